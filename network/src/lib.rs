@@ -1,0 +1,1 @@
+//! Capex network.

@@ -1,0 +1,12 @@
+//! The exchange itself: orders, epochs, matching, settlement, certificates, leases.
+//!
+//! Pure. No IO, clock, randomness, floating point, async or hash-map iteration in here:
+//! time and chain facts come in as [`engine::Input`], consequences go out as
+//! [`engine::Effect`], and the same engine runs in the daemon and in the simulator.
+
+pub mod certificate;
+pub mod engine;
+pub mod ids;
+pub mod lease;
+pub mod matching;
+pub mod settlement;
