@@ -83,6 +83,8 @@ pub struct SignedOrder {
     pub rectangle: Option<Rectangle>,
     /// Feature bits.
     pub features: u64,
+    /// Coins that a bid holds back until its epoch is computed, sat.
+    pub reserved_sat: u64,
 }
 
 /// An order that waits for its proof of work.
@@ -141,6 +143,15 @@ impl Market {
         self.signed.iter().filter(move |(_, signed)| signed.epoch == epoch)
     }
 
+    /// Coins held back by bids that are signed for epochs not yet computed, sat.
+    #[must_use]
+    pub fn reserved_sat(&self) -> u64 {
+        let signed = self.signed.values().chain(self.jobs.values().map(|job| &job.signed));
+        signed
+            .filter(|signed| signed.epoch > self.epochs.computed_through)
+            .fold(0, |sum, signed| sum.saturating_add(signed.reserved_sat))
+    }
+
     /// The standing order behind a signed order of ours.
     #[must_use]
     pub fn standing_of(&self, order: &OrderId) -> Option<StandingId> {
@@ -159,6 +170,7 @@ impl Market {
         committed_sat: u64,
     ) -> Result<StandingId, Refusal> {
         self.expire(ctx);
+        let committed_sat = committed_sat.saturating_add(self.reserved_sat());
         let open = self.standing.values().filter(|order| order.is_open()).count();
         if open >= STANDING_ORDERS_MAX {
             return Err(Refusal::new("order.too_many", "cancel an order first"));

@@ -219,6 +219,7 @@ impl Market {
             epoch,
             rectangle: None,
             features: standing.spec.features,
+            reserved_sat: needed,
         };
         self.start_job(ctx, &standing.spec, qty, window, signed);
         committed_sat.saturating_add(needed)
@@ -255,6 +256,7 @@ impl Market {
                 epoch,
                 rectangle: Some((units, window)),
                 features: standing.spec.features,
+                reserved_sat: 0,
             };
             self.start_job(ctx, &standing.spec, qty, window, signed);
         }
