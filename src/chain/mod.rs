@@ -7,6 +7,7 @@
 
 pub mod devchain;
 mod error;
+pub mod rpc;
 mod watcher;
 
 use std::sync::Arc;

@@ -6,3 +6,5 @@ mod htlc;
 mod kit;
 mod mempool;
 mod reorg;
+mod rpc;
+mod server;

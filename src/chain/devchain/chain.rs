@@ -205,9 +205,7 @@ impl Devchain {
         if let Some(node) = self.nodes.get(&hash) {
             return Err(Reject::new(if node.invalid { "duplicate-invalid" } else { "duplicate" }));
         }
-        if self.nodes.len() >= MAX_BLOCKS {
-            return Err(Reject::new("chain-full"));
-        }
+        self.check_room()?;
         let Some(parent) = self.nodes.get(&block.header.prev_blockhash) else {
             return Err(Reject::new("prev-blk-not-found"));
         };
@@ -221,6 +219,14 @@ impl Devchain {
         match self.activate(Some(hash)) {
             Some((bad, reject)) if bad == hash => Err(reject),
             _ => Ok(hash),
+        }
+    }
+
+    /// Whether one more block can be kept: a bound of this chain, not of Bitcoin.
+    fn check_room(&self) -> Result<(), Reject> {
+        match self.nodes.len() >= MAX_BLOCKS {
+            true => Err(Reject::new("chain-full")),
+            false => Ok(()),
         }
     }
 

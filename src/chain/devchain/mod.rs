@@ -15,10 +15,12 @@ mod block;
 mod chain;
 mod consensus;
 mod faucet;
+mod journal;
 mod mempool;
 mod policy;
 mod reject;
 mod script;
+pub mod server;
 mod source;
 
 pub use block::{BLOCK_BITS, build_block, solve, subsidy_sat};
