@@ -74,7 +74,10 @@ enum Failure {
     #[error("{input}: longer than {MAX_INPUT_BYTES} bytes")]
     TooLong { input: String },
     #[error("{input}: {error}")] // The JSON error names line and column.
-    Malformed { input: String, error: serde_json::Error },
+    Malformed {
+        input: String,
+        error: serde_json::Error,
+    },
     #[error("output: {0}")]
     Write(io::Error),
 }
@@ -161,9 +164,17 @@ fn order_json(order: &Order) -> Value {
                 Mode::Sticky => "sticky".into(),
                 Mode::Gang => "gang".into(),
             };
-            value["alts"] = alts.iter().map(|(class, limit)| json!([class, limit])).collect();
+            value["alts"] = alts
+                .iter()
+                .map(|(class, limit)| json!([class, limit]))
+                .collect();
         }
-        Side::Sell { class, limit_msat, min_run, provider } => {
+        Side::Sell {
+            class,
+            limit_msat,
+            min_run,
+            provider,
+        } => {
             value["side"] = "sell".into();
             value["class"] = (*class).into();
             value["limit"] = (*limit_msat).into();
@@ -177,34 +188,51 @@ fn order_json(order: &Order) -> Value {
 }
 
 fn read(input: &str) -> Result<Value, Failure> {
-    let unreadable = |error| Failure::Read { input: input.to_owned(), error };
+    let unreadable = |error| Failure::Read {
+        input: input.to_owned(),
+        error,
+    };
     let source: Box<dyn Read> = match input {
         "-" => Box::new(io::stdin().lock()),
         path => Box::new(File::open(path).map_err(unreadable)?),
     };
     let mut bytes = Vec::new();
-    source.take(MAX_INPUT_BYTES + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    source
+        .take(MAX_INPUT_BYTES + 1)
+        .read_to_end(&mut bytes)
+        .map_err(unreadable)?;
     if bytes.len() as u64 > MAX_INPUT_BYTES {
-        return Err(Failure::TooLong { input: input.to_owned() });
+        return Err(Failure::TooLong {
+            input: input.to_owned(),
+        });
     }
-    serde_json::from_slice(&bytes)
-        .map_err(|error| Failure::Malformed { input: input.to_owned(), error })
+    serde_json::from_slice(&bytes).map_err(|error| Failure::Malformed {
+        input: input.to_owned(),
+        error,
+    })
 }
 
 fn match_all(value: &Value, out: &mut dyn Write) -> Result<u8, Failure> {
     let (text, refused) = match value {
         Value::Array(books) => {
             let answers: Vec<Answer> = books.iter().map(answer).collect();
-            let refused = answers.iter().any(|answer| matches!(answer, Answer::Refused(_)));
+            let refused = answers
+                .iter()
+                .any(|answer| matches!(answer, Answer::Refused(_)));
             (serde_json::to_string(&answers), refused)
         }
         book => {
             let answer = answer(book);
-            (serde_json::to_string(&answer), matches!(answer, Answer::Refused(_)))
+            (
+                serde_json::to_string(&answer),
+                matches!(answer, Answer::Refused(_)),
+            )
         }
     };
     let text = text.map_err(|error| Failure::Write(error.into()))?;
-    writeln!(out, "{text}").and_then(|()| out.flush()).map_err(Failure::Write)?;
+    writeln!(out, "{text}")
+        .and_then(|()| out.flush())
+        .map_err(Failure::Write)?;
     Ok(if refused { EXIT_REFUSED } else { EXIT_OK })
 }
 
@@ -280,8 +308,15 @@ struct Fields<'a> {
 impl<'a> Fields<'a> {
     fn new(value: &'a Value, at: String) -> Result<Self, Refusal> {
         match value.as_object() {
-            Some(map) => Ok(Self { at, map, asked: BTreeSet::new() }),
-            None => Err(Refusal::WrongType { at, expected: "an object" }),
+            Some(map) => Ok(Self {
+                at,
+                map,
+                asked: BTreeSet::new(),
+            }),
+            None => Err(Refusal::WrongType {
+                at,
+                expected: "an object",
+            }),
         }
     }
 
@@ -295,7 +330,9 @@ impl<'a> Fields<'a> {
     }
 
     fn required(&mut self, name: &'static str) -> Result<&'a Value, Refusal> {
-        self.optional(name).ok_or_else(|| Refusal::MissingField { at: self.path(name) })
+        self.optional(name).ok_or_else(|| Refusal::MissingField {
+            at: self.path(name),
+        })
     }
 
     fn text(&mut self, name: &'static str) -> Result<&'a str, Refusal> {
@@ -337,8 +374,14 @@ impl<'a> Fields<'a> {
 
     /// Refuses the first field nobody asked for.
     fn finish(self) -> Result<(), Refusal> {
-        match self.map.keys().find(|name| !self.asked.contains(name.as_str())) {
-            Some(name) => Err(Refusal::UnknownField { at: self.path(&name.escape_debug().to_string()) }),
+        match self
+            .map
+            .keys()
+            .find(|name| !self.asked.contains(name.as_str()))
+        {
+            Some(name) => Err(Refusal::UnknownField {
+                at: self.path(&name.escape_debug().to_string()),
+            }),
             None => Ok(()),
         }
     }
@@ -362,20 +405,29 @@ impl Bounded for u64 {
 }
 
 fn text(value: &Value, at: impl FnOnce() -> String) -> Result<&str, Refusal> {
-    value.as_str().ok_or_else(|| Refusal::WrongType { at: at(), expected: "a string" })
+    value.as_str().ok_or_else(|| Refusal::WrongType {
+        at: at(),
+        expected: "a string",
+    })
 }
 
 fn array(value: &Value, at: impl FnOnce() -> String) -> Result<&[Value], Refusal> {
     match value {
         Value::Array(items) => Ok(items),
-        _ => Err(Refusal::WrongType { at: at(), expected: "an array" }),
+        _ => Err(Refusal::WrongType {
+            at: at(),
+            expected: "an array",
+        }),
     }
 }
 
 fn pair(value: &Value, at: impl FnOnce() -> String) -> Result<(&Value, &Value), Refusal> {
     match value.as_array().map(Vec::as_slice) {
         Some([first, second]) => Ok((first, second)),
-        _ => Err(Refusal::WrongType { at: at(), expected: "an array of two integers" }),
+        _ => Err(Refusal::WrongType {
+            at: at(),
+            expected: "an array of two integers",
+        }),
     }
 }
 
@@ -386,11 +438,17 @@ fn integer(value: &Value, at: impl FnOnce() -> String) -> Result<u64, Refusal> {
             (Some(integer), _) => Ok(integer),
             // Longer integers than `u64` are read as floats of at least this size.
             (None, Some(float)) if !number.is_i64() && float.abs() < BEYOND_U64 => {
-                Err(Refusal::WrongType { at: at(), expected: "an integer" })
+                Err(Refusal::WrongType {
+                    at: at(),
+                    expected: "an integer",
+                })
             }
             _ => Err(Refusal::IntegerRange { at: at() }),
         },
-        _ => Err(Refusal::WrongType { at: at(), expected: "an integer" }),
+        _ => Err(Refusal::WrongType {
+            at: at(),
+            expected: "an integer",
+        }),
     }
 }
 
@@ -404,8 +462,9 @@ fn class(value: &Value, at: impl Fn() -> String) -> Result<u16, Refusal> {
 
 fn instance(value: &Value) -> Result<Instance, Refusal> {
     let mut fields = Fields::new(value, "book".to_owned())?;
-    let beacon = beacon(fields.text("beacon")?)
-        .ok_or_else(|| Refusal::Beacon { at: fields.path("beacon") })?;
+    let beacon = beacon(fields.text("beacon")?).ok_or_else(|| Refusal::Beacon {
+        at: fields.path("beacon"),
+    })?;
     let now = match fields.optional("now") {
         Some(value) => slot(value, || fields.path("now"))?,
         None => 0,
@@ -428,14 +487,30 @@ fn instance(value: &Value) -> Result<Instance, Refusal> {
         .map(|(at, cancel)| self::cancel(cancel, format!("cancels[{at}]")))
         .collect::<Result<_, _>>()?;
     fields.finish()?;
-    Ok(Instance { beacon, now, epoch, starts, orders, cancels })
+    Ok(Instance {
+        beacon,
+        now,
+        epoch,
+        starts,
+        orders,
+        cancels,
+    })
 }
 
 fn beacon(hex: &str) -> Option<[u8; 32]> {
-    let digits: Vec<u8> =
-        hex.chars().map(|c| c.to_digit(16).map(|digit| digit as u8)).collect::<Option<_>>()?;
-    let bytes: Vec<u8> = digits.chunks(2).map(|pair| pair.iter().fold(0, |b, d| b << 4 | d)).collect();
-    if digits.len() == 64 { bytes.try_into().ok() } else { None }
+    let digits: Vec<u8> = hex
+        .chars()
+        .map(|c| c.to_digit(16).map(|digit| digit as u8))
+        .collect::<Option<_>>()?;
+    let bytes: Vec<u8> = digits
+        .chunks(2)
+        .map(|pair| pair.iter().fold(0, |b, d| b << 4 | d))
+        .collect();
+    if digits.len() == 64 {
+        bytes.try_into().ok()
+    } else {
+        None
+    }
 }
 
 fn cancel(value: &Value, at: String) -> Result<Cancel, Refusal> {
@@ -470,7 +545,11 @@ fn order(value: &Value, at: String) -> Result<Order, Refusal> {
         side: match fields.text("side")? {
             "buy" => buy(&mut fields)?,
             "sell" => sell(&mut fields)?,
-            _ => return Err(Refusal::UnknownSide { at: fields.path("side") }),
+            _ => {
+                return Err(Refusal::UnknownSide {
+                    at: fields.path("side"),
+                });
+            }
         },
     };
     fields.finish()?;
@@ -484,7 +563,11 @@ fn buy(fields: &mut Fields<'_>) -> Result<Side, Refusal> {
         Some(value) => match text(value, || fields.path("mode"))? {
             "sticky" => Mode::Sticky,
             "gang" => Mode::Gang,
-            _ => return Err(Refusal::UnknownMode { at: fields.path("mode") }),
+            _ => {
+                return Err(Refusal::UnknownMode {
+                    at: fields.path("mode"),
+                });
+            }
         },
     };
     let alts = match fields.optional("alts") {
