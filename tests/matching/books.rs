@@ -3,10 +3,10 @@
 use capex::domain::matching::{Cancel, Instance, Mode, Order, PMAX_MSAT, Side};
 
 /// SplitMix64.
-pub struct Dice(u64);
+pub(crate) struct Dice(u64);
 
 impl Dice {
-    pub fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self(seed)
     }
 
@@ -19,7 +19,7 @@ impl Dice {
     }
 
     /// From `low` to `high`, both included.
-    pub fn within(&mut self, low: u64, high: u64) -> u64 {
+    pub(crate) fn within(&mut self, low: u64, high: u64) -> u64 {
         low + self.next() % (high - low + 1)
     }
 
@@ -27,7 +27,7 @@ impl Dice {
         self.within(1, n) == 1
     }
 
-    pub fn shuffle<T>(&mut self, items: &mut [T]) {
+    pub(crate) fn shuffle<T>(&mut self, items: &mut [T]) {
         for at in (1..items.len()).rev() {
             items.swap(at, self.within(0, at as u64) as usize);
         }
@@ -180,7 +180,7 @@ impl Shape {
 }
 
 /// A book with up to 30 orders (one in ten: 80), any number of starts.
-pub fn random(seed: u64) -> Instance {
+pub(crate) fn random(seed: u64) -> Instance {
     let mut dice = Dice::new(seed);
     let shape = Shape::new(&mut dice);
     let most = if dice.one_in(10) { 80 } else { 30 };

@@ -8,13 +8,13 @@ use serde_json::{Value, json};
 use super::vectors::GOLDEN;
 
 /// What one run of the command leaves behind.
-pub struct Ran {
-    pub exit_code: u8,
-    pub out: String,
-    pub err: String,
+pub(crate) struct Ran {
+    pub(crate) exit_code: u8,
+    pub(crate) out: String,
+    pub(crate) err: String,
 }
 
-pub fn run(input: &str, json: bool) -> Ran {
+pub(crate) fn run(input: &str, json: bool) -> Ran {
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let exit_code = match_cmd::run(input, json, &mut out, &mut err);
     let text = |bytes| String::from_utf8(bytes).unwrap();
@@ -25,13 +25,13 @@ pub fn run(input: &str, json: bool) -> Ran {
     }
 }
 
-pub fn run_on(text: &str, json: bool) -> Ran {
+pub(crate) fn run_on(text: &str, json: bool) -> Ran {
     let mut file = tempfile::NamedTempFile::new().unwrap();
     file.write_all(text.as_bytes()).unwrap();
     run(file.path().to_str().unwrap(), json)
 }
 
-pub fn matched(book: &Value) -> Value {
+pub(crate) fn matched(book: &Value) -> Value {
     let ran = run_on(&book.to_string(), false);
     assert_eq!((ran.exit_code, ran.err.as_str()), (0, ""), "{}", ran.out);
     serde_json::from_str(&ran.out).unwrap()

@@ -461,7 +461,7 @@ fn asks<'a>(inst: &Instance, orders: &[&'a Order]) -> Vec<Ask<'a>> {
 }
 
 /// Matches a book known to be within bounds.
-pub fn solve(inst: &Instance) -> Outcome {
+pub(crate) fn solve(inst: &Instance) -> Outcome {
     let orders = live(inst);
     let bids: Vec<Bid<'_>> = orders
         .iter()

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::command::matched;
 
-pub const GOLDEN: &str = include_str!("../vectors/matching-golden.json");
+pub(crate) const GOLDEN: &str = include_str!("../vectors/matching-golden.json");
 
 #[test]
 fn golden_vectors_hold_forwards_and_reversed() {
