@@ -19,12 +19,18 @@ pub(super) struct Supply {
 impl Supply {
     fn new(first_slot: u32, end_slot: u32, qty: u32) -> Self {
         let slots = (end_slot - first_slot) as usize;
-        Self { first_slot, free: vec![qty; slots], runs: vec![(first_slot, end_slot)] }
+        Self {
+            first_slot,
+            free: vec![qty; slots],
+            runs: vec![(first_slot, end_slot)],
+        }
     }
 
     /// Whether a unit is free in `slot`.
     pub(super) fn is_free(&self, slot: u32) -> bool {
-        self.runs.iter().any(|&(start, end)| start <= slot && slot < end)
+        self.runs
+            .iter()
+            .any(|&(start, end)| start <= slot && slot < end)
     }
 
     /// By how much the free interval around `[start, end)` is longer, if there is one.
@@ -35,7 +41,11 @@ impl Supply {
 
     /// Units free in every slot of `[start, end)`, which lies in the window.
     fn units(&self, start: u32, end: u32) -> u32 {
-        self.free[self.range(start, end)].iter().copied().min().unwrap_or(0)
+        self.free[self.range(start, end)]
+            .iter()
+            .copied()
+            .min()
+            .unwrap_or(0)
     }
 
     fn take(&mut self, start: u32, end: u32, qty: u32) {
@@ -136,8 +146,15 @@ pub(super) fn run(book: &Book<'_>, start: u8) -> Result<Allocation, MatchError> 
         }
     }
     let prices = prices::settle(book, &mut markets, &fills)?;
-    let welfare_msat = fills.iter().map(|fill| u128::from(fill.gain.surplus_msat)).sum();
-    Ok(Allocation { welfare_msat, fills, prices })
+    let welfare_msat = fills
+        .iter()
+        .map(|fill| u128::from(fill.gain.surplus_msat))
+        .sum();
+    Ok(Allocation {
+        welfare_msat,
+        fills,
+        prices,
+    })
 }
 
 fn best_fill(book: &Book<'_>, markets: &[Market<'_>], index: usize) -> Option<Fill> {
@@ -146,7 +163,11 @@ fn best_fill(book: &Book<'_>, markets: &[Market<'_>], index: usize) -> Option<Fi
     for &(class, limit_msat) in &bid.alts {
         let market = &markets[class];
         let first = bid.first_slot.max(market.class.first_slot);
-        let Some(last) = bid.end_slot.min(market.class.end_slot).checked_sub(bid.hours) else {
+        let Some(last) = bid
+            .end_slot
+            .min(market.class.end_slot)
+            .checked_sub(bid.hours)
+        else {
             continue;
         };
         for start in first..=last {
@@ -158,7 +179,15 @@ fn best_fill(book: &Book<'_>, markets: &[Market<'_>], index: usize) -> Option<Fi
                 && so_far.is_none_or(|best| gain > best)
             {
                 let end = start + bid.hours;
-                best = Some(Fill { bid: index, class, limit_msat, start, end, legs, gain });
+                best = Some(Fill {
+                    bid: index,
+                    class,
+                    limit_msat,
+                    start,
+                    end,
+                    legs,
+                    gain,
+                });
             }
         }
     }
@@ -167,7 +196,10 @@ fn best_fill(book: &Book<'_>, markets: &[Market<'_>], index: usize) -> Option<Fi
 
 impl<'a> Market<'a> {
     fn new(class: &'a Class<'a>) -> Self {
-        let supply = class.asks.iter().map(|a| Supply::new(a.first_slot, a.end_slot, a.qty));
+        let supply = class
+            .asks
+            .iter()
+            .map(|a| Supply::new(a.first_slot, a.end_slot, a.qty));
         Self {
             class,
             closure: Closure::new(class.first_slot, class.end_slot),
@@ -189,7 +221,15 @@ impl<'a> Market<'a> {
             return None;
         }
         let cap_msat = most_msat.min(self.closure.max_msat(start, end));
-        Some(Search { bid, market: self, limit_msat, cap_msat, start, end, best })
+        Some(Search {
+            bid,
+            market: self,
+            limit_msat,
+            cap_msat,
+            start,
+            end,
+            best,
+        })
     }
 
     /// Books the units and promises the run's price to both sides.
@@ -199,8 +239,12 @@ impl<'a> Market<'a> {
             self.supply[leg.ask].take(start, end, leg.qty);
         }
         let asks = &self.class.asks;
-        let dearest_msat =
-            fill.legs.iter().map(|leg| asks[leg.ask].limit_msat).max().unwrap_or(0);
+        let dearest_msat = fill
+            .legs
+            .iter()
+            .map(|leg| asks[leg.ask].limit_msat)
+            .max()
+            .unwrap_or(0);
         let hours = u64::from(end - start);
         self.closure.at_most(start, end, fill.limit_msat * hours)?;
         self.closure.at_least(start, end, dearest_msat * hours)
@@ -248,7 +292,10 @@ impl Search<'_> {
         let mut next = 0;
         while let Some(ask_msat) = self.payable_ask(next) {
             let bound_msat = self.surplus_msat(ask_msat, self.bid.qty);
-            if best.as_ref().is_some_and(|(surplus, _)| bound_msat <= *surplus) {
+            if best
+                .as_ref()
+                .is_some_and(|(surplus, _)| bound_msat <= *surplus)
+            {
                 break;
             }
             if !self.can_win(bound_msat) {
@@ -259,14 +306,22 @@ impl Search<'_> {
                 let qty = free.min(self.bid.qty);
                 let surplus_msat = self.surplus_msat(ask_msat, qty);
                 if qty >= self.bid.min_qty
-                    && best.as_ref().is_none_or(|(surplus, _)| surplus_msat > *surplus)
+                    && best
+                        .as_ref()
+                        .is_none_or(|(surplus, _)| surplus_msat > *surplus)
                 {
                     best = Some((surplus_msat, Leg { ask, qty }));
                 }
             }
         }
         let (surplus_msat, leg) = best?;
-        Some((Gain { surplus_msat, qty: leg.qty }, vec![leg]))
+        Some((
+            Gain {
+                surplus_msat,
+                qty: leg.qty,
+            },
+            vec![leg],
+        ))
     }
 
     /// The limit of the ask with rank `rank`, if the run may cost that much.
@@ -280,8 +335,9 @@ impl Search<'_> {
     fn candidates_at(&self, ask_msat: u64, next: &mut usize) -> impl Iterator<Item = usize> {
         let first = *next;
         let mut fits: Vec<(u32, usize)> = Vec::new();
-        for (ask, supply) in
-            self.market.class.asks[first..].iter().zip(&self.market.supply[first..])
+        for (ask, supply) in self.market.class.asks[first..]
+            .iter()
+            .zip(&self.market.supply[first..])
         {
             if ask.limit_msat != ask_msat {
                 break;
@@ -304,7 +360,10 @@ impl Search<'_> {
     /// Whether an option of at most this surplus could still replace the best one. Asks
     /// ascend, so the bound at the next ask holds for all that follow.
     fn can_win(&self, bound_msat: u64) -> bool {
-        let bound = Gain { surplus_msat: bound_msat, qty: self.bid.qty };
+        let bound = Gain {
+            surplus_msat: bound_msat,
+            qty: self.bid.qty,
+        };
         self.best.is_none_or(|best| bound > best)
     }
 }
