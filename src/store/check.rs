@@ -66,10 +66,12 @@ pub fn check(dir: &Path) -> Result<Report, StoreError> {
     let index = match found {
         None | Some(Ok((_, None))) => IndexState::Absent,
         Some(Ok((_, Some(seq)))) if seq < replay.snapshot_seq => IndexState::Absent,
-        Some(Ok((index, Some(seq)))) if seq <= replay.last_seq => match index.equals(&replay.base) {
-            Ok(true) => IndexState::Agrees,
-            _ => IndexState::Disagrees,
-        },
+        Some(Ok((index, Some(seq)))) if seq <= replay.last_seq => {
+            match index.equals(&replay.base) {
+                Ok(true) => IndexState::Agrees,
+                _ => IndexState::Disagrees,
+            }
+        }
         Some(_) => IndexState::Disagrees,
     };
     Ok(Report {
@@ -84,8 +86,10 @@ pub fn check(dir: &Path) -> Result<Report, StoreError> {
 }
 
 fn named(layout: &Layout) -> Result<Option<Meta>, StoreError> {
-    let Some((file, header)) = layout.header()? else { return Ok(None) };
-    let (meta, _) = Meta::decode(&header)
-        .ok_or_else(|| StoreError::corrupt(&file, 0, "a header"))?;
+    let Some((file, header)) = layout.header()? else {
+        return Ok(None);
+    };
+    let (meta, _) =
+        Meta::decode(&header).ok_or_else(|| StoreError::corrupt(&file, 0, "a header"))?;
     Ok(Some(meta))
 }

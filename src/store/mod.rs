@@ -26,6 +26,7 @@ mod schema;
 mod segment;
 
 use std::fs;
+use std::io::ErrorKind;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
@@ -33,7 +34,7 @@ pub use check::{IndexState, Report, check};
 pub use error::StoreError;
 pub use export::import;
 pub use journal::Tuning;
-pub use record::{MAX_BATCH_BYTES, Record};
+pub use record::{MAX_BATCH_BYTES, Record, Row};
 pub use schema::{Meta, RESERVED_TABLE, SCHEMA_VERSION};
 
 use index::{Index, record_bytes};
@@ -105,7 +106,11 @@ impl Store {
         let found = open_index(dir);
         let applied_seq = found.as_ref().ok().and_then(|(_, seq)| *seq);
         if layout.is_empty() && applied_seq.is_some_and(|seq| seq > 0) {
-            return Err(StoreError::corrupt(&journal_dir, 0, "the journal of the index"));
+            return Err(StoreError::corrupt(
+                &journal_dir,
+                0,
+                "the journal of the index",
+            ));
         }
         let replay = Replay::read(&layout, meta, applied_seq.unwrap_or(u64::MAX))?;
         let journal = Journal::open(&journal_dir, meta, tuning, &layout, &replay)?;
@@ -116,18 +121,33 @@ impl Store {
             Ok(Some(index)) => (index, None),
             // New, half filled, or older than the snapshot: nothing to compare it with.
             Ok(None) => (rebuild(dir, &live, journal.last_seq())?, None),
-            Err(_) => {
+            Err(error) => {
                 let aside = quarantine(dir)?;
+                tracing::warn!(%error, aside = %aside.display(), "the index is rebuilt");
                 (rebuild(dir, &live, journal.last_seq())?, Some(aside))
             }
         };
         let live_bytes = live.iter().map(|(k, v)| record_bytes(k, v)).sum();
-        let report = OpenReport { records: live.len(), quarantined, truncated_bytes };
-        Ok((Self { meta: meta.clone(), journal, index, live_bytes, _lock: lock }, report))
+        let report = OpenReport {
+            records: live.len(),
+            quarantined,
+            truncated_bytes,
+        };
+        Ok((
+            Self {
+                meta: meta.clone(),
+                journal,
+                index,
+                live_bytes,
+                _lock: lock,
+            },
+            report,
+        ))
     }
 
     /// Makes `records` durable as one atomic batch and returns its journal number.
     ///
+    /// An empty batch changes nothing and costs nothing.
     /// When it returns `Ok`, the batch survives a loss of power. After an error nothing of the
     /// batch is there, and the next open sees exactly what was acknowledged.
     ///
@@ -139,8 +159,14 @@ impl Store {
         if let Some(record) = records.iter().find(|r| r.table == RESERVED_TABLE) {
             return Err(StoreError::ReservedTable(record.table));
         }
+        if records.is_empty() {
+            return Ok(self.last_seq());
+        }
         let seq = self.journal.append(records)?;
-        let changes: Changes = records.iter().map(|r| (r.full_key(), r.value.clone())).collect();
+        let changes: Changes = records
+            .iter()
+            .map(|r| (r.full_key(), r.value.clone()))
+            .collect();
         match self.index.apply(&changes, seq) {
             Ok(delta) => {
                 let grown = self.live_bytes.saturating_add(delta.added_bytes);
@@ -176,7 +202,7 @@ impl Store {
     }
 
     /// Keys and values of `table`, in key order.
-    pub fn scan(&self, table: u8) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
+    pub fn scan(&self, table: u8) -> Result<Vec<Row>, StoreError> {
         let mut rows = Vec::new();
         self.index.visit(&[table], |_, key, value| {
             rows.push((key.to_vec(), value.to_vec()));
@@ -209,10 +235,20 @@ impl Store {
     }
 }
 
+/// Creates `dir` and what is missing above it, each entry durable before anything is put in it.
 fn create_private_dir(dir: &Path) -> Result<(), StoreError> {
-    let mut builder = fs::DirBuilder::new();
-    builder.recursive(true).mode(0o700);
-    builder.create(dir).map_err(|e| StoreError::io("create", dir, e))
+    if dir.is_dir() {
+        return Ok(());
+    }
+    let parent = dir
+        .parent()
+        .filter(|p| !p.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
+    create_private_dir(parent)?;
+    match fs::DirBuilder::new().mode(0o700).create(dir) {
+        Err(e) if e.kind() != ErrorKind::AlreadyExists => Err(StoreError::io("create", dir, e)),
+        _ => segment::sync_dir(parent),
+    }
 }
 
 fn open_index(dir: &Path) -> Result<(Index, Option<u64>), StoreError> {
@@ -256,7 +292,10 @@ fn quarantine(dir: &Path) -> Result<PathBuf, StoreError> {
     let mut numbers = Vec::new();
     for entry in fs::read_dir(dir).map_err(io)? {
         let name = entry.map_err(io)?.file_name();
-        numbers.extend(name.to_str().and_then(|n| n.strip_prefix(QUARANTINE)?.parse::<u32>().ok()));
+        numbers.extend(
+            name.to_str()
+                .and_then(|n| n.strip_prefix(QUARANTINE)?.parse::<u32>().ok()),
+        );
     }
     numbers.sort_unstable();
     let path_of = |n: u32| dir.join(format!("{QUARANTINE}{n}"));

@@ -5,6 +5,9 @@
 /// this leaves room for tens of them and keeps the memory of a replay bounded.
 pub const MAX_BATCH_BYTES: usize = 8 << 20;
 
+/// Key and value of one live record of a known table.
+pub type Row = (Vec<u8>, Vec<u8>);
+
 /// An upsert or a delete of one key in one table.
 ///
 /// The meaning of `table`, `key` and `value` belongs to the owner of the table; the store
@@ -22,12 +25,20 @@ pub struct Record {
 impl Record {
     /// A record that sets `key` of `table`.
     pub fn put(table: u8, key: impl Into<Vec<u8>>, value: impl Into<Vec<u8>>) -> Self {
-        Self { table, key: key.into(), value: Some(value.into()) }
+        Self {
+            table,
+            key: key.into(),
+            value: Some(value.into()),
+        }
     }
 
     /// A record that deletes `key` of `table`.
     pub fn delete(table: u8, key: impl Into<Vec<u8>>) -> Self {
-        Self { table, key: key.into(), value: None }
+        Self {
+            table,
+            key: key.into(),
+            value: None,
+        }
     }
 
     /// Key of the whole store: the table's byte, then the key.
@@ -51,7 +62,9 @@ pub(super) fn full_key(table: u8, key: &[u8]) -> Vec<u8> {
 /// `count u32`, then per record `table u8 | key_len u32 | key | tag u8 | value_len u32 | value`,
 /// all big-endian. `None` when the batch is longer than [`MAX_BATCH_BYTES`].
 pub(super) fn encode_batch(records: &[Record]) -> Option<Vec<u8>> {
-    let len = records.iter().try_fold(4usize, |sum, r| sum.checked_add(r.encoded_len()))?;
+    let len = records
+        .iter()
+        .try_fold(4usize, |sum, r| sum.checked_add(r.encoded_len()))?;
     if len > MAX_BATCH_BYTES {
         return None;
     }
@@ -112,8 +125,11 @@ mod tests {
 
     fn any_record() -> impl Strategy<Value = Record> {
         let bytes = || prop::collection::vec(any::<u8>(), 0..40);
-        (any::<u8>(), bytes(), prop::option::of(bytes()))
-            .prop_map(|(table, key, value)| Record { table, key, value })
+        (any::<u8>(), bytes(), prop::option::of(bytes())).prop_map(|(table, key, value)| Record {
+            table,
+            key,
+            value,
+        })
     }
 
     proptest! {

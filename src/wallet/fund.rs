@@ -75,7 +75,9 @@ struct Row {
 impl Fund {
     /// Whether `txid` cancels this FUND.
     pub(super) fn is_cancel(&self, txid: Txid) -> bool {
-        self.cancel.as_ref().is_some_and(|cancel| cancel.tx.compute_txid() == txid)
+        self.cancel
+            .as_ref()
+            .is_some_and(|cancel| cancel.tx.compute_txid() == txid)
     }
 
     /// The transaction that should confirm now.
@@ -100,12 +102,20 @@ impl Fund {
             Some(OutPoint::new(txid, vout as u32))
         };
         let outpoints = self.outputs.iter().filter_map(&mut place).collect();
-        Funded { tx: self.tx.clone(), outpoints, fee_sat: self.fee_of(&self.tx) }
+        Funded {
+            tx: self.tx.clone(),
+            outpoints,
+            fee_sat: self.fee_of(&self.tx),
+        }
     }
 
     fn cancelled(&self, cancel: &Cancel) -> Funded {
         let fee_sat = self.fee_of(&cancel.tx);
-        Funded { tx: cancel.tx.clone(), outpoints: Vec::new(), fee_sat }
+        Funded {
+            tx: cancel.tx.clone(),
+            outpoints: Vec::new(),
+            fee_sat,
+        }
     }
 
     fn inputs(&self) -> impl Iterator<Item = OutPoint> + '_ {
@@ -128,7 +138,10 @@ pub(super) fn load(persist: &dyn Persist) -> Result<BTreeMap<[u8; 32], Entry>, W
 }
 
 fn row(id: &[u8; 32], entry: &Entry) -> Result<Record, WalletError> {
-    let row = Row { v: ROW_VERSION, entry: entry.clone() };
+    let row = Row {
+        v: ROW_VERSION,
+        entry: entry.clone(),
+    };
     let value = serde_json::to_vec(&row).map_err(|_| WalletError::Damaged("a fund row"))?;
     Ok(Record::put(FUND_TABLE, *id, value))
 }
@@ -213,11 +226,19 @@ impl Wallet {
         let txid = tx.compute_txid();
         let newly = self.funds.iter().find_map(|(id, entry)| match entry {
             Entry::Live(fund) if fund.wanted().compute_txid() == txid && !fund.is_broadcast => {
-                Some((*id, Entry::Live(Fund { is_broadcast: true, ..fund.clone() })))
+                Some((
+                    *id,
+                    Entry::Live(Fund {
+                        is_broadcast: true,
+                        ..fund.clone()
+                    }),
+                ))
             }
             _ => None,
         });
-        let Some((id, entry)) = newly else { return self.commit(Vec::new()) };
+        let Some((id, entry)) = newly else {
+            return self.commit(Vec::new());
+        };
         self.commit(vec![row(&id, &entry)?])?;
         self.funds.insert(id, entry);
         Ok(())
@@ -233,13 +254,17 @@ impl Wallet {
             Some(Entry::Released) => return Ok(()),
             None => return Err(WalletError::NoFund),
         };
-        inputs.iter().for_each(|outpoint| self.bdk.unlock_outpoint(*outpoint));
+        inputs
+            .iter()
+            .for_each(|outpoint| self.bdk.unlock_outpoint(*outpoint));
         let stored = row(&terms_hash, &Entry::Released).and_then(|row| self.commit(vec![row]));
         match stored {
             Ok(()) => {
                 self.funds.insert(terms_hash, Entry::Released);
             }
-            Err(_) => inputs.iter().for_each(|outpoint| self.bdk.lock_outpoint(*outpoint)),
+            Err(_) => inputs
+                .iter()
+                .for_each(|outpoint| self.bdk.lock_outpoint(*outpoint)),
         }
         stored
     }
@@ -276,8 +301,11 @@ impl Wallet {
 
     /// Forgets a final payment; returns the row that says so.
     pub(super) fn forget(&mut self, id: [u8; 32]) -> Option<Record> {
-        let Some(Entry::Live(fund)) = self.funds.remove(&id) else { return None };
-        fund.inputs().for_each(|outpoint| self.bdk.unlock_outpoint(outpoint));
+        let Some(Entry::Live(fund)) = self.funds.remove(&id) else {
+            return None;
+        };
+        fund.inputs()
+            .for_each(|outpoint| self.bdk.unlock_outpoint(outpoint));
         Some(Record::delete(FUND_TABLE, id))
     }
 
@@ -324,8 +352,10 @@ impl Wallet {
             .filter(|c| !with_change || !self.is_own_change(c))
             .map(|c| c.outpoint)
             .collect();
-        let recipients =
-            outputs.iter().map(|(script, sat)| (script.clone(), Amount::from_sat(*sat))).collect();
+        let recipients = outputs
+            .iter()
+            .map(|(script, sat)| (script.clone(), Amount::from_sat(*sat)))
+            .collect();
         let mut builder = self.bdk.build_tx();
         builder
             .set_recipients(recipients)
@@ -340,7 +370,10 @@ impl Wallet {
             CreateTxError::CoinSelection(short) => {
                 let Balance { spendable_sat, .. } = self.balance();
                 let need_sat = short.needed.to_sat();
-                WalletError::InsufficientFunds { have_sat: spendable_sat, need_sat }
+                WalletError::InsufficientFunds {
+                    have_sat: spendable_sat,
+                    need_sat,
+                }
             }
             CreateTxError::OutputBelowDustLimit(index) => WalletError::BadAmount { index },
             other => WalletError::build(other),
@@ -355,19 +388,28 @@ impl Wallet {
         feerate_sat_kvb: u64,
         tip_height: u32,
     ) -> Result<Funded, WalletError> {
-        if let Some(cancel) = fund.cancel.as_ref().filter(|c| c.feerate_sat_kvb >= feerate_sat_kvb)
+        if let Some(cancel) = fund
+            .cancel
+            .as_ref()
+            .filter(|c| c.feerate_sat_kvb >= feerate_sat_kvb)
         {
             return Ok(fund.cancelled(cancel));
         }
         if self.is_confirmed(fund.tx.compute_txid()) {
             return Err(WalletError::Confirmed);
         }
-        let script = self.bdk.reveal_next_address(KeychainKind::Internal).script_pubkey();
+        let script = self
+            .bdk
+            .reveal_next_address(KeychainKind::Internal)
+            .script_pubkey();
         let mut tx = Transaction {
             version: Version::TWO,
             lock_time: LockTime::from_consensus(tip_height.min(MAX_HEIGHT)),
             input: fund.inputs().map(unsigned_input).collect(),
-            output: vec![TxOut { value: Amount::ZERO, script_pubkey: script.clone() }],
+            output: vec![TxOut {
+                value: Amount::ZERO,
+                script_pubkey: script.clone(),
+            }],
         };
         let fee = self.replacement_fee(&fund, &tx, feerate_sat_kvb);
         let fee = fee.ok_or(WalletError::BadFeerate { feerate_sat_kvb })?;
@@ -378,7 +420,10 @@ impl Wallet {
         }
         tx.output[0].value = Amount::from_sat(have_sat - fee);
         let tx = self.sign(tx, &fund.prevouts)?;
-        let cancel = Cancel { tx, feerate_sat_kvb };
+        let cancel = Cancel {
+            tx,
+            feerate_sat_kvb,
+        };
         let funded = fund.cancelled(&cancel);
         fund.cancel = Some(cancel);
         let entry = Entry::Live(fund);
@@ -422,14 +467,18 @@ impl Wallet {
     /// Locks the inputs and stores the transaction in one batch; on an error nothing is locked.
     fn lock_and_journal(&mut self, id: [u8; 32], fund: Fund) -> Result<(), WalletError> {
         let inputs: Vec<_> = fund.inputs().collect();
-        inputs.iter().for_each(|outpoint| self.bdk.lock_outpoint(*outpoint));
+        inputs
+            .iter()
+            .for_each(|outpoint| self.bdk.lock_outpoint(*outpoint));
         let entry = Entry::Live(fund);
         let stored = row(&id, &entry).and_then(|row| self.commit(vec![row]));
         match stored {
             Ok(()) => {
                 self.funds.insert(id, entry);
             }
-            Err(_) => inputs.iter().for_each(|outpoint| self.bdk.unlock_outpoint(*outpoint)),
+            Err(_) => inputs
+                .iter()
+                .for_each(|outpoint| self.bdk.unlock_outpoint(*outpoint)),
         }
         stored
     }
@@ -457,7 +506,9 @@ fn check_feerate(feerate_sat_kvb: u64) -> Result<(), WalletError> {
 /// Refuses what cannot be added up, before bdk adds it up.
 fn check_amounts(outputs: &[(ScriptBuf, u64)]) -> Result<(), WalletError> {
     if outputs.len() > MAX_FUND_OUTPUTS {
-        return Err(WalletError::TooManyOutputs { max: MAX_FUND_OUTPUTS });
+        return Err(WalletError::TooManyOutputs {
+            max: MAX_FUND_OUTPUTS,
+        });
     }
     let mut total_sat = 0u64;
     for (index, (_, amount_sat)) in outputs.iter().enumerate() {

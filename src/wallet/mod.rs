@@ -76,7 +76,9 @@ pub struct Wallet {
 
 impl std::fmt::Debug for Wallet {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Wallet").field("network", &self.keys.network()).finish_non_exhaustive()
+        f.debug_struct("Wallet")
+            .field("network", &self.keys.network())
+            .finish_non_exhaustive()
     }
 }
 
@@ -103,7 +105,12 @@ impl Wallet {
             None => create_bdk(keys)?,
         };
         let funds = fund::load(&persist)?;
-        let mut wallet = Self { bdk, keys: keys.clone(), persist: Box::new(persist), funds };
+        let mut wallet = Self {
+            bdk,
+            keys: keys.clone(),
+            persist: Box::new(persist),
+            funds,
+        };
         if let Some((height, hash)) = birthday.filter(|(height, _)| is_new && *height > 0) {
             wallet.push_checkpoint(height, hash)?;
         }
@@ -125,7 +132,10 @@ impl Wallet {
             }
             next = match checkpoint.height().checked_sub(step) {
                 Some(height) => checkpoint.floor_at(height),
-                None => checkpoint.iter().last().filter(|c| c.height() < checkpoint.height()),
+                None => checkpoint
+                    .iter()
+                    .last()
+                    .filter(|c| c.height() < checkpoint.height()),
             };
         }
         found
@@ -143,7 +153,11 @@ impl Wallet {
         for coin in self.bdk.list_unspent() {
             let value_sat = coin.txout.value.to_sat();
             let is_settled = self.is_mature(&coin, tip_height);
-            let total = if is_settled { &mut balance.confirmed_sat } else { &mut balance.pending_sat };
+            let total = if is_settled {
+                &mut balance.confirmed_sat
+            } else {
+                &mut balance.pending_sat
+            };
             *total = total.saturating_add(value_sat);
             let part = if self.bdk.is_outpoint_locked(coin.outpoint) {
                 &mut balance.locked_sat
@@ -173,7 +187,11 @@ impl Wallet {
     /// As [`Wallet::next_address`].
     pub fn fresh_scripts(&mut self, count: u16) -> Result<Vec<ScriptBuf>, WalletError> {
         let scripts = (0..count)
-            .map(|_| self.bdk.reveal_next_address(KeychainKind::External).script_pubkey())
+            .map(|_| {
+                self.bdk
+                    .reveal_next_address(KeychainKind::External)
+                    .script_pubkey()
+            })
             .collect();
         self.commit(Vec::new())?;
         Ok(scripts)
@@ -182,13 +200,21 @@ impl Wallet {
     /// Every script whose coins belong to the wallet, revealed or within reach: what a chain
     /// source has to watch.
     pub fn watched_scripts(&self) -> Vec<ScriptBuf> {
-        self.bdk.spk_index().inner().all_spks().values().cloned().collect()
+        self.bdk
+            .spk_index()
+            .inner()
+            .all_spks()
+            .values()
+            .cloned()
+            .collect()
     }
 
     /// The wallet's latest `limit` transactions, newest first.
     pub fn history(&self, limit: usize) -> Vec<HistoryEntry> {
         let newest_first = self.bdk.transactions_sort_by(|a, b| {
-            b.chain_position.cmp(&a.chain_position).then(a.tx_node.txid.cmp(&b.tx_node.txid))
+            b.chain_position
+                .cmp(&a.chain_position)
+                .then(a.tx_node.txid.cmp(&b.tx_node.txid))
         });
         let entry = |tx: bdk_wallet::WalletTx<'_>| {
             let (sent, received) = self.bdk.sent_and_received(&tx.tx_node.tx);
@@ -198,7 +224,11 @@ impl Wallet {
                 height,
                 sent_sat: sent.to_sat(),
                 received_sat: received.to_sat(),
-                fee_sat: self.bdk.calculate_fee(&tx.tx_node.tx).ok().map(|fee| fee.to_sat()),
+                fee_sat: self
+                    .bdk
+                    .calculate_fee(&tx.tx_node.tx)
+                    .ok()
+                    .map(|fee| fee.to_sat()),
                 at_s,
             }
         };
@@ -220,18 +250,24 @@ impl Wallet {
 
     fn push_checkpoint(&mut self, height: u32, hash: BlockHash) -> Result<(), WalletError> {
         let disconnected = WalletError::Disconnected { height };
-        let chain = match self.bdk.latest_checkpoint().push(BlockId { height, hash }) {
-            Ok(chain) => chain,
-            Err(_) => return Err(disconnected),
+        let Ok(chain) = self.bdk.latest_checkpoint().push(BlockId { height, hash }) else {
+            return Err(disconnected);
         };
-        let update = Update { chain: Some(chain), ..Update::default() };
+        let update = Update {
+            chain: Some(chain),
+            ..Update::default()
+        };
         self.bdk.apply_update(update).map_err(|_| disconnected)
     }
 
     fn is_mature(&self, coin: &LocalOutput, tip_height: u32) -> bool {
-        let (Some(height), _) = position(&coin.chain_position) else { return false };
+        let (Some(height), _) = position(&coin.chain_position) else {
+            return false;
+        };
         let graph = self.bdk.tx_graph();
-        let is_coinbase = graph.get_tx(coin.outpoint.txid).is_some_and(|tx| tx.is_coinbase());
+        let is_coinbase = graph
+            .get_tx(coin.outpoint.txid)
+            .is_some_and(|tx| tx.is_coinbase());
         // The coinbase of block h may be spent in block h + 100, that is from tip h + 99 on.
         !is_coinbase || tip_height.saturating_add(1) >= height.saturating_add(COINBASE_MATURITY)
     }
@@ -240,7 +276,9 @@ impl Wallet {
     /// nobody else can take it back.
     fn is_own_change(&self, coin: &LocalOutput) -> bool {
         let graph = self.bdk.tx_graph();
-        let Some(tx) = graph.get_tx(coin.outpoint.txid) else { return false };
+        let Some(tx) = graph.get_tx(coin.outpoint.txid) else {
+            return false;
+        };
         coin.chain_position.is_unconfirmed()
             && tx.input.iter().all(|input| {
                 let spent = graph.get_txout(input.previous_output);
@@ -249,7 +287,9 @@ impl Wallet {
     }
 
     fn is_confirmed(&self, txid: Txid) -> bool {
-        self.bdk.get_tx(txid).is_some_and(|tx| tx.chain_position.is_confirmed())
+        self.bdk
+            .get_tx(txid)
+            .is_some_and(|tx| tx.chain_position.is_confirmed())
     }
 }
 
@@ -270,10 +310,7 @@ fn create_bdk(keys: &Keys) -> Result<bdk_wallet::Wallet, WalletError> {
         .map_err(WalletError::build)
 }
 
-fn load_bdk(
-    keys: &Keys,
-    persist: &dyn Persist,
-) -> Result<Option<bdk_wallet::Wallet>, WalletError> {
+fn load_bdk(keys: &Keys, persist: &dyn Persist) -> Result<Option<bdk_wallet::Wallet>, WalletError> {
     let Some(changes) = persist::changeset_of(persist.rows(CHAIN_TABLE)?)? else {
         return Ok(None);
     };
