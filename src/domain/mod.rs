@@ -9,4 +9,6 @@ pub mod engine;
 pub mod ids;
 pub mod lease;
 pub mod matching;
+pub mod order;
 pub mod settlement;
+pub mod units;
