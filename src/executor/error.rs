@@ -17,7 +17,7 @@ pub enum ExecutorError {
     /// A lease of this id exists with another specification.
     #[error("the lease exists with another specification")]
     Conflict,
-    /// [`super::MAX_LEASES`] are held.
+    /// [`crate::limits::OPEN_LEASES_MAX`] are held.
     #[error("this host holds as many leases as it can")]
     Full,
     /// Blobs are missing.
@@ -38,7 +38,7 @@ pub enum ExecutorError {
         /// Bytes received so far: the offset to resume at.
         expected: u64,
     },
-    /// A chunk over [`super::MAX_CHUNK_BYTES`].
+    /// A chunk over [`crate::limits::LEASE_CHUNK_BYTES`].
     #[error("a chunk of {0} bytes is too large")]
     ChunkTooLarge(usize),
     /// More bytes than the specification announced.
@@ -102,6 +102,9 @@ pub(super) trait At<T> {
 
 impl<T> At<T> for io::Result<T> {
     fn at(self, path: &Path) -> Result<T, ExecutorError> {
-        self.map_err(|source| ExecutorError::Io { what: path.display().to_string(), source })
+        self.map_err(|source| ExecutorError::Io {
+            what: path.display().to_string(),
+            source,
+        })
     }
 }

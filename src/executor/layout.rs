@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use super::logs::Stream;
-use super::spec::Digest;
+use crate::domain::ids::Digest;
+use crate::domain::lease::objects::Stream;
 
 /// `<datadir>/leases/<lease_id>/`.
 #[derive(Debug, Clone)]
@@ -65,6 +65,9 @@ impl LeaseDir {
 
     /// A standard stream.
     pub(super) fn log(&self, stream: Stream) -> PathBuf {
-        self.0.join(stream.file_name())
+        self.0.join(match stream {
+            Stream::Stdout => "stdout",
+            Stream::Stderr => "stderr",
+        })
     }
 }

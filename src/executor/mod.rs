@@ -15,6 +15,9 @@ use async_trait::async_trait;
 
 mod blobs;
 mod error;
+mod event;
+mod guest;
+mod hex_text;
 pub mod inventory;
 mod layout;
 mod logs;
@@ -32,15 +35,22 @@ mod supervise;
 mod wasm;
 mod watch;
 
-pub use blobs::{MAX_CHUNK_BYTES, PutProgress};
+pub use blobs::PutProgress;
 pub use error::ExecutorError;
+pub use event::LeaseEvent;
 pub use inventory::HostCapacity;
-pub use logs::{LogChunk, MAX_READ_BYTES, Stream};
-pub use manager::{EVENT_QUEUE, LeaseEvent, MAX_LEASES, Manager};
+pub use logs::LogChunk;
+pub use manager::{EVENT_QUEUE, Manager};
 pub use probe::Capabilities;
 pub use retention::FreedProof;
-pub use spec::{Digest, Input, LeaseId, LeaseSpec, SpecError};
+pub use spec::{
+    Allowance, Input, LeaseSpec, MAX_GRACE_MS, MAX_MEMORY_BYTES, MAX_OUTPUT_BYTES, MAX_STRINGS,
+    MAX_STRINGS_BYTES, MAX_WINDOW_MS, MAX_WORK_BYTES, MIN_MEMORY_BYTES, SpecError,
+};
 pub use state::{Ended, Outcome, State, Usage};
+
+use crate::domain::ids::{Digest, LeaseId};
+use crate::domain::lease::objects::Stream;
 
 /// A back end that runs leases: today [`Manager`] with WebAssembly components, later
 /// containers, clusters and virtual machines behind the same verbs.
@@ -61,7 +71,7 @@ pub trait Executor: Send + Sync {
     async fn adopt(&self) -> Result<Vec<(LeaseId, State)>, ExecutorError>;
     /// The latest sample, at most a quarter of a second old while the lease runs.
     async fn sample(&self, lease: &LeaseId) -> Result<Usage, ExecutorError>;
-    /// At most [`MAX_READ_BYTES`] of a stream from a byte offset.
+    /// At most [`crate::limits::LEASE_CHUNK_BYTES`] of a stream from a byte offset.
     async fn logs(
         &self,
         lease: &LeaseId,
@@ -96,6 +106,9 @@ mod tests {
 
     #[test]
     fn what_a_back_end_lacks_is_refused_by_a_code() {
-        assert_eq!(ExecutorError::Unsupported("exec").code(), "executor.unsupported");
+        assert_eq!(
+            ExecutorError::Unsupported("exec").code(),
+            "executor.unsupported"
+        );
     }
 }

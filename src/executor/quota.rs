@@ -17,10 +17,16 @@ pub(super) fn used_bytes(dir: &Path) -> io::Result<Option<u64>> {
     let mut entries = 0;
     let mut open: Vec<PathBuf> = vec![dir.to_owned()];
     while let Some(dir) = open.pop() {
-        let Some(list) = present(fs::read_dir(&dir))? else { continue };
+        let Some(list) = present(fs::read_dir(&dir))? else {
+            continue;
+        };
         for entry in list {
-            let Some(entry) = present(entry)? else { continue };
-            let Some(meta) = present(entry.metadata())? else { continue };
+            let Some(entry) = present(entry)? else {
+                continue;
+            };
+            let Some(meta) = present(entry.metadata())? else {
+                continue;
+            };
             entries += 1;
             if entries > MAX_ENTRIES {
                 return Ok(None);
@@ -40,7 +46,9 @@ pub(super) fn unlinked_bytes(dir: &Path) -> io::Result<u64> {
     let device = fs::metadata(dir)?.dev();
     let mut bytes = 0u64;
     for entry in fs::read_dir("/proc/self/fd")? {
-        let Some(meta) = present(fs::metadata(entry?.path()))? else { continue };
+        let Some(meta) = present(fs::metadata(entry?.path()))? else {
+            continue;
+        };
         if meta.is_file() && meta.nlink() == 0 && meta.dev() == device {
             bytes = bytes.saturating_add(meta.len());
         }
@@ -70,7 +78,10 @@ mod tests {
         let below = dir.path().join("a");
         fs::create_dir(&below).unwrap();
         let base = used_bytes(dir.path()).unwrap().unwrap();
-        fs::File::create(below.join("sparse")).unwrap().set_len(5_000).unwrap();
+        fs::File::create(below.join("sparse"))
+            .unwrap()
+            .set_len(5_000)
+            .unwrap();
         std::os::unix::fs::symlink(outside.path(), below.join("link")).unwrap();
         let grown = used_bytes(dir.path()).unwrap().unwrap() - base;
         assert!((5_000..10_000).contains(&grown), "{grown}");

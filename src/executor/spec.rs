@@ -1,18 +1,13 @@
 //! What a lease is to run, and the bounds of it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
-use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
 
-/// A component is compiled in memory: 64 MiB is far above any real one.
-pub const MAX_COMPONENT_BYTES: u64 = 64 << 20;
-/// Inputs and results are listed in one request each.
-pub const MAX_FILES: usize = 64;
-/// Longest name of a file, below every file system's 255.
-pub const MAX_NAME_BYTES: usize = 128;
+use crate::domain::ids::{Digest, LeaseId};
+use crate::domain::lease::objects::Workload;
+use crate::limits::{WORKLOAD_FILES_MAX, WORKLOAD_MAX_BYTES, WORKLOAD_NAME_BYTES};
+
 /// Arguments, and environment variables, of one lease.
 pub const MAX_STRINGS: usize = 64;
 /// Bytes of all arguments and variables together.
@@ -33,9 +28,6 @@ pub const MAX_GRACE_MS: u64 = 60_000;
 /// A specification that is out of bounds.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SpecError {
-    /// Not 64 lower-case hexadecimal digits.
-    #[error("not 64 lower-case hexadecimal digits")]
-    Hex,
     /// A file name that could leave its directory or hide in it.
     #[error("{0:?} is no plain file name")]
     Name(String),
@@ -64,7 +56,6 @@ impl SpecError {
     #[must_use]
     pub fn code(&self) -> &'static str {
         match self {
-            Self::Hex => "spec.hex",
             Self::Name(_) => "spec.name",
             Self::DuplicateName(_) => "spec.duplicate_name",
             Self::TooMany(_) => "spec.too_many",
@@ -76,89 +67,13 @@ impl SpecError {
     }
 }
 
-macro_rules! hex32 {
-    ($(#[$doc:meta])* $name:ident) => {
-        $(#[$doc])*
-        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-        #[serde(try_from = "String", into = "String")]
-        pub struct $name(pub [u8; 32]);
-
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-            }
-        }
-
-        impl fmt::Debug for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, concat!(stringify!($name), "({})"), self)
-            }
-        }
-
-        impl FromStr for $name {
-            type Err = SpecError;
-
-            fn from_str(text: &str) -> Result<Self, SpecError> {
-                parse_hex32(text).map(Self)
-            }
-        }
-
-        impl TryFrom<String> for $name {
-            type Error = SpecError;
-
-            fn try_from(text: String) -> Result<Self, SpecError> {
-                text.parse()
-            }
-        }
-
-        impl From<$name> for String {
-            fn from(id: $name) -> Self {
-                id.to_string()
-            }
-        }
-    };
-}
-
-hex32! {
-    /// The id of the `Redeem` that began the lease; 64 hexadecimal digits as text.
-    LeaseId
-}
-hex32! {
-    /// SHA-256 of a blob; 64 hexadecimal digits as text.
-    Digest
-}
-
-impl Digest {
-    /// The digest of these bytes.
-    #[must_use]
-    pub fn of(bytes: &[u8]) -> Self {
-        Self(Sha256::digest(bytes).into())
-    }
-}
-
-fn parse_hex32(text: &str) -> Result<[u8; 32], SpecError> {
-    let nibble = |byte: u8| match byte {
-        b'0'..=b'9' => Ok(byte - b'0'),
-        b'a'..=b'f' => Ok(byte - b'a' + 10),
-        _ => Err(SpecError::Hex),
-    };
-    let (pairs, []) = text.as_bytes().as_chunks::<2>() else { return Err(SpecError::Hex) };
-    let mut bytes = [0; 32];
-    if pairs.len() != bytes.len() {
-        return Err(SpecError::Hex);
-    }
-    for (byte, [high, low]) in bytes.iter_mut().zip(pairs) {
-        *byte = nibble(*high)? << 4 | nibble(*low)?;
-    }
-    Ok(bytes)
-}
-
 /// A file laid into the working directory before the start.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Input {
-    /// Plain file name, at most [`MAX_NAME_BYTES`].
+    /// Plain file name, at most [`WORKLOAD_NAME_BYTES`].
     pub name: String,
     /// Its content.
+    #[serde(with = "super::hex_text")]
     pub digest: Digest,
     /// Its size.
     pub bytes: u64,
@@ -168,10 +83,12 @@ pub struct Input {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeaseSpec {
     /// The lease.
+    #[serde(with = "super::hex_text")]
     pub lease_id: LeaseId,
     /// The WASI 0.2 component to run: an export of `wasi:cli/run`.
+    #[serde(with = "super::hex_text")]
     pub component: Digest,
-    /// Size of the component, at most [`MAX_COMPONENT_BYTES`].
+    /// Size of the component; with the inputs at most [`WORKLOAD_MAX_BYTES`].
     pub component_bytes: u64,
     /// Files of the working directory at the start.
     pub inputs: Vec<Input>,
@@ -195,7 +112,50 @@ pub struct LeaseSpec {
     pub grace_ms: u64,
 }
 
+/// What a network and the blocks of a certificate give to a lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Allowance {
+    /// The window begins, unix ms.
+    pub starts_at_ms: u64,
+    /// The window ends (exclusive), unix ms.
+    pub ends_at_ms: u64,
+    /// Memory of all blocks.
+    pub memory_max_bytes: u64,
+    /// Kept of each standard stream.
+    pub output_max_bytes: u64,
+    /// Disk of all blocks.
+    pub work_max_bytes: u64,
+    /// How long a workload may take to yield.
+    pub grace_ms: u64,
+}
+
 impl LeaseSpec {
+    /// The lease that runs a redeemed workload. Memory beyond [`MAX_MEMORY_BYTES`] and
+    /// disk beyond [`MAX_WORK_BYTES`] cannot be used by one component and are cut.
+    #[must_use]
+    pub fn of_workload(lease_id: LeaseId, workload: &Workload, allowance: Allowance) -> Self {
+        let input = |file: &crate::domain::lease::objects::InputFile| Input {
+            name: file.name.clone(),
+            digest: file.digest,
+            bytes: file.bytes,
+        };
+        Self {
+            lease_id,
+            component: workload.component,
+            component_bytes: workload.component_bytes,
+            inputs: workload.inputs.iter().map(input).collect(),
+            args: workload.args.clone(),
+            env: Vec::new(),
+            results: workload.results.clone(),
+            starts_at_ms: allowance.starts_at_ms,
+            ends_at_ms: allowance.ends_at_ms,
+            memory_max_bytes: allowance.memory_max_bytes.min(MAX_MEMORY_BYTES),
+            output_max_bytes: allowance.output_max_bytes.min(MAX_OUTPUT_BYTES),
+            work_max_bytes: allowance.work_max_bytes.min(MAX_WORK_BYTES),
+            grace_ms: allowance.grace_ms,
+        }
+    }
+
     /// Checks every bound.
     ///
     /// # Errors
@@ -217,14 +177,31 @@ impl LeaseSpec {
     #[must_use]
     pub fn blobs(&self) -> BTreeMap<Digest, u64> {
         let inputs = self.inputs.iter().map(|input| (input.digest, input.bytes));
-        inputs.chain([(self.component, self.component_bytes)]).collect()
+        inputs
+            .chain([(self.component, self.component_bytes)])
+            .collect()
     }
 
     fn check_amounts(&self) -> Result<(), SpecError> {
         let bounds = [
-            ("component_bytes", self.component_bytes, 1, MAX_COMPONENT_BYTES),
-            ("memory_max_bytes", self.memory_max_bytes, MIN_MEMORY_BYTES, MAX_MEMORY_BYTES),
-            ("output_max_bytes", self.output_max_bytes, 0, MAX_OUTPUT_BYTES),
+            (
+                "component_bytes",
+                self.component_bytes,
+                1,
+                WORKLOAD_MAX_BYTES,
+            ),
+            (
+                "memory_max_bytes",
+                self.memory_max_bytes,
+                MIN_MEMORY_BYTES,
+                MAX_MEMORY_BYTES,
+            ),
+            (
+                "output_max_bytes",
+                self.output_max_bytes,
+                0,
+                MAX_OUTPUT_BYTES,
+            ),
             ("work_max_bytes", self.work_max_bytes, 0, MAX_WORK_BYTES),
             ("grace_ms", self.grace_ms, 1, MAX_GRACE_MS),
         ];
@@ -233,8 +210,13 @@ impl LeaseSpec {
                 return Err(SpecError::Bounds(what));
             }
         }
-        let inputs = self.inputs.iter().try_fold(0u64, |sum, i| sum.checked_add(i.bytes));
-        if inputs.is_none_or(|bytes| bytes > self.work_max_bytes) {
+        let inputs = self
+            .inputs
+            .iter()
+            .fold(0u64, |sum, input| sum.saturating_add(input.bytes));
+        if inputs > self.work_max_bytes
+            || inputs.saturating_add(self.component_bytes) > WORKLOAD_MAX_BYTES
+        {
             return Err(SpecError::Bounds("inputs"));
         }
         Ok(())
@@ -243,7 +225,11 @@ impl LeaseSpec {
     fn check_digests(&self) -> Result<(), SpecError> {
         let sizes = self.blobs();
         let consistent = |input: &Input| sizes.get(&input.digest) == Some(&input.bytes);
-        if self.inputs.iter().all(consistent) { Ok(()) } else { Err(SpecError::DigestSizes) }
+        if self.inputs.iter().all(consistent) {
+            Ok(())
+        } else {
+            Err(SpecError::DigestSizes)
+        }
     }
 }
 
@@ -251,7 +237,7 @@ fn check_names<'a>(
     what: &'static str,
     names: impl ExactSizeIterator<Item = &'a String>,
 ) -> Result<(), SpecError> {
-    if names.len() > MAX_FILES {
+    if names.len() > WORKLOAD_FILES_MAX {
         return Err(SpecError::TooMany(what));
     }
     let mut seen = BTreeSet::new();
@@ -269,10 +255,12 @@ fn check_names<'a>(
 /// One path component that is neither special nor able to confuse a terminal.
 fn is_plain_name(name: &str) -> bool {
     !name.is_empty()
-        && name.len() <= MAX_NAME_BYTES
+        && name.len() <= WORKLOAD_NAME_BYTES
         && name != "."
         && name != ".."
-        && !name.chars().any(|c| c == '/' || c == '\\' || c.is_control())
+        && !name
+            .chars()
+            .any(|c| c == '/' || c == '\\' || c.is_control())
 }
 
 fn check_strings(args: &[String], env: &[(String, String)]) -> Result<(), SpecError> {
@@ -282,9 +270,14 @@ fn check_strings(args: &[String], env: &[(String, String)]) -> Result<(), SpecEr
     if env.len() > MAX_STRINGS {
         return Err(SpecError::TooMany("env"));
     }
-    let texts = || args.iter().chain(env.iter().flat_map(|(name, value)| [name, value]));
+    let texts = || {
+        args.iter()
+            .chain(env.iter().flat_map(|(name, value)| [name, value]))
+    };
     let bytes: usize = texts().map(String::len).sum();
-    let named = env.iter().all(|(name, _)| !name.is_empty() && !name.contains('='));
+    let named = env
+        .iter()
+        .all(|(name, _)| !name.is_empty() && !name.contains('='));
     if bytes > MAX_STRINGS_BYTES || texts().any(|text| text.contains('\0')) || !named {
         return Err(SpecError::Strings);
     }
@@ -302,7 +295,11 @@ pub(super) mod tests {
             lease_id: LeaseId([7; 32]),
             component: Digest([1; 32]),
             component_bytes: 10,
-            inputs: vec![Input { name: "input.txt".into(), digest: Digest([2; 32]), bytes: 5 }],
+            inputs: vec![Input {
+                name: "input.txt".into(),
+                digest: Digest([2; 32]),
+                bytes: 5,
+            }],
             args: vec!["wordsum".into()],
             env: vec![("A".into(), "b".into())],
             results: vec!["result.txt".into()],
@@ -333,21 +330,33 @@ pub(super) mod tests {
             ("spec.name", |s| s.inputs[0].name = String::new()),
             ("spec.name", |s| s.inputs[0].name = "a\0b".into()),
             ("spec.name", |s| s.inputs[0].name = "a\u{1b}[2J".into()),
-            ("spec.name", |s| s.inputs[0].name = "x".repeat(MAX_NAME_BYTES + 1)),
+            ("spec.name", |s| {
+                s.inputs[0].name = "x".repeat(WORKLOAD_NAME_BYTES + 1)
+            }),
             ("spec.name", |s| s.results[0] = "a/b".into()),
-            ("spec.duplicate_name", |s| s.results.push("result.txt".into())),
-            ("spec.too_many", |s| s.results = (0..65).map(|i| i.to_string()).collect()),
+            ("spec.duplicate_name", |s| {
+                s.results.push("result.txt".into())
+            }),
+            ("spec.too_many", |s| {
+                s.results = (0..17).map(|i| i.to_string()).collect()
+            }),
             ("spec.too_many", |s| s.args = vec![String::new(); 65]),
-            ("spec.strings", |s| s.args = vec!["x".repeat(MAX_STRINGS_BYTES)]),
+            ("spec.strings", |s| {
+                s.args = vec!["x".repeat(MAX_STRINGS_BYTES)]
+            }),
             ("spec.strings", |s| s.env[0].0 = "A=B".into()),
             ("spec.strings", |s| s.env[0].1 = "\0".into()),
-            ("spec.bounds", |s| s.component_bytes = MAX_COMPONENT_BYTES + 1),
+            ("spec.bounds", |s| {
+                s.component_bytes = WORKLOAD_MAX_BYTES + 1
+            }),
             ("spec.bounds", |s| s.memory_max_bytes = MAX_MEMORY_BYTES + 1),
             ("spec.bounds", |s| s.grace_ms = 0),
             ("spec.bounds", |s| s.inputs[0].bytes = u64::MAX),
             ("spec.digest_sizes", |s| s.inputs[0].digest = s.component),
             ("spec.window", |s| s.ends_at_ms = s.starts_at_ms),
-            ("spec.window", |s| s.ends_at_ms = s.starts_at_ms + MAX_WINDOW_MS + 1),
+            ("spec.window", |s| {
+                s.ends_at_ms = s.starts_at_ms + MAX_WINDOW_MS + 1
+            }),
         ];
         for (index, (code, change)) in table.into_iter().enumerate() {
             let mut spec = example();
@@ -356,19 +365,7 @@ pub(super) mod tests {
         }
     }
 
-    #[test]
-    fn ids_are_exactly_64_lower_case_digits() {
-        for bad in ["", "00", &"0".repeat(63), &"0".repeat(66), &"A".repeat(64), &"g".repeat(64)] {
-            assert_eq!(bad.parse::<LeaseId>(), Err(SpecError::Hex), "{bad}");
-        }
-    }
-
     proptest! {
-        #[test]
-        fn ids_survive_their_text(bytes in prop::array::uniform32(any::<u8>())) {
-            prop_assert_eq!(Digest(bytes).to_string().parse::<Digest>().unwrap(), Digest(bytes));
-        }
-
         #[test]
         fn a_valid_name_stays_in_its_directory(name in "\\PC{0,20}") {
             if is_plain_name(&name) {

@@ -1,5 +1,6 @@
 //! What the lease process writes down about itself.
 
+use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::Path;
@@ -8,6 +9,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::process::ProcessId;
+use crate::domain::lease::objects;
 
 /// Longest reason kept: enough for a sentence, and it is remote text.
 const MAX_REASON_CHARS: usize = 256;
@@ -84,7 +86,23 @@ pub enum Outcome {
 impl Outcome {
     /// A failure, with a reason fit for showing.
     pub(super) fn failed(reason: impl AsRef<str>) -> Self {
-        Self::Failed { reason: printable(reason.as_ref()) }
+        Self::Failed {
+            reason: printable(reason.as_ref()),
+        }
+    }
+
+    /// The outcome as receipts name it: those are about money, not about causes.
+    #[must_use]
+    pub fn for_receipt(&self) -> objects::Outcome {
+        match self {
+            Self::Exited { code } => objects::Outcome::Exited { code: *code },
+            Self::Trapped { .. } => objects::Outcome::Trapped,
+            Self::Deadline => objects::Outcome::Deadline,
+            Self::Stopped => objects::Outcome::Stopped,
+            Self::Memory => objects::Outcome::OutOfMemory,
+            Self::OutputQuota => objects::Outcome::OutOfDisk,
+            Self::Failed { .. } | Self::Interrupted => objects::Outcome::Failed,
+        }
     }
 
     /// The stable reason code.
@@ -99,6 +117,21 @@ impl Outcome {
             Self::OutputQuota => "lease.output_quota",
             Self::Failed { .. } => "lease.failed",
             Self::Interrupted => "lease.interrupted",
+        }
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exited { code } => write!(f, "exited with code {code}"),
+            Self::Trapped { reason } => write!(f, "trapped: {reason}"),
+            Self::Deadline => f.write_str("the window ended"),
+            Self::Stopped => f.write_str("stopped on request"),
+            Self::Memory => f.write_str("out of memory"),
+            Self::OutputQuota => f.write_str("wrote more than its disk quota"),
+            Self::Failed { reason } => write!(f, "failed: {reason}"),
+            Self::Interrupted => f.write_str("the lease process vanished"),
         }
     }
 }
@@ -126,6 +159,14 @@ pub struct Usage {
     pub stderr_dropped: u64,
     /// Bytes in the working directory.
     pub work_bytes: u64,
+}
+
+impl Usage {
+    /// Bytes kept of both standard streams.
+    #[must_use]
+    pub fn output_bytes(&self) -> u64 {
+        self.stdout_bytes.saturating_add(self.stderr_bytes)
+    }
 }
 
 /// `state.json`: the state and the process that vouches for it.
@@ -186,7 +227,9 @@ pub(super) fn read_json<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T
 /// Unix time in ms; 0 before 1970.
 pub(super) fn now_ms() -> u64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    since.map_or(0, |elapsed| u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX))
+    since.map_or(0, |elapsed| {
+        u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)
+    })
 }
 
 #[cfg(test)]
@@ -206,14 +249,24 @@ mod tests {
             cpu_us: 3,
             memory_peak_bytes: 4,
         };
-        let shim = ProcessId { pid: 4, start_ticks: 9, boot_id: "b".into() };
+        let shim = ProcessId {
+            pid: 4,
+            start_ticks: 9,
+            boot_id: "b".into(),
+        };
         for state in [
             State::Preparing,
             State::Ready,
-            State::Running { pid: 4, started_at_ms: 5 },
+            State::Running {
+                pid: 4,
+                started_at_ms: 5,
+            },
             State::Ended(ended),
         ] {
-            let record = Record { shim: Some(shim.clone()), state };
+            let record = Record {
+                shim: Some(shim.clone()),
+                state,
+            };
             write_json(&path, &record, Durability::Fsync).unwrap();
             assert_eq!(read_json::<Record>(&path).unwrap(), Some(record));
         }
