@@ -1,0 +1,12 @@
+//! The matcher against its published vectors, a naive second implementation, an external
+//! reference, and the properties that make a result safe.
+#![cfg(feature = "node")]
+
+mod books;
+mod command;
+mod naive;
+mod properties;
+mod reference;
+mod refusals;
+mod vectors;
+mod verification;
