@@ -98,7 +98,7 @@ fn press_up(
 /// Unsold supply that may be bought slot by slot presses the price down, if a buyer matched
 /// in the slot could have bought it.
 fn press_down(book: &Book<'_>, market: &Market<'_>, slots: &mut BTreeMap<u32, Slot>) {
-    for (ask, supply) in market.class.asks.iter().zip(&market.supply) {
+    for (rank, ask) in market.class.asks.iter().enumerate() {
         if ask.min_run > 1 {
             continue;
         }
@@ -106,7 +106,7 @@ fn press_down(book: &Book<'_>, market: &Market<'_>, slots: &mut BTreeMap<u32, Sl
             if slot
                 .supply_msat
                 .is_none_or(|lowest| ask.limit_msat < lowest)
-                && supply.is_free(at)
+                && market.supply.is_free(rank, at)
                 && slot.bids.iter().any(|&bid| book.bids[bid].accepts(ask))
             {
                 slot.supply_msat = Some(ask.limit_msat);
