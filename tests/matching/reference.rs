@@ -4,6 +4,7 @@ use std::fs;
 use std::process::Command;
 
 use capex::cli::match_cmd;
+use capex::domain::matching::Instance;
 
 use super::books;
 use super::command::run;
@@ -56,6 +57,15 @@ fn random_books_match_byte_for_byte_as_in_the_external_reference() {
     }
     let trading = ran.out.matches("\"trades\":[{").count();
     println!("{count} books identical, {trading} of them with trades");
+}
+
+/// One book in a hundred is a crowded one.
+fn book(seed: u64) -> Instance {
+    if seed % 100 == 0 {
+        books::crowded(seed)
+    } else {
+        books::random(seed)
+    }
 }
 
 fn report_difference(ours: &str, theirs: &str) -> ! {
