@@ -182,17 +182,26 @@ impl Shape {
 /// A book with up to 30 orders (one in ten: 80), any number of starts.
 pub(crate) fn random(seed: u64) -> Instance {
     let mut dice = Dice::new(seed);
-    let shape = Shape::new(&mut dice);
     let most = if dice.one_in(10) { 80 } else { 30 };
     let count = dice.within(0, most);
-    let orders: Vec<Order> = (0..count).map(|at| shape.order(&mut dice, at)).collect();
+    book(&mut dice, count)
+}
+
+/// A book with so many asks that their ranks exceed one word of any bit set.
+pub(crate) fn crowded(seed: u64) -> Instance {
+    book(&mut Dice::new(seed), 500)
+}
+
+fn book(dice: &mut Dice, count: u64) -> Instance {
+    let shape = Shape::new(dice);
+    let orders: Vec<Order> = (0..count).map(|at| shape.order(dice, at)).collect();
     let mut cancels = Vec::new();
     for order in &orders {
         if dice.one_in(20) {
             let signer = if dice.one_in(2) {
                 order.owner.clone()
             } else {
-                shape.owner(&mut dice)
+                shape.owner(dice)
             };
             cancels.push(Cancel {
                 order: order.id.clone(),
@@ -203,7 +212,7 @@ pub(crate) fn random(seed: u64) -> Instance {
     if dice.one_in(5) {
         cancels.push(Cancel {
             order: "none".into(),
-            signer: shape.owner(&mut dice),
+            signer: shape.owner(dice),
         });
     }
     let mut beacon = [0; 32];

@@ -544,5 +544,13 @@ fn random_books_match_as_in_the_naive_implementation() {
         assert_eq!(result, solve(&book), "book {seed}");
         traded += usize::from(!result.trades.is_empty());
     }
+    for seed in 0..16 {
+        let book = super::books::crowded(seed);
+        assert_eq!(
+            capex::domain::matching::solve(&book).unwrap(),
+            solve(&book),
+            "crowded {seed}"
+        );
+    }
     assert!(traded > 250, "only {traded} of 500 books trade at all");
 }

@@ -4,6 +4,7 @@ use std::fs;
 use std::process::Command;
 
 use capex::cli::match_cmd;
+use capex::domain::matching::Instance;
 
 use super::books;
 use super::command::run;
@@ -36,7 +37,7 @@ fn random_books_match_byte_for_byte_as_in_the_external_reference() {
     let file = folder.path().join("books.json");
     // Seeds apart from those of the comparison with the naive implementation.
     let books: Vec<_> = (0..count)
-        .map(|at| match_cmd::to_json(&books::random(1_000_000 + at)))
+        .map(|at| match_cmd::to_json(&book(1_000_000 + at)))
         .collect();
     fs::write(&file, serde_json::to_string(&books).unwrap()).unwrap();
     let expected = Command::new("python3")
@@ -56,6 +57,15 @@ fn random_books_match_byte_for_byte_as_in_the_external_reference() {
     }
     let trading = ran.out.matches("\"trades\":[{").count();
     println!("{count} books identical, {trading} of them with trades");
+}
+
+/// One book in a hundred is a crowded one.
+fn book(seed: u64) -> Instance {
+    if seed.is_multiple_of(100) {
+        books::crowded(seed)
+    } else {
+        books::random(seed)
+    }
 }
 
 fn report_difference(ours: &str, theirs: &str) -> ! {

@@ -24,6 +24,7 @@ mod outcome;
 mod pass;
 mod prices;
 mod ranked;
+mod supply;
 
 pub use check::{CheckError, verify};
 pub use instance::{

@@ -1,88 +1,19 @@
 //! One greedy pass: bids are inserted one by one, each where it gains most.
 
 use std::collections::BTreeMap;
+use std::iter::Peekable;
 
 use super::closure::Closure;
 use super::instance::{MatchError, Mode};
 use super::prices;
 use super::ranked::{Bid, Book, Class};
-
-/// Free units of one ask.
-pub(super) struct Supply {
-    first_slot: u32,
-    /// Free units of each slot of the deliverable window.
-    free: Vec<u32>,
-    /// Maximal half-open intervals of slots with a free unit, ascending.
-    runs: Vec<(u32, u32)>,
-}
-
-impl Supply {
-    fn new(first_slot: u32, end_slot: u32, qty: u32) -> Self {
-        let slots = (end_slot - first_slot) as usize;
-        Self {
-            first_slot,
-            free: vec![qty; slots],
-            runs: vec![(first_slot, end_slot)],
-        }
-    }
-
-    /// Whether a unit is free in `slot`.
-    pub(super) fn is_free(&self, slot: u32) -> bool {
-        self.runs
-            .iter()
-            .any(|&(start, end)| start <= slot && slot < end)
-    }
-
-    /// By how much the free interval around `[start, end)` is longer, if there is one.
-    fn slack(&self, start: u32, end: u32) -> Option<u32> {
-        let run = self.runs.iter().find(|run| run.1 >= end)?;
-        (run.0 <= start).then(|| run.1 - run.0 - (end - start))
-    }
-
-    /// Units free in every slot of `[start, end)`, which lies in the window.
-    fn units(&self, start: u32, end: u32) -> u32 {
-        self.free[self.range(start, end)]
-            .iter()
-            .copied()
-            .min()
-            .unwrap_or(0)
-    }
-
-    fn take(&mut self, start: u32, end: u32, qty: u32) {
-        let range = self.range(start, end);
-        let mut exhausted = false;
-        for units in &mut self.free[range] {
-            *units -= qty;
-            exhausted |= *units == 0;
-        }
-        if exhausted {
-            self.runs = self.free_runs();
-        }
-    }
-
-    fn free_runs(&self) -> Vec<(u32, u32)> {
-        let mut runs: Vec<(u32, u32)> = Vec::new();
-        for (slot, &units) in (self.first_slot..).zip(&self.free) {
-            match runs.last_mut() {
-                _ if units == 0 => {}
-                Some(run) if run.1 == slot => run.1 += 1,
-                _ => runs.push((slot, slot + 1)),
-            }
-        }
-        runs
-    }
-
-    fn range(&self, start: u32, end: u32) -> std::ops::Range<usize> {
-        (start - self.first_slot) as usize..(end - self.first_slot) as usize
-    }
-}
+use super::supply::Supply;
 
 /// What is left of one class during a pass.
 pub(super) struct Market<'a> {
     pub(super) class: &'a Class<'a>,
     pub(super) closure: Closure,
-    /// By rank of the ask.
-    pub(super) supply: Vec<Supply>,
+    pub(super) supply: Supply,
 }
 
 /// Units of one bid that one ask serves; `ask` is a rank within the class.
@@ -196,14 +127,10 @@ fn best_fill(book: &Book<'_>, markets: &[Market<'_>], index: usize) -> Option<Fi
 
 impl<'a> Market<'a> {
     fn new(class: &'a Class<'a>) -> Self {
-        let supply = class
-            .asks
-            .iter()
-            .map(|a| Supply::new(a.first_slot, a.end_slot, a.qty));
         Self {
             class,
             closure: Closure::new(class.first_slot, class.end_slot),
-            supply: supply.collect(),
+            supply: Supply::new(class),
         }
     }
 
@@ -236,7 +163,7 @@ impl<'a> Market<'a> {
     fn accept(&mut self, fill: &Fill) -> Result<(), MatchError> {
         let (start, end) = (fill.start, fill.end);
         for leg in &fill.legs {
-            self.supply[leg.ask].take(start, end, leg.qty);
+            self.supply.take(leg.ask, start, end, leg.qty);
         }
         let asks = &self.class.asks;
         let dearest_msat = fill
@@ -263,18 +190,17 @@ impl Search<'_> {
     fn sticky(&self) -> Option<(Gain, Vec<Leg>)> {
         let mut gain = Gain::default();
         let mut legs = Vec::new();
-        let mut next = 0;
+        let mut asks = self.candidates().peekable();
         while gain.qty < self.bid.qty {
             let missing = self.bid.qty - gain.qty;
-            let Some(ask_msat) = self.payable_ask(next) else {
+            let Some(ask_msat) = asks.peek().map(|&rank| self.ask_msat(rank)) else {
                 break;
             };
             if !self.can_win(gain.surplus_msat + self.surplus_msat(ask_msat, missing)) {
                 return None;
             }
-            for ask in self.candidates_at(ask_msat, &mut next) {
-                let free = self.market.supply[ask].units(self.start, self.end);
-                let qty = free.min(self.bid.qty - gain.qty);
+            for ask in self.level(ask_msat, &mut asks) {
+                let qty = self.units(ask).min(self.bid.qty - gain.qty);
                 if qty == 0 {
                     break;
                 }
@@ -289,21 +215,17 @@ impl Search<'_> {
     /// Takes all units from the one ask with the largest surplus.
     fn gang(&self) -> Option<(Gain, Vec<Leg>)> {
         let mut best: Option<(u64, Leg)> = None;
-        let mut next = 0;
-        while let Some(ask_msat) = self.payable_ask(next) {
+        let mut asks = self.candidates().peekable();
+        while let Some(ask_msat) = asks.peek().map(|&rank| self.ask_msat(rank)) {
             let bound_msat = self.surplus_msat(ask_msat, self.bid.qty);
-            if best
+            let useless = best
                 .as_ref()
-                .is_some_and(|(surplus, _)| bound_msat <= *surplus)
-            {
+                .is_some_and(|(surplus, _)| bound_msat <= *surplus);
+            if useless || !self.can_win(bound_msat) {
                 break;
             }
-            if !self.can_win(bound_msat) {
-                break;
-            }
-            for ask in self.candidates_at(ask_msat, &mut next) {
-                let free = self.market.supply[ask].units(self.start, self.end);
-                let qty = free.min(self.bid.qty);
+            for ask in self.level(ask_msat, &mut asks) {
+                let qty = self.units(ask).min(self.bid.qty);
                 let surplus_msat = self.surplus_msat(ask_msat, qty);
                 if qty >= self.bid.min_qty
                     && best
@@ -324,33 +246,36 @@ impl Search<'_> {
         ))
     }
 
-    /// The limit of the ask with rank `rank`, if the run may cost that much.
-    fn payable_ask(&self, rank: usize) -> Option<u64> {
-        let ask_msat = self.market.class.asks.get(rank)?.limit_msat;
-        (ask_msat * u64::from(self.bid.hours) <= self.cap_msat).then_some(ask_msat)
+    /// Ranks of the asks that can serve the run at a price it may have, cheapest first.
+    fn candidates(&self) -> impl Iterator<Item = usize> {
+        let hours = u64::from(self.bid.hours);
+        self.market
+            .supply
+            .free_for(self.start, self.end)
+            .take_while(move |&rank| self.ask_msat(rank) * hours <= self.cap_msat)
+            .filter(|&rank| self.bid.accepts(&self.market.class.asks[rank]))
     }
 
-    /// Ranks of the asks at exactly `ask_msat` that can serve the run, best fit first.
-    /// Moves `next` behind them.
-    fn candidates_at(&self, ask_msat: u64, next: &mut usize) -> impl Iterator<Item = usize> {
-        let first = *next;
+    /// The next of `asks` that cost exactly `ask_msat`, best fit first.
+    fn level(
+        &self,
+        ask_msat: u64,
+        asks: &mut Peekable<impl Iterator<Item = usize>>,
+    ) -> impl Iterator<Item = usize> {
         let mut fits: Vec<(u32, usize)> = Vec::new();
-        for (ask, supply) in self.market.class.asks[first..]
-            .iter()
-            .zip(&self.market.supply[first..])
-        {
-            if ask.limit_msat != ask_msat {
-                break;
-            }
-            if let Some(slack) = supply.slack(self.start, self.end)
-                && self.bid.accepts(ask)
-            {
-                fits.push((slack, *next));
-            }
-            *next += 1;
+        while let Some(rank) = asks.next_if(|&rank| self.ask_msat(rank) == ask_msat) {
+            fits.push((self.market.supply.slack(rank, self.start, self.end), rank));
         }
         fits.sort_unstable();
         fits.into_iter().map(|(_, rank)| rank)
+    }
+
+    fn ask_msat(&self, rank: usize) -> u64 {
+        self.market.class.asks[rank].limit_msat
+    }
+
+    fn units(&self, rank: usize) -> u32 {
+        self.market.supply.units(rank, self.start, self.end)
     }
 
     fn surplus_msat(&self, ask_msat: u64, qty: u32) -> u64 {

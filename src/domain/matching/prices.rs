@@ -1,6 +1,6 @@
 //! One price per (class, slot) that every accepted run can live with.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::instance::{MatchError, PMAX_MSAT};
 use super::pass::{Fill, Market};
@@ -9,8 +9,8 @@ use super::ranked::Book;
 /// What bears on the price of one slot with a trade. Prices in msat.
 struct Slot {
     /// Matched orders: indices into the book's bids, ranks within the class's asks.
-    bids: BTreeSet<usize>,
-    asks: BTreeSet<usize>,
+    bids: Vec<usize>,
+    asks: Vec<usize>,
     dearest_ask_msat: u64,
     lowest_limit_msat: u64,
     /// Highest limit of unfilled demand for this slot alone.
@@ -32,6 +32,10 @@ pub(super) fn settle(
     for fill in fills {
         add_fill(&mut slots[fill.class], &markets[fill.class], fill);
     }
+    for slot in slots.iter_mut().flat_map(BTreeMap::values_mut) {
+        slot.asks.sort_unstable();
+        slot.asks.dedup();
+    }
     press_up(book, markets, fills, &mut slots);
     let mut prices = BTreeMap::new();
     for (market, slots) in markets.iter_mut().zip(&mut slots) {
@@ -44,17 +48,17 @@ pub(super) fn settle(
 fn add_fill(slots: &mut BTreeMap<u32, Slot>, market: &Market<'_>, fill: &Fill) {
     for at in fill.start..fill.end {
         let slot = slots.entry(at).or_insert_with(|| Slot {
-            bids: BTreeSet::new(),
-            asks: BTreeSet::new(),
+            bids: Vec::new(),
+            asks: Vec::new(),
             dearest_ask_msat: 0,
             lowest_limit_msat: PMAX_MSAT,
             demand_msat: None,
             supply_msat: None,
         });
-        slot.bids.insert(fill.bid);
+        slot.bids.push(fill.bid);
         slot.lowest_limit_msat = slot.lowest_limit_msat.min(fill.limit_msat);
         for leg in &fill.legs {
-            slot.asks.insert(leg.ask);
+            slot.asks.push(leg.ask);
             let ask_msat = market.class.asks[leg.ask].limit_msat;
             slot.dearest_ask_msat = slot.dearest_ask_msat.max(ask_msat);
         }
@@ -98,7 +102,7 @@ fn press_up(
 /// Unsold supply that may be bought slot by slot presses the price down, if a buyer matched
 /// in the slot could have bought it.
 fn press_down(book: &Book<'_>, market: &Market<'_>, slots: &mut BTreeMap<u32, Slot>) {
-    for (ask, supply) in market.class.asks.iter().zip(&market.supply) {
+    for (rank, ask) in market.class.asks.iter().enumerate() {
         if ask.min_run > 1 {
             continue;
         }
@@ -106,7 +110,7 @@ fn press_down(book: &Book<'_>, market: &Market<'_>, slots: &mut BTreeMap<u32, Sl
             if slot
                 .supply_msat
                 .is_none_or(|lowest| ask.limit_msat < lowest)
-                && supply.is_free(at)
+                && market.supply.is_free(rank, at)
                 && slot.bids.iter().any(|&bid| book.bids[bid].accepts(ask))
             {
                 slot.supply_msat = Some(ask.limit_msat);

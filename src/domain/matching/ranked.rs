@@ -95,7 +95,7 @@ impl<'a> Book<'a> {
         let mut live = instance.live()?;
         let names = Names::new(&live);
         let draws = draws(&instance.beacon, &live);
-        live.sort_by_key(|o| draws[o.owner.as_str()]);
+        live.sort_by_cached_key(|o| draws[o.owner.as_str()]);
         let classes = classes(&live, &names, instance.now);
         let index: BTreeMap<u16, usize> = classes
             .iter()
