@@ -88,6 +88,9 @@ impl From<io::Error> for RequestError {
             (None, io::ErrorKind::UnexpectedEof) => Self::NoReply,
             // A peer that drops the stream before it reads the request resets it.
             (None, io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe) => Self::NoReply,
+            (None, io::ErrorKind::NotConnected | io::ErrorKind::ConnectionAborted) => {
+                Self::Disconnected
+            }
             _ => Self::Stream(error.to_string()),
         }
     }
