@@ -18,8 +18,21 @@ async fn a_message_arrives_once_over_either_transport() {
             a.publish(text).await;
         }
         for text in [b"one".as_slice(), b"two", b"three"] {
-            assert_eq!(b.gossip(accept).await, (a.key, text.to_vec()), "{transport:?}");
+            assert_eq!(
+                b.gossip(accept).await,
+                (a.key, text.to_vec()),
+                "{transport:?}"
+            );
         }
+    }
+}
+
+#[tokio::test]
+async fn a_message_of_exactly_the_cap_costs_its_sender_nothing() {
+    let (a, mut b) = pair(Transport::Quic).await;
+    for number in 0..12 {
+        a.publish(&[number; TOPIC_BYTES]).await;
+        assert_eq!(b.gossip(accept).await.1.len(), TOPIC_BYTES);
     }
 }
 
@@ -29,7 +42,11 @@ async fn five_nodes_hear_every_message_once() {
     let hub = Node::new(1, Transport::Quic, &[]).await;
     let mut nodes = vec![hub];
     for seed in 2..=5 {
-        let transport = if seed % 2 == 0 { Transport::Quic } else { Transport::Tcp };
+        let transport = if seed % 2 == 0 {
+            Transport::Quic
+        } else {
+            Transport::Tcp
+        };
         let node = Node::new(seed, transport, &[&nodes[0]]).await;
         nodes.push(node);
     }
@@ -74,7 +91,8 @@ async fn mesh(nodes: &mut [Node]) {
     for round in 0.. {
         assert!(round < 100, "no mesh: {heard:?}");
         for (author, node) in nodes.iter().enumerate() {
-            node.publish(format!("warm {author} {round}").as_bytes()).await;
+            node.publish(format!("warm {author} {round}").as_bytes())
+                .await;
         }
         for (listener, node) in nodes.iter_mut().enumerate() {
             while let Some((_, bytes)) = node.gossip_for(Duration::from_millis(50), accept).await {
@@ -95,13 +113,20 @@ async fn line() -> [Node; 3] {
     a.peer_up(b.key).await;
     // The last one refuses the first, else it would learn of it and make a triangle.
     let mut c = Node::new(3, Transport::Quic, &[]).await;
-    c.send(Command::Ban { peer: a.key, seconds: 600 }).await;
+    c.send(Command::Ban {
+        peer: a.key,
+        seconds: 600,
+    })
+    .await;
     c.send(Command::Dial(b.addr.clone())).await;
     c.peer_up(b.key).await;
     for number in 0.. {
         a.publish(format!("warm {number}").as_bytes()).await;
         b.gossip(accept).await;
-        if c.gossip_for(Duration::from_millis(500), accept).await.is_some() {
+        if c.gossip_for(Duration::from_millis(500), accept)
+            .await
+            .is_some()
+        {
             break;
         }
         assert!(number < 20, "the line does not carry");
@@ -136,7 +161,10 @@ async fn only_accepted_messages_travel_on() {
 async fn heard_until_silence(a: &Node, b: &mut Node, verdict: Verdict, most: usize) -> usize {
     for number in 0..most {
         a.publish(format!("message {number}").as_bytes()).await;
-        if b.gossip_for(Duration::from_secs(2), |_| verdict).await.is_none() {
+        if b.gossip_for(Duration::from_secs(2), |_| verdict)
+            .await
+            .is_none()
+        {
             return number;
         }
     }
@@ -146,9 +174,15 @@ async fn heard_until_silence(a: &Node, b: &mut Node, verdict: Verdict, most: usi
 #[tokio::test]
 async fn six_rejected_messages_graylist_a_peer_and_ignored_ones_do_not() {
     let (a, mut b) = pair(Transport::Quic).await;
-    assert_eq!(heard_until_silence(&a, &mut b, Verdict::Ignore, 12).await, 12);
+    assert_eq!(
+        heard_until_silence(&a, &mut b, Verdict::Ignore, 12).await,
+        12
+    );
     let (a, mut b) = pair(Transport::Quic).await;
-    assert_eq!(heard_until_silence(&a, &mut b, Verdict::Reject, 12).await, 6);
+    assert_eq!(
+        heard_until_silence(&a, &mut b, Verdict::Reject, 12).await,
+        6
+    );
 }
 
 #[tokio::test]
@@ -189,7 +223,11 @@ async fn what_cannot_be_published_is_reported() {
         ("nonsense", 1, "publish.unknown_topic"),
     ];
     for (topic, length, reason) in cases {
-        a.send(Command::Publish { topic: topic.into(), bytes: vec![7; length] }).await;
+        a.send(Command::Publish {
+            topic: topic.into(),
+            bytes: vec![7; length],
+        })
+        .await;
         assert_eq!(a.wait("report", publish_failed).await, reason);
     }
 }
@@ -210,9 +248,15 @@ fn stranger() -> Swarm<gossipsub::Behaviour> {
         .unwrap();
     SwarmBuilder::with_new_identity()
         .with_tokio()
-        .with_tcp(tcp::Config::default(), noise::Config::new, yamux::Config::default)
+        .with_tcp(
+            tcp::Config::default(),
+            noise::Config::new,
+            yamux::Config::default,
+        )
         .unwrap()
-        .with_behaviour(|_| gossipsub::Behaviour::new(MessageAuthenticity::Anonymous, config).unwrap())
+        .with_behaviour(|_| {
+            gossipsub::Behaviour::new(MessageAuthenticity::Anonymous, config).unwrap()
+        })
         .unwrap()
         .build()
 }
@@ -224,7 +268,9 @@ async fn an_oversize_message_of_a_stranger_does_not_arrive() {
     let topic = IdentTopic::new("/capex/testnet/orders/v1");
     let mut stranger = stranger();
     stranger.behaviour_mut().subscribe(&topic).unwrap();
-    stranger.dial(b.addr.parse::<libp2p::Multiaddr>().unwrap()).unwrap();
+    stranger
+        .dial(b.addr.parse::<libp2p::Multiaddr>().unwrap())
+        .unwrap();
     let hash = topic.hash();
     let talk = async move {
         let mut sent = false;
@@ -236,13 +282,16 @@ async fn an_oversize_message_of_a_stranger_does_not_arrive() {
             );
             if subscribed && !sent {
                 sent = true;
-                for message in [vec![7; TOPIC_BYTES + 1], vec![8; TOPIC_BYTES]] {
-                    stranger.behaviour_mut().publish(hash.clone(), message).unwrap();
+                for length in [TOPIC_BYTES + 1, TOPIC_BYTES + 100, 32_000, TOPIC_BYTES] {
+                    stranger
+                        .behaviour_mut()
+                        .publish(hash.clone(), vec![7; length])
+                        .unwrap();
                 }
             }
         }
     };
     let talking = tokio::spawn(talk);
-    assert_eq!(b.gossip(accept).await.1, vec![8; TOPIC_BYTES]);
+    assert_eq!(b.gossip(accept).await.1.len(), TOPIC_BYTES);
     talking.abort();
 }

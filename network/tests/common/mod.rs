@@ -33,10 +33,19 @@ pub(crate) fn config(seed: u8, transport: Transport) -> Config {
         listen: vec![listen.into()],
         bootstrap: Vec::new(),
         loopback: true,
-        topics: vec![TopicConfig { name: TOPIC.into(), max_bytes: TOPIC_BYTES }],
+        topics: vec![TopicConfig {
+            name: TOPIC.into(),
+            max_bytes: TOPIC_BYTES,
+        }],
         protocols: vec![
-            ProtocolConfig { name: PROTOCOL.into(), max_bytes: PROTOCOL_BYTES },
-            ProtocolConfig { name: "sync/1".into(), max_bytes: 1_024 },
+            ProtocolConfig {
+                name: PROTOCOL.into(),
+                max_bytes: PROTOCOL_BYTES,
+            },
+            ProtocolConfig {
+                name: "sync/1".into(),
+                max_bytes: 1_024,
+            },
         ],
         epoch_ms: 30_000,
     }
@@ -59,7 +68,12 @@ impl Node {
     pub(crate) async fn with(config: Config) -> Self {
         let (handle, events) = start(config).unwrap();
         let key = handle.local_peer();
-        let mut node = Self { handle, events, addr: String::new(), key };
+        let mut node = Self {
+            handle,
+            events,
+            addr: String::new(),
+            key,
+        };
         node.addr = node
             .wait("a listen address", |event| match event {
                 Event::Listening { addr } => Some(addr),
@@ -99,7 +113,11 @@ impl Node {
 
     pub(crate) async fn peer_up(&mut self, peer: PeerKey) -> (String, bool) {
         self.wait("connection", |event| match event {
-            Event::PeerUp { peer: up, addr, outbound } if up == peer => Some((addr, outbound)),
+            Event::PeerUp {
+                peer: up,
+                addr,
+                outbound,
+            } if up == peer => Some((addr, outbound)),
             _ => None,
         })
         .await
@@ -113,7 +131,11 @@ impl Node {
     }
 
     pub(crate) async fn publish(&self, bytes: &[u8]) {
-        self.send(Command::Publish { topic: TOPIC.into(), bytes: bytes.to_vec() }).await;
+        self.send(Command::Publish {
+            topic: TOPIC.into(),
+            bytes: bytes.to_vec(),
+        })
+        .await;
     }
 
     /// The next gossip message, judged by `judge`.
@@ -131,7 +153,12 @@ impl Node {
     ) -> Option<(PeerKey, Vec<u8>)> {
         let (peer, bytes, ticket) = self
             .wait_for(bound, |event| match event {
-                Event::Gossip { peer, bytes, ticket, topic } => {
+                Event::Gossip {
+                    peer,
+                    bytes,
+                    ticket,
+                    topic,
+                } => {
                     assert_eq!(topic, TOPIC);
                     Some((peer, bytes, ticket))
                 }
@@ -149,7 +176,13 @@ impl Node {
 
     pub(crate) async fn request_by(&self, id: u64, peer: PeerKey, protocol: &str, bytes: &[u8]) {
         let (protocol, bytes) = (protocol.to_owned(), bytes.to_vec());
-        self.send(Command::Request { id, peer, protocol, bytes }).await;
+        self.send(Command::Request {
+            id,
+            peer,
+            protocol,
+            bytes,
+        })
+        .await;
     }
 
     /// The answer to the request `id`, by its reason code where there is none.
@@ -166,14 +199,23 @@ impl Node {
     /// The next request of a peer.
     pub(crate) async fn asked(&mut self) -> (u64, PeerKey, String, Vec<u8>) {
         self.wait("request", |event| match event {
-            Event::Request { peer, id, protocol, bytes } => Some((id, peer, protocol, bytes)),
+            Event::Request {
+                peer,
+                id,
+                protocol,
+                bytes,
+            } => Some((id, peer, protocol, bytes)),
             _ => None,
         })
         .await
     }
 
     pub(crate) async fn reply(&self, id: u64, bytes: &[u8]) {
-        self.send(Command::Reply { id, bytes: bytes.to_vec() }).await;
+        self.send(Command::Reply {
+            id,
+            bytes: bytes.to_vec(),
+        })
+        .await;
     }
 }
 
