@@ -9,7 +9,9 @@ use futures::FutureExt;
 use libp2p::allow_block_list::{self, BlockedPeers};
 use libp2p::connection_limits::{self, ConnectionLimits};
 use libp2p::swarm::NetworkBehaviour;
-use libp2p::{Swarm, SwarmBuilder, dns, identify, memory_connection_limits, noise, ping, swarm, tcp, yamux};
+use libp2p::{
+    Swarm, SwarmBuilder, dns, identify, memory_connection_limits, noise, ping, swarm, tcp, yamux,
+};
 use tokio::sync::mpsc;
 
 use crate::NetworkError;
@@ -80,20 +82,34 @@ pub(crate) fn build(
     let behaviour = Behaviour::new(plan)?;
     let transports = SwarmBuilder::with_existing_identity(plan.keypair.clone())
         .with_tokio()
-        .with_tcp(tcp::Config::default().nodelay(true), noise::Config::new, yamux::Config::default)
+        .with_tcp(
+            tcp::Config::default().nodelay(true),
+            noise::Config::new,
+            yamux::Config::default,
+        )
         .map_err(|error| fail(error.to_string()))?
         .with_quic();
     // QUIC first, TCP some milliseconds behind it.
-    let tune = |_| swarm::Config::with_executor(executor(crashed)).with_smart_dial().with_idle_connection_timeout(IDLE_TIMEOUT);
+    let tune = |_| {
+        swarm::Config::with_executor(executor(crashed))
+            .with_smart_dial()
+            .with_idle_connection_timeout(IDLE_TIMEOUT)
+    };
     // A network on one host has no names to resolve, and its host may have no resolver.
     if plan.loopback {
         let (config, options) = (dns::ResolverConfig::default(), dns::ResolverOpts::default());
-        let built = transports.with_dns_config(config, options).with_behaviour(|_| behaviour);
+        let built = transports
+            .with_dns_config(config, options)
+            .with_behaviour(|_| behaviour);
         let built = built.map_err(|never| match never {})?;
         Ok(built.with_swarm_config(tune).build())
     } else {
-        let named = transports.with_dns().map_err(|error| fail(error.to_string()))?;
-        let built = named.with_behaviour(|_| behaviour).map_err(|never| match never {})?;
+        let named = transports
+            .with_dns()
+            .map_err(|error| fail(error.to_string()))?;
+        let built = named
+            .with_behaviour(|_| behaviour)
+            .map_err(|never| match never {})?;
         Ok(built.with_swarm_config(tune).build())
     }
 }

@@ -28,6 +28,10 @@ pub(crate) type Gossip = gossipsub::Behaviour<IdentityTransform, Filter>;
 const HEARTBEAT: Duration = Duration::from_millis(700);
 const DECAY_INTERVAL: Duration = Duration::from_secs(1);
 const DECAY_TO_ZERO: f64 = 0.01;
+/// Field tags and lengths around data and topic. The sender checks the cap of a topic against the
+/// data, the receiver against all of the message: without this allowance an honest message of
+/// exactly the cap would cost its sender 100 points at every neighbour.
+const ENVELOPE_BYTES: usize = 16;
 const HOUR: Duration = Duration::from_secs(3_600);
 
 /// Score of one protocol fault reported by the node: one fault reaches the gossip threshold,
@@ -49,7 +53,9 @@ pub(crate) fn behaviour(plan: &Plan) -> Result<Gossip, NetworkError> {
         filter,
     )
     .map_err(|error| fail(error.to_owned()))?;
-    gossip.with_peer_score(score(plan), thresholds()).map_err(fail)?;
+    gossip
+        .with_peer_score(score(plan), thresholds())
+        .map_err(fail)?;
     for topic in &plan.topics {
         gossip
             .subscribe(&IdentTopic::new(topic.hash.as_str()))
@@ -94,7 +100,8 @@ fn config(plan: &Plan) -> Result<gossipsub::Config, gossipsub::ConfigBuilderErro
         .prune_backoff(Duration::from_secs(60))
         .iwant_followup_time(Duration::from_secs(3));
     for topic in &plan.topics {
-        config.max_transmit_size_for_topic(topic.max_bytes, topic.hash.clone());
+        let envelope = topic.hash.as_str().len() + ENVELOPE_BYTES;
+        config.max_transmit_size_for_topic(topic.max_bytes + envelope, topic.hash.clone());
     }
     config.build()
 }
@@ -126,8 +133,14 @@ fn decay(time: Duration) -> f64 {
 }
 
 fn score(plan: &Plan) -> PeerScoreParams {
-    let topics = plan.topics.iter().map(|topic| (topic.hash.clone(), topic_score()));
-    let loopback = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
+    let topics = plan
+        .topics
+        .iter()
+        .map(|topic| (topic.hash.clone(), topic_score()));
+    let loopback = [
+        IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(Ipv6Addr::LOCALHOST),
+    ];
     PeerScoreParams {
         topics: topics.collect(),
         topic_score_cap: 0.0,
@@ -204,7 +217,15 @@ impl Tickets {
         self.next += 1;
         self.bytes += bytes;
         *self.per_peer.entry(peer).or_default() += 1;
-        self.held.insert(ticket, Held { message, peer, bytes, expires: now + TICKET_LIFETIME });
+        self.held.insert(
+            ticket,
+            Held {
+                message,
+                peer,
+                bytes,
+                expires: now + TICKET_LIFETIME,
+            },
+        );
         Some(ticket)
     }
 
@@ -233,7 +254,10 @@ impl Tickets {
 
     /// Forgets all messages; tickets are not used again.
     pub(crate) fn clear(&mut self) {
-        *self = Self { next: self.next, ..Self::default() };
+        *self = Self {
+            next: self.next,
+            ..Self::default()
+        };
     }
 }
 
@@ -295,13 +319,20 @@ mod tests {
     fn tickets_are_bounded_by_peer_count_and_bytes() {
         let now = Instant::now();
         let mut tickets = Tickets::default();
-        let taken = (0..).take_while(|n| tickets.issue(id(*n), A, 1, now).is_some()).count();
+        let taken = (0..)
+            .take_while(|n| tickets.issue(id(*n), A, 1, now).is_some())
+            .count();
         assert_eq!(taken, MAX_TICKETS_PER_PEER);
-        let taken = (0..).take_while(|n| tickets.issue(id(*n), B, 1, now).is_some()).count();
+        let taken = (0..)
+            .take_while(|n| tickets.issue(id(*n), B, 1, now).is_some())
+            .count();
         assert_eq!(taken, MAX_TICKETS - MAX_TICKETS_PER_PEER);
         tickets.clear();
         assert!(tickets.issue(id(1), A, MAX_TICKET_BYTES + 1, now).is_none());
-        assert_eq!(tickets.issue(id(1), A, MAX_TICKET_BYTES, now), Some(MAX_TICKETS as u64));
+        assert_eq!(
+            tickets.issue(id(1), A, MAX_TICKET_BYTES, now),
+            Some(MAX_TICKETS as u64)
+        );
         assert!(tickets.issue(id(2), B, 1, now).is_none());
     }
 
@@ -310,9 +341,16 @@ mod tests {
         let now = Instant::now();
         let mut tickets = Tickets::default();
         tickets.issue(id(1), A, 1, now).unwrap();
-        tickets.issue(id(2), A, 1, now + Duration::from_secs(1)).unwrap();
+        tickets
+            .issue(id(2), A, 1, now + Duration::from_secs(1))
+            .unwrap();
         assert!(tickets.expired(now).is_none());
-        assert_eq!(tickets.expired(now + TICKET_LIFETIME).map(|held| held.message), Some(id(1)));
+        assert_eq!(
+            tickets
+                .expired(now + TICKET_LIFETIME)
+                .map(|held| held.message),
+            Some(id(1))
+        );
         assert!(tickets.expired(now + TICKET_LIFETIME).is_none());
     }
 

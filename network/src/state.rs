@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol as Part;
 
+use crate::book::Book;
 use crate::config::Plan;
 use crate::exchange::{Inbound, Outbound};
 use crate::gossip::{Tickets, Unsent};
 use crate::keys::PeerKey;
 use crate::limits::{FAULT_LIFETIME, MAX_BAN_S, MAX_BANS, MAX_FAULTY};
 use crate::{Event, RequestError};
-use crate::book::Book;
 
 /// Tables shared by one run of the swarm task and the next.
 #[derive(Debug)]
@@ -56,7 +56,10 @@ impl State {
         self.tickets.clear();
         self.inbound.clear();
         for id in self.outbound.drain() {
-            self.outbox.push_back(Event::Response { id, result: Err(RequestError::Restarted) });
+            self.outbox.push_back(Event::Response {
+                id,
+                result: Err(RequestError::Restarted),
+            });
         }
         for peer in std::mem::take(&mut self.connected) {
             if let Some(id) = peer.to_peer_id() {
@@ -69,11 +72,16 @@ impl State {
 
     /// Records a ban and its end; the ban that ends first makes room.
     pub(crate) fn ban(&mut self, peer: PeerKey, seconds: u64, now: Instant) -> Option<PeerKey> {
-        self.bans.insert(peer, now + Duration::from_secs(seconds.min(MAX_BAN_S)));
+        self.bans
+            .insert(peer, now + Duration::from_secs(seconds.min(MAX_BAN_S)));
         if self.bans.len() <= MAX_BANS {
             return None;
         }
-        let first = self.bans.iter().min_by_key(|(_, until)| **until).map(|(peer, _)| *peer)?;
+        let first = self
+            .bans
+            .iter()
+            .min_by_key(|(_, until)| **until)
+            .map(|(peer, _)| *peer)?;
         self.bans.remove(&first);
         Some(first)
     }
@@ -97,7 +105,11 @@ impl Faults {
     /// Counts a fault and returns how many are remembered.
     pub(crate) fn add(&mut self, peer: PeerKey, now: Instant) -> u32 {
         if !self.peers.contains_key(&peer) && self.peers.len() >= MAX_FAULTY {
-            let least = self.peers.iter().min_by_key(|(_, fault)| **fault).map(|(peer, _)| *peer);
+            let least = self
+                .peers
+                .iter()
+                .min_by_key(|(_, fault)| **fault)
+                .map(|(peer, _)| *peer);
             if let Some(least) = least {
                 self.peers.remove(&least);
             }
@@ -133,7 +145,9 @@ pub(crate) fn with_port(configured: &Multiaddr, actual: &Multiaddr) -> Multiaddr
         Part::Tcp(port) | Part::Udp(port) => Some(port),
         _ => None,
     });
-    let Some(port) = port else { return configured.clone() };
+    let Some(port) = port else {
+        return configured.clone();
+    };
     configured
         .iter()
         .map(|part| match part {
@@ -153,13 +167,28 @@ mod tests {
     #[test]
     fn a_chosen_port_is_kept() {
         let cases = [
-            ("/ip4/0.0.0.0/udp/0/quic-v1", "/ip4/10.0.0.1/udp/7/quic-v1", "/ip4/0.0.0.0/udp/7/quic-v1"),
-            ("/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/tcp/9", "/ip4/127.0.0.1/tcp/9"),
-            ("/ip4/127.0.0.1/tcp/5", "/ip4/127.0.0.1/tcp/5", "/ip4/127.0.0.1/tcp/5"),
+            (
+                "/ip4/0.0.0.0/udp/0/quic-v1",
+                "/ip4/10.0.0.1/udp/7/quic-v1",
+                "/ip4/0.0.0.0/udp/7/quic-v1",
+            ),
+            (
+                "/ip4/127.0.0.1/tcp/0",
+                "/ip4/127.0.0.1/tcp/9",
+                "/ip4/127.0.0.1/tcp/9",
+            ),
+            (
+                "/ip4/127.0.0.1/tcp/5",
+                "/ip4/127.0.0.1/tcp/5",
+                "/ip4/127.0.0.1/tcp/5",
+            ),
         ];
         for (configured, actual, kept) in cases {
             let kept: Multiaddr = kept.parse().unwrap();
-            assert_eq!(with_port(&configured.parse().unwrap(), &actual.parse().unwrap()), kept);
+            assert_eq!(
+                with_port(&configured.parse().unwrap(), &actual.parse().unwrap()),
+                kept
+            );
         }
     }
 

@@ -55,12 +55,21 @@ impl<'a> Task<'a> {
         for id in state.bans.keys().filter_map(PeerKey::to_peer_id) {
             swarm.behaviour_mut().blocks.block_peer(id);
         }
-        Self { plan, state, swarm, listeners }
+        Self {
+            plan,
+            state,
+            swarm,
+            listeners,
+        }
     }
 
     /// Runs until the node stops it or a part of the swarm fails.
     pub(crate) async fn run(mut self, channels: &mut Channels) -> Exit {
-        let period = if self.plan.loopback { TICK_LOOPBACK } else { TICK };
+        let period = if self.plan.loopback {
+            TICK_LOOPBACK
+        } else {
+            TICK
+        };
         let mut tick = tokio::time::interval(period);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -137,7 +146,12 @@ impl<'a> Task<'a> {
                 self.publish(&topic, bytes, now + 2 * self.plan.epoch);
             }
             Command::Verdict { ticket, verdict } => self.on_verdict(ticket, verdict),
-            Command::Request { id, peer, protocol, bytes } => {
+            Command::Request {
+                id,
+                peer,
+                protocol,
+                bytes,
+            } => {
                 self.request(id, peer, &protocol, bytes, now);
             }
             Command::Reply { id, bytes } => self.reply(id, bytes),
@@ -166,17 +180,34 @@ impl<'a> Task<'a> {
             self.set_fault_score(&peer, count);
         }
         self.expire_requests(now);
-        self.listeners.retry(&mut self.swarm, self.plan, &self.state.listen);
+        self.listeners
+            .retry(&mut self.swarm, self.plan, &self.state.listen);
         self.redial(now);
     }
 
     fn on_swarm_event(&mut self, event: SwarmEvent<BehaviourEvent>, now: Instant) {
         match event {
             SwarmEvent::Behaviour(event) => self.on_behaviour_event(event, now),
-            SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, num_established, .. } => {
-                self.on_connected(peer_id, connection_id, &endpoint, num_established.get() == 1, now);
+            SwarmEvent::ConnectionEstablished {
+                peer_id,
+                connection_id,
+                endpoint,
+                num_established,
+                ..
+            } => {
+                self.on_connected(
+                    peer_id,
+                    connection_id,
+                    &endpoint,
+                    num_established.get() == 1,
+                    now,
+                );
             }
-            SwarmEvent::ConnectionClosed { peer_id, num_established: 0, .. } => {
+            SwarmEvent::ConnectionClosed {
+                peer_id,
+                num_established: 0,
+                ..
+            } => {
                 self.state.book.lost(&peer_id, now);
                 if let Some(peer) = PeerKey::from_peer_id(&peer_id)
                     && self.state.connected.remove(&peer)
@@ -184,14 +215,22 @@ impl<'a> Task<'a> {
                     self.emit(Event::PeerDown { peer });
                 }
             }
-            SwarmEvent::OutgoingConnectionError { peer_id: Some(peer), error, .. } => {
+            SwarmEvent::OutgoingConnectionError {
+                peer_id: Some(peer),
+                error,
+                ..
+            } => {
                 tracing::debug!(%peer, %error, "dial failed");
                 if !self.swarm.is_connected(&peer) {
                     self.state.book.lost(&peer, now);
                 }
             }
-            SwarmEvent::NewListenAddr { listener_id, address } => {
-                self.listeners.opened(listener_id, &address, &mut self.state.listen);
+            SwarmEvent::NewListenAddr {
+                listener_id,
+                address,
+            } => {
+                self.listeners
+                    .opened(listener_id, &address, &mut self.state.listen);
                 let addr = format!("{address}/p2p/{}", self.swarm.local_peer_id());
                 self.emit(Event::Listening { addr });
             }
@@ -209,7 +248,11 @@ impl<'a> Task<'a> {
             BehaviourEvent::Identify(identify::Event::Received { peer_id, info, .. }) => {
                 self.on_identify(peer_id, &info, now);
             }
-            BehaviourEvent::Ping(ping::Event { connection, result: Err(failure), .. }) => {
+            BehaviourEvent::Ping(ping::Event {
+                connection,
+                result: Err(failure),
+                ..
+            }) => {
                 // A half-open connection would otherwise stay up for ever.
                 if !matches!(failure, ping::Failure::Unsupported) {
                     self.swarm.close_connection(connection);
@@ -235,7 +278,9 @@ impl<'a> Task<'a> {
         self.state.book.connected(&id, now);
         let (addr, outbound) = match endpoint {
             ConnectedPoint::Dialer { address, .. } => {
-                self.state.book.insert(id, split_peer(address.clone()).1, now);
+                self.state
+                    .book
+                    .insert(id, split_peer(address.clone()).1, now);
                 (address, true)
             }
             ConnectedPoint::Listener { send_back_addr, .. } => (send_back_addr, false),
@@ -243,7 +288,11 @@ impl<'a> Task<'a> {
         if first && self.state.connected.insert(peer) {
             let count = self.state.faults.count(&peer);
             self.set_fault_score(&peer, count);
-            self.emit(Event::PeerUp { peer, addr: addr.to_string(), outbound });
+            self.emit(Event::PeerUp {
+                peer,
+                addr: addr.to_string(),
+                outbound,
+            });
         }
         self.pump(peer);
     }
@@ -263,22 +312,13 @@ impl<'a> Task<'a> {
 
     fn on_gossip(&mut self, event: gossipsub::Event, now: Instant) {
         match event {
-            gossipsub::Event::Message { propagation_source, message_id, message } => {
-                let known = (PeerKey::from_peer_id(&propagation_source), self.plan.topic_of(&message.topic));
-                let (Some(peer), Some(topic)) = known else { return };
-                let behind = self.state.outbox.len() >= SHED_ABOVE;
-                let size = message.data.len();
-                let ticket = (!behind)
-                    .then(|| self.state.tickets.issue(message_id.clone(), peer, size, now))
-                    .flatten();
-                match ticket {
-                    Some(ticket) => self.emit(Event::Gossip {
-                        peer,
-                        topic: topic.name.clone(),
-                        bytes: message.data,
-                        ticket: Ticket(ticket),
-                    }),
-                    None => self.report(&message_id, &peer, Verdict::Ignore),
+            gossipsub::Event::Message {
+                propagation_source,
+                message_id,
+                message,
+            } => {
+                if let Some(peer) = PeerKey::from_peer_id(&propagation_source) {
+                    self.on_message(peer, &message_id, message, now);
                 }
             }
             gossipsub::Event::Subscribed { topic, .. } => self.publish_unsent(&topic, now),
@@ -289,6 +329,36 @@ impl<'a> Task<'a> {
         }
     }
 
+    /// Hands a message to the node, unless its size alone proves it wrong or there is no room.
+    fn on_message(
+        &mut self,
+        peer: PeerKey,
+        id: &gossipsub::MessageId,
+        message: gossipsub::Message,
+        now: Instant,
+    ) {
+        let Some(topic) = self.plan.topic_of(&message.topic) else {
+            return;
+        };
+        let size = message.data.len();
+        if size > topic.max_bytes {
+            return self.report(id, &peer, Verdict::Reject);
+        }
+        let room = self.state.outbox.len() < SHED_ABOVE;
+        match room
+            .then(|| self.state.tickets.issue(id.clone(), peer, size, now))
+            .flatten()
+        {
+            Some(ticket) => self.emit(Event::Gossip {
+                peer,
+                topic: topic.name.clone(),
+                bytes: message.data,
+                ticket: Ticket(ticket),
+            }),
+            None => self.report(id, &peer, Verdict::Ignore),
+        }
+    }
+
     fn on_verdict(&mut self, ticket: Ticket, verdict: Verdict) {
         if let Some(held) = self.state.tickets.redeem(ticket.0) {
             self.report(&held.message, &held.peer, verdict);
@@ -296,7 +366,9 @@ impl<'a> Task<'a> {
     }
 
     fn report(&mut self, message: &gossipsub::MessageId, peer: &PeerKey, verdict: Verdict) {
-        let Some(peer) = peer.to_peer_id() else { return };
+        let Some(peer) = peer.to_peer_id() else {
+            return;
+        };
         let acceptance = match verdict {
             Verdict::Accept => MessageAcceptance::Accept,
             Verdict::Ignore => MessageAcceptance::Ignore,
@@ -333,7 +405,9 @@ impl<'a> Task<'a> {
     }
 
     fn publish_unsent(&mut self, hash: &TopicHash, now: Instant) {
-        let Some(topic) = self.plan.topic_of(hash) else { return };
+        let Some(topic) = self.plan.topic_of(hash) else {
+            return;
+        };
         for (until, bytes) in self.state.unsent.take(&topic.name) {
             if until > now {
                 self.publish(&topic.name, bytes, until);
@@ -342,13 +416,19 @@ impl<'a> Task<'a> {
     }
 
     fn publish_failed(&mut self, topic: String, reason: &str) {
-        self.emit(Event::PublishFailed { topic, reason: reason.to_owned() });
+        self.emit(Event::PublishFailed {
+            topic,
+            reason: reason.to_owned(),
+        });
     }
 
     fn set_fault_score(&mut self, peer: &PeerKey, faults: u32) {
         if let Some(id) = peer.to_peer_id() {
             let score = FAULT_SCORE * f64::from(faults);
-            self.swarm.behaviour_mut().gossip.set_application_score(&id, score);
+            self.swarm
+                .behaviour_mut()
+                .gossip
+                .set_application_score(&id, score);
         }
     }
 
@@ -378,7 +458,9 @@ impl<'a> Task<'a> {
 
     /// Dials a peer at all its known addresses, QUIC first.
     fn dial(&mut self, peer: PeerId) {
-        let options = DialOpts::peer_id(peer).addresses(self.state.book.addrs(&peer)).build();
+        let options = DialOpts::peer_id(peer)
+            .addresses(self.state.book.addrs(&peer))
+            .build();
         if let Err(error) = self.swarm.dial(options) {
             tracing::debug!(%peer, %error, "cannot dial");
         }
@@ -387,8 +469,12 @@ impl<'a> Task<'a> {
     fn redial(&mut self, now: Instant) {
         let want_more = self.state.connected.len() < TARGET_PEERS;
         let swarm = &self.swarm;
-        let due =
-            self.state.book.due(now, want_more, MAX_DIALS_PER_TICK, |peer| swarm.is_connected(peer));
+        let due = self
+            .state
+            .book
+            .due(now, want_more, MAX_DIALS_PER_TICK, |peer| {
+                swarm.is_connected(peer)
+            });
         for peer in due {
             self.dial(peer);
         }
@@ -396,7 +482,10 @@ impl<'a> Task<'a> {
 
     fn add_addresses(&mut self, peer: &PeerKey, addrs: &[String], now: Instant) {
         let Some(id) = peer.to_peer_id() else { return };
-        let readable = addrs.iter().take(MAX_ADDRESSES).filter(|addr| addr.len() <= MAX_ADDRESS_BYTES);
+        let readable = addrs
+            .iter()
+            .take(MAX_ADDRESSES)
+            .filter(|addr| addr.len() <= MAX_ADDRESS_BYTES);
         for addr in readable.filter_map(|addr| parse(addr).ok()) {
             self.learn(id, addr, now);
         }

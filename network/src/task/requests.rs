@@ -35,7 +35,10 @@ impl Task<'_> {
         bytes: Vec<u8>,
         now: Instant,
     ) -> Result<(), RequestError> {
-        let index = self.plan.protocol(protocol).ok_or(RequestError::UnknownProtocol)?;
+        let index = self
+            .plan
+            .protocol(protocol)
+            .ok_or(RequestError::UnknownProtocol)?;
         if bytes.len() > self.plan.protocols[index].max_bytes {
             return Err(RequestError::TooLarge);
         }
@@ -54,17 +57,26 @@ impl Task<'_> {
 
     /// Gives a request to the swarm; false when nothing is known that leads to the peer.
     fn hand_over(&mut self, peer: PeerKey, waiting: Waiting) -> bool {
-        let Some(id) = peer.to_peer_id() else { return false };
+        let Some(id) = peer.to_peer_id() else {
+            return false;
+        };
         let addrs = self.state.book.addrs(&id);
         if addrs.is_empty() && !self.swarm.is_connected(&id) {
             return false;
         }
-        let Some(inner) = self.swarm.behaviour_mut().protocols.get_mut(waiting.protocol) else {
+        let Some(inner) = self
+            .swarm
+            .behaviour_mut()
+            .protocols
+            .get_mut(waiting.protocol)
+        else {
             return false;
         };
         let deadline = waiting.deadline();
         let key = inner.send_request_with_addresses(&id, waiting.bytes, addrs);
-        self.state.outbound.sent((waiting.protocol, key), waiting.id, peer, deadline);
+        self.state
+            .outbound
+            .sent((waiting.protocol, key), waiting.id, peer, deadline);
         true
     }
 
@@ -73,10 +85,16 @@ impl Task<'_> {
             tracing::debug!(id, "a reply without an open request");
             return;
         };
-        let Some(protocol) = self.plan.protocols.get(open.protocol) else { return };
+        let Some(protocol) = self.plan.protocols.get(open.protocol) else {
+            return;
+        };
         if bytes.len() > protocol.max_bytes {
             // Dropping the channel tells the peer that there is no answer.
-            tracing::warn!(id, bytes = bytes.len(), "a reply larger than the protocol allows");
+            tracing::warn!(
+                id,
+                bytes = bytes.len(),
+                "a reply larger than the protocol allows"
+            );
             return;
         }
         if let Some(inner) = self.swarm.behaviour_mut().protocols.get_mut(open.protocol) {
@@ -88,16 +106,23 @@ impl Task<'_> {
     pub(super) fn on_exchange(&mut self, protocol: usize, event: InnerEvent, now: Instant) {
         match event {
             request_response::Event::Message { peer, message, .. } => match message {
-                Message::Request { request, channel, .. } => {
+                Message::Request {
+                    request, channel, ..
+                } => {
                     if let Some(peer) = PeerKey::from_peer_id(&peer) {
                         self.on_request(peer, protocol, request, channel, now);
                     }
                 }
-                Message::Response { request_id, response } => {
+                Message::Response {
+                    request_id,
+                    response,
+                } => {
                     self.on_finished((protocol, request_id), Ok(response));
                 }
             },
-            request_response::Event::OutboundFailure { request_id, error, .. } => {
+            request_response::Event::OutboundFailure {
+                request_id, error, ..
+            } => {
                 self.on_finished((protocol, request_id), Err(error.into()));
             }
             request_response::Event::InboundFailure { peer, error, .. } => {
@@ -115,12 +140,19 @@ impl Task<'_> {
         channel: ResponseChannel<Vec<u8>>,
         now: Instant,
     ) {
-        let Some(name) = self.plan.protocols.get(protocol).map(|p| p.name.clone()) else { return };
+        let Some(name) = self.plan.protocols.get(protocol).map(|p| p.name.clone()) else {
+            return;
+        };
         if self.state.outbox.len() >= SHED_ABOVE {
             return;
         }
         if let Some(id) = self.state.inbound.admit(peer, protocol, channel, now) {
-            self.emit(Event::Request { peer, id, protocol: name, bytes });
+            self.emit(Event::Request {
+                peer,
+                id,
+                protocol: name,
+                bytes,
+            });
         }
     }
 
