@@ -39,11 +39,11 @@ pub struct ChainUpdate {
     pub connected: Vec<(u32, Arc<Block>)>,
     /// Every transaction in the mempool that was not there at the last update.
     pub mempool: Vec<Transaction>,
-    /// Hash of the best block.
+    /// Hash of the last block delivered; of the best block before the first delivery.
     pub tip: Option<BlockHash>,
-    /// Height of the best block.
+    /// Height of that block.
     pub height: u32,
-    /// Median time past of the best block, unix seconds.
+    /// Median time past of that block, unix seconds.
     pub median_time_past_s: u32,
     /// Fee estimates: (target in chain blocks, sat per 1,000 virtual bytes).
     pub feerates: Vec<(u16, u64)>,

@@ -103,7 +103,9 @@ impl Watcher {
 
     /// Whether a transaction pays a watched script or spends a watched outpoint.
     pub fn concerns(&self, tx: &Transaction) -> bool {
-        tx.output.iter().any(|o| self.spks.contains(&o.script_pubkey))
+        tx.output
+            .iter()
+            .any(|o| self.spks.contains(&o.script_pubkey))
             || tx.input.iter().any(|i| {
                 self.outpoints.contains(&i.previous_output)
                     || self.paid.contains(&i.previous_output)
@@ -124,7 +126,13 @@ impl Watcher {
         for tx in &update.mempool {
             self.remember_payments(tx);
         }
-        relevant.mempool.extend(update.mempool.iter().filter(|tx| self.concerns(tx)).cloned());
+        relevant.mempool.extend(
+            update
+                .mempool
+                .iter()
+                .filter(|tx| self.concerns(tx))
+                .cloned(),
+        );
         relevant
     }
 
@@ -138,7 +146,11 @@ impl Watcher {
             }
             // Nothing remembered: connected before this watcher existed, or long ago.
             _ => out.extend(
-                block.txdata.iter().filter(|tx| self.concerns(tx)).map(Transaction::compute_txid),
+                block
+                    .txdata
+                    .iter()
+                    .filter(|tx| self.concerns(tx))
+                    .map(Transaction::compute_txid),
             ),
         }
     }
@@ -179,7 +191,11 @@ impl Watcher {
     }
 
     fn remember_payments(&mut self, tx: &Transaction) {
-        if !tx.output.iter().any(|o| self.spks.contains(&o.script_pubkey)) {
+        if !tx
+            .output
+            .iter()
+            .any(|o| self.spks.contains(&o.script_pubkey))
+        {
             return;
         }
         let txid = tx.compute_txid();

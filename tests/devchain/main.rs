@@ -5,6 +5,7 @@ mod blocks;
 mod htlc;
 mod kit;
 mod mempool;
+mod properties;
 mod reorg;
 mod rpc;
 mod server;

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use bitcoin::{OutPoint, Transaction, Txid};
 
 use super::chain::{Devchain, sigop_cost};
-use super::consensus::{Coin, Place, check_inputs, check_transaction, is_final};
 use super::consensus::sequence_locks_reached;
+use super::consensus::{Coin, Place, check_inputs, check_transaction, is_final};
 use super::mempool::Mempool;
 use super::policy::{self, Accepted, Policy};
 use super::reject::Reject;
@@ -56,7 +56,8 @@ impl Devchain {
             self.mempool.remove(&txid);
         }
         let (height, time_s) = (self.height(), self.tip_time_s());
-        self.mempool.insert(tx, plan.accepted.fee_sat, height, time_s);
+        self.mempool
+            .insert(tx, plan.accepted.fee_sat, height, time_s);
     }
 
     /// Evicts the cheapest packages until the mempool is within its bounds; whether `txid`
@@ -64,7 +65,9 @@ impl Devchain {
     fn trim(&mut self, txid: Txid) -> bool {
         let over = |m: &Mempool, p: Policy| m.len() > p.max_txs || m.vsize() > p.max_vsize;
         while over(&self.mempool, self.policy) {
-            let Some((cheapest, ..)) = self.mempool.cheapest_package() else { break };
+            let Some((cheapest, ..)) = self.mempool.cheapest_package() else {
+                break;
+            };
             self.mempool.remove_with_descendants(cheapest);
         }
         self.mempool.get(&txid).is_some()
@@ -96,7 +99,11 @@ impl Devchain {
         }
         let fee_sat = check_inputs(tx, &spent, place.height)?;
         let vsize = tx.vsize() as u64;
-        let accepted = Accepted { txid, fee_sat, vsize };
+        let accepted = Accepted {
+            txid,
+            fee_sat,
+            vsize,
+        };
         let evicted = match rules {
             Rules::Relay => self.check_relay(tx, &spent, accepted, &direct)?,
             Rules::Consensus if direct.is_empty() => BTreeSet::new(),
@@ -153,6 +160,10 @@ impl Devchain {
         if output.script_pubkey.is_op_return() {
             return None;
         }
-        Some(Coin { output, height: self.height() + 1, coinbase: false })
+        Some(Coin {
+            output,
+            height: self.height() + 1,
+            coinbase: false,
+        })
     }
 }

@@ -31,7 +31,9 @@ const COMMITMENT_MAGIC: [u8; 6] = [0x6a, 0x24, 0xaa, 0x21, 0xa9, 0xed];
 
 /// New coins in the block at `height`, in sat.
 pub fn subsidy_sat(height: u32) -> u64 {
-    FIRST_SUBSIDY_SAT.checked_shr(height / HALVING_BLOCKS).unwrap_or(0)
+    FIRST_SUBSIDY_SAT
+        .checked_shr(height / HALVING_BLOCKS)
+        .unwrap_or(0)
 }
 
 /// A solved block of `txs` on `prev_hash`, paying subsidy and `fees_sat` to `payee`.
@@ -46,7 +48,7 @@ pub fn build_block(
     extra_nonce: u64,
 ) -> Block {
     let reward_sat = subsidy_sat(height).saturating_add(fees_sat);
-    let mut txdata = vec![coinbase(height, reward_sat, payee, extra_nonce)];
+    let mut txdata = vec![coinbase(height, reward_sat, payee, time_s, extra_nonce)];
     txdata.extend(txs);
     let mut block = Block {
         header: Header {
@@ -63,10 +65,18 @@ pub fn build_block(
     block
 }
 
-fn coinbase(height: u32, reward_sat: u64, payee: &Script, extra_nonce: u64) -> Transaction {
-    // BIP-34 height first; the nonce also brings it to the required two bytes.
+fn coinbase(
+    height: u32,
+    reward_sat: u64,
+    payee: &Script,
+    time_s: u32,
+    extra_nonce: u64,
+) -> Transaction {
+    // BIP-34 height first. The time makes the coins of two devchains distinct, so that a
+    // payment on one is void on the other.
     let script_sig = Builder::new()
         .push_int(i64::from(height))
+        .push_slice(time_s.to_le_bytes())
         .push_slice(extra_nonce.to_le_bytes())
         .into_script();
     Transaction {
@@ -78,7 +88,10 @@ fn coinbase(height: u32, reward_sat: u64, payee: &Script, extra_nonce: u64) -> T
             sequence: Sequence::MAX,
             witness: Witness::from_slice(&[[0u8; 32]]),
         }],
-        output: vec![TxOut { value: Amount::from_sat(reward_sat), script_pubkey: payee.into() }],
+        output: vec![TxOut {
+            value: Amount::from_sat(reward_sat),
+            script_pubkey: payee.into(),
+        }],
     }
 }
 
@@ -94,16 +107,28 @@ pub fn solve(block: &mut Block) {
 }
 
 fn commit_to_witnesses(block: &mut Block) {
-    let Some(root) = block.witness_root() else { return };
-    let Some(coinbase) = block.txdata.first_mut() else { return };
+    let Some(root) = block.witness_root() else {
+        return;
+    };
+    let Some(coinbase) = block.txdata.first_mut() else {
+        return;
+    };
     let commitment = Block::compute_witness_commitment(&root, &[0u8; 32]);
     let mut data = PushBytesBuf::new();
     // Four magic bytes and 32 of hash: within the limits of a push.
     let _ = data.extend_from_slice(&COMMITMENT_MAGIC[2..]);
     let _ = data.extend_from_slice(commitment.as_byte_array());
-    let script = Builder::new().push_opcode(OP_RETURN).push_slice(data).into_script();
-    coinbase.output.retain(|output| !is_commitment(&output.script_pubkey));
-    coinbase.output.push(TxOut { value: Amount::ZERO, script_pubkey: script });
+    let script = Builder::new()
+        .push_opcode(OP_RETURN)
+        .push_slice(data)
+        .into_script();
+    coinbase
+        .output
+        .retain(|output| !is_commitment(&output.script_pubkey));
+    coinbase.output.push(TxOut {
+        value: Amount::ZERO,
+        script_pubkey: script,
+    });
 }
 
 fn is_commitment(script: &ScriptBuf) -> bool {
@@ -124,10 +149,16 @@ pub(super) fn check_header(header: &Header, parent_mtp_s: u32, now_s: u32) -> Re
         return Err(Reject::with("high-hash", "proof of work failed"));
     }
     if header.time <= parent_mtp_s {
-        return Err(Reject::with("time-too-old", "block's timestamp is too early"));
+        return Err(Reject::with(
+            "time-too-old",
+            "block's timestamp is too early",
+        ));
     }
     if header.time > now_s.saturating_add(MAX_FUTURE_S) {
-        return Err(Reject::with("time-too-new", "block timestamp too far in the future"));
+        return Err(Reject::with(
+            "time-too-new",
+            "block timestamp too far in the future",
+        ));
     }
     if header.version.to_consensus() < 4 {
         return Err(Reject::new("bad-version"));
@@ -167,26 +198,46 @@ fn check_coinbase(block: &Block, height: u32) -> Result<(), Reject> {
         return Err(Reject::with("bad-cb-multiple", "more than one coinbase"));
     }
     let expected = Builder::new().push_int(i64::from(height)).into_script();
-    if !first.input[0].script_sig.as_bytes().starts_with(expected.as_bytes()) {
-        return Err(Reject::with("bad-cb-height", "block height mismatch in coinbase"));
+    if !first.input[0]
+        .script_sig
+        .as_bytes()
+        .starts_with(expected.as_bytes())
+    {
+        return Err(Reject::with(
+            "bad-cb-height",
+            "block height mismatch in coinbase",
+        ));
     }
     Ok(())
 }
 
 fn check_commitment(block: &Block) -> Result<(), Reject> {
     let coinbase = &block.txdata[0];
-    let Some(output) = coinbase.output.iter().rev().find(|o| is_commitment(&o.script_pubkey))
+    let Some(output) = coinbase
+        .output
+        .iter()
+        .rev()
+        .find(|o| is_commitment(&o.script_pubkey))
     else {
         let witness = |tx: &Transaction| tx.input.iter().any(|i| !i.witness.is_empty());
         return match block.txdata.iter().any(witness) {
-            true => Err(Reject::with("unexpected-witness", "unexpected witness data found")),
+            true => Err(Reject::with(
+                "unexpected-witness",
+                "unexpected witness data found",
+            )),
             false => Ok(()),
         };
     };
     let reserved = &coinbase.input[0].witness;
-    let Some(value) = reserved.iter().next().filter(|v| v.len() == 32 && reserved.len() == 1)
+    let Some(value) = reserved
+        .iter()
+        .next()
+        .filter(|v| v.len() == 32 && reserved.len() == 1)
     else {
-        return Err(Reject::with("bad-witness-nonce-size", "invalid witness reserved value size"));
+        return Err(Reject::with(
+            "bad-witness-nonce-size",
+            "invalid witness reserved value size",
+        ));
     };
     let commits = block.witness_root().is_some_and(|root| {
         let commitment = Block::compute_witness_commitment(&root, value);
@@ -194,7 +245,10 @@ fn check_commitment(block: &Block) -> Result<(), Reject> {
     });
     match commits {
         true => Ok(()),
-        false => Err(Reject::with("bad-witness-merkle-match", "witness merkle commitment mismatch")),
+        false => Err(Reject::with(
+            "bad-witness-merkle-match",
+            "witness merkle commitment mismatch",
+        )),
     }
 }
 

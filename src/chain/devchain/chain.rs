@@ -6,8 +6,8 @@ use std::sync::Arc;
 use bitcoin::constants::genesis_block;
 use bitcoin::{Block, BlockHash, Network, OutPoint, Script, Transaction, TxOut, Txid, Weight};
 
-use super::block::{build_block, check_block, check_header, check_sigops, subsidy_sat};
 use super::admission::Rules;
+use super::block::{build_block, check_block, check_header, check_sigops, subsidy_sat};
 use super::consensus::{Coin, Place, check_inputs, is_final, sequence_locks_reached};
 use super::faucet::faucet_script;
 use super::mempool::Mempool;
@@ -157,6 +157,11 @@ impl Devchain {
         self.coins.get(outpoint)
     }
 
+    /// Number of unspent confirmed outputs.
+    pub fn coin_count(&self) -> usize {
+        self.coins.len()
+    }
+
     /// A confirmed transaction and its height.
     pub fn confirmed_tx(&self, txid: &Txid) -> Option<(u32, &Transaction)> {
         let height = *self.confirmed.get(txid)?;
@@ -203,7 +208,11 @@ impl Devchain {
     pub fn submit_block(&mut self, block: Block, now_s: u32) -> Result<BlockHash, Reject> {
         let hash = block.block_hash();
         if let Some(node) = self.nodes.get(&hash) {
-            return Err(Reject::new(if node.invalid { "duplicate-invalid" } else { "duplicate" }));
+            return Err(Reject::new(if node.invalid {
+                "duplicate-invalid"
+            } else {
+                "duplicate"
+            }));
         }
         self.check_room()?;
         let Some(parent) = self.nodes.get(&block.header.prev_blockhash) else {
@@ -285,7 +294,9 @@ impl Devchain {
     /// The best valid block of all branches.
     fn best(&self) -> Option<BlockHash> {
         let valid = self.nodes.iter().filter(|(_, node)| !node.invalid);
-        valid.max_by_key(|(_, node)| node.rank()).map(|(hash, _)| *hash)
+        valid
+            .max_by_key(|(_, node)| node.rank())
+            .map(|(hash, _)| *hash)
     }
 
     /// The way to `target`, or `None` if the tip is at least as good.
@@ -300,7 +311,10 @@ impl Devchain {
             let node = &self.nodes[&hash];
             if self.hash_at(node.height) == Some(hash) {
                 up.reverse();
-                return Some(Path { fork: node.height, up });
+                return Some(Path {
+                    fork: node.height,
+                    up,
+                });
             }
             up.push(hash);
             hash = node.block.header.prev_blockhash;
@@ -340,7 +354,11 @@ impl Devchain {
             check_sigops(sigops)?;
             self.create_outputs(tx, height, undo);
         }
-        let claimed_sat: u64 = block.txdata[0].output.iter().map(|o| o.value.to_sat()).sum();
+        let claimed_sat: u64 = block.txdata[0]
+            .output
+            .iter()
+            .map(|o| o.value.to_sat())
+            .sum();
         let allowed_sat = subsidy_sat(height).saturating_add(fees_sat);
         match claimed_sat > allowed_sat {
             true => Err(Reject::with(
@@ -367,7 +385,11 @@ impl Devchain {
             .ok_or_else(|| Reject::new("bad-txns-inputs-missingorspent"))?;
         let fee_sat = check_inputs(tx, &spent, height)?;
         let mtp_at = |h: u32| self.mtp_at(h);
-        let place = Place { height, mtp_s: self.median_time_past_s(), mtp_at: &mtp_at };
+        let place = Place {
+            height,
+            mtp_s: self.median_time_past_s(),
+            mtp_at: &mtp_at,
+        };
         if !is_final(tx, &place) || !sequence_locks_reached(tx, &spent, &place) {
             return Err(Reject::with("bad-txns-nonfinal", "non-final transaction"));
         }
@@ -394,7 +416,11 @@ impl Devchain {
                 continue;
             }
             let outpoint = OutPoint { txid, vout };
-            let coin = Coin { output: output.clone(), height, coinbase: tx.is_coinbase() };
+            let coin = Coin {
+                output: output.clone(),
+                height,
+                coinbase: tx.is_coinbase(),
+            };
             self.coins.insert(outpoint, coin);
             undo.created.push(outpoint);
         }
@@ -411,7 +437,9 @@ impl Devchain {
     fn disconnect_tip(&mut self) -> Vec<Transaction> {
         let hash = self.tip();
         self.active.pop();
-        let Some(node) = self.nodes.get_mut(&hash) else { return Vec::new() };
+        let Some(node) = self.nodes.get_mut(&hash) else {
+            return Vec::new();
+        };
         let undo = node.undo.take().unwrap_or_default();
         let block = node.block.clone();
         self.revert(undo);
@@ -435,7 +463,9 @@ impl Devchain {
     /// (a lock may be open again, a coinbase immature or gone).
     fn refill_mempool(&mut self, returned: Vec<Transaction>) {
         let held = self.mempool.drain();
-        let all = returned.into_iter().chain(held.into_iter().map(Arc::unwrap_or_clone));
+        let all = returned
+            .into_iter()
+            .chain(held.into_iter().map(Arc::unwrap_or_clone));
         for tx in all {
             // Those that are not valid on the new branch are dropped, as Core does.
             if let Ok(plan) = self.evaluate(&tx, Rules::Consensus) {
@@ -446,7 +476,9 @@ impl Devchain {
 
     fn mark_invalid(&mut self, bad: BlockHash) {
         let mut marked = HashSet::from([bad]);
-        let Some(from) = self.nodes.get(&bad).map(|node| node.height) else { return };
+        let Some(from) = self.nodes.get(&bad).map(|node| node.height) else {
+            return;
+        };
         let mut above: Vec<(u32, BlockHash, BlockHash)> = self
             .nodes
             .iter()
@@ -472,7 +504,10 @@ impl Devchain {
     /// # Errors
     /// `block-not-found`; `genesis` cannot be invalidated.
     pub fn invalidate_block(&mut self, hash: &BlockHash) -> Result<(), Reject> {
-        let node = self.nodes.get(hash).ok_or_else(|| Reject::new("block-not-found"))?;
+        let node = self
+            .nodes
+            .get(hash)
+            .ok_or_else(|| Reject::new("block-not-found"))?;
         if node.height == 0 {
             return Err(Reject::new("genesis"));
         }
@@ -487,10 +522,16 @@ impl Devchain {
     /// # Errors
     /// `block-not-found`.
     pub fn reconsider_block(&mut self, hash: &BlockHash) -> Result<(), Reject> {
-        let node = self.nodes.get(hash).ok_or_else(|| Reject::new("block-not-found"))?;
+        let node = self
+            .nodes
+            .get(hash)
+            .ok_or_else(|| Reject::new("block-not-found"))?;
         let from = node.height;
         let mut below = Some(*hash);
-        while let Some(node) = below.and_then(|h| self.nodes.get_mut(&h)).filter(|n| n.invalid) {
+        while let Some(node) = below
+            .and_then(|h| self.nodes.get_mut(&h))
+            .filter(|n| n.invalid)
+        {
             node.invalid = false;
             below = Some(node.block.header.prev_blockhash);
         }
@@ -503,7 +544,9 @@ impl Devchain {
         above.sort_unstable();
         let mut cleared = HashSet::from([*hash]);
         for (_, hash) in above {
-            let Some(node) = self.nodes.get_mut(&hash) else { continue };
+            let Some(node) = self.nodes.get_mut(&hash) else {
+                continue;
+            };
             if cleared.contains(&node.block.header.prev_blockhash) {
                 node.invalid = false;
                 cleared.insert(hash);
@@ -515,7 +558,8 @@ impl Devchain {
 
     /// Median time past at a height of the best chain, unix seconds.
     pub(super) fn mtp_at(&self, height: u32) -> u32 {
-        self.hash_at(height).map_or(0, |hash| self.nodes[&hash].mtp_s)
+        self.hash_at(height)
+            .map_or(0, |hash| self.nodes[&hash].mtp_s)
     }
 }
 
@@ -528,7 +572,11 @@ struct Path {
 
 /// Signature operations of a transaction, weighted (BIP-141).
 pub(super) fn sigop_cost(tx: &Transaction, spent: &[Coin]) -> usize {
-    let outputs: HashMap<OutPoint, &TxOut> =
-        tx.input.iter().map(|i| i.previous_output).zip(spent.iter().map(|c| &c.output)).collect();
+    let outputs: HashMap<OutPoint, &TxOut> = tx
+        .input
+        .iter()
+        .map(|i| i.previous_output)
+        .zip(spent.iter().map(|c| &c.output))
+        .collect();
     tx.total_sigop_cost(|outpoint| outputs.get(outpoint).map(|output| (*output).clone()))
 }

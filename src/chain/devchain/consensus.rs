@@ -56,7 +56,11 @@ pub(super) fn check_transaction(tx: &Transaction) -> Result<(), Reject> {
     }
     check_outputs(tx)?;
     let mut seen = HashSet::with_capacity(tx.input.len());
-    if !tx.input.iter().all(|input| seen.insert(input.previous_output)) {
+    if !tx
+        .input
+        .iter()
+        .all(|input| seen.insert(input.previous_output))
+    {
         return Err(Reject::new("bad-txns-inputs-duplicate"));
     }
     if tx.is_coinbase() {
@@ -91,7 +95,11 @@ fn check_outputs(tx: &Transaction) -> Result<(), Reject> {
 /// Whether nLockTime lets the transaction into a block (Core's `IsFinalTx`; BIP-113).
 pub(super) fn is_final(tx: &Transaction, place: &Place<'_>) -> bool {
     let lock = tx.lock_time.to_consensus_u32();
-    let reached = if lock < LOCKTIME_THRESHOLD { place.height } else { place.mtp_s };
+    let reached = if lock < LOCKTIME_THRESHOLD {
+        place.height
+    } else {
+        place.mtp_s
+    };
     lock < reached || tx.input.iter().all(|input| input.sequence.is_final())
 }
 

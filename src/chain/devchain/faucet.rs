@@ -19,7 +19,9 @@ pub fn faucet_keypair() -> Keypair {
 
 /// The faucet's P2TR key-path output script (BIP-86).
 pub fn faucet_script() -> ScriptBuf {
-    let output = faucet_keypair().tap_tweak(&Secp256k1::new(), None).to_keypair();
+    let output = faucet_keypair()
+        .tap_tweak(&Secp256k1::new(), None)
+        .to_keypair();
     ScriptBuf::new_p2tr_tweaked(bitcoin::key::TweakedPublicKey::dangerous_assume_tweaked(
         output.x_only_public_key().0,
     ))

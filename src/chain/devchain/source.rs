@@ -27,7 +27,13 @@ pub struct Cursor {
 impl Cursor {
     /// A place below the block at `height`, which is the first to be delivered.
     pub fn at(height: u32) -> Self {
-        Self { next: height, last: None, told: None, mempool: BTreeSet::new(), rescan: None }
+        Self {
+            next: height,
+            last: None,
+            told: None,
+            mempool: BTreeSet::new(),
+            rescan: None,
+        }
     }
 
     /// Delivers again from `height` on, and the whole mempool.
@@ -47,8 +53,12 @@ impl Cursor {
             self.mempool.clear();
         }
         while update.connected.len() < MAX_BLOCKS_PER_UPDATE {
-            let Some(hash) = chain.hash_at(self.next) else { break };
-            let Some(block) = chain.block(&hash) else { break };
+            let Some(hash) = chain.hash_at(self.next) else {
+                break;
+            };
+            let Some(block) = chain.block(&hash) else {
+                break;
+            };
             update.connected.push((self.next, block.clone()));
             self.next += 1;
             self.last = Some(hash);
@@ -59,8 +69,12 @@ impl Cursor {
 
     fn leave_stale_branch(&mut self, chain: &Devchain, update: &mut ChainUpdate) {
         while let Some(hash) = self.last {
-            let Some(height) = self.next.checked_sub(1) else { break };
-            let Some(block) = chain.block(&hash).filter(|_| chain.hash_at(height) != Some(hash))
+            let Some(height) = self.next.checked_sub(1) else {
+                break;
+            };
+            let Some(block) = chain
+                .block(&hash)
+                .filter(|_| chain.hash_at(height) != Some(hash))
             else {
                 break;
             };
@@ -89,7 +103,9 @@ impl Cursor {
         update.tip = Some(tip);
         update.height = height;
         update.median_time_past_s = mtp_s;
-        update.feerates = FEE_TARGETS.map(|target| (target, FEE_FLOOR_SAT_KVB)).to_vec();
+        update.feerates = FEE_TARGETS
+            .map(|target| (target, FEE_FLOOR_SAT_KVB))
+            .to_vec();
         let changed = self.told.replace(tip) != Some(tip)
             || !update.disconnected.is_empty()
             || !update.connected.is_empty()
@@ -108,7 +124,10 @@ pub struct DevchainSource {
 impl DevchainSource {
     /// Reads `chain`, delivering first the block at `from_height`.
     pub fn new(chain: Arc<Mutex<Devchain>>, from_height: u32) -> Self {
-        Self { chain, cursor: Cursor::at(from_height) }
+        Self {
+            chain,
+            cursor: Cursor::at(from_height),
+        }
     }
 }
 

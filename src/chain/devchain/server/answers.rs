@@ -107,7 +107,11 @@ pub(super) fn block(chain: &Devchain, hash: BlockHash, block: &Block, with_txs: 
     answer["weight"] = json!(weight);
     answer["tx"] = match with_txs {
         true => block.txdata.iter().map(transaction).collect(),
-        false => block.txdata.iter().map(|tx| json!(tx.compute_txid())).collect(),
+        false => block
+            .txdata
+            .iter()
+            .map(|tx| json!(tx.compute_txid()))
+            .collect(),
     };
     answer
 }
@@ -139,32 +143,42 @@ fn script_type(script: &Script) -> &'static str {
 }
 
 fn transaction(tx: &Transaction) -> Value {
-    let inputs: Vec<Value> = tx.input.iter().map(|input| {
-        let mut answer = match tx.is_coinbase() {
-            true => json!({"coinbase": input.script_sig.to_hex_string()}),
-            false => json!({
-                "txid": input.previous_output.txid,
-                "vout": input.previous_output.vout,
-                "scriptSig": {
-                    "asm": input.script_sig.to_asm_string(),
-                    "hex": input.script_sig.to_hex_string(),
-                },
-            }),
-        };
-        if !input.witness.is_empty() {
-            answer["txinwitness"] =
-                input.witness.iter().map(|item| json!(item.to_lower_hex_string())).collect();
-        }
-        answer["sequence"] = json!(input.sequence.to_consensus_u32());
-        answer
-    }).collect();
-    let outputs: Vec<Value> = (0u32..).zip(&tx.output).map(|(n, output)| {
-        json!({
-            "value": btc(output.value.to_sat()),
-            "n": n,
-            "scriptPubKey": script(&output.script_pubkey),
+    let inputs: Vec<Value> = tx
+        .input
+        .iter()
+        .map(|input| {
+            let mut answer = match tx.is_coinbase() {
+                true => json!({"coinbase": input.script_sig.to_hex_string()}),
+                false => json!({
+                    "txid": input.previous_output.txid,
+                    "vout": input.previous_output.vout,
+                    "scriptSig": {
+                        "asm": input.script_sig.to_asm_string(),
+                        "hex": input.script_sig.to_hex_string(),
+                    },
+                }),
+            };
+            if !input.witness.is_empty() {
+                answer["txinwitness"] = input
+                    .witness
+                    .iter()
+                    .map(|item| json!(item.to_lower_hex_string()))
+                    .collect();
+            }
+            answer["sequence"] = json!(input.sequence.to_consensus_u32());
+            answer
         })
-    }).collect();
+        .collect();
+    let outputs: Vec<Value> = (0u32..)
+        .zip(&tx.output)
+        .map(|(n, output)| {
+            json!({
+                "value": btc(output.value.to_sat()),
+                "n": n,
+                "scriptPubKey": script(&output.script_pubkey),
+            })
+        })
+        .collect();
     json!({
         "txid": tx.compute_txid(),
         "hash": tx.compute_wtxid(),

@@ -87,16 +87,15 @@ pub(super) async fn run(
     let stop = async move {
         let _ = stopping.wait_for(|stop| *stop).await;
     };
-    if let Err(error) = axum::serve(listener, app).with_graceful_shutdown(stop).await {
+    if let Err(error) = axum::serve(listener, app)
+        .with_graceful_shutdown(stop)
+        .await
+    {
         tracing::error!(%error, "the devchain stops listening");
     }
 }
 
-async fn answer(
-    State(shared): State<Arc<Shared>>,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Response {
+async fn answer(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Bytes) -> Response {
     if !shared.allows(&headers) {
         let challenge = [(header::WWW_AUTHENTICATE, "Basic realm=\"jsonrpc\"")];
         return (StatusCode::UNAUTHORIZED, challenge).into_response();
@@ -106,7 +105,10 @@ async fn answer(
     };
     let Ok(request) = serde_json::from_slice::<Value>(&body) else {
         let error = RpcError::new(-32_700, "Parse error");
-        return reply(StatusCode::INTERNAL_SERVER_ERROR, &failure(error, Value::Null));
+        return reply(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            &failure(error, Value::Null),
+        );
     };
     let work = shared.clone();
     match tokio::task::spawn_blocking(move || answer_all(&work, request)).await {
@@ -116,7 +118,12 @@ async fn answer(
 }
 
 fn reply(status: StatusCode, value: &Value) -> Response {
-    (status, [(header::CONTENT_TYPE, "application/json")], value.to_string()).into_response()
+    (
+        status,
+        [(header::CONTENT_TYPE, "application/json")],
+        value.to_string(),
+    )
+        .into_response()
 }
 
 fn answer_all(shared: &Shared, request: Value) -> (StatusCode, Value) {
@@ -126,7 +133,10 @@ fn answer_all(shared: &Shared, request: Value) -> (StatusCode, Value) {
             (StatusCode::BAD_REQUEST, failure(error, Value::Null))
         }
         Value::Array(calls) => {
-            let answers = calls.into_iter().map(|call| answer_one(shared, call).1).collect();
+            let answers = calls
+                .into_iter()
+                .map(|call| answer_one(shared, call).1)
+                .collect();
             (StatusCode::OK, Value::Array(answers))
         }
         call => answer_one(shared, call),
@@ -137,7 +147,10 @@ fn answer_all(shared: &Shared, request: Value) -> (StatusCode, Value) {
 /// version echoed.
 fn answer_one(shared: &Shared, mut call: Value) -> (StatusCode, Value) {
     let id = call.get_mut("id").map(Value::take).unwrap_or_default();
-    let version = call.get("jsonrpc").and_then(Value::as_str).map(str::to_owned);
+    let version = call
+        .get("jsonrpc")
+        .and_then(Value::as_str)
+        .map(str::to_owned);
     let params = call.get_mut("params").map(Value::take).unwrap_or_default();
     let result = match (call.get("method").and_then(Value::as_str), params) {
         (None, _) => Err(RpcError::new(-32_600, "Missing method")),
@@ -146,7 +159,10 @@ fn answer_one(shared: &Shared, mut call: Value) -> (StatusCode, Value) {
         (Some(_), _) => Err(RpcError::new(-32_600, "Params must be an array")),
     };
     let (status, mut answer) = match result {
-        Ok(result) => (StatusCode::OK, json!({"result": result, "error": null, "id": id})),
+        Ok(result) => (
+            StatusCode::OK,
+            json!({"result": result, "error": null, "id": id}),
+        ),
         Err(error) => {
             let status = match error.code {
                 -32_600 => StatusCode::BAD_REQUEST,
