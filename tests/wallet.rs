@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
@@ -19,7 +20,8 @@ use bitcoin::{
 };
 use capex::chain::ChainUpdate;
 use capex::store::{Meta, Record, Row, Store, StoreError};
-use capex::wallet::{Balance, Keys, Persist, Wallet, WalletError, faucet_spend};
+use capex::wallet::{Balance, Funded, Keys, Persist, Wallet, WalletError, faucet_spend};
+use proptest::prelude::*;
 
 const NETWORK: Network = Network::Regtest;
 const FEERATE: u64 = 2_000;
@@ -188,21 +190,20 @@ impl Bench {
         Self { dir, chain, wallet }
     }
 
-    fn fund(&mut self, terms: u8, sat: u64) -> Result<capex::wallet::Funded, WalletError> {
+    fn fund(&mut self, terms: u8, sat: u64) -> Result<Funded, WalletError> {
         let outputs = [(foreign_script(terms), sat)];
         self.wallet
             .fund([terms; 32], &outputs, FEERATE, self.chain.height())
     }
 
-    fn cancel(&mut self, terms: u8, rate: u64) -> Result<capex::wallet::Funded, WalletError> {
+    fn cancel(&mut self, terms: u8, rate: u64) -> Result<Funded, WalletError> {
         self.wallet
             .fund([terms; 32], &[], rate, self.chain.height())
     }
 
     fn prevouts(&self, tx: &Transaction) -> Vec<TxOut> {
         let known = self.chain.blocks.iter().flat_map(|b| b.txdata.iter());
-        let by_id: std::collections::BTreeMap<_, _> =
-            known.map(|tx| (tx.compute_txid(), tx)).collect();
+        let by_id: BTreeMap<_, _> = known.map(|tx| (tx.compute_txid(), tx)).collect();
         let spent = tx.input.iter().map(|i| i.previous_output);
         spent
             .map(|o| by_id[&o.txid].output[o.vout as usize].clone())
@@ -607,6 +608,24 @@ fn a_confirmed_or_unknown_fund_cannot_be_cancelled() {
 }
 
 #[test]
+fn change_addresses_are_not_reused_across_restarts() {
+    let mut bench = Bench::with_coins(&[50_000, 60_000, 70_000]);
+    let mut change = BTreeSet::new();
+    let mut handed_out = 0;
+    for terms in [1, 2] {
+        let funded = bench.fund(terms, 30_000).unwrap();
+        let cancel = bench.cancel(terms, FEERATE).unwrap();
+        for tx in [funded.tx, cancel.tx] {
+            let own = tx.output.into_iter().map(|o| o.script_pubkey);
+            change.extend(own.filter(|script| *script != foreign_script(terms)));
+            handed_out += 1;
+        }
+        bench = bench.reopen();
+    }
+    assert_eq!(change.len(), handed_out);
+}
+
+#[test]
 fn released_coins_are_free_but_the_terms_are_never_funded_again() {
     let mut bench = Bench::with_coins(&[50_000]);
     bench.fund(1, 30_000).unwrap();
@@ -630,7 +649,7 @@ fn released_coins_are_free_but_the_terms_are_never_funded_again() {
 fn bad_requests_are_refused_with_their_code() {
     let mut bench = Bench::with_coins(&[50_000]);
     let to = foreign_script(1);
-    let cases: Vec<(Vec<(ScriptBuf, u64)>, u64, &str)> = vec![
+    let cases = [
         (vec![(to.clone(), 0)], FEERATE, "wallet.bad_amount"),
         (vec![(to.clone(), 100)], FEERATE, "wallet.bad_amount"),
         (
@@ -897,4 +916,159 @@ fn the_faucet_pays_in_four_parts() {
     assert_eq!(rate.code(), "wallet.bad_feerate");
     let none = faucet_spend(&[], &faucet, to, 10_000, FEERATE).unwrap_err();
     assert_eq!(none.code(), "wallet.insufficient_funds");
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Fund(u8, u64),
+    Cancel(u8, u64),
+    Release(u8),
+    Broadcast(u8),
+    Mine,
+    Reorganise,
+    Reopen,
+}
+
+fn any_step() -> impl Strategy<Value = Step> {
+    let terms = || 1u8..6;
+    prop_oneof![
+        4 => (terms(), 1_000u64..60_000).prop_map(|(t, sat)| Step::Fund(t, sat)),
+        1 => (terms(), 1_000u64..9_000).prop_map(|(t, rate)| Step::Cancel(t, rate)),
+        1 => terms().prop_map(Step::Release),
+        3 => terms().prop_map(Step::Broadcast),
+        1 => Just(Step::Mine),
+        1 => Just(Step::Reorganise),
+        1 => Just(Step::Reopen),
+    ]
+}
+
+/// What the wallet's user knows: what it was handed out, and what it gave back.
+#[derive(Default)]
+struct Model {
+    live: BTreeMap<u8, Transaction>,
+    broadcast: Vec<Transaction>,
+    known: BTreeMap<OutPoint, TxOut>,
+}
+
+impl Model {
+    fn learn(&mut self, tx: &Transaction) {
+        let txid = tx.compute_txid();
+        for (vout, output) in tx.output.iter().enumerate() {
+            self.known
+                .insert(OutPoint::new(txid, vout as u32), output.clone());
+        }
+    }
+
+    fn hand_out(&mut self, terms: u8, tx: Transaction) {
+        let prevouts: Vec<_> = inputs(&tx).iter().map(|o| self.known[o].clone()).collect();
+        verify(&tx, &prevouts).unwrap();
+        self.learn(&tx);
+        self.live.insert(terms, tx);
+        let spent: Vec<_> = self.live.values().flat_map(inputs).collect();
+        let distinct: BTreeSet<_> = spent.iter().collect();
+        assert_eq!(
+            spent.len(),
+            distinct.len(),
+            "a coin is spent by two live transactions"
+        );
+    }
+
+    /// The broadcast transactions that the chain can take, later ones first in a conflict.
+    fn minable(&self, chain: &Chain) -> Vec<Transaction> {
+        let mined: Vec<_> = chain.blocks.iter().flat_map(|b| b.txdata.clone()).collect();
+        let mut spent: BTreeSet<_> = mined.iter().flat_map(inputs).collect();
+        let mut there: BTreeSet<_> = mined.iter().map(Transaction::compute_txid).collect();
+        let mut chosen: Vec<Transaction> = Vec::new();
+        for tx in &self.broadcast {
+            let replaced = self
+                .broadcast
+                .iter()
+                .rev()
+                .find(|t| inputs(t) == inputs(tx))
+                != Some(tx);
+            let fits = inputs(tx)
+                .iter()
+                .all(|o| there.contains(&o.txid) && !spent.contains(o));
+            if fits && !replaced {
+                spent.extend(inputs(tx));
+                there.insert(tx.compute_txid());
+                chosen.push(tx.clone());
+            }
+        }
+        chosen
+    }
+}
+
+fn play(bench: Bench, model: &mut Model, step: Step) -> Bench {
+    let mut bench = bench;
+    match step {
+        Step::Fund(terms, sat) => {
+            if let Ok(funded) = bench.fund(terms, sat) {
+                assert_eq!(bench.fund(terms, sat).unwrap(), funded);
+                model.hand_out(terms, funded.tx);
+            }
+        }
+        Step::Cancel(terms, rate) => {
+            if let Ok(cancel) = bench.cancel(terms, rate) {
+                assert_eq!(inputs(&cancel.tx), inputs(&model.live[&terms]));
+                model.hand_out(terms, cancel.tx);
+            }
+        }
+        Step::Release(terms) => {
+            // As the engine does: a transaction that was broadcast is not given up.
+            let is_out = model
+                .live
+                .get(&terms)
+                .is_some_and(|tx| model.broadcast.contains(tx));
+            if !is_out && bench.wallet.release([terms; 32]).is_ok() {
+                model.live.remove(&terms);
+            }
+        }
+        Step::Broadcast(terms) => {
+            if let Some(tx) = model
+                .live
+                .get(&terms)
+                .filter(|tx| !model.broadcast.contains(tx))
+            {
+                bench.wallet.mark_broadcast(tx, 1_700_000_000).unwrap();
+                model.broadcast.push(tx.clone());
+            }
+        }
+        Step::Mine => {
+            let txs = model.minable(&bench.chain);
+            bench.mine(txs);
+        }
+        Step::Reorganise if bench.chain.height() > 1 => {
+            let disconnected = bench.chain.fork(1);
+            let txs = model.minable(&bench.chain);
+            let update = ChainUpdate {
+                disconnected,
+                ..bench.chain.mine(txs)
+            };
+            bench.apply(&update);
+        }
+        Step::Reorganise => {}
+        Step::Reopen => bench = bench.reopen(),
+    }
+    bench
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+    #[test]
+    fn whatever_happens_no_coin_is_in_two_live_transactions(
+        steps in prop::collection::vec(any_step(), 1..40),
+    ) {
+        let mut bench = Bench::with_coins(&[40_000, 50_000, 60_000, 70_000]);
+        let mut model = Model::default();
+        bench.chain.blocks[1].txdata.iter().for_each(|tx| model.learn(tx));
+        for step in steps {
+            bench = play(bench, &mut model, step);
+            let b = bench.wallet.balance();
+            prop_assert!(b.spendable_sat + b.locked_sat <= b.confirmed_sat + b.pending_sat);
+        }
+        let balance = bench.wallet.balance();
+        let bench = bench.reopen();
+        prop_assert_eq!(bench.wallet.balance(), balance);
+    }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use bdk_wallet::KeychainKind;
+use bdk_wallet::coin_selection::{BranchAndBoundCoinSelection, LargestFirstCoinSelection};
 use bdk_wallet::error::CreateTxError;
 use bitcoin::absolute::LockTime;
 use bitcoin::transaction::Version;
@@ -27,6 +28,8 @@ pub const MAX_FEERATE_SAT_KVB: u64 = 10_000_000;
 /// What a replacement pays for its own relay, sat per 1,000 virtual bytes (BIP-125 rule 4, with
 /// the largest default that nodes use).
 const INCREMENTAL_FEERATE_SAT_KVB: u64 = 1_000;
+/// Size of a taproot output: what leaving out the change saves.
+const CHANGE_BYTES: u64 = 43;
 /// Version of the journaled rows.
 const ROW_VERSION: u8 = 1;
 
@@ -67,7 +70,7 @@ struct Cancel {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Row {
+struct Stored {
     v: u8,
     entry: Entry,
 }
@@ -128,7 +131,7 @@ pub(super) fn load(persist: &dyn Persist) -> Result<BTreeMap<[u8; 32], Entry>, W
     let damaged = || WalletError::Damaged("a fund row");
     let mut funds = BTreeMap::new();
     for (key, value) in persist.rows(FUND_TABLE)? {
-        let row: Row = serde_json::from_slice(&value).map_err(|_| damaged())?;
+        let row: Stored = serde_json::from_slice(&value).map_err(|_| damaged())?;
         if row.v != ROW_VERSION {
             return Err(damaged());
         }
@@ -138,7 +141,7 @@ pub(super) fn load(persist: &dyn Persist) -> Result<BTreeMap<[u8; 32], Entry>, W
 }
 
 fn row(id: &[u8; 32], entry: &Entry) -> Result<Record, WalletError> {
-    let row = Row {
+    let row = Stored {
         v: ROW_VERSION,
         entry: entry.clone(),
     };
@@ -337,7 +340,8 @@ impl Wallet {
         })
     }
 
-    /// Chooses unlocked coins. Unconfirmed ones only with `with_change`, and then only own
+    /// Chooses unlocked coins: an exact match if there is one, else the largest first, so that a
+    /// FUND has few inputs and the same wallet chooses the same coins. Unconfirmed ones only with `with_change`, and then only own
     /// change: a chain of unconfirmed transactions falls with its first.
     fn select(
         &mut self,
@@ -356,7 +360,8 @@ impl Wallet {
             .iter()
             .map(|(script, sat)| (script.clone(), Amount::from_sat(*sat)))
             .collect();
-        let mut builder = self.bdk.build_tx();
+        let algorithm = BranchAndBoundCoinSelection::new(CHANGE_BYTES, LargestFirstCoinSelection);
+        let mut builder = self.bdk.build_tx().coin_selection(algorithm);
         builder
             .set_recipients(recipients)
             .fee_rate(FeeRate::from_sat_per_kwu(feerate_sat_kvb.div_ceil(4)))
