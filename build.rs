@@ -31,9 +31,15 @@ mod components {
         Ok(())
     }
 
-    /// A core module for WASI preview 1, wrapped by the command adapter.
+    /// Version and layer of a binary that is a component already.
+    const COMPONENT: [u8; 4] = [0x0d, 0x00, 0x01, 0x00];
+
+    /// Wraps a core module for WASI preview 1 with the command adapter.
     fn encode(source: &Path) -> Result<Vec<u8>, Box<dyn Error>> {
         let module = wat::parse_file(source)?;
+        if module.get(4..8) == Some(COMPONENT.as_slice()) {
+            return Ok(module);
+        }
         let component = wit_component::ComponentEncoder::default()
             .module(&module)?
             .adapter(
