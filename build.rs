@@ -8,7 +8,7 @@ mod components {
 
     use wasi_preview1_component_adapter_provider as adapter;
 
-    const SOURCES: [&str; 8] = [
+    const SOURCES: [&str; 9] = [
         "examples/wordsum/wordsum.wat",
         "examples/faults/busy.wat",
         "examples/faults/memory_hog.wat",
@@ -16,6 +16,7 @@ mod components {
         "examples/faults/exit3.wat",
         "examples/faults/chatty.wat",
         "examples/faults/filler.wat",
+        "examples/faults/flood.wat",
         "examples/faults/escape.wat",
     ];
 

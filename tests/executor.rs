@@ -332,6 +332,49 @@ async fn the_disk_quota_ends_a_lease_that_outgrows_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn no_single_file_outgrows_the_disk_quota() {
+    const QUOTA: u64 = 3 << 20;
+    let host = Host::new();
+    let (lease, ended) = host
+        .run(samples::FLOOD, |spec| spec.work_max_bytes = QUOTA)
+        .await;
+    assert_eq!(ended.outcome, Outcome::OutputQuota);
+    let size = std::fs::metadata(host.lease_dir(&lease).join("work/flood"))
+        .unwrap()
+        .len();
+    assert!(size <= QUOTA, "{size}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_workload_stuck_in_the_host_is_ended_after_its_grace() {
+    let host = Host::new();
+    let mut spec = spec(samples::WORDSUM, LONG_MS);
+    spec.inputs.clear();
+    let lease = spec.lease_id;
+    host.manager.prepare(spec).await.unwrap();
+    host.upload(&lease, samples::WORDSUM).await;
+    // Opening a pipe that nobody writes to blocks the thread, not only the workload.
+    let pipe = host.lease_dir(&lease).join("work/input.txt");
+    let (fifo, mode) = (rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR);
+    rustix::fs::mknodat(rustix::fs::CWD, &pipe, fifo, mode, 0).unwrap();
+    host.manager.start(&lease).await.unwrap();
+    let pid = host.running(&lease).await;
+    let asked_ms = now_ms();
+    host.manager.stop(&lease, "stuck").await.unwrap();
+    let ended = host.end(&lease).await;
+    assert_eq!(ended.outcome, Outcome::Stopped);
+    let took_ms = ended.ended_at_ms - asked_ms;
+    assert!(
+        (GRACE_MS..GRACE_MS + SLACK_MS).contains(&took_ms),
+        "{took_ms} ms"
+    );
+    host.until("the process's end", |_| {
+        (!process_exists(pid)).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_workload_sees_nothing_but_its_directory() {
     let host = Host::new();
     let (lease, ended) = host.run(samples::ESCAPE, |_| {}).await;
