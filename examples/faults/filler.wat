@@ -1,4 +1,4 @@
-;; Writes files of at most 64 KiB, one after the other, until writing fails (exit 4).
+;; Writes files of at most 64 KiB, one after the other, until writing fails.
 ;;
 ;; Memory: 0 iovec, 8 bytes moved, 12 descriptor, 16 the name, whose last byte counts up;
 ;; 4096.. the 32 KiB written twice to each file.

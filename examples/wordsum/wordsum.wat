@@ -3,7 +3,8 @@
 ;; A number is a maximal run of the digits 0-9; every other byte separates. The sum
 ;; wraps at 2^64. The line `count=<n> sum=<s>` goes to standard output and to
 ;; `result.txt`, so that whoever holds the input can recompute the result.
-;; Exit codes: 0 done, 2 a file cannot be opened, 3 reading or writing fails.
+;; Exit codes: 0 done, 2 a file cannot be opened, 3 reading or writing fails; the preview 1
+;; adapter reports every code but 0 as 1.
 ;;
 ;; Memory: 0 iovec, 8 bytes moved, 12 opened descriptor, 16.. texts, 128.. the line,
 ;; 4096.. the read buffer of 32 KiB.

@@ -44,6 +44,8 @@ const KILL_MARGIN: Duration = Duration::from_secs(2);
 pub struct Manager {
     pub(super) shared: Arc<Shared>,
     tasks: Mutex<JoinSet<()>>,
+    /// Held while a lease is created, so that one id makes one lease.
+    creating: tokio::sync::Mutex<()>,
     probed: OnceCell<Capabilities>,
 }
 
@@ -214,16 +216,21 @@ impl Shared {
         self.lease(id).ok_or(ExecutorError::UnknownLease)
     }
 
-    /// Adds a lease, or answers the one of the same id.
-    fn insert(&self, lease: Lease) -> Result<Arc<Lease>, ExecutorError> {
-        let mut leases = lock(&self.leases);
-        if !leases.contains_key(&lease.id) && leases.len() >= OPEN_LEASES_MAX {
-            return Err(ExecutorError::Full);
+    fn check_room(&self) -> Result<(), ExecutorError> {
+        let full = lock(&self.leases).len() >= OPEN_LEASES_MAX;
+        if full {
+            Err(ExecutorError::Full)
+        } else {
+            Ok(())
         }
+    }
+
+    /// Adds a lease, or answers the one of the same id. A lease found on disk is never too
+    /// many: somebody has to see to its end.
+    fn insert(&self, lease: Lease) -> Arc<Lease> {
+        let mut leases = lock(&self.leases);
         let id = lease.id;
-        Ok(Arc::clone(
-            leases.entry(id).or_insert_with(|| Arc::new(lease)),
-        ))
+        Arc::clone(leases.entry(id).or_insert_with(|| Arc::new(lease)))
     }
 }
 
@@ -249,6 +256,7 @@ impl Manager {
                 leases,
             }),
             tasks: Mutex::default(),
+            creating: tokio::sync::Mutex::default(),
             probed: OnceCell::new(),
         })
     }
@@ -370,23 +378,55 @@ impl Manager {
         ));
     }
 
-    fn create(&self, spec: &LeaseSpec) -> Result<LeaseDir, ExecutorError> {
-        let dir = LeaseDir::new(self.shared.dir.join(spec.lease_id.to_string()));
-        for part in [dir.path().to_owned(), dir.blobs(), dir.work()] {
-            fs::create_dir_all(&part).at(&part)?;
+    /// The lease of this specification: known, found on disk, or made.
+    async fn obtain(&self, spec: &LeaseSpec) -> Result<Arc<Lease>, ExecutorError> {
+        let _turn = self.creating.lock().await;
+        if let Some(lease) = self.shared.lease(&spec.lease_id) {
+            return Ok(lease);
         }
-        let (path, record) = (
-            dir.spec(),
-            Record {
-                shim: None,
-                state: State::Preparing,
-            },
-        );
-        write_json(&dir.state(), &record, Durability::Fsync).at(&path)?;
-        // Last: a directory with a specification is a lease.
-        write_json(&path, spec, Durability::Fsync).at(&path)?;
-        Ok(dir)
+        self.shared.check_room()?;
+        let path = self.shared.dir.join(spec.lease_id.to_string());
+        if path.exists() {
+            let id = spec.lease_id;
+            let found = blocking(move || Ok(retention::load(&id, path))).await?;
+            if let Some(lease) = found {
+                let lease = self.shared.insert(lease);
+                self.take_over(&lease)?;
+                return Ok(lease);
+            }
+        }
+        let (root, spec) = (self.shared.dir.clone(), spec.clone());
+        let lease = blocking(move || create(&root, spec)).await?;
+        Ok(self.shared.insert(lease))
     }
+
+    /// Goes on with a lease of an earlier daemon.
+    fn take_over(&self, lease: &Arc<Lease>) -> Result<State, ExecutorError> {
+        let mut state = lease.record()?.state;
+        if lease.is_spawned() && !lease.is_alive() {
+            state = State::Ended(lease.record_end(Outcome::Interrupted)?);
+        }
+        if lease.is_spawned() || matches!(state, State::Ended(_)) {
+            self.follow(lease);
+        }
+        Ok(state)
+    }
+}
+
+/// Makes the directory of a lease.
+fn create(root: &Path, spec: LeaseSpec) -> Result<Lease, ExecutorError> {
+    let dir = LeaseDir::new(root.join(spec.lease_id.to_string()));
+    for part in [dir.path().to_owned(), dir.blobs(), dir.work()] {
+        fs::create_dir_all(&part).at(&part)?;
+    }
+    let record = Record {
+        shim: None,
+        state: State::Preparing,
+    };
+    write_json(&dir.state(), &record, Durability::Fsync).at(&dir.state())?;
+    // Last: a directory with a specification is a lease.
+    write_json(&dir.spec(), &spec, Durability::Fsync).at(&dir.spec())?;
+    Ok(Lease::new(spec, dir, None))
 }
 
 #[async_trait]
@@ -403,13 +443,7 @@ impl Executor for Manager {
     async fn prepare(&self, spec: LeaseSpec) -> Result<Vec<Digest>, ExecutorError> {
         spec.validate()?;
         let id = spec.lease_id;
-        let lease = match self.shared.lease(&id) {
-            Some(lease) => lease,
-            None => {
-                let dir = self.create(&spec)?;
-                self.shared.insert(Lease::new(spec.clone(), dir, None))?
-            }
-        };
+        let lease = self.obtain(&spec).await?;
         if lease.spec != spec {
             return Err(ExecutorError::Conflict);
         }
@@ -447,15 +481,8 @@ impl Executor for Manager {
     async fn adopt(&self) -> Result<Vec<(LeaseId, State)>, ExecutorError> {
         let mut adopted = Vec::new();
         for lease in retention::found_on_disk(&self.shared.dir).await? {
-            let lease = self.shared.insert(lease)?;
-            let mut state = lease.record()?.state;
-            if lease.is_spawned() && !lease.is_alive() {
-                state = State::Ended(lease.record_end(Outcome::Interrupted)?);
-            }
-            if lease.is_spawned() || matches!(state, State::Ended(_)) {
-                self.follow(&lease);
-            }
-            adopted.push((lease.id, state));
+            let lease = self.shared.insert(lease);
+            adopted.push((lease.id, self.take_over(&lease)?));
         }
         Ok(adopted)
     }

@@ -120,7 +120,8 @@ pub(super) async fn found_on_disk(dir: &Path) -> Result<Vec<Lease>, ExecutorErro
     .await
 }
 
-fn load(id: &LeaseId, path: PathBuf) -> Option<Lease> {
+/// The lease of a directory, if its specification is valid.
+pub(super) fn load(id: &LeaseId, path: PathBuf) -> Option<Lease> {
     let dir = LeaseDir::new(path);
     let spec: Option<LeaseSpec> = read_json(&dir.spec()).ok().flatten();
     let spec = spec.filter(|spec| spec.lease_id == *id && spec.validate().is_ok());

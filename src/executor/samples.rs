@@ -12,8 +12,10 @@ pub const TRAP: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/trap.wasm"));
 pub const EXIT3: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/exit3.wasm"));
 /// Prints a line each 10 ms, without end.
 pub const CHATTY: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/chatty.wasm"));
-/// Fills its working directory.
+/// Fills its working directory with many files.
 pub const FILLER: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/filler.wasm"));
+/// Appends to one file without end.
+pub const FLOOD: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/flood.wasm"));
 /// Looks for anything it was not given.
 pub const ESCAPE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/escape.wasm"));
 

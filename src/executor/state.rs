@@ -58,7 +58,7 @@ pub struct Ended {
 pub enum Outcome {
     /// By itself.
     Exited {
-        /// Its exit code; 0 is success.
+        /// Its exit code; 0 is success. The preview 1 adapter turns all others into 1.
         code: i32,
     },
     /// The workload broke a rule of WebAssembly.

@@ -78,6 +78,7 @@ impl Followed {
             }
             State::Ended(ended) => {
                 if let Some(at_ms) = ended.started_at_ms {
+                    self.once(1, LeaseEvent::Ready { lease }).await;
                     self.once(2, LeaseEvent::Started { lease, at_ms }).await;
                 }
                 let event = LeaseEvent::of_end(lease, ended, self.lease.usage());
