@@ -1,5 +1,7 @@
 //! Gossip between nodes: once to everybody, and only as far as the verdicts let it.
 
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use std::collections::{BTreeMap, BTreeSet};
