@@ -456,7 +456,9 @@ impl<'a> Task<'a> {
 
     /// Dials a peer at all its known addresses, QUIC first.
     fn dial(&mut self, peer: PeerId, now: Instant) {
-        let options = DialOpts::peer_id(peer).addresses(self.state.book.addrs(&peer)).build();
+        let options = DialOpts::peer_id(peer)
+            .addresses(self.state.book.addrs(&peer))
+            .build();
         match self.swarm.dial(options) {
             // The end of the dial that is under way already is heard of too.
             Ok(()) | Err(DialError::DialPeerConditionFalse(_)) => {}
