@@ -22,16 +22,18 @@ use crate::limits::{
     MAX_PENDING_OUT, MAX_PER_PEER, MEMORY_SHARE,
 };
 use crate::protocols::Protocols;
+use crate::subnets::Subnets;
 
 /// All that a node speaks.
 ///
-/// The three limits stand first: a connection they deny must not have reached the others, which
+/// The limits stand first: a connection they deny must not have reached the others, which
 /// would keep state for it (<https://github.com/libp2p/rust-libp2p/issues/4773>).
 #[derive(NetworkBehaviour)]
 pub(crate) struct Behaviour {
     pub(crate) limits: connection_limits::Behaviour,
     pub(crate) memory: memory_connection_limits::Behaviour,
     pub(crate) blocks: allow_block_list::Behaviour<BlockedPeers>,
+    pub(crate) subnets: Subnets,
     pub(crate) identify: identify::Behaviour,
     pub(crate) ping: ping::Behaviour,
     pub(crate) gossip: Gossip,
@@ -55,6 +57,7 @@ impl Behaviour {
             limits: connection_limits::Behaviour::new(limits),
             memory: memory_limit(),
             blocks: allow_block_list::Behaviour::default(),
+            subnets: Subnets::new(plan.loopback),
             identify: identify::Behaviour::new(identify),
             ping: ping::Behaviour::default(),
             gossip: gossip::behaviour(plan)?,

@@ -29,6 +29,7 @@ mod listen;
 mod protocols;
 mod request;
 mod state;
+mod subnets;
 mod supervisor;
 mod task;
 

@@ -71,6 +71,8 @@ pub const MAX_ESTABLISHED_OUT: u32 = 32;
 pub const MAX_ESTABLISHED: u32 = 96;
 /// Connections per peer: two, because both sides may dial at once.
 pub const MAX_PER_PEER: u32 = 2;
+/// Inbound connections from one /24 (IPv4) or /48 (IPv6), outside loopback networks.
+pub const MAX_INBOUND_PER_SUBNET: usize = 5;
 /// Share of the memory limit above which no connection is accepted.
 pub const MEMORY_SHARE: f64 = 0.8;
 /// Idle connections are closed after this; the library default of 10 s would flap between epochs.

@@ -6,7 +6,7 @@ use futures::StreamExt;
 use libp2p::core::ConnectedPoint;
 use libp2p::gossipsub::{self, MessageAcceptance, PublishError, TopicHash};
 use libp2p::swarm::dial_opts::DialOpts;
-use libp2p::swarm::{ConnectionId, SwarmEvent};
+use libp2p::swarm::{ConnectionId, DialError, SwarmEvent};
 use libp2p::{Multiaddr, PeerId, Swarm, identify, ping};
 use tokio::sync::{mpsc, watch};
 
@@ -248,15 +248,13 @@ impl<'a> Task<'a> {
             BehaviourEvent::Identify(identify::Event::Received { peer_id, info, .. }) => {
                 self.on_identify(peer_id, &info, now);
             }
+            // A half-open connection would otherwise stay up for ever.
             BehaviourEvent::Ping(ping::Event {
                 connection,
-                result: Err(failure),
+                result: Err(ping::Failure::Timeout | ping::Failure::Other { .. }),
                 ..
             }) => {
-                // A half-open connection would otherwise stay up for ever.
-                if !matches!(failure, ping::Failure::Unsupported) {
-                    self.swarm.close_connection(connection);
-                }
+                self.swarm.close_connection(connection);
             }
             _ => {}
         }
@@ -445,7 +443,7 @@ impl<'a> Task<'a> {
         match parse(text).map(split_peer) {
             Ok((Some(peer), addr)) => {
                 self.state.book.insert(peer, addr, now);
-                self.dial(peer);
+                self.dial(peer, now);
             }
             Ok((None, addr)) => {
                 if let Err(error) = self.swarm.dial(addr) {
@@ -457,12 +455,17 @@ impl<'a> Task<'a> {
     }
 
     /// Dials a peer at all its known addresses, QUIC first.
-    fn dial(&mut self, peer: PeerId) {
+    fn dial(&mut self, peer: PeerId, now: Instant) {
         let options = DialOpts::peer_id(peer)
             .addresses(self.state.book.addrs(&peer))
             .build();
-        if let Err(error) = self.swarm.dial(options) {
-            tracing::debug!(%peer, %error, "cannot dial");
+        match self.swarm.dial(options) {
+            // The end of the dial that is under way already is heard of too.
+            Ok(()) | Err(DialError::DialPeerConditionFalse(_)) => {}
+            Err(error) => {
+                tracing::debug!(%peer, %error, "cannot dial");
+                self.state.book.lost(&peer, now);
+            }
         }
     }
 
@@ -476,7 +479,7 @@ impl<'a> Task<'a> {
                 swarm.is_connected(peer)
             });
         for peer in due {
-            self.dial(peer);
+            self.dial(peer, now);
         }
     }
 

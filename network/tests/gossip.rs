@@ -1,11 +1,13 @@
 //! Gossip between nodes: once to everybody, and only as far as the verdicts let it.
 
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use capex_network::{Command, Event, Verdict};
+use capex_network::{Command, Event, Verdict, limits};
 use common::{Node, TOPIC, TOPIC_BYTES, Transport, accept, config, pair};
 use libp2p::gossipsub::{self, IdentTopic, MessageAuthenticity, ValidationMode};
 use libp2p::{Swarm, SwarmBuilder, noise, tcp, yamux};
@@ -155,6 +157,62 @@ async fn only_accepted_messages_travel_on() {
     }
     let rest = c.gossip_for(Duration::from_secs(2), accept).await;
     assert_eq!(rest.filter(|(_, bytes)| !bytes.starts_with(b"warm")), None);
+}
+
+#[tokio::test]
+async fn a_message_without_a_verdict_is_not_passed_on() {
+    let [a, mut b, mut c] = line().await;
+    a.publish(b"unjudged").await;
+    let ticket = b
+        .wait("gossip", |event| match event {
+            Event::Gossip { bytes, ticket, .. } if bytes == b"unjudged" => Some(ticket),
+            _ => None,
+        })
+        .await;
+    let lifetime = limits::TICKET_LIFETIME + Duration::from_secs(1);
+    assert_eq!(c.gossip_for(lifetime, accept).await, None);
+    // Too late: the verdict has no effect, a second one neither.
+    for _ in 0..2 {
+        b.send(Command::Verdict {
+            ticket,
+            verdict: Verdict::Accept,
+        })
+        .await;
+    }
+    a.publish(b"judged").await;
+    assert_eq!(b.gossip(accept).await.1, b"judged");
+    assert_eq!(c.gossip(accept).await.1, b"judged");
+}
+
+#[tokio::test]
+async fn a_node_that_does_not_listen_loses_gossip_and_keeps_answers() {
+    let (mut a, mut b) = pair(Transport::Tcp).await;
+    for number in 0_u32..4_000 {
+        a.publish(&number.to_be_bytes()).await;
+    }
+    // The node reads no event, and the network still takes its commands.
+    let (protocol, bytes) = (common::PROTOCOL.to_owned(), b"?".to_vec());
+    b.send(Command::Request {
+        id: 1,
+        peer: a.key,
+        protocol,
+        bytes,
+    })
+    .await;
+    let (id, ..) = a.asked().await;
+    a.reply(id, b"!").await;
+    let mut heard = 0;
+    let answer = b
+        .wait("response", |event| match event {
+            Event::Response { result, .. } => Some(result),
+            event => {
+                heard += usize::from(matches!(event, Event::Gossip { .. }));
+                None
+            }
+        })
+        .await;
+    assert_eq!(answer, Ok(b"!".to_vec()));
+    assert!(heard <= limits::EVENT_QUEUE + limits::SHED_ABOVE, "{heard}");
 }
 
 /// Counts the messages of `a` that reach `b` before they stop.

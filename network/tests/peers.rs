@@ -1,5 +1,7 @@
 //! Connections: who is told what, and when peers come back.
 
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use std::time::Duration;

@@ -1,5 +1,7 @@
 //! Requests and replies between nodes, and from peers that do not keep to the protocol.
 
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use std::io;

@@ -88,7 +88,7 @@ async fn with_open_request() -> (Node, Vec<String>, Node) {
 /// After a crash the node hears the fate of its request and peer, listens where it listened,
 /// is found again by its peer, and hears gossip.
 async fn survives(crash: Input) {
-    let (mut node, addrs, mut peer) = with_open_request().await;
+    let (mut node, addrs, peer) = with_open_request().await;
     let other = peer.handle.local_peer();
     node.handle.inputs.send(crash).await.unwrap();
     let mut told = Vec::new();
