@@ -1,1 +1,82 @@
-//! limits.
+//! Every bound of the protocol that no network may change, each with its reason.
+//!
+//! What a network may choose (timings, classes, ports) is in [`crate::params`].
+
+/// A signed object. The largest, Terms with 8 funders and 16 unit ranges, stays under 2 KiB.
+pub const SIGNED_MAX_BYTES: usize = 4096;
+/// A journal record or a frame of several signed objects: a certificate of 64 hops is
+/// about 100 KiB, an epoch of thousands of rows some MiB.
+pub const RECORD_MAX_BYTES: usize = 4 << 20;
+/// An order on the wire.
+pub const ORDER_MAX_BYTES: usize = 2048;
+/// A gossip frame: one signed object and its envelope.
+pub const GOSSIP_MAX_BYTES: usize = 4096;
+/// A settlement message (DESIGN §8).
+pub const SETTLE_MAX_BYTES: usize = 64 << 10;
+/// A reconciliation or fetch message.
+pub const SYNC_MAX_BYTES: usize = 1 << 20;
+/// A lease message: 256 KiB of payload and its frame (DESIGN §10).
+pub const LEASE_MAX_BYTES: usize = 300 << 10;
+/// Payload of one Put or Get.
+pub const LEASE_CHUNK_BYTES: usize = 256 << 10;
+
+/// Largest limit price, msat per block (10^12: ten bitcoin for one block).
+pub const PRICE_MAX_MSAT: u64 = 1_000_000_000_000;
+/// Largest quantity of an order, blocks at a time.
+pub const QTY_MAX: u32 = 10_000;
+/// Longest run of a bid, slots (a week of hours).
+pub const SLOTS_MAX: u16 = 168;
+/// Rolling horizon of an epoch, slots (two weeks of hours).
+pub const HORIZON_SLOTS: u32 = 336;
+/// Alternatives of a bid.
+pub const ALTS_MAX: usize = 4;
+/// Allow and deny keys of an order together.
+pub const ALLOW_DENY_MAX: usize = 16;
+/// Orders kept per owner and epoch before the root; the highest id is evicted.
+pub const ORDERS_PER_OWNER_KEPT: usize = 64;
+/// Orders per owner that enter the book.
+pub const ORDERS_PER_OWNER_BOOK: usize = 16;
+/// Orders of one epoch in all: bounds memory at about 100 MB.
+pub const ORDERS_PER_EPOCH: usize = 200_000;
+/// Unit ranges of one certificate.
+pub const UNIT_RANGES_MAX: usize = 16;
+/// Units of one class that a provider may number.
+pub const UNITS_MAX: u32 = 1_000_000;
+/// Hops of a certificate.
+pub const CERTIFICATE_HOPS_MAX: usize = 64;
+/// Funders of one trade.
+pub const FUNDERS_MAX: usize = 8;
+/// Live locks that one buyer key may hold at one provider (free option griefing).
+pub const LIVE_LOCKS_PER_KEY: usize = 8;
+/// Addresses of a Contact.
+pub const CONTACT_ADDRS_MAX: usize = 8;
+/// Bytes of one address of a Contact.
+pub const CONTACT_ADDR_BYTES: usize = 128;
+/// Contacts remembered; the oldest is forgotten.
+pub const CONTACTS_MAX: usize = 4096;
+/// Roots remembered per epoch (one per key).
+pub const ROOTS_PER_EPOCH: usize = 4096;
+/// Computed epochs whose orders and result stay in memory and store.
+pub const EPOCHS_KEPT: usize = 64;
+/// Standing orders of one daemon.
+pub const STANDING_ORDERS_MAX: usize = 1024;
+/// Settlements that are not finished, per daemon.
+pub const OPEN_SETTLEMENTS_MAX: usize = 1024;
+/// Leases that have not been released, per daemon.
+pub const OPEN_LEASES_MAX: usize = 1024;
+/// Challenges waiting for their Redeem.
+pub const CHALLENGES_MAX: usize = 1024;
+/// How long a challenge is good, ms (DESIGN §10).
+pub const CHALLENGE_MS: u64 = 60_000;
+/// Lock facts remembered for conflict checks; the oldest is forgotten.
+pub const GRANTS_MAX: usize = 65_536;
+/// Replies cached by request hash, so that a repeated request gets the same answer.
+pub const REPLIES_CACHED: usize = 1024;
+/// Requests of our own that wait for their answer.
+pub const REQUESTS_PENDING_MAX: usize = 4096;
+/// Input files of a workload.
+pub const WORKLOAD_FILES_MAX: usize = 16;
+/// Bytes of a workload's component and inputs together.
+pub const WORKLOAD_MAX_BYTES: u64 = 64 << 20;
+/// Bytes of a name inside a workload.
+pub const WORKLOAD_NAME_BYTES: usize = 128;

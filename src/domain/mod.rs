@@ -4,9 +4,14 @@
 //! time and chain facts come in as [`engine::Input`], consequences go out as
 //! [`engine::Effect`], and the same engine runs in the daemon and in the simulator.
 
+pub mod admission;
+pub mod book;
 pub mod certificate;
 pub mod engine;
+pub mod epoch;
 pub mod ids;
 pub mod lease;
 pub mod matching;
+pub mod order;
 pub mod settlement;
+pub mod units;

@@ -1,1 +1,3 @@
-//! lease.
+//! Leases: the running period after a certificate is redeemed.
+
+pub mod objects;

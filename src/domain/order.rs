@@ -1,0 +1,130 @@
+//! An order: a signed, firm instruction to buy or sell in one epoch (DESIGN §5).
+
+use serde::{Deserialize, Serialize};
+
+use super::ids::{Key, OrderId};
+use super::units::Window;
+use crate::wire::{Envelope, Object, Verified};
+
+/// Buy or sell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Side {
+    /// A bid.
+    Buy,
+    /// An ask.
+    Sell,
+}
+
+/// How the units of a bid may be spread over providers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Mode {
+    /// Each unit stays with one provider for the whole run.
+    Sticky,
+    /// All units with one provider.
+    Gang,
+}
+
+/// One class that an order accepts, with its limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Alternative {
+    /// Class number.
+    pub class: u16,
+    /// Worst acceptable price, msat per block.
+    pub limit_msat: u64,
+}
+
+/// What an ask sells.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Source {
+    /// The owner's own hardware.
+    Primary,
+    /// A certificate that the owner holds: the provider's last signed Activation.
+    Resale {
+        /// The Activation, as its provider signed it.
+        activation: Envelope,
+    },
+}
+
+/// Coins that back an order. Carried and checked for form; enforced by later networks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Backing {
+    /// Transaction of the coin.
+    pub txid: [u8; 32],
+    /// Output of the coin.
+    pub vout: u32,
+    /// Its value, sat.
+    pub amount_sat: u64,
+    /// Height at which it confirmed.
+    pub height: u32,
+    /// Its taproot output key.
+    pub xonly: [u8; 32],
+    /// BIP-340 signature of the owner key, in halves.
+    pub signature: [[u8; 32]; 2],
+}
+
+/// An order for one epoch. Field order and widths are the wire format (DESIGN §13).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Order {
+    /// Version.
+    pub v: u8,
+    /// The one epoch in which it is valid.
+    pub epoch: u64,
+    /// Bid or ask.
+    pub side: Side,
+    /// Who signs.
+    pub owner: Key,
+    /// Distinguishes the owner's orders; of two with one nonce the lower id stays.
+    pub nonce: u64,
+    /// Classes and limits in the owner's order of preference: 1 to 4, an ask has 1.
+    pub alts: Vec<Alternative>,
+    /// Blocks per slot.
+    pub qty: u32,
+    /// Smallest acceptable fill.
+    pub min_qty: u32,
+    /// Spread over providers; an ask is sticky.
+    pub mode: Mode,
+    /// When the blocks may be delivered.
+    pub window: Window,
+    /// Consecutive slots that a bid needs; 0 for an ask.
+    pub slots: u16,
+    /// Required (bid) or offered (ask) feature bits.
+    pub features: u64,
+    /// Only these counterparties, ascending; empty means all.
+    pub allow: Vec<Key>,
+    /// Never these counterparties, ascending.
+    pub deny: Vec<Key>,
+    /// Shortest run that an ask accepts; 0 for a bid.
+    pub min_run: u16,
+    /// What an ask sells.
+    pub source: Source,
+    /// Offset in the epoch, ms; orders reconciliation only.
+    pub created_ms: u32,
+    /// Coins behind the order.
+    pub backing: Option<Backing>,
+    /// Proof of work: the last 8 bytes, searched until the id is small enough.
+    pub pow_nonce: u64,
+}
+
+impl Object for Order {
+    const NAME: &'static str = "order";
+    fn version(&self) -> u8 {
+        self.v
+    }
+    fn signer(&self) -> Option<[u8; 32]> {
+        Some(self.owner.0)
+    }
+}
+
+impl Order {
+    /// Blocks times slots that a bid asks for.
+    #[must_use]
+    pub fn blocks(&self) -> u64 {
+        u64::from(self.qty) * u64::from(self.slots)
+    }
+}
+
+/// Id of a verified order.
+#[must_use]
+pub fn order_id(order: &Verified<Order>) -> OrderId {
+    OrderId(order.id())
+}
