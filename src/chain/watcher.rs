@@ -172,20 +172,22 @@ impl Watcher {
         }
     }
 
-    /// A block at a remembered height with another hash proves that the remembered one, and
-    /// all above it, left the chain, even where the source could not produce them.
+    /// A block at a remembered height with another hash, or on another parent than the
+    /// remembered one, proves that what is remembered from there on left the chain, even
+    /// where the source could not produce it.
     fn drop_replaced(&mut self, height: u32, block: &Block, out: &mut Vec<Txid>) {
-        let replaced = match self.blocks.get(&height) {
-            Some((known, _)) => *known != block.block_hash(),
-            None => self
-                .blocks
-                .get(&height.saturating_sub(1))
-                .is_some_and(|(below, _)| *below != block.header.prev_blockhash),
+        let differs = |at: u32, hash: BlockHash| {
+            self.blocks
+                .get(&at)
+                .is_some_and(|(known, _)| *known != hash)
         };
-        if !replaced {
-            return;
-        }
-        for (_, (_, txids)) in self.blocks.split_off(&height).into_iter().rev() {
+        let below = height.saturating_sub(1);
+        let from = match () {
+            () if differs(below, block.header.prev_blockhash) => below,
+            () if differs(height, block.block_hash()) => height,
+            () => return,
+        };
+        for (_, (_, txids)) in self.blocks.split_off(&from).into_iter().rev() {
             out.extend(txids);
         }
     }

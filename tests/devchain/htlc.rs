@@ -14,13 +14,13 @@ use capex::chain::devchain::faucet_script;
 use crate::kit::{Kit, Owned, key, unsigned};
 
 const SCRIPT: &str = "mandatory-script-verify-flag-failed";
-const PREIMAGE: [u8; 32] = [7; 32];
-const VALUE_SAT: u64 = 50_000;
+pub(crate) const PREIMAGE: [u8; 32] = [7; 32];
+pub(crate) const VALUE_SAT: u64 = 50_000;
 const FEE_SAT: u64 = 400;
 
-struct Htlc {
-    seller: Keypair,
-    buyer: Keypair,
+pub(crate) struct Htlc {
+    pub(crate) seller: Keypair,
+    pub(crate) buyer: Keypair,
     claim: ScriptBuf,
     refund: ScriptBuf,
     info: TaprootSpendInfo,
@@ -28,7 +28,7 @@ struct Htlc {
 }
 
 impl Htlc {
-    fn new(refund_height: u32) -> Self {
+    pub(crate) fn new(refund_height: u32) -> Self {
         Self::with_hash(refund_height, sha256::Hash::hash(&PREIMAGE))
     }
 
@@ -66,7 +66,7 @@ impl Htlc {
         }
     }
 
-    fn output_script(&self) -> ScriptBuf {
+    pub(crate) fn output_script(&self) -> ScriptBuf {
         ScriptBuf::new_p2tr_tweaked(self.info.output_key())
     }
 
@@ -97,7 +97,7 @@ impl Htlc {
         witness
     }
 
-    fn claim_tx(&self, coin: &Owned, preimage: &[u8], signer: &Keypair) -> Transaction {
+    pub(crate) fn claim_tx(&self, coin: &Owned, preimage: &[u8], signer: &Keypair) -> Transaction {
         let mut tx = unsigned(
             std::slice::from_ref(coin),
             &[(faucet_script(), coin.output.value.to_sat() - FEE_SAT)],
@@ -107,7 +107,7 @@ impl Htlc {
         tx
     }
 
-    fn refund_tx(&self, coin: &Owned, lock: u32, sequence: Sequence) -> Transaction {
+    pub(crate) fn refund_tx(&self, coin: &Owned, lock: u32, sequence: Sequence) -> Transaction {
         self.refund_tx_by(coin, lock, sequence, &self.buyer)
     }
 

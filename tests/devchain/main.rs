@@ -2,6 +2,7 @@
 #![cfg(feature = "node")]
 
 mod blocks;
+mod differential;
 mod htlc;
 mod kit;
 mod mempool;

@@ -71,24 +71,20 @@ impl Server {
     }
 }
 
-async fn news(source: &mut RpcSource) -> ChainUpdate {
+pub(crate) async fn news(source: &mut RpcSource) -> ChainUpdate {
     source.poll().await.expect("a poll").expect("news")
 }
 
-fn heights<T>(blocks: &[(u32, T)]) -> Vec<u32> {
+pub(crate) fn heights<T>(blocks: &[(u32, T)]) -> Vec<u32> {
     blocks.iter().map(|(height, _)| *height).collect()
 }
 
 pub(crate) async fn coinbase(client: &RpcClient, height: u32) -> Owned {
-    let hash: BlockHash = client
-        .call("getblockhash", vec![json!(height)])
+    let block = client
+        .block_at(height)
         .await
-        .expect("a hash");
-    let hex: String = client
-        .call("getblock", vec![json!(hash), json!(0)])
-        .await
+        .expect("a call")
         .expect("a block");
-    let block: bitcoin::Block = bitcoin::consensus::encode::deserialize_hex(&hex).expect("a block");
     crate::kit::owned(&block.txdata[0], 0)
 }
 
@@ -177,6 +173,8 @@ async fn broadcasts_are_accepted_known_or_refused_with_a_reason() {
     source.poll().await.expect("a poll");
     let coin = coinbase(&client, 1).await;
     let tx = sweep(&coin, 1_000);
+    assert!(client.is_unspent(coin.outpoint).await.expect("a call"));
+    assert!(client.block_at(201).await.expect("a call").is_none());
 
     assert_eq!(
         source.broadcast(&tx).await.expect("accepted"),
@@ -186,8 +184,9 @@ async fn broadcasts_are_accepted_known_or_refused_with_a_reason() {
         source.broadcast(&tx).await.expect("in the mempool"),
         tx.compute_txid()
     );
-    assert_eq!(news(&mut source).await.mempool, [tx.clone()]);
+    assert_eq!(news(&mut source).await.mempool, std::slice::from_ref(&tx));
     assert!(source.poll().await.expect("a poll").is_none(), "told once");
+    assert!(!client.is_unspent(coin.outpoint).await.expect("a call"));
     client
         .generate(1, &faucet_address())
         .await
@@ -243,7 +242,7 @@ async fn what_a_reorganisation_returns_is_told_as_mempool() {
     source.broadcast(&tx).await.expect("accepted");
     assert_eq!(
         watcher.reduce(&news(&mut source).await).mempool,
-        [tx.clone()]
+        std::slice::from_ref(&tx)
     );
     let mined = client
         .generate(1, &faucet_address())

@@ -20,7 +20,7 @@ use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 
 use self::http::Shared;
-use self::ledger::Ledger;
+use self::ledger::{Ledger, LedgerError};
 use super::faucet::faucet_script;
 
 /// Where the server listens unless told otherwise.
@@ -172,6 +172,7 @@ async fn mine(shared: Arc<Shared>, every: Duration, mut stopping: watch::Receive
     let mut ticks = tokio::time::interval(every.max(Duration::from_millis(1)));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     ticks.tick().await;
+    let mut refused = None;
     loop {
         tokio::select! {
             _ = ticks.tick() => {}
@@ -181,8 +182,14 @@ async fn mine(shared: Arc<Shared>, every: Duration, mut stopping: watch::Receive
         let mined =
             tokio::task::spawn_blocking(move || shared.ledger().mine(&faucet_script(), now_s()));
         match mined.await {
-            Ok(Ok(_)) => {}
-            Ok(Err(error)) => {
+            Ok(Ok(_)) => refused = None,
+            // Blocks faster than six a second run ahead of the clock; the next tick tries again.
+            Ok(Err(LedgerError::Reject(reject))) => {
+                if refused.replace(reject.reason()) != Some(reject.reason()) {
+                    tracing::warn!(%reject, "the devchain mines nothing for now");
+                }
+            }
+            Ok(Err(LedgerError::Io(error))) => {
                 tracing::error!(%error, "the devchain stops mining");
                 return;
             }

@@ -10,7 +10,7 @@ use bdk_bitcoind_rpc::bitcoincore_rpc::jsonrpc::minreq_http::{self, MinreqHttpTr
 use bdk_bitcoind_rpc::bitcoincore_rpc::jsonrpc::{self, error::RpcError};
 use bdk_bitcoind_rpc::bitcoincore_rpc::{self, Client, RpcApi};
 use bitcoin::consensus::encode::{deserialize_hex, serialize_hex};
-use bitcoin::{Address, BlockHash, Transaction, Txid};
+use bitcoin::{Address, Block, BlockHash, OutPoint, Transaction, Txid};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -25,6 +25,10 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// Longest cookie read, in bytes: Core writes 75.
 const MAX_COOKIE_BYTES: u64 = 1_024;
 
+/// Core's `RPC_INVALID_ADDRESS_OR_KEY`: an unknown block or transaction.
+pub(super) const NOT_FOUND: i32 = -5;
+/// Core's `RPC_INVALID_PARAMETER`: among others, a height above the tip.
+pub(super) const OUT_OF_RANGE: i32 = -8;
 /// Core's `RPC_IN_WARMUP`.
 const IN_WARMUP: i32 = -28;
 /// Core's `RPC_VERIFY_ERROR`: among others, inputs that are missing.
@@ -116,9 +120,37 @@ impl RpcClient {
         let hex: Result<String, _> = self.call("getrawtransaction", vec![json!(txid)]).await;
         match hex {
             Ok(hex) => deserialize_hex(&hex).map(Some).map_err(malformed),
-            Err(ChainError::Rpc { code: -5, .. }) => Ok(None),
+            Err(ChainError::Rpc {
+                code: NOT_FOUND, ..
+            }) => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    /// The best chain's block at a height; `None` above the tip.
+    ///
+    /// # Errors
+    /// [`ChainError`].
+    pub async fn block_at(&self, height: u32) -> Result<Option<Block>, ChainError> {
+        let hash: BlockHash = match self.call("getblockhash", vec![json!(height)]).await {
+            Ok(hash) => hash,
+            Err(ChainError::Rpc {
+                code: OUT_OF_RANGE, ..
+            }) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let hex: String = self.call("getblock", vec![json!(hash), json!(0)]).await?;
+        deserialize_hex(&hex).map(Some).map_err(malformed)
+    }
+
+    /// Whether an output is unspent, by the chain and by the mempool.
+    ///
+    /// # Errors
+    /// [`ChainError`].
+    pub async fn is_unspent(&self, outpoint: OutPoint) -> Result<bool, ChainError> {
+        let params = vec![json!(outpoint.txid), json!(outpoint.vout), json!(true)];
+        let found: Option<Value> = self.call("gettxout", params).await?;
+        Ok(found.is_some())
     }
 
     /// Mines `blocks` blocks that pay `address` (regtest and devchain only).

@@ -9,7 +9,7 @@ use bitcoin::{Block, BlockHash, Network, Transaction, Txid};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::client::{RpcClient, blocking, malformed};
+use super::client::{NOT_FOUND, OUT_OF_RANGE, RpcClient, blocking, malformed};
 use crate::chain::{ChainError, ChainSource, ChainUpdate, FEE_FLOOR_SAT_KVB, FEE_TARGETS};
 
 /// Most blocks in one update: on mainnet some 200 MB in memory at worst.
@@ -21,11 +21,6 @@ const MAX_MEMPOOL_PER_POLL: usize = 256;
 const MAX_REMEMBERED: usize = 2_016;
 /// Blocks kept whole, to tell what left the chain even to a server that forgot them.
 const MAX_KEPT_BLOCKS: usize = 6;
-
-/// Core's `RPC_INVALID_PARAMETER`: a height above the tip.
-const OUT_OF_RANGE: i32 = -8;
-/// Core's `RPC_INVALID_ADDRESS_OR_KEY`: an unknown block or transaction.
-const NOT_FOUND: i32 = -5;
 
 /// Where and how an [`RpcSource`] reads.
 #[derive(Debug, Clone)]

@@ -279,7 +279,8 @@ fn send(shared: &Shared, params: &Params<'_>) -> Answer {
             .submit_tx(tx)
             .map(|txid| json!(txid))
             .map_err(refused),
-        Err(reject) if reject.reason() == "txn-already-in-mempool" => Ok(json!(txid)),
+        // Core only announces it once more.
+        Err(_) if ledger.chain().mempool().get(&txid).is_some() => Ok(json!(txid)),
         Err(reject) => Err(refused(reject)),
     }
 }
