@@ -12,3 +12,4 @@
 //! never reveal inside the margin; one live lock per (certificate, seq).
 
 pub mod objects;
+pub mod registrar;
