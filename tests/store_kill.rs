@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use capex::store::{Meta, Record, Store, Tuning};
+use capex::store::{Meta, Record, Store, StoreError, Tuning};
 
 const DIR_VAR: &str = "CAPEX_TEST_STORE_KILL_DIR";
 const KILLS: u64 = 60;
@@ -132,4 +132,27 @@ fn a_killed_writer_loses_nothing_that_it_acknowledged() {
         );
     }
     assert!(total >= KILLS);
+}
+
+#[test]
+fn a_held_store_names_its_holder_and_is_free_after_its_death() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut child = start_writer(dir.path());
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let acknowledged = lines
+        .map_while(Result::ok)
+        .any(|line| line.contains("ack "));
+    let meta = Meta {
+        network: "devnet".into(),
+        magic: *b"capx",
+    };
+    let refused = Store::open(dir.path(), &meta);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(acknowledged);
+    match refused.unwrap_err() {
+        StoreError::Locked { pid, .. } => assert_eq!(pid, Some(child.id())),
+        other => panic!("{other}"),
+    }
+    open(dir.path());
 }

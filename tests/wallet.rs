@@ -540,7 +540,7 @@ fn a_cancel_spends_the_same_coins_and_pays_to_replace() {
     let funded = bench.fund(1, 80_000).unwrap();
     bench
         .wallet
-        .mark_broadcast(&funded.tx, 1_700_000_001)
+        .mark_broadcast(&funded.tx, 1_700_000_009)
         .unwrap();
     let cancel = bench.cancel(1, FEERATE).unwrap();
     assert_eq!(inputs(&cancel.tx), inputs(&funded.tx));
@@ -561,7 +561,7 @@ fn a_cancel_spends_the_same_coins_and_pays_to_replace() {
     let urgent = bench.cancel(1, 50_000).unwrap();
     assert_eq!(inputs(&urgent.tx), inputs(&funded.tx));
     assert!(urgent.fee_sat >= cancel.fee_sat + urgent.tx.vsize() as u64);
-    // Seen within the same second as the FUND, it still counts.
+    // It counts although the clock has been set back since the FUND was seen.
     bench
         .wallet
         .mark_broadcast(&urgent.tx, 1_700_000_001)

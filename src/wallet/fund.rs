@@ -8,7 +8,7 @@ use bdk_wallet::error::CreateTxError;
 use bitcoin::absolute::LockTime;
 use bitcoin::transaction::Version;
 use bitcoin::{
-    Address, Amount, FeeRate, OutPoint, Psbt, ScriptBuf, Sequence, Transaction, TxIn, TxOut, Txid,
+    Address, Amount, FeeRate, OutPoint, Psbt, ScriptBuf, Sequence, Transaction, TxIn, TxOut,
     Witness,
 };
 use serde::{Deserialize, Serialize};
@@ -76,11 +76,11 @@ struct Stored {
 }
 
 impl Fund {
-    /// Whether `txid` cancels this FUND.
-    pub(super) fn is_cancel(&self, txid: Txid) -> bool {
-        self.cancel
-            .as_ref()
-            .is_some_and(|cancel| cancel.tx.compute_txid() == txid)
+    /// Whether `tx` is the one that should confirm now.
+    pub(super) fn wants(&self, tx: &Transaction) -> bool {
+        self.inputs()
+            .eq(tx.input.iter().map(|input| input.previous_output))
+            && self.wanted() == tx
     }
 
     /// The transaction that should confirm now.

@@ -104,16 +104,21 @@ impl Wallet {
         self.bdk.apply_unconfirmed_txs([(tx.clone(), seen_at_s)]);
     }
 
-    /// bdk believes the conflicting transaction that was seen last; a cancelling transaction
-    /// seen within the same second as its FUND has to win.
+    /// bdk believes the conflicting transaction that was seen last. What the wallet itself
+    /// signed last has to win, also within one second and after the clock was set back.
     fn after_what_it_replaces(&self, tx: &Transaction, seen_at_s: u64) -> u64 {
-        let txid = tx.compute_txid();
-        let replaced = self.funds.values().find_map(|entry| match entry {
-            Entry::Live(fund) if fund.is_cancel(txid) => Some(fund.tx.compute_txid()),
-            _ => None,
+        let is_wanted = self.funds.values().any(|entry| match entry {
+            Entry::Live(fund) => fund.wants(tx),
+            Entry::Released => false,
         });
-        let node = replaced.and_then(|txid| self.bdk.tx_graph().get_tx_node(txid));
-        let last_seen = node.and_then(|node| node.last_seen);
+        if !is_wanted {
+            return seen_at_s;
+        }
+        let graph = self.bdk.tx_graph();
+        let replaced = graph.direct_conflicts(tx);
+        let last_seen = replaced
+            .filter_map(|(_, txid)| graph.get_tx_node(txid)?.last_seen)
+            .max();
         last_seen.map_or(seen_at_s, |last| seen_at_s.max(last.saturating_add(1)))
     }
 
