@@ -5,6 +5,13 @@
 //! provider's signatures on Issue and every Activation. It proves neither that no later
 //! transfer exists nor that payment stands (DESIGN §7).
 
+pub mod equivocation;
+pub mod file;
+pub mod ledger;
 pub mod objects;
+mod ranges;
+pub mod verify;
 
+pub use ledger::{Claim, Ledger};
 pub use objects::{Certificate, Hop};
+pub use verify::{CertificateError, VerifiedCertificate, verify};

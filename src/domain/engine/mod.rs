@@ -4,6 +4,7 @@
 //! become effects. It owns its signing keys and draws no randomness. Every input may
 //! arrive twice.
 
+pub mod contacts;
 pub mod context;
 pub mod custody;
 pub mod deals;
