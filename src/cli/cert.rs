@@ -1,6 +1,5 @@
 //! `capex cert list|show|export|verify|gift|redeem`.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use super::failure::Failure;

@@ -1,6 +1,5 @@
 //! `capex lease list|show|logs|result|stop`.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
