@@ -36,6 +36,9 @@ pub struct Flags {
     /// Filter of the log, such as info,capex=debug
     #[arg(long, value_name = "FILTER")]
     pub log: Option<String>,
+    /// Stop when standard input ends, so that the process does not outlive its parent
+    #[arg(long, hide = true)]
+    pub exit_on_stdin_eof: bool,
 }
 
 /// Runs the node.
@@ -54,7 +57,7 @@ pub fn run(flags: &Flags, context: &mut Context<'_>) -> Result<(), Failure> {
     };
     let config = Config::load(&overrides, context.env)?;
     start_log(&config.log)?;
-    runtime()?.block_on(serve(config, context))
+    runtime()?.block_on(serve(config, stop_asked(flags.exit_on_stdin_eof), context))
 }
 
 /// The runtime of a server in this process.
@@ -68,9 +71,13 @@ pub(super) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
         .map_err(|error| Failure::new(Exit::Failed, "node.runtime", error.to_string()))
 }
 
-async fn serve(config: Config, context: &mut Context<'_>) -> Result<(), Failure> {
+async fn serve(
+    config: Config,
+    stop: impl Future<Output = ()> + Send,
+    context: &mut Context<'_>,
+) -> Result<(), Failure> {
     let datadir = config.datadir.clone();
-    let node = crate::node::run(config, interrupted());
+    let node = crate::node::run(config, stop);
     tokio::pin!(node);
     let stopped = |result: Result<(), crate::node::RunError>| {
         result.map_err(|error| Failure::new(Exit::Failed, error.code(), error.to_string()))
@@ -111,6 +118,37 @@ pub(super) async fn interrupted() {
         _ = tokio::signal::ctrl_c() => {}
         _ = terminate.recv() => {}
     }
+}
+
+/// Resolves on SIGINT or SIGTERM, or, if asked to, at the end of standard input.
+pub(super) async fn stop_asked(exit_on_stdin_eof: bool) {
+    let orphaned = async {
+        if exit_on_stdin_eof {
+            stdin_ended().await;
+        } else {
+            std::future::pending::<()>().await;
+        }
+    };
+    tokio::select! {
+        () = interrupted() => {}
+        () = orphaned => {}
+    }
+}
+
+/// Reads in a thread of its own, on a descriptor of its own: the runtime would wait for a
+/// read that blocks, and the command line holds the lock of the standard stream.
+async fn stdin_ended() {
+    use std::os::fd::AsFd;
+    let (ended, wait) = tokio::sync::oneshot::channel::<()>();
+    if let Ok(stdin) = std::io::stdin().as_fd().try_clone_to_owned() {
+        std::thread::spawn(move || {
+            // An error is an end too.
+            let _ = std::io::copy(&mut std::fs::File::from(stdin), &mut std::io::sink());
+            drop(ended);
+        });
+    }
+    // Nothing is ever sent: the sender goes when there is nothing to read any more.
+    let _ = wait.await;
 }
 
 fn start_log(filter: &str) -> Result<(), Failure> {
