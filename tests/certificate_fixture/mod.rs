@@ -1,6 +1,8 @@
 //! Certificates built by hand, for the tests of what reads them.
 #![allow(dead_code, unreachable_pub)]
 
+pub mod party;
+
 use capex::domain::certificate::objects::{Activation, Binding, Gift, Issue, Payment, RedeemGrant};
 use capex::domain::certificate::{Certificate, Hop};
 use capex::domain::ids::{CertId, Key, LeaseId, TermsHash, TradeId};

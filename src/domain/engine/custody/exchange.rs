@@ -1,6 +1,7 @@
 //! Whole certificates between peers: acquire, push, fetch.
 
 use super::records::HeldRecord;
+use super::refusals::answer;
 use super::{Custody, Errand, HELD_MAX, notify};
 use crate::domain::certificate::objects::{Activation, Hop, Issue};
 use crate::domain::certificate::{Certificate, verify};
@@ -46,6 +47,8 @@ impl Custody {
             return Err("acquire.full");
         }
         self.errands.remove(&Errand::Gift(id));
+        let command = self.commands.remove(&id);
+        answer(ctx, command, Err("gift.stale_seq"));
         self.held.insert(id, HeldRecord::new(certificate, facts));
         self.save_held(ctx, id);
         notify(ctx, id, what);

@@ -9,7 +9,7 @@ mod gifts;
 mod gossip;
 mod records;
 pub(in crate::domain::engine) mod refusals;
-mod register;
+pub(in crate::domain::engine) mod register;
 pub(in crate::domain::engine) mod retry;
 mod views;
 
@@ -81,6 +81,11 @@ impl Custody {
                     facts.window,
                 );
             }
+        }
+        let held: Vec<Certificate> =
+            self.held.values().map(|record| record.certificate.clone()).collect();
+        for certificate in held {
+            self.learn_certificate(ctx, &certificate);
         }
         self.resume(ctx.now_ms);
     }

@@ -56,11 +56,12 @@ impl Registrar for Custody {
         if window.is_empty() || !units.is_canonical() {
             return Err("issue.bad_area");
         }
-        let claims: Vec<_> = self.ledger.areas(Claim::Row(trade)).collect();
-        if claims != [(class, units, window)] {
+        let class_hash = ctx.params.class_hash(class).ok_or("issue.unknown_class")?;
+        // The market has claimed the row, else it is claimed now; never other units.
+        if self.ledger.areas(Claim::Row(trade)).any(|area| area != (class, units, window)) {
             return Err("issue.not_claimed");
         }
-        let class_hash = ctx.params.class_hash(class).ok_or("issue.unknown_class")?;
+        self.ledger.claim(Claim::Row(trade), class, units, window).map_err(|e| e.code())?;
         let issue = ctx.sign_issue(class, class_hash, features, units, window);
         self.register(ctx, trade, &issue);
         Ok(issue)
@@ -303,8 +304,8 @@ impl Custody {
         Ok(())
     }
 
-    /// Consumes a certificate for a lease, for good, and gossips it. The caller has checked
-    /// that it may.
+    /// Consumes a certificate for a lease, for good. The caller has checked that it may,
+    /// records the lease with it and then gossips the grant.
     ///
     /// # Errors
     /// `redeem.unknown_certificate`.
@@ -327,7 +328,6 @@ impl Custody {
         let bytes = grant.envelope().clone();
         record.redeemed = Some((lease, bytes.clone()));
         ctx.out.put(Table::Issued, &cert_id.0, record);
-        publish_grant(ctx, &bytes);
         notify(ctx, cert_id, "redeemed");
         Ok(bytes)
     }
@@ -391,7 +391,8 @@ fn activation(record: &IssuedRecord, cause: &Cause, p_height: u32) -> Activation
     }
 }
 
-fn publish_grant(ctx: &mut Context<'_>, grant: &Envelope) {
+/// Gossips a grant, behind the records that were made with it.
+pub(in crate::domain::engine) fn publish_grant(ctx: &mut Context<'_>, grant: &Envelope) {
     ctx.out.push(Effect::Publish { topic: Topic::Locks, bytes: wire::encode(grant) });
 }
 

@@ -32,9 +32,14 @@ impl Backoff {
         self.tries
     }
 
+    /// Whether no try is left.
+    pub(in crate::domain::engine) fn is_spent(self) -> bool {
+        self.tries >= TRIES_MAX
+    }
+
     /// Counts a try; false if none is left.
     pub(in crate::domain::engine) fn take(&mut self, now_ms: TimeMs) -> bool {
-        if self.tries >= TRIES_MAX {
+        if self.is_spent() {
             return false;
         }
         let wait = FIRST_WAIT_MS.saturating_mul(1 << self.tries.min(16)).min(LONGEST_WAIT_MS);
