@@ -1,8 +1,3 @@
-<<<<<<< HEAD
-//! cli.
-
-pub mod match_cmd;
-=======
 //! The command line: four verbs for the job, nouns for the rest, one file per noun.
 //!
 //! It speaks HTTP to the daemon and never touches store, chain or network; `devnet`,
@@ -13,6 +8,7 @@ pub mod match_cmd;
 pub mod book;
 pub mod buy;
 pub mod cert;
+mod cert_verify;
 pub mod client;
 pub mod config;
 pub mod devchain;
@@ -31,7 +27,6 @@ pub mod preview;
 pub mod redeem;
 pub mod sanitise;
 pub mod sell;
-pub mod shim;
 pub mod status;
 pub mod time;
 pub mod trade;
@@ -41,6 +36,7 @@ pub mod wallet;
 use std::ffi::OsString;
 use std::io::{IsTerminal, Read};
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
@@ -135,7 +131,7 @@ pub enum Command {
     Config(config::Noun),
     /// Run one lease; the daemon starts this
     #[command(hide = true)]
-    Shim(shim::Flags),
+    Shim(ShimFlags),
 }
 
 /// Flags of `match`.
@@ -148,6 +144,13 @@ Next: capex epoch verify 5")]
 pub struct MatchFlags {
     /// JSON file of orders, `-` for standard input
     pub file: PathBuf,
+}
+
+/// Flags of `shim`.
+#[derive(Debug, clap::Args)]
+pub struct ShimFlags {
+    /// Directory of the lease
+    pub dir: PathBuf,
 }
 
 /// What a command works with.
@@ -212,13 +215,14 @@ impl Context<'_> {
 
 /// Runs the process: standard streams, real environment.
 #[must_use]
-pub fn main() -> u8 {
-    let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
+pub fn main() -> ExitCode {
+    let (stdin, mut stdout, mut stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
+    // Output stays unlocked: a node or a lease may write from other threads.
     let mut io = Io {
         can_ask: stdin.is_terminal() && stderr.is_terminal(),
         out_is_terminal: stdout.is_terminal(),
-        out: &mut stdout.lock(),
-        err: &mut std::io::stderr(),
+        out: &mut stdout,
+        err: &mut stderr,
         input: &mut stdin.lock(),
     };
     run(std::env::args_os(), &dirs::process_env, &mut io)
@@ -229,7 +233,7 @@ pub fn run(
     args: impl IntoIterator<Item = OsString>,
     env: dirs::Env<'_>,
     io: &mut Io<'_>,
-) -> u8 {
+) -> ExitCode {
     let args: Vec<OsString> = args.into_iter().collect();
     let wants_json = args.iter().any(|arg| arg == "--json");
     let cli = match Cli::try_parse_from(args) {
@@ -247,24 +251,24 @@ pub fn run(
     let mut context = Context { global: cli.global, env, io: reborrowed };
     match dispatch(cli.command, &mut context) {
         Ok(code) => code,
-        Err(failure) => context.io.fail(&failure, json),
+        Err(failure) => ExitCode::from(context.io.fail(&failure, json)),
     }
 }
 
-fn usage(error: &clap::Error, json: bool, io: &mut Io<'_>) -> u8 {
+fn usage(error: &clap::Error, json: bool, io: &mut Io<'_>) -> ExitCode {
     if !error.use_stderr() {
         // Help and version: asked for, so they are the result.
         return match write!(io.out, "{}", error.render()).map_err(Failure::from) {
-            Ok(()) => Exit::Ok as u8,
-            Err(failure) => io.fail(&failure, json),
+            Ok(()) => ExitCode::SUCCESS,
+            Err(failure) => ExitCode::from(io.fail(&failure, json)),
         };
     }
     if json {
-        return io.fail(&Failure::usage("cli.usage", first_line(error)), true);
+        return ExitCode::from(io.fail(&Failure::usage("cli.usage", first_line(error)), true));
     }
     // Standard error may be closed: then the exit code has to do.
     let _ = write!(io.err, "{}", error.render());
-    Exit::Usage as u8
+    ExitCode::from(Exit::Usage as u8)
 }
 
 /// The first paragraph of clap's error in one line, without its label.
@@ -275,7 +279,7 @@ fn first_line(error: &clap::Error) -> String {
     line.strip_prefix("error: ").unwrap_or(&line).to_owned()
 }
 
-fn dispatch(command: Command, context: &mut Context<'_>) -> Result<u8, Failure> {
+fn dispatch(command: Command, context: &mut Context<'_>) -> Result<ExitCode, Failure> {
     let done = match command {
         Command::Devnet(flags) => devnet::run(&flags, context),
         Command::Devchain(flags) => devchain::run(&flags, context),
@@ -294,15 +298,15 @@ fn dispatch(command: Command, context: &mut Context<'_>) -> Result<u8, Failure> 
         Command::Match(flags) => return run_match(&flags, context),
         Command::Epoch(noun) => epoch::run(&noun, context),
         Command::Config(noun) => config::run(&noun, context),
-        Command::Shim(flags) => return shim::run(&flags),
+        Command::Shim(flags) => return Ok(crate::executor::shim::run(&flags.dir)),
     };
-    done.map(|()| Exit::Ok as u8)
+    done.map(|()| ExitCode::SUCCESS)
 }
 
 /// An exported epoch of a full book is about 100 MB.
 const MATCH_INPUT_MAX_BYTES: u64 = 256 << 20;
 
-fn run_match(flags: &MatchFlags, context: &mut Context<'_>) -> Result<u8, Failure> {
+fn run_match(flags: &MatchFlags, context: &mut Context<'_>) -> Result<ExitCode, Failure> {
     let mut text = String::new();
     if flags.file == Path::new("-") {
         let mut input = (&mut *context.io.input).take(MATCH_INPUT_MAX_BYTES);
@@ -311,7 +315,7 @@ fn run_match(flags: &MatchFlags, context: &mut Context<'_>) -> Result<u8, Failur
         text = read_text(&flags.file, MATCH_INPUT_MAX_BYTES)?;
     }
     let json = context.global.json;
-    Ok(match_cmd::run(&text, json, &mut *context.io.out, &mut *context.io.err))
+    Ok(ExitCode::from(match_cmd::run(&text, json, &mut *context.io.out, &mut *context.io.err)))
 }
 
 /// Reads a file of the user, at most `max_bytes`.
@@ -349,4 +353,3 @@ fn key(text: &str) -> Result<String, String> {
 fn wait_ms(text: &str) -> Result<u64, String> {
     time::length_ms(text).map_err(|error| error.to_string())
 }
->>>>>>> w-api

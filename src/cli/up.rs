@@ -54,18 +54,25 @@ pub fn run(flags: &Flags, context: &mut Context<'_>) -> Result<(), Failure> {
     };
     let config = Config::load(&overrides, context.env)?;
     start_log(&config.log)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
+    runtime()?.block_on(serve(config, context))
+}
+
+/// The runtime of a server in this process.
+///
+/// # Errors
+/// The system gives no threads.
+pub(super) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
-        .map_err(|error| Failure::new(Exit::Failed, "node.runtime", error.to_string()))?;
-    runtime.block_on(serve(config, context))
+        .map_err(|error| Failure::new(Exit::Failed, "node.runtime", error.to_string()))
 }
 
 async fn serve(config: Config, context: &mut Context<'_>) -> Result<(), Failure> {
     let datadir = config.datadir.clone();
     let node = crate::node::run(config, interrupted());
     tokio::pin!(node);
-    let stopped = |result: Result<(), crate::node::RunError>| {
+    let stopped = |result: Result<(), crate::node::NodeError>| {
         result.map_err(|error| Failure::new(Exit::Failed, error.code(), error.to_string()))
     };
     tokio::select! {
@@ -94,7 +101,7 @@ async fn ready(datadir: PathBuf) -> Endpoints {
 }
 
 /// Resolves on SIGINT or SIGTERM.
-async fn interrupted() {
+pub(super) async fn interrupted() {
     use tokio::signal::unix::{SignalKind, signal};
     let Ok(mut terminate) = signal(SignalKind::terminate()) else {
         // Without the handler SIGTERM ends the process at once, which is safe too.

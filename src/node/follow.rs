@@ -2,16 +2,16 @@
 //! receipts. One task per lease; everything it learns is on disk, so a restart continues.
 //!
 //! ```text
-//! <datadir>/held/<lease>/blobs/<digest>   what to upload
-//!                        stdout stderr    what came back so far
-//!                        results/<name>   fetched files
-//!                        done             nothing is left to do
+//! <datadir>/held/content/<workload>/<digest>   what to upload
+//! <datadir>/held/<lease>/stdout stderr         what came back so far
+//!                        results/<name>        fetched files
+//!                        done                  nothing is left to do
 //! ```
 
 use std::collections::BTreeMap;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ use crate::domain::lease::objects::{
 };
 use crate::limits::{LEASE_CHUNK_BYTES, WORKLOAD_MAX_BYTES};
 use crate::params::Params;
-use crate::wire::{Envelope, VERSION, decode_record, encode};
+use crate::wire::{Envelope, VERSION, decode_record, encode, sha256};
 
 /// First pause after a failed call; doubles up to [`PAUSE_MAX`].
 const PAUSE_MIN: Duration = Duration::from_millis(100);
@@ -47,6 +47,8 @@ pub(super) enum FollowEvent {
         /// Ascending.
         receipts: Vec<Envelope>,
     },
+    /// A redemption was granted: follow the lease.
+    Redeemed(LeaseId),
     /// Output, results and receipts are all here.
     Done(LeaseId),
     /// The holder of a lease on this host fetched a result to its end.
@@ -71,6 +73,7 @@ struct Shared {
     params: Params,
     dir: PathBuf,
     counter: AtomicU64,
+    active: Mutex<BTreeMap<LeaseId, Workload>>,
 }
 
 /// A lease to follow.
@@ -105,7 +108,8 @@ impl Follower {
     ) -> Self {
         // Counters rise across restarts, since the clock does.
         let counter = AtomicU64::new(now_ms().saturating_mul(1000));
-        let shared = Arc::new(Shared { calls, events, keys, params, dir, counter });
+        let active = Mutex::default();
+        let shared = Arc::new(Shared { calls, events, keys, params, dir, counter, active });
         Self { shared, tasks: JoinSet::new() }
     }
 
@@ -114,13 +118,13 @@ impl Follower {
         self.shared.dir.join(lease.to_string())
     }
 
-    /// Keeps what will be uploaded.
+    /// Keeps what will be uploaded, before the lease stands: a crash must not lose it.
     pub(super) fn keep(
         &self,
-        lease: &LeaseId,
+        workload: &Workload,
         blobs: &BTreeMap<Digest, Vec<u8>>,
     ) -> std::io::Result<()> {
-        let dir = self.dir(lease).join("blobs");
+        let dir = self.shared.content_dir(workload);
         std::fs::create_dir_all(&dir)?;
         for (digest, bytes) in blobs {
             std::fs::write(dir.join(digest.to_string()), bytes)?;
@@ -136,12 +140,40 @@ impl Follower {
             return;
         }
         let shared = Arc::clone(&self.shared);
+        shared.begin(&followed);
         self.tasks.spawn(async move {
             let client = Client { shared, followed, dir };
             if let Err(error) = client.run().await {
                 tracing::warn!(lease = %client.followed.lease, %error, "gave up on a lease");
             }
+            client.shared.end(&client.followed);
         });
+    }
+}
+
+impl Shared {
+    fn content_dir(&self, workload: &Workload) -> PathBuf {
+        let digest = Digest(sha256(&[&encode(workload)]));
+        self.dir.join("content").join(digest.to_string())
+    }
+
+    fn active(&self) -> MutexGuard<'_, BTreeMap<LeaseId, Workload>> {
+        // The map is whole after every statement, so a poisoned one is as good.
+        self.active.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn begin(&self, followed: &Followed) {
+        self.active().insert(followed.lease, followed.workload.clone());
+    }
+
+    /// Removes content that no lease needs any more.
+    fn end(&self, followed: &Followed) {
+        let mut active = self.active();
+        active.remove(&followed.lease);
+        if !active.values().any(|workload| *workload == followed.workload) {
+            // What stays behind is only disk space, and goes with the next equal workload.
+            let _ = std::fs::remove_dir_all(self.content_dir(&followed.workload));
+        }
     }
 }
 
@@ -178,7 +210,8 @@ impl Client {
     }
 
     async fn put(&self, digest: Digest, total: u64) -> Result<(), String> {
-        let path = self.dir.join("blobs").join(digest.to_string());
+        let dir = self.shared.content_dir(&self.followed.workload);
+        let path = dir.join(digest.to_string());
         let mut offset = 0;
         loop {
             let bytes = read_at(&path, offset, LEASE_CHUNK_BYTES)?;

@@ -10,6 +10,7 @@ use capex_network::Command as NetCommand;
 use super::Node;
 use super::follow::FollowEvent;
 use crate::domain::engine::io::{ExecutorEvent, StopReason};
+use crate::domain::engine::leases::LeaseRole;
 use crate::domain::engine::{Effect, Input};
 use crate::domain::ids::LeaseId;
 use crate::domain::lease::objects::{LeaseReply, LeaseRequest, Verb};
@@ -79,6 +80,29 @@ impl Node {
             self.results_left.remove(&lease);
             self.engine.fetched(super::now_ms(), lease);
             self.feed(Input::Tick);
+        }
+    }
+
+    /// After a restart: leases whose content was complete are started again, results that
+    /// were not fetched are awaited again.
+    pub(super) fn resume_leases(&mut self) {
+        for view in self.engine.leases().views(self.engine.me()) {
+            if view.role != LeaseRole::Provider || view.phase == "released" {
+                continue;
+            }
+            let lease = view.lease_id;
+            if let Some(workload) = self.engine.leases().workload(&lease) {
+                let results = workload.results.iter().cloned().collect();
+                self.results_left.insert(lease, results);
+            }
+            let executor = Arc::clone(&self.executor);
+            self.served.spawn(async move {
+                if executor.need(&lease).is_ok_and(|need| need.is_empty())
+                    && let Err(error) = executor.start(&lease).await
+                {
+                    tracing::debug!(%lease, %error, "lease not started again");
+                }
+            });
         }
     }
 

@@ -349,6 +349,7 @@ impl Node {
                 let command = crate::domain::engine::Command::TakeReceipts { lease, receipts };
                 self.command(command, None);
             }
+            FollowEvent::Redeemed(lease) => self.follow(lease),
             FollowEvent::Done(lease) => tracing::info!(%lease, "output and results are here"),
             FollowEvent::Fetched { lease, name } => self.on_fetched(lease, &name),
         }

@@ -14,12 +14,13 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use super::config::Config;
-use super::follow::{Followed, Follower};
+use super::follow::Follower;
 use super::{ChainStatus, Node, NodeError, Sources, chain_task, now_ms};
 use crate::api::types::Endpoints;
 use crate::api::{self, ApiHandle, ApiState, Cookie};
 use crate::chain::Watcher;
 use crate::chain::rpc::{RpcClient, RpcConfig, RpcSource};
+use crate::domain::engine::leases::LeaseRole;
 use crate::domain::engine::{Command, Engine, Input, Keys, Protocol, Topic};
 use crate::domain::ids::{from_hex, to_hex};
 use crate::executor::{EVENT_QUEUE, Executor, Manager};
@@ -144,17 +145,13 @@ impl Node {
             self.send_chain(super::ChainCommand::Broadcast(Box::new(tx)));
         }
         self.resume_leases();
-        for followed in self.held_leases() {
-            self.follower.follow(followed);
+        let held = self.engine.leases().views(self.engine.me());
+        for view in held.into_iter().filter(|view| view.role == LeaseRole::Holder) {
+            self.follow(view.lease_id);
         }
         self.top_up_wallet();
         self.feed(Input::Tick);
         self.write_endpoints();
-    }
-
-    /// Held leases that may still have something to fetch.
-    fn held_leases(&self) -> Vec<Followed> {
-        self.engine.leases().held().map(|held| self.followed(held)).collect()
     }
 
     /// Tells the command line where this node is.

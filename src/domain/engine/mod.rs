@@ -145,7 +145,7 @@ impl Engine {
             Input::Persisted { .. } => {}
             Input::Executor { lease, event } => {
                 let mut ctx = self.ground.context(now_ms);
-                self.leases.on_executor(&mut ctx, lease, event);
+                self.leases.on_executor(&mut ctx, lease, &event);
             }
             Input::Command { id, command } => self.on_command(now_ms, id, command),
         }
@@ -164,7 +164,7 @@ impl Engine {
         [
             self.deals.next_deadline(),
             self.custody.next_deadline(&self.ground.params).map(|at| (at, "custody errand")),
-            self.leases.next_deadline(),
+            self.leases.next_deadline(&self.ground.params).map(|at| (at, "lease")),
             self.contacts.next_deadline(now_ms),
         ]
         .into_iter()
@@ -255,7 +255,7 @@ impl Engine {
             Protocol::Lease => match bounded::<LeaseRequest>(bytes, LEASE_MAX_BYTES) {
                 Ok(request) => {
                     let mut ctx = self.ground.context(now_ms);
-                    let reply = self.leases.on_request(&mut ctx, &mut self.custody, peer, request);
+                    let reply = self.leases.on_request(&mut ctx, &mut self.custody, peer, &request);
                     reply.map(|reply| {
                         if let LeaseReply::Refused { code } = &reply {
                             *self.refused.entry(code.clone()).or_default() += 1;
@@ -371,13 +371,16 @@ impl Engine {
                 None
             }
             Command::Redeem { cert, workload } => {
-                self.leases.redeem(&mut ctx, &self.custody, id, cert, *workload).err().map(Err)
+                self.leases.redeem(&mut ctx, &self.custody, id, cert, *workload);
+                None
             }
             Command::StopLease(lease) => {
-                self.leases.stop(&mut ctx, id, lease).err().map(Err)
+                self.leases.stop(&mut ctx, id, lease);
+                None
             }
             Command::TakeReceipts { lease, receipts } => {
-                Some(self.leases.take_receipts(&mut ctx, lease, &receipts).map(|()| Done::Ok))
+                self.leases.take_receipts(&mut ctx, id, lease, &receipts);
+                None
             }
         };
         if let Some(result) = result {
@@ -407,8 +410,8 @@ impl Engine {
 
     /// The result of a lease was fetched to its end.
     pub fn fetched(&mut self, now_ms: TimeMs, lease: LeaseId) {
-        let mut ctx = self.ground.context(now_ms);
-        self.leases.fetched(&mut ctx, lease);
+        self.leases.fetched(&lease);
+        self.leases.on_tick(&mut self.ground.context(now_ms));
         self.ground.out.flush();
     }
 

@@ -10,7 +10,7 @@ use crate::api::{Answer, ApiError, Prefix, RedeemCall};
 use crate::domain::engine::io::Command;
 use crate::domain::engine::leases::{LeaseRole, LeaseView};
 use crate::domain::engine::{Done, Refusal};
-use crate::domain::ids::{Digest, LeaseId, to_hex};
+use crate::domain::ids::{CertId, Digest, LeaseId, to_hex};
 use crate::domain::lease::objects::{self, InputFile, Outcome, Workload, WorkloadKind};
 use crate::limits::LEASE_CHUNK_BYTES;
 use crate::node::Node;
@@ -19,8 +19,8 @@ use crate::wire::sha256;
 
 impl Node {
     pub(super) fn leases(&self) -> Vec<Lease> {
-        let mut views: Vec<LeaseView> = self.engine.leases().views().collect();
-        views.sort_by_key(|view| std::cmp::Reverse((view.window.start, view.lease)));
+        let mut views = self.engine.leases().views(self.engine.me());
+        views.sort_by_key(|view| std::cmp::Reverse((view.window.start, view.lease_id)));
         views.iter().map(|view| self.lease_dto(view)).collect()
     }
 
@@ -32,12 +32,12 @@ impl Node {
     /// the holder's.
     fn lease_view(&self, prefix: &Prefix) -> Result<LeaseView, ApiError> {
         let mut views: BTreeMap<LeaseId, LeaseView> = BTreeMap::new();
-        for view in self.engine.leases().views() {
-            if view.role == LeaseRole::Holder || !views.contains_key(&view.lease) {
-                views.insert(view.lease, view);
+        for view in self.engine.leases().views(self.engine.me()) {
+            if view.role == LeaseRole::Holder || !views.contains_key(&view.lease_id) {
+                views.insert(view.lease_id, view);
             }
         }
-        prefix.find("lease", views.into_values(), |view| view.lease.0)
+        prefix.find("lease", views.into_values(), |view| view.lease_id.0)
     }
 
     fn lease_dto(&self, view: &LeaseView) -> Lease {
@@ -46,27 +46,27 @@ impl Node {
             LeaseRole::Provider => "provider",
         };
         Lease {
-            lease_id: view.lease.to_string(),
-            cert_id: view.cert.to_string(),
+            lease_id: view.lease_id.to_string(),
+            cert_id: view.cert_id.to_string(),
             holder: view.holder.to_string(),
             provider: view.provider.to_string(),
             role: role.to_owned(),
-            class: self.class_name(view.class),
+            class: self.class_of_certificate(&view.cert_id),
             window: slot_range(view.window),
             backend: "wasm".to_owned(),
-            phase: view.phase.to_owned(),
+            phase: view.phase.clone(),
             exit_code: exit_code(view.outcome.as_ref()),
             outcome: view.outcome.as_ref().map(|outcome| outcome_name(outcome).to_owned()),
             started_at: view.started_at_ms,
             ended_at: view.ended_at_ms,
             delivered_s: seconds(view.delivered_ms),
-            cpu_us: view.cpu_us,
-            memory_peak_bytes: view.memory_peak_bytes,
+            cpu_us: view.usage.cpu_us,
+            memory_peak_bytes: view.usage.memory_peak_bytes,
             receipts: view.receipts,
-            countersigned: view.countersigned,
+            countersigned: view.receipts > 0 && view.countersigned == view.receipts,
             results: self.result_files(view),
             left_behind: view.left_behind.clone(),
-            code: view.code.clone(),
+            code: view.refusal.clone(),
         }
     }
 
@@ -74,8 +74,8 @@ impl Node {
         if view.role == LeaseRole::Provider {
             return Vec::new();
         }
-        let dir = self.follower.dir(&view.lease).join("results");
-        let fetched = view.workload.results.iter().filter_map(|name| {
+        let dir = self.follower.dir(&view.lease_id).join("results");
+        let fetched = self.result_names(&view.lease_id).iter().filter_map(|name| {
             let content = fs::read(dir.join(name)).ok()?;
             Some(ResultFile {
                 name: name.clone(),
@@ -98,12 +98,12 @@ impl Node {
             Stream::Stderr => objects::Stream::Stderr,
         };
         if view.role == LeaseRole::Provider {
-            let chunk = self.executor.read_log(&view.lease, stream, from, LEASE_CHUNK_BYTES);
+            let chunk = self.executor.read_log(&view.lease_id, stream, from, LEASE_CHUNK_BYTES);
             return chunk
                 .map(|chunk| Part { bytes: chunk.bytes, end: chunk.end })
                 .map_err(|error| ApiError::new(404, error.code(), error.to_string()));
         }
-        let dir = self.follower.dir(&view.lease);
+        let dir = self.follower.dir(&view.lease_id);
         // A file that is not there yet has no bytes yet.
         let bytes = read_at(&dir.join(stream_file(stream)), from, LEASE_CHUNK_BYTES)
             .unwrap_or_default();
@@ -122,10 +122,10 @@ impl Node {
             ApiError::new(404, "result.not_found", "the lease has no such result here")
                 .with_hint("results are fetched when the workload has ended")
         };
-        if !view.workload.results.iter().any(|result| result == name) {
+        if !self.result_names(&view.lease_id).iter().any(|result| result == name) {
             return Err(absent());
         }
-        let path = self.follower.dir(&view.lease).join("results").join(name);
+        let path = self.follower.dir(&view.lease_id).join("results").join(name);
         let bytes = read_at(&path, from, LEASE_CHUNK_BYTES).map_err(|_| absent())?;
         let end = bytes.len() < LEASE_CHUNK_BYTES;
         Ok(Part { bytes, end })
@@ -156,13 +156,10 @@ impl Node {
             inputs,
             results: call.results,
         };
-        // Content first: once the lease stands, a crash must not lose what it needs.
-        for (digest, bytes) in &blobs {
-            if let Err(error) = self.follower.keep(digest, bytes) {
-                let failed = ApiError::new(500, "node.io", error.to_string());
-                let _ = answer.send(Err(failed));
-                return;
-            }
+        if let Err(error) = self.follower.keep(&workload, &blobs) {
+            let failed = ApiError::new(500, "node.io", error.to_string());
+            let _ = answer.send(Err(failed));
+            return;
         }
         let (done, waiting) = oneshot::channel();
         let command = Command::Redeem { cert: call.cert, workload: Box::new(workload) };
@@ -182,16 +179,37 @@ impl Node {
         });
     }
 
-    /// What the follower needs to know of a held lease.
-    pub(in crate::node) fn followed(&self, view: &LeaseView) -> Followed {
+    /// Follows a held lease until nothing is left to fetch.
+    pub(in crate::node) fn follow(&mut self, lease: LeaseId) {
+        let leases = self.engine.leases();
+        let views = leases.views(self.engine.me());
+        let held = |view: &&LeaseView| view.lease_id == lease && view.role == LeaseRole::Holder;
+        let (Some(view), Some(workload)) = (views.iter().find(held), leases.workload(&lease))
+        else {
+            return;
+        };
+        if view.refusal.is_some() {
+            return;
+        }
         let params = self.engine.params();
         let ends_at_ms = view.window.ends_at_ms(params.slot_s);
-        Followed {
-            lease: view.lease,
+        let followed = Followed {
+            lease,
             provider: view.provider,
-            workload: view.workload.clone(),
+            workload: workload.clone(),
             until_ms: ends_at_ms + params.lease.grace_ms + params.lease.retention_ms,
-        }
+        };
+        self.follower.follow(followed);
+    }
+
+    fn result_names(&self, lease: &LeaseId) -> &[String] {
+        self.engine.leases().workload(lease).map_or(&[], |workload| &workload.results)
+    }
+
+    fn class_of_certificate(&self, cert: &CertId) -> String {
+        let custody = self.engine.custody();
+        let facts = custody.held(cert).or_else(|| custody.issued(cert));
+        facts.map(|facts| self.class_name(facts.class)).unwrap_or_default()
     }
 }
 
