@@ -79,6 +79,12 @@ fn nibble(digit: u8) -> Result<u8, ParsePeerKeyError> {
 pub struct Secret(pub [u8; 32]);
 
 impl Secret {
+    /// Wraps the 32 bytes of an ed25519 secret.
+    #[must_use]
+    pub fn new(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
     pub(crate) fn keypair(&self) -> Option<Keypair> {
         Keypair::ed25519_from_bytes(self.0).ok()
     }
@@ -86,7 +92,7 @@ impl Secret {
 
 impl From<[u8; 32]> for Secret {
     fn from(bytes: [u8; 32]) -> Self {
-        Self(bytes)
+        Self::new(bytes)
     }
 }
 

@@ -181,11 +181,12 @@ impl Watcher {
                 .get(&at)
                 .is_some_and(|(known, _)| *known != hash)
         };
-        let below = height.saturating_sub(1);
-        let from = match () {
-            () if differs(below, block.header.prev_blockhash) => below,
-            () if differs(height, block.block_hash()) => height,
-            () => return,
+        let parent = height
+            .checked_sub(1)
+            .map(|below| (below, block.header.prev_blockhash));
+        let mut places = parent.into_iter().chain([(height, block.block_hash())]);
+        let Some((from, _)) = places.find(|(at, hash)| differs(*at, *hash)) else {
+            return;
         };
         for (_, (_, txids)) in self.blocks.split_off(&from).into_iter().rev() {
             out.extend(txids);

@@ -231,3 +231,13 @@ fn what_cannot_trade_is_dropped() {
         );
     }
 }
+
+#[test]
+fn the_last_slots_there_are_can_be_traded() {
+    let last = json!({"window": [u32::MAX - 3, u32::MAX], "hours": 3});
+    let supply = json!({"window": [u32::MAX - 3, u32::MAX]});
+    let orders = [with(bid("b"), last), with(ask("s"), supply)];
+    let result = matched(&with(book(&orders), json!({"now": u32::MAX - 3})));
+    assert_eq!(result["trades"][0]["start"], u32::MAX - 3);
+    assert_eq!(result["prices"].as_object().unwrap().len(), 3);
+}

@@ -71,7 +71,8 @@ pub struct Activation {
     pub cert_id: CertId,
     /// Sequence number after the hop, from 1.
     pub seq: u32,
-    /// Attempt of the lock that the hop consumed; 0 for gifts.
+    /// Number of the provider's grant for the consumed seq: that of the lock, or for a gift
+    /// the next after every released lock, so that no two grants share one.
     pub attempt: u32,
     /// Who holds it now.
     pub holder: Key,
@@ -136,7 +137,7 @@ pub struct RedeemGrant {
     pub cert_id: CertId,
     /// Sequence number consumed.
     pub seq: u32,
-    /// Always 0: a redemption is never tried twice.
+    /// Number of this grant for the seq: 0, or the next after every released lock.
     pub attempt: u32,
     /// Object id of the Redeem.
     pub redeem_hash: LeaseId,

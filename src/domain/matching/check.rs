@@ -16,29 +16,29 @@ pub enum CheckError {
     Book(#[from] MatchError),
     #[error("trades are not strictly ascending by class, start, buy, sell")]
     Order,
-    #[error("no live order {id} on this side and in this class")]
+    #[error("no live order {id:?} on this side and in this class")]
     UnknownOrder { id: String },
-    #[error("bid {buy} and ask {sell} do not accept each other")]
+    #[error("bid {buy:?} and ask {sell:?} do not accept each other")]
     Incompatible { buy: String, sell: String },
-    #[error("the run of bid {buy} from ask {sell} is not the one asked for and offered")]
+    #[error("the run of bid {buy:?} from ask {sell:?} is not the one asked for and offered")]
     Run { buy: String, sell: String },
-    #[error("bid {buy} is served in more than one run")]
+    #[error("bid {buy:?} is served in more than one run")]
     SplitRun { buy: String },
-    #[error("bid {buy} wants all units from one ask")]
+    #[error("bid {buy:?} wants all units from one ask")]
     SplitGang { buy: String },
-    #[error("bid {buy} gets {qty} units, more than it wants")]
+    #[error("bid {buy:?} gets {qty} units, more than it wants")]
     Overfilled { buy: String, qty: u64 },
-    #[error("bid {buy} gets {qty} units, fewer than its minimum")]
+    #[error("bid {buy:?} gets {qty} units, fewer than its minimum")]
     Underfilled { buy: String, qty: u64 },
-    #[error("ask {sell} is sold beyond its units in slot {slot}")]
+    #[error("ask {sell:?} is sold beyond its units in slot {slot}")]
     Oversold { sell: String, slot: u32 },
     #[error("prices do not cover exactly the slots with a trade")]
     PriceSlots,
-    #[error("the run costs more than the limit of bid {buy}")]
+    #[error("the run costs more than the limit of bid {buy:?}")]
     AboveLimit { buy: String },
-    #[error("the run costs less than the limit of ask {sell}")]
+    #[error("the run costs less than the limit of ask {sell:?}")]
     BelowLimit { sell: String },
-    #[error("the total of bid {buy} from ask {sell} is not units times price")]
+    #[error("the total of bid {buy:?} from ask {sell:?} is not units times price")]
     Money { buy: String, sell: String },
     #[error("welfare is not the sum of the surpluses")]
     Welfare,

@@ -120,27 +120,27 @@ pub struct Cancel {
 pub enum MatchError {
     #[error("starts is {starts}, allowed are 1 to {MAX_STARTS}")]
     Starts { starts: u8 },
-    #[error("order {id} occurs twice")]
+    #[error("order {id:?} occurs twice")]
     DuplicateId { id: String },
-    #[error("order {id} has an empty delivery window")]
+    #[error("order {id:?} has an empty delivery window")]
     EmptyWindow { id: String },
-    #[error("order {id} has more than {MAX_QTY} units")]
+    #[error("order {id:?} has more than {MAX_QTY} units")]
     QtyTooLarge { id: String },
-    #[error("order {id} has min_qty 0")]
+    #[error("order {id:?} has min_qty 0")]
     ZeroMinQty { id: String },
-    #[error("order {id} names more than {MAX_KEYS} labels in allow and deny together")]
+    #[error("order {id:?} names more than {MAX_KEYS} labels in allow and deny together")]
     TooManyKeys { id: String },
-    #[error("order {id} asks for 0 hours")]
+    #[error("order {id:?} asks for 0 hours")]
     ZeroHours { id: String },
-    #[error("order {id} asks for more than {MAX_HOURS} hours")]
+    #[error("order {id:?} asks for more than {MAX_HOURS} hours")]
     HoursTooLong { id: String },
-    #[error("order {id} has no alternative")]
+    #[error("order {id:?} has no alternative")]
     NoAlternatives { id: String },
-    #[error("order {id} has more than {MAX_ALTERNATIVES} alternatives")]
+    #[error("order {id:?} has more than {MAX_ALTERNATIVES} alternatives")]
     TooManyAlternatives { id: String },
-    #[error("order {id} names class {class} in two alternatives")]
+    #[error("order {id:?} names class {class} in two alternatives")]
     RepeatedClass { id: String, class: u16 },
-    #[error("order {id} has min_run 0")]
+    #[error("order {id:?} has min_run 0")]
     ZeroMinRun { id: String },
     #[error("live orders span {slots} slots, allowed are {MAX_HORIZON_SLOTS}")]
     HorizonTooLong { slots: u32 },

@@ -134,7 +134,8 @@ impl<'a> Market<'a> {
         }
     }
 
-    /// `None` if the limit is below a total already promised to a seller.
+    /// `None` if too few units are left, or the limit is below a total already promised to
+    /// a seller.
     fn search<'s>(
         &'s self,
         bid: &'s Bid<'s>,
@@ -144,7 +145,9 @@ impl<'a> Market<'a> {
     ) -> Option<Search<'s>> {
         let end = start + bid.hours;
         let most_msat = limit_msat * u64::from(bid.hours);
-        if most_msat < self.closure.min_msat(start, end) {
+        if most_msat < self.closure.min_msat(start, end)
+            || self.supply.most_units(start, end) < u64::from(bid.min_qty)
+        {
             return None;
         }
         let cap_msat = most_msat.min(self.closure.max_msat(start, end));

@@ -15,6 +15,8 @@ pub(super) struct Supply {
     /// Bit `rank % 64` of word `(rank / 64) · slots + slot` tells that the ask has a free unit
     /// there: who is free for a whole run is the conjunction of neighbouring words.
     free: Vec<u64>,
+    /// Free units of all asks together, by slot: demand beyond it needs no search.
+    total: Vec<u64>,
 }
 
 /// Free units of one ask.
@@ -31,12 +33,14 @@ impl Supply {
     pub(super) fn new(class: &Class<'_>) -> Self {
         let slots = (class.end_slot - class.first_slot) as usize;
         let mut free = vec![0; class.asks.len().div_ceil(WORD) * slots];
+        let mut total = vec![0; slots];
         for (rank, ask) in class.asks.iter().enumerate() {
             let start = ask.first_slot.clamp(class.first_slot, class.end_slot);
             let end = ask.end_slot.clamp(class.first_slot, class.end_slot);
             let row = (rank / WORD) * slots;
             for slot in start - class.first_slot..end - class.first_slot {
                 free[row + slot as usize] |= 1 << (rank % WORD);
+                total[slot as usize] += u64::from(ask.qty);
             }
         }
         let stock = class.asks.iter().map(Stock::new).collect();
@@ -45,7 +49,14 @@ impl Supply {
             slots,
             stock,
             free,
+            total,
         }
+    }
+
+    /// No run over `[start, end)` can bring more units than this, whatever the prices.
+    pub(super) fn most_units(&self, start: u32, end: u32) -> u64 {
+        let run = (start - self.first_slot) as usize..(end - self.first_slot) as usize;
+        self.total[run].iter().copied().min().unwrap_or(0)
     }
 
     /// Ranks of the asks with a free unit in every slot of `[start, end)`, ascending.
@@ -94,6 +105,7 @@ impl Supply {
         for slot in start..end {
             let units = &mut stock.units[(slot - stock.first_slot) as usize];
             *units -= qty;
+            self.total[(slot - self.first_slot) as usize] -= u64::from(qty);
             if *units == 0 {
                 self.free[row + (slot - self.first_slot) as usize] &= !(1 << (rank % WORD));
                 exhausted = true;
@@ -121,7 +133,8 @@ impl Stock {
 
     fn free_runs(&self) -> Vec<(u32, u32)> {
         let mut runs: Vec<(u32, u32)> = Vec::new();
-        for (slot, &units) in (self.first_slot..).zip(&self.units) {
+        let end_slot = self.first_slot + self.units.len() as u32;
+        for (slot, &units) in (self.first_slot..end_slot).zip(&self.units) {
             match runs.last_mut() {
                 _ if units == 0 => {}
                 Some(run) if run.1 == slot => run.1 += 1,
