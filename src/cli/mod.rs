@@ -353,3 +353,52 @@ fn key(text: &str) -> Result<String, String> {
 fn wait_ms(text: &str) -> Result<u64, String> {
     time::length_ms(text).map_err(|error| error.to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_tree_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_help_ends_in_two_examples_and_the_next_command() {
+        let mut waiting = vec![("capex".to_owned(), Cli::command())];
+        let mut leaves = 0;
+        while let Some((name, command)) = waiting.pop() {
+            let below = command.get_subcommands().filter(|command| !command.is_hide_set());
+            let before = waiting.len();
+            waiting.extend(below.map(|sub| (format!("{name} {}", sub.get_name()), sub.clone())));
+            if waiting.len() > before {
+                continue;
+            }
+            leaves += 1;
+            let help = command.get_after_help().unwrap_or_else(|| panic!("{name}")).to_string();
+            let (examples, next) = help.split_once("\n\n").unwrap();
+            let lines: Vec<&str> = examples.lines().collect();
+            assert_eq!((lines.len(), lines[0]), (3, "Examples:"), "{name}");
+            assert!(lines[1..].iter().all(|line| line.contains("capex ")), "{name}: {help}");
+            assert!(next.starts_with("Next: capex "), "{name}: {help}");
+        }
+        assert!(leaves >= 25, "{leaves}");
+    }
+
+    #[test]
+    fn examples_are_commands_that_parse() {
+        let mut waiting = vec![Cli::command()];
+        while let Some(command) = waiting.pop() {
+            waiting.extend(command.get_subcommands().cloned());
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            for line in help.lines().filter(|line| line.trim_start().starts_with("capex ")) {
+                let line = line.split("   ").find(|part| part.contains("capex")).unwrap();
+                let line = line.split(['|', '>']).next().unwrap().replace("<key of the next holder", &"ab".repeat(32));
+                let line = line.trim();
+                let error = Cli::try_parse_from(line.split_whitespace()).err();
+                assert!(error.is_none_or(|error| !error.use_stderr()), "{line}");
+            }
+        }
+    }
+}

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use tokio::signal::unix::{SignalKind, signal};
+
 use super::Context;
 use super::failure::{Exit, Failure};
 use super::output::Page;
@@ -70,7 +72,7 @@ pub(super) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
 
 async fn serve(config: Config, context: &mut Context<'_>) -> Result<(), Failure> {
     let datadir = config.datadir.clone();
-    let node = crate::node::run(config, interrupted());
+    let node = crate::node::run(config, interrupted()?);
     tokio::pin!(node);
     let stopped = |result: Result<(), crate::node::RunError>| {
         result.map_err(|error| Failure::new(Exit::Failed, error.code(), error.to_string()))
@@ -100,17 +102,21 @@ async fn ready(datadir: PathBuf) -> Endpoints {
     }
 }
 
-/// Resolves on SIGINT or SIGTERM.
-pub(super) async fn interrupted() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
-        // Without the handler SIGTERM ends the process at once, which is safe too.
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = tokio::signal::ctrl_c() => {}
-        _ = terminate.recv() => {}
-    }
+/// Resolves on SIGINT or SIGTERM. The handlers are in place when this returns, so that a
+/// signal that comes before the first poll is not lost.
+///
+/// # Errors
+/// The system gives no handlers.
+pub(super) fn interrupted() -> Result<impl Future<Output = ()> + Send + 'static, Failure> {
+    let failed = |error: std::io::Error| Failure::new(Exit::Failed, "node.signals", error.to_string());
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    })
 }
 
 fn start_log(filter: &str) -> Result<(), Failure> {
