@@ -47,7 +47,10 @@ pub struct Flags {
 pub fn run(flags: &Flags, context: &mut Context<'_>) -> Result<(), Failure> {
     let overrides = Overrides {
         chain_url: flags.chain_url.clone(),
-        chain_cookie: flags.chain_cookie.as_ref().map(|path| path.to_string_lossy().into_owned()),
+        chain_cookie: flags
+            .chain_cookie
+            .as_ref()
+            .map(|path| path.to_string_lossy().into_owned()),
         listen: flags.listen.clone(),
         peers: flags.peer.clone(),
         api_listen: flags.api_listen.clone(),
@@ -85,7 +88,9 @@ async fn serve(config: Config, context: &mut Context<'_>) -> Result<(), Failure>
 }
 
 fn page(found: &Endpoints, page: &mut Page) {
-    page.field("network", &found.network).field("node", &found.key).field("api", &found.api);
+    page.field("network", &found.network)
+        .field("node", &found.key)
+        .field("api", &found.api);
     for address in &found.p2p {
         page.field("p2p", address);
     }
@@ -108,7 +113,8 @@ async fn ready(datadir: PathBuf) -> Endpoints {
 /// # Errors
 /// The system gives no handlers.
 pub(super) fn interrupted() -> Result<impl Future<Output = ()> + Send + 'static, Failure> {
-    let failed = |error: std::io::Error| Failure::new(Exit::Failed, "node.signals", error.to_string());
+    let failed =
+        |error: std::io::Error| Failure::new(Exit::Failed, "node.signals", error.to_string());
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
     Ok(async move {
@@ -122,7 +128,9 @@ pub(super) fn interrupted() -> Result<impl Future<Output = ()> + Send + 'static,
 fn start_log(filter: &str) -> Result<(), Failure> {
     let filter = tracing_subscriber::EnvFilter::try_new(filter)
         .map_err(|error| Failure::usage("config.invalid", format!("log: {error}")))?;
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
     // Fails only if a log was started before, as in tests.
     let _ = log.try_init();
     Ok(())
