@@ -1,7 +1,7 @@
 //! `capex devnet`.
 
-use super::failure::{Exit, Failure};
 use super::Context;
+use super::failure::{Exit, Failure};
 
 /// Flags of `devnet`.
 #[derive(Debug, clap::Args)]
@@ -21,5 +21,9 @@ pub struct Flags {
 /// # Errors
 /// What failed first.
 pub fn run(_flags: &Flags, _context: &mut Context<'_>) -> Result<(), Failure> {
-    Err(Failure::new(Exit::Failed, "cli.not_built", "devnet is not part of this build"))
+    Err(Failure::new(
+        Exit::Failed,
+        "cli.not_built",
+        "devnet is not part of this build",
+    ))
 }

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use tokio::signal::unix::{SignalKind, signal};
+
 use super::Context;
 use super::failure::{Exit, Failure};
 use super::output::Page;
@@ -45,7 +47,10 @@ pub struct Flags {
 pub fn run(flags: &Flags, context: &mut Context<'_>) -> Result<(), Failure> {
     let overrides = Overrides {
         chain_url: flags.chain_url.clone(),
-        chain_cookie: flags.chain_cookie.as_ref().map(|path| path.to_string_lossy().into_owned()),
+        chain_cookie: flags
+            .chain_cookie
+            .as_ref()
+            .map(|path| path.to_string_lossy().into_owned()),
         listen: flags.listen.clone(),
         peers: flags.peer.clone(),
         api_listen: flags.api_listen.clone(),
@@ -70,7 +75,7 @@ pub(super) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
 
 async fn serve(config: Config, context: &mut Context<'_>) -> Result<(), Failure> {
     let datadir = config.datadir.clone();
-    let node = crate::node::run(config, interrupted());
+    let node = crate::node::run(config, interrupted()?);
     tokio::pin!(node);
     let stopped = |result: Result<(), crate::node::NodeError>| {
         result.map_err(|error| Failure::new(Exit::Failed, error.code(), error.to_string()))
@@ -83,7 +88,9 @@ async fn serve(config: Config, context: &mut Context<'_>) -> Result<(), Failure>
 }
 
 fn page(found: &Endpoints, page: &mut Page) {
-    page.field("network", &found.network).field("node", &found.key).field("api", &found.api);
+    page.field("network", &found.network)
+        .field("node", &found.key)
+        .field("api", &found.api);
     for address in &found.p2p {
         page.field("p2p", address);
     }
@@ -100,23 +107,30 @@ async fn ready(datadir: PathBuf) -> Endpoints {
     }
 }
 
-/// Resolves on SIGINT or SIGTERM.
-pub(super) async fn interrupted() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
-        // Without the handler SIGTERM ends the process at once, which is safe too.
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = tokio::signal::ctrl_c() => {}
-        _ = terminate.recv() => {}
-    }
+/// Resolves on SIGINT or SIGTERM. The handlers are in place when this returns, so that a
+/// signal that comes before the first poll is not lost.
+///
+/// # Errors
+/// The system gives no handlers.
+pub(super) fn interrupted() -> Result<impl Future<Output = ()> + Send + 'static, Failure> {
+    let failed =
+        |error: std::io::Error| Failure::new(Exit::Failed, "node.signals", error.to_string());
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    })
 }
 
 fn start_log(filter: &str) -> Result<(), Failure> {
     let filter = tracing_subscriber::EnvFilter::try_new(filter)
         .map_err(|error| Failure::usage("config.invalid", format!("log: {error}")))?;
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
     // Fails only if a log was started before, as in tests.
     let _ = log.try_init();
     Ok(())

@@ -64,8 +64,15 @@ pub fn run(noun: &Noun, context: &mut Context<'_>) -> Result<(), Failure> {
                 .field("faucet pays", sat(*amount))
                 .field("fee", "paid by the faucet: 0 sat for you")
                 .field("worst case", "nothing arrives; test coins have no value");
-            context.io.confirm(&preview, "Ask the faucet?", context.global.yes)?;
-            let funded: Funded = client.post("/wallet/fund", &FundWallet { amount_sat: *amount })?;
+            context
+                .io
+                .confirm(&preview, "Ask the faucet?", context.global.yes)?;
+            let funded: Funded = client.post(
+                "/wallet/fund",
+                &FundWallet {
+                    amount_sat: *amount,
+                },
+            )?;
             context.show(&funded, |funded, page| {
                 page.field("received", sat(funded.amount_sat))
                     .field("outputs", funded.outputs)
@@ -77,6 +84,13 @@ pub fn run(noun: &Noun, context: &mut Context<'_>) -> Result<(), Failure> {
 
 /// For clap: an amount with its unit, in whole sats.
 fn whole_sat(text: &str) -> Result<u64, String> {
-    let msat = text.parse::<Price>().map_err(|error| error.to_string())?.msat();
-    if msat % 1000 == 0 { Ok(msat / 1000) } else { Err("not a whole number of sats".to_owned()) }
+    let msat = text
+        .parse::<Price>()
+        .map_err(|error| error.to_string())?
+        .msat();
+    if msat % 1000 == 0 {
+        Ok(msat / 1000)
+    } else {
+        Err("not a whole number of sats".to_owned())
+    }
 }
