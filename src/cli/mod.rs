@@ -305,7 +305,7 @@ fn dispatch(command: Command, context: &mut Context<'_>) -> Result<ExitCode, Fai
         Command::Match(flags) => return run_match(&flags, context),
         Command::Epoch(noun) => epoch::run(&noun, context),
         Command::Config(noun) => config::run(&noun, context),
-        Command::Shim(flags) => return Ok(crate::executor::shim::run(&flags.dir)),
+        Command::Shim(flags) => return Ok(crate::executor::shim::run(&flags.dir).into()),
     };
     done.map(|()| ExitCode::SUCCESS)
 }
