@@ -30,6 +30,24 @@ struct Faults {
     repeat: bool,
     /// (party, number of its Persist): it crashes right after that write.
     crash: Option<(usize, usize)>,
+    /// Seed of random troubles, for their time.
+    random: Option<u64>,
+}
+
+impl Faults {
+    /// A number below `below` of the seeded sequence (SplitMix64); none without a seed.
+    fn draw(&mut self, below: u64) -> Option<u64> {
+        let seed = self.random.as_mut()?;
+        *seed = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = *seed;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        Some((z ^ (z >> 31)) % below)
+    }
+
+    fn one_in(&mut self, chances: u64) -> bool {
+        self.draw(chances) == Some(0)
+    }
 }
 
 struct World {
@@ -119,10 +137,10 @@ impl World {
     fn post(&mut self, to: usize, message: Message) {
         let number = self.messages;
         self.messages += 1;
-        if self.faults.lose == Some(number) {
+        if self.faults.lose == Some(number) || self.faults.one_in(6) {
             return;
         }
-        let copies = if self.faults.repeat { 2 } else { 1 };
+        let copies = if self.faults.repeat || self.faults.one_in(6) { 2 } else { 1 };
         for copy in 0..copies {
             self.wire.push((self.now_ms + DELAY_MS * (copy + 1), to, message.clone()));
         }
@@ -158,6 +176,51 @@ impl World {
         for who in [BUYER, SELLER] {
             if self.parties[who].online {
                 self.parties[who].tick(&self.setup, now_ms);
+                self.settle(who);
+            }
+        }
+    }
+
+    /// A step in which parties come, go and crash, the mempool loses transactions, miners
+    /// hold claims or fundings back, and blocks leave the chain.
+    fn troubled_step(&mut self, patience: u64) {
+        for who in [BUYER, SELLER] {
+            if self.faults.one_in(60) {
+                self.parties[who].online = false;
+            } else if !self.parties[who].online && self.faults.one_in(patience) {
+                self.parties[who].online = true;
+                self.parties[who].restart(&self.setup, self.now_ms);
+                self.settle(who);
+            }
+            if self.faults.crash.is_none() && self.faults.one_in(30) {
+                let next = self.parties[who].persists();
+                self.faults.crash = Some((who, next));
+            }
+        }
+        if self.faults.one_in(50) {
+            self.chain.hold_claims = !self.chain.hold_claims;
+        }
+        if self.faults.one_in(80) {
+            self.chain.hold_contracts = !self.chain.hold_contracts;
+        }
+        if self.faults.one_in(100) {
+            self.chain.forget_mempool();
+        }
+        if self.faults.one_in(150) && self.chain.can_disconnect() {
+            let lost = self.chain.disconnect(1);
+            self.facts(&lost);
+        }
+        self.step();
+    }
+
+    /// Ends the troubles: everybody is there, and everything is mined.
+    fn heal(&mut self) {
+        (self.faults.random, self.faults.crash) = (None, None);
+        (self.chain.hold_claims, self.chain.hold_contracts) = (false, false);
+        for who in [BUYER, SELLER] {
+            if !self.parties[who].online {
+                self.parties[who].online = true;
+                self.parties[who].restart(&self.setup, self.now_ms);
                 self.settle(who);
             }
         }
@@ -496,4 +559,48 @@ fn refunds_carry_their_lock_time() {
     assert_eq!(kind, SpendKind::Refund);
     let refund_at = world.view(BUYER).unwrap().refund_at.unwrap();
     assert_eq!(tx.lock_time, LockTime::from_height(refund_at).unwrap());
+}
+
+/// Random runs: enough to meet every end many times.
+const SEEDS: u64 = 150;
+
+#[test]
+fn random_troubles_never_cost_anybody() {
+    let mut ends = std::collections::BTreeMap::<[&str; 2], usize>::new();
+    for seed in 0..SEEDS {
+        let faults = Faults { random: Some(seed), ..Faults::default() };
+        let mut world = World::new(faults).open();
+        let troubles_end = world.now_ms + 1_000 + seed % 20 * 1_000;
+        // In every third run who is gone stays away for long.
+        let patience = if seed % 3 == 0 { 400 } else { 20 };
+        while world.now_ms < troubles_end {
+            world.troubled_step(patience);
+        }
+        world.heal();
+        let done = |world: &World, who| world.view(who).is_none_or(|view| view.done);
+        world.until(&format!("done (seed {seed})"), |world| {
+            done(world, BUYER) && done(world, SELLER)
+        });
+        // Both have ended: the chain shows one of the two fair outcomes.
+        let spend = world.chain.contract_spend(&world.parties[BUYER]).map(|(_, kind)| kind);
+        let states = world.states();
+        match spend {
+            Some(SpendKind::Claim(_)) => assert_eq!(states, ["active", "settled"], "seed {seed}"),
+            Some(SpendKind::Refund) => assert_eq!(states, ["refunded", "released"], "seed {seed}"),
+            _ => {
+                assert!(matches!(states[BUYER], "aborted" | "cancelled"), "seed {seed} {states:?}");
+                assert_eq!(states[SELLER], "released", "seed {seed}");
+            }
+        }
+        for refused in &world.chain.rejected {
+            assert!(
+                !refused.starts_with("script") && !refused.starts_with("non-final"),
+                "{refused}"
+            );
+        }
+        *ends.entry(states).or_default() += 1;
+    }
+    for end in [["active", "settled"], ["refunded", "released"], ["cancelled", "released"]] {
+        assert!(ends.get(&end).is_some_and(|count| *count > 5), "{ends:?}");
+    }
 }

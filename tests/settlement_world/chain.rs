@@ -189,6 +189,11 @@ impl Chain {
         txids
     }
 
+    /// Whether there is a block to take off.
+    pub(crate) fn can_disconnect(&self) -> bool {
+        !self.blocks.is_empty()
+    }
+
     /// The mempool is lost, so that only those who care bring transactions back.
     pub(crate) fn forget_mempool(&mut self) {
         self.mempool.clear();

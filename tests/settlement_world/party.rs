@@ -328,6 +328,10 @@ impl Party {
         self.deals.committed_sat()
     }
 
+    pub(crate) fn persists(&self) -> usize {
+        self.persists
+    }
+
     pub(crate) fn idle(&self) -> bool {
         self.funded.is_empty() && !self.rescan
     }
