@@ -144,6 +144,12 @@ fn preimage(name: &str, magic: Magic, payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
+/// What the id of an object hashes and its signature covers: domain, magic, payload.
+#[must_use]
+pub fn signing_prefix<T: Object>(object: &T, magic: Magic) -> Vec<u8> {
+    preimage(T::NAME, magic, &encode(object))
+}
+
 /// SHA-256 of `parts`, one after the other.
 #[must_use]
 pub fn sha256(parts: &[&[u8]]) -> [u8; 32] {

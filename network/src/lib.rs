@@ -1,1 +1,324 @@
-//! Capex network.
+//! Moves bytes between Capex nodes: gossip with verdicts, and requests with answers.
+//!
+//! The crate knows no order and no certificate: it carries what the node hands it, names peers by
+//! their ed25519 key, and tells the node what arrived. One task owns the libp2p swarm; the node
+//! speaks to it through a [`Handle`] and a channel of [`Event`]s, both bounded.
+//!
+//! ```text
+//! node ── Command ──▶ supervisor ─▶ swarm task ─▶ limits, identify, ping, gossipsub, request-response
+//!      ◀── Event ────     │ a panic restarts the task: same identity, same ports, same peers
+//! ```
+//!
+//! Rules the node can rely on:
+//! - every [`Command::Request`] is answered by exactly one [`Event::Response`] within ten seconds or so;
+//! - every [`Event::Gossip`] has a ticket; without a [`Command::Verdict`] within eight seconds it
+//!   counts as [`Verdict::Ignore`];
+//! - [`Event::PeerUp`] and [`Event::PeerDown`] alternate for each peer;
+//! - a node that falls behind loses gossip and inbound requests first, and never an answer.
+//!
+//! Bounds and their reasons are in [`limits`]; the design is DESIGN §8 and `research/p2p.md` §1.
+
+mod behaviour;
+mod book;
+mod config;
+mod exchange;
+mod gossip;
+mod keys;
+pub mod limits;
+mod listen;
+mod protocols;
+mod request;
+mod state;
+mod subnets;
+mod supervisor;
+mod task;
+
+use tokio::sync::{mpsc, watch};
+
+pub use config::{Config, ProtocolConfig, TopicConfig};
+pub use keys::{ParsePeerKeyError, PeerKey, Secret};
+pub use request::RequestError;
+
+use config::Plan;
+use supervisor::{Input, Supervisor};
+
+/// What the node thinks of a gossip message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Pass it on.
+    Accept,
+    /// Do not pass it on, and blame nobody: it depends on local state or on time.
+    Ignore,
+    /// Do not pass it on, and blame the peer: its bytes alone prove it wrong.
+    Reject,
+}
+
+/// Names a gossip message that awaits its verdict.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ticket(pub u64);
+
+/// What the node tells the network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// Connect to a multiaddr, best with `/p2p/<id>`. Success is an [`Event::PeerUp`].
+    Dial(String),
+    /// Publish on a joined topic. Without a subscriber the message waits for one, for two epochs.
+    Publish {
+        /// Bare name of the topic.
+        topic: String,
+        /// The message, at most the topic's `max_bytes`.
+        bytes: Vec<u8>,
+    },
+    /// The verdict on a gossip message; a second or late one has no effect.
+    Verdict {
+        /// The ticket of the message.
+        ticket: Ticket,
+        /// The verdict.
+        verdict: Verdict,
+    },
+    /// Ask a peer. It is dialled at its known addresses when it is not connected.
+    Request {
+        /// Name the caller gives, repeated in [`Event::Response`].
+        id: u64,
+        /// Whom to ask.
+        peer: PeerKey,
+        /// Bare name of the protocol.
+        protocol: String,
+        /// The request, at most the protocol's `max_bytes`.
+        bytes: Vec<u8>,
+    },
+    /// Answer an [`Event::Request`]. A late, second or oversize one is dropped.
+    Reply {
+        /// Id of the request.
+        id: u64,
+        /// The reply, at most the protocol's `max_bytes`.
+        bytes: Vec<u8>,
+    },
+    /// Addresses a peer claims to listen on (a Contact). Outside loopback networks, addresses in
+    /// the own host or a private network are dropped.
+    AddAddresses {
+        /// The peer.
+        peer: PeerKey,
+        /// Multiaddrs, the first eight count.
+        addrs: Vec<String>,
+    },
+    /// Disconnect a peer and refuse its connections for a time.
+    Ban {
+        /// The peer.
+        peer: PeerKey,
+        /// Length of the ban, at most 30 days.
+        seconds: u64,
+    },
+    /// A peer broke a protocol: lower its score. Five faults within an hour graylist it.
+    Penalise {
+        /// The peer.
+        peer: PeerKey,
+    },
+}
+
+/// What the network tells the node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// A message arrived, once, and awaits a verdict.
+    Gossip {
+        /// Who passed it on, not who wrote it.
+        peer: PeerKey,
+        /// Bare name of the topic.
+        topic: String,
+        /// The message.
+        bytes: Vec<u8>,
+        /// For the verdict.
+        ticket: Ticket,
+    },
+    /// A peer asks, and awaits a reply within ten seconds.
+    Request {
+        /// Who asks.
+        peer: PeerKey,
+        /// For the reply.
+        id: u64,
+        /// Bare name of the protocol.
+        protocol: String,
+        /// The request.
+        bytes: Vec<u8>,
+    },
+    /// The answer to an own request.
+    Response {
+        /// The caller's name of the request.
+        id: u64,
+        /// The reply, or why there is none.
+        result: Result<Vec<u8>, RequestError>,
+    },
+    /// The first connection to a peer is open.
+    PeerUp {
+        /// The peer.
+        peer: PeerKey,
+        /// Its address as seen from here.
+        addr: String,
+        /// This side dialled.
+        outbound: bool,
+    },
+    /// The last connection to a peer is closed.
+    PeerDown {
+        /// The peer.
+        peer: PeerKey,
+    },
+    /// The node listens on an address, given with `/p2p/<own id>`.
+    Listening {
+        /// The multiaddr.
+        addr: String,
+    },
+    /// The swarm task failed and was started again. Peers and requests were reported as lost.
+    Restarted {
+        /// What happened, for the log.
+        reason: String,
+    },
+    /// A message was not published, or waited too long for a subscriber.
+    PublishFailed {
+        /// Bare name of the topic.
+        topic: String,
+        /// Stable reason code: `publish.unknown_topic`, `publish.too_large`, `publish.no_peers`,
+        /// `publish.queues_full` or `publish.failed`.
+        reason: String,
+    },
+}
+
+/// Why the network did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum NetworkError {
+    /// A name, size or count in the configuration is out of bounds.
+    #[error("bad network configuration: {0}")]
+    BadConfig(String),
+    /// The secret is no ed25519 secret.
+    #[error("the secret is no ed25519 secret")]
+    BadSecret,
+    /// An address was not understood.
+    #[error("bad address {addr}: {reason}")]
+    BadAddress {
+        /// The text.
+        addr: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// An address cannot be listened on.
+    #[error("cannot listen on {addr}: {reason}")]
+    Listen {
+        /// The address.
+        addr: String,
+        /// What the system said.
+        reason: String,
+    },
+    /// The transports could not be set up.
+    #[error("cannot set up the transports: {0}")]
+    Transport(String),
+    /// Called outside a tokio runtime.
+    #[error("no tokio runtime")]
+    NoRuntime,
+}
+
+impl NetworkError {
+    /// Stable reason code.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::BadConfig(_) => "network.bad_config",
+            Self::BadSecret => "network.bad_secret",
+            Self::BadAddress { .. } => "network.bad_address",
+            Self::Listen { .. } => "network.listen",
+            Self::Transport(_) => "network.transport",
+            Self::NoRuntime => "network.no_runtime",
+        }
+    }
+}
+
+/// Why a command was not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SendError {
+    /// The queue is full: the network is behind.
+    #[error("the network's command queue is full")]
+    Full,
+    /// The network has stopped.
+    #[error("the network has stopped")]
+    Closed,
+}
+
+impl SendError {
+    /// Stable reason code.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Full => "network.queue_full",
+            Self::Closed => "network.stopped",
+        }
+    }
+}
+
+/// The node's end of the network. The network stops when all handles are gone.
+#[derive(Debug, Clone)]
+pub struct Handle {
+    inputs: mpsc::Sender<Input>,
+    stop: watch::Sender<bool>,
+    local: PeerKey,
+}
+
+impl Handle {
+    /// Hands over a command without waiting.
+    ///
+    /// # Errors
+    /// [`SendError::Full`] when the queue is full, [`SendError::Closed`] after a shutdown.
+    pub fn try_send(&self, command: Command) -> Result<(), SendError> {
+        self.inputs
+            .try_send(Input::Command(command))
+            .map_err(|error| match error {
+                mpsc::error::TrySendError::Full(_) => SendError::Full,
+                mpsc::error::TrySendError::Closed(_) => SendError::Closed,
+            })
+    }
+
+    /// Hands over a command, waiting for room in the queue.
+    ///
+    /// # Errors
+    /// [`SendError::Closed`] after a shutdown.
+    pub async fn send(&self, command: Command) -> Result<(), SendError> {
+        self.inputs
+            .send(Input::Command(command))
+            .await
+            .map_err(|_| SendError::Closed)
+    }
+
+    /// The key peers know this node by.
+    #[must_use]
+    pub fn local_peer(&self) -> PeerKey {
+        self.local
+    }
+
+    /// Says goodbye to the peers, frees the ports and waits for it (under a second).
+    pub async fn shutdown(&self) {
+        self.stop.send_replace(true);
+        self.inputs.closed().await;
+    }
+}
+
+/// Starts the network on the current tokio runtime.
+///
+/// Listening has begun when this returns; the addresses follow as [`Event::Listening`].
+///
+/// # Errors
+/// See [`NetworkError`]; nothing runs after an error.
+pub fn start(config: Config) -> Result<(Handle, mpsc::Receiver<Event>), NetworkError> {
+    let runtime = tokio::runtime::Handle::try_current().map_err(|_| NetworkError::NoRuntime)?;
+    let plan = Plan::new(&config)?;
+    let local = plan.local;
+    let (inputs, input_queue) = mpsc::channel(limits::COMMAND_QUEUE);
+    let (events, event_queue) = mpsc::channel(limits::EVENT_QUEUE);
+    let (stop, stopped) = watch::channel(false);
+    let supervisor = Supervisor::new(plan, input_queue, events, stopped)?;
+    runtime.spawn(supervisor.run());
+    Ok((
+        Handle {
+            inputs,
+            stop,
+            local,
+        },
+        event_queue,
+    ))
+}

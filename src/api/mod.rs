@@ -1,1 +1,153 @@
-//! api.
+//! The HTTP API on loopback, one file per noun.
+//!
+//! | method and path under `/api/v1` | body | answer |
+//! |---|---|---|
+//! | `GET /status` | | [`types::Status`] |
+//! | `POST /shutdown` | | [`types::Acknowledged`] |
+//! | `GET /orders`, `GET /orders/{id}` | | [`types::Order`] |
+//! | `POST /orders` | [`types::PlaceOrder`] | [`types::Placed`] |
+//! | `DELETE /orders/{id}` | | [`types::Acknowledged`] |
+//! | `GET /book?class=` | | [`types::Book`] |
+//! | `GET /trades`, `GET /trades/{id}` | | [`types::Trade`] |
+//! | `GET /certificates`, `GET /certificates/{id}` | | [`types::Certificate`] |
+//! | `GET /certificates/{id}/file` | | text of the certificate file |
+//! | `POST /certificates/{id}/gift` | [`types::GiftTo`] | [`types::Gifted`] |
+//! | `POST /certificates/{id}/redeem` | [`types::RedeemBody`] | [`types::Redeemed`] |
+//! | `GET /leases`, `GET /leases/{id}` | | [`types::Lease`] |
+//! | `GET /leases/{id}/logs?stream=&from=` | | bytes, header `capex-end` |
+//! | `GET /leases/{id}/results/{name}?from=` | | bytes, header `capex-end` |
+//! | `DELETE /leases/{id}` | | [`types::Acknowledged`] |
+//! | `GET /wallet` | | [`types::Balance`] |
+//! | `POST /wallet/address` | | [`types::Address`] |
+//! | `POST /wallet/fund` | [`types::FundWallet`] | [`types::Funded`] |
+//! | `GET /peers` | | [`types::Peer`] |
+//! | `POST /peers` | [`types::AddPeer`] | [`types::Acknowledged`] |
+//! | `GET /epochs/last`, `GET /epochs/{n}` | | [`types::Epoch`] |
+//! | `GET /epochs/{n}/verify` | | [`types::EpochCheck`] |
+//! | `GET /epochs/{n}/export` | | what `capex match` reads |
+//!
+//! `GET /livez` needs no cookie. `{id}` is a unique prefix of at least eight digits. Errors
+//! are `{"error":{"code","message","hint"}}` ([`error`]); who may call is in [`auth`].
+
+pub mod auth;
+mod book;
+mod call;
+mod certificates;
+pub mod endpoints;
+mod epochs;
+mod error;
+mod extract;
+mod leases;
+mod orders;
+mod peers;
+mod prefix;
+mod status;
+mod trades;
+pub mod types;
+mod wallet;
+
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::DefaultBodyLimit;
+use axum::{Router, middleware};
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+
+pub use auth::{Cookie, Guard};
+pub use call::{
+    Answer, ApiHandle, CALL_QUEUE, CALL_TIMEOUT, Call, CertificateText, EpochInput, Query,
+    RedeemCall, Request, ShellCommand,
+};
+pub use error::{ApiError, ErrorBody, ErrorFields};
+pub use extract::END_HEADER;
+pub use prefix::{PREFIX_MIN_DIGITS, Prefix};
+
+use crate::params::Params;
+
+/// A request body, except uploads: the largest is an order with 16 keys.
+pub const BODY_MAX_BYTES: usize = 64 << 10;
+/// Uploads in progress: each holds its content in memory twice.
+pub const UPLOADS_MAX: usize = 2;
+/// How long open connections may finish their requests when the daemon stops.
+pub const DRAIN_TIME: Duration = Duration::from_secs(2);
+
+/// What every route may use. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct ApiState {
+    /// The event loop.
+    pub node: ApiHandle,
+    /// Network definition, to name classes and check bounds.
+    pub params: Arc<Params>,
+    uploads: Arc<Semaphore>,
+}
+
+impl ApiState {
+    /// State of a server.
+    #[must_use]
+    pub fn new(node: ApiHandle, params: Arc<Params>) -> Self {
+        Self {
+            node,
+            params,
+            uploads: Arc::new(Semaphore::new(UPLOADS_MAX)),
+        }
+    }
+}
+
+/// All routes behind their guard.
+pub fn router(state: ApiState, guard: Guard) -> Router {
+    let api = Router::new()
+        .merge(status::routes())
+        .merge(orders::routes())
+        .merge(book::routes())
+        .merge(trades::routes())
+        .merge(certificates::routes())
+        .merge(leases::routes())
+        .merge(wallet::routes())
+        .merge(peers::routes())
+        .merge(epochs::routes());
+    Router::new()
+        .nest("/api/v1", api)
+        .route(auth::LIVEZ, axum::routing::get(|| async { "ok\n" }))
+        .fallback(|| async { ApiError::new(404, "api.no_route", "there is no such route") })
+        .method_not_allowed_fallback(|| async {
+            ApiError::new(405, "api.method", "this route has another method")
+        })
+        .layer(DefaultBodyLimit::max(BODY_MAX_BYTES))
+        .layer(middleware::from_fn_with_state(Arc::new(guard), auth::guard))
+        .with_state(state)
+}
+
+/// Serves until `shutdown` resolves, then lets open requests finish for [`DRAIN_TIME`]. The
+/// cookie of the daemon is created by [`Cookie::create`] and deleted on return.
+///
+/// # Errors
+/// The listener has no local address, or accepting fails for good.
+pub async fn serve(
+    listener: TcpListener,
+    state: ApiState,
+    cookie: Cookie,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> io::Result<()> {
+    let app = router(state, Guard::new(cookie, listener.local_addr()?));
+    let (stopping, mut stopped) = tokio::sync::watch::channel(false);
+    let signal = async move {
+        shutdown.await;
+        stopping.send_replace(true);
+    };
+    let server = axum::serve(listener, app).with_graceful_shutdown(signal);
+    let overdue = async {
+        // An error means that the server ended first.
+        if stopped.wait_for(|stopped| *stopped).await.is_ok() {
+            tokio::time::sleep(DRAIN_TIME).await;
+        } else {
+            std::future::pending::<()>().await;
+        }
+    };
+    tokio::select! {
+        result = server.into_future() => result,
+        () = overdue => Ok(()),
+    }
+}

@@ -1,1 +1,445 @@
-//! cli.
+//! The command line: four verbs for the job, nouns for the rest, one file per noun.
+//!
+//! It speaks HTTP to the daemon and never touches store, chain or network; `devnet`,
+//! `devchain`, `up`, `match`, `config` and `cert verify` work without one. With `--json`
+//! exactly one JSON value goes to standard output, and errors go as JSON to standard
+//! error. Exit codes are in [`failure`].
+
+pub mod book;
+pub mod buy;
+pub mod cert;
+mod cert_verify;
+pub mod client;
+pub mod config;
+pub mod devchain;
+pub mod devnet;
+pub mod epoch;
+pub mod failure;
+pub mod init;
+pub mod lease;
+pub mod match_cmd;
+pub mod order;
+pub mod order_file;
+pub mod order_flags;
+pub mod output;
+pub mod peer;
+pub mod preview;
+pub mod redeem;
+pub mod sanitise;
+pub mod sell;
+pub mod status;
+pub mod time;
+pub mod trade;
+pub mod up;
+pub mod wallet;
+
+use std::ffi::OsString;
+use std::io::{IsTerminal, Read};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::api::Prefix;
+use crate::node::config::{Config, Overrides, dirs};
+use client::Client;
+use failure::{Exit, Failure};
+use output::{Io, Page};
+
+/// Sell, buy, hold and redeem blocks of compute, settled in bitcoin.
+#[derive(Debug, Parser)]
+#[command(name = "capex", version, propagate_version = true, after_help = FIRST_HELP)]
+pub struct Cli {
+    /// Flags of every command.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const FIRST_HELP: &str = "Examples:
+  capex devnet --seed 7          a whole market on this machine, in about a minute
+  capex init --network signet    then `capex up`: run a node
+
+Next: capex help sell";
+
+/// Flags of every command.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct Global {
+    /// mainnet, testnet4, signet, regtest or devnet [default: signet]
+    #[arg(long, global = true, value_name = "NAME")]
+    pub network: Option<String>,
+    /// Keep everything in this directory, the configuration included
+    #[arg(long, global = true, value_name = "DIR")]
+    pub datadir: Option<PathBuf>,
+    /// Read this configuration file
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// One JSON value on standard output, errors as JSON on standard error
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Answer yes to every question
+    #[arg(long, short = 'y', global = true)]
+    pub yes: bool,
+}
+
+/// Every verb and noun.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run a whole market on this machine: nodes, chain, trade, lease
+    Devnet(devnet::Flags),
+    /// Run a development chain that speaks Bitcoin Core's RPC
+    Devchain(devchain::Flags),
+    /// Write a configuration file
+    Init(init::Flags),
+    /// Run the node in the foreground
+    Up(up::Flags),
+    /// Show this node on one screen
+    Status(status::Flags),
+    /// Offer capacity
+    Sell(sell::Flags),
+    /// Bid for capacity
+    Buy(buy::Flags),
+    /// Standing orders of this node
+    #[command(subcommand)]
+    Order(order::Noun),
+    /// Orders of everyone in the open epoch
+    Book(book::Flags),
+    /// Trades of this node
+    #[command(subcommand)]
+    Trade(trade::Noun),
+    /// Certificates: list, show, export, verify, gift, redeem
+    #[command(subcommand)]
+    Cert(cert::Noun),
+    /// Leases: list, show, logs, result, stop
+    #[command(subcommand)]
+    Lease(lease::Noun),
+    /// Wallet: balance, address, fund
+    #[command(subcommand)]
+    Wallet(wallet::Noun),
+    /// Peers: list, add
+    #[command(subcommand)]
+    Peer(peer::Noun),
+    /// Match a file of orders, without a node
+    Match(MatchFlags),
+    /// Computed epochs: show, verify, export
+    #[command(subcommand)]
+    Epoch(epoch::Noun),
+    /// Configuration: path, show
+    #[command(subcommand)]
+    Config(config::Noun),
+    /// Run one lease; the daemon starts this
+    #[command(hide = true)]
+    Shim(ShimFlags),
+}
+
+/// Flags of `match`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  capex match orders.json
+  capex epoch export 5 | capex match - --json
+
+Next: capex epoch verify 5")]
+pub struct MatchFlags {
+    /// JSON file of orders, `-` for standard input
+    pub file: PathBuf,
+}
+
+/// Flags of `shim`.
+#[derive(Debug, clap::Args)]
+pub struct ShimFlags {
+    /// Directory of the lease
+    pub dir: PathBuf,
+}
+
+/// What a command works with.
+pub struct Context<'a> {
+    /// Flags of every command.
+    pub global: Global,
+    /// Environment.
+    pub env: dirs::Env<'a>,
+    /// Where to read and write.
+    pub io: Io<'a>,
+}
+
+impl Context<'_> {
+    /// The configuration that flags, environment and file give.
+    ///
+    /// # Errors
+    /// Exit 2 with file and line.
+    pub fn config(&self) -> Result<Config, Failure> {
+        Ok(Config::load(&self.overrides(), self.env)?)
+    }
+
+    /// The global flags as configuration.
+    #[must_use]
+    pub fn overrides(&self) -> Overrides {
+        Overrides {
+            network: self.global.network.clone(),
+            datadir: self.global.datadir.clone(),
+            config: self.global.config.clone(),
+            ..Overrides::default()
+        }
+    }
+
+    /// The daemon of the data directory.
+    ///
+    /// # Errors
+    /// Exit 3 if none runs.
+    pub fn client(&self) -> Result<Client, Failure> {
+        // A directory that is named needs no configuration file to be understood.
+        match &self.global.datadir {
+            Some(datadir) => Client::open(datadir),
+            None => Client::open(&self.config()?.datadir),
+        }
+    }
+
+    /// Shows a result: JSON or, for people, a page.
+    ///
+    /// # Errors
+    /// Standard output.
+    pub fn show<T: serde::Serialize>(
+        &mut self,
+        value: &T,
+        page: impl FnOnce(&T, &mut Page),
+    ) -> Result<(), Failure> {
+        if self.global.json {
+            return self.io.json(value);
+        }
+        let mut text = Page::default();
+        page(value, &mut text);
+        self.io.page(&text)
+    }
+}
+
+/// Runs the process: standard streams, real environment.
+#[must_use]
+pub fn main() -> ExitCode {
+    let (stdin, mut stdout, mut stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
+    // Output stays unlocked: a node or a lease may write from other threads.
+    let mut io = Io {
+        can_ask: stdin.is_terminal() && stderr.is_terminal(),
+        out_is_terminal: stdout.is_terminal(),
+        out: &mut stdout,
+        err: &mut stderr,
+        input: &mut stdin.lock(),
+    };
+    run(std::env::args_os(), &dirs::process_env, &mut io)
+}
+
+/// Runs one command and gives its exit code.
+pub fn run(
+    args: impl IntoIterator<Item = OsString>,
+    env: dirs::Env<'_>,
+    io: &mut Io<'_>,
+) -> ExitCode {
+    let args: Vec<OsString> = args.into_iter().collect();
+    let wants_json = args.iter().any(|arg| arg == "--json");
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error, wants_json, io),
+    };
+    let json = cli.global.json;
+    let reborrowed = Io {
+        out: &mut *io.out,
+        err: &mut *io.err,
+        input: &mut *io.input,
+        can_ask: io.can_ask,
+        out_is_terminal: io.out_is_terminal,
+    };
+    let mut context = Context {
+        global: cli.global,
+        env,
+        io: reborrowed,
+    };
+    match dispatch(cli.command, &mut context) {
+        Ok(code) => code,
+        Err(failure) => ExitCode::from(context.io.fail(&failure, json)),
+    }
+}
+
+fn usage(error: &clap::Error, json: bool, io: &mut Io<'_>) -> ExitCode {
+    if !error.use_stderr() {
+        // Help and version: asked for, so they are the result.
+        return match write!(io.out, "{}", error.render()).map_err(Failure::from) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(failure) => ExitCode::from(io.fail(&failure, json)),
+        };
+    }
+    if json {
+        return ExitCode::from(io.fail(&Failure::usage("cli.usage", first_line(error)), true));
+    }
+    // Standard error may be closed: then the exit code has to do.
+    let _ = write!(io.err, "{}", error.render());
+    ExitCode::from(Exit::Usage as u8)
+}
+
+/// The first paragraph of clap's error in one line, without its label.
+fn first_line(error: &clap::Error) -> String {
+    let text = error.to_string();
+    let lines = text
+        .lines()
+        .take_while(|line| !line.is_empty())
+        .map(str::trim);
+    let line = lines.collect::<Vec<_>>().join(" ");
+    line.strip_prefix("error: ").unwrap_or(&line).to_owned()
+}
+
+fn dispatch(command: Command, context: &mut Context<'_>) -> Result<ExitCode, Failure> {
+    let done = match command {
+        Command::Devnet(flags) => devnet::run(&flags, context),
+        Command::Devchain(flags) => devchain::run(&flags, context),
+        Command::Init(flags) => init::run(&flags, context),
+        Command::Up(flags) => up::run(&flags, context),
+        Command::Status(flags) => status::run(&flags, context),
+        Command::Sell(flags) => sell::run(flags, context),
+        Command::Buy(flags) => buy::run(flags, context),
+        Command::Order(noun) => order::run(&noun, context),
+        Command::Book(flags) => book::run(&flags, context),
+        Command::Trade(noun) => trade::run(&noun, context),
+        Command::Cert(noun) => cert::run(&noun, context),
+        Command::Lease(noun) => lease::run(&noun, context),
+        Command::Wallet(noun) => wallet::run(&noun, context),
+        Command::Peer(noun) => peer::run(&noun, context),
+        Command::Match(flags) => return run_match(&flags, context),
+        Command::Epoch(noun) => epoch::run(&noun, context),
+        Command::Config(noun) => config::run(&noun, context),
+        Command::Shim(flags) => return Ok(crate::executor::shim::run(&flags.dir).into()),
+    };
+    done.map(|()| ExitCode::SUCCESS)
+}
+
+/// An exported epoch of a full book is about 100 MB.
+const MATCH_INPUT_MAX_BYTES: u64 = 256 << 20;
+
+fn run_match(flags: &MatchFlags, context: &mut Context<'_>) -> Result<ExitCode, Failure> {
+    let mut text = String::new();
+    if flags.file == Path::new("-") {
+        let mut input = (&mut *context.io.input).take(MATCH_INPUT_MAX_BYTES);
+        input
+            .read_to_string(&mut text)
+            .map_err(|error| Failure::file(&flags.file, &error))?;
+    } else {
+        text = read_text(&flags.file, MATCH_INPUT_MAX_BYTES)?;
+    }
+    let json = context.global.json;
+    Ok(ExitCode::from(match_cmd::run(
+        &text,
+        json,
+        &mut *context.io.out,
+        &mut *context.io.err,
+    )))
+}
+
+/// Reads a file of the user, at most `max_bytes`.
+fn read_file(path: &Path, max_bytes: u64) -> Result<Vec<u8>, Failure> {
+    let refuse = |error: std::io::Error| Failure::file(path, &error);
+    let file = std::fs::File::open(path).map_err(refuse)?;
+    let mut bytes = Vec::new();
+    file.take(max_bytes + 1)
+        .read_to_end(&mut bytes)
+        .map_err(refuse)?;
+    if bytes.len() as u64 > max_bytes {
+        return Err(refuse(std::io::Error::other(format!(
+            "larger than {max_bytes} bytes"
+        ))));
+    }
+    Ok(bytes)
+}
+
+fn read_text(path: &Path, max_bytes: u64) -> Result<String, Failure> {
+    let bytes = read_file(path, max_bytes)?;
+    String::from_utf8(bytes)
+        .map_err(|_| Failure::file(path, &std::io::Error::other("not UTF-8 text")))
+}
+
+/// For clap: an id or a unique prefix of at least eight digits.
+fn id(text: &str) -> Result<String, String> {
+    match Prefix::parse(text) {
+        Ok(prefix) => Ok(prefix.as_str().to_owned()),
+        Err(error) => Err(error.message),
+    }
+}
+
+/// For clap: a whole key.
+fn key(text: &str) -> Result<String, String> {
+    text.parse::<crate::domain::ids::Key>()
+        .map(|key| key.to_string())
+        .map_err(|e| e.to_string())
+}
+
+/// For clap: a length of time in ms.
+fn wait_ms(text: &str) -> Result<u64, String> {
+    time::length_ms(text).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_tree_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_help_ends_in_two_examples_and_the_next_command() {
+        let mut waiting = vec![("capex".to_owned(), Cli::command())];
+        let mut leaves = 0;
+        while let Some((name, command)) = waiting.pop() {
+            let below = command
+                .get_subcommands()
+                .filter(|command| !command.is_hide_set());
+            let before = waiting.len();
+            waiting.extend(below.map(|sub| (format!("{name} {}", sub.get_name()), sub.clone())));
+            if waiting.len() > before {
+                continue;
+            }
+            leaves += 1;
+            let help = command
+                .get_after_help()
+                .unwrap_or_else(|| panic!("{name}"))
+                .to_string();
+            let (examples, next) = help.split_once("\n\n").unwrap();
+            let lines: Vec<&str> = examples.lines().collect();
+            assert_eq!((lines.len(), lines[0]), (3, "Examples:"), "{name}");
+            assert!(
+                lines[1..].iter().all(|line| line.contains("capex ")),
+                "{name}: {help}"
+            );
+            assert!(next.starts_with("Next: capex "), "{name}: {help}");
+        }
+        assert!(leaves >= 25, "{leaves}");
+    }
+
+    #[test]
+    fn examples_are_commands_that_parse() {
+        let mut waiting = vec![Cli::command()];
+        while let Some(command) = waiting.pop() {
+            waiting.extend(command.get_subcommands().cloned());
+            let help = command
+                .get_after_help()
+                .map(ToString::to_string)
+                .unwrap_or_default();
+            for line in help
+                .lines()
+                .filter(|line| line.trim_start().starts_with("capex "))
+            {
+                let line = line
+                    .split("   ")
+                    .find(|part| part.contains("capex"))
+                    .unwrap();
+                let line = line
+                    .split(['|', '>'])
+                    .next()
+                    .unwrap()
+                    .replace("<key of the next holder", &"ab".repeat(32));
+                let line = line.trim();
+                let error = Cli::try_parse_from(line.split_whitespace()).err();
+                assert!(error.is_none_or(|error| !error.use_stderr()), "{line}");
+            }
+        }
+    }
+}

@@ -4,8 +4,11 @@
 //! time and chain facts come in as [`engine::Input`], consequences go out as
 //! [`engine::Effect`], and the same engine runs in the daemon and in the simulator.
 
+pub mod admission;
+pub mod book;
 pub mod certificate;
 pub mod engine;
+pub mod epoch;
 pub mod ids;
 pub mod lease;
 pub mod matching;

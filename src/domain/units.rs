@@ -215,6 +215,19 @@ impl Units {
         other.0.iter().all(|b| self.0.iter().any(|a| a.first <= b.first && b.end <= a.end))
     }
 
+    /// The units of both, the lowest ranges if they need more than 16; `None` if there is
+    /// none.
+    #[must_use]
+    pub fn intersection(&self, other: &Self) -> Option<Self> {
+        let both = self.0.iter().flat_map(|a| {
+            other.0.iter().filter_map(|b| {
+                let (first, end) = (a.first.max(b.first), a.end.min(b.end));
+                (first < end).then_some(UnitRange { first, end })
+            })
+        });
+        Self::new(both.take(UNIT_RANGES_MAX).collect())
+    }
+
     /// The numbers of a sorted list, joined into ranges; `None` if more than 16 are needed.
     #[must_use]
     pub fn from_sorted(numbers: &[u32]) -> Option<Self> {

@@ -204,6 +204,15 @@ impl Ledger {
         ranges::count(&ledger.free(window))
     }
 
+    /// The lowest `qty` units that are free during a whole window and in none of `taken`;
+    /// `None` if there are fewer, or they need more than 16 ranges.
+    #[must_use]
+    pub fn pick(&self, class: u16, qty: u32, window: Window, taken: &[Units]) -> Option<Units> {
+        let free = self.classes.get(&class)?.free(window);
+        let left = ranges::subtract(&free, &ranges::sorted(taken.iter()));
+        Units::new(ranges::lowest(&left, qty)?)
+    }
+
     /// Free space of a class in a window as at most 16 disjoint rectangles, largest first;
     /// of equally large ones the earliest. The same ledger gives the same answer.
     #[must_use]

@@ -1,1 +1,34 @@
-//! matching.
+//! Price-feasible greedy matching of one epoch's book (DESIGN §6).
+//!
+//! [`solve`] is a pure function of an [`Instance`]: every node that holds the same set of
+//! orders computes the same trades and the same prices, whatever the order in which they
+//! arrived. One uniform price exists per (class, slot), a run of slots costs the sum of its
+//! slot prices, and no trade breaks the limit of either side.
+//!
+//! ```text
+//! Instance ─ check, drop ─▶ ranked book ─▶ K greedy passes ─▶ prices ─▶ best welfare ─▶ Outcome
+//!  labels     instance       ranked         pass, closure      prices    outcome         labels
+//! ```
+//!
+//! Orders are inserted one by one. What an accepted run promises (a total no higher than the
+//! bid's limit, no lower than the dearest ask used) is a difference constraint on the prefix
+//! sums of slot prices; their all-pairs closure tells in advance whether one price vector
+//! still supports the next run. Some fixed priorities are tried, the exact welfare decides.
+//!
+//! Integers only. Anyone can verify a given result in linear time with [`verify`].
+
+mod check;
+mod closure;
+mod instance;
+mod outcome;
+mod pass;
+mod prices;
+mod ranked;
+mod supply;
+
+pub use check::{CheckError, verify};
+pub use instance::{
+    Cancel, Instance, MAX_ALTERNATIVES, MAX_HORIZON_SLOTS, MAX_HOURS, MAX_KEYS, MAX_QTY,
+    MAX_STARTS, MatchError, Mode, Order, PMAX_MSAT, Side,
+};
+pub use outcome::{Outcome, Trade, solve};

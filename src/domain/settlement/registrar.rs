@@ -1,7 +1,4 @@
-//! What a settlement asks of the provider's register of certificates.
-//!
-//! The seller and provider state machines see only this trait; the register itself decides
-//! who may consume a (cert_id, seq) and signs for it.
+//! What a seller's settlement needs from the provider's ledger of certificates.
 
 use super::objects::{Accept, LockGrant, Terms, Transfer};
 use crate::domain::certificate::objects::Issue;
@@ -10,13 +7,15 @@ use crate::domain::ids::{CertId, Key, TermsHash, TradeId};
 use crate::domain::units::{Units, Window};
 use crate::wire::{Envelope, Verified};
 
-/// The provider's register. Refusals are reason codes.
+/// The provider's ledger: who holds what, and which (certificate, seq) is locked for whom.
+///
+/// Settlement checks terms, consent and payment; the registrar alone decides whether a
+/// certificate can move. Refusals are stable reason codes.
 pub trait Registrar {
-    /// Issues the certificate of a trade and turns the ledger's claim of the row into one of
-    /// the certificate. Repeating it gives the same Issue.
+    /// Issues the certificate of a trade, once: the same trade gets the same Issue.
     ///
     /// # Errors
-    /// The units are not the trade's, or the class is unknown.
+    /// Units that are not free, or not this host's.
     fn issue(
         &mut self,
         ctx: &mut Context<'_>,
@@ -27,12 +26,11 @@ pub trait Registrar {
         window: Window,
     ) -> Result<Verified<Issue>, &'static str>;
 
-    /// Locks (cert_id, seq) for terms and gossips the grant. Repeating it gives the same
-    /// grant.
+    /// Locks (cert_id, seq) for these terms alone and gossips the grant; the same terms get
+    /// the same grant.
     ///
     /// # Errors
-    /// The terms do not sell the certificate, something else consumed or locks it, or a
-    /// funder has too many live locks.
+    /// Consumed, locked for others, or too many live locks of one funder.
     fn lock(
         &mut self,
         ctx: &mut Context<'_>,
@@ -40,14 +38,15 @@ pub trait Registrar {
         accepts: &[Verified<Accept>],
     ) -> Result<Verified<LockGrant>, &'static str>;
 
-    /// Ends a lock; `evidence` is the hash of what proves that it may end. A certificate
-    /// that was never sold gives its units back.
+    /// Frees a lock. `evidence` is the id of the TermsCancel, of the Accept whose consent
+    /// has elapsed, or of the refund transaction.
     fn release(&mut self, ctx: &mut Context<'_>, terms_hash: TermsHash, evidence: [u8; 32]);
 
-    /// Moves a paid certificate to its next holder. Repeating it gives the same Activation.
+    /// Moves a paid certificate to `terms.to` and signs the Activation, once. The caller has
+    /// checked the payment on the chain.
     ///
     /// # Errors
-    /// There is no lock for these terms, or the preimage does not fit.
+    /// No live lock for these terms.
     fn activate_sale(
         &mut self,
         ctx: &mut Context<'_>,
@@ -55,8 +54,7 @@ pub trait Registrar {
         transfer: &Transfer,
     ) -> Result<Envelope, &'static str>;
 
-    /// Whether anything was heard that speaks against a lock: another grant for the same or
-    /// a later attempt, or a proof against the provider.
+    /// Whether a grant of this provider for (cert, seq, attempt) with other terms was heard.
     fn conflicting_lock(
         &self,
         provider: Key,

@@ -1,0 +1,234 @@
+//! What outlives the swarm task: a restart begins with it.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::{Duration, Instant};
+
+use libp2p::Multiaddr;
+use libp2p::multiaddr::Protocol as Part;
+
+use crate::book::Book;
+use crate::config::Plan;
+use crate::exchange::{Inbound, Outbound};
+use crate::gossip::{Tickets, Unsent};
+use crate::keys::PeerKey;
+use crate::limits::{FAULT_LIFETIME, MAX_BAN_S, MAX_BANS, MAX_FAULTY};
+use crate::{Event, RequestError};
+
+/// Tables shared by one run of the swarm task and the next.
+#[derive(Debug)]
+pub(crate) struct State {
+    /// Addresses to listen on: as configured, with the port once the system has chosen it.
+    pub(crate) listen: Vec<Multiaddr>,
+    pub(crate) book: Book,
+    pub(crate) bans: BTreeMap<PeerKey, Instant>,
+    pub(crate) faults: Faults,
+    pub(crate) tickets: Tickets,
+    pub(crate) unsent: Unsent,
+    pub(crate) outbound: Outbound,
+    pub(crate) inbound: Inbound,
+    pub(crate) connected: BTreeSet<PeerKey>,
+    /// Events the node has not taken yet.
+    pub(crate) outbox: VecDeque<Event>,
+}
+
+impl State {
+    pub(crate) fn new(plan: &Plan, now: Instant) -> Self {
+        let mut book = Book::new(plan.loopback);
+        for (peer, addr) in &plan.bootstrap {
+            book.pin(*peer, addr.clone(), now);
+        }
+        Self {
+            listen: plan.listen.clone(),
+            book,
+            bans: BTreeMap::new(),
+            faults: Faults::default(),
+            tickets: Tickets::default(),
+            unsent: Unsent::default(),
+            outbound: Outbound::default(),
+            inbound: Inbound::default(),
+            connected: BTreeSet::new(),
+            outbox: VecDeque::new(),
+        }
+    }
+
+    /// Closes the accounts of a swarm that is gone: the node hears the fate of all it waits for.
+    pub(crate) fn restarted(&mut self, reason: String, now: Instant) {
+        self.tickets.clear();
+        self.inbound.clear();
+        for id in self.outbound.drain() {
+            self.outbox.push_back(Event::Response {
+                id,
+                result: Err(RequestError::Restarted),
+            });
+        }
+        for peer in std::mem::take(&mut self.connected) {
+            if let Some(id) = peer.to_peer_id() {
+                self.book.connected(&id, now);
+            }
+            self.outbox.push_back(Event::PeerDown { peer });
+        }
+        self.outbox.push_back(Event::Restarted { reason });
+    }
+
+    /// Records a ban and its end; the ban that ends first makes room.
+    pub(crate) fn ban(&mut self, peer: PeerKey, seconds: u64, now: Instant) -> Option<PeerKey> {
+        self.bans
+            .insert(peer, now + Duration::from_secs(seconds.min(MAX_BAN_S)));
+        if self.bans.len() <= MAX_BANS {
+            return None;
+        }
+        let first = self
+            .bans
+            .iter()
+            .min_by_key(|(_, until)| **until)
+            .map(|(peer, _)| *peer)?;
+        self.bans.remove(&first);
+        Some(first)
+    }
+
+    /// Takes the bans that are over.
+    pub(crate) fn pardon(&mut self, now: Instant) -> Vec<PeerKey> {
+        let over = self.bans.iter().filter(|(_, until)| **until <= now);
+        let over: Vec<PeerKey> = over.map(|(peer, _)| *peer).collect();
+        self.bans.retain(|_, until| *until > now);
+        over
+    }
+}
+
+/// Protocol faults per peer; one is forgotten each hour.
+#[derive(Debug, Default)]
+pub(crate) struct Faults {
+    peers: BTreeMap<PeerKey, (u32, Instant)>,
+}
+
+impl Faults {
+    /// Counts a fault and returns how many are remembered.
+    pub(crate) fn add(&mut self, peer: PeerKey, now: Instant) -> u32 {
+        if !self.peers.contains_key(&peer) && self.peers.len() >= MAX_FAULTY {
+            let least = self
+                .peers
+                .iter()
+                .min_by_key(|(_, fault)| **fault)
+                .map(|(peer, _)| *peer);
+            if let Some(least) = least {
+                self.peers.remove(&least);
+            }
+        }
+        let (count, forget) = self.peers.entry(peer).or_insert((0, now + FAULT_LIFETIME));
+        *count = count.saturating_add(1);
+        *forget = now + FAULT_LIFETIME;
+        *count
+    }
+
+    pub(crate) fn count(&self, peer: &PeerKey) -> u32 {
+        self.peers.get(peer).map_or(0, |(count, _)| *count)
+    }
+
+    /// Forgets one fault of each peer whose hour is over; returns the new counts.
+    pub(crate) fn forget(&mut self, now: Instant) -> Vec<(PeerKey, u32)> {
+        let mut changed = Vec::new();
+        for (peer, (count, forget)) in &mut self.peers {
+            if *forget <= now {
+                *count -= 1;
+                *forget = now + FAULT_LIFETIME;
+                changed.push((*peer, *count));
+            }
+        }
+        self.peers.retain(|_, (count, _)| *count > 0);
+        changed
+    }
+}
+
+/// The configured address with the port the system chose.
+pub(crate) fn with_port(configured: &Multiaddr, actual: &Multiaddr) -> Multiaddr {
+    let port = actual.iter().find_map(|part| match part {
+        Part::Tcp(port) | Part::Udp(port) => Some(port),
+        _ => None,
+    });
+    let Some(port) = port else {
+        return configured.clone();
+    };
+    configured
+        .iter()
+        .map(|part| match part {
+            Part::Tcp(0) => Part::Tcp(port),
+            Part::Udp(0) => Part::Udp(port),
+            other => other,
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: PeerKey = PeerKey([1; 32]);
+
+    #[test]
+    fn a_chosen_port_is_kept() {
+        let cases = [
+            (
+                "/ip4/0.0.0.0/udp/0/quic-v1",
+                "/ip4/10.0.0.1/udp/7/quic-v1",
+                "/ip4/0.0.0.0/udp/7/quic-v1",
+            ),
+            (
+                "/ip4/127.0.0.1/tcp/0",
+                "/ip4/127.0.0.1/tcp/9",
+                "/ip4/127.0.0.1/tcp/9",
+            ),
+            (
+                "/ip4/127.0.0.1/tcp/5",
+                "/ip4/127.0.0.1/tcp/5",
+                "/ip4/127.0.0.1/tcp/5",
+            ),
+        ];
+        for (configured, actual, kept) in cases {
+            let kept: Multiaddr = kept.parse().unwrap();
+            assert_eq!(
+                with_port(&configured.parse().unwrap(), &actual.parse().unwrap()),
+                kept
+            );
+        }
+    }
+
+    #[test]
+    fn faults_add_up_and_fade() {
+        let now = Instant::now();
+        let mut faults = Faults::default();
+        assert_eq!([faults.add(A, now), faults.add(A, now)], [1, 2]);
+        assert!(faults.forget(now).is_empty());
+        assert_eq!(faults.forget(now + FAULT_LIFETIME), [(A, 1)]);
+        assert_eq!(faults.forget(now + 2 * FAULT_LIFETIME), [(A, 0)]);
+        assert!(faults.peers.is_empty());
+    }
+
+    #[test]
+    fn faulty_and_banned_peers_are_bounded() {
+        let now = Instant::now();
+        let peer = |n: usize| {
+            let mut key = [0; 32];
+            key[..8].copy_from_slice(&(n as u64).to_be_bytes());
+            PeerKey(key)
+        };
+        let mut faults = Faults::default();
+        for n in 0..=MAX_FAULTY {
+            faults.add(peer(n), now);
+        }
+        assert_eq!(faults.peers.len(), MAX_FAULTY);
+        let config = crate::Config {
+            network: "devnet".into(),
+            secret: [1; 32].into(),
+            listen: Vec::new(),
+            bootstrap: Vec::new(),
+            loopback: true,
+            topics: Vec::new(),
+            protocols: Vec::new(),
+            epoch_ms: 1,
+        };
+        let mut state = State::new(&Plan::new(&config).unwrap(), now);
+        assert!((0..MAX_BANS).all(|n| state.ban(peer(n), 10 + n as u64, now).is_none()));
+        assert_eq!(state.ban(peer(MAX_BANS), 1_000_000, now), Some(peer(0)));
+        assert_eq!(state.pardon(now + Duration::from_secs(11)), [peer(1)]);
+    }
+}

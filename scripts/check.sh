@@ -1,0 +1,56 @@
+#!/usr/bin/env bash
+# Everything that must hold before a change lands, in the order in which it fails fastest.
+#
+#   scripts/check.sh            all of it
+#   scripts/check.sh NAME...    only these: fmt purity clippy docs test deny devnet
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+say() { printf '\n== %s\n' "$*"; }
+
+check_fmt() { cargo fmt --all --check; }
+
+# The domain must build without any impure dependency: the compiler is the proof.
+check_purity() { cargo check --locked -p capex --lib --no-default-features; }
+
+check_clippy() { cargo clippy --locked --workspace --all-targets -- -D warnings; }
+
+check_docs() { RUSTDOCFLAGS='-D warnings' cargo doc --locked --workspace --no-deps --quiet; }
+
+check_test() { cargo test --locked; }
+
+# Licences and duplicate versions. Advisories need a database from outside; they are checked
+# where it can be reached.
+check_deny() {
+    if ! command -v cargo-deny >/dev/null; then
+        if [ -n "${CI:-}" ]; then
+            echo 'cargo-deny is missing: .ci/run installs it' >&2
+            return 1
+        fi
+        echo 'skipped: cargo-deny is not installed (cargo install cargo-deny)'
+        return 0
+    fi
+    cargo deny --locked check licenses bans sources
+}
+
+# The main job, as a user runs it, and its document checked field by field.
+check_devnet() {
+    local out
+    out=$(mktemp -d)
+    cargo build --locked --release
+    target/release/capex devnet --json --seed 7 >"$out/devnet.json" 2>"$out/story.txt" || {
+        cat "$out/story.txt" "$out/devnet.json" >&2
+        return 1
+    }
+    cat "$out/story.txt"
+    python3 scripts/check_devnet.py "$out/devnet.json"
+    rm -rf "$out"
+}
+
+steps=("$@")
+[ ${#steps[@]} -gt 0 ] || steps=(fmt purity clippy docs test deny devnet)
+for step in "${steps[@]}"; do
+    say "$step"
+    "check_$step"
+done
+say 'all checks passed'

@@ -1,0 +1,132 @@
+#!/usr/bin/env python3
+"""Checks a `capex devnet --json` document field by field. No dependencies."""
+import hashlib
+import json
+import re
+import sys
+
+HEX32 = re.compile(r"^[0-9a-f]{64}$")
+failures = []
+
+
+def check(ok, what):
+    if not ok:
+        failures.append(what)
+
+
+def is_hex(value, what):
+    check(isinstance(value, str) and HEX32.match(value), f"{what} is 64 hex digits: {value!r}")
+
+
+def is_count(value, what):
+    check(isinstance(value, int) and not isinstance(value, bool) and value >= 0, f"{what} is an integer: {value!r}")
+
+
+def check_tx(tx, what):
+    check(isinstance(tx, dict), f"{what} exists")
+    if isinstance(tx, dict):
+        is_hex(tx["txid"], f"{what}.txid")
+        for field in ("height", "vsize", "fee_sat"):
+            is_count(tx[field], f"{what}.{field}")
+            check(tx[field] > 0, f"{what}.{field} is positive")
+
+
+def check_nodes(doc):
+    roles = [node["role"] for node in doc["nodes"]]
+    check(roles.count("provider") >= 2, "two providers")
+    check(roles.count("buyer") >= 2, "two buyers")
+    check(roles.count("bystander") >= 1, "a bystander")
+    keys = [node["key"] for node in doc["nodes"]]
+    check(len(set(keys)) == len(keys) >= 5, "five distinct keys")
+    for node in doc["nodes"]:
+        is_hex(node["key"], "node key")
+        check(node["api"].startswith("http://127.0.0.1:"), "api on loopback")
+        is_count(node["peers"], "peers")
+        check(node["peers"] >= 1, f"{node['name']} has peers")
+        check(node["orders_seen"] >= 2, f"{node['name']} holds the offers")
+    check(len({node["datadir"] for node in doc["nodes"]}) == len(keys), "own data directories")
+
+
+def check_epoch(doc):
+    epoch = doc["epoch"]
+    check(epoch["agreed"] is True, "epoch agreed")
+    check(len(epoch["roots"]) == len(doc["nodes"]), "a root of every node")
+    for field in ("root", "count", "result_root"):
+        check(len({root[field] for root in epoch["roots"]}) == 1, f"equal {field}")
+    check(epoch["roots"][0]["count"] >= 2, "orders under the root")
+
+
+def check_trades(doc, keys):
+    check(len(doc["trades"]) >= 2, "two trades")
+    for trade in doc["trades"]:
+        is_hex(trade["trade_id"], "trade_id")
+        check(trade["buyer"] in keys and trade["seller"] in keys, "parties are nodes")
+        check(trade["price_sat"] == trade["price_msat"] // 1000, "price rounds down")
+        check(trade["window"][0] < trade["window"][1], "window is not empty")
+        settlement = trade["settlement"]
+        check(settlement["state"] == "settled", f"settled: {settlement['state']}")
+        is_hex(settlement["terms_hash"], "terms_hash")
+        check(settlement["address"].startswith("bcrt1p"), "taproot address")
+        check_tx(settlement["fund"], "fund")
+        check_tx(settlement["claim"], "claim")
+        is_hex(settlement["preimage"], "preimage")
+        check(settlement["claim"]["height"] >= settlement["fund"]["height"], "claim after fund")
+
+
+def check_certificates(doc, keys):
+    kinds = set()
+    for cert in doc["certificates"]:
+        is_hex(cert["cert_id"], "cert_id")
+        check(cert["holder"] in keys and cert["provider"] in keys, "holder and provider are nodes")
+        check(cert["seq"] == len(cert["transfers"]), "seq counts transfers")
+        check(cert["transfers"][-1]["to"] == cert["holder"], "last transfer made the holder")
+        check(len(cert["verified_by"]) >= 1, "verified by someone")
+        kinds |= {transfer["kind"] for transfer in cert["transfers"]}
+    check(kinds == {"sale", "gift"}, f"a sale and a gift: {kinds}")
+
+
+def check_leases(doc, keys):
+    certs = {cert["cert_id"]: cert for cert in doc["certificates"]}
+    check(len(doc["leases"]) >= 2, "two leases")
+    for lease in doc["leases"]:
+        is_hex(lease["lease_id"], "lease_id")
+        check(lease["backend"] == "wasm" and lease["exit_code"] == 0, "exit code 0")
+        check(lease["holder"] == certs[lease["cert_id"]]["holder"], "the holder redeemed")
+        check(lease["result"]["matches_expected"] is True, "result matches")
+        digest = hashlib.sha256(lease["stdout"].encode()).hexdigest()
+        check(lease["result"]["sha256"] == digest, "stdout and result are the same line")
+        check(lease["countersigned"] is True and lease["receipts"] >= 1, "receipts signed by both")
+        check(lease["left_behind"] == [], "nothing left behind")
+        check(lease["started_at"] < lease["ended_at"], "started before it ended")
+        check(float(lease["delivered_s"]) > 0, "time was delivered")
+        check(lease["cpu_us"] > 0 and lease["memory_peak_bytes"] > 0, "metered")
+
+
+def main():
+    with open(sys.argv[1], encoding="utf-8") as file:
+        text = file.read()
+    doc = json.loads(text)
+    check(text.count("\n") <= 1 or json.loads(text) == doc, "one JSON value")
+    check(doc["schema"] == "capex.devnet/1" and doc["network"] == "devnet", "schema")
+    check(doc["chain"] == "devchain" and doc["ok"] is True, "ok on a devchain")
+    check(float(doc["elapsed_s"]) < 60, f"under 60 s: {doc['elapsed_s']}")
+    keys = {node["key"] for node in doc["nodes"]}
+    check_nodes(doc)
+    check_epoch(doc)
+    check_trades(doc, keys)
+    check_certificates(doc, keys)
+    check_leases(doc, keys)
+    refusals = [(r["what"], r["code"]) for r in doc["refusals"]]
+    check(("redeem", "redeem.not_holder") in refusals, "the former holder was refused")
+    check(doc["fees_paid_sat"] > 0, "fees were paid")
+    before = sum(balance["before_sat"] for balance in doc["balances"])
+    after = sum(balance["after_sat"] for balance in doc["balances"])
+    check(before - after == doc["fees_paid_sat"], f"money is conserved: {before} - {after}")
+    for failure in failures:
+        print(f"devnet: FAILED {failure}", file=sys.stderr)
+    print(f"devnet document: {'failed' if failures else 'ok'}, {doc['elapsed_s']} s")
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

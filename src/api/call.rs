@@ -1,0 +1,261 @@
+//! What the API asks of the event loop, through one bounded channel.
+
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::error::ApiError;
+use super::prefix::Prefix;
+use super::types;
+use crate::domain::engine::io::{Command, Done};
+use crate::domain::ids::CertId;
+
+/// Calls that may wait for the event loop. It answers a query in well under a
+/// millisecond, so a longer queue only hides that it is stuck.
+pub const CALL_QUEUE: usize = 256;
+/// How long a call may take: a redemption asks a remote provider and uploads 64 MiB.
+pub const CALL_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// One question to the event loop.
+#[derive(Debug)]
+pub enum Call {
+    /// Reads.
+    Query(Query),
+    /// Asks the engine.
+    Command(Command),
+    /// Asks the shell around the engine.
+    Shell(ShellCommand),
+}
+
+/// What can be read. The answer's type stands behind the arrow.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Query {
+    /// → [`types::Status`]
+    Status,
+    /// → `Vec<`[`types::Order`]`>`, newest first
+    Orders,
+    /// By standing id, or by the id of an appearance → [`types::Order`]
+    Order(Prefix),
+    /// By class name → [`types::Book`]
+    Book(String),
+    /// → `Vec<`[`types::Trade`]`>`, newest first
+    Trades,
+    /// → [`types::Trade`]
+    Trade(Prefix),
+    /// → `Vec<`[`types::Certificate`]`>`
+    Certificates,
+    /// → [`types::Certificate`]
+    Certificate(Prefix),
+    /// → [`CertificateText`]
+    CertificateFile(Prefix),
+    /// → `Vec<`[`types::Lease`]`>`, newest first
+    Leases,
+    /// → [`types::Lease`]
+    Lease(Prefix),
+    /// → [`types::Part`], at most 256 KiB
+    Logs {
+        /// Which lease.
+        lease: Prefix,
+        /// Which output.
+        stream: types::Stream,
+        /// First byte wanted.
+        from: u64,
+    },
+    /// → [`types::Part`], at most 256 KiB
+    Result {
+        /// Which lease.
+        lease: Prefix,
+        /// Name of the result.
+        name: String,
+        /// First byte wanted.
+        from: u64,
+    },
+    /// → [`types::Balance`]
+    Balance,
+    /// → `Vec<`[`types::Peer`]`>`
+    Peers,
+    /// `None` for the last computed → [`types::Epoch`]
+    Epoch(Option<u64>),
+    /// The epoch computed again from its orders → [`types::EpochCheck`]
+    EpochCheck(u64),
+    /// The form that `capex match` reads → [`EpochInput`]
+    EpochExport(u64),
+}
+
+/// What the shell around the engine does.
+#[derive(Debug)]
+pub enum ShellCommand {
+    /// Stay connected to a multiaddr with `/p2p/<id>` → [`Done::Ok`]
+    AddPeer(String),
+    /// → [`types::Address`]
+    WalletAddress,
+    /// Let the faucet of a development network pay this wallet → [`types::Funded`]
+    WalletFund {
+        /// How much, sat.
+        amount_sat: u64,
+    },
+    /// Redeem a certificate and upload what shall run → [`Done::Redeemed`]
+    Redeem(Box<RedeemCall>),
+    /// Stop the daemon → [`Done::Ok`]
+    Shutdown,
+}
+
+/// A redemption with its content.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RedeemCall {
+    /// Which certificate.
+    pub cert: CertId,
+    /// WASI 0.2 command component.
+    pub component: Vec<u8>,
+    /// Name and content of each input.
+    pub inputs: Vec<(String, Vec<u8>)>,
+    /// Arguments.
+    pub args: Vec<String>,
+    /// Names of files to keep.
+    pub results: Vec<String>,
+}
+
+/// Text of a certificate file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CertificateText(pub String);
+
+/// An epoch in the form that `capex match` reads.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EpochInput(pub serde_json::Value);
+
+macro_rules! answers {
+    ($($variant:ident($type:ty)),* $(,)?) => {
+        /// What the event loop answers: every type that a [`Query`] or command names.
+        #[derive(Debug)]
+        pub enum Answer {$(
+            #[doc = concat!("`", stringify!($type), "`")]
+            $variant(Box<$type>),
+        )*}
+        $(
+            impl From<$type> for Answer {
+                fn from(value: $type) -> Self {
+                    Self::$variant(Box::new(value))
+                }
+            }
+            impl TryFrom<Answer> for $type {
+                type Error = ApiError;
+                fn try_from(answer: Answer) -> Result<Self, ApiError> {
+                    match answer {
+                        Answer::$variant(value) => Ok(*value),
+                        _ => Err(ApiError::internal(concat!("expected ", stringify!($type)))),
+                    }
+                }
+            }
+        )*
+    };
+}
+
+answers! {
+    Status(types::Status),
+    Orders(Vec<types::Order>),
+    Order(types::Order),
+    Book(types::Book),
+    Trades(Vec<types::Trade>),
+    Trade(types::Trade),
+    Certificates(Vec<types::Certificate>),
+    Certificate(types::Certificate),
+    CertificateText(CertificateText),
+    Leases(Vec<types::Lease>),
+    Lease(types::Lease),
+    Part(types::Part),
+    Balance(types::Balance),
+    Address(types::Address),
+    Funded(types::Funded),
+    Peers(Vec<types::Peer>),
+    Epoch(types::Epoch),
+    EpochCheck(types::EpochCheck),
+    EpochInput(EpochInput),
+    Done(Done),
+}
+
+/// A call on its way to the event loop.
+#[derive(Debug)]
+pub struct Request {
+    /// What is asked.
+    pub call: Call,
+    /// Where the answer goes. Nobody listens any more if the client gave up.
+    pub answer: oneshot::Sender<Result<Answer, ApiError>>,
+}
+
+/// The API's end of the channel. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct ApiHandle {
+    calls: mpsc::Sender<Request>,
+}
+
+impl ApiHandle {
+    /// Both ends: the event loop keeps the receiver.
+    #[must_use]
+    pub fn channel() -> (Self, mpsc::Receiver<Request>) {
+        let (calls, receiver) = mpsc::channel(CALL_QUEUE);
+        (Self { calls }, receiver)
+    }
+
+    /// Asks and waits for the answer.
+    ///
+    /// # Errors
+    /// What the event loop refused; `api.busy`, `api.stopping` or `api.timeout` if it did
+    /// not answer.
+    pub async fn call<T>(&self, call: Call) -> Result<T, ApiError>
+    where
+        T: TryFrom<Answer, Error = ApiError>,
+    {
+        let (answer, waiting) = oneshot::channel();
+        self.calls
+            .try_send(Request { call, answer })
+            .map_err(|error| match error {
+                mpsc::error::TrySendError::Full(_) => {
+                    ApiError::unavailable("api.busy", "too many calls wait for the node")
+                }
+                mpsc::error::TrySendError::Closed(_) => stopping(),
+            })?;
+        match tokio::time::timeout(CALL_TIMEOUT, waiting).await {
+            Ok(Ok(answer)) => T::try_from(answer?),
+            Ok(Err(_)) => Err(stopping()),
+            Err(_) => Err(ApiError::new(
+                504,
+                "api.timeout",
+                "the node did not answer in time",
+            )),
+        }
+    }
+
+    /// Reads.
+    ///
+    /// # Errors
+    /// As [`ApiHandle::call`].
+    pub async fn query<T>(&self, query: Query) -> Result<T, ApiError>
+    where
+        T: TryFrom<Answer, Error = ApiError>,
+    {
+        self.call(Call::Query(query)).await
+    }
+
+    /// Asks the engine.
+    ///
+    /// # Errors
+    /// As [`ApiHandle::call`].
+    pub async fn command(&self, command: Command) -> Result<Done, ApiError> {
+        self.call(Call::Command(command)).await
+    }
+
+    /// Asks the shell.
+    ///
+    /// # Errors
+    /// As [`ApiHandle::call`].
+    pub async fn shell<T>(&self, command: ShellCommand) -> Result<T, ApiError>
+    where
+        T: TryFrom<Answer, Error = ApiError>,
+    {
+        self.call(Call::Shell(command)).await
+    }
+}
+
+fn stopping() -> ApiError {
+    ApiError::unavailable("api.stopping", "the node is stopping")
+}

@@ -1,0 +1,281 @@
+//! `/orders`: what this node keeps in the market.
+
+use axum::extract::State;
+use axum::routing::get;
+use axum::{Json, Router};
+
+use super::extract::{Body, Id};
+use super::types::{Acknowledged, Mode, Order, PlaceOrder, Placed, Side, TimeInForce};
+use super::{ApiError, ApiState, Query};
+use crate::domain::engine::io::{self, Command, Done, OrderSpec};
+use crate::domain::ids::Key;
+use crate::domain::order::{self, Alternative};
+use crate::domain::units::{Price, Window};
+use crate::limits::{ALLOW_DENY_MAX, ALTS_MAX, QTY_MAX, SLOTS_MAX};
+use crate::params::Params;
+
+pub(super) fn routes() -> Router<ApiState> {
+    Router::new()
+        .route("/orders", get(list).post(place))
+        .route("/orders/{id}", get(show).delete(cancel))
+}
+
+async fn list(State(state): State<ApiState>) -> Result<Json<Vec<Order>>, ApiError> {
+    Ok(Json(state.node.query(Query::Orders).await?))
+}
+
+async fn show(State(state): State<ApiState>, Id(id): Id) -> Result<Json<Order>, ApiError> {
+    Ok(Json(state.node.query(Query::Order(id)).await?))
+}
+
+async fn place(
+    State(state): State<ApiState>,
+    Body(body): Body<PlaceOrder>,
+) -> Result<Json<Placed>, ApiError> {
+    let spec = order_spec(&body, &state.params)?;
+    match state.node.command(Command::Place(Box::new(spec))).await? {
+        Done::Placed(id) => Ok(Json(Placed {
+            order_id: id.to_string(),
+        })),
+        _ => Err(ApiError::internal("expected Placed")),
+    }
+}
+
+async fn cancel(State(state): State<ApiState>, Id(id): Id) -> Result<Json<Acknowledged>, ApiError> {
+    let order: Order = state.node.query(Query::Order(id)).await?;
+    let id = order
+        .order_id
+        .parse()
+        .map_err(|_| ApiError::internal("order id"))?;
+    state.node.command(Command::Cancel(id)).await?;
+    Ok(Json(Acknowledged { ok: true }))
+}
+
+/// Number of a class by its name.
+pub(super) fn class_id(name: &str, params: &Params) -> Result<u16, ApiError> {
+    params
+        .class_named(name)
+        .map(|class| class.floors.id)
+        .ok_or_else(|| {
+            let known: Vec<&str> = params
+                .classes
+                .iter()
+                .map(|class| class.name.as_str())
+                .collect();
+            let message = format!("no class `{}`", name.escape_default());
+            ApiError::bad_request("order.unknown_class", message)
+                .with_hint(format!("known classes: {}", known.join(", ")))
+        })
+}
+
+/// The engine's form of an order: bounds of DESIGN §13 that need no other state.
+fn order_spec(body: &PlaceOrder, params: &Params) -> Result<OrderSpec, ApiError> {
+    let refuse = |code: &str, what: &str| Err(ApiError::bad_request(code, what));
+    let selling = body.side == Side::Sell;
+    let alts_max = if selling { 1 } else { ALTS_MAX };
+    if !(1..=alts_max).contains(&body.alternatives.len()) {
+        return refuse(
+            "order.alternatives",
+            "a bid has 1 to 4 alternatives, an ask 1",
+        );
+    }
+    if !(1..=QTY_MAX).contains(&body.qty) || !(1..=body.qty).contains(&body.min_qty) {
+        return refuse("order.qty", "needs 1 ≤ min_qty ≤ qty ≤ 10000");
+    }
+    let Some(window) = Window::new(body.window[0], body.window[1]) else {
+        return refuse("order.window", "the window is empty");
+    };
+    let slots_good = if selling {
+        body.slots == 0
+    } else {
+        (1..=SLOTS_MAX).contains(&body.slots)
+    };
+    if !slots_good || u32::from(body.slots) > window.len() {
+        return refuse(
+            "order.slots",
+            "a bid needs 1 to 168 slots inside its window, an ask 0",
+        );
+    }
+    if !selling && body.min_run != 0 {
+        return refuse("order.min_run", "min_run is for asks");
+    }
+    if selling && (body.mode == Mode::Gang || body.beneficiary.is_some()) {
+        return refuse("order.side", "gang and beneficiary are for bids");
+    }
+    if body.allow.len() + body.deny.len() > ALLOW_DENY_MAX {
+        return refuse(
+            "order.counterparties",
+            "at most 16 allow and deny keys together",
+        );
+    }
+    Ok(OrderSpec {
+        side: if selling {
+            order::Side::Sell
+        } else {
+            order::Side::Buy
+        },
+        alts: alternatives(body, params)?,
+        qty: body.qty,
+        min_qty: body.min_qty,
+        mode: if body.mode == Mode::Gang {
+            order::Mode::Gang
+        } else {
+            order::Mode::Sticky
+        },
+        window,
+        slots: body.slots,
+        features: features(&body.features, params)?,
+        allow: keys("allow", &body.allow)?,
+        deny: keys("deny", &body.deny)?,
+        min_run: if selling { body.min_run.max(1) } else { 0 },
+        time_in_force: time_in_force(body)?,
+        beneficiary: body
+            .beneficiary
+            .as_deref()
+            .map(|text| key("beneficiary", text))
+            .transpose()?,
+    })
+}
+
+fn alternatives(body: &PlaceOrder, params: &Params) -> Result<Vec<Alternative>, ApiError> {
+    let mut alts: Vec<Alternative> = Vec::with_capacity(body.alternatives.len());
+    for limit in &body.alternatives {
+        let class = class_id(&limit.class, params)?;
+        let price = Price::from_msat(limit.limit_msat)
+            .map_err(|error| ApiError::bad_request("order.price", error.to_string()))?;
+        if alts.iter().any(|alt| alt.class == class) {
+            let message = format!("class {} stands twice", limit.class);
+            return Err(ApiError::bad_request("order.alternatives", message));
+        }
+        alts.push(Alternative {
+            class,
+            limit_msat: price.msat(),
+        });
+    }
+    Ok(alts)
+}
+
+fn time_in_force(body: &PlaceOrder) -> Result<io::TimeInForce, ApiError> {
+    match (body.time_in_force, body.expires_at) {
+        (TimeInForce::Gtt, Some(at)) => Ok(io::TimeInForce::GoodTillTime(at)),
+        (TimeInForce::Gtc, None) => Ok(io::TimeInForce::GoodTillCancelled),
+        (TimeInForce::Ioc, None) => Ok(io::TimeInForce::ImmediateOrCancel),
+        (TimeInForce::Fok, None) => Ok(io::TimeInForce::FillOrKill),
+        _ => {
+            let message = "expires_at belongs to gtt, and gtt needs it";
+            Err(ApiError::bad_request("order.time_in_force", message))
+        }
+    }
+}
+
+fn features(names: &[String], params: &Params) -> Result<u64, ApiError> {
+    let bit = |name: &String| {
+        let bit = params
+            .features
+            .get(name)
+            .and_then(|bit| 1_u64.checked_shl(u32::from(*bit)));
+        bit.ok_or_else(|| {
+            let message = format!("no feature `{}`", name.escape_default());
+            ApiError::bad_request("order.unknown_feature", message)
+        })
+    };
+    names
+        .iter()
+        .map(bit)
+        .try_fold(0, |bits, bit| Ok(bits | bit?))
+}
+
+/// Keys in the ascending form that an order needs.
+fn keys(field: &str, texts: &[String]) -> Result<Vec<Key>, ApiError> {
+    let mut keys = texts
+        .iter()
+        .map(|text| key(field, text))
+        .collect::<Result<Vec<_>, _>>()?;
+    keys.sort_unstable();
+    keys.dedup();
+    Ok(keys)
+}
+
+fn key(field: &str, text: &str) -> Result<Key, ApiError> {
+    text.parse()
+        .map_err(|error| ApiError::bad_request("key.syntax", format!("`{field}`: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::node::config::definitions;
+
+    fn bid() -> serde_json::Value {
+        serde_json::json!({
+            "side": "buy", "alternatives": [{"class": "cpu.standard", "limit_msat": 20_000}],
+            "qty": 2, "min_qty": 2, "window": [100, 104], "slots": 2,
+        })
+    }
+
+    fn code_with(field: &str, value: serde_json::Value) -> Result<OrderSpec, String> {
+        let mut body = bid();
+        body[field] = value;
+        let params = definitions::load("devnet").unwrap();
+        order_spec(&serde_json::from_value(body).unwrap(), &params).map_err(|error| error.code)
+    }
+
+    #[test]
+    fn bodies_become_specs() {
+        let spec = code_with("mode", "gang".into()).unwrap();
+        assert_eq!(
+            spec.alts,
+            [Alternative {
+                class: 1,
+                limit_msat: 20_000
+            }]
+        );
+        assert_eq!(
+            (spec.slots, spec.min_run, spec.mode),
+            (2, 0, order::Mode::Gang)
+        );
+        let spec = code_with("features", serde_json::json!(["tee", "ecc"])).unwrap();
+        assert_eq!(spec.features, 3);
+        let [a, b] = ["bb".repeat(32), "aa".repeat(32)];
+        let spec = code_with("allow", serde_json::json!([a, b, a])).unwrap();
+        assert_eq!(spec.allow, [Key([0xaa; 32]), Key([0xbb; 32])]);
+    }
+
+    #[test]
+    fn bad_bodies_are_refused_with_a_code() {
+        let json = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
+        let table = [
+            ("alternatives", "[]", "order.alternatives"),
+            (
+                "alternatives",
+                r#"[{"class":"cpu.big","limit_msat":1}]"#,
+                "order.unknown_class",
+            ),
+            (
+                "alternatives",
+                r#"[{"class":"cpu.standard","limit_msat":0}]"#,
+                "order.price",
+            ),
+            ("qty", "0", "order.qty"),
+            ("qty", "10001", "order.qty"),
+            ("min_qty", "3", "order.qty"),
+            ("window", "[104, 104]", "order.window"),
+            ("slots", "0", "order.slots"),
+            ("slots", "5", "order.slots"),
+            ("min_run", "1", "order.min_run"),
+            ("side", r#""sell""#, "order.slots"),
+            ("time_in_force", r#""gtt""#, "order.time_in_force"),
+            ("expires_at", "1", "order.time_in_force"),
+            ("features", r#"["fast"]"#, "order.unknown_feature"),
+            ("allow", r#"["zz"]"#, "key.syntax"),
+            ("beneficiary", r#""AA""#, "key.syntax"),
+        ];
+        for (field, value, code) in table {
+            assert_eq!(
+                code_with(field, json(value)).unwrap_err(),
+                code,
+                "{field} {value}"
+            );
+        }
+    }
+}

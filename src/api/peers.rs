@@ -1,0 +1,32 @@
+//! `/peers`: who is connected, and whom to stay connected to.
+
+use axum::extract::State;
+use axum::routing::get;
+use axum::{Json, Router};
+
+use super::extract::Body;
+use super::types::{Acknowledged, AddPeer, Peer};
+use super::{ApiError, ApiState, Query, ShellCommand};
+use crate::domain::engine::io::Done;
+use crate::node::config::check_multiaddr;
+
+pub(super) fn routes() -> Router<ApiState> {
+    Router::new().route("/peers", get(list).post(add))
+}
+
+async fn list(State(state): State<ApiState>) -> Result<Json<Vec<Peer>>, ApiError> {
+    Ok(Json(state.node.query(Query::Peers).await?))
+}
+
+async fn add(
+    State(state): State<ApiState>,
+    Body(body): Body<AddPeer>,
+) -> Result<Json<Acknowledged>, ApiError> {
+    check_multiaddr(&body.address, true)
+        .map_err(|what| ApiError::bad_request("peer.address", what))?;
+    let _: Done = state
+        .node
+        .shell(ShellCommand::AddPeer(body.address))
+        .await?;
+    Ok(Json(Acknowledged { ok: true }))
+}

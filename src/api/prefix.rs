@@ -1,0 +1,97 @@
+//! Ids by a unique prefix of at least eight digits.
+
+use super::error::ApiError;
+use crate::domain::ids::to_hex;
+
+/// Shortest prefix of an id: long enough that a typing error finds nothing.
+pub const PREFIX_MIN_DIGITS: usize = 8;
+/// Digits of a whole id.
+const ID_DIGITS: usize = 64;
+
+/// Eight to 64 lower-case hex digits.
+///
+/// Comparable with ids by [`Prefix::matches`] and [`Prefix::find`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Prefix(String);
+
+impl Prefix {
+    /// Checks the form.
+    ///
+    /// # Errors
+    /// `id.syntax` with status 400.
+    pub fn parse(text: &str) -> Result<Self, ApiError> {
+        let hex = text
+            .bytes()
+            .all(|c| c.is_ascii_digit() || (b'a'..=b'f').contains(&c));
+        if hex && (PREFIX_MIN_DIGITS..=ID_DIGITS).contains(&text.len()) {
+            return Ok(Self(text.to_owned()));
+        }
+        Err(ApiError::bad_request(
+            "id.syntax",
+            "expected 8 to 64 lower-case hex digits",
+        ))
+    }
+
+    /// The digits.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether an id begins with these digits.
+    #[must_use]
+    pub fn matches(&self, id: &[u8; 32]) -> bool {
+        to_hex(id).starts_with(&self.0)
+    }
+
+    /// The one item whose id begins with these digits; `noun` names its kind in errors.
+    ///
+    /// # Errors
+    /// `<noun>.not_found` or `<noun>.ambiguous`.
+    pub fn find<T>(
+        &self,
+        noun: &str,
+        items: impl IntoIterator<Item = T>,
+        id: impl Fn(&T) -> [u8; 32],
+    ) -> Result<T, ApiError> {
+        let mut found = items.into_iter().filter(|item| self.matches(&id(item)));
+        let first = found
+            .next()
+            .ok_or_else(|| ApiError::not_found(noun, &self.0))?;
+        match found.next() {
+            None => Ok(first),
+            Some(_) => Err(ApiError::ambiguous(noun, &self.0)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prefixes_are_eight_to_sixty_four_digits() {
+        for good in ["00000000", "deadbeef01", &"a".repeat(64)] {
+            assert!(Prefix::parse(good).is_ok(), "{good}");
+        }
+        for bad in ["", "0000000", "DEADBEEF", "../../etc", &"a".repeat(65)] {
+            assert_eq!(Prefix::parse(bad).unwrap_err().code, "id.syntax", "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_prefix_finds_one_item_or_says_why_not() {
+        let mut a = [0xaa; 32];
+        let b = [0xaa; 32];
+        a[31] = 0;
+        let find = |text: &str| {
+            let prefix = Prefix::parse(text).unwrap();
+            prefix
+                .find("order", [a, b], |id| *id)
+                .map_err(|error| error.code)
+        };
+        assert_eq!(find("aaaaaaaa"), Err("order.ambiguous".to_owned()));
+        assert_eq!(find("bbbbbbbb"), Err("order.not_found".to_owned()));
+        assert_eq!(find(&to_hex(&a)), Ok(a));
+    }
+}

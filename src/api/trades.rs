@@ -1,0 +1,23 @@
+//! `/trades`: this node's trades and their settlement.
+
+use axum::extract::State;
+use axum::routing::get;
+use axum::{Json, Router};
+
+use super::extract::Id;
+use super::types::Trade;
+use super::{ApiError, ApiState, Query};
+
+pub(super) fn routes() -> Router<ApiState> {
+    Router::new()
+        .route("/trades", get(list))
+        .route("/trades/{id}", get(show))
+}
+
+async fn list(State(state): State<ApiState>) -> Result<Json<Vec<Trade>>, ApiError> {
+    Ok(Json(state.node.query(Query::Trades).await?))
+}
+
+async fn show(State(state): State<ApiState>, Id(id): Id) -> Result<Json<Trade>, ApiError> {
+    Ok(Json(state.node.query(Query::Trade(id)).await?))
+}

@@ -1,0 +1,129 @@
+use serde::{Deserialize, Serialize};
+
+use super::{Balance, Reason};
+
+/// The file `<datadir>/endpoints`: how to reach the daemon that runs on a data directory.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Endpoints {
+    /// Address of the API, `http://127.0.0.1:port`.
+    pub api: String,
+    /// Multiaddrs with `/p2p/<id>`.
+    pub p2p: Vec<String>,
+    /// Process id of the daemon.
+    pub pid: u32,
+    /// Name of the network.
+    pub network: String,
+    /// Identity key.
+    pub key: String,
+}
+
+/// Chain source as this node sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct ChainStatus {
+    /// Address of the source.
+    pub source: String,
+    /// Whether it delivers facts now.
+    pub up: bool,
+    /// Height of the best block.
+    pub height: u32,
+    /// When the tip last changed, unix ms; null before the first.
+    pub tip_at: Option<u64>,
+    /// Fee rate for a funding now, sat per 1,000 vB.
+    pub feerate_sat_kvb: u64,
+}
+
+/// Units of a class that this node sells.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Capacity {
+    /// Class name.
+    pub class: String,
+    /// Units configured.
+    pub units: u32,
+}
+
+/// Open matters of this node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Open {
+    /// Standing orders.
+    pub orders: u32,
+    /// Settlements that are not finished.
+    pub trades: u32,
+    /// Certificates held.
+    pub certificates: u32,
+    /// Leases not yet released, on either side.
+    pub leases: u32,
+}
+
+/// Answer to `GET /api/v1/status`: one screen about this node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// Version of the program.
+    pub version: String,
+    /// Name of the network.
+    pub network: String,
+    /// Identity key.
+    pub key: String,
+    /// `starting`, `ready` or `stopping`.
+    pub phase: String,
+    /// Address of the API.
+    pub api: String,
+    /// Multiaddrs with `/p2p/<id>`.
+    pub p2p: Vec<String>,
+    /// Data directory.
+    pub datadir: String,
+    /// Start of this process, unix ms.
+    pub started_at: u64,
+    /// Clock of this node, unix ms.
+    pub now_at: u64,
+    /// Connected peers.
+    pub peers: u32,
+    /// Distinct valid orders seen since start, own ones included.
+    pub orders_seen: u64,
+    /// Epoch that is open now.
+    pub epoch: u64,
+    /// Its end, unix ms.
+    pub epoch_ends_at: u64,
+    /// Length of an epoch, ms.
+    pub epoch_ms: u64,
+    /// Last epoch computed here.
+    pub computed_epoch: Option<u64>,
+    /// Slot that runs now.
+    pub slot: u32,
+    /// Length of a slot, s.
+    pub slot_s: u32,
+    /// First slot that the open epoch can trade.
+    pub first_slot: u32,
+    /// Smallest trade, sat.
+    pub min_trade_sat: u64,
+    /// Names of the network's classes.
+    pub classes: Vec<String>,
+    /// Chain source.
+    pub chain: ChainStatus,
+    /// Wallet.
+    pub wallet: Balance,
+    /// What this node sells.
+    pub capacity: Vec<Capacity>,
+    /// Open matters.
+    pub open: Open,
+    /// What an operator should look at.
+    pub warnings: Vec<Reason>,
+}
+
+/// A peer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Peer {
+    /// Identity key.
+    pub key: String,
+    /// Whether a connection is open.
+    pub connected: bool,
+    /// Known multiaddrs.
+    pub addresses: Vec<String>,
+}
+
+/// Body of `POST /api/v1/peers`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AddPeer {
+    /// Multiaddr with `/p2p/<id>`.
+    pub address: String,
+}

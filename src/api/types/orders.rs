@@ -1,0 +1,205 @@
+use serde::{Deserialize, Serialize};
+
+use super::SlotRange;
+
+/// Buy or sell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Side {
+    /// A bid.
+    Buy,
+    /// An ask.
+    Sell,
+}
+
+/// How the units of a bid may be spread over providers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// Each unit stays with one provider for the whole run.
+    #[default]
+    Sticky,
+    /// All units with one provider.
+    Gang,
+}
+
+/// How long an order stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TimeInForce {
+    /// Until filled or cancelled.
+    #[default]
+    Gtc,
+    /// Until `expires_at`.
+    Gtt,
+    /// One epoch, any part.
+    Ioc,
+    /// One epoch, all or nothing.
+    Fok,
+}
+
+/// A class that an order accepts, with its limit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClassLimit {
+    /// Class name.
+    pub class: String,
+    /// Worst acceptable price, msat per block.
+    pub limit_msat: u64,
+}
+
+/// Body of `POST /api/v1/orders`: keep an order in the market.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlaceOrder {
+    /// Bid or ask.
+    pub side: Side,
+    /// Classes and limits in order of preference, 1 to 4 (an ask: 1).
+    pub alternatives: Vec<ClassLimit>,
+    /// Blocks per slot, 1 to 10,000.
+    pub qty: u32,
+    /// Smallest acceptable fill, 1 to `qty`.
+    #[serde(default = "one")]
+    pub min_qty: u32,
+    /// Spread over providers.
+    #[serde(default)]
+    pub mode: Mode,
+    /// When the blocks may be delivered, slots.
+    pub window: SlotRange,
+    /// Consecutive slots that a bid needs, 1 to 168; 0 for an ask.
+    #[serde(default)]
+    pub slots: u16,
+    /// Names of required (bid) or offered (ask) features.
+    #[serde(default)]
+    pub features: Vec<String>,
+    /// Only these counterparties.
+    #[serde(default)]
+    pub allow: Vec<String>,
+    /// Never these counterparties.
+    #[serde(default)]
+    pub deny: Vec<String>,
+    /// Shortest run that an ask accepts, slots; 0 for a bid, where 0 stands for 1 in an ask.
+    #[serde(default)]
+    pub min_run: u16,
+    /// How long it stands.
+    #[serde(default)]
+    pub time_in_force: TimeInForce,
+    /// End of a `gtt` order, unix ms.
+    #[serde(default)]
+    pub expires_at: Option<u64>,
+    /// Key that shall hold what is bought, if not this node.
+    #[serde(default)]
+    pub beneficiary: Option<String>,
+}
+
+fn one() -> u32 {
+    1
+}
+
+/// Answer to `POST /api/v1/orders`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Placed {
+    /// The standing order.
+    pub order_id: String,
+}
+
+/// One signed appearance of a standing order in an epoch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SignedOrder {
+    /// The epoch.
+    pub epoch: u64,
+    /// Object id in that epoch: what rows and books name.
+    pub id: String,
+    /// Quantity signed.
+    pub qty: u32,
+}
+
+/// A standing order of this node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Order {
+    /// Names the standing order.
+    pub order_id: String,
+    /// Bid or ask.
+    pub side: Side,
+    /// Class of the first alternative.
+    pub class: String,
+    /// Limit of the first alternative, msat per block.
+    pub limit_msat: u64,
+    /// All classes and limits.
+    pub alternatives: Vec<ClassLimit>,
+    /// Blocks per slot at first.
+    pub qty: u32,
+    /// Blocks per slot matched so far.
+    pub filled_qty: u32,
+    /// Smallest acceptable fill.
+    pub min_qty: u32,
+    /// Spread over providers.
+    pub mode: Mode,
+    /// When, slots.
+    pub window: SlotRange,
+    /// Consecutive slots of a bid; 0 for an ask.
+    pub slots: u16,
+    /// Feature names.
+    pub features: Vec<String>,
+    /// How long it stands.
+    pub time_in_force: TimeInForce,
+    /// End of a `gtt` order, unix ms.
+    pub expires_at: Option<u64>,
+    /// Holder of what is bought, if not this node.
+    pub beneficiary: Option<String>,
+    /// `standing`, `filled`, `cancelled`, `expired` or `refused`.
+    pub state: String,
+    /// Reason code of the end, or of why it was not signed for the last epoch.
+    pub code: Option<String>,
+    /// Latest appearances, newest first, at most 16.
+    pub signed: Vec<SignedOrder>,
+}
+
+/// An order of anyone in the book of an epoch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BookOrder {
+    /// Object id.
+    pub id: String,
+    /// Who signed it.
+    pub owner: String,
+    /// Limit for this class, msat per block.
+    pub limit_msat: u64,
+    /// Blocks per slot.
+    pub qty: u32,
+    /// Smallest fill.
+    pub min_qty: u32,
+    /// When, slots.
+    pub window: SlotRange,
+    /// Consecutive slots of a bid; 0 for an ask.
+    pub slots: u16,
+    /// Whether this node signed it.
+    pub own: bool,
+}
+
+/// Price of a class in a slot of the last computed epoch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SlotPrice {
+    /// Class name.
+    pub class: String,
+    /// Slot.
+    pub slot: u32,
+    /// Uniform price, msat per block.
+    pub price_msat: u64,
+}
+
+/// Answer to `GET /api/v1/book`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Book {
+    /// Epoch whose orders these are.
+    pub epoch: u64,
+    /// Class shown.
+    pub class: String,
+    /// First slot that this epoch can trade.
+    pub first_slot: u32,
+    /// Bids, best limit first.
+    pub bids: Vec<BookOrder>,
+    /// Asks, best limit first.
+    pub asks: Vec<BookOrder>,
+    /// Last prices, by slot.
+    pub prices: Vec<SlotPrice>,
+}

@@ -1,0 +1,8 @@
+//! Bitcoin Core's JSON-RPC as a chain source. The devchain server speaks the same part of
+//! it, so this one source serves both.
+
+mod client;
+mod source;
+
+pub use client::{Kind, RpcClient};
+pub use source::{RpcConfig, RpcSource};

@@ -1,0 +1,220 @@
+//! Reduces chain updates to the transactions that concern this node.
+
+use std::collections::{BTreeMap, HashSet, VecDeque};
+
+use bitcoin::{Block, BlockHash, OutPoint, ScriptBuf, Transaction, Txid};
+use thiserror::Error;
+
+use super::ChainUpdate;
+
+/// Most scripts, and most outpoints, watched at once. A node has at most a few live
+/// settlements per certificate; a hundred thousand is far beyond and still some MB.
+pub const MAX_WATCHED: usize = 100_000;
+
+/// Blocks whose relevant transactions are remembered, to name them when they leave the
+/// chain: deeper than any fact is re-checked (144).
+const REMEMBERED_BLOCKS: usize = 1_024;
+
+/// The watch list is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("more than {MAX_WATCHED} scripts or outpoints watched")]
+pub struct WatchFull;
+
+impl WatchFull {
+    /// The stable reason code.
+    pub fn code(&self) -> &'static str {
+        "chain.watch_full"
+    }
+}
+
+/// The part of a [`ChainUpdate`] that concerns the watched scripts and outpoints.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Relevant {
+    /// Transactions in blocks that joined the best chain: (height, txid, transaction).
+    pub connected: Vec<(u32, Txid, Transaction)>,
+    /// Transactions new in the mempool.
+    pub mempool: Vec<Transaction>,
+    /// Transactions in blocks that left the best chain, highest block first. One that was
+    /// mined again in the same update is also in `connected`.
+    pub disconnected: Vec<Txid>,
+}
+
+impl Relevant {
+    /// Whether nothing of it concerns this node.
+    pub fn is_empty(&self) -> bool {
+        self.connected.is_empty() && self.mempool.is_empty() && self.disconnected.is_empty()
+    }
+}
+
+/// Watched scripts and outpoints. Pure: it sees only the updates it is given.
+///
+/// An output that pays a watched script is watched for its spend from then on.
+#[derive(Debug, Clone, Default)]
+pub struct Watcher {
+    spks: HashSet<ScriptBuf>,
+    outpoints: HashSet<OutPoint>,
+    /// Outputs that paid a watched script. Anybody can make such outputs, so the oldest
+    /// gives way; what must not be missed is watched explicitly.
+    paid: HashSet<OutPoint>,
+    paid_order: VecDeque<OutPoint>,
+    blocks: BTreeMap<u32, (BlockHash, Vec<Txid>)>,
+}
+
+impl Watcher {
+    /// An empty watch list.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Watches payments to a script and the spends of those payments. What happened before
+    /// needs [`super::ChainSource::rescan_from`].
+    ///
+    /// # Errors
+    /// [`WatchFull`] at [`MAX_WATCHED`] scripts.
+    pub fn watch_spk(&mut self, spk: ScriptBuf) -> Result<(), WatchFull> {
+        if self.spks.len() >= MAX_WATCHED && !self.spks.contains(&spk) {
+            return Err(WatchFull);
+        }
+        self.spks.insert(spk);
+        Ok(())
+    }
+
+    /// Watches the spend of an output.
+    ///
+    /// # Errors
+    /// [`WatchFull`] at [`MAX_WATCHED`] outpoints.
+    pub fn watch_outpoint(&mut self, outpoint: OutPoint) -> Result<(), WatchFull> {
+        if self.outpoints.len() >= MAX_WATCHED && !self.outpoints.contains(&outpoint) {
+            return Err(WatchFull);
+        }
+        self.outpoints.insert(outpoint);
+        Ok(())
+    }
+
+    /// Forgets a script; payments to it already seen stay watched for their spend.
+    pub fn unwatch_spk(&mut self, spk: &ScriptBuf) {
+        self.spks.remove(spk);
+    }
+
+    /// Forgets an outpoint.
+    pub fn unwatch_outpoint(&mut self, outpoint: &OutPoint) {
+        self.outpoints.remove(outpoint);
+    }
+
+    /// Whether a transaction pays a watched script or spends a watched outpoint.
+    pub fn concerns(&self, tx: &Transaction) -> bool {
+        tx.output
+            .iter()
+            .any(|o| self.spks.contains(&o.script_pubkey))
+            || tx.input.iter().any(|i| {
+                self.outpoints.contains(&i.previous_output)
+                    || self.paid.contains(&i.previous_output)
+            })
+    }
+
+    /// Takes what concerns the watch list out of an update. Updates must come in the order
+    /// in which the source gave them.
+    pub fn reduce(&mut self, update: &ChainUpdate) -> Relevant {
+        let mut relevant = Relevant::default();
+        for (height, block) in &update.disconnected {
+            self.disconnect(*height, block, &mut relevant.disconnected);
+        }
+        for (height, block) in &update.connected {
+            self.connect(*height, block, &mut relevant);
+        }
+        // A child can come before its parent in a mempool listing.
+        for tx in &update.mempool {
+            self.remember_payments(tx);
+        }
+        relevant.mempool.extend(
+            update
+                .mempool
+                .iter()
+                .filter(|tx| self.concerns(tx))
+                .cloned(),
+        );
+        relevant
+    }
+
+    fn disconnect(&mut self, height: u32, block: &Block, out: &mut Vec<Txid>) {
+        let hash = block.block_hash();
+        match self.blocks.get(&height) {
+            Some((known, _)) if *known == hash => {
+                if let Some((_, txids)) = self.blocks.remove(&height) {
+                    out.extend(txids);
+                }
+            }
+            // Nothing remembered: connected before this watcher existed, or long ago.
+            _ => out.extend(
+                block
+                    .txdata
+                    .iter()
+                    .filter(|tx| self.concerns(tx))
+                    .map(Transaction::compute_txid),
+            ),
+        }
+    }
+
+    fn connect(&mut self, height: u32, block: &Block, relevant: &mut Relevant) {
+        self.drop_replaced(height, block, &mut relevant.disconnected);
+        let mut txids = Vec::new();
+        for tx in &block.txdata {
+            self.remember_payments(tx);
+            if self.concerns(tx) {
+                let txid = tx.compute_txid();
+                txids.push(txid);
+                relevant.connected.push((height, txid, tx.clone()));
+            }
+        }
+        self.blocks.insert(height, (block.block_hash(), txids));
+        while self.blocks.len() > REMEMBERED_BLOCKS {
+            self.blocks.pop_first();
+        }
+    }
+
+    /// A block at a remembered height with another hash, or on another parent than the
+    /// remembered one, proves that what is remembered from there on left the chain, even
+    /// where the source could not produce it.
+    fn drop_replaced(&mut self, height: u32, block: &Block, out: &mut Vec<Txid>) {
+        let differs = |at: u32, hash: BlockHash| {
+            self.blocks
+                .get(&at)
+                .is_some_and(|(known, _)| *known != hash)
+        };
+        let parent = height
+            .checked_sub(1)
+            .map(|below| (below, block.header.prev_blockhash));
+        let mut places = parent.into_iter().chain([(height, block.block_hash())]);
+        let Some((from, _)) = places.find(|(at, hash)| differs(*at, *hash)) else {
+            return;
+        };
+        for (_, (_, txids)) in self.blocks.split_off(&from).into_iter().rev() {
+            out.extend(txids);
+        }
+    }
+
+    fn remember_payments(&mut self, tx: &Transaction) {
+        if !tx
+            .output
+            .iter()
+            .any(|o| self.spks.contains(&o.script_pubkey))
+        {
+            return;
+        }
+        let txid = tx.compute_txid();
+        for (vout, output) in (0u32..).zip(&tx.output) {
+            if !self.spks.contains(&output.script_pubkey) {
+                continue;
+            }
+            let outpoint = OutPoint { txid, vout };
+            if self.paid.insert(outpoint) {
+                self.paid_order.push_back(outpoint);
+            }
+        }
+        while self.paid_order.len() > MAX_WATCHED {
+            if let Some(oldest) = self.paid_order.pop_front() {
+                self.paid.remove(&oldest);
+            }
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! `capex buy`: bid for capacity.
+
+use super::Context;
+use super::failure::Failure;
+use super::order_flags::{ClassPrice, Common, Place, Tif, class_price, first, need};
+use super::preview::place;
+use super::{key, order_file};
+use crate::api::types::{ClassLimit, Mode, PlaceOrder, Side, Status, TimeInForce};
+use crate::domain::units::Price;
+use crate::limits::SLOTS_MAX;
+
+/// Flags of `buy`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  capex buy --class cpu.standard --qty 2 --max-price 20sat --for 2slots
+  capex buy --class cpu.standard --qty 2 --max-price 20sat --slots 2 --from +1h --for 12h --dry-run
+
+Next: capex trade list")]
+pub struct Flags {
+    /// The order.
+    #[command(flatten)]
+    pub bid: Bid,
+    /// How to place it.
+    #[command(flatten)]
+    pub place: Place,
+}
+
+/// Flags of a bid.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct Bid {
+    /// Flags of both sides.
+    #[command(flatten)]
+    pub common: Common,
+    /// Highest price per block, with its unit: 20sat, 1500msat
+    #[arg(long, value_name = "PRICE", visible_alias = "price")]
+    pub max_price: Option<Price>,
+    /// Consecutive slots needed inside the window [default: the whole window]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=i64::from(SLOTS_MAX)))]
+    pub slots: Option<u16>,
+    /// Another class to accept, with its highest price; up to 3, by preference
+    #[arg(long, value_name = "CLASS=PRICE", value_parser = class_price)]
+    pub or: Vec<ClassPrice>,
+    /// All blocks with one provider
+    #[arg(long)]
+    pub gang: bool,
+    /// Key that shall hold what is bought [default: this node]
+    #[arg(long, value_name = "KEY", value_parser = key)]
+    pub for_key: Option<String>,
+}
+
+/// Previews, asks, places.
+///
+/// # Errors
+/// A flag, the file, a declined prompt, or what the daemon refused.
+pub fn run(flags: Flags, context: &mut Context<'_>) -> Result<(), Failure> {
+    let file = flags
+        .place
+        .file
+        .as_deref()
+        .map(order_file::read::<Bid>)
+        .transpose()?;
+    let bid = match file {
+        Some(file) => merge(flags.bid, file),
+        None => flags.bid,
+    };
+    check(&bid)?;
+    let client = context.client()?;
+    let status = client.status()?;
+    let order = order(bid, &status)?;
+    place(order, flags.place.dry_run, &client, &status, context)
+}
+
+fn merge(flags: Bid, file: Bid) -> Bid {
+    Bid {
+        common: flags.common.or(file.common),
+        max_price: flags.max_price.or(file.max_price),
+        slots: flags.slots.or(file.slots),
+        or: first(flags.or, file.or),
+        gang: flags.gang || file.gang,
+        for_key: flags.for_key.or(file.for_key),
+    }
+}
+
+/// What needs no daemon, before it is asked.
+fn check(bid: &Bid) -> Result<(), Failure> {
+    need(bid.common.class.as_ref(), "class")?;
+    need(bid.common.qty, "qty")?;
+    need(bid.max_price, "max-price")?;
+    if bid.common.window.is_none() && bid.slots.is_none() {
+        need(bid.common.length, "for")?;
+    }
+    Ok(())
+}
+
+/// The first slot that is still for sale if signing the order takes until the next epoch
+/// but one.
+fn soonest(status: &Status) -> u32 {
+    let slot_ms = u64::from(status.slot_s.max(1)) * 1000;
+    let slack = (2 * status.epoch_ms).div_ceil(slot_ms);
+    status
+        .first_slot
+        .saturating_add(u32::try_from(slack).unwrap_or(u32::MAX))
+}
+
+fn order(bid: Bid, status: &Status) -> Result<PlaceOrder, Failure> {
+    let window = bid
+        .common
+        .slots(status, soonest(status), bid.slots.map(u32::from))?;
+    let whole = || u16::try_from(window[1].saturating_sub(window[0])).unwrap_or(u16::MAX);
+    let common = bid.common;
+    let tif = common.tif.unwrap_or(Tif::Plain(TimeInForce::Gtc));
+    let (time_in_force, expires_at) = tif.resolve(status.now_at);
+    let limit_msat = need(bid.max_price, "max-price")?.msat();
+    let mut alternatives = vec![ClassLimit {
+        class: need(common.class, "class")?,
+        limit_msat,
+    }];
+    alternatives.extend(bid.or.into_iter().map(|other| ClassLimit {
+        class: other.class,
+        limit_msat: other.price.msat(),
+    }));
+    Ok(PlaceOrder {
+        side: Side::Buy,
+        alternatives,
+        qty: need(common.qty, "qty")?,
+        min_qty: common.min_qty.unwrap_or(1),
+        mode: if bid.gang { Mode::Gang } else { Mode::Sticky },
+        window,
+        slots: bid.slots.unwrap_or_else(whole),
+        features: common.feature,
+        allow: common.allow,
+        deny: common.deny,
+        min_run: 0,
+        time_in_force,
+        expires_at,
+        beneficiary: bid.for_key,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::time::{Moment, SlotWindow, Span};
+
+    fn status() -> Status {
+        serde_json::from_str(include_str!("../../tests/api/status.json")).unwrap()
+    }
+
+    fn bid(common: Common, slots: Option<u16>) -> Result<([u32; 2], u16), String> {
+        let common = Common {
+            class: Some("cpu.standard".into()),
+            qty: Some(1),
+            ..common
+        };
+        let bid = Bid {
+            common,
+            slots,
+            max_price: Price::from_msat(1).ok(),
+            ..Bid::default()
+        };
+        check(&bid)
+            .and_then(|()| order(bid, &status()))
+            .map(|order| (order.window, order.slots))
+            .map_err(|failure| failure.code)
+    }
+
+    #[test]
+    fn windows_follow_the_daemons_clock() {
+        let length = |slots| Common {
+            length: Some(Span::Slots(slots)),
+            ..Common::default()
+        };
+        // The status: slot 100 of 4 s, first for sale 106, epochs of 2 s.
+        assert_eq!(bid(length(2), None), Ok(([107, 109], 2)));
+        assert_eq!(bid(length(6), Some(2)), Ok(([107, 113], 2)));
+        assert_eq!(bid(Common::default(), Some(3)), Ok(([107, 110], 3)));
+        let later = Common {
+            from: Some(Moment::In(41_000)),
+            ..length(2)
+        };
+        assert_eq!(bid(later, None), Ok(([111, 113], 2)));
+        let window = Common {
+            window: Some(SlotWindow { start: 5, end: 9 }),
+            ..Common::default()
+        };
+        assert_eq!(bid(window, None), Ok(([5, 9], 4)));
+        assert_eq!(bid(Common::default(), None), Err("order.incomplete".into()));
+        let uneven = Common {
+            length: Some(Span::Ms(5000)),
+            ..Common::default()
+        };
+        assert_eq!(bid(uneven, None), Err("order.window".into()));
+    }
+}

@@ -1,0 +1,193 @@
+//! `capex cert list|show|export|verify|gift|redeem`.
+
+use std::path::{Path, PathBuf};
+
+use super::failure::Failure;
+use super::output::{Page, short, slots};
+use super::{Context, cert_verify, id, key, redeem};
+use crate::api::types::{Certificate, GiftTo, Gifted, TransferKind};
+
+/// What about certificates.
+#[derive(Debug, clap::Subcommand)]
+pub enum Noun {
+    /// List certificates that this node issued, holds or held
+    #[command(after_help = "Examples:
+  capex cert list
+  capex cert list --json
+
+Next: capex cert show <id>")]
+    List,
+    /// Show one certificate
+    #[command(after_help = "Examples:
+  capex cert show 0123abcd
+  capex cert show 0123abcd --json
+
+Next: capex cert export <id> --out cert.txt")]
+    Show {
+        /// Id, or its first 8 or more digits
+        #[arg(value_parser = id)]
+        id: String,
+    },
+    /// Write a certificate as a text file that anyone can verify
+    #[command(after_help = "Examples:
+  capex cert export 0123abcd
+  capex cert export 0123abcd --out cert.txt
+
+Next: capex cert verify cert.txt")]
+    Export {
+        /// Id, or its first 8 or more digits
+        #[arg(value_parser = id)]
+        id: String,
+        /// File to write [default: standard output]
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+    /// Verify a certificate file offline
+    Verify(cert_verify::Flags),
+    /// Give a certificate away; final
+    #[command(after_help = "Examples:
+  capex cert gift 0123abcd --to <key of the next holder>
+  capex cert gift 0123abcd --to <key of the next holder> --yes --json
+
+Next: capex cert show <id>")]
+    Gift {
+        /// Id, or its first 8 or more digits
+        #[arg(value_parser = id)]
+        id: String,
+        /// Key of the next holder, as their `capex status` prints it
+        #[arg(long, value_name = "KEY", value_parser = key)]
+        to: String,
+    },
+    /// Run a workload on the capacity of a certificate; final
+    Redeem(redeem::Flags),
+}
+
+/// Runs it.
+///
+/// # Errors
+/// What a file, the daemon or the provider refused.
+pub fn run(noun: &Noun, context: &mut Context<'_>) -> Result<(), Failure> {
+    match noun {
+        Noun::List => {
+            let certificates: Vec<Certificate> = context.client()?.get("/certificates")?;
+            context.show(&certificates, |certificates, page| list(certificates, page))
+        }
+        Noun::Show { id } => {
+            let certificate: Certificate = context.client()?.get(&format!("/certificates/{id}"))?;
+            context.show(&certificate, show)
+        }
+        Noun::Export { id, out } => export(id, out.as_deref(), context),
+        Noun::Verify(flags) => cert_verify::run(flags, context),
+        Noun::Gift { id, to } => gift(id, to, context),
+        Noun::Redeem(flags) => redeem::run(flags, context),
+    }
+}
+
+fn export(id: &str, out: Option<&Path>, context: &mut Context<'_>) -> Result<(), Failure> {
+    let text = context
+        .client()?
+        .text(&format!("/certificates/{id}/file"))?;
+    match out {
+        Some(path) => {
+            std::fs::write(path, &text).map_err(|error| Failure::file(path, &error))?;
+            context.show(&serde_json::json!({ "path": path }), |_, page| {
+                page.line(format_args!("written to {}", path.display()));
+            })
+        }
+        None if context.global.json => context
+            .io
+            .json(&serde_json::json!({ "certificate_file": text })),
+        // The file's own form is printable ASCII; the daemon wrote it.
+        None => Ok(context
+            .io
+            .out
+            .write_all(super::sanitise::paragraph(&text).as_bytes())?),
+    }
+}
+
+fn gift(id: &str, to: &str, context: &mut Context<'_>) -> Result<(), Failure> {
+    let client = context.client()?;
+    if !context.global.yes {
+        let certificate: Certificate = client.get(&format!("/certificates/{id}"))?;
+        let mut preview = Page::default();
+        show(&certificate, &mut preview);
+        preview
+            .field("gift to", to)
+            .line("A gift is final and costs no fee.");
+        context.io.confirm(&preview, "Give it away?", false)?;
+    }
+    let body = GiftTo { to: to.to_owned() };
+    let gifted: Gifted = client.post(&format!("/certificates/{id}/gift"), &body)?;
+    context.show(&gifted, |gifted, page| {
+        page.field("certificate", &gifted.cert_id)
+            .field("holder", &gifted.to)
+            .field("transfers", gifted.seq);
+    })
+}
+
+fn list(certificates: &[Certificate], page: &mut Page) {
+    let row = |certificate: &Certificate| {
+        [
+            short(&certificate.cert_id),
+            format!("{} × {}", units(certificate), certificate.class),
+            slots(certificate.window),
+            short(&certificate.provider),
+            short(&certificate.holder),
+            certificate.seq.to_string(),
+            certificate.state.clone(),
+        ]
+    };
+    let headings = [
+        "certificate",
+        "what",
+        "slots",
+        "provider",
+        "holder",
+        "transfers",
+        "state",
+    ];
+    page.table(
+        headings,
+        certificates.iter().map(row),
+        "no certificates: see `capex help buy`",
+    );
+}
+
+fn show(certificate: &Certificate, page: &mut Page) {
+    let ranges = certificate
+        .units
+        .iter()
+        .map(|[first, end]| format!("[{first}, {end})"));
+    page.field("certificate", &certificate.cert_id)
+        .field("provider", &certificate.provider)
+        .field(
+            "what",
+            format_args!("{} × {}", units(certificate), certificate.class),
+        )
+        .field("slots", slots(certificate.window))
+        .field("units", ranges.collect::<Vec<_>>().join(" "))
+        .field("holder", &certificate.holder)
+        .field("state", &certificate.state)
+        .maybe(
+            "current",
+            certificate
+                .p_height
+                .map(|height| format!("as of height {height}")),
+        )
+        .maybe("lease", certificate.lease_id.as_ref());
+    for transfer in &certificate.transfers {
+        let name = match transfer.kind {
+            TransferKind::Sale => "sale",
+            TransferKind::Gift => "gift",
+        };
+        page.field(name, format_args!("{} → {}", transfer.from, transfer.to));
+    }
+}
+
+fn units(certificate: &Certificate) -> u32 {
+    certificate
+        .units
+        .iter()
+        .map(|[first, end]| end.saturating_sub(*first))
+        .fold(0, u32::saturating_add)
+}

@@ -1,0 +1,137 @@
+//! `capex cert verify FILE`: what a certificate proves by itself, without daemon or network.
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use super::failure::{Exit, Failure};
+use super::output::{Page, slots};
+use super::{Context, read_text};
+use crate::api::types::{
+    CertificateTransfer, SlotRange, TransferKind, UnitRanges, slot_range, unit_ranges,
+};
+use crate::domain::certificate::file::{TEXT_MAX_BYTES, parse};
+use crate::domain::certificate::verify::{self, TransferFact, VerifiedCertificate, verify};
+use crate::node::config::definitions;
+use crate::params::Params;
+
+/// Flags of `cert verify`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  capex cert verify cert.txt
+  capex cert verify cert.txt --json
+
+Next: capex cert redeem <id> --wasm <file>")]
+pub struct Flags {
+    /// Certificate file
+    pub file: PathBuf,
+}
+
+/// What was verified, and what no file can prove.
+#[derive(Debug, Serialize)]
+struct Report {
+    network: String,
+    cert_id: String,
+    provider: String,
+    class: String,
+    window: SlotRange,
+    units: UnitRanges,
+    holder: String,
+    seq: u32,
+    transfers: Vec<CertificateTransfer>,
+    /// `ok`: of Issue, every hop and every Activation.
+    signatures: &'static str,
+    /// `unchecked`: the chain was not asked.
+    payment: &'static str,
+    /// The provider's chain height at the last transfer: a later one may exist.
+    current_as_of_height: Option<u32>,
+}
+
+/// Verifies the file against the definition of the network that it names.
+///
+/// # Errors
+/// Exit 2 for a file that can not be read, exit 6 for one that proves nothing.
+pub(super) fn run(flags: &Flags, context: &mut Context<'_>) -> Result<(), Failure> {
+    let text = read_text(&flags.file, TEXT_MAX_BYTES as u64)?;
+    let report = report(&text).map_err(|(code, what)| {
+        Failure::new(
+            Exit::Rejected,
+            code,
+            format!("{}: {what}", flags.file.display()),
+        )
+    })?;
+    context.show(&report, page)
+}
+
+fn report(text: &str) -> Result<Report, (&'static str, String)> {
+    let params = network(text)?;
+    let certificate = parse(text, &params).map_err(|error| (error.code(), error.to_string()))?;
+    let facts = verify(&certificate, &params).map_err(|error| (error.code(), error.to_string()))?;
+    Ok(facts_of(&facts, &params))
+}
+
+/// The network that the first line names; an unknown one is left to the parser to refuse.
+fn network(text: &str) -> Result<Params, (&'static str, String)> {
+    let name = text
+        .lines()
+        .next()
+        .and_then(|line| line.rsplit(' ').next())
+        .unwrap_or_default();
+    let known = definitions::names().contains(&name);
+    definitions::load(if known {
+        name
+    } else {
+        definitions::DEFAULT_NETWORK
+    })
+    .map_err(|what| ("config.invalid", what))
+}
+
+fn facts_of(facts: &VerifiedCertificate, params: &Params) -> Report {
+    let class = params
+        .class(facts.class)
+        .map(|class| class.name.clone())
+        .unwrap_or_default();
+    Report {
+        network: params.name.clone(),
+        cert_id: facts.cert_id.to_string(),
+        provider: facts.provider.to_string(),
+        class,
+        window: slot_range(facts.window),
+        units: unit_ranges(&facts.units),
+        holder: facts.holder.to_string(),
+        seq: facts.seq,
+        transfers: facts.transfers.iter().map(transfer).collect(),
+        signatures: "ok",
+        payment: "unchecked",
+        current_as_of_height: (facts.seq > 0).then_some(facts.as_of_height),
+    }
+}
+
+fn transfer(fact: &TransferFact) -> CertificateTransfer {
+    let kind = match fact.kind {
+        verify::TransferKind::Sale => TransferKind::Sale,
+        verify::TransferKind::Gift => TransferKind::Gift,
+    };
+    CertificateTransfer {
+        kind,
+        from: fact.from.to_string(),
+        to: fact.to.to_string(),
+    }
+}
+
+fn page(report: &Report, page: &mut Page) {
+    let current = match report.current_as_of_height {
+        Some(height) => format!("as of height {height}"),
+        None => "never sold".to_owned(),
+    };
+    page.line(format_args!("signatures: {}", report.signatures))
+        .line(format_args!("payment: {}", report.payment))
+        .line(format_args!("current: {current}"))
+        .field("certificate", &report.cert_id)
+        .field("network", &report.network)
+        .field("provider", &report.provider)
+        .field("class", &report.class)
+        .field("slots", slots(report.window))
+        .field("holder", &report.holder)
+        .field("transfers", report.seq);
+}

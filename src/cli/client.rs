@@ -1,0 +1,305 @@
+//! The command line's side of the API: finds the daemon by its data directory.
+
+use std::io::ErrorKind;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use ureq::http::Response;
+use ureq::{Agent, Body};
+
+use super::failure::{Exit, Failure};
+use crate::api::auth::COOKIE_FILE;
+use crate::api::types::{Endpoints, Part, Status};
+use crate::api::{ApiError, CALL_TIMEOUT, END_HEADER, ErrorBody, endpoints};
+
+/// Connecting on loopback takes no time, or nobody listens.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// The largest answer: an exported epoch of a full book.
+const ANSWER_MAX_BYTES: u64 = 256 << 20;
+
+/// A daemon that can be asked.
+#[derive(Debug)]
+pub struct Client {
+    agent: Agent,
+    base: String,
+    bearer: String,
+}
+
+impl Client {
+    /// The daemon that runs on a data directory.
+    ///
+    /// # Errors
+    /// Exit 3 if none runs, exit 4 if its cookie can not be read.
+    pub fn open(datadir: &Path) -> Result<Self, Failure> {
+        let found = endpoints::read(datadir).map_err(|_| unreachable(datadir))?;
+        let cookie = std::fs::read_to_string(datadir.join(COOKIE_FILE)).map_err(|error| {
+            if error.kind() == ErrorKind::NotFound {
+                return unreachable(datadir);
+            }
+            let message = format!("the cookie of {}: {error}", datadir.display());
+            Failure::new(Exit::NotAuthorised, "cli.cookie", message)
+                .with_hint("run as the user who runs the daemon")
+        })?;
+        let bound = loopback(&found).ok_or_else(|| unreachable(datadir))?;
+        let agent = Agent::config_builder()
+            .proxy(None)
+            .max_redirects(0)
+            .http_status_as_error(false)
+            .timeout_connect(Some(CONNECT_TIMEOUT))
+            .timeout_global(Some(CALL_TIMEOUT + CONNECT_TIMEOUT))
+            .build()
+            .new_agent();
+        let bearer = format!("Bearer {}", cookie.trim());
+        Ok(Self {
+            agent,
+            base: format!("http://{bound}"),
+            bearer,
+        })
+    }
+
+    /// `GET`, answer as JSON.
+    ///
+    /// # Errors
+    /// What the daemon refused, or exit 3.
+    pub fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
+        read(self.send_get(path)?)
+    }
+
+    /// `POST` with a JSON body, answer as JSON.
+    ///
+    /// # Errors
+    /// As [`Client::get`].
+    pub fn post<B: Serialize, T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &B,
+    ) -> Result<T, Failure> {
+        let request = self
+            .agent
+            .post(self.url(path))
+            .header("authorization", &self.bearer);
+        read(request.send_json(body).map_err(|error| self.lost(&error))?)
+    }
+
+    /// `POST` without a body.
+    ///
+    /// # Errors
+    /// As [`Client::get`].
+    pub fn post_empty<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
+        let request = self
+            .agent
+            .post(self.url(path))
+            .header("authorization", &self.bearer);
+        read(request.send_empty().map_err(|error| self.lost(&error))?)
+    }
+
+    /// `DELETE`.
+    ///
+    /// # Errors
+    /// As [`Client::get`].
+    pub fn delete<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
+        let request = self
+            .agent
+            .delete(self.url(path))
+            .header("authorization", &self.bearer);
+        read(request.call().map_err(|error| self.lost(&error))?)
+    }
+
+    /// `GET`, answer as text.
+    ///
+    /// # Errors
+    /// As [`Client::get`].
+    pub fn text(&self, path: &str) -> Result<String, Failure> {
+        let bytes = body(&mut accepted(self.send_get(path)?)?)?;
+        String::from_utf8(bytes).map_err(|_| malformed("not UTF-8"))
+    }
+
+    /// `GET` of a part of an output or a result.
+    ///
+    /// # Errors
+    /// As [`Client::get`].
+    pub fn part(&self, path: &str) -> Result<Part, Failure> {
+        let mut response = accepted(self.send_get(path)?)?;
+        let end = response
+            .headers()
+            .get(END_HEADER)
+            .is_some_and(|value| value == "true");
+        Ok(Part {
+            bytes: body(&mut response)?,
+            end,
+        })
+    }
+
+    /// A whole result file, as far as there is one.
+    ///
+    /// # Errors
+    /// As [`Client::get`].
+    pub fn result(&self, lease: &str, name: &str) -> Result<Vec<u8>, Failure> {
+        let mut bytes = Vec::new();
+        loop {
+            let name = percent(name);
+            let part = self.part(&format!(
+                "/leases/{lease}/results/{name}?from={}",
+                bytes.len()
+            ))?;
+            let stuck = part.bytes.is_empty();
+            bytes.extend(part.bytes);
+            if part.end || stuck {
+                return Ok(bytes);
+            }
+        }
+    }
+
+    /// Everything that a workload printed so far; `stream` is `stdout` or `stderr`.
+    ///
+    /// # Errors
+    /// As [`Client::get`].
+    pub fn logs(&self, lease: &str, stream: &str) -> Result<Vec<u8>, Failure> {
+        let mut bytes = Vec::new();
+        loop {
+            let from = bytes.len();
+            let part = self.part(&format!("/leases/{lease}/logs?stream={stream}&from={from}"))?;
+            let stuck = part.bytes.is_empty();
+            bytes.extend(part.bytes);
+            if part.end || stuck {
+                return Ok(bytes);
+            }
+        }
+    }
+
+    /// `GET /status`.
+    ///
+    /// # Errors
+    /// As [`Client::get`].
+    pub fn status(&self) -> Result<Status, Failure> {
+        self.get("/status")
+    }
+
+    fn send_get(&self, path: &str) -> Result<Response<Body>, Failure> {
+        let request = self
+            .agent
+            .get(self.url(path))
+            .header("authorization", &self.bearer);
+        request.call().map_err(|error| self.lost(&error))
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("{}/api/v1{path}", self.base)
+    }
+
+    fn lost(&self, error: &ureq::Error) -> Failure {
+        if matches!(error, ureq::Error::Timeout(ureq::Timeout::Global)) {
+            let message = format!("the daemon at {} did not answer in time", self.base);
+            return Failure::new(Exit::TimedOut, "daemon.timeout", message);
+        }
+        let message = format!("no daemon answers at {}: {error}", self.base);
+        Failure::new(Exit::Unreachable, "daemon.unreachable", message)
+            .with_hint("start it with `capex up`")
+    }
+}
+
+fn unreachable(datadir: &Path) -> Failure {
+    let dir = datadir.display();
+    Failure::new(
+        Exit::Unreachable,
+        "daemon.unreachable",
+        format!("no daemon runs on {dir}"),
+    )
+    .with_hint(format!("start it with `capex up --datadir {dir}`"))
+}
+
+/// The cookie is sent nowhere but to this machine.
+fn loopback(found: &Endpoints) -> Option<SocketAddr> {
+    let bound: SocketAddr = found.api.strip_prefix("http://")?.parse().ok()?;
+    bound.ip().is_loopback().then_some(bound)
+}
+
+fn read<T: DeserializeOwned>(response: Response<Body>) -> Result<T, Failure> {
+    let bytes = body(&mut accepted(response)?)?;
+    serde_json::from_slice(&bytes).map_err(|error| malformed(&error.to_string()))
+}
+
+fn accepted(mut response: Response<Body>) -> Result<Response<Body>, Failure> {
+    let status = response.status().as_u16();
+    if (200..300).contains(&status) {
+        return Ok(response);
+    }
+    let bytes = body(&mut response)?;
+    let Ok(ErrorBody { error }) = serde_json::from_slice(&bytes) else {
+        return Err(malformed(&format!("status {status}")));
+    };
+    let (code, message, hint) = (error.code, error.message, error.hint);
+    Err(ApiError {
+        code,
+        message,
+        hint,
+        status,
+    }
+    .into())
+}
+
+fn body(response: &mut Response<Body>) -> Result<Vec<u8>, Failure> {
+    let reader = response.body_mut().with_config().limit(ANSWER_MAX_BYTES);
+    reader
+        .read_to_vec()
+        .map_err(|error| malformed(&error.to_string()))
+}
+
+fn malformed(what: &str) -> Failure {
+    Failure::new(
+        Exit::Failed,
+        "daemon.malformed",
+        format!("the daemon's answer: {what}"),
+    )
+    .with_hint("are command and daemon of one version? see `capex status`")
+}
+
+/// Percent-encodes a segment of a path.
+#[must_use]
+pub fn percent(text: &str) -> String {
+    let mut safe = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            safe.push(char::from(byte));
+        } else {
+            safe += &format!("%{byte:02X}");
+        }
+    }
+    safe
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cookie_goes_to_loopback_only() {
+        let at = |api: &str| {
+            loopback(&Endpoints {
+                api: api.to_owned(),
+                p2p: Vec::new(),
+                pid: 1,
+                network: String::new(),
+                key: String::new(),
+            })
+        };
+        assert!(at("http://127.0.0.1:80").is_some());
+        assert!(at("http://[::1]:80").is_some());
+        for bad in [
+            "http://10.0.0.1:80",
+            "https://127.0.0.1:80",
+            "http://localhost:80",
+            "",
+        ] {
+            assert_eq!(at(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn path_segments_are_encoded() {
+        assert_eq!(percent("out file/é.csv"), "out%20file%2F%C3%A9.csv");
+    }
+}

@@ -1,0 +1,140 @@
+//! `capex init`: writes a configuration file. Keys are made at the first `capex up`.
+
+use std::fs::OpenOptions;
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use super::Context;
+use super::failure::{Exit, Failure};
+use super::output::Page;
+use crate::node::config::{self, ChainConfig, Config, Overrides, definitions};
+
+/// Flags of `init`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  capex init --network devnet --datadir /tmp/a
+  capex init --network signet --chain-url http://127.0.0.1:38332
+
+Next: capex up")]
+pub struct Flags {
+    /// RPC address of the chain source
+    #[arg(long, value_name = "URL")]
+    pub chain_url: Option<String>,
+    /// Cookie file of the chain source
+    #[arg(long, value_name = "FILE")]
+    pub chain_cookie: Option<PathBuf>,
+    /// Loopback address of the HTTP API
+    #[arg(long, value_name = "ADDR")]
+    pub api_listen: Option<String>,
+    /// Peer to stay connected to, a multiaddr with /p2p/<id>
+    #[arg(long, value_name = "ADDR")]
+    pub peer: Vec<String>,
+    /// Replace a file that is there
+    #[arg(long)]
+    pub force: bool,
+}
+
+#[derive(Serialize)]
+struct Made {
+    config: PathBuf,
+    datadir: PathBuf,
+    network: String,
+    chain_url: String,
+    chain_cookie: PathBuf,
+}
+
+/// Writes the file, unless there is one.
+///
+/// # Errors
+/// There is one, or a value is wrong; nothing is written then.
+pub fn run(flags: &Flags, context: &mut Context<'_>) -> Result<(), Failure> {
+    let overrides = Overrides {
+        // Read nothing: what is written must not depend on the file that it replaces.
+        config: Some(PathBuf::from("/dev/null")),
+        chain_url: flags.chain_url.clone(),
+        chain_cookie: flags
+            .chain_cookie
+            .as_ref()
+            .map(|path| path.to_string_lossy().into_owned()),
+        api_listen: flags.api_listen.clone(),
+        peers: flags.peer.clone(),
+        ..context.overrides()
+    };
+    let (path, _) = config::file_path(&context.overrides(), context.env)?;
+    if overrides.network.as_deref() == Some(definitions::MAINNET) {
+        let message = "mainnet is never configured by a command: write the file yourself";
+        return Err(
+            Failure::usage("config.mainnet_refused", message).with_hint(format!(
+                "network = \"mainnet\" and allow_mainnet = true in {}",
+                path.display()
+            )),
+        );
+    }
+    let checked = Config::load(&overrides, context.env)?;
+    let chain = named_chain(flags, &checked);
+    let text = config::template(
+        &checked.params.name,
+        chain.as_ref(),
+        flags.api_listen.as_deref(),
+        &flags.peer,
+    );
+    write_new(&path, &text, flags.force)?;
+    make_private_dir(&checked.datadir)?;
+    let made = Made {
+        config: path,
+        datadir: checked.datadir,
+        network: checked.params.name,
+        chain_url: checked.chain.url,
+        chain_cookie: checked.chain.cookie,
+    };
+    context.show(&made, page)
+}
+
+fn page(made: &Made, page: &mut Page) {
+    page.field("config", made.config.display())
+        .field("datadir", made.datadir.display())
+        .field("network", &made.network)
+        .field("chain", &made.chain_url)
+        .field("chain cookie", made.chain_cookie.display())
+        .line("Keys are made at the first start: back up the seed file in the datadir then.")
+        .line("Next: capex up");
+}
+
+/// A source that was named, or the devchain: others follow Bitcoin Core's defaults.
+fn named_chain(flags: &Flags, checked: &Config) -> Option<ChainConfig> {
+    let named = flags.chain_url.is_some() || flags.chain_cookie.is_some();
+    (named || checked.params.name == definitions::DEVNET).then(|| checked.chain.clone())
+}
+
+fn write_new(path: &Path, text: &str, force: bool) -> Result<(), Failure> {
+    if let Some(dir) = path.parent() {
+        make_private_dir(dir)?;
+    }
+    let mut options = OpenOptions::new();
+    options.write(true).mode(0o600);
+    let options = if force {
+        options.create(true).truncate(true)
+    } else {
+        options.create_new(true)
+    };
+    let mut file = options.open(path).map_err(|error| match error.kind() {
+        ErrorKind::AlreadyExists => {
+            let message = format!("{} exists", path.display());
+            Failure::new(Exit::Usage, "init.exists", message).with_hint("--force replaces it")
+        }
+        _ => Failure::file(path, &error),
+    })?;
+    file.write_all(text.as_bytes())
+        .map_err(|error| Failure::file(path, &error))
+}
+
+fn make_private_dir(dir: &Path) -> Result<(), Failure> {
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true).mode(0o700);
+    builder
+        .create(dir)
+        .map_err(|error| Failure::file(dir, &error))
+}

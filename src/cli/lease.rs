@@ -1,0 +1,227 @@
+//! `capex lease list|show|logs|result|stop`.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::client::Client;
+use super::failure::{Exit, Failure};
+use super::output::{Page, short, slots};
+use super::time::utc;
+use super::{Context, id, sanitise};
+use crate::api::types::{Acknowledged, Lease};
+
+/// What about leases.
+#[derive(Debug, clap::Subcommand)]
+pub enum Noun {
+    /// List leases, newest first
+    #[command(after_help = "Examples:
+  capex lease list
+  capex lease list --json
+
+Next: capex lease show <id>")]
+    List,
+    /// Show one lease
+    #[command(after_help = "Examples:
+  capex lease show 0123abcd
+  capex lease show 0123abcd --json
+
+Next: capex lease logs <id>")]
+    Show {
+        /// Id, or its first 8 or more digits
+        #[arg(value_parser = id)]
+        id: String,
+    },
+    /// Print what the workload printed
+    #[command(after_help = "Examples:
+  capex lease logs 0123abcd
+  capex lease logs 0123abcd --stderr
+
+Next: capex lease result <id> <name>")]
+    Logs {
+        /// Id, or its first 8 or more digits
+        #[arg(value_parser = id)]
+        id: String,
+        /// Standard error instead of standard output
+        #[arg(long)]
+        stderr: bool,
+    },
+    /// Fetch a result file
+    #[command(after_help = "Examples:
+  capex lease result 0123abcd out.txt
+  capex lease result 0123abcd out.txt --out /tmp/out.txt
+
+Next: capex lease show <id>")]
+    Result {
+        /// Id, or its first 8 or more digits
+        #[arg(value_parser = id)]
+        id: String,
+        /// Name of the result
+        name: String,
+        /// File to write; `-` for standard output [default: the name, here]
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+    /// End a lease early
+    #[command(after_help = "Examples:
+  capex lease stop 0123abcd
+  capex lease stop 0123abcd --json
+
+Next: capex lease show <id>")]
+    Stop {
+        /// Id, or its first 8 or more digits
+        #[arg(value_parser = id)]
+        id: String,
+    },
+}
+
+/// Runs it.
+///
+/// # Errors
+/// What the daemon refused.
+pub fn run(noun: &Noun, context: &mut Context<'_>) -> Result<(), Failure> {
+    let client = context.client()?;
+    match noun {
+        Noun::List => {
+            let leases: Vec<Lease> = client.get("/leases")?;
+            context.show(&leases, |leases, page| list(leases, page))
+        }
+        Noun::Show { id } => {
+            let lease: Lease = client.get(&format!("/leases/{id}"))?;
+            context.show(&lease, show)
+        }
+        Noun::Logs { id, stderr } => logs(&client, id, *stderr, context),
+        Noun::Result { id, name, out } => result(&client, id, name, out.as_deref(), context),
+        Noun::Stop { id } => {
+            let done: Acknowledged = client.delete(&format!("/leases/{id}"))?;
+            context.show(&done, |_, page| {
+                page.line("stopping: the workload is ended and its results kept");
+            })
+        }
+    }
+}
+
+fn logs(client: &Client, id: &str, stderr: bool, context: &mut Context<'_>) -> Result<(), Failure> {
+    let stream = if stderr { "stderr" } else { "stdout" };
+    let bytes = client.logs(id, stream)?;
+    let text = String::from_utf8_lossy(&bytes);
+    if context.global.json {
+        let value = serde_json::json!({ "lease_id": id, "stream": stream, "text": text });
+        return context.io.json(&value);
+    }
+    // A file or a program gets the bytes as they are; a terminal never obeys them.
+    if context.io.out_is_terminal {
+        return Ok(context
+            .io
+            .out
+            .write_all(sanitise::paragraph(&text).as_bytes())?);
+    }
+    Ok(context.io.out.write_all(&bytes)?)
+}
+
+fn result(
+    client: &Client,
+    id: &str,
+    name: &str,
+    out: Option<&Path>,
+    context: &mut Context<'_>,
+) -> Result<(), Failure> {
+    let path = match out {
+        Some(path) => path,
+        // A name comes from this command line, yet must not leave the directory by mistake.
+        None if name.contains('/') => {
+            return Err(Failure::usage("cli.usage", "this name needs --out FILE"));
+        }
+        None => Path::new(name),
+    };
+    let bytes = client.result(id, name)?;
+    if path == Path::new("-") {
+        return Ok(context.io.out.write_all(&bytes)?);
+    }
+    std::fs::write(path, &bytes).map_err(|error| Failure::file(path, &error))?;
+    let value = serde_json::json!({ "path": path, "bytes": bytes.len() });
+    context.show(&value, |_, page| {
+        page.line(format_args!(
+            "{} bytes written to {}",
+            bytes.len(),
+            path.display()
+        ));
+    })
+}
+
+/// Asks until the lease is over.
+///
+/// # Errors
+/// Exit 7 after `timeout`.
+pub fn wait(client: &Client, id: &str, timeout: Duration) -> Result<Lease, Failure> {
+    const INTERVAL: Duration = Duration::from_millis(200);
+    let started = std::time::Instant::now();
+    loop {
+        let lease: Lease = client.get(&format!("/leases/{id}"))?;
+        if lease.is_over() {
+            return Ok(lease);
+        }
+        if started.elapsed() >= timeout {
+            let message = format!("lease {} is still {}", short(id), lease.phase);
+            return Err(Failure::new(Exit::TimedOut, "lease.wait_timeout", message)
+                .with_hint("it goes on without you: see `capex lease show`"));
+        }
+        std::thread::sleep(INTERVAL);
+    }
+}
+
+fn list(leases: &[Lease], page: &mut Page) {
+    let row = |lease: &Lease| {
+        [
+            short(&lease.lease_id),
+            lease.role.clone(),
+            lease.class.clone(),
+            slots(lease.window),
+            lease.phase.clone(),
+            lease.outcome.clone().unwrap_or_default(),
+        ]
+    };
+    let headings = ["lease", "role", "class", "slots", "phase", "outcome"];
+    page.table(
+        headings,
+        leases.iter().map(row),
+        "no leases: see `capex help cert redeem`",
+    );
+}
+
+/// One lease.
+pub fn show(lease: &Lease, page: &mut Page) {
+    page.field("lease", &lease.lease_id)
+        .field("certificate", &lease.cert_id)
+        .field("provider", &lease.provider)
+        .field("holder", &lease.holder)
+        .field("class", &lease.class)
+        .field("slots", slots(lease.window))
+        .field("phase", &lease.phase)
+        .maybe("outcome", lease.outcome.as_ref())
+        .maybe("exit code", lease.exit_code)
+        .maybe("reason", lease.code.as_ref())
+        .maybe("started", lease.started_at.map(utc))
+        .maybe("ended", lease.ended_at.map(utc))
+        .field("delivered", format_args!("{} s", lease.delivered_s))
+        .field("cpu", format_args!("{} µs", lease.cpu_us))
+        .field(
+            "memory peak",
+            format_args!("{} bytes", lease.memory_peak_bytes),
+        );
+    let signed = if lease.countersigned {
+        "countersigned"
+    } else {
+        "not countersigned"
+    };
+    page.field("receipts", format_args!("{}, {signed}", lease.receipts));
+    for result in &lease.results {
+        let (name, bytes, sha256) = (&result.name, result.bytes, &result.sha256);
+        page.field(
+            "result",
+            format_args!("{name}, {bytes} bytes, sha256 {sha256}"),
+        );
+    }
+    for path in &lease.left_behind {
+        page.field("left behind", path);
+    }
+}

@@ -1,0 +1,199 @@
+//! `capex match`: matches books given as JSON, offline.
+//!
+//! The form is the one in which `capex epoch export` writes an epoch, so anybody can
+//! recompute it. Reading is strict: a field that is unknown, missing or of another type
+//! refuses the book, never the command; the other books of an array are still matched.
+
+mod form;
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+
+use serde::ser::{SerializeMap, SerializeStruct};
+use serde::{Serialize, Serializer};
+use serde_json::{Value, json};
+use thiserror::Error;
+
+use crate::domain::matching::{self, Outcome};
+
+pub use form::to_json;
+
+/// Everything was matched.
+const EXIT_OK: u8 = 0;
+/// The input could not be read, or the output not written.
+const EXIT_IO: u8 = 2;
+/// The input is not JSON, or a book in it was refused.
+const EXIT_REFUSED: u8 = 6;
+
+/// Longest input read: about a million orders, far above any book a network can hold.
+const MAX_INPUT_BYTES: u64 = 512 << 20;
+
+/// Why the command as a whole failed.
+#[derive(Debug, Error)]
+enum Failure {
+    #[error("{input}: {error}")]
+    Read { input: String, error: io::Error },
+    #[error("{input}: longer than {MAX_INPUT_BYTES} bytes")]
+    TooLong { input: String },
+    #[error("{input}: {error}")] // The JSON error names line and column.
+    Malformed {
+        input: String,
+        error: serde_json::Error,
+    },
+    #[error("output: {0}")]
+    Write(io::Error),
+}
+
+impl Failure {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Read { .. } => "match.unreadable",
+            Self::TooLong { .. } => "match.input_too_long",
+            Self::Malformed { .. } => "match.malformed_json",
+            Self::Write(_) => "match.unwritable",
+        }
+    }
+
+    fn exit_code(&self) -> u8 {
+        match self {
+            Self::Read { .. } | Self::Write(_) => EXIT_IO,
+            Self::TooLong { .. } | Self::Malformed { .. } => EXIT_REFUSED,
+        }
+    }
+}
+
+/// Matches the book, or the array of books, in the file `input` (`-` for standard input).
+///
+/// Writes exactly one JSON value to `out`: the result, or an array of results in the order
+/// of the books, with `{"error":{"code","message"}}` in the place of a refused book. A
+/// failure of the command itself leaves `out` empty and goes to `err`, as one line of text
+/// or, with `json`, as the same error object.
+///
+/// Returns the exit code: 0 if all books were matched, 6 if one was refused or the input is
+/// not JSON, 2 if the input cannot be read or the output not written.
+pub fn run(input: &str, json: bool, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
+    match read(input).and_then(|value| match_all(&value, out)) {
+        Ok(exit_code) => exit_code,
+        Err(failure) => {
+            let line = if json {
+                error_value(failure.code(), &failure.to_string()).to_string()
+            } else {
+                format!("error: {failure}")
+            };
+            // Nowhere is left to report that even this could not be written.
+            let _ = writeln!(err, "{line}");
+            failure.exit_code()
+        }
+    }
+}
+
+fn read(input: &str) -> Result<Value, Failure> {
+    let unreadable = |error| Failure::Read {
+        input: input.to_owned(),
+        error,
+    };
+    let source: Box<dyn Read> = match input {
+        "-" => Box::new(io::stdin().lock()),
+        path => Box::new(File::open(path).map_err(unreadable)?),
+    };
+    let mut bytes = Vec::new();
+    source
+        .take(MAX_INPUT_BYTES + 1)
+        .read_to_end(&mut bytes)
+        .map_err(unreadable)?;
+    if bytes.len() as u64 > MAX_INPUT_BYTES {
+        return Err(Failure::TooLong {
+            input: input.to_owned(),
+        });
+    }
+    serde_json::from_slice(&bytes).map_err(|error| Failure::Malformed {
+        input: input.to_owned(),
+        error,
+    })
+}
+
+fn match_all(value: &Value, out: &mut dyn Write) -> Result<u8, Failure> {
+    let (text, refused) = match value {
+        Value::Array(books) => {
+            let answers: Vec<Answer> = books.iter().map(answer).collect();
+            let refused = answers
+                .iter()
+                .any(|answer| matches!(answer, Answer::Refused(_)));
+            (serde_json::to_string(&answers), refused)
+        }
+        book => {
+            let answer = answer(book);
+            (
+                serde_json::to_string(&answer),
+                matches!(answer, Answer::Refused(_)),
+            )
+        }
+    };
+    let text = text.map_err(|error| Failure::Write(error.into()))?;
+    writeln!(out, "{text}")
+        .and_then(|()| out.flush())
+        .map_err(Failure::Write)?;
+    Ok(if refused { EXIT_REFUSED } else { EXIT_OK })
+}
+
+fn answer(book: &Value) -> Answer {
+    match form::instance(book).and_then(|instance| Ok(matching::solve(&instance)?)) {
+        Ok(outcome) => Answer::Matched(outcome),
+        Err(refusal) => Answer::Refused(error_value(refusal.code(), &refusal.to_string())),
+    }
+}
+
+fn error_value(code: &str, message: &str) -> Value {
+    json!({"error": {"code": code, "message": message}})
+}
+
+/// What is printed for one book. Written field by field, not as a [`Value`], because the
+/// welfare may exceed what a [`Value`] holds, and to keep slots in numeric order.
+enum Answer {
+    Matched(Outcome),
+    Refused(Value),
+}
+
+impl Serialize for Answer {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let outcome = match self {
+            Self::Matched(outcome) => outcome,
+            Self::Refused(error) => return error.serialize(serializer),
+        };
+        let trades: Vec<TradeJson<'_>> = outcome.trades.iter().map(TradeJson).collect();
+        let mut result = serializer.serialize_struct("Outcome", 3)?;
+        result.serialize_field("welfare_msat", &outcome.welfare_msat)?;
+        result.serialize_field("prices", &PricesJson(outcome))?;
+        result.serialize_field("trades", &trades)?;
+        result.end()
+    }
+}
+
+struct PricesJson<'a>(&'a Outcome);
+
+impl Serialize for PricesJson<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.0.prices.len()))?;
+        for ((class, slot), price_msat) in &self.0.prices {
+            map.serialize_entry(&format!("{class}/{slot}"), price_msat)?;
+        }
+        map.end()
+    }
+}
+
+struct TradeJson<'a>(&'a matching::Trade);
+
+impl Serialize for TradeJson<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut trade = serializer.serialize_struct("Trade", 8)?;
+        trade.serialize_field("class", &self.0.class)?;
+        trade.serialize_field("start", &self.0.start)?;
+        trade.serialize_field("hours", &self.0.hours)?;
+        trade.serialize_field("buy", &self.0.buy)?;
+        trade.serialize_field("sell", &self.0.sell)?;
+        trade.serialize_field("qty", &self.0.qty)?;
+        trade.serialize_field("msat", &self.0.msat)?;
+        trade.serialize_field("sat", &self.0.sat)?;
+        trade.end()
+    }
+}

@@ -1,0 +1,414 @@
+//! The JSON form of a book, read strictly and written in full.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Map, Value, json};
+use thiserror::Error;
+
+use crate::domain::matching::{Cancel, Instance, MatchError, Mode, Order, Side};
+
+/// What a book that does not say gets, like the published reference.
+const DEFAULT_STARTS: u8 = 3;
+
+/// Why a book is not in the form `capex match` reads, or is refused by the matcher.
+#[derive(Debug, Error)]
+pub(super) enum Refusal {
+    #[error("{at}: unknown field")]
+    UnknownField { at: String },
+    #[error("{at}: missing")]
+    MissingField { at: String },
+    #[error("{at}: expected {expected}")]
+    WrongType { at: String, expected: &'static str },
+    #[error("{at}: integer out of range")]
+    IntegerRange { at: String },
+    #[error("{at}: class ids are 0 to 65535")]
+    ClassRange { at: String },
+    #[error("{at}: expected 64 hex digits")]
+    Beacon { at: String },
+    #[error("{at}: expected \"buy\" or \"sell\"")]
+    UnknownSide { at: String },
+    #[error("{at}: expected \"sticky\" or \"gang\"")]
+    UnknownMode { at: String },
+    #[error(transparent)]
+    Match(#[from] MatchError),
+}
+
+impl Refusal {
+    pub(super) fn code(&self) -> &'static str {
+        match self {
+            Self::UnknownField { .. } => "match.unknown_field",
+            Self::MissingField { .. } => "match.missing_field",
+            Self::WrongType { .. } => "match.wrong_type",
+            Self::IntegerRange { .. } => "match.integer_range",
+            Self::ClassRange { .. } => "match.class_range",
+            Self::Beacon { .. } => "match.beacon",
+            Self::UnknownSide { .. } => "match.unknown_side",
+            Self::UnknownMode { .. } => "match.unknown_mode",
+            Self::Match(error) => error.code(),
+        }
+    }
+}
+
+/// The form that [`super::run`] reads, for one book: all fields, defaults included.
+pub fn to_json(instance: &Instance) -> Value {
+    json!({
+        "beacon": instance.beacon.iter().map(|byte| format!("{byte:02x}")).collect::<String>(),
+        "now": instance.now,
+        "epoch": instance.epoch,
+        "starts": instance.starts,
+        "orders": instance.orders.iter().map(order_json).collect::<Vec<_>>(),
+        "cancels": instance
+            .cancels
+            .iter()
+            .map(|cancel| json!({"order": cancel.order, "signer": cancel.signer}))
+            .collect::<Vec<_>>(),
+    })
+}
+
+fn order_json(order: &Order) -> Value {
+    let mut value = json!({
+        "id": order.id,
+        "owner": order.owner,
+        "qty": order.qty,
+        "filled": order.filled,
+        "min_qty": order.min_qty,
+        "window": [order.window.0, order.window.1],
+        "features": order.features,
+        "allow": order.allow,
+        "deny": order.deny,
+    });
+    if let Some(epoch) = order.expiry_epoch {
+        value["expiry_epoch"] = epoch.into();
+    }
+    match &order.side {
+        Side::Buy { hours, mode, alts } => {
+            value["side"] = "buy".into();
+            value["hours"] = (*hours).into();
+            value["mode"] = match mode {
+                Mode::Sticky => "sticky".into(),
+                Mode::Gang => "gang".into(),
+            };
+            value["alts"] = alts
+                .iter()
+                .map(|(class, limit)| json!([class, limit]))
+                .collect();
+        }
+        Side::Sell {
+            class,
+            limit_msat,
+            min_run,
+            provider,
+        } => {
+            value["side"] = "sell".into();
+            value["class"] = (*class).into();
+            value["limit"] = (*limit_msat).into();
+            value["min_run"] = (*min_run).into();
+            if let Some(provider) = provider {
+                value["provider"] = provider.as_str().into();
+            }
+        }
+    }
+    value
+}
+
+/// The fields of one JSON object, each of which must be asked for.
+struct Fields<'a> {
+    at: String,
+    map: &'a Map<String, Value>,
+    asked: BTreeSet<&'static str>,
+}
+
+impl<'a> Fields<'a> {
+    fn new(value: &'a Value, at: String) -> Result<Self, Refusal> {
+        match value.as_object() {
+            Some(map) => Ok(Self {
+                at,
+                map,
+                asked: BTreeSet::new(),
+            }),
+            None => Err(Refusal::WrongType {
+                at,
+                expected: "an object",
+            }),
+        }
+    }
+
+    fn path(&self, name: &str) -> String {
+        format!("{}.{name}", self.at)
+    }
+
+    fn optional(&mut self, name: &'static str) -> Option<&'a Value> {
+        self.asked.insert(name);
+        self.map.get(name)
+    }
+
+    fn required(&mut self, name: &'static str) -> Result<&'a Value, Refusal> {
+        self.optional(name).ok_or_else(|| Refusal::MissingField {
+            at: self.path(name),
+        })
+    }
+
+    fn text(&mut self, name: &'static str) -> Result<&'a str, Refusal> {
+        let value = self.required(name)?;
+        text(value, || self.path(name))
+    }
+
+    /// An integer for which all values beyond `T` are refused or cut by the matcher alike,
+    /// so that the largest `T` stands for them.
+    fn capped<T: TryFrom<u64> + Bounded>(
+        &mut self,
+        name: &'static str,
+        default: Option<T>,
+    ) -> Result<T, Refusal> {
+        let value = match default {
+            None => self.required(name)?,
+            Some(default) => match self.optional(name) {
+                None => return Ok(default),
+                Some(value) => value,
+            },
+        };
+        Ok(T::try_from(integer(value, || self.path(name))?).unwrap_or(T::MAX))
+    }
+
+    fn texts(&mut self, name: &'static str) -> Result<Vec<String>, Refusal> {
+        let Some(value) = self.optional(name) else {
+            return Ok(Vec::new());
+        };
+        array(value, || self.path(name))?
+            .iter()
+            .map(|item| text(item, || self.path(name)).map(str::to_owned))
+            .collect()
+    }
+
+    fn class(&mut self) -> Result<u16, Refusal> {
+        let value = self.required("class")?;
+        class(value, || self.path("class"))
+    }
+
+    /// Refuses the first field nobody asked for.
+    fn finish(self) -> Result<(), Refusal> {
+        match self
+            .map
+            .keys()
+            .find(|name| !self.asked.contains(name.as_str()))
+        {
+            Some(name) => Err(Refusal::UnknownField {
+                at: self.path(&name.escape_debug().to_string()),
+            }),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The largest value of an integer type.
+trait Bounded {
+    const MAX: Self;
+}
+impl Bounded for u8 {
+    const MAX: Self = Self::MAX;
+}
+impl Bounded for u16 {
+    const MAX: Self = Self::MAX;
+}
+impl Bounded for u32 {
+    const MAX: Self = Self::MAX;
+}
+impl Bounded for u64 {
+    const MAX: Self = Self::MAX;
+}
+
+fn text(value: &Value, at: impl FnOnce() -> String) -> Result<&str, Refusal> {
+    value.as_str().ok_or_else(|| Refusal::WrongType {
+        at: at(),
+        expected: "a string",
+    })
+}
+
+fn array(value: &Value, at: impl FnOnce() -> String) -> Result<&[Value], Refusal> {
+    match value {
+        Value::Array(items) => Ok(items),
+        _ => Err(Refusal::WrongType {
+            at: at(),
+            expected: "an array",
+        }),
+    }
+}
+
+fn pair(value: &Value, at: impl FnOnce() -> String) -> Result<(&Value, &Value), Refusal> {
+    match value.as_array().map(Vec::as_slice) {
+        Some([first, second]) => Ok((first, second)),
+        _ => Err(Refusal::WrongType {
+            at: at(),
+            expected: "an array of two integers",
+        }),
+    }
+}
+
+fn integer(value: &Value, at: impl FnOnce() -> String) -> Result<u64, Refusal> {
+    const BEYOND_U64: f64 = 18_446_744_073_709_551_616.0;
+    match value {
+        Value::Number(number) => match (number.as_u64(), number.as_f64()) {
+            (Some(integer), _) => Ok(integer),
+            // Longer integers than `u64` are read as floats of at least this size.
+            (None, Some(float)) if !number.is_i64() && float.abs() < BEYOND_U64 => {
+                Err(Refusal::WrongType {
+                    at: at(),
+                    expected: "an integer",
+                })
+            }
+            _ => Err(Refusal::IntegerRange { at: at() }),
+        },
+        _ => Err(Refusal::WrongType {
+            at: at(),
+            expected: "an integer",
+        }),
+    }
+}
+
+fn slot(value: &Value, at: impl Fn() -> String) -> Result<u32, Refusal> {
+    u32::try_from(integer(value, &at)?).map_err(|_| Refusal::IntegerRange { at: at() })
+}
+
+fn class(value: &Value, at: impl Fn() -> String) -> Result<u16, Refusal> {
+    u16::try_from(integer(value, &at)?).map_err(|_| Refusal::ClassRange { at: at() })
+}
+
+/// Reads one book.
+pub(super) fn instance(value: &Value) -> Result<Instance, Refusal> {
+    let mut fields = Fields::new(value, "book".to_owned())?;
+    let beacon = beacon(fields.text("beacon")?).ok_or_else(|| Refusal::Beacon {
+        at: fields.path("beacon"),
+    })?;
+    let now = match fields.optional("now") {
+        Some(value) => slot(value, || fields.path("now"))?,
+        None => 0,
+    };
+    let epoch = fields.capped("epoch", Some(0))?;
+    let starts = fields.capped("starts", Some(DEFAULT_STARTS))?;
+    let orders = fields.required("orders")?;
+    let orders = array(orders, || fields.path("orders"))?
+        .iter()
+        .enumerate()
+        .map(|(at, order)| self::order(order, format!("orders[{at}]")))
+        .collect::<Result<_, _>>()?;
+    let cancels = match fields.optional("cancels") {
+        Some(value) => array(value, || fields.path("cancels"))?,
+        None => &[],
+    };
+    let cancels = cancels
+        .iter()
+        .enumerate()
+        .map(|(at, cancel)| self::cancel(cancel, format!("cancels[{at}]")))
+        .collect::<Result<_, _>>()?;
+    fields.finish()?;
+    Ok(Instance {
+        beacon,
+        now,
+        epoch,
+        starts,
+        orders,
+        cancels,
+    })
+}
+
+fn beacon(hex: &str) -> Option<[u8; 32]> {
+    let digits: Vec<u8> = hex
+        .chars()
+        .map(|c| c.to_digit(16).map(|digit| digit as u8))
+        .collect::<Option<_>>()?;
+    let bytes: Vec<u8> = digits
+        .chunks(2)
+        .map(|pair| pair.iter().fold(0, |b, d| b << 4 | d))
+        .collect();
+    if digits.len() == 64 {
+        bytes.try_into().ok()
+    } else {
+        None
+    }
+}
+
+fn cancel(value: &Value, at: String) -> Result<Cancel, Refusal> {
+    let mut fields = Fields::new(value, at)?;
+    let order = fields.text("order")?.to_owned();
+    let signer = fields.text("signer")?.to_owned();
+    fields.finish()?;
+    Ok(Cancel { order, signer })
+}
+
+fn order(value: &Value, at: String) -> Result<Order, Refusal> {
+    let mut fields = Fields::new(value, at)?;
+    let window = fields.required("window")?;
+    let path = || fields.path("window");
+    let (start, end) = pair(window, path)?;
+    let window = (slot(start, path)?, slot(end, path)?);
+    let expiry_epoch = match fields.optional("expiry_epoch") {
+        Some(value) => Some(integer(value, || fields.path("expiry_epoch"))?),
+        None => None,
+    };
+    let order = Order {
+        id: fields.text("id")?.to_owned(),
+        owner: fields.text("owner")?.to_owned(),
+        qty: fields.capped("qty", None)?,
+        filled: fields.capped("filled", Some(0))?,
+        min_qty: fields.capped("min_qty", Some(1))?,
+        window,
+        expiry_epoch,
+        features: fields.capped("features", Some(0))?,
+        allow: fields.texts("allow")?,
+        deny: fields.texts("deny")?,
+        side: match fields.text("side")? {
+            "buy" => buy(&mut fields)?,
+            "sell" => sell(&mut fields)?,
+            _ => {
+                return Err(Refusal::UnknownSide {
+                    at: fields.path("side"),
+                });
+            }
+        },
+    };
+    fields.finish()?;
+    Ok(order)
+}
+
+fn buy(fields: &mut Fields<'_>) -> Result<Side, Refusal> {
+    let hours = fields.capped("hours", Some(1))?;
+    let mode = match fields.optional("mode") {
+        None => Mode::Sticky,
+        Some(value) => match text(value, || fields.path("mode"))? {
+            "sticky" => Mode::Sticky,
+            "gang" => Mode::Gang,
+            _ => {
+                return Err(Refusal::UnknownMode {
+                    at: fields.path("mode"),
+                });
+            }
+        },
+    };
+    let alts = match fields.optional("alts") {
+        Some(value) => alternatives(value, || fields.path("alts"))?,
+        None => vec![(fields.class()?, fields.capped("limit", None)?)],
+    };
+    Ok(Side::Buy { hours, mode, alts })
+}
+
+fn alternatives(value: &Value, at: impl Fn() -> String) -> Result<Vec<(u16, u64)>, Refusal> {
+    array(value, &at)?
+        .iter()
+        .map(|alternative| {
+            let (class, limit) = pair(alternative, &at)?;
+            Ok((self::class(class, &at)?, integer(limit, &at)?))
+        })
+        .collect()
+}
+
+fn sell(fields: &mut Fields<'_>) -> Result<Side, Refusal> {
+    Ok(Side::Sell {
+        class: fields.class()?,
+        limit_msat: fields.capped("limit", None)?,
+        min_run: fields.capped("min_run", Some(1))?,
+        provider: match fields.optional("provider") {
+            Some(value) => Some(text(value, || fields.path("provider"))?.to_owned()),
+            None => None,
+        },
+    })
+}

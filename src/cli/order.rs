@@ -1,0 +1,126 @@
+//! `capex order list|show|cancel`: what this node keeps in the market.
+
+use super::failure::Failure;
+use super::output::{Page, short, slots};
+use super::{Context, id};
+use crate::api::types::{Acknowledged, Order, Side};
+use crate::domain::units::msat_to_sat;
+
+/// What about orders.
+#[derive(Debug, clap::Subcommand)]
+pub enum Noun {
+    /// List standing orders, newest first
+    #[command(after_help = "Examples:
+  capex order list
+  capex order list --json
+
+Next: capex order show <id>")]
+    List,
+    /// Show one order
+    #[command(after_help = "Examples:
+  capex order show 0123abcd
+  capex order show 0123abcd --json
+
+Next: capex trade list")]
+    Show {
+        /// Id, or its first 8 or more digits
+        #[arg(value_parser = id)]
+        id: String,
+    },
+    /// Stop re-signing an order; what is already signed stays firm for its epoch
+    #[command(after_help = "Examples:
+  capex order cancel 0123abcd
+  capex order cancel 0123abcd --json
+
+Next: capex order list")]
+    Cancel {
+        /// Id, or its first 8 or more digits
+        #[arg(value_parser = id)]
+        id: String,
+    },
+}
+
+/// Runs it.
+///
+/// # Errors
+/// What the daemon refused.
+pub fn run(noun: &Noun, context: &mut Context<'_>) -> Result<(), Failure> {
+    let client = context.client()?;
+    match noun {
+        Noun::List => {
+            let orders: Vec<Order> = client.get("/orders")?;
+            context.show(&orders, |orders, page| list(orders, page))
+        }
+        Noun::Show { id } => {
+            let order: Order = client.get(&format!("/orders/{id}"))?;
+            context.show(&order, show)
+        }
+        Noun::Cancel { id } => {
+            let done: Acknowledged = client.delete(&format!("/orders/{id}"))?;
+            context.show(&done, |_, page| {
+                page.line("cancelled: not signed for any further epoch");
+            })
+        }
+    }
+}
+
+fn list(orders: &[Order], page: &mut Page) {
+    let row = |order: &Order| {
+        [
+            short(&order.order_id),
+            side(order.side).to_owned(),
+            order.class.clone(),
+            format!("{}/{}", order.filled_qty, order.qty),
+            format!("{} sat/block", msat_to_sat(order.limit_msat)),
+            slots(order.window),
+            order.state.clone(),
+        ]
+    };
+    let headings = [
+        "order", "side", "class", "filled", "limit", "slots", "state",
+    ];
+    page.table(
+        headings,
+        orders.iter().map(row),
+        "no orders: see `capex help sell`",
+    );
+}
+
+fn show(order: &Order, page: &mut Page) {
+    page.field("order", &order.order_id)
+        .field("side", side(order.side));
+    for limit in &order.alternatives {
+        let price = msat_to_sat(limit.limit_msat);
+        page.field(
+            "class",
+            format_args!("{} at {price} sat/block", limit.class),
+        );
+    }
+    page.field(
+        "quantity",
+        format_args!("{} (at least {})", order.qty, order.min_qty),
+    )
+    .field("filled", order.filled_qty)
+    .field("slots", slots(order.window));
+    if order.side == Side::Buy {
+        page.field("run", format_args!("{} slots", order.slots));
+    }
+    page.maybe("for", order.beneficiary.as_ref())
+        .field("state", &order.state)
+        .maybe("reason", order.code.as_ref());
+    for signed in &order.signed {
+        page.field(
+            "signed",
+            format_args!("epoch {}: {}", signed.epoch, signed.id),
+        );
+    }
+}
+
+/// A side in one word.
+#[must_use]
+pub fn side(side: Side) -> &'static str {
+    match side {
+        Side::Buy => "buy",
+        Side::Sell => "sell",
+    }
+}

@@ -1,0 +1,137 @@
+//! `capex up`: the node, in the foreground, until interrupted.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::Context;
+use super::failure::{Exit, Failure};
+use super::output::Page;
+use crate::api::endpoints;
+use crate::api::types::Endpoints;
+use crate::node::config::{Config, Overrides};
+
+/// Flags of `up`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  capex up
+  capex up --datadir /tmp/b --peer /ip4/127.0.0.1/tcp/7210/p2p/12D3Koo…
+
+Next: capex status")]
+pub struct Flags {
+    /// RPC address of the chain source
+    #[arg(long, value_name = "URL")]
+    pub chain_url: Option<String>,
+    /// Cookie file of the chain source
+    #[arg(long, value_name = "FILE")]
+    pub chain_cookie: Option<PathBuf>,
+    /// Multiaddr to listen on
+    #[arg(long, value_name = "ADDR")]
+    pub listen: Vec<String>,
+    /// Peer to stay connected to, a multiaddr with /p2p/<id>
+    #[arg(long, value_name = "ADDR")]
+    pub peer: Vec<String>,
+    /// Loopback address of the HTTP API
+    #[arg(long, value_name = "ADDR")]
+    pub api_listen: Option<String>,
+    /// Filter of the log, such as info,capex=debug
+    #[arg(long, value_name = "FILTER")]
+    pub log: Option<String>,
+}
+
+/// Runs the node.
+///
+/// # Errors
+/// The configuration, or what stopped the node.
+pub fn run(flags: &Flags, context: &mut Context<'_>) -> Result<(), Failure> {
+    let overrides = Overrides {
+        chain_url: flags.chain_url.clone(),
+        chain_cookie: flags
+            .chain_cookie
+            .as_ref()
+            .map(|path| path.to_string_lossy().into_owned()),
+        listen: flags.listen.clone(),
+        peers: flags.peer.clone(),
+        api_listen: flags.api_listen.clone(),
+        log: flags.log.clone(),
+        ..context.overrides()
+    };
+    let config = Config::load(&overrides, context.env)?;
+    start_log(&config.log)?;
+    runtime()?.block_on(serve(config, context))
+}
+
+/// The runtime of a server in this process.
+///
+/// # Errors
+/// The system gives no threads.
+pub(super) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(Exit::Failed, "node.runtime", error.to_string()))
+}
+
+async fn serve(config: Config, context: &mut Context<'_>) -> Result<(), Failure> {
+    let datadir = config.datadir.clone();
+    let node = crate::node::run(config, interrupted()?);
+    tokio::pin!(node);
+    let stopped = |result: Result<(), crate::node::NodeError>| {
+        result.map_err(|error| Failure::new(Exit::Failed, error.code(), error.to_string()))
+    };
+    tokio::select! {
+        result = &mut node => return stopped(result),
+        found = ready(datadir) => context.show(&found, page)?,
+    }
+    stopped(node.await)
+}
+
+fn page(found: &Endpoints, page: &mut Page) {
+    page.field("network", &found.network)
+        .field("node", &found.key)
+        .field("api", &found.api);
+    for address in &found.p2p {
+        page.field("p2p", address);
+    }
+}
+
+/// Waits for the file that this process writes once it can be asked.
+async fn ready(datadir: PathBuf) -> Endpoints {
+    const INTERVAL: Duration = Duration::from_millis(50);
+    loop {
+        match endpoints::read(&datadir) {
+            Ok(found) if found.pid == std::process::id() => return found,
+            _ => tokio::time::sleep(INTERVAL).await,
+        }
+    }
+}
+
+/// Resolves on SIGINT or SIGTERM. The handlers are in place when this returns, so that a
+/// signal that comes before the first poll is not lost.
+///
+/// # Errors
+/// The system gives no handlers.
+pub(super) fn interrupted() -> Result<impl Future<Output = ()> + Send + 'static, Failure> {
+    let failed =
+        |error: std::io::Error| Failure::new(Exit::Failed, "node.signals", error.to_string());
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    })
+}
+
+fn start_log(filter: &str) -> Result<(), Failure> {
+    let filter = tracing_subscriber::EnvFilter::try_new(filter)
+        .map_err(|error| Failure::usage("config.invalid", format!("log: {error}")))?;
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    // Fails only if a log was started before, as in tests.
+    let _ = log.try_init();
+    Ok(())
+}

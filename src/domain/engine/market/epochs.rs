@@ -1,0 +1,253 @@
+//! Order sets, heard roots and results of recent epochs.
+
+use std::collections::BTreeMap;
+
+use super::sync::SyncState;
+use crate::domain::admission::admit;
+use crate::domain::book::{Inserted, OrderSet};
+use crate::domain::engine::context::Context;
+use crate::domain::engine::io::{Effect, Topic, Verdict};
+use crate::domain::engine::record::{Record, Table};
+use crate::domain::epoch::{EpochResult, ResultRow, Root, compute, epoch_at, opens_at_ms};
+use crate::domain::ids::{Key, OrderId};
+use crate::domain::order::Order;
+use crate::limits::{EPOCHS_KEPT, GOSSIP_MAX_BYTES, ROOTS_PER_EPOCH};
+use crate::wire::{Envelope, VERSION, Verified, WireError, decode_record, encode};
+
+/// Everything known of one epoch.
+#[derive(Debug, Default)]
+pub struct EpochView {
+    /// Its valid orders.
+    pub set: OrderSet,
+    /// Roots heard, by signer.
+    pub roots: BTreeMap<Key, Root>,
+    /// Its result, once computed.
+    pub result: Option<EpochResult>,
+}
+
+/// Recent epochs.
+#[derive(Debug, Default)]
+pub struct Epochs {
+    views: BTreeMap<u64, EpochView>,
+    /// Every epoch up to here is computed or was missed.
+    pub computed_through: u64,
+    pub(super) voted_through: u64,
+    pub(super) sync: SyncState,
+    orders_seen: u64,
+}
+
+impl Epochs {
+    /// One epoch.
+    #[must_use]
+    pub fn get(&self, epoch: u64) -> Option<&EpochView> {
+        self.views.get(&epoch)
+    }
+
+    /// Recent epochs with orders or a result, ascending.
+    pub fn iter(&self) -> impl Iterator<Item = (u64, &EpochView)> {
+        self.views.iter().map(|(epoch, view)| (*epoch, view))
+    }
+
+    /// An order of an epoch.
+    #[must_use]
+    pub fn order(&self, epoch: u64, id: &OrderId) -> Option<&Verified<Order>> {
+        self.views.get(&epoch)?.set.get(id)
+    }
+
+    /// Distinct valid orders seen in this life, own ones included.
+    #[must_use]
+    pub fn orders_seen(&self) -> u64 {
+        self.orders_seen
+    }
+
+    pub(super) fn load(&mut self, record: &Record) {
+        if record.table == Table::Epoch.number() {
+            if let Ok(result) = record.read::<EpochResult>() {
+                let epoch = result.epoch;
+                self.views.entry(epoch).or_default().result = Some(result);
+            }
+        } else if record.table == Table::Order.number()
+            && let Ok((magic, envelope)) = record.read::<([u8; 4], Envelope)>()
+            && let Ok(order) = envelope.verify::<Order>(magic)
+        {
+            self.views.entry(order.epoch).or_default().set.insert(order);
+        }
+    }
+
+    pub(super) fn insert_own(&mut self, ctx: &mut Context<'_>, order: Verified<Order>) {
+        let mut key = order.epoch.to_be_bytes().to_vec();
+        key.extend_from_slice(&order.id());
+        ctx.out.put(Table::Order, &key, &(ctx.params.magic, order.envelope()));
+        self.insert(order);
+    }
+
+    pub(super) fn insert(&mut self, order: Verified<Order>) -> Inserted {
+        let inserted = self.views.entry(order.epoch).or_default().set.insert(order);
+        if inserted == Inserted::New {
+            self.orders_seen += 1;
+        }
+        inserted
+    }
+
+    /// Whether orders of an epoch are still taken: the open one, and the next if our clock
+    /// may be the one that is behind.
+    pub(super) fn is_open(&self, ctx: &Context<'_>, epoch: u64) -> Result<(), &'static str> {
+        let tolerance_ms = (ctx.params.epoch.freeze_ms / 4).min(2000);
+        let now = epoch_at(ctx.now_ms, ctx.params);
+        if epoch < now || epoch <= self.computed_through {
+            return Err("order.stale_epoch");
+        }
+        let early = opens_at_ms(epoch, ctx.params).saturating_sub(tolerance_ms);
+        if ctx.now_ms < early {
+            return Err("order.future_epoch");
+        }
+        Ok(())
+    }
+
+    pub(super) fn on_order(
+        &mut self,
+        ctx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> (Verdict, Option<&'static str>) {
+        let envelope = match gossip_envelope(bytes) {
+            Ok(envelope) => envelope,
+            Err(error) => return wire_verdict(error),
+        };
+        let peeked: Order = match envelope.peek() {
+            Ok(order) => order,
+            Err(error) => return wire_verdict(error),
+        };
+        // Known and stale orders are dismissed before the costly check of the signature.
+        let id = OrderId(envelope.id::<Order>(ctx.params.magic));
+        if self.order(peeked.epoch, &id).is_some() {
+            return (Verdict::Ignore, Some("order.duplicate"));
+        }
+        if let Err(code) = self.is_open(ctx, peeked.epoch) {
+            return (Verdict::Ignore, Some(code));
+        }
+        match admit(&envelope, ctx.params) {
+            Err(error) => (Verdict::Reject, Some(error.code())),
+            Ok(order) => match self.insert(order) {
+                Inserted::New => (Verdict::Accept, None),
+                Inserted::Known => (Verdict::Ignore, Some("order.duplicate")),
+                Inserted::Evicted => (Verdict::Ignore, Some("order.quota")),
+            },
+        }
+    }
+
+    pub(super) fn on_root(
+        &mut self,
+        ctx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> (Verdict, Option<&'static str>) {
+        let root = match gossip_envelope(bytes).and_then(|env| env.verify::<Root>(ctx.params.magic))
+        {
+            Ok(root) => root,
+            Err(error) => return wire_verdict(error),
+        };
+        let signer = Key(root.key());
+        let now = epoch_at(ctx.now_ms, ctx.params);
+        if root.epoch < now.saturating_sub(1) || root.epoch > now.saturating_add(1) {
+            return (Verdict::Ignore, Some("root.stale_epoch"));
+        }
+        let view = self.views.entry(root.epoch).or_default();
+        if view.roots.contains_key(&signer) {
+            return (Verdict::Ignore, Some("root.duplicate"));
+        }
+        let differs = view.set.root() != root.root;
+        if differs && view.result.is_none() {
+            // Its signer may hold orders that we lack, its own among them.
+            self.sync.ask_ids(ctx, root.epoch, signer);
+        }
+        let view = self.views.entry(root.epoch).or_default();
+        if !view.set.has_owner(&signer) || view.roots.len() >= ROOTS_PER_EPOCH {
+            return (Verdict::Ignore, Some("root.not_a_trader"));
+        }
+        view.roots.insert(signer, root.into_value());
+        (Verdict::Accept, None)
+    }
+
+    /// Signs and gossips the root of an epoch that has orders, once.
+    pub(super) fn vote(&mut self, ctx: &mut Context<'_>, epoch: u64) {
+        if self.voted_through >= epoch {
+            return;
+        }
+        self.voted_through = epoch;
+        let me = ctx.me();
+        let Some(view) = self.views.get_mut(&epoch) else { return };
+        if view.set.is_empty() {
+            return;
+        }
+        let root = Root {
+            v: VERSION,
+            epoch,
+            root: view.set.root(),
+            count: u32::try_from(view.set.len()).unwrap_or(u32::MAX),
+        };
+        view.roots.insert(me, root.clone());
+        // Peers relay only roots of traders: without an order of our own it would be noise.
+        if view.set.has_owner(&me) {
+            let bytes = encode(ctx.sign(root).envelope());
+            ctx.out.push(Effect::Publish { topic: Topic::Roots, bytes });
+        }
+    }
+
+    /// Epochs up to `through` that have orders and no result.
+    pub(super) fn uncomputed(&self, through: u64) -> Vec<u64> {
+        self.views
+            .range(self.computed_through.saturating_add(1)..=through)
+            .filter(|(_, view)| view.result.is_none() && !view.set.is_empty())
+            .map(|(epoch, _)| *epoch)
+            .collect()
+    }
+
+    /// Other traders whose roots of an epoch were heard.
+    #[must_use]
+    pub fn operators(&self, epoch: u64, me: Key) -> usize {
+        self.views
+            .get(&epoch)
+            .map_or(0, |view| view.roots.keys().filter(|key| **key != me).count())
+    }
+
+    /// Computes an epoch once, and journals its orders and result.
+    pub(super) fn compute(&mut self, ctx: &mut Context<'_>, epoch: u64) -> Option<Vec<ResultRow>> {
+        let view = self.views.get_mut(&epoch)?;
+        let result = compute(epoch, &view.set, ctx.params).ok()?;
+        for order in view.set.iter() {
+            let mut key = epoch.to_be_bytes().to_vec();
+            key.extend_from_slice(&order.id());
+            ctx.out.put(Table::Order, &key, &(ctx.params.magic, order.envelope()));
+        }
+        ctx.out.put(Table::Epoch, &epoch.to_be_bytes(), &result);
+        let rows = result.rows.clone();
+        view.result = Some(result);
+        Some(rows)
+    }
+
+    /// Keeps the last epochs only, in memory and on disk.
+    pub(super) fn forget_oldest(&mut self, ctx: &mut Context<'_>) {
+        while self.views.len() > EPOCHS_KEPT {
+            let Some((epoch, view)) = self.views.pop_first() else { return };
+            for id in view.set.ids() {
+                let mut key = epoch.to_be_bytes().to_vec();
+                key.extend_from_slice(&id.0);
+                ctx.out.delete(Table::Order, &key);
+            }
+            ctx.out.delete(Table::Epoch, &epoch.to_be_bytes());
+        }
+    }
+}
+
+/// The envelope of a gossip message.
+pub(crate) fn gossip_envelope(bytes: &[u8]) -> Result<Envelope, WireError> {
+    if bytes.len() > GOSSIP_MAX_BYTES {
+        return Err(WireError::Oversize);
+    }
+    decode_record(bytes)
+}
+
+/// Verdict on bytes that failed.
+pub(crate) fn wire_verdict(error: WireError) -> (Verdict, Option<&'static str>) {
+    let verdict = if error.is_blamable() { Verdict::Reject } else { Verdict::Ignore };
+    (verdict, Some(error.code()))
+}

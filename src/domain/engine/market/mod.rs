@@ -1,0 +1,466 @@
+//! The market side of a node: standing orders, the open epoch, roots, results.
+//!
+//! A standing order is re-signed for every epoch until nothing of it is left. A node signs
+//! for an epoch only what is neither reserved nor sold, and never before it has computed
+//! the epoch before; after a restart never for an epoch that it may have signed for already
+//! (DESIGN §5).
+
+pub mod epochs;
+pub mod inventory;
+pub mod signing;
+pub mod standing;
+pub mod sync;
+
+use std::collections::BTreeMap;
+
+pub use epochs::{EpochView, Epochs};
+pub use inventory::Inventory;
+pub use standing::{Standing, StandingState};
+
+use super::context::Context;
+use super::io::{Effect, Event, OrderSpec, Refusal, Topic, Verdict};
+use super::record::{Record, Table};
+use crate::domain::epoch::{Phase, ResultRow, computed_at_ms, epoch_at, root_at_ms};
+use crate::domain::ids::{Key, OrderId, StandingId, TradeId};
+use crate::domain::order::{Order, Side};
+use crate::domain::settlement::objects::Row;
+use crate::domain::units::{TimeMs, Units, Window};
+use crate::limits::STANDING_ORDERS_MAX;
+use crate::wire::encode;
+
+/// Unit numbers and when: what one ask stands for.
+pub type Rectangle = (Units, Window);
+
+/// A row of this node's own that binds, ready for settlement.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Matched {
+    /// This node buys.
+    Buy {
+        /// The row.
+        row: Row,
+        /// Its id.
+        trade: TradeId,
+        /// Owner of the ask.
+        seller: Key,
+        /// Who shall hold the certificate.
+        to: Key,
+        /// Feature bits that the bid requires.
+        features: u64,
+    },
+    /// This node sells.
+    Sell {
+        /// The row.
+        row: Row,
+        /// Its id.
+        trade: TradeId,
+        /// Owner of the bid.
+        buyer: Key,
+        /// Numbered and reserved.
+        units: Units,
+        /// Feature bits of the ask.
+        features: u64,
+    },
+}
+
+/// An order of ours in an epoch.
+#[derive(Debug, Clone)]
+pub struct SignedOrder {
+    /// Which standing order it came from.
+    pub standing: StandingId,
+    /// In which epoch.
+    pub epoch: u64,
+    /// What an ask stands for.
+    pub rectangle: Option<Rectangle>,
+    /// Feature bits.
+    pub features: u64,
+    /// Coins that a bid holds back until its epoch is computed, sat.
+    pub reserved_sat: u64,
+}
+
+/// An order that waits for its proof of work.
+#[derive(Debug, Clone)]
+struct Job {
+    order: Order,
+    signed: SignedOrder,
+}
+
+/// Standing orders, epochs and their results.
+#[derive(Debug, Default)]
+pub struct Market {
+    standing: BTreeMap<StandingId, Standing>,
+    /// Order sets, roots and results.
+    pub epochs: Epochs,
+    signed: BTreeMap<OrderId, SignedOrder>,
+    jobs: BTreeMap<u64, Job>,
+    next_job: u64,
+    /// Never sign for an epoch up to this one: an earlier life may have.
+    floor: u64,
+    signed_through: u64,
+    clock_is_off: bool,
+    started: bool,
+}
+
+const SIGNED_THROUGH: &str = "epoch.signed";
+const COMPUTED_THROUGH: &str = "epoch.computed";
+
+impl Market {
+    /// Takes its records of an earlier life.
+    pub fn load(&mut self, ctx: &mut Context<'_>, records: &[Record]) {
+        for record in records {
+            if record.table == Table::Standing.number() {
+                if let Ok(standing) = record.read::<Standing>() {
+                    self.standing.insert(standing.id, standing);
+                }
+            } else {
+                self.epochs.load(record);
+            }
+        }
+        self.floor = ctx.counter(SIGNED_THROUGH);
+        self.signed_through = self.floor;
+        let now_epoch = epoch_at(ctx.now_ms, ctx.params);
+        self.epochs.computed_through =
+            ctx.counter(COMPUTED_THROUGH).max(now_epoch.saturating_sub(1));
+        self.started = true;
+    }
+
+    /// Every standing order, by id.
+    pub fn standing(&self) -> impl Iterator<Item = &Standing> {
+        self.standing.values()
+    }
+
+    /// What this node has signed for an epoch.
+    pub fn signed_for(&self, epoch: u64) -> impl Iterator<Item = (&OrderId, &SignedOrder)> {
+        self.signed.iter().filter(move |(_, signed)| signed.epoch == epoch)
+    }
+
+    /// Coins held back by bids that are signed for epochs not yet computed, sat.
+    #[must_use]
+    pub fn reserved_sat(&self) -> u64 {
+        let signed = self.signed.values().chain(self.jobs.values().map(|job| &job.signed));
+        signed
+            .filter(|signed| signed.epoch > self.epochs.computed_through)
+            .fold(0, |sum, signed| sum.saturating_add(signed.reserved_sat))
+    }
+
+    /// The standing order behind a signed order of ours.
+    #[must_use]
+    pub fn standing_of(&self, order: &OrderId) -> Option<StandingId> {
+        self.signed.get(order).map(|signed| signed.standing)
+    }
+
+    /// Puts a standing order into the market.
+    ///
+    /// # Errors
+    /// A refusal that says which bound it breaks.
+    pub fn place(
+        &mut self,
+        ctx: &mut Context<'_>,
+        inventory: &dyn Inventory,
+        spec: OrderSpec,
+        committed_sat: u64,
+    ) -> Result<StandingId, Refusal> {
+        self.expire(ctx);
+        let committed_sat = committed_sat.saturating_add(self.reserved_sat());
+        let open = self.standing.values().filter(|order| order.is_open()).count();
+        if open >= STANDING_ORDERS_MAX {
+            return Err(Refusal::new("order.too_many", "cancel an order first"));
+        }
+        signing::check_spec(ctx, &spec)?;
+        let units = match spec.side {
+            Side::Buy => {
+                signing::check_funds(ctx, &spec, committed_sat)?;
+                None
+            }
+            Side::Sell => Some(self.pick_units(inventory, &spec)?),
+        };
+        let id = ctx.fresh_standing_id();
+        let standing = Standing::new(id, spec, units, ctx.now_ms);
+        ctx.out.put(Table::Standing, &id.0, &standing);
+        self.standing.insert(id, standing);
+        self.sign_one(ctx, inventory, id, committed_sat);
+        Ok(id)
+    }
+
+    fn pick_units(&self, inventory: &dyn Inventory, spec: &OrderSpec) -> Result<Units, Refusal> {
+        let class = spec.alts.first().map_or(0, |alt| alt.class);
+        let taken: Vec<Units> = self
+            .standing
+            .values()
+            .filter(|other| other.is_open() && other.spec.window.overlaps(spec.window))
+            .filter(|other| other.spec.alts.first().map(|alt| alt.class) == Some(class))
+            .filter_map(|other| other.units.clone())
+            .collect();
+        inventory.pick(class, spec.qty, spec.window, &taken).ok_or_else(|| {
+            Refusal::new(
+                "order.capacity_exceeded",
+                "this host has fewer free units of the class in that window; sell fewer, \
+                 cancel another ask, or raise [capacity] in the configuration",
+            )
+        })
+    }
+
+    /// Stops re-signing; what was gossiped stays firm for its epoch.
+    ///
+    /// # Errors
+    /// `order.unknown`.
+    pub fn cancel(&mut self, ctx: &mut Context<'_>, id: StandingId) -> Result<(), Refusal> {
+        let standing = self
+            .standing
+            .get_mut(&id)
+            .ok_or_else(|| Refusal::new("order.unknown", "see `capex order list`"))?;
+        if standing.is_open() {
+            standing.state = StandingState::Cancelled;
+            ctx.out.put(Table::Standing, &id.0, standing);
+        }
+        self.jobs.retain(|_, job| job.signed.standing != id);
+        Ok(())
+    }
+
+    /// Does what is due: computes the epoch that ended, votes, signs for the open one.
+    pub fn on_tick(
+        &mut self,
+        ctx: &mut Context<'_>,
+        inventory: &mut dyn Inventory,
+        committed_sat: u64,
+    ) -> Vec<Matched> {
+        if !self.started {
+            return Vec::new();
+        }
+        let epoch = epoch_at(ctx.now_ms, ctx.params);
+        let mut matched = Vec::new();
+        if self.epochs.computed_through.saturating_add(1) < epoch {
+            matched = self.compute_due(ctx, inventory, epoch);
+        }
+        self.expire(ctx);
+        if ctx.now_ms >= root_at_ms(epoch, ctx.params) {
+            self.epochs.vote(ctx, epoch);
+        }
+        // Orders of `matched` rows reserve coins that `committed_sat` does not know yet.
+        let reserving: u64 = matched.iter().map(reserved_sat).sum();
+        self.sign_due(ctx, inventory, epoch, committed_sat.saturating_add(reserving));
+        matched
+    }
+
+    /// When `on_tick` is due next.
+    #[must_use]
+    pub fn next_deadline(&self, ctx_now_ms: TimeMs, params: &crate::params::Params) -> (TimeMs, &'static str) {
+        let epoch = epoch_at(ctx_now_ms, params);
+        let root_at = root_at_ms(epoch, params);
+        if self.epochs.voted_through < epoch && ctx_now_ms < root_at {
+            (root_at, "sign the root")
+        } else {
+            (computed_at_ms(epoch, params), "compute the epoch")
+        }
+    }
+
+    fn compute_due(
+        &mut self,
+        ctx: &mut Context<'_>,
+        inventory: &mut dyn Inventory,
+        now_epoch: u64,
+    ) -> Vec<Matched> {
+        let mut matched = Vec::new();
+        let through = now_epoch.saturating_sub(1);
+        let mut due = self.epochs.uncomputed(through);
+        if self.clock_is_off {
+            due.clear();
+        }
+        for epoch in due {
+            let Some(rows) = self.epochs.compute(ctx, epoch) else { continue };
+            ctx.out.notify(Event::EpochComputed { epoch, rows: rows.len() });
+            if self.epochs.operators(epoch, ctx.me()) >= usize::from(ctx.params.min_operators) {
+                matched.extend(self.own_rows(ctx, inventory, &rows));
+            }
+        }
+        self.epochs.computed_through = through;
+        ctx.set_counter(COMPUTED_THROUGH, through);
+        self.epochs.forget_oldest(ctx);
+        self.close_one_shots(ctx, through);
+        self.signed.retain(|_, signed| signed.epoch > through.saturating_sub(8));
+        matched
+    }
+
+    fn own_rows(
+        &mut self,
+        ctx: &mut Context<'_>,
+        inventory: &mut dyn Inventory,
+        rows: &[ResultRow],
+    ) -> Vec<Matched> {
+        let binding: Vec<&ResultRow> = rows.iter().filter(|row| row.void.is_none()).collect();
+        let mut matched = Vec::new();
+        for row in &binding {
+            if let Some(signed) = self.signed.get(&OrderId(row.row.buy)).cloned() {
+                matched.extend(self.own_buy(ctx, row, &signed));
+            }
+        }
+        let asks: Vec<(OrderId, SignedOrder)> = self
+            .signed
+            .iter()
+            .filter(|(_, signed)| signed.rectangle.is_some())
+            .map(|(id, signed)| (*id, signed.clone()))
+            .collect();
+        for (ask, signed) in asks {
+            let rows: Vec<&ResultRow> =
+                binding.iter().copied().filter(|row| row.row.sell == ask.0).collect();
+            matched.extend(self.own_sells(ctx, inventory, &rows, &signed));
+        }
+        matched
+    }
+
+    fn own_buy(
+        &mut self,
+        ctx: &mut Context<'_>,
+        result: &ResultRow,
+        signed: &SignedOrder,
+    ) -> Option<Matched> {
+        let me = ctx.me();
+        let standing = self.standing.get_mut(&signed.standing)?;
+        standing.matched.insert(result.trade, result.row.qty);
+        ctx.out.put(Table::Standing, &standing.id.0, standing);
+        Some(Matched::Buy {
+            row: result.row.clone(),
+            trade: result.trade,
+            seller: result.seller,
+            to: standing.spec.beneficiary.unwrap_or(me),
+            features: standing.spec.features,
+        })
+    }
+
+    fn own_sells(
+        &mut self,
+        ctx: &mut Context<'_>,
+        inventory: &mut dyn Inventory,
+        results: &[&ResultRow],
+        signed: &SignedOrder,
+    ) -> Vec<Matched> {
+        let (Some(rectangle), Some(standing)) =
+            (&signed.rectangle, self.standing.get_mut(&signed.standing))
+        else {
+            return Vec::new();
+        };
+        let mut results = results.to_vec();
+        results.sort_by_key(|result| (result.row.start, result.row.buy));
+        let rows: Vec<&Row> = results.iter().map(|result| &result.row).collect();
+        let numbered = inventory.number(rectangle, &rows);
+        let mut matched = Vec::new();
+        for (result, units) in results.iter().zip(numbered) {
+            let reserved = units.and_then(|units| {
+                inventory.reserve(result.trade, &result.row, &units).map(|()| units)
+            });
+            let units = match reserved {
+                Ok(units) => units,
+                Err(code) => {
+                    standing.note = Some(code.to_owned());
+                    continue;
+                }
+            };
+            standing.matched.insert(result.trade, result.row.qty);
+            matched.push(Matched::Sell {
+                row: result.row.clone(),
+                trade: result.trade,
+                buyer: result.buyer,
+                units,
+                features: signed.features,
+            });
+        }
+        if !rows.is_empty() {
+            ctx.out.put(Table::Standing, &standing.id.0, standing);
+        }
+        matched
+    }
+
+    /// A trade of ours ended: filled, or its part goes back into the market.
+    pub fn on_trade_end(&mut self, ctx: &mut Context<'_>, trade: TradeId, filled: bool) {
+        let Some(standing) =
+            self.standing.values_mut().find(|standing| standing.matched.contains_key(&trade))
+        else {
+            return;
+        };
+        let qty = standing.matched.remove(&trade).unwrap_or(0);
+        if filled {
+            standing.filled = standing.filled.saturating_add(qty);
+            if standing.is_open() && standing.spec.side == Side::Buy && standing.remainder() == 0 {
+                standing.state = StandingState::Filled;
+            }
+        }
+        ctx.out.put(Table::Standing, &standing.id.0, standing);
+    }
+
+    fn expire(&mut self, ctx: &mut Context<'_>) {
+        let first = ctx.params.first_slot(epoch_at(ctx.now_ms, ctx.params));
+        for standing in self.standing.values_mut().filter(|standing| standing.is_open()) {
+            if standing.is_past(ctx.now_ms, first) {
+                standing.state = StandingState::Expired;
+                ctx.out.put(Table::Standing, &standing.id.0, standing);
+            }
+        }
+    }
+
+    fn close_one_shots(&mut self, ctx: &mut Context<'_>, through: u64) {
+        for standing in self.standing.values_mut().filter(|standing| standing.is_open()) {
+            let had_its_epoch = standing.last_epoch.is_some_and(|epoch| epoch <= through);
+            if standing.is_one_shot() && had_its_epoch {
+                let all_matched = standing.remainder() == 0;
+                standing.state =
+                    if all_matched { StandingState::Filled } else { StandingState::Expired };
+                ctx.out.put(Table::Standing, &standing.id.0, standing);
+            }
+        }
+    }
+
+    /// The clock was compared with that of peers (DESIGN §5): beyond min(2 s, FREEZE / 4)
+    /// this node computes nothing.
+    pub fn on_clock(&mut self, ctx: &Context<'_>, offset_ms: i64, peers: u16) {
+        const PEERS_TO_JUDGE: u16 = 5;
+        let tolerance_ms = (ctx.params.epoch.freeze_ms / 4).min(2000);
+        self.clock_is_off = peers >= PEERS_TO_JUDGE && offset_ms.unsigned_abs() > tolerance_ms;
+    }
+
+    /// Whether the clock is too far off to match.
+    #[must_use]
+    pub fn clock_is_off(&self) -> bool {
+        self.clock_is_off
+    }
+
+    /// The phase of the open epoch.
+    #[must_use]
+    pub fn phase(now_ms: TimeMs, params: &crate::params::Params) -> Phase {
+        Phase::at(now_ms, params)
+    }
+
+    /// An order or a root on gossip.
+    pub fn on_gossip(
+        &mut self,
+        ctx: &mut Context<'_>,
+        topic: Topic,
+        bytes: &[u8],
+    ) -> (Verdict, Option<&'static str>) {
+        match topic {
+            Topic::Orders => self.epochs.on_order(ctx, bytes),
+            Topic::Roots => self.epochs.on_root(ctx, bytes),
+            Topic::Locks | Topic::Contacts | Topic::Proofs => (Verdict::Ignore, None),
+        }
+    }
+
+    fn publish(&mut self, ctx: &mut Context<'_>, order: Order, signed: SignedOrder) {
+        let order = ctx.sign(order);
+        let id = OrderId(order.id());
+        if let Some(standing) = self.standing.get_mut(&signed.standing) {
+            standing.last_epoch = Some(signed.epoch);
+            standing.last_order = Some(id);
+            standing.note = None;
+            ctx.out.put(Table::Standing, &standing.id.0, standing);
+        }
+        let bytes = encode(order.envelope());
+        self.signed.insert(id, signed);
+        self.epochs.insert_own(ctx, order);
+        ctx.out.push(Effect::Publish { topic: Topic::Orders, bytes });
+    }
+}
+
+fn reserved_sat(matched: &Matched) -> u64 {
+    match matched {
+        Matched::Buy { row, .. } => row.price_sat(),
+        Matched::Sell { .. } => 0,
+    }
+}

@@ -1,0 +1,269 @@
+//! Linear verification of a given result, without repeating the search.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use thiserror::Error;
+
+use super::instance::{Instance, MatchError, Mode};
+use super::outcome::{Outcome, Trade};
+use super::ranked::{Ask, Bid, Book};
+
+/// Why a result does not hold. See [`CheckError::code`] for the stable codes.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[allow(missing_docs)] // Each message states what the variant and its fields mean.
+pub enum CheckError {
+    #[error("the book itself is refused: {0}")]
+    Book(#[from] MatchError),
+    #[error("trades are not strictly ascending by class, start, buy, sell")]
+    Order,
+    #[error("no live order {id:?} on this side and in this class")]
+    UnknownOrder { id: String },
+    #[error("bid {buy:?} and ask {sell:?} do not accept each other")]
+    Incompatible { buy: String, sell: String },
+    #[error("the run of bid {buy:?} from ask {sell:?} is not the one asked for and offered")]
+    Run { buy: String, sell: String },
+    #[error("bid {buy:?} is served in more than one run")]
+    SplitRun { buy: String },
+    #[error("bid {buy:?} wants all units from one ask")]
+    SplitGang { buy: String },
+    #[error("bid {buy:?} gets {qty} units, more than it wants")]
+    Overfilled { buy: String, qty: u64 },
+    #[error("bid {buy:?} gets {qty} units, fewer than its minimum")]
+    Underfilled { buy: String, qty: u64 },
+    #[error("ask {sell:?} is sold beyond its units in slot {slot}")]
+    Oversold { sell: String, slot: u32 },
+    #[error("prices do not cover exactly the slots with a trade")]
+    PriceSlots,
+    #[error("the run costs more than the limit of bid {buy:?}")]
+    AboveLimit { buy: String },
+    #[error("the run costs less than the limit of ask {sell:?}")]
+    BelowLimit { sell: String },
+    #[error("the total of bid {buy:?} from ask {sell:?} is not units times price")]
+    Money { buy: String, sell: String },
+    #[error("welfare is not the sum of the surpluses")]
+    Welfare,
+}
+
+impl CheckError {
+    /// The stable reason code of this failure.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Book(refusal) => refusal.code(),
+            Self::Order => "result.order",
+            Self::UnknownOrder { .. } => "result.unknown_order",
+            Self::Incompatible { .. } => "result.incompatible",
+            Self::Run { .. } => "result.run",
+            Self::SplitRun { .. } => "result.split_run",
+            Self::SplitGang { .. } => "result.split_gang",
+            Self::Overfilled { .. } => "result.overfilled",
+            Self::Underfilled { .. } => "result.underfilled",
+            Self::Oversold { .. } => "result.oversold",
+            Self::PriceSlots => "result.price_slots",
+            Self::AboveLimit { .. } => "result.above_limit",
+            Self::BelowLimit { .. } => "result.below_limit",
+            Self::Money { .. } => "result.money",
+            Self::Welfare => "result.welfare",
+        }
+    }
+}
+
+/// Verifies that `outcome` is a safe result for `instance`: capacity, min fill, the limits
+/// of both sides, one price per (class, slot), exact money and exact welfare.
+///
+/// Takes time linear in the orders and in trades × slots. A result that passes harms
+/// nobody, but need not be the canonical one: that takes [`super::solve`].
+///
+/// # Errors
+/// The first property that fails, or the refusal of the book itself.
+pub fn verify(instance: &Instance, outcome: &Outcome) -> Result<(), CheckError> {
+    let book = Book::new(instance)?;
+    let mut audit = Audit::new(&book, &outcome.prices);
+    if !outcome
+        .trades
+        .windows(2)
+        .all(|pair| sort_key(&pair[0]) < sort_key(&pair[1]))
+    {
+        return Err(CheckError::Order);
+    }
+    for trade in &outcome.trades {
+        audit.add(trade)?;
+    }
+    audit.finish(outcome.welfare_msat)
+}
+
+fn sort_key(trade: &Trade) -> (u16, u32, &str, &str) {
+    (trade.class, trade.start, &trade.buy, &trade.sell)
+}
+
+/// What one bid receives in total.
+struct Received<'a> {
+    bid: &'a Bid<'a>,
+    class: u16,
+    start: u32,
+    qty: u64,
+}
+
+struct Audit<'a> {
+    bids: BTreeMap<&'a str, &'a Bid<'a>>,
+    /// Asks with the class they belong to.
+    asks: BTreeMap<&'a str, (usize, &'a Ask<'a>)>,
+    book: &'a Book<'a>,
+    prices: &'a BTreeMap<(u16, u32), u64>,
+    received: BTreeMap<&'a str, Received<'a>>,
+    /// Units sold per (ask, slot).
+    sold: BTreeMap<(&'a str, u32), u64>,
+    /// Slots with a trade.
+    traded: BTreeSet<(u16, u32)>,
+    welfare_msat: u128,
+}
+
+impl<'a> Audit<'a> {
+    fn new(book: &'a Book<'a>, prices: &'a BTreeMap<(u16, u32), u64>) -> Self {
+        let asks = book
+            .classes
+            .iter()
+            .enumerate()
+            .flat_map(|(at, class)| class.asks.iter().map(move |ask| (ask.id, (at, ask))))
+            .collect();
+        Self {
+            bids: book.bids.iter().map(|bid| (bid.id, bid)).collect(),
+            asks,
+            book,
+            prices,
+            received: BTreeMap::new(),
+            sold: BTreeMap::new(),
+            traded: BTreeSet::new(),
+            welfare_msat: 0,
+        }
+    }
+
+    fn add(&mut self, trade: &Trade) -> Result<(), CheckError> {
+        let unknown = |id: &str| CheckError::UnknownOrder { id: id.to_owned() };
+        let bid = *self
+            .bids
+            .get(trade.buy.as_str())
+            .ok_or_else(|| unknown(&trade.buy))?;
+        let &(class, ask) = self
+            .asks
+            .get(trade.sell.as_str())
+            .ok_or_else(|| unknown(&trade.sell))?;
+        if self.book.classes[class].id != trade.class {
+            return Err(unknown(&trade.sell));
+        }
+        let limit = bid.alts.iter().find(|alt| alt.0 == class).map(|alt| alt.1);
+        let limit_msat = limit.ok_or_else(|| unknown(&trade.buy))?;
+        check_pair(trade, bid, ask)?;
+        self.receive(trade, bid)?;
+        self.sell(trade, ask)?;
+        self.pay(trade, limit_msat, ask.limit_msat)
+    }
+
+    fn receive(&mut self, trade: &Trade, bid: &'a Bid<'a>) -> Result<(), CheckError> {
+        let buy = || trade.buy.clone();
+        let qty = u64::from(trade.qty);
+        let received = self.received.entry(bid.id).or_insert(Received {
+            bid,
+            class: trade.class,
+            start: trade.start,
+            qty: 0,
+        });
+        if (received.class, received.start) != (trade.class, trade.start) {
+            return Err(CheckError::SplitRun { buy: buy() });
+        }
+        if received.qty > 0 && bid.mode == Mode::Gang {
+            return Err(CheckError::SplitGang { buy: buy() });
+        }
+        received.qty += qty;
+        if received.qty > u64::from(bid.qty) {
+            return Err(CheckError::Overfilled {
+                buy: buy(),
+                qty: received.qty,
+            });
+        }
+        Ok(())
+    }
+
+    fn sell(&mut self, trade: &Trade, ask: &'a Ask<'a>) -> Result<(), CheckError> {
+        for slot in trade.start..trade.start + u32::from(trade.hours) {
+            let sold = self.sold.entry((ask.id, slot)).or_insert(0);
+            *sold += u64::from(trade.qty);
+            if *sold > u64::from(ask.qty) {
+                return Err(CheckError::Oversold {
+                    sell: trade.sell.clone(),
+                    slot,
+                });
+            }
+            self.traded.insert((trade.class, slot));
+        }
+        Ok(())
+    }
+
+    fn pay(&mut self, trade: &Trade, limit_msat: u64, ask_msat: u64) -> Result<(), CheckError> {
+        let hours = u128::from(trade.hours);
+        let mut run_msat = 0u128;
+        for slot in trade.start..trade.start + u32::from(trade.hours) {
+            let price = self
+                .prices
+                .get(&(trade.class, slot))
+                .ok_or(CheckError::PriceSlots)?;
+            run_msat += u128::from(*price);
+        }
+        if run_msat > u128::from(limit_msat) * hours {
+            return Err(CheckError::AboveLimit {
+                buy: trade.buy.clone(),
+            });
+        }
+        if run_msat < u128::from(ask_msat) * hours {
+            return Err(CheckError::BelowLimit {
+                sell: trade.sell.clone(),
+            });
+        }
+        let qty = u128::from(trade.qty);
+        if u128::from(trade.msat) != qty * run_msat || trade.sat != trade.msat / 1000 {
+            return Err(CheckError::Money {
+                buy: trade.buy.clone(),
+                sell: trade.sell.clone(),
+            });
+        }
+        // Not negative: the run costs at least the ask and at most the limit.
+        self.welfare_msat += u128::from(limit_msat - ask_msat) * hours * qty;
+        Ok(())
+    }
+
+    fn finish(self, welfare_msat: u128) -> Result<(), CheckError> {
+        for (buy, Received { bid, qty, .. }) in self.received {
+            if qty < u64::from(bid.min_qty) {
+                return Err(CheckError::Underfilled {
+                    buy: buy.to_owned(),
+                    qty,
+                });
+            }
+        }
+        if !self.prices.keys().eq(self.traded.iter()) {
+            return Err(CheckError::PriceSlots);
+        }
+        if self.welfare_msat != welfare_msat {
+            return Err(CheckError::Welfare);
+        }
+        Ok(())
+    }
+}
+
+/// Rules that concern one trade alone.
+fn check_pair(trade: &Trade, bid: &Bid<'_>, ask: &Ask<'_>) -> Result<(), CheckError> {
+    let names = || (trade.buy.clone(), trade.sell.clone());
+    if !bid.accepts(ask) {
+        let (buy, sell) = names();
+        return Err(CheckError::Incompatible { buy, sell });
+    }
+    let end = trade.start.checked_add(trade.hours.into());
+    let fits = u32::from(trade.hours) == bid.hours
+        && trade.start >= bid.first_slot.max(ask.first_slot)
+        && end.is_some_and(|end| end <= bid.end_slot.min(ask.end_slot))
+        && trade.qty > 0;
+    if !fits {
+        let (buy, sell) = names();
+        return Err(CheckError::Run { buy, sell });
+    }
+    Ok(())
+}

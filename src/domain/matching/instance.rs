@@ -1,0 +1,309 @@
+//! The book as it is handed in: labels, bounds, refusals and what is dropped.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use thiserror::Error;
+
+/// Highest price of one slot and highest legal limit, in msat per block (10 BTC).
+///
+/// Sums over the longest horizon stay below 2^49, so the closure is safe in `i64`.
+pub const PMAX_MSAT: u64 = 1_000_000_000_000;
+/// Most units in one order: with [`PMAX_MSAT`] and [`MAX_HOURS`] a trade's total fits `u64`.
+pub const MAX_QTY: u32 = 10_000;
+/// Longest run of slots a bid may ask for.
+pub const MAX_HOURS: u16 = 168;
+/// Longest span of slots one book may cover: the closure holds one row per slot boundary.
+pub const MAX_HORIZON_SLOTS: u32 = 336;
+/// Most (class, limit) alternatives of one bid, each of which is searched in full.
+pub const MAX_ALTERNATIVES: usize = 4;
+/// Most labels in `allow` and `deny` of one order together, each read per candidate pair.
+pub const MAX_KEYS: usize = 16;
+/// Most starts of the greedy search; more of them add less than two points of welfare.
+pub const MAX_STARTS: u8 = 8;
+
+/// What an order without an expiry epoch counts as, so that a late `epoch` drops it too.
+const NO_EXPIRY: u64 = 1 << 62;
+
+/// One epoch's input: a set of orders and what is known about the moment.
+///
+/// The order of `orders` and `cancels` does not change the result.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Instance {
+    /// Seed of the tie-breaking draws.
+    pub beacon: [u8; 32],
+    /// First slot that can still be delivered; runs never start before it.
+    pub now: u32,
+    /// Number of the epoch being matched, against which `expiry_epoch` is read.
+    pub epoch: u64,
+    /// How many starts of the search to run, 1 to [`MAX_STARTS`].
+    pub starts: u8,
+    /// Bids and asks with distinct ids.
+    pub orders: Vec<Order>,
+    /// Cancellations; one by anyone but the order's owner has no effect.
+    pub cancels: Vec<Cancel>,
+}
+
+/// A bid or an ask, with labels as its issuer wrote them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Order {
+    /// Unique label; ties end with its bytes.
+    pub id: String,
+    /// Who trades. An owner never trades with itself and has one draw for all its orders.
+    pub owner: String,
+    /// Units wanted or offered before any fill, at most [`MAX_QTY`].
+    pub qty: u32,
+    /// Units filled in earlier epochs.
+    pub filled: u32,
+    /// Fewest units one match of a bid may bring, cut to what is left; at least 1.
+    pub min_qty: u32,
+    /// Half-open slot interval `[start, end)` in which delivery must lie.
+    pub window: (u32, u32),
+    /// Last epoch in which the order is valid; `None` stands for no expiry.
+    pub expiry_epoch: Option<u64>,
+    /// Feature bits: required by a bid, offered by an ask.
+    pub features: u64,
+    /// Only these counterparties (providers for a bid, owners for an ask); empty means all.
+    pub allow: Vec<String>,
+    /// None of these counterparties.
+    pub deny: Vec<String>,
+    /// What is particular to a bid or to an ask.
+    pub side: Side,
+}
+
+/// The part of an order that differs between bids and asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// A bid for a run of consecutive slots.
+    Buy {
+        /// Length of the run in slots, 1 to [`MAX_HOURS`].
+        hours: u16,
+        /// How the units may be spread over providers.
+        mode: Mode,
+        /// Acceptable classes with their limits in msat per block, in the owner's order of
+        /// preference among equals; 1 to [`MAX_ALTERNATIVES`] distinct classes.
+        alts: Vec<(u16, u64)>,
+    },
+    /// An ask for units of one class over a window.
+    Sell {
+        /// Resource class offered.
+        class: u16,
+        /// Lowest acceptable price in msat per block.
+        limit_msat: u64,
+        /// Shortest run of slots the seller accepts, at least 1.
+        min_run: u16,
+        /// Who delivers, if it is not the owner (resale).
+        provider: Option<String>,
+    },
+}
+
+/// How the units of one bid may be spread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Each unit stays with one ask for the whole run; units may differ.
+    Sticky,
+    /// All units come from one ask.
+    Gang,
+}
+
+/// A request to drop an order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cancel {
+    /// Id of the order.
+    pub order: String,
+    /// Who asks; only the order's owner is heard.
+    pub signer: String,
+}
+
+/// Why a book is refused as a whole. See [`MatchError::code`] for the stable codes.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[allow(missing_docs)] // Each message states what the variant and its field mean.
+pub enum MatchError {
+    #[error("starts is {starts}, allowed are 1 to {MAX_STARTS}")]
+    Starts { starts: u8 },
+    #[error("order {id:?} occurs twice")]
+    DuplicateId { id: String },
+    #[error("order {id:?} has an empty delivery window")]
+    EmptyWindow { id: String },
+    #[error("order {id:?} has more than {MAX_QTY} units")]
+    QtyTooLarge { id: String },
+    #[error("order {id:?} has min_qty 0")]
+    ZeroMinQty { id: String },
+    #[error("order {id:?} names more than {MAX_KEYS} labels in allow and deny together")]
+    TooManyKeys { id: String },
+    #[error("order {id:?} asks for 0 hours")]
+    ZeroHours { id: String },
+    #[error("order {id:?} asks for more than {MAX_HOURS} hours")]
+    HoursTooLong { id: String },
+    #[error("order {id:?} has no alternative")]
+    NoAlternatives { id: String },
+    #[error("order {id:?} has more than {MAX_ALTERNATIVES} alternatives")]
+    TooManyAlternatives { id: String },
+    #[error("order {id:?} names class {class} in two alternatives")]
+    RepeatedClass { id: String, class: u16 },
+    #[error("order {id:?} has min_run 0")]
+    ZeroMinRun { id: String },
+    #[error("live orders span {slots} slots, allowed are {MAX_HORIZON_SLOTS}")]
+    HorizonTooLong { slots: u32 },
+    #[error("the accepted trades have no common price")]
+    Infeasible,
+}
+
+impl MatchError {
+    /// The stable reason code of this refusal.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Starts { .. } => "match.starts",
+            Self::DuplicateId { .. } => "match.duplicate_id",
+            Self::EmptyWindow { .. } => "match.empty_window",
+            Self::QtyTooLarge { .. } => "match.qty_too_large",
+            Self::ZeroMinQty { .. } => "match.zero_min_qty",
+            Self::TooManyKeys { .. } => "match.too_many_keys",
+            Self::ZeroHours { .. } => "match.zero_hours",
+            Self::HoursTooLong { .. } => "match.hours_too_long",
+            Self::NoAlternatives { .. } => "match.no_alternatives",
+            Self::TooManyAlternatives { .. } => "match.too_many_alternatives",
+            Self::RepeatedClass { .. } => "match.repeated_class",
+            Self::ZeroMinRun { .. } => "match.zero_min_run",
+            Self::HorizonTooLong { .. } => "match.horizon_too_long",
+            Self::Infeasible => "match.infeasible",
+        }
+    }
+}
+
+impl Instance {
+    /// The orders that take part, ascending by id.
+    ///
+    /// All orders are checked first, also those that are then dropped; the horizon is
+    /// checked on what is left, since a dropped order cannot widen it.
+    pub(super) fn live(&self) -> Result<Vec<&Order>, MatchError> {
+        self.check()?;
+        let cancelled = self.cancelled();
+        let mut live: Vec<&Order> = self
+            .orders
+            .iter()
+            .filter(|o| !cancelled.contains(o.id.as_str()) && o.is_live(self.now, self.epoch))
+            .collect();
+        live.sort_unstable_by(|a, b| a.id.cmp(&b.id));
+        let first = live.iter().map(|o| o.first_slot(self.now)).min();
+        let end = live.iter().map(|o| o.window.1).max();
+        let slots = end.unwrap_or(0).saturating_sub(first.unwrap_or(0));
+        if slots > MAX_HORIZON_SLOTS {
+            return Err(MatchError::HorizonTooLong { slots });
+        }
+        Ok(live)
+    }
+
+    fn check(&self) -> Result<(), MatchError> {
+        if !(1..=MAX_STARTS).contains(&self.starts) {
+            return Err(MatchError::Starts {
+                starts: self.starts,
+            });
+        }
+        let mut ids = BTreeSet::new();
+        for order in &self.orders {
+            order.check()?;
+            if !ids.insert(order.id.as_str()) {
+                return Err(MatchError::DuplicateId {
+                    id: order.id.clone(),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn cancelled(&self) -> BTreeSet<&str> {
+        let owners: BTreeMap<&str, &str> = self
+            .orders
+            .iter()
+            .map(|o| (o.id.as_str(), o.owner.as_str()))
+            .collect();
+        self.cancels
+            .iter()
+            .filter(|c| owners.get(c.order.as_str()) == Some(&c.signer.as_str()))
+            .map(|c| c.order.as_str())
+            .collect()
+    }
+}
+
+impl Order {
+    /// Units not filled yet.
+    pub(super) fn units_left(&self) -> u32 {
+        self.qty.saturating_sub(self.filled)
+    }
+
+    /// Fewest units a match must bring, never more than are left.
+    pub(super) fn min_left(&self) -> u32 {
+        self.min_qty.min(self.units_left())
+    }
+
+    /// First slot of the window that can still be delivered.
+    pub(super) fn first_slot(&self, now: u32) -> u32 {
+        self.window.0.max(now)
+    }
+
+    /// Slots a run of this order needs at least.
+    fn needed_slots(&self) -> u32 {
+        match self.side {
+            Side::Buy { hours, .. } => hours.into(),
+            Side::Sell { .. } => 1,
+        }
+    }
+
+    /// The highest limit, in msat per block: the one that ranks a bid.
+    pub(super) fn best_limit_msat(&self) -> u64 {
+        match &self.side {
+            Side::Buy { alts, .. } => alts.iter().map(|&(_, limit)| limit).max().unwrap_or(0),
+            Side::Sell { limit_msat, .. } => *limit_msat,
+        }
+    }
+
+    /// Whether the order can take part now, its owner's cancels aside.
+    pub(super) fn is_live(&self, now: u32, epoch: u64) -> bool {
+        self.units_left() > 0
+            && self.expiry_epoch.unwrap_or(NO_EXPIRY) >= epoch
+            && (1..=PMAX_MSAT).contains(&self.best_limit_msat())
+            && self.window.1.saturating_sub(self.first_slot(now)) >= self.needed_slots()
+    }
+
+    fn check(&self) -> Result<(), MatchError> {
+        let id = || self.id.clone();
+        if self.window.0 >= self.window.1 {
+            return Err(MatchError::EmptyWindow { id: id() });
+        }
+        if self.qty > MAX_QTY {
+            return Err(MatchError::QtyTooLarge { id: id() });
+        }
+        if self.min_qty == 0 {
+            return Err(MatchError::ZeroMinQty { id: id() });
+        }
+        if self.allow.len() + self.deny.len() > MAX_KEYS {
+            return Err(MatchError::TooManyKeys { id: id() });
+        }
+        match &self.side {
+            Side::Buy { hours: 0, .. } => Err(MatchError::ZeroHours { id: id() }),
+            Side::Buy { hours, .. } if *hours > MAX_HOURS => {
+                Err(MatchError::HoursTooLong { id: id() })
+            }
+            Side::Buy { alts, .. } => check_alternatives(&self.id, alts),
+            Side::Sell { min_run: 0, .. } => Err(MatchError::ZeroMinRun { id: id() }),
+            Side::Sell { .. } => Ok(()),
+        }
+    }
+}
+
+fn check_alternatives(id: &str, alts: &[(u16, u64)]) -> Result<(), MatchError> {
+    if alts.is_empty() {
+        return Err(MatchError::NoAlternatives { id: id.into() });
+    }
+    if alts.len() > MAX_ALTERNATIVES {
+        return Err(MatchError::TooManyAlternatives { id: id.into() });
+    }
+    let mut classes = BTreeSet::new();
+    match alts.iter().find(|&&(class, _)| !classes.insert(class)) {
+        Some(&(class, _)) => Err(MatchError::RepeatedClass {
+            id: id.into(),
+            class,
+        }),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,116 @@
+//! The result of an epoch, and the choice among the starts.
+
+use std::collections::BTreeMap;
+
+use rayon::prelude::*;
+
+use super::instance::{Instance, MatchError};
+use super::pass::{self, Allocation};
+use super::ranked::Book;
+
+/// Trades and prices of one epoch, in canonical order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// Sum over all trades of units × slots × (limit − ask), in msat.
+    pub welfare_msat: u128,
+    /// The uniform price of each (class, slot) in which something trades, in msat per block.
+    pub prices: BTreeMap<(u16, u32), u64>,
+    /// Ascending by (class, start, buy, sell).
+    pub trades: Vec<Trade>,
+}
+
+/// Units that one ask delivers to one bid over a run of slots.
+///
+/// The derived order is the canonical one, since (class, start, buy, sell) is unique.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Trade {
+    /// Resource class.
+    pub class: u16,
+    /// First slot of the run.
+    pub start: u32,
+    /// Label of the bid.
+    pub buy: String,
+    /// Label of the ask.
+    pub sell: String,
+    /// Length of the run in slots.
+    pub hours: u16,
+    /// Units.
+    pub qty: u32,
+    /// Total to pay in msat: units × the sum of the run's slot prices. Authoritative.
+    pub msat: u64,
+    /// `msat` in whole satoshis, rounded down.
+    pub sat: u64,
+}
+
+/// Matches one book.
+///
+/// Orders that cannot trade are dropped: cancelled by their owner, expired, filled, no
+/// deliverable run left in the window, limit 0 or above [`super::PMAX_MSAT`].
+/// The starts run in parallel; the largest welfare wins, the lowest start among equals, so
+/// the result depends on nothing but the set of orders.
+///
+/// # Errors
+/// A book that breaks a bound is refused as a whole, see [`MatchError`]; all orders are
+/// checked, also those that would be dropped. [`MatchError::Infeasible`] stands for what
+/// the price constraints exclude by construction.
+pub fn solve(instance: &Instance) -> Result<Outcome, MatchError> {
+    let book = Book::new(instance)?;
+    let passes: Vec<Result<Allocation, MatchError>> = (0..instance.starts)
+        .into_par_iter()
+        .map(|start| pass::run(&book, start))
+        .collect();
+    let mut best: Option<Allocation> = None;
+    for allocation in passes {
+        let allocation = allocation?;
+        if best
+            .as_ref()
+            .is_none_or(|best| allocation.welfare_msat > best.welfare_msat)
+        {
+            best = Some(allocation);
+        }
+    }
+    best.map_or_else(
+        || Ok(Outcome::default()),
+        |allocation| label(&book, allocation),
+    )
+}
+
+/// Puts labels back and checks once more that nobody pays or gets less than agreed.
+fn label(book: &Book<'_>, allocation: Allocation) -> Result<Outcome, MatchError> {
+    let Allocation {
+        welfare_msat,
+        fills,
+        prices,
+    } = allocation;
+    let mut trades = Vec::new();
+    for fill in &fills {
+        let class = &book.classes[fill.class];
+        let run = prices.range((class.id, fill.start)..(class.id, fill.end));
+        let run_msat: u64 = run.map(|(_, price_msat)| price_msat).sum();
+        let bid = &book.bids[fill.bid];
+        let hours = u64::from(bid.hours);
+        for leg in &fill.legs {
+            let ask = &class.asks[leg.ask];
+            if run_msat > fill.limit_msat * hours || run_msat < ask.limit_msat * hours {
+                return Err(MatchError::Infeasible);
+            }
+            let msat = run_msat * u64::from(leg.qty);
+            trades.push(Trade {
+                class: class.id,
+                start: fill.start,
+                hours: (fill.end - fill.start) as u16,
+                buy: bid.id.to_owned(),
+                sell: ask.id.to_owned(),
+                qty: leg.qty,
+                msat,
+                sat: msat / 1000,
+            });
+        }
+    }
+    trades.sort_unstable();
+    Ok(Outcome {
+        welfare_msat,
+        prices,
+        trades,
+    })
+}

@@ -1,0 +1,110 @@
+//! Why the executor refuses.
+
+use std::io;
+use std::path::Path;
+
+use super::spec::SpecError;
+
+/// A refusal or failure of the executor; [`Self::code`] is stable.
+#[derive(Debug, thiserror::Error)]
+pub enum ExecutorError {
+    /// The specification is out of bounds.
+    #[error(transparent)]
+    Spec(#[from] SpecError),
+    /// No such lease on this host.
+    #[error("no such lease")]
+    UnknownLease,
+    /// A lease of this id exists with another specification.
+    #[error("the lease exists with another specification")]
+    Conflict,
+    /// [`crate::limits::OPEN_LEASES_MAX`] are held.
+    #[error("this host holds as many leases as it can")]
+    Full,
+    /// Blobs are missing.
+    #[error("{0} blobs are missing")]
+    BlobsMissing(usize),
+    /// The window ended before the lease was started.
+    #[error("the delivery window is over")]
+    WindowOver,
+    /// The lease has ended already.
+    #[error("the lease has ended")]
+    AlreadyEnded,
+    /// The digest is not part of this lease.
+    #[error("the lease needs no such blob")]
+    UnknownDigest,
+    /// A chunk that does not continue what was received.
+    #[error("the next byte expected is {expected}")]
+    OutOfOrder {
+        /// Bytes received so far: the offset to resume at.
+        expected: u64,
+    },
+    /// A chunk over [`crate::limits::LEASE_CHUNK_BYTES`].
+    #[error("a chunk of {0} bytes is too large")]
+    ChunkTooLarge(usize),
+    /// More bytes than the specification announced.
+    #[error("more bytes than announced")]
+    Oversize,
+    /// The complete blob does not have the digest; it was discarded.
+    #[error("the bytes do not have the digest")]
+    WrongDigest,
+    /// Results can be read when the lease has ended.
+    #[error("the lease has not ended")]
+    NotEnded,
+    /// The name is not a result of this lease, or no regular file was left there.
+    #[error("no such result")]
+    NoResult,
+    /// This back end does not have the verb.
+    #[error("this back end has no {0}")]
+    Unsupported(&'static str),
+    /// The self-test failed: nothing of this back end may be offered.
+    #[error("self-test: {0}")]
+    SelfTest(String),
+    /// The host failed.
+    #[error("{what}: {source}")]
+    Io {
+        /// What was tried.
+        what: String,
+        /// What the system answered.
+        source: io::Error,
+    },
+}
+
+impl ExecutorError {
+    /// The stable reason code.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Spec(error) => error.code(),
+            Self::UnknownLease => "lease.unknown",
+            Self::Conflict => "lease.conflict",
+            Self::Full => "lease.host_full",
+            Self::BlobsMissing(_) => "lease.blobs_missing",
+            Self::WindowOver => "lease.window_over",
+            Self::AlreadyEnded => "lease.ended",
+            Self::UnknownDigest => "put.unknown_digest",
+            Self::OutOfOrder { .. } => "put.out_of_order",
+            Self::ChunkTooLarge(_) => "put.chunk_too_large",
+            Self::Oversize => "put.oversize",
+            Self::WrongDigest => "put.wrong_digest",
+            Self::NotEnded => "result.not_ended",
+            Self::NoResult => "result.absent",
+            Self::Unsupported(_) => "executor.unsupported",
+            Self::SelfTest(_) => "executor.self_test_failed",
+            Self::Io { .. } => "executor.io",
+        }
+    }
+}
+
+/// Names the path that an input or output error is about.
+pub(super) trait At<T> {
+    fn at(self, path: &Path) -> Result<T, ExecutorError>;
+}
+
+impl<T> At<T> for io::Result<T> {
+    fn at(self, path: &Path) -> Result<T, ExecutorError> {
+        self.map_err(|source| ExecutorError::Io {
+            what: path.display().to_string(),
+            source,
+        })
+    }
+}

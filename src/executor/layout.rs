@@ -1,0 +1,73 @@
+//! Names of the files of one lease.
+
+use std::path::{Path, PathBuf};
+
+use crate::domain::ids::Digest;
+use crate::domain::lease::objects::Stream;
+
+/// `<datadir>/leases/<lease_id>/`.
+#[derive(Debug, Clone)]
+pub(super) struct LeaseDir(PathBuf);
+
+impl LeaseDir {
+    pub(super) fn new(path: PathBuf) -> Self {
+        Self(path)
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// The specification, written once.
+    pub(super) fn spec(&self) -> PathBuf {
+        self.0.join("spec.json")
+    }
+
+    /// The state, written by the manager until a lease process takes over.
+    pub(super) fn state(&self) -> PathBuf {
+        self.0.join("state.json")
+    }
+
+    /// The latest sample.
+    pub(super) fn usage(&self) -> PathBuf {
+        self.0.join("usage.json")
+    }
+
+    /// Its presence asks the lease process to stop.
+    pub(super) fn stop(&self) -> PathBuf {
+        self.0.join("stop")
+    }
+
+    /// Locked as long as a lease process lives.
+    pub(super) fn lock(&self) -> PathBuf {
+        self.0.join("lock")
+    }
+
+    /// The only directory that the workload sees.
+    pub(super) fn work(&self) -> PathBuf {
+        self.0.join("work")
+    }
+
+    /// What was uploaded.
+    pub(super) fn blobs(&self) -> PathBuf {
+        self.0.join("blobs")
+    }
+
+    /// A complete blob, its digest checked.
+    pub(super) fn blob(&self, digest: &Digest) -> PathBuf {
+        self.blobs().join(digest.to_string())
+    }
+
+    /// The bytes of a blob received so far.
+    pub(super) fn part(&self, digest: &Digest) -> PathBuf {
+        self.blobs().join(format!("{digest}.part"))
+    }
+
+    /// A standard stream.
+    pub(super) fn log(&self, stream: Stream) -> PathBuf {
+        self.0.join(match stream {
+            Stream::Stdout => "stdout",
+            Stream::Stderr => "stderr",
+        })
+    }
+}

@@ -1,0 +1,177 @@
+//! Standard output and error of a workload: streamed to a file, up to a cap.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use tokio::io::AsyncWrite;
+use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
+use wasmtime_wasi::p2::{OutputStream, Pollable, StreamError, StreamResult};
+
+use crate::limits::LEASE_CHUNK_BYTES;
+
+/// What a workload may write at once.
+const PERMIT_BYTES: usize = 64 << 10;
+
+/// Part of a stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogChunk {
+    /// The bytes from the offset asked for.
+    pub bytes: Vec<u8>,
+    /// Nothing will follow: the lease has ended and this was the last of it.
+    pub end: bool,
+}
+
+/// Reads a file from an offset. An offset behind its end reads nothing.
+pub(super) fn read_range(file: &mut File, from: u64, max: usize) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    file.seek(SeekFrom::Start(from))?;
+    file.take(max.min(LEASE_CHUNK_BYTES) as u64)
+        .read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// A stream's file. What goes beyond the cap is dropped and counted, and the workload is
+/// not told: a chatty program is not a failed one.
+#[derive(Clone)]
+pub(super) struct CappedLog(Arc<Mutex<Kept>>);
+
+struct Kept {
+    file: File,
+    bytes: u64,
+    dropped: u64,
+    cap: u64,
+}
+
+impl CappedLog {
+    pub(super) fn create(path: &Path, cap: u64) -> io::Result<Self> {
+        let file = OpenOptions::new()
+            .create(true)
+            .write(true)
+            .truncate(true)
+            .open(path)?;
+        Ok(Self(Arc::new(Mutex::new(Kept {
+            file,
+            bytes: 0,
+            dropped: 0,
+            cap,
+        }))))
+    }
+
+    /// Bytes kept and bytes dropped.
+    pub(super) fn counts(&self) -> (u64, u64) {
+        let kept = self.lock();
+        (kept.bytes, kept.dropped)
+    }
+
+    fn append(&self, bytes: &[u8]) -> io::Result<()> {
+        let mut kept = self.lock();
+        let room = usize::try_from(kept.cap - kept.bytes).unwrap_or(usize::MAX);
+        let keep = bytes.len().min(room);
+        kept.file.write_all(&bytes[..keep])?;
+        kept.bytes += keep as u64;
+        kept.dropped = kept.dropped.saturating_add((bytes.len() - keep) as u64);
+        Ok(())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Kept> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl IsTerminal for CappedLog {
+    fn is_terminal(&self) -> bool {
+        false
+    }
+}
+
+impl StdoutStream for CappedLog {
+    fn p2_stream(&self) -> Box<dyn OutputStream> {
+        Box::new(self.clone())
+    }
+
+    fn async_stream(&self) -> Box<dyn AsyncWrite + Send + Sync> {
+        Box::new(self.clone())
+    }
+}
+
+impl OutputStream for CappedLog {
+    fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
+        self.append(&bytes)
+            .map_err(|error| StreamError::LastOperationFailed(error.into()))
+    }
+
+    fn flush(&mut self) -> StreamResult<()> {
+        Ok(())
+    }
+
+    fn check_write(&mut self) -> StreamResult<usize> {
+        Ok(PERMIT_BYTES)
+    }
+}
+
+#[async_trait]
+impl Pollable for CappedLog {
+    async fn ready(&mut self) {}
+}
+
+impl AsyncWrite for CappedLog {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Poll::Ready(self.append(bytes).map(|()| bytes.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_goes_beyond_the_cap_is_counted() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("stdout");
+        let log = CappedLog::create(&path, 10).unwrap();
+        for _ in 0..3 {
+            log.append(b"tick\n!").unwrap();
+        }
+        assert_eq!(log.counts(), (10, 8));
+        assert_eq!(std::fs::read(&path).unwrap(), b"tick\n!tick");
+    }
+
+    #[test]
+    fn ranges_end_with_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x");
+        std::fs::write(&path, b"0123456789").unwrap();
+        let mut file = File::open(&path).unwrap();
+        for (from, max, expected) in [
+            (0, 4, &b"0123"[..]),
+            (8, 4, b"89"),
+            (10, 4, b""),
+            (99, 4, b""),
+            (0, 0, b""),
+        ] {
+            assert_eq!(
+                read_range(&mut file, from, max).unwrap(),
+                expected,
+                "{from}+{max}"
+            );
+        }
+    }
+}

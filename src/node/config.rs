@@ -1,0 +1,648 @@
+//! Configuration of a node: flags > `CAPEX_*` environment > file > defaults.
+//!
+//! | setting | flag | environment | file |
+//! |---|---|---|---|
+//! | network | `--network` | `CAPEX_NETWORK` | `network` |
+//! | data directory | `--datadir` | `CAPEX_DATADIR` | |
+//! | file | `--config` | `CAPEX_CONFIG` | |
+//! | chain source | `--chain-url`, `--chain-cookie` | `CAPEX_CHAIN_URL`, `CAPEX_CHAIN_COOKIE` | `[chain] url, cookie` |
+//! | peer-to-peer | `--listen`, `--peer` | `CAPEX_P2P_LISTEN`, `CAPEX_P2P_PEERS` | `[p2p] listen, peers` |
+//! | HTTP API | `--api-listen` | `CAPEX_API_LISTEN` | `[api] listen` |
+//! | units for sale | | `CAPEX_CAPACITY` (`cpu.standard=4,…`) | `[capacity] "cpu.standard" = 4` |
+//! | log filter | `--log` | `CAPEX_LOG` | `log` |
+//! | real money | | | `allow_mainnet` |
+//!
+//! Secrets are never flags. `--datadir` puts everything in one directory, the file
+//! included; without it the XDG base directories are used ([`dirs`]).
+
+pub mod definitions;
+pub mod dirs;
+pub mod file;
+pub mod layers;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use crate::limits::UNITS_MAX;
+use crate::params::Params;
+use definitions::{DEFAULT_NETWORK, DEVNET, MAINNET};
+use dirs::Env;
+use file::FileConfig;
+use layers::{FileText, Names, Origin, Sourced, pick, pick_list};
+
+/// Where `capex devchain` listens by default.
+pub const DEVCHAIN_LISTEN: &str = "127.0.0.1:18543";
+/// A configuration file is a page of text; a larger one is a mistake.
+pub const FILE_MAX_BYTES: u64 = 1 << 20;
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// A value that can not be used: an unknown key, a wrong type, a bad address.
+    #[error("{origin}: {what}")]
+    Invalid {
+        /// Where it stands, as `path:line`, flag or variable.
+        origin: Origin,
+        /// What is wrong.
+        what: String,
+    },
+    /// The file can not be read.
+    #[error("{}: {source}", path.display())]
+    Unreadable {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Mainnet without consent.
+    #[error("mainnet moves real money: set `allow_mainnet = true` in {}", path.display())]
+    MainnetRefused {
+        /// The file in which to consent.
+        path: PathBuf,
+    },
+    /// Neither `--datadir` nor a home directory.
+    #[error("no home directory: set HOME or pass --datadir")]
+    NoHome,
+}
+
+impl ConfigError {
+    /// Stable reason code.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Invalid { .. } => "config.invalid",
+            Self::Unreadable { .. } => "config.unreadable",
+            Self::MainnetRefused { .. } => "config.mainnet_refused",
+            Self::NoHome => "config.no_home",
+        }
+    }
+}
+
+/// What the command line says; empty means not said.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Overrides {
+    /// `--network`
+    pub network: Option<String>,
+    /// `--datadir`
+    pub datadir: Option<PathBuf>,
+    /// `--config`
+    pub config: Option<PathBuf>,
+    /// `--chain-url`
+    pub chain_url: Option<String>,
+    /// `--chain-cookie`
+    pub chain_cookie: Option<String>,
+    /// `--listen`
+    pub listen: Vec<String>,
+    /// `--peer`
+    pub peers: Vec<String>,
+    /// `--api-listen`
+    pub api_listen: Option<String>,
+    /// `--log`
+    pub log: Option<String>,
+}
+
+/// Where chain facts come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChainConfig {
+    /// RPC address, `http://host:port`.
+    pub url: String,
+    /// Cookie file of the RPC server.
+    pub cookie: PathBuf,
+}
+
+/// The peer-to-peer network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct P2pConfig {
+    /// Multiaddrs to listen on.
+    pub listen: Vec<String>,
+    /// Multiaddrs of first peers with `/p2p/<id>`, those of the definition included.
+    pub peers: Vec<String>,
+}
+
+/// The HTTP API.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ApiConfig {
+    /// Loopback address; port 0 lets the system choose.
+    pub listen: SocketAddr,
+}
+
+/// A complete configuration: every value checked, nothing left to look up.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The network definition.
+    pub params: Params,
+    /// Keys, journal, cookie, endpoints, leases.
+    pub datadir: PathBuf,
+    /// The file that was read, or would have been.
+    pub file: PathBuf,
+    /// Chain source.
+    pub chain: ChainConfig,
+    /// Peer-to-peer network.
+    pub p2p: P2pConfig,
+    /// HTTP API.
+    pub api: ApiConfig,
+    /// Units for sale by class number.
+    pub capacity: BTreeMap<u16, u32>,
+    /// Filter of the log.
+    pub log: String,
+    /// Where each setting came from, by its name in the file.
+    pub origins: BTreeMap<&'static str, Origin>,
+}
+
+const NETWORK: Names = Names {
+    flag: "--network",
+    env: "CAPEX_NETWORK",
+};
+const CHAIN_URL: Names = Names {
+    flag: "--chain-url",
+    env: "CAPEX_CHAIN_URL",
+};
+const CHAIN_COOKIE: Names = Names {
+    flag: "--chain-cookie",
+    env: "CAPEX_CHAIN_COOKIE",
+};
+const LISTEN: Names = Names {
+    flag: "--listen",
+    env: "CAPEX_P2P_LISTEN",
+};
+const PEERS: Names = Names {
+    flag: "--peer",
+    env: "CAPEX_P2P_PEERS",
+};
+const API_LISTEN: Names = Names {
+    flag: "--api-listen",
+    env: "CAPEX_API_LISTEN",
+};
+const LOG: Names = Names {
+    flag: "--log",
+    env: "CAPEX_LOG",
+};
+
+impl Config {
+    /// Resolves flags, environment, file and defaults.
+    ///
+    /// # Errors
+    /// The first setting that can not be used, with its place.
+    pub fn load(flags: &Overrides, env: Env<'_>) -> Result<Self, ConfigError> {
+        let (path, must_exist) = file_path(flags, env)?;
+        let file = read_file(path, must_exist)?;
+        Layers {
+            flags,
+            env,
+            parsed: parse_file(&file)?,
+            file,
+        }
+        .resolve()
+    }
+
+    /// `url` of the devchain and cookie path in the state directory (DESIGN §13).
+    #[must_use]
+    pub fn default_devchain(env: Env<'_>) -> Option<ChainConfig> {
+        let cookie = dirs::chain_cookie(&dirs::devchain(env)?);
+        Some(ChainConfig {
+            url: format!("http://{DEVCHAIN_LISTEN}"),
+            cookie,
+        })
+    }
+}
+
+/// Path of the configuration file, and whether it was named and so must exist.
+///
+/// # Errors
+/// [`ConfigError::NoHome`].
+pub fn file_path(flags: &Overrides, env: Env<'_>) -> Result<(PathBuf, bool), ConfigError> {
+    if let Some(path) = flags
+        .config
+        .clone()
+        .or_else(|| env("CAPEX_CONFIG").map(PathBuf::from))
+    {
+        return Ok((path, true));
+    }
+    let path = match datadir_named(flags, env) {
+        Some(dir) => Some(dir.value.join(dirs::CONFIG_FILE)),
+        None => dirs::config_file(env),
+    };
+    path.map(|path| (path, false)).ok_or(ConfigError::NoHome)
+}
+
+fn datadir_named(flags: &Overrides, env: Env<'_>) -> Option<Sourced<PathBuf>> {
+    let flag = flags
+        .datadir
+        .clone()
+        .map(|dir| (dir, Origin::Flag("--datadir")));
+    let from_env = || {
+        Some((
+            PathBuf::from(env("CAPEX_DATADIR")?),
+            Origin::Env("CAPEX_DATADIR"),
+        ))
+    };
+    flag.or_else(from_env)
+        .map(|(value, origin)| Sourced { value, origin })
+}
+
+fn read_file(path: PathBuf, must_exist: bool) -> Result<FileText, ConfigError> {
+    let unreadable = |source| ConfigError::Unreadable {
+        path: path.clone(),
+        source,
+    };
+    let size = match std::fs::metadata(&path) {
+        Ok(metadata) => metadata.len(),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && !must_exist => {
+            return Ok(FileText {
+                path,
+                text: String::new(),
+            });
+        }
+        Err(error) => return Err(unreadable(error)),
+    };
+    if size > FILE_MAX_BYTES {
+        return Err(unreadable(std::io::Error::other("larger than 1 MiB")));
+    }
+    let text = std::fs::read_to_string(&path).map_err(unreadable)?;
+    Ok(FileText { path, text })
+}
+
+fn parse_file(file: &FileText) -> Result<FileConfig, ConfigError> {
+    file::parse(&file.text)
+        .map_err(|mistake| Origin::File(file.path.clone(), mistake.line).refuse(mistake.what))
+}
+
+struct Layers<'a> {
+    flags: &'a Overrides,
+    env: Env<'a>,
+    file: FileText,
+    parsed: FileConfig,
+}
+
+impl Layers<'_> {
+    fn resolve(self) -> Result<Config, ConfigError> {
+        let mut origins = BTreeMap::new();
+        let mut keep = |name, origin| drop(origins.insert(name, origin));
+        let params = self.params()?;
+        keep("network", params.origin);
+        let params = params.value;
+        let datadir = self.datadir(&params)?;
+        keep("datadir", datadir.origin);
+        let (url, cookie) = self.chain(&params)?;
+        keep("chain.url", url.origin);
+        keep("chain.cookie", cookie.origin);
+        let listen = self.listen(&params)?;
+        keep("p2p.listen", listen.origin);
+        let peers = self.peers(&params)?;
+        keep("p2p.peers", peers.origin);
+        let api = self.api(&params)?;
+        keep("api.listen", api.origin);
+        let capacity = self.capacity(&params)?;
+        keep("capacity", capacity.origin);
+        let log = self.log();
+        keep("log", log.origin);
+        Ok(Config {
+            datadir: datadir.value,
+            chain: ChainConfig {
+                url: url.value,
+                cookie: cookie.value,
+            },
+            p2p: P2pConfig {
+                listen: listen.value,
+                peers: peers.value,
+            },
+            api: ApiConfig { listen: api.value },
+            capacity: capacity.value,
+            log: log.value,
+            file: self.file.path,
+            params,
+            origins,
+        })
+    }
+
+    fn named_url(&self) -> Option<Sourced<String>> {
+        let flag = self.flags.chain_url.as_deref();
+        pick(
+            CHAIN_URL,
+            flag,
+            self.env,
+            &self.file,
+            self.parsed.chain.url.as_ref(),
+        )
+    }
+
+    /// The network named; else devnet if the chain is the default devchain; else signet.
+    fn params(&self) -> Result<Sourced<Params>, ConfigError> {
+        let flag = self.flags.network.as_deref();
+        let named = pick(
+            NETWORK,
+            flag,
+            self.env,
+            &self.file,
+            self.parsed.network.as_ref(),
+        );
+        let on_devchain = || {
+            let url = self.named_url()?;
+            url.value
+                .strip_prefix("http://")
+                .filter(|rest| *rest == DEVCHAIN_LISTEN)?;
+            Some(Sourced {
+                value: DEVNET.to_owned(),
+                origin: url.origin,
+            })
+        };
+        let fallback = || Sourced {
+            value: DEFAULT_NETWORK.to_owned(),
+            origin: Origin::Default,
+        };
+        let name = named.or_else(on_devchain).unwrap_or_else(fallback);
+        let params = name.parse(|name| definitions::load(&name))?;
+        if params.value.name == MAINNET && self.parsed.allow_mainnet != Some(true) {
+            return Err(ConfigError::MainnetRefused {
+                path: self.file.path.clone(),
+            });
+        }
+        Ok(params)
+    }
+
+    fn datadir(&self, params: &Params) -> Result<Sourced<PathBuf>, ConfigError> {
+        if let Some(named) = datadir_named(self.flags, self.env) {
+            return Ok(named);
+        }
+        let value = dirs::data(self.env, &params.name).ok_or(ConfigError::NoHome)?;
+        Ok(Sourced {
+            value,
+            origin: Origin::Default,
+        })
+    }
+
+    fn chain(&self, params: &Params) -> Result<(Sourced<String>, Sourced<PathBuf>), ConfigError> {
+        let default = self.default_chain(params);
+        let origin = Origin::Default;
+        let url = match self.named_url() {
+            Some(named) => named.parse(check_url)?,
+            None => Sourced {
+                value: default.url,
+                origin: origin.clone(),
+            },
+        };
+        let flag = self.flags.chain_cookie.as_deref();
+        let named = pick(
+            CHAIN_COOKIE,
+            flag,
+            self.env,
+            &self.file,
+            self.parsed.chain.cookie.as_ref(),
+        );
+        let cookie = match named {
+            Some(named) => named.parse(|path| Ok(PathBuf::from(path)))?,
+            None => Sourced {
+                value: default.cookie,
+                origin,
+            },
+        };
+        Ok((url, cookie))
+    }
+
+    /// The devchain for devnet, else Bitcoin Core's own defaults for that chain.
+    fn default_chain(&self, params: &Params) -> ChainConfig {
+        if params.name == DEVNET
+            && let Some(devchain) = Config::default_devchain(self.env)
+        {
+            return devchain;
+        }
+        let (port, folder) = match params.chain.network {
+            bitcoin::Network::Bitcoin => (8332, ""),
+            bitcoin::Network::Testnet => (18332, "testnet3"),
+            bitcoin::Network::Testnet4 => (48332, "testnet4"),
+            bitcoin::Network::Signet => (38332, "signet"),
+            bitcoin::Network::Regtest => (18443, "regtest"),
+        };
+        let core = dirs::bitcoin_core(self.env).unwrap_or_else(|| PathBuf::from(".bitcoin"));
+        ChainConfig {
+            url: format!("http://127.0.0.1:{port}"),
+            cookie: dirs::chain_cookie(&core.join(folder)),
+        }
+    }
+
+    fn listen(&self, params: &Params) -> Result<Sourced<Vec<String>>, ConfigError> {
+        let in_file = self.parsed.p2p.listen.as_ref();
+        match pick_list(LISTEN, &self.flags.listen, self.env, &self.file, in_file) {
+            Some(items) => check_all(items, |addr| check_multiaddr(addr, false)),
+            None => Ok(Sourced {
+                value: default_listen(params),
+                origin: Origin::Default,
+            }),
+        }
+    }
+
+    fn peers(&self, params: &Params) -> Result<Sourced<Vec<String>>, ConfigError> {
+        let in_file = self.parsed.p2p.peers.as_ref();
+        let mut peers = match pick_list(PEERS, &self.flags.peers, self.env, &self.file, in_file) {
+            Some(items) => check_all(items, |addr| check_multiaddr(addr, true))?,
+            None => Sourced {
+                value: Vec::new(),
+                origin: Origin::Default,
+            },
+        };
+        peers.value.extend(params.bootstrap.iter().cloned());
+        Ok(peers)
+    }
+
+    fn api(&self, params: &Params) -> Result<Sourced<SocketAddr>, ConfigError> {
+        let flag = self.flags.api_listen.as_deref();
+        match pick(
+            API_LISTEN,
+            flag,
+            self.env,
+            &self.file,
+            self.parsed.api.listen.as_ref(),
+        ) {
+            Some(named) => named.parse(check_api),
+            None => Ok(Sourced {
+                value: SocketAddr::from(([127, 0, 0, 1], params.ports.api)),
+                origin: Origin::Default,
+            }),
+        }
+    }
+
+    fn capacity(&self, params: &Params) -> Result<Sourced<BTreeMap<u16, u32>>, ConfigError> {
+        const ENV: &str = "CAPEX_CAPACITY";
+        if let Some(text) = (self.env)(ENV).filter(|text| !text.is_empty()) {
+            let origin = Origin::Env(ENV);
+            return Sourced {
+                value: text,
+                origin,
+            }
+            .parse(|text| capacity_of_text(&text, params));
+        }
+        let mut value = BTreeMap::new();
+        let mut origin = Origin::Default;
+        for (name, units) in &self.parsed.capacity {
+            origin = self.file.origin(units);
+            let (class, units) = check_capacity(name, *units.get_ref(), params)
+                .map_err(|what| origin.refuse(what))?;
+            value.insert(class, units);
+        }
+        Ok(Sourced { value, origin })
+    }
+
+    fn log(&self) -> Sourced<String> {
+        let named = pick(
+            LOG,
+            self.flags.log.as_deref(),
+            self.env,
+            &self.file,
+            self.parsed.log.as_ref(),
+        );
+        named.unwrap_or_else(|| Sourced {
+            value: "info".to_owned(),
+            origin: Origin::Default,
+        })
+    }
+}
+
+/// QUIC and TCP on the port of the definition; a loopback network stays on this machine.
+fn default_listen(params: &Params) -> Vec<String> {
+    let host = if params.loopback {
+        "127.0.0.1"
+    } else {
+        "0.0.0.0"
+    };
+    let port = params.ports.p2p;
+    vec![
+        format!("/ip4/{host}/udp/{port}/quic-v1"),
+        format!("/ip4/{host}/tcp/{port}"),
+    ]
+}
+
+fn check_all(
+    items: Vec<Sourced<String>>,
+    check: impl Fn(&str) -> Result<(), String>,
+) -> Result<Sourced<Vec<String>>, ConfigError> {
+    let origin = items
+        .first()
+        .map_or(Origin::Default, |item| item.origin.clone());
+    let mut value = Vec::with_capacity(items.len());
+    for item in items {
+        check(&item.value).map_err(|what| item.origin.refuse(what))?;
+        value.push(item.value);
+    }
+    Ok(Sourced { value, origin })
+}
+
+/// Form of a multiaddr; the network layer has the last word on its parts.
+pub fn check_multiaddr(addr: &str, with_peer: bool) -> Result<(), String> {
+    if !addr.starts_with('/') || addr.chars().any(|c| c.is_whitespace() || c.is_control()) {
+        return Err(format!(
+            "`{addr}` is not a multiaddr such as /ip4/127.0.0.1/tcp/7210"
+        ));
+    }
+    if with_peer
+        && !addr
+            .rsplit_once("/p2p/")
+            .is_some_and(|(_, id)| !id.is_empty())
+    {
+        return Err(format!(
+            "`{addr}` lacks /p2p/<id>: see `capex status` of that node"
+        ));
+    }
+    Ok(())
+}
+
+fn check_url(url: String) -> Result<String, String> {
+    let host = url
+        .strip_prefix("http://")
+        .map(|rest| rest.trim_end_matches('/'));
+    match host {
+        Some(host) if !host.is_empty() && !host.contains(['/', '@', ' ']) => {
+            Ok(url.trim_end_matches('/').to_owned())
+        }
+        _ => Err(format!(
+            "`{url}` is not an RPC address such as http://127.0.0.1:18443"
+        )),
+    }
+}
+
+/// The cookie protects the API from other users of this machine, not from a network:
+/// remote use goes through an SSH tunnel or a reverse proxy.
+fn check_api(text: String) -> Result<SocketAddr, String> {
+    let addr: SocketAddr = text
+        .parse()
+        .map_err(|_| format!("`{text}` is not an address with a port, such as 127.0.0.1:7211"))?;
+    if addr.ip().is_loopback() {
+        Ok(addr)
+    } else {
+        Err(format!("{addr} is not a loopback address"))
+    }
+}
+
+fn check_capacity(name: &str, units: u32, params: &Params) -> Result<(u16, u32), String> {
+    let Some(class) = params.class_named(name) else {
+        let known: Vec<&str> = params
+            .classes
+            .iter()
+            .map(|class| class.name.as_str())
+            .collect();
+        return Err(format!(
+            "unknown class `{name}`, expected one of {}",
+            known.join(", ")
+        ));
+    };
+    if units > UNITS_MAX {
+        return Err(format!("{units} units of {name}: at most {UNITS_MAX}"));
+    }
+    Ok((class.floors.id, units))
+}
+
+fn capacity_of_text(text: &str, params: &Params) -> Result<BTreeMap<u16, u32>, String> {
+    let item = |item: &str| {
+        let (name, units) = item
+            .split_once('=')
+            .ok_or("expected class=units, class=units")?;
+        let units = units
+            .trim()
+            .parse()
+            .map_err(|_| format!("`{units}` is not a number of units"))?;
+        check_capacity(name.trim(), units, params)
+    };
+    text.split(',').map(item).collect()
+}
+
+/// Text of a first configuration file.
+#[must_use]
+pub fn template(
+    network: &str,
+    chain: Option<&ChainConfig>,
+    api: Option<&str>,
+    peers: &[String],
+) -> String {
+    let quoted = |text: &str| toml::Value::String(text.to_owned()).to_string();
+    let mut text = format!(
+        "# Capex node. Flags and CAPEX_* variables win over this file; unknown keys are errors.\n\
+         network = {}\n",
+        quoted(network)
+    );
+    if let Some(chain) = chain {
+        let cookie = chain.cookie.to_string_lossy();
+        text += &format!(
+            "\n[chain]\nurl = {}\ncookie = {}\n",
+            quoted(&chain.url),
+            quoted(&cookie)
+        );
+    }
+    if let Some(api) = api {
+        text += &format!("\n[api]\nlisten = {}\n", quoted(api));
+    }
+    if !peers.is_empty() {
+        let peers: Vec<String> = peers.iter().map(|peer| quoted(peer)).collect();
+        text += &format!("\n[p2p]\npeers = [{}]\n", peers.join(", "));
+    }
+    text += "\n# Units that this machine sells, by class.\n[capacity]\n# \"cpu.standard\" = 2\n";
+    text
+}
+
+/// Directory of the development chain: its data and its cookie.
+#[must_use]
+pub fn devchain_dir(named: Option<&Path>, env: Env<'_>) -> Option<PathBuf> {
+    named.map(Path::to_path_buf).or_else(|| dirs::devchain(env))
+}
+
+#[cfg(test)]
+mod tests;

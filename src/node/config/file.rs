@@ -1,0 +1,86 @@
+//! The configuration file: TOML, every key optional, unknown keys refused with their line.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use serde::Deserialize;
+use toml::Spanned;
+
+/// A mistake in a TOML text: its line (from 1) and what is wrong, in one line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mistake {
+    /// Line, from 1.
+    pub line: usize,
+    /// What is wrong.
+    pub what: String,
+}
+
+/// The file as it is written.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct FileConfig {
+    /// Name of the network.
+    pub network: Option<Spanned<String>>,
+    /// Consent to real money.
+    pub allow_mainnet: Option<bool>,
+    /// Filter of the log, as in `info,capex=debug`.
+    pub log: Option<Spanned<String>>,
+    /// `[chain]`
+    pub chain: ChainFile,
+    /// `[p2p]`
+    pub p2p: P2pFile,
+    /// `[api]`
+    pub api: ApiFile,
+    /// `[capacity]`: units for sale by class name.
+    pub capacity: BTreeMap<String, Spanned<u32>>,
+}
+
+/// `[chain]`: where chain facts come from.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ChainFile {
+    /// RPC address, `http://host:port`.
+    pub url: Option<Spanned<String>>,
+    /// Cookie file of the RPC server.
+    pub cookie: Option<Spanned<String>>,
+}
+
+/// `[p2p]`: the peer-to-peer network.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct P2pFile {
+    /// Multiaddrs to listen on.
+    pub listen: Option<Vec<Spanned<String>>>,
+    /// Multiaddrs of first peers, with `/p2p/<id>`.
+    pub peers: Option<Vec<Spanned<String>>>,
+}
+
+/// `[api]`: the HTTP API.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ApiFile {
+    /// Loopback address and port; port 0 lets the system choose.
+    pub listen: Option<Spanned<String>>,
+}
+
+/// Parses a TOML text into `T`.
+///
+/// # Errors
+/// The first mistake, with its line.
+pub fn parse<T: for<'de> Deserialize<'de>>(text: &str) -> Result<T, Mistake> {
+    toml::from_str(text).map_err(|error| Mistake {
+        line: error.span().map_or(1, |span| line_of(text, &span)),
+        what: error.message().lines().collect::<Vec<_>>().join(", "),
+    })
+}
+
+/// Line in which a span begins, from 1.
+#[must_use]
+pub fn line_of(text: &str, span: &Range<usize>) -> usize {
+    text.as_bytes()
+        .iter()
+        .take(span.start)
+        .filter(|byte| **byte == b'\n')
+        .count()
+        + 1
+}

@@ -1,0 +1,197 @@
+use super::*;
+
+fn home(name: &str) -> Option<String> {
+    (name == "HOME").then(|| "/home/a".to_owned())
+}
+
+fn load_text(text: &str) -> Result<Config, String> {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("config.toml");
+    std::fs::write(&path, text).unwrap();
+    let flags = Overrides {
+        datadir: Some(dir.path().to_path_buf()),
+        ..Overrides::default()
+    };
+    let strip = format!("{}/", dir.path().display());
+    Config::load(&flags, &home).map_err(|error| error.to_string().replace(&strip, ""))
+}
+
+#[test]
+fn defaults_need_no_file() {
+    let config = Config::load(&Overrides::default(), &home).unwrap();
+    assert_eq!(config.params.name, "signet");
+    assert_eq!(
+        config.datadir,
+        Path::new("/home/a/.local/share/capex/signet")
+    );
+    assert_eq!(config.file, Path::new("/home/a/.config/capex/config.toml"));
+    assert_eq!(config.chain.url, "http://127.0.0.1:38332");
+    assert_eq!(
+        config.chain.cookie,
+        Path::new("/home/a/.bitcoin/signet/.cookie")
+    );
+    assert_eq!(config.api.listen.port(), config.params.ports.api);
+    assert!(matches!(
+        Config::load(&Overrides::default(), &|_| None),
+        Err(ConfigError::NoHome)
+    ));
+}
+
+#[test]
+fn flags_win_over_environment_over_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("c.toml");
+    let text = "network = \"devnet\"\n[api]\nlisten = \"127.0.0.1:1\"\n";
+    std::fs::write(&path, text).unwrap();
+    let flag = |api: Option<&str>| Overrides {
+        config: Some(path.clone()),
+        api_listen: api.map(str::to_owned),
+        ..Overrides::default()
+    };
+    let env = |name: &str| match name {
+        "CAPEX_API_LISTEN" => Some("127.0.0.1:2".to_owned()),
+        _ => home(name),
+    };
+    let port = |flags: &Overrides, env: Env<'_>| {
+        let config = Config::load(flags, env).unwrap();
+        (
+            config.api.listen.port(),
+            config.origins["api.listen"].to_string(),
+        )
+    };
+    assert_eq!(
+        port(&flag(None), &home),
+        (1, format!("{}:3", path.display()))
+    );
+    assert_eq!(port(&flag(None), &env), (2, "CAPEX_API_LISTEN".to_owned()));
+    assert_eq!(
+        port(&flag(Some("127.0.0.1:3")), &env),
+        (3, "--api-listen".to_owned())
+    );
+}
+
+#[test]
+fn mistakes_name_file_and_line() {
+    let table = [
+        (
+            "network = \"devnet\"\n\nlisten = 1\n",
+            "config.toml:3: unknown field `listen`",
+        ),
+        (
+            "[api]\nlisten = \"127.0.0.1:0\"\nport = 1\n",
+            "config.toml:3: unknown field `port`",
+        ),
+        (
+            "network = \"bitcoin\"\n",
+            "config.toml:1: unknown network `bitcoin`",
+        ),
+        (
+            "# c\n[api]\nlisten = \"localhost\"\n",
+            "config.toml:3: `localhost` is not an address",
+        ),
+        (
+            "[api]\nlisten = \"0.0.0.0:80\"\n",
+            "config.toml:2: 0.0.0.0:80 is not a loopback",
+        ),
+        (
+            "[capacity]\n\"cpu.standard\" = 1\n\"cpu.big\" = 1\n",
+            "config.toml:3: unknown class",
+        ),
+        (
+            "[capacity]\n\"cpu.standard\" = -1\n",
+            "config.toml:2: invalid value",
+        ),
+        (
+            "[capacity]\n\"cpu.standard\" = 1000001\n",
+            "config.toml:2: 1000001 units",
+        ),
+        (
+            "[p2p]\npeers = [\n \"/ip4/1.2.3.4/tcp/1\",\n]\n",
+            "config.toml:3: `/ip4/1.2.3.4/tcp/1` lacks",
+        ),
+        (
+            "[p2p]\nlisten = [\"127.0.0.1:1\"]\n",
+            "config.toml:2: `127.0.0.1:1` is not a multiaddr",
+        ),
+        (
+            "[chain]\nurl = \"https://x\"\n",
+            "config.toml:2: `https://x` is not an RPC address",
+        ),
+        (
+            "[chain]\nurl = \"http://user:pw@x:1\"\n",
+            "config.toml:2: `http://user:pw@x:1` is not",
+        ),
+        ("network = \n", "config.toml:1: "),
+        (
+            "network = \"devnet\"\nnetwork = \"devnet\"\n",
+            "config.toml:2: ",
+        ),
+        ("allow_mainnet = \"yes\"\n", "config.toml:1: invalid type"),
+    ];
+    for (text, expected) in table {
+        let error = load_text(text).expect_err(text);
+        assert!(error.starts_with(expected), "{text:?}: {error}");
+        assert!(!error.contains('\n'), "{error}");
+    }
+}
+
+#[test]
+fn mainnet_needs_consent_in_the_file() {
+    let error = load_text("network = \"mainnet\"\n").unwrap_err();
+    assert!(error.contains("allow_mainnet = true"), "{error}");
+    let config = load_text("network = \"mainnet\"\nallow_mainnet = true\n").unwrap();
+    assert_eq!(config.params.name, "mainnet");
+    assert_eq!(config.chain.url, "http://127.0.0.1:8332");
+}
+
+#[test]
+fn the_default_devchain_means_devnet() {
+    let config = load_text("[chain]\nurl = \"http://127.0.0.1:18543\"\n").unwrap();
+    assert_eq!(config.params.name, "devnet");
+    let config = load_text("network = \"devnet\"\n").unwrap();
+    assert_eq!(config.chain.url, "http://127.0.0.1:18543");
+    let cookie = Path::new("/home/a/.local/state/capex/devchain/.cookie");
+    assert_eq!(config.chain.cookie, cookie);
+    assert_eq!(config.p2p.listen[1], "/ip4/127.0.0.1/tcp/0");
+}
+
+#[test]
+fn capacity_comes_from_the_file_or_the_environment() {
+    let config = load_text("[capacity]\n\"cpu.standard\" = 4\n\"cpu.highmem\" = 2\n").unwrap();
+    assert_eq!(config.capacity, BTreeMap::from([(1, 4), (2, 2)]));
+    let env = |name: &str| match name {
+        "CAPEX_CAPACITY" => Some("cpu.standard=3, cpu.secure=1".to_owned()),
+        _ => home(name),
+    };
+    let config = Config::load(&Overrides::default(), &env).unwrap();
+    assert_eq!(config.capacity, BTreeMap::from([(1, 3), (3, 1)]));
+}
+
+#[test]
+fn a_named_file_must_exist() {
+    let flags = Overrides {
+        config: Some("/nowhere/c.toml".into()),
+        ..Overrides::default()
+    };
+    let error = Config::load(&flags, &home).unwrap_err();
+    assert_eq!(error.code(), "config.unreadable");
+}
+
+#[test]
+fn the_template_is_a_valid_file() {
+    let chain = ChainConfig {
+        url: "http://127.0.0.1:1".to_owned(),
+        cookie: PathBuf::from("/a \"b\"/.cookie"),
+    };
+    let peers = ["/ip4/127.0.0.1/tcp/1/p2p/x".to_owned()];
+    let config = load_text(&template(
+        "devnet",
+        Some(&chain),
+        Some("127.0.0.1:0"),
+        &peers,
+    ))
+    .unwrap();
+    assert_eq!(config.chain, chain);
+    assert_eq!(config.p2p.peers, peers);
+    assert!(load_text(&template("signet", None, None, &[])).is_ok());
+}

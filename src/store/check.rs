@@ -1,0 +1,95 @@
+//! `capex db check`: reads everything and repairs nothing.
+
+use std::path::Path;
+
+use super::error::StoreError;
+use super::lock::DirLock;
+use super::replay::{Layout, Replay};
+use super::schema::Meta;
+use super::{INDEX_DIR, JOURNAL_DIR, open_index};
+
+/// How the index compares with the journal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IndexState {
+    /// Same records, as of the batch that it last applied.
+    Agrees,
+    /// There is none, or it is older than the snapshot: the next open fills it.
+    Absent,
+    /// Unreadable or different: the next open puts it aside and rebuilds it.
+    Disagrees,
+}
+
+/// What a check found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// The network named in the journal; `None` for a store without a journal.
+    pub meta: Option<Meta>,
+    /// Journal files that count.
+    pub files: usize,
+    /// Their bytes.
+    pub journal_bytes: u64,
+    /// Number of the last batch.
+    pub last_seq: u64,
+    /// Live records.
+    pub records: usize,
+    /// Bytes of an unfinished last write.
+    pub torn_bytes: u64,
+    /// State of the index.
+    pub index: IndexState,
+}
+
+/// Reads the whole store in `dir`, which no process may hold.
+///
+/// # Errors
+/// [`StoreError::Locked`], [`StoreError::Corrupt`] with the file and offset of the first damage
+/// to the journal, or a failed file operation.
+pub fn check(dir: &Path) -> Result<Report, StoreError> {
+    let _lock = DirLock::take(dir)?;
+    let layout = Layout::scan(&dir.join(JOURNAL_DIR))?;
+    let Some(meta) = named(&layout)? else {
+        return Ok(Report {
+            meta: None,
+            files: 0,
+            journal_bytes: 0,
+            last_seq: 0,
+            records: 0,
+            torn_bytes: 0,
+            index: IndexState::Absent,
+        });
+    };
+    let found = dir.join(INDEX_DIR).exists().then(|| open_index(dir));
+    let cut_seq = match &found {
+        Some(Ok((_, Some(seq)))) => *seq,
+        _ => u64::MAX,
+    };
+    let replay = Replay::read(&layout, &meta, cut_seq)?;
+    let index = match found {
+        None | Some(Ok((_, None))) => IndexState::Absent,
+        Some(Ok((_, Some(seq)))) if seq < replay.snapshot_seq => IndexState::Absent,
+        Some(Ok((index, Some(seq)))) if seq <= replay.last_seq => {
+            match index.equals(&replay.base) {
+                Ok(true) => IndexState::Agrees,
+                _ => IndexState::Disagrees,
+            }
+        }
+        Some(_) => IndexState::Disagrees,
+    };
+    Ok(Report {
+        meta: Some(meta),
+        files: layout.segments.len() + usize::from(layout.snapshot.is_some()),
+        journal_bytes: replay.total_bytes,
+        last_seq: replay.last_seq,
+        torn_bytes: replay.torn.as_ref().map_or(0, |t| t.torn_bytes),
+        records: replay.into_live().len(),
+        index,
+    })
+}
+
+fn named(layout: &Layout) -> Result<Option<Meta>, StoreError> {
+    let Some((file, header)) = layout.header()? else {
+        return Ok(None);
+    };
+    let (meta, _) =
+        Meta::decode(&header).ok_or_else(|| StoreError::corrupt(&file, 0, "a header"))?;
+    Ok(Some(meta))
+}

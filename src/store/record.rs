@@ -1,0 +1,143 @@
+//! The bytes of a batch of records.
+
+use crate::domain::engine::Record;
+
+/// Largest encoded batch that one [`Store::persist`](super::Store::persist) takes, in bytes.
+/// The biggest single fact is a certificate chain (64 hops of at most 4,096 bytes each), so
+/// this leaves room for tens of them and keeps the memory of a replay bounded.
+pub const MAX_BATCH_BYTES: usize = 8 << 20;
+
+/// Key and value of one live record of a known table.
+pub type Row = (Vec<u8>, Vec<u8>);
+
+/// A record that sets `key` of `table` to `value`. The meaning of all three belongs to the owner
+/// of the table; keys are compared as bytes, so integers in keys are big-endian.
+pub fn upsert(table: u8, key: impl Into<Vec<u8>>, value: impl Into<Vec<u8>>) -> Record {
+    Record {
+        table,
+        key: key.into(),
+        value: Some(value.into()),
+    }
+}
+
+/// A record that deletes `key` of `table`.
+pub fn erase(table: u8, key: impl Into<Vec<u8>>) -> Record {
+    Record {
+        table,
+        key: key.into(),
+        value: None,
+    }
+}
+
+fn encoded_len(record: &Record) -> usize {
+    10 + record.key.len() + record.value.as_ref().map_or(0, Vec::len)
+}
+
+/// The table's byte, then the key: one ordered key space for all tables.
+pub(super) fn full_key(table: u8, key: &[u8]) -> Vec<u8> {
+    let mut full = Vec::with_capacity(1 + key.len());
+    full.push(table);
+    full.extend_from_slice(key);
+    full
+}
+
+/// `count u32`, then per record `table u8 | key_len u32 | key | tag u8 | value_len u32 | value`,
+/// all big-endian. `None` when the batch is longer than [`MAX_BATCH_BYTES`].
+pub(super) fn encode_batch(records: &[Record]) -> Option<Vec<u8>> {
+    let len = records
+        .iter()
+        .try_fold(4usize, |sum, r| sum.checked_add(encoded_len(r)))?;
+    if len > MAX_BATCH_BYTES {
+        return None;
+    }
+    let mut out = Vec::with_capacity(len);
+    out.extend_from_slice(&u32::try_from(records.len()).ok()?.to_be_bytes());
+    for record in records {
+        out.push(record.table);
+        put_bytes(&mut out, &record.key)?;
+        out.push(u8::from(record.value.is_some()));
+        put_bytes(&mut out, record.value.as_deref().unwrap_or_default())?;
+    }
+    Some(out)
+}
+
+fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) -> Option<()> {
+    out.extend_from_slice(&u32::try_from(bytes.len()).ok()?.to_be_bytes());
+    out.extend_from_slice(bytes);
+    Some(())
+}
+
+/// Reverse of [`encode_batch`]; `None` unless the bytes are exactly one batch.
+pub(super) fn decode_batch(mut bytes: &[u8]) -> Option<Vec<Record>> {
+    let count = take_u32(&mut bytes)?;
+    let mut records = Vec::new();
+    for _ in 0..count {
+        let table = take(&mut bytes, 1)?[0];
+        let key_len = take_u32(&mut bytes)?;
+        let key = take(&mut bytes, key_len)?.to_vec();
+        let tag = take(&mut bytes, 1)?[0];
+        let value_len = take_u32(&mut bytes)?;
+        let value = take(&mut bytes, value_len)?.to_vec();
+        let value = match tag {
+            0 if value.is_empty() => None,
+            1 => Some(value),
+            _ => return None,
+        };
+        records.push(Record { table, key, value });
+    }
+    bytes.is_empty().then_some(records)
+}
+
+fn take<'a>(bytes: &mut &'a [u8], len: usize) -> Option<&'a [u8]> {
+    let (head, rest) = bytes.split_at_checked(len)?;
+    *bytes = rest;
+    Some(head)
+}
+
+fn take_u32(bytes: &mut &[u8]) -> Option<usize> {
+    let raw: [u8; 4] = take(bytes, 4)?.try_into().ok()?;
+    usize::try_from(u32::from_be_bytes(raw)).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn any_record() -> impl Strategy<Value = Record> {
+        let bytes = || prop::collection::vec(any::<u8>(), 0..40);
+        (any::<u8>(), bytes(), prop::option::of(bytes())).prop_map(|(table, key, value)| Record {
+            table,
+            key,
+            value,
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn a_batch_survives_the_round_trip(records in prop::collection::vec(any_record(), 0..20)) {
+            let bytes = encode_batch(&records).unwrap();
+            prop_assert_eq!(decode_batch(&bytes), Some(records));
+        }
+
+        #[test]
+        fn any_bytes_decode_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = decode_batch(&bytes);
+        }
+
+        #[test]
+        fn a_shortened_batch_is_refused(records in prop::collection::vec(any_record(), 1..5)) {
+            let bytes = encode_batch(&records).unwrap();
+            for len in 0..bytes.len() {
+                prop_assert_eq!(decode_batch(&bytes[..len]), None);
+            }
+        }
+    }
+
+    #[test]
+    fn a_batch_over_the_bound_is_refused() {
+        let big = upsert(1, "k", vec![0; MAX_BATCH_BYTES]);
+        assert_eq!(encode_batch(&[big]), None);
+    }
+}

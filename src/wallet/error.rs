@@ -1,0 +1,129 @@
+//! What can go wrong with the wallet.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::store::StoreError;
+
+/// Every way in which the wallet refuses or fails.
+#[derive(Debug, thiserror::Error)]
+pub enum WalletError {
+    /// The seed file can be read by others than its owner.
+    #[error("{} has mode {mode:03o}; allow only its owner: chmod 600", .path.display())]
+    SeedPermissions {
+        /// The seed file.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// The seed file does not hold 32 bytes in hex.
+    #[error("{} must hold 64 hex digits", .0.display())]
+    SeedInvalid(PathBuf),
+    /// The seed file cannot be read or written.
+    #[error("cannot use the seed file {}: {source}", .path.display())]
+    SeedIo {
+        /// The seed file.
+        path: PathBuf,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// The stored wallet belongs to another seed or network.
+    #[error("the stored wallet belongs to another seed or network")]
+    OtherSeed,
+    /// A stored row of the wallet cannot be read.
+    #[error("a stored row of the wallet cannot be read: {0}")]
+    Damaged(&'static str),
+    /// The store failed; nothing was signed away.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Not enough unlocked coins.
+    #[error("insufficient funds: {have_sat} sat can be spent, {need_sat} sat are needed")]
+    InsufficientFunds {
+        /// Unlocked confirmed coins and own unconfirmed change.
+        have_sat: u64,
+        /// Outputs and fee.
+        need_sat: u64,
+    },
+    /// An amount is zero, below dust, or too large to add up.
+    #[error("output {index} has an amount that cannot be paid")]
+    BadAmount {
+        /// Position among the given outputs.
+        index: usize,
+    },
+    /// More outputs than a FUND may have.
+    #[error("at most {max} outputs")]
+    TooManyOutputs {
+        /// The bound.
+        max: usize,
+    },
+    /// The fee rate is outside what the wallet signs for.
+    #[error("a fee rate of {feerate_sat_kvb} sat/kvB is out of bounds")]
+    BadFeerate {
+        /// The refused rate.
+        feerate_sat_kvb: u64,
+    },
+    /// The same terms were funded with other outputs.
+    #[error("these terms are funded with other outputs")]
+    OtherOutputs,
+    /// The FUND of these terms was cancelled: a second one is never built.
+    #[error("the FUND of these terms was cancelled")]
+    Cancelled,
+    /// The coins of these terms were released: a second FUND is never built.
+    #[error("the coins of these terms were released")]
+    Released,
+    /// There is no FUND to cancel.
+    #[error("these terms have no FUND")]
+    NoFund,
+    /// The FUND is in the chain and can no longer be replaced.
+    #[error("the FUND of these terms is confirmed")]
+    Confirmed,
+    /// The address is of another network.
+    #[error("the address belongs to another network")]
+    OtherNetwork,
+    /// A chain block does not follow from what the wallet knows.
+    #[error("the chain block at height {height} does not connect")]
+    Disconnected {
+        /// Height of the block.
+        height: u32,
+    },
+    /// A transaction could not be built or signed.
+    #[error("cannot build the transaction: {0}")]
+    Build(String),
+}
+
+impl WalletError {
+    /// Stable reason code; a failure of the store keeps the store's code.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::SeedPermissions { .. } => "wallet.seed_permissions",
+            Self::SeedInvalid(_) => "wallet.seed_invalid",
+            Self::SeedIo { .. } => "wallet.seed_io",
+            Self::OtherSeed => "wallet.other_seed",
+            Self::Damaged(_) => "wallet.damaged",
+            Self::Store(e) => e.code(),
+            Self::InsufficientFunds { .. } => "wallet.insufficient_funds",
+            Self::BadAmount { .. } => "wallet.bad_amount",
+            Self::TooManyOutputs { .. } => "wallet.too_many_outputs",
+            Self::BadFeerate { .. } => "wallet.bad_feerate",
+            Self::OtherOutputs => "wallet.other_outputs",
+            Self::Cancelled => "wallet.cancelled",
+            Self::Released => "wallet.released",
+            Self::NoFund => "wallet.no_fund",
+            Self::Confirmed => "wallet.confirmed",
+            Self::OtherNetwork => "wallet.other_network",
+            Self::Disconnected { .. } => "wallet.disconnected",
+            Self::Build(_) => "wallet.build",
+        }
+    }
+
+    pub(super) fn seed_io(path: &Path) -> impl Fn(io::Error) -> Self + '_ {
+        move |source| Self::SeedIo {
+            path: path.to_owned(),
+            source,
+        }
+    }
+
+    pub(super) fn build(error: impl std::fmt::Display) -> Self {
+        Self::Build(error.to_string())
+    }
+}

@@ -1,0 +1,243 @@
+//! The wallet's rows in the store.
+//!
+//! bdk hands out its changes as a [`ChangeSet`]. It is stored piece by piece, so that a chain
+//! block costs a few small rows and not a rewrite of the whole history:
+//!
+//! | key | value |
+//! |---|---|
+//! | `d` | descriptors and network, JSON |
+//! | `r` descriptor id | last revealed index u32 |
+//! | `b` height u32 | hash of the checkpoint |
+//! | `t` txid | transaction |
+//! | `o` outpoint | foreign output |
+//! | `a` txid, height u32, hash | time of the confirming chain block, u64 |
+//! | `s`, `f`, `e` txid | unix time last seen, first seen, evicted, u64 |
+//! | `l` outpoint | empty: locked |
+//!
+//! Integers are big-endian, the rest is Bitcoin's own encoding.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bdk_wallet::ChangeSet;
+use bdk_wallet::chain::{BlockId, ConfirmationBlockTime, DescriptorId};
+use bitcoin::consensus::{deserialize, serialize};
+use bitcoin::hashes::Hash;
+use bitcoin::{BlockHash, OutPoint, Txid};
+use serde::{Deserialize, Serialize};
+
+use super::error::WalletError;
+use crate::store::{Record, Row, Store, StoreError, erase, upsert};
+
+/// Table of what bdk knows of the chain.
+pub const CHAIN_TABLE: u8 = 0xe0;
+/// Table of journaled FUND transactions and payments, by terms hash.
+pub const FUND_TABLE: u8 = 0xe1;
+
+/// Version of the rows; stands in the `d` row.
+const ROWS_VERSION: u8 = 1;
+
+/// Where the wallet keeps its rows.
+pub trait Persist: Send {
+    /// Keys and values of one table.
+    fn rows(&self, table: u8) -> Result<Vec<Row>, StoreError>;
+    /// Makes the records durable as one atomic batch before it returns.
+    fn persist(&mut self, records: &[Record]) -> Result<(), StoreError>;
+}
+
+impl Persist for Arc<Mutex<Store>> {
+    fn rows(&self, table: u8) -> Result<Vec<Row>, StoreError> {
+        // A panic elsewhere leaves the store whole: its own state changes after its fsync.
+        self.lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .scan(table)
+    }
+
+    fn persist(&mut self, records: &[Record]) -> Result<(), StoreError> {
+        self.lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .persist(records)
+            .map(drop)
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct Head {
+    v: u8,
+    descriptors: ChangeSet,
+}
+
+fn key(kind: u8, parts: &[&[u8]]) -> Vec<u8> {
+    let mut key = vec![kind];
+    parts.iter().for_each(|part| key.extend_from_slice(part));
+    key
+}
+
+fn put(kind: u8, parts: &[&[u8]], value: impl Into<Vec<u8>>) -> Record {
+    upsert(CHAIN_TABLE, key(kind, parts), value)
+}
+
+/// The row that forgets the checkpoint at `height`.
+pub(super) fn forget_checkpoint(height: u32) -> Record {
+    erase(CHAIN_TABLE, key(b'b', &[&height.to_be_bytes()]))
+}
+
+/// The rows that add `changes` to what is stored.
+pub(super) fn rows_of(changes: &ChangeSet) -> Result<Vec<Record>, WalletError> {
+    let mut rows = Vec::new();
+    if changes.descriptor.is_some() {
+        let descriptors = ChangeSet {
+            descriptor: changes.descriptor.clone(),
+            change_descriptor: changes.change_descriptor.clone(),
+            network: changes.network,
+            ..ChangeSet::default()
+        };
+        let head = serde_json::to_vec(&Head {
+            v: ROWS_VERSION,
+            descriptors,
+        });
+        rows.push(put(
+            b'd',
+            &[],
+            head.map_err(|_| WalletError::Damaged("descriptors"))?,
+        ));
+    }
+    for (id, index) in &changes.indexer.last_revealed {
+        rows.push(put(b'r', &[id.as_byte_array()], index.to_be_bytes()));
+    }
+    for (height, hash) in &changes.local_chain.blocks {
+        rows.push(match hash {
+            Some(hash) => put(b'b', &[&height.to_be_bytes()], *hash.as_byte_array()),
+            None => forget_checkpoint(*height),
+        });
+    }
+    push_graph_rows(&mut rows, changes);
+    for (outpoint, is_locked) in &changes.locked_outpoints.outpoints {
+        let key = key(b'l', &[&serialize(outpoint)]);
+        rows.push(Record {
+            table: CHAIN_TABLE,
+            key,
+            value: is_locked.then(Vec::new),
+        });
+    }
+    Ok(rows)
+}
+
+fn push_graph_rows(rows: &mut Vec<Record>, changes: &ChangeSet) {
+    let graph = &changes.tx_graph;
+    for tx in &graph.txs {
+        rows.push(put(
+            b't',
+            &[tx.compute_txid().as_byte_array()],
+            serialize(tx.as_ref()),
+        ));
+    }
+    for (outpoint, txout) in &graph.txouts {
+        rows.push(put(b'o', &[&serialize(outpoint)], serialize(txout)));
+    }
+    for (anchor, txid) in &graph.anchors {
+        let block = &anchor.block_id;
+        let parts: [&[u8]; 3] = [
+            txid.as_byte_array(),
+            &block.height.to_be_bytes(),
+            block.hash.as_byte_array(),
+        ];
+        rows.push(put(b'a', &parts, anchor.confirmation_time.to_be_bytes()));
+    }
+    let times = [
+        (b's', &graph.last_seen),
+        (b'f', &graph.first_seen),
+        (b'e', &graph.last_evicted),
+    ];
+    for (kind, times) in times {
+        for (txid, at) in times {
+            rows.push(put(kind, &[txid.as_byte_array()], at.to_be_bytes()));
+        }
+    }
+}
+
+/// Everything that the rows say, as one change set; `None` for a wallet without rows.
+pub(super) fn changeset_of(rows: Vec<Row>) -> Result<Option<ChangeSet>, WalletError> {
+    if rows.is_empty() {
+        return Ok(None);
+    }
+    let mut changes = ChangeSet::default();
+    for (key, value) in rows {
+        take_row(&mut changes, &key, &value).ok_or(WalletError::Damaged("a chain row"))?;
+    }
+    Ok(Some(changes))
+}
+
+fn take_row(changes: &mut ChangeSet, key: &[u8], value: &[u8]) -> Option<()> {
+    let (kind, key) = key.split_first()?;
+    let graph = &mut changes.tx_graph;
+    match kind {
+        b'd' => {
+            let head: Head = serde_json::from_slice(value).ok()?;
+            changes.descriptor = head.descriptors.descriptor;
+            changes.change_descriptor = head.descriptors.change_descriptor;
+            changes.network = head.descriptors.network;
+            return (head.v == ROWS_VERSION).then_some(());
+        }
+        b'r' => {
+            let id = DescriptorId::from_slice(key).ok()?;
+            changes.indexer.last_revealed.insert(id, be_u32(value)?);
+        }
+        b'b' => {
+            let hash = BlockHash::from_slice(value).ok()?;
+            changes.local_chain.blocks.insert(be_u32(key)?, Some(hash));
+        }
+        b't' => drop(graph.txs.insert(Arc::new(deserialize(value).ok()?))),
+        b'o' => drop(
+            graph
+                .txouts
+                .insert(deserialize(key).ok()?, deserialize(value).ok()?),
+        ),
+        b'a' => drop(graph.anchors.insert(anchor(key, value)?)),
+        b's' => drop(
+            graph
+                .last_seen
+                .insert(Txid::from_slice(key).ok()?, be_u64(value)?),
+        ),
+        b'f' => drop(
+            graph
+                .first_seen
+                .insert(Txid::from_slice(key).ok()?, be_u64(value)?),
+        ),
+        b'e' => drop(
+            graph
+                .last_evicted
+                .insert(Txid::from_slice(key).ok()?, be_u64(value)?),
+        ),
+        b'l' => {
+            let outpoint: OutPoint = deserialize(key).ok()?;
+            changes.locked_outpoints.outpoints.insert(outpoint, true);
+        }
+        _ => return None,
+    }
+    Some(())
+}
+
+fn anchor(key: &[u8], value: &[u8]) -> Option<(ConfirmationBlockTime, Txid)> {
+    let (txid, rest) = key.split_at_checked(32)?;
+    let (height, hash) = rest.split_at_checked(4)?;
+    let block_id = BlockId {
+        height: be_u32(height)?,
+        hash: BlockHash::from_slice(hash).ok()?,
+    };
+    let confirmation_time = be_u64(value)?;
+    Some((
+        ConfirmationBlockTime {
+            block_id,
+            confirmation_time,
+        },
+        Txid::from_slice(txid).ok()?,
+    ))
+}
+
+fn be_u32(bytes: &[u8]) -> Option<u32> {
+    Some(u32::from_be_bytes(bytes.try_into().ok()?))
+}
+
+fn be_u64(bytes: &[u8]) -> Option<u64> {
+    Some(u64::from_be_bytes(bytes.try_into().ok()?))
+}

@@ -1,0 +1,144 @@
+//! Following the chain.
+
+use std::sync::Arc;
+
+use bitcoin::{Block, Transaction};
+
+use super::error::WalletError;
+use super::fund::Entry;
+use super::persist::forget_checkpoint;
+use super::{Wallet, load_bdk};
+use crate::chain::ChainUpdate;
+
+/// Confirmations after which an own payment is forgotten: deeper reorganisations are not
+/// undone anywhere in the protocol either.
+const FINAL_CONFIRMATIONS: u32 = 6;
+
+impl Wallet {
+    /// Takes in what changed on the chain: leaves the disconnected blocks, joins the connected
+    /// ones, then looks at the mempool, whose transactions were seen at `seen_at_s` (unix
+    /// seconds). Applying an update twice changes nothing.
+    ///
+    /// # Errors
+    /// [`WalletError::Disconnected`] when a block does not follow from
+    /// [`Wallet::checkpoints`]: the chain source then has to begin again from these.
+    pub fn apply(&mut self, update: &ChainUpdate, seen_at_s: u64) -> Result<(), WalletError> {
+        self.rewind(&update.disconnected, seen_at_s)?;
+        for (height, block) in &update.connected {
+            self.connect(*height, block)?;
+        }
+        if let Some(tip) = update.tip.filter(|_| update.height > self.tip_height()) {
+            self.push_checkpoint(update.height, tip)?;
+        }
+        for tx in &update.mempool {
+            self.see(tx, seen_at_s);
+        }
+        let finished = self.forget_final_payments();
+        self.commit(finished)
+    }
+
+    fn connect(&mut self, height: u32, block: &Block) -> Result<(), WalletError> {
+        let below = self
+            .bdk
+            .latest_checkpoint()
+            .floor_at(height.saturating_sub(1));
+        let joined = match below {
+            // A light source leaves out blocks without anything of interest.
+            Some(cp) if cp.height() + 1 < height => self
+                .bdk
+                .apply_block_connected_to(block, height, cp.block_id())
+                .is_ok(),
+            _ => self.bdk.apply_block(block, height).is_ok(),
+        };
+        if joined {
+            Ok(())
+        } else {
+            Err(WalletError::Disconnected { height })
+        }
+    }
+
+    /// Leaves the given blocks, of which those count that the wallet had joined. Their
+    /// transactions are unconfirmed again.
+    fn rewind(
+        &mut self,
+        disconnected: &[(u32, Arc<Block>)],
+        seen_at_s: u64,
+    ) -> Result<(), WalletError> {
+        let tip = self.bdk.latest_checkpoint();
+        let is_joined = |height: u32, block: &Block| {
+            height > 0
+                && tip
+                    .get(height)
+                    .is_some_and(|cp| cp.hash() == block.block_hash())
+        };
+        let left: Vec<_> = disconnected
+            .iter()
+            .filter(|(h, b)| is_joined(*h, b))
+            .collect();
+        let Some(fork_height) = left.iter().map(|(height, _)| *height).min() else {
+            return Ok(());
+        };
+        let forgotten = tip
+            .iter()
+            .take_while(|cp| cp.height() >= fork_height)
+            .map(|cp| forget_checkpoint(cp.height()))
+            .collect();
+        self.commit(forgotten)?;
+        // bdk replaces chain blocks but cannot drop them, so it starts again from the rows.
+        let reloaded = load_bdk(&self.keys, self.persist.as_ref())?;
+        self.bdk = reloaded.ok_or(WalletError::Damaged("no chain rows"))?;
+        self.mark_journaled_addresses();
+        for tx in left
+            .iter()
+            .flat_map(|(_, block)| &block.txdata)
+            .filter(|tx| !tx.is_coinbase())
+        {
+            self.see(tx, seen_at_s);
+        }
+        Ok(())
+    }
+
+    /// Notes an unconfirmed transaction.
+    pub(super) fn see(&mut self, tx: &Transaction, seen_at_s: u64) {
+        let seen_at_s = self.after_what_it_replaces(tx, seen_at_s);
+        self.bdk.apply_unconfirmed_txs([(tx.clone(), seen_at_s)]);
+    }
+
+    /// bdk believes the conflicting transaction that was seen last. What the wallet itself
+    /// signed last has to win, also within one second and after the clock was set back.
+    fn after_what_it_replaces(&self, tx: &Transaction, seen_at_s: u64) -> u64 {
+        let is_wanted = self.funds.values().any(|entry| match entry {
+            Entry::Live(fund) => fund.wants(tx),
+            Entry::Released => false,
+        });
+        if !is_wanted {
+            return seen_at_s;
+        }
+        let graph = self.bdk.tx_graph();
+        let replaced = graph.direct_conflicts(tx);
+        let last_seen = replaced
+            .filter_map(|(_, txid)| graph.get_tx_node(txid)?.last_seen)
+            .max();
+        last_seen.map_or(seen_at_s, |last| seen_at_s.max(last.saturating_add(1)))
+    }
+
+    /// Payments need no release by the engine: they are forgotten once they are final.
+    fn forget_final_payments(&mut self) -> Vec<crate::store::Record> {
+        let tip_height = self.tip_height();
+        let is_final = |entry: &Entry| match entry {
+            Entry::Live(fund) if fund.is_payment => {
+                let tx = self.bdk.get_tx(fund.tx.compute_txid());
+                let height = tx.and_then(|tx| super::position(&tx.chain_position).0);
+                height.is_some_and(|h| tip_height.saturating_sub(h) + 1 >= FINAL_CONFIRMATIONS)
+            }
+            _ => false,
+        };
+        let done: Vec<_> = self
+            .funds
+            .iter()
+            .filter(|(_, e)| is_final(e))
+            .map(|(id, _)| *id)
+            .collect();
+        done.into_iter().filter_map(|id| self.forget(id)).collect()
+    }
+}

@@ -1,0 +1,386 @@
+//! The RPC source against the devchain server, over loopback.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use bitcoin::{BlockHash, Network};
+use capex::chain::devchain::server::{Running, ServeOptions, serve};
+use capex::chain::devchain::{faucet_address, faucet_script};
+use capex::chain::rpc::{Kind, RpcClient, RpcConfig, RpcSource};
+use capex::chain::{ChainError, ChainSource, ChainUpdate, FEE_TARGETS, Watcher};
+use serde_json::{Value, json};
+use tokio::sync::oneshot;
+
+use crate::kit::{Owned, pay, sweep};
+
+/// A server that a test starts, stops and starts again.
+pub(crate) struct Server {
+    pub(crate) running: Running,
+    stop: oneshot::Sender<()>,
+}
+
+impl Server {
+    pub(crate) async fn start(dir: &Path) -> Self {
+        Self::start_on(dir, SocketAddr::from(([127, 0, 0, 1], 0)), None).await
+    }
+
+    pub(crate) async fn start_on(
+        dir: &Path,
+        listen: SocketAddr,
+        block_every: Option<Duration>,
+    ) -> Self {
+        let (stop, stopped) = oneshot::channel();
+        let shutdown = Box::pin(async move {
+            let _ = stopped.await;
+        });
+        let options = ServeOptions {
+            listen,
+            block_every,
+            state_dir: dir.to_owned(),
+            shutdown,
+        };
+        Self {
+            running: serve(options).await.expect("a server"),
+            stop,
+        }
+    }
+
+    pub(crate) async fn stop(self) -> SocketAddr {
+        let addr = self.running.addr;
+        let _ = self.stop.send(());
+        self.running.stopped().await;
+        addr
+    }
+
+    pub(crate) fn client(&self) -> RpcClient {
+        RpcClient::new(self.running.url(), &self.running.cookie_path)
+    }
+
+    pub(crate) fn source(&self, start_height: u32) -> RpcSource {
+        self.source_after(start_height, vec![])
+    }
+
+    fn source_after(&self, start_height: u32, checkpoints: Vec<(u32, BlockHash)>) -> RpcSource {
+        RpcSource::new(RpcConfig {
+            client: self.client(),
+            network: Network::Regtest,
+            start_height,
+            checkpoints,
+        })
+    }
+}
+
+pub(crate) async fn news(source: &mut RpcSource) -> ChainUpdate {
+    source.poll().await.expect("a poll").expect("news")
+}
+
+pub(crate) fn heights<T>(blocks: &[(u32, T)]) -> Vec<u32> {
+    blocks.iter().map(|(height, _)| *height).collect()
+}
+
+pub(crate) async fn coinbase(client: &RpcClient, height: u32) -> Owned {
+    let block = client
+        .block_at(height)
+        .await
+        .expect("a call")
+        .expect("a block");
+    crate::kit::owned(&block.txdata[0], 0)
+}
+
+#[tokio::test]
+async fn a_source_follows_mining_and_a_reorganisation() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let server = Server::start(dir.path()).await;
+    let (client, mut source) = (server.client(), server.source(190));
+
+    let update = news(&mut source).await;
+    assert_eq!(heights(&update.connected), (190..=200).collect::<Vec<_>>());
+    assert_eq!(update.height, 200);
+    assert!(update.median_time_past_s > 1_700_000_000);
+    assert_eq!(update.feerates, FEE_TARGETS.map(|target| (target, 1_000)));
+    assert!(source.poll().await.expect("a poll").is_none());
+
+    let mined = client.generate(3, &faucet_address()).await.expect("blocks");
+    let update = news(&mut source).await;
+    assert_eq!(heights(&update.connected), [201, 202, 203]);
+    assert_eq!(update.tip, mined.last().copied());
+
+    client
+        .call::<Value>("invalidateblock", vec![json!(mined[1])])
+        .await
+        .expect("known");
+    client
+        .generate(1, &faucet_address())
+        .await
+        .expect("a block");
+    let update = news(&mut source).await;
+    assert_eq!(heights(&update.disconnected), [203, 202]);
+    assert_eq!(update.disconnected[1].1.block_hash(), mined[1]);
+    assert_eq!(heights(&update.connected), [202]);
+
+    source.rescan_from(150).await.expect("remembered");
+    let mut again = Vec::new();
+    while let Some(update) = source.poll().await.expect("a poll") {
+        assert!(update.disconnected.is_empty());
+        again.extend(heights(&update.connected));
+        assert_eq!(
+            update.height,
+            *again.last().expect("a block"),
+            "no height runs ahead"
+        );
+    }
+    assert_eq!(again, (150..=202).collect::<Vec<_>>());
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_source_resumes_above_its_checkpoints_and_leaves_a_stale_branch() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let server = Server::start(dir.path()).await;
+    let client = server.client();
+    let at_198: BlockHash = client
+        .call("getblockhash", vec![json!(198)])
+        .await
+        .expect("a hash");
+    let mined = client.generate(4, &faucet_address()).await.expect("blocks");
+    let checkpoints = vec![(198, at_198), (204, mined[3])];
+    client
+        .call::<Value>("invalidateblock", vec![json!(mined[1])])
+        .await
+        .expect("known");
+    client
+        .generate(1, &faucet_address())
+        .await
+        .expect("a block");
+
+    let update = news(&mut server.source_after(0, checkpoints.clone())).await;
+    // The gap between the checkpoints is walked by the parents of the stale blocks.
+    assert_eq!(heights(&update.disconnected), [204, 203, 202]);
+    assert_eq!(heights(&update.connected), [202]);
+
+    let fresh = news(&mut server.source_after(0, checkpoints[..1].to_vec())).await;
+    assert!(fresh.disconnected.is_empty());
+    assert_eq!(heights(&fresh.connected), [199, 200, 201, 202]);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn broadcasts_are_accepted_known_or_refused_with_a_reason() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let server = Server::start(dir.path()).await;
+    let (client, mut source) = (server.client(), server.source(201));
+    source.poll().await.expect("a poll");
+    let coin = coinbase(&client, 1).await;
+    let tx = sweep(&coin, 1_000);
+    assert!(client.is_unspent(coin.outpoint).await.expect("a call"));
+    assert!(client.block_at(201).await.expect("a call").is_none());
+
+    assert_eq!(
+        source.broadcast(&tx).await.expect("accepted"),
+        tx.compute_txid()
+    );
+    assert_eq!(
+        source.broadcast(&tx).await.expect("in the mempool"),
+        tx.compute_txid()
+    );
+    assert_eq!(news(&mut source).await.mempool, std::slice::from_ref(&tx));
+    assert!(source.poll().await.expect("a poll").is_none(), "told once");
+    assert!(!client.is_unspent(coin.outpoint).await.expect("a call"));
+    client
+        .generate(1, &faucet_address())
+        .await
+        .expect("a block");
+    assert_eq!(
+        source.broadcast(&tx).await.expect("confirmed"),
+        tx.compute_txid()
+    );
+    assert_eq!(
+        client.get_tx(tx.compute_txid()).await.expect("a call"),
+        Some(tx.clone())
+    );
+
+    let young = coinbase(&client, 150).await;
+    let second = coinbase(&client, 2).await;
+    let mut flipped = sweep(&second, 1_000);
+    let mut signature = flipped.input[0].witness.to_vec();
+    signature[0][9] ^= 4;
+    flipped.input[0].witness = bitcoin::Witness::from_slice(&signature);
+    let dust = pay(std::slice::from_ref(&second), &[(faucet_script(), 100)]);
+    let table = [
+        (sweep(&coin, 2_000), "chain.reject.missing_inputs"),
+        (sweep(&young, 1_000), "chain.reject.immature_coinbase"),
+        (sweep(&second, 10), "chain.reject.fee_too_low"),
+        (flipped, "chain.reject.script"),
+        (dust, "chain.reject.dust"),
+        (
+            pay(&[second], &[(faucet_script(), 10_000)]),
+            "chain.reject.fee_too_high",
+        ),
+    ];
+    for (tx, code) in table {
+        let refused = source.broadcast(&tx).await.expect_err("a refusal");
+        assert_eq!(refused.code(), code, "{refused}");
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn what_a_reorganisation_returns_is_told_as_mempool() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let server = Server::start(dir.path()).await;
+    let (client, mut source, mut watcher) = (server.client(), server.source(201), Watcher::new());
+    let script = bitcoin::ScriptBuf::new_p2tr(
+        &bitcoin::secp256k1::Secp256k1::new(),
+        crate::kit::key(5).x_only_public_key().0,
+        None,
+    );
+    watcher.watch_spk(script.clone()).expect("room");
+    let coin = coinbase(&client, 1).await;
+    let left_sat = coin.output.value.to_sat() - 41_000;
+    let tx = pay(&[coin], &[(script, 40_000), (faucet_script(), left_sat)]);
+    source.broadcast(&tx).await.expect("accepted");
+    assert_eq!(
+        watcher.reduce(&news(&mut source).await).mempool,
+        std::slice::from_ref(&tx)
+    );
+    let mined = client
+        .generate(1, &faucet_address())
+        .await
+        .expect("a block");
+    let seen = watcher.reduce(&news(&mut source).await);
+    assert_eq!(seen.connected, [(201, tx.compute_txid(), tx.clone())]);
+    client
+        .call::<Value>("invalidateblock", vec![json!(mined[0])])
+        .await
+        .expect("known");
+    let seen = watcher.reduce(&news(&mut source).await);
+    assert_eq!(
+        (seen.disconnected, seen.mempool),
+        (vec![tx.compute_txid()], vec![tx])
+    );
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_source_survives_the_restart_of_its_server() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let server = Server::start(dir.path()).await;
+    let (client, mut source) = (server.client(), server.source(200));
+    client.generate(2, &faucet_address()).await.expect("blocks");
+    let tip = news(&mut source).await.tip;
+    let addr = server.stop().await;
+
+    let error = source.poll().await.expect_err("nobody listens");
+    assert_eq!(
+        (error.code(), error.is_transient()),
+        ("chain.unreachable", true)
+    );
+
+    // The same chain, with a new cookie.
+    let server = Server::start_on(dir.path(), addr, None).await;
+    assert!(
+        source.poll().await.expect("a poll").is_none(),
+        "the tip is as it was"
+    );
+    let info: Value = client
+        .call("getblockchaininfo", vec![])
+        .await
+        .expect("a call");
+    assert_eq!(info["bestblockhash"], json!(tip));
+    client
+        .generate(1, &faucet_address())
+        .await
+        .expect("a block");
+    assert_eq!(heights(&news(&mut source).await.connected), [203]);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_source_follows_a_server_whose_chain_began_anew() {
+    let (dir, other) = (
+        tempfile::tempdir().expect("a folder"),
+        tempfile::tempdir().expect("one"),
+    );
+    let server = Server::start(dir.path()).await;
+    let client = server.client();
+    client.generate(5, &faucet_address()).await.expect("blocks");
+    let mut source = server.source(195);
+    assert_eq!(news(&mut source).await.height, 205);
+    let (addr, cookie) = (server.running.addr, server.running.cookie_path.clone());
+    server.stop().await;
+
+    let server = Server::start_on(other.path(), addr, None).await;
+    std::fs::copy(&server.running.cookie_path, &cookie).expect("the new cookie");
+    // Two chains begun in the same second are equal: make this one another.
+    let early: BlockHash = client
+        .call("getblockhash", vec![json!(100)])
+        .await
+        .expect("a hash");
+    client
+        .call::<Value>("invalidateblock", vec![json!(early)])
+        .await
+        .expect("known");
+    client
+        .generate(102, &faucet_address())
+        .await
+        .expect("another chain");
+    let update = news(&mut source).await;
+    assert_eq!(update.height, 201);
+    assert_eq!(heights(&update.connected), (195..=201).collect::<Vec<_>>());
+    // What the source itself still holds is shown; of the rest, what the server knows.
+    assert!(heights(&update.disconnected).starts_with(&[205, 204, 203, 202, 201, 200]));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_cancelled_poll_loses_nothing() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let server = Server::start(dir.path()).await;
+    let mut source = server.source(200);
+    for _ in 0..3 {
+        let _ = tokio::time::timeout(Duration::ZERO, source.poll()).await;
+    }
+    assert_eq!(heights(&news(&mut source).await.connected), [200]);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn errors_of_the_server_are_typed() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let server = Server::start(dir.path()).await;
+    let no_cookie = RpcClient::new(server.running.url(), dir.path().join("missing"));
+    assert_eq!(
+        no_cookie.height().await.expect_err("no cookie").code(),
+        "chain.unauthorized"
+    );
+    let wrong = dir.path().join("wrong");
+    std::fs::write(&wrong, "__cookie__:00").expect("a file");
+    let refused = RpcClient::new(server.running.url(), wrong).height().await;
+    assert_eq!(
+        refused.expect_err("a wrong cookie").code(),
+        "chain.unauthorized"
+    );
+
+    let mut mainnet = RpcSource::new(RpcConfig {
+        client: server.client(),
+        network: Network::Bitcoin,
+        start_height: 0,
+        checkpoints: vec![],
+    });
+    let error = mainnet.poll().await.expect_err("another network");
+    assert_eq!(
+        (error.code(), error.is_transient()),
+        ("chain.wrong_network", false)
+    );
+    assert_eq!(
+        server.client().kind().await.expect("a call"),
+        Kind::Devchain
+    );
+    let unknown: Result<Value, ChainError> = server.client().call("getwalletinfo", vec![]).await;
+    assert!(matches!(
+        unknown,
+        Err(ChainError::Rpc { code: -32_601, .. })
+    ));
+    server.stop().await;
+}

@@ -1,0 +1,228 @@
+//! Random books by seed: small enough for the naive matcher, with every attribute in use.
+
+use capex::domain::matching::{Cancel, Instance, Mode, Order, PMAX_MSAT, Side};
+
+/// SplitMix64.
+pub(crate) struct Dice(u64);
+
+impl Dice {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// From `low` to `high`, both included.
+    pub(crate) fn within(&mut self, low: u64, high: u64) -> u64 {
+        low + self.next() % (high - low + 1)
+    }
+
+    fn one_in(&mut self, n: u64) -> bool {
+        self.within(1, n) == 1
+    }
+
+    pub(crate) fn shuffle<T>(&mut self, items: &mut [T]) {
+        for at in (1..items.len()).rev() {
+            items.swap(at, self.within(0, at as u64) as usize);
+        }
+    }
+}
+
+/// What the orders of one book have in common.
+struct Shape {
+    owners: u64,
+    classes: u64,
+    first_slot: u32,
+    slots: u32,
+    longest_run: u64,
+    /// Lowest and highest limit.
+    limits: (u64, u64),
+    /// One in so many orders carries a rare attribute.
+    rarity: u64,
+}
+
+impl Shape {
+    fn new(dice: &mut Dice) -> Self {
+        let slots = [1, 3, 6, 12, 24, 60][dice.within(0, 5) as usize];
+        let limits = [
+            (1, 6),
+            (90, 110),
+            (50_000, 150_000),
+            (PMAX_MSAT - 9, PMAX_MSAT + 1),
+        ][dice.within(0, 3) as usize];
+        Self {
+            owners: dice.within(2, 12),
+            classes: dice.within(1, 3),
+            first_slot: [0, 100][dice.within(0, 1) as usize],
+            slots,
+            longest_run: dice.within(1, u64::from(slots).min(8)),
+            limits,
+            rarity: dice.within(2, 12),
+        }
+    }
+
+    fn owner(&self, dice: &mut Dice) -> String {
+        let owner = dice.within(1, self.owners);
+        // Labels beyond ASCII sort by their bytes, after all others.
+        if owner == 1 {
+            "öwner".to_owned()
+        } else {
+            format!("o{owner}")
+        }
+    }
+
+    fn owners(&self, dice: &mut Dice) -> Vec<String> {
+        if !dice.one_in(self.rarity) {
+            return Vec::new();
+        }
+        (0..dice.within(1, 4)).map(|_| self.owner(dice)).collect()
+    }
+
+    fn limit(&self, dice: &mut Dice) -> u64 {
+        if dice.one_in(100) {
+            0
+        } else {
+            dice.within(self.limits.0, self.limits.1)
+        }
+    }
+
+    fn window(&self, dice: &mut Dice, least: u64) -> (u32, u32) {
+        let slots = u64::from(self.slots);
+        let length = if dice.one_in(8) {
+            dice.within(1, slots)
+        } else {
+            dice.within(least, slots)
+        };
+        let start = self.first_slot + dice.within(0, slots - length) as u32;
+        (start, start + length as u32)
+    }
+
+    fn features(&self, dice: &mut Dice, offered: bool) -> u64 {
+        match (dice.one_in(self.rarity), offered) {
+            (true, true) | (false, false) => 0,
+            (true, false) => 1 << dice.within(0, 2),
+            (false, true) => u64::MAX,
+        }
+    }
+
+    fn side(&self, dice: &mut Dice, bid: bool, run: u64) -> Side {
+        if bid {
+            let mut classes: Vec<u16> = (0..self.classes as u16).collect();
+            dice.shuffle(&mut classes);
+            classes.truncate(if dice.one_in(3) { 4 } else { 1 });
+            let mode = if dice.one_in(3) {
+                Mode::Gang
+            } else {
+                Mode::Sticky
+            };
+            let alts = classes
+                .into_iter()
+                .map(|class| (class, self.limit(dice)))
+                .collect();
+            return Side::Buy {
+                hours: run as u16,
+                mode,
+                alts,
+            };
+        }
+        Side::Sell {
+            class: dice.within(0, self.classes - 1) as u16,
+            limit_msat: self.limit(dice),
+            min_run: if dice.one_in(self.rarity) {
+                dice.within(1, 4) as u16
+            } else {
+                1
+            },
+            provider: dice.one_in(self.rarity).then(|| self.owner(dice)),
+        }
+    }
+
+    fn order(&self, dice: &mut Dice, at: u64) -> Order {
+        let bid = dice.within(1, 5) <= 3;
+        let run = if dice.one_in(2) {
+            1
+        } else {
+            dice.within(1, self.longest_run)
+        };
+        let qty = if dice.one_in(50) {
+            10_000
+        } else {
+            dice.within(0, 9) as u32
+        };
+        Order {
+            id: format!("{}{at:02}", if dice.one_in(9) { "é" } else { "x" }),
+            owner: self.owner(dice),
+            qty,
+            filled: if dice.one_in(self.rarity) {
+                dice.within(0, 5) as u32
+            } else {
+                0
+            },
+            min_qty: if dice.one_in(3) {
+                dice.within(1, 8) as u32
+            } else {
+                1
+            },
+            window: self.window(dice, run),
+            expiry_epoch: dice.one_in(self.rarity).then(|| dice.within(3, 8)),
+            features: self.features(dice, !bid),
+            allow: self.owners(dice),
+            deny: self.owners(dice),
+            side: self.side(dice, bid, run),
+        }
+    }
+}
+
+/// A book with up to 30 orders (one in ten: 80), any number of starts.
+pub(crate) fn random(seed: u64) -> Instance {
+    let mut dice = Dice::new(seed);
+    let most = if dice.one_in(10) { 80 } else { 30 };
+    let count = dice.within(0, most);
+    book(&mut dice, count)
+}
+
+/// A book with so many asks that their ranks exceed one word of any bit set.
+pub(crate) fn crowded(seed: u64) -> Instance {
+    book(&mut Dice::new(seed), 500)
+}
+
+fn book(dice: &mut Dice, count: u64) -> Instance {
+    let shape = Shape::new(dice);
+    let orders: Vec<Order> = (0..count).map(|at| shape.order(dice, at)).collect();
+    let mut cancels = Vec::new();
+    for order in &orders {
+        if dice.one_in(20) {
+            let signer = if dice.one_in(2) {
+                order.owner.clone()
+            } else {
+                shape.owner(dice)
+            };
+            cancels.push(Cancel {
+                order: order.id.clone(),
+                signer,
+            });
+        }
+    }
+    if dice.one_in(5) {
+        cancels.push(Cancel {
+            order: "none".into(),
+            signer: shape.owner(dice),
+        });
+    }
+    let mut beacon = [0; 32];
+    beacon.fill_with(|| dice.within(0, 255) as u8);
+    Instance {
+        beacon,
+        now: shape.first_slot + dice.within(0, 3) as u32,
+        epoch: dice.within(0, 6),
+        starts: dice.within(1, 8) as u8,
+        orders,
+        cancels,
+    }
+}

@@ -1,0 +1,151 @@
+//! `capex match` as a command: what it reads, prints and returns.
+
+use std::io::Write;
+
+use capex::cli::match_cmd;
+use serde_json::{Value, json};
+
+use super::vectors::GOLDEN;
+
+/// What one run of the command leaves behind.
+pub(crate) struct Ran {
+    pub(crate) exit_code: u8,
+    pub(crate) out: String,
+    pub(crate) err: String,
+}
+
+pub(crate) fn run(input: &str, json: bool) -> Ran {
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    let exit_code = match_cmd::run(input, json, &mut out, &mut err);
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    Ran {
+        exit_code,
+        out: text(out),
+        err: text(err),
+    }
+}
+
+pub(crate) fn run_on(text: &str, json: bool) -> Ran {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(text.as_bytes()).unwrap();
+    run(file.path().to_str().unwrap(), json)
+}
+
+pub(crate) fn matched(book: &Value) -> Value {
+    let ran = run_on(&book.to_string(), false);
+    assert_eq!((ran.exit_code, ran.err.as_str()), (0, ""), "{}", ran.out);
+    serde_json::from_str(&ran.out).unwrap()
+}
+
+fn beacon() -> String {
+    "00".repeat(32)
+}
+
+#[test]
+fn an_array_of_books_prints_an_array_of_results_in_order() {
+    let vectors: Vec<Value> = serde_json::from_str(GOLDEN).unwrap();
+    let inputs: Vec<&Value> = vectors.iter().map(|vector| &vector["input"]).collect();
+    let ran = run_on(&serde_json::to_string(&inputs).unwrap(), true);
+    let expected: Vec<&Value> = vectors.iter().map(|vector| &vector["expect"]).collect();
+    assert_eq!(ran.exit_code, 0);
+    assert_eq!(
+        serde_json::from_str::<Vec<Value>>(&ran.out).unwrap(),
+        expected.into_iter().cloned().collect::<Vec<_>>()
+    );
+    let empty = run_on("[]", false);
+    assert_eq!((empty.exit_code, empty.out.as_str()), (0, "[]\n"));
+}
+
+#[test]
+fn a_refused_book_keeps_its_place_and_sets_the_exit_code() {
+    let good = json!({"beacon": beacon(), "orders": []});
+    let bad = json!({"beacon": "00", "orders": []});
+    let ran = run_on(&json!([good, bad, 7, good]).to_string(), false);
+    assert_eq!((ran.exit_code, ran.err.as_str()), (6, ""));
+    let answers: Vec<Value> = serde_json::from_str(&ran.out).unwrap();
+    assert_eq!(
+        answers[0],
+        json!({"welfare_msat": 0, "prices": {}, "trades": []})
+    );
+    assert_eq!(answers[0], answers[3]);
+    assert_eq!(answers[1]["error"]["code"], "match.beacon");
+    assert_eq!(answers[2]["error"]["code"], "match.wrong_type");
+    let keys: Vec<_> = answers[1]["error"].as_object().unwrap().keys().collect();
+    assert_eq!(keys, ["code", "message"]);
+}
+
+#[test]
+fn malformed_json_is_one_line_with_its_place() {
+    let ran = run_on("{\n  \"beacon\": }", false);
+    assert_eq!((ran.exit_code, ran.out.as_str()), (6, ""));
+    assert_eq!(ran.err.lines().count(), 1);
+    assert!(ran.err.contains("line 2 column 13"), "{}", ran.err);
+    let ran = run_on("{\n  \"beacon\": }", true);
+    let error: Value = serde_json::from_str(&ran.err).unwrap();
+    assert_eq!((ran.exit_code, ran.out.as_str()), (6, ""));
+    assert_eq!(error["error"]["code"], "match.malformed_json");
+}
+
+#[test]
+fn an_unreadable_file_is_exit_code_2() {
+    let folder = tempfile::tempdir().unwrap();
+    let missing = folder.path().join("missing.json");
+    let ran = run(missing.to_str().unwrap(), false);
+    assert_eq!((ran.exit_code, ran.out.as_str()), (2, ""));
+    assert!(
+        ran.err.starts_with("error: ") && ran.err.lines().count() == 1,
+        "{}",
+        ran.err
+    );
+    assert_eq!(run(folder.path().to_str().unwrap(), false).exit_code, 2);
+}
+
+#[test]
+fn welfare_beyond_64_bits_prints_exactly() {
+    let mut orders = Vec::new();
+    for at in 0..20 {
+        let common =
+            json!({"owner": at.to_string(), "qty": 10_000, "window": [0, 168], "class": 0});
+        for (side, limit) in [("buy", 1_000_000_000_000u64), ("sell", 1)] {
+            let mut order = common.clone();
+            order["id"] = format!("{side}{at}").into();
+            order["owner"] = format!("{side}{at}").into();
+            order["side"] = side.into();
+            order["limit"] = limit.into();
+            if side == "buy" {
+                order["hours"] = 168.into();
+            }
+            orders.push(order);
+        }
+    }
+    let ran = run_on(
+        &json!({"beacon": beacon(), "orders": orders}).to_string(),
+        false,
+    );
+    let welfare = 20u128 * 10_000 * 168 * 999_999_999_999;
+    assert!(welfare > u128::from(u64::MAX));
+    assert!(
+        ran.out
+            .starts_with(&format!("{{\"welfare_msat\":{welfare},")),
+        "{}",
+        &ran.out[..80]
+    );
+}
+
+#[test]
+fn an_exported_book_reads_back_to_the_same_result() {
+    for seed in 0..50 {
+        let book = super::books::random(seed);
+        let exported = match_cmd::to_json(&book);
+        let expected = capex::domain::matching::solve(&book).unwrap();
+        let result = matched(&exported);
+        assert_eq!(
+            result["trades"].as_array().unwrap().len(),
+            expected.trades.len()
+        );
+        assert_eq!(
+            result["prices"].as_object().unwrap().len(),
+            expected.prices.len()
+        );
+    }
+}

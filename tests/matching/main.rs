@@ -1,0 +1,14 @@
+//! The matcher against its published vectors, a naive second implementation, an external
+//! reference, and the properties that make a result safe.
+#![cfg(feature = "node")]
+// Helpers of tests fail by panicking, like the tests themselves.
+#![allow(clippy::unwrap_used)]
+
+mod books;
+mod command;
+mod naive;
+mod properties;
+mod reference;
+mod refusals;
+mod vectors;
+mod verification;

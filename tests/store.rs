@@ -1,0 +1,606 @@
+//! What the store promises: everything acknowledged is there after any interruption, and
+//! nothing that was damaged goes unnoticed.
+
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::BufReader;
+use std::path::{Path, PathBuf};
+
+use capex::store::{
+    IndexState, Meta, OpenReport, Record, Store, StoreError, Tuning, check, erase, import, upsert,
+};
+use proptest::prelude::*;
+
+fn meta() -> Meta {
+    Meta {
+        network: "devnet".into(),
+        magic: *b"capx",
+    }
+}
+
+/// Small files, so that a short test rotates and compacts.
+fn small() -> Tuning {
+    Tuning {
+        segment_bytes: 500,
+        compact_min_bytes: u64::MAX,
+        compact_factor: 4,
+    }
+}
+
+fn open(dir: &Path) -> (Store, OpenReport) {
+    Store::open_with(dir, &meta(), small()).unwrap()
+}
+
+fn put(n: u64) -> Record {
+    upsert(1, n.to_be_bytes(), vec![n as u8; 20])
+}
+
+fn fill(dir: &Path, count: u64) -> Vec<Record> {
+    let (mut store, _) = open(dir);
+    for n in 0..count {
+        store.persist(&[put(n)]).unwrap();
+    }
+    store.load().unwrap()
+}
+
+fn journal_files(dir: &Path) -> Vec<PathBuf> {
+    let mut files: Vec<_> = fs::read_dir(dir.join("journal"))
+        .unwrap()
+        .map(|e| e.unwrap().path())
+        .collect();
+    files.sort();
+    files
+}
+
+fn copy_journal(from: &Path, to: &Path) {
+    fs::create_dir_all(to.join("journal")).unwrap();
+    for file in journal_files(from) {
+        fs::copy(&file, to.join("journal").join(file.file_name().unwrap())).unwrap();
+    }
+}
+
+#[test]
+fn records_survive_a_reopen() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut store, report) = open(dir.path());
+    assert_eq!(
+        report,
+        OpenReport {
+            records: 0,
+            quarantined: None,
+            truncated_bytes: 0
+        }
+    );
+    assert_eq!(
+        store
+            .persist(&[put(1), put(2), upsert(2, *b"k", *b"v")])
+            .unwrap(),
+        1
+    );
+    assert_eq!(store.persist(&[erase(1, 1u64.to_be_bytes())]).unwrap(), 2);
+    drop(store);
+    let (store, report) = open(dir.path());
+    assert_eq!(
+        report,
+        OpenReport {
+            records: 2,
+            quarantined: None,
+            truncated_bytes: 0
+        }
+    );
+    assert_eq!(store.load().unwrap(), vec![put(2), upsert(2, *b"k", *b"v")]);
+    assert_eq!(store.get(2, b"k").unwrap(), Some(b"v".to_vec()));
+    assert_eq!(store.get(1, &1u64.to_be_bytes()).unwrap(), None);
+    assert_eq!(store.scan(2).unwrap(), vec![(b"k".to_vec(), b"v".to_vec())]);
+}
+
+#[test]
+fn the_last_record_of_a_key_in_a_batch_counts() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut store, _) = open(dir.path());
+    store
+        .persist(&[put(1), erase(1, 1u64.to_be_bytes()), put(1)])
+        .unwrap();
+    assert_eq!(store.load().unwrap(), vec![put(1)]);
+    drop(store);
+    assert_eq!(open(dir.path()).0.load().unwrap(), vec![put(1)]);
+}
+
+#[test]
+fn a_tail_torn_at_any_byte_leaves_every_earlier_batch() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut lens = Vec::new();
+    {
+        let (mut store, _) = Store::open(dir.path(), &meta()).unwrap();
+        let file = journal_files(dir.path()).remove(0);
+        lens.push(fs::metadata(&file).unwrap().len());
+        for n in 0..3 {
+            store.persist(&[put(n), put(n + 100)]).unwrap();
+            lens.push(fs::metadata(&file).unwrap().len());
+        }
+    }
+    let file = journal_files(dir.path()).remove(0);
+    let bytes = fs::read(&file).unwrap();
+    for cut in 0..bytes.len() {
+        let copy = tempfile::tempdir().unwrap();
+        let journal = copy.path().join("journal");
+        fs::create_dir(&journal).unwrap();
+        fs::write(journal.join(file.file_name().unwrap()), &bytes[..cut]).unwrap();
+        let (mut store, report) = Store::open(copy.path(), &meta()).unwrap();
+        let whole = lens
+            .iter()
+            .filter(|len| **len <= cut as u64)
+            .count()
+            .saturating_sub(1);
+        let kept = lens
+            .iter()
+            .filter(|len| **len <= cut as u64)
+            .max()
+            .copied()
+            .unwrap_or(0);
+        assert_eq!(report.records, 2 * whole, "cut at {cut}");
+        assert_eq!(report.truncated_bytes, cut as u64 - kept, "cut at {cut}");
+        assert_eq!(store.persist(&[put(50)]).unwrap(), whole as u64 + 1);
+    }
+}
+
+#[test]
+fn damage_to_acknowledged_bytes_is_an_error_with_file_and_offset() {
+    let source = tempfile::tempdir().unwrap();
+    fill(source.path(), 30);
+    let files = journal_files(source.path());
+    assert!(files.len() >= 3);
+    // Every file; in the last one, every frame but the last, which an interrupted write
+    // could have spoilt just so.
+    for (i, file) in files.iter().enumerate() {
+        let len = fs::read(file).unwrap().len();
+        let end = if i + 1 == files.len() { len / 3 } else { len };
+        for at in (0..end).step_by(7) {
+            let copy = tempfile::tempdir().unwrap();
+            copy_journal(source.path(), copy.path());
+            let target = copy.path().join("journal").join(file.file_name().unwrap());
+            let mut bytes = fs::read(&target).unwrap();
+            bytes[at] ^= 0x10;
+            fs::write(&target, &bytes).unwrap();
+            match Store::open_with(copy.path(), &meta(), small()).unwrap_err() {
+                StoreError::Corrupt { file, offset, .. } => {
+                    assert_eq!(file, target);
+                    assert!(offset as usize <= at, "offset {offset}, damage at {at}");
+                }
+                other => panic!("{other}"),
+            }
+            assert_eq!(
+                fs::read(&target).unwrap(),
+                bytes,
+                "a refused journal is left as it is"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_missing_segment_is_an_error() {
+    let dir = tempfile::tempdir().unwrap();
+    fill(dir.path(), 30);
+    for gone in [0, 1] {
+        let copy = tempfile::tempdir().unwrap();
+        copy_journal(dir.path(), copy.path());
+        fs::remove_file(&journal_files(copy.path())[gone]).unwrap();
+        let error = Store::open_with(copy.path(), &meta(), small()).unwrap_err();
+        assert_eq!(error.code(), "store.corrupt");
+    }
+}
+
+#[test]
+fn a_journal_that_vanished_from_beside_its_index_is_an_error() {
+    let dir = tempfile::tempdir().unwrap();
+    fill(dir.path(), 3);
+    fs::remove_dir_all(dir.path().join("journal")).unwrap();
+    assert_eq!(
+        Store::open(dir.path(), &meta()).unwrap_err().code(),
+        "store.corrupt"
+    );
+}
+
+/// Every file state that a crash inside a compaction can leave.
+#[test]
+fn a_crash_at_any_step_of_a_compaction_loses_nothing() {
+    let before = tempfile::tempdir().unwrap();
+    let expected = fill(before.path(), 40);
+    let after = tempfile::tempdir().unwrap();
+    copy_journal(before.path(), after.path());
+    let (mut store, _) = open(after.path());
+    store.compact().unwrap();
+    drop(store);
+    let old = journal_files(before.path());
+    let new = journal_files(after.path());
+    assert_eq!(new.len(), 2, "one new segment and one snapshot");
+    let (segment, snapshot) = (&new[0], &new[1]);
+    assert!(old.len() > 3 && fs::metadata(snapshot).unwrap().len() > 500);
+
+    let state = |extra: &[(&Path, PathBuf)], removed: usize| {
+        let dir = tempfile::tempdir().unwrap();
+        copy_journal(before.path(), dir.path());
+        for file in &old[..removed] {
+            fs::remove_file(dir.path().join("journal").join(file.file_name().unwrap())).unwrap();
+        }
+        for (file, name) in extra {
+            fs::copy(file, dir.path().join("journal").join(name)).unwrap();
+        }
+        dir
+    };
+    let name = |file: &Path| PathBuf::from(file.file_name().unwrap());
+    let unfinished = || name(snapshot).with_extension("tmp");
+    let mut states = vec![
+        state(&[(segment, name(segment).with_extension("tmp"))], 0),
+        state(&[(segment, name(segment))], 0),
+        state(&[(segment, name(segment)), (snapshot, unfinished())], 0),
+    ];
+    for removed in 0..=old.len() {
+        states.push(state(
+            &[(segment, name(segment)), (snapshot, name(snapshot))],
+            removed,
+        ));
+    }
+    for (i, dir) in states.iter().enumerate() {
+        let (mut store, report) = open(dir.path());
+        assert_eq!(report.records, expected.len(), "state {i}");
+        assert_eq!(store.load().unwrap(), expected, "state {i}");
+        assert_eq!(store.persist(&[put(1_000)]).unwrap(), 41, "state {i}");
+        drop(store);
+        assert!(
+            journal_files(dir.path())
+                .iter()
+                .all(|f| f.extension().unwrap() == "log")
+        );
+        assert_eq!(
+            open(dir.path()).0.load().unwrap().len(),
+            expected.len() + 1,
+            "state {i}"
+        );
+    }
+}
+
+#[test]
+fn a_damaged_snapshot_is_an_error() {
+    let dir = tempfile::tempdir().unwrap();
+    fill(dir.path(), 20);
+    open(dir.path()).0.compact().unwrap();
+    let snapshot = journal_files(dir.path()).pop().unwrap();
+    let bytes = fs::read(&snapshot).unwrap();
+    for at in (0..bytes.len()).step_by(31) {
+        let mut bad = bytes.clone();
+        bad[at] ^= 1;
+        fs::write(&snapshot, &bad).unwrap();
+        assert_eq!(
+            check(dir.path()).unwrap_err().code(),
+            "store.corrupt",
+            "byte {at}"
+        );
+    }
+    fs::write(&snapshot, &bytes[..bytes.len() - 1]).unwrap();
+    assert_eq!(check(dir.path()).unwrap_err().code(), "store.corrupt");
+}
+
+#[test]
+fn the_journal_compacts_itself_and_stays_small() {
+    let dir = tempfile::tempdir().unwrap();
+    let tuning = Tuning {
+        segment_bytes: 2_000,
+        compact_min_bytes: 10_000,
+        compact_factor: 4,
+    };
+    let (mut store, _) = Store::open_with(dir.path(), &meta(), tuning.clone()).unwrap();
+    for n in 0..600u64 {
+        store.persist(&[put(n % 10)]).unwrap();
+        assert!(
+            store.journal_bytes() <= 12_500,
+            "{} bytes at {n}",
+            store.journal_bytes()
+        );
+    }
+    let on_disk: u64 = journal_files(dir.path())
+        .iter()
+        .map(|f| fs::metadata(f).unwrap().len())
+        .sum();
+    assert_eq!(on_disk, store.journal_bytes());
+    drop(store);
+    let (store, report) = Store::open_with(dir.path(), &meta(), tuning).unwrap();
+    assert_eq!((report.records, report.quarantined), (10, None));
+    assert_eq!(store.last_seq(), 600);
+}
+
+#[test]
+fn an_index_full_of_garbage_is_put_aside_and_rebuilt() {
+    let dir = tempfile::tempdir().unwrap();
+    let expected = fill(dir.path(), 25);
+    let index = dir.path().join("index");
+    for round in 1..=5 {
+        for entry in fs::read_dir(&index).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_file() {
+                let len = fs::metadata(&path).unwrap().len().clamp(64, 1 << 16) as usize;
+                fs::write(
+                    &path,
+                    (0..len).map(|i| (i * 31 + round) as u8).collect::<Vec<_>>(),
+                )
+                .unwrap();
+            }
+        }
+        let (store, report) = open(dir.path());
+        let aside = dir.path().join(format!("quarantine-{round}"));
+        assert_eq!(report.quarantined, Some(aside.clone()));
+        assert!(aside.is_dir());
+        assert_eq!(store.load().unwrap(), expected);
+    }
+    let kept = fs::read_dir(dir.path()).unwrap().filter(|e| {
+        e.as_ref()
+            .unwrap()
+            .file_name()
+            .to_string_lossy()
+            .starts_with("quarantine-")
+    });
+    assert_eq!(kept.count(), 3);
+}
+
+#[test]
+fn an_index_that_says_something_else_is_put_aside() {
+    let dir = tempfile::tempdir().unwrap();
+    let expected = fill(dir.path(), 25);
+    // The index of another history of the same length.
+    let other = tempfile::tempdir().unwrap();
+    {
+        let (mut store, _) = open(other.path());
+        for n in 0..25 {
+            store.persist(&[put(n + 1)]).unwrap();
+        }
+    }
+    fs::remove_dir_all(dir.path().join("index")).unwrap();
+    fs::rename(other.path().join("index"), dir.path().join("index")).unwrap();
+    assert_eq!(check(dir.path()).unwrap().index, IndexState::Disagrees);
+    let (store, report) = open(dir.path());
+    assert!(report.quarantined.is_some());
+    assert_eq!(store.load().unwrap(), expected);
+}
+
+#[test]
+fn an_index_that_lags_behind_catches_up_in_place() {
+    let dir = tempfile::tempdir().unwrap();
+    fill(dir.path(), 5);
+    let ahead = tempfile::tempdir().unwrap();
+    copy_journal(dir.path(), ahead.path());
+    let (mut store, _) = open(ahead.path());
+    store
+        .persist(&[put(5), erase(1, 0u64.to_be_bytes())])
+        .unwrap();
+    let expected = store.load().unwrap();
+    drop(store);
+    fs::remove_dir_all(ahead.path().join("index")).unwrap();
+    fs::rename(dir.path().join("index"), ahead.path().join("index")).unwrap();
+    let (store, report) = open(ahead.path());
+    assert_eq!((report.records, report.quarantined), (5, None));
+    assert_eq!(store.load().unwrap(), expected);
+}
+
+#[test]
+fn a_deleted_index_comes_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let expected = fill(dir.path(), 25);
+    fs::remove_dir_all(dir.path().join("index")).unwrap();
+    assert_eq!(check(dir.path()).unwrap().index, IndexState::Absent);
+    let (store, report) = open(dir.path());
+    assert_eq!((report.records, report.quarantined), (25, None));
+    assert_eq!(store.load().unwrap(), expected);
+    store.durable_flush().unwrap();
+}
+
+#[test]
+fn a_second_open_says_who_holds_the_store() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path());
+    match Store::open(dir.path(), &meta()).unwrap_err() {
+        StoreError::Locked { pid, .. } => assert_eq!(pid, Some(std::process::id())),
+        other => panic!("{other}"),
+    }
+    assert_eq!(check(dir.path()).unwrap_err().code(), "store.locked");
+    drop(store);
+    open(dir.path());
+}
+
+#[test]
+fn a_store_of_another_network_is_refused_and_left_as_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let expected = fill(dir.path(), 3);
+    let other = Meta {
+        network: "signet".into(),
+        magic: *b"sign",
+    };
+    let error = Store::open(dir.path(), &other).unwrap_err();
+    assert_eq!(error.code(), "store.wrong_network");
+    assert!(error.to_string().contains("devnet"));
+    assert_eq!(open(dir.path()).0.load().unwrap(), expected);
+}
+
+#[test]
+fn the_reserved_table_and_an_oversized_batch_are_refused_and_change_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut store, _) = open(dir.path());
+    let reserved = store
+        .persist(&[put(1), upsert(0xff, *b"seq", *b"x")])
+        .unwrap_err();
+    assert_eq!(reserved.code(), "store.reserved_table");
+    let large = upsert(1, *b"k", vec![0; capex::store::MAX_BATCH_BYTES]);
+    assert_eq!(
+        store.persist(&[large]).unwrap_err().code(),
+        "store.batch_too_large"
+    );
+    assert_eq!(store.load().unwrap(), vec![]);
+    assert_eq!(store.persist(&[put(1)]).unwrap(), 1);
+}
+
+#[test]
+fn a_large_value_survives() {
+    let dir = tempfile::tempdir().unwrap();
+    let big = upsert(3, *b"chain", vec![0x5a; 3 << 20]);
+    let (mut store, _) = open(dir.path());
+    store.persist(std::slice::from_ref(&big)).unwrap();
+    store.compact().unwrap();
+    drop(store);
+    assert_eq!(open(dir.path()).0.load().unwrap(), vec![big]);
+}
+
+#[cfg(unix)]
+#[test]
+fn only_the_owner_can_read_the_store() {
+    use std::os::unix::fs::PermissionsExt;
+    let root = tempfile::tempdir().unwrap();
+    let dir = root.path().join("new").join("store");
+    fill(&dir, 3);
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    for path in [dir.clone(), dir.join("journal"), dir.join("index")] {
+        assert_eq!(mode(&path), 0o700, "{}", path.display());
+    }
+    for path in journal_files(&dir)
+        .into_iter()
+        .chain([dir.join("lock"), dir.join("index/db")])
+    {
+        assert_eq!(mode(&path), 0o600, "{}", path.display());
+    }
+}
+
+fn export(store: &Store) -> Vec<u8> {
+    let mut out = Vec::new();
+    store.export(&mut out).unwrap();
+    out
+}
+
+#[test]
+fn an_export_comes_back_equal() {
+    let dir = tempfile::tempdir().unwrap();
+    fill(dir.path(), 25);
+    let (mut store, _) = open(dir.path());
+    store
+        .persist(&[upsert(200, vec![], vec![]), erase(1, 3u64.to_be_bytes())])
+        .unwrap();
+    let text = export(&store);
+    let copy = tempfile::tempdir().unwrap();
+    assert_eq!(import(copy.path(), &meta(), &mut &text[..]).unwrap(), 25);
+    let (mut imported, _) = open(copy.path());
+    assert_eq!(imported.load().unwrap(), store.load().unwrap());
+    assert_eq!(export(&imported), text);
+    assert_eq!(imported.persist(&[put(99)]).unwrap(), store.last_seq() + 1);
+    drop(imported);
+    let again = import(copy.path(), &meta(), &mut BufReader::new(&text[..])).unwrap_err();
+    assert_eq!(again.code(), "store.not_empty");
+}
+
+#[test]
+fn a_changed_or_shortened_export_is_refused_and_leaves_no_store() {
+    let dir = tempfile::tempdir().unwrap();
+    fill(dir.path(), 3);
+    let text = export(&open(dir.path()).0);
+    let copy = tempfile::tempdir().unwrap();
+    for len in 0..text.len() {
+        let error = import(copy.path(), &meta(), &mut &text[..len]).unwrap_err();
+        assert_eq!(error.code(), "store.import", "cut at {len}");
+    }
+    for at in 0..text.len() {
+        let mut bad = text.clone();
+        bad[at] = if bad[at] == b'1' { b'2' } else { b'1' };
+        assert!(
+            import(copy.path(), &meta(), &mut &bad[..]).is_err(),
+            "byte {at}"
+        );
+    }
+    let mut longer = text.clone();
+    longer.extend_from_slice(b"{}\n");
+    assert!(import(copy.path(), &meta(), &mut &longer[..]).is_err());
+    let other = Meta {
+        network: "signet".into(),
+        magic: *b"sign",
+    };
+    let error = import(copy.path(), &other, &mut &text[..]).unwrap_err();
+    assert_eq!(error.code(), "store.wrong_network");
+    assert!(!copy.path().join("journal").exists());
+    assert_eq!(import(copy.path(), &meta(), &mut &text[..]).unwrap(), 3);
+}
+
+#[test]
+fn a_check_reports_without_repairing() {
+    let dir = tempfile::tempdir().unwrap();
+    assert_eq!(check(dir.path()).unwrap().meta, None);
+    fill(dir.path(), 30);
+    let last = journal_files(dir.path()).pop().unwrap();
+    let mut bytes = fs::read(&last).unwrap();
+    bytes.extend_from_slice(&[0; 11]);
+    fs::write(&last, &bytes).unwrap();
+    let report = check(dir.path()).unwrap();
+    assert_eq!(report.meta, Some(meta()));
+    assert_eq!(
+        (report.records, report.last_seq, report.torn_bytes),
+        (30, 30, 11)
+    );
+    assert_eq!(report.index, IndexState::Agrees);
+    assert_eq!(report.files, journal_files(dir.path()).len());
+    assert_eq!(fs::read(&last).unwrap(), bytes);
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Persist(Vec<(u8, u8, Option<Vec<u8>>)>),
+    Compact,
+    Reopen,
+    LoseIndex,
+}
+
+fn any_step() -> impl Strategy<Value = Step> {
+    let value = prop::option::of(prop::collection::vec(any::<u8>(), 0..60));
+    prop_oneof![
+        6 => prop::collection::vec((0u8..3, 0u8..12, value), 0..6).prop_map(Step::Persist),
+        1 => Just(Step::Compact),
+        1 => Just(Step::Reopen),
+        1 => Just(Step::LoseIndex),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(12))]
+    #[test]
+    fn the_store_is_a_map(steps in prop::collection::vec(any_step(), 1..30)) {
+        let dir = tempfile::tempdir().unwrap();
+        let tuning = Tuning { segment_bytes: 200, compact_min_bytes: 1_000, compact_factor: 2 };
+        let reopen = || Store::open_with(dir.path(), &meta(), tuning.clone()).unwrap().0;
+        let mut store = reopen();
+        let mut model = BTreeMap::new();
+        for step in steps {
+            match step {
+                Step::Persist(rows) => {
+                    let records: Vec<_> = rows
+                        .into_iter()
+                        .map(|(table, key, value)| Record { table, key: vec![key], value })
+                        .collect();
+                    store.persist(&records).unwrap();
+                    for r in records {
+                        match r.value.clone() {
+                            Some(_) => model.insert((r.table, r.key.clone()), r),
+                            None => model.remove(&(r.table, r.key)),
+                        };
+                    }
+                }
+                Step::Compact => store.compact().unwrap(),
+                Step::Reopen => {
+                    drop(store);
+                    store = reopen();
+                }
+                Step::LoseIndex => {
+                    drop(store);
+                    fs::remove_dir_all(dir.path().join("index")).unwrap();
+                    store = reopen();
+                }
+            }
+            prop_assert_eq!(store.load().unwrap(), model.values().cloned().collect::<Vec<_>>());
+        }
+    }
+}

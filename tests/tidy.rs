@@ -1,0 +1,203 @@
+//! Rules of the house that the compiler can not see: who names what, and how large a room
+//! may grow.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+const FILE_LINES_MAX: usize = 800;
+const FILE_LINES_MEDIAN: usize = 200;
+const FUNCTION_LINES_MAX: usize = 70;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn rust_files(dir: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files.extend(rust_files(&path));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            files.push(path);
+        }
+    }
+    files.sort();
+    files
+}
+
+fn sources() -> Vec<(PathBuf, String)> {
+    let mut files = rust_files(&root().join("src"));
+    files.extend(rust_files(&root().join("network/src")));
+    files.into_iter().map(|path| (path.clone(), fs::read_to_string(path).unwrap())).collect()
+}
+
+/// The lines before the test module, which stands last in a file.
+fn without_tests(text: &str) -> Vec<&str> {
+    text.lines().take_while(|line| line.trim_end() != "#[cfg(test)]").collect()
+}
+
+fn relative(path: &Path) -> String {
+    path.strip_prefix(root()).unwrap().to_string_lossy().replace('\\', "/")
+}
+
+fn is_test_file(path: &Path) -> bool {
+    let name = path.file_stem().unwrap().to_string_lossy();
+    name == "tests" || name.ends_with("_tests") || relative(path).contains("/tests/")
+}
+
+#[test]
+fn files_and_functions_stay_small() {
+    let mut sizes = Vec::new();
+    let mut faults = Vec::new();
+    for (path, text) in sources() {
+        if is_test_file(&path) {
+            continue;
+        }
+        let lines = without_tests(&text);
+        if lines.len() > FILE_LINES_MAX {
+            faults.push(format!("{}: {} lines", relative(&path), lines.len()));
+        }
+        faults.extend(long_functions(&path, &lines));
+        sizes.push(lines.len());
+    }
+    sizes.sort_unstable();
+    let median = sizes[sizes.len() / 2];
+    assert!(faults.is_empty(), "too large:\n{}", faults.join("\n"));
+    assert!(median <= FILE_LINES_MEDIAN, "the median file has {median} lines");
+}
+
+/// Functions longer than the limit, found by their indentation, which rustfmt guarantees.
+fn long_functions(path: &Path, lines: &[&str]) -> Vec<String> {
+    let mut faults = Vec::new();
+    for (first, line) in lines.iter().enumerate() {
+        let body = line.trim_start();
+        let is_fn = ["fn ", "pub fn ", "pub(crate) fn ", "pub(super) fn ", "async fn "]
+            .iter()
+            .chain(&["pub async fn ", "pub(super) async fn ", "const fn ", "pub const fn "])
+            .any(|start| body.starts_with(start));
+        if !is_fn || line.trim_end().ends_with(';') {
+            continue;
+        }
+        let close = format!("{}}}", " ".repeat(line.len() - body.len()));
+        if let Some(length) = lines[first..].iter().position(|line| **line == close)
+            && length + 1 > FUNCTION_LINES_MAX
+        {
+            faults.push(format!("{}:{}: {} lines", relative(path), first + 1, length + 1));
+        }
+    }
+    faults
+}
+
+/// One crate may be named, as a path, only in one place.
+#[test]
+fn heavy_crates_have_one_door() {
+    let doors = [
+        ("bincode", "src/wire.rs"),
+        ("sled", "src/store/"),
+        ("libp2p", "network/src/"),
+        ("wasmtime", "src/executor/"),
+        ("wasmtime_wasi", "src/executor/"),
+        ("bdk_wallet", "src/wallet/"),
+        ("bitcoinconsensus", "src/chain/"),
+        ("axum", "src/api/"),
+        ("clap", "src/cli/"),
+    ];
+    let mut faults = Vec::new();
+    for (path, text) in sources() {
+        let name = relative(&path);
+        for (krate, door) in doors {
+            let devchain_server = krate == "axum" && name.starts_with("src/chain/devchain/");
+            if name.starts_with(door) || devchain_server {
+                continue;
+            }
+            for (number, line) in without_tests(&text).iter().enumerate() {
+                if names_crate(line, krate) {
+                    faults.push(format!("{name}:{}: names {krate}", number + 1));
+                }
+            }
+        }
+    }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+fn names_crate(line: &str, krate: &str) -> bool {
+    let code = line.split("//").next().unwrap_or_default();
+    let path = format!("{krate}::");
+    code.match_indices(&path).any(|(at, _)| {
+        let before = code[..at].chars().next_back();
+        !before.is_some_and(|c| c.is_alphanumeric() || c == '_' || c == ':')
+    })
+}
+
+/// What the domain must not do, as far as the compiler can not see it.
+#[test]
+fn the_domain_is_pure() {
+    let forbidden = [
+        "std::fs", "std::net", "std::io", "std::thread", "std::env", "std::process", "Instant::now",
+        "SystemTime", "HashMap", "HashSet", "f32", "f64", "async fn", "rand::", "getrandom", "unwrap()",
+    ];
+    let mut faults = Vec::new();
+    for (path, text) in sources() {
+        let name = relative(&path);
+        let pure = name.starts_with("src/domain/")
+            || ["src/wire.rs", "src/params.rs", "src/limits.rs"].contains(&name.as_str());
+        if !pure || is_test_file(&path) {
+            continue;
+        }
+        for (number, line) in without_tests(&text).iter().enumerate() {
+            let code = line.split("//").next().unwrap_or_default();
+            for word in forbidden {
+                if contains_word(code, word) {
+                    faults.push(format!("{name}:{}: {word}", number + 1));
+                }
+            }
+        }
+    }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+fn contains_word(code: &str, word: &str) -> bool {
+    code.match_indices(word).any(|(at, _)| {
+        let before = code[..at].chars().next_back();
+        let after = code[at + word.len()..].chars().next();
+        let joins = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || c == '_');
+        !joins(before) && (word.ends_with(':') || word.ends_with(')') || !joins(after))
+    })
+}
+
+/// All that the domain may depend on. `cargo tree` prints the direct dependencies.
+#[test]
+fn the_core_depends_on_nothing_impure() {
+    let output = Command::new(env!("CARGO"))
+        .args(["tree", "--locked", "--offline", "-p", "capex", "-e", "normal", "--depth", "1"])
+        .args(["--no-default-features", "--prefix", "none", "--format", "{lib}"])
+        .current_dir(root())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let found: BTreeSet<String> =
+        String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect();
+    let expected: BTreeSet<String> = [
+        "capex", "bincode", "bitcoin", "ed25519_dalek", "hmac", "rayon", "rust_decimal", "serde",
+        "sha2", "thiserror",
+    ]
+    .map(str::to_owned)
+    .into();
+    assert_eq!(found, expected);
+}
+
+/// One copy of each of the big ones.
+#[test]
+fn big_dependencies_are_not_duplicated() {
+    let lock = fs::read_to_string(root().join("Cargo.lock")).unwrap();
+    for name in [
+        "bitcoin", "secp256k1", "miniscript", "bdk_wallet", "libp2p", "libp2p-gossipsub",
+        "ed25519-dalek", "tokio", "axum", "hyper", "sled", "bincode", "rustls", "wasmtime", "serde",
+    ] {
+        let entry = format!("name = \"{name}\"\n");
+        assert_eq!(lock.matches(&entry).count(), 1, "{name} in Cargo.lock");
+    }
+}
