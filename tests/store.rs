@@ -9,7 +9,7 @@ use std::io::BufReader;
 use std::path::{Path, PathBuf};
 
 use capex::store::{
-    IndexState, Meta, OpenReport, Record, Store, StoreError, Tuning, check, import,
+    IndexState, Meta, OpenReport, Record, Store, StoreError, Tuning, check, erase, import, upsert,
 };
 use proptest::prelude::*;
 
@@ -34,7 +34,7 @@ fn open(dir: &Path) -> (Store, OpenReport) {
 }
 
 fn put(n: u64) -> Record {
-    Record::put(1, n.to_be_bytes(), vec![n as u8; 20])
+    upsert(1, n.to_be_bytes(), vec![n as u8; 20])
 }
 
 fn fill(dir: &Path, count: u64) -> Vec<Record> {
@@ -75,16 +75,11 @@ fn records_survive_a_reopen() {
     );
     assert_eq!(
         store
-            .persist(&[put(1), put(2), Record::put(2, *b"k", *b"v")])
+            .persist(&[put(1), put(2), upsert(2, *b"k", *b"v")])
             .unwrap(),
         1
     );
-    assert_eq!(
-        store
-            .persist(&[Record::delete(1, 1u64.to_be_bytes())])
-            .unwrap(),
-        2
-    );
+    assert_eq!(store.persist(&[erase(1, 1u64.to_be_bytes())]).unwrap(), 2);
     drop(store);
     let (store, report) = open(dir.path());
     assert_eq!(
@@ -95,10 +90,7 @@ fn records_survive_a_reopen() {
             truncated_bytes: 0
         }
     );
-    assert_eq!(
-        store.load().unwrap(),
-        vec![put(2), Record::put(2, *b"k", *b"v")]
-    );
+    assert_eq!(store.load().unwrap(), vec![put(2), upsert(2, *b"k", *b"v")]);
     assert_eq!(store.get(2, b"k").unwrap(), Some(b"v".to_vec()));
     assert_eq!(store.get(1, &1u64.to_be_bytes()).unwrap(), None);
     assert_eq!(store.scan(2).unwrap(), vec![(b"k".to_vec(), b"v".to_vec())]);
@@ -109,7 +101,7 @@ fn the_last_record_of_a_key_in_a_batch_counts() {
     let dir = tempfile::tempdir().unwrap();
     let (mut store, _) = open(dir.path());
     store
-        .persist(&[put(1), Record::delete(1, 1u64.to_be_bytes()), put(1)])
+        .persist(&[put(1), erase(1, 1u64.to_be_bytes()), put(1)])
         .unwrap();
     assert_eq!(store.load().unwrap(), vec![put(1)]);
     drop(store);
@@ -381,7 +373,7 @@ fn an_index_that_lags_behind_catches_up_in_place() {
     copy_journal(dir.path(), ahead.path());
     let (mut store, _) = open(ahead.path());
     store
-        .persist(&[put(5), Record::delete(1, 0u64.to_be_bytes())])
+        .persist(&[put(5), erase(1, 0u64.to_be_bytes())])
         .unwrap();
     let expected = store.load().unwrap();
     drop(store);
@@ -436,10 +428,10 @@ fn the_reserved_table_and_an_oversized_batch_are_refused_and_change_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let (mut store, _) = open(dir.path());
     let reserved = store
-        .persist(&[put(1), Record::put(0xff, *b"seq", *b"x")])
+        .persist(&[put(1), upsert(0xff, *b"seq", *b"x")])
         .unwrap_err();
     assert_eq!(reserved.code(), "store.reserved_table");
-    let large = Record::put(1, *b"k", vec![0; capex::store::MAX_BATCH_BYTES]);
+    let large = upsert(1, *b"k", vec![0; capex::store::MAX_BATCH_BYTES]);
     assert_eq!(
         store.persist(&[large]).unwrap_err().code(),
         "store.batch_too_large"
@@ -451,7 +443,7 @@ fn the_reserved_table_and_an_oversized_batch_are_refused_and_change_nothing() {
 #[test]
 fn a_large_value_survives() {
     let dir = tempfile::tempdir().unwrap();
-    let big = Record::put(3, *b"chain", vec![0x5a; 3 << 20]);
+    let big = upsert(3, *b"chain", vec![0x5a; 3 << 20]);
     let (mut store, _) = open(dir.path());
     store.persist(std::slice::from_ref(&big)).unwrap();
     store.compact().unwrap();
@@ -490,10 +482,7 @@ fn an_export_comes_back_equal() {
     fill(dir.path(), 25);
     let (mut store, _) = open(dir.path());
     store
-        .persist(&[
-            Record::put(200, vec![], vec![]),
-            Record::delete(1, 3u64.to_be_bytes()),
-        ])
+        .persist(&[upsert(200, vec![], vec![]), erase(1, 3u64.to_be_bytes())])
         .unwrap();
     let text = export(&store);
     let copy = tempfile::tempdir().unwrap();

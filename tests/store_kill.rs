@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use capex::store::{Meta, Record, Store, StoreError, Tuning};
+use capex::store::{Meta, Store, StoreError, Tuning, upsert};
 
 const DIR_VAR: &str = "CAPEX_TEST_STORE_KILL_DIR";
 const KILLS: u64 = 60;
@@ -50,9 +50,9 @@ fn writer() {
     let mut next = counted(&store).len() as u64;
     let mut out = std::io::stdout();
     loop {
-        let bulk = Record::put(OVERWRITTEN, [next as u8 % 8], vec![next as u8; 400]);
+        let bulk = upsert(OVERWRITTEN, [next as u8 % 8], vec![next as u8; 400]);
         store
-            .persist(&[Record::put(COUNTED, next.to_be_bytes(), vec![]), bulk])
+            .persist(&[upsert(COUNTED, next.to_be_bytes(), vec![]), bulk])
             .unwrap();
         writeln!(out, "ack {next}").unwrap();
         out.flush().unwrap();

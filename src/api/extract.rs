@@ -20,14 +20,15 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
-        let bytes = Bytes::from_request(request, state).await.map_err(|rejection| {
-            match rejection.status() {
-                StatusCode::PAYLOAD_TOO_LARGE => {
-                    ApiError::new(413, "api.body_too_large", "the body is too large")
-                }
-                _ => ApiError::bad_request("api.body", "the body could not be read"),
-            }
-        })?;
+        let bytes =
+            Bytes::from_request(request, state)
+                .await
+                .map_err(|rejection| match rejection.status() {
+                    StatusCode::PAYLOAD_TOO_LARGE => {
+                        ApiError::new(413, "api.body_too_large", "the body is too large")
+                    }
+                    _ => ApiError::bad_request("api.body", "the body could not be read"),
+                })?;
         serde_json::from_slice(&bytes)
             .map(Self)
             .map_err(|error| ApiError::bad_request("api.body", error.to_string()))
@@ -76,8 +77,11 @@ impl IntoResponse for Part {
         let end = HeaderValue::from_static(if self.end { "true" } else { "false" });
         let kind = HeaderValue::from_static("application/octet-stream");
         let sniff = HeaderValue::from_static("nosniff");
-        let headers =
-            [(END_HEADER, end), (header::CONTENT_TYPE, kind), (header::X_CONTENT_TYPE_OPTIONS, sniff)];
+        let headers = [
+            (END_HEADER, end),
+            (header::CONTENT_TYPE, kind),
+            (header::X_CONTENT_TYPE_OPTIONS, sniff),
+        ];
         (headers, self.bytes).into_response()
     }
 }

@@ -53,7 +53,11 @@ impl Client {
             .build()
             .new_agent();
         let bearer = format!("Bearer {}", cookie.trim());
-        Ok(Self { agent, base: format!("http://{bound}"), bearer })
+        Ok(Self {
+            agent,
+            base: format!("http://{bound}"),
+            bearer,
+        })
     }
 
     /// `GET`, answer as JSON.
@@ -68,8 +72,15 @@ impl Client {
     ///
     /// # Errors
     /// As [`Client::get`].
-    pub fn post<B: Serialize, T: DeserializeOwned>(&self, path: &str, body: &B) -> Result<T, Failure> {
-        let request = self.agent.post(self.url(path)).header("authorization", &self.bearer);
+    pub fn post<B: Serialize, T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &B,
+    ) -> Result<T, Failure> {
+        let request = self
+            .agent
+            .post(self.url(path))
+            .header("authorization", &self.bearer);
         read(request.send_json(body).map_err(|error| self.lost(&error))?)
     }
 
@@ -78,7 +89,10 @@ impl Client {
     /// # Errors
     /// As [`Client::get`].
     pub fn post_empty<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
-        let request = self.agent.post(self.url(path)).header("authorization", &self.bearer);
+        let request = self
+            .agent
+            .post(self.url(path))
+            .header("authorization", &self.bearer);
         read(request.send_empty().map_err(|error| self.lost(&error))?)
     }
 
@@ -87,7 +101,10 @@ impl Client {
     /// # Errors
     /// As [`Client::get`].
     pub fn delete<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
-        let request = self.agent.delete(self.url(path)).header("authorization", &self.bearer);
+        let request = self
+            .agent
+            .delete(self.url(path))
+            .header("authorization", &self.bearer);
         read(request.call().map_err(|error| self.lost(&error))?)
     }
 
@@ -106,8 +123,14 @@ impl Client {
     /// As [`Client::get`].
     pub fn part(&self, path: &str) -> Result<Part, Failure> {
         let mut response = accepted(self.send_get(path)?)?;
-        let end = response.headers().get(END_HEADER).is_some_and(|value| value == "true");
-        Ok(Part { bytes: body(&mut response)?, end })
+        let end = response
+            .headers()
+            .get(END_HEADER)
+            .is_some_and(|value| value == "true");
+        Ok(Part {
+            bytes: body(&mut response)?,
+            end,
+        })
     }
 
     /// A whole result file, as far as there is one.
@@ -118,7 +141,10 @@ impl Client {
         let mut bytes = Vec::new();
         loop {
             let name = percent(name);
-            let part = self.part(&format!("/leases/{lease}/results/{name}?from={}", bytes.len()))?;
+            let part = self.part(&format!(
+                "/leases/{lease}/results/{name}?from={}",
+                bytes.len()
+            ))?;
             let stuck = part.bytes.is_empty();
             bytes.extend(part.bytes);
             if part.end || stuck {
@@ -153,7 +179,10 @@ impl Client {
     }
 
     fn send_get(&self, path: &str) -> Result<Response<Body>, Failure> {
-        let request = self.agent.get(self.url(path)).header("authorization", &self.bearer);
+        let request = self
+            .agent
+            .get(self.url(path))
+            .header("authorization", &self.bearer);
         request.call().map_err(|error| self.lost(&error))
     }
 
@@ -174,8 +203,12 @@ impl Client {
 
 fn unreachable(datadir: &Path) -> Failure {
     let dir = datadir.display();
-    Failure::new(Exit::Unreachable, "daemon.unreachable", format!("no daemon runs on {dir}"))
-        .with_hint(format!("start it with `capex up --datadir {dir}`"))
+    Failure::new(
+        Exit::Unreachable,
+        "daemon.unreachable",
+        format!("no daemon runs on {dir}"),
+    )
+    .with_hint(format!("start it with `capex up --datadir {dir}`"))
 }
 
 /// The cookie is sent nowhere but to this machine.
@@ -199,17 +232,29 @@ fn accepted(mut response: Response<Body>) -> Result<Response<Body>, Failure> {
         return Err(malformed(&format!("status {status}")));
     };
     let (code, message, hint) = (error.code, error.message, error.hint);
-    Err(ApiError { code, message, hint, status }.into())
+    Err(ApiError {
+        code,
+        message,
+        hint,
+        status,
+    }
+    .into())
 }
 
 fn body(response: &mut Response<Body>) -> Result<Vec<u8>, Failure> {
     let reader = response.body_mut().with_config().limit(ANSWER_MAX_BYTES);
-    reader.read_to_vec().map_err(|error| malformed(&error.to_string()))
+    reader
+        .read_to_vec()
+        .map_err(|error| malformed(&error.to_string()))
 }
 
 fn malformed(what: &str) -> Failure {
-    Failure::new(Exit::Failed, "daemon.malformed", format!("the daemon's answer: {what}"))
-        .with_hint("are command and daemon of one version? see `capex status`")
+    Failure::new(
+        Exit::Failed,
+        "daemon.malformed",
+        format!("the daemon's answer: {what}"),
+    )
+    .with_hint("are command and daemon of one version? see `capex status`")
 }
 
 /// Percent-encodes a segment of a path.
@@ -243,7 +288,12 @@ mod tests {
         };
         assert!(at("http://127.0.0.1:80").is_some());
         assert!(at("http://[::1]:80").is_some());
-        for bad in ["http://10.0.0.1:80", "https://127.0.0.1:80", "http://localhost:80", ""] {
+        for bad in [
+            "http://10.0.0.1:80",
+            "https://127.0.0.1:80",
+            "http://localhost:80",
+            "",
+        ] {
             assert_eq!(at(bad), None, "{bad}");
         }
     }

@@ -41,18 +41,23 @@ pub struct Flags {
 pub fn run(flags: &Flags, context: &mut Context<'_>) -> Result<(), Failure> {
     let state_dir = devchain_dir(flags.dir.as_deref(), context.env)
         .ok_or_else(|| Failure::usage("config.no_home", "no home directory: pass --dir"))?;
-    let options = ServeOptions {
-        listen: flags.listen,
-        block_every: (flags.block_every > 0).then(|| Duration::from_millis(flags.block_every)),
-        state_dir,
-        shutdown: Box::pin(stop_asked(flags.exit_on_stdin_eof)),
-    };
     runtime()?.block_on(async {
-        let failed = |error: ServeError| Failure::new(Exit::Failed, error.code(), error.to_string());
+        let options = ServeOptions {
+            listen: flags.listen,
+            block_every: (flags.block_every > 0).then(|| Duration::from_millis(flags.block_every)),
+            state_dir,
+            shutdown: Box::pin(stop_asked(flags.exit_on_stdin_eof)?),
+        };
+        let failed =
+            |error: ServeError| Failure::new(Exit::Failed, error.code(), error.to_string());
         let running = serve(options).await.map_err(failed)?;
-        let found = Serving { url: running.url(), cookie: running.cookie_path.clone() };
+        let found = Serving {
+            url: running.url(),
+            cookie: running.cookie_path.clone(),
+        };
         context.show(&found, |found, page| {
-            page.field("url", &found.url).field("cookie", found.cookie.display());
+            page.field("url", &found.url)
+                .field("cookie", found.cookie.display());
         })?;
         running.stopped().await;
         Ok(())

@@ -38,9 +38,8 @@ use super::sanitise;
 /// Flags of `devnet`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
-  capex devnet --seed 7
-  capex devnet --keep            then `capex status --datadir <one of those shown>`
-  capex devnet --json > market.json
+  capex devnet --keep
+  capex devnet --seed 8 --json > market.json
 
 Next: capex init --network devnet")]
 pub struct Flags {

@@ -248,7 +248,11 @@ pub fn run(
         can_ask: io.can_ask,
         out_is_terminal: io.out_is_terminal,
     };
-    let mut context = Context { global: cli.global, env, io: reborrowed };
+    let mut context = Context {
+        global: cli.global,
+        env,
+        io: reborrowed,
+    };
     match dispatch(cli.command, &mut context) {
         Ok(code) => code,
         Err(failure) => ExitCode::from(context.io.fail(&failure, json)),
@@ -274,7 +278,10 @@ fn usage(error: &clap::Error, json: bool, io: &mut Io<'_>) -> ExitCode {
 /// The first paragraph of clap's error in one line, without its label.
 fn first_line(error: &clap::Error) -> String {
     let text = error.to_string();
-    let lines = text.lines().take_while(|line| !line.is_empty()).map(str::trim);
+    let lines = text
+        .lines()
+        .take_while(|line| !line.is_empty())
+        .map(str::trim);
     let line = lines.collect::<Vec<_>>().join(" ");
     line.strip_prefix("error: ").unwrap_or(&line).to_owned()
 }
@@ -298,7 +305,7 @@ fn dispatch(command: Command, context: &mut Context<'_>) -> Result<ExitCode, Fai
         Command::Match(flags) => return run_match(&flags, context),
         Command::Epoch(noun) => epoch::run(&noun, context),
         Command::Config(noun) => config::run(&noun, context),
-        Command::Shim(flags) => return Ok(crate::executor::shim::run(&flags.dir)),
+        Command::Shim(flags) => return Ok(crate::executor::shim::run(&flags.dir).into()),
     };
     done.map(|()| ExitCode::SUCCESS)
 }
@@ -310,12 +317,19 @@ fn run_match(flags: &MatchFlags, context: &mut Context<'_>) -> Result<ExitCode, 
     let mut text = String::new();
     if flags.file == Path::new("-") {
         let mut input = (&mut *context.io.input).take(MATCH_INPUT_MAX_BYTES);
-        input.read_to_string(&mut text).map_err(|error| Failure::file(&flags.file, &error))?;
+        input
+            .read_to_string(&mut text)
+            .map_err(|error| Failure::file(&flags.file, &error))?;
     } else {
         text = read_text(&flags.file, MATCH_INPUT_MAX_BYTES)?;
     }
     let json = context.global.json;
-    Ok(ExitCode::from(match_cmd::run(&text, json, &mut *context.io.out, &mut *context.io.err)))
+    Ok(ExitCode::from(match_cmd::run(
+        &text,
+        json,
+        &mut *context.io.out,
+        &mut *context.io.err,
+    )))
 }
 
 /// Reads a file of the user, at most `max_bytes`.
@@ -323,9 +337,13 @@ fn read_file(path: &Path, max_bytes: u64) -> Result<Vec<u8>, Failure> {
     let refuse = |error: std::io::Error| Failure::file(path, &error);
     let file = std::fs::File::open(path).map_err(refuse)?;
     let mut bytes = Vec::new();
-    file.take(max_bytes + 1).read_to_end(&mut bytes).map_err(refuse)?;
+    file.take(max_bytes + 1)
+        .read_to_end(&mut bytes)
+        .map_err(refuse)?;
     if bytes.len() as u64 > max_bytes {
-        return Err(refuse(std::io::Error::other(format!("larger than {max_bytes} bytes"))));
+        return Err(refuse(std::io::Error::other(format!(
+            "larger than {max_bytes} bytes"
+        ))));
     }
     Ok(bytes)
 }
@@ -346,10 +364,82 @@ fn id(text: &str) -> Result<String, String> {
 
 /// For clap: a whole key.
 fn key(text: &str) -> Result<String, String> {
-    text.parse::<crate::domain::ids::Key>().map(|key| key.to_string()).map_err(|e| e.to_string())
+    text.parse::<crate::domain::ids::Key>()
+        .map(|key| key.to_string())
+        .map_err(|e| e.to_string())
 }
 
 /// For clap: a length of time in ms.
 fn wait_ms(text: &str) -> Result<u64, String> {
     time::length_ms(text).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_tree_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_help_ends_in_two_examples_and_the_next_command() {
+        let mut waiting = vec![("capex".to_owned(), Cli::command())];
+        let mut leaves = 0;
+        while let Some((name, command)) = waiting.pop() {
+            let below = command
+                .get_subcommands()
+                .filter(|command| !command.is_hide_set());
+            let before = waiting.len();
+            waiting.extend(below.map(|sub| (format!("{name} {}", sub.get_name()), sub.clone())));
+            if waiting.len() > before {
+                continue;
+            }
+            leaves += 1;
+            let help = command
+                .get_after_help()
+                .unwrap_or_else(|| panic!("{name}"))
+                .to_string();
+            let (examples, next) = help.split_once("\n\n").unwrap();
+            let lines: Vec<&str> = examples.lines().collect();
+            assert_eq!((lines.len(), lines[0]), (3, "Examples:"), "{name}");
+            assert!(
+                lines[1..].iter().all(|line| line.contains("capex ")),
+                "{name}: {help}"
+            );
+            assert!(next.starts_with("Next: capex "), "{name}: {help}");
+        }
+        assert!(leaves >= 25, "{leaves}");
+    }
+
+    #[test]
+    fn examples_are_commands_that_parse() {
+        let mut waiting = vec![Cli::command()];
+        while let Some(command) = waiting.pop() {
+            waiting.extend(command.get_subcommands().cloned());
+            let help = command
+                .get_after_help()
+                .map(ToString::to_string)
+                .unwrap_or_default();
+            for line in help
+                .lines()
+                .filter(|line| line.trim_start().starts_with("capex "))
+            {
+                let line = line
+                    .split("   ")
+                    .find(|part| part.contains("capex"))
+                    .unwrap();
+                let line = line
+                    .split(['|', '>'])
+                    .next()
+                    .unwrap()
+                    .replace("<key of the next holder", &"ab".repeat(32));
+                let line = line.trim();
+                let error = Cli::try_parse_from(line.split_whitespace()).err();
+                assert!(error.is_none_or(|error| !error.use_stderr()), "{line}");
+            }
+        }
+    }
 }

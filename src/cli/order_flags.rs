@@ -35,7 +35,10 @@ pub fn tif(text: &str) -> Result<Tif, String> {
         "ioc" => Ok(Tif::Plain(TimeInForce::Ioc)),
         "fok" => Ok(Tif::Plain(TimeInForce::Fok)),
         _ => match text.strip_prefix("gtt:") {
-            Some(moment) => moment.parse().map(Tif::Until).map_err(|error| format!("gtt: {error}")),
+            Some(moment) => moment
+                .parse()
+                .map(Tif::Until)
+                .map_err(|error| format!("gtt: {error}")),
             None => Err("expected gtc, ioc, fok or gtt:<time>".to_owned()),
         },
     }
@@ -113,14 +116,20 @@ impl Common {
     ///
     /// # Errors
     /// No window, or no whole number of slots.
-    pub fn slots(&self, status: &Status, soonest: u32, length: Option<u32>) -> Result<SlotRange, Failure> {
+    pub fn slots(
+        &self,
+        status: &Status,
+        soonest: u32,
+        length: Option<u32>,
+    ) -> Result<SlotRange, Failure> {
         if let Some(window) = self.window {
             return Ok([window.start, window.end]);
         }
         let length = match self.length {
-            Some(span) => Some(span.slots(status.slot_s).map_err(|error| {
-                Failure::usage("order.window", format!("--for: {error}"))
-            })?),
+            Some(span) => Some(
+                span.slots(status.slot_s)
+                    .map_err(|error| Failure::usage("order.window", format!("--for: {error}")))?,
+            ),
             None => length,
         };
         let length = length.ok_or_else(|| missing("for"))?;
@@ -165,5 +174,8 @@ pub struct ClassPrice {
 pub fn class_price(text: &str) -> Result<ClassPrice, String> {
     let (class, price) = text.split_once('=').ok_or("expected class=price")?;
     let price = price.parse::<Price>().map_err(|error| error.to_string())?;
-    Ok(ClassPrice { class: class.to_owned(), price })
+    Ok(ClassPrice {
+        class: class.to_owned(),
+        price,
+    })
 }

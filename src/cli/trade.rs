@@ -60,7 +60,11 @@ fn list(trades: &[Trade], page: &mut Page) {
         ]
     };
     let headings = ["trade", "epoch", "side", "what", "slots", "price", "state"];
-    page.table(headings, trades.iter().map(row), "no trades: see `capex book`");
+    page.table(
+        headings,
+        trades.iter().map(row),
+        "no trades: see `capex book`",
+    );
 }
 
 fn show(trade: &Trade, page: &mut Page) {
@@ -77,8 +81,11 @@ fn show(trade: &Trade, page: &mut Page) {
         .maybe("certificate", trade.cert_id.as_ref())
         .field("state", &trade.state)
         .maybe("reason", trade.code.as_ref());
-    let Some(settlement) = &trade.settlement else { return };
-    page.field("terms", &settlement.terms_hash).field("address", &settlement.address);
+    let Some(settlement) = &trade.settlement else {
+        return;
+    };
+    page.field("terms", &settlement.terms_hash)
+        .field("address", &settlement.address);
     for (name, tx) in [
         ("fund", &settlement.fund),
         ("claim", &settlement.claim),
@@ -90,7 +97,11 @@ fn show(trade: &Trade, page: &mut Page) {
 }
 
 fn transaction(tx: &ChainTx) -> String {
-    let place = tx.height.map_or("waits".to_owned(), |height| format!("height {height}"));
-    let fee = tx.fee_sat.map_or(String::new(), |fee| format!(", fee {}", sat(fee)));
+    let place = tx
+        .height
+        .map_or("waits".to_owned(), |height| format!("height {height}"));
+    let fee = tx
+        .fee_sat
+        .map_or(String::new(), |fee| format!(", fee {}", sat(fee)));
     format!("{} ({place}, {} vB{fee})", tx.txid, tx.vsize)
 }

@@ -1,7 +1,12 @@
 //! `capex up`: the node, in the foreground, until interrupted.
 
+use std::io::IsTerminal;
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::Context;
 use super::failure::{Exit, Failure};
@@ -48,7 +53,10 @@ pub struct Flags {
 pub fn run(flags: &Flags, context: &mut Context<'_>) -> Result<(), Failure> {
     let overrides = Overrides {
         chain_url: flags.chain_url.clone(),
-        chain_cookie: flags.chain_cookie.as_ref().map(|path| path.to_string_lossy().into_owned()),
+        chain_cookie: flags
+            .chain_cookie
+            .as_ref()
+            .map(|path| path.to_string_lossy().into_owned()),
         listen: flags.listen.clone(),
         peers: flags.peer.clone(),
         api_listen: flags.api_listen.clone(),
@@ -57,7 +65,7 @@ pub fn run(flags: &Flags, context: &mut Context<'_>) -> Result<(), Failure> {
     };
     let config = Config::load(&overrides, context.env)?;
     start_log(&config.log)?;
-    runtime()?.block_on(serve(config, stop_asked(flags.exit_on_stdin_eof), context))
+    runtime()?.block_on(serve(config, flags.exit_on_stdin_eof, context))
 }
 
 /// The runtime of a server in this process.
@@ -73,13 +81,13 @@ pub(super) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
 
 async fn serve(
     config: Config,
-    stop: impl Future<Output = ()> + Send,
+    exit_on_stdin_eof: bool,
     context: &mut Context<'_>,
 ) -> Result<(), Failure> {
     let datadir = config.datadir.clone();
-    let node = crate::node::run(config, stop);
+    let node = crate::node::run(config, stop_asked(exit_on_stdin_eof)?);
     tokio::pin!(node);
-    let stopped = |result: Result<(), crate::node::RunError>| {
+    let stopped = |result: Result<(), crate::node::NodeError>| {
         result.map_err(|error| Failure::new(Exit::Failed, error.code(), error.to_string()))
     };
     tokio::select! {
@@ -90,7 +98,9 @@ async fn serve(
 }
 
 fn page(found: &Endpoints, page: &mut Page) {
-    page.field("network", &found.network).field("node", &found.key).field("api", &found.api);
+    page.field("network", &found.network)
+        .field("node", &found.key)
+        .field("api", &found.api);
     for address in &found.p2p {
         page.field("p2p", address);
     }
@@ -107,54 +117,65 @@ async fn ready(datadir: PathBuf) -> Endpoints {
     }
 }
 
-/// Resolves on SIGINT or SIGTERM.
-pub(super) async fn interrupted() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
-        // Without the handler SIGTERM ends the process at once, which is safe too.
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = tokio::signal::ctrl_c() => {}
-        _ = terminate.recv() => {}
-    }
+/// Resolves on SIGINT or SIGTERM. The handlers are in place when this returns, so that a
+/// signal that comes before the first poll is not lost.
+///
+/// # Errors
+/// The system gives no handlers.
+pub(super) fn interrupted() -> Result<impl Future<Output = ()> + Send + 'static, Failure> {
+    let failed =
+        |error: std::io::Error| Failure::new(Exit::Failed, "node.signals", error.to_string());
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    })
 }
 
-/// Resolves on SIGINT or SIGTERM, or, if asked to, at the end of standard input.
-pub(super) async fn stop_asked(exit_on_stdin_eof: bool) {
-    let orphaned = async {
-        if exit_on_stdin_eof {
-            stdin_ended().await;
-        } else {
-            std::future::pending::<()>().await;
+/// As [`interrupted`], and, if asked to, at the end of standard input: whoever started this
+/// process holds the other end, so it does not outlive them.
+///
+/// # Errors
+/// As [`interrupted`], or standard input is closed.
+pub(super) fn stop_asked(
+    exit_on_stdin_eof: bool,
+) -> Result<impl Future<Output = ()> + Send + 'static, Failure> {
+    let interrupted = interrupted()?;
+    let orphaned = if exit_on_stdin_eof { Some(stdin_ended()?) } else { None };
+    Ok(async move {
+        let Some(orphaned) = orphaned else { return interrupted.await };
+        tokio::select! {
+            () = interrupted => {}
+            // An error is the sender that went, as nothing is ever sent.
+            _ = orphaned => {}
         }
-    };
-    tokio::select! {
-        () = interrupted() => {}
-        () = orphaned => {}
-    }
+    })
 }
 
 /// Reads in a thread of its own, on a descriptor of its own: the runtime would wait for a
 /// read that blocks, and the command line holds the lock of the standard stream.
-async fn stdin_ended() {
-    use std::os::fd::AsFd;
-    let (ended, wait) = tokio::sync::oneshot::channel::<()>();
-    if let Ok(stdin) = std::io::stdin().as_fd().try_clone_to_owned() {
-        std::thread::spawn(move || {
-            // An error is an end too.
-            let _ = std::io::copy(&mut std::fs::File::from(stdin), &mut std::io::sink());
-            drop(ended);
-        });
-    }
-    // Nothing is ever sent: the sender goes when there is nothing to read any more.
-    let _ = wait.await;
+fn stdin_ended() -> Result<oneshot::Receiver<()>, Failure> {
+    let failed =
+        |error: std::io::Error| Failure::new(Exit::Failed, "cli.stdin", error.to_string());
+    let stdin = std::io::stdin().as_fd().try_clone_to_owned().map_err(failed)?;
+    let (ended, wait) = oneshot::channel();
+    std::thread::spawn(move || {
+        // An error is an end too.
+        let _ = std::io::copy(&mut std::fs::File::from(stdin), &mut std::io::sink());
+        drop(ended);
+    });
+    Ok(wait)
 }
 
 fn start_log(filter: &str) -> Result<(), Failure> {
     let filter = tracing_subscriber::EnvFilter::try_new(filter)
         .map_err(|error| Failure::usage("config.invalid", format!("log: {error}")))?;
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal()).with_writer(std::io::stderr);
     // Fails only if a log was started before, as in tests.
     let _ = log.try_init();
     Ok(())

@@ -103,3 +103,74 @@ fn engine_end(ended: &Ended, output_bytes: u64) -> ExecutorEvent {
         output_bytes,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::state::Outcome;
+    use super::*;
+    use crate::domain::lease::objects;
+
+    fn ended(outcome: Outcome, started_at_ms: Option<u64>) -> Ended {
+        Ended {
+            outcome,
+            started_at_ms,
+            ended_at_ms: 9,
+            delivered_ms: 4,
+            cpu_us: 3,
+            memory_peak_bytes: 2,
+        }
+    }
+
+    #[test]
+    fn an_end_without_a_start_is_a_failure_of_the_same_outcome() {
+        let lease = LeaseId([1; 32]);
+        let usage = Usage {
+            stdout_bytes: 5,
+            stderr_bytes: 6,
+            ..Usage::default()
+        };
+        let table = [
+            (
+                Outcome::Exited { code: 3 },
+                Some(5),
+                objects::Outcome::Exited { code: 3 },
+                11,
+            ),
+            (Outcome::Memory, Some(5), objects::Outcome::OutOfMemory, 11),
+            (
+                Outcome::OutputQuota,
+                Some(5),
+                objects::Outcome::OutOfDisk,
+                11,
+            ),
+            (Outcome::Interrupted, Some(5), objects::Outcome::Failed, 11),
+            (
+                Outcome::failed("no component"),
+                None,
+                objects::Outcome::Failed,
+                0,
+            ),
+            (Outcome::Stopped, None, objects::Outcome::Stopped, 0),
+        ];
+        for (outcome, started_at_ms, told, output_bytes) in table {
+            let code = outcome.code();
+            let event = LeaseEvent::of_end(lease, ended(outcome, started_at_ms), usage);
+            match &event {
+                LeaseEvent::Ended { .. } => assert!(started_at_ms.is_some()),
+                LeaseEvent::Failed { code: told, .. } => {
+                    assert_eq!((*told, None), (code, started_at_ms))
+                }
+                other => panic!("{other:?}"),
+            }
+            let expected = ExecutorEvent::Ended {
+                outcome: told,
+                started_at_ms,
+                at_ms: 9,
+                cpu_us: 3,
+                memory_peak_bytes: 2,
+                output_bytes,
+            };
+            assert_eq!(event.for_engine(), (lease, expected));
+        }
+    }
+}

@@ -7,7 +7,6 @@
 use std::fs::File;
 use std::io;
 use std::path::Path;
-use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::RecvTimeoutError;
@@ -38,6 +37,8 @@ const MAX_OPEN_FILES: u64 = 640;
 /// State, usage and logs have to fit below the size limit of one file.
 const MIN_FILE_LIMIT_BYTES: u64 = 1 << 20;
 
+/// The outcome is in `state.json`.
+const EXIT_RECORDED: u8 = 0;
 /// No lease to run here: no valid specification, or it has ended.
 const EXIT_NO_LEASE: u8 = 2;
 /// Another process runs this lease.
@@ -50,10 +51,10 @@ const EXIT_UNRECORDED: u8 = 4;
 /// outcome is recorded in `state.json`, 2 without a lease to run, 3 when another process
 /// runs it, 4 when the end cannot be recorded.
 #[must_use]
-pub fn run(lease_dir: &Path) -> ExitCode {
+pub fn run(lease_dir: &Path) -> u8 {
     match Shim::open(LeaseDir::new(lease_dir.to_owned())) {
         Ok(shim) => shim.supervise(),
-        Err(code) => ExitCode::from(code),
+        Err(code) => code,
     }
 }
 
@@ -113,7 +114,7 @@ impl Shim {
         Ok(shim)
     }
 
-    fn supervise(mut self) -> ExitCode {
+    fn supervise(mut self) -> u8 {
         let mut guest = match Guest::spawn(self.job()) {
             Ok(guest) => guest,
             Err(error) => return self.finish(Outcome::failed(error.to_string())),
@@ -123,7 +124,7 @@ impl Shim {
                 Ok(Report::Compiled) => {
                     self.ready = true;
                     if self.record(State::Ready).is_err() {
-                        return ExitCode::from(EXIT_UNRECORDED);
+                        return EXIT_UNRECORDED;
                     }
                 }
                 Ok(Report::Finished(outcome)) => return self.conclude(outcome),
@@ -134,7 +135,7 @@ impl Shim {
             }
             self.engine.increment_epoch();
             if self.begin_if_due(&mut guest).is_err() {
-                return ExitCode::from(EXIT_UNRECORDED);
+                return EXIT_UNRECORDED;
             }
             self.watch.heartbeat();
             if let Some(outcome) = self.overdue(&guest) {
@@ -188,7 +189,7 @@ impl Shim {
         None
     }
 
-    fn conclude(mut self, reported: Option<Outcome>) -> ExitCode {
+    fn conclude(mut self, reported: Option<Outcome>) -> u8 {
         let cancelled = self.cancelled.take().map(|(outcome, _)| outcome);
         let outcome = match (reported, cancelled) {
             (Some(outcome), _) => outcome,
@@ -205,7 +206,7 @@ impl Shim {
     }
 
     /// Writes down the end. Everything else of this process ends with it.
-    fn finish(self, outcome: Outcome) -> ExitCode {
+    fn finish(self, outcome: Outcome) -> u8 {
         let usage = self.watch.usage();
         self.watch.sync_results();
         let ended = Ended {
@@ -218,8 +219,8 @@ impl Shim {
         };
         let _ = write_json(&self.dir.usage(), &usage, Durability::Fsync);
         match self.record(State::Ended(ended)) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(_) => ExitCode::from(EXIT_UNRECORDED),
+            Ok(()) => EXIT_RECORDED,
+            Err(_) => EXIT_UNRECORDED,
         }
     }
 

@@ -321,6 +321,40 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn a_workload_gets_what_its_certificate_allows() {
+        use crate::domain::lease::objects::{InputFile, WorkloadKind};
+        let example = example();
+        let workload = Workload {
+            kind: WorkloadKind::Wasm,
+            component: example.component,
+            component_bytes: example.component_bytes,
+            args: example.args.clone(),
+            inputs: vec![InputFile {
+                name: "input.txt".into(),
+                digest: Digest([2; 32]),
+                bytes: 5,
+            }],
+            results: example.results.clone(),
+        };
+        let allowance = Allowance {
+            starts_at_ms: 1_000,
+            ends_at_ms: 2_000,
+            memory_max_bytes: u64::MAX,
+            output_max_bytes: 1 << 20,
+            work_max_bytes: 1 << 20,
+            grace_ms: 500,
+        };
+        let spec = LeaseSpec::of_workload(example.lease_id, &workload, allowance);
+        spec.validate().unwrap();
+        let expected = LeaseSpec {
+            env: Vec::new(),
+            memory_max_bytes: MAX_MEMORY_BYTES,
+            ..example
+        };
+        assert_eq!(spec, expected);
+    }
+
+    #[test]
     fn every_broken_rule_has_its_code() {
         type Break = fn(&mut LeaseSpec);
         let table: [(&str, Break); 21] = [

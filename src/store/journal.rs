@@ -5,10 +5,11 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use super::error::StoreError;
-use super::record::{MAX_BATCH_BYTES, Record, encode_batch};
+use super::record::{MAX_BATCH_BYTES, encode_batch, upsert};
 use super::replay::{Layout, Live, Replay, segment_path, snapshot_path};
 use super::schema::Meta;
 use super::segment::{Kind, Medium, create_whole, encode_frame, open_append, sync_dir};
+use crate::domain::engine::Record;
 
 /// Records of a snapshot are written in parts of about this size, in bytes.
 const SNAPSHOT_PART_BYTES: usize = 1 << 20;
@@ -249,7 +250,7 @@ fn write_parts(w: &mut dyn Write, seq: u64, live: &Live) -> io::Result<()> {
             part.clear();
             part_bytes = 0;
         }
-        part.push(Record::put(*table, key, value.as_slice()));
+        part.push(upsert(*table, key, value.as_slice()));
         part_bytes += bytes;
     }
     write_part(w, seq, &part)
@@ -315,7 +316,7 @@ mod tests {
     }
 
     fn put(n: u64) -> [Record; 1] {
-        [Record::put(1, n.to_be_bytes(), vec![7; 50])]
+        [upsert(1, n.to_be_bytes(), vec![7; 50])]
     }
 
     #[test]

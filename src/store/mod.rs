@@ -30,11 +30,12 @@ use std::io::ErrorKind;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
+pub use crate::domain::engine::Record;
 pub use check::{IndexState, Report, check};
 pub use error::StoreError;
 pub use export::import;
 pub use journal::Tuning;
-pub use record::{MAX_BATCH_BYTES, Record, Row};
+pub use record::{MAX_BATCH_BYTES, Row, erase, upsert};
 pub use schema::{Meta, RESERVED_TABLE, SCHEMA_VERSION};
 
 use index::{Index, record_bytes};
@@ -165,7 +166,7 @@ impl Store {
         let seq = self.journal.append(records)?;
         let changes: Changes = records
             .iter()
-            .map(|r| (r.full_key(), r.value.clone()))
+            .map(|r| (full_key(r.table, &r.key), r.value.clone()))
             .collect();
         match self.index.apply(&changes, seq) {
             Ok(delta) => {
@@ -190,7 +191,7 @@ impl Store {
     pub fn load(&self) -> Result<Vec<Record>, StoreError> {
         let mut records = Vec::new();
         self.index.visit(&[], |table, key, value| {
-            records.push(Record::put(table, key, value));
+            records.push(upsert(table, key, value));
             Ok(())
         })?;
         Ok(records)

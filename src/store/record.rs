@@ -1,4 +1,6 @@
-//! One durable fact, and the bytes of a batch of them.
+//! The bytes of a batch of records.
+
+use crate::domain::engine::Record;
 
 /// Largest encoded batch that one [`Store::persist`](super::Store::persist) takes, in bytes.
 /// The biggest single fact is a certificate chain (64 hops of at most 4,096 bytes each), so
@@ -8,47 +10,27 @@ pub const MAX_BATCH_BYTES: usize = 8 << 20;
 /// Key and value of one live record of a known table.
 pub type Row = (Vec<u8>, Vec<u8>);
 
-/// An upsert or a delete of one key in one table.
-///
-/// The meaning of `table`, `key` and `value` belongs to the owner of the table; the store
-/// keeps bytes. Keys are compared as bytes, so integers in keys are big-endian.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Record {
-    /// Table number. [`RESERVED_TABLE`](super::RESERVED_TABLE) is refused.
-    pub table: u8,
-    /// Key inside the table.
-    pub key: Vec<u8>,
-    /// New value, or `None` to delete the key.
-    pub value: Option<Vec<u8>>,
+/// A record that sets `key` of `table` to `value`. The meaning of all three belongs to the owner
+/// of the table; keys are compared as bytes, so integers in keys are big-endian.
+pub fn upsert(table: u8, key: impl Into<Vec<u8>>, value: impl Into<Vec<u8>>) -> Record {
+    Record {
+        table,
+        key: key.into(),
+        value: Some(value.into()),
+    }
 }
 
-impl Record {
-    /// A record that sets `key` of `table`.
-    pub fn put(table: u8, key: impl Into<Vec<u8>>, value: impl Into<Vec<u8>>) -> Self {
-        Self {
-            table,
-            key: key.into(),
-            value: Some(value.into()),
-        }
+/// A record that deletes `key` of `table`.
+pub fn erase(table: u8, key: impl Into<Vec<u8>>) -> Record {
+    Record {
+        table,
+        key: key.into(),
+        value: None,
     }
+}
 
-    /// A record that deletes `key` of `table`.
-    pub fn delete(table: u8, key: impl Into<Vec<u8>>) -> Self {
-        Self {
-            table,
-            key: key.into(),
-            value: None,
-        }
-    }
-
-    /// Key of the whole store: the table's byte, then the key.
-    pub(super) fn full_key(&self) -> Vec<u8> {
-        full_key(self.table, &self.key)
-    }
-
-    fn encoded_len(&self) -> usize {
-        10 + self.key.len() + self.value.as_ref().map_or(0, Vec::len)
-    }
+fn encoded_len(record: &Record) -> usize {
+    10 + record.key.len() + record.value.as_ref().map_or(0, Vec::len)
 }
 
 /// The table's byte, then the key: one ordered key space for all tables.
@@ -64,7 +46,7 @@ pub(super) fn full_key(table: u8, key: &[u8]) -> Vec<u8> {
 pub(super) fn encode_batch(records: &[Record]) -> Option<Vec<u8>> {
     let len = records
         .iter()
-        .try_fold(4usize, |sum, r| sum.checked_add(r.encoded_len()))?;
+        .try_fold(4usize, |sum, r| sum.checked_add(encoded_len(r)))?;
     if len > MAX_BATCH_BYTES {
         return None;
     }
@@ -155,7 +137,7 @@ mod tests {
 
     #[test]
     fn a_batch_over_the_bound_is_refused() {
-        let big = Record::put(1, "k", vec![0; MAX_BATCH_BYTES]);
+        let big = upsert(1, "k", vec![0; MAX_BATCH_BYTES]);
         assert_eq!(encode_batch(&[big]), None);
     }
 }

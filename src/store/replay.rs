@@ -5,9 +5,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::error::StoreError;
-use super::record::{Record, decode_batch};
+use super::record::{decode_batch, full_key};
 use super::schema::Meta;
 use super::segment::{Frame, Frames, Kind, TEMPORARY};
+use crate::domain::engine::Record;
 
 /// The live records by full key.
 pub(super) type Live = BTreeMap<Vec<u8>, Vec<u8>>;
@@ -199,7 +200,7 @@ impl Replay {
                 }) => {
                     let records = decode_batch(payload).ok_or_else(|| corrupt(at, "records"))?;
                     for record in records {
-                        let key = record.full_key();
+                        let key = full_key(record.table, &record.key);
                         self.base.insert(key, record.value.unwrap_or_default());
                     }
                 }
@@ -294,7 +295,7 @@ impl Replay {
     }
 
     fn take_record(&mut self, record: Record, is_pending: bool) {
-        let key = record.full_key();
+        let key = full_key(record.table, &record.key);
         match record.value {
             value if is_pending => {
                 self.pending.insert(key, value);

@@ -18,7 +18,7 @@ use super::error::WalletError;
 use super::persist::{FUND_TABLE, Persist};
 use super::sign::{fee_sat, sign_key_spends, signed_vsize};
 use super::{Balance, Wallet};
-use crate::store::Record;
+use crate::store::{Record, erase, upsert};
 
 /// Most outputs of one FUND: the funders of one Terms (8, DESIGN §7) and room for batching.
 pub const MAX_FUND_OUTPUTS: usize = 32;
@@ -146,7 +146,7 @@ fn row(id: &[u8; 32], entry: &Entry) -> Result<Record, WalletError> {
         entry: entry.clone(),
     };
     let value = serde_json::to_vec(&row).map_err(|_| WalletError::Damaged("a fund row"))?;
-    Ok(Record::put(FUND_TABLE, *id, value))
+    Ok(upsert(FUND_TABLE, *id, value))
 }
 
 impl Wallet {
@@ -309,7 +309,7 @@ impl Wallet {
         };
         fund.inputs()
             .for_each(|outpoint| self.bdk.unlock_outpoint(outpoint));
-        Some(Record::delete(FUND_TABLE, id))
+        Some(erase(FUND_TABLE, id))
     }
 
     fn build(

@@ -26,7 +26,7 @@ use bitcoin::{BlockHash, OutPoint, Txid};
 use serde::{Deserialize, Serialize};
 
 use super::error::WalletError;
-use crate::store::{Record, Row, Store, StoreError};
+use crate::store::{Record, Row, Store, StoreError, erase, upsert};
 
 /// Table of what bdk knows of the chain.
 pub const CHAIN_TABLE: u8 = 0xe0;
@@ -73,12 +73,12 @@ fn key(kind: u8, parts: &[&[u8]]) -> Vec<u8> {
 }
 
 fn put(kind: u8, parts: &[&[u8]], value: impl Into<Vec<u8>>) -> Record {
-    Record::put(CHAIN_TABLE, key(kind, parts), value)
+    upsert(CHAIN_TABLE, key(kind, parts), value)
 }
 
 /// The row that forgets the checkpoint at `height`.
 pub(super) fn forget_checkpoint(height: u32) -> Record {
-    Record::delete(CHAIN_TABLE, key(b'b', &[&height.to_be_bytes()]))
+    erase(CHAIN_TABLE, key(b'b', &[&height.to_be_bytes()]))
 }
 
 /// The rows that add `changes` to what is stored.

@@ -58,9 +58,13 @@ impl Fleet {
     /// A call to a node may last long, so children are told at once: that ends the call.
     fn watch_signals(&self) -> Result<(), Broken> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let stop = {
+            let _context = runtime.enter();
+            interrupted()?
+        };
         let (children, flag) = (Arc::clone(&self.children), Arc::clone(&self.interrupted));
         std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
-            runtime.block_on(interrupted());
+            runtime.block_on(stop);
             flag.store(true, Ordering::SeqCst);
             for running in lock(&children).iter() {
                 terminate(running);

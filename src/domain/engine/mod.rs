@@ -13,6 +13,499 @@ pub mod leases;
 pub mod market;
 pub mod record;
 
+use std::collections::{BTreeMap, BTreeSet};
+
+use bitcoin::secp256k1::{All, Secp256k1};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use self::contacts::Contacts;
+use self::custody::Custody;
+use self::deals::{BuyLimits, DealEvent, Deals};
+use self::leases::Leases;
+use self::market::sync::{SyncReply, SyncRequest};
+use self::market::{Market, Matched};
+use super::ids::{Key, LeaseId};
+use super::lease::objects::{LeaseReply, LeaseRequest, Verb};
+use super::settlement::objects::{SettleReply, SettleRequest};
+use super::units::TimeMs;
+use crate::limits::{LEASE_MAX_BYTES, SETTLE_MAX_BYTES, SYNC_MAX_BYTES};
+use crate::params::Params;
+use crate::wire::{Envelope, WireError, decode_record, encode};
+
 pub use context::{ChainView, Context, Keys, Outbox, Purpose, WalletView};
 pub use io::{Command, Done, Effect, Event, Input, Protocol, Refusal, Topic, Verdict};
 pub use record::{Record, Table};
+
+/// What all parts of the engine stand on.
+#[derive(Debug)]
+struct Ground {
+    params: Params,
+    keys: Keys,
+    secp: Secp256k1<All>,
+    chain: ChainView,
+    wallet: WalletView,
+    counters: BTreeMap<String, u64>,
+    out: Outbox,
+}
+
+impl Ground {
+    fn context(&mut self, now_ms: TimeMs) -> Context<'_> {
+        Context {
+            now_ms,
+            params: &self.params,
+            keys: &self.keys,
+            secp: &self.secp,
+            chain: &self.chain,
+            wallet: &mut self.wallet,
+            counters: &mut self.counters,
+            out: &mut self.out,
+        }
+    }
+}
+
+/// One node's whole protocol state.
+#[derive(Debug)]
+pub struct Engine {
+    ground: Ground,
+    market: Market,
+    deals: Deals,
+    custody: Custody,
+    leases: Leases,
+    contacts: Contacts,
+    peers: BTreeSet<Key>,
+    refused: BTreeMap<String, u64>,
+}
+
+impl Engine {
+    /// An engine that has seen nothing yet; its first input is `Started`.
+    #[must_use]
+    pub fn new(params: Params, keys: Keys) -> Self {
+        Self {
+            ground: Ground {
+                params,
+                keys,
+                secp: Secp256k1::new(),
+                chain: ChainView::default(),
+                wallet: WalletView::default(),
+                counters: BTreeMap::new(),
+                out: Outbox::default(),
+            },
+            market: Market::default(),
+            deals: Deals::default(),
+            custody: Custody::default(),
+            leases: Leases::default(),
+            contacts: Contacts::default(),
+            peers: BTreeSet::new(),
+            refused: BTreeMap::new(),
+        }
+    }
+
+    /// Applies one input. Never blocks, never fails.
+    pub fn handle(&mut self, now_ms: TimeMs, input: Input) {
+        match input {
+            Input::Started { records } => self.start(now_ms, &records),
+            Input::Tick => self.tick(now_ms),
+            Input::Gossip { peer, topic, bytes, ticket } => {
+                self.on_gossip(now_ms, peer, topic, &bytes, ticket);
+            }
+            Input::Request { peer, id, protocol, bytes } => {
+                self.on_request(now_ms, peer, id, protocol, &bytes);
+            }
+            Input::Response { id, result } => self.on_response(now_ms, id, result),
+            Input::Peer { key, up } => {
+                if up {
+                    self.peers.insert(key);
+                    self.contacts.on_peer_up();
+                } else {
+                    self.peers.remove(&key);
+                }
+            }
+            Input::Clock { offset_ms, peers } => {
+                let ctx = self.ground.context(now_ms);
+                self.market.on_clock(&ctx, offset_ms, peers);
+            }
+            Input::Chain(facts) => self.on_chain(now_ms, &facts),
+            Input::ChainSource { up } => self.ground.chain.up = up,
+            Input::Wallet(facts) => {
+                self.ground.wallet.spendable_sat = facts.spendable_sat;
+                self.ground.wallet.fresh_spks.extend(facts.fresh_spks);
+            }
+            Input::Funded { terms_hash, result } => {
+                let mut ctx = self.ground.context(now_ms);
+                let events = self.deals.on_funded(&mut ctx, &mut self.custody, terms_hash, result);
+                self.apply(now_ms, events);
+            }
+            Input::Broadcasted { txid, result } => {
+                self.deals.on_broadcasted(txid, &result);
+            }
+            Input::Mined { job, nonce } => {
+                self.market.on_mined(&mut self.ground.context(now_ms), job, nonce);
+            }
+            Input::Persisted { .. } => {}
+            Input::Executor { lease, event } => {
+                let mut ctx = self.ground.context(now_ms);
+                self.leases.on_executor(&mut ctx, lease, &event);
+            }
+            Input::Command { id, command } => self.on_command(now_ms, id, command),
+        }
+        self.ground.out.flush();
+    }
+
+    /// Next effect to perform. Poll until `None` after every [`Engine::handle`].
+    pub fn poll_effect(&mut self) -> Option<Effect> {
+        self.ground.out.poll()
+    }
+
+    /// When [`Input::Tick`] is due, and why. May change after any `handle`.
+    #[must_use]
+    pub fn poll_timeout(&self, now_ms: TimeMs) -> (TimeMs, &'static str) {
+        let market = self.market.next_deadline(now_ms, &self.ground.params);
+        [
+            self.deals.next_deadline(),
+            self.custody.next_deadline(&self.ground.params).map(|at| (at, "custody errand")),
+            self.leases.next_deadline(&self.ground.params).map(|at| (at, "lease")),
+            self.contacts.next_deadline(now_ms),
+        ]
+        .into_iter()
+        .flatten()
+        .fold(market, |first, other| if other.0 < first.0 { other } else { first })
+    }
+
+    fn start(&mut self, now_ms: TimeMs, records: &[Record]) {
+        for record in records.iter().filter(|record| record.table == Table::Counter.number()) {
+            if let (Ok(name), Ok(value)) =
+                (String::from_utf8(record.key.clone()), record.read::<u64>())
+            {
+                self.ground.counters.insert(name, value);
+            }
+        }
+        let mut ctx = self.ground.context(now_ms);
+        self.market.load(&mut ctx, records);
+        self.custody.load(&mut ctx, records);
+        self.deals.load(&mut ctx, records);
+        self.leases.load(&mut ctx, records);
+    }
+
+    fn tick(&mut self, now_ms: TimeMs) {
+        let committed_sat = self.deals.committed_sat();
+        let mut ctx = self.ground.context(now_ms);
+        let matched = self.market.on_tick(&mut ctx, &mut self.custody, committed_sat);
+        for row in matched {
+            Self::open(&mut self.deals, &mut self.ground.context(now_ms), row);
+        }
+        let mut ctx = self.ground.context(now_ms);
+        let events = self.deals.on_tick(&mut ctx, &mut self.custody);
+        self.apply(now_ms, events);
+        let mut ctx = self.ground.context(now_ms);
+        self.custody.on_tick(&mut ctx);
+        self.leases.on_tick(&mut ctx);
+        self.contacts.on_tick(&mut ctx);
+    }
+
+    fn apply(&mut self, now_ms: TimeMs, events: Vec<DealEvent>) {
+        for event in events {
+            let mut ctx = self.ground.context(now_ms);
+            match event {
+                DealEvent::Void { trade, .. } => {
+                    self.custody.void_trade(&mut ctx, trade);
+                    self.market.on_trade_end(&mut ctx, trade, false);
+                }
+                DealEvent::Sold { trade, .. } => self.market.on_trade_end(&mut ctx, trade, true),
+                DealEvent::Bought { trade, certificate } => {
+                    if let Err(code) = self.custody.acquire(&mut ctx, certificate) {
+                        *self.refused.entry(code.to_owned()).or_default() += 1;
+                    }
+                    self.market.on_trade_end(&mut ctx, trade, true);
+                }
+                DealEvent::Reorged { .. } => {}
+            }
+        }
+    }
+
+    fn on_gossip(&mut self, now_ms: TimeMs, peer: Key, topic: Topic, bytes: &[u8], ticket: u64) {
+        let mut ctx = self.ground.context(now_ms);
+        let (verdict, code) = match topic {
+            Topic::Orders | Topic::Roots => self.market.on_gossip(&mut ctx, topic, bytes),
+            Topic::Contacts => self.contacts.on_gossip(&mut ctx, bytes),
+            Topic::Locks | Topic::Proofs => self.custody.on_gossip(&mut ctx, topic, bytes),
+        };
+        if let Some(code) = code {
+            *self.refused.entry(code.to_owned()).or_default() += 1;
+            if verdict == Verdict::Reject {
+                self.ground.out.notify(Event::Refused { peer, code: code.to_owned() });
+            }
+        }
+        let code = code.map(str::to_owned);
+        self.ground.out.push(Effect::Verdict { ticket, verdict, code });
+    }
+
+    fn on_request(&mut self, now_ms: TimeMs, peer: Key, id: u64, protocol: Protocol, bytes: &[u8]) {
+        let reply = match protocol {
+            Protocol::Settle => match bounded::<SettleRequest>(bytes, SETTLE_MAX_BYTES) {
+                Ok(request) => Some(encode(&self.on_settle(now_ms, peer, request))),
+                Err(error) => {
+                    Some(encode(&SettleReply::Refused { code: self.refuse(peer, error) }))
+                }
+            },
+            Protocol::Sync => match bounded::<SyncRequest>(bytes, SYNC_MAX_BYTES) {
+                Ok(request) => Some(encode(&self.market.on_sync_request(&request))),
+                Err(error) => Some(encode(&SyncReply::Refused { code: self.refuse(peer, error) })),
+            },
+            Protocol::Lease => match bounded::<LeaseRequest>(bytes, LEASE_MAX_BYTES) {
+                Ok(request) => {
+                    let mut ctx = self.ground.context(now_ms);
+                    let reply = self.leases.on_request(&mut ctx, &mut self.custody, peer, &request);
+                    reply.map(|reply| {
+                        if let LeaseReply::Refused { code } = &reply {
+                            *self.refused.entry(code.clone()).or_default() += 1;
+                        }
+                        encode(&reply)
+                    })
+                }
+                Err(error) => Some(encode(&LeaseReply::Refused { code: self.refuse(peer, error) })),
+            },
+        };
+        if let Some(bytes) = reply {
+            self.ground.out.push(Effect::Reply { id, bytes });
+        }
+    }
+
+    fn refuse(&mut self, peer: Key, error: WireError) -> String {
+        *self.refused.entry(error.code().to_owned()).or_default() += 1;
+        self.ground.out.notify(Event::Refused { peer, code: error.code().to_owned() });
+        error.code().to_owned()
+    }
+
+    fn on_settle(&mut self, now_ms: TimeMs, peer: Key, request: SettleRequest) -> SettleReply {
+        let mut ctx = self.ground.context(now_ms);
+        let reply = match request {
+            SettleRequest::Gift(_) | SettleRequest::Push(_) | SettleRequest::GetCert(_) => {
+                self.custody.on_request(&mut ctx, peer, &request)
+            }
+            SettleRequest::Terms(_)
+            | SettleRequest::Accept { .. }
+            | SettleRequest::Fund { .. }
+            | SettleRequest::Transfer(_)
+            | SettleRequest::Cancel(_) => {
+                self.deals.on_request(&mut ctx, &mut self.custody, peer, request)
+            }
+        };
+        let reply = reply
+            .unwrap_or_else(|| SettleReply::Refused { code: "settle.unknown_request".to_owned() });
+        if let SettleReply::Refused { code } = &reply {
+            *self.refused.entry(code.clone()).or_default() += 1;
+        }
+        reply
+    }
+
+    fn on_response(&mut self, now_ms: TimeMs, id: u64, result: Result<Vec<u8>, String>) {
+        let Some(purpose) = self.ground.out.take_purpose(id) else { return };
+        match &purpose {
+            Purpose::Terms(_)
+            | Purpose::Accept(_)
+            | Purpose::Fund(_)
+            | Purpose::Transfer(_)
+            | Purpose::Cancel(_) => {
+                let reply = read_reply::<SettleReply>(result, SETTLE_MAX_BYTES);
+                let mut ctx = self.ground.context(now_ms);
+                let events = self.deals.on_reply(&mut ctx, &mut self.custody, &purpose, reply);
+                self.apply(now_ms, events);
+            }
+            Purpose::Gift(..) | Purpose::Push(_) | Purpose::GetCert(_) => {
+                let reply = read_reply::<SettleReply>(result, SETTLE_MAX_BYTES);
+                let mut ctx = self.ground.context(now_ms);
+                self.custody.on_reply(&mut ctx, &purpose, reply);
+            }
+            Purpose::Challenge(..)
+            | Purpose::Redeem(..)
+            | Purpose::StopLease(..)
+            | Purpose::Countersign(..) => {
+                let reply = read_reply::<LeaseReply>(result, LEASE_MAX_BYTES);
+                let mut ctx = self.ground.context(now_ms);
+                self.leases.on_reply(&mut ctx, &mut self.custody, &purpose, reply);
+            }
+            Purpose::SyncIds(..) | Purpose::SyncOrders(..) => {
+                if let Ok(reply) = read_reply::<SyncReply>(result, SYNC_MAX_BYTES) {
+                    let mut ctx = self.ground.context(now_ms);
+                    self.market.on_sync_reply(&mut ctx, &purpose, reply);
+                }
+            }
+        }
+    }
+
+    fn on_chain(&mut self, now_ms: TimeMs, facts: &io::ChainFacts) {
+        let chain = &mut self.ground.chain;
+        chain.up = true;
+        chain.height = facts.height;
+        chain.median_time_past_s = facts.median_time_past_s;
+        if !facts.feerates.is_empty() {
+            chain.feerates.clone_from(&facts.feerates);
+        }
+        let mut ctx = self.ground.context(now_ms);
+        let events = self.deals.on_chain(&mut ctx, &mut self.custody, facts);
+        self.apply(now_ms, events);
+    }
+
+    fn on_command(&mut self, now_ms: TimeMs, id: u64, command: Command) {
+        let mut ctx = self.ground.context(now_ms);
+        let result = match command {
+            Command::Place(spec) => {
+                let committed_sat = self.deals.committed_sat();
+                let placed = self.market.place(&mut ctx, &self.custody, *spec, committed_sat);
+                Some(placed.map(Done::Placed))
+            }
+            Command::Cancel(order) => Some(self.market.cancel(&mut ctx, order).map(|()| Done::Ok)),
+            Command::SetCapacity(capacity) => {
+                self.custody.set_capacity_command(&mut ctx, id, &capacity);
+                None
+            }
+            Command::SetAddresses(addrs) => {
+                self.contacts.set_own(addrs);
+                self.contacts.on_tick(&mut ctx);
+                Some(Ok(Done::Ok))
+            }
+            // These answer later, or at once with a refusal.
+            Command::Gift { cert, to } => {
+                self.custody.gift(&mut ctx, id, cert, to);
+                None
+            }
+            Command::Redeem { cert, workload } => {
+                self.leases.redeem(&mut ctx, &self.custody, id, cert, *workload);
+                None
+            }
+            Command::StopLease(lease) => {
+                self.leases.stop(&mut ctx, id, lease);
+                None
+            }
+            Command::TakeReceipts { lease, receipts } => {
+                self.leases.take_receipts(&mut ctx, id, lease, &receipts);
+                None
+            }
+        };
+        if let Some(result) = result {
+            self.ground.out.push(Effect::CommandDone { id, result });
+        }
+    }
+
+    /// Checks that a request on a lease comes from its holder, before the node serves it
+    /// from disk.
+    ///
+    /// # Errors
+    /// The reason code.
+    pub fn authorise(
+        &mut self,
+        now_ms: TimeMs,
+        call: &Envelope,
+        verb: Verb,
+    ) -> Result<LeaseId, &'static str> {
+        self.leases.authorise(now_ms, &self.ground.params, call, verb)
+    }
+
+    /// Signs an object as this node.
+    #[must_use]
+    pub fn sign<T: crate::wire::Object>(&self, value: T) -> Envelope {
+        self.ground.keys.sign(value, &self.ground.params).envelope().clone()
+    }
+
+    /// The result of a lease was fetched to its end.
+    pub fn fetched(&mut self, now_ms: TimeMs, lease: LeaseId) {
+        self.leases.fetched(&lease);
+        self.leases.on_tick(&mut self.ground.context(now_ms));
+        self.ground.out.flush();
+    }
+
+    /// Network definition.
+    #[must_use]
+    pub fn params(&self) -> &Params {
+        &self.ground.params
+    }
+
+    /// Public identity.
+    #[must_use]
+    pub fn me(&self) -> Key {
+        self.ground.keys.public()
+    }
+
+    /// Chain view.
+    #[must_use]
+    pub fn chain(&self) -> &ChainView {
+        &self.ground.chain
+    }
+
+    /// Unused scripts of the wallet at hand.
+    #[must_use]
+    pub fn fresh_scripts(&self) -> u16 {
+        u16::try_from(self.ground.wallet.fresh_spks.len()).unwrap_or(u16::MAX)
+    }
+
+    /// Standing orders, epochs, results.
+    #[must_use]
+    pub fn market(&self) -> &Market {
+        &self.market
+    }
+
+    /// Settlements.
+    #[must_use]
+    pub fn deals(&self) -> &Deals {
+        &self.deals
+    }
+
+    /// Certificates and the unit ledger.
+    #[must_use]
+    pub fn custody(&self) -> &Custody {
+        &self.custody
+    }
+
+    /// Leases on both sides.
+    #[must_use]
+    pub fn leases(&self) -> &Leases {
+        &self.leases
+    }
+
+    /// Contacts heard.
+    #[must_use]
+    pub fn contacts(&self) -> &Contacts {
+        &self.contacts
+    }
+
+    /// Connected peers.
+    #[must_use]
+    pub fn peers(&self) -> &BTreeSet<Key> {
+        &self.peers
+    }
+
+    /// Refused messages by reason code.
+    #[must_use]
+    pub fn refused(&self) -> &BTreeMap<String, u64> {
+        &self.refused
+    }
+
+    fn open(deals: &mut Deals, ctx: &mut Context<'_>, matched: Matched) {
+        match matched {
+            Matched::Buy { row, trade, seller, to, features } => {
+                let fee_cap_sat = market::signing::fee_reserve_sat(ctx);
+                let limits = BuyLimits { fee_cap_sat, features };
+                deals.open_buy(ctx, &row, trade, seller, to, limits);
+            }
+            Matched::Sell { row, trade, buyer, units, features } => {
+                deals.open_sell(ctx, &row, trade, buyer, units, features);
+            }
+        }
+    }
+}
+
+fn bounded<T: Serialize + DeserializeOwned>(bytes: &[u8], limit: usize) -> Result<T, WireError> {
+    if bytes.len() > limit {
+        return Err(WireError::Oversize);
+    }
+    decode_record(bytes)
+}
+
+fn read_reply<T: Serialize + DeserializeOwned>(
+    result: Result<Vec<u8>, String>,
+    limit: usize,
+) -> Result<T, String> {
+    let bytes = result?;
+    bounded(&bytes, limit).map_err(|error| error.code().to_owned())
+}

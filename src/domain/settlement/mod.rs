@@ -11,11 +11,15 @@
 //! script, amount and key is recomputed from signed terms; no pre-signed fixed-fee exits;
 //! never reveal inside the margin; one live lock per (certificate, seq).
 
+pub mod buyer;
+pub mod check;
+pub mod facts;
 pub mod fees;
 pub mod keyagg;
 pub mod objects;
 pub mod registrar;
 pub mod script;
+pub mod seller;
 pub mod timelock;
 pub mod transaction;
 

@@ -1,6 +1,7 @@
 //! Whole certificates between peers: acquire, push, fetch.
 
 use super::records::HeldRecord;
+use super::refusals::answer;
 use super::{Custody, Errand, HELD_MAX, notify};
 use crate::domain::certificate::objects::{Activation, Hop, Issue};
 use crate::domain::certificate::{Certificate, verify};
@@ -46,6 +47,8 @@ impl Custody {
             return Err("acquire.full");
         }
         self.errands.remove(&Errand::Gift(id));
+        let command = self.commands.remove(&id);
+        answer(ctx, command, Err("gift.stale_seq"));
         self.held.insert(id, HeldRecord::new(certificate, facts));
         self.save_held(ctx, id);
         notify(ctx, id, what);
@@ -55,7 +58,8 @@ impl Custody {
     /// Asks a provider for a certificate that this node holds or held.
     pub fn fetch(&mut self, ctx: &mut Context<'_>, provider: Key, cert: CertId) {
         let request = SettleRequest::GetCert(cert);
-        ctx.out.send(provider, Protocol::Settle, &request, Purpose::GetCert(cert));
+        ctx.out
+            .send(provider, Protocol::Settle, &request, Purpose::GetCert(cert));
     }
 
     /// Notes that a held certificate was redeemed.
@@ -85,13 +89,15 @@ impl Custody {
     ) -> Option<SettleReply> {
         let answer = match request {
             SettleRequest::Gift(gift) => self.on_gift(ctx, gift).map(SettleReply::Activation),
-            SettleRequest::Push(certificate) => {
-                self.take(ctx, certificate.clone(), "received").map(|_| SettleReply::Stored)
-            }
+            SettleRequest::Push(certificate) => self
+                .take(ctx, certificate.clone(), "received")
+                .map(|_| SettleReply::Stored),
             SettleRequest::GetCert(id) => self.on_get(peer, *id).map(SettleReply::Certificate),
             _ => return None,
         };
-        Some(answer.unwrap_or_else(|code| SettleReply::Refused { code: code.to_owned() }))
+        Some(answer.unwrap_or_else(|code| SettleReply::Refused {
+            code: code.to_owned(),
+        }))
     }
 
     /// The same refusal whether it is unknown or not for this peer, so that asking tells
@@ -147,23 +153,34 @@ impl Custody {
             return;
         };
         let request = SettleRequest::Push(certificate.clone());
-        let tries_left =
-            self.errands.get_mut(&Errand::Push(cert)).is_some_and(|errand| errand.take(ctx.now_ms));
+        let tries_left = self
+            .errands
+            .get_mut(&Errand::Push(cert))
+            .is_some_and(|errand| errand.take(ctx.now_ms));
         if !tries_left || to == ctx.me() {
             // The holder can still fetch it.
             self.end_push(ctx, cert);
             return;
         }
-        ctx.out.send(to, Protocol::Settle, &request, Purpose::Push(cert));
+        ctx.out
+            .send(to, Protocol::Settle, &request, Purpose::Push(cert));
     }
 
     fn end_push(&mut self, ctx: &mut Context<'_>, cert: CertId) {
         self.errands.remove(&Errand::Push(cert));
-        if let Some(record) = self.issued.get_mut(&cert).filter(|record| record.push.is_some()) {
+        if let Some(record) = self
+            .issued
+            .get_mut(&cert)
+            .filter(|record| record.push.is_some())
+        {
             record.push = None;
             self.save_issued(ctx, cert);
         }
-        if let Some(record) = self.held.get_mut(&cert).filter(|record| record.push.is_some()) {
+        if let Some(record) = self
+            .held
+            .get_mut(&cert)
+            .filter(|record| record.push.is_some())
+        {
             record.push = None;
             self.save_held(ctx, cert);
         }
@@ -180,7 +197,9 @@ fn is_party(certificate: &Certificate, provider: Key, peer: Key) -> bool {
         }),
         Hop::Gift { gift, activation } => {
             gift.key == peer.0
-                || activation.peek::<Activation>().is_ok_and(|moved| moved.holder == peer)
+                || activation
+                    .peek::<Activation>()
+                    .is_ok_and(|moved| moved.holder == peer)
         }
     };
     peer == provider || certificate.hops.iter().any(in_hop)

@@ -19,7 +19,10 @@ pub(in crate::domain::engine) struct Backoff {
 impl Backoff {
     /// Due at once.
     pub(in crate::domain::engine) fn new(now_ms: TimeMs) -> Self {
-        Self { tries: 0, due_ms: now_ms }
+        Self {
+            tries: 0,
+            due_ms: now_ms,
+        }
     }
 
     /// When the next try is due.
@@ -32,12 +35,19 @@ impl Backoff {
         self.tries
     }
 
+    /// Whether no try is left.
+    pub(in crate::domain::engine) fn is_spent(self) -> bool {
+        self.tries >= TRIES_MAX
+    }
+
     /// Counts a try; false if none is left.
     pub(in crate::domain::engine) fn take(&mut self, now_ms: TimeMs) -> bool {
-        if self.tries >= TRIES_MAX {
+        if self.is_spent() {
             return false;
         }
-        let wait = FIRST_WAIT_MS.saturating_mul(1 << self.tries.min(16)).min(LONGEST_WAIT_MS);
+        let wait = FIRST_WAIT_MS
+            .saturating_mul(1 << self.tries.min(16))
+            .min(LONGEST_WAIT_MS);
         self.tries += 1;
         self.due_ms = now_ms.saturating_add(wait);
         true

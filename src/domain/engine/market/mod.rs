@@ -6,6 +6,7 @@
 //! (DESIGN §5).
 
 pub mod epochs;
+pub mod inventory;
 pub mod signing;
 pub mod standing;
 pub mod sync;
@@ -13,6 +14,7 @@ pub mod sync;
 use std::collections::BTreeMap;
 
 pub use epochs::{EpochView, Epochs};
+pub use inventory::Inventory;
 pub use standing::{Standing, StandingState};
 
 use super::context::Context;
@@ -29,18 +31,6 @@ use crate::wire::encode;
 /// Unit numbers and when: what one ask stands for.
 pub type Rectangle = (Units, Window);
 
-/// The provider's unit ledger, as far as the market needs it.
-pub trait Inventory {
-    /// The free cells of the given units in a window, as at most 16 disjoint rectangles.
-    fn free_within(&self, class: u16, units: &Units, window: Window) -> Vec<Rectangle>;
-    /// The lowest `qty` units that are free in the whole window and not in `taken`.
-    fn pick(&self, class: u16, qty: u32, window: Window, taken: &[Units]) -> Option<Units>;
-    /// Numbers rows of one ask inside its rectangle, by (start, bid id), lowest free first.
-    fn number(&self, class: u16, rectangle: &Rectangle, rows: &[&Row]) -> Vec<Option<Units>>;
-    /// Reserves the units of a row. Journaled.
-    fn reserve(&mut self, ctx: &mut Context<'_>, trade: TradeId, row: &Row, units: &Units) -> bool;
-}
-
 /// A row of this node's own that binds, ready for settlement.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Matched {
@@ -54,7 +44,7 @@ pub enum Matched {
         seller: Key,
         /// Who shall hold the certificate.
         to: Key,
-        /// Feature bits of the ask.
+        /// Feature bits that the bid requires.
         features: u64,
     },
     /// This node sells.
@@ -323,7 +313,6 @@ impl Market {
         result: &ResultRow,
         signed: &SignedOrder,
     ) -> Option<Matched> {
-        let features = self.epochs.order(result.row.epoch, &OrderId(result.row.sell))?.features;
         let me = ctx.me();
         let standing = self.standing.get_mut(&signed.standing)?;
         standing.matched.insert(result.trade, result.row.qty);
@@ -333,7 +322,7 @@ impl Market {
             trade: result.trade,
             seller: result.seller,
             to: standing.spec.beneficiary.unwrap_or(me),
-            features,
+            features: standing.spec.features,
         })
     }
 
@@ -352,18 +341,19 @@ impl Market {
         let mut results = results.to_vec();
         results.sort_by_key(|result| (result.row.start, result.row.buy));
         let rows: Vec<&Row> = results.iter().map(|result| &result.row).collect();
-        let class = rows.first().map_or(0, |row| row.class);
-        let numbered = inventory.number(class, rectangle, &rows);
+        let numbered = inventory.number(rectangle, &rows);
         let mut matched = Vec::new();
         for (result, units) in results.iter().zip(numbered) {
-            let Some(units) = units else {
-                standing.note = Some("trade.fragmented".to_owned());
-                continue;
+            let reserved = units.and_then(|units| {
+                inventory.reserve(result.trade, &result.row, &units).map(|()| units)
+            });
+            let units = match reserved {
+                Ok(units) => units,
+                Err(code) => {
+                    standing.note = Some(code.to_owned());
+                    continue;
+                }
             };
-            if !inventory.reserve(ctx, result.trade, &result.row, &units) {
-                standing.note = Some("trade.capacity_gone".to_owned());
-                continue;
-            }
             standing.matched.insert(result.trade, result.row.qty);
             matched.push(Matched::Sell {
                 row: result.row.clone(),

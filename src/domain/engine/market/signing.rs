@@ -55,8 +55,13 @@ pub(super) fn check_spec(ctx: &Context<'_>, spec: &OrderSpec) -> Result<(), Refu
 pub fn needed_sat(ctx: &Context<'_>, spec: &OrderSpec, qty: u32) -> u64 {
     let limit = spec.alts.iter().map(|alt| alt.limit_msat).max().unwrap_or(0);
     let msat = u128::from(limit) * u128::from(qty) * u128::from(spec.slots);
-    let fee = ctx.chain.feerate_sat_kvb(3).saturating_mul(RESERVED_VBYTES).div_ceil(1000);
-    u64::try_from(msat.div_ceil(1000)).unwrap_or(u64::MAX).saturating_add(fee)
+    u64::try_from(msat.div_ceil(1000)).unwrap_or(u64::MAX).saturating_add(fee_reserve_sat(ctx))
+}
+
+/// Most that one settlement may cost its buyer in fees now, sat.
+#[must_use]
+pub fn fee_reserve_sat(ctx: &Context<'_>) -> u64 {
+    ctx.chain.feerate_sat_kvb(3).saturating_mul(RESERVED_VBYTES).div_ceil(1000)
 }
 
 /// Checks that a bid could be paid now.

@@ -1,0 +1,131 @@
+//! Answers API calls. Queries read the engine in the loop; nothing here changes it but
+//! through a command.
+
+mod certificates;
+mod epochs;
+mod leases;
+mod orders;
+mod status;
+mod trades;
+
+use tokio::sync::oneshot;
+
+use super::{Node, now_ms};
+use crate::api::{Answer, ApiError, Call, Query, Request, ShellCommand, types};
+use crate::domain::engine::{Command, Done, Refusal};
+
+impl Node {
+    pub(super) fn on_api(&mut self, request: Request) {
+        let Request { call, answer } = request;
+        match call {
+            Call::Query(query) => {
+                let result = self.query(query);
+                // The client may have given up.
+                let _ = answer.send(result);
+            }
+            Call::Command(command) => self.answer_command(command, answer),
+            Call::Shell(command) => self.answer_shell(command, answer),
+        }
+    }
+
+    fn query(&self, query: Query) -> Result<Answer, ApiError> {
+        Ok(match query {
+            Query::Status => self.status().into(),
+            Query::Orders => self.orders().into(),
+            Query::Order(prefix) => self.order(&prefix)?.into(),
+            Query::Book(class) => self.book(&class)?.into(),
+            Query::Trades => self.trades().into(),
+            Query::Trade(prefix) => self.trade(&prefix)?.into(),
+            Query::Certificates => self.certificates().into(),
+            Query::Certificate(prefix) => self.certificate(&prefix)?.into(),
+            Query::CertificateFile(prefix) => self.certificate_file(&prefix)?.into(),
+            Query::Leases => self.leases().into(),
+            Query::Lease(prefix) => self.lease(&prefix)?.into(),
+            Query::Logs { lease, stream, from } => self.lease_log(&lease, stream, from)?.into(),
+            Query::Result { lease, name, from } => self.lease_result(&lease, &name, from)?.into(),
+            Query::Balance => self.balance().into(),
+            Query::Peers => self.peers().into(),
+            Query::Epoch(epoch) => self.epoch(epoch)?.into(),
+            Query::EpochCheck(epoch) => self.epoch_check(epoch)?.into(),
+            Query::EpochExport(epoch) => self.epoch_export(epoch)?.into(),
+        })
+    }
+
+    fn answer_command(
+        &mut self,
+        command: Command,
+        answer: oneshot::Sender<Result<Answer, ApiError>>,
+    ) {
+        let (done, waiting) = oneshot::channel();
+        self.command(command, Some(done));
+        self.served.spawn(async move {
+            let result = match waiting.await {
+                Ok(Ok(done)) => Ok(done.into()),
+                Ok(Err(refusal)) => Err(refused(&refusal)),
+                Err(_) => Err(ApiError::unavailable("api.stopping", "the node is stopping")),
+            };
+            let _ = answer.send(result);
+        });
+    }
+
+    fn answer_shell(
+        &mut self,
+        command: ShellCommand,
+        answer: oneshot::Sender<Result<Answer, ApiError>>,
+    ) {
+        match command {
+            ShellCommand::AddPeer(address) => {
+                self.send_network(capex_network::Command::Dial(address));
+                let _ = answer.send(Ok(Done::Ok.into()));
+            }
+            ShellCommand::WalletAddress => {
+                let address = self.wallet.next_address();
+                let address = address
+                    .map(|address| types::Address { address: address.to_string() }.into())
+                    .map_err(|error| ApiError::new(500, error.code(), error.to_string()));
+                let _ = answer.send(address);
+            }
+            ShellCommand::WalletFund { amount_sat } => self.fund_from_faucet(amount_sat, answer),
+            ShellCommand::Redeem(call) => self.answer_redeem(*call, answer),
+            ShellCommand::Shutdown => {
+                let _ = answer.send(Ok(Done::Ok.into()));
+                self.stop = true;
+            }
+        }
+    }
+
+    fn balance(&self) -> types::Balance {
+        let balance = self.wallet.balance();
+        let committed = self.engine.deals().committed_sat() + self.engine.market().reserved_sat();
+        types::Balance {
+            spendable_sat: balance.spendable_sat,
+            confirmed_sat: balance.confirmed_sat,
+            pending_sat: balance.pending_sat,
+            reserved_sat: balance.locked_sat.saturating_add(committed),
+        }
+    }
+
+    fn class_name(&self, class: u16) -> String {
+        let named = self.engine.params().class(class);
+        named.map_or_else(|| class.to_string(), |named| named.name.clone())
+    }
+
+    fn feature_names(&self, bits: u64) -> Vec<String> {
+        let features = self.engine.params().features.iter();
+        features.filter(|(_, bit)| bits >> **bit & 1 == 1).map(|(name, _)| name.clone()).collect()
+    }
+
+    fn now_slot(&self) -> u32 {
+        self.engine.params().slot_at(now_ms())
+    }
+}
+
+/// A refusal as an HTTP error: what the rules or the funds do not allow.
+pub(super) fn refused(refusal: &Refusal) -> ApiError {
+    let status = if refusal.code.ends_with(".unknown") || refusal.code.ends_with("not_found") {
+        404
+    } else {
+        422
+    };
+    ApiError::new(status, &refusal.code, refusal.message.clone())
+}

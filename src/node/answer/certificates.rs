@@ -1,0 +1,62 @@
+//! Certificates that this node issued, holds or held.
+
+use crate::api::types::{
+    Certificate, CertificateTransfer, TransferKind, slot_range, unit_ranges,
+};
+use crate::api::{ApiError, CertificateText, Prefix};
+use crate::domain::certificate::file;
+use crate::domain::engine::custody::{CertificateRole, CertificateView};
+use crate::node::Node;
+
+impl Node {
+    fn certificate_views(&self) -> Vec<CertificateView> {
+        self.engine.custody().views_at(self.engine.me(), self.now_slot())
+    }
+
+    pub(super) fn certificates(&self) -> Vec<Certificate> {
+        self.certificate_views().iter().map(|view| self.certificate_dto(view)).collect()
+    }
+
+    pub(super) fn certificate(&self, prefix: &Prefix) -> Result<Certificate, ApiError> {
+        let found = prefix.find("certificate", self.certificate_views(), |v| v.facts.cert_id.0)?;
+        Ok(self.certificate_dto(&found))
+    }
+
+    pub(super) fn certificate_file(&self, prefix: &Prefix) -> Result<CertificateText, ApiError> {
+        let found = prefix.find("certificate", self.certificate_views(), |v| v.facts.cert_id.0)?;
+        let certificate = self
+            .engine
+            .custody()
+            .certificate(&found.facts.cert_id)
+            .ok_or_else(|| ApiError::not_found("certificate", prefix.as_str()))?;
+        Ok(CertificateText(file::write(certificate, self.engine.params())))
+    }
+
+    fn certificate_dto(&self, view: &CertificateView) -> Certificate {
+        let facts = &view.facts;
+        let state = match (view.role, view.state) {
+            (CertificateRole::Issued, "active") => "issued",
+            (CertificateRole::Held, "active") => "held",
+            (_, state) => state,
+        };
+        let transfers = facts.transfers.iter().map(|transfer| CertificateTransfer {
+            kind: if transfer.kind.name() == "gift" { TransferKind::Gift } else { TransferKind::Sale },
+            from: transfer.from.to_string(),
+            to: transfer.to.to_string(),
+        });
+        Certificate {
+            cert_id: facts.cert_id.to_string(),
+            provider: facts.provider.to_string(),
+            class: self.class_name(facts.class),
+            window: slot_range(facts.window),
+            units: unit_ranges(&facts.units),
+            features: self.feature_names(facts.features),
+            holder: facts.holder.to_string(),
+            seq: facts.seq,
+            transfers: transfers.collect(),
+            state: state.to_owned(),
+            p_height: (facts.seq > 0).then_some(facts.as_of_height),
+            lease_id: view.lease.map(|lease| lease.to_string()),
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! Performs effects, in the order in which the engine gave them.
+
+use capex_network::{Command as NetCommand, PeerKey, Ticket, Verdict as NetVerdict};
+
+use super::Node;
+use super::chain_task::ChainCommand;
+use crate::domain::admission::has_work;
+use crate::domain::engine::io::{Funding, WalletFacts};
+use crate::domain::engine::{Effect, Event, Input, Verdict};
+use crate::domain::ids::TermsHash;
+use crate::wire::sha256;
+
+/// Records written with one fsync, bytes.
+const BATCH_BYTES: usize = 4 << 20;
+
+impl Node {
+    pub(super) fn perform(&mut self, effect: Effect) {
+        match effect {
+            Effect::Persist { seq, records } => self.persist(seq, &records),
+            Effect::Verdict { ticket, verdict, .. } => {
+                let verdict = match verdict {
+                    Verdict::Accept => NetVerdict::Accept,
+                    Verdict::Ignore => NetVerdict::Ignore,
+                    Verdict::Reject => NetVerdict::Reject,
+                };
+                self.send_network(NetCommand::Verdict { ticket: Ticket(ticket), verdict });
+            }
+            Effect::Publish { topic, bytes } => {
+                let topic = topic.name().to_owned();
+                self.send_network(NetCommand::Publish { topic, bytes });
+            }
+            Effect::Send { id, key, protocol, bytes } => {
+                let protocol = protocol.name().to_owned();
+                let peer = PeerKey(key.0);
+                self.send_network(NetCommand::Request { id, peer, protocol, bytes });
+            }
+            Effect::Reply { id, bytes } => self.send_network(NetCommand::Reply { id, bytes }),
+            Effect::Addrs { key, addrs } => {
+                self.addresses.insert(key, addrs.clone());
+                self.send_network(NetCommand::AddAddresses { peer: PeerKey(key.0), addrs });
+            }
+            Effect::Watch { spks, outpoints, from_height } => {
+                self.watch(spks, outpoints, from_height);
+            }
+            Effect::Fund { terms_hash, outputs, feerate_sat_kvb } => {
+                self.fund(terms_hash, &outputs, feerate_sat_kvb);
+            }
+            Effect::Broadcast { tx } => self.send_chain(ChainCommand::Broadcast(Box::new(tx))),
+            Effect::ReleaseCoins { terms_hash } => {
+                if let Err(error) = self.wallet.release(terms_hash.0) {
+                    tracing::error!(%error, "could not release coins");
+                }
+                self.queue_wallet();
+            }
+            Effect::Mine { job, prefix, bits } => self.mine(job, prefix, bits),
+            Effect::Start { .. } | Effect::Stop { .. } | Effect::Release { .. } => {
+                self.perform_lease(effect);
+            }
+            Effect::Notify(event) => log(&event),
+            Effect::CommandDone { id, result } => {
+                if let Some(waiting) = self.commands.remove(&id) {
+                    // Whoever asked may have hung up.
+                    let _ = waiting.send(result);
+                }
+            }
+        }
+    }
+
+    fn persist(&mut self, seq: u64, records: &[crate::domain::engine::Record]) {
+        // A large epoch is more than one batch. Its parts need not be atomic: records are
+        // upserts, and nothing after this effect leaves before the last of them is on disk.
+        let mut rest = records;
+        while !rest.is_empty() {
+            let mut bytes = 0;
+            let fits = rest.iter().take_while(|record| {
+                bytes += record.key.len() + record.value.as_ref().map_or(0, Vec::len);
+                bytes <= BATCH_BYTES
+            });
+            let (batch, later) = rest.split_at(fits.count().max(1));
+            let written = self.lock_store().persist(batch);
+            if let Err(error) = written {
+                self.fault = Some(error.into());
+                return;
+            }
+            rest = later;
+        }
+        self.inputs.push_back(Input::Persisted { seq });
+    }
+
+    fn watch(
+        &mut self,
+        spks: Vec<bitcoin::ScriptBuf>,
+        outpoints: Vec<bitcoin::OutPoint>,
+        from_height: u32,
+    ) {
+        for spk in spks {
+            if let Err(error) = self.watcher.watch_spk(spk) {
+                tracing::error!(%error, "too many scripts are watched");
+            }
+        }
+        for outpoint in outpoints {
+            if let Err(error) = self.watcher.watch_outpoint(outpoint) {
+                tracing::error!(%error, "too many outputs are watched");
+            }
+        }
+        let lowest = self.rescan_from.map_or(from_height, |height| height.min(from_height));
+        self.rescan_from = Some(lowest);
+    }
+
+    fn fund(
+        &mut self,
+        terms_hash: TermsHash,
+        outputs: &[(bitcoin::ScriptBuf, u64)],
+        feerate_sat_kvb: u64,
+    ) {
+        let height = self.engine.chain().height;
+        let funded = self.wallet.fund(terms_hash.0, outputs, feerate_sat_kvb, height);
+        let result = funded
+            .map(|funded| Funding {
+                tx: funded.tx,
+                outpoints: funded.outpoints,
+                fee_sat: funded.fee_sat,
+            })
+            .map_err(|error| {
+                tracing::warn!(%error, "funding refused");
+                error.code().to_owned()
+            });
+        self.inputs.push_back(Input::Funded { terms_hash, result });
+        self.queue_wallet();
+    }
+
+    /// Queues what the wallet can do now, with as many fresh scripts as the engine lacks.
+    pub(super) fn queue_wallet(&mut self) {
+        let spendable_sat = self.wallet.balance().spendable_sat;
+        let at_hand = self.engine.fresh_scripts();
+        let lacking = super::FRESH_SCRIPTS.saturating_sub(at_hand);
+        let fresh_spks = if lacking == 0 {
+            Ok(Vec::new())
+        } else {
+            self.wallet.fresh_scripts(lacking)
+        };
+        match fresh_spks {
+            Ok(fresh_spks) => {
+                self.inputs.push_back(Input::Wallet(WalletFacts { spendable_sat, fresh_spks }));
+            }
+            Err(error) => self.fault = Some(error.into()),
+        }
+    }
+
+    fn mine(&self, job: u64, prefix: Vec<u8>, bits: u8) {
+        let mined = self.mined.clone();
+        tokio::task::spawn_blocking(move || {
+            // 2^(bits + 8) tries fail with a probability of e^-256.
+            let most = 1_u64 << (u32::from(bits) + 8).min(62);
+            let found = (0..most)
+                .find(|nonce| has_work(&sha256(&[&prefix, &nonce.to_be_bytes()]), bits));
+            if let Some(nonce) = found {
+                // The loop may be gone.
+                let _ = mined.blocking_send((job, nonce));
+            }
+        });
+    }
+}
+
+fn log(event: &Event) {
+    match event {
+        Event::EpochComputed { epoch, rows } => tracing::info!(epoch, rows, "epoch computed"),
+        Event::Trade { trade, state } => tracing::info!(%trade, %state, "trade"),
+        Event::Certificate { cert, what } => tracing::info!(%cert, what, "certificate"),
+        Event::Lease { lease, phase } => tracing::info!(%lease, %phase, "lease"),
+        Event::Refused { peer, code } => tracing::warn!(%peer, %code, "message refused"),
+    }
+}

@@ -1,0 +1,288 @@
+//! Opens everything, in this order: directory and lock, keys, engine from its records, then
+//! chain, network and API. What is opened last is closed first.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use capex_network::{ProtocolConfig, Secret, TopicConfig};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+
+use super::config::Config;
+use super::follow::Follower;
+use super::{ChainStatus, Node, NodeError, Sources, chain_task, now_ms};
+use crate::api::types::Endpoints;
+use crate::api::{self, ApiHandle, ApiState, Cookie};
+use crate::chain::Watcher;
+use crate::chain::rpc::{RpcClient, RpcConfig, RpcSource};
+use crate::domain::engine::leases::LeaseRole;
+use crate::domain::engine::{Command, Engine, Input, Keys, Protocol, Topic};
+use crate::domain::ids::{from_hex, to_hex};
+use crate::executor::{EVENT_QUEUE, Executor, Manager};
+use crate::limits::{
+    GOSSIP_MAX_BYTES, LEASE_MAX_BYTES, SETTLE_MAX_BYTES, SYNC_MAX_BYTES,
+};
+use crate::store::{Meta, Store};
+use crate::wallet::{self, Wallet};
+
+/// Messages between the loop and its tasks. Each holds a frame of at most 1 MiB; a fuller
+/// queue only means that the loop is stuck.
+const QUEUE: usize = 1024;
+/// How often the chain source is asked, as a part of the time between chain blocks.
+const POLLS_PER_BLOCK: u64 = 5;
+/// A public chain is asked at least this often, so that the mempool is seen.
+const POLL_EVERY_MAX: Duration = Duration::from_secs(5);
+
+fn at<T>(what: impl Into<String>, result: std::io::Result<T>) -> Result<T, NodeError> {
+    result.map_err(|source| NodeError::Io { what: what.into(), source })
+}
+
+pub(super) async fn open(config: Config) -> Result<(Node, Sources, Tasks), NodeError> {
+    let params = config.params.clone();
+    let datadir = config.datadir.clone();
+    let builder_result = fs::DirBuilder::new().recursive(true).mode(0o700).create(&datadir);
+    at(datadir.display().to_string(), builder_result)?;
+    let meta = Meta { network: params.name.clone(), magic: params.magic };
+    let (store, report) = Store::open(&datadir.join("store"), &meta)?;
+    if let Some(quarantined) = &report.quarantined {
+        tracing::warn!(dir = %quarantined.display(), "the index was damaged and has been rebuilt");
+    }
+    let records = store.load()?;
+    let store = Arc::new(Mutex::new(store));
+    let identity = identity(&datadir.join("identity.key"))?;
+    let chain = params.chain.network;
+    let wallet_keys = wallet::Keys::load_or_create(&datadir.join("wallet.seed"), chain)?;
+    let settlement = wallet_keys.settlement_secret()?;
+    let wallet = Wallet::open(&wallet_keys, chain, Arc::clone(&store), None)?;
+
+    let mut tasks = Tasks::default();
+    let (network, network_events) = capex_network::start(network_config(&config, identity))?;
+    let (chain_commands, chain_events) = start_chain(&config, &wallet, &mut tasks);
+    let (executor_events, executor) = mpsc::channel(EVENT_QUEUE);
+    let exe = at("the path of this program", std::env::current_exe())?;
+    let manager = Manager::new(&datadir.join("leases"), exe, executor_events)?;
+    let (mined, mined_events) = mpsc::channel(QUEUE);
+    let (calls, call_events) = mpsc::channel(QUEUE);
+    let (follow_events, follow) = mpsc::channel(QUEUE);
+    let (released, released_events) = mpsc::channel(QUEUE);
+    let follower = Follower::new(
+        calls,
+        follow_events.clone(),
+        Keys::new(identity, settlement),
+        params.clone(),
+        datadir.join("held"),
+    );
+    let (api_addr, api_events) = start_api(&config, &mut tasks).await?;
+    let mut node = Node {
+        engine: Engine::new(params, Keys::new(identity, settlement)),
+        config,
+        store,
+        wallet,
+        network,
+        chain: chain_commands,
+        chain_status: ChainStatus::default(),
+        watcher: Watcher::new(),
+        executor: Arc::new(manager),
+        follower,
+        mined,
+        inputs: VecDeque::new(),
+        commands: BTreeMap::new(),
+        next_command: 0,
+        calls: BTreeMap::new(),
+        next_call: 0,
+        addresses: BTreeMap::new(),
+        listening: Vec::new(),
+        api_addr,
+        started_at_ms: now_ms(),
+        rescan_from: None,
+        results_left: BTreeMap::<_, BTreeSet<String>>::new(),
+        served: JoinSet::new(),
+        released,
+        follow_events,
+        endpoints: None,
+        stop: false,
+        fault: None,
+    };
+    node.feed(Input::Started { records });
+    node.resume().await;
+    let sources = Sources {
+        network: network_events,
+        chain: chain_events,
+        executor,
+        mined: mined_events,
+        calls: call_events,
+        released: released_events,
+        follow,
+        api: api_events,
+    };
+    Ok((node, sources, tasks))
+}
+
+impl Node {
+    /// Takes up what an earlier life left: capacity from the configuration, leases on this
+    /// host, leases held elsewhere, fundings that may not have reached the network.
+    async fn resume(&mut self) {
+        let capacity = self.config.capacity.iter().map(|(class, units)| (*class, *units)).collect();
+        let (answer, mut answered) = oneshot::channel();
+        self.command(Command::SetCapacity(capacity), Some(answer));
+        if let Ok(Err(refusal)) = answered.try_recv() {
+            tracing::error!(code = refusal.code, "{}", refusal.message);
+        }
+        match self.executor.adopt().await {
+            Ok(adopted) => {
+                for (lease, state) in adopted {
+                    tracing::info!(%lease, ?state, "lease adopted");
+                }
+            }
+            Err(error) => tracing::error!(%error, "leases of an earlier life could not be adopted"),
+        }
+        for (_, tx) in self.wallet.unsettled() {
+            self.send_chain(super::ChainCommand::Broadcast(Box::new(tx)));
+        }
+        self.resume_leases();
+        let held = self.engine.leases().views(self.engine.me());
+        for view in held.into_iter().filter(|view| view.role == LeaseRole::Holder) {
+            self.follow(view.lease_id);
+        }
+        self.top_up_wallet();
+        self.feed(Input::Tick);
+        self.write_endpoints();
+    }
+
+    /// Tells the command line where this node is.
+    pub(super) fn write_endpoints(&mut self) {
+        let endpoints = Endpoints {
+            api: self.api_addr.clone(),
+            p2p: self.listening.clone(),
+            pid: std::process::id(),
+            network: self.config.params.name.clone(),
+            key: self.engine.me().to_string(),
+        };
+        match api::endpoints::EndpointsFile::write(&self.config.datadir, &endpoints) {
+            Ok(file) => {
+                // The file of before has the same path: only the last one removes it.
+                if let Some(before) = self.endpoints.replace(file) {
+                    std::mem::forget(before);
+                }
+            }
+            Err(error) => tracing::error!(%error, "could not write the endpoints file"),
+        }
+    }
+}
+
+/// Tasks that end with the node.
+#[derive(Default)]
+pub(super) struct Tasks {
+    set: JoinSet<()>,
+    api_stop: Option<oneshot::Sender<()>>,
+}
+
+impl Tasks {
+    /// Ends the API gracefully, then everything else.
+    pub(super) async fn shutdown(&mut self) {
+        if let Some(stop) = self.api_stop.take() {
+            let _ = stop.send(());
+            let _ = tokio::time::timeout(api::DRAIN_TIME * 2, self.set.join_next()).await;
+        }
+        self.set.shutdown().await;
+    }
+}
+
+/// The identity secret: 32 bytes as hex in a file of mode 0600, made on the first start.
+fn identity(path: &Path) -> Result<[u8; 32], NodeError> {
+    let name = path.display().to_string();
+    if !path.exists() {
+        let mut secret = [0; 32];
+        getrandom::fill(&mut secret)
+            .map_err(|error| NodeError::Identity(format!("no randomness: {error}")))?;
+        let file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+        let mut file = at(&name, file)?;
+        at(&name, file.write_all(to_hex(&secret).as_bytes()).and_then(|()| file.sync_all()))?;
+    }
+    let mode = at(&name, fs::metadata(path))?.permissions().mode();
+    if mode & 0o077 != 0 {
+        return Err(NodeError::Identity(format!(
+            "{name} can be read by others (mode {:o}); run: chmod 600 {name}",
+            mode & 0o777
+        )));
+    }
+    let text = at(&name, fs::read_to_string(path))?;
+    from_hex(text.trim())
+        .and_then(|bytes| bytes.try_into().ok())
+        .ok_or_else(|| NodeError::Identity(format!("{name} is not 64 hex digits")))
+}
+
+fn network_config(config: &Config, identity: [u8; 32]) -> capex_network::Config {
+    let topic = |topic: Topic| TopicConfig {
+        name: topic.name().to_owned(),
+        max_bytes: GOSSIP_MAX_BYTES,
+    };
+    let protocol = |protocol: Protocol| ProtocolConfig {
+        name: protocol.name().to_owned(),
+        max_bytes: match protocol {
+            Protocol::Settle => SETTLE_MAX_BYTES,
+            Protocol::Sync => SYNC_MAX_BYTES,
+            Protocol::Lease => LEASE_MAX_BYTES,
+        },
+    };
+    capex_network::Config {
+        network: config.params.name.clone(),
+        secret: Secret::new(identity),
+        listen: config.p2p.listen.clone(),
+        bootstrap: config.p2p.peers.clone(),
+        loopback: config.params.loopback,
+        topics: Topic::ALL.into_iter().map(topic).collect(),
+        protocols: Protocol::ALL.into_iter().map(protocol).collect(),
+        epoch_ms: config.params.epoch_ms(),
+    }
+}
+
+fn start_chain(
+    config: &Config,
+    wallet: &Wallet,
+    tasks: &mut Tasks,
+) -> (mpsc::Sender<super::ChainCommand>, mpsc::Receiver<super::ChainEvent>) {
+    let (commands, command_events) = mpsc::channel(QUEUE);
+    let (events, chain_events) = mpsc::channel(QUEUE);
+    let client = RpcClient::new(config.chain.url.clone(), config.chain.cookie.clone());
+    let source = Box::new(RpcSource::new(RpcConfig {
+        client,
+        network: config.params.chain.network,
+        start_height: 0,
+        checkpoints: wallet.checkpoints(),
+    }));
+    let block_ms = config.params.chain.block_ms;
+    let poll_every = Duration::from_millis(block_ms / POLLS_PER_BLOCK).min(POLL_EVERY_MAX);
+    tasks.set.spawn(chain_task::run(source, poll_every, command_events, events));
+    (commands, chain_events)
+}
+
+async fn start_api(
+    config: &Config,
+    tasks: &mut Tasks,
+) -> Result<(String, mpsc::Receiver<api::Request>), NodeError> {
+    let listen = config.api.listen;
+    let listener = tokio::net::TcpListener::bind(listen).await;
+    let listener = at(format!("the API can not listen on {listen}"), listener)?;
+    let addr = at("the API's address", listener.local_addr())?;
+    let cookie = at("the cookie file", Cookie::create(&config.datadir))?;
+    let (handle, requests) = ApiHandle::channel();
+    let state = ApiState::new(handle, Arc::new(config.params.clone()));
+    let (stop, stopped) = oneshot::channel::<()>();
+    tasks.api_stop = Some(stop);
+    tasks.set.spawn(async move {
+        let shutdown = async move {
+            // A dropped sender means the same: stop.
+            let _ = stopped.await;
+        };
+        if let Err(error) = api::serve(listener, state, cookie, shutdown).await {
+            tracing::error!(%error, "the API ended");
+        }
+    });
+    Ok((format!("http://{addr}"), requests))
+}

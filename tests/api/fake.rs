@@ -1,0 +1,274 @@
+//! An event loop that answers canned values, behind the real server.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use capex::api::types::{
+    Address, Balance, BookOrder, Certificate, Endpoints, Funded, Lease, Order, Part, Status,
+};
+use capex::api::{
+    Answer, ApiError, ApiHandle, ApiState, Call, CertificateText, Cookie, Prefix, Query,
+    ShellCommand, endpoints, serve,
+};
+use capex::domain::engine::io::{Command, Done, Refusal};
+use capex::domain::ids::{LeaseId, StandingId};
+use capex::node::config::definitions;
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+
+/// Text of another node that tries to take over a terminal.
+pub(crate) const HOSTILE: &str = "evil\u{1b}[2J\u{202e}gnp.exe";
+/// A quantity that the loop refuses.
+pub(crate) const REFUSED_QTY: u32 = 13;
+
+/// A server with its data directory; stops when dropped.
+pub(crate) struct Fake {
+    pub(crate) dir: tempfile::TempDir,
+    pub(crate) addr: SocketAddr,
+    pub(crate) cookie: String,
+    /// Every command that reached the loop.
+    pub(crate) commands: Arc<Mutex<Vec<String>>>,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Fake {
+    pub(crate) fn start() -> Self {
+        Self::start_with(true)
+    }
+
+    /// A loop that takes calls and never answers.
+    pub(crate) fn mute() -> Self {
+        Self::start_with(false)
+    }
+
+    fn start_with(answers: bool) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let commands = Arc::new(Mutex::new(Vec::new()));
+        let (stop, stopped) = oneshot::channel();
+        let (ready, bound) = std::sync::mpsc::channel();
+        let (datadir, seen) = (dir.path().to_path_buf(), commands.clone());
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap();
+            runtime.block_on(run(datadir, seen, answers, stopped, ready));
+        });
+        let addr = bound.recv().unwrap();
+        let cookie = std::fs::read_to_string(dir.path().join("cookie")).unwrap();
+        Self {
+            dir,
+            addr,
+            cookie,
+            commands,
+            stop: Some(stop),
+            thread: Some(thread),
+        }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    pub(crate) fn stop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            thread.join().unwrap();
+        }
+    }
+}
+
+impl Drop for Fake {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+async fn run(
+    datadir: PathBuf,
+    seen: Arc<Mutex<Vec<String>>>,
+    answers: bool,
+    stopped: oneshot::Receiver<()>,
+    ready: std::sync::mpsc::Sender<SocketAddr>,
+) {
+    let (node, mut calls) = ApiHandle::channel();
+    let params = Arc::new(definitions::load("devnet").unwrap());
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    let cookie = Cookie::create(&datadir).unwrap();
+    let found = Endpoints {
+        api: format!("http://{addr}"),
+        p2p: Vec::new(),
+        pid: std::process::id(),
+        network: "devnet".to_owned(),
+        key: "aa".repeat(32),
+    };
+    let _file = endpoints::EndpointsFile::write(&datadir, &found).unwrap();
+    ready.send(addr).unwrap();
+    tokio::spawn(async move {
+        let mut held = Vec::new();
+        while let Some(request) = calls.recv().await {
+            if answers {
+                let _ = request.answer.send(answer(request.call, &seen));
+            } else {
+                held.push(request);
+            }
+        }
+    });
+    let shutdown = async {
+        let _ = stopped.await;
+    };
+    serve(listener, ApiState::new(node, params), cookie, shutdown)
+        .await
+        .unwrap();
+}
+
+fn answer(call: Call, seen: &Mutex<Vec<String>>) -> Result<Answer, ApiError> {
+    match call {
+        Call::Query(query) => read(query),
+        Call::Command(command) => {
+            seen.lock().unwrap().push(format!("{command:?}"));
+            perform(command).map(Answer::from).map_err(ApiError::from)
+        }
+        Call::Shell(command) => {
+            seen.lock().unwrap().push(format!("{command:?}"));
+            Ok(match command {
+                ShellCommand::WalletAddress => Address {
+                    address: "bcrt1qexample".into(),
+                }
+                .into(),
+                ShellCommand::WalletFund { amount_sat } => Funded {
+                    txid: "11".repeat(32),
+                    amount_sat,
+                    fee_sat: 500,
+                    outputs: 4,
+                }
+                .into(),
+                ShellCommand::Redeem(_) => Done::Redeemed {
+                    lease: LeaseId([0xee; 32]),
+                }
+                .into(),
+                ShellCommand::AddPeer(_) | ShellCommand::Shutdown => Done::Ok.into(),
+            })
+        }
+    }
+}
+
+fn perform(command: Command) -> Result<Done, Refusal> {
+    match command {
+        Command::Place(spec) if spec.qty == REFUSED_QTY => Err(Refusal::new(
+            "order.no_capacity",
+            "only 4 units: lower --qty",
+        )),
+        Command::Place(_) => Ok(Done::Placed(StandingId([7; 32]))),
+        Command::Gift { .. } => Ok(Done::Gifted { seq: 2 }),
+        _ => Ok(Done::Ok),
+    }
+}
+
+fn read(query: Query) -> Result<Answer, ApiError> {
+    let one = |prefix: &Prefix, noun: &str, byte: u8| prefix.find(noun, [[byte; 32]], |id| *id);
+    Ok(match query {
+        Query::Status => status().into(),
+        Query::Orders => vec![order()].into(),
+        Query::Order(id) => one(&id, "order", 7).map(|_| order())?.into(),
+        Query::Trades => Vec::<capex::api::types::Trade>::new().into(),
+        Query::Trade(id) => return Err(ApiError::not_found("trade", id.as_str())),
+        Query::Book(class) => capex::api::types::Book {
+            epoch: 200,
+            class,
+            first_slot: 106,
+            bids: vec![BookOrder {
+                id: "bb".repeat(32),
+                owner: HOSTILE.into(),
+                limit_msat: 20_500,
+                qty: 2,
+                min_qty: 1,
+                window: [110, 114],
+                slots: 2,
+                own: false,
+            }],
+            asks: Vec::new(),
+            prices: Vec::new(),
+        }
+        .into(),
+        Query::Certificates => vec![certificate()].into(),
+        Query::Certificate(id) => one(&id, "certificate", 0xcc).map(|_| certificate())?.into(),
+        Query::CertificateFile(_) => CertificateText("capex-certificate 1 devnet\n".into()).into(),
+        Query::Leases => Vec::<Lease>::new().into(),
+        Query::Lease(id) => one(&id, "lease", 0xee).map(|_| lease())?.into(),
+        Query::Logs { from, .. } => part(b"hello\nworld\n", from).into(),
+        Query::Result { name, .. } if name != "out file.txt" => {
+            return Err(ApiError::new(404, "lease.no_result", "no such result"));
+        }
+        Query::Result { from, .. } => part(b"result bytes", from).into(),
+        Query::Balance => Balance {
+            spendable_sat: 1_234_567,
+            ..Balance::default()
+        }
+        .into(),
+        Query::Peers => Vec::<capex::api::types::Peer>::new().into(),
+        Query::Epoch(_) => return Err(ApiError::new(404, "epoch.not_computed", "not computed")),
+        Query::EpochCheck(epoch) => capex::api::types::EpochCheck {
+            epoch,
+            orders: 3,
+            orders_ok: true,
+            root_ok: true,
+            result_ok: epoch != 13,
+            roots_equal: 2,
+            roots_different: 0,
+        }
+        .into(),
+        Query::EpochExport(epoch) => {
+            capex::api::EpochInput(serde_json::json!({ "epoch": epoch })).into()
+        }
+    })
+}
+
+/// Five bytes at a time, so that readers have to ask again.
+fn part(whole: &[u8], from: u64) -> Part {
+    let rest = whole
+        .get(usize::try_from(from).unwrap()..)
+        .unwrap_or_default();
+    let bytes: Vec<u8> = rest.iter().take(5).copied().collect();
+    let end = bytes.len() == rest.len();
+    Part { bytes, end }
+}
+
+pub(crate) fn status() -> Status {
+    serde_json::from_str(include_str!("status.json")).unwrap()
+}
+
+fn order() -> Order {
+    serde_json::from_value(serde_json::json!({
+        "order_id": "07".repeat(32), "side": "sell", "class": "cpu.standard",
+        "limit_msat": 20_000, "alternatives": [{"class": "cpu.standard", "limit_msat": 20_000}],
+        "qty": 2, "filled_qty": 1, "min_qty": 1, "mode": "sticky", "window": [100, 200],
+        "slots": 0, "features": [], "time_in_force": "gtc", "expires_at": null,
+        "beneficiary": null, "state": "standing", "code": null, "signed": [],
+    }))
+    .unwrap()
+}
+
+fn certificate() -> Certificate {
+    serde_json::from_value(serde_json::json!({
+        "cert_id": "cc".repeat(32), "provider": "aa".repeat(32), "class": "cpu.standard",
+        "window": [110, 112], "units": [[0, 2]], "features": [], "holder": "aa".repeat(32),
+        "seq": 1, "transfers": [{"kind": "sale", "from": "aa", "to": "bb"}], "state": "held",
+        "p_height": 210, "lease_id": null,
+    }))
+    .unwrap()
+}
+
+fn lease() -> Lease {
+    serde_json::from_value(serde_json::json!({
+        "lease_id": "ee".repeat(32), "cert_id": "cc".repeat(32), "holder": "aa", "provider": "bb",
+        "role": "holder", "class": "cpu.standard", "window": [110, 112], "backend": "wasm",
+        "phase": "running", "exit_code": null, "outcome": null, "started_at": 440_000,
+        "ended_at": null, "delivered_s": "1.5", "cpu_us": 10, "memory_peak_bytes": 20,
+        "receipts": 1, "countersigned": false, "results": [], "left_behind": [], "code": null,
+    }))
+    .unwrap()
+}

@@ -1,0 +1,543 @@
+//! The command line as a process: exit codes, the JSON contract, files and prompts.
+
+#[path = "api/fake.rs"]
+#[allow(dead_code)]
+mod fake;
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use capex::domain::certificate::Certificate;
+use capex::domain::certificate::file;
+use capex::domain::certificate::objects::{Binding, Issue, Payment};
+use capex::domain::ids::Key;
+use capex::domain::units::{Units, Window};
+use capex::node::config::definitions;
+use ed25519_dalek::SigningKey;
+use fake::{Fake, HOSTILE, REFUSED_QTY};
+use serde_json::Value;
+
+/// The program, away from the real home and environment.
+fn capex(home: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_capex"));
+    command
+        .args(args)
+        .env_clear()
+        .env("HOME", home)
+        .stdin(Stdio::null());
+    command
+}
+
+fn run(home: &Path, args: &[&str]) -> (i32, String, String) {
+    done(capex(home, args).output().unwrap())
+}
+
+fn done(output: Output) -> (i32, String, String) {
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (
+        output.status.code().unwrap(),
+        text(output.stdout),
+        text(output.stderr),
+    )
+}
+
+/// Runs against a fake daemon.
+fn ask(fake: &Fake, args: &[&str]) -> (i32, String, String) {
+    let mut all = args.to_vec();
+    let datadir = fake.path().to_str().unwrap();
+    all.extend(["--datadir", datadir]);
+    run(fake.path(), &all)
+}
+
+/// Exit code and reason code under `--json`, where nothing goes to standard output.
+fn json_error((code, out, err): (i32, String, String)) -> (i32, String) {
+    assert_eq!(out, "", "{err}");
+    let value: Value = serde_json::from_str(&err).unwrap_or_else(|error| panic!("{error}: {err}"));
+    assert!(value["error"]["message"].is_string(), "{err}");
+    (code, value["error"]["code"].as_str().unwrap().to_owned())
+}
+
+const BID: [&str; 9] = [
+    "buy",
+    "--class",
+    "cpu.standard",
+    "--max-price",
+    "20sat",
+    "--for",
+    "2slots",
+    "--qty",
+    "2",
+];
+
+#[test]
+fn without_a_daemon_every_question_ends_with_3_and_what_to_do() {
+    let home = tempfile::tempdir().unwrap();
+    let dir = home.path().to_str().unwrap();
+    let (code, out, err) = run(home.path(), &["status", "--datadir", dir]);
+    assert_eq!((code, out.as_str()), (3, ""));
+    assert!(
+        err.contains("no daemon runs on") && err.contains("capex up --datadir"),
+        "{err}"
+    );
+    for args in [
+        vec!["order", "list"],
+        vec!["wallet", "balance"],
+        vec!["cert", "list"],
+    ] {
+        let mut args = args;
+        args.extend(["--json", "--datadir", dir]);
+        assert_eq!(
+            json_error(run(home.path(), &args)),
+            (3, "daemon.unreachable".to_owned())
+        );
+    }
+    // The default data directory.
+    assert_eq!(run(home.path(), &["status"]).0, 3);
+}
+
+#[test]
+fn a_daemon_that_died_is_unreachable_and_a_wrong_cookie_is_not_authorised() {
+    let mut fake = Fake::start();
+    let endpoints = std::fs::read(fake.path().join("endpoints")).unwrap();
+    assert_eq!(ask(&fake, &["status"]).0, 0);
+    std::fs::write(fake.path().join("cookie"), "0".repeat(64)).unwrap();
+    let refused = json_error(ask(&fake, &["status", "--json"]));
+    assert_eq!(refused, (4, "api.unauthorised".to_owned()));
+    fake.stop();
+    std::fs::write(fake.path().join("endpoints"), endpoints).unwrap();
+    std::fs::write(fake.path().join("cookie"), "0".repeat(64)).unwrap();
+    let refused = json_error(ask(&fake, &["status", "--json"]));
+    assert_eq!(refused, (3, "daemon.unreachable".to_owned()));
+}
+
+#[test]
+fn a_cookie_is_never_sent_to_another_machine() {
+    let home = tempfile::tempdir().unwrap();
+    let dir = home.path().to_str().unwrap();
+    let text = r#"{"api":"http://192.0.2.1:80","p2p":[],"pid":1,"network":"devnet","key":""}"#;
+    std::fs::write(home.path().join("endpoints"), text).unwrap();
+    std::fs::write(home.path().join("cookie"), "secret").unwrap();
+    assert_eq!(run(home.path(), &["status", "--datadir", dir]).0, 3);
+}
+
+#[test]
+fn every_command_with_json_prints_exactly_one_value() {
+    let fake = Fake::start();
+    let id = |byte: &str| byte.repeat(4);
+    let (order, cert, lease) = (id("07"), id("cc"), id("ee"));
+    let to = "ab".repeat(32);
+    let wasm = fake.path().join("a.wasm");
+    std::fs::write(&wasm, b"\0asm").unwrap();
+    let wasm = wasm.to_str().unwrap().to_owned();
+    let table: Vec<Vec<&str>> = vec![
+        vec!["status"],
+        vec!["order", "list"],
+        vec!["order", "show", &order],
+        vec!["order", "cancel", &order],
+        vec!["book"],
+        vec!["trade", "list"],
+        vec!["cert", "list"],
+        vec!["cert", "show", &cert],
+        vec!["cert", "export", &cert],
+        vec!["cert", "gift", &cert, "--to", &to, "--yes"],
+        vec![
+            "cert", "redeem", &cert, "--wasm", &wasm, "--arg", "-v", "--result", "out",
+        ],
+        vec!["lease", "list"],
+        vec!["lease", "show", &lease],
+        vec!["lease", "logs", &lease],
+        vec!["lease", "stop", &lease],
+        vec!["wallet", "balance"],
+        vec!["wallet", "address"],
+        vec!["wallet", "fund", "--yes"],
+        vec!["peer", "list"],
+        vec!["peer", "add", "/ip4/127.0.0.1/tcp/1/p2p/x"],
+        vec!["epoch", "verify", "5"],
+        vec!["epoch", "export", "5"],
+        vec!["config", "path"],
+        vec!["config", "show"],
+        [BID.as_slice(), &["--yes"]].concat(),
+        [BID.as_slice(), &["--dry-run"]].concat(),
+    ];
+    for args in table {
+        let (code, out, err) = ask(&fake, &[args.as_slice(), &["--json"]].concat());
+        assert_eq!((code, err.as_str()), (0, ""), "{args:?}");
+        serde_json::from_str::<Value>(&out).unwrap_or_else(|error| panic!("{args:?}: {error}"));
+        let (code, out, _) = ask(&fake, &args);
+        assert_eq!(code, 0, "{args:?}");
+        assert!(!out.is_empty(), "{args:?}");
+    }
+}
+
+#[test]
+fn refusals_of_the_daemon_have_their_exit_codes() {
+    let fake = Fake::start();
+    let qty = REFUSED_QTY.to_string();
+    let mut refused = BID;
+    refused[8] = &qty;
+    let wasm = fake.path().join("a.wasm");
+    std::fs::write(&wasm, b"\0asm").unwrap();
+    let wasm = wasm.to_str().unwrap();
+    let table: Vec<(Vec<&str>, i32, &str)> = vec![
+        (vec!["order", "show", "deadbeef"], 5, "order.not_found"),
+        (vec!["trade", "show", "deadbeef"], 5, "trade.not_found"),
+        (vec!["epoch", "show"], 5, "epoch.not_computed"),
+        (vec!["epoch", "verify", "13"], 1, "epoch.bad_result"),
+        (
+            [refused.as_slice(), &["--yes"]].concat(),
+            6,
+            "order.no_capacity",
+        ),
+        (vec!["book", "--class", "cpu.big"], 2, "order.unknown_class"),
+        (vec!["order", "show", "dead"], 2, "cli.usage"),
+        (vec!["order", "shows", "deadbeef"], 2, "cli.usage"),
+        (vec!["peer", "add", "127.0.0.1:1"], 2, "peer.address"),
+        (
+            vec!["cert", "redeem", "cccccccc", "--wasm", wasm, "--wait=300ms"],
+            7,
+            "lease.wait_timeout",
+        ),
+        (
+            vec!["cert", "redeem", "cccccccc", "--wasm", "/nowhere"],
+            2,
+            "file.unusable",
+        ),
+        (
+            vec!["cert", "redeem", "cccccccc", "--wasm", "/dev/null"],
+            2,
+            "workload.invalid",
+        ),
+        (
+            vec!["lease", "result", "eeeeeeee", "none", "--out", "-"],
+            5,
+            "lease.no_result",
+        ),
+    ];
+    for (args, exit, code) in table {
+        let found = json_error(ask(&fake, &[args.as_slice(), &["--json"]].concat()));
+        assert_eq!(found, (exit, code.to_owned()), "{args:?}");
+    }
+}
+
+#[test]
+fn nothing_moves_money_without_a_yes() {
+    let fake = Fake::start();
+    let sell: &[&str] = &[
+        "sell",
+        "--class",
+        "cpu.standard",
+        "--qty",
+        "2",
+        "--price",
+        "20sat",
+        "--for",
+        "1h",
+    ];
+    let gift = "ab".repeat(32);
+    for args in [
+        &BID[..],
+        sell,
+        &["wallet", "fund"],
+        &["cert", "gift", "cccccccc", "--to", &gift],
+    ] {
+        let (code, out, err) = ask(&fake, args);
+        assert_eq!((code, out.as_str()), (2, ""), "{args:?}");
+        assert!(err.contains("--yes"), "{err}");
+    }
+    let preview = ask(&fake, &BID).2;
+    for part in [
+        "pays at most",
+        "80 sat",
+        "fee",
+        "308 sat",
+        "worst case",
+        "trade.below_minimum",
+    ] {
+        assert!(preview.contains(part), "{part}: {preview}");
+    }
+    let (code, out, _) = ask(&fake, &[&BID[..], &["--dry-run"]].concat());
+    assert!(code == 0 && out.contains("Nothing was placed"), "{out}");
+    assert!(fake.commands.lock().unwrap().is_empty());
+    assert_eq!(ask(&fake, &[&BID[..], &["--yes"]].concat()).0, 0);
+    let commands = fake.commands.lock().unwrap();
+    assert!(
+        commands[0].contains("window: Window { start: 107, end: 109 }"),
+        "{commands:?}"
+    );
+}
+
+#[test]
+fn order_files_are_read_and_their_mistakes_place_nothing() {
+    let fake = Fake::start();
+    let path = fake.path().join("order.toml");
+    let place = |text: &str, extra: &[&str]| {
+        std::fs::write(&path, text).unwrap();
+        ask(
+            &fake,
+            &[
+                &["buy", "--yes", "--json", "--file", path.to_str().unwrap()],
+                extra,
+            ]
+            .concat(),
+        )
+    };
+    let good = "class = \"cpu.standard\"\nqty = 2\nmax-price = \"20sat\"\nwindow = \"110..112\"\n";
+    let table = [
+        (
+            "klass = \"cpu.standard\"\n",
+            "order_file.unknown_key",
+            ":1:",
+        ),
+        (
+            "class = \"cpu.standard\"\nmax-price = 20\n",
+            "order_file.bad_value",
+            ":2:",
+        ),
+        ("class = [\n", "order_file.syntax", ":1:"),
+        ("class = \"cpu.standard\"\n", "order.incomplete", "--qty"),
+    ];
+    for (text, code, part) in table {
+        let found = place(text, &[]);
+        assert!(found.2.contains(part), "{}", found.2);
+        assert_eq!(json_error(found), (2, code.to_owned()), "{text}");
+    }
+    assert!(fake.commands.lock().unwrap().is_empty());
+    assert_eq!(place(good, &[]).0, 0);
+    assert_eq!(place(good, &["--for", "3slots", "--qty", "1"]).0, 0);
+    let commands = fake.commands.lock().unwrap();
+    assert!(commands[0].contains("start: 110, end: 112") && commands[0].contains("qty: 2"));
+    assert!(commands[1].contains("start: 107, end: 110") && commands[1].contains(" qty: 1"));
+}
+
+#[test]
+fn remote_text_never_reaches_a_terminal_unescaped() {
+    let fake = Fake::start();
+    for args in [&["book"][..], &["book", "--json"]] {
+        let (code, out, _) = ask(&fake, args);
+        assert_eq!(code, 0);
+        assert!(
+            !out.contains('\u{1b}') && !out.contains('\u{202e}'),
+            "{out:?}"
+        );
+        if args.len() == 2 {
+            let book: Value = serde_json::from_str(&out).unwrap();
+            assert_eq!(book["bids"][0]["owner"], HOSTILE);
+        }
+    }
+}
+
+#[test]
+fn outputs_and_results_come_in_parts_and_arrive_whole() {
+    let fake = Fake::start();
+    assert_eq!(
+        ask(&fake, &["lease", "logs", "eeeeeeee"]).1,
+        "hello\nworld\n"
+    );
+    let result = ["lease", "result", "eeeeeeee", "out file.txt", "--out"];
+    assert_eq!(
+        ask(&fake, &[&result[..], &["-"]].concat()).1,
+        "result bytes"
+    );
+    let path = fake.path().join("r");
+    assert_eq!(
+        ask(&fake, &[&result[..], &[path.to_str().unwrap()]].concat()).0,
+        0
+    );
+    assert_eq!(std::fs::read(path).unwrap(), b"result bytes");
+}
+
+#[test]
+fn a_closed_pipe_is_no_failure() {
+    let home = tempfile::tempdir().unwrap();
+    for args in [&["--help"][..], &["config", "show"]] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = capex(home.path(), args).stdout(writer).output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{args:?}");
+        assert!(output.stderr.is_empty(), "{args:?}");
+    }
+}
+
+#[test]
+fn init_writes_once_and_config_shows_where_values_come_from() {
+    let home = tempfile::tempdir().unwrap();
+    let dir = home.path().join("n");
+    let dir = dir.to_str().unwrap();
+    let init = ["init", "--network", "devnet", "--datadir", dir, "--json"];
+    let (code, out, err) = run(home.path(), &init);
+    assert_eq!(code, 0, "{err}");
+    let made: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(made["chain_url"], "http://127.0.0.1:18543");
+    let cookie = home.path().join(".local/state/capex/devchain/.cookie");
+    assert_eq!(made["chain_cookie"], cookie.to_str().unwrap());
+    let text = std::fs::read_to_string(Path::new(dir).join("config.toml")).unwrap();
+    assert_eq!(
+        json_error(run(home.path(), &init)),
+        (2, "init.exists".to_owned())
+    );
+    let replaced = run(
+        home.path(),
+        &[&init[..], &["--force", "--api-listen", "127.0.0.1:0"]].concat(),
+    );
+    assert_eq!(replaced.0, 0);
+    assert_ne!(
+        std::fs::read_to_string(Path::new(dir).join("config.toml")).unwrap(),
+        text
+    );
+
+    let (_, out, _) = run(home.path(), &["config", "show", "--datadir", dir, "--json"]);
+    let shown: Value = serde_json::from_str(&out).unwrap();
+    let setting = |name: &str| {
+        let found = shown
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|item| item["setting"] == name);
+        found.unwrap()["origin"].as_str().unwrap().to_owned()
+    };
+    assert!(setting("network").ends_with("config.toml:2"));
+    assert_eq!(setting("datadir"), "--datadir");
+    assert_eq!(setting("log"), "default");
+
+    std::fs::write(
+        Path::new(dir).join("config.toml"),
+        "network = \"devnet\"\nlissten = 1\n",
+    )
+    .unwrap();
+    let (code, _, err) = run(home.path(), &["config", "show", "--datadir", dir]);
+    assert!(
+        code == 2 && err.contains("config.toml:2: unknown field `lissten`"),
+        "{err}"
+    );
+    assert_eq!(run(home.path(), &["up", "--datadir", dir]).0, 2);
+    let refused = json_error(run(
+        home.path(),
+        &["init", "--network", "mainnet", "--json"],
+    ));
+    assert_eq!(refused, (2, "config.mainnet_refused".to_owned()));
+    let refused = json_error(run(home.path(), &["up", "--network", "mainnet", "--json"]));
+    assert_eq!(refused, (2, "config.mainnet_refused".to_owned()));
+    let refused = json_error(run(home.path(), &["init", "--peer", "x", "--json"]));
+    assert_eq!(refused, (2, "config.invalid".to_owned()));
+    assert!(!home.path().join(".config/capex").exists());
+}
+
+fn issued() -> String {
+    let params = definitions::load("devnet").unwrap();
+    let key = SigningKey::from_bytes(&[9; 32]);
+    let issue = Issue {
+        v: 1,
+        provider: Key(key.verifying_key().to_bytes()),
+        class: 1,
+        class_hash: params.class_hash(1).unwrap(),
+        features: 0,
+        units: Units::range(0, 2).unwrap(),
+        window: Window::new(10, 12).unwrap(),
+        pay: Payment::Prepaid,
+        binding: Binding::Registrar,
+        nonce32: [3; 32],
+        not_after_slot: 11,
+    };
+    let issue = capex::wire::sign(issue, params.magic, &key)
+        .envelope()
+        .clone();
+    file::write(
+        &Certificate {
+            issue,
+            hops: Vec::new(),
+        },
+        &params,
+    )
+}
+
+#[test]
+fn certificate_files_are_verified_offline() {
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("cert.txt");
+    let verify = |text: &str, json: bool| {
+        std::fs::write(&path, text).unwrap();
+        let mut args = vec!["cert", "verify", path.to_str().unwrap()];
+        if json {
+            args.push("--json");
+        }
+        run(home.path(), &args)
+    };
+    let good = issued();
+    let (code, out, err) = verify(&good, false);
+    assert_eq!(code, 0, "{err}");
+    for line in [
+        "signatures: ok\n",
+        "payment: unchecked\n",
+        "current: never sold\n",
+    ] {
+        assert!(out.contains(line), "{out}");
+    }
+    let report: Value = serde_json::from_str(&verify(&good, true).1).unwrap();
+    assert_eq!(
+        (&report["network"], &report["seq"]),
+        (&"devnet".into(), &0.into())
+    );
+    assert_eq!(report["units"], serde_json::json!([[0, 2]]));
+
+    let end = good.trim_end().len() - 1;
+    let flipped = if good.as_bytes()[end] == b'0' {
+        "1"
+    } else {
+        "0"
+    };
+    let table = [
+        (
+            format!("{}{flipped}\n", &good[..end]),
+            "certificate.bad_signature",
+        ),
+        (good.replace("devnet", "signet"), "certificate."),
+        (good.replace("issue", "gift"), "certificate.file_kind"),
+        (
+            good.replace("devnet", "moonnet"),
+            "certificate.other_network",
+        ),
+        ("hello\n".to_owned(), "certificate.file_header"),
+        (String::new(), "certificate.file_header"),
+    ];
+    for (text, code) in table {
+        let (exit, found) = json_error(verify(&text, true));
+        assert!(
+            exit == 6 && found.starts_with(code),
+            "{text}: {exit} {found}"
+        );
+    }
+    std::fs::write(&path, [0xff, 0xfe]).unwrap();
+    assert_eq!(
+        run(home.path(), &["cert", "verify", path.to_str().unwrap()]).0,
+        2
+    );
+}
+
+#[test]
+fn the_devchain_says_where_it_is_and_stops_on_a_signal() {
+    let home = tempfile::tempdir().unwrap();
+    let mut child = capex(home.path(), &["devchain", "--listen", "127.0.0.1:0"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let url = lines.next().unwrap().unwrap();
+    assert!(
+        url.starts_with("url") && url.contains("http://127.0.0.1:"),
+        "{url}"
+    );
+    let cookie = home.path().join(".local/state/capex/devchain/.cookie");
+    assert!(
+        lines
+            .next()
+            .unwrap()
+            .unwrap()
+            .contains(cookie.to_str().unwrap())
+    );
+    assert!(cookie.exists());
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert!(!cookie.exists());
+}
