@@ -94,9 +94,13 @@ impl Run<'_> {
         for node in &self.nodes {
             let status = node.status()?;
             let name = node.name();
-            self.story.line(format_args!("{name:<10} {}  {}", status.api, status.datadir))?;
+            self.story.line(format_args!(
+                "{name:<10} {}  {}",
+                status.api, status.datadir
+            ))?;
         }
-        self.story.line("Next: capex status --datadir DIR, with one of these; ctrl-c ends it all")?;
+        self.story
+            .line("Next: capex status --datadir DIR, with one of these; ctrl-c ends it all")?;
         while self.fleet.check().is_ok() {
             std::thread::sleep(LOOK_EVERY);
         }
@@ -114,13 +118,16 @@ impl Run<'_> {
 /// interrupted.
 pub fn run(flags: &Flags, context: &mut Context<'_>) -> Result<(), Failure> {
     let mut home = Home::open(flags.dir.as_deref()).map_err(|broken| broken.failure)?;
-    let fleet = Fleet::new().map_err(|broken| broken.failure)?;
+    let fleet = Fleet::new(home.path()).map_err(|broken| broken.failure)?;
     if flags.keep {
         home.keep();
     }
     let Io { out, err, .. } = &mut context.io;
-    let (story, document): (&mut dyn Write, _) =
-        if context.global.json { (err, Some(out)) } else { (out, None) };
+    let (story, document): (&mut dyn Write, _) = if context.global.json {
+        (err, Some(out))
+    } else {
+        (out, None)
+    };
     let mut run = Run {
         plan: Plan::of(flags.seed),
         home: &home,
@@ -152,7 +159,11 @@ impl Run<'_> {
         let Err(broken) = played else { return };
         let Failure { code, message, .. } = &broken.failure;
         let (code, message) = (code.clone(), message.clone());
-        self.document.error = Some(ErrorPart { code, message, whose: broken.whose.clone() });
+        self.document.error = Some(ErrorPart {
+            code,
+            message,
+            whose: broken.whose.clone(),
+        });
         if !broken.is_wanted() && self.document.nodes.is_empty() {
             // The nodes may be what failed: then the document goes without them.
             let _ = self.note_nodes();
@@ -163,12 +174,16 @@ impl Run<'_> {
         if keep {
             return self.keep_up();
         }
+        self.fleet.stop();
         if self.home.is_kept() {
             let path = self.home.path().display();
-            self.story.line(format_args!("Everything is in {path}; no process is left."))?;
+            self.story
+                .line(format_args!("Everything is in {path}; no process is left."))?;
         }
-        self.story.line("Next: capex devnet --keep    then look around with `capex status`")?;
-        self.story.line("      capex init --network signet    and run a node of your own")
+        self.story
+            .line("Next: capex devnet --keep    then look around with `capex status`")?;
+        self.story
+            .line("      capex init --network signet    and run a node of your own")
     }
 
     fn show_trouble(&mut self, broken: &Broken) {
@@ -184,7 +199,10 @@ impl Run<'_> {
             // If nobody reads, the exit code and the document have to do.
             let _ = self.story.paragraph(&text);
         }
-        let _ = self.story.line(format_args!("all logs stay in {}", self.home.path().display()));
+        let _ = self.story.line(format_args!(
+            "all logs stay in {}",
+            self.home.path().display()
+        ));
     }
 }
 

@@ -5,8 +5,8 @@ use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use tokio::sync::oneshot;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
 
 use super::Context;
 use super::failure::{Exit, Failure};
@@ -144,9 +144,15 @@ pub(super) fn stop_asked(
     exit_on_stdin_eof: bool,
 ) -> Result<impl Future<Output = ()> + Send + 'static, Failure> {
     let interrupted = interrupted()?;
-    let orphaned = if exit_on_stdin_eof { Some(stdin_ended()?) } else { None };
+    let orphaned = if exit_on_stdin_eof {
+        Some(stdin_ended()?)
+    } else {
+        None
+    };
     Ok(async move {
-        let Some(orphaned) = orphaned else { return interrupted.await };
+        let Some(orphaned) = orphaned else {
+            return interrupted.await;
+        };
         tokio::select! {
             () = interrupted => {}
             // An error is the sender that went, as nothing is ever sent.
@@ -158,9 +164,11 @@ pub(super) fn stop_asked(
 /// Reads in a thread of its own, on a descriptor of its own: the runtime would wait for a
 /// read that blocks, and the command line holds the lock of the standard stream.
 fn stdin_ended() -> Result<oneshot::Receiver<()>, Failure> {
-    let failed =
-        |error: std::io::Error| Failure::new(Exit::Failed, "cli.stdin", error.to_string());
-    let stdin = std::io::stdin().as_fd().try_clone_to_owned().map_err(failed)?;
+    let failed = |error: std::io::Error| Failure::new(Exit::Failed, "cli.stdin", error.to_string());
+    let stdin = std::io::stdin()
+        .as_fd()
+        .try_clone_to_owned()
+        .map_err(failed)?;
     let (ended, wait) = oneshot::channel();
     std::thread::spawn(move || {
         // An error is an end too.
@@ -175,7 +183,8 @@ fn start_log(filter: &str) -> Result<(), Failure> {
         .map_err(|error| Failure::usage("config.invalid", format!("log: {error}")))?;
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_ansi(std::io::stderr().is_terminal()).with_writer(std::io::stderr);
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr);
     // Fails only if a log was started before, as in tests.
     let _ = log.try_init();
     Ok(())

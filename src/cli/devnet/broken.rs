@@ -36,7 +36,10 @@ impl Broken {
 
 impl From<Failure> for Broken {
     fn from(failure: Failure) -> Self {
-        Self { failure, whose: None }
+        Self {
+            failure,
+            whose: None,
+        }
     }
 }
 

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
+use super::Run;
 use super::broken::Broken;
 use super::document::{BalancePart, NodePart, SettlementPart, TradePart, TxPart};
 use super::node::Node;
 use super::story::seconds;
 use super::wait::{Awaited, Look};
-use super::Run;
 use crate::api::types::{Balance, ChainTx, Status, Trade};
 use crate::cli::output::sat;
 
@@ -22,7 +22,11 @@ impl Run<'_> {
     pub(super) fn note_balances(&mut self) -> Result<(), Broken> {
         for (node, status) in self.nodes.iter().zip(self.statuses()?) {
             let before_sat = total_sat(&status.wallet);
-            let part = BalancePart { node: node.name(), before_sat, after_sat: before_sat };
+            let part = BalancePart {
+                node: node.name(),
+                before_sat,
+                after_sat: before_sat,
+            };
             self.document.balances.push(part);
         }
         Ok(())
@@ -47,7 +51,11 @@ impl Run<'_> {
     fn settled(&self, n: usize) -> Result<TradePart, Broken> {
         let deal = &self.plan.deals[n];
         let seller = &self.nodes[deal.seller];
-        let awaited = Awaited { what: "the final claim", from: seller.name(), limit: SETTLE_TIME };
+        let awaited = Awaited {
+            what: "the final claim",
+            from: seller.name(),
+            limit: SETTLE_TIME,
+        };
         self.wait(awaited, || {
             let [bought, sold] = self.both(deal, &self.sold[n].trade_id)?;
             let instead = format!("the sale is {}, the purchase {}", sold.state, bought.state);
@@ -57,19 +65,29 @@ impl Run<'_> {
 
     /// Coins are neither made nor lost: what all wallets lost is what the fees were.
     fn check_money(&mut self) -> Result<(), Broken> {
-        let claims = self.document.trades.iter().map(|trade| trade.settlement.claim.height);
+        let claims = self
+            .document
+            .trades
+            .iter()
+            .map(|trade| trade.settlement.claim.height);
         let last_claim = claims.max().unwrap_or(0);
         for (n, node) in self.nodes.iter().enumerate() {
-            let awaited =
-                Awaited { what: "the last claim's block", from: node.name(), limit: SETTLE_TIME };
+            let awaited = Awaited {
+                what: "the last claim's block",
+                from: node.name(),
+                limit: SETTLE_TIME,
+            };
             let wallet = self.wait(awaited, || {
                 let Status { chain, wallet, .. } = node.status()?;
                 let is_final = chain.height >= last_claim && wallet.pending_sat == 0;
-                Ok(Look::some(is_final.then_some(wallet), || format!("height {}", chain.height)))
+                Ok(Look::some(is_final.then_some(wallet), || {
+                    format!("height {}", chain.height)
+                }))
             })?;
             self.document.balances[n].after_sat = total_sat(&wallet);
         }
-        let sum = |of: fn(&BalancePart) -> u64| -> u64 { self.document.balances.iter().map(of).sum() };
+        let sum =
+            |of: fn(&BalancePart) -> u64| -> u64 { self.document.balances.iter().map(of).sum() };
         let (before_sat, after_sat) = (sum(|part| part.before_sat), sum(|part| part.after_sat));
         let fees_sat = self.document.fees_paid_sat;
         if before_sat != after_sat.saturating_add(fees_sat) {
@@ -90,7 +108,11 @@ impl Run<'_> {
     /// A node that does not answer.
     pub(super) fn note_nodes(&mut self) -> Result<(), Broken> {
         let statuses = self.statuses()?;
-        let parts = self.nodes.iter().zip(statuses).map(|(node, status)| node_part(node, status));
+        let parts = self
+            .nodes
+            .iter()
+            .zip(statuses)
+            .map(|(node, status)| node_part(node, status));
         self.document.nodes = parts.collect();
         Ok(())
     }
@@ -101,7 +123,12 @@ impl Run<'_> {
     /// Nobody reads any more.
     pub(super) fn sum_up(&mut self) -> Result<(), Broken> {
         self.document.elapsed_s = seconds(self.story.elapsed());
-        let sold_sat = self.document.trades.iter().map(|trade| trade.price_sat).sum();
+        let sold_sat = self
+            .document
+            .trades
+            .iter()
+            .map(|trade| trade.price_sat)
+            .sum();
         self.story.line("")?;
         self.story.line(format_args!(
             "{} nodes, {} trades of {} in all, {} leases, {} of fees, no sat lost: {} s",

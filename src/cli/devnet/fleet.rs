@@ -4,8 +4,10 @@
 //! is gone and its end of the child's standard input with it, or the child itself.
 
 use std::collections::VecDeque;
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -30,6 +32,7 @@ pub(super) const LOOK_EVERY: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub(super) struct Fleet {
     exe: PathBuf,
+    home: PathBuf,
     children: Arc<Mutex<Vec<Running>>>,
     interrupted: Arc<AtomicBool>,
 }
@@ -41,13 +44,14 @@ struct Running {
 }
 
 impl Fleet {
-    /// No children yet; from now on SIGINT and SIGTERM end the run.
+    /// No children yet, all to live below `home`; from now on SIGINT and SIGTERM end the run.
     ///
     /// # Errors
     /// The path of this program is not known.
-    pub(super) fn new() -> Result<Self, Broken> {
+    pub(super) fn new(home: &Path) -> Result<Self, Broken> {
         let fleet = Self {
             exe: std::env::current_exe()?,
+            home: home.to_owned(),
             children: Arc::default(),
             interrupted: Arc::default(),
         };
@@ -57,19 +61,23 @@ impl Fleet {
 
     /// A call to a node may last long, so children are told at once: that ends the call.
     fn watch_signals(&self) -> Result<(), Broken> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
         let stop = {
             let _context = runtime.enter();
             interrupted()?
         };
         let (children, flag) = (Arc::clone(&self.children), Arc::clone(&self.interrupted));
-        std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
-            runtime.block_on(stop);
-            flag.store(true, Ordering::SeqCst);
-            for running in lock(&children).iter() {
-                terminate(running);
-            }
-        })?;
+        std::thread::Builder::new()
+            .name("signals".to_owned())
+            .spawn(move || {
+                runtime.block_on(stop);
+                flag.store(true, Ordering::SeqCst);
+                for running in lock(&children).iter() {
+                    terminate(running);
+                }
+            })?;
         Ok(())
     }
 
@@ -78,7 +86,7 @@ impl Fleet {
     ///
     /// # Errors
     /// The log can not be written, or the process not started.
-    pub(super) fn start(&self, name: &str, log: &Path, args: &[&std::ffi::OsStr]) -> Result<(), Broken> {
+    pub(super) fn start(&self, name: &str, log: &Path, args: &[&OsStr]) -> Result<(), Broken> {
         let out = File::create(log)?;
         let mut command = Command::new(&self.exe);
         for (variable, _) in std::env::vars_os() {
@@ -92,7 +100,10 @@ impl Fleet {
             .stdout(out.try_clone()?)
             .stderr(out)
             .spawn()?;
-        lock(&self.children).push(Running { name: name.to_owned(), child });
+        lock(&self.children).push(Running {
+            name: name.to_owned(),
+            child,
+        });
         Ok(())
     }
 
@@ -133,6 +144,29 @@ impl Fleet {
                 std::thread::sleep(LOOK_EVERY);
             }
         }
+        self.stop_leases();
+    }
+
+    /// A lease outlives its node on purpose, until its window ends. Here nobody would come
+    /// back to it.
+    fn stop_leases(&self) {
+        for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+            let pid = entry
+                .file_name()
+                .to_str()
+                .and_then(|name| name.parse().ok());
+            let Some(pid) = pid.and_then(Pid::from_raw) else {
+                continue;
+            };
+            let words = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+            let mut words = words.split(|byte| *byte == 0).skip(1);
+            let is_shim = words.next() == Some(b"shim".as_slice());
+            let dir = words.next().map(|word| Path::new(OsStr::from_bytes(word)));
+            if is_shim && dir.is_some_and(|dir| dir.starts_with(&self.home)) {
+                // Fails only if the process is gone, which is what is wanted.
+                let _ = kill_process(pid, Signal::KILL);
+            }
+        }
     }
 }
 
@@ -149,7 +183,9 @@ fn lock(children: &Mutex<Vec<Running>>) -> MutexGuard<'_, Vec<Running>> {
 
 /// A child that has been waited for has no pid that could be another's: `Child` keeps it.
 fn terminate(running: &Running) {
-    let pid = i32::try_from(running.child.id()).ok().and_then(Pid::from_raw);
+    let pid = i32::try_from(running.child.id())
+        .ok()
+        .and_then(Pid::from_raw);
     if let Some(pid) = pid {
         // Fails only if the process is gone, which is what is wanted.
         let _ = kill_process(pid, Signal::TERM);
@@ -159,7 +195,9 @@ fn terminate(running: &Running) {
 /// The last lines of a log.
 pub(super) fn tail(log: &Path) -> Vec<String> {
     let mut last = VecDeque::with_capacity(TAIL_LINES + 1);
-    let Ok(file) = File::open(log) else { return Vec::new() };
+    let Ok(file) = File::open(log) else {
+        return Vec::new();
+    };
     for line in BufReader::new(file).split(b'\n').map_while(Result::ok) {
         last.push_back(String::from_utf8_lossy(&line).into_owned());
         if last.len() > TAIL_LINES {

@@ -40,7 +40,10 @@ impl Home {
                 .with_hint("a market begins with nothing: name a new directory"));
         }
         let path = fs::canonicalize(path).map_err(refuse)?;
-        Ok(Self { path, temporary: false })
+        Ok(Self {
+            path,
+            temporary: false,
+        })
     }
 
     fn temporary() -> Result<Self, Failure> {
@@ -50,12 +53,20 @@ impl Home {
             let path = base.join(format!("capex-devnet-{pid}-{n}"));
             // Creating refuses what is already there, so nobody can prepare it.
             match private(false).create(&path) {
-                Ok(()) => return Ok(Self { path, temporary: true }),
+                Ok(()) => {
+                    return Ok(Self {
+                        path,
+                        temporary: true,
+                    });
+                }
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(Failure::file(&path, &error)),
             }
         }
-        Err(Failure::file(&base, &io::Error::from(ErrorKind::AlreadyExists)))
+        Err(Failure::file(
+            &base,
+            &io::Error::from(ErrorKind::AlreadyExists),
+        ))
     }
 
     /// Leaves the directory where it is.
@@ -89,7 +100,9 @@ impl Home {
     /// The first file that can not be written.
     pub(super) fn write(&self, name: &str, files: &[(&str, String)]) -> Result<PathBuf, Failure> {
         let dir = self.dir(name);
-        private(true).create(&dir).map_err(|error| Failure::file(&dir, &error))?;
+        private(true)
+            .create(&dir)
+            .map_err(|error| Failure::file(&dir, &error))?;
         for (file, text) in files {
             let path = dir.join(file);
             let mut options = fs::OpenOptions::new();
@@ -128,7 +141,9 @@ mod tests {
     fn a_temporary_home_goes_and_a_named_one_stays_and_must_be_empty() {
         let temporary = Home::open(None).unwrap();
         let path = temporary.path().to_owned();
-        temporary.write("node", &[("file", "text".to_owned())]).unwrap();
+        temporary
+            .write("node", &[("file", "text".to_owned())])
+            .unwrap();
         assert!(path.join("node/file").exists());
         drop(temporary);
         assert!(!path.exists());

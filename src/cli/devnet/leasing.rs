@@ -2,14 +2,13 @@
 
 use std::time::Duration;
 
+use super::Run;
 use super::broken::Broken;
 use super::document::{LeasePart, ResultPart};
 use super::holding::RESULT;
 use super::story::{count, id};
 use super::wait::{Awaited, Look};
-use super::Run;
 use crate::api::types::Lease;
-use crate::cli::output::slots;
 use crate::domain::ids::to_hex;
 use crate::executor::samples::wordsum::expected;
 use crate::wire::sha256;
@@ -27,35 +26,68 @@ impl Run<'_> {
     /// What did not run, did not give the expected result, or was left behind.
     pub(super) fn lease(&mut self) -> Result<(), Broken> {
         let mut leases = Vec::new();
+        let mut told = Vec::new();
         for n in 0..self.sold.len() {
             let lease_id = self.redeem(n)?;
-            let lease = self.receiver().lease(&lease_id)?;
-            self.story.tell(format_args!(
-                "{} redeemed certificate {}: lease {} at {}, slots {}",
-                self.receiver().name(),
-                id(&self.sold[n].cert_id),
-                id(&lease_id),
-                self.nodes[self.plan.deals[n].seller].name(),
-                slots(lease.window),
-            ))?;
+            let provider = self.nodes[self.plan.deals[n].seller].name();
+            told.push(format!("{} at {provider}", id(&lease_id)));
             leases.push(lease_id);
         }
+        let told = told.join(", ");
+        self.story.tell(format_args!(
+            "{} redeemed both certificates with a workload and its input: leases {told}",
+            self.receiver().name(),
+        ))?;
         for (n, lease_id) in leases.iter().enumerate() {
             self.see_output(n, lease_id)?;
         }
+        self.await_window_end()?;
         for (n, lease_id) in leases.iter().enumerate() {
             let part = self.see_end(n, lease_id)?;
             self.document.leases.push(part);
         }
-        Ok(())
+        self.tell_end()
+    }
+
+    fn tell_end(&mut self) -> Result<(), Broken> {
+        let leases = &self.document.leases;
+        let delivered = leases.iter().map(|part| format!("{} s", part.delivered_s));
+        let delivered = delivered.collect::<Vec<_>>().join(" and ");
+        let receipts = leases.iter().map(|part| u64::from(part.receipts)).sum();
+        self.story.tell(format_args!(
+            "the windows ended: {delivered} delivered, {} signed by both sides, nothing left behind",
+            count(receipts, "receipt"),
+        ))
+    }
+
+    /// A workload that ends early ends its lease; what may be left behind is looked for when
+    /// the last window is over all the same.
+    fn await_window_end(&self) -> Result<(), Broken> {
+        let holder = self.receiver();
+        let mut end = 0;
+        for sold in &self.sold {
+            end = end.max(holder.certificate(&sold.cert_id)?.window[1]);
+        }
+        let awaited = Awaited {
+            what: "the end of the window",
+            from: holder.name(),
+            limit: RUN_TIME,
+        };
+        self.wait(awaited, || {
+            let slot = holder.status()?.slot;
+            Ok(Look::when(slot >= end, || format!("slot {slot} of {end}")))
+        })
     }
 
     /// The workload's line arrives while the lease is still its holder's.
     fn see_output(&mut self, n: usize, lease_id: &str) -> Result<(), Broken> {
         let deal = &self.plan.deals[n];
         let (holder, provider) = (self.receiver(), &self.nodes[deal.seller]);
-        let awaited =
-            Awaited { what: "the workload's output", from: provider.name(), limit: RUN_TIME };
+        let awaited = Awaited {
+            what: "the workload's output",
+            from: provider.name(),
+            limit: RUN_TIME,
+        };
         let line = self.wait(awaited, || {
             let lease = provider.lease(lease_id)?;
             if lease.phase == "failed" {
@@ -75,20 +107,34 @@ impl Run<'_> {
         ))
     }
 
-    fn see_end(&mut self, n: usize, lease_id: &str) -> Result<LeasePart, Broken> {
-        let deal = self.plan.deals[n].clone();
+    fn see_end(&self, n: usize, lease_id: &str) -> Result<LeasePart, Broken> {
+        let deal = &self.plan.deals[n];
         let (holder, provider) = (self.receiver(), &self.nodes[deal.seller]);
-        let awaited =
-            Awaited { what: "the end of the lease", from: provider.name(), limit: END_TIME };
+        let awaited = Awaited {
+            what: "the end of the lease",
+            from: provider.name(),
+            limit: END_TIME,
+        };
         let (here, there) = self.wait(awaited, || {
             let [here, there] = [holder.lease(lease_id)?, provider.lease(lease_id)?];
             let accounts = |lease: &Lease| {
-                (lease.delivered_s.clone(), lease.receipts, lease.countersigned)
+                (
+                    lease.delivered_s.clone(),
+                    lease.receipts,
+                    lease.countersigned,
+                )
             };
             let over = there.phase == "released" && there.countersigned;
             let equal = accounts(&here) == accounts(&there);
-            let instead = format!("{:?} and {:?}, {}", accounts(&here), accounts(&there), there.phase);
-            Ok(Look::some((over && equal).then_some((here, there)), || instead))
+            let instead = format!(
+                "{:?} and {:?}, {}",
+                accounts(&here),
+                accounts(&there),
+                there.phase
+            );
+            Ok(Look::some((over && equal).then_some((here, there)), || {
+                instead
+            }))
         })?;
         let want = expected(deal.input.as_bytes());
         let result = holder.result(lease_id, RESULT)?;
@@ -116,15 +162,7 @@ impl Run<'_> {
             countersigned: there.countersigned,
             left_behind: there.left_behind,
         };
-        let (holder, provider) = (holder.name(), provider.name());
-        check(&part).map_err(|broken| broken.at(provider))?;
-        self.story.tell(format_args!(
-            "lease {} ended: {} s delivered, {} by {provider}, the last countersigned by {holder}; \
-             nothing left behind",
-            id(lease_id),
-            part.delivered_s,
-            count(part.receipts.into(), "receipt"),
-        ))?;
+        check(&part).map_err(|broken| broken.at(provider.name()))?;
         Ok(part)
     }
 }
@@ -137,7 +175,12 @@ fn failed(lease: &Lease) -> Broken {
 
 fn check(part: &LeasePart) -> Result<(), Broken> {
     let short = id(&part.lease_id);
-    let wrong = |what: String| Err(Broken::new("devnet.lease", format!("lease {short}: {what}")));
+    let wrong = |what: String| {
+        Err(Broken::new(
+            "devnet.lease",
+            format!("lease {short}: {what}"),
+        ))
+    };
     if part.exit_code != Some(0) {
         return wrong(format!("exit code {:?}", part.exit_code));
     }

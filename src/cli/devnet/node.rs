@@ -12,8 +12,15 @@ use crate::cli::client::Client;
 use crate::cli::failure::Failure;
 
 /// States of a trade from which no sale can come.
-const DEAD: [&str; 7] =
-    ["void", "aborted", "cancelled", "refunded", "released", "no_agreement", "never_reveal"];
+const DEAD: [&str; 7] = [
+    "void",
+    "aborted",
+    "cancelled",
+    "refunded",
+    "released",
+    "no_agreement",
+    "never_reveal",
+];
 
 /// One node of the market.
 #[derive(Debug)]
@@ -33,7 +40,11 @@ impl Node {
     pub(super) fn open(seat: &Seat, datadir: &Path) -> Result<Self, Broken> {
         let client = Client::open(datadir)?;
         let key = client.status()?.key;
-        Ok(Self { seat: seat.clone(), key, client })
+        Ok(Self {
+            seat: seat.clone(),
+            key,
+            client,
+        })
     }
 
     /// Its name.
@@ -104,7 +115,9 @@ impl Node {
     /// What the node refused.
     pub(super) fn live_trade(&self) -> Result<Option<Trade>, Broken> {
         let trades: Vec<Trade> = self.get("/trades")?;
-        Ok(trades.into_iter().find(|trade| !DEAD.contains(&trade.state.as_str())))
+        Ok(trades
+            .into_iter()
+            .find(|trade| !DEAD.contains(&trade.state.as_str())))
     }
 
     /// One trade.

@@ -10,8 +10,8 @@ use super::story::{count, id, msat};
 use super::wait::{Awaited, Look};
 use super::{Run, Sold};
 use crate::api::types::{
-    Book, Certificate, ClassLimit, Epoch, Mode, PlaceOrder, Placed, Settlement, Side, Status,
-    TimeInForce, Trade,
+    Book, Certificate, ClassLimit, Epoch, Mode, PlaceOrder, Placed, Side, Status, TimeInForce,
+    Trade,
 };
 use crate::cli::output::{sat, slots};
 
@@ -40,15 +40,17 @@ impl Run<'_> {
         let trades = self.matched()?;
         self.compare_epochs(&trades)?;
         for (n, trade) in trades.into_iter().enumerate() {
-            let deal = self.plan.deals[n].clone();
-            self.see_terms(&deal, &trade)?;
-            self.sold.push(Sold { trade_id: trade.trade_id, cert_id: String::new() });
+            self.see_terms(n, &trade)?;
+            self.sold.push(Sold {
+                trade_id: trade.trade_id,
+                cert_id: String::new(),
+            });
         }
         for n in 0..self.sold.len() {
-            self.see_payment(n)?;
+            self.see_funding(n)?;
         }
         for n in 0..self.sold.len() {
-            self.see_certificate(n)?;
+            self.see_claim(n)?;
         }
         Ok(())
     }
@@ -65,39 +67,47 @@ impl Run<'_> {
                 self.see_offer(node, deal)?;
             }
         }
-        for deal in &self.plan.deals {
-            self.story.tell(format_args!(
-                "{} offers {} of {} from {} a block; all {} nodes hold the offer",
-                self.nodes[deal.seller].name(),
-                count(deal.units.into(), "unit"),
-                deal.class,
-                msat(deal.ask_msat),
-                self.nodes.len(),
-            ))?;
-        }
-        Ok(())
+        let offers = self.plan.deals.each_ref().map(|deal| {
+            let (seller, units) = (self.nodes[deal.seller].name(), deal.units);
+            let (class, price) = (deal.class, msat(deal.ask_msat));
+            format!("{seller} offers {units} × {class} from {price} a block")
+        });
+        let (offers, all) = (offers.join(", "), self.nodes.len());
+        self.story
+            .tell(format_args!("{offers}: all {all} nodes hold both offers"))
     }
 
     fn see_offer(&self, node: &Node, deal: &Deal) -> Result<(), Broken> {
         let seller = &self.nodes[deal.seller];
         let what = format!("the {} offer of {}", deal.class, seller.name());
-        let awaited = Awaited { what: &what, from: node.name(), limit: OFFERS_TIME };
+        let awaited = Awaited {
+            what: &what,
+            from: node.name(),
+            limit: OFFERS_TIME,
+        };
         self.wait(awaited, || {
             let book: Book = node.get(&format!("/book?class={}", deal.class))?;
             let is_there = book.asks.iter().any(|ask| ask.owner == seller.key);
-            Ok(Look::when(is_there, || format!("{} asks in epoch {}", book.asks.len(), book.epoch)))
+            Ok(Look::when(is_there, || {
+                format!("{} asks in epoch {}", book.asks.len(), book.epoch)
+            }))
         })
     }
 
     fn bid(&mut self) -> Result<(), Broken> {
         let buyer = &self.nodes[self.plan.deals[0].buyer];
-        let awaited =
-            Awaited { what: "the end of an epoch", from: buyer.name(), limit: EPOCH_TIME };
+        let awaited = Awaited {
+            what: "the end of an epoch",
+            from: buyer.name(),
+            limit: EPOCH_TIME,
+        };
         let status = self.wait(awaited, || {
             let status = buyer.status()?;
             let left_ms = status.epoch_ends_at.saturating_sub(status.now_at);
             let is_time = left_ms <= PLACE_BEFORE_MS && left_ms > PLACE_BEFORE_MS / 3;
-            Ok(Look::some(is_time.then_some(status), || format!("{left_ms} ms are left")))
+            Ok(Look::some(is_time.then_some(status), || {
+                format!("{left_ms} ms are left")
+            }))
         })?;
         let start = status.first_slot + SPARE_SLOTS;
         for deal in &self.plan.deals {
@@ -105,17 +115,13 @@ impl Run<'_> {
             let bid = order(deal, Side::Buy, window);
             let _: Placed = self.nodes[deal.buyer].post("/orders", &bid)?;
         }
-        for deal in &self.plan.deals {
-            self.story.tell(format_args!(
-                "{} bids for {} of {} in slots {}, at most {} a block",
-                self.nodes[deal.buyer].name(),
-                count(deal.qty.into(), "unit"),
-                deal.class,
-                slots([start, start + u32::from(deal.slots)]),
-                msat(deal.bid_msat),
-            ))?;
-        }
-        Ok(())
+        let bids = self.plan.deals.each_ref().map(|deal| {
+            let (buyer, qty, class) = (self.nodes[deal.buyer].name(), deal.qty, deal.class);
+            let when = slots([start, start + u32::from(deal.slots)]);
+            let price = msat(deal.bid_msat);
+            format!("{buyer} bids for {qty} × {class} in slots {when}, at most {price} a block")
+        });
+        self.story.tell(bids.join("; "))
     }
 
     /// The trades, one per deal, as their buyers have them.
@@ -123,9 +129,15 @@ impl Run<'_> {
         let mut trades = Vec::new();
         for deal in &self.plan.deals {
             let buyer = &self.nodes[deal.buyer];
-            let awaited = Awaited { what: "a match", from: buyer.name(), limit: EPOCH_TIME };
+            let awaited = Awaited {
+                what: "a match",
+                from: buyer.name(),
+                limit: EPOCH_TIME,
+            };
             trades.push(self.wait(awaited, || {
-                Ok(Look::some(buyer.live_trade()?, || "no trade yet".to_owned()))
+                Ok(Look::some(buyer.live_trade()?, || {
+                    "no trade yet".to_owned()
+                }))
             })?);
         }
         Ok(trades)
@@ -133,14 +145,21 @@ impl Run<'_> {
 
     /// Every node computes the epoch by itself: their roots and results must be equal.
     fn compare_epochs(&mut self, trades: &[Trade]) -> Result<(), Broken> {
-        let Some(number) = trades.first().map(|trade| trade.epoch) else { return Ok(()) };
+        let Some(number) = trades.first().map(|trade| trade.epoch) else {
+            return Ok(());
+        };
         let mut roots = Vec::new();
         let mut rows = Vec::new();
         for node in &self.nodes {
             let what = format!("the result of epoch {number}");
-            let awaited = Awaited { what: &what, from: node.name(), limit: EPOCH_TIME };
-            let epoch: Epoch =
-                self.wait(awaited, || Ok(Look::Found(node.get(&format!("/epochs/{number}"))?)))?;
+            let awaited = Awaited {
+                what: &what,
+                from: node.name(),
+                limit: EPOCH_TIME,
+            };
+            let epoch: Epoch = self.wait(awaited, || {
+                Ok(Look::Found(node.get(&format!("/epochs/{number}"))?))
+            })?;
             roots.push(RootPart {
                 node: node.name(),
                 root: epoch.root,
@@ -163,7 +182,11 @@ impl Run<'_> {
                 count(rows.first().map_or(0, Vec::len) as u64, "row"),
             )
         });
-        self.document.epoch = Some(EpochPart { epoch: number, roots, agreed });
+        self.document.epoch = Some(EpochPart {
+            epoch: number,
+            roots,
+            agreed,
+        });
         if !agreed {
             let message = format!("the nodes computed epoch {number} differently");
             return Err(Broken::new("devnet.epoch_differs", message));
@@ -172,88 +195,106 @@ impl Run<'_> {
     }
 
     /// Buyer and seller have signed the same Terms for the same row.
-    fn see_terms(&mut self, deal: &Deal, trade: &Trade) -> Result<(), Broken> {
-        let (buyer, seller) = (&self.nodes[deal.buyer], &self.nodes[deal.seller]);
-        let awaited = Awaited { what: "signed terms", from: seller.name(), limit: TERMS_TIME };
-        let settlement = self.wait(awaited, || {
+    fn see_terms(&self, n: usize, trade: &Trade) -> Result<(), Broken> {
+        let deal = &self.plan.deals[n];
+        let seller = &self.nodes[deal.seller];
+        let awaited = Awaited {
+            what: "the same terms",
+            from: seller.name(),
+            limit: TERMS_TIME,
+        };
+        self.wait(awaited, || {
             let [bought, sold] = self.both(deal, &trade.trade_id)?;
-            let instead = || format!("{} is {}, {} is {}", buyer.name(), told(&bought), seller.name(), told(&sold));
-            let row = |trade: &Trade| {
-                let hash = trade.settlement.as_ref().map(|settlement| settlement.terms_hash.clone());
-                let (class, window) = (trade.class.clone(), trade.window);
-                hash.map(|hash| (hash, class, window, trade.qty, trade.price_msat))
+            let signed = |trade: &Trade| {
+                let hash = trade
+                    .settlement
+                    .as_ref()
+                    .map(|settlement| settlement.terms_hash.clone());
+                let row = (
+                    trade.class.clone(),
+                    trade.window,
+                    trade.qty,
+                    trade.price_msat,
+                );
+                hash.map(|hash| (hash, row))
             };
-            let equal = row(&bought).is_some() && row(&bought) == row(&sold);
-            Ok(Look::some(bought.settlement.clone().filter(|_| equal), instead))
+            let equal = signed(&bought).is_some() && signed(&bought) == signed(&sold);
+            Ok(Look::when(equal, || instead(&bought, &sold)))
+        })
+    }
+
+    /// The provider has granted the lock, and the buyer has paid the contract.
+    fn see_funding(&mut self, n: usize) -> Result<(), Broken> {
+        let (deal, trade_id) = (&self.plan.deals[n], &self.sold[n].trade_id);
+        let (buyer, seller) = (&self.nodes[deal.buyer], &self.nodes[deal.seller]);
+        let awaited = Awaited {
+            what: "the funding",
+            from: buyer.name(),
+            limit: CHAIN_TIME,
+        };
+        let (trade, paid, fund) = self.wait(awaited, || {
+            let [bought, sold] = self.both(deal, trade_id)?;
+            let paid = bought.settlement.clone();
+            let fund = paid.as_ref().and_then(|paid| paid.fund.clone());
+            Ok(match paid.zip(fund) {
+                Some((paid, fund)) => Look::Found((bought, paid, fund)),
+                None => Look::Not(instead(&bought, &sold)),
+            })
         })?;
+        let (buyer, seller) = (buyer.name(), seller.name());
         self.story.tell(format_args!(
-            "{} and {} signed terms {}: {} of {} for {}",
-            buyer.name(),
-            seller.name(),
-            id(&settlement.terms_hash),
-            count(trade.qty.into(), "unit"),
-            trade.class,
+            "{buyer} and {seller} signed terms {}; {seller} granted the lock, {buyer} paid {} in {} to {}",
+            id(&paid.terms_hash),
             sat(trade.price_sat),
+            id(&fund.txid),
+            short_address(&paid.address),
         ))
     }
 
-    /// The buyer's funding and the seller's claim, which reveals the preimage.
-    fn see_payment(&mut self, n: usize) -> Result<(), Broken> {
-        let deal = self.plan.deals[n].clone();
-        let trade_id = self.sold[n].trade_id.clone();
+    /// The seller has claimed the payment, which reveals the preimage, and the provider's
+    /// Activation has made the certificate the buyer's.
+    fn see_claim(&mut self, n: usize) -> Result<(), Broken> {
+        let (deal, trade_id) = (&self.plan.deals[n], &self.sold[n].trade_id);
         let (buyer, seller) = (&self.nodes[deal.buyer], &self.nodes[deal.seller]);
-        let awaited = Awaited { what: "the buyer's funding", from: buyer.name(), limit: CHAIN_TIME };
-        let funded = self.wait(awaited, || {
-            let bought = buyer.trade(&trade_id)?;
-            let instead = format!("the trade is {}", told(&bought));
-            let settlement = bought.settlement.filter(|settlement| settlement.fund.is_some());
-            Ok(Look::some(settlement, || instead))
+        let awaited = Awaited {
+            what: "the claim",
+            from: seller.name(),
+            limit: CHAIN_TIME,
+        };
+        let (claim, preimage) = self.wait(awaited, || {
+            let [bought, sold] = self.both(deal, trade_id)?;
+            let preimage = bought
+                .settlement
+                .as_ref()
+                .and_then(|paid| paid.preimage.clone());
+            let claim = sold
+                .settlement
+                .as_ref()
+                .and_then(|earned| earned.claim.clone());
+            Ok(Look::some(claim.zip(preimage), || instead(&bought, &sold)))
         })?;
-        let fund = funded.fund.map(|fund| fund.txid).unwrap_or_default();
-        self.story.tell(format_args!(
-            "{} granted the lock; {} paid transaction {} to {}",
-            seller.name(),
-            buyer.name(),
-            id(&fund),
-            short_address(&funded.address),
-        ))?;
-        let (buyer, seller) = (&self.nodes[deal.buyer], &self.nodes[deal.seller]);
-        let awaited = Awaited { what: "the seller's claim", from: seller.name(), limit: CHAIN_TIME };
-        let claimed: Settlement = self.wait(awaited, || {
-            let [bought, sold] = self.both(&deal, &trade_id)?;
-            let instead = format!("{} is {}, {} is {}", buyer.name(), told(&bought), seller.name(), told(&sold));
-            let revealed = bought.settlement.filter(|settlement| settlement.preimage.is_some());
-            let sent = sold.settlement.is_some_and(|settlement| settlement.claim.is_some());
-            Ok(Look::some(revealed.filter(|_| sent), || instead))
-        })?;
-        let claim = claimed.claim.map(|claim| claim.txid).unwrap_or_default();
-        self.story.tell(format_args!(
-            "{} claimed it with transaction {} and so revealed the preimage {}",
-            seller.name(),
-            id(&claim),
-            id(&claimed.preimage.unwrap_or_default()),
-        ))
-    }
-
-    /// The provider's Activation makes the certificate the buyer's.
-    fn see_certificate(&mut self, n: usize) -> Result<(), Broken> {
-        let deal = self.plan.deals[n].clone();
-        let trade_id = self.sold[n].trade_id.clone();
-        let (buyer, seller) = (&self.nodes[deal.buyer], &self.nodes[deal.seller]);
-        let awaited = Awaited { what: "the certificate", from: seller.name(), limit: CHAIN_TIME };
+        let awaited = Awaited {
+            what: "the certificate",
+            from: seller.name(),
+            limit: CHAIN_TIME,
+        };
         let certificate: Certificate = self.wait(awaited, || {
-            let bought = buyer.trade(&trade_id)?;
-            let instead = format!("{}'s trade is {}", buyer.name(), told(&bought));
-            let Some(cert_id) = bought.cert_id else { return Ok(Look::Not(instead)) };
-            let certificate = buyer.certificate(&cert_id)?;
+            let [bought, sold] = self.both(deal, trade_id)?;
+            let Some(cert_id) = &bought.cert_id else {
+                return Ok(Look::Not(instead(&bought, &sold)));
+            };
+            let certificate = buyer.certificate(cert_id)?;
             let is_held = certificate.holder == buyer.key && certificate.seq == 1;
-            Ok(Look::some(is_held.then_some(certificate), || instead))
+            Ok(Look::some(is_held.then_some(certificate), || {
+                instead(&bought, &sold)
+            }))
         })?;
+        let (buyer, seller) = (buyer.name(), seller.name());
         self.story.tell(format_args!(
-            "{} activated certificate {}: its holder is now {}",
-            seller.name(),
+            "{seller} claimed it in {}, which reveals {}, and activated certificate {} for {buyer}",
+            id(&claim.txid),
+            id(&preimage),
             id(&certificate.cert_id),
-            buyer.name(),
         ))?;
         self.sold[n].cert_id = certificate.cert_id;
         Ok(())
@@ -271,11 +312,13 @@ impl Run<'_> {
     }
 }
 
-fn told(trade: &Trade) -> String {
-    match &trade.code {
+/// What there is of a trade instead of what is awaited.
+fn instead(bought: &Trade, sold: &Trade) -> String {
+    let told = |trade: &Trade| match &trade.code {
         Some(code) => format!("{} ({code})", trade.state),
         None => trade.state.clone(),
-    }
+    };
+    format!("the purchase is {}, the sale {}", told(bought), told(sold))
 }
 
 /// The end of an address tells it apart; its beginning is that of every taproot address.
@@ -291,7 +334,10 @@ fn order(deal: &Deal, side: Side, window: [u32; 2]) -> PlaceOrder {
     };
     PlaceOrder {
         side,
-        alternatives: vec![ClassLimit { class: deal.class.to_owned(), limit_msat }],
+        alternatives: vec![ClassLimit {
+            class: deal.class.to_owned(),
+            limit_msat,
+        }],
         qty,
         // A part of a bid would be a second trade; a part of an offer is a sale.
         min_qty: if side == Side::Buy { qty } else { 1 },
