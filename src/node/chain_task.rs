@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bitcoin::{Transaction, Txid};
+use bitcoin::Transaction;
 use tokio::sync::mpsc;
 
 use crate::chain::{ChainSource, ChainUpdate};
@@ -24,7 +24,7 @@ pub(super) enum ChainEvent {
     /// Answer to a broadcast.
     Broadcasted {
         /// Which.
-        txid: Txid,
+        tx: Box<Transaction>,
         /// Sent, or the source's words.
         result: Result<(), String>,
     },
@@ -63,10 +63,9 @@ pub(super) async fn run(
 async fn obey(source: &mut dyn ChainSource, command: ChainCommand) -> Option<ChainEvent> {
     match command {
         ChainCommand::Broadcast(tx) => {
-            let txid = tx.compute_txid();
             let sent = source.broadcast(&tx).await;
             let result = sent.map(|_| ()).map_err(|error| error.to_string());
-            Some(ChainEvent::Broadcasted { txid, result })
+            Some(ChainEvent::Broadcasted { tx, result })
         }
         ChainCommand::RescanFrom(height) => {
             let asked = source.rescan_from(height).await;

@@ -45,7 +45,7 @@ impl Node {
             Effect::Fund { terms_hash, outputs, feerate_sat_kvb } => {
                 self.fund(terms_hash, &outputs, feerate_sat_kvb);
             }
-            Effect::Broadcast { tx } => self.broadcast(tx),
+            Effect::Broadcast { tx } => self.send_chain(ChainCommand::Broadcast(Box::new(tx))),
             Effect::ReleaseCoins { terms_hash } => {
                 if let Err(error) = self.wallet.release(terms_hash.0) {
                     tracing::error!(%error, "could not release coins");
@@ -77,7 +77,8 @@ impl Node {
                 bytes <= BATCH_BYTES
             });
             let (batch, later) = rest.split_at(fits.count().max(1));
-            if let Err(error) = self.lock_store().persist(batch) {
+            let written = self.lock_store().persist(batch);
+            if let Err(error) = written {
                 self.fault = Some(error.into());
                 return;
             }
@@ -125,16 +126,6 @@ impl Node {
                 error.code().to_owned()
             });
         self.inputs.push_back(Input::Funded { terms_hash, result });
-        self.queue_wallet();
-    }
-
-    fn broadcast(&mut self, tx: bitcoin::Transaction) {
-        // Change of an own funding can be spent before it confirms.
-        if let Err(error) = self.wallet.mark_broadcast(&tx, super::now_ms() / 1000) {
-            self.fault = Some(error.into());
-            return;
-        }
-        self.send_chain(ChainCommand::Broadcast(Box::new(tx)));
         self.queue_wallet();
     }
 

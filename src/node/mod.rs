@@ -293,9 +293,7 @@ impl Node {
     fn on_chain(&mut self, event: ChainEvent) {
         match event {
             ChainEvent::Update(update) => self.on_chain_update(&update),
-            ChainEvent::Broadcasted { txid, result } => {
-                self.feed(Input::Broadcasted { txid, result });
-            }
+            ChainEvent::Broadcasted { tx, result } => self.on_broadcasted(&tx, result),
             ChainEvent::Down(reason) => {
                 if self.chain_status.up || self.chain_status.reason.is_none() {
                     tracing::warn!(%reason, "the chain source does not answer");
@@ -307,8 +305,20 @@ impl Node {
         }
     }
 
+    fn on_broadcasted(&mut self, tx: &bitcoin::Transaction, result: Result<(), String>) {
+        if result.is_ok() {
+            // Change of an own funding can be spent before it confirms.
+            if let Err(error) = self.wallet.mark_broadcast(tx, now_ms() / 1000) {
+                self.fault = Some(error.into());
+                return;
+            }
+            self.queue_wallet();
+        }
+        self.feed(Input::Broadcasted { txid: tx.compute_txid(), result });
+    }
+
     fn on_chain_update(&mut self, update: &crate::chain::ChainUpdate) {
-        if let Err(error) = self.wallet.apply(update) {
+        if let Err(error) = self.wallet.apply(update, now_ms() / 1000) {
             tracing::error!(%error, "the wallet refused a chain update");
             self.send_chain(ChainCommand::RescanFrom(update.height.saturating_sub(144)));
             return;
