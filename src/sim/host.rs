@@ -13,13 +13,13 @@ const PREPARE_MS: u64 = 20;
 
 /// Leases on one host: what happened and will happen to each.
 #[derive(Debug, Default)]
-pub struct Host {
+pub(super) struct Host {
     leases: BTreeMap<LeaseId, Vec<(TimeMs, ExecutorEvent)>>,
 }
 
 impl Host {
     /// Prepares a lease, or tells again what has become of it.
-    pub fn start(
+    pub(super) fn start(
         &mut self,
         now_ms: TimeMs,
         lease: LeaseId,
@@ -43,7 +43,7 @@ impl Host {
     }
 
     /// Ends a lease early.
-    pub fn stop(&mut self, now_ms: TimeMs, lease: LeaseId) -> Option<(TimeMs, ExecutorEvent)> {
+    pub(super) fn stop(&mut self, now_ms: TimeMs, lease: LeaseId) -> Option<(TimeMs, ExecutorEvent)> {
         let events = self.leases.get_mut(&lease)?;
         events.retain(|(at_ms, _)| *at_ms <= now_ms);
         let started = |event: &ExecutorEvent| matches!(event, ExecutorEvent::Started { .. });

@@ -13,7 +13,7 @@ pub type NodeId = usize;
 
 /// Something that happens at a time.
 #[derive(Debug, Clone)]
-pub enum Happening {
+pub(super) enum Happening {
     /// A node's timer; void if it was set anew since.
     Tick(NodeId),
     /// Gossip reaches a node.
@@ -40,20 +40,20 @@ pub enum Happening {
 
 /// Happenings by time; those of one time in the order in which they were set up.
 #[derive(Debug, Default)]
-pub struct Queue {
+pub(super) struct Queue {
     due: BTreeMap<(TimeMs, u64), Happening>,
     count: u64,
 }
 
 impl Queue {
     /// Sets something up.
-    pub fn push(&mut self, at_ms: TimeMs, happening: Happening) {
+    pub(super) fn push(&mut self, at_ms: TimeMs, happening: Happening) {
         self.count += 1;
         self.due.insert((at_ms, self.count), happening);
     }
 
     /// The next happening not after a time.
-    pub fn pop(&mut self, until_ms: TimeMs) -> Option<(TimeMs, Happening)> {
+    pub(super) fn pop(&mut self, until_ms: TimeMs) -> Option<(TimeMs, Happening)> {
         let first = self.due.first_entry().filter(|entry| entry.key().0 <= until_ms)?;
         let ((at_ms, _), happening) = first.remove_entry();
         Some((at_ms, happening))

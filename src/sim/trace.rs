@@ -9,21 +9,21 @@ use crate::wire::encode;
 
 /// Hash over every (time, node, input kind, effect bytes).
 #[derive(Debug, Clone, Default)]
-pub struct Trace {
+pub(super) struct Trace {
     hash: Sha256,
     steps: u64,
 }
 
 impl Trace {
     /// Notes that a node was given an input.
-    pub fn input(&mut self, now_ms: TimeMs, node: usize, input: &Input) {
+    pub(super) fn input(&mut self, now_ms: TimeMs, node: usize, input: &Input) {
         self.steps += 1;
         self.hash.update(now_ms.to_be_bytes());
         self.hash.update([u8::try_from(node).unwrap_or(u8::MAX), kind(input)]);
     }
 
     /// Notes what the node did.
-    pub fn effect(&mut self, effect: &Effect) {
+    pub(super) fn effect(&mut self, effect: &Effect) {
         match effect {
             Effect::Persist { seq, records } => {
                 self.hash.update(seq.to_be_bytes());
@@ -51,13 +51,13 @@ impl Trace {
 
     /// Inputs so far.
     #[must_use]
-    pub fn steps(&self) -> u64 {
+    pub(super) fn steps(&self) -> u64 {
         self.steps
     }
 
     /// The hash so far.
     #[must_use]
-    pub fn digest(&self) -> [u8; 32] {
+    pub(super) fn digest(&self) -> [u8; 32] {
         self.hash.clone().finalize().into()
     }
 }
