@@ -1,5 +1,6 @@
 //! `capex up`: the node, in the foreground, until interrupted.
 
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -130,7 +131,7 @@ fn start_log(filter: &str) -> Result<(), Failure> {
         .map_err(|error| Failure::usage("config.invalid", format!("log: {error}")))?;
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr);
+        .with_ansi(std::io::stderr().is_terminal()).with_writer(std::io::stderr);
     // Fails only if a log was started before, as in tests.
     let _ = log.try_init();
     Ok(())
