@@ -7,7 +7,7 @@ const SEEDS: u64 = 20;
 const TROUBLE_MS: u64 = 25_000;
 
 /// Two sellers, three buyers, bad links, and every node restarts once or twice.
-pub fn market(seed: u64) -> World {
+pub(super) fn market(seed: u64) -> World {
     let mut world = world(seed, 5, Links::BAD);
     let mut rng = Rng::new(!seed);
     for seller in 0..2 {

@@ -113,7 +113,7 @@ fn gossip(now_epoch: u64, known: Envelope) -> Vec<Gossip> {
     let me = stranger().public();
     vec![
         ("of another network", Topic::Orders, encode(&signed(fresh, &there)), Reject, "wire.bad_signature"),
-        ("one byte too long", Topic::Orders, long, Reject, "wire.malformed"),
+        ("one byte too long", Topic::Orders, long, Reject, "wire.not_canonical"),
         ("of someone else", Topic::Orders, encode(&signed(worked(others, true), &here)), Reject, "wire.wrong_signer"),
         ("without work", Topic::Orders, encode(&signed(worked(order(now_epoch), false), &here)), Reject, "order.proof_of_work"),
         ("of a later version", Topic::Orders, encode(&newer), Ignore, "wire.unknown_version"),
