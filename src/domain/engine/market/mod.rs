@@ -245,6 +245,10 @@ impl Market {
     #[must_use]
     pub fn next_deadline(&self, ctx_now_ms: TimeMs, params: &crate::params::Params) -> (TimeMs, &'static str) {
         let epoch = epoch_at(ctx_now_ms, params);
+        if self.started && self.epochs.computed_through.saturating_add(1) < epoch {
+            // An epoch ended after the last input, before this question.
+            return (ctx_now_ms, "compute the epoch");
+        }
         let root_at = root_at_ms(epoch, params);
         if self.epochs.voted_through < epoch && ctx_now_ms < root_at {
             (root_at, "sign the root")
