@@ -257,8 +257,12 @@ impl World {
 
     fn tell_peers(&mut self, node: NodeId, key: Key, up: bool) {
         for peer in (0..self.nodes.len()).filter(|peer| *peer != node) {
-            let (life, input) = (self.nodes[peer].lives, Box::new(Input::Peer { key, up }));
-            self.queue.push(self.now_ms + NOTICE_MS, Happening::Inside { node: peer, life, input });
+            let (life, at_ms) = (self.nodes[peer].lives, self.now_ms + NOTICE_MS);
+            // A node looks at what is due whenever a peer comes.
+            let inputs = [Input::Peer { key, up }, Input::Tick];
+            for input in inputs.into_iter().take(1 + usize::from(up)).map(Box::new) {
+                self.queue.push(at_ms, Happening::Inside { node: peer, life, input });
+            }
         }
     }
 
@@ -282,17 +286,18 @@ impl World {
             self.queue.push(self.now_ms + 1, Happening::Broadcast { node, life, tx });
         }
         self.feed_wallet(node);
+        self.feed(node, Input::Tick);
+        self.poll(node);
+        self.poll_again(node);
         for peer in (0..self.nodes.len()).filter(|peer| *peer != node) {
             if self.nodes[peer].life.is_some() {
                 let key = self.nodes[peer].key;
                 self.feed(node, Input::Peer { key, up: true });
+                self.feed(node, Input::Tick);
             }
         }
         let key = self.nodes[node].key;
         self.tell_peers(node, key, true);
-        self.feed(node, Input::Tick);
-        self.poll(node);
-        self.poll_again(node);
     }
 
     /// Gives an engine an input and performs all that follows, as a node's loop does.
