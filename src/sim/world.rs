@@ -26,6 +26,9 @@ const BLOCK_JITTER_MS: u64 = 100;
 const POLLS_PER_BLOCK: u64 = 5;
 /// A peer notices a broken connection, and a node that its request found nobody, ms.
 const NOTICE_MS: u64 = 10;
+/// Wallets are this much older than their first coins, chain blocks: a settlement looks back
+/// six chain blocks, and a wallet can not look behind its birthday.
+const BIRTHDAY_DEPTH: u32 = 20;
 /// Inputs that one happening may lead to.
 const INPUTS_MAX: usize = 10_000;
 
@@ -94,7 +97,8 @@ impl World {
     #[must_use]
     pub fn new(setup: Setup) -> Self {
         let chain = premined();
-        let birthday = (chain.height(), chain.tip());
+        let born = chain.height().saturating_sub(BIRTHDAY_DEPTH);
+        let birthday = (born, chain.hash_at(born).unwrap_or_else(|| chain.tip()));
         let mut world = Self {
             now_ms: BEGIN_MS,
             chain,
