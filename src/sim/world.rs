@@ -26,6 +26,9 @@ const BLOCK_JITTER_MS: u64 = 100;
 const POLLS_PER_BLOCK: u64 = 5;
 /// A peer notices a broken connection, and a node that its request found nobody, ms.
 const NOTICE_MS: u64 = 10;
+/// Wallets are this much older than their first coins, chain blocks: a settlement looks back
+/// six chain blocks, and a wallet can not look behind its birthday.
+const BIRTHDAY_DEPTH: u32 = 20;
 /// Inputs that one happening may lead to.
 const INPUTS_MAX: usize = 10_000;
 
@@ -94,7 +97,8 @@ impl World {
     #[must_use]
     pub fn new(setup: Setup) -> Self {
         let chain = premined();
-        let birthday = (chain.height(), chain.tip());
+        let born = chain.height().saturating_sub(BIRTHDAY_DEPTH);
+        let birthday = (born, chain.hash_at(born).unwrap_or_else(|| chain.tip()));
         let mut world = Self {
             now_ms: BEGIN_MS,
             chain,
@@ -257,8 +261,12 @@ impl World {
 
     fn tell_peers(&mut self, node: NodeId, key: Key, up: bool) {
         for peer in (0..self.nodes.len()).filter(|peer| *peer != node) {
-            let (life, input) = (self.nodes[peer].lives, Box::new(Input::Peer { key, up }));
-            self.queue.push(self.now_ms + NOTICE_MS, Happening::Inside { node: peer, life, input });
+            let (life, at_ms) = (self.nodes[peer].lives, self.now_ms + NOTICE_MS);
+            // A node looks at what is due whenever a peer comes.
+            let inputs = [Input::Peer { key, up }, Input::Tick];
+            for input in inputs.into_iter().take(1 + usize::from(up)).map(Box::new) {
+                self.queue.push(at_ms, Happening::Inside { node: peer, life, input });
+            }
         }
     }
 
@@ -282,17 +290,18 @@ impl World {
             self.queue.push(self.now_ms + 1, Happening::Broadcast { node, life, tx });
         }
         self.feed_wallet(node);
+        self.feed(node, Input::Tick);
+        self.poll(node);
+        self.poll_again(node);
         for peer in (0..self.nodes.len()).filter(|peer| *peer != node) {
             if self.nodes[peer].life.is_some() {
                 let key = self.nodes[peer].key;
                 self.feed(node, Input::Peer { key, up: true });
+                self.feed(node, Input::Tick);
             }
         }
         let key = self.nodes[node].key;
         self.tell_peers(node, key, true);
-        self.feed(node, Input::Tick);
-        self.poll(node);
-        self.poll_again(node);
     }
 
     /// Gives an engine an input and performs all that follows, as a node's loop does.
