@@ -59,13 +59,16 @@ fn commands(page: &str) -> Vec<String> {
     found
 }
 
-/// The words of a command after `capex`, with ids in place of `ID` and `KEY`.
+/// The words of a command after `capex`, with values for ids, keys and epochs.
 fn words(command: &str) -> Option<Vec<String>> {
     let command = command.split(['#', '|', '>']).next().unwrap_or_default();
     let words = command.split_whitespace().skip_while(|word| word.contains('='));
-    let words: Vec<String> = words
-        .map(|word| if matches!(word, "ID" | "KEY") { "ab".repeat(32) } else { word.to_owned() })
-        .collect();
+    let word = |word: &str| match word {
+        "ID" | "CERT_ID" | "LEASE_ID" | "KEY" => "ab".repeat(32),
+        "EPOCH" => "871234567".to_owned(),
+        _ => word.to_owned(),
+    };
+    let words: Vec<String> = words.map(word).collect();
     (words.first().map(String::as_str) == Some("capex")).then_some(words)
 }
 
