@@ -36,11 +36,16 @@ use crate::executor::{LeaseEvent, Manager};
 use crate::store::Store;
 use crate::wallet::Wallet;
 
+/// Shortest pause between two ticks that nothing else asks for.
+const TICK_MIN: Duration = Duration::from_millis(1);
 /// Own requests to peers have ids above those of the engine.
 const NODE_REQUEST_IDS: u64 = 1 << 63;
 /// Inputs that one event may lead to; more means a loop of effects, which is a bug that
 /// must not take the node with it.
 const INPUTS_PER_EVENT_MAX: usize = 10_000;
+
+/// Shortest pause between two ticks that nothing else asks for.
+const TICK_MIN: Duration = Duration::from_millis(1);
 
 /// Why a node ended.
 #[derive(Debug, thiserror::Error)]
@@ -164,8 +169,11 @@ pub async fn run(
     tokio::pin!(shutdown);
     let result = loop {
         let timeout = node.next_timeout();
+        // Whoever floods one of the channels must not keep the clock from being heard.
+        if timeout.is_zero() {
+            node.feed(Input::Tick);
+        }
         tokio::select! {
-            biased;
             () = &mut shutdown => break Ok(()),
             Some(event) = sources.network.recv() => node.on_network(event),
             Some(event) = sources.chain.recv() => node.on_chain(event),
@@ -177,7 +185,7 @@ pub async fn run(
             }
             Some(event) = sources.follow.recv() => node.on_follow(event),
             Some(request) = sources.api.recv() => node.on_api(request),
-            () = tokio::time::sleep(timeout) => node.feed(Input::Tick),
+            () = tokio::time::sleep(timeout.max(TICK_MIN)) => node.feed(Input::Tick),
         }
         if let Some(fault) = node.fault.take() {
             break Err(fault);
@@ -203,7 +211,7 @@ impl Node {
     fn next_timeout(&self) -> Duration {
         let now = now_ms();
         let (due, _reason) = self.engine.poll_timeout(now);
-        Duration::from_millis(due.saturating_sub(now).max(1))
+        Duration::from_millis(due.saturating_sub(now))
     }
 
     /// Gives the engine an input, and performs all that follows from it.
