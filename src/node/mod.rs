@@ -44,9 +44,6 @@ const NODE_REQUEST_IDS: u64 = 1 << 63;
 /// must not take the node with it.
 const INPUTS_PER_EVENT_MAX: usize = 10_000;
 
-/// Shortest pause between two ticks that nothing else asks for.
-const TICK_MIN: Duration = Duration::from_millis(1);
-
 /// Why a node ended.
 #[derive(Debug, thiserror::Error)]
 pub enum NodeError {

@@ -209,6 +209,19 @@ impl World {
         self.queue.push(self.now_ms + wait_ms, Happening::Block);
     }
 
+    /// Another branch, one chain block longer, takes the place of the last chain blocks.
+    pub fn reorganise(&mut self, depth: u32) {
+        let now_s = u32::try_from(self.now_ms / 1000).unwrap_or(u32::MAX);
+        let fork = self.chain.height().saturating_sub(depth) + 1;
+        let Some(first) = self.chain.hash_at(fork) else { return };
+        let left = self.chain.invalidate_block(&first);
+        let payee = faucet_script();
+        let joined = (0..=depth).try_for_each(|_| self.chain.mine(&payee, now_s).map(drop));
+        if left.and(joined).is_err() {
+            self.evidence.broken("the chain refused to reorganise".to_owned());
+        }
+    }
+
     pub(super) fn poll_again(&mut self, node: NodeId) {
         let life = self.nodes[node].lives;
         let every_ms = (self.params.chain.block_ms / POLLS_PER_BLOCK).max(1);
