@@ -3,6 +3,7 @@
 
 mod certificate_fixture;
 
+use capex::domain::engine::Purpose;
 use capex::domain::engine::io::{Done, Effect, ExecutorEvent, StopReason, Topic};
 use capex::domain::engine::leases::{LeaseRole, LeaseView};
 use capex::domain::ids::{CertId, Digest, LeaseId};
@@ -794,6 +795,39 @@ fn a_redeem_whose_answer_is_lost_is_repeated_after_a_restart_of_both_sides() {
     assert_eq!(view(&mut net, ALICE, waiting.lease_id).phase, "reserved");
     assert_eq!(net.state(ALICE, cert).0, "redeemed");
     assert_eq!(net.party(PROVIDER).leases.views(public(PROVIDER)).len(), 1);
+}
+
+#[test]
+fn a_grant_for_another_redeem_is_no_lease() {
+    let mut net = Net::new(&[PROVIDER, ALICE]);
+    let cert = net.sell(7, &units(0, 2), ALICE);
+    net.party(PROVIDER).loses = |bytes| {
+        matches!(
+            wire::decode_record::<LeaseReply>(bytes),
+            Ok(LeaseReply::Lease { .. })
+        )
+    };
+    redeem(&mut net, ALICE, 1, cert);
+    let lease = net.party(ALICE).leases.views(public(ALICE))[0].lease_id;
+    let grant = redeem_grant(PROVIDER, cert, 1, 0, &devnet())
+        .envelope()
+        .clone();
+    let reply = LeaseReply::Lease {
+        lease,
+        grant,
+        need: vec![],
+        starts_at_ms: STARTS_MS,
+        ends_at_ms: ENDS_MS,
+    };
+    net.party(ALICE).with(|ctx, custody, leases| {
+        leases.on_reply(ctx, custody, &Purpose::Redeem(lease, 1), Ok(reply));
+    });
+    net.pump();
+    assert_eq!(
+        net.party(ALICE).done(),
+        [(1, Err("redeem.bad_grant".to_owned()))]
+    );
+    assert_eq!(net.state(ALICE, cert).0, "active");
 }
 
 #[test]

@@ -305,7 +305,9 @@ fn dispatch(command: Command, context: &mut Context<'_>) -> Result<ExitCode, Fai
         Command::Match(flags) => return run_match(&flags, context),
         Command::Epoch(noun) => epoch::run(&noun, context),
         Command::Config(noun) => config::run(&noun, context),
-        Command::Shim(flags) => return Ok(crate::executor::shim::run(&flags.dir).into()),
+        Command::Shim(flags) => {
+            return Ok(ExitCode::from(crate::executor::shim::run(&flags.dir)));
+        }
     };
     done.map(|()| ExitCode::SUCCESS)
 }

@@ -2,13 +2,10 @@
 
 use capex_network::{Command as NetCommand, PeerKey, Ticket, Verdict as NetVerdict};
 
-use super::Node;
 use super::chain_task::ChainCommand;
-use crate::domain::admission::has_work;
-use crate::domain::engine::io::{Funding, WalletFacts};
+use super::{Node, bridge};
 use crate::domain::engine::{Effect, Event, Input, Verdict};
 use crate::domain::ids::TermsHash;
-use crate::wire::sha256;
 
 /// Records written with one fsync, bytes.
 const BATCH_BYTES: usize = 4 << 20;
@@ -93,15 +90,8 @@ impl Node {
         outpoints: Vec<bitcoin::OutPoint>,
         from_height: u32,
     ) {
-        for spk in spks {
-            if let Err(error) = self.watcher.watch_spk(spk) {
-                tracing::error!(%error, "too many scripts are watched");
-            }
-        }
-        for outpoint in outpoints {
-            if let Err(error) = self.watcher.watch_outpoint(outpoint) {
-                tracing::error!(%error, "too many outputs are watched");
-            }
+        if let Err(error) = bridge::watch(&mut self.watcher, spks, outpoints) {
+            tracing::error!(%error, "too much is watched");
         }
         let lowest = self.rescan_from.map_or(from_height, |height| height.min(from_height));
         self.rescan_from = Some(lowest);
@@ -114,35 +104,19 @@ impl Node {
         feerate_sat_kvb: u64,
     ) {
         let height = self.engine.chain().height;
-        let funded = self.wallet.fund(terms_hash.0, outputs, feerate_sat_kvb, height);
-        let result = funded
-            .map(|funded| Funding {
-                tx: funded.tx,
-                outpoints: funded.outpoints,
-                fee_sat: funded.fee_sat,
-            })
-            .map_err(|error| {
-                tracing::warn!(%error, "funding refused");
-                error.code().to_owned()
-            });
+        let funded = bridge::fund(&mut self.wallet, terms_hash, outputs, feerate_sat_kvb, height);
+        let result = funded.map_err(|error| {
+            tracing::warn!(%error, "funding refused");
+            error.code().to_owned()
+        });
         self.inputs.push_back(Input::Funded { terms_hash, result });
         self.queue_wallet();
     }
 
     /// Queues what the wallet can do now, with as many fresh scripts as the engine lacks.
     pub(super) fn queue_wallet(&mut self) {
-        let spendable_sat = self.wallet.balance().spendable_sat;
-        let at_hand = self.engine.fresh_scripts();
-        let lacking = super::FRESH_SCRIPTS.saturating_sub(at_hand);
-        let fresh_spks = if lacking == 0 {
-            Ok(Vec::new())
-        } else {
-            self.wallet.fresh_scripts(lacking)
-        };
-        match fresh_spks {
-            Ok(fresh_spks) => {
-                self.inputs.push_back(Input::Wallet(WalletFacts { spendable_sat, fresh_spks }));
-            }
+        match bridge::wallet_facts(&mut self.wallet, self.engine.fresh_scripts()) {
+            Ok(facts) => self.inputs.push_back(Input::Wallet(facts)),
             Err(error) => self.fault = Some(error.into()),
         }
     }
@@ -150,11 +124,7 @@ impl Node {
     fn mine(&self, job: u64, prefix: Vec<u8>, bits: u8) {
         let mined = self.mined.clone();
         tokio::task::spawn_blocking(move || {
-            // 2^(bits + 8) tries fail with a probability of e^-256.
-            let most = 1_u64 << (u32::from(bits) + 8).min(62);
-            let found = (0..most)
-                .find(|nonce| has_work(&sha256(&[&prefix, &nonce.to_be_bytes()]), bits));
-            if let Some(nonce) = found {
+            if let Some(nonce) = bridge::search_nonce(&prefix, bits) {
                 // The loop may be gone.
                 let _ = mined.blocking_send((job, nonce));
             }

@@ -6,6 +6,7 @@
 //! promise that is not on disk must not be made.
 
 mod answer;
+pub(crate) mod bridge;
 mod chain_task;
 pub mod config;
 mod effects;
@@ -28,7 +29,7 @@ use self::config::Config;
 use self::follow::{FollowEvent, Follower};
 use crate::api;
 use crate::chain::Watcher;
-use crate::domain::engine::io::{ChainFacts, ExecutorEvent};
+use crate::domain::engine::io::ExecutorEvent;
 use crate::domain::engine::{Done, Engine, Input, Protocol, Refusal, Topic};
 use crate::domain::ids::{Key, LeaseId};
 use crate::executor::{LeaseEvent, Manager};
@@ -40,8 +41,6 @@ const NODE_REQUEST_IDS: u64 = 1 << 63;
 /// Inputs that one event may lead to; more means a loop of effects, which is a bug that
 /// must not take the node with it.
 const INPUTS_PER_EVENT_MAX: usize = 10_000;
-/// Addresses for payouts and refunds that the engine has at hand.
-const FRESH_SCRIPTS: u16 = 8;
 
 /// Why a node ended.
 #[derive(Debug, thiserror::Error)]
@@ -330,14 +329,7 @@ impl Node {
         }
         let relevant = self.watcher.reduce(update);
         self.top_up_wallet();
-        self.feed(Input::Chain(ChainFacts {
-            height: update.height,
-            median_time_past_s: update.median_time_past_s,
-            feerates: update.feerates.clone(),
-            connected: relevant.connected,
-            mempool: relevant.mempool,
-            disconnected: relevant.disconnected,
-        }));
+        self.feed(Input::Chain(bridge::chain_facts(update, relevant)));
     }
 
     /// Tells the engine what the wallet can do, and gives it fresh scripts.

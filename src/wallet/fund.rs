@@ -1,8 +1,9 @@
 //! Building, locking, signing and journaling transactions.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use bdk_wallet::KeychainKind;
+use bdk_wallet::{KeychainKind, TxOrdering};
 use bdk_wallet::coin_selection::{BranchAndBoundCoinSelection, LargestFirstCoinSelection};
 use bdk_wallet::error::CreateTxError;
 use bitcoin::absolute::LockTime;
@@ -366,6 +367,7 @@ impl Wallet {
             .set_recipients(recipients)
             .fee_rate(FeeRate::from_sat_per_kwu(feerate_sat_kvb.div_ceil(4)))
             .current_height(tip_height.min(MAX_HEIGHT))
+            .ordering(by_content())
             .unspendable(avoided);
         builder.finish()
     }
@@ -491,6 +493,15 @@ impl Wallet {
 
 /// Greatest lock time that means a height (BIP-113 uses larger values as times).
 const MAX_HEIGHT: u32 = 499_999_999;
+
+/// Inputs and outputs in the order of their contents (BIP-69): it tells no more about the
+/// change than a random one, and the same wallet builds the same transaction.
+fn by_content() -> TxOrdering {
+    TxOrdering::Custom {
+        input_sort: Arc::new(|a: &TxIn, b: &TxIn| a.previous_output.cmp(&b.previous_output)),
+        output_sort: Arc::new(|a: &TxOut, b: &TxOut| a.cmp(b)),
+    }
+}
 
 fn unsigned_input(previous_output: OutPoint) -> TxIn {
     TxIn {

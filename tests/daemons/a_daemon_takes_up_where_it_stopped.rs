@@ -37,8 +37,8 @@ fn kept(daemon: &Daemon) -> Kept {
 #[test]
 fn a_daemon_takes_up_where_it_stopped() {
     let world = World::new();
-    let (mut provider, mut buyer) = provider_and_buyer(&world, 2);
-    sell(&provider, 2);
+    let (mut provider, mut buyer) = provider_and_buyer(&world, 4);
+    sell(&provider, 4);
     let window = soon(&buyer);
     buy(&buyer, 2, window, TimeInForce::Gtc);
     bought(&buyer, window);

@@ -49,9 +49,9 @@ pub fn order(daemon: &Daemon, order_id: &str) -> Order {
     daemon.get(&format!("/orders/{order_id}"))
 }
 
-/// A window of two slots, far enough ahead to be bought in this epoch or the next two.
+/// A window of two slots, far enough ahead to be bought in any of the next four epochs.
 pub fn soon(daemon: &Daemon) -> [u32; 2] {
-    let first = daemon.status().unwrap().first_slot + 1;
+    let first = daemon.status().unwrap().first_slot + 2;
     [first, first + 2]
 }
 

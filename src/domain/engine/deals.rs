@@ -363,6 +363,12 @@ impl Deals {
         buys.chain(sells).filter(|(at, _)| *at > self.seen_ms).min()
     }
 
+    /// Rows of open sells with their units: what the ledger must keep for them.
+    pub fn open_sells(&self) -> impl Iterator<Item = (TradeId, &Row, &Units)> {
+        let open = self.sells.iter().filter(|(_, selling)| !selling.deal.state.is_done());
+        open.map(|(trade, selling)| (*trade, &selling.deal.row, &selling.deal.units))
+    }
+
     /// Coins that open buys still need, sat: the wallet has not locked them yet.
     #[must_use]
     pub fn committed_sat(&self) -> u64 {

@@ -1,0 +1,75 @@
+//! From wallet and chain to what the engine is told, and what it asks of them: the part of
+//! the shell that has no clock, no thread and no network, and so is the simulator's too.
+
+use bitcoin::{OutPoint, ScriptBuf};
+
+use crate::chain::{ChainUpdate, Relevant, WatchFull, Watcher};
+use crate::domain::admission::has_work;
+use crate::domain::engine::io::{ChainFacts, Funding, WalletFacts};
+use crate::domain::ids::TermsHash;
+use crate::wallet::{Wallet, WalletError};
+use crate::wire::sha256;
+
+/// Addresses for payouts and refunds that the engine has at hand.
+const FRESH_SCRIPTS: u16 = 8;
+
+/// What an update says to the engine.
+pub(crate) fn chain_facts(update: &ChainUpdate, relevant: Relevant) -> ChainFacts {
+    ChainFacts {
+        height: update.height,
+        median_time_past_s: update.median_time_past_s,
+        feerates: update.feerates.clone(),
+        connected: relevant.connected,
+        mempool: relevant.mempool,
+        disconnected: relevant.disconnected,
+    }
+}
+
+/// What the wallet can do now, with as many fresh scripts as the engine lacks.
+///
+/// # Errors
+/// The scripts could not be stored.
+pub(crate) fn wallet_facts(wallet: &mut Wallet, at_hand: u16) -> Result<WalletFacts, WalletError> {
+    let spendable_sat = wallet.balance().spendable_sat;
+    let fresh_spks = match FRESH_SCRIPTS.saturating_sub(at_hand) {
+        0 => Vec::new(),
+        lacking => wallet.fresh_scripts(lacking)?,
+    };
+    Ok(WalletFacts { spendable_sat, fresh_spks })
+}
+
+/// Lets the wallet fund terms.
+///
+/// # Errors
+/// The wallet's refusal.
+pub(crate) fn fund(
+    wallet: &mut Wallet,
+    terms_hash: TermsHash,
+    outputs: &[(ScriptBuf, u64)],
+    feerate_sat_kvb: u64,
+    tip_height: u32,
+) -> Result<Funding, WalletError> {
+    let funded = wallet.fund(terms_hash.0, outputs, feerate_sat_kvb, tip_height)?;
+    Ok(Funding { tx: funded.tx, outpoints: funded.outpoints, fee_sat: funded.fee_sat })
+}
+
+/// Adds scripts and outputs to the watch list.
+///
+/// # Errors
+/// The first that does not fit; later ones are tried all the same.
+pub(crate) fn watch(
+    watcher: &mut Watcher,
+    spks: Vec<ScriptBuf>,
+    outpoints: Vec<OutPoint>,
+) -> Result<(), WatchFull> {
+    let spks: Vec<_> = spks.into_iter().map(|spk| watcher.watch_spk(spk)).collect();
+    let outpoints: Vec<_> = outpoints.into_iter().map(|out| watcher.watch_outpoint(out)).collect();
+    spks.into_iter().chain(outpoints).collect()
+}
+
+/// Searches the nonce that gives an order its proof of work.
+pub(crate) fn search_nonce(prefix: &[u8], bits: u8) -> Option<u64> {
+    // 2^(bits + 8) tries fail with a probability of e^-256.
+    let most = 1_u64 << (u32::from(bits) + 8).min(62);
+    (0..most).find(|nonce| has_work(&sha256(&[prefix, &nonce.to_be_bytes()]), bits))
+}

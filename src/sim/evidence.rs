@@ -1,0 +1,133 @@
+//! What nodes signed and sent, in all their lives, and the promises that it breaks.
+
+use std::collections::BTreeMap;
+
+use super::queue::NodeId;
+use crate::domain::certificate::objects::{Activation, Hop};
+use crate::domain::engine::{Effect, Protocol, Topic};
+use crate::domain::ids::{CertId, Key, TermsHash};
+use crate::domain::order::Order;
+use crate::domain::settlement::objects::{LockGrant, SettleReply, SettleRequest};
+use crate::wire::{Envelope, decode_record};
+
+/// Everything of weight that left a node.
+#[derive(Debug, Default)]
+pub struct Evidence {
+    /// In which life a key signed for an epoch.
+    signed: BTreeMap<(Key, u64), u32>,
+    locks: BTreeMap<(Key, CertId, u32), BTreeMap<u32, LockGrant>>,
+    activations: BTreeMap<(Key, CertId, u32), Activation>,
+    broken: Vec<String>,
+}
+
+impl Evidence {
+    /// Notes a broken promise.
+    pub fn broken(&mut self, what: String) {
+        self.broken.push(what);
+    }
+
+    /// Promises broken so far.
+    #[must_use]
+    pub fn faults(&self) -> &[String] {
+        &self.broken
+    }
+
+    /// Every Activation that left its provider.
+    pub fn activations(&self) -> impl Iterator<Item = &Activation> {
+        self.activations.values()
+    }
+
+    /// Every lock that left its provider.
+    pub fn locks(&self) -> impl Iterator<Item = &LockGrant> {
+        self.locks.values().flat_map(BTreeMap::values)
+    }
+
+    pub(super) fn effect(&mut self, node: NodeId, life: u32, effect: &Effect) {
+        match effect {
+            Effect::Publish { topic: Topic::Orders, bytes } => self.order(node, life, bytes),
+            Effect::Publish { topic: Topic::Locks, bytes } => {
+                if let Ok(envelope) = decode_record::<Envelope>(bytes) {
+                    self.lock(node, &envelope);
+                }
+            }
+            Effect::Publish { topic: Topic::Proofs, .. } => {
+                self.broken(format!("node {node} proves an equivocation"));
+            }
+            Effect::Send { protocol: Protocol::Settle, bytes, .. } => {
+                if let Ok(SettleRequest::Push(certificate)) = decode_record(bytes) {
+                    certificate.hops.iter().for_each(|hop| self.hop(node, hop));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    pub(super) fn reply(&mut self, node: NodeId, protocol: Protocol, bytes: &[u8]) {
+        if protocol != Protocol::Settle {
+            return;
+        }
+        match decode_record(bytes) {
+            Ok(SettleReply::LockGrant(lock)) => self.lock(node, &lock),
+            Ok(SettleReply::Activation(signed)) => self.activation(node, &signed),
+            Ok(SettleReply::Certificate(certificate)) => {
+                certificate.hops.iter().for_each(|hop| self.hop(node, hop));
+            }
+            _ => {}
+        }
+    }
+
+    fn hop(&mut self, node: NodeId, hop: &Hop) {
+        let (Hop::Sale { activation, .. } | Hop::Gift { activation, .. }) = hop;
+        self.activation(node, activation);
+    }
+
+    fn order(&mut self, node: NodeId, life: u32, bytes: &[u8]) {
+        let Ok(Ok(order)) = decode_record::<Envelope>(bytes).map(|signed| signed.peek::<Order>())
+        else {
+            return;
+        };
+        let first = *self.signed.entry((order.owner, order.epoch)).or_insert(life);
+        if first != life {
+            let epoch = order.epoch;
+            self.broken(format!("node {node} signs for epoch {epoch} in lives {first} and {life}"));
+        }
+    }
+
+    /// One lock per (cert, seq) at a time: the same attempt never for other terms, a later
+    /// one only with evidence of release.
+    fn lock(&mut self, node: NodeId, signed: &Envelope) {
+        let Ok(lock) = signed.peek::<LockGrant>() else { return };
+        let place = (lock.provider, lock.cert_id, lock.seq);
+        let attempts = self.locks.entry(place).or_default();
+        let known = attempts.insert(lock.attempt, lock.clone());
+        let terms = |lock: LockGrant| -> TermsHash { lock.terms_hash };
+        if known.map(terms).is_some_and(|known| known != lock.terms_hash) {
+            self.broken(format!("node {node} locks {} twice", lock.cert_id));
+        } else if (lock.attempt > 0) == (lock.prev_release == [0; 32]) {
+            self.broken(format!("node {node} locks {} without a release", lock.cert_id));
+        }
+    }
+
+    /// No unit × slot is sold twice, over all that a provider ever activated.
+    fn activation(&mut self, node: NodeId, signed: &Envelope) {
+        let Ok(new) = signed.peek::<Activation>() else { return };
+        let place = (new.provider, new.cert_id, new.seq);
+        if let Some(known) = self.activations.get(&place) {
+            if *known != new {
+                self.broken(format!("node {node}: two activations of {} {}", new.cert_id, new.seq));
+            }
+            return;
+        }
+        let sold = self.activations.values().find(|known| {
+            (known.provider, known.class) == (new.provider, new.class)
+                && known.cert_id != new.cert_id
+                && known.window.overlaps(new.window)
+                && known.units.overlaps(&new.units)
+        });
+        if let Some(sold) = sold {
+            let what = format!("{} and {} share a block", sold.cert_id, new.cert_id);
+            self.broken.push(what);
+        }
+        self.activations.insert(place, new);
+    }
+}

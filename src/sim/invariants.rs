@@ -1,0 +1,226 @@
+//! What must hold in every world, whatever went wrong in it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bitcoin::{OutPoint, ScriptBuf, Transaction, TxOut};
+
+use super::queue::NodeId;
+use super::world::World;
+use crate::chain::devchain::faucet_script;
+use crate::domain::engine::Engine;
+use crate::domain::engine::deals::{DealView, Role};
+use crate::domain::ids::{CertId, OrderId};
+use crate::domain::order::{Order, Side};
+use crate::domain::settlement::objects::Row;
+use crate::wire::encode;
+
+/// What the chain says of the coins of all nodes together.
+#[derive(Debug, Default)]
+struct Coins {
+    unspent: BTreeMap<OutPoint, TxOut>,
+    /// Fees of transactions that spend such coins, sat.
+    fees_sat: u64,
+}
+
+impl World {
+    /// Broken rules, of those that hold at any moment.
+    #[must_use]
+    pub fn faults(&self) -> Vec<String> {
+        let mut faults = self.evidence.faults().to_vec();
+        self.check_results(&mut faults);
+        self.check_exits(&mut faults);
+        self.check_money(&mut faults);
+        faults
+    }
+
+    /// Broken rules, including those of a world that has come to rest: every trade ended,
+    /// who was paid has delivered, who paid holds, and every wallet has what its trades say.
+    #[must_use]
+    pub fn faults_at_rest(&self) -> Vec<String> {
+        let mut faults = self.faults();
+        for (node, engine) in self.engines() {
+            for deal in engine.deals().views() {
+                if !deal.done {
+                    faults.push(format!("node {node}: a trade rests in {}", deal.state));
+                }
+                self.check_delivery(node, &deal, &mut faults);
+            }
+            self.check_wallet(node, engine, &mut faults);
+        }
+        faults
+    }
+
+    /// Equal roots give byte-equal results, and no row breaks a limit.
+    fn check_results(&self, faults: &mut Vec<String>) {
+        let mut results: BTreeMap<(u64, [u8; 32]), Vec<u8>> = BTreeMap::new();
+        for (node, engine) in self.engines() {
+            for (epoch, view) in engine.market().epochs.iter() {
+                let Some(result) = &view.result else { continue };
+                let bytes = encode(result);
+                let first = results.entry((epoch, result.root)).or_insert_with(|| bytes.clone());
+                if *first != bytes {
+                    faults.push(format!("node {node}: another result of epoch {epoch}"));
+                }
+                for found in &result.rows {
+                    let order = |id| view.set.get(&OrderId(id)).map(|order| &**order);
+                    if !keeps_limits(&found.row, order(found.row.buy), order(found.row.sell)) {
+                        faults.push(format!("node {node}: a row of epoch {epoch} breaks a limit"));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Never the money back and the certificate too.
+    fn check_exits(&self, faults: &mut Vec<String>) {
+        let moved: BTreeSet<CertId> =
+            self.evidence.activations().map(|activation| activation.cert_id).collect();
+        for (node, engine) in self.engines() {
+            let back = |deal: &DealView| {
+                deal.role == Role::Buyer && matches!(deal.state, "refunded" | "cancelled")
+            };
+            for deal in engine.deals().views().filter(back) {
+                if deal.cert.is_some_and(|cert| moved.contains(&cert)) {
+                    faults.push(format!("node {node} is {} and has the certificate", deal.state));
+                }
+            }
+        }
+    }
+
+    /// Never paid and the certificate not moved, while both sides live.
+    fn check_delivery(&self, node: NodeId, deal: &DealView, faults: &mut Vec<String>) {
+        let Some(cert) = deal.cert else { return };
+        let other = self.engines().find(|(_, other)| other.me() == deal.counterparty);
+        let Some((_, other)) = other else { return };
+        let moved = self.evidence.activations().any(|found| found.cert_id == cert);
+        match (deal.role, deal.state) {
+            (Role::Seller, "claimed" | "settled") if !moved => {
+                faults.push(format!("node {node} was paid and did not deliver"));
+            }
+            (Role::Buyer, "active") => {
+                let sold = other.custody().issued(&cert).is_some_and(|facts| facts.seq > 0);
+                let paid = other.deals().view(deal.trade).is_some_and(|sale| {
+                    matches!(sale.state, "claimed" | "settled")
+                });
+                if !sold || !paid {
+                    faults.push(format!("node {node} holds what its provider did not sell"));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// No coin is lost: all of them, and the fees, are what the nodes began with; every coin
+    /// is in a wallet, or in a contract that is still open.
+    fn check_money(&self, faults: &mut Vec<String>) {
+        let coins = self.coins();
+        let began_sat = self.coins_sat * self.nodes.len() as u64;
+        let now_sat: u64 = coins.unspent.values().map(|coin| coin.value.to_sat()).sum();
+        if now_sat + coins.fees_sat != began_sat {
+            let fees_sat = coins.fees_sat;
+            faults.push(format!("{began_sat} sat became {now_sat} and {fees_sat} sat of fees"));
+        }
+        let own: BTreeSet<ScriptBuf> =
+            (0..self.nodes.len()).flat_map(|node| self.scripts(node)).collect();
+        let deals = self.engines().flat_map(|(_, engine)| engine.deals().views());
+        let contracts: BTreeSet<ScriptBuf> =
+            deals.filter_map(|deal| deal.contract_spk).collect();
+        for (outpoint, coin) in &coins.unspent {
+            let spk = &coin.script_pubkey;
+            if !own.contains(spk) && !contracts.contains(spk) {
+                faults.push(format!("{outpoint} of {} sat is nobody's", coin.value.to_sat()));
+            }
+        }
+    }
+
+    /// A wallet's own sum is the chain's, and what its trades make of its first coins.
+    fn check_wallet(&self, node: NodeId, engine: &Engine, faults: &mut Vec<String>) {
+        if !self.chain.mempool().is_empty() || engine.chain().height != self.chain.height() {
+            return;
+        }
+        let Some(balance) = self.balance(node) else { return };
+        let held_sat = balance.confirmed_sat + balance.pending_sat;
+        let own: BTreeSet<ScriptBuf> = self.scripts(node).into_iter().collect();
+        let coins = self.coins();
+        let on_chain = coins.unspent.values().filter(|coin| own.contains(&coin.script_pubkey));
+        let on_chain_sat: u64 = on_chain.map(|coin| coin.value.to_sat()).sum();
+        if held_sat != on_chain_sat {
+            faults.push(format!("node {node} counts {held_sat} sat, the chain {on_chain_sat}"));
+        }
+        let deals: Vec<DealView> = engine.deals().views().collect();
+        // What a replaced funding cost is known to the chain alone.
+        if deals.iter().all(|deal| deal.done && deal.state != "cancelled") {
+            let change_sat: i128 = deals.iter().map(change_sat).sum();
+            let due_sat = i128::from(self.coins_sat) + change_sat;
+            if due_sat != i128::from(held_sat) {
+                faults.push(format!("node {node} has {held_sat} sat, its trades say {due_sat}"));
+            }
+        }
+    }
+
+    fn scripts(&self, node: NodeId) -> Vec<ScriptBuf> {
+        if let Some(life) = &self.nodes[node].life {
+            return life.wallet.watched_scripts();
+        }
+        let opened = self.nodes[node].open_wallet(self.birthday);
+        opened.map(|(wallet, _)| wallet.watched_scripts()).unwrap_or_default()
+    }
+
+    fn coins(&self) -> Coins {
+        let faucet = faucet_script();
+        let mut coins = Coins::default();
+        for height in self.birthday.0 + 1..=self.chain.height() {
+            let block = self.chain.hash_at(height).and_then(|hash| self.chain.block(&hash));
+            for tx in block.iter().flat_map(|block| block.txdata.iter().skip(1)) {
+                coins.spend(tx, &faucet);
+            }
+        }
+        coins
+    }
+}
+
+impl Coins {
+    fn spend(&mut self, tx: &Transaction, faucet: &ScriptBuf) {
+        let spent = tx.input.iter().filter_map(|input| self.unspent.remove(&input.previous_output));
+        let spent_sat: u64 = spent.map(|coin| coin.value.to_sat()).sum();
+        let paid = (0u32..).zip(&tx.output).filter(|(_, out)| out.script_pubkey != *faucet);
+        let txid = tx.compute_txid();
+        let mut paid_sat = 0;
+        for (vout, output) in paid {
+            paid_sat += output.value.to_sat();
+            self.unspent.insert(OutPoint { txid, vout }, output.clone());
+        }
+        // The faucet pays its own fees.
+        self.fees_sat += spent_sat.saturating_sub(paid_sat);
+    }
+}
+
+fn keeps_limits(row: &Row, buy: Option<&Order>, sell: Option<&Order>) -> bool {
+    let (Some(buy), Some(sell)) = (buy, sell) else { return false };
+    let blocks = u128::from(row.qty) * u128::from(row.slots);
+    let limit = |order: &Order| {
+        let alternative = order.alts.iter().find(|alt| alt.class == row.class);
+        alternative.map(|alt| u128::from(alt.limit_msat) * blocks)
+    };
+    (buy.side, sell.side) == (Side::Buy, Side::Sell)
+        && limit(buy).is_some_and(|most| u128::from(row.msat) <= most)
+        && limit(sell).is_some_and(|least| u128::from(row.msat) >= least)
+        && (buy.min_qty..=buy.qty).contains(&row.qty)
+        && row.qty <= sell.qty
+        && buy.window.covers(row.window())
+        && sell.window.covers(row.window())
+}
+
+/// What an ended trade did to the wallet, sat.
+fn change_sat(deal: &DealView) -> i128 {
+    let fee = |tx: Option<crate::domain::engine::deals::TxView>| {
+        i128::from(tx.and_then(|tx| tx.fee_sat).unwrap_or(0))
+    };
+    let price_sat = i128::from(deal.price_sat);
+    match (deal.role, deal.state) {
+        (Role::Buyer, "active") => -price_sat - fee(deal.fund),
+        (Role::Buyer, "refunded") => -fee(deal.fund) - fee(deal.refund),
+        (Role::Seller, "settled") => price_sat - fee(deal.claim),
+        _ => 0,
+    }
+}

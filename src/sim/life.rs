@@ -1,0 +1,124 @@
+//! A node, and one life of it: everything that a crash takes away.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use bitcoin::{BlockHash, Network};
+
+use super::disk::Disk;
+use super::host::Host;
+use crate::chain::Watcher;
+use crate::chain::devchain::{Cursor, Devchain};
+use crate::domain::engine::{Done, Engine, Input, Keys, Refusal, Topic, Verdict};
+use crate::domain::ids::Key;
+use crate::domain::units::TimeMs;
+use crate::params::Params;
+use crate::wallet::{self, Wallet, WalletError};
+use crate::wire::sha256;
+
+/// What stays of a node when it ends: keys, disk, host, and how many lives it had.
+#[derive(Debug)]
+pub struct Node {
+    /// Public identity.
+    pub key: Key,
+    /// Its disk.
+    pub disk: Disk,
+    pub(super) host: Host,
+    pub(super) secret: [u8; 32],
+    /// Blocks of each class that it sells.
+    pub(super) capacity: Vec<(u16, u32)>,
+    /// Own clock minus true time, ms.
+    pub(super) offset_ms: i64,
+    pub(super) lives: u32,
+    pub(super) life: Option<Life>,
+}
+
+/// One life of a node.
+#[derive(Debug)]
+pub(super) struct Life {
+    pub(super) engine: Engine,
+    pub(super) wallet: Wallet,
+    pub(super) watcher: Watcher,
+    pub(super) cursor: Cursor,
+    pub(super) inputs: VecDeque<Input>,
+    pub(super) tick_at_ms: TimeMs,
+    pub(super) rescan_from: Option<u32>,
+    /// Gossip that waits for its verdict.
+    pub(super) tickets: BTreeMap<u64, (Key, Topic, Vec<u8>)>,
+    pub(super) next_ticket: u64,
+    /// Hashes of gossip seen, as the mesh keeps them.
+    pub(super) seen: BTreeSet<[u8; 32]>,
+    pub(super) answers: BTreeMap<u64, Result<Done, Refusal>>,
+    pub(super) next_command: u64,
+    pub(super) verdict: Option<(Verdict, Option<String>)>,
+}
+
+impl Node {
+    /// A node that has not begun. Its keys follow from seed and number.
+    pub(super) fn new(seed: u64, number: usize) -> Self {
+        let secret = sha256(&[b"sim node", &seed.to_be_bytes(), &(number as u64).to_be_bytes()]);
+        Self {
+            key: Keys::new(secret, [0; 32]).public(),
+            disk: Disk::default(),
+            host: Host::default(),
+            secret,
+            capacity: Vec::new(),
+            offset_ms: 0,
+            lives: 0,
+            life: None,
+        }
+    }
+
+    /// The wallet as its disk has it.
+    pub(super) fn open_wallet(
+        &self,
+        birthday: (u32, BlockHash),
+    ) -> Result<(Wallet, [u8; 32]), WalletError> {
+        let keys = wallet::Keys::from_seed(&self.secret, Network::Regtest)?;
+        let settlement = keys.settlement_secret()?;
+        let wallet =
+            Wallet::open(&keys, Network::Regtest, self.disk.clone(), Some(birthday))?;
+        Ok((wallet, settlement))
+    }
+
+    /// Begins a life from the disk; the engine has seen nothing yet.
+    pub(super) fn begin(
+        &mut self,
+        params: &Params,
+        chain: &Devchain,
+        birthday: (u32, BlockHash),
+    ) -> Result<(), WalletError> {
+        self.disk.revive();
+        let (wallet, settlement) = self.open_wallet(birthday)?;
+        let on_chain = |(height, hash): &(u32, BlockHash)| chain.hash_at(*height) == Some(*hash);
+        let known = wallet.checkpoints().into_iter().find(on_chain).map_or(0, |(height, _)| height);
+        self.lives += 1;
+        self.life = Some(Life {
+            engine: Engine::new(params.clone(), Keys::new(self.secret, settlement)),
+            wallet,
+            watcher: Watcher::new(),
+            cursor: Cursor::at(known + 1),
+            inputs: VecDeque::new(),
+            tick_at_ms: 0,
+            rescan_from: None,
+            tickets: BTreeMap::new(),
+            next_ticket: 0,
+            seen: BTreeSet::new(),
+            answers: BTreeMap::new(),
+            next_command: 0,
+            verdict: None,
+        });
+        Ok(())
+    }
+
+    /// The node's own clock at a true time.
+    pub(super) fn clock_ms(&self, now_ms: TimeMs) -> TimeMs {
+        now_ms.saturating_add_signed(self.offset_ms)
+    }
+}
+
+impl Life {
+    /// Whether a gossip message is new here.
+    pub(super) fn is_news(&mut self, topic: Topic, bytes: &[u8]) -> bool {
+        self.seen.insert(sha256(&[topic.name().as_bytes(), bytes]))
+    }
+}

@@ -1,0 +1,61 @@
+//! What will happen, in order of virtual time.
+
+use std::collections::BTreeMap;
+
+use bitcoin::Transaction;
+
+use crate::domain::engine::{Input, Protocol, Topic};
+use crate::domain::ids::Key;
+use crate::domain::units::TimeMs;
+
+/// Names a node of a world.
+pub type NodeId = usize;
+
+/// Something that happens at a time.
+#[derive(Debug, Clone)]
+pub(super) enum Happening {
+    /// A node's timer; void if it was set anew since.
+    Tick(NodeId),
+    /// Gossip reaches a node.
+    Gossip { to: NodeId, from: Key, topic: Topic, bytes: Vec<u8> },
+    /// A request reaches a node.
+    Request { to: NodeId, call: u64, protocol: Protocol, bytes: Vec<u8> },
+    /// An answer, or its absence, reaches whoever asked.
+    Response { call: u64, result: Result<Vec<u8>, String> },
+    /// Something inside a node: lost if that life has ended.
+    Inside { node: NodeId, life: u32, input: Box<Input> },
+    /// An input from the host of a node, which outlives the daemon.
+    Host { node: NodeId, input: Box<Input> },
+    /// A node hands a transaction to the Bitcoin network.
+    Broadcast { node: NodeId, life: u32, tx: Box<Transaction> },
+    /// A node looks at the chain; a regular look sets up the next.
+    Poll { node: NodeId, life: u32, regular: bool },
+    /// A chain block is found.
+    Block,
+    /// A node ends without warning.
+    Crash(NodeId),
+    /// A node begins a life.
+    Start(NodeId),
+}
+
+/// Happenings by time; those of one time in the order in which they were set up.
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    due: BTreeMap<(TimeMs, u64), Happening>,
+    count: u64,
+}
+
+impl Queue {
+    /// Sets something up.
+    pub(super) fn push(&mut self, at_ms: TimeMs, happening: Happening) {
+        self.count += 1;
+        self.due.insert((at_ms, self.count), happening);
+    }
+
+    /// The next happening not after a time.
+    pub(super) fn pop(&mut self, until_ms: TimeMs) -> Option<(TimeMs, Happening)> {
+        let first = self.due.first_entry().filter(|entry| entry.key().0 <= until_ms)?;
+        let ((at_ms, _), happening) = first.remove_entry();
+        Some((at_ms, happening))
+    }
+}

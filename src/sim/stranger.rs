@@ -1,0 +1,44 @@
+//! What someone outside the world can do to a node, answered at once.
+
+use super::queue::NodeId;
+use super::world::{Call, World};
+use crate::domain::engine::{Input, Protocol, Topic, Verdict};
+use crate::domain::ids::Key;
+
+impl World {
+    /// Gossip from a stranger: the verdict with its reason code.
+    pub fn gossip_from(
+        &mut self,
+        stranger: Key,
+        to: NodeId,
+        topic: Topic,
+        bytes: &[u8],
+    ) -> Option<(Verdict, Option<String>)> {
+        let life = self.nodes[to].life.as_mut()?;
+        life.verdict = None;
+        life.is_news(topic, bytes);
+        life.next_ticket += 1;
+        let ticket = life.next_ticket;
+        life.tickets.insert(ticket, (stranger, topic, bytes.to_vec()));
+        self.feed(to, Input::Gossip { peer: stranger, topic, bytes: bytes.to_vec(), ticket });
+        self.nodes[to].life.as_mut()?.verdict.take()
+    }
+
+    /// A request from a stranger: the answer, if the engine has one at once.
+    pub fn ask_from(
+        &mut self,
+        stranger: Key,
+        to: NodeId,
+        protocol: Protocol,
+        bytes: &[u8],
+    ) -> Option<Vec<u8>> {
+        self.next_call += 1;
+        let call = self.next_call;
+        let record = Call { from: None, life: 0, id: 0, to, peer: stranger, protocol };
+        self.calls.insert(call, record);
+        self.answered = None;
+        self.feed(to, Input::Request { peer: stranger, id: call, protocol, bytes: bytes.to_vec() });
+        self.calls.remove(&call);
+        self.answered.take()
+    }
+}

@@ -1,0 +1,391 @@
+//! The driver: takes the next happening, gives it to a node, performs what follows.
+
+use std::collections::BTreeMap;
+use std::sync::OnceLock;
+
+use bitcoin::{Amount, BlockHash, OutPoint};
+
+use super::evidence::Evidence;
+use super::life::Node;
+use super::links::{Links, Sides};
+use super::queue::{Happening, NodeId, Queue};
+use super::rng::Rng;
+use super::trace::Trace;
+use crate::chain::devchain::{Devchain, PREMINED_BLOCKS, faucet_keypair, faucet_script};
+use crate::domain::engine::{Command, Done, Engine, Input, Protocol, Refusal};
+use crate::domain::ids::Key;
+use crate::domain::units::TimeMs;
+use crate::params::Params;
+use crate::wallet::{Balance, faucet_spend};
+
+/// When every world begins, unix ms: the start of an epoch and of a slot on a devnet.
+pub const BEGIN_MS: TimeMs = 1_800_000_000_000;
+/// Chain blocks come this much earlier or later than the network's mean, ms.
+const BLOCK_JITTER_MS: u64 = 100;
+/// Looks at the chain per chain block, as in a node.
+const POLLS_PER_BLOCK: u64 = 5;
+/// A peer notices a broken connection, and a node that its request found nobody, ms.
+const NOTICE_MS: u64 = 10;
+/// Inputs that one happening may lead to.
+const INPUTS_MAX: usize = 10_000;
+
+/// What a world is made of.
+#[derive(Debug, Clone)]
+pub struct Setup {
+    /// Everything follows from it.
+    pub seed: u64,
+    /// How many nodes.
+    pub nodes: usize,
+    /// The network definition.
+    pub params: Params,
+    /// The links at first.
+    pub links: Links,
+    /// Coins of each wallet, sat.
+    pub coins_sat: u64,
+}
+
+/// A request on its way.
+#[derive(Debug, Clone)]
+pub(super) struct Call {
+    pub(super) from: Option<NodeId>,
+    pub(super) life: u32,
+    pub(super) id: u64,
+    pub(super) to: NodeId,
+    pub(super) peer: Key,
+    pub(super) protocol: Protocol,
+}
+
+/// Many nodes, one chain, one queue.
+#[derive(Debug)]
+pub struct World {
+    /// True time, unix ms.
+    pub now_ms: TimeMs,
+    /// The one chain.
+    pub chain: Devchain,
+    /// How messages travel.
+    pub links: Links,
+    /// Who reaches whom.
+    pub sides: Sides,
+    /// Every node, dead or alive.
+    pub nodes: Vec<Node>,
+    /// What was signed, and which rules it breaks.
+    pub evidence: Evidence,
+    pub(super) params: Params,
+    pub(super) seed: u64,
+    pub(super) rng: Rng,
+    pub(super) queue: Queue,
+    pub(super) trace: Trace,
+    pub(super) calls: BTreeMap<u64, Call>,
+    pub(super) next_call: u64,
+    pub(super) answered: Option<Vec<u8>>,
+    pub(super) birthday: (u32, BlockHash),
+    pub(super) coins_sat: u64,
+}
+
+/// The premined chain is the same in every world.
+fn premined() -> Devchain {
+    static CHAIN: OnceLock<Devchain> = OnceLock::new();
+    let begin_s = u32::try_from(BEGIN_MS / 1000).unwrap_or(u32::MAX) - 2;
+    CHAIN.get_or_init(|| Devchain::new(begin_s)).clone()
+}
+
+impl World {
+    /// A world in which every node has its coins and has just begun.
+    #[must_use]
+    pub fn new(setup: Setup) -> Self {
+        let chain = premined();
+        let birthday = (chain.height(), chain.tip());
+        let mut world = Self {
+            now_ms: BEGIN_MS,
+            chain,
+            links: setup.links,
+            sides: Sides::default(),
+            nodes: (0..setup.nodes).map(|number| Node::new(setup.seed, number)).collect(),
+            evidence: Evidence::default(),
+            params: setup.params,
+            seed: setup.seed,
+            rng: Rng::new(setup.seed),
+            queue: Queue::default(),
+            trace: Trace::default(),
+            calls: BTreeMap::new(),
+            next_call: 0,
+            answered: None,
+            birthday,
+            coins_sat: setup.coins_sat,
+        };
+        world.pay_everyone();
+        world.mine_block();
+        for node in 0..setup.nodes {
+            world.start(node);
+        }
+        world
+    }
+
+    /// One coinbase for each node, in four parts.
+    fn pay_everyone(&mut self) {
+        for number in 0..self.nodes.len() {
+            let payer = u32::try_from(number + 1).unwrap_or(PREMINED_BLOCKS);
+            let coinbase = self.chain.hash_at(payer).and_then(|hash| self.chain.block(&hash));
+            let Some(coinbase) = coinbase.and_then(|block| block.txdata.first()) else { return };
+            let coin = (
+                OutPoint::new(coinbase.compute_txid(), 0),
+                coinbase.output.first().map_or(Amount::ZERO, |output| output.value).to_sat(),
+            );
+            let opened = self.nodes[number].open_wallet(self.birthday);
+            let scripts = opened.and_then(|(mut wallet, _)| wallet.fresh_scripts(4));
+            let Ok(scripts) = scripts else { return };
+            let Ok(to) = scripts.try_into() else { return };
+            if let Ok(tx) = faucet_spend(&[coin], &faucet_keypair(), to, self.coins_sat, 1000) {
+                // A refused payment shows as an empty wallet.
+                let _ = self.chain.submit_tx(tx);
+            }
+        }
+    }
+
+    /// Lets time pass.
+    pub fn run_for(&mut self, ms: u64) {
+        self.run_until(ms, |_| false);
+    }
+
+    /// Lets time pass until something is so, at most for a while. Whether it came to be so.
+    pub fn run_until(&mut self, most_ms: u64, mut so: impl FnMut(&Self) -> bool) -> bool {
+        let end_ms = self.now_ms.saturating_add(most_ms);
+        while !so(self) {
+            let Some((at_ms, happening)) = self.queue.pop(end_ms) else {
+                self.now_ms = end_ms;
+                return so(self);
+            };
+            self.now_ms = at_ms;
+            self.happen(happening);
+        }
+        true
+    }
+
+    fn happen(&mut self, happening: Happening) {
+        match happening {
+            Happening::Tick(node) => {
+                let due = self.nodes[node].life.as_ref().is_some_and(|l| l.tick_at_ms == self.now_ms);
+                if due {
+                    self.feed(node, Input::Tick);
+                }
+            }
+            Happening::Gossip { to, from, topic, bytes } => self.gossip(to, from, topic, bytes),
+            Happening::Request { to, call, protocol, bytes } => {
+                self.request(to, call, protocol, bytes);
+            }
+            Happening::Response { call, result } => self.response(call, result),
+            Happening::Inside { node, life, input } => {
+                if self.nodes[node].lives == life {
+                    self.feed(node, *input);
+                }
+            }
+            Happening::Host { node, input } => self.feed(node, *input),
+            Happening::Broadcast { node, life, tx } => {
+                if self.nodes[node].lives == life {
+                    self.broadcast(node, &tx);
+                }
+            }
+            Happening::Poll { node, life, regular } => {
+                if self.nodes[node].lives == life && self.nodes[node].life.is_some() {
+                    self.poll(node);
+                    if regular {
+                        self.poll_again(node);
+                    }
+                }
+            }
+            Happening::Block => self.mine_block(),
+            Happening::Crash(node) => self.crash(node),
+            Happening::Start(node) => self.start(node),
+        }
+    }
+
+    fn mine_block(&mut self) {
+        let now_s = u32::try_from(self.now_ms / 1000).unwrap_or(u32::MAX);
+        // Only a full block store could refuse; then height stands still, and tests see it.
+        let _ = self.chain.mine(&faucet_script(), now_s);
+        let mean_ms = self.params.chain.block_ms;
+        let low = mean_ms.saturating_sub(BLOCK_JITTER_MS);
+        let wait_ms = self.rng.within(low, mean_ms + BLOCK_JITTER_MS).max(1);
+        self.queue.push(self.now_ms + wait_ms, Happening::Block);
+    }
+
+    pub(super) fn poll_again(&mut self, node: NodeId) {
+        let life = self.nodes[node].lives;
+        let every_ms = (self.params.chain.block_ms / POLLS_PER_BLOCK).max(1);
+        self.queue.push(self.now_ms + every_ms, Happening::Poll { node, life, regular: true });
+    }
+
+    /// Ends a node without warning: memory is gone, the disk stays.
+    pub fn crash(&mut self, node: NodeId) {
+        if self.nodes[node].life.take().is_none() {
+            return;
+        }
+        let key = self.nodes[node].key;
+        self.tell_peers(node, key, false);
+        let broken: Vec<u64> =
+            self.calls.iter().filter(|(_, call)| call.to == node).map(|(id, _)| *id).collect();
+        for call in broken {
+            let result = Err("connection closed".to_owned());
+            self.queue.push(self.now_ms + NOTICE_MS, Happening::Response { call, result });
+        }
+    }
+
+    /// Ends a node now and begins its next life after a while.
+    pub fn restart(&mut self, node: NodeId, after_ms: u64) {
+        self.crash(node);
+        self.queue.push(self.now_ms + after_ms, Happening::Start(node));
+    }
+
+    /// Sets up a crash and the next life of a node.
+    pub fn restart_at(&mut self, node: NodeId, at_ms: TimeMs, after_ms: u64) {
+        self.queue.push(at_ms, Happening::Crash(node));
+        self.queue.push(at_ms + after_ms, Happening::Start(node));
+    }
+
+    fn tell_peers(&mut self, node: NodeId, key: Key, up: bool) {
+        for peer in (0..self.nodes.len()).filter(|peer| *peer != node) {
+            let (life, input) = (self.nodes[peer].lives, Box::new(Input::Peer { key, up }));
+            self.queue.push(self.now_ms + NOTICE_MS, Happening::Inside { node: peer, life, input });
+        }
+    }
+
+    /// Begins a life, as a node starts: records, capacity, fundings, wallet, timer, peers.
+    pub fn start(&mut self, node: NodeId) {
+        if self.nodes[node].life.is_some() {
+            return;
+        }
+        if self.nodes[node].begin(&self.params, &self.chain, self.birthday).is_err() {
+            self.evidence.broken(format!("node {node} can not open its wallet"));
+            return;
+        }
+        let records = self.nodes[node].disk.records();
+        self.feed(node, Input::Started { records });
+        let capacity = self.nodes[node].capacity.clone();
+        self.command(node, Command::SetCapacity(capacity));
+        let life = self.nodes[node].lives;
+        let unsettled = self.nodes[node].life.as_ref().map(|l| l.wallet.unsettled());
+        for (_, tx) in unsettled.unwrap_or_default() {
+            let tx = Box::new(tx);
+            self.queue.push(self.now_ms + 1, Happening::Broadcast { node, life, tx });
+        }
+        self.feed_wallet(node);
+        for peer in (0..self.nodes.len()).filter(|peer| *peer != node) {
+            if self.nodes[peer].life.is_some() {
+                let key = self.nodes[peer].key;
+                self.feed(node, Input::Peer { key, up: true });
+            }
+        }
+        let key = self.nodes[node].key;
+        self.tell_peers(node, key, true);
+        self.feed(node, Input::Tick);
+        self.poll(node);
+        self.poll_again(node);
+    }
+
+    /// Gives an engine an input and performs all that follows, as a node's loop does.
+    pub(super) fn feed(&mut self, node: NodeId, input: Input) {
+        let now_ms = self.now_ms;
+        let clock_ms = self.nodes[node].clock_ms(now_ms);
+        let Some(life) = self.nodes[node].life.as_mut() else { return };
+        life.inputs.push_back(input);
+        for round in 0.. {
+            let Some(life) = self.nodes[node].life.as_mut() else { return };
+            let Some(input) = life.inputs.pop_front() else { break };
+            if round >= INPUTS_MAX {
+                self.evidence.broken(format!("node {node}: one event led to too many inputs"));
+                return;
+            }
+            self.trace.input(now_ms, node, &input);
+            life.engine.handle(clock_ms, input);
+            while let Some(effect) =
+                self.nodes[node].life.as_mut().and_then(|life| life.engine.poll_effect())
+            {
+                self.trace.effect(&effect);
+                let lives = self.nodes[node].lives;
+                self.evidence.effect(node, lives, &effect);
+                self.perform(node, effect);
+            }
+        }
+        self.after_feed(node);
+    }
+
+    /// Rescans if asked to, and sets the timer anew.
+    fn after_feed(&mut self, node: NodeId) {
+        let (now_ms, offset_ms) = (self.now_ms, self.nodes[node].offset_ms);
+        let (number, clock_ms) = (self.nodes[node].lives, self.nodes[node].clock_ms(now_ms));
+        let Some(life) = self.nodes[node].life.as_mut() else { return };
+        if let Some(height) = life.rescan_from.take() {
+            life.cursor.rescan_from(height);
+            let look = Happening::Poll { node, life: number, regular: false };
+            self.queue.push(now_ms + 1, look);
+        }
+        let (due_ms, _) = life.engine.poll_timeout(clock_ms);
+        let due_ms = due_ms.saturating_add_signed(-offset_ms).max(now_ms + 1);
+        if life.tick_at_ms != due_ms {
+            life.tick_at_ms = due_ms;
+            self.queue.push(due_ms, Happening::Tick(node));
+        }
+    }
+
+    /// Gives a node a command; the answer may come later.
+    pub fn command(&mut self, node: NodeId, command: Command) -> u64 {
+        let Some(life) = self.nodes[node].life.as_mut() else { return 0 };
+        life.next_command += 1;
+        let id = life.next_command;
+        self.feed(node, Input::Command { id, command });
+        id
+    }
+
+    /// Sets what a node sells, in this life and the next.
+    pub fn set_capacity(&mut self, node: NodeId, capacity: &[(u16, u32)]) {
+        self.nodes[node].capacity = capacity.to_vec();
+        self.command(node, Command::SetCapacity(capacity.to_vec()));
+    }
+
+    /// The answer to a command of this life.
+    #[must_use]
+    pub fn answer(&self, node: NodeId, command: u64) -> Option<&Result<Done, Refusal>> {
+        self.nodes[node].life.as_ref()?.answers.get(&command)
+    }
+
+    /// A living node's engine.
+    #[must_use]
+    pub fn engine(&self, node: NodeId) -> Option<&Engine> {
+        self.nodes[node].life.as_ref().map(|life| &life.engine)
+    }
+
+    /// Engines of all living nodes.
+    pub fn engines(&self) -> impl Iterator<Item = (NodeId, &Engine)> {
+        (0..self.nodes.len()).filter_map(|node| Some((node, self.engine(node)?)))
+    }
+
+    /// A living node's coins.
+    #[must_use]
+    pub fn balance(&self, node: NodeId) -> Option<Balance> {
+        self.nodes[node].life.as_ref().map(|life| life.wallet.balance())
+    }
+
+    /// The network definition.
+    #[must_use]
+    pub fn params(&self) -> &Params {
+        &self.params
+    }
+
+    /// The seed from which everything follows.
+    #[must_use]
+    pub fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    /// Inputs so far.
+    #[must_use]
+    pub fn steps(&self) -> u64 {
+        self.trace.steps()
+    }
+
+    /// Hash over everything that happened so far.
+    #[must_use]
+    pub fn digest(&self) -> [u8; 32] {
+        self.trace.digest()
+    }
+}

@@ -1,0 +1,144 @@
+//! Orders, worlds and questions that every story needs.
+
+use capex::domain::engine::deals::{DealView, Role};
+use capex::domain::engine::io::{OrderSpec, TimeInForce};
+use capex::domain::engine::{Command, Done};
+use capex::domain::ids::CertId;
+use capex::domain::order::{Alternative, Mode, Side};
+use capex::domain::units::Window;
+use capex::params::Params;
+use capex::sim::{BEGIN_MS, Links, NodeId, Setup, World};
+
+/// Coins of each node, sat.
+pub const COINS_SAT: u64 = 400_000;
+/// Longest time that a trade needs on a devnet: its refund, and some.
+pub const TRADE_MS: u64 = 45_000;
+
+pub fn devnet() -> Params {
+    capex::node::config::definitions::load("devnet").unwrap()
+}
+
+pub fn world(seed: u64, nodes: usize, links: Links) -> World {
+    let mut world =
+        World::new(Setup { seed, nodes, params: devnet(), links, coins_sat: COINS_SAT });
+    world.run_for(300);
+    world
+}
+
+/// Slots, counted from the beginning of the world.
+pub fn window(start: u32, end: u32) -> Window {
+    let first = u32::try_from(BEGIN_MS / 4000).unwrap();
+    Window::new(first + start, first + end).unwrap()
+}
+
+fn order(side: Side, class: u16, limit_sat: u64, qty: u32, window: Window, slots: u16) -> OrderSpec {
+    OrderSpec {
+        side,
+        alts: vec![Alternative { class, limit_msat: limit_sat * 1000 }],
+        qty,
+        min_qty: 1,
+        mode: Mode::Sticky,
+        window,
+        slots,
+        features: 0,
+        allow: Vec::new(),
+        deny: Vec::new(),
+        min_run: u16::from(side == Side::Sell),
+        time_in_force: TimeInForce::GoodTillCancelled,
+        beneficiary: None,
+    }
+}
+
+pub fn ask(class: u16, limit_sat: u64, qty: u32, window: Window) -> OrderSpec {
+    order(Side::Sell, class, limit_sat, qty, window, 0)
+}
+
+pub fn bid(class: u16, limit_sat: u64, qty: u32, window: Window, slots: u16) -> OrderSpec {
+    order(Side::Buy, class, limit_sat, qty, window, slots)
+}
+
+pub fn place(world: &mut World, node: NodeId, spec: OrderSpec) {
+    let command = world.command(node, Command::Place(Box::new(spec)));
+    let answer = world.answer(node, command);
+    assert!(matches!(answer, Some(Ok(Done::Placed(_)))), "seed {}: {answer:?}", world.seed());
+}
+
+/// One seller, one buyer, one trade to come: 2 blocks for 3 slots.
+pub fn pair(seed: u64, nodes: usize) -> World {
+    let mut world = world(seed, nodes, Links::GOOD);
+    world.set_capacity(0, &[(1, 4)]);
+    place(&mut world, 0, ask(1, 500, 4, window(8, 20)));
+    place(&mut world, 1, bid(1, 1000, 2, window(8, 20), 3));
+    world
+}
+
+pub fn deals(world: &World, node: NodeId) -> Vec<DealView> {
+    world.engine(node).map(|engine| engine.deals().views().collect()).unwrap_or_default()
+}
+
+/// Whether a node has a trade in a state.
+pub fn is_in(world: &World, node: NodeId, state: &str) -> bool {
+    deals(world, node).iter().any(|deal| deal.state == state)
+}
+
+pub fn reach(world: &mut World, node: NodeId, state: &str) {
+    let reached = world.run_until(TRADE_MS, |world| is_in(world, node, state));
+    assert!(reached, "seed {}: node {node} never is {state}: {}", world.seed(), story(world));
+}
+
+/// Trades in which a living node has bought.
+pub fn bought(world: &World) -> usize {
+    let active = |deal: &DealView| deal.role == Role::Buyer && deal.state == "active";
+    (0..world.nodes.len()).map(|node| deals(world, node).iter().filter(|d| active(d)).count()).sum()
+}
+
+pub fn bought_cert(world: &World, node: NodeId) -> CertId {
+    let deal = deals(world, node).into_iter().find(|deal| deal.state == "active");
+    deal.and_then(|deal| deal.cert).expect("the node has bought")
+}
+
+/// Stops re-signing, and waits until every trade has ended and is deep.
+pub fn rest(world: &mut World) {
+    for node in 0..world.nodes.len() {
+        let Some(engine) = world.engine(node) else { continue };
+        let standing: Vec<_> = engine.market().standing().map(|order| order.id).collect();
+        for id in standing {
+            world.command(node, Command::Cancel(id));
+        }
+    }
+    // What was signed before is still matched.
+    world.run_for(5_000);
+    let all_done = |world: &World| {
+        let done = (0..world.nodes.len()).all(|node| deals(world, node).iter().all(|d| d.done));
+        done && world.chain.mempool().is_empty()
+    };
+    world.run_until(2 * TRADE_MS, all_done);
+    world.run_for(2_000);
+}
+
+/// Every promise is kept, or the seed is told.
+pub fn assert_sound(world: &World) {
+    let faults = world.faults_at_rest();
+    let (seed, step) = (world.seed(), world.steps());
+    assert!(faults.is_empty(), "seed {seed}, step {step}:\n{}\n{}", faults.join("\n"), story(world));
+}
+
+/// What became of every trade, for a failure.
+pub fn story(world: &World) -> String {
+    let mut lines = Vec::new();
+    for node in 0..world.nodes.len() {
+        let alive = if world.engine(node).is_some() { "" } else { " (dead)" };
+        lines.push(format!("node {node}{alive}"));
+        for deal in deals(world, node) {
+            lines.push(format!(
+                "  {:?} epoch {} {:?} {} {:?} {:?}",
+                deal.role, deal.row.epoch, deal.trade, deal.state, deal.code, deal.trouble
+            ));
+        }
+        for order in world.engine(node).iter().flat_map(|engine| engine.market().standing()) {
+            let (state, note) = (order.state.name(), &order.note);
+            lines.push(format!("  {:?} {state} filled {} {note:?}", order.spec.side, order.filled));
+        }
+    }
+    lines.join("\n")
+}

@@ -1,0 +1,12 @@
+mod kit;
+
+mod a_gift_redeemed_and_the_former_holder_refused;
+mod a_market_of_every_fault_keeps_its_promises;
+mod an_order_released_to_half_the_network_costs_only_its_rows;
+mod both_restart_at_every_persist;
+mod buyer_vanishes_before_funding_and_the_lock_is_released;
+mod messages_of_another_network_change_nothing;
+mod nodes_agree_on_roots_and_rows;
+mod provider_restarts_between_lock_and_claim;
+mod same_seed_same_trace;
+mod seller_vanishes_and_the_buyer_refunds;
