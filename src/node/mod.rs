@@ -13,6 +13,7 @@ mod effects;
 mod faucet;
 mod follow;
 mod leases;
+mod peers;
 mod startup;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -117,7 +118,7 @@ struct Node {
     next_command: u64,
     calls: BTreeMap<u64, oneshot::Sender<Result<Vec<u8>, String>>>,
     next_call: u64,
-    addresses: BTreeMap<Key, Vec<String>>,
+    peers: peers::Peers,
     listening: Vec<String>,
     api_addr: String,
     started_at_ms: u64,
@@ -260,7 +261,7 @@ impl Node {
             NetEvent::PeerUp { peer, addr, outbound } => {
                 let key = Key(peer.0);
                 if outbound {
-                    self.addresses.entry(key).or_insert_with(|| vec![addr]);
+                    self.peers.reached(key, addr);
                 }
                 self.feed(Input::Peer { key, up: true });
                 self.feed(Input::Tick);

@@ -159,11 +159,11 @@ fn play_round(provider: &mut Daemon, buyer: &mut Daemon, round: &Round) -> Strin
     if round.victim == Side::Buy {
         buyer.kill();
         std::thread::sleep(round.away);
-        buyer.start(&[&provider.p2p()]);
+        buyer.start(&[]);
     } else {
         provider.kill();
         std::thread::sleep(round.away);
-        provider.start(&[&buyer.p2p()]);
+        provider.start(&[]);
     }
     meet(&[provider, buyer]);
     all_settled(&[provider, buyer]);

@@ -78,7 +78,9 @@ fn a_daemon_takes_up_where_it_stopped() {
     world.wait_blocks(2);
     assert_eq!((kept(&provider), kept(&buyer)), before);
 
-    // And the market goes on.
+    // It finds the market again by itself, which goes on.
+    buyer.kill();
+    buyer.start(&[]);
     crate::market::meet(&[&provider, &buyer]);
     let window = soon(&buyer);
     buy(&buyer, 1, window, TimeInForce::Gtc);

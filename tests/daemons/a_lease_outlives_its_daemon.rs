@@ -1,5 +1,5 @@
-//! The provider dies while a lease runs: the lease ends with its window all the same, and
-//! the provider's next life issues the receipt.
+//! Provider and holder die while a lease runs: the lease ends with its window all the same,
+//! the provider's next life issues the receipt, and the holder's next life gets it.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -21,7 +21,7 @@ fn now_ms() -> u64 {
 #[test]
 fn a_lease_outlives_its_daemon() {
     let world = World::new();
-    let (mut provider, buyer) = provider_and_buyer(&world, 2);
+    let (mut provider, mut buyer) = provider_and_buyer(&world, 2);
     sell(&provider, 2);
     let window = soon(&buyer);
     buy(&buyer, 1, window, TimeInForce::Ioc);
@@ -35,16 +35,19 @@ fn a_lease_outlives_its_daemon() {
         let logs = buyer.client().ok()?.logs(&id, "stdout").ok()?;
         (!logs.is_empty()).then_some(())
     });
+    let slot_s = buyer.status().unwrap().slot_s;
     provider.kill();
+    buyer.kill();
     let leases = provider.dir.join("leases");
     assert_eq!(processes_of(&leases).len(), 1, "the lease process lives on");
 
-    let ends_at_ms = u64::from(window[1]) * u64::from(buyer.status().unwrap().slot_s) * 1000;
+    let ends_at_ms = u64::from(window[1]) * u64::from(slot_s) * 1000;
     until("end of the lease process", SETTLING, || processes_of(&leases).is_empty().then_some(()));
     let late_ms = now_ms().saturating_sub(ends_at_ms);
     assert!(now_ms() + 500 >= ends_at_ms, "not before the window ends");
     assert!(late_ms <= SLACK_MS, "{late_ms} ms after the window");
 
+    buyer.start(&[]);
     provider.start(&[&buyer.p2p()]);
     let ended: Lease = until("receipt of both", Duration::from_secs(20), || {
         lease(&buyer, &id).filter(|lease| lease.countersigned && lease.is_over())

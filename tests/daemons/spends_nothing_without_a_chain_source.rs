@@ -38,6 +38,18 @@ fn a_daemon_without_its_chain_source_starts_and_spends_nothing() {
     assert!(out.contains("warning[chain.down]"), "{out}");
     let (status, took) = daemon.terminate(Duration::from_secs(5));
     assert_eq!(status.code(), Some(0), "after {took:?}");
+
+    // One that accepts a connection and never says a word must not hold up the end.
+    let mute = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", mute.local_addr().unwrap());
+    let cookie = world.path().join("cookie-of-the-mute");
+    std::fs::write(&cookie, "__cookie__:00").unwrap();
+    let mut daemon = world.daemon_on("patient", 0, &url, &cookie);
+    daemon.start(&[]);
+    let _asked = mute.accept().unwrap();
+    assert_eq!(daemon.cli_error(&BID), (6, "chain.down".to_owned()));
+    let (status, took) = daemon.terminate(Duration::from_secs(5));
+    assert_eq!(status.code(), Some(0), "after {took:?}");
 }
 
 #[test]
