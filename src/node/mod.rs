@@ -165,8 +165,11 @@ pub async fn run(
     tokio::pin!(shutdown);
     let result = loop {
         let timeout = node.next_timeout();
+        // Whoever floods one of the channels must not keep the clock from being heard.
+        if timeout.is_zero() {
+            node.feed(Input::Tick);
+        }
         tokio::select! {
-            biased;
             () = &mut shutdown => break Ok(()),
             Some(event) = sources.network.recv() => node.on_network(event),
             Some(event) = sources.chain.recv() => node.on_chain(event),
@@ -178,7 +181,7 @@ pub async fn run(
             }
             Some(event) = sources.follow.recv() => node.on_follow(event),
             Some(request) = sources.api.recv() => node.on_api(request),
-            () = tokio::time::sleep(timeout) => node.feed(Input::Tick),
+            () = tokio::time::sleep(timeout.max(TICK_MIN)) => node.feed(Input::Tick),
         }
         if let Some(fault) = node.fault.take() {
             break Err(fault);
@@ -204,7 +207,7 @@ impl Node {
     fn next_timeout(&self) -> Duration {
         let now = now_ms();
         let (due, _reason) = self.engine.poll_timeout(now);
-        Duration::from_millis(due.saturating_sub(now).max(1))
+        Duration::from_millis(due.saturating_sub(now))
     }
 
     /// Gives the engine an input, and performs all that follows from it.
