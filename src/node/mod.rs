@@ -39,6 +39,8 @@ use crate::wallet::Wallet;
 
 /// Own requests to peers have ids above those of the engine.
 const NODE_REQUEST_IDS: u64 = 1 << 63;
+/// Shortest wait between ticks: the engine's clock counts milliseconds.
+const TICK_MIN: Duration = Duration::from_millis(1);
 /// Inputs that one event may lead to; more means a loop of effects, which is a bug that
 /// must not take the node with it.
 const INPUTS_PER_EVENT_MAX: usize = 10_000;
