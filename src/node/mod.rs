@@ -13,6 +13,7 @@ mod effects;
 mod faucet;
 mod follow;
 mod leases;
+mod peers;
 mod startup;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -40,6 +41,8 @@ use crate::wallet::Wallet;
 const TICK_MIN: Duration = Duration::from_millis(1);
 /// Own requests to peers have ids above those of the engine.
 const NODE_REQUEST_IDS: u64 = 1 << 63;
+/// Shortest wait between ticks: the engine's clock counts milliseconds.
+const TICK_MIN: Duration = Duration::from_millis(1);
 /// Inputs that one event may lead to; more means a loop of effects, which is a bug that
 /// must not take the node with it.
 const INPUTS_PER_EVENT_MAX: usize = 10_000;
@@ -119,7 +122,7 @@ struct Node {
     next_command: u64,
     calls: BTreeMap<u64, oneshot::Sender<Result<Vec<u8>, String>>>,
     next_call: u64,
-    addresses: BTreeMap<Key, Vec<String>>,
+    peers: peers::Peers,
     listening: Vec<String>,
     api_addr: String,
     started_at_ms: u64,
@@ -265,7 +268,7 @@ impl Node {
             NetEvent::PeerUp { peer, addr, outbound } => {
                 let key = Key(peer.0);
                 if outbound {
-                    self.addresses.entry(key).or_insert_with(|| vec![addr]);
+                    self.peers.reached(key, addr);
                 }
                 self.feed(Input::Peer { key, up: true });
                 self.feed(Input::Tick);
