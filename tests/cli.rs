@@ -240,7 +240,6 @@ fn nothing_moves_money_without_a_yes() {
     for args in [
         &BID[..],
         sell,
-        &["wallet", "fund"],
         &["cert", "gift", "cccccccc", "--to", &gift],
     ] {
         let (code, out, err) = ask(&fake, args);
