@@ -1,5 +1,7 @@
 //! The HTTP API against a fake event loop: who may call, forms of answers and errors.
 
+#![allow(clippy::unwrap_used, reason = "a test ends at its first surprise")]
+
 #[path = "api/fake.rs"]
 #[allow(dead_code)]
 mod fake;
@@ -330,6 +332,9 @@ fn stopping_removes_cookie_and_endpoints_even_with_open_requests() {
         fake.addr, fake.cookie
     );
     stream.write_all(line.as_bytes()).unwrap();
+    while fake.commands.lock().unwrap().is_empty() {
+        std::thread::yield_now();
+    }
     let started = std::time::Instant::now();
     fake.stop();
     assert!(started.elapsed() < capex::api::DRAIN_TIME + Duration::from_secs(5));

@@ -1,5 +1,7 @@
 //! The command line as a process: exit codes, the JSON contract, files and prompts.
 
+#![allow(clippy::unwrap_used, reason = "a test ends at its first surprise")]
+
 #[path = "api/fake.rs"]
 #[allow(dead_code)]
 mod fake;

@@ -91,8 +91,7 @@ struct Spends {
 fn spends() -> Spends {
     let secp = Secp256k1::new();
     let contract = Contract::new(&secp, &terms(&secp), TermsHash([7; 32]), 0).unwrap();
-    let spent =
-        TxOut { value: Amount::from_sat(VALUE_SAT), script_pubkey: contract.spk.clone() };
+    let spent = TxOut { value: Amount::from_sat(VALUE_SAT), script_pubkey: contract.spk.clone() };
     let outpoint = OutPoint { txid: Txid::from_byte_array([9; 32]), vout: 0 };
     Spends { contract, spent, outpoint, secp }
 }
@@ -104,7 +103,9 @@ impl Spends {
 
     fn claim(&self, seed: u8, x: [u8; 32]) -> Transaction {
         let key = keypair(&self.secp, seed);
-        transaction::claim(&self.secp, self.holding(), &key, x, p2tr(&self.secp, 5), 155).unwrap().tx
+        transaction::claim(&self.secp, self.holding(), &key, x, p2tr(&self.secp, 5), 155)
+            .unwrap()
+            .tx
     }
 
     fn refund(&self, seed: u8, refund_at: u32) -> Transaction {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::failure::{Exit, Failure};
-use super::up::{interrupted, runtime};
+use super::up::{runtime, stop_asked};
 use super::{Context, wait_ms};
 use crate::chain::devchain::server::{ServeError, ServeOptions, serve};
 use crate::node::config::{DEVCHAIN_LISTEN, devchain_dir};
@@ -29,6 +29,9 @@ pub struct Flags {
     /// Directory of the cookie [default: the state directory]
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
+    /// Stop when standard input ends, so that the process does not outlive its parent
+    #[arg(long, hide = true)]
+    pub exit_on_stdin_eof: bool,
 }
 
 /// Serves until interrupted.
@@ -43,7 +46,7 @@ pub fn run(flags: &Flags, context: &mut Context<'_>) -> Result<(), Failure> {
             listen: flags.listen,
             block_every: (flags.block_every > 0).then(|| Duration::from_millis(flags.block_every)),
             state_dir,
-            shutdown: Box::pin(interrupted()?),
+            shutdown: Box::pin(stop_asked(flags.exit_on_stdin_eof)?),
         };
         let failed =
             |error: ServeError| Failure::new(Exit::Failed, error.code(), error.to_string());

@@ -1,9 +1,12 @@
 //! `capex up`: the node, in the foreground, until interrupted.
 
+use std::io::IsTerminal;
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
 
 use super::Context;
 use super::failure::{Exit, Failure};
@@ -11,6 +14,10 @@ use super::output::Page;
 use crate::api::endpoints;
 use crate::api::types::Endpoints;
 use crate::node::config::{Config, Overrides};
+
+/// How long blocking calls may go on when the node has stopped; everything that must be on
+/// disk is there by then.
+const STRAGGLERS: Duration = Duration::from_millis(500);
 
 /// Flags of `up`.
 #[derive(Debug, clap::Args)]
@@ -38,6 +45,9 @@ pub struct Flags {
     /// Filter of the log, such as info,capex=debug
     #[arg(long, value_name = "FILTER")]
     pub log: Option<String>,
+    /// Stop when standard input ends, so that the process does not outlive its parent
+    #[arg(long, hide = true)]
+    pub exit_on_stdin_eof: bool,
 }
 
 /// Runs the node.
@@ -59,7 +69,11 @@ pub fn run(flags: &Flags, context: &mut Context<'_>) -> Result<(), Failure> {
     };
     let config = Config::load(&overrides, context.env)?;
     start_log(&config.log)?;
-    runtime()?.block_on(serve(config, context))
+    let runtime = runtime()?;
+    let result = runtime.block_on(serve(config, flags.exit_on_stdin_eof, context));
+    // A call to a chain source that never answers must not hold up the end.
+    runtime.shutdown_timeout(STRAGGLERS);
+    result
 }
 
 /// The runtime of a server in this process.
@@ -73,9 +87,13 @@ pub(super) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
         .map_err(|error| Failure::new(Exit::Failed, "node.runtime", error.to_string()))
 }
 
-async fn serve(config: Config, context: &mut Context<'_>) -> Result<(), Failure> {
+async fn serve(
+    config: Config,
+    exit_on_stdin_eof: bool,
+    context: &mut Context<'_>,
+) -> Result<(), Failure> {
     let datadir = config.datadir.clone();
-    let node = crate::node::run(config, interrupted()?);
+    let node = crate::node::run(config, stop_asked(exit_on_stdin_eof)?);
     tokio::pin!(node);
     let stopped = |result: Result<(), crate::node::NodeError>| {
         result.map_err(|error| Failure::new(Exit::Failed, error.code(), error.to_string()))
@@ -125,11 +143,55 @@ pub(super) fn interrupted() -> Result<impl Future<Output = ()> + Send + 'static,
     })
 }
 
+/// As [`interrupted`], and, if asked to, at the end of standard input: whoever started this
+/// process holds the other end, so it does not outlive them.
+///
+/// # Errors
+/// As [`interrupted`], or standard input is closed.
+pub(super) fn stop_asked(
+    exit_on_stdin_eof: bool,
+) -> Result<impl Future<Output = ()> + Send + 'static, Failure> {
+    let interrupted = interrupted()?;
+    let orphaned = if exit_on_stdin_eof {
+        Some(stdin_ended()?)
+    } else {
+        None
+    };
+    Ok(async move {
+        let Some(orphaned) = orphaned else {
+            return interrupted.await;
+        };
+        tokio::select! {
+            () = interrupted => {}
+            // An error is the sender that went, as nothing is ever sent.
+            _ = orphaned => {}
+        }
+    })
+}
+
+/// Reads in a thread of its own, on a descriptor of its own: the runtime would wait for a
+/// read that blocks, and the command line holds the lock of the standard stream.
+fn stdin_ended() -> Result<oneshot::Receiver<()>, Failure> {
+    let failed = |error: std::io::Error| Failure::new(Exit::Failed, "cli.stdin", error.to_string());
+    let stdin = std::io::stdin()
+        .as_fd()
+        .try_clone_to_owned()
+        .map_err(failed)?;
+    let (ended, wait) = oneshot::channel();
+    std::thread::spawn(move || {
+        // An error is an end too.
+        let _ = std::io::copy(&mut std::fs::File::from(stdin), &mut std::io::sink());
+        drop(ended);
+    });
+    Ok(wait)
+}
+
 fn start_log(filter: &str) -> Result<(), Failure> {
     let filter = tracing_subscriber::EnvFilter::try_new(filter)
         .map_err(|error| Failure::usage("config.invalid", format!("log: {error}")))?;
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr);
     // Fails only if a log was started before, as in tests.
     let _ = log.try_init();

@@ -2,9 +2,9 @@
 
 use super::Context;
 use super::failure::Failure;
-use super::output::{Page, sat};
+use super::output::sat;
 use crate::api::types::{Address, Balance, FundWallet, Funded};
-use crate::domain::units::Price;
+use crate::domain::units::amount_sat;
 
 /// What about the wallet.
 #[derive(Debug, clap::Subcommand)]
@@ -25,13 +25,13 @@ Next: capex wallet balance")]
     Address,
     /// Let the faucet of a development network pay this wallet
     #[command(after_help = "Examples:
-  capex wallet fund --yes
-  capex wallet fund --amount 2000000sat --json --yes
+  capex wallet fund 0.1
+  capex wallet fund 2000000sat --json
 
 Next: capex wallet balance")]
     Fund {
-        /// How much, with its unit
-        #[arg(long, default_value = "1000000sat", value_name = "AMOUNT", value_parser = whole_sat)]
+        /// How much: 0.1 is bitcoin, 5000sat is sats
+        #[arg(default_value = "0.1", value_name = "AMOUNT", value_parser = amount)]
         amount: u64,
     },
 }
@@ -59,14 +59,6 @@ pub fn run(noun: &Noun, context: &mut Context<'_>) -> Result<(), Failure> {
             })
         }
         Noun::Fund { amount } => {
-            let mut preview = Page::default();
-            preview
-                .field("faucet pays", sat(*amount))
-                .field("fee", "paid by the faucet: 0 sat for you")
-                .field("worst case", "nothing arrives; test coins have no value");
-            context
-                .io
-                .confirm(&preview, "Ask the faucet?", context.global.yes)?;
             let funded: Funded = client.post(
                 "/wallet/fund",
                 &FundWallet {
@@ -82,15 +74,7 @@ pub fn run(noun: &Noun, context: &mut Context<'_>) -> Result<(), Failure> {
     }
 }
 
-/// For clap: an amount with its unit, in whole sats.
-fn whole_sat(text: &str) -> Result<u64, String> {
-    let msat = text
-        .parse::<Price>()
-        .map_err(|error| error.to_string())?
-        .msat();
-    if msat % 1000 == 0 {
-        Ok(msat / 1000)
-    } else {
-        Err("not a whole number of sats".to_owned())
-    }
+/// For clap: an amount in bitcoin, or in sats with that unit.
+fn amount(text: &str) -> Result<u64, String> {
+    amount_sat(text).map_err(|error| error.to_string())
 }

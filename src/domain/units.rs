@@ -28,8 +28,11 @@ pub enum MoneyError {
     #[error("expected an amount with a unit, such as 20sat, 20.5sat or 1500msat")]
     Syntax,
     /// Finer than one msat.
-    #[error("finer than one msat")]
+    #[error("finer than the smallest unit")]
     TooFine,
+    /// Zero, negative or more than there are coins.
+    #[error("amount must lie between 1 sat and 21 million bitcoin")]
+    AmountRange,
     /// Zero, negative or above the largest price.
     #[error("price must lie between 1 msat and 10^12 msat per block")]
     OutOfRange,
@@ -86,6 +89,29 @@ impl fmt::Display for Price {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} sat/block", msat_to_sat(self.0))
     }
+}
+
+/// Sat of one bitcoin.
+pub const SAT_PER_BTC: u64 = 100_000_000;
+
+/// Reads an amount of coins: `0.1` or `0.1btc` is bitcoin, `5000sat` is sats.
+///
+/// # Errors
+/// Not a number, finer than one sat, zero or more than there are coins.
+pub fn amount_sat(text: &str) -> Result<u64, MoneyError> {
+    const SUPPLY_SAT: u64 = 21_000_000 * SAT_PER_BTC;
+    let text = text.trim();
+    let (number, scale) = match text.strip_suffix("sat") {
+        Some(number) => (number, 1),
+        None => (text.trim_end_matches("btc"), SAT_PER_BTC),
+    };
+    let value = Decimal::from_str(number.trim()).map_err(|_| MoneyError::Syntax)?;
+    let sat = value.checked_mul(Decimal::from(scale)).ok_or(MoneyError::AmountRange)?.normalize();
+    if sat.scale() != 0 {
+        return Err(MoneyError::TooFine);
+    }
+    let sat = u64::try_from(sat).map_err(|_| MoneyError::AmountRange)?;
+    if (1..=SUPPLY_SAT).contains(&sat) { Ok(sat) } else { Err(MoneyError::AmountRange) }
 }
 
 /// Msat as decimal sats, without trailing zeros, for people.
@@ -270,6 +296,22 @@ mod tests {
             assert_eq!(text.parse::<Price>().map(Price::msat), expected, "{text}");
         }
         assert_eq!(Price::from_msat(20_500).unwrap().to_string(), "20.5 sat/block");
+    }
+
+    #[test]
+    fn amounts_are_bitcoin_unless_they_say_sat() {
+        let table = [
+            ("0.1", Ok(10_000_000)),
+            ("0.1btc", Ok(10_000_000)),
+            ("2500sat", Ok(2500)),
+            ("0.000000001", Err(MoneyError::TooFine)),
+            ("0", Err(MoneyError::AmountRange)),
+            ("22000000", Err(MoneyError::AmountRange)),
+            ("ten", Err(MoneyError::Syntax)),
+        ];
+        for (text, expected) in table {
+            assert_eq!(amount_sat(text), expected, "{text}");
+        }
     }
 
     #[test]

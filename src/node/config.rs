@@ -534,11 +534,8 @@ pub fn check_multiaddr(addr: &str, with_peer: bool) -> Result<(), String> {
             "`{addr}` is not a multiaddr such as /ip4/127.0.0.1/tcp/7210"
         ));
     }
-    if with_peer
-        && !addr
-            .rsplit_once("/p2p/")
-            .is_some_and(|(_, id)| !id.is_empty())
-    {
+    let peer = addr.rsplit_once("/p2p/").map(|(_, id)| id);
+    if with_peer && peer.is_none_or(str::is_empty) {
         return Err(format!(
             "`{addr}` lacks /p2p/<id>: see `capex status` of that node"
         ));

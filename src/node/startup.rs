@@ -1,7 +1,7 @@
 //! Opens everything, in this order: directory and lock, keys, engine from its records, then
 //! chain, network and API. What is opened last is closed first.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
@@ -9,19 +9,20 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use capex_network::{ProtocolConfig, Secret, TopicConfig};
+use capex_network::{Command as NetCommand, PeerKey, ProtocolConfig, Secret, TopicConfig};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use super::config::Config;
 use super::follow::Follower;
+use super::peers::Peers;
 use super::{ChainStatus, Node, NodeError, Sources, chain_task, now_ms};
 use crate::api::types::Endpoints;
 use crate::api::{self, ApiHandle, ApiState, Cookie};
 use crate::chain::Watcher;
 use crate::chain::rpc::{RpcClient, RpcConfig, RpcSource};
 use crate::domain::engine::leases::LeaseRole;
-use crate::domain::engine::{Command, Engine, Input, Keys, Protocol, Topic};
+use crate::domain::engine::{Command, Engine, Input, Keys, Protocol, Record, Topic};
 use crate::domain::ids::{from_hex, to_hex};
 use crate::executor::{EVENT_QUEUE, Executor, Manager};
 use crate::limits::{
@@ -42,12 +43,27 @@ fn at<T>(what: impl Into<String>, result: std::io::Result<T>) -> Result<T, NodeE
     result.map_err(|source| NodeError::Io { what: what.into(), source })
 }
 
-pub(super) async fn open(config: Config) -> Result<(Node, Sources, Tasks), NodeError> {
-    let params = config.params.clone();
-    let datadir = config.datadir.clone();
-    let builder_result = fs::DirBuilder::new().recursive(true).mode(0o700).create(&datadir);
-    at(datadir.display().to_string(), builder_result)?;
-    let meta = Meta { network: params.name.clone(), magic: params.magic };
+/// Secrets and durable state of a data directory.
+struct Opened {
+    store: Arc<Mutex<Store>>,
+    records: Vec<Record>,
+    wallet: Wallet,
+    identity: [u8; 32],
+    settlement: [u8; 32],
+}
+
+impl Opened {
+    fn keys(&self) -> Keys {
+        Keys::new(self.identity, self.settlement)
+    }
+}
+
+/// Takes the lock of the data directory and reads what an earlier life left.
+fn open_datadir(config: &Config) -> Result<Opened, NodeError> {
+    let datadir = &config.datadir;
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(datadir);
+    at(datadir.display().to_string(), made)?;
+    let meta = Meta { network: config.params.name.clone(), magic: config.params.magic };
     let (store, report) = Store::open(&datadir.join("store"), &meta)?;
     if let Some(quarantined) = &report.quarantined {
         tracing::warn!(dir = %quarantined.display(), "the index was damaged and has been rebuilt");
@@ -55,36 +71,38 @@ pub(super) async fn open(config: Config) -> Result<(Node, Sources, Tasks), NodeE
     let records = store.load()?;
     let store = Arc::new(Mutex::new(store));
     let identity = identity(&datadir.join("identity.key"))?;
-    let chain = params.chain.network;
-    let wallet_keys = wallet::Keys::load_or_create(&datadir.join("wallet.seed"), chain)?;
-    let settlement = wallet_keys.settlement_secret()?;
-    let wallet = Wallet::open(&wallet_keys, chain, Arc::clone(&store), None)?;
+    let chain = config.params.chain.network;
+    let keys = wallet::Keys::load_or_create(&datadir.join("wallet.seed"), chain)?;
+    let settlement = keys.settlement_secret()?;
+    let wallet = Wallet::open(&keys, chain, Arc::clone(&store), None)?;
+    Ok(Opened { store, records, wallet, identity, settlement })
+}
 
+pub(super) async fn open(config: Config) -> Result<(Node, Sources, Tasks), NodeError> {
+    let opened = open_datadir(&config)?;
+    let params = config.params.clone();
     let mut tasks = Tasks::default();
-    let (network, network_events) = capex_network::start(network_config(&config, identity))?;
-    let (chain_commands, chain_events) = start_chain(&config, &wallet, &mut tasks);
+    let (network, network_events) = capex_network::start(network_config(&config, opened.identity))?;
+    let (chain, chain_events) = start_chain(&config, &opened.wallet, &mut tasks);
     let (executor_events, executor) = mpsc::channel(EVENT_QUEUE);
     let exe = at("the path of this program", std::env::current_exe())?;
-    let manager = Manager::new(&datadir.join("leases"), exe, executor_events)?;
+    let manager = Manager::new(&config.datadir.join("leases"), exe, executor_events)?;
     let (mined, mined_events) = mpsc::channel(QUEUE);
     let (calls, call_events) = mpsc::channel(QUEUE);
     let (follow_events, follow) = mpsc::channel(QUEUE);
     let (released, released_events) = mpsc::channel(QUEUE);
-    let follower = Follower::new(
-        calls,
-        follow_events.clone(),
-        Keys::new(identity, settlement),
-        params.clone(),
-        datadir.join("held"),
-    );
+    let peers = Peers::open(&config.datadir);
+    let held = config.datadir.join("held");
+    let follower =
+        Follower::new(calls, follow_events.clone(), opened.keys(), params.clone(), held);
     let (api_addr, api_events) = start_api(&config, &mut tasks).await?;
     let mut node = Node {
-        engine: Engine::new(params, Keys::new(identity, settlement)),
+        engine: Engine::new(params, opened.keys()),
         config,
-        store,
-        wallet,
+        store: opened.store,
+        wallet: opened.wallet,
         network,
-        chain: chain_commands,
+        chain,
         chain_status: ChainStatus::default(),
         watcher: Watcher::new(),
         executor: Arc::new(manager),
@@ -95,12 +113,12 @@ pub(super) async fn open(config: Config) -> Result<(Node, Sources, Tasks), NodeE
         next_command: 0,
         calls: BTreeMap::new(),
         next_call: 0,
-        addresses: BTreeMap::new(),
+        peers,
         listening: Vec::new(),
         api_addr,
         started_at_ms: now_ms(),
         rescan_from: None,
-        results_left: BTreeMap::<_, BTreeSet<String>>::new(),
+        results_left: BTreeMap::new(),
         served: JoinSet::new(),
         released,
         follow_events,
@@ -108,8 +126,7 @@ pub(super) async fn open(config: Config) -> Result<(Node, Sources, Tasks), NodeE
         stop: false,
         fault: None,
     };
-    node.feed(Input::Started { records });
-    node.resume().await;
+    node.resume(opened.records).await;
     let sources = Sources {
         network: network_events,
         chain: chain_events,
@@ -126,13 +143,8 @@ pub(super) async fn open(config: Config) -> Result<(Node, Sources, Tasks), NodeE
 impl Node {
     /// Takes up what an earlier life left: capacity from the configuration, leases on this
     /// host, leases held elsewhere, fundings that may not have reached the network.
-    async fn resume(&mut self) {
-        let capacity = self.config.capacity.iter().map(|(class, units)| (*class, *units)).collect();
-        let (answer, mut answered) = oneshot::channel();
-        self.command(Command::SetCapacity(capacity), Some(answer));
-        if let Ok(Err(refusal)) = answered.try_recv() {
-            tracing::error!(code = refusal.code, "{}", refusal.message);
-        }
+    async fn resume(&mut self, records: Vec<Record>) {
+        // Adopted leases must be known before the engine asks for any of them again.
         match self.executor.adopt().await {
             Ok(adopted) => {
                 for (lease, state) in adopted {
@@ -141,8 +153,21 @@ impl Node {
             }
             Err(error) => tracing::error!(%error, "leases of an earlier life could not be adopted"),
         }
+        self.feed(Input::Started { records });
+        let capacity = self.config.capacity.iter().map(|(class, units)| (*class, *units)).collect();
+        let (answer, mut answered) = oneshot::channel();
+        self.command(Command::SetCapacity(capacity), Some(answer));
+        if let Ok(Err(refusal)) = answered.try_recv() {
+            tracing::error!(code = refusal.code, "{}", refusal.message);
+        }
         for (_, tx) in self.wallet.unsettled() {
             self.send_chain(super::ChainCommand::Broadcast(Box::new(tx)));
+        }
+        for (key, addrs) in self.peers.iter() {
+            let addrs = addrs.clone();
+            let command = NetCommand::AddAddresses { peer: PeerKey(key.0), addrs };
+            // The book takes four times as many; a hint that is lost does no harm.
+            let _ = self.network.try_send(command);
         }
         self.resume_leases();
         let held = self.engine.leases().views(self.engine.me());
@@ -200,9 +225,13 @@ fn identity(path: &Path) -> Result<[u8; 32], NodeError> {
         let mut secret = [0; 32];
         getrandom::fill(&mut secret)
             .map_err(|error| NodeError::Identity(format!("no randomness: {error}")))?;
-        let file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
-        let mut file = at(&name, file)?;
+        // Whole or not at all: half a key after a crash would be another identity.
+        let part = path.with_extension("part");
+        let mut options = fs::OpenOptions::new();
+        options.write(true).create(true).truncate(true).mode(0o600);
+        let mut file = at(&name, options.open(&part))?;
         at(&name, file.write_all(to_hex(&secret).as_bytes()).and_then(|()| file.sync_all()))?;
+        at(&name, fs::rename(&part, path))?;
     }
     let mode = at(&name, fs::metadata(path))?.permissions().mode();
     if mode & 0o077 != 0 {

@@ -113,6 +113,7 @@ async fn run(
             if answers {
                 let _ = request.answer.send(answer(request.call, &seen));
             } else {
+                seen.lock().unwrap().push("held".to_owned());
                 held.push(request);
             }
         }

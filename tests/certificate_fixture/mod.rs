@@ -39,7 +39,13 @@ pub fn by<T: Object>(party: u8, value: T, params: &Params) -> Verified<T> {
     sign(value, params.magic, &key(party))
 }
 
-pub fn issue(provider: u8, nonce: u8, units: Units, window: Window, params: &Params) -> Verified<Issue> {
+pub fn issue(
+    provider: u8,
+    nonce: u8,
+    units: Units,
+    window: Window,
+    params: &Params,
+) -> Verified<Issue> {
     let issue = Issue {
         v: 1,
         provider: public(provider),
@@ -71,7 +77,11 @@ pub fn terms(issue: &Verified<Issue>, seq: u32, prev: [u8; 32], from: Key, to: K
         window: issue.window,
         from,
         to,
-        funders: vec![Funder { key: to, refund_xonly: [3; 32], amount_sat: 5_000 }],
+        funders: vec![Funder {
+            key: to,
+            refund_xonly: [3; 32],
+            amount_sat: 5_000,
+        }],
         price_sat: 5_000,
         payment_hash: sha256(&[&PREIMAGE]),
         s_xonly: [4; 32],
@@ -95,7 +105,12 @@ pub fn accept(funder: u8, terms: &Verified<Terms>, params: &Params) -> Verified<
     by(funder, accept, params)
 }
 
-pub fn grant(provider: u8, terms: &Verified<Terms>, attempt: u32, params: &Params) -> Verified<LockGrant> {
+pub fn grant(
+    provider: u8,
+    terms: &Verified<Terms>,
+    attempt: u32,
+    params: &Params,
+) -> Verified<LockGrant> {
     let grant = LockGrant {
         v: 1,
         provider: public(provider),
@@ -121,7 +136,13 @@ pub fn transfer(terms: &Verified<Terms>) -> Transfer {
     }
 }
 
-pub fn redeem_grant(provider: u8, cert_id: CertId, seq: u32, attempt: u32, params: &Params) -> Verified<RedeemGrant> {
+pub fn redeem_grant(
+    provider: u8,
+    cert_id: CertId,
+    seq: u32,
+    attempt: u32,
+    params: &Params,
+) -> Verified<RedeemGrant> {
     let grant = RedeemGrant {
         v: 1,
         provider: public(provider),
@@ -149,7 +170,15 @@ impl Draft {
     pub fn new(provider: u8, units: Units, window: Window, params: &Params) -> Self {
         let issue = issue(provider, 1, units, window, params);
         let last = issue.id();
-        Self { provider, issue, holder: provider, seq: 0, last, hops: Vec::new(), params: params.clone() }
+        Self {
+            provider,
+            issue,
+            holder: provider,
+            seq: 0,
+            last,
+            hops: Vec::new(),
+            params: params.clone(),
+        }
     }
 
     pub fn activation(&self, attempt: u32, holder: u8, cause: [u8; 32]) -> Activation {
@@ -171,7 +200,11 @@ impl Draft {
     }
 
     fn moved(&mut self, holder: u8, attempt: u32, cause: [u8; 32]) -> Envelope {
-        let activation = by(self.provider, self.activation(attempt, holder, cause), &self.params);
+        let activation = by(
+            self.provider,
+            self.activation(attempt, holder, cause),
+            &self.params,
+        );
         self.holder = holder;
         self.seq += 1;
         self.last = activation.id();
@@ -179,7 +212,13 @@ impl Draft {
     }
 
     pub fn sell(mut self, to: u8) -> Self {
-        let terms = terms(&self.issue, self.seq, self.last, public(self.holder), public(to));
+        let terms = terms(
+            &self.issue,
+            self.seq,
+            self.last,
+            public(self.holder),
+            public(to),
+        );
         let terms = by(self.holder, terms, &self.params);
         let lock = grant(self.provider, &terms, 0, &self.params);
         let activation = self.moved(to, 0, terms.id());
@@ -207,11 +246,17 @@ impl Draft {
     pub fn give(mut self, to: u8) -> Self {
         let gift = self.gift(to);
         let activation = self.moved(to, 0, gift.id());
-        self.hops.push(Hop::Gift { gift: gift.envelope().clone(), activation });
+        self.hops.push(Hop::Gift {
+            gift: gift.envelope().clone(),
+            activation,
+        });
         self
     }
 
     pub fn certificate(&self) -> Certificate {
-        Certificate { issue: self.issue.envelope().clone(), hops: self.hops.clone() }
+        Certificate {
+            issue: self.issue.envelope().clone(),
+            hops: self.hops.clone(),
+        }
     }
 }

@@ -142,7 +142,8 @@ impl Statement {
             return activations_clash(x, y);
         }
         let same = a.cert_id == b.cert_id && a.seq == b.seq && a.cause != b.cause;
-        let outlived = (a.is_final && a.attempt < b.attempt) || (b.is_final && b.attempt < a.attempt);
+        let outlived =
+            (a.is_final && a.attempt < b.attempt) || (b.is_final && b.attempt < a.attempt);
         same && (a.attempt == b.attempt || outlived)
     }
 }
@@ -163,7 +164,10 @@ pub fn prove(a: &Statement, b: &Statement) -> Option<EquivProof> {
     if !a.contradicts(b) {
         return None;
     }
-    let mut parts = [(a.kind(), a.envelope().clone()), (b.kind(), b.envelope().clone())];
+    let mut parts = [
+        (a.kind(), a.envelope().clone()),
+        (b.kind(), b.envelope().clone()),
+    ];
     parts.sort();
     let [a, b] = parts;
     Some(EquivProof { a, b })

@@ -99,7 +99,11 @@ impl Ledger {
             return Err(LedgerError::TooLarge);
         }
         let ledger = self.classes.entry(class).or_default();
-        let highest = ledger.areas().filter_map(|(units, _)| units.ranges().last()).map(|r| r.end).max();
+        let highest = ledger
+            .areas()
+            .filter_map(|(units, _)| units.ranges().last())
+            .map(|r| r.end)
+            .max();
         if highest.unwrap_or(0) > units {
             return Err(LedgerError::BelowClaims);
         }
@@ -125,13 +129,24 @@ impl Ledger {
             return Err(LedgerError::BeyondCapacity);
         };
         let area = (units.clone(), window);
-        if ledger.claims.get(&claim).is_some_and(|areas| areas.contains(&area)) {
+        if ledger
+            .claims
+            .get(&claim)
+            .is_some_and(|areas| areas.contains(&area))
+        {
             return Ok(());
         }
-        if units.ranges().iter().any(|range| range.end > ledger.capacity) {
+        if units
+            .ranges()
+            .iter()
+            .any(|range| range.end > ledger.capacity)
+        {
             return Err(LedgerError::BeyondCapacity);
         }
-        if ledger.areas().any(|(other, when)| when.overlaps(window) && other.overlaps(units)) {
+        if ledger
+            .areas()
+            .any(|(other, when)| when.overlaps(window) && other.overlaps(units))
+        {
             return Err(LedgerError::Claimed);
         }
         if ledger.claims.len() >= CLAIMS_MAX {
@@ -183,7 +198,9 @@ impl Ledger {
     /// Units of a class that are free during a whole window.
     #[must_use]
     pub fn free_units(&self, class: u16, window: Window) -> u64 {
-        let Some(ledger) = self.classes.get(&class) else { return 0 };
+        let Some(ledger) = self.classes.get(&class) else {
+            return 0;
+        };
         ranges::count(&ledger.free(window))
     }
 
@@ -200,11 +217,15 @@ impl Ledger {
     /// of equally large ones the earliest. The same ledger gives the same answer.
     #[must_use]
     pub fn free_rectangles(&self, class: u16, window: Window) -> Vec<(Units, Window)> {
-        let Some(ledger) = self.classes.get(&class) else { return Vec::new() };
+        let Some(ledger) = self.classes.get(&class) else {
+            return Vec::new();
+        };
         let mut strips = ledger.strips(window);
         let mut found = Vec::new();
         while found.len() < RECTANGLES_MAX {
-            let Some((units, window)) = largest(&strips) else { break };
+            let Some((units, window)) = largest(&strips) else {
+                break;
+            };
             for (when, free) in &mut strips {
                 if window.covers(*when) {
                     *free = ranges::subtract(free, units.ranges());
@@ -226,8 +247,17 @@ impl ClassLedger {
         if self.capacity == 0 || window.is_empty() {
             return Vec::new();
         }
-        let taken = self.areas().filter(|(_, when)| when.overlaps(window)).map(|(units, _)| units);
-        ranges::subtract(&[UnitRange { first: 0, end: self.capacity }], &ranges::sorted(taken))
+        let taken = self
+            .areas()
+            .filter(|(_, when)| when.overlaps(window))
+            .map(|(units, _)| units);
+        ranges::subtract(
+            &[UnitRange {
+                first: 0,
+                end: self.capacity,
+            }],
+            &ranges::sorted(taken),
+        )
     }
 
     /// The window cut where free space changes, with what is free in each part.
@@ -239,7 +269,10 @@ impl ClassLedger {
         cuts.dedup();
         let mut strips: Vec<(Window, Vec<UnitRange>)> = Vec::new();
         for pair in cuts.windows(2) {
-            let part = Window { start: pair[0], end: pair[1] };
+            let part = Window {
+                start: pair[0],
+                end: pair[1],
+            };
             let free = self.free(part);
             match strips.last_mut() {
                 Some((last, same)) if *same == free => last.end = part.end,
@@ -264,7 +297,10 @@ fn largest(strips: &[(Window, Vec<UnitRange>)]) -> Option<(Units, Window)> {
                 break;
             }
             let units = ranges::widest(&common);
-            let window = Window { start: first.start, end: last.end };
+            let window = Window {
+                start: first.start,
+                end: last.end,
+            };
             let area = ranges::count(&units) * u64::from(window.len());
             if area > beaten {
                 best = Some((area, units, window));
@@ -328,7 +364,9 @@ pub fn number_rows(
         taken.retain(|(_, window)| window.end > row.window.start);
         let held = ranges::sorted(taken.iter().map(|(units, _)| units));
         let free = ranges::subtract(rectangle.0.ranges(), &held);
-        let Some(numbers) = ranges::lowest(&free, row.qty) else { continue };
+        let Some(numbers) = ranges::lowest(&free, row.qty) else {
+            continue;
+        };
         answers[index] = Units::new(numbers).ok_or(NumberError::Fragmented);
         if let Ok(units) = &answers[index] {
             taken.push((units.clone(), row.window));

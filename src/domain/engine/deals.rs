@@ -40,7 +40,20 @@ const STEPS_MAX: usize = 16;
 /// Longest reason code taken from a peer, bytes.
 const CODE_MAX_BYTES: usize = 64;
 
-/// What the rest of the engine must know of settlements.
+/// Ends that are the other side's fault.
+const MISSES: [&str; 8] = [
+    "terms.late",
+    "lock.late",
+    "lock.conflict",
+    "settle.refunded",
+    "trade.buyer_silent",
+    "trade.cancelled_by_buyer",
+    "fund.not_sent",
+    "fund.not_confirmed",
+];
+
+/// What the rest of the engine must know of settlements. Those that a request causes are
+/// told by the next input.
 ///
 /// After a restart Bought and Sold are told again for settlements that had ended well:
 /// taking them twice must change nothing.
@@ -350,11 +363,27 @@ impl Deals {
         buys.chain(sells).filter(|(at, _)| *at > self.seen_ms).min()
     }
 
+    /// Rows of open sells with their units: what the ledger must keep for them.
+    pub fn open_sells(&self) -> impl Iterator<Item = (TradeId, &Row, &Units)> {
+        let open = self.sells.iter().filter(|(_, selling)| !selling.deal.state.is_done());
+        open.map(|(trade, selling)| (*trade, &selling.deal.row, &selling.deal.units))
+    }
+
     /// Coins that open buys still need, sat: the wallet has not locked them yet.
     #[must_use]
     pub fn committed_sat(&self) -> u64 {
         let open = self.buys.values().map(|buying| buying.deal.committed_sat());
         open.fold(0, u64::saturating_add)
+    }
+
+    /// How many of the remembered settlements a counterparty let fail, to rank it.
+    #[must_use]
+    pub fn misses(&self, counterparty: Key) -> u32 {
+        let missed = |view: &DealView| {
+            let code = view.code.as_deref().unwrap_or_default();
+            view.counterparty == counterparty && view.done && MISSES.contains(&code)
+        };
+        u32::try_from(self.views().filter(missed).count()).unwrap_or(u32::MAX)
     }
 
     fn take_events(&mut self) -> Vec<DealEvent> {

@@ -24,7 +24,7 @@ use self::custody::Custody;
 use self::deals::{BuyLimits, DealEvent, Deals};
 use self::leases::Leases;
 use self::market::sync::{SyncReply, SyncRequest};
-use self::market::{Market, Matched};
+use self::market::{Inventory, Market, Matched};
 use super::ids::{Key, LeaseId};
 use super::lease::objects::{LeaseReply, LeaseRequest, Verb};
 use super::settlement::objects::{SettleReply, SettleRequest};
@@ -165,7 +165,7 @@ impl Engine {
             self.deals.next_deadline(),
             self.custody.next_deadline(&self.ground.params).map(|at| (at, "custody errand")),
             self.leases.next_deadline(&self.ground.params).map(|at| (at, "lease")),
-            self.contacts.next_deadline(now_ms),
+            self.contacts.next_deadline(),
         ]
         .into_iter()
         .flatten()
@@ -184,6 +184,10 @@ impl Engine {
         self.market.load(&mut ctx, records);
         self.custody.load(&mut ctx, records);
         self.deals.load(&mut ctx, records);
+        for (trade, row, units) in self.deals.open_sells() {
+            // Refused where the certificate was issued already: then it has the claim.
+            let _ = self.custody.reserve(trade, row, units);
+        }
         self.leases.load(&mut ctx, records);
     }
 

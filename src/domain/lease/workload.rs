@@ -42,7 +42,10 @@ pub fn digest(workload: &Workload) -> Digest {
 pub fn needs(workload: &Workload) -> Vec<Digest> {
     let mut seen = BTreeSet::new();
     let inputs = workload.inputs.iter().map(|input| input.digest);
-    std::iter::once(workload.component).chain(inputs).filter(|digest| seen.insert(*digest)).collect()
+    std::iter::once(workload.component)
+        .chain(inputs)
+        .filter(|digest| seen.insert(*digest))
+        .collect()
 }
 
 /// Checks names, counts and sizes.
@@ -63,7 +66,11 @@ pub fn validate(workload: &Workload) -> Result<(), WorkloadError> {
     if !are_names(inputs) || !are_names(results) {
         return Err(WorkloadError::Name);
     }
-    let bytes: usize = workload.args.iter().map(String::len).fold(0, usize::saturating_add);
+    let bytes: usize = workload
+        .args
+        .iter()
+        .map(String::len)
+        .fold(0, usize::saturating_add);
     let nul = workload.args.iter().any(|arg| arg.contains('\0'));
     if workload.args.len() > ARGS_MAX || bytes > ARGS_MAX_BYTES || nul {
         return Err(WorkloadError::Args);

@@ -449,3 +449,152 @@ impl Buyer {
 fn heights(funded: &Funded, place: Place<'_>) -> Timelocks {
     Timelocks::of(&funded.signed.agreement.terms, place.params)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::sample;
+    use super::*;
+
+    /// t0 of the sample terms; F − g = 830, F = 836, T_R = 950 above it.
+    const T0: u32 = 800;
+    const UNTIL_MS: TimeMs = 60_000;
+
+    fn signed() -> Signed {
+        let (agreement, accept) = (sample::agreement(T0), sample::envelope());
+        Signed { agreement, accept, release_at_ms: UNTIL_MS }
+    }
+
+    fn lock() -> Lock {
+        Lock { signed: sample::envelope(), attempt: 0 }
+    }
+
+    fn funded(heights: [Option<u32>; 4]) -> Box<Funded> {
+        let facts = sample::facts(heights);
+        Box::new(Funded { signed: signed(), lock: lock(), fee_sat: 154, facts })
+    }
+
+    fn own() -> OwnTx {
+        OwnTx { tx: sample::facts([Some(0); 4]).fund.unwrap().tx, fee_sat: 138 }
+    }
+
+    fn buyer(state: State) -> Buyer {
+        Buyer {
+            v: 1,
+            trade: TradeId([10; 32]),
+            row: sample::row(),
+            provider: Key([1; 32]),
+            to: Key([2; 32]),
+            features: 0,
+            fee_cap_sat: 1_000,
+            fee_reserve_sat: 154,
+            key_index: 1,
+            opened_ms: 0,
+            state,
+        }
+    }
+
+    #[test]
+    fn the_chain_decides_the_state() {
+        const NO: Option<u32> = None;
+        const WAITS: Option<u32> = Some(0);
+        // fund, claim, refund, conflict, tip, exit begun, state
+        let table = [
+            ([WAITS, NO, NO, NO], 801, 'n', "fund_sent"),
+            ([Some(801), NO, NO, NO], 801, 'n', "fund_confirmed"),
+            ([Some(801), WAITS, NO, NO], 808, 'n', "preimage_known"),
+            ([Some(801), Some(809), NO, NO], 809, 'n', "preimage_known"),
+            // A claim in a block that has left the chain again.
+            ([Some(801), Some(809), NO, NO], 808, 'n', "preimage_known"),
+            ([Some(801), NO, WAITS, NO], 950, 'r', "refunding"),
+            ([Some(801), WAITS, WAITS, NO], 950, 'r', "refunding"),
+            ([Some(801), Some(951), WAITS, NO], 951, 'r', "preimage_known"),
+            ([Some(801), NO, Some(951), NO], 955, 'r', "refunding"),
+            ([Some(801), NO, Some(951), NO], 956, 'r', "refunded"),
+            ([WAITS, NO, NO, WAITS], 831, 'c', "cancelling"),
+            ([WAITS, NO, NO, Some(832)], 836, 'c', "cancelling"),
+            ([WAITS, NO, NO, Some(832)], 837, 'c', "cancelled"),
+            // The funding won the race against its replacement.
+            ([Some(832), NO, NO, WAITS], 833, 'c', "fund_confirmed"),
+        ];
+        let params = sample::params("mainnet");
+        for (heights, tip, exit, expected) in table {
+            let funded = funded(heights);
+            let state = match exit {
+                'r' => State::Refunding { funded, refund: own() },
+                'c' => State::Cancelling { funded, cancel: Some(own()) },
+                _ => State::FundConfirmed(funded),
+            };
+            let got = state.settle(sample::place(&params, 0, tip));
+            assert_eq!(got.name(), expected, "{heights:?} at {tip}");
+            // Settling twice changes nothing.
+            assert_eq!(got.clone().settle(sample::place(&params, 0, tip)), got);
+        }
+    }
+
+    #[test]
+    fn what_is_due() {
+        let draft = || State::Draft { request: None, until_ms: UNTIL_MS };
+        let locked = || signed().locked(lock(), 30_000);
+        let built = |fund| State::FundBuilt(funded([fund, None, None, None]));
+        let sent = || State::FundSent(funded([Some(0), None, None, None]));
+        let confirmed = || State::FundConfirmed(funded([Some(801), None, None, None]));
+        let revealed = |claim| State::PreimageKnown(funded([Some(801), claim, None, None]));
+        let cancelling = |cancel| State::Cancelling { funded: funded([Some(0); 4]), cancel };
+        // state, now, tip, step
+        let table = [
+            (draft(), 59_999, 800, Step::AskTerms),
+            (draft(), 60_000, 800, Step::Abort("terms.late")),
+            (State::TermsSigned(signed()), 59_999, 800, Step::AskLock),
+            (State::TermsSigned(signed()), 60_000, 800, Step::Abort("lock.late")),
+            (locked(), 29_999, 800, Step::Wait),
+            (locked(), 30_000, 800, Step::AskWallet),
+            (locked(), 60_000, 800, Step::Abort("fund.late")),
+            (built(Some(0)), 59_999, 800, Step::SendFund),
+            (built(Some(0)), 60_000, 800, Step::AskCancel),
+            (built(Some(0)), 59_999, 830, Step::AskCancel),
+            (sent(), 90_000, 829, Step::BroadcastFund),
+            (sent(), 90_000, 830, Step::AskCancel),
+            (cancelling(None), 90_000, 830, Step::AskCancel),
+            (cancelling(Some(own())), 90_000, 830, Step::BroadcastCancel),
+            (confirmed(), 90_000, 949, Step::Wait),
+            (confirmed(), 90_000, 950, Step::Refund),
+            (revealed(Some(0)), 90_000, 949, Step::Wait),
+            (revealed(Some(0)), 90_000, 950, Step::Refund),
+            (revealed(Some(809)), 90_000, 950, Step::AskActivation),
+        ];
+        let params = sample::params("mainnet");
+        for (state, now_ms, tip, expected) in table {
+            let buyer = buyer(state);
+            let got = buyer.due(sample::place(&params, now_ms, tip), true);
+            assert_eq!(got, expected, "{} at {now_ms} ms, {tip}", buyer.state.name());
+        }
+    }
+
+    #[test]
+    fn while_a_rescan_runs_nothing_is_concluded_from_absence() {
+        let params = sample::params("mainnet");
+        let sent = buyer(State::FundSent(funded([Some(0), None, None, None])));
+        assert_eq!(sent.due(sample::place(&params, 0, 835), false), Step::BroadcastFund);
+        let confirmed = buyer(State::FundConfirmed(funded([Some(801), None, None, None])));
+        assert_eq!(confirmed.due(sample::place(&params, 0, 960), false), Step::Wait);
+    }
+
+    #[test]
+    fn who_holds_the_activation_never_refunds() {
+        let funded = funded([Some(801), Some(0), None, None]);
+        let transfer = funded.transfer().unwrap();
+        let active = State::Active { funded, transfer, activation: sample::envelope() };
+        let params = sample::params("mainnet");
+        let place = sample::place(&params, 0, 2_000);
+        assert_eq!(active.clone().settle(place), active);
+        assert_eq!(buyer(active).due(place, true), Step::Wait);
+    }
+
+    #[test]
+    fn coins_are_committed_until_the_wallet_locks_them() {
+        let draft = buyer(State::Draft { request: None, until_ms: 0 });
+        assert_eq!(draft.committed_sat(), 1_000_154);
+        let sent = buyer(State::FundSent(funded([Some(0), None, None, None])));
+        assert_eq!(sent.committed_sat(), 0);
+    }
+}

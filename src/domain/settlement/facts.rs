@@ -104,6 +104,8 @@ pub struct Change {
     pub found_fund: bool,
     /// The funding stood in a block of this batch.
     pub confirmed_fund: bool,
+    /// Known transactions that stood in a block of this batch.
+    pub confirmed: Vec<Txid>,
     /// Transactions that lost their block.
     pub lost: Vec<Txid>,
 }
@@ -146,9 +148,10 @@ impl Facts {
         depth_of(self.conflict.and_then(|spend| spend.height), tip)
     }
 
-    /// Forgets every block: after a restart in which the rescan did not find them again.
-    pub fn forget_heights(&mut self) {
-        self.for_heights(|_, height| *height = None);
+    /// Forgets the blocks of all but these: after a restart whose rescan did not find them
+    /// again.
+    pub fn forget_heights_but(&mut self, found: &[Txid]) {
+        self.for_heights(|txid, height| *height = height.filter(|_| found.contains(&txid)));
     }
 
     fn for_heights(&mut self, mut apply: impl FnMut(Txid, &mut Option<u32>)) {
@@ -164,7 +167,8 @@ impl Facts {
     /// Applies new chain facts.
     pub fn apply(&mut self, contract: &Contract, batch: &Batch<'_>) -> Change {
         let mut change = Change::default();
-        let before = (!batch.disconnected.is_empty() || !batch.seen.is_empty()).then(|| self.clone());
+        let before =
+            (!batch.disconnected.is_empty() || !batch.seen.is_empty()).then(|| self.clone());
         self.for_heights(|txid, height| {
             if height.is_some() && batch.disconnected.contains(&txid) {
                 *height = None;
@@ -183,6 +187,8 @@ impl Facts {
         let mut heights = Vec::new();
         self.for_heights(|txid, height| heights.push((txid, height.is_some())));
         change.lost.retain(|txid| !heights.contains(&(*txid, true)));
+        let in_block = |id: &Txid| batch.seen.iter().any(|(txid, h, _)| txid == id && h.is_some());
+        change.confirmed = heights.into_iter().map(|(txid, _)| txid).filter(in_block).collect();
         change
     }
 
@@ -214,7 +220,13 @@ impl Facts {
         }
     }
 
-    fn see_spend(&mut self, contract: &Contract, txid: Txid, height: Option<u32>, tx: &Transaction) {
+    fn see_spend(
+        &mut self,
+        contract: &Contract,
+        txid: Txid,
+        height: Option<u32>,
+        tx: &Transaction,
+    ) {
         let Some(fund) = &self.fund else { return };
         let outputs: u64 = tx.output.iter().map(|out| out.value.to_sat()).sum();
         let fact = |vin: u32| SpendFact {

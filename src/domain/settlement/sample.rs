@@ -1,12 +1,22 @@
 //! Values that the tests of this folder share.
 
+#![cfg(test)]
+
 use bitcoin::secp256k1::{All, Keypair, Secp256k1, SecretKey};
 
-use super::objects::{Funder, Terms};
+use bitcoin::absolute::LockTime;
+use bitcoin::hashes::Hash;
+use bitcoin::transaction::Version;
+use bitcoin::{Transaction, Txid};
+
+use super::check::{Agreement, Place};
+use super::facts::{Facts, FundFact, SpendFact};
+use super::objects::{Funder, Row, Terms};
 use super::script::TEMPLATE;
-use crate::domain::ids::{CertId, Key, TradeId};
+use crate::domain::ids::{CertId, Key, TermsHash, TradeId};
 use crate::domain::units::{Units, Window};
 use crate::params::Params;
+use crate::wire::Envelope;
 
 pub(crate) fn params(name: &str) -> Params {
     let text = match name {
@@ -49,5 +59,64 @@ pub(crate) fn terms(t0: u32) -> Terms {
         funding_confirmations: 6,
         template: TEMPLATE,
         nonce16: [6; 16],
+    }
+}
+
+/// Nobody's signature: the state machines look at facts, not at envelopes.
+pub(crate) fn envelope() -> Envelope {
+    Envelope { key: [0; 32], payload: Vec::new(), signature: [[0; 32]; 2] }
+}
+
+pub(crate) fn agreement(t0: u32) -> Agreement {
+    Agreement {
+        issue: envelope(),
+        signed: envelope(),
+        terms: terms(t0),
+        features: 0,
+        hash: TermsHash([7; 32]),
+    }
+}
+
+pub(crate) fn row() -> Row {
+    Row {
+        v: 1,
+        epoch: 1,
+        buy: [1; 32],
+        sell: [2; 32],
+        class: 1,
+        start: 500_000,
+        slots: 4,
+        qty: 2,
+        msat: 1_000_000_000,
+    }
+}
+
+pub(crate) fn place(params: &Params, now_ms: u64, tip: u32) -> Place<'_> {
+    Place { now_ms, tip, params }
+}
+
+/// Facts by the heights of funding, claim, refund and conflict: `None` unknown, `Some(0)`
+/// waiting, else confirmed there.
+pub(crate) fn facts(heights: [Option<u32>; 4]) -> Facts {
+    let [fund, claim, refund, conflict] = heights;
+    let block = |height: u32| (height > 0).then_some(height);
+    let tx = Transaction {
+        version: Version::TWO,
+        lock_time: LockTime::ZERO,
+        input: Vec::new(),
+        output: Vec::new(),
+    };
+    let spend = |height: u32, id: u8| SpendFact {
+        txid: Txid::from_byte_array([id; 32]),
+        vin: 0,
+        vsize: 150,
+        fee_sat: 150,
+        height: block(height),
+    };
+    Facts {
+        fund: fund.map(|height| FundFact { tx, vout: 0, seen: true, height: block(height) }),
+        claim: claim.map(|height| (spend(height, 1), [3; 32])),
+        refund: refund.map(|height| spend(height, 2)),
+        conflict: conflict.map(|height| spend(height, 3)),
     }
 }

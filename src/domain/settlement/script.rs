@@ -201,7 +201,8 @@ mod tests {
     fn unusable_terms_have_no_address() {
         let secp = Secp256k1::new();
         let good = sample::terms(840_000);
-        let refuse = |terms: &Terms| Contract::new(&secp, terms, TermsHash([7; 32]), 0).unwrap_err();
+        let refuse =
+            |terms: &Terms| Contract::new(&secp, terms, TermsHash([7; 32]), 0).unwrap_err();
         let mut same = good.clone();
         same.s_xonly = same.funders[0].refund_xonly;
         assert_eq!(refuse(&same), ScriptError::Key);

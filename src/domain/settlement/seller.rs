@@ -366,3 +366,160 @@ fn due_unconfirmed(granted: &Granted, place: Place<'_>, sure: bool) -> Step {
     }
     Step::BroadcastFund
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::sample;
+    use super::*;
+
+    /// t0 of the sample terms: F − g, F, F + g, R, T_R are 830, 836, 842, 914, 950.
+    const T0: u32 = 800;
+    const UNTIL_MS: TimeMs = 60_000;
+    const NO: Option<u32> = None;
+    const WAITS: Option<u32> = Some(0);
+
+    fn signed() -> Signed {
+        Signed { agreement: sample::agreement(T0), key_index: 1 }
+    }
+
+    fn granted(heights: [Option<u32>; 4]) -> Box<Granted> {
+        Box::new(Granted {
+            signed: signed(),
+            lock: sample::envelope(),
+            accept_id: [8; 32],
+            release_at_ms: UNTIL_MS,
+            facts: sample::facts(heights),
+        })
+    }
+
+    fn claim_sent(heights: [Option<u32>; 4]) -> State {
+        let tx = sample::facts([WAITS; 4]).fund.unwrap().tx;
+        State::ClaimSent { granted: granted(heights), claim: OwnTx { tx, fee_sat: 155 } }
+    }
+
+    fn seller(state: State) -> Seller {
+        Seller {
+            v: 1,
+            trade: TradeId([10; 32]),
+            row: sample::row(),
+            buyer: Key([2; 32]),
+            units: Units::range(0, 2).unwrap(),
+            features: 0,
+            opened_ms: 0,
+            state,
+        }
+    }
+
+    #[test]
+    fn the_chain_decides_the_state() {
+        let seen = |fund| State::FundSeen(granted([fund, NO, NO, NO]));
+        let sent = |claim| claim_sent([Some(801), claim, NO, NO]);
+        let table = [
+            (State::LockGranted(granted([NO; 4])), 801, "lock_granted"),
+            (State::LockGranted(granted([WAITS, NO, NO, NO])), 801, "fund_seen"),
+            (seen(Some(801)), 805, "fund_seen"),
+            (seen(Some(801)), 806, "fund_final"),
+            (seen(Some(836)), 841, "fund_final"),
+            (seen(Some(837)), 837, "never_reveal"),
+            // A reorganisation makes the tip shorter.
+            (State::FundFinal(granted([Some(801), NO, NO, NO])), 805, "fund_seen"),
+            (State::FundFinal(granted([WAITS, NO, NO, NO])), 806, "fund_seen"),
+            (sent(WAITS), 810, "claim_sent"),
+            (sent(Some(810)), 810, "claimed"),
+            (sent(Some(810)), 814, "claimed"),
+            (sent(Some(810)), 815, "settled"),
+        ];
+        let params = sample::params("mainnet");
+        for (state, tip, expected) in table {
+            let before = state.name();
+            let got = state.settle(sample::place(&params, 0, tip));
+            assert_eq!(got.name(), expected, "{before} at {tip}");
+        }
+    }
+
+    #[test]
+    fn what_is_due() {
+        let release = |code, evidence| Step::Release { code, evidence };
+        let offered = || State::Offered { until_ms: UNTIL_MS };
+        let terms = || State::TermsSigned { signed: signed(), until_ms: UNTIL_MS };
+        let locked = || State::LockGranted(granted([NO; 4]));
+        let seen = |fund| State::FundSeen(granted([fund, NO, NO, NO]));
+        let ready = || State::FundFinal(granted([Some(801), NO, NO, NO]));
+        let never = |refund| State::NeverReveal {
+            granted: granted([Some(801), NO, refund, NO]),
+            code: "settle.too_late_to_reveal".to_owned(),
+        };
+        let late = Step::NeverReveal("settle.too_late_to_reveal");
+        // The window of the sample terms, hours: [500,000, 500,004).
+        let starts = 500_000 * 3_600_000;
+        let table = [
+            (offered(), 59_999, 800, Step::Wait),
+            (offered(), 60_000, 800, release("trade.buyer_silent", None)),
+            (terms(), 60_000, 800, release("trade.buyer_silent", None)),
+            (locked(), 59_999, 800, Step::Wait),
+            (locked(), 60_000, 800, release("fund.not_sent", Some([8; 32]))),
+            (seen(WAITS), 90_000, 829, Step::BroadcastFund),
+            (seen(WAITS), 90_000, 830, Step::Wait),
+            (seen(WAITS), 90_000, 841, Step::Wait),
+            (seen(WAITS), 90_000, 842, release("fund.not_confirmed", Some([8; 32]))),
+            // Confirmed, so never by height alone.
+            (seen(Some(836)), 90_000, 842, Step::Wait),
+            (seen(Some(836)), 90_000, 915, late),
+            (ready(), 90_000, 914, Step::Claim),
+            (ready(), 90_000, 915, late),
+            (ready(), starts - 1, 806, Step::Claim),
+            (ready(), starts, 806, late),
+            // After the reveal there is no way back, whatever the height.
+            (claim_sent([Some(801), WAITS, NO, NO]), starts, 960, Step::Claim),
+            (claim_sent([Some(801), NO, Some(951), NO]), 90_000, 955, Step::Claim),
+            (
+                claim_sent([Some(801), NO, Some(951), NO]),
+                90_000,
+                956,
+                release("settle.claim_lost", Some([2; 32])),
+            ),
+            (never(NO), 90_000, 960, Step::Wait),
+            (never(Some(951)), 90_000, 955, Step::Wait),
+            (never(Some(951)), 90_000, 956, release("settle.refunded", Some([2; 32]))),
+            (never(NO), 500_004 * 3_600_000, 960, release("settle.window_over", None)),
+        ];
+        let params = sample::params("mainnet");
+        for (state, now_ms, tip, expected) in table {
+            let seller = seller(state);
+            let got = seller.due(sample::place(&params, now_ms, tip), true);
+            assert_eq!(got, expected, "{} at {now_ms} ms, {tip}", seller.state.name());
+        }
+    }
+
+    #[test]
+    fn while_a_rescan_runs_nothing_is_revealed_or_released() {
+        let params = sample::params("mainnet");
+        let ready = seller(State::FundFinal(granted([Some(801), NO, NO, NO])));
+        assert_eq!(ready.due(sample::place(&params, 0, 810), false), Step::Wait);
+        let locked = seller(State::LockGranted(granted([NO; 4])));
+        assert_eq!(locked.due(sample::place(&params, UNTIL_MS, 810), false), Step::Wait);
+        let seen = seller(State::FundSeen(granted([WAITS, NO, NO, NO])));
+        assert_eq!(seen.due(sample::place(&params, 0, 842), false), Step::Wait);
+    }
+
+    #[test]
+    fn only_the_claim_on_the_chain_pays() {
+        let granted = granted([Some(801), Some(810), NO, NO]);
+        let transfer = Transfer {
+            v: 1,
+            terms_hash: TermsHash([7; 32]),
+            x: [3; 32],
+            spend_txid: [1; 32],
+            vin: 0,
+        };
+        assert!(granted.is_paid_by(&transfer));
+        for wrong in [
+            Transfer { x: [4; 32], ..transfer.clone() },
+            Transfer { spend_txid: [2; 32], ..transfer.clone() },
+            Transfer { vin: 1, ..transfer.clone() },
+            Transfer { terms_hash: TermsHash([8; 32]), ..transfer },
+        ] {
+            assert!(!granted.is_paid_by(&wrong), "{wrong:?}");
+        }
+    }
+}

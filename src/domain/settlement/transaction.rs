@@ -249,8 +249,12 @@ mod tests {
         assert_eq!(spend_of(&claim.tx, elsewhere, &contract), None);
         let mut forged = claim.tx;
         let parts: Vec<Vec<u8>> = forged.input[0].witness.to_vec();
-        forged.input[0].witness =
-            Witness::from_slice(&[vec![4; 32], parts[1].clone(), parts[2].clone(), parts[3].clone()]);
+        forged.input[0].witness = Witness::from_slice(&[
+            vec![4; 32],
+            parts[1].clone(),
+            parts[2].clone(),
+            parts[3].clone(),
+        ]);
         assert_eq!(spend_of(&forged, outpoint, &contract), Some((0, SpendKind::Other)));
     }
 
@@ -260,7 +264,9 @@ mod tests {
         assert_eq!(claim.tx.lock_time, LockTime::ZERO);
         assert_eq!(refund.tx.lock_time.to_consensus_u32(), 840_150);
         for tx in [&claim.tx, &refund.tx] {
-            assert!(tx.input[0].sequence.is_rbf() && tx.input[0].sequence.enables_absolute_lock_time());
+            assert!(
+                tx.input[0].sequence.is_rbf() && tx.input[0].sequence.enables_absolute_lock_time()
+            );
         }
     }
 }

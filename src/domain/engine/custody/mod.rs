@@ -82,8 +82,11 @@ impl Custody {
                 );
             }
         }
-        let held: Vec<Certificate> =
-            self.held.values().map(|record| record.certificate.clone()).collect();
+        let held: Vec<Certificate> = self
+            .held
+            .values()
+            .map(|record| record.certificate.clone())
+            .collect();
         for certificate in held {
             self.learn_certificate(ctx, &certificate);
         }
@@ -127,7 +130,10 @@ impl Custody {
     }
 
     fn resume(&mut self, now_ms: TimeMs) {
-        let issued = self.issued.iter().filter(|(_, record)| record.push.is_some());
+        let issued = self
+            .issued
+            .iter()
+            .filter(|(_, record)| record.push.is_some());
         for (id, _) in issued {
             self.errands.insert(Errand::Push(*id), Backoff::new(now_ms));
         }
@@ -153,7 +159,9 @@ impl Custody {
         let mut changed = self.ledger.clone();
         for (class, units) in capacity {
             ctx.params.class(*class).ok_or("capacity.unknown_class")?;
-            changed.set_capacity(*class, *units).map_err(|error| error.code())?;
+            changed
+                .set_capacity(*class, *units)
+                .map_err(|error| error.code())?;
         }
         self.ledger = changed;
         for (class, units) in capacity {
@@ -189,7 +197,10 @@ impl Custody {
     /// What the register says of a certificate issued here.
     #[must_use]
     pub fn issued(&self, id: &CertId) -> Option<&VerifiedCertificate> {
-        self.issued.get(id).filter(|record| !record.void).map(|record| &record.facts)
+        self.issued
+            .get(id)
+            .filter(|record| !record.void)
+            .map(|record| &record.facts)
     }
 
     /// Whether a provider was proven to have made contradicting statements.
@@ -220,13 +231,19 @@ impl Custody {
     #[must_use]
     pub fn next_deadline(&self, params: &crate::params::Params) -> Option<TimeMs> {
         let errands = self.errands.values().map(|errand| errand.due_ms());
-        let unsold = self.issued.values().filter(|record| register::is_unsold(record));
+        let unsold = self
+            .issued
+            .values()
+            .filter(|record| register::is_unsold(record));
         let unsold = unsold.map(|record| register::sold_by_ms(record, params));
         errands.chain(unsold).min()
     }
 
     fn run_errands(&mut self, ctx: &mut Context<'_>) {
-        let due = self.errands.iter().filter(|(_, errand)| errand.due_ms() <= ctx.now_ms);
+        let due = self
+            .errands
+            .iter()
+            .filter(|(_, errand)| errand.due_ms() <= ctx.now_ms);
         let due: Vec<Errand> = due.map(|(errand, _)| *errand).collect();
         for errand in due {
             match errand {
@@ -238,9 +255,8 @@ impl Custody {
 
     /// Deletes records whose windows ended a horizon ago: no order can name them any more.
     fn forget(&mut self, ctx: &mut Context<'_>, slot: Slot) {
-        let past = |facts: &VerifiedCertificate| {
-            facts.window.end.saturating_add(HORIZON_SLOTS) < slot
-        };
+        let past =
+            |facts: &VerifiedCertificate| facts.window.end.saturating_add(HORIZON_SLOTS) < slot;
         self.issued.retain(|id, record| {
             let keep = !past(&record.facts);
             if !keep {

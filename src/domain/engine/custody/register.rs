@@ -15,12 +15,15 @@ use crate::domain::lease::objects::Redeem;
 use crate::domain::settlement::objects::{Accept, LockGrant, Terms, Transfer};
 use crate::domain::settlement::registrar::Registrar;
 use crate::domain::units::{TimeMs, Units, Window};
-use crate::limits::{CERTIFICATE_HOPS_MAX, LIVE_LOCKS_PER_KEY};
+use crate::limits::{CERTIFICATE_HOPS_MAX, LIVE_LOCKS_PER_KEY, SETTLE_MAX_BYTES};
 use crate::params::Params;
 use crate::wire::{self, Envelope, VERSION, Verified, sha256};
 
 /// Released terms that are remembered per certificate, so that they are not locked again.
 const RELEASED_KEPT: usize = 8;
+
+/// A sale with 8 funders and 16 unit ranges, and room for the message around it.
+const HOP_MAX_BYTES: usize = 4 << 10;
 
 /// Whether a certificate was issued and then neither locked nor sold.
 pub(super) fn is_unsold(record: &IssuedRecord) -> bool {
@@ -48,7 +51,11 @@ impl Registrar for Custody {
             if record.void {
                 return Err("issue.void");
             }
-            return record.certificate.issue.verify(ctx.params.magic).map_err(|e| e.code());
+            return record
+                .certificate
+                .issue
+                .verify(ctx.params.magic)
+                .map_err(|e| e.code());
         }
         if self.issued.len() >= super::ISSUED_MAX {
             return Err("issue.full");
@@ -58,10 +65,16 @@ impl Registrar for Custody {
         }
         let class_hash = ctx.params.class_hash(class).ok_or("issue.unknown_class")?;
         // The market has claimed the row, else it is claimed now; never other units.
-        if self.ledger.areas(Claim::Row(trade)).any(|area| area != (class, units, window)) {
+        if self
+            .ledger
+            .areas(Claim::Row(trade))
+            .any(|area| area != (class, units, window))
+        {
             return Err("issue.not_claimed");
         }
-        self.ledger.claim(Claim::Row(trade), class, units, window).map_err(|e| e.code())?;
+        self.ledger
+            .claim(Claim::Row(trade), class, units, window)
+            .map_err(|e| e.code())?;
         let issue = ctx.sign_issue(class, class_hash, features, units, window);
         self.register(ctx, trade, &issue);
         Ok(issue)
@@ -75,7 +88,10 @@ impl Registrar for Custody {
     ) -> Result<Verified<LockGrant>, &'static str> {
         let terms_hash = TermsHash(terms.id());
         let magic = ctx.params.magic;
-        let record = self.issued.get(&terms.cert_id).ok_or("lock.unknown_certificate")?;
+        let record = self
+            .issued
+            .get(&terms.cert_id)
+            .ok_or("lock.unknown_certificate")?;
         if let Some(lock) = &record.lock {
             return if lock.terms_hash == terms_hash {
                 lock.grant.verify(magic).map_err(|error| error.code())
@@ -91,12 +107,19 @@ impl Registrar for Custody {
         if funders.len() != accepts.len() || !funders.iter().zip(accepts).all(agreed) {
             return Err("lock.accept_missing");
         }
-        if funders.iter().any(|funder| self.live_locks(*funder) >= LIVE_LOCKS_PER_KEY) {
+        if funders
+            .iter()
+            .any(|funder| self.live_locks(*funder) >= LIVE_LOCKS_PER_KEY)
+        {
             return Err("lock.too_many");
         }
         let grant = ctx.sign_lock(record, terms);
-        let live =
-            LiveLock { grant: grant.envelope().clone(), terms_hash, funders, to: terms.to };
+        let live = LiveLock {
+            grant: grant.envelope().clone(),
+            terms_hash,
+            funders,
+            to: terms.to,
+        };
         if let Some(record) = self.issued.get_mut(&terms.cert_id) {
             record.lock = Some(live);
         }
@@ -107,7 +130,10 @@ impl Registrar for Custody {
 
     fn release(&mut self, ctx: &mut Context<'_>, terms_hash: TermsHash, evidence: [u8; 32]) {
         let is_live = |record: &IssuedRecord| {
-            record.lock.as_ref().is_some_and(|lock| lock.terms_hash == terms_hash)
+            record
+                .lock
+                .as_ref()
+                .is_some_and(|lock| lock.terms_hash == terms_hash)
         };
         let Some((&id, record)) = self.issued.iter_mut().find(|(_, record)| is_live(record)) else {
             return;
@@ -132,14 +158,20 @@ impl Registrar for Custody {
         terms: &Verified<Terms>,
         transfer: &Transfer,
     ) -> Result<Envelope, &'static str> {
-        let record = self.issued.get(&terms.cert_id).ok_or("transfer.unknown_certificate")?;
+        let record = self
+            .issued
+            .get(&terms.cert_id)
+            .ok_or("transfer.unknown_certificate")?;
         if let Some(activation) = activation_of(&record.certificate, terms.id()) {
             return Ok(activation);
         }
         if transfer.terms_hash.0 != terms.id() || sha256(&[&transfer.x]) != terms.payment_hash {
             return Err("transfer.preimage");
         }
-        let live = record.lock.as_ref().filter(|lock| lock.terms_hash.0 == terms.id());
+        let live = record
+            .lock
+            .as_ref()
+            .filter(|lock| lock.terms_hash.0 == terms.id());
         let lock = live.ok_or("transfer.no_lock")?.grant.clone();
         let hop = |activation| Hop::Sale {
             terms: terms.envelope().clone(),
@@ -147,7 +179,11 @@ impl Registrar for Custody {
             transfer: transfer.clone(),
             activation,
         };
-        let cause = Cause { kind: TransferKind::Sale, to: terms.to, hash: terms.id() };
+        let cause = Cause {
+            kind: TransferKind::Sale,
+            to: terms.to,
+            hash: terms.id(),
+        };
         // The buyer takes its Activation from the answer; a beneficiary hears of it first now.
         let told = terms.funders.iter().any(|funder| funder.key == terms.to);
         self.activate(ctx, terms.cert_id, cause, !told, hop)
@@ -161,7 +197,10 @@ impl Registrar for Custody {
         attempt: u32,
         terms_hash: TermsHash,
     ) -> bool {
-        self.is_equivocator(provider) || self.heard.conflicts(provider, cert, seq, attempt, terms_hash)
+        self.is_equivocator(provider)
+            || self
+                .heard
+                .conflicts(provider, cert, seq, attempt, terms_hash)
     }
 }
 
@@ -192,7 +231,10 @@ impl Custody {
             transfers: Vec::new(),
         };
         let record = IssuedRecord {
-            certificate: Certificate { issue: issue.envelope().clone(), hops: Vec::new() },
+            certificate: Certificate {
+                issue: issue.envelope().clone(),
+                hops: Vec::new(),
+            },
             facts,
             trade,
             issued_at_ms: ctx.now_ms,
@@ -211,7 +253,10 @@ impl Custody {
     }
 
     fn live_locks(&self, funder: Key) -> usize {
-        let locks = self.issued.values().filter_map(|record| record.lock.as_ref());
+        let locks = self
+            .issued
+            .values()
+            .filter_map(|record| record.lock.as_ref());
         locks.filter(|lock| lock.funders.contains(&funder)).count()
     }
 
@@ -224,12 +269,19 @@ impl Custody {
         push: bool,
         hop: impl FnOnce(Envelope) -> Hop,
     ) -> Result<Envelope, &'static str> {
-        let record = self.issued.get_mut(&id).ok_or("transfer.unknown_certificate")?;
+        let record = self
+            .issued
+            .get_mut(&id)
+            .ok_or("transfer.unknown_certificate")?;
         let activation = ctx.sign(activation(record, &cause, ctx.chain.height));
         let bytes = activation.envelope().clone();
         record.certificate.hops.push(hop(bytes.clone()));
         let facts = &mut record.facts;
-        facts.transfers.push(TransferFact { kind: cause.kind, from: facts.holder, to: cause.to });
+        facts.transfers.push(TransferFact {
+            kind: cause.kind,
+            from: facts.holder,
+            to: cause.to,
+        });
         facts.holder = cause.to;
         facts.seq = activation.seq;
         facts.last_hash = activation.id();
@@ -242,7 +294,8 @@ impl Custody {
         self.errands.remove(&Errand::Push(id));
         self.save_issued(ctx, id);
         if push {
-            self.errands.insert(Errand::Push(id), Backoff::new(ctx.now_ms));
+            self.errands
+                .insert(Errand::Push(id), Backoff::new(ctx.now_ms));
             self.send_push(ctx, id);
         }
         Ok(bytes)
@@ -270,8 +323,12 @@ impl Custody {
         let late = |record: &IssuedRecord| {
             is_unsold(record) && sold_by_ms(record, ctx.params) <= ctx.now_ms
         };
-        let ids: Vec<CertId> =
-            self.issued.iter().filter(|(_, record)| late(record)).map(|(id, _)| *id).collect();
+        let ids: Vec<CertId> = self
+            .issued
+            .iter()
+            .filter(|(_, record)| late(record))
+            .map(|(id, _)| *id)
+            .collect();
         for id in ids {
             self.void(ctx, id);
         }
@@ -284,7 +341,10 @@ impl Custody {
     /// `redeem.unknown_certificate`, `redeem.not_holder`, `redeem.stale_seq`,
     /// `redeem.consumed`, `redeem.locked` or `redeem.window_past`.
     pub fn check_redeem(&self, ctx: &Context<'_>, redeem: &Redeem) -> Result<(), &'static str> {
-        let record = self.issued.get(&redeem.cert_id).filter(|record| !record.void);
+        let record = self
+            .issued
+            .get(&redeem.cert_id)
+            .filter(|record| !record.void);
         let record = record.ok_or("redeem.unknown_certificate")?;
         if record.facts.holder != redeem.holder || record.facts.seq == 0 {
             return Err("redeem.not_holder");
@@ -315,7 +375,10 @@ impl Custody {
         cert_id: CertId,
         lease: LeaseId,
     ) -> Result<Envelope, &'static str> {
-        let record = self.issued.get_mut(&cert_id).ok_or("redeem.unknown_certificate")?;
+        let record = self
+            .issued
+            .get_mut(&cert_id)
+            .ok_or("redeem.unknown_certificate")?;
         let grant = ctx.sign(RedeemGrant {
             v: VERSION,
             provider: record.facts.provider,
@@ -354,13 +417,21 @@ fn may_lock(
         Fault::PrevHash => "lock.prev_hash",
         _ => "lock.mismatch",
     })?;
-    if record.certificate.hops.len() >= CERTIFICATE_HOPS_MAX {
+    if !has_room(&record.certificate) {
         return Err("lock.too_many_hops");
     }
     if ctx.now_ms >= record.facts.window.starts_at_ms(ctx.params.slot_s) {
         return Err("lock.window_started");
     }
     Ok(())
+}
+
+/// Whether a certificate can take one more hop and still travel in one message.
+pub(super) fn has_room(certificate: &Certificate) -> bool {
+    let bytes = wire::encode(certificate)
+        .len()
+        .saturating_add(HOP_MAX_BYTES);
+    certificate.hops.len() < CERTIFICATE_HOPS_MAX && bytes <= SETTLE_MAX_BYTES
 }
 
 /// The Activation that ended the hop with a cause.
@@ -393,7 +464,10 @@ fn activation(record: &IssuedRecord, cause: &Cause, p_height: u32) -> Activation
 
 /// Gossips a grant, behind the records that were made with it.
 pub(in crate::domain::engine) fn publish_grant(ctx: &mut Context<'_>, grant: &Envelope) {
-    ctx.out.push(Effect::Publish { topic: Topic::Locks, bytes: wire::encode(grant) });
+    ctx.out.push(Effect::Publish {
+        topic: Topic::Locks,
+        bytes: wire::encode(grant),
+    });
 }
 
 impl Context<'_> {

@@ -3,9 +3,7 @@
 use bitcoin::{OutPoint, ScriptBuf, Transaction};
 
 use super::pace::Pace;
-use super::{
-    BuyLimits, DealEvent, STEPS_MAX, clean_code, notify, place, single_use_key, watch,
-};
+use super::{BuyLimits, DealEvent, STEPS_MAX, clean_code, notify, place, single_use_key, watch};
 use crate::domain::engine::context::{Context, Purpose};
 use crate::domain::engine::io::{Effect, Funding, Protocol};
 use crate::domain::engine::record::Table;
@@ -13,6 +11,7 @@ use crate::domain::ids::{Key, TermsHash, TradeId};
 use crate::domain::settlement::buyer::{Buyer, Funded, Lock, Signed, State, Step};
 use crate::domain::settlement::check::{self, Expected};
 use crate::domain::settlement::facts::{Batch, Facts};
+use crate::domain::settlement::fees;
 use crate::domain::settlement::objects::{
     Accept, Funder, Row, SettleReply, SettleRequest, TermsCancel, TermsRequest,
 };
@@ -20,7 +19,6 @@ use crate::domain::settlement::registrar::Registrar;
 use crate::domain::settlement::script::Contract;
 use crate::domain::settlement::timelock::Timelocks;
 use crate::domain::settlement::transaction::{self, OwnTx, contract_vout};
-use crate::domain::settlement::fees;
 use crate::domain::units::TimeMs;
 use crate::wire::{Envelope, VERSION};
 

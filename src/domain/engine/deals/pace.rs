@@ -33,6 +33,9 @@ pub(super) struct Pace {
 struct Stale {
     /// Tip at the first facts of this life.
     first_tip: Option<u32>,
+    /// Transactions seen in a block in this life: at most the four of a settlement, each
+    /// once per chain block.
+    found: Vec<Txid>,
 }
 
 impl Pace {
@@ -93,24 +96,18 @@ impl Pace {
     }
 
     /// After new facts: a rescan that saw the funding in its block has come through; one
-    /// that has not by the second tip has nothing to show, and old heights are forgotten.
-    /// Returns whether the facts changed by that.
+    /// that has not by the second tip has nothing to show. Heights that it did not find
+    /// again are forgotten. Returns whether the facts changed by that.
     pub(super) fn learn(&mut self, facts: &mut Facts, change: &Change, tip: u32) -> bool {
         let Some(stale) = &mut self.stale else { return false };
-        if change.confirmed_fund {
-            self.stale = None;
+        stale.found.extend_from_slice(&change.confirmed);
+        let first_tip = *stale.first_tip.get_or_insert(tip);
+        if !change.confirmed_fund && first_tip == tip {
             return false;
         }
-        match stale.first_tip {
-            None => stale.first_tip = Some(tip),
-            Some(first) if first != tip => {
-                self.stale = None;
-                let before = facts.clone();
-                facts.forget_heights();
-                return before != *facts;
-            }
-            Some(_) => {}
-        }
-        false
+        let before = facts.clone();
+        facts.forget_heights_but(&stale.found);
+        self.stale = None;
+        before != *facts
     }
 }

@@ -349,8 +349,12 @@ impl Selling {
         registrar: &mut dyn Registrar,
         request: &TermsRequest,
     ) -> Result<SettleReply, Refused> {
+        if matches!(self.deal.state, State::Released { .. }) {
+            return Err("trade.void");
+        }
         if let Some(agreement) = self.deal.state.agreement() {
-            let same = agreement.terms.to == request.to && agreement.terms.funders == request.funders;
+            let same =
+                agreement.terms.to == request.to && agreement.terms.funders == request.funders;
             return if same { Ok(terms_reply(agreement)) } else { Err("trade.already_agreed") };
         }
         let State::Offered { until_ms } = self.deal.state else { return Err("trade.void") };
@@ -458,8 +462,7 @@ impl Selling {
         let [accept] = accepts else { return Err("accept.does_not_fit") };
         // The buyer's clock may be ahead by as much as terms may take.
         let settle = ctx.params.settle;
-        let latest_ms =
-            ctx.now_ms.saturating_add(settle.fund_ms).saturating_add(settle.terms_ms);
+        let latest_ms = ctx.now_ms.saturating_add(settle.fund_ms).saturating_add(settle.terms_ms);
         let accept = check::accept(ctx.params, &signed.agreement, 0, latest_ms, accept)
             .map_err(check::CheckError::code)?;
         if ctx.now_ms >= accept.release_at_ms {

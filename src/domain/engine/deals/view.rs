@@ -2,9 +2,9 @@
 
 use bitcoin::{ScriptBuf, Txid};
 
+use super::Deals;
 use super::buying::Buying;
 use super::selling::Selling;
-use super::Deals;
 use crate::domain::ids::{CertId, Key, TermsHash, TradeId};
 use crate::domain::settlement::check::Agreement;
 use crate::domain::settlement::facts::{Facts, SpendFact};

@@ -49,7 +49,9 @@ impl Leases {
                 return None;
             }
         };
-        Some(answer.unwrap_or_else(|code| LeaseReply::Refused { code: code.to_owned() }))
+        Some(answer.unwrap_or_else(|code| LeaseReply::Refused {
+            code: code.to_owned(),
+        }))
     }
 
     fn on_challenge(
@@ -60,9 +62,12 @@ impl Leases {
         cert_id: CertId,
     ) -> Result<LeaseReply, &'static str> {
         // A challenge costs an fsync, so only what could be redeemed gets one.
-        custody.issued(&cert_id).ok_or("redeem.unknown_certificate")?;
+        custody
+            .issued(&cert_id)
+            .ok_or("redeem.unknown_certificate")?;
         let now_ms = ctx.now_ms;
-        self.challenges.retain(|challenge| challenge.expires_at_ms > now_ms);
+        self.challenges
+            .retain(|challenge| challenge.expires_at_ms > now_ms);
         let of_peer = |challenge: &Challenge| challenge.peer == peer;
         let many = self.challenges.iter().filter(|c| of_peer(c)).count() >= CHALLENGES_PER_PEER;
         if many && let Some(oldest) = self.challenges.iter().position(of_peer) {
@@ -73,7 +78,12 @@ impl Leases {
         }
         let nonce = ctx.fresh("challenge");
         let expires_at_ms = now_ms.saturating_add(CHALLENGE_MS);
-        self.challenges.push_back(Challenge { nonce, cert_id, peer, expires_at_ms });
+        self.challenges.push_back(Challenge {
+            nonce,
+            cert_id,
+            peer,
+            expires_at_ms,
+        });
         Ok(LeaseReply::Challenge(nonce))
     }
 
@@ -87,8 +97,9 @@ impl Leases {
         redeem: &Envelope,
         workload: &Workload,
     ) -> Result<LeaseReply, &'static str> {
-        let redeem: Verified<Redeem> =
-            redeem.verify(ctx.params.magic).map_err(|_| "redeem.bad_signature")?;
+        let redeem: Verified<Redeem> = redeem
+            .verify(ctx.params.magic)
+            .map_err(|_| "redeem.bad_signature")?;
         let lease = LeaseId(redeem.id());
         if let Some(record) = self.hosted.get(&lease) {
             return Ok(lease_reply(lease, record));
@@ -104,7 +115,11 @@ impl Leases {
         if !named || workload::validate(workload).is_err() {
             return Err("redeem.bad_workload");
         }
-        let open = self.hosted.values().filter(|record| !is_released(record)).count();
+        let open = self
+            .hosted
+            .values()
+            .filter(|record| !is_released(record))
+            .count();
         if open >= OPEN_LEASES_MAX {
             return Err("redeem.busy");
         }
@@ -130,8 +145,14 @@ impl Leases {
         redeem: &Redeem,
         workload: &Workload,
     ) -> Result<LeaseReply, &'static str> {
-        let facts = custody.issued(&redeem.cert_id).ok_or("redeem.unknown_certificate")?;
-        let floors = &ctx.params.class(facts.class).ok_or("redeem.unknown_certificate")?.floors;
+        let facts = custody
+            .issued(&redeem.cert_id)
+            .ok_or("redeem.unknown_certificate")?;
+        let floors = &ctx
+            .params
+            .class(facts.class)
+            .ok_or("redeem.unknown_certificate")?
+            .floors;
         let (units, window) = (u64::from(facts.units.count()), facts.window);
         let bytes = |mib: u32| (u64::from(mib) << 20).saturating_mul(units);
         let (memory_max_bytes, disk_max_bytes) = (bytes(floors.memory_mib), bytes(floors.disk_mib));
@@ -170,7 +191,9 @@ impl Leases {
         if verb == Verb::Stop {
             self.stop_hosted(ctx, lease, StopReason::Holder);
         }
-        self.status(&lease).map(LeaseReply::Status).ok_or("lease.unknown")
+        self.status(&lease)
+            .map(LeaseReply::Status)
+            .ok_or("lease.unknown")
     }
 
     /// State of a lease on this host. `need` is what the workload names while it is not
@@ -187,7 +210,11 @@ impl Leases {
             outcome: record.phase.end().map(|end| end.outcome.clone()),
             cpu_us: usage.cpu_us,
             memory_peak_bytes: usage.memory_peak_bytes,
-            need: if waits { workload::needs(&record.workload) } else { Vec::new() },
+            need: if waits {
+                workload::needs(&record.workload)
+            } else {
+                Vec::new()
+            },
         })
     }
 
@@ -218,7 +245,11 @@ impl Leases {
         let signed = signed.map_err(|_| "lease.bad_signature")?;
         let magic = ctx.params.magic;
         let is_meant = |receipt: &Envelope| receipt.id::<Receipt>(magic) == signed.receipt;
-        let place = record.receipts.iter().position(is_meant).ok_or("receipt.unknown")?;
+        let place = record
+            .receipts
+            .iter()
+            .position(is_meant)
+            .ok_or("receipt.unknown")?;
         let countersigned = u32::try_from(place).unwrap_or(u32::MAX).saturating_add(1);
         if countersigned > record.countersigned {
             record.countersigned = countersigned;
@@ -231,8 +262,12 @@ impl Leases {
 
     /// Something happened to a lease on this host.
     pub fn on_executor(&mut self, ctx: &mut Context<'_>, lease: LeaseId, event: &ExecutorEvent) {
-        let Some(record) = self.hosted.get_mut(&lease) else { return };
-        let Some(phase) = record.phase.after(event) else { return };
+        let Some(record) = self.hosted.get_mut(&lease) else {
+            return;
+        };
+        let Some(phase) = record.phase.after(event) else {
+            return;
+        };
         record.phase = phase;
         if matches!(event, ExecutorEvent::Usage { .. }) {
             // Samples are not facts to keep: the final one comes with the end.
@@ -243,7 +278,9 @@ impl Leases {
 
     /// Stores a new phase, with the final receipt if it is the end.
     fn changed(&mut self, ctx: &mut Context<'_>, lease: LeaseId) {
-        let Some(record) = self.hosted.get_mut(&lease) else { return };
+        let Some(record) = self.hosted.get_mut(&lease) else {
+            return;
+        };
         if let Phase::Ended(end) = &record.phase {
             let chain = chain(record, ctx.params.magic);
             let last = chain.last().map(|receipt| &**receipt);
@@ -264,7 +301,11 @@ impl Leases {
     }
 
     pub(super) fn stop_hosted(&mut self, ctx: &mut Context<'_>, lease: LeaseId, why: StopReason) {
-        if self.hosted.get(&lease).is_some_and(|record| record.phase.end().is_none()) {
+        if self
+            .hosted
+            .get(&lease)
+            .is_some_and(|record| record.phase.end().is_none())
+        {
             ctx.out.push(Effect::Stop { lease, why });
         }
     }
@@ -278,7 +319,10 @@ impl Leases {
     }
 
     pub(super) fn tick_hosted(&mut self, ctx: &mut Context<'_>) {
-        let open = self.hosted.iter().filter(|(_, record)| !is_released(record));
+        let open = self
+            .hosted
+            .iter()
+            .filter(|(_, record)| !is_released(record));
         let open: Vec<LeaseId> = open.map(|(id, _)| *id).collect();
         for lease in open {
             self.first_receipt(ctx, lease);
@@ -288,13 +332,28 @@ impl Leases {
     }
 
     fn first_receipt(&mut self, ctx: &mut Context<'_>, lease: LeaseId) {
-        let Some(record) = self.hosted.get_mut(&lease) else { return };
-        let Some(due_ms) = first_receipt_ms(record, ctx.params) else { return };
+        let Some(record) = self.hosted.get_mut(&lease) else {
+            return;
+        };
+        let Some(due_ms) = first_receipt_ms(record, ctx.params) else {
+            return;
+        };
         if ctx.now_ms < due_ms {
             return;
         }
-        let Phase::Running { started_at_ms, usage } = record.phase else { return };
-        let period = Period { from_ms: started_at_ms, to_ms: due_ms, usage, outcome: None };
+        let Phase::Running {
+            started_at_ms,
+            usage,
+        } = record.phase
+        else {
+            return;
+        };
+        let period = Period {
+            from_ms: started_at_ms,
+            to_ms: due_ms,
+            usage,
+            outcome: None,
+        };
         let receipt = ctx.sign(receipts::next(ctx.me(), lease, &[], period));
         record.receipts.push(receipt.envelope().clone());
         ctx.out.put(Table::Lease, &lease.0, record);
@@ -302,7 +361,9 @@ impl Leases {
 
     /// The shim ends a lease by itself, even without this daemon; this is the second lock.
     fn end_of_window(&mut self, ctx: &mut Context<'_>, lease: LeaseId) {
-        let Some(record) = self.hosted.get_mut(&lease) else { return };
+        let Some(record) = self.hosted.get_mut(&lease) else {
+            return;
+        };
         if record.phase.end().is_some() || ctx.now_ms < record.ends_at_ms {
             return;
         }
@@ -312,19 +373,26 @@ impl Leases {
             return;
         }
         if stop.tries() < STOPS_MAX && stop.take(ctx.now_ms) {
-            ctx.out.push(Effect::Stop { lease, why: StopReason::WindowEnd });
+            ctx.out.push(Effect::Stop {
+                lease,
+                why: StopReason::WindowEnd,
+            });
             return;
         }
         let end_ms = record.ends_at_ms;
-        record.phase = record.phase.ended(Outcome::Failed, None, end_ms, record.phase.usage());
+        record.phase = record
+            .phase
+            .ended(Outcome::Failed, None, end_ms, record.phase.usage());
         self.changed(ctx, lease);
     }
 
     /// Releases an ended lease once the holder has agreed and fetched, or its time is over.
     fn release_if_done(&mut self, ctx: &mut Context<'_>, lease: LeaseId) {
-        let Some(record) = self.hosted.get(&lease) else { return };
+        let Some(record) = self.hosted.get(&lease) else {
+            return;
+        };
         let watch = self.watch.entry(lease).or_default();
-        if !release_at_ms(record, watch, ctx.params).is_some_and(|due_ms| due_ms <= ctx.now_ms) {
+        if release_at_ms(record, watch, ctx.params).is_none_or(|due_ms| ctx.now_ms < due_ms) {
             return;
         }
         let retry = watch.release.get_or_insert(Backoff::new(ctx.now_ms));
@@ -339,7 +407,11 @@ impl Leases {
             if record.phase.end().is_none() {
                 let stop = watch.and_then(|watch| watch.stop).map(Backoff::due_ms);
                 let end_ms = record.ends_at_ms.max(stop.unwrap_or(0));
-                return Some(first_receipt_ms(record, params).unwrap_or(end_ms).min(end_ms));
+                return Some(
+                    first_receipt_ms(record, params)
+                        .unwrap_or(end_ms)
+                        .min(end_ms),
+                );
             }
             let fresh = Watch::default();
             let watch = watch.unwrap_or(&fresh);
@@ -360,7 +432,9 @@ fn is_released(record: &LeaseRecord) -> bool {
 /// When the first receipt is due, unix ms. Networks with slots shorter than the period
 /// settle with the final one alone, as do leases that end before.
 fn first_receipt_ms(record: &LeaseRecord, params: &Params) -> Option<TimeMs> {
-    let Phase::Running { started_at_ms, .. } = record.phase else { return None };
+    let Phase::Running { started_at_ms, .. } = record.phase else {
+        return None;
+    };
     let due_ms = started_at_ms.saturating_add(PERIOD_MS);
     let public = u64::from(params.slot_s) * 1000 >= PERIOD_MS;
     (public && record.receipts.is_empty() && due_ms < record.ends_at_ms).then_some(due_ms)
@@ -368,7 +442,9 @@ fn first_receipt_ms(record: &LeaseRecord, params: &Params) -> Option<TimeMs> {
 
 /// From when on an ended lease may be released, unix ms.
 fn release_at_ms(record: &LeaseRecord, watch: &Watch, params: &Params) -> Option<TimeMs> {
-    let Phase::Ended(end) = &record.phase else { return None };
+    let Phase::Ended(end) = &record.phase else {
+        return None;
+    };
     let agreed = usize::try_from(record.countersigned).is_ok_and(|n| n >= record.receipts.len());
     if agreed && watch.fetched {
         return Some(end.ended_at_ms);
@@ -378,7 +454,11 @@ fn release_at_ms(record: &LeaseRecord, watch: &Watch, params: &Params) -> Option
 
 /// The receipts of this node's own journal.
 fn chain(record: &LeaseRecord, magic: Magic) -> Vec<Verified<Receipt>> {
-    record.receipts.iter().filter_map(|receipt| receipt.verify(magic).ok()).collect()
+    record
+        .receipts
+        .iter()
+        .filter_map(|receipt| receipt.verify(magic).ok())
+        .collect()
 }
 
 fn start(lease: LeaseId, record: &LeaseRecord) -> Effect {

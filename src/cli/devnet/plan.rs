@@ -1,0 +1,210 @@
+//! Everything that a seed decides: names, keys, prices, quantities, inputs.
+
+use std::fmt::Write;
+
+use crate::domain::ids::to_hex;
+use crate::wire::sha256;
+
+/// Label in front of everything that is drawn.
+const DOMAIN: &[u8] = b"capex devnet";
+const PROVIDERS: [&str; 6] = ["granite", "harbour", "juniper", "meadow", "quarry", "willow"];
+const BUYERS: [&str; 6] = ["ada", "ben", "cleo", "dora", "emil", "fay"];
+const BYSTANDERS: [&str; 4] = ["ivo", "nils", "orla", "tess"];
+/// Classes of the two deals. Different ones, so that each has its own price.
+const CLASSES: [&str; 2] = ["cpu.standard", "cpu.highmem"];
+/// Lowest limit of an ask, msat per block: one block alone is above the smallest trade, and
+/// its claim pays its own fee many times over.
+const ASK_MIN_MSAT: u64 = 4_000_000;
+/// Width of the range above it, msat.
+const ASK_RANGE_MSAT: u64 = 4_000_000;
+/// Coins that the faucet gives each node, sat.
+const FUNDS_SAT: u64 = 1_000_000;
+/// Numbers in an input: an instant of work, and a few kB to move.
+const NUMBERS: u64 = 400;
+
+/// What a node is there for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Role {
+    /// Sells its own capacity.
+    Provider,
+    /// Buys.
+    Buyer,
+    /// Neither: it only computes what everyone computes.
+    Bystander,
+}
+
+/// A node before it is started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Seat {
+    /// Name in the story, and of its directory.
+    pub(super) name: &'static str,
+    /// What it is there for.
+    pub(super) role: Role,
+    /// Units that it sells, with their class.
+    pub(super) capacity: Option<(&'static str, u32)>,
+    /// Coins from the faucet, sat.
+    pub(super) funds_sat: u64,
+}
+
+/// One offer, the bid that meets it, and the work for what is bought.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Deal {
+    /// Who sells: index of its seat.
+    pub(super) seller: usize,
+    /// Who buys.
+    pub(super) buyer: usize,
+    /// Resource class.
+    pub(super) class: &'static str,
+    /// Units offered.
+    pub(super) units: u32,
+    /// Limit of the ask, msat per block.
+    pub(super) ask_msat: u64,
+    /// Units bid for.
+    pub(super) qty: u32,
+    /// Slots bid for.
+    pub(super) slots: u16,
+    /// Limit of the bid, msat per block.
+    pub(super) bid_msat: u64,
+    /// Content of the workload's input file.
+    pub(super) input: String,
+}
+
+/// A whole market, before any of it exists.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Plan {
+    seed: u64,
+    /// Two providers, two buyers, one bystander, in this order.
+    pub(super) seats: Vec<Seat>,
+    /// The first is redeemed by its buyer, the second is given away first.
+    pub(super) deals: [Deal; 2],
+}
+
+impl Plan {
+    /// The market of a seed.
+    pub(super) fn of(seed: u64) -> Self {
+        let draw = Draw(seed);
+        let deals = [0, 1].map(|n| draw.deal(n));
+        let [first, second] = draw.two(PROVIDERS, "provider");
+        let [third, fourth] = draw.two(BUYERS, "buyer");
+        let bystander = BYSTANDERS[draw.index("bystander", BYSTANDERS.len())];
+        let names = [first, second, third, fourth, bystander];
+        let roles = [Role::Provider, Role::Provider, Role::Buyer, Role::Buyer, Role::Bystander];
+        let seats = names.into_iter().zip(roles).enumerate().map(|(n, (name, role))| Seat {
+            name,
+            role,
+            capacity: deals
+                .iter()
+                .find(|deal| deal.seller == n)
+                .map(|deal| (deal.class, deal.units)),
+            funds_sat: FUNDS_SAT + 1000 * draw.below(&format!("{name} funds"), 1000),
+        });
+        Self { seed, seats: seats.collect(), deals }
+    }
+
+    /// A secret of a node, as its key files hold it: 64 hex digits.
+    pub(super) fn secret(&self, name: &str, purpose: &str) -> String {
+        to_hex(&Draw(self.seed).hash(&[name, purpose]))
+    }
+}
+
+/// SHA-256 over a label: the same on every machine, which a generator's crate need not be.
+struct Draw(u64);
+
+impl Draw {
+    fn hash(&self, labels: &[&str]) -> [u8; 32] {
+        let seed = self.0.to_be_bytes();
+        let labels = labels.iter().map(|label| label.as_bytes());
+        let parts: Vec<&[u8]> = [DOMAIN, &seed[..]].into_iter().chain(labels).collect();
+        sha256(&parts)
+    }
+
+    /// A number below `most`. The bias of the remainder is far below what a price shows.
+    fn below(&self, label: &str, most: u64) -> u64 {
+        let hash = self.hash(&[label]);
+        let first = hash.first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes));
+        first % most.max(1)
+    }
+
+    fn index(&self, label: &str, length: usize) -> usize {
+        usize::try_from(self.below(label, length as u64)).unwrap_or(0)
+    }
+
+    /// Two different names.
+    fn two<const N: usize>(&self, names: [&'static str; N], label: &str) -> [&'static str; 2] {
+        let first = self.index(label, N);
+        let second = (first + 1 + self.index(&format!("second {label}"), N - 1)) % N;
+        [names[first], names[second]]
+    }
+
+    fn deal(&self, n: usize) -> Deal {
+        let of = |what: &str, most: u64| self.below(&format!("deal {n} {what}"), most);
+        let ask_msat = ASK_MIN_MSAT + of("ask", ASK_RANGE_MSAT);
+        let qty = 1 + u32::from(of("qty", 3) as u8);
+        Deal {
+            seller: n,
+            buyer: 2 + n,
+            class: CLASSES[n],
+            units: qty + 1 + u32::from(of("spare", 3) as u8),
+            ask_msat,
+            qty,
+            // The longest window ends the run, so only the first may be of two slots.
+            slots: if n == 0 { 1 + u16::from(of("slots", 2) as u8) } else { 1 },
+            bid_msat: ask_msat + ask_msat / 20 + of("margin", ask_msat / 4),
+            input: self.input(n),
+        }
+    }
+
+    fn input(&self, n: usize) -> String {
+        let mut text = String::new();
+        let count = NUMBERS / 2 + self.below(&format!("deal {n} numbers"), NUMBERS / 2);
+        for row in 0..count {
+            let number = self.below(&format!("deal {n} number {row}"), 1_000_000);
+            // Writing to a String can not fail.
+            let _ = writeln!(text, "{number}");
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn a_seed_decides_everything_and_another_decides_otherwise() {
+        assert_eq!(Plan::of(7), Plan::of(7));
+        assert_ne!(Plan::of(7).deals, Plan::of(8).deals);
+        assert_eq!(Plan::of(7).secret("ada", "wallet"), Plan::of(7).secret("ada", "wallet"));
+        let secrets: BTreeSet<String> = [7, 8]
+            .into_iter()
+            .flat_map(|seed| {
+                ["ada", "ben"].into_iter().flat_map(move |name| {
+                    ["wallet", "identity"].map(|purpose| Plan::of(seed).secret(name, purpose))
+                })
+            })
+            .collect();
+        assert_eq!(secrets.len(), 8);
+    }
+
+    #[test]
+    fn every_seed_gives_a_market_that_clears() {
+        for plan in (0..200).map(Plan::of) {
+            let names: BTreeSet<&str> = plan.seats.iter().map(|seat| seat.name).collect();
+            assert_eq!(names.len(), 5);
+            for deal in &plan.deals {
+                assert!(deal.bid_msat > deal.ask_msat && deal.units > deal.qty);
+                assert!((1..=2).contains(&deal.slots) && deal.qty >= 1);
+                assert_eq!(plan.seats[deal.seller].role, Role::Provider);
+                assert_eq!(plan.seats[deal.buyer].role, Role::Buyer);
+                assert_eq!(plan.seats[deal.seller].capacity, Some((deal.class, deal.units)));
+                let most_sat = deal.bid_msat / 1000 * u64::from(deal.qty) * u64::from(deal.slots);
+                // Four outputs of the faucet: the price fits into two of them.
+                assert!(most_sat < plan.seats[deal.buyer].funds_sat / 2);
+                assert!(deal.input.lines().count() >= 200);
+            }
+        }
+    }
+}

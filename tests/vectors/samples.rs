@@ -1,0 +1,408 @@
+//! One value of every object and of every tag in it, all fields different.
+
+use capex::domain::certificate::objects::{Activation, Binding, Gift, Issue, Payment, RedeemGrant};
+use capex::domain::engine::contacts::Contact;
+use capex::domain::epoch::Root;
+use capex::domain::ids::{CertId, Digest, Key, LeaseId, TermsHash, TradeId};
+use capex::domain::lease::objects::{Countersign, LeaseCall, Outcome, Receipt, Redeem, Verb};
+use capex::domain::order::{Alternative, Backing, Mode, Order, Side, Source};
+use capex::domain::settlement::objects::{
+    Accept, Funder, LockGrant, Row, Terms, TermsCancel, Transfer,
+};
+use capex::domain::units::{UnitRange, Units, Window};
+use capex::params::ClassDef;
+use capex::wire::{Envelope, Object, WireError, object_id, sha256, sign};
+use ed25519_dalek::SigningKey;
+
+use super::MAGIC;
+use super::text::Vector;
+
+pub(super) const POW_NONCE: u64 = 0x0102_0304_0506_0708;
+const PARTIES: [&str; 3] = ["provider", "buyer", "holder"];
+
+/// A kind of object: its frozen cases, and how its bytes are read.
+pub(super) struct Kind {
+    pub(super) name: &'static str,
+    pub(super) vectors: Vec<Vector>,
+    pub(super) read: fn(&Envelope) -> Result<Seen, WireError>,
+}
+
+/// What reading bytes gave.
+pub(super) struct Seen {
+    id: [u8; 32],
+    /// The decoded value, encoded and signed again.
+    pub(super) again: Envelope,
+}
+
+impl Seen {
+    pub(super) fn id(&self) -> [u8; 32] {
+        self.id
+    }
+}
+
+pub(super) fn secret(party: &str) -> SigningKey {
+    SigningKey::from_bytes(&hash(party))
+}
+
+fn hash(label: &str) -> [u8; 32] {
+    sha256(&[b"capex vectors ", label.as_bytes()])
+}
+
+fn public(party: &str) -> Key {
+    Key(secret(party).verifying_key().to_bytes())
+}
+
+pub(super) fn read<T: Object>(envelope: &Envelope) -> Result<Seen, WireError> {
+    let verified = envelope.verify::<T>(MAGIC)?;
+    let party = PARTIES.iter().find(|party| public(party).0 == envelope.key);
+    let (id, signer) = (verified.id(), secret(party.expect("one of the parties signs")));
+    Ok(Seen { id, again: sign(verified.into_value(), MAGIC, &signer).envelope().clone() })
+}
+
+pub(super) fn vector<T: Object>(name: &str, signer: &str, value: T) -> Vector {
+    let id = object_id(&value, MAGIC);
+    let envelope = sign(value, MAGIC, &secret(signer)).envelope().clone();
+    let signer = Some(signer.to_owned());
+    Vector { name: name.to_owned(), signer, envelope, id: Some(id), answer: None }
+}
+
+fn kind<T: Object>(signer: &str, cases: Vec<(&str, T)>) -> Kind {
+    let vectors = cases.into_iter().map(|(name, value)| vector(name, signer, value)).collect();
+    Kind { name: T::NAME, vectors, read: read::<T> }
+}
+
+pub(super) fn kinds() -> Vec<Kind> {
+    let orders = vec![
+        vector("bid", "buyer", bid()),
+        vector("primary ask", "provider", primary_ask()),
+        vector("resale ask with backing", "holder", resale_ask()),
+        vector("largest", "holder", largest_order()),
+    ];
+    let mut kinds = vec![Kind { name: Order::NAME, vectors: orders, read: read::<Order> }];
+    kinds.extend(market());
+    kinds.extend(settlement());
+    kinds.extend(custody());
+    kinds.extend(leases());
+    kinds
+}
+
+fn market() -> Vec<Kind> {
+    let row = Row {
+        v: 1,
+        epoch: 871_234_567,
+        buy: hash("bid"),
+        sell: hash("ask"),
+        class: 2,
+        start: 435_617_300,
+        slots: 3,
+        qty: 4,
+        msat: 61_234_567,
+    };
+    let root = Root { v: 1, epoch: 871_234_567, root: hash("orders"), count: 12 };
+    let addrs =
+        vec!["/ip4/127.0.0.1/tcp/7210".to_owned(), "/ip4/127.0.0.1/udp/7210/quic-v1".to_owned()];
+    let contact = Contact { v: 1, key: public("provider"), addrs, seq: 1_742_469_134_000 };
+    let silent = Contact { addrs: Vec::new(), ..contact.clone() };
+    let class = ClassDef {
+        v: 1,
+        id: 4,
+        cpu_milli: 8000,
+        memory_mib: 65_536,
+        disk_mib: 131_072,
+        gpus: 1,
+        gpu_memory_mib: 80_000,
+        features: 3,
+    };
+    vec![
+        kind("buyer", vec![("a row", row)]),
+        kind("buyer", vec![("a root", root)]),
+        kind("provider", vec![("two addresses", contact), ("no address", silent)]),
+        kind("provider", vec![("a class", class)]),
+    ]
+}
+
+fn settlement() -> Vec<Kind> {
+    let terms_hash = TermsHash(hash("terms"));
+    let accept =
+        Accept { v: 1, terms_hash, release_at_height: 246, release_at_ms: 1_742_469_137_250 };
+    let lock = LockGrant {
+        v: 1,
+        provider: public("provider"),
+        cert_id: CertId(hash("certificate")),
+        seq: 1,
+        attempt: 2,
+        prev_release: hash("release"),
+        terms_hash,
+        fund_by: 242,
+        refund_at: 258,
+        p_height: 231,
+    };
+    let first_lock = LockGrant { seq: 0, attempt: 0, prev_release: [0; 32], ..lock.clone() };
+    let transfer =
+        Transfer { v: 1, terms_hash, x: hash("preimage"), spend_txid: hash("claim"), vin: 1 };
+    vec![
+        kind("provider", vec![("primary sale", terms()), ("largest", largest_terms())]),
+        kind("buyer", vec![("an accept", accept)]),
+        kind("provider", vec![("first lock", first_lock), ("after a release", lock)]),
+        kind("buyer", vec![("a transfer", transfer)]),
+        kind("buyer", vec![("a cancel", TermsCancel { v: 1, terms_hash })]),
+    ]
+}
+
+fn custody() -> Vec<Kind> {
+    let issue = Issue {
+        v: 1,
+        provider: public("provider"),
+        class: 2,
+        class_hash: hash("class"),
+        features: 1,
+        units: units(),
+        window: window(),
+        pay: Payment::Prepaid,
+        binding: Binding::Registrar,
+        nonce32: hash("nonce"),
+        not_after_slot: 435_617_302,
+    };
+    let metered = Issue { pay: Payment::Metered, ..issue.clone() };
+    let gift = Gift {
+        v: 1,
+        cert_id: CertId(hash("certificate")),
+        seq: 1,
+        prev_hash: hash("activation"),
+        to: public("holder"),
+        nonce16: nonce16(),
+    };
+    let grant = RedeemGrant {
+        v: 1,
+        provider: public("provider"),
+        cert_id: CertId(hash("certificate")),
+        seq: 2,
+        attempt: 1,
+        redeem_hash: LeaseId(hash("redeem")),
+        p_height: 263,
+    };
+    let wide = Activation { units: many_units(), ..activation() };
+    vec![
+        kind("provider", vec![("prepaid", issue), ("metered", metered)]),
+        kind("provider", vec![("an activation", activation()), ("largest", wide)]),
+        kind("buyer", vec![("a gift", gift)]),
+        kind("provider", vec![("a grant", grant)]),
+    ]
+}
+
+fn leases() -> Vec<Kind> {
+    let redeem = Redeem {
+        v: 1,
+        cert_id: CertId(hash("certificate")),
+        seq: 2,
+        holder: public("holder"),
+        workload_digest: Digest(hash("workload")),
+        challenge32: hash("challenge"),
+        not_after_s: 1_742_469_200,
+    };
+    let verbs = [
+        ("put", Verb::Put),
+        ("logs", Verb::Logs),
+        ("get", Verb::Get),
+        ("status", Verb::Status),
+        ("stop", Verb::Stop),
+        ("receipt", Verb::Receipt),
+    ];
+    let call = |verb| LeaseCall {
+        v: 1,
+        lease: LeaseId(hash("redeem")),
+        verb,
+        counter: 17,
+        not_after_s: 1_742_469_200,
+    };
+    let outcomes = [
+        ("still running", None),
+        ("exited", Some(Outcome::Exited { code: -3 })),
+        ("trapped", Some(Outcome::Trapped)),
+        ("deadline", Some(Outcome::Deadline)),
+        ("stopped", Some(Outcome::Stopped)),
+        ("out of memory", Some(Outcome::OutOfMemory)),
+        ("out of disk", Some(Outcome::OutOfDisk)),
+        ("failed", Some(Outcome::Failed)),
+    ];
+    let receipts = outcomes.map(|(name, outcome)| (name, receipt(outcome)));
+    vec![
+        kind("holder", vec![("a redemption", redeem)]),
+        kind("holder", verbs.map(|(name, verb)| (name, call(verb))).to_vec()),
+        kind("provider", receipts.to_vec()),
+        kind(
+            "holder",
+            vec![("a countersignature", Countersign { v: 1, receipt: hash("receipt") })],
+        ),
+    ]
+}
+
+fn receipt(outcome: Option<Outcome>) -> Receipt {
+    Receipt {
+        v: 1,
+        provider: public("provider"),
+        lease: LeaseId(hash("redeem")),
+        seq: 1,
+        prev_hash: hash("receipt before"),
+        from_ms: 1_742_469_200_000,
+        to_ms: 1_742_469_208_000,
+        delivered_ms: 7900,
+        unavailable_ms: 100,
+        cpu_us: 123_456,
+        memory_peak_bytes: 1_114_112,
+        output_bytes: 321,
+        outcome,
+    }
+}
+
+fn window() -> Window {
+    Window { start: 435_617_300, end: 435_617_303 }
+}
+
+fn units() -> Units {
+    Units::new(vec![UnitRange { first: 0, end: 2 }, UnitRange { first: 5, end: 7 }]).unwrap()
+}
+
+fn many_units() -> Units {
+    let ranges = (0..16).map(|n| UnitRange { first: 10 * n, end: 10 * n + 1 + n % 8 });
+    Units::new(ranges.collect()).unwrap()
+}
+
+fn nonce16() -> [u8; 16] {
+    *hash("nonce").first_chunk().unwrap()
+}
+
+pub(super) fn bid() -> Order {
+    Order {
+        v: 1,
+        epoch: 871_234_567,
+        side: Side::Buy,
+        owner: public("buyer"),
+        nonce: 11,
+        alts: vec![
+            Alternative { class: 2, limit_msat: 20_500_000 },
+            Alternative { class: 1, limit_msat: 18_000_000 },
+        ],
+        qty: 4,
+        min_qty: 3,
+        mode: Mode::Gang,
+        window: Window { start: 435_617_300, end: 435_617_312 },
+        slots: 3,
+        features: 1,
+        allow: vec![public("provider")],
+        deny: Vec::new(),
+        min_run: 0,
+        source: Source::Primary,
+        created_ms: 812,
+        backing: None,
+        pow_nonce: POW_NONCE,
+    }
+}
+
+fn primary_ask() -> Order {
+    Order {
+        side: Side::Sell,
+        owner: public("provider"),
+        alts: vec![Alternative { class: 2, limit_msat: 15_000_000 }],
+        mode: Mode::Sticky,
+        slots: 0,
+        allow: Vec::new(),
+        deny: vec![public("holder")],
+        min_run: 2,
+        ..bid()
+    }
+}
+
+fn resale_ask() -> Order {
+    let activation = Activation { holder: public("holder"), ..activation() };
+    let activation = sign(activation, MAGIC, &secret("provider")).envelope().clone();
+    let backing = Backing {
+        txid: hash("coin"),
+        vout: 1,
+        amount_sat: 50_000,
+        height: 229,
+        xonly: hash("coin key"),
+        signature: [hash("first half"), hash("second half")],
+    };
+    Order {
+        owner: public("holder"),
+        deny: Vec::new(),
+        source: Source::Resale { activation },
+        backing: Some(backing),
+        ..primary_ask()
+    }
+}
+
+/// As large as admission lets it be: every list full.
+fn largest_order() -> Order {
+    let activation = Activation { holder: public("holder"), units: many_units(), ..activation() };
+    let activation = sign(activation, MAGIC, &secret("provider")).envelope().clone();
+    let mut keys: Vec<Key> = (0..16).map(|n| Key(hash(&format!("key {n}")))).collect();
+    keys.sort_unstable();
+    Order { allow: keys, source: Source::Resale { activation }, ..resale_ask() }
+}
+
+pub(super) fn terms() -> Terms {
+    Terms {
+        v: 1,
+        trade_id: TradeId(hash("row")),
+        cert_id: CertId(hash("certificate")),
+        seq: 0,
+        prev_hash: hash("certificate"),
+        class: 2,
+        units: units(),
+        window: window(),
+        from: public("provider"),
+        to: public("buyer"),
+        funders: vec![Funder {
+            key: public("buyer"),
+            refund_xonly: hash("refund key"),
+            amount_sat: 61_234,
+        }],
+        price_sat: 61_234,
+        payment_hash: hash("payment"),
+        s_xonly: hash("claim key"),
+        payout_spk: [vec![0x51, 0x20], hash("payout").to_vec()].concat(),
+        t0: 230,
+        fund_by: 242,
+        refund_at: 258,
+        funding_confirmations: 1,
+        template: 1,
+        nonce16: nonce16(),
+    }
+}
+
+fn largest_terms() -> Terms {
+    let funder = |n: u64| Funder {
+        key: Key(hash(&format!("funder {n}"))),
+        refund_xonly: hash(&format!("refund key {n}")),
+        amount_sat: 1000 + n,
+    };
+    Terms {
+        seq: 7,
+        prev_hash: hash("activation"),
+        units: many_units(),
+        funders: (0..8).map(funder).collect(),
+        price_sat: 8028,
+        payout_spk: vec![0x6a; 42],
+        ..terms()
+    }
+}
+
+pub(super) fn activation() -> Activation {
+    Activation {
+        v: 1,
+        provider: public("provider"),
+        cert_id: CertId(hash("certificate")),
+        seq: 1,
+        attempt: 2,
+        holder: public("buyer"),
+        class: 2,
+        features: 1,
+        units: units(),
+        window: window(),
+        prev_hash: hash("certificate"),
+        cause_hash: hash("terms"),
+        p_height: 233,
+    }
+}
