@@ -1,0 +1,24 @@
+use super::kit::{ask, assert_sound, devnet, place, rest, window, world};
+use capex::domain::epoch::epoch_at;
+use capex::sim::{Links, World};
+
+fn signed(world: &World, epoch: u64) -> usize {
+    world.engine(0).map_or(0, |engine| engine.market().signed_for(epoch).count())
+}
+
+#[test]
+fn it_waits_for_the_next() {
+    let mut world = world(19, 2, Links::GOOD);
+    world.set_capacity(0, &[(1, 4)]);
+    place(&mut world, 0, ask(1, 500, 4, window(8, 20)));
+    // Just after it signed for an epoch, far from the end of its open phase.
+    let epoch = epoch_at(world.now_ms, &devnet()) + 1;
+    assert!(world.run_until(3_000, |world| signed(world, epoch) > 0));
+    world.restart(0, 50);
+    world.run_for(devnet().epoch.open_ms);
+    assert_eq!(signed(&world, epoch), 0);
+    world.run_for(devnet().epoch_ms());
+    assert!(signed(&world, epoch + 1) > 0);
+    rest(&mut world);
+    assert_sound(&world);
+}
