@@ -37,10 +37,10 @@ use crate::executor::{LeaseEvent, Manager};
 use crate::store::Store;
 use crate::wallet::Wallet;
 
+/// Shortest pause between two ticks that nothing else asks for.
+const TICK_MIN: Duration = Duration::from_millis(1);
 /// Own requests to peers have ids above those of the engine.
 const NODE_REQUEST_IDS: u64 = 1 << 63;
-/// Shortest wait between ticks: the engine's clock counts milliseconds.
-const TICK_MIN: Duration = Duration::from_millis(1);
 /// Inputs that one event may lead to; more means a loop of effects, which is a bug that
 /// must not take the node with it.
 const INPUTS_PER_EVENT_MAX: usize = 10_000;
