@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 
 use capex::api::types::{Certificate, Side, TimeInForce, Trade};
 
-use crate::daemon::{Daemon, until};
+use crate::daemon::{Daemon, until, until_or};
 use crate::market::{
-    Coins, all_settled, buy, cancel, certificates, meet, provider_and_buyer, sell, soon,
+    Coins, all_settled, buy, cancel, certificates, meet, picture, provider_and_buyer, sell, soon,
 };
 use crate::world::World;
 
@@ -144,7 +144,8 @@ fn play_round(provider: &mut Daemon, buyer: &mut Daemon, round: &Round) -> Strin
         let fresh = |trade: &Trade| known.iter().all(|old| old.trade_id != trade.trade_id);
         trades.into_iter().find(fresh)
     };
-    let id = until("match", MATCHING, || victim(provider, buyer)).trade_id;
+    let look = || victim(provider, buyer);
+    let id = until_or("match", MATCHING, look, || picture(&[provider, buyer])).trade_id;
     match round.moment {
         Moment::After(delay) => std::thread::sleep(delay),
         Moment::State(state) => {
