@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::fs;
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 
@@ -51,7 +52,7 @@ impl Behaviour {
             .with_max_established_per_peer(Some(MAX_PER_PEER));
         // No cache: addresses a peer claims pass the own book, which filters and bounds them.
         let identify = identify::Config::new(plan.identity(), plan.keypair.public())
-            .with_agent_version(concat!("capex/", env!("CARGO_PKG_VERSION")).to_owned())
+            .with_agent_version(agent())
             .with_cache_size(0);
         Ok(Self {
             limits: connection_limits::Behaviour::new(limits),
@@ -64,6 +65,15 @@ impl Behaviour {
             protocols: Protocols::new(&plan.protocols),
         })
     }
+}
+
+/// The version of the program and a number of this swarm. The number tells a peer that came
+/// back from one that opened a second connection: gossipsub greets a peer only on the first,
+/// and a killed process leaves QUIC connections behind that look alive for half a minute.
+fn agent() -> String {
+    // The standard library seeds its hashers at random.
+    let swarm = RandomState::new().build_hasher().finish();
+    format!("capex/{} {swarm:016x}", env!("CARGO_PKG_VERSION"))
 }
 
 /// The limit of the control group where one is set, else the memory of the host.

@@ -14,6 +14,9 @@ use crate::keys::PeerKey;
 use crate::limits::{FAULT_LIFETIME, MAX_BAN_S, MAX_BANS, MAX_FAULTY};
 use crate::{Event, RequestError};
 
+/// Kept of what a peer calls itself: a version and a number.
+const MAX_AGENT_BYTES: usize = 64;
+
 /// Tables shared by one run of the swarm task and the next.
 #[derive(Debug)]
 pub(crate) struct State {
@@ -27,6 +30,8 @@ pub(crate) struct State {
     pub(crate) outbound: Outbound,
     pub(crate) inbound: Inbound,
     pub(crate) connected: BTreeSet<PeerKey>,
+    /// What connected peers call themselves: it changes when their swarm is a new one.
+    pub(crate) agents: BTreeMap<PeerKey, String>,
     /// Events the node has not taken yet.
     pub(crate) outbox: VecDeque<Event>,
 }
@@ -47,6 +52,7 @@ impl State {
             outbound: Outbound::default(),
             inbound: Inbound::default(),
             connected: BTreeSet::new(),
+            agents: BTreeMap::new(),
             outbox: VecDeque::new(),
         }
     }
@@ -55,6 +61,7 @@ impl State {
     pub(crate) fn restarted(&mut self, reason: String, now: Instant) {
         self.tickets.clear();
         self.inbound.clear();
+        self.agents.clear();
         for id in self.outbound.drain() {
             self.outbox.push_back(Event::Response {
                 id,
@@ -68,6 +75,21 @@ impl State {
             self.outbox.push_back(Event::PeerDown { peer });
         }
         self.outbox.push_back(Event::Restarted { reason });
+    }
+
+    /// Notes what a connected peer calls itself. Returns whether it is another swarm than
+    /// before, so that connections to the one before are dead.
+    pub(crate) fn is_another_swarm(&mut self, peer: PeerKey, agent: &str) -> bool {
+        let agent = agent.get(..MAX_AGENT_BYTES).unwrap_or(agent);
+        match self.agents.get(&peer) {
+            Some(known) => known != agent,
+            None => {
+                if self.connected.contains(&peer) {
+                    self.agents.insert(peer, agent.to_owned());
+                }
+                false
+            }
+        }
     }
 
     /// Records a ban and its end; the ban that ends first makes room.

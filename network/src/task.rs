@@ -209,10 +209,11 @@ impl<'a> Task<'a> {
                 ..
             } => {
                 self.state.book.lost(&peer_id, now);
-                if let Some(peer) = PeerKey::from_peer_id(&peer_id)
-                    && self.state.connected.remove(&peer)
-                {
-                    self.emit(Event::PeerDown { peer });
+                if let Some(peer) = PeerKey::from_peer_id(&peer_id) {
+                    self.state.agents.remove(&peer);
+                    if self.state.connected.remove(&peer) {
+                        self.emit(Event::PeerDown { peer });
+                    }
                 }
             }
             SwarmEvent::OutgoingConnectionError {
@@ -305,6 +306,13 @@ impl<'a> Task<'a> {
         }
         for addr in info.listen_addrs.iter().take(MAX_ADDRESSES) {
             self.learn(peer, addr.clone(), now);
+        }
+        if let Some(key) = PeerKey::from_peer_id(&peer)
+            && self.state.is_another_swarm(key, &info.agent_version)
+        {
+            tracing::debug!(%peer, "the peer was restarted: its dead connections are closed");
+            // All of them, since gossipsub greets a peer only on the first. Either side dials.
+            let _ = self.swarm.disconnect_peer_id(peer);
         }
     }
 

@@ -29,6 +29,28 @@ async fn a_message_arrives_once_over_either_transport() {
     }
 }
 
+/// A killed process leaves a QUIC connection that looks alive, as that of the first life does
+/// here until it is shut down.
+#[tokio::test]
+async fn a_peer_that_returns_before_its_old_connection_ends_is_greeted_again() {
+    let (mut a, first) = pair(Transport::Quic).await;
+    let mut again = config(2, Transport::Quic);
+    again.bootstrap = vec![a.addr.clone()];
+    let second = Node::with(again).await;
+    assert_eq!(first.key, second.key);
+    a.peer_down(first.key).await;
+    first.handle.shutdown().await;
+    for number in 0..60_u8 {
+        // Both directions need the other's subscriptions.
+        second.publish(&[1, number]).await;
+        let wait = Duration::from_millis(500);
+        if a.gossip_for(wait, accept).await.is_some() {
+            return;
+        }
+    }
+    panic!("the second life is not heard");
+}
+
 #[tokio::test]
 async fn a_message_of_exactly_the_cap_costs_its_sender_nothing() {
     let (a, mut b) = pair(Transport::Quic).await;

@@ -10,17 +10,19 @@ use std::time::{Duration, Instant};
 
 use capex::api::types::{Certificate, Side, TimeInForce, Trade};
 
-use crate::daemon::{Daemon, until};
+use crate::daemon::{Daemon, until, until_or};
 use crate::market::{
-    Coins, all_settled, buy, cancel, certificates, meet, provider_and_buyer, sell, soon,
+    Coins, all_settled, buy, cancel, certificates, meet, picture, provider_and_buyer, sell, soon,
 };
 use crate::world::World;
 
 const ROUNDS: usize = 8;
 const LANES: usize = 4;
 const SEED: u64 = 2;
-/// A match comes within two epochs; a bid that was killed with its daemon never does.
-const MATCHING: Duration = Duration::from_secs(8);
+/// A match comes within two epochs of a bid, or never.
+const MATCHING: Duration = Duration::from_secs(6);
+/// Several bids.
+const BIDDING: Duration = Duration::from_secs(30);
 /// A state that is passed too quickly to be seen does not hold up the round.
 const SEEING: Duration = Duration::from_secs(8);
 /// The states of the buyer and of the seller, in order.
@@ -136,15 +138,23 @@ fn play(lane: usize, rounds: &[Round]) -> Vec<String> {
 
 fn play_round(provider: &mut Daemon, buyer: &mut Daemon, round: &Round) -> String {
     let known: Vec<Trade> = buyer.get("/trades");
-    let window = soon(buyer);
-    buy(buyer, 1, window, TimeInForce::Ioc);
     let victim = |provider: &Daemon, buyer: &Daemon| -> Option<Trade> {
         let daemon = if round.victim == Side::Buy { buyer } else { provider };
         let trades: Vec<Trade> = daemon.try_get("/trades").ok()?;
         let fresh = |trade: &Trade| known.iter().all(|old| old.trade_id != trade.trade_id);
         trades.into_iter().find(fresh)
     };
-    let id = until("match", MATCHING, || victim(provider, buyer)).trade_id;
+    // Right after a restart a bid may live in an epoch in which only one side sees both
+    // orders, which binds nobody: then it is made again.
+    let mut bid_at: Option<Instant> = None;
+    let look = || {
+        if bid_at.is_none_or(|at| at.elapsed() > MATCHING) {
+            buy(buyer, 1, soon(buyer), TimeInForce::Ioc);
+            bid_at = Some(Instant::now());
+        }
+        victim(provider, buyer)
+    };
+    let id = until_or("match", BIDDING, look, || picture(&[provider, buyer])).trade_id;
     match round.moment {
         Moment::After(delay) => std::thread::sleep(delay),
         Moment::State(state) => {

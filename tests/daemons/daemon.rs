@@ -19,13 +19,23 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 const TAIL_LINES: usize = 60;
 
 /// Looks until there is something, at most for `bound`.
-pub fn until<T>(what: &str, bound: Duration, mut look: impl FnMut() -> Option<T>) -> T {
+pub fn until<T>(what: &str, bound: Duration, look: impl FnMut() -> Option<T>) -> T {
+    until_or(what, bound, look, String::new)
+}
+
+/// The same, with something to say about why there is nothing.
+pub fn until_or<T>(
+    what: &str,
+    bound: Duration,
+    mut look: impl FnMut() -> Option<T>,
+    why: impl Fn() -> String,
+) -> T {
     let begun = Instant::now();
     loop {
         if let Some(found) = look() {
             return found;
         }
-        assert!(begun.elapsed() < bound, "no {what} within {bound:?}");
+        assert!(begun.elapsed() < bound, "no {what} within {bound:?}; {}", why());
         std::thread::sleep(LOOK_EVERY);
     }
 }

@@ -7,7 +7,7 @@ use capex::api::types::{
     Placed, Side, TimeInForce, Trade,
 };
 
-use crate::daemon::{Daemon, until};
+use crate::daemon::{Daemon, until, until_or};
 use crate::world::World;
 
 /// Long enough for an epoch, a settlement and even a refund on a busy machine.
@@ -49,9 +49,13 @@ pub fn order(daemon: &Daemon, order_id: &str) -> Order {
     daemon.get(&format!("/orders/{order_id}"))
 }
 
-/// A window of two slots, far enough ahead to be bought in any of the next four epochs.
+/// A window of two slots, far enough ahead to be bought in any of the next four epochs and
+/// behind what was traded before: an ask is cut at the edges of what it sold, and a run has
+/// to lie inside one of the parts.
 pub fn soon(daemon: &Daemon) -> [u32; 2] {
-    let first = daemon.status().unwrap().first_slot + 2;
+    let trades: Vec<Trade> = daemon.get("/trades");
+    let traded = trades.iter().map(|trade| trade.window[1]).max().unwrap_or(0);
+    let first = traded.max(daemon.status().unwrap().first_slot + 2);
     [first, first + 2]
 }
 
@@ -108,10 +112,22 @@ pub fn is_over(trade: &Trade) -> bool {
 
 /// Waits for a certificate that was bought for a window.
 pub fn bought(daemon: &Daemon, window: [u32; 2]) -> Certificate {
-    until("certificate", SETTLING, || {
+    let look = || {
         let mut held = certificates(daemon).into_iter();
         held.find(|cert| cert.state == "held" && cert.window == window)
-    })
+    };
+    until_or("certificate", SETTLING, look, || picture(&[daemon]))
+}
+
+/// What daemons say of their market, for a test that fails.
+pub fn picture(daemons: &[&Daemon]) -> String {
+    let paths = ["/status", "/peers", "/orders", "/trades", "/book?class=cpu.standard"];
+    let say = |daemon: &Daemon, path: &str| match daemon.try_get::<serde_json::Value>(path) {
+        Ok(value) => format!("{} {path}: {value}\n", daemon.name),
+        Err(failure) => format!("{} {path}: {failure}\n", daemon.name),
+    };
+    let all = daemons.iter().flat_map(|daemon| paths.map(|path| say(daemon, path)));
+    all.collect()
 }
 
 /// Waits until no settlement is open.
