@@ -32,8 +32,14 @@ impl Node {
                 self.send_network(NetCommand::Request { id, peer, protocol, bytes });
             }
             Effect::Reply { id, bytes } => self.send_network(NetCommand::Reply { id, bytes }),
+            Effect::Penalise { key } => {
+                self.send_network(NetCommand::Penalise { peer: PeerKey(key.0) });
+            }
             Effect::Addrs { key, addrs } => {
-                self.addresses.insert(key, addrs.clone());
+                // Those of other peers are the network's to remember, which bounds them.
+                if self.engine.peers().contains(&key) {
+                    self.addresses.insert(key, addrs.clone());
+                }
                 self.send_network(NetCommand::AddAddresses { peer: PeerKey(key.0), addrs });
             }
             Effect::Watch { spks, outpoints, from_height } => {
@@ -138,6 +144,7 @@ fn log(event: &Event) {
         Event::Trade { trade, state } => tracing::info!(%trade, %state, "trade"),
         Event::Certificate { cert, what } => tracing::info!(%cert, what, "certificate"),
         Event::Lease { lease, phase } => tracing::info!(%lease, %phase, "lease"),
-        Event::Refused { peer, code } => tracing::warn!(%peer, %code, "message refused"),
+        // Strangers must not be able to fill a log: `refused` in the metrics counts them.
+        Event::Refused { peer, code } => tracing::debug!(%peer, %code, "message refused"),
     }
 }

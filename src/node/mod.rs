@@ -8,6 +8,7 @@
 mod answer;
 pub(crate) mod bridge;
 mod chain_task;
+mod clock;
 pub mod config;
 mod effects;
 mod faucet;
@@ -18,7 +19,7 @@ mod startup;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::future::Future;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use capex_network::{Event as NetEvent, Handle, PeerKey};
 use tokio::sync::{mpsc, oneshot};
@@ -41,6 +42,9 @@ const NODE_REQUEST_IDS: u64 = 1 << 63;
 /// Inputs that one event may lead to; more means a loop of effects, which is a bug that
 /// must not take the node with it.
 const INPUTS_PER_EVENT_MAX: usize = 10_000;
+
+/// Shortest time between two ticks: a timer that is always due must not stop all else.
+const TICK_MIN: Duration = Duration::from_millis(1);
 
 /// Why a node ended.
 #[derive(Debug, thiserror::Error)]
@@ -116,6 +120,8 @@ struct Node {
     commands: BTreeMap<u64, oneshot::Sender<Result<Done, Refusal>>>,
     next_command: u64,
     calls: BTreeMap<u64, oneshot::Sender<Result<Vec<u8>, String>>>,
+    clocks: clock::Clocks,
+    ticked: Instant,
     next_call: u64,
     addresses: BTreeMap<Key, Vec<String>>,
     listening: Vec<String>,
@@ -163,11 +169,13 @@ pub async fn run(
     let (mut node, mut sources, mut tasks) = startup::open(config).await?;
     tokio::pin!(shutdown);
     let result = loop {
+        node.tick_if_due();
         let timeout = node.next_timeout();
+        // The network stands last: it alone is filled by strangers, and what stands before it
+        // must not wait for them to stop.
         tokio::select! {
             biased;
             () = &mut shutdown => break Ok(()),
-            Some(event) = sources.network.recv() => node.on_network(event),
             Some(event) = sources.chain.recv() => node.on_chain(event),
             Some(event) = sources.executor.recv() => node.on_executor(&event),
             Some((job, nonce)) = sources.mined.recv() => node.feed(Input::Mined { job, nonce }),
@@ -177,7 +185,8 @@ pub async fn run(
             }
             Some(event) = sources.follow.recv() => node.on_follow(event),
             Some(request) = sources.api.recv() => node.on_api(request),
-            () = tokio::time::sleep(timeout) => node.feed(Input::Tick),
+            Some(event) = sources.network.recv() => node.on_network(event),
+            () = tokio::time::sleep(timeout) => {}
         }
         if let Some(fault) = node.fault.take() {
             break Err(fault);
@@ -198,6 +207,17 @@ impl Node {
     /// the next open repairs what is on disk.
     fn lock_store(&self) -> std::sync::MutexGuard<'_, Store> {
         self.store.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Ticks when it is time, whatever else waits, but not more often than once a
+    /// millisecond.
+    fn tick_if_due(&mut self) {
+        let (due, _reason) = self.engine.poll_timeout(now_ms());
+        if due <= now_ms() && self.ticked.elapsed() >= TICK_MIN {
+            self.ticked = Instant::now();
+            self.feed(Input::Tick);
+            self.ask_clocks();
+        }
     }
 
     fn next_timeout(&self) -> Duration {
@@ -248,6 +268,9 @@ impl Node {
             }
             NetEvent::Response { id, result } => {
                 let result = result.map_err(|error| error.to_string());
+                if self.on_clock(id, &result) {
+                    return;
+                }
                 if id >= NODE_REQUEST_IDS {
                     if let Some(waiting) = self.calls.remove(&id) {
                         // Whoever asked may have stopped waiting.
@@ -264,8 +287,11 @@ impl Node {
                 }
                 self.feed(Input::Peer { key, up: true });
                 self.feed(Input::Tick);
+                self.ask_clock(key);
             }
             NetEvent::PeerDown { peer } => {
+                self.addresses.remove(&Key(peer.0));
+                self.forget_clock(&Key(peer.0));
                 self.feed(Input::Peer { key: Key(peer.0), up: false });
             }
             NetEvent::Listening { addr } => self.on_listening(addr),
@@ -393,6 +419,9 @@ impl Node {
             // A request always gets an answer.
             if let Some(id) = unsent {
                 let result = Err(error.code().to_owned());
+                if self.on_clock(id, &result) {
+                    return;
+                }
                 match self.calls.remove(&id) {
                     Some(waiting) => drop(waiting.send(result)),
                     None => self.inputs.push_back(Input::Response { id, result }),

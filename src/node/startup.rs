@@ -7,7 +7,7 @@ use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use capex_network::{ProtocolConfig, Secret, TopicConfig};
 use tokio::sync::{mpsc, oneshot};
@@ -25,7 +25,7 @@ use crate::domain::engine::{Command, Engine, Input, Keys, Protocol, Record, Topi
 use crate::domain::ids::{from_hex, to_hex};
 use crate::executor::{EVENT_QUEUE, Executor, Manager};
 use crate::limits::{
-    GOSSIP_MAX_BYTES, LEASE_MAX_BYTES, SETTLE_MAX_BYTES, SYNC_MAX_BYTES,
+    LEASE_MAX_BYTES, SETTLE_MAX_BYTES, SYNC_MAX_BYTES,
 };
 use crate::store::{Meta, Store};
 use crate::wallet::{self, Wallet};
@@ -111,6 +111,8 @@ pub(super) async fn open(config: Config) -> Result<(Node, Sources, Tasks), NodeE
         next_command: 0,
         calls: BTreeMap::new(),
         next_call: 0,
+        clocks: super::clock::Clocks::new(Instant::now()),
+        ticked: Instant::now(),
         addresses: BTreeMap::new(),
         listening: Vec::new(),
         api_addr,
@@ -241,7 +243,7 @@ fn identity(path: &Path) -> Result<[u8; 32], NodeError> {
 fn network_config(config: &Config, identity: [u8; 32]) -> capex_network::Config {
     let topic = |topic: Topic| TopicConfig {
         name: topic.name().to_owned(),
-        max_bytes: GOSSIP_MAX_BYTES,
+        max_bytes: topic.max_bytes(),
     };
     let protocol = |protocol: Protocol| ProtocolConfig {
         name: protocol.name().to_owned(),
