@@ -36,10 +36,8 @@ impl Node {
                 self.send_network(NetCommand::Penalise { peer: PeerKey(key.0) });
             }
             Effect::Addrs { key, addrs } => {
-                // Those of other peers are the network's to remember, which bounds them.
-                if self.engine.peers().contains(&key) {
-                    self.addresses.insert(key, addrs.clone());
-                }
+                let is_connected = self.engine.peers().contains(&key);
+                self.peers.hear(key, addrs.clone(), is_connected);
                 self.send_network(NetCommand::AddAddresses { peer: PeerKey(key.0), addrs });
             }
             Effect::Watch { spks, outpoints, from_height } => {

@@ -14,6 +14,7 @@ mod effects;
 mod faucet;
 mod follow;
 mod leases;
+mod peers;
 mod startup;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -37,14 +38,13 @@ use crate::executor::{LeaseEvent, Manager};
 use crate::store::Store;
 use crate::wallet::Wallet;
 
+/// Shortest pause between two ticks that nothing else asks for.
+const TICK_MIN: Duration = Duration::from_millis(1);
 /// Own requests to peers have ids above those of the engine.
 const NODE_REQUEST_IDS: u64 = 1 << 63;
 /// Inputs that one event may lead to; more means a loop of effects, which is a bug that
 /// must not take the node with it.
 const INPUTS_PER_EVENT_MAX: usize = 10_000;
-
-/// Shortest time between two ticks: a timer that is always due must not stop all else.
-const TICK_MIN: Duration = Duration::from_millis(1);
 
 /// Why a node ended.
 #[derive(Debug, thiserror::Error)]
@@ -121,9 +121,8 @@ struct Node {
     next_command: u64,
     calls: BTreeMap<u64, oneshot::Sender<Result<Vec<u8>, String>>>,
     clocks: clock::Clocks,
-    ticked: Instant,
     next_call: u64,
-    addresses: BTreeMap<Key, Vec<String>>,
+    peers: peers::Peers,
     listening: Vec<String>,
     api_addr: String,
     started_at_ms: u64,
@@ -169,12 +168,13 @@ pub async fn run(
     let (mut node, mut sources, mut tasks) = startup::open(config).await?;
     tokio::pin!(shutdown);
     let result = loop {
-        node.tick_if_due();
+        node.ask_clocks();
         let timeout = node.next_timeout();
-        // The network stands last: it alone is filled by strangers, and what stands before it
-        // must not wait for them to stop.
+        // Whoever floods one of the channels must not keep the clock from being heard.
+        if timeout.is_zero() {
+            node.feed(Input::Tick);
+        }
         tokio::select! {
-            biased;
             () = &mut shutdown => break Ok(()),
             Some(event) = sources.chain.recv() => node.on_chain(event),
             Some(event) = sources.executor.recv() => node.on_executor(&event),
@@ -185,8 +185,7 @@ pub async fn run(
             }
             Some(event) = sources.follow.recv() => node.on_follow(event),
             Some(request) = sources.api.recv() => node.on_api(request),
-            Some(event) = sources.network.recv() => node.on_network(event),
-            () = tokio::time::sleep(timeout) => {}
+            () = tokio::time::sleep(timeout.max(TICK_MIN)) => node.feed(Input::Tick),
         }
         if let Some(fault) = node.fault.take() {
             break Err(fault);
@@ -209,21 +208,10 @@ impl Node {
         self.store.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    /// Ticks when it is time, whatever else waits, but not more often than once a
-    /// millisecond.
-    fn tick_if_due(&mut self) {
-        let (due, _reason) = self.engine.poll_timeout(now_ms());
-        if due <= now_ms() && self.ticked.elapsed() >= TICK_MIN {
-            self.ticked = Instant::now();
-            self.feed(Input::Tick);
-            self.ask_clocks();
-        }
-    }
-
     fn next_timeout(&self) -> Duration {
         let now = now_ms();
         let (due, _reason) = self.engine.poll_timeout(now);
-        Duration::from_millis(due.saturating_sub(now).max(1))
+        Duration::from_millis(due.saturating_sub(now))
     }
 
     /// Gives the engine an input, and performs all that follows from it.
@@ -283,14 +271,13 @@ impl Node {
             NetEvent::PeerUp { peer, addr, outbound } => {
                 let key = Key(peer.0);
                 if outbound {
-                    self.addresses.entry(key).or_insert_with(|| vec![addr]);
+                    self.peers.reached(key, addr);
                 }
                 self.feed(Input::Peer { key, up: true });
                 self.feed(Input::Tick);
                 self.ask_clock(key);
             }
             NetEvent::PeerDown { peer } => {
-                self.addresses.remove(&Key(peer.0));
                 self.forget_clock(&Key(peer.0));
                 self.feed(Input::Peer { key: Key(peer.0), up: false });
             }
