@@ -9,8 +9,14 @@ pub const SIGNED_MAX_BYTES: usize = 4096;
 pub const RECORD_MAX_BYTES: usize = 4 << 20;
 /// An order on the wire.
 pub const ORDER_MAX_BYTES: usize = 2048;
-/// A gossip frame: one signed object and its envelope.
+/// A gossip frame: one signed object and its envelope. An order of the largest size fits
+/// twice.
 pub const GOSSIP_MAX_BYTES: usize = 4096;
+/// Key, length and signature around the payload of a signed object.
+pub const ENVELOPE_BYTES: usize = 32 + 8 + 64;
+/// A proof of equivocation: two signed objects of the largest size, each with its kind. A
+/// smaller cap would let a provider escape by making its contradicting statements long.
+pub const PROOF_MAX_BYTES: usize = 2 * (4 + ENVELOPE_BYTES + SIGNED_MAX_BYTES);
 /// A settlement message (DESIGN §8).
 pub const SETTLE_MAX_BYTES: usize = 64 << 10;
 /// A reconciliation or fetch message.
@@ -52,8 +58,12 @@ pub const LIVE_LOCKS_PER_KEY: usize = 8;
 pub const CONTACT_ADDRS_MAX: usize = 8;
 /// Bytes of one address of a Contact.
 pub const CONTACT_ADDR_BYTES: usize = 128;
-/// Contacts remembered; the oldest is forgotten.
+/// Contacts remembered; the one heard longest ago goes first, of those without an order
+/// before those with one, since keys are free and work is not.
 pub const CONTACTS_MAX: usize = 4096;
+/// How far the time in a Contact may be off, ms: it is published anew each minute, so an
+/// older one is a replay, and one from the future would never be replaced.
+pub const CONTACT_SKEW_MS: u64 = 600_000;
 /// Roots remembered per epoch (one per key).
 pub const ROOTS_PER_EPOCH: usize = 4096;
 /// Computed epochs whose orders and result stay in memory and store.
@@ -74,6 +84,11 @@ pub const GRANTS_MAX: usize = 65_536;
 pub const REPLIES_CACHED: usize = 1024;
 /// Requests of our own that wait for their answer.
 pub const REQUESTS_PENDING_MAX: usize = 4096;
+/// Bytes kept of each standard stream of a lease, by its provider and by its holder: enough
+/// for a log, too little to fill a disk.
+pub const STREAM_MAX_BYTES: u64 = 1 << 20;
+/// Bytes of all result files that the holder of a lease takes.
+pub const RESULTS_MAX_BYTES: u64 = 256 << 20;
 /// Input files of a workload.
 pub const WORKLOAD_FILES_MAX: usize = 16;
 /// Bytes of a workload's component and inputs together.

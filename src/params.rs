@@ -233,6 +233,12 @@ impl Params {
         self.profiles.iter().map(|profile| profile.lead_s).min().unwrap_or(0)
     }
 
+    /// How far clocks may be apart, ms: min(2 s, FREEZE / 4) (DESIGN §5).
+    #[must_use]
+    pub fn clock_tolerance_ms(&self) -> u64 {
+        (self.epoch.freeze_ms / 4).min(2000)
+    }
+
     /// First slot that an epoch can trade: `ceil(((e+1)·T + lead) / slot)`, a pure function
     /// of the epoch (DESIGN §6).
     #[must_use]

@@ -1,13 +1,14 @@
 //! Accounts of the open requests, in both directions.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use libp2p::request_response::{OutboundRequestId, ResponseChannel};
 
 use crate::keys::PeerKey;
 use crate::limits::{
-    MAX_INBOUND, MAX_OUTBOUND, MAX_REQUESTS_PER_PEER, MAX_WAITING_PER_PEER, REQUEST_TIMEOUT,
+    MAX_INBOUND, MAX_METERED, MAX_OUTBOUND, MAX_REQUESTS_PER_PEER, MAX_WAITING_PER_PEER,
+    REQUEST_BURST, REQUEST_TIMEOUT, REQUESTS_PER_S,
 };
 use crate::request::RequestError;
 
@@ -166,11 +167,40 @@ pub(crate) struct Open<C> {
     deadline: Instant,
 }
 
+/// How fast peers ask: a bucket per peer that fills with [`REQUESTS_PER_S`] up to
+/// [`REQUEST_BURST`].
+#[derive(Debug, Default)]
+struct Meter {
+    /// When the bucket of a peer is full again: the further ahead, the emptier it is.
+    full_at: BTreeMap<PeerKey, Instant>,
+}
+
+impl Meter {
+    /// Takes a token; false when the peer has none left.
+    fn take(&mut self, peer: PeerKey, now: Instant) -> bool {
+        let token = Duration::from_secs(1) / REQUESTS_PER_S;
+        if self.full_at.len() >= MAX_METERED {
+            self.full_at.retain(|_, full_at| *full_at > now);
+        }
+        if !self.full_at.contains_key(&peer) && self.full_at.len() >= MAX_METERED {
+            return false;
+        }
+        let full_at = self.full_at.entry(peer).or_insert(now);
+        let after = (*full_at).max(now) + token;
+        if after > now + token * REQUEST_BURST {
+            return false;
+        }
+        *full_at = after;
+        true
+    }
+}
+
 /// Requests of peers that await a reply. Dropping an entry closes its stream.
 #[derive(Debug)]
 pub(crate) struct Inbound<C = ResponseChannel<Vec<u8>>> {
     open: BTreeMap<u64, Open<C>>,
     next_id: u64,
+    meter: Meter,
 }
 
 impl<C> Default for Inbound<C> {
@@ -178,13 +208,14 @@ impl<C> Default for Inbound<C> {
         Self {
             open: BTreeMap::new(),
             next_id: 0,
+            meter: Meter::default(),
         }
     }
 }
 
 impl<C> Inbound<C> {
     /// Books a request, or refuses it (by dropping its channel) when the peer, or all peers
-    /// together, have too many open.
+    /// together, have too many open, or the peer asks too fast.
     pub(crate) fn admit(
         &mut self,
         peer: PeerKey,
@@ -194,6 +225,9 @@ impl<C> Inbound<C> {
     ) -> Option<u64> {
         let of_peer = self.open.values().filter(|open| open.peer == peer).count();
         if of_peer >= MAX_REQUESTS_PER_PEER || self.open.len() >= MAX_INBOUND {
+            return None;
+        }
+        if !self.meter.take(peer, now) {
             return None;
         }
         let id = self.next_id;
@@ -255,6 +289,37 @@ mod tests {
         assert_eq!(inbound.admit(peer(200), 0, (), now), None);
         inbound.expire(now + REQUEST_TIMEOUT, |()| false);
         assert!(inbound.open.is_empty());
+    }
+
+    #[test]
+    fn a_peer_that_asks_too_fast_is_refused_until_its_bucket_fills() {
+        let now = Instant::now();
+        let mut inbound = Inbound::default();
+        let mut ask = |peer, now| {
+            let id = inbound.admit(peer, 0, (), now);
+            id.is_some_and(|id| inbound.take(id).is_some())
+        };
+        assert!((0..REQUEST_BURST).all(|_| ask(A, now)));
+        assert!(!ask(A, now));
+        assert!(ask(B, now), "others are not held up");
+        let later = now + Duration::from_secs(1);
+        let taken = (0..REQUEST_BURST).filter(|_| ask(A, later)).count();
+        assert_eq!(taken, REQUESTS_PER_S as usize);
+    }
+
+    #[test]
+    fn metered_peers_are_bounded_and_forgotten() {
+        let now = Instant::now();
+        let mut meter = Meter::default();
+        let peer = |n: usize| {
+            let mut key = [0; 32];
+            key[..8].copy_from_slice(&(n as u64).to_be_bytes());
+            PeerKey(key)
+        };
+        assert!((0..MAX_METERED).all(|n| meter.take(peer(n), now)));
+        assert!(!meter.take(peer(MAX_METERED), now));
+        assert!(meter.take(peer(MAX_METERED), now + Duration::from_secs(1)));
+        assert_eq!(meter.full_at.len(), 1);
     }
 
     #[test]

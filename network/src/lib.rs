@@ -109,7 +109,8 @@ pub enum Command {
         /// Length of the ban, at most 30 days.
         seconds: u64,
     },
-    /// A peer broke a protocol: lower its score. Five faults within an hour graylist it.
+    /// A peer broke a protocol: lower its score. The sixth fault within an hour
+    /// bans it for an hour.
     Penalise {
         /// The peer.
         peer: PeerKey,

@@ -45,6 +45,14 @@ pub const MAX_UNSENT_PER_TOPIC: usize = 64;
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// Requests of one peer served at the same time, and requests sent to one peer at the same time.
 pub const MAX_REQUESTS_PER_PEER: usize = 2;
+/// Requests of one peer taken per second in the long run: the costliest (a whole certificate, an
+/// fsync) takes milliseconds of the node's loop, so that no single peer can occupy it. An upload
+/// of 256 KiB parts still reaches 12 MiB/s.
+pub const REQUESTS_PER_S: u32 = 50;
+/// Requests of one peer taken at once after a pause.
+pub const REQUEST_BURST: u32 = 200;
+/// Peers whose request rate is remembered; one that was silent for four seconds needs no entry.
+pub const MAX_METERED: usize = 4_096;
 /// Inbound requests that may await a reply, over all peers.
 pub const MAX_INBOUND: usize = 64;
 /// Own requests not yet answered, over all peers.
@@ -100,6 +108,11 @@ pub const MAX_BANS: usize = 4_096;
 pub const MAX_BAN_S: u64 = 30 * 24 * 3_600;
 /// Peers whose protocol faults are remembered.
 pub const MAX_FAULTY: usize = 4_096;
+/// Protocol faults within [`FAULT_LIFETIME`] that end the conversation: the sixth falls below the
+/// graylist, which stops gossip alone, so it bans, which stops requests too.
+pub const FAULTS_TO_BAN: u32 = 6;
+/// Length of that ban, in seconds: as long as a fault counts.
+pub const FAULT_BAN_S: u64 = 3_600;
 /// Time after which one protocol fault is forgotten (as long as an invalid message counts).
 pub const FAULT_LIFETIME: Duration = Duration::from_secs(3_600);
 

@@ -15,7 +15,7 @@ use crate::config::{Plan, parse, split_peer};
 use crate::gossip::FAULT_SCORE;
 use crate::keys::PeerKey;
 use crate::limits::{
-    GOODBYE, MAX_ADDRESS_BYTES, MAX_ADDRESSES, MAX_DIALS_PER_TICK, PAUSE_COMMANDS_ABOVE,
+    FAULT_BAN_S, FAULTS_TO_BAN, GOODBYE, MAX_ADDRESS_BYTES, MAX_ADDRESSES, MAX_DIALS_PER_TICK, PAUSE_COMMANDS_ABOVE,
     PAUSE_SWARM_ABOVE, SHED_ABOVE, TARGET_PEERS, TICK, TICK_LOOPBACK,
 };
 use crate::listen::Listeners;
@@ -160,6 +160,10 @@ impl<'a> Task<'a> {
             Command::Penalise { peer } => {
                 let count = self.state.faults.add(peer, now);
                 self.set_fault_score(&peer, count);
+                if count >= FAULTS_TO_BAN {
+                    tracing::warn!(peer = ?peer, "a peer is banned for its faults");
+                    self.ban(peer, FAULT_BAN_S, now);
+                }
             }
         }
     }

@@ -266,11 +266,13 @@ async fn six_rejected_messages_graylist_a_peer_and_ignored_ones_do_not() {
 }
 
 #[tokio::test]
-async fn six_protocol_faults_graylist_a_peer() {
+async fn the_sixth_protocol_fault_bans_a_peer() {
     let (a, mut b) = pair(Transport::Tcp).await;
-    for _ in 0..6 {
+    for _ in 0..limits::FAULTS_TO_BAN {
         b.send(Command::Penalise { peer: a.key }).await;
     }
+    let gone = |event| matches!(event, Event::PeerDown { .. }).then_some(());
+    b.wait("end of the connection", gone).await;
     assert_eq!(heard_until_silence(&a, &mut b, Verdict::Accept, 3).await, 0);
 }
 

@@ -4,6 +4,7 @@
 //! order of arrival (DESIGN §5).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::OnceLock;
 
 use super::admission::resale_activation;
 use super::ids::{Key, OrderId, to_hex};
@@ -18,6 +19,9 @@ use crate::wire::{Verified, sha256};
 pub struct OrderSet {
     orders: BTreeMap<OrderId, Verified<Order>>,
     by_owner: BTreeMap<Key, BTreeSet<OrderId>>,
+    /// Of the present orders: every root on gossip is compared with it, and a full set costs
+    /// 400,000 hashes.
+    root: OnceLock<[u8; 32]>,
 }
 
 /// What became of an order that was put into a set.
@@ -38,6 +42,7 @@ impl OrderSet {
         if self.orders.contains_key(&id) {
             return Inserted::Known;
         }
+        self.root.take();
         let owner = order.owner;
         self.by_owner.entry(owner).or_default().insert(id);
         self.orders.insert(id, order);
@@ -108,8 +113,7 @@ impl OrderSet {
     /// RFC 6962 tree hash over the sorted ids: two nodes with equal roots hold equal sets.
     #[must_use]
     pub fn root(&self) -> [u8; 32] {
-        let ids: Vec<OrderId> = self.ids().collect();
-        tree_hash(&ids)
+        *self.root.get_or_init(|| tree_hash(&self.ids().collect::<Vec<OrderId>>()))
     }
 
     /// The orders that are matched, ascending by id: of one (owner, nonce) the lowest id, of

@@ -32,6 +32,9 @@ impl Node {
                 self.send_network(NetCommand::Request { id, peer, protocol, bytes });
             }
             Effect::Reply { id, bytes } => self.send_network(NetCommand::Reply { id, bytes }),
+            Effect::Penalise { key } => {
+                self.send_network(NetCommand::Penalise { peer: PeerKey(key.0) });
+            }
             Effect::Addrs { key, addrs } => {
                 let is_connected = self.engine.peers().contains(&key);
                 self.peers.hear(key, addrs.clone(), is_connected);
@@ -139,6 +142,7 @@ fn log(event: &Event) {
         Event::Trade { trade, state } => tracing::info!(%trade, %state, "trade"),
         Event::Certificate { cert, what } => tracing::info!(%cert, what, "certificate"),
         Event::Lease { lease, phase } => tracing::info!(%lease, %phase, "lease"),
-        Event::Refused { peer, code } => tracing::warn!(%peer, %code, "message refused"),
+        // Strangers must not be able to fill a log: `refused` in the metrics counts them.
+        Event::Refused { peer, code } => tracing::debug!(%peer, %code, "message refused"),
     }
 }

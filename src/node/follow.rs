@@ -4,6 +4,7 @@
 //! ```text
 //! <datadir>/held/content/<workload>/<digest>   what to upload
 //! <datadir>/held/<lease>/stdout stderr         what came back so far
+//!                        partial               the file being fetched
 //!                        results/<name>        fetched files
 //!                        done                  nothing is left to do
 //! ```
@@ -19,12 +20,13 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use super::{PeerCall, now_ms};
-use crate::domain::engine::Keys;
+use crate::domain::engine::{Keys, remote_code};
 use crate::domain::ids::{Digest, Key, LeaseId};
 use crate::domain::lease::objects::{
     LeaseCall, LeaseReply, LeaseRequest, Receipt, Stream, Verb, Workload,
 };
-use crate::limits::{LEASE_CHUNK_BYTES, WORKLOAD_MAX_BYTES};
+use crate::limits::{LEASE_CHUNK_BYTES, RESULTS_MAX_BYTES, STREAM_MAX_BYTES};
+use crate::domain::lease::workload::is_name;
 use crate::params::Params;
 use crate::wire::{Envelope, VERSION, decode_record, encode, sha256};
 
@@ -192,8 +194,9 @@ impl Client {
         self.note("upload", self.upload().await);
         self.note("stdout", self.follow_logs(Stream::Stdout).await);
         self.note("stderr", self.follow_logs(Stream::Stderr).await);
+        let mut room_bytes = RESULTS_MAX_BYTES;
         for name in &self.followed.workload.results {
-            self.note(name, self.fetch(name).await);
+            self.note(name, self.fetch(name, &mut room_bytes).await);
         }
         self.receipts().await?;
         std::fs::write(self.dir.join("done"), b"").map_err(io)?;
@@ -227,8 +230,13 @@ impl Client {
             match self.persist(Verb::Put, request).await? {
                 LeaseReply::Progress { complete: true, .. } => return Ok(()),
                 // Less than before means that the provider lost it: begin again.
-                LeaseReply::Progress { received, .. } if received <= total => offset = received,
-                other => return Err(format!("unexpected answer to put: {other:?}")),
+                LeaseReply::Progress { received, .. } if received <= total => {
+                    if received <= offset {
+                        self.pause().await?;
+                    }
+                    offset = received;
+                }
+                _ => return Err("unexpected answer to put".to_owned()),
             }
         }
     }
@@ -238,42 +246,56 @@ impl Client {
         let path = self.dir.join(name);
         loop {
             let from = std::fs::metadata(&path).map_or(0, |file| file.len());
+            // An honest provider keeps no more of it either.
+            let room = usize::try_from(STREAM_MAX_BYTES.saturating_sub(from)).unwrap_or(usize::MAX);
+            if room == 0 {
+                return Ok(());
+            }
             let request = |call| LeaseRequest::Logs { call, stream, from };
             match self.persist(Verb::Logs, request).await? {
                 LeaseReply::Bytes { bytes, end } => {
-                    append(&path, &bytes)?;
+                    append(&path, &bytes[..bytes.len().min(room)])?;
                     if end {
                         return Ok(());
                     }
                     if bytes.is_empty() {
-                        tokio::time::sleep(PAUSE_MIN).await;
+                        self.pause().await?;
                     }
                 }
-                other => return Err(format!("unexpected answer to logs: {other:?}")),
+                _ => return Err("unexpected answer to logs".to_owned()),
             }
         }
     }
 
-    async fn fetch(&self, name: &str) -> Result<(), String> {
-        let path = self.dir.join("results").join(name);
-        let mut content = Vec::new();
+    /// Fetches a result, which may take what `room_bytes` still allows. The whole file moves
+    /// to its place at once.
+    async fn fetch(&self, name: &str, room_bytes: &mut u64) -> Result<(), String> {
+        // The engine has seen to it; what leaves this directory would be worse than a loss.
+        if !is_name(name) {
+            return Err("a result has no file name".to_owned());
+        }
+        let partial = self.dir.join("partial");
+        // Left by an earlier life, if it is there.
+        let _ = std::fs::remove_file(&partial);
+        let mut from = 0_u64;
         loop {
-            let from = content.len() as u64;
             let request = |call| LeaseRequest::Get { call, name: name.to_owned(), from };
             match self.persist(Verb::Get, request).await {
                 Ok(LeaseReply::Bytes { bytes, end }) => {
-                    content.extend_from_slice(&bytes);
-                    if content.len() as u64 > WORKLOAD_MAX_BYTES {
-                        return Err(format!("result {name} is larger than agreed"));
-                    }
+                    let length = bytes.len() as u64;
+                    *room_bytes = room_bytes
+                        .checked_sub(length)
+                        .ok_or_else(|| format!("results exceed {RESULTS_MAX_BYTES} bytes"))?;
+                    append(&partial, &bytes)?;
+                    from = from.saturating_add(length);
                     if end {
                         break;
                     }
                     if bytes.is_empty() {
-                        tokio::time::sleep(PAUSE_MIN).await;
+                        self.pause().await?;
                     }
                 }
-                Ok(other) => return Err(format!("unexpected answer to get: {other:?}")),
+                Ok(_) => return Err("unexpected answer to get".to_owned()),
                 // A workload need not leave every result: the rest still counts.
                 Err(reason) => {
                     tracing::info!(lease = %self.followed.lease, name, %reason, "no such result");
@@ -281,7 +303,18 @@ impl Client {
                 }
             }
         }
-        std::fs::write(&path, content).map_err(|error| format!("{}: {error}", path.display()))
+        let path = self.dir.join("results").join(name);
+        std::fs::rename(&partial, &path).map_err(|error| format!("{}: {error}", path.display()))
+    }
+
+    /// Waits before asking again where there was nothing new; an error once the provider
+    /// need not keep the lease any more.
+    async fn pause(&self) -> Result<(), String> {
+        if now_ms() > self.followed.until_ms {
+            return Err("nothing more came until the provider may forget the lease".to_owned());
+        }
+        tokio::time::sleep(PAUSE_MIN).await;
+        Ok(())
     }
 
     async fn receipts(&self) -> Result<(), String> {
@@ -296,9 +329,9 @@ impl Client {
                         self.tell(FollowEvent::Receipts { lease, receipts }).await;
                         return Ok(());
                     }
-                    tokio::time::sleep(PAUSE_MIN * 2).await;
+                    self.pause().await?;
                 }
-                other => return Err(format!("unexpected answer to receipts: {other:?}")),
+                _ => return Err("unexpected answer to receipts".to_owned()),
             }
         }
     }
@@ -341,7 +374,9 @@ impl Client {
             .map_err(|_| gone(()))?
             .map_err(CallError::Unanswered)?;
         match decode_record::<LeaseReply>(&bytes) {
-            Ok(LeaseReply::Refused { code }) => Err(CallError::Refused(code)),
+            Ok(LeaseReply::Refused { code }) => {
+                Err(CallError::Refused(remote_code(&code).to_owned()))
+            }
             Ok(reply) => Ok(reply),
             Err(error) => Err(CallError::Unanswered(error.to_string())),
         }

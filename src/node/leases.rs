@@ -15,11 +15,9 @@ use crate::domain::engine::{Effect, Input};
 use crate::domain::ids::LeaseId;
 use crate::domain::lease::objects::{LeaseReply, LeaseRequest, Verb};
 use crate::executor::{Allowance, Executor, ExecutorError, LeaseSpec, LogChunk, Manager};
-use crate::limits::{LEASE_CHUNK_BYTES, LEASE_MAX_BYTES};
+use crate::limits::{LEASE_CHUNK_BYTES, LEASE_MAX_BYTES, STREAM_MAX_BYTES};
 use crate::wire::{decode_record, encode};
 
-/// Kept of each standard stream per lease: enough for a log, too little to fill a disk.
-const OUTPUT_MAX_BYTES: u64 = 1 << 20;
 /// How long a read of output waits for something to read, in steps.
 const LONG_POLL: Duration = Duration::from_secs(2);
 /// One step of waiting on a file.
@@ -124,7 +122,7 @@ impl Node {
                     starts_at_ms,
                     ends_at_ms,
                     memory_max_bytes,
-                    output_max_bytes: OUTPUT_MAX_BYTES,
+                    output_max_bytes: STREAM_MAX_BYTES,
                     work_max_bytes: disk_max_bytes,
                     grace_ms: self.engine.params().lease.grace_ms,
                 };
@@ -148,6 +146,8 @@ impl Node {
                 });
             }
             Effect::Release { lease } => {
+                // Nobody can fetch them any more.
+                self.results_left.remove(&lease);
                 let released = self.released.clone();
                 self.served.spawn(async move {
                     let left_behind = match executor.release(&lease).await {

@@ -8,6 +8,7 @@
 mod answer;
 pub(crate) mod bridge;
 mod chain_task;
+mod clock;
 pub mod config;
 mod effects;
 mod faucet;
@@ -19,7 +20,7 @@ mod startup;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::future::Future;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use capex_network::{Event as NetEvent, Handle, PeerKey};
 use tokio::sync::{mpsc, oneshot};
@@ -119,6 +120,7 @@ struct Node {
     commands: BTreeMap<u64, oneshot::Sender<Result<Done, Refusal>>>,
     next_command: u64,
     calls: BTreeMap<u64, oneshot::Sender<Result<Vec<u8>, String>>>,
+    clocks: clock::Clocks,
     next_call: u64,
     peers: peers::Peers,
     listening: Vec<String>,
@@ -166,6 +168,7 @@ pub async fn run(
     let (mut node, mut sources, mut tasks) = startup::open(config).await?;
     tokio::pin!(shutdown);
     let result = loop {
+        node.ask_clocks();
         let timeout = node.next_timeout();
         // Whoever floods one of the channels must not keep the clock from being heard.
         if timeout.is_zero() {
@@ -173,7 +176,6 @@ pub async fn run(
         }
         tokio::select! {
             () = &mut shutdown => break Ok(()),
-            Some(event) = sources.network.recv() => node.on_network(event),
             Some(event) = sources.chain.recv() => node.on_chain(event),
             Some(event) = sources.executor.recv() => node.on_executor(&event),
             Some((job, nonce)) = sources.mined.recv() => node.feed(Input::Mined { job, nonce }),
@@ -254,6 +256,9 @@ impl Node {
             }
             NetEvent::Response { id, result } => {
                 let result = result.map_err(|error| error.to_string());
+                if self.on_clock(id, &result) {
+                    return;
+                }
                 if id >= NODE_REQUEST_IDS {
                     if let Some(waiting) = self.calls.remove(&id) {
                         // Whoever asked may have stopped waiting.
@@ -270,8 +275,10 @@ impl Node {
                 }
                 self.feed(Input::Peer { key, up: true });
                 self.feed(Input::Tick);
+                self.ask_clock(key);
             }
             NetEvent::PeerDown { peer } => {
+                self.forget_clock(&Key(peer.0));
                 self.feed(Input::Peer { key: Key(peer.0), up: false });
             }
             NetEvent::Listening { addr } => self.on_listening(addr),
@@ -399,6 +406,9 @@ impl Node {
             // A request always gets an answer.
             if let Some(id) = unsent {
                 let result = Err(error.code().to_owned());
+                if self.on_clock(id, &result) {
+                    return;
+                }
                 match self.calls.remove(&id) {
                     Some(waiting) => drop(waiting.send(result)),
                     None => self.inputs.push_back(Input::Response { id, result }),

@@ -7,7 +7,7 @@ use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use capex_network::{Command as NetCommand, PeerKey, ProtocolConfig, Secret, TopicConfig};
 use tokio::sync::{mpsc, oneshot};
@@ -26,7 +26,7 @@ use crate::domain::engine::{Command, Engine, Input, Keys, Protocol, Record, Topi
 use crate::domain::ids::{from_hex, to_hex};
 use crate::executor::{EVENT_QUEUE, Executor, Manager};
 use crate::limits::{
-    GOSSIP_MAX_BYTES, LEASE_MAX_BYTES, SETTLE_MAX_BYTES, SYNC_MAX_BYTES,
+    LEASE_MAX_BYTES, SETTLE_MAX_BYTES, SYNC_MAX_BYTES,
 };
 use crate::store::{Meta, Store};
 use crate::wallet::{self, Wallet};
@@ -113,6 +113,7 @@ pub(super) async fn open(config: Config) -> Result<(Node, Sources, Tasks), NodeE
         next_command: 0,
         calls: BTreeMap::new(),
         next_call: 0,
+        clocks: super::clock::Clocks::new(Instant::now()),
         peers,
         listening: Vec::new(),
         api_addr,
@@ -249,7 +250,7 @@ fn identity(path: &Path) -> Result<[u8; 32], NodeError> {
 fn network_config(config: &Config, identity: [u8; 32]) -> capex_network::Config {
     let topic = |topic: Topic| TopicConfig {
         name: topic.name().to_owned(),
-        max_bytes: GOSSIP_MAX_BYTES,
+        max_bytes: topic.max_bytes(),
     };
     let protocol = |protocol: Protocol| ProtocolConfig {
         name: protocol.name().to_owned(),

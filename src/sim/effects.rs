@@ -73,7 +73,7 @@ impl World {
                     life.answers.insert(id, result);
                 }
             }
-            Effect::Addrs { .. } | Effect::Notify(_) => {}
+            Effect::Addrs { .. } | Effect::Penalise { .. } | Effect::Notify(_) => {}
         }
         if self.nodes[node].disk.is_dead() {
             self.crash(node);

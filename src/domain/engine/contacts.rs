@@ -9,7 +9,7 @@ use super::io::{Effect, Topic, Verdict};
 use super::market::epochs::{gossip_envelope, wire_verdict};
 use crate::domain::ids::Key;
 use crate::domain::units::TimeMs;
-use crate::limits::{CONTACT_ADDR_BYTES, CONTACT_ADDRS_MAX, CONTACTS_MAX};
+use crate::limits::{CONTACT_ADDR_BYTES, CONTACT_ADDRS_MAX, CONTACT_SKEW_MS, CONTACTS_MAX};
 use crate::wire::{Object, VERSION, WireError, encode};
 
 /// How often an unchanged Contact is published again, ms.
@@ -53,7 +53,8 @@ impl Contact {
 /// Contacts heard, and our own.
 #[derive(Debug, Default)]
 pub struct Contacts {
-    heard: BTreeMap<Key, Contact>,
+    /// With the time of hearing, unix ms.
+    heard: BTreeMap<Key, (TimeMs, Contact)>,
     own: Vec<String>,
     due_at_ms: TimeMs,
     /// Of the Contact published last, and when.
@@ -64,7 +65,7 @@ pub struct Contacts {
 impl Contacts {
     /// Contacts heard, by key.
     pub fn iter(&self) -> impl Iterator<Item = &Contact> {
-        self.heard.values()
+        self.heard.values().map(|(_, contact)| contact)
     }
 
     /// Own addresses changed.
@@ -105,10 +106,11 @@ impl Contacts {
         (!self.own.is_empty()).then_some((self.due_at_ms, "publish contact"))
     }
 
-    /// A Contact on gossip.
+    /// A Contact on gossip. `is_trader` tells who has an order.
     pub fn on_gossip(
         &mut self,
         ctx: &mut Context<'_>,
+        is_trader: impl Fn(&Key) -> bool,
         bytes: &[u8],
     ) -> (Verdict, Option<&'static str>) {
         let verified =
@@ -120,18 +122,35 @@ impl Contacts {
         if !contact.is_bounded() {
             return wire_verdict(WireError::Oversize);
         }
-        let known = self.heard.get(&contact.key).is_some_and(|old| old.seq >= contact.seq);
-        if known || contact.key == ctx.me() {
+        let known = self.heard.get(&contact.key);
+        if known.is_some_and(|(_, old)| old.seq >= contact.seq) || contact.key == ctx.me() {
             return (Verdict::Ignore, Some("contact.duplicate"));
         }
-        let (key, addrs) = (contact.key, contact.addrs.clone());
-        self.heard.insert(key, contact);
-        if self.heard.len() > CONTACTS_MAX {
-            let oldest = self.heard.values().min_by_key(|contact| contact.seq).map(|c| c.key);
-            oldest.map(|key| self.heard.remove(&key));
+        if contact.seq.abs_diff(ctx.now_ms) > CONTACT_SKEW_MS {
+            return (Verdict::Ignore, Some("contact.stale"));
         }
+        if known.is_none() && !self.make_room(&contact.key, is_trader) {
+            return (Verdict::Ignore, Some("contact.full"));
+        }
+        let (key, addrs) = (contact.key, contact.addrs.clone());
+        self.heard.insert(key, (ctx.now_ms, contact));
         ctx.out.push(Effect::Addrs { key, addrs });
         (Verdict::Accept, None)
+    }
+
+    /// Forgets the contact heard longest ago, of keys without an order before those with one;
+    /// false if that would forget a trader for a stranger.
+    fn make_room(&mut self, newcomer: &Key, is_trader: impl Fn(&Key) -> bool) -> bool {
+        if self.heard.len() < CONTACTS_MAX {
+            return true;
+        }
+        let age = |(key, (heard_ms, _)): (&Key, &(TimeMs, Contact))| (is_trader(key), *heard_ms, *key);
+        let Some((trades, _, oldest)) = self.heard.iter().map(age).min() else { return true };
+        if trades && !is_trader(newcomer) {
+            return false;
+        }
+        self.heard.remove(&oldest);
+        true
     }
 }
 

@@ -127,7 +127,7 @@ pub struct Outbox {
     records: Vec<Record>,
     persist_seq: u64,
     next_request: u64,
-    pending: BTreeMap<u64, Purpose>,
+    pending: BTreeMap<u64, (Key, Purpose)>,
 }
 
 impl Outbox {
@@ -165,13 +165,18 @@ impl Outbox {
         }
         self.next_request += 1;
         let id = self.next_request;
-        self.pending.insert(id, purpose);
+        self.pending.insert(id, (key, purpose));
         self.push(Effect::Send { id, key, protocol, bytes: crate::wire::encode(message) });
         true
     }
 
     /// What an answer is about; once per request.
     pub fn take_purpose(&mut self, id: u64) -> Option<Purpose> {
+        self.take_request(id).map(|(_, purpose)| purpose)
+    }
+
+    /// Whom a request asked, and about what; once per request.
+    pub fn take_request(&mut self, id: u64) -> Option<(Key, Purpose)> {
         self.pending.remove(&id)
     }
 

@@ -8,6 +8,7 @@ use crate::domain::ids::{CertId, Key, LeaseId, StandingId, TermsHash, TradeId};
 use crate::domain::lease::objects::{Outcome, Workload};
 use crate::domain::order::{Alternative, Mode, Side};
 use crate::domain::units::{TimeMs, Window};
+use crate::limits::{GOSSIP_MAX_BYTES, PROOF_MAX_BYTES};
 
 /// Gossip topics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -38,6 +39,15 @@ impl Topic {
             Self::Locks => "locks",
             Self::Contacts => "contacts",
             Self::Proofs => "proofs",
+        }
+    }
+
+    /// Largest message, bytes.
+    #[must_use]
+    pub fn max_bytes(self) -> usize {
+        match self {
+            Self::Orders | Self::Roots | Self::Locks | Self::Contacts => GOSSIP_MAX_BYTES,
+            Self::Proofs => PROOF_MAX_BYTES,
         }
     }
 
@@ -485,6 +495,11 @@ pub enum Effect {
         id: u64,
         /// What.
         bytes: Vec<u8>,
+    },
+    /// A peer sent bytes that prove it at fault: lower its standing.
+    Penalise {
+        /// Who.
+        key: Key,
     },
     /// Where a peer can be dialled, from its signed Contact.
     Addrs {

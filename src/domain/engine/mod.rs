@@ -33,6 +33,7 @@ use crate::limits::{LEASE_MAX_BYTES, SETTLE_MAX_BYTES, SYNC_MAX_BYTES};
 use crate::params::Params;
 use crate::wire::{Envelope, WireError, decode_record, encode};
 
+pub use custody::refusals::remote_code;
 pub use context::{ChainView, Context, Keys, Outbox, Purpose, WalletView};
 pub use io::{Command, Done, Effect, Event, Input, Protocol, Refusal, Topic, Verdict};
 pub use record::{Record, Table};
@@ -230,8 +231,11 @@ impl Engine {
     fn on_gossip(&mut self, now_ms: TimeMs, peer: Key, topic: Topic, bytes: &[u8], ticket: u64) {
         let mut ctx = self.ground.context(now_ms);
         let (verdict, code) = match topic {
-            Topic::Orders | Topic::Roots => self.market.on_gossip(&mut ctx, topic, bytes),
-            Topic::Contacts => self.contacts.on_gossip(&mut ctx, bytes),
+            Topic::Orders | Topic::Roots => self.market.on_gossip(&mut ctx, peer, topic, bytes),
+            Topic::Contacts => {
+                let is_trader = |key: &Key| self.market.epochs.is_trader(key);
+                self.contacts.on_gossip(&mut ctx, is_trader, bytes)
+            }
             Topic::Locks | Topic::Proofs => self.custody.on_gossip(&mut ctx, topic, bytes),
         };
         if let Some(code) = code {
@@ -253,7 +257,7 @@ impl Engine {
                 }
             },
             Protocol::Sync => match bounded::<SyncRequest>(bytes, SYNC_MAX_BYTES) {
-                Ok(request) => Some(encode(&self.market.on_sync_request(&request))),
+                Ok(request) => Some(encode(&self.market.on_sync_request(now_ms, &request))),
                 Err(error) => Some(encode(&SyncReply::Refused { code: self.refuse(peer, error) })),
             },
             Protocol::Lease => match bounded::<LeaseRequest>(bytes, LEASE_MAX_BYTES) {
@@ -278,7 +282,20 @@ impl Engine {
     fn refuse(&mut self, peer: Key, error: WireError) -> String {
         *self.refused.entry(error.code().to_owned()).or_default() += 1;
         self.ground.out.notify(Event::Refused { peer, code: error.code().to_owned() });
+        if error.is_blamable() {
+            self.ground.out.push(Effect::Penalise { key: peer });
+        }
         error.code().to_owned()
+    }
+
+    /// Reads an answer of a peer, which is to blame for one that is none.
+    fn read_reply<T: Serialize + DeserializeOwned>(
+        &mut self,
+        peer: Key,
+        result: Result<Vec<u8>, String>,
+        limit: usize,
+    ) -> Result<T, String> {
+        bounded(&result?, limit).map_err(|error| self.refuse(peer, error))
     }
 
     fn on_settle(&mut self, now_ms: TimeMs, peer: Key, request: SettleRequest) -> SettleReply {
@@ -304,20 +321,20 @@ impl Engine {
     }
 
     fn on_response(&mut self, now_ms: TimeMs, id: u64, result: Result<Vec<u8>, String>) {
-        let Some(purpose) = self.ground.out.take_purpose(id) else { return };
+        let Some((peer, purpose)) = self.ground.out.take_request(id) else { return };
         match &purpose {
             Purpose::Terms(_)
             | Purpose::Accept(_)
             | Purpose::Fund(_)
             | Purpose::Transfer(_)
             | Purpose::Cancel(_) => {
-                let reply = read_reply::<SettleReply>(result, SETTLE_MAX_BYTES);
+                let reply = self.read_reply::<SettleReply>(peer, result, SETTLE_MAX_BYTES);
                 let mut ctx = self.ground.context(now_ms);
                 let events = self.deals.on_reply(&mut ctx, &mut self.custody, &purpose, reply);
                 self.apply(now_ms, events);
             }
             Purpose::Gift(..) | Purpose::Push(_) | Purpose::GetCert(_) => {
-                let reply = read_reply::<SettleReply>(result, SETTLE_MAX_BYTES);
+                let reply = self.read_reply::<SettleReply>(peer, result, SETTLE_MAX_BYTES);
                 let mut ctx = self.ground.context(now_ms);
                 self.custody.on_reply(&mut ctx, &purpose, reply);
             }
@@ -325,12 +342,12 @@ impl Engine {
             | Purpose::Redeem(..)
             | Purpose::StopLease(..)
             | Purpose::Countersign(..) => {
-                let reply = read_reply::<LeaseReply>(result, LEASE_MAX_BYTES);
+                let reply = self.read_reply::<LeaseReply>(peer, result, LEASE_MAX_BYTES);
                 let mut ctx = self.ground.context(now_ms);
                 self.leases.on_reply(&mut ctx, &mut self.custody, &purpose, reply);
             }
             Purpose::SyncIds(..) | Purpose::SyncOrders(..) => {
-                if let Ok(reply) = read_reply::<SyncReply>(result, SYNC_MAX_BYTES) {
+                if let Ok(reply) = self.read_reply::<SyncReply>(peer, result, SYNC_MAX_BYTES) {
                     let mut ctx = self.ground.context(now_ms);
                     self.market.on_sync_reply(&mut ctx, &purpose, reply);
                 }
@@ -504,12 +521,4 @@ fn bounded<T: Serialize + DeserializeOwned>(bytes: &[u8], limit: usize) -> Resul
         return Err(WireError::Oversize);
     }
     decode_record(bytes)
-}
-
-fn read_reply<T: Serialize + DeserializeOwned>(
-    result: Result<Vec<u8>, String>,
-    limit: usize,
-) -> Result<T, String> {
-    let bytes = result?;
-    bounded(&bytes, limit).map_err(|error| error.code().to_owned())
 }

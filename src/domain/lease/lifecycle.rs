@@ -85,6 +85,12 @@ impl Phase {
         }
     }
 
+    /// Whether a text that a peer sent is the name of a phase.
+    #[must_use]
+    pub fn is_name(text: &str) -> bool {
+        matches!(text, "reserved" | "ready" | "running" | "ended" | "released")
+    }
+
     /// The end, once there is one.
     #[must_use]
     pub fn end(&self) -> Option<&End> {

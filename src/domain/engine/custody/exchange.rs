@@ -2,7 +2,7 @@
 
 use super::records::HeldRecord;
 use super::refusals::answer;
-use super::{Custody, Errand, HELD_MAX, notify};
+use super::{Custody, Errand, GIFTED_HOPS_MAX, HELD_MAX, notify};
 use crate::domain::certificate::objects::{Activation, Hop, Issue};
 use crate::domain::certificate::{Certificate, verify};
 use crate::domain::engine::{Context, Protocol, Purpose};
@@ -89,15 +89,29 @@ impl Custody {
     ) -> Option<SettleReply> {
         let answer = match request {
             SettleRequest::Gift(gift) => self.on_gift(ctx, gift).map(SettleReply::Activation),
-            SettleRequest::Push(certificate) => self
-                .take(ctx, certificate.clone(), "received")
-                .map(|_| SettleReply::Stored),
+            SettleRequest::Push(certificate) => self.on_push(ctx, certificate),
             SettleRequest::GetCert(id) => self.on_get(peer, *id).map(SettleReply::Certificate),
             _ => return None,
         };
         Some(answer.unwrap_or_else(|code| SettleReply::Refused {
             code: code.to_owned(),
         }))
+    }
+
+    /// Takes what a stranger says is this node's. Anyone can make up a provider and give its
+    /// certificates away, so gifts may not use up the room of what this node buys.
+    fn on_push(
+        &mut self,
+        ctx: &mut Context<'_>,
+        certificate: &Certificate,
+    ) -> Result<SettleReply, &'static str> {
+        let is_known = self.held.contains_key(&CertId(certificate.issue.id::<Issue>(ctx.params.magic)));
+        let hops = |record: &HeldRecord| record.certificate.hops.len();
+        let held: usize = self.held.values().map(hops).sum();
+        if held.saturating_add(certificate.hops.len()) > GIFTED_HOPS_MAX && !is_known {
+            return Err("acquire.full");
+        }
+        self.take(ctx, certificate.clone(), "received").map(|_| SettleReply::Stored)
     }
 
     /// The same refusal whether it is unknown or not for this peer, so that asking tells

@@ -10,7 +10,7 @@ use crate::domain::engine::Context;
 use crate::domain::engine::io::{Effect, Topic, Verdict};
 use crate::domain::engine::record::Table;
 use crate::domain::ids::{CertId, Key, TermsHash};
-use crate::limits::GRANTS_MAX;
+use crate::limits::{GRANTS_MAX, PROOF_MAX_BYTES};
 use crate::wire::{self, Envelope, WireError};
 
 /// Providers that are remembered as proven equivocators. Keys are free, so the room for
@@ -137,7 +137,10 @@ impl Custody {
         ctx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Result<(), (Verdict, &'static str)> {
-        let proof: EquivProof = wire::decode_exact(bytes).map_err(blame)?;
+        if bytes.len() > PROOF_MAX_BYTES {
+            return Err(blame(WireError::Oversize));
+        }
+        let proof: EquivProof = wire::decode_record(bytes).map_err(blame)?;
         let provider = verify_proof(&proof, ctx.params.magic).map_err(|error| match error {
             ProofError::Wire(error) => blame(error),
             other => (Verdict::Reject, other.code()),

@@ -29,8 +29,11 @@ use crate::domain::ids::{CertId, Key, TradeId};
 use crate::domain::units::{Slot, TimeMs};
 use crate::limits::HORIZON_SLOTS;
 
-/// Certificates held by one node, spam by strangers included: at about 2 KiB each, 16 MiB.
+/// Certificates held by one node: at about 2 KiB each, 16 MiB.
 pub const HELD_MAX: usize = 8192;
+/// Hops of all held certificates beyond which none is taken as a gift: half of the room is
+/// left for what this node buys, and at most 2 KiB a hop strangers fill 8 MiB.
+pub const GIFTED_HOPS_MAX: usize = HELD_MAX / 2;
 /// Certificates issued and not yet forgotten: as many as the ledger has claims.
 pub const ISSUED_MAX: usize = crate::domain::certificate::ledger::CLAIMS_MAX;
 

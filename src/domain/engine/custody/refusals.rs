@@ -7,7 +7,8 @@ use crate::domain::engine::{Context, Done};
 const CODE_MAX_BYTES: usize = 64;
 
 /// A peer's reason code, if it has the form of one; remote text never goes further.
-pub(in crate::domain::engine) fn remote_code(code: &str) -> &str {
+#[must_use]
+pub fn remote_code(code: &str) -> &str {
     let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '.';
     let formed = (1..=CODE_MAX_BYTES).contains(&code.len()) && code.chars().all(plain);
     if formed { code } else { "peer.bad_code" }

@@ -11,9 +11,9 @@ use crate::domain::ids::{CertId, LeaseId};
 use crate::domain::lease::objects::{
     Countersign, LeaseReply, LeaseRequest, LeaseStatus, Receipt, Redeem, Verb, Workload,
 };
-use crate::domain::lease::{receipts, workload};
+use crate::domain::lease::{Phase, receipts, workload};
 use crate::domain::units::TimeMs;
-use crate::limits::{CHALLENGE_MS, OPEN_LEASES_MAX};
+use crate::limits::{CHALLENGE_MS, OPEN_LEASES_MAX, WORKLOAD_FILES_MAX};
 use crate::wire::{Envelope, VERSION, Verified};
 
 /// Unanswered tries after which a command is told so: 15 s.
@@ -239,9 +239,11 @@ impl Leases {
         }
     }
 
-    /// Notes what the provider of a held lease says of it.
-    pub fn note_status(&mut self, lease: LeaseId, status: LeaseStatus) {
-        if self.held.contains_key(&lease) {
+    /// Notes what the provider of a held lease says of it, unless it is not a state at all:
+    /// its texts are shown to people, and kept.
+    pub fn note_status(&mut self, lease: LeaseId, mut status: LeaseStatus) {
+        if self.held.contains_key(&lease) && Phase::is_name(&status.phase) {
+            status.need.truncate(WORKLOAD_FILES_MAX + 1);
             self.told.insert(lease, status);
         }
     }

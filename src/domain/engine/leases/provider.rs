@@ -16,8 +16,9 @@ use crate::limits::{CHALLENGE_MS, CHALLENGES_MAX, OPEN_LEASES_MAX};
 use crate::params::Params;
 use crate::wire::{Envelope, Magic, Verified};
 
-/// Challenges of one peer: more than it can use at a time, and too few to push out others'.
-const CHALLENGES_PER_PEER: usize = 16;
+/// Live challenges of one peer: as many requests of a peer may wait in its network task, and
+/// too few to use up the room of others.
+const CHALLENGES_PER_PEER: usize = 32;
 /// Stops after the end of the window before the lease counts as failed: the shim enforces
 /// the end by itself, so an executor that stays silent this long is broken.
 const STOPS_MAX: u32 = 4;
@@ -61,20 +62,22 @@ impl Leases {
         peer: Key,
         cert_id: CertId,
     ) -> Result<LeaseReply, &'static str> {
-        // A challenge costs an fsync, so only what could be redeemed gets one.
+        // A challenge costs an fsync, so only what could be redeemed gets one, and who asks
+        // again gets the same: certificate ids are public.
         custody
             .issued(&cert_id)
             .ok_or("redeem.unknown_certificate")?;
         let now_ms = ctx.now_ms;
         self.challenges
             .retain(|challenge| challenge.expires_at_ms > now_ms);
-        let of_peer = |challenge: &Challenge| challenge.peer == peer;
-        let many = self.challenges.iter().filter(|c| of_peer(c)).count() >= CHALLENGES_PER_PEER;
-        if many && let Some(oldest) = self.challenges.iter().position(of_peer) {
-            self.challenges.remove(oldest);
+        let of_peer = || self.challenges.iter().filter(|challenge| challenge.peer == peer);
+        let fresh = now_ms.saturating_add(CHALLENGE_MS / 2);
+        let live = of_peer().find(|live| live.cert_id == cert_id && live.expires_at_ms >= fresh);
+        if let Some(live) = live {
+            return Ok(LeaseReply::Challenge(live.nonce));
         }
-        if self.challenges.len() >= CHALLENGES_MAX {
-            self.challenges.pop_front();
+        if of_peer().count() >= CHALLENGES_PER_PEER || self.challenges.len() >= CHALLENGES_MAX {
+            return Err("redeem.busy");
         }
         let nonce = ctx.fresh("challenge");
         let expires_at_ms = now_ms.saturating_add(CHALLENGE_MS);

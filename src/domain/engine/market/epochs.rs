@@ -14,6 +14,10 @@ use crate::domain::order::Order;
 use crate::limits::{EPOCHS_KEPT, GOSSIP_MAX_BYTES, ROOTS_PER_EPOCH};
 use crate::wire::{Envelope, VERSION, Verified, WireError, decode_record, encode};
 
+/// Epochs for which an order makes its owner a trader: who stops for longer is found again
+/// with its next order.
+const TRADER_EPOCHS: usize = 4;
+
 /// Everything known of one epoch.
 #[derive(Debug, Default)]
 pub struct EpochView {
@@ -54,6 +58,12 @@ impl Epochs {
         self.views.get(&epoch)?.set.get(id)
     }
 
+    /// Whether a key has an order in one of the last epochs.
+    #[must_use]
+    pub fn is_trader(&self, key: &Key) -> bool {
+        self.views.values().rev().take(TRADER_EPOCHS).any(|view| view.set.has_owner(key))
+    }
+
     /// Distinct valid orders seen in this life, own ones included.
     #[must_use]
     pub fn orders_seen(&self) -> u64 {
@@ -92,7 +102,7 @@ impl Epochs {
     /// Whether orders of an epoch are still taken: the open one, and the next if our clock
     /// may be the one that is behind.
     pub(super) fn is_open(&self, ctx: &Context<'_>, epoch: u64) -> Result<(), &'static str> {
-        let tolerance_ms = (ctx.params.epoch.freeze_ms / 4).min(2000);
+        let tolerance_ms = ctx.params.clock_tolerance_ms();
         let now = epoch_at(ctx.now_ms, ctx.params);
         if epoch < now || epoch <= self.computed_through {
             return Err("order.stale_epoch");
@@ -135,9 +145,11 @@ impl Epochs {
         }
     }
 
+    /// A root on gossip, passed on by `peer`.
     pub(super) fn on_root(
         &mut self,
         ctx: &mut Context<'_>,
+        peer: Key,
         bytes: &[u8],
     ) -> (Verdict, Option<&'static str>) {
         let root = match gossip_envelope(bytes).and_then(|env| env.verify::<Root>(ctx.params.magic))
@@ -150,17 +162,25 @@ impl Epochs {
         if root.epoch < now.saturating_sub(1) || root.epoch > now.saturating_add(1) {
             return (Verdict::Ignore, Some("root.stale_epoch"));
         }
-        let view = self.views.entry(root.epoch).or_default();
+        // A stranger's root makes no room for its epoch: keys are free.
+        let Some(view) = self.views.get_mut(&root.epoch) else {
+            self.sync.ask_relay(ctx, root.epoch, peer);
+            return (Verdict::Ignore, Some("root.not_a_trader"));
+        };
         if view.roots.contains_key(&signer) {
             return (Verdict::Ignore, Some("root.duplicate"));
         }
-        let differs = view.set.root() != root.root;
-        if differs && view.result.is_none() {
-            // Its signer may hold orders that we lack, its own among them.
-            self.sync.ask_ids(ctx, root.epoch, signer);
+        let trades = view.set.has_owner(&signer);
+        if view.set.root() != root.root && view.result.is_none() {
+            // Its signer may hold orders that we lack. If its own is among them, then whoever
+            // relayed the root has it: only roots of traders are relayed.
+            if trades {
+                self.sync.ask_trader(ctx, root.epoch, signer);
+            } else {
+                self.sync.ask_relay(ctx, root.epoch, peer);
+            }
         }
-        let view = self.views.entry(root.epoch).or_default();
-        if !view.set.has_owner(&signer) || view.roots.len() >= ROOTS_PER_EPOCH {
+        if !trades || view.roots.len() >= ROOTS_PER_EPOCH {
             return (Verdict::Ignore, Some("root.not_a_trader"));
         }
         view.roots.insert(signer, root.into_value());

@@ -279,6 +279,8 @@ impl Market {
         self.epochs.forget_oldest(ctx);
         self.close_one_shots(ctx, through);
         self.signed.retain(|_, signed| signed.epoch > through.saturating_sub(8));
+        // A search for work that found nothing never answers.
+        self.jobs.retain(|_, job| job.signed.epoch > through);
         matched
     }
 
@@ -414,8 +416,8 @@ impl Market {
     /// this node computes nothing.
     pub fn on_clock(&mut self, ctx: &Context<'_>, offset_ms: i64, peers: u16) {
         const PEERS_TO_JUDGE: u16 = 5;
-        let tolerance_ms = (ctx.params.epoch.freeze_ms / 4).min(2000);
-        self.clock_is_off = peers >= PEERS_TO_JUDGE && offset_ms.unsigned_abs() > tolerance_ms;
+        let is_far = offset_ms.unsigned_abs() > ctx.params.clock_tolerance_ms();
+        self.clock_is_off = peers >= PEERS_TO_JUDGE && is_far;
     }
 
     /// Whether the clock is too far off to match.
@@ -430,16 +432,17 @@ impl Market {
         Phase::at(now_ms, params)
     }
 
-    /// An order or a root on gossip.
+    /// An order or a root on gossip, passed on by `peer`.
     pub fn on_gossip(
         &mut self,
         ctx: &mut Context<'_>,
+        peer: Key,
         topic: Topic,
         bytes: &[u8],
     ) -> (Verdict, Option<&'static str>) {
         match topic {
             Topic::Orders => self.epochs.on_order(ctx, bytes),
-            Topic::Roots => self.epochs.on_root(ctx, bytes),
+            Topic::Roots => self.epochs.on_root(ctx, peer, bytes),
             Topic::Locks | Topic::Contacts | Topic::Proofs => (Verdict::Ignore, None),
         }
     }

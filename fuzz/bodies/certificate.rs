@@ -1,0 +1,52 @@
+//! Certificates: as a file, as bytes, and with every part signed anew, so that mutated
+//! fields reach the rules behind the signatures.
+
+use capex::domain::certificate::objects::{Activation, Gift, Issue};
+use capex::domain::certificate::{Certificate, Hop, file, verify};
+use capex::domain::settlement::objects::{LockGrant, Terms};
+use capex::params::Params;
+use capex::wire::{Envelope, Object, decode_record, encode, sign};
+
+use super::world::{self, key};
+
+pub fn run(bytes: &[u8]) {
+    let params = world::params();
+    if let Ok(text) = std::str::from_utf8(bytes)
+        && let Ok(certificate) = file::parse(text, &params)
+    {
+        let again = file::parse(&file::write(&certificate, &params), &params);
+        assert_eq!(again.as_ref(), Ok(&certificate));
+        let _ = verify(&certificate, &params);
+    }
+    if let Ok(certificate) = decode_record::<Certificate>(bytes) {
+        assert_eq!(encode(&certificate), bytes);
+        let _ = verify(&certificate, &params);
+        let _ = verify(&signed_anew(certificate, &params), &params);
+    }
+}
+
+fn signed_anew(mut certificate: Certificate, params: &Params) -> Certificate {
+    anew::<Issue>(&mut certificate.issue, params);
+    for hop in &mut certificate.hops {
+        match hop {
+            Hop::Sale { terms, lock, activation, .. } => {
+                anew::<Terms>(terms, params);
+                anew::<LockGrant>(lock, params);
+                anew::<Activation>(activation, params);
+            }
+            Hop::Gift { gift, activation } => {
+                anew::<Gift>(gift, params);
+                anew::<Activation>(activation, params);
+            }
+        }
+    }
+    certificate
+}
+
+/// Signs with the key that the envelope names, where its secret is known.
+fn anew<T: Object>(envelope: &mut Envelope, params: &Params) {
+    let signer = (1..=3).map(key).find(|key| key.verifying_key().to_bytes() == envelope.key);
+    if let (Some(signer), Ok(value)) = (signer, envelope.peek::<T>()) {
+        *envelope = sign(value, params.magic, &signer).envelope().clone();
+    }
+}

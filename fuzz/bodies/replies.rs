@@ -1,0 +1,64 @@
+//! Replies to requests of this node: garbage is blamed on its sender and changes nothing.
+//! The first byte picks the request.
+
+use capex::domain::engine::market::sync::SyncReply;
+use capex::domain::engine::{Command, Effect, Engine, Input, Topic};
+use capex::domain::ids::Digest;
+use capex::domain::lease::objects::{LeaseReply, Workload, WorkloadKind};
+use capex::domain::settlement::objects::SettleReply;
+use capex::wire::{decode_record, encode};
+
+use super::world::{self, NOW_MS, STRANGER, certificate_id, digest, effects, public};
+
+pub fn run(bytes: &[u8]) {
+    let Some((pick, bytes)) = bytes.split_first() else { return };
+    let mut engine = world::engine();
+    let reads = match pick % 3 {
+        0 => decode_record::<SyncReply>(bytes).is_ok(),
+        1 => decode_record::<LeaseReply>(bytes).is_ok(),
+        _ => decode_record::<SettleReply>(bytes).is_ok(),
+    };
+    let id = ask(&mut engine, pick % 3);
+    let before = digest(&engine);
+    let result = Ok(bytes.to_vec());
+    engine.handle(NOW_MS + 1, Input::Response { id, result });
+    let effects = effects(&mut engine);
+    if !reads {
+        let blamed = effects.iter().any(|effect| matches!(effect, Effect::Penalise { .. }));
+        assert!(blamed && effects.iter().all(world::is_harmless), "{effects:?}");
+        assert_eq!(digest(&engine), before);
+    }
+}
+
+fn ask(engine: &mut Engine, what: u8) -> u64 {
+    let input = match what {
+        0 => Input::Gossip {
+            peer: public(STRANGER),
+            topic: Topic::Roots,
+            bytes: encode(world::root(STRANGER).envelope()),
+            ticket: 1,
+        },
+        1 => {
+            let workload = Workload {
+                kind: WorkloadKind::Wasm,
+                component: Digest([1; 32]),
+                component_bytes: 10,
+                args: Vec::new(),
+                inputs: Vec::new(),
+                results: Vec::new(),
+            };
+            let command = Command::Redeem { cert: certificate_id(), workload: Box::new(workload) };
+            Input::Command { id: 1, command }
+        }
+        _ => {
+            let command = Command::Gift { cert: certificate_id(), to: public(STRANGER) };
+            Input::Command { id: 1, command }
+        }
+    };
+    engine.handle(NOW_MS, input);
+    let sent = effects(engine).into_iter().find_map(|effect| match effect {
+        Effect::Send { id, .. } => Some(id),
+        _ => None,
+    });
+    sent.expect("the node asks")
+}
