@@ -40,6 +40,16 @@ pub struct Relevant {
 }
 
 impl Relevant {
+    /// Adds what a later update brought, so that applying both at once (disconnected, then
+    /// connected, then mempool) ends where applying one after the other does.
+    pub fn append(&mut self, later: Self) {
+        let left = &later.disconnected;
+        self.connected.retain(|(_, txid, _)| !left.contains(txid));
+        self.disconnected.extend(later.disconnected);
+        self.connected.extend(later.connected);
+        self.mempool.extend(later.mempool);
+    }
+
     /// Whether nothing of it concerns this node.
     pub fn is_empty(&self) -> bool {
         self.connected.is_empty() && self.mempool.is_empty() && self.disconnected.is_empty()
