@@ -210,6 +210,10 @@ impl Node {
 
     /// Gives the engine an input, and performs all that follows from it.
     fn feed(&mut self, input: Input) {
+        if self.fault.is_some() {
+            // The engine is ahead of the disk: whatever it says now might be forgotten.
+            return;
+        }
         self.inputs.push_back(input);
         for _ in 0..INPUTS_PER_EVENT_MAX {
             let Some(input) = self.inputs.pop_front() else { break };
