@@ -327,6 +327,10 @@ impl Node {
 
     fn on_chain_update(&mut self, update: &crate::chain::ChainUpdate) {
         if let Err(error) = self.wallet.apply(update, now_ms() / 1000) {
+            if matches!(error, crate::wallet::WalletError::Store(_)) {
+                self.fault = Some(error.into());
+                return;
+            }
             tracing::error!(%error, "the wallet refused a chain update");
             let height = update.height.saturating_sub(144);
             self.rescan_from = Some(self.rescan_from.map_or(height, |from| from.min(height)));
