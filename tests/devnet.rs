@@ -1,5 +1,7 @@
 //! A whole market through the program itself: `capex devnet --json`.
 
+#![allow(clippy::unwrap_used, reason = "a failed test may panic")]
+
 use std::collections::BTreeSet;
 use std::io::Read;
 use std::path::Path;

@@ -2,9 +2,11 @@
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rustix::io::Errno;
+use rustix::process::{Pid, test_kill_process};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use ureq::http::Response;
@@ -26,6 +28,8 @@ pub struct Client {
     agent: Agent,
     base: String,
     bearer: String,
+    datadir: PathBuf,
+    pid: u32,
 }
 
 impl Client {
@@ -57,6 +61,8 @@ impl Client {
             agent,
             base: format!("http://{bound}"),
             bearer,
+            datadir: datadir.to_owned(),
+            pid: found.pid,
         })
     }
 
@@ -65,7 +71,7 @@ impl Client {
     /// # Errors
     /// What the daemon refused, or exit 3.
     pub fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
-        read(self.send_get(path)?)
+        self.read(self.send_get(path)?)
     }
 
     /// `POST` with a JSON body, answer as JSON.
@@ -81,7 +87,7 @@ impl Client {
             .agent
             .post(self.url(path))
             .header("authorization", &self.bearer);
-        read(request.send_json(body).map_err(|error| self.lost(&error))?)
+        self.read(request.send_json(body).map_err(|error| self.lost(&error))?)
     }
 
     /// `POST` without a body.
@@ -93,7 +99,7 @@ impl Client {
             .agent
             .post(self.url(path))
             .header("authorization", &self.bearer);
-        read(request.send_empty().map_err(|error| self.lost(&error))?)
+        self.read(request.send_empty().map_err(|error| self.lost(&error))?)
     }
 
     /// `DELETE`.
@@ -105,7 +111,7 @@ impl Client {
             .agent
             .delete(self.url(path))
             .header("authorization", &self.bearer);
-        read(request.call().map_err(|error| self.lost(&error))?)
+        self.read(request.call().map_err(|error| self.lost(&error))?)
     }
 
     /// `GET`, answer as text.
@@ -113,7 +119,7 @@ impl Client {
     /// # Errors
     /// As [`Client::get`].
     pub fn text(&self, path: &str) -> Result<String, Failure> {
-        let bytes = body(&mut accepted(self.send_get(path)?)?)?;
+        let bytes = body(&mut self.accepted(self.send_get(path)?)?)?;
         String::from_utf8(bytes).map_err(|_| malformed("not UTF-8"))
     }
 
@@ -122,7 +128,7 @@ impl Client {
     /// # Errors
     /// As [`Client::get`].
     pub fn part(&self, path: &str) -> Result<Part, Failure> {
-        let mut response = accepted(self.send_get(path)?)?;
+        let mut response = self.accepted(self.send_get(path)?)?;
         let end = response
             .headers()
             .get(END_HEADER)
@@ -190,10 +196,42 @@ impl Client {
         format!("{}/api/v1{path}", self.base)
     }
 
+    fn read<T: DeserializeOwned>(&self, response: Response<Body>) -> Result<T, Failure> {
+        let bytes = body(&mut self.accepted(response)?)?;
+        serde_json::from_slice(&bytes).map_err(|error| malformed(&error.to_string()))
+    }
+
+    fn accepted(&self, mut response: Response<Body>) -> Result<Response<Body>, Failure> {
+        let status = response.status().as_u16();
+        if (200..300).contains(&status) {
+            return Ok(response);
+        }
+        if status == 401 && self.is_gone() {
+            // A killed daemon left its files, and its port belongs to somebody else now.
+            return Err(unreachable(&self.datadir));
+        }
+        let bytes = body(&mut response)?;
+        let Ok(ErrorBody { error }) = serde_json::from_slice(&bytes) else {
+            return Err(malformed(&format!("status {status}")));
+        };
+        let (code, message, hint) = (error.code, error.message, error.hint);
+        Err(ApiError { code, message, hint, status }.into())
+    }
+
+    /// Whether the process that wrote the endpoints has ended. Asked only when the answer
+    /// is not that daemon's: across a container's border its number means nothing here.
+    fn is_gone(&self) -> bool {
+        let pid = i32::try_from(self.pid).ok().and_then(Pid::from_raw);
+        pid.is_none_or(|pid| test_kill_process(pid) == Err(Errno::SRCH))
+    }
+
     fn lost(&self, error: &ureq::Error) -> Failure {
         if matches!(error, ureq::Error::Timeout(ureq::Timeout::Global)) {
             let message = format!("the daemon at {} did not answer in time", self.base);
             return Failure::new(Exit::TimedOut, "daemon.timeout", message);
+        }
+        if self.is_gone() {
+            return unreachable(&self.datadir);
         }
         let message = format!("no daemon answers at {}: {error}", self.base);
         Failure::new(Exit::Unreachable, "daemon.unreachable", message)
@@ -215,30 +253,6 @@ fn unreachable(datadir: &Path) -> Failure {
 fn loopback(found: &Endpoints) -> Option<SocketAddr> {
     let bound: SocketAddr = found.api.strip_prefix("http://")?.parse().ok()?;
     bound.ip().is_loopback().then_some(bound)
-}
-
-fn read<T: DeserializeOwned>(response: Response<Body>) -> Result<T, Failure> {
-    let bytes = body(&mut accepted(response)?)?;
-    serde_json::from_slice(&bytes).map_err(|error| malformed(&error.to_string()))
-}
-
-fn accepted(mut response: Response<Body>) -> Result<Response<Body>, Failure> {
-    let status = response.status().as_u16();
-    if (200..300).contains(&status) {
-        return Ok(response);
-    }
-    let bytes = body(&mut response)?;
-    let Ok(ErrorBody { error }) = serde_json::from_slice(&bytes) else {
-        return Err(malformed(&format!("status {status}")));
-    };
-    let (code, message, hint) = (error.code, error.message, error.hint);
-    Err(ApiError {
-        code,
-        message,
-        hint,
-        status,
-    }
-    .into())
 }
 
 fn body(response: &mut Response<Body>) -> Result<Vec<u8>, Failure> {

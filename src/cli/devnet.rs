@@ -68,6 +68,8 @@ struct Run<'a> {
     story: Story<'a>,
     document: Document,
     nodes: Vec<Node>,
+    /// Standing orders of the buyers, by deal.
+    bids: Vec<String>,
     sold: Vec<Sold>,
 }
 
@@ -94,10 +96,7 @@ impl Run<'_> {
         for node in &self.nodes {
             let status = node.status()?;
             let name = node.name();
-            self.story.line(format_args!(
-                "{name:<10} {}  {}",
-                status.api, status.datadir
-            ))?;
+            self.story.line(format_args!("{name:<10} {}  {}", status.api, status.datadir))?;
         }
         self.story
             .line("Next: capex status --datadir DIR, with one of these; ctrl-c ends it all")?;
@@ -123,11 +122,8 @@ pub fn run(flags: &Flags, context: &mut Context<'_>) -> Result<(), Failure> {
         home.keep();
     }
     let Io { out, err, .. } = &mut context.io;
-    let (story, document): (&mut dyn Write, _) = if context.global.json {
-        (err, Some(out))
-    } else {
-        (out, None)
-    };
+    let (story, document): (&mut dyn Write, _) =
+        if context.global.json { (err, Some(out)) } else { (out, None) };
     let mut run = Run {
         plan: Plan::of(flags.seed),
         home: &home,
@@ -135,6 +131,7 @@ pub fn run(flags: &Flags, context: &mut Context<'_>) -> Result<(), Failure> {
         story: Story::new(story),
         document: Document::new(flags.seed),
         nodes: Vec::new(),
+        bids: Vec::new(),
         sold: Vec::new(),
     };
     let played = run.play();
@@ -159,11 +156,7 @@ impl Run<'_> {
         let Err(broken) = played else { return };
         let Failure { code, message, .. } = &broken.failure;
         let (code, message) = (code.clone(), message.clone());
-        self.document.error = Some(ErrorPart {
-            code,
-            message,
-            whose: broken.whose.clone(),
-        });
+        self.document.error = Some(ErrorPart { code, message, whose: broken.whose.clone() });
         if !broken.is_wanted() && self.document.nodes.is_empty() {
             // The nodes may be what failed: then the document goes without them.
             let _ = self.note_nodes();
@@ -177,13 +170,10 @@ impl Run<'_> {
         self.fleet.stop();
         if self.home.is_kept() {
             let path = self.home.path().display();
-            self.story
-                .line(format_args!("Everything is in {path}; no process is left."))?;
+            self.story.line(format_args!("Everything is in {path}; no process is left."))?;
         }
-        self.story
-            .line("Next: capex devnet --keep    then look around with `capex status`")?;
-        self.story
-            .line("      capex init --network signet    and run a node of your own")
+        self.story.line("Next: capex devnet --keep    then look around with `capex status`")?;
+        self.story.line("      capex init --network signet    and run a node of your own")
     }
 
     fn show_trouble(&mut self, broken: &Broken) {
@@ -199,10 +189,7 @@ impl Run<'_> {
             // If nobody reads, the exit code and the document have to do.
             let _ = self.story.paragraph(&text);
         }
-        let _ = self.story.line(format_args!(
-            "all logs stay in {}",
-            self.home.path().display()
-        ));
+        let _ = self.story.line(format_args!("all logs stay in {}", self.home.path().display()));
     }
 }
 

@@ -33,10 +33,10 @@ Next: capex epoch export <number>")]
     },
     /// Write an epoch in the form that `capex match` reads
     #[command(after_help = "Examples:
-  capex epoch export 871234567 | capex match -
+  capex epoch export 871234567 | capex match --input -
   capex epoch export 871234567 --out epoch.json
 
-Next: capex match epoch.json")]
+Next: capex match --input epoch.json")]
     Export {
         /// Number
         epoch: u64,

@@ -137,13 +137,14 @@ pub enum Command {
 /// Flags of `match`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
-  capex match orders.json
-  capex epoch export 5 | capex match - --json
+  capex match --input orders.json
+  capex epoch export 5 | capex match --input - --json
 
 Next: capex epoch verify 5")]
 pub struct MatchFlags {
-    /// JSON file of orders, `-` for standard input
-    pub file: PathBuf,
+    /// JSON file of a book or an array of books, `-` for standard input
+    #[arg(long, value_name = "FILE|-")]
+    pub input: PathBuf,
 }
 
 /// Flags of `shim`.
@@ -302,7 +303,7 @@ fn dispatch(command: Command, context: &mut Context<'_>) -> Result<ExitCode, Fai
         Command::Lease(noun) => lease::run(&noun, context),
         Command::Wallet(noun) => wallet::run(&noun, context),
         Command::Peer(noun) => peer::run(&noun, context),
-        Command::Match(flags) => return run_match(&flags, context),
+        Command::Match(flags) => return Ok(run_match(&flags, context)),
         Command::Epoch(noun) => epoch::run(&noun, context),
         Command::Config(noun) => config::run(&noun, context),
         Command::Shim(flags) => {
@@ -312,26 +313,10 @@ fn dispatch(command: Command, context: &mut Context<'_>) -> Result<ExitCode, Fai
     done.map(|()| ExitCode::SUCCESS)
 }
 
-/// An exported epoch of a full book is about 100 MB.
-const MATCH_INPUT_MAX_BYTES: u64 = 256 << 20;
-
-fn run_match(flags: &MatchFlags, context: &mut Context<'_>) -> Result<ExitCode, Failure> {
-    let mut text = String::new();
-    if flags.file == Path::new("-") {
-        let mut input = (&mut *context.io.input).take(MATCH_INPUT_MAX_BYTES);
-        input
-            .read_to_string(&mut text)
-            .map_err(|error| Failure::file(&flags.file, &error))?;
-    } else {
-        text = read_text(&flags.file, MATCH_INPUT_MAX_BYTES)?;
-    }
-    let json = context.global.json;
-    Ok(ExitCode::from(match_cmd::run(
-        &text,
-        json,
-        &mut *context.io.out,
-        &mut *context.io.err,
-    )))
+fn run_match(flags: &MatchFlags, context: &mut Context<'_>) -> ExitCode {
+    let input = flags.input.to_string_lossy();
+    let (json, io) = (context.global.json, &mut context.io);
+    ExitCode::from(match_cmd::run(&input, json, &mut *io.out, &mut *io.err))
 }
 
 /// Reads a file of the user, at most `max_bytes`.

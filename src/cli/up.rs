@@ -15,6 +15,10 @@ use crate::api::endpoints;
 use crate::api::types::Endpoints;
 use crate::node::config::{Config, Overrides};
 
+/// How long blocking calls may go on when the node has stopped; everything that must be on
+/// disk is there by then.
+const STRAGGLERS: Duration = Duration::from_millis(500);
+
 /// Flags of `up`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
@@ -65,7 +69,11 @@ pub fn run(flags: &Flags, context: &mut Context<'_>) -> Result<(), Failure> {
     };
     let config = Config::load(&overrides, context.env)?;
     start_log(&config.log)?;
-    runtime()?.block_on(serve(config, flags.exit_on_stdin_eof, context))
+    let runtime = runtime()?;
+    let result = runtime.block_on(serve(config, flags.exit_on_stdin_eof, context));
+    // A call to a chain source that never answers must not hold up the end.
+    runtime.shutdown_timeout(STRAGGLERS);
+    result
 }
 
 /// The runtime of a server in this process.

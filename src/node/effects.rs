@@ -34,7 +34,8 @@ impl Node {
             }
             Effect::Reply { id, bytes } => self.send_network(NetCommand::Reply { id, bytes }),
             Effect::Addrs { key, addrs } => {
-                self.addresses.insert(key, addrs.clone());
+                let is_connected = self.engine.peers().contains(&key);
+                self.peers.hear(key, addrs.clone(), is_connected);
                 self.send_network(NetCommand::AddAddresses { peer: PeerKey(key.0), addrs });
             }
             Effect::Watch { spks, outpoints, from_height } => {

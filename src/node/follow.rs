@@ -187,16 +187,24 @@ impl Client {
     async fn run(&self) -> Result<(), String> {
         let io = |error: std::io::Error| format!("{}: {error}", self.dir.display());
         std::fs::create_dir_all(self.dir.join("results")).map_err(io)?;
-        self.upload().await?;
-        self.follow_logs(Stream::Stdout).await?;
-        self.follow_logs(Stream::Stderr).await?;
+        // A step that fails does not stop the next ones: after a restart the lease may have
+        // ended, and what is left of it is still worth having.
+        self.note("upload", self.upload().await);
+        self.note("stdout", self.follow_logs(Stream::Stdout).await);
+        self.note("stderr", self.follow_logs(Stream::Stderr).await);
         for name in &self.followed.workload.results {
-            self.fetch(name).await?;
+            self.note(name, self.fetch(name).await);
         }
         self.receipts().await?;
         std::fs::write(self.dir.join("done"), b"").map_err(io)?;
         self.tell(FollowEvent::Done(self.followed.lease)).await;
         Ok(())
+    }
+
+    fn note(&self, step: &str, result: Result<(), String>) {
+        if let Err(reason) = result {
+            tracing::info!(lease = %self.followed.lease, step, %reason, "not complete");
+        }
     }
 
     async fn upload(&self) -> Result<(), String> {

@@ -197,7 +197,11 @@ async fn put(
             Err(error) => return Err(error),
             Ok(progress) => {
                 if progress.complete && executor.need(lease)?.is_empty() {
-                    executor.start(lease).await?;
+                    match executor.start(lease).await {
+                        // It has run: a holder that restarted looks for its output next.
+                        Err(ExecutorError::AlreadyEnded) => {}
+                        started => started?,
+                    }
                 }
                 let (received, complete) = (progress.received, progress.complete);
                 return Ok(LeaseReply::Progress { received, complete });

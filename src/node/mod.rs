@@ -13,6 +13,7 @@ mod effects;
 mod faucet;
 mod follow;
 mod leases;
+mod peers;
 mod startup;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -36,6 +37,8 @@ use crate::executor::{LeaseEvent, Manager};
 use crate::store::Store;
 use crate::wallet::Wallet;
 
+/// Shortest pause between two ticks that nothing else asks for.
+const TICK_MIN: Duration = Duration::from_millis(1);
 /// Own requests to peers have ids above those of the engine.
 const NODE_REQUEST_IDS: u64 = 1 << 63;
 /// Inputs that one event may lead to; more means a loop of effects, which is a bug that
@@ -119,7 +122,7 @@ struct Node {
     next_command: u64,
     calls: BTreeMap<u64, oneshot::Sender<Result<Vec<u8>, String>>>,
     next_call: u64,
-    addresses: BTreeMap<Key, Vec<String>>,
+    peers: peers::Peers,
     listening: Vec<String>,
     api_addr: String,
     started_at_ms: u64,
@@ -166,8 +169,11 @@ pub async fn run(
     tokio::pin!(shutdown);
     let result = loop {
         let timeout = node.next_timeout();
+        // Whoever floods one of the channels must not keep the clock from being heard.
+        if timeout.is_zero() {
+            node.feed(Input::Tick);
+        }
         tokio::select! {
-            biased;
             () = &mut shutdown => break Ok(()),
             Some(event) = sources.network.recv() => node.on_network(event),
             Some(event) = sources.chain.recv() => node.on_chain(event),
@@ -179,7 +185,7 @@ pub async fn run(
             }
             Some(event) = sources.follow.recv() => node.on_follow(event),
             Some(request) = sources.api.recv() => node.on_api(request),
-            () = tokio::time::sleep(timeout) => node.feed(Input::Tick),
+            () = tokio::time::sleep(timeout.max(TICK_MIN)) => node.feed(Input::Tick),
         }
         if let Some(fault) = node.fault.take() {
             break Err(fault);
@@ -205,7 +211,7 @@ impl Node {
     fn next_timeout(&self) -> Duration {
         let now = now_ms();
         let (due, _reason) = self.engine.poll_timeout(now);
-        Duration::from_millis(due.saturating_sub(now).max(1))
+        Duration::from_millis(due.saturating_sub(now))
     }
 
     /// Gives the engine an input, and performs all that follows from it.
@@ -269,7 +275,7 @@ impl Node {
             NetEvent::PeerUp { peer, addr, outbound } => {
                 let key = Key(peer.0);
                 if outbound {
-                    self.addresses.entry(key).or_insert_with(|| vec![addr]);
+                    self.peers.reached(key, addr);
                 }
                 self.feed(Input::Peer { key, up: true });
                 self.feed(Input::Tick);

@@ -9,12 +9,13 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use capex_network::{ProtocolConfig, Secret, TopicConfig};
+use capex_network::{Command as NetCommand, PeerKey, ProtocolConfig, Secret, TopicConfig};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use super::config::Config;
 use super::follow::Follower;
+use super::peers::Peers;
 use super::{ChainStatus, Node, NodeError, Sources, chain_task, now_ms};
 use crate::api::types::Endpoints;
 use crate::api::{self, ApiHandle, ApiState, Cookie};
@@ -90,6 +91,7 @@ pub(super) async fn open(config: Config) -> Result<(Node, Sources, Tasks), NodeE
     let (calls, call_events) = mpsc::channel(QUEUE);
     let (follow_events, follow) = mpsc::channel(QUEUE);
     let (released, released_events) = mpsc::channel(QUEUE);
+    let peers = Peers::open(&config.datadir);
     let held = config.datadir.join("held");
     let follower =
         Follower::new(calls, follow_events.clone(), opened.keys(), params.clone(), held);
@@ -112,7 +114,7 @@ pub(super) async fn open(config: Config) -> Result<(Node, Sources, Tasks), NodeE
         next_command: 0,
         calls: BTreeMap::new(),
         next_call: 0,
-        addresses: BTreeMap::new(),
+        peers,
         listening: Vec::new(),
         api_addr,
         started_at_ms: now_ms(),
@@ -163,6 +165,12 @@ impl Node {
         }
         for (_, tx) in self.wallet.unsettled() {
             self.send_chain(super::ChainCommand::Broadcast(Box::new(tx)));
+        }
+        for (key, addrs) in self.peers.iter() {
+            let addrs = addrs.clone();
+            let command = NetCommand::AddAddresses { peer: PeerKey(key.0), addrs };
+            // The book takes four times as many; a hint that is lost does no harm.
+            let _ = self.network.try_send(command);
         }
         self.resume_leases();
         let held = self.engine.leases().views(self.engine.me());

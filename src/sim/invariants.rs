@@ -29,7 +29,6 @@ impl World {
         let mut faults = self.evidence.faults().to_vec();
         self.check_results(&mut faults);
         self.check_exits(&mut faults);
-        self.check_money(&mut faults);
         faults
     }
 
@@ -38,6 +37,7 @@ impl World {
     #[must_use]
     pub fn faults_at_rest(&self) -> Vec<String> {
         let mut faults = self.faults();
+        self.check_money(&mut faults);
         for (node, engine) in self.engines() {
             for deal in engine.deals().views() {
                 if !deal.done {

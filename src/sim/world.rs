@@ -26,6 +26,9 @@ const BLOCK_JITTER_MS: u64 = 100;
 const POLLS_PER_BLOCK: u64 = 5;
 /// A peer notices a broken connection, and a node that its request found nobody, ms.
 const NOTICE_MS: u64 = 10;
+/// Wallets are this much older than their first coins, chain blocks: a settlement looks back
+/// six chain blocks, and a wallet can not look behind its birthday.
+const BIRTHDAY_DEPTH: u32 = 20;
 /// Inputs that one happening may lead to.
 const INPUTS_MAX: usize = 10_000;
 
@@ -94,7 +97,8 @@ impl World {
     #[must_use]
     pub fn new(setup: Setup) -> Self {
         let chain = premined();
-        let birthday = (chain.height(), chain.tip());
+        let born = chain.height().saturating_sub(BIRTHDAY_DEPTH);
+        let birthday = (born, chain.hash_at(born).unwrap_or_else(|| chain.tip()));
         let mut world = Self {
             now_ms: BEGIN_MS,
             chain,
@@ -209,6 +213,19 @@ impl World {
         self.queue.push(self.now_ms + wait_ms, Happening::Block);
     }
 
+    /// Another branch, one chain block longer, takes the place of the last chain blocks.
+    pub fn reorganise(&mut self, depth: u32) {
+        let now_s = u32::try_from(self.now_ms / 1000).unwrap_or(u32::MAX);
+        let fork = self.chain.height().saturating_sub(depth) + 1;
+        let Some(first) = self.chain.hash_at(fork) else { return };
+        let left = self.chain.invalidate_block(&first);
+        let payee = faucet_script();
+        let joined = (0..=depth).try_for_each(|_| self.chain.mine(&payee, now_s).map(drop));
+        if left.and(joined).is_err() {
+            self.evidence.broken("the chain refused to reorganise".to_owned());
+        }
+    }
+
     pub(super) fn poll_again(&mut self, node: NodeId) {
         let life = self.nodes[node].lives;
         let every_ms = (self.params.chain.block_ms / POLLS_PER_BLOCK).max(1);
@@ -244,8 +261,12 @@ impl World {
 
     fn tell_peers(&mut self, node: NodeId, key: Key, up: bool) {
         for peer in (0..self.nodes.len()).filter(|peer| *peer != node) {
-            let (life, input) = (self.nodes[peer].lives, Box::new(Input::Peer { key, up }));
-            self.queue.push(self.now_ms + NOTICE_MS, Happening::Inside { node: peer, life, input });
+            let (life, at_ms) = (self.nodes[peer].lives, self.now_ms + NOTICE_MS);
+            // A node looks at what is due whenever a peer comes.
+            let inputs = [Input::Peer { key, up }, Input::Tick];
+            for input in inputs.into_iter().take(1 + usize::from(up)).map(Box::new) {
+                self.queue.push(at_ms, Happening::Inside { node: peer, life, input });
+            }
         }
     }
 
@@ -269,17 +290,18 @@ impl World {
             self.queue.push(self.now_ms + 1, Happening::Broadcast { node, life, tx });
         }
         self.feed_wallet(node);
+        self.feed(node, Input::Tick);
+        self.poll(node);
+        self.poll_again(node);
         for peer in (0..self.nodes.len()).filter(|peer| *peer != node) {
             if self.nodes[peer].life.is_some() {
                 let key = self.nodes[peer].key;
                 self.feed(node, Input::Peer { key, up: true });
+                self.feed(node, Input::Tick);
             }
         }
         let key = self.nodes[node].key;
         self.tell_peers(node, key, true);
-        self.feed(node, Input::Tick);
-        self.poll(node);
-        self.poll_again(node);
     }
 
     /// Gives an engine an input and performs all that follows, as a node's loop does.

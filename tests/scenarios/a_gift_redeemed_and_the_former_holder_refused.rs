@@ -56,6 +56,7 @@ fn only_the_present_holder_redeems_and_only_once() {
         held.is_some_and(|facts| facts.holder == to)
     };
     assert!(world.run_until(5_000, received));
+    assert!(world.run_until(5_000, |world| world.answer(1, gift).is_some()));
     assert_eq!(world.answer(1, gift), Some(&Ok(Done::Gifted { seq: 2 })));
 
     for seq in [1, 2] {

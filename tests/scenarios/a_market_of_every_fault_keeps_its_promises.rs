@@ -1,5 +1,5 @@
 use super::kit::{ask, assert_sound, bid, bought, place, rest, window, world};
-use capex::sim::{BEGIN_MS, Links, Rng, World};
+use capex::sim::{BEGIN_MS, Links, Rng, Sides, World};
 
 /// Seeds of a normal test run.
 const SEEDS: u64 = 20;
@@ -7,7 +7,7 @@ const SEEDS: u64 = 20;
 const TROUBLE_MS: u64 = 25_000;
 
 /// Two sellers, three buyers, bad links, and every node restarts once or twice.
-pub fn market(seed: u64) -> World {
+pub(super) fn market(seed: u64) -> World {
     let mut world = world(seed, 5, Links::BAD);
     let mut rng = Rng::new(!seed);
     for seller in 0..2 {
@@ -30,18 +30,24 @@ pub fn market(seed: u64) -> World {
 }
 
 #[test]
-fn loss_duplication_reordering_and_restarts_break_nothing() {
+fn loss_duplication_reordering_cuts_reorganisations_and_restarts_break_nothing() {
     let seeds = std::env::var("CAPEX_SIM_SEEDS").ok().and_then(|text| text.parse().ok());
     let seeds: u64 = seeds.unwrap_or(SEEDS);
     let mut with_trade = 0;
     for seed in 0..seeds {
         let mut world = market(seed);
+        let mut rng = Rng::new(seed ^ 0x5eed);
         while world.now_ms < BEGIN_MS + TROUBLE_MS + 3_000 {
+            let cut = [rng.within(0, 5) as usize, rng.within(0, 5) as usize];
+            world.sides = if rng.hits(200) { Sides::cut(&cut) } else { Sides::default() };
             world.run_for(2_000);
+            if rng.hits(100) {
+                world.reorganise(1);
+            }
             let faults = world.faults();
             assert!(faults.is_empty(), "seed {seed}, step {}: {faults:#?}", world.steps());
         }
-        world.links = Links::GOOD;
+        (world.links, world.sides) = (Links::GOOD, Sides::default());
         rest(&mut world);
         assert_sound(&world);
         with_trade += u64::from(bought(&world) > 0);

@@ -46,6 +46,8 @@ fn the_other_class_settles_in_the_same_epoch() {
     place(&mut world, 1, ask(2, 500, 2, window(8, 14)));
     place(&mut world, 2, bid(1, 1000, 2, window(8, 14), 6));
     place(&mut world, 3, bid(2, 1000, 2, window(8, 14), 3));
+    // Orders are signed when the next epoch opens.
+    world.run_for(devnet().epoch_ms());
     let epoch = epoch_at(world.now_ms, &devnet());
     let cutoff_ms = computed_at_ms(epoch, &devnet());
     world.run_for(cutoff_ms - world.now_ms - 1);

@@ -10,15 +10,15 @@ use capex::params::Params;
 use capex::sim::{BEGIN_MS, Links, NodeId, Setup, World};
 
 /// Coins of each node, sat.
-pub const COINS_SAT: u64 = 400_000;
+pub(super) const COINS_SAT: u64 = 400_000;
 /// Longest time that a trade needs on a devnet: its refund, and some.
-pub const TRADE_MS: u64 = 45_000;
+pub(super) const TRADE_MS: u64 = 45_000;
 
-pub fn devnet() -> Params {
+pub(super) fn devnet() -> Params {
     capex::node::config::definitions::load("devnet").unwrap()
 }
 
-pub fn world(seed: u64, nodes: usize, links: Links) -> World {
+pub(super) fn world(seed: u64, nodes: usize, links: Links) -> World {
     let mut world =
         World::new(Setup { seed, nodes, params: devnet(), links, coins_sat: COINS_SAT });
     world.run_for(300);
@@ -26,7 +26,7 @@ pub fn world(seed: u64, nodes: usize, links: Links) -> World {
 }
 
 /// Slots, counted from the beginning of the world.
-pub fn window(start: u32, end: u32) -> Window {
+pub(super) fn window(start: u32, end: u32) -> Window {
     let first = u32::try_from(BEGIN_MS / 4000).unwrap();
     Window::new(first + start, first + end).unwrap()
 }
@@ -49,22 +49,22 @@ fn order(side: Side, class: u16, limit_sat: u64, qty: u32, window: Window, slots
     }
 }
 
-pub fn ask(class: u16, limit_sat: u64, qty: u32, window: Window) -> OrderSpec {
+pub(super) fn ask(class: u16, limit_sat: u64, qty: u32, window: Window) -> OrderSpec {
     order(Side::Sell, class, limit_sat, qty, window, 0)
 }
 
-pub fn bid(class: u16, limit_sat: u64, qty: u32, window: Window, slots: u16) -> OrderSpec {
+pub(super) fn bid(class: u16, limit_sat: u64, qty: u32, window: Window, slots: u16) -> OrderSpec {
     order(Side::Buy, class, limit_sat, qty, window, slots)
 }
 
-pub fn place(world: &mut World, node: NodeId, spec: OrderSpec) {
+pub(super) fn place(world: &mut World, node: NodeId, spec: OrderSpec) {
     let command = world.command(node, Command::Place(Box::new(spec)));
     let answer = world.answer(node, command);
     assert!(matches!(answer, Some(Ok(Done::Placed(_)))), "seed {}: {answer:?}", world.seed());
 }
 
 /// One seller, one buyer, one trade to come: 2 blocks for 3 slots.
-pub fn pair(seed: u64, nodes: usize) -> World {
+pub(super) fn pair(seed: u64, nodes: usize) -> World {
     let mut world = world(seed, nodes, Links::GOOD);
     world.set_capacity(0, &[(1, 4)]);
     place(&mut world, 0, ask(1, 500, 4, window(8, 20)));
@@ -72,33 +72,33 @@ pub fn pair(seed: u64, nodes: usize) -> World {
     world
 }
 
-pub fn deals(world: &World, node: NodeId) -> Vec<DealView> {
+pub(super) fn deals(world: &World, node: NodeId) -> Vec<DealView> {
     world.engine(node).map(|engine| engine.deals().views().collect()).unwrap_or_default()
 }
 
 /// Whether a node has a trade in a state.
-pub fn is_in(world: &World, node: NodeId, state: &str) -> bool {
+pub(super) fn is_in(world: &World, node: NodeId, state: &str) -> bool {
     deals(world, node).iter().any(|deal| deal.state == state)
 }
 
-pub fn reach(world: &mut World, node: NodeId, state: &str) {
+pub(super) fn reach(world: &mut World, node: NodeId, state: &str) {
     let reached = world.run_until(TRADE_MS, |world| is_in(world, node, state));
     assert!(reached, "seed {}: node {node} never is {state}: {}", world.seed(), story(world));
 }
 
 /// Trades in which a living node has bought.
-pub fn bought(world: &World) -> usize {
+pub(super) fn bought(world: &World) -> usize {
     let active = |deal: &DealView| deal.role == Role::Buyer && deal.state == "active";
     (0..world.nodes.len()).map(|node| deals(world, node).iter().filter(|d| active(d)).count()).sum()
 }
 
-pub fn bought_cert(world: &World, node: NodeId) -> CertId {
+pub(super) fn bought_cert(world: &World, node: NodeId) -> CertId {
     let deal = deals(world, node).into_iter().find(|deal| deal.state == "active");
     deal.and_then(|deal| deal.cert).expect("the node has bought")
 }
 
 /// Stops re-signing, and waits until every trade has ended and is deep.
-pub fn rest(world: &mut World) {
+pub(super) fn rest(world: &mut World) {
     for node in 0..world.nodes.len() {
         let Some(engine) = world.engine(node) else { continue };
         let standing: Vec<_> = engine.market().standing().map(|order| order.id).collect();
@@ -117,14 +117,14 @@ pub fn rest(world: &mut World) {
 }
 
 /// Every promise is kept, or the seed is told.
-pub fn assert_sound(world: &World) {
+pub(super) fn assert_sound(world: &World) {
     let faults = world.faults_at_rest();
     let (seed, step) = (world.seed(), world.steps());
     assert!(faults.is_empty(), "seed {seed}, step {step}:\n{}\n{}", faults.join("\n"), story(world));
 }
 
 /// What became of every trade, for a failure.
-pub fn story(world: &World) -> String {
+pub(super) fn story(world: &World) -> String {
     let mut lines = Vec::new();
     for node in 0..world.nodes.len() {
         let alive = if world.engine(node).is_some() { "" } else { " (dead)" };

@@ -2,7 +2,7 @@ use super::kit::{assert_sound, bought, pair, reach, rest, story};
 
 #[test]
 fn the_trade_settles_all_the_same() {
-    for state in ["lock_granted", "fund_seen", "fund_final", "claim_sent", "claimed"] {
+    for state in ["lock_granted", "fund_seen", "claim_sent", "claimed"] {
         for away_ms in [50, 700] {
             let mut world = pair(13, 2);
             reach(&mut world, 0, state);

@@ -51,10 +51,7 @@ fn compare(name: &str, vectors: &[Vector]) {
     let made = render(HEADER, vectors);
     let path = folder().join(format!("{name}.hex"));
     if std::env::var_os("CAPEX_WRITE_VECTORS").is_some() {
-        assert!(
-            std::env::var_os("CI").is_none(),
-            "vectors are never written in CI"
-        );
+        assert!(std::env::var_os("CI").is_none(), "vectors are never written in CI");
         fs::write(&path, made).unwrap();
         return;
     }
@@ -68,11 +65,7 @@ fn compare(name: &str, vectors: &[Vector]) {
 #[test]
 fn the_magics_are_those_of_the_definitions() {
     for (name, magic) in [("devnet", MAGIC), ("signet", OTHER_MAGIC)] {
-        assert_eq!(
-            capex::node::config::definitions::load(name).unwrap().magic,
-            magic,
-            "{name}"
-        );
+        assert_eq!(capex::node::config::definitions::load(name).unwrap().magic, magic, "{name}");
     }
 }
 
@@ -92,29 +85,18 @@ fn frozen_bytes_are_read_encoded_and_signed_again() {
                 (kind.read)(&vector.envelope).unwrap_or_else(|error| panic!("{at}: {error}"));
             assert_eq!(Some(seen.id()), vector.id, "{at}: id");
             assert_eq!(seen.again.payload, vector.envelope.payload, "{at}: payload");
-            assert_eq!(
-                seen.again.signature, vector.envelope.signature,
-                "{at}: signature"
-            );
-            assert!(
-                vector.envelope.payload.len() <= SIGNED_MAX_BYTES / 2,
-                "{at}: size"
-            );
+            assert_eq!(seen.again.signature, vector.envelope.signature, "{at}: signature");
+            assert!(vector.envelope.payload.len() <= SIGNED_MAX_BYTES / 2, "{at}: size");
         }
     }
 }
 
 #[test]
 fn every_object_of_the_sources_is_frozen() {
-    let frozen: BTreeSet<String> = samples::kinds()
-        .iter()
-        .map(|kind| kind.name.to_owned())
-        .collect();
+    let frozen: BTreeSet<String> =
+        samples::kinds().iter().map(|kind| kind.name.to_owned()).collect();
     let mut named = BTreeSet::new();
-    names_in(
-        &Path::new(env!("CARGO_MANIFEST_DIR")).join("src"),
-        &mut named,
-    );
+    names_in(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut named);
     assert_eq!(named, frozen);
 }
 
@@ -129,9 +111,7 @@ fn names_in(dir: &Path, names: &mut BTreeSet<String>) {
         let source = fs::read_to_string(&path).unwrap();
         let source = source.split("#[cfg(test)]").next().unwrap_or_default();
         let lines = source.lines().filter_map(|line| {
-            line.trim()
-                .strip_prefix("const NAME: &'static str = \"")?
-                .strip_suffix("\";")
+            line.trim().strip_prefix("const NAME: &'static str = \"")?.strip_suffix("\";")
         });
         names.extend(lines.map(str::to_owned));
     }
@@ -147,12 +127,7 @@ fn an_order_ends_in_its_proof_of_work_and_stays_under_its_limit() {
             "{}",
             vector.name
         );
-        assert!(
-            payload.len() <= ORDER_MAX_BYTES,
-            "{}: {} bytes",
-            vector.name,
-            payload.len()
-        );
+        assert!(payload.len() <= ORDER_MAX_BYTES, "{}: {} bytes", vector.name, payload.len());
     }
 }
 
@@ -164,13 +139,7 @@ fn every_refusal_has_its_frozen_bytes_and_code() {
         for vector in read(table.name) {
             let error = (table.read)(&vector.envelope).err();
             let code = error.map(WireError::code);
-            assert_eq!(
-                code,
-                vector.answer.as_deref(),
-                "{} {}",
-                table.name,
-                vector.name
-            );
+            assert_eq!(code, vector.answer.as_deref(), "{} {}", table.name, vector.name);
             codes.extend(code);
         }
         let all = [
@@ -182,12 +151,7 @@ fn every_refusal_has_its_frozen_bytes_and_code() {
             WireError::BadSignature,
             WireError::WrongSigner,
         ];
-        assert_eq!(
-            codes,
-            all.into_iter().map(WireError::code).collect(),
-            "{}",
-            table.name
-        );
+        assert_eq!(codes, all.into_iter().map(WireError::code).collect(), "{}", table.name);
     }
 }
 

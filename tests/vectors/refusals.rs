@@ -27,18 +27,9 @@ pub(super) struct Table {
 
 pub(super) fn tables() -> [Table; 3] {
     let weak = Key(SMALL_ORDER_KEY);
-    let order = Order {
-        owner: weak,
-        ..bid()
-    };
-    let sale = Terms {
-        from: weak,
-        ..terms()
-    };
-    let moved = Activation {
-        provider: weak,
-        ..activation()
-    };
+    let order = Order { owner: weak, ..bid() };
+    let sale = Terms { from: weak, ..terms() };
+    let moved = Activation { provider: weak, ..activation() };
     // Where the first list of the object has its length: all before it is of fixed width.
     [
         Table {
@@ -53,12 +44,7 @@ pub(super) fn tables() -> [Table; 3] {
         },
         Table {
             name: "refused-activation",
-            vectors: refusals(
-                "provider",
-                &activation(),
-                &moved,
-                1 + 32 + 32 + 4 + 4 + 32 + 2 + 8,
-            ),
+            vectors: refusals("provider", &activation(), &moved, 1 + 32 + 32 + 4 + 4 + 32 + 2 + 8),
             read: read::<Activation>,
         },
     ]
@@ -92,10 +78,7 @@ impl Forge<'_> {
 }
 
 fn refusals<T: Object>(signer: &str, good: &T, weak: &T, length_at: usize) -> Vec<Vector> {
-    let forge = Forge {
-        signer,
-        domain: format!("capex/{}/v1\0", T::NAME),
-    };
+    let forge = Forge { signer, domain: format!("capex/{}/v1\0", T::NAME) };
     let payload = encode(good);
     let mut cases = malformed(&forge, &payload, length_at);
     cases.extend(versions(&forge, &payload));
@@ -129,29 +112,13 @@ fn malformed(forge: &Forge<'_>, payload: &[u8], length_at: usize) -> Vec<Case> {
     let mut long_list = payload.to_vec();
     long_list[length_at..length_at + 8].fill(0xff);
     vec![
-        (
-            "one byte above the limit",
-            padded(SIGNED_MAX_BYTES + 1),
-            WireError::Oversize,
-        ),
-        (
-            "filled up to the limit",
-            padded(SIGNED_MAX_BYTES),
-            WireError::NotCanonical,
-        ),
-        (
-            "one trailing byte",
-            padded(payload.len() + 1),
-            WireError::NotCanonical,
-        ),
+        ("one byte above the limit", padded(SIGNED_MAX_BYTES + 1), WireError::Oversize),
+        ("filled up to the limit", padded(SIGNED_MAX_BYTES), WireError::NotCanonical),
+        ("one trailing byte", padded(payload.len() + 1), WireError::NotCanonical),
         ("last byte missing", short, WireError::Malformed),
         ("nothing", forge.signed(Vec::new()), WireError::Malformed),
         ("version alone", forge.signed(vec![1]), WireError::Malformed),
-        (
-            "list of 2^64 - 1",
-            forge.signed(long_list),
-            WireError::Malformed,
-        ),
+        ("list of 2^64 - 1", forge.signed(long_list), WireError::Malformed),
     ]
 }
 
@@ -164,11 +131,7 @@ fn versions(forge: &Forge<'_>, payload: &[u8]) -> Vec<Case> {
     let new_form = forge.signed(vec![2, 0xde, 0xad]);
     vec![
         ("version 2", with(2), WireError::UnknownVersion),
-        (
-            "version 2 in a form of its own",
-            new_form,
-            WireError::UnknownVersion,
-        ),
+        ("version 2 in a form of its own", new_form, WireError::UnknownVersion),
         ("version 0", with(0), WireError::UnknownVersion),
     ]
 }
@@ -184,29 +147,14 @@ fn signatures(forge: &Forge<'_>, payload: &[u8]) -> Vec<Case> {
     let magic = |magic| forge.signed_as(&forge.domain, magic, forge.signer, payload.to_vec());
     let object = forge.signed_as("capex/row/v1\0", MAGIC, forge.signer, payload.to_vec());
     let other = forge.signed_as(&forge.domain, MAGIC, "holder", payload.to_vec());
-    let claimed = Envelope {
-        key: good.key,
-        ..other.clone()
-    };
+    let claimed = Envelope { key: good.key, ..other.clone() };
     vec![
         ("bit of R changed", first, WireError::BadSignature),
         ("bit of S changed", second, WireError::BadSignature),
-        (
-            "bit of the payload changed",
-            content,
-            WireError::BadSignature,
-        ),
-        (
-            "signed for another network",
-            magic(OTHER_MAGIC),
-            WireError::BadSignature,
-        ),
+        ("bit of the payload changed", content, WireError::BadSignature),
+        ("signed for another network", magic(OTHER_MAGIC), WireError::BadSignature),
         ("signed as another object", object, WireError::BadSignature),
         ("signed by another key", other, WireError::WrongSigner),
-        (
-            "signed by another key, in the signer's name",
-            claimed,
-            WireError::BadSignature,
-        ),
+        ("signed by another key, in the signer's name", claimed, WireError::BadSignature),
     ]
 }

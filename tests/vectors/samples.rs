@@ -55,41 +55,20 @@ fn public(party: &str) -> Key {
 pub(super) fn read<T: Object>(envelope: &Envelope) -> Result<Seen, WireError> {
     let verified = envelope.verify::<T>(MAGIC)?;
     let party = PARTIES.iter().find(|party| public(party).0 == envelope.key);
-    let (id, signer) = (
-        verified.id(),
-        secret(party.expect("one of the parties signs")),
-    );
-    Ok(Seen {
-        id,
-        again: sign(verified.into_value(), MAGIC, &signer)
-            .envelope()
-            .clone(),
-    })
+    let (id, signer) = (verified.id(), secret(party.expect("one of the parties signs")));
+    Ok(Seen { id, again: sign(verified.into_value(), MAGIC, &signer).envelope().clone() })
 }
 
 pub(super) fn vector<T: Object>(name: &str, signer: &str, value: T) -> Vector {
     let id = object_id(&value, MAGIC);
     let envelope = sign(value, MAGIC, &secret(signer)).envelope().clone();
     let signer = Some(signer.to_owned());
-    Vector {
-        name: name.to_owned(),
-        signer,
-        envelope,
-        id: Some(id),
-        answer: None,
-    }
+    Vector { name: name.to_owned(), signer, envelope, id: Some(id), answer: None }
 }
 
 fn kind<T: Object>(signer: &str, cases: Vec<(&str, T)>) -> Kind {
-    let vectors = cases
-        .into_iter()
-        .map(|(name, value)| vector(name, signer, value))
-        .collect();
-    Kind {
-        name: T::NAME,
-        vectors,
-        read: read::<T>,
-    }
+    let vectors = cases.into_iter().map(|(name, value)| vector(name, signer, value)).collect();
+    Kind { name: T::NAME, vectors, read: read::<T> }
 }
 
 pub(super) fn kinds() -> Vec<Kind> {
@@ -99,11 +78,7 @@ pub(super) fn kinds() -> Vec<Kind> {
         vector("resale ask with backing", "holder", resale_ask()),
         vector("largest", "holder", largest_order()),
     ];
-    let mut kinds = vec![Kind {
-        name: Order::NAME,
-        vectors: orders,
-        read: read::<Order>,
-    }];
+    let mut kinds = vec![Kind { name: Order::NAME, vectors: orders, read: read::<Order> }];
     kinds.extend(market());
     kinds.extend(settlement());
     kinds.extend(custody());
@@ -123,26 +98,11 @@ fn market() -> Vec<Kind> {
         qty: 4,
         msat: 61_234_567,
     };
-    let root = Root {
-        v: 1,
-        epoch: 871_234_567,
-        root: hash("orders"),
-        count: 12,
-    };
-    let addrs = vec![
-        "/ip4/127.0.0.1/tcp/7210".to_owned(),
-        "/ip4/127.0.0.1/udp/7210/quic-v1".to_owned(),
-    ];
-    let contact = Contact {
-        v: 1,
-        key: public("provider"),
-        addrs,
-        seq: 1_742_469_134_000,
-    };
-    let silent = Contact {
-        addrs: Vec::new(),
-        ..contact.clone()
-    };
+    let root = Root { v: 1, epoch: 871_234_567, root: hash("orders"), count: 12 };
+    let addrs =
+        vec!["/ip4/127.0.0.1/tcp/7210".to_owned(), "/ip4/127.0.0.1/udp/7210/quic-v1".to_owned()];
+    let contact = Contact { v: 1, key: public("provider"), addrs, seq: 1_742_469_134_000 };
+    let silent = Contact { addrs: Vec::new(), ..contact.clone() };
     let class = ClassDef {
         v: 1,
         id: 4,
@@ -156,22 +116,15 @@ fn market() -> Vec<Kind> {
     vec![
         kind("buyer", vec![("a row", row)]),
         kind("buyer", vec![("a root", root)]),
-        kind(
-            "provider",
-            vec![("two addresses", contact), ("no address", silent)],
-        ),
+        kind("provider", vec![("two addresses", contact), ("no address", silent)]),
         kind("provider", vec![("a class", class)]),
     ]
 }
 
 fn settlement() -> Vec<Kind> {
     let terms_hash = TermsHash(hash("terms"));
-    let accept = Accept {
-        v: 1,
-        terms_hash,
-        release_at_height: 246,
-        release_at_ms: 1_742_469_137_250,
-    };
+    let accept =
+        Accept { v: 1, terms_hash, release_at_height: 246, release_at_ms: 1_742_469_137_250 };
     let lock = LockGrant {
         v: 1,
         provider: public("provider"),
@@ -184,34 +137,15 @@ fn settlement() -> Vec<Kind> {
         refund_at: 258,
         p_height: 231,
     };
-    let first_lock = LockGrant {
-        seq: 0,
-        attempt: 0,
-        prev_release: [0; 32],
-        ..lock.clone()
-    };
-    let transfer = Transfer {
-        v: 1,
-        terms_hash,
-        x: hash("preimage"),
-        spend_txid: hash("claim"),
-        vin: 1,
-    };
+    let first_lock = LockGrant { seq: 0, attempt: 0, prev_release: [0; 32], ..lock.clone() };
+    let transfer =
+        Transfer { v: 1, terms_hash, x: hash("preimage"), spend_txid: hash("claim"), vin: 1 };
     vec![
-        kind(
-            "provider",
-            vec![("primary sale", terms()), ("largest", largest_terms())],
-        ),
+        kind("provider", vec![("primary sale", terms()), ("largest", largest_terms())]),
         kind("buyer", vec![("an accept", accept)]),
-        kind(
-            "provider",
-            vec![("first lock", first_lock), ("after a release", lock)],
-        ),
+        kind("provider", vec![("first lock", first_lock), ("after a release", lock)]),
         kind("buyer", vec![("a transfer", transfer)]),
-        kind(
-            "buyer",
-            vec![("a cancel", TermsCancel { v: 1, terms_hash })],
-        ),
+        kind("buyer", vec![("a cancel", TermsCancel { v: 1, terms_hash })]),
     ]
 }
 
@@ -229,10 +163,7 @@ fn custody() -> Vec<Kind> {
         nonce32: hash("nonce"),
         not_after_slot: 435_617_302,
     };
-    let metered = Issue {
-        pay: Payment::Metered,
-        ..issue.clone()
-    };
+    let metered = Issue { pay: Payment::Metered, ..issue.clone() };
     let gift = Gift {
         v: 1,
         cert_id: CertId(hash("certificate")),
@@ -250,16 +181,10 @@ fn custody() -> Vec<Kind> {
         redeem_hash: LeaseId(hash("redeem")),
         p_height: 263,
     };
-    let wide = Activation {
-        units: many_units(),
-        ..activation()
-    };
+    let wide = Activation { units: many_units(), ..activation() };
     vec![
         kind("provider", vec![("prepaid", issue), ("metered", metered)]),
-        kind(
-            "provider",
-            vec![("an activation", activation()), ("largest", wide)],
-        ),
+        kind("provider", vec![("an activation", activation()), ("largest", wide)]),
         kind("buyer", vec![("a gift", gift)]),
         kind("provider", vec![("a grant", grant)]),
     ]
@@ -303,20 +228,11 @@ fn leases() -> Vec<Kind> {
     let receipts = outcomes.map(|(name, outcome)| (name, receipt(outcome)));
     vec![
         kind("holder", vec![("a redemption", redeem)]),
-        kind(
-            "holder",
-            verbs.map(|(name, verb)| (name, call(verb))).to_vec(),
-        ),
+        kind("holder", verbs.map(|(name, verb)| (name, call(verb))).to_vec()),
         kind("provider", receipts.to_vec()),
         kind(
             "holder",
-            vec![(
-                "a countersignature",
-                Countersign {
-                    v: 1,
-                    receipt: hash("receipt"),
-                },
-            )],
+            vec![("a countersignature", Countersign { v: 1, receipt: hash("receipt") })],
         ),
     ]
 }
@@ -340,25 +256,15 @@ fn receipt(outcome: Option<Outcome>) -> Receipt {
 }
 
 fn window() -> Window {
-    Window {
-        start: 435_617_300,
-        end: 435_617_303,
-    }
+    Window { start: 435_617_300, end: 435_617_303 }
 }
 
 fn units() -> Units {
-    Units::new(vec![
-        UnitRange { first: 0, end: 2 },
-        UnitRange { first: 5, end: 7 },
-    ])
-    .unwrap()
+    Units::new(vec![UnitRange { first: 0, end: 2 }, UnitRange { first: 5, end: 7 }]).unwrap()
 }
 
 fn many_units() -> Units {
-    let ranges = (0..16).map(|n| UnitRange {
-        first: 10 * n,
-        end: 10 * n + 1 + n % 8,
-    });
+    let ranges = (0..16).map(|n| UnitRange { first: 10 * n, end: 10 * n + 1 + n % 8 });
     Units::new(ranges.collect()).unwrap()
 }
 
@@ -374,22 +280,13 @@ pub(super) fn bid() -> Order {
         owner: public("buyer"),
         nonce: 11,
         alts: vec![
-            Alternative {
-                class: 2,
-                limit_msat: 20_500_000,
-            },
-            Alternative {
-                class: 1,
-                limit_msat: 18_000_000,
-            },
+            Alternative { class: 2, limit_msat: 20_500_000 },
+            Alternative { class: 1, limit_msat: 18_000_000 },
         ],
         qty: 4,
         min_qty: 3,
         mode: Mode::Gang,
-        window: Window {
-            start: 435_617_300,
-            end: 435_617_312,
-        },
+        window: Window { start: 435_617_300, end: 435_617_312 },
         slots: 3,
         features: 1,
         allow: vec![public("provider")],
@@ -406,10 +303,7 @@ fn primary_ask() -> Order {
     Order {
         side: Side::Sell,
         owner: public("provider"),
-        alts: vec![Alternative {
-            class: 2,
-            limit_msat: 15_000_000,
-        }],
+        alts: vec![Alternative { class: 2, limit_msat: 15_000_000 }],
         mode: Mode::Sticky,
         slots: 0,
         allow: Vec::new(),
@@ -420,13 +314,8 @@ fn primary_ask() -> Order {
 }
 
 fn resale_ask() -> Order {
-    let activation = Activation {
-        holder: public("holder"),
-        ..activation()
-    };
-    let activation = sign(activation, MAGIC, &secret("provider"))
-        .envelope()
-        .clone();
+    let activation = Activation { holder: public("holder"), ..activation() };
+    let activation = sign(activation, MAGIC, &secret("provider")).envelope().clone();
     let backing = Backing {
         txid: hash("coin"),
         vout: 1,
@@ -446,21 +335,11 @@ fn resale_ask() -> Order {
 
 /// As large as admission lets it be: every list full.
 fn largest_order() -> Order {
-    let activation = Activation {
-        holder: public("holder"),
-        units: many_units(),
-        ..activation()
-    };
-    let activation = sign(activation, MAGIC, &secret("provider"))
-        .envelope()
-        .clone();
+    let activation = Activation { holder: public("holder"), units: many_units(), ..activation() };
+    let activation = sign(activation, MAGIC, &secret("provider")).envelope().clone();
     let mut keys: Vec<Key> = (0..16).map(|n| Key(hash(&format!("key {n}")))).collect();
     keys.sort_unstable();
-    Order {
-        allow: keys,
-        source: Source::Resale { activation },
-        ..resale_ask()
-    }
+    Order { allow: keys, source: Source::Resale { activation }, ..resale_ask() }
 }
 
 pub(super) fn terms() -> Terms {

@@ -28,13 +28,7 @@ pub(super) fn render(header: &str, vectors: &[Vector]) -> String {
 }
 
 fn write(text: &mut String, vector: &Vector) -> std::fmt::Result {
-    let Vector {
-        name,
-        signer,
-        envelope,
-        id,
-        answer,
-    } = vector;
+    let Vector { name, signer, envelope, id, answer } = vector;
     writeln!(text, "\ncase {name}")?;
     if let Some(signer) = signer {
         writeln!(text, "signer {signer}")?;
@@ -59,21 +53,13 @@ fn write(text: &mut String, vector: &Vector) -> std::fmt::Result {
 
 /// The cases of a file.
 pub(super) fn parse(text: &str) -> Vec<Vector> {
-    text.split("\n\n")
-        .filter(|block| block.starts_with("case "))
-        .map(block)
-        .collect()
+    text.split("\n\n").filter(|block| block.starts_with("case ")).map(block).collect()
 }
 
 fn block(text: &str) -> Vector {
     let values = |word: &str| -> Vec<&str> {
-        let lines = text
-            .lines()
-            .map(|line| line.split_once(' ').unwrap_or((line, "")));
-        lines
-            .filter(|(first, _)| *first == word)
-            .map(|(_, value)| value)
-            .collect()
+        let lines = text.lines().map(|line| line.split_once(' ').unwrap_or((line, "")));
+        lines.filter(|(first, _)| *first == word).map(|(_, value)| value).collect()
     };
     let one = |word: &str| values(word).first().map(|value| (*value).to_owned());
     let bytes = |word: &str| from_hex(&values(word).concat()).unwrap_or_else(|| panic!("{text}"));

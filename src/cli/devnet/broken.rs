@@ -36,10 +36,7 @@ impl Broken {
 
 impl From<Failure> for Broken {
     fn from(failure: Failure) -> Self {
-        Self {
-            failure,
-            whose: None,
-        }
+        Self { failure, whose: None }
     }
 }
 

@@ -22,11 +22,7 @@ impl Run<'_> {
     pub(super) fn note_balances(&mut self) -> Result<(), Broken> {
         for (node, status) in self.nodes.iter().zip(self.statuses()?) {
             let before_sat = total_sat(&status.wallet);
-            let part = BalancePart {
-                node: node.name(),
-                before_sat,
-                after_sat: before_sat,
-            };
+            let part = BalancePart { node: node.name(), before_sat, after_sat: before_sat };
             self.document.balances.push(part);
         }
         Ok(())
@@ -51,11 +47,7 @@ impl Run<'_> {
     fn settled(&self, n: usize) -> Result<TradePart, Broken> {
         let deal = &self.plan.deals[n];
         let seller = &self.nodes[deal.seller];
-        let awaited = Awaited {
-            what: "the final claim",
-            from: seller.name(),
-            limit: SETTLE_TIME,
-        };
+        let awaited = Awaited { what: "the final claim", from: seller.name(), limit: SETTLE_TIME };
         self.wait(awaited, || {
             let [bought, sold] = self.both(deal, &self.sold[n].trade_id)?;
             let instead = format!("the sale is {}, the purchase {}", sold.state, bought.state);
@@ -65,24 +57,15 @@ impl Run<'_> {
 
     /// Coins are neither made nor lost: what all wallets lost is what the fees were.
     fn check_money(&mut self) -> Result<(), Broken> {
-        let claims = self
-            .document
-            .trades
-            .iter()
-            .map(|trade| trade.settlement.claim.height);
+        let claims = self.document.trades.iter().map(|trade| trade.settlement.claim.height);
         let last_claim = claims.max().unwrap_or(0);
         for (n, node) in self.nodes.iter().enumerate() {
-            let awaited = Awaited {
-                what: "the last claim's block",
-                from: node.name(),
-                limit: SETTLE_TIME,
-            };
+            let awaited =
+                Awaited { what: "the last claim's block", from: node.name(), limit: SETTLE_TIME };
             let wallet = self.wait(awaited, || {
                 let Status { chain, wallet, .. } = node.status()?;
                 let is_final = chain.height >= last_claim && wallet.pending_sat == 0;
-                Ok(Look::some(is_final.then_some(wallet), || {
-                    format!("height {}", chain.height)
-                }))
+                Ok(Look::some(is_final.then_some(wallet), || format!("height {}", chain.height)))
             })?;
             self.document.balances[n].after_sat = total_sat(&wallet);
         }
@@ -108,11 +91,7 @@ impl Run<'_> {
     /// A node that does not answer.
     pub(super) fn note_nodes(&mut self) -> Result<(), Broken> {
         let statuses = self.statuses()?;
-        let parts = self
-            .nodes
-            .iter()
-            .zip(statuses)
-            .map(|(node, status)| node_part(node, status));
+        let parts = self.nodes.iter().zip(statuses).map(|(node, status)| node_part(node, status));
         self.document.nodes = parts.collect();
         Ok(())
     }
@@ -123,12 +102,7 @@ impl Run<'_> {
     /// Nobody reads any more.
     pub(super) fn sum_up(&mut self) -> Result<(), Broken> {
         self.document.elapsed_s = seconds(self.story.elapsed());
-        let sold_sat = self
-            .document
-            .trades
-            .iter()
-            .map(|trade| trade.price_sat)
-            .sum();
+        let sold_sat = self.document.trades.iter().map(|trade| trade.price_sat).sum();
         self.story.line("")?;
         self.story.line(format_args!(
             "{} nodes, {} trades of {} in all, {} leases, {} of fees, no sat lost: {} s",

@@ -61,23 +61,19 @@ impl Fleet {
 
     /// A call to a node may last long, so children are told at once: that ends the call.
     fn watch_signals(&self) -> Result<(), Broken> {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let stop = {
             let _context = runtime.enter();
             interrupted()?
         };
         let (children, flag) = (Arc::clone(&self.children), Arc::clone(&self.interrupted));
-        std::thread::Builder::new()
-            .name("signals".to_owned())
-            .spawn(move || {
-                runtime.block_on(stop);
-                flag.store(true, Ordering::SeqCst);
-                for running in lock(&children).iter() {
-                    terminate(running);
-                }
-            })?;
+        std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
+            runtime.block_on(stop);
+            flag.store(true, Ordering::SeqCst);
+            for running in lock(&children).iter() {
+                terminate(running);
+            }
+        })?;
         Ok(())
     }
 
@@ -100,10 +96,7 @@ impl Fleet {
             .stdout(out.try_clone()?)
             .stderr(out)
             .spawn()?;
-        lock(&self.children).push(Running {
-            name: name.to_owned(),
-            child,
-        });
+        lock(&self.children).push(Running { name: name.to_owned(), child });
         Ok(())
     }
 
@@ -151,10 +144,7 @@ impl Fleet {
     /// back to it.
     fn stop_leases(&self) {
         for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
-            let pid = entry
-                .file_name()
-                .to_str()
-                .and_then(|name| name.parse().ok());
+            let pid = entry.file_name().to_str().and_then(|name| name.parse().ok());
             let Some(pid) = pid.and_then(Pid::from_raw) else {
                 continue;
             };
@@ -183,9 +173,7 @@ fn lock(children: &Mutex<Vec<Running>>) -> MutexGuard<'_, Vec<Running>> {
 
 /// A child that has been waited for has no pid that could be another's: `Child` keeps it.
 fn terminate(running: &Running) {
-    let pid = i32::try_from(running.child.id())
-        .ok()
-        .and_then(Pid::from_raw);
+    let pid = i32::try_from(running.child.id()).ok().and_then(Pid::from_raw);
     if let Some(pid) = pid {
         // Fails only if the process is gone, which is what is wanted.
         let _ = kill_process(pid, Signal::TERM);

@@ -34,24 +34,14 @@ impl Run<'_> {
     pub(super) fn give(&mut self) -> Result<(), Broken> {
         let cert_id = self.sold[1].cert_id.clone();
         let (giver, receiver) = (&self.nodes[self.plan.deals[1].buyer], self.receiver());
-        let body = GiftTo {
-            to: receiver.key.clone(),
-        };
+        let body = GiftTo { to: receiver.key.clone() };
         let _: Gifted = giver.post(&format!("/certificates/{cert_id}/gift"), &body)?;
-        let awaited = Awaited {
-            what: "the gift",
-            from: receiver.name(),
-            limit: GIFT_TIME,
-        };
+        let awaited = Awaited { what: "the gift", from: receiver.name(), limit: GIFT_TIME };
         self.wait(awaited, || {
             let certificate = receiver.certificate(&cert_id)?;
             let is_held = certificate.holder == receiver.key && certificate.seq == 2;
             Ok(Look::when(is_held, || {
-                format!(
-                    "holder {} after {} transfers",
-                    id(&certificate.holder),
-                    certificate.seq
-                )
+                format!("holder {} after {} transfers", id(&certificate.holder), certificate.seq)
             }))
         })?;
         let (from, to) = (giver.name(), receiver.name());
@@ -99,9 +89,7 @@ impl Run<'_> {
     /// What the provider refused.
     pub(super) fn redeem(&self, n: usize) -> Result<String, Broken> {
         let path = format!("/certificates/{}/redeem", self.sold[n].cert_id);
-        let redeemed: Redeemed = self
-            .receiver()
-            .post(&path, &workload(&self.plan.deals[n]))?;
+        let redeemed: Redeemed = self.receiver().post(&path, &workload(&self.plan.deals[n]))?;
         Ok(redeemed.lease_id)
     }
 
@@ -144,11 +132,8 @@ impl Run<'_> {
         for node in self.nodes.iter().filter(|node| node.key != holder.key) {
             let network = node.status()?.network;
             proves(text, &network, certificate).map_err(|what| {
-                let message = format!(
-                    "certificate {} for {}: {what}",
-                    id(&certificate.cert_id),
-                    node.name()
-                );
+                let message =
+                    format!("certificate {} for {}: {what}", id(&certificate.cert_id), node.name());
                 Broken::new("devnet.certificate", message).at(holder.name())
             })?;
             names.push(node.name());
@@ -162,11 +147,7 @@ fn proves(text: &str, network: &str, said: &Certificate) -> Result<(), String> {
     let params = definitions::load(network)?;
     let parsed = file::parse(text, &params).map_err(|error| error.to_string())?;
     let facts = verify(&parsed, &params).map_err(|error| error.to_string())?;
-    let proven = (
-        facts.cert_id.to_string(),
-        facts.holder.to_string(),
-        facts.seq,
-    );
+    let proven = (facts.cert_id.to_string(), facts.holder.to_string(), facts.seq);
     if proven == (said.cert_id.clone(), said.holder.clone(), said.seq) {
         return Ok(());
     }
@@ -177,10 +158,7 @@ fn workload(deal: &Deal) -> RedeemBody {
     RedeemBody {
         component_base64: BASE64.encode(WORDSUM),
         args: Vec::new(),
-        inputs: vec![FileBody {
-            name: INPUT.to_owned(),
-            base64: BASE64.encode(&deal.input),
-        }],
+        inputs: vec![FileBody { name: INPUT.to_owned(), base64: BASE64.encode(&deal.input) }],
         results: vec![RESULT.to_owned()],
     }
 }

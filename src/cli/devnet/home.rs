@@ -40,10 +40,7 @@ impl Home {
                 .with_hint("a market begins with nothing: name a new directory"));
         }
         let path = fs::canonicalize(path).map_err(refuse)?;
-        Ok(Self {
-            path,
-            temporary: false,
-        })
+        Ok(Self { path, temporary: false })
     }
 
     fn temporary() -> Result<Self, Failure> {
@@ -54,19 +51,13 @@ impl Home {
             // Creating refuses what is already there, so nobody can prepare it.
             match private(false).create(&path) {
                 Ok(()) => {
-                    return Ok(Self {
-                        path,
-                        temporary: true,
-                    });
+                    return Ok(Self { path, temporary: true });
                 }
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(Failure::file(&path, &error)),
             }
         }
-        Err(Failure::file(
-            &base,
-            &io::Error::from(ErrorKind::AlreadyExists),
-        ))
+        Err(Failure::file(&base, &io::Error::from(ErrorKind::AlreadyExists)))
     }
 
     /// Leaves the directory where it is.
@@ -100,9 +91,7 @@ impl Home {
     /// The first file that can not be written.
     pub(super) fn write(&self, name: &str, files: &[(&str, String)]) -> Result<PathBuf, Failure> {
         let dir = self.dir(name);
-        private(true)
-            .create(&dir)
-            .map_err(|error| Failure::file(&dir, &error))?;
+        private(true).create(&dir).map_err(|error| Failure::file(&dir, &error))?;
         for (file, text) in files {
             let path = dir.join(file);
             let mut options = fs::OpenOptions::new();
@@ -141,9 +130,7 @@ mod tests {
     fn a_temporary_home_goes_and_a_named_one_stays_and_must_be_empty() {
         let temporary = Home::open(None).unwrap();
         let path = temporary.path().to_owned();
-        temporary
-            .write("node", &[("file", "text".to_owned())])
-            .unwrap();
+        temporary.write("node", &[("file", "text".to_owned())]).unwrap();
         assert!(path.join("node/file").exists());
         drop(temporary);
         assert!(!path.exists());

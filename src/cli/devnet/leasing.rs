@@ -68,11 +68,8 @@ impl Run<'_> {
         for sold in &self.sold {
             end = end.max(holder.certificate(&sold.cert_id)?.window[1]);
         }
-        let awaited = Awaited {
-            what: "the end of the window",
-            from: holder.name(),
-            limit: RUN_TIME,
-        };
+        let awaited =
+            Awaited { what: "the end of the window", from: holder.name(), limit: RUN_TIME };
         self.wait(awaited, || {
             let slot = holder.status()?.slot;
             Ok(Look::when(slot >= end, || format!("slot {slot} of {end}")))
@@ -83,11 +80,8 @@ impl Run<'_> {
     fn see_output(&mut self, n: usize, lease_id: &str) -> Result<(), Broken> {
         let deal = &self.plan.deals[n];
         let (holder, provider) = (self.receiver(), &self.nodes[deal.seller]);
-        let awaited = Awaited {
-            what: "the workload's output",
-            from: provider.name(),
-            limit: RUN_TIME,
-        };
+        let awaited =
+            Awaited { what: "the workload's output", from: provider.name(), limit: RUN_TIME };
         let line = self.wait(awaited, || {
             let lease = provider.lease(lease_id)?;
             if lease.phase == "failed" {
@@ -110,31 +104,17 @@ impl Run<'_> {
     fn see_end(&self, n: usize, lease_id: &str) -> Result<LeasePart, Broken> {
         let deal = &self.plan.deals[n];
         let (holder, provider) = (self.receiver(), &self.nodes[deal.seller]);
-        let awaited = Awaited {
-            what: "the end of the lease",
-            from: provider.name(),
-            limit: END_TIME,
-        };
+        let awaited =
+            Awaited { what: "the end of the lease", from: provider.name(), limit: END_TIME };
         let (here, there) = self.wait(awaited, || {
             let [here, there] = [holder.lease(lease_id)?, provider.lease(lease_id)?];
-            let accounts = |lease: &Lease| {
-                (
-                    lease.delivered_s.clone(),
-                    lease.receipts,
-                    lease.countersigned,
-                )
-            };
+            let accounts =
+                |lease: &Lease| (lease.delivered_s.clone(), lease.receipts, lease.countersigned);
             let over = there.phase == "released" && there.countersigned;
             let equal = accounts(&here) == accounts(&there);
-            let instead = format!(
-                "{:?} and {:?}, {}",
-                accounts(&here),
-                accounts(&there),
-                there.phase
-            );
-            Ok(Look::some((over && equal).then_some((here, there)), || {
-                instead
-            }))
+            let instead =
+                format!("{:?} and {:?}, {}", accounts(&here), accounts(&there), there.phase);
+            Ok(Look::some((over && equal).then_some((here, there)), || instead))
         })?;
         let want = expected(deal.input.as_bytes());
         let result = holder.result(lease_id, RESULT)?;
@@ -175,12 +155,7 @@ fn failed(lease: &Lease) -> Broken {
 
 fn check(part: &LeasePart) -> Result<(), Broken> {
     let short = id(&part.lease_id);
-    let wrong = |what: String| {
-        Err(Broken::new(
-            "devnet.lease",
-            format!("lease {short}: {what}"),
-        ))
-    };
+    let wrong = |what: String| Err(Broken::new("devnet.lease", format!("lease {short}: {what}")));
     if part.exit_code != Some(0) {
         return wrong(format!("exit code {:?}", part.exit_code));
     }

@@ -12,15 +12,8 @@ use crate::cli::client::Client;
 use crate::cli::failure::Failure;
 
 /// States of a trade from which no sale can come.
-const DEAD: [&str; 7] = [
-    "void",
-    "aborted",
-    "cancelled",
-    "refunded",
-    "released",
-    "no_agreement",
-    "never_reveal",
-];
+const DEAD: [&str; 7] =
+    ["void", "aborted", "cancelled", "refunded", "released", "no_agreement", "never_reveal"];
 
 /// One node of the market.
 #[derive(Debug)]
@@ -40,11 +33,7 @@ impl Node {
     pub(super) fn open(seat: &Seat, datadir: &Path) -> Result<Self, Broken> {
         let client = Client::open(datadir)?;
         let key = client.status()?.key;
-        Ok(Self {
-            seat: seat.clone(),
-            key,
-            client,
-        })
+        Ok(Self { seat: seat.clone(), key, client })
     }
 
     /// Its name.
@@ -115,9 +104,7 @@ impl Node {
     /// What the node refused.
     pub(super) fn live_trade(&self) -> Result<Option<Trade>, Broken> {
         let trades: Vec<Trade> = self.get("/trades")?;
-        Ok(trades
-            .into_iter()
-            .find(|trade| !DEAD.contains(&trade.state.as_str())))
+        Ok(trades.into_iter().find(|trade| !DEAD.contains(&trade.state.as_str())))
     }
 
     /// One trade.

@@ -7,9 +7,7 @@ use crate::wire::sha256;
 
 /// Label in front of everything that is drawn.
 const DOMAIN: &[u8] = b"capex devnet";
-const PROVIDERS: [&str; 6] = [
-    "granite", "harbour", "juniper", "meadow", "quarry", "willow",
-];
+const PROVIDERS: [&str; 6] = ["granite", "harbour", "juniper", "meadow", "quarry", "willow"];
 const BUYERS: [&str; 6] = ["ada", "ben", "cleo", "dora", "emil", "fay"];
 const BYSTANDERS: [&str; 4] = ["ivo", "nils", "orla", "tess"];
 /// Classes of the two deals. Different ones, so that each has its own price.
@@ -91,31 +89,17 @@ impl Plan {
         let [third, fourth] = draw.two(BUYERS, "buyer");
         let bystander = BYSTANDERS[draw.index("bystander", BYSTANDERS.len())];
         let names = [first, second, third, fourth, bystander];
-        let roles = [
-            Role::Provider,
-            Role::Provider,
-            Role::Buyer,
-            Role::Buyer,
-            Role::Bystander,
-        ];
-        let seats = names
-            .into_iter()
-            .zip(roles)
-            .enumerate()
-            .map(|(n, (name, role))| Seat {
-                name,
-                role,
-                capacity: deals
-                    .iter()
-                    .find(|deal| deal.seller == n)
-                    .map(|deal| (deal.class, deal.units)),
-                funds_sat: FUNDS_SAT + 1000 * draw.below(&format!("{name} funds"), 1000),
-            });
-        Self {
-            seed,
-            seats: seats.collect(),
-            deals,
-        }
+        let roles = [Role::Provider, Role::Provider, Role::Buyer, Role::Buyer, Role::Bystander];
+        let seats = names.into_iter().zip(roles).enumerate().map(|(n, (name, role))| Seat {
+            name,
+            role,
+            capacity: deals
+                .iter()
+                .find(|deal| deal.seller == n)
+                .map(|deal| (deal.class, deal.units)),
+            funds_sat: FUNDS_SAT + 1000 * draw.below(&format!("{name} funds"), 1000),
+        });
+        Self { seed, seats: seats.collect(), deals }
     }
 
     /// A secret of a node, as its key files hold it: 64 hex digits.
@@ -138,9 +122,7 @@ impl Draw {
     /// A number below `most`. The bias of the remainder is far below what a price shows.
     fn below(&self, label: &str, most: u64) -> u64 {
         let hash = self.hash(&[label]);
-        let first = hash
-            .first_chunk()
-            .map_or(0, |bytes| u64::from_be_bytes(*bytes));
+        let first = hash.first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes));
         first % most.max(1)
     }
 
@@ -167,11 +149,7 @@ impl Draw {
             ask_msat,
             qty,
             // The longest window ends the run, so only the first may be of two slots.
-            slots: if n == 0 {
-                1 + u16::from(of("slots", 2) as u8)
-            } else {
-                1
-            },
+            slots: if n == 0 { 1 + u16::from(of("slots", 2) as u8) } else { 1 },
             bid_msat: ask_msat + ask_msat / 20 + of("margin", ask_msat / 4),
             input: self.input(n),
         }
@@ -199,10 +177,7 @@ mod tests {
     fn a_seed_decides_everything_and_another_decides_otherwise() {
         assert_eq!(Plan::of(7), Plan::of(7));
         assert_ne!(Plan::of(7).deals, Plan::of(8).deals);
-        assert_eq!(
-            Plan::of(7).secret("ada", "wallet"),
-            Plan::of(7).secret("ada", "wallet")
-        );
+        assert_eq!(Plan::of(7).secret("ada", "wallet"), Plan::of(7).secret("ada", "wallet"));
         let secrets: BTreeSet<String> = [7, 8]
             .into_iter()
             .flat_map(|seed| {
@@ -224,10 +199,7 @@ mod tests {
                 assert!((1..=2).contains(&deal.slots) && deal.qty >= 1);
                 assert_eq!(plan.seats[deal.seller].role, Role::Provider);
                 assert_eq!(plan.seats[deal.buyer].role, Role::Buyer);
-                assert_eq!(
-                    plan.seats[deal.seller].capacity,
-                    Some((deal.class, deal.units))
-                );
+                assert_eq!(plan.seats[deal.seller].capacity, Some((deal.class, deal.units)));
                 let most_sat = deal.bid_msat / 1000 * u64::from(deal.qty) * u64::from(deal.slots);
                 // Four outputs of the faucet: the price fits into two of them.
                 assert!(most_sat < plan.seats[deal.buyer].funds_sat / 2);

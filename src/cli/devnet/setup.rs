@@ -81,38 +81,20 @@ impl Run<'_> {
 
     fn start_chain(&mut self) -> Result<Chain, Broken> {
         let dir = self.home.dir(DEVCHAIN);
-        let args = [
-            "devchain",
-            "--exit-on-stdin-eof",
-            "--listen",
-            "127.0.0.1:0",
-            "--block-every",
-        ];
-        let args = args
-            .into_iter()
-            .chain([BLOCK_EVERY, "--dir"])
-            .map(OsStr::new);
+        let args = ["devchain", "--exit-on-stdin-eof", "--listen", "127.0.0.1:0", "--block-every"];
+        let args = args.into_iter().chain([BLOCK_EVERY, "--dir"]).map(OsStr::new);
         let args: Vec<&OsStr> = args.chain([dir.as_os_str()]).collect();
-        self.fleet
-            .start(DEVCHAIN, &self.home.log(DEVCHAIN), &args)?;
+        self.fleet.start(DEVCHAIN, &self.home.log(DEVCHAIN), &args)?;
         let file = dir.join(DEVCHAIN_ADDR);
-        let awaited = Awaited {
-            what: "its address",
-            from: DEVCHAIN,
-            limit: CHAIN_TIME,
-        };
+        let awaited = Awaited { what: "its address", from: DEVCHAIN, limit: CHAIN_TIME };
         let addr = self.wait(awaited, || {
             let text = std::fs::read_to_string(&file).unwrap_or_default();
             // A line that ends is a line that is whole.
-            Ok(Look::some(
-                text.strip_suffix('\n').map(str::to_owned),
-                || "not listening yet".into(),
-            ))
+            Ok(Look::some(text.strip_suffix('\n').map(str::to_owned), || {
+                "not listening yet".into()
+            }))
         })?;
-        let chain = Chain {
-            url: format!("http://{addr}"),
-            cookie: chain_cookie(&dir),
-        };
+        let chain = Chain { url: format!("http://{addr}"), cookie: chain_cookie(&dir) };
         self.story.tell(format_args!(
             "a bitcoin chain of its own at {}, a block each half second; no bitcoind",
             chain.url
@@ -134,11 +116,7 @@ impl Run<'_> {
         for seat in &seats {
             self.addresses(seat)?;
             let dir = self.home.dir(seat.name);
-            let awaited = Awaited {
-                what: "an answer",
-                from: seat.name,
-                limit: NODE_TIME,
-            };
+            let awaited = Awaited { what: "an answer", from: seat.name, limit: NODE_TIME };
             let node = self.wait(awaited, || Ok(Look::Found(Node::open(seat, &dir)?)))?;
             self.nodes.push(node);
         }
@@ -155,49 +133,29 @@ impl Run<'_> {
         let dir = self.home.write(seat.name, &files)?;
         let args = ["--network", "devnet", "--datadir"].map(OsStr::new);
         let rest = ["up", "--exit-on-stdin-eof"].map(OsStr::new);
-        let args: Vec<&OsStr> = args
-            .into_iter()
-            .chain([dir.as_os_str()])
-            .chain(rest)
-            .collect();
-        self.fleet
-            .start(seat.name, &self.home.log(seat.name), &args)
+        let args: Vec<&OsStr> = args.into_iter().chain([dir.as_os_str()]).chain(rest).collect();
+        self.fleet.start(seat.name, &self.home.log(seat.name), &args)
     }
 
     /// Where a node listens, once it does on every transport.
     fn addresses(&self, seat: &Seat) -> Result<Vec<String>, Broken> {
         let dir = self.home.dir(seat.name);
-        let awaited = Awaited {
-            what: "its addresses",
-            from: seat.name,
-            limit: NODE_TIME,
-        };
+        let awaited = Awaited { what: "its addresses", from: seat.name, limit: NODE_TIME };
         self.wait(awaited, || {
-            let found = endpoints::read(&dir)
-                .map(|found| found.p2p)
-                .unwrap_or_default();
+            let found = endpoints::read(&dir).map(|found| found.p2p).unwrap_or_default();
             let listening = found.len();
             let enough = (listening >= LISTEN.len()).then_some(found);
-            Ok(Look::some(enough, || {
-                format!("it listens on {listening} addresses")
-            }))
+            Ok(Look::some(enough, || format!("it listens on {listening} addresses")))
         })
     }
 
     fn connect(&self) -> Result<(), Broken> {
         for node in &self.nodes {
-            let awaited = Awaited {
-                what: "a peer",
-                from: node.name(),
-                limit: PEERS_TIME,
-            };
+            let awaited = Awaited { what: "a peer", from: node.name(), limit: PEERS_TIME };
             self.wait(awaited, || {
                 let status = node.status()?;
                 Ok(Look::when(status.peers > 0 && status.chain.up, || {
-                    format!(
-                        "{} peers, chain source up: {}",
-                        status.peers, status.chain.up
-                    )
+                    format!("{} peers, chain source up: {}", status.peers, status.chain.up)
                 }))
             })?;
         }
@@ -206,10 +164,7 @@ impl Run<'_> {
 
     fn fund(&mut self) -> Result<(), Broken> {
         std::thread::scope(|scope| {
-            let asked = self
-                .nodes
-                .iter()
-                .map(|node| scope.spawn(|| ask_faucet(node)));
+            let asked = self.nodes.iter().map(|node| scope.spawn(|| ask_faucet(node)));
             let asked: Vec<_> = asked.collect();
             asked.into_iter().try_for_each(|asked| {
                 let panicked = |_| Broken::new("devnet.thread", "a thread panicked");
@@ -218,11 +173,7 @@ impl Run<'_> {
         })?;
         let mut total_sat = 0;
         for node in &self.nodes {
-            let awaited = Awaited {
-                what: "its coins",
-                from: node.name(),
-                limit: FUNDS_TIME,
-            };
+            let awaited = Awaited { what: "its coins", from: node.name(), limit: FUNDS_TIME };
             let wanted_sat = node.seat.funds_sat;
             self.wait(awaited, || {
                 let wallet = node.status()?.wallet;
@@ -239,11 +190,7 @@ impl Run<'_> {
         }
         self.note_balances()?;
         let of = |role: Role| {
-            let names = self
-                .nodes
-                .iter()
-                .filter(|node| node.seat.role == role)
-                .map(Node::name);
+            let names = self.nodes.iter().filter(|node| node.seat.role == role).map(Node::name);
             list(&names.collect::<Vec<_>>())
         };
         self.story.tell(format_args!(
@@ -259,9 +206,7 @@ impl Run<'_> {
 }
 
 fn ask_faucet(node: &Node) -> Result<(), Broken> {
-    let body = FundWallet {
-        amount_sat: node.seat.funds_sat,
-    };
+    let body = FundWallet { amount_sat: node.seat.funds_sat };
     let _: Funded = node.post("/wallet/fund", &body)?;
     Ok(())
 }
@@ -270,17 +215,9 @@ fn config_file(seat: &Seat, chain: &Chain, peers: &[String]) -> Result<String, F
     let file = File {
         network: "devnet",
         log: LOG,
-        chain: ChainFile {
-            url: &chain.url,
-            cookie: &chain.cookie.to_string_lossy(),
-        },
-        p2p: P2pFile {
-            listen: &LISTEN,
-            peers,
-        },
-        api: ApiFile {
-            listen: "127.0.0.1:0",
-        },
+        chain: ChainFile { url: &chain.url, cookie: &chain.cookie.to_string_lossy() },
+        p2p: P2pFile { listen: &LISTEN, peers },
+        api: ApiFile { listen: "127.0.0.1:0" },
         capacity: seat.capacity.into_iter().collect(),
     };
     toml::to_string(&file)

@@ -19,10 +19,7 @@ pub(super) struct Story<'a> {
 impl<'a> Story<'a> {
     /// A story that begins now.
     pub(super) fn new(out: &'a mut dyn Write) -> Self {
-        Self {
-            out,
-            started: Instant::now(),
-        }
+        Self { out, started: Instant::now() }
     }
 
     /// Time since the start.
@@ -85,11 +82,7 @@ pub(super) fn msat(amount: u64) -> String {
 
 /// `1 slot`, `2 slots`.
 pub(super) fn count(number: u64, what: &str) -> String {
-    if number == 1 {
-        format!("1 {what}")
-    } else {
-        format!("{number} {what}s")
-    }
+    if number == 1 { format!("1 {what}") } else { format!("{number} {what}s") }
 }
 
 /// `a, b and c`.
@@ -107,18 +100,12 @@ mod tests {
 
     #[test]
     fn amounts_counts_and_lists_read_well() {
-        for (amount, text) in [
-            (0, "0 sat"),
-            (4_321_500, "4,321.5 sat"),
-            (1, "0.001 sat"),
-            (7_000, "7 sat"),
-        ] {
+        for (amount, text) in
+            [(0, "0 sat"), (4_321_500, "4,321.5 sat"), (1, "0.001 sat"), (7_000, "7 sat")]
+        {
             assert_eq!(msat(amount), text);
         }
-        assert_eq!(
-            (count(1, "slot"), count(2, "slot")),
-            ("1 slot".into(), "2 slots".into())
-        );
+        assert_eq!((count(1, "slot"), count(2, "slot")), ("1 slot".into(), "2 slots".into()));
         assert_eq!(list(&["a", "b", "c"]), "a, b and c");
         assert_eq!(seconds(Duration::from_millis(34_289)), "34.2");
     }

@@ -10,8 +10,8 @@ use super::story::{count, id, msat};
 use super::wait::{Awaited, Look};
 use super::{Run, Sold};
 use crate::api::types::{
-    Book, Certificate, ClassLimit, Epoch, Mode, PlaceOrder, Placed, Side, Status, TimeInForce,
-    Trade,
+    Book, Certificate, ClassLimit, Epoch, Mode, Order, PlaceOrder, Placed, Side, Status,
+    TimeInForce, Trade,
 };
 use crate::cli::output::{sat, slots};
 
@@ -24,8 +24,13 @@ const SPARE_SLOTS: u32 = 1;
 /// are signed for the same.
 const PLACE_BEFORE_MS: u64 = 700;
 
+/// State of an order whose window came too near.
+const EXPIRED: &str = "expired";
+
 const OFFERS_TIME: Duration = Duration::from_secs(20);
 const EPOCH_TIME: Duration = Duration::from_secs(20);
+/// Several epochs and a second bid.
+const MATCH_TIME: Duration = Duration::from_secs(30);
 const TERMS_TIME: Duration = Duration::from_secs(15);
 const CHAIN_TIME: Duration = Duration::from_secs(20);
 
@@ -41,10 +46,7 @@ impl Run<'_> {
         self.compare_epochs(&trades)?;
         for (n, trade) in trades.into_iter().enumerate() {
             self.see_terms(n, &trade)?;
-            self.sold.push(Sold {
-                trade_id: trade.trade_id,
-                cert_id: String::new(),
-            });
+            self.sold.push(Sold { trade_id: trade.trade_id, cert_id: String::new() });
         }
         for n in 0..self.sold.len() {
             self.see_funding(n)?;
@@ -73,71 +75,69 @@ impl Run<'_> {
             format!("{seller} offers {units} × {class} from {price} a block")
         });
         let (offers, all) = (offers.join(", "), self.nodes.len());
-        self.story
-            .tell(format_args!("{offers}: all {all} nodes hold both offers"))
+        self.story.tell(format_args!("{offers}: all {all} nodes hold both offers"))
     }
 
     fn see_offer(&self, node: &Node, deal: &Deal) -> Result<(), Broken> {
         let seller = &self.nodes[deal.seller];
         let what = format!("the {} offer of {}", deal.class, seller.name());
-        let awaited = Awaited {
-            what: &what,
-            from: node.name(),
-            limit: OFFERS_TIME,
-        };
+        let awaited = Awaited { what: &what, from: node.name(), limit: OFFERS_TIME };
         self.wait(awaited, || {
             let book: Book = node.get(&format!("/book?class={}", deal.class))?;
             let is_there = book.asks.iter().any(|ask| ask.owner == seller.key);
-            Ok(Look::when(is_there, || {
-                format!("{} asks in epoch {}", book.asks.len(), book.epoch)
-            }))
+            Ok(Look::when(is_there, || format!("{} asks in epoch {}", book.asks.len(), book.epoch)))
         })
     }
 
     fn bid(&mut self) -> Result<(), Broken> {
         let buyer = &self.nodes[self.plan.deals[0].buyer];
-        let awaited = Awaited {
-            what: "the end of an epoch",
-            from: buyer.name(),
-            limit: EPOCH_TIME,
-        };
+        let awaited =
+            Awaited { what: "the end of an epoch", from: buyer.name(), limit: EPOCH_TIME };
         let status = self.wait(awaited, || {
             let status = buyer.status()?;
             let left_ms = status.epoch_ends_at.saturating_sub(status.now_at);
             let is_time = left_ms <= PLACE_BEFORE_MS && left_ms > PLACE_BEFORE_MS / 3;
-            Ok(Look::some(is_time.then_some(status), || {
-                format!("{left_ms} ms are left")
-            }))
+            Ok(Look::some(is_time.then_some(status), || format!("{left_ms} ms are left")))
         })?;
-        let start = status.first_slot + SPARE_SLOTS;
-        for deal in &self.plan.deals {
-            let window = [start, start + u32::from(deal.slots)];
-            let bid = order(deal, Side::Buy, window);
-            let _: Placed = self.nodes[deal.buyer].post("/orders", &bid)?;
-        }
-        let bids = self.plan.deals.each_ref().map(|deal| {
+        let mut told = Vec::new();
+        for n in 0..self.plan.deals.len() {
+            let order_id = self.place_bid(n, &status)?;
+            let deal = &self.plan.deals[n];
             let (buyer, qty, class) = (self.nodes[deal.buyer].name(), deal.qty, deal.class);
-            let when = slots([start, start + u32::from(deal.slots)]);
-            let price = msat(deal.bid_msat);
-            format!("{buyer} bids for {qty} × {class} in slots {when}, at most {price} a block")
-        });
-        self.story.tell(bids.join("; "))
+            let (when, price) = (slots(bid_window(deal, &status)), msat(deal.bid_msat));
+            told.push(format!(
+                "{buyer} bids for {qty} × {class} in slots {when}, at most {price} a block"
+            ));
+            self.bids.push(order_id);
+        }
+        self.story.tell(told.join("; "))
     }
 
-    /// The trades, one per deal, as their buyers have them.
+    fn place_bid(&self, n: usize, status: &Status) -> Result<String, Broken> {
+        let deal = &self.plan.deals[n];
+        let bid = order(deal, Side::Buy, bid_window(deal, status));
+        let placed: Placed = self.nodes[deal.buyer].post("/orders", &bid)?;
+        Ok(placed.order_id)
+    }
+
+    /// The trades, one per deal, as their buyers have them. On a machine so slow that a
+    /// bid's window comes too near before it is matched, the bid is made again for a later
+    /// one.
     fn matched(&self) -> Result<Vec<Trade>, Broken> {
         let mut trades = Vec::new();
-        for deal in &self.plan.deals {
+        for (n, deal) in self.plan.deals.iter().enumerate() {
             let buyer = &self.nodes[deal.buyer];
-            let awaited = Awaited {
-                what: "a match",
-                from: buyer.name(),
-                limit: EPOCH_TIME,
-            };
+            let mut order_id = self.bids[n].clone();
+            let awaited = Awaited { what: "a match", from: buyer.name(), limit: MATCH_TIME };
             trades.push(self.wait(awaited, || {
-                Ok(Look::some(buyer.live_trade()?, || {
-                    "no trade yet".to_owned()
-                }))
+                if let Some(trade) = buyer.live_trade()? {
+                    return Ok(Look::Found(trade));
+                }
+                let bid: Order = buyer.get(&format!("/orders/{order_id}"))?;
+                if bid.state == EXPIRED {
+                    order_id = self.place_bid(n, &buyer.status()?)?;
+                }
+                Ok(Look::Not(format!("its bid is {}", bid.state)))
             })?);
         }
         Ok(trades)
@@ -152,14 +152,9 @@ impl Run<'_> {
         let mut rows = Vec::new();
         for node in &self.nodes {
             let what = format!("the result of epoch {number}");
-            let awaited = Awaited {
-                what: &what,
-                from: node.name(),
-                limit: EPOCH_TIME,
-            };
-            let epoch: Epoch = self.wait(awaited, || {
-                Ok(Look::Found(node.get(&format!("/epochs/{number}"))?))
-            })?;
+            let awaited = Awaited { what: &what, from: node.name(), limit: EPOCH_TIME };
+            let epoch: Epoch =
+                self.wait(awaited, || Ok(Look::Found(node.get(&format!("/epochs/{number}"))?)))?;
             roots.push(RootPart {
                 node: node.name(),
                 root: epoch.root,
@@ -182,11 +177,7 @@ impl Run<'_> {
                 count(rows.first().map_or(0, Vec::len) as u64, "row"),
             )
         });
-        self.document.epoch = Some(EpochPart {
-            epoch: number,
-            roots,
-            agreed,
-        });
+        self.document.epoch = Some(EpochPart { epoch: number, roots, agreed });
         if !agreed {
             let message = format!("the nodes computed epoch {number} differently");
             return Err(Broken::new("devnet.epoch_differs", message));
@@ -198,24 +189,13 @@ impl Run<'_> {
     fn see_terms(&self, n: usize, trade: &Trade) -> Result<(), Broken> {
         let deal = &self.plan.deals[n];
         let seller = &self.nodes[deal.seller];
-        let awaited = Awaited {
-            what: "the same terms",
-            from: seller.name(),
-            limit: TERMS_TIME,
-        };
+        let awaited = Awaited { what: "the same terms", from: seller.name(), limit: TERMS_TIME };
         self.wait(awaited, || {
             let [bought, sold] = self.both(deal, &trade.trade_id)?;
             let signed = |trade: &Trade| {
-                let hash = trade
-                    .settlement
-                    .as_ref()
-                    .map(|settlement| settlement.terms_hash.clone());
-                let row = (
-                    trade.class.clone(),
-                    trade.window,
-                    trade.qty,
-                    trade.price_msat,
-                );
+                let hash =
+                    trade.settlement.as_ref().map(|settlement| settlement.terms_hash.clone());
+                let row = (trade.class.clone(), trade.window, trade.qty, trade.price_msat);
                 hash.map(|hash| (hash, row))
             };
             let equal = signed(&bought).is_some() && signed(&bought) == signed(&sold);
@@ -227,11 +207,7 @@ impl Run<'_> {
     fn see_funding(&mut self, n: usize) -> Result<(), Broken> {
         let (deal, trade_id) = (&self.plan.deals[n], &self.sold[n].trade_id);
         let (buyer, seller) = (&self.nodes[deal.buyer], &self.nodes[deal.seller]);
-        let awaited = Awaited {
-            what: "the funding",
-            from: buyer.name(),
-            limit: CHAIN_TIME,
-        };
+        let awaited = Awaited { what: "the funding", from: buyer.name(), limit: CHAIN_TIME };
         let (trade, paid, fund) = self.wait(awaited, || {
             let [bought, sold] = self.both(deal, trade_id)?;
             let paid = bought.settlement.clone();
@@ -256,28 +232,14 @@ impl Run<'_> {
     fn see_claim(&mut self, n: usize) -> Result<(), Broken> {
         let (deal, trade_id) = (&self.plan.deals[n], &self.sold[n].trade_id);
         let (buyer, seller) = (&self.nodes[deal.buyer], &self.nodes[deal.seller]);
-        let awaited = Awaited {
-            what: "the claim",
-            from: seller.name(),
-            limit: CHAIN_TIME,
-        };
+        let awaited = Awaited { what: "the claim", from: seller.name(), limit: CHAIN_TIME };
         let (claim, preimage) = self.wait(awaited, || {
             let [bought, sold] = self.both(deal, trade_id)?;
-            let preimage = bought
-                .settlement
-                .as_ref()
-                .and_then(|paid| paid.preimage.clone());
-            let claim = sold
-                .settlement
-                .as_ref()
-                .and_then(|earned| earned.claim.clone());
+            let preimage = bought.settlement.as_ref().and_then(|paid| paid.preimage.clone());
+            let claim = sold.settlement.as_ref().and_then(|earned| earned.claim.clone());
             Ok(Look::some(claim.zip(preimage), || instead(&bought, &sold)))
         })?;
-        let awaited = Awaited {
-            what: "the certificate",
-            from: seller.name(),
-            limit: CHAIN_TIME,
-        };
+        let awaited = Awaited { what: "the certificate", from: seller.name(), limit: CHAIN_TIME };
         let certificate: Certificate = self.wait(awaited, || {
             let [bought, sold] = self.both(deal, trade_id)?;
             let Some(cert_id) = &bought.cert_id else {
@@ -285,9 +247,7 @@ impl Run<'_> {
             };
             let certificate = buyer.certificate(cert_id)?;
             let is_held = certificate.holder == buyer.key && certificate.seq == 1;
-            Ok(Look::some(is_held.then_some(certificate), || {
-                instead(&bought, &sold)
-            }))
+            Ok(Look::some(is_held.then_some(certificate), || instead(&bought, &sold)))
         })?;
         let (buyer, seller) = (buyer.name(), seller.name());
         self.story.tell(format_args!(
@@ -327,6 +287,11 @@ fn short_address(address: &str) -> String {
     format!("bcrt1p…{}", end.iter().rev().collect::<String>())
 }
 
+fn bid_window(deal: &Deal, status: &Status) -> [u32; 2] {
+    let start = status.first_slot + SPARE_SLOTS;
+    [start, start + u32::from(deal.slots)]
+}
+
 fn order(deal: &Deal, side: Side, window: [u32; 2]) -> PlaceOrder {
     let (limit_msat, qty, slots, min_run) = match side {
         Side::Sell => (deal.ask_msat, deal.units, 0, 1),
@@ -334,10 +299,7 @@ fn order(deal: &Deal, side: Side, window: [u32; 2]) -> PlaceOrder {
     };
     PlaceOrder {
         side,
-        alternatives: vec![ClassLimit {
-            class: deal.class.to_owned(),
-            limit_msat,
-        }],
+        alternatives: vec![ClassLimit { class: deal.class.to_owned(), limit_msat }],
         qty,
         // A part of a bid would be a second trade; a part of an offer is a sale.
         min_qty: if side == Side::Buy { qty } else { 1 },

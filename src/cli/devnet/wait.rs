@@ -61,10 +61,7 @@ pub(super) fn wait<T>(
             Err(broken) => return Err(broken),
         };
         if started.elapsed() >= limit {
-            let message = format!(
-                "waited {} s for {what} from {from}: {instead}",
-                limit.as_secs()
-            );
+            let message = format!("waited {} s for {what} from {from}: {instead}", limit.as_secs());
             return Err(Broken::new("devnet.timeout", message).at(from));
         }
         std::thread::sleep(LOOK_EVERY);

@@ -14,6 +14,9 @@ use crate::wire::{Object, VERSION, WireError, encode};
 
 /// How often an unchanged Contact is published again, ms.
 const REPUBLISH_MS: u64 = 60_000;
+/// How long peers that come together wait for one Contact, ms: a node that finds twenty
+/// peers at its start publishes twice and not twenty times.
+const PEERS_TOGETHER_MS: u64 = 1000;
 
 /// Where a node can be dialled. Signed by the node's key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,7 +27,7 @@ pub struct Contact {
     pub key: Key,
     /// Multiaddrs, at most 8 of at most 128 bytes of printable ASCII.
     pub addrs: Vec<String>,
-    /// The highest counts: unix ms of signing.
+    /// The highest counts: unix ms of signing, or one more than that of the Contact before.
     pub seq: u64,
 }
 
@@ -52,7 +55,10 @@ impl Contact {
 pub struct Contacts {
     heard: BTreeMap<Key, Contact>,
     own: Vec<String>,
-    published_at_ms: Option<TimeMs>,
+    due_at_ms: TimeMs,
+    /// Of the Contact published last, and when.
+    seq: u64,
+    published_at_ms: TimeMs,
 }
 
 impl Contacts {
@@ -65,27 +71,29 @@ impl Contacts {
     pub fn set_own(&mut self, addrs: Vec<String>) {
         if self.own != addrs {
             self.own = addrs;
-            self.published_at_ms = None;
+            self.due_at_ms = 0;
         }
     }
 
-    /// A peer joined: it can not know our Contact yet.
+    /// A peer joined: it can not know our Contact yet, unless it is under way.
     pub fn on_peer_up(&mut self) {
-        self.published_at_ms = None;
+        self.due_at_ms = self.due_at_ms.min(self.published_at_ms + PEERS_TOGETHER_MS);
     }
 
     /// Publishes our Contact when it is due.
     pub fn on_tick(&mut self, ctx: &mut Context<'_>) {
-        let due = self.published_at_ms.is_none_or(|at| ctx.now_ms >= at + REPUBLISH_MS);
-        if self.own.is_empty() || !due {
+        if self.own.is_empty() || ctx.now_ms < self.due_at_ms {
             return;
         }
-        self.published_at_ms = Some(ctx.now_ms);
+        self.published_at_ms = ctx.now_ms;
+        self.due_at_ms = ctx.now_ms + REPUBLISH_MS;
+        // Two changes within a millisecond are two Contacts, of which the later counts.
+        self.seq = ctx.now_ms.max(self.seq + 1);
         let contact = Contact {
             v: VERSION,
             key: ctx.me(),
             addrs: self.own.iter().take(CONTACT_ADDRS_MAX).cloned().collect(),
-            seq: ctx.now_ms,
+            seq: self.seq,
         };
         let bytes = encode(ctx.sign(contact).envelope());
         ctx.out.push(Effect::Publish { topic: Topic::Contacts, bytes });
@@ -93,9 +101,8 @@ impl Contacts {
 
     /// When `on_tick` is due.
     #[must_use]
-    pub fn next_deadline(&self, now_ms: TimeMs) -> Option<(TimeMs, &'static str)> {
-        (!self.own.is_empty())
-            .then(|| (self.published_at_ms.map_or(now_ms, |at| at + REPUBLISH_MS), "publish contact"))
+    pub fn next_deadline(&self) -> Option<(TimeMs, &'static str)> {
+        (!self.own.is_empty()).then_some((self.due_at_ms, "publish contact"))
     }
 
     /// A Contact on gossip.
@@ -125,5 +132,62 @@ impl Contacts {
         }
         ctx.out.push(Effect::Addrs { key, addrs });
         (Verdict::Accept, None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Command, Engine, Input, Keys};
+    use super::*;
+    use crate::params::tests::devnet;
+    use crate::wire::decode_record;
+
+    /// Contacts that an engine publishes on an input.
+    fn published(engine: &mut Engine, now_ms: TimeMs, input: Input) -> Vec<Contact> {
+        engine.handle(now_ms, input);
+        let mut contacts = Vec::new();
+        while let Some(effect) = engine.poll_effect() {
+            if let Effect::Publish { topic: Topic::Contacts, bytes } = effect {
+                let envelope: crate::wire::Envelope = decode_record(&bytes).unwrap();
+                contacts.push(envelope.peek::<Contact>().unwrap());
+            }
+        }
+        contacts
+    }
+
+    fn listens(addrs: &[&str]) -> Input {
+        let addrs = addrs.iter().map(|addr| (*addr).to_owned()).collect();
+        Input::Command { id: 1, command: Command::SetAddresses(addrs) }
+    }
+
+    #[test]
+    fn changes_within_a_millisecond_are_contacts_in_order() {
+        let now = 1_800_000_000_000;
+        let mut engine = Engine::new(devnet(), Keys::new([1; 32], [2; 32]));
+        let one = published(&mut engine, now, listens(&["/a"]));
+        let two = published(&mut engine, now, listens(&["/a", "/b"]));
+        assert_eq!((one.len(), two.len()), (1, 1));
+        assert!(two[0].seq > one[0].seq, "a receiver keeps the highest");
+        assert_eq!(two[0].addrs.len(), 2);
+        assert!(published(&mut engine, now, listens(&["/a", "/b"])).is_empty(), "no change");
+    }
+
+    #[test]
+    fn peers_that_come_together_share_a_contact() {
+        let now = 1_800_000_000_000;
+        let mut engine = Engine::new(devnet(), Keys::new([1; 32], [2; 32]));
+        assert_eq!(published(&mut engine, now, listens(&["/a"])).len(), 1);
+        for peer in 1..=20 {
+            let up = Input::Peer { key: Key([peer; 32]), up: true };
+            assert!(published(&mut engine, now, up).is_empty());
+            assert!(published(&mut engine, now, Input::Tick).is_empty());
+        }
+        let later = now + PEERS_TOGETHER_MS;
+        assert_eq!(published(&mut engine, later, Input::Tick).len(), 1);
+        assert!(published(&mut engine, later + 1, Input::Tick).is_empty());
+        // A peer that joins a quiet node hears of it at once.
+        let up = Input::Peer { key: Key([99; 32]), up: true };
+        published(&mut engine, later + 5000, up);
+        assert_eq!(published(&mut engine, later + 5000, Input::Tick).len(), 1);
     }
 }

@@ -165,7 +165,7 @@ impl Engine {
             self.deals.next_deadline(),
             self.custody.next_deadline(&self.ground.params).map(|at| (at, "custody errand")),
             self.leases.next_deadline(&self.ground.params).map(|at| (at, "lease")),
-            self.contacts.next_deadline(now_ms),
+            self.contacts.next_deadline(),
         ]
         .into_iter()
         .flatten()

@@ -1,5 +1,7 @@
 //! Values that the tests of this folder share.
 
+#![cfg(test)]
+
 use bitcoin::secp256k1::{All, Keypair, Secp256k1, SecretKey};
 
 use bitcoin::absolute::LockTime;

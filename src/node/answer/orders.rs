@@ -131,13 +131,13 @@ impl Node {
 
     pub(super) fn peers(&self) -> Vec<Peer> {
         let connected = self.engine.peers();
-        let known = self.addresses.keys().chain(connected);
+        let known = self.peers.iter().map(|(key, _)| key).chain(connected);
         let keys: std::collections::BTreeSet<Key> = known.copied().collect();
         keys.into_iter()
             .map(|key| Peer {
                 key: key.to_string(),
                 connected: connected.contains(&key),
-                addresses: self.addresses.get(&key).cloned().unwrap_or_default(),
+                addresses: self.peers.addrs(&key),
             })
             .collect()
     }

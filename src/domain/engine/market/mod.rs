@@ -26,6 +26,7 @@ use crate::domain::order::{Order, Side};
 use crate::domain::settlement::objects::Row;
 use crate::domain::units::{TimeMs, Units, Window};
 use crate::limits::STANDING_ORDERS_MAX;
+use crate::params::Params;
 use crate::wire::encode;
 
 /// Unit numbers and when: what one ask stands for.
@@ -243,13 +244,14 @@ impl Market {
         matched
     }
 
-    /// When `on_tick` is due next.
+    /// When `on_tick` is due next: at once, if an input came between a deadline and its tick.
     #[must_use]
-    pub fn next_deadline(&self, ctx_now_ms: TimeMs, params: &crate::params::Params) -> (TimeMs, &'static str) {
-        let epoch = epoch_at(ctx_now_ms, params);
-        let root_at = root_at_ms(epoch, params);
-        if self.epochs.voted_through < epoch && ctx_now_ms < root_at {
-            (root_at, "sign the root")
+    pub fn next_deadline(&self, now_ms: TimeMs, params: &Params) -> (TimeMs, &'static str) {
+        let epoch = epoch_at(now_ms, params);
+        if self.started && self.epochs.computed_through.saturating_add(1) < epoch {
+            (now_ms, "compute the epoch")
+        } else if self.started && self.epochs.voted_through < epoch {
+            (root_at_ms(epoch, params), "sign the root")
         } else {
             (computed_at_ms(epoch, params), "compute the epoch")
         }
@@ -490,10 +492,12 @@ mod tests {
     use bitcoin::secp256k1::Secp256k1;
 
     use super::*;
-    use crate::domain::engine::context::{ChainView, Keys, Outbox, WalletView};
+    use crate::domain::engine::context::{ChainView, Outbox, WalletView};
     use crate::domain::engine::io::TimeInForce;
     use crate::domain::order::{Alternative, Mode};
+    use crate::domain::engine::{Engine, Input, Keys};
     use crate::domain::settlement::sample;
+    use crate::params::tests::devnet;
 
     struct Empty;
 
@@ -617,5 +621,32 @@ mod tests {
             market.forget_unopened(ctx, |trade| known.contains(trade));
             assert_eq!(market.standing[&id].remainder(), 2);
         });
+    }
+
+    #[test]
+    fn a_deadline_that_an_input_overtook_is_due_at_once() {
+        let params = devnet();
+        let epoch = 900_000_000;
+        let opens_at = computed_at_ms(epoch - 1, &params);
+        let mut engine = Engine::new(params.clone(), Keys::new([1; 32], [2; 32]));
+        engine.handle(opens_at, Input::Started { records: Vec::new() });
+        engine.handle(opens_at, Input::Tick);
+        let root_at = root_at_ms(epoch, &params);
+        let computed_at = computed_at_ms(epoch, &params);
+        assert_eq!(engine.poll_timeout(opens_at), (root_at, "sign the root"));
+        // The loop serves something else just when the root is due, and again when the
+        // epoch has ended.
+        for late in [root_at, root_at + 3] {
+            engine.handle(late, Input::ChainSource { up: false });
+            assert_eq!(engine.poll_timeout(late), (root_at, "sign the root"));
+        }
+        engine.handle(root_at + 3, Input::Tick);
+        assert_eq!(engine.poll_timeout(root_at + 3), (computed_at, "compute the epoch"));
+        for late in [computed_at, computed_at + 7] {
+            engine.handle(late, Input::ChainSource { up: false });
+            assert_eq!(engine.poll_timeout(late), (late, "compute the epoch"));
+        }
+        engine.handle(computed_at + 7, Input::Tick);
+        assert_eq!(engine.poll_timeout(computed_at + 7).1, "sign the root");
     }
 }

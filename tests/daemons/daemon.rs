@@ -1,0 +1,242 @@
+//! One process of the program: started, asked, killed.
+
+use std::fs::{File, OpenOptions};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use capex::api::endpoints;
+use capex::api::types::{Endpoints, Status, Trade};
+use capex::cli::client::Client;
+use capex::cli::failure::Failure;
+use serde::de::DeserializeOwned;
+
+/// Longer than an unoptimised build needs to start on a busy machine.
+pub const STARTING: Duration = Duration::from_secs(30);
+/// Pause between two looks at something that is awaited.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// Lines of a log that are shown when a test fails.
+const TAIL_LINES: usize = 60;
+
+/// Looks until there is something, at most for `bound`.
+pub fn until<T>(what: &str, bound: Duration, mut look: impl FnMut() -> Option<T>) -> T {
+    let begun = Instant::now();
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(begun.elapsed() < bound, "no {what} within {bound:?}");
+        std::thread::sleep(LOOK_EVERY);
+    }
+}
+
+/// Exit code, standard output, standard error.
+pub type Said = (i32, String, String);
+
+/// Runs the program to its end, away from the real home and environment.
+pub fn capex(home: &Path, args: &[&str], env: &[(&str, &str)]) -> Said {
+    let output = command(home).args(args).envs(env.iter().copied()).output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+}
+
+fn command(home: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_capex"));
+    command.env_clear().env("HOME", home).stdin(Stdio::null());
+    command
+}
+
+/// A child that does not outlive its owner, with its log in a file.
+pub struct Process {
+    pub child: Child,
+}
+
+impl Process {
+    pub fn start(home: &Path, args: &[&str], env: &[(String, String)], log: &Path) -> Self {
+        let log = OpenOptions::new().create(true).append(true).open(log).unwrap();
+        let mut command = command(home);
+        command.args(args).envs(env.iter().cloned());
+        command.stdout(log.try_clone().unwrap()).stderr(log);
+        Self { child: command.spawn().unwrap() }
+    }
+
+    /// SIGKILL, and waits for the end.
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().unwrap()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A daemon on its own data directory, in one life or another.
+pub struct Daemon {
+    pub name: &'static str,
+    pub dir: PathBuf,
+    pub log: PathBuf,
+    env: Vec<(String, String)>,
+    process: Option<Process>,
+}
+
+impl Daemon {
+    /// Not started yet. `env` configures it.
+    pub fn new(name: &'static str, home: &Path, env: &[(&str, &str)]) -> Self {
+        let env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        Self {
+            name,
+            dir: home.join(name),
+            log: home.join(format!("{name}.log")),
+            env: env.collect(),
+            process: None,
+        }
+    }
+
+    /// Starts it and waits until it can be asked and dialled.
+    pub fn start(&mut self, peers: &[&str]) {
+        let dir = self.dir.to_str().unwrap().to_owned();
+        let mut args = vec!["--network", "devnet", "--datadir", &dir, "up"];
+        for peer in peers {
+            args.extend(["--peer", peer]);
+        }
+        let process = Process::start(self.dir.parent().unwrap(), &args, &self.env, &self.log);
+        let pid = process.child.id();
+        self.process = Some(process);
+        until(&format!("start of {}", self.name), STARTING, || {
+            let ended = self.process.as_mut().and_then(Process::ended);
+            assert!(ended.is_none(), "{} ended with {ended:?}", self.name);
+            let found = endpoints::read(&self.dir).ok()?;
+            (found.pid == pid && !found.p2p.is_empty()).then_some(())
+        });
+        // What is signed before the chain is known could not be paid.
+        until("chain facts", STARTING, || {
+            let status = self.status()?;
+            (!status.chain.up || status.chain.height > 0).then_some(())
+        });
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.process.as_ref().unwrap().child.id()
+    }
+
+    pub fn is_running(&self) -> bool {
+        self.process.is_some()
+    }
+
+    /// SIGKILL: no word of farewell.
+    pub fn kill(&mut self) {
+        self.process.take().unwrap().kill();
+    }
+
+    /// SIGTERM, and waits at most `bound`; how it ended and after how long.
+    pub fn terminate(&mut self, bound: Duration) -> (ExitStatus, Duration) {
+        let mut process = self.process.take().unwrap();
+        let begun = Instant::now();
+        signal(process.child.id(), "TERM");
+        let status = until(&format!("end of {}", self.name), bound, || process.ended());
+        (status, begun.elapsed())
+    }
+
+    pub fn endpoints(&self) -> Endpoints {
+        endpoints::read(&self.dir).unwrap()
+    }
+
+    /// Where others dial it.
+    pub fn p2p(&self) -> String {
+        self.endpoints().p2p.into_iter().find(|addr| addr.contains("/tcp/")).unwrap()
+    }
+
+    pub fn client(&self) -> Result<Client, Failure> {
+        Client::open(&self.dir)
+    }
+
+    /// `GET` of the API.
+    pub fn try_get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
+        self.client()?.get(path)
+    }
+
+    pub fn get<T: DeserializeOwned>(&self, path: &str) -> T {
+        self.try_get(path).unwrap_or_else(|failure| panic!("{} {path}: {failure}", self.name))
+    }
+
+    pub fn status(&self) -> Option<Status> {
+        self.try_get("/status").ok()
+    }
+
+    pub fn key(&self) -> String {
+        self.endpoints().key
+    }
+
+    /// A trade as this side sees it, if it knows of it and can be asked.
+    pub fn trade(&self, id: &str) -> Option<Trade> {
+        self.try_get(&format!("/trades/{id}")).ok()
+    }
+
+    /// The command line against this daemon.
+    pub fn cli(&self, args: &[&str]) -> Said {
+        let mut all = vec!["--network", "devnet", "--datadir", self.dir.to_str().unwrap(), "--yes"];
+        all.extend(args);
+        capex(self.dir.parent().unwrap(), &all, &[])
+    }
+
+    /// The command line, which has to succeed; its JSON.
+    pub fn cli_json<T: DeserializeOwned>(&self, args: &[&str]) -> T {
+        let mut all = vec!["--json"];
+        all.extend(args);
+        let (code, out, err) = self.cli(&all);
+        assert_eq!(code, 0, "{args:?}: {err}");
+        serde_json::from_str(&out).unwrap_or_else(|error| panic!("{args:?}: {error}: {out}"))
+    }
+
+    /// The command line, which has to fail; exit code and reason code.
+    pub fn cli_error(&self, args: &[&str]) -> (i32, String) {
+        let mut all = vec!["--json"];
+        all.extend(args);
+        error_of(self.cli(&all))
+    }
+}
+
+/// Exit code and reason code under `--json`.
+pub fn error_of((code, out, err): Said) -> (i32, String) {
+    assert_eq!(out, "", "an error prints nothing to standard output; {err}");
+    let value: serde_json::Value =
+        serde_json::from_str(&err).unwrap_or_else(|error| panic!("{error}: {err}"));
+    (code, value["error"]["code"].as_str().unwrap().to_owned())
+}
+
+/// Sends a signal by name.
+pub fn signal(pid: u32, name: &str) {
+    let sent = Command::new("kill").args([format!("-{name}"), pid.to_string()]).status().unwrap();
+    assert!(sent.success());
+}
+
+/// Ids of processes that were started with `text` in their arguments, such as a directory.
+pub fn processes_of(text: &Path) -> Vec<u32> {
+    let text = text.to_str().unwrap().as_bytes();
+    let named = |pid: &u32| {
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        line.windows(text.len()).any(|part| part == text)
+    };
+    let entries = std::fs::read_dir("/proc").unwrap().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.filter(named).collect()
+}
+
+/// The last lines of a log.
+pub fn tail(log: &Path) -> String {
+    let Ok(mut file) = File::open(log) else { return String::new() };
+    let mut bytes = Vec::new();
+    let _ = std::io::Read::read_to_end(&mut file, &mut bytes);
+    let text = String::from_utf8_lossy(&bytes);
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n")
+}

@@ -1,0 +1,19 @@
+//! Real processes on loopback: `capex devchain` and daemons of `capex up`, killed,
+//! restarted and asked over HTTP and by the command line.
+//!
+//! Every world has its own temporary directory and its own chain, and every port is given
+//! by the system, so that tests run beside each other. `CAPEX_KILL_ROUNDS` and
+//! `CAPEX_KILL_SEED` make the kill loop longer and different.
+#![allow(clippy::unwrap_used)]
+
+mod a_certificate_is_given_and_redeemed;
+mod a_daemon_killed_in_mid_settlement_loses_nothing;
+mod a_daemon_takes_up_where_it_stopped;
+mod a_data_directory_has_one_user_and_one_network;
+mod a_lease_outlives_its_daemon;
+mod bad_input_is_refused_with_a_code;
+mod daemon;
+mod market;
+mod spends_nothing_without_a_chain_source;
+mod two_daemons_trade_and_settle;
+mod world;

@@ -1,0 +1,186 @@
+//! What the tests do on a market: fund, sell, buy, wait for the end, count the coins.
+
+use std::time::Duration;
+
+use capex::api::types::{
+    Acknowledged, Balance, Certificate, ClassLimit, FundWallet, Funded, Mode, Order, PlaceOrder,
+    Placed, Side, TimeInForce, Trade,
+};
+
+use crate::daemon::{Daemon, until};
+use crate::world::World;
+
+/// Long enough for an epoch, a settlement and even a refund on a busy machine.
+pub const SETTLING: Duration = Duration::from_secs(60);
+/// Coins of every daemon, sat.
+const FUNDS_SAT: u64 = 5_000_000;
+/// Price of the asks, msat per block.
+const ASK_MSAT: u64 = 500_000;
+/// Limit of the bids, msat per block.
+const BID_MSAT: u64 = 900_000;
+/// States in which a settlement stays.
+const BUYER_ENDS: [&str; 4] = ["active", "cancelled", "refunded", "aborted"];
+const SELLER_ENDS: [&str; 2] = ["settled", "released"];
+
+/// Coins from the faucet, confirmed.
+pub fn fund(daemon: &Daemon) {
+    let body = FundWallet { amount_sat: FUNDS_SAT };
+    let _: Funded = daemon.client().unwrap().post("/wallet/fund", &body).unwrap();
+    until("coins", Duration::from_secs(20), || {
+        (balance(daemon).confirmed_sat >= FUNDS_SAT && balance(daemon).pending_sat == 0)
+            .then_some(())
+    });
+}
+
+pub fn balance(daemon: &Daemon) -> Balance {
+    daemon.get("/wallet")
+}
+
+/// All coins of a daemon, sat.
+pub fn total_sat(daemon: &Daemon) -> u64 {
+    balance(daemon).confirmed_sat + balance(daemon).pending_sat
+}
+
+pub fn certificates(daemon: &Daemon) -> Vec<Certificate> {
+    daemon.get("/certificates")
+}
+
+pub fn order(daemon: &Daemon, order_id: &str) -> Order {
+    daemon.get(&format!("/orders/{order_id}"))
+}
+
+/// A window of two slots, far enough ahead to be bought in any of the next four epochs.
+pub fn soon(daemon: &Daemon) -> [u32; 2] {
+    let first = daemon.status().unwrap().first_slot + 2;
+    [first, first + 2]
+}
+
+fn place(daemon: &Daemon, order: &PlaceOrder) -> String {
+    let placed: Placed = daemon.client().unwrap().post("/orders", order).unwrap();
+    placed.order_id
+}
+
+fn order_for(side: Side, qty: u32, window: [u32; 2], limit_msat: u64) -> PlaceOrder {
+    PlaceOrder {
+        side,
+        alternatives: vec![ClassLimit { class: "cpu.standard".to_owned(), limit_msat }],
+        qty,
+        min_qty: 1,
+        mode: Mode::Sticky,
+        window,
+        slots: 0,
+        features: vec![],
+        allow: vec![],
+        deny: vec![],
+        min_run: 0,
+        time_in_force: TimeInForce::Gtc,
+        expires_at: None,
+        beneficiary: None,
+    }
+}
+
+/// A standing ask for everything that the daemon has in the next slots; its order id.
+pub fn sell(daemon: &Daemon, qty: u32) -> String {
+    let now = daemon.status().unwrap().slot;
+    let mut ask = order_for(Side::Sell, qty, [now, now + 300], ASK_MSAT);
+    ask.min_run = 1;
+    place(daemon, &ask)
+}
+
+/// A bid for the whole window; its order id.
+pub fn buy(daemon: &Daemon, qty: u32, window: [u32; 2], time_in_force: TimeInForce) -> String {
+    let mut bid = order_for(Side::Buy, qty, window, BID_MSAT);
+    bid.slots = u16::try_from(window[1] - window[0]).unwrap();
+    bid.time_in_force = time_in_force;
+    place(daemon, &bid)
+}
+
+pub fn cancel(daemon: &Daemon, order_id: &str) {
+    let path = format!("/orders/{order_id}");
+    let _: Acknowledged = daemon.client().unwrap().delete(&path).unwrap();
+}
+
+/// Whether a settlement is in a state in which it stays.
+pub fn is_over(trade: &Trade) -> bool {
+    let ends: &[&str] = if trade.side == Side::Buy { &BUYER_ENDS } else { &SELLER_ENDS };
+    ends.contains(&trade.state.as_str())
+}
+
+/// Waits for a certificate that was bought for a window.
+pub fn bought(daemon: &Daemon, window: [u32; 2]) -> Certificate {
+    until("certificate", SETTLING, || {
+        let mut held = certificates(daemon).into_iter();
+        held.find(|cert| cert.state == "held" && cert.window == window)
+    })
+}
+
+/// Waits until no settlement is open.
+pub fn all_settled(daemons: &[&Daemon]) {
+    for daemon in daemons {
+        until(&format!("end of the trades of {}", daemon.name), SETTLING, || {
+            let trades: Vec<Trade> = daemon.try_get("/trades").ok()?;
+            trades.iter().all(is_over).then_some(())
+        });
+    }
+}
+
+/// Two started and funded daemons that know each other: a provider and a buyer.
+pub fn provider_and_buyer(world: &World, units: u32) -> (Daemon, Daemon) {
+    let mut provider = world.daemon("provider", units);
+    provider.start(&[]);
+    let mut buyer = world.daemon("buyer", 0);
+    buyer.start(&[&provider.p2p()]);
+    fund(&provider);
+    fund(&buyer);
+    meet(&[&provider, &buyer]);
+    (provider, buyer)
+}
+
+/// Waits until every daemon has all the others as peers.
+pub fn meet(daemons: &[&Daemon]) {
+    for daemon in daemons {
+        until(&format!("peers of {}", daemon.name), Duration::from_secs(30), || {
+            let peers = daemon.status()?.peers;
+            (peers as usize + 1 >= daemons.len()).then_some(())
+        });
+    }
+}
+
+/// Coins before something happens.
+pub struct Coins {
+    total_sat: u64,
+    height: u32,
+}
+
+impl Coins {
+    pub fn count(world: &World, daemons: &[&Daemon]) -> Self {
+        // Whatever is in a block by now is in the wallets' balances too.
+        let height = world.chain.height();
+        Self { total_sat: daemons.iter().map(|daemon| total_sat(daemon)).sum(), height }
+    }
+
+    /// Since then, the daemons together lost what miners earned, to the sat. Waits for
+    /// what is still to be mined; gives the fees, sat.
+    pub fn assert_only_fees_left(&self, world: &World, daemons: &[&Daemon]) -> u64 {
+        let mut last = (0, 0);
+        let mut look = || {
+            let fees_sat = world.chain.fees_after(self.height);
+            let now_sat: u64 = daemons.iter().map(|daemon| total_sat(daemon)).sum();
+            last = (now_sat, fees_sat);
+            let settled = daemons.iter().all(|daemon| balance(daemon).pending_sat == 0);
+            settled && self.total_sat == now_sat + fees_sat
+        };
+        let begun = std::time::Instant::now();
+        while !look() {
+            assert!(
+                begun.elapsed() < Duration::from_secs(30),
+                "{} sat before, {} sat and {} sat of fees after",
+                self.total_sat,
+                last.0,
+                last.1
+            );
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        last.1
+    }
+}

@@ -1,0 +1,161 @@
+//! A directory, a chain and the daemons on it.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bitcoin::Block;
+use capex::chain::devchain::subsidy_sat;
+use capex::chain::rpc::RpcClient;
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+
+use crate::daemon::{Daemon, Process, STARTING, processes_of, tail, until};
+
+/// The development chain as a process.
+pub struct Chain {
+    dir: PathBuf,
+    log: PathBuf,
+    addr: Option<String>,
+    process: Option<Process>,
+    runtime: Runtime,
+}
+
+impl Chain {
+    fn new(home: &Path) -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        Self {
+            dir: home.join("chain"),
+            log: home.join("chain.log"),
+            addr: None,
+            process: None,
+            runtime,
+        }
+    }
+
+    /// Starts it; after a kill, on the address of before.
+    pub fn start(&mut self) {
+        let file = self.dir.join("devchain.addr");
+        // A killed server leaves the file behind.
+        let _ = std::fs::remove_file(&file);
+        let listen = self.addr.clone().unwrap_or_else(|| "127.0.0.1:0".to_owned());
+        let dir = self.dir.to_str().unwrap().to_owned();
+        let args = ["devchain", "--listen", &listen, "--dir", &dir];
+        self.process = Some(Process::start(self.dir.parent().unwrap(), &args, &[], &self.log));
+        let addr = until("address of the chain", STARTING, || {
+            std::fs::read_to_string(&file).ok().filter(|text| !text.is_empty())
+        });
+        self.addr = Some(addr.trim().to_owned());
+        until("answer of the chain", STARTING, || self.try_height());
+    }
+
+    pub fn kill(&mut self) {
+        self.process.take().unwrap().kill();
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://{}", self.addr.as_ref().unwrap())
+    }
+
+    pub fn cookie(&self) -> PathBuf {
+        self.dir.join(".cookie")
+    }
+
+    fn rpc(&self) -> RpcClient {
+        RpcClient::new(self.url(), self.cookie())
+    }
+
+    fn try_height(&self) -> Option<u32> {
+        self.runtime.block_on(self.rpc().height()).ok()
+    }
+
+    pub fn height(&self) -> u32 {
+        self.try_height().unwrap()
+    }
+
+    fn block(&self, height: u32) -> Block {
+        self.runtime.block_on(self.rpc().block_at(height)).unwrap().unwrap()
+    }
+
+    /// What miners earned beyond the subsidy in the blocks above `after`, up to the tip, sat.
+    pub fn fees_after(&self, after: u32) -> u64 {
+        let fees = |height| {
+            let earned: u64 =
+                self.block(height).txdata[0].output.iter().map(|out| out.value.to_sat()).sum();
+            earned - subsidy_sat(height)
+        };
+        (after + 1..=self.height()).map(fees).sum()
+    }
+}
+
+/// Everything of one test. Ends all processes when dropped, and shows their logs if the
+/// test failed.
+pub struct World {
+    pub chain: Chain,
+    home: TempDir,
+    logs: std::cell::RefCell<Vec<PathBuf>>,
+}
+
+impl World {
+    /// With a running chain.
+    pub fn new() -> Self {
+        let mut world = Self::without_chain();
+        world.chain.start();
+        world
+    }
+
+    /// With a chain that was never started.
+    pub fn without_chain() -> Self {
+        let home = tempfile::tempdir().unwrap();
+        let chain = Chain::new(home.path());
+        let logs = vec![chain.log.clone()].into();
+        Self { chain, home, logs }
+    }
+
+    pub fn path(&self) -> &Path {
+        self.home.path()
+    }
+
+    /// A daemon on the chain that sells `units` of `cpu.standard`; not started.
+    pub fn daemon(&self, name: &'static str, units: u32) -> Daemon {
+        let cookie = self.chain.cookie();
+        self.daemon_on(name, units, &self.chain.url(), &cookie)
+    }
+
+    /// The same on any chain source.
+    pub fn daemon_on(&self, name: &'static str, units: u32, url: &str, cookie: &Path) -> Daemon {
+        let capacity = format!("cpu.standard={units}");
+        let mut env = vec![
+            ("CAPEX_CHAIN_URL", url),
+            ("CAPEX_CHAIN_COOKIE", cookie.to_str().unwrap()),
+            ("CAPEX_LOG", "info,capex=debug"),
+        ];
+        if units > 0 {
+            env.push(("CAPEX_CAPACITY", &capacity));
+        }
+        let daemon = Daemon::new(name, self.path(), &env);
+        self.logs.borrow_mut().push(daemon.log.clone());
+        daemon
+    }
+
+    /// Waits for the chain to grow by `blocks`.
+    pub fn wait_blocks(&self, blocks: u32) {
+        let target = self.chain.height() + blocks;
+        until("chain blocks", Duration::from_secs(30), || {
+            (self.chain.height() >= target).then_some(())
+        });
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        // Lease processes outlive a daemon on purpose.
+        for pid in processes_of(self.path()) {
+            let _ = std::process::Command::new("kill").args(["-KILL", &pid.to_string()]).status();
+        }
+        if std::thread::panicking() {
+            for log in self.logs.borrow().iter() {
+                eprintln!("--- {}\n{}", log.display(), tail(log));
+            }
+        }
+    }
+}
