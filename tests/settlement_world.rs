@@ -486,6 +486,62 @@ fn a_funding_that_loses_its_block_after_the_reveal_goes_out_with_the_claim() {
     world.run("active", "settled");
 }
 
+/// The preimage is public, so a claim of the old funding would leave the new one to the refund.
+#[test]
+fn a_claim_follows_its_contract_to_another_funding() {
+    let mut world = World::new(Faults::default()).open();
+    world.until("claimed", |world| world.state(SELLER) == "claimed");
+    let (contract, old) = world.parties[BUYER].contract().unwrap();
+    let other = world.setup.pay(&[(contract.spk, contract.amount_sat)], 5_000).tx;
+    assert_ne!(other.compute_txid(), old.txid);
+    let lost = world.chain.disconnect(2);
+    world.chain.forget_mempool();
+    world.chain.broadcast(&other).unwrap();
+    world.chain.mine();
+    world.facts(&lost);
+    let waits = |tx: &bitcoin::Transaction| {
+        tx.input.iter().any(|input| input.previous_output.txid == other.compute_txid())
+    };
+    assert!(world.chain.mempool.iter().any(waits), "{:?}", world.chain.rejected);
+    world.run("active", "settled");
+}
+
+#[test]
+fn a_funding_waits_for_coins_until_its_deadline() {
+    let mut world = World::new(Faults::default());
+    world.parties[BUYER].is_short = true;
+    let mut world = world.open();
+    world.until("funding", |world| world.state(BUYER) == "funding");
+    world.step();
+    world.parties[BUYER].is_short = false;
+    world.run("active", "settled");
+
+    let mut world = World::new(Faults::default());
+    world.parties[BUYER].is_short = true;
+    let mut world = world.open();
+    world.until("aborted", |world| world.state(BUYER) == "aborted");
+    assert_eq!(world.codes()[BUYER].as_deref(), Some("wallet.insufficient_funds"));
+}
+
+/// The crash may come after the record and before what follows from it.
+#[test]
+fn an_end_without_a_sale_is_told_again_after_a_restart() {
+    let mut world = World::new(Faults::default());
+    world.parties[BUYER].is_short = true;
+    let mut world = world.open();
+    world.until("an end", |world| world.states() == ["aborted", "released"]);
+    for who in [BUYER, SELLER] {
+        (world.events[who], world.parties[who].released) = (Vec::new(), Vec::new());
+        world.parties[who].restart(&world.setup, world.now_ms);
+    }
+    world.step();
+    for who in [BUYER, SELLER] {
+        let told = |event: &DealEvent| matches!(event, DealEvent::Void { .. });
+        assert!(world.events[who].iter().any(told), "party {who}");
+    }
+    assert_eq!(world.parties[BUYER].released.len(), 1, "the wallet may not have heard of it");
+}
+
 #[test]
 fn a_claim_that_waits_pays_more() {
     let mut world = World::new(Faults::default()).open();

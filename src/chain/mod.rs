@@ -47,6 +47,9 @@ pub struct ChainUpdate {
     pub median_time_past_s: u32,
     /// Fee estimates: (target in chain blocks, sat per 1,000 virtual bytes).
     pub feerates: Vec<(u16, u64)>,
+    /// Whether more blocks follow at once: the source is catching up or scans again, so
+    /// neither the height nor the absence of a transaction means anything yet.
+    pub behind: bool,
 }
 
 /// A view of the chain that is asked again and again.

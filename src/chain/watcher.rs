@@ -40,6 +40,16 @@ pub struct Relevant {
 }
 
 impl Relevant {
+    /// Adds what a later update brought, so that applying both at once (disconnected, then
+    /// connected, then mempool) ends where applying one after the other does.
+    pub fn append(&mut self, later: Self) {
+        let left = &later.disconnected;
+        self.connected.retain(|(_, txid, _)| !left.contains(txid));
+        self.disconnected.extend(later.disconnected);
+        self.connected.extend(later.connected);
+        self.mempool.extend(later.mempool);
+    }
+
     /// Whether nothing of it concerns this node.
     pub fn is_empty(&self) -> bool {
         self.connected.is_empty() && self.mempool.is_empty() && self.disconnected.is_empty()
@@ -216,5 +226,36 @@ impl Watcher {
                 self.paid.remove(&oldest);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bitcoin::absolute::LockTime;
+    use bitcoin::transaction::Version;
+
+    use super::*;
+
+    #[test]
+    fn parts_of_a_scan_add_up_to_what_stands_at_its_end() {
+        let tx = |height| Transaction {
+            version: Version::TWO,
+            lock_time: LockTime::from_consensus(height),
+            input: Vec::new(),
+            output: Vec::new(),
+        };
+        let (left, moved) = (tx(1), tx(2));
+        let (a, b) = (left.compute_txid(), moved.compute_txid());
+        let mut all = Relevant {
+            connected: vec![(5, a, left.clone()), (5, b, moved.clone())],
+            ..Relevant::default()
+        };
+        all.append(Relevant {
+            connected: vec![(6, b, moved.clone())],
+            mempool: vec![left.clone()],
+            disconnected: vec![b, a],
+        });
+        assert_eq!(all.connected, [(6, b, moved)]);
+        assert_eq!((all.mempool, all.disconnected), (vec![left], vec![b, a]));
     }
 }

@@ -42,17 +42,23 @@ pub(super) async fn run(
     let mut alarm = tokio::time::interval(poll_every);
     alarm.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
-        let event = tokio::select! {
+        let mut command = tokio::select! {
+            biased;
             command = commands.recv() => match command {
                 None => return,
-                Some(command) => obey(source.as_mut(), command).await,
+                some => some,
             },
             _ = alarm.tick() => None,
         };
-        if let Some(event) = event
-            && events.send(event).await.is_err()
-        {
-            return;
+        // Everything that waits goes before the next look: facts without a rescan that was
+        // asked for before them would pass for all there is.
+        while let Some(next) = command {
+            if let Some(event) = obey(source.as_mut(), next).await
+                && events.send(event).await.is_err()
+            {
+                return;
+            }
+            command = commands.try_recv().ok();
         }
         if poll(source.as_mut(), &events).await.is_err() {
             return;
@@ -85,5 +91,59 @@ async fn poll(
             Ok(None) => return Ok(()),
             Err(error) => return events.send(ChainEvent::Down(error.to_string())).await,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use async_trait::async_trait;
+    use bitcoin::Txid;
+
+    use super::*;
+    use crate::chain::ChainError;
+
+    /// Delivers one update per scan: the height from which it was asked for.
+    struct Scans(Option<u32>);
+
+    #[async_trait]
+    impl ChainSource for Scans {
+        async fn poll(&mut self) -> Result<Option<ChainUpdate>, ChainError> {
+            Ok(self.0.take().map(|height| ChainUpdate { height, ..ChainUpdate::default() }))
+        }
+
+        async fn broadcast(&mut self, tx: &Transaction) -> Result<Txid, ChainError> {
+            Ok(tx.compute_txid())
+        }
+
+        async fn rescan_from(&mut self, height: u32) -> Result<(), ChainError> {
+            self.0 = Some(height);
+            Ok(())
+        }
+
+        fn name(&self) -> &str {
+            "scans"
+        }
+    }
+
+    #[tokio::test]
+    async fn what_was_asked_for_goes_before_the_first_look() {
+        let (commands, waiting) = mpsc::channel(8);
+        let (events, mut told) = mpsc::channel(8);
+        let tx = Transaction {
+            version: bitcoin::transaction::Version::TWO,
+            lock_time: bitcoin::absolute::LockTime::ZERO,
+            input: Vec::new(),
+            output: Vec::new(),
+        };
+        commands.send(ChainCommand::Broadcast(Box::new(tx))).await.unwrap();
+        commands.send(ChainCommand::RescanFrom(7)).await.unwrap();
+        let source = Box::new(Scans(Some(100)));
+        let task = tokio::spawn(run(source, Duration::from_secs(60), waiting, events));
+        assert!(matches!(told.recv().await, Some(ChainEvent::Broadcasted { .. })));
+        match told.recv().await {
+            Some(ChainEvent::Update(update)) => assert_eq!(update.height, 7),
+            other => panic!("{other:?}"),
+        }
+        task.abort();
     }
 }

@@ -6,6 +6,7 @@ use super::chain_task::ChainCommand;
 use super::{Node, bridge};
 use crate::domain::engine::{Effect, Event, Input, Verdict};
 use crate::domain::ids::TermsHash;
+use crate::wallet::WalletError;
 
 /// Records written with one fsync, bytes.
 const BATCH_BYTES: usize = 4 << 20;
@@ -48,8 +49,13 @@ impl Node {
             }
             Effect::Broadcast { tx } => self.send_chain(ChainCommand::Broadcast(Box::new(tx))),
             Effect::ReleaseCoins { terms_hash } => {
-                if let Err(error) = self.wallet.release(terms_hash.0) {
-                    tracing::error!(%error, "could not release coins");
+                match self.wallet.release(terms_hash.0) {
+                    // None were taken: the engine does not always know.
+                    Ok(()) | Err(WalletError::NoFund) => {}
+                    Err(error) => {
+                        self.fault = Some(error.into());
+                        return;
+                    }
                 }
                 self.queue_wallet();
             }
@@ -109,17 +115,28 @@ impl Node {
     ) {
         let height = self.engine.chain().height;
         let funded = bridge::fund(&mut self.wallet, terms_hash, outputs, feerate_sat_kvb, height);
-        let result = funded.map_err(|error| {
-            tracing::warn!(%error, "funding refused");
-            error.code().to_owned()
-        });
+        let result = match funded {
+            Err(error @ WalletError::Store(_)) => {
+                self.fault = Some(error.into());
+                return;
+            }
+            other => other.map_err(|error| {
+                tracing::warn!(%error, "funding refused");
+                error.code().to_owned()
+            }),
+        };
         self.inputs.push_back(Input::Funded { terms_hash, result });
         self.queue_wallet();
     }
 
     /// Queues what the wallet can do now, with as many fresh scripts as the engine lacks.
     pub(super) fn queue_wallet(&mut self) {
-        match bridge::wallet_facts(&mut self.wallet, self.engine.fresh_scripts()) {
+        let queued = self.inputs.iter().map(|input| match input {
+            Input::Wallet(facts) => u16::try_from(facts.fresh_spks.len()).unwrap_or(u16::MAX),
+            _ => 0,
+        });
+        let at_hand = queued.fold(self.engine.fresh_scripts(), u16::saturating_add);
+        match bridge::wallet_facts(&mut self.wallet, at_hand) {
             Ok(facts) => self.inputs.push_back(Input::Wallet(facts)),
             Err(error) => self.fault = Some(error.into()),
         }

@@ -30,7 +30,7 @@ use self::chain_task::{ChainCommand, ChainEvent};
 use self::config::Config;
 use self::follow::{FollowEvent, Follower};
 use crate::api;
-use crate::chain::Watcher;
+use crate::chain::{Relevant, Watcher};
 use crate::domain::engine::io::ExecutorEvent;
 use crate::domain::engine::{Done, Engine, Input, Protocol, Refusal, Topic};
 use crate::domain::ids::{Key, LeaseId};
@@ -113,6 +113,8 @@ struct Node {
     chain: mpsc::Sender<ChainCommand>,
     chain_status: ChainStatus,
     watcher: Watcher,
+    /// What concerns the engine of updates that it has not been told yet.
+    backlog: Relevant,
     executor: Arc<Manager>,
     follower: Follower,
     mined: mpsc::Sender<(u64, u64)>,
@@ -216,6 +218,10 @@ impl Node {
 
     /// Gives the engine an input, and performs all that follows from it.
     fn feed(&mut self, input: Input) {
+        if self.fault.is_some() {
+            // The engine is ahead of the disk: whatever it says now might be forgotten.
+            return;
+        }
         self.inputs.push_back(input);
         for _ in 0..INPUTS_PER_EVENT_MAX {
             let Some(input) = self.inputs.pop_front() else { break };
@@ -235,8 +241,11 @@ impl Node {
     }
 
     fn rescan_if_asked(&mut self) {
-        if let Some(height) = self.rescan_from.take() {
-            self.send_chain(ChainCommand::RescanFrom(height));
+        let Some(height) = self.rescan_from else { return };
+        // A full queue must not lose it: without the scan a deal would take what it can not
+        // see for absent.
+        if self.chain.try_send(ChainCommand::RescanFrom(height)).is_ok() {
+            self.rescan_from = None;
         }
     }
 
@@ -331,8 +340,14 @@ impl Node {
 
     fn on_chain_update(&mut self, update: &crate::chain::ChainUpdate) {
         if let Err(error) = self.wallet.apply(update, now_ms() / 1000) {
+            if matches!(error, crate::wallet::WalletError::Store(_)) {
+                self.fault = Some(error.into());
+                return;
+            }
             tracing::error!(%error, "the wallet refused a chain update");
-            self.send_chain(ChainCommand::RescanFrom(update.height.saturating_sub(144)));
+            let height = update.height.saturating_sub(144);
+            self.rescan_from = Some(self.rescan_from.map_or(height, |from| from.min(height)));
+            self.rescan_if_asked();
             return;
         }
         self.chain_status.up = true;
@@ -340,7 +355,13 @@ impl Node {
         if !update.connected.is_empty() {
             self.chain_status.tip_at_ms = Some(now_ms());
         }
-        let relevant = self.watcher.reduce(update);
+        self.backlog.append(self.watcher.reduce(update));
+        if update.behind {
+            // Half a scan would show old heights, and fundings without their spends: a
+            // preimage could be revealed after its last height, or a lock be released.
+            return;
+        }
+        let relevant = std::mem::take(&mut self.backlog);
         self.top_up_wallet();
         self.feed(Input::Chain(bridge::chain_facts(update, relevant)));
     }

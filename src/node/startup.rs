@@ -19,7 +19,7 @@ use super::peers::Peers;
 use super::{ChainStatus, Node, NodeError, Sources, chain_task, now_ms};
 use crate::api::types::Endpoints;
 use crate::api::{self, ApiHandle, ApiState, Cookie};
-use crate::chain::Watcher;
+use crate::chain::{Relevant, Watcher};
 use crate::chain::rpc::{RpcClient, RpcConfig, RpcSource};
 use crate::domain::engine::leases::LeaseRole;
 use crate::domain::engine::{Command, Engine, Input, Keys, Protocol, Record, Topic};
@@ -83,7 +83,7 @@ pub(super) async fn open(config: Config) -> Result<(Node, Sources, Tasks), NodeE
     let params = config.params.clone();
     let mut tasks = Tasks::default();
     let (network, network_events) = capex_network::start(network_config(&config, opened.identity))?;
-    let (chain, chain_events) = start_chain(&config, &opened.wallet, &mut tasks);
+    let (chain, chain_events, chain_task) = chain_source(&config, &opened.wallet);
     let (executor_events, executor) = mpsc::channel(EVENT_QUEUE);
     let exe = at("the path of this program", std::env::current_exe())?;
     let manager = Manager::new(&config.datadir.join("leases"), exe, executor_events)?;
@@ -105,6 +105,7 @@ pub(super) async fn open(config: Config) -> Result<(Node, Sources, Tasks), NodeE
         chain,
         chain_status: ChainStatus::default(),
         watcher: Watcher::new(),
+        backlog: Relevant::default(),
         executor: Arc::new(manager),
         follower,
         mined,
@@ -128,6 +129,8 @@ pub(super) async fn open(config: Config) -> Result<(Node, Sources, Tasks), NodeE
         fault: None,
     };
     node.resume(opened.records).await;
+    // Not before: its first look must include the rescan that open settlements ask for.
+    tasks.set.spawn(chain_task);
     let sources = Sources {
         network: network_events,
         chain: chain_events,
@@ -272,11 +275,14 @@ fn network_config(config: &Config, identity: [u8; 32]) -> capex_network::Config 
     }
 }
 
-fn start_chain(
+fn chain_source(
     config: &Config,
     wallet: &Wallet,
-    tasks: &mut Tasks,
-) -> (mpsc::Sender<super::ChainCommand>, mpsc::Receiver<super::ChainEvent>) {
+) -> (
+    mpsc::Sender<super::ChainCommand>,
+    mpsc::Receiver<super::ChainEvent>,
+    impl Future<Output = ()> + Send + use<>,
+) {
     let (commands, command_events) = mpsc::channel(QUEUE);
     let (events, chain_events) = mpsc::channel(QUEUE);
     let client = RpcClient::new(config.chain.url.clone(), config.chain.cookie.clone());
@@ -288,8 +294,8 @@ fn start_chain(
     }));
     let block_ms = config.params.chain.block_ms;
     let poll_every = Duration::from_millis(block_ms / POLLS_PER_BLOCK).min(POLL_EVERY_MAX);
-    tasks.set.spawn(chain_task::run(source, poll_every, command_events, events));
-    (commands, chain_events)
+    let task = chain_task::run(source, poll_every, command_events, events);
+    (commands, chain_events, task)
 }
 
 async fn start_api(

@@ -134,6 +134,25 @@ async fn a_source_follows_mining_and_a_reorganisation() {
     server.stop().await;
 }
 
+/// Half a scan must not pass for the whole: a seller would take an old height for the tip.
+#[tokio::test]
+async fn a_source_says_that_it_is_behind_until_the_last_part() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let server = Server::start(dir.path()).await;
+    let mut source = server.source(110);
+    let mut parts = Vec::new();
+    while let Some(update) = source.poll().await.expect("a poll") {
+        parts.push((update.height, update.behind));
+    }
+    assert_eq!(parts, [(141, true), (173, true), (200, false)]);
+
+    source.rescan_from(150).await.expect("a rescan");
+    let first = news(&mut source).await;
+    assert_eq!((first.height, first.behind), (181, true));
+    let second = news(&mut source).await;
+    assert_eq!((second.height, second.behind), (200, false));
+}
+
 #[tokio::test]
 async fn a_source_resumes_above_its_checkpoints_and_leaves_a_stale_branch() {
     let dir = tempfile::tempdir().expect("a folder");

@@ -82,7 +82,7 @@ impl Setup {
     }
 
     /// Pays from that coin, signed by key path.
-    fn pay(&self, outputs: &[(ScriptBuf, u64)], fee_sat: u64) -> Funding {
+    pub(crate) fn pay(&self, outputs: &[(ScriptBuf, u64)], fee_sat: u64) -> Funding {
         let (outpoint, coin) = self.coin().remove(0);
         let paid: u64 = outputs.iter().map(|(_, sat)| sat).sum();
         let change = coin.value.to_sat() - paid - fee_sat;
@@ -253,7 +253,10 @@ pub(crate) struct Party {
     pub(crate) online: bool,
     pub(crate) chain_up: bool,
     pub(crate) rescan: bool,
-    pub(crate) funded: Vec<(TermsHash, Funding)>,
+    pub(crate) funded: Vec<(TermsHash, Result<Funding, String>)>,
+    /// Its coins wait for the change of another funding.
+    pub(crate) is_short: bool,
+    pub(crate) released: Vec<TermsHash>,
     pub(crate) outgoing: Vec<Message>,
     pub(crate) events: Vec<DealEvent>,
     seed: u8,
@@ -296,6 +299,8 @@ impl Party {
             chain_up: true,
             rescan: false,
             funded: Vec::new(),
+            is_short: false,
+            released: Vec::new(),
             outgoing: Vec::new(),
             events: Vec::new(),
             seed,
@@ -311,7 +316,7 @@ impl Party {
         let limits = BuyLimits { fee_cap_sat: 10_000, features: 0 };
         let mut ctx = context!(self, setup, now_ms);
         self.deals.open_buy(&mut ctx, &setup.row, setup.trade(), seller, me, limits);
-        assert_eq!(self.deals.committed_sat(), 50_000 + 154);
+        assert_eq!(self.deals.committed_sat(), 50_000 + 10_000);
     }
 
     pub(crate) fn open_sell(&mut self, setup: &Setup, now_ms: u64, buyer: Key) {
@@ -395,6 +400,7 @@ impl Party {
                 }
                 Effect::Notify(_) => {}
                 Effect::ReleaseCoins { terms_hash } => {
+                    self.released.push(terms_hash);
                     self.journal.remove(&terms_hash);
                 }
                 other => panic!("settlement asks for {other:?}"),
@@ -414,6 +420,10 @@ impl Party {
         outputs: &[(ScriptBuf, u64)],
         feerate_sat_kvb: u64,
     ) {
+        if self.is_short {
+            self.funded.push((terms_hash, Err("wallet.insufficient_funds".to_owned())));
+            return;
+        }
         let fee_sat = feerate_sat_kvb * 154 / 1000;
         let funding = if outputs.is_empty() {
             setup.pay(&[], fee_sat * 3)
@@ -424,7 +434,7 @@ impl Party {
         if !outputs.is_empty() {
             self.journal.insert(terms_hash, funding.clone());
         }
-        self.funded.push((terms_hash, funding));
+        self.funded.push((terms_hash, Ok(funding)));
     }
 
     pub(crate) fn on_funded(
@@ -432,10 +442,10 @@ impl Party {
         setup: &Setup,
         now_ms: u64,
         hash: TermsHash,
-        funding: Funding,
+        result: Result<Funding, String>,
     ) {
         let mut ctx = context!(self, setup, now_ms);
-        let events = self.deals.on_funded(&mut ctx, &mut self.registrar, hash, Ok(funding));
+        let events = self.deals.on_funded(&mut ctx, &mut self.registrar, hash, result);
         self.events.extend(events);
     }
 

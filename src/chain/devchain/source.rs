@@ -102,6 +102,7 @@ impl Cursor {
         let (height, mtp_s) = chain.position(&tip)?;
         update.tip = Some(tip);
         update.height = height;
+        update.behind = self.next <= chain.height();
         update.median_time_past_s = mtp_s;
         update.feerates = FEE_TARGETS
             .map(|target| (target, FEE_FLOOR_SAT_KVB))

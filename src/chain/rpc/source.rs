@@ -208,6 +208,7 @@ impl State {
         self.rescan = None;
         update.tip = Some(tip);
         update.height = branch.height().unwrap_or(info.blocks);
+        update.behind = branch.next <= info.blocks;
         update.median_time_past_s = self.median_time_past_s;
         update.feerates = self.feerates.clone();
         let changed = self.told != Some(tip)

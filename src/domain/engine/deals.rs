@@ -55,8 +55,8 @@ const MISSES: [&str; 8] = [
 /// What the rest of the engine must know of settlements. Those that a request causes are
 /// told by the next input.
 ///
-/// After a restart Bought and Sold are told again for settlements that had ended well:
-/// taking them twice must change nothing.
+/// After a restart the end of every remembered settlement is told again, because a crash may
+/// have come between its record and what follows from it: taking it twice must change nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DealEvent {
     /// The trade will not happen; a seller's units are free again.
@@ -361,6 +361,12 @@ impl Deals {
         let buys = self.buys.values().flat_map(Buying::deadlines);
         let sells = self.sells.values().flat_map(Selling::deadlines);
         buys.chain(sells).filter(|(at, _)| *at > self.seen_ms).min()
+    }
+
+    /// Whether a trade was ever opened, and is remembered.
+    #[must_use]
+    pub fn knows(&self, trade: &TradeId) -> bool {
+        self.buys.contains_key(trade) || self.sells.contains_key(trade)
     }
 
     /// Rows of open sells with their units: what the ledger must keep for them.

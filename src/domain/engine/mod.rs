@@ -190,6 +190,7 @@ impl Engine {
             let _ = self.custody.reserve(trade, row, units);
         }
         self.leases.load(&mut ctx, records);
+        self.market.forget_unopened(&mut ctx, |trade| self.deals.knows(trade));
     }
 
     fn tick(&mut self, now_ms: TimeMs) {

@@ -39,7 +39,8 @@ pub struct Buyer {
     pub features: u64,
     /// Most that the funding may cost in fees, sat.
     pub fee_cap_sat: u64,
-    /// Expected fee of the funding, sat: reserved until the wallet has locked coins.
+    /// What the funding may cost, sat: reserved until the wallet has locked coins, since
+    /// nobody knows before how many it takes.
     pub fee_reserve_sat: u64,
     /// Index of the single-use refund key.
     pub key_index: u64,

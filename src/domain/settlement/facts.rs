@@ -203,6 +203,11 @@ impl Facts {
         if let Some(fund) = self.fund.as_mut().filter(|fund| fund.txid() == txid) {
             fund.seen = true;
             fund.height = height.or(fund.height);
+            if height.is_some() && fund.tx != *tx {
+                // The id says nothing of the witness: the peer's copy may have a broken one,
+                // and after a reorganisation it is this node's to send again.
+                fund.tx = tx.clone();
+            }
             change.confirmed_fund |= height.is_some();
             return;
         }
@@ -228,7 +233,7 @@ impl Facts {
         tx: &Transaction,
     ) {
         let Some(fund) = &self.fund else { return };
-        let outputs: u64 = tx.output.iter().map(|out| out.value.to_sat()).sum();
+        let outputs = tx.output.iter().map(|out| out.value.to_sat()).fold(0, u64::saturating_add);
         let fact = |vin: u32| SpendFact {
             txid,
             vin,
@@ -266,4 +271,42 @@ fn newer(known: Option<SpendFact>, fact: &SpendFact) -> bool {
 
 fn depth_of(height: Option<u32>, tip: u32) -> u32 {
     height.map_or(0, |height| depth(tip, height))
+}
+
+#[cfg(test)]
+mod tests {
+    use bitcoin::absolute::LockTime;
+    use bitcoin::secp256k1::Secp256k1;
+    use bitcoin::transaction::Version;
+    use bitcoin::{Amount, TxIn, TxOut};
+
+    use super::super::sample;
+    use super::*;
+    use crate::domain::ids::TermsHash;
+
+    /// A buyer could hand over its funding with a broken witness and broadcast the good one:
+    /// nobody else could then bring the funding back after a reorganisation.
+    #[test]
+    fn the_chains_copy_of_a_funding_replaces_the_peers() {
+        let secp = Secp256k1::new();
+        let contract = Contract::new(&secp, &sample::terms(800), TermsHash([7; 32]), 0).unwrap();
+        let output =
+            TxOut { value: Amount::from_sat(1_000_000), script_pubkey: contract.spk.clone() };
+        let mut good = Transaction {
+            version: Version::TWO,
+            lock_time: LockTime::ZERO,
+            input: vec![TxIn::default()],
+            output: vec![output],
+        };
+        let broken = good.clone();
+        good.input[0].witness.push([1; 64]);
+        let mut facts = Facts::default();
+        let waits = ChainFacts { mempool: vec![broken.clone()], ..ChainFacts::default() };
+        facts.apply(&contract, &Batch::new(&waits));
+        assert_eq!(facts.fund.as_ref().unwrap().tx, broken);
+        let connected = vec![(801, good.compute_txid(), good.clone())];
+        let mined = ChainFacts { height: 801, connected, ..ChainFacts::default() };
+        assert!(facts.apply(&contract, &Batch::new(&mined)).any);
+        assert_eq!(facts.fund.unwrap().tx, good);
+    }
 }

@@ -52,6 +52,12 @@ impl OwnTx {
     pub fn txid(&self) -> Txid {
         self.tx.compute_txid()
     }
+
+    /// Whether it spends an output: after a reorganisation the contract may stand elsewhere.
+    #[must_use]
+    pub fn spends(&self, outpoint: OutPoint) -> bool {
+        self.tx.input.iter().any(|input| input.previous_output == outpoint)
+    }
 }
 
 /// A contract on the chain: where, and how much it really holds.

@@ -26,6 +26,8 @@ use crate::wire::{Envelope, VERSION};
 const KEYS: &str = "settlement";
 /// Label of refund keys.
 const REFUND_LABEL: &str = "settlement/refund";
+/// The wallet's reason when too few coins are free.
+const NO_COINS: &str = "wallet.insufficient_funds";
 
 /// One settlement as buyer.
 #[derive(Debug)]
@@ -49,7 +51,6 @@ impl Buying {
         to: Key,
         limits: BuyLimits,
     ) -> Self {
-        let rate = ctx.chain.feerate_sat_kvb(fees::FUND_TARGET);
         let until_ms = ctx.now_ms.saturating_add(ctx.params.settle.terms_ms);
         let deal = Buyer {
             v: VERSION,
@@ -59,7 +60,7 @@ impl Buying {
             to,
             features: limits.features,
             fee_cap_sat: limits.fee_cap_sat,
-            fee_reserve_sat: fees::fund_fee_sat(rate).min(limits.fee_cap_sat),
+            fee_reserve_sat: limits.fee_cap_sat,
             key_index: ctx.next_index(KEYS),
             opened_ms: ctx.now_ms,
             state: State::Draft { request: None, until_ms },
@@ -74,9 +75,15 @@ impl Buying {
     }
 
     pub(super) fn load(ctx: &mut Context<'_>, deal: Buyer, events: &mut Vec<DealEvent>) -> Self {
-        let mut buying = Self { deal, contract: None, pace: Pace::resumed(), refusal: None };
+        let done = deal.state.is_done();
+        let pace = if done { Pace::default() } else { Pace::resumed() };
+        let mut buying = Self { deal, contract: None, pace, refusal: None };
         buying.contract = buying.compute_contract(ctx);
-        buying.watch(ctx);
+        if done {
+            buying.tell_end(events);
+        } else {
+            buying.watch(ctx);
+        }
         match &buying.deal.state {
             State::FundSent(funded) => {
                 let fund = funded.facts.fund.as_ref().map(|fund| fund.tx.clone());
@@ -89,6 +96,11 @@ impl Buying {
             State::Active { funded, transfer, activation } => {
                 let certificate = funded.certificate(transfer, activation);
                 events.push(DealEvent::Bought { trade: buying.deal.trade, certificate });
+            }
+            // The crash may have come before the wallet heard of it.
+            State::Aborted { agreement: Some(agreement), .. } => {
+                let terms_hash = agreement.hash;
+                ctx.out.push(Effect::ReleaseCoins { terms_hash });
             }
             _ => {}
         }
@@ -108,7 +120,10 @@ impl Buying {
     pub(super) fn deadlines(&self) -> Vec<(TimeMs, &'static str)> {
         let mut all = self.deal.deadlines();
         let asks = match self.deal.state {
-            State::Draft { .. } | State::TermsSigned(_) | State::FundBuilt(_) => true,
+            State::Draft { .. }
+            | State::TermsSigned(_)
+            | State::Funding { .. }
+            | State::FundBuilt(_) => true,
             State::PreimageKnown(ref funded) => {
                 funded.facts.claim.is_some_and(|(spend, _)| spend.height.is_some())
             }
@@ -207,9 +222,10 @@ impl Buying {
     }
 
     fn tell_end(&self, events: &mut Vec<DealEvent>) {
-        let code = match self.deal.state {
+        let code = match &self.deal.state {
             State::Cancelled(_) => "fund.cancelled",
             State::Refunded(_) => "settle.refunded",
+            State::Aborted { code, .. } => code.as_str(),
             _ => return,
         };
         events.push(DealEvent::Void { trade: self.deal.trade, code: code.to_owned() });
@@ -235,7 +251,7 @@ impl Buying {
         match step {
             Step::AskTerms if message => self.ask_terms(ctx),
             Step::AskLock if message => self.ask_lock(ctx),
-            Step::AskWallet if self.pace.is_first() => self.ask_wallet(ctx, registrar, events),
+            Step::AskWallet if message => self.ask_wallet(ctx, registrar, events),
             Step::SendFund if message => self.send_fund(ctx),
             Step::AskActivation if message || tip => self.ask_activation(ctx),
             Step::BroadcastFund if tip => {
@@ -441,8 +457,8 @@ impl Buying {
         }
         let to = match sent {
             Some(sent) => match fees::bump(sent.fee_sat, fee_sat, fees::REFUND_VSIZE) {
-                None => return Some(sent.clone()),
-                Some(_) => sent.tx.output.first()?.script_pubkey.clone(),
+                None if sent.spends(fund.outpoint()) => return Some(sent.clone()),
+                _ => sent.tx.output.first()?.script_pubkey.clone(),
             },
             None => ctx.wallet.fresh_spks.pop_front()?,
         };
@@ -571,6 +587,8 @@ impl Buying {
                 let (signed, lock) = (signed.clone(), lock.clone());
                 self.take_funding(ctx, signed, lock, funding, events);
             }
+            // The change of another funding comes free as soon as that is broadcast.
+            (State::Funding { .. }, Err(code)) if code == NO_COINS => self.refusal = Some(code),
             (State::Funding { .. }, Err(code)) => self.abort(ctx, &clean_code(&code), events),
             (State::Cancelling { funded, cancel: None }, Ok(funding)) => {
                 // The wallet may repeat its answer to the funding itself.

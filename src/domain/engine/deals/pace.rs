@@ -49,11 +49,6 @@ impl Pace {
         (self.tries, self.retry_at_ms, self.acted_tip) = (0, 0, None);
     }
 
-    /// Whether this is the first try in this state.
-    pub(super) fn is_first(&self) -> bool {
-        self.tries == 0
-    }
-
     /// Whether a message may be sent (again).
     pub(super) fn message_due(&self, now_ms: TimeMs) -> bool {
         now_ms >= self.retry_at_ms

@@ -89,10 +89,17 @@ impl Selling {
 
     pub(super) fn load(ctx: &mut Context<'_>, deal: Seller, events: &mut Vec<DealEvent>) -> Self {
         let slot_s = ctx.params.slot_s;
-        let mut selling = Self { deal, contract: None, pace: Pace::resumed(), slot_s };
+        let done = deal.state.is_done();
+        let pace = if done { Pace::default() } else { Pace::resumed() };
+        let mut selling = Self { deal, contract: None, pace, slot_s };
         selling.contract = selling.compute_contract(ctx);
-        selling.watch(ctx);
+        if !done {
+            selling.watch(ctx);
+        }
         selling.tell_sold(events);
+        if let State::Released { code, .. } = &selling.deal.state {
+            events.push(DealEvent::Void { trade: selling.deal.trade, code: code.clone() });
+        }
         let (fund, claim) = match &selling.deal.state {
             State::FundSeen(granted) => (granted.facts.fund.clone(), None),
             State::ClaimSent { granted, claim } => {
@@ -306,6 +313,7 @@ impl Selling {
             window: heights.refund_at.saturating_sub(first),
         })?;
         if let Some(sent) = sent
+            && sent.spends(fund.outpoint())
             && fees::bump(sent.fee_sat, fee_sat, fees::CLAIM_VSIZE).is_none()
         {
             return Some(sent);

@@ -237,7 +237,9 @@ impl Market {
             self.epochs.vote(ctx, epoch);
         }
         // Orders of `matched` rows reserve coins that `committed_sat` does not know yet.
-        let reserving: u64 = matched.iter().map(reserved_sat).sum();
+        let fee_sat = signing::fee_reserve_sat(ctx);
+        let reserving = matched.iter().map(|row| reserved_sat(row, fee_sat));
+        let reserving = reserving.fold(0, u64::saturating_add);
         self.sign_due(ctx, inventory, epoch, committed_sat.saturating_add(reserving));
         matched
     }
@@ -383,11 +385,27 @@ impl Market {
         let qty = standing.matched.remove(&trade).unwrap_or(0);
         if filled {
             standing.filled = standing.filled.saturating_add(qty);
-            if standing.is_open() && standing.spec.side == Side::Buy && standing.remainder() == 0 {
+            // What still settles may come back: then it has to be signed again.
+            let all = standing.matched.is_empty() && standing.remainder() == 0;
+            if standing.is_open() && standing.spec.side == Side::Buy && all {
                 standing.state = StandingState::Filled;
             }
+        } else if standing.state == StandingState::Filled {
+            // It lived for one epoch, and not all of it came true.
+            standing.state = StandingState::Expired;
         }
         ctx.out.put(Table::Standing, &standing.id.0, standing);
+    }
+
+    /// Puts back what was matched just before a crash and never became a settlement.
+    pub fn forget_unopened(&mut self, ctx: &mut Context<'_>, is_known: impl Fn(&TradeId) -> bool) {
+        for standing in self.standing.values_mut() {
+            let before = standing.matched.len();
+            standing.matched.retain(|trade, _| is_known(trade));
+            if standing.matched.len() != before {
+                ctx.out.put(Table::Standing, &standing.id.0, standing);
+            }
+        }
     }
 
     fn expire(&mut self, ctx: &mut Context<'_>) {
@@ -463,18 +481,150 @@ impl Market {
     }
 }
 
-fn reserved_sat(matched: &Matched) -> u64 {
+fn reserved_sat(matched: &Matched, fee_sat: u64) -> u64 {
     match matched {
-        Matched::Buy { row, .. } => row.price_sat(),
+        Matched::Buy { row, .. } => row.price_sat().saturating_add(fee_sat),
         Matched::Sell { .. } => 0,
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use bitcoin::secp256k1::Secp256k1;
+
     use super::*;
+    use crate::domain::engine::context::{ChainView, Outbox, WalletView};
+    use crate::domain::engine::io::TimeInForce;
+    use crate::domain::order::{Alternative, Mode};
     use crate::domain::engine::{Engine, Input, Keys};
+    use crate::domain::settlement::sample;
     use crate::params::tests::devnet;
+
+    struct Empty;
+
+    impl Inventory for Empty {
+        fn free_within(&self, _: u16, _: &Units, _: Window) -> Vec<Rectangle> {
+            Vec::new()
+        }
+
+        fn pick(&self, _: u16, _: u32, _: Window, _: &[Units]) -> Option<Units> {
+            None
+        }
+
+        fn number(&self, _: &Rectangle, _: &[&Row]) -> Vec<Result<Units, &'static str>> {
+            Vec::new()
+        }
+
+        fn reserve(&mut self, _: TradeId, _: &Row, _: &Units) -> Result<(), &'static str> {
+            Err("ledger.taken")
+        }
+    }
+
+    /// Runs `test` in the OPEN phase of epoch 1,000, with these counters of an earlier life.
+    fn with(counters: &[(&str, u64)], test: impl FnOnce(&mut Context<'_>, u64)) {
+        let mut params = sample::params("devnet");
+        params.pow_bits = 0;
+        let epoch = 1000;
+        let chain = ChainView { up: true, ..ChainView::default() };
+        let mut wallet = WalletView { spendable_sat: 100_000_000, ..WalletView::default() };
+        let mut counters = counters.iter().map(|(name, at)| ((*name).to_owned(), *at)).collect();
+        let mut ctx = Context {
+            now_ms: crate::domain::epoch::opens_at_ms(epoch, &params) + 1,
+            params: &params,
+            keys: &Keys::new([1; 32], [2; 32]),
+            secp: &Secp256k1::new(),
+            chain: &chain,
+            wallet: &mut wallet,
+            counters: &mut counters,
+            out: &mut Outbox::default(),
+        };
+        test(&mut ctx, epoch);
+    }
+
+    fn bid(ctx: &Context<'_>, time_in_force: TimeInForce) -> OrderSpec {
+        let first = ctx.params.first_slot(epoch_at(ctx.now_ms, ctx.params));
+        OrderSpec {
+            side: Side::Buy,
+            alts: vec![Alternative { class: 1, limit_msat: 900_000 }],
+            qty: 4,
+            min_qty: 1,
+            mode: Mode::Sticky,
+            window: Window { start: first, end: first + 4 },
+            slots: 2,
+            features: 0,
+            allow: Vec::new(),
+            deny: Vec::new(),
+            min_run: 0,
+            time_in_force,
+            beneficiary: None,
+        }
+    }
+
+    fn placed(ctx: &mut Context<'_>, time_in_force: TimeInForce) -> (Market, StandingId) {
+        let mut market = Market::default();
+        market.load(ctx, &[]);
+        let spec = bid(ctx, time_in_force);
+        let id = market.place(ctx, &Empty, spec, 0).unwrap();
+        let standing = market.standing.get_mut(&id).unwrap();
+        standing.matched = BTreeMap::from([(TradeId([1; 32]), 2), (TradeId([2; 32]), 2)]);
+        (market, id)
+    }
+
+    #[test]
+    fn a_bid_is_filled_only_when_nothing_of_it_can_come_back() {
+        with(&[], |ctx, _| {
+            let (mut market, id) = placed(ctx, TimeInForce::GoodTillCancelled);
+            market.on_trade_end(ctx, TradeId([1; 32]), true);
+            assert_eq!(market.standing[&id].state, StandingState::Open);
+            market.on_trade_end(ctx, TradeId([2; 32]), false);
+            let standing = &market.standing[&id];
+            assert_eq!((standing.state, standing.remainder()), (StandingState::Open, 2));
+            market.on_trade_end(ctx, TradeId([2; 32]), false);
+            assert_eq!(market.standing[&id].remainder(), 2, "an end counts once");
+            market.standing.get_mut(&id).unwrap().matched.insert(TradeId([3; 32]), 2);
+            market.on_trade_end(ctx, TradeId([3; 32]), true);
+            assert_eq!(market.standing[&id].state, StandingState::Filled);
+        });
+    }
+
+    #[test]
+    fn an_order_of_one_epoch_whose_trade_is_void_was_not_filled() {
+        with(&[], |ctx, epoch| {
+            let (mut market, id) = placed(ctx, TimeInForce::FillOrKill);
+            market.standing.get_mut(&id).unwrap().last_epoch = Some(epoch);
+            market.close_one_shots(ctx, epoch);
+            assert_eq!(market.standing[&id].state, StandingState::Filled);
+            market.on_trade_end(ctx, TradeId([1; 32]), false);
+            assert_eq!(market.standing[&id].state, StandingState::Expired);
+        });
+    }
+
+    #[test]
+    fn after_a_restart_no_order_joins_an_epoch_that_may_be_signed() {
+        for (signed, joins) in [(1000, false), (999, true)] {
+            with(&[(SIGNED_THROUGH, signed)], |ctx, epoch| {
+                let mut market = Market::default();
+                market.load(ctx, &[]);
+                // As the first tick does.
+                market.sign_due(ctx, &Empty, epoch, 0);
+                let spec = bid(ctx, TimeInForce::GoodTillCancelled);
+                market.place(ctx, &Empty, spec, 0).unwrap();
+                assert_eq!(market.signed_for(epoch).count() == 1, joins, "{signed}");
+            });
+        }
+    }
+
+    #[test]
+    fn what_was_matched_and_never_opened_is_signed_again() {
+        with(&[], |ctx, _| {
+            let (mut market, id) = placed(ctx, TimeInForce::GoodTillCancelled);
+            let known = BTreeSet::from([TradeId([1; 32])]);
+            market.forget_unopened(ctx, |trade| known.contains(trade));
+            assert_eq!(market.standing[&id].remainder(), 2);
+        });
+    }
 
     #[test]
     fn a_deadline_that_an_input_overtook_is_due_at_once() {

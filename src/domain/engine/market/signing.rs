@@ -171,7 +171,8 @@ impl Market {
     ) {
         let epoch = epoch_at(ctx.now_ms, ctx.params);
         let open = Phase::at(ctx.now_ms, ctx.params) == Phase::Open;
-        if open && epoch == self.signed_through && ctx.chain.up && !self.clock_is_off {
+        let ours = epoch == self.signed_through && epoch > self.floor;
+        if open && ours && ctx.chain.up && !self.clock_is_off {
             self.sign_standing(ctx, inventory, id, epoch, committed_sat);
         }
     }
