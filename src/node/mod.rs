@@ -20,7 +20,7 @@ mod startup;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::future::Future;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use capex_network::{Event as NetEvent, Handle, PeerKey};
 use tokio::sync::{mpsc, oneshot};
