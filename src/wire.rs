@@ -109,8 +109,8 @@ fn decode_within<T: Serialize + DeserializeOwned, const LIMIT: usize>(
     if bytes.len() > LIMIT {
         return Err(WireError::Oversize);
     }
-    let (value, used): (T, usize) =
-        bincode::serde::decode_from_slice(bytes, config::<LIMIT>()).map_err(|_| WireError::Malformed)?;
+    let (value, used): (T, usize) = bincode::serde::decode_from_slice(bytes, config::<LIMIT>())
+        .map_err(|_| WireError::Malformed)?;
     if used != bytes.len() || encode(&value) != bytes {
         return Err(WireError::NotCanonical);
     }
@@ -239,11 +239,8 @@ pub fn sign<T: Object>(value: T, magic: Magic, key: &SigningKey) -> Verified<T> 
     let payload = encode(&value);
     let message = preimage(T::NAME, magic, &payload);
     let signature = key.sign(&message).to_bytes();
-    let envelope = Envelope {
-        key: key.verifying_key().to_bytes(),
-        payload,
-        signature: halves(&signature),
-    };
+    let envelope =
+        Envelope { key: key.verifying_key().to_bytes(), payload, signature: halves(&signature) };
     Verified { value, id: sha256(&[&message]), envelope }
 }
 

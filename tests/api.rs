@@ -18,22 +18,14 @@ use serde_json::Value;
 /// Sends a request as written and reads the whole answer.
 fn raw(fake: &Fake, request: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(fake.addr).unwrap();
-    stream
-        .set_read_timeout(Some(Duration::from_secs(10)))
-        .unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
     stream.write_all(request.as_bytes()).unwrap();
     let mut answer = Vec::new();
     // A refused upload may be answered and reset before it is read to its end.
     let _ = stream.read_to_end(&mut answer);
     let answer = String::from_utf8(answer).unwrap();
-    let status = answer
-        .get(9..12)
-        .and_then(|digits| digits.parse().ok())
-        .unwrap_or(0);
-    let body = answer
-        .split_once("\r\n\r\n")
-        .map(|(_, body)| body.to_owned())
-        .unwrap_or_default();
+    let status = answer.get(9..12).and_then(|digits| digits.parse().ok()).unwrap_or(0);
+    let body = answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default();
     (status, body)
 }
 
@@ -48,10 +40,7 @@ fn request(fake: &Fake, line: &str, headers: &str, body: &str) -> (u16, String) 
 }
 
 fn with_cookie(fake: &Fake, line: &str, body: &str) -> (u16, Value) {
-    let headers = format!(
-        "Host: {}\r\nAuthorization: Bearer {}\r\n",
-        fake.addr, fake.cookie
-    );
+    let headers = format!("Host: {}\r\nAuthorization: Bearer {}\r\n", fake.addr, fake.cookie);
     let (status, body) = request(fake, line, &headers, body);
     (status, serde_json::from_str(&body).unwrap_or(Value::Null))
 }
@@ -69,63 +58,28 @@ fn only_the_holder_of_the_cookie_may_call_and_no_page_of_a_browser() {
         (format!("Host: [::1]:{port}\r\n{bearer}"), 200, ""),
         (format!("{host}{bearer}Origin: http://{addr}\r\n"), 200, ""),
         (host.clone(), 401, "api.unauthorised"),
-        (
-            format!("{host}Authorization: Bearer {wrong}\r\n"),
-            401,
-            "api.unauthorised",
-        ),
-        (
-            format!("{host}Authorization: Bearer \r\n"),
-            401,
-            "api.unauthorised",
-        ),
-        (
-            format!("{host}Authorization: Basic {cookie}\r\n"),
-            401,
-            "api.unauthorised",
-        ),
-        (
-            format!("{host}Authorization: Bearer {cookie}0\r\n"),
-            401,
-            "api.unauthorised",
-        ),
+        (format!("{host}Authorization: Bearer {wrong}\r\n"), 401, "api.unauthorised"),
+        (format!("{host}Authorization: Bearer \r\n"), 401, "api.unauthorised"),
+        (format!("{host}Authorization: Basic {cookie}\r\n"), 401, "api.unauthorised"),
+        (format!("{host}Authorization: Bearer {cookie}0\r\n"), 401, "api.unauthorised"),
         (format!("{host}{bearer}{bearer}"), 401, "api.unauthorised"),
-        (
-            format!("Host: evil.example:{port}\r\n{bearer}"),
-            403,
-            "api.host",
-        ),
+        (format!("Host: evil.example:{port}\r\n{bearer}"), 403, "api.host"),
         (format!("Host: 127.0.0.1:1\r\n{bearer}"), 403, "api.host"),
         (format!("Host: 127.0.0.1\r\n{bearer}"), 403, "api.host"),
         (bearer.clone(), 403, "api.host"),
-        (
-            format!("{host}{bearer}Origin: http://evil.example\r\n"),
-            403,
-            "api.origin",
-        ),
+        (format!("{host}{bearer}Origin: http://evil.example\r\n"), 403, "api.origin"),
         (format!("{host}{bearer}Origin: null\r\n"), 403, "api.origin"),
-        (
-            format!("{host}{bearer}Origin: https://{addr}\r\n"),
-            403,
-            "api.origin",
-        ),
+        (format!("{host}{bearer}Origin: https://{addr}\r\n"), 403, "api.origin"),
     ];
     for (headers, status, code) in table {
         let (found, body) = request(&fake, "GET /api/v1/status", &headers, "");
         assert_eq!(found, status, "{headers}: {body}");
         if status == 200 {
-            assert_eq!(
-                serde_json::from_str::<Status>(&body).unwrap(),
-                fake::status()
-            );
+            assert_eq!(serde_json::from_str::<Status>(&body).unwrap(), fake::status());
         } else {
             let error = &serde_json::from_str::<Value>(&body).unwrap()["error"];
             assert_eq!(error["code"], code, "{headers}");
-            assert!(
-                error["message"]
-                    .as_str()
-                    .is_some_and(|text| !text.is_empty())
-            );
+            assert!(error["message"].as_str().is_some_and(|text| !text.is_empty()));
             assert!(!body.contains(&cookie));
         }
     }
@@ -135,14 +89,8 @@ fn only_the_holder_of_the_cookie_may_call_and_no_page_of_a_browser() {
 fn liveness_needs_no_cookie_but_the_right_host() {
     let fake = Fake::start();
     let host = format!("Host: {}\r\n", fake.addr);
-    assert_eq!(
-        request(&fake, "GET /livez", &host, ""),
-        (200, "ok\n".to_owned())
-    );
-    assert_eq!(
-        request(&fake, "GET /livez", "Host: evil.example\r\n", "").0,
-        403
-    );
+    assert_eq!(request(&fake, "GET /livez", &host, ""), (200, "ok\n".to_owned()));
+    assert_eq!(request(&fake, "GET /livez", "Host: evil.example\r\n", "").0, 403);
 }
 
 #[test]
@@ -159,58 +107,18 @@ fn every_refusal_has_the_form_of_an_error() {
         ("GET /api/v1/orders/%ff%ff%ff%ff", "", 400, "api.path"),
         ("GET /api/v1/orders/deadbeef", "", 404, "order.not_found"),
         ("GET /api/v1/book", "", 400, "api.query"),
-        (
-            "GET /api/v1/book?class=cpu.big",
-            "",
-            400,
-            "order.unknown_class",
-        ),
+        ("GET /api/v1/book?class=cpu.big", "", 400, "order.unknown_class"),
         ("GET /api/v1/epochs/x", "", 400, "api.path"),
         ("GET /api/v1/epochs/-1", "", 400, "api.path"),
-        (
-            "GET /api/v1/leases/eeeeeeee/logs?stream=x",
-            "",
-            400,
-            "api.query",
-        ),
-        (
-            "GET /api/v1/leases/eeeeeeee/results/none",
-            "",
-            404,
-            "lease.no_result",
-        ),
+        ("GET /api/v1/leases/eeeeeeee/logs?stream=x", "", 400, "api.query"),
+        ("GET /api/v1/leases/eeeeeeee/results/none", "", 404, "lease.no_result"),
         ("POST /api/v1/orders", "", 400, "api.body"),
         ("POST /api/v1/orders", "{", 400, "api.body"),
-        (
-            "POST /api/v1/orders",
-            &good.replace("qty", "quantity"),
-            400,
-            "api.body",
-        ),
-        (
-            "POST /api/v1/orders",
-            &good.replace("\"qty\":1", "\"qty\":1.5"),
-            400,
-            "api.body",
-        ),
-        (
-            "POST /api/v1/orders",
-            &good.replace("\"qty\":1", "\"qty\":13"),
-            409,
-            "order.no_capacity",
-        ),
-        (
-            "POST /api/v1/peers",
-            r#"{"address":"1.2.3.4:5"}"#,
-            400,
-            "peer.address",
-        ),
-        (
-            "POST /api/v1/certificates/cccccccc/gift",
-            r#"{"to":"me"}"#,
-            400,
-            "key.syntax",
-        ),
+        ("POST /api/v1/orders", &good.replace("qty", "quantity"), 400, "api.body"),
+        ("POST /api/v1/orders", &good.replace("\"qty\":1", "\"qty\":1.5"), 400, "api.body"),
+        ("POST /api/v1/orders", &good.replace("\"qty\":1", "\"qty\":13"), 409, "order.no_capacity"),
+        ("POST /api/v1/peers", r#"{"address":"1.2.3.4:5"}"#, 400, "peer.address"),
+        ("POST /api/v1/certificates/cccccccc/gift", r#"{"to":"me"}"#, 400, "key.syntax"),
         (
             "POST /api/v1/certificates/dddddddd/gift",
             &format!(r#"{{"to":"{}"}}"#, "ab".repeat(32)),
@@ -248,28 +156,16 @@ fn every_refusal_has_the_form_of_an_error() {
             "{value}"
         );
     }
-    let placed = fake
-        .commands
-        .lock()
-        .unwrap()
-        .iter()
-        .filter(|c| c.contains("Place"))
-        .count();
+    let placed = fake.commands.lock().unwrap().iter().filter(|c| c.contains("Place")).count();
     assert_eq!(placed, 1, "only the refused order reached the loop");
 }
 
 #[test]
 fn bodies_are_bounded_before_they_are_read() {
     let fake = Fake::start();
-    let large = format!(
-        "{{\"address\":\"{}\"}}",
-        "x".repeat(capex::api::BODY_MAX_BYTES)
-    );
+    let large = format!("{{\"address\":\"{}\"}}", "x".repeat(capex::api::BODY_MAX_BYTES));
     let (status, value) = with_cookie(&fake, "POST /api/v1/peers", &large);
-    assert_eq!(
-        (status, value["error"]["code"].as_str()),
-        (413, Some("api.body_too_large"))
-    );
+    assert_eq!((status, value["error"]["code"].as_str()), (413, Some("api.body_too_large")));
     // Without the cookie nothing of the body is read.
     let host = format!("Host: {}\r\n", fake.addr);
     assert_eq!(request(&fake, "POST /api/v1/peers", &host, &large).0, 401);
@@ -290,10 +186,7 @@ fn uploads_reach_the_loop_decoded() {
     let fake = Fake::start();
     let body = r#"{"component_base64":"AGFzbQ==","args":["-n"],"inputs":[{"name":"in.txt","base64":"aGk="}],"results":["out.txt"]}"#;
     let (status, value) = with_cookie(&fake, "POST /api/v1/certificates/cccccccc/redeem", body);
-    assert_eq!(
-        (status, value["lease_id"].as_str()),
-        (200, Some("ee".repeat(32).as_str()))
-    );
+    assert_eq!((status, value["lease_id"].as_str()), (200, Some("ee".repeat(32).as_str())));
     let commands = fake.commands.lock().unwrap();
     let expected = r#"component: [0, 97, 115, 109], inputs: [("in.txt", [104, 105])], args: ["-n"], results: ["out.txt"]"#;
     assert!(commands[0].contains(expected), "{commands:?}");
@@ -360,8 +253,5 @@ async fn a_stuck_or_stopped_loop_is_reported() {
     for call in waiting {
         assert_eq!(call.await.unwrap().unwrap_err().code, "api.stopping");
     }
-    assert_eq!(
-        node.query::<Status>(Query::Status).await.unwrap_err().code,
-        "api.stopping"
-    );
+    assert_eq!(node.query::<Status>(Query::Status).await.unwrap_err().code, "api.stopping");
 }

@@ -16,10 +16,7 @@ const ALICE: u8 = 2;
 const BOB: u8 = 3;
 const CAROL: u8 = 4;
 const MALLORY: u8 = 9;
-const WINDOW: Window = Window {
-    start: 1000,
-    end: 1004,
-};
+const WINDOW: Window = Window { start: 1000, end: 1004 };
 
 fn sold() -> Draft {
     Draft::new(PROVIDER, units(2, 5), WINDOW, &devnet()).sell(ALICE)
@@ -33,22 +30,12 @@ fn a_sale_and_three_gifts_verify_with_every_change_of_holder() {
     assert_eq!(facts.holder, public(ALICE));
     assert_eq!(facts.provider, public(PROVIDER));
     assert_eq!((facts.seq, facts.as_of_height), (4, 108));
-    assert_eq!(
-        (facts.last_hash, facts.cert_id.0),
-        (draft.last, draft.issue.id())
-    );
-    assert_eq!(
-        (facts.units.count(), facts.window, facts.not_after_slot),
-        (3, WINDOW, 1003)
-    );
+    assert_eq!((facts.last_hash, facts.cert_id.0), (draft.last, draft.issue.id()));
+    assert_eq!((facts.units.count(), facts.window, facts.not_after_slot), (3, WINDOW, 1003));
     let kinds: Vec<_> = facts.transfers.iter().map(|fact| fact.kind).collect();
     assert_eq!(kinds[0], TransferKind::Sale);
     assert_eq!(kinds[1..], [TransferKind::Gift; 3]);
-    let holders: Vec<_> = facts
-        .transfers
-        .iter()
-        .map(|fact| (fact.from, fact.to))
-        .collect();
+    let holders: Vec<_> = facts.transfers.iter().map(|fact| (fact.from, fact.to)).collect();
     let parties = [PROVIDER, ALICE, BOB, CAROL, ALICE].map(public);
     let expected: Vec<_> = parties.windows(2).map(|pair| (pair[0], pair[1])).collect();
     assert_eq!(holders, expected);
@@ -84,40 +71,24 @@ type Change = fn(&mut Certificate);
 #[test]
 fn every_broken_link_has_its_code_and_hop() {
     let table: Vec<(&str, Option<usize>, Change)> = vec![
-        ("certificate.unknown_class", None, |c| {
-            change_issue(c, |issue| issue.class = 99)
-        }),
+        ("certificate.unknown_class", None, |c| change_issue(c, |issue| issue.class = 99)),
         ("certificate.unknown_class", None, |c| {
             change_issue(c, |issue| issue.class_hash = [0; 32])
         }),
-        ("certificate.bad_area", None, |c| {
-            change_issue(c, |issue| issue.not_after_slot = 1004)
-        }),
-        ("certificate.bad_area", None, |c| {
-            change_issue(c, |issue| issue.window.end = 1000)
-        }),
-        ("certificate.foreign_part", Some(0), |c| {
-            change_issue(c, |issue| issue.nonce32 = [8; 32])
-        }),
-        ("certificate.bad_signature", None, |c| {
-            c.issue.key = public(MALLORY).0
-        }),
+        ("certificate.bad_area", None, |c| change_issue(c, |issue| issue.not_after_slot = 1004)),
+        ("certificate.bad_area", None, |c| change_issue(c, |issue| issue.window.end = 1000)),
+        ("certificate.foreign_part", Some(0), |c| change_issue(c, |issue| issue.nonce32 = [8; 32])),
+        ("certificate.bad_signature", None, |c| c.issue.key = public(MALLORY).0),
         ("certificate.bad_signature", Some(1), |c| {
-            let Hop::Gift { gift, .. } = &mut c.hops[1] else {
-                panic!()
-            };
+            let Hop::Gift { gift, .. } = &mut c.hops[1] else { panic!() };
             gift.signature[0][0] ^= 1;
         }),
         ("certificate.not_holder", Some(1), |c| {
-            let Hop::Gift { gift, .. } = &mut c.hops[1] else {
-                panic!()
-            };
+            let Hop::Gift { gift, .. } = &mut c.hops[1] else { panic!() };
             *gift = resigned::<capex::domain::certificate::objects::Gift>(MALLORY, gift, |_| {});
         }),
         ("certificate.foreign_part", Some(0), |c| {
-            let Hop::Sale { lock, .. } = &mut c.hops[0] else {
-                panic!()
-            };
+            let Hop::Sale { lock, .. } = &mut c.hops[0] else { panic!() };
             *lock = resigned(
                 MALLORY,
                 lock,
@@ -127,9 +98,7 @@ fn every_broken_link_has_its_code_and_hop() {
             );
         }),
         ("certificate.lock_mismatch", Some(0), |c| {
-            let Hop::Sale { lock, .. } = &mut c.hops[0] else {
-                panic!()
-            };
+            let Hop::Sale { lock, .. } = &mut c.hops[0] else { panic!() };
             *lock = resigned(
                 PROVIDER,
                 lock,
@@ -139,38 +108,22 @@ fn every_broken_link_has_its_code_and_hop() {
             );
         }),
         ("certificate.preimage", Some(0), |c| {
-            let Hop::Sale { transfer, .. } = &mut c.hops[0] else {
-                panic!()
-            };
+            let Hop::Sale { transfer, .. } = &mut c.hops[0] else { panic!() };
             transfer.x[0] ^= 1;
         }),
-        ("certificate.seq_gap", Some(0), |c| {
-            change_activation(c, 0, |a| a.seq = 2)
-        }),
-        ("certificate.prev_hash", Some(1), |c| {
-            change_activation(c, 1, |a| a.prev_hash = [0; 32])
-        }),
-        ("certificate.changed", Some(0), |c| {
-            change_activation(c, 0, |a| a.units = units(2, 6))
-        }),
-        ("certificate.changed", Some(0), |c| {
-            change_activation(c, 0, |a| a.window.end += 1)
-        }),
-        ("certificate.changed", Some(0), |c| {
-            change_activation(c, 0, |a| a.features = 3)
-        }),
+        ("certificate.seq_gap", Some(0), |c| change_activation(c, 0, |a| a.seq = 2)),
+        ("certificate.prev_hash", Some(1), |c| change_activation(c, 1, |a| a.prev_hash = [0; 32])),
+        ("certificate.changed", Some(0), |c| change_activation(c, 0, |a| a.units = units(2, 6))),
+        ("certificate.changed", Some(0), |c| change_activation(c, 0, |a| a.window.end += 1)),
+        ("certificate.changed", Some(0), |c| change_activation(c, 0, |a| a.features = 3)),
         ("certificate.cause_mismatch", Some(0), |c| {
             change_activation(c, 0, |a| a.cause_hash = [0; 32])
         }),
-        ("certificate.cause_mismatch", Some(0), |c| {
-            change_activation(c, 0, |a| a.attempt = 1)
-        }),
+        ("certificate.cause_mismatch", Some(0), |c| change_activation(c, 0, |a| a.attempt = 1)),
         ("certificate.cause_mismatch", Some(1), |c| {
             change_activation(c, 1, |a| a.holder = public(MALLORY));
         }),
-        ("certificate.prev_hash", Some(1), |c| {
-            change_activation(c, 0, |a| a.p_height += 1)
-        }),
+        ("certificate.prev_hash", Some(1), |c| change_activation(c, 0, |a| a.p_height += 1)),
         ("certificate.gift_before_sale", Some(0), |c| {
             let draft = Draft::new(PROVIDER, units(2, 5), WINDOW, &devnet()).give(BOB);
             *c = draft.certificate();
@@ -212,11 +165,9 @@ fn a_certificate_of_another_network_does_not_verify() {
 #[test]
 fn a_file_reads_back_as_it_was_written() {
     let params = devnet();
-    for draft in [
-        Draft::new(PROVIDER, units(0, 1), WINDOW, &params),
-        sold(),
-        sold().give(BOB).sell(CAROL),
-    ] {
+    for draft in
+        [Draft::new(PROVIDER, units(0, 1), WINDOW, &params), sold(), sold().give(BOB).sell(CAROL)]
+    {
         let certificate = draft.certificate();
         let text = write(&certificate, &params);
         assert_eq!(parse(&text, &params).unwrap(), certificate);
@@ -238,37 +189,17 @@ fn a_broken_file_names_its_line() {
     let short = &lines[2][..lines[2].len() - 2];
     let table = [
         (String::new(), 1, "certificate.file_header"),
-        (
-            with(1, "capex-certificate 2 devnet"),
-            1,
-            "certificate.file_header",
-        ),
-        (
-            with(1, "capex-certificate 1 mainnet"),
-            1,
-            "certificate.other_network",
-        ),
+        (with(1, "capex-certificate 2 devnet"), 1, "certificate.file_header"),
+        (with(1, "capex-certificate 1 mainnet"), 1, "certificate.other_network"),
         (lines[..1].join("\n"), 2, "certificate.file_truncated"),
         (with(2, lines[2]), 2, "certificate.file_kind"),
         (with(2, &upper), 2, "certificate.file_hex"),
         (with(3, short), 3, "certificate.file_hex"),
         (with(4, "lock"), 4, "certificate.file_syntax"),
-        (
-            with(4, &format!("{} 00", lines[3])),
-            4,
-            "certificate.file_syntax",
-        ),
-        (
-            with(5, &lines[4].replace(" -", " 00")),
-            5,
-            "certificate.file_syntax",
-        ),
+        (with(4, &format!("{} 00", lines[3])), 4, "certificate.file_syntax"),
+        (with(5, &lines[4].replace(" -", " 00")), 5, "certificate.file_syntax"),
         (with(5, "transfer 00 -"), 5, "certificate.file_payload"),
-        (
-            with(7, &lines[6].replace("gift ", "split ")),
-            7,
-            "certificate.file_kind",
-        ),
+        (with(7, &lines[6].replace("gift ", "split ")), 7, "certificate.file_kind"),
         (with(7, ""), 7, "certificate.file_kind"),
         (lines[..7].join("\n"), 8, "certificate.file_truncated"),
         (lines[..4].join("\n"), 5, "certificate.file_truncated"),
@@ -311,10 +242,7 @@ fn a_file_mutated_at_any_character_is_refused_or_says_the_same() {
         let mut mutated = text.clone().into_bytes();
         mutated[index] = if mutated[index] == b'1' { b'2' } else { b'1' };
         let mutated = String::from_utf8(mutated).unwrap();
-        if let Some(read) = parse(&mutated, &params)
-            .ok()
-            .and_then(|c| verify(&c, &params).ok())
-        {
+        if let Some(read) = parse(&mutated, &params).ok().and_then(|c| verify(&c, &params).ok()) {
             assert_eq!(read, facts, "character {index}");
         }
     }

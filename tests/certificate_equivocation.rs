@@ -13,10 +13,7 @@ use certificate_fixture::*;
 const PROVIDER: u8 = 1;
 const ALICE: u8 = 2;
 const BOB: u8 = 3;
-const WINDOW: Window = Window {
-    start: 1000,
-    end: 1004,
-};
+const WINDOW: Window = Window { start: 1000, end: 1004 };
 
 fn statement<T: Object>(kind: StatementKind, envelope: &capex::wire::Verified<T>) -> Statement {
     Statement::verify(kind, envelope.envelope(), devnet().magic).unwrap()
@@ -27,10 +24,7 @@ fn lock(to: u8, attempt: u32) -> Statement {
     let draft = Draft::new(PROVIDER, units(0, 2), WINDOW, &params);
     let terms = terms(&draft.issue, 0, draft.last, public(PROVIDER), public(to));
     let terms = by(PROVIDER, terms, &params);
-    statement(
-        StatementKind::LockGrant,
-        &grant(PROVIDER, &terms, attempt, &params),
-    )
+    statement(StatementKind::LockGrant, &grant(PROVIDER, &terms, attempt, &params))
 }
 
 fn redeem(cert: CertId, seq: u32, attempt: u32, cause: u8) -> Statement {
@@ -57,69 +51,18 @@ fn draft(nonce: u8, first: u32, end: u32, window: Window) -> Draft {
 fn contradictions_are_found_and_honest_pairs_are_not() {
     let one = draft(1, 0, 2, WINDOW);
     let cert = CertId(one.issue.id());
-    let two = draft(
-        2,
-        1,
-        3,
-        Window {
-            start: 1003,
-            end: 1005,
-        },
-    );
+    let two = draft(2, 1, 3, Window { start: 1003, end: 1005 });
     let beside = draft(3, 2, 4, WINDOW);
-    let after = draft(
-        4,
-        0,
-        2,
-        Window {
-            start: 1004,
-            end: 1008,
-        },
-    );
+    let after = draft(4, 0, 2, Window { start: 1004, end: 1008 });
     let table = [
-        (
-            "two locks of one attempt",
-            lock(ALICE, 0),
-            lock(BOB, 0),
-            true,
-        ),
-        (
-            "a lock after a released one",
-            lock(ALICE, 0),
-            lock(BOB, 1),
-            false,
-        ),
+        ("two locks of one attempt", lock(ALICE, 0), lock(BOB, 0), true),
+        ("a lock after a released one", lock(ALICE, 0), lock(BOB, 1), false),
         ("the same lock twice", lock(ALICE, 0), lock(ALICE, 0), false),
-        (
-            "two redemptions",
-            redeem(cert, 1, 0, 1),
-            redeem(cert, 1, 0, 2),
-            true,
-        ),
-        (
-            "redeemed at two numbers",
-            redeem(cert, 1, 0, 1),
-            redeem(cert, 2, 0, 2),
-            false,
-        ),
-        (
-            "redeemed, then locked again",
-            redeem(cert, 0, 0, 1),
-            lock(ALICE, 1),
-            true,
-        ),
-        (
-            "locked, released, then redeemed",
-            lock(ALICE, 0),
-            redeem(cert, 0, 1, 1),
-            false,
-        ),
-        (
-            "given twice",
-            activation(&one, 0, ALICE, 1),
-            activation(&one, 0, BOB, 2),
-            true,
-        ),
+        ("two redemptions", redeem(cert, 1, 0, 1), redeem(cert, 1, 0, 2), true),
+        ("redeemed at two numbers", redeem(cert, 1, 0, 1), redeem(cert, 2, 0, 2), false),
+        ("redeemed, then locked again", redeem(cert, 0, 0, 1), lock(ALICE, 1), true),
+        ("locked, released, then redeemed", lock(ALICE, 0), redeem(cert, 0, 1, 1), false),
+        ("given twice", activation(&one, 0, ALICE, 1), activation(&one, 0, BOB, 2), true),
         (
             "given to two with one cause",
             activation(&one, 0, ALICE, 1),
@@ -144,18 +87,8 @@ fn contradictions_are_found_and_honest_pairs_are_not() {
             activation(&two, 0, BOB, 2),
             true,
         ),
-        (
-            "beside each other",
-            activation(&one, 0, ALICE, 1),
-            activation(&beside, 0, BOB, 2),
-            false,
-        ),
-        (
-            "after each other",
-            activation(&one, 0, ALICE, 1),
-            activation(&after, 0, BOB, 2),
-            false,
-        ),
+        ("beside each other", activation(&one, 0, ALICE, 1), activation(&beside, 0, BOB, 2), false),
+        ("after each other", activation(&one, 0, ALICE, 1), activation(&after, 0, BOB, 2), false),
     ];
     for (name, a, b, expected) in table {
         assert_eq!(a.contradicts(&b), expected, "{name}");
@@ -170,10 +103,7 @@ fn contradictions_are_found_and_honest_pairs_are_not() {
 #[test]
 fn a_sale_agrees_with_its_own_lock() {
     let draft = Draft::new(PROVIDER, units(0, 2), WINDOW, &devnet()).sell(ALICE);
-    let capex::domain::certificate::Hop::Sale {
-        lock, activation, ..
-    } = &draft.hops[0]
-    else {
+    let capex::domain::certificate::Hop::Sale { lock, activation, .. } = &draft.hops[0] else {
         panic!()
     };
     let magic = devnet().magic;
@@ -186,37 +116,20 @@ fn a_sale_agrees_with_its_own_lock() {
 fn false_proofs_convict_nobody() {
     let magic = devnet().magic;
     let good = prove(&lock(ALICE, 0), &lock(BOB, 0)).unwrap();
-    let turned = EquivProof {
-        a: good.b.clone(),
-        b: good.a.clone(),
-    };
-    assert_eq!(
-        verify_proof(&turned, magic).unwrap_err().code(),
-        "proof.order"
-    );
+    let turned = EquivProof { a: good.b.clone(), b: good.a.clone() };
+    assert_eq!(verify_proof(&turned, magic).unwrap_err().code(), "proof.order");
     let (a, b) = (lock(ALICE, 0), lock(BOB, 1));
     let mut parts = [a, b].map(|s| (s.kind(), s.envelope().clone()));
     parts.sort();
     let [a, b] = parts;
-    assert_eq!(
-        verify_proof(&EquivProof { a, b }, magic)
-            .unwrap_err()
-            .code(),
-        "proof.compatible"
-    );
+    assert_eq!(verify_proof(&EquivProof { a, b }, magic).unwrap_err().code(), "proof.compatible");
     let forged: fn(&mut Envelope) = |envelope| envelope.signature[1][0] ^= 1;
     let mut bad = good.clone();
     forged(&mut bad.b.1);
-    assert_eq!(
-        verify_proof(&bad, magic).unwrap_err().code(),
-        "wire.bad_signature"
-    );
+    assert_eq!(verify_proof(&bad, magic).unwrap_err().code(), "wire.bad_signature");
     let mut mixed = good.clone();
     mixed.b.0 = StatementKind::Activation;
-    assert_eq!(
-        verify_proof(&mixed, magic).unwrap_err().code(),
-        "wire.malformed"
-    );
+    assert_eq!(verify_proof(&mixed, magic).unwrap_err().code(), "wire.malformed");
     assert!(wire::encode(&good).len() < capex::limits::GOSSIP_MAX_BYTES);
 }
 

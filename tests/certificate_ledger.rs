@@ -32,40 +32,17 @@ fn ledger(capacity: u32) -> Ledger {
 fn claims_are_exclusive_and_move_from_order_to_row_to_certificate() {
     let mut ledger = ledger(4);
     let order = Claim::Order(StandingId([1; 32]));
-    ledger
-        .claim(order, 1, &units(0, 4), window(10, 20))
-        .unwrap();
-    ledger
-        .claim(order, 1, &units(0, 4), window(10, 20))
-        .unwrap();
+    ledger.claim(order, 1, &units(0, 4), window(10, 20)).unwrap();
+    ledger.claim(order, 1, &units(0, 4), window(10, 20)).unwrap();
     let table = [
-        (
-            row(1),
-            units(0, 1),
-            window(19, 21),
-            Err(LedgerError::Claimed),
-        ),
-        (
-            row(1),
-            units(4, 5),
-            window(30, 31),
-            Err(LedgerError::BeyondCapacity),
-        ),
+        (row(1), units(0, 1), window(19, 21), Err(LedgerError::Claimed)),
+        (row(1), units(4, 5), window(30, 31), Err(LedgerError::BeyondCapacity)),
         (row(1), units(0, 1), window(30, 30), Err(LedgerError::Empty)),
-        (
-            row(1),
-            Units::default(),
-            window(30, 31),
-            Err(LedgerError::Empty),
-        ),
+        (row(1), Units::default(), window(30, 31), Err(LedgerError::Empty)),
         (row(1), units(0, 1), window(20, 21), Ok(())),
     ];
     for (claim, units, when, expected) in table {
-        assert_eq!(
-            ledger.claim(claim, 1, &units, when),
-            expected,
-            "{units:?} {when}"
-        );
+        assert_eq!(ledger.claim(claim, 1, &units, when), expected, "{units:?} {when}");
     }
     assert_eq!(
         ledger.claim(row(1), 2, &units(0, 1), window(1, 2)),
@@ -73,9 +50,7 @@ fn claims_are_exclusive_and_move_from_order_to_row_to_certificate() {
     );
     assert!(ledger.release(order));
     assert!(!ledger.release(order));
-    ledger
-        .claim(row(2), 1, &units(0, 2), window(10, 12))
-        .unwrap();
+    ledger.claim(row(2), 1, &units(0, 2), window(10, 12)).unwrap();
     let certificate = Claim::Certificate(CertId([1; 32]));
     assert!(ledger.retag(row(2), certificate));
     assert!(!ledger.retag(row(2), certificate));
@@ -101,26 +76,17 @@ fn capacity_never_shrinks_below_a_claim() {
 #[test]
 fn free_space_comes_as_the_largest_rectangles_first() {
     let mut ledger = ledger(4);
-    assert_eq!(
-        ledger.free_rectangles(1, window(0, 10)),
-        [(units(0, 4), window(0, 10))]
-    );
+    assert_eq!(ledger.free_rectangles(1, window(0, 10)), [(units(0, 4), window(0, 10))]);
     ledger.claim(row(1), 1, &units(0, 1), window(0, 4)).unwrap();
     let free = ledger.free_rectangles(1, window(0, 10));
-    assert_eq!(
-        free,
-        [(units(1, 4), window(0, 10)), (units(0, 1), window(4, 10))]
-    );
+    assert_eq!(free, [(units(1, 4), window(0, 10)), (units(0, 1), window(4, 10))]);
     assert_eq!(ledger.free_units(1, window(0, 10)), 3);
 }
 
 #[test]
 fn rows_are_numbered_by_start_and_buy_lowest_number_first() {
-    let need = |buy: u8, start, end, qty| RowNeed {
-        buy: [buy; 32],
-        window: window(start, end),
-        qty,
-    };
+    let need =
+        |buy: u8, start, end, qty| RowNeed { buy: [buy; 32], window: window(start, end), qty };
     let rectangle = (units(5, 9), window(0, 10));
     let rows = [
         need(9, 4, 8, 2),
@@ -139,15 +105,11 @@ fn rows_are_numbered_by_start_and_buy_lowest_number_first() {
 
 #[test]
 fn a_row_that_needs_more_than_sixteen_ranges_is_fragmented() {
-    let need = |buy: u8, start, end, qty| RowNeed {
-        buy: [buy; 32],
-        window: window(start, end),
-        qty,
-    };
+    let need =
+        |buy: u8, start, end, qty| RowNeed { buy: [buy; 32], window: window(start, end), qty };
     // Rows of one unit that end early leave holes between rows that stay.
-    let mut rows: Vec<RowNeed> = (0..36)
-        .map(|n| need(n, 0, if n % 2 == 0 { 2 } else { 10 }, 1))
-        .collect();
+    let mut rows: Vec<RowNeed> =
+        (0..36).map(|n| need(n, 0, if n % 2 == 0 { 2 } else { 10 }, 1)).collect();
     rows.push(need(40, 5, 10, 17));
     rows.push(need(41, 5, 10, 16));
     let numbers = number_rows(&(units(0, 36), window(0, 10)), &rows);
@@ -158,10 +120,7 @@ fn a_row_that_needs_more_than_sixteen_ranges_is_fragmented() {
 
 /// Every (unit, slot) of an area.
 fn cells(units: &Units, when: Window) -> Vec<(u32, u32)> {
-    units
-        .numbers()
-        .flat_map(|unit| (when.start..when.end).map(move |slot| (unit, slot)))
-        .collect()
+    units.numbers().flat_map(|unit| (when.start..when.end).map(move |slot| (unit, slot))).collect()
 }
 
 proptest! {

@@ -23,11 +23,7 @@ use serde_json::Value;
 /// The program, away from the real home and environment.
 fn capex(home: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_capex"));
-    command
-        .args(args)
-        .env_clear()
-        .env("HOME", home)
-        .stdin(Stdio::null());
+    command.args(args).env_clear().env("HOME", home).stdin(Stdio::null());
     command
 }
 
@@ -37,11 +33,7 @@ fn run(home: &Path, args: &[&str]) -> (i32, String, String) {
 
 fn done(output: Output) -> (i32, String, String) {
     let text = |bytes| String::from_utf8(bytes).unwrap();
-    (
-        output.status.code().unwrap(),
-        text(output.stdout),
-        text(output.stderr),
-    )
+    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
 }
 
 /// Runs against a fake daemon.
@@ -60,17 +52,8 @@ fn json_error((code, out, err): (i32, String, String)) -> (i32, String) {
     (code, value["error"]["code"].as_str().unwrap().to_owned())
 }
 
-const BID: [&str; 9] = [
-    "buy",
-    "--class",
-    "cpu.standard",
-    "--max-price",
-    "20sat",
-    "--for",
-    "2slots",
-    "--qty",
-    "2",
-];
+const BID: [&str; 9] =
+    ["buy", "--class", "cpu.standard", "--max-price", "20sat", "--for", "2slots", "--qty", "2"];
 
 #[test]
 fn without_a_daemon_every_question_ends_with_3_and_what_to_do() {
@@ -78,21 +61,11 @@ fn without_a_daemon_every_question_ends_with_3_and_what_to_do() {
     let dir = home.path().to_str().unwrap();
     let (code, out, err) = run(home.path(), &["status", "--datadir", dir]);
     assert_eq!((code, out.as_str()), (3, ""));
-    assert!(
-        err.contains("no daemon runs on") && err.contains("capex up --datadir"),
-        "{err}"
-    );
-    for args in [
-        vec!["order", "list"],
-        vec!["wallet", "balance"],
-        vec!["cert", "list"],
-    ] {
+    assert!(err.contains("no daemon runs on") && err.contains("capex up --datadir"), "{err}");
+    for args in [vec!["order", "list"], vec!["wallet", "balance"], vec!["cert", "list"]] {
         let mut args = args;
         args.extend(["--json", "--datadir", dir]);
-        assert_eq!(
-            json_error(run(home.path(), &args)),
-            (3, "daemon.unreachable".to_owned())
-        );
+        assert_eq!(json_error(run(home.path(), &args)), (3, "daemon.unreachable".to_owned()));
     }
     // The default data directory.
     assert_eq!(run(home.path(), &["status"]).0, 3);
@@ -143,9 +116,7 @@ fn every_command_with_json_prints_exactly_one_value() {
         vec!["cert", "show", &cert],
         vec!["cert", "export", &cert],
         vec!["cert", "gift", &cert, "--to", &to, "--yes"],
-        vec![
-            "cert", "redeem", &cert, "--wasm", &wasm, "--arg", "-v", "--result", "out",
-        ],
+        vec!["cert", "redeem", &cert, "--wasm", &wasm, "--arg", "-v", "--result", "out"],
         vec!["lease", "list"],
         vec!["lease", "show", &lease],
         vec!["lease", "logs", &lease],
@@ -186,11 +157,7 @@ fn refusals_of_the_daemon_have_their_exit_codes() {
         (vec!["trade", "show", "deadbeef"], 5, "trade.not_found"),
         (vec!["epoch", "show"], 5, "epoch.not_computed"),
         (vec!["epoch", "verify", "13"], 1, "epoch.bad_result"),
-        (
-            [refused.as_slice(), &["--yes"]].concat(),
-            6,
-            "order.no_capacity",
-        ),
+        ([refused.as_slice(), &["--yes"]].concat(), 6, "order.no_capacity"),
         (vec!["book", "--class", "cpu.big"], 2, "order.unknown_class"),
         (vec!["order", "show", "dead"], 2, "cli.usage"),
         (vec!["order", "shows", "deadbeef"], 2, "cli.usage"),
@@ -200,21 +167,9 @@ fn refusals_of_the_daemon_have_their_exit_codes() {
             7,
             "lease.wait_timeout",
         ),
-        (
-            vec!["cert", "redeem", "cccccccc", "--wasm", "/nowhere"],
-            2,
-            "file.unusable",
-        ),
-        (
-            vec!["cert", "redeem", "cccccccc", "--wasm", "/dev/null"],
-            2,
-            "workload.invalid",
-        ),
-        (
-            vec!["lease", "result", "eeeeeeee", "none", "--out", "-"],
-            5,
-            "lease.no_result",
-        ),
+        (vec!["cert", "redeem", "cccccccc", "--wasm", "/nowhere"], 2, "file.unusable"),
+        (vec!["cert", "redeem", "cccccccc", "--wasm", "/dev/null"], 2, "workload.invalid"),
+        (vec!["lease", "result", "eeeeeeee", "none", "--out", "-"], 5, "lease.no_result"),
     ];
     for (args, exit, code) in table {
         let found = json_error(ask(&fake, &[args.as_slice(), &["--json"]].concat()));
@@ -225,36 +180,16 @@ fn refusals_of_the_daemon_have_their_exit_codes() {
 #[test]
 fn nothing_moves_money_without_a_yes() {
     let fake = Fake::start();
-    let sell: &[&str] = &[
-        "sell",
-        "--class",
-        "cpu.standard",
-        "--qty",
-        "2",
-        "--price",
-        "20sat",
-        "--for",
-        "1h",
-    ];
+    let sell: &[&str] =
+        &["sell", "--class", "cpu.standard", "--qty", "2", "--price", "20sat", "--for", "1h"];
     let gift = "ab".repeat(32);
-    for args in [
-        &BID[..],
-        sell,
-        &["cert", "gift", "cccccccc", "--to", &gift],
-    ] {
+    for args in [&BID[..], sell, &["cert", "gift", "cccccccc", "--to", &gift]] {
         let (code, out, err) = ask(&fake, args);
         assert_eq!((code, out.as_str()), (2, ""), "{args:?}");
         assert!(err.contains("--yes"), "{err}");
     }
     let preview = ask(&fake, &BID).2;
-    for part in [
-        "pays at most",
-        "80 sat",
-        "fee",
-        "308 sat",
-        "worst case",
-        "trade.below_minimum",
-    ] {
+    for part in ["pays at most", "80 sat", "fee", "308 sat", "worst case", "trade.below_minimum"] {
         assert!(preview.contains(part), "{part}: {preview}");
     }
     let (code, out, _) = ask(&fake, &[&BID[..], &["--dry-run"]].concat());
@@ -262,10 +197,7 @@ fn nothing_moves_money_without_a_yes() {
     assert!(fake.commands.lock().unwrap().is_empty());
     assert_eq!(ask(&fake, &[&BID[..], &["--yes"]].concat()).0, 0);
     let commands = fake.commands.lock().unwrap();
-    assert!(
-        commands[0].contains("window: Window { start: 107, end: 109 }"),
-        "{commands:?}"
-    );
+    assert!(commands[0].contains("window: Window { start: 107, end: 109 }"), "{commands:?}");
 }
 
 #[test]
@@ -274,27 +206,12 @@ fn order_files_are_read_and_their_mistakes_place_nothing() {
     let path = fake.path().join("order.toml");
     let place = |text: &str, extra: &[&str]| {
         std::fs::write(&path, text).unwrap();
-        ask(
-            &fake,
-            &[
-                &["buy", "--yes", "--json", "--file", path.to_str().unwrap()],
-                extra,
-            ]
-            .concat(),
-        )
+        ask(&fake, &[&["buy", "--yes", "--json", "--file", path.to_str().unwrap()], extra].concat())
     };
     let good = "class = \"cpu.standard\"\nqty = 2\nmax-price = \"20sat\"\nwindow = \"110..112\"\n";
     let table = [
-        (
-            "klass = \"cpu.standard\"\n",
-            "order_file.unknown_key",
-            ":1:",
-        ),
-        (
-            "class = \"cpu.standard\"\nmax-price = 20\n",
-            "order_file.bad_value",
-            ":2:",
-        ),
+        ("klass = \"cpu.standard\"\n", "order_file.unknown_key", ":1:"),
+        ("class = \"cpu.standard\"\nmax-price = 20\n", "order_file.bad_value", ":2:"),
         ("class = [\n", "order_file.syntax", ":1:"),
         ("class = \"cpu.standard\"\n", "order.incomplete", "--qty"),
     ];
@@ -317,10 +234,7 @@ fn remote_text_never_reaches_a_terminal_unescaped() {
     for args in [&["book"][..], &["book", "--json"]] {
         let (code, out, _) = ask(&fake, args);
         assert_eq!(code, 0);
-        assert!(
-            !out.contains('\u{1b}') && !out.contains('\u{202e}'),
-            "{out:?}"
-        );
+        assert!(!out.contains('\u{1b}') && !out.contains('\u{202e}'), "{out:?}");
         if args.len() == 2 {
             let book: Value = serde_json::from_str(&out).unwrap();
             assert_eq!(book["bids"][0]["owner"], HOSTILE);
@@ -331,20 +245,11 @@ fn remote_text_never_reaches_a_terminal_unescaped() {
 #[test]
 fn outputs_and_results_come_in_parts_and_arrive_whole() {
     let fake = Fake::start();
-    assert_eq!(
-        ask(&fake, &["lease", "logs", "eeeeeeee"]).1,
-        "hello\nworld\n"
-    );
+    assert_eq!(ask(&fake, &["lease", "logs", "eeeeeeee"]).1, "hello\nworld\n");
     let result = ["lease", "result", "eeeeeeee", "out file.txt", "--out"];
-    assert_eq!(
-        ask(&fake, &[&result[..], &["-"]].concat()).1,
-        "result bytes"
-    );
+    assert_eq!(ask(&fake, &[&result[..], &["-"]].concat()).1, "result bytes");
     let path = fake.path().join("r");
-    assert_eq!(
-        ask(&fake, &[&result[..], &[path.to_str().unwrap()]].concat()).0,
-        0
-    );
+    assert_eq!(ask(&fake, &[&result[..], &[path.to_str().unwrap()]].concat()).0, 0);
     assert_eq!(std::fs::read(path).unwrap(), b"result bytes");
 }
 
@@ -373,49 +278,28 @@ fn init_writes_once_and_config_shows_where_values_come_from() {
     let cookie = home.path().join(".local/state/capex/devchain/.cookie");
     assert_eq!(made["chain_cookie"], cookie.to_str().unwrap());
     let text = std::fs::read_to_string(Path::new(dir).join("config.toml")).unwrap();
-    assert_eq!(
-        json_error(run(home.path(), &init)),
-        (2, "init.exists".to_owned())
-    );
-    let replaced = run(
-        home.path(),
-        &[&init[..], &["--force", "--api-listen", "127.0.0.1:0"]].concat(),
-    );
+    assert_eq!(json_error(run(home.path(), &init)), (2, "init.exists".to_owned()));
+    let replaced =
+        run(home.path(), &[&init[..], &["--force", "--api-listen", "127.0.0.1:0"]].concat());
     assert_eq!(replaced.0, 0);
-    assert_ne!(
-        std::fs::read_to_string(Path::new(dir).join("config.toml")).unwrap(),
-        text
-    );
+    assert_ne!(std::fs::read_to_string(Path::new(dir).join("config.toml")).unwrap(), text);
 
     let (_, out, _) = run(home.path(), &["config", "show", "--datadir", dir, "--json"]);
     let shown: Value = serde_json::from_str(&out).unwrap();
     let setting = |name: &str| {
-        let found = shown
-            .as_array()
-            .unwrap()
-            .iter()
-            .find(|item| item["setting"] == name);
+        let found = shown.as_array().unwrap().iter().find(|item| item["setting"] == name);
         found.unwrap()["origin"].as_str().unwrap().to_owned()
     };
     assert!(setting("network").ends_with("config.toml:2"));
     assert_eq!(setting("datadir"), "--datadir");
     assert_eq!(setting("log"), "default");
 
-    std::fs::write(
-        Path::new(dir).join("config.toml"),
-        "network = \"devnet\"\nlissten = 1\n",
-    )
-    .unwrap();
+    std::fs::write(Path::new(dir).join("config.toml"), "network = \"devnet\"\nlissten = 1\n")
+        .unwrap();
     let (code, _, err) = run(home.path(), &["config", "show", "--datadir", dir]);
-    assert!(
-        code == 2 && err.contains("config.toml:2: unknown field `lissten`"),
-        "{err}"
-    );
+    assert!(code == 2 && err.contains("config.toml:2: unknown field `lissten`"), "{err}");
     assert_eq!(run(home.path(), &["up", "--datadir", dir]).0, 2);
-    let refused = json_error(run(
-        home.path(),
-        &["init", "--network", "mainnet", "--json"],
-    ));
+    let refused = json_error(run(home.path(), &["init", "--network", "mainnet", "--json"]));
     assert_eq!(refused, (2, "config.mainnet_refused".to_owned()));
     let refused = json_error(run(home.path(), &["up", "--network", "mainnet", "--json"]));
     assert_eq!(refused, (2, "config.mainnet_refused".to_owned()));
@@ -440,16 +324,8 @@ fn issued() -> String {
         nonce32: [3; 32],
         not_after_slot: 11,
     };
-    let issue = capex::wire::sign(issue, params.magic, &key)
-        .envelope()
-        .clone();
-    file::write(
-        &Certificate {
-            issue,
-            hops: Vec::new(),
-        },
-        &params,
-    )
+    let issue = capex::wire::sign(issue, params.magic, &key).envelope().clone();
+    file::write(&Certificate { issue, hops: Vec::new() }, &params)
 }
 
 #[test]
@@ -467,52 +343,29 @@ fn certificate_files_are_verified_offline() {
     let good = issued();
     let (code, out, err) = verify(&good, false);
     assert_eq!(code, 0, "{err}");
-    for line in [
-        "signatures: ok\n",
-        "payment: unchecked\n",
-        "current: never sold\n",
-    ] {
+    for line in ["signatures: ok\n", "payment: unchecked\n", "current: never sold\n"] {
         assert!(out.contains(line), "{out}");
     }
     let report: Value = serde_json::from_str(&verify(&good, true).1).unwrap();
-    assert_eq!(
-        (&report["network"], &report["seq"]),
-        (&"devnet".into(), &0.into())
-    );
+    assert_eq!((&report["network"], &report["seq"]), (&"devnet".into(), &0.into()));
     assert_eq!(report["units"], serde_json::json!([[0, 2]]));
 
     let end = good.trim_end().len() - 1;
-    let flipped = if good.as_bytes()[end] == b'0' {
-        "1"
-    } else {
-        "0"
-    };
+    let flipped = if good.as_bytes()[end] == b'0' { "1" } else { "0" };
     let table = [
-        (
-            format!("{}{flipped}\n", &good[..end]),
-            "certificate.bad_signature",
-        ),
+        (format!("{}{flipped}\n", &good[..end]), "certificate.bad_signature"),
         (good.replace("devnet", "signet"), "certificate."),
         (good.replace("issue", "gift"), "certificate.file_kind"),
-        (
-            good.replace("devnet", "moonnet"),
-            "certificate.other_network",
-        ),
+        (good.replace("devnet", "moonnet"), "certificate.other_network"),
         ("hello\n".to_owned(), "certificate.file_header"),
         (String::new(), "certificate.file_header"),
     ];
     for (text, code) in table {
         let (exit, found) = json_error(verify(&text, true));
-        assert!(
-            exit == 6 && found.starts_with(code),
-            "{text}: {exit} {found}"
-        );
+        assert!(exit == 6 && found.starts_with(code), "{text}: {exit} {found}");
     }
     std::fs::write(&path, [0xff, 0xfe]).unwrap();
-    assert_eq!(
-        run(home.path(), &["cert", "verify", path.to_str().unwrap()]).0,
-        2
-    );
+    assert_eq!(run(home.path(), &["cert", "verify", path.to_str().unwrap()]).0, 2);
 }
 
 #[test]
@@ -524,18 +377,9 @@ fn the_devchain_says_where_it_is_and_stops_on_a_signal() {
         .unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let url = lines.next().unwrap().unwrap();
-    assert!(
-        url.starts_with("url") && url.contains("http://127.0.0.1:"),
-        "{url}"
-    );
+    assert!(url.starts_with("url") && url.contains("http://127.0.0.1:"), "{url}");
     let cookie = home.path().join(".local/state/capex/devchain/.cookie");
-    assert!(
-        lines
-            .next()
-            .unwrap()
-            .unwrap()
-            .contains(cookie.to_str().unwrap())
-    );
+    assert!(lines.next().unwrap().unwrap().contains(cookie.to_str().unwrap()));
     assert!(cookie.exists());
     let pid = rustix::process::Pid::from_child(&child);
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();

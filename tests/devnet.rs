@@ -48,11 +48,7 @@ fn wait(child: &mut Child) -> Option<i32> {
 fn logs(dir: &Path) -> String {
     let mut text = String::new();
     for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
-        if entry
-            .path()
-            .extension()
-            .is_some_and(|extension| extension == "log")
-        {
+        if entry.path().extension().is_some_and(|extension| extension == "log") {
             let log = std::fs::read_to_string(entry.path()).unwrap_or_default();
             let lines: Vec<&str> = log.lines().collect();
             let last = lines[lines.len().saturating_sub(40)..].join("\n");
@@ -63,21 +59,15 @@ fn logs(dir: &Path) -> String {
 }
 
 fn list<'a>(value: &'a Value, field: &str) -> &'a Vec<Value> {
-    value[field]
-        .as_array()
-        .unwrap_or_else(|| panic!("{field} is no list"))
+    value[field].as_array().unwrap_or_else(|| panic!("{field} is no list"))
 }
 
 fn text<'a>(value: &'a Value, field: &str) -> &'a str {
-    value[field]
-        .as_str()
-        .unwrap_or_else(|| panic!("{field} is no text"))
+    value[field].as_str().unwrap_or_else(|| panic!("{field} is no text"))
 }
 
 fn number(value: &Value, field: &str) -> u64 {
-    value[field]
-        .as_u64()
-        .unwrap_or_else(|| panic!("{field} is no number"))
+    value[field].as_u64().unwrap_or_else(|| panic!("{field} is no number"))
 }
 
 #[test]
@@ -95,17 +85,10 @@ fn a_market_trades_settles_delivers_and_leaves_nothing() {
     trades_are_settled(&document);
     leases_are_delivered(&document);
     assert_eq!(text(&document["refusals"][0], "code"), "redeem.not_holder");
-    let sum = |field| {
-        list(&document, "balances")
-            .iter()
-            .map(|part| number(part, field))
-            .sum::<u64>()
-    };
+    let sum =
+        |field| list(&document, "balances").iter().map(|part| number(part, field)).sum::<u64>();
     assert!(number(&document, "fees_paid_sat") > 0);
-    assert_eq!(
-        sum("before_sat") - sum("after_sat"),
-        number(&document, "fees_paid_sat")
-    );
+    assert_eq!(sum("before_sat") - sum("after_sat"), number(&document, "fees_paid_sat"));
 }
 
 fn nodes_agree(document: &Value) {
@@ -113,19 +96,13 @@ fn nodes_agree(document: &Value) {
     let keys: BTreeSet<&str> = nodes.iter().map(|node| text(node, "key")).collect();
     assert_eq!((nodes.len(), keys.len()), (5, 5));
     for node in nodes {
-        assert!(
-            number(node, "peers") >= 1 && number(node, "orders_seen") >= 2,
-            "{node}"
-        );
+        assert!(number(node, "peers") >= 1 && number(node, "orders_seen") >= 2, "{node}");
     }
     let roots = list(&document["epoch"], "roots");
     assert_eq!(document["epoch"]["agreed"], true);
     assert_eq!(roots.len(), nodes.len());
     for field in ["root", "count", "result_root"] {
-        assert!(
-            roots.iter().all(|root| root[field] == roots[0][field]),
-            "{field}"
-        );
+        assert!(roots.iter().all(|root| root[field] == roots[0][field]), "{field}");
     }
 }
 
@@ -133,10 +110,7 @@ fn trades_are_settled(document: &Value) {
     let trades = list(document, "trades");
     assert_eq!(trades.len(), 2);
     for trade in trades {
-        assert_eq!(
-            number(trade, "price_sat"),
-            number(trade, "price_msat") / 1000
-        );
+        assert_eq!(number(trade, "price_sat"), number(trade, "price_msat") / 1000);
         let settlement = &trade["settlement"];
         assert_eq!(text(settlement, "state"), "settled");
         assert!(text(settlement, "address").starts_with("bcrt1p"));

@@ -37,20 +37,12 @@ impl Host {
         let (sender, events) = channel(EVENT_QUEUE);
         let shim = PathBuf::from(env!("CARGO_BIN_EXE_capex"));
         let manager = Manager::new(&dir.path().join("leases"), shim, sender).unwrap();
-        Self {
-            dir,
-            manager,
-            events,
-        }
+        Self { dir, manager, events }
     }
 
     /// The daemon dies and another one starts: nothing of the old manager is left.
     fn restart(self) -> Self {
-        let Self {
-            dir,
-            manager,
-            events,
-        } = self;
+        let Self { dir, manager, events } = self;
         drop((manager, events));
         Self::in_dir(dir)
     }
@@ -73,12 +65,7 @@ impl Host {
     async fn upload(&self, lease: &LeaseId, blob: &[u8]) {
         let mut offset = 0;
         for chunk in blob.chunks(100_000) {
-            offset = self
-                .manager
-                .put(lease, digest(blob), offset, chunk)
-                .await
-                .unwrap()
-                .received;
+            offset = self.manager.put(lease, digest(blob), offset, chunk).await.unwrap().received;
         }
         assert_eq!(offset, blob.len() as u64);
     }
@@ -123,10 +110,7 @@ impl Host {
     async fn heard(&mut self) -> Vec<LeaseEvent> {
         let mut heard = Vec::new();
         loop {
-            let event = tokio::time::timeout(PATIENCE, self.events.recv())
-                .await
-                .unwrap()
-                .unwrap();
+            let event = tokio::time::timeout(PATIENCE, self.events.recv()).await.unwrap().unwrap();
             heard.push(event.clone());
             if matches!(event, LeaseEvent::Ended { .. } | LeaseEvent::Failed { .. }) {
                 return heard;
@@ -142,13 +126,7 @@ fn digest(bytes: &[u8]) -> Digest {
 }
 
 fn now_ms() -> u64 {
-    u64::try_from(
-        SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap()
-            .as_millis(),
-    )
-    .unwrap()
+    u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis()).unwrap()
 }
 
 fn spec(component: &[u8], window_ms: u64) -> LeaseSpec {
@@ -176,15 +154,12 @@ fn spec(component: &[u8], window_ms: u64) -> LeaseSpec {
 
 fn process_exists(pid: u32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit_once(')')
-        .is_some_and(|(_, rest)| !rest.trim_start().starts_with('Z'))
+    stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with('Z'))
 }
 
 fn names(dir: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(dir).unwrap();
-    entries
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .collect()
+    entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -195,20 +170,11 @@ async fn wordsum_computes_what_both_ends_can_recompute() {
     assert!(ended.cpu_us > 0 && ended.memory_peak_bytes > 0, "{ended:?}");
     let expected = samples::wordsum::expected(INPUT);
     assert_eq!(expected, "count=4 sum=100\n");
-    let result = host
-        .manager
-        .read_result(&lease, "result.txt", 0, 1 << 10)
-        .unwrap();
-    assert_eq!(
-        (result.bytes.as_slice(), result.end),
-        (expected.as_bytes(), true)
-    );
+    let result = host.manager.read_result(&lease, "result.txt", 0, 1 << 10).unwrap();
+    assert_eq!((result.bytes.as_slice(), result.end), (expected.as_bytes(), true));
     let log = host.manager.logs(&lease, Stream::Stdout, 0).await.unwrap();
     assert_eq!((log.bytes.as_slice(), log.end), (expected.as_bytes(), true));
-    for (name, code) in [
-        ("input.txt", "result.absent"),
-        ("../spec.json", "result.absent"),
-    ] {
+    for (name, code) in [("input.txt", "result.absent"), ("../spec.json", "result.absent")] {
         let error = host.manager.read_result(&lease, name, 0, 10).unwrap_err();
         assert_eq!(error.code(), code, "{name}");
     }
@@ -230,10 +196,7 @@ async fn a_workload_that_never_yields_ends_at_its_deadline() {
     assert!(late_ms < SLACK_MS, "{late_ms} ms late");
     // Metered by CPU time: a busy loop takes what the machine leaves to it.
     assert!(ended.cpu_us > 100_000, "{ended:?}");
-    assert!(
-        ended.cpu_us <= (ended.delivered_ms + 100) * 1_000,
-        "{ended:?}"
-    );
+    assert!(ended.cpu_us <= (ended.delivered_ms + 100) * 1_000, "{ended:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -248,16 +211,10 @@ async fn a_workload_waits_for_its_window_and_can_be_stopped_before_it() {
     .await;
     host.manager.stop(&lease, "changed my mind").await.unwrap();
     let ended = host.end(&lease).await;
-    assert_eq!(
-        (ended.outcome, ended.started_at_ms),
-        (Outcome::Stopped, None)
-    );
+    assert_eq!((ended.outcome, ended.started_at_ms), (Outcome::Stopped, None));
     assert!(matches!(
         host.heard().await.last(),
-        Some(LeaseEvent::Failed {
-            code: "lease.stopped",
-            ..
-        })
+        Some(LeaseEvent::Failed { code: "lease.stopped", .. })
     ));
 }
 
@@ -278,10 +235,7 @@ async fn how_a_workload_ends_by_itself_is_reported() {
     let (_, exited) = host.run(samples::EXIT3, |_| {}).await;
     assert_eq!(exited.outcome, Outcome::Exited { code: 3 });
     let (_, broken) = host.run(b"\0asm and no component", |_| {}).await;
-    assert!(
-        matches!(broken.outcome, Outcome::Failed { .. }),
-        "{broken:?}"
-    );
+    assert!(matches!(broken.outcome, Outcome::Failed { .. }), "{broken:?}");
     assert_eq!(broken.started_at_ms, None);
 }
 
@@ -298,25 +252,16 @@ async fn logs_stream_while_the_workload_runs_up_to_their_cap() {
             (log.bytes.len() == 10).then_some(log)
         })
         .await;
-    assert_eq!(
-        (early.bytes.as_slice(), early.end),
-        (&b"tick\ntick\n"[..], false)
-    );
+    assert_eq!((early.bytes.as_slice(), early.end), (&b"tick\ntick\n"[..], false));
     host.until("dropping", |manager| {
         (manager.usage(&lease).unwrap().stdout_dropped > 20).then_some(())
     })
     .await;
     host.manager.stop(&lease, "enough").await.unwrap();
     assert_eq!(host.end(&lease).await.outcome, Outcome::Stopped);
-    let all = host
-        .manager
-        .read_log(&lease, Stream::Stdout, 0, usize::MAX)
-        .unwrap();
+    let all = host.manager.read_log(&lease, Stream::Stdout, 0, usize::MAX).unwrap();
     assert_eq!((all.bytes.len() as u64, all.end), (CAP, true));
-    let late = host
-        .manager
-        .read_log(&lease, Stream::Stdout, 1_000, 10)
-        .unwrap();
+    let late = host.manager.read_log(&lease, Stream::Stdout, 1_000, 10).unwrap();
     assert_eq!((late.bytes.len(), late.end), (0, true));
 }
 
@@ -324,9 +269,7 @@ async fn logs_stream_while_the_workload_runs_up_to_their_cap() {
 async fn the_disk_quota_ends_a_lease_that_outgrows_it() {
     const QUOTA: u64 = 1 << 20;
     let host = Host::new();
-    let (lease, ended) = host
-        .run(samples::FILLER, |spec| spec.work_max_bytes = QUOTA)
-        .await;
+    let (lease, ended) = host.run(samples::FILLER, |spec| spec.work_max_bytes = QUOTA).await;
     assert_eq!(ended.outcome, Outcome::OutputQuota);
     assert!(host.manager.usage(&lease).unwrap().work_bytes > QUOTA);
 }
@@ -335,13 +278,9 @@ async fn the_disk_quota_ends_a_lease_that_outgrows_it() {
 async fn no_single_file_outgrows_the_disk_quota() {
     const QUOTA: u64 = 3 << 20;
     let host = Host::new();
-    let (lease, ended) = host
-        .run(samples::FLOOD, |spec| spec.work_max_bytes = QUOTA)
-        .await;
+    let (lease, ended) = host.run(samples::FLOOD, |spec| spec.work_max_bytes = QUOTA).await;
     assert_eq!(ended.outcome, Outcome::OutputQuota);
-    let size = std::fs::metadata(host.lease_dir(&lease).join("work/flood"))
-        .unwrap()
-        .len();
+    let size = std::fs::metadata(host.lease_dir(&lease).join("work/flood")).unwrap().len();
     assert!(size <= QUOTA, "{size}");
 }
 
@@ -364,14 +303,8 @@ async fn a_workload_stuck_in_the_host_is_ended_after_its_grace() {
     let ended = host.end(&lease).await;
     assert_eq!(ended.outcome, Outcome::Stopped);
     let took_ms = ended.ended_at_ms - asked_ms;
-    assert!(
-        (GRACE_MS..GRACE_MS + SLACK_MS).contains(&took_ms),
-        "{took_ms} ms"
-    );
-    host.until("the process's end", |_| {
-        (!process_exists(pid)).then_some(())
-    })
-    .await;
+    assert!((GRACE_MS..GRACE_MS + SLACK_MS).contains(&took_ms), "{took_ms} ms");
+    host.until("the process's end", |_| (!process_exists(pid)).then_some(())).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -381,19 +314,14 @@ async fn a_workload_sees_nothing_but_its_directory() {
     assert_eq!(ended.outcome, Outcome::Exited { code: 0 });
     let link = host.lease_dir(&lease).join("work/result.txt");
     assert!(std::fs::symlink_metadata(link).unwrap().is_symlink());
-    let error = host
-        .manager
-        .read_result(&lease, "result.txt", 0, 10)
-        .unwrap_err();
+    let error = host.manager.read_result(&lease, "result.txt", 0, 10).unwrap_err();
     assert_eq!(error.code(), "result.absent");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lease_process_inherits_nothing() {
     let host = Host::new();
-    let lease = host
-        .start(spec(samples::CHATTY, LONG_MS), samples::CHATTY)
-        .await;
+    let lease = host.start(spec(samples::CHATTY, LONG_MS), samples::CHATTY).await;
     let pid = host.running(&lease).await;
     let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap();
     assert_eq!(String::from_utf8_lossy(&environment), "");
@@ -403,10 +331,7 @@ async fn a_lease_process_inherits_nothing() {
         assert_ne!(target.ok().as_ref(), Some(&daemons));
     }
     let limits = std::fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
-    let size = limits
-        .lines()
-        .find(|line| line.starts_with("Max file size"))
-        .unwrap();
+    let size = limits.lines().find(|line| line.starts_with("Max file size")).unwrap();
     assert!(size.contains("1048576"), "{size}");
     host.manager.release(&lease).await.unwrap();
 }
@@ -426,27 +351,14 @@ async fn a_lease_outlives_the_daemon_and_is_adopted() {
     );
     host.manager.start(&lease).await.unwrap();
     let heard = host.heard().await;
-    assert!(
-        heard
-            .iter()
-            .any(|event| matches!(event, LeaseEvent::Started { .. })),
-        "{heard:?}"
-    );
-    let Some(LeaseEvent::Ended { ended, .. }) = heard.last() else {
-        panic!("{heard:?}")
-    };
+    assert!(heard.iter().any(|event| matches!(event, LeaseEvent::Started { .. })), "{heard:?}");
+    let Some(LeaseEvent::Ended { ended, .. }) = heard.last() else { panic!("{heard:?}") };
     assert_eq!(ended.outcome, Outcome::Deadline);
-    assert!(
-        (ends_at_ms..ends_at_ms + SLACK_MS).contains(&ended.ended_at_ms),
-        "{ended:?}"
-    );
+    assert!((ends_at_ms..ends_at_ms + SLACK_MS).contains(&ended.ended_at_ms), "{ended:?}");
 
     let host = host.restart();
     let adopted = host.manager.adopt().await.unwrap();
-    assert!(
-        matches!(&adopted[..], [(_, State::Ended(again))] if again == ended),
-        "{adopted:?}"
-    );
+    assert!(matches!(&adopted[..], [(_, State::Ended(again))] if again == ended), "{adopted:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -456,11 +368,7 @@ async fn a_lease_ends_on_time_without_any_daemon() {
     let ends_at_ms = spec.ends_at_ms;
     let lease = host.start(spec, samples::BUSY).await;
     let pid = host.running(&lease).await;
-    let Host {
-        dir,
-        manager,
-        events,
-    } = host;
+    let Host { dir, manager, events } = host;
     drop((manager, events));
     let begun = Instant::now();
     while process_exists(pid) {
@@ -477,18 +385,12 @@ async fn a_lease_ends_on_time_without_any_daemon() {
 async fn a_killed_lease_process_is_an_interruption() {
     for restarted in [false, true] {
         let mut host = Host::new();
-        let lease = host
-            .start(spec(samples::CHATTY, LONG_MS), samples::CHATTY)
-            .await;
+        let lease = host.start(spec(samples::CHATTY, LONG_MS), samples::CHATTY).await;
         let pid = host.running(&lease).await;
         let kill = rustix::process::kill_process;
         let raw = rustix::process::Pid::from_raw(pid.cast_signed()).unwrap();
         if restarted {
-            let Host {
-                dir,
-                manager,
-                events,
-            } = host;
+            let Host { dir, manager, events } = host;
             drop((manager, events));
             kill(raw, rustix::process::Signal::KILL).unwrap();
             while process_exists(pid) {
@@ -502,19 +404,14 @@ async fn a_killed_lease_process_is_an_interruption() {
         let ended = host.end(&lease).await;
         assert_eq!(ended.outcome, Outcome::Interrupted);
         assert!(ended.started_at_ms.is_some());
-        assert!(matches!(
-            host.heard().await.last(),
-            Some(LeaseEvent::Ended { .. })
-        ));
+        assert!(matches!(host.heard().await.last(), Some(LeaseEvent::Ended { .. })));
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_terminated_lease_process_says_so() {
     let host = Host::new();
-    let lease = host
-        .start(spec(samples::CHATTY, LONG_MS), samples::CHATTY)
-        .await;
+    let lease = host.start(spec(samples::CHATTY, LONG_MS), samples::CHATTY).await;
     let pid = host.running(&lease).await;
     let raw = rustix::process::Pid::from_raw(pid.cast_signed()).unwrap();
     rustix::process::kill_process(raw, rustix::process::Signal::TERM).unwrap();
@@ -524,9 +421,7 @@ async fn a_terminated_lease_process_says_so() {
 #[tokio::test(flavor = "multi_thread")]
 async fn two_processes_never_run_one_lease() {
     let host = Host::new();
-    let lease = host
-        .start(spec(samples::CHATTY, LONG_MS), samples::CHATTY)
-        .await;
+    let lease = host.start(spec(samples::CHATTY, LONG_MS), samples::CHATTY).await;
     let pid = host.running(&lease).await;
     let second = std::process::Command::new(env!("CARGO_BIN_EXE_capex"))
         .arg("shim")
@@ -543,9 +438,7 @@ async fn two_processes_never_run_one_lease() {
 #[tokio::test(flavor = "multi_thread")]
 async fn release_leaves_nothing_behind() {
     let host = Host::new();
-    let lease = host
-        .start(spec(samples::BUSY, LONG_MS), samples::BUSY)
-        .await;
+    let lease = host.start(spec(samples::BUSY, LONG_MS), samples::BUSY).await;
     let pid = host.running(&lease).await;
     for _ in 0..2 {
         let proof = host.manager.release(&lease).await.unwrap();
@@ -553,10 +446,7 @@ async fn release_leaves_nothing_behind() {
         assert!(!process_exists(pid));
         assert_eq!(names(&host.dir.path().join("leases")), Vec::<String>::new());
     }
-    assert_eq!(
-        host.manager.need(&lease).unwrap_err().code(),
-        "lease.unknown"
-    );
+    assert_eq!(host.manager.need(&lease).unwrap_err().code(), "lease.unknown");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -566,42 +456,24 @@ async fn a_lease_that_cannot_start_is_refused_with_its_code() {
     let lease = good.lease_id;
     let mut bad = good.clone();
     bad.inputs[0].name = "../input.txt".into();
-    assert_eq!(
-        host.manager.prepare(bad).await.unwrap_err().code(),
-        "spec.name"
-    );
-    assert_eq!(
-        host.manager.start(&lease).await.unwrap_err().code(),
-        "lease.unknown"
-    );
+    assert_eq!(host.manager.prepare(bad).await.unwrap_err().code(), "spec.name");
+    assert_eq!(host.manager.start(&lease).await.unwrap_err().code(), "lease.unknown");
     assert_eq!(host.manager.prepare(good.clone()).await.unwrap().len(), 2);
     assert_eq!(host.manager.prepare(good.clone()).await.unwrap().len(), 2);
     let mut other = good;
     other.grace_ms += 1;
-    assert_eq!(
-        host.manager.prepare(other).await.unwrap_err().code(),
-        "lease.conflict"
-    );
-    assert_eq!(
-        host.manager.start(&lease).await.unwrap_err().code(),
-        "lease.blobs_missing"
-    );
+    assert_eq!(host.manager.prepare(other).await.unwrap_err().code(), "lease.conflict");
+    assert_eq!(host.manager.start(&lease).await.unwrap_err().code(), "lease.blobs_missing");
     let put = host.manager.put(&lease, digest(INPUT), 1, b"x").await;
     assert_eq!(put.unwrap_err().code(), "put.out_of_order");
     let wrong = vec![0; INPUT.len()];
     let put = host.manager.put(&lease, digest(INPUT), 0, &wrong).await;
     assert_eq!(put.unwrap_err().code(), "put.wrong_digest");
-    assert_eq!(
-        host.manager.exec(&lease, &[]).await.unwrap_err().code(),
-        "executor.unsupported"
-    );
+    assert_eq!(host.manager.exec(&lease, &[]).await.unwrap_err().code(), "executor.unsupported");
 
     host.manager.stop(&lease, "no need").await.unwrap();
     assert_eq!(host.end(&lease).await.outcome, Outcome::Stopped);
-    assert_eq!(
-        host.manager.start(&lease).await.unwrap_err().code(),
-        "lease.ended"
-    );
+    assert_eq!(host.manager.start(&lease).await.unwrap_err().code(), "lease.ended");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -611,21 +483,11 @@ async fn an_upload_goes_on_after_a_restart() {
     let lease = spec.lease_id;
     host.manager.prepare(spec).await.unwrap();
     host.upload(&lease, samples::WORDSUM).await;
-    host.manager
-        .put(&lease, digest(INPUT), 0, &INPUT[..5])
-        .await
-        .unwrap();
+    host.manager.put(&lease, digest(INPUT), 0, &INPUT[..5]).await.unwrap();
     let host = host.restart();
-    assert_eq!(
-        host.manager.adopt().await.unwrap(),
-        [(lease, State::Preparing)]
-    );
+    assert_eq!(host.manager.adopt().await.unwrap(), [(lease, State::Preparing)]);
     assert_eq!(host.manager.need(&lease).unwrap(), [digest(INPUT)]);
-    let progress = host
-        .manager
-        .put(&lease, digest(INPUT), 5, &INPUT[5..])
-        .await
-        .unwrap();
+    let progress = host.manager.put(&lease, digest(INPUT), 5, &INPUT[5..]).await.unwrap();
     assert!(progress.complete);
     host.manager.start(&lease).await.unwrap();
     assert_eq!(host.end(&lease).await.outcome, Outcome::Exited { code: 0 });
@@ -635,10 +497,7 @@ async fn an_upload_goes_on_after_a_restart() {
 async fn the_self_test_proves_the_limits() {
     let host = Host::new();
     let proved = host.manager.probe().await.unwrap();
-    assert_eq!(
-        (proved.backend, proved.exec, proved.dial),
-        ("wasm", false, false)
-    );
+    assert_eq!((proved.backend, proved.exec, proved.dial), ("wasm", false, false));
     assert!(proved.memory_peak_bytes > 0);
     let again = Instant::now();
     assert_eq!(host.manager.probe().await.unwrap(), proved);
@@ -646,8 +505,5 @@ async fn the_self_test_proves_the_limits() {
     assert_eq!(names(&host.dir.path().join("leases")), Vec::<String>::new());
     let (sender, _events) = channel(EVENT_QUEUE);
     let broken = Manager::new(&host.dir.path().join("b"), "/bin/false".into(), sender).unwrap();
-    assert_eq!(
-        broken.probe().await.unwrap_err().code(),
-        "executor.self_test_failed"
-    );
+    assert_eq!(broken.probe().await.unwrap_err().code(), "executor.self_test_failed");
 }

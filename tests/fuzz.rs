@@ -64,7 +64,8 @@ fn drive(target: &str, body: fn(&[u8]), cases: u32, seeds: &[Vec<u8>]) {
     let mut runner = TestRunner::new_with_rng(config, rng);
     let edits = vec((any::<Index>(), any::<u8>()), 1..=EDITS_MAX);
     let mutated = (any::<Index>(), edits, proptest::option::weighted(0.2, any::<Index>()));
-    let mutated = mutated.prop_map(|(seed, edits, cut)| mutate(seed.get::<Vec<u8>>(seeds), &edits, cut));
+    let mutated =
+        mutated.prop_map(|(seed, edits, cut)| mutate(seed.get::<Vec<u8>>(seeds), &edits, cut));
     let bytes = vec(any::<u8>(), 0..BYTES_MAX);
     let case = prop_oneof![4 => mutated, 1 => bytes];
     let result = runner.run(&case, |bytes| {

@@ -16,36 +16,18 @@ const PROVIDER: u8 = 1;
 const LEASE: LeaseId = LeaseId([5; 32]);
 
 fn usage(cpu_us: u64) -> Usage {
-    Usage {
-        cpu_us,
-        memory_peak_bytes: 10,
-        output_bytes: cpu_us,
-    }
+    Usage { cpu_us, memory_peak_bytes: 10, output_bytes: cpu_us }
 }
 
 fn chain() -> Vec<Envelope> {
     let mut chain = Vec::new();
-    for (from_ms, to_ms, outcome) in [
-        (10, 20, None),
-        (20, 50, None),
-        (50, 60, Some(Outcome::Deadline)),
-    ] {
-        let period = Period {
-            from_ms,
-            to_ms,
-            usage: usage(to_ms),
-            outcome,
-        };
-        chain.push(by(
-            PROVIDER,
-            next(public(PROVIDER), LEASE, &chain, period),
-            &devnet(),
-        ));
+    for (from_ms, to_ms, outcome) in
+        [(10, 20, None), (20, 50, None), (50, 60, Some(Outcome::Deadline))]
+    {
+        let period = Period { from_ms, to_ms, usage: usage(to_ms), outcome };
+        chain.push(by(PROVIDER, next(public(PROVIDER), LEASE, &chain, period), &devnet()));
     }
-    chain
-        .iter()
-        .map(|receipt| receipt.envelope().clone())
-        .collect()
+    chain.iter().map(|receipt| receipt.envelope().clone()).collect()
 }
 
 fn changed(receipts: &mut [Envelope], index: usize, change: fn(&mut Receipt)) {
@@ -73,24 +55,16 @@ fn a_tampered_chain_leaves_the_known_one_as_it_was() {
     let table: Vec<(&str, Change)> = vec![
         ("receipt.bad_signature", |r| r[1].signature[0][0] ^= 1),
         ("receipt.bad_signature", |r| r[1].key = public(2).0),
-        ("receipt.foreign", |r| {
-            changed(r, 1, |r| r.lease = LeaseId([6; 32]))
-        }),
+        ("receipt.foreign", |r| changed(r, 1, |r| r.lease = LeaseId([6; 32]))),
         ("receipt.gap", |r| drop(r.remove(1))),
-        ("receipt.prev_hash", |r| {
-            changed(r, 1, |r| r.prev_hash = [0; 32])
-        }),
+        ("receipt.prev_hash", |r| changed(r, 1, |r| r.prev_hash = [0; 32])),
         ("receipt.prev_hash", |r| changed(r, 1, |r| r.cpu_us += 1)),
         ("receipt.changed", |r| changed(r, 0, |r| r.cpu_us += 1)),
         ("receipt.times", |r| changed(r, 1, |r| r.from_ms = 19)),
         ("receipt.times", |r| changed(r, 1, |r| r.to_ms = 10)),
         ("receipt.times", |r| changed(r, 1, |r| r.delivered_ms += 1)),
-        ("receipt.times", |r| {
-            changed(r, 1, |r| r.unavailable_ms = u64::MAX)
-        }),
-        ("receipt.too_many", |r| {
-            *r = vec![r[0].clone(); RECEIPTS_MAX + 1]
-        }),
+        ("receipt.times", |r| changed(r, 1, |r| r.unavailable_ms = u64::MAX)),
+        ("receipt.too_many", |r| *r = vec![r[0].clone(); RECEIPTS_MAX + 1]),
     ];
     let magic = devnet().magic;
     for (index, (code, change)) in table.into_iter().enumerate() {
@@ -109,17 +83,8 @@ fn nothing_follows_the_final_receipt() {
     let magic = devnet().magic;
     let mut known = Vec::new();
     extend(&mut known, public(PROVIDER), LEASE, &chain(), magic).unwrap();
-    let period = Period {
-        from_ms: 60,
-        to_ms: 61,
-        usage: usage(61),
-        outcome: None,
-    };
-    let more = by(
-        PROVIDER,
-        next(public(PROVIDER), LEASE, &known, period),
-        &devnet(),
-    );
+    let period = Period { from_ms: 60, to_ms: 61, usage: usage(61), outcome: None };
+    let more = by(PROVIDER, next(public(PROVIDER), LEASE, &known, period), &devnet());
     let more = [more.envelope().clone()];
     let error = extend(&mut known, public(PROVIDER), LEASE, &more, magic).unwrap_err();
     assert_eq!(error.code(), "receipt.after_final");
@@ -127,22 +92,14 @@ fn nothing_follows_the_final_receipt() {
 
 #[test]
 fn a_failed_period_counts_as_not_delivered() {
-    let period = Period {
-        from_ms: 5,
-        to_ms: 9,
-        usage: usage(0),
-        outcome: Some(Outcome::Failed),
-    };
+    let period = Period { from_ms: 5, to_ms: 9, usage: usage(0), outcome: Some(Outcome::Failed) };
     let receipt = next(public(PROVIDER), LEASE, &[], period);
     assert_eq!((receipt.delivered_ms, receipt.unavailable_ms), (0, 4));
 }
 
 fn work() -> Workload {
-    let input = |name: &str, n| InputFile {
-        name: name.to_owned(),
-        digest: Digest([n; 32]),
-        bytes: 10,
-    };
+    let input =
+        |name: &str, n| InputFile { name: name.to_owned(), digest: Digest([n; 32]), bytes: 10 };
     Workload {
         kind: WorkloadKind::Wasm,
         component: Digest([1; 32]),
@@ -163,12 +120,8 @@ fn a_workload_stays_within_its_bounds() {
         (false, |w| w.component_bytes = (64 << 20) - 29),
         (false, |w| w.inputs[0].bytes = u64::MAX),
         (false, |w| w.inputs = vec![w.inputs[0].clone(); 17]),
-        (false, |w| {
-            w.results = (0..17).map(|n| n.to_string()).collect()
-        }),
-        (true, |w| {
-            w.results = (0..16).map(|n| n.to_string()).collect()
-        }),
+        (false, |w| w.results = (0..17).map(|n| n.to_string()).collect()),
+        (true, |w| w.results = (0..16).map(|n| n.to_string()).collect()),
         (false, |w| w.results.push("a".to_owned())),
         (false, |w| w.inputs[1].name = "a".to_owned()),
         (false, |w| w.results[0] = String::new()),
@@ -197,11 +150,7 @@ fn a_workload_stays_within_its_bounds() {
 #[test]
 fn phases_follow_each_other_and_ignore_what_is_late() {
     let started = ExecutorEvent::Started { at_ms: 50 };
-    let sample = |cpu_us| ExecutorEvent::Usage {
-        cpu_us,
-        memory_peak_bytes: 0,
-        output_bytes: 0,
-    };
+    let sample = |cpu_us| ExecutorEvent::Usage { cpu_us, memory_peak_bytes: 0, output_bytes: 0 };
     let ended = ExecutorEvent::Ended {
         outcome: Outcome::Trapped,
         started_at_ms: None,
@@ -210,9 +159,7 @@ fn phases_follow_each_other_and_ignore_what_is_late() {
         memory_peak_bytes: 0,
         output_bytes: 0,
     };
-    let released = ExecutorEvent::Released {
-        left_behind: vec![],
-    };
+    let released = ExecutorEvent::Released { left_behind: vec![] };
     let mut phase = Phase::Reserved;
     let steps = [
         (sample(1), None),
@@ -237,10 +184,7 @@ fn phases_follow_each_other_and_ignore_what_is_late() {
         phase = after.unwrap_or(phase);
     }
     let end = phase.end().unwrap();
-    assert_eq!(
-        (end.started_at_ms, end.ended_at_ms, end.usage.cpu_us),
-        (Some(50), 50, 9)
-    );
+    assert_eq!((end.started_at_ms, end.ended_at_ms, end.usage.cpu_us), (Some(50), 50, 9));
     for early in [Phase::Reserved, Phase::Ready] {
         let end = early.after(&ended).unwrap();
         assert_eq!((end.name(), end.started_at_ms()), ("ended", None));

@@ -14,19 +14,12 @@ use capex::store::{
 use proptest::prelude::*;
 
 fn meta() -> Meta {
-    Meta {
-        network: "devnet".into(),
-        magic: *b"capx",
-    }
+    Meta { network: "devnet".into(), magic: *b"capx" }
 }
 
 /// Small files, so that a short test rotates and compacts.
 fn small() -> Tuning {
-    Tuning {
-        segment_bytes: 500,
-        compact_min_bytes: u64::MAX,
-        compact_factor: 4,
-    }
+    Tuning { segment_bytes: 500, compact_min_bytes: u64::MAX, compact_factor: 4 }
 }
 
 fn open(dir: &Path) -> (Store, OpenReport) {
@@ -46,10 +39,8 @@ fn fill(dir: &Path, count: u64) -> Vec<Record> {
 }
 
 fn journal_files(dir: &Path) -> Vec<PathBuf> {
-    let mut files: Vec<_> = fs::read_dir(dir.join("journal"))
-        .unwrap()
-        .map(|e| e.unwrap().path())
-        .collect();
+    let mut files: Vec<_> =
+        fs::read_dir(dir.join("journal")).unwrap().map(|e| e.unwrap().path()).collect();
     files.sort();
     files
 }
@@ -65,31 +56,12 @@ fn copy_journal(from: &Path, to: &Path) {
 fn records_survive_a_reopen() {
     let dir = tempfile::tempdir().unwrap();
     let (mut store, report) = open(dir.path());
-    assert_eq!(
-        report,
-        OpenReport {
-            records: 0,
-            quarantined: None,
-            truncated_bytes: 0
-        }
-    );
-    assert_eq!(
-        store
-            .persist(&[put(1), put(2), upsert(2, *b"k", *b"v")])
-            .unwrap(),
-        1
-    );
+    assert_eq!(report, OpenReport { records: 0, quarantined: None, truncated_bytes: 0 });
+    assert_eq!(store.persist(&[put(1), put(2), upsert(2, *b"k", *b"v")]).unwrap(), 1);
     assert_eq!(store.persist(&[erase(1, 1u64.to_be_bytes())]).unwrap(), 2);
     drop(store);
     let (store, report) = open(dir.path());
-    assert_eq!(
-        report,
-        OpenReport {
-            records: 2,
-            quarantined: None,
-            truncated_bytes: 0
-        }
-    );
+    assert_eq!(report, OpenReport { records: 2, quarantined: None, truncated_bytes: 0 });
     assert_eq!(store.load().unwrap(), vec![put(2), upsert(2, *b"k", *b"v")]);
     assert_eq!(store.get(2, b"k").unwrap(), Some(b"v".to_vec()));
     assert_eq!(store.get(1, &1u64.to_be_bytes()).unwrap(), None);
@@ -100,9 +72,7 @@ fn records_survive_a_reopen() {
 fn the_last_record_of_a_key_in_a_batch_counts() {
     let dir = tempfile::tempdir().unwrap();
     let (mut store, _) = open(dir.path());
-    store
-        .persist(&[put(1), erase(1, 1u64.to_be_bytes()), put(1)])
-        .unwrap();
+    store.persist(&[put(1), erase(1, 1u64.to_be_bytes()), put(1)]).unwrap();
     assert_eq!(store.load().unwrap(), vec![put(1)]);
     drop(store);
     assert_eq!(open(dir.path()).0.load().unwrap(), vec![put(1)]);
@@ -129,17 +99,8 @@ fn a_tail_torn_at_any_byte_leaves_every_earlier_batch() {
         fs::create_dir(&journal).unwrap();
         fs::write(journal.join(file.file_name().unwrap()), &bytes[..cut]).unwrap();
         let (mut store, report) = Store::open(copy.path(), &meta()).unwrap();
-        let whole = lens
-            .iter()
-            .filter(|len| **len <= cut as u64)
-            .count()
-            .saturating_sub(1);
-        let kept = lens
-            .iter()
-            .filter(|len| **len <= cut as u64)
-            .max()
-            .copied()
-            .unwrap_or(0);
+        let whole = lens.iter().filter(|len| **len <= cut as u64).count().saturating_sub(1);
+        let kept = lens.iter().filter(|len| **len <= cut as u64).max().copied().unwrap_or(0);
         assert_eq!(report.records, 2 * whole, "cut at {cut}");
         assert_eq!(report.truncated_bytes, cut as u64 - kept, "cut at {cut}");
         assert_eq!(store.persist(&[put(50)]).unwrap(), whole as u64 + 1);
@@ -171,11 +132,7 @@ fn damage_to_acknowledged_bytes_is_an_error_with_file_and_offset() {
                 }
                 other => panic!("{other}"),
             }
-            assert_eq!(
-                fs::read(&target).unwrap(),
-                bytes,
-                "a refused journal is left as it is"
-            );
+            assert_eq!(fs::read(&target).unwrap(), bytes, "a refused journal is left as it is");
         }
     }
 }
@@ -198,10 +155,7 @@ fn a_journal_that_vanished_from_beside_its_index_is_an_error() {
     let dir = tempfile::tempdir().unwrap();
     fill(dir.path(), 3);
     fs::remove_dir_all(dir.path().join("journal")).unwrap();
-    assert_eq!(
-        Store::open(dir.path(), &meta()).unwrap_err().code(),
-        "store.corrupt"
-    );
+    assert_eq!(Store::open(dir.path(), &meta()).unwrap_err().code(), "store.corrupt");
 }
 
 /// Every file state that a crash inside a compaction can leave.
@@ -239,10 +193,7 @@ fn a_crash_at_any_step_of_a_compaction_loses_nothing() {
         state(&[(segment, name(segment)), (snapshot, unfinished())], 0),
     ];
     for removed in 0..=old.len() {
-        states.push(state(
-            &[(segment, name(segment)), (snapshot, name(snapshot))],
-            removed,
-        ));
+        states.push(state(&[(segment, name(segment)), (snapshot, name(snapshot))], removed));
     }
     for (i, dir) in states.iter().enumerate() {
         let (mut store, report) = open(dir.path());
@@ -250,16 +201,8 @@ fn a_crash_at_any_step_of_a_compaction_loses_nothing() {
         assert_eq!(store.load().unwrap(), expected, "state {i}");
         assert_eq!(store.persist(&[put(1_000)]).unwrap(), 41, "state {i}");
         drop(store);
-        assert!(
-            journal_files(dir.path())
-                .iter()
-                .all(|f| f.extension().unwrap() == "log")
-        );
-        assert_eq!(
-            open(dir.path()).0.load().unwrap().len(),
-            expected.len() + 1,
-            "state {i}"
-        );
+        assert!(journal_files(dir.path()).iter().all(|f| f.extension().unwrap() == "log"));
+        assert_eq!(open(dir.path()).0.load().unwrap().len(), expected.len() + 1, "state {i}");
     }
 }
 
@@ -274,11 +217,7 @@ fn a_damaged_snapshot_is_an_error() {
         let mut bad = bytes.clone();
         bad[at] ^= 1;
         fs::write(&snapshot, &bad).unwrap();
-        assert_eq!(
-            check(dir.path()).unwrap_err().code(),
-            "store.corrupt",
-            "byte {at}"
-        );
+        assert_eq!(check(dir.path()).unwrap_err().code(), "store.corrupt", "byte {at}");
     }
     fs::write(&snapshot, &bytes[..bytes.len() - 1]).unwrap();
     assert_eq!(check(dir.path()).unwrap_err().code(), "store.corrupt");
@@ -287,24 +226,14 @@ fn a_damaged_snapshot_is_an_error() {
 #[test]
 fn the_journal_compacts_itself_and_stays_small() {
     let dir = tempfile::tempdir().unwrap();
-    let tuning = Tuning {
-        segment_bytes: 2_000,
-        compact_min_bytes: 10_000,
-        compact_factor: 4,
-    };
+    let tuning = Tuning { segment_bytes: 2_000, compact_min_bytes: 10_000, compact_factor: 4 };
     let (mut store, _) = Store::open_with(dir.path(), &meta(), tuning.clone()).unwrap();
     for n in 0..600u64 {
         store.persist(&[put(n % 10)]).unwrap();
-        assert!(
-            store.journal_bytes() <= 12_500,
-            "{} bytes at {n}",
-            store.journal_bytes()
-        );
+        assert!(store.journal_bytes() <= 12_500, "{} bytes at {n}", store.journal_bytes());
     }
-    let on_disk: u64 = journal_files(dir.path())
-        .iter()
-        .map(|f| fs::metadata(f).unwrap().len())
-        .sum();
+    let on_disk: u64 =
+        journal_files(dir.path()).iter().map(|f| fs::metadata(f).unwrap().len()).sum();
     assert_eq!(on_disk, store.journal_bytes());
     drop(store);
     let (store, report) = Store::open_with(dir.path(), &meta(), tuning).unwrap();
@@ -322,11 +251,8 @@ fn an_index_full_of_garbage_is_put_aside_and_rebuilt() {
             let path = entry.unwrap().path();
             if path.is_file() {
                 let len = fs::metadata(&path).unwrap().len().clamp(64, 1 << 16) as usize;
-                fs::write(
-                    &path,
-                    (0..len).map(|i| (i * 31 + round) as u8).collect::<Vec<_>>(),
-                )
-                .unwrap();
+                fs::write(&path, (0..len).map(|i| (i * 31 + round) as u8).collect::<Vec<_>>())
+                    .unwrap();
             }
         }
         let (store, report) = open(dir.path());
@@ -335,13 +261,9 @@ fn an_index_full_of_garbage_is_put_aside_and_rebuilt() {
         assert!(aside.is_dir());
         assert_eq!(store.load().unwrap(), expected);
     }
-    let kept = fs::read_dir(dir.path()).unwrap().filter(|e| {
-        e.as_ref()
-            .unwrap()
-            .file_name()
-            .to_string_lossy()
-            .starts_with("quarantine-")
-    });
+    let kept = fs::read_dir(dir.path())
+        .unwrap()
+        .filter(|e| e.as_ref().unwrap().file_name().to_string_lossy().starts_with("quarantine-"));
     assert_eq!(kept.count(), 3);
 }
 
@@ -372,9 +294,7 @@ fn an_index_that_lags_behind_catches_up_in_place() {
     let ahead = tempfile::tempdir().unwrap();
     copy_journal(dir.path(), ahead.path());
     let (mut store, _) = open(ahead.path());
-    store
-        .persist(&[put(5), erase(1, 0u64.to_be_bytes())])
-        .unwrap();
+    store.persist(&[put(5), erase(1, 0u64.to_be_bytes())]).unwrap();
     let expected = store.load().unwrap();
     drop(store);
     fs::remove_dir_all(ahead.path().join("index")).unwrap();
@@ -413,10 +333,7 @@ fn a_second_open_says_who_holds_the_store() {
 fn a_store_of_another_network_is_refused_and_left_as_it_is() {
     let dir = tempfile::tempdir().unwrap();
     let expected = fill(dir.path(), 3);
-    let other = Meta {
-        network: "signet".into(),
-        magic: *b"sign",
-    };
+    let other = Meta { network: "signet".into(), magic: *b"sign" };
     let error = Store::open(dir.path(), &other).unwrap_err();
     assert_eq!(error.code(), "store.wrong_network");
     assert!(error.to_string().contains("devnet"));
@@ -427,15 +344,10 @@ fn a_store_of_another_network_is_refused_and_left_as_it_is() {
 fn the_reserved_table_and_an_oversized_batch_are_refused_and_change_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let (mut store, _) = open(dir.path());
-    let reserved = store
-        .persist(&[put(1), upsert(0xff, *b"seq", *b"x")])
-        .unwrap_err();
+    let reserved = store.persist(&[put(1), upsert(0xff, *b"seq", *b"x")]).unwrap_err();
     assert_eq!(reserved.code(), "store.reserved_table");
     let large = upsert(1, *b"k", vec![0; capex::store::MAX_BATCH_BYTES]);
-    assert_eq!(
-        store.persist(&[large]).unwrap_err().code(),
-        "store.batch_too_large"
-    );
+    assert_eq!(store.persist(&[large]).unwrap_err().code(), "store.batch_too_large");
     assert_eq!(store.load().unwrap(), vec![]);
     assert_eq!(store.persist(&[put(1)]).unwrap(), 1);
 }
@@ -462,10 +374,7 @@ fn only_the_owner_can_read_the_store() {
     for path in [dir.clone(), dir.join("journal"), dir.join("index")] {
         assert_eq!(mode(&path), 0o700, "{}", path.display());
     }
-    for path in journal_files(&dir)
-        .into_iter()
-        .chain([dir.join("lock"), dir.join("index/db")])
-    {
+    for path in journal_files(&dir).into_iter().chain([dir.join("lock"), dir.join("index/db")]) {
         assert_eq!(mode(&path), 0o600, "{}", path.display());
     }
 }
@@ -481,9 +390,7 @@ fn an_export_comes_back_equal() {
     let dir = tempfile::tempdir().unwrap();
     fill(dir.path(), 25);
     let (mut store, _) = open(dir.path());
-    store
-        .persist(&[upsert(200, vec![], vec![]), erase(1, 3u64.to_be_bytes())])
-        .unwrap();
+    store.persist(&[upsert(200, vec![], vec![]), erase(1, 3u64.to_be_bytes())]).unwrap();
     let text = export(&store);
     let copy = tempfile::tempdir().unwrap();
     assert_eq!(import(copy.path(), &meta(), &mut &text[..]).unwrap(), 25);
@@ -509,18 +416,12 @@ fn a_changed_or_shortened_export_is_refused_and_leaves_no_store() {
     for at in 0..text.len() {
         let mut bad = text.clone();
         bad[at] = if bad[at] == b'1' { b'2' } else { b'1' };
-        assert!(
-            import(copy.path(), &meta(), &mut &bad[..]).is_err(),
-            "byte {at}"
-        );
+        assert!(import(copy.path(), &meta(), &mut &bad[..]).is_err(), "byte {at}");
     }
     let mut longer = text.clone();
     longer.extend_from_slice(b"{}\n");
     assert!(import(copy.path(), &meta(), &mut &longer[..]).is_err());
-    let other = Meta {
-        network: "signet".into(),
-        magic: *b"sign",
-    };
+    let other = Meta { network: "signet".into(), magic: *b"sign" };
     let error = import(copy.path(), &other, &mut &text[..]).unwrap_err();
     assert_eq!(error.code(), "store.wrong_network");
     assert!(!copy.path().join("journal").exists());
@@ -538,10 +439,7 @@ fn a_check_reports_without_repairing() {
     fs::write(&last, &bytes).unwrap();
     let report = check(dir.path()).unwrap();
     assert_eq!(report.meta, Some(meta()));
-    assert_eq!(
-        (report.records, report.last_seq, report.torn_bytes),
-        (30, 30, 11)
-    );
+    assert_eq!((report.records, report.last_seq, report.torn_bytes), (30, 30, 11));
     assert_eq!(report.index, IndexState::Agrees);
     assert_eq!(report.files, journal_files(dir.path()).len());
     assert_eq!(fs::read(&last).unwrap(), bytes);

@@ -15,29 +15,17 @@ const COUNTED: u8 = 1;
 const OVERWRITTEN: u8 = 2;
 
 fn open(dir: &Path) -> Store {
-    let meta = Meta {
-        network: "devnet".into(),
-        magic: *b"capx",
-    };
+    let meta = Meta { network: "devnet".into(), magic: *b"capx" };
     // Small enough that kills fall into rotations and compactions too.
-    let tuning = Tuning {
-        segment_bytes: 4_000,
-        compact_min_bytes: 40_000,
-        compact_factor: 2,
-    };
+    let tuning = Tuning { segment_bytes: 4_000, compact_min_bytes: 40_000, compact_factor: 2 };
     let (store, report) = Store::open_with(dir, &meta, tuning).unwrap();
-    assert_eq!(
-        report.quarantined, None,
-        "a killed process leaves a usable index"
-    );
+    assert_eq!(report.quarantined, None, "a killed process leaves a usable index");
     store
 }
 
 fn counted(store: &Store) -> Vec<u64> {
     let rows = store.scan(COUNTED).unwrap();
-    rows.iter()
-        .map(|(key, _)| u64::from_be_bytes(key[..].try_into().unwrap()))
-        .collect()
+    rows.iter().map(|(key, _)| u64::from_be_bytes(key[..].try_into().unwrap())).collect()
 }
 
 /// The child: writes until it is killed. Does nothing when run as a test of its own.
@@ -51,9 +39,7 @@ fn writer() {
     let mut out = std::io::stdout();
     loop {
         let bulk = upsert(OVERWRITTEN, [next as u8 % 8], vec![next as u8; 400]);
-        store
-            .persist(&[upsert(COUNTED, next.to_be_bytes(), vec![]), bulk])
-            .unwrap();
+        store.persist(&[upsert(COUNTED, next.to_be_bytes(), vec![]), bulk]).unwrap();
         writeln!(out, "ack {next}").unwrap();
         out.flush().unwrap();
         next += 1;
@@ -101,10 +87,7 @@ fn run_and_kill(dir: &Path, seed: &mut u64) -> u64 {
     child.kill().unwrap();
     child.wait().unwrap();
     for line in lines.map_while(Result::ok) {
-        last = line
-            .strip_prefix("ack ")
-            .and_then(|n| n.parse().ok())
-            .or(last);
+        last = line.strip_prefix("ack ").and_then(|n| n.parse().ok()).or(last);
     }
     last.unwrap()
 }
@@ -117,19 +100,10 @@ fn a_killed_writer_loses_nothing_that_it_acknowledged() {
     for kill in 0..KILLS {
         let acknowledged = run_and_kill(dir.path(), &mut seed);
         let numbers = counted(&open(dir.path()));
-        assert!(
-            numbers.iter().copied().eq(0..numbers.len() as u64),
-            "a gap after kill {kill}"
-        );
+        assert!(numbers.iter().copied().eq(0..numbers.len() as u64), "a gap after kill {kill}");
         total = numbers.len() as u64;
-        assert!(
-            total > acknowledged,
-            "kill {kill}: {acknowledged} acknowledged, {total} kept"
-        );
-        assert!(
-            total <= acknowledged + 2,
-            "kill {kill}: at most one write is in flight"
-        );
+        assert!(total > acknowledged, "kill {kill}: {acknowledged} acknowledged, {total} kept");
+        assert!(total <= acknowledged + 2, "kill {kill}: at most one write is in flight");
     }
     assert!(total >= KILLS);
 }
@@ -139,13 +113,8 @@ fn a_held_store_names_its_holder_and_is_free_after_its_death() {
     let dir = tempfile::tempdir().unwrap();
     let mut child = start_writer(dir.path());
     let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    let acknowledged = lines
-        .map_while(Result::ok)
-        .any(|line| line.contains("ack "));
-    let meta = Meta {
-        network: "devnet".into(),
-        magic: *b"capx",
-    };
+    let acknowledged = lines.map_while(Result::ok).any(|line| line.contains("ack "));
+    let meta = Meta { network: "devnet".into(), magic: *b"capx" };
     let refused = Store::open(dir.path(), &meta);
     child.kill().unwrap();
     child.wait().unwrap();

@@ -5,19 +5,19 @@
 #[path = "../fuzz/bodies/world.rs"]
 mod world;
 
-use capex::domain::certificate::objects::EquivProof;
 use capex::domain::certificate::equivocation::{Statement, prove};
+use capex::domain::certificate::objects::EquivProof;
 use capex::domain::certificate::objects::StatementKind;
+use capex::domain::engine::contacts::Contact;
 use capex::domain::engine::custody::GIFTED_HOPS_MAX;
 use capex::domain::engine::market::sync::{SyncReply, SyncRequest};
 use capex::domain::engine::{Effect, Engine, Input, Protocol, Topic, Verdict};
+use capex::domain::ids::Key;
 use capex::domain::order::Side;
 use capex::domain::settlement::objects::{SettleReply, SettleRequest};
 use capex::domain::units::{UnitRange, Units, Window};
-use capex::limits::{CONTACTS_MAX, CONTACT_SKEW_MS, GOSSIP_MAX_BYTES, PROOF_MAX_BYTES};
+use capex::limits::{CONTACT_SKEW_MS, CONTACTS_MAX, GOSSIP_MAX_BYTES, PROOF_MAX_BYTES};
 use capex::wire::{decode_record, encode, sign};
-use capex::domain::engine::contacts::Contact;
-use capex::domain::ids::Key;
 use ed25519_dalek::SigningKey;
 use world::{ME, NOW_MS, PROVIDER, STRANGER, effects, public};
 
@@ -87,10 +87,12 @@ fn an_unreadable_request_is_blamed_on_its_sender_for_every_protocol() {
 #[test]
 fn an_invalid_order_in_an_answer_is_blamed_on_the_peer_that_sent_it() {
     let mut engine = world::engine();
-    let (verdict, sent) = gossip(&mut engine, Topic::Roots, encode(world::root(STRANGER).envelope()));
+    let (verdict, sent) =
+        gossip(&mut engine, Topic::Roots, encode(world::root(STRANGER).envelope()));
     assert_eq!(verdict, Verdict::Ignore);
     assert_eq!(asked(&sent), [public(PROVIDER)], "who relayed it is asked, not its signer");
-    let Some(Effect::Send { id, .. }) = sent.iter().find(|e| matches!(e, Effect::Send { .. })) else {
+    let Some(Effect::Send { id, .. }) = sent.iter().find(|e| matches!(e, Effect::Send { .. }))
+    else {
         panic!("{sent:?}");
     };
     let order = world::order(STRANGER, Side::Buy);
@@ -190,7 +192,8 @@ fn gifts_of_strangers_leave_room_for_what_is_bought() {
     let mut refused = None;
     for number in 0..100 {
         // A made-up provider sells to itself and gives back and forth, as long as it can be.
-        let mut draft = world::Draft::new(STRANGER, world::units(number, number + 1), window, &params);
+        let mut draft =
+            world::Draft::new(STRANGER, world::units(number, number + 1), window, &params);
         draft = draft.sell(PROVIDER);
         for _ in 0..31 {
             draft = draft.give(ME).give(PROVIDER);

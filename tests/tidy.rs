@@ -138,8 +138,22 @@ fn names_crate(line: &str, krate: &str) -> bool {
 #[test]
 fn the_domain_is_pure() {
     let forbidden = [
-        "std::fs", "std::net", "std::io", "std::thread", "std::env", "std::process", "Instant::now",
-        "SystemTime", "HashMap", "HashSet", "f32", "f64", "async fn", "rand::", "getrandom", "unwrap()",
+        "std::fs",
+        "std::net",
+        "std::io",
+        "std::thread",
+        "std::env",
+        "std::process",
+        "Instant::now",
+        "SystemTime",
+        "HashMap",
+        "HashSet",
+        "f32",
+        "f64",
+        "async fn",
+        "rand::",
+        "getrandom",
+        "unwrap()",
     ];
     let mut faults = Vec::new();
     for (path, text) in sources() {
@@ -183,8 +197,16 @@ fn the_core_depends_on_nothing_impure() {
     let found: BTreeSet<String> =
         String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect();
     let expected: BTreeSet<String> = [
-        "capex", "bincode", "bitcoin", "ed25519_dalek", "hmac", "rayon", "rust_decimal", "serde",
-        "sha2", "thiserror",
+        "capex",
+        "bincode",
+        "bitcoin",
+        "ed25519_dalek",
+        "hmac",
+        "rayon",
+        "rust_decimal",
+        "serde",
+        "sha2",
+        "thiserror",
     ]
     .map(str::to_owned)
     .into();
@@ -196,8 +218,21 @@ fn the_core_depends_on_nothing_impure() {
 fn big_dependencies_are_not_duplicated() {
     let lock = fs::read_to_string(root().join("Cargo.lock")).unwrap();
     for name in [
-        "bitcoin", "secp256k1", "miniscript", "bdk_wallet", "libp2p", "libp2p-gossipsub",
-        "ed25519-dalek", "tokio", "axum", "hyper", "sled", "bincode", "rustls", "wasmtime", "serde",
+        "bitcoin",
+        "secp256k1",
+        "miniscript",
+        "bdk_wallet",
+        "libp2p",
+        "libp2p-gossipsub",
+        "ed25519-dalek",
+        "tokio",
+        "axum",
+        "hyper",
+        "sled",
+        "bincode",
+        "rustls",
+        "wasmtime",
+        "serde",
     ] {
         let entry = format!("name = \"{name}\"\n");
         assert_eq!(lock.matches(&entry).count(), 1, "{name} in Cargo.lock");

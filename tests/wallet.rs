@@ -35,10 +35,7 @@ struct Chain {
 
 impl Chain {
     fn new() -> Self {
-        Self {
-            blocks: vec![Arc::new(genesis_block(NETWORK))],
-            salt: 0,
-        }
+        Self { blocks: vec![Arc::new(genesis_block(NETWORK))], salt: 0 }
     }
 
     fn height(&self) -> u32 {
@@ -51,15 +48,8 @@ impl Chain {
 
     fn mine_to(&mut self, to: ScriptBuf, txs: Vec<Transaction>) -> ChainUpdate {
         let height = self.height() + 1;
-        let script_sig = ScriptBuf::builder()
-            .push_int(height.into())
-            .push_int(self.salt.into());
-        let mut txdata = vec![tx(
-            OutPoint::null(),
-            script_sig.into_script(),
-            to,
-            5_000_000_000,
-        )];
+        let script_sig = ScriptBuf::builder().push_int(height.into()).push_int(self.salt.into());
+        let mut txdata = vec![tx(OutPoint::null(), script_sig.into_script(), to, 5_000_000_000)];
         txdata.extend(txs);
         let header = Header {
             version: BlockVersion::TWO,
@@ -82,20 +72,13 @@ impl Chain {
 
     fn update(&self, connected: Vec<(u32, Arc<Block>)>) -> ChainUpdate {
         let (tip, height) = (Some(self.tip()), self.height());
-        ChainUpdate {
-            connected,
-            tip,
-            height,
-            ..ChainUpdate::default()
-        }
+        ChainUpdate { connected, tip, height, ..ChainUpdate::default() }
     }
 
     /// Drops the highest `count` blocks; what is mined next differs from them.
     fn fork(&mut self, count: usize) -> Vec<(u32, Arc<Block>)> {
         self.salt += 1;
-        (0..count)
-            .map(|_| (self.height(), self.blocks.pop().unwrap()))
-            .collect()
+        (0..count).map(|_| (self.height(), self.blocks.pop().unwrap())).collect()
     }
 }
 
@@ -104,27 +87,14 @@ fn tx(from: OutPoint, script_sig: ScriptBuf, to: ScriptBuf, sat: u64) -> Transac
     Transaction {
         version: Version::TWO,
         lock_time: LockTime::ZERO,
-        input: vec![TxIn {
-            previous_output: from,
-            script_sig,
-            sequence,
-            witness: Witness::new(),
-        }],
-        output: vec![TxOut {
-            value: Amount::from_sat(sat),
-            script_pubkey: to,
-        }],
+        input: vec![TxIn { previous_output: from, script_sig, sequence, witness: Witness::new() }],
+        output: vec![TxOut { value: Amount::from_sat(sat), script_pubkey: to }],
     }
 }
 
 /// Somebody else's payment to the wallet; `n` makes it unique.
 fn payment(n: u8, to: ScriptBuf, sat: u64) -> Transaction {
-    tx(
-        OutPoint::new(Txid::from_byte_array([n; 32]), 0),
-        ScriptBuf::new(),
-        to,
-        sat,
-    )
+    tx(OutPoint::new(Txid::from_byte_array([n; 32]), 0), ScriptBuf::new(), to, sat)
 }
 
 fn foreign_script(n: u8) -> ScriptBuf {
@@ -140,10 +110,7 @@ struct Bench {
 }
 
 fn open_store(dir: &Path) -> Arc<Mutex<Store>> {
-    let meta = Meta {
-        network: "regtest".into(),
-        magic: *b"capr",
-    };
+    let meta = Meta { network: "regtest".into(), magic: *b"capr" };
     Arc::new(Mutex::new(Store::open(dir, &meta).unwrap().0))
 }
 
@@ -160,16 +127,10 @@ impl Bench {
     fn with_coins(coins_sat: &[u64]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let wallet = open_wallet(dir.path());
-        let mut bench = Self {
-            dir,
-            chain: Chain::new(),
-            wallet,
-        };
+        let mut bench = Self { dir, chain: Chain::new(), wallet };
         let scripts = bench.wallet.fresh_scripts(coins_sat.len() as u16).unwrap();
         let payments = scripts.into_iter().zip(coins_sat).enumerate();
-        let txs = payments
-            .map(|(n, (script, sat))| payment(n as u8 + 1, script, *sat))
-            .collect();
+        let txs = payments.map(|(n, (script, sat))| payment(n as u8 + 1, script, *sat)).collect();
         bench.mine(txs);
         bench
     }
@@ -192,22 +153,18 @@ impl Bench {
 
     fn fund(&mut self, terms: u8, sat: u64) -> Result<Funded, WalletError> {
         let outputs = [(foreign_script(terms), sat)];
-        self.wallet
-            .fund([terms; 32], &outputs, FEERATE, self.chain.height())
+        self.wallet.fund([terms; 32], &outputs, FEERATE, self.chain.height())
     }
 
     fn cancel(&mut self, terms: u8, rate: u64) -> Result<Funded, WalletError> {
-        self.wallet
-            .fund([terms; 32], &[], rate, self.chain.height())
+        self.wallet.fund([terms; 32], &[], rate, self.chain.height())
     }
 
     fn prevouts(&self, tx: &Transaction) -> Vec<TxOut> {
         let known = self.chain.blocks.iter().flat_map(|b| b.txdata.iter());
         let by_id: BTreeMap<_, _> = known.map(|tx| (tx.compute_txid(), tx)).collect();
         let spent = tx.input.iter().map(|i| i.previous_output);
-        spent
-            .map(|o| by_id[&o.txid].output[o.vout as usize].clone())
-            .collect()
+        spent.map(|o| by_id[&o.txid].output[o.vout as usize].clone()).collect()
     }
 }
 
@@ -236,26 +193,17 @@ fn inputs(tx: &Transaction) -> Vec<OutPoint> {
 #[test]
 fn a_fund_is_valid_pays_its_outputs_and_can_be_replaced() {
     let mut bench = Bench::with_coins(&[50_000, 60_000, 70_000]);
-    let outputs = [
-        (foreign_script(1), 40_000),
-        (foreign_script(2), 80_000),
-        (foreign_script(1), 40_000),
-    ];
+    let outputs =
+        [(foreign_script(1), 40_000), (foreign_script(2), 80_000), (foreign_script(1), 40_000)];
     let funded = bench.wallet.fund([1; 32], &outputs, FEERATE, 1).unwrap();
     let prevouts = bench.prevouts(&funded.tx);
     verify(&funded.tx, &prevouts).unwrap();
     for ((script, sat), outpoint) in outputs.iter().zip(&funded.outpoints) {
         assert_eq!(outpoint.txid, funded.tx.compute_txid());
         let output = &funded.tx.output[outpoint.vout as usize];
-        assert_eq!(
-            (&output.script_pubkey, output.value.to_sat()),
-            (script, *sat)
-        );
+        assert_eq!((&output.script_pubkey, output.value.to_sat()), (script, *sat));
     }
-    assert_ne!(
-        funded.outpoints[0], funded.outpoints[2],
-        "equal outputs are told apart"
-    );
+    assert_ne!(funded.outpoints[0], funded.outpoints[2], "equal outputs are told apart");
     let spent: u64 = prevouts.iter().map(|o| o.value.to_sat()).sum();
     let paid: u64 = funded.tx.output.iter().map(|o| o.value.to_sat()).sum();
     assert_eq!(funded.fee_sat, spent - paid);
@@ -282,16 +230,10 @@ fn the_same_terms_give_the_same_transaction_also_after_a_restart() {
     let mut bench = Bench::with_coins(&[50_000, 60_000]);
     let first = bench.fund(1, 30_000).unwrap();
     assert_eq!(bench.fund(1, 30_000).unwrap(), first);
-    assert_eq!(
-        bench.fund(1, 30_001).unwrap_err().code(),
-        "wallet.other_outputs"
-    );
+    assert_eq!(bench.fund(1, 30_001).unwrap_err().code(), "wallet.other_outputs");
     let mut bench = bench.reopen();
     assert_eq!(bench.fund(1, 30_000).unwrap(), first);
-    assert_eq!(
-        bench.fund(1, 30_001).unwrap_err().code(),
-        "wallet.other_outputs"
-    );
+    assert_eq!(bench.fund(1, 30_001).unwrap_err().code(), "wallet.other_outputs");
 }
 
 #[test]
@@ -305,11 +247,7 @@ fn two_funds_never_share_a_coin() {
     spent.dedup();
     assert_eq!(spent.len(), 3);
     let balance = bench.wallet.balance();
-    let expected = Balance {
-        confirmed_sat: 180_000,
-        locked_sat: 180_000,
-        ..Balance::default()
-    };
+    let expected = Balance { confirmed_sat: 180_000, locked_sat: 180_000, ..Balance::default() };
     assert_eq!(balance, expected);
     match bench.fund(4, 30_000).unwrap_err() {
         WalletError::InsufficientFunds { have_sat, need_sat } => {
@@ -324,20 +262,11 @@ fn two_funds_never_share_a_coin() {
 fn own_change_is_spent_unconfirmed_but_nobody_elses_payment() {
     let mut bench = Bench::with_coins(&[100_000]);
     let first = bench.fund(1, 30_000).unwrap();
-    assert_eq!(
-        bench.fund(2, 20_000).unwrap_err().code(),
-        "wallet.insufficient_funds"
-    );
-    bench
-        .wallet
-        .mark_broadcast(&first.tx, 1_700_000_001)
-        .unwrap();
+    assert_eq!(bench.fund(2, 20_000).unwrap_err().code(), "wallet.insufficient_funds");
+    bench.wallet.mark_broadcast(&first.tx, 1_700_000_001).unwrap();
     assert!(bench.wallet.balance().spendable_sat > 69_000);
     let second = bench.fund(2, 20_000).unwrap();
-    assert_eq!(
-        second.tx.input[0].previous_output.txid,
-        first.tx.compute_txid()
-    );
+    assert_eq!(second.tx.input[0].previous_output.txid, first.tx.compute_txid());
 
     let mut bench = Bench::with_coins(&[10_000]);
     let script = bench.wallet.fresh_scripts(1).unwrap().remove(0);
@@ -345,52 +274,29 @@ fn own_change_is_spent_unconfirmed_but_nobody_elses_payment() {
     update.mempool = vec![payment(9, script, 90_000)];
     bench.apply(&update);
     let balance = bench.wallet.balance();
-    assert_eq!(
-        (balance.pending_sat, balance.spendable_sat),
-        (90_000, 10_000)
-    );
-    assert_eq!(
-        bench.fund(1, 50_000).unwrap_err().code(),
-        "wallet.insufficient_funds"
-    );
+    assert_eq!((balance.pending_sat, balance.spendable_sat), (90_000, 10_000));
+    assert_eq!(bench.fund(1, 50_000).unwrap_err().code(), "wallet.insufficient_funds");
 }
 
 #[test]
 fn confirmed_coins_go_first() {
     let mut bench = Bench::with_coins(&[100_000, 40_000]);
     let first = bench.fund(1, 90_000).unwrap();
-    bench
-        .wallet
-        .mark_broadcast(&first.tx, 1_700_000_001)
-        .unwrap();
+    bench.wallet.mark_broadcast(&first.tx, 1_700_000_001).unwrap();
     let second = bench.fund(2, 8_000).unwrap();
-    assert_ne!(
-        second.tx.input[0].previous_output.txid,
-        first.tx.compute_txid()
-    );
+    assert_ne!(second.tx.input[0].previous_output.txid, first.tx.compute_txid());
 }
 
 #[test]
 fn a_restart_keeps_coins_locks_addresses_and_history() {
     let mut bench = Bench::with_coins(&[50_000, 60_000]);
     let funded = bench.fund(1, 30_000).unwrap();
-    bench
-        .wallet
-        .mark_broadcast(&funded.tx, 1_700_000_001)
-        .unwrap();
+    bench.wallet.mark_broadcast(&funded.tx, 1_700_000_001).unwrap();
     bench.fund(2, 30_000).unwrap();
-    let before = (
-        bench.wallet.balance(),
-        bench.wallet.history(10),
-        bench.wallet.checkpoints(),
-    );
+    let before = (bench.wallet.balance(), bench.wallet.history(10), bench.wallet.checkpoints());
     let address = bench.wallet.next_address().unwrap();
     let mut bench = bench.reopen();
-    let after = (
-        bench.wallet.balance(),
-        bench.wallet.history(10),
-        bench.wallet.checkpoints(),
-    );
+    let after = (bench.wallet.balance(), bench.wallet.history(10), bench.wallet.checkpoints());
     assert_eq!(before, after);
     assert_ne!(bench.wallet.next_address().unwrap(), address);
     assert_eq!(bench.wallet.unsettled(), vec![([1; 32], funded.tx)]);
@@ -401,18 +307,12 @@ fn a_fund_is_unsettled_from_its_broadcast_to_its_confirmation() {
     let mut bench = Bench::with_coins(&[50_000]);
     let funded = bench.fund(1, 30_000).unwrap();
     assert_eq!(bench.wallet.unsettled(), vec![]);
-    bench
-        .wallet
-        .mark_broadcast(&funded.tx, 1_700_000_001)
-        .unwrap();
+    bench.wallet.mark_broadcast(&funded.tx, 1_700_000_001).unwrap();
     assert_eq!(bench.wallet.unsettled().len(), 1);
     bench.mine(vec![funded.tx.clone()]);
     assert_eq!(bench.wallet.unsettled(), vec![]);
     let history = bench.wallet.history(1);
-    assert_eq!(
-        (history[0].height, history[0].fee_sat),
-        (Some(2), Some(funded.fee_sat))
-    );
+    assert_eq!((history[0].height, history[0].fee_sat), (Some(2), Some(funded.fee_sat)));
     // A reorganisation makes it unsettled again.
     let disconnected = bench.chain.fork(1);
     let mut update = bench.chain.mine(vec![]);
@@ -432,23 +332,13 @@ fn disconnected_blocks_take_their_coins_along() {
 
     // The tip only shrinks.
     let disconnected = bench.chain.fork(2);
-    let update = ChainUpdate {
-        disconnected,
-        ..bench.chain.update(vec![])
-    };
+    let update = ChainUpdate { disconnected, ..bench.chain.update(vec![]) };
     bench.apply(&update);
     let balance = bench.wallet.balance();
-    assert_eq!(
-        (balance.confirmed_sat, balance.pending_sat),
-        (50_000, 70_000)
-    );
+    assert_eq!((balance.confirmed_sat, balance.pending_sat), (50_000, 70_000));
     assert_eq!(bench.wallet.tip_height(), 1);
     bench.apply(&update);
-    assert_eq!(
-        bench.wallet.balance(),
-        balance,
-        "the same update again changes nothing"
-    );
+    assert_eq!(bench.wallet.balance(), balance, "the same update again changes nothing");
 
     let mut bench = bench.reopen();
     assert_eq!(bench.wallet.balance(), balance);
@@ -525,10 +415,7 @@ fn an_immature_coinbase_is_pending() {
         bench.mine(vec![]);
     }
     assert_eq!(bench.wallet.balance().spendable_sat, 0);
-    assert_eq!(
-        bench.fund(1, 10_000).unwrap_err().code(),
-        "wallet.insufficient_funds"
-    );
+    assert_eq!(bench.fund(1, 10_000).unwrap_err().code(), "wallet.insufficient_funds");
     bench.mine(vec![]);
     assert_eq!(bench.wallet.balance().spendable_sat, 5_000_000_000);
     bench.fund(1, 10_000).unwrap();
@@ -538,10 +425,7 @@ fn an_immature_coinbase_is_pending() {
 fn a_cancel_spends_the_same_coins_and_pays_to_replace() {
     let mut bench = Bench::with_coins(&[50_000, 60_000]);
     let funded = bench.fund(1, 80_000).unwrap();
-    bench
-        .wallet
-        .mark_broadcast(&funded.tx, 1_700_000_009)
-        .unwrap();
+    bench.wallet.mark_broadcast(&funded.tx, 1_700_000_009).unwrap();
     let cancel = bench.cancel(1, FEERATE).unwrap();
     assert_eq!(inputs(&cancel.tx), inputs(&funded.tx));
     assert!(cancel.outpoints.is_empty());
@@ -550,10 +434,7 @@ fn a_cancel_spends_the_same_coins_and_pays_to_replace() {
     assert!(cancel.fee_sat * funded.tx.vsize() as u64 > funded.fee_sat * cancel.tx.vsize() as u64);
     assert_eq!(cancel.tx.output.len(), 1);
     assert_eq!(bench.cancel(1, FEERATE).unwrap(), cancel);
-    assert_eq!(
-        bench.fund(1, 80_000).unwrap_err().code(),
-        "wallet.cancelled"
-    );
+    assert_eq!(bench.fund(1, 80_000).unwrap_err().code(), "wallet.cancelled");
 
     let mut bench = bench.reopen();
     assert_eq!(bench.cancel(1, FEERATE).unwrap(), cancel);
@@ -562,17 +443,11 @@ fn a_cancel_spends_the_same_coins_and_pays_to_replace() {
     assert_eq!(inputs(&urgent.tx), inputs(&funded.tx));
     assert!(urgent.fee_sat >= cancel.fee_sat + urgent.tx.vsize() as u64);
     // It counts although the clock has been set back since the FUND was seen.
-    bench
-        .wallet
-        .mark_broadcast(&urgent.tx, 1_700_000_001)
-        .unwrap();
+    bench.wallet.mark_broadcast(&urgent.tx, 1_700_000_001).unwrap();
     let balance = bench.wallet.balance();
     assert_eq!(balance.pending_sat, 110_000 - urgent.fee_sat);
     bench.mine(vec![urgent.tx.clone()]);
-    assert_eq!(
-        bench.wallet.balance().spendable_sat,
-        110_000 - urgent.fee_sat
-    );
+    assert_eq!(bench.wallet.balance().spendable_sat, 110_000 - urgent.fee_sat);
     assert_eq!(bench.wallet.unsettled(), vec![]);
 }
 
@@ -580,14 +455,8 @@ fn a_cancel_spends_the_same_coins_and_pays_to_replace() {
 fn a_cancel_outbids_what_spends_the_change() {
     let mut bench = Bench::with_coins(&[100_000]);
     let first = bench.fund(1, 30_000).unwrap();
-    bench
-        .wallet
-        .mark_broadcast(&first.tx, 1_700_000_001)
-        .unwrap();
-    let second = bench
-        .wallet
-        .fund([2; 32], &[(foreign_script(2), 20_000)], 40_000, 1)
-        .unwrap();
+    bench.wallet.mark_broadcast(&first.tx, 1_700_000_001).unwrap();
+    let second = bench.wallet.fund([2; 32], &[(foreign_script(2), 20_000)], 40_000, 1).unwrap();
     let cancel = bench.cancel(1, FEERATE).unwrap();
     assert!(cancel.fee_sat >= first.fee_sat + second.fee_sat + cancel.tx.vsize() as u64);
 }
@@ -595,16 +464,10 @@ fn a_cancel_outbids_what_spends_the_change() {
 #[test]
 fn a_confirmed_or_unknown_fund_cannot_be_cancelled() {
     let mut bench = Bench::with_coins(&[50_000]);
-    assert_eq!(
-        bench.cancel(1, FEERATE).unwrap_err().code(),
-        "wallet.no_fund"
-    );
+    assert_eq!(bench.cancel(1, FEERATE).unwrap_err().code(), "wallet.no_fund");
     let funded = bench.fund(1, 30_000).unwrap();
     bench.mine(vec![funded.tx]);
-    assert_eq!(
-        bench.cancel(1, FEERATE).unwrap_err().code(),
-        "wallet.confirmed"
-    );
+    assert_eq!(bench.cancel(1, FEERATE).unwrap_err().code(), "wallet.confirmed");
 }
 
 #[test]
@@ -634,15 +497,9 @@ fn released_coins_are_free_but_the_terms_are_never_funded_again() {
     let mut bench = bench.reopen();
     assert_eq!(bench.wallet.balance().spendable_sat, 50_000);
     assert_eq!(bench.fund(1, 30_000).unwrap_err().code(), "wallet.released");
-    assert_eq!(
-        bench.cancel(1, FEERATE).unwrap_err().code(),
-        "wallet.released"
-    );
+    assert_eq!(bench.cancel(1, FEERATE).unwrap_err().code(), "wallet.released");
     bench.fund(2, 30_000).unwrap();
-    assert_eq!(
-        bench.wallet.release([9; 32]).unwrap_err().code(),
-        "wallet.no_fund"
-    );
+    assert_eq!(bench.wallet.release([9; 32]).unwrap_err().code(), "wallet.no_fund");
 }
 
 #[test]
@@ -652,21 +509,9 @@ fn bad_requests_are_refused_with_their_code() {
     let cases = [
         (vec![(to.clone(), 0)], FEERATE, "wallet.bad_amount"),
         (vec![(to.clone(), 100)], FEERATE, "wallet.bad_amount"),
-        (
-            vec![(to.clone(), u64::MAX), (to.clone(), 2)],
-            FEERATE,
-            "wallet.bad_amount",
-        ),
-        (
-            vec![(to.clone(), 21_000_000 * 100_000_000)],
-            FEERATE,
-            "wallet.insufficient_funds",
-        ),
-        (
-            vec![(to.clone(), 1_000); 33],
-            FEERATE,
-            "wallet.too_many_outputs",
-        ),
+        (vec![(to.clone(), u64::MAX), (to.clone(), 2)], FEERATE, "wallet.bad_amount"),
+        (vec![(to.clone(), 21_000_000 * 100_000_000)], FEERATE, "wallet.insufficient_funds"),
+        (vec![(to.clone(), 1_000); 33], FEERATE, "wallet.too_many_outputs"),
         (vec![(to.clone(), 1_000)], 0, "wallet.bad_feerate"),
         (vec![(to.clone(), 1_000)], u64::MAX, "wallet.bad_feerate"),
         (vec![(to, 49_990)], FEERATE, "wallet.insufficient_funds"),
@@ -676,10 +521,7 @@ fn bad_requests_are_refused_with_their_code() {
         assert_eq!(error.code(), code, "{outputs:?} at {rate}");
     }
     assert_eq!(bench.wallet.balance().spendable_sat, 50_000);
-    bench
-        .wallet
-        .fund([1; 32], &[(foreign_script(1), 1_000)], FEERATE, u32::MAX)
-        .unwrap();
+    bench.wallet.fund([1; 32], &[(foreign_script(1), 1_000)], FEERATE, u32::MAX).unwrap();
 }
 
 #[test]
@@ -693,14 +535,8 @@ fn a_payment_is_rebroadcast_until_it_confirms_and_forgotten_when_final() {
     assert_eq!(bench.wallet.balance().locked_sat, 50_000);
     bench.mine(vec![tx]);
     assert_eq!(bench.wallet.unsettled(), vec![]);
-    let rows = |dir: &Path| {
-        open_store(dir)
-            .lock()
-            .unwrap()
-            .scan(capex::wallet::FUND_TABLE)
-            .unwrap()
-            .len()
-    };
+    let rows =
+        |dir: &Path| open_store(dir).lock().unwrap().scan(capex::wallet::FUND_TABLE).unwrap().len();
     for _ in 0..5 {
         bench.mine(vec![]);
     }
@@ -709,10 +545,7 @@ fn a_payment_is_rebroadcast_until_it_confirms_and_forgotten_when_final() {
     assert_eq!(rows(dir.path()), 0);
     let foreign = Address::from_script(&foreign_script(5), Network::Bitcoin).unwrap();
     let mut wallet = open_wallet(dir.path());
-    assert_eq!(
-        wallet.send(&foreign, 1_000, FEERATE).unwrap_err().code(),
-        "wallet.other_network"
-    );
+    assert_eq!(wallet.send(&foreign, 1_000, FEERATE).unwrap_err().code(), "wallet.other_network");
 }
 
 /// A store that fails on demand.
@@ -728,9 +561,7 @@ impl Persist for Failing {
 
     fn persist(&mut self, records: &[Record]) -> Result<(), StoreError> {
         if *self.fails.lock().unwrap() {
-            return Err(StoreError::Full {
-                path: "journal".into(),
-            });
+            return Err(StoreError::Full { path: "journal".into() });
         }
         self.store.persist(records)
     }
@@ -740,25 +571,14 @@ impl Persist for Failing {
 fn a_failed_store_locks_no_coin_and_hands_out_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let fails = Arc::new(Mutex::new(false));
-    let persist = Failing {
-        store: open_store(dir.path()),
-        fails: fails.clone(),
-    };
+    let persist = Failing { store: open_store(dir.path()), fails: fails.clone() };
     let mut wallet = Wallet::open(&keys(), NETWORK, persist, None).unwrap();
     let script = wallet.fresh_scripts(1).unwrap().remove(0);
     let mut chain = Chain::new();
-    wallet
-        .apply(&chain.mine(vec![payment(1, script, 50_000)]), 1)
-        .unwrap();
+    wallet.apply(&chain.mine(vec![payment(1, script, 50_000)]), 1).unwrap();
     *fails.lock().unwrap() = true;
     let outputs = [(foreign_script(1), 30_000)];
-    assert_eq!(
-        wallet
-            .fund([1; 32], &outputs, FEERATE, 1)
-            .unwrap_err()
-            .code(),
-        "store.full"
-    );
+    assert_eq!(wallet.fund([1; 32], &outputs, FEERATE, 1).unwrap_err().code(), "store.full");
     assert!(wallet.next_address().is_err());
     assert_eq!(wallet.balance().spendable_sat, 50_000);
     *fails.lock().unwrap() = false;
@@ -780,9 +600,7 @@ fn a_birthday_skips_older_blocks() {
     let mut wallet = Wallet::open(&keys(), NETWORK, open_store(dir.path()), birthday).unwrap();
     assert_eq!(wallet.checkpoints()[0], (10, chain.tip()));
     let script = wallet.fresh_scripts(1).unwrap().remove(0);
-    wallet
-        .apply(&chain.mine(vec![payment(1, script, 50_000)]), 1)
-        .unwrap();
+    wallet.apply(&chain.mine(vec![payment(1, script, 50_000)]), 1).unwrap();
     assert_eq!(wallet.balance().confirmed_sat, 50_000);
 }
 
@@ -805,16 +623,9 @@ fn a_seed_file_is_created_private_and_read_again() {
     let first = Keys::load_or_create(&path, NETWORK).unwrap();
     let mode = std::fs::metadata(&path).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode, 0o600);
-    assert_eq!(
-        std::fs::read_dir(dir.path()).unwrap().count(),
-        1,
-        "no temporary file stays"
-    );
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "no temporary file stays");
     let second = Keys::load_or_create(&path, NETWORK).unwrap();
-    assert_eq!(
-        first.settlement_secret().unwrap(),
-        second.settlement_secret().unwrap()
-    );
+    assert_eq!(first.settlement_secret().unwrap(), second.settlement_secret().unwrap());
     let text = std::fs::read_to_string(&path).unwrap();
     assert!(!format!("{first:?}").contains(text.trim()));
 
@@ -831,12 +642,7 @@ fn a_seed_file_is_created_private_and_read_again() {
 
 #[test]
 fn networks_have_keys_of_their_own() {
-    let secret = |network| {
-        Keys::from_seed(&[7; 32], network)
-            .unwrap()
-            .settlement_secret()
-            .unwrap()
-    };
+    let secret = |network| Keys::from_seed(&[7; 32], network).unwrap().settlement_secret().unwrap();
     assert_ne!(secret(Network::Bitcoin), secret(Network::Signet));
 }
 
@@ -855,55 +661,27 @@ fn the_first_addresses_are_those_of_bip_86() {
     assert_eq!(wallet.next_address().unwrap().to_string(), second);
     let change = "bc1p3qkhfews2uk44qtvauqyr2ttdsw7svhkl9nkm9s9c3x4ax5h60wqwruhk7";
     let change: Address<_> = change.parse().unwrap();
-    assert!(
-        wallet
-            .watched_scripts()
-            .contains(&change.assume_checked().script_pubkey())
-    );
+    assert!(wallet.watched_scripts().contains(&change.assume_checked().script_pubkey()));
 }
 
 #[test]
 fn the_faucet_pays_in_four_parts() {
     let secp = Secp256k1::new();
     let faucet = Keypair::from_seckey_slice(&secp, &[3; 32]).unwrap();
-    let output = faucet
-        .tap_tweak(&secp, None)
-        .to_keypair()
-        .x_only_public_key()
-        .0;
+    let output = faucet.tap_tweak(&secp, None).to_keypair().x_only_public_key().0;
     let own = ScriptBuf::new_p2tr_tweaked(
         bitcoin::key::TweakedPublicKey::dangerous_assume_tweaked(output),
     );
-    let coin = |n: u8| {
-        (
-            OutPoint::new(Txid::from_byte_array([n; 32]), 0),
-            5_000_000_000,
-        )
-    };
+    let coin = |n: u8| (OutPoint::new(Txid::from_byte_array([n; 32]), 0), 5_000_000_000);
     let coins = [coin(1), coin(2), coin(3)];
     let to = [1, 2, 3, 4].map(foreign_script);
     let tx = faucet_spend(&coins, &faucet, to.clone(), 7_000_000_003, FEERATE).unwrap();
-    assert_eq!(
-        inputs(&tx),
-        [coins[0].0, coins[1].0],
-        "as many coins as needed, in order"
-    );
-    let prevout = TxOut {
-        value: Amount::from_sat(5_000_000_000),
-        script_pubkey: own.clone(),
-    };
+    assert_eq!(inputs(&tx), [coins[0].0, coins[1].0], "as many coins as needed, in order");
+    let prevout = TxOut { value: Amount::from_sat(5_000_000_000), script_pubkey: own.clone() };
     verify(&tx, &vec![prevout; 2]).unwrap();
     let paid: Vec<_> = tx.output.iter().map(|o| o.value.to_sat()).collect();
-    assert_eq!(
-        paid[..4],
-        [1_750_000_003, 1_750_000_000, 1_750_000_000, 1_750_000_000]
-    );
-    assert!(
-        tx.output
-            .iter()
-            .zip(&to)
-            .all(|(o, script)| o.script_pubkey == *script)
-    );
+    assert_eq!(paid[..4], [1_750_000_003, 1_750_000_000, 1_750_000_000, 1_750_000_000]);
+    assert!(tx.output.iter().zip(&to).all(|(o, script)| o.script_pubkey == *script));
     assert_eq!(tx.output[4].script_pubkey, own);
     let fee = 10_000_000_000 - paid.iter().sum::<u64>();
     assert_eq!(fee, (FEERATE * tx.vsize() as u64).div_ceil(1_000));
@@ -954,8 +732,7 @@ impl Model {
     fn learn(&mut self, tx: &Transaction) {
         let txid = tx.compute_txid();
         for (vout, output) in tx.output.iter().enumerate() {
-            self.known
-                .insert(OutPoint::new(txid, vout as u32), output.clone());
+            self.known.insert(OutPoint::new(txid, vout as u32), output.clone());
         }
     }
 
@@ -966,11 +743,7 @@ impl Model {
         self.live.insert(terms, tx);
         let spent: Vec<_> = self.live.values().flat_map(inputs).collect();
         let distinct: BTreeSet<_> = spent.iter().collect();
-        assert_eq!(
-            spent.len(),
-            distinct.len(),
-            "a coin is spent by two live transactions"
-        );
+        assert_eq!(spent.len(), distinct.len(), "a coin is spent by two live transactions");
     }
 
     /// The broadcast transactions that the chain can take, later ones first in a conflict.
@@ -980,15 +753,9 @@ impl Model {
         let mut there: BTreeSet<_> = mined.iter().map(Transaction::compute_txid).collect();
         let mut chosen: Vec<Transaction> = Vec::new();
         for tx in &self.broadcast {
-            let replaced = self
-                .broadcast
-                .iter()
-                .rev()
-                .find(|t| inputs(t) == inputs(tx))
-                != Some(tx);
-            let fits = inputs(tx)
-                .iter()
-                .all(|o| there.contains(&o.txid) && !spent.contains(o));
+            let replaced =
+                self.broadcast.iter().rev().find(|t| inputs(t) == inputs(tx)) != Some(tx);
+            let fits = inputs(tx).iter().all(|o| there.contains(&o.txid) && !spent.contains(o));
             if fits && !replaced {
                 spent.extend(inputs(tx));
                 there.insert(tx.compute_txid());
@@ -1016,20 +783,13 @@ fn play(bench: Bench, model: &mut Model, step: Step) -> Bench {
         }
         Step::Release(terms) => {
             // As the engine does: a transaction that was broadcast is not given up.
-            let is_out = model
-                .live
-                .get(&terms)
-                .is_some_and(|tx| model.broadcast.contains(tx));
+            let is_out = model.live.get(&terms).is_some_and(|tx| model.broadcast.contains(tx));
             if !is_out && bench.wallet.release([terms; 32]).is_ok() {
                 model.live.remove(&terms);
             }
         }
         Step::Broadcast(terms) => {
-            if let Some(tx) = model
-                .live
-                .get(&terms)
-                .filter(|tx| !model.broadcast.contains(tx))
-            {
+            if let Some(tx) = model.live.get(&terms).filter(|tx| !model.broadcast.contains(tx)) {
                 bench.wallet.mark_broadcast(tx, 1_700_000_000).unwrap();
                 model.broadcast.push(tx.clone());
             }
@@ -1041,10 +801,7 @@ fn play(bench: Bench, model: &mut Model, step: Step) -> Bench {
         Step::Reorganise if bench.chain.height() > 1 => {
             let disconnected = bench.chain.fork(1);
             let txs = model.minable(&bench.chain);
-            let update = ChainUpdate {
-                disconnected,
-                ..bench.chain.mine(txs)
-            };
+            let update = ChainUpdate { disconnected, ..bench.chain.mine(txs) };
             bench.apply(&update);
         }
         Step::Reorganise => {}

@@ -33,9 +33,8 @@ pub fn run(bytes: &[u8]) {
 
 fn fill(dir: &Path, meta: &Meta) -> Vec<Record> {
     let (mut store, _) = Store::open(dir, meta).expect("a new store");
-    let records: Vec<Record> = (1..=3)
-        .map(|n| Record { table: n, key: vec![n; 32], value: Some(vec![n; 40]) })
-        .collect();
+    let records: Vec<Record> =
+        (1..=3).map(|n| Record { table: n, key: vec![n; 32], value: Some(vec![n; 40]) }).collect();
     for record in &records {
         store.persist(std::slice::from_ref(record)).expect("room for it");
     }

@@ -29,7 +29,14 @@ fn as_json(bytes: &[u8]) {
 
 fn instance(bytes: &[u8]) -> Instance {
     let orders = bytes.chunks_exact(8).take(24).enumerate().map(|(n, part)| order(n, part));
-    Instance { beacon: [7; 32], now: 100, epoch: 1, starts: 4, orders: orders.collect(), cancels: Vec::new() }
+    Instance {
+        beacon: [7; 32],
+        now: 100,
+        epoch: 1,
+        starts: 4,
+        orders: orders.collect(),
+        cancels: Vec::new(),
+    }
 }
 
 fn order(n: usize, part: &[u8]) -> Order {

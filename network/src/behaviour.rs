@@ -95,11 +95,7 @@ pub(crate) fn build(
     let behaviour = Behaviour::new(plan)?;
     let transports = SwarmBuilder::with_existing_identity(plan.keypair.clone())
         .with_tokio()
-        .with_tcp(
-            tcp::Config::default().nodelay(true),
-            noise::Config::new,
-            yamux::Config::default,
-        )
+        .with_tcp(tcp::Config::default().nodelay(true), noise::Config::new, yamux::Config::default)
         .map_err(|error| fail(error.to_string()))?
         .with_quic();
     // QUIC first, TCP some milliseconds behind it.
@@ -111,18 +107,12 @@ pub(crate) fn build(
     // A network on one host has no names to resolve, and its host may have no resolver.
     if plan.loopback {
         let (config, options) = (dns::ResolverConfig::default(), dns::ResolverOpts::default());
-        let built = transports
-            .with_dns_config(config, options)
-            .with_behaviour(|_| behaviour);
+        let built = transports.with_dns_config(config, options).with_behaviour(|_| behaviour);
         let built = built.map_err(|never| match never {})?;
         Ok(built.with_swarm_config(tune).build())
     } else {
-        let named = transports
-            .with_dns()
-            .map_err(|error| fail(error.to_string()))?;
-        let built = named
-            .with_behaviour(|_| behaviour)
-            .map_err(|never| match never {})?;
+        let named = transports.with_dns().map_err(|error| fail(error.to_string()))?;
+        let built = named.with_behaviour(|_| behaviour).map_err(|never| match never {})?;
         Ok(built.with_swarm_config(tune).build())
     }
 }

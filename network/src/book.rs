@@ -29,10 +29,7 @@ pub(crate) struct Book {
 
 impl Book {
     pub(crate) fn new(loopback: bool) -> Self {
-        Self {
-            entries: BTreeMap::new(),
-            loopback,
-        }
+        Self { entries: BTreeMap::new(), loopback }
     }
 
     /// Adds an address the operator gave, whatever it is.
@@ -47,12 +44,7 @@ impl Book {
     pub(crate) fn insert(&mut self, peer: PeerId, addr: Multiaddr, now: Instant) {
         if !self.entries.contains_key(&peer) {
             self.make_room();
-            let entry = Entry {
-                addrs: Vec::new(),
-                pinned: false,
-                failures: 0,
-                next_dial: now,
-            };
+            let entry = Entry { addrs: Vec::new(), pinned: false, failures: 0, next_dial: now };
             self.entries.insert(peer, entry);
         }
         if let Some(entry) = self.entries.get_mut(&peer) {
@@ -71,10 +63,7 @@ impl Book {
     }
 
     pub(crate) fn addrs(&self, peer: &PeerId) -> Vec<Multiaddr> {
-        self.entries
-            .get(peer)
-            .map(|entry| entry.addrs.clone())
-            .unwrap_or_default()
+        self.entries.get(peer).map(|entry| entry.addrs.clone()).unwrap_or_default()
     }
 
     /// The dial of a peer succeeded, or it came by itself.
@@ -87,11 +76,7 @@ impl Book {
 
     /// The dial of a peer failed, or its last connection was lost: wait, twice as long each time.
     pub(crate) fn lost(&mut self, peer: &PeerId, now: Instant) {
-        let first = if self.loopback {
-            FIRST_REDIAL_LOOPBACK
-        } else {
-            FIRST_REDIAL
-        };
+        let first = if self.loopback { FIRST_REDIAL_LOOPBACK } else { FIRST_REDIAL };
         if let Some(entry) = self.entries.get_mut(peer) {
             entry.next_dial = now + backoff(first, entry.failures);
             entry.failures = entry.failures.saturating_add(1);
@@ -131,9 +116,7 @@ impl Book {
             return;
         }
         let movable = self.entries.iter().filter(|(_, entry)| !entry.pinned);
-        let worst = movable
-            .max_by_key(|(_, entry)| entry.failures)
-            .map(|(peer, _)| *peer);
+        let worst = movable.max_by_key(|(_, entry)| entry.failures).map(|(peer, _)| *peer);
         if let Some(peer) = worst {
             self.entries.remove(&peer);
         }
@@ -141,9 +124,7 @@ impl Book {
 }
 
 fn backoff(first: Duration, failures: u32) -> Duration {
-    first
-        .saturating_mul(1_u32.checked_shl(failures).unwrap_or(u32::MAX))
-        .min(MAX_REDIAL)
+    first.saturating_mul(1_u32.checked_shl(failures).unwrap_or(u32::MAX)).min(MAX_REDIAL)
 }
 
 /// Whether the address is one of the two transports: a host, then TCP or QUIC, and nothing else.
@@ -242,35 +223,17 @@ mod tests {
         let peer = PeerId::random();
         book.pin(peer, addr("/ip4/127.0.0.1/tcp/1"), start);
         assert_eq!(book.due(start, false, 4, |_| false), [peer]);
-        assert!(
-            book.due(start, false, 4, |_| false).is_empty(),
-            "a dial is under way"
-        );
-        for wait_ms in [
-            250, 500, 1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 60_000, 60_000,
-        ] {
+        assert!(book.due(start, false, 4, |_| false).is_empty(), "a dial is under way");
+        for wait_ms in [250, 500, 1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 60_000, 60_000] {
             book.lost(&peer, start);
             let due = start + Duration::from_millis(wait_ms);
-            assert!(
-                book.due(due - Duration::from_millis(1), false, 4, |_| false)
-                    .is_empty()
-            );
-            assert_eq!(
-                book.due(due, false, 4, |_| false),
-                [peer],
-                "after {wait_ms} ms"
-            );
+            assert!(book.due(due - Duration::from_millis(1), false, 4, |_| false).is_empty());
+            assert_eq!(book.due(due, false, 4, |_| false), [peer], "after {wait_ms} ms");
         }
         book.connected(&peer, start);
-        assert!(
-            book.due(start, false, 4, |_| true).is_empty(),
-            "it is connected"
-        );
+        assert!(book.due(start, false, 4, |_| true).is_empty(), "it is connected");
         book.lost(&peer, start);
-        assert_eq!(
-            book.due(start + FIRST_REDIAL_LOOPBACK, false, 4, |_| false),
-            [peer]
-        );
+        assert_eq!(book.due(start + FIRST_REDIAL_LOOPBACK, false, 4, |_| false), [peer]);
     }
 
     #[test]

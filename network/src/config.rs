@@ -102,11 +102,7 @@ impl Plan {
             keypair,
             local,
             network: config.network.clone(),
-            listen: config
-                .listen
-                .iter()
-                .map(|text| parse(text))
-                .collect::<Result<_, _>>()?,
+            listen: config.listen.iter().map(|text| parse(text)).collect::<Result<_, _>>()?,
             bootstrap,
             loopback: config.loopback,
             topics: topics(config)?,
@@ -124,9 +120,7 @@ impl Plan {
     }
 
     pub(crate) fn protocol(&self, name: &str) -> Option<usize> {
-        self.protocols
-            .iter()
-            .position(|protocol| protocol.name == name)
+        self.protocols.iter().position(|protocol| protocol.name == name)
     }
 
     /// What identify announces; a peer that announces another network is dropped.
@@ -144,11 +138,7 @@ fn topics(config: &Config) -> Result<Vec<Topic>, NetworkError> {
         check_range("topic", topic.max_bytes, 100, MAX_TOPIC_BYTES)?;
         let full = format!("/capex/{}/{}/v1", config.network, topic.name);
         let hash = IdentTopic::new(full).hash();
-        Ok(Topic {
-            name: topic.name.clone(),
-            hash,
-            max_bytes: topic.max_bytes,
-        })
+        Ok(Topic { name: topic.name.clone(), hash, max_bytes: topic.max_bytes })
     };
     config.topics.iter().map(make).collect()
 }
@@ -162,11 +152,7 @@ fn protocols(config: &Config) -> Result<Vec<Protocol>, NetworkError> {
         let full = format!("/capex/{}/{}", config.network, protocol.name);
         let stream = StreamProtocol::try_from_owned(full)
             .map_err(|error| NetworkError::BadConfig(error.to_string()))?;
-        Ok(Protocol {
-            name: protocol.name.clone(),
-            stream,
-            max_bytes: protocol.max_bytes,
-        })
+        Ok(Protocol { name: protocol.name.clone(), stream, max_bytes: protocol.max_bytes })
     };
     config.protocols.iter().map(make).collect()
 }
@@ -181,9 +167,7 @@ fn check_name(what: &str, name: &str) -> Result<(), NetworkError> {
 
 fn check_count(what: &str, count: usize, most: usize) -> Result<(), NetworkError> {
     if count > most {
-        return Err(NetworkError::BadConfig(format!(
-            "{count} {what}, at most {most}"
-        )));
+        return Err(NetworkError::BadConfig(format!("{count} {what}, at most {most}")));
     }
     Ok(())
 }
@@ -200,24 +184,18 @@ fn check_distinct<'a>(names: impl Iterator<Item = &'a String>) -> Result<(), Net
     let mut seen = BTreeSet::new();
     for name in names {
         if !seen.insert(name) {
-            return Err(NetworkError::BadConfig(format!(
-                "{name:?} is declared twice"
-            )));
+            return Err(NetworkError::BadConfig(format!("{name:?} is declared twice")));
         }
     }
     Ok(())
 }
 
 pub(crate) fn parse(text: &str) -> Result<Multiaddr, NetworkError> {
-    text.parse()
-        .map_err(|error: libp2p::multiaddr::Error| bad_address(text, &error.to_string()))
+    text.parse().map_err(|error: libp2p::multiaddr::Error| bad_address(text, &error.to_string()))
 }
 
 fn bad_address(text: &str, reason: &str) -> NetworkError {
-    NetworkError::BadAddress {
-        addr: text.to_owned(),
-        reason: reason.to_owned(),
-    }
+    NetworkError::BadAddress { addr: text.to_owned(), reason: reason.to_owned() }
 }
 
 /// Takes a trailing `/p2p/<id>` off an address.
@@ -240,14 +218,8 @@ mod tests {
             listen: vec!["/ip4/127.0.0.1/udp/0/quic-v1".into()],
             bootstrap: Vec::new(),
             loopback: true,
-            topics: vec![TopicConfig {
-                name: "orders".into(),
-                max_bytes: 4_096,
-            }],
-            protocols: vec![ProtocolConfig {
-                name: "settle/1".into(),
-                max_bytes: 65_536,
-            }],
+            topics: vec![TopicConfig { name: "orders".into(), max_bytes: 4_096 }],
+            protocols: vec![ProtocolConfig { name: "settle/1".into(), max_bytes: 65_536 }],
             epoch_ms: 2_000,
         }
     }
@@ -266,24 +238,12 @@ mod tests {
             (|c| c.network = "Dev net".into(), "network.bad_config"),
             (|c| c.network = String::new(), "network.bad_config"),
             (|c| c.topics[0].max_bytes = 99, "network.bad_config"),
-            (
-                |c| c.topics[0].max_bytes = MAX_TOPIC_BYTES + 1,
-                "network.bad_config",
-            ),
+            (|c| c.topics[0].max_bytes = MAX_TOPIC_BYTES + 1, "network.bad_config"),
             (|c| c.topics.push(c.topics[0].clone()), "network.bad_config"),
             (|c| c.protocols[0].max_bytes = 0, "network.bad_config"),
-            (
-                |c| c.protocols.push(c.protocols[0].clone()),
-                "network.bad_config",
-            ),
-            (
-                |c| c.listen.push("localhost:1".into()),
-                "network.bad_address",
-            ),
-            (
-                |c| c.bootstrap.push("/ip4/127.0.0.1/tcp/1".into()),
-                "network.bad_address",
-            ),
+            (|c| c.protocols.push(c.protocols[0].clone()), "network.bad_config"),
+            (|c| c.listen.push("localhost:1".into()), "network.bad_address"),
+            (|c| c.bootstrap.push("/ip4/127.0.0.1/tcp/1".into()), "network.bad_address"),
         ];
         for (number, (change, code)) in cases.into_iter().enumerate() {
             let mut config = config();
@@ -297,9 +257,7 @@ mod tests {
     fn the_own_entry_of_a_shared_bootstrap_list_is_skipped() {
         let mut config = config();
         let own = config.secret.keypair().unwrap().public().to_peer_id();
-        config
-            .bootstrap
-            .push(format!("/ip4/127.0.0.1/tcp/1/p2p/{own}"));
+        config.bootstrap.push(format!("/ip4/127.0.0.1/tcp/1/p2p/{own}"));
         assert!(Plan::new(&config).unwrap().bootstrap.is_empty());
     }
 }

@@ -56,12 +56,7 @@ impl Outbound {
         if open >= MAX_OUTBOUND || queue >= MAX_WAITING_PER_PEER {
             return Err(RequestError::Busy);
         }
-        let waiting = Waiting {
-            id,
-            protocol,
-            bytes,
-            deadline: now + REQUEST_TIMEOUT,
-        };
+        let waiting = Waiting { id, protocol, bytes, deadline: now + REQUEST_TIMEOUT };
         self.waiting.entry(peer).or_default().push_back(waiting);
         Ok(())
     }
@@ -88,15 +83,7 @@ impl Outbound {
         deadline: Instant,
     ) {
         *self.in_flight.entry(peer).or_default() += 1;
-        self.sent.insert(
-            key,
-            Sent {
-                id,
-                peer,
-                deadline,
-                given_up: false,
-            },
-        );
+        self.sent.insert(key, Sent { id, peer, deadline, given_up: false });
     }
 
     /// Closes a request; the id is `None` when the caller already has its answer.
@@ -138,14 +125,10 @@ impl Outbound {
 
     /// Forgets everything and names the ids still without an answer.
     pub(crate) fn drain(&mut self) -> Vec<u64> {
-        let waiting = std::mem::take(&mut self.waiting)
-            .into_values()
-            .flatten()
-            .map(|w| w.id);
+        let waiting = std::mem::take(&mut self.waiting).into_values().flatten().map(|w| w.id);
         let sent = std::mem::take(&mut self.sent).into_values();
-        let mut open: Vec<u64> = waiting
-            .chain(sent.filter(|s| !s.given_up).map(|s| s.id))
-            .collect();
+        let mut open: Vec<u64> =
+            waiting.chain(sent.filter(|s| !s.given_up).map(|s| s.id)).collect();
         self.in_flight.clear();
         open.sort_unstable();
         open
@@ -205,11 +188,7 @@ pub(crate) struct Inbound<C = ResponseChannel<Vec<u8>>> {
 
 impl<C> Default for Inbound<C> {
     fn default() -> Self {
-        Self {
-            open: BTreeMap::new(),
-            next_id: 0,
-            meter: Meter::default(),
-        }
+        Self { open: BTreeMap::new(), next_id: 0, meter: Meter::default() }
     }
 }
 
@@ -232,15 +211,7 @@ impl<C> Inbound<C> {
         }
         let id = self.next_id;
         self.next_id += 1;
-        self.open.insert(
-            id,
-            Open {
-                peer,
-                protocol,
-                channel,
-                deadline: now + REQUEST_TIMEOUT,
-            },
-        );
+        self.open.insert(id, Open { peer, protocol, channel, deadline: now + REQUEST_TIMEOUT });
         Some(id)
     }
 
@@ -251,8 +222,7 @@ impl<C> Inbound<C> {
 
     /// Drops what was not answered in time, and what `dead` tells to be without a stream.
     pub(crate) fn expire(&mut self, now: Instant, dead: impl Fn(&C) -> bool) {
-        self.open
-            .retain(|_, open| open.deadline > now && !dead(&open.channel));
+        self.open.retain(|_, open| open.deadline > now && !dead(&open.channel));
     }
 
     /// Drops all; ids are not used again.
@@ -345,10 +315,7 @@ mod tests {
         for id in 0..MAX_WAITING_PER_PEER {
             outbound.admit(id as u64, A, 0, Vec::new(), now).unwrap();
         }
-        assert_eq!(
-            outbound.admit(99, A, 0, Vec::new(), now),
-            Err(RequestError::Busy)
-        );
+        assert_eq!(outbound.admit(99, A, 0, Vec::new(), now), Err(RequestError::Busy));
         assert_eq!(outbound.admit(99, B, 0, Vec::new(), now), Ok(()));
         assert_eq!(outbound.drain().len(), MAX_WAITING_PER_PEER + 1);
     }

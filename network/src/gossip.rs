@@ -53,9 +53,7 @@ pub(crate) fn behaviour(plan: &Plan) -> Result<Gossip, NetworkError> {
         filter,
     )
     .map_err(|error| fail(error.to_owned()))?;
-    gossip
-        .with_peer_score(score(plan), thresholds())
-        .map_err(fail)?;
+    gossip.with_peer_score(score(plan), thresholds()).map_err(fail)?;
     for topic in &plan.topics {
         gossip
             .subscribe(&IdentTopic::new(topic.hash.as_str()))
@@ -133,14 +131,8 @@ fn decay(time: Duration) -> f64 {
 }
 
 fn score(plan: &Plan) -> PeerScoreParams {
-    let topics = plan
-        .topics
-        .iter()
-        .map(|topic| (topic.hash.clone(), topic_score()));
-    let loopback = [
-        IpAddr::V4(Ipv4Addr::LOCALHOST),
-        IpAddr::V6(Ipv6Addr::LOCALHOST),
-    ];
+    let topics = plan.topics.iter().map(|topic| (topic.hash.clone(), topic_score()));
+    let loopback = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
     PeerScoreParams {
         topics: topics.collect(),
         topic_score_cap: 0.0,
@@ -217,15 +209,7 @@ impl Tickets {
         self.next += 1;
         self.bytes += bytes;
         *self.per_peer.entry(peer).or_default() += 1;
-        self.held.insert(
-            ticket,
-            Held {
-                message,
-                peer,
-                bytes,
-                expires: now + TICKET_LIFETIME,
-            },
-        );
+        self.held.insert(ticket, Held { message, peer, bytes, expires: now + TICKET_LIFETIME });
         Some(ticket)
     }
 
@@ -254,10 +238,7 @@ impl Tickets {
 
     /// Forgets all messages; tickets are not used again.
     pub(crate) fn clear(&mut self) {
-        *self = Self {
-            next: self.next,
-            ..Self::default()
-        };
+        *self = Self { next: self.next, ..Self::default() };
     }
 }
 
@@ -319,20 +300,13 @@ mod tests {
     fn tickets_are_bounded_by_peer_count_and_bytes() {
         let now = Instant::now();
         let mut tickets = Tickets::default();
-        let taken = (0..)
-            .take_while(|n| tickets.issue(id(*n), A, 1, now).is_some())
-            .count();
+        let taken = (0..).take_while(|n| tickets.issue(id(*n), A, 1, now).is_some()).count();
         assert_eq!(taken, MAX_TICKETS_PER_PEER);
-        let taken = (0..)
-            .take_while(|n| tickets.issue(id(*n), B, 1, now).is_some())
-            .count();
+        let taken = (0..).take_while(|n| tickets.issue(id(*n), B, 1, now).is_some()).count();
         assert_eq!(taken, MAX_TICKETS - MAX_TICKETS_PER_PEER);
         tickets.clear();
         assert!(tickets.issue(id(1), A, MAX_TICKET_BYTES + 1, now).is_none());
-        assert_eq!(
-            tickets.issue(id(1), A, MAX_TICKET_BYTES, now),
-            Some(MAX_TICKETS as u64)
-        );
+        assert_eq!(tickets.issue(id(1), A, MAX_TICKET_BYTES, now), Some(MAX_TICKETS as u64));
         assert!(tickets.issue(id(2), B, 1, now).is_none());
     }
 
@@ -341,16 +315,9 @@ mod tests {
         let now = Instant::now();
         let mut tickets = Tickets::default();
         tickets.issue(id(1), A, 1, now).unwrap();
-        tickets
-            .issue(id(2), A, 1, now + Duration::from_secs(1))
-            .unwrap();
+        tickets.issue(id(2), A, 1, now + Duration::from_secs(1)).unwrap();
         assert!(tickets.expired(now).is_none());
-        assert_eq!(
-            tickets
-                .expired(now + TICKET_LIFETIME)
-                .map(|held| held.message),
-            Some(id(1))
-        );
+        assert_eq!(tickets.expired(now + TICKET_LIFETIME).map(|held| held.message), Some(id(1)));
         assert!(tickets.expired(now + TICKET_LIFETIME).is_none());
     }
 

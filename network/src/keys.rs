@@ -141,13 +141,9 @@ mod tests {
     fn only_lower_case_hex_of_the_right_length_parses() {
         let (key, _) = key(1);
         let text = key.to_string();
-        for bad in [
-            &text[1..],
-            &text.to_uppercase(),
-            "",
-            &format!("{text}0"),
-            &text.replace('a', "g"),
-        ] {
+        for bad in
+            [&text[1..], &text.to_uppercase(), "", &format!("{text}0"), &text.replace('a', "g")]
+        {
             assert!(bad.parse::<PeerKey>().is_err() || bad == text, "{bad}");
         }
     }

@@ -267,12 +267,10 @@ impl Handle {
     /// # Errors
     /// [`SendError::Full`] when the queue is full, [`SendError::Closed`] after a shutdown.
     pub fn try_send(&self, command: Command) -> Result<(), SendError> {
-        self.inputs
-            .try_send(Input::Command(command))
-            .map_err(|error| match error {
-                mpsc::error::TrySendError::Full(_) => SendError::Full,
-                mpsc::error::TrySendError::Closed(_) => SendError::Closed,
-            })
+        self.inputs.try_send(Input::Command(command)).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => SendError::Full,
+            mpsc::error::TrySendError::Closed(_) => SendError::Closed,
+        })
     }
 
     /// Hands over a command, waiting for room in the queue.
@@ -280,10 +278,7 @@ impl Handle {
     /// # Errors
     /// [`SendError::Closed`] after a shutdown.
     pub async fn send(&self, command: Command) -> Result<(), SendError> {
-        self.inputs
-            .send(Input::Command(command))
-            .await
-            .map_err(|_| SendError::Closed)
+        self.inputs.send(Input::Command(command)).await.map_err(|_| SendError::Closed)
     }
 
     /// The key peers know this node by.
@@ -314,12 +309,5 @@ pub fn start(config: Config) -> Result<(Handle, mpsc::Receiver<Event>), NetworkE
     let (stop, stopped) = watch::channel(false);
     let supervisor = Supervisor::new(plan, input_queue, events, stopped)?;
     runtime.spawn(supervisor.run());
-    Ok((
-        Handle {
-            inputs,
-            stop,
-            local,
-        },
-        event_queue,
-    ))
+    Ok((Handle { inputs, stop, local }, event_queue))
 }

@@ -24,12 +24,10 @@ impl Listeners {
     pub(crate) fn open(swarm: &mut Swarm<Behaviour>, plan: &Plan) -> Result<Self, NetworkError> {
         let mut listeners = Self::default();
         for (index, addr) in plan.listen.iter().enumerate() {
-            let id = swarm
-                .listen_on(addr.clone())
-                .map_err(|error| NetworkError::Listen {
-                    addr: addr.to_string(),
-                    reason: error.to_string(),
-                })?;
+            let id = swarm.listen_on(addr.clone()).map_err(|error| NetworkError::Listen {
+                addr: addr.to_string(),
+                reason: error.to_string(),
+            })?;
             listeners.open.insert(id, index);
         }
         Ok(listeners)
@@ -39,10 +37,7 @@ impl Listeners {
     /// [`Listeners::retry`] goes on with what does not work at once.
     pub(crate) fn reopen(swarm: &mut Swarm<Behaviour>, plan: &Plan, listen: &[Multiaddr]) -> Self {
         let missing = (0..listen.len()).map(|index| (index, 0)).collect();
-        let mut listeners = Self {
-            open: HashMap::new(),
-            missing,
-        };
+        let mut listeners = Self { open: HashMap::new(), missing };
         listeners.retry(swarm, plan, listen);
         listeners
     }
@@ -55,11 +50,7 @@ impl Listeners {
         listen: &[Multiaddr],
     ) {
         for (index, attempts) in std::mem::take(&mut self.missing) {
-            let addrs = if attempts < RELISTEN_ATTEMPTS {
-                listen
-            } else {
-                &plan.listen
-            };
+            let addrs = if attempts < RELISTEN_ATTEMPTS { listen } else { &plan.listen };
             let Some(addr) = addrs.get(index) else {
                 continue;
             };

@@ -33,20 +33,14 @@ impl Protocols {
     pub(crate) fn new(protocols: &[Protocol]) -> Self {
         let budget = Budget::default();
         let make = |protocol: &Protocol| {
-            let codec = FrameCodec {
-                max_bytes: protocol.max_bytes,
-                budget: budget.clone(),
-            };
+            let codec = FrameCodec { max_bytes: protocol.max_bytes, budget: budget.clone() };
             let names = [(protocol.stream.clone(), ProtocolSupport::Full)];
             let config = request_response::Config::default()
                 .with_request_timeout(REQUEST_TIMEOUT)
                 .with_max_concurrent_streams(MAX_STREAMS);
             Inner::with_codec(codec, names, config)
         };
-        Self {
-            inner: protocols.iter().map(make).collect(),
-            turn: 0,
-        }
+        Self { inner: protocols.iter().map(make).collect(), turn: 0 }
     }
 
     pub(crate) fn get_mut(&mut self, protocol: usize) -> Option<&mut Inner> {
@@ -58,11 +52,7 @@ impl Protocols {
         &mut self,
         make: impl FnMut(&mut Inner) -> Result<THandler<Inner>, ConnectionDenied>,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        let handlers = self
-            .inner
-            .iter_mut()
-            .map(make)
-            .collect::<Result<Vec<_>, _>>()?;
+        let handlers = self.inner.iter_mut().map(make).collect::<Result<Vec<_>, _>>()?;
         MultiHandler::try_from_iter(handlers.into_iter().enumerate()).map_err(ConnectionDenied::new)
     }
 }
@@ -122,9 +112,8 @@ impl NetworkBehaviour for Protocols {
             let protocol = (self.turn + step) % count;
             if let Poll::Ready(event) = self.inner[protocol].poll(cx) {
                 self.turn = protocol + 1;
-                let event = event
-                    .map_in(|command| (protocol, command))
-                    .map_out(|event| (protocol, event));
+                let event =
+                    event.map_in(|command| (protocol, command)).map_out(|event| (protocol, event));
                 return Poll::Ready(event);
             }
         }

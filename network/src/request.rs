@@ -81,9 +81,7 @@ impl From<OutboundFailure> for RequestError {
 
 impl From<io::Error> for RequestError {
     fn from(error: io::Error) -> Self {
-        let frame = error
-            .get_ref()
-            .and_then(|inner| inner.downcast_ref::<FrameError>());
+        let frame = error.get_ref().and_then(|inner| inner.downcast_ref::<FrameError>());
         match (frame, error.kind()) {
             (Some(FrameError::TooLarge { .. }), _) => Self::TooLarge,
             (Some(FrameError::OverBudget), _) => Self::Busy,
@@ -129,11 +127,7 @@ impl Share {
     fn grow(&mut self, bytes: usize) -> Result<(), FrameError> {
         let held = self.budget.0.fetch_add(bytes, Ordering::Relaxed) + bytes;
         self.bytes += bytes;
-        if held > MAX_READING_BYTES {
-            Err(FrameError::OverBudget)
-        } else {
-            Ok(())
-        }
+        if held > MAX_READING_BYTES { Err(FrameError::OverBudget) } else { Ok(()) }
     }
 }
 
@@ -156,10 +150,7 @@ impl FrameCodec {
         io.read_exact(&mut length).await?;
         let length = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
         self.check(length)?;
-        let mut share = Share {
-            budget: self.budget.clone(),
-            bytes: 0,
-        };
+        let mut share = Share { budget: self.budget.clone(), bytes: 0 };
         let mut frame = Vec::new();
         while frame.len() < length {
             let start = frame.len();
@@ -185,10 +176,7 @@ impl FrameCodec {
 
     fn check(&self, bytes: usize) -> Result<(), FrameError> {
         if bytes > self.max_bytes {
-            return Err(FrameError::TooLarge {
-                bytes,
-                most: self.max_bytes,
-            });
+            return Err(FrameError::TooLarge { bytes, most: self.max_bytes });
         }
         Ok(())
     }
@@ -245,35 +233,20 @@ mod tests {
     use super::*;
 
     fn codec(max_bytes: usize) -> FrameCodec {
-        FrameCodec {
-            max_bytes,
-            budget: Budget::default(),
-        }
+        FrameCodec { max_bytes, budget: Budget::default() }
     }
 
     async fn read(max_bytes: usize, bytes: &[u8]) -> Result<Vec<u8>, RequestError> {
         let codec = codec(max_bytes);
         let frame = codec.read(&mut Cursor::new(bytes)).await;
-        assert_eq!(
-            codec.budget.0.load(Ordering::Relaxed),
-            0,
-            "the budget is given back"
-        );
+        assert_eq!(codec.budget.0.load(Ordering::Relaxed), 0, "the budget is given back");
         frame.map_err(RequestError::from)
     }
 
     #[tokio::test]
     async fn frames_come_back_as_written() {
-        for length in [
-            0,
-            1,
-            READ_STEP_BYTES - 1,
-            READ_STEP_BYTES,
-            3 * READ_STEP_BYTES + 1,
-        ] {
-            let frame: Vec<u8> = (0..length)
-                .map(|i| u8::try_from(i % 251).unwrap())
-                .collect();
+        for length in [0, 1, READ_STEP_BYTES - 1, READ_STEP_BYTES, 3 * READ_STEP_BYTES + 1] {
+            let frame: Vec<u8> = (0..length).map(|i| u8::try_from(i % 251).unwrap()).collect();
             let mut stream = Cursor::new(Vec::new());
             codec(length).write(&mut stream, &frame).await.unwrap();
             assert_eq!(read(length, stream.get_ref()).await, Ok(frame));
@@ -286,10 +259,7 @@ mod tests {
             (&[], RequestError::NoReply),
             (&[0, 0, 0], RequestError::NoReply),
             (&[0, 0, 0, 2, 7], RequestError::NoReply),
-            (
-                &[0, 0, 0, 9, 1, 2, 3, 4, 5, 6, 7, 8, 9],
-                RequestError::TooLarge,
-            ),
+            (&[0, 0, 0, 9, 1, 2, 3, 4, 5, 6, 7, 8, 9], RequestError::TooLarge),
             (&[0xff, 0xff, 0xff, 0xff], RequestError::TooLarge),
             (b"GET / HTTP/1.1\r\n", RequestError::TooLarge),
         ];
@@ -313,10 +283,7 @@ mod tests {
     async fn frames_beyond_the_budget_are_refused() {
         let codec = codec(8);
         codec.budget.0.store(MAX_READING_BYTES, Ordering::Relaxed);
-        let error = codec
-            .read(&mut Cursor::new([0, 0, 0, 1, 7]))
-            .await
-            .unwrap_err();
+        let error = codec.read(&mut Cursor::new([0, 0, 0, 1, 7])).await.unwrap_err();
         assert_eq!(RequestError::from(error), RequestError::Busy);
     }
 

@@ -63,10 +63,7 @@ impl State {
         self.inbound.clear();
         self.agents.clear();
         for id in self.outbound.drain() {
-            self.outbox.push_back(Event::Response {
-                id,
-                result: Err(RequestError::Restarted),
-            });
+            self.outbox.push_back(Event::Response { id, result: Err(RequestError::Restarted) });
         }
         for peer in std::mem::take(&mut self.connected) {
             if let Some(id) = peer.to_peer_id() {
@@ -94,16 +91,11 @@ impl State {
 
     /// Records a ban and its end; the ban that ends first makes room.
     pub(crate) fn ban(&mut self, peer: PeerKey, seconds: u64, now: Instant) -> Option<PeerKey> {
-        self.bans
-            .insert(peer, now + Duration::from_secs(seconds.min(MAX_BAN_S)));
+        self.bans.insert(peer, now + Duration::from_secs(seconds.min(MAX_BAN_S)));
         if self.bans.len() <= MAX_BANS {
             return None;
         }
-        let first = self
-            .bans
-            .iter()
-            .min_by_key(|(_, until)| **until)
-            .map(|(peer, _)| *peer)?;
+        let first = self.bans.iter().min_by_key(|(_, until)| **until).map(|(peer, _)| *peer)?;
         self.bans.remove(&first);
         Some(first)
     }
@@ -127,11 +119,7 @@ impl Faults {
     /// Counts a fault and returns how many are remembered.
     pub(crate) fn add(&mut self, peer: PeerKey, now: Instant) -> u32 {
         if !self.peers.contains_key(&peer) && self.peers.len() >= MAX_FAULTY {
-            let least = self
-                .peers
-                .iter()
-                .min_by_key(|(_, fault)| **fault)
-                .map(|(peer, _)| *peer);
+            let least = self.peers.iter().min_by_key(|(_, fault)| **fault).map(|(peer, _)| *peer);
             if let Some(least) = least {
                 self.peers.remove(&least);
             }
@@ -194,23 +182,12 @@ mod tests {
                 "/ip4/10.0.0.1/udp/7/quic-v1",
                 "/ip4/0.0.0.0/udp/7/quic-v1",
             ),
-            (
-                "/ip4/127.0.0.1/tcp/0",
-                "/ip4/127.0.0.1/tcp/9",
-                "/ip4/127.0.0.1/tcp/9",
-            ),
-            (
-                "/ip4/127.0.0.1/tcp/5",
-                "/ip4/127.0.0.1/tcp/5",
-                "/ip4/127.0.0.1/tcp/5",
-            ),
+            ("/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/tcp/9", "/ip4/127.0.0.1/tcp/9"),
+            ("/ip4/127.0.0.1/tcp/5", "/ip4/127.0.0.1/tcp/5", "/ip4/127.0.0.1/tcp/5"),
         ];
         for (configured, actual, kept) in cases {
             let kept: Multiaddr = kept.parse().unwrap();
-            assert_eq!(
-                with_port(&configured.parse().unwrap(), &actual.parse().unwrap()),
-                kept
-            );
+            assert_eq!(with_port(&configured.parse().unwrap(), &actual.parse().unwrap()), kept);
         }
     }
 

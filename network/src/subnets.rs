@@ -57,21 +57,14 @@ struct Crowded;
 
 impl Subnets {
     pub(crate) fn new(exempt: bool) -> Self {
-        Self {
-            exempt,
-            inbound: HashMap::new(),
-        }
+        Self { exempt, inbound: HashMap::new() }
     }
 
     fn check(&self, remote: &Multiaddr) -> Result<(), ConnectionDenied> {
         let Some(subnet) = Subnet::of(remote).filter(|_| !self.exempt) else {
             return Ok(());
         };
-        let taken = self
-            .inbound
-            .values()
-            .filter(|other| **other == subnet)
-            .count();
+        let taken = self.inbound.values().filter(|other| **other == subnet).count();
         if taken >= MAX_INBOUND_PER_SUBNET {
             return Err(ConnectionDenied::new(Crowded));
         }
@@ -176,11 +169,7 @@ mod tests {
                 "/ip6/2001:db8:1:ffff::1/tcp/1",
                 "/ip6/2001:db8:2::1/tcp/1",
             ),
-            (
-                "/ip6/::ffff:198.51.100.1/tcp/1",
-                "/ip4/198.51.100.9/tcp/1",
-                "/ip6/::1/tcp/1",
-            ),
+            ("/ip6/::ffff:198.51.100.1/tcp/1", "/ip4/198.51.100.9/tcp/1", "/ip6/::1/tcp/1"),
         ];
         for (first, same, other) in cases {
             let mut subnets = Subnets::new(false);
@@ -201,10 +190,6 @@ mod tests {
         for number in 0..2 * MAX_INBOUND_PER_SUBNET {
             open(&mut subnets, number, "/ip4/127.0.0.1/tcp/1");
         }
-        assert!(
-            subnets
-                .check(&"/ip4/127.0.0.1/tcp/2".parse().unwrap())
-                .is_ok()
-        );
+        assert!(subnets.check(&"/ip4/127.0.0.1/tcp/2".parse().unwrap()).is_ok());
     }
 }

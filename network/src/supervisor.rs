@@ -59,29 +59,13 @@ impl Supervisor {
         let mut swarm = behaviour::build(&plan, crash.clone())?;
         let listeners = Listeners::open(&mut swarm, &plan)?;
         let state = State::new(&plan, Instant::now());
-        let channels = Channels {
-            inputs,
-            events,
-            stop,
-            crashed,
-            crash,
-        };
-        Ok(Self {
-            plan,
-            state,
-            channels,
-            first: (swarm, listeners),
-        })
+        let channels = Channels { inputs, events, stop, crashed, crash };
+        Ok(Self { plan, state, channels, first: (swarm, listeners) })
     }
 
     /// Runs until the node stops the network or drops its handles or its event queue.
     pub(crate) async fn run(self) {
-        let Self {
-            plan,
-            mut state,
-            mut channels,
-            first,
-        } = self;
+        let Self { plan, mut state, mut channels, first } = self;
         let mut first = Some(first);
         let mut pauses = Pauses::default();
         loop {
@@ -124,15 +108,9 @@ struct Pauses {
 
 impl Pauses {
     fn next(&mut self, now: Instant) -> Duration {
-        let fast = self
-            .last
-            .is_some_and(|last| now.duration_since(last) < CRASH_WINDOW);
+        let fast = self.last.is_some_and(|last| now.duration_since(last) < CRASH_WINDOW);
         self.last = Some(now);
-        self.in_a_row = if fast {
-            self.in_a_row.saturating_add(1)
-        } else {
-            0
-        };
+        self.in_a_row = if fast { self.in_a_row.saturating_add(1) } else { 0 };
         match self.in_a_row.checked_sub(1) {
             None => Duration::ZERO,
             Some(doublings) => {

@@ -15,8 +15,8 @@ use crate::config::{Plan, parse, split_peer};
 use crate::gossip::FAULT_SCORE;
 use crate::keys::PeerKey;
 use crate::limits::{
-    FAULT_BAN_S, FAULTS_TO_BAN, GOODBYE, MAX_ADDRESS_BYTES, MAX_ADDRESSES, MAX_DIALS_PER_TICK, PAUSE_COMMANDS_ABOVE,
-    PAUSE_SWARM_ABOVE, SHED_ABOVE, TARGET_PEERS, TICK, TICK_LOOPBACK,
+    FAULT_BAN_S, FAULTS_TO_BAN, GOODBYE, MAX_ADDRESS_BYTES, MAX_ADDRESSES, MAX_DIALS_PER_TICK,
+    PAUSE_COMMANDS_ABOVE, PAUSE_SWARM_ABOVE, SHED_ABOVE, TARGET_PEERS, TICK, TICK_LOOPBACK,
 };
 use crate::listen::Listeners;
 use crate::state::State;
@@ -55,21 +55,12 @@ impl<'a> Task<'a> {
         for id in state.bans.keys().filter_map(PeerKey::to_peer_id) {
             swarm.behaviour_mut().blocks.block_peer(id);
         }
-        Self {
-            plan,
-            state,
-            swarm,
-            listeners,
-        }
+        Self { plan, state, swarm, listeners }
     }
 
     /// Runs until the node stops it or a part of the swarm fails.
     pub(crate) async fn run(mut self, channels: &mut Channels) -> Exit {
-        let period = if self.plan.loopback {
-            TICK_LOOPBACK
-        } else {
-            TICK
-        };
+        let period = if self.plan.loopback { TICK_LOOPBACK } else { TICK };
         let mut tick = tokio::time::interval(period);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -146,12 +137,7 @@ impl<'a> Task<'a> {
                 self.publish(&topic, bytes, now + 2 * self.plan.epoch);
             }
             Command::Verdict { ticket, verdict } => self.on_verdict(ticket, verdict),
-            Command::Request {
-                id,
-                peer,
-                protocol,
-                bytes,
-            } => {
+            Command::Request { id, peer, protocol, bytes } => {
                 self.request(id, peer, &protocol, bytes, now);
             }
             Command::Reply { id, bytes } => self.reply(id, bytes),
@@ -184,8 +170,7 @@ impl<'a> Task<'a> {
             self.set_fault_score(&peer, count);
         }
         self.expire_requests(now);
-        self.listeners
-            .retry(&mut self.swarm, self.plan, &self.state.listen);
+        self.listeners.retry(&mut self.swarm, self.plan, &self.state.listen);
         self.redial(now);
     }
 
@@ -207,11 +192,7 @@ impl<'a> Task<'a> {
                     now,
                 );
             }
-            SwarmEvent::ConnectionClosed {
-                peer_id,
-                num_established: 0,
-                ..
-            } => {
+            SwarmEvent::ConnectionClosed { peer_id, num_established: 0, .. } => {
                 self.state.book.lost(&peer_id, now);
                 if let Some(peer) = PeerKey::from_peer_id(&peer_id) {
                     self.state.agents.remove(&peer);
@@ -220,22 +201,14 @@ impl<'a> Task<'a> {
                     }
                 }
             }
-            SwarmEvent::OutgoingConnectionError {
-                peer_id: Some(peer),
-                error,
-                ..
-            } => {
+            SwarmEvent::OutgoingConnectionError { peer_id: Some(peer), error, .. } => {
                 tracing::debug!(%peer, %error, "dial failed");
                 if !self.swarm.is_connected(&peer) {
                     self.state.book.lost(&peer, now);
                 }
             }
-            SwarmEvent::NewListenAddr {
-                listener_id,
-                address,
-            } => {
-                self.listeners
-                    .opened(listener_id, &address, &mut self.state.listen);
+            SwarmEvent::NewListenAddr { listener_id, address } => {
+                self.listeners.opened(listener_id, &address, &mut self.state.listen);
                 let addr = format!("{address}/p2p/{}", self.swarm.local_peer_id());
                 self.emit(Event::Listening { addr });
             }
@@ -281,9 +254,7 @@ impl<'a> Task<'a> {
         self.state.book.connected(&id, now);
         let (addr, outbound) = match endpoint {
             ConnectedPoint::Dialer { address, .. } => {
-                self.state
-                    .book
-                    .insert(id, split_peer(address.clone()).1, now);
+                self.state.book.insert(id, split_peer(address.clone()).1, now);
                 (address, true)
             }
             ConnectedPoint::Listener { send_back_addr, .. } => (send_back_addr, false),
@@ -291,11 +262,7 @@ impl<'a> Task<'a> {
         if first && self.state.connected.insert(peer) {
             let count = self.state.faults.count(&peer);
             self.set_fault_score(&peer, count);
-            self.emit(Event::PeerUp {
-                peer,
-                addr: addr.to_string(),
-                outbound,
-            });
+            self.emit(Event::PeerUp { peer, addr: addr.to_string(), outbound });
         }
         self.pump(peer);
     }
@@ -322,11 +289,7 @@ impl<'a> Task<'a> {
 
     fn on_gossip(&mut self, event: gossipsub::Event, now: Instant) {
         match event {
-            gossipsub::Event::Message {
-                propagation_source,
-                message_id,
-                message,
-            } => {
+            gossipsub::Event::Message { propagation_source, message_id, message } => {
                 if let Some(peer) = PeerKey::from_peer_id(&propagation_source) {
                     self.on_message(peer, &message_id, message, now);
                 }
@@ -355,10 +318,7 @@ impl<'a> Task<'a> {
             return self.report(id, &peer, Verdict::Reject);
         }
         let room = self.state.outbox.len() < SHED_ABOVE;
-        match room
-            .then(|| self.state.tickets.issue(id.clone(), peer, size, now))
-            .flatten()
-        {
+        match room.then(|| self.state.tickets.issue(id.clone(), peer, size, now)).flatten() {
             Some(ticket) => self.emit(Event::Gossip {
                 peer,
                 topic: topic.name.clone(),
@@ -426,19 +386,13 @@ impl<'a> Task<'a> {
     }
 
     fn publish_failed(&mut self, topic: String, reason: &str) {
-        self.emit(Event::PublishFailed {
-            topic,
-            reason: reason.to_owned(),
-        });
+        self.emit(Event::PublishFailed { topic, reason: reason.to_owned() });
     }
 
     fn set_fault_score(&mut self, peer: &PeerKey, faults: u32) {
         if let Some(id) = peer.to_peer_id() {
             let score = FAULT_SCORE * f64::from(faults);
-            self.swarm
-                .behaviour_mut()
-                .gossip
-                .set_application_score(&id, score);
+            self.swarm.behaviour_mut().gossip.set_application_score(&id, score);
         }
     }
 
@@ -468,9 +422,7 @@ impl<'a> Task<'a> {
 
     /// Dials a peer at all its known addresses, QUIC first.
     fn dial(&mut self, peer: PeerId, now: Instant) {
-        let options = DialOpts::peer_id(peer)
-            .addresses(self.state.book.addrs(&peer))
-            .build();
+        let options = DialOpts::peer_id(peer).addresses(self.state.book.addrs(&peer)).build();
         match self.swarm.dial(options) {
             // The end of the dial that is under way already is heard of too.
             Ok(()) | Err(DialError::DialPeerConditionFalse(_)) => {}
@@ -487,9 +439,7 @@ impl<'a> Task<'a> {
         let due = self
             .state
             .book
-            .due(now, want_more, MAX_DIALS_PER_TICK, |peer| {
-                swarm.is_connected(peer)
-            });
+            .due(now, want_more, MAX_DIALS_PER_TICK, |peer| swarm.is_connected(peer));
         for peer in due {
             self.dial(peer, now);
         }
@@ -497,10 +447,8 @@ impl<'a> Task<'a> {
 
     fn add_addresses(&mut self, peer: &PeerKey, addrs: &[String], now: Instant) {
         let Some(id) = peer.to_peer_id() else { return };
-        let readable = addrs
-            .iter()
-            .take(MAX_ADDRESSES)
-            .filter(|addr| addr.len() <= MAX_ADDRESS_BYTES);
+        let readable =
+            addrs.iter().take(MAX_ADDRESSES).filter(|addr| addr.len() <= MAX_ADDRESS_BYTES);
         for addr in readable.filter_map(|addr| parse(addr).ok()) {
             self.learn(id, addr, now);
         }

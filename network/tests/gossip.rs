@@ -20,11 +20,7 @@ async fn a_message_arrives_once_over_either_transport() {
             a.publish(text).await;
         }
         for text in [b"one".as_slice(), b"two", b"three"] {
-            assert_eq!(
-                b.gossip(accept).await,
-                (a.key, text.to_vec()),
-                "{transport:?}"
-            );
+            assert_eq!(b.gossip(accept).await, (a.key, text.to_vec()), "{transport:?}");
         }
     }
 }
@@ -66,11 +62,7 @@ async fn five_nodes_hear_every_message_once() {
     let hub = Node::new(1, Transport::Quic, &[]).await;
     let mut nodes = vec![hub];
     for seed in 2..=5 {
-        let transport = if seed % 2 == 0 {
-            Transport::Quic
-        } else {
-            Transport::Tcp
-        };
+        let transport = if seed % 2 == 0 { Transport::Quic } else { Transport::Tcp };
         let node = Node::new(seed, transport, &[&nodes[0]]).await;
         nodes.push(node);
     }
@@ -115,8 +107,7 @@ async fn mesh(nodes: &mut [Node]) {
     for round in 0.. {
         assert!(round < 100, "no mesh: {heard:?}");
         for (author, node) in nodes.iter().enumerate() {
-            node.publish(format!("warm {author} {round}").as_bytes())
-                .await;
+            node.publish(format!("warm {author} {round}").as_bytes()).await;
         }
         for (listener, node) in nodes.iter_mut().enumerate() {
             while let Some((_, bytes)) = node.gossip_for(Duration::from_millis(50), accept).await {
@@ -137,20 +128,13 @@ async fn line() -> [Node; 3] {
     a.peer_up(b.key).await;
     // The last one refuses the first, else it would learn of it and make a triangle.
     let mut c = Node::new(3, Transport::Quic, &[]).await;
-    c.send(Command::Ban {
-        peer: a.key,
-        seconds: 600,
-    })
-    .await;
+    c.send(Command::Ban { peer: a.key, seconds: 600 }).await;
     c.send(Command::Dial(b.addr.clone())).await;
     c.peer_up(b.key).await;
     for number in 0.. {
         a.publish(format!("warm {number}").as_bytes()).await;
         b.gossip(accept).await;
-        if c.gossip_for(Duration::from_millis(500), accept)
-            .await
-            .is_some()
-        {
+        if c.gossip_for(Duration::from_millis(500), accept).await.is_some() {
             break;
         }
         assert!(number < 20, "the line does not carry");
@@ -195,11 +179,7 @@ async fn a_message_without_a_verdict_is_not_passed_on() {
     assert_eq!(c.gossip_for(lifetime, accept).await, None);
     // Too late: the verdict has no effect, a second one neither.
     for _ in 0..2 {
-        b.send(Command::Verdict {
-            ticket,
-            verdict: Verdict::Accept,
-        })
-        .await;
+        b.send(Command::Verdict { ticket, verdict: Verdict::Accept }).await;
     }
     a.publish(b"judged").await;
     assert_eq!(b.gossip(accept).await.1, b"judged");
@@ -214,13 +194,7 @@ async fn a_node_that_does_not_listen_loses_gossip_and_keeps_answers() {
     }
     // The node reads no event, and the network still takes its commands.
     let (protocol, bytes) = (common::PROTOCOL.to_owned(), b"?".to_vec());
-    b.send(Command::Request {
-        id: 1,
-        peer: a.key,
-        protocol,
-        bytes,
-    })
-    .await;
+    b.send(Command::Request { id: 1, peer: a.key, protocol, bytes }).await;
     let (id, ..) = a.asked().await;
     a.reply(id, b"!").await;
     let mut heard = 0;
@@ -241,10 +215,7 @@ async fn a_node_that_does_not_listen_loses_gossip_and_keeps_answers() {
 async fn heard_until_silence(a: &Node, b: &mut Node, verdict: Verdict, most: usize) -> usize {
     for number in 0..most {
         a.publish(format!("message {number}").as_bytes()).await;
-        if b.gossip_for(Duration::from_secs(2), |_| verdict)
-            .await
-            .is_none()
-        {
+        if b.gossip_for(Duration::from_secs(2), |_| verdict).await.is_none() {
             return number;
         }
     }
@@ -254,15 +225,9 @@ async fn heard_until_silence(a: &Node, b: &mut Node, verdict: Verdict, most: usi
 #[tokio::test]
 async fn six_rejected_messages_graylist_a_peer_and_ignored_ones_do_not() {
     let (a, mut b) = pair(Transport::Quic).await;
-    assert_eq!(
-        heard_until_silence(&a, &mut b, Verdict::Ignore, 12).await,
-        12
-    );
+    assert_eq!(heard_until_silence(&a, &mut b, Verdict::Ignore, 12).await, 12);
     let (a, mut b) = pair(Transport::Quic).await;
-    assert_eq!(
-        heard_until_silence(&a, &mut b, Verdict::Reject, 12).await,
-        6
-    );
+    assert_eq!(heard_until_silence(&a, &mut b, Verdict::Reject, 12).await, 6);
 }
 
 #[tokio::test]
@@ -300,16 +265,10 @@ async fn a_message_nobody_took_is_reported_after_two_epochs() {
 #[tokio::test]
 async fn what_cannot_be_published_is_reported() {
     let mut a = Node::new(1, Transport::Quic, &[]).await;
-    let cases = [
-        (TOPIC, TOPIC_BYTES + 1, "publish.too_large"),
-        ("nonsense", 1, "publish.unknown_topic"),
-    ];
+    let cases =
+        [(TOPIC, TOPIC_BYTES + 1, "publish.too_large"), ("nonsense", 1, "publish.unknown_topic")];
     for (topic, length, reason) in cases {
-        a.send(Command::Publish {
-            topic: topic.into(),
-            bytes: vec![7; length],
-        })
-        .await;
+        a.send(Command::Publish { topic: topic.into(), bytes: vec![7; length] }).await;
         assert_eq!(a.wait("report", publish_failed).await, reason);
     }
 }
@@ -330,11 +289,7 @@ fn stranger() -> Swarm<gossipsub::Behaviour> {
         .unwrap();
     SwarmBuilder::with_new_identity()
         .with_tokio()
-        .with_tcp(
-            tcp::Config::default(),
-            noise::Config::new,
-            yamux::Config::default,
-        )
+        .with_tcp(tcp::Config::default(), noise::Config::new, yamux::Config::default)
         .unwrap()
         .with_behaviour(|_| {
             gossipsub::Behaviour::new(MessageAuthenticity::Anonymous, config).unwrap()
@@ -350,9 +305,7 @@ async fn an_oversize_message_of_a_stranger_does_not_arrive() {
     let topic = IdentTopic::new("/capex/testnet/orders/v1");
     let mut stranger = stranger();
     stranger.behaviour_mut().subscribe(&topic).unwrap();
-    stranger
-        .dial(b.addr.parse::<libp2p::Multiaddr>().unwrap())
-        .unwrap();
+    stranger.dial(b.addr.parse::<libp2p::Multiaddr>().unwrap()).unwrap();
     let hash = topic.hash();
     let talk = async move {
         let mut sent = false;
@@ -365,10 +318,7 @@ async fn an_oversize_message_of_a_stranger_does_not_arrive() {
             if subscribed && !sent {
                 sent = true;
                 for length in [TOPIC_BYTES + 1, TOPIC_BYTES + 100, 32_000, TOPIC_BYTES] {
-                    stranger
-                        .behaviour_mut()
-                        .publish(hash.clone(), vec![7; length])
-                        .unwrap();
+                    stranger.behaviour_mut().publish(hash.clone(), vec![7; length]).unwrap();
                 }
             }
         }

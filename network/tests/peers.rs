@@ -24,10 +24,7 @@ async fn both_sides_hear_of_a_connection_and_of_its_end() {
         assert!(!a.peer_up(b.key).await.1);
         b.handle.shutdown().await;
         a.peer_down(b.key).await;
-        assert_eq!(
-            b.handle.try_send(Command::Dial(a.addr.clone())),
-            Err(SendError::Closed)
-        );
+        assert_eq!(b.handle.try_send(Command::Dial(a.addr.clone())), Err(SendError::Closed));
     }
 }
 
@@ -57,11 +54,7 @@ async fn peers_learn_of_each_other_by_their_addresses() {
     let mut c = Node::new(3, Transport::Quic, &[&hub]).await;
     b.peer_up(hub.key).await;
     c.peer_up(hub.key).await;
-    b.send(Command::AddAddresses {
-        peer: c.key,
-        addrs: vec![c.addr.clone()],
-    })
-    .await;
+    b.send(Command::AddAddresses { peer: c.key, addrs: vec![c.addr.clone()] }).await;
     assert!(b.peer_up(c.key).await.1);
     assert!(!c.peer_up(b.key).await.1);
 }
@@ -69,11 +62,7 @@ async fn peers_learn_of_each_other_by_their_addresses() {
 #[tokio::test]
 async fn a_banned_peer_is_cut_off_and_returns_after_its_time() {
     let (mut a, mut b) = pair(Transport::Quic).await;
-    a.send(Command::Ban {
-        peer: b.key,
-        seconds: 2,
-    })
-    .await;
+    a.send(Command::Ban { peer: b.key, seconds: 2 }).await;
     a.peer_down(b.key).await;
     b.peer_down(a.key).await;
     // The other side dials at once; the ban holds that off.

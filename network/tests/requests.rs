@@ -129,11 +129,7 @@ async fn a_dead_address_is_unreachable() {
     let b = Node::new(2, Transport::Tcp, &[]).await;
     let (key, addr) = (b.key, b.addr.clone());
     b.handle.shutdown().await;
-    a.send(Command::AddAddresses {
-        peer: key,
-        addrs: vec![addr],
-    })
-    .await;
+    a.send(Command::AddAddresses { peer: key, addrs: vec![addr] }).await;
     a.request(1, key, b"hello").await;
     assert_eq!(a.response(1).await, Err("request.unreachable"));
 }
@@ -146,10 +142,7 @@ async fn a_request_without_a_reply_times_out_once() {
     let (id, ..) = b.asked().await;
     let code = a.response(1).await.unwrap_err();
     // The asked node gives up at the same time: what it says may come first.
-    assert!(
-        ["request.timeout", "request.no_reply"].contains(&code),
-        "{code}"
-    );
+    assert!(["request.timeout", "request.no_reply"].contains(&code), "{code}");
     assert!(start.elapsed() >= limits::REQUEST_TIMEOUT - Duration::from_secs(1));
     b.reply(id, b"too late").await;
     a.request(2, b.key, b"again").await;
@@ -161,11 +154,7 @@ async fn a_request_without_a_reply_times_out_once() {
             _ => None,
         })
         .await;
-    assert_eq!(
-        answer,
-        (2, Ok(b"in time".to_vec())),
-        "the late reply is not heard"
-    );
+    assert_eq!(answer, (2, Ok(b"in time".to_vec())), "the late reply is not heard");
 }
 
 #[tokio::test]
@@ -185,10 +174,7 @@ async fn the_loss_of_the_connection_ends_a_request() {
         b.asked().await;
         b.handle.shutdown().await;
         let code = a.response(1).await.unwrap_err();
-        assert!(
-            ["request.disconnected", "request.no_reply"].contains(&code),
-            "{code}"
-        );
+        assert!(["request.disconnected", "request.no_reply"].contains(&code), "{code}");
     }
 }
 
@@ -250,11 +236,7 @@ fn stranger() -> Stranger {
     let protocol = StreamProtocol::new("/capex/testnet/settle/1");
     SwarmBuilder::with_new_identity()
         .with_tokio()
-        .with_tcp(
-            tcp::Config::default(),
-            noise::Config::new,
-            yamux::Config::default,
-        )
+        .with_tcp(tcp::Config::default(), noise::Config::new, yamux::Config::default)
         .unwrap()
         .with_behaviour(|_| {
             let config = request_response::Config::default();
@@ -265,9 +247,7 @@ fn stranger() -> Stranger {
 }
 
 async fn connect(stranger: &mut Stranger, node: &Node) -> libp2p::PeerId {
-    stranger
-        .dial(node.addr.parse::<Multiaddr>().unwrap())
-        .unwrap();
+    stranger.dial(node.addr.parse::<Multiaddr>().unwrap()).unwrap();
     let connected = async {
         loop {
             if let SwarmEvent::ConnectionEstablished { peer_id, .. } =
@@ -316,24 +296,16 @@ async fn garbage_on_a_stream_reaches_nobody_and_harms_nobody() {
     for bytes in garbage {
         stranger.behaviour_mut().send_request(&peer, bytes.to_vec());
         let ends = outcomes(&mut stranger, 1).await;
-        assert!(
-            ends[0].as_ref().is_none_or(Vec::is_empty),
-            "{bytes:?} got {ends:?}"
-        );
+        assert!(ends[0].as_ref().is_none_or(Vec::is_empty), "{bytes:?} got {ends:?}");
     }
     // Trailing bytes are not read; the frame before them is a request like any other.
-    stranger
-        .behaviour_mut()
-        .send_request(&peer, b"\0\0\0\x02okrest".to_vec());
+    stranger.behaviour_mut().send_request(&peer, b"\0\0\0\x02okrest".to_vec());
     let asked = tokio::select! {
         (id, _, _, bytes) = node.asked() => { assert_eq!(bytes, b"ok"); id }
         ends = outcomes(&mut stranger, 1) => panic!("{ends:?}"),
     };
     node.reply(asked, b"fine").await;
-    assert_eq!(
-        outcomes(&mut stranger, 1).await,
-        [Some(b"\0\0\0\x04fine".to_vec())]
-    );
+    assert_eq!(outcomes(&mut stranger, 1).await, [Some(b"\0\0\0\x04fine".to_vec())]);
 }
 
 #[tokio::test]
@@ -342,9 +314,7 @@ async fn a_third_request_of_one_peer_is_dropped() {
     let mut stranger = stranger();
     let peer = connect(&mut stranger, &node).await;
     for _ in 0..3 {
-        stranger
-            .behaviour_mut()
-            .send_request(&peer, b"\0\0\0\x01?".to_vec());
+        stranger.behaviour_mut().send_request(&peer, b"\0\0\0\x01?".to_vec());
     }
     let talking = tokio::spawn(async move {
         let first = outcomes(&mut stranger, 1).await;
@@ -358,10 +328,7 @@ async fn a_third_request_of_one_peer_is_dropped() {
     node.reply(two, b"2").await;
     let mut rest = outcomes(&mut stranger, 2).await;
     rest.sort();
-    assert_eq!(
-        rest,
-        [Some(b"\0\0\0\x011".to_vec()), Some(b"\0\0\0\x012".to_vec())]
-    );
+    assert_eq!(rest, [Some(b"\0\0\0\x011".to_vec()), Some(b"\0\0\0\x012".to_vec())]);
 }
 
 #[tokio::test]
@@ -380,14 +347,8 @@ async fn an_oversize_reply_of_a_stranger_is_refused() {
                 ..
             }) = event
             {
-                let oversize = u32::try_from(PROTOCOL_BYTES + 1)
-                    .unwrap()
-                    .to_be_bytes()
-                    .to_vec();
-                stranger
-                    .behaviour_mut()
-                    .send_response(channel, oversize)
-                    .unwrap();
+                let oversize = u32::try_from(PROTOCOL_BYTES + 1).unwrap().to_be_bytes().to_vec();
+                stranger.behaviour_mut().send_response(channel, oversize).unwrap();
             }
         }
     });

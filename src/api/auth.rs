@@ -68,11 +68,7 @@ impl Drop for Cookie {
 
 /// Creates a file that only its owner can read; it must not exist.
 fn private_file(path: &Path) -> io::Result<File> {
-    OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
 }
 
 /// Checks every request before its body is read.
@@ -89,19 +85,11 @@ impl Guard {
     pub fn new(cookie: Cookie, bound: SocketAddr) -> Self {
         let port = bound.port();
         let hosts = ["127.0.0.1", "localhost", "[::1]"].map(|host| format!("{host}:{port}"));
-        Self {
-            cookie,
-            hosts: hosts.to_vec(),
-            slots: Semaphore::new(REQUESTS_MAX),
-        }
+        Self { cookie, hosts: hosts.to_vec(), slots: Semaphore::new(REQUESTS_MAX) }
     }
 
     fn check(&self, path: &str, headers: &HeaderMap) -> Result<(), ApiError> {
-        let allowed = |host: &str| {
-            self.hosts
-                .iter()
-                .any(|known| known.eq_ignore_ascii_case(host))
-        };
+        let allowed = |host: &str| self.hosts.iter().any(|known| known.eq_ignore_ascii_case(host));
         if !one(headers, header::HOST).is_some_and(allowed) {
             return Err(ApiError::new(403, "api.host", "this Host is not allowed")
                 .with_hint(format!("use http://{}", self.hosts[0])));
@@ -109,22 +97,14 @@ impl Guard {
         if headers.contains_key(header::ORIGIN) {
             let origin = one(headers, header::ORIGIN).and_then(|text| text.strip_prefix("http://"));
             if !origin.is_some_and(allowed) {
-                return Err(ApiError::new(
-                    403,
-                    "api.origin",
-                    "calls from other pages are refused",
-                ));
+                return Err(ApiError::new(403, "api.origin", "calls from other pages are refused"));
             }
         }
         if path == LIVEZ || self.is_authorised(headers) {
             return Ok(());
         }
-        Err(ApiError::new(
-            401,
-            "api.unauthorised",
-            "the cookie is missing or not this daemon's",
-        )
-        .with_hint("send `Authorization: Bearer <content of DATADIR/cookie>`"))
+        Err(ApiError::new(401, "api.unauthorised", "the cookie is missing or not this daemon's")
+            .with_hint("send `Authorization: Bearer <content of DATADIR/cookie>`"))
     }
 
     fn is_authorised(&self, headers: &HeaderMap) -> bool {

@@ -206,22 +206,16 @@ impl ApiHandle {
         T: TryFrom<Answer, Error = ApiError>,
     {
         let (answer, waiting) = oneshot::channel();
-        self.calls
-            .try_send(Request { call, answer })
-            .map_err(|error| match error {
-                mpsc::error::TrySendError::Full(_) => {
-                    ApiError::unavailable("api.busy", "too many calls wait for the node")
-                }
-                mpsc::error::TrySendError::Closed(_) => stopping(),
-            })?;
+        self.calls.try_send(Request { call, answer }).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => {
+                ApiError::unavailable("api.busy", "too many calls wait for the node")
+            }
+            mpsc::error::TrySendError::Closed(_) => stopping(),
+        })?;
         match tokio::time::timeout(CALL_TIMEOUT, waiting).await {
             Ok(Ok(answer)) => T::try_from(answer?),
             Ok(Err(_)) => Err(stopping()),
-            Err(_) => Err(ApiError::new(
-                504,
-                "api.timeout",
-                "the node did not answer in time",
-            )),
+            Err(_) => Err(ApiError::new(504, "api.timeout", "the node did not answer in time")),
         }
     }
 

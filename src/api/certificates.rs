@@ -53,11 +53,9 @@ async fn gift(
         .map_err(|error| ApiError::bad_request("key.syntax", format!("`to`: {error}")))?;
     let cert = whole_id(&state, id).await?;
     match state.node.command(Command::Gift { cert, to }).await? {
-        Done::Gifted { seq } => Ok(Json(Gifted {
-            cert_id: cert.to_string(),
-            to: to.to_string(),
-            seq,
-        })),
+        Done::Gifted { seq } => {
+            Ok(Json(Gifted { cert_id: cert.to_string(), to: to.to_string(), seq }))
+        }
         _ => Err(ApiError::internal("expected Gifted")),
     }
 }
@@ -68,52 +66,32 @@ async fn redeem(
     Body(body): Body<RedeemBody>,
 ) -> Result<Json<Redeemed>, ApiError> {
     let Ok(_upload) = state.uploads.try_acquire() else {
-        return Err(ApiError::unavailable(
-            "api.busy",
-            "other uploads are in progress",
-        ));
+        return Err(ApiError::unavailable("api.busy", "other uploads are in progress"));
     };
     let cert = whole_id(&state, id).await?;
     let call = redeem_call(cert, body)?;
-    match state
-        .node
-        .shell(ShellCommand::Redeem(Box::new(call)))
-        .await?
-    {
-        Done::Redeemed { lease } => Ok(Json(Redeemed {
-            cert_id: cert.to_string(),
-            lease_id: lease.to_string(),
-        })),
+    match state.node.shell(ShellCommand::Redeem(Box::new(call))).await? {
+        Done::Redeemed { lease } => {
+            Ok(Json(Redeemed { cert_id: cert.to_string(), lease_id: lease.to_string() }))
+        }
         _ => Err(ApiError::internal("expected Redeemed")),
     }
 }
 
 async fn whole_id(state: &ApiState, id: Prefix) -> Result<CertId, ApiError> {
     let certificate: Certificate = state.node.query(Query::Certificate(id)).await?;
-    certificate
-        .cert_id
-        .parse()
-        .map_err(|_| ApiError::internal("certificate id"))
+    certificate.cert_id.parse().map_err(|_| ApiError::internal("certificate id"))
 }
 
 fn redeem_call(cert: CertId, body: RedeemBody) -> Result<RedeemCall, ApiError> {
     let refuse = |what: String| ApiError::bad_request("workload.invalid", what);
     if body.inputs.len() > WORKLOAD_FILES_MAX || body.results.len() > WORKLOAD_FILES_MAX {
-        return Err(refuse(format!(
-            "at most {WORKLOAD_FILES_MAX} inputs and as many results"
-        )));
+        return Err(refuse(format!("at most {WORKLOAD_FILES_MAX} inputs and as many results")));
     }
-    let names = body
-        .inputs
-        .iter()
-        .map(|file| &file.name)
-        .chain(&body.results);
+    let names = body.inputs.iter().map(|file| &file.name).chain(&body.results);
     for name in names {
         if !is_file_name(name) {
-            return Err(refuse(format!(
-                "`{}` is not a file name",
-                name.escape_default()
-            )));
+            return Err(refuse(format!("`{}` is not a file name", name.escape_default())));
         }
     }
     let component = decode("component_base64", &body.component_base64)?;
@@ -122,37 +100,21 @@ fn redeem_call(cert: CertId, body: RedeemBody) -> Result<RedeemCall, ApiError> {
         .into_iter()
         .map(|FileBody { name, base64 }| decode(&name, &base64).map(|bytes| (name, bytes)))
         .collect::<Result<Vec<_>, _>>()?;
-    let sizes = inputs
-        .iter()
-        .map(|(_, bytes)| bytes.len())
-        .chain([component.len()]);
+    let sizes = inputs.iter().map(|(_, bytes)| bytes.len()).chain([component.len()]);
     if sizes.map(|bytes| bytes as u64).sum::<u64>() > WORKLOAD_MAX_BYTES {
-        return Err(refuse(format!(
-            "more than {WORKLOAD_MAX_BYTES} bytes in all"
-        )));
+        return Err(refuse(format!("more than {WORKLOAD_MAX_BYTES} bytes in all")));
     }
-    Ok(RedeemCall {
-        cert,
-        component,
-        inputs,
-        args: body.args,
-        results: body.results,
-    })
+    Ok(RedeemCall { cert, component, inputs, args: body.args, results: body.results })
 }
 
 fn decode(what: &str, text: &str) -> Result<Vec<u8>, ApiError> {
     BASE64.decode(text).map_err(|error| {
-        ApiError::bad_request(
-            "workload.invalid",
-            format!("{}: {error}", what.escape_default()),
-        )
+        ApiError::bad_request("workload.invalid", format!("{}: {error}", what.escape_default()))
     })
 }
 
 /// Form of a name inside a workload: one plain component of a path.
 fn is_file_name(name: &str) -> bool {
-    let plain = !name
-        .chars()
-        .any(|c| c == '/' || c == '\\' || c.is_control());
+    let plain = !name.chars().any(|c| c == '/' || c == '\\' || c.is_control());
     (1..=WORKLOAD_NAME_BYTES).contains(&name.len()) && plain && name != "." && name != ".."
 }

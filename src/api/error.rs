@@ -44,12 +44,7 @@ impl ApiError {
     /// An error with a status.
     #[must_use]
     pub fn new(status: u16, code: &str, message: impl Into<String>) -> Self {
-        Self {
-            code: code.to_owned(),
-            message: message.into(),
-            hint: None,
-            status,
-        }
+        Self { code: code.to_owned(), message: message.into(), hint: None, status }
     }
 
     /// The same with what to do.
@@ -114,11 +109,7 @@ impl From<Refusal> for ApiError {
     /// says that a thing does not exist.
     fn from(refusal: Refusal) -> Self {
         let missing = refusal.code.ends_with(".unknown") || refusal.code.ends_with(".not_found");
-        Self::new(
-            if missing { 404 } else { 409 },
-            &refusal.code,
-            refusal.message,
-        )
+        Self::new(if missing { 404 } else { 409 }, &refusal.code, refusal.message)
     }
 }
 

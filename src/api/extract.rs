@@ -21,14 +21,14 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
         let bytes =
-            Bytes::from_request(request, state)
-                .await
-                .map_err(|rejection| match rejection.status() {
+            Bytes::from_request(request, state).await.map_err(|rejection| {
+                match rejection.status() {
                     StatusCode::PAYLOAD_TOO_LARGE => {
                         ApiError::new(413, "api.body_too_large", "the body is too large")
                     }
                     _ => ApiError::bad_request("api.body", "the body could not be read"),
-                })?;
+                }
+            })?;
         serde_json::from_slice(&bytes)
             .map(Self)
             .map_err(|error| ApiError::bad_request("api.body", error.to_string()))

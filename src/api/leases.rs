@@ -60,14 +60,7 @@ async fn logs(
     Id(lease): Id,
     Params(part): Params<LogsFrom>,
 ) -> Result<Part, ApiError> {
-    state
-        .node
-        .query(Query::Logs {
-            lease,
-            stream: part.stream,
-            from: part.from,
-        })
-        .await
+    state.node.query(Query::Logs { lease, stream: part.stream, from: part.from }).await
 }
 
 async fn result(
@@ -75,22 +68,12 @@ async fn result(
     IdAndName(lease, name): IdAndName,
     Params(part): Params<ResultFrom>,
 ) -> Result<Part, ApiError> {
-    state
-        .node
-        .query(Query::Result {
-            lease,
-            name,
-            from: part.from,
-        })
-        .await
+    state.node.query(Query::Result { lease, name, from: part.from }).await
 }
 
 async fn stop(State(state): State<ApiState>, Id(id): Id) -> Result<Json<Acknowledged>, ApiError> {
     let lease: Lease = state.node.query(Query::Lease(id)).await?;
-    let id = lease
-        .lease_id
-        .parse()
-        .map_err(|_| ApiError::internal("lease id"))?;
+    let id = lease.lease_id.parse().map_err(|_| ApiError::internal("lease id"))?;
     let _: Done = state.node.command(Command::StopLease(id)).await?;
     Ok(Json(Acknowledged { ok: true }))
 }

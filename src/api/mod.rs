@@ -88,11 +88,7 @@ impl ApiState {
     /// State of a server.
     #[must_use]
     pub fn new(node: ApiHandle, params: Arc<Params>) -> Self {
-        Self {
-            node,
-            params,
-            uploads: Arc::new(Semaphore::new(UPLOADS_MAX)),
-        }
+        Self { node, params, uploads: Arc::new(Semaphore::new(UPLOADS_MAX)) }
     }
 }
 

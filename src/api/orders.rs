@@ -34,38 +34,26 @@ async fn place(
 ) -> Result<Json<Placed>, ApiError> {
     let spec = order_spec(&body, &state.params)?;
     match state.node.command(Command::Place(Box::new(spec))).await? {
-        Done::Placed(id) => Ok(Json(Placed {
-            order_id: id.to_string(),
-        })),
+        Done::Placed(id) => Ok(Json(Placed { order_id: id.to_string() })),
         _ => Err(ApiError::internal("expected Placed")),
     }
 }
 
 async fn cancel(State(state): State<ApiState>, Id(id): Id) -> Result<Json<Acknowledged>, ApiError> {
     let order: Order = state.node.query(Query::Order(id)).await?;
-    let id = order
-        .order_id
-        .parse()
-        .map_err(|_| ApiError::internal("order id"))?;
+    let id = order.order_id.parse().map_err(|_| ApiError::internal("order id"))?;
     state.node.command(Command::Cancel(id)).await?;
     Ok(Json(Acknowledged { ok: true }))
 }
 
 /// Number of a class by its name.
 pub(super) fn class_id(name: &str, params: &Params) -> Result<u16, ApiError> {
-    params
-        .class_named(name)
-        .map(|class| class.floors.id)
-        .ok_or_else(|| {
-            let known: Vec<&str> = params
-                .classes
-                .iter()
-                .map(|class| class.name.as_str())
-                .collect();
-            let message = format!("no class `{}`", name.escape_default());
-            ApiError::bad_request("order.unknown_class", message)
-                .with_hint(format!("known classes: {}", known.join(", ")))
-        })
+    params.class_named(name).map(|class| class.floors.id).ok_or_else(|| {
+        let known: Vec<&str> = params.classes.iter().map(|class| class.name.as_str()).collect();
+        let message = format!("no class `{}`", name.escape_default());
+        ApiError::bad_request("order.unknown_class", message)
+            .with_hint(format!("known classes: {}", known.join(", ")))
+    })
 }
 
 /// The engine's form of an order: bounds of DESIGN §13 that need no other state.
@@ -74,10 +62,7 @@ fn order_spec(body: &PlaceOrder, params: &Params) -> Result<OrderSpec, ApiError>
     let selling = body.side == Side::Sell;
     let alts_max = if selling { 1 } else { ALTS_MAX };
     if !(1..=alts_max).contains(&body.alternatives.len()) {
-        return refuse(
-            "order.alternatives",
-            "a bid has 1 to 4 alternatives, an ask 1",
-        );
+        return refuse("order.alternatives", "a bid has 1 to 4 alternatives, an ask 1");
     }
     if !(1..=QTY_MAX).contains(&body.qty) || !(1..=body.qty).contains(&body.min_qty) {
         return refuse("order.qty", "needs 1 ≤ min_qty ≤ qty ≤ 10000");
@@ -85,16 +70,9 @@ fn order_spec(body: &PlaceOrder, params: &Params) -> Result<OrderSpec, ApiError>
     let Some(window) = Window::new(body.window[0], body.window[1]) else {
         return refuse("order.window", "the window is empty");
     };
-    let slots_good = if selling {
-        body.slots == 0
-    } else {
-        (1..=SLOTS_MAX).contains(&body.slots)
-    };
+    let slots_good = if selling { body.slots == 0 } else { (1..=SLOTS_MAX).contains(&body.slots) };
     if !slots_good || u32::from(body.slots) > window.len() {
-        return refuse(
-            "order.slots",
-            "a bid needs 1 to 168 slots inside its window, an ask 0",
-        );
+        return refuse("order.slots", "a bid needs 1 to 168 slots inside its window, an ask 0");
     }
     if !selling && body.min_run != 0 {
         return refuse("order.min_run", "min_run is for asks");
@@ -103,25 +81,14 @@ fn order_spec(body: &PlaceOrder, params: &Params) -> Result<OrderSpec, ApiError>
         return refuse("order.side", "gang and beneficiary are for bids");
     }
     if body.allow.len() + body.deny.len() > ALLOW_DENY_MAX {
-        return refuse(
-            "order.counterparties",
-            "at most 16 allow and deny keys together",
-        );
+        return refuse("order.counterparties", "at most 16 allow and deny keys together");
     }
     Ok(OrderSpec {
-        side: if selling {
-            order::Side::Sell
-        } else {
-            order::Side::Buy
-        },
+        side: if selling { order::Side::Sell } else { order::Side::Buy },
         alts: alternatives(body, params)?,
         qty: body.qty,
         min_qty: body.min_qty,
-        mode: if body.mode == Mode::Gang {
-            order::Mode::Gang
-        } else {
-            order::Mode::Sticky
-        },
+        mode: if body.mode == Mode::Gang { order::Mode::Gang } else { order::Mode::Sticky },
         window,
         slots: body.slots,
         features: features(&body.features, params)?,
@@ -147,10 +114,7 @@ fn alternatives(body: &PlaceOrder, params: &Params) -> Result<Vec<Alternative>, 
             let message = format!("class {} stands twice", limit.class);
             return Err(ApiError::bad_request("order.alternatives", message));
         }
-        alts.push(Alternative {
-            class,
-            limit_msat: price.msat(),
-        });
+        alts.push(Alternative { class, limit_msat: price.msat() });
     }
     Ok(alts)
 }
@@ -170,35 +134,25 @@ fn time_in_force(body: &PlaceOrder) -> Result<io::TimeInForce, ApiError> {
 
 fn features(names: &[String], params: &Params) -> Result<u64, ApiError> {
     let bit = |name: &String| {
-        let bit = params
-            .features
-            .get(name)
-            .and_then(|bit| 1_u64.checked_shl(u32::from(*bit)));
+        let bit = params.features.get(name).and_then(|bit| 1_u64.checked_shl(u32::from(*bit)));
         bit.ok_or_else(|| {
             let message = format!("no feature `{}`", name.escape_default());
             ApiError::bad_request("order.unknown_feature", message)
         })
     };
-    names
-        .iter()
-        .map(bit)
-        .try_fold(0, |bits, bit| Ok(bits | bit?))
+    names.iter().map(bit).try_fold(0, |bits, bit| Ok(bits | bit?))
 }
 
 /// Keys in the ascending form that an order needs.
 fn keys(field: &str, texts: &[String]) -> Result<Vec<Key>, ApiError> {
-    let mut keys = texts
-        .iter()
-        .map(|text| key(field, text))
-        .collect::<Result<Vec<_>, _>>()?;
+    let mut keys = texts.iter().map(|text| key(field, text)).collect::<Result<Vec<_>, _>>()?;
     keys.sort_unstable();
     keys.dedup();
     Ok(keys)
 }
 
 fn key(field: &str, text: &str) -> Result<Key, ApiError> {
-    text.parse()
-        .map_err(|error| ApiError::bad_request("key.syntax", format!("`{field}`: {error}")))
+    text.parse().map_err(|error| ApiError::bad_request("key.syntax", format!("`{field}`: {error}")))
 }
 
 #[cfg(test)]
@@ -223,17 +177,8 @@ mod tests {
     #[test]
     fn bodies_become_specs() {
         let spec = code_with("mode", "gang".into()).unwrap();
-        assert_eq!(
-            spec.alts,
-            [Alternative {
-                class: 1,
-                limit_msat: 20_000
-            }]
-        );
-        assert_eq!(
-            (spec.slots, spec.min_run, spec.mode),
-            (2, 0, order::Mode::Gang)
-        );
+        assert_eq!(spec.alts, [Alternative { class: 1, limit_msat: 20_000 }]);
+        assert_eq!((spec.slots, spec.min_run, spec.mode), (2, 0, order::Mode::Gang));
         let spec = code_with("features", serde_json::json!(["tee", "ecc"])).unwrap();
         assert_eq!(spec.features, 3);
         let [a, b] = ["bb".repeat(32), "aa".repeat(32)];
@@ -246,16 +191,8 @@ mod tests {
         let json = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
         let table = [
             ("alternatives", "[]", "order.alternatives"),
-            (
-                "alternatives",
-                r#"[{"class":"cpu.big","limit_msat":1}]"#,
-                "order.unknown_class",
-            ),
-            (
-                "alternatives",
-                r#"[{"class":"cpu.standard","limit_msat":0}]"#,
-                "order.price",
-            ),
+            ("alternatives", r#"[{"class":"cpu.big","limit_msat":1}]"#, "order.unknown_class"),
+            ("alternatives", r#"[{"class":"cpu.standard","limit_msat":0}]"#, "order.price"),
             ("qty", "0", "order.qty"),
             ("qty", "10001", "order.qty"),
             ("min_qty", "3", "order.qty"),
@@ -271,11 +208,7 @@ mod tests {
             ("beneficiary", r#""AA""#, "key.syntax"),
         ];
         for (field, value, code) in table {
-            assert_eq!(
-                code_with(field, json(value)).unwrap_err(),
-                code,
-                "{field} {value}"
-            );
+            assert_eq!(code_with(field, json(value)).unwrap_err(), code, "{field} {value}");
         }
     }
 }

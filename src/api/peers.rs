@@ -24,9 +24,6 @@ async fn add(
 ) -> Result<Json<Acknowledged>, ApiError> {
     check_multiaddr(&body.address, true)
         .map_err(|what| ApiError::bad_request("peer.address", what))?;
-    let _: Done = state
-        .node
-        .shell(ShellCommand::AddPeer(body.address))
-        .await?;
+    let _: Done = state.node.shell(ShellCommand::AddPeer(body.address)).await?;
     Ok(Json(Acknowledged { ok: true }))
 }

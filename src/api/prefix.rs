@@ -20,16 +20,11 @@ impl Prefix {
     /// # Errors
     /// `id.syntax` with status 400.
     pub fn parse(text: &str) -> Result<Self, ApiError> {
-        let hex = text
-            .bytes()
-            .all(|c| c.is_ascii_digit() || (b'a'..=b'f').contains(&c));
+        let hex = text.bytes().all(|c| c.is_ascii_digit() || (b'a'..=b'f').contains(&c));
         if hex && (PREFIX_MIN_DIGITS..=ID_DIGITS).contains(&text.len()) {
             return Ok(Self(text.to_owned()));
         }
-        Err(ApiError::bad_request(
-            "id.syntax",
-            "expected 8 to 64 lower-case hex digits",
-        ))
+        Err(ApiError::bad_request("id.syntax", "expected 8 to 64 lower-case hex digits"))
     }
 
     /// The digits.
@@ -55,9 +50,7 @@ impl Prefix {
         id: impl Fn(&T) -> [u8; 32],
     ) -> Result<T, ApiError> {
         let mut found = items.into_iter().filter(|item| self.matches(&id(item)));
-        let first = found
-            .next()
-            .ok_or_else(|| ApiError::not_found(noun, &self.0))?;
+        let first = found.next().ok_or_else(|| ApiError::not_found(noun, &self.0))?;
         match found.next() {
             None => Ok(first),
             Some(_) => Err(ApiError::ambiguous(noun, &self.0)),
@@ -86,9 +79,7 @@ mod tests {
         a[31] = 0;
         let find = |text: &str| {
             let prefix = Prefix::parse(text).unwrap();
-            prefix
-                .find("order", [a, b], |id| *id)
-                .map_err(|error| error.code)
+            prefix.find("order", [a, b], |id| *id).map_err(|error| error.code)
         };
         assert_eq!(find("aaaaaaaa"), Err("order.ambiguous".to_owned()));
         assert_eq!(find("bbbbbbbb"), Err("order.not_found".to_owned()));

@@ -9,9 +9,7 @@ use super::{ApiError, ApiState, Query, ShellCommand};
 use crate::domain::engine::io::Done;
 
 pub(super) fn routes() -> Router<ApiState> {
-    Router::new()
-        .route("/status", get(status))
-        .route("/shutdown", post(shutdown))
+    Router::new().route("/status", get(status)).route("/shutdown", post(shutdown))
 }
 
 async fn status(State(state): State<ApiState>) -> Result<Json<Status>, ApiError> {

@@ -9,9 +9,7 @@ use super::types::Trade;
 use super::{ApiError, ApiState, Query};
 
 pub(super) fn routes() -> Router<ApiState> {
-    Router::new()
-        .route("/trades", get(list))
-        .route("/trades/{id}", get(show))
+    Router::new().route("/trades", get(list)).route("/trades/{id}", get(show))
 }
 
 async fn list(State(state): State<ApiState>) -> Result<Json<Vec<Trade>>, ApiError> {

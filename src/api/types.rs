@@ -40,11 +40,7 @@ pub fn slot_range(window: Window) -> SlotRange {
 /// Unit numbers as JSON.
 #[must_use]
 pub fn unit_ranges(units: &Units) -> UnitRanges {
-    units
-        .ranges()
-        .iter()
-        .map(|range| [range.first, range.end])
-        .collect()
+    units.ranges().iter().map(|range| [range.first, range.end]).collect()
 }
 
 /// Milliseconds as a decimal string of seconds without trailing zeros, as in `34.2`.
@@ -76,13 +72,7 @@ mod tests {
 
     #[test]
     fn seconds_are_decimal_strings() {
-        let table = [
-            (0, "0"),
-            (34_200, "34.2"),
-            (1, "0.001"),
-            (10_000, "10"),
-            (12_340, "12.34"),
-        ];
+        let table = [(0, "0"), (34_200, "34.2"), (1, "0.001"), (10_000, "10"), (12_340, "12.34")];
         for (ms, text) in table {
             assert_eq!(seconds(ms), text);
         }

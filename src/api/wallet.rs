@@ -27,8 +27,6 @@ async fn fund(
     State(state): State<ApiState>,
     Body(body): Body<FundWallet>,
 ) -> Result<Json<Funded>, ApiError> {
-    let command = ShellCommand::WalletFund {
-        amount_sat: body.amount_sat,
-    };
+    let command = ShellCommand::WalletFund { amount_sat: body.amount_sat };
     Ok(Json(state.node.shell(command).await?))
 }

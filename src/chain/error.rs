@@ -50,10 +50,7 @@ impl ChainError {
     /// A refusal in the node's words, which are bounded and stripped of control
     /// characters here because they end on terminals and pages.
     pub fn rejected(message: &str) -> Self {
-        Self::Rejected {
-            kind: RejectKind::of(message),
-            message: clean(message),
-        }
+        Self::Rejected { kind: RejectKind::of(message), message: clean(message) }
     }
 
     /// The stable reason code.
@@ -120,10 +117,7 @@ const REASONS: &[(&str, RejectKind)] = &[
     ("non-final", RejectKind::NonFinal),
     ("bad-txns-nonfinal", RejectKind::NonFinal),
     ("non-BIP68-final", RejectKind::NonBip68Final),
-    (
-        "bad-txns-premature-spend-of-coinbase",
-        RejectKind::ImmatureCoinbase,
-    ),
+    ("bad-txns-premature-spend-of-coinbase", RejectKind::ImmatureCoinbase),
     ("mandatory-script-verify-flag-failed", RejectKind::Script),
     ("non-mandatory-script-verify-flag", RejectKind::Script),
     ("mempool-script-verify-flag-failed", RejectKind::Script),
@@ -198,10 +192,7 @@ impl RejectKind {
 
 /// Remote text made fit to show.
 pub(super) fn clean(text: &str) -> String {
-    text.chars()
-        .take(MAX_MESSAGE_CHARS)
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect()
+    text.chars().take(MAX_MESSAGE_CHARS).map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 #[cfg(test)]
@@ -211,10 +202,7 @@ mod tests {
     #[test]
     fn refusals_are_classified_by_cores_first_words() {
         let table = [
-            (
-                "bad-txns-inputs-missingorspent",
-                "chain.reject.missing_inputs",
-            ),
+            ("bad-txns-inputs-missingorspent", "chain.reject.missing_inputs"),
             ("non-final", "chain.reject.non_final"),
             ("non-BIP68-final", "chain.reject.non_bip68_final"),
             (
@@ -222,18 +210,9 @@ mod tests {
                 "chain.reject.script",
             ),
             ("min relay fee not met, 0 < 110", "chain.reject.fee_too_low"),
-            (
-                "insufficient fee, rejecting replacement 00",
-                "chain.reject.replacement_fee",
-            ),
-            (
-                "dust, tx with dust output must be 0-fee",
-                "chain.reject.dust",
-            ),
-            (
-                "bad-txns-in-belowout, value in (1) < value out (2)",
-                "chain.reject.invalid",
-            ),
+            ("insufficient fee, rejecting replacement 00", "chain.reject.replacement_fee"),
+            ("dust, tx with dust output must be 0-fee", "chain.reject.dust"),
+            ("bad-txns-in-belowout, value in (1) < value out (2)", "chain.reject.invalid"),
             ("something new", "chain.reject.other"),
         ];
         for (words, code) in table {

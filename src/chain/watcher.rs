@@ -113,9 +113,7 @@ impl Watcher {
 
     /// Whether a transaction pays a watched script or spends a watched outpoint.
     pub fn concerns(&self, tx: &Transaction) -> bool {
-        tx.output
-            .iter()
-            .any(|o| self.spks.contains(&o.script_pubkey))
+        tx.output.iter().any(|o| self.spks.contains(&o.script_pubkey))
             || tx.input.iter().any(|i| {
                 self.outpoints.contains(&i.previous_output)
                     || self.paid.contains(&i.previous_output)
@@ -136,13 +134,7 @@ impl Watcher {
         for tx in &update.mempool {
             self.remember_payments(tx);
         }
-        relevant.mempool.extend(
-            update
-                .mempool
-                .iter()
-                .filter(|tx| self.concerns(tx))
-                .cloned(),
-        );
+        relevant.mempool.extend(update.mempool.iter().filter(|tx| self.concerns(tx)).cloned());
         relevant
     }
 
@@ -156,11 +148,7 @@ impl Watcher {
             }
             // Nothing remembered: connected before this watcher existed, or long ago.
             _ => out.extend(
-                block
-                    .txdata
-                    .iter()
-                    .filter(|tx| self.concerns(tx))
-                    .map(Transaction::compute_txid),
+                block.txdata.iter().filter(|tx| self.concerns(tx)).map(Transaction::compute_txid),
             ),
         }
     }
@@ -187,13 +175,9 @@ impl Watcher {
     /// where the source could not produce it.
     fn drop_replaced(&mut self, height: u32, block: &Block, out: &mut Vec<Txid>) {
         let differs = |at: u32, hash: BlockHash| {
-            self.blocks
-                .get(&at)
-                .is_some_and(|(known, _)| *known != hash)
+            self.blocks.get(&at).is_some_and(|(known, _)| *known != hash)
         };
-        let parent = height
-            .checked_sub(1)
-            .map(|below| (below, block.header.prev_blockhash));
+        let parent = height.checked_sub(1).map(|below| (below, block.header.prev_blockhash));
         let mut places = parent.into_iter().chain([(height, block.block_hash())]);
         let Some((from, _)) = places.find(|(at, hash)| differs(*at, *hash)) else {
             return;
@@ -204,11 +188,7 @@ impl Watcher {
     }
 
     fn remember_payments(&mut self, tx: &Transaction) {
-        if !tx
-            .output
-            .iter()
-            .any(|o| self.spks.contains(&o.script_pubkey))
-        {
+        if !tx.output.iter().any(|o| self.spks.contains(&o.script_pubkey)) {
             return;
         }
         let txid = tx.compute_txid();

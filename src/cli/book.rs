@@ -39,10 +39,7 @@ fn page(book: &Book, page: &mut Page) {
     side("bids", &book.bids, page);
     for price in &book.prices {
         let sat = msat_to_sat(price.price_msat);
-        page.field(
-            "last price",
-            format_args!("slot {}: {sat} sat/block", price.slot),
-        );
+        page.field("last price", format_args!("slot {}: {sat} sat/block", price.slot));
     }
 }
 
@@ -52,11 +49,7 @@ fn side(name: &str, orders: &[BookOrder], page: &mut Page) {
             format!("{} sat/block", msat_to_sat(order.limit_msat)),
             format!("{} (min {})", order.qty, order.min_qty),
             slots(order.window),
-            if order.slots == 0 {
-                "any".to_owned()
-            } else {
-                order.slots.to_string()
-            },
+            if order.slots == 0 { "any".to_owned() } else { order.slots.to_string() },
             short(&order.owner) + if order.own { " (own)" } else { "" },
             short(&order.id),
         ]

@@ -53,12 +53,7 @@ pub struct Bid {
 /// # Errors
 /// A flag, the file, a declined prompt, or what the daemon refused.
 pub fn run(flags: Flags, context: &mut Context<'_>) -> Result<(), Failure> {
-    let file = flags
-        .place
-        .file
-        .as_deref()
-        .map(order_file::read::<Bid>)
-        .transpose()?;
+    let file = flags.place.file.as_deref().map(order_file::read::<Bid>).transpose()?;
     let bid = match file {
         Some(file) => merge(flags.bid, file),
         None => flags.bid,
@@ -97,28 +92,22 @@ fn check(bid: &Bid) -> Result<(), Failure> {
 fn soonest(status: &Status) -> u32 {
     let slot_ms = u64::from(status.slot_s.max(1)) * 1000;
     let slack = (2 * status.epoch_ms).div_ceil(slot_ms);
-    status
-        .first_slot
-        .saturating_add(u32::try_from(slack).unwrap_or(u32::MAX))
+    status.first_slot.saturating_add(u32::try_from(slack).unwrap_or(u32::MAX))
 }
 
 fn order(bid: Bid, status: &Status) -> Result<PlaceOrder, Failure> {
-    let window = bid
-        .common
-        .slots(status, soonest(status), bid.slots.map(u32::from))?;
+    let window = bid.common.slots(status, soonest(status), bid.slots.map(u32::from))?;
     let whole = || u16::try_from(window[1].saturating_sub(window[0])).unwrap_or(u16::MAX);
     let common = bid.common;
     let tif = common.tif.unwrap_or(Tif::Plain(TimeInForce::Gtc));
     let (time_in_force, expires_at) = tif.resolve(status.now_at);
     let limit_msat = need(bid.max_price, "max-price")?.msat();
-    let mut alternatives = vec![ClassLimit {
-        class: need(common.class, "class")?,
-        limit_msat,
-    }];
-    alternatives.extend(bid.or.into_iter().map(|other| ClassLimit {
-        class: other.class,
-        limit_msat: other.price.msat(),
-    }));
+    let mut alternatives = vec![ClassLimit { class: need(common.class, "class")?, limit_msat }];
+    alternatives.extend(
+        bid.or
+            .into_iter()
+            .map(|other| ClassLimit { class: other.class, limit_msat: other.price.msat() }),
+    );
     Ok(PlaceOrder {
         side: Side::Buy,
         alternatives,
@@ -147,17 +136,8 @@ mod tests {
     }
 
     fn bid(common: Common, slots: Option<u16>) -> Result<([u32; 2], u16), String> {
-        let common = Common {
-            class: Some("cpu.standard".into()),
-            qty: Some(1),
-            ..common
-        };
-        let bid = Bid {
-            common,
-            slots,
-            max_price: Price::from_msat(1).ok(),
-            ..Bid::default()
-        };
+        let common = Common { class: Some("cpu.standard".into()), qty: Some(1), ..common };
+        let bid = Bid { common, slots, max_price: Price::from_msat(1).ok(), ..Bid::default() };
         check(&bid)
             .and_then(|()| order(bid, &status()))
             .map(|order| (order.window, order.slots))
@@ -166,29 +146,17 @@ mod tests {
 
     #[test]
     fn windows_follow_the_daemons_clock() {
-        let length = |slots| Common {
-            length: Some(Span::Slots(slots)),
-            ..Common::default()
-        };
+        let length = |slots| Common { length: Some(Span::Slots(slots)), ..Common::default() };
         // The status: slot 100 of 4 s, first for sale 106, epochs of 2 s.
         assert_eq!(bid(length(2), None), Ok(([107, 109], 2)));
         assert_eq!(bid(length(6), Some(2)), Ok(([107, 113], 2)));
         assert_eq!(bid(Common::default(), Some(3)), Ok(([107, 110], 3)));
-        let later = Common {
-            from: Some(Moment::In(41_000)),
-            ..length(2)
-        };
+        let later = Common { from: Some(Moment::In(41_000)), ..length(2) };
         assert_eq!(bid(later, None), Ok(([111, 113], 2)));
-        let window = Common {
-            window: Some(SlotWindow { start: 5, end: 9 }),
-            ..Common::default()
-        };
+        let window = Common { window: Some(SlotWindow { start: 5, end: 9 }), ..Common::default() };
         assert_eq!(bid(window, None), Ok(([5, 9], 4)));
         assert_eq!(bid(Common::default(), None), Err("order.incomplete".into()));
-        let uneven = Common {
-            length: Some(Span::Ms(5000)),
-            ..Common::default()
-        };
+        let uneven = Common { length: Some(Span::Ms(5000)), ..Common::default() };
         assert_eq!(bid(uneven, None), Err("order.window".into()));
     }
 }

@@ -84,9 +84,7 @@ pub fn run(noun: &Noun, context: &mut Context<'_>) -> Result<(), Failure> {
 }
 
 fn export(id: &str, out: Option<&Path>, context: &mut Context<'_>) -> Result<(), Failure> {
-    let text = context
-        .client()?
-        .text(&format!("/certificates/{id}/file"))?;
+    let text = context.client()?.text(&format!("/certificates/{id}/file"))?;
     match out {
         Some(path) => {
             std::fs::write(path, &text).map_err(|error| Failure::file(path, &error))?;
@@ -94,14 +92,11 @@ fn export(id: &str, out: Option<&Path>, context: &mut Context<'_>) -> Result<(),
                 page.line(format_args!("written to {}", path.display()));
             })
         }
-        None if context.global.json => context
-            .io
-            .json(&serde_json::json!({ "certificate_file": text })),
+        None if context.global.json => {
+            context.io.json(&serde_json::json!({ "certificate_file": text }))
+        }
         // The file's own form is printable ASCII; the daemon wrote it.
-        None => Ok(context
-            .io
-            .out
-            .write_all(super::sanitise::paragraph(&text).as_bytes())?),
+        None => Ok(context.io.out.write_all(super::sanitise::paragraph(&text).as_bytes())?),
     }
 }
 
@@ -111,9 +106,7 @@ fn gift(id: &str, to: &str, context: &mut Context<'_>) -> Result<(), Failure> {
         let certificate: Certificate = client.get(&format!("/certificates/{id}"))?;
         let mut preview = Page::default();
         show(&certificate, &mut preview);
-        preview
-            .field("gift to", to)
-            .line("A gift is final and costs no fee.");
+        preview.field("gift to", to).line("A gift is final and costs no fee.");
         context.io.confirm(&preview, "Give it away?", false)?;
     }
     let body = GiftTo { to: to.to_owned() };
@@ -137,43 +130,20 @@ fn list(certificates: &[Certificate], page: &mut Page) {
             certificate.state.clone(),
         ]
     };
-    let headings = [
-        "certificate",
-        "what",
-        "slots",
-        "provider",
-        "holder",
-        "transfers",
-        "state",
-    ];
-    page.table(
-        headings,
-        certificates.iter().map(row),
-        "no certificates: see `capex help buy`",
-    );
+    let headings = ["certificate", "what", "slots", "provider", "holder", "transfers", "state"];
+    page.table(headings, certificates.iter().map(row), "no certificates: see `capex help buy`");
 }
 
 fn show(certificate: &Certificate, page: &mut Page) {
-    let ranges = certificate
-        .units
-        .iter()
-        .map(|[first, end]| format!("[{first}, {end})"));
+    let ranges = certificate.units.iter().map(|[first, end]| format!("[{first}, {end})"));
     page.field("certificate", &certificate.cert_id)
         .field("provider", &certificate.provider)
-        .field(
-            "what",
-            format_args!("{} × {}", units(certificate), certificate.class),
-        )
+        .field("what", format_args!("{} × {}", units(certificate), certificate.class))
         .field("slots", slots(certificate.window))
         .field("units", ranges.collect::<Vec<_>>().join(" "))
         .field("holder", &certificate.holder)
         .field("state", &certificate.state)
-        .maybe(
-            "current",
-            certificate
-                .p_height
-                .map(|height| format!("as of height {height}")),
-        )
+        .maybe("current", certificate.p_height.map(|height| format!("as of height {height}")))
         .maybe("lease", certificate.lease_id.as_ref());
     for transfer in &certificate.transfers {
         let name = match transfer.kind {

@@ -54,11 +54,7 @@ struct Report {
 pub(super) fn run(flags: &Flags, context: &mut Context<'_>) -> Result<(), Failure> {
     let text = read_text(&flags.file, TEXT_MAX_BYTES as u64)?;
     let report = report(&text).map_err(|(code, what)| {
-        Failure::new(
-            Exit::Rejected,
-            code,
-            format!("{}: {what}", flags.file.display()),
-        )
+        Failure::new(Exit::Rejected, code, format!("{}: {what}", flags.file.display()))
     })?;
     context.show(&report, page)
 }
@@ -72,25 +68,14 @@ fn report(text: &str) -> Result<Report, (&'static str, String)> {
 
 /// The network that the first line names; an unknown one is left to the parser to refuse.
 fn network(text: &str) -> Result<Params, (&'static str, String)> {
-    let name = text
-        .lines()
-        .next()
-        .and_then(|line| line.rsplit(' ').next())
-        .unwrap_or_default();
+    let name = text.lines().next().and_then(|line| line.rsplit(' ').next()).unwrap_or_default();
     let known = definitions::names().contains(&name);
-    definitions::load(if known {
-        name
-    } else {
-        definitions::DEFAULT_NETWORK
-    })
-    .map_err(|what| ("config.invalid", what))
+    definitions::load(if known { name } else { definitions::DEFAULT_NETWORK })
+        .map_err(|what| ("config.invalid", what))
 }
 
 fn facts_of(facts: &VerifiedCertificate, params: &Params) -> Report {
-    let class = params
-        .class(facts.class)
-        .map(|class| class.name.clone())
-        .unwrap_or_default();
+    let class = params.class(facts.class).map(|class| class.name.clone()).unwrap_or_default();
     Report {
         network: params.name.clone(),
         cert_id: facts.cert_id.to_string(),
@@ -112,11 +97,7 @@ fn transfer(fact: &TransferFact) -> CertificateTransfer {
         verify::TransferKind::Sale => TransferKind::Sale,
         verify::TransferKind::Gift => TransferKind::Gift,
     };
-    CertificateTransfer {
-        kind,
-        from: fact.from.to_string(),
-        to: fact.to.to_string(),
-    }
+    CertificateTransfer { kind, from: fact.from.to_string(), to: fact.to.to_string() }
 }
 
 fn page(report: &Report, page: &mut Page) {

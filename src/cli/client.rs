@@ -83,10 +83,7 @@ impl Client {
         path: &str,
         body: &B,
     ) -> Result<T, Failure> {
-        let request = self
-            .agent
-            .post(self.url(path))
-            .header("authorization", &self.bearer);
+        let request = self.agent.post(self.url(path)).header("authorization", &self.bearer);
         self.read(request.send_json(body).map_err(|error| self.lost(&error))?)
     }
 
@@ -95,10 +92,7 @@ impl Client {
     /// # Errors
     /// As [`Client::get`].
     pub fn post_empty<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
-        let request = self
-            .agent
-            .post(self.url(path))
-            .header("authorization", &self.bearer);
+        let request = self.agent.post(self.url(path)).header("authorization", &self.bearer);
         self.read(request.send_empty().map_err(|error| self.lost(&error))?)
     }
 
@@ -107,10 +101,7 @@ impl Client {
     /// # Errors
     /// As [`Client::get`].
     pub fn delete<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
-        let request = self
-            .agent
-            .delete(self.url(path))
-            .header("authorization", &self.bearer);
+        let request = self.agent.delete(self.url(path)).header("authorization", &self.bearer);
         self.read(request.call().map_err(|error| self.lost(&error))?)
     }
 
@@ -129,14 +120,8 @@ impl Client {
     /// As [`Client::get`].
     pub fn part(&self, path: &str) -> Result<Part, Failure> {
         let mut response = self.accepted(self.send_get(path)?)?;
-        let end = response
-            .headers()
-            .get(END_HEADER)
-            .is_some_and(|value| value == "true");
-        Ok(Part {
-            bytes: body(&mut response)?,
-            end,
-        })
+        let end = response.headers().get(END_HEADER).is_some_and(|value| value == "true");
+        Ok(Part { bytes: body(&mut response)?, end })
     }
 
     /// A whole result file, as far as there is one.
@@ -147,10 +132,8 @@ impl Client {
         let mut bytes = Vec::new();
         loop {
             let name = percent(name);
-            let part = self.part(&format!(
-                "/leases/{lease}/results/{name}?from={}",
-                bytes.len()
-            ))?;
+            let part =
+                self.part(&format!("/leases/{lease}/results/{name}?from={}", bytes.len()))?;
             let stuck = part.bytes.is_empty();
             bytes.extend(part.bytes);
             if part.end || stuck {
@@ -185,10 +168,7 @@ impl Client {
     }
 
     fn send_get(&self, path: &str) -> Result<Response<Body>, Failure> {
-        let request = self
-            .agent
-            .get(self.url(path))
-            .header("authorization", &self.bearer);
+        let request = self.agent.get(self.url(path)).header("authorization", &self.bearer);
         request.call().map_err(|error| self.lost(&error))
     }
 
@@ -241,12 +221,8 @@ impl Client {
 
 fn unreachable(datadir: &Path) -> Failure {
     let dir = datadir.display();
-    Failure::new(
-        Exit::Unreachable,
-        "daemon.unreachable",
-        format!("no daemon runs on {dir}"),
-    )
-    .with_hint(format!("start it with `capex up --datadir {dir}`"))
+    Failure::new(Exit::Unreachable, "daemon.unreachable", format!("no daemon runs on {dir}"))
+        .with_hint(format!("start it with `capex up --datadir {dir}`"))
 }
 
 /// The cookie is sent nowhere but to this machine.
@@ -257,18 +233,12 @@ fn loopback(found: &Endpoints) -> Option<SocketAddr> {
 
 fn body(response: &mut Response<Body>) -> Result<Vec<u8>, Failure> {
     let reader = response.body_mut().with_config().limit(ANSWER_MAX_BYTES);
-    reader
-        .read_to_vec()
-        .map_err(|error| malformed(&error.to_string()))
+    reader.read_to_vec().map_err(|error| malformed(&error.to_string()))
 }
 
 fn malformed(what: &str) -> Failure {
-    Failure::new(
-        Exit::Failed,
-        "daemon.malformed",
-        format!("the daemon's answer: {what}"),
-    )
-    .with_hint("are command and daemon of one version? see `capex status`")
+    Failure::new(Exit::Failed, "daemon.malformed", format!("the daemon's answer: {what}"))
+        .with_hint("are command and daemon of one version? see `capex status`")
 }
 
 /// Percent-encodes a segment of a path.
@@ -302,12 +272,7 @@ mod tests {
         };
         assert!(at("http://127.0.0.1:80").is_some());
         assert!(at("http://[::1]:80").is_some());
-        for bad in [
-            "http://10.0.0.1:80",
-            "https://127.0.0.1:80",
-            "http://localhost:80",
-            "",
-        ] {
+        for bad in ["http://10.0.0.1:80", "https://127.0.0.1:80", "http://localhost:80", ""] {
             assert_eq!(at(bad), None, "{bad}");
         }
     }

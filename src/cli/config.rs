@@ -51,11 +51,7 @@ pub fn run(noun: &Noun, context: &mut Context<'_>) -> Result<(), Failure> {
             let settings = settings(&context.config()?);
             context.show(&settings, |settings, page| {
                 let row = |shown: &Shown| {
-                    [
-                        shown.setting.to_owned(),
-                        shown.value.to_string(),
-                        shown.origin.clone(),
-                    ]
+                    [shown.setting.to_owned(), shown.value.to_string(), shown.origin.clone()]
                 };
                 page.table(["setting", "value", "from"], settings.iter().map(row), "");
             })

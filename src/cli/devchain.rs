@@ -51,13 +51,9 @@ pub fn run(flags: &Flags, context: &mut Context<'_>) -> Result<(), Failure> {
         let failed =
             |error: ServeError| Failure::new(Exit::Failed, error.code(), error.to_string());
         let running = serve(options).await.map_err(failed)?;
-        let found = Serving {
-            url: running.url(),
-            cookie: running.cookie_path.clone(),
-        };
+        let found = Serving { url: running.url(), cookie: running.cookie_path.clone() };
         context.show(&found, |found, page| {
-            page.field("url", &found.url)
-                .field("cookie", found.cookie.display());
+            page.field("url", &found.url).field("cookie", found.cookie.display());
         })?;
         running.stopped().await;
         Ok(())

@@ -94,46 +94,25 @@ pub fn run(noun: &Noun, context: &mut Context<'_>) -> Result<(), Failure> {
 
 fn verdict(check: &EpochCheck) -> Result<(), Failure> {
     let failed = [
-        (
-            check.orders_ok,
-            "epoch.bad_order",
-            "a signature or proof of work is wrong",
-        ),
-        (
-            check.root_ok,
-            "epoch.bad_root",
-            "the root is not that of the orders",
-        ),
-        (
-            check.result_ok,
-            "epoch.bad_result",
-            "matching again gives another result",
-        ),
+        (check.orders_ok, "epoch.bad_order", "a signature or proof of work is wrong"),
+        (check.root_ok, "epoch.bad_root", "the root is not that of the orders"),
+        (check.result_ok, "epoch.bad_result", "matching again gives another result"),
     ];
     match failed.iter().find(|(ok, ..)| !ok) {
         None => Ok(()),
-        Some((_, code, message)) => Err(Failure::new(
-            Exit::Failed,
-            code,
-            format!("epoch {}: {message}", check.epoch),
-        )),
+        Some((_, code, message)) => {
+            Err(Failure::new(Exit::Failed, code, format!("epoch {}: {message}", check.epoch)))
+        }
     }
 }
 
 fn show(epoch: &Epoch, page: &mut Page) {
-    let differ = epoch
-        .roots
-        .iter()
-        .filter(|seen| seen.root != epoch.root)
-        .count();
+    let differ = epoch.roots.iter().filter(|seen| seen.root != epoch.root).count();
     page.field("epoch", epoch.epoch)
         .field("orders", epoch.count)
         .field("root", &epoch.root)
         .field("result root", &epoch.result_root)
-        .field(
-            "others",
-            format_args!("{} roots seen, {differ} differ", epoch.roots.len()),
-        );
+        .field("others", format_args!("{} roots seen, {differ} differ", epoch.roots.len()));
     let row = |row: &EpochRow| {
         [
             short(&row.trade_id),
@@ -148,9 +127,6 @@ fn show(epoch: &Epoch, page: &mut Page) {
     page.table(headings, epoch.rows.iter().map(row), "no trades");
     for price in &epoch.prices {
         let sat = msat_to_sat(price.price_msat);
-        page.field(
-            "price",
-            format_args!("{} slot {}: {sat} sat/block", price.class, price.slot),
-        );
+        page.field("price", format_args!("{} slot {}: {sat} sat/block", price.class, price.slot));
     }
 }

@@ -59,12 +59,7 @@ impl Failure {
     /// A failure.
     #[must_use]
     pub fn new(exit: Exit, code: &str, message: impl Into<String>) -> Self {
-        Self {
-            exit,
-            code: code.to_owned(),
-            message: message.into(),
-            hint: None,
-        }
+        Self { exit, code: code.to_owned(), message: message.into(), hint: None }
     }
 
     /// The same with what to do.
@@ -126,11 +121,6 @@ impl From<ApiError> for Failure {
             504 => Exit::TimedOut,
             _ => Exit::Failed,
         };
-        Self {
-            exit,
-            code: error.code,
-            message: error.message,
-            hint: error.hint,
-        }
+        Self { exit, code: error.code, message: error.message, hint: error.hint }
     }
 }

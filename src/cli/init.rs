@@ -55,10 +55,7 @@ pub fn run(flags: &Flags, context: &mut Context<'_>) -> Result<(), Failure> {
         // Read nothing: what is written must not depend on the file that it replaces.
         config: Some(PathBuf::from("/dev/null")),
         chain_url: flags.chain_url.clone(),
-        chain_cookie: flags
-            .chain_cookie
-            .as_ref()
-            .map(|path| path.to_string_lossy().into_owned()),
+        chain_cookie: flags.chain_cookie.as_ref().map(|path| path.to_string_lossy().into_owned()),
         api_listen: flags.api_listen.clone(),
         peers: flags.peer.clone(),
         ..context.overrides()
@@ -66,12 +63,10 @@ pub fn run(flags: &Flags, context: &mut Context<'_>) -> Result<(), Failure> {
     let (path, _) = config::file_path(&context.overrides(), context.env)?;
     if overrides.network.as_deref() == Some(definitions::MAINNET) {
         let message = "mainnet is never configured by a command: write the file yourself";
-        return Err(
-            Failure::usage("config.mainnet_refused", message).with_hint(format!(
-                "network = \"mainnet\" and allow_mainnet = true in {}",
-                path.display()
-            )),
-        );
+        return Err(Failure::usage("config.mainnet_refused", message).with_hint(format!(
+            "network = \"mainnet\" and allow_mainnet = true in {}",
+            path.display()
+        )));
     }
     let checked = Config::load(&overrides, context.env)?;
     let chain = named_chain(flags, &checked);
@@ -115,11 +110,8 @@ fn write_new(path: &Path, text: &str, force: bool) -> Result<(), Failure> {
     }
     let mut options = OpenOptions::new();
     options.write(true).mode(0o600);
-    let options = if force {
-        options.create(true).truncate(true)
-    } else {
-        options.create_new(true)
-    };
+    let options =
+        if force { options.create(true).truncate(true) } else { options.create_new(true) };
     let mut file = options.open(path).map_err(|error| match error.kind() {
         ErrorKind::AlreadyExists => {
             let message = format!("{} exists", path.display());
@@ -127,14 +119,11 @@ fn write_new(path: &Path, text: &str, force: bool) -> Result<(), Failure> {
         }
         _ => Failure::file(path, &error),
     })?;
-    file.write_all(text.as_bytes())
-        .map_err(|error| Failure::file(path, &error))
+    file.write_all(text.as_bytes()).map_err(|error| Failure::file(path, &error))
 }
 
 fn make_private_dir(dir: &Path) -> Result<(), Failure> {
     let mut builder = std::fs::DirBuilder::new();
     builder.recursive(true).mode(0o700);
-    builder
-        .create(dir)
-        .map_err(|error| Failure::file(dir, &error))
+    builder.create(dir).map_err(|error| Failure::file(dir, &error))
 }

@@ -110,10 +110,7 @@ fn logs(client: &Client, id: &str, stderr: bool, context: &mut Context<'_>) -> R
     }
     // A file or a program gets the bytes as they are; a terminal never obeys them.
     if context.io.out_is_terminal {
-        return Ok(context
-            .io
-            .out
-            .write_all(sanitise::paragraph(&text).as_bytes())?);
+        return Ok(context.io.out.write_all(sanitise::paragraph(&text).as_bytes())?);
     }
     Ok(context.io.out.write_all(&bytes)?)
 }
@@ -140,11 +137,7 @@ fn result(
     std::fs::write(path, &bytes).map_err(|error| Failure::file(path, &error))?;
     let value = serde_json::json!({ "path": path, "bytes": bytes.len() });
     context.show(&value, |_, page| {
-        page.line(format_args!(
-            "{} bytes written to {}",
-            bytes.len(),
-            path.display()
-        ));
+        page.line(format_args!("{} bytes written to {}", bytes.len(), path.display()));
     })
 }
 
@@ -181,11 +174,7 @@ fn list(leases: &[Lease], page: &mut Page) {
         ]
     };
     let headings = ["lease", "role", "class", "slots", "phase", "outcome"];
-    page.table(
-        headings,
-        leases.iter().map(row),
-        "no leases: see `capex help cert redeem`",
-    );
+    page.table(headings, leases.iter().map(row), "no leases: see `capex help cert redeem`");
 }
 
 /// One lease.
@@ -204,22 +193,12 @@ pub fn show(lease: &Lease, page: &mut Page) {
         .maybe("ended", lease.ended_at.map(utc))
         .field("delivered", format_args!("{} s", lease.delivered_s))
         .field("cpu", format_args!("{} µs", lease.cpu_us))
-        .field(
-            "memory peak",
-            format_args!("{} bytes", lease.memory_peak_bytes),
-        );
-    let signed = if lease.countersigned {
-        "countersigned"
-    } else {
-        "not countersigned"
-    };
+        .field("memory peak", format_args!("{} bytes", lease.memory_peak_bytes));
+    let signed = if lease.countersigned { "countersigned" } else { "not countersigned" };
     page.field("receipts", format_args!("{}, {signed}", lease.receipts));
     for result in &lease.results {
         let (name, bytes, sha256) = (&result.name, result.bytes, &result.sha256);
-        page.field(
-            "result",
-            format_args!("{name}, {bytes} bytes, sha256 {sha256}"),
-        );
+        page.field("result", format_args!("{name}, {bytes} bytes, sha256 {sha256}"));
     }
     for path in &lease.left_behind {
         page.field("left behind", path);

@@ -36,10 +36,7 @@ enum Failure {
     #[error("{input}: longer than {MAX_INPUT_BYTES} bytes")]
     TooLong { input: String },
     #[error("{input}: {error}")] // The JSON error names line and column.
-    Malformed {
-        input: String,
-        error: serde_json::Error,
-    },
+    Malformed { input: String, error: serde_json::Error },
     #[error("output: {0}")]
     Write(io::Error),
 }
@@ -88,51 +85,34 @@ pub fn run(input: &str, json: bool, out: &mut dyn Write, err: &mut dyn Write) ->
 }
 
 fn read(input: &str) -> Result<Value, Failure> {
-    let unreadable = |error| Failure::Read {
-        input: input.to_owned(),
-        error,
-    };
+    let unreadable = |error| Failure::Read { input: input.to_owned(), error };
     let source: Box<dyn Read> = match input {
         "-" => Box::new(io::stdin().lock()),
         path => Box::new(File::open(path).map_err(unreadable)?),
     };
     let mut bytes = Vec::new();
-    source
-        .take(MAX_INPUT_BYTES + 1)
-        .read_to_end(&mut bytes)
-        .map_err(unreadable)?;
+    source.take(MAX_INPUT_BYTES + 1).read_to_end(&mut bytes).map_err(unreadable)?;
     if bytes.len() as u64 > MAX_INPUT_BYTES {
-        return Err(Failure::TooLong {
-            input: input.to_owned(),
-        });
+        return Err(Failure::TooLong { input: input.to_owned() });
     }
-    serde_json::from_slice(&bytes).map_err(|error| Failure::Malformed {
-        input: input.to_owned(),
-        error,
-    })
+    serde_json::from_slice(&bytes)
+        .map_err(|error| Failure::Malformed { input: input.to_owned(), error })
 }
 
 fn match_all(value: &Value, out: &mut dyn Write) -> Result<u8, Failure> {
     let (text, refused) = match value {
         Value::Array(books) => {
             let answers: Vec<Answer> = books.iter().map(answer).collect();
-            let refused = answers
-                .iter()
-                .any(|answer| matches!(answer, Answer::Refused(_)));
+            let refused = answers.iter().any(|answer| matches!(answer, Answer::Refused(_)));
             (serde_json::to_string(&answers), refused)
         }
         book => {
             let answer = answer(book);
-            (
-                serde_json::to_string(&answer),
-                matches!(answer, Answer::Refused(_)),
-            )
+            (serde_json::to_string(&answer), matches!(answer, Answer::Refused(_)))
         }
     };
     let text = text.map_err(|error| Failure::Write(error.into()))?;
-    writeln!(out, "{text}")
-        .and_then(|()| out.flush())
-        .map_err(Failure::Write)?;
+    writeln!(out, "{text}").and_then(|()| out.flush()).map_err(Failure::Write)?;
     Ok(if refused { EXIT_REFUSED } else { EXIT_OK })
 }
 

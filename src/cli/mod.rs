@@ -249,11 +249,7 @@ pub fn run(
         can_ask: io.can_ask,
         out_is_terminal: io.out_is_terminal,
     };
-    let mut context = Context {
-        global: cli.global,
-        env,
-        io: reborrowed,
-    };
+    let mut context = Context { global: cli.global, env, io: reborrowed };
     match dispatch(cli.command, &mut context) {
         Ok(code) => code,
         Err(failure) => ExitCode::from(context.io.fail(&failure, json)),
@@ -279,10 +275,7 @@ fn usage(error: &clap::Error, json: bool, io: &mut Io<'_>) -> ExitCode {
 /// The first paragraph of clap's error in one line, without its label.
 fn first_line(error: &clap::Error) -> String {
     let text = error.to_string();
-    let lines = text
-        .lines()
-        .take_while(|line| !line.is_empty())
-        .map(str::trim);
+    let lines = text.lines().take_while(|line| !line.is_empty()).map(str::trim);
     let line = lines.collect::<Vec<_>>().join(" ");
     line.strip_prefix("error: ").unwrap_or(&line).to_owned()
 }
@@ -324,13 +317,9 @@ fn read_file(path: &Path, max_bytes: u64) -> Result<Vec<u8>, Failure> {
     let refuse = |error: std::io::Error| Failure::file(path, &error);
     let file = std::fs::File::open(path).map_err(refuse)?;
     let mut bytes = Vec::new();
-    file.take(max_bytes + 1)
-        .read_to_end(&mut bytes)
-        .map_err(refuse)?;
+    file.take(max_bytes + 1).read_to_end(&mut bytes).map_err(refuse)?;
     if bytes.len() as u64 > max_bytes {
-        return Err(refuse(std::io::Error::other(format!(
-            "larger than {max_bytes} bytes"
-        ))));
+        return Err(refuse(std::io::Error::other(format!("larger than {max_bytes} bytes"))));
     }
     Ok(bytes)
 }
@@ -351,9 +340,7 @@ fn id(text: &str) -> Result<String, String> {
 
 /// For clap: a whole key.
 fn key(text: &str) -> Result<String, String> {
-    text.parse::<crate::domain::ids::Key>()
-        .map(|key| key.to_string())
-        .map_err(|e| e.to_string())
+    text.parse::<crate::domain::ids::Key>().map(|key| key.to_string()).map_err(|e| e.to_string())
 }
 
 /// For clap: a length of time in ms.
@@ -376,26 +363,18 @@ mod tests {
         let mut waiting = vec![("capex".to_owned(), Cli::command())];
         let mut leaves = 0;
         while let Some((name, command)) = waiting.pop() {
-            let below = command
-                .get_subcommands()
-                .filter(|command| !command.is_hide_set());
+            let below = command.get_subcommands().filter(|command| !command.is_hide_set());
             let before = waiting.len();
             waiting.extend(below.map(|sub| (format!("{name} {}", sub.get_name()), sub.clone())));
             if waiting.len() > before {
                 continue;
             }
             leaves += 1;
-            let help = command
-                .get_after_help()
-                .unwrap_or_else(|| panic!("{name}"))
-                .to_string();
+            let help = command.get_after_help().unwrap_or_else(|| panic!("{name}")).to_string();
             let (examples, next) = help.split_once("\n\n").unwrap();
             let lines: Vec<&str> = examples.lines().collect();
             assert_eq!((lines.len(), lines[0]), (3, "Examples:"), "{name}");
-            assert!(
-                lines[1..].iter().all(|line| line.contains("capex ")),
-                "{name}: {help}"
-            );
+            assert!(lines[1..].iter().all(|line| line.contains("capex ")), "{name}: {help}");
             assert!(next.starts_with("Next: capex "), "{name}: {help}");
         }
         assert!(leaves >= 25, "{leaves}");
@@ -406,18 +385,9 @@ mod tests {
         let mut waiting = vec![Cli::command()];
         while let Some(command) = waiting.pop() {
             waiting.extend(command.get_subcommands().cloned());
-            let help = command
-                .get_after_help()
-                .map(ToString::to_string)
-                .unwrap_or_default();
-            for line in help
-                .lines()
-                .filter(|line| line.trim_start().starts_with("capex "))
-            {
-                let line = line
-                    .split("   ")
-                    .find(|part| part.contains("capex"))
-                    .unwrap();
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            for line in help.lines().filter(|line| line.trim_start().starts_with("capex ")) {
+                let line = line.split("   ").find(|part| part.contains("capex")).unwrap();
                 let line = line
                     .split(['|', '>'])
                     .next()

@@ -76,32 +76,19 @@ fn list(orders: &[Order], page: &mut Page) {
             order.state.clone(),
         ]
     };
-    let headings = [
-        "order", "side", "class", "filled", "limit", "slots", "state",
-    ];
-    page.table(
-        headings,
-        orders.iter().map(row),
-        "no orders: see `capex help sell`",
-    );
+    let headings = ["order", "side", "class", "filled", "limit", "slots", "state"];
+    page.table(headings, orders.iter().map(row), "no orders: see `capex help sell`");
 }
 
 fn show(order: &Order, page: &mut Page) {
-    page.field("order", &order.order_id)
-        .field("side", side(order.side));
+    page.field("order", &order.order_id).field("side", side(order.side));
     for limit in &order.alternatives {
         let price = msat_to_sat(limit.limit_msat);
-        page.field(
-            "class",
-            format_args!("{} at {price} sat/block", limit.class),
-        );
+        page.field("class", format_args!("{} at {price} sat/block", limit.class));
     }
-    page.field(
-        "quantity",
-        format_args!("{} (at least {})", order.qty, order.min_qty),
-    )
-    .field("filled", order.filled_qty)
-    .field("slots", slots(order.window));
+    page.field("quantity", format_args!("{} (at least {})", order.qty, order.min_qty))
+        .field("filled", order.filled_qty)
+        .field("slots", slots(order.window));
     if order.side == Side::Buy {
         page.field("run", format_args!("{} slots", order.slots));
     }
@@ -109,10 +96,7 @@ fn show(order: &Order, page: &mut Page) {
         .field("state", &order.state)
         .maybe("reason", order.code.as_ref());
     for signed in &order.signed {
-        page.field(
-            "signed",
-            format_args!("epoch {}: {}", signed.epoch, signed.id),
-        );
+        page.field("signed", format_args!("epoch {}: {}", signed.epoch, signed.id));
     }
 }
 

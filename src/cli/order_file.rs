@@ -44,12 +44,9 @@ pub struct Mistake {
 /// The first mistake.
 pub fn parse<F: clap::Args + FromArgMatches>(text: &str) -> Result<F, Mistake> {
     let command = F::augment_args(clap::Command::new("order")).no_binary_name(true);
-    let entries: BTreeMap<String, Spanned<Value>> =
-        file::parse(text).map_err(|mistake| Mistake {
-            code: "order_file.syntax",
-            line: mistake.line,
-            what: mistake.what,
-        })?;
+    let entries: BTreeMap<String, Spanned<Value>> = file::parse(text).map_err(|mistake| {
+        Mistake { code: "order_file.syntax", line: mistake.line, what: mistake.what }
+    })?;
     let mut args = Vec::new();
     let mut last_line = 1;
     for (key, value) in in_file_order(entries) {
@@ -67,9 +64,7 @@ pub fn parse<F: clap::Args + FromArgMatches>(text: &str) -> Result<F, Mistake> {
         args.extend(these);
         last_line = line;
     }
-    let together = command
-        .try_get_matches_from(args)
-        .and_then(|all| F::from_arg_matches(&all));
+    let together = command.try_get_matches_from(args).and_then(|all| F::from_arg_matches(&all));
     together.map_err(|error| Mistake {
         code: "order_file.bad_value",
         line: last_line,
@@ -84,18 +79,12 @@ fn in_file_order(entries: BTreeMap<String, Spanned<Value>>) -> Vec<(String, Span
 }
 
 fn flag<'a>(command: &'a clap::Command, key: &str) -> Option<&'a Arg> {
-    command
-        .get_arguments()
-        .find(|arg| arg.get_long() == Some(key))
+    command.get_arguments().find(|arg| arg.get_long() == Some(key))
 }
 
 fn unknown(command: &clap::Command, key: &str) -> String {
     let known: Vec<&str> = command.get_arguments().filter_map(Arg::get_long).collect();
-    format!(
-        "unknown key `{}`, expected one of {}",
-        key.escape_default(),
-        known.join(", ")
-    )
+    format!("unknown key `{}`, expected one of {}", key.escape_default(), known.join(", "))
 }
 
 fn as_args(arg: &Arg, key: &str, value: &Value) -> Result<Vec<String>, String> {
@@ -103,10 +92,9 @@ fn as_args(arg: &Arg, key: &str, value: &Value) -> Result<Vec<String>, String> {
         (ArgAction::SetTrue, Value::Boolean(true)) => Ok(vec![format!("--{key}")]),
         (ArgAction::SetTrue, Value::Boolean(false)) => Ok(Vec::new()),
         (ArgAction::SetTrue, _) => Err("expected true or false".to_owned()),
-        (ArgAction::Append, Value::Array(items)) => items
-            .iter()
-            .map(|item| Ok(format!("--{key}={}", scalar(item)?)))
-            .collect(),
+        (ArgAction::Append, Value::Array(items)) => {
+            items.iter().map(|item| Ok(format!("--{key}={}", scalar(item)?))).collect()
+        }
         (_, value) => Ok(vec![format!("--{key}={}", scalar(value)?)]),
     }
 }
@@ -116,10 +104,7 @@ fn scalar(value: &Value) -> Result<String, String> {
         Value::String(text) => Ok(text.clone()),
         Value::Integer(number) => Ok(number.to_string()),
         Value::Datetime(time) => Ok(time.to_string()),
-        other => Err(format!(
-            "expected text or a whole number, not {}",
-            other.type_str()
-        )),
+        other => Err(format!("expected text or a whole number, not {}", other.type_str())),
     }
 }
 
@@ -135,10 +120,7 @@ mod tests {
              tif = \"gtt:+1h\"\nfor = \"8s\"\nallow = [\n  \"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\",\n]\n",
         )
         .unwrap();
-        assert_eq!(
-            (flags.common.qty, flags.slots, flags.gang),
-            (Some(2), Some(2), true)
-        );
+        assert_eq!((flags.common.qty, flags.slots, flags.gang), (Some(2), Some(2), true));
         assert_eq!(flags.max_price.unwrap().msat(), 20_000);
         assert_eq!(flags.common.allow.len(), 1);
     }
@@ -152,40 +134,15 @@ mod tests {
                 2,
                 "unknown key `prise`",
             ),
-            (
-                "class = \"a\"\n\nprice = \"20\"\n",
-                "order_file.bad_value",
-                3,
-                "with a unit",
-            ),
-            (
-                "qty = 0\n",
-                "order_file.bad_value",
-                1,
-                "0 is not in 1..=10000",
-            ),
+            ("class = \"a\"\n\nprice = \"20\"\n", "order_file.bad_value", 3, "with a unit"),
+            ("qty = 0\n", "order_file.bad_value", 1, "0 is not in 1..=10000"),
             ("qty = 1.5\n", "order_file.bad_value", 1, "not float"),
             ("qty = [1, 2]\n", "order_file.bad_value", 1, "not array"),
             ("for = \"8\"\n", "order_file.bad_value", 1, "length of time"),
             ("tif = \"gtx\"\n", "order_file.bad_value", 1, "expected gtc"),
-            (
-                "allow = [\"zz\"]\n",
-                "order_file.bad_value",
-                1,
-                "64 lower-case hex",
-            ),
-            (
-                "file = \"other.toml\"\n",
-                "order_file.unknown_key",
-                1,
-                "unknown key `file`",
-            ),
-            (
-                "json = true\n",
-                "order_file.unknown_key",
-                1,
-                "unknown key `json`",
-            ),
+            ("allow = [\"zz\"]\n", "order_file.bad_value", 1, "64 lower-case hex"),
+            ("file = \"other.toml\"\n", "order_file.unknown_key", 1, "unknown key `file`"),
+            ("json = true\n", "order_file.unknown_key", 1, "unknown key `json`"),
             ("qty = 1\nqty = 2\n", "order_file.syntax", 2, ""),
             ("qty = \n", "order_file.syntax", 1, ""),
             (
@@ -197,12 +154,7 @@ mod tests {
         ];
         for (text, code, line, what) in table {
             let mistake = parse::<sell::Ask>(text).unwrap_err();
-            assert_eq!(
-                (mistake.code, mistake.line),
-                (code, line),
-                "{text:?}: {}",
-                mistake.what
-            );
+            assert_eq!((mistake.code, mistake.line), (code, line), "{text:?}: {}", mistake.what);
             assert!(mistake.what.contains(what), "{text:?}: {}", mistake.what);
             assert!(!mistake.what.contains('\n'), "{}", mistake.what);
         }

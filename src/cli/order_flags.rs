@@ -35,10 +35,7 @@ pub fn tif(text: &str) -> Result<Tif, String> {
         "ioc" => Ok(Tif::Plain(TimeInForce::Ioc)),
         "fok" => Ok(Tif::Plain(TimeInForce::Fok)),
         _ => match text.strip_prefix("gtt:") {
-            Some(moment) => moment
-                .parse()
-                .map(Tif::Until)
-                .map_err(|error| format!("gtt: {error}")),
+            Some(moment) => moment.parse().map(Tif::Until).map_err(|error| format!("gtt: {error}")),
             None => Err("expected gtc, ioc, fok or gtt:<time>".to_owned()),
         },
     }
@@ -174,8 +171,5 @@ pub struct ClassPrice {
 pub fn class_price(text: &str) -> Result<ClassPrice, String> {
     let (class, price) = text.split_once('=').ok_or("expected class=price")?;
     let price = price.parse::<Price>().map_err(|error| error.to_string())?;
-    Ok(ClassPrice {
-        class: class.to_owned(),
-        price,
-    })
+    Ok(ClassPrice { class: class.to_owned(), price })
 }

@@ -78,10 +78,8 @@ impl Io<'_> {
             let text = to_json(&failure.body())?;
             return Ok(writeln!(self.err, "{text}")?);
         }
-        let (code, message) = (
-            sanitise::line(&failure.code),
-            sanitise::paragraph(&failure.message),
-        );
+        let (code, message) =
+            (sanitise::line(&failure.code), sanitise::paragraph(&failure.message));
         writeln!(self.err, "error[{code}]: {message}")?;
         if let Some(hint) = &failure.hint {
             writeln!(self.err, "  hint: {}", sanitise::line(hint))?;
@@ -202,12 +200,8 @@ mod tests {
 
     #[test]
     fn amounts_have_units_and_groups() {
-        let table = [
-            (0, "0 sat"),
-            (999, "999 sat"),
-            (1000, "1,000 sat"),
-            (1234567, "1,234,567 sat"),
-        ];
+        let table =
+            [(0, "0 sat"), (999, "999 sat"), (1000, "1,000 sat"), (1234567, "1,234,567 sat")];
         for (amount, text) in table {
             assert_eq!(sat(amount), text);
         }
@@ -216,10 +210,7 @@ mod tests {
     #[test]
     fn tables_align_and_escape() {
         let mut page = Page::default();
-        let rows = [
-            ["a\x1b".to_owned(), "1".to_owned()],
-            ["bb".to_owned(), "22".to_owned()],
-        ];
+        let rows = [["a\x1b".to_owned(), "1".to_owned()], ["bb".to_owned(), "22".to_owned()]];
         page.table(["name", "n"], rows, "none");
         assert_eq!(page.as_str(), "name     n\na\\u{1b}  1\nbb       22\n");
         let mut page = Page::default();

@@ -47,9 +47,7 @@ pub fn run(noun: &Noun, context: &mut Context<'_>) -> Result<(), Failure> {
             })
         }
         Noun::Add { address } => {
-            let body = AddPeer {
-                address: address.clone(),
-            };
+            let body = AddPeer { address: address.clone() };
             let done: Acknowledged = client.post("/peers", &body)?;
             context.show(&done, |_, page| {
                 page.line("added: the node connects and stays connected");

@@ -62,20 +62,12 @@ pub fn preview(order: &PlaceOrder, status: &Status) -> Preview {
             let fees = (fee(FUND_VSIZE) + fee(REFUND_VSIZE)).saturating_mul(trades);
             (total, fee(FUND_VSIZE), total.saturating_add(fees))
         }
-        Side::Sell => (
-            msat / 1000,
-            fee(CLAIM_VSIZE),
-            fee(CLAIM_VSIZE).saturating_mul(trades),
-        ),
+        Side::Sell => (msat / 1000, fee(CLAIM_VSIZE), fee(CLAIM_VSIZE).saturating_mul(trades)),
     };
     let slot_ms = u64::from(status.slot_s) * 1000;
     Preview {
         side: order.side,
-        class: order
-            .alternatives
-            .first()
-            .map(|limit| limit.class.clone())
-            .unwrap_or_default(),
+        class: order.alternatives.first().map(|limit| limit.class.clone()).unwrap_or_default(),
         qty: order.qty,
         window: order.window,
         starts_at: u64::from(order.window[0]) * slot_ms,
@@ -90,17 +82,11 @@ pub fn preview(order: &PlaceOrder, status: &Status) -> Preview {
 fn warnings(order: &PlaceOrder, status: &Status, total_sat: u64) -> Vec<Reason> {
     let mut found = Vec::new();
     let mut warn = |code: &str, message: String| {
-        found.push(Reason {
-            code: code.to_owned(),
-            message,
-        });
+        found.push(Reason { code: code.to_owned(), message });
     };
     if total_sat < status.min_trade_sat {
         let least = sat(status.min_trade_sat);
-        warn(
-            "trade.below_minimum",
-            format!("a trade under {least} is void: ask for more blocks"),
-        );
+        warn("trade.below_minimum", format!("a trade under {least} is void: ask for more blocks"));
     }
     if order.window[1] <= status.first_slot {
         let first = status.first_slot;
@@ -112,17 +98,11 @@ fn warnings(order: &PlaceOrder, status: &Status, total_sat: u64) -> Vec<Reason> 
     if order.side == Side::Buy {
         let left = order.window[1].saturating_sub(order.window[0].max(status.first_slot));
         if u32::from(order.slots) > left {
-            warn(
-                "trade.window_too_near",
-                format!("only {left} slots of the window can be bought"),
-            );
+            warn("trade.window_too_near", format!("only {left} slots of the window can be bought"));
         }
         if total_sat > status.wallet.spendable_sat {
             let have = sat(status.wallet.spendable_sat);
-            warn(
-                "wallet.insufficient",
-                format!("only {have} can be spent now"),
-            );
+            warn("wallet.insufficient", format!("only {have} can be spent now"));
         }
         warn(
             "trade.default_risk",
@@ -138,24 +118,15 @@ fn page(preview: &Preview, page: &mut Page) {
         Side::Buy => ("pays at most", "worst case"),
         Side::Sell => ("earns", "worst fees"),
     };
-    page.field(
-        side(preview.side),
-        format_args!("{} × {}", preview.qty, preview.class),
-    )
-    .field("slots", slots(preview.window))
-    .field("from", utc(preview.starts_at))
-    .field("until", utc(preview.ends_at))
-    .field(total, sat(preview.total_sat))
-    .field(
-        "fee",
-        format_args!("about {} per trade", sat(preview.fee_sat)),
-    )
-    .field(worst, sat(preview.worst_case_sat));
+    page.field(side(preview.side), format_args!("{} × {}", preview.qty, preview.class))
+        .field("slots", slots(preview.window))
+        .field("from", utc(preview.starts_at))
+        .field("until", utc(preview.ends_at))
+        .field(total, sat(preview.total_sat))
+        .field("fee", format_args!("about {} per trade", sat(preview.fee_sat)))
+        .field(worst, sat(preview.worst_case_sat));
     for warning in &preview.warnings {
-        page.line(format_args!(
-            "warning[{}]: {}",
-            warning.code, warning.message
-        ));
+        page.line(format_args!("warning[{}]: {}", warning.code, warning.message));
     }
 }
 
@@ -179,30 +150,18 @@ pub fn place(
 ) -> Result<(), Failure> {
     let preview = preview(&order, status);
     if dry_run {
-        return context.show(
-            &DryRun {
-                dry_run,
-                preview,
-                order,
-            },
-            |dry, text| {
-                for limit in &dry.order.alternatives {
-                    let price = msat_to_sat(limit.limit_msat);
-                    text.field(
-                        "limit",
-                        format_args!("{} at {price} sat/block", limit.class),
-                    );
-                }
-                page(&dry.preview, text);
-                text.line("Nothing was placed.");
-            },
-        );
+        return context.show(&DryRun { dry_run, preview, order }, |dry, text| {
+            for limit in &dry.order.alternatives {
+                let price = msat_to_sat(limit.limit_msat);
+                text.field("limit", format_args!("{} at {price} sat/block", limit.class));
+            }
+            page(&dry.preview, text);
+            text.line("Nothing was placed.");
+        });
     }
     let mut text = Page::default();
     page(&preview, &mut text);
-    context
-        .io
-        .confirm(&text, "Place this order?", context.global.yes)?;
+    context.io.confirm(&text, "Place this order?", context.global.yes)?;
     let placed: Placed = client.post("/orders", &order)?;
     context.show(&placed, |placed, page| {
         page.field("order", &placed.order_id)
@@ -224,14 +183,8 @@ mod tests {
         PlaceOrder {
             side: Side::Buy,
             alternatives: vec![
-                ClassLimit {
-                    class: "cpu.standard".into(),
-                    limit_msat: 20_000,
-                },
-                ClassLimit {
-                    class: "cpu.highmem".into(),
-                    limit_msat: 25_001,
-                },
+                ClassLimit { class: "cpu.standard".into(), limit_msat: 20_000 },
+                ClassLimit { class: "cpu.highmem".into(), limit_msat: 25_001 },
             ],
             qty: 10,
             min_qty: 5,
@@ -251,26 +204,16 @@ mod tests {
     #[test]
     fn a_bid_pays_its_dearest_alternative_and_two_fees_per_trade() {
         let status = status();
-        assert_eq!(
-            (status.chain.feerate_sat_kvb, status.first_slot),
-            (2_000, 106)
-        );
+        assert_eq!((status.chain.feerate_sat_kvb, status.first_slot), (2_000, 106));
         let found = preview(&bid(), &status);
         assert_eq!(found.total_sat, 1_001);
         assert_eq!(found.fee_sat, 308);
         assert_eq!(found.worst_case_sat, 1_001 + 2 * (308 + 276));
         let codes = |preview: &Preview| -> Vec<String> {
-            preview
-                .warnings
-                .iter()
-                .map(|warning| warning.code.clone())
-                .collect()
+            preview.warnings.iter().map(|warning| warning.code.clone()).collect()
         };
         assert_eq!(codes(&found), ["trade.default_risk"]);
-        let late = PlaceOrder {
-            window: [104, 108],
-            ..bid()
-        };
+        let late = PlaceOrder { window: [104, 108], ..bid() };
         assert!(codes(&preview(&late, &status)).contains(&"trade.window_too_near".to_owned()));
         let small = PlaceOrder { qty: 5, ..bid() };
         assert!(codes(&preview(&small, &status)).contains(&"trade.below_minimum".to_owned()));
@@ -278,16 +221,9 @@ mod tests {
 
     #[test]
     fn an_ask_earns_over_its_whole_window() {
-        let mut ask = PlaceOrder {
-            side: Side::Sell,
-            slots: 0,
-            ..bid()
-        };
+        let mut ask = PlaceOrder { side: Side::Sell, slots: 0, ..bid() };
         ask.alternatives.truncate(1);
         let found = preview(&ask, &status());
-        assert_eq!(
-            (found.total_sat, found.fee_sat, found.worst_case_sat),
-            (800, 310, 620)
-        );
+        assert_eq!((found.total_sat, found.fee_sat, found.worst_case_sat), (800, 310, 620));
     }
 }

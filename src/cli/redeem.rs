@@ -60,10 +60,7 @@ pub fn run(flags: &Flags, context: &mut Context<'_>) -> Result<(), Failure> {
     let Some(timeout) = flags.wait.map(Duration::from_millis) else {
         return context.show(&redeemed, |redeemed, page| {
             page.field("lease", &redeemed.lease_id)
-                .field(
-                    "certificate",
-                    format_args!("{} is redeemed", redeemed.cert_id),
-                )
+                .field("certificate", format_args!("{} is redeemed", redeemed.cert_id))
                 .line(format_args!("Next: capex lease show {}", redeemed.lease_id));
         });
     };
@@ -80,10 +77,7 @@ fn body(flags: &Flags) -> Result<RedeemBody, Failure> {
     let mut inputs = Vec::with_capacity(flags.input.len());
     for (name, path) in &flags.input {
         let base64 = BASE64.encode(read_file(path, WORKLOAD_MAX_BYTES)?);
-        inputs.push(FileBody {
-            name: name.clone(),
-            base64,
-        });
+        inputs.push(FileBody { name: name.clone(), base64 });
     }
     Ok(RedeemBody {
         component_base64: BASE64.encode(component),

@@ -69,11 +69,7 @@ mod tests {
             "a\\u{1b}[2J\\u{9b}1m\\u{202e}b\\u{200b}\\u{2066}\\r\\nc\\td\\u{7f}\\u{e0041}é漢"
         );
         assert!(!line(HOSTILE).chars().any(is_deceptive));
-        assert!(
-            !json(&serde_json::to_string(HOSTILE).unwrap())
-                .chars()
-                .any(is_deceptive)
-        );
+        assert!(!json(&serde_json::to_string(HOSTILE).unwrap()).chars().any(is_deceptive));
         assert!(paragraph(HOSTILE).contains("\\r\nc\td"));
         assert_eq!(line("plain text, 20 sat/block"), "plain text, 20 sat/block");
     }

@@ -43,12 +43,7 @@ pub struct Ask {
 /// # Errors
 /// A flag, the file, a declined prompt, or what the daemon refused.
 pub fn run(flags: Flags, context: &mut Context<'_>) -> Result<(), Failure> {
-    let file = flags
-        .place
-        .file
-        .as_deref()
-        .map(order_file::read::<Ask>)
-        .transpose()?;
+    let file = flags.place.file.as_deref().map(order_file::read::<Ask>).transpose()?;
     let ask = match file {
         Some(file) => Ask {
             common: flags.ask.common.or(file.common),
@@ -84,10 +79,7 @@ fn order(ask: Ask, status: &Status) -> Result<PlaceOrder, Failure> {
     let limit_msat = need(ask.price, "price")?.msat();
     Ok(PlaceOrder {
         side: Side::Sell,
-        alternatives: vec![ClassLimit {
-            class: need(common.class, "class")?,
-            limit_msat,
-        }],
+        alternatives: vec![ClassLimit { class: need(common.class, "class")?, limit_msat }],
         qty: need(common.qty, "qty")?,
         min_qty: common.min_qty.unwrap_or(1),
         mode: Mode::Sticky,

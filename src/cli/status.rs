@@ -27,43 +27,24 @@ pub fn run(_flags: &Flags, context: &mut Context<'_>) -> Result<(), Failure> {
 fn page(status: &Status, page: &mut Page) {
     let ends_s = status.epoch_ends_at.saturating_sub(status.now_at) / 1000;
     let chain = &status.chain;
-    let tip = if chain.up {
-        format!("height {}", chain.height)
-    } else {
-        "no source".to_owned()
-    };
+    let tip = if chain.up { format!("height {}", chain.height) } else { "no source".to_owned() };
     page.field("node", &status.key)
-        .field(
-            "network",
-            format_args!("{} ({})", status.network, status.phase),
-        )
+        .field("network", format_args!("{} ({})", status.network, status.phase))
         .field("version", &status.version)
         .field("datadir", &status.datadir)
         .field("api", &status.api);
     for address in &status.p2p {
         page.field("p2p", address);
     }
-    page.field(
-        "peers",
-        format_args!("{} ({} orders seen)", status.peers, status.orders_seen),
-    )
-    .field(
-        "epoch",
-        format_args!("{}, ends in {ends_s} s", status.epoch),
-    )
-    .field(
-        "slot",
-        format_args!("{}, next for sale {}", status.slot, status.first_slot),
-    )
-    .field("chain", format_args!("{tip}, {}", chain.source))
-    .maybe("chain tip", chain.tip_at.map(utc))
-    .field("spendable", sat(status.wallet.spendable_sat))
-    .field("reserved", sat(status.wallet.reserved_sat));
+    page.field("peers", format_args!("{} ({} orders seen)", status.peers, status.orders_seen))
+        .field("epoch", format_args!("{}, ends in {ends_s} s", status.epoch))
+        .field("slot", format_args!("{}, next for sale {}", status.slot, status.first_slot))
+        .field("chain", format_args!("{tip}, {}", chain.source))
+        .maybe("chain tip", chain.tip_at.map(utc))
+        .field("spendable", sat(status.wallet.spendable_sat))
+        .field("reserved", sat(status.wallet.reserved_sat));
     for capacity in &status.capacity {
-        page.field(
-            "sells",
-            format_args!("{} × {}", capacity.units, capacity.class),
-        );
+        page.field("sells", format_args!("{} × {}", capacity.units, capacity.class));
     }
     let open = status.open;
     page.field(
@@ -74,9 +55,6 @@ fn page(status: &Status, page: &mut Page) {
         ),
     );
     for warning in &status.warnings {
-        page.line(format_args!(
-            "warning[{}]: {}",
-            warning.code, warning.message
-        ));
+        page.line(format_args!("warning[{}]: {}", warning.code, warning.message));
     }
 }

@@ -77,11 +77,7 @@ impl Span {
                 u32::try_from(ms / slot_ms).map_err(|_| TimeError("too long".to_owned()))?
             }
         };
-        if slots == 0 {
-            Err(TimeError("at least one slot".to_owned()))
-        } else {
-            Ok(slots)
-        }
+        if slots == 0 { Err(TimeError("at least one slot".to_owned())) } else { Ok(slots) }
     }
 }
 
@@ -89,15 +85,9 @@ impl FromStr for Span {
     type Err = TimeError;
 
     fn from_str(text: &str) -> Result<Self, TimeError> {
-        let slots = text
-            .strip_suffix("slots")
-            .or_else(|| text.strip_suffix("slot"));
+        let slots = text.strip_suffix("slots").or_else(|| text.strip_suffix("slot"));
         match slots {
-            Some(number) => number
-                .trim()
-                .parse()
-                .map(Self::Slots)
-                .map_err(|_| span_error()),
+            Some(number) => number.trim().parse().map(Self::Slots).map_err(|_| span_error()),
             None => length_ms(text).map(Self::Ms),
         }
     }
@@ -112,22 +102,11 @@ fn span_error() -> TimeError {
 /// # Errors
 /// Not of this form, or too long.
 pub fn length_ms(text: &str) -> Result<u64, TimeError> {
-    const UNITS: [(&str, u64); 5] = [
-        ("ms", 1),
-        ("s", 1000),
-        ("m", 60_000),
-        ("h", 3_600_000),
-        ("d", 86_400_000),
-    ];
-    let end = text
-        .find(|c: char| !c.is_ascii_digit())
-        .ok_or_else(span_error)?;
+    const UNITS: [(&str, u64); 5] =
+        [("ms", 1), ("s", 1000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
+    let end = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(span_error)?;
     let (number, unit) = text.split_at(end);
-    let scale = UNITS
-        .iter()
-        .find(|(name, _)| *name == unit)
-        .ok_or_else(span_error)?
-        .1;
+    let scale = UNITS.iter().find(|(name, _)| *name == unit).ok_or_else(span_error)?.1;
     let number: u64 = number.parse().map_err(|_| span_error())?;
     number.checked_mul(scale).ok_or_else(span_error)
 }
@@ -146,16 +125,11 @@ impl FromStr for SlotWindow {
 
     fn from_str(text: &str) -> Result<Self, TimeError> {
         let parsed = text.split_once("..").and_then(|(start, end)| {
-            Some(Self {
-                start: start.trim().parse().ok()?,
-                end: end.trim().parse().ok()?,
-            })
+            Some(Self { start: start.trim().parse().ok()?, end: end.trim().parse().ok()? })
         });
         match parsed {
             Some(window) if window.start < window.end => Ok(window),
-            _ => Err(TimeError(
-                "expected slots such as 100..104, the end not included".to_owned(),
-            )),
+            _ => Err(TimeError("expected slots such as 100..104, the end not included".to_owned())),
         }
     }
 }
@@ -164,9 +138,7 @@ impl FromStr for SlotWindow {
 fn rfc3339_ms(text: &str) -> Option<u64> {
     let number = |range: std::ops::Range<usize>| -> Option<i64> {
         let part = text.get(range)?;
-        part.bytes()
-            .all(|c| c.is_ascii_digit())
-            .then(|| part.parse().ok())?
+        part.bytes().all(|c| c.is_ascii_digit()).then(|| part.parse().ok())?
     };
     let separator =
         |at: usize, allowed: &[u8]| text.as_bytes().get(at).is_some_and(|c| allowed.contains(c));
@@ -189,10 +161,7 @@ fn rfc3339_ms(text: &str) -> Option<u64> {
     let offset_s = offset(zone)?;
     let total_s =
         days_from_civil(year, month, day) * 86_400 + hour * 3600 + minute * 60 + second - offset_s;
-    let ms = u64::try_from(total_s)
-        .ok()?
-        .checked_mul(1000)?
-        .checked_add(fraction_ms)?;
+    let ms = u64::try_from(total_s).ok()?.checked_mul(1000)?.checked_add(fraction_ms)?;
     valid.then_some(ms)
 }
 
@@ -219,9 +188,7 @@ fn offset(zone: &str) -> Option<i64> {
     let (hours, minutes) = rest.split_once(':')?;
     let part = |text: &str, below: i64| -> Option<i64> {
         let digits = text.len() == 2 && text.bytes().all(|c| c.is_ascii_digit());
-        digits
-            .then(|| text.parse().ok())?
-            .filter(|value| *value < below)
+        digits.then(|| text.parse().ok())?.filter(|value| *value < below)
     };
     Some(sign * (part(hours, 24)? * 3600 + part(minutes, 60)? * 60))
 }
@@ -262,17 +229,10 @@ impl fmt::Display for Utc {
         let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
         let shifted = (5 * day_of_year + 2) / 153;
         let day = day_of_year - (153 * shifted + 2) / 5 + 1;
-        let month = if shifted < 10 {
-            shifted + 3
-        } else {
-            shifted - 9
-        };
+        let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
         let year = era * 400 + year_of_era + u64::from(month <= 2);
         let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-        write!(
-            f,
-            "{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02} UTC"
-        )
+        write!(f, "{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02} UTC")
     }
 }
 
@@ -287,14 +247,8 @@ mod tests {
             ("+30s", Some(Moment::In(30_000))),
             ("1700000000", Some(Moment::At(1_700_000_000_000))),
             ("1970-01-01T00:00:00Z", Some(Moment::At(0))),
-            (
-                "2024-02-29T12:30:45.5Z",
-                Some(Moment::At(1_709_209_845_500)),
-            ),
-            (
-                "2024-02-29T12:30:45+02:00",
-                Some(Moment::At(1_709_202_645_000)),
-            ),
+            ("2024-02-29T12:30:45.5Z", Some(Moment::At(1_709_209_845_500))),
+            ("2024-02-29T12:30:45+02:00", Some(Moment::At(1_709_202_645_000))),
             ("2023-02-29T12:30:45Z", None),
             ("2024-13-01T00:00:00Z", None),
             ("2024-01-01T24:00:00Z", None),
@@ -335,32 +289,16 @@ mod tests {
 
     #[test]
     fn windows_are_not_empty() {
-        let window = SlotWindow {
-            start: 100,
-            end: 104,
-        };
+        let window = SlotWindow { start: 100, end: 104 };
         assert_eq!("100..104".parse(), Ok(window));
-        for bad in [
-            "104..104",
-            "104..100",
-            "a..b",
-            "100",
-            "-1..4",
-            "1..4294967296",
-        ] {
+        for bad in ["104..104", "104..100", "a..b", "100", "-1..4", "1..4294967296"] {
             assert!(bad.parse::<SlotWindow>().is_err(), "{bad}");
         }
     }
 
     #[test]
     fn utc_is_the_inverse_of_rfc_3339() {
-        for text in [
-            "1970-01-01",
-            "2000-02-29",
-            "2026-11-22",
-            "2100-03-01",
-            "1999-12-31",
-        ] {
+        for text in ["1970-01-01", "2000-02-29", "2026-11-22", "2100-03-01", "1999-12-31"] {
             let ms = rfc3339_ms(&format!("{text}T23:59:58Z")).unwrap();
             assert_eq!(utc(ms), format!("{text} 23:59:58 UTC"));
         }

@@ -60,11 +60,7 @@ fn list(trades: &[Trade], page: &mut Page) {
         ]
     };
     let headings = ["trade", "epoch", "side", "what", "slots", "price", "state"];
-    page.table(
-        headings,
-        trades.iter().map(row),
-        "no trades: see `capex book`",
-    );
+    page.table(headings, trades.iter().map(row), "no trades: see `capex book`");
 }
 
 fn show(trade: &Trade, page: &mut Page) {
@@ -84,24 +80,17 @@ fn show(trade: &Trade, page: &mut Page) {
     let Some(settlement) = &trade.settlement else {
         return;
     };
-    page.field("terms", &settlement.terms_hash)
-        .field("address", &settlement.address);
-    for (name, tx) in [
-        ("fund", &settlement.fund),
-        ("claim", &settlement.claim),
-        ("refund", &settlement.refund),
-    ] {
+    page.field("terms", &settlement.terms_hash).field("address", &settlement.address);
+    for (name, tx) in
+        [("fund", &settlement.fund), ("claim", &settlement.claim), ("refund", &settlement.refund)]
+    {
         page.maybe(name, tx.as_ref().map(transaction));
     }
     page.maybe("preimage", settlement.preimage.as_ref());
 }
 
 fn transaction(tx: &ChainTx) -> String {
-    let place = tx
-        .height
-        .map_or("waits".to_owned(), |height| format!("height {height}"));
-    let fee = tx
-        .fee_sat
-        .map_or(String::new(), |fee| format!(", fee {}", sat(fee)));
+    let place = tx.height.map_or("waits".to_owned(), |height| format!("height {height}"));
+    let fee = tx.fee_sat.map_or(String::new(), |fee| format!(", fee {}", sat(fee)));
     format!("{} ({place}, {} vB{fee})", tx.txid, tx.vsize)
 }

@@ -57,10 +57,7 @@ pub struct Flags {
 pub fn run(flags: &Flags, context: &mut Context<'_>) -> Result<(), Failure> {
     let overrides = Overrides {
         chain_url: flags.chain_url.clone(),
-        chain_cookie: flags
-            .chain_cookie
-            .as_ref()
-            .map(|path| path.to_string_lossy().into_owned()),
+        chain_cookie: flags.chain_cookie.as_ref().map(|path| path.to_string_lossy().into_owned()),
         listen: flags.listen.clone(),
         peers: flags.peer.clone(),
         api_listen: flags.api_listen.clone(),
@@ -106,9 +103,7 @@ async fn serve(
 }
 
 fn page(found: &Endpoints, page: &mut Page) {
-    page.field("network", &found.network)
-        .field("node", &found.key)
-        .field("api", &found.api);
+    page.field("network", &found.network).field("node", &found.key).field("api", &found.api);
     for address in &found.p2p {
         page.field("p2p", address);
     }
@@ -152,11 +147,7 @@ pub(super) fn stop_asked(
     exit_on_stdin_eof: bool,
 ) -> Result<impl Future<Output = ()> + Send + 'static, Failure> {
     let interrupted = interrupted()?;
-    let orphaned = if exit_on_stdin_eof {
-        Some(stdin_ended()?)
-    } else {
-        None
-    };
+    let orphaned = if exit_on_stdin_eof { Some(stdin_ended()?) } else { None };
     Ok(async move {
         let Some(orphaned) = orphaned else {
             return interrupted.await;
@@ -173,10 +164,7 @@ pub(super) fn stop_asked(
 /// read that blocks, and the command line holds the lock of the standard stream.
 fn stdin_ended() -> Result<oneshot::Receiver<()>, Failure> {
     let failed = |error: std::io::Error| Failure::new(Exit::Failed, "cli.stdin", error.to_string());
-    let stdin = std::io::stdin()
-        .as_fd()
-        .try_clone_to_owned()
-        .map_err(failed)?;
+    let stdin = std::io::stdin().as_fd().try_clone_to_owned().map_err(failed)?;
     let (ended, wait) = oneshot::channel();
     std::thread::spawn(move || {
         // An error is an end too.

@@ -59,12 +59,8 @@ pub fn run(noun: &Noun, context: &mut Context<'_>) -> Result<(), Failure> {
             })
         }
         Noun::Fund { amount } => {
-            let funded: Funded = client.post(
-                "/wallet/fund",
-                &FundWallet {
-                    amount_sat: *amount,
-                },
-            )?;
+            let funded: Funded =
+                client.post("/wallet/fund", &FundWallet { amount_sat: *amount })?;
             context.show(&funded, |funded, page| {
                 page.field("received", sat(funded.amount_sat))
                     .field("outputs", funded.outputs)

@@ -4,7 +4,9 @@
 use super::certificate::objects::Activation;
 use super::ids::OrderId;
 use super::order::{Order, Side, Source};
-use crate::limits::{ALLOW_DENY_MAX, ALTS_MAX, ORDER_MAX_BYTES, PRICE_MAX_MSAT, QTY_MAX, SLOTS_MAX};
+use crate::limits::{
+    ALLOW_DENY_MAX, ALTS_MAX, ORDER_MAX_BYTES, PRICE_MAX_MSAT, QTY_MAX, SLOTS_MAX,
+};
 use crate::params::Params;
 use crate::wire::{Envelope, Verified, WireError, decode_exact};
 

@@ -48,7 +48,8 @@ impl OrderSet {
         self.orders.insert(id, order);
         self.evict_of(owner);
         while self.orders.len() > ORDERS_PER_EPOCH {
-            let Some((highest, owner)) = self.orders.iter().next_back().map(|(id, o)| (*id, o.owner))
+            let Some((highest, owner)) =
+                self.orders.iter().next_back().map(|(id, o)| (*id, o.owner))
             else {
                 break;
             };

@@ -143,11 +143,8 @@ pub fn compute(
 ) -> Result<EpochResult, matching::MatchError> {
     let book = set.book();
     let outcome = matching::solve(&instance(&book, epoch, params))?;
-    let mut rows: Vec<ResultRow> = outcome
-        .trades
-        .iter()
-        .filter_map(|trade| result_row(trade, epoch, set, params))
-        .collect();
+    let mut rows: Vec<ResultRow> =
+        outcome.trades.iter().filter_map(|trade| result_row(trade, epoch, set, params)).collect();
     rows.sort_by(|a, b| sort_key(&a.row).cmp(&sort_key(&b.row)));
     let prices: Vec<SlotPrice> =
         outcome.prices.iter().map(|(&(class, slot), &msat)| (class, slot, msat)).collect();

@@ -77,7 +77,8 @@ impl FromStr for Price {
             return Err(MoneyError::Syntax);
         };
         let value = Decimal::from_str(number.trim()).map_err(|_| MoneyError::Syntax)?;
-        let msat = value.checked_mul(Decimal::from(scale)).ok_or(MoneyError::OutOfRange)?.normalize();
+        let msat =
+            value.checked_mul(Decimal::from(scale)).ok_or(MoneyError::OutOfRange)?.normalize();
         if msat.scale() != 0 {
             return Err(MoneyError::TooFine);
         }
@@ -226,7 +227,10 @@ impl Units {
     /// How many units.
     #[must_use]
     pub fn count(&self) -> u32 {
-        self.0.iter().map(|range| range.end.saturating_sub(range.first)).fold(0, u32::saturating_add)
+        self.0
+            .iter()
+            .map(|range| range.end.saturating_sub(range.first))
+            .fold(0, u32::saturating_add)
     }
 
     /// Whether both name a common unit.

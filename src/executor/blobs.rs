@@ -26,10 +26,7 @@ pub struct PutProgress {
 
 /// The digests that are not complete, in ascending order.
 pub(super) fn missing(dir: &LeaseDir, spec: &LeaseSpec) -> Vec<Digest> {
-    spec.blobs()
-        .into_keys()
-        .filter(|digest| !dir.blob(digest).exists())
-        .collect()
+    spec.blobs().into_keys().filter(|digest| !dir.blob(digest).exists()).collect()
 }
 
 /// Appends a chunk. What was received before is skipped, so that any chunk may be repeated;
@@ -41,46 +38,25 @@ pub(super) fn put(
     offset: u64,
     bytes: &[u8],
 ) -> Result<PutProgress, ExecutorError> {
-    let size = *spec
-        .blobs()
-        .get(digest)
-        .ok_or(ExecutorError::UnknownDigest)?;
+    let size = *spec.blobs().get(digest).ok_or(ExecutorError::UnknownDigest)?;
     if bytes.len() > LEASE_CHUNK_BYTES {
         return Err(ExecutorError::ChunkTooLarge(bytes.len()));
     }
-    if offset
-        .checked_add(bytes.len() as u64)
-        .is_none_or(|end| end > size)
-    {
+    if offset.checked_add(bytes.len() as u64).is_none_or(|end| end > size) {
         return Err(ExecutorError::Oversize);
     }
     if dir.blob(digest).exists() {
-        return Ok(PutProgress {
-            received: size,
-            complete: true,
-        });
+        return Ok(PutProgress { received: size, complete: true });
     }
     let part = dir.part(digest);
-    let mut file = OpenOptions::new()
-        .create(true)
-        .append(true)
-        .open(&part)
-        .at(&part)?;
+    let mut file = OpenOptions::new().create(true).append(true).open(&part).at(&part)?;
     let before = file.metadata().at(&part)?.len();
-    let known = before
-        .checked_sub(offset)
-        .ok_or(ExecutorError::OutOfOrder { expected: before })?;
-    let fresh = usize::try_from(known)
-        .ok()
-        .and_then(|known| bytes.get(known..))
-        .unwrap_or(&[]);
+    let known = before.checked_sub(offset).ok_or(ExecutorError::OutOfOrder { expected: before })?;
+    let fresh = usize::try_from(known).ok().and_then(|known| bytes.get(known..)).unwrap_or(&[]);
     file.write_all(fresh).at(&part)?;
     let received = before + fresh.len() as u64;
     if received < size {
-        return Ok(PutProgress {
-            received,
-            complete: false,
-        });
+        return Ok(PutProgress { received, complete: false });
     }
     file.sync_all().at(&part)?;
     if hash(&part).at(&part)? != *digest {
@@ -88,10 +64,7 @@ pub(super) fn put(
         return Err(ExecutorError::WrongDigest);
     }
     fs::rename(&part, dir.blob(digest)).at(&part)?;
-    Ok(PutProgress {
-        received,
-        complete: true,
-    })
+    Ok(PutProgress { received, complete: true })
 }
 
 /// Lays the inputs into the working directory. Copies, not links: the workload may write.

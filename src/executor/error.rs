@@ -102,9 +102,6 @@ pub(super) trait At<T> {
 
 impl<T> At<T> for io::Result<T> {
     fn at(self, path: &Path) -> Result<T, ExecutorError> {
-        self.map_err(|source| ExecutorError::Io {
-            what: path.display().to_string(),
-            source,
-        })
+        self.map_err(|source| ExecutorError::Io { what: path.display().to_string(), source })
     }
 }

@@ -52,20 +52,11 @@ impl LeaseEvent {
     /// The event of an end, by whether the workload ever ran.
     pub(super) fn of_end(lease: LeaseId, ended: Ended, usage: Usage) -> Self {
         if ended.started_at_ms.is_some() {
-            return Self::Ended {
-                lease,
-                ended,
-                usage,
-            };
+            return Self::Ended { lease, ended, usage };
         }
         let code = ended.outcome.code();
         let reason = ended.outcome.to_string();
-        Self::Failed {
-            lease,
-            ended,
-            code,
-            reason,
-        }
+        Self::Failed { lease, ended, code, reason }
     }
 
     /// The lease and the engine's form of the event.
@@ -75,11 +66,9 @@ impl LeaseEvent {
             Self::Ready { lease } => (*lease, ExecutorEvent::Ready),
             Self::Started { lease, at_ms } => (*lease, ExecutorEvent::Started { at_ms: *at_ms }),
             Self::Usage { lease, usage } => (*lease, engine_usage(usage)),
-            Self::Ended {
-                lease,
-                ended,
-                usage,
-            } => (*lease, engine_end(ended, usage.output_bytes())),
+            Self::Ended { lease, ended, usage } => {
+                (*lease, engine_end(ended, usage.output_bytes()))
+            }
             Self::Failed { lease, ended, .. } => (*lease, engine_end(ended, 0)),
         }
     }
@@ -124,32 +113,13 @@ mod tests {
     #[test]
     fn an_end_without_a_start_is_a_failure_of_the_same_outcome() {
         let lease = LeaseId([1; 32]);
-        let usage = Usage {
-            stdout_bytes: 5,
-            stderr_bytes: 6,
-            ..Usage::default()
-        };
+        let usage = Usage { stdout_bytes: 5, stderr_bytes: 6, ..Usage::default() };
         let table = [
-            (
-                Outcome::Exited { code: 3 },
-                Some(5),
-                objects::Outcome::Exited { code: 3 },
-                11,
-            ),
+            (Outcome::Exited { code: 3 }, Some(5), objects::Outcome::Exited { code: 3 }, 11),
             (Outcome::Memory, Some(5), objects::Outcome::OutOfMemory, 11),
-            (
-                Outcome::OutputQuota,
-                Some(5),
-                objects::Outcome::OutOfDisk,
-                11,
-            ),
+            (Outcome::OutputQuota, Some(5), objects::Outcome::OutOfDisk, 11),
             (Outcome::Interrupted, Some(5), objects::Outcome::Failed, 11),
-            (
-                Outcome::failed("no component"),
-                None,
-                objects::Outcome::Failed,
-                0,
-            ),
+            (Outcome::failed("no component"), None, objects::Outcome::Failed, 0),
             (Outcome::Stopped, None, objects::Outcome::Stopped, 0),
         ];
         for (outcome, started_at_ms, told, output_bytes) in table {

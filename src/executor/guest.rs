@@ -49,19 +49,13 @@ impl Guest {
         let cancel = Arc::new(Notify::new());
         let cancelled = Arc::clone(&cancel);
         // Timers of the workload live in this runtime; the wall is never behind another.
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         thread::Builder::new().name("guest".into()).spawn(move || {
             let outcome = runtime.block_on(job.run(&report, gone, &cancelled));
             // Nobody listens any more only if the process is ending.
             let _ = report.send(Report::Finished(outcome));
         })?;
-        Ok(Self {
-            reports,
-            go: Some(go),
-            cancel,
-        })
+        Ok(Self { reports, go: Some(go), cancel })
     }
 
     /// Lets the compiled workload run.

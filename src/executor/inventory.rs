@@ -92,10 +92,7 @@ impl Group {
     /// the path may be the host's and not exist here: the root alone is then read.
     fn lowest(&self, root: &Path, limit: impl Fn(&Path) -> Option<u64>) -> Option<u64> {
         let mounts = match self.controller.as_deref() {
-            None => vec![
-                "sys/fs/cgroup".to_owned(),
-                "sys/fs/cgroup/unified".to_owned(),
-            ],
+            None => vec!["sys/fs/cgroup".to_owned(), "sys/fs/cgroup/unified".to_owned()],
             Some(name) => vec![format!("sys/fs/cgroup/{name}")],
         };
         let dirs = self.path.ancestors().take(MAX_DEPTH);
@@ -118,17 +115,11 @@ fn groups(text: &str) -> Vec<Group> {
         let climbs = relative.split('/').any(|part| part == "..");
         let path = PathBuf::from(if climbs { "" } else { relative });
         if controllers.is_empty() {
-            groups.push(Group {
-                controller: None,
-                path,
-            });
+            groups.push(Group { controller: None, path });
             continue;
         }
         for controller in controllers.split(',') {
-            groups.push(Group {
-                controller: Some(controller.to_owned()),
-                path: path.clone(),
-            });
+            groups.push(Group { controller: Some(controller.to_owned()), path: path.clone() });
         }
     }
     groups
@@ -149,10 +140,7 @@ fn cfs_milli(quota: &str, period: &str) -> Option<u64> {
 
 /// `memory.max` or `memory.limit_in_bytes`: bytes, or no limit.
 fn memory_limit(text: &str) -> Option<u64> {
-    text.trim()
-        .parse()
-        .ok()
-        .filter(|bytes| *bytes < V1_UNLIMITED_BYTES)
+    text.trim().parse().ok().filter(|bytes| *bytes < V1_UNLIMITED_BYTES)
 }
 
 /// `MemTotal` of `/proc/meminfo`, which is in KiB.
@@ -164,19 +152,14 @@ fn total_memory(text: &str) -> u64 {
 
 /// `Cpus_allowed_list` of `/proc/self/status`: affinity and cpusets together.
 fn allowed_cpus(text: &str) -> Option<u64> {
-    text.lines()
-        .find_map(|line| line.strip_prefix("Cpus_allowed_list:"))
-        .map(cpus_in_list)
+    text.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).map(cpus_in_list)
 }
 
 /// Processors of a list such as `0-3,7`; parts that are no range count nothing.
 fn cpus_in_list(list: &str) -> u64 {
     let count = |part: &str| {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
-        let (first, last) = (
-            first.trim().parse::<u32>().ok()?,
-            last.trim().parse::<u32>().ok()?,
-        );
+        let (first, last) = (first.trim().parse::<u32>().ok()?, last.trim().parse::<u32>().ok()?);
         Some(u64::from(last.checked_sub(first)?) + 1)
     };
     list.trim().split(',').filter_map(count).sum()
@@ -188,15 +171,9 @@ mod tests {
 
     #[test]
     fn lists_of_processors() {
-        for (list, count) in [
-            ("0", 1),
-            ("0-3", 4),
-            ("0-3,7\n", 5),
-            ("\t0-1", 2),
-            ("", 0),
-            ("x", 0),
-            ("3-1", 0),
-        ] {
+        for (list, count) in
+            [("0", 1), ("0-3", 4), ("0-3,7\n", 5), ("\t0-1", 2), ("", 0), ("x", 0), ("3-1", 0)]
+        {
             assert_eq!(cpus_in_list(list), count, "{list:?}");
         }
     }
@@ -215,18 +192,12 @@ mod tests {
         }
         assert_eq!(cfs_milli("-1\n", "100000\n"), None);
         assert_eq!(cfs_milli("150000\n", "100000\n"), Some(1_500));
-        let memory = [
-            ("max\n", None),
-            ("1048576\n", Some(1 << 20)),
-            ("9223372036854771712\n", None),
-        ];
+        let memory =
+            [("max\n", None), ("1048576\n", Some(1 << 20)), ("9223372036854771712\n", None)];
         for (text, bytes) in memory {
             assert_eq!(memory_limit(text), bytes, "{text:?}");
         }
-        assert_eq!(
-            total_memory("MemFree: 1 kB\nMemTotal:       2048 kB\n"),
-            2 << 20
-        );
+        assert_eq!(total_memory("MemFree: 1 kB\nMemTotal:       2048 kB\n"), 2 << 20);
         assert_eq!(total_memory("nonsense"), 0);
     }
 

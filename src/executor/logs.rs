@@ -31,8 +31,7 @@ pub struct LogChunk {
 pub(super) fn read_range(file: &mut File, from: u64, max: usize) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     file.seek(SeekFrom::Start(from))?;
-    file.take(max.min(LEASE_CHUNK_BYTES) as u64)
-        .read_to_end(&mut bytes)?;
+    file.take(max.min(LEASE_CHUNK_BYTES) as u64).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
@@ -50,17 +49,8 @@ struct Kept {
 
 impl CappedLog {
     pub(super) fn create(path: &Path, cap: u64) -> io::Result<Self> {
-        let file = OpenOptions::new()
-            .create(true)
-            .write(true)
-            .truncate(true)
-            .open(path)?;
-        Ok(Self(Arc::new(Mutex::new(Kept {
-            file,
-            bytes: 0,
-            dropped: 0,
-            cap,
-        }))))
+        let file = OpenOptions::new().create(true).write(true).truncate(true).open(path)?;
+        Ok(Self(Arc::new(Mutex::new(Kept { file, bytes: 0, dropped: 0, cap }))))
     }
 
     /// Bytes kept and bytes dropped.
@@ -102,8 +92,7 @@ impl StdoutStream for CappedLog {
 
 impl OutputStream for CappedLog {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
-        self.append(&bytes)
-            .map_err(|error| StreamError::LastOperationFailed(error.into()))
+        self.append(&bytes).map_err(|error| StreamError::LastOperationFailed(error.into()))
     }
 
     fn flush(&mut self) -> StreamResult<()> {
@@ -160,18 +149,10 @@ mod tests {
         let path = dir.path().join("x");
         std::fs::write(&path, b"0123456789").unwrap();
         let mut file = File::open(&path).unwrap();
-        for (from, max, expected) in [
-            (0, 4, &b"0123"[..]),
-            (8, 4, b"89"),
-            (10, 4, b""),
-            (99, 4, b""),
-            (0, 0, b""),
-        ] {
-            assert_eq!(
-                read_range(&mut file, from, max).unwrap(),
-                expected,
-                "{from}+{max}"
-            );
+        for (from, max, expected) in
+            [(0, 4, &b"0123"[..]), (8, 4, b"89"), (10, 4, b""), (99, 4, b""), (0, 0, b"")]
+        {
+            assert_eq!(read_range(&mut file, from, max).unwrap(), expected, "{from}+{max}");
         }
     }
 }

@@ -78,11 +78,7 @@ struct Process {
 
 impl Lease {
     pub(super) fn new(spec: LeaseSpec, dir: LeaseDir, shim: Option<ProcessId>) -> Self {
-        let process = Process {
-            spawned: shim.is_some(),
-            id: shim,
-            ..Process::default()
-        };
+        let process = Process { spawned: shim.is_some(), id: shim, ..Process::default() };
         Self {
             id: spec.lease_id,
             spec,
@@ -94,19 +90,13 @@ impl Lease {
 
     pub(super) fn record(&self) -> Result<Record, ExecutorError> {
         let path = self.dir.state();
-        let none = Record {
-            shim: None,
-            state: State::Preparing,
-        };
+        let none = Record { shim: None, state: State::Preparing };
         Ok(read_json(&path).at(&path)?.unwrap_or(none))
     }
 
     pub(super) fn usage(&self) -> Usage {
         // Missing before the start; a sample that cannot be read is no reason to fail.
-        read_json(&self.dir.usage())
-            .ok()
-            .flatten()
-            .unwrap_or_default()
+        read_json(&self.dir.usage()).ok().flatten().unwrap_or_default()
     }
 
     /// Whether the lease process runs; reaps it if it is our child and does not.
@@ -138,10 +128,7 @@ impl Lease {
     pub(super) fn is_overdue(&self) -> bool {
         let patience = Duration::from_millis(self.spec.grace_ms) + KILL_MARGIN;
         let stop_asked = lock(&self.process).stop_asked;
-        let latest_ms = self
-            .spec
-            .ends_at_ms
-            .saturating_add(patience.as_millis() as u64);
+        let latest_ms = self.spec.ends_at_ms.saturating_add(patience.as_millis() as u64);
         now_ms() > latest_ms || stop_asked.is_some_and(|asked| asked.elapsed() > patience)
     }
 
@@ -149,9 +136,7 @@ impl Lease {
     pub(super) fn ask_to_stop(&self, why: &str) -> Result<(), ExecutorError> {
         let path = self.dir.stop();
         fs::write(&path, printable(why)).at(&path)?;
-        lock(&self.process)
-            .stop_asked
-            .get_or_insert_with(Instant::now);
+        lock(&self.process).stop_asked.get_or_insert_with(Instant::now);
         Ok(())
     }
 
@@ -174,10 +159,7 @@ impl Lease {
             memory_peak_bytes: usage.memory_peak_bytes,
         };
         let path = self.dir.state();
-        let record = Record {
-            shim: record.shim,
-            state: State::Ended(ended.clone()),
-        };
+        let record = Record { shim: record.shim, state: State::Ended(ended.clone()) };
         write_json(&path, &record, Durability::Fsync).at(&path)?;
         Ok(ended)
     }
@@ -218,11 +200,7 @@ impl Shared {
 
     fn check_room(&self) -> Result<(), ExecutorError> {
         let full = lock(&self.leases).len() >= OPEN_LEASES_MAX;
-        if full {
-            Err(ExecutorError::Full)
-        } else {
-            Ok(())
-        }
+        if full { Err(ExecutorError::Full) } else { Ok(()) }
     }
 
     /// Adds a lease, or answers the one of the same id. A lease found on disk is never too
@@ -249,12 +227,7 @@ impl Manager {
         let dir = dir.canonicalize().at(dir)?;
         let leases = Mutex::default();
         Ok(Self {
-            shared: Arc::new(Shared {
-                dir,
-                shim_exe,
-                events,
-                leases,
-            }),
+            shared: Arc::new(Shared { dir, shim_exe, events, leases }),
             tasks: Mutex::default(),
             creating: tokio::sync::Mutex::default(),
             probed: OnceCell::new(),
@@ -321,10 +294,7 @@ impl Manager {
         // Before the bytes, so that nothing can be written between them and the end.
         let ended = matches!(lease.record()?.state, State::Ended(_));
         if !path.exists() {
-            return Ok(LogChunk {
-                bytes: Vec::new(),
-                end: ended,
-            });
+            return Ok(LogChunk { bytes: Vec::new(), end: ended });
         }
         let mut file = File::open(&path).at(&path)?;
         let bytes = read_range(&mut file, from, max).at(&path)?;
@@ -354,10 +324,7 @@ impl Manager {
         }
         let path = lease.dir.work().join(name);
         let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
-        let opened = OpenOptions::new()
-            .read(true)
-            .custom_flags(flags)
-            .open(&path);
+        let opened = OpenOptions::new().read(true).custom_flags(flags).open(&path);
         let mut file = opened.map_err(|_| ExecutorError::NoResult)?;
         let meta = file.metadata().at(&path)?;
         if !meta.is_file() {
@@ -372,10 +339,7 @@ impl Manager {
     fn follow(&self, lease: &Arc<Lease>) {
         let mut tasks = lock(&self.tasks);
         while tasks.try_join_next().is_some() {}
-        tasks.spawn(supervise::follow(
-            self.shared.events.clone(),
-            Arc::clone(lease),
-        ));
+        tasks.spawn(supervise::follow(self.shared.events.clone(), Arc::clone(lease)));
     }
 
     /// The lease of this specification: known, found on disk, or made.
@@ -419,10 +383,7 @@ fn create(root: &Path, spec: LeaseSpec) -> Result<Lease, ExecutorError> {
     for part in [dir.path().to_owned(), dir.blobs(), dir.work()] {
         fs::create_dir_all(&part).at(&part)?;
     }
-    let record = Record {
-        shim: None,
-        state: State::Preparing,
-    };
+    let record = Record { shim: None, state: State::Preparing };
     write_json(&dir.state(), &record, Durability::Fsync).at(&dir.state())?;
     // Last: a directory with a specification is a lease.
     write_json(&dir.spec(), &spec, Durability::Fsync).at(&dir.spec())?;
@@ -523,15 +484,10 @@ impl Executor for Manager {
 pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, ExecutorError> + Send + 'static,
 ) -> Result<T, ExecutorError> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .unwrap_or_else(|error| {
-            let source = std::io::Error::other(error);
-            Err(ExecutorError::Io {
-                what: "background work".into(),
-                source,
-            })
-        })
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| {
+        let source = std::io::Error::other(error);
+        Err(ExecutorError::Io { what: "background work".into(), source })
+    })
 }
 
 /// A panic elsewhere does not make the table wrong: each change is one step.

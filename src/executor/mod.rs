@@ -106,9 +106,6 @@ mod tests {
 
     #[test]
     fn what_a_back_end_lacks_is_refused_by_a_code() {
-        assert_eq!(
-            ExecutorError::Unsupported("exec").code(),
-            "executor.unsupported"
-        );
+        assert_eq!(ExecutorError::Unsupported("exec").code(), "executor.unsupported");
     }
 }

@@ -71,27 +71,17 @@ async fn test(manager: &Manager) -> Result<Capabilities, ExecutorError> {
     );
     let (computed, hungry, busy) = (computed?, hungry?, busy?);
     let overrun_ms = busy.ended.ended_at_ms.saturating_sub(busy.ends_at_ms);
-    expect(
-        "compute",
-        &computed.ended.outcome,
-        &Outcome::Exited { code: 0 },
-    )?;
+    expect("compute", &computed.ended.outcome, &Outcome::Exited { code: 0 })?;
     if computed.output != samples::wordsum::expected(INPUT).as_bytes() {
-        return Err(ExecutorError::SelfTest(
-            "a workload computed a wrong result".into(),
-        ));
+        return Err(ExecutorError::SelfTest("a workload computed a wrong result".into()));
     }
     expect("memory", &hungry.ended.outcome, &Outcome::Memory)?;
     if hungry.ended.memory_peak_bytes > MEMORY_MAX_BYTES {
-        return Err(ExecutorError::SelfTest(
-            "memory went beyond its limit".into(),
-        ));
+        return Err(ExecutorError::SelfTest("memory went beyond its limit".into()));
     }
     expect("deadline", &busy.ended.outcome, &Outcome::Deadline)?;
     if overrun_ms > MAX_OVERRUN_MS {
-        return Err(ExecutorError::SelfTest(format!(
-            "a deadline was missed by {overrun_ms} ms"
-        )));
+        return Err(ExecutorError::SelfTest(format!("a deadline was missed by {overrun_ms} ms")));
     }
     Ok(Capabilities {
         backend: "wasm",
@@ -109,9 +99,7 @@ fn expect(what: &str, outcome: &Outcome, wanted: &Outcome) -> Result<(), Executo
     if outcome == wanted {
         return Ok(());
     }
-    Err(ExecutorError::SelfTest(format!(
-        "{what}: {outcome}, not {wanted}"
-    )))
+    Err(ExecutorError::SelfTest(format!("{what}: {outcome}, not {wanted}")))
 }
 
 struct Ran {
@@ -134,11 +122,7 @@ async fn run(manager: &Manager, number: u8, component: &[u8]) -> Result<Ran, Exe
     let output = manager.logs(&lease, Stream::Stdout, 0).await?.bytes;
     let proof = manager.release(&lease).await?;
     match proof.left_behind.first() {
-        None => Ok(Ran {
-            ends_at_ms,
-            ended,
-            output,
-        }),
+        None => Ok(Ran { ends_at_ms, ended, output }),
         Some(left) => Err(ExecutorError::SelfTest(format!("left behind: {left}"))),
     }
 }

@@ -20,11 +20,7 @@ impl ProcessId {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
         let (state, start_ticks) = parse_stat(&stat)?;
         let runs = !matches!(state, 'Z' | 'X');
-        runs.then(|| Self {
-            pid,
-            start_ticks,
-            boot_id: boot_id(),
-        })
+        runs.then(|| Self { pid, start_ticks, boot_id: boot_id() })
     }
 
     /// Whether this very process still runs; one that waits to be reaped does not.
@@ -65,11 +61,7 @@ mod tests {
     fn a_hostile_program_name_does_not_shift_the_fields() {
         let tail = "S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 4711 20 21";
         for name in ["capex", "a b", "x) R 1 (y", "))))"] {
-            assert_eq!(
-                parse_stat(&format!("42 ({name}) {tail}")),
-                Some(('S', 4711)),
-                "{name}"
-            );
+            assert_eq!(parse_stat(&format!("42 ({name}) {tail}")), Some(('S', 4711)), "{name}");
         }
         for broken in ["", "42", "42 (x)", "42 (x) S 1 2 3"] {
             assert_eq!(parse_stat(broken), None, "{broken}");
@@ -80,19 +72,7 @@ mod tests {
     fn the_same_number_with_another_start_is_another_process() {
         let own = ProcessId::of(std::process::id()).unwrap();
         assert!(own.is_alive());
-        assert!(
-            !ProcessId {
-                start_ticks: own.start_ticks + 1,
-                ..own.clone()
-            }
-            .is_alive()
-        );
-        assert!(
-            !ProcessId {
-                boot_id: "another".into(),
-                ..own
-            }
-            .is_alive()
-        );
+        assert!(!ProcessId { start_ticks: own.start_ticks + 1, ..own.clone() }.is_alive());
+        assert!(!ProcessId { boot_id: "another".into(), ..own }.is_alive());
     }
 }

@@ -78,10 +78,7 @@ mod tests {
         let below = dir.path().join("a");
         fs::create_dir(&below).unwrap();
         let base = used_bytes(dir.path()).unwrap().unwrap();
-        fs::File::create(below.join("sparse"))
-            .unwrap()
-            .set_len(5_000)
-            .unwrap();
+        fs::File::create(below.join("sparse")).unwrap().set_len(5_000).unwrap();
         std::os::unix::fs::symlink(outside.path(), below.join("link")).unwrap();
         let grown = used_bytes(dir.path()).unwrap().unwrap() - base;
         assert!((5_000..10_000).contains(&grown), "{grown}");

@@ -32,10 +32,7 @@ pub struct FreedProof {
 pub(super) async fn release(shared: &Shared, id: &LeaseId) -> Result<FreedProof, ExecutorError> {
     let Some(lease) = shared.lease(id) else {
         let dir = LeaseDir::new(shared.dir.join(id.to_string()));
-        return Ok(FreedProof {
-            lease: *id,
-            left_behind: left_behind(&dir, false),
-        });
+        return Ok(FreedProof { lease: *id, left_behind: left_behind(&dir, false) });
     };
     let _turn = lease.gate.lock().await;
     if lease.is_alive() {
@@ -46,10 +43,7 @@ pub(super) async fn release(shared: &Shared, id: &LeaseId) -> Result<FreedProof,
             gone_within(&lease, PATIENCE).await;
         }
     }
-    let (from, gone) = (
-        lease.dir.path().to_owned(),
-        shared.dir.join(format!("{GONE}{id}")),
-    );
+    let (from, gone) = (lease.dir.path().to_owned(), shared.dir.join(format!("{GONE}{id}")));
     let removed = blocking(move || remove(&from, &gone)).await;
     if let Err(error) = removed {
         tracing::error!(lease = %id, %error, "a released lease could not be removed");
@@ -58,10 +52,7 @@ pub(super) async fn release(shared: &Shared, id: &LeaseId) -> Result<FreedProof,
     if left_behind.is_empty() {
         shared.forget(id);
     }
-    Ok(FreedProof {
-        lease: *id,
-        left_behind,
-    })
+    Ok(FreedProof { lease: *id, left_behind })
 }
 
 /// Renames first: a lease is either whole or no lease.
@@ -75,14 +66,12 @@ fn remove(from: &Path, gone: &Path) -> Result<(), ExecutorError> {
 
 fn left_behind(dir: &LeaseDir, alive: bool) -> Vec<String> {
     let process = alive.then(|| "process".to_owned());
-    let gone = dir.path().file_name().map(|name| {
-        dir.path()
-            .with_file_name(format!("{GONE}{}", name.to_string_lossy()))
-    });
+    let gone = dir
+        .path()
+        .file_name()
+        .map(|name| dir.path().with_file_name(format!("{GONE}{}", name.to_string_lossy())));
     let paths = [Some(dir.path().to_owned()), gone].into_iter().flatten();
-    let present = paths
-        .filter(|path| path.exists())
-        .map(|path| path.display().to_string());
+    let present = paths.filter(|path| path.exists()).map(|path| path.display().to_string());
     process.into_iter().chain(present).collect()
 }
 
@@ -105,9 +94,7 @@ pub(super) async fn found_on_disk(dir: &Path) -> Result<Vec<Lease>, ExecutorErro
         let mut leases = Vec::new();
         for entry in fs::read_dir(&dir).at(&dir)? {
             let path = entry.at(&dir)?.path();
-            let name = path
-                .file_name()
-                .map(|name| name.to_string_lossy().into_owned());
+            let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
             let name = name.unwrap_or_default();
             if name.starts_with(GONE) {
                 fs::remove_dir_all(&path).at(&path)?;

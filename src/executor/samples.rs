@@ -25,9 +25,7 @@ pub mod wordsum {
     /// runs of the digits 0-9, every other byte separating. Arithmetic wraps at 2^64.
     #[must_use]
     pub fn expected(input: &[u8]) -> String {
-        let numbers = input
-            .split(|byte| !byte.is_ascii_digit())
-            .filter(|run| !run.is_empty());
+        let numbers = input.split(|byte| !byte.is_ascii_digit()).filter(|run| !run.is_empty());
         let (count, sum) = numbers.fold((0u64, 0u64), |(count, sum), run| {
             (count.wrapping_add(1), sum.wrapping_add(value(run)))
         });
@@ -35,9 +33,9 @@ pub mod wordsum {
     }
 
     fn value(digits: &[u8]) -> u64 {
-        digits.iter().fold(0u64, |value, digit| {
-            value.wrapping_mul(10).wrapping_add(u64::from(digit - b'0'))
-        })
+        digits
+            .iter()
+            .fold(0u64, |value, digit| value.wrapping_mul(10).wrapping_add(u64::from(digit - b'0')))
     }
 
     #[cfg(test)]

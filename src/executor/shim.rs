@@ -91,13 +91,8 @@ impl Shim {
         let stdout = log(Stream::Stdout).map_err(|_| EXIT_UNRECORDED)?;
         let stderr = log(Stream::Stderr).map_err(|_| EXIT_UNRECORDED)?;
         let (meter, logs) = (Arc::new(Meter::default()), [stdout, stderr]);
-        let watch = Watch::new(
-            spec.clone(),
-            dir.clone(),
-            Arc::clone(&meter),
-            logs.clone(),
-            terminated,
-        );
+        let watch =
+            Watch::new(spec.clone(), dir.clone(), Arc::clone(&meter), logs.clone(), terminated);
         let shim = Self {
             dir,
             spec,
@@ -158,9 +153,7 @@ impl Shim {
         if self.watch.started_at_ms().is_some() {
             return EPOCH;
         }
-        self.watch
-            .until_start()
-            .clamp(Duration::from_millis(1), IDLE)
+        self.watch.until_start().clamp(Duration::from_millis(1), IDLE)
     }
 
     fn begin_if_due(&mut self, guest: &mut Guest) -> io::Result<()> {
@@ -169,10 +162,7 @@ impl Shim {
             return Ok(());
         }
         let started_at_ms = self.watch.begin();
-        self.record(State::Running {
-            pid: self.own.pid,
-            started_at_ms,
-        })?;
+        self.record(State::Running { pid: self.own.pid, started_at_ms })?;
         guest.go();
         Ok(())
     }
@@ -197,11 +187,8 @@ impl Shim {
             (None, None) => Outcome::failed("cancelled without a reason"),
         };
         let ran = self.watch.started_at_ms().is_some();
-        let outcome = if ran && self.watch.is_over_quota() {
-            Outcome::OutputQuota
-        } else {
-            outcome
-        };
+        let outcome =
+            if ran && self.watch.is_over_quota() { Outcome::OutputQuota } else { outcome };
         self.finish(outcome)
     }
 
@@ -225,10 +212,7 @@ impl Shim {
     }
 
     fn record(&self, state: State) -> io::Result<()> {
-        let record = Record {
-            shim: Some(self.own.clone()),
-            state,
-        };
+        let record = Record { shim: Some(self.own.clone()), state };
         write_json(&self.dir.state(), &record, Durability::Fsync)
     }
 }
@@ -239,31 +223,24 @@ impl Shim {
 /// With SIGXFSZ handled, a write beyond the limit of one file fails instead of killing
 /// the process: the quota is hard for each file, and counted over all of them.
 fn confine(spec: &LeaseSpec) -> io::Result<Arc<AtomicBool>> {
-    let file_bytes = spec
-        .work_max_bytes
-        .max(spec.output_max_bytes)
-        .max(MIN_FILE_LIMIT_BYTES);
+    let file_bytes = spec.work_max_bytes.max(spec.output_max_bytes).max(MIN_FILE_LIMIT_BYTES);
     lower(Resource::Fsize, file_bytes)?;
     lower(Resource::Nofile, MAX_OPEN_FILES)?;
     lower(Resource::Core, 0)?;
     let terminated = Arc::new(AtomicBool::new(false));
     let raised = Arc::clone(&terminated);
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let entered = runtime.enter();
     let mut terminate = signal(SignalKind::terminate())?;
     let _too_large = signal(SignalKind::from_raw(Signal::XFSZ.as_raw()))?;
     drop(entered);
-    thread::Builder::new()
-        .name("signals".into())
-        .spawn(move || {
-            runtime.block_on(async move {
-                while terminate.recv().await.is_some() {
-                    raised.store(true, Ordering::Relaxed);
-                }
-            });
-        })?;
+    thread::Builder::new().name("signals".into()).spawn(move || {
+        runtime.block_on(async move {
+            while terminate.recv().await.is_some() {
+                raised.store(true, Ordering::Relaxed);
+            }
+        });
+    })?;
     Ok(terminated)
 }
 
@@ -271,9 +248,6 @@ fn confine(spec: &LeaseSpec) -> io::Result<Arc<AtomicBool>> {
 fn lower(resource: Resource, amount: u64) -> io::Result<()> {
     let limit = getrlimit(resource);
     let lowered = |old: Option<u64>| Some(old.map_or(amount, |old| old.min(amount)));
-    let new = Rlimit {
-        current: lowered(limit.current),
-        maximum: lowered(limit.maximum),
-    };
+    let new = Rlimit { current: lowered(limit.current), maximum: lowered(limit.maximum) };
     Ok(setrlimit(resource, new)?)
 }

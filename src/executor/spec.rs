@@ -177,31 +177,14 @@ impl LeaseSpec {
     #[must_use]
     pub fn blobs(&self) -> BTreeMap<Digest, u64> {
         let inputs = self.inputs.iter().map(|input| (input.digest, input.bytes));
-        inputs
-            .chain([(self.component, self.component_bytes)])
-            .collect()
+        inputs.chain([(self.component, self.component_bytes)]).collect()
     }
 
     fn check_amounts(&self) -> Result<(), SpecError> {
         let bounds = [
-            (
-                "component_bytes",
-                self.component_bytes,
-                1,
-                WORKLOAD_MAX_BYTES,
-            ),
-            (
-                "memory_max_bytes",
-                self.memory_max_bytes,
-                MIN_MEMORY_BYTES,
-                MAX_MEMORY_BYTES,
-            ),
-            (
-                "output_max_bytes",
-                self.output_max_bytes,
-                0,
-                MAX_OUTPUT_BYTES,
-            ),
+            ("component_bytes", self.component_bytes, 1, WORKLOAD_MAX_BYTES),
+            ("memory_max_bytes", self.memory_max_bytes, MIN_MEMORY_BYTES, MAX_MEMORY_BYTES),
+            ("output_max_bytes", self.output_max_bytes, 0, MAX_OUTPUT_BYTES),
             ("work_max_bytes", self.work_max_bytes, 0, MAX_WORK_BYTES),
             ("grace_ms", self.grace_ms, 1, MAX_GRACE_MS),
         ];
@@ -210,10 +193,7 @@ impl LeaseSpec {
                 return Err(SpecError::Bounds(what));
             }
         }
-        let inputs = self
-            .inputs
-            .iter()
-            .fold(0u64, |sum, input| sum.saturating_add(input.bytes));
+        let inputs = self.inputs.iter().fold(0u64, |sum, input| sum.saturating_add(input.bytes));
         if inputs > self.work_max_bytes
             || inputs.saturating_add(self.component_bytes) > WORKLOAD_MAX_BYTES
         {
@@ -225,11 +205,7 @@ impl LeaseSpec {
     fn check_digests(&self) -> Result<(), SpecError> {
         let sizes = self.blobs();
         let consistent = |input: &Input| sizes.get(&input.digest) == Some(&input.bytes);
-        if self.inputs.iter().all(consistent) {
-            Ok(())
-        } else {
-            Err(SpecError::DigestSizes)
-        }
+        if self.inputs.iter().all(consistent) { Ok(()) } else { Err(SpecError::DigestSizes) }
     }
 }
 
@@ -258,9 +234,7 @@ fn is_plain_name(name: &str) -> bool {
         && name.len() <= WORKLOAD_NAME_BYTES
         && name != "."
         && name != ".."
-        && !name
-            .chars()
-            .any(|c| c == '/' || c == '\\' || c.is_control())
+        && !name.chars().any(|c| c == '/' || c == '\\' || c.is_control())
 }
 
 fn check_strings(args: &[String], env: &[(String, String)]) -> Result<(), SpecError> {
@@ -270,14 +244,9 @@ fn check_strings(args: &[String], env: &[(String, String)]) -> Result<(), SpecEr
     if env.len() > MAX_STRINGS {
         return Err(SpecError::TooMany("env"));
     }
-    let texts = || {
-        args.iter()
-            .chain(env.iter().flat_map(|(name, value)| [name, value]))
-    };
+    let texts = || args.iter().chain(env.iter().flat_map(|(name, value)| [name, value]));
     let bytes: usize = texts().map(String::len).sum();
-    let named = env
-        .iter()
-        .all(|(name, _)| !name.is_empty() && !name.contains('='));
+    let named = env.iter().all(|(name, _)| !name.is_empty() && !name.contains('='));
     if bytes > MAX_STRINGS_BYTES || texts().any(|text| text.contains('\0')) || !named {
         return Err(SpecError::Strings);
     }
@@ -295,11 +264,7 @@ pub(super) mod tests {
             lease_id: LeaseId([7; 32]),
             component: Digest([1; 32]),
             component_bytes: 10,
-            inputs: vec![Input {
-                name: "input.txt".into(),
-                digest: Digest([2; 32]),
-                bytes: 5,
-            }],
+            inputs: vec![Input { name: "input.txt".into(), digest: Digest([2; 32]), bytes: 5 }],
             args: vec!["wordsum".into()],
             env: vec![("A".into(), "b".into())],
             results: vec!["result.txt".into()],
@@ -329,11 +294,7 @@ pub(super) mod tests {
             component: example.component,
             component_bytes: example.component_bytes,
             args: example.args.clone(),
-            inputs: vec![InputFile {
-                name: "input.txt".into(),
-                digest: Digest([2; 32]),
-                bytes: 5,
-            }],
+            inputs: vec![InputFile { name: "input.txt".into(), digest: Digest([2; 32]), bytes: 5 }],
             results: example.results.clone(),
         };
         let allowance = Allowance {
@@ -346,11 +307,7 @@ pub(super) mod tests {
         };
         let spec = LeaseSpec::of_workload(example.lease_id, &workload, allowance);
         spec.validate().unwrap();
-        let expected = LeaseSpec {
-            env: Vec::new(),
-            memory_max_bytes: MAX_MEMORY_BYTES,
-            ..example
-        };
+        let expected = LeaseSpec { env: Vec::new(), memory_max_bytes: MAX_MEMORY_BYTES, ..example };
         assert_eq!(spec, expected);
     }
 
@@ -364,33 +321,21 @@ pub(super) mod tests {
             ("spec.name", |s| s.inputs[0].name = String::new()),
             ("spec.name", |s| s.inputs[0].name = "a\0b".into()),
             ("spec.name", |s| s.inputs[0].name = "a\u{1b}[2J".into()),
-            ("spec.name", |s| {
-                s.inputs[0].name = "x".repeat(WORKLOAD_NAME_BYTES + 1)
-            }),
+            ("spec.name", |s| s.inputs[0].name = "x".repeat(WORKLOAD_NAME_BYTES + 1)),
             ("spec.name", |s| s.results[0] = "a/b".into()),
-            ("spec.duplicate_name", |s| {
-                s.results.push("result.txt".into())
-            }),
-            ("spec.too_many", |s| {
-                s.results = (0..17).map(|i| i.to_string()).collect()
-            }),
+            ("spec.duplicate_name", |s| s.results.push("result.txt".into())),
+            ("spec.too_many", |s| s.results = (0..17).map(|i| i.to_string()).collect()),
             ("spec.too_many", |s| s.args = vec![String::new(); 65]),
-            ("spec.strings", |s| {
-                s.args = vec!["x".repeat(MAX_STRINGS_BYTES)]
-            }),
+            ("spec.strings", |s| s.args = vec!["x".repeat(MAX_STRINGS_BYTES)]),
             ("spec.strings", |s| s.env[0].0 = "A=B".into()),
             ("spec.strings", |s| s.env[0].1 = "\0".into()),
-            ("spec.bounds", |s| {
-                s.component_bytes = WORKLOAD_MAX_BYTES + 1
-            }),
+            ("spec.bounds", |s| s.component_bytes = WORKLOAD_MAX_BYTES + 1),
             ("spec.bounds", |s| s.memory_max_bytes = MAX_MEMORY_BYTES + 1),
             ("spec.bounds", |s| s.grace_ms = 0),
             ("spec.bounds", |s| s.inputs[0].bytes = u64::MAX),
             ("spec.digest_sizes", |s| s.inputs[0].digest = s.component),
             ("spec.window", |s| s.ends_at_ms = s.starts_at_ms),
-            ("spec.window", |s| {
-                s.ends_at_ms = s.starts_at_ms + MAX_WINDOW_MS + 1
-            }),
+            ("spec.window", |s| s.ends_at_ms = s.starts_at_ms + MAX_WINDOW_MS + 1),
         ];
         for (index, (code, change)) in table.into_iter().enumerate() {
             let mut spec = example();

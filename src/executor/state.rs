@@ -86,9 +86,7 @@ pub enum Outcome {
 impl Outcome {
     /// A failure, with a reason fit for showing.
     pub(super) fn failed(reason: impl AsRef<str>) -> Self {
-        Self::Failed {
-            reason: printable(reason.as_ref()),
-        }
+        Self::Failed { reason: printable(reason.as_ref()) }
     }
 
     /// The outcome as receipts name it: those are about money, not about causes.
@@ -227,9 +225,7 @@ pub(super) fn read_json<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T
 /// Unix time in ms; 0 before 1970.
 pub(super) fn now_ms() -> u64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    since.map_or(0, |elapsed| {
-        u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)
-    })
+    since.map_or(0, |elapsed| u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX))
 }
 
 #[cfg(test)]
@@ -249,24 +245,14 @@ mod tests {
             cpu_us: 3,
             memory_peak_bytes: 4,
         };
-        let shim = ProcessId {
-            pid: 4,
-            start_ticks: 9,
-            boot_id: "b".into(),
-        };
+        let shim = ProcessId { pid: 4, start_ticks: 9, boot_id: "b".into() };
         for state in [
             State::Preparing,
             State::Ready,
-            State::Running {
-                pid: 4,
-                started_at_ms: 5,
-            },
+            State::Running { pid: 4, started_at_ms: 5 },
             State::Ended(ended),
         ] {
-            let record = Record {
-                shim: Some(shim.clone()),
-                state,
-            };
+            let record = Record { shim: Some(shim.clone()), state };
             write_json(&path, &record, Durability::Fsync).unwrap();
             assert_eq!(read_json::<Record>(&path).unwrap(), Some(record));
         }

@@ -19,12 +19,7 @@ const SAMPLE: Duration = Duration::from_secs(1);
 /// The lease process enforces the window; this only kills a process that has not ended
 /// long after it should have.
 pub(super) async fn follow(events: Sender<LeaseEvent>, lease: Arc<Lease>) {
-    let mut followed = Followed {
-        events,
-        lease,
-        stage: 0,
-        sampled: Instant::now(),
-    };
+    let mut followed = Followed { events, lease, stage: 0, sampled: Instant::now() };
     while followed.step().await {
         tokio::time::sleep(POLL).await;
     }
@@ -66,14 +61,7 @@ impl Followed {
             State::Ready => self.once(1, LeaseEvent::Ready { lease }).await,
             State::Running { started_at_ms, .. } => {
                 self.once(1, LeaseEvent::Ready { lease }).await;
-                self.once(
-                    2,
-                    LeaseEvent::Started {
-                        lease,
-                        at_ms: started_at_ms,
-                    },
-                )
-                .await;
+                self.once(2, LeaseEvent::Started { lease, at_ms: started_at_ms }).await;
                 self.sample().await;
             }
             State::Ended(ended) => {

@@ -41,10 +41,7 @@ impl Program {
         let mut linker = Linker::new(engine);
         wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
         let command = CommandPre::new(linker.instantiate_pre(&component)?)?;
-        Ok(Self {
-            engine: engine.clone(),
-            command,
-        })
+        Ok(Self { engine: engine.clone(), command })
     }
 
     /// Runs to the end. Returns control to the caller's executor at each epoch, so that
@@ -89,12 +86,8 @@ fn outcome_of(result: wasmtime::Result<Result<(), ()>>, meter: &Meter) -> Outcom
         return Outcome::Memory;
     }
     // The trap alone: the whole error carries a backtrace with names that the workload chose.
-    let reason = error
-        .downcast_ref::<Trap>()
-        .map_or_else(|| error.to_string(), Trap::to_string);
-    Outcome::Trapped {
-        reason: printable(&reason),
-    }
+    let reason = error.downcast_ref::<Trap>().map_or_else(|| error.to_string(), Trap::to_string);
+    Outcome::Trapped { reason: printable(&reason) }
 }
 
 /// What a workload can reach.
@@ -114,37 +107,20 @@ impl Host {
         let mut wasi = WasiCtx::builder();
         // The thread serves this workload alone, and its CPU time is what is metered.
         wasi.allow_blocking_current_thread(true);
-        wasi.args(&spec.args)
-            .envs(&spec.env)
-            .stdout(stdout)
-            .stderr(stderr);
-        wasi.allow_tcp(false)
-            .allow_udp(false)
-            .allow_ip_name_lookup(false);
+        wasi.args(&spec.args).envs(&spec.env).stdout(stdout).stderr(stderr);
+        wasi.allow_tcp(false).allow_udp(false).allow_ip_name_lookup(false);
         wasi.preopened_dir(dir.work(), ".", FsPerms::ReadWrite)?;
         let mut table = ResourceTable::new();
         table.set_max_capacity(MAX_HANDLES);
         let max_bytes = usize::try_from(spec.memory_max_bytes).unwrap_or(usize::MAX);
-        let memory = MemoryLimit {
-            max_bytes,
-            used_bytes: 0,
-            last_growth: 0,
-            meter,
-        };
-        Ok(Self {
-            table,
-            wasi: wasi.build(),
-            memory,
-        })
+        let memory = MemoryLimit { max_bytes, used_bytes: 0, last_growth: 0, meter };
+        Ok(Self { table, wasi: wasi.build(), memory })
     }
 }
 
 impl WasiView for Host {
     fn ctx(&mut self) -> WasiCtxView<'_> {
-        WasiCtxView {
-            ctx: &mut self.wasi,
-            table: &mut self.table,
-        }
+        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
     }
 }
 
@@ -238,9 +214,7 @@ mod tests {
         assert!(limit.table_growing(0, 2, None).unwrap());
         assert!(!limit.memory_growing(60, 69, None).unwrap());
         assert!(limit.memory_growing(60, 68, None).unwrap());
-        limit
-            .memory_grow_failed(wasmtime::Error::msg("no"))
-            .unwrap();
+        limit.memory_grow_failed(wasmtime::Error::msg("no")).unwrap();
         assert!(limit.memory_growing(0, 8, None).unwrap());
         assert_eq!((meter.memory_peak_bytes(), meter.memory_denied()), (100, 1));
     }

@@ -69,11 +69,7 @@ impl Watch {
     pub(super) fn begin(&mut self) -> u64 {
         let (at_ms, at) = (now_ms(), Instant::now());
         let left = Duration::from_millis(self.spec.ends_at_ms.saturating_sub(at_ms));
-        self.begun = Some(Begun {
-            at_ms,
-            at,
-            ends: at + left,
-        });
+        self.begun = Some(Begun { at_ms, at, ends: at + left });
         at_ms
     }
 
@@ -104,10 +100,7 @@ impl Watch {
 
     fn is_window_over(&self) -> bool {
         now_ms() >= self.spec.ends_at_ms
-            || self
-                .begun
-                .as_ref()
-                .is_some_and(|begun| Instant::now() >= begun.ends)
+            || self.begun.as_ref().is_some_and(|begun| Instant::now() >= begun.ends)
     }
 
     /// Counts the disk. A directory that cannot be counted is over its quota: the lease
@@ -117,31 +110,21 @@ impl Watch {
         let named = quota::used_bytes(&work).ok().flatten();
         let unnamed = quota::unlinked_bytes(&work).ok();
         self.work_bytes = named.zip(unnamed).map(|(named, unnamed)| named + unnamed);
-        self.work_bytes
-            .is_none_or(|bytes| bytes > self.spec.work_max_bytes)
+        self.work_bytes.is_none_or(|bytes| bytes > self.spec.work_max_bytes)
     }
 
     /// Writes a sample when one is due. The next one makes up for one that fails.
     pub(super) fn heartbeat(&mut self) {
-        if self.begun.is_some()
-            && self
-                .beaten
-                .is_none_or(|beaten| beaten.elapsed() >= HEARTBEAT)
-        {
+        if self.begun.is_some() && self.beaten.is_none_or(|beaten| beaten.elapsed() >= HEARTBEAT) {
             self.beaten = Some(Instant::now());
             let _ = write_json(&self.dir.usage(), &self.usage(), Durability::Rename);
         }
     }
 
     pub(super) fn usage(&self) -> Usage {
-        let [
-            (stdout_bytes, stdout_dropped),
-            (stderr_bytes, stderr_dropped),
-        ] = [self.logs[0].counts(), self.logs[1].counts()];
-        let delivered = self
-            .begun
-            .as_ref()
-            .map_or(Duration::ZERO, |begun| begun.at.elapsed());
+        let [(stdout_bytes, stdout_dropped), (stderr_bytes, stderr_dropped)] =
+            [self.logs[0].counts(), self.logs[1].counts()];
+        let delivered = self.begun.as_ref().map_or(Duration::ZERO, |begun| begun.at.elapsed());
         Usage {
             at_ms: now_ms(),
             delivered_ms: u64::try_from(delivered.as_millis()).unwrap_or(u64::MAX),

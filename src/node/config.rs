@@ -150,34 +150,13 @@ pub struct Config {
     pub origins: BTreeMap<&'static str, Origin>,
 }
 
-const NETWORK: Names = Names {
-    flag: "--network",
-    env: "CAPEX_NETWORK",
-};
-const CHAIN_URL: Names = Names {
-    flag: "--chain-url",
-    env: "CAPEX_CHAIN_URL",
-};
-const CHAIN_COOKIE: Names = Names {
-    flag: "--chain-cookie",
-    env: "CAPEX_CHAIN_COOKIE",
-};
-const LISTEN: Names = Names {
-    flag: "--listen",
-    env: "CAPEX_P2P_LISTEN",
-};
-const PEERS: Names = Names {
-    flag: "--peer",
-    env: "CAPEX_P2P_PEERS",
-};
-const API_LISTEN: Names = Names {
-    flag: "--api-listen",
-    env: "CAPEX_API_LISTEN",
-};
-const LOG: Names = Names {
-    flag: "--log",
-    env: "CAPEX_LOG",
-};
+const NETWORK: Names = Names { flag: "--network", env: "CAPEX_NETWORK" };
+const CHAIN_URL: Names = Names { flag: "--chain-url", env: "CAPEX_CHAIN_URL" };
+const CHAIN_COOKIE: Names = Names { flag: "--chain-cookie", env: "CAPEX_CHAIN_COOKIE" };
+const LISTEN: Names = Names { flag: "--listen", env: "CAPEX_P2P_LISTEN" };
+const PEERS: Names = Names { flag: "--peer", env: "CAPEX_P2P_PEERS" };
+const API_LISTEN: Names = Names { flag: "--api-listen", env: "CAPEX_API_LISTEN" };
+const LOG: Names = Names { flag: "--log", env: "CAPEX_LOG" };
 
 impl Config {
     /// Resolves flags, environment, file and defaults.
@@ -187,23 +166,14 @@ impl Config {
     pub fn load(flags: &Overrides, env: Env<'_>) -> Result<Self, ConfigError> {
         let (path, must_exist) = file_path(flags, env)?;
         let file = read_file(path, must_exist)?;
-        Layers {
-            flags,
-            env,
-            parsed: parse_file(&file)?,
-            file,
-        }
-        .resolve()
+        Layers { flags, env, parsed: parse_file(&file)?, file }.resolve()
     }
 
     /// `url` of the devchain and cookie path in the state directory (DESIGN §13).
     #[must_use]
     pub fn default_devchain(env: Env<'_>) -> Option<ChainConfig> {
         let cookie = dirs::chain_cookie(&dirs::devchain(env)?);
-        Some(ChainConfig {
-            url: format!("http://{DEVCHAIN_LISTEN}"),
-            cookie,
-        })
+        Some(ChainConfig { url: format!("http://{DEVCHAIN_LISTEN}"), cookie })
     }
 }
 
@@ -212,11 +182,7 @@ impl Config {
 /// # Errors
 /// [`ConfigError::NoHome`].
 pub fn file_path(flags: &Overrides, env: Env<'_>) -> Result<(PathBuf, bool), ConfigError> {
-    if let Some(path) = flags
-        .config
-        .clone()
-        .or_else(|| env("CAPEX_CONFIG").map(PathBuf::from))
-    {
+    if let Some(path) = flags.config.clone().or_else(|| env("CAPEX_CONFIG").map(PathBuf::from)) {
         return Ok((path, true));
     }
     let path = match datadir_named(flags, env) {
@@ -227,32 +193,17 @@ pub fn file_path(flags: &Overrides, env: Env<'_>) -> Result<(PathBuf, bool), Con
 }
 
 fn datadir_named(flags: &Overrides, env: Env<'_>) -> Option<Sourced<PathBuf>> {
-    let flag = flags
-        .datadir
-        .clone()
-        .map(|dir| (dir, Origin::Flag("--datadir")));
-    let from_env = || {
-        Some((
-            PathBuf::from(env("CAPEX_DATADIR")?),
-            Origin::Env("CAPEX_DATADIR"),
-        ))
-    };
-    flag.or_else(from_env)
-        .map(|(value, origin)| Sourced { value, origin })
+    let flag = flags.datadir.clone().map(|dir| (dir, Origin::Flag("--datadir")));
+    let from_env = || Some((PathBuf::from(env("CAPEX_DATADIR")?), Origin::Env("CAPEX_DATADIR")));
+    flag.or_else(from_env).map(|(value, origin)| Sourced { value, origin })
 }
 
 fn read_file(path: PathBuf, must_exist: bool) -> Result<FileText, ConfigError> {
-    let unreadable = |source| ConfigError::Unreadable {
-        path: path.clone(),
-        source,
-    };
+    let unreadable = |source| ConfigError::Unreadable { path: path.clone(), source };
     let size = match std::fs::metadata(&path) {
         Ok(metadata) => metadata.len(),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound && !must_exist => {
-            return Ok(FileText {
-                path,
-                text: String::new(),
-            });
+            return Ok(FileText { path, text: String::new() });
         }
         Err(error) => return Err(unreadable(error)),
     };
@@ -299,14 +250,8 @@ impl Layers<'_> {
         keep("log", log.origin);
         Ok(Config {
             datadir: datadir.value,
-            chain: ChainConfig {
-                url: url.value,
-                cookie: cookie.value,
-            },
-            p2p: P2pConfig {
-                listen: listen.value,
-                peers: peers.value,
-            },
+            chain: ChainConfig { url: url.value, cookie: cookie.value },
+            p2p: P2pConfig { listen: listen.value, peers: peers.value },
             api: ApiConfig { listen: api.value },
             capacity: capacity.value,
             log: log.value,
@@ -318,45 +263,23 @@ impl Layers<'_> {
 
     fn named_url(&self) -> Option<Sourced<String>> {
         let flag = self.flags.chain_url.as_deref();
-        pick(
-            CHAIN_URL,
-            flag,
-            self.env,
-            &self.file,
-            self.parsed.chain.url.as_ref(),
-        )
+        pick(CHAIN_URL, flag, self.env, &self.file, self.parsed.chain.url.as_ref())
     }
 
     /// The network named; else devnet if the chain is the default devchain; else signet.
     fn params(&self) -> Result<Sourced<Params>, ConfigError> {
         let flag = self.flags.network.as_deref();
-        let named = pick(
-            NETWORK,
-            flag,
-            self.env,
-            &self.file,
-            self.parsed.network.as_ref(),
-        );
+        let named = pick(NETWORK, flag, self.env, &self.file, self.parsed.network.as_ref());
         let on_devchain = || {
             let url = self.named_url()?;
-            url.value
-                .strip_prefix("http://")
-                .filter(|rest| *rest == DEVCHAIN_LISTEN)?;
-            Some(Sourced {
-                value: DEVNET.to_owned(),
-                origin: url.origin,
-            })
+            url.value.strip_prefix("http://").filter(|rest| *rest == DEVCHAIN_LISTEN)?;
+            Some(Sourced { value: DEVNET.to_owned(), origin: url.origin })
         };
-        let fallback = || Sourced {
-            value: DEFAULT_NETWORK.to_owned(),
-            origin: Origin::Default,
-        };
+        let fallback = || Sourced { value: DEFAULT_NETWORK.to_owned(), origin: Origin::Default };
         let name = named.or_else(on_devchain).unwrap_or_else(fallback);
         let params = name.parse(|name| definitions::load(&name))?;
         if params.value.name == MAINNET && self.parsed.allow_mainnet != Some(true) {
-            return Err(ConfigError::MainnetRefused {
-                path: self.file.path.clone(),
-            });
+            return Err(ConfigError::MainnetRefused { path: self.file.path.clone() });
         }
         Ok(params)
     }
@@ -366,10 +289,7 @@ impl Layers<'_> {
             return Ok(named);
         }
         let value = dirs::data(self.env, &params.name).ok_or(ConfigError::NoHome)?;
-        Ok(Sourced {
-            value,
-            origin: Origin::Default,
-        })
+        Ok(Sourced { value, origin: Origin::Default })
     }
 
     fn chain(&self, params: &Params) -> Result<(Sourced<String>, Sourced<PathBuf>), ConfigError> {
@@ -377,25 +297,14 @@ impl Layers<'_> {
         let origin = Origin::Default;
         let url = match self.named_url() {
             Some(named) => named.parse(check_url)?,
-            None => Sourced {
-                value: default.url,
-                origin: origin.clone(),
-            },
+            None => Sourced { value: default.url, origin: origin.clone() },
         };
         let flag = self.flags.chain_cookie.as_deref();
-        let named = pick(
-            CHAIN_COOKIE,
-            flag,
-            self.env,
-            &self.file,
-            self.parsed.chain.cookie.as_ref(),
-        );
+        let named =
+            pick(CHAIN_COOKIE, flag, self.env, &self.file, self.parsed.chain.cookie.as_ref());
         let cookie = match named {
             Some(named) => named.parse(|path| Ok(PathBuf::from(path)))?,
-            None => Sourced {
-                value: default.cookie,
-                origin,
-            },
+            None => Sourced { value: default.cookie, origin },
         };
         Ok((url, cookie))
     }
@@ -425,10 +334,7 @@ impl Layers<'_> {
         let in_file = self.parsed.p2p.listen.as_ref();
         match pick_list(LISTEN, &self.flags.listen, self.env, &self.file, in_file) {
             Some(items) => check_all(items, |addr| check_multiaddr(addr, false)),
-            None => Ok(Sourced {
-                value: default_listen(params),
-                origin: Origin::Default,
-            }),
+            None => Ok(Sourced { value: default_listen(params), origin: Origin::Default }),
         }
     }
 
@@ -436,10 +342,7 @@ impl Layers<'_> {
         let in_file = self.parsed.p2p.peers.as_ref();
         let mut peers = match pick_list(PEERS, &self.flags.peers, self.env, &self.file, in_file) {
             Some(items) => check_all(items, |addr| check_multiaddr(addr, true))?,
-            None => Sourced {
-                value: Vec::new(),
-                origin: Origin::Default,
-            },
+            None => Sourced { value: Vec::new(), origin: Origin::Default },
         };
         peers.value.extend(params.bootstrap.iter().cloned());
         Ok(peers)
@@ -447,13 +350,7 @@ impl Layers<'_> {
 
     fn api(&self, params: &Params) -> Result<Sourced<SocketAddr>, ConfigError> {
         let flag = self.flags.api_listen.as_deref();
-        match pick(
-            API_LISTEN,
-            flag,
-            self.env,
-            &self.file,
-            self.parsed.api.listen.as_ref(),
-        ) {
+        match pick(API_LISTEN, flag, self.env, &self.file, self.parsed.api.listen.as_ref()) {
             Some(named) => named.parse(check_api),
             None => Ok(Sourced {
                 value: SocketAddr::from(([127, 0, 0, 1], params.ports.api)),
@@ -466,11 +363,7 @@ impl Layers<'_> {
         const ENV: &str = "CAPEX_CAPACITY";
         if let Some(text) = (self.env)(ENV).filter(|text| !text.is_empty()) {
             let origin = Origin::Env(ENV);
-            return Sourced {
-                value: text,
-                origin,
-            }
-            .parse(|text| capacity_of_text(&text, params));
+            return Sourced { value: text, origin }.parse(|text| capacity_of_text(&text, params));
         }
         let mut value = BTreeMap::new();
         let mut origin = Origin::Default;
@@ -484,41 +377,24 @@ impl Layers<'_> {
     }
 
     fn log(&self) -> Sourced<String> {
-        let named = pick(
-            LOG,
-            self.flags.log.as_deref(),
-            self.env,
-            &self.file,
-            self.parsed.log.as_ref(),
-        );
-        named.unwrap_or_else(|| Sourced {
-            value: "info".to_owned(),
-            origin: Origin::Default,
-        })
+        let named =
+            pick(LOG, self.flags.log.as_deref(), self.env, &self.file, self.parsed.log.as_ref());
+        named.unwrap_or_else(|| Sourced { value: "info".to_owned(), origin: Origin::Default })
     }
 }
 
 /// QUIC and TCP on the port of the definition; a loopback network stays on this machine.
 fn default_listen(params: &Params) -> Vec<String> {
-    let host = if params.loopback {
-        "127.0.0.1"
-    } else {
-        "0.0.0.0"
-    };
+    let host = if params.loopback { "127.0.0.1" } else { "0.0.0.0" };
     let port = params.ports.p2p;
-    vec![
-        format!("/ip4/{host}/udp/{port}/quic-v1"),
-        format!("/ip4/{host}/tcp/{port}"),
-    ]
+    vec![format!("/ip4/{host}/udp/{port}/quic-v1"), format!("/ip4/{host}/tcp/{port}")]
 }
 
 fn check_all(
     items: Vec<Sourced<String>>,
     check: impl Fn(&str) -> Result<(), String>,
 ) -> Result<Sourced<Vec<String>>, ConfigError> {
-    let origin = items
-        .first()
-        .map_or(Origin::Default, |item| item.origin.clone());
+    let origin = items.first().map_or(Origin::Default, |item| item.origin.clone());
     let mut value = Vec::with_capacity(items.len());
     for item in items {
         check(&item.value).map_err(|what| item.origin.refuse(what))?;
@@ -530,30 +406,22 @@ fn check_all(
 /// Form of a multiaddr; the network layer has the last word on its parts.
 pub fn check_multiaddr(addr: &str, with_peer: bool) -> Result<(), String> {
     if !addr.starts_with('/') || addr.chars().any(|c| c.is_whitespace() || c.is_control()) {
-        return Err(format!(
-            "`{addr}` is not a multiaddr such as /ip4/127.0.0.1/tcp/7210"
-        ));
+        return Err(format!("`{addr}` is not a multiaddr such as /ip4/127.0.0.1/tcp/7210"));
     }
     let peer = addr.rsplit_once("/p2p/").map(|(_, id)| id);
     if with_peer && peer.is_none_or(str::is_empty) {
-        return Err(format!(
-            "`{addr}` lacks /p2p/<id>: see `capex status` of that node"
-        ));
+        return Err(format!("`{addr}` lacks /p2p/<id>: see `capex status` of that node"));
     }
     Ok(())
 }
 
 fn check_url(url: String) -> Result<String, String> {
-    let host = url
-        .strip_prefix("http://")
-        .map(|rest| rest.trim_end_matches('/'));
+    let host = url.strip_prefix("http://").map(|rest| rest.trim_end_matches('/'));
     match host {
         Some(host) if !host.is_empty() && !host.contains(['/', '@', ' ']) => {
             Ok(url.trim_end_matches('/').to_owned())
         }
-        _ => Err(format!(
-            "`{url}` is not an RPC address such as http://127.0.0.1:18443"
-        )),
+        _ => Err(format!("`{url}` is not an RPC address such as http://127.0.0.1:18443")),
     }
 }
 
@@ -572,15 +440,8 @@ fn check_api(text: String) -> Result<SocketAddr, String> {
 
 fn check_capacity(name: &str, units: u32, params: &Params) -> Result<(u16, u32), String> {
     let Some(class) = params.class_named(name) else {
-        let known: Vec<&str> = params
-            .classes
-            .iter()
-            .map(|class| class.name.as_str())
-            .collect();
-        return Err(format!(
-            "unknown class `{name}`, expected one of {}",
-            known.join(", ")
-        ));
+        let known: Vec<&str> = params.classes.iter().map(|class| class.name.as_str()).collect();
+        return Err(format!("unknown class `{name}`, expected one of {}", known.join(", ")));
     };
     if units > UNITS_MAX {
         return Err(format!("{units} units of {name}: at most {UNITS_MAX}"));
@@ -590,13 +451,9 @@ fn check_capacity(name: &str, units: u32, params: &Params) -> Result<(u16, u32),
 
 fn capacity_of_text(text: &str, params: &Params) -> Result<BTreeMap<u16, u32>, String> {
     let item = |item: &str| {
-        let (name, units) = item
-            .split_once('=')
-            .ok_or("expected class=units, class=units")?;
-        let units = units
-            .trim()
-            .parse()
-            .map_err(|_| format!("`{units}` is not a number of units"))?;
+        let (name, units) = item.split_once('=').ok_or("expected class=units, class=units")?;
+        let units =
+            units.trim().parse().map_err(|_| format!("`{units}` is not a number of units"))?;
         check_capacity(name.trim(), units, params)
     };
     text.split(',').map(item).collect()
@@ -618,11 +475,7 @@ pub fn template(
     );
     if let Some(chain) = chain {
         let cookie = chain.cookie.to_string_lossy();
-        text += &format!(
-            "\n[chain]\nurl = {}\ncookie = {}\n",
-            quoted(&chain.url),
-            quoted(&cookie)
-        );
+        text += &format!("\n[chain]\nurl = {}\ncookie = {}\n", quoted(&chain.url), quoted(&cookie));
     }
     if let Some(api) = api {
         text += &format!("\n[api]\nlisten = {}\n", quoted(api));

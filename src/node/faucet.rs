@@ -8,9 +8,9 @@ use tokio::sync::oneshot;
 
 use super::Node;
 use crate::api::{Answer, ApiError, types};
+use crate::chain::ChainError;
 use crate::chain::devchain::{faucet_address, faucet_keypair};
 use crate::chain::rpc::RpcClient;
-use crate::chain::ChainError;
 use crate::wallet::faucet_spend;
 use crate::wire::sha256;
 
@@ -128,10 +128,7 @@ async fn fund(
 }
 
 /// The coinbase of a block, if the faucet still has it.
-async fn coinbase(
-    client: &RpcClient,
-    height: u32,
-) -> Result<Option<(OutPoint, u64)>, ChainError> {
+async fn coinbase(client: &RpcClient, height: u32) -> Result<Option<(OutPoint, u64)>, ChainError> {
     let hash: bitcoin::BlockHash = client.call("getblockhash", vec![json!(height)]).await?;
     let block: BlockTxids = client.call("getblock", vec![json!(hash), json!(1)]).await?;
     let Some(txid) = block.tx.first().copied() else { return Ok(None) };

@@ -12,8 +12,8 @@
 use std::collections::BTreeMap;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
@@ -25,8 +25,8 @@ use crate::domain::ids::{Digest, Key, LeaseId};
 use crate::domain::lease::objects::{
     LeaseCall, LeaseReply, LeaseRequest, Receipt, Stream, Verb, Workload,
 };
-use crate::limits::{LEASE_CHUNK_BYTES, RESULTS_MAX_BYTES, STREAM_MAX_BYTES};
 use crate::domain::lease::workload::is_name;
+use crate::limits::{LEASE_CHUNK_BYTES, RESULTS_MAX_BYTES, STREAM_MAX_BYTES};
 use crate::params::Params;
 use crate::wire::{Envelope, VERSION, decode_record, encode, sha256};
 
@@ -213,7 +213,8 @@ impl Client {
     async fn upload(&self) -> Result<(), String> {
         let workload = &self.followed.workload;
         let inputs = workload.inputs.iter().map(|input| (input.digest, input.bytes));
-        for (digest, bytes) in std::iter::once((workload.component, workload.component_bytes)).chain(inputs)
+        for (digest, bytes) in
+            std::iter::once((workload.component, workload.component_bytes)).chain(inputs)
         {
             self.put(digest, bytes).await?;
         }

@@ -57,10 +57,8 @@ impl Node {
                 _ => None,
             };
             let reply = serve(&executor, &lease, request).await;
-            let ended = matches!(
-                reply,
-                LeaseReply::Bytes { end: true, .. } | LeaseReply::Refused { .. }
-            );
+            let ended =
+                matches!(reply, LeaseReply::Bytes { end: true, .. } | LeaseReply::Refused { .. });
             // A full queue drops the answer; the holder asks again.
             let _ = network.send(NetCommand::Reply { id, bytes: encode(&reply) }).await;
             if let Some(name) = fetched.filter(|_| ended) {

@@ -178,6 +178,7 @@ pub async fn run(
         }
         tokio::select! {
             () = &mut shutdown => break Ok(()),
+            Some(event) = sources.network.recv() => node.on_network(event),
             Some(event) = sources.chain.recv() => node.on_chain(event),
             Some(event) = sources.executor.recv() => node.on_executor(&event),
             Some((job, nonce)) = sources.mined.recv() => node.feed(Input::Mined { job, nonce }),
@@ -442,4 +443,5 @@ impl Node {
         if self.chain.try_send(command).is_err() {
             tracing::warn!("the chain task is too busy; the engine's timers will ask again");
         }
-    }}
+    }
+}

@@ -13,7 +13,8 @@ use crate::limits::{CONTACT_ADDR_BYTES, CONTACT_ADDRS_MAX, CONTACTS_MAX};
 /// Peers remembered on disk: more than a node keeps connections to by itself.
 const REMEMBERED_MAX: usize = 64;
 /// Room for that many Contacts with their keys, as JSON.
-const FILE_MAX_BYTES: u64 = (REMEMBERED_MAX * (CONTACT_ADDRS_MAX + 1) * (CONTACT_ADDR_BYTES + 16)) as u64;
+const FILE_MAX_BYTES: u64 =
+    (REMEMBERED_MAX * (CONTACT_ADDRS_MAX + 1) * (CONTACT_ADDR_BYTES + 16)) as u64;
 
 /// Addresses of peers, bounded in memory and on disk.
 #[derive(Debug)]

@@ -19,15 +19,13 @@ use super::peers::Peers;
 use super::{ChainStatus, Node, NodeError, Sources, chain_task, now_ms};
 use crate::api::types::Endpoints;
 use crate::api::{self, ApiHandle, ApiState, Cookie};
-use crate::chain::{Relevant, Watcher};
 use crate::chain::rpc::{RpcClient, RpcConfig, RpcSource};
+use crate::chain::{Relevant, Watcher};
 use crate::domain::engine::leases::LeaseRole;
 use crate::domain::engine::{Command, Engine, Input, Keys, Protocol, Record, Topic};
 use crate::domain::ids::{from_hex, to_hex};
 use crate::executor::{EVENT_QUEUE, Executor, Manager};
-use crate::limits::{
-    LEASE_MAX_BYTES, SETTLE_MAX_BYTES, SYNC_MAX_BYTES,
-};
+use crate::limits::{LEASE_MAX_BYTES, SETTLE_MAX_BYTES, SYNC_MAX_BYTES};
 use crate::store::{Meta, Store};
 use crate::wallet::{self, Wallet};
 
@@ -93,8 +91,7 @@ pub(super) async fn open(config: Config) -> Result<(Node, Sources, Tasks), NodeE
     let (released, released_events) = mpsc::channel(QUEUE);
     let peers = Peers::open(&config.datadir);
     let held = config.datadir.join("held");
-    let follower =
-        Follower::new(calls, follow_events.clone(), opened.keys(), params.clone(), held);
+    let follower = Follower::new(calls, follow_events.clone(), opened.keys(), params.clone(), held);
     let (api_addr, api_events) = start_api(&config, &mut tasks).await?;
     let mut node = Node {
         engine: Engine::new(params, opened.keys()),
@@ -251,10 +248,8 @@ fn identity(path: &Path) -> Result<[u8; 32], NodeError> {
 }
 
 fn network_config(config: &Config, identity: [u8; 32]) -> capex_network::Config {
-    let topic = |topic: Topic| TopicConfig {
-        name: topic.name().to_owned(),
-        max_bytes: topic.max_bytes(),
-    };
+    let topic =
+        |topic: Topic| TopicConfig { name: topic.name().to_owned(), max_bytes: topic.max_bytes() };
     let protocol = |protocol: Protocol| ProtocolConfig {
         name: protocol.name().to_owned(),
         max_bytes: match protocol {

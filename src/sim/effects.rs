@@ -195,7 +195,9 @@ impl World {
     }
 
     pub(super) fn response(&mut self, call: u64, result: Result<Vec<u8>, String>) {
-        let Some(Call { from: Some(node), life, id, .. }) = self.calls.remove(&call) else { return };
+        let Some(Call { from: Some(node), life, id, .. }) = self.calls.remove(&call) else {
+            return;
+        };
         if self.nodes[node].lives == life {
             self.feed(node, Input::Response { id, result });
         }

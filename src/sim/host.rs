@@ -43,7 +43,11 @@ impl Host {
     }
 
     /// Ends a lease early.
-    pub(super) fn stop(&mut self, now_ms: TimeMs, lease: LeaseId) -> Option<(TimeMs, ExecutorEvent)> {
+    pub(super) fn stop(
+        &mut self,
+        now_ms: TimeMs,
+        lease: LeaseId,
+    ) -> Option<(TimeMs, ExecutorEvent)> {
         let events = self.leases.get_mut(&lease)?;
         events.retain(|(at_ms, _)| *at_ms <= now_ms);
         let started = |event: &ExecutorEvent| matches!(event, ExecutorEvent::Started { .. });

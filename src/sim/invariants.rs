@@ -99,9 +99,10 @@ impl World {
             }
             (Role::Buyer, "active") => {
                 let sold = other.custody().issued(&cert).is_some_and(|facts| facts.seq > 0);
-                let paid = other.deals().view(deal.trade).is_some_and(|sale| {
-                    matches!(sale.state, "claimed" | "settled")
-                });
+                let paid = other
+                    .deals()
+                    .view(deal.trade)
+                    .is_some_and(|sale| matches!(sale.state, "claimed" | "settled"));
                 if !sold || !paid {
                     faults.push(format!("node {node} holds what its provider did not sell"));
                 }
@@ -123,8 +124,7 @@ impl World {
         let own: BTreeSet<ScriptBuf> =
             (0..self.nodes.len()).flat_map(|node| self.scripts(node)).collect();
         let deals = self.engines().flat_map(|(_, engine)| engine.deals().views());
-        let contracts: BTreeSet<ScriptBuf> =
-            deals.filter_map(|deal| deal.contract_spk).collect();
+        let contracts: BTreeSet<ScriptBuf> = deals.filter_map(|deal| deal.contract_spk).collect();
         for (outpoint, coin) in &coins.unspent {
             let spk = &coin.script_pubkey;
             if !own.contains(spk) && !contracts.contains(spk) {

@@ -75,8 +75,7 @@ impl Node {
     ) -> Result<(Wallet, [u8; 32]), WalletError> {
         let keys = wallet::Keys::from_seed(&self.secret, Network::Regtest)?;
         let settlement = keys.settlement_secret()?;
-        let wallet =
-            Wallet::open(&keys, Network::Regtest, self.disk.clone(), Some(birthday))?;
+        let wallet = Wallet::open(&keys, Network::Regtest, self.disk.clone(), Some(birthday))?;
         Ok((wallet, settlement))
     }
 

@@ -168,7 +168,8 @@ impl World {
     fn happen(&mut self, happening: Happening) {
         match happening {
             Happening::Tick(node) => {
-                let due = self.nodes[node].life.as_ref().is_some_and(|l| l.tick_at_ms == self.now_ms);
+                let due =
+                    self.nodes[node].life.as_ref().is_some_and(|l| l.tick_at_ms == self.now_ms);
                 if due {
                     self.feed(node, Input::Tick);
                 }

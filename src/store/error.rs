@@ -103,22 +103,14 @@ impl StoreError {
     /// Wraps a system error: a full disk is told apart, because its cure is known.
     pub(super) fn io(what: &'static str, path: &Path, source: io::Error) -> Self {
         match source.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::Full {
-                path: path.to_owned(),
-            },
-            _ => Self::Io {
-                what,
-                path: path.to_owned(),
-                source,
-            },
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                Self::Full { path: path.to_owned() }
+            }
+            _ => Self::Io { what, path: path.to_owned(), source },
         }
     }
 
     pub(super) fn corrupt(file: &Path, offset: usize, what: &'static str) -> Self {
-        Self::Corrupt {
-            file: file.to_owned(),
-            offset: offset as u64,
-            what,
-        }
+        Self::Corrupt { file: file.to_owned(), offset: offset as u64, what }
     }
 }

@@ -72,10 +72,7 @@ impl Store {
     /// export the same bytes.
     pub fn export(&self, w: &mut dyn Write) -> Result<(), StoreError> {
         let io = |e| StoreError::io("write", Path::new("the export"), e);
-        let mut out = Hashed {
-            inner: w,
-            hash: Sha256::new(),
-        };
+        let mut out = Hashed { inner: w, hash: Sha256::new() };
         out.line(&Head {
             capex_export: EXPORT_VERSION,
             network: self.meta.network.clone(),
@@ -116,11 +113,7 @@ pub fn import(dir: &Path, meta: &Meta, r: &mut dyn BufRead) -> Result<usize, Sto
 }
 
 fn read_export(meta: &Meta, r: &mut dyn BufRead) -> Result<(u64, Live), StoreError> {
-    let mut lines = Lines {
-        inner: r,
-        hash: Sha256::new(),
-        number: 0,
-    };
+    let mut lines = Lines { inner: r, hash: Sha256::new(), number: 0 };
     let head: Head = lines.next()?.parse()?;
     admit(meta, &head)?;
     let mut live = Live::new();
@@ -154,17 +147,11 @@ fn admit(meta: &Meta, head: &Head) -> Result<(), StoreError> {
         return Err(wrong("an export of another version"));
     }
     if head.schema > SCHEMA_VERSION {
-        return Err(StoreError::NewerSchema {
-            found: head.schema,
-            known: SCHEMA_VERSION,
-        });
+        return Err(StoreError::NewerSchema { found: head.schema, known: SCHEMA_VERSION });
     }
     if head.network != meta.network || head.magic != meta.magic.to_lower_hex_string() {
         let expected = meta.network.clone();
-        return Err(StoreError::WrongNetwork {
-            found: head.network.clone(),
-            expected,
-        });
+        return Err(StoreError::WrongNetwork { found: head.network.clone(), expected });
     }
     // The first batch after the import needs a number of its own.
     if head.seq == u64::MAX {
@@ -196,18 +183,11 @@ impl Lines<'_> {
             .read_until(b'\n', &mut bytes)
             .map_err(|e| StoreError::io("read", Path::new("the export"), e))?;
         if bytes.last() != Some(&b'\n') {
-            return Err(StoreError::Import {
-                line: self.number,
-                what: ENDED,
-            });
+            return Err(StoreError::Import { line: self.number, what: ENDED });
         }
         let hash_before = self.hash.clone().finalize().into();
         self.hash.update(&bytes);
-        Ok(Line {
-            bytes,
-            number: self.number,
-            hash_before,
-        })
+        Ok(Line { bytes, number: self.number, hash_before })
     }
 }
 
@@ -217,9 +197,6 @@ impl Line {
     }
 
     fn bad(&self, what: &'static str) -> StoreError {
-        StoreError::Import {
-            line: self.number,
-            what,
-        }
+        StoreError::Import { line: self.number, what }
     }
 }

@@ -70,10 +70,7 @@ impl Index {
             }
         };
         restrict(dir)?;
-        Ok(Self {
-            db,
-            dir: dir.to_owned(),
-        })
+        Ok(Self { db, dir: dir.to_owned() })
     }
 
     /// Number of the last batch that the index holds; `None` for a new or half-filled one.
@@ -82,9 +79,7 @@ impl Index {
             let Some(raw) = self.db.get(APPLIED_KEY).map_err(index_error)? else {
                 return Ok(None);
             };
-            let bytes: [u8; 8] = unseal(&raw)?
-                .try_into()
-                .map_err(|_| index_error("bad number"))?;
+            let bytes: [u8; 8] = unseal(&raw)?.try_into().map_err(|_| index_error("bad number"))?;
             Ok(Some(u64::from_be_bytes(bytes)))
         })
     }
@@ -99,10 +94,7 @@ impl Index {
                     continue;
                 }
                 let value = unseal(&raw)?;
-                if expected
-                    .next()
-                    .is_none_or(|(k, v)| k[..] != key[..] || v[..] != *value)
-                {
+                if expected.next().is_none_or(|(k, v)| k[..] != key[..] || v[..] != *value) {
                     return Ok(false);
                 }
             }
@@ -118,9 +110,7 @@ impl Index {
             for (i, (key, value)) in live.iter().enumerate() {
                 batch.insert(key.as_slice(), seal(value));
                 if (i + 1) % FILL_BATCH == 0 {
-                    self.db
-                        .apply_batch(std::mem::take(&mut batch))
-                        .map_err(index_error)?;
+                    self.db.apply_batch(std::mem::take(&mut batch)).map_err(index_error)?;
                 }
             }
             batch.insert(APPLIED_KEY, seal(&seq.to_be_bytes()));
@@ -205,9 +195,7 @@ fn restrict(dir: &Path) -> Result<(), StoreError> {
             .map_err(|e| StoreError::io("restrict", path, e))
     };
     set(dir, 0o700)?;
-    ["db", "conf"]
-        .iter()
-        .try_for_each(|name| set(&dir.join(name), 0o600))
+    ["db", "conf"].iter().try_for_each(|name| set(&dir.join(name), 0o600))
 }
 
 fn seal(payload: &[u8]) -> Vec<u8> {
@@ -221,9 +209,7 @@ fn seal(payload: &[u8]) -> Vec<u8> {
 
 fn unseal(raw: &[u8]) -> Result<&[u8], StoreError> {
     let sound = raw.split_last_chunk::<4>().and_then(|(body, crc)| {
-        (crc32c::crc32c(body) == u32::from_be_bytes(*crc))
-            .then(|| body.split_first())
-            .flatten()
+        (crc32c::crc32c(body) == u32::from_be_bytes(*crc)).then(|| body.split_first()).flatten()
     });
     match sound {
         Some((&VALUE_VERSION, payload)) => Ok(payload),

@@ -30,11 +30,7 @@ pub struct Tuning {
 
 impl Default for Tuning {
     fn default() -> Self {
-        Self {
-            segment_bytes: 16 << 20,
-            compact_min_bytes: 64 << 20,
-            compact_factor: 4,
-        }
+        Self { segment_bytes: 16 << 20, compact_min_bytes: 64 << 20, compact_factor: 4 }
     }
 }
 
@@ -76,14 +72,9 @@ impl Journal {
         }
         let mut active = open_append(&path)?;
         if let Some(keep @ 1..) = keep_bytes {
-            active
-                .truncate(keep)
-                .map_err(|e| StoreError::io("truncate", &path, e))?;
+            active.truncate(keep).map_err(|e| StoreError::io("truncate", &path, e))?;
         }
-        let active_bytes = active
-            .metadata()
-            .map_err(|e| StoreError::io("read", &path, e))?
-            .len();
+        let active_bytes = active.metadata().map_err(|e| StoreError::io("read", &path, e))?.len();
         Ok(Self {
             dir: dir.to_owned(),
             meta: meta.clone(),
@@ -208,11 +199,7 @@ fn remove_all(dir: &Path, files: &[PathBuf]) -> Result<(), StoreError> {
     for file in files {
         fs::remove_file(file).map_err(|e| StoreError::io("remove", file, e))?;
     }
-    if files.is_empty() {
-        Ok(())
-    } else {
-        sync_dir(dir)
-    }
+    if files.is_empty() { Ok(()) } else { sync_dir(dir) }
 }
 
 /// Writes the snapshot file for `seq` and returns its length in bytes.
@@ -226,15 +213,9 @@ pub(super) fn write_snapshot(
     create_whole(&path, |w| {
         w.write_all(&encode_frame(Kind::Header, seq, &meta.encode()))?;
         write_parts(w, seq, live)?;
-        w.write_all(&encode_frame(
-            Kind::End,
-            seq,
-            &(live.len() as u64).to_be_bytes(),
-        ))
+        w.write_all(&encode_frame(Kind::End, seq, &(live.len() as u64).to_be_bytes()))
     })?;
-    fs::metadata(&path)
-        .map(|m| m.len())
-        .map_err(|e| StoreError::io("read", &path, e))
+    fs::metadata(&path).map(|m| m.len()).map_err(|e| StoreError::io("read", &path, e))
 }
 
 fn write_parts(w: &mut dyn Write, seq: u64, live: &Live) -> io::Result<()> {
@@ -280,19 +261,11 @@ mod tests {
             let fits = bytes.len().min(self.left);
             self.left -= fits;
             self.file.append(&bytes[..fits])?;
-            if fits < bytes.len() {
-                Err(io::ErrorKind::StorageFull.into())
-            } else {
-                Ok(())
-            }
+            if fits < bytes.len() { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
         }
 
         fn sync(&mut self) -> io::Result<()> {
-            if self.sync_fails {
-                Err(io::Error::other("lost page"))
-            } else {
-                self.file.sync()
-            }
+            if self.sync_fails { Err(io::Error::other("lost page")) } else { self.file.sync() }
         }
 
         fn truncate(&mut self, len: u64) -> io::Result<()> {
@@ -301,10 +274,7 @@ mod tests {
     }
 
     fn meta() -> Meta {
-        Meta {
-            network: "devnet".into(),
-            magic: *b"capx",
-        }
+        Meta { network: "devnet".into(), magic: *b"capx" }
     }
 
     fn open(dir: &Path) -> (Journal, Live) {
@@ -326,11 +296,7 @@ mod tests {
             let (mut journal, _) = open(dir.path());
             journal.append(&put(1)).unwrap();
             let file = open_append(&journal.active_path).unwrap();
-            journal.active = Box::new(Failing {
-                file,
-                left,
-                sync_fails: false,
-            });
+            journal.active = Box::new(Failing { file, left, sync_fails: false });
             let error = journal.append(&put(2)).unwrap_err();
             assert_eq!(error.code(), "store.full");
             drop(journal);
@@ -346,11 +312,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (mut journal, _) = open(dir.path());
         let file = open_append(&journal.active_path).unwrap();
-        journal.active = Box::new(Failing {
-            file,
-            left: 30,
-            sync_fails: false,
-        });
+        journal.active = Box::new(Failing { file, left: 30, sync_fails: false });
         assert!(journal.append(&put(1)).is_err());
         journal.active = Box::new(open_append(&journal.active_path).unwrap());
         assert_eq!(journal.append(&put(1)).unwrap(), 1);
@@ -363,16 +325,9 @@ mod tests {
         let (mut journal, _) = open(dir.path());
         journal.append(&put(1)).unwrap();
         let file = open_append(&journal.active_path).unwrap();
-        journal.active = Box::new(Failing {
-            file,
-            left: 1 << 20,
-            sync_fails: true,
-        });
+        journal.active = Box::new(Failing { file, left: 1 << 20, sync_fails: true });
         assert_eq!(journal.append(&put(2)).unwrap_err().code(), "store.io");
-        assert_eq!(
-            journal.append(&put(2)).unwrap_err().code(),
-            "store.poisoned"
-        );
+        assert_eq!(journal.append(&put(2)).unwrap_err().code(), "store.poisoned");
         assert_eq!(open(dir.path()).1.len(), 1);
     }
 }

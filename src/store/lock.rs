@@ -24,22 +24,16 @@ impl DirLock {
         let path = dir.join(LOCK_FILE);
         let io = |source| StoreError::io("open", &path, source);
         let mut options = OpenOptions::new();
-        options
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600);
+        options.read(true).write(true).create(true).truncate(false).mode(0o600);
         let mut file = options.open(&path).map_err(io)?;
         match file.try_lock() {
             Ok(()) => {
                 write_pid(&mut file).map_err(|e| StoreError::io("write", &path, e))?;
                 Ok(Self { _file: file })
             }
-            Err(TryLockError::WouldBlock) => Err(StoreError::Locked {
-                dir: dir.to_owned(),
-                pid: read_pid(&mut file),
-            }),
+            Err(TryLockError::WouldBlock) => {
+                Err(StoreError::Locked { dir: dir.to_owned(), pid: read_pid(&mut file) })
+            }
             Err(TryLockError::Error(e)) => Err(StoreError::io("lock", &path, e)),
         }
     }

@@ -107,11 +107,7 @@ impl Store {
         let found = open_index(dir);
         let applied_seq = found.as_ref().ok().and_then(|(_, seq)| *seq);
         if layout.is_empty() && applied_seq.is_some_and(|seq| seq > 0) {
-            return Err(StoreError::corrupt(
-                &journal_dir,
-                0,
-                "the journal of the index",
-            ));
+            return Err(StoreError::corrupt(&journal_dir, 0, "the journal of the index"));
         }
         let replay = Replay::read(&layout, meta, applied_seq.unwrap_or(u64::MAX))?;
         let journal = Journal::open(&journal_dir, meta, tuning, &layout, &replay)?;
@@ -129,21 +125,8 @@ impl Store {
             }
         };
         let live_bytes = live.iter().map(|(k, v)| record_bytes(k, v)).sum();
-        let report = OpenReport {
-            records: live.len(),
-            quarantined,
-            truncated_bytes,
-        };
-        Ok((
-            Self {
-                meta: meta.clone(),
-                journal,
-                index,
-                live_bytes,
-                _lock: lock,
-            },
-            report,
-        ))
+        let report = OpenReport { records: live.len(), quarantined, truncated_bytes };
+        Ok((Self { meta: meta.clone(), journal, index, live_bytes, _lock: lock }, report))
     }
 
     /// Makes `records` durable as one atomic batch and returns its journal number.
@@ -164,10 +147,8 @@ impl Store {
             return Ok(self.last_seq());
         }
         let seq = self.journal.append(records)?;
-        let changes: Changes = records
-            .iter()
-            .map(|r| (full_key(r.table, &r.key), r.value.clone()))
-            .collect();
+        let changes: Changes =
+            records.iter().map(|r| (full_key(r.table, &r.key), r.value.clone())).collect();
         match self.index.apply(&changes, seq) {
             Ok(delta) => {
                 let grown = self.live_bytes.saturating_add(delta.added_bytes);
@@ -241,10 +222,7 @@ fn create_private_dir(dir: &Path) -> Result<(), StoreError> {
     if dir.is_dir() {
         return Ok(());
     }
-    let parent = dir
-        .parent()
-        .filter(|p| !p.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
+    let parent = dir.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     create_private_dir(parent)?;
     match fs::DirBuilder::new().mode(0o700).create(dir) {
         Err(e) if e.kind() != ErrorKind::AlreadyExists => Err(StoreError::io("create", dir, e)),
@@ -293,10 +271,7 @@ fn quarantine(dir: &Path) -> Result<PathBuf, StoreError> {
     let mut numbers = Vec::new();
     for entry in fs::read_dir(dir).map_err(io)? {
         let name = entry.map_err(io)?.file_name();
-        numbers.extend(
-            name.to_str()
-                .and_then(|n| n.strip_prefix(QUARANTINE)?.parse::<u32>().ok()),
-        );
+        numbers.extend(name.to_str().and_then(|n| n.strip_prefix(QUARANTINE)?.parse::<u32>().ok()));
     }
     numbers.sort_unstable();
     let path_of = |n: u32| dir.join(format!("{QUARANTINE}{n}"));

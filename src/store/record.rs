@@ -13,20 +13,12 @@ pub type Row = (Vec<u8>, Vec<u8>);
 /// A record that sets `key` of `table` to `value`. The meaning of all three belongs to the owner
 /// of the table; keys are compared as bytes, so integers in keys are big-endian.
 pub fn upsert(table: u8, key: impl Into<Vec<u8>>, value: impl Into<Vec<u8>>) -> Record {
-    Record {
-        table,
-        key: key.into(),
-        value: Some(value.into()),
-    }
+    Record { table, key: key.into(), value: Some(value.into()) }
 }
 
 /// A record that deletes `key` of `table`.
 pub fn erase(table: u8, key: impl Into<Vec<u8>>) -> Record {
-    Record {
-        table,
-        key: key.into(),
-        value: None,
-    }
+    Record { table, key: key.into(), value: None }
 }
 
 fn encoded_len(record: &Record) -> usize {
@@ -44,9 +36,7 @@ pub(super) fn full_key(table: u8, key: &[u8]) -> Vec<u8> {
 /// `count u32`, then per record `table u8 | key_len u32 | key | tag u8 | value_len u32 | value`,
 /// all big-endian. `None` when the batch is longer than [`MAX_BATCH_BYTES`].
 pub(super) fn encode_batch(records: &[Record]) -> Option<Vec<u8>> {
-    let len = records
-        .iter()
-        .try_fold(4usize, |sum, r| sum.checked_add(encoded_len(r)))?;
+    let len = records.iter().try_fold(4usize, |sum, r| sum.checked_add(encoded_len(r)))?;
     if len > MAX_BATCH_BYTES {
         return None;
     }

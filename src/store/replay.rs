@@ -69,16 +69,12 @@ impl Layout {
         snapshots.sort();
         layout.segments.sort();
         layout.snapshot = snapshots.pop();
-        layout
-            .leftovers
-            .extend(snapshots.into_iter().map(|s| s.path));
+        layout.leftovers.extend(snapshots.into_iter().map(|s| s.path));
         // A snapshot is taken right after a rotation, so a segment that begins at or before
         // its number also ends there.
         let after = layout.snapshot.as_ref().map_or(0, |s| s.seq);
         let old = layout.segments.partition_point(|s| s.seq <= after);
-        layout
-            .leftovers
-            .extend(layout.segments.drain(..old).map(|s| s.path));
+        layout.leftovers.extend(layout.segments.drain(..old).map(|s| s.path));
         Ok(layout)
     }
 
@@ -91,12 +87,7 @@ impl Layout {
     pub(super) fn header(&self) -> Result<Option<(PathBuf, Vec<u8>)>, StoreError> {
         for file in self.snapshot.iter().chain(&self.segments) {
             let bytes = read(&file.path)?;
-            if let Some(Frame {
-                kind: Kind::Header,
-                payload,
-                ..
-            }) = Frames::new(&bytes).next()
-            {
+            if let Some(Frame { kind: Kind::Header, payload, .. }) = Frames::new(&bytes).next() {
                 return Ok(Some((file.path.clone(), payload.to_vec())));
             }
         }
@@ -105,15 +96,9 @@ impl Layout {
 }
 
 fn number(path: &Path, prefix: &str) -> Option<u64> {
-    let stem = path
-        .file_name()?
-        .to_str()?
-        .strip_suffix(EXTENSION)?
-        .strip_suffix('.')?;
+    let stem = path.file_name()?.to_str()?.strip_suffix(EXTENSION)?.strip_suffix('.')?;
     let hex = stem.strip_prefix(prefix)?;
-    (hex.len() == 16)
-        .then(|| u64::from_str_radix(hex, 16).ok())
-        .flatten()
+    (hex.len() == 16).then(|| u64::from_str_radix(hex, 16).ok()).flatten()
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, StoreError> {
@@ -182,33 +167,20 @@ impl Replay {
         let bytes = read(&file.path)?;
         let mut frames = Frames::new(&bytes);
         let corrupt = |at, what| StoreError::corrupt(&file.path, at, what);
-        let header = frames
-            .next()
-            .filter(|f| f.kind == Kind::Header && f.seq == file.seq);
-        meta.admit(
-            &file.path,
-            header.ok_or_else(|| corrupt(0, "a header"))?.payload,
-        )?;
+        let header = frames.next().filter(|f| f.kind == Kind::Header && f.seq == file.seq);
+        meta.admit(&file.path, header.ok_or_else(|| corrupt(0, "a header"))?.payload)?;
         let mut end = None;
         while end.is_none() {
             let at = frames.offset();
             match frames.next() {
-                Some(Frame {
-                    kind: Kind::Part,
-                    payload,
-                    ..
-                }) => {
+                Some(Frame { kind: Kind::Part, payload, .. }) => {
                     let records = decode_batch(payload).ok_or_else(|| corrupt(at, "records"))?;
                     for record in records {
                         let key = full_key(record.table, &record.key);
                         self.base.insert(key, record.value.unwrap_or_default());
                     }
                 }
-                Some(Frame {
-                    kind: Kind::End,
-                    payload,
-                    ..
-                }) => end = Some(payload.to_vec()),
+                Some(Frame { kind: Kind::End, payload, .. }) => end = Some(payload.to_vec()),
                 _ => return Err(corrupt(at, "a part of the snapshot")),
             }
         }
@@ -230,11 +202,7 @@ impl Replay {
         cut_seq: u64,
     ) -> Result<(), StoreError> {
         if file.seq != self.last_seq + 1 {
-            return Err(StoreError::corrupt(
-                &file.path,
-                0,
-                "an earlier segment is missing",
-            ));
+            return Err(StoreError::corrupt(&file.path, 0, "an earlier segment is missing"));
         }
         let bytes = read(&file.path)?;
         let mut frames = Frames::new(&bytes);
@@ -266,17 +234,10 @@ impl Replay {
         let keep_bytes = frames.offset() as u64;
         if !frames.at_end() || keep_bytes == 0 {
             if !is_last || frames.later_frame_follows(expected_seq) {
-                return Err(StoreError::corrupt(
-                    &file.path,
-                    frames.offset(),
-                    "a sound frame",
-                ));
+                return Err(StoreError::corrupt(&file.path, frames.offset(), "a sound frame"));
             }
             let torn_bytes = bytes.len() as u64 - keep_bytes;
-            self.torn = Some(Torn {
-                keep_bytes,
-                torn_bytes,
-            });
+            self.torn = Some(Torn { keep_bytes, torn_bytes });
         }
         self.total_bytes += keep_bytes;
         self.active_bytes = keep_bytes;

@@ -38,13 +38,7 @@ impl Meta {
         let (schema, rest) = rest.split_first_chunk::<2>()?;
         let (magic, name) = rest.split_first_chunk::<4>()?;
         let network = String::from_utf8(name.to_vec()).ok()?;
-        Some((
-            Self {
-                network,
-                magic: *magic,
-            },
-            u16::from_be_bytes(*schema),
-        ))
+        Some((Self { network, magic: *magic }, u16::from_be_bytes(*schema)))
     }
 
     /// Checks the header of `file` against this network and this release.
@@ -52,10 +46,7 @@ impl Meta {
         let bad = || StoreError::corrupt(file, 0, "a header");
         let (found, schema) = Self::decode(header).ok_or_else(bad)?;
         if schema > SCHEMA_VERSION {
-            return Err(StoreError::NewerSchema {
-                found: schema,
-                known: SCHEMA_VERSION,
-            });
+            return Err(StoreError::NewerSchema { found: schema, known: SCHEMA_VERSION });
         }
         if found != *self {
             return Err(StoreError::WrongNetwork {
@@ -73,10 +64,7 @@ mod tests {
 
     #[test]
     fn a_newer_schema_is_refused() {
-        let meta = Meta {
-            network: "devnet".into(),
-            magic: [1, 2, 3, 4],
-        };
+        let meta = Meta { network: "devnet".into(), magic: [1, 2, 3, 4] };
         let mut header = meta.encode();
         header[9] += 1;
         let error = meta.admit(Path::new("x"), &header).unwrap_err();
@@ -85,14 +73,8 @@ mod tests {
 
     #[test]
     fn the_same_name_with_another_magic_is_another_network() {
-        let meta = Meta {
-            network: "devnet".into(),
-            magic: [1, 2, 3, 4],
-        };
-        let other = Meta {
-            magic: [1, 2, 3, 5],
-            ..meta.clone()
-        };
+        let meta = Meta { network: "devnet".into(), magic: [1, 2, 3, 4] };
+        let other = Meta { magic: [1, 2, 3, 5], ..meta.clone() };
         let error = meta.admit(Path::new("x"), &other.encode()).unwrap_err();
         assert_eq!(error.code(), "store.wrong_network");
     }

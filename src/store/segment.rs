@@ -32,9 +32,7 @@ pub(super) enum Kind {
 
 impl Kind {
     fn from_byte(byte: u8) -> Option<Self> {
-        [Self::Header, Self::Batch, Self::Part, Self::End]
-            .into_iter()
-            .find(|k| *k as u8 == byte)
+        [Self::Header, Self::Batch, Self::Part, Self::End].into_iter().find(|k| *k as u8 == byte)
     }
 }
 
@@ -166,17 +164,12 @@ impl Medium for File {
 
 /// Opens an existing file for appending.
 pub(super) fn open_append(path: &Path) -> Result<File, StoreError> {
-    OpenOptions::new()
-        .append(true)
-        .open(path)
-        .map_err(|e| StoreError::io("open", path, e))
+    OpenOptions::new().append(true).open(path).map_err(|e| StoreError::io("open", path, e))
 }
 
 /// Makes the directory's entries survive a loss of power.
 pub(super) fn sync_dir(dir: &Path) -> Result<(), StoreError> {
-    File::open(dir)
-        .and_then(|d| d.sync_all())
-        .map_err(|e| StoreError::io("sync", dir, e))
+    File::open(dir).and_then(|d| d.sync_all()).map_err(|e| StoreError::io("sync", dir, e))
 }
 
 /// Creates `path` with what `fill` writes: temporary name, fsync, rename, directory fsync.
@@ -203,18 +196,10 @@ fn write_synced(
     path: &Path,
     fill: impl FnOnce(&mut dyn Write) -> io::Result<()>,
 ) -> io::Result<()> {
-    let file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(path)?;
+    let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
     let mut writer = io::BufWriter::new(file);
     fill(&mut writer)?;
-    writer
-        .into_inner()
-        .map_err(io::IntoInnerError::into_error)?
-        .sync_all()
+    writer.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()
 }
 
 #[cfg(test)]

@@ -117,10 +117,7 @@ impl WalletError {
     }
 
     pub(super) fn seed_io(path: &Path) -> impl Fn(io::Error) -> Self + '_ {
-        move |source| Self::SeedIo {
-            path: path.to_owned(),
-            source,
-        }
+        move |source| Self::SeedIo { path: path.to_owned(), source }
     }
 
     pub(super) fn build(error: impl std::fmt::Display) -> Self {

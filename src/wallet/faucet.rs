@@ -38,10 +38,7 @@ pub fn faucet_spend(
         output: parts(to, total_sat)?,
     };
     // The change's place, so that its size is counted.
-    tx.output.push(TxOut {
-        value: Amount::ZERO,
-        script_pubkey: own.clone(),
-    });
+    tx.output.push(TxOut { value: Amount::ZERO, script_pubkey: own.clone() });
     let mut have_sat = 0u64;
     let mut need_sat = total_sat;
     for (outpoint, value_sat) in coins.iter().take(MAX_COINS) {
@@ -59,27 +56,18 @@ pub fn faucet_spend(
             break;
         }
     }
-    let Some(change_sat) = have_sat
-        .checked_sub(need_sat)
-        .filter(|_| !tx.input.is_empty())
-    else {
+    let Some(change_sat) = have_sat.checked_sub(need_sat).filter(|_| !tx.input.is_empty()) else {
         return Err(WalletError::InsufficientFunds { have_sat, need_sat });
     };
     // Change below dust is left to the fee.
     tx.output.pop();
     if change_sat >= own.minimal_non_dust().to_sat() {
         let value = Amount::from_sat(change_sat);
-        tx.output.push(TxOut {
-            value,
-            script_pubkey: own.clone(),
-        });
+        tx.output.push(TxOut { value, script_pubkey: own.clone() });
     }
     let prevouts: Vec<_> = coins[..tx.input.len()]
         .iter()
-        .map(|(_, sat)| TxOut {
-            value: Amount::from_sat(*sat),
-            script_pubkey: own.clone(),
-        })
+        .map(|(_, sat)| TxOut { value: Amount::from_sat(*sat), script_pubkey: own.clone() })
         .collect();
     let keys = vec![key; prevouts.len()];
     sign_key_spends(&secp, &mut tx, &prevouts, &keys)?;
@@ -94,10 +82,7 @@ fn parts(to: [ScriptBuf; 4], total_sat: u64) -> Result<Vec<TxOut>, WalletError> 
         if value < script_pubkey.minimal_non_dust() {
             return Err(WalletError::BadAmount { index });
         }
-        Ok(TxOut {
-            value,
-            script_pubkey,
-        })
+        Ok(TxOut { value, script_pubkey })
     });
     outputs.collect()
 }

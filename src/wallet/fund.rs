@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use bdk_wallet::{KeychainKind, TxOrdering};
 use bdk_wallet::coin_selection::{BranchAndBoundCoinSelection, LargestFirstCoinSelection};
 use bdk_wallet::error::CreateTxError;
+use bdk_wallet::{KeychainKind, TxOrdering};
 use bitcoin::absolute::LockTime;
 use bitcoin::transaction::Version;
 use bitcoin::{
@@ -79,9 +79,7 @@ struct Stored {
 impl Fund {
     /// Whether `tx` is the one that should confirm now.
     pub(super) fn wants(&self, tx: &Transaction) -> bool {
-        self.inputs()
-            .eq(tx.input.iter().map(|input| input.previous_output))
-            && self.wanted() == tx
+        self.inputs().eq(tx.input.iter().map(|input| input.previous_output)) && self.wanted() == tx
     }
 
     /// The transaction that should confirm now.
@@ -106,20 +104,12 @@ impl Fund {
             Some(OutPoint::new(txid, vout as u32))
         };
         let outpoints = self.outputs.iter().filter_map(&mut place).collect();
-        Funded {
-            tx: self.tx.clone(),
-            outpoints,
-            fee_sat: self.fee_of(&self.tx),
-        }
+        Funded { tx: self.tx.clone(), outpoints, fee_sat: self.fee_of(&self.tx) }
     }
 
     fn cancelled(&self, cancel: &Cancel) -> Funded {
         let fee_sat = self.fee_of(&cancel.tx);
-        Funded {
-            tx: cancel.tx.clone(),
-            outpoints: Vec::new(),
-            fee_sat,
-        }
+        Funded { tx: cancel.tx.clone(), outpoints: Vec::new(), fee_sat }
     }
 
     fn inputs(&self) -> impl Iterator<Item = OutPoint> + '_ {
@@ -142,10 +132,7 @@ pub(super) fn load(persist: &dyn Persist) -> Result<BTreeMap<[u8; 32], Entry>, W
 }
 
 fn row(id: &[u8; 32], entry: &Entry) -> Result<Record, WalletError> {
-    let row = Stored {
-        v: ROW_VERSION,
-        entry: entry.clone(),
-    };
+    let row = Stored { v: ROW_VERSION, entry: entry.clone() };
     let value = serde_json::to_vec(&row).map_err(|_| WalletError::Damaged("a fund row"))?;
     Ok(upsert(FUND_TABLE, *id, value))
 }
@@ -230,13 +217,7 @@ impl Wallet {
         let txid = tx.compute_txid();
         let newly = self.funds.iter().find_map(|(id, entry)| match entry {
             Entry::Live(fund) if fund.wanted().compute_txid() == txid && !fund.is_broadcast => {
-                Some((
-                    *id,
-                    Entry::Live(Fund {
-                        is_broadcast: true,
-                        ..fund.clone()
-                    }),
-                ))
+                Some((*id, Entry::Live(Fund { is_broadcast: true, ..fund.clone() })))
             }
             _ => None,
         });
@@ -258,17 +239,13 @@ impl Wallet {
             Some(Entry::Released) => return Ok(()),
             None => return Err(WalletError::NoFund),
         };
-        inputs
-            .iter()
-            .for_each(|outpoint| self.bdk.unlock_outpoint(*outpoint));
+        inputs.iter().for_each(|outpoint| self.bdk.unlock_outpoint(*outpoint));
         let stored = row(&terms_hash, &Entry::Released).and_then(|row| self.commit(vec![row]));
         match stored {
             Ok(()) => {
                 self.funds.insert(terms_hash, Entry::Released);
             }
-            Err(_) => inputs
-                .iter()
-                .for_each(|outpoint| self.bdk.lock_outpoint(*outpoint)),
+            Err(_) => inputs.iter().for_each(|outpoint| self.bdk.lock_outpoint(*outpoint)),
         }
         stored
     }
@@ -308,8 +285,7 @@ impl Wallet {
         let Some(Entry::Live(fund)) = self.funds.remove(&id) else {
             return None;
         };
-        fund.inputs()
-            .for_each(|outpoint| self.bdk.unlock_outpoint(outpoint));
+        fund.inputs().for_each(|outpoint| self.bdk.unlock_outpoint(outpoint));
         Some(erase(FUND_TABLE, id))
     }
 
@@ -357,10 +333,8 @@ impl Wallet {
             .filter(|c| !with_change || !self.is_own_change(c))
             .map(|c| c.outpoint)
             .collect();
-        let recipients = outputs
-            .iter()
-            .map(|(script, sat)| (script.clone(), Amount::from_sat(*sat)))
-            .collect();
+        let recipients =
+            outputs.iter().map(|(script, sat)| (script.clone(), Amount::from_sat(*sat))).collect();
         let algorithm = BranchAndBoundCoinSelection::new(CHANGE_BYTES, LargestFirstCoinSelection);
         let mut builder = self.bdk.build_tx().coin_selection(algorithm);
         builder
@@ -377,10 +351,7 @@ impl Wallet {
             CreateTxError::CoinSelection(short) => {
                 let Balance { spendable_sat, .. } = self.balance();
                 let need_sat = short.needed.to_sat();
-                WalletError::InsufficientFunds {
-                    have_sat: spendable_sat,
-                    need_sat,
-                }
+                WalletError::InsufficientFunds { have_sat: spendable_sat, need_sat }
             }
             CreateTxError::OutputBelowDustLimit(index) => WalletError::BadAmount { index },
             other => WalletError::build(other),
@@ -395,28 +366,19 @@ impl Wallet {
         feerate_sat_kvb: u64,
         tip_height: u32,
     ) -> Result<Funded, WalletError> {
-        if let Some(cancel) = fund
-            .cancel
-            .as_ref()
-            .filter(|c| c.feerate_sat_kvb >= feerate_sat_kvb)
+        if let Some(cancel) = fund.cancel.as_ref().filter(|c| c.feerate_sat_kvb >= feerate_sat_kvb)
         {
             return Ok(fund.cancelled(cancel));
         }
         if self.is_confirmed(fund.tx.compute_txid()) {
             return Err(WalletError::Confirmed);
         }
-        let script = self
-            .bdk
-            .reveal_next_address(KeychainKind::Internal)
-            .script_pubkey();
+        let script = self.bdk.reveal_next_address(KeychainKind::Internal).script_pubkey();
         let mut tx = Transaction {
             version: Version::TWO,
             lock_time: LockTime::from_consensus(tip_height.min(MAX_HEIGHT)),
             input: fund.inputs().map(unsigned_input).collect(),
-            output: vec![TxOut {
-                value: Amount::ZERO,
-                script_pubkey: script.clone(),
-            }],
+            output: vec![TxOut { value: Amount::ZERO, script_pubkey: script.clone() }],
         };
         let fee = self.replacement_fee(&fund, &tx, feerate_sat_kvb);
         let fee = fee.ok_or(WalletError::BadFeerate { feerate_sat_kvb })?;
@@ -427,10 +389,7 @@ impl Wallet {
         }
         tx.output[0].value = Amount::from_sat(have_sat - fee);
         let tx = self.sign(tx, &fund.prevouts)?;
-        let cancel = Cancel {
-            tx,
-            feerate_sat_kvb,
-        };
+        let cancel = Cancel { tx, feerate_sat_kvb };
         let funded = fund.cancelled(&cancel);
         fund.cancel = Some(cancel);
         let entry = Entry::Live(fund);
@@ -474,18 +433,14 @@ impl Wallet {
     /// Locks the inputs and stores the transaction in one batch; on an error nothing is locked.
     fn lock_and_journal(&mut self, id: [u8; 32], fund: Fund) -> Result<(), WalletError> {
         let inputs: Vec<_> = fund.inputs().collect();
-        inputs
-            .iter()
-            .for_each(|outpoint| self.bdk.lock_outpoint(*outpoint));
+        inputs.iter().for_each(|outpoint| self.bdk.lock_outpoint(*outpoint));
         let entry = Entry::Live(fund);
         let stored = row(&id, &entry).and_then(|row| self.commit(vec![row]));
         match stored {
             Ok(()) => {
                 self.funds.insert(id, entry);
             }
-            Err(_) => inputs
-                .iter()
-                .for_each(|outpoint| self.bdk.unlock_outpoint(*outpoint)),
+            Err(_) => inputs.iter().for_each(|outpoint| self.bdk.unlock_outpoint(*outpoint)),
         }
         stored
     }
@@ -522,9 +477,7 @@ fn check_feerate(feerate_sat_kvb: u64) -> Result<(), WalletError> {
 /// Refuses what cannot be added up, before bdk adds it up.
 fn check_amounts(outputs: &[(ScriptBuf, u64)]) -> Result<(), WalletError> {
     if outputs.len() > MAX_FUND_OUTPUTS {
-        return Err(WalletError::TooManyOutputs {
-            max: MAX_FUND_OUTPUTS,
-        });
+        return Err(WalletError::TooManyOutputs { max: MAX_FUND_OUTPUTS });
     }
     let mut total_sat = 0u64;
     for (index, (_, amount_sat)) in outputs.iter().enumerate() {

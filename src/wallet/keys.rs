@@ -31,9 +31,7 @@ pub struct Keys {
 
 impl std::fmt::Debug for Keys {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Keys")
-            .field("network", &self.network)
-            .finish_non_exhaustive()
+        f.debug_struct("Keys").field("network", &self.network).finish_non_exhaustive()
     }
 }
 
@@ -64,15 +62,8 @@ impl Keys {
         let secp = Secp256k1::new();
         let master = Xpriv::new_master(network, seed).map_err(WalletError::build)?;
         let path = account_path(PURPOSE_SPEND, network).map_err(WalletError::build)?;
-        let account = master
-            .derive_priv(&secp, &path)
-            .map_err(WalletError::build)?;
-        Ok(Self {
-            network,
-            master,
-            account,
-            secp,
-        })
+        let account = master.derive_priv(&secp, &path).map_err(WalletError::build)?;
+        Ok(Self { network, master, account, secp })
     }
 
     /// The network whose coin type is in every path.
@@ -87,10 +78,7 @@ impl Keys {
     /// [`WalletError::Build`] as in [`Keys::from_seed`].
     pub fn settlement_secret(&self) -> Result<[u8; 32], WalletError> {
         let path = account_path(PURPOSE_SETTLEMENT, self.network).map_err(WalletError::build)?;
-        let child = self
-            .master
-            .derive_priv(&self.secp, &path)
-            .map_err(WalletError::build)?;
+        let child = self.master.derive_priv(&self.secp, &path).map_err(WalletError::build)?;
         Ok(child.private_key.secret_bytes())
     }
 
@@ -106,14 +94,8 @@ impl Keys {
     pub(super) fn spend_keypair(&self, branch: u32, index: u32) -> Result<Keypair, WalletError> {
         let child = |n| ChildNumber::from_normal_idx(n).map_err(WalletError::build);
         let path = [child(branch)?, child(index)?];
-        let key = self
-            .account
-            .derive_priv(&self.secp, &path)
-            .map_err(WalletError::build)?;
-        Ok(key
-            .to_keypair(&self.secp)
-            .tap_tweak(&self.secp, None)
-            .to_keypair())
+        let key = self.account.derive_priv(&self.secp, &path).map_err(WalletError::build)?;
+        Ok(key.to_keypair(&self.secp).tap_tweak(&self.secp, None).to_keypair())
     }
 
     pub(super) fn secp(&self) -> &Secp256k1<All> {
@@ -126,25 +108,17 @@ fn coin_type(network: Network) -> u32 {
 }
 
 fn account_path(purpose: u32, network: Network) -> Result<DerivationPath, bitcoin::bip32::Error> {
-    [purpose, coin_type(network), 0]
-        .into_iter()
-        .map(ChildNumber::from_hardened_idx)
-        .collect()
+    [purpose, coin_type(network), 0].into_iter().map(ChildNumber::from_hardened_idx).collect()
 }
 
 fn read_seed(path: &Path, file: File) -> Result<[u8; 32], WalletError> {
     let io = WalletError::seed_io(path);
     let mode = file.metadata().map_err(&io)?.permissions().mode() & 0o777;
     if mode & 0o077 != 0 {
-        return Err(WalletError::SeedPermissions {
-            path: path.to_owned(),
-            mode,
-        });
+        return Err(WalletError::SeedPermissions { path: path.to_owned(), mode });
     }
     let mut bytes = Vec::new();
-    file.take(SEED_FILE_MAX_BYTES + 1)
-        .read_to_end(&mut bytes)
-        .map_err(&io)?;
+    file.take(SEED_FILE_MAX_BYTES + 1).read_to_end(&mut bytes).map_err(&io)?;
     let text = std::str::from_utf8(&bytes).unwrap_or_default();
     let digits = text.strip_suffix('\n').unwrap_or(text);
     <[u8; 32]>::from_hex(digits).map_err(|_| WalletError::SeedInvalid(path.to_owned()))
@@ -156,11 +130,7 @@ fn create_seed(path: &Path) -> std::io::Result<()> {
     let mut seed = [0u8; 32];
     getrandom::fill(&mut seed).map_err(std::io::Error::other)?;
     let temporary = path.with_extension(format!("{}.tmp", std::process::id()));
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&temporary)?;
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
     let written = writeln!(file, "{}", seed.to_lower_hex_string())
         .and_then(|()| file.sync_all())
         .and_then(|()| fs::hard_link(&temporary, path));

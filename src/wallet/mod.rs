@@ -76,9 +76,7 @@ pub struct Wallet {
 
 impl std::fmt::Debug for Wallet {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Wallet")
-            .field("network", &self.keys.network())
-            .finish_non_exhaustive()
+        f.debug_struct("Wallet").field("network", &self.keys.network()).finish_non_exhaustive()
     }
 }
 
@@ -105,12 +103,7 @@ impl Wallet {
             None => create_bdk(keys)?,
         };
         let funds = fund::load(&persist)?;
-        let mut wallet = Self {
-            bdk,
-            keys: keys.clone(),
-            persist: Box::new(persist),
-            funds,
-        };
+        let mut wallet = Self { bdk, keys: keys.clone(), persist: Box::new(persist), funds };
         if let Some((height, hash)) = birthday.filter(|(height, _)| is_new && *height > 0) {
             wallet.push_checkpoint(height, hash)?;
         }
@@ -132,10 +125,7 @@ impl Wallet {
             }
             next = match checkpoint.height().checked_sub(step) {
                 Some(height) => checkpoint.floor_at(height),
-                None => checkpoint
-                    .iter()
-                    .last()
-                    .filter(|c| c.height() < checkpoint.height()),
+                None => checkpoint.iter().last().filter(|c| c.height() < checkpoint.height()),
             };
         }
         found
@@ -153,11 +143,8 @@ impl Wallet {
         for coin in self.bdk.list_unspent() {
             let value_sat = coin.txout.value.to_sat();
             let is_settled = self.is_mature(&coin, tip_height);
-            let total = if is_settled {
-                &mut balance.confirmed_sat
-            } else {
-                &mut balance.pending_sat
-            };
+            let total =
+                if is_settled { &mut balance.confirmed_sat } else { &mut balance.pending_sat };
             *total = total.saturating_add(value_sat);
             let part = if self.bdk.is_outpoint_locked(coin.outpoint) {
                 &mut balance.locked_sat
@@ -187,11 +174,7 @@ impl Wallet {
     /// As [`Wallet::next_address`].
     pub fn fresh_scripts(&mut self, count: u16) -> Result<Vec<ScriptBuf>, WalletError> {
         let scripts = (0..count)
-            .map(|_| {
-                self.bdk
-                    .reveal_next_address(KeychainKind::External)
-                    .script_pubkey()
-            })
+            .map(|_| self.bdk.reveal_next_address(KeychainKind::External).script_pubkey())
             .collect();
         self.commit(Vec::new())?;
         Ok(scripts)
@@ -200,21 +183,13 @@ impl Wallet {
     /// Every script whose coins belong to the wallet, revealed or within reach: what a chain
     /// source has to watch.
     pub fn watched_scripts(&self) -> Vec<ScriptBuf> {
-        self.bdk
-            .spk_index()
-            .inner()
-            .all_spks()
-            .values()
-            .cloned()
-            .collect()
+        self.bdk.spk_index().inner().all_spks().values().cloned().collect()
     }
 
     /// The wallet's latest `limit` transactions, newest first.
     pub fn history(&self, limit: usize) -> Vec<HistoryEntry> {
         let newest_first = self.bdk.transactions_sort_by(|a, b| {
-            b.chain_position
-                .cmp(&a.chain_position)
-                .then(a.tx_node.txid.cmp(&b.tx_node.txid))
+            b.chain_position.cmp(&a.chain_position).then(a.tx_node.txid.cmp(&b.tx_node.txid))
         });
         let entry = |tx: bdk_wallet::WalletTx<'_>| {
             let (sent, received) = self.bdk.sent_and_received(&tx.tx_node.tx);
@@ -224,11 +199,7 @@ impl Wallet {
                 height,
                 sent_sat: sent.to_sat(),
                 received_sat: received.to_sat(),
-                fee_sat: self
-                    .bdk
-                    .calculate_fee(&tx.tx_node.tx)
-                    .ok()
-                    .map(|fee| fee.to_sat()),
+                fee_sat: self.bdk.calculate_fee(&tx.tx_node.tx).ok().map(|fee| fee.to_sat()),
                 at_s,
             }
         };
@@ -253,10 +224,7 @@ impl Wallet {
         let Ok(chain) = self.bdk.latest_checkpoint().push(BlockId { height, hash }) else {
             return Err(disconnected);
         };
-        let update = Update {
-            chain: Some(chain),
-            ..Update::default()
-        };
+        let update = Update { chain: Some(chain), ..Update::default() };
         self.bdk.apply_update(update).map_err(|_| disconnected)
     }
 
@@ -265,9 +233,7 @@ impl Wallet {
             return false;
         };
         let graph = self.bdk.tx_graph();
-        let is_coinbase = graph
-            .get_tx(coin.outpoint.txid)
-            .is_some_and(|tx| tx.is_coinbase());
+        let is_coinbase = graph.get_tx(coin.outpoint.txid).is_some_and(|tx| tx.is_coinbase());
         // The coinbase of block h may be spent in block h + 100, that is from tip h + 99 on.
         !is_coinbase || tip_height.saturating_add(1) >= height.saturating_add(COINBASE_MATURITY)
     }
@@ -287,9 +253,7 @@ impl Wallet {
     }
 
     fn is_confirmed(&self, txid: Txid) -> bool {
-        self.bdk
-            .get_tx(txid)
-            .is_some_and(|tx| tx.chain_position.is_confirmed())
+        self.bdk.get_tx(txid).is_some_and(|tx| tx.chain_position.is_confirmed())
     }
 }
 

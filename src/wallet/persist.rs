@@ -47,16 +47,11 @@ pub trait Persist: Send {
 impl Persist for Arc<Mutex<Store>> {
     fn rows(&self, table: u8) -> Result<Vec<Row>, StoreError> {
         // A panic elsewhere leaves the store whole: its own state changes after its fsync.
-        self.lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .scan(table)
+        self.lock().unwrap_or_else(PoisonError::into_inner).scan(table)
     }
 
     fn persist(&mut self, records: &[Record]) -> Result<(), StoreError> {
-        self.lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .persist(records)
-            .map(drop)
+        self.lock().unwrap_or_else(PoisonError::into_inner).persist(records).map(drop)
     }
 }
 
@@ -91,15 +86,8 @@ pub(super) fn rows_of(changes: &ChangeSet) -> Result<Vec<Record>, WalletError> {
             network: changes.network,
             ..ChangeSet::default()
         };
-        let head = serde_json::to_vec(&Head {
-            v: ROWS_VERSION,
-            descriptors,
-        });
-        rows.push(put(
-            b'd',
-            &[],
-            head.map_err(|_| WalletError::Damaged("descriptors"))?,
-        ));
+        let head = serde_json::to_vec(&Head { v: ROWS_VERSION, descriptors });
+        rows.push(put(b'd', &[], head.map_err(|_| WalletError::Damaged("descriptors"))?));
     }
     for (id, index) in &changes.indexer.last_revealed {
         rows.push(put(b'r', &[id.as_byte_array()], index.to_be_bytes()));
@@ -113,11 +101,7 @@ pub(super) fn rows_of(changes: &ChangeSet) -> Result<Vec<Record>, WalletError> {
     push_graph_rows(&mut rows, changes);
     for (outpoint, is_locked) in &changes.locked_outpoints.outpoints {
         let key = key(b'l', &[&serialize(outpoint)]);
-        rows.push(Record {
-            table: CHAIN_TABLE,
-            key,
-            value: is_locked.then(Vec::new),
-        });
+        rows.push(Record { table: CHAIN_TABLE, key, value: is_locked.then(Vec::new) });
     }
     Ok(rows)
 }
@@ -125,29 +109,18 @@ pub(super) fn rows_of(changes: &ChangeSet) -> Result<Vec<Record>, WalletError> {
 fn push_graph_rows(rows: &mut Vec<Record>, changes: &ChangeSet) {
     let graph = &changes.tx_graph;
     for tx in &graph.txs {
-        rows.push(put(
-            b't',
-            &[tx.compute_txid().as_byte_array()],
-            serialize(tx.as_ref()),
-        ));
+        rows.push(put(b't', &[tx.compute_txid().as_byte_array()], serialize(tx.as_ref())));
     }
     for (outpoint, txout) in &graph.txouts {
         rows.push(put(b'o', &[&serialize(outpoint)], serialize(txout)));
     }
     for (anchor, txid) in &graph.anchors {
         let block = &anchor.block_id;
-        let parts: [&[u8]; 3] = [
-            txid.as_byte_array(),
-            &block.height.to_be_bytes(),
-            block.hash.as_byte_array(),
-        ];
+        let parts: [&[u8]; 3] =
+            [txid.as_byte_array(), &block.height.to_be_bytes(), block.hash.as_byte_array()];
         rows.push(put(b'a', &parts, anchor.confirmation_time.to_be_bytes()));
     }
-    let times = [
-        (b's', &graph.last_seen),
-        (b'f', &graph.first_seen),
-        (b'e', &graph.last_evicted),
-    ];
+    let times = [(b's', &graph.last_seen), (b'f', &graph.first_seen), (b'e', &graph.last_evicted)];
     for (kind, times) in times {
         for (txid, at) in times {
             rows.push(put(kind, &[txid.as_byte_array()], at.to_be_bytes()));
@@ -187,27 +160,11 @@ fn take_row(changes: &mut ChangeSet, key: &[u8], value: &[u8]) -> Option<()> {
             changes.local_chain.blocks.insert(be_u32(key)?, Some(hash));
         }
         b't' => drop(graph.txs.insert(Arc::new(deserialize(value).ok()?))),
-        b'o' => drop(
-            graph
-                .txouts
-                .insert(deserialize(key).ok()?, deserialize(value).ok()?),
-        ),
+        b'o' => drop(graph.txouts.insert(deserialize(key).ok()?, deserialize(value).ok()?)),
         b'a' => drop(graph.anchors.insert(anchor(key, value)?)),
-        b's' => drop(
-            graph
-                .last_seen
-                .insert(Txid::from_slice(key).ok()?, be_u64(value)?),
-        ),
-        b'f' => drop(
-            graph
-                .first_seen
-                .insert(Txid::from_slice(key).ok()?, be_u64(value)?),
-        ),
-        b'e' => drop(
-            graph
-                .last_evicted
-                .insert(Txid::from_slice(key).ok()?, be_u64(value)?),
-        ),
+        b's' => drop(graph.last_seen.insert(Txid::from_slice(key).ok()?, be_u64(value)?)),
+        b'f' => drop(graph.first_seen.insert(Txid::from_slice(key).ok()?, be_u64(value)?)),
+        b'e' => drop(graph.last_evicted.insert(Txid::from_slice(key).ok()?, be_u64(value)?)),
         b'l' => {
             let outpoint: OutPoint = deserialize(key).ok()?;
             changes.locked_outpoints.outpoints.insert(outpoint, true);
@@ -220,18 +177,9 @@ fn take_row(changes: &mut ChangeSet, key: &[u8], value: &[u8]) -> Option<()> {
 fn anchor(key: &[u8], value: &[u8]) -> Option<(ConfirmationBlockTime, Txid)> {
     let (txid, rest) = key.split_at_checked(32)?;
     let (height, hash) = rest.split_at_checked(4)?;
-    let block_id = BlockId {
-        height: be_u32(height)?,
-        hash: BlockHash::from_slice(hash).ok()?,
-    };
+    let block_id = BlockId { height: be_u32(height)?, hash: BlockHash::from_slice(hash).ok()? };
     let confirmation_time = be_u64(value)?;
-    Some((
-        ConfirmationBlockTime {
-            block_id,
-            confirmation_time,
-        },
-        Txid::from_slice(txid).ok()?,
-    ))
+    Some((ConfirmationBlockTime { block_id, confirmation_time }, Txid::from_slice(txid).ok()?))
 }
 
 fn be_u32(bytes: &[u8]) -> Option<u32> {

@@ -31,10 +31,7 @@ pub(super) fn sign_key_spends<C: Signing>(
             .taproot_key_spend_signature_hash(index, &Prevouts::All(prevouts), sighash_type)
             .map_err(WalletError::build)?;
         let signature = secp.sign_schnorr_no_aux_rand(&Message::from(sighash), key);
-        witnesses.push(Witness::p2tr_key_spend(&taproot::Signature {
-            signature,
-            sighash_type,
-        }));
+        witnesses.push(Witness::p2tr_key_spend(&taproot::Signature { signature, sighash_type }));
     }
     for (input, witness) in tx.input.iter_mut().zip(witnesses) {
         input.witness = witness;
@@ -53,7 +50,5 @@ pub(super) fn signed_vsize(tx: &Transaction) -> u64 {
 
 /// `feerate_sat_kvb` for `vsize`, rounded up; `None` when it does not fit.
 pub(super) fn fee_sat(feerate_sat_kvb: u64, vsize: u64) -> Option<u64> {
-    feerate_sat_kvb
-        .checked_mul(vsize)
-        .map(|millis| millis.div_ceil(1_000))
+    feerate_sat_kvb.checked_mul(vsize).map(|millis| millis.div_ceil(1_000))
 }

@@ -38,23 +38,15 @@ impl Wallet {
     }
 
     fn connect(&mut self, height: u32, block: &Block) -> Result<(), WalletError> {
-        let below = self
-            .bdk
-            .latest_checkpoint()
-            .floor_at(height.saturating_sub(1));
+        let below = self.bdk.latest_checkpoint().floor_at(height.saturating_sub(1));
         let joined = match below {
             // A light source leaves out blocks without anything of interest.
-            Some(cp) if cp.height() + 1 < height => self
-                .bdk
-                .apply_block_connected_to(block, height, cp.block_id())
-                .is_ok(),
+            Some(cp) if cp.height() + 1 < height => {
+                self.bdk.apply_block_connected_to(block, height, cp.block_id()).is_ok()
+            }
             _ => self.bdk.apply_block(block, height).is_ok(),
         };
-        if joined {
-            Ok(())
-        } else {
-            Err(WalletError::Disconnected { height })
-        }
+        if joined { Ok(()) } else { Err(WalletError::Disconnected { height }) }
     }
 
     /// Leaves the given blocks, of which those count that the wallet had joined. Their
@@ -66,15 +58,9 @@ impl Wallet {
     ) -> Result<(), WalletError> {
         let tip = self.bdk.latest_checkpoint();
         let is_joined = |height: u32, block: &Block| {
-            height > 0
-                && tip
-                    .get(height)
-                    .is_some_and(|cp| cp.hash() == block.block_hash())
+            height > 0 && tip.get(height).is_some_and(|cp| cp.hash() == block.block_hash())
         };
-        let left: Vec<_> = disconnected
-            .iter()
-            .filter(|(h, b)| is_joined(*h, b))
-            .collect();
+        let left: Vec<_> = disconnected.iter().filter(|(h, b)| is_joined(*h, b)).collect();
         let Some(fork_height) = left.iter().map(|(height, _)| *height).min() else {
             return Ok(());
         };
@@ -88,11 +74,7 @@ impl Wallet {
         let reloaded = load_bdk(&self.keys, self.persist.as_ref())?;
         self.bdk = reloaded.ok_or(WalletError::Damaged("no chain rows"))?;
         self.mark_journaled_addresses();
-        for tx in left
-            .iter()
-            .flat_map(|(_, block)| &block.txdata)
-            .filter(|tx| !tx.is_coinbase())
-        {
+        for tx in left.iter().flat_map(|(_, block)| &block.txdata).filter(|tx| !tx.is_coinbase()) {
             self.see(tx, seen_at_s);
         }
         Ok(())
@@ -116,9 +98,7 @@ impl Wallet {
         }
         let graph = self.bdk.tx_graph();
         let replaced = graph.direct_conflicts(tx);
-        let last_seen = replaced
-            .filter_map(|(_, txid)| graph.get_tx_node(txid)?.last_seen)
-            .max();
+        let last_seen = replaced.filter_map(|(_, txid)| graph.get_tx_node(txid)?.last_seen).max();
         last_seen.map_or(seen_at_s, |last| seen_at_s.max(last.saturating_add(1)))
     }
 
@@ -133,12 +113,8 @@ impl Wallet {
             }
             _ => false,
         };
-        let done: Vec<_> = self
-            .funds
-            .iter()
-            .filter(|(_, e)| is_final(e))
-            .map(|(id, _)| *id)
-            .collect();
+        let done: Vec<_> =
+            self.funds.iter().filter(|(_, e)| is_final(e)).map(|(id, _)| *id).collect();
         done.into_iter().filter_map(|id| self.forget(id)).collect()
     }
 }

@@ -50,22 +50,13 @@ impl Fake {
         let (ready, bound) = std::sync::mpsc::channel();
         let (datadir, seen) = (dir.path().to_path_buf(), commands.clone());
         let thread = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .unwrap();
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(run(datadir, seen, answers, stopped, ready));
         });
         let addr = bound.recv().unwrap();
         let cookie = std::fs::read_to_string(dir.path().join("cookie")).unwrap();
-        Self {
-            dir,
-            addr,
-            cookie,
-            commands,
-            stop: Some(stop),
-            thread: Some(thread),
-        }
+        Self { dir, addr, cookie, commands, stop: Some(stop), thread: Some(thread) }
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -121,9 +112,7 @@ async fn run(
     let shutdown = async {
         let _ = stopped.await;
     };
-    serve(listener, ApiState::new(node, params), cookie, shutdown)
-        .await
-        .unwrap();
+    serve(listener, ApiState::new(node, params), cookie, shutdown).await.unwrap();
 }
 
 fn answer(call: Call, seen: &Mutex<Vec<String>>) -> Result<Answer, ApiError> {
@@ -136,21 +125,11 @@ fn answer(call: Call, seen: &Mutex<Vec<String>>) -> Result<Answer, ApiError> {
         Call::Shell(command) => {
             seen.lock().unwrap().push(format!("{command:?}"));
             Ok(match command {
-                ShellCommand::WalletAddress => Address {
-                    address: "bcrt1qexample".into(),
+                ShellCommand::WalletAddress => Address { address: "bcrt1qexample".into() }.into(),
+                ShellCommand::WalletFund { amount_sat } => {
+                    Funded { txid: "11".repeat(32), amount_sat, fee_sat: 500, outputs: 4 }.into()
                 }
-                .into(),
-                ShellCommand::WalletFund { amount_sat } => Funded {
-                    txid: "11".repeat(32),
-                    amount_sat,
-                    fee_sat: 500,
-                    outputs: 4,
-                }
-                .into(),
-                ShellCommand::Redeem(_) => Done::Redeemed {
-                    lease: LeaseId([0xee; 32]),
-                }
-                .into(),
+                ShellCommand::Redeem(_) => Done::Redeemed { lease: LeaseId([0xee; 32]) }.into(),
                 ShellCommand::AddPeer(_) | ShellCommand::Shutdown => Done::Ok.into(),
             })
         }
@@ -159,10 +138,9 @@ fn answer(call: Call, seen: &Mutex<Vec<String>>) -> Result<Answer, ApiError> {
 
 fn perform(command: Command) -> Result<Done, Refusal> {
     match command {
-        Command::Place(spec) if spec.qty == REFUSED_QTY => Err(Refusal::new(
-            "order.no_capacity",
-            "only 4 units: lower --qty",
-        )),
+        Command::Place(spec) if spec.qty == REFUSED_QTY => {
+            Err(Refusal::new("order.no_capacity", "only 4 units: lower --qty"))
+        }
         Command::Place(_) => Ok(Done::Placed(StandingId([7; 32]))),
         Command::Gift { .. } => Ok(Done::Gifted { seq: 2 }),
         _ => Ok(Done::Ok),
@@ -205,11 +183,7 @@ fn read(query: Query) -> Result<Answer, ApiError> {
             return Err(ApiError::new(404, "lease.no_result", "no such result"));
         }
         Query::Result { from, .. } => part(b"result bytes", from).into(),
-        Query::Balance => Balance {
-            spendable_sat: 1_234_567,
-            ..Balance::default()
-        }
-        .into(),
+        Query::Balance => Balance { spendable_sat: 1_234_567, ..Balance::default() }.into(),
         Query::Peers => Vec::<capex::api::types::Peer>::new().into(),
         Query::Epoch(_) => return Err(ApiError::new(404, "epoch.not_computed", "not computed")),
         Query::EpochCheck(epoch) => capex::api::types::EpochCheck {
@@ -230,9 +204,7 @@ fn read(query: Query) -> Result<Answer, ApiError> {
 
 /// Five bytes at a time, so that readers have to ask again.
 fn part(whole: &[u8], from: u64) -> Part {
-    let rest = whole
-        .get(usize::try_from(from).unwrap()..)
-        .unwrap_or_default();
+    let rest = whole.get(usize::try_from(from).unwrap()..).unwrap_or_default();
     let bytes: Vec<u8> = rest.iter().take(5).copied().collect();
     let end = bytes.len() == rest.len();
     Part { bytes, end }

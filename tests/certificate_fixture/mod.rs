@@ -77,11 +77,7 @@ pub fn terms(issue: &Verified<Issue>, seq: u32, prev: [u8; 32], from: Key, to: K
         window: issue.window,
         from,
         to,
-        funders: vec![Funder {
-            key: to,
-            refund_xonly: [3; 32],
-            amount_sat: 5_000,
-        }],
+        funders: vec![Funder { key: to, refund_xonly: [3; 32], amount_sat: 5_000 }],
         price_sat: 5_000,
         payment_hash: sha256(&[&PREIMAGE]),
         s_xonly: [4; 32],
@@ -127,13 +123,7 @@ pub fn grant(
 }
 
 pub fn transfer(terms: &Verified<Terms>) -> Transfer {
-    Transfer {
-        v: 1,
-        terms_hash: TermsHash(terms.id()),
-        x: PREIMAGE,
-        spend_txid: [7; 32],
-        vin: 0,
-    }
+    Transfer { v: 1, terms_hash: TermsHash(terms.id()), x: PREIMAGE, spend_txid: [7; 32], vin: 0 }
 }
 
 pub fn redeem_grant(
@@ -200,11 +190,7 @@ impl Draft {
     }
 
     fn moved(&mut self, holder: u8, attempt: u32, cause: [u8; 32]) -> Envelope {
-        let activation = by(
-            self.provider,
-            self.activation(attempt, holder, cause),
-            &self.params,
-        );
+        let activation = by(self.provider, self.activation(attempt, holder, cause), &self.params);
         self.holder = holder;
         self.seq += 1;
         self.last = activation.id();
@@ -212,13 +198,7 @@ impl Draft {
     }
 
     pub fn sell(mut self, to: u8) -> Self {
-        let terms = terms(
-            &self.issue,
-            self.seq,
-            self.last,
-            public(self.holder),
-            public(to),
-        );
+        let terms = terms(&self.issue, self.seq, self.last, public(self.holder), public(to));
         let terms = by(self.holder, terms, &self.params);
         let lock = grant(self.provider, &terms, 0, &self.params);
         let activation = self.moved(to, 0, terms.id());
@@ -246,17 +226,11 @@ impl Draft {
     pub fn give(mut self, to: u8) -> Self {
         let gift = self.gift(to);
         let activation = self.moved(to, 0, gift.id());
-        self.hops.push(Hop::Gift {
-            gift: gift.envelope().clone(),
-            activation,
-        });
+        self.hops.push(Hop::Gift { gift: gift.envelope().clone(), activation });
         self
     }
 
     pub fn certificate(&self) -> Certificate {
-        Certificate {
-            issue: self.issue.envelope().clone(),
-            hops: self.hops.clone(),
-        }
+        Certificate { issue: self.issue.envelope().clone(), hops: self.hops.clone() }
     }
 }

@@ -21,10 +21,7 @@ use super::*;
 
 /// Start of the tests: the windows of slots 1000 and later lie ahead.
 pub const START_MS: u64 = 1000 * 4000 - 60_000;
-pub const WINDOW: Window = Window {
-    start: 1000,
-    end: 1004,
-};
+pub const WINDOW: Window = Window { start: 1000, end: 1004 };
 
 pub struct Party {
     pub number: u8,
@@ -56,11 +53,7 @@ impl Party {
             loses: |_| false,
             keys: Keys::new(secret(number), [number; 32]),
             secp: Secp256k1::new(),
-            chain: ChainView {
-                up: true,
-                height: 103,
-                ..ChainView::default()
-            },
+            chain: ChainView { up: true, height: 103, ..ChainView::default() },
             wallet: WalletView::default(),
             counters: BTreeMap::new(),
             out: Outbox::default(),
@@ -139,25 +132,15 @@ pub struct Net {
 impl Net {
     pub fn new(numbers: &[u8]) -> Self {
         let params = devnet();
-        Self {
-            parties: numbers
-                .iter()
-                .map(|number| Party::new(*number, &params))
-                .collect(),
-        }
+        Self { parties: numbers.iter().map(|number| Party::new(*number, &params)).collect() }
     }
 
     pub fn party(&mut self, number: u8) -> &mut Party {
-        self.parties
-            .iter_mut()
-            .find(|party| party.number == number)
-            .unwrap()
+        self.parties.iter_mut().find(|party| party.number == number).unwrap()
     }
 
     fn by_key(&mut self, key: Key) -> Option<&mut Party> {
-        self.parties
-            .iter_mut()
-            .find(|party| public(party.number) == key)
+        self.parties.iter_mut().find(|party| public(party.number) == key)
     }
 
     /// Moves everything that is on its way, to the end.
@@ -180,12 +163,7 @@ impl Net {
 
     fn perform(&mut self, from: u8, effect: Effect) {
         match effect {
-            Effect::Send {
-                id,
-                key,
-                protocol,
-                bytes,
-            } => {
+            Effect::Send { id, key, protocol, bytes } => {
                 let up = self.by_key(key).is_some_and(|party| party.up);
                 let answer = up.then(|| self.ask(key, public(from), protocol, &bytes));
                 let loses = self.by_key(key).map(|party| party.loses);
@@ -194,10 +172,8 @@ impl Net {
                 self.answer(from, id, protocol, answer);
             }
             Effect::Publish { topic, bytes } => {
-                for party in self
-                    .parties
-                    .iter_mut()
-                    .filter(|party| party.number != from && party.up)
+                for party in
+                    self.parties.iter_mut().filter(|party| party.number != from && party.up)
                 {
                     let (verdict, code) =
                         party.with(|ctx, custody, _| custody.on_gossip(ctx, topic, &bytes));
@@ -243,22 +219,12 @@ impl Net {
     }
 
     pub fn settle(&mut self, to: u8, peer: u8, request: &SettleRequest) -> SettleReply {
-        let bytes = self.ask(
-            public(to),
-            public(peer),
-            Protocol::Settle,
-            &wire::encode(request),
-        );
+        let bytes = self.ask(public(to), public(peer), Protocol::Settle, &wire::encode(request));
         wire::decode_record(&bytes).unwrap()
     }
 
     pub fn lease(&mut self, to: u8, peer: u8, request: &LeaseRequest) -> LeaseReply {
-        let bytes = self.ask(
-            public(to),
-            public(peer),
-            Protocol::Lease,
-            &wire::encode(request),
-        );
+        let bytes = self.ask(public(to), public(peer), Protocol::Lease, &wire::encode(request));
         wire::decode_record(&bytes).unwrap()
     }
 
@@ -310,10 +276,7 @@ impl Net {
             if custody.ledger.capacity(1) == 0 {
                 custody.set_capacity(ctx, &[(1, 64)]).unwrap();
             }
-            custody
-                .ledger
-                .claim(Claim::Row(trade_id), 1, units, WINDOW)
-                .unwrap();
+            custody.ledger.claim(Claim::Row(trade_id), 1, units, WINDOW).unwrap();
             custody.issue(ctx, trade_id, 1, 0, units, WINDOW).unwrap()
         });
         let mut terms = terms(&issue, 0, issue.id(), public(1), public(to));
@@ -333,19 +296,15 @@ impl Net {
     pub fn sell(&mut self, trade: u8, units: &Units, to: u8) -> CertId {
         let terms = self.offer(trade, units, to);
         let accepts = [accept(to, &terms, &devnet())];
-        self.party(1)
-            .with(|ctx, custody, _| custody.lock(ctx, &terms, &accepts).unwrap());
+        self.party(1).with(|ctx, custody, _| custody.lock(ctx, &terms, &accepts).unwrap());
         let certificate = self.activate(&terms);
-        let id = self
-            .party(to)
-            .with(|ctx, custody, _| custody.acquire(ctx, certificate).unwrap());
+        let id = self.party(to).with(|ctx, custody, _| custody.acquire(ctx, certificate).unwrap());
         self.pump();
         id
     }
 
     pub fn give(&mut self, from: u8, command: u64, cert: CertId, to: u8) {
-        self.party(from)
-            .with(|ctx, custody, _| custody.gift(ctx, command, cert, public(to)));
+        self.party(from).with(|ctx, custody, _| custody.gift(ctx, command, cert, public(to)));
         self.pump();
     }
 
@@ -354,11 +313,7 @@ impl Net {
         let me = public(number);
         let slot = party.params.slot_at(party.now_ms);
         let views = party.custody.views_at(me, slot);
-        let view = views
-            .iter()
-            .rev()
-            .find(|view| view.facts.cert_id == cert)
-            .unwrap();
+        let view = views.iter().rev().find(|view| view.facts.cert_id == cert).unwrap();
         (view.state, view.facts.seq, view.facts.holder)
     }
 }
@@ -372,17 +327,10 @@ pub fn terms_hash(terms: &Verified<Terms>) -> TermsHash {
 }
 
 pub fn is_published(effects: &[Effect], topic: Topic) -> usize {
-    effects
-        .iter()
-        .filter(|e| matches!(e, Effect::Publish { topic: t, .. } if *t == topic))
-        .count()
+    effects.iter().filter(|e| matches!(e, Effect::Publish { topic: t, .. } if *t == topic)).count()
 }
 
 pub fn hops(certificate: &Certificate) -> (usize, usize) {
-    let sales = certificate
-        .hops
-        .iter()
-        .filter(|hop| matches!(hop, Hop::Sale { .. }))
-        .count();
+    let sales = certificate.hops.iter().filter(|hop| matches!(hop, Hop::Sale { .. })).count();
     (sales, certificate.hops.len() - sales)
 }

@@ -27,11 +27,24 @@ const BIDDING: Duration = Duration::from_secs(30);
 const SEEING: Duration = Duration::from_secs(8);
 /// The states of the buyer and of the seller, in order.
 const BUYER: [&str; 9] = [
-    "draft", "terms_signed", "locked", "funding", "fund_built", "fund_sent", "fund_confirmed",
-    "preimage_known", "active",
+    "draft",
+    "terms_signed",
+    "locked",
+    "funding",
+    "fund_built",
+    "fund_sent",
+    "fund_confirmed",
+    "preimage_known",
+    "active",
 ];
 const SELLER: [&str; 8] = [
-    "offered", "terms_signed", "lock_granted", "fund_seen", "fund_final", "claim_sent", "claimed",
+    "offered",
+    "terms_signed",
+    "lock_granted",
+    "fund_seen",
+    "fund_final",
+    "claim_sent",
+    "claimed",
     "settled",
 ];
 
@@ -192,9 +205,9 @@ fn end_of(provider: &Daemon, buyer: &Daemon, id: &str) -> String {
         }
         (None, None) => panic!("a trade that was seen is forgotten"),
     };
-    let held = certificates(buyer).into_iter().any(|cert| {
-        Some(&cert.cert_id) == bought.cert_id.as_ref() && cert.holder == buyer.key()
-    });
+    let held = certificates(buyer)
+        .into_iter()
+        .any(|cert| Some(&cert.cert_id) == bought.cert_id.as_ref() && cert.holder == buyer.key());
     let claimed = sold.settlement.as_ref().is_some_and(|s| s.claim.is_some());
     let ends = (bought.state.as_str(), sold.state.as_str());
     match ends {
@@ -214,10 +227,8 @@ fn assert_no_unit_is_sold_twice(certificates: &[Certificate]) {
     for (index, one) in sold.iter().enumerate() {
         for other in &sold[index + 1..] {
             let in_time = one.window[0] < other.window[1] && other.window[0] < one.window[1];
-            let in_units = one
-                .units
-                .iter()
-                .any(|a| other.units.iter().any(|b| a[0] < b[1] && b[0] < a[1]));
+            let in_units =
+                one.units.iter().any(|a| other.units.iter().any(|b| a[0] < b[1] && b[0] < a[1]));
             assert!(!(in_time && in_units), "{one:?}\n{other:?}");
         }
     }

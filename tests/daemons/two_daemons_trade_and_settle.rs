@@ -14,13 +14,29 @@ fn two_daemons_trade_and_settle() {
     let coins = Coins::count(&world, &daemons);
 
     let ask: Placed = provider.cli_json(&[
-        "sell", "--class", "cpu.standard", "--qty", "4", "--price", "500sat", "--from", "now",
-        "--for", "400s",
+        "sell",
+        "--class",
+        "cpu.standard",
+        "--qty",
+        "4",
+        "--price",
+        "500sat",
+        "--from",
+        "now",
+        "--for",
+        "400s",
     ]);
     let [start, end] = soon(&buyer);
     let window = format!("{start}..{end}");
     let _: Placed = buyer.cli_json(&[
-        "buy", "--class", "cpu.standard", "--qty", "2", "--max-price", "900sat", "--window",
+        "buy",
+        "--class",
+        "cpu.standard",
+        "--qty",
+        "2",
+        "--max-price",
+        "900sat",
+        "--window",
         &window,
     ]);
 

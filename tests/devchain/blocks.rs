@@ -23,20 +23,9 @@ pub(crate) fn block_with(kit: &Kit, txs: Vec<Transaction>, fees_sat: u64) -> Blo
 }
 
 fn refusal(kit: &mut Kit, block: Block) -> &'static str {
-    let (tip, coins) = (
-        kit.chain.tip(),
-        kit.chain.coin(&kit.coinbase(1).outpoint).cloned(),
-    );
-    let reason = kit
-        .chain
-        .submit_block(block, kit.now_s)
-        .expect_err("a refusal")
-        .reason();
-    assert_eq!(
-        kit.chain.tip(),
-        tip,
-        "a refused block leaves the chain as it was"
-    );
+    let (tip, coins) = (kit.chain.tip(), kit.chain.coin(&kit.coinbase(1).outpoint).cloned());
+    let reason = kit.chain.submit_block(block, kit.now_s).expect_err("a refusal").reason();
+    assert_eq!(kit.chain.tip(), tip, "a refused block leaves the chain as it was");
     assert_eq!(kit.chain.coin(&kit.coinbase(1).outpoint).cloned(), coins);
     reason
 }
@@ -51,14 +40,8 @@ fn the_premine_ends_now_one_second_apart_and_half_of_it_is_mature() {
     };
     assert_eq!(time(200), NOW_S);
     assert_eq!(time(1), NOW_S - 199);
-    assert_eq!(
-        kit.coinbase(149).output.value,
-        Amount::from_sat(50 * 100_000_000)
-    );
-    assert_eq!(
-        kit.coinbase(150).output.value,
-        Amount::from_sat(25 * 100_000_000)
-    );
+    assert_eq!(kit.coinbase(149).output.value, Amount::from_sat(50 * 100_000_000));
+    assert_eq!(kit.coinbase(150).output.value, Amount::from_sat(25 * 100_000_000));
     assert_eq!(kit.coinbase(7).output.script_pubkey, faucet_script());
 }
 
@@ -111,10 +94,7 @@ fn a_broken_block_is_refused_with_cores_reason() {
         }),
         ("bad-cb-length", |kit, block| {
             let height = i64::from(kit.chain.height()) + 1;
-            let mut script = ScriptBuf::builder()
-                .push_int(height)
-                .into_script()
-                .into_bytes();
+            let mut script = ScriptBuf::builder().push_int(height).into_script().into_bytes();
             script.resize(101, 0);
             block.txdata[0].input[0].script_sig = ScriptBuf::from_bytes(script);
             solve(block);
@@ -160,9 +140,7 @@ fn a_broken_block_is_refused_with_cores_reason() {
     let mut kit = Kit::new();
     let tx = sweep(&kit.next_coinbase(), 1_000);
     let block = block_with(&kit, vec![tx], 1_000);
-    kit.chain
-        .submit_block(block, kit.now_s)
-        .expect("the unspoiled block is right");
+    kit.chain.submit_block(block, kit.now_s).expect("the unspoiled block is right");
 }
 
 /// Solves again without touching the witness commitment.
@@ -182,9 +160,7 @@ fn resolve_only(block: &mut Block) {
 fn a_broken_transaction_in_a_block_is_refused() {
     type Build = fn(&mut Kit) -> (Transaction, u64);
     let table: &[(&str, Build)] = &[
-        ("bad-txns-premature-spend-of-coinbase", |kit| {
-            (sweep(&kit.coinbase(102), 1_000), 1_000)
-        }),
+        ("bad-txns-premature-spend-of-coinbase", |kit| (sweep(&kit.coinbase(102), 1_000), 1_000)),
         ("bad-txns-inputs-missingorspent", |kit| {
             let coin = kit.next_coinbase();
             kit.send(&sweep(&coin, 1_000)).expect("a spend");
@@ -197,19 +173,10 @@ fn a_broken_transaction_in_a_block_is_refused() {
             (pay(&[coin], &[(faucet_script(), sat)]), 0)
         }),
         ("bad-txns-vout-negative", |kit| {
-            (
-                pay(&[kit.next_coinbase()], &[(faucet_script(), u64::MAX)]),
-                0,
-            )
+            (pay(&[kit.next_coinbase()], &[(faucet_script(), u64::MAX)]), 0)
         }),
         ("bad-txns-vout-toolarge", |kit| {
-            (
-                pay(
-                    &[kit.next_coinbase()],
-                    &[(faucet_script(), 2_100_000_000_000_001)],
-                ),
-                0,
-            )
+            (pay(&[kit.next_coinbase()], &[(faucet_script(), 2_100_000_000_000_001)]), 0)
         }),
         ("bad-txns-txouttotal-toolarge", |kit| {
             let most = (faucet_script(), 2_100_000_000_000_000);
@@ -227,17 +194,11 @@ fn a_broken_transaction_in_a_block_is_refused() {
             sign(&mut tx, &[coin]);
             (tx, 0)
         }),
-        ("bad-txns-vin-empty", |_| {
-            (unsigned(&[], &[(faucet_script(), 1)]), 0)
-        }),
-        ("bad-txns-vout-empty", |kit| {
-            (unsigned(&[kit.next_coinbase()], &[]), 0)
-        }),
+        ("bad-txns-vin-empty", |_| (unsigned(&[], &[(faucet_script(), 1)]), 0)),
+        ("bad-txns-vout-empty", |kit| (unsigned(&[kit.next_coinbase()], &[]), 0)),
         ("bad-txns-prevout-null", |kit| {
-            let mut tx = unsigned(
-                &[kit.next_coinbase(), kit.next_coinbase()],
-                &[(faucet_script(), 1)],
-            );
+            let mut tx =
+                unsigned(&[kit.next_coinbase(), kit.next_coinbase()], &[(faucet_script(), 1)]);
             tx.input[1].previous_output = OutPoint::null();
             (tx, 0)
         }),
@@ -277,8 +238,7 @@ fn a_coinbase_is_spendable_from_the_hundredth_block_after_it() {
         kit.refusal(&sweep(&kit.coinbase(102), 1_000)),
         "bad-txns-premature-spend-of-coinbase"
     );
-    kit.send(&sweep(&kit.coinbase(101), 1_000))
-        .expect("mature in the next block");
+    kit.send(&sweep(&kit.coinbase(101), 1_000)).expect("mature in the next block");
 }
 
 #[test]
@@ -288,10 +248,9 @@ fn an_unknown_transaction_is_not_confirmed() {
 
 #[test]
 fn relative_locks_of_bip68_hold_in_blocks_and_seconds() {
-    for (sequence, blocks) in [
-        (Sequence::from_height(10), 10),
-        (Sequence::from_512_second_intervals(1), 0),
-    ] {
+    for (sequence, blocks) in
+        [(Sequence::from_height(10), 10), (Sequence::from_512_second_intervals(1), 0)]
+    {
         let mut kit = Kit::new();
         let coin = kit.funded(&faucet_script(), 100_000);
         let mut tx = unsigned(std::slice::from_ref(&coin), &[(faucet_script(), 99_000)]);

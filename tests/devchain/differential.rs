@@ -51,10 +51,8 @@ impl Core {
             .stdout(Stdio::null())
             .spawn()
             .expect("BITCOIND starts");
-        let client = RpcClient::new(
-            format!("http://127.0.0.1:{port}"),
-            dir.join("regtest/.cookie"),
-        );
+        let client =
+            RpcClient::new(format!("http://127.0.0.1:{port}"), dir.join("regtest/.cookie"));
         let core = Self { child, client };
         let deadline = Instant::now() + START_DEADLINE;
         while let Err(error) = core.client.height().await {
@@ -68,15 +66,10 @@ impl Core {
 /// What a node thinks of a transaction: accepted, or the kind of refusal.
 async fn verdict(client: &RpcClient, tx: &Transaction) -> Option<RejectKind> {
     let params = vec![json!([serialize_hex(tx)])];
-    let answer: Value = client
-        .call("testmempoolaccept", params)
-        .await
-        .expect("an answer");
+    let answer: Value = client.call("testmempoolaccept", params).await.expect("an answer");
     match answer[0]["allowed"].as_bool() {
         Some(true) => None,
-        _ => Some(RejectKind::of(
-            answer[0]["reject-reason"].as_str().expect("a reason"),
-        )),
+        _ => Some(RejectKind::of(answer[0]["reject-reason"].as_str().expect("a reason"))),
     }
 }
 
@@ -84,10 +77,7 @@ async fn fund(client: &RpcClient, coin: Owned, script: bitcoin::ScriptBuf) -> Ow
     let left_sat = coin.output.value.to_sat() - VALUE_SAT - 1_000;
     let tx = pay(&[coin], &[(script, VALUE_SAT), (faucet_script(), left_sat)]);
     client.broadcast(&tx).await.expect("an honest payment");
-    client
-        .generate(1, &faucet_address())
-        .await
-        .expect("a block");
+    client.generate(1, &faucet_address()).await.expect("a block");
     owned(&tx, 0)
 }
 
@@ -97,10 +87,7 @@ async fn plain_cases(client: &RpcClient) -> Vec<(&'static str, Transaction)> {
     let young = coinbase(client, 150).await;
     let sat = coin.output.value.to_sat();
     let altered = |change: &dyn Fn(&mut Transaction)| {
-        let mut tx = unsigned(
-            std::slice::from_ref(&coin),
-            &[(faucet_script(), sat - 1_000)],
-        );
+        let mut tx = unsigned(std::slice::from_ref(&coin), &[(faucet_script(), sat - 1_000)]);
         change(&mut tx);
         sign(&mut tx, std::slice::from_ref(&coin));
         tx
@@ -114,26 +101,11 @@ async fn plain_cases(client: &RpcClient) -> Vec<(&'static str, Transaction)> {
         ("one flipped bit", flipped),
         ("an immature coinbase", sweep(&young, 1_000)),
         ("an unknown coin", sweep(&owned(&sweep(&coin, 500), 0), 500)),
-        (
-            "more out than in",
-            pay(std::slice::from_ref(&coin), &[(faucet_script(), sat + 1)]),
-        ),
-        (
-            "a negative value",
-            pay(std::slice::from_ref(&coin), &[(faucet_script(), u64::MAX)]),
-        ),
-        (
-            "the same coin twice",
-            pay(&[second.clone(), second], &[(faucet_script(), sat)]),
-        ),
-        (
-            "one sat under the minimum",
-            sweep(&coin, sweep(&coin, 1).vsize() as u64 - 1),
-        ),
-        (
-            "the minimum fee",
-            sweep(&coin, sweep(&coin, 1).vsize() as u64),
-        ),
+        ("more out than in", pay(std::slice::from_ref(&coin), &[(faucet_script(), sat + 1)])),
+        ("a negative value", pay(std::slice::from_ref(&coin), &[(faucet_script(), u64::MAX)])),
+        ("the same coin twice", pay(&[second.clone(), second], &[(faucet_script(), sat)])),
+        ("one sat under the minimum", sweep(&coin, sweep(&coin, 1).vsize() as u64 - 1)),
+        ("the minimum fee", sweep(&coin, sweep(&coin, 1).vsize() as u64)),
         (
             "330 sat",
             pay(
@@ -172,10 +144,7 @@ async fn plain_cases(client: &RpcClient) -> Vec<(&'static str, Transaction)> {
                 tx.input[0].sequence = Sequence::from_height(200);
             }),
         ),
-        (
-            "version 4",
-            altered(&|tx| tx.version = transaction::Version(4)),
-        ),
+        ("version 4", altered(&|tx| tx.version = transaction::Version(4))),
     ]
 }
 
@@ -206,29 +175,14 @@ async fn htlc_cases(client: &RpcClient) -> Vec<(&'static str, Transaction)> {
     let open = Sequence::ENABLE_LOCKTIME_NO_RBF;
     vec![
         ("a claim", htlc.claim_tx(&coin, &PREIMAGE, &htlc.seller)),
-        (
-            "a claim by the buyer",
-            htlc.claim_tx(&coin, &PREIMAGE, &htlc.buyer),
-        ),
-        (
-            "another preimage",
-            htlc.claim_tx(&coin, &[8; 32], &htlc.seller),
-        ),
-        (
-            "a longer preimage",
-            htlc.claim_tx(&coin, &[7; 33], &htlc.seller),
-        ),
+        ("a claim by the buyer", htlc.claim_tx(&coin, &PREIMAGE, &htlc.buyer)),
+        ("another preimage", htlc.claim_tx(&coin, &[8; 32], &htlc.seller)),
+        ("a longer preimage", htlc.claim_tx(&coin, &[7; 33], &htlc.seller)),
         ("no preimage", htlc.claim_tx(&coin, &[], &htlc.seller)),
         ("a refund", htlc.refund_tx(&coin, tip + 1, open)),
         ("a refund locked too low", htlc.refund_tx(&coin, tip, open)),
-        (
-            "a refund with a final sequence",
-            htlc.refund_tx(&coin, tip + 1, Sequence::MAX),
-        ),
-        (
-            "a refund too early",
-            later.refund_tx(&waiting, tip + 50, open),
-        ),
+        ("a refund with a final sequence", htlc.refund_tx(&coin, tip + 1, Sequence::MAX)),
+        ("a refund too early", later.refund_tx(&waiting, tip + 50, open)),
     ]
 }
 
@@ -257,33 +211,18 @@ async fn follow_reorganisation(client: &RpcClient) {
     });
     assert_eq!(heights(&news(&mut source).await.connected), [height]);
     let mined: Vec<BlockHash> = client.generate(2, &faucet_address()).await.expect("blocks");
-    assert_eq!(
-        heights(&news(&mut source).await.connected),
-        [height + 1, height + 2]
-    );
-    client
-        .call::<Value>("invalidateblock", vec![json!(mined[0])])
-        .await
-        .expect("known");
+    assert_eq!(heights(&news(&mut source).await.connected), [height + 1, height + 2]);
+    client.call::<Value>("invalidateblock", vec![json!(mined[0])]).await.expect("known");
     let update = news(&mut source).await;
     assert_eq!(heights(&update.disconnected), [height + 2, height + 1]);
     assert_eq!(update.height, height);
-    client
-        .call::<Value>("reconsiderblock", vec![json!(mined[0])])
-        .await
-        .expect("known");
-    assert_eq!(
-        heights(&news(&mut source).await.connected),
-        [height + 1, height + 2]
-    );
+    client.call::<Value>("reconsiderblock", vec![json!(mined[0])]).await.expect("known");
+    assert_eq!(heights(&news(&mut source).await.connected), [height + 1, height + 2]);
 }
 
 #[tokio::test]
 async fn devchain_and_reference_judge_alike() {
-    let (dir, other) = (
-        tempfile::tempdir().expect("a folder"),
-        tempfile::tempdir().expect("one"),
-    );
+    let (dir, other) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("one"));
     let server = Server::start(dir.path()).await;
     let ours = server.client();
     let core = match std::env::var_os("BITCOIND") {
@@ -296,10 +235,7 @@ async fn devchain_and_reference_judge_alike() {
     };
     let reference = match (&core, &stand_in) {
         (Some(core), _) => {
-            core.client
-                .generate(200, &faucet_address())
-                .await
-                .expect("blocks");
+            core.client.generate(200, &faucet_address()).await.expect("blocks");
             core.client.clone()
         }
         (None, Some(server)) => server.client(),
@@ -307,18 +243,8 @@ async fn devchain_and_reference_judge_alike() {
     };
     let (found, expected) = (verdicts(&ours).await, verdicts(&reference).await);
     assert_eq!(found, expected);
-    assert_eq!(
-        found
-            .iter()
-            .filter(|(_, refusal)| refusal.is_none())
-            .count(),
-        8
-    );
-    assert!(
-        found
-            .iter()
-            .all(|(_, refusal)| *refusal != Some(RejectKind::Other))
-    );
+    assert_eq!(found.iter().filter(|(_, refusal)| refusal.is_none()).count(), 8);
+    assert!(found.iter().all(|(_, refusal)| *refusal != Some(RejectKind::Other)));
     follow_reorganisation(&ours).await;
     follow_reorganisation(&reference).await;
     drop(core);

@@ -56,14 +56,7 @@ impl Htlc {
             .expect("two leaves at depth one")
             .finalize(&Secp256k1::new(), key(3).x_only_public_key().0)
             .expect("a whole tree");
-        Self {
-            seller,
-            buyer,
-            claim,
-            refund,
-            info,
-            refund_height,
-        }
+        Self { seller, buyer, claim, refund, info, refund_height }
     }
 
     pub(crate) fn output_script(&self) -> ScriptBuf {
@@ -80,10 +73,7 @@ impl Htlc {
             )
             .expect("all prevouts given");
         let message = Message::from_digest(sighash.to_byte_array());
-        Secp256k1::new()
-            .sign_schnorr_no_aux_rand(&message, signer)
-            .serialize()
-            .to_vec()
+        Secp256k1::new().sign_schnorr_no_aux_rand(&message, signer).serialize().to_vec()
     }
 
     fn witness(&self, stack: &[Vec<u8>], leaf: &ScriptBuf) -> Witness {
@@ -170,10 +160,7 @@ fn a_preimage_of_33_bytes_does_not_claim_even_when_it_hashes_right() {
 #[test]
 fn the_wrong_key_neither_claims_nor_refunds() {
     let (mut kit, htlc, coin) = funded(3);
-    assert_eq!(
-        kit.refusal(&htlc.claim_tx(&coin, &PREIMAGE, &htlc.buyer)),
-        SCRIPT
-    );
+    assert_eq!(kit.refusal(&htlc.claim_tx(&coin, &PREIMAGE, &htlc.buyer)), SCRIPT);
     kit.mine_to_height(htlc.refund_height);
     let sequence = Sequence::ENABLE_LOCKTIME_NO_RBF;
     let refund = htlc.refund_tx_by(&coin, htlc.refund_height, sequence, &htlc.seller);
@@ -202,16 +189,9 @@ fn a_flipped_bit_is_refused_inside_a_block_too() {
     stack[1][0] ^= 1;
     claim.input[0].witness = Witness::from_slice(&stack);
     let block = crate::blocks::block_with(&kit, vec![claim], FEE_SAT);
-    let refused = kit
-        .chain
-        .submit_block(block, kit.now_s)
-        .expect_err("a wrong signature");
+    let refused = kit.chain.submit_block(block, kit.now_s).expect_err("a wrong signature");
     assert_eq!(refused.reason(), SCRIPT);
-    assert!(
-        refused
-            .to_string()
-            .starts_with("mandatory-script-verify-flag-failed (")
-    );
+    assert!(refused.to_string().starts_with("mandatory-script-verify-flag-failed ("));
 }
 
 #[test]
@@ -223,8 +203,7 @@ fn a_refund_needs_the_lock_time_and_a_sequence_that_enables_it() {
     assert_eq!(kit.refusal(&htlc.refund_tx(&coin, early, open)), SCRIPT);
     let closed = htlc.refund_tx(&coin, htlc.refund_height, Sequence::MAX);
     assert_eq!(kit.refusal(&closed), SCRIPT);
-    kit.send(&htlc.refund_tx(&coin, htlc.refund_height, open))
-        .expect("a right refund");
+    kit.send(&htlc.refund_tx(&coin, htlc.refund_height, open)).expect("a right refund");
 }
 
 #[test]
@@ -235,19 +214,12 @@ fn a_refund_is_minable_from_one_block_after_its_lock_height() {
     // The next block has the lock height itself: still too early.
     assert_eq!(kit.refusal(&refund), "non-final");
     let block = crate::blocks::block_with(&kit, vec![refund.clone()], FEE_SAT);
-    let refused = kit
-        .chain
-        .submit_block(block, kit.now_s)
-        .expect_err("too early");
+    let refused = kit.chain.submit_block(block, kit.now_s).expect_err("too early");
     assert_eq!(refused.reason(), "bad-txns-nonfinal");
     kit.mine(1);
-    kit.send(&refund)
-        .expect("the next block is one past the lock");
+    kit.send(&refund).expect("the next block is one past the lock");
     kit.mine(1);
-    let (height, _) = kit
-        .chain
-        .confirmed_tx(&refund.compute_txid())
-        .expect("mined");
+    let (height, _) = kit.chain.confirmed_tx(&refund.compute_txid()).expect("mined");
     assert_eq!(height, htlc.refund_height + 1);
 }
 
@@ -255,8 +227,7 @@ fn a_refund_is_minable_from_one_block_after_its_lock_height() {
 fn a_claim_and_a_refund_cannot_both_stand() {
     let (mut kit, htlc, coin) = funded(3);
     kit.mine_to_height(htlc.refund_height);
-    kit.send(&htlc.claim_tx(&coin, &PREIMAGE, &htlc.seller))
-        .expect("a right claim");
+    kit.send(&htlc.claim_tx(&coin, &PREIMAGE, &htlc.seller)).expect("a right claim");
     let refund = htlc.refund_tx(&coin, htlc.refund_height, Sequence::ENABLE_LOCKTIME_NO_RBF);
     assert_eq!(kit.refusal(&refund), "insufficient fee");
     kit.mine(1);

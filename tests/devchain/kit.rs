@@ -28,19 +28,13 @@ pub(crate) struct Kit {
 
 impl Kit {
     pub(crate) fn new() -> Self {
-        Self {
-            chain: Devchain::new(NOW_S),
-            now_s: NOW_S,
-            next_coinbase: 1,
-        }
+        Self { chain: Devchain::new(NOW_S), now_s: NOW_S, next_coinbase: 1 }
     }
 
     pub(crate) fn mine(&mut self, blocks: u32) {
         for _ in 0..blocks {
             self.now_s += 1;
-            self.chain
-                .mine(&faucet_script(), self.now_s)
-                .expect("an honest block");
+            self.chain.mine(&faucet_script(), self.now_s).expect("an honest block");
         }
     }
 
@@ -65,10 +59,7 @@ impl Kit {
     pub(crate) fn funded(&mut self, script: &ScriptBuf, value_sat: u64) -> Owned {
         let coin = self.next_coinbase();
         let change_sat = coin.output.value.to_sat() - value_sat - 1_000;
-        let tx = pay(
-            &[coin],
-            &[(script.clone(), value_sat), (faucet_script(), change_sat)],
-        );
+        let tx = pay(&[coin], &[(script.clone(), value_sat), (faucet_script(), change_sat)]);
         self.send(&tx).expect("an honest payment");
         self.mine(1);
         owned(&tx, 0)
@@ -82,11 +73,7 @@ impl Kit {
     /// sent.
     pub(crate) fn refusal(&mut self, tx: &Transaction) -> &'static str {
         let tested = self.chain.test_tx(tx).expect_err("a refusal").reason();
-        let sent = self
-            .chain
-            .submit_tx(tx.clone())
-            .expect_err("a refusal")
-            .reason();
+        let sent = self.chain.submit_tx(tx.clone()).expect_err("a refusal").reason();
         assert_eq!(tested, sent);
         sent
     }
@@ -94,10 +81,7 @@ impl Kit {
 
 pub(crate) fn owned(tx: &Transaction, vout: u32) -> Owned {
     Owned {
-        outpoint: OutPoint {
-            txid: tx.compute_txid(),
-            vout,
-        },
+        outpoint: OutPoint { txid: tx.compute_txid(), vout },
         output: tx.output[vout as usize].clone(),
     }
 }

@@ -15,9 +15,7 @@ fn a_transaction_that_is_not_relayed_is_refused_with_cores_reason() {
             let sat = coin.output.value.to_sat() - 10_000;
             pay(&[coin], &[(faucet_script(), sat), (faucet_script(), 329)])
         }),
-        ("min relay fee not met", |kit| {
-            sweep(&kit.next_coinbase(), 110)
-        }),
+        ("min relay fee not met", |kit| sweep(&kit.next_coinbase(), 110)),
         ("version", |kit| {
             let coin = kit.next_coinbase();
             let mut tx = unsigned(std::slice::from_ref(&coin), &[(faucet_script(), 10_000)]);
@@ -26,20 +24,11 @@ fn a_transaction_that_is_not_relayed_is_refused_with_cores_reason() {
             tx
         }),
         ("scriptpubkey", |kit| {
-            pay(
-                &[kit.next_coinbase()],
-                &[(ScriptBuf::from_bytes(vec![0x61; 40]), 10_000)],
-            )
+            pay(&[kit.next_coinbase()], &[(ScriptBuf::from_bytes(vec![0x61; 40]), 10_000)])
         }),
         ("multi-op-return", |kit| {
-            let note = ScriptBuf::builder()
-                .push_opcode(OP_RETURN)
-                .push_slice([1])
-                .into_script();
-            pay(
-                &[kit.next_coinbase()],
-                &[(note.clone(), 0), (note, 0), (faucet_script(), 10_000)],
-            )
+            let note = ScriptBuf::builder().push_opcode(OP_RETURN).push_slice([1]).into_script();
+            pay(&[kit.next_coinbase()], &[(note.clone(), 0), (note, 0), (faucet_script(), 10_000)])
         }),
         ("bad-txns-inputs-missingorspent", |kit| {
             let parent = sweep(&kit.next_coinbase(), 1_000);
@@ -84,11 +73,7 @@ fn the_smallest_fee_and_the_smallest_output_are_accepted() {
     kit.send(&sweep(&coin, vsize)).expect("1 sat/vB");
     let coin = kit.next_coinbase();
     let sat = coin.output.value.to_sat() - 10_000;
-    kit.send(&pay(
-        &[coin],
-        &[(faucet_script(), sat), (faucet_script(), 330)],
-    ))
-    .expect("not dust");
+    kit.send(&pay(&[coin], &[(faucet_script(), sat), (faucet_script(), 330)])).expect("not dust");
 }
 
 #[test]
@@ -130,37 +115,22 @@ fn a_replacement_neither_spends_what_it_evicts_nor_adds_unconfirmed_inputs() {
     let (coin, other) = (kit.next_coinbase(), kit.next_coinbase());
     let first = sweep(&coin, 1_000);
     kit.send(&first).expect("a spend");
-    let both = pay(
-        &[coin.clone(), owned(&first, 0)],
-        &[(faucet_script(), 10_000)],
-    );
+    let both = pay(&[coin.clone(), owned(&first, 0)], &[(faucet_script(), 10_000)]);
     assert_eq!(kit.refusal(&both), "bad-txns-spends-conflicting-tx");
     let unconfirmed = sweep(&other, 1_000);
     kit.send(&unconfirmed).expect("a spend");
-    let adds = pay(
-        &[coin, owned(&unconfirmed, 0)],
-        &[(faucet_script(), 10_000)],
-    );
+    let adds = pay(&[coin, owned(&unconfirmed, 0)], &[(faucet_script(), 10_000)]);
     assert_eq!(kit.refusal(&adds), "replacement-adds-unconfirmed");
 }
 
 #[test]
 fn without_full_rbf_only_a_signalling_transaction_is_replaced() {
     let mut kit = Kit::new();
-    kit.chain.set_policy(Policy {
-        full_rbf: false,
-        ..Policy::default()
-    });
-    for (sequence, replaced) in [
-        (Sequence::MAX, false),
-        (Sequence::ENABLE_RBF_NO_LOCKTIME, true),
-    ] {
+    kit.chain.set_policy(Policy { full_rbf: false, ..Policy::default() });
+    for (sequence, replaced) in [(Sequence::MAX, false), (Sequence::ENABLE_RBF_NO_LOCKTIME, true)] {
         let coin = kit.next_coinbase();
         let sat = coin.output.value.to_sat();
-        let mut first = unsigned(
-            std::slice::from_ref(&coin),
-            &[(faucet_script(), sat - 1_000)],
-        );
+        let mut first = unsigned(std::slice::from_ref(&coin), &[(faucet_script(), sat - 1_000)]);
         first.input[0].sequence = sequence;
         sign(&mut first, std::slice::from_ref(&coin));
         kit.send(&first).expect("a spend");
@@ -189,27 +159,16 @@ fn chains_of_unconfirmed_transactions_end_at_25() {
 #[test]
 fn a_full_mempool_keeps_what_pays_best() {
     let mut kit = Kit::new();
-    kit.chain.set_policy(Policy {
-        max_txs: 2,
-        ..Policy::default()
-    });
-    let coins = [
-        kit.next_coinbase(),
-        kit.next_coinbase(),
-        kit.next_coinbase(),
-    ];
+    kit.chain.set_policy(Policy { max_txs: 2, ..Policy::default() });
+    let coins = [kit.next_coinbase(), kit.next_coinbase(), kit.next_coinbase()];
     let cheap = sweep(&coins[0], 500);
     kit.send(&cheap).expect("room");
     kit.send(&sweep(&coins[1], 5_000)).expect("room");
     assert_eq!(
-        kit.chain
-            .submit_tx(sweep(&coins[2], 400))
-            .expect_err("no room")
-            .reason(),
+        kit.chain.submit_tx(sweep(&coins[2], 400)).expect_err("no room").reason(),
         "mempool full"
     );
-    kit.send(&sweep(&coins[2], 1_000))
-        .expect("it pays more than the cheapest");
+    kit.send(&sweep(&coins[2], 1_000)).expect("it pays more than the cheapest");
     assert_eq!(kit.chain.mempool().len(), 2);
     assert!(kit.chain.mempool().get(&cheap.compute_txid()).is_none());
 }

@@ -71,9 +71,7 @@ fn coins(txs: &[Transaction]) -> BTreeSet<(Txid, u32)> {
             coins.remove(&(input.previous_output.txid, input.previous_output.vout));
         }
         let txid = tx.compute_txid();
-        let spendable = (0u32..)
-            .zip(&tx.output)
-            .filter(|(_, o)| !o.script_pubkey.is_op_return());
+        let spendable = (0u32..).zip(&tx.output).filter(|(_, o)| !o.script_pubkey.is_op_return());
         coins.extend(spendable.map(|(vout, _)| (txid, vout)));
     }
     coins

@@ -22,19 +22,9 @@ fn an_invalidated_block_returns_its_transactions_to_the_mempool() {
     assert_eq!(kit.chain.height(), 200);
     assert_eq!(kit.chain.mempool().len(), 2);
     kit.mine(1);
-    assert_eq!(
-        kit.chain
-            .confirmed_tx(&child.compute_txid())
-            .expect("again")
-            .0,
-        201
-    );
+    assert_eq!(kit.chain.confirmed_tx(&child.compute_txid()).expect("again").0, 201);
     kit.chain.reconsider_block(&bad).expect("a known block");
-    assert_eq!(
-        kit.chain.hash_at(201),
-        Some(bad),
-        "the longer branch is back"
-    );
+    assert_eq!(kit.chain.hash_at(201), Some(bad), "the longer branch is back");
     assert_eq!(kit.chain.height(), 202);
 }
 
@@ -48,32 +38,12 @@ fn a_transaction_that_the_new_branch_contradicts_is_dropped_with_its_child() {
     kit.mine(1);
     kit.send(&sweep(&owned(&first, 0), 1_000)).expect("a child");
     let rival = sweep(&coin, 2_000);
-    let a = build_block(
-        fork,
-        height + 1,
-        kit.now_s,
-        vec![rival.clone()],
-        2_000,
-        &faucet_script(),
-        77,
-    );
-    let b = build_block(
-        a.block_hash(),
-        height + 2,
-        kit.now_s + 1,
-        vec![],
-        0,
-        &faucet_script(),
-        78,
-    );
+    let a =
+        build_block(fork, height + 1, kit.now_s, vec![rival.clone()], 2_000, &faucet_script(), 77);
+    let b = build_block(a.block_hash(), height + 2, kit.now_s + 1, vec![], 0, &faucet_script(), 78);
     kit.chain.submit_block(a, kit.now_s).expect("a side branch");
-    assert!(
-        kit.chain.confirmed_tx(&first.compute_txid()).is_some(),
-        "first seen wins a tie"
-    );
-    kit.chain
-        .submit_block(b, kit.now_s)
-        .expect("the longer branch");
+    assert!(kit.chain.confirmed_tx(&first.compute_txid()).is_some(), "first seen wins a tie");
+    kit.chain.submit_block(b, kit.now_s).expect("the longer branch");
     assert!(kit.chain.confirmed_tx(&rival.compute_txid()).is_some());
     assert!(kit.chain.mempool().is_empty());
 }
@@ -85,33 +55,12 @@ fn a_longer_branch_with_an_invalid_block_changes_nothing() {
     kit.mine(1);
     let tip = kit.chain.tip();
     let a = build_block(fork, height + 1, kit.now_s, vec![], 1, &faucet_script(), 77);
-    let b = build_block(
-        a.block_hash(),
-        height + 2,
-        kit.now_s + 1,
-        vec![],
-        0,
-        &faucet_script(),
-        78,
-    );
-    let c = build_block(
-        b.block_hash(),
-        height + 3,
-        kit.now_s + 1,
-        vec![],
-        0,
-        &faucet_script(),
-        79,
-    );
-    kit.chain
-        .submit_block(a, kit.now_s)
-        .expect("not yet checked for its amount");
+    let b = build_block(a.block_hash(), height + 2, kit.now_s + 1, vec![], 0, &faucet_script(), 78);
+    let c = build_block(b.block_hash(), height + 3, kit.now_s + 1, vec![], 0, &faucet_script(), 79);
+    kit.chain.submit_block(a, kit.now_s).expect("not yet checked for its amount");
     let _ = kit.chain.submit_block(b, kit.now_s);
     assert_eq!(kit.chain.tip(), tip);
-    let refused = kit
-        .chain
-        .submit_block(c, kit.now_s)
-        .expect_err("on an invalid block");
+    let refused = kit.chain.submit_block(c, kit.now_s).expect_err("on an invalid block");
     assert_eq!(refused.reason(), "bad-prevblk");
 }
 
@@ -120,8 +69,7 @@ fn a_coinbase_that_left_the_chain_takes_its_spends_along() {
     let mut kit = Kit::new();
     kit.mine(100);
     let young = kit.coinbase(201);
-    kit.send(&sweep(&young, 1_000))
-        .expect("mature in the next block");
+    kit.send(&sweep(&young, 1_000)).expect("mature in the next block");
     let bad = kit.chain.hash_at(300).expect("the tip");
     kit.chain.invalidate_block(&bad).expect("a known block");
     assert!(kit.chain.mempool().is_empty(), "immature again");
@@ -171,10 +119,7 @@ fn a_watcher_sees_payments_their_spends_and_their_end() {
     let paid = kit.funded(&script, 40_000);
     let seen = watcher.reduce(&cursor.changes(&kit.chain).expect("news"));
     assert_eq!(seen.connected.len(), 1);
-    assert_eq!(
-        (seen.connected[0].0, seen.connected[0].1),
-        (201, paid.outpoint.txid)
-    );
+    assert_eq!((seen.connected[0].0, seen.connected[0].1), (201, paid.outpoint.txid));
 
     // Somebody else's payment concerns nobody here.
     let other = sweep(&kit.next_coinbase(), 1_000);
@@ -206,10 +151,7 @@ fn a_watcher_infers_what_left_when_the_source_cannot_tell() {
         assert_eq!(seen.disconnected, [lost]);
         assert_eq!(seen.connected.len() as u32, 202 - from);
         let again = watcher.reduce(&Cursor::at(0).changes(&kit.chain).expect("news"));
-        assert!(
-            again.disconnected.is_empty(),
-            "the same blocks again are no news"
-        );
+        assert!(again.disconnected.is_empty(), "the same blocks again are no news");
     }
 }
 
@@ -217,24 +159,15 @@ fn a_watcher_infers_what_left_when_the_source_cannot_tell() {
 async fn the_source_in_process_delivers_and_broadcasts() {
     let chain = Arc::new(Mutex::new(Devchain::new(NOW_S)));
     let mut source = DevchainSource::new(chain.clone(), 200);
-    assert_eq!(
-        source.poll().await.expect("a poll").expect("news").height,
-        200
-    );
+    assert_eq!(source.poll().await.expect("a poll").expect("news").height, 200);
     assert!(source.poll().await.expect("a poll").is_none());
     let tx = sweep(&Kit::new().coinbase(1), 1_000);
     let txid = source.broadcast(&tx).await.expect("accepted");
-    assert_eq!(
-        source.broadcast(&tx).await.expect("already known is fine"),
-        txid
-    );
+    assert_eq!(source.broadcast(&tx).await.expect("already known is fine"), txid);
     assert_eq!(
         source.poll().await.expect("a poll").expect("news").mempool,
         std::slice::from_ref(&tx)
     );
     let refused = source.broadcast(&sweep(&Kit::new().coinbase(1), 900)).await;
-    assert_eq!(
-        refused.expect_err("a conflict").code(),
-        "chain.reject.replacement_fee"
-    );
+    assert_eq!(refused.expect_err("a conflict").code(), "chain.reject.replacement_fee");
 }

@@ -34,16 +34,8 @@ impl Server {
         let shutdown = Box::pin(async move {
             let _ = stopped.await;
         });
-        let options = ServeOptions {
-            listen,
-            block_every,
-            state_dir: dir.to_owned(),
-            shutdown,
-        };
-        Self {
-            running: serve(options).await.expect("a server"),
-            stop,
-        }
+        let options = ServeOptions { listen, block_every, state_dir: dir.to_owned(), shutdown };
+        Self { running: serve(options).await.expect("a server"), stop }
     }
 
     pub(crate) async fn stop(self) -> SocketAddr {
@@ -80,11 +72,7 @@ pub(crate) fn heights<T>(blocks: &[(u32, T)]) -> Vec<u32> {
 }
 
 pub(crate) async fn coinbase(client: &RpcClient, height: u32) -> Owned {
-    let block = client
-        .block_at(height)
-        .await
-        .expect("a call")
-        .expect("a block");
+    let block = client.block_at(height).await.expect("a call").expect("a block");
     crate::kit::owned(&block.txdata[0], 0)
 }
 
@@ -106,14 +94,8 @@ async fn a_source_follows_mining_and_a_reorganisation() {
     assert_eq!(heights(&update.connected), [201, 202, 203]);
     assert_eq!(update.tip, mined.last().copied());
 
-    client
-        .call::<Value>("invalidateblock", vec![json!(mined[1])])
-        .await
-        .expect("known");
-    client
-        .generate(1, &faucet_address())
-        .await
-        .expect("a block");
+    client.call::<Value>("invalidateblock", vec![json!(mined[1])]).await.expect("known");
+    client.generate(1, &faucet_address()).await.expect("a block");
     let update = news(&mut source).await;
     assert_eq!(heights(&update.disconnected), [203, 202]);
     assert_eq!(update.disconnected[1].1.block_hash(), mined[1]);
@@ -124,11 +106,7 @@ async fn a_source_follows_mining_and_a_reorganisation() {
     while let Some(update) = source.poll().await.expect("a poll") {
         assert!(update.disconnected.is_empty());
         again.extend(heights(&update.connected));
-        assert_eq!(
-            update.height,
-            *again.last().expect("a block"),
-            "no height runs ahead"
-        );
+        assert_eq!(update.height, *again.last().expect("a block"), "no height runs ahead");
     }
     assert_eq!(again, (150..=202).collect::<Vec<_>>());
     server.stop().await;
@@ -158,20 +136,11 @@ async fn a_source_resumes_above_its_checkpoints_and_leaves_a_stale_branch() {
     let dir = tempfile::tempdir().expect("a folder");
     let server = Server::start(dir.path()).await;
     let client = server.client();
-    let at_198: BlockHash = client
-        .call("getblockhash", vec![json!(198)])
-        .await
-        .expect("a hash");
+    let at_198: BlockHash = client.call("getblockhash", vec![json!(198)]).await.expect("a hash");
     let mined = client.generate(4, &faucet_address()).await.expect("blocks");
     let checkpoints = vec![(198, at_198), (204, mined[3])];
-    client
-        .call::<Value>("invalidateblock", vec![json!(mined[1])])
-        .await
-        .expect("known");
-    client
-        .generate(1, &faucet_address())
-        .await
-        .expect("a block");
+    client.call::<Value>("invalidateblock", vec![json!(mined[1])]).await.expect("known");
+    client.generate(1, &faucet_address()).await.expect("a block");
 
     let update = news(&mut server.source_after(0, checkpoints.clone())).await;
     // The gap between the checkpoints is walked by the parents of the stale blocks.
@@ -195,29 +164,14 @@ async fn broadcasts_are_accepted_known_or_refused_with_a_reason() {
     assert!(client.is_unspent(coin.outpoint).await.expect("a call"));
     assert!(client.block_at(201).await.expect("a call").is_none());
 
-    assert_eq!(
-        source.broadcast(&tx).await.expect("accepted"),
-        tx.compute_txid()
-    );
-    assert_eq!(
-        source.broadcast(&tx).await.expect("in the mempool"),
-        tx.compute_txid()
-    );
+    assert_eq!(source.broadcast(&tx).await.expect("accepted"), tx.compute_txid());
+    assert_eq!(source.broadcast(&tx).await.expect("in the mempool"), tx.compute_txid());
     assert_eq!(news(&mut source).await.mempool, std::slice::from_ref(&tx));
     assert!(source.poll().await.expect("a poll").is_none(), "told once");
     assert!(!client.is_unspent(coin.outpoint).await.expect("a call"));
-    client
-        .generate(1, &faucet_address())
-        .await
-        .expect("a block");
-    assert_eq!(
-        source.broadcast(&tx).await.expect("confirmed"),
-        tx.compute_txid()
-    );
-    assert_eq!(
-        client.get_tx(tx.compute_txid()).await.expect("a call"),
-        Some(tx.clone())
-    );
+    client.generate(1, &faucet_address()).await.expect("a block");
+    assert_eq!(source.broadcast(&tx).await.expect("confirmed"), tx.compute_txid());
+    assert_eq!(client.get_tx(tx.compute_txid()).await.expect("a call"), Some(tx.clone()));
 
     let young = coinbase(&client, 150).await;
     let second = coinbase(&client, 2).await;
@@ -232,10 +186,7 @@ async fn broadcasts_are_accepted_known_or_refused_with_a_reason() {
         (sweep(&second, 10), "chain.reject.fee_too_low"),
         (flipped, "chain.reject.script"),
         (dust, "chain.reject.dust"),
-        (
-            pay(&[second], &[(faucet_script(), 10_000)]),
-            "chain.reject.fee_too_high",
-        ),
+        (pay(&[second], &[(faucet_script(), 10_000)]), "chain.reject.fee_too_high"),
     ];
     for (tx, code) in table {
         let refused = source.broadcast(&tx).await.expect_err("a refusal");
@@ -259,25 +210,13 @@ async fn what_a_reorganisation_returns_is_told_as_mempool() {
     let left_sat = coin.output.value.to_sat() - 41_000;
     let tx = pay(&[coin], &[(script, 40_000), (faucet_script(), left_sat)]);
     source.broadcast(&tx).await.expect("accepted");
-    assert_eq!(
-        watcher.reduce(&news(&mut source).await).mempool,
-        std::slice::from_ref(&tx)
-    );
-    let mined = client
-        .generate(1, &faucet_address())
-        .await
-        .expect("a block");
+    assert_eq!(watcher.reduce(&news(&mut source).await).mempool, std::slice::from_ref(&tx));
+    let mined = client.generate(1, &faucet_address()).await.expect("a block");
     let seen = watcher.reduce(&news(&mut source).await);
     assert_eq!(seen.connected, [(201, tx.compute_txid(), tx.clone())]);
-    client
-        .call::<Value>("invalidateblock", vec![json!(mined[0])])
-        .await
-        .expect("known");
+    client.call::<Value>("invalidateblock", vec![json!(mined[0])]).await.expect("known");
     let seen = watcher.reduce(&news(&mut source).await);
-    assert_eq!(
-        (seen.disconnected, seen.mempool),
-        (vec![tx.compute_txid()], vec![tx])
-    );
+    assert_eq!((seen.disconnected, seen.mempool), (vec![tx.compute_txid()], vec![tx]));
     server.stop().await;
 }
 
@@ -291,36 +230,21 @@ async fn a_source_survives_the_restart_of_its_server() {
     let addr = server.stop().await;
 
     let error = source.poll().await.expect_err("nobody listens");
-    assert_eq!(
-        (error.code(), error.is_transient()),
-        ("chain.unreachable", true)
-    );
+    assert_eq!((error.code(), error.is_transient()), ("chain.unreachable", true));
 
     // The same chain, with a new cookie.
     let server = Server::start_on(dir.path(), addr, None).await;
-    assert!(
-        source.poll().await.expect("a poll").is_none(),
-        "the tip is as it was"
-    );
-    let info: Value = client
-        .call("getblockchaininfo", vec![])
-        .await
-        .expect("a call");
+    assert!(source.poll().await.expect("a poll").is_none(), "the tip is as it was");
+    let info: Value = client.call("getblockchaininfo", vec![]).await.expect("a call");
     assert_eq!(info["bestblockhash"], json!(tip));
-    client
-        .generate(1, &faucet_address())
-        .await
-        .expect("a block");
+    client.generate(1, &faucet_address()).await.expect("a block");
     assert_eq!(heights(&news(&mut source).await.connected), [203]);
     server.stop().await;
 }
 
 #[tokio::test]
 async fn a_source_follows_a_server_whose_chain_began_anew() {
-    let (dir, other) = (
-        tempfile::tempdir().expect("a folder"),
-        tempfile::tempdir().expect("one"),
-    );
+    let (dir, other) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("one"));
     let server = Server::start(dir.path()).await;
     let client = server.client();
     client.generate(5, &faucet_address()).await.expect("blocks");
@@ -332,18 +256,9 @@ async fn a_source_follows_a_server_whose_chain_began_anew() {
     let server = Server::start_on(other.path(), addr, None).await;
     std::fs::copy(&server.running.cookie_path, &cookie).expect("the new cookie");
     // Two chains begun in the same second are equal: make this one another.
-    let early: BlockHash = client
-        .call("getblockhash", vec![json!(100)])
-        .await
-        .expect("a hash");
-    client
-        .call::<Value>("invalidateblock", vec![json!(early)])
-        .await
-        .expect("known");
-    client
-        .generate(102, &faucet_address())
-        .await
-        .expect("another chain");
+    let early: BlockHash = client.call("getblockhash", vec![json!(100)]).await.expect("a hash");
+    client.call::<Value>("invalidateblock", vec![json!(early)]).await.expect("known");
+    client.generate(102, &faucet_address()).await.expect("another chain");
     let update = news(&mut source).await;
     assert_eq!(update.height, 201);
     assert_eq!(heights(&update.connected), (195..=201).collect::<Vec<_>>());
@@ -369,17 +284,11 @@ async fn errors_of_the_server_are_typed() {
     let dir = tempfile::tempdir().expect("a folder");
     let server = Server::start(dir.path()).await;
     let no_cookie = RpcClient::new(server.running.url(), dir.path().join("missing"));
-    assert_eq!(
-        no_cookie.height().await.expect_err("no cookie").code(),
-        "chain.unauthorized"
-    );
+    assert_eq!(no_cookie.height().await.expect_err("no cookie").code(), "chain.unauthorized");
     let wrong = dir.path().join("wrong");
     std::fs::write(&wrong, "__cookie__:00").expect("a file");
     let refused = RpcClient::new(server.running.url(), wrong).height().await;
-    assert_eq!(
-        refused.expect_err("a wrong cookie").code(),
-        "chain.unauthorized"
-    );
+    assert_eq!(refused.expect_err("a wrong cookie").code(), "chain.unauthorized");
 
     let mut mainnet = RpcSource::new(RpcConfig {
         client: server.client(),
@@ -388,18 +297,9 @@ async fn errors_of_the_server_are_typed() {
         checkpoints: vec![],
     });
     let error = mainnet.poll().await.expect_err("another network");
-    assert_eq!(
-        (error.code(), error.is_transient()),
-        ("chain.wrong_network", false)
-    );
-    assert_eq!(
-        server.client().kind().await.expect("a call"),
-        Kind::Devchain
-    );
+    assert_eq!((error.code(), error.is_transient()), ("chain.wrong_network", false));
+    assert_eq!(server.client().kind().await.expect("a call"), Kind::Devchain);
     let unknown: Result<Value, ChainError> = server.client().call("getwalletinfo", vec![]).await;
-    assert!(matches!(
-        unknown,
-        Err(ChainError::Rpc { code: -32_601, .. })
-    ));
+    assert!(matches!(unknown, Err(ChainError::Rpc { code: -32_601, .. })));
     server.stop().await;
 }

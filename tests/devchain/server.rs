@@ -23,88 +23,33 @@ async fn the_common_rust_client_understands_every_answer() {
         let client = Client::new(&url, Auth::CookieFile(cookie)).expect("a cookie");
         let info = client.get_blockchain_info().expect("an answer");
         assert_eq!((info.blocks, info.chain), (200, bitcoin::Network::Regtest));
-        assert!(
-            client
-                .get_network_info()
-                .expect("an answer")
-                .subversion
-                .contains("devchain")
-        );
+        assert!(client.get_network_info().expect("an answer").subversion.contains("devchain"));
         let tip = client.get_best_block_hash().expect("an answer");
         assert_eq!(client.get_block_info(&tip).expect("an answer").n_tx, 1);
-        assert_eq!(
-            client
-                .get_block_header_info(&tip)
-                .expect("an answer")
-                .height,
-            200
-        );
-        assert_eq!(
-            client
-                .get_block_header(&tip)
-                .expect("an answer")
-                .block_hash(),
-            tip
-        );
+        assert_eq!(client.get_block_header_info(&tip).expect("an answer").height, 200);
+        assert_eq!(client.get_block_header(&tip).expect("an answer").block_hash(), tip);
         assert_eq!(client.get_block(&tip).expect("an answer").block_hash(), tip);
 
         let tested = client.test_mempool_accept(&[&tx]).expect("an answer");
         assert!(tested[0].allowed, "{:?}", tested[0].reject_reason);
         let txid = client.send_raw_transaction(&tx).expect("accepted");
         assert_eq!(client.get_raw_mempool().expect("an answer"), [txid]);
-        assert_eq!(
-            client.get_raw_mempool_verbose().expect("an answer").len(),
-            1
-        );
-        assert_eq!(
-            client
-                .get_mempool_entry(&txid)
-                .expect("an answer")
-                .ancestor_count,
-            1
-        );
+        assert_eq!(client.get_raw_mempool_verbose().expect("an answer").len(), 1);
+        assert_eq!(client.get_mempool_entry(&txid).expect("an answer").ancestor_count, 1);
         assert_eq!(client.get_mempool_info().expect("an answer").size, 1);
         let spent = tx.input[0].previous_output;
-        assert!(
-            client
-                .get_tx_out(&spent.txid, spent.vout, Some(true))
-                .expect("one")
-                .is_none()
-        );
-        assert!(
-            client
-                .get_tx_out(&spent.txid, spent.vout, Some(false))
-                .expect("one")
-                .is_some()
-        );
+        assert!(client.get_tx_out(&spent.txid, spent.vout, Some(true)).expect("one").is_none());
+        assert!(client.get_tx_out(&spent.txid, spent.vout, Some(false)).expect("one").is_some());
         let paid = OutPoint { txid, vout: 0 };
-        let fresh = client
-            .get_tx_out(&paid.txid, paid.vout, None)
-            .expect("an answer");
+        let fresh = client.get_tx_out(&paid.txid, paid.vout, None).expect("an answer");
         assert_eq!(fresh.expect("unconfirmed").confirmations, 0);
         let address = faucet_address();
-        assert_eq!(
-            client
-                .generate_to_address(2, &address)
-                .expect("blocks")
-                .len(),
-            2
-        );
-        let mined = client
-            .get_raw_transaction_info(&txid, None)
-            .expect("an answer");
+        assert_eq!(client.generate_to_address(2, &address).expect("blocks").len(), 2);
+        let mined = client.get_raw_transaction_info(&txid, None).expect("an answer");
         assert_eq!(mined.confirmations, Some(2));
-        assert!(
-            client
-                .estimate_smart_fee(6, None)
-                .expect("an answer")
-                .fee_rate
-                .is_some()
-        );
+        assert!(client.estimate_smart_fee(6, None).expect("an answer").fee_rate.is_some());
         assert!(client.uptime().is_ok());
-        client
-            .invalidate_block(&client.get_best_block_hash().expect("one"))
-            .expect("known");
+        client.invalidate_block(&client.get_best_block_hash().expect("one")).expect("known");
         assert_eq!(client.get_block_count().expect("an answer"), 201);
         client.stop().expect("an answer");
     })
@@ -160,30 +105,13 @@ async fn the_chain_and_its_invalid_branches_outlive_the_server() {
     let server = Server::start(dir.path()).await;
     let client = server.client();
     let mined = client.generate(3, &faucet_address()).await.expect("blocks");
-    client
-        .call::<Value>("invalidateblock", vec![json!(mined[1])])
-        .await
-        .expect("known");
-    let best: String = client
-        .call("getbestblockhash", vec![])
-        .await
-        .expect("a hash");
+    client.call::<Value>("invalidateblock", vec![json!(mined[1])]).await.expect("known");
+    let best: String = client.call("getbestblockhash", vec![]).await.expect("a hash");
     server.stop().await;
     let server = Server::start(dir.path()).await;
-    let again: String = server
-        .client()
-        .call("getbestblockhash", vec![])
-        .await
-        .expect("a hash");
-    assert_eq!(
-        (again, server.client().height().await.expect("a height")),
-        (best, 201)
-    );
-    let mined_again = server
-        .client()
-        .generate(1, &faucet_address())
-        .await
-        .expect("a block");
+    let again: String = server.client().call("getbestblockhash", vec![]).await.expect("a hash");
+    assert_eq!((again, server.client().height().await.expect("a height")), (best, 201));
+    let mined_again = server.client().generate(1, &faucet_address()).await.expect("a block");
     assert_ne!(mined_again[0], mined[1]);
     server.stop().await;
 }
@@ -193,11 +121,7 @@ async fn files_are_private_and_a_state_folder_serves_one_server() {
     let dir = tempfile::tempdir().expect("a folder");
     let server = Server::start(dir.path()).await;
     let mode = |path: &std::path::Path| {
-        std::fs::metadata(path)
-            .expect("a file")
-            .permissions()
-            .mode()
-            & 0o777
+        std::fs::metadata(path).expect("a file").permissions().mode() & 0o777
     };
     assert_eq!(mode(&server.running.cookie_path), 0o600);
     let addr = std::fs::read_to_string(dir.path().join("devchain.addr")).expect("a file");
@@ -227,19 +151,12 @@ async fn wrong_calls_get_cores_codes() {
         ("getrawtransaction", json!([zeros]), -5),
         ("sendrawtransaction", json!(["00"]), -22),
         ("generatetoaddress", json!([1, "nobody"]), -5),
-        (
-            "generatetoaddress",
-            json!([1_001, faucet_address().to_string()]),
-            -8,
-        ),
+        ("generatetoaddress", json!([1_001, faucet_address().to_string()]), -8),
         ("getwalletinfo", json!([]), -32_601),
     ];
     for (method, params, expected) in table {
         let params = params.as_array().expect("an array").clone();
-        let error = client
-            .call::<Value>(method, params)
-            .await
-            .expect_err("an error");
+        let error = client.call::<Value>(method, params).await.expect_err("an error");
         let code = match error {
             capex::chain::ChainError::Rpc { code, .. } => code,
             other => panic!("{method}: {other}"),
@@ -249,17 +166,9 @@ async fn wrong_calls_get_cores_codes() {
     // Another chain's coin: unknown here, and said in the words of each call.
     let foreign = sweep(&Kit::new().coinbase(1), 1_000);
     let hex = bitcoin::consensus::encode::serialize_hex(&foreign);
-    let tested: Value = client
-        .call("testmempoolaccept", vec![json!([hex])])
-        .await
-        .expect("one");
+    let tested: Value = client.call("testmempoolaccept", vec![json!([hex])]).await.expect("one");
     assert_eq!(tested[0]["reject-reason"], "missing-inputs");
-    let sent = client
-        .call::<Value>("sendrawtransaction", vec![json!(hex)])
-        .await;
-    assert!(
-        matches!(sent, Err(capex::chain::ChainError::Rpc { code: -25, .. })),
-        "{sent:?}"
-    );
+    let sent = client.call::<Value>("sendrawtransaction", vec![json!(hex)]).await;
+    assert!(matches!(sent, Err(capex::chain::ChainError::Rpc { code: -25, .. })), "{sent:?}");
     server.stop().await;
 }

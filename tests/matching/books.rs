@@ -50,12 +50,8 @@ struct Shape {
 impl Shape {
     fn new(dice: &mut Dice) -> Self {
         let slots = [1, 3, 6, 12, 24, 60][dice.within(0, 5) as usize];
-        let limits = [
-            (1, 6),
-            (90, 110),
-            (50_000, 150_000),
-            (PMAX_MSAT - 9, PMAX_MSAT + 1),
-        ][dice.within(0, 3) as usize];
+        let limits = [(1, 6), (90, 110), (50_000, 150_000), (PMAX_MSAT - 9, PMAX_MSAT + 1)]
+            [dice.within(0, 3) as usize];
         Self {
             owners: dice.within(2, 12),
             classes: dice.within(1, 3),
@@ -70,11 +66,7 @@ impl Shape {
     fn owner(&self, dice: &mut Dice) -> String {
         let owner = dice.within(1, self.owners);
         // Labels beyond ASCII sort by their bytes, after all others.
-        if owner == 1 {
-            "öwner".to_owned()
-        } else {
-            format!("o{owner}")
-        }
+        if owner == 1 { "öwner".to_owned() } else { format!("o{owner}") }
     }
 
     fn owners(&self, dice: &mut Dice) -> Vec<String> {
@@ -85,20 +77,12 @@ impl Shape {
     }
 
     fn limit(&self, dice: &mut Dice) -> u64 {
-        if dice.one_in(100) {
-            0
-        } else {
-            dice.within(self.limits.0, self.limits.1)
-        }
+        if dice.one_in(100) { 0 } else { dice.within(self.limits.0, self.limits.1) }
     }
 
     fn window(&self, dice: &mut Dice, least: u64) -> (u32, u32) {
         let slots = u64::from(self.slots);
-        let length = if dice.one_in(8) {
-            dice.within(1, slots)
-        } else {
-            dice.within(least, slots)
-        };
+        let length = if dice.one_in(8) { dice.within(1, slots) } else { dice.within(least, slots) };
         let start = self.first_slot + dice.within(0, slots - length) as u32;
         (start, start + length as u32)
     }
@@ -116,59 +100,28 @@ impl Shape {
             let mut classes: Vec<u16> = (0..self.classes as u16).collect();
             dice.shuffle(&mut classes);
             classes.truncate(if dice.one_in(3) { 4 } else { 1 });
-            let mode = if dice.one_in(3) {
-                Mode::Gang
-            } else {
-                Mode::Sticky
-            };
-            let alts = classes
-                .into_iter()
-                .map(|class| (class, self.limit(dice)))
-                .collect();
-            return Side::Buy {
-                hours: run as u16,
-                mode,
-                alts,
-            };
+            let mode = if dice.one_in(3) { Mode::Gang } else { Mode::Sticky };
+            let alts = classes.into_iter().map(|class| (class, self.limit(dice))).collect();
+            return Side::Buy { hours: run as u16, mode, alts };
         }
         Side::Sell {
             class: dice.within(0, self.classes - 1) as u16,
             limit_msat: self.limit(dice),
-            min_run: if dice.one_in(self.rarity) {
-                dice.within(1, 4) as u16
-            } else {
-                1
-            },
+            min_run: if dice.one_in(self.rarity) { dice.within(1, 4) as u16 } else { 1 },
             provider: dice.one_in(self.rarity).then(|| self.owner(dice)),
         }
     }
 
     fn order(&self, dice: &mut Dice, at: u64) -> Order {
         let bid = dice.within(1, 5) <= 3;
-        let run = if dice.one_in(2) {
-            1
-        } else {
-            dice.within(1, self.longest_run)
-        };
-        let qty = if dice.one_in(50) {
-            10_000
-        } else {
-            dice.within(0, 9) as u32
-        };
+        let run = if dice.one_in(2) { 1 } else { dice.within(1, self.longest_run) };
+        let qty = if dice.one_in(50) { 10_000 } else { dice.within(0, 9) as u32 };
         Order {
             id: format!("{}{at:02}", if dice.one_in(9) { "é" } else { "x" }),
             owner: self.owner(dice),
             qty,
-            filled: if dice.one_in(self.rarity) {
-                dice.within(0, 5) as u32
-            } else {
-                0
-            },
-            min_qty: if dice.one_in(3) {
-                dice.within(1, 8) as u32
-            } else {
-                1
-            },
+            filled: if dice.one_in(self.rarity) { dice.within(0, 5) as u32 } else { 0 },
+            min_qty: if dice.one_in(3) { dice.within(1, 8) as u32 } else { 1 },
             window: self.window(dice, run),
             expiry_epoch: dice.one_in(self.rarity).then(|| dice.within(3, 8)),
             features: self.features(dice, !bid),
@@ -198,22 +151,12 @@ fn book(dice: &mut Dice, count: u64) -> Instance {
     let mut cancels = Vec::new();
     for order in &orders {
         if dice.one_in(20) {
-            let signer = if dice.one_in(2) {
-                order.owner.clone()
-            } else {
-                shape.owner(dice)
-            };
-            cancels.push(Cancel {
-                order: order.id.clone(),
-                signer,
-            });
+            let signer = if dice.one_in(2) { order.owner.clone() } else { shape.owner(dice) };
+            cancels.push(Cancel { order: order.id.clone(), signer });
         }
     }
     if dice.one_in(5) {
-        cancels.push(Cancel {
-            order: "none".into(),
-            signer: shape.owner(dice),
-        });
+        cancels.push(Cancel { order: "none".into(), signer: shape.owner(dice) });
     }
     let mut beacon = [0; 32];
     beacon.fill_with(|| dice.within(0, 255) as u8);

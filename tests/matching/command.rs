@@ -18,11 +18,7 @@ pub(crate) fn run(input: &str, json: bool) -> Ran {
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let exit_code = match_cmd::run(input, json, &mut out, &mut err);
     let text = |bytes| String::from_utf8(bytes).unwrap();
-    Ran {
-        exit_code,
-        out: text(out),
-        err: text(err),
-    }
+    Ran { exit_code, out: text(out), err: text(err) }
 }
 
 pub(crate) fn run_on(text: &str, json: bool) -> Ran {
@@ -63,10 +59,7 @@ fn a_refused_book_keeps_its_place_and_sets_the_exit_code() {
     let ran = run_on(&json!([good, bad, 7, good]).to_string(), false);
     assert_eq!((ran.exit_code, ran.err.as_str()), (6, ""));
     let answers: Vec<Value> = serde_json::from_str(&ran.out).unwrap();
-    assert_eq!(
-        answers[0],
-        json!({"welfare_msat": 0, "prices": {}, "trades": []})
-    );
+    assert_eq!(answers[0], json!({"welfare_msat": 0, "prices": {}, "trades": []}));
     assert_eq!(answers[0], answers[3]);
     assert_eq!(answers[1]["error"]["code"], "match.beacon");
     assert_eq!(answers[2]["error"]["code"], "match.wrong_type");
@@ -92,11 +85,7 @@ fn an_unreadable_file_is_exit_code_2() {
     let missing = folder.path().join("missing.json");
     let ran = run(missing.to_str().unwrap(), false);
     assert_eq!((ran.exit_code, ran.out.as_str()), (2, ""));
-    assert!(
-        ran.err.starts_with("error: ") && ran.err.lines().count() == 1,
-        "{}",
-        ran.err
-    );
+    assert!(ran.err.starts_with("error: ") && ran.err.lines().count() == 1, "{}", ran.err);
     assert_eq!(run(folder.path().to_str().unwrap(), false).exit_code, 2);
 }
 
@@ -118,18 +107,10 @@ fn welfare_beyond_64_bits_prints_exactly() {
             orders.push(order);
         }
     }
-    let ran = run_on(
-        &json!({"beacon": beacon(), "orders": orders}).to_string(),
-        false,
-    );
+    let ran = run_on(&json!({"beacon": beacon(), "orders": orders}).to_string(), false);
     let welfare = 20u128 * 10_000 * 168 * 999_999_999_999;
     assert!(welfare > u128::from(u64::MAX));
-    assert!(
-        ran.out
-            .starts_with(&format!("{{\"welfare_msat\":{welfare},")),
-        "{}",
-        &ran.out[..80]
-    );
+    assert!(ran.out.starts_with(&format!("{{\"welfare_msat\":{welfare},")), "{}", &ran.out[..80]);
 }
 
 #[test]
@@ -139,13 +120,7 @@ fn an_exported_book_reads_back_to_the_same_result() {
         let exported = match_cmd::to_json(&book);
         let expected = capex::domain::matching::solve(&book).unwrap();
         let result = matched(&exported);
-        assert_eq!(
-            result["trades"].as_array().unwrap().len(),
-            expected.trades.len()
-        );
-        assert_eq!(
-            result["prices"].as_object().unwrap().len(),
-            expected.prices.len()
-        );
+        assert_eq!(result["trades"].as_array().unwrap().len(), expected.trades.len());
+        assert_eq!(result["prices"].as_object().unwrap().len(), expected.prices.len());
     }
 }

@@ -46,12 +46,7 @@ impl Closure {
     fn new(t0: u32, t1: u32) -> Self {
         let n = i128::from(t1 - t0 + 1);
         let cell = |i: i128, j: i128| if j > i { (j - i) * PMAX } else { 0 };
-        Self {
-            t0,
-            d: (0..n)
-                .map(|i| (0..n).map(|j| cell(i, j)).collect())
-                .collect(),
-        }
+        Self { t0, d: (0..n).map(|i| (0..n).map(|j| cell(i, j)).collect()).collect() }
     }
 
     fn hi(&self, a: u32, b: u32) -> i128 {
@@ -114,11 +109,7 @@ fn live(inst: &Instance) -> Vec<&Order> {
     let dead: BTreeSet<&str> = inst
         .cancels
         .iter()
-        .filter(|c| {
-            inst.orders
-                .iter()
-                .any(|o| o.id == c.order && o.owner == c.signer)
-        })
+        .filter(|c| inst.orders.iter().any(|o| o.id == c.order && o.owner == c.signer))
         .map(|c| c.order.as_str())
         .collect();
     let mut orders: Vec<&Order> = inst
@@ -157,20 +148,12 @@ impl<'a> Pass<'a> {
     }
 
     fn tie(&self, order: &'a Order) -> ([u8; 32], &'a str) {
-        (
-            sha(&[b"draw", &self.inst.beacon, order.owner.as_bytes()]),
-            &order.id,
-        )
+        (sha(&[b"draw", &self.inst.beacon, order.owner.as_bytes()]), &order.id)
     }
 
     fn priority(&self, b: &Bid<'_>) -> i128 {
         let limit = b.alts.iter().map(|a| i128::from(a.1)).max().unwrap();
-        let size = i128::from(b.k)
-            * if b.gang {
-                i128::from(min_fill(b.order))
-            } else {
-                1
-            };
+        let size = i128::from(b.k) * if b.gang { i128::from(min_fill(b.order)) } else { 1 };
         if self.start == 1 {
             return limit;
         }
@@ -191,12 +174,7 @@ impl<'a> Pass<'a> {
         if self.start < 3 {
             return z;
         }
-        let h = sha(&[
-            b"pert",
-            &self.inst.beacon,
-            &[self.start],
-            b.order.id.as_bytes(),
-        ]);
+        let h = sha(&[b"pert", &self.inst.beacon, &[self.start], b.order.id.as_bytes()]);
         z * (500 + i128::from(u32::from_be_bytes(h[..4].try_into().unwrap()) % 1001))
     }
 
@@ -230,10 +208,7 @@ impl<'a> Pass<'a> {
                 continue;
             }
             let run = start..start + b.k;
-            let a = run
-                .map(|t| s.free.get(&t).copied().unwrap_or(0))
-                .min()
-                .unwrap();
+            let a = run.map(|t| s.free.get(&t).copied().unwrap_or(0)).min().unwrap();
             if a > 0 {
                 candidates.push((s.limit, self.slack(s, start, b.k), rank, a));
             }
@@ -272,19 +247,8 @@ impl<'a> Pass<'a> {
                 let Some((surplus, units, legs)) = self.candidate(b, class, limit, start) else {
                     continue;
                 };
-                if best
-                    .as_ref()
-                    .is_none_or(|x| (surplus, units) > (x.surplus, x.units))
-                {
-                    best = Some(Fill {
-                        bid: b,
-                        class,
-                        limit,
-                        start,
-                        legs,
-                        units,
-                        surplus,
-                    });
+                if best.as_ref().is_none_or(|x| (surplus, units) > (x.surplus, x.units)) {
+                    best = Some(Fill { bid: b, class, limit, start, legs, units, surplus });
                 }
             }
         }
@@ -303,12 +267,7 @@ impl<'a> Pass<'a> {
                     *self.asks[rank].free.get_mut(&t).unwrap() -= n;
                 }
             }
-            let dearest = fill
-                .legs
-                .iter()
-                .map(|l| self.asks[l.0].limit)
-                .max()
-                .unwrap();
+            let dearest = fill.legs.iter().map(|l| self.asks[l.0].limit).max().unwrap();
             let closure = self.closures.get_mut(&fill.class).unwrap();
             closure.at_most(a, z, fill.limit * k);
             closure.at_least(a, z, dearest * k);
@@ -396,11 +355,7 @@ impl<'a> Pass<'a> {
 
     fn down(&self, class: u16, buyers: &BTreeMap<u32, Vec<&Bid<'_>>>) -> BTreeMap<u32, i128> {
         let mut hi = BTreeMap::new();
-        for s in self
-            .asks
-            .iter()
-            .filter(|s| s.class == class && s.min_run <= 1)
-        {
+        for s in self.asks.iter().filter(|s| s.class == class && s.min_run <= 1) {
             for (&t, &v) in &s.free {
                 let bids = buyers.get(&t).map_or(&[][..], Vec::as_slice);
                 if v > 0 && bids.iter().any(|b| compatible(b, s)) {
@@ -422,22 +377,13 @@ fn closures(inst: &Instance, bids: &[Bid<'_>]) -> BTreeMap<u16, Closure> {
             *span = (span.0.min(w0), span.1.max(w1));
         }
     }
-    spans
-        .into_iter()
-        .map(|(class, (t0, t1))| (class, Closure::new(t0, t1)))
-        .collect()
+    spans.into_iter().map(|(class, (t0, t1))| (class, Closure::new(t0, t1))).collect()
 }
 
 fn asks<'a>(inst: &Instance, orders: &[&'a Order]) -> Vec<Ask<'a>> {
     let mut asks: Vec<Ask<'a>> = Vec::new();
     for order in orders {
-        if let Side::Sell {
-            class,
-            limit_msat,
-            min_run,
-            provider,
-        } = &order.side
-        {
+        if let Side::Sell { class, limit_msat, min_run, provider } = &order.side {
             asks.push(Ask {
                 order,
                 class: *class,
@@ -451,11 +397,7 @@ fn asks<'a>(inst: &Instance, orders: &[&'a Order]) -> Vec<Ask<'a>> {
         }
     }
     asks.sort_by_key(|s| {
-        (
-            s.limit,
-            sha(&[b"draw", &inst.beacon, s.order.owner.as_bytes()]),
-            s.order.id.clone(),
-        )
+        (s.limit, sha(&[b"draw", &inst.beacon, s.order.owner.as_bytes()]), s.order.id.clone())
     });
     asks
 }
@@ -466,12 +408,9 @@ pub(crate) fn solve(inst: &Instance) -> Outcome {
     let bids: Vec<Bid<'_>> = orders
         .iter()
         .filter_map(|order| match &order.side {
-            Side::Buy { hours, mode, alts } => Some(Bid {
-                order,
-                k: (*hours).into(),
-                gang: *mode == Mode::Gang,
-                alts,
-            }),
+            Side::Buy { hours, mode, alts } => {
+                Some(Bid { order, k: (*hours).into(), gang: *mode == Mode::Gang, alts })
+            }
             Side::Sell { .. } => None,
         })
         .collect();
@@ -479,13 +418,7 @@ pub(crate) fn solve(inst: &Instance) -> Outcome {
     for start in 0..inst.starts {
         let asks = asks(inst, &orders);
         let closures = closures(inst, &bids);
-        let mut pass = Pass {
-            inst,
-            start,
-            bids: &bids,
-            asks,
-            closures,
-        };
+        let mut pass = Pass { inst, start, bids: &bids, asks, closures };
         let (welfare, fills, prices) = pass.run();
         if best.as_ref().is_none_or(|x| welfare > x.0) {
             best = Some((welfare, outcome(welfare, &fills, &prices, &pass.asks)));
@@ -502,15 +435,11 @@ fn outcome(
 ) -> Outcome {
     let mut trades = Vec::new();
     for fill in fills {
-        let run: i128 = (fill.start..fill.start + fill.bid.k)
-            .map(|t| prices[&(fill.class, t)])
-            .sum();
+        let run: i128 =
+            (fill.start..fill.start + fill.bid.k).map(|t| prices[&(fill.class, t)]).sum();
         let k = i128::from(fill.bid.k);
         for &(rank, qty) in &fill.legs {
-            assert!(
-                run <= fill.limit * k && asks[rank].limit * k <= run,
-                "limits"
-            );
+            assert!(run <= fill.limit * k && asks[rank].limit * k <= run, "limits");
             let msat = u64::try_from(run * i128::from(qty)).unwrap();
             trades.push(Trade {
                 class: fill.class,
@@ -527,10 +456,7 @@ fn outcome(
     trades.sort_by_key(|t| (t.class, t.start, t.buy.clone(), t.sell.clone()));
     Outcome {
         welfare_msat: u128::try_from(welfare).unwrap(),
-        prices: prices
-            .iter()
-            .map(|(at, &p)| (*at, u64::try_from(p).unwrap()))
-            .collect(),
+        prices: prices.iter().map(|(at, &p)| (*at, u64::try_from(p).unwrap())).collect(),
         trades,
     }
 }
@@ -546,11 +472,7 @@ fn random_books_match_as_in_the_naive_implementation() {
     }
     for seed in 0..16 {
         let book = super::books::crowded(seed);
-        assert_eq!(
-            capex::domain::matching::solve(&book).unwrap(),
-            solve(&book),
-            "crowded {seed}"
-        );
+        assert_eq!(capex::domain::matching::solve(&book).unwrap(), solve(&book), "crowded {seed}");
     }
     assert!(traded > 250, "only {traded} of 500 books trade at all");
 }

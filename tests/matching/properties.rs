@@ -20,9 +20,7 @@ fn limit_of_bid(book: &Instance, trade: &Trade) -> u64 {
 
 fn limit_of_ask(book: &Instance, trade: &Trade) -> u64 {
     match &order(book, &trade.sell).side {
-        Side::Sell {
-            class, limit_msat, ..
-        } if *class == trade.class => *limit_msat,
+        Side::Sell { class, limit_msat, .. } if *class == trade.class => *limit_msat,
         _ => panic!("{} is no ask of class {}", trade.sell, trade.class),
     }
 }
@@ -37,10 +35,7 @@ fn limits_and_money_hold(book: &Instance, outcome: &Outcome) {
         let run: u64 = slots(trade).map(|at| outcome.prices[&at]).sum();
         let (limit, ask) = (limit_of_bid(book, trade), limit_of_ask(book, trade));
         let hours = u64::from(trade.hours);
-        assert!(
-            ask * hours <= run && run <= limit * hours,
-            "{trade:?} at {run}"
-        );
+        assert!(ask * hours <= run && run <= limit * hours, "{trade:?} at {run}");
         assert_eq!(trade.msat, u64::from(trade.qty) * run);
         assert_eq!(trade.sat, trade.msat / 1000);
         welfare += u128::from((limit - ask) * hours * u64::from(trade.qty));
@@ -48,11 +43,7 @@ fn limits_and_money_hold(book: &Instance, outcome: &Outcome) {
     assert_eq!(outcome.welfare_msat, welfare);
     // What buyers pay and what sellers get are sums over the same rows; so is the price of
     // all units sold, slot by slot.
-    let by_trade: u128 = outcome
-        .trades
-        .iter()
-        .map(|trade| u128::from(trade.msat))
-        .sum();
+    let by_trade: u128 = outcome.trades.iter().map(|trade| u128::from(trade.msat)).sum();
     let by_slot: u128 = outcome
         .trades
         .iter()
@@ -75,10 +66,7 @@ fn capacity_holds(book: &Instance, outcome: &Outcome) {
     }
     for ((id, slot), units) in sold {
         let ask = order(book, id);
-        assert!(
-            units <= ask.qty - ask.filled,
-            "{id} sells {units} in slot {slot}"
-        );
+        assert!(units <= ask.qty - ask.filled, "{id} sells {units} in slot {slot}");
     }
 }
 
@@ -89,35 +77,21 @@ fn bids_get_one_run_of_enough_units(book: &Instance, outcome: &Outcome) {
     }
     for (id, trades) in runs {
         let bid = order(book, id);
-        let Side::Buy { hours, mode, .. } = bid.side else {
-            panic!("{id} is no bid")
-        };
+        let Side::Buy { hours, mode, .. } = bid.side else { panic!("{id} is no bid") };
         let (first, left) = (trades[0], bid.qty - bid.filled);
-        assert!(
-            trades
-                .iter()
-                .all(|t| (t.class, t.start) == (first.class, first.start))
-        );
+        assert!(trades.iter().all(|t| (t.class, t.start) == (first.class, first.start)));
         assert!(trades.iter().all(|t| t.hours == hours));
         assert!(mode == Mode::Sticky || trades.len() == 1, "{id} is split");
         assert!(bid.window.0 <= first.start && first.start + u32::from(hours) <= bid.window.1);
         let units: u32 = trades.iter().map(|t| t.qty).sum();
-        assert!(
-            bid.min_qty.min(left) <= units && units <= left,
-            "{id} gets {units}"
-        );
+        assert!(bid.min_qty.min(left) <= units && units <= left, "{id} gets {units}");
     }
 }
 
 fn counterparties_accept_each_other(book: &Instance, outcome: &Outcome) {
     for trade in &outcome.trades {
         let (bid, ask) = (order(book, &trade.buy), order(book, &trade.sell));
-        let Side::Sell {
-            min_run, provider, ..
-        } = &ask.side
-        else {
-            panic!("no ask")
-        };
+        let Side::Sell { min_run, provider, .. } = &ask.side else { panic!("no ask") };
         let provider = provider.as_ref().unwrap_or(&ask.owner);
         assert_ne!(bid.owner, ask.owner);
         assert_eq!(bid.features & !ask.features, 0);

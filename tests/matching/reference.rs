@@ -36,20 +36,11 @@ fn random_books_match_byte_for_byte_as_in_the_external_reference() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("books.json");
     // Seeds apart from those of the comparison with the naive implementation.
-    let books: Vec<_> = (0..count)
-        .map(|at| match_cmd::to_json(&book(1_000_000 + at)))
-        .collect();
+    let books: Vec<_> = (0..count).map(|at| match_cmd::to_json(&book(1_000_000 + at))).collect();
     fs::write(&file, serde_json::to_string(&books).unwrap()).unwrap();
-    let expected = Command::new("python3")
-        .args(["-c", SCRIPT, &reference])
-        .arg(&file)
-        .output()
-        .unwrap();
-    assert!(
-        expected.status.success(),
-        "{}",
-        String::from_utf8_lossy(&expected.stderr)
-    );
+    let expected =
+        Command::new("python3").args(["-c", SCRIPT, &reference]).arg(&file).output().unwrap();
+    assert!(expected.status.success(), "{}", String::from_utf8_lossy(&expected.stderr));
     let ran = run(file.to_str().unwrap(), false);
     assert_eq!(ran.exit_code, 0);
     if ran.out.as_bytes() != expected.stdout {
@@ -61,23 +52,12 @@ fn random_books_match_byte_for_byte_as_in_the_external_reference() {
 
 /// One book in a hundred is a crowded one.
 fn book(seed: u64) -> Instance {
-    if seed.is_multiple_of(100) {
-        books::crowded(seed)
-    } else {
-        books::random(seed)
-    }
+    if seed.is_multiple_of(100) { books::crowded(seed) } else { books::random(seed) }
 }
 
 fn report_difference(ours: &str, theirs: &str) -> ! {
-    let split = |text: &str| {
-        text.split("{\"welfare_msat\"")
-            .map(str::to_owned)
-            .collect::<Vec<_>>()
-    };
+    let split = |text: &str| text.split("{\"welfare_msat\"").map(str::to_owned).collect::<Vec<_>>();
     let pairs = split(ours).into_iter().zip(split(theirs));
     let (at, (ours, theirs)) = pairs.enumerate().find(|(_, (a, b))| a != b).unwrap();
-    panic!(
-        "book {} differs:\n ours {ours}\n reference {theirs}",
-        at as i64 - 1
-    );
+    panic!("book {} differs:\n ours {ours}\n reference {theirs}", at as i64 - 1);
 }

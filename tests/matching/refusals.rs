@@ -31,14 +31,8 @@ fn with(mut base: Value, change: Value) -> Value {
 fn code(text: &str) -> String {
     let ran = run_on(text, false);
     let answer: Value = serde_json::from_str(&ran.out).unwrap();
-    assert_eq!(
-        ran.exit_code,
-        if answer.get("error").is_some() { 6 } else { 0 }
-    );
-    answer["error"]["code"]
-        .as_str()
-        .unwrap_or("matched")
-        .to_owned()
+    assert_eq!(ran.exit_code, if answer.get("error").is_some() { 6 } else { 0 });
+    answer["error"]["code"].as_str().unwrap_or("matched").to_owned()
 }
 
 fn alternatives(classes: std::ops::Range<u16>) -> Value {
@@ -62,10 +56,7 @@ fn bids_outside_the_form_are_refused() {
         (json!({"window": [0, 4, 8]}), "match.wrong_type"),
         (json!({"allow": "bob"}), "match.wrong_type"),
         (json!({"deny": [1]}), "match.wrong_type"),
-        (
-            json!({"class": null, "limit": null, "alts": [[1, 100, 2]]}),
-            "match.wrong_type",
-        ),
+        (json!({"class": null, "limit": null, "alts": [[1, 100, 2]]}), "match.wrong_type"),
         (json!({"qty": -1}), "match.integer_range"),
         (json!({"window": [0, 1u64 << 32]}), "match.integer_range"),
         (json!({"class": 65536}), "match.class_range"),
@@ -82,25 +73,13 @@ fn bids_outside_the_form_are_refused() {
         (json!({"qty": 10_000}), "matched"),
         (json!({"min_qty": 0}), "match.zero_min_qty"),
         (json!({"min_qty": u64::MAX}), "matched"),
-        (
-            json!({"allow": vec!["a"; 9], "deny": vec!["b"; 8]}),
-            "match.too_many_keys",
-        ),
-        (
-            json!({"allow": vec!["a"; 8], "deny": vec!["b"; 8]}),
-            "matched",
-        ),
+        (json!({"allow": vec!["a"; 9], "deny": vec!["b"; 8]}), "match.too_many_keys"),
+        (json!({"allow": vec!["a"; 8], "deny": vec!["b"; 8]}), "matched"),
         (alternatives(0..0), "match.no_alternatives"),
         (alternatives(0..5), "match.too_many_alternatives"),
         (alternatives(0..4), "matched"),
-        (
-            json!({"class": null, "limit": null, "alts": [[1, 5], [1, 6]]}),
-            "match.repeated_class",
-        ),
-        (
-            json!({"expiry_epoch": u64::MAX, "features": u64::MAX}),
-            "matched",
-        ),
+        (json!({"class": null, "limit": null, "alts": [[1, 5], [1, 6]]}), "match.repeated_class"),
+        (json!({"expiry_epoch": u64::MAX, "features": u64::MAX}), "matched"),
     ];
     for (change, expected) in table {
         let orders = [with(bid("b"), change.clone()), ask("s")];
@@ -134,10 +113,7 @@ fn books_outside_the_form_are_refused() {
         (json!({"orders": {}}), "match.wrong_type"),
         (json!({"orders": [[]]}), "match.wrong_type"),
         (json!({"cancels": [{"order": "b"}]}), "match.missing_field"),
-        (
-            json!({"cancels": [{"order": "b", "signer": "x", "at": 1}]}),
-            "match.unknown_field",
-        ),
+        (json!({"cancels": [{"order": "b", "signer": "x", "at": 1}]}), "match.unknown_field"),
         (json!({"beacon": "00".repeat(31)}), "match.beacon"),
         (json!({"beacon": "00".repeat(33)}), "match.beacon"),
         (json!({"beacon": "0".repeat(63)}), "match.beacon"),
@@ -147,10 +123,7 @@ fn books_outside_the_form_are_refused() {
         (json!({"starts": 300}), "match.starts"),
         (json!({"starts": 8}), "matched"),
         (json!({"now": 1u64 << 32}), "match.integer_range"),
-        (
-            json!({"orders": [bid("b"), ask("b")]}),
-            "match.duplicate_id",
-        ),
+        (json!({"orders": [bid("b"), ask("b")]}), "match.duplicate_id"),
     ];
     for (change, expected) in table {
         let book = with(book(&[bid("b"), ask("s")]), change.clone());
@@ -215,20 +188,12 @@ fn what_cannot_trade_is_dropped() {
     for (change, trades) in table {
         let orders = [with(bid("b"), change.clone()), ask("s")];
         let result = matched(&with(book(&orders), json!({"now": 2, "epoch": 7})));
-        assert_eq!(
-            result["trades"].as_array().unwrap().len(),
-            trades,
-            "{change}"
-        );
+        assert_eq!(result["trades"].as_array().unwrap().len(), trades, "{change}");
     }
     for (signer, trades) in [("alice", 0), ("bob", 1)] {
         let cancels = json!({"cancels": [{"order": "b", "signer": signer}]});
         let result = matched(&with(book(&[bid("b"), ask("s")]), cancels));
-        assert_eq!(
-            result["trades"].as_array().unwrap().len(),
-            trades,
-            "{signer}"
-        );
+        assert_eq!(result["trades"].as_array().unwrap().len(), trades, "{signer}");
     }
 }
 

@@ -19,33 +19,17 @@ fn order(id: &str, qty: u32, window: (u32, u32), side: Side) -> Order {
 }
 
 fn ask(id: &str, qty: u32, limit_msat: u64) -> Order {
-    let side = Side::Sell {
-        class: 0,
-        limit_msat,
-        min_run: 1,
-        provider: None,
-    };
+    let side = Side::Sell { class: 0, limit_msat, min_run: 1, provider: None };
     order(id, qty, (0, 4), side)
 }
 
 /// `b` wants 4 units for 2 slots, at least 3, and gets them from `s` and `t`.
 fn book() -> Instance {
-    let side = Side::Buy {
-        hours: 2,
-        mode: Mode::Sticky,
-        alts: vec![(0, 100)],
-    };
+    let side = Side::Buy { hours: 2, mode: Mode::Sticky, alts: vec![(0, 100)] };
     let mut bid = order("b", 4, (0, 2), side);
     bid.min_qty = 3;
     let orders = vec![bid, ask("s", 2, 50), ask("t", 2, 60)];
-    Instance {
-        beacon: [0; 32],
-        now: 0,
-        epoch: 0,
-        starts: 3,
-        orders,
-        cancels: Vec::new(),
-    }
+    Instance { beacon: [0; 32], now: 0, epoch: 0, starts: 3, orders, cancels: Vec::new() }
 }
 
 fn bid(book: &mut Instance) -> &mut Order {
@@ -54,10 +38,7 @@ fn bid(book: &mut Instance) -> &mut Order {
 
 /// Sets both prices and the money that follows from them.
 fn reprice(outcome: &mut Outcome, price_msat: u64) {
-    outcome
-        .prices
-        .values_mut()
-        .for_each(|price| *price = price_msat);
+    outcome.prices.values_mut().for_each(|price| *price = price_msat);
     for trade in &mut outcome.trades {
         trade.msat = u64::from(trade.qty) * price_msat * 2;
         trade.sat = trade.msat / 1000;
@@ -73,19 +54,10 @@ fn each_fault_is_found_with_its_code() {
         (|_, o| o.trades[1] = o.trades[0].clone(), "result.order"),
         (|_, o| o.trades[0].sell = "a".into(), "result.unknown_order"),
         (|_, o| o.trades[0].class = 1, "result.order"),
-        (
-            |_, o| o.trades.iter_mut().for_each(|t| t.class = 1),
-            "result.unknown_order",
-        ),
-        (
-            |b, _| bid(b).deny = vec!["owner of t".into()],
-            "result.incompatible",
-        ),
+        (|_, o| o.trades.iter_mut().for_each(|t| t.class = 1), "result.unknown_order"),
+        (|b, _| bid(b).deny = vec!["owner of t".into()], "result.incompatible"),
         (|b, _| bid(b).features = 1, "result.incompatible"),
-        (
-            |b, _| bid(b).owner = "owner of s".into(),
-            "result.incompatible",
-        ),
+        (|b, _| bid(b).owner = "owner of s".into(), "result.incompatible"),
         (|_, o| o.trades[0].hours = 1, "result.run"),
         (|_, o| o.trades[1].start = 1, "result.run"),
         (|_, o| o.trades[0].qty = 0, "result.run"),
@@ -97,13 +69,7 @@ fn each_fault_is_found_with_its_code() {
             "result.split_run",
         ),
         (
-            |b, _| {
-                bid(b).side = Side::Buy {
-                    hours: 2,
-                    mode: Mode::Gang,
-                    alts: vec![(0, 100)],
-                }
-            },
+            |b, _| bid(b).side = Side::Buy { hours: 2, mode: Mode::Gang, alts: vec![(0, 100)] },
             "result.split_gang",
         ),
         (|b, _| bid(b).qty = 3, "result.overfilled"),
@@ -116,10 +82,7 @@ fn each_fault_is_found_with_its_code() {
             },
             "result.oversold",
         ),
-        (
-            |_, o| o.prices.retain(|at, _| at.1 != 1),
-            "result.price_slots",
-        ),
+        (|_, o| o.prices.retain(|at, _| at.1 != 1), "result.price_slots"),
         (|_, o| o.prices.extend([((0, 3), 1)]), "result.price_slots"),
         (|_, o| reprice(o, 101), "result.above_limit"),
         (|_, o| reprice(o, 59), "result.below_limit"),
@@ -134,10 +97,7 @@ fn each_fault_is_found_with_its_code() {
         let (mut book, mut outcome) = (book(), outcome.clone());
         assert_eq!(verify(&book, &outcome), Ok(()));
         change(&mut book, &mut outcome);
-        let code = verify(&book, &outcome)
-            .as_ref()
-            .map_err(CheckError::code)
-            .copied();
+        let code = verify(&book, &outcome).as_ref().map_err(CheckError::code).copied();
         assert_eq!(code, Err(*expected), "row {row}");
     }
 }

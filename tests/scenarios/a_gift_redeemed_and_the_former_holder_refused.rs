@@ -26,8 +26,7 @@ fn ask(world: &mut World, holder: usize, request: &LeaseRequest) -> LeaseReply {
 
 /// What a node that keeps to no rule would send with its own, true key.
 fn redeem_by_hand(world: &mut World, holder: usize, cert_id: CertId, seq: u32) -> LeaseReply {
-    let LeaseReply::Challenge(challenge32) =
-        ask(world, holder, &LeaseRequest::Challenge(cert_id))
+    let LeaseReply::Challenge(challenge32) = ask(world, holder, &LeaseRequest::Challenge(cert_id))
     else {
         panic!("no challenge");
     };

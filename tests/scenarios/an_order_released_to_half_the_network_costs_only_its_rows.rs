@@ -1,4 +1,6 @@
-use super::kit::{ask, assert_sound, bid, bought, deals, devnet, place, rest, story, window, world};
+use super::kit::{
+    ask, assert_sound, bid, bought, deals, devnet, place, rest, story, window, world,
+};
 use capex::domain::admission::has_work;
 use capex::domain::engine::{Keys, Topic, Verdict};
 use capex::domain::epoch::{computed_at_ms, epoch_at};

@@ -31,7 +31,14 @@ pub(super) fn window(start: u32, end: u32) -> Window {
     Window::new(first + start, first + end).unwrap()
 }
 
-fn order(side: Side, class: u16, limit_sat: u64, qty: u32, window: Window, slots: u16) -> OrderSpec {
+fn order(
+    side: Side,
+    class: u16,
+    limit_sat: u64,
+    qty: u32,
+    window: Window,
+    slots: u16,
+) -> OrderSpec {
     OrderSpec {
         side,
         alts: vec![Alternative { class, limit_msat: limit_sat * 1000 }],
@@ -120,7 +127,12 @@ pub(super) fn rest(world: &mut World) {
 pub(super) fn assert_sound(world: &World) {
     let faults = world.faults_at_rest();
     let (seed, step) = (world.seed(), world.steps());
-    assert!(faults.is_empty(), "seed {seed}, step {step}:\n{}\n{}", faults.join("\n"), story(world));
+    assert!(
+        faults.is_empty(),
+        "seed {seed}, step {step}:\n{}\n{}",
+        faults.join("\n"),
+        story(world)
+    );
 }
 
 /// What became of every trade, for a failure.

@@ -112,18 +112,66 @@ fn gossip(now_epoch: u64, known: Envelope) -> Vec<Gossip> {
     let root = Root { v: VERSION, epoch: now_epoch, root: [0; 32], count: 0 };
     let me = stranger().public();
     vec![
-        ("of another network", Topic::Orders, encode(&signed(fresh, &there)), Reject, "wire.bad_signature"),
+        (
+            "of another network",
+            Topic::Orders,
+            encode(&signed(fresh, &there)),
+            Reject,
+            "wire.bad_signature",
+        ),
         ("one byte too long", Topic::Orders, long, Reject, "wire.not_canonical"),
-        ("of someone else", Topic::Orders, encode(&signed(worked(others, true), &here)), Reject, "wire.wrong_signer"),
-        ("without work", Topic::Orders, encode(&signed(worked(order(now_epoch), false), &here)), Reject, "order.proof_of_work"),
+        (
+            "of someone else",
+            Topic::Orders,
+            encode(&signed(worked(others, true), &here)),
+            Reject,
+            "wire.wrong_signer",
+        ),
+        (
+            "without work",
+            Topic::Orders,
+            encode(&signed(worked(order(now_epoch), false), &here)),
+            Reject,
+            "order.proof_of_work",
+        ),
         ("of a later version", Topic::Orders, encode(&newer), Ignore, "wire.unknown_version"),
         ("replayed", Topic::Orders, encode(&known), Ignore, "order.duplicate"),
-        ("late", Topic::Orders, encode(&signed(worked(order(now_epoch - 1), true), &here)), Ignore, "order.stale_epoch"),
-        ("early", Topic::Orders, encode(&signed(worked(order(now_epoch + 3), true), &here)), Ignore, "order.future_epoch"),
+        (
+            "late",
+            Topic::Orders,
+            encode(&signed(worked(order(now_epoch - 1), true), &here)),
+            Ignore,
+            "order.stale_epoch",
+        ),
+        (
+            "early",
+            Topic::Orders,
+            encode(&signed(worked(order(now_epoch + 3), true), &here)),
+            Ignore,
+            "order.future_epoch",
+        ),
         ("another root", Topic::Roots, encode(&signed(root, &there)), Reject, "wire.bad_signature"),
-        ("another contact", Topic::Contacts, encode(&signed(contact(me), &there)), Reject, "wire.bad_signature"),
-        ("foreign contact", Topic::Contacts, encode(&signed(contact(Key([3; 32])), &here)), Reject, "wire.wrong_signer"),
-        ("another lock", Topic::Locks, encode(&signed(lock(), &there)), Reject, "wire.bad_signature"),
+        (
+            "another contact",
+            Topic::Contacts,
+            encode(&signed(contact(me), &there)),
+            Reject,
+            "wire.bad_signature",
+        ),
+        (
+            "foreign contact",
+            Topic::Contacts,
+            encode(&signed(contact(Key([3; 32])), &here)),
+            Reject,
+            "wire.wrong_signer",
+        ),
+        (
+            "another lock",
+            Topic::Locks,
+            encode(&signed(lock(), &there)),
+            Reject,
+            "wire.bad_signature",
+        ),
     ]
 }
 
@@ -166,7 +214,11 @@ fn requests() -> Vec<(Protocol, Vec<u8>, &'static str)> {
     let accept = SettleRequest::Accept { terms: signed(lock(), &there), accepts: Vec::new() };
     let get = SettleRequest::GetCert(CertId([1; 32]));
     let mut all = vec![
-        (Protocol::Settle, encode(&SettleRequest::Gift(signed(gift, &there))), "wire.bad_signature"),
+        (
+            Protocol::Settle,
+            encode(&SettleRequest::Gift(signed(gift, &there))),
+            "wire.bad_signature",
+        ),
         (Protocol::Settle, encode(&fund), "trade.no_agreement"),
         (Protocol::Settle, encode(&accept), "trade.no_agreement"),
         (Protocol::Settle, encode(&get), "certificate.not_a_party"),
@@ -175,7 +227,10 @@ fn requests() -> Vec<(Protocol, Vec<u8>, &'static str)> {
         (Protocol::Lease, vec![0; LEASE_MAX_BYTES + 1], "wire.oversize"),
     ];
     for protocol in Protocol::ALL {
-        all.extend([(protocol, Vec::new(), "wire.malformed"), (protocol, vec![0xff; 80], "wire.malformed")]);
+        all.extend([
+            (protocol, Vec::new(), "wire.malformed"),
+            (protocol, vec![0xff; 80], "wire.malformed"),
+        ]);
     }
     all
 }
@@ -213,7 +268,12 @@ fn a_bad_request_is_refused_and_counted() {
     for (protocol, bytes, code) in requests() {
         let (before, counted) = (state(&world, 0), count(&world, 0, code));
         let reply = world.ask_from(stranger().public(), 0, protocol, &bytes).unwrap();
-        assert_eq!(refusal(protocol, &reply).as_deref(), Some(code), "{protocol:?} {}", bytes.len());
+        assert_eq!(
+            refusal(protocol, &reply).as_deref(),
+            Some(code),
+            "{protocol:?} {}",
+            bytes.len()
+        );
         assert_eq!(count(&world, 0, code), counted + 1, "{protocol:?} {code} is counted");
         assert!(state(&world, 0) == before, "{protocol:?} {code} changed something");
     }

@@ -14,14 +14,8 @@ impl Node {
             listen: listen.iter().map(|&addr| addr.to_owned()).collect(),
             bootstrap,
             loopback: true,
-            topics: vec![TopicConfig {
-                name: "orders".into(),
-                max_bytes: 1_024,
-            }],
-            protocols: vec![ProtocolConfig {
-                name: "settle/1".into(),
-                max_bytes: 1_024,
-            }],
+            topics: vec![TopicConfig { name: "orders".into(), max_bytes: 1_024 }],
+            protocols: vec![ProtocolConfig { name: "settle/1".into(), max_bytes: 1_024 }],
             epoch_ms: 2_000,
         };
         let (handle, events) = start(config).unwrap();
@@ -78,10 +72,7 @@ async fn with_open_request() -> (Node, Vec<String>, Node) {
         bytes: b"hello".to_vec(),
     };
     node.handle.send(command).await.unwrap();
-    peer.wait("request", |event| {
-        matches!(event, Event::Request { .. }).then_some(())
-    })
-    .await;
+    peer.wait("request", |event| matches!(event, Event::Request { .. }).then_some(())).await;
     (node, addrs, peer)
 }
 
@@ -102,10 +93,7 @@ async fn survives(crash: Input) {
         })
         .await;
     assert_eq!(reason, "a test asked for it");
-    assert!(told.contains(&Event::Response {
-        id: 7,
-        result: Err(RequestError::Restarted)
-    }));
+    assert!(told.contains(&Event::Response { id: 7, result: Err(RequestError::Restarted) }));
     assert!(told.contains(&Event::PeerDown { peer: other }));
     let (mut again, mut found) = (Vec::new(), false);
     node.wait("peer and ports", |event| {
@@ -116,10 +104,7 @@ async fn survives(crash: Input) {
     .await;
     again.sort();
     assert_eq!(again, addrs, "the ports are the same");
-    let publish = Command::Publish {
-        topic: "orders".into(),
-        bytes: b"after".to_vec(),
-    };
+    let publish = Command::Publish { topic: "orders".into(), bytes: b"after".to_vec() };
     peer.handle.send(publish).await.unwrap();
     let bytes = node
         .wait("gossip", |event| match event {
@@ -145,14 +130,8 @@ async fn a_panic_in_the_task_of_a_connection_restarts_the_swarm() {
 fn crashes_in_a_row_are_answered_ever_more_slowly() {
     let now = Instant::now();
     let mut pauses = Pauses::default();
-    let waits: Vec<u64> = (0..11)
-        .map(|_| u64::try_from(pauses.next(now).as_millis()).unwrap())
-        .collect();
-    assert_eq!(
-        waits,
-        [
-            0, 100, 200, 400, 800, 1_600, 3_200, 6_400, 12_800, 25_600, 30_000
-        ]
-    );
+    let waits: Vec<u64> =
+        (0..11).map(|_| u64::try_from(pauses.next(now).as_millis()).unwrap()).collect();
+    assert_eq!(waits, [0, 100, 200, 400, 800, 1_600, 3_200, 6_400, 12_800, 25_600, 30_000]);
     assert_eq!(pauses.next(now + CRASH_WINDOW), Duration::ZERO);
 }

@@ -35,10 +35,7 @@ impl Task<'_> {
         bytes: Vec<u8>,
         now: Instant,
     ) -> Result<(), RequestError> {
-        let index = self
-            .plan
-            .protocol(protocol)
-            .ok_or(RequestError::UnknownProtocol)?;
+        let index = self.plan.protocol(protocol).ok_or(RequestError::UnknownProtocol)?;
         if bytes.len() > self.plan.protocols[index].max_bytes {
             return Err(RequestError::TooLarge);
         }
@@ -64,19 +61,12 @@ impl Task<'_> {
         if addrs.is_empty() && !self.swarm.is_connected(&id) {
             return false;
         }
-        let Some(inner) = self
-            .swarm
-            .behaviour_mut()
-            .protocols
-            .get_mut(waiting.protocol)
-        else {
+        let Some(inner) = self.swarm.behaviour_mut().protocols.get_mut(waiting.protocol) else {
             return false;
         };
         let deadline = waiting.deadline();
         let key = inner.send_request_with_addresses(&id, waiting.bytes, addrs);
-        self.state
-            .outbound
-            .sent((waiting.protocol, key), waiting.id, peer, deadline);
+        self.state.outbound.sent((waiting.protocol, key), waiting.id, peer, deadline);
         true
     }
 
@@ -90,11 +80,7 @@ impl Task<'_> {
         };
         if bytes.len() > protocol.max_bytes {
             // Dropping the channel tells the peer that there is no answer.
-            tracing::warn!(
-                id,
-                bytes = bytes.len(),
-                "a reply larger than the protocol allows"
-            );
+            tracing::warn!(id, bytes = bytes.len(), "a reply larger than the protocol allows");
             return;
         }
         if let Some(inner) = self.swarm.behaviour_mut().protocols.get_mut(open.protocol) {
@@ -106,23 +92,16 @@ impl Task<'_> {
     pub(super) fn on_exchange(&mut self, protocol: usize, event: InnerEvent, now: Instant) {
         match event {
             request_response::Event::Message { peer, message, .. } => match message {
-                Message::Request {
-                    request, channel, ..
-                } => {
+                Message::Request { request, channel, .. } => {
                     if let Some(peer) = PeerKey::from_peer_id(&peer) {
                         self.on_request(peer, protocol, request, channel, now);
                     }
                 }
-                Message::Response {
-                    request_id,
-                    response,
-                } => {
+                Message::Response { request_id, response } => {
                     self.on_finished((protocol, request_id), Ok(response));
                 }
             },
-            request_response::Event::OutboundFailure {
-                request_id, error, ..
-            } => {
+            request_response::Event::OutboundFailure { request_id, error, .. } => {
                 self.on_finished((protocol, request_id), Err(error.into()));
             }
             request_response::Event::InboundFailure { peer, error, .. } => {
@@ -147,12 +126,7 @@ impl Task<'_> {
             return;
         }
         if let Some(id) = self.state.inbound.admit(peer, protocol, channel, now) {
-            self.emit(Event::Request {
-                peer,
-                id,
-                protocol: name,
-                bytes,
-            });
+            self.emit(Event::Request { peer, id, protocol: name, bytes });
         }
     }
 

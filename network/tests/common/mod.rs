@@ -33,19 +33,10 @@ pub(crate) fn config(seed: u8, transport: Transport) -> Config {
         listen: vec![listen.into()],
         bootstrap: Vec::new(),
         loopback: true,
-        topics: vec![TopicConfig {
-            name: TOPIC.into(),
-            max_bytes: TOPIC_BYTES,
-        }],
+        topics: vec![TopicConfig { name: TOPIC.into(), max_bytes: TOPIC_BYTES }],
         protocols: vec![
-            ProtocolConfig {
-                name: PROTOCOL.into(),
-                max_bytes: PROTOCOL_BYTES,
-            },
-            ProtocolConfig {
-                name: "sync/1".into(),
-                max_bytes: 1_024,
-            },
+            ProtocolConfig { name: PROTOCOL.into(), max_bytes: PROTOCOL_BYTES },
+            ProtocolConfig { name: "sync/1".into(), max_bytes: 1_024 },
         ],
         epoch_ms: 30_000,
     }
@@ -68,12 +59,7 @@ impl Node {
     pub(crate) async fn with(config: Config) -> Self {
         let (handle, events) = start(config).unwrap();
         let key = handle.local_peer();
-        let mut node = Self {
-            handle,
-            events,
-            addr: String::new(),
-            key,
-        };
+        let mut node = Self { handle, events, addr: String::new(), key };
         node.addr = node
             .wait("a listen address", |event| match event {
                 Event::Listening { addr } => Some(addr),
@@ -113,29 +99,18 @@ impl Node {
 
     pub(crate) async fn peer_up(&mut self, peer: PeerKey) -> (String, bool) {
         self.wait("connection", |event| match event {
-            Event::PeerUp {
-                peer: up,
-                addr,
-                outbound,
-            } if up == peer => Some((addr, outbound)),
+            Event::PeerUp { peer: up, addr, outbound } if up == peer => Some((addr, outbound)),
             _ => None,
         })
         .await
     }
 
     pub(crate) async fn peer_down(&mut self, peer: PeerKey) {
-        self.wait("disconnection", |event| {
-            (event == Event::PeerDown { peer }).then_some(())
-        })
-        .await;
+        self.wait("disconnection", |event| (event == Event::PeerDown { peer }).then_some(())).await;
     }
 
     pub(crate) async fn publish(&self, bytes: &[u8]) {
-        self.send(Command::Publish {
-            topic: TOPIC.into(),
-            bytes: bytes.to_vec(),
-        })
-        .await;
+        self.send(Command::Publish { topic: TOPIC.into(), bytes: bytes.to_vec() }).await;
     }
 
     /// The next gossip message, judged by `judge`.
@@ -153,12 +128,7 @@ impl Node {
     ) -> Option<(PeerKey, Vec<u8>)> {
         let (peer, bytes, ticket) = self
             .wait_for(bound, |event| match event {
-                Event::Gossip {
-                    peer,
-                    bytes,
-                    ticket,
-                    topic,
-                } => {
+                Event::Gossip { peer, bytes, ticket, topic } => {
                     assert_eq!(topic, TOPIC);
                     Some((peer, bytes, ticket))
                 }
@@ -176,13 +146,7 @@ impl Node {
 
     pub(crate) async fn request_by(&self, id: u64, peer: PeerKey, protocol: &str, bytes: &[u8]) {
         let (protocol, bytes) = (protocol.to_owned(), bytes.to_vec());
-        self.send(Command::Request {
-            id,
-            peer,
-            protocol,
-            bytes,
-        })
-        .await;
+        self.send(Command::Request { id, peer, protocol, bytes }).await;
     }
 
     /// The answer to the request `id`, by its reason code where there is none.
@@ -199,23 +163,14 @@ impl Node {
     /// The next request of a peer.
     pub(crate) async fn asked(&mut self) -> (u64, PeerKey, String, Vec<u8>) {
         self.wait("request", |event| match event {
-            Event::Request {
-                peer,
-                id,
-                protocol,
-                bytes,
-            } => Some((id, peer, protocol, bytes)),
+            Event::Request { peer, id, protocol, bytes } => Some((id, peer, protocol, bytes)),
             _ => None,
         })
         .await
     }
 
     pub(crate) async fn reply(&self, id: u64, bytes: &[u8]) {
-        self.send(Command::Reply {
-            id,
-            bytes: bytes.to_vec(),
-        })
-        .await;
+        self.send(Command::Reply { id, bytes: bytes.to_vec() }).await;
     }
 }
 

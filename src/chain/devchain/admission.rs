@@ -56,8 +56,7 @@ impl Devchain {
             self.mempool.remove(&txid);
         }
         let (height, time_s) = (self.height(), self.tip_time_s());
-        self.mempool
-            .insert(tx, plan.accepted.fee_sat, height, time_s);
+        self.mempool.insert(tx, plan.accepted.fee_sat, height, time_s);
     }
 
     /// Evicts the cheapest packages until the mempool is within its bounds; whether `txid`
@@ -83,11 +82,8 @@ impl Devchain {
             policy::check_standard(tx)?;
         }
         let mtp_at = |h: u32| self.mtp_at(h);
-        let place = Place {
-            height: self.height() + 1,
-            mtp_s: self.median_time_past_s(),
-            mtp_at: &mtp_at,
-        };
+        let place =
+            Place { height: self.height() + 1, mtp_s: self.median_time_past_s(), mtp_at: &mtp_at };
         if !is_final(tx, &place) {
             return Err(Reject::new("non-final"));
         }
@@ -99,11 +95,7 @@ impl Devchain {
         }
         let fee_sat = check_inputs(tx, &spent, place.height)?;
         let vsize = tx.vsize() as u64;
-        let accepted = Accepted {
-            txid,
-            fee_sat,
-            vsize,
-        };
+        let accepted = Accepted { txid, fee_sat, vsize };
         let evicted = match rules {
             Rules::Relay => self.check_relay(tx, &spent, accepted, &direct)?,
             Rules::Consensus if direct.is_empty() => BTreeSet::new(),
@@ -160,10 +152,6 @@ impl Devchain {
         if output.script_pubkey.is_op_return() {
             return None;
         }
-        Some(Coin {
-            output,
-            height: self.height() + 1,
-            coinbase: false,
-        })
+        Some(Coin { output, height: self.height() + 1, coinbase: false })
     }
 }

@@ -31,9 +31,7 @@ const COMMITMENT_MAGIC: [u8; 6] = [0x6a, 0x24, 0xaa, 0x21, 0xa9, 0xed];
 
 /// New coins in the block at `height`, in sat.
 pub fn subsidy_sat(height: u32) -> u64 {
-    FIRST_SUBSIDY_SAT
-        .checked_shr(height / HALVING_BLOCKS)
-        .unwrap_or(0)
+    FIRST_SUBSIDY_SAT.checked_shr(height / HALVING_BLOCKS).unwrap_or(0)
 }
 
 /// A solved block of `txs` on `prev_hash`, paying subsidy and `fees_sat` to `payee`.
@@ -88,10 +86,7 @@ fn coinbase(
             sequence: Sequence::MAX,
             witness: Witness::from_slice(&[[0u8; 32]]),
         }],
-        output: vec![TxOut {
-            value: Amount::from_sat(reward_sat),
-            script_pubkey: payee.into(),
-        }],
+        output: vec![TxOut { value: Amount::from_sat(reward_sat), script_pubkey: payee.into() }],
     }
 }
 
@@ -118,17 +113,9 @@ fn commit_to_witnesses(block: &mut Block) {
     // Four magic bytes and 32 of hash: within the limits of a push.
     let _ = data.extend_from_slice(&COMMITMENT_MAGIC[2..]);
     let _ = data.extend_from_slice(commitment.as_byte_array());
-    let script = Builder::new()
-        .push_opcode(OP_RETURN)
-        .push_slice(data)
-        .into_script();
-    coinbase
-        .output
-        .retain(|output| !is_commitment(&output.script_pubkey));
-    coinbase.output.push(TxOut {
-        value: Amount::ZERO,
-        script_pubkey: script,
-    });
+    let script = Builder::new().push_opcode(OP_RETURN).push_slice(data).into_script();
+    coinbase.output.retain(|output| !is_commitment(&output.script_pubkey));
+    coinbase.output.push(TxOut { value: Amount::ZERO, script_pubkey: script });
 }
 
 fn is_commitment(script: &ScriptBuf) -> bool {
@@ -149,16 +136,10 @@ pub(super) fn check_header(header: &Header, parent_mtp_s: u32, now_s: u32) -> Re
         return Err(Reject::with("high-hash", "proof of work failed"));
     }
     if header.time <= parent_mtp_s {
-        return Err(Reject::with(
-            "time-too-old",
-            "block's timestamp is too early",
-        ));
+        return Err(Reject::with("time-too-old", "block's timestamp is too early"));
     }
     if header.time > now_s.saturating_add(MAX_FUTURE_S) {
-        return Err(Reject::with(
-            "time-too-new",
-            "block timestamp too far in the future",
-        ));
+        return Err(Reject::with("time-too-new", "block timestamp too far in the future"));
     }
     if header.version.to_consensus() < 4 {
         return Err(Reject::new("bad-version"));
@@ -198,46 +179,26 @@ fn check_coinbase(block: &Block, height: u32) -> Result<(), Reject> {
         return Err(Reject::with("bad-cb-multiple", "more than one coinbase"));
     }
     let expected = Builder::new().push_int(i64::from(height)).into_script();
-    if !first.input[0]
-        .script_sig
-        .as_bytes()
-        .starts_with(expected.as_bytes())
-    {
-        return Err(Reject::with(
-            "bad-cb-height",
-            "block height mismatch in coinbase",
-        ));
+    if !first.input[0].script_sig.as_bytes().starts_with(expected.as_bytes()) {
+        return Err(Reject::with("bad-cb-height", "block height mismatch in coinbase"));
     }
     Ok(())
 }
 
 fn check_commitment(block: &Block) -> Result<(), Reject> {
     let coinbase = &block.txdata[0];
-    let Some(output) = coinbase
-        .output
-        .iter()
-        .rev()
-        .find(|o| is_commitment(&o.script_pubkey))
+    let Some(output) = coinbase.output.iter().rev().find(|o| is_commitment(&o.script_pubkey))
     else {
         let witness = |tx: &Transaction| tx.input.iter().any(|i| !i.witness.is_empty());
         return match block.txdata.iter().any(witness) {
-            true => Err(Reject::with(
-                "unexpected-witness",
-                "unexpected witness data found",
-            )),
+            true => Err(Reject::with("unexpected-witness", "unexpected witness data found")),
             false => Ok(()),
         };
     };
     let reserved = &coinbase.input[0].witness;
-    let Some(value) = reserved
-        .iter()
-        .next()
-        .filter(|v| v.len() == 32 && reserved.len() == 1)
+    let Some(value) = reserved.iter().next().filter(|v| v.len() == 32 && reserved.len() == 1)
     else {
-        return Err(Reject::with(
-            "bad-witness-nonce-size",
-            "invalid witness reserved value size",
-        ));
+        return Err(Reject::with("bad-witness-nonce-size", "invalid witness reserved value size"));
     };
     let commits = block.witness_root().is_some_and(|root| {
         let commitment = Block::compute_witness_commitment(&root, value);
@@ -245,10 +206,9 @@ fn check_commitment(block: &Block) -> Result<(), Reject> {
     });
     match commits {
         true => Ok(()),
-        false => Err(Reject::with(
-            "bad-witness-merkle-match",
-            "witness merkle commitment mismatch",
-        )),
+        false => {
+            Err(Reject::with("bad-witness-merkle-match", "witness merkle commitment mismatch"))
+        }
     }
 }
 

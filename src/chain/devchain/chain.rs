@@ -189,15 +189,7 @@ impl Devchain {
     pub fn template(&self, payee: &Script, now_s: u32) -> Block {
         let (txs, fees_sat) = self.mempool.select(Weight::MAX_BLOCK - RESERVED_WEIGHT);
         let time_s = now_s.max(self.median_time_past_s().saturating_add(1));
-        build_block(
-            self.tip(),
-            self.height() + 1,
-            time_s,
-            txs,
-            fees_sat,
-            payee,
-            self.arrivals,
-        )
+        build_block(self.tip(), self.height() + 1, time_s, txs, fees_sat, payee, self.arrivals)
     }
 
     /// Takes a block; if it makes the best chain, connects it.
@@ -208,11 +200,7 @@ impl Devchain {
     pub fn submit_block(&mut self, block: Block, now_s: u32) -> Result<BlockHash, Reject> {
         let hash = block.block_hash();
         if let Some(node) = self.nodes.get(&hash) {
-            return Err(Reject::new(if node.invalid {
-                "duplicate-invalid"
-            } else {
-                "duplicate"
-            }));
+            return Err(Reject::new(if node.invalid { "duplicate-invalid" } else { "duplicate" }));
         }
         self.check_room()?;
         let Some(parent) = self.nodes.get(&block.header.prev_blockhash) else {
@@ -294,9 +282,7 @@ impl Devchain {
     /// The best valid block of all branches.
     fn best(&self) -> Option<BlockHash> {
         let valid = self.nodes.iter().filter(|(_, node)| !node.invalid);
-        valid
-            .max_by_key(|(_, node)| node.rank())
-            .map(|(hash, _)| *hash)
+        valid.max_by_key(|(_, node)| node.rank()).map(|(hash, _)| *hash)
     }
 
     /// The way to `target`, or `None` if the tip is at least as good.
@@ -311,10 +297,7 @@ impl Devchain {
             let node = &self.nodes[&hash];
             if self.hash_at(node.height) == Some(hash) {
                 up.reverse();
-                return Some(Path {
-                    fork: node.height,
-                    up,
-                });
+                return Some(Path { fork: node.height, up });
             }
             up.push(hash);
             hash = node.block.header.prev_blockhash;
@@ -354,11 +337,7 @@ impl Devchain {
             check_sigops(sigops)?;
             self.create_outputs(tx, height, undo);
         }
-        let claimed_sat: u64 = block.txdata[0]
-            .output
-            .iter()
-            .map(|o| o.value.to_sat())
-            .sum();
+        let claimed_sat: u64 = block.txdata[0].output.iter().map(|o| o.value.to_sat()).sum();
         let allowed_sat = subsidy_sat(height).saturating_add(fees_sat);
         match claimed_sat > allowed_sat {
             true => Err(Reject::with(
@@ -385,11 +364,7 @@ impl Devchain {
             .ok_or_else(|| Reject::new("bad-txns-inputs-missingorspent"))?;
         let fee_sat = check_inputs(tx, &spent, height)?;
         let mtp_at = |h: u32| self.mtp_at(h);
-        let place = Place {
-            height,
-            mtp_s: self.median_time_past_s(),
-            mtp_at: &mtp_at,
-        };
+        let place = Place { height, mtp_s: self.median_time_past_s(), mtp_at: &mtp_at };
         if !is_final(tx, &place) || !sequence_locks_reached(tx, &spent, &place) {
             return Err(Reject::with("bad-txns-nonfinal", "non-final transaction"));
         }
@@ -416,11 +391,7 @@ impl Devchain {
                 continue;
             }
             let outpoint = OutPoint { txid, vout };
-            let coin = Coin {
-                output: output.clone(),
-                height,
-                coinbase: tx.is_coinbase(),
-            };
+            let coin = Coin { output: output.clone(), height, coinbase: tx.is_coinbase() };
             self.coins.insert(outpoint, coin);
             undo.created.push(outpoint);
         }
@@ -463,9 +434,7 @@ impl Devchain {
     /// (a lock may be open again, a coinbase immature or gone).
     fn refill_mempool(&mut self, returned: Vec<Transaction>) {
         let held = self.mempool.drain();
-        let all = returned
-            .into_iter()
-            .chain(held.into_iter().map(Arc::unwrap_or_clone));
+        let all = returned.into_iter().chain(held.into_iter().map(Arc::unwrap_or_clone));
         for tx in all {
             // Those that are not valid on the new branch are dropped, as Core does.
             if let Ok(plan) = self.evaluate(&tx, Rules::Consensus) {
@@ -504,10 +473,7 @@ impl Devchain {
     /// # Errors
     /// `block-not-found`; `genesis` cannot be invalidated.
     pub fn invalidate_block(&mut self, hash: &BlockHash) -> Result<(), Reject> {
-        let node = self
-            .nodes
-            .get(hash)
-            .ok_or_else(|| Reject::new("block-not-found"))?;
+        let node = self.nodes.get(hash).ok_or_else(|| Reject::new("block-not-found"))?;
         if node.height == 0 {
             return Err(Reject::new("genesis"));
         }
@@ -522,16 +488,10 @@ impl Devchain {
     /// # Errors
     /// `block-not-found`.
     pub fn reconsider_block(&mut self, hash: &BlockHash) -> Result<(), Reject> {
-        let node = self
-            .nodes
-            .get(hash)
-            .ok_or_else(|| Reject::new("block-not-found"))?;
+        let node = self.nodes.get(hash).ok_or_else(|| Reject::new("block-not-found"))?;
         let from = node.height;
         let mut below = Some(*hash);
-        while let Some(node) = below
-            .and_then(|h| self.nodes.get_mut(&h))
-            .filter(|n| n.invalid)
-        {
+        while let Some(node) = below.and_then(|h| self.nodes.get_mut(&h)).filter(|n| n.invalid) {
             node.invalid = false;
             below = Some(node.block.header.prev_blockhash);
         }
@@ -558,8 +518,7 @@ impl Devchain {
 
     /// Median time past at a height of the best chain, unix seconds.
     pub(super) fn mtp_at(&self, height: u32) -> u32 {
-        self.hash_at(height)
-            .map_or(0, |hash| self.nodes[&hash].mtp_s)
+        self.hash_at(height).map_or(0, |hash| self.nodes[&hash].mtp_s)
     }
 }
 
@@ -572,11 +531,7 @@ struct Path {
 
 /// Signature operations of a transaction, weighted (BIP-141).
 pub(super) fn sigop_cost(tx: &Transaction, spent: &[Coin]) -> usize {
-    let outputs: HashMap<OutPoint, &TxOut> = tx
-        .input
-        .iter()
-        .map(|i| i.previous_output)
-        .zip(spent.iter().map(|c| &c.output))
-        .collect();
+    let outputs: HashMap<OutPoint, &TxOut> =
+        tx.input.iter().map(|i| i.previous_output).zip(spent.iter().map(|c| &c.output)).collect();
     tx.total_sigop_cost(|outpoint| outputs.get(outpoint).map(|output| (*output).clone()))
 }

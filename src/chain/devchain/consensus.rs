@@ -56,11 +56,7 @@ pub(super) fn check_transaction(tx: &Transaction) -> Result<(), Reject> {
     }
     check_outputs(tx)?;
     let mut seen = HashSet::with_capacity(tx.input.len());
-    if !tx
-        .input
-        .iter()
-        .all(|input| seen.insert(input.previous_output))
-    {
+    if !tx.input.iter().all(|input| seen.insert(input.previous_output)) {
         return Err(Reject::new("bad-txns-inputs-duplicate"));
     }
     if tx.is_coinbase() {
@@ -95,11 +91,7 @@ fn check_outputs(tx: &Transaction) -> Result<(), Reject> {
 /// Whether nLockTime lets the transaction into a block (Core's `IsFinalTx`; BIP-113).
 pub(super) fn is_final(tx: &Transaction, place: &Place<'_>) -> bool {
     let lock = tx.lock_time.to_consensus_u32();
-    let reached = if lock < LOCKTIME_THRESHOLD {
-        place.height
-    } else {
-        place.mtp_s
-    };
+    let reached = if lock < LOCKTIME_THRESHOLD { place.height } else { place.mtp_s };
     lock < reached || tx.input.iter().all(|input| input.sequence.is_final())
 }
 
@@ -143,9 +135,6 @@ pub(super) fn check_inputs(tx: &Transaction, spent: &[Coin], height: u32) -> Res
     }
     let out_sat: u64 = tx.output.iter().map(|output| output.value.to_sat()).sum();
     in_sat.checked_sub(out_sat).ok_or_else(|| {
-        Reject::with(
-            "bad-txns-in-belowout",
-            format!("value in ({in_sat}) < value out ({out_sat})"),
-        )
+        Reject::with("bad-txns-in-belowout", format!("value in ({in_sat}) < value out ({out_sat})"))
     })
 }

@@ -19,9 +19,7 @@ pub fn faucet_keypair() -> Keypair {
 
 /// The faucet's P2TR key-path output script (BIP-86).
 pub fn faucet_script() -> ScriptBuf {
-    let output = faucet_keypair()
-        .tap_tweak(&Secp256k1::new(), None)
-        .to_keypair();
+    let output = faucet_keypair().tap_tweak(&Secp256k1::new(), None).to_keypair();
     ScriptBuf::new_p2tr_tweaked(bitcoin::key::TweakedPublicKey::dangerous_assume_tweaked(
         output.x_only_public_key().0,
     ))
@@ -29,12 +27,7 @@ pub fn faucet_script() -> ScriptBuf {
 
 /// The faucet's address (`bcrt1p…`).
 pub fn faucet_address() -> Address {
-    Address::p2tr(
-        &Secp256k1::new(),
-        faucet_keypair().x_only_public_key().0,
-        None,
-        Network::Regtest,
-    )
+    Address::p2tr(&Secp256k1::new(), faucet_keypair().x_only_public_key().0, None, Network::Regtest)
 }
 
 #[cfg(test)]

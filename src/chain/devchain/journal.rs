@@ -40,12 +40,8 @@ impl Journal {
     /// # Errors
     /// Of the file system.
     pub(super) fn open(path: &Path, mut each: impl FnMut(Record)) -> io::Result<Self> {
-        let file = OpenOptions::new()
-            .read(true)
-            .append(true)
-            .create(true)
-            .truncate(false)
-            .open(path)?;
+        let file =
+            OpenOptions::new().read(true).append(true).create(true).truncate(false).open(path)?;
         let mut reader = BufReader::new(&file);
         let mut good_bytes = 0u64;
         while let Some((record, bytes)) = read_record(&mut reader)? {
@@ -132,10 +128,7 @@ mod tests {
             Record::Block(bitcoin::constants::genesis_block(bitcoin::Network::Regtest)),
             Record::Invalidate(BlockHash::all_zeros()),
         ];
-        Journal::open(&path, |_| ())
-            .unwrap()
-            .append(&records)
-            .unwrap();
+        Journal::open(&path, |_| ()).unwrap().append(&records).unwrap();
         let whole = std::fs::read(&path).unwrap();
         for keep in 0..=whole.len() {
             std::fs::write(&path, &whole[..keep]).unwrap();
@@ -147,9 +140,7 @@ mod tests {
                 _ => 0,
             };
             assert_eq!(read, records[..expected], "{keep} bytes");
-            journal
-                .append(&[Record::Reconsider(BlockHash::all_zeros())])
-                .unwrap();
+            journal.append(&[Record::Reconsider(BlockHash::all_zeros())]).unwrap();
             let mut read = 0;
             Journal::open(&path, |_| read += 1).unwrap();
             assert_eq!(read, expected + 1);

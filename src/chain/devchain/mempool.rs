@@ -83,21 +83,14 @@ impl Mempool {
 
     /// Unconfirmed transactions that spend from this one.
     pub fn children(&self, txid: &Txid) -> BTreeSet<Txid> {
-        let outputs = self
-            .entries
-            .get(txid)
-            .map_or(0, |entry| entry.tx.output.len() as u32);
-        (0..outputs)
-            .filter_map(|vout| self.spender(&OutPoint { txid: *txid, vout }))
-            .collect()
+        let outputs = self.entries.get(txid).map_or(0, |entry| entry.tx.output.len() as u32);
+        (0..outputs).filter_map(|vout| self.spender(&OutPoint { txid: *txid, vout })).collect()
     }
 
     /// All unconfirmed transactions that `tx` depends on.
     pub(super) fn ancestors(&self, tx: &Transaction) -> BTreeSet<Txid> {
         self.closure(self.parents(tx), |txid| {
-            self.get(txid)
-                .map(|entry| self.parents(&entry.tx))
-                .unwrap_or_default()
+            self.get(txid).map(|entry| self.parents(&entry.tx)).unwrap_or_default()
         })
     }
 
@@ -169,11 +162,7 @@ impl Mempool {
     pub(super) fn cheapest_package(&self) -> Option<(Txid, u64, u64)> {
         let package = |txid: &Txid| {
             let set = self.with_descendants(*txid);
-            (
-                *txid,
-                self.sum(&set, |e| e.fee_sat),
-                self.sum(&set, |e| e.vsize),
-            )
+            (*txid, self.sum(&set, |e| e.fee_sat), self.sum(&set, |e| e.vsize))
         };
         self.entries
             .keys()
@@ -182,10 +171,7 @@ impl Mempool {
     }
 
     pub(super) fn sum(&self, set: &BTreeSet<Txid>, field: impl Fn(&MempoolEntry) -> u64) -> u64 {
-        set.iter()
-            .filter_map(|txid| self.get(txid))
-            .map(field)
-            .sum()
+        set.iter().filter_map(|txid| self.get(txid)).map(field).sum()
     }
 
     /// Transactions for a block of at most `budget`, best paying packages (a transaction
@@ -197,17 +183,11 @@ impl Mempool {
             .map(|(txid, entry)| {
                 let mut set = self.ancestors(&entry.tx);
                 set.insert(*txid);
-                (
-                    self.sum(&set, |e| e.fee_sat),
-                    self.sum(&set, |e| e.vsize),
-                    *txid,
-                )
+                (self.sum(&set, |e| e.fee_sat), self.sum(&set, |e| e.vsize), *txid)
             })
             .collect();
         packages.sort_by(|a, b| {
-            (b.0 as u128 * a.1 as u128)
-                .cmp(&(a.0 as u128 * b.1 as u128))
-                .then(a.2.cmp(&b.2))
+            (b.0 as u128 * a.1 as u128).cmp(&(a.0 as u128 * b.1 as u128)).then(a.2.cmp(&b.2))
         });
         let mut chosen: BTreeSet<Txid> = BTreeSet::new();
         let mut weight = Weight::ZERO;
@@ -218,11 +198,8 @@ impl Mempool {
             let mut set = self.ancestors(&entry.tx);
             set.insert(txid);
             let fresh: Vec<Txid> = set.difference(&chosen).copied().collect();
-            let more: Weight = fresh
-                .iter()
-                .filter_map(|t| self.get(t))
-                .map(|e| e.tx.weight())
-                .sum();
+            let more: Weight =
+                fresh.iter().filter_map(|t| self.get(t)).map(|e| e.tx.weight()).sum();
             if weight + more <= budget {
                 weight += more;
                 chosen.extend(fresh);
@@ -236,12 +213,6 @@ impl Mempool {
             chosen.iter().filter_map(|txid| self.get(txid)).collect();
         entries.sort_by_key(|entry| entry.order);
         let fees_sat = entries.iter().map(|entry| entry.fee_sat).sum();
-        (
-            entries
-                .into_iter()
-                .map(|entry| (*entry.tx).clone())
-                .collect(),
-            fees_sat,
-        )
+        (entries.into_iter().map(|entry| (*entry.tx).clone()).collect(), fees_sat)
     }
 }

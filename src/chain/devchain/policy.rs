@@ -43,11 +43,7 @@ pub struct Policy {
 
 impl Default for Policy {
     fn default() -> Self {
-        Self {
-            full_rbf: true,
-            max_txs: MAX_MEMPOOL_TXS,
-            max_vsize: MAX_MEMPOOL_VSIZE,
-        }
+        Self { full_rbf: true, max_txs: MAX_MEMPOOL_TXS, max_vsize: MAX_MEMPOOL_VSIZE }
     }
 }
 
@@ -128,10 +124,7 @@ pub(super) fn check_standard_sigops(cost: usize) -> Result<(), Reject> {
 pub(super) fn check_fee(fee_sat: u64, vsize: u64) -> Result<(), Reject> {
     let least_sat = fee_sat_at(MIN_RELAY_SAT_KVB, vsize);
     match fee_sat < least_sat {
-        true => Err(Reject::with(
-            "min relay fee not met",
-            format!("{fee_sat} < {least_sat}"),
-        )),
+        true => Err(Reject::with("min relay fee not met", format!("{fee_sat} < {least_sat}"))),
         false => Ok(()),
     }
 }
@@ -139,17 +132,11 @@ pub(super) fn check_fee(fee_sat: u64, vsize: u64) -> Result<(), Reject> {
 /// Bounds the chain of unconfirmed transactions that `tx` would lengthen.
 pub(super) fn check_chain(mempool: &Mempool, ancestors: &BTreeSet<Txid>) -> Result<(), Reject> {
     if ancestors.len() + 1 > MAX_CHAIN_TXS {
-        return Err(Reject::with(
-            "too-long-mempool-chain",
-            "too many unconfirmed ancestors",
-        ));
+        return Err(Reject::with("too-long-mempool-chain", "too many unconfirmed ancestors"));
     }
     let crowded = |txid: &Txid| mempool.with_descendants(*txid).len() + 1 > MAX_CHAIN_TXS;
     match ancestors.iter().any(crowded) {
-        true => Err(Reject::with(
-            "too-long-mempool-chain",
-            "too many descendants",
-        )),
+        true => Err(Reject::with("too-long-mempool-chain", "too many descendants")),
         false => Ok(()),
     }
 }
@@ -163,11 +150,8 @@ pub(super) fn conflicts(
     tx: &Transaction,
     policy: Policy,
 ) -> Result<BTreeSet<Txid>, Reject> {
-    let direct: BTreeSet<Txid> = tx
-        .input
-        .iter()
-        .filter_map(|input| mempool.spender(&input.previous_output))
-        .collect();
+    let direct: BTreeSet<Txid> =
+        tx.input.iter().filter_map(|input| mempool.spender(&input.previous_output)).collect();
     let signals = |txid: &Txid| {
         mempool.get(txid).is_some_and(|entry| {
             entry.tx.is_explicitly_rbf()
@@ -224,17 +208,10 @@ fn check_no_new_unconfirmed(
         .collect();
     let adds =
         |outpoint: &OutPoint| !known.contains(outpoint) && mempool.get(&outpoint.txid).is_some();
-    match tx
-        .input
-        .iter()
-        .position(|input| adds(&input.previous_output))
-    {
+    match tx.input.iter().position(|input| adds(&input.previous_output)) {
         Some(index) => Err(Reject::with(
             "replacement-adds-unconfirmed",
-            format!(
-                "replacement {} adds unconfirmed input, idx {index}",
-                tx.compute_txid()
-            ),
+            format!("replacement {} adds unconfirmed input, idx {index}", tx.compute_txid()),
         )),
         None => Ok(()),
     }
@@ -249,10 +226,7 @@ fn check_replacement_fee(
 ) -> Result<(), Reject> {
     let (txid, vsize) = (tx.compute_txid(), tx.vsize() as u64);
     let refuse = |why: String| {
-        Err(Reject::with(
-            "insufficient fee",
-            format!("rejecting replacement {txid}{why}"),
-        ))
+        Err(Reject::with("insufficient fee", format!("rejecting replacement {txid}{why}")))
     };
     for entry in direct.iter().filter_map(|conflict| mempool.get(conflict)) {
         // fee / vsize must exceed the rate of each direct conflict.
@@ -265,15 +239,11 @@ fn check_replacement_fee(
     }
     let old_sat = mempool.sum(evicted, |entry| entry.fee_sat);
     if fee_sat < old_sat {
-        return refuse(format!(
-            ", less fees than conflicting txs; {fee_sat} < {old_sat}"
-        ));
+        return refuse(format!(", less fees than conflicting txs; {fee_sat} < {old_sat}"));
     }
     let (more_sat, least_sat) = (fee_sat - old_sat, fee_sat_at(INCREMENTAL_SAT_KVB, vsize));
     if more_sat < least_sat {
-        return refuse(format!(
-            ", not enough additional fees to relay; {more_sat} < {least_sat}"
-        ));
+        return refuse(format!(", not enough additional fees to relay; {more_sat} < {least_sat}"));
     }
     Ok(())
 }

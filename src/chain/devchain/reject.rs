@@ -15,18 +15,12 @@ pub struct Reject {
 impl Reject {
     /// A refusal without further detail.
     pub(super) fn new(reason: &'static str) -> Self {
-        Self {
-            reason,
-            detail: String::new(),
-        }
+        Self { reason, detail: String::new() }
     }
 
     /// A refusal with the numbers that led to it.
     pub(super) fn with(reason: &'static str, detail: impl Into<String>) -> Self {
-        Self {
-            reason,
-            detail: detail.into(),
-        }
+        Self { reason, detail: detail.into() }
     }
 
     /// Core's reason string, a stable code: `non-final`, `dust`, …

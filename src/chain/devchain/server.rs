@@ -113,26 +113,16 @@ impl ServeError {
 /// # Errors
 /// [`ServeError`]; nothing runs then.
 pub async fn serve(options: ServeOptions) -> Result<Running, ServeError> {
-    let ServeOptions {
-        listen,
-        block_every,
-        state_dir,
-        shutdown,
-    } = options;
+    let ServeOptions { listen, block_every, state_dir, shutdown } = options;
     let opening = state_dir.clone();
     let ledger = tokio::task::spawn_blocking(move || Ledger::open(&opening, now_s()))
         .await
         .map_err(|stopped| at(&state_dir)(io::Error::other(stopped)))??;
     let listener = TcpListener::bind(listen)
         .await
-        .map_err(|source| ServeError::Listen {
-            addr: listen,
-            source,
-        })?;
-    let addr = listener.local_addr().map_err(|source| ServeError::Listen {
-        addr: listen,
-        source,
-    })?;
+        .map_err(|source| ServeError::Listen { addr: listen, source })?;
+    let addr =
+        listener.local_addr().map_err(|source| ServeError::Listen { addr: listen, source })?;
     let cookie = new_cookie()?;
     let (cookie_path, addr_path) = (state_dir.join(".cookie"), state_dir.join("devchain.addr"));
     write_private(&cookie_path, &cookie).map_err(at(&cookie_path))?;
@@ -161,11 +151,7 @@ pub async fn serve(options: ServeOptions) -> Result<Running, ServeError> {
         let _ = std::fs::remove_file(&cookie_path);
         let _ = std::fs::remove_file(&addr_path);
     });
-    Ok(Running {
-        addr,
-        cookie_path: state_dir.join(".cookie"),
-        task,
-    })
+    Ok(Running { addr, cookie_path: state_dir.join(".cookie"), task })
 }
 
 async fn mine(shared: Arc<Shared>, every: Duration, mut stopping: watch::Receiver<bool>) {
@@ -202,27 +188,19 @@ async fn mine(shared: Arc<Shared>, every: Duration, mut stopping: watch::Receive
 fn now_s() -> u32 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
-        .map_or(0, |elapsed| {
-            u32::try_from(elapsed.as_secs()).unwrap_or(u32::MAX)
-        })
+        .map_or(0, |elapsed| u32::try_from(elapsed.as_secs()).unwrap_or(u32::MAX))
 }
 
 fn at(path: &Path) -> impl Fn(io::Error) -> ServeError + use<> {
     let path = path.to_owned();
-    move |source| ServeError::State {
-        path: path.clone(),
-        source,
-    }
+    move |source| ServeError::State { path: path.clone(), source }
 }
 
 /// Credentials as Core writes them.
 fn new_cookie() -> Result<String, ServeError> {
     let mut secret = [0u8; 32];
     getrandom::fill(&mut secret).map_err(|_| ServeError::Random)?;
-    Ok(format!(
-        "__cookie__:{}",
-        bitcoin::hex::DisplayHex::to_lower_hex_string(&secret[..])
-    ))
+    Ok(format!("__cookie__:{}", bitcoin::hex::DisplayHex::to_lower_hex_string(&secret[..])))
 }
 
 /// Writes a file of mode 0600 in one step, so that nobody reads half of it.
@@ -231,11 +209,8 @@ fn write_private(path: &Path, text: &str) -> io::Result<()> {
     use std::os::unix::fs::OpenOptionsExt;
     let fresh = path.with_extension("new");
     let _ = std::fs::remove_file(&fresh);
-    let mut file = std::fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&fresh)?;
+    let mut file =
+        std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&fresh)?;
     file.write_all(text.as_bytes())?;
     std::fs::rename(&fresh, path)
 }

@@ -27,13 +27,7 @@ pub struct Cursor {
 impl Cursor {
     /// A place below the block at `height`, which is the first to be delivered.
     pub fn at(height: u32) -> Self {
-        Self {
-            next: height,
-            last: None,
-            told: None,
-            mempool: BTreeSet::new(),
-            rescan: None,
-        }
+        Self { next: height, last: None, told: None, mempool: BTreeSet::new(), rescan: None }
     }
 
     /// Delivers again from `height` on, and the whole mempool.
@@ -72,9 +66,7 @@ impl Cursor {
             let Some(height) = self.next.checked_sub(1) else {
                 break;
             };
-            let Some(block) = chain
-                .block(&hash)
-                .filter(|_| chain.hash_at(height) != Some(hash))
+            let Some(block) = chain.block(&hash).filter(|_| chain.hash_at(height) != Some(hash))
             else {
                 break;
             };
@@ -104,9 +96,7 @@ impl Cursor {
         update.height = height;
         update.behind = self.next <= chain.height();
         update.median_time_past_s = mtp_s;
-        update.feerates = FEE_TARGETS
-            .map(|target| (target, FEE_FLOOR_SAT_KVB))
-            .to_vec();
+        update.feerates = FEE_TARGETS.map(|target| (target, FEE_FLOOR_SAT_KVB)).to_vec();
         let changed = self.told.replace(tip) != Some(tip)
             || !update.disconnected.is_empty()
             || !update.connected.is_empty()
@@ -125,10 +115,7 @@ pub struct DevchainSource {
 impl DevchainSource {
     /// Reads `chain`, delivering first the block at `from_height`.
     pub fn new(chain: Arc<Mutex<Devchain>>, from_height: u32) -> Self {
-        Self {
-            chain,
-            cursor: Cursor::at(from_height),
-        }
+        Self { chain, cursor: Cursor::at(from_height) }
     }
 }
 

@@ -61,9 +61,7 @@ struct Inner {
 
 impl std::fmt::Debug for RpcClient {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("RpcClient")
-            .field("url", &self.inner.url)
-            .finish_non_exhaustive()
+        f.debug_struct("RpcClient").field("url", &self.inner.url).finish_non_exhaustive()
     }
 }
 
@@ -120,9 +118,7 @@ impl RpcClient {
         let hex: Result<String, _> = self.call("getrawtransaction", vec![json!(txid)]).await;
         match hex {
             Ok(hex) => deserialize_hex(&hex).map(Some).map_err(malformed),
-            Err(ChainError::Rpc {
-                code: NOT_FOUND, ..
-            }) => Ok(None),
+            Err(ChainError::Rpc { code: NOT_FOUND, .. }) => Ok(None),
             Err(error) => Err(error),
         }
     }
@@ -134,9 +130,7 @@ impl RpcClient {
     pub async fn block_at(&self, height: u32) -> Result<Option<Block>, ChainError> {
         let hash: BlockHash = match self.call("getblockhash", vec![json!(height)]).await {
             Ok(hash) => hash,
-            Err(ChainError::Rpc {
-                code: OUT_OF_RANGE, ..
-            }) => return Ok(None),
+            Err(ChainError::Rpc { code: OUT_OF_RANGE, .. }) => return Ok(None),
             Err(error) => return Err(error),
         };
         let hex: String = self.call("getblock", vec![json!(hash), json!(0)]).await?;
@@ -162,11 +156,7 @@ impl RpcClient {
         blocks: u32,
         address: &Address,
     ) -> Result<Vec<BlockHash>, ChainError> {
-        self.call(
-            "generatetoaddress",
-            vec![json!(blocks), json!(address.to_string())],
-        )
-        .await
+        self.call("generatetoaddress", vec![json!(blocks), json!(address.to_string())]).await
     }
 
     /// Hands a transaction to the server; one that it has already counts as sent.
@@ -174,21 +164,16 @@ impl RpcClient {
     /// # Errors
     /// [`ChainError::Rejected`] with the server's words, or another [`ChainError`].
     pub async fn broadcast(&self, tx: &Transaction) -> Result<Txid, ChainError> {
-        let sent: Result<Txid, _> = self
-            .call("sendrawtransaction", vec![json!(serialize_hex(tx))])
-            .await;
+        let sent: Result<Txid, _> =
+            self.call("sendrawtransaction", vec![json!(serialize_hex(tx))]).await;
         match sent {
-            Err(ChainError::Rpc {
-                code: ALREADY_IN_CHAIN,
-                ..
-            }) => Ok(tx.compute_txid()),
-            Err(ChainError::Rpc {
-                code: VERIFY_ERROR | VERIFY_REJECTED,
-                message,
-            }) => match is_already_known(&message) {
-                true => Ok(tx.compute_txid()),
-                false => Err(ChainError::rejected(&message)),
-            },
+            Err(ChainError::Rpc { code: ALREADY_IN_CHAIN, .. }) => Ok(tx.compute_txid()),
+            Err(ChainError::Rpc { code: VERIFY_ERROR | VERIFY_REJECTED, message }) => {
+                match is_already_known(&message) {
+                    true => Ok(tx.compute_txid()),
+                    false => Err(ChainError::rejected(&message)),
+                }
+            }
             other => other,
         }
     }
@@ -230,18 +215,13 @@ impl RpcClient {
             .map_err(malformed)?;
         let responses = self.with_fresh_cookie(|client| {
             let rpc = client.get_jsonrpc_client();
-            let requests: Vec<_> = raw
-                .iter()
-                .map(|params| rpc.build_request(method, Some(params)))
-                .collect();
-            rpc.send_batch(&requests)
-                .map_err(|error| typed(error.into()))
+            let requests: Vec<_> =
+                raw.iter().map(|params| rpc.build_request(method, Some(params))).collect();
+            rpc.send_batch(&requests).map_err(|error| typed(error.into()))
         })?;
         let result = |response: Option<jsonrpc::Response>| match response {
             Some(response) => response.result().map_err(|error| typed(error.into())),
-            None => Err(ChainError::Malformed(format!(
-                "no answer to {method} in a batch"
-            ))),
+            None => Err(ChainError::Malformed(format!("no answer to {method} in a batch"))),
         };
         Ok(responses.into_iter().map(result).collect())
     }
@@ -278,10 +258,7 @@ impl RpcClient {
     }
 
     fn slot(&self) -> std::sync::MutexGuard<'_, Option<Arc<Client>>> {
-        self.inner
-            .connected
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.inner.connected.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -304,21 +281,16 @@ fn read_cookie(path: &Path) -> Result<(String, String), ChainError> {
         .and_then(|file| file.take(MAX_COOKIE_BYTES).read_to_string(&mut cookie))
         .map_err(|error| unreadable(error.to_string()))?;
     let line = cookie.lines().next().unwrap_or_default();
-    let (user, password) = line
-        .split_once(':')
-        .ok_or_else(|| unreadable("not user:password".to_owned()))?;
+    let (user, password) =
+        line.split_once(':').ok_or_else(|| unreadable("not user:password".to_owned()))?;
     Ok((user.to_owned(), password.to_owned()))
 }
 
 /// Core's words for a transaction that it has already.
 fn is_already_known(message: &str) -> bool {
-    [
-        "txn-already-in-mempool",
-        "txn-already-known",
-        "txn-same-nonwitness-data-in-mempool",
-    ]
-    .iter()
-    .any(|words| message.starts_with(words))
+    ["txn-already-in-mempool", "txn-already-known", "txn-same-nonwitness-data-in-mempool"]
+        .iter()
+        .any(|words| message.starts_with(words))
 }
 
 pub(super) fn malformed(error: impl std::fmt::Display) -> ChainError {
@@ -355,15 +327,8 @@ mod tests {
 
     #[test]
     fn a_server_that_warms_up_is_asked_again_later() {
-        let error = RpcError {
-            code: -28,
-            message: "Loading block index…".into(),
-            data: None,
-        };
+        let error = RpcError { code: -28, message: "Loading block index…".into(), data: None };
         let error = from_server(error);
-        assert_eq!(
-            (error.code(), error.is_transient()),
-            ("chain.warming_up", true)
-        );
+        assert_eq!((error.code(), error.is_transient()), ("chain.warming_up", true));
     }
 }

@@ -101,16 +101,10 @@ impl RpcSource {
         let mut seen: VecDeque<Seen> = config
             .checkpoints
             .iter()
-            .map(|&(height, hash)| Seen {
-                height,
-                hash,
-                block: None,
-            })
+            .map(|&(height, hash)| Seen { height, hash, block: None })
             .collect();
         seen.make_contiguous().sort_by_key(|seen| seen.height);
-        let next = seen
-            .back()
-            .map_or(config.start_height, |top| top.height + 1);
+        let next = seen.back().map_or(config.start_height, |top| top.height + 1);
         let state = State {
             network: config.network,
             start_height: config.start_height,
@@ -122,10 +116,7 @@ impl RpcSource {
             told: None,
             pending: None,
         };
-        Self {
-            client: config.client,
-            state: Arc::new(Mutex::new(state)),
-        }
+        Self { client: config.client, state: Arc::new(Mutex::new(state)) }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -192,11 +183,7 @@ impl State {
             self.feerates = feerates(client)?;
         }
         let nothing = HashSet::new();
-        let known = if self.rescan.is_some() {
-            &nothing
-        } else {
-            &self.mempool
-        };
+        let known = if self.rescan.is_some() { &nothing } else { &self.mempool };
         // Last of the calls that may fail: from here on the state changes.
         let mempool = match branch.next > info.blocks {
             true => Some(fetch_mempool(client, known, &mut update)?),
@@ -234,10 +221,7 @@ impl State {
 
 impl Branch {
     fn tip(&self) -> Option<BlockHash> {
-        self.seen
-            .back()
-            .filter(|top| top.height + 1 == self.next)
-            .map(|top| top.hash)
+        self.seen.back().filter(|top| top.height + 1 == self.next).map(|top| top.hash)
     }
 
     fn height(&self) -> Option<u32> {
@@ -285,11 +269,7 @@ impl Branch {
             return;
         };
         if self.seen.back().is_some_and(|top| top.height < below) {
-            self.seen.push_back(Seen {
-                height: below,
-                hash,
-                block: None,
-            });
+            self.seen.push_back(Seen { height: below, hash, block: None });
         }
     }
 
@@ -310,28 +290,21 @@ impl Branch {
         client: &RpcClient,
         tip_height: u32,
     ) -> Result<Vec<(u32, Arc<Block>)>, ChainError> {
-        let end = tip_height
-            .saturating_add(1)
-            .min(self.next.saturating_add(MAX_BLOCKS_PER_POLL));
+        let end = tip_height.saturating_add(1).min(self.next.saturating_add(MAX_BLOCKS_PER_POLL));
         let heights: Vec<Vec<Value>> = (self.next..end).map(|h| vec![json!(h)]).collect();
         let mut connected = Vec::new();
         for hash in client.batch_blocking::<BlockHash>("getblockhash", &heights)? {
             let hash = match hash {
                 Ok(hash) => hash,
                 // The chain became shorter since we asked for its height.
-                Err(ChainError::Rpc {
-                    code: OUT_OF_RANGE, ..
-                }) => break,
+                Err(ChainError::Rpc { code: OUT_OF_RANGE, .. }) => break,
                 Err(error) => return Err(error),
             };
             let Some(block) = block_by_hash(client, hash)? else {
                 break;
             };
             // The chain moved between the calls: the next poll finds the fork.
-            if self
-                .tip()
-                .is_some_and(|tip| tip != block.header.prev_blockhash)
-            {
+            if self.tip().is_some_and(|tip| tip != block.header.prev_blockhash) {
                 break;
             }
             connected.push((self.next, block.clone()));
@@ -341,11 +314,7 @@ impl Branch {
     }
 
     fn push(&mut self, hash: BlockHash, block: Arc<Block>) {
-        self.seen.push_back(Seen {
-            height: self.next,
-            hash,
-            block: Some(block),
-        });
+        self.seen.push_back(Seen { height: self.next, hash, block: Some(block) });
         self.next += 1;
         if let Some(old) = self.seen.len().checked_sub(MAX_KEPT_BLOCKS + 1) {
             self.seen[old].block = None;
@@ -359,9 +328,7 @@ impl Branch {
 fn hash_at(client: &RpcClient, height: u32) -> Result<Option<BlockHash>, ChainError> {
     match client.call_blocking("getblockhash", &[json!(height)]) {
         Ok(hash) => Ok(Some(hash)),
-        Err(ChainError::Rpc {
-            code: OUT_OF_RANGE, ..
-        }) => Ok(None),
+        Err(ChainError::Rpc { code: OUT_OF_RANGE, .. }) => Ok(None),
         Err(error) => Err(error),
     }
 }
@@ -369,9 +336,7 @@ fn hash_at(client: &RpcClient, height: u32) -> Result<Option<BlockHash>, ChainEr
 fn block_by_hash(client: &RpcClient, hash: BlockHash) -> Result<Option<Arc<Block>>, ChainError> {
     let hex: String = match client.call_blocking("getblock", &[json!(hash), json!(0)]) {
         Ok(hex) => hex,
-        Err(ChainError::Rpc {
-            code: NOT_FOUND, ..
-        }) => return Ok(None),
+        Err(ChainError::Rpc { code: NOT_FOUND, .. }) => return Ok(None),
         Err(error) => return Err(error),
     };
     let block: Block = deserialize_hex(&hex).map_err(malformed)?;
@@ -390,10 +355,7 @@ fn mediantime(client: &RpcClient, hash: BlockHash) -> Result<u32, ChainError> {
 /// or the estimate of a longer target, so that a missing estimate does no harm.
 fn feerates(client: &RpcClient) -> Result<Vec<(u16, u64)>, ChainError> {
     let info: MempoolInfo = client.call_blocking("getmempoolinfo", &[])?;
-    let params: Vec<Vec<Value>> = FEE_TARGETS
-        .iter()
-        .map(|target| vec![json!(target)])
-        .collect();
+    let params: Vec<Vec<Value>> = FEE_TARGETS.iter().map(|target| vec![json!(target)]).collect();
     let estimates = client.batch_blocking::<FeeEstimate>("estimatesmartfee", &params)?;
     let mut least_sat = FEE_FLOOR_SAT_KVB.max(sat_kvb(info.mempoolminfee));
     let mut rates: Vec<(u16, u64)> = FEE_TARGETS
@@ -428,23 +390,15 @@ fn fetch_mempool(
         .take(MAX_MEMPOOL_PER_POLL)
         .copied()
         .collect();
-    let mut kept: HashSet<Txid> = listed
-        .into_iter()
-        .filter(|txid| known.contains(txid))
-        .collect();
+    let mut kept: HashSet<Txid> = listed.into_iter().filter(|txid| known.contains(txid)).collect();
     let params: Vec<Vec<Value>> = fresh.iter().map(|txid| vec![json!(txid)]).collect();
-    for (txid, hex) in fresh
-        .iter()
-        .zip(client.batch_blocking::<String>("getrawtransaction", &params)?)
+    for (txid, hex) in
+        fresh.iter().zip(client.batch_blocking::<String>("getrawtransaction", &params)?)
     {
         match hex {
-            Ok(hex) => update
-                .mempool
-                .push(deserialize_hex(&hex).map_err(malformed)?),
+            Ok(hex) => update.mempool.push(deserialize_hex(&hex).map_err(malformed)?),
             // Mined or evicted since it was listed.
-            Err(ChainError::Rpc {
-                code: NOT_FOUND, ..
-            }) => continue,
+            Err(ChainError::Rpc { code: NOT_FOUND, .. }) => continue,
             Err(error) => return Err(error),
         }
         kept.insert(*txid);

@@ -88,17 +88,9 @@ fn order_json(order: &Order) -> Value {
                 Mode::Sticky => "sticky".into(),
                 Mode::Gang => "gang".into(),
             };
-            value["alts"] = alts
-                .iter()
-                .map(|(class, limit)| json!([class, limit]))
-                .collect();
+            value["alts"] = alts.iter().map(|(class, limit)| json!([class, limit])).collect();
         }
-        Side::Sell {
-            class,
-            limit_msat,
-            min_run,
-            provider,
-        } => {
+        Side::Sell { class, limit_msat, min_run, provider } => {
             value["side"] = "sell".into();
             value["class"] = (*class).into();
             value["limit"] = (*limit_msat).into();
@@ -121,15 +113,8 @@ struct Fields<'a> {
 impl<'a> Fields<'a> {
     fn new(value: &'a Value, at: String) -> Result<Self, Refusal> {
         match value.as_object() {
-            Some(map) => Ok(Self {
-                at,
-                map,
-                asked: BTreeSet::new(),
-            }),
-            None => Err(Refusal::WrongType {
-                at,
-                expected: "an object",
-            }),
+            Some(map) => Ok(Self { at, map, asked: BTreeSet::new() }),
+            None => Err(Refusal::WrongType { at, expected: "an object" }),
         }
     }
 
@@ -143,9 +128,7 @@ impl<'a> Fields<'a> {
     }
 
     fn required(&mut self, name: &'static str) -> Result<&'a Value, Refusal> {
-        self.optional(name).ok_or_else(|| Refusal::MissingField {
-            at: self.path(name),
-        })
+        self.optional(name).ok_or_else(|| Refusal::MissingField { at: self.path(name) })
     }
 
     fn text(&mut self, name: &'static str) -> Result<&'a str, Refusal> {
@@ -187,14 +170,10 @@ impl<'a> Fields<'a> {
 
     /// Refuses the first field nobody asked for.
     fn finish(self) -> Result<(), Refusal> {
-        match self
-            .map
-            .keys()
-            .find(|name| !self.asked.contains(name.as_str()))
-        {
-            Some(name) => Err(Refusal::UnknownField {
-                at: self.path(&name.escape_debug().to_string()),
-            }),
+        match self.map.keys().find(|name| !self.asked.contains(name.as_str())) {
+            Some(name) => {
+                Err(Refusal::UnknownField { at: self.path(&name.escape_debug().to_string()) })
+            }
             None => Ok(()),
         }
     }
@@ -218,29 +197,20 @@ impl Bounded for u64 {
 }
 
 fn text(value: &Value, at: impl FnOnce() -> String) -> Result<&str, Refusal> {
-    value.as_str().ok_or_else(|| Refusal::WrongType {
-        at: at(),
-        expected: "a string",
-    })
+    value.as_str().ok_or_else(|| Refusal::WrongType { at: at(), expected: "a string" })
 }
 
 fn array(value: &Value, at: impl FnOnce() -> String) -> Result<&[Value], Refusal> {
     match value {
         Value::Array(items) => Ok(items),
-        _ => Err(Refusal::WrongType {
-            at: at(),
-            expected: "an array",
-        }),
+        _ => Err(Refusal::WrongType { at: at(), expected: "an array" }),
     }
 }
 
 fn pair(value: &Value, at: impl FnOnce() -> String) -> Result<(&Value, &Value), Refusal> {
     match value.as_array().map(Vec::as_slice) {
         Some([first, second]) => Ok((first, second)),
-        _ => Err(Refusal::WrongType {
-            at: at(),
-            expected: "an array of two integers",
-        }),
+        _ => Err(Refusal::WrongType { at: at(), expected: "an array of two integers" }),
     }
 }
 
@@ -251,17 +221,11 @@ fn integer(value: &Value, at: impl FnOnce() -> String) -> Result<u64, Refusal> {
             (Some(integer), _) => Ok(integer),
             // Longer integers than `u64` are read as floats of at least this size.
             (None, Some(float)) if !number.is_i64() && float.abs() < BEYOND_U64 => {
-                Err(Refusal::WrongType {
-                    at: at(),
-                    expected: "an integer",
-                })
+                Err(Refusal::WrongType { at: at(), expected: "an integer" })
             }
             _ => Err(Refusal::IntegerRange { at: at() }),
         },
-        _ => Err(Refusal::WrongType {
-            at: at(),
-            expected: "an integer",
-        }),
+        _ => Err(Refusal::WrongType { at: at(), expected: "an integer" }),
     }
 }
 
@@ -276,9 +240,8 @@ fn class(value: &Value, at: impl Fn() -> String) -> Result<u16, Refusal> {
 /// Reads one book.
 pub(super) fn instance(value: &Value) -> Result<Instance, Refusal> {
     let mut fields = Fields::new(value, "book".to_owned())?;
-    let beacon = beacon(fields.text("beacon")?).ok_or_else(|| Refusal::Beacon {
-        at: fields.path("beacon"),
-    })?;
+    let beacon = beacon(fields.text("beacon")?)
+        .ok_or_else(|| Refusal::Beacon { at: fields.path("beacon") })?;
     let now = match fields.optional("now") {
         Some(value) => slot(value, || fields.path("now"))?,
         None => 0,
@@ -301,30 +264,15 @@ pub(super) fn instance(value: &Value) -> Result<Instance, Refusal> {
         .map(|(at, cancel)| self::cancel(cancel, format!("cancels[{at}]")))
         .collect::<Result<_, _>>()?;
     fields.finish()?;
-    Ok(Instance {
-        beacon,
-        now,
-        epoch,
-        starts,
-        orders,
-        cancels,
-    })
+    Ok(Instance { beacon, now, epoch, starts, orders, cancels })
 }
 
 fn beacon(hex: &str) -> Option<[u8; 32]> {
-    let digits: Vec<u8> = hex
-        .chars()
-        .map(|c| c.to_digit(16).map(|digit| digit as u8))
-        .collect::<Option<_>>()?;
-    let bytes: Vec<u8> = digits
-        .chunks(2)
-        .map(|pair| pair.iter().fold(0, |b, d| b << 4 | d))
-        .collect();
-    if digits.len() == 64 {
-        bytes.try_into().ok()
-    } else {
-        None
-    }
+    let digits: Vec<u8> =
+        hex.chars().map(|c| c.to_digit(16).map(|digit| digit as u8)).collect::<Option<_>>()?;
+    let bytes: Vec<u8> =
+        digits.chunks(2).map(|pair| pair.iter().fold(0, |b, d| b << 4 | d)).collect();
+    if digits.len() == 64 { bytes.try_into().ok() } else { None }
 }
 
 fn cancel(value: &Value, at: String) -> Result<Cancel, Refusal> {
@@ -360,9 +308,7 @@ fn order(value: &Value, at: String) -> Result<Order, Refusal> {
             "buy" => buy(&mut fields)?,
             "sell" => sell(&mut fields)?,
             _ => {
-                return Err(Refusal::UnknownSide {
-                    at: fields.path("side"),
-                });
+                return Err(Refusal::UnknownSide { at: fields.path("side") });
             }
         },
     };
@@ -378,9 +324,7 @@ fn buy(fields: &mut Fields<'_>) -> Result<Side, Refusal> {
             "sticky" => Mode::Sticky,
             "gang" => Mode::Gang,
             _ => {
-                return Err(Refusal::UnknownMode {
-                    at: fields.path("mode"),
-                });
+                return Err(Refusal::UnknownMode { at: fields.path("mode") });
             }
         },
     };

@@ -164,10 +164,7 @@ pub fn prove(a: &Statement, b: &Statement) -> Option<EquivProof> {
     if !a.contradicts(b) {
         return None;
     }
-    let mut parts = [
-        (a.kind(), a.envelope().clone()),
-        (b.kind(), b.envelope().clone()),
-    ];
+    let mut parts = [(a.kind(), a.envelope().clone()), (b.kind(), b.envelope().clone())];
     parts.sort();
     let [a, b] = parts;
     Some(EquivProof { a, b })

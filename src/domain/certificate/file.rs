@@ -90,12 +90,7 @@ pub fn write(certificate: &Certificate, params: &Params) -> String {
     signed_line(&mut text, "issue", &certificate.issue);
     for hop in &certificate.hops {
         match hop {
-            Hop::Sale {
-                terms,
-                lock,
-                transfer,
-                activation,
-            } => {
+            Hop::Sale { terms, lock, transfer, activation } => {
                 signed_line(&mut text, "terms", terms);
                 signed_line(&mut text, "lock", lock);
                 line(&mut text, "transfer", &wire::encode(transfer), "-");
@@ -111,12 +106,7 @@ pub fn write(certificate: &Certificate, params: &Params) -> String {
 }
 
 fn signed_line(text: &mut String, kind: &str, envelope: &Envelope) {
-    line(
-        text,
-        kind,
-        &envelope.payload,
-        &to_hex(&envelope.signature.concat()),
-    );
+    line(text, kind, &envelope.payload, &to_hex(&envelope.signature.concat()));
 }
 
 fn line(text: &mut String, kind: &str, payload: &[u8], signature: &str) {
@@ -129,10 +119,7 @@ fn line(text: &mut String, kind: &str, payload: &[u8], signature: &str) {
 /// # Errors
 /// The first line that is wrong, and why.
 pub fn parse(text: &str, params: &Params) -> Result<Certificate, FileError> {
-    let mut reader = Reader {
-        lines: text.lines(),
-        line: 0,
-    };
+    let mut reader = Reader { lines: text.lines(), line: 0 };
     if text.len() > TEXT_MAX_BYTES {
         return Err(reader.error(FileFault::TooLong));
     }
@@ -169,10 +156,7 @@ impl<'a> Reader<'a> {
     }
 
     fn error(&self, fault: FileFault) -> FileError {
-        FileError {
-            line: self.line.max(1),
-            fault,
-        }
+        FileError { line: self.line.max(1), fault }
     }
 
     fn hop(&mut self, text: &str, holder: [u8; 32]) -> Result<(Hop, Activation), FileError> {
@@ -188,21 +172,11 @@ impl<'a> Reader<'a> {
         let (lock, _) = self.signed::<LockGrant>("lock", |lock| lock.provider.0)?;
         let transfer = self.transfer()?;
         let (activation, moved) = self.activation()?;
-        Ok((
-            Hop::Sale {
-                terms,
-                lock,
-                transfer,
-                activation,
-            },
-            moved,
-        ))
+        Ok((Hop::Sale { terms, lock, transfer, activation }, moved))
     }
 
     fn activation(&mut self) -> Result<(Envelope, Activation), FileError> {
-        self.signed("activation", |activation: &Activation| {
-            activation.provider.0
-        })
+        self.signed("activation", |activation: &Activation| activation.provider.0)
     }
 
     fn transfer(&mut self) -> Result<Transfer, FileError> {
@@ -240,11 +214,7 @@ impl<'a> Reader<'a> {
             Some([first.try_into().ok()?, second.try_into().ok()?])
         });
         let signature = signature.ok_or_else(|| self.error(FileFault::Hex))?;
-        let mut envelope = Envelope {
-            key: [0; 32],
-            payload,
-            signature,
-        };
+        let mut envelope = Envelope { key: [0; 32], payload, signature };
         let value: T = envelope.peek().map_err(|fault| self.error(fault.into()))?;
         envelope.key = signer(&value);
         Ok((envelope, value))

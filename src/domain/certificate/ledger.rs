@@ -99,11 +99,8 @@ impl Ledger {
             return Err(LedgerError::TooLarge);
         }
         let ledger = self.classes.entry(class).or_default();
-        let highest = ledger
-            .areas()
-            .filter_map(|(units, _)| units.ranges().last())
-            .map(|r| r.end)
-            .max();
+        let highest =
+            ledger.areas().filter_map(|(units, _)| units.ranges().last()).map(|r| r.end).max();
         if highest.unwrap_or(0) > units {
             return Err(LedgerError::BelowClaims);
         }
@@ -129,24 +126,13 @@ impl Ledger {
             return Err(LedgerError::BeyondCapacity);
         };
         let area = (units.clone(), window);
-        if ledger
-            .claims
-            .get(&claim)
-            .is_some_and(|areas| areas.contains(&area))
-        {
+        if ledger.claims.get(&claim).is_some_and(|areas| areas.contains(&area)) {
             return Ok(());
         }
-        if units
-            .ranges()
-            .iter()
-            .any(|range| range.end > ledger.capacity)
-        {
+        if units.ranges().iter().any(|range| range.end > ledger.capacity) {
             return Err(LedgerError::BeyondCapacity);
         }
-        if ledger
-            .areas()
-            .any(|(other, when)| when.overlaps(window) && other.overlaps(units))
-        {
+        if ledger.areas().any(|(other, when)| when.overlaps(window) && other.overlaps(units)) {
             return Err(LedgerError::Claimed);
         }
         if ledger.claims.len() >= CLAIMS_MAX {
@@ -247,17 +233,8 @@ impl ClassLedger {
         if self.capacity == 0 || window.is_empty() {
             return Vec::new();
         }
-        let taken = self
-            .areas()
-            .filter(|(_, when)| when.overlaps(window))
-            .map(|(units, _)| units);
-        ranges::subtract(
-            &[UnitRange {
-                first: 0,
-                end: self.capacity,
-            }],
-            &ranges::sorted(taken),
-        )
+        let taken = self.areas().filter(|(_, when)| when.overlaps(window)).map(|(units, _)| units);
+        ranges::subtract(&[UnitRange { first: 0, end: self.capacity }], &ranges::sorted(taken))
     }
 
     /// The window cut where free space changes, with what is free in each part.
@@ -269,10 +246,7 @@ impl ClassLedger {
         cuts.dedup();
         let mut strips: Vec<(Window, Vec<UnitRange>)> = Vec::new();
         for pair in cuts.windows(2) {
-            let part = Window {
-                start: pair[0],
-                end: pair[1],
-            };
+            let part = Window { start: pair[0], end: pair[1] };
             let free = self.free(part);
             match strips.last_mut() {
                 Some((last, same)) if *same == free => last.end = part.end,
@@ -297,10 +271,7 @@ fn largest(strips: &[(Window, Vec<UnitRange>)]) -> Option<(Units, Window)> {
                 break;
             }
             let units = ranges::widest(&common);
-            let window = Window {
-                start: first.start,
-                end: last.end,
-            };
+            let window = Window { start: first.start, end: last.end };
             let area = ranges::count(&units) * u64::from(window.len());
             if area > beaten {
                 best = Some((area, units, window));

@@ -12,23 +12,14 @@ pub(super) fn subtract(from: &[UnitRange], gone: &[UnitRange]) -> Vec<UnitRange>
     let mut left = Vec::new();
     for range in from {
         let mut first = range.first;
-        for hole in gone
-            .iter()
-            .filter(|hole| hole.first < range.end && range.first < hole.end)
-        {
+        for hole in gone.iter().filter(|hole| hole.first < range.end && range.first < hole.end) {
             if first < hole.first {
-                left.push(UnitRange {
-                    first,
-                    end: hole.first,
-                });
+                left.push(UnitRange { first, end: hole.first });
             }
             first = first.max(hole.end);
         }
         if first < range.end {
-            left.push(UnitRange {
-                first,
-                end: range.end,
-            });
+            left.push(UnitRange { first, end: range.end });
         }
     }
     left
@@ -50,10 +41,7 @@ pub(super) fn intersect(a: &[UnitRange], b: &[UnitRange]) -> Vec<UnitRange> {
 
 /// How many units.
 pub(super) fn count(ranges: &[UnitRange]) -> u64 {
-    ranges
-        .iter()
-        .map(|range| u64::from(range.end - range.first))
-        .sum()
+    ranges.iter().map(|range| u64::from(range.end - range.first)).sum()
 }
 
 /// The 16 widest ranges, of equally wide ones the lowest.
@@ -76,10 +64,7 @@ pub(super) fn lowest(ranges: &[UnitRange], wanted: u32) -> Option<Vec<UnitRange>
             break;
         }
         let part = missing.min(range.end - range.first);
-        taken.push(UnitRange {
-            first: range.first,
-            end: range.first + part,
-        });
+        taken.push(UnitRange { first: range.first, end: range.first + part });
         missing -= part;
     }
     (missing == 0).then_some(taken)
@@ -87,9 +72,8 @@ pub(super) fn lowest(ranges: &[UnitRange], wanted: u32) -> Option<Vec<UnitRange>
 
 /// The ranges of some units, ascending by `first`.
 pub(super) fn sorted<'a>(units: impl Iterator<Item = &'a Units>) -> Vec<UnitRange> {
-    let mut ranges: Vec<UnitRange> = units
-        .flat_map(|units| units.ranges().iter().copied())
-        .collect();
+    let mut ranges: Vec<UnitRange> =
+        units.flat_map(|units| units.ranges().iter().copied()).collect();
     ranges.sort();
     ranges
 }

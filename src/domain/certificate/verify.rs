@@ -171,10 +171,8 @@ pub fn verify(
     }
     let mut facts = start(&certificate.issue, params).map_err(whole)?;
     for (index, hop) in certificate.hops.iter().enumerate() {
-        step(&mut facts, hop, params.magic).map_err(|fault| CertificateError {
-            hop: Some(index),
-            fault,
-        })?;
+        step(&mut facts, hop, params.magic)
+            .map_err(|fault| CertificateError { hop: Some(index), fault })?;
     }
     Ok(facts)
 }
@@ -185,10 +183,7 @@ fn start(issue: &Envelope, params: &Params) -> Result<VerifiedCertificate, Fault
     let filled = issue.units.is_canonical() && !issue.window.is_empty();
     let inside = (issue.window.start..issue.window.end).contains(&issue.not_after_slot);
     ensure(filled && inside, Fault::Area)?;
-    ensure(
-        params.class_hash(issue.class) == Some(issue.class_hash),
-        Fault::Class,
-    )?;
+    ensure(params.class_hash(issue.class) == Some(issue.class_hash), Fault::Class)?;
     let id = issue.id();
     let issue = issue.into_value();
     Ok(VerifiedCertificate {
@@ -223,12 +218,9 @@ struct Moved {
 
 fn step(facts: &mut VerifiedCertificate, hop: &Hop, magic: Magic) -> Result<(), Fault> {
     let (moved, activation) = match hop {
-        Hop::Sale {
-            terms,
-            lock,
-            transfer,
-            activation,
-        } => (sale(facts, terms, lock, transfer, magic)?, activation),
+        Hop::Sale { terms, lock, transfer, activation } => {
+            (sale(facts, terms, lock, transfer, magic)?, activation)
+        }
         Hop::Gift { gift, activation } => (give(facts, gift, magic)?, activation),
     };
     let activation: Verified<Activation> = activation.verify(magic)?;
@@ -243,15 +235,9 @@ fn step(facts: &mut VerifiedCertificate, hop: &Hop, magic: Magic) -> Result<(), 
     ensure(same, Fault::Changed)?;
     let caused = activation.cause_hash == moved.cause_hash
         && activation.holder == moved.to
-        && moved
-            .attempt
-            .is_none_or(|attempt| attempt == activation.attempt);
+        && moved.attempt.is_none_or(|attempt| attempt == activation.attempt);
     ensure(caused, Fault::Cause)?;
-    facts.transfers.push(TransferFact {
-        kind: moved.kind,
-        from: facts.holder,
-        to: moved.to,
-    });
+    facts.transfers.push(TransferFact { kind: moved.kind, from: facts.holder, to: moved.to });
     facts.holder = moved.to;
     facts.seq = activation.seq;
     facts.last_hash = activation.id();
@@ -269,10 +255,7 @@ fn sale(
     let terms: Verified<Terms> = terms.verify(magic)?;
     check_terms(facts, &terms)?;
     let lock: Verified<LockGrant> = lock.verify(magic)?;
-    ensure(
-        lock.provider == facts.provider && lock.cert_id == facts.cert_id,
-        Fault::Foreign,
-    )?;
+    ensure(lock.provider == facts.provider && lock.cert_id == facts.cert_id, Fault::Foreign)?;
     let granted = lock.seq == facts.seq
         && lock.terms_hash.0 == terms.id()
         && lock.fund_by == terms.fund_by
@@ -307,12 +290,7 @@ pub fn check_terms(facts: &VerifiedCertificate, terms: &Terms) -> Result<(), Fau
 fn give(facts: &VerifiedCertificate, gift: &Envelope, magic: Magic) -> Result<Moved, Fault> {
     let gift: Verified<Gift> = gift.verify(magic)?;
     check_gift(facts, &gift)?;
-    Ok(Moved {
-        kind: TransferKind::Gift,
-        to: gift.to,
-        cause_hash: gift.id(),
-        attempt: None,
-    })
+    Ok(Moved { kind: TransferKind::Gift, to: gift.to, cause_hash: gift.id(), attempt: None })
 }
 
 /// Whether a gift gives this certificate, by its holder.

@@ -144,7 +144,8 @@ impl Contacts {
         if self.heard.len() < CONTACTS_MAX {
             return true;
         }
-        let age = |(key, (heard_ms, _)): (&Key, &(TimeMs, Contact))| (is_trader(key), *heard_ms, *key);
+        let age =
+            |(key, (heard_ms, _)): (&Key, &(TimeMs, Contact))| (is_trader(key), *heard_ms, *key);
         let Some((trades, _, oldest)) = self.heard.iter().map(age).min() else { return true };
         if trades && !is_trader(newcomer) {
             return false;

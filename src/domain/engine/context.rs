@@ -258,7 +258,6 @@ impl Context<'_> {
         self.keys.public()
     }
 
-
     /// Sign an object as this node.
     #[must_use]
     pub fn sign<T: Object>(&self, value: T) -> Verified<T> {

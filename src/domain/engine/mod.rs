@@ -33,8 +33,8 @@ use crate::limits::{LEASE_MAX_BYTES, SETTLE_MAX_BYTES, SYNC_MAX_BYTES};
 use crate::params::Params;
 use crate::wire::{Envelope, WireError, decode_record, encode};
 
-pub use custody::refusals::remote_code;
 pub use context::{ChainView, Context, Keys, Outbox, Purpose, WalletView};
+pub use custody::refusals::remote_code;
 pub use io::{Command, Done, Effect, Event, Input, Protocol, Refusal, Topic, Verdict};
 pub use record::{Record, Table};
 

@@ -125,21 +125,11 @@ impl Phase {
         match (self, event) {
             (Self::Reserved, ExecutorEvent::Ready) => Some(Self::Ready),
             (Self::Reserved | Self::Ready, ExecutorEvent::Started { at_ms }) => {
-                Some(Self::Running {
-                    started_at_ms: *at_ms,
-                    usage: Usage::default(),
-                })
+                Some(Self::Running { started_at_ms: *at_ms, usage: Usage::default() })
             }
             (
-                Self::Running {
-                    started_at_ms,
-                    usage,
-                },
-                ExecutorEvent::Usage {
-                    cpu_us,
-                    memory_peak_bytes,
-                    output_bytes,
-                },
+                Self::Running { started_at_ms, usage },
+                ExecutorEvent::Usage { cpu_us, memory_peak_bytes, output_bytes },
             ) => {
                 let sample = Usage {
                     cpu_us: *cpu_us,
@@ -147,10 +137,7 @@ impl Phase {
                     output_bytes: *output_bytes,
                 };
                 let usage = usage.at_least(sample);
-                Some(Self::Running {
-                    started_at_ms: *started_at_ms,
-                    usage,
-                })
+                Some(Self::Running { started_at_ms: *started_at_ms, usage })
             }
             (
                 Self::Reserved | Self::Ready | Self::Running { .. },
@@ -170,10 +157,9 @@ impl Phase {
                 };
                 Some(self.ended(outcome.clone(), *started_at_ms, *at_ms, last))
             }
-            (Self::Ended(end), ExecutorEvent::Released { left_behind }) => Some(Self::Released {
-                end: end.clone(),
-                left_behind: left_behind.clone(),
-            }),
+            (Self::Ended(end), ExecutorEvent::Released { left_behind }) => {
+                Some(Self::Released { end: end.clone(), left_behind: left_behind.clone() })
+            }
             _ => None,
         }
     }
@@ -190,11 +176,6 @@ impl Phase {
         let started_at_ms = self.started_at_ms().or(started_at_ms);
         let ended_at_ms = at_ms.max(started_at_ms.unwrap_or(0));
         let usage = self.usage().at_least(last);
-        Self::Ended(End {
-            started_at_ms,
-            ended_at_ms,
-            outcome,
-            usage,
-        })
+        Self::Ended(End { started_at_ms, ended_at_ms, outcome, usage })
     }
 }

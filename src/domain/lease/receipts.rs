@@ -81,16 +81,9 @@ impl Period {
     #[must_use]
     pub fn last(end: &End, window_start_ms: TimeMs, last: Option<&Receipt>) -> Self {
         let start_ms = end.started_at_ms.unwrap_or(window_start_ms);
-        let from_ms = last
-            .map_or(start_ms, |receipt| receipt.to_ms)
-            .min(end.ended_at_ms);
+        let from_ms = last.map_or(start_ms, |receipt| receipt.to_ms).min(end.ended_at_ms);
         let outcome = Some(end.outcome.clone());
-        Self {
-            from_ms,
-            to_ms: end.ended_at_ms,
-            usage: end.usage,
-            outcome,
-        }
+        Self { from_ms, to_ms: end.ended_at_ms, usage: end.usage, outcome }
     }
 }
 
@@ -156,11 +149,7 @@ fn push(
     }
     let place = usize::try_from(receipt.seq).unwrap_or(usize::MAX);
     if let Some(known) = chain.get(place) {
-        return if known.id() == receipt.id() {
-            Ok(())
-        } else {
-            Err(ReceiptError::Changed)
-        };
+        return if known.id() == receipt.id() { Ok(()) } else { Err(ReceiptError::Changed) };
     }
     if place != chain.len() {
         return Err(ReceiptError::Gap);

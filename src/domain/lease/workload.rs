@@ -66,11 +66,7 @@ pub fn validate(workload: &Workload) -> Result<(), WorkloadError> {
     if !are_names(inputs) || !are_names(results) {
         return Err(WorkloadError::Name);
     }
-    let bytes: usize = workload
-        .args
-        .iter()
-        .map(String::len)
-        .fold(0, usize::saturating_add);
+    let bytes: usize = workload.args.iter().map(String::len).fold(0, usize::saturating_add);
     let nul = workload.args.iter().any(|arg| arg.contains('\0'));
     if workload.args.len() > ARGS_MAX || bytes > ARGS_MAX_BYTES || nul {
         return Err(WorkloadError::Args);

@@ -78,11 +78,7 @@ impl CheckError {
 pub fn verify(instance: &Instance, outcome: &Outcome) -> Result<(), CheckError> {
     let book = Book::new(instance)?;
     let mut audit = Audit::new(&book, &outcome.prices);
-    if !outcome
-        .trades
-        .windows(2)
-        .all(|pair| sort_key(&pair[0]) < sort_key(&pair[1]))
-    {
+    if !outcome.trades.windows(2).all(|pair| sort_key(&pair[0]) < sort_key(&pair[1])) {
         return Err(CheckError::Order);
     }
     for trade in &outcome.trades {
@@ -139,14 +135,9 @@ impl<'a> Audit<'a> {
 
     fn add(&mut self, trade: &Trade) -> Result<(), CheckError> {
         let unknown = |id: &str| CheckError::UnknownOrder { id: id.to_owned() };
-        let bid = *self
-            .bids
-            .get(trade.buy.as_str())
-            .ok_or_else(|| unknown(&trade.buy))?;
-        let &(class, ask) = self
-            .asks
-            .get(trade.sell.as_str())
-            .ok_or_else(|| unknown(&trade.sell))?;
+        let bid = *self.bids.get(trade.buy.as_str()).ok_or_else(|| unknown(&trade.buy))?;
+        let &(class, ask) =
+            self.asks.get(trade.sell.as_str()).ok_or_else(|| unknown(&trade.sell))?;
         if self.book.classes[class].id != trade.class {
             return Err(unknown(&trade.sell));
         }
@@ -175,10 +166,7 @@ impl<'a> Audit<'a> {
         }
         received.qty += qty;
         if received.qty > u64::from(bid.qty) {
-            return Err(CheckError::Overfilled {
-                buy: buy(),
-                qty: received.qty,
-            });
+            return Err(CheckError::Overfilled { buy: buy(), qty: received.qty });
         }
         Ok(())
     }
@@ -188,10 +176,7 @@ impl<'a> Audit<'a> {
             let sold = self.sold.entry((ask.id, slot)).or_insert(0);
             *sold += u64::from(trade.qty);
             if *sold > u64::from(ask.qty) {
-                return Err(CheckError::Oversold {
-                    sell: trade.sell.clone(),
-                    slot,
-                });
+                return Err(CheckError::Oversold { sell: trade.sell.clone(), slot });
             }
             self.traded.insert((trade.class, slot));
         }
@@ -202,28 +187,18 @@ impl<'a> Audit<'a> {
         let hours = u128::from(trade.hours);
         let mut run_msat = 0u128;
         for slot in trade.start..trade.start + u32::from(trade.hours) {
-            let price = self
-                .prices
-                .get(&(trade.class, slot))
-                .ok_or(CheckError::PriceSlots)?;
+            let price = self.prices.get(&(trade.class, slot)).ok_or(CheckError::PriceSlots)?;
             run_msat += u128::from(*price);
         }
         if run_msat > u128::from(limit_msat) * hours {
-            return Err(CheckError::AboveLimit {
-                buy: trade.buy.clone(),
-            });
+            return Err(CheckError::AboveLimit { buy: trade.buy.clone() });
         }
         if run_msat < u128::from(ask_msat) * hours {
-            return Err(CheckError::BelowLimit {
-                sell: trade.sell.clone(),
-            });
+            return Err(CheckError::BelowLimit { sell: trade.sell.clone() });
         }
         let qty = u128::from(trade.qty);
         if u128::from(trade.msat) != qty * run_msat || trade.sat != trade.msat / 1000 {
-            return Err(CheckError::Money {
-                buy: trade.buy.clone(),
-                sell: trade.sell.clone(),
-            });
+            return Err(CheckError::Money { buy: trade.buy.clone(), sell: trade.sell.clone() });
         }
         // Not negative: the run costs at least the ask and at most the limit.
         self.welfare_msat += u128::from(limit_msat - ask_msat) * hours * qty;
@@ -233,10 +208,7 @@ impl<'a> Audit<'a> {
     fn finish(self, welfare_msat: u128) -> Result<(), CheckError> {
         for (buy, Received { bid, qty, .. }) in self.received {
             if qty < u64::from(bid.min_qty) {
-                return Err(CheckError::Underfilled {
-                    buy: buy.to_owned(),
-                    qty,
-                });
+                return Err(CheckError::Underfilled { buy: buy.to_owned(), qty });
             }
         }
         if !self.prices.keys().eq(self.traded.iter()) {

@@ -19,11 +19,7 @@ pub(super) struct Closure {
 impl Closure {
     /// Unconstrained prices, 0 to [`PMAX_MSAT`] per slot, over `[first_slot, end_slot)`.
     pub(super) fn new(first_slot: u32, end_slot: u32) -> Self {
-        Self {
-            first_slot,
-            boundaries: (end_slot - first_slot + 1) as usize,
-            bound: Vec::new(),
-        }
+        Self { first_slot, boundaries: (end_slot - first_slot + 1) as usize, bound: Vec::new() }
     }
 
     /// The most that the run `[start, end)` may cost.
@@ -130,10 +126,7 @@ mod tests {
         let mut closure = Closure::new(0, 2);
         closure.at_least(0, 1, 10).unwrap();
         assert_eq!(closure.at_most(0, 2, 9), Err(MatchError::Infeasible));
-        assert_eq!(
-            closure.at_least(0, 1, u64::MAX),
-            Err(MatchError::Infeasible)
-        );
+        assert_eq!(closure.at_least(0, 1, u64::MAX), Err(MatchError::Infeasible));
         assert_eq!(closure.at_most(0, 2, 10), Ok(()));
     }
 }

@@ -195,28 +195,21 @@ impl Instance {
 
     fn check(&self) -> Result<(), MatchError> {
         if !(1..=MAX_STARTS).contains(&self.starts) {
-            return Err(MatchError::Starts {
-                starts: self.starts,
-            });
+            return Err(MatchError::Starts { starts: self.starts });
         }
         let mut ids = BTreeSet::new();
         for order in &self.orders {
             order.check()?;
             if !ids.insert(order.id.as_str()) {
-                return Err(MatchError::DuplicateId {
-                    id: order.id.clone(),
-                });
+                return Err(MatchError::DuplicateId { id: order.id.clone() });
             }
         }
         Ok(())
     }
 
     fn cancelled(&self) -> BTreeSet<&str> {
-        let owners: BTreeMap<&str, &str> = self
-            .orders
-            .iter()
-            .map(|o| (o.id.as_str(), o.owner.as_str()))
-            .collect();
+        let owners: BTreeMap<&str, &str> =
+            self.orders.iter().map(|o| (o.id.as_str(), o.owner.as_str())).collect();
         self.cancels
             .iter()
             .filter(|c| owners.get(c.order.as_str()) == Some(&c.signer.as_str()))
@@ -300,10 +293,7 @@ fn check_alternatives(id: &str, alts: &[(u16, u64)]) -> Result<(), MatchError> {
     }
     let mut classes = BTreeSet::new();
     match alts.iter().find(|&&(class, _)| !classes.insert(class)) {
-        Some(&(class, _)) => Err(MatchError::RepeatedClass {
-            id: id.into(),
-            class,
-        }),
+        Some(&(class, _)) => Err(MatchError::RepeatedClass { id: id.into(), class }),
         None => Ok(()),
     }
 }

@@ -55,33 +55,21 @@ pub struct Trade {
 /// the price constraints exclude by construction.
 pub fn solve(instance: &Instance) -> Result<Outcome, MatchError> {
     let book = Book::new(instance)?;
-    let passes: Vec<Result<Allocation, MatchError>> = (0..instance.starts)
-        .into_par_iter()
-        .map(|start| pass::run(&book, start))
-        .collect();
+    let passes: Vec<Result<Allocation, MatchError>> =
+        (0..instance.starts).into_par_iter().map(|start| pass::run(&book, start)).collect();
     let mut best: Option<Allocation> = None;
     for allocation in passes {
         let allocation = allocation?;
-        if best
-            .as_ref()
-            .is_none_or(|best| allocation.welfare_msat > best.welfare_msat)
-        {
+        if best.as_ref().is_none_or(|best| allocation.welfare_msat > best.welfare_msat) {
             best = Some(allocation);
         }
     }
-    best.map_or_else(
-        || Ok(Outcome::default()),
-        |allocation| label(&book, allocation),
-    )
+    best.map_or_else(|| Ok(Outcome::default()), |allocation| label(&book, allocation))
 }
 
 /// Puts labels back and checks once more that nobody pays or gets less than agreed.
 fn label(book: &Book<'_>, allocation: Allocation) -> Result<Outcome, MatchError> {
-    let Allocation {
-        welfare_msat,
-        fills,
-        prices,
-    } = allocation;
+    let Allocation { welfare_msat, fills, prices } = allocation;
     let mut trades = Vec::new();
     for fill in &fills {
         let class = &book.classes[fill.class];
@@ -108,9 +96,5 @@ fn label(book: &Book<'_>, allocation: Allocation) -> Result<Outcome, MatchError>
         }
     }
     trades.sort_unstable();
-    Ok(Outcome {
-        welfare_msat,
-        prices,
-        trades,
-    })
+    Ok(Outcome { welfare_msat, prices, trades })
 }

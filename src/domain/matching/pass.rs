@@ -77,15 +77,8 @@ pub(super) fn run(book: &Book<'_>, start: u8) -> Result<Allocation, MatchError> 
         }
     }
     let prices = prices::settle(book, &mut markets, &fills)?;
-    let welfare_msat = fills
-        .iter()
-        .map(|fill| u128::from(fill.gain.surplus_msat))
-        .sum();
-    Ok(Allocation {
-        welfare_msat,
-        fills,
-        prices,
-    })
+    let welfare_msat = fills.iter().map(|fill| u128::from(fill.gain.surplus_msat)).sum();
+    Ok(Allocation { welfare_msat, fills, prices })
 }
 
 fn best_fill(book: &Book<'_>, markets: &[Market<'_>], index: usize) -> Option<Fill> {
@@ -94,11 +87,7 @@ fn best_fill(book: &Book<'_>, markets: &[Market<'_>], index: usize) -> Option<Fi
     for &(class, limit_msat) in &bid.alts {
         let market = &markets[class];
         let first = bid.first_slot.max(market.class.first_slot);
-        let Some(last) = bid
-            .end_slot
-            .min(market.class.end_slot)
-            .checked_sub(bid.hours)
-        else {
+        let Some(last) = bid.end_slot.min(market.class.end_slot).checked_sub(bid.hours) else {
             continue;
         };
         for start in first..=last {
@@ -110,15 +99,7 @@ fn best_fill(book: &Book<'_>, markets: &[Market<'_>], index: usize) -> Option<Fi
                 && so_far.is_none_or(|best| gain > best)
             {
                 let end = start + bid.hours;
-                best = Some(Fill {
-                    bid: index,
-                    class,
-                    limit_msat,
-                    start,
-                    end,
-                    legs,
-                    gain,
-                });
+                best = Some(Fill { bid: index, class, limit_msat, start, end, legs, gain });
             }
         }
     }
@@ -151,15 +132,7 @@ impl<'a> Market<'a> {
             return None;
         }
         let cap_msat = most_msat.min(self.closure.max_msat(start, end));
-        Some(Search {
-            bid,
-            market: self,
-            limit_msat,
-            cap_msat,
-            start,
-            end,
-            best,
-        })
+        Some(Search { bid, market: self, limit_msat, cap_msat, start, end, best })
     }
 
     /// Books the units and promises the run's price to both sides.
@@ -169,12 +142,7 @@ impl<'a> Market<'a> {
             self.supply.take(leg.ask, start, end, leg.qty);
         }
         let asks = &self.class.asks;
-        let dearest_msat = fill
-            .legs
-            .iter()
-            .map(|leg| asks[leg.ask].limit_msat)
-            .max()
-            .unwrap_or(0);
+        let dearest_msat = fill.legs.iter().map(|leg| asks[leg.ask].limit_msat).max().unwrap_or(0);
         let hours = u64::from(end - start);
         self.closure.at_most(start, end, fill.limit_msat * hours)?;
         self.closure.at_least(start, end, dearest_msat * hours)
@@ -221,9 +189,7 @@ impl Search<'_> {
         let mut asks = self.candidates().peekable();
         while let Some(ask_msat) = asks.peek().map(|&rank| self.ask_msat(rank)) {
             let bound_msat = self.surplus_msat(ask_msat, self.bid.qty);
-            let useless = best
-                .as_ref()
-                .is_some_and(|(surplus, _)| bound_msat <= *surplus);
+            let useless = best.as_ref().is_some_and(|(surplus, _)| bound_msat <= *surplus);
             if useless || !self.can_win(bound_msat) {
                 break;
             }
@@ -231,22 +197,14 @@ impl Search<'_> {
                 let qty = self.units(ask).min(self.bid.qty);
                 let surplus_msat = self.surplus_msat(ask_msat, qty);
                 if qty >= self.bid.min_qty
-                    && best
-                        .as_ref()
-                        .is_none_or(|(surplus, _)| surplus_msat > *surplus)
+                    && best.as_ref().is_none_or(|(surplus, _)| surplus_msat > *surplus)
                 {
                     best = Some((surplus_msat, Leg { ask, qty }));
                 }
             }
         }
         let (surplus_msat, leg) = best?;
-        Some((
-            Gain {
-                surplus_msat,
-                qty: leg.qty,
-            },
-            vec![leg],
-        ))
+        Some((Gain { surplus_msat, qty: leg.qty }, vec![leg]))
     }
 
     /// Ranks of the asks that can serve the run at a price it may have, cheapest first.
@@ -288,10 +246,7 @@ impl Search<'_> {
     /// Whether an option of at most this surplus could still replace the best one. Asks
     /// ascend, so the bound at the next ask holds for all that follow.
     fn can_win(&self, bound_msat: u64) -> bool {
-        let bound = Gain {
-            surplus_msat: bound_msat,
-            qty: self.bid.qty,
-        };
+        let bound = Gain { surplus_msat: bound_msat, qty: self.bid.qty };
         self.best.is_none_or(|best| bound > best)
     }
 }

@@ -107,9 +107,7 @@ fn press_down(book: &Book<'_>, market: &Market<'_>, slots: &mut BTreeMap<u32, Sl
             continue;
         }
         for (&at, slot) in slots.range_mut(ask.first_slot..ask.end_slot) {
-            if slot
-                .supply_msat
-                .is_none_or(|lowest| ask.limit_msat < lowest)
+            if slot.supply_msat.is_none_or(|lowest| ask.limit_msat < lowest)
                 && market.supply.is_free(rank, at)
                 && slot.bids.iter().any(|&bid| book.bids[bid].accepts(ask))
             {
@@ -142,9 +140,7 @@ fn fix(
     for (&at, slot) in slots.iter() {
         let middle_msat = (slot.dearest_ask_msat + slot.lowest_limit_msat) / 2;
         let floor_msat = closure.min_msat(at, at + 1);
-        let price_msat = middle_msat
-            .max(floor_msat)
-            .min(closure.max_msat(at, at + 1));
+        let price_msat = middle_msat.max(floor_msat).min(closure.max_msat(at, at + 1));
         closure.at_most(at, at + 1, price_msat)?;
         closure.at_least(at, at + 1, price_msat)?;
         prices.insert((market.class.id, at), price_msat);

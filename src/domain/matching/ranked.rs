@@ -97,20 +97,10 @@ impl<'a> Book<'a> {
         let draws = draws(&instance.beacon, &live);
         live.sort_by_cached_key(|o| draws[o.owner.as_str()]);
         let classes = classes(&live, &names, instance.now);
-        let index: BTreeMap<u16, usize> = classes
-            .iter()
-            .enumerate()
-            .map(|(at, class)| (class.id, at))
-            .collect();
-        let bids = live
-            .iter()
-            .filter_map(|o| bid(o, &names, instance.now, &index))
-            .collect();
-        Ok(Self {
-            beacon: &instance.beacon,
-            classes,
-            bids,
-        })
+        let index: BTreeMap<u16, usize> =
+            classes.iter().enumerate().map(|(at, class)| (class.id, at)).collect();
+        let bids = live.iter().filter_map(|o| bid(o, &names, instance.now, &index)).collect();
+        Ok(Self { beacon: &instance.beacon, classes, bids })
     }
 
     /// The order in which start number `start` inserts the bids, as indices into `bids`.
@@ -169,20 +159,11 @@ impl<'a> Names<'a> {
         let mut labels = BTreeSet::new();
         for order in live {
             labels.insert(order.owner.as_str());
-            if let Side::Sell {
-                provider: Some(provider),
-                ..
-            } = &order.side
-            {
+            if let Side::Sell { provider: Some(provider), .. } = &order.side {
                 labels.insert(provider);
             }
         }
-        Self(
-            (0..)
-                .zip(labels)
-                .map(|(rank, label)| (label, rank))
-                .collect(),
-        )
+        Self((0..).zip(labels).map(|(rank, label)| (label, rank)).collect())
     }
 
     /// Absent for a label that no live order carries: a rule about it meets nobody.
@@ -204,12 +185,7 @@ impl<'a> Names<'a> {
 /// One draw per owner, so that splitting an order buys no further ticket.
 fn draws<'a>(beacon: &[u8; 32], live: &[&'a Order]) -> BTreeMap<&'a str, [u8; 32]> {
     live.iter()
-        .map(|o| {
-            (
-                o.owner.as_str(),
-                sha256(&[b"draw", beacon, o.owner.as_bytes()]),
-            )
-        })
+        .map(|o| (o.owner.as_str(), sha256(&[b"draw", beacon, o.owner.as_bytes()])))
         .collect()
 }
 
@@ -226,12 +202,7 @@ fn classes<'a>(live: &[&'a Order], names: &Names<'a>, now: u32) -> Vec<Class<'a>
     let mut spans: BTreeMap<u16, (u32, u32)> = BTreeMap::new();
     for order in live {
         match &order.side {
-            Side::Sell {
-                class,
-                limit_msat,
-                min_run,
-                provider,
-            } => {
+            Side::Sell { class, limit_msat, min_run, provider } => {
                 asks.entry(*class).or_default().push(Ask {
                     id: &order.id,
                     party: names.party(order),
@@ -252,9 +223,7 @@ fn classes<'a>(live: &[&'a Order], names: &Names<'a>, now: u32) -> Vec<Class<'a>
             }
         }
     }
-    asks.into_iter()
-        .filter_map(|(id, asks)| class(id, *spans.get(&id)?, asks))
-        .collect()
+    asks.into_iter().filter_map(|(id, asks)| class(id, *spans.get(&id)?, asks)).collect()
 }
 
 /// `None` if no slot is common to the bids' span and the asks.
@@ -262,12 +231,7 @@ fn class(id: u16, span: (u32, u32), mut asks: Vec<Ask<'_>>) -> Option<Class<'_>>
     let first_slot = asks.iter().map(|ask| ask.first_slot).min()?.max(span.0);
     let end_slot = asks.iter().map(|ask| ask.end_slot).max()?.min(span.1);
     asks.sort_by_key(|ask| ask.limit_msat);
-    (first_slot < end_slot).then_some(Class {
-        id,
-        first_slot,
-        end_slot,
-        asks,
-    })
+    (first_slot < end_slot).then_some(Class { id, first_slot, end_slot, asks })
 }
 
 fn bid<'a>(
@@ -289,9 +253,6 @@ fn bid<'a>(
         hours: (*hours).into(),
         mode: *mode,
         best_limit_msat: order.best_limit_msat(),
-        alts: alts
-            .iter()
-            .filter_map(|(class, limit)| Some((*index.get(class)?, *limit)))
-            .collect(),
+        alts: alts.iter().filter_map(|(class, limit)| Some((*index.get(class)?, *limit))).collect(),
     })
 }

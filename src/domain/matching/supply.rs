@@ -44,13 +44,7 @@ impl Supply {
             }
         }
         let stock = class.asks.iter().map(Stock::new).collect();
-        Self {
-            first_slot: class.first_slot,
-            slots,
-            stock,
-            free,
-            total,
-        }
+        Self { first_slot: class.first_slot, slots, stock, free, total }
     }
 
     /// No run over `[start, end)` can bring more units than this, whatever the prices.
@@ -62,23 +56,15 @@ impl Supply {
     /// Ranks of the asks with a free unit in every slot of `[start, end)`, ascending.
     pub(super) fn free_for(&self, start: u32, end: u32) -> impl Iterator<Item = usize> {
         let run = (start - self.first_slot) as usize..(end - self.first_slot) as usize;
-        self.free
-            .chunks_exact(self.slots)
-            .enumerate()
-            .flat_map(move |(word, slots)| {
-                let bits = slots[run.clone()]
-                    .iter()
-                    .fold(u64::MAX, |all, slot| all & slot);
-                ones(bits).map(move |bit| word * WORD + bit)
-            })
+        self.free.chunks_exact(self.slots).enumerate().flat_map(move |(word, slots)| {
+            let bits = slots[run.clone()].iter().fold(u64::MAX, |all, slot| all & slot);
+            ones(bits).map(move |bit| word * WORD + bit)
+        })
     }
 
     /// Whether the ask has a free unit in `slot`.
     pub(super) fn is_free(&self, rank: usize, slot: u32) -> bool {
-        self.stock[rank]
-            .runs
-            .iter()
-            .any(|&(start, end)| start <= slot && slot < end)
+        self.stock[rank].runs.iter().any(|&(start, end)| start <= slot && slot < end)
     }
 
     /// By how many slots the ask's free interval around `[start, end)` is longer.
@@ -90,11 +76,7 @@ impl Supply {
     /// Units the ask has free in every slot of `[start, end)`, which lies in its window.
     pub(super) fn units(&self, rank: usize, start: u32, end: u32) -> u32 {
         let stock = &self.stock[rank];
-        stock.units[stock.range(start, end)]
-            .iter()
-            .copied()
-            .min()
-            .unwrap_or(0)
+        stock.units[stock.range(start, end)].iter().copied().min().unwrap_or(0)
     }
 
     /// Takes `qty` units, which are free, out of every slot of `[start, end)`.

@@ -1,8 +1,6 @@
 //! Certificates that this node issued, holds or held.
 
-use crate::api::types::{
-    Certificate, CertificateTransfer, TransferKind, slot_range, unit_ranges,
-};
+use crate::api::types::{Certificate, CertificateTransfer, TransferKind, slot_range, unit_ranges};
 use crate::api::{ApiError, CertificateText, Prefix};
 use crate::domain::certificate::file;
 use crate::domain::engine::custody::{CertificateRole, CertificateView};
@@ -40,7 +38,11 @@ impl Node {
             (_, state) => state,
         };
         let transfers = facts.transfers.iter().map(|transfer| CertificateTransfer {
-            kind: if transfer.kind.name() == "gift" { TransferKind::Gift } else { TransferKind::Sale },
+            kind: if transfer.kind.name() == "gift" {
+                TransferKind::Gift
+            } else {
+                TransferKind::Sale
+            },
             from: transfer.from.to_string(),
             to: transfer.to.to_string(),
         });

@@ -105,8 +105,8 @@ impl Node {
         }
         let dir = self.follower.dir(&view.lease_id);
         // A file that is not there yet has no bytes yet.
-        let bytes = read_at(&dir.join(stream_file(stream)), from, LEASE_CHUNK_BYTES)
-            .unwrap_or_default();
+        let bytes =
+            read_at(&dir.join(stream_file(stream)), from, LEASE_CHUNK_BYTES).unwrap_or_default();
         let end = bytes.len() < LEASE_CHUNK_BYTES && dir.join("done").exists();
         Ok(Part { bytes, end })
     }
@@ -173,7 +173,9 @@ impl Node {
                 }
                 Ok(Ok(done)) => Ok(done.into()),
                 Ok(Err(refusal)) => Err(super::refused(&refusal)),
-                Err(_) => Err(super::refused(&Refusal::new("api.stopping", "the node is stopping"))),
+                Err(_) => {
+                    Err(super::refused(&Refusal::new("api.stopping", "the node is stopping")))
+                }
             };
             let _ = answer.send(result);
         });

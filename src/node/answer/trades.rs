@@ -66,10 +66,5 @@ impl Node {
 }
 
 fn chain_tx(tx: &TxView) -> ChainTx {
-    ChainTx {
-        txid: tx.txid.to_string(),
-        height: tx.height,
-        vsize: tx.vsize,
-        fee_sat: tx.fee_sat,
-    }
+    ChainTx { txid: tx.txid.to_string(), height: tx.height, vsize: tx.vsize, fee_sat: tx.fee_sat }
 }

@@ -11,26 +11,11 @@ pub const MAINNET: &str = "mainnet";
 
 /// Name and text of every definition.
 const DEFINITIONS: [(&str, &str); 5] = [
-    (
-        MAINNET,
-        include_str!("../../../network/definitions/mainnet.toml"),
-    ),
-    (
-        "testnet4",
-        include_str!("../../../network/definitions/testnet4.toml"),
-    ),
-    (
-        DEFAULT_NETWORK,
-        include_str!("../../../network/definitions/signet.toml"),
-    ),
-    (
-        "regtest",
-        include_str!("../../../network/definitions/regtest.toml"),
-    ),
-    (
-        DEVNET,
-        include_str!("../../../network/definitions/devnet.toml"),
-    ),
+    (MAINNET, include_str!("../../../network/definitions/mainnet.toml")),
+    ("testnet4", include_str!("../../../network/definitions/testnet4.toml")),
+    (DEFAULT_NETWORK, include_str!("../../../network/definitions/signet.toml")),
+    ("regtest", include_str!("../../../network/definitions/regtest.toml")),
+    (DEVNET, include_str!("../../../network/definitions/devnet.toml")),
 ];
 
 /// Names of all networks, for error messages and completion.
@@ -46,10 +31,7 @@ pub fn names() -> [&'static str; 5] {
 pub fn load(name: &str) -> Result<Params, String> {
     let found = DEFINITIONS.iter().find(|(known, _)| *known == name);
     let Some((_, text)) = found else {
-        return Err(format!(
-            "unknown network `{name}`, expected one of {}",
-            names().join(", ")
-        ));
+        return Err(format!("unknown network `{name}`, expected one of {}", names().join(", ")));
     };
     let params: Params = toml::from_str(text).map_err(|error| error.message().to_owned())?;
     params.validate().map_err(|error| error.to_string())
@@ -73,12 +55,7 @@ mod tests {
         for (n, a) in all.iter().enumerate() {
             for b in &all[n + 1..] {
                 assert_ne!(a.magic, b.magic, "{} {}", a.name, b.name);
-                assert!(
-                    a.ports.p2p == 0 || a.ports.p2p != b.ports.p2p,
-                    "{} {}",
-                    a.name,
-                    b.name
-                );
+                assert!(a.ports.p2p == 0 || a.ports.p2p != b.ports.p2p, "{} {}", a.name, b.name);
             }
         }
     }

@@ -52,9 +52,7 @@ pub fn bitcoin_core(env: Env<'_>) -> Option<PathBuf> {
 
 fn base(env: Env<'_>, variable: &str, fallback: &str) -> Option<PathBuf> {
     // The specification says that a relative path in these variables is to be ignored.
-    let set = env(variable)
-        .map(PathBuf::from)
-        .filter(|path| path.is_absolute());
+    let set = env(variable).map(PathBuf::from).filter(|path| path.is_absolute());
     let dir = match set {
         Some(dir) => dir,
         None => PathBuf::from(env("HOME")?).join(fallback),
@@ -74,18 +72,9 @@ mod tests {
             "XDG_STATE_HOME" => Some("state".to_owned()),
             _ => None,
         };
-        assert_eq!(
-            config_file(&env).unwrap(),
-            Path::new("/home/a/.config/capex/config.toml")
-        );
-        assert_eq!(
-            data(&env, "signet").unwrap(),
-            Path::new("/data/capex/signet")
-        );
-        assert_eq!(
-            devchain(&env).unwrap(),
-            Path::new("/home/a/.local/state/capex/devchain")
-        );
+        assert_eq!(config_file(&env).unwrap(), Path::new("/home/a/.config/capex/config.toml"));
+        assert_eq!(data(&env, "signet").unwrap(), Path::new("/data/capex/signet"));
+        assert_eq!(devchain(&env).unwrap(), Path::new("/home/a/.local/state/capex/devchain"));
         assert_eq!(data(&|_| None, "signet"), None);
     }
 }

@@ -77,10 +77,5 @@ pub fn parse<T: for<'de> Deserialize<'de>>(text: &str) -> Result<T, Mistake> {
 /// Line in which a span begins, from 1.
 #[must_use]
 pub fn line_of(text: &str, span: &Range<usize>) -> usize {
-    text.as_bytes()
-        .iter()
-        .take(span.start)
-        .filter(|byte| **byte == b'\n')
-        .count()
-        + 1
+    text.as_bytes().iter().take(span.start).filter(|byte| **byte == b'\n').count() + 1
 }

@@ -35,10 +35,7 @@ impl fmt::Display for Origin {
 impl Origin {
     /// The error that a bad value from here is.
     pub fn refuse(&self, what: impl Into<String>) -> ConfigError {
-        ConfigError::Invalid {
-            origin: self.clone(),
-            what: what.into(),
-        }
+        ConfigError::Invalid { origin: self.clone(), what: what.into() }
     }
 }
 
@@ -99,21 +96,12 @@ pub fn pick(
     in_file: Option<&Spanned<String>>,
 ) -> Option<Sourced<String>> {
     if let Some(value) = flag {
-        return Some(Sourced {
-            value: value.to_owned(),
-            origin: Origin::Flag(names.flag),
-        });
+        return Some(Sourced { value: value.to_owned(), origin: Origin::Flag(names.flag) });
     }
     if let Some(value) = env(names.env).filter(|value| !value.is_empty()) {
-        return Some(Sourced {
-            value,
-            origin: Origin::Env(names.env),
-        });
+        return Some(Sourced { value, origin: Origin::Env(names.env) });
     }
-    in_file.map(|value| Sourced {
-        value: value.get_ref().clone(),
-        origin: file.origin(value),
-    })
+    in_file.map(|value| Sourced { value: value.get_ref().clone(), origin: file.origin(value) })
 }
 
 /// The highest layer that names a list; the environment separates items by commas. Each
@@ -126,13 +114,7 @@ pub fn pick_list(
     in_file: Option<&Vec<Spanned<String>>>,
 ) -> Option<Vec<Sourced<String>>> {
     let all = |items: Vec<String>, origin: Origin| {
-        items
-            .into_iter()
-            .map(|value| Sourced {
-                value,
-                origin: origin.clone(),
-            })
-            .collect()
+        items.into_iter().map(|value| Sourced { value, origin: origin.clone() }).collect()
     };
     if !flag.is_empty() {
         return Some(all(flag.to_vec(), Origin::Flag(names.flag)));

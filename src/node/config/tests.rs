@@ -8,10 +8,7 @@ fn load_text(text: &str) -> Result<Config, String> {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("config.toml");
     std::fs::write(&path, text).unwrap();
-    let flags = Overrides {
-        datadir: Some(dir.path().to_path_buf()),
-        ..Overrides::default()
-    };
+    let flags = Overrides { datadir: Some(dir.path().to_path_buf()), ..Overrides::default() };
     let strip = format!("{}/", dir.path().display());
     Config::load(&flags, &home).map_err(|error| error.to_string().replace(&strip, ""))
 }
@@ -20,21 +17,12 @@ fn load_text(text: &str) -> Result<Config, String> {
 fn defaults_need_no_file() {
     let config = Config::load(&Overrides::default(), &home).unwrap();
     assert_eq!(config.params.name, "signet");
-    assert_eq!(
-        config.datadir,
-        Path::new("/home/a/.local/share/capex/signet")
-    );
+    assert_eq!(config.datadir, Path::new("/home/a/.local/share/capex/signet"));
     assert_eq!(config.file, Path::new("/home/a/.config/capex/config.toml"));
     assert_eq!(config.chain.url, "http://127.0.0.1:38332");
-    assert_eq!(
-        config.chain.cookie,
-        Path::new("/home/a/.bitcoin/signet/.cookie")
-    );
+    assert_eq!(config.chain.cookie, Path::new("/home/a/.bitcoin/signet/.cookie"));
     assert_eq!(config.api.listen.port(), config.params.ports.api);
-    assert!(matches!(
-        Config::load(&Overrides::default(), &|_| None),
-        Err(ConfigError::NoHome)
-    ));
+    assert!(matches!(Config::load(&Overrides::default(), &|_| None), Err(ConfigError::NoHome)));
 }
 
 #[test]
@@ -54,78 +42,33 @@ fn flags_win_over_environment_over_file() {
     };
     let port = |flags: &Overrides, env: Env<'_>| {
         let config = Config::load(flags, env).unwrap();
-        (
-            config.api.listen.port(),
-            config.origins["api.listen"].to_string(),
-        )
+        (config.api.listen.port(), config.origins["api.listen"].to_string())
     };
-    assert_eq!(
-        port(&flag(None), &home),
-        (1, format!("{}:3", path.display()))
-    );
+    assert_eq!(port(&flag(None), &home), (1, format!("{}:3", path.display())));
     assert_eq!(port(&flag(None), &env), (2, "CAPEX_API_LISTEN".to_owned()));
-    assert_eq!(
-        port(&flag(Some("127.0.0.1:3")), &env),
-        (3, "--api-listen".to_owned())
-    );
+    assert_eq!(port(&flag(Some("127.0.0.1:3")), &env), (3, "--api-listen".to_owned()));
 }
 
 #[test]
 fn mistakes_name_file_and_line() {
     let table = [
-        (
-            "network = \"devnet\"\n\nlisten = 1\n",
-            "config.toml:3: unknown field `listen`",
-        ),
-        (
-            "[api]\nlisten = \"127.0.0.1:0\"\nport = 1\n",
-            "config.toml:3: unknown field `port`",
-        ),
-        (
-            "network = \"bitcoin\"\n",
-            "config.toml:1: unknown network `bitcoin`",
-        ),
-        (
-            "# c\n[api]\nlisten = \"localhost\"\n",
-            "config.toml:3: `localhost` is not an address",
-        ),
-        (
-            "[api]\nlisten = \"0.0.0.0:80\"\n",
-            "config.toml:2: 0.0.0.0:80 is not a loopback",
-        ),
-        (
-            "[capacity]\n\"cpu.standard\" = 1\n\"cpu.big\" = 1\n",
-            "config.toml:3: unknown class",
-        ),
-        (
-            "[capacity]\n\"cpu.standard\" = -1\n",
-            "config.toml:2: invalid value",
-        ),
-        (
-            "[capacity]\n\"cpu.standard\" = 1000001\n",
-            "config.toml:2: 1000001 units",
-        ),
+        ("network = \"devnet\"\n\nlisten = 1\n", "config.toml:3: unknown field `listen`"),
+        ("[api]\nlisten = \"127.0.0.1:0\"\nport = 1\n", "config.toml:3: unknown field `port`"),
+        ("network = \"bitcoin\"\n", "config.toml:1: unknown network `bitcoin`"),
+        ("# c\n[api]\nlisten = \"localhost\"\n", "config.toml:3: `localhost` is not an address"),
+        ("[api]\nlisten = \"0.0.0.0:80\"\n", "config.toml:2: 0.0.0.0:80 is not a loopback"),
+        ("[capacity]\n\"cpu.standard\" = 1\n\"cpu.big\" = 1\n", "config.toml:3: unknown class"),
+        ("[capacity]\n\"cpu.standard\" = -1\n", "config.toml:2: invalid value"),
+        ("[capacity]\n\"cpu.standard\" = 1000001\n", "config.toml:2: 1000001 units"),
         (
             "[p2p]\npeers = [\n \"/ip4/1.2.3.4/tcp/1\",\n]\n",
             "config.toml:3: `/ip4/1.2.3.4/tcp/1` lacks",
         ),
-        (
-            "[p2p]\nlisten = [\"127.0.0.1:1\"]\n",
-            "config.toml:2: `127.0.0.1:1` is not a multiaddr",
-        ),
-        (
-            "[chain]\nurl = \"https://x\"\n",
-            "config.toml:2: `https://x` is not an RPC address",
-        ),
-        (
-            "[chain]\nurl = \"http://user:pw@x:1\"\n",
-            "config.toml:2: `http://user:pw@x:1` is not",
-        ),
+        ("[p2p]\nlisten = [\"127.0.0.1:1\"]\n", "config.toml:2: `127.0.0.1:1` is not a multiaddr"),
+        ("[chain]\nurl = \"https://x\"\n", "config.toml:2: `https://x` is not an RPC address"),
+        ("[chain]\nurl = \"http://user:pw@x:1\"\n", "config.toml:2: `http://user:pw@x:1` is not"),
         ("network = \n", "config.toml:1: "),
-        (
-            "network = \"devnet\"\nnetwork = \"devnet\"\n",
-            "config.toml:2: ",
-        ),
+        ("network = \"devnet\"\nnetwork = \"devnet\"\n", "config.toml:2: "),
         ("allow_mainnet = \"yes\"\n", "config.toml:1: invalid type"),
     ];
     for (text, expected) in table {
@@ -169,10 +112,7 @@ fn capacity_comes_from_the_file_or_the_environment() {
 
 #[test]
 fn a_named_file_must_exist() {
-    let flags = Overrides {
-        config: Some("/nowhere/c.toml".into()),
-        ..Overrides::default()
-    };
+    let flags = Overrides { config: Some("/nowhere/c.toml".into()), ..Overrides::default() };
     let error = Config::load(&flags, &home).unwrap_err();
     assert_eq!(error.code(), "config.unreadable");
 }
@@ -184,13 +124,7 @@ fn the_template_is_a_valid_file() {
         cookie: PathBuf::from("/a \"b\"/.cookie"),
     };
     let peers = ["/ip4/127.0.0.1/tcp/1/p2p/x".to_owned()];
-    let config = load_text(&template(
-        "devnet",
-        Some(&chain),
-        Some("127.0.0.1:0"),
-        &peers,
-    ))
-    .unwrap();
+    let config = load_text(&template("devnet", Some(&chain), Some("127.0.0.1:0"), &peers)).unwrap();
     assert_eq!(config.chain, chain);
     assert_eq!(config.p2p.peers, peers);
     assert!(load_text(&template("signet", None, None, &[])).is_ok());

@@ -107,11 +107,7 @@ pub(super) fn block(chain: &Devchain, hash: BlockHash, block: &Block, with_txs: 
     answer["weight"] = json!(weight);
     answer["tx"] = match with_txs {
         true => block.txdata.iter().map(transaction).collect(),
-        false => block
-            .txdata
-            .iter()
-            .map(|tx| json!(tx.compute_txid()))
-            .collect(),
+        false => block.txdata.iter().map(|tx| json!(tx.compute_txid())).collect(),
     };
     answer
 }
@@ -159,11 +155,8 @@ fn transaction(tx: &Transaction) -> Value {
                 }),
             };
             if !input.witness.is_empty() {
-                answer["txinwitness"] = input
-                    .witness
-                    .iter()
-                    .map(|item| json!(item.to_lower_hex_string()))
-                    .collect();
+                answer["txinwitness"] =
+                    input.witness.iter().map(|item| json!(item.to_lower_hex_string())).collect();
             }
             answer["sequence"] = json!(input.sequence.to_consensus_u32());
             answer

@@ -87,10 +87,7 @@ pub(super) async fn run(
     let stop = async move {
         let _ = stopping.wait_for(|stop| *stop).await;
     };
-    if let Err(error) = axum::serve(listener, app)
-        .with_graceful_shutdown(stop)
-        .await
-    {
+    if let Err(error) = axum::serve(listener, app).with_graceful_shutdown(stop).await {
         tracing::error!(%error, "the devchain stops listening");
     }
 }
@@ -105,10 +102,7 @@ async fn answer(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Byt
     };
     let Ok(request) = serde_json::from_slice::<Value>(&body) else {
         let error = RpcError::new(-32_700, "Parse error");
-        return reply(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            &failure(error, Value::Null),
-        );
+        return reply(StatusCode::INTERNAL_SERVER_ERROR, &failure(error, Value::Null));
     };
     let work = shared.clone();
     match tokio::task::spawn_blocking(move || answer_all(&work, request)).await {
@@ -118,12 +112,7 @@ async fn answer(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Byt
 }
 
 fn reply(status: StatusCode, value: &Value) -> Response {
-    (
-        status,
-        [(header::CONTENT_TYPE, "application/json")],
-        value.to_string(),
-    )
-        .into_response()
+    (status, [(header::CONTENT_TYPE, "application/json")], value.to_string()).into_response()
 }
 
 fn answer_all(shared: &Shared, request: Value) -> (StatusCode, Value) {
@@ -133,10 +122,7 @@ fn answer_all(shared: &Shared, request: Value) -> (StatusCode, Value) {
             (StatusCode::BAD_REQUEST, failure(error, Value::Null))
         }
         Value::Array(calls) => {
-            let answers = calls
-                .into_iter()
-                .map(|call| answer_one(shared, call).1)
-                .collect();
+            let answers = calls.into_iter().map(|call| answer_one(shared, call).1).collect();
             (StatusCode::OK, Value::Array(answers))
         }
         call => answer_one(shared, call),
@@ -147,10 +133,7 @@ fn answer_all(shared: &Shared, request: Value) -> (StatusCode, Value) {
 /// version echoed.
 fn answer_one(shared: &Shared, mut call: Value) -> (StatusCode, Value) {
     let id = call.get_mut("id").map(Value::take).unwrap_or_default();
-    let version = call
-        .get("jsonrpc")
-        .and_then(Value::as_str)
-        .map(str::to_owned);
+    let version = call.get("jsonrpc").and_then(Value::as_str).map(str::to_owned);
     let params = call.get_mut("params").map(Value::take).unwrap_or_default();
     let result = match (call.get("method").and_then(Value::as_str), params) {
         (None, _) => Err(RpcError::new(-32_600, "Missing method")),
@@ -159,10 +142,7 @@ fn answer_one(shared: &Shared, mut call: Value) -> (StatusCode, Value) {
         (Some(_), _) => Err(RpcError::new(-32_600, "Params must be an array")),
     };
     let (status, mut answer) = match result {
-        Ok(result) => (
-            StatusCode::OK,
-            json!({"result": result, "error": null, "id": id}),
-        ),
+        Ok(result) => (StatusCode::OK, json!({"result": result, "error": null, "id": id})),
         Err(error) => {
             let status = match error.code {
                 -32_600 => StatusCode::BAD_REQUEST,

@@ -45,11 +45,7 @@ impl Ledger {
         let mut chain = Devchain::genesis();
         let journal =
             Journal::open(&path, |record| replay(&mut chain, record)).map_err(at(&path))?;
-        let mut ledger = Self {
-            chain,
-            journal,
-            _lock: lock,
-        };
+        let mut ledger = Self { chain, journal, _lock: lock };
         if ledger.chain.height() == 0 {
             ledger.premine(now_s).map_err(at(&path))?;
         }

@@ -43,10 +43,7 @@ pub(super) struct RpcError {
 
 impl RpcError {
     pub(super) fn new(code: i32, message: impl Into<String>) -> Self {
-        Self {
-            code,
-            message: message.into(),
-        }
+        Self { code, message: message.into() }
     }
 }
 
@@ -88,16 +85,12 @@ impl Params<'_> {
     /// A verbosity, which Core takes as a number or a boolean.
     fn verbosity(&self, index: usize, default: u64) -> u64 {
         let value = self.get(index);
-        value
-            .as_u64()
-            .or(value.as_bool().map(u64::from))
-            .unwrap_or(default)
+        value.as_u64().or(value.as_bool().map(u64::from)).unwrap_or(default)
     }
 
     fn parse<T: FromStr>(&self, index: usize, what: &str) -> Result<T, RpcError> {
         let text = self.text(index)?;
-        text.parse()
-            .map_err(|_| RpcError::new(PARAMETER, format!("{what} must be of length 64")))
+        text.parse().map_err(|_| RpcError::new(PARAMETER, format!("{what} must be of length 64")))
     }
 
     fn tx(&self, index: usize) -> Result<Transaction, RpcError> {
@@ -173,9 +166,7 @@ fn known_block<'a>(
     params: &Params<'_>,
 ) -> Result<(BlockHash, &'a Block), RpcError> {
     let hash: BlockHash = params.parse(0, "blockhash")?;
-    let block = chain
-        .block(&hash)
-        .ok_or_else(|| RpcError::new(NOT_FOUND, "Block not found"))?;
+    let block = chain.block(&hash).ok_or_else(|| RpcError::new(NOT_FOUND, "Block not found"))?;
     Ok((hash, block))
 }
 
@@ -207,9 +198,7 @@ fn raw_transaction(chain: &Devchain, params: &Params<'_>) -> Answer {
     let txid: Txid = params.parse(0, "txid")?;
     let found = match chain.mempool().get(&txid) {
         Some(entry) => Some((None, &*entry.tx)),
-        None => chain
-            .confirmed_tx(&txid)
-            .map(|(height, tx)| (Some(height), tx)),
+        None => chain.confirmed_tx(&txid).map(|(height, tx)| (Some(height), tx)),
     };
     let Some((height, tx)) = found else {
         let message = "No such mempool or blockchain transaction. \
@@ -234,29 +223,19 @@ fn tx_out(chain: &Devchain, params: &Params<'_>) -> Answer {
     }
     if let Some(coin) = chain.coin(&outpoint) {
         let confirmations = chain.height() + 1 - coin.height;
-        return Ok(answers::tx_out(
-            chain,
-            &coin.output,
-            confirmations,
-            coin.coinbase,
-        ));
+        return Ok(answers::tx_out(chain, &coin.output, confirmations, coin.coinbase));
     }
     let unconfirmed = chain
         .mempool()
         .get(&txid)
         .filter(|_| with_mempool)
         .and_then(|entry| entry.tx.output.get(vout as usize));
-    Ok(unconfirmed.map_or(Value::Null, |output| {
-        answers::tx_out(chain, output, 0, false)
-    }))
+    Ok(unconfirmed.map_or(Value::Null, |output| answers::tx_out(chain, output, 0, false)))
 }
 
 fn decode_tx(hex: &str) -> Result<Transaction, RpcError> {
     deserialize_hex(hex).map_err(|_| {
-        RpcError::new(
-            DECODE,
-            "TX decode failed. Make sure the tx has at least one input.",
-        )
+        RpcError::new(DECODE, "TX decode failed. Make sure the tx has at least one input.")
     })
 }
 
@@ -274,11 +253,7 @@ fn send(shared: &Shared, params: &Params<'_>) -> Answer {
             VERIFY,
             "Fee exceeds maximum configured by user (e.g. -maxtxfee, maxfeerate)",
         )),
-        Ok(_) => ledger
-            .chain_mut()
-            .submit_tx(tx)
-            .map(|txid| json!(txid))
-            .map_err(refused),
+        Ok(_) => ledger.chain_mut().submit_tx(tx).map(|txid| json!(txid)).map_err(refused),
         // Core only announces it once more.
         Err(_) if ledger.chain().mempool().get(&txid).is_some() => Ok(json!(txid)),
         Err(reject) => Err(refused(reject)),
@@ -298,10 +273,7 @@ fn refused(reject: Reject) -> RpcError {
 
 /// Each transaction is tested by itself: packages are not supported.
 fn test_accept(chain: &Devchain, params: &Params<'_>) -> Answer {
-    let raw = params
-        .get(0)
-        .as_array()
-        .filter(|raw| (1..=MAX_TESTED).contains(&raw.len()));
+    let raw = params.get(0).as_array().filter(|raw| (1..=MAX_TESTED).contains(&raw.len()));
     let raw = raw.ok_or_else(|| {
         RpcError::new(
             PARAMETER,
@@ -331,19 +303,13 @@ fn test_accept(chain: &Devchain, params: &Params<'_>) -> Answer {
         result["reject-reason"] = json!(refusal);
         Ok(result)
     };
-    raw.iter()
-        .map(test)
-        .collect::<Result<Vec<_>, RpcError>>()
-        .map(Value::Array)
+    raw.iter().map(test).collect::<Result<Vec<_>, RpcError>>().map(Value::Array)
 }
 
 fn generate(shared: &Shared, params: &Params<'_>) -> Answer {
     let blocks = params.number(0)?;
     if blocks > MAX_GENERATE {
-        return Err(RpcError::new(
-            PARAMETER,
-            format!("At most {MAX_GENERATE} blocks at once"),
-        ));
+        return Err(RpcError::new(PARAMETER, format!("At most {MAX_GENERATE} blocks at once")));
     }
     let payee = Address::from_str(params.text(1)?)
         .ok()

@@ -58,8 +58,7 @@ impl Custody {
     /// Asks a provider for a certificate that this node holds or held.
     pub fn fetch(&mut self, ctx: &mut Context<'_>, provider: Key, cert: CertId) {
         let request = SettleRequest::GetCert(cert);
-        ctx.out
-            .send(provider, Protocol::Settle, &request, Purpose::GetCert(cert));
+        ctx.out.send(provider, Protocol::Settle, &request, Purpose::GetCert(cert));
     }
 
     /// Notes that a held certificate was redeemed.
@@ -93,9 +92,7 @@ impl Custody {
             SettleRequest::GetCert(id) => self.on_get(peer, *id).map(SettleReply::Certificate),
             _ => return None,
         };
-        Some(answer.unwrap_or_else(|code| SettleReply::Refused {
-            code: code.to_owned(),
-        }))
+        Some(answer.unwrap_or_else(|code| SettleReply::Refused { code: code.to_owned() }))
     }
 
     /// Takes what a stranger says is this node's. Anyone can make up a provider and give its
@@ -105,7 +102,8 @@ impl Custody {
         ctx: &mut Context<'_>,
         certificate: &Certificate,
     ) -> Result<SettleReply, &'static str> {
-        let is_known = self.held.contains_key(&CertId(certificate.issue.id::<Issue>(ctx.params.magic)));
+        let is_known =
+            self.held.contains_key(&CertId(certificate.issue.id::<Issue>(ctx.params.magic)));
         let hops = |record: &HeldRecord| record.certificate.hops.len();
         let held: usize = self.held.values().map(hops).sum();
         if held.saturating_add(certificate.hops.len()) > GIFTED_HOPS_MAX && !is_known {
@@ -167,34 +165,23 @@ impl Custody {
             return;
         };
         let request = SettleRequest::Push(certificate.clone());
-        let tries_left = self
-            .errands
-            .get_mut(&Errand::Push(cert))
-            .is_some_and(|errand| errand.take(ctx.now_ms));
+        let tries_left =
+            self.errands.get_mut(&Errand::Push(cert)).is_some_and(|errand| errand.take(ctx.now_ms));
         if !tries_left || to == ctx.me() {
             // The holder can still fetch it.
             self.end_push(ctx, cert);
             return;
         }
-        ctx.out
-            .send(to, Protocol::Settle, &request, Purpose::Push(cert));
+        ctx.out.send(to, Protocol::Settle, &request, Purpose::Push(cert));
     }
 
     fn end_push(&mut self, ctx: &mut Context<'_>, cert: CertId) {
         self.errands.remove(&Errand::Push(cert));
-        if let Some(record) = self
-            .issued
-            .get_mut(&cert)
-            .filter(|record| record.push.is_some())
-        {
+        if let Some(record) = self.issued.get_mut(&cert).filter(|record| record.push.is_some()) {
             record.push = None;
             self.save_issued(ctx, cert);
         }
-        if let Some(record) = self
-            .held
-            .get_mut(&cert)
-            .filter(|record| record.push.is_some())
-        {
+        if let Some(record) = self.held.get_mut(&cert).filter(|record| record.push.is_some()) {
             record.push = None;
             self.save_held(ctx, cert);
         }
@@ -211,9 +198,7 @@ fn is_party(certificate: &Certificate, provider: Key, peer: Key) -> bool {
         }),
         Hop::Gift { gift, activation } => {
             gift.key == peer.0
-                || activation
-                    .peek::<Activation>()
-                    .is_ok_and(|moved| moved.holder == peer)
+                || activation.peek::<Activation>().is_ok_and(|moved| moved.holder == peer)
         }
     };
     peer == provider || certificate.hops.iter().any(in_hop)

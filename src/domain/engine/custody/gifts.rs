@@ -25,8 +25,7 @@ impl Custody {
         if let Some(earlier) = self.commands.insert(cert, command) {
             answer(ctx, Some(earlier), Err("gift.pending"));
         }
-        self.errands
-            .insert(Errand::Gift(cert), Backoff::new(ctx.now_ms));
+        self.errands.insert(Errand::Gift(cert), Backoff::new(ctx.now_ms));
         self.send_gift(ctx, cert);
     }
 
@@ -40,11 +39,7 @@ impl Custody {
         may_give(record, ctx, to)?;
         if let Some(pending) = &record.gift {
             // Repeating the command repeats the same gift.
-            return if pending.to == to {
-                Ok(())
-            } else {
-                Err("gift.pending")
-            };
+            return if pending.to == to { Ok(()) } else { Err("gift.pending") };
         }
         let mut nonce16 = [0; 16];
         nonce16.copy_from_slice(&ctx.fresh("gift")[..16]);
@@ -56,10 +51,7 @@ impl Custody {
             to,
             nonce16,
         });
-        record.gift = Some(PendingGift {
-            gift: gift.envelope().clone(),
-            to,
-        });
+        record.gift = Some(PendingGift { gift: gift.envelope().clone(), to });
         self.save_held(ctx, cert);
         Ok(())
     }
@@ -68,11 +60,7 @@ impl Custody {
     pub(super) fn send_gift(&mut self, ctx: &mut Context<'_>, cert: CertId) {
         let pending = self.held.get(&cert).and_then(|record| {
             let gift = record.gift.as_ref()?.gift.clone();
-            Some((
-                gift,
-                record.facts.provider,
-                record.facts.window.starts_at_ms(ctx.params.slot_s),
-            ))
+            Some((gift, record.facts.provider, record.facts.window.starts_at_ms(ctx.params.slot_s)))
         });
         let Some((gift, provider, until_ms)) = pending else {
             self.errands.remove(&Errand::Gift(cert));
@@ -82,10 +70,7 @@ impl Custody {
             self.end_gift(ctx, cert, Err("gift.window_started"));
             return;
         }
-        let errand = self
-            .errands
-            .entry(Errand::Gift(cert))
-            .or_insert(Backoff::new(ctx.now_ms));
+        let errand = self.errands.entry(Errand::Gift(cert)).or_insert(Backoff::new(ctx.now_ms));
         let tries = errand.tries();
         if !errand.take(ctx.now_ms) {
             // The gift stays pending: the next command or start repeats it.
@@ -98,12 +83,7 @@ impl Custody {
         }
         let command = self.commands.get(&cert).copied();
         let request = SettleRequest::Gift(gift);
-        ctx.out.send(
-            provider,
-            Protocol::Settle,
-            &request,
-            Purpose::Gift(cert, command),
-        );
+        ctx.out.send(provider, Protocol::Settle, &request, Purpose::Gift(cert, command));
     }
 
     /// The provider answered a gift, or could not be reached.
@@ -113,11 +93,7 @@ impl Custody {
         cert: CertId,
         result: Result<SettleReply, String>,
     ) {
-        if self
-            .held
-            .get(&cert)
-            .is_none_or(|record| record.gift.is_none())
-        {
+        if self.held.get(&cert).is_none_or(|record| record.gift.is_none()) {
             return;
         }
         match result {
@@ -144,10 +120,7 @@ impl Custody {
         let pending = record.gift.as_ref().ok_or(())?;
         let to = pending.to;
         let mut certificate = record.certificate.clone();
-        certificate.hops.push(Hop::Gift {
-            gift: pending.gift.clone(),
-            activation,
-        });
+        certificate.hops.push(Hop::Gift { gift: pending.gift.clone(), activation });
         // The chain binds cause, holder and provider, so a wrong Activation fails here.
         let facts = verify(&certificate, ctx.params).map_err(|_| ())?;
         let seq = facts.seq;
@@ -160,8 +133,7 @@ impl Custody {
         let command = self.commands.remove(&cert);
         answer(ctx, command, Ok(Done::Gifted { seq }));
         notify(ctx, cert, "given");
-        self.errands
-            .insert(Errand::Push(cert), Backoff::new(ctx.now_ms));
+        self.errands.insert(Errand::Push(cert), Backoff::new(ctx.now_ms));
         self.send_push(ctx, cert);
         Ok(())
     }
@@ -182,9 +154,7 @@ impl Custody {
         ctx: &mut Context<'_>,
         gift: &Envelope,
     ) -> Result<Envelope, &'static str> {
-        let gift = gift
-            .verify::<Gift>(ctx.params.magic)
-            .map_err(|error| error.code())?;
+        let gift = gift.verify::<Gift>(ctx.params.magic).map_err(|error| error.code())?;
         let record = self.issued.get(&gift.cert_id).filter(|record| !record.void);
         let record = record.ok_or("gift.unknown_certificate")?;
         if let Some(activation) = activation_of(&record.certificate, gift.id()) {
@@ -210,16 +180,9 @@ impl Custody {
         if !has_room(&record.certificate) {
             return Err("gift.too_many_hops");
         }
-        let cause = Cause {
-            kind: TransferKind::Gift,
-            to: gift.to,
-            hash: gift.id(),
-        };
+        let cause = Cause { kind: TransferKind::Gift, to: gift.to, hash: gift.id() };
         let bytes = gift.envelope().clone();
-        let hop = |activation| Hop::Gift {
-            gift: bytes,
-            activation,
-        };
+        let hop = |activation| Hop::Gift { gift: bytes, activation };
         self.activate(ctx, gift.cert_id, cause, true, hop)
     }
 }

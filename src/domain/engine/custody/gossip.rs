@@ -50,10 +50,7 @@ impl Heard {
         // Activations may also clash with those of the provider's other certificates.
         let first = (key.0, CertId([0; 32]), 0);
         let last = (key.0, CertId([0xff; 32]), u32::MAX);
-        let known = self
-            .statements
-            .range(first..=last)
-            .flat_map(|(_, known)| known);
+        let known = self.statements.range(first..=last).flat_map(|(_, known)| known);
         known.into_iter().find(|known| known.contradicts(statement))
     }
 
@@ -86,14 +83,10 @@ impl Heard {
         attempt: u32,
         terms_hash: TermsHash,
     ) -> bool {
-        self.statements
-            .get(&(provider, cert, seq))
-            .into_iter()
-            .flatten()
-            .any(|statement| {
-                let heard = statement.consumes();
-                heard.cause != terms_hash.0 && (heard.attempt >= attempt || heard.is_final)
-            })
+        self.statements.get(&(provider, cert, seq)).into_iter().flatten().any(|statement| {
+            let heard = statement.consumes();
+            heard.cause != terms_hash.0 && (heard.attempt >= attempt || heard.is_final)
+        })
     }
 }
 
@@ -161,10 +154,7 @@ impl Custody {
             return;
         }
         let provider = statement.consumes().provider;
-        let proof = self
-            .heard
-            .contradiction(&statement)
-            .and_then(|known| prove(known, &statement));
+        let proof = self.heard.contradiction(&statement).and_then(|known| prove(known, &statement));
         self.heard.insert(statement);
         if let Some(proof) = proof
             && !self.is_equivocator(provider)
@@ -172,10 +162,7 @@ impl Custody {
         {
             let bytes = wire::encode(&proof);
             self.convict(ctx, provider, proof);
-            ctx.out.push(Effect::Publish {
-                topic: Topic::Proofs,
-                bytes,
-            });
+            ctx.out.push(Effect::Publish { topic: Topic::Proofs, bytes });
         }
     }
 
@@ -188,9 +175,7 @@ impl Custody {
     pub(super) fn learn_certificate(&mut self, ctx: &mut Context<'_>, certificate: &Certificate) {
         for hop in &certificate.hops {
             let statements = match hop {
-                Hop::Sale {
-                    lock, activation, ..
-                } => [
+                Hop::Sale { lock, activation, .. } => [
                     Some((StatementKind::LockGrant, lock)),
                     Some((StatementKind::Activation, activation)),
                 ],
@@ -219,10 +204,6 @@ fn verify_grant(envelope: &Envelope, ctx: &Context<'_>) -> Result<Statement, Wir
 }
 
 fn blame(error: WireError) -> (Verdict, &'static str) {
-    let verdict = if error.is_blamable() {
-        Verdict::Reject
-    } else {
-        Verdict::Ignore
-    };
+    let verdict = if error.is_blamable() { Verdict::Reject } else { Verdict::Ignore };
     (verdict, error.code())
 }

@@ -85,11 +85,8 @@ impl Custody {
                 );
             }
         }
-        let held: Vec<Certificate> = self
-            .held
-            .values()
-            .map(|record| record.certificate.clone())
-            .collect();
+        let held: Vec<Certificate> =
+            self.held.values().map(|record| record.certificate.clone()).collect();
         for certificate in held {
             self.learn_certificate(ctx, &certificate);
         }
@@ -133,10 +130,7 @@ impl Custody {
     }
 
     fn resume(&mut self, now_ms: TimeMs) {
-        let issued = self
-            .issued
-            .iter()
-            .filter(|(_, record)| record.push.is_some());
+        let issued = self.issued.iter().filter(|(_, record)| record.push.is_some());
         for (id, _) in issued {
             self.errands.insert(Errand::Push(*id), Backoff::new(now_ms));
         }
@@ -162,9 +156,7 @@ impl Custody {
         let mut changed = self.ledger.clone();
         for (class, units) in capacity {
             ctx.params.class(*class).ok_or("capacity.unknown_class")?;
-            changed
-                .set_capacity(*class, *units)
-                .map_err(|error| error.code())?;
+            changed.set_capacity(*class, *units).map_err(|error| error.code())?;
         }
         self.ledger = changed;
         for (class, units) in capacity {
@@ -200,10 +192,7 @@ impl Custody {
     /// What the register says of a certificate issued here.
     #[must_use]
     pub fn issued(&self, id: &CertId) -> Option<&VerifiedCertificate> {
-        self.issued
-            .get(id)
-            .filter(|record| !record.void)
-            .map(|record| &record.facts)
+        self.issued.get(id).filter(|record| !record.void).map(|record| &record.facts)
     }
 
     /// Whether a provider was proven to have made contradicting statements.
@@ -234,19 +223,13 @@ impl Custody {
     #[must_use]
     pub fn next_deadline(&self, params: &crate::params::Params) -> Option<TimeMs> {
         let errands = self.errands.values().map(|errand| errand.due_ms());
-        let unsold = self
-            .issued
-            .values()
-            .filter(|record| register::is_unsold(record));
+        let unsold = self.issued.values().filter(|record| register::is_unsold(record));
         let unsold = unsold.map(|record| register::sold_by_ms(record, params));
         errands.chain(unsold).min()
     }
 
     fn run_errands(&mut self, ctx: &mut Context<'_>) {
-        let due = self
-            .errands
-            .iter()
-            .filter(|(_, errand)| errand.due_ms() <= ctx.now_ms);
+        let due = self.errands.iter().filter(|(_, errand)| errand.due_ms() <= ctx.now_ms);
         let due: Vec<Errand> = due.map(|(errand, _)| *errand).collect();
         for errand in due {
             match errand {

@@ -76,13 +76,6 @@ pub(super) struct HeldRecord {
 impl HeldRecord {
     /// A certificate as it arrives.
     pub(super) fn new(certificate: Certificate, facts: VerifiedCertificate) -> Self {
-        Self {
-            certificate,
-            facts,
-            redeemed: None,
-            gift: None,
-            push: None,
-            sold: false,
-        }
+        Self { certificate, facts, redeemed: None, gift: None, push: None, sold: false }
     }
 }

@@ -51,11 +51,7 @@ impl Registrar for Custody {
             if record.void {
                 return Err("issue.void");
             }
-            return record
-                .certificate
-                .issue
-                .verify(ctx.params.magic)
-                .map_err(|e| e.code());
+            return record.certificate.issue.verify(ctx.params.magic).map_err(|e| e.code());
         }
         if self.issued.len() >= super::ISSUED_MAX {
             return Err("issue.full");
@@ -65,16 +61,10 @@ impl Registrar for Custody {
         }
         let class_hash = ctx.params.class_hash(class).ok_or("issue.unknown_class")?;
         // The market has claimed the row, else it is claimed now; never other units.
-        if self
-            .ledger
-            .areas(Claim::Row(trade))
-            .any(|area| area != (class, units, window))
-        {
+        if self.ledger.areas(Claim::Row(trade)).any(|area| area != (class, units, window)) {
             return Err("issue.not_claimed");
         }
-        self.ledger
-            .claim(Claim::Row(trade), class, units, window)
-            .map_err(|e| e.code())?;
+        self.ledger.claim(Claim::Row(trade), class, units, window).map_err(|e| e.code())?;
         let issue = ctx.sign_issue(class, class_hash, features, units, window);
         self.register(ctx, trade, &issue);
         Ok(issue)
@@ -88,10 +78,7 @@ impl Registrar for Custody {
     ) -> Result<Verified<LockGrant>, &'static str> {
         let terms_hash = TermsHash(terms.id());
         let magic = ctx.params.magic;
-        let record = self
-            .issued
-            .get(&terms.cert_id)
-            .ok_or("lock.unknown_certificate")?;
+        let record = self.issued.get(&terms.cert_id).ok_or("lock.unknown_certificate")?;
         if let Some(lock) = &record.lock {
             return if lock.terms_hash == terms_hash {
                 lock.grant.verify(magic).map_err(|error| error.code())
@@ -107,19 +94,11 @@ impl Registrar for Custody {
         if funders.len() != accepts.len() || !funders.iter().zip(accepts).all(agreed) {
             return Err("lock.accept_missing");
         }
-        if funders
-            .iter()
-            .any(|funder| self.live_locks(*funder) >= LIVE_LOCKS_PER_KEY)
-        {
+        if funders.iter().any(|funder| self.live_locks(*funder) >= LIVE_LOCKS_PER_KEY) {
             return Err("lock.too_many");
         }
         let grant = ctx.sign_lock(record, terms);
-        let live = LiveLock {
-            grant: grant.envelope().clone(),
-            terms_hash,
-            funders,
-            to: terms.to,
-        };
+        let live = LiveLock { grant: grant.envelope().clone(), terms_hash, funders, to: terms.to };
         if let Some(record) = self.issued.get_mut(&terms.cert_id) {
             record.lock = Some(live);
         }
@@ -130,10 +109,7 @@ impl Registrar for Custody {
 
     fn release(&mut self, ctx: &mut Context<'_>, terms_hash: TermsHash, evidence: [u8; 32]) {
         let is_live = |record: &IssuedRecord| {
-            record
-                .lock
-                .as_ref()
-                .is_some_and(|lock| lock.terms_hash == terms_hash)
+            record.lock.as_ref().is_some_and(|lock| lock.terms_hash == terms_hash)
         };
         let Some((&id, record)) = self.issued.iter_mut().find(|(_, record)| is_live(record)) else {
             return;
@@ -158,20 +134,14 @@ impl Registrar for Custody {
         terms: &Verified<Terms>,
         transfer: &Transfer,
     ) -> Result<Envelope, &'static str> {
-        let record = self
-            .issued
-            .get(&terms.cert_id)
-            .ok_or("transfer.unknown_certificate")?;
+        let record = self.issued.get(&terms.cert_id).ok_or("transfer.unknown_certificate")?;
         if let Some(activation) = activation_of(&record.certificate, terms.id()) {
             return Ok(activation);
         }
         if transfer.terms_hash.0 != terms.id() || sha256(&[&transfer.x]) != terms.payment_hash {
             return Err("transfer.preimage");
         }
-        let live = record
-            .lock
-            .as_ref()
-            .filter(|lock| lock.terms_hash.0 == terms.id());
+        let live = record.lock.as_ref().filter(|lock| lock.terms_hash.0 == terms.id());
         let lock = live.ok_or("transfer.no_lock")?.grant.clone();
         let hop = |activation| Hop::Sale {
             terms: terms.envelope().clone(),
@@ -179,11 +149,7 @@ impl Registrar for Custody {
             transfer: transfer.clone(),
             activation,
         };
-        let cause = Cause {
-            kind: TransferKind::Sale,
-            to: terms.to,
-            hash: terms.id(),
-        };
+        let cause = Cause { kind: TransferKind::Sale, to: terms.to, hash: terms.id() };
         // The buyer takes its Activation from the answer; a beneficiary hears of it first now.
         let told = terms.funders.iter().any(|funder| funder.key == terms.to);
         self.activate(ctx, terms.cert_id, cause, !told, hop)
@@ -198,9 +164,7 @@ impl Registrar for Custody {
         terms_hash: TermsHash,
     ) -> bool {
         self.is_equivocator(provider)
-            || self
-                .heard
-                .conflicts(provider, cert, seq, attempt, terms_hash)
+            || self.heard.conflicts(provider, cert, seq, attempt, terms_hash)
     }
 }
 
@@ -231,10 +195,7 @@ impl Custody {
             transfers: Vec::new(),
         };
         let record = IssuedRecord {
-            certificate: Certificate {
-                issue: issue.envelope().clone(),
-                hops: Vec::new(),
-            },
+            certificate: Certificate { issue: issue.envelope().clone(), hops: Vec::new() },
             facts,
             trade,
             issued_at_ms: ctx.now_ms,
@@ -253,10 +214,7 @@ impl Custody {
     }
 
     fn live_locks(&self, funder: Key) -> usize {
-        let locks = self
-            .issued
-            .values()
-            .filter_map(|record| record.lock.as_ref());
+        let locks = self.issued.values().filter_map(|record| record.lock.as_ref());
         locks.filter(|lock| lock.funders.contains(&funder)).count()
     }
 
@@ -269,19 +227,12 @@ impl Custody {
         push: bool,
         hop: impl FnOnce(Envelope) -> Hop,
     ) -> Result<Envelope, &'static str> {
-        let record = self
-            .issued
-            .get_mut(&id)
-            .ok_or("transfer.unknown_certificate")?;
+        let record = self.issued.get_mut(&id).ok_or("transfer.unknown_certificate")?;
         let activation = ctx.sign(activation(record, &cause, ctx.chain.height));
         let bytes = activation.envelope().clone();
         record.certificate.hops.push(hop(bytes.clone()));
         let facts = &mut record.facts;
-        facts.transfers.push(TransferFact {
-            kind: cause.kind,
-            from: facts.holder,
-            to: cause.to,
-        });
+        facts.transfers.push(TransferFact { kind: cause.kind, from: facts.holder, to: cause.to });
         facts.holder = cause.to;
         facts.seq = activation.seq;
         facts.last_hash = activation.id();
@@ -294,8 +245,7 @@ impl Custody {
         self.errands.remove(&Errand::Push(id));
         self.save_issued(ctx, id);
         if push {
-            self.errands
-                .insert(Errand::Push(id), Backoff::new(ctx.now_ms));
+            self.errands.insert(Errand::Push(id), Backoff::new(ctx.now_ms));
             self.send_push(ctx, id);
         }
         Ok(bytes)
@@ -323,12 +273,8 @@ impl Custody {
         let late = |record: &IssuedRecord| {
             is_unsold(record) && sold_by_ms(record, ctx.params) <= ctx.now_ms
         };
-        let ids: Vec<CertId> = self
-            .issued
-            .iter()
-            .filter(|(_, record)| late(record))
-            .map(|(id, _)| *id)
-            .collect();
+        let ids: Vec<CertId> =
+            self.issued.iter().filter(|(_, record)| late(record)).map(|(id, _)| *id).collect();
         for id in ids {
             self.void(ctx, id);
         }
@@ -341,10 +287,7 @@ impl Custody {
     /// `redeem.unknown_certificate`, `redeem.not_holder`, `redeem.stale_seq`,
     /// `redeem.consumed`, `redeem.locked` or `redeem.window_past`.
     pub fn check_redeem(&self, ctx: &Context<'_>, redeem: &Redeem) -> Result<(), &'static str> {
-        let record = self
-            .issued
-            .get(&redeem.cert_id)
-            .filter(|record| !record.void);
+        let record = self.issued.get(&redeem.cert_id).filter(|record| !record.void);
         let record = record.ok_or("redeem.unknown_certificate")?;
         if record.facts.holder != redeem.holder || record.facts.seq == 0 {
             return Err("redeem.not_holder");
@@ -375,10 +318,7 @@ impl Custody {
         cert_id: CertId,
         lease: LeaseId,
     ) -> Result<Envelope, &'static str> {
-        let record = self
-            .issued
-            .get_mut(&cert_id)
-            .ok_or("redeem.unknown_certificate")?;
+        let record = self.issued.get_mut(&cert_id).ok_or("redeem.unknown_certificate")?;
         let grant = ctx.sign(RedeemGrant {
             v: VERSION,
             provider: record.facts.provider,
@@ -428,9 +368,7 @@ fn may_lock(
 
 /// Whether a certificate can take one more hop and still travel in one message.
 pub(super) fn has_room(certificate: &Certificate) -> bool {
-    let bytes = wire::encode(certificate)
-        .len()
-        .saturating_add(HOP_MAX_BYTES);
+    let bytes = wire::encode(certificate).len().saturating_add(HOP_MAX_BYTES);
     certificate.hops.len() < CERTIFICATE_HOPS_MAX && bytes <= SETTLE_MAX_BYTES
 }
 
@@ -464,10 +402,7 @@ fn activation(record: &IssuedRecord, cause: &Cause, p_height: u32) -> Activation
 
 /// Gossips a grant, behind the records that were made with it.
 pub(in crate::domain::engine) fn publish_grant(ctx: &mut Context<'_>, grant: &Envelope) {
-    ctx.out.push(Effect::Publish {
-        topic: Topic::Locks,
-        bytes: wire::encode(grant),
-    });
+    ctx.out.push(Effect::Publish { topic: Topic::Locks, bytes: wire::encode(grant) });
 }
 
 impl Context<'_> {

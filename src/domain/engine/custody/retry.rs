@@ -19,10 +19,7 @@ pub(in crate::domain::engine) struct Backoff {
 impl Backoff {
     /// Due at once.
     pub(in crate::domain::engine) fn new(now_ms: TimeMs) -> Self {
-        Self {
-            tries: 0,
-            due_ms: now_ms,
-        }
+        Self { tries: 0, due_ms: now_ms }
     }
 
     /// When the next try is due.
@@ -45,9 +42,7 @@ impl Backoff {
         if self.is_spent() {
             return false;
         }
-        let wait = FIRST_WAIT_MS
-            .saturating_mul(1 << self.tries.min(16))
-            .min(LONGEST_WAIT_MS);
+        let wait = FIRST_WAIT_MS.saturating_mul(1 << self.tries.min(16)).min(LONGEST_WAIT_MS);
         self.tries += 1;
         self.due_ms = now_ms.saturating_add(wait);
         true

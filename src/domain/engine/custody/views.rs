@@ -53,31 +53,23 @@ impl Custody {
     /// As [`Custody::views`], for a node's key and a slot.
     #[must_use]
     pub fn views_at(&self, me: Key, slot: Slot) -> Vec<CertificateView> {
-        let issued = self
-            .issued
-            .values()
-            .filter(|record| !record.void)
-            .map(|record| {
-                let redeemed = record.redeemed.is_some();
-                CertificateView {
-                    role: CertificateRole::Issued,
-                    facts: record.facts.clone(),
-                    state: state(redeemed, false, record.facts.window.end <= slot),
-                    lock: record.lock.as_ref().and_then(lock_view),
-                    gift_pending: None,
-                    lease: record.redeemed.as_ref().map(|(lease, _)| *lease),
-                }
-            });
+        let issued = self.issued.values().filter(|record| !record.void).map(|record| {
+            let redeemed = record.redeemed.is_some();
+            CertificateView {
+                role: CertificateRole::Issued,
+                facts: record.facts.clone(),
+                state: state(redeemed, false, record.facts.window.end <= slot),
+                lock: record.lock.as_ref().and_then(lock_view),
+                gift_pending: None,
+                lease: record.redeemed.as_ref().map(|(lease, _)| *lease),
+            }
+        });
         let held = self.held.values().map(|record| {
             let given = record.sold || record.facts.holder != me;
             CertificateView {
                 role: CertificateRole::Held,
                 facts: record.facts.clone(),
-                state: state(
-                    record.redeemed.is_some(),
-                    given,
-                    record.facts.window.end <= slot,
-                ),
+                state: state(record.redeemed.is_some(), given, record.facts.window.end <= slot),
                 lock: None,
                 gift_pending: record.gift.as_ref().map(|gift| gift.to),
                 lease: record.redeemed,
@@ -98,8 +90,5 @@ fn state(redeemed: bool, given: bool, past: bool) -> &'static str {
 
 fn lock_view(lock: &LiveLock) -> Option<LockView> {
     let grant: LockGrant = lock.grant.peek().ok()?;
-    Some(LockView {
-        terms_hash: lock.terms_hash,
-        attempt: grant.attempt,
-    })
+    Some(LockView { terms_hash: lock.terms_hash, attempt: grant.attempt })
 }

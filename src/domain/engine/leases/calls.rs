@@ -30,11 +30,7 @@ impl Replay {
     fn accept(&mut self, counter: u64) -> bool {
         if self.used == 0 || counter > self.highest {
             let shift = counter.saturating_sub(self.highest);
-            self.used = if self.used == 0 || shift >= WINDOW {
-                0
-            } else {
-                self.used << shift
-            };
+            self.used = if self.used == 0 || shift >= WINDOW { 0 } else { self.used << shift };
             self.highest = counter;
             self.used |= 1;
             return true;
@@ -62,17 +58,12 @@ impl Leases {
         call: &Envelope,
         verb: Verb,
     ) -> Result<LeaseId, &'static str> {
-        let lease = call
-            .peek::<LeaseCall>()
-            .map_err(|_| "lease.bad_call")?
-            .lease;
+        let lease = call.peek::<LeaseCall>().map_err(|_| "lease.bad_call")?.lease;
         let record = self.hosted.get(&lease).ok_or("lease.unknown")?;
         if record.holder != Key(call.key) {
             return Err("lease.not_holder");
         }
-        let call = call
-            .verify::<LeaseCall>(params.magic)
-            .map_err(|_| "lease.bad_signature")?;
+        let call = call.verify::<LeaseCall>(params.magic).map_err(|_| "lease.bad_signature")?;
         if call.verb != verb {
             return Err("lease.wrong_verb");
         }
@@ -107,24 +98,14 @@ impl Leases {
         if !self.held.contains_key(&lease) {
             return Err("lease.unknown");
         }
-        let call = LeaseCall {
-            v: VERSION,
-            lease,
-            verb,
-            counter,
-            not_after_s,
-        };
+        let call = LeaseCall { v: VERSION, lease, verb, counter, not_after_s };
         Ok(keys.sign(call, params).envelope().clone())
     }
 
     /// The next counter for a call: starts at the time of the first, so that it also rises
     /// over restarts, then goes up by one, so that parallel calls stay within the window.
     pub fn next_counter(&mut self, now_ms: TimeMs) -> u64 {
-        self.counter = if self.counter == 0 {
-            now_ms.max(1)
-        } else {
-            self.counter + 1
-        };
+        self.counter = if self.counter == 0 { now_ms.max(1) } else { self.counter + 1 };
         self.counter
     }
 }

@@ -48,15 +48,7 @@ impl Leases {
         }
         let retry = Backoff::new(ctx.now_ms);
         let provider = facts.provider;
-        self.asking.insert(
-            command,
-            Asking {
-                cert_id: cert,
-                provider,
-                workload,
-                retry,
-            },
-        );
+        self.asking.insert(command, Asking { cert_id: cert, provider, workload, retry });
         self.ask_challenge(ctx, command);
     }
 
@@ -71,12 +63,7 @@ impl Leases {
             return;
         }
         let request = LeaseRequest::Challenge(cert);
-        ctx.out.send(
-            provider,
-            Protocol::Lease,
-            &request,
-            Purpose::Challenge(cert, command),
-        );
+        ctx.out.send(provider, Protocol::Lease, &request, Purpose::Challenge(cert, command));
     }
 
     fn on_challenge_reply(
@@ -134,8 +121,7 @@ impl Leases {
         };
         ctx.out.put(Table::HeldLease, &lease.0, &record);
         self.held.insert(lease, record);
-        self.redeeming
-            .insert(lease, (Backoff::new(ctx.now_ms), Some(command)));
+        self.redeeming.insert(lease, (Backoff::new(ctx.now_ms), Some(command)));
         self.send_redeem(ctx, lease);
     }
 
@@ -146,11 +132,7 @@ impl Leases {
         };
         let tries = retry.tries();
         let go_on = retry.take(ctx.now_ms);
-        let told = if tries >= COMMAND_TRIES {
-            command.take()
-        } else {
-            None
-        };
+        let told = if tries >= COMMAND_TRIES { command.take() } else { None };
         let for_command = command.unwrap_or(0);
         answer(ctx, told, Err("redeem.no_answer"));
         if !go_on {
@@ -165,8 +147,7 @@ impl Leases {
             workload: record.workload.clone(),
         };
         let purpose = Purpose::Redeem(lease, for_command);
-        ctx.out
-            .send(record.provider, Protocol::Lease, &request, purpose);
+        ctx.out.send(record.provider, Protocol::Lease, &request, purpose);
     }
 
     fn on_redeem_reply(
@@ -203,10 +184,7 @@ impl Leases {
     }
 
     fn end_redeem(&mut self, ctx: &mut Context<'_>, lease: LeaseId, result: Answer) {
-        let command = self
-            .redeeming
-            .remove(&lease)
-            .and_then(|(_, command)| command);
+        let command = self.redeeming.remove(&lease).and_then(|(_, command)| command);
         let Some(record) = self.held.get_mut(&lease) else {
             return;
         };
@@ -231,10 +209,7 @@ impl Leases {
         };
         let request = LeaseRequest::Stop { call };
         let purpose = Purpose::StopLease(lease, command);
-        if !ctx
-            .out
-            .send(record.provider, Protocol::Lease, &request, purpose)
-        {
+        if !ctx.out.send(record.provider, Protocol::Lease, &request, purpose) {
             answer(ctx, Some(command), Err("lease.busy"));
         }
     }
@@ -268,19 +243,13 @@ impl Leases {
     ) -> Result<(), &'static str> {
         let record = self.held.get_mut(&lease).ok_or("lease.unknown")?;
         let magic = ctx.params.magic;
-        let mut chain: Vec<Verified<Receipt>> = record
-            .receipts
-            .iter()
-            .filter_map(|receipt| receipt.verify(magic).ok())
-            .collect();
+        let mut chain: Vec<Verified<Receipt>> =
+            record.receipts.iter().filter_map(|receipt| receipt.verify(magic).ok()).collect();
         receipts::extend(&mut chain, record.provider, lease, new, magic)
             .map_err(|error| error.code())?;
         let waits = usize::try_from(record.countersigned).is_ok_and(|n| n < chain.len());
         if chain.len() > record.receipts.len() {
-            record.receipts = chain
-                .iter()
-                .map(|receipt| receipt.envelope().clone())
-                .collect();
+            record.receipts = chain.iter().map(|receipt| receipt.envelope().clone()).collect();
             ctx.out.put(Table::HeldLease, &lease.0, record);
         }
         if waits {
@@ -292,14 +261,8 @@ impl Leases {
 
     /// Countersigns the last receipt; through its hash chain that covers all before.
     fn send_countersign(&mut self, ctx: &mut Context<'_>, lease: LeaseId) {
-        let taken = self
-            .countersigning
-            .get_mut(&lease)
-            .is_some_and(|r| r.take(ctx.now_ms));
-        let last = self
-            .held
-            .get(&lease)
-            .and_then(|record| record.receipts.last());
+        let taken = self.countersigning.get_mut(&lease).is_some_and(|r| r.take(ctx.now_ms));
+        let last = self.held.get(&lease).and_then(|record| record.receipts.last());
         let (true, Some(last)) = (taken, last) else {
             self.countersigning.remove(&lease);
             return;
@@ -309,17 +272,10 @@ impl Leases {
             return;
         };
         let number = u32::try_from(record.receipts.len().saturating_sub(1)).unwrap_or(u32::MAX);
-        let signature = ctx
-            .sign(Countersign {
-                v: VERSION,
-                receipt,
-            })
-            .envelope()
-            .clone();
+        let signature = ctx.sign(Countersign { v: VERSION, receipt }).envelope().clone();
         let request = LeaseRequest::Countersign { lease, signature };
         let purpose = Purpose::Countersign(lease, number);
-        ctx.out
-            .send(record.provider, Protocol::Lease, &request, purpose);
+        ctx.out.send(record.provider, Protocol::Lease, &request, purpose);
     }
 
     fn on_countersign_reply(
@@ -394,37 +350,27 @@ impl Leases {
         let due = |retry: &Backoff| retry.due_ms() <= now_ms;
         let asking = self.asking.iter().filter(|(_, asking)| due(&asking.retry));
         let commands: Vec<u64> = asking.map(|(command, _)| *command).collect();
-        commands
-            .into_iter()
-            .for_each(|command| self.ask_challenge(ctx, command));
+        commands.into_iter().for_each(|command| self.ask_challenge(ctx, command));
         let redeeming = self.redeeming.iter().filter(|(_, (retry, _))| due(retry));
         let leases: Vec<LeaseId> = redeeming.map(|(lease, _)| *lease).collect();
-        leases
-            .into_iter()
-            .for_each(|lease| self.send_redeem(ctx, lease));
+        leases.into_iter().for_each(|lease| self.send_redeem(ctx, lease));
         let signing = self.countersigning.iter().filter(|(_, retry)| due(retry));
         let leases: Vec<LeaseId> = signing.map(|(lease, _)| *lease).collect();
-        leases
-            .into_iter()
-            .for_each(|lease| self.send_countersign(ctx, lease));
+        leases.into_iter().for_each(|lease| self.send_countersign(ctx, lease));
     }
 
     pub(super) fn held_deadlines(&self) -> impl Iterator<Item = TimeMs> {
         let asking = self.asking.values().map(|asking| asking.retry.due_ms());
         let redeeming = self.redeeming.values().map(|(retry, _)| retry.due_ms());
-        asking
-            .chain(redeeming)
-            .chain(self.countersigning.values().map(|retry| retry.due_ms()))
+        asking.chain(redeeming).chain(self.countersigning.values().map(|retry| retry.due_ms()))
     }
 }
 
 /// Whether a grant is the provider's word for this very Redeem.
 fn is_grant(grant: &Envelope, record: &HeldLease, lease: LeaseId, ctx: &Context<'_>) -> bool {
-    grant
-        .verify::<RedeemGrant>(ctx.params.magic)
-        .is_ok_and(|grant| {
-            grant.provider == record.provider
-                && grant.cert_id == record.cert_id
-                && grant.redeem_hash == lease
-        })
+    grant.verify::<RedeemGrant>(ctx.params.magic).is_ok_and(|grant| {
+        grant.provider == record.provider
+            && grant.cert_id == record.cert_id
+            && grant.redeem_hash == lease
+    })
 }

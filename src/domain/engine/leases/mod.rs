@@ -116,9 +116,7 @@ impl Leases {
     /// When [`Leases::on_tick`] has something to do.
     #[must_use]
     pub fn next_deadline(&self, params: &Params) -> Option<TimeMs> {
-        self.hosted_deadlines(params)
-            .chain(self.held_deadlines())
-            .min()
+        self.hosted_deadlines(params).chain(self.held_deadlines()).min()
     }
 
     /// Ends a lease early, on either side, for a command.
@@ -149,35 +147,22 @@ impl Leases {
     /// Signed receipts of a lease of either side, by number.
     #[must_use]
     pub fn receipts(&self, lease: &LeaseId) -> &[Envelope] {
-        let hosted = self
-            .hosted
-            .get(lease)
-            .map(|record| record.receipts.as_slice());
-        let held = || {
-            self.held
-                .get(lease)
-                .map(|record| record.receipts.as_slice())
-        };
+        let hosted = self.hosted.get(lease).map(|record| record.receipts.as_slice());
+        let held = || self.held.get(lease).map(|record| record.receipts.as_slice());
         hosted.or_else(held).unwrap_or_default()
     }
 
     /// Deletes records whose windows ended a horizon ago, as custody does.
     fn forget(&mut self, ctx: &mut Context<'_>, slot: u32) {
         let past = |end: u32| end.saturating_add(HORIZON_SLOTS) < slot;
-        let gone = self
-            .hosted
-            .iter()
-            .filter(|(_, record)| past(record.window.end));
+        let gone = self.hosted.iter().filter(|(_, record)| past(record.window.end));
         let gone: Vec<LeaseId> = gone.map(|(id, _)| *id).collect();
         for id in gone {
             self.hosted.remove(&id);
             self.watch.remove(&id);
             ctx.out.delete(Table::Lease, &id.0);
         }
-        let gone = self
-            .held
-            .iter()
-            .filter(|(_, record)| past(record.window.end));
+        let gone = self.held.iter().filter(|(_, record)| past(record.window.end));
         let gone: Vec<LeaseId> = gone.map(|(id, _)| *id).collect();
         for id in gone {
             self.held.remove(&id);
@@ -190,8 +175,5 @@ impl Leases {
 }
 
 fn notify(ctx: &mut Context<'_>, lease: LeaseId, phase: &str) {
-    ctx.out.notify(Event::Lease {
-        lease,
-        phase: phase.to_owned(),
-    });
+    ctx.out.notify(Event::Lease { lease, phase: phase.to_owned() });
 }

@@ -50,9 +50,7 @@ impl Leases {
                 return None;
             }
         };
-        Some(answer.unwrap_or_else(|code| LeaseReply::Refused {
-            code: code.to_owned(),
-        }))
+        Some(answer.unwrap_or_else(|code| LeaseReply::Refused { code: code.to_owned() }))
     }
 
     fn on_challenge(
@@ -64,12 +62,9 @@ impl Leases {
     ) -> Result<LeaseReply, &'static str> {
         // A challenge costs an fsync, so only what could be redeemed gets one, and who asks
         // again gets the same: certificate ids are public.
-        custody
-            .issued(&cert_id)
-            .ok_or("redeem.unknown_certificate")?;
+        custody.issued(&cert_id).ok_or("redeem.unknown_certificate")?;
         let now_ms = ctx.now_ms;
-        self.challenges
-            .retain(|challenge| challenge.expires_at_ms > now_ms);
+        self.challenges.retain(|challenge| challenge.expires_at_ms > now_ms);
         let of_peer = || self.challenges.iter().filter(|challenge| challenge.peer == peer);
         let fresh = now_ms.saturating_add(CHALLENGE_MS / 2);
         let live = of_peer().find(|live| live.cert_id == cert_id && live.expires_at_ms >= fresh);
@@ -81,12 +76,7 @@ impl Leases {
         }
         let nonce = ctx.fresh("challenge");
         let expires_at_ms = now_ms.saturating_add(CHALLENGE_MS);
-        self.challenges.push_back(Challenge {
-            nonce,
-            cert_id,
-            peer,
-            expires_at_ms,
-        });
+        self.challenges.push_back(Challenge { nonce, cert_id, peer, expires_at_ms });
         Ok(LeaseReply::Challenge(nonce))
     }
 
@@ -100,9 +90,8 @@ impl Leases {
         redeem: &Envelope,
         workload: &Workload,
     ) -> Result<LeaseReply, &'static str> {
-        let redeem: Verified<Redeem> = redeem
-            .verify(ctx.params.magic)
-            .map_err(|_| "redeem.bad_signature")?;
+        let redeem: Verified<Redeem> =
+            redeem.verify(ctx.params.magic).map_err(|_| "redeem.bad_signature")?;
         let lease = LeaseId(redeem.id());
         if let Some(record) = self.hosted.get(&lease) {
             return Ok(lease_reply(lease, record));
@@ -118,11 +107,7 @@ impl Leases {
         if !named || workload::validate(workload).is_err() {
             return Err("redeem.bad_workload");
         }
-        let open = self
-            .hosted
-            .values()
-            .filter(|record| !is_released(record))
-            .count();
+        let open = self.hosted.values().filter(|record| !is_released(record)).count();
         if open >= OPEN_LEASES_MAX {
             return Err("redeem.busy");
         }
@@ -148,14 +133,8 @@ impl Leases {
         redeem: &Redeem,
         workload: &Workload,
     ) -> Result<LeaseReply, &'static str> {
-        let facts = custody
-            .issued(&redeem.cert_id)
-            .ok_or("redeem.unknown_certificate")?;
-        let floors = &ctx
-            .params
-            .class(facts.class)
-            .ok_or("redeem.unknown_certificate")?
-            .floors;
+        let facts = custody.issued(&redeem.cert_id).ok_or("redeem.unknown_certificate")?;
+        let floors = &ctx.params.class(facts.class).ok_or("redeem.unknown_certificate")?.floors;
         let (units, window) = (u64::from(facts.units.count()), facts.window);
         let bytes = |mib: u32| (u64::from(mib) << 20).saturating_mul(units);
         let (memory_max_bytes, disk_max_bytes) = (bytes(floors.memory_mib), bytes(floors.disk_mib));
@@ -194,9 +173,7 @@ impl Leases {
         if verb == Verb::Stop {
             self.stop_hosted(ctx, lease, StopReason::Holder);
         }
-        self.status(&lease)
-            .map(LeaseReply::Status)
-            .ok_or("lease.unknown")
+        self.status(&lease).map(LeaseReply::Status).ok_or("lease.unknown")
     }
 
     /// State of a lease on this host. `need` is what the workload names while it is not
@@ -213,11 +190,7 @@ impl Leases {
             outcome: record.phase.end().map(|end| end.outcome.clone()),
             cpu_us: usage.cpu_us,
             memory_peak_bytes: usage.memory_peak_bytes,
-            need: if waits {
-                workload::needs(&record.workload)
-            } else {
-                Vec::new()
-            },
+            need: if waits { workload::needs(&record.workload) } else { Vec::new() },
         })
     }
 
@@ -248,11 +221,7 @@ impl Leases {
         let signed = signed.map_err(|_| "lease.bad_signature")?;
         let magic = ctx.params.magic;
         let is_meant = |receipt: &Envelope| receipt.id::<Receipt>(magic) == signed.receipt;
-        let place = record
-            .receipts
-            .iter()
-            .position(is_meant)
-            .ok_or("receipt.unknown")?;
+        let place = record.receipts.iter().position(is_meant).ok_or("receipt.unknown")?;
         let countersigned = u32::try_from(place).unwrap_or(u32::MAX).saturating_add(1);
         if countersigned > record.countersigned {
             record.countersigned = countersigned;
@@ -304,11 +273,7 @@ impl Leases {
     }
 
     pub(super) fn stop_hosted(&mut self, ctx: &mut Context<'_>, lease: LeaseId, why: StopReason) {
-        if self
-            .hosted
-            .get(&lease)
-            .is_some_and(|record| record.phase.end().is_none())
-        {
+        if self.hosted.get(&lease).is_some_and(|record| record.phase.end().is_none()) {
             ctx.out.push(Effect::Stop { lease, why });
         }
     }
@@ -322,10 +287,7 @@ impl Leases {
     }
 
     pub(super) fn tick_hosted(&mut self, ctx: &mut Context<'_>) {
-        let open = self
-            .hosted
-            .iter()
-            .filter(|(_, record)| !is_released(record));
+        let open = self.hosted.iter().filter(|(_, record)| !is_released(record));
         let open: Vec<LeaseId> = open.map(|(id, _)| *id).collect();
         for lease in open {
             self.first_receipt(ctx, lease);
@@ -344,19 +306,10 @@ impl Leases {
         if ctx.now_ms < due_ms {
             return;
         }
-        let Phase::Running {
-            started_at_ms,
-            usage,
-        } = record.phase
-        else {
+        let Phase::Running { started_at_ms, usage } = record.phase else {
             return;
         };
-        let period = Period {
-            from_ms: started_at_ms,
-            to_ms: due_ms,
-            usage,
-            outcome: None,
-        };
+        let period = Period { from_ms: started_at_ms, to_ms: due_ms, usage, outcome: None };
         let receipt = ctx.sign(receipts::next(ctx.me(), lease, &[], period));
         record.receipts.push(receipt.envelope().clone());
         ctx.out.put(Table::Lease, &lease.0, record);
@@ -376,16 +329,11 @@ impl Leases {
             return;
         }
         if stop.tries() < STOPS_MAX && stop.take(ctx.now_ms) {
-            ctx.out.push(Effect::Stop {
-                lease,
-                why: StopReason::WindowEnd,
-            });
+            ctx.out.push(Effect::Stop { lease, why: StopReason::WindowEnd });
             return;
         }
         let end_ms = record.ends_at_ms;
-        record.phase = record
-            .phase
-            .ended(Outcome::Failed, None, end_ms, record.phase.usage());
+        record.phase = record.phase.ended(Outcome::Failed, None, end_ms, record.phase.usage());
         self.changed(ctx, lease);
     }
 
@@ -410,11 +358,7 @@ impl Leases {
             if record.phase.end().is_none() {
                 let stop = watch.and_then(|watch| watch.stop).map(Backoff::due_ms);
                 let end_ms = record.ends_at_ms.max(stop.unwrap_or(0));
-                return Some(
-                    first_receipt_ms(record, params)
-                        .unwrap_or(end_ms)
-                        .min(end_ms),
-                );
+                return Some(first_receipt_ms(record, params).unwrap_or(end_ms).min(end_ms));
             }
             let fresh = Watch::default();
             let watch = watch.unwrap_or(&fresh);
@@ -457,11 +401,7 @@ fn release_at_ms(record: &LeaseRecord, watch: &Watch, params: &Params) -> Option
 
 /// The receipts of this node's own journal.
 fn chain(record: &LeaseRecord, magic: Magic) -> Vec<Verified<Receipt>> {
-    record
-        .receipts
-        .iter()
-        .filter_map(|receipt| receipt.verify(magic).ok())
-        .collect()
+    record.receipts.iter().filter_map(|receipt| receipt.verify(magic).ok()).collect()
 }
 
 fn start(lease: LeaseId, record: &LeaseRecord) -> Effect {

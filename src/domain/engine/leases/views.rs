@@ -60,14 +60,8 @@ impl Leases {
     /// Every lease of this node, hosted ones first.
     #[must_use]
     pub fn views(&self, me: Key) -> Vec<LeaseView> {
-        let hosted = self
-            .hosted
-            .iter()
-            .map(|(id, record)| hosted(me, *id, record));
-        let held = self
-            .held
-            .iter()
-            .map(|(id, record)| held(me, *id, record, self.told.get(id)));
+        let hosted = self.hosted.iter().map(|(id, record)| hosted(me, *id, record));
+        let held = self.held.iter().map(|(id, record)| held(me, *id, record, self.told.get(id)));
         hosted.chain(held).collect()
     }
 }
@@ -90,9 +84,7 @@ fn hosted(me: Key, lease_id: LeaseId, record: &LeaseRecord) -> LeaseView {
         ended_at_ms: end.map(|end| end.ended_at_ms),
         outcome: end.map(|end| end.outcome.clone()),
         usage: record.phase.usage(),
-        delivered_ms: read(&record.receipts)
-            .map(|receipt| receipt.delivered_ms)
-            .sum(),
+        delivered_ms: read(&record.receipts).map(|receipt| receipt.delivered_ms).sum(),
         receipts: count(&record.receipts),
         countersigned: record.countersigned,
         left_behind,
@@ -106,9 +98,7 @@ fn held(me: Key, lease_id: LeaseId, record: &HeldLease, told: Option<&LeaseStatu
     let from_receipts = Usage {
         cpu_us: read(&record.receipts).map(|receipt| receipt.cpu_us).sum(),
         memory_peak_bytes: last.as_ref().map_or(0, |receipt| receipt.memory_peak_bytes),
-        output_bytes: read(&record.receipts)
-            .map(|receipt| receipt.output_bytes)
-            .sum(),
+        output_bytes: read(&record.receipts).map(|receipt| receipt.output_bytes).sum(),
     };
     let from_status = told.map_or(Usage::default(), |told| Usage {
         cpu_us: told.cpu_us,
@@ -129,13 +119,9 @@ fn held(me: Key, lease_id: LeaseId, record: &HeldLease, told: Option<&LeaseStatu
         ended_at_ms: final_receipt
             .map(|receipt| receipt.to_ms)
             .or(told.and_then(|told| told.ended_at_ms)),
-        outcome: final_receipt
-            .and_then(|receipt| receipt.outcome.clone())
-            .or(told_end),
+        outcome: final_receipt.and_then(|receipt| receipt.outcome.clone()).or(told_end),
         usage: from_receipts.at_least(from_status),
-        delivered_ms: read(&record.receipts)
-            .map(|receipt| receipt.delivered_ms)
-            .sum(),
+        delivered_ms: read(&record.receipts).map(|receipt| receipt.delivered_ms).sum(),
         receipts: count(&record.receipts),
         countersigned: record.countersigned,
         left_behind: Vec::new(),

@@ -224,9 +224,7 @@ impl Epochs {
     /// Other traders whose roots of an epoch were heard.
     #[must_use]
     pub fn operators(&self, epoch: u64, me: Key) -> usize {
-        self.views
-            .get(&epoch)
-            .map_or(0, |view| view.roots.keys().filter(|key| **key != me).count())
+        self.views.get(&epoch).map_or(0, |view| view.roots.keys().filter(|key| **key != me).count())
     }
 
     /// Computes an epoch once, and journals its orders and result.

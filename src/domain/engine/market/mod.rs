@@ -497,8 +497,8 @@ mod tests {
     use super::*;
     use crate::domain::engine::context::{ChainView, Outbox, WalletView};
     use crate::domain::engine::io::TimeInForce;
-    use crate::domain::order::{Alternative, Mode};
     use crate::domain::engine::{Engine, Input, Keys};
+    use crate::domain::order::{Alternative, Mode};
     use crate::domain::settlement::sample;
     use crate::params::tests::devnet;
 

@@ -84,7 +84,9 @@ pub(super) fn check_funds(
     if needed > free {
         return Err(Refusal::new(
             "order.insufficient_funds",
-            format!("the bid can cost {needed} sat with fees and {free} sat are free; fund the wallet or bid less"),
+            format!(
+                "the bid can cost {needed} sat with fees and {free} sat are free; fund the wallet or bid less"
+            ),
         ));
     }
     Ok(())

@@ -93,10 +93,7 @@ impl Standing {
     /// Whether it lives for one epoch.
     #[must_use]
     pub fn is_one_shot(&self) -> bool {
-        matches!(
-            self.spec.time_in_force,
-            TimeInForce::ImmediateOrCancel | TimeInForce::FillOrKill
-        )
+        matches!(self.spec.time_in_force, TimeInForce::ImmediateOrCancel | TimeInForce::FillOrKill)
     }
 
     /// Whether its time or window has passed.
