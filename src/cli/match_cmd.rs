@@ -68,8 +68,14 @@ impl Failure {
 ///
 /// Returns the exit code: 0 if all books were matched, 6 if one was refused or the input is
 /// not JSON, 2 if the input cannot be read or the output not written.
-pub fn run(input: &str, json: bool, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
-    match read(input).and_then(|value| match_all(&value, out)) {
+pub fn run(
+    input: &str,
+    json: bool,
+    stdin: &mut dyn Read,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> u8 {
+    match read(input, stdin).and_then(|value| match_all(&value, out)) {
         Ok(exit_code) => exit_code,
         Err(failure) => {
             let line = if json {
@@ -84,10 +90,10 @@ pub fn run(input: &str, json: bool, out: &mut dyn Write, err: &mut dyn Write) ->
     }
 }
 
-fn read(input: &str) -> Result<Value, Failure> {
+fn read(input: &str, stdin: &mut dyn Read) -> Result<Value, Failure> {
     let unreadable = |error| Failure::Read { input: input.to_owned(), error };
-    let source: Box<dyn Read> = match input {
-        "-" => Box::new(io::stdin().lock()),
+    let source: Box<dyn Read + '_> = match input {
+        "-" => Box::new(stdin),
         path => Box::new(File::open(path).map_err(unreadable)?),
     };
     let mut bytes = Vec::new();

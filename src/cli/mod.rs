@@ -309,7 +309,7 @@ fn dispatch(command: Command, context: &mut Context<'_>) -> Result<ExitCode, Fai
 fn run_match(flags: &MatchFlags, context: &mut Context<'_>) -> ExitCode {
     let input = flags.input.to_string_lossy();
     let (json, io) = (context.global.json, &mut context.io);
-    ExitCode::from(match_cmd::run(&input, json, &mut *io.out, &mut *io.err))
+    ExitCode::from(match_cmd::run(&input, json, &mut io.input, &mut *io.out, &mut *io.err))
 }
 
 /// Reads a file of the user, at most `max_bytes`.

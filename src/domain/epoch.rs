@@ -145,7 +145,7 @@ pub fn compute(
     let outcome = matching::solve(&instance(&book, epoch, params))?;
     let mut rows: Vec<ResultRow> =
         outcome.trades.iter().filter_map(|trade| result_row(trade, epoch, set, params)).collect();
-    rows.sort_by(|a, b| sort_key(&a.row).cmp(&sort_key(&b.row)));
+    rows.sort_by_key(|result| sort_key(&result.row));
     let prices: Vec<SlotPrice> =
         outcome.prices.iter().map(|(&(class, slot), &msat)| (class, slot, msat)).collect();
     let result_root = result_root(&rows, &prices, params);

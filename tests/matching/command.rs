@@ -16,7 +16,7 @@ pub(crate) struct Ran {
 
 pub(crate) fn run(input: &str, json: bool) -> Ran {
     let (mut out, mut err) = (Vec::new(), Vec::new());
-    let exit_code = match_cmd::run(input, json, &mut out, &mut err);
+    let exit_code = match_cmd::run(input, json, &mut std::io::empty(), &mut out, &mut err);
     let text = |bytes| String::from_utf8(bytes).unwrap();
     Ran { exit_code, out: text(out), err: text(err) }
 }

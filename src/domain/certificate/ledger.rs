@@ -201,24 +201,22 @@ impl Ledger {
 
     /// Free space of a class in a window as at most 16 disjoint rectangles, largest first;
     /// of equally large ones the earliest. The same ledger gives the same answer.
+    ///
+    /// Units with the same free interval share a rectangle, and no free interval of a unit is
+    /// ever cut: a run that fits into one unit fits into one rectangle.
     #[must_use]
     pub fn free_rectangles(&self, class: u16, window: Window) -> Vec<(Units, Window)> {
         let Some(ledger) = self.classes.get(&class) else {
             return Vec::new();
         };
-        let mut strips = ledger.strips(window);
-        let mut found = Vec::new();
-        while found.len() < RECTANGLES_MAX {
-            let Some((units, window)) = largest(&strips) else {
-                break;
-            };
-            for (when, free) in &mut strips {
-                if window.covers(*when) {
-                    *free = ranges::subtract(free, units.ranges());
-                }
-            }
-            found.push((units, window));
-        }
+        let mut found = intervals(&ledger.strips(window));
+        let area =
+            |units: &Units, window: Window| u64::from(units.count()) * u64::from(window.len());
+        found.sort_by_key(|(units, window)| {
+            let first = units.ranges().first().map_or(0, |range| range.first);
+            (std::cmp::Reverse(area(units, *window)), window.start, first)
+        });
+        found.truncate(RECTANGLES_MAX);
         found
     }
 }
@@ -257,28 +255,27 @@ impl ClassLedger {
     }
 }
 
-/// The largest rectangle of adjoining strips, the earliest of equals.
-fn largest(strips: &[(Window, Vec<UnitRange>)]) -> Option<(Units, Window)> {
-    let end = strips.last()?.0.end;
-    let mut best: Option<(u64, Vec<UnitRange>, Window)> = None;
+/// Groups of units that become free with one strip and are taken again after another.
+fn intervals(strips: &[(Window, Vec<UnitRange>)]) -> Vec<(Units, Window)> {
+    let mut found = Vec::new();
     for (index, (first, free)) in strips.iter().enumerate() {
-        let mut common = free.clone();
-        for (last, free) in &strips[index..] {
-            common = ranges::intersect(&common, free);
-            let beaten = best.as_ref().map_or(0, |(area, ..)| *area);
-            // Nothing that starts here can be larger than the whole rest of the window.
-            if ranges::count(&common) * u64::from(end - first.start) <= beaten {
+        let before = index.checked_sub(1).map_or(&[][..], |before| &strips[before].1);
+        let mut common = ranges::subtract(free, before);
+        for (offset, (last, _)) in strips[index..].iter().enumerate() {
+            if common.is_empty() {
                 break;
             }
-            let units = ranges::widest(&common);
+            let after = strips.get(index + offset + 1).map_or(&[][..], |(_, free)| free);
+            let going_on = ranges::intersect(&common, after);
+            let ended = ranges::subtract(&common, &going_on);
             let window = Window { start: first.start, end: last.end };
-            let area = ranges::count(&units) * u64::from(window.len());
-            if area > beaten {
-                best = Some((area, units, window));
+            if let Some(units) = Units::new(ranges::widest(&ended)) {
+                found.push((units, window));
             }
+            common = going_on;
         }
     }
-    best.and_then(|(_, units, window)| Some((Units::new(units)?, window)))
+    found
 }
 
 /// What a matched row needs of its ask's rectangle.

@@ -281,12 +281,12 @@ impl Deals {
         purpose: &Purpose,
         result: Result<SettleReply, String>,
     ) -> Vec<DealEvent> {
-        let trade = match purpose {
-            Purpose::Terms(trade)
-            | Purpose::Accept(trade)
-            | Purpose::Fund(trade)
-            | Purpose::Transfer(trade) => trade,
-            _ => return self.take_events(),
+        let (Purpose::Terms(trade)
+        | Purpose::Accept(trade)
+        | Purpose::Fund(trade)
+        | Purpose::Transfer(trade)) = purpose
+        else {
+            return self.take_events();
         };
         if let Some(buying) = self.buys.get_mut(trade) {
             buying.on_reply(ctx, custody, result, &mut self.events);

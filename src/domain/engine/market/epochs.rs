@@ -18,6 +18,9 @@ use crate::wire::{Envelope, VERSION, Verified, WireError, decode_record, encode}
 /// with its next order.
 const TRADER_EPOCHS: usize = 4;
 
+/// Roots of unknown signers kept until an epoch is computed: keys are free.
+const EARLY_ROOTS_MAX: usize = 256;
+
 /// Everything known of one epoch.
 #[derive(Debug, Default)]
 pub struct EpochView {
@@ -25,6 +28,8 @@ pub struct EpochView {
     pub set: OrderSet,
     /// Roots heard, by signer.
     pub roots: BTreeMap<Key, Root>,
+    /// Roots whose signers had no order here when they came.
+    early_roots: BTreeMap<Key, Root>,
     /// Its result, once computed.
     pub result: Option<EpochResult>,
 }
@@ -180,8 +185,15 @@ impl Epochs {
                 self.sync.ask_relay(ctx, root.epoch, peer);
             }
         }
-        if !trades || view.roots.len() >= ROOTS_PER_EPOCH {
+        if !trades {
+            // Its order may be on the way: counted when the epoch is computed, not relayed.
+            if view.early_roots.len() < EARLY_ROOTS_MAX {
+                view.early_roots.insert(signer, root.into_value());
+            }
             return (Verdict::Ignore, Some("root.not_a_trader"));
+        }
+        if view.roots.len() >= ROOTS_PER_EPOCH {
+            return (Verdict::Ignore, Some("root.too_many"));
         }
         view.roots.insert(signer, root.into_value());
         (Verdict::Accept, None)
@@ -231,6 +243,11 @@ impl Epochs {
     pub(super) fn compute(&mut self, ctx: &mut Context<'_>, epoch: u64) -> Option<Vec<ResultRow>> {
         let view = self.views.get_mut(&epoch)?;
         let result = compute(epoch, &view.set, ctx.params).ok()?;
+        for (signer, root) in std::mem::take(&mut view.early_roots) {
+            if view.set.has_owner(&signer) {
+                view.roots.entry(signer).or_insert(root);
+            }
+        }
         for order in view.set.iter() {
             let mut key = epoch.to_be_bytes().to_vec();
             key.extend_from_slice(&order.id());
