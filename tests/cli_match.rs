@@ -1,5 +1,7 @@
 //! `capex match` as people run it: the golden vectors in, the expected results out.
 
+#![allow(clippy::unwrap_used, reason = "a broken fixture should end the test")]
+
 use std::io::Write;
 use std::process::{Command, Stdio};
 

@@ -107,8 +107,8 @@ fn a_lease_goes_from_redemption_to_release() {
         workload: Box::new(work()),
         starts_at_ms: STARTS_MS,
         ends_at_ms: ENDS_MS,
-        memory_max_bytes: 2 * 256 << 20,
-        disk_max_bytes: 2 * 64 << 20,
+        memory_max_bytes: (2 * 256) << 20,
+        disk_max_bytes: (2 * 64) << 20,
     };
     assert_eq!(start, Some(expected));
 

@@ -1,6 +1,8 @@
 //! The documentation is true: its commands parse, its links lead somewhere, its tables say
 //! what the sources say, and its transcript is one that `capex devnet` can print.
 
+#![allow(clippy::unwrap_used, reason = "a broken fixture should end the test")]
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};

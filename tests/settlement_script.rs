@@ -1,6 +1,8 @@
 //! The contract's scripts against other people's code: rust-miniscript's compiler and
 //! Bitcoin Core's verifier.
 
+#![allow(clippy::unwrap_used, reason = "a broken fixture should end the test")]
+
 use std::str::FromStr;
 
 use bitcoin::absolute::LockTime;

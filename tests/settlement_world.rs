@@ -1,6 +1,8 @@
 //! Two parties, a chain and a network in virtual time: every settlement must end with the
 //! certificate paid, or with the buyer's coins back, whatever is lost, repeated or restarted.
 
+#![allow(clippy::unwrap_used, reason = "a broken fixture should end the test")]
+
 #[path = "settlement_world/chain.rs"]
 mod chain;
 #[path = "settlement_world/party.rs"]

@@ -1,6 +1,8 @@
 //! Rules of the house that the compiler can not see: who names what, and how large a room
 //! may grow.
 
+#![allow(clippy::unwrap_used, reason = "a broken fixture should end the test")]
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -41,7 +41,7 @@ pub fn engine() -> Engine {
     let (peer, protocol) = (public(PROVIDER), Protocol::Settle);
     engine.handle(NOW_MS, Input::Request { peer, id: 1, protocol, bytes });
     effects(&mut engine);
-    assert_eq!(engine.custody().certificate(&certificate_id()).is_some(), true);
+    assert!(engine.custody().certificate(&certificate_id()).is_some());
     engine
 }
 

@@ -25,7 +25,7 @@ fn redeem_args<'a>(cert: &'a str, wasm: &'a Path, input: &'a str) -> [&'a str; 9
     ["cert", "redeem", cert, "--wasm", wasm, "--input", input, "--result", "result.txt"]
 }
 
-pub fn lease(daemon: &Daemon, id: &str) -> Option<Lease> {
+pub(crate) fn lease(daemon: &Daemon, id: &str) -> Option<Lease> {
     daemon.try_get(&format!("/leases/{id}")).ok()
 }
 

@@ -12,19 +12,19 @@ use capex::cli::failure::Failure;
 use serde::de::DeserializeOwned;
 
 /// Longer than an unoptimised build needs to start on a busy machine.
-pub const STARTING: Duration = Duration::from_secs(30);
+pub(crate) const STARTING: Duration = Duration::from_secs(30);
 /// Pause between two looks at something that is awaited.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// Lines of a log that are shown when a test fails.
 const TAIL_LINES: usize = 60;
 
 /// Looks until there is something, at most for `bound`.
-pub fn until<T>(what: &str, bound: Duration, look: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn until<T>(what: &str, bound: Duration, look: impl FnMut() -> Option<T>) -> T {
     until_or(what, bound, look, String::new)
 }
 
 /// The same, with something to say about why there is nothing.
-pub fn until_or<T>(
+pub(crate) fn until_or<T>(
     what: &str,
     bound: Duration,
     mut look: impl FnMut() -> Option<T>,
@@ -41,10 +41,10 @@ pub fn until_or<T>(
 }
 
 /// Exit code, standard output, standard error.
-pub type Said = (i32, String, String);
+pub(crate) type Said = (i32, String, String);
 
 /// Runs the program to its end, away from the real home and environment.
-pub fn capex(home: &Path, args: &[&str], env: &[(&str, &str)]) -> Said {
+pub(crate) fn capex(home: &Path, args: &[&str], env: &[(&str, &str)]) -> Said {
     let output = command(home).args(args).envs(env.iter().copied()).output().unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
     (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
@@ -57,12 +57,12 @@ fn command(home: &Path) -> Command {
 }
 
 /// A child that does not outlive its owner, with its log in a file.
-pub struct Process {
+pub(crate) struct Process {
     pub child: Child,
 }
 
 impl Process {
-    pub fn start(home: &Path, args: &[&str], env: &[(String, String)], log: &Path) -> Self {
+    pub(crate) fn start(home: &Path, args: &[&str], env: &[(String, String)], log: &Path) -> Self {
         let log = OpenOptions::new().create(true).append(true).open(log).unwrap();
         let mut command = command(home);
         command.args(args).envs(env.iter().cloned());
@@ -71,7 +71,7 @@ impl Process {
     }
 
     /// SIGKILL, and waits for the end.
-    pub fn kill(mut self) {
+    pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
@@ -90,7 +90,7 @@ impl Drop for Process {
 }
 
 /// A daemon on its own data directory, in one life or another.
-pub struct Daemon {
+pub(crate) struct Daemon {
     pub name: &'static str,
     pub dir: PathBuf,
     pub log: PathBuf,
@@ -100,7 +100,7 @@ pub struct Daemon {
 
 impl Daemon {
     /// Not started yet. `env` configures it.
-    pub fn new(name: &'static str, home: &Path, env: &[(&str, &str)]) -> Self {
+    pub(crate) fn new(name: &'static str, home: &Path, env: &[(&str, &str)]) -> Self {
         let env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         Self {
             name,
@@ -112,7 +112,7 @@ impl Daemon {
     }
 
     /// Starts it and waits until it can be asked and dialled.
-    pub fn start(&mut self, peers: &[&str]) {
+    pub(crate) fn start(&mut self, peers: &[&str]) {
         let dir = self.dir.to_str().unwrap().to_owned();
         let mut args = vec!["--network", "devnet", "--datadir", &dir, "up"];
         for peer in peers {
@@ -134,21 +134,17 @@ impl Daemon {
         });
     }
 
-    pub fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.process.as_ref().unwrap().child.id()
     }
 
-    pub fn is_running(&self) -> bool {
-        self.process.is_some()
-    }
-
     /// SIGKILL: no word of farewell.
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         self.process.take().unwrap().kill();
     }
 
     /// SIGTERM, and waits at most `bound`; how it ended and after how long.
-    pub fn terminate(&mut self, bound: Duration) -> (ExitStatus, Duration) {
+    pub(crate) fn terminate(&mut self, bound: Duration) -> (ExitStatus, Duration) {
         let mut process = self.process.take().unwrap();
         let begun = Instant::now();
         signal(process.child.id(), "TERM");
@@ -156,50 +152,50 @@ impl Daemon {
         (status, begun.elapsed())
     }
 
-    pub fn endpoints(&self) -> Endpoints {
+    pub(crate) fn endpoints(&self) -> Endpoints {
         endpoints::read(&self.dir).unwrap()
     }
 
     /// Where others dial it.
-    pub fn p2p(&self) -> String {
+    pub(crate) fn p2p(&self) -> String {
         self.endpoints().p2p.into_iter().find(|addr| addr.contains("/tcp/")).unwrap()
     }
 
-    pub fn client(&self) -> Result<Client, Failure> {
+    pub(crate) fn client(&self) -> Result<Client, Failure> {
         Client::open(&self.dir)
     }
 
     /// `GET` of the API.
-    pub fn try_get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
+    pub(crate) fn try_get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
         self.client()?.get(path)
     }
 
-    pub fn get<T: DeserializeOwned>(&self, path: &str) -> T {
+    pub(crate) fn get<T: DeserializeOwned>(&self, path: &str) -> T {
         self.try_get(path).unwrap_or_else(|failure| panic!("{} {path}: {failure}", self.name))
     }
 
-    pub fn status(&self) -> Option<Status> {
+    pub(crate) fn status(&self) -> Option<Status> {
         self.try_get("/status").ok()
     }
 
-    pub fn key(&self) -> String {
+    pub(crate) fn key(&self) -> String {
         self.endpoints().key
     }
 
     /// A trade as this side sees it, if it knows of it and can be asked.
-    pub fn trade(&self, id: &str) -> Option<Trade> {
+    pub(crate) fn trade(&self, id: &str) -> Option<Trade> {
         self.try_get(&format!("/trades/{id}")).ok()
     }
 
     /// The command line against this daemon.
-    pub fn cli(&self, args: &[&str]) -> Said {
+    pub(crate) fn cli(&self, args: &[&str]) -> Said {
         let mut all = vec!["--network", "devnet", "--datadir", self.dir.to_str().unwrap(), "--yes"];
         all.extend(args);
         capex(self.dir.parent().unwrap(), &all, &[])
     }
 
     /// The command line, which has to succeed; its JSON.
-    pub fn cli_json<T: DeserializeOwned>(&self, args: &[&str]) -> T {
+    pub(crate) fn cli_json<T: DeserializeOwned>(&self, args: &[&str]) -> T {
         let mut all = vec!["--json"];
         all.extend(args);
         let (code, out, err) = self.cli(&all);
@@ -208,7 +204,7 @@ impl Daemon {
     }
 
     /// The command line, which has to fail; exit code and reason code.
-    pub fn cli_error(&self, args: &[&str]) -> (i32, String) {
+    pub(crate) fn cli_error(&self, args: &[&str]) -> (i32, String) {
         let mut all = vec!["--json"];
         all.extend(args);
         error_of(self.cli(&all))
@@ -216,7 +212,7 @@ impl Daemon {
 }
 
 /// Exit code and reason code under `--json`.
-pub fn error_of((code, out, err): Said) -> (i32, String) {
+pub(crate) fn error_of((code, out, err): Said) -> (i32, String) {
     assert_eq!(out, "", "an error prints nothing to standard output; {err}");
     let value: serde_json::Value =
         serde_json::from_str(&err).unwrap_or_else(|error| panic!("{error}: {err}"));
@@ -224,13 +220,13 @@ pub fn error_of((code, out, err): Said) -> (i32, String) {
 }
 
 /// Sends a signal by name.
-pub fn signal(pid: u32, name: &str) {
+pub(crate) fn signal(pid: u32, name: &str) {
     let sent = Command::new("kill").args([format!("-{name}"), pid.to_string()]).status().unwrap();
     assert!(sent.success());
 }
 
 /// Ids of processes that were started with `text` in their arguments, such as a directory.
-pub fn processes_of(text: &Path) -> Vec<u32> {
+pub(crate) fn processes_of(text: &Path) -> Vec<u32> {
     let text = text.to_str().unwrap().as_bytes();
     let named = |pid: &u32| {
         let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
@@ -242,7 +238,7 @@ pub fn processes_of(text: &Path) -> Vec<u32> {
 }
 
 /// The last lines of a log.
-pub fn tail(log: &Path) -> String {
+pub(crate) fn tail(log: &Path) -> String {
     let Ok(mut file) = File::open(log) else { return String::new() };
     let mut bytes = Vec::new();
     let _ = std::io::Read::read_to_end(&mut file, &mut bytes);

@@ -4,7 +4,8 @@
 //! Every world has its own temporary directory and its own chain, and every port is given
 //! by the system, so that tests run beside each other. `CAPEX_KILL_ROUNDS` and
 //! `CAPEX_KILL_SEED` make the kill loop longer and different.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "a broken fixture should end the test")]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a failed wait shows its logs")]
 
 mod a_certificate_is_given_and_redeemed;
 mod a_daemon_killed_in_mid_settlement_loses_nothing;

@@ -3,15 +3,15 @@
 use std::time::Duration;
 
 use capex::api::types::{
-    Acknowledged, Balance, Certificate, ClassLimit, FundWallet, Funded, Mode, Order, PlaceOrder,
-    Placed, Side, TimeInForce, Trade,
+    Acknowledged, Balance, Certificate, ClassLimit, FundWallet, Funded, Mode, PlaceOrder, Placed,
+    Side, TimeInForce, Trade,
 };
 
 use crate::daemon::{Daemon, until, until_or};
 use crate::world::World;
 
 /// Long enough for an epoch, a settlement and even a refund on a busy machine.
-pub const SETTLING: Duration = Duration::from_secs(60);
+pub(crate) const SETTLING: Duration = Duration::from_secs(60);
 /// Coins of every daemon, sat.
 const FUNDS_SAT: u64 = 5_000_000;
 /// Price of the asks, msat per block.
@@ -23,7 +23,7 @@ const BUYER_ENDS: [&str; 4] = ["active", "cancelled", "refunded", "aborted"];
 const SELLER_ENDS: [&str; 2] = ["settled", "released"];
 
 /// Coins from the faucet, confirmed.
-pub fn fund(daemon: &Daemon) {
+pub(crate) fn fund(daemon: &Daemon) {
     let body = FundWallet { amount_sat: FUNDS_SAT };
     let _: Funded = daemon.client().unwrap().post("/wallet/fund", &body).unwrap();
     until("coins", Duration::from_secs(20), || {
@@ -32,27 +32,23 @@ pub fn fund(daemon: &Daemon) {
     });
 }
 
-pub fn balance(daemon: &Daemon) -> Balance {
+pub(crate) fn balance(daemon: &Daemon) -> Balance {
     daemon.get("/wallet")
 }
 
 /// All coins of a daemon, sat.
-pub fn total_sat(daemon: &Daemon) -> u64 {
+pub(crate) fn total_sat(daemon: &Daemon) -> u64 {
     balance(daemon).confirmed_sat + balance(daemon).pending_sat
 }
 
-pub fn certificates(daemon: &Daemon) -> Vec<Certificate> {
+pub(crate) fn certificates(daemon: &Daemon) -> Vec<Certificate> {
     daemon.get("/certificates")
-}
-
-pub fn order(daemon: &Daemon, order_id: &str) -> Order {
-    daemon.get(&format!("/orders/{order_id}"))
 }
 
 /// A window of two slots, far enough ahead to be bought in any of the next four epochs and
 /// behind what was traded before: an ask is cut at the edges of what it sold, and a run has
 /// to lie inside one of the parts.
-pub fn soon(daemon: &Daemon) -> [u32; 2] {
+pub(crate) fn soon(daemon: &Daemon) -> [u32; 2] {
     let trades: Vec<Trade> = daemon.get("/trades");
     let traded = trades.iter().map(|trade| trade.window[1]).max().unwrap_or(0);
     let first = traded.max(daemon.status().unwrap().first_slot + 2);
@@ -84,7 +80,7 @@ fn order_for(side: Side, qty: u32, window: [u32; 2], limit_msat: u64) -> PlaceOr
 }
 
 /// A standing ask for everything that the daemon has in the next slots; its order id.
-pub fn sell(daemon: &Daemon, qty: u32) -> String {
+pub(crate) fn sell(daemon: &Daemon, qty: u32) -> String {
     let now = daemon.status().unwrap().slot;
     let mut ask = order_for(Side::Sell, qty, [now, now + 300], ASK_MSAT);
     ask.min_run = 1;
@@ -92,26 +88,31 @@ pub fn sell(daemon: &Daemon, qty: u32) -> String {
 }
 
 /// A bid for the whole window; its order id.
-pub fn buy(daemon: &Daemon, qty: u32, window: [u32; 2], time_in_force: TimeInForce) -> String {
+pub(crate) fn buy(
+    daemon: &Daemon,
+    qty: u32,
+    window: [u32; 2],
+    time_in_force: TimeInForce,
+) -> String {
     let mut bid = order_for(Side::Buy, qty, window, BID_MSAT);
     bid.slots = u16::try_from(window[1] - window[0]).unwrap();
     bid.time_in_force = time_in_force;
     place(daemon, &bid)
 }
 
-pub fn cancel(daemon: &Daemon, order_id: &str) {
+pub(crate) fn cancel(daemon: &Daemon, order_id: &str) {
     let path = format!("/orders/{order_id}");
     let _: Acknowledged = daemon.client().unwrap().delete(&path).unwrap();
 }
 
 /// Whether a settlement is in a state in which it stays.
-pub fn is_over(trade: &Trade) -> bool {
+pub(crate) fn is_over(trade: &Trade) -> bool {
     let ends: &[&str] = if trade.side == Side::Buy { &BUYER_ENDS } else { &SELLER_ENDS };
     ends.contains(&trade.state.as_str())
 }
 
 /// Waits for a certificate that was bought for a window.
-pub fn bought(daemon: &Daemon, window: [u32; 2]) -> Certificate {
+pub(crate) fn bought(daemon: &Daemon, window: [u32; 2]) -> Certificate {
     let look = || {
         let mut held = certificates(daemon).into_iter();
         held.find(|cert| cert.state == "held" && cert.window == window)
@@ -120,7 +121,7 @@ pub fn bought(daemon: &Daemon, window: [u32; 2]) -> Certificate {
 }
 
 /// What daemons say of their market, for a test that fails.
-pub fn picture(daemons: &[&Daemon]) -> String {
+pub(crate) fn picture(daemons: &[&Daemon]) -> String {
     let paths = ["/status", "/peers", "/orders", "/trades", "/book?class=cpu.standard"];
     let say = |daemon: &Daemon, path: &str| match daemon.try_get::<serde_json::Value>(path) {
         Ok(value) => format!("{} {path}: {value}\n", daemon.name),
@@ -131,7 +132,7 @@ pub fn picture(daemons: &[&Daemon]) -> String {
 }
 
 /// Waits until no settlement is open.
-pub fn all_settled(daemons: &[&Daemon]) {
+pub(crate) fn all_settled(daemons: &[&Daemon]) {
     for daemon in daemons {
         until(&format!("end of the trades of {}", daemon.name), SETTLING, || {
             let trades: Vec<Trade> = daemon.try_get("/trades").ok()?;
@@ -141,7 +142,7 @@ pub fn all_settled(daemons: &[&Daemon]) {
 }
 
 /// Two started and funded daemons that know each other: a provider and a buyer.
-pub fn provider_and_buyer(world: &World, units: u32) -> (Daemon, Daemon) {
+pub(crate) fn provider_and_buyer(world: &World, units: u32) -> (Daemon, Daemon) {
     let mut provider = world.daemon("provider", units);
     provider.start(&[]);
     let mut buyer = world.daemon("buyer", 0);
@@ -153,7 +154,7 @@ pub fn provider_and_buyer(world: &World, units: u32) -> (Daemon, Daemon) {
 }
 
 /// Waits until every daemon has all the others as peers.
-pub fn meet(daemons: &[&Daemon]) {
+pub(crate) fn meet(daemons: &[&Daemon]) {
     for daemon in daemons {
         until(&format!("peers of {}", daemon.name), Duration::from_secs(30), || {
             let peers = daemon.status()?.peers;
@@ -163,13 +164,13 @@ pub fn meet(daemons: &[&Daemon]) {
 }
 
 /// Coins before something happens.
-pub struct Coins {
+pub(crate) struct Coins {
     total_sat: u64,
     height: u32,
 }
 
 impl Coins {
-    pub fn count(world: &World, daemons: &[&Daemon]) -> Self {
+    pub(crate) fn count(world: &World, daemons: &[&Daemon]) -> Self {
         // Whatever is in a block by now is in the wallets' balances too.
         let height = world.chain.height();
         Self { total_sat: daemons.iter().map(|daemon| total_sat(daemon)).sum(), height }
@@ -177,7 +178,7 @@ impl Coins {
 
     /// Since then, the daemons together lost what miners earned, to the sat. Waits for
     /// what is still to be mined; gives the fees, sat.
-    pub fn assert_only_fees_left(&self, world: &World, daemons: &[&Daemon]) -> u64 {
+    pub(crate) fn assert_only_fees_left(&self, world: &World, daemons: &[&Daemon]) -> u64 {
         let mut last = (0, 0);
         let mut look = || {
             let fees_sat = world.chain.fees_after(self.height);

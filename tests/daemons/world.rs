@@ -12,7 +12,7 @@ use tokio::runtime::Runtime;
 use crate::daemon::{Daemon, Process, STARTING, processes_of, tail, until};
 
 /// The development chain as a process.
-pub struct Chain {
+pub(crate) struct Chain {
     dir: PathBuf,
     log: PathBuf,
     addr: Option<String>,
@@ -33,7 +33,7 @@ impl Chain {
     }
 
     /// Starts it; after a kill, on the address of before.
-    pub fn start(&mut self) {
+    pub(crate) fn start(&mut self) {
         let file = self.dir.join("devchain.addr");
         // A killed server leaves the file behind.
         let _ = std::fs::remove_file(&file);
@@ -48,15 +48,15 @@ impl Chain {
         until("answer of the chain", STARTING, || self.try_height());
     }
 
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         self.process.take().unwrap().kill();
     }
 
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("http://{}", self.addr.as_ref().unwrap())
     }
 
-    pub fn cookie(&self) -> PathBuf {
+    pub(crate) fn cookie(&self) -> PathBuf {
         self.dir.join(".cookie")
     }
 
@@ -68,7 +68,7 @@ impl Chain {
         self.runtime.block_on(self.rpc().height()).ok()
     }
 
-    pub fn height(&self) -> u32 {
+    pub(crate) fn height(&self) -> u32 {
         self.try_height().unwrap()
     }
 
@@ -77,7 +77,7 @@ impl Chain {
     }
 
     /// What miners earned beyond the subsidy in the blocks above `after`, up to the tip, sat.
-    pub fn fees_after(&self, after: u32) -> u64 {
+    pub(crate) fn fees_after(&self, after: u32) -> u64 {
         let fees = |height| {
             let earned: u64 =
                 self.block(height).txdata[0].output.iter().map(|out| out.value.to_sat()).sum();
@@ -89,7 +89,7 @@ impl Chain {
 
 /// Everything of one test. Ends all processes when dropped, and shows their logs if the
 /// test failed.
-pub struct World {
+pub(crate) struct World {
     pub chain: Chain,
     home: TempDir,
     logs: std::cell::RefCell<Vec<PathBuf>>,
@@ -97,32 +97,38 @@ pub struct World {
 
 impl World {
     /// With a running chain.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut world = Self::without_chain();
         world.chain.start();
         world
     }
 
     /// With a chain that was never started.
-    pub fn without_chain() -> Self {
+    pub(crate) fn without_chain() -> Self {
         let home = tempfile::tempdir().unwrap();
         let chain = Chain::new(home.path());
         let logs = vec![chain.log.clone()].into();
         Self { chain, home, logs }
     }
 
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.home.path()
     }
 
     /// A daemon on the chain that sells `units` of `cpu.standard`; not started.
-    pub fn daemon(&self, name: &'static str, units: u32) -> Daemon {
+    pub(crate) fn daemon(&self, name: &'static str, units: u32) -> Daemon {
         let cookie = self.chain.cookie();
         self.daemon_on(name, units, &self.chain.url(), &cookie)
     }
 
     /// The same on any chain source.
-    pub fn daemon_on(&self, name: &'static str, units: u32, url: &str, cookie: &Path) -> Daemon {
+    pub(crate) fn daemon_on(
+        &self,
+        name: &'static str,
+        units: u32,
+        url: &str,
+        cookie: &Path,
+    ) -> Daemon {
         let capacity = format!("cpu.standard={units}");
         let mut env = vec![
             ("CAPEX_CHAIN_URL", url),
@@ -138,7 +144,7 @@ impl World {
     }
 
     /// Waits for the chain to grow by `blocks`.
-    pub fn wait_blocks(&self, blocks: u32) {
+    pub(crate) fn wait_blocks(&self, blocks: u32) {
         let target = self.chain.height() + blocks;
         until("chain blocks", Duration::from_secs(30), || {
             (self.chain.height() >= target).then_some(())

@@ -113,7 +113,7 @@ impl Chain {
             return Err(format!("min relay fee: {fee} for {} vB", tx.vsize()));
         }
         self.verify(tx)?;
-        if let Some(other) = self.mempool.iter().position(|other| spends(other)) {
+        if let Some(other) = self.mempool.iter().position(spends) {
             let theirs = self.fee(&self.mempool[other]).unwrap_or(0);
             if fee < theirs + tx.vsize() as u64 {
                 return Err(format!("insufficient fee: {fee} replaces {theirs}"));
