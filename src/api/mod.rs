@@ -27,7 +27,7 @@
 //! | `GET /epochs/{n}/export` | | what `capex match` reads |
 //!
 //! `GET /livez` needs no cookie. `{id}` is a unique prefix of at least eight digits. Errors
-//! are `{"error":{"code","message","hint"}}` ([`error`]); who may call is in [`auth`].
+//! are `{"error":{"code","message","hint"}}` (`error`); who may call is in [`auth`].
 
 pub mod auth;
 mod book;

@@ -3,7 +3,7 @@
 //! One `capex devchain` and five `capex up` run as children, each node with its own
 //! directory, keys, store and swarm. Everything is done and seen through their HTTP APIs,
 //! as a user would: nothing here reaches into a node. What the nodes answer becomes a story
-//! for people and a [`document`] for programs.
+//! for people and a document for programs.
 
 mod broken;
 mod closing;

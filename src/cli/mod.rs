@@ -5,6 +5,8 @@
 //! exactly one JSON value goes to standard output, and errors go as JSON to standard
 //! error. Exit codes are in [`failure`].
 
+#![allow(rustdoc::invalid_html_tags, reason = "help texts are for terminals")]
+
 pub mod book;
 pub mod buy;
 pub mod cert;

@@ -20,7 +20,7 @@ pub fn line(text: &str) -> String {
     escape(text, |_| false)
 }
 
-/// As [`line`], but line breaks and tabs stay.
+/// As [`line()`], but line breaks and tabs stay.
 #[must_use]
 pub fn paragraph(text: &str) -> String {
     escape(text, |c| c == '\n' || c == '\t')

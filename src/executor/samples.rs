@@ -1,6 +1,6 @@
 //! The example workloads as components, and what they are expected to print.
 
-/// Adds up the numbers of `input.txt`; see [`expected`].
+/// Adds up the numbers of `input.txt`; see [`wordsum::expected`].
 pub const WORDSUM: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/wordsum.wasm"));
 /// Never yields and never ends.
 pub const BUSY: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/busy.wasm"));

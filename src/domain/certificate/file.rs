@@ -114,7 +114,7 @@ fn line(text: &mut String, kind: &str, payload: &[u8], signature: &str) {
     let _ = writeln!(text, "{kind} {} {signature}", to_hex(payload));
 }
 
-/// Reads a certificate file. Only its form is checked: see [`super::verify`].
+/// Reads a certificate file. Only its form is checked: see [`super::verify::verify`].
 ///
 /// # Errors
 /// The first line that is wrong, and why.
