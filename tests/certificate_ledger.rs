@@ -83,6 +83,20 @@ fn free_space_comes_as_the_largest_rectangles_first() {
     assert_eq!(ledger.free_units(1, window(0, 10)), 3);
 }
 
+/// A run that fits into one unit must fit into one ask: after units 0 and 1 are sold for a
+/// while, units 2 and 3 are still offered for the whole window.
+#[test]
+fn a_sale_never_cuts_the_free_time_of_other_units() {
+    let mut ledger = ledger(4);
+    ledger.claim(row(1), 1, &units(0, 2), window(12, 14)).unwrap();
+    let expected = [
+        (units(2, 4), window(10, 40)),
+        (units(0, 2), window(14, 40)),
+        (units(0, 2), window(10, 12)),
+    ];
+    assert_eq!(ledger.free_rectangles(1, window(10, 40)), expected);
+}
+
 #[test]
 fn rows_are_numbered_by_start_and_buy_lowest_number_first() {
     let need =
