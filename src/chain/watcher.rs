@@ -101,16 +101,6 @@ impl Watcher {
         Ok(())
     }
 
-    /// Forgets a script; payments to it already seen stay watched for their spend.
-    pub fn unwatch_spk(&mut self, spk: &ScriptBuf) {
-        self.spks.remove(spk);
-    }
-
-    /// Forgets an outpoint.
-    pub fn unwatch_outpoint(&mut self, outpoint: &OutPoint) {
-        self.outpoints.remove(outpoint);
-    }
-
     /// Whether a transaction pays a watched script or spends a watched outpoint.
     pub fn concerns(&self, tx: &Transaction) -> bool {
         tx.output.iter().any(|o| self.spks.contains(&o.script_pubkey))

@@ -2,7 +2,6 @@
 //! that every node decides alike (DESIGN §5, §13).
 
 use super::certificate::objects::Activation;
-use super::ids::OrderId;
 use super::order::{Order, Side, Source};
 use crate::limits::{
     ALLOW_DENY_MAX, ALTS_MAX, ORDER_MAX_BYTES, PRICE_MAX_MSAT, QTY_MAX, SLOTS_MAX,
@@ -179,10 +178,4 @@ pub fn resale_activation(order: &Order) -> Option<Activation> {
         Source::Primary => None,
         Source::Resale { activation } => decode_exact(&activation.payload).ok(),
     }
-}
-
-/// Id of an admitted order.
-#[must_use]
-pub fn id_of(order: &Verified<Order>) -> OrderId {
-    OrderId(order.id())
 }

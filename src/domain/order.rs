@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::ids::{Key, OrderId};
+use super::ids::Key;
 use super::units::Window;
-use crate::wire::{Envelope, Object, Verified};
+use crate::wire::{Envelope, Object};
 
 /// Buy or sell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -113,18 +113,4 @@ impl Object for Order {
     fn signer(&self) -> Option<[u8; 32]> {
         Some(self.owner.0)
     }
-}
-
-impl Order {
-    /// Blocks times slots that a bid asks for.
-    #[must_use]
-    pub fn blocks(&self) -> u64 {
-        u64::from(self.qty) * u64::from(self.slots)
-    }
-}
-
-/// Id of a verified order.
-#[must_use]
-pub fn order_id(order: &Verified<Order>) -> OrderId {
-    OrderId(order.id())
 }

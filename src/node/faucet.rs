@@ -1,15 +1,12 @@
 //! `wallet fund`: coins from the published faucet key of a development network.
 
-use bitcoin::hashes::Hash as _;
-use bitcoin::{Amount, OutPoint, Txid};
-use serde::Deserialize;
-use serde_json::json;
+use bitcoin::{OutPoint, ScriptBuf, Transaction};
 use tokio::sync::oneshot;
 
 use super::Node;
 use crate::api::{Answer, ApiError, types};
 use crate::chain::ChainError;
-use crate::chain::devchain::{faucet_address, faucet_keypair};
+use crate::chain::devchain::{faucet_address, faucet_keypair, faucet_script};
 use crate::chain::rpc::RpcClient;
 use crate::wallet::faucet_spend;
 use crate::wire::sha256;
@@ -62,63 +59,37 @@ impl Node {
     }
 }
 
-#[derive(Deserialize)]
-struct BlockTxids {
-    tx: Vec<Txid>,
-}
-
-#[derive(Deserialize)]
-struct Coin {
-    value: f64,
+/// Where the next search for a coin goes on.
+struct Search {
+    /// Height looked at last.
+    height: u32,
+    /// Highest height whose coinbase is mature.
+    mature: u32,
 }
 
 async fn fund(
     client: &RpcClient,
     start: [u8; 32],
-    to: Vec<bitcoin::ScriptBuf>,
+    to: Vec<ScriptBuf>,
     amount_sat: u64,
 ) -> Result<types::Funded, ApiError> {
-    let to: [bitcoin::ScriptBuf; OUTPUTS] =
-        to.try_into().map_err(|_| ApiError::internal("four scripts"))?;
+    let to: [ScriptBuf; OUTPUTS] = to.try_into().map_err(|_| ApiError::internal("four scripts"))?;
     if client.height().await.map_err(chain)? < FRESH_BLOCKS {
         client.generate(FRESH_BLOCKS, &faucet_address()).await.map_err(chain)?;
     }
     // Subsidies of later blocks are smaller: regtest halves every 150.
     let mature = client.height().await.map_err(chain)?.saturating_sub(MATURITY).min(MATURITY);
     // Every node begins elsewhere, so that two seldom want the same coin.
-    let offset = u64::from_be_bytes(start[..8].try_into().unwrap_or_default());
-    let mut height = u32::try_from(offset % u64::from(mature.max(1))).unwrap_or(0);
+    let [a, b, c, d, ..] = start;
+    let height = u32::from_be_bytes([a, b, c, d]) % mature.max(1);
+    let mut search = Search { height, mature };
     let mut last = None;
     for _ in 0..TRIES {
-        let mut coins = Vec::new();
-        let mut found_sat = 0;
-        for _ in 0..mature {
-            height = height % mature + 1;
-            if let Some((outpoint, value_sat)) = coinbase(client, height).await.map_err(chain)? {
-                coins.push((outpoint, value_sat));
-                found_sat += value_sat;
-            }
-            if found_sat > amount_sat.saturating_add(amount_sat / 100).saturating_add(100_000)
-                || coins.len() >= COINS_MAX
-            {
-                break;
-            }
-        }
+        let coins = search.coins(client, amount_sat).await.map_err(chain)?;
         let tx = faucet_spend(&coins, &faucet_keypair(), to.clone(), amount_sat, FEERATE_SAT_KVB)
             .map_err(|error| ApiError::new(422, error.code(), error.to_string()))?;
         match client.broadcast(&tx).await {
-            Ok(txid) => {
-                let ours = |out: &&bitcoin::TxOut| to.contains(&out.script_pubkey);
-                let outputs: Vec<_> = tx.output.iter().filter(ours).collect();
-                let amount_sat = outputs.iter().map(|out| out.value.to_sat()).sum();
-                let total: u64 = tx.output.iter().map(|out| out.value.to_sat()).sum();
-                return Ok(types::Funded {
-                    txid: txid.to_string(),
-                    amount_sat,
-                    fee_sat: found_sat.saturating_sub(total),
-                    outputs: u32::try_from(outputs.len()).unwrap_or(u32::MAX),
-                });
-            }
+            Ok(_) => return Ok(funded(&tx, &coins, &to)),
             // Another node was faster at one of the coins: take the next ones.
             Err(error @ ChainError::Rejected { .. }) => last = Some(error),
             Err(error) => return Err(chain(error)),
@@ -127,16 +98,56 @@ async fn fund(
     Err(last.map_or_else(|| ApiError::internal("no coin of the faucet is free"), chain))
 }
 
-/// The coinbase of a block, if the faucet still has it.
+impl Search {
+    /// The faucet's next free coins, enough for an amount and its fee if it has them.
+    async fn coins(
+        &mut self,
+        client: &RpcClient,
+        amount_sat: u64,
+    ) -> Result<Vec<(OutPoint, u64)>, ChainError> {
+        let enough_sat = amount_sat.saturating_add(amount_sat / 100).saturating_add(100_000);
+        let mut coins = Vec::new();
+        let mut found_sat: u64 = 0;
+        for _ in 0..self.mature {
+            if found_sat > enough_sat || coins.len() >= COINS_MAX {
+                break;
+            }
+            self.height = self.height % self.mature + 1;
+            if let Some((outpoint, value_sat)) = coinbase(client, self.height).await? {
+                coins.push((outpoint, value_sat));
+                found_sat = found_sat.saturating_add(value_sat);
+            }
+        }
+        Ok(coins)
+    }
+}
+
+fn funded(tx: &Transaction, coins: &[(OutPoint, u64)], to: &[ScriptBuf]) -> types::Funded {
+    let ours = tx.output.iter().filter(|out| to.contains(&out.script_pubkey));
+    let spent = coins
+        .iter()
+        .filter(|(coin, _)| tx.input.iter().any(|input| input.previous_output == *coin));
+    let spent_sat: u64 = spent.map(|(_, value_sat)| value_sat).sum();
+    let total_sat: u64 = tx.output.iter().map(|out| out.value.to_sat()).sum();
+    types::Funded {
+        txid: tx.compute_txid().to_string(),
+        amount_sat: ours.clone().map(|out| out.value.to_sat()).sum(),
+        fee_sat: spent_sat.saturating_sub(total_sat),
+        outputs: u32::try_from(ours.count()).unwrap_or(u32::MAX),
+    }
+}
+
+/// The coinbase of a block, if it is the faucet's and unspent: on a regtest of others most
+/// blocks pay somebody else.
 async fn coinbase(client: &RpcClient, height: u32) -> Result<Option<(OutPoint, u64)>, ChainError> {
-    let hash: bitcoin::BlockHash = client.call("getblockhash", vec![json!(height)]).await?;
-    let block: BlockTxids = client.call("getblock", vec![json!(hash), json!(1)]).await?;
-    let Some(txid) = block.tx.first().copied() else { return Ok(None) };
-    debug_assert_ne!(txid, Txid::all_zeros());
-    let coin: Option<Coin> =
-        client.call("gettxout", vec![json!(txid), json!(0), json!(true)]).await?;
-    let value = coin.and_then(|coin| Amount::from_btc(coin.value).ok());
-    Ok(value.map(|value| (OutPoint { txid, vout: 0 }, value.to_sat())))
+    let block = client.block_at(height).await?;
+    let Some(tx) = block.as_ref().and_then(|block| block.txdata.first()) else { return Ok(None) };
+    let Some(out) = tx.output.first().filter(|out| out.script_pubkey == faucet_script()) else {
+        return Ok(None);
+    };
+    let outpoint = OutPoint { txid: tx.compute_txid(), vout: 0 };
+    let unspent = client.is_unspent(outpoint).await?;
+    Ok(unspent.then_some((outpoint, out.value.to_sat())))
 }
 
 fn chain(error: ChainError) -> ApiError {

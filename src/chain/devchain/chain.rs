@@ -147,11 +147,6 @@ impl Devchain {
         self.nodes[&self.tip()].block.header.time
     }
 
-    /// Number of blocks known, all branches together.
-    pub fn block_count(&self) -> usize {
-        self.nodes.len()
-    }
-
     /// An unspent confirmed output.
     pub fn coin(&self, outpoint: &OutPoint) -> Option<&Coin> {
         self.coins.get(outpoint)

@@ -70,15 +70,6 @@ impl Custody {
         }
     }
 
-    /// Notes that a held certificate was sold on.
-    pub fn mark_sold(&mut self, ctx: &mut Context<'_>, cert: CertId) {
-        if let Some(record) = self.held.get_mut(&cert) {
-            record.sold = true;
-            self.save_held(ctx, cert);
-            notify(ctx, cert, "given");
-        }
-    }
-
     /// Answers Gift, Push and GetCert; `None` for what belongs to a settlement.
     pub fn on_request(
         &mut self,

@@ -69,13 +69,11 @@ pub(super) struct HeldRecord {
     pub(super) gift: Option<PendingGift>,
     /// To whom the certificate has still to be pushed.
     pub(super) push: Option<Key>,
-    /// Sold on: another node has the later hops.
-    pub(super) sold: bool,
 }
 
 impl HeldRecord {
     /// A certificate as it arrives.
     pub(super) fn new(certificate: Certificate, facts: VerifiedCertificate) -> Self {
-        Self { certificate, facts, redeemed: None, gift: None, push: None, sold: false }
+        Self { certificate, facts, redeemed: None, gift: None, push: None }
     }
 }

@@ -65,7 +65,7 @@ impl Custody {
             }
         });
         let held = self.held.values().map(|record| {
-            let given = record.sold || record.facts.holder != me;
+            let given = record.facts.holder != me;
             CertificateView {
                 role: CertificateRole::Held,
                 facts: record.facts.clone(),

@@ -3,7 +3,8 @@
 
 use bitcoin::Txid;
 
-use crate::domain::settlement::facts::{Change, Facts};
+use crate::domain::settlement::facts::{Batch, Change, Facts};
+use crate::domain::settlement::script::Contract;
 use crate::domain::units::TimeMs;
 use crate::params::Params;
 
@@ -36,6 +37,17 @@ struct Stale {
     /// Transactions seen in a block in this life: at most the four of a settlement, each
     /// once per chain block.
     found: Vec<Txid>,
+}
+
+/// What new chain facts changed.
+#[derive(Debug)]
+pub(super) struct Learnt {
+    /// A funding that was not known before: its output must be watched.
+    pub(super) found_fund: bool,
+    /// The record must be written.
+    pub(super) changed: bool,
+    /// Transactions that lost their block.
+    pub(super) lost: Vec<Txid>,
 }
 
 impl Pace {
@@ -90,10 +102,23 @@ impl Pace {
         self.stale.is_none()
     }
 
+    /// Applies new chain facts to those of a settlement.
+    pub(super) fn apply(
+        &mut self,
+        facts: &mut Facts,
+        contract: &Contract,
+        batch: &Batch<'_>,
+        tip: u32,
+    ) -> Learnt {
+        let change = facts.apply(contract, batch);
+        let forgot = self.learn(facts, &change, tip);
+        Learnt { found_fund: change.found_fund, changed: change.any || forgot, lost: change.lost }
+    }
+
     /// After new facts: a rescan that saw the funding in its block has come through; one
     /// that has not by the second tip has nothing to show. Heights that it did not find
     /// again are forgotten. Returns whether the facts changed by that.
-    pub(super) fn learn(&mut self, facts: &mut Facts, change: &Change, tip: u32) -> bool {
+    fn learn(&mut self, facts: &mut Facts, change: &Change, tip: u32) -> bool {
         let Some(stale) = &mut self.stale else { return false };
         stale.found.extend_from_slice(&change.confirmed);
         let first_tip = *stale.first_tip.get_or_insert(tip);

@@ -173,17 +173,16 @@ impl Selling {
         batch: &Batch<'_>,
         events: &mut Vec<DealEvent>,
     ) {
-        let trade = self.deal.trade;
         if let (Some(contract), Some(facts)) = (&self.contract, self.deal.state.facts_mut()) {
-            let change = facts.apply(contract, batch);
-            let forgot = self.pace.learn(facts, &change, ctx.chain.height);
-            if change.found_fund {
+            let learnt = self.pace.apply(facts, contract, batch, ctx.chain.height);
+            if learnt.found_fund {
                 self.watch(ctx);
             }
-            events.extend(change.lost.iter().map(|txid| DealEvent::Reorged { trade, txid: *txid }));
-            if change.any || forgot {
+            if learnt.changed {
                 self.save(ctx);
             }
+            let trade = self.deal.trade;
+            events.extend(learnt.lost.into_iter().map(|txid| DealEvent::Reorged { trade, txid }));
         }
         self.drive(ctx, registrar, events);
     }

@@ -20,7 +20,7 @@ pub use standing::{Standing, StandingState};
 use super::context::Context;
 use super::io::{Effect, Event, OrderSpec, Refusal, Topic, Verdict};
 use super::record::{Record, Table};
-use crate::domain::epoch::{Phase, ResultRow, computed_at_ms, epoch_at, root_at_ms};
+use crate::domain::epoch::{ResultRow, computed_at_ms, epoch_at, root_at_ms};
 use crate::domain::ids::{Key, OrderId, StandingId, TradeId};
 use crate::domain::order::{Order, Side};
 use crate::domain::settlement::objects::Row;
@@ -141,12 +141,6 @@ impl Market {
         signed
             .filter(|signed| signed.epoch > self.epochs.computed_through)
             .fold(0, |sum, signed| sum.saturating_add(signed.reserved_sat))
-    }
-
-    /// The standing order behind a signed order of ours.
-    #[must_use]
-    pub fn standing_of(&self, order: &OrderId) -> Option<StandingId> {
-        self.signed.get(order).map(|signed| signed.standing)
     }
 
     /// Puts a standing order into the market.
@@ -442,12 +436,6 @@ impl Market {
     #[must_use]
     pub fn clock_is_off(&self) -> bool {
         self.clock_is_off
-    }
-
-    /// The phase of the open epoch.
-    #[must_use]
-    pub fn phase(now_ms: TimeMs, params: &crate::params::Params) -> Phase {
-        Phase::at(now_ms, params)
     }
 
     /// An order or a root on gossip, passed on by `peer`.

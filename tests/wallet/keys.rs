@@ -1,0 +1,95 @@
+//! Seeds, addresses and the faucet.
+
+use crate::bench::*;
+
+#[test]
+fn the_stored_wallet_of_another_seed_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(open_wallet(dir.path()));
+    let other = Keys::from_seed(&[8; 32], NETWORK).unwrap();
+    let error = Wallet::open(&other, NETWORK, open_store(dir.path()), None).unwrap_err();
+    assert_eq!(error.code(), "wallet.other_seed");
+    let signet = Wallet::open(&keys(), Network::Signet, open_store(dir.path()), None);
+    assert_eq!(signet.unwrap_err().code(), "wallet.other_seed");
+}
+
+#[test]
+fn a_seed_file_is_created_private_and_read_again() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("seed");
+    let first = Keys::load_or_create(&path, NETWORK).unwrap();
+    let mode = std::fs::metadata(&path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode, 0o600);
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "no temporary file stays");
+    let second = Keys::load_or_create(&path, NETWORK).unwrap();
+    assert_eq!(first.settlement_secret().unwrap(), second.settlement_secret().unwrap());
+    let text = std::fs::read_to_string(&path).unwrap();
+    assert!(!format!("{first:?}").contains(text.trim()));
+
+    std::fs::set_permissions(&path, PermissionsExt::from_mode(0o640)).unwrap();
+    let error = Keys::load_or_create(&path, NETWORK).unwrap_err();
+    assert_eq!(error.code(), "wallet.seed_permissions");
+    std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).unwrap();
+    for bad in ["", "00", &text[1..], &format!("{text}x"), &"g".repeat(64)] {
+        std::fs::write(&path, bad).unwrap();
+        let error = Keys::load_or_create(&path, NETWORK).unwrap_err();
+        assert_eq!(error.code(), "wallet.seed_invalid", "{bad:?}");
+    }
+}
+
+#[test]
+fn networks_have_keys_of_their_own() {
+    let secret = |network| Keys::from_seed(&[7; 32], network).unwrap().settlement_secret().unwrap();
+    assert_ne!(secret(Network::Bitcoin), secret(Network::Signet));
+}
+
+/// The first addresses of BIP-86's test vectors.
+#[test]
+fn the_first_addresses_are_those_of_bip_86() {
+    let seed = "5eb00bbddcf069084889a8ab9155568165f5c453ccb85e70811aaed6f6da5fc1\
+                9a5ac40b389cd370d086206dec8aa6c43daea6690f20ad3d8d48b2d2ce9e38e4";
+    let seed = <Vec<u8> as bitcoin::hex::FromHex>::from_hex(seed).unwrap();
+    let keys = Keys::from_seed(&seed, Network::Bitcoin).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let mut wallet = Wallet::open(&keys, Network::Bitcoin, open_store(dir.path()), None).unwrap();
+    let first = "bc1p5cyxnuxmeuwuvkwfem96lqzszd02n6xdcjrs20cac6yqjjwudpxqkedrcr";
+    let second = "bc1p4qhjn9zdvkux4e44uhx8tc55attvtyu358kutcqkudyccelu0was9fqzwh";
+    assert_eq!(wallet.next_address().unwrap().to_string(), first);
+    assert_eq!(wallet.next_address().unwrap().to_string(), second);
+    let change = "bc1p3qkhfews2uk44qtvauqyr2ttdsw7svhkl9nkm9s9c3x4ax5h60wqwruhk7";
+    let change: Address<_> = change.parse().unwrap();
+    assert!(wallet.watched_scripts().contains(&change.assume_checked().script_pubkey()));
+}
+
+#[test]
+fn the_faucet_pays_in_four_parts() {
+    let secp = Secp256k1::new();
+    let faucet = Keypair::from_seckey_slice(&secp, &[3; 32]).unwrap();
+    let output = faucet.tap_tweak(&secp, None).to_keypair().x_only_public_key().0;
+    let own = ScriptBuf::new_p2tr_tweaked(
+        bitcoin::key::TweakedPublicKey::dangerous_assume_tweaked(output),
+    );
+    let coin = |n: u8| (OutPoint::new(Txid::from_byte_array([n; 32]), 0), 5_000_000_000);
+    let coins = [coin(1), coin(2), coin(3)];
+    let to = [1, 2, 3, 4].map(foreign_script);
+    let tx = faucet_spend(&coins, &faucet, to.clone(), 7_000_000_003, FEERATE).unwrap();
+    assert_eq!(inputs(&tx), [coins[0].0, coins[1].0], "as many coins as needed, in order");
+    let prevout = TxOut { value: Amount::from_sat(5_000_000_000), script_pubkey: own.clone() };
+    verify(&tx, &vec![prevout; 2]).unwrap();
+    let paid: Vec<_> = tx.output.iter().map(|o| o.value.to_sat()).collect();
+    assert_eq!(paid[..4], [1_750_000_003, 1_750_000_000, 1_750_000_000, 1_750_000_000]);
+    assert!(tx.output.iter().zip(&to).all(|(o, script)| o.script_pubkey == *script));
+    assert_eq!(tx.output[4].script_pubkey, own);
+    let fee = 10_000_000_000 - paid.iter().sum::<u64>();
+    assert_eq!(fee, (FEERATE * tx.vsize() as u64).div_ceil(1_000));
+
+    let short = faucet_spend(&coins, &faucet, to.clone(), 15_000_000_000, FEERATE).unwrap_err();
+    assert_eq!(short.code(), "wallet.insufficient_funds");
+    let dust = faucet_spend(&coins, &faucet, to.clone(), 1_000, FEERATE).unwrap_err();
+    assert_eq!(dust.code(), "wallet.bad_amount");
+    let rate = faucet_spend(&coins, &faucet, to.clone(), 10_000, u64::MAX).unwrap_err();
+    assert_eq!(rate.code(), "wallet.bad_feerate");
+    let none = faucet_spend(&[], &faucet, to, 10_000, FEERATE).unwrap_err();
+    assert_eq!(none.code(), "wallet.insufficient_funds");
+}

@@ -1,0 +1,10 @@
+//! What the wallet promises: it never spends a coin twice, forgets no transaction that it
+//! signed, and what it signs is valid.
+
+#![allow(clippy::unwrap_used, reason = "a broken fixture should end the test")]
+
+mod bench;
+mod following;
+mod funding;
+mod histories;
+mod keys;
