@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 
 use super::{Node, now_ms};
 use crate::api::{Answer, ApiError, Call, Query, Request, ShellCommand, types};
-use crate::domain::engine::{Command, Done, Refusal};
+use crate::domain::engine::{Command, Done};
 
 impl Node {
     pub(super) fn on_api(&mut self, request: Request) {
@@ -61,7 +61,7 @@ impl Node {
         self.served.spawn(async move {
             let result = match waiting.await {
                 Ok(Ok(done)) => Ok(done.into()),
-                Ok(Err(refusal)) => Err(refused(&refusal)),
+                Ok(Err(refusal)) => Err(refusal.into()),
                 Err(_) => Err(ApiError::unavailable("api.stopping", "the node is stopping")),
             };
             let _ = answer.send(result);
@@ -118,14 +118,4 @@ impl Node {
     fn now_slot(&self) -> u32 {
         self.engine.params().slot_at(now_ms())
     }
-}
-
-/// A refusal as an HTTP error: what the rules or the funds do not allow.
-pub(super) fn refused(refusal: &Refusal) -> ApiError {
-    let status = if refusal.code.ends_with(".unknown") || refusal.code.ends_with("not_found") {
-        404
-    } else {
-        422
-    };
-    ApiError::new(status, &refusal.code, refusal.message.clone())
 }

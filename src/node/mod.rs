@@ -69,9 +69,9 @@ pub enum NodeError {
         /// Why it failed.
         source: std::io::Error,
     },
-    /// The identity file is not one.
-    #[error("{0}")]
-    Identity(String),
+    /// The identity file.
+    #[error(transparent)]
+    Identity(#[from] crate::store::SecretError),
 }
 
 impl NodeError {
@@ -84,7 +84,7 @@ impl NodeError {
             Self::Network(error) => error.code(),
             Self::Executor(error) => error.code(),
             Self::Io { .. } => "node.io",
-            Self::Identity(_) => "node.identity",
+            Self::Identity(error) => error.code(),
         }
     }
 }

@@ -3,9 +3,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fs;
-use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
-use std::path::Path;
+use std::os::unix::fs::DirBuilderExt;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -23,10 +21,9 @@ use crate::chain::rpc::{RpcClient, RpcConfig, RpcSource};
 use crate::chain::{Relevant, Watcher};
 use crate::domain::engine::leases::LeaseRole;
 use crate::domain::engine::{Command, Engine, Input, Keys, Protocol, Record, Topic};
-use crate::domain::ids::{from_hex, to_hex};
 use crate::executor::{EVENT_QUEUE, Executor, Manager};
 use crate::limits::{LEASE_MAX_BYTES, SETTLE_MAX_BYTES, SYNC_MAX_BYTES};
-use crate::store::{Meta, Store};
+use crate::store::{Meta, Store, load_or_create_secret};
 use crate::wallet::{self, Wallet};
 
 /// Messages between the loop and its tasks. Each holds a frame of at most 1 MiB; a fuller
@@ -68,7 +65,7 @@ fn open_datadir(config: &Config) -> Result<Opened, NodeError> {
     }
     let records = store.load()?;
     let store = Arc::new(Mutex::new(store));
-    let identity = identity(&datadir.join("identity.key"))?;
+    let identity = load_or_create_secret(&datadir.join("identity.key"))?;
     let chain = config.params.chain.network;
     let keys = wallet::Keys::load_or_create(&datadir.join("wallet.seed"), chain)?;
     let settlement = keys.settlement_secret()?;
@@ -217,34 +214,6 @@ impl Tasks {
         }
         self.set.shutdown().await;
     }
-}
-
-/// The identity secret: 32 bytes as hex in a file of mode 0600, made on the first start.
-fn identity(path: &Path) -> Result<[u8; 32], NodeError> {
-    let name = path.display().to_string();
-    if !path.exists() {
-        let mut secret = [0; 32];
-        getrandom::fill(&mut secret)
-            .map_err(|error| NodeError::Identity(format!("no randomness: {error}")))?;
-        // Whole or not at all: half a key after a crash would be another identity.
-        let part = path.with_extension("part");
-        let mut options = fs::OpenOptions::new();
-        options.write(true).create(true).truncate(true).mode(0o600);
-        let mut file = at(&name, options.open(&part))?;
-        at(&name, file.write_all(to_hex(&secret).as_bytes()).and_then(|()| file.sync_all()))?;
-        at(&name, fs::rename(&part, path))?;
-    }
-    let mode = at(&name, fs::metadata(path))?.permissions().mode();
-    if mode & 0o077 != 0 {
-        return Err(NodeError::Identity(format!(
-            "{name} can be read by others (mode {:o}); run: chmod 600 {name}",
-            mode & 0o777
-        )));
-    }
-    let text = at(&name, fs::read_to_string(path))?;
-    from_hex(text.trim())
-        .and_then(|bytes| bytes.try_into().ok())
-        .ok_or_else(|| NodeError::Identity(format!("{name} is not 64 hex digits")))
 }
 
 fn network_config(config: &Config, identity: [u8; 32]) -> capex_network::Config {

@@ -23,6 +23,7 @@ mod lock;
 mod record;
 mod replay;
 mod schema;
+mod secret;
 mod segment;
 
 use std::fs;
@@ -37,6 +38,7 @@ pub use export::import;
 pub use journal::Tuning;
 pub use record::{MAX_BATCH_BYTES, Row, erase, upsert};
 pub use schema::{Meta, RESERVED_TABLE, SCHEMA_VERSION};
+pub use secret::{SecretError, load_or_create_secret};
 
 use index::{Index, record_bytes};
 use journal::Journal;

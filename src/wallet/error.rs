@@ -1,32 +1,13 @@
 //! What can go wrong with the wallet.
 
-use std::io;
-use std::path::{Path, PathBuf};
-
-use crate::store::StoreError;
+use crate::store::{SecretError, StoreError};
 
 /// Every way in which the wallet refuses or fails.
 #[derive(Debug, thiserror::Error)]
 pub enum WalletError {
-    /// The seed file can be read by others than its owner.
-    #[error("{} has mode {mode:03o}; allow only its owner: chmod 600", .path.display())]
-    SeedPermissions {
-        /// The seed file.
-        path: PathBuf,
-        /// Its permission bits.
-        mode: u32,
-    },
-    /// The seed file does not hold 32 bytes in hex.
-    #[error("{} must hold 64 hex digits", .0.display())]
-    SeedInvalid(PathBuf),
-    /// The seed file cannot be read or written.
-    #[error("cannot use the seed file {}: {source}", .path.display())]
-    SeedIo {
-        /// The seed file.
-        path: PathBuf,
-        /// The system's answer.
-        source: io::Error,
-    },
+    /// The seed file.
+    #[error(transparent)]
+    Seed(#[from] SecretError),
     /// The stored wallet belongs to another seed or network.
     #[error("the stored wallet belongs to another seed or network")]
     OtherSeed,
@@ -95,9 +76,7 @@ impl WalletError {
     /// Stable reason code; a failure of the store keeps the store's code.
     pub fn code(&self) -> &'static str {
         match self {
-            Self::SeedPermissions { .. } => "wallet.seed_permissions",
-            Self::SeedInvalid(_) => "wallet.seed_invalid",
-            Self::SeedIo { .. } => "wallet.seed_io",
+            Self::Seed(error) => error.code(),
             Self::OtherSeed => "wallet.other_seed",
             Self::Damaged(_) => "wallet.damaged",
             Self::Store(e) => e.code(),
@@ -114,10 +93,6 @@ impl WalletError {
             Self::Disconnected { .. } => "wallet.disconnected",
             Self::Build(_) => "wallet.build",
         }
-    }
-
-    pub(super) fn seed_io(path: &Path) -> impl Fn(io::Error) -> Self + '_ {
-        move |source| Self::SeedIo { path: path.to_owned(), source }
     }
 
     pub(super) fn build(error: impl std::fmt::Display) -> Self {

@@ -1,24 +1,19 @@
 //! The seed file and what is derived from it.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{ErrorKind, Read, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use bitcoin::Network;
 use bitcoin::bip32::{ChildNumber, DerivationPath, Xpriv, Xpub};
-use bitcoin::hex::{DisplayHex, FromHex};
 use bitcoin::key::{Keypair, TapTweak};
 use bitcoin::secp256k1::{All, Secp256k1};
 
 use super::error::WalletError;
+use crate::store::load_or_create_secret;
 
 /// Purpose of the spending wallet's account: single-key taproot outputs (BIP-86).
 const PURPOSE_SPEND: u32 = 86;
 /// Purpose of the settlement keys (DESIGN §13).
 const PURPOSE_SETTLEMENT: u32 = 7268;
-/// Longest seed file that is read, in bytes: 64 digits and a line end.
-const SEED_FILE_MAX_BYTES: u64 = 66;
 
 /// The wallet's keys of one network. Never printed.
 #[derive(Clone)]
@@ -40,18 +35,9 @@ impl Keys {
     /// hex, mode 0600.
     ///
     /// # Errors
-    /// [`WalletError::SeedPermissions`] when others may access the file,
-    /// [`WalletError::SeedInvalid`], [`WalletError::SeedIo`].
+    /// [`WalletError::Seed`].
     pub fn load_or_create(path: &Path, network: Network) -> Result<Self, WalletError> {
-        match File::open(path) {
-            Ok(file) => Self::from_seed(&read_seed(path, file)?, network),
-            Err(e) if e.kind() == ErrorKind::NotFound => {
-                create_seed(path).map_err(WalletError::seed_io(path))?;
-                let file = File::open(path).map_err(WalletError::seed_io(path))?;
-                Self::from_seed(&read_seed(path, file)?, network)
-            }
-            Err(e) => Err(WalletError::seed_io(path)(e)),
-        }
+        Self::from_seed(&load_or_create_secret(path)?, network)
     }
 
     /// The keys of a given BIP-32 seed of 16 to 64 bytes.
@@ -109,38 +95,4 @@ fn coin_type(network: Network) -> u32 {
 
 fn account_path(purpose: u32, network: Network) -> Result<DerivationPath, bitcoin::bip32::Error> {
     [purpose, coin_type(network), 0].into_iter().map(ChildNumber::from_hardened_idx).collect()
-}
-
-fn read_seed(path: &Path, file: File) -> Result<[u8; 32], WalletError> {
-    let io = WalletError::seed_io(path);
-    let mode = file.metadata().map_err(&io)?.permissions().mode() & 0o777;
-    if mode & 0o077 != 0 {
-        return Err(WalletError::SeedPermissions { path: path.to_owned(), mode });
-    }
-    let mut bytes = Vec::new();
-    file.take(SEED_FILE_MAX_BYTES + 1).read_to_end(&mut bytes).map_err(&io)?;
-    let text = std::str::from_utf8(&bytes).unwrap_or_default();
-    let digits = text.strip_suffix('\n').unwrap_or(text);
-    <[u8; 32]>::from_hex(digits).map_err(|_| WalletError::SeedInvalid(path.to_owned()))
-}
-
-/// Writes a fresh seed under a temporary name first, so that a crash leaves a whole file or
-/// none, and links it into place, so that a seed that appeared meanwhile is never replaced.
-fn create_seed(path: &Path) -> std::io::Result<()> {
-    let mut seed = [0u8; 32];
-    getrandom::fill(&mut seed).map_err(std::io::Error::other)?;
-    let temporary = path.with_extension(format!("{}.tmp", std::process::id()));
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
-    let written = writeln!(file, "{}", seed.to_lower_hex_string())
-        .and_then(|()| file.sync_all())
-        .and_then(|()| fs::hard_link(&temporary, path));
-    fs::remove_file(&temporary)?;
-    match written {
-        Err(e) if e.kind() == ErrorKind::AlreadyExists => Ok(()),
-        Err(e) => Err(e),
-        Ok(()) => {
-            let parent = path.parent().filter(|p| !p.as_os_str().is_empty());
-            File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
-        }
-    }
 }

@@ -29,12 +29,12 @@ fn a_seed_file_is_created_private_and_read_again() {
 
     std::fs::set_permissions(&path, PermissionsExt::from_mode(0o640)).unwrap();
     let error = Keys::load_or_create(&path, NETWORK).unwrap_err();
-    assert_eq!(error.code(), "wallet.seed_permissions");
+    assert_eq!(error.code(), "secret.permissions");
     std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).unwrap();
     for bad in ["", "00", &text[1..], &format!("{text}x"), &"g".repeat(64)] {
         std::fs::write(&path, bad).unwrap();
         let error = Keys::load_or_create(&path, NETWORK).unwrap_err();
-        assert_eq!(error.code(), "wallet.seed_invalid", "{bad:?}");
+        assert_eq!(error.code(), "secret.invalid", "{bad:?}");
     }
 }
 

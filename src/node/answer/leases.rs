@@ -7,9 +7,9 @@ use tokio::sync::oneshot;
 
 use crate::api::types::{Lease, Part, ResultFile, Stream, seconds, slot_range};
 use crate::api::{Answer, ApiError, Prefix, RedeemCall};
+use crate::domain::engine::Done;
 use crate::domain::engine::io::Command;
 use crate::domain::engine::leases::{LeaseRole, LeaseView};
-use crate::domain::engine::{Done, Refusal};
 use crate::domain::ids::{CertId, Digest, LeaseId, to_hex};
 use crate::domain::lease::objects::{self, InputFile, Outcome, Workload, WorkloadKind};
 use crate::limits::LEASE_CHUNK_BYTES;
@@ -172,10 +172,8 @@ impl Node {
                     Ok(Done::Redeemed { lease }.into())
                 }
                 Ok(Ok(done)) => Ok(done.into()),
-                Ok(Err(refusal)) => Err(super::refused(&refusal)),
-                Err(_) => {
-                    Err(super::refused(&Refusal::new("api.stopping", "the node is stopping")))
-                }
+                Ok(Err(refusal)) => Err(refusal.into()),
+                Err(_) => Err(ApiError::unavailable("api.stopping", "the node is stopping")),
             };
             let _ = answer.send(result);
         });
