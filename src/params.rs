@@ -216,6 +216,7 @@ impl Params {
         let mut ids: Vec<u16> = self.classes.iter().map(|class| class.floors.id).collect();
         ids.dedup();
         check(ids.is_sorted() && ids.len() == self.classes.len(), "classes ascend by id")?;
+        check((1..=2).contains(&self.matching_version), "matching_version is 1 or 2")?;
         check((1..=8).contains(&self.matching_starts), "matching_starts is 1 to 8")?;
         check(self.min_trade_sat <= PRICE_MAX_MSAT, "min_trade_sat is too large")?;
         Ok(self)

@@ -4,15 +4,15 @@
 use std::io::Write;
 
 use capex::cli::match_cmd;
-use capex::domain::matching::{Instance, Mode, Order, Side, solve, verify};
+use capex::domain::matching::{Algorithm, Instance, Mode, Order, Side, solve, verify};
 
 pub fn run(bytes: &[u8]) {
     as_json(bytes);
     let mut instance = instance(bytes);
-    if let Ok(outcome) = solve(&instance) {
+    if let Ok(outcome) = solve(&instance, Algorithm::One) {
         assert_eq!(verify(&instance, &outcome), Ok(()));
         instance.orders.reverse();
-        assert_eq!(solve(&instance).ok(), Some(outcome));
+        assert_eq!(solve(&instance, Algorithm::One).ok(), Some(outcome));
     }
 }
 
@@ -21,7 +21,8 @@ fn as_json(bytes: &[u8]) {
     file.write_all(bytes).expect("room for it");
     let path = file.path().to_str().expect("a plain path").to_owned();
     let (mut out, mut err) = (Vec::new(), Vec::new());
-    let code = match_cmd::run(&path, true, &mut std::io::empty(), &mut out, &mut err);
+    let code =
+        match_cmd::run(&path, Algorithm::One, true, &mut std::io::empty(), &mut out, &mut err);
     assert!(code == 0 || code == 6, "exit {code}");
     let answer = if out.is_empty() { err } else { out };
     assert!(serde_json::from_slice::<serde_json::Value>(&answer).is_ok());

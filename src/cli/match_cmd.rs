@@ -14,7 +14,7 @@ use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 use thiserror::Error;
 
-use crate::domain::matching::{self, Outcome};
+use crate::domain::matching::{self, Algorithm, Outcome};
 
 pub use form::to_json;
 
@@ -70,12 +70,13 @@ impl Failure {
 /// not JSON, 2 if the input cannot be read or the output not written.
 pub fn run(
     input: &str,
+    algorithm: Algorithm,
     json: bool,
     stdin: &mut dyn Read,
     out: &mut dyn Write,
     err: &mut dyn Write,
 ) -> u8 {
-    match read(input, stdin).and_then(|value| match_all(&value, out)) {
+    match read(input, stdin).and_then(|value| match_all(&value, algorithm, out)) {
         Ok(exit_code) => exit_code,
         Err(failure) => {
             let line = if json {
@@ -105,15 +106,15 @@ fn read(input: &str, stdin: &mut dyn Read) -> Result<Value, Failure> {
         .map_err(|error| Failure::Malformed { input: input.to_owned(), error })
 }
 
-fn match_all(value: &Value, out: &mut dyn Write) -> Result<u8, Failure> {
+fn match_all(value: &Value, algorithm: Algorithm, out: &mut dyn Write) -> Result<u8, Failure> {
     let (text, refused) = match value {
         Value::Array(books) => {
-            let answers: Vec<Answer> = books.iter().map(answer).collect();
+            let answers: Vec<Answer> = books.iter().map(|book| answer(book, algorithm)).collect();
             let refused = answers.iter().any(|answer| matches!(answer, Answer::Refused(_)));
             (serde_json::to_string(&answers), refused)
         }
         book => {
-            let answer = answer(book);
+            let answer = answer(book, algorithm);
             (serde_json::to_string(&answer), matches!(answer, Answer::Refused(_)))
         }
     };
@@ -122,8 +123,8 @@ fn match_all(value: &Value, out: &mut dyn Write) -> Result<u8, Failure> {
     Ok(if refused { EXIT_REFUSED } else { EXIT_OK })
 }
 
-fn answer(book: &Value) -> Answer {
-    match form::instance(book).and_then(|instance| Ok(matching::solve(&instance)?)) {
+fn answer(book: &Value, algorithm: Algorithm) -> Answer {
+    match form::instance(book).and_then(|instance| Ok(matching::solve(&instance, algorithm)?)) {
         Ok(outcome) => Answer::Matched(outcome),
         Err(refusal) => Answer::Refused(error_value(refusal.code(), &refusal.to_string())),
     }

@@ -43,6 +43,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::api::Prefix;
+use crate::domain::matching::Algorithm;
 use crate::node::config::{Config, Overrides, dirs};
 use client::Client;
 use failure::{Exit, Failure};
@@ -147,6 +148,14 @@ pub struct MatchFlags {
     /// JSON file of a book or an array of books, `-` for standard input
     #[arg(long, value_name = "FILE|-")]
     pub input: PathBuf,
+    /// Version of the rules, as `matching_version` in a network's definition
+    #[arg(long, value_name = "VERSION", default_value = "1", value_parser = algorithm)]
+    pub algorithm: Algorithm,
+}
+
+fn algorithm(text: &str) -> Result<Algorithm, String> {
+    let version: u8 = text.parse().map_err(|_| "not a version number".to_owned())?;
+    Algorithm::try_from(version).map_err(|error| error.to_string())
 }
 
 /// Flags of `shim`.
@@ -311,7 +320,8 @@ fn dispatch(command: Command, context: &mut Context<'_>) -> Result<ExitCode, Fai
 fn run_match(flags: &MatchFlags, context: &mut Context<'_>) -> ExitCode {
     let input = flags.input.to_string_lossy();
     let (json, io) = (context.global.json, &mut context.io);
-    ExitCode::from(match_cmd::run(&input, json, &mut io.input, &mut *io.out, &mut *io.err))
+    let (out, err) = (&mut *io.out, &mut *io.err);
+    ExitCode::from(match_cmd::run(&input, flags.algorithm, json, &mut io.input, out, err))
 }
 
 /// Reads a file of the user, at most `max_bytes`.

@@ -142,7 +142,8 @@ pub fn compute(
     params: &Params,
 ) -> Result<EpochResult, matching::MatchError> {
     let book = set.book();
-    let outcome = matching::solve(&instance(&book, epoch, params))?;
+    let algorithm = matching::Algorithm::try_from(params.matching_version)?;
+    let outcome = matching::solve(&instance(&book, epoch, params), algorithm)?;
     let mut rows: Vec<ResultRow> =
         outcome.trades.iter().filter_map(|trade| result_row(trade, epoch, set, params)).collect();
     rows.sort_by_key(|result| sort_key(&result.row));

@@ -3,6 +3,7 @@
 use std::io::Write;
 
 use capex::cli::match_cmd;
+use capex::domain::matching::Algorithm;
 use serde_json::{Value, json};
 
 use super::vectors::GOLDEN;
@@ -16,7 +17,8 @@ pub(crate) struct Ran {
 
 pub(crate) fn run(input: &str, json: bool) -> Ran {
     let (mut out, mut err) = (Vec::new(), Vec::new());
-    let exit_code = match_cmd::run(input, json, &mut std::io::empty(), &mut out, &mut err);
+    let exit_code =
+        match_cmd::run(input, Algorithm::One, json, &mut std::io::empty(), &mut out, &mut err);
     let text = |bytes| String::from_utf8(bytes).unwrap();
     Ran { exit_code, out: text(out), err: text(err) }
 }
@@ -118,7 +120,7 @@ fn an_exported_book_reads_back_to_the_same_result() {
     for seed in 0..50 {
         let book = super::books::random(seed);
         let exported = match_cmd::to_json(&book);
-        let expected = capex::domain::matching::solve(&book).unwrap();
+        let expected = capex::domain::matching::solve(&book, Algorithm::One).unwrap();
         let result = matched(&exported);
         assert_eq!(result["trades"].as_array().unwrap().len(), expected.trades.len());
         assert_eq!(result["prices"].as_object().unwrap().len(), expected.prices.len());

@@ -4,7 +4,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
-use capex::domain::matching::{Instance, Mode, Order, Outcome, PMAX_MSAT, Side, Trade};
+use capex::domain::matching::{Algorithm, Instance, Mode, Order, Outcome, PMAX_MSAT, Side, Trade};
 use sha2::{Digest, Sha256};
 
 const PMAX: i128 = PMAX_MSAT as i128;
@@ -466,13 +466,17 @@ fn random_books_match_as_in_the_naive_implementation() {
     let mut traded = 0;
     for seed in 0..500 {
         let book = super::books::random(seed);
-        let result = capex::domain::matching::solve(&book).unwrap();
+        let result = capex::domain::matching::solve(&book, Algorithm::One).unwrap();
         assert_eq!(result, solve(&book), "book {seed}");
         traded += usize::from(!result.trades.is_empty());
     }
     for seed in 0..16 {
         let book = super::books::crowded(seed);
-        assert_eq!(capex::domain::matching::solve(&book).unwrap(), solve(&book), "crowded {seed}");
+        assert_eq!(
+            capex::domain::matching::solve(&book, Algorithm::One).unwrap(),
+            solve(&book),
+            "crowded {seed}"
+        );
     }
     assert!(traded > 250, "only {traded} of 500 books trade at all");
 }

@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use capex::domain::matching::{Instance, Mode, Order, Outcome, Side, Trade, solve, verify};
+use capex::domain::matching::{
+    Algorithm, Instance, Mode, Order, Outcome, Side, Trade, solve, verify,
+};
 use proptest::prelude::*;
 
 use super::books::{Dice, random};
@@ -108,7 +110,7 @@ proptest! {
     #[test]
     fn a_result_is_safe_for_everybody(seed in any::<u64>()) {
         let book = random(seed);
-        let outcome = solve(&book).unwrap();
+        let outcome = solve(&book, Algorithm::One).unwrap();
         limits_and_money_hold(&book, &outcome);
         capacity_holds(&book, &outcome);
         bids_get_one_run_of_enough_units(&book, &outcome);
@@ -119,7 +121,7 @@ proptest! {
     #[test]
     fn the_order_of_arrival_changes_nothing(seed in any::<u64>(), shuffle in any::<u64>()) {
         let mut book = random(seed);
-        let outcome = solve(&book).unwrap();
+        let outcome = solve(&book, Algorithm::One).unwrap();
         let mut dice = Dice::new(shuffle);
         dice.shuffle(&mut book.orders);
         dice.shuffle(&mut book.cancels);
@@ -127,15 +129,15 @@ proptest! {
             dice.shuffle(&mut order.allow);
             dice.shuffle(&mut order.deny);
         }
-        prop_assert_eq!(solve(&book).unwrap(), outcome);
+        prop_assert_eq!(solve(&book, Algorithm::One).unwrap(), outcome);
     }
 
     #[test]
     fn dropped_orders_leave_no_trace(seed in any::<u64>()) {
         let mut book = random(seed);
-        let outcome = solve(&book).unwrap();
+        let outcome = solve(&book, Algorithm::One).unwrap();
         book.orders.retain(|order| order.filled < order.qty);
-        prop_assert_eq!(solve(&book).unwrap(), outcome);
+        prop_assert_eq!(solve(&book, Algorithm::One).unwrap(), outcome);
     }
 
     #[test]
@@ -144,7 +146,7 @@ proptest! {
         let mut welfare = 0;
         for starts in 1..=8 {
             book.starts = starts;
-            let next = solve(&book).unwrap().welfare_msat;
+            let next = solve(&book, Algorithm::One).unwrap().welfare_msat;
             prop_assert!(next >= welfare);
             welfare = next;
         }

@@ -1,6 +1,8 @@
 //! A result with one thing wrong is found out, with the code of that thing.
 
-use capex::domain::matching::{CheckError, Instance, Mode, Order, Outcome, Side, solve, verify};
+use capex::domain::matching::{
+    Algorithm, CheckError, Instance, Mode, Order, Outcome, Side, solve, verify,
+};
 
 fn order(id: &str, qty: u32, window: (u32, u32), side: Side) -> Order {
     Order {
@@ -91,7 +93,7 @@ fn each_fault_is_found_with_its_code() {
         (|_, o| o.welfare_msat += 1, "result.welfare"),
         (|b, _| b.starts = 0, "match.starts"),
     ];
-    let outcome = solve(&book()).unwrap();
+    let outcome = solve(&book(), Algorithm::One).unwrap();
     assert_eq!(outcome.trades.len(), 2);
     for (row, (change, expected)) in table.iter().enumerate() {
         let (mut book, mut outcome) = (book(), outcome.clone());
@@ -104,7 +106,7 @@ fn each_fault_is_found_with_its_code() {
 
 #[test]
 fn another_price_within_all_limits_is_safe_too() {
-    let mut outcome = solve(&book()).unwrap();
+    let mut outcome = solve(&book(), Algorithm::One).unwrap();
     for price_msat in [60, 77, 100] {
         reprice(&mut outcome, price_msat);
         assert_eq!(verify(&book(), &outcome), Ok(()));

@@ -118,6 +118,8 @@ pub struct Cancel {
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[allow(missing_docs)] // Each message states what the variant and its field mean.
 pub enum MatchError {
+    #[error("there is no version {version} of the matching algorithm")]
+    Algorithm { version: u8 },
     #[error("starts is {starts}, allowed are 1 to {MAX_STARTS}")]
     Starts { starts: u8 },
     #[error("order {id:?} occurs twice")]
@@ -152,6 +154,7 @@ impl MatchError {
     /// The stable reason code of this refusal.
     pub fn code(&self) -> &'static str {
         match self {
+            Self::Algorithm { .. } => "match.algorithm",
             Self::Starts { .. } => "match.starts",
             Self::DuplicateId { .. } => "match.duplicate_id",
             Self::EmptyWindow { .. } => "match.empty_window",

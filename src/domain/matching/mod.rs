@@ -31,4 +31,4 @@ pub use instance::{
     Cancel, Instance, MAX_ALTERNATIVES, MAX_HORIZON_SLOTS, MAX_HOURS, MAX_KEYS, MAX_QTY,
     MAX_STARTS, MatchError, Mode, Order, PMAX_MSAT, Side,
 };
-pub use outcome::{Outcome, Trade, solve};
+pub use outcome::{Algorithm, Outcome, Trade, solve};

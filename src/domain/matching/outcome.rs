@@ -42,7 +42,28 @@ pub struct Trade {
     pub sat: u64,
 }
 
-/// Matches one book.
+/// Version of the rules: every node of a network runs the one its definition names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Algorithm {
+    /// The best of the greedy starts.
+    One,
+    /// The best of the greedy starts, then improved within a fixed budget.
+    Two,
+}
+
+impl TryFrom<u8> for Algorithm {
+    type Error = MatchError;
+
+    fn try_from(version: u8) -> Result<Self, MatchError> {
+        match version {
+            1 => Ok(Self::One),
+            2 => Ok(Self::Two),
+            _ => Err(MatchError::Algorithm { version }),
+        }
+    }
+}
+
+/// Matches one book by the rules of `algorithm`.
 ///
 /// Orders that cannot trade are dropped: cancelled by their owner, expired, filled, no
 /// deliverable run left in the window, limit 0 or above [`super::PMAX_MSAT`].
@@ -53,8 +74,9 @@ pub struct Trade {
 /// A book that breaks a bound is refused as a whole, see [`MatchError`]; all orders are
 /// checked, also those that would be dropped. [`MatchError::Infeasible`] stands for what
 /// the price constraints exclude by construction.
-pub fn solve(instance: &Instance) -> Result<Outcome, MatchError> {
+pub fn solve(instance: &Instance, algorithm: Algorithm) -> Result<Outcome, MatchError> {
     let book = Book::new(instance)?;
+    let (Algorithm::One | Algorithm::Two) = algorithm;
     let passes: Vec<Result<Allocation, MatchError>> =
         (0..instance.starts).into_par_iter().map(|start| pass::run(&book, start)).collect();
     let mut best: Option<Allocation> = None;
