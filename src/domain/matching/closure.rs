@@ -8,6 +8,7 @@
 use super::instance::{MatchError, PMAX_MSAT};
 
 /// Bounds on the cost of every run between the slots of one class. All sums in msat.
+#[derive(Clone)]
 pub(super) struct Closure {
     first_slot: u32,
     boundaries: usize,

@@ -17,6 +17,7 @@
 //!
 //! Integers only. Anyone can verify a given result in linear time with [`verify`].
 
+mod ceiling;
 mod check;
 mod closure;
 mod instance;
@@ -24,6 +25,7 @@ mod outcome;
 mod pass;
 mod prices;
 mod ranked;
+mod search;
 mod supply;
 
 pub use check::{CheckError, verify};

@@ -2,10 +2,12 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 use sha2::{Digest, Sha256};
 
 use super::instance::{Instance, MatchError, Mode, Order, Side};
+use super::supply::WORD;
 
 /// What counterparty rules read of either side.
 struct Party {
@@ -53,6 +55,10 @@ pub(super) struct Class<'a> {
     pub(super) end_slot: u32,
     /// Ascending by (limit, draw, id): the position is the ask's rank.
     pub(super) asks: Vec<Ask<'a>>,
+    /// Limits of the asks in msat per block.
+    pub(super) limits_msat: Vec<u64>,
+    /// Units of 64 asks each: of all together, of the largest.
+    pub(super) word_units: Vec<(u32, u32)>,
 }
 
 /// The live orders of an instance.
@@ -75,6 +81,13 @@ impl Bid<'_> {
             && !s.deny.contains(&b.owner)
             && (b.allow.is_empty() || b.allow.contains(&ask.provider))
             && (s.allow.is_empty() || s.allow.contains(&b.owner))
+    }
+
+    /// First slots of the runs that the bid could take in `class`, ascending.
+    pub(super) fn starts(&self, class: &Class<'_>) -> Range<u32> {
+        let first = self.first_slot.max(class.first_slot);
+        let last = self.end_slot.min(class.end_slot).checked_sub(self.hours);
+        first..last.map_or(first, |last| last + 1)
     }
 
     /// Units that must be placed together, the last factor of the priorities.
@@ -231,7 +244,22 @@ fn class(id: u16, span: (u32, u32), mut asks: Vec<Ask<'_>>) -> Option<Class<'_>>
     let first_slot = asks.iter().map(|ask| ask.first_slot).min()?.max(span.0);
     let end_slot = asks.iter().map(|ask| ask.end_slot).max()?.min(span.1);
     asks.sort_by_key(|ask| ask.limit_msat);
-    (first_slot < end_slot).then_some(Class { id, first_slot, end_slot, asks })
+    let limits_msat = asks.iter().map(|ask| ask.limit_msat).collect();
+    let word_units = asks
+        .chunks(WORD)
+        .map(|word| {
+            let units = word.iter().map(|ask| ask.qty);
+            (units.clone().sum(), units.max().unwrap_or(0))
+        })
+        .collect();
+    (first_slot < end_slot).then_some(Class {
+        id,
+        first_slot,
+        end_slot,
+        asks,
+        limits_msat,
+        word_units,
+    })
 }
 
 fn bid<'a>(
