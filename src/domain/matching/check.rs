@@ -100,14 +100,15 @@ struct Received<'a> {
 }
 
 struct Audit<'a> {
-    bids: BTreeMap<&'a str, &'a Bid<'a>>,
-    /// Asks with the class they belong to.
-    asks: BTreeMap<&'a str, (usize, &'a Ask<'a>)>,
     book: &'a Book<'a>,
+    /// Ascending by id.
+    bids: Vec<&'a Bid<'a>>,
+    /// Asks with the class they belong to, ascending by id.
+    asks: Vec<(usize, &'a Ask<'a>)>,
     prices: &'a BTreeMap<(u16, u32), u64>,
-    received: BTreeMap<&'a str, Received<'a>>,
+    received: BTreeMap<u32, Received<'a>>,
     /// Units sold per (ask, slot).
-    sold: BTreeMap<(&'a str, u32), u64>,
+    sold: BTreeMap<(u32, u32), u64>,
     /// Slots with a trade.
     traded: BTreeSet<(u16, u32)>,
     welfare_msat: u128,
@@ -115,16 +116,16 @@ struct Audit<'a> {
 
 impl<'a> Audit<'a> {
     fn new(book: &'a Book<'a>, prices: &'a BTreeMap<(u16, u32), u64>) -> Self {
-        let asks = book
-            .classes
-            .iter()
-            .enumerate()
-            .flat_map(|(at, class)| class.asks.iter().map(move |ask| (ask.id, (at, ask))))
-            .collect();
+        let mut bids: Vec<_> = book.bids.iter().collect();
+        bids.sort_unstable_by_key(|bid| bid.id_rank);
+        let classes = book.classes.iter().enumerate();
+        let mut asks: Vec<_> =
+            classes.flat_map(|(at, class)| class.asks.iter().map(move |ask| (at, ask))).collect();
+        asks.sort_unstable_by_key(|(_, ask)| ask.id_rank);
         Self {
-            bids: book.bids.iter().map(|bid| (bid.id, bid)).collect(),
-            asks,
             book,
+            bids,
+            asks,
             prices,
             received: BTreeMap::new(),
             sold: BTreeMap::new(),
@@ -133,11 +134,18 @@ impl<'a> Audit<'a> {
         }
     }
 
+    fn bid(&self, id: &str) -> Option<&'a Bid<'a>> {
+        self.bids.binary_search_by_key(&id, |bid| bid.id).ok().map(|at| self.bids[at])
+    }
+
+    fn ask(&self, id: &str) -> Option<(usize, &'a Ask<'a>)> {
+        self.asks.binary_search_by_key(&id, |(_, ask)| ask.id).ok().map(|at| self.asks[at])
+    }
+
     fn add(&mut self, trade: &Trade) -> Result<(), CheckError> {
         let unknown = |id: &str| CheckError::UnknownOrder { id: id.to_owned() };
-        let bid = *self.bids.get(trade.buy.as_str()).ok_or_else(|| unknown(&trade.buy))?;
-        let &(class, ask) =
-            self.asks.get(trade.sell.as_str()).ok_or_else(|| unknown(&trade.sell))?;
+        let bid = self.bid(&trade.buy).ok_or_else(|| unknown(&trade.buy))?;
+        let (class, ask) = self.ask(&trade.sell).ok_or_else(|| unknown(&trade.sell))?;
         if self.book.classes[class].id != trade.class {
             return Err(unknown(&trade.sell));
         }
@@ -152,7 +160,7 @@ impl<'a> Audit<'a> {
     fn receive(&mut self, trade: &Trade, bid: &'a Bid<'a>) -> Result<(), CheckError> {
         let buy = || trade.buy.clone();
         let qty = u64::from(trade.qty);
-        let received = self.received.entry(bid.id).or_insert(Received {
+        let received = self.received.entry(bid.id_rank).or_insert(Received {
             bid,
             class: trade.class,
             start: trade.start,
@@ -173,7 +181,7 @@ impl<'a> Audit<'a> {
 
     fn sell(&mut self, trade: &Trade, ask: &'a Ask<'a>) -> Result<(), CheckError> {
         for slot in trade.start..trade.start + u32::from(trade.hours) {
-            let sold = self.sold.entry((ask.id, slot)).or_insert(0);
+            let sold = self.sold.entry((ask.id_rank, slot)).or_insert(0);
             *sold += u64::from(trade.qty);
             if *sold > u64::from(ask.qty) {
                 return Err(CheckError::Oversold { sell: trade.sell.clone(), slot });
@@ -206,9 +214,9 @@ impl<'a> Audit<'a> {
     }
 
     fn finish(self, welfare_msat: u128) -> Result<(), CheckError> {
-        for (buy, Received { bid, qty, .. }) in self.received {
+        for Received { bid, qty, .. } in self.received.into_values() {
             if qty < u64::from(bid.min_qty) {
-                return Err(CheckError::Underfilled { buy: buy.to_owned(), qty });
+                return Err(CheckError::Underfilled { buy: bid.id.to_owned(), qty });
             }
         }
         if !self.prices.keys().eq(self.traded.iter()) {

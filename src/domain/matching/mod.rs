@@ -21,6 +21,8 @@ mod ceiling;
 mod check;
 mod closure;
 mod instance;
+mod labels;
+mod names;
 mod outcome;
 mod pass;
 mod prices;

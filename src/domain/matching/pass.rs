@@ -65,14 +65,14 @@ pub(super) struct Allocation {
     pub(super) prices: BTreeMap<(u16, u32), u64>,
 }
 
-/// Runs start number `start` over the book.
+/// Inserts the bids in the order of `sequence`.
 ///
 /// # Errors
 /// `match.infeasible`, if a promise contradicts an earlier one: the closure excludes it.
-pub(super) fn run(book: &Book<'_>, start: u8) -> Result<Allocation, MatchError> {
+pub(super) fn run(book: &Book<'_>, sequence: &[usize]) -> Result<Allocation, MatchError> {
     let mut markets: Vec<Market<'_>> = book.classes.iter().map(Market::new).collect();
     let mut fills = Vec::new();
-    for bid in book.sequence(start) {
+    for &bid in sequence {
         if let Some(fill) = best_fill(book, &markets, bid) {
             markets[fill.class].accept(&fill)?;
             fills.push(fill);

@@ -88,18 +88,13 @@ impl<'a> Search<'a> {
         while gain.qty < self.bid.qty
             && let Some(ask_msat) = asks.next_msat()
         {
-            let missing = self.most_units.saturating_sub(gain.qty);
-            if !can_win(gain + self.gain(ask_msat, missing)) {
+            let most_units = self.most_units.saturating_sub(gain.qty);
+            if !can_win(gain + self.gain(ask_msat, most_units)) {
                 return None;
             }
-            asks.enter_level();
-            while gain.qty < self.bid.qty
-                && let Some(ask) = asks.best_fit()
-            {
-                let qty = asks.units(ask).min(self.bid.qty - gain.qty);
-                gain = gain + self.gain(ask_msat, qty);
-                legs.push(Leg { ask, qty });
-            }
+            let missing = self.bid.qty - gain.qty;
+            let taken = asks.take_level(missing, &mut legs);
+            gain = gain + self.gain(ask_msat, taken);
         }
         (!legs.is_empty()).then_some((gain, legs))
     }
@@ -117,13 +112,9 @@ impl<'a> Search<'a> {
             if is_useless || !can_win(bound) {
                 break;
             }
-            asks.enter_level();
-            let Some((qty, ask)) = asks.largest_best_fit(self.bid.qty) else { continue };
-            let gain = self.gain(ask_msat, qty);
-            let is_better = best.is_none_or(|(best, _)| gain.surplus_msat > best.surplus_msat);
-            if qty >= self.bid.min_qty && is_better {
-                best = Some((gain, ask));
-            }
+            let option = asks.best_in_level(|units| self.gain(ask_msat, units.min(self.bid.qty)));
+            let stands = |gain: Gain| best.is_none_or(|best| gain.surplus_msat > best.0.surplus_msat);
+            best = option.filter(|option| stands(option.0)).or(best);
         }
         best.map(|(gain, ask)| (gain, vec![Leg { ask, qty: gain.qty }]))
     }
@@ -138,18 +129,31 @@ impl<'a> Search<'a> {
 pub(super) struct Accepted<'a> {
     bid: &'a Bid<'a>,
     class: &'a Class<'a>,
+    /// The first word of `words`.
+    first: usize,
     words: Vec<Option<u64>>,
 }
 
 impl<'a> Accepted<'a> {
     pub(super) fn new(bid: &'a Bid<'a>, class: &'a Class<'a>) -> Self {
-        Self { bid, class, words: vec![None; class.asks.len().div_ceil(WORD)] }
+        Self { bid, class, first: class.words.len(), words: Vec::new() }
     }
 
     /// One bit for each ask of the ranks from `word · 64`.
     fn word(&mut self, word: usize) -> u64 {
+        if self.bid.accepts_all(&self.class.words[word]) {
+            return u64::MAX;
+        }
+        if word < self.first {
+            self.words.splice(..0, vec![None; self.first - word]);
+            self.first = word;
+        }
+        let at = word - self.first;
+        if at >= self.words.len() {
+            self.words.resize(at + 1, None);
+        }
         let (bid, asks) = (self.bid, &self.class.asks);
-        *self.words[word].get_or_insert_with(|| {
+        *self.words[at].get_or_insert_with(|| {
             let ranks = word * WORD..asks.len().min((word + 1) * WORD);
             let bits = asks[ranks].iter().enumerate();
             bits.fold(0, |bits, (bit, ask)| bits | u64::from(bid.accepts(ask)) << bit)
@@ -167,8 +171,8 @@ struct FreeAsks<'a, 'b> {
     bits: u64,
     /// The first ask beyond the current level.
     next: Option<usize>,
-    /// The current level, least (slack, rank) first: the shortest free interval fits best.
-    level: BinaryHeap<Reverse<(u32, usize)>>,
+    /// The last level entered: ranks and their free units.
+    level: Vec<(usize, u32)>,
     /// The first free ask, accepted or not.
     first: Option<usize>,
     /// Rank below which all asks are affordable, once the walk got there.
@@ -185,7 +189,7 @@ impl<'a, 'b> FreeAsks<'a, 'b> {
             word: search.known.first / WORD,
             bits: 0,
             next: None,
-            level: BinaryHeap::new(),
+            level: Vec::new(),
             first: None,
             end: None,
             total: 0,
@@ -201,43 +205,57 @@ impl<'a, 'b> FreeAsks<'a, 'b> {
         self.next.map(|rank| self.search.market.class.limits_msat[rank])
     }
 
+    /// Reads all asks of the next level.
     fn enter_level(&mut self) {
-        let Some(first) = self.next else { return };
         let Search { market, start, end, .. } = *self.search;
-        let limits = &market.class.limits_msat;
-        self.next = self.advance();
-        if self.next.is_none_or(|next| limits[next] > limits[first]) {
-            // Alone in its level, it is the best fit whatever its slack.
-            self.level.push(Reverse((0, first)));
-            return;
-        }
-        self.level.push(Reverse((market.supply.slack(first, start, end), first)));
-        while let Some(rank) = self.next.filter(|&next| limits[next] == limits[first]) {
-            self.level.push(Reverse((market.supply.slack(rank, start, end), rank)));
+        let level_msat = self.next_msat();
+        self.level.clear();
+        while let Some(rank) = self.next.filter(|_| self.next_msat() == level_msat) {
+            let units = market.supply.units(rank, start, end);
+            self.total = self.total.saturating_add(units);
+            self.largest = self.largest.max(units);
+            self.level.push((rank, units));
             self.next = self.advance();
         }
     }
 
-    /// Takes the best fit out of the current level.
-    fn best_fit(&mut self) -> Option<usize> {
-        self.level.pop().map(|Reverse((_, rank))| rank)
-    }
-
-    /// The best fit among those in the current level with most units, up to `enough`.
-    fn largest_best_fit(&mut self, enough: u32) -> Option<(u32, usize)> {
-        let mut best: Option<(u32, Reverse<(u32, usize)>)> = None;
-        for fit in std::mem::take(&mut self.level) {
-            best = best.max(Some((self.units(fit.0.1).min(enough), fit)));
+    /// Takes up to `wanted` units from the next level, best fits first: those whose free
+    /// interval is the shortest, then those of the lowest rank. Returns how many there were.
+    fn take_level(&mut self, wanted: u32, legs: &mut Vec<Leg>) -> u32 {
+        self.enter_level();
+        let total = self.level.iter().fold(0, |sum: u32, ask| sum.saturating_add(ask.1));
+        if total <= wanted {
+            legs.extend(self.level.iter().map(|&(ask, qty)| Leg { ask, qty }));
+            return total;
         }
-        best.map(|(qty, Reverse((_, rank)))| (qty, rank))
+        let fit = |&(ask, units): &(usize, u32)| Reverse((self.slack(ask), ask, units));
+        let mut fits: BinaryHeap<_> = self.level.iter().map(fit).collect();
+        let mut missing = wanted;
+        while missing > 0
+            && let Some(Reverse((_, ask, units))) = fits.pop()
+        {
+            let qty = units.min(missing);
+            missing -= qty;
+            legs.push(Leg { ask, qty });
+        }
+        wanted - missing
     }
 
-    /// Units that an ask taken out of the current level has for the run.
-    fn units(&mut self, rank: usize) -> u32 {
-        let units = self.search.market.supply.units(rank, self.search.start, self.search.end);
-        self.total = self.total.saturating_add(units);
-        self.largest = self.largest.max(units);
-        units
+    /// The best fit among those asks of the next level that bring the largest surplus and
+    /// enough units.
+    fn best_in_level(&mut self, gain: impl Fn(u32) -> Gain) -> Option<(Gain, usize)> {
+        self.enter_level();
+        let min_qty = self.search.bid.min_qty;
+        let options = self.level.iter().filter(|ask| ask.1 >= min_qty);
+        let options = options.map(|&(ask, units)| (gain(units), ask));
+        let most_msat = options.clone().map(|option| option.0.surplus_msat).max()?;
+        options
+            .filter(|option| option.0.surplus_msat == most_msat)
+            .min_by_key(|&(_, ask)| (self.slack(ask), ask))
+    }
+
+    fn slack(&self, rank: usize) -> u32 {
+        self.search.market.supply.slack(rank, self.search.start, self.search.end)
     }
 
     fn advance(&mut self) -> Option<usize> {
@@ -274,9 +292,9 @@ impl<'a, 'b> FreeAsks<'a, 'b> {
         self.bits = free & accepted;
         if free & !accepted != 0 {
             // Other bids may accept them: count all that the whole word could ever offer.
-            let (total, largest) = market.class.word_units[self.word];
-            self.total = self.total.saturating_add(total);
-            self.largest = self.largest.max(largest);
+            let word = &market.class.words[self.word];
+            self.total = self.total.saturating_add(word.total_units);
+            self.largest = self.largest.max(word.largest_units);
         }
     }
 
@@ -291,7 +309,7 @@ impl<'a, 'b> FreeAsks<'a, 'b> {
         let Search { market, start, end, known, .. } = *self.search;
         let first = self.first.or(self.end).unwrap_or(known.first);
         let found = match self.end {
-            Some(counted) if self.next.is_none() && self.level.is_empty() => {
+            Some(counted) if self.next.is_none() => {
                 Ceiling { first, counted, total: self.total, largest: self.largest }
             }
             _ => Ceiling { first, ..known },
