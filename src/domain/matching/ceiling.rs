@@ -6,17 +6,48 @@
 
 use std::cell::{Cell, OnceCell};
 
+use super::instance::Mode;
+
 /// A bound on the units that the asks of one class have free for one run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Ceiling {
     /// No ask of a lower rank is free for the run.
     pub(super) first: usize,
-    /// The two below hold for the asks of a lower rank than this.
+    /// What the asks have together.
+    together: Most,
+    /// What a single ask has.
+    single: Most,
+}
+
+/// The asks of a lower rank than `counted` have at most `units` units.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Most {
     pub(super) counted: usize,
-    /// The most units they have together.
-    pub(super) total: u32,
-    /// The most units that one of them has.
-    pub(super) largest: u32,
+    pub(super) units: u32,
+}
+
+impl Ceiling {
+    /// The most units that a bid of this mode could get.
+    pub(super) fn most(&self, mode: Mode) -> Most {
+        match mode {
+            Mode::Sticky => self.together,
+            Mode::Gang => self.single,
+        }
+    }
+}
+
+impl Most {
+    fn lower(&mut self, found: Self) {
+        if found.counted > self.counted || found.units < self.units {
+            *self = found;
+        }
+    }
+
+    fn raise(&mut self, rank: usize, qty: u32) {
+        if rank < self.counted {
+            self.units = self.units.saturating_add(qty);
+        }
+    }
 }
 
 /// The ceilings of all runs in one class. Searches lower them through a shared reference:
@@ -48,13 +79,22 @@ impl Ceilings {
         self.of(start, end).get()
     }
 
-    /// Adds what a search found out about `[start, end)`.
-    pub(super) fn lower(&self, start: u32, end: u32, found: Ceiling) {
+    /// Notes that no ask of a lower rank than `first` is free for `[start, end)`.
+    pub(super) fn lower_first(&self, start: u32, end: u32, first: usize) {
         let cell = self.of(start, end);
         let known = cell.get();
-        let first = known.first.max(found.first);
-        let better = found.counted > known.counted || found.total < known.total;
-        cell.set(Ceiling { first, ..if better { found } else { known } });
+        cell.set(Ceiling { first: known.first.max(first), ..known });
+    }
+
+    /// Notes how many units a bid of this mode could get for `[start, end)` at most.
+    pub(super) fn lower_most(&self, start: u32, end: u32, mode: Mode, found: Most) {
+        let cell = self.of(start, end);
+        let mut known = cell.get();
+        match mode {
+            Mode::Sticky => known.together.lower(found),
+            Mode::Gang => known.single.lower(found),
+        }
+        cell.set(known);
     }
 
     /// The ask of this rank has up to `qty` units more in every run that meets `[start, end)`.
@@ -66,10 +106,8 @@ impl Ceilings {
             let meeting = (start + 1).saturating_sub(length)..end.min(row.len());
             for ceiling in row.get_mut(meeting).into_iter().flatten().map(Cell::get_mut) {
                 ceiling.first = ceiling.first.min(rank);
-                if rank < ceiling.counted {
-                    ceiling.total = ceiling.total.saturating_add(qty);
-                    ceiling.largest = ceiling.largest.saturating_add(qty);
-                }
+                ceiling.together.raise(rank, qty);
+                ceiling.single.raise(rank, qty);
             }
         }
     }

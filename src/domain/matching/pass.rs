@@ -113,7 +113,9 @@ pub(super) fn best_fill(
         let (_, Reverse((alt, start))) = promise;
         let (class, limit_msat) = bid.alts[alt];
         let standing = |gain| (gain, Reverse((alt, start)));
-        let Some(search) = Search::new(bid, &markets[class], limit_msat, start) else { continue };
+        let Some(mut search) = Search::new(bid, &markets[class], limit_msat, start) else {
+            continue;
+        };
         if let Some((gain, legs)) = search.option(&mut accepted[alt], standing, to_beat) {
             let end = start + bid.hours;
             let fill = Fill { bid: index, class, limit_msat, start, end, legs, gain };

@@ -1,9 +1,9 @@
 //! The best that one bid can get in one run.
 
-use std::cmp::Reverse;
+use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
 
-use super::ceiling::Ceiling;
+use super::ceiling::Most;
 use super::instance::Mode;
 use super::pass::{Gain, Leg, Market, Standing};
 use super::ranked::{Bid, Class};
@@ -18,9 +18,11 @@ pub(super) struct Search<'a> {
     pub(super) end: u32,
     /// The most the whole run may cost per unit.
     cap_msat: u64,
-    known: Ceiling,
-    /// The most units that an option can bring.
+    /// No ask of a lower rank is free for the run.
+    first: usize,
+    /// The most units that an option can bring, and whether that is more than a guess.
     most_units: u32,
+    is_known: bool,
 }
 
 impl<'a> Search<'a> {
@@ -35,39 +37,40 @@ impl<'a> Search<'a> {
         let end = start + bid.hours;
         let limits = &market.class.limits_msat;
         let hours = u64::from(bid.hours);
-        let known = market.supply.ceiling(start, end);
-        let cheapest_msat = *limits.get(known.first)?;
+        let ceiling = market.supply.ceiling(start, end);
+        let (first, most) = (ceiling.first, ceiling.most(bid.mode));
+        let cheapest_msat = *limits.get(first)?;
         let most_msat = limit_msat * hours;
         if cheapest_msat > limit_msat || most_msat < market.closure.min_msat(start, end) {
             return None;
         }
         let cap_msat = most_msat.min(market.closure.max_msat(start, end));
-        // What is known speaks for all asks that the bid can pay if the next is too dear.
-        let is_complete = limits.get(known.counted).is_none_or(|&ask| ask * hours > cap_msat);
-        let most_units = match bid.mode {
-            _ if !is_complete => bid.qty,
-            Mode::Sticky => bid.qty.min(known.total),
-            Mode::Gang => bid.qty.min(known.largest),
-        };
+        // What was counted is all that the bid can pay, if the next ask is too dear.
+        let is_known = limits.get(most.counted).is_none_or(|&ask| ask * hours > cap_msat);
+        let most_units = if is_known { bid.qty.min(most.units) } else { bid.qty };
         if cheapest_msat * hours > cap_msat || most_units < bid.min_qty {
             return None;
         }
-        Some(Self { bid, market, limit_msat, start, end, cap_msat, known, most_units })
+        Some(Self { bid, market, limit_msat, start, end, cap_msat, first, most_units, is_known })
     }
 
     /// No option is worth more than this.
     pub(super) fn bound(&self) -> Gain {
-        self.gain(self.market.class.limits_msat[self.known.first], self.most_units)
+        self.gain(self.market.class.limits_msat[self.first], self.most_units)
     }
 
     /// The best option, if it stands above `best`. `standing` is what a gain amounts to here.
     pub(super) fn option(
-        &self,
+        &mut self,
         accepted: &mut Accepted<'_>,
         standing: impl Fn(Gain) -> Standing,
         best: Option<Standing>,
     ) -> Option<(Gain, Vec<Leg>)> {
         let can_win = |gain: Gain| best.is_none_or(|best| standing(gain) > best);
+        self.count();
+        if self.most_units < self.bid.min_qty || !can_win(self.bound()) {
+            return None;
+        }
         let mut asks = FreeAsks::new(self, accepted);
         let option = match self.bid.mode {
             Mode::Sticky => self.sticky(&mut asks, can_win),
@@ -75,6 +78,21 @@ impl<'a> Search<'a> {
         };
         asks.learn();
         option.filter(|(gain, _)| gain.qty >= self.bid.min_qty && can_win(*gain))
+    }
+
+    /// Counts the units that the bid can pay, if no search did so before: roughly, but
+    /// without a look at a single ask.
+    fn count(&mut self) {
+        if self.is_known {
+            return;
+        }
+        let Self { bid, market, start, end, .. } = *self;
+        let limits = &market.class.limits_msat;
+        let payable = limits.partition_point(|&ask| ask * u64::from(bid.hours) <= self.cap_msat);
+        let units = market.supply.most_units(bid.mode, payable, start, end);
+        let most = Most { counted: payable, units };
+        market.supply.ceilings().lower_most(start, end, bid.mode, most);
+        self.most_units = bid.qty.min(units);
     }
 
     /// Takes units from the cheapest asks until the bid is full.
@@ -166,34 +184,43 @@ impl<'a> Accepted<'a> {
 struct FreeAsks<'a, 'b> {
     search: &'a Search<'a>,
     accepted: &'a mut Accepted<'b>,
+    /// Only asks with at least `2^plane` units are of use.
+    plane: u32,
     word: usize,
     /// Asks of the current word that are still ahead.
     bits: u64,
     /// The first ask beyond the current level.
     next: Option<usize>,
-    /// The last level entered: ranks and their free units.
-    level: Vec<(usize, u32)>,
+    /// The last level entered.
+    level: Vec<usize>,
     /// The first free ask, accepted or not.
     first: Option<usize>,
     /// Rank below which all asks are affordable, once the walk got there.
     end: Option<usize>,
-    total: u32,
-    largest: u32,
+    /// The most units that the asks seen so far have, together or the largest.
+    most_units: u32,
+    /// Whether some were left out of `most_units`.
+    is_partial: bool,
 }
 
 impl<'a, 'b> FreeAsks<'a, 'b> {
     fn new(search: &'a Search<'a>, accepted: &'a mut Accepted<'b>) -> Self {
+        let plane = match search.bid.mode {
+            Mode::Sticky => 0,
+            Mode::Gang => search.bid.min_qty.ilog2(),
+        };
         let mut asks = Self {
             search,
             accepted,
-            word: search.known.first / WORD,
+            plane,
+            word: search.first / WORD,
             bits: 0,
             next: None,
             level: Vec::new(),
             first: None,
             end: None,
-            total: 0,
-            largest: 0,
+            most_units: (1 << plane) - 1,
+            is_partial: false,
         };
         asks.read_word();
         asks.next = asks.advance();
@@ -207,14 +234,10 @@ impl<'a, 'b> FreeAsks<'a, 'b> {
 
     /// Reads all asks of the next level.
     fn enter_level(&mut self) {
-        let Search { market, start, end, .. } = *self.search;
         let level_msat = self.next_msat();
         self.level.clear();
         while let Some(rank) = self.next.filter(|_| self.next_msat() == level_msat) {
-            let units = market.supply.units(rank, start, end);
-            self.total = self.total.saturating_add(units);
-            self.largest = self.largest.max(units);
-            self.level.push((rank, units));
+            self.level.push(rank);
             self.next = self.advance();
         }
     }
@@ -223,22 +246,38 @@ impl<'a, 'b> FreeAsks<'a, 'b> {
     /// interval is the shortest, then those of the lowest rank. Returns how many there were.
     fn take_level(&mut self, wanted: u32, legs: &mut Vec<Leg>) -> u32 {
         self.enter_level();
-        let total = self.level.iter().fold(0, |sum: u32, ask| sum.saturating_add(ask.1));
-        if total <= wanted {
-            legs.extend(self.level.iter().map(|&(ask, qty)| Leg { ask, qty }));
-            return total;
-        }
-        let fit = |&(ask, units): &(usize, u32)| Reverse((self.slack(ask), ask, units));
-        let mut fits: BinaryHeap<_> = self.level.iter().map(fit).collect();
+        let level = std::mem::take(&mut self.level);
         let mut missing = wanted;
-        while missing > 0
-            && let Some(Reverse((_, ask, units))) = fits.pop()
-        {
-            let qty = units.min(missing);
-            missing -= qty;
+        let mut take = |asks: &mut Self, ask| {
+            let qty = asks.units(ask).min(missing);
             legs.push(Leg { ask, qty });
+            missing -= qty;
+            missing > 0
+        };
+        if level.len() == 1 || !self.exceed(&level, wanted) {
+            level.iter().for_each(|&ask| _ = take(self, ask));
+        } else {
+            self.is_partial = true;
+            let fit = |&ask: &usize| Reverse((self.slack(ask), ask));
+            let mut fits: BinaryHeap<_> = level.iter().map(fit).collect();
+            while fits.pop().is_some_and(|Reverse((_, ask))| take(self, ask)) {}
         }
+        self.level = level;
         wanted - missing
+    }
+
+    /// Whether these asks, each of which has a unit, have more than `wanted`.
+    fn exceed(&self, asks: &[usize], wanted: u32) -> bool {
+        let Search { market, start, end, .. } = *self.search;
+        let units = asks.iter().map(|&ask| market.supply.units(ask, start, end));
+        asks.len() > wanted as usize || units.fold(0, u32::saturating_add) > wanted
+    }
+
+    /// Units that an ask has for the run.
+    fn units(&mut self, ask: usize) -> u32 {
+        let units = self.search.market.supply.units(ask, self.search.start, self.search.end);
+        self.see(units, units);
+        units
     }
 
     /// The best fit among those asks of the next level that bring the largest surplus and
@@ -246,12 +285,20 @@ impl<'a, 'b> FreeAsks<'a, 'b> {
     fn best_in_level(&mut self, gain: impl Fn(u32) -> Gain) -> Option<(Gain, usize)> {
         self.enter_level();
         let min_qty = self.search.bid.min_qty;
-        let options = self.level.iter().filter(|ask| ask.1 >= min_qty);
-        let options = options.map(|&(ask, units)| (gain(units), ask));
-        let most_msat = options.clone().map(|option| option.0.surplus_msat).max()?;
-        options
-            .filter(|option| option.0.surplus_msat == most_msat)
-            .min_by_key(|&(_, ask)| (self.slack(ask), ask))
+        let mut best: Option<(Gain, usize)> = None;
+        for at in 0..self.level.len() {
+            let ask = self.level[at];
+            let units = self.units(ask);
+            let gain = gain(units);
+            let fits_better = |(best, other): (Gain, usize)| match best.surplus_msat.cmp(&gain.surplus_msat) {
+                Ordering::Equal => (self.slack(ask), ask) < (self.slack(other), other),
+                order => order == Ordering::Less,
+            };
+            if units >= min_qty && best.is_none_or(fits_better) {
+                best = Some((gain, ask));
+            }
+        }
+        best
     }
 
     fn slack(&self, rank: usize) -> u32 {
@@ -283,7 +330,7 @@ impl<'a, 'b> FreeAsks<'a, 'b> {
             return;
         }
         let Search { market, start, end, .. } = *self.search;
-        let free = market.supply.free_for(self.word, start, end);
+        let free = market.supply.free_for(self.plane, self.word, start, end);
         if free == 0 {
             return;
         }
@@ -293,8 +340,7 @@ impl<'a, 'b> FreeAsks<'a, 'b> {
         if free & !accepted != 0 {
             // Other bids may accept them: count all that the whole word could ever offer.
             let word = &market.class.words[self.word];
-            self.total = self.total.saturating_add(word.total_units);
-            self.largest = self.largest.max(word.largest_units);
+            self.see(word.total_units, word.largest_units);
         }
     }
 
@@ -304,16 +350,23 @@ impl<'a, 'b> FreeAsks<'a, 'b> {
         limit_msat.is_some_and(|limit_msat| limit_msat * u64::from(bid.hours) <= cap_msat)
     }
 
+    fn see(&mut self, total: u32, largest: u32) {
+        self.most_units = match self.search.bid.mode {
+            Mode::Sticky => self.most_units.saturating_add(total),
+            Mode::Gang => self.most_units.max(largest),
+        };
+    }
+
     /// Tells later searches for the same run what this one found out.
     fn learn(&self) {
-        let Search { market, start, end, known, .. } = *self.search;
-        let first = self.first.or(self.end).unwrap_or(known.first);
-        let found = match self.end {
-            Some(counted) if self.next.is_none() => {
-                Ceiling { first, counted, total: self.total, largest: self.largest }
-            }
-            _ => Ceiling { first, ..known },
-        };
-        market.supply.learn(start, end, found);
+        let Search { bid, market, start, end, .. } = *self.search;
+        let ceilings = market.supply.ceilings();
+        if let (0, Some(first)) = (self.plane, self.first.or(self.end)) {
+            ceilings.lower_first(start, end, first);
+        }
+        if let (None, Some(counted), false) = (self.next, self.end, self.is_partial) {
+            let most = Most { counted, units: self.most_units };
+            ceilings.lower_most(start, end, bid.mode, most);
+        }
     }
 }

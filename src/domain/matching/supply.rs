@@ -1,6 +1,9 @@
 //! Free units of the asks of one class, indexed by slot.
 
+use std::ops::Range;
+
 use super::ceiling::{Ceiling, Ceilings};
+use super::instance::Mode;
 use super::ranked::Class;
 
 /// Bits per index word.
@@ -11,14 +14,16 @@ pub(super) const WORD: usize = u64::BITS as usize;
 pub(super) struct Supply {
     first_slot: u32,
     slots: usize,
+    words: usize,
     /// Free units, one row of slots per ask; 0 outside its window.
-    units: Vec<u32>,
+    units: Vec<u16>,
     /// Maximal half-open intervals of slots with a free unit, ascending, per ask. Unlike the
     /// rows they reach to the ends of the ask's window.
     intervals: Vec<Vec<(u32, u32)>>,
-    /// Bit `rank % 64` of word `(rank / 64) · slots + slot` tells that the ask has a free unit
-    /// there: who is free for a whole run is the conjunction of neighbouring words.
-    free: Vec<u64>,
+    /// Bit `rank % 64` of word `(plane · words + rank / 64) · slots + slot` tells that the ask
+    /// has at least `2^plane` free units there: who has as many for a whole run is the
+    /// conjunction of neighbouring words.
+    planes: Vec<u64>,
     ceilings: Ceilings,
 }
 
@@ -26,27 +31,66 @@ impl Supply {
     /// Everything that the asks of `class` offer.
     pub(super) fn new(class: &Class<'_>) -> Self {
         let slots = (class.end_slot - class.first_slot) as usize;
-        let mut units = vec![0; class.asks.len() * slots];
-        let mut free = vec![0; class.asks.len().div_ceil(WORD) * slots];
+        let words = class.words.len();
+        let largest = class.asks.iter().map(|ask| ask.qty).max().unwrap_or(0);
+        let mut supply = Self {
+            first_slot: class.first_slot,
+            slots,
+            words,
+            units: vec![0; class.asks.len() * slots],
+            intervals: Vec::with_capacity(class.asks.len()),
+            planes: vec![0; planes(largest) * words * slots],
+            ceilings: Ceilings::new(class.first_slot, class.end_slot),
+        };
         for (rank, ask) in class.asks.iter().enumerate() {
             let start = ask.first_slot.clamp(class.first_slot, class.end_slot);
             let end = ask.end_slot.clamp(class.first_slot, class.end_slot);
-            for slot in start - class.first_slot..end - class.first_slot {
-                free[(rank / WORD) * slots + slot as usize] |= 1 << (rank % WORD);
-                units[rank * slots + slot as usize] = ask.qty;
+            let run = supply.run(start, end);
+            // At most MAX_QTY.
+            supply.units[rank * slots..][run.clone()].fill(ask.qty as u16);
+            for plane in 0..planes(ask.qty) {
+                let row = (plane * words + rank / WORD) * slots;
+                for word in &mut supply.planes[row..][run.clone()] {
+                    *word |= 1 << (rank % WORD);
+                }
             }
+            supply.intervals.push(vec![(ask.first_slot, ask.end_slot)]);
         }
-        let intervals = class.asks.iter().map(|ask| vec![(ask.first_slot, ask.end_slot)]).collect();
-        let ceilings = Ceilings::new(class.first_slot, class.end_slot);
-        Self { first_slot: class.first_slot, slots, units, intervals, free, ceilings }
+        supply
     }
 
-    /// Which asks of the ranks from `word · 64` have a free unit in every slot of
-    /// `[start, end)`, one bit each.
-    pub(super) fn free_for(&self, word: usize, start: u32, end: u32) -> u64 {
-        let row = word * self.slots;
-        let run = row + (start - self.first_slot) as usize..row + (end - self.first_slot) as usize;
-        self.free[run].iter().fold(u64::MAX, |all, slot| all & slot)
+    fn run(&self, start: u32, end: u32) -> Range<usize> {
+        (start - self.first_slot) as usize..(end - self.first_slot) as usize
+    }
+
+    /// Which asks of the ranks from `word · 64` have at least `2^plane` free units in every
+    /// slot of `[start, end)`, one bit each.
+    pub(super) fn free_for(&self, plane: u32, word: usize, start: u32, end: u32) -> u64 {
+        let row = (plane as usize * self.words + word) * self.slots;
+        self.planes.get(row..).map_or(0, |row| {
+            row[self.run(start, end)].iter().fold(u64::MAX, |all, slot| all & slot)
+        })
+    }
+
+    /// An upper bound on the units that a bid of this mode could get over `[start, end)` from
+    /// the first `asks` asks, less than twice as large as what there is.
+    pub(super) fn most_units(&self, mode: Mode, asks: usize, start: u32, end: u32) -> u32 {
+        let planes = (self.planes.len() / (self.words * self.slots)) as u32;
+        let free = |plane| {
+            let words = (0..asks / WORD).map(move |word| self.free_for(plane, word, start, end));
+            let first_few = (1 << (asks % WORD)) - 1;
+            let last = (first_few != 0).then(|| self.free_for(plane, asks / WORD, start, end));
+            words.chain(last.map(|bits| bits & first_few))
+        };
+        match mode {
+            Mode::Sticky => (0..planes)
+                .map(|plane| free(plane).map(u64::count_ones).sum::<u32>().saturating_mul(1 << plane))
+                .fold(0, u32::saturating_add),
+            Mode::Gang => {
+                let largest = (0..planes).rev().find(|&plane| free(plane).any(|bits| bits != 0));
+                largest.map_or(0, |plane| (2 << plane) - 1)
+            }
+        }
     }
 
     /// What earlier searches found out about `[start, end)`.
@@ -54,9 +98,9 @@ impl Supply {
         self.ceilings.get(start, end)
     }
 
-    /// Keeps for later searches what one found out about `[start, end)`.
-    pub(super) fn learn(&self, start: u32, end: u32, ceiling: Ceiling) {
-        self.ceilings.lower(start, end, ceiling);
+    /// Where searches keep what they find out, for later ones.
+    pub(super) fn ceilings(&self) -> &Ceilings {
+        &self.ceilings
     }
 
     /// Whether the ask has a free unit in `slot`, which lies in its window.
@@ -72,19 +116,18 @@ impl Supply {
 
     /// Units the ask has free in every slot of `[start, end)`.
     pub(super) fn units(&self, rank: usize, start: u32, end: u32) -> u32 {
-        let row = rank * self.slots;
-        let run = row + (start - self.first_slot) as usize..row + (end - self.first_slot) as usize;
-        self.units[run].iter().copied().min().unwrap_or(0)
+        let row = &self.units[rank * self.slots..];
+        row[self.run(start, end)].iter().copied().min().unwrap_or(0).into()
     }
 
     /// Takes `qty` units, which are free, out of every slot of `[start, end)`.
     pub(super) fn take(&mut self, rank: usize, start: u32, end: u32, qty: u32) {
         for slot in start..end {
-            let at = (slot - self.first_slot) as usize;
-            let units = &mut self.units[rank * self.slots + at];
-            *units -= qty;
-            if *units == 0 {
-                self.free[(rank / WORD) * self.slots + at] &= !(1 << (rank % WORD));
+            let (before, after) = self.change(rank, slot, |units| units - qty);
+            for plane in planes(after)..planes(before) {
+                *self.plane_word(plane, rank, slot) &= !(1 << (rank % WORD));
+            }
+            if after == 0 {
                 cut(&mut self.intervals[rank], slot);
             }
         }
@@ -93,16 +136,35 @@ impl Supply {
     /// Undoes a [`Supply::take`] of the same units.
     pub(super) fn give_back(&mut self, rank: usize, start: u32, end: u32, qty: u32) {
         for slot in start..end {
-            let at = (slot - self.first_slot) as usize;
-            let units = &mut self.units[rank * self.slots + at];
-            if *units == 0 {
-                self.free[(rank / WORD) * self.slots + at] |= 1 << (rank % WORD);
+            let (before, after) = self.change(rank, slot, |units| units + qty);
+            for plane in planes(before)..planes(after) {
+                *self.plane_word(plane, rank, slot) |= 1 << (rank % WORD);
+            }
+            if before == 0 {
                 join(&mut self.intervals[rank], slot);
             }
-            *units += qty;
         }
         self.ceilings.raise(rank, start, end, qty);
     }
+
+    /// Units of an ask in one slot before and after a change.
+    fn change(&mut self, rank: usize, slot: u32, to: impl Fn(u32) -> u32) -> (u32, u32) {
+        let units = &mut self.units[rank * self.slots + (slot - self.first_slot) as usize];
+        let before = u32::from(*units);
+        let after = to(before);
+        *units = after as u16;
+        (before, after)
+    }
+
+    fn plane_word(&mut self, plane: usize, rank: usize, slot: u32) -> &mut u64 {
+        let row = (plane * self.words + rank / WORD) * self.slots;
+        &mut self.planes[row + (slot - self.first_slot) as usize]
+    }
+}
+
+/// In how many planes an ask with so many free units has its bit set.
+fn planes(units: u32) -> usize {
+    (u32::BITS - units.leading_zeros()) as usize
 }
 
 /// Removes a slot from the interval that holds it.
