@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use thiserror::Error;
 
 use super::instance::{Instance, MatchError, Mode};
+use super::labels::prefix;
 use super::outcome::{Outcome, Trade};
 use super::ranked::{Ask, Bid, Book};
 
@@ -101,10 +102,10 @@ struct Received<'a> {
 
 struct Audit<'a> {
     book: &'a Book<'a>,
-    /// Ascending by id.
-    bids: Vec<&'a Bid<'a>>,
-    /// Asks with the class they belong to, ascending by id.
-    asks: Vec<(usize, &'a Ask<'a>)>,
+    /// Ascending by id, whose prefix stands before.
+    bids: Vec<(u64, &'a Bid<'a>)>,
+    /// Likewise, with the class they belong to.
+    asks: Vec<(u64, usize, &'a Ask<'a>)>,
     prices: &'a BTreeMap<(u16, u32), u64>,
     received: BTreeMap<u32, Received<'a>>,
     /// Units sold per (ask, slot).
@@ -116,12 +117,13 @@ struct Audit<'a> {
 
 impl<'a> Audit<'a> {
     fn new(book: &'a Book<'a>, prices: &'a BTreeMap<(u16, u32), u64>) -> Self {
-        let mut bids: Vec<_> = book.bids.iter().collect();
-        bids.sort_unstable_by_key(|bid| bid.id_rank);
+        let mut bids: Vec<_> = book.bids.iter().map(|bid| (prefix(bid.id), bid)).collect();
+        bids.sort_unstable_by_key(|(_, bid)| bid.id_rank);
         let classes = book.classes.iter().enumerate();
-        let mut asks: Vec<_> =
-            classes.flat_map(|(at, class)| class.asks.iter().map(move |ask| (at, ask))).collect();
-        asks.sort_unstable_by_key(|(_, ask)| ask.id_rank);
+        let mut asks: Vec<_> = classes
+            .flat_map(|(at, class)| class.asks.iter().map(move |ask| (prefix(ask.id), at, ask)))
+            .collect();
+        asks.sort_unstable_by_key(|(_, _, ask)| ask.id_rank);
         Self {
             book,
             bids,
@@ -135,11 +137,15 @@ impl<'a> Audit<'a> {
     }
 
     fn bid(&self, id: &str) -> Option<&'a Bid<'a>> {
-        self.bids.binary_search_by_key(&id, |bid| bid.id).ok().map(|at| self.bids[at])
+        let order = |&(at, bid): &(u64, &Bid<'_>)| at.cmp(&prefix(id)).then_with(|| bid.id.cmp(id));
+        self.bids.binary_search_by(order).ok().map(|at| self.bids[at].1)
     }
 
     fn ask(&self, id: &str) -> Option<(usize, &'a Ask<'a>)> {
-        self.asks.binary_search_by_key(&id, |(_, ask)| ask.id).ok().map(|at| self.asks[at])
+        let order = |&(at, _, ask): &(u64, usize, &Ask<'_>)| {
+            at.cmp(&prefix(id)).then_with(|| ask.id.cmp(id))
+        };
+        self.asks.binary_search_by(order).ok().map(|at| (self.asks[at].1, self.asks[at].2))
     }
 
     fn add(&mut self, trade: &Trade) -> Result<(), CheckError> {

@@ -87,16 +87,16 @@ impl Closure {
     /// `to` and its column's way from `from` gain, because the old bounds were closed.
     fn relax(&mut self, from: usize, to: usize, bound: i64) {
         let n = self.boundaries;
-        let gains = |j: &usize| bound + self.get(to, *j) < self.get(from, *j);
-        let Some(first) = (0..n).find(gains) else { return };
-        let end = (0..n).rfind(gains).map_or(first, |last| last + 1);
-        let rest = self.bound[to * n..][first..end].to_vec();
+        let (row_from, row_to) = (&self.bound[from * n..][..n], &self.bound[to * n..][..n]);
+        let columns: Vec<(usize, i64)> =
+            (0..n).filter(|&j| bound + row_to[j] < row_from[j]).map(|j| (j, row_to[j])).collect();
         for row in self.bound.chunks_exact_mut(n) {
             let via = row[from] + bound;
-            if via < row[to] {
-                for (cell, rest) in row[first..end].iter_mut().zip(&rest) {
-                    *cell = (*cell).min(via + rest);
-                }
+            if via >= row[to] {
+                continue;
+            }
+            for &(j, rest) in &columns {
+                row[j] = row[j].min(via + rest);
             }
         }
     }

@@ -64,7 +64,7 @@ impl<'a> Ranks<'a> {
 }
 
 /// The first eight bytes: labels whose prefixes differ sort like these.
-fn prefix(label: &str) -> u64 {
+pub(super) fn prefix(label: &str) -> u64 {
     let mut bytes = [0; 8];
     let length = label.len().min(8);
     bytes[..length].copy_from_slice(&label.as_bytes()[..length]);

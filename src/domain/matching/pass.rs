@@ -87,11 +87,7 @@ pub(super) fn run(book: &Book<'_>, sequence: &[usize]) -> Result<Allocation, Mat
 /// and all starts, ascending, the first among the largest.
 ///
 /// The most promising runs are searched first, until none of the rest can win.
-pub(super) fn best_fill(
-    book: &Book<'_>,
-    markets: &[Market<'_>],
-    index: usize,
-) -> Option<Fill> {
+pub(super) fn best_fill(book: &Book<'_>, markets: &[Market<'_>], index: usize) -> Option<Fill> {
     let bid = &book.bids[index];
     let mut promises: BinaryHeap<Standing> = BinaryHeap::new();
     let mut accepted = Vec::new();

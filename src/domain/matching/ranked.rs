@@ -99,11 +99,7 @@ impl<'a> Party {
         let has_rules = !(order.allow.is_empty() && order.deny.is_empty());
         let rules =
             || Box::new(Rules { allow: names.find(&order.allow), deny: names.find(&order.deny) });
-        Self {
-            owner: names.owner(at),
-            features: order.features,
-            rules: has_rules.then(rules),
-        }
+        Self { owner: names.owner(at), features: order.features, rules: has_rules.then(rules) }
     }
 
     /// Whether the rules allow the counterparty with this name.
@@ -246,7 +242,7 @@ struct Sides<'a> {
 
 impl<'a> Sides<'a> {
     fn new(live: &[(&'a Order, u32)], names: &Names<'a>, now: u32) -> Self {
-        let mut sides = Self::default();
+        let mut sides = Self { bids: Vec::with_capacity(live.len()), ..Self::default() };
         for (at, &(order, id_rank)) in live.iter().enumerate() {
             let party = Party::new(order, at, names);
             match &order.side {
@@ -310,7 +306,11 @@ impl<'a> Sides<'a> {
         for ask in classes.iter().flat_map(|class| &class.asks) {
             sells[ask.party.owner as usize] = true;
         }
-        names.sort(&mut self.bids, |bid| (Reverse(bid.value()), bid.id_rank), |bid| bid.party.owner);
+        names.sort(
+            &mut self.bids,
+            |bid| (Reverse(bid.value()), bid.id_rank),
+            |bid| bid.party.owner,
+        );
         for bid in &mut self.bids {
             bid.alts.retain_mut(|alt| index.get(&alt.0).map(|&at| alt.0 = at).is_some());
             bid.sells = sells[bid.party.owner as usize];

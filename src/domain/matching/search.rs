@@ -131,7 +131,8 @@ impl<'a> Search<'a> {
                 break;
             }
             let option = asks.best_in_level(|units| self.gain(ask_msat, units.min(self.bid.qty)));
-            let stands = |gain: Gain| best.is_none_or(|best| gain.surplus_msat > best.0.surplus_msat);
+            let stands =
+                |gain: Gain| best.is_none_or(|best| gain.surplus_msat > best.0.surplus_msat);
             best = option.filter(|option| stands(option.0)).or(best);
         }
         best.map(|(gain, ask)| (gain, vec![Leg { ask, qty: gain.qty }]))
@@ -290,10 +291,11 @@ impl<'a, 'b> FreeAsks<'a, 'b> {
             let ask = self.level[at];
             let units = self.units(ask);
             let gain = gain(units);
-            let fits_better = |(best, other): (Gain, usize)| match best.surplus_msat.cmp(&gain.surplus_msat) {
-                Ordering::Equal => (self.slack(ask), ask) < (self.slack(other), other),
-                order => order == Ordering::Less,
-            };
+            let fits_better =
+                |(best, other): (Gain, usize)| match best.surplus_msat.cmp(&gain.surplus_msat) {
+                    Ordering::Equal => (self.slack(ask), ask) < (self.slack(other), other),
+                    order => order == Ordering::Less,
+                };
             if units >= min_qty && best.is_none_or(fits_better) {
                 best = Some((gain, ask));
             }

@@ -84,7 +84,9 @@ impl Supply {
         };
         match mode {
             Mode::Sticky => (0..planes)
-                .map(|plane| free(plane).map(u64::count_ones).sum::<u32>().saturating_mul(1 << plane))
+                .map(|plane| {
+                    free(plane).map(u64::count_ones).sum::<u32>().saturating_mul(1 << plane)
+                })
                 .fold(0, u32::saturating_add),
             Mode::Gang => {
                 let largest = (0..planes).rev().find(|&plane| free(plane).any(|bits| bits != 0));
