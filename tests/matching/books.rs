@@ -110,6 +110,30 @@ pub(crate) fn random(seed: u64) -> Instance {
     book(&mut dice, count)
 }
 
+/// A small book in which runs of several slots compete for few units of one class.
+pub(crate) fn contested(seed: u64) -> Instance {
+    let mut dice = Dice::new(seed);
+    let shape = Shape {
+        owners: 20,
+        classes: 1,
+        first_slot: 100,
+        slots: 12,
+        longest_run: 6,
+        limits: (50_000, 150_000),
+        rarity: 12,
+    };
+    let orders = (0..16).map(|at| {
+        let mut order = shape.order(&mut dice, at);
+        if let Side::Sell { limit_msat, .. } = &mut order.side {
+            *limit_msat = limit_msat.div_ceil(2);
+            order.window = (100, 112);
+        }
+        order
+    });
+    let orders = orders.collect();
+    Instance { beacon: [7; 32], now: 100, epoch: 1, starts: 3, orders, cancels: Vec::new() }
+}
+
 /// A book with so many asks that their ranks exceed one word of any bit set.
 pub(crate) fn crowded(seed: u64) -> Instance {
     book(&mut Dice::new(seed), 500)

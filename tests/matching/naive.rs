@@ -4,8 +4,13 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
-use capex::domain::matching::{Algorithm, Instance, Mode, Order, Outcome, PMAX_MSAT, Side, Trade};
+use capex::domain::matching::{
+    self, Algorithm, Instance, Mode, Order, Outcome, PMAX_MSAT, Side, Trade,
+};
 use sha2::{Digest, Sha256};
+
+use super::books;
+use super::dice::Dice;
 
 const PMAX: i128 = PMAX_MSAT as i128;
 
@@ -134,6 +139,9 @@ fn live(inst: &Instance) -> Vec<&Order> {
     orders
 }
 
+/// Welfare, fills and prices.
+type Priced<'a> = (i128, Vec<Fill<'a>>, BTreeMap<(u16, u32), i128>);
+
 struct Pass<'a> {
     inst: &'a Instance,
     start: u8,
@@ -255,11 +263,15 @@ impl<'a> Pass<'a> {
         best
     }
 
-    fn run(&mut self) -> (i128, Vec<Fill<'a>>, BTreeMap<(u16, u32), i128>) {
+    fn sequence(&self) -> Vec<&'a Bid<'a>> {
         let mut order: Vec<&'a Bid<'a>> = self.bids.iter().collect();
         order.sort_by_cached_key(|b| (Reverse(self.priority(b)), self.tie(b.order)));
+        order
+    }
+
+    fn run(&mut self, sequence: &[&'a Bid<'a>]) -> Priced<'a> {
         let mut fills = Vec::new();
-        for b in order {
+        for &b in sequence {
             let Some(fill) = self.best(b) else { continue };
             let (a, z, k) = (fill.start, fill.start + b.k, i128::from(b.k));
             for &(rank, n) in &fill.legs {
@@ -403,7 +415,7 @@ fn asks<'a>(inst: &Instance, orders: &[&'a Order]) -> Vec<Ask<'a>> {
 }
 
 /// Matches a book known to be within bounds.
-pub(crate) fn solve(inst: &Instance) -> Outcome {
+pub(crate) fn solve(inst: &Instance, algorithm: Algorithm) -> Outcome {
     let orders = live(inst);
     let bids: Vec<Bid<'_>> = orders
         .iter()
@@ -414,25 +426,108 @@ pub(crate) fn solve(inst: &Instance) -> Outcome {
             Side::Sell { .. } => None,
         })
         .collect();
-    let mut best: Option<(i128, Outcome)> = None;
+    let pass = |start| {
+        let (asks, closures) = (asks(inst, &orders), closures(inst, &bids));
+        Pass { inst, start, bids: &bids, asks, closures }
+    };
+    let mut best: Option<(Priced<'_>, Vec<&Bid<'_>>)> = None;
     for start in 0..inst.starts {
-        let asks = asks(inst, &orders);
-        let closures = closures(inst, &bids);
-        let mut pass = Pass { inst, start, bids: &bids, asks, closures };
-        let (welfare, fills, prices) = pass.run();
-        if best.as_ref().is_none_or(|x| welfare > x.0) {
-            best = Some((welfare, outcome(welfare, &fills, &prices, &pass.asks)));
+        let sequence = pass(start).sequence();
+        let priced = pass(start).run(&sequence);
+        if best.as_ref().is_none_or(|((welfare, ..), _)| priced.0 > *welfare) {
+            best = Some((priced, sequence));
         }
     }
-    best.unwrap().1
+    let (mut priced, sequence) = best.unwrap();
+    if algorithm == Algorithm::Two {
+        priced = improve(inst, priced, sequence, &pass);
+    }
+    outcome(&priced, &asks(inst, &orders))
 }
 
-fn outcome(
-    welfare: i128,
-    fills: &[Fill<'_>],
-    prices: &BTreeMap<(u16, u32), i128>,
-    asks: &[Ask<'_>],
-) -> Outcome {
+/// The rounds of version 2, one neighbour after the other.
+fn improve<'a>(
+    inst: &'a Instance,
+    mut priced: Priced<'a>,
+    mut sequence: Vec<&'a Bid<'a>>,
+    pass: &dyn Fn(u8) -> Pass<'a>,
+) -> Priced<'a> {
+    let book = pass(0);
+    sequence.retain(|b| served(&book, b));
+    let seed = sha(&[b"improve", &inst.beacon]);
+    let mut dice = Dice::new(u64::from_be_bytes(seed[..8].try_into().unwrap()));
+    let mut draw = |bound: usize| ((u128::from(dice.next()) * bound as u128) >> 64) as usize;
+    for _ in 0..rounds(&book, &sequence) {
+        let neighbours: [Vec<&'a Bid<'a>>; 4] = std::array::from_fn(|_| {
+            let mut moved = sequence.clone();
+            for _ in 0..1 + draw(2) {
+                let (from, to) = (draw(moved.len()), draw(moved.len()));
+                let bid = moved.remove(from);
+                moved.insert(to, bid);
+            }
+            moved
+        });
+        let mut best: Option<(Priced<'a>, Vec<&'a Bid<'a>>)> = None;
+        for moved in neighbours {
+            let result = pass(0).run(&moved);
+            if best.as_ref().is_none_or(|((welfare, ..), _)| result.0 > *welfare) {
+                best = Some((result, moved));
+            }
+        }
+        let (result, moved) = best.unwrap();
+        if result.0 >= priced.0 {
+            (priced, sequence) = (result, moved);
+        }
+    }
+    priced
+}
+
+/// Whether some compatible ask, whose window can hold the run, asks no more than the limit.
+fn served(pass: &Pass<'_>, b: &Bid<'_>) -> bool {
+    b.alts.iter().any(|&(class, limit)| {
+        pass.asks.iter().any(|s| {
+            s.class == class
+                && s.limit <= i128::from(limit)
+                && s.order.window.0 <= b.order.window.1 - b.k
+                && s.order.window.1 >= pass.first(b.order) + b.k
+                && compatible(b, s)
+        })
+    })
+}
+
+fn rounds(pass: &Pass<'_>, sequence: &[&Bid<'_>]) -> u64 {
+    let bids = sequence.len() as u64;
+    if bids < 2 {
+        return 0;
+    }
+    let work: u64 = 1 + sequence.iter().map(|b| work(pass, b)).sum::<u64>();
+    ((1 << 27) / (4 * work)).min(bids * bids).min(1024)
+}
+
+fn work(pass: &Pass<'_>, b: &Bid<'_>) -> u64 {
+    let mut work = 0;
+    for &(class, _) in b.alts {
+        let asks: Vec<&Order> =
+            pass.asks.iter().filter(|s| s.class == class).map(|s| s.order).collect();
+        let wants = |b: &&Bid<'_>| b.alts.iter().any(|alt| alt.0 == class);
+        let bids: Vec<&Order> = pass.bids.iter().filter(wants).map(|b| b.order).collect();
+        if asks.is_empty() {
+            continue;
+        }
+        let first = |side: &[&Order]| side.iter().map(|o| pass.first(o)).min().unwrap();
+        let end = |side: &[&Order]| side.iter().map(|o| o.window.1).max().unwrap();
+        let (first, end) = (first(&asks).max(first(&bids)), end(&asks).min(end(&bids)));
+        if first < end {
+            let last = i64::from(b.order.window.1.min(end)) - i64::from(b.k);
+            let starts = (last + 1 - i64::from(pass.first(b.order).max(first))).max(0) as u64;
+            let slots = u64::from(end - first);
+            work += starts * (16 + asks.len() as u64) + slots * slots / 32;
+        }
+    }
+    work
+}
+
+fn outcome((welfare, fills, prices): &Priced<'_>, asks: &[Ask<'_>]) -> Outcome {
     let mut trades = Vec::new();
     for fill in fills {
         let run: i128 =
@@ -455,28 +550,43 @@ fn outcome(
     }
     trades.sort_by_key(|t| (t.class, t.start, t.buy.clone(), t.sell.clone()));
     Outcome {
-        welfare_msat: u128::try_from(welfare).unwrap(),
+        welfare_msat: u128::try_from(*welfare).unwrap(),
         prices: prices.iter().map(|(at, &p)| (*at, u64::try_from(p).unwrap())).collect(),
         trades,
     }
+}
+
+fn compare(book: &Instance, algorithm: Algorithm, name: &str) -> Outcome {
+    let result = matching::solve(book, algorithm).unwrap();
+    assert_eq!(result, solve(book, algorithm), "{name}");
+    result
 }
 
 #[test]
 fn random_books_match_as_in_the_naive_implementation() {
     let mut traded = 0;
     for seed in 0..500 {
-        let book = super::books::random(seed);
-        let result = capex::domain::matching::solve(&book, Algorithm::One).unwrap();
-        assert_eq!(result, solve(&book), "book {seed}");
+        let result = compare(&books::random(seed), Algorithm::One, &format!("book {seed}"));
         traded += usize::from(!result.trades.is_empty());
     }
     for seed in 0..16 {
-        let book = super::books::crowded(seed);
-        assert_eq!(
-            capex::domain::matching::solve(&book, Algorithm::One).unwrap(),
-            solve(&book),
-            "crowded {seed}"
-        );
+        compare(&books::crowded(seed), Algorithm::One, &format!("crowded {seed}"));
     }
-    assert!(traded > 250, "only {traded} of 500 books trade at all");
+    assert!(traded > 250, "{traded}");
+}
+
+#[test]
+fn improved_books_match_as_in_the_naive_implementation() {
+    let mut improved = 0;
+    for seed in 0..150 {
+        let book = if seed % 3 == 0 { books::random(seed) } else { books::contested(seed) };
+        if book.orders.len() > 20 {
+            continue;
+        }
+        let result = compare(&book, Algorithm::Two, &format!("book {seed}"));
+        let before = matching::solve(&book, Algorithm::One).unwrap();
+        assert!(result.welfare_msat >= before.welfare_msat, "book {seed}");
+        improved += usize::from(result.welfare_msat > before.welfare_msat);
+    }
+    assert!(improved > 20, "{improved}");
 }

@@ -7,7 +7,7 @@ use capex::domain::matching::{
 };
 use proptest::prelude::*;
 
-use super::books::{Dice, random};
+use super::books::{Dice, contested, random};
 
 fn order<'a>(book: &'a Instance, id: &str) -> &'a Order {
     book.orders.iter().find(|order| order.id == id).unwrap()
@@ -104,31 +104,56 @@ fn counterparties_accept_each_other(book: &Instance, outcome: &Outcome) {
     }
 }
 
+fn is_safe(book: &Instance, outcome: &Outcome) {
+    limits_and_money_hold(book, outcome);
+    capacity_holds(book, outcome);
+    bids_get_one_run_of_enough_units(book, outcome);
+    counterparties_accept_each_other(book, outcome);
+    assert_eq!(verify(book, outcome), Ok(()));
+}
+
+fn rearrange(book: &mut Instance, seed: u64) {
+    let mut dice = Dice::new(seed);
+    dice.shuffle(&mut book.orders);
+    dice.shuffle(&mut book.cancels);
+    for order in &mut book.orders {
+        dice.shuffle(&mut order.allow);
+        dice.shuffle(&mut order.deny);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn an_improved_result_is_safe_no_worse_and_free_of_the_order_of_arrival(
+        seed in any::<u64>(),
+        shuffle in any::<u64>(),
+    ) {
+        let mut book = contested(seed);
+        let before = solve(&book, Algorithm::One).unwrap();
+        let outcome = solve(&book, Algorithm::Two).unwrap();
+        is_safe(&book, &outcome);
+        prop_assert!(outcome.welfare_msat >= before.welfare_msat);
+        rearrange(&mut book, shuffle);
+        prop_assert_eq!(solve(&book, Algorithm::Two).unwrap(), outcome);
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn a_result_is_safe_for_everybody(seed in any::<u64>()) {
         let book = random(seed);
-        let outcome = solve(&book, Algorithm::One).unwrap();
-        limits_and_money_hold(&book, &outcome);
-        capacity_holds(&book, &outcome);
-        bids_get_one_run_of_enough_units(&book, &outcome);
-        counterparties_accept_each_other(&book, &outcome);
-        prop_assert_eq!(verify(&book, &outcome), Ok(()));
+        is_safe(&book, &solve(&book, Algorithm::One).unwrap());
     }
 
     #[test]
     fn the_order_of_arrival_changes_nothing(seed in any::<u64>(), shuffle in any::<u64>()) {
         let mut book = random(seed);
         let outcome = solve(&book, Algorithm::One).unwrap();
-        let mut dice = Dice::new(shuffle);
-        dice.shuffle(&mut book.orders);
-        dice.shuffle(&mut book.cancels);
-        for order in &mut book.orders {
-            dice.shuffle(&mut order.allow);
-            dice.shuffle(&mut order.deny);
-        }
+        rearrange(&mut book, shuffle);
         prop_assert_eq!(solve(&book, Algorithm::One).unwrap(), outcome);
     }
 

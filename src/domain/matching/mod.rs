@@ -6,20 +6,22 @@
 //! slot prices, and no trade breaks the limit of either side.
 //!
 //! ```text
-//! Instance ─ check, drop ─▶ ranked book ─▶ K greedy passes ─▶ prices ─▶ best welfare ─▶ Outcome
-//!  labels     instance       ranked         pass, closure      prices    outcome         labels
+//! Instance ─ check, drop ─▶ ranked book ─▶ K greedy passes ─▶ best of them ─▶ prices ─▶ Outcome
+//!  labels     instance       ranked         pass, closure      improve        prices    labels
 //! ```
 //!
 //! Orders are inserted one by one. What an accepted run promises (a total no higher than the
 //! bid's limit, no lower than the dearest ask used) is a difference constraint on the prefix
 //! sums of slot prices; their all-pairs closure tells in advance whether one price vector
-//! still supports the next run. Some fixed priorities are tried, the exact welfare decides.
+//! still supports the next run. Some fixed priorities are tried, the exact welfare decides;
+//! version 2 goes on from the best of them to better sequences (`improve`).
 //!
 //! Integers only. Anyone can verify a given result in linear time with [`verify`].
 
 mod ceiling;
 mod check;
 mod closure;
+mod improve;
 mod instance;
 mod labels;
 mod names;

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use rayon::prelude::*;
 
+use super::improve;
 use super::instance::{Instance, MatchError};
-use super::pass::{self, Allocation};
+use super::pass::{self, Allocation, Placement};
 use super::ranked::Book;
 
 /// Trades and prices of one epoch, in canonical order.
@@ -68,7 +69,8 @@ impl TryFrom<u8> for Algorithm {
 /// Orders that cannot trade are dropped: cancelled by their owner, expired, filled, no
 /// deliverable run left in the window, limit 0 or above [`super::PMAX_MSAT`].
 /// The starts run in parallel; the largest welfare wins, the lowest start among equals, so
-/// the result depends on nothing but the set of orders.
+/// the result depends on nothing but the set of orders. Version 2 then looks for a better
+/// sequence of insertion, within a budget that the book alone determines.
 ///
 /// # Errors
 /// A book that breaks a bound is refused as a whole, see [`MatchError`]; all orders are
@@ -76,25 +78,40 @@ impl TryFrom<u8> for Algorithm {
 /// the price constraints exclude by construction.
 pub fn solve(instance: &Instance, algorithm: Algorithm) -> Result<Outcome, MatchError> {
     let book = Book::new(instance)?;
-    let (Algorithm::One | Algorithm::Two) = algorithm;
+    let Some((mut placement, sequence)) = best_start(&book, instance.starts)? else {
+        return Ok(Outcome::default());
+    };
+    if algorithm == Algorithm::Two {
+        let start = (placement.welfare_msat, sequence);
+        let better = improve::improve(&book, &instance.beacon, start)?;
+        placement = pass::place(&book, &better)?;
+    }
+    label(&book, placement.settle(&book)?)
+}
+
+/// The start with the largest welfare, the first among equals, and its sequence.
+fn best_start<'a>(
+    book: &'a Book<'a>,
+    starts: u8,
+) -> Result<Option<(Placement<'a>, Vec<usize>)>, MatchError> {
     let mut sequences: Vec<Vec<usize>> = Vec::new();
-    for start in 0..instance.starts {
+    for start in 0..starts {
         let sequence = book.sequence(start);
         // The same order again would bring the same result.
         if !sequences.contains(&sequence) {
             sequences.push(sequence);
         }
     }
-    let passes: Vec<Result<Allocation, MatchError>> =
-        sequences.par_iter().map(|sequence| pass::run(&book, sequence)).collect();
-    let mut best: Option<Allocation> = None;
-    for allocation in passes {
-        let allocation = allocation?;
-        if best.as_ref().is_none_or(|best| allocation.welfare_msat > best.welfare_msat) {
-            best = Some(allocation);
+    let placements: Vec<Result<Placement<'_>, MatchError>> =
+        sequences.par_iter().map(|sequence| pass::place(book, sequence)).collect();
+    let mut best: Option<(Placement<'_>, Vec<usize>)> = None;
+    for (placement, sequence) in placements.into_iter().zip(sequences) {
+        let placement = placement?;
+        if best.as_ref().is_none_or(|(best, _)| placement.welfare_msat > best.welfare_msat) {
+            best = Some((placement, sequence));
         }
     }
-    best.map_or_else(|| Ok(Outcome::default()), |allocation| label(&book, allocation))
+    Ok(best)
 }
 
 /// Puts labels back and checks once more that nobody pays or gets less than agreed.

@@ -58,7 +58,14 @@ impl Add for Gain {
     }
 }
 
-/// The result of one pass.
+/// The bids of one pass in their places, not yet priced.
+pub(super) struct Placement<'a> {
+    markets: Vec<Market<'a>>,
+    fills: Vec<Fill>,
+    pub(super) welfare_msat: u128,
+}
+
+/// The result of a pass with its prices.
 pub(super) struct Allocation {
     pub(super) welfare_msat: u128,
     pub(super) fills: Vec<Fill>,
@@ -69,7 +76,10 @@ pub(super) struct Allocation {
 ///
 /// # Errors
 /// `match.infeasible`, if a promise contradicts an earlier one: the closure excludes it.
-pub(super) fn run(book: &Book<'_>, sequence: &[usize]) -> Result<Allocation, MatchError> {
+pub(super) fn place<'a>(
+    book: &'a Book<'a>,
+    sequence: &[usize],
+) -> Result<Placement<'a>, MatchError> {
     let mut markets: Vec<Market<'_>> = book.classes.iter().map(Market::new).collect();
     let mut fills = Vec::new();
     for &bid in sequence {
@@ -78,9 +88,19 @@ pub(super) fn run(book: &Book<'_>, sequence: &[usize]) -> Result<Allocation, Mat
             fills.push(fill);
         }
     }
-    let prices = prices::settle(book, &mut markets, &fills)?;
     let welfare_msat = fills.iter().map(|fill| u128::from(fill.gain.surplus_msat)).sum();
-    Ok(Allocation { welfare_msat, fills, prices })
+    Ok(Placement { markets, fills, welfare_msat })
+}
+
+impl Placement<'_> {
+    /// Gives every slot with a trade its price.
+    ///
+    /// # Errors
+    /// As [`prices::settle`].
+    pub(super) fn settle(mut self, book: &Book<'_>) -> Result<Allocation, MatchError> {
+        let prices = prices::settle(book, &mut self.markets, &self.fills)?;
+        Ok(Allocation { welfare_msat: self.welfare_msat, fills: self.fills, prices })
+    }
 }
 
 /// The option of one bid that gains most: over all its alternatives, in the owner's order,

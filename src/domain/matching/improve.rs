@@ -1,0 +1,114 @@
+//! Version 2 of the rules: a better sequence, found by a bounded, deterministic local search.
+//!
+//! What a pass brings depends on nothing but the sequence in which it inserts the bids. The
+//! search starts from the sequence of the best start and works in rounds. A round draws a few
+//! neighbours of the present sequence, each by moving one or two bids elsewhere, runs a pass
+//! over each, and goes on with the best neighbour unless the present sequence is better.
+//! Steps that gain nothing are taken: they lead across the many sequences of equal welfare.
+//!
+//! The draws come from the beacon, and the rounds are counted from the book alone, never from
+//! the clock, so that every node walks the same way. Neighbours are judged in parallel.
+
+use rayon::prelude::*;
+use sha2::{Digest, Sha256};
+
+use super::instance::MatchError;
+use super::pass;
+use super::ranked::{Bid, Book};
+
+/// Neighbours per round: as good as one by one, and as many cores can help.
+const NEIGHBOURS: usize = 4;
+/// Most rounds. Twice as many add a tenth of a point of welfare.
+const MAX_ROUNDS: u64 = 1024;
+/// Estimated work of all passes together, see [`work`]: about a second on one core.
+const BUDGET: u64 = 1 << 27;
+/// Work of a look at one start of one bid, over that of a look at one ask.
+const START_WORK: u64 = 16;
+/// Pairs of slots whose price bounds are tightened with the work of a look at one ask.
+const PAIRS_PER_WORK: u64 = 32;
+
+/// Searches for a sequence of more welfare than that of the best start, which is given with
+/// its welfare in msat.
+///
+/// # Errors
+/// As [`pass::place`].
+pub(super) fn improve(
+    book: &Book<'_>,
+    beacon: &[u8; 32],
+    start: (u128, Vec<usize>),
+) -> Result<Vec<usize>, MatchError> {
+    let mut draws = Draws::new(beacon);
+    let mut present = start;
+    for _ in 0..rounds(book, &present.1) {
+        let neighbours: Vec<Vec<usize>> =
+            (0..NEIGHBOURS).map(|_| neighbour(&present.1, &mut draws)).collect();
+        let judged: Result<Vec<(u128, Vec<usize>)>, MatchError> = neighbours
+            .into_par_iter()
+            .map(|sequence| Ok((pass::place(book, &sequence)?.welfare_msat, sequence)))
+            .collect();
+        for candidate in judged?.into_iter().rev() {
+            // From the last to the first, so that the first among equals stays.
+            if candidate.0 >= present.0 {
+                present = candidate;
+            }
+        }
+    }
+    Ok(present.1)
+}
+
+/// How many rounds a book is worth: few sequences need few, costly passes allow few.
+fn rounds(book: &Book<'_>, sequence: &[usize]) -> u64 {
+    let bids = sequence.len() as u64;
+    if bids < 2 {
+        return 0;
+    }
+    let pass_work =
+        sequence.iter().fold(1_u64, |sum, &bid| sum.saturating_add(work(book, &book.bids[bid])));
+    let affordable = BUDGET / pass_work.saturating_mul(NEIGHBOURS as u64);
+    affordable.min(bids * bids).min(MAX_ROUNDS)
+}
+
+/// What inserting a bid may cost: each ask looked at for each start, and the bounds between
+/// all pairs of slots.
+fn work(book: &Book<'_>, bid: &Bid<'_>) -> u64 {
+    bid.alts.iter().fold(0, |sum, &(class, _)| {
+        let class = &book.classes[class];
+        let slots = u64::from(class.end_slot - class.first_slot);
+        let looks = bid.starts(class).len() as u64 * (START_WORK + class.asks.len() as u64);
+        sum.saturating_add(looks + slots * slots / PAIRS_PER_WORK)
+    })
+}
+
+/// The sequence after one or two moves.
+fn neighbour(sequence: &[usize], draws: &mut Draws) -> Vec<usize> {
+    let mut neighbour = sequence.to_vec();
+    for _ in 0..=draws.below(2) {
+        let (from, to) = (draws.below(sequence.len()), draws.below(sequence.len()));
+        let bid = neighbour.remove(from);
+        neighbour.insert(to, bid);
+    }
+    neighbour
+}
+
+/// SplitMix64 (Steele, Lea and Flood, OOPSLA 2014).
+struct Draws(u64);
+
+impl Draws {
+    /// Seeded with the first eight bytes of SHA-256("improve" ‖ beacon), big-endian.
+    fn new(beacon: &[u8; 32]) -> Self {
+        let hash = Sha256::new().chain_update(b"improve").chain_update(beacon).finalize();
+        Self(hash.iter().take(8).fold(0, |seed, &byte| seed << 8 | u64::from(byte)))
+    }
+
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// A number below `bound`: the high half of the product with a draw.
+    fn below(&mut self, bound: usize) -> usize {
+        ((u128::from(self.next()) * bound as u128) >> 64) as usize
+    }
+}
