@@ -6,6 +6,7 @@
 
 mod books;
 mod command;
+mod explain;
 mod naive;
 mod properties;
 mod reference;

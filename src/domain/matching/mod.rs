@@ -19,6 +19,7 @@
 
 mod check;
 mod closure;
+pub mod explain;
 mod instance;
 mod outcome;
 mod pass;
