@@ -35,7 +35,7 @@ impl Prefix {
     /// Whether an id begins with these digits.
     #[must_use]
     pub fn matches(&self, id: &[u8; 32]) -> bool {
-        let digit = |at: usize| (id[at / 2] >> if at % 2 == 0 { 4 } else { 0 }) & 15;
+        let digit = |at: usize| (id[at / 2] >> (4 * (1 - at % 2))) & 15;
         let same =
             |(at, text): (usize, u8)| char::from(text).to_digit(16) == Some(digit(at).into());
         self.0.bytes().enumerate().all(same)

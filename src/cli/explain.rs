@@ -65,6 +65,9 @@ fn best(side: Side, state: &str, found: &BestLimit) -> String {
     let Some(limit_msat) = found.limit_msat else {
         return format!("{}: no price matches it; see what else it asks for", found.class);
     };
+    if side == Side::Buy && limit_msat == 1 {
+        return format!("{}: any limit matches", found.class);
+    }
     let price = |msat: u64| msat_to_sat(msat).to_string();
     let (edge, worse) = match side {
         Side::Buy => ("from", limit_msat.saturating_sub(1)),

@@ -44,8 +44,8 @@ impl Studies {
         let permit = self.free.clone().try_acquire_owned().map_err(|_| {
             ApiError::unavailable("api.busy", "the node is answering other such questions")
         });
-        match study.and_then(|study| Ok((study, permit?))) {
-            Ok((study, permit)) => {
+        match permit.and_then(|permit| Ok((permit, study?))) {
+            Ok((permit, study)) => {
                 tokio::task::spawn_blocking(move || {
                     let _permit = permit;
                     // The client may have given up.
@@ -65,5 +65,26 @@ impl Study {
             Self::Explain(study) => study.run()?.into(),
             Self::Quote(study) => study.run()?.into(),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_third_study_at_once_is_refused() {
+        let studies = Studies::new();
+        let asked = |refusal: &str| {
+            let (answer, mut answered) = oneshot::channel();
+            studies.start(Err(ApiError::bad_request(refusal, "")), answer);
+            answered.try_recv().unwrap().unwrap_err().code
+        };
+        let running: Vec<_> =
+            (0..STUDIES_MAX).map(|_| studies.free.clone().try_acquire_owned().unwrap()).collect();
+        assert_eq!(asked("order.not_found"), "api.busy");
+        drop(running);
+        assert_eq!(asked("order.not_found"), "order.not_found", "a refusal gives its place back");
+        assert_eq!(studies.free.available_permits(), STUDIES_MAX);
     }
 }

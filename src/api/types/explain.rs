@@ -112,7 +112,8 @@ pub struct CounterOrder {
 }
 
 /// The limit at which an order begins to match, found by matching the book again: with it
-/// the order gets units, with the next worse one it gets none. All other orders unchanged.
+/// the order gets units, with the next worse one it gets none. All other orders, and its
+/// other alternatives, unchanged. Of a bid, 1 also stands for "at any limit".
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BestLimit {
     /// Class name.

@@ -93,7 +93,7 @@ impl Node {
             bids,
             asks,
             prices,
-            depth: self.slot_depths(epoch, view, id),
+            depth: self.slot_depths(&orders_of(view), epoch, id),
         })
     }
 
@@ -110,31 +110,30 @@ impl Node {
     pub(super) fn depth(&self, class: Option<&str>) -> Result<Depth, ApiError> {
         let params = self.engine.params();
         let (now, (epoch, view)) = (now_ms(), self.shown_epoch());
+        let book = orders_of(view);
         let wanted = params.classes.iter().filter(|known| class.is_none_or(|c| c == known.name));
         let classes = wanted.map(|known| ClassDepth {
             class: known.name.clone(),
-            slots: self.slot_depths(epoch, view, known.floors.id),
+            slots: self.slot_depths(&book, epoch, known.floors.id),
         });
         Ok(Depth {
             at: now,
             epoch,
             phase: Phase::at(now, params).name().to_owned(),
             epoch_ends_at: computed_at_ms(epoch_at(now, params), params),
-            orders: view.map_or(0, |view| u32::try_from(view.set.len()).unwrap_or(u32::MAX)),
+            orders: u32::try_from(book.len()).unwrap_or(u32::MAX),
             classes: classes.filter(|found| class.is_some() || !found.slots.is_empty()).collect(),
         })
     }
 
-    fn slot_depths(&self, epoch: u64, view: Option<&EpochView>, class: u16) -> Vec<SlotDepth> {
-        let book = view.map(|view| view.set.book()).unwrap_or_default();
-        let book: Vec<&order::Order> = book.into_iter().map(|order| &**order).collect();
+    fn slot_depths(&self, book: &[&order::Order], epoch: u64, class: u16) -> Vec<SlotDepth> {
         let mut last = BTreeMap::new();
         for (_, view) in self.engine.market().epochs.iter() {
             let prices = view.result.iter().flat_map(|result| &result.prices);
             let of_class = prices.filter(|price| price.0 == class);
             last.extend(of_class.map(|&(_, slot, price_msat)| (slot, price_msat)));
         }
-        let rows = depth(&book, class, self.engine.params().first_slot(epoch));
+        let rows = depth(book, class, self.engine.params().first_slot(epoch));
         rows.iter().flat_map(|row| by_price(row, &last)).collect()
     }
 
@@ -180,6 +179,11 @@ impl Node {
             })
             .collect()
     }
+}
+
+fn orders_of(view: Option<&EpochView>) -> Vec<&order::Order> {
+    let book = view.map(|view| view.set.book()).unwrap_or_default();
+    book.into_iter().map(|order| &**order).collect()
 }
 
 /// A row of the depth, cut where the last clearing price changes.

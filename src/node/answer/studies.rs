@@ -8,6 +8,7 @@ use crate::domain::engine::io::OrderSpec;
 use crate::domain::engine::market::{EpochView, Standing, quote};
 use crate::domain::epoch::{Phase, computed_at_ms, epoch_at};
 use crate::domain::ids::OrderId;
+use crate::limits::ORDERS_PER_OWNER_BOOK;
 use crate::node::study::{ExplainStudy, QuoteStudy, Study};
 use crate::node::{Node, now_ms};
 
@@ -70,10 +71,7 @@ impl Node {
             match (found.first(), found.len()) {
                 (Some(id), 1) => return Ok((epoch, view, *id)),
                 (Some(_), _) => {
-                    let short = |id: &OrderId| id.to_string().chars().take(12).collect();
-                    let ids: Vec<String> = found.iter().map(short).collect();
-                    return Err(ApiError::ambiguous("order", prefix.as_str())
-                        .with_hint(format!("in epoch {epoch} it is one of {}", ids.join(", "))));
+                    return Err(several(epoch, &found));
                 }
                 (None, _) => {}
             }
@@ -152,4 +150,14 @@ impl Node {
             feerate_sat_kvb: self.engine.chain().feerate_sat_kvb(FEE_TARGET),
         })))
     }
+}
+
+/// An ask stands for one rectangle of free units each time it is signed, so an epoch can hold
+/// several orders of one standing ask.
+fn several(epoch: u64, found: &BTreeSet<OrderId>) -> ApiError {
+    let short = |id: &OrderId| id.to_string().chars().take(12).collect();
+    let ids: Vec<String> = found.iter().take(ORDERS_PER_OWNER_BOOK).map(short).collect();
+    let message = format!("that is {} orders of epoch {epoch}", found.len());
+    ApiError::new(409, "order.ambiguous", message)
+        .with_hint(format!("explain one of {}, with --epoch {epoch}", ids.join(", ")))
 }

@@ -4,13 +4,16 @@ use super::super::instance::{Instance, Order, PMAX_MSAT, Side};
 use super::super::outcome::{Algorithm, solve};
 use super::ExplainError;
 
-/// The limit at which an order begins to match in one class, all other orders unchanged.
+/// The limit in one class at which an order begins to match, all other orders and its other
+/// alternatives unchanged.
 ///
-/// Found by running the matcher with other limits: with `limit_msat` the order gets units of
-/// the class, with the next worse limit (one msat less for a bid, one more for an ask) it
-/// gets none, and both were computed. Within one start of the search a higher limit never
-/// loses a bid its fill, since it only comes to an emptier book. Between starts, and for an
-/// ask, there can be further boundaries beyond: this is then one of them, not the best.
+/// Found by running the matcher with other limits: with `limit_msat` the order gets units (in
+/// whichever of its classes), with the next worse limit (one msat less for a bid, one more
+/// for an ask) it gets none, and both were computed. Within one start of the search a higher
+/// limit never loses a bid its fill, since it only comes to an emptier book. Between starts,
+/// and for an ask, there can be further boundaries beyond: this is then one of them, not the
+/// best. The lowest legal limit, 1 msat, also stands for a bid that matches at any: another
+/// alternative serves it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Boundary {
     /// Class of the alternative.
@@ -65,7 +68,7 @@ impl Trial {
     fn boundary(&mut self, class: u16) -> Result<Boundary, ExplainError> {
         let own_msat = limit_msat(self.order(), class);
         let is_bid = matches!(self.order().side, Side::Buy { .. });
-        // Limits of 0 and beyond the highest legal one never match.
+        // Limits of 0 and beyond the highest legal one never match by themselves.
         let (mut matches_at, mut fails_at) =
             if is_bid { (PMAX_MSAT, 0) } else { (1, PMAX_MSAT + 1) };
         let mut filled = self.fill(class, matches_at)?;
@@ -93,13 +96,12 @@ impl Trial {
         &self.instance.orders[self.at]
     }
 
-    /// Units of the class that the order gets with this limit, and their price.
+    /// Units that the order gets with this limit, and their price.
     fn fill(&mut self, class: u16, limit_msat: u64) -> Result<(u32, u64), ExplainError> {
         set_limit(&mut self.instance.orders[self.at], class, limit_msat);
         let outcome = solve(&self.instance, self.algorithm)?;
         let id = &self.order().id;
-        let own =
-            outcome.trades.iter().filter(|t| t.class == class && (t.buy == *id || t.sell == *id));
+        let own = outcome.trades.iter().filter(|t| t.buy == *id || t.sell == *id);
         Ok(own.fold((0, 0), |(qty, msat), trade| (qty + trade.qty, msat + trade.msat)))
     }
 }

@@ -58,7 +58,7 @@ impl<'a> State<'a> {
         let runs: Vec<Vec<&Trade>> = by_bid.values().cloned().collect();
         let mut promises = BTreeMap::new();
         for (at, run) in runs.iter().enumerate() {
-            let Some((class, slots, msat)) = promised(run, &orders) else { continue };
+            let Some(Promise { class, slots, msat }) = promise(run, &orders) else { continue };
             let class = promises.entry(class).or_insert_with(|| Promises::new(first, end));
             class.promise(slots, msat, at);
         }
@@ -236,12 +236,16 @@ fn slots(first: u32, start: u32, hours: u32) -> Range<usize> {
     start..start + hours as usize
 }
 
-/// Class, slots and price bounds of one unit of an accepted run: what its parties were
-/// promised. The dearest ask counts, and the bid's limit.
-fn promised(
-    run: &[&Trade],
-    orders: &BTreeMap<&str, &Order>,
-) -> Option<(u16, (u32, u32), (u64, u64))> {
+/// What the parties of an accepted run were promised.
+struct Promise {
+    class: u16,
+    /// Half-open.
+    slots: (u32, u32),
+    /// Least and most that one unit costs: the dearest ask counts, and the bid's limit.
+    msat: (u64, u64),
+}
+
+fn promise(run: &[&Trade], orders: &BTreeMap<&str, &Order>) -> Option<Promise> {
     let trade = run.first()?;
     let limit_of = |id: &str| match orders.get(id).map(|order| Sided::from(*order))? {
         Sided::Bid(bid) => bid.limit_msat(trade.class),
@@ -250,7 +254,8 @@ fn promised(
     let hours = u64::from(trade.hours);
     let dearest_msat = run.iter().filter_map(|trade| limit_of(&trade.sell)).max()?;
     let slots = (trade.start, trade.start + u32::from(trade.hours));
-    Some((trade.class, slots, (dearest_msat * hours, limit_of(&trade.buy)? * hours)))
+    let msat = (dearest_msat * hours, limit_of(&trade.buy)? * hours);
+    Some(Promise { class: trade.class, slots, msat })
 }
 
 /// Every order of the other side, with what kept it from trading with `order`.
@@ -275,7 +280,7 @@ pub(super) fn counters<'a>(
         .filter(is_other)
         .map(|other| absent(other, instance))
         .collect();
-    let others: Vec<&Order> = live.iter().copied().filter(|other| is_other(&other)).collect();
+    let others: Vec<&Order> = live.iter().copied().filter(is_other).collect();
     match explained {
         Sided::Bid(bid) => found.extend(asks_for(&bid, &others, state)),
         Sided::Ask(ask) => found.extend(bids_for(&ask, &others, state)),
