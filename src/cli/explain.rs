@@ -46,8 +46,10 @@ pub fn body(found: &Explanation, page: &mut Page) {
     if let Some(code) = &found.best_limits_code {
         page.field("best price", format_args!("not tried [{code}]: {}", because(code)));
     }
-    if let Some(paradox) = &found.paradox {
-        paradoxical(found.side, paradox, page);
+    match (&found.paradox, found.nearest.first()) {
+        (Some(paradox), _) => paradoxical(found.side, paradox, page),
+        (None, Some(nearest)) => because_of(&nearest.because, page),
+        (None, None) => {}
     }
     funnel(found, page);
     nearest(found, page);
@@ -96,7 +98,11 @@ fn paradoxical(side: Side, found: &Paradox, page: &mut Page) {
             found.code
         ),
     );
-    for trade in &found.because {
+    because_of(&found.because, page);
+}
+
+fn because_of(trades: &[AcceptedTrade], page: &mut Page) {
+    for trade in trades {
         page.field("because of", accepted(trade));
     }
 }

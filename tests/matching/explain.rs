@@ -105,6 +105,7 @@ fn golden_orders_are_stopped_by_the_constraint_that_their_vector_shows() {
         (2, "s1", "b1", Limit, Value::LimitMsat(100_000), Value::LimitMsat(99_000)),
         // All or none of 6 from 5 units, whoever else takes some of them.
         (8, "b1", "s1", MinFill, Value::Qty(6), Value::Qty(5)),
+        (5, "b1", "s2", Constraint::Filled, Value::Qty(0), Value::Qty(4)),
         (13, "b1", "s1", Gang, Value::Qty(4), Value::Qty(2)),
         (13, "s2", "b1", Gang, Value::Qty(2), Value::Qty(4)),
         (17, "b2", "s2", Promised, Value::RunMsat(90_000), Value::RunMsat(150_000)),

@@ -65,7 +65,7 @@ impl Bid<'_> {
 }
 
 impl Ask<'_> {
-    fn window(&self, now: u32) -> Value {
+    pub(super) fn window(&self, now: u32) -> Value {
         let (start, end) = (self.order.first_slot(now), self.order.window.1);
         Value::Window { start, end, slots: self.min_run }
     }

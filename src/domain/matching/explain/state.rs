@@ -147,12 +147,14 @@ impl<'a> State<'a> {
     ) -> Verdict<'a> {
         let got = self.got(bid);
         let starts = self.starts(bid, ask);
-        if got >= bid.order.units_left() || (got > 0 && bid.is_gang) || starts.is_empty() {
-            let wanted = u64::from(bid.order.units_left());
-            let blamed = self.by_bid.get(bid.order.id.as_str()).cloned().unwrap_or_default();
-            return (Constraint::Filled, Value::Qty(wanted), Value::Qty(got.into()), blamed);
-        }
         let whole = u64::from(ask.order.units_left());
+        if got >= bid.order.units_left() || (got > 0 && bid.is_gang) {
+            let blamed = self.by_bid.get(bid.order.id.as_str()).cloned().unwrap_or_default();
+            return (Constraint::Filled, Value::Qty(0), Value::Qty(whole), blamed);
+        }
+        if starts.is_empty() {
+            return self.elsewhere(bid, ask);
+        }
         let (needed, mut reached) = (self.needed(bid), Constraint::MinFill);
         let (mut most_whole, mut most_left) = (0, 0);
         for start in starts.clone() {
@@ -190,6 +192,14 @@ impl<'a> State<'a> {
                 (failed, Value::Qty(needed), Value::Qty(most_whole), Vec::new())
             }
         }
+    }
+
+    /// A bid that was partly served in a run which the ask does not reach.
+    fn elsewhere(&self, bid: &Bid<'_>, ask: &Ask<'a>) -> Verdict<'a> {
+        let blamed = self.by_bid.get(bid.order.id.as_str()).cloned().unwrap_or_default();
+        let start = blamed.first().map_or(0, |trade| trade.start);
+        let run = Value::Window { start, end: start + bid.hours, slots: bid.hours };
+        (Constraint::Filled, run, ask.window(self.now), blamed)
     }
 
     fn alone(&mut self, bid: &Bid<'_>, ask: &Ask<'a>, start: u32, whole: u64) -> Together {
