@@ -6,7 +6,7 @@
 //! ever leave a book and promises only ever tighten, so whatever stopped an order in its
 //! turn still stops it in the final state.
 //!
-//! What needs the search, "which limit would have matched", is [`boundary`]'s.
+//! What needs the search, "which limit would have matched", is for [`boundaries`].
 
 mod boundary;
 mod pair;
