@@ -106,6 +106,14 @@ fn every_refusal_has_the_form_of_an_error() {
         ("GET /api/v1/orders/..%2f..%2fetc", "", 400, "id.syntax"),
         ("GET /api/v1/orders/%ff%ff%ff%ff", "", 400, "api.path"),
         ("GET /api/v1/orders/deadbeef", "", 404, "order.not_found"),
+        ("GET /api/v1/orders/07/explain", "", 400, "id.syntax"),
+        ("GET /api/v1/orders/deadbeef/explain", "", 404, "order.not_found"),
+        ("GET /api/v1/orders/07070707/explain?epoch=x", "", 400, "api.query"),
+        ("GET /api/v1/orders/07070707/explain?when=1", "", 400, "api.query"),
+        ("GET /api/v1/depth?class=cpu.big", "", 400, "order.unknown_class"),
+        ("POST /api/v1/quote", "{", 400, "api.body"),
+        ("POST /api/v1/quote", &good.replace("\"slots\":1", "\"slots\":0"), 400, "order.slots"),
+        ("POST /api/v1/quote", &good.replace("\"qty\":1", "\"qty\":13"), 409, "order.window"),
         ("GET /api/v1/book", "", 400, "api.query"),
         ("GET /api/v1/book?class=cpu.big", "", 400, "order.unknown_class"),
         ("GET /api/v1/epochs/x", "", 400, "api.path"),
@@ -158,6 +166,17 @@ fn every_refusal_has_the_form_of_an_error() {
     }
     let placed = fake.commands.lock().unwrap().iter().filter(|c| c.contains("Place")).count();
     assert_eq!(placed, 1, "only the refused order reached the loop");
+}
+
+#[test]
+fn facts_of_an_explanation_have_one_field_with_a_unit() {
+    let fake = Fake::start();
+    let (status, value) = with_cookie(&fake, "GET /api/v1/orders/07070707/explain?epoch=5", "");
+    assert_eq!((status, value["epoch"].as_u64()), (200, Some(5)));
+    assert_eq!(value["nearest"][0]["own"], serde_json::json!({"run_msat": 40_000}));
+    assert_eq!(value["nearest"][1]["theirs"], serde_json::json!({"classes": ["cpu.highmem"]}));
+    let (status, value) = with_cookie(&fake, "GET /api/v1/depth?class=cpu.standard", "");
+    assert_eq!((status, value["classes"][0]["class"].as_str()), (200, Some("cpu.standard")));
 }
 
 #[test]

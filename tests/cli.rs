@@ -110,7 +110,23 @@ fn every_command_with_json_prints_exactly_one_value() {
         vec!["order", "list"],
         vec!["order", "show", &order],
         vec!["order", "cancel", &order],
+        vec!["order", "explain", &order],
+        vec!["order", "explain", &order, "--epoch", "5"],
         vec!["book"],
+        vec!["book", "cpu.highmem"],
+        [&["quote"], BID.as_slice()].concat(),
+        vec![
+            "quote",
+            "sell",
+            "--class",
+            "cpu.standard",
+            "--qty",
+            "2",
+            "--price",
+            "1sat",
+            "--for",
+            "1h",
+        ],
         vec!["trade", "list"],
         vec!["cert", "list"],
         vec!["cert", "show", &cert],
@@ -160,6 +176,11 @@ fn refusals_of_the_daemon_have_their_exit_codes() {
         ([refused.as_slice(), &["--yes"]].concat(), 6, "order.no_capacity"),
         (vec!["book", "--class", "cpu.big"], 2, "order.unknown_class"),
         (vec!["order", "show", "dead"], 2, "cli.usage"),
+        (vec!["order", "explain", "deadbeef"], 5, "order.not_found"),
+        ([&["quote"], refused.as_slice()].concat(), 6, "order.window"),
+        (vec!["quote", "buy", "--qty", "1"], 2, "order.incomplete"),
+        (vec!["book", "cpu.standard", "--class", "cpu.highmem"], 2, "cli.usage"),
+        (vec!["book", "cpu.big", "--watch"], 2, "order.unknown_class"),
         (vec!["order", "shows", "deadbeef"], 2, "cli.usage"),
         (vec!["peer", "add", "127.0.0.1:1"], 2, "peer.address"),
         (
@@ -240,6 +261,51 @@ fn remote_text_never_reaches_a_terminal_unescaped() {
             assert_eq!(book["bids"][0]["owner"], HOSTILE);
         }
     }
+}
+
+#[test]
+fn an_explanation_and_a_quote_say_why_how_much_and_what_next() {
+    let fake = Fake::start();
+    let (_, out, _) = ask(&fake, &["order", "explain", "07070707"]);
+    for part in [
+        "unmatched [explain.promised_price]: accepted trades were promised",
+        "would match from 25 sat/block (2 units), at 24.999 it gets nothing",
+        "rejected in the money: its limit for [110, 112) of cpu.standard is 40 sat, above the",
+        "1 stopped by explain.class",
+        "40 sat a run",
+        "Next: raise --max-price",
+    ] {
+        assert!(out.contains(part), "{part}: {out}");
+    }
+    assert!(!out.contains('\u{1b}') && !out.contains('\u{202e}'), "{out:?}");
+    let (_, out, _) = ask(&fake, &[&["quote"], &BID[..]].concat());
+    for part in [
+        "indication: nothing is reserved",
+        "[quote.open_book]",
+        "1 of 2",
+        "void [trade.below_minimum]",
+        "slot 110: 18 sat/block",
+        "344 sat",
+        "Why not all of it:",
+        "Nothing was placed.",
+    ] {
+        assert!(out.contains(part), "{part}: {out}");
+    }
+    assert!(!out.contains('\u{1b}') && !out.contains('\u{202e}'), "{out:?}");
+}
+
+#[test]
+fn a_watch_prints_block_after_block_until_it_is_interrupted() {
+    let fake = Fake::start();
+    let dir = fake.path().to_str().unwrap();
+    let args = ["book", "--watch", "--datadir", dir];
+    let mut child = capex(fake.path(), &args).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let heads = lines.by_ref().map(Result::unwrap).filter(|line| line.contains("epoch 200"));
+    assert_eq!(heads.take(2).count(), 2);
+    let pid = child.id().to_string();
+    assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    assert_eq!(child.wait().unwrap().code(), Some(0));
 }
 
 #[test]

@@ -7,7 +7,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::error::ApiError;
 use super::prefix::Prefix;
 use super::types;
-use crate::domain::engine::io::{Command, Done};
+use crate::domain::engine::io::{Command, Done, OrderSpec};
 use crate::domain::ids::CertId;
 
 /// Calls that may wait for the event loop. It answers a query in well under a
@@ -38,6 +38,18 @@ pub enum Query {
     Order(Prefix),
     /// By class name → [`types::Book`]
     Book(String),
+    /// By class name, or of all classes → [`types::Depth`]
+    Depth(Option<String>),
+    /// By standing id or id in the epoch; `None` for the last epoch it took part in →
+    /// [`types::Explanation`]
+    Explain {
+        /// Which order.
+        order: Prefix,
+        /// In which epoch.
+        epoch: Option<u64>,
+    },
+    /// What an order would get → [`types::Quote`]
+    Quote(Box<OrderSpec>),
     /// → `Vec<`[`types::Trade`]`>`, newest first
     Trades,
     /// → [`types::Trade`]
@@ -155,6 +167,9 @@ answers! {
     Orders(Vec<types::Order>),
     Order(types::Order),
     Book(types::Book),
+    Depth(types::Depth),
+    Explanation(types::Explanation),
+    Quote(types::Quote),
     Trades(Vec<types::Trade>),
     Trade(types::Trade),
     Certificates(Vec<types::Certificate>),

@@ -7,7 +7,10 @@
 //! | `GET /orders`, `GET /orders/{id}` | | [`types::Order`] |
 //! | `POST /orders` | [`types::PlaceOrder`] | [`types::Placed`] |
 //! | `DELETE /orders/{id}` | | [`types::Acknowledged`] |
+//! | `GET /orders/{id}/explain?epoch=` | | [`types::Explanation`] |
+//! | `POST /quote` | [`types::PlaceOrder`] | [`types::Quote`] |
 //! | `GET /book?class=` | | [`types::Book`] |
+//! | `GET /depth?class=` | | [`types::Depth`] |
 //! | `GET /trades`, `GET /trades/{id}` | | [`types::Trade`] |
 //! | `GET /certificates`, `GET /certificates/{id}` | | [`types::Certificate`] |
 //! | `GET /certificates/{id}/file` | | text of the certificate file |

@@ -1,11 +1,14 @@
 //! `/orders`: what this node keeps in the market.
 
 use axum::extract::State;
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Json, Router};
+use serde::Deserialize;
 
-use super::extract::{Body, Id};
-use super::types::{Acknowledged, Mode, Order, PlaceOrder, Placed, Side, TimeInForce};
+use super::extract::{Body, Id, Params as Asked};
+use super::types::{
+    Acknowledged, Explanation, Mode, Order, PlaceOrder, Placed, Quote, Side, TimeInForce,
+};
 use super::{ApiError, ApiState, Query};
 use crate::domain::engine::io::{self, Command, Done, OrderSpec};
 use crate::domain::ids::Key;
@@ -18,6 +21,8 @@ pub(super) fn routes() -> Router<ApiState> {
     Router::new()
         .route("/orders", get(list).post(place))
         .route("/orders/{id}", get(show).delete(cancel))
+        .route("/orders/{id}/explain", get(explain))
+        .route("/quote", post(quote))
 }
 
 async fn list(State(state): State<ApiState>) -> Result<Json<Vec<Order>>, ApiError> {
@@ -26,6 +31,29 @@ async fn list(State(state): State<ApiState>) -> Result<Json<Vec<Order>>, ApiErro
 
 async fn show(State(state): State<ApiState>, Id(id): Id) -> Result<Json<Order>, ApiError> {
     Ok(Json(state.node.query(Query::Order(id)).await?))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Which {
+    epoch: Option<u64>,
+}
+
+async fn explain(
+    State(state): State<ApiState>,
+    Id(order): Id,
+    Asked(which): Asked<Which>,
+) -> Result<Json<Explanation>, ApiError> {
+    let query = Query::Explain { order, epoch: which.epoch };
+    Ok(Json(state.node.query(query).await?))
+}
+
+async fn quote(
+    State(state): State<ApiState>,
+    Body(body): Body<PlaceOrder>,
+) -> Result<Json<Quote>, ApiError> {
+    let spec = order_spec(&body, &state.params)?;
+    Ok(Json(state.node.query(Query::Quote(Box::new(spec))).await?))
 }
 
 async fn place(

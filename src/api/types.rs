@@ -8,6 +8,7 @@
 
 mod certificates;
 mod epochs;
+mod explain;
 mod leases;
 mod node;
 mod orders;
@@ -16,6 +17,7 @@ mod wallet;
 
 pub use certificates::*;
 pub use epochs::*;
+pub use explain::*;
 pub use leases::*;
 pub use node::*;
 pub use orders::*;

@@ -1,6 +1,9 @@
 //! `capex buy`: bid for capacity.
 
+use std::path::Path;
+
 use super::Context;
+use super::client::Client;
 use super::failure::Failure;
 use super::order_flags::{ClassPrice, Common, Place, Tif, class_price, first, need};
 use super::preview::place;
@@ -53,16 +56,28 @@ pub struct Bid {
 /// # Errors
 /// A flag, the file, a declined prompt, or what the daemon refused.
 pub fn run(flags: Flags, context: &mut Context<'_>) -> Result<(), Failure> {
-    let file = flags.place.file.as_deref().map(order_file::read::<Bid>).transpose()?;
-    let bid = match file {
-        Some(file) => merge(flags.bid, file),
-        None => flags.bid,
+    let (order, client, status) = prepare(flags.bid, flags.place.file.as_deref(), context)?;
+    place(order, flags.place.dry_run, &client, &status, context)
+}
+
+/// The order that flags and file mean, with the daemon that was asked about its time.
+///
+/// # Errors
+/// A flag, the file, or the daemon.
+pub fn prepare(
+    flags: Bid,
+    file: Option<&Path>,
+    context: &Context<'_>,
+) -> Result<(PlaceOrder, Client, Status), Failure> {
+    let bid = match file.map(order_file::read::<Bid>).transpose()? {
+        Some(file) => merge(flags, file),
+        None => flags,
     };
     check(&bid)?;
     let client = context.client()?;
     let status = client.status()?;
     let order = order(bid, &status)?;
-    place(order, flags.place.dry_run, &client, &status, context)
+    Ok((order, client, status))
 }
 
 fn merge(flags: Bid, file: Bid) -> Bid {

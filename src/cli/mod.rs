@@ -2,8 +2,8 @@
 //!
 //! It speaks HTTP to the daemon and never touches store, chain or network; `devnet`,
 //! `devchain`, `up`, `match`, `config` and `cert verify` work without one. With `--json`
-//! exactly one JSON value goes to standard output, and errors go as JSON to standard
-//! error. Exit codes are in [`failure`].
+//! exactly one JSON value goes to standard output (`--watch`: one a line), and errors go as
+//! JSON to standard error. Exit codes are in [`failure`].
 
 #![allow(rustdoc::invalid_html_tags, reason = "help texts are for terminals")]
 
@@ -16,6 +16,7 @@ pub mod config;
 pub mod devchain;
 pub mod devnet;
 pub mod epoch;
+pub mod explain;
 pub mod failure;
 pub mod init;
 pub mod lease;
@@ -26,6 +27,7 @@ pub mod order_flags;
 pub mod output;
 pub mod peer;
 pub mod preview;
+pub mod quote;
 pub mod redeem;
 pub mod sanitise;
 pub mod sell;
@@ -34,6 +36,7 @@ pub mod time;
 pub mod trade;
 pub mod up;
 pub mod wallet;
+pub mod watch;
 
 use std::ffi::OsString;
 use std::io::{IsTerminal, Read};
@@ -104,10 +107,13 @@ pub enum Command {
     Sell(sell::Flags),
     /// Bid for capacity
     Buy(buy::Flags),
+    /// What a bid or an ask would get in the open book
+    #[command(subcommand)]
+    Quote(quote::Noun),
     /// Standing orders of this node
     #[command(subcommand)]
     Order(order::Noun),
-    /// Orders of everyone in the open epoch
+    /// Orders of everyone in the open epoch, units by slot and price
     Book(book::Flags),
     /// Trades of this node
     #[command(subcommand)]
@@ -300,6 +306,7 @@ fn dispatch(command: Command, context: &mut Context<'_>) -> Result<ExitCode, Fai
         Command::Status(flags) => status::run(&flags, context),
         Command::Sell(flags) => sell::run(flags, context),
         Command::Buy(flags) => buy::run(flags, context),
+        Command::Quote(noun) => quote::run(noun, context),
         Command::Order(noun) => order::run(&noun, context),
         Command::Book(flags) => book::run(&flags, context),
         Command::Trade(noun) => trade::run(&noun, context),

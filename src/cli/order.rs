@@ -1,8 +1,8 @@
-//! `capex order list|show|cancel`: what this node keeps in the market.
+//! `capex order list|show|explain|cancel`: what this node keeps in the market.
 
 use super::failure::Failure;
 use super::output::{Page, short, slots};
-use super::{Context, id};
+use super::{Context, explain, id};
 use crate::api::types::{Acknowledged, Order, Side};
 use crate::domain::units::msat_to_sat;
 
@@ -26,6 +26,20 @@ Next: capex trade list")]
         /// Id, or its first 8 or more digits
         #[arg(value_parser = id)]
         id: String,
+    },
+    /// Say why an order matched or did not; also an order of somebody else in the book
+    #[command(after_help = "Examples:
+  capex order explain 0123abcd
+  capex order explain 0123abcd --epoch 871234567 --json
+
+Next: capex quote buy --class cpu.standard --qty 1 --max-price 20sat --for 2slots")]
+    Explain {
+        /// Id of a standing order, or of an order in an epoch; or its first 8 or more digits
+        #[arg(value_parser = id)]
+        id: String,
+        /// Epoch [default: the last computed one in which it took part]
+        #[arg(long, value_name = "EPOCH")]
+        epoch: Option<u64>,
     },
     /// Stop re-signing an order; what is already signed stays firm for its epoch
     #[command(after_help = "Examples:
@@ -55,6 +69,7 @@ pub fn run(noun: &Noun, context: &mut Context<'_>) -> Result<(), Failure> {
             let order: Order = client.get(&format!("/orders/{id}"))?;
             context.show(&order, show)
         }
+        Noun::Explain { id, epoch } => explain::run(id, *epoch, context),
         Noun::Cancel { id } => {
             let done: Acknowledged = client.delete(&format!("/orders/{id}"))?;
             context.show(&done, |_, page| {

@@ -32,6 +32,16 @@ impl Io<'_> {
         Ok(writeln!(self.out, "{text}")?)
     }
 
+    /// One JSON value as one line of several.
+    ///
+    /// # Errors
+    /// Standard output.
+    pub fn json_line<T: Serialize>(&mut self, value: &T) -> Result<(), Failure> {
+        let text = serde_json::to_string(value)
+            .map_err(|error| Failure::new(Exit::Failed, "cli.json", error.to_string()))?;
+        Ok(writeln!(self.out, "{}", sanitise::json(&text))?)
+    }
+
     /// Text on standard output.
     ///
     /// # Errors

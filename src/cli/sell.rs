@@ -1,6 +1,9 @@
 //! `capex sell`: offer capacity.
 
+use std::path::Path;
+
 use super::Context;
+use super::client::Client;
 use super::failure::Failure;
 use super::order_file;
 use super::order_flags::{Common, Place, Tif, need};
@@ -43,20 +46,32 @@ pub struct Ask {
 /// # Errors
 /// A flag, the file, a declined prompt, or what the daemon refused.
 pub fn run(flags: Flags, context: &mut Context<'_>) -> Result<(), Failure> {
-    let file = flags.place.file.as_deref().map(order_file::read::<Ask>).transpose()?;
-    let ask = match file {
+    let (order, client, status) = prepare(flags.ask, flags.place.file.as_deref(), context)?;
+    place(order, flags.place.dry_run, &client, &status, context)
+}
+
+/// The order that flags and file mean, with the daemon that was asked about its time.
+///
+/// # Errors
+/// A flag, the file, or the daemon.
+pub fn prepare(
+    flags: Ask,
+    file: Option<&Path>,
+    context: &Context<'_>,
+) -> Result<(PlaceOrder, Client, Status), Failure> {
+    let ask = match file.map(order_file::read::<Ask>).transpose()? {
         Some(file) => Ask {
-            common: flags.ask.common.or(file.common),
-            price: flags.ask.price.or(file.price),
-            min_run: flags.ask.min_run.or(file.min_run),
+            common: flags.common.or(file.common),
+            price: flags.price.or(file.price),
+            min_run: flags.min_run.or(file.min_run),
         },
-        None => flags.ask,
+        None => flags,
     };
     check(&ask)?;
     let client = context.client()?;
     let status = client.status()?;
     let order = order(ask, &status)?;
-    place(order, flags.place.dry_run, &client, &status, context)
+    Ok((order, client, status))
 }
 
 /// What needs no daemon, before it is asked.

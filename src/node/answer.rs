@@ -6,6 +6,7 @@ mod epochs;
 mod leases;
 mod orders;
 mod status;
+mod studies;
 mod trades;
 
 use tokio::sync::oneshot;
@@ -19,6 +20,10 @@ impl Node {
         let Request { call, answer } = request;
         match call {
             Call::Query(query) => {
+                if let Some(study) = self.study(&query) {
+                    self.studies.start(study, answer);
+                    return;
+                }
                 let result = self.query(query);
                 // The client may have given up.
                 let _ = answer.send(result);
@@ -34,6 +39,10 @@ impl Node {
             Query::Orders => self.orders().into(),
             Query::Order(prefix) => self.order(&prefix)?.into(),
             Query::Book(class) => self.book(&class)?.into(),
+            Query::Depth(class) => self.depth(class.as_deref())?.into(),
+            Query::Explain { .. } | Query::Quote(_) => {
+                return Err(ApiError::internal("a study is not answered in the loop"));
+            }
             Query::Trades => self.trades().into(),
             Query::Trade(prefix) => self.trade(&prefix)?.into(),
             Query::Certificates => self.certificates().into(),
@@ -106,8 +115,7 @@ impl Node {
     }
 
     fn class_name(&self, class: u16) -> String {
-        let named = self.engine.params().class(class);
-        named.map_or_else(|| class.to_string(), |named| named.name.clone())
+        super::study::class_name(self.engine.params(), class)
     }
 
     fn feature_names(&self, bits: u64) -> Vec<String> {

@@ -16,6 +16,7 @@ mod follow;
 mod leases;
 mod peers;
 mod startup;
+mod study;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::future::Future;
@@ -132,6 +133,7 @@ struct Node {
     /// Results of leases on this host that their holders have not fetched yet.
     results_left: BTreeMap<LeaseId, BTreeSet<String>>,
     served: JoinSet<()>,
+    studies: study::Studies,
     released: mpsc::Sender<(LeaseId, ExecutorEvent)>,
     follow_events: mpsc::Sender<FollowEvent>,
     endpoints: Option<api::endpoints::EndpointsFile>,

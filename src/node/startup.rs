@@ -116,6 +116,7 @@ pub(super) async fn open(config: Config) -> Result<(Node, Sources, Tasks), NodeE
         rescan_from: None,
         results_left: BTreeMap::new(),
         served: JoinSet::new(),
+        studies: super::study::Studies::new(),
         released,
         follow_events,
         endpoints: None,

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use capex::api::types::{
-    Address, Balance, BookOrder, Certificate, Endpoints, Funded, Lease, Order, Part, Status,
+    Address, Balance, BookOrder, Certificate, Depth, Endpoints, Explanation, Funded, Lease, Order,
+    Part, Quote, Status,
 };
 use capex::api::{
     Answer, ApiError, ApiHandle, ApiState, Call, CertificateText, Cookie, Prefix, Query,
@@ -171,8 +172,18 @@ fn read(query: Query) -> Result<Answer, ApiError> {
             }],
             asks: Vec::new(),
             prices: Vec::new(),
+            depth: Vec::new(),
         }
         .into(),
+        Query::Depth(class) => depth(class).into(),
+        Query::Explain { order, epoch } => {
+            one(&order, "order", 7).map(|_| explanation(epoch.unwrap_or(199)))?.into()
+        }
+        Query::Quote(spec) if spec.qty == REFUSED_QTY => {
+            let refusal = Refusal::new("order.window", "choose another with --from and --for");
+            return Err(refusal.into());
+        }
+        Query::Quote(spec) => quote(spec.qty).into(),
         Query::Certificates => vec![certificate()].into(),
         Query::Certificate(id) => one(&id, "certificate", 0xcc).map(|_| certificate())?.into(),
         Query::CertificateFile(_) => CertificateText("capex-certificate 1 devnet\n".into()).into(),
@@ -221,6 +232,70 @@ fn order() -> Order {
         "qty": 2, "filled_qty": 1, "min_qty": 1, "mode": "sticky", "window": [100, 200],
         "slots": 0, "features": [], "time_in_force": "gtc", "expires_at": null,
         "beneficiary": null, "state": "standing", "code": null, "signed": [],
+    }))
+    .unwrap()
+}
+
+fn depth(class: Option<String>) -> Depth {
+    let ladder = serde_json::json!([{"limit_msat": 20_500, "qty": 2, "cumulative_qty": 2}]);
+    serde_json::from_value(serde_json::json!({
+        "at": 400_000, "epoch": 200, "phase": "open", "epoch_ends_at": 402_000, "orders": 1,
+        "classes": [{"class": class.unwrap_or("cpu.highmem".into()), "slots": [{
+            "window": [110, 114], "best_ask_msat": 20_500, "ask_qty": 2, "ask_total_qty": 2,
+            "best_bid_msat": null, "bid_qty": 0, "bid_total_qty": 0, "asks": ladder, "bids": [],
+            "last_price_msat": null,
+        }]}],
+    }))
+    .unwrap()
+}
+
+fn explanation(epoch: u64) -> Explanation {
+    let accepted = serde_json::json!({
+        "buy": "b0".repeat(32), "sell": "50".repeat(32), "class": "cpu.standard",
+        "window": [110, 112], "qty": 2, "price_msat": 100_000,
+    });
+    serde_json::from_value(serde_json::json!({
+        "epoch": epoch, "id": "1d".repeat(32), "order_id": "07".repeat(32), "owner": HOSTILE,
+        "side": "buy", "alternatives": [{"class": "cpu.standard", "limit_msat": 20_000}],
+        "qty": 2, "min_qty": 1, "window": [110, 114], "slots": 2, "state": "unmatched",
+        "code": "explain.promised_price", "fills": [],
+        "funnel": [
+            {"code": "explain.class", "rule": "same class", "tried": 2, "passed": 1},
+            {"code": "explain.promised_price", "rule": "within promised prices", "tried": 1,
+             "passed": 0},
+        ],
+        "counter_orders": 2,
+        "nearest": [
+            {"id": "50".repeat(32), "owner": HOSTILE, "limit_msat": 18_000, "qty": 2,
+             "window": [100, 200], "traded_qty": 0, "code": "explain.promised_price",
+             "own": {"run_msat": 40_000}, "theirs": {"run_msat": 50_000}, "because": [accepted]},
+            {"id": "51".repeat(32), "owner": HOSTILE, "limit_msat": 18_000, "qty": 2,
+             "window": [100, 200], "traded_qty": 0, "code": "explain.class",
+             "own": {"classes": ["cpu.standard"]}, "theirs": {"classes": ["cpu.highmem"]},
+             "because": []},
+        ],
+        "best_limits": [{"class": "cpu.standard", "limit_msat": 25_000, "qty": 2,
+                         "price_msat": 100_000}],
+        "best_limits_code": null,
+        "paradox": {"class": "cpu.standard", "window": [110, 112], "limit_msat": 40_000,
+                    "market_msat": 30_000, "code": "explain.promised_price",
+                    "because": [accepted]},
+    }))
+    .unwrap()
+}
+
+fn quote(qty: u32) -> Quote {
+    serde_json::from_value(serde_json::json!({
+        "binding": "indication",
+        "reason": {"code": "quote.open_book", "message": "others may still come"},
+        "book_epoch": 200, "orders": 1, "epoch": 200, "phase": "open", "joins_epoch": 200,
+        "expires_at": 402_000, "side": "buy", "qty": qty, "filled_qty": 1,
+        "fills": [{"trade_id": null, "order": "50".repeat(32), "counterparty": HOSTILE,
+                   "class": "cpu.standard", "window": [110, 112], "qty": 1,
+                   "price_msat": 36_000, "price_sat": 36, "code": "trade.below_minimum"}],
+        "prices": [{"class": "cpu.standard", "slot": 110, "price_msat": 18_000}],
+        "price_sat": 36, "fee_sat": 308, "total_sat": 344, "worst_fee_sat": 584,
+        "explanation": explanation(200),
     }))
     .unwrap()
 }

@@ -7,6 +7,7 @@
 mod books;
 mod command;
 mod dice;
+mod explain;
 mod naive;
 mod properties;
 mod reference;

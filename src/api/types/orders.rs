@@ -1,6 +1,6 @@
 use serde::{Deserialize, Serialize};
 
-use super::SlotRange;
+use super::{SlotDepth, SlotRange};
 
 /// Buy or sell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -202,4 +202,7 @@ pub struct Book {
     pub asks: Vec<BookOrder>,
     /// Last prices, by slot.
     pub prices: Vec<SlotPrice>,
+    /// Units by slot and price.
+    #[serde(default)]
+    pub depth: Vec<SlotDepth>,
 }

@@ -21,6 +21,7 @@
 mod ceiling;
 mod check;
 mod closure;
+pub mod explain;
 mod improve;
 mod instance;
 mod labels;

@@ -1,13 +1,16 @@
 //! Standing orders, the book, peers.
 
+use std::collections::BTreeMap;
+
 use crate::api::types::{
-    Book, BookOrder, ClassLimit, Mode, Order, Peer, Side, SignedOrder, SlotPrice, TimeInForce,
-    slot_range,
+    Book, BookOrder, ClassDepth, ClassLimit, Depth, Level, Mode, Order, Peer, Side, SignedOrder,
+    SlotDepth, SlotPrice, TimeInForce, slot_range,
 };
 use crate::api::{ApiError, Prefix};
 use crate::domain::engine::io;
+use crate::domain::engine::market::depth::{self as market, depth};
 use crate::domain::engine::market::{EpochView, Standing};
-use crate::domain::epoch::epoch_at;
+use crate::domain::epoch::{Phase, computed_at_ms, epoch_at};
 use crate::domain::ids::{Key, to_hex};
 use crate::domain::order;
 use crate::node::{Node, now_ms};
@@ -75,13 +78,7 @@ impl Node {
             .ok_or_else(|| ApiError::new(404, "class.not_found", "no such resource class"))?;
         let id = class.floors.id;
         let epochs = &self.engine.market().epochs;
-        let now = epoch_at(now_ms(), params);
-        // The open epoch, or the last one that had orders while this one has none yet.
-        let (epoch, view) = epochs
-            .iter()
-            .filter(|(epoch, view)| *epoch <= now && !view.set.is_empty())
-            .last()
-            .map_or((now, None), |(epoch, view)| (epoch, Some(view)));
+        let (epoch, view) = self.shown_epoch();
         let (mut bids, mut asks) = self.sides(view, id);
         bids.sort_by(|a, b| b.limit_msat.cmp(&a.limit_msat).then(a.id.cmp(&b.id)));
         asks.sort_by(|a, b| a.limit_msat.cmp(&b.limit_msat).then(a.id.cmp(&b.id)));
@@ -96,7 +93,48 @@ impl Node {
             bids,
             asks,
             prices,
+            depth: self.slot_depths(&orders_of(view), epoch, id),
         })
+    }
+
+    /// The open epoch, or the last one that had orders while this one has none yet.
+    pub(super) fn shown_epoch(&self) -> (u64, Option<&EpochView>) {
+        let now = epoch_at(now_ms(), self.engine.params());
+        let with_orders = self.engine.market().epochs.iter();
+        with_orders
+            .filter(|(epoch, view)| *epoch <= now && !view.set.is_empty())
+            .last()
+            .map_or((now, None), |(epoch, view)| (epoch, Some(view)))
+    }
+
+    pub(super) fn depth(&self, class: Option<&str>) -> Result<Depth, ApiError> {
+        let params = self.engine.params();
+        let (now, (epoch, view)) = (now_ms(), self.shown_epoch());
+        let book = orders_of(view);
+        let wanted = params.classes.iter().filter(|known| class.is_none_or(|c| c == known.name));
+        let classes = wanted.map(|known| ClassDepth {
+            class: known.name.clone(),
+            slots: self.slot_depths(&book, epoch, known.floors.id),
+        });
+        Ok(Depth {
+            at: now,
+            epoch,
+            phase: Phase::at(now, params).name().to_owned(),
+            epoch_ends_at: computed_at_ms(epoch_at(now, params), params),
+            orders: u32::try_from(book.len()).unwrap_or(u32::MAX),
+            classes: classes.filter(|found| class.is_some() || !found.slots.is_empty()).collect(),
+        })
+    }
+
+    fn slot_depths(&self, book: &[&order::Order], epoch: u64, class: u16) -> Vec<SlotDepth> {
+        let mut last = BTreeMap::new();
+        for (_, view) in self.engine.market().epochs.iter() {
+            let prices = view.result.iter().flat_map(|result| &result.prices);
+            let of_class = prices.filter(|price| price.0 == class);
+            last.extend(of_class.map(|&(_, slot, price_msat)| (slot, price_msat)));
+        }
+        let rows = depth(book, class, self.engine.params().first_slot(epoch));
+        rows.iter().flat_map(|row| by_price(row, &last)).collect()
     }
 
     fn sides(&self, view: Option<&EpochView>, class: u16) -> (Vec<BookOrder>, Vec<BookOrder>) {
@@ -140,6 +178,51 @@ impl Node {
                 addresses: self.peers.addrs(&key),
             })
             .collect()
+    }
+}
+
+fn orders_of(view: Option<&EpochView>) -> Vec<&order::Order> {
+    let book = view.map(|view| view.set.book()).unwrap_or_default();
+    book.into_iter().map(|order| &**order).collect()
+}
+
+/// A row of the depth, cut where the last clearing price changes.
+fn by_price(row: &market::Depth, last: &BTreeMap<u32, u64>) -> Vec<SlotDepth> {
+    let mut rows: Vec<SlotDepth> = Vec::new();
+    for slot in row.window.start..row.window.end {
+        let last_price_msat = last.get(&slot).copied();
+        match rows.last_mut() {
+            Some(before) if before.last_price_msat == last_price_msat => before.window[1] += 1,
+            _ => {
+                let window = [slot, slot + 1];
+                rows.push(SlotDepth { window, last_price_msat, ..slot_depth(row) });
+            }
+        }
+    }
+    rows
+}
+
+fn slot_depth(row: &market::Depth) -> SlotDepth {
+    let levels = |ladder: &market::Ladder| {
+        let mut cumulative_qty = 0;
+        let level = |level: &market::Level| {
+            cumulative_qty += level.qty;
+            Level { limit_msat: level.limit_msat, qty: level.qty, cumulative_qty }
+        };
+        ladder.levels.iter().map(level).collect::<Vec<Level>>()
+    };
+    let (asks, bids) = (levels(&row.asks), levels(&row.bids));
+    SlotDepth {
+        window: slot_range(row.window),
+        best_ask_msat: asks.first().map(|level| level.limit_msat),
+        ask_qty: asks.first().map_or(0, |level| level.qty),
+        ask_total_qty: row.asks.total,
+        best_bid_msat: bids.first().map(|level| level.limit_msat),
+        bid_qty: bids.first().map_or(0, |level| level.qty),
+        bid_total_qty: row.bids.total,
+        asks,
+        bids,
+        last_price_msat: None,
     }
 }
 

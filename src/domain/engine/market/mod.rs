@@ -5,8 +5,10 @@
 //! the epoch before; after a restart never for an epoch that it may have signed for already
 //! (DESIGN §5).
 
+pub mod depth;
 pub mod epochs;
 pub mod inventory;
+pub mod quote;
 pub mod signing;
 pub mod standing;
 pub mod sync;

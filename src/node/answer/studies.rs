@@ -1,0 +1,163 @@
+//! Collects what a study needs: which order is meant, and the book around it.
+
+use std::collections::BTreeSet;
+
+use crate::api::{ApiError, Prefix, Query};
+use crate::domain::book::instance;
+use crate::domain::engine::io::OrderSpec;
+use crate::domain::engine::market::{EpochView, Standing, quote};
+use crate::domain::epoch::{Phase, computed_at_ms, epoch_at};
+use crate::domain::ids::OrderId;
+use crate::limits::ORDERS_PER_OWNER_BOOK;
+use crate::node::study::{ExplainStudy, QuoteStudy, Study};
+use crate::node::{Node, now_ms};
+
+/// Confirmation target of the fees in a quote, chain blocks: that of `status`.
+const FEE_TARGET: u32 = 3;
+
+impl Node {
+    /// The study behind a query, `None` for a query that the loop answers itself.
+    pub(super) fn study(&self, query: &Query) -> Option<Result<Study, ApiError>> {
+        match query {
+            Query::Explain { order, epoch } => Some(self.explain_study(order, *epoch)),
+            Query::Quote(spec) => Some(self.quote_study(spec)),
+            _ => None,
+        }
+    }
+
+    fn explain_study(&self, order: &Prefix, epoch: Option<u64>) -> Result<Study, ApiError> {
+        let (epoch, view, id) = self.order_in_epoch(order, epoch)?;
+        let result = view.result.clone().ok_or_else(|| self.not_computed(epoch))?;
+        let book = view.set.book();
+        if !book.iter().any(|order| order.id() == id.0) {
+            let message = "the order did not enter the book: of each key the 16 lowest ids count, \
+                           of one nonce or resold certificate the lowest";
+            return Err(ApiError::new(409, "order.not_in_book", message)
+                .with_hint("keep fewer orders in the market: `capex order list`"));
+        }
+        let params = self.engine.params().clone();
+        let instance = instance(&book, epoch, &params);
+        let market = self.engine.market();
+        let standing = market.signed_for(epoch).find(|(signed, _)| **signed == id);
+        let standing = standing.map(|(_, signed)| signed.standing).or_else(|| {
+            market.standing().find(|standing| standing.last_order == Some(id)).map(|s| s.id)
+        });
+        let order_id = standing.map(|id| id.to_string());
+        let id = id.to_string();
+        Ok(Study::Explain(Box::new(ExplainStudy { params, instance, result, id, order_id })))
+    }
+
+    /// The order that is meant: by its id in an epoch, or by the standing order of this node
+    /// that it came from; in the last computed epoch that has it unless one is named.
+    fn order_in_epoch(
+        &self,
+        prefix: &Prefix,
+        epoch: Option<u64>,
+    ) -> Result<(u64, &EpochView, OrderId), ApiError> {
+        let epochs = &self.engine.market().epochs;
+        let mut views: Vec<(u64, &EpochView)> = match epoch {
+            Some(epoch) => {
+                let view = epochs.get(epoch).ok_or_else(|| {
+                    ApiError::new(404, "epoch.not_found", "this node has nothing of that epoch")
+                        .with_hint("epochs without orders have none; old ones are forgotten")
+                })?;
+                vec![(epoch, view)]
+            }
+            None => epochs.iter().filter(|(_, view)| view.result.is_some()).collect(),
+        };
+        views.reverse();
+        for (epoch, view) in views {
+            let found = self.ids_in(prefix, epoch, view);
+            match (found.first(), found.len()) {
+                (Some(id), 1) => return Ok((epoch, view, *id)),
+                (Some(_), _) => {
+                    return Err(several(epoch, &found));
+                }
+                (None, _) => {}
+            }
+        }
+        Err(self.took_no_part(prefix))
+    }
+
+    fn ids_in(&self, prefix: &Prefix, epoch: u64, view: &EpochView) -> BTreeSet<OrderId> {
+        let market = self.engine.market();
+        let mut found: BTreeSet<OrderId> =
+            view.set.ids().filter(|id| prefix.matches(&id.0)).collect();
+        let mine =
+            market.signed_for(epoch).filter(|(_, signed)| prefix.matches(&signed.standing.0));
+        found.extend(mine.map(|(id, _)| *id));
+        let last = market.standing().filter(|standing| {
+            standing.last_epoch == Some(epoch) && prefix.matches(&standing.id.0)
+        });
+        found.extend(last.filter_map(|standing| standing.last_order));
+        found.retain(|id| view.set.get(id).is_some());
+        found
+    }
+
+    /// Why an order is in no computed epoch.
+    fn took_no_part(&self, prefix: &Prefix) -> ApiError {
+        let mut standing = self.engine.market().standing();
+        let Some(standing) = standing.find(|standing| prefix.matches(&standing.id.0)) else {
+            return ApiError::not_found("order", prefix.as_str());
+        };
+        let (message, hint) = self.not_signed(standing);
+        ApiError::new(404, "order.not_in_epoch", message).with_hint(hint)
+    }
+
+    fn not_signed(&self, standing: &Standing) -> (String, String) {
+        let id = standing.id.to_string();
+        if let Some(note) = &standing.note {
+            let message = format!("the order was not signed for the last epoch: {note}");
+            return (message, format!("see `capex order show {id}`"));
+        }
+        match standing.last_epoch {
+            Some(epoch) if epoch > self.engine.market().epochs.computed_through => {
+                let wait_ms = computed_at_ms(epoch, self.engine.params()).saturating_sub(now_ms());
+                let message = format!("the order is signed for epoch {epoch}, not computed yet");
+                (message, format!("ask again in {} s", wait_ms.div_ceil(1000)))
+            }
+            Some(epoch) => (
+                format!("the order was last signed for epoch {epoch}, which is forgotten"),
+                format!("see `capex order show {id}`"),
+            ),
+            None => (
+                "the order was not signed for any epoch yet".to_owned(),
+                format!("ask again in a moment, or see `capex order show {id}`"),
+            ),
+        }
+    }
+
+    fn not_computed(&self, epoch: u64) -> ApiError {
+        let wait_ms = computed_at_ms(epoch, self.engine.params()).saturating_sub(now_ms());
+        ApiError::new(409, "epoch.not_computed", format!("epoch {epoch} has no result"))
+            .with_hint(format!("ask again in {} s", wait_ms.div_ceil(1000).max(1)))
+    }
+
+    fn quote_study(&self, spec: &OrderSpec) -> Result<Study, ApiError> {
+        let params = self.engine.params().clone();
+        let now = now_ms();
+        let epoch = epoch_at(now, &params);
+        let order = quote::hypothetical(spec, self.engine.me(), epoch, &params)?;
+        let (book_epoch, view) = self.shown_epoch();
+        let book = view.map(|view| view.set.book()).unwrap_or_default();
+        let mut instance = instance(&book, epoch, &params);
+        instance.orders.push(order);
+        Ok(Study::Quote(Box::new(QuoteStudy {
+            phase: Phase::at(now, &params),
+            params,
+            instance,
+            book_epoch,
+            feerate_sat_kvb: self.engine.chain().feerate_sat_kvb(FEE_TARGET),
+        })))
+    }
+}
+
+/// An ask stands for one rectangle of free units each time it is signed, so an epoch can hold
+/// several orders of one standing ask.
+fn several(epoch: u64, found: &BTreeSet<OrderId>) -> ApiError {
+    let short = |id: &OrderId| id.to_string().chars().take(12).collect();
+    let ids: Vec<String> = found.iter().take(ORDERS_PER_OWNER_BOOK).map(short).collect();
+    let message = format!("that is {} orders of epoch {epoch}", found.len());
+    ApiError::new(409, "order.ambiguous", message)
+        .with_hint(format!("explain one of {}, with --epoch {epoch}", ids.join(", ")))
+}

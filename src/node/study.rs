@@ -1,0 +1,90 @@
+//! Questions that match a book again: answered from a copy of it, away from the event loop.
+
+mod explanation;
+mod quote;
+
+use std::sync::Arc;
+
+use tokio::sync::{Semaphore, oneshot};
+
+use crate::api::{Answer, ApiError};
+
+pub(super) use explanation::{ExplainStudy, class_name};
+pub(super) use quote::QuoteStudy;
+
+/// Studies at once: each keeps a core busy, and a machine also has an epoch to compute.
+const STUDIES_MAX: usize = 2;
+
+/// A question with everything that its answer needs.
+pub(super) enum Study {
+    /// Why an order matched or did not.
+    Explain(Box<ExplainStudy>),
+    /// What an order would get.
+    Quote(Box<QuoteStudy>),
+}
+
+/// Runs studies, a few at a time.
+#[derive(Debug)]
+pub(super) struct Studies {
+    free: Arc<Semaphore>,
+}
+
+impl Studies {
+    pub(super) fn new() -> Self {
+        Self { free: Arc::new(Semaphore::new(STUDIES_MAX)) }
+    }
+
+    /// Answers in a thread of its own, or refuses with `api.busy`. A study that has begun
+    /// runs to its end, also if nobody waits for it any more.
+    pub(super) fn start(
+        &self,
+        study: Result<Study, ApiError>,
+        answer: oneshot::Sender<Result<Answer, ApiError>>,
+    ) {
+        let permit = self.free.clone().try_acquire_owned().map_err(|_| {
+            ApiError::unavailable("api.busy", "the node is answering other such questions")
+        });
+        match permit.and_then(|permit| Ok((permit, study?))) {
+            Ok((permit, study)) => {
+                tokio::task::spawn_blocking(move || {
+                    let _permit = permit;
+                    // The client may have given up.
+                    let _ = answer.send(study.run());
+                });
+            }
+            Err(refused) => {
+                let _ = answer.send(Err(refused));
+            }
+        }
+    }
+}
+
+impl Study {
+    fn run(self) -> Result<Answer, ApiError> {
+        Ok(match self {
+            Self::Explain(study) => study.run()?.into(),
+            Self::Quote(study) => study.run()?.into(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_third_study_at_once_is_refused() {
+        let studies = Studies::new();
+        let asked = |refusal: &str| {
+            let (answer, mut answered) = oneshot::channel();
+            studies.start(Err(ApiError::bad_request(refusal, "")), answer);
+            answered.try_recv().unwrap().unwrap_err().code
+        };
+        let running: Vec<_> =
+            (0..STUDIES_MAX).map(|_| studies.free.clone().try_acquire_owned().unwrap()).collect();
+        assert_eq!(asked("order.not_found"), "api.busy");
+        drop(running);
+        assert_eq!(asked("order.not_found"), "order.not_found", "a refusal gives its place back");
+        assert_eq!(studies.free.available_permits(), STUDIES_MAX);
+    }
+}
