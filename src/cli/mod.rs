@@ -1,7 +1,8 @@
 //! The command line: four verbs for the job, nouns for the rest, one file per noun.
 //!
 //! It speaks HTTP to the daemon and never touches store, chain or network; `devnet`,
-//! `devchain`, `up`, `match`, `config` and `cert verify` work without one. With `--json`
+//! `devchain`, `up`, `match`, `config`, `cert verify` and `epoch verify --from` work without
+//! one. With `--json`
 //! exactly one JSON value goes to standard output, and errors go as JSON to standard
 //! error. Exit codes are in [`failure`].
 
@@ -16,6 +17,7 @@ pub mod config;
 pub mod devchain;
 pub mod devnet;
 pub mod epoch;
+mod epoch_verify;
 pub mod failure;
 pub mod init;
 pub mod lease;
