@@ -49,6 +49,7 @@ use crate::domain::matching::Algorithm;
 use crate::node::config::{Config, Overrides, dirs};
 use client::Client;
 use failure::{Exit, Failure};
+use match_cmd::Plot;
 use output::{Io, Page};
 
 /// Sell, buy, hold and redeem blocks of compute, settled in bitcoin.
@@ -142,7 +143,7 @@ pub enum Command {
 /// Flags of `match`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
-  capex match --input orders.json
+  capex match --input orders.json --plot orders.svg
   capex epoch export 5 | capex match --input - --json
 
 Next: capex epoch verify 5")]
@@ -153,6 +154,15 @@ pub struct MatchFlags {
     /// Version of the rules, as `matching_version` in a network's definition
     #[arg(long, value_name = "VERSION", default_value = "1", value_parser = algorithm)]
     pub algorithm: Algorithm,
+    /// Draw the book: supply, demand and price of one slot, and who delivers to whom
+    #[arg(long, value_name = "FILE.svg")]
+    pub plot: Option<PathBuf>,
+    /// Number of the class to draw [default: where most units trade]
+    #[arg(long, value_name = "NUMBER", requires = "plot")]
+    pub class: Option<u16>,
+    /// Slot to draw [default: where most units trade]
+    #[arg(long, value_name = "SLOT", requires = "plot")]
+    pub slot: Option<u32>,
 }
 
 fn algorithm(text: &str) -> Result<Algorithm, String> {
@@ -321,9 +331,18 @@ fn dispatch(command: Command, context: &mut Context<'_>) -> Result<ExitCode, Fai
 
 fn run_match(flags: &MatchFlags, context: &mut Context<'_>) -> ExitCode {
     let input = flags.input.to_string_lossy();
+    let plot = flags.plot.clone().map(|path| Plot { path, class: flags.class, slot: flags.slot });
     let (json, io) = (context.global.json, &mut context.io);
     let (out, err) = (&mut *io.out, &mut *io.err);
-    ExitCode::from(match_cmd::run(&input, flags.algorithm, json, &mut io.input, out, err))
+    ExitCode::from(match_cmd::run_and_plot(
+        &input,
+        flags.algorithm,
+        plot.as_ref(),
+        json,
+        &mut io.input,
+        out,
+        err,
+    ))
 }
 
 /// Reads a file of the user, at most `max_bytes`.

@@ -7,6 +7,7 @@
 mod books;
 mod command;
 mod naive;
+mod plot;
 mod properties;
 mod reference;
 mod refusals;

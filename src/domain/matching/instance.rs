@@ -178,7 +178,10 @@ impl Instance {
     ///
     /// All orders are checked first, also those that are then dropped; the horizon is
     /// checked on what is left, since a dropped order cannot widen it.
-    pub(super) fn live(&self) -> Result<Vec<&Order>, MatchError> {
+    ///
+    /// # Errors
+    /// The first bound that is broken.
+    pub fn live(&self) -> Result<Vec<&Order>, MatchError> {
         self.check()?;
         let cancelled = self.cancelled();
         let mut live: Vec<&Order> = self
@@ -223,7 +226,8 @@ impl Instance {
 
 impl Order {
     /// Units not filled yet.
-    pub(super) fn units_left(&self) -> u32 {
+    #[must_use]
+    pub fn units_left(&self) -> u32 {
         self.qty.saturating_sub(self.filled)
     }
 
@@ -233,7 +237,8 @@ impl Order {
     }
 
     /// First slot of the window that can still be delivered.
-    pub(super) fn first_slot(&self, now: u32) -> u32 {
+    #[must_use]
+    pub fn first_slot(&self, now: u32) -> u32 {
         self.window.0.max(now)
     }
 
