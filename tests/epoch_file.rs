@@ -7,8 +7,9 @@ use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use capex::cli::match_cmd::to_json;
 use capex::domain::admission::{admit, has_work};
-use capex::domain::book::OrderSet;
+use capex::domain::book::{OrderSet, instance};
 use capex::domain::epoch::audit::{DIFFERENCES_MAX, Depth, audit};
 use capex::domain::epoch::compute;
 use capex::domain::epoch::signed::{SignedEpoch, parse, write};
@@ -19,7 +20,7 @@ use capex::node::config::definitions;
 use capex::params::Params;
 use capex::wire::{Verified, sign};
 use ed25519_dalek::SigningKey;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 const EPOCH: u64 = 871_234_567;
 
@@ -363,4 +364,47 @@ fn differences_are_listed_up_to_a_bound() {
     signed.count += 1;
     let found = audit(&signed, &params(), Depth::Full);
     assert_eq!((found.differences.len(), found.more), (DIFFERENCES_MAX, 1));
+}
+
+const REFERENCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vectors/matching_ref.py");
+const SCRIPT: &str = "
+import json, runpy, sys
+print(json.dumps(runpy.run_path(sys.argv[1])['match'](json.load(sys.stdin))))
+";
+
+#[test]
+fn the_reference_in_python_gives_the_rows_of_an_exported_epoch() {
+    if Command::new("python3").arg("--version").output().is_err() {
+        assert!(std::env::var_os("CI").is_none(), "no python3");
+        println!("skipped: no python3");
+        return;
+    }
+    let signed = sample();
+    let mut set = OrderSet::default();
+    for envelope in &signed.orders {
+        set.insert(admit(envelope, &params()).unwrap());
+    }
+    let book = to_json(&instance(&set.book(), EPOCH, &params()));
+    let mut child = Command::new("python3")
+        .args(["-c", SCRIPT, REFERENCE])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(book.to_string().as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let outcome: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let rows: Vec<Value> = signed
+        .rows
+        .iter()
+        .map(|row| {
+            let (buy, sell) = (to_hex(&row.buy), to_hex(&row.sell));
+            json!({"class": row.class, "start": row.start, "hours": row.slots, "buy": buy,
+                "sell": sell, "qty": row.qty, "msat": row.msat, "sat": row.price_sat()})
+        })
+        .collect();
+    assert_eq!(outcome["trades"], Value::from(rows));
+    let price = |&(class, slot, msat): &(u16, u32, u64)| (format!("{class}/{slot}"), msat.into());
+    let prices: serde_json::Map<String, Value> = signed.prices.iter().map(price).collect();
+    assert_eq!(outcome["prices"], Value::from(prices));
 }

@@ -6,6 +6,7 @@
 
 mod books;
 mod command;
+mod coverage;
 mod naive;
 mod plot;
 mod properties;
