@@ -44,8 +44,8 @@ pub(super) fn draw(book: &PictureBook<'_>, focus: Focus, top: i64, svg: &mut Svg
     svg.text((LEFT, top), Anchor::Start, "h", &heading);
     legend(top + 20, svg);
     frame(&axes, svg);
-    curve(&supply, &axes, axes.price.to, ("supply", "ask", "at least"), svg);
-    curve(&demand, &axes, axes.price.from, ("demand", "bid", "at most"), svg);
+    curve(&supply, &axes, axes.price.to, ("supply", "ask", "no less than"), svg);
+    curve(&demand, &axes, axes.price.from, ("demand", "bid", "no more than"), svg);
     if let Some(price_msat) = price_msat {
         clearing(&axes, price_msat, traded, svg);
     }
@@ -105,7 +105,7 @@ fn axes(
     }
     // A little air, so that no step lies on the frame.
     let units = units.saturating_add(units.div_ceil(20));
-    let air = (high - low) / 12;
+    let air = ((high - low) / 12).max(high / 50).max(1);
     let (low, high) = (low.saturating_sub(air), high.saturating_add(air));
     Axes {
         units: Scale::new(0, units, 10, LEFT, RIGHT),
@@ -191,7 +191,7 @@ fn curve(
         if number < TITLED_STEPS_MAX {
             let Step { label, limit_msat, units, traded } = step;
             let title = format!(
-                "{side} {}: {} blocks at {sense} {} sat, {} trade here",
+                "{side} {}: {} blocks at {sense} {} sat, of which {} trade here",
                 cut(label, 80),
                 grouped(units),
                 sat(*limit_msat),

@@ -181,10 +181,33 @@ impl Layout<'_> {
         LEFT + i64::from(column) * self.column_px
     }
 
+    /// Writes a text over each slot of the focus's distance, as wide as the widest needs.
+    fn over_slots(
+        &self,
+        focus: Focus,
+        texts: &[(u32, String)],
+        y: i64,
+        class: &str,
+        svg: &mut Svg,
+    ) {
+        let chars = texts.iter().map(|(_, text)| text.chars().count()).max().unwrap_or(0);
+        let stride = self.stride(chars);
+        for (slot, text) in texts {
+            if slot.abs_diff(focus.slot).is_multiple_of(stride) {
+                // A text much wider than its column would begin left of it.
+                let middle = (self.x(*slot) + self.column_px / 2, y);
+                match stride {
+                    1 | 2 => svg.text(middle, Anchor::Middle, class, text),
+                    _ => svg.text((self.x(*slot), y), Anchor::Start, class, text),
+                }
+            }
+        }
+    }
+
     /// Every so many slots have room for a text.
-    fn stride(&self, chars: usize) -> usize {
+    fn stride(&self, chars: usize) -> u32 {
         let width = CHAR_PX * (chars as i64 + 1);
-        (width.div_euclid(self.column_px) + 1) as usize
+        u32::try_from(width / self.column_px).unwrap_or(u32::MAX).saturating_add(1)
     }
 }
 
@@ -195,27 +218,23 @@ fn header(book: &PictureBook<'_>, focus: Focus, layout: &Layout<'_>, top: i64, s
     svg.titled(&format!("slot {}: drawn above", focus.slot), |svg| {
         svg.rect(area, r##"fill="#fff3c4""##);
     });
-    svg.text((LEFT - 8, slots_y), Anchor::End, "s", "slot");
-    svg.text((LEFT - 8, prices_y), Anchor::End, "s", "price, sat");
     let slots = layout.first_slot..layout.end_slot;
-    let stride = layout.stride(layout.end_slot.to_string().len());
-    for slot in slots.clone().step_by(stride) {
-        let x = layout.x(slot) + layout.column_px / 2;
-        svg.text((x, slots_y), Anchor::Middle, "s", &slot.to_string());
-    }
-    let prices: Vec<(u32, String)> = slots
+    // Long numbers are counted from the first slot, so that many fit.
+    let counted = layout.stride(layout.end_slot.to_string().len()) > 2;
+    let base = if counted { layout.first_slot } else { 0 };
+    let name = if counted { format!("slot {base} +") } else { "slot".to_owned() };
+    svg.text((LEFT - 8, slots_y), Anchor::End, "s", &name);
+    let texts: Vec<_> = slots.clone().map(|slot| (slot, (slot - base).to_string())).collect();
+    layout.over_slots(focus, &texts, slots_y, "s", svg);
+    svg.text((LEFT - 8, prices_y), Anchor::End, "s", "price, sat");
+    let texts: Vec<_> = slots
         .filter_map(|slot| Some((slot, sat(*book.outcome.prices.get(&(focus.class, slot))?))))
         .collect();
-    let longest = prices.iter().map(|(_, text)| text.len()).max().unwrap_or(0);
-    let stride = layout.stride(longest) as u32;
-    for (slot, text) in prices {
-        let x = layout.x(slot) + layout.column_px / 2;
+    layout.over_slots(focus, &texts, prices_y, "b", svg);
+    for (slot, text) in &texts {
+        let (x, width) = (layout.x(*slot), layout.column_px);
         svg.titled(&format!("slot {slot}: {text} sat per block"), |svg| {
-            if stride == 1 || slot == focus.slot {
-                svg.text((x, prices_y), Anchor::Middle, "b", &text);
-            } else {
-                svg.text((x, prices_y), Anchor::Middle, "s", "·");
-            }
+            svg.rect(Area { x, y: prices_y - 12, width, height: 16 }, r#"fill-opacity="0""#);
         });
     }
 }

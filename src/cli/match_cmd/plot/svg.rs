@@ -51,11 +51,17 @@ impl Svg {
 
     /// Points joined by straight lines.
     pub(super) fn path(&mut self, points: &[(i64, i64)], class: &str) {
+        if points.is_empty() {
+            return;
+        }
         let points: Vec<String> = points.iter().map(|(x, y)| format!("{x},{y}")).collect();
         self.push(format_args!(r#"<polyline points="{}" class="{class}"/>"#, points.join(" ")));
     }
 
     pub(super) fn text(&mut self, at: (i64, i64), anchor: Anchor, class: &str, text: &str) {
+        if text.is_empty() {
+            return;
+        }
         let anchor = match anchor {
             Anchor::Start => "start",
             Anchor::Middle => "middle",
