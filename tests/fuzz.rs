@@ -23,6 +23,8 @@ use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 mod certificate;
 #[path = "../fuzz/bodies/devchain_rpc.rs"]
 mod devchain_rpc;
+#[path = "../fuzz/bodies/epoch.rs"]
+mod epoch;
 #[path = "../fuzz/bodies/gossip.rs"]
 mod gossip;
 #[path = "../fuzz/bodies/journal.rs"]
@@ -166,6 +168,14 @@ fn certificates_are_read_without_a_panic() {
     let certificate = world::certificate();
     let text = file::write(&certificate, &world::params());
     drive("certificate", certificate::run, 400, &[text.into_bytes(), encode(&certificate)]);
+}
+
+#[test]
+fn epochs_are_audited_without_a_panic() {
+    let valid = epoch::text();
+    let without_orders = valid.lines().filter(|line| !line.starts_with("order "));
+    let without_orders: String = without_orders.map(|line| format!("{line}\n")).collect();
+    drive("epoch", epoch::run, 400, &[valid.into_bytes(), without_orders.into_bytes()]);
 }
 
 #[test]

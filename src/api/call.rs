@@ -8,6 +8,7 @@ use super::error::ApiError;
 use super::prefix::Prefix;
 use super::types;
 use crate::domain::engine::io::{Command, Done, OrderSpec};
+use crate::domain::epoch::signed::SignedEpoch;
 use crate::domain::ids::CertId;
 
 /// Calls that may wait for the event loop. It answers a query in well under a
@@ -92,6 +93,8 @@ pub enum Query {
     EpochCheck(u64),
     /// The form that `capex match` reads → [`EpochInput`]
     EpochExport(u64),
+    /// The signed orders with the result → [`EpochFile`]
+    EpochSigned(u64),
 }
 
 /// What the shell around the engine does.
@@ -130,6 +133,15 @@ pub struct RedeemCall {
 /// Text of a certificate file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CertificateText(pub String);
+
+/// An epoch with its signed orders. Written as text outside the event loop.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EpochFile {
+    /// Name of the network.
+    pub network: String,
+    /// Orders and result.
+    pub signed: SignedEpoch,
+}
 
 /// An epoch in the form that `capex match` reads.
 #[derive(Debug, Clone, PartialEq)]
@@ -185,6 +197,7 @@ answers! {
     Epoch(types::Epoch),
     EpochCheck(types::EpochCheck),
     EpochInput(EpochInput),
+    EpochFile(EpochFile),
     Done(Done),
 }
 

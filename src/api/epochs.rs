@@ -1,13 +1,16 @@
 //! `/epochs`: results, their roots, and the input to compute them again.
 
 use axum::extract::{FromRequestParts, Path, State};
+use axum::http::header;
 use axum::http::request::Parts;
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 
 use super::extract::segments;
 use super::types::{Epoch, EpochCheck};
-use super::{ApiError, ApiState, EpochInput, Query};
+use super::{ApiError, ApiState, EpochFile, EpochInput, Query};
+use crate::domain::epoch::signed::write;
 
 /// The `{n}` of a path.
 struct Number(u64);
@@ -27,6 +30,7 @@ pub(super) fn routes() -> Router<ApiState> {
         .route("/epochs/{n}", get(show))
         .route("/epochs/{n}/verify", get(verify))
         .route("/epochs/{n}/export", get(export))
+        .route("/epochs/{n}/signed", get(signed))
 }
 
 async fn last(State(state): State<ApiState>) -> Result<Json<Epoch>, ApiError> {
@@ -53,4 +57,13 @@ async fn export(
 ) -> Result<Json<serde_json::Value>, ApiError> {
     let EpochInput(input) = state.node.query(Query::EpochExport(number)).await?;
     Ok(Json(input))
+}
+
+async fn signed(
+    State(state): State<ApiState>,
+    Number(number): Number,
+) -> Result<Response, ApiError> {
+    let EpochFile { network, signed } = state.node.query(Query::EpochSigned(number)).await?;
+    let text = write(&signed, &network);
+    Ok(([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], text).into_response())
 }

@@ -28,6 +28,7 @@
 //! | `GET /epochs/last`, `GET /epochs/{n}` | | [`types::Epoch`] |
 //! | `GET /epochs/{n}/verify` | | [`types::EpochCheck`] |
 //! | `GET /epochs/{n}/export` | | what `capex match` reads |
+//! | `GET /epochs/{n}/signed` | | text of the signed orders and the result |
 //!
 //! `GET /livez` needs no cookie. `{id}` is a unique prefix of at least eight digits. Errors
 //! are `{"error":{"code","message","hint"}}` (`error`); who may call is in [`auth`].
@@ -61,8 +62,8 @@ use tokio::sync::Semaphore;
 
 pub use auth::{Cookie, Guard};
 pub use call::{
-    Answer, ApiHandle, CALL_QUEUE, CALL_TIMEOUT, Call, CertificateText, EpochInput, Query,
-    RedeemCall, Request, ShellCommand,
+    Answer, ApiHandle, CALL_QUEUE, CALL_TIMEOUT, Call, CertificateText, EpochFile, EpochInput,
+    Query, RedeemCall, Request, ShellCommand,
 };
 pub use error::{ApiError, ErrorBody, ErrorFields};
 pub use extract::END_HEADER;

@@ -1,11 +1,12 @@
 //! `capex epoch show|verify|export`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use super::Context;
-use super::failure::{Exit, Failure};
+use super::failure::Failure;
 use super::output::{Page, sat, short, slots};
-use crate::api::types::{Epoch, EpochCheck, EpochRow};
+use super::sanitise::paragraph;
+use super::{Context, epoch_verify};
+use crate::api::types::{Epoch, EpochRow};
 use crate::domain::units::msat_to_sat;
 
 /// What about epochs.
@@ -21,25 +22,20 @@ Next: capex epoch verify <number>")]
         /// Number [default: the last one computed]
         epoch: Option<u64>,
     },
-    /// Compute an epoch again from its orders and compare
-    #[command(after_help = "Examples:
-  capex epoch verify 871234567
-  capex epoch verify 871234567 --json
-
-Next: capex epoch export <number>")]
-    Verify {
-        /// Number
-        epoch: u64,
-    },
-    /// Write an epoch in the form that `capex match` reads
+    /// Compute an epoch again from its orders and say where it differs
+    Verify(epoch_verify::Flags),
+    /// Write an epoch in the form that `capex match` reads, or with its signed orders
     #[command(after_help = "Examples:
   capex epoch export 871234567 | capex match --input -
-  capex epoch export 871234567 --out epoch.json
+  capex epoch export 871234567 --signed --out epoch.txt
 
-Next: capex match --input epoch.json")]
+Next: capex epoch verify --from epoch.txt")]
     Export {
         /// Number
         epoch: u64,
+        /// Write the signed orders and the result as text, which anyone can verify
+        #[arg(long)]
+        signed: bool,
         /// File to write [default: standard output]
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
@@ -49,61 +45,46 @@ Next: capex match --input epoch.json")]
 /// Runs it.
 ///
 /// # Errors
-/// What the daemon refused; exit 1 if a verification fails.
+/// What a file or the daemon refused; exit 1 if a verification fails.
 pub fn run(noun: &Noun, context: &mut Context<'_>) -> Result<(), Failure> {
-    let client = context.client()?;
     match noun {
         Noun::Show { epoch } => {
             let which = epoch.map_or("last".to_owned(), |epoch| epoch.to_string());
-            let epoch: Epoch = client.get(&format!("/epochs/{which}"))?;
+            let epoch: Epoch = context.client()?.get(&format!("/epochs/{which}"))?;
             context.show(&epoch, show)
         }
-        Noun::Verify { epoch } => {
-            let check: EpochCheck = client.get(&format!("/epochs/{epoch}/verify"))?;
-            verdict(&check)?;
-            context.show(&check, |check, page| {
-                page.field("epoch", check.epoch)
-                    .field("orders", format_args!("{}: all good", check.orders))
-                    .field("root", "ok")
-                    .field("result", "ok")
-                    .field(
-                        "others' roots",
-                        format_args!(
-                            "{} equal, {} differ",
-                            check.roots_equal, check.roots_different
-                        ),
-                    );
-            })
-        }
-        Noun::Export { epoch, out } => {
+        Noun::Verify(flags) => epoch_verify::run(flags, context),
+        Noun::Export { epoch, signed: false, out } => {
+            let client = context.client()?;
             let input: serde_json::Value = client.get(&format!("/epochs/{epoch}/export"))?;
             match out {
                 None => context.io.json(&input),
                 Some(path) => {
-                    let refuse = |error: std::io::Error| Failure::file(path, &error);
-                    let text = serde_json::to_vec_pretty(&input).map_err(|e| refuse(e.into()))?;
-                    std::fs::write(path, text).map_err(refuse)?;
-                    context.show(&serde_json::json!({ "path": path }), |_, page| {
-                        page.line(format_args!("written to {}", path.display()));
-                    })
+                    let text = serde_json::to_vec_pretty(&input)
+                        .map_err(|error| Failure::file(path, &error.into()))?;
+                    write(path, &text, context)
                 }
+            }
+        }
+        Noun::Export { epoch, signed: true, out } => {
+            let text = context.client()?.text(&format!("/epochs/{epoch}/signed"))?;
+            match out {
+                Some(path) => write(path, text.as_bytes(), context),
+                None if context.global.json => {
+                    context.io.json(&serde_json::json!({ "epoch_file": text }))
+                }
+                // The file's own form is printable ASCII; the daemon wrote it.
+                None => Ok(context.io.out.write_all(paragraph(&text).as_bytes())?),
             }
         }
     }
 }
 
-fn verdict(check: &EpochCheck) -> Result<(), Failure> {
-    let failed = [
-        (check.orders_ok, "epoch.bad_order", "a signature or proof of work is wrong"),
-        (check.root_ok, "epoch.bad_root", "the root is not that of the orders"),
-        (check.result_ok, "epoch.bad_result", "matching again gives another result"),
-    ];
-    match failed.iter().find(|(ok, ..)| !ok) {
-        None => Ok(()),
-        Some((_, code, message)) => {
-            Err(Failure::new(Exit::Failed, code, format!("epoch {}: {message}", check.epoch)))
-        }
-    }
+fn write(path: &Path, bytes: &[u8], context: &mut Context<'_>) -> Result<(), Failure> {
+    std::fs::write(path, bytes).map_err(|error| Failure::file(path, &error))?;
+    context.show(&serde_json::json!({ "path": path }), |_, page| {
+        page.line(format_args!("written to {}", path.display()));
+    })
 }
 
 fn show(epoch: &Epoch, page: &mut Page) {

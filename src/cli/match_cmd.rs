@@ -5,6 +5,7 @@
 //! refuses the book, never the command; the other books of an array are still matched.
 
 mod form;
+mod plot;
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -14,9 +15,10 @@ use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 use thiserror::Error;
 
-use crate::domain::matching::{self, Algorithm, Outcome};
+use crate::domain::matching::{self, Algorithm, Instance, Outcome};
 
 pub use form::to_json;
+pub use plot::Plot;
 
 /// Everything was matched.
 const EXIT_OK: u8 = 0;
@@ -39,6 +41,12 @@ enum Failure {
     Malformed { input: String, error: serde_json::Error },
     #[error("output: {0}")]
     Write(io::Error),
+    #[error("a picture shows one book, not an array of them")]
+    PlotArray,
+    #[error(transparent)]
+    Plot(#[from] plot::PlotError),
+    #[error("{path}: {error}")]
+    PlotWrite { path: String, error: io::Error },
 }
 
 impl Failure {
@@ -48,13 +56,17 @@ impl Failure {
             Self::TooLong { .. } => "match.input_too_long",
             Self::Malformed { .. } => "match.malformed_json",
             Self::Write(_) => "match.unwritable",
+            Self::PlotArray => "match.plot_array",
+            Self::Plot(error) => error.code(),
+            Self::PlotWrite { .. } => "match.plot_unwritable",
         }
     }
 
     fn exit_code(&self) -> u8 {
         match self {
-            Self::Read { .. } | Self::Write(_) => EXIT_IO,
+            Self::Read { .. } | Self::Write(_) | Self::PlotWrite { .. } => EXIT_IO,
             Self::TooLong { .. } | Self::Malformed { .. } => EXIT_REFUSED,
+            Self::PlotArray | Self::Plot(_) => EXIT_REFUSED,
         }
     }
 }
@@ -76,7 +88,23 @@ pub fn run(
     out: &mut dyn Write,
     err: &mut dyn Write,
 ) -> u8 {
-    match read(input, stdin).and_then(|value| match_all(&value, algorithm, out)) {
+    run_and_plot(input, algorithm, None, json, stdin, out, err)
+}
+
+/// As [`run`], and draws a picture of the book.
+///
+/// A refused book leaves no picture; an array of books is refused, as is one in which there
+/// is nothing to draw, with exit code 6. A picture that can not be written is exit code 2.
+pub fn run_and_plot(
+    input: &str,
+    algorithm: Algorithm,
+    plot: Option<&Plot>,
+    json: bool,
+    stdin: &mut dyn Read,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> u8 {
+    match read(input, stdin).and_then(|value| match_all(&value, algorithm, plot, out)) {
         Ok(exit_code) => exit_code,
         Err(failure) => {
             let line = if json {
@@ -106,15 +134,26 @@ fn read(input: &str, stdin: &mut dyn Read) -> Result<Value, Failure> {
         .map_err(|error| Failure::Malformed { input: input.to_owned(), error })
 }
 
-fn match_all(value: &Value, algorithm: Algorithm, out: &mut dyn Write) -> Result<u8, Failure> {
+fn match_all(
+    value: &Value,
+    algorithm: Algorithm,
+    plot: Option<&Plot>,
+    out: &mut dyn Write,
+) -> Result<u8, Failure> {
     let (text, refused) = match value {
+        Value::Array(_) if plot.is_some() => return Err(Failure::PlotArray),
         Value::Array(books) => {
-            let answers: Vec<Answer> = books.iter().map(|book| answer(book, algorithm)).collect();
+            let answers: Vec<Answer> =
+                books.iter().map(|book| answer(solve(book, algorithm))).collect();
             let refused = answers.iter().any(|answer| matches!(answer, Answer::Refused(_)));
             (serde_json::to_string(&answers), refused)
         }
         book => {
-            let answer = answer(book, algorithm);
+            let solved = solve(book, algorithm);
+            if let (Some(plot), Ok((instance, outcome))) = (plot, &solved) {
+                draw(instance, outcome, plot)?;
+            }
+            let answer = answer(solved);
             (serde_json::to_string(&answer), matches!(answer, Answer::Refused(_)))
         }
     };
@@ -123,9 +162,22 @@ fn match_all(value: &Value, algorithm: Algorithm, out: &mut dyn Write) -> Result
     Ok(if refused { EXIT_REFUSED } else { EXIT_OK })
 }
 
-fn answer(book: &Value, algorithm: Algorithm) -> Answer {
-    match form::instance(book).and_then(|instance| Ok(matching::solve(&instance, algorithm)?)) {
-        Ok(outcome) => Answer::Matched(outcome),
+/// Writes the picture before the result is printed: who reads the result may open it.
+fn draw(instance: &Instance, outcome: &Outcome, plot: &Plot) -> Result<(), Failure> {
+    let picture = plot::svg(instance, outcome, plot)?;
+    std::fs::write(&plot.path, picture)
+        .map_err(|error| Failure::PlotWrite { path: plot.path.display().to_string(), error })
+}
+
+fn solve(book: &Value, algorithm: Algorithm) -> Result<(Instance, Outcome), form::Refusal> {
+    let instance = form::instance(book)?;
+    let outcome = matching::solve(&instance, algorithm)?;
+    Ok((instance, outcome))
+}
+
+fn answer(solved: Result<(Instance, Outcome), form::Refusal>) -> Answer {
+    match solved {
+        Ok((_, outcome)) => Answer::Matched(outcome),
         Err(refusal) => Answer::Refused(error_value(refusal.code(), &refusal.to_string())),
     }
 }

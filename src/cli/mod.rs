@@ -1,9 +1,9 @@
 //! The command line: four verbs for the job, nouns for the rest, one file per noun.
 //!
 //! It speaks HTTP to the daemon and never touches store, chain or network; `devnet`,
-//! `devchain`, `up`, `match`, `config` and `cert verify` work without one. With `--json`
-//! exactly one JSON value goes to standard output (`--watch`: one a line), and errors go as
-//! JSON to standard error. Exit codes are in [`failure`].
+//! `devchain`, `up`, `match`, `config`, `cert verify` and `epoch verify --from` work without
+//! one. With `--json` exactly one JSON value goes to standard output (`--watch`: one a line),
+//! and errors go as JSON to standard error. Exit codes are in [`failure`].
 
 #![allow(rustdoc::invalid_html_tags, reason = "help texts are for terminals")]
 
@@ -16,6 +16,7 @@ pub mod config;
 pub mod devchain;
 pub mod devnet;
 pub mod epoch;
+mod epoch_verify;
 pub mod explain;
 pub mod failure;
 pub mod init;
@@ -50,6 +51,7 @@ use crate::domain::matching::Algorithm;
 use crate::node::config::{Config, Overrides, dirs};
 use client::Client;
 use failure::{Exit, Failure};
+use match_cmd::Plot;
 use output::{Io, Page};
 
 /// Sell, buy, hold and redeem blocks of compute, settled in bitcoin.
@@ -146,7 +148,7 @@ pub enum Command {
 /// Flags of `match`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
-  capex match --input orders.json
+  capex match --input orders.json --plot orders.svg
   capex epoch export 5 | capex match --input - --json
 
 Next: capex epoch verify 5")]
@@ -157,6 +159,15 @@ pub struct MatchFlags {
     /// Version of the rules, as `matching_version` in a network's definition
     #[arg(long, value_name = "VERSION", default_value = "1", value_parser = algorithm)]
     pub algorithm: Algorithm,
+    /// Draw the book: supply, demand and price of one slot, and who delivers to whom
+    #[arg(long, value_name = "FILE.svg")]
+    pub plot: Option<PathBuf>,
+    /// Number of the class to draw [default: where most units trade]
+    #[arg(long, value_name = "NUMBER", requires = "plot")]
+    pub class: Option<u16>,
+    /// Slot to draw [default: where most units trade]
+    #[arg(long, value_name = "SLOT", requires = "plot")]
+    pub slot: Option<u32>,
 }
 
 fn algorithm(text: &str) -> Result<Algorithm, String> {
@@ -326,9 +337,18 @@ fn dispatch(command: Command, context: &mut Context<'_>) -> Result<ExitCode, Fai
 
 fn run_match(flags: &MatchFlags, context: &mut Context<'_>) -> ExitCode {
     let input = flags.input.to_string_lossy();
+    let plot = flags.plot.clone().map(|path| Plot { path, class: flags.class, slot: flags.slot });
     let (json, io) = (context.global.json, &mut context.io);
     let (out, err) = (&mut *io.out, &mut *io.err);
-    ExitCode::from(match_cmd::run(&input, flags.algorithm, json, &mut io.input, out, err))
+    ExitCode::from(match_cmd::run_and_plot(
+        &input,
+        flags.algorithm,
+        plot.as_ref(),
+        json,
+        &mut io.input,
+        out,
+        err,
+    ))
 }
 
 /// Reads a file of the user, at most `max_bytes`.

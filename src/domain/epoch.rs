@@ -1,5 +1,8 @@
 //! An epoch: its phases, the vote on its order set, and its result, computed once.
 
+pub mod audit;
+pub mod signed;
+
 use serde::{Deserialize, Serialize};
 
 use super::book::{OrderSet, instance};
@@ -146,10 +149,11 @@ pub fn compute(
     let outcome = matching::solve(&instance(&book, epoch, params), algorithm)?;
     let mut rows: Vec<ResultRow> =
         outcome.trades.iter().filter_map(|trade| result_row(trade, epoch, set, params)).collect();
-    rows.sort_by_key(|result| sort_key(&result.row));
+    rows.sort_by_key(|result| row_key(&result.row));
     let prices: Vec<SlotPrice> =
         outcome.prices.iter().map(|(&(class, slot), &msat)| (class, slot, msat)).collect();
-    let result_root = result_root(&rows, &prices, params);
+    let hashed: Vec<&Row> = rows.iter().map(|result| &result.row).collect();
+    let result_root = hash_result(&hashed, &prices, params);
     Ok(EpochResult {
         epoch,
         root: set.root(),
@@ -161,7 +165,7 @@ pub fn compute(
     })
 }
 
-fn sort_key(row: &Row) -> (u16, Slot, [u8; 32], [u8; 32]) {
+fn row_key(row: &Row) -> (u16, Slot, [u8; 32], [u8; 32]) {
     (row.class, row.start, row.buy, row.sell)
 }
 
@@ -204,8 +208,8 @@ pub fn void_code(row: &Row, params: &Params) -> Option<&'static str> {
     (row.window().starts_at_ms(params.slot_s) < ready_ms).then_some(WINDOW_TOO_NEAR)
 }
 
-fn result_root(rows: &[ResultRow], prices: &[SlotPrice], params: &Params) -> [u8; 32] {
-    let rows: Vec<&Row> = rows.iter().map(|result| &result.row).collect();
+/// `result_root`: the hash of rows and prices, both in canonical order.
+fn hash_result(rows: &[&Row], prices: &[SlotPrice], params: &Params) -> [u8; 32] {
     sha256(&[b"capex/result/v1\0", &params.magic, &encode(&(rows, prices))])
 }
 

@@ -57,6 +57,7 @@ impl Node {
             Query::Epoch(epoch) => self.epoch(epoch)?.into(),
             Query::EpochCheck(epoch) => self.epoch_check(epoch)?.into(),
             Query::EpochExport(epoch) => self.epoch_export(epoch)?.into(),
+            Query::EpochSigned(epoch) => self.epoch_signed(epoch)?.into(),
         })
     }
 

@@ -5,14 +5,15 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use capex::api::types::{
-    Address, Balance, BookOrder, Certificate, Depth, Endpoints, Explanation, Funded, Lease, Order,
-    Part, Quote, Status,
+    Address, Balance, BookOrder, Certificate, Depth, Endpoints, EpochDifference, Explanation,
+    Funded, Lease, Order, Part, Quote, Status,
 };
 use capex::api::{
     Answer, ApiError, ApiHandle, ApiState, Call, CertificateText, Cookie, Prefix, Query,
     ShellCommand, endpoints, serve,
 };
 use capex::domain::engine::io::{Command, Done, Refusal};
+use capex::domain::epoch::signed::SignedEpoch;
 use capex::domain::ids::{LeaseId, StandingId};
 use capex::node::config::definitions;
 use tokio::net::TcpListener;
@@ -200,9 +201,8 @@ fn read(query: Query) -> Result<Answer, ApiError> {
         Query::EpochCheck(epoch) => capex::api::types::EpochCheck {
             epoch,
             orders: 3,
-            orders_ok: true,
-            root_ok: true,
-            result_ok: epoch != 13,
+            differences: if epoch == 13 { vec![difference()] } else { Vec::new() },
+            more_differences: 0,
             roots_equal: 2,
             roots_different: 0,
         }
@@ -210,7 +210,32 @@ fn read(query: Query) -> Result<Answer, ApiError> {
         Query::EpochExport(epoch) => {
             capex::api::EpochInput(serde_json::json!({ "epoch": epoch })).into()
         }
+        Query::EpochSigned(epoch) => capex::api::EpochFile {
+            network: "devnet".into(),
+            signed: SignedEpoch {
+                epoch,
+                algorithm: 1,
+                beacon: [0; 32],
+                root: [0; 32],
+                count: 0,
+                orders: Vec::new(),
+                rows: Vec::new(),
+                prices: Vec::new(),
+                welfare_msat: 0,
+                result_root: [0; 32],
+            },
+        }
+        .into(),
     })
+}
+
+fn difference() -> EpochDifference {
+    EpochDifference {
+        code: "epoch.bad_price".into(),
+        place: "price of class 1, slot 106".into(),
+        expected: "20000 msat".into(),
+        found: "20001 msat".into(),
+    }
 }
 
 /// Five bytes at a time, so that readers have to ask again.

@@ -24,7 +24,7 @@ impl Shape {
             [dice.within(0, 3) as usize];
         Self {
             owners: dice.within(2, 12),
-            classes: dice.within(1, 3),
+            classes: dice.within(1, 4),
             first_slot: [0, 100][dice.within(0, 1) as usize],
             slots,
             longest_run: dice.within(1, u64::from(slots).min(8)),

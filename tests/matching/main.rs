@@ -6,9 +6,11 @@
 
 mod books;
 mod command;
+mod coverage;
 mod dice;
 mod explain;
 mod naive;
+mod plot;
 mod properties;
 mod reference;
 mod refusals;

@@ -1,6 +1,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{SlotPrice, SlotRange};
+use crate::domain::epoch::audit::Difference;
 
 /// A row of an epoch's result, anyone's.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,6 +56,26 @@ pub struct Epoch {
     pub agreed: bool,
 }
 
+/// One place where an epoch differs from what its orders give.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EpochDifference {
+    /// Stable reason code.
+    pub code: String,
+    /// Which order, row or price, or which field of the epoch.
+    pub place: String,
+    /// What follows from the orders and the network definition.
+    pub expected: String,
+    /// What the epoch says.
+    pub found: String,
+}
+
+impl From<Difference> for EpochDifference {
+    fn from(difference: Difference) -> Self {
+        let Difference { code, place, expected, found } = difference;
+        Self { code: code.to_owned(), place, expected, found }
+    }
+}
+
 /// Answer to `GET /api/v1/epochs/{n}/verify`: the epoch computed again from its orders.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EpochCheck {
@@ -62,12 +83,11 @@ pub struct EpochCheck {
     pub epoch: u64,
     /// Orders read.
     pub orders: u32,
-    /// Every signature and proof of work is good.
-    pub orders_ok: bool,
-    /// The root is that of the orders.
-    pub root_ok: bool,
-    /// Matching the orders again gives the journaled result.
-    pub result_ok: bool,
+    /// Where the journaled root and result differ from what the orders give: none if the
+    /// epoch is what it says. At most 32.
+    pub differences: Vec<EpochDifference>,
+    /// Differences beyond these.
+    pub more_differences: u32,
     /// Roots seen that equal this node's.
     pub roots_equal: u32,
     /// Roots seen that differ.

@@ -176,11 +176,21 @@ impl MatchError {
 }
 
 impl Instance {
+    /// The orders that take part, ascending by id.
+    ///
+    /// # Errors
+    /// The first bound that is broken.
+    pub fn live(&self) -> Result<Vec<&Order>, MatchError> {
+        let mut live = self.ranked()?;
+        live.sort_unstable_by_key(|&(_, rank)| rank);
+        Ok(live.into_iter().map(|(order, _)| order).collect())
+    }
+
     /// The orders that take part, as they came, each with the rank of its id among all.
     ///
     /// All orders are checked first, also those that are then dropped; the horizon is
     /// checked on what is left, since a dropped order cannot widen it.
-    pub(super) fn live(&self) -> Result<Vec<(&Order, u32)>, MatchError> {
+    pub(super) fn ranked(&self) -> Result<Vec<(&Order, u32)>, MatchError> {
         if !(1..=MAX_STARTS).contains(&self.starts) {
             return Err(MatchError::Starts { starts: self.starts });
         }
@@ -217,7 +227,8 @@ impl Instance {
 
 impl Order {
     /// Units not filled yet.
-    pub(super) fn units_left(&self) -> u32 {
+    #[must_use]
+    pub fn units_left(&self) -> u32 {
         self.qty.saturating_sub(self.filled)
     }
 
@@ -227,7 +238,8 @@ impl Order {
     }
 
     /// First slot of the window that can still be delivered.
-    pub(super) fn first_slot(&self, now: u32) -> u32 {
+    #[must_use]
+    pub fn first_slot(&self, now: u32) -> u32 {
         self.window.0.max(now)
     }
 

@@ -195,7 +195,7 @@ impl<'a> Book<'a> {
     /// # Errors
     /// As [`super::solve`], `match.infeasible` aside.
     pub(super) fn new(instance: &'a Instance) -> Result<Self, MatchError> {
-        let live = instance.live()?;
+        let live = instance.ranked()?;
         let names = Names::new(&instance.beacon, &live);
         let mut sides = Sides::new(&live, &names, instance.now);
         let classes = sides.classes(&names);

@@ -1,12 +1,13 @@
 //! Computed epochs: shown, checked again, exported.
 
-use crate::api::types::{Epoch, EpochCheck, EpochRow, SeenRoot, slot_range};
-use crate::api::{ApiError, EpochInput};
+use crate::api::types::{Epoch, EpochCheck, EpochDifference, EpochRow, SeenRoot, slot_range};
+use crate::api::{ApiError, EpochFile, EpochInput};
 use crate::cli::match_cmd::to_json;
-use crate::domain::admission::admit;
 use crate::domain::book::instance;
 use crate::domain::engine::market::EpochView;
-use crate::domain::epoch::{EpochResult, compute};
+use crate::domain::epoch::EpochResult;
+use crate::domain::epoch::audit::{Depth, audit};
+use crate::domain::epoch::signed::SignedEpoch;
 use crate::domain::ids::to_hex;
 use crate::node::Node;
 
@@ -55,18 +56,25 @@ impl Node {
     pub(super) fn epoch_check(&self, epoch: u64) -> Result<EpochCheck, ApiError> {
         let (view, result) = self.epoch_view(Some(epoch))?;
         let params = self.engine.params();
-        let again = compute(epoch, &view.set, params);
+        let signed = SignedEpoch::new(result, &view.set, params);
+        let audit = audit(&signed, params, Depth::Full);
         let equal = view.roots.values().filter(|root| root.root == result.root).count();
         let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
         Ok(EpochCheck {
             epoch,
-            orders: count(view.set.len()),
-            orders_ok: view.set.iter().all(|order| admit(order.envelope(), params).is_ok()),
-            root_ok: view.set.root() == result.root,
-            result_ok: again.is_ok_and(|again| again == *result),
+            orders: count(audit.orders),
+            differences: audit.differences.into_iter().map(EpochDifference::from).collect(),
+            more_differences: count(audit.more),
             roots_equal: count(equal),
             roots_different: count(view.roots.len() - equal),
         })
+    }
+
+    pub(super) fn epoch_signed(&self, epoch: u64) -> Result<EpochFile, ApiError> {
+        let (view, result) = self.epoch_view(Some(epoch))?;
+        let params = self.engine.params();
+        let signed = SignedEpoch::new(result, &view.set, params);
+        Ok(EpochFile { network: params.name.clone(), signed })
     }
 
     pub(super) fn epoch_export(&self, epoch: u64) -> Result<EpochInput, ApiError> {

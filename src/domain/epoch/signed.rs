@@ -1,0 +1,312 @@
+//! An epoch as text: its signed orders and the result that they are said to give, so that
+//! anyone can compute it again with the network definition alone. One fact per line, so that
+//! an error has a line; lists ascend.
+//!
+//! ```text
+//! capex-epoch 1 <network>
+//! epoch <number>
+//! algorithm <version of the matching rules>
+//! beacon <hex>                                seed of the ties
+//! root <hex> <orders under it>
+//! order <hex payload> <hex signature>         by order id
+//! row <class> <start> <slots> <qty> <msat> <bid id> <ask id>
+//! price <class> <slot> <msat per block>
+//! welfare <msat>
+//! result_root <hex>
+//! ```
+//! An order names its owner, who signed it. Every order of the set stands here, also those
+//! that a bound keeps out of the book, since the root is over all.
+
+use std::fmt::Write;
+use std::str::{FromStr, Lines};
+
+use super::{EpochResult, SlotPrice, row_key};
+use crate::domain::book::{OrderSet, beacon};
+use crate::domain::ids::{from_hex, to_hex};
+use crate::domain::order::Order;
+use crate::domain::settlement::objects::Row;
+use crate::limits::ORDERS_PER_EPOCH;
+use crate::params::Params;
+use crate::wire::{Envelope, VERSION};
+
+/// Longest text that is read: a full set of 200,000 orders of the usual 300 bytes with a row
+/// each, and as much as a client takes from its daemon.
+pub const TEXT_MAX_BYTES: usize = 256 << 20;
+
+const HEADER: &str = "capex-epoch 1 ";
+/// Characters of a line's word that an error shows.
+const SHOWN_CHARS: usize = 32;
+
+/// Signed orders of an epoch and what they are said to give. Nothing in it is checked: see
+/// [`super::audit`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SignedEpoch {
+    /// Which epoch.
+    pub epoch: u64,
+    /// Version of the matching rules.
+    pub algorithm: u8,
+    /// Seed of the ties.
+    pub beacon: [u8; 32],
+    /// Tree hash over the ids of the orders.
+    pub root: [u8; 32],
+    /// How many orders the root covers.
+    pub count: u32,
+    /// The orders as received.
+    pub orders: Vec<Envelope>,
+    /// Strictly ascending by (class, start, bid, ask).
+    pub rows: Vec<Row>,
+    /// Strictly ascending by (class, slot).
+    pub prices: Vec<SlotPrice>,
+    /// Gains from trade, msat.
+    pub welfare_msat: u128,
+    /// Hash of rows and prices.
+    pub result_root: [u8; 32],
+}
+
+impl SignedEpoch {
+    /// A result with the set that it was computed from.
+    #[must_use]
+    pub fn new(result: &EpochResult, set: &OrderSet, params: &Params) -> Self {
+        Self {
+            epoch: result.epoch,
+            algorithm: params.matching_version,
+            beacon: beacon(result.epoch, params),
+            root: result.root,
+            count: result.count,
+            orders: set.iter().map(|order| order.envelope().clone()).collect(),
+            rows: result.rows.iter().map(|found| found.row.clone()).collect(),
+            prices: result.prices.clone(),
+            welfare_msat: result.welfare_msat,
+            result_root: result.result_root,
+        }
+    }
+}
+
+/// Why a text is not an epoch.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SignedEpochFault {
+    /// The first line is not that of an epoch file, version 1.
+    #[error("expected `capex-epoch 1 <network>`")]
+    Header,
+    /// Longer than an epoch can be, or more orders than one can have.
+    #[error("longer than an epoch can be")]
+    TooLong,
+    /// Another line must come here.
+    #[error("expected `{0}`")]
+    Line(&'static str),
+    /// A row or a price that does not ascend.
+    #[error("does not come after the line before")]
+    Order,
+    /// Nothing may follow the last line.
+    #[error("text after the end")]
+    Trailing,
+}
+
+/// A fault with its line.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("line {line}: {fault}")]
+pub struct SignedEpochError {
+    /// Line number from 1.
+    pub line: usize,
+    /// What is wrong.
+    pub fault: SignedEpochFault,
+}
+
+impl SignedEpochError {
+    /// Stable reason code.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self.fault {
+            SignedEpochFault::Header => "epoch.file_header",
+            SignedEpochFault::TooLong => "epoch.file_too_long",
+            SignedEpochFault::Line(_) => "epoch.file_line",
+            SignedEpochFault::Order => "epoch.file_order",
+            SignedEpochFault::Trailing => "epoch.file_trailing",
+        }
+    }
+}
+
+/// The text of an epoch of a network.
+#[must_use]
+pub fn write(signed: &SignedEpoch, network: &str) -> String {
+    let mut text = format!("{HEADER}{network}\n");
+    // Writing to a String can not fail.
+    let mut line = |line: std::fmt::Arguments<'_>| _ = writeln!(text, "{line}");
+    line(format_args!("epoch {}", signed.epoch));
+    line(format_args!("algorithm {}", signed.algorithm));
+    line(format_args!("beacon {}", to_hex(&signed.beacon)));
+    line(format_args!("root {} {}", to_hex(&signed.root), signed.count));
+    for order in &signed.orders {
+        let signature = to_hex(&order.signature.concat());
+        line(format_args!("order {} {signature}", to_hex(&order.payload)));
+    }
+    for row in &signed.rows {
+        let Row { class, start, slots, qty, msat, .. } = row;
+        let (buy, sell) = (to_hex(&row.buy), to_hex(&row.sell));
+        line(format_args!("row {class} {start} {slots} {qty} {msat} {buy} {sell}"));
+    }
+    for (class, slot, price_msat) in &signed.prices {
+        line(format_args!("price {class} {slot} {price_msat}"));
+    }
+    line(format_args!("welfare {}", signed.welfare_msat));
+    line(format_args!("result_root {}", to_hex(&signed.result_root)));
+    text
+}
+
+/// The network that the first line names, cut to what a message can show.
+///
+/// # Errors
+/// The first line is not that of an epoch file.
+pub fn network(text: &str) -> Result<&str, SignedEpochError> {
+    let name = text.lines().next().and_then(|line| line.strip_prefix(HEADER));
+    let name = name.ok_or(SignedEpochError { line: 1, fault: SignedEpochFault::Header })?;
+    Ok(name.char_indices().nth(SHOWN_CHARS).map_or(name, |(end, _)| &name[..end]))
+}
+
+/// Reads the text of an epoch, whatever its network. Only its form is checked.
+///
+/// # Errors
+/// The first line that is wrong, and why.
+pub fn parse(text: &str) -> Result<SignedEpoch, SignedEpochError> {
+    let mut reader = Reader { lines: text.lines(), line: 1, current: None };
+    if text.len() > TEXT_MAX_BYTES {
+        return Err(reader.error(SignedEpochFault::TooLong));
+    }
+    network(text)?;
+    reader.advance();
+    reader.advance();
+    let epoch = reader.one("epoch <number>", |[number]| integer(number))?;
+    let algorithm = reader.one("algorithm <version>", |[version]| integer(version))?;
+    let beacon = reader.one("beacon <hex>", |[hex]| hash(hex))?;
+    let (root, count) =
+        reader.one("root <hex> <orders>", |[hex, count]| Some((hash(hex)?, integer(count)?)))?;
+    let mut orders = Vec::new();
+    while let Some(order) = reader.maybe("order <hex payload> <hex signature>", order)? {
+        if orders.len() >= ORDERS_PER_EPOCH {
+            return Err(reader.error(SignedEpochFault::TooLong));
+        }
+        orders.push(order);
+    }
+    let form = "row <class> <start> <slots> <qty> <msat> <bid id> <ask id>";
+    let rows = reader.ascending(form, |fields| row(epoch, fields), row_key)?;
+    let prices = reader.ascending(
+        "price <class> <slot> <msat>",
+        |[class, slot, msat]| Some((integer(class)?, integer(slot)?, integer(msat)?)),
+        |&(class, slot, _): &SlotPrice| (class, slot),
+    )?;
+    let welfare_msat = reader.one("welfare <msat>", |[msat]| integer(msat))?;
+    let result_root = reader.one("result_root <hex>", |[hex]| hash(hex))?;
+    if reader.current.is_some() {
+        return Err(reader.error(SignedEpochFault::Trailing));
+    }
+    Ok(SignedEpoch {
+        epoch,
+        algorithm,
+        beacon,
+        root,
+        count,
+        orders,
+        rows,
+        prices,
+        welfare_msat,
+        result_root,
+    })
+}
+
+/// Lines one by one, each asked for by its form: `<kind> <field> …`.
+struct Reader<'a> {
+    lines: Lines<'a>,
+    line: usize,
+    current: Option<&'a str>,
+}
+
+impl<'a> Reader<'a> {
+    fn advance(&mut self) {
+        self.line += usize::from(self.current.is_some());
+        self.current = self.lines.next();
+    }
+
+    fn error(&self, fault: SignedEpochFault) -> SignedEpochError {
+        SignedEpochError { line: self.line, fault }
+    }
+
+    /// The present line, if it is of the kind that `form` begins with.
+    fn maybe<T, const N: usize>(
+        &mut self,
+        form: &'static str,
+        read: impl FnOnce([&'a str; N]) -> Option<T>,
+    ) -> Result<Option<T>, SignedEpochError> {
+        let mut words = self.current.unwrap_or_default().split(' ');
+        if words.next() != form.split(' ').next() {
+            return Ok(None);
+        }
+        let fields: Vec<&str> = words.take(N + 1).collect();
+        let value = fields.try_into().ok().and_then(read);
+        let value = value.ok_or_else(|| self.error(SignedEpochFault::Line(form)))?;
+        self.advance();
+        Ok(Some(value))
+    }
+
+    fn one<T, const N: usize>(
+        &mut self,
+        form: &'static str,
+        read: impl FnOnce([&'a str; N]) -> Option<T>,
+    ) -> Result<T, SignedEpochError> {
+        self.maybe(form, read)?.ok_or_else(|| self.error(SignedEpochFault::Line(form)))
+    }
+
+    /// All lines of a kind, strictly ascending by `key`.
+    fn ascending<T, K: Ord, const N: usize>(
+        &mut self,
+        form: &'static str,
+        mut read: impl FnMut([&'a str; N]) -> Option<T>,
+        key: impl Fn(&T) -> K,
+    ) -> Result<Vec<T>, SignedEpochError> {
+        let mut values: Vec<T> = Vec::new();
+        let mut line = self.line;
+        while let Some(value) = self.maybe(form, &mut read)? {
+            if values.last().is_some_and(|last| key(last) >= key(&value)) {
+                return Err(SignedEpochError { line, fault: SignedEpochFault::Order });
+            }
+            values.push(value);
+            line = self.line;
+        }
+        Ok(values)
+    }
+}
+
+/// An integer as it is written: no sign, no leading zero.
+fn integer<T: FromStr + ToString>(text: &str) -> Option<T> {
+    text.parse().ok().filter(|value: &T| value.to_string() == text)
+}
+
+fn hash(text: &str) -> Option<[u8; 32]> {
+    from_hex(text)?.try_into().ok()
+}
+
+/// The signer is the owner that the order names; an order that does not decode is left for
+/// the audit to refuse.
+fn order([payload, signature]: [&str; 2]) -> Option<Envelope> {
+    let signature = from_hex(signature)?;
+    let (first, second) = signature.split_at_checked(32)?;
+    let signature = [first.try_into().ok()?, second.try_into().ok()?];
+    let mut envelope = Envelope { key: [0; 32], payload: from_hex(payload)?, signature };
+    if let Ok(order) = envelope.peek::<Order>() {
+        envelope.key = order.owner.0;
+    }
+    Some(envelope)
+}
+
+fn row(epoch: u64, [class, start, slots, qty, msat, buy, sell]: [&str; 7]) -> Option<Row> {
+    Some(Row {
+        v: VERSION,
+        epoch,
+        buy: hash(buy)?,
+        sell: hash(sell)?,
+        class: integer(class)?,
+        start: integer(start)?,
+        slots: integer(slots)?,
+        qty: integer(qty)?,
+        msat: integer(msat)?,
+    })
+}
