@@ -16,21 +16,33 @@ pub(crate) struct Ran {
 }
 
 pub(crate) fn run(input: &str, json: bool) -> Ran {
+    run_as(Algorithm::One, input, json)
+}
+
+pub(crate) fn run_as(algorithm: Algorithm, input: &str, json: bool) -> Ran {
     let (mut out, mut err) = (Vec::new(), Vec::new());
-    let exit_code =
-        match_cmd::run(input, Algorithm::One, json, &mut std::io::empty(), &mut out, &mut err);
+    let stdin = &mut std::io::empty();
+    let exit_code = match_cmd::run(input, algorithm, json, stdin, &mut out, &mut err);
     let text = |bytes| String::from_utf8(bytes).unwrap();
     Ran { exit_code, out: text(out), err: text(err) }
 }
 
 pub(crate) fn run_on(text: &str, json: bool) -> Ran {
+    run_on_as(Algorithm::One, text, json)
+}
+
+fn run_on_as(algorithm: Algorithm, text: &str, json: bool) -> Ran {
     let mut file = tempfile::NamedTempFile::new().unwrap();
     file.write_all(text.as_bytes()).unwrap();
-    run(file.path().to_str().unwrap(), json)
+    run_as(algorithm, file.path().to_str().unwrap(), json)
 }
 
 pub(crate) fn matched(book: &Value) -> Value {
-    let ran = run_on(&book.to_string(), false);
+    matched_as(Algorithm::One, book)
+}
+
+pub(crate) fn matched_as(algorithm: Algorithm, book: &Value) -> Value {
+    let ran = run_on_as(algorithm, &book.to_string(), false);
     assert_eq!((ran.exit_code, ran.err.as_str()), (0, ""), "{}", ran.out);
     serde_json::from_str(&ran.out).unwrap()
 }

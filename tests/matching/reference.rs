@@ -5,10 +5,10 @@ use std::fs;
 use std::process::Command;
 
 use capex::cli::match_cmd;
-use capex::domain::matching::Instance;
+use capex::domain::matching::{Algorithm, Instance};
 
 use super::books;
-use super::command::run;
+use super::command::run_as;
 
 const REFERENCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vectors/matching_ref.py");
 /// How many random books to compare.
@@ -20,32 +20,49 @@ const SCRIPT: &str = "
 import json, runpy, sys
 match = runpy.run_path(sys.argv[1])['match']
 books = json.load(open(sys.argv[2], encoding='utf-8'))
-text = json.dumps([match(b) for b in books], separators=(',', ':'), ensure_ascii=False)
+text = json.dumps([match(b, int(sys.argv[3])) for b in books], separators=(',', ':'), ensure_ascii=False)
 sys.stdout.buffer.write(text.encode() + b'\\n')
 ";
 
+/// Books of version 2 per book of version 1: in Python one takes as long as a hundred.
+const IMPROVED_SHARE: u64 = 20;
+
 #[test]
 fn random_books_match_byte_for_byte_as_in_the_external_reference() {
+    compare(Algorithm::One, (0..count()).map(book));
+}
+
+#[test]
+fn improved_books_match_byte_for_byte_as_in_the_external_reference() {
+    compare(Algorithm::Two, (0..count() / IMPROVED_SHARE).map(|at| books::contested(1_000 + at)));
+}
+
+fn count() -> u64 {
+    std::env::var(BOOKS).map_or(USUAL_BOOKS, |count| count.parse().unwrap())
+}
+
+fn compare(algorithm: Algorithm, books: impl Iterator<Item = Instance>) {
     if Command::new("python3").arg("--version").output().is_err() {
         assert!(std::env::var_os("CI").is_none(), "no python3");
         println!("skipped: no python3");
         return;
     }
-    let count = std::env::var(BOOKS).map_or(USUAL_BOOKS, |count| count.parse().unwrap());
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("books.json");
-    let books: Vec<_> = (0..count).map(|at| match_cmd::to_json(&book(at))).collect();
+    let books: Vec<_> = books.map(|book| match_cmd::to_json(&book)).collect();
     fs::write(&file, serde_json::to_string(&books).unwrap()).unwrap();
-    let expected =
-        Command::new("python3").args(["-c", SCRIPT, REFERENCE]).arg(&file).output().unwrap();
+    let version = if algorithm == Algorithm::One { "1" } else { "2" };
+    let mut python = Command::new("python3");
+    let python = python.args(["-c", SCRIPT, REFERENCE]).arg(&file).arg(version);
+    let expected = python.output().unwrap();
     assert!(expected.status.success(), "{}", String::from_utf8_lossy(&expected.stderr));
-    let ran = run(file.to_str().unwrap(), false);
+    let ran = run_as(algorithm, file.to_str().unwrap(), false);
     assert_eq!(ran.exit_code, 0);
     if ran.out.as_bytes() != expected.stdout {
         report_difference(&ran.out, &String::from_utf8(expected.stdout).unwrap());
     }
     let trading = ran.out.matches("\"trades\":[{").count();
-    println!("{count} books identical, {trading} of them with trades");
+    println!("{} books identical, {trading} of them with trades", books.len());
 }
 
 /// One book in a hundred is a crowded one. The seeds are apart from those of the comparison

@@ -1,19 +1,28 @@
 //! The published vectors, forwards and reversed.
 
+use capex::domain::matching::Algorithm;
 use serde_json::Value;
 
-use super::command::matched;
+use super::command::matched_as;
 
 pub(crate) const GOLDEN: &str = include_str!("../vectors/matching-golden.json");
+const GOLDEN_2: &str = include_str!("../vectors/matching-golden-2.json");
 
 #[test]
-fn golden_vectors_hold_forwards_and_reversed() {
-    let vectors: Vec<Value> = serde_json::from_str(GOLDEN).unwrap();
-    assert_eq!(vectors.len(), 26);
-    for vector in vectors {
-        let mut input = vector["input"].clone();
-        assert_eq!(matched(&input), vector["expect"], "{}", vector["name"]);
-        input["orders"].as_array_mut().unwrap().reverse();
-        assert_eq!(matched(&input), vector["expect"], "{} reversed", vector["name"]);
+fn golden_vectors_of_both_versions_hold_forwards_and_reversed() {
+    for (text, algorithm, count) in [(GOLDEN, Algorithm::One, 26), (GOLDEN_2, Algorithm::Two, 39)] {
+        let vectors: Vec<Value> = serde_json::from_str(text).unwrap();
+        assert_eq!(vectors.len(), count);
+        for vector in vectors {
+            let mut input = vector["input"].clone();
+            assert_eq!(matched_as(algorithm, &input), vector["expect"], "{}", vector["name"]);
+            input["orders"].as_array_mut().unwrap().reverse();
+            assert_eq!(
+                matched_as(algorithm, &input),
+                vector["expect"],
+                "{} reversed",
+                vector["name"]
+            );
+        }
     }
 }

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
-"""Reference for version 1 of the price-feasible greedy batch matcher: the exact rules where the prose is short.
-Pure Python integers, no dependencies. `python3 matching_ref.py matching-golden.json` re-checks the vectors."""
+"""Reference for the price-feasible greedy batch matcher, versions 1 and 2: the exact rules where the prose is short.
+Pure Python integers, no dependencies. `python3 matching_ref.py matching-golden.json` re-checks the vectors of version 1,
+`python3 matching_ref.py matching-golden-2.json 2` those of version 2."""
 import hashlib, json, sys
 
 PMAX = 10**12                      # msat per unit-hour, also the largest legal limit
@@ -61,7 +62,7 @@ class Closure:
     def at_least(self, a, b, x): self._add(b - self.t0, a - self.t0, -x)
 
 
-def one_pass(orders, beacon, now, start):
+def one_pass(orders, beacon, now, start, sequence=None):
     B = [o for o in orders if o.side == "buy"]
     S = [o for o in orders if o.side == "sell"]
     draw = {o.owner: sha(b"draw", beacon, o.owner.encode()) for o in orders}
@@ -79,6 +80,7 @@ def one_pass(orders, beacon, now, start):
         if start >= 3: z *= 500 + int.from_bytes(sha(b"pert", beacon, bytes([start]), o.id.encode())[:4], "big") % 1001
         return z
     B.sort(key=lambda o: (-prio(o), *tie(o)))
+    if sequence is None: sequence = [b for b in B if served(b, S, now)]   # the others find no ask
     S.sort(key=lambda o: (o.limit, *tie(o)))
     rank = {s.id: i for i, s in enumerate(S)}
     res = {s.id: {t: s.q for t in range(max(s.w0, now), s.w1)} for s in S}
@@ -117,7 +119,7 @@ def one_pass(orders, beacon, now, start):
             legs.append((s, n)); u += n; g += n * (limit - ask) * k
         return (g, u, legs) if u >= b.m and u > 0 else None
 
-    for b in B:
+    for b in sequence:
         best = None
         for c, limit in b.alts:
             for st in range(max(b.w0, now), b.w1 - b.k + 1):
@@ -157,10 +159,67 @@ def one_pass(orders, beacon, now, start):
         for t in sorted(ms):
             p = min(cl.hi(t, t + 1), max(cl.lo(t, t + 1), (a[t] + z[t]) // 2))
             cl.at_most(t, t + 1, p); cl.at_least(t, t + 1, p); price[(c, t)] = p
-    return sum(x[6] for x in got.values()), got, price
+    return sum(x[6] for x in got.values()), got, price, sequence
 
 
-def match(inst):
+def served(b, asks, now):
+    """Whether some compatible ask, whose window can hold the run, asks no more than the limit for its class."""
+    return any(s.cls == c and s.limit <= limit and s.w0 <= b.w1 - b.k and s.w1 >= max(b.w0, now) + b.k and compat(b, s)
+               for c, limit in b.alts for s in asks)
+
+
+NEIGHBOURS, MAX_ROUNDS, BUDGET = 4, 1024, 1 << 27                  # version 2
+
+
+def rounds(orders, now, sequence):
+    """How many rounds a book is worth: counted from the book alone."""
+    if len(sequence) < 2: return 0
+    def work(b):
+        sum = 0
+        for c, _ in b.alts:
+            bids = [o for o in orders if o.side == "buy" and any(c == x for x, _ in o.alts)]
+            asks = [o for o in orders if o.side == "sell" and o.cls == c]
+            if not asks: continue
+            first = max(min(max(o.w0, now) for o in side) for side in (bids, asks))
+            end = min(max(o.w1 for o in side) for side in (bids, asks))
+            if first >= end: continue
+            starts = max(0, min(b.w1, end) - b.k + 1 - max(b.w0, now, first))
+            sum += starts * (16 + len(asks)) + (end - first) ** 2 // 32
+        return sum
+    total = 1 + sum(work(b) for b in sequence)
+    return min(BUDGET // (NEIGHBOURS * total), len(sequence) ** 2, MAX_ROUNDS)
+
+
+class Draws:
+    """SplitMix64."""
+
+    def __init__(self, beacon): self.state = int.from_bytes(sha(b"improve", beacon)[:8], "big")
+
+    def below(self, bound):
+        mask = (1 << 64) - 1
+        z = self.state = (self.state + 0x9E3779B97F4A7C15) & mask
+        z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9 & mask
+        z = (z ^ z >> 27) * 0x94D049BB133111EB & mask
+        return (z ^ z >> 31) * bound >> 64
+
+
+def improve(orders, beacon, now, best):
+    """Version 2: goes from the sequence of the best start to better ones."""
+    draws = Draws(beacon)
+    for _ in range(rounds(orders, now, best[3])):
+        neighbours = []
+        for _ in range(NEIGHBOURS):
+            s = list(best[3])
+            for _ in range(1 + draws.below(2)):
+                source, target = draws.below(len(s)), draws.below(len(s))
+                s.insert(target, s.pop(source))
+            neighbours.append(s)
+        top = max((one_pass(orders, beacon, now, 0, s) for s in neighbours), key=lambda r: r[0])   # the first among equals
+        if top[0] >= best[0]: best = top
+    return best
+
+
+def match(inst, algorithm=1):
     beacon, now, epoch = bytes.fromhex(inst["beacon"]), inst.get("now", 0), inst.get("epoch", 0)
     owner = {d["id"]: d["owner"] for d in inst["orders"]}
     dead = {c["order"] for c in inst.get("cancels", []) if owner.get(c["order"]) == c["signer"]}
@@ -174,7 +233,8 @@ def match(inst):
     for i in range(inst.get("starts", 3)):
         r = one_pass(orders, beacon, now, i)
         if best is None or r[0] > best[0]: best = r         # strictly better replaces, ties keep the lowest index
-    w, got, price = best if best else (0, {}, {})
+    if algorithm == 2: best = improve(orders, beacon, now, best)
+    w, got, price, _ = best if best else (0, {}, {}, [])
     trades = []
     for b, c, limit, st, legs, u, g in got.values():
         tot = sum(price[(c, t)] for t in range(st, st + b.k))
@@ -186,11 +246,11 @@ def match(inst):
 
 
 if __name__ == "__main__":
-    bad = 0
+    bad, algorithm = 0, int(sys.argv[2]) if len(sys.argv) > 2 else 1
     for v in json.load(open(sys.argv[1])):
-        out = match(v["input"])
+        out = match(v["input"], algorithm)
         rev = dict(v["input"], orders=list(reversed(v["input"]["orders"])))
-        ok = out == v["expect"] and match(rev) == out
+        ok = out == v["expect"] and match(rev, algorithm) == out
         bad += not ok
         print("ok  " if ok else "FAIL", v["name"])
     sys.exit(bool(bad))
