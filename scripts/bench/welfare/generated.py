@@ -1,13 +1,13 @@
 """Seeded books of five kinds. Integers only: the same seed gives the same book anywhere.
 
 Every kind has 80 bids and 25 asks. Prices are products of eight uniform factors, which is
-close to log-normal (standard deviation of the logarithm about 0.36), around 100 sat for
-bids and 75 sat for asks. Supply is about half of the demand in unit-slots, so that about
-half of the demand must lose.
+close to log-normal (standard deviation of the logarithm about 0.36), with a median of about
+115 sat for bids and 87 sat for asks. Supply is about as large as demand in unit-slots, but a
+third of it is too dear or at the wrong time: a third to a half of the demand loses.
 
 - `one_slot`: one slot, one class, divisible bids for one slot.
-- `fixed`: 24 slots, runs of 1 to 12 slots at a fixed start, divisible.
-- `flexible`: as `fixed`, with 0 to 12 slots of room for the start.
+- `fixed`: 24 slots, runs of 1 to 6 slots at a fixed start, divisible.
+- `flexible`: as `fixed`, with 0 to 4 slots of room for the start.
 - `gang`: as `flexible`; six in ten bids want all units from one ask, most all or none.
 - `mixed`: three classes with one to three alternatives, minimum quantities, minimum runs,
   required features, denied counterparties, resale, owners with several orders.
@@ -24,6 +24,11 @@ SLOTS = 24
 FIRST_SLOT = 1000
 """Any number does; not zero, so that a mix-up of slots and offsets shows."""
 
+HOURS = (1, 1, 1, 2, 2, 3, 4, 6)
+"""Lengths of runs, one as likely as the other: short ones prevail."""
+ROOM = (0, 0, 1, 2, 3, 4)
+"""Slots of room for the start. With more, no solver closes the gap within a minute."""
+
 BID_BASE_MSAT = 100_000
 ASK_BASE_MSAT = 75_000
 
@@ -34,7 +39,7 @@ def beacon(label):
 
 
 def price_msat(rng, base_msat):
-    """A price around `base_msat`, near log-normal, without a floating-point step."""
+    """A price near log-normal, its median 1.15 times `base_msat`, with integer steps only."""
     msat = base_msat
     for _ in range(8):
         msat = msat * rng.randint(800, 1250) // 1000
@@ -53,7 +58,7 @@ def book(kind, seed):
 
 
 def _bid(kind, rng, i):
-    hours = 1 if kind == "one_slot" else rng.choice((1, 1, 1, 2, 2, 3, 4, 6))
+    hours = 1 if kind == "one_slot" else rng.choice(HOURS)
     room = 0 if kind in ("one_slot", "fixed") else rng.randint(0, 6)
     span = 1 if kind == "one_slot" else SLOTS
     width = min(span, hours + room)

@@ -1,7 +1,7 @@
 """Bounds found before, by the hash of the book.
 
 `bounds.json` is committed and covers the books of the published table, so that a check
-needs no solver. `.cache/bounds.json` is what was solved on this machine.
+needs no solver. `.cache/` holds what was solved on this machine, a file for each book.
 """
 
 import hashlib
@@ -11,10 +11,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 COMMITTED = HERE / "bounds.json"
-CACHE = HERE / ".cache" / "bounds.json"
-
-FIELDS = ("bound_msat", "found_msat", "seconds")
-"""The proven bound, the solver's own solution, and how long the solver ran."""
+CACHE = HERE / ".cache"
 
 
 def digest(book):
@@ -23,23 +20,39 @@ def digest(book):
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def load(path):
-    return json.loads(path.read_text()) if path.exists() else {}
+def committed():
+    """All committed entries, by the name of the book."""
+    return json.loads(COMMITTED.read_text()) if COMMITTED.exists() else {}
 
 
-def save(path, bounds):
-    """Writes one bound a line, sorted, in one step: an interrupted run loses nothing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+def commit(bounds):
+    """Writes the committed entries, sorted, one a line."""
     lines = [f"{json.dumps(name)}: {json.dumps(bounds[name])}" for name in sorted(bounds)]
-    partial = path.with_suffix(".partial")
-    partial.write_text("{\n" + ",\n".join(lines) + "\n}\n")
+    _replace(COMMITTED, "{\n" + ",\n".join(lines) + "\n}\n")
+
+
+def cached(name):
+    """The entry of a book solved on this machine, or none."""
+    path = CACHE / f"{name}.json"
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def cache(name, entry):
+    CACHE.mkdir(exist_ok=True)
+    _replace(CACHE / f"{name}.json", json.dumps(entry))
+
+
+def _replace(path, text):
+    """In one step: an interrupted run leaves no half a file."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial.write_text(text)
     os.replace(partial, path)
 
 
 def merge(old, new):
-    """The tighter of two entries in each respect; both are proven."""
-    if old is None:
-        return new
+    """The better of two entries in each respect, either of which may be none."""
+    if old is None or new is None:
+        return old or new
     return {
         "bound_msat": min(old["bound_msat"], new["bound_msat"]),
         "found_msat": max(old["found_msat"], new["found_msat"]),

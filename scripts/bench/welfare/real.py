@@ -20,7 +20,7 @@ import gzip
 import random
 from collections import defaultdict
 from decimal import Decimal
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 from generated import beacon, price_msat
@@ -50,7 +50,7 @@ def book(kind, number):
     return made
 
 
-@lru_cache(maxsize=None)
+@cache
 def _index(kind):
     if kind == "unilu":
         return sorted(_jobs_by_day())
@@ -75,7 +75,7 @@ QUEUES = {"0": (250_000, (0, 0)), "1": (100_000, (2, 6)), "2": (60_000, (24, 24)
 """Per queue: the base of the limit in msat, and the slots of room, least and most."""
 
 
-@lru_cache(maxsize=None)
+@cache
 def _jobs_by_day():
     days = defaultdict(list)
     for row in _rows("unilu-gaia-2014/jobs.csv.gz"):
@@ -142,7 +142,7 @@ def _units(text):
     return round(Decimal(text) * 10)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _steps():
     """(day, zone) to a list of (slot, is supply, limit, units)."""
     steps = defaultdict(list)
@@ -158,7 +158,7 @@ def _steps():
     return steps
 
 
-@lru_cache(maxsize=None)
+@cache
 def _blocks():
     """Block orders with one price and quantity over consecutive slots.
 
@@ -189,7 +189,9 @@ def _italy(index):
                 bids.append((slot, 1, limit_msat, units, 1))
             else:
                 profiles[zone, limit_msat][slot] += units
-    asks = [(*layer, msat) for (_, msat), units in sorted(profiles.items()) for layer in layers(units)]
+    asks = [
+        (*layer, msat) for (_, msat), units in sorted(profiles.items()) for layer in layers(units)
+    ]
     for at, zone, supply, (slot, hours, limit_msat, units) in _blocks():
         if at != day or zone not in zones:
             continue
@@ -259,7 +261,7 @@ LARGE_TOKENS = 2_000
 """Longer requests do not bid for the smallest class, shorter ones not for the largest."""
 
 
-@lru_cache(maxsize=None)
+@cache
 def _requests():
     """Book number to (trace, tokens) in order of arrival."""
     books = defaultdict(list)
@@ -276,7 +278,7 @@ def _requests():
     return books
 
 
-@lru_cache(maxsize=None)
+@cache
 def _anchors_msat():
     """Class to the cheapest asks per provider and day, in msat per slot."""
     with open(DATA / "gpu-ask-anchors/cheapest_ask.csv", newline="") as file:
