@@ -59,7 +59,7 @@ def book(kind, seed):
 
 def _bid(kind, rng, i):
     hours = 1 if kind == "one_slot" else rng.choice(HOURS)
-    room = 0 if kind in ("one_slot", "fixed") else rng.randint(0, 6)
+    room = 0 if kind in ("one_slot", "fixed") else rng.choice(ROOM)
     span = 1 if kind == "one_slot" else SLOTS
     width = min(span, hours + room)
     start = FIRST_SLOT + rng.randint(0, span - width)

@@ -156,7 +156,7 @@ def arguments(argv):
     parser.add_argument("--seeds", type=int, default=30, help="books of a generated kind")
     parser.add_argument("--books", type=int, default=1000, help="most books of a kind of log")
     parser.add_argument("--algorithm", nargs="+", type=int, choices=ALGORITHMS, default=[1, 2])
-    parser.add_argument("--seconds", type=float, default=60, help="time for one bound")
+    parser.add_argument("--seconds", type=float, default=60, help="processor time for one bound")
     parser.add_argument("--solve", action="store_true", help="spend it on open bounds again")
     parser.add_argument("--keep-bounds", action="store_true", help="write them to bounds.json")
     parser.add_argument("--rows", type=Path, help="write every book's figures to this JSON file")
