@@ -25,6 +25,7 @@ from dataclasses import dataclass
 import highspy
 import numpy as np
 
+from known import CLOSED_GAP
 from orders import accept_each_other, live, welfare_msat
 
 TOLERANCE = 1e-6
@@ -146,7 +147,7 @@ def bound(book, seconds):
         if values is not None:
             found, begin = _counted(book, programme, values, bids, asks)
         best = _tightened(best, proven / scale, found, took)
-        if best.gap <= 2 * REL_GAP:
+        if best.gap <= CLOSED_GAP:
             break
     return best
 

@@ -13,6 +13,13 @@ HERE = Path(__file__).parent
 COMMITTED = HERE / "bounds.json"
 CACHE = HERE / ".cache"
 
+CLOSED_GAP = 2e-4
+"""A bound this close to an allocation that was found is not worth more time."""
+
+
+def is_closed(entry):
+    return entry["found_msat"] >= entry["bound_msat"] * (1 - CLOSED_GAP)
+
 
 def digest(book):
     """The name of a book: 16 bytes of the SHA-256 of its canonical JSON, in hex."""

@@ -1,6 +1,7 @@
 """Tests of the benchmark itself: `python3 -m unittest` in this folder."""
 
 import contextlib
+import io
 import itertools
 import random
 import tempfile
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import generated
 import known
+import measure
 import real
 import report
 from orders import Unsound, accept_each_other, live, welfare_msat
@@ -226,6 +228,39 @@ class Rejections(unittest.TestCase):
         ):
             with self.assertRaises(Unsound, msg=str(fault)):
                 score(made, outcome | fault)
+
+
+class StubMatcher:
+    def __init__(self, outcome):
+        self.answer = outcome
+
+    def outcome(self, _book, _algorithm):
+        return self.answer, 0.5
+
+
+class Measuring(unittest.TestCase):
+    def setUp(self):
+        made = book(bid("b", 100), ask("s", 60))
+        trade = {"class": 0, "start": 0, "hours": 1, "buy": "b", "sell": "s", "qty": 1, "msat": 80}
+        self.matcher = StubMatcher({"welfare_msat": 40, "prices": {"0/0": 80}, "trades": [trade]})
+        entry = {"bound_msat": 50, "found_msat": 40, "seconds": 1.0}
+        self.case = measure.Case("fixed", 0, made, entry)
+
+    def test_a_row_has_the_ratio(self):
+        row = measure.measured(self.case, self.matcher, 1)
+        self.assertEqual((0.8, 20, 1.0), (row["ratio"], row["buyers_msat"], row["solver_s"]))
+
+    def test_a_bound_below_the_welfare_is_an_error(self):
+        self.case.entry["bound_msat"] = 39
+        with self.assertRaises(SystemExit):
+            measure.measured(self.case, self.matcher, 1)
+
+    def test_the_gate_finds_a_low_mean_and_a_low_worst(self):
+        row = {"kind": "one_slot", "algorithm": 1}
+        for ratios, faults in (((1.0, 1.0), 0), ((1.0, 0.9), 1), ((0.5, 0.5), 1)):
+            rows = [row | {"ratio": ratio} for ratio in ratios]
+            with contextlib.redirect_stderr(io.StringIO()):
+                self.assertEqual(faults, len(measure.gate(rows)), ratios)
 
 
 class Documents(unittest.TestCase):
