@@ -124,9 +124,10 @@ def measured(case, matcher, algorithm):
         "algorithm": algorithm,
         "bids": len(bids),
         "asks": len(asks),
-        "seconds": seconds,
-        **case.entry,
+        "match_s": seconds,
         "solver_s": case.entry["seconds"],
+        "bound_msat": bound,
+        "found_msat": case.entry["found_msat"],
         **vars(points),
         "ratio": points.welfare_msat / bound if bound else 1.0,
     }

@@ -69,7 +69,7 @@ def _result_cells(sets):
     for rows in sets:
         cells.append(f"{_total(rows, 'buyers_msat') / max(_total(rows, 'welfare_msat'), 1):.1%}")
     for rows in sets:
-        cells.append(f"{statistics.median(row['seconds'] for row in rows):.2f}")
+        cells.append(f"{statistics.median(row['match_s'] for row in rows):.2f}")
     return cells
 
 
