@@ -148,8 +148,12 @@ def gate(rows):
 
 
 def arguments(argv):
-    parser = argparse.ArgumentParser(prog="scripts/bench/welfare/run", description=__doc__)
-    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
+    parser = argparse.ArgumentParser(
+        prog="scripts/bench/welfare/run",
+        description="How close the matcher comes to the most welfare possible.",
+        epilog="The matcher is $CAPEX, or target/release/capex of this tree, built if absent.",
+    )
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, metavar="KIND", default=list(KINDS))
     parser.add_argument("--seeds", type=int, default=30, help="books of a generated kind")
     parser.add_argument("--books", type=int, default=1000, help="most books of a kind of log")
     parser.add_argument("--algorithm", nargs="+", type=int, choices=ALGORITHMS, default=[1, 2])

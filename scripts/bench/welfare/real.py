@@ -228,7 +228,7 @@ def _power_bids(i, slot, hours, limit_msat, units, min_units):
 
 
 def layers(units):
-    """Splits a profile of units per slot into (first slot, end slot, units), long ones first.
+    """Splits a profile of units per slot into (first slot, end slot, units), as long as can be.
 
     The layers of a slot add up to its units, so a bid for one slot sees the same supply and
     a bid for a run sees all that lasts over the run.
