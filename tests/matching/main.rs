@@ -7,6 +7,7 @@
 mod books;
 mod command;
 mod coverage;
+mod dice;
 mod naive;
 mod plot;
 mod properties;

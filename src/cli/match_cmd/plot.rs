@@ -92,6 +92,7 @@ pub(super) fn svg(
 ) -> Result<String, PlotError> {
     // A book that was matched has been checked.
     let live = instance.live().map_err(|_| PlotError::Empty)?;
+    let live = live.into_iter().map(|(order, _)| order).collect();
     let book = PictureBook { instance, live, outcome };
     let focus = book.focus(plot.class, plot.slot)?;
     let mut svg = Svg::default();

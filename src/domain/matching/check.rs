@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use thiserror::Error;
 
 use super::instance::{Instance, MatchError, Mode};
+use super::labels::prefix;
 use super::outcome::{Outcome, Trade};
 use super::ranked::{Ask, Bid, Book};
 
@@ -100,14 +101,15 @@ struct Received<'a> {
 }
 
 struct Audit<'a> {
-    bids: BTreeMap<&'a str, &'a Bid<'a>>,
-    /// Asks with the class they belong to.
-    asks: BTreeMap<&'a str, (usize, &'a Ask<'a>)>,
     book: &'a Book<'a>,
+    /// Ascending by id, whose prefix stands before.
+    bids: Vec<(u64, &'a Bid<'a>)>,
+    /// Likewise, with the class they belong to.
+    asks: Vec<(u64, usize, &'a Ask<'a>)>,
     prices: &'a BTreeMap<(u16, u32), u64>,
-    received: BTreeMap<&'a str, Received<'a>>,
+    received: BTreeMap<u32, Received<'a>>,
     /// Units sold per (ask, slot).
-    sold: BTreeMap<(&'a str, u32), u64>,
+    sold: BTreeMap<(u32, u32), u64>,
     /// Slots with a trade.
     traded: BTreeSet<(u16, u32)>,
     welfare_msat: u128,
@@ -115,16 +117,17 @@ struct Audit<'a> {
 
 impl<'a> Audit<'a> {
     fn new(book: &'a Book<'a>, prices: &'a BTreeMap<(u16, u32), u64>) -> Self {
-        let asks = book
-            .classes
-            .iter()
-            .enumerate()
-            .flat_map(|(at, class)| class.asks.iter().map(move |ask| (ask.id, (at, ask))))
+        let mut bids: Vec<_> = book.bids.iter().map(|bid| (prefix(bid.id), bid)).collect();
+        bids.sort_unstable_by_key(|(_, bid)| bid.id_rank);
+        let classes = book.classes.iter().enumerate();
+        let mut asks: Vec<_> = classes
+            .flat_map(|(at, class)| class.asks.iter().map(move |ask| (prefix(ask.id), at, ask)))
             .collect();
+        asks.sort_unstable_by_key(|(_, _, ask)| ask.id_rank);
         Self {
-            bids: book.bids.iter().map(|bid| (bid.id, bid)).collect(),
-            asks,
             book,
+            bids,
+            asks,
             prices,
             received: BTreeMap::new(),
             sold: BTreeMap::new(),
@@ -133,11 +136,22 @@ impl<'a> Audit<'a> {
         }
     }
 
+    fn bid(&self, id: &str) -> Option<&'a Bid<'a>> {
+        let order = |&(at, bid): &(u64, &Bid<'_>)| at.cmp(&prefix(id)).then_with(|| bid.id.cmp(id));
+        self.bids.binary_search_by(order).ok().map(|at| self.bids[at].1)
+    }
+
+    fn ask(&self, id: &str) -> Option<(usize, &'a Ask<'a>)> {
+        let order = |&(at, _, ask): &(u64, usize, &Ask<'_>)| {
+            at.cmp(&prefix(id)).then_with(|| ask.id.cmp(id))
+        };
+        self.asks.binary_search_by(order).ok().map(|at| (self.asks[at].1, self.asks[at].2))
+    }
+
     fn add(&mut self, trade: &Trade) -> Result<(), CheckError> {
         let unknown = |id: &str| CheckError::UnknownOrder { id: id.to_owned() };
-        let bid = *self.bids.get(trade.buy.as_str()).ok_or_else(|| unknown(&trade.buy))?;
-        let &(class, ask) =
-            self.asks.get(trade.sell.as_str()).ok_or_else(|| unknown(&trade.sell))?;
+        let bid = self.bid(&trade.buy).ok_or_else(|| unknown(&trade.buy))?;
+        let (class, ask) = self.ask(&trade.sell).ok_or_else(|| unknown(&trade.sell))?;
         if self.book.classes[class].id != trade.class {
             return Err(unknown(&trade.sell));
         }
@@ -152,7 +166,7 @@ impl<'a> Audit<'a> {
     fn receive(&mut self, trade: &Trade, bid: &'a Bid<'a>) -> Result<(), CheckError> {
         let buy = || trade.buy.clone();
         let qty = u64::from(trade.qty);
-        let received = self.received.entry(bid.id).or_insert(Received {
+        let received = self.received.entry(bid.id_rank).or_insert(Received {
             bid,
             class: trade.class,
             start: trade.start,
@@ -173,7 +187,7 @@ impl<'a> Audit<'a> {
 
     fn sell(&mut self, trade: &Trade, ask: &'a Ask<'a>) -> Result<(), CheckError> {
         for slot in trade.start..trade.start + u32::from(trade.hours) {
-            let sold = self.sold.entry((ask.id, slot)).or_insert(0);
+            let sold = self.sold.entry((ask.id_rank, slot)).or_insert(0);
             *sold += u64::from(trade.qty);
             if *sold > u64::from(ask.qty) {
                 return Err(CheckError::Oversold { sell: trade.sell.clone(), slot });
@@ -206,9 +220,9 @@ impl<'a> Audit<'a> {
     }
 
     fn finish(self, welfare_msat: u128) -> Result<(), CheckError> {
-        for (buy, Received { bid, qty, .. }) in self.received {
+        for Received { bid, qty, .. } in self.received.into_values() {
             if qty < u64::from(bid.min_qty) {
-                return Err(CheckError::Underfilled { buy: buy.to_owned(), qty });
+                return Err(CheckError::Underfilled { buy: bid.id.to_owned(), qty });
             }
         }
         if !self.prices.keys().eq(self.traded.iter()) {

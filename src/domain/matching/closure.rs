@@ -8,6 +8,7 @@
 use super::instance::{MatchError, PMAX_MSAT};
 
 /// Bounds on the cost of every run between the slots of one class. All sums in msat.
+#[derive(Clone)]
 pub(super) struct Closure {
     first_slot: u32,
     boundaries: usize,
@@ -86,10 +87,9 @@ impl Closure {
     /// `to` and its column's way from `from` gain, because the old bounds were closed.
     fn relax(&mut self, from: usize, to: usize, bound: i64) {
         let n = self.boundaries;
-        let columns: Vec<(usize, i64)> = (0..n)
-            .filter(|&j| bound + self.get(to, j) < self.get(from, j))
-            .map(|j| (j, self.get(to, j)))
-            .collect();
+        let (row_from, row_to) = (&self.bound[from * n..][..n], &self.bound[to * n..][..n]);
+        let columns: Vec<(usize, i64)> =
+            (0..n).filter(|&j| bound + row_to[j] < row_from[j]).map(|j| (j, row_to[j])).collect();
         for row in self.bound.chunks_exact_mut(n) {
             let via = row[from] + bound;
             if via >= row[to] {

@@ -1,8 +1,10 @@
 //! The book as it is handed in: labels, bounds, refusals and what is dropped.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use thiserror::Error;
+
+use super::labels::Ranks;
 
 /// Highest price of one slot and highest legal limit, in msat per block (10 BTC).
 ///
@@ -174,53 +176,45 @@ impl MatchError {
 }
 
 impl Instance {
-    /// The orders that take part, ascending by id.
+    /// The orders that take part, as they came, each with the rank of its id among all.
     ///
     /// All orders are checked first, also those that are then dropped; the horizon is
     /// checked on what is left, since a dropped order cannot widen it.
     ///
     /// # Errors
     /// The first bound that is broken.
-    pub fn live(&self) -> Result<Vec<&Order>, MatchError> {
-        self.check()?;
-        let cancelled = self.cancelled();
-        let mut live: Vec<&Order> = self
-            .orders
-            .iter()
-            .filter(|o| !cancelled.contains(o.id.as_str()) && o.is_live(self.now, self.epoch))
-            .collect();
-        live.sort_unstable_by(|a, b| a.id.cmp(&b.id));
-        let first = live.iter().map(|o| o.first_slot(self.now)).min();
-        let end = live.iter().map(|o| o.window.1).max();
-        let slots = end.unwrap_or(0).saturating_sub(first.unwrap_or(0));
+    pub fn live(&self) -> Result<Vec<(&Order, u32)>, MatchError> {
+        if !(1..=MAX_STARTS).contains(&self.starts) {
+            return Err(MatchError::Starts { starts: self.starts });
+        }
+        self.orders.iter().try_for_each(Order::check)?;
+        let ids = Ranks::new(self.orders.iter().map(|order| order.id.as_str()).collect());
+        if let Some(at) = ids.repeated() {
+            return Err(MatchError::DuplicateId { id: self.orders[at].id.clone() });
+        }
+        let cancelled = self.cancelled(&ids);
+        let mut live = Vec::with_capacity(self.orders.len());
+        let (mut first, mut end) = (u32::MAX, 0);
+        for (at, order) in self.orders.iter().enumerate() {
+            if order.is_live(self.now, self.epoch) && !cancelled.contains(&at) {
+                first = first.min(order.first_slot(self.now));
+                end = end.max(order.window.1);
+                live.push((order, ids.at(at)));
+            }
+        }
+        let slots = end.saturating_sub(first);
         if slots > MAX_HORIZON_SLOTS {
             return Err(MatchError::HorizonTooLong { slots });
         }
         Ok(live)
     }
 
-    fn check(&self) -> Result<(), MatchError> {
-        if !(1..=MAX_STARTS).contains(&self.starts) {
-            return Err(MatchError::Starts { starts: self.starts });
-        }
-        let mut ids = BTreeSet::new();
-        for order in &self.orders {
-            order.check()?;
-            if !ids.insert(order.id.as_str()) {
-                return Err(MatchError::DuplicateId { id: order.id.clone() });
-            }
-        }
-        Ok(())
-    }
-
-    fn cancelled(&self) -> BTreeSet<&str> {
-        let owners: BTreeMap<&str, &str> =
-            self.orders.iter().map(|o| (o.id.as_str(), o.owner.as_str())).collect();
-        self.cancels
-            .iter()
-            .filter(|c| owners.get(c.order.as_str()) == Some(&c.signer.as_str()))
-            .map(|c| c.order.as_str())
-            .collect()
+    /// Positions of the orders that their owners cancelled.
+    fn cancelled(&self, ids: &Ranks<'_>) -> BTreeSet<usize> {
+        let cancelled = |cancel: &Cancel| {
+            ids.find(&cancel.order).filter(|&at| self.orders[at].owner == cancel.signer)
+        };
+        self.cancels.iter().filter_map(cancelled).collect()
     }
 }
 
@@ -299,9 +293,9 @@ fn check_alternatives(id: &str, alts: &[(u16, u64)]) -> Result<(), MatchError> {
     if alts.len() > MAX_ALTERNATIVES {
         return Err(MatchError::TooManyAlternatives { id: id.into() });
     }
-    let mut classes = BTreeSet::new();
-    match alts.iter().find(|&&(class, _)| !classes.insert(class)) {
-        Some(&(class, _)) => Err(MatchError::RepeatedClass { id: id.into(), class }),
+    let repeats = |at: &usize| alts[..*at].iter().any(|alt| alt.0 == alts[*at].0);
+    match (1..alts.len()).find(repeats) {
+        Some(at) => Err(MatchError::RepeatedClass { id: id.into(), class: alts[at].0 }),
         None => Ok(()),
     }
 }

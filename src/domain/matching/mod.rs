@@ -17,13 +17,17 @@
 //!
 //! Integers only. Anyone can verify a given result in linear time with [`verify`].
 
+mod ceiling;
 mod check;
 mod closure;
 mod instance;
+mod labels;
+mod names;
 mod outcome;
 mod pass;
 mod prices;
 mod ranked;
+mod search;
 mod supply;
 
 pub use check::{CheckError, verify};

@@ -77,8 +77,16 @@ impl TryFrom<u8> for Algorithm {
 pub fn solve(instance: &Instance, algorithm: Algorithm) -> Result<Outcome, MatchError> {
     let book = Book::new(instance)?;
     let (Algorithm::One | Algorithm::Two) = algorithm;
+    let mut sequences: Vec<Vec<usize>> = Vec::new();
+    for start in 0..instance.starts {
+        let sequence = book.sequence(start);
+        // The same order again would bring the same result.
+        if !sequences.contains(&sequence) {
+            sequences.push(sequence);
+        }
+    }
     let passes: Vec<Result<Allocation, MatchError>> =
-        (0..instance.starts).into_par_iter().map(|start| pass::run(&book, start)).collect();
+        sequences.par_iter().map(|sequence| pass::run(&book, sequence)).collect();
     let mut best: Option<Allocation> = None;
     for allocation in passes {
         let allocation = allocation?;
@@ -92,7 +100,7 @@ pub fn solve(instance: &Instance, algorithm: Algorithm) -> Result<Outcome, Match
 /// Puts labels back and checks once more that nobody pays or gets less than agreed.
 fn label(book: &Book<'_>, allocation: Allocation) -> Result<Outcome, MatchError> {
     let Allocation { welfare_msat, fills, prices } = allocation;
-    let mut trades = Vec::new();
+    let mut rows = Vec::with_capacity(fills.len());
     for fill in &fills {
         let class = &book.classes[fill.class];
         let run = prices.range((class.id, fill.start)..(class.id, fill.end));
@@ -104,19 +112,16 @@ fn label(book: &Book<'_>, allocation: Allocation) -> Result<Outcome, MatchError>
             if run_msat > fill.limit_msat * hours || run_msat < ask.limit_msat * hours {
                 return Err(MatchError::Infeasible);
             }
-            let msat = run_msat * u64::from(leg.qty);
-            trades.push(Trade {
-                class: class.id,
-                start: fill.start,
-                hours: (fill.end - fill.start) as u16,
-                buy: bid.id.to_owned(),
-                sell: ask.id.to_owned(),
-                qty: leg.qty,
-                msat,
-                sat: msat / 1000,
-            });
+            // In the order of labels, without a look at one.
+            let place = (class.id, fill.start, bid.id_rank, ask.id_rank);
+            rows.push((place, bid, ask, leg.qty, run_msat));
         }
     }
-    trades.sort_unstable();
-    Ok(Outcome { welfare_msat, prices, trades })
+    rows.sort_unstable_by_key(|&(place, ..)| place);
+    let trades = rows.into_iter().map(|((class, start, ..), bid, ask, qty, run_msat)| {
+        let msat = run_msat * u64::from(qty);
+        let (buy, sell) = (bid.id.to_owned(), ask.id.to_owned());
+        Trade { class, start, buy, sell, hours: bid.hours as u16, qty, msat, sat: msat / 1000 }
+    });
+    Ok(Outcome { welfare_msat, prices, trades: trades.collect() })
 }

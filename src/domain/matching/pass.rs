@@ -1,15 +1,18 @@
 //! One greedy pass: bids are inserted one by one, each where it gains most.
 
-use std::collections::BTreeMap;
-use std::iter::Peekable;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+use std::ops::Add;
 
 use super::closure::Closure;
-use super::instance::{MatchError, Mode};
+use super::instance::MatchError;
 use super::prices;
-use super::ranked::{Bid, Book, Class};
+use super::ranked::{Book, Class};
+use super::search::{Accepted, Search};
 use super::supply::Supply;
 
 /// What is left of one class during a pass.
+#[derive(Clone)]
 pub(super) struct Market<'a> {
     pub(super) class: &'a Class<'a>,
     pub(super) closure: Closure,
@@ -43,6 +46,18 @@ pub(super) struct Gain {
     pub(super) qty: u32,
 }
 
+/// What an option is worth and where it stands among the bid's options: the alternative's
+/// index and the first slot of the run. The greatest is chosen.
+pub(super) type Standing = (Gain, Reverse<(usize, u32)>);
+
+impl Add for Gain {
+    type Output = Self;
+
+    fn add(self, more: Self) -> Self {
+        Self { surplus_msat: self.surplus_msat + more.surplus_msat, qty: self.qty + more.qty }
+    }
+}
+
 /// The result of one pass.
 pub(super) struct Allocation {
     pub(super) welfare_msat: u128,
@@ -50,27 +65,14 @@ pub(super) struct Allocation {
     pub(super) prices: BTreeMap<(u16, u32), u64>,
 }
 
-/// A run that one bid could take at one alternative's limit.
-struct Search<'a> {
-    bid: &'a Bid<'a>,
-    market: &'a Market<'a>,
-    limit_msat: u64,
-    /// The most the whole run may cost per unit.
-    cap_msat: u64,
-    start: u32,
-    end: u32,
-    /// An option is of use only if it gains more than this.
-    best: Option<Gain>,
-}
-
-/// Runs start number `start` over the book.
+/// Inserts the bids in the order of `sequence`.
 ///
 /// # Errors
 /// `match.infeasible`, if a promise contradicts an earlier one: the closure excludes it.
-pub(super) fn run(book: &Book<'_>, start: u8) -> Result<Allocation, MatchError> {
+pub(super) fn run(book: &Book<'_>, sequence: &[usize]) -> Result<Allocation, MatchError> {
     let mut markets: Vec<Market<'_>> = book.classes.iter().map(Market::new).collect();
     let mut fills = Vec::new();
-    for bid in book.sequence(start) {
+    for &bid in sequence {
         if let Some(fill) = best_fill(book, &markets, bid) {
             markets[fill.class].accept(&fill)?;
             fills.push(fill);
@@ -81,33 +83,46 @@ pub(super) fn run(book: &Book<'_>, start: u8) -> Result<Allocation, MatchError> 
     Ok(Allocation { welfare_msat, fills, prices })
 }
 
-fn best_fill(book: &Book<'_>, markets: &[Market<'_>], index: usize) -> Option<Fill> {
+/// The option of one bid that gains most: over all its alternatives, in the owner's order,
+/// and all starts, ascending, the first among the largest.
+///
+/// The most promising runs are searched first, until none of the rest can win.
+pub(super) fn best_fill(book: &Book<'_>, markets: &[Market<'_>], index: usize) -> Option<Fill> {
     let bid = &book.bids[index];
-    let mut best: Option<Fill> = None;
-    for &(class, limit_msat) in &bid.alts {
+    let mut promises: BinaryHeap<Standing> = BinaryHeap::new();
+    let mut accepted = Vec::new();
+    for (alt, &(class, limit_msat)) in bid.alts.iter().enumerate() {
         let market = &markets[class];
-        let first = bid.first_slot.max(market.class.first_slot);
-        let Some(last) = bid.end_slot.min(market.class.end_slot).checked_sub(bid.hours) else {
-            continue;
-        };
-        for start in first..=last {
-            let so_far = best.as_ref().map(|fill| fill.gain);
-            let Some(search) = market.search(bid, limit_msat, start, so_far) else {
-                continue;
-            };
-            if let Some((gain, legs)) = search.option()
-                && so_far.is_none_or(|best| gain > best)
-            {
-                let end = start + bid.hours;
-                best = Some(Fill { bid: index, class, limit_msat, start, end, legs, gain });
+        accepted.push(Accepted::new(bid, market.class));
+        for start in bid.starts(market.class) {
+            if let Some(search) = Search::new(bid, market, limit_msat, start) {
+                promises.push((search.bound(), Reverse((alt, start))));
             }
         }
     }
-    best
+    let mut best: Option<(Standing, Fill)> = None;
+    while let Some(promise) = promises.pop() {
+        let to_beat = best.as_ref().map(|(standing, _)| *standing);
+        if to_beat.is_some_and(|best| best >= promise) {
+            break;
+        }
+        let (_, Reverse((alt, start))) = promise;
+        let (class, limit_msat) = bid.alts[alt];
+        let standing = |gain| (gain, Reverse((alt, start)));
+        let Some(mut search) = Search::new(bid, &markets[class], limit_msat, start) else {
+            continue;
+        };
+        if let Some((gain, legs)) = search.option(&mut accepted[alt], standing, to_beat) {
+            let end = start + bid.hours;
+            let fill = Fill { bid: index, class, limit_msat, start, end, legs, gain };
+            best = Some((standing(gain), fill));
+        }
+    }
+    best.map(|(_, fill)| fill)
 }
 
 impl<'a> Market<'a> {
-    fn new(class: &'a Class<'a>) -> Self {
+    pub(super) fn new(class: &'a Class<'a>) -> Self {
         Self {
             class,
             closure: Closure::new(class.first_slot, class.end_slot),
@@ -115,28 +130,8 @@ impl<'a> Market<'a> {
         }
     }
 
-    /// `None` if too few units are left, or the limit is below a total already promised to
-    /// a seller.
-    fn search<'s>(
-        &'s self,
-        bid: &'s Bid<'s>,
-        limit_msat: u64,
-        start: u32,
-        best: Option<Gain>,
-    ) -> Option<Search<'s>> {
-        let end = start + bid.hours;
-        let most_msat = limit_msat * u64::from(bid.hours);
-        if most_msat < self.closure.min_msat(start, end)
-            || self.supply.most_units(start, end) < u64::from(bid.min_qty)
-        {
-            return None;
-        }
-        let cap_msat = most_msat.min(self.closure.max_msat(start, end));
-        Some(Search { bid, market: self, limit_msat, cap_msat, start, end, best })
-    }
-
     /// Books the units and promises the run's price to both sides.
-    fn accept(&mut self, fill: &Fill) -> Result<(), MatchError> {
+    pub(super) fn accept(&mut self, fill: &Fill) -> Result<(), MatchError> {
         let (start, end) = (fill.start, fill.end);
         for leg in &fill.legs {
             self.supply.take(leg.ask, start, end, leg.qty);
@@ -146,107 +141,5 @@ impl<'a> Market<'a> {
         let hours = u64::from(end - start);
         self.closure.at_most(start, end, fill.limit_msat * hours)?;
         self.closure.at_least(start, end, dearest_msat * hours)
-    }
-}
-
-impl Search<'_> {
-    fn option(&self) -> Option<(Gain, Vec<Leg>)> {
-        match self.bid.mode {
-            Mode::Sticky => self.sticky(),
-            Mode::Gang => self.gang(),
-        }
-    }
-
-    /// Takes units from the cheapest asks until the bid is full.
-    fn sticky(&self) -> Option<(Gain, Vec<Leg>)> {
-        let mut gain = Gain::default();
-        let mut legs = Vec::new();
-        let mut asks = self.candidates().peekable();
-        while gain.qty < self.bid.qty {
-            let missing = self.bid.qty - gain.qty;
-            let Some(ask_msat) = asks.peek().map(|&rank| self.ask_msat(rank)) else {
-                break;
-            };
-            if !self.can_win(gain.surplus_msat + self.surplus_msat(ask_msat, missing)) {
-                return None;
-            }
-            for ask in self.level(ask_msat, &mut asks) {
-                let qty = self.units(ask).min(self.bid.qty - gain.qty);
-                if qty == 0 {
-                    break;
-                }
-                gain.qty += qty;
-                gain.surplus_msat += self.surplus_msat(ask_msat, qty);
-                legs.push(Leg { ask, qty });
-            }
-        }
-        (gain.qty > 0 && gain.qty >= self.bid.min_qty).then_some((gain, legs))
-    }
-
-    /// Takes all units from the one ask with the largest surplus.
-    fn gang(&self) -> Option<(Gain, Vec<Leg>)> {
-        let mut best: Option<(u64, Leg)> = None;
-        let mut asks = self.candidates().peekable();
-        while let Some(ask_msat) = asks.peek().map(|&rank| self.ask_msat(rank)) {
-            let bound_msat = self.surplus_msat(ask_msat, self.bid.qty);
-            let useless = best.as_ref().is_some_and(|(surplus, _)| bound_msat <= *surplus);
-            if useless || !self.can_win(bound_msat) {
-                break;
-            }
-            for ask in self.level(ask_msat, &mut asks) {
-                let qty = self.units(ask).min(self.bid.qty);
-                let surplus_msat = self.surplus_msat(ask_msat, qty);
-                if qty >= self.bid.min_qty
-                    && best.as_ref().is_none_or(|(surplus, _)| surplus_msat > *surplus)
-                {
-                    best = Some((surplus_msat, Leg { ask, qty }));
-                }
-            }
-        }
-        let (surplus_msat, leg) = best?;
-        Some((Gain { surplus_msat, qty: leg.qty }, vec![leg]))
-    }
-
-    /// Ranks of the asks that can serve the run at a price it may have, cheapest first.
-    fn candidates(&self) -> impl Iterator<Item = usize> {
-        let hours = u64::from(self.bid.hours);
-        self.market
-            .supply
-            .free_for(self.start, self.end)
-            .take_while(move |&rank| self.ask_msat(rank) * hours <= self.cap_msat)
-            .filter(|&rank| self.bid.accepts(&self.market.class.asks[rank]))
-    }
-
-    /// The next of `asks` that cost exactly `ask_msat`, best fit first.
-    fn level(
-        &self,
-        ask_msat: u64,
-        asks: &mut Peekable<impl Iterator<Item = usize>>,
-    ) -> impl Iterator<Item = usize> {
-        let mut fits: Vec<(u32, usize)> = Vec::new();
-        while let Some(rank) = asks.next_if(|&rank| self.ask_msat(rank) == ask_msat) {
-            fits.push((self.market.supply.slack(rank, self.start, self.end), rank));
-        }
-        fits.sort_unstable();
-        fits.into_iter().map(|(_, rank)| rank)
-    }
-
-    fn ask_msat(&self, rank: usize) -> u64 {
-        self.market.class.asks[rank].limit_msat
-    }
-
-    fn units(&self, rank: usize) -> u32 {
-        self.market.supply.units(rank, self.start, self.end)
-    }
-
-    fn surplus_msat(&self, ask_msat: u64, qty: u32) -> u64 {
-        (self.limit_msat - ask_msat) * u64::from(qty) * u64::from(self.bid.hours)
-    }
-
-    /// Whether an option of at most this surplus could still replace the best one. Asks
-    /// ascend, so the bound at the next ask holds for all that follow.
-    fn can_win(&self, bound_msat: u64) -> bool {
-        let bound = Gain { surplus_msat: bound_msat, qty: self.bid.qty };
-        self.best.is_none_or(|best| bound > best)
     }
 }

@@ -74,9 +74,11 @@ fn press_up(
     fills: &[Fill],
     slots: &mut [BTreeMap<u32, Slot>],
 ) {
-    let fill_of: BTreeMap<usize, &Fill> = fills.iter().map(|fill| (fill.bid, fill)).collect();
-    for (index, bid) in book.bids.iter().enumerate() {
-        let fill = fill_of.get(&index);
+    let mut fill_of: Vec<Option<&Fill>> = vec![None; book.bids.len()];
+    for fill in fills {
+        fill_of[fill.bid] = Some(fill);
+    }
+    for (bid, fill) in book.bids.iter().zip(fill_of) {
         let done = fill.map_or(0, |fill| fill.gain.qty);
         if bid.hours != 1 || done >= bid.qty || (done == 0 && bid.min_qty > 1) {
             continue;

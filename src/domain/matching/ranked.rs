@@ -1,16 +1,22 @@
 //! The book with labels replaced by ranks, so that passes compare integers alone.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet};
-
-use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+use std::ops::Range;
 
 use super::instance::{Instance, MatchError, Mode, Order, Side};
+use super::names::Names;
+use super::supply::WORD;
 
 /// What counterparty rules read of either side.
 struct Party {
     owner: u32,
     features: u64,
+    /// Most orders have no rule about others.
+    rules: Option<Box<Rules>>,
+}
+
+struct Rules {
     allow: Vec<u32>,
     deny: Vec<u32>,
 }
@@ -18,6 +24,8 @@ struct Party {
 /// A live bid.
 pub(super) struct Bid<'a> {
     pub(super) id: &'a str,
+    /// Rank of the id among those of all orders.
+    pub(super) id_rank: u32,
     party: Party,
     /// Units wanted and the fewest that make a match.
     pub(super) qty: u32,
@@ -31,11 +39,17 @@ pub(super) struct Bid<'a> {
     pub(super) best_limit_msat: u64,
     /// (index into [`Book::classes`], limit in msat per block), classes with asks only.
     pub(super) alts: Vec<(usize, u64)>,
+    /// The most that a unit and slot could gain, `None` if no ask could ever serve the bid.
+    margin_msat: Option<u64>,
+    /// Whether the owner has asks of its own, which the bid may not accept.
+    sells: bool,
 }
 
 /// A live ask.
 pub(super) struct Ask<'a> {
     pub(super) id: &'a str,
+    /// Rank of the id among those of all orders.
+    pub(super) id_rank: u32,
     party: Party,
     provider: u32,
     pub(super) qty: u32,
@@ -53,36 +67,125 @@ pub(super) struct Class<'a> {
     pub(super) end_slot: u32,
     /// Ascending by (limit, draw, id): the position is the ask's rank.
     pub(super) asks: Vec<Ask<'a>>,
+    /// Limits of the asks in msat per block.
+    pub(super) limits_msat: Vec<u64>,
+    /// What 64 asks each have in common, by rank.
+    pub(super) words: Vec<Word>,
+}
+
+/// What holds for each of 64 asks.
+pub(super) struct Word {
+    /// Units of all together, and of the largest.
+    pub(super) total_units: u32,
+    pub(super) largest_units: u32,
+    /// Features that all offer, and the longest of their minimum runs.
+    features: u64,
+    min_run: u32,
+    /// Whether one has rules about counterparties.
+    has_rules: bool,
 }
 
 /// The live orders of an instance.
 pub(super) struct Book<'a> {
-    beacon: &'a [u8; 32],
+    names: Names<'a>,
     /// Ascending by id of the class.
     pub(super) classes: Vec<Class<'a>>,
-    /// Ascending by (draw, id): a stable sort by priority needs no further key.
+    /// In the order in which start 0 inserts them.
     pub(super) bids: Vec<Bid<'a>>,
 }
 
-impl Bid<'_> {
-    /// Whether `ask` may serve this bid, price and free units aside.
-    pub(super) fn accepts(&self, ask: &Ask<'_>) -> bool {
-        let (b, s) = (&self.party, &ask.party);
-        b.owner != s.owner
-            && b.features & !s.features == 0
-            && self.hours >= ask.min_run
-            && !b.deny.contains(&ask.provider)
-            && !s.deny.contains(&b.owner)
-            && (b.allow.is_empty() || b.allow.contains(&ask.provider))
-            && (s.allow.is_empty() || s.allow.contains(&b.owner))
+impl<'a> Party {
+    fn new(order: &'a Order, at: usize, names: &Names<'a>) -> Self {
+        let has_rules = !(order.allow.is_empty() && order.deny.is_empty());
+        let rules =
+            || Box::new(Rules { allow: names.find(&order.allow), deny: names.find(&order.deny) });
+        Self { owner: names.owner(at), features: order.features, rules: has_rules.then(rules) }
     }
 
-    /// Units that must be placed together, the last factor of the priorities.
+    /// Whether the rules allow the counterparty with this name.
+    fn admits(&self, name: u32) -> bool {
+        self.rules.as_ref().is_none_or(|rules| {
+            !rules.deny.contains(&name) && (rules.allow.is_empty() || rules.allow.contains(&name))
+        })
+    }
+}
+
+impl Bid<'_> {
+    /// Slots of the run, times the units that must be placed together.
     fn bundle(&self) -> u128 {
-        match self.mode {
-            Mode::Gang => self.min_qty.into(),
-            Mode::Sticky => 1,
+        let units = if self.mode == Mode::Gang { self.min_qty } else { 1 };
+        u128::from(self.hours) * u128::from(units)
+    }
+
+    /// What ranks the bid in start 0.
+    fn value(&self) -> u128 {
+        let limit = u128::from(self.best_limit_msat);
+        limit * limit * self.bundle()
+    }
+
+    /// Whether `ask` may serve this bid, price and free units aside.
+    pub(super) fn accepts(&self, ask: &Ask<'_>) -> bool {
+        self.party.owner != ask.party.owner
+            && self.party.features & !ask.party.features == 0
+            && self.hours >= ask.min_run
+            && self.party.admits(ask.provider)
+            && ask.party.admits(self.party.owner)
+    }
+
+    /// Whether this bid accepts each of 64 asks, as can be told without looking at them.
+    pub(super) fn accepts_all(&self, word: &Word) -> bool {
+        !self.sells
+            && self.party.rules.is_none()
+            && !word.has_rules
+            && self.party.features & !word.features == 0
+            && self.hours >= word.min_run
+    }
+
+    /// First slots of the runs that the bid could take in `class`, ascending.
+    pub(super) fn starts(&self, class: &Class<'_>) -> Range<u32> {
+        let first = self.first_slot.max(class.first_slot);
+        let last = self.end_slot.min(class.end_slot).checked_sub(self.hours);
+        first..last.map_or(first, |last| last + 1)
+    }
+
+    /// Largest (limit − ask) over the compatible asks whose window can hold the run, `None`
+    /// without an ask at or below the limit.
+    fn best_margin_msat(&self, classes: &[Class<'_>]) -> Option<u64> {
+        let margin = |&(class, limit): &(usize, u64)| {
+            let asks = &classes[class].asks;
+            let mut payable = asks.iter().take_while(|ask| ask.limit_msat <= limit);
+            let cheapest = payable.find(|ask| {
+                ask.first_slot <= self.end_slot - self.hours
+                    && ask.end_slot >= self.first_slot + self.hours
+                    && self.accepts(ask)
+            });
+            cheapest.map(|ask| limit - ask.limit_msat)
+        };
+        self.alts.iter().filter_map(margin).max()
+    }
+}
+
+impl Word {
+    fn new(asks: &[Ask<'_>]) -> Self {
+        Self {
+            total_units: asks.iter().map(|ask| ask.qty).sum(),
+            largest_units: asks.iter().map(|ask| ask.qty).max().unwrap_or(0),
+            features: asks.iter().fold(u64::MAX, |all, ask| all & ask.party.features),
+            min_run: asks.iter().map(|ask| ask.min_run).max().unwrap_or(0),
+            has_rules: asks.iter().any(|ask| ask.party.rules.is_some()),
         }
+    }
+}
+
+impl<'a> Class<'a> {
+    /// `None` if no slot is common to the bids' span and the asks, which come by rank.
+    fn new(id: u16, span: (u32, u32), asks: Vec<Ask<'a>>) -> Option<Self> {
+        let first_slot = asks.iter().map(|ask| ask.first_slot).min()?.max(span.0);
+        let end_slot = asks.iter().map(|ask| ask.end_slot).max()?.min(span.1);
+        let limits_msat = asks.iter().map(|ask| ask.limit_msat).collect();
+        let words = asks.chunks(WORD).map(Word::new).collect();
+        let class = Self { id, first_slot, end_slot, asks, limits_msat, words };
+        (first_slot < end_slot).then_some(class)
     }
 }
 
@@ -92,167 +195,127 @@ impl<'a> Book<'a> {
     /// # Errors
     /// As [`super::solve`], `match.infeasible` aside.
     pub(super) fn new(instance: &'a Instance) -> Result<Self, MatchError> {
-        let mut live = instance.live()?;
-        let names = Names::new(&live);
-        let draws = draws(&instance.beacon, &live);
-        live.sort_by_cached_key(|o| draws[o.owner.as_str()]);
-        let classes = classes(&live, &names, instance.now);
-        let index: BTreeMap<u16, usize> =
-            classes.iter().enumerate().map(|(at, class)| (class.id, at)).collect();
-        let bids = live.iter().filter_map(|o| bid(o, &names, instance.now, &index)).collect();
-        Ok(Self { beacon: &instance.beacon, classes, bids })
+        let live = instance.live()?;
+        let names = Names::new(&instance.beacon, &live);
+        let mut sides = Sides::new(&live, &names, instance.now);
+        let classes = sides.classes(&names);
+        let bids = sides.bids(&names, &classes);
+        Ok(Self { names, classes, bids })
     }
 
     /// The order in which start number `start` inserts the bids, as indices into `bids`.
+    /// Those that no ask could ever serve are left out.
     pub(super) fn sequence(&self, start: u8) -> Vec<usize> {
-        let mut keyed: Vec<(Reverse<u128>, usize)> = self
-            .bids
-            .iter()
-            .enumerate()
-            .map(|(at, bid)| (Reverse(self.priority(bid, start)), at))
-            .collect();
-        keyed.sort_unstable();
-        keyed.into_iter().map(|(_, at)| at).collect()
+        let mut keyed: Vec<(Reverse<u128>, u32, usize)> = Vec::with_capacity(self.bids.len());
+        for (at, bid) in self.bids.iter().enumerate() {
+            if let Some(margin_msat) = bid.margin_msat {
+                keyed.push((Reverse(self.priority(bid, margin_msat, start)), bid.id_rank, at));
+            }
+        }
+        let owner = |&(_, _, at): &(Reverse<u128>, u32, usize)| self.bids[at].party.owner;
+        self.names.sort(&mut keyed, |&(priority, id_rank, _)| (priority, id_rank), owner);
+        keyed.into_iter().map(|(.., at)| at).collect()
     }
 
     /// Start 0 ranks by value over the root of the bundle size, squared to stay integral;
     /// 1 by limit; 2 by the best conceivable surplus; later ones perturb the first.
-    fn priority(&self, bid: &Bid<'_>, start: u8) -> u128 {
-        let size = u128::from(bid.hours) * bid.bundle();
-        let limit = u128::from(bid.best_limit_msat);
+    fn priority(&self, bid: &Bid<'_>, margin_msat: u64, start: u8) -> u128 {
         match start {
-            0 => limit * limit * size,
-            1 => limit,
-            2 => u128::from(self.best_margin_msat(bid)) * size,
-            _ => limit * limit * size * u128::from(500 + self.perturbation(bid, start)),
-        }
-    }
-
-    fn perturbation(&self, bid: &Bid<'_>, start: u8) -> u32 {
-        let hash = sha256(&[b"pert", self.beacon, &[start], bid.id.as_bytes()]);
-        u32::from_be_bytes([hash[0], hash[1], hash[2], hash[3]]) % 1001
-    }
-
-    /// Largest (limit − ask) over the compatible asks whose window can hold the run.
-    fn best_margin_msat(&self, bid: &Bid<'_>) -> u64 {
-        let margin = |&(class, limit): &(usize, u64)| {
-            self.classes[class]
-                .asks
-                .iter()
-                .take_while(|ask| ask.limit_msat < limit)
-                .find(|ask| {
-                    ask.first_slot <= bid.end_slot - bid.hours
-                        && ask.end_slot >= bid.first_slot + bid.hours
-                        && bid.accepts(ask)
-                })
-                .map_or(0, |ask| limit - ask.limit_msat)
-        };
-        bid.alts.iter().map(margin).max().unwrap_or(0)
-    }
-}
-
-/// Labels of owners and providers as ranks.
-struct Names<'a>(BTreeMap<&'a str, u32>);
-
-impl<'a> Names<'a> {
-    fn new(live: &[&'a Order]) -> Self {
-        let mut labels = BTreeSet::new();
-        for order in live {
-            labels.insert(order.owner.as_str());
-            if let Side::Sell { provider: Some(provider), .. } = &order.side {
-                labels.insert(provider);
-            }
-        }
-        Self((0..).zip(labels).map(|(rank, label)| (label, rank)).collect())
-    }
-
-    /// Absent for a label that no live order carries: a rule about it meets nobody.
-    fn rank(&self, label: &str) -> u32 {
-        self.0.get(label).copied().unwrap_or(u32::MAX)
-    }
-
-    fn party(&self, order: &Order) -> Party {
-        let ranks = |labels: &[String]| labels.iter().map(|label| self.rank(label)).collect();
-        Party {
-            owner: self.rank(&order.owner),
-            features: order.features,
-            allow: ranks(&order.allow),
-            deny: ranks(&order.deny),
+            0 => bid.value(),
+            1 => bid.best_limit_msat.into(),
+            2 => u128::from(margin_msat) * bid.bundle(),
+            _ => bid.value() * u128::from(500 + self.names.perturbation(bid.id, start)),
         }
     }
 }
 
-/// One draw per owner, so that splitting an order buys no further ticket.
-fn draws<'a>(beacon: &[u8; 32], live: &[&'a Order]) -> BTreeMap<&'a str, [u8; 32]> {
-    live.iter()
-        .map(|o| (o.owner.as_str(), sha256(&[b"draw", beacon, o.owner.as_bytes()])))
-        .collect()
+/// The live orders, bids and asks apart.
+#[derive(Default)]
+struct Sides<'a> {
+    /// By class.
+    asks: BTreeMap<u16, Vec<Ask<'a>>>,
+    /// Their alternatives still name the class itself.
+    bids: Vec<Bid<'a>>,
+    /// Slots between the outermost ones of the bids for each class.
+    spans: BTreeMap<u16, (u32, u32)>,
 }
 
-fn sha256(parts: &[&[u8]]) -> [u8; 32] {
-    let mut hash = Sha256::new();
-    for part in parts {
-        hash.update(part);
-    }
-    hash.finalize().into()
-}
-
-fn classes<'a>(live: &[&'a Order], names: &Names<'a>, now: u32) -> Vec<Class<'a>> {
-    let mut asks: BTreeMap<u16, Vec<Ask<'a>>> = BTreeMap::new();
-    let mut spans: BTreeMap<u16, (u32, u32)> = BTreeMap::new();
-    for order in live {
-        match &order.side {
-            Side::Sell { class, limit_msat, min_run, provider } => {
-                asks.entry(*class).or_default().push(Ask {
-                    id: &order.id,
-                    party: names.party(order),
-                    provider: names.rank(provider.as_ref().unwrap_or(&order.owner)),
-                    qty: order.units_left(),
-                    first_slot: order.first_slot(now),
-                    end_slot: order.window.1,
-                    limit_msat: *limit_msat,
-                    min_run: (*min_run).into(),
-                });
-            }
-            Side::Buy { alts, .. } => {
-                let (first, end) = (order.first_slot(now), order.window.1);
-                for (class, _) in alts {
-                    let span = spans.entry(*class).or_insert((first, end));
-                    *span = (span.0.min(first), span.1.max(end));
+impl<'a> Sides<'a> {
+    fn new(live: &[(&'a Order, u32)], names: &Names<'a>, now: u32) -> Self {
+        let mut sides = Self { bids: Vec::with_capacity(live.len()), ..Self::default() };
+        for (at, &(order, id_rank)) in live.iter().enumerate() {
+            let party = Party::new(order, at, names);
+            match &order.side {
+                Side::Sell { class, limit_msat, min_run, .. } => {
+                    sides.asks.entry(*class).or_default().push(Ask {
+                        id: &order.id,
+                        id_rank,
+                        party,
+                        provider: names.provider(at),
+                        qty: order.units_left(),
+                        first_slot: order.first_slot(now),
+                        end_slot: order.window.1,
+                        limit_msat: *limit_msat,
+                        min_run: (*min_run).into(),
+                    });
+                }
+                Side::Buy { hours, mode, alts } => {
+                    sides.bids.push(Bid {
+                        id: &order.id,
+                        id_rank,
+                        party,
+                        qty: order.units_left(),
+                        min_qty: order.min_left(),
+                        first_slot: order.first_slot(now),
+                        end_slot: order.window.1,
+                        hours: (*hours).into(),
+                        mode: *mode,
+                        best_limit_msat: order.best_limit_msat(),
+                        alts: alts.iter().map(|&(class, limit)| (class.into(), limit)).collect(),
+                        margin_msat: None,
+                        sells: false,
+                    });
+                    let (first, end) = (order.first_slot(now), order.window.1);
+                    for (class, _) in alts {
+                        let span = sides.spans.entry(*class).or_insert((first, end));
+                        *span = (span.0.min(first), span.1.max(end));
+                    }
                 }
             }
         }
+        sides
     }
-    asks.into_iter().filter_map(|(id, asks)| class(id, *spans.get(&id)?, asks)).collect()
-}
 
-/// `None` if no slot is common to the bids' span and the asks.
-fn class(id: u16, span: (u32, u32), mut asks: Vec<Ask<'_>>) -> Option<Class<'_>> {
-    let first_slot = asks.iter().map(|ask| ask.first_slot).min()?.max(span.0);
-    let end_slot = asks.iter().map(|ask| ask.end_slot).max()?.min(span.1);
-    asks.sort_by_key(|ask| ask.limit_msat);
-    (first_slot < end_slot).then_some(Class { id, first_slot, end_slot, asks })
-}
+    /// Ranks the asks and leaves out the classes that no bid can reach.
+    fn classes(&mut self, names: &Names<'a>) -> Vec<Class<'a>> {
+        let mut classes = Vec::new();
+        for (id, mut asks) in std::mem::take(&mut self.asks) {
+            if let Some(&span) = self.spans.get(&id) {
+                names.sort(&mut asks, |ask| (ask.limit_msat, ask.id_rank), |ask| ask.party.owner);
+                classes.extend(Class::new(id, span, asks));
+            }
+        }
+        classes
+    }
 
-fn bid<'a>(
-    order: &'a Order,
-    names: &Names<'a>,
-    now: u32,
-    index: &BTreeMap<u16, usize>,
-) -> Option<Bid<'a>> {
-    let Side::Buy { hours, mode, alts } = &order.side else {
-        return None;
-    };
-    Some(Bid {
-        id: &order.id,
-        party: names.party(order),
-        qty: order.units_left(),
-        min_qty: order.min_left(),
-        first_slot: order.first_slot(now),
-        end_slot: order.window.1,
-        hours: (*hours).into(),
-        mode: *mode,
-        best_limit_msat: order.best_limit_msat(),
-        alts: alts.iter().filter_map(|(class, limit)| Some((*index.get(class)?, *limit))).collect(),
-    })
+    /// Puts the bids into the order of start 0 and adds what follows from the asks.
+    fn bids(mut self, names: &Names<'a>, classes: &[Class<'a>]) -> Vec<Bid<'a>> {
+        let index: BTreeMap<usize, usize> =
+            classes.iter().enumerate().map(|(at, class)| (class.id.into(), at)).collect();
+        let mut sells = vec![false; names.len()];
+        for ask in classes.iter().flat_map(|class| &class.asks) {
+            sells[ask.party.owner as usize] = true;
+        }
+        names.sort(
+            &mut self.bids,
+            |bid| (Reverse(bid.value()), bid.id_rank),
+            |bid| bid.party.owner,
+        );
+        for bid in &mut self.bids {
+            bid.alts.retain_mut(|alt| index.get(&alt.0).map(|&at| alt.0 = at).is_some());
+            bid.sells = sells[bid.party.owner as usize];
+            bid.margin_msat = bid.best_margin_msat(classes);
+        }
+        self.bids
+    }
 }

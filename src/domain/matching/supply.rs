@@ -2,136 +2,203 @@
 
 use std::ops::Range;
 
-use super::ranked::{Ask, Class};
+use super::ceiling::{Ceiling, Ceilings};
+use super::instance::Mode;
+use super::ranked::Class;
 
 /// Bits per index word.
-const WORD: usize = u64::BITS as usize;
+pub(super) const WORD: usize = u64::BITS as usize;
 
 /// What the asks of one class still have to sell, by rank.
+#[derive(Clone)]
 pub(super) struct Supply {
     first_slot: u32,
     slots: usize,
-    stock: Vec<Stock>,
-    /// Bit `rank % 64` of word `(rank / 64) · slots + slot` tells that the ask has a free unit
-    /// there: who is free for a whole run is the conjunction of neighbouring words.
-    free: Vec<u64>,
-    /// Free units of all asks together, by slot: demand beyond it needs no search.
-    total: Vec<u64>,
-}
-
-/// Free units of one ask.
-struct Stock {
-    first_slot: u32,
-    /// Free units of each slot of the deliverable window.
-    units: Vec<u32>,
-    /// Maximal half-open intervals of slots with a free unit, ascending.
-    runs: Vec<(u32, u32)>,
+    words: usize,
+    /// Free units, one row of slots per ask; 0 outside its window.
+    units: Vec<u16>,
+    /// Maximal half-open intervals of slots with a free unit, ascending, per ask. Unlike the
+    /// rows they reach to the ends of the ask's window.
+    intervals: Vec<Vec<(u32, u32)>>,
+    /// Bit `rank % 64` of word `(plane · words + rank / 64) · slots + slot` tells that the ask
+    /// has at least `2^plane` free units there: who has as many for a whole run is the
+    /// conjunction of neighbouring words.
+    planes: Vec<u64>,
+    ceilings: Ceilings,
 }
 
 impl Supply {
     /// Everything that the asks of `class` offer.
     pub(super) fn new(class: &Class<'_>) -> Self {
         let slots = (class.end_slot - class.first_slot) as usize;
-        let mut free = vec![0; class.asks.len().div_ceil(WORD) * slots];
-        let mut total = vec![0; slots];
+        let words = class.words.len();
+        let largest = class.asks.iter().map(|ask| ask.qty).max().unwrap_or(0);
+        let mut supply = Self {
+            first_slot: class.first_slot,
+            slots,
+            words,
+            units: vec![0; class.asks.len() * slots],
+            intervals: Vec::with_capacity(class.asks.len()),
+            planes: vec![0; planes(largest) * words * slots],
+            ceilings: Ceilings::new(class.first_slot, class.end_slot),
+        };
         for (rank, ask) in class.asks.iter().enumerate() {
             let start = ask.first_slot.clamp(class.first_slot, class.end_slot);
             let end = ask.end_slot.clamp(class.first_slot, class.end_slot);
-            let row = (rank / WORD) * slots;
-            for slot in start - class.first_slot..end - class.first_slot {
-                free[row + slot as usize] |= 1 << (rank % WORD);
-                total[slot as usize] += u64::from(ask.qty);
+            let run = supply.run(start, end);
+            // At most MAX_QTY.
+            supply.units[rank * slots..][run.clone()].fill(ask.qty as u16);
+            for plane in 0..planes(ask.qty) {
+                let row = (plane * words + rank / WORD) * slots;
+                for word in &mut supply.planes[row..][run.clone()] {
+                    *word |= 1 << (rank % WORD);
+                }
             }
+            supply.intervals.push(vec![(ask.first_slot, ask.end_slot)]);
         }
-        let stock = class.asks.iter().map(Stock::new).collect();
-        Self { first_slot: class.first_slot, slots, stock, free, total }
+        supply
     }
 
-    /// No run over `[start, end)` can bring more units than this, whatever the prices.
-    pub(super) fn most_units(&self, start: u32, end: u32) -> u64 {
-        let run = (start - self.first_slot) as usize..(end - self.first_slot) as usize;
-        self.total[run].iter().copied().min().unwrap_or(0)
+    fn run(&self, start: u32, end: u32) -> Range<usize> {
+        (start - self.first_slot) as usize..(end - self.first_slot) as usize
     }
 
-    /// Ranks of the asks with a free unit in every slot of `[start, end)`, ascending.
-    pub(super) fn free_for(&self, start: u32, end: u32) -> impl Iterator<Item = usize> {
-        let run = (start - self.first_slot) as usize..(end - self.first_slot) as usize;
-        self.free.chunks_exact(self.slots).enumerate().flat_map(move |(word, slots)| {
-            let bits = slots[run.clone()].iter().fold(u64::MAX, |all, slot| all & slot);
-            ones(bits).map(move |bit| word * WORD + bit)
+    /// Which asks of the ranks from `word · 64` have at least `2^plane` free units in every
+    /// slot of `[start, end)`, one bit each.
+    pub(super) fn free_for(&self, plane: u32, word: usize, start: u32, end: u32) -> u64 {
+        let row = (plane as usize * self.words + word) * self.slots;
+        self.planes.get(row..).map_or(0, |row| {
+            row[self.run(start, end)].iter().fold(u64::MAX, |all, slot| all & slot)
         })
     }
 
-    /// Whether the ask has a free unit in `slot`.
+    /// An upper bound on the units that a bid of this mode could get over `[start, end)` from
+    /// the first `asks` asks, less than twice as large as what there is.
+    pub(super) fn most_units(&self, mode: Mode, asks: usize, start: u32, end: u32) -> u32 {
+        let planes = (self.planes.len() / (self.words * self.slots)) as u32;
+        let free = |plane| {
+            let words = (0..asks / WORD).map(move |word| self.free_for(plane, word, start, end));
+            let first_few = (1 << (asks % WORD)) - 1;
+            let last = (first_few != 0).then(|| self.free_for(plane, asks / WORD, start, end));
+            words.chain(last.map(|bits| bits & first_few))
+        };
+        match mode {
+            Mode::Sticky => (0..planes)
+                .map(|plane| {
+                    free(plane).map(u64::count_ones).sum::<u32>().saturating_mul(1 << plane)
+                })
+                .fold(0, u32::saturating_add),
+            Mode::Gang => {
+                let largest = (0..planes).rev().find(|&plane| free(plane).any(|bits| bits != 0));
+                largest.map_or(0, |plane| (2 << plane) - 1)
+            }
+        }
+    }
+
+    /// What earlier searches found out about `[start, end)`.
+    pub(super) fn ceiling(&self, start: u32, end: u32) -> Ceiling {
+        self.ceilings.get(start, end)
+    }
+
+    /// Where searches keep what they find out, for later ones.
+    pub(super) fn ceilings(&self) -> &Ceilings {
+        &self.ceilings
+    }
+
+    /// Whether the ask has a free unit in `slot`, which lies in its window.
     pub(super) fn is_free(&self, rank: usize, slot: u32) -> bool {
-        self.stock[rank].runs.iter().any(|&(start, end)| start <= slot && slot < end)
+        self.intervals[rank].iter().any(|&(start, end)| start <= slot && slot < end)
     }
 
     /// By how many slots the ask's free interval around `[start, end)` is longer.
     pub(super) fn slack(&self, rank: usize, start: u32, end: u32) -> u32 {
-        let around = self.stock[rank].runs.iter().find(|run| run.1 >= end);
-        around.map_or(0, |run| (run.1 - run.0) - (end - start))
+        let around = self.intervals[rank].iter().find(|interval| interval.1 >= end);
+        around.map_or(0, |interval| (interval.1 - interval.0) - (end - start))
     }
 
-    /// Units the ask has free in every slot of `[start, end)`, which lies in its window.
+    /// Units the ask has free in every slot of `[start, end)`.
     pub(super) fn units(&self, rank: usize, start: u32, end: u32) -> u32 {
-        let stock = &self.stock[rank];
-        stock.units[stock.range(start, end)].iter().copied().min().unwrap_or(0)
+        let row = &self.units[rank * self.slots..];
+        row[self.run(start, end)].iter().copied().min().unwrap_or(0).into()
     }
 
     /// Takes `qty` units, which are free, out of every slot of `[start, end)`.
     pub(super) fn take(&mut self, rank: usize, start: u32, end: u32, qty: u32) {
-        let stock = &mut self.stock[rank];
-        let row = (rank / WORD) * self.slots;
-        let mut exhausted = false;
         for slot in start..end {
-            let units = &mut stock.units[(slot - stock.first_slot) as usize];
-            *units -= qty;
-            self.total[(slot - self.first_slot) as usize] -= u64::from(qty);
-            if *units == 0 {
-                self.free[row + (slot - self.first_slot) as usize] &= !(1 << (rank % WORD));
-                exhausted = true;
+            let (before, after) = self.change(rank, slot, |units| units - qty);
+            for plane in planes(after)..planes(before) {
+                *self.plane_word(plane, rank, slot) &= !(1 << (rank % WORD));
+            }
+            if after == 0 {
+                cut(&mut self.intervals[rank], slot);
             }
         }
-        if exhausted {
-            stock.runs = stock.free_runs();
+    }
+
+    /// Undoes a [`Supply::take`] of the same units.
+    pub(super) fn give_back(&mut self, rank: usize, start: u32, end: u32, qty: u32) {
+        for slot in start..end {
+            let (before, after) = self.change(rank, slot, |units| units + qty);
+            for plane in planes(before)..planes(after) {
+                *self.plane_word(plane, rank, slot) |= 1 << (rank % WORD);
+            }
+            if before == 0 {
+                join(&mut self.intervals[rank], slot);
+            }
+        }
+        self.ceilings.raise(rank, start, end, qty);
+    }
+
+    /// Units of an ask in one slot before and after a change.
+    fn change(&mut self, rank: usize, slot: u32, to: impl Fn(u32) -> u32) -> (u32, u32) {
+        let units = &mut self.units[rank * self.slots + (slot - self.first_slot) as usize];
+        let before = u32::from(*units);
+        let after = to(before);
+        *units = after as u16;
+        (before, after)
+    }
+
+    fn plane_word(&mut self, plane: usize, rank: usize, slot: u32) -> &mut u64 {
+        let row = (plane * self.words + rank / WORD) * self.slots;
+        &mut self.planes[row + (slot - self.first_slot) as usize]
+    }
+}
+
+/// In how many planes an ask with so many free units has its bit set.
+fn planes(units: u32) -> usize {
+    (u32::BITS - units.leading_zeros()) as usize
+}
+
+/// Removes a slot from the interval that holds it.
+fn cut(intervals: &mut Vec<(u32, u32)>, slot: u32) {
+    let at = intervals.partition_point(|interval| interval.1 <= slot);
+    let (start, end) = intervals[at];
+    match (start < slot, slot + 1 < end) {
+        (false, false) => {
+            intervals.remove(at);
+        }
+        (false, true) => intervals[at].0 = slot + 1,
+        (true, false) => intervals[at].1 = slot,
+        (true, true) => {
+            intervals[at].1 = slot;
+            intervals.insert(at + 1, (slot + 1, end));
         }
     }
 }
 
-impl Stock {
-    fn new(ask: &Ask<'_>) -> Self {
-        let slots = (ask.end_slot - ask.first_slot) as usize;
-        Self {
-            first_slot: ask.first_slot,
-            units: vec![ask.qty; slots],
-            runs: vec![(ask.first_slot, ask.end_slot)],
+/// Adds a slot that no interval holds, joining the intervals it touches.
+fn join(intervals: &mut Vec<(u32, u32)>, slot: u32) {
+    let at = intervals.partition_point(|interval| interval.1 < slot);
+    let joins_left = intervals.get(at).is_some_and(|interval| interval.1 == slot);
+    let next = at + usize::from(joins_left);
+    let joins_right = intervals.get(next).is_some_and(|interval| interval.0 == slot + 1);
+    match (joins_left, joins_right) {
+        (false, false) => intervals.insert(at, (slot, slot + 1)),
+        (true, false) => intervals[at].1 = slot + 1,
+        (false, true) => intervals[next].0 = slot,
+        (true, true) => {
+            intervals[at].1 = intervals[next].1;
+            intervals.remove(next);
         }
     }
-
-    fn range(&self, start: u32, end: u32) -> Range<usize> {
-        (start - self.first_slot) as usize..(end - self.first_slot) as usize
-    }
-
-    fn free_runs(&self) -> Vec<(u32, u32)> {
-        let mut runs: Vec<(u32, u32)> = Vec::new();
-        let end_slot = self.first_slot + self.units.len() as u32;
-        for (slot, &units) in (self.first_slot..end_slot).zip(&self.units) {
-            match runs.last_mut() {
-                _ if units == 0 => {}
-                Some(run) if run.1 == slot => run.1 += 1,
-                _ => runs.push((slot, slot + 1)),
-            }
-        }
-        runs
-    }
-}
-
-/// Positions of the bits set, ascending.
-fn ones(mut bits: u64) -> impl Iterator<Item = usize> {
-    std::iter::from_fn(move || {
-        let bit = (bits != 0).then_some(bits.trailing_zeros() as usize)?;
-        bits &= bits - 1;
-        Some(bit)
-    })
 }
