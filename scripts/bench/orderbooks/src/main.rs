@@ -1,13 +1,15 @@
 //! One order flow through the batch matcher and through two continuous order books.
 //!
-//! Prints a table of orders per second and of the welfare each reaches, as a share of the
+//! Prints a table of orders per second of processor time and of the welfare each reaches, as a share of the
 //! most that any matching of these orders could reach.
 
+#[path = "../../../../benches/cpu_time/mod.rs"]
+mod cpu_time;
 #[allow(dead_code, reason = "shared with the benchmarks of the matcher")]
 #[path = "../../../../benches/instances/mod.rs"]
 mod instances;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use capex::domain::matching::{Algorithm, Instance, Side, solve};
 use lobster::{OrderBook as Lobster, OrderEvent, OrderType, Side as LobsterSide};
@@ -84,9 +86,9 @@ fn most_welfare(flow: &[Flow]) -> u128 {
 /// Everything from labelled orders to labelled trades, on one thread.
 fn batch(book: &Instance) -> (Duration, u128) {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().expect("a thread");
-    let begin = Instant::now();
+    let begin = cpu_time::now();
     let outcome = pool.install(|| solve(book, Algorithm::One)).expect("a valid book");
-    (begin.elapsed(), outcome.welfare_msat)
+    (cpu_time::now() - begin, outcome.welfare_msat)
 }
 
 fn continuous(flow: &[Flow], (time, fills): (Duration, Vec<Fill>)) -> (Duration, u128) {
@@ -99,7 +101,7 @@ fn orderbook_rs(flow: &[Flow]) -> (Duration, Vec<Fill>) {
     let book: OrderBook<()> = OrderBook::new("flow");
     let position = |id: Id| id.as_u64().expect("all ids are numbers") as usize;
     let mut fills = Vec::new();
-    let begin = Instant::now();
+    let begin = cpu_time::now();
     for (at, order) in (0..).zip(flow) {
         let side = if order.is_bid { RsSide::Buy } else { RsSide::Sell };
         let (id, price) = (Id::sequential(at), u128::from(order.price));
@@ -111,13 +113,13 @@ fn orderbook_rs(flow: &[Flow]) -> (Duration, Vec<Fill>) {
             fills.push((at as usize, maker, trade.quantity().as_u64()));
         }
     }
-    (begin.elapsed(), fills)
+    (cpu_time::now() - begin, fills)
 }
 
 fn lobster(flow: &[Flow]) -> (Duration, Vec<Fill>) {
     let mut book = Lobster::new(flow.len(), 16, false);
     let mut fills = Vec::new();
-    let begin = Instant::now();
+    let begin = cpu_time::now();
     for (at, order) in flow.iter().enumerate() {
         let side = if order.is_bid { LobsterSide::Bid } else { LobsterSide::Ask };
         let limit = OrderType::Limit { id: at as u128, side, qty: order.qty, price: order.price };
@@ -127,5 +129,5 @@ fn lobster(flow: &[Flow]) -> (Duration, Vec<Fill>) {
             fills.extend(new.iter().map(|fill| (at, fill.order_2 as usize, fill.qty)));
         }
     }
-    (begin.elapsed(), fills)
+    (cpu_time::now() - begin, fills)
 }
