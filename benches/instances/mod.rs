@@ -1,6 +1,7 @@
 //! Books by seed and size, for measuring. Their shapes are described in docs/performance.md.
 
 #[path = "../../tests/matching/dice.rs"]
+#[allow(dead_code, reason = "shared with tests that shuffle")]
 mod dice;
 
 use capex::domain::matching::{Instance, Mode, Order, Side};
@@ -8,24 +9,25 @@ use dice::Dice;
 
 /// First slot of every book.
 const FIRST_SLOT: u32 = 1_000;
-/// Slots of every book whose runs are longer than one.
-const SLOTS: u32 = 168;
+/// Slots of a book whose runs are longer than one: a week of hours.
+pub(crate) const SLOTS: u32 = 168;
 /// Longest run that a bid asks for.
 const LONGEST_RUN: u64 = 24;
 /// A feature that some bids require and most asks offer.
 const FEATURE: u64 = 1;
 
-/// Bids for runs of 1 to 24 slots within 168, each of which may start up to `flexible` slots
-/// later than its earliest. Demand exceeds supply by a little when bids are ten to an ask.
-pub fn runs(bids: u64, asks: u64, flexible: u32, seed: u64) -> Instance {
+/// Bids for runs of 1 to 24 slots within `slots`, each of which may start up to `flexible`
+/// slots later than its earliest. A quarter want one provider, a third all units or none.
+/// Asks offer parts of the span, as much as is wanted in total if bids are ten to an ask.
+pub(crate) fn runs(bids: u64, asks: u64, slots: u32, flexible: u32, seed: u64) -> Instance {
     let mut dice = Dice::new(seed);
-    let mut orders: Vec<Order> = (0..asks).map(|_| ask(&mut dice)).collect();
-    orders.extend((0..bids).map(|_| bid(&mut dice, flexible)));
+    let mut orders: Vec<Order> = (0..asks).map(|_| ask(&mut dice, slots)).collect();
+    orders.extend((0..bids).map(|_| bid(&mut dice, slots, flexible)));
     instance(orders, seed)
 }
 
-/// Half bids and half asks for one slot, limits spread around one price.
-pub fn one_slot(orders: u64, seed: u64) -> Instance {
+/// As many bids as asks for one slot, limits spread evenly around one price.
+pub(crate) fn one_slot(orders: u64, seed: u64) -> Instance {
     let mut dice = Dice::new(seed);
     let orders = (0..orders)
         .map(|_| {
@@ -43,9 +45,20 @@ pub fn one_slot(orders: u64, seed: u64) -> Instance {
     instance(orders, seed)
 }
 
+/// The same book with every ask dearer than every bid: there is nothing to match.
+pub(crate) fn one_slot_apart(orders: u64, seed: u64) -> Instance {
+    let mut book = one_slot(orders, seed);
+    for order in &mut book.orders {
+        if let Side::Sell { limit_msat, .. } = &mut order.side {
+            *limit_msat += 100_000_001;
+        }
+    }
+    book
+}
+
 /// Bids that want more units at once than they can afford, however they look for them: half
 /// of `asks` offer one unit each at one price, the other half plenty at ten times the price.
-pub fn hostile(bids: u64, asks: u64, flexible: u32, seed: u64) -> Instance {
+pub(crate) fn hostile(bids: u64, asks: u64, flexible: u32, seed: u64) -> Instance {
     let mut dice = Dice::new(seed);
     let cheap = asks / 2;
     let mut orders: Vec<Order> = (0..asks)
@@ -67,9 +80,9 @@ pub fn hostile(bids: u64, asks: u64, flexible: u32, seed: u64) -> Instance {
     instance(orders, seed)
 }
 
-fn ask(dice: &mut Dice) -> Order {
-    let first = dice.within(0, u64::from(SLOTS) - LONGEST_RUN);
-    let length = dice.within(LONGEST_RUN, u64::from(SLOTS) - first);
+fn ask(dice: &mut Dice, slots: u32) -> Order {
+    let first = dice.within(0, u64::from(slots) - LONGEST_RUN);
+    let length = dice.within(LONGEST_RUN, u64::from(slots) - first);
     let window = (FIRST_SLOT + first as u32, FIRST_SLOT + (first + length) as u32);
     let qty = dice.within(1, 12) as u32;
     let side = sell(dice.within(50_000, 130_000));
@@ -77,13 +90,10 @@ fn ask(dice: &mut Dice) -> Order {
     Order { features, ..order(dice, qty, window, side) }
 }
 
-fn bid(dice: &mut Dice, flexible: u32) -> Order {
+fn bid(dice: &mut Dice, slots: u32, flexible: u32) -> Order {
     let hours = dice.within(1, LONGEST_RUN);
-    let first = dice.within(0, u64::from(SLOTS - flexible) - hours);
-    let window = (
-        FIRST_SLOT + first as u32,
-        FIRST_SLOT + (first + hours) as u32 + flexible,
-    );
+    let first = dice.within(0, u64::from(slots - flexible) - hours);
+    let window = (FIRST_SLOT + first as u32, FIRST_SLOT + (first + hours) as u32 + flexible);
     let qty = dice.within(1, 8) as u32;
     let mode = if dice.one_in(4) { Mode::Gang } else { Mode::Sticky };
     let min_qty = if dice.one_in(3) { qty } else { 1 };

@@ -7,7 +7,7 @@
 //!
 //! ```text
 //! Instance ─ check, drop ─▶ ranked book ─▶ K greedy passes ─▶ best of them ─▶ prices ─▶ Outcome
-//!  labels     instance       ranked         pass, closure      improve        prices    labels
+//!  labels     instance       ranked         pass, search       improve        prices    labels
 //! ```
 //!
 //! Orders are inserted one by one. What an accepted run promises (a total no higher than the
@@ -15,6 +15,18 @@
 //! sums of slot prices; their all-pairs closure tells in advance whether one price vector
 //! still supports the next run. Some fixed priorities are tried, the exact welfare decides;
 //! version 2 goes on from the best of them to better sequences (`improve`).
+//!
+//! What keeps it fast changes no result. Each idea has its file:
+//!
+//! | file | idea |
+//! |---|---|
+//! | `labels` | labels are sorted once, by their first bytes as integers |
+//! | `names` | an owner's draw is made only if its orders tie |
+//! | `pass` | a bid's most promising runs are searched first, until none of the rest can win |
+//! | `supply` | one bit per ask and slot: who is free for a run is a conjunction of words; further planes of bits bound the units without a look at an ask |
+//! | `ceiling` | what one search learns about a run spares the next bid the search |
+//! | `search` | asks are read level by level of equal price, no further than they can help |
+//! | `closure` | a promise touches only the rows and columns it improves |
 //!
 //! Integers only. Anyone can verify a given result in linear time with [`verify`].
 

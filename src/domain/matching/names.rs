@@ -65,7 +65,7 @@ impl<'a> Names<'a> {
     ) {
         items.sort_by_cached_key(&key);
         for tied in items.chunk_by_mut(|a, b| key(a).0 == key(b).0).filter(|t| t.len() > 1) {
-            tied.sort_by(|a, b| self.draw(owner(a)).cmp(self.draw(owner(b))));
+            tied.sort_by_cached_key(|item| *self.draw(owner(item)));
         }
     }
 

@@ -1,0 +1,89 @@
+//! Processor time to match and to verify one epoch's book, on one thread.
+//!
+//! `cargo bench --bench matching`; what the books are stands in docs/performance.md.
+
+#![allow(missing_docs, clippy::unwrap_used, reason = "a broken benchmark should end")]
+
+mod cpu_time;
+#[allow(dead_code, reason = "shared with other benchmarks")]
+mod instances;
+
+use std::time::Duration;
+
+use capex::domain::matching::{Algorithm, Instance, solve, verify};
+use criterion::measurement::{Measurement, ValueFormatter, WallTime};
+use criterion::{BenchmarkGroup, Criterion, criterion_group, criterion_main};
+use instances::SLOTS;
+
+const SEED: u64 = 1;
+
+/// Processor time in place of wall time.
+struct CpuTime;
+
+impl Measurement for CpuTime {
+    type Intermediate = Duration;
+    type Value = Duration;
+
+    fn start(&self) -> Duration {
+        cpu_time::now()
+    }
+
+    fn end(&self, start: Duration) -> Duration {
+        cpu_time::now() - start
+    }
+
+    fn add(&self, a: &Duration, b: &Duration) -> Duration {
+        *a + *b
+    }
+
+    fn zero(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    fn to_f64(&self, value: &Duration) -> f64 {
+        value.as_nanos() as f64
+    }
+
+    fn formatter(&self) -> &dyn ValueFormatter {
+        WallTime.formatter()
+    }
+}
+
+fn matching(criterion: &mut Criterion<CpuTime>) {
+    let mut group = criterion.benchmark_group("matching");
+    // Each book is one long deterministic run: a few repetitions show the noise.
+    group.sample_size(10).warm_up_time(Duration::from_millis(500));
+    group.measurement_time(Duration::from_secs(2));
+    let books = [
+        ("one slot, 100k orders", instances::one_slot(100_000, SEED)),
+        ("one slot, 100k orders apart", instances::one_slot_apart(100_000, SEED)),
+        ("1k x 200 x 48, fixed", instances::runs(1_000, 200, 48, 0, SEED)),
+        ("10k x 1k x 168, fixed", instances::runs(10_000, 1_000, SLOTS, 0, SEED)),
+        ("10k x 1k x 168, flexible", instances::runs(10_000, 1_000, SLOTS, 24, SEED)),
+        ("100k x 5k x 168, fixed", instances::runs(100_000, 5_000, SLOTS, 0, SEED)),
+        ("100k x 5k x 168, flexible", instances::runs(100_000, 5_000, SLOTS, 24, SEED)),
+        ("hostile, 1k x 10k x 168", instances::hostile(1_000, 10_000, 24, SEED)),
+    ];
+    for (name, book) in &books {
+        bench(&mut group, name, book);
+    }
+    group.finish();
+}
+
+fn bench(group: &mut BenchmarkGroup<'_, CpuTime>, name: &str, book: &Instance) {
+    let one_thread = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
+    group.bench_function(format!("solve {name}"), |bencher| {
+        one_thread.install(|| bencher.iter(|| solve(book, Algorithm::One)));
+    });
+    let outcome = solve(book, Algorithm::One).unwrap();
+    group.bench_function(format!("verify {name}"), |bencher| {
+        bencher.iter(|| verify(book, &outcome));
+    });
+}
+
+criterion_group! {
+    name = benches;
+    config = Criterion::default().with_measurement(CpuTime);
+    targets = matching
+}
+criterion_main!(benches);
