@@ -14,6 +14,7 @@ use capex::domain::matching::{Algorithm, Instance, solve, verify};
 use criterion::measurement::{Measurement, ValueFormatter, WallTime};
 use criterion::{BenchmarkGroup, Criterion, criterion_group, criterion_main};
 use instances::SLOTS;
+use rayon::{ThreadPool, ThreadPoolBuilder};
 
 const SEED: u64 = 1;
 
@@ -64,14 +65,19 @@ fn matching(criterion: &mut Criterion<CpuTime>) {
         ("100k x 5k x 168, flexible", instances::runs(100_000, 5_000, SLOTS, 24, SEED)),
         ("hostile, 1k x 10k x 168", instances::hostile(1_000, 10_000, 24, SEED)),
     ];
+    let one_thread = ThreadPoolBuilder::new().num_threads(1).build().unwrap();
     for (name, book) in &books {
-        bench(&mut group, name, book);
+        bench(&mut group, &one_thread, name, book);
     }
     group.finish();
 }
 
-fn bench(group: &mut BenchmarkGroup<'_, CpuTime>, name: &str, book: &Instance) {
-    let one_thread = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
+fn bench(
+    group: &mut BenchmarkGroup<'_, CpuTime>,
+    one_thread: &ThreadPool,
+    name: &str,
+    book: &Instance,
+) {
     group.bench_function(format!("solve {name}"), |bencher| {
         one_thread.install(|| bencher.iter(|| solve(book, Algorithm::One)));
     });

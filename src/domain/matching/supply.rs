@@ -239,7 +239,8 @@ mod tests {
         Instance { beacon: [0; 32], now: 0, epoch: 0, starts: 1, orders, cancels: Vec::new() }
     }
 
-    fn state(supply: &Supply) -> (&[u16], &[u64], &[Vec<(u32, u32)>]) {
+    /// All but what was learnt.
+    fn state(supply: &Supply) -> impl PartialEq + std::fmt::Debug {
         (&supply.units, &supply.planes, &supply.intervals)
     }
 

@@ -14,6 +14,7 @@ use std::time::Duration;
 use capex::domain::matching::{Algorithm, Instance, Side, solve};
 use lobster::{OrderBook as Lobster, OrderEvent, OrderType, Side as LobsterSide};
 use orderbook_rs::prelude::{Id, OrderBook, Side as RsSide, TimeInForce};
+use rayon::{ThreadPool, ThreadPoolBuilder};
 
 const ORDERS: u64 = 100_000;
 const SEED: u64 = 1;
@@ -33,6 +34,7 @@ struct Flow {
 type Fill = (usize, usize, u64);
 
 fn main() {
+    let one_thread = ThreadPoolBuilder::new().num_threads(1).build().expect("a thread");
     println!("| price grid | engine | orders/s | welfare |\n|---|---|---|---|");
     for grid_msat in GRIDS_MSAT {
         let book = on_grid(instances::one_slot(ORDERS, SEED), grid_msat);
@@ -43,7 +45,7 @@ fn main() {
             let share = welfare as f64 / most as f64;
             println!("| {grid_msat} msat | {name} | {orders_s:.0} | {share:.4} |");
         };
-        row("capex, uniform batch", fastest(|| batch(&book)));
+        row("capex, uniform batch", fastest(|| batch(&book, &one_thread)));
         row("orderbook-rs 0.15.3", fastest(|| continuous(&flow, orderbook_rs(&flow))));
         row("lobster 0.7.0", fastest(|| continuous(&flow, lobster(&flow))));
     }
@@ -84,10 +86,9 @@ fn most_welfare(flow: &[Flow]) -> u128 {
 }
 
 /// Everything from labelled orders to labelled trades, on one thread.
-fn batch(book: &Instance) -> (Duration, u128) {
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().expect("a thread");
+fn batch(book: &Instance, one_thread: &ThreadPool) -> (Duration, u128) {
     let begin = cpu_time::now();
-    let outcome = pool.install(|| solve(book, Algorithm::One)).expect("a valid book");
+    let outcome = one_thread.install(|| solve(book, Algorithm::One)).expect("a valid book");
     (cpu_time::now() - begin, outcome.welfare_msat)
 }
 
