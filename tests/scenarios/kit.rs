@@ -14,8 +14,10 @@ pub(super) const COINS_SAT: u64 = 400_000;
 /// Longest time that a trade needs on a devnet: its refund, and some.
 pub(super) const TRADE_MS: u64 = 45_000;
 
+/// The devnet with the matching rules of the public test networks.
 pub(super) fn devnet() -> Params {
-    capex::node::config::definitions::load("devnet").unwrap()
+    let params = capex::node::config::definitions::load("devnet").unwrap();
+    Params { matching_version: 2, ..params }
 }
 
 pub(super) fn world(seed: u64, nodes: usize, links: Links) -> World {

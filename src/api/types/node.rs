@@ -85,6 +85,8 @@ pub struct Status {
     pub epoch_ends_at: u64,
     /// Length of an epoch, ms.
     pub epoch_ms: u64,
+    /// Version of the rules by which the network matches.
+    pub matching_version: u8,
     /// Last epoch computed here.
     pub computed_epoch: Option<u64>,
     /// Slot that runs now.

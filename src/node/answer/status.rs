@@ -29,6 +29,7 @@ impl Node {
             epoch,
             epoch_ends_at: computed_at_ms(epoch, params),
             epoch_ms: params.epoch_ms(),
+            matching_version: params.matching_version,
             computed_epoch: computed.map(|(epoch, _)| epoch),
             slot: self.now_slot(),
             slot_s: params.slot_s,
