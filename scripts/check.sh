@@ -2,7 +2,7 @@
 # Everything that must hold before a change lands, in the order in which it fails fastest.
 #
 #   scripts/check.sh            all of it
-#   scripts/check.sh NAME...    only these: fmt purity clippy docs test deny devnet
+#   scripts/check.sh NAME...    only these: fmt purity clippy docs test deny devnet welfare
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -47,8 +47,13 @@ check_devnet() {
     rm -rf "$out"
 }
 
+# The generated books again: no version of the matcher may fall behind its ratios to the optimum.
+check_welfare() {
+    scripts/bench/welfare/run --gate
+}
+
 steps=("$@")
-[ ${#steps[@]} -gt 0 ] || steps=(fmt purity clippy docs test deny devnet)
+[ ${#steps[@]} -gt 0 ] || steps=(fmt purity clippy docs test deny devnet welfare)
 for step in "${steps[@]}"; do
     say "$step"
     "check_$step"

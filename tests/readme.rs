@@ -10,8 +10,15 @@ use std::path::{Path, PathBuf};
 use capex::cli::Cli;
 use clap::Parser;
 
-const PAGES: [&str; 5] =
-    ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "docs/trust.md", "docs/api.md"];
+const PAGES: [&str; 7] = [
+    "README.md",
+    "ARCHITECTURE.md",
+    "CHANGELOG.md",
+    "docs/trust.md",
+    "docs/api.md",
+    "docs/matching.md",
+    "docs/performance.md",
+];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))

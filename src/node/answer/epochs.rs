@@ -79,7 +79,9 @@ impl Node {
 
     pub(super) fn epoch_export(&self, epoch: u64) -> Result<EpochInput, ApiError> {
         let (view, _) = self.epoch_view(Some(epoch))?;
-        let instance = instance(&view.set.book(), epoch, self.engine.params());
-        Ok(EpochInput(to_json(&instance)))
+        let params = self.engine.params();
+        let mut input = to_json(&instance(&view.set.book(), epoch, params));
+        input["algorithm"] = params.matching_version.into();
+        Ok(EpochInput(input))
     }
 }
