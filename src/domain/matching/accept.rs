@@ -213,10 +213,15 @@ impl AskRules {
             set(&mut choosy, rank);
         }
         let naming = |names: fn(&Rules) -> &[u32]| {
-            let pairs = ruled().flat_map(move |(rank, rules)| names(rules).iter().map(move |&name| (name, rank)));
+            let pairs = ruled()
+                .flat_map(move |(rank, rules)| names(rules).iter().map(move |&name| (name, rank)));
             Named::new(words, pairs)
         };
-        Self { choosy, allowing: naming(|rules| &rules.allow), denying: naming(|rules| &rules.deny) }
+        Self {
+            choosy,
+            allowing: naming(|rules| &rules.allow),
+            denying: naming(|rules| &rules.deny),
+        }
     }
 
     /// Leaves those that admit the owner of a bid.
@@ -280,6 +285,27 @@ impl<'a> Accepted<'a> {
             }
         }
         None
+    }
+
+    /// Calls `visit` with each word that [`Accepted::next`] returns.
+    pub(super) fn each(&mut self, mut visit: impl FnMut(usize, u64)) {
+        let mut from = 0;
+        while let Some((word, bits)) = self.next(from, self.class.words.len()) {
+            visit(word, bits);
+            from = word + 1;
+        }
+    }
+
+    /// Whether one of these asks is accepted, given by one bit each.
+    pub(super) fn meets(&mut self, asks: &[u64]) -> bool {
+        let mut from = 0;
+        while let Some((word, bits)) = self.next(from, asks.len()) {
+            if bits & asks[word] != 0 {
+                return true;
+            }
+            from = word + 1;
+        }
+        false
     }
 
     fn read(&self, word: usize) -> u64 {
