@@ -330,8 +330,16 @@ mod tests {
             window: (0, 9),
             expiry_epoch: None,
             features: [0, 1, 5, 1 << 63 | 1][at % 4],
-            allow: if at % 5 == 0 { vec!["owner 3".into(), "owner 1".into()] } else { Vec::new() },
-            deny: if at % 3 == 0 { vec!["owner 2".into(), "nobody".into()] } else { Vec::new() },
+            allow: if at.is_multiple_of(5) {
+                vec!["owner 3".into(), "owner 1".into()]
+            } else {
+                Vec::new()
+            },
+            deny: if at.is_multiple_of(3) {
+                vec!["owner 2".into(), "nobody".into()]
+            } else {
+                Vec::new()
+            },
             side,
         }
     }
@@ -375,13 +383,13 @@ mod tests {
                 for from in [0, 2, 1] {
                     let mut accepted = Accepted::new(bid, class);
                     accepted.next(from, 3);
-                    let mut bits = vec![0; 3];
+                    let mut bits = [0; 3];
                     accepted.each(|word, accepted| bits[word] = accepted);
                     let told: Vec<bool> =
                         (0..150).map(|rank| bits[rank / WORD] >> (rank % WORD) & 1 == 1).collect();
                     assert_eq!(told, pairs);
                     for (rank, &pair) in pairs.iter().enumerate() {
-                        let mut one = vec![0; 3];
+                        let mut one = [0; 3];
                         set(&mut one, rank);
                         assert_eq!(accepted.meets(&one), pair);
                     }
