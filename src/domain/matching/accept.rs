@@ -287,8 +287,114 @@ impl<'a> Accepted<'a> {
         None
     }
 
+    /// Calls `visit` with each word that [`Accepted::next`] returns.
+    pub(super) fn each(&mut self, mut visit: impl FnMut(usize, u64)) {
+        let mut from = 0;
+        while let Some((word, bits)) = self.next(from, self.class.words.len()) {
+            visit(word, bits);
+            from = word + 1;
+        }
+    }
+
+    /// Whether one of these asks is accepted, given by one bit each.
+    pub(super) fn meets(&mut self, asks: &[u64]) -> bool {
+        let mut from = 0;
+        while let Some((word, bits)) = self.next(from, asks.len()) {
+            if bits & asks[word] != 0 {
+                return true;
+            }
+            from = word + 1;
+        }
+        false
+    }
+
     fn read(&self, word: usize) -> u64 {
         let admitted = self.admitted.as_ref().map_or(u64::MAX, |bits| bits[word]);
         if admitted == 0 { 0 } else { admitted & self.class.terms.suiting(self.bid, word) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::instance::{Instance, Mode, Side};
+    use super::super::ranked::Book;
+    use super::*;
+
+    fn order(at: usize, side: Side) -> Order {
+        Order {
+            id: format!("order {at:03}"),
+            owner: format!("owner {}", at % 7),
+            qty: 1,
+            filled: 0,
+            min_qty: 1,
+            window: (0, 9),
+            expiry_epoch: None,
+            features: [0, 1, 5, 1 << 63 | 1][at % 4],
+            allow: if at.is_multiple_of(5) {
+                vec!["owner 3".into(), "owner 1".into()]
+            } else {
+                Vec::new()
+            },
+            deny: if at.is_multiple_of(3) {
+                vec!["owner 2".into(), "nobody".into()]
+            } else {
+                Vec::new()
+            },
+            side,
+        }
+    }
+
+    /// 150 asks with rules, of which every owner has more than there are words, and as many
+    /// bids: `plain` asks have neither rules nor features nor long minimum runs.
+    fn book(plain: bool) -> Instance {
+        let mut orders = Vec::new();
+        for at in 0..150 {
+            let min_run = if plain { 1 } else { [1, 3, 300, 4, 5][at % 5] };
+            let provider = (at % 11 == 0).then(|| "owner 1".into());
+            let side = Side::Sell { class: 0, limit_msat: 1 + at as u64, min_run, provider };
+            let ask = order(at, side);
+            let rules = if plain { Vec::new() } else { ask.allow.clone() };
+            let deny = if plain { Vec::new() } else { ask.deny.clone() };
+            orders.push(Order { allow: rules, deny, ..ask });
+            let (hours, alts) = ((at % 9 + 1) as u16, vec![(0, 1000)]);
+            orders.push(order(200 + at, Side::Buy { hours, mode: Mode::Sticky, alts }));
+        }
+        for at in 0..9 {
+            let side = Side::Buy { hours: 4, mode: Mode::Sticky, alts: vec![(0, 1000)] };
+            let owner = "a stranger".into();
+            let (allow, deny) = (Vec::new(), Vec::new());
+            orders.push(Order { owner, allow, deny, features: 0, ..order(400 + at, side) });
+        }
+        Instance { beacon: [0; 32], now: 0, epoch: 0, starts: 1, orders, cancels: Vec::new() }
+    }
+
+    #[test]
+    fn the_bits_tell_what_the_pairs_do() {
+        for plain in [true, false] {
+            let book = book(plain);
+            let book = Book::new(&book).unwrap();
+            let class = &book.classes[0];
+            let accepts_all: Vec<bool> =
+                book.bids.iter().map(|bid| class.terms.suit(bid)).collect();
+            assert_eq!(accepts_all.contains(&true), plain);
+            for bid in &book.bids {
+                let pairs: Vec<bool> = class.asks.iter().map(|ask| bid.accepts(ask)).collect();
+                // Also from the middle, and then what stands before.
+                for from in [0, 2, 1] {
+                    let mut accepted = Accepted::new(bid, class);
+                    accepted.next(from, 3);
+                    let mut bits = [0; 3];
+                    accepted.each(|word, accepted| bits[word] = accepted);
+                    let told: Vec<bool> =
+                        (0..150).map(|rank| bits[rank / WORD] >> (rank % WORD) & 1 == 1).collect();
+                    assert_eq!(told, pairs);
+                    for (rank, &pair) in pairs.iter().enumerate() {
+                        let mut one = [0; 3];
+                        set(&mut one, rank);
+                        assert_eq!(accepted.meets(&one), pair);
+                    }
+                }
+            }
+        }
     }
 }

@@ -64,6 +64,7 @@ impl<'a> Search<'a> {
     pub(super) fn option(
         &mut self,
         accepted: &mut Accepted<'_>,
+        level: &mut Vec<usize>,
         standing: impl Fn(Gain) -> Standing,
         best: Option<Standing>,
     ) -> Option<(Gain, Vec<Leg>)> {
@@ -72,7 +73,7 @@ impl<'a> Search<'a> {
         if self.most_units < self.bid.min_qty || !can_win(self.bound()) {
             return None;
         }
-        let mut asks = FreeAsks::new(self, accepted);
+        let mut asks = FreeAsks::new(self, accepted, level);
         let option = match self.bid.mode {
             Mode::Sticky => self.sticky(&mut asks, can_win),
             Mode::Gang => self.gang(&mut asks, can_win),
@@ -163,7 +164,7 @@ struct FreeAsks<'a, 'b> {
     /// The first ask beyond the current level.
     next: Option<usize>,
     /// The last level entered.
-    level: Vec<usize>,
+    level: &'a mut Vec<usize>,
     /// The first free ask, accepted or not.
     first: Option<usize>,
     /// No ask from this rank on is both affordable and accepted.
@@ -177,7 +178,11 @@ struct FreeAsks<'a, 'b> {
 }
 
 impl<'a, 'b> FreeAsks<'a, 'b> {
-    fn new(search: &'a Search<'a>, accepted: &'a mut Accepted<'b>) -> Self {
+    fn new(
+        search: &'a Search<'a>,
+        accepted: &'a mut Accepted<'b>,
+        level: &'a mut Vec<usize>,
+    ) -> Self {
         let plane = match search.bid.mode {
             Mode::Sticky => 0,
             Mode::Gang => search.bid.min_qty.ilog2(),
@@ -192,7 +197,7 @@ impl<'a, 'b> FreeAsks<'a, 'b> {
             word: search.first / WORD,
             bits: 0,
             next: None,
-            level: Vec::new(),
+            level,
             first: None,
             end: None,
             most_units: (1 << plane) - 1,
@@ -222,7 +227,7 @@ impl<'a, 'b> FreeAsks<'a, 'b> {
     /// interval is the shortest, then those of the lowest rank. Returns how many there were.
     fn take_level(&mut self, wanted: u32, legs: &mut Vec<Leg>) -> u32 {
         self.enter_level();
-        let level = std::mem::take(&mut self.level);
+        let level = std::mem::take(self.level);
         let mut missing = wanted;
         let mut take = |asks: &mut Self, ask| {
             let qty = asks.units(ask).min(missing);
@@ -238,7 +243,7 @@ impl<'a, 'b> FreeAsks<'a, 'b> {
             let mut fits: BinaryHeap<_> = level.iter().map(fit).collect();
             while fits.pop().is_some_and(|Reverse((_, ask))| take(self, ask)) {}
         }
-        self.level = level;
+        *self.level = level;
         wanted - missing
     }
 

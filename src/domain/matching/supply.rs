@@ -14,8 +14,9 @@ pub(super) struct Supply {
     first_slot: u32,
     slots: usize,
     words: usize,
-    /// Free units, one row of slots per ask; 0 outside its window.
-    units: Vec<u16>,
+    /// Free units, one row of slots per ask; 0 outside its window. Signed, since the least of
+    /// signed numbers is what any processor finds for eight slots at a time.
+    units: Vec<i16>,
     /// Maximal half-open intervals of slots with a free unit, ascending, per ask. Unlike the
     /// rows they reach to the ends of the ask's window.
     intervals: Vec<Vec<(u32, u32)>>,
@@ -46,7 +47,7 @@ impl Supply {
             let end = ask.end_slot.clamp(class.first_slot, class.end_slot);
             let run = supply.run(start, end);
             // At most MAX_QTY.
-            supply.units[rank * slots..][run.clone()].fill(ask.qty as u16);
+            supply.units[rank * slots..][run.clone()].fill(ask.qty as i16);
             for plane in 0..planes(ask.qty) {
                 let row = (plane * words + rank / WORD) * slots;
                 for word in &mut supply.planes[row..][run.clone()] {
@@ -118,7 +119,9 @@ impl Supply {
     /// Units the ask has free in every slot of `[start, end)`.
     pub(super) fn units(&self, rank: usize, start: u32, end: u32) -> u32 {
         let row = &self.units[rank * self.slots..];
-        row[self.run(start, end)].iter().copied().min().unwrap_or(0).into()
+        let least =
+            row[self.run(start, end)].iter().fold(i16::MAX, |least, &units| least.min(units));
+        u32::from(least.unsigned_abs())
     }
 
     /// Takes `qty` units, which are free, out of every slot of `[start, end)`.
@@ -137,9 +140,9 @@ impl Supply {
     /// Units of an ask in one slot before and after a change.
     fn change(&mut self, rank: usize, slot: u32, to: impl Fn(u32) -> u32) -> (u32, u32) {
         let units = &mut self.units[rank * self.slots + (slot - self.first_slot) as usize];
-        let before = u32::from(*units);
+        let before = u32::from(units.unsigned_abs());
         let after = to(before);
-        *units = after as u16;
+        *units = after as i16;
         (before, after)
     }
 
