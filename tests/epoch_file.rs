@@ -92,7 +92,7 @@ fn sample() -> SignedEpoch {
 }
 
 fn text(signed: &SignedEpoch) -> String {
-    write(signed, "devnet")
+    write(signed, "devnet").unwrap()
 }
 
 /// `capex epoch verify` where there is nothing: no daemon, no data directory, no home.
