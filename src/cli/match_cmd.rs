@@ -71,7 +71,8 @@ impl Failure {
     }
 }
 
-/// Matches the book, or the array of books, in the file `input` (`-` for standard input).
+/// Matches the book, or the array of books, in the file `input` (`-` for standard input),
+/// by the rules of `algorithm`, else by those that the book names, else by version 1.
 ///
 /// Writes exactly one JSON value to `out`: the result, or an array of results in the order
 /// of the books, with `{"error":{"code","message"}}` in the place of a refused book. A
@@ -82,7 +83,7 @@ impl Failure {
 /// not JSON, 2 if the input cannot be read or the output not written.
 pub fn run(
     input: &str,
-    algorithm: Algorithm,
+    algorithm: Option<Algorithm>,
     json: bool,
     stdin: &mut dyn Read,
     out: &mut dyn Write,
@@ -97,7 +98,7 @@ pub fn run(
 /// is nothing to draw, with exit code 6. A picture that can not be written is exit code 2.
 pub fn run_and_plot(
     input: &str,
-    algorithm: Algorithm,
+    algorithm: Option<Algorithm>,
     plot: Option<&Plot>,
     json: bool,
     stdin: &mut dyn Read,
@@ -136,7 +137,7 @@ fn read(input: &str, stdin: &mut dyn Read) -> Result<Value, Failure> {
 
 fn match_all(
     value: &Value,
-    algorithm: Algorithm,
+    algorithm: Option<Algorithm>,
     plot: Option<&Plot>,
     out: &mut dyn Write,
 ) -> Result<u8, Failure> {
@@ -169,9 +170,9 @@ fn draw(instance: &Instance, outcome: &Outcome, plot: &Plot) -> Result<(), Failu
         .map_err(|error| Failure::PlotWrite { path: plot.path.display().to_string(), error })
 }
 
-fn solve(book: &Value, algorithm: Algorithm) -> Result<(Instance, Outcome), form::Refusal> {
-    let instance = form::instance(book)?;
-    let outcome = matching::solve(&instance, algorithm)?;
+fn solve(book: &Value, algorithm: Option<Algorithm>) -> Result<(Instance, Outcome), form::Refusal> {
+    let (instance, named) = form::book(book)?;
+    let outcome = matching::solve(&instance, algorithm.or(named).unwrap_or(Algorithm::One))?;
     Ok((instance, outcome))
 }
 

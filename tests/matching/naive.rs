@@ -495,36 +495,35 @@ fn served(pass: &Pass<'_>, b: &Bid<'_>) -> bool {
     })
 }
 
+/// First slot, end slot and number of asks of a class in which something could trade.
+fn extent(pass: &Pass<'_>, class: u16) -> Option<(u32, u32, u64)> {
+    let sells = pass.asks.iter().filter(|s| s.class == class);
+    let asks: Vec<&Order> = sells.map(|s| s.order).collect();
+    let wants = pass.bids.iter().filter(|b| b.alts.iter().any(|alt| alt.0 == class));
+    let bids: Vec<&Order> = wants.map(|b| b.order).collect();
+    let first = |side: &[&Order]| side.iter().map(|o| pass.first(o)).min();
+    let end = |side: &[&Order]| side.iter().map(|o| o.window.1).max();
+    let (first, end) = (first(&asks)?.max(first(&bids)?), end(&asks)?.min(end(&bids)?));
+    (first < end).then_some((first, end, asks.len() as u64))
+}
+
 fn rounds(pass: &Pass<'_>, sequence: &[&Bid<'_>]) -> u64 {
     let bids = sequence.len() as u64;
     if bids < 2 {
         return 0;
     }
-    let work: u64 = 1 + sequence.iter().map(|b| work(pass, b)).sum::<u64>();
-    ((1 << 27) / (4 * work)).min(bids * bids).min(1024)
-}
-
-fn work(pass: &Pass<'_>, b: &Bid<'_>) -> u64 {
-    let mut work = 0;
-    for &(class, _) in b.alts {
-        let asks: Vec<&Order> =
-            pass.asks.iter().filter(|s| s.class == class).map(|s| s.order).collect();
-        let wants = |b: &&Bid<'_>| b.alts.iter().any(|alt| alt.0 == class);
-        let bids: Vec<&Order> = pass.bids.iter().filter(wants).map(|b| b.order).collect();
-        if asks.is_empty() {
-            continue;
-        }
-        let first = |side: &[&Order]| side.iter().map(|o| pass.first(o)).min().unwrap();
-        let end = |side: &[&Order]| side.iter().map(|o| o.window.1).max().unwrap();
-        let (first, end) = (first(&asks).max(first(&bids)), end(&asks).min(end(&bids)));
-        if first < end {
+    let classes: BTreeSet<u16> = pass.asks.iter().map(|s| s.class).collect();
+    let extents = classes.iter().filter_map(|&class| extent(pass, class));
+    let mut work = 1 + extents.map(|(a, z, asks)| u64::from(z - a) * asks).sum::<u64>() / 2;
+    for b in sequence {
+        for (first, end, asks) in b.alts.iter().filter_map(|alt| extent(pass, alt.0)) {
             let last = i64::from(b.order.window.1.min(end)) - i64::from(b.k);
             let starts = (last + 1 - i64::from(pass.first(b.order).max(first))).max(0) as u64;
             let slots = u64::from(end - first);
-            work += starts * (16 + asks.len() as u64) + slots * slots / 32;
+            work += starts * (16 + asks) + slots * slots / 32;
         }
     }
-    work
+    ((1 << 27) / (4 * work)).min(bids * bids).min(1024)
 }
 
 fn outcome((welfare, fills, prices): &Priced<'_>, asks: &[Ask<'_>]) -> Outcome {

@@ -56,7 +56,7 @@ fn compare(algorithm: Algorithm, books: impl Iterator<Item = Instance>) {
     let python = python.args(["-c", SCRIPT, REFERENCE]).arg(&file).arg(version);
     let expected = python.output().unwrap();
     assert!(expected.status.success(), "{}", String::from_utf8_lossy(&expected.stderr));
-    let ran = run_as(algorithm, file.to_str().unwrap(), false);
+    let ran = run_as(Some(algorithm), file.to_str().unwrap(), false);
     assert_eq!(ran.exit_code, 0);
     if ran.out.as_bytes() != expected.stdout {
         report_difference(&ran.out, &String::from_utf8(expected.stdout).unwrap());

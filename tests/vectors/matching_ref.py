@@ -174,20 +174,20 @@ NEIGHBOURS, MAX_ROUNDS, BUDGET = 4, 1024, 1 << 27                  # version 2
 def rounds(orders, now, sequence):
     """How many rounds a book is worth: counted from the book alone."""
     if len(sequence) < 2: return 0
-    def work(b):
-        sum = 0
-        for c, _ in b.alts:
-            bids = [o for o in orders if o.side == "buy" and any(c == x for x, _ in o.alts)]
-            asks = [o for o in orders if o.side == "sell" and o.cls == c]
-            if not asks: continue
-            first = max(min(max(o.w0, now) for o in side) for side in (bids, asks))
-            end = min(max(o.w1 for o in side) for side in (bids, asks))
-            if first >= end: continue
+    classes = {}                                                    # class -> (first slot, end slot, number of asks)
+    for c in {o.cls for o in orders if o.side == "sell"}:
+        bids = [o for o in orders if o.side == "buy" and any(c == x for x, _ in o.alts)]
+        asks = [o for o in orders if o.side == "sell" and o.cls == c]
+        if not bids: continue
+        first = max(min(max(o.w0, now) for o in side) for side in (bids, asks))
+        end = min(max(o.w1 for o in side) for side in (bids, asks))
+        if first < end: classes[c] = first, end, len(asks)
+    work = 1 + sum((end - first) * asks for first, end, asks in classes.values()) // 2
+    for b in sequence:
+        for first, end, asks in (classes[c] for c, _ in b.alts if c in classes):
             starts = max(0, min(b.w1, end) - b.k + 1 - max(b.w0, now, first))
-            sum += starts * (16 + len(asks)) + (end - first) ** 2 // 32
-        return sum
-    total = 1 + sum(work(b) for b in sequence)
-    return min(BUDGET // (NEIGHBOURS * total), len(sequence) ** 2, MAX_ROUNDS)
+            work += starts * (16 + asks) + (end - first) ** 2 // 32
+    return min(BUDGET // (NEIGHBOURS * work), len(sequence) ** 2, MAX_ROUNDS)
 
 
 class Draws:
@@ -219,7 +219,7 @@ def improve(orders, beacon, now, best):
     return best
 
 
-def match(inst, algorithm=1):
+def match(inst, algorithm=None):
     beacon, now, epoch = bytes.fromhex(inst["beacon"]), inst.get("now", 0), inst.get("epoch", 0)
     owner = {d["id"]: d["owner"] for d in inst["orders"]}
     dead = {c["order"] for c in inst.get("cancels", []) if owner.get(c["order"]) == c["signer"]}
@@ -233,7 +233,7 @@ def match(inst, algorithm=1):
     for i in range(inst.get("starts", 3)):
         r = one_pass(orders, beacon, now, i)
         if best is None or r[0] > best[0]: best = r         # strictly better replaces, ties keep the lowest index
-    if algorithm == 2: best = improve(orders, beacon, now, best)
+    if (algorithm or inst.get("algorithm", 1)) == 2: best = improve(orders, beacon, now, best)
     w, got, price, _ = best if best else (0, {}, {}, [])
     trades = []
     for b, c, limit, st, legs, u, g in got.values():

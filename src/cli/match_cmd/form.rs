@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value, json};
 use thiserror::Error;
 
-use crate::domain::matching::{Cancel, Instance, MatchError, Mode, Order, Side};
+use crate::domain::matching::{Algorithm, Cancel, Instance, MatchError, Mode, Order, Side};
 
 /// What a book that does not say gets, like the published reference.
 const DEFAULT_STARTS: u8 = 3;
@@ -49,7 +49,8 @@ impl Refusal {
     }
 }
 
-/// The form that [`super::run`] reads, for one book: all fields, defaults included.
+/// The form that [`super::run`] reads, for one book: all fields of the instance, defaults
+/// included.
 pub fn to_json(instance: &Instance) -> Value {
     json!({
         "beacon": instance.beacon.iter().map(|byte| format!("{byte:02x}")).collect::<String>(),
@@ -237,8 +238,8 @@ fn class(value: &Value, at: impl Fn() -> String) -> Result<u16, Refusal> {
     u16::try_from(integer(value, &at)?).map_err(|_| Refusal::ClassRange { at: at() })
 }
 
-/// Reads one book.
-pub(super) fn instance(value: &Value) -> Result<Instance, Refusal> {
+/// Reads one book, and the version of the rules that it was matched by, if it says so.
+pub(super) fn book(value: &Value) -> Result<(Instance, Option<Algorithm>), Refusal> {
     let mut fields = Fields::new(value, "book".to_owned())?;
     let beacon = beacon(fields.text("beacon")?)
         .ok_or_else(|| Refusal::Beacon { at: fields.path("beacon") })?;
@@ -248,6 +249,13 @@ pub(super) fn instance(value: &Value) -> Result<Instance, Refusal> {
     };
     let epoch = fields.capped("epoch", Some(0))?;
     let starts = fields.capped("starts", Some(DEFAULT_STARTS))?;
+    let algorithm = match fields.optional("algorithm") {
+        Some(version) => {
+            let version = integer(version, || fields.path("algorithm"))?;
+            Some(Algorithm::try_from(u8::try_from(version).unwrap_or(u8::MAX))?)
+        }
+        None => None,
+    };
     let orders = fields.required("orders")?;
     let orders = array(orders, || fields.path("orders"))?
         .iter()
@@ -264,7 +272,7 @@ pub(super) fn instance(value: &Value) -> Result<Instance, Refusal> {
         .map(|(at, cancel)| self::cancel(cancel, format!("cancels[{at}]")))
         .collect::<Result<_, _>>()?;
     fields.finish()?;
-    Ok(Instance { beacon, now, epoch, starts, orders, cancels })
+    Ok((Instance { beacon, now, epoch, starts, orders, cancels }, algorithm))
 }
 
 fn beacon(hex: &str) -> Option<[u8; 32]> {

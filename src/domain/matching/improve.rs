@@ -14,18 +14,20 @@ use sha2::{Digest, Sha256};
 
 use super::instance::MatchError;
 use super::pass;
-use super::ranked::{Bid, Book};
+use super::ranked::{Bid, Book, Class};
 
 /// Neighbours per round: as good as one by one, and as many cores can help.
 const NEIGHBOURS: usize = 4;
 /// Most rounds. Twice as many add a tenth of a point of welfare.
 const MAX_ROUNDS: u64 = 1024;
-/// Estimated work of all passes together, see [`work`]: about a second on one core.
+/// Estimated work of all passes together, see [`rounds`]: about a second on one core.
 const BUDGET: u64 = 1 << 27;
 /// Work of a look at one start of one bid, over that of a look at one ask.
 const START_WORK: u64 = 16;
 /// Pairs of slots whose price bounds are tightened with the work of a look at one ask.
 const PAIRS_PER_WORK: u64 = 32;
+/// Slots of asks laid out with the work of a look at one ask.
+const UNITS_PER_WORK: u64 = 2;
 
 /// Searches for a sequence of more welfare than that of the best start, which is given with
 /// its welfare in msat.
@@ -62,21 +64,30 @@ fn rounds(book: &Book<'_>, sequence: &[usize]) -> u64 {
     if bids < 2 {
         return 0;
     }
-    let pass_work =
-        sequence.iter().fold(1_u64, |sum, &bid| sum.saturating_add(work(book, &book.bids[bid])));
-    let affordable = BUDGET / pass_work.saturating_mul(NEIGHBOURS as u64);
-    affordable.min(bids * bids).min(MAX_ROUNDS)
+    let placing: u64 = sequence.iter().map(|&bid| bid_work(book, &book.bids[bid])).sum();
+    let pass_work = 1 + layout_work(book) + placing;
+    (BUDGET / (NEIGHBOURS as u64 * pass_work)).min(bids * bids).min(MAX_ROUNDS)
 }
 
-/// What inserting a bid may cost: each ask looked at for each start, and the bounds between
+/// What it takes to lay out the free units of all asks, slot by slot, before the first bid.
+fn layout_work(book: &Book<'_>) -> u64 {
+    let units: u64 = book.classes.iter().map(|class| class.asks.len() as u64 * slots(class)).sum();
+    units / UNITS_PER_WORK
+}
+
+/// What inserting a bid may take: each ask looked at for each start, and the bounds between
 /// all pairs of slots.
-fn work(book: &Book<'_>, bid: &Bid<'_>) -> u64 {
-    bid.alts.iter().fold(0, |sum, &(class, _)| {
+fn bid_work(book: &Book<'_>, bid: &Bid<'_>) -> u64 {
+    let work = |&(class, _): &(usize, u64)| {
         let class = &book.classes[class];
-        let slots = u64::from(class.end_slot - class.first_slot);
         let looks = bid.starts(class).len() as u64 * (START_WORK + class.asks.len() as u64);
-        sum.saturating_add(looks + slots * slots / PAIRS_PER_WORK)
-    })
+        looks + slots(class) * slots(class) / PAIRS_PER_WORK
+    };
+    bid.alts.iter().map(work).sum()
+}
+
+fn slots(class: &Class<'_>) -> u64 {
+    u64::from(class.end_slot - class.first_slot)
 }
 
 /// The sequence after one or two moves.

@@ -4,15 +4,15 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::ops::Add;
 
+use super::accept::Accepted;
 use super::closure::Closure;
 use super::instance::MatchError;
 use super::prices;
 use super::ranked::{Book, Class};
-use super::search::{Accepted, Search};
+use super::search::Search;
 use super::supply::Supply;
 
 /// What is left of one class during a pass.
-#[derive(Clone)]
 pub(super) struct Market<'a> {
     pub(super) class: &'a Class<'a>,
     pub(super) closure: Closure,

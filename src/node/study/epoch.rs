@@ -37,10 +37,12 @@ impl EpochStudy {
         }
     }
 
-    /// The orders of the book, to be matched by anyone.
+    /// The orders of the book and the version of the rules, to be matched by anyone.
     pub(super) fn input(self) -> EpochInput {
         let instance = instance(&self.set.book(), self.result.epoch, &self.params);
-        EpochInput(to_json(&instance).to_string())
+        let mut book = to_json(&instance);
+        book["algorithm"] = self.params.matching_version.into();
+        EpochInput(book.to_string())
     }
 
     /// All orders with their signatures, and the result.
@@ -86,6 +88,7 @@ mod tests {
         let EpochInput(json) = study().input();
         let value: serde_json::Value = serde_json::from_str(&json).unwrap();
         assert_eq!((&value["epoch"], &value["orders"]), (&7.into(), &serde_json::json!([])));
+        assert_eq!(value["algorithm"], study().params.matching_version);
         let EpochFile(text) = study().signed().unwrap();
         assert_eq!(network(&text), Ok(study().params.name.as_str()));
         assert_eq!(parse(&text).unwrap().result_root, study().result.result_root);
