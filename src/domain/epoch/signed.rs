@@ -1,6 +1,7 @@
 //! An epoch as text: its signed orders and the result that they are said to give, so that
 //! anyone can compute it again with the network definition alone. One fact per line, so that
-//! an error has a line; lists ascend.
+//! an error has a line; lists ascend, which [`parse`] checks of rows and prices and the audit
+//! of orders, since their ids need the network.
 //!
 //! ```text
 //! capex-epoch 1 <network>
@@ -56,7 +57,7 @@ pub struct SignedEpoch {
     pub root: [u8; 32],
     /// How many orders the root covers.
     pub count: u32,
-    /// The orders as received.
+    /// The orders as received, ascending by id.
     pub orders: Vec<Envelope>,
     /// Strictly ascending by (class, start, bid, ask).
     pub rows: Vec<Row>,
