@@ -2,9 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::api::types::{EpochCheck, EpochDifference};
+use crate::api::types::{EpochCheck, EpochDifference, book_json};
 use crate::api::{ApiError, EpochFile, EpochInput};
-use crate::cli::match_cmd::to_json;
 use crate::domain::book::{OrderSet, instance};
 use crate::domain::epoch::EpochResult;
 use crate::domain::epoch::audit::{Depth, audit};
@@ -40,7 +39,7 @@ impl EpochStudy {
     /// The orders of the book and the version of the rules, to be matched by anyone.
     pub(super) fn input(self) -> EpochInput {
         let instance = instance(&self.set.book(), self.result.epoch, &self.params);
-        let mut book = to_json(&instance);
+        let mut book = book_json(&instance);
         book["algorithm"] = self.params.matching_version.into();
         EpochInput(book.to_string())
     }
