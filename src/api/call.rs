@@ -10,8 +10,10 @@ use super::types;
 use crate::domain::engine::io::{Command, Done, OrderSpec};
 use crate::domain::ids::CertId;
 
-/// Calls that may wait for the event loop. It answers a query in well under a
-/// millisecond, so a longer queue only hides that it is stuck.
+/// Calls that may wait for the event loop. It answers from memory, most queries in well under
+/// a millisecond and those over the open book in a time that grows with its orders; what
+/// verifies, matches or writes a whole epoch it hands on. So a longer queue only hides that it
+/// is stuck.
 pub const CALL_QUEUE: usize = 256;
 /// How long a call may take: a redemption asks a remote provider and uploads 64 MiB.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(120);
