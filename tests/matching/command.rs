@@ -99,8 +99,59 @@ fn an_unreadable_file_is_exit_code_2() {
     let missing = folder.path().join("missing.json");
     let ran = run(missing.to_str().unwrap(), false);
     assert_eq!((ran.exit_code, ran.out.as_str()), (2, ""));
-    assert!(ran.err.starts_with("error: ") && ran.err.lines().count() == 1, "{}", ran.err);
+    assert!(ran.err.starts_with("error[match.unreadable]: "), "{}", ran.err);
+    assert_eq!(ran.err.lines().count(), 1, "{}", ran.err);
     assert_eq!(run(folder.path().to_str().unwrap(), false).exit_code, 2);
+}
+
+#[test]
+fn failures_have_the_form_of_every_other_command() {
+    let ran = run("missing\x1b\u{202e}", false);
+    let shown = "error[match.unreadable]: missing\\u{1b}\\u{202e}: ";
+    assert!(ran.err.starts_with(shown), "{}", ran.err);
+    let ran = run("missing", true);
+    let error: Value = serde_json::from_str(&ran.err).unwrap();
+    let keys: Vec<_> = error["error"].as_object().unwrap().keys().collect();
+    assert_eq!(keys, ["code", "hint", "message"]);
+}
+
+#[test]
+fn more_books_than_a_machine_can_answer_are_refused() {
+    let books = vec![0; 65_537];
+    let ran = run_on(&json!(books).to_string(), false);
+    assert_eq!((ran.exit_code, ran.out.as_str()), (6, ""));
+    assert!(ran.err.starts_with("error[match.too_many_books]: 65537 books"), "{}", ran.err);
+    assert!(ran.err.contains("hint: "), "{}", ran.err);
+    let ran = run_on(&json!(books[1..]).to_string(), false);
+    assert_eq!((ran.exit_code, ran.err.as_str()), (6, ""));
+    assert_eq!(serde_json::from_str::<Vec<Value>>(&ran.out).unwrap().len(), 65_536);
+}
+
+/// Standard output of which the reader is gone, or whose disk is full.
+struct Broken(std::io::ErrorKind);
+
+impl std::io::Write for Broken {
+    fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
+        Err(self.0.into())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_is_no_failure() {
+    let run_to = |kind| {
+        let mut err = Vec::new();
+        let mut input = b"[]".as_slice();
+        let mut out = Broken(kind);
+        let code = match_cmd::run("-", Algorithm::One, false, &mut input, &mut out, &mut err);
+        (code, String::from_utf8(err).unwrap())
+    };
+    assert_eq!(run_to(std::io::ErrorKind::BrokenPipe), (0, String::new()));
+    let (code, err) = run_to(std::io::ErrorKind::StorageFull);
+    assert!(code == 2 && err.starts_with("error[match.unwritable]: "), "{code} {err}");
 }
 
 #[test]
