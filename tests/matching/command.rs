@@ -146,7 +146,7 @@ fn a_reader_that_has_seen_enough_is_no_failure() {
         let mut err = Vec::new();
         let mut input = b"[]".as_slice();
         let mut out = Broken(kind);
-        let code = match_cmd::run("-", Algorithm::One, false, &mut input, &mut out, &mut err);
+        let code = match_cmd::run("-", Some(Algorithm::One), false, &mut input, &mut out, &mut err);
         (code, String::from_utf8(err).unwrap())
     };
     assert_eq!(run_to(std::io::ErrorKind::BrokenPipe), (0, String::new()));

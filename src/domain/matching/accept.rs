@@ -213,10 +213,15 @@ impl AskRules {
             set(&mut choosy, rank);
         }
         let naming = |names: fn(&Rules) -> &[u32]| {
-            let pairs = ruled().flat_map(move |(rank, rules)| names(rules).iter().map(move |&name| (name, rank)));
+            let pairs = ruled()
+                .flat_map(move |(rank, rules)| names(rules).iter().map(move |&name| (name, rank)));
             Named::new(words, pairs)
         };
-        Self { choosy, allowing: naming(|rules| &rules.allow), denying: naming(|rules| &rules.deny) }
+        Self {
+            choosy,
+            allowing: naming(|rules| &rules.allow),
+            denying: naming(|rules| &rules.deny),
+        }
     }
 
     /// Leaves those that admit the owner of a bid.
