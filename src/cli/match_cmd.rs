@@ -19,7 +19,7 @@ use super::sanitise;
 use crate::api::{ErrorBody, ErrorFields};
 use crate::domain::matching::{self, Algorithm, Instance, Outcome};
 
-pub use form::to_json;
+pub use crate::api::types::book_json as to_json;
 pub use plot::Plot;
 
 /// Everything was matched.

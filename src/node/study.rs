@@ -1,5 +1,7 @@
-//! Questions that match a book again: answered from a copy of it, away from the event loop.
+//! Questions that take all orders of an epoch or match a book again: answered from a copy,
+//! away from the event loop.
 
+mod epoch;
 mod explanation;
 mod quote;
 
@@ -9,6 +11,7 @@ use tokio::sync::{Semaphore, oneshot};
 
 use crate::api::{Answer, ApiError};
 
+pub(super) use epoch::EpochStudy;
 pub(super) use explanation::{ExplainStudy, class_name};
 pub(super) use quote::QuoteStudy;
 
@@ -21,6 +24,12 @@ pub(super) enum Study {
     Explain(Box<ExplainStudy>),
     /// What an order would get.
     Quote(Box<QuoteStudy>),
+    /// Whether an epoch is what its orders give.
+    EpochCheck(Box<EpochStudy>),
+    /// An epoch as `capex match` reads it.
+    EpochExport(Box<EpochStudy>),
+    /// An epoch with its signed orders.
+    EpochSigned(Box<EpochStudy>),
 }
 
 /// Runs studies, a few at a time.
@@ -64,6 +73,9 @@ impl Study {
         Ok(match self {
             Self::Explain(study) => study.run()?.into(),
             Self::Quote(study) => study.run()?.into(),
+            Self::EpochCheck(study) => study.check().into(),
+            Self::EpochExport(study) => study.input().into(),
+            Self::EpochSigned(study) => study.signed()?.into(),
         })
     }
 }

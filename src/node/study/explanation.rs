@@ -38,7 +38,7 @@ pub(in crate::node) struct ExplainStudy {
 
 impl ExplainStudy {
     pub(super) fn run(self) -> Result<Explanation, ApiError> {
-        let outcome = outcome(&self.result);
+        let outcome = self.result.outcome();
         let mut found = explanation(&self.params, &self.instance, &outcome, &self.id)?;
         found.order_id = self.order_id;
         let rows = self.result.rows.iter();
@@ -55,26 +55,6 @@ impl ExplainStudy {
             }
         }
         Ok(found)
-    }
-}
-
-/// The published result in the form that the matcher gives.
-fn outcome(result: &EpochResult) -> Outcome {
-    let trades = result.rows.iter().map(|found| Trade {
-        class: found.row.class,
-        start: found.row.start,
-        buy: to_hex(&found.row.buy),
-        sell: to_hex(&found.row.sell),
-        hours: found.row.slots,
-        qty: found.row.qty,
-        msat: found.row.msat,
-        sat: found.row.price_sat(),
-    });
-    let prices = result.prices.iter().map(|&(class, slot, msat)| ((class, slot), msat));
-    Outcome {
-        welfare_msat: result.welfare_msat,
-        prices: prices.collect(),
-        trades: trades.collect(),
     }
 }
 
