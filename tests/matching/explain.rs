@@ -1,7 +1,9 @@
 //! Why an order matched or did not: golden cases, and what must hold on any book.
 
+use std::collections::BTreeMap;
+
 use capex::domain::matching::explain::{
-    Constraint, Dropped, Explanation, Fate, Finding, Value, boundaries, explain,
+    Boundary, Constraint, Dropped, Explanation, Fate, Finding, Value, boundaries, explain,
 };
 use capex::domain::matching::{
     Algorithm, Instance, MatchError, Mode, Order, Outcome, PMAX_MSAT, Side, solve,
@@ -77,6 +79,10 @@ fn order(value: &Json) -> Order {
 
 fn solved(book: &Instance) -> Outcome {
     solve(book, Algorithm::One).unwrap()
+}
+
+fn boundaries_by(book: &Instance, algorithm: Algorithm, id: &str) -> Vec<Boundary> {
+    boundaries(book, &solve(book, algorithm).unwrap(), algorithm, id, u64::MAX).unwrap()
 }
 
 fn explained(book: &Instance, id: &str) -> Explanation {
@@ -202,10 +208,10 @@ fn the_best_limit_matches_and_the_next_worse_does_not() {
         (3, "b1", Some(100_000)),
         (5, "s2", Some(110_000)),
     ] {
-        let found = boundaries(&golden(vector), Algorithm::One, id).unwrap();
+        let found = boundaries_by(&golden(vector), Algorithm::One, id);
         assert_eq!(found[0].limit_msat, limit_msat, "vector {vector}, {id}");
     }
-    let both = boundaries(&golden(24), Algorithm::One, "b1").unwrap();
+    let both = boundaries_by(&golden(24), Algorithm::One, "b1");
     assert_eq!(both.len(), 1, "of an order that matched, the class in which it did");
 }
 
@@ -222,9 +228,18 @@ fn with_limit(book: &Instance, id: &str, class: u16, msat: u64) -> Instance {
     book
 }
 
-fn fill(book: &Instance, id: &str) -> u32 {
-    let trades = solved(book).trades.into_iter();
+fn fill(book: &Instance, algorithm: Algorithm, id: &str) -> u32 {
+    let trades = solve(book, algorithm).unwrap().trades.into_iter();
     trades.filter(|t| t.buy == id || t.sell == id).map(|t| t.qty).sum()
+}
+
+/// Whether matching the book again by `algorithm` bears out what a boundary says.
+fn holds(book: &Instance, algorithm: Algorithm, order: &Order, found: &Boundary) -> bool {
+    let bid = matches!(order.side, Side::Buy { .. });
+    let at = |msat| fill(&with_limit(book, &order.id, found.class, msat), algorithm, &order.id);
+    let Some(limit) = found.limit_msat else { return at(if bid { PMAX_MSAT } else { 1 }) == 0 };
+    let worse = if bid { limit - 1 } else { limit + 1 };
+    at(limit) == found.qty && found.qty > 0 && (worse == 0 || at(worse) == 0)
 }
 
 #[test]
@@ -236,23 +251,12 @@ fn boundaries_of_random_books_are_confirmed_by_matching_again() {
             continue;
         }
         for order in book.orders.iter().take(4) {
-            for found in boundaries(&book, Algorithm::One, &order.id).unwrap() {
-                let bid = matches!(order.side, Side::Buy { .. });
-                let at = |msat| fill(&with_limit(&book, &order.id, found.class, msat), &order.id);
+            for found in boundaries_by(&book, Algorithm::One, &order.id) {
+                assert!(found.is_confirmed, "seed {seed} {}", order.id);
+                assert!(holds(&book, Algorithm::One, order, &found), "seed {seed} {}", order.id);
                 match found.limit_msat {
-                    Some(limit) => {
-                        assert_eq!(at(limit), found.qty, "seed {seed} {}", order.id);
-                        assert!(found.qty > 0);
-                        let worse = if bid { limit - 1 } else { limit + 1 };
-                        if worse > 0 {
-                            assert_eq!(at(worse), 0, "seed {seed} {}", order.id);
-                        }
-                        confirmed += 1;
-                    }
-                    None => {
-                        assert_eq!(at(if bid { PMAX_MSAT } else { 1 }), 0);
-                        hopeless += 1;
-                    }
+                    Some(_) => confirmed += 1,
+                    None => hopeless += 1,
                 }
             }
         }
@@ -260,39 +264,88 @@ fn boundaries_of_random_books_are_confirmed_by_matching_again() {
     assert!(confirmed > 20 && hopeless > 10, "{confirmed} {hopeless}");
 }
 
-/// Every unmatched pair of a plain greedy result has a reason, from either side; counts add
-/// up; what traded is what the outcome says.
+/// What version 2 confirms, it does; what it does not is the boundary of version 1, and says so.
+#[test]
+fn boundaries_of_version_2_are_confirmed_or_marked() {
+    let (mut confirmed, mut marked) = (0, 0);
+    for seed in 0..6 {
+        let book = books::contested(seed);
+        for order in book.orders.iter().take(6) {
+            for found in boundaries_by(&book, Algorithm::Two, &order.id) {
+                let by = if found.is_confirmed { Algorithm::Two } else { Algorithm::One };
+                assert!(holds(&book, by, order, &found), "seed {seed} {}", order.id);
+                assert!(found.is_confirmed || !holds(&book, Algorithm::Two, order, &found));
+                if found.is_confirmed { confirmed += 1 } else { marked += 1 }
+            }
+        }
+    }
+    assert!(confirmed > 5 && marked > 0, "{confirmed} {marked}");
+}
+
+/// With more and more work allowed: nothing, then what version 1 says, then the same confirmed.
+#[test]
+fn the_work_on_boundaries_is_bounded() {
+    let book = books::contested(1);
+    let outcome = solve(&book, Algorithm::Two).unwrap();
+    let id = &book.orders[0].id;
+    let by_one = boundaries_by(&book, Algorithm::One, id)[0];
+    let mut stages = Vec::new();
+    for shift in 4..40 {
+        let stage = match boundaries(&book, &outcome, Algorithm::Two, id, 1 << shift) {
+            Err(refused) => {
+                assert_eq!(refused.code(), "explain.book_too_large");
+                0
+            }
+            Ok(found) => {
+                assert_eq!(found[0].limit_msat, by_one.limit_msat);
+                1 + u32::from(found[0].is_confirmed)
+            }
+        };
+        stages.push(stage);
+    }
+    assert!(stages.is_sorted(), "{stages:?}");
+    stages.dedup();
+    assert_eq!(stages, [0, 1, 2]);
+}
+
+/// Every order of a book, explained: counts add up, what traded is what the outcome says, and
+/// each pair that did not trade has a reason from either side. Returns how often each.
+fn reasons(book: &Instance, outcome: &Outcome) -> BTreeMap<Constraint, u32> {
+    let mut seen = BTreeMap::new();
+    for order in &book.orders {
+        let found = explain(book, outcome, &order.id, usize::MAX).unwrap();
+        if matches!(found.fate, Fate::Dropped(_)) {
+            assert!(found.trades.is_empty());
+            continue;
+        }
+        let bid = matches!(order.side, Side::Buy { .. });
+        let others = book.orders.iter().filter(|o| matches!(o.side, Side::Buy { .. }) != bid);
+        assert_eq!(found.funnel[0].tried as usize, others.count());
+        let traded = found.counters.iter().filter(|counter| counter.traded > 0).count();
+        assert_eq!(found.funnel.last().unwrap().passed as usize, traded);
+        assert_eq!(found.trades.is_empty(), traded == 0);
+        for counter in &found.counters {
+            assert_eq!(counter.traded == 0, counter.finding.is_some());
+            if let Some(finding) = &counter.finding {
+                *seen.entry(finding.constraint).or_insert(0) += 1;
+            }
+        }
+    }
+    seen
+}
+
+/// A pass, also the last one of version 2, refuses nothing without a reason that still stands.
 #[test]
 fn every_pair_of_random_books_traded_or_has_a_reason() {
-    let mut seen = std::collections::BTreeMap::new();
-    for seed in 0..400 {
-        let book = books::random(seed);
-        let Ok(outcome) = solve(&book, Algorithm::One) else { continue };
-        for order in &book.orders {
-            let found = explain(&book, &outcome, &order.id, usize::MAX).unwrap();
-            if matches!(found.fate, Fate::Dropped(_)) {
-                assert!(found.trades.is_empty());
-                continue;
-            }
-            let bid = matches!(order.side, Side::Buy { .. });
-            let others = book.orders.iter().filter(|o| matches!(o.side, Side::Buy { .. }) != bid);
-            assert_eq!(found.funnel[0].tried as usize, others.count());
-            let traded = found.counters.iter().filter(|counter| counter.traded > 0).count();
-            assert_eq!(found.funnel.last().unwrap().passed as usize, traded);
-            assert_eq!(found.trades.is_empty(), traded == 0);
-            for counter in &found.counters {
-                assert_eq!(counter.traded == 0, counter.finding.is_some());
-                if let Some(finding) = &counter.finding {
-                    assert_ne!(
-                        finding.constraint,
-                        Constraint::Chosen,
-                        "seed {seed}: {} and {}: {finding:?}",
-                        order.id,
-                        counter.id
-                    );
-                    *seen.entry(finding.constraint).or_insert(0) += 1;
-                }
-            }
+    let mut seen = BTreeMap::new();
+    let random = (0..400).map(|seed| (seed, books::random(seed), Algorithm::One));
+    let contested = (0..20).map(|seed| (seed, books::contested(seed), Algorithm::Two));
+    for (seed, book, algorithm) in random.chain(contested) {
+        let Ok(outcome) = solve(&book, algorithm) else { continue };
+        let reasons = reasons(&book, &outcome);
+        assert_eq!(reasons.get(&Constraint::Chosen), None, "seed {seed} {algorithm:?}");
+        for (constraint, count) in reasons {
+            *seen.entry(constraint).or_insert(0) += count;
         }
     }
     // The books are rich enough to fail every constraint.
@@ -325,14 +378,14 @@ fn below_its_boundary_a_bid_matches_nowhere_within_one_start() {
         }
         let is_bid = |order: &&Order| matches!(order.side, Side::Buy { .. });
         for order in book.orders.iter().filter(is_bid).take(3) {
-            for found in boundaries(&book, Algorithm::One, &order.id).unwrap() {
+            for found in boundaries_by(&book, Algorithm::One, &order.id) {
                 let Some(limit) = found.limit_msat else { continue };
                 for below in [limit / 2, limit - limit.div_ceil(4), limit - 1] {
                     if below == 0 {
                         continue;
                     }
                     let trial = with_limit(&book, &order.id, found.class, below);
-                    assert_eq!(fill(&trial, &order.id), 0, "seed {seed} {below}");
+                    assert_eq!(fill(&trial, Algorithm::One, &order.id), 0, "seed {seed} {below}");
                     looked += 1;
                 }
             }

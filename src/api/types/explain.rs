@@ -113,7 +113,9 @@ pub struct CounterOrder {
 
 /// The limit at which an order begins to match, found by matching the book again: with it
 /// the order gets units, with the next worse one it gets none. All other orders, and its
-/// other alternatives, unchanged. Of a bid, 1 also stands for "at any limit".
+/// other alternatives, unchanged. Of a bid, 1 also stands for "at any limit". With a `code`
+/// all this holds by version 1 of the rules, while the network's version was not seen to
+/// agree: an indication.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BestLimit {
     /// Class name.
@@ -124,6 +126,8 @@ pub struct BestLimit {
     pub qty: u32,
     /// Their total price there, msat.
     pub price_msat: u64,
+    /// `explain.limit_not_confirmed` if it is an indication.
+    pub code: Option<String>,
 }
 
 /// In the money at the published prices, and refused all the same.

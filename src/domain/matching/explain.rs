@@ -12,6 +12,7 @@ mod boundary;
 mod pair;
 mod promises;
 mod state;
+mod work;
 
 use std::cmp::Reverse;
 
@@ -153,7 +154,7 @@ impl Dropped {
             Self::Cancelled => "explain.cancelled",
             Self::Expired => "explain.expired",
             Self::Filled => "explain.filled_before",
-            Self::Window => "trade.window_too_near",
+            Self::Window => "explain.window_past",
             Self::Limit => "order.limit_out_of_range",
         }
     }
@@ -306,6 +307,9 @@ pub enum ExplainError {
         /// Its label.
         id: String,
     },
+    /// Matching it again and again would take too long.
+    #[error("the book is too large to match it again and again")]
+    BookTooLarge,
 }
 
 impl ExplainError {
@@ -314,6 +318,7 @@ impl ExplainError {
         match self {
             Self::Book(refusal) => refusal.code(),
             Self::UnknownOrder { .. } => "explain.unknown_order",
+            Self::BookTooLarge => "explain.book_too_large",
         }
     }
 }
@@ -321,7 +326,10 @@ impl ExplainError {
 /// Explains what became of order `id`, naming at most `nearest` counter-orders.
 ///
 /// A pure function: `outcome` is taken for the result of `instance`, by whatever version of
-/// the rules. Time is linear in the counter-orders, times the starts that each leaves open.
+/// the rules. Time is linear in the counter-orders, times the starts that each leaves open;
+/// before that, the price bounds of every class and slot boundary that is asked for take up to
+/// boundaries × edges, where edges are the pairs of slot boundaries with a run between them:
+/// at most 336² of each for a class.
 ///
 /// # Errors
 /// The refusal of the book itself, or `explain.unknown_order`.
