@@ -41,6 +41,17 @@ impl Prefix {
         self.0.bytes().enumerate().all(same)
     }
 
+    /// The lowest id that begins with these digits.
+    #[must_use]
+    pub fn lowest(&self) -> [u8; 32] {
+        let mut id = [0; 32];
+        for (at, text) in self.0.bytes().enumerate() {
+            let digit = char::from(text).to_digit(16).map_or(0, |digit| digit as u8);
+            id[at / 2] |= digit << (4 * (1 - at % 2));
+        }
+        id
+    }
+
     /// The one item whose id begins with these digits; `noun` names its kind in errors.
     ///
     /// # Errors

@@ -9,6 +9,7 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 use tokio::sync::{Semaphore, oneshot};
 
 use crate::api::{Answer, ApiError};
+use crate::domain::book::{OrderSet, instance};
 
 pub(super) use explanation::{ExplainStudy, class_name, feature_names};
 pub(super) use quote::QuoteStudy;
@@ -22,8 +23,8 @@ const STUDY_THREADS: usize = 2;
 pub(super) enum Study {
     /// Why an order matched or did not.
     Explain(Box<ExplainStudy>),
-    /// What an order would get.
-    Quote(Box<QuoteStudy>),
+    /// What an order would get, and the orders that its book lacks so far.
+    Quote(Box<QuoteStudy>, OrderSet),
 }
 
 /// Runs studies, a few at a time.
@@ -76,7 +77,12 @@ impl Study {
     fn run(self) -> Result<Answer, ApiError> {
         Ok(match self {
             Self::Explain(study) => study.run()?.into(),
-            Self::Quote(study) => study.run()?.into(),
+            Self::Quote(mut study, set) => {
+                let book = instance(&set.book(), study.instance.epoch, &study.params);
+                // The order that is asked about stays last.
+                study.instance.orders.splice(..0, book.orders);
+                study.run()?.into()
+            }
         })
     }
 }

@@ -7,8 +7,9 @@ use crate::api::types::{
     AcceptedTrade, BestLimit, ClassLimit, CounterOrder, Explanation, Fact, Fill, FunnelStep,
     Paradox, Side,
 };
+use crate::domain::book::{OrderSet, instance};
 use crate::domain::epoch::EpochResult;
-use crate::domain::ids::to_hex;
+use crate::domain::ids::{OrderId, to_hex};
 use crate::domain::matching::explain::{
     self, Boundary, Constraint, Counter, ExplainError, Fate, Value, boundaries, explain,
 };
@@ -30,26 +31,34 @@ const NO_COUNTER_ORDERS: &str = "explain.no_counter_orders";
 /// A computed epoch and the order to explain in it.
 pub(in crate::node) struct ExplainStudy {
     pub(in crate::node) params: Params,
-    pub(in crate::node) instance: Instance,
+    /// Orders of the epoch.
+    pub(in crate::node) set: OrderSet,
     pub(in crate::node) result: EpochResult,
-    /// Label of the order.
-    pub(in crate::node) id: String,
+    pub(in crate::node) id: OrderId,
     /// Standing order that it came from.
     pub(in crate::node) order_id: Option<String>,
 }
 
 impl ExplainStudy {
     pub(super) fn run(self) -> Result<Explanation, ApiError> {
-        let outcome = outcome(&self.result);
-        let mut found = explanation(&self.params, &self.instance, &outcome, &self.id)?;
+        let book = self.set.book();
+        if !book.iter().any(|order| order.id() == self.id.0) {
+            let message = "the order did not enter the book: of each key the 16 lowest ids count, \
+                           of one nonce or resold certificate the lowest";
+            return Err(ApiError::new(409, "order.not_in_book", message)
+                .with_hint("keep fewer orders in the market: `capex order list`"));
+        }
+        let instance = instance(&book, self.result.epoch, &self.params);
+        let (outcome, id) = (outcome(&self.result), self.id.to_string());
+        let mut found = explanation(&self.params, &instance, &outcome, &id)?;
         found.order_id = self.order_id;
         let rows = self.result.rows.iter();
         let rows: BTreeMap<(String, String), _> =
             rows.map(|row| ((to_hex(&row.row.buy), to_hex(&row.row.sell)), row)).collect();
         for fill in &mut found.fills {
             let pair = match found.side {
-                Side::Buy => (self.id.clone(), fill.order.clone()),
-                Side::Sell => (fill.order.clone(), self.id.clone()),
+                Side::Buy => (id.clone(), fill.order.clone()),
+                Side::Sell => (fill.order.clone(), id.clone()),
             };
             if let Some(row) = rows.get(&pair) {
                 fill.trade_id = Some(row.trade.to_string());
