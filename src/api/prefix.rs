@@ -87,6 +87,16 @@ mod tests {
     }
 
     #[test]
+    fn the_lowest_id_of_a_prefix_begins_with_it() {
+        for text in ["00000000", "deadbeef0", "ffffffff12"] {
+            let prefix = Prefix::parse(text).unwrap();
+            let lowest = prefix.lowest();
+            assert_eq!(to_hex(&lowest), format!("{text:0<64}"));
+            assert!(prefix.matches(&lowest), "{text}");
+        }
+    }
+
+    #[test]
     fn a_prefix_finds_one_item_or_says_why_not() {
         let mut a = [0xaa; 32];
         let b = [0xaa; 32];

@@ -150,22 +150,45 @@ fn the_trade_that_fixed_the_price_or_took_the_units_is_named() {
     assert_eq!(blamed(&finding(&golden(14), "b1", "s1")), [("b2", "s1")]);
 }
 
+/// A book of one class from the fields that matter.
+fn written(orders: &Json) -> Instance {
+    let orders: Vec<Order> = orders.as_array().unwrap().iter().map(order).collect();
+    Instance { beacon: [0; 32], now: 0, epoch: 0, starts: 3, orders, cancels: Vec::new() }
+}
+
 #[test]
 fn an_order_in_the_money_that_was_refused_is_paradoxically_rejected() {
-    // 90 per slot against 72.5, but the run with s1 would have had to cost 352 of at most 340.
-    let found = explained(&golden(21), "b1");
-    let paradox = found.paradox.unwrap();
-    assert_eq!((paradox.start, paradox.slots), (100, 4));
-    assert_eq!((paradox.limit_msat, paradox.market_msat), (360_000, 290_000));
-    assert_eq!(paradox.constraint, Constraint::Promised);
-    assert_eq!(paradox.because[0].buy, "b2");
-    let ask = explained(&golden(17), "s2").paradox.unwrap();
-    assert_eq!((ask.limit_msat, ask.market_msat), (60_000, 175_000));
-    // Out of the money, incompatible with every ask, matched, or in the money without that
-    // the minimum fill is on offer: all units of vector 8 are too few, each ask of 13 alone.
-    for (vector, id) in
-        [(17, "b2"), (22, "b1"), (14, "b1"), (16, "b1"), (2, "b1"), (8, "b1"), (13, "b1")]
-    {
+    // All or none of two units, of which a better bid takes one and a worse one the other.
+    let mut book = written(&serde_json::json!([
+        {"id": "b1", "owner": "1", "side": "buy", "window": [5, 6], "limit": 100_000},
+        {"id": "b2", "owner": "2", "side": "buy", "window": [5, 6], "limit": 60_000, "qty": 2,
+         "min_qty": 2},
+        {"id": "b3", "owner": "3", "side": "buy", "window": [5, 6], "limit": 25_000},
+        {"id": "s1", "owner": "4", "side": "sell", "window": [5, 6], "limit": 10_000, "qty": 2},
+    ]));
+    let paradox = explained(&book, "b2").paradox.unwrap();
+    assert_eq!((paradox.start, paradox.slots), (5, 1));
+    assert_eq!((paradox.limit_msat, paradox.market_msat), (60_000, 17_500));
+    assert_eq!(paradox.constraint, Constraint::Taken);
+    let because: Vec<&str> = paradox.because.iter().map(|trade| trade.buy.as_str()).collect();
+    assert_eq!(because, ["b1", "b3"]);
+    // Three were never on offer.
+    (book.orders[1].qty, book.orders[1].min_qty) = (3, 3);
+    assert_eq!(explained(&book, "b2").paradox, None);
+
+    let book = written(&serde_json::json!([
+        {"id": "b1", "owner": "1", "side": "buy", "window": [5, 7], "hours": 2, "limit": 100_000},
+        {"id": "s1", "owner": "2", "side": "sell", "window": [5, 7], "limit": 10_000},
+        {"id": "s2", "owner": "3", "side": "sell", "window": [5, 7], "min_run": 2, "limit": 50_000},
+    ]));
+    let ask = explained(&book, "s2").paradox.unwrap();
+    assert_eq!((ask.limit_msat, ask.market_msat), (100_000, 110_000));
+    assert_eq!((ask.constraint, ask.because[0].sell.as_str()), (Constraint::Filled, "s1"));
+    // Out of the money, incompatible with every ask, matched; or in the money without that
+    // the minimum fill is on offer at the price: all units of vector 8 are too few, each ask
+    // of 13 alone; the ask of 21 is too dear, the bid of 17 for the other ask too low.
+    let none = [(2, "b1"), (8, "b1"), (13, "b1"), (14, "b1"), (16, "b1"), (17, "b2"), (17, "s2")];
+    for (vector, id) in none.into_iter().chain([(21, "b1"), (22, "b1")]) {
         assert_eq!(explained(&golden(vector), id).paradox, None, "vector {vector}, {id}");
     }
 }
@@ -199,7 +222,7 @@ fn is_paradoxical(book: &Instance, outcome: &Outcome, bid: &Order) -> bool {
                 && bid.owner != ask.owner
                 && admits(bid, provider)
                 && admits(ask, &bid.owner);
-            fits.then_some(ask.qty - ask.filled)
+            fits.then(|| ask.qty - ask.filled)
         });
         let most = if *mode == Mode::Gang { units.max().unwrap_or(0) } else { units.sum() };
         most > 0 && most >= bid.min_qty.min(qty)

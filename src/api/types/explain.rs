@@ -130,7 +130,8 @@ pub struct BestLimit {
     pub code: Option<String>,
 }
 
-/// In the money at the published prices, and refused all the same.
+/// In the money at the published prices over a run that was offered, and refused all the same
+/// (docs/matching.md).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Paradox {
     /// Class name.
@@ -141,7 +142,7 @@ pub struct Paradox {
     pub limit_msat: u64,
     /// Published price of one unit over the run, msat.
     pub market_msat: u64,
-    /// Reason code of what stood against the nearest counter-order.
+    /// Reason code of what stood against the nearest counter-order that offered the run.
     pub code: String,
     /// Accepted trades that stood against it, at most 4.
     pub because: Vec<AcceptedTrade>,
