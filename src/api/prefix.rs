@@ -41,6 +41,17 @@ impl Prefix {
         self.0.bytes().enumerate().all(same)
     }
 
+    /// The lowest id that begins with these digits.
+    #[must_use]
+    pub fn lowest(&self) -> [u8; 32] {
+        let mut id = [0; 32];
+        for (at, text) in self.0.bytes().enumerate() {
+            let digit = char::from(text).to_digit(16).map_or(0, |digit| digit as u8);
+            id[at / 2] |= digit << (4 * (1 - at % 2));
+        }
+        id
+    }
+
     /// The one item whose id begins with these digits; `noun` names its kind in errors.
     ///
     /// # Errors
@@ -72,6 +83,16 @@ mod tests {
         }
         for bad in ["", "0000000", "DEADBEEF", "../../etc", &"a".repeat(65)] {
             assert_eq!(Prefix::parse(bad).unwrap_err().code, "id.syntax", "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_lowest_id_of_a_prefix_begins_with_it() {
+        for text in ["00000000", "deadbeef0", "ffffffff12"] {
+            let prefix = Prefix::parse(text).unwrap();
+            let lowest = prefix.lowest();
+            assert_eq!(to_hex(&lowest), format!("{text:0<64}"));
+            assert!(prefix.matches(&lowest), "{text}");
         }
     }
 

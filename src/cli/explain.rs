@@ -65,6 +65,9 @@ pub fn got(fill: &Fill) -> String {
 }
 
 fn best(side: Side, state: &str, found: &BestLimit) -> String {
+    if let Some(code) = &found.code {
+        return indicated(side, found, code);
+    }
     let Some(limit_msat) = found.limit_msat else {
         return format!("{}: no price matches it; see what else it asks for", found.class);
     };
@@ -84,6 +87,16 @@ fn best(side: Side, state: &str, found: &BestLimit) -> String {
         found.qty,
         price(worse)
     )
+}
+
+/// A limit by version 1 that the network's version does not confirm.
+fn indicated(side: Side, found: &BestLimit, code: &str) -> String {
+    let rest = format!("by version 1 of the rules; not confirmed [{code}]");
+    let Some(limit_msat) = found.limit_msat else {
+        return format!("{}: perhaps none, {rest}", found.class);
+    };
+    let edge = if side == Side::Buy { "from" } else { "up to" };
+    format!("{}: perhaps {edge} {} sat/block, {rest}", found.class, msat_to_sat(limit_msat))
 }
 
 fn paradoxical(side: Side, found: &Paradox, page: &mut Page) {
@@ -204,7 +217,7 @@ fn because(code: &str) -> &'static str {
         "explain.cancelled" => "its owner cancelled it",
         "explain.expired" => "its last epoch had passed",
         "explain.filled_before" => "earlier epochs filled it",
-        "trade.window_too_near" => "too few slots of its window could still be delivered",
+        "explain.window_past" => "too few slots of its window could still be delivered",
         "explain.book_too_large" => "the book is too large to match it again and again",
         _ => "see docs/api.md",
     }
@@ -219,7 +232,7 @@ fn next(found: &Explanation) -> &'static str {
         }
         None => "Next: capex trade list",
         Some("explain.class") if buys => "Next: accept another class with --or CLASS=PRICE",
-        Some("explain.window" | "trade.window_too_near") => {
+        Some("explain.window" | "explain.window_past") => {
             "Next: choose another window with --from and --for, or fewer --slots"
         }
         Some("explain.features") if buys => "Next: leave out --feature, or wait for an offer",

@@ -121,8 +121,7 @@ impl Node {
     }
 
     fn feature_names(&self, bits: u64) -> Vec<String> {
-        let features = self.engine.params().features.iter();
-        features.filter(|(_, bit)| bits >> **bit & 1 == 1).map(|(name, _)| name.clone()).collect()
+        super::study::feature_names(self.engine.params(), bits)
     }
 
     fn now_slot(&self) -> u32 {

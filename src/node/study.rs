@@ -7,23 +7,27 @@ mod quote;
 
 use std::sync::Arc;
 
+use rayon::{ThreadPool, ThreadPoolBuilder};
 use tokio::sync::{Semaphore, oneshot};
 
 use crate::api::{Answer, ApiError};
+use crate::domain::book::{OrderSet, instance};
 
 pub(super) use epoch::EpochStudy;
-pub(super) use explanation::{ExplainStudy, class_name};
+pub(super) use explanation::{ExplainStudy, class_name, feature_names};
 pub(super) use quote::QuoteStudy;
 
-/// Studies at once: each keeps a core busy, and a machine also has an epoch to compute.
+/// Studies at once: each keeps its threads busy, and a machine also has an epoch to compute.
 const STUDIES_MAX: usize = 2;
+/// Threads of each: a pool of its own, so that it never takes those that compute an epoch.
+const STUDY_THREADS: usize = 2;
 
 /// A question with everything that its answer needs.
 pub(super) enum Study {
     /// Why an order matched or did not.
     Explain(Box<ExplainStudy>),
-    /// What an order would get.
-    Quote(Box<QuoteStudy>),
+    /// What an order would get, and the orders that its book lacks so far.
+    Quote(Box<QuoteStudy>, Arc<OrderSet>),
     /// Whether an epoch is what its orders give.
     EpochCheck(Box<EpochStudy>),
     /// An epoch as `capex match` reads it.
@@ -57,8 +61,9 @@ impl Studies {
             Ok((permit, study)) => {
                 tokio::task::spawn_blocking(move || {
                     let _permit = permit;
+                    let result = pool().and_then(|pool| pool.install(|| study.run()));
                     // The client may have given up.
-                    let _ = answer.send(study.run());
+                    let _ = answer.send(result);
                 });
             }
             Err(refused) => {
@@ -68,11 +73,25 @@ impl Studies {
     }
 }
 
+/// The threads of one study: small enough to be made anew for each.
+fn pool() -> Result<ThreadPool, ApiError> {
+    let builder = ThreadPoolBuilder::new().num_threads(STUDY_THREADS);
+    let pool = builder.thread_name(|at| format!("study-{at}")).build();
+    pool.map_err(|error| {
+        ApiError::unavailable("api.busy", format!("no threads for the question: {error}"))
+    })
+}
+
 impl Study {
     fn run(self) -> Result<Answer, ApiError> {
         Ok(match self {
             Self::Explain(study) => study.run()?.into(),
-            Self::Quote(study) => study.run()?.into(),
+            Self::Quote(mut study, set) => {
+                let book = instance(&set.book(), study.instance.epoch, &study.params);
+                // The order that is asked about stays last.
+                study.instance.orders.splice(..0, book.orders);
+                study.run()?.into()
+            }
             Self::EpochCheck(study) => study.check().into(),
             Self::EpochExport(study) => study.input().into(),
             Self::EpochSigned(study) => study.signed()?.into(),

@@ -299,7 +299,7 @@ fn explanation(epoch: u64) -> Explanation {
              "because": []},
         ],
         "best_limits": [{"class": "cpu.standard", "limit_msat": 25_000, "qty": 2,
-                         "price_msat": 100_000}],
+                         "price_msat": 100_000, "code": null}],
         "best_limits_code": null,
         "paradox": {"class": "cpu.standard", "window": [110, 112], "limit_msat": 40_000,
                     "market_msat": 30_000, "code": "explain.promised_price",

@@ -41,7 +41,6 @@ fn count() -> u64 {
     std::env::var(BOOKS).map_or(USUAL_BOOKS, |count| count.parse().unwrap())
 }
 
-#[allow(clippy::print_stdout, reason = "a skip and the count are told")]
 fn compare(algorithm: Algorithm, books: impl Iterator<Item = Instance>) {
     if Command::new("python3").arg("--version").output().is_err() {
         assert!(std::env::var_os("CI").is_none(), "no python3");

@@ -113,7 +113,9 @@ pub struct CounterOrder {
 
 /// The limit at which an order begins to match, found by matching the book again: with it
 /// the order gets units, with the next worse one it gets none. All other orders, and its
-/// other alternatives, unchanged. Of a bid, 1 also stands for "at any limit".
+/// other alternatives, unchanged. Of a bid, 1 also stands for "at any limit". With a `code`
+/// all this holds by version 1 of the rules, while the network's version was not seen to
+/// agree: an indication.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BestLimit {
     /// Class name.
@@ -124,9 +126,12 @@ pub struct BestLimit {
     pub qty: u32,
     /// Their total price there, msat.
     pub price_msat: u64,
+    /// `explain.limit_not_confirmed` if it is an indication.
+    pub code: Option<String>,
 }
 
-/// In the money at the published prices, and refused all the same.
+/// In the money at the published prices over a run that was offered, and refused all the same
+/// (docs/matching.md).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Paradox {
     /// Class name.
@@ -137,7 +142,7 @@ pub struct Paradox {
     pub limit_msat: u64,
     /// Published price of one unit over the run, msat.
     pub market_msat: u64,
-    /// Reason code of what stood against the nearest counter-order.
+    /// Reason code of what stood against the nearest counter-order that offered the run.
     pub code: String,
     /// Accepted trades that stood against it, at most 4.
     pub because: Vec<AcceptedTrade>,

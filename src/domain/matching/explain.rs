@@ -10,8 +10,10 @@
 
 mod boundary;
 mod pair;
+mod paradox;
 mod promises;
 mod state;
+mod work;
 
 use std::cmp::Reverse;
 
@@ -153,7 +155,7 @@ impl Dropped {
             Self::Cancelled => "explain.cancelled",
             Self::Expired => "explain.expired",
             Self::Filled => "explain.filled_before",
-            Self::Window => "trade.window_too_near",
+            Self::Window => "explain.window_past",
             Self::Limit => "order.limit_out_of_range",
         }
     }
@@ -257,8 +259,11 @@ pub enum Fate {
 
 /// In the money at the published prices, and refused all the same.
 ///
-/// The order got nothing, a counter-order agreed with its limit, and over some run in which
-/// every slot has a price its limit is strictly better than the run's price.
+/// The order got nothing although, over some run in which every slot has a price, its limit
+/// is strictly better than the run's price, and the run is offered: asks that accept the bid,
+/// cover the run and ask no more than its price bring the bid's minimum fill together (one of
+/// them alone for a gang), counted before anything is sold. To an ask a run is offered by a
+/// bid that accepts it, pays the run's price and whose minimum fill the ask brings alone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Paradox {
     /// Class of the run.
@@ -271,7 +276,7 @@ pub struct Paradox {
     pub limit_msat: u64,
     /// Published price of one unit over the run, msat.
     pub market_msat: u64,
-    /// What stood against the nearest counter-order.
+    /// What stood against the nearest of the counter-orders that offered the run.
     pub constraint: Constraint,
     /// Accepted trades that stood against it.
     pub because: Vec<Trade>,
@@ -306,6 +311,9 @@ pub enum ExplainError {
         /// Its label.
         id: String,
     },
+    /// Matching it again and again would take too long.
+    #[error("the book is too large to match it again and again")]
+    BookTooLarge,
 }
 
 impl ExplainError {
@@ -314,6 +322,7 @@ impl ExplainError {
         match self {
             Self::Book(refusal) => refusal.code(),
             Self::UnknownOrder { .. } => "explain.unknown_order",
+            Self::BookTooLarge => "explain.book_too_large",
         }
     }
 }
@@ -321,7 +330,10 @@ impl ExplainError {
 /// Explains what became of order `id`, naming at most `nearest` counter-orders.
 ///
 /// A pure function: `outcome` is taken for the result of `instance`, by whatever version of
-/// the rules. Time is linear in the counter-orders, times the starts that each leaves open.
+/// the rules. Time is linear in the counter-orders, times the starts that each leaves open;
+/// before that, the price bounds of every class and slot boundary that is asked for take up to
+/// boundaries × edges, where edges are the pairs of slot boundaries with a run between them:
+/// at most 336² of each for a class.
 ///
 /// # Errors
 /// The refusal of the book itself, or `explain.unknown_order`.
@@ -343,7 +355,8 @@ pub fn explain(
     counters.sort_by(|a, b| nearness(a).cmp(&nearness(b)));
     let trades: Vec<Trade> = state.trades_of(order).into_iter().cloned().collect();
     let paradox =
-        if trades.is_empty() { paradox(order, instance.now, outcome, &counters) } else { None };
+        trades.is_empty().then(|| paradox::find(order, instance.now, &live, outcome, &counters));
+    let paradox = paradox.flatten();
     counters.truncate(nearest);
     let fate = fate(order, instance.now, &trades);
     Ok(Explanation { fate, qty: order.units_left(), trades, funnel, counters, paradox })
@@ -405,57 +418,4 @@ fn nearness(counter: &Counter) -> (Reverse<u32>, Reverse<Option<Constraint>>, u6
     });
     let constraint = counter.finding.as_ref().map(|found| found.constraint);
     (Reverse(counter.traded), Reverse(constraint), gap, &counter.id)
-}
-
-/// The run in which an order that got nothing is deepest in the money.
-fn paradox(order: &Order, now: u32, outcome: &Outcome, nearest: &[Counter]) -> Option<Paradox> {
-    let found = nearest.first()?.finding.as_ref()?;
-    if found.constraint <= Constraint::Limit {
-        return None;
-    }
-    let (first, end) = (order.first_slot(now), order.window.1);
-    let alternatives: Vec<(u16, u64)> = match &order.side {
-        Side::Buy { alts, .. } => alts.clone(),
-        Side::Sell { class, limit_msat, .. } => vec![(*class, *limit_msat)],
-    };
-    let mut best: Option<(u64, Paradox)> = None;
-    for (class, limit_msat) in alternatives {
-        for (start, slots, market_msat) in priced_runs(order, class, first..end, outcome) {
-            let own_msat = limit_msat * u64::from(slots);
-            let gain_msat = match order.side {
-                Side::Buy { .. } => own_msat.saturating_sub(market_msat),
-                Side::Sell { .. } => market_msat.saturating_sub(own_msat),
-            };
-            if gain_msat > best.as_ref().map_or(0, |(gain, _)| *gain) {
-                let (constraint, because) = (found.constraint, found.because.clone());
-                let limit_msat = own_msat;
-                let run =
-                    Paradox { class, start, slots, limit_msat, market_msat, constraint, because };
-                best = Some((gain_msat, run));
-            }
-        }
-    }
-    best.map(|(_, run)| run)
-}
-
-/// Runs that the order could trade in slots which all have a price: start, slots, price of
-/// one unit. An ask is tried at its shortest run, the finest measure of what it was worth.
-fn priced_runs(
-    order: &Order,
-    class: u16,
-    window: std::ops::Range<u32>,
-    outcome: &Outcome,
-) -> Vec<(u32, u32, u64)> {
-    let slots = u32::from(match order.side {
-        Side::Buy { hours, .. } => hours,
-        Side::Sell { min_run, .. } => min_run,
-    });
-    let Some(last) = window.end.checked_sub(slots) else { return Vec::new() };
-    let run = |start: u32| {
-        let prices = outcome.prices.range((class, start)..(class, start + slots));
-        let (count, msat) =
-            prices.fold((0, 0), |(count, msat), (_, price)| (count + 1, msat + price));
-        (count == slots).then_some((start, slots, msat))
-    };
-    (window.start..=last).filter_map(run).collect()
 }

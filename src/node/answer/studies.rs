@@ -31,23 +31,14 @@ impl Node {
     fn explain_study(&self, order: &Prefix, epoch: Option<u64>) -> Result<Study, ApiError> {
         let (epoch, view, id) = self.order_in_epoch(order, epoch)?;
         let result = view.result.clone().ok_or_else(|| self.not_computed(epoch))?;
-        let book = view.set.book();
-        if !book.iter().any(|order| order.id() == id.0) {
-            let message = "the order did not enter the book: of each key the 16 lowest ids count, \
-                           of one nonce or resold certificate the lowest";
-            return Err(ApiError::new(409, "order.not_in_book", message)
-                .with_hint("keep fewer orders in the market: `capex order list`"));
-        }
-        let params = self.engine.params().clone();
-        let instance = instance(&book, epoch, &params);
+        let (params, set) = (self.engine.params().clone(), view.set.clone());
         let market = self.engine.market();
         let standing = market.signed_for(epoch).find(|(signed, _)| **signed == id);
         let standing = standing.map(|(_, signed)| signed.standing).or_else(|| {
             market.standing().find(|standing| standing.last_order == Some(id)).map(|s| s.id)
         });
         let order_id = standing.map(|id| id.to_string());
-        let id = id.to_string();
-        Ok(Study::Explain(Box::new(ExplainStudy { params, instance, result, id, order_id })))
+        Ok(Study::Explain(Box::new(ExplainStudy { params, set, result, id, order_id })))
     }
 
     /// The order that is meant: by its id in an epoch, or by the standing order of this node
@@ -84,8 +75,8 @@ impl Node {
 
     fn ids_in(&self, prefix: &Prefix, epoch: u64, view: &EpochView) -> BTreeSet<OrderId> {
         let market = self.engine.market();
-        let mut found: BTreeSet<OrderId> =
-            view.set.ids().filter(|id| prefix.matches(&id.0)).collect();
+        let ids = view.set.ids_from(OrderId(prefix.lowest()));
+        let mut found: BTreeSet<OrderId> = ids.take_while(|id| prefix.matches(&id.0)).collect();
         let mine =
             market.signed_for(epoch).filter(|(_, signed)| prefix.matches(&signed.standing.0));
         found.extend(mine.map(|(id, _)| *id));
@@ -142,16 +133,17 @@ impl Node {
         let epoch = epoch_at(now, &params);
         let order = quote::hypothetical(spec, self.engine.me(), epoch, &params)?;
         let (book_epoch, view) = self.shown_epoch();
-        let book = view.map(|view| view.set.book()).unwrap_or_default();
-        let mut instance = instance(&book, epoch, &params);
+        let set = view.map(|view| view.set.clone()).unwrap_or_default();
+        let mut instance = instance(&[], epoch, &params);
         instance.orders.push(order);
-        Ok(Study::Quote(Box::new(QuoteStudy {
+        let study = QuoteStudy {
             phase: Phase::at(now, &params),
             params,
             instance,
             book_epoch,
             feerate_sat_kvb: self.engine.chain().feerate_sat_kvb(FEE_TARGET),
-        })))
+        };
+        Ok(Study::Quote(Box::new(study), set))
     }
 }
 

@@ -1,53 +1,65 @@
 //! The matcher's explanation in the API's form.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::api::ApiError;
 use crate::api::types::{
     AcceptedTrade, BestLimit, ClassLimit, CounterOrder, Explanation, Fact, Fill, FunnelStep,
     Paradox, Side,
 };
+use crate::domain::book::{OrderSet, instance};
 use crate::domain::epoch::EpochResult;
-use crate::domain::ids::to_hex;
+use crate::domain::ids::{OrderId, to_hex};
 use crate::domain::matching::explain::{
-    self, Boundary, Constraint, Counter, Fate, Value, boundaries, explain,
+    self, Boundary, Constraint, Counter, ExplainError, Fate, Value, boundaries, explain,
 };
 use crate::domain::matching::{self, Algorithm, Instance, Order, Outcome, Trade};
 use crate::params::Params;
 
 /// Counter-orders that an explanation names: a screenful.
 const NEAREST_MAX: usize = 16;
-/// Largest book in which limits are tried out, orders: 42 times matching this many takes some
-/// seconds, and the question is not worth more.
+/// Largest book in which limits are tried out, orders: 42 times matching this many by version
+/// 1 takes some seconds, and the question is not worth more.
 const TRIED_ORDERS_MAX: usize = 2_000;
-/// Reason code of a larger one.
-const BOOK_TOO_LARGE: &str = "explain.book_too_large";
+/// Most work of trying out the limits of one order, in looks at an ask.
+const TRIED_WORK_MAX: u64 = 1 << 30;
+/// Reason code of a limit that version 1 found and the network's version did not confirm.
+const LIMIT_NOT_CONFIRMED: &str = "explain.limit_not_confirmed";
 /// Reason code of an order that met nobody.
 const NO_COUNTER_ORDERS: &str = "explain.no_counter_orders";
 
 /// A computed epoch and the order to explain in it.
 pub(in crate::node) struct ExplainStudy {
     pub(in crate::node) params: Params,
-    pub(in crate::node) instance: Instance,
+    /// Orders of the epoch.
+    pub(in crate::node) set: Arc<OrderSet>,
     pub(in crate::node) result: EpochResult,
-    /// Label of the order.
-    pub(in crate::node) id: String,
+    pub(in crate::node) id: OrderId,
     /// Standing order that it came from.
     pub(in crate::node) order_id: Option<String>,
 }
 
 impl ExplainStudy {
     pub(super) fn run(self) -> Result<Explanation, ApiError> {
-        let outcome = self.result.outcome();
-        let mut found = explanation(&self.params, &self.instance, &outcome, &self.id)?;
+        let book = self.set.book();
+        if !book.iter().any(|order| order.id() == self.id.0) {
+            let message = "the order did not enter the book: of each key the 16 lowest ids count, \
+                           of one nonce or resold certificate the lowest";
+            return Err(ApiError::new(409, "order.not_in_book", message)
+                .with_hint("keep fewer orders in the market: `capex order list`"));
+        }
+        let instance = instance(&book, self.result.epoch, &self.params);
+        let (outcome, id) = (self.result.outcome(), self.id.to_string());
+        let mut found = explanation(&self.params, &instance, &outcome, &id)?;
         found.order_id = self.order_id;
         let rows = self.result.rows.iter();
         let rows: BTreeMap<(String, String), _> =
             rows.map(|row| ((to_hex(&row.row.buy), to_hex(&row.row.sell)), row)).collect();
         for fill in &mut found.fills {
             let pair = match found.side {
-                Side::Buy => (self.id.clone(), fill.order.clone()),
-                Side::Sell => (fill.order.clone(), self.id.clone()),
+                Side::Buy => (id.clone(), fill.order.clone()),
+                Side::Sell => (fill.order.clone(), id.clone()),
             };
             if let Some(row) = rows.get(&pair) {
                 fill.trade_id = Some(row.trade.to_string());
@@ -65,7 +77,7 @@ pub(super) fn explanation(
     outcome: &Outcome,
     id: &str,
 ) -> Result<Explanation, ApiError> {
-    let refuse = |error: explain::ExplainError| {
+    let refuse = |error: ExplainError| {
         ApiError::new(409, error.code(), error.to_string())
             .with_hint("see `capex epoch show` for what the epoch holds")
     };
@@ -73,8 +85,12 @@ pub(super) fn explanation(
     let algorithm = Algorithm::try_from(params.matching_version);
     let limits = match (found.fate, algorithm) {
         (Fate::Dropped(_), _) | (_, Err(_)) => Ok(Vec::new()),
-        _ if instance.orders.len() > TRIED_ORDERS_MAX => Err(BOOK_TOO_LARGE),
-        (_, Ok(algorithm)) => Ok(boundaries(instance, algorithm, id).map_err(refuse)?),
+        _ if instance.orders.len() > TRIED_ORDERS_MAX => Err(ExplainError::BookTooLarge),
+        (_, Ok(algorithm)) => boundaries(instance, outcome, algorithm, id, TRIED_WORK_MAX),
+    };
+    let limits = match limits {
+        Err(too_large @ ExplainError::BookTooLarge) => Err(too_large.code()),
+        limits => Ok(limits.map_err(refuse)?),
     };
     let writer = Writer::new(params, instance);
     writer.write(instance, id, &found, limits)
@@ -198,6 +214,7 @@ impl<'a> Writer<'a> {
             limit_msat: found.limit_msat,
             qty: found.qty,
             price_msat: found.msat,
+            code: (!found.is_confirmed).then(|| LIMIT_NOT_CONFIRMED.to_owned()),
         };
         limits.iter().map(best).collect()
     }
@@ -276,7 +293,8 @@ pub(in crate::node) fn class_name(params: &Params, class: u16) -> String {
     params.class(class).map_or_else(|| class.to_string(), |named| named.name.clone())
 }
 
-fn feature_names(params: &Params, bits: u64) -> Vec<String> {
+/// Names of feature bits; a bit that the network does not name has none.
+pub(in crate::node) fn feature_names(params: &Params, bits: u64) -> Vec<String> {
     let named = params.features.iter().filter(|(_, bit)| bits >> **bit & 1 == 1);
     named.map(|(name, _)| name.clone()).collect()
 }

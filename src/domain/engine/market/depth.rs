@@ -1,6 +1,6 @@
 //! How much stands in a book at which price, slot by slot.
 
-use std::collections::BTreeMap;
+use std::ops::Range;
 
 use crate::domain::order::{Order, Side};
 use crate::domain::units::{Slot, Window};
@@ -39,45 +39,125 @@ pub struct Depth {
 }
 
 /// Depth of a class in the slots from `first` on that have any, ascending; neighbours that
-/// are alike stand in one row.
+/// are alike stand in one row. Time: sorting the orders, and the square of the horizon.
 #[must_use]
 pub fn depth(book: &[&Order], class: u16, first: Slot) -> Vec<Depth> {
-    let mut sides: [Vec<(u64, u32, Window)>; 2] = [Vec::new(), Vec::new()];
+    let (mut asks, mut bids) = (Vec::new(), Vec::new());
+    let horizon = first.saturating_add(HORIZON_SLOTS);
     for order in book {
         let Some(alt) = order.alts.iter().find(|alt| alt.class == class) else { continue };
-        let side = usize::from(order.side == Side::Buy);
-        sides[side].push((alt.limit_msat, order.qty, order.window));
+        let (start, end) = (order.window.start.max(first), order.window.end.min(horizon));
+        if start < end {
+            let slots = (start - first) as usize..(end - first) as usize;
+            let side = if order.side == Side::Buy { &mut bids } else { &mut asks };
+            side.push(Offer { limit_msat: alt.limit_msat, qty: order.qty.into(), slots });
+        }
     }
-    sides[0].sort_unstable_by_key(|(limit_msat, _, _)| *limit_msat);
-    sides[1].sort_unstable_by_key(|(limit_msat, _, _)| std::cmp::Reverse(*limit_msat));
-    let mut slots: BTreeMap<Slot, [Ladder; 2]> = BTreeMap::new();
-    let horizon = first.saturating_add(HORIZON_SLOTS);
-    for (side, orders) in sides.iter().enumerate() {
-        for (limit_msat, qty, window) in orders {
-            for slot in window.start.max(first)..window.end.min(horizon) {
-                slots.entry(slot).or_default()[side].add(*limit_msat, *qty);
+    asks.sort_unstable_by_key(|offer| offer.limit_msat);
+    bids.sort_unstable_by_key(|offer| std::cmp::Reverse(offer.limit_msat));
+    rows(first, ladders(&asks).into_iter().zip(ladders(&bids)))
+}
+
+/// Units of one order, in slots counted from the first of the depth.
+struct Offer {
+    limit_msat: u64,
+    qty: u64,
+    slots: Range<usize>,
+}
+
+/// The ladder of every slot of the horizon, from the orders of one side, best first.
+fn ladders(offers: &[Offer]) -> Vec<Ladder> {
+    let mut ladders = vec![Ladder::default(); HORIZON_SLOTS as usize];
+    for (ladder, total) in ladders.iter_mut().zip(units(offers)) {
+        ladder.total = total;
+    }
+    let mut open = Open::new(ladders.len());
+    for level in offers.chunk_by(|a, b| a.limit_msat == b.limit_msat) {
+        // One sweep over all slots for many orders; for few, a look at the slots of each that
+        // still lack levels: no slot has more than LEVELS_MAX times as many looks as slots.
+        if level.len() >= ladders.len() {
+            for (ladder, qty) in ladders.iter_mut().zip(units(level)).filter(|(_, qty)| *qty > 0) {
+                ladder.add(level[0].limit_msat, qty);
+            }
+        } else {
+            for offer in level {
+                let mut slot = open.from(offer.slots.start);
+                while slot < offer.slots.end {
+                    if !ladders[slot].add(offer.limit_msat, offer.qty) {
+                        open.close(slot);
+                    }
+                    slot = open.from(slot + 1);
+                }
             }
         }
     }
-    rows(slots)
+    ladders
 }
 
-impl Ladder {
-    /// Adds units at a price no better than the last.
-    fn add(&mut self, limit_msat: u64, qty: u32) {
-        self.total += u64::from(qty);
-        let is_full = self.levels.len() == LEVELS_MAX;
-        match self.levels.last_mut() {
-            Some(level) if level.limit_msat == limit_msat => level.qty += u64::from(qty),
-            _ if is_full => {}
-            _ => self.levels.push(Level { limit_msat, qty: qty.into() }),
+/// Units of some orders in every slot of the horizon: what begins there, less what ended.
+fn units(offers: &[Offer]) -> Vec<u64> {
+    let mut begins = vec![0; HORIZON_SLOTS as usize + 1];
+    let mut ends = begins.clone();
+    for offer in offers {
+        begins[offer.slots.start] += offer.qty;
+        ends[offer.slots.end] += offer.qty;
+    }
+    let mut units = 0;
+    let running = begins.into_iter().zip(ends).map(|(begin, end)| {
+        units += begin;
+        units -= end;
+        units
+    });
+    running.take(HORIZON_SLOTS as usize).collect()
+}
+
+/// Slots whose ladder still takes levels; the rest is jumped over.
+struct Open {
+    /// Of an open slot itself, of a closed one a later slot, none of those between being open.
+    next: Vec<usize>,
+}
+
+impl Open {
+    fn new(slots: usize) -> Self {
+        Self { next: (0..=slots).collect() }
+    }
+
+    /// The first open slot from this one on, or the end.
+    fn from(&mut self, slot: usize) -> usize {
+        let mut found = slot;
+        while self.next[found] != found {
+            found = self.next[found];
         }
+        // Whoever comes next takes the short way.
+        let mut at = slot;
+        while self.next[at] != found {
+            at = std::mem::replace(&mut self.next[at], found);
+        }
+        found
+    }
+
+    fn close(&mut self, slot: usize) {
+        self.next[slot] = slot + 1;
     }
 }
 
-fn rows(slots: BTreeMap<Slot, [Ladder; 2]>) -> Vec<Depth> {
+impl Ladder {
+    /// Adds units at a price no better than the last; `false` if there is no room for it.
+    fn add(&mut self, limit_msat: u64, qty: u64) -> bool {
+        let is_full = self.levels.len() == LEVELS_MAX;
+        match self.levels.last_mut() {
+            Some(level) if level.limit_msat == limit_msat => level.qty += qty,
+            _ if is_full => return false,
+            _ => self.levels.push(Level { limit_msat, qty }),
+        }
+        true
+    }
+}
+
+fn rows(first: Slot, ladders: impl Iterator<Item = (Ladder, Ladder)>) -> Vec<Depth> {
     let mut rows: Vec<Depth> = Vec::new();
-    for (slot, [asks, bids]) in slots {
+    let used = (first..).zip(ladders).filter(|(_, (asks, bids))| asks.total + bids.total > 0);
+    for (slot, (asks, bids)) in used {
         match rows.last_mut() {
             Some(row) if row.window.end == slot && row.asks == asks && row.bids == bids => {
                 row.window.end += 1;
@@ -149,5 +229,63 @@ mod tests {
         let many: Vec<&Order> = many.iter().collect();
         let bids = &depth(&many, 1, 100)[0].bids;
         assert_eq!((bids.levels.len(), bids.levels[0].limit_msat, bids.total), (5, 8, 8));
+    }
+
+    /// What the depth is by definition, slot by slot and order by order.
+    fn naive(book: &[&Order], first: Slot) -> Vec<(Slot, [Vec<Level>; 2], [u64; 2])> {
+        let mut found = Vec::new();
+        for slot in first..first + HORIZON_SLOTS {
+            let (mut levels, mut totals) = ([Vec::new(), Vec::new()], [0, 0]);
+            for (at, side) in [Side::Sell, Side::Buy].into_iter().enumerate() {
+                let mut by_limit = std::collections::BTreeMap::new();
+                let there = book.iter().filter(|order| {
+                    order.side == side && order.window.start <= slot && slot < order.window.end
+                });
+                for order in there {
+                    *by_limit.entry(order.alts[0].limit_msat).or_insert(0) += u64::from(order.qty);
+                    totals[at] += u64::from(order.qty);
+                }
+                let all = by_limit.into_iter().map(|(limit_msat, qty)| Level { limit_msat, qty });
+                let mut all: Vec<Level> = all.collect();
+                if side == Side::Buy {
+                    all.reverse();
+                }
+                all.truncate(LEVELS_MAX);
+                levels[at] = all;
+            }
+            if totals != [0, 0] {
+                found.push((slot, levels, totals));
+            }
+        }
+        found
+    }
+
+    #[test]
+    fn depth_is_what_a_count_of_every_slot_says() {
+        // The last book has prices shared by more orders than there are slots.
+        for (seed, count, prices) in [(1, 5, 3), (2, 60, 40), (3, 400, 9), (4, 1500, 2)] {
+            let mut state: u32 = seed;
+            let mut draw = |below: u32| {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                (state >> 8) % below
+            };
+            let orders: Vec<Order> = (0..count)
+                .map(|_| {
+                    let side = if draw(2) == 0 { Side::Sell } else { Side::Buy };
+                    let start = 80 + draw(380);
+                    let window = (start, start + 1 + draw(60));
+                    order(side, u64::from(1 + draw(prices)), 1 + draw(9), window)
+                })
+                .collect();
+            let book: Vec<&Order> = orders.iter().collect();
+            let rows = depth(&book, 1, 100);
+            let by_slot = rows.iter().flat_map(|row| {
+                (row.window.start..row.window.end).map(move |slot| {
+                    let levels = [row.asks.levels.clone(), row.bids.levels.clone()];
+                    (slot, levels, [row.asks.total, row.bids.total])
+                })
+            });
+            assert_eq!(by_slot.collect::<Vec<_>>(), naive(&book, 100), "book {seed}");
+        }
     }
 }

@@ -14,9 +14,8 @@ pub(super) struct State<'a> {
     now: u32,
     by_bid: BTreeMap<&'a str, Vec<&'a Trade>>,
     by_ask: BTreeMap<&'a str, Vec<&'a Trade>>,
-    /// Units sold of an ask in each slot of the book, from [`State::first_slot`] on.
+    /// Units sold of an ask in each slot of its window. Only of asks that were asked for.
     sold: BTreeMap<&'a str, Vec<u32>>,
-    first_slot: u32,
     /// Accepted runs of all classes: the trades of one bid.
     runs: Vec<Vec<&'a Trade>>,
     promises: BTreeMap<u16, Promises>,
@@ -45,16 +44,6 @@ impl<'a> State<'a> {
         }
         let first = live.iter().map(|order| order.first_slot(now)).min().unwrap_or(0);
         let end = live.iter().map(|order| order.window.1).max().unwrap_or(first);
-        let mut sold: BTreeMap<&str, Vec<u32>> = BTreeMap::new();
-        for trade in &outcome.trades {
-            let sold = sold.entry(trade.sell.as_str());
-            let sold = sold.or_insert_with(|| vec![0; (end - first) as usize]);
-            for units in
-                sold.get_mut(slots(first, trade.start, trade.hours.into())).into_iter().flatten()
-            {
-                *units += trade.qty;
-            }
-        }
         let runs: Vec<Vec<&Trade>> = by_bid.values().cloned().collect();
         let mut promises = BTreeMap::new();
         for (at, run) in runs.iter().enumerate() {
@@ -62,7 +51,7 @@ impl<'a> State<'a> {
             let class = promises.entry(class).or_insert_with(|| Promises::new(first, end));
             class.promise(slots, msat, at);
         }
-        Self { now, by_bid, by_ask, sold, first_slot: first, runs, promises }
+        Self { now, by_bid, by_ask, sold: BTreeMap::new(), runs, promises }
     }
 
     /// Trades of one order.
@@ -94,11 +83,21 @@ impl<'a> State<'a> {
         }
     }
 
-    /// Units of an ask that are free in every slot of a run.
-    fn left(&self, ask: &Ask<'_>, start: u32, hours: u32) -> u64 {
-        let sold = self.sold.get(ask.order.id.as_str());
-        let run = slots(self.first_slot, start, hours);
-        let most = sold.and_then(|sold| sold.get(run)?.iter().max()).copied().unwrap_or(0);
+    /// Units of an ask that are free in every slot of a run within its window.
+    fn left(&mut self, ask: &Ask<'a>, start: u32, hours: u32) -> u64 {
+        let trades = self.by_ask.get(ask.order.id.as_str());
+        let Some(trades) = trades else { return ask.order.units_left().into() };
+        let (first, end) = (ask.order.first_slot(self.now), ask.order.window.1);
+        let sold = self.sold.entry(ask.order.id.as_str()).or_insert_with(|| {
+            let mut sold = vec![0; end.saturating_sub(first) as usize];
+            for trade in trades {
+                let run = sold.get_mut(slots(first, trade.start, trade.hours.into()));
+                run.into_iter().flatten().for_each(|units| *units += trade.qty);
+            }
+            sold
+        });
+        let run = sold.get(slots(first, start, hours));
+        let most = run.and_then(|run| run.iter().max()).copied().unwrap_or(0);
         ask.order.units_left().saturating_sub(most).into()
     }
 
