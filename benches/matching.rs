@@ -61,8 +61,13 @@ fn matching(criterion: &mut Criterion<CpuTime>) {
         ("1k x 200 x 48, fixed", instances::runs(1_000, 200, 48, 0, SEED)),
         ("10k x 1k x 168, fixed", instances::runs(10_000, 1_000, SLOTS, 0, SEED)),
         ("10k x 1k x 168, flexible", instances::runs(10_000, 1_000, SLOTS, 24, SEED)),
+        ("10k x 1k x 168, tight", instances::tight_runs(10_000, 1_000, 24, SEED)),
+        ("10k x 1k x 168, one price", instances::one_price_runs(10_000, 1_000, 24, SEED)),
         ("100k x 5k x 168, fixed", instances::runs(100_000, 5_000, SLOTS, 0, SEED)),
         ("100k x 5k x 168, flexible", instances::runs(100_000, 5_000, SLOTS, 24, SEED)),
+        ("100k x 5k x 168, tight", instances::tight_runs(100_000, 5_000, 24, SEED)),
+        ("100k x 5k x 168, one price", instances::one_price_runs(100_000, 5_000, 24, SEED)),
+        ("strangers, 100k x 5k x 168", instances::strangers(100_000, 5_000, SEED)),
         ("hostile, 1k x 10k x 168", instances::hostile(1_000, 10_000, 24, SEED)),
     ];
     let one_thread = ThreadPoolBuilder::new().num_threads(1).build().unwrap();

@@ -49,7 +49,6 @@ check_devnet() {
 
 # The generated books again: no version of the matcher may fall behind its ratios to the optimum.
 check_welfare() {
-    cargo build --locked --release
     scripts/bench/welfare/run --gate
 }
 

@@ -92,7 +92,7 @@ fn sample() -> SignedEpoch {
 }
 
 fn text(signed: &SignedEpoch) -> String {
-    write(signed, "devnet")
+    write(signed, "devnet").unwrap()
 }
 
 /// `capex epoch verify` where there is nothing: no daemon, no data directory, no home.
@@ -182,6 +182,14 @@ fn without(text: &str, kind: &str) -> String {
 fn with_order(added: Verified<Order>) -> String {
     let mut signed = sample();
     signed.orders.push(added.envelope().clone());
+    signed.orders.sort_by_key(|order| order.id::<Order>(params().magic));
+    text(&signed)
+}
+
+/// The same set with its first two orders exchanged.
+fn swapped_orders() -> String {
+    let mut signed = sample();
+    signed.orders.swap(0, 1);
     text(&signed)
 }
 
@@ -230,7 +238,8 @@ fn whatever_is_changed_is_found_at_its_place() {
             &["epoch.bad_count", "epoch.bad_root"],
             "orders under the root: expected 6, found 5",
         ),
-        ("repeated order", with_order(bid(1, 3, 900)), &["epoch.repeated_order"], "order 6 ("),
+        ("repeated order", with_order(bid(1, 3, 900)), &["epoch.repeated_order"], "twice"),
+        ("order of orders", swapped_orders(), &["epoch.file_order"], "order 2 ("),
         (
             "order of another epoch",
             with_order(order(6, Side::Buy, 1, 1, EPOCH + 1)),
@@ -322,6 +331,14 @@ fn texts_that_are_no_epoch_are_refused_with_their_line() {
         let (code, _, err) = verify(&text, args);
         assert!(code == 6 && err.starts_with(&format!("error[{reason}]")), "{reason}: {err}");
         assert!(line == 0 || err.contains(&format!("line {line}: ")), "{line}: {err}");
+    }
+    // What `capex match` reads, as it is printed, and a text that was asked for with `--json`.
+    let book = to_json(&instance(&[], EPOCH, &params()));
+    for json in [format!("{book:#}\n"), json!({ "epoch_file": t }).to_string()] {
+        let (code, out, err) = verify(&json, &[]);
+        assert_eq!((code, out.as_str()), (6, ""), "{err}");
+        assert!(err.starts_with("error[epoch.file_json]"), "{err}");
+        assert!(err.contains("capex epoch export <number> --signed --out FILE"), "{err}");
     }
     let (code, _, err) = verify(&t, &["5"]);
     assert!(code == 1 && err.starts_with("error[epoch.other_epoch]"), "{err}");

@@ -4,7 +4,7 @@
 #[allow(dead_code, reason = "shared with tests that shuffle")]
 mod dice;
 
-use capex::domain::matching::{Instance, Mode, Order, Side};
+use capex::domain::matching::{Instance, MAX_KEYS, Mode, Order, Side};
 use dice::Dice;
 
 /// First slot of every book.
@@ -24,6 +24,72 @@ pub(crate) fn runs(bids: u64, asks: u64, slots: u32, flexible: u32, seed: u64) -
     let mut orders: Vec<Order> = (0..asks).map(|_| ask(&mut dice, slots)).collect();
     orders.extend((0..bids).map(|_| bid(&mut dice, slots, flexible)));
     instance(orders, seed)
+}
+
+/// The same bids, but every ask is over the whole span and the asks have a third of the units
+/// that are wanted: nearly every bid meets sold-out asks.
+pub(crate) fn tight_runs(bids: u64, asks: u64, flexible: u32, seed: u64) -> Instance {
+    let mut book = runs(bids, asks, SLOTS, flexible, seed);
+    let (mut wanted, mut offered) = (0, 0);
+    for order in &mut book.orders {
+        match order.side {
+            Side::Buy { hours, .. } => wanted += u64::from(order.qty) * u64::from(hours),
+            Side::Sell { .. } => {
+                order.window = (FIRST_SLOT, FIRST_SLOT + SLOTS);
+                offered += u64::from(order.qty) * u64::from(SLOTS);
+            }
+        }
+    }
+    for order in book.orders.iter_mut().filter(|order| matches!(order.side, Side::Sell { .. })) {
+        order.qty = (u64::from(order.qty) * wanted / (3 * offered)).max(1) as u32;
+    }
+    book
+}
+
+/// The same with one price for all asks, so that only the fit tells them apart.
+pub(crate) fn one_price_runs(bids: u64, asks: u64, flexible: u32, seed: u64) -> Instance {
+    let mut book = tight_runs(bids, asks, flexible, seed);
+    for order in &mut book.orders {
+        if let Side::Sell { limit_msat, .. } = &mut order.side {
+            *limit_msat = 90_000;
+        }
+    }
+    book
+}
+
+/// A book in which every bid can pay every ask and accepts almost none of them, which rules
+/// and features alone tell: a bid wants a feature that only the dearest ask has, or it allows
+/// as many labels as it may and only the dearest ask carries one. Asks deny as many labels.
+pub(crate) fn strangers(bids: u64, asks: u64, seed: u64) -> Instance {
+    const RARE: u64 = 1 << 1;
+    let mut book = runs(bids, asks, SLOTS, 24, seed);
+    let mut dice = Dice::new(!seed);
+    let mut labels = || (0..MAX_KEYS).map(|_| label(&mut dice)).collect::<Vec<_>>();
+    let dearest = book.orders[0].owner.clone();
+    for (at, order) in book.orders.iter_mut().enumerate() {
+        match &mut order.side {
+            Side::Sell { limit_msat, .. } => {
+                order.deny = labels();
+                if at == 0 {
+                    *limit_msat = 140_000;
+                    order.features = RARE;
+                    order.window = (FIRST_SLOT, FIRST_SLOT + SLOTS);
+                }
+            }
+            Side::Buy { alts, .. } => {
+                alts[0].1 = 140_000;
+                order.min_qty = 1;
+                if at % 2 == 0 {
+                    order.features = RARE;
+                } else {
+                    order.features = 0;
+                    order.allow = labels();
+                    order.allow[0].clone_from(&dearest);
+                }
+            }
+        }
+    }
+    instance(book.orders, seed)
 }
 
 /// As many bids as asks for one slot, limits spread evenly around one price.

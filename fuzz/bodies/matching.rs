@@ -21,8 +21,7 @@ fn as_json(bytes: &[u8]) {
     file.write_all(bytes).expect("room for it");
     let path = file.path().to_str().expect("a plain path").to_owned();
     let (mut out, mut err) = (Vec::new(), Vec::new());
-    let code =
-        match_cmd::run(&path, Algorithm::One, true, &mut std::io::empty(), &mut out, &mut err);
+    let code = match_cmd::run(&path, None, true, &mut std::io::empty(), &mut out, &mut err);
     assert!(code == 0 || code == 6, "exit {code}");
     let answer = if out.is_empty() { err } else { out };
     assert!(serde_json::from_slice::<serde_json::Value>(&answer).is_ok());

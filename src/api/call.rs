@@ -8,11 +8,12 @@ use super::error::ApiError;
 use super::prefix::Prefix;
 use super::types;
 use crate::domain::engine::io::{Command, Done, OrderSpec};
-use crate::domain::epoch::signed::SignedEpoch;
 use crate::domain::ids::CertId;
 
-/// Calls that may wait for the event loop. It answers a query in well under a
-/// millisecond, so a longer queue only hides that it is stuck.
+/// Calls that may wait for the event loop. It answers from memory, most queries in well under
+/// a millisecond and those over the open book in a time that grows with its orders; what
+/// verifies, matches or writes a whole epoch it hands on. So a longer queue only hides that it
+/// is stuck.
 pub const CALL_QUEUE: usize = 256;
 /// How long a call may take: a redemption asks a remote provider and uploads 64 MiB.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(120);
@@ -134,18 +135,13 @@ pub struct RedeemCall {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CertificateText(pub String);
 
-/// An epoch with its signed orders. Written as text outside the event loop.
+/// Text of an epoch with its signed orders.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EpochFile {
-    /// Name of the network.
-    pub network: String,
-    /// Orders and result.
-    pub signed: SignedEpoch,
-}
+pub struct EpochFile(pub String);
 
-/// An epoch in the form that `capex match` reads.
-#[derive(Debug, Clone, PartialEq)]
-pub struct EpochInput(pub serde_json::Value);
+/// An epoch in the form that `capex match` reads, as JSON text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EpochInput(pub String);
 
 macro_rules! answers {
     ($($variant:ident($type:ty)),* $(,)?) => {

@@ -10,7 +10,6 @@ use axum::{Json, Router};
 use super::extract::segments;
 use super::types::{Epoch, EpochCheck};
 use super::{ApiError, ApiState, EpochFile, EpochInput, Query};
-use crate::domain::epoch::signed::write;
 
 /// The `{n}` of a path.
 struct Number(u64);
@@ -54,16 +53,15 @@ async fn verify(
 async fn export(
     State(state): State<ApiState>,
     Number(number): Number,
-) -> Result<Json<serde_json::Value>, ApiError> {
-    let EpochInput(input) = state.node.query(Query::EpochExport(number)).await?;
-    Ok(Json(input))
+) -> Result<Response, ApiError> {
+    let EpochInput(text) = state.node.query(Query::EpochExport(number)).await?;
+    Ok(([(header::CONTENT_TYPE, "application/json")], text).into_response())
 }
 
 async fn signed(
     State(state): State<ApiState>,
     Number(number): Number,
 ) -> Result<Response, ApiError> {
-    let EpochFile { network, signed } = state.node.query(Query::EpochSigned(number)).await?;
-    let text = write(&signed, &network);
+    let EpochFile(text) = state.node.query(Query::EpochSigned(number)).await?;
     Ok(([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], text).into_response())
 }

@@ -16,11 +16,12 @@ use super::failure::{Exit, Failure};
 use crate::api::auth::COOKIE_FILE;
 use crate::api::types::{Endpoints, Part, Status};
 use crate::api::{ApiError, CALL_TIMEOUT, END_HEADER, ErrorBody, endpoints};
+use crate::domain::epoch::signed::TEXT_MAX_BYTES;
 
 /// Connecting on loopback takes no time, or nobody listens.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// The largest answer: an exported epoch of a full book.
-const ANSWER_MAX_BYTES: u64 = 256 << 20;
+/// The largest answer: a full epoch with its signed orders.
+const ANSWER_MAX_BYTES: u64 = TEXT_MAX_BYTES as u64;
 
 /// A daemon that can be asked.
 #[derive(Debug)]

@@ -6,7 +6,7 @@ use super::failure::Failure;
 use super::output::{Page, sat, short, slots};
 use super::sanitise::paragraph;
 use super::{Context, epoch_verify};
-use crate::api::types::{Epoch, EpochRow, Status};
+use crate::api::types::{Epoch, EpochRow};
 use crate::domain::units::msat_to_sat;
 
 /// What about epochs.
@@ -27,7 +27,6 @@ Next: capex epoch verify <number>")]
     /// Write an epoch in the form that `capex match` reads, or with its signed orders
     #[command(after_help = "Examples:
   capex epoch export 871234567 | capex match --input -
-  capex epoch export 871234567 | capex match --input - --algorithm 2
   capex epoch export 871234567 --signed --out epoch.txt
 
 Next: capex epoch verify --from epoch.txt")]
@@ -58,10 +57,6 @@ pub fn run(noun: &Noun, context: &mut Context<'_>) -> Result<(), Failure> {
         Noun::Export { epoch, signed: false, out } => {
             let client = context.client()?;
             let input: serde_json::Value = client.get(&format!("/epochs/{epoch}/export"))?;
-            let version = client.get::<Status>("/status")?.matching_version;
-            if version != 1 {
-                writeln!(context.io.err, "replay it with `capex match --algorithm {version}`")?;
-            }
             match out {
                 None => context.io.json(&input),
                 Some(path) => {

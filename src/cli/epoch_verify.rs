@@ -83,6 +83,9 @@ fn offline(
     context: &mut Context<'_>,
 ) -> Result<(), Failure> {
     let text = read(path, context)?;
+    if text.trim_start().starts_with('{') {
+        return Err(json(path));
+    }
     let (signed, params) =
         signed_epoch(&text, context.global.network.as_deref()).map_err(|(code, what)| {
             Failure::new(Exit::Rejected, code, format!("{}: {what}", path.display()))
@@ -118,6 +121,14 @@ fn read(path: &Path, context: &mut Context<'_>) -> Result<String, Failure> {
     let read = (&mut context.io.input).take(max_bytes + 1).read_to_string(&mut text);
     read.map_err(|error| Failure::file(path, &error))?;
     Ok(text)
+}
+
+/// The other form of an export has no signatures, so nothing in it can be verified.
+fn json(path: &Path) -> Failure {
+    let what = format!("{}: JSON, not the signed orders of an epoch", path.display());
+    Failure::new(Exit::Rejected, "epoch.file_json", what).with_hint(
+        "export it with its signatures: `capex epoch export <number> --signed --out FILE`",
+    )
 }
 
 /// The epoch and the network that its first line names.

@@ -40,7 +40,8 @@ pub fn body(found: &Explanation, page: &mut Page) {
     for fill in &found.fills {
         page.field("got", got(fill));
     }
-    for limit in &found.best_limits {
+    // Without a counter-order there is no limit to find, and nothing else to look at.
+    for limit in found.best_limits.iter().filter(|_| found.counter_orders > 0) {
         page.field("best price", best(found.side, &found.state, limit));
     }
     if let Some(code) = &found.best_limits_code {
@@ -197,6 +198,7 @@ fn text(fact: &Fact) -> String {
 /// A reason code in words.
 fn because(code: &str) -> &'static str {
     match code {
+        "explain.not_live" => "no order of the other side takes part any more",
         "explain.class" => "nobody offers or wants its class",
         "explain.window" => "no window shares enough slots with its own",
         "explain.self_trade" => "the rest of the book is its owner's",
@@ -246,5 +248,20 @@ fn next(found: &Explanation) -> &'static str {
             "Next: lower --price to the best price, or look for other slots: `capex book`"
         }
         Some(_) => "Next: capex book",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::matching::explain::{Constraint, Dropped};
+
+    #[test]
+    fn every_reason_has_words() {
+        let dropped = [Dropped::Cancelled, Dropped::Expired, Dropped::Filled];
+        let codes = Constraint::ALL.map(Constraint::code).into_iter();
+        for code in codes.chain(dropped.map(Dropped::code)) {
+            assert_ne!(because(code), because("none such"), "{code}");
+        }
     }
 }

@@ -15,9 +15,11 @@ use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 use thiserror::Error;
 
+use super::sanitise;
+use crate::api::{ErrorBody, ErrorFields};
 use crate::domain::matching::{self, Algorithm, Instance, Outcome};
 
-pub use form::to_json;
+pub use crate::api::types::book_json as to_json;
 pub use plot::Plot;
 
 /// Everything was matched.
@@ -29,6 +31,8 @@ const EXIT_REFUSED: u8 = 6;
 
 /// Longest input read: about a million orders, far above any book a network can hold.
 const MAX_INPUT_BYTES: u64 = 512 << 20;
+/// Most books in an array: a refusal takes far more memory than the two bytes that can cause it.
+const MAX_BOOKS: usize = 65_536;
 
 /// Why the command as a whole failed.
 #[derive(Debug, Error)]
@@ -39,6 +43,8 @@ enum Failure {
     TooLong { input: String },
     #[error("{input}: {error}")] // The JSON error names line and column.
     Malformed { input: String, error: serde_json::Error },
+    #[error("{found} books, allowed are {MAX_BOOKS}")]
+    TooManyBooks { found: usize },
     #[error("output: {0}")]
     Write(io::Error),
     #[error("a picture shows one book, not an array of them")]
@@ -55,6 +61,7 @@ impl Failure {
             Self::Read { .. } => "match.unreadable",
             Self::TooLong { .. } => "match.input_too_long",
             Self::Malformed { .. } => "match.malformed_json",
+            Self::TooManyBooks { .. } => "match.too_many_books",
             Self::Write(_) => "match.unwritable",
             Self::PlotArray => "match.plot_array",
             Self::Plot(error) => error.code(),
@@ -64,25 +71,54 @@ impl Failure {
 
     fn exit_code(&self) -> u8 {
         match self {
+            // A reader that has seen enough is no failure.
+            Self::Write(error) if error.kind() == io::ErrorKind::BrokenPipe => EXIT_OK,
             Self::Read { .. } | Self::Write(_) | Self::PlotWrite { .. } => EXIT_IO,
-            Self::TooLong { .. } | Self::Malformed { .. } => EXIT_REFUSED,
+            Self::TooLong { .. } | Self::Malformed { .. } | Self::TooManyBooks { .. } => {
+                EXIT_REFUSED
+            }
             Self::PlotArray | Self::Plot(_) => EXIT_REFUSED,
         }
     }
+
+    fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::TooManyBooks { .. } => Some("match them in several files"),
+            Self::PlotArray => Some("give --input a file of one book"),
+            Self::Plot(plot::PlotError::NothingThere) => {
+                Some("without --class and --slot it shows where most units trade")
+            }
+            _ => None,
+        }
+    }
+
+    /// One line in the form of every other command: text or, with `json`, the API's body.
+    fn line(&self, json: bool) -> String {
+        let (code, message) = (self.code(), self.to_string());
+        if json {
+            let hint = self.hint().map(str::to_owned);
+            let body = ErrorBody { error: ErrorFields { code: code.to_owned(), message, hint } };
+            return sanitise::json(&json!(body).to_string());
+        }
+        let hint = self.hint().map(|hint| format!("\n  hint: {hint}")).unwrap_or_default();
+        format!("error[{code}]: {}{hint}", sanitise::line(&message))
+    }
 }
 
-/// Matches the book, or the array of books, in the file `input` (`-` for standard input).
+/// Matches the book, or the array of books, in the file `input` (`-` for standard input),
+/// by the rules of `algorithm`, else by those that the book names, else by version 1.
 ///
 /// Writes exactly one JSON value to `out`: the result, or an array of results in the order
 /// of the books, with `{"error":{"code","message"}}` in the place of a refused book. A
-/// failure of the command itself leaves `out` empty and goes to `err`, as one line of text
-/// or, with `json`, as the same error object.
+/// failure of the command itself leaves `out` empty and goes to `err`, as text or, with
+/// `json`, as the error object of the API.
 ///
-/// Returns the exit code: 0 if all books were matched, 6 if one was refused or the input is
-/// not JSON, 2 if the input cannot be read or the output not written.
+/// Returns the exit code: 0 if all books were matched or the reader closed the pipe, 6 if one
+/// was refused or the input is not JSON, 2 if the input cannot be read or the output not
+/// written.
 pub fn run(
     input: &str,
-    algorithm: Algorithm,
+    algorithm: Option<Algorithm>,
     json: bool,
     stdin: &mut dyn Read,
     out: &mut dyn Write,
@@ -97,7 +133,7 @@ pub fn run(
 /// is nothing to draw, with exit code 6. A picture that can not be written is exit code 2.
 pub fn run_and_plot(
     input: &str,
-    algorithm: Algorithm,
+    algorithm: Option<Algorithm>,
     plot: Option<&Plot>,
     json: bool,
     stdin: &mut dyn Read,
@@ -107,14 +143,12 @@ pub fn run_and_plot(
     match read(input, stdin).and_then(|value| match_all(&value, algorithm, plot, out)) {
         Ok(exit_code) => exit_code,
         Err(failure) => {
-            let line = if json {
-                error_value(failure.code(), &failure.to_string()).to_string()
-            } else {
-                format!("error: {failure}")
-            };
-            // Nowhere is left to report that even this could not be written.
-            let _ = writeln!(err, "{line}");
-            failure.exit_code()
+            let exit_code = failure.exit_code();
+            if exit_code != EXIT_OK {
+                // Nowhere is left to report that even this could not be written.
+                let _ = writeln!(err, "{}", failure.line(json));
+            }
+            exit_code
         }
     }
 }
@@ -136,12 +170,15 @@ fn read(input: &str, stdin: &mut dyn Read) -> Result<Value, Failure> {
 
 fn match_all(
     value: &Value,
-    algorithm: Algorithm,
+    algorithm: Option<Algorithm>,
     plot: Option<&Plot>,
     out: &mut dyn Write,
 ) -> Result<u8, Failure> {
     let (text, refused) = match value {
         Value::Array(_) if plot.is_some() => return Err(Failure::PlotArray),
+        Value::Array(books) if books.len() > MAX_BOOKS => {
+            return Err(Failure::TooManyBooks { found: books.len() });
+        }
         Value::Array(books) => {
             let answers: Vec<Answer> =
                 books.iter().map(|book| answer(solve(book, algorithm))).collect();
@@ -169,9 +206,9 @@ fn draw(instance: &Instance, outcome: &Outcome, plot: &Plot) -> Result<(), Failu
         .map_err(|error| Failure::PlotWrite { path: plot.path.display().to_string(), error })
 }
 
-fn solve(book: &Value, algorithm: Algorithm) -> Result<(Instance, Outcome), form::Refusal> {
-    let instance = form::instance(book)?;
-    let outcome = matching::solve(&instance, algorithm)?;
+fn solve(book: &Value, algorithm: Option<Algorithm>) -> Result<(Instance, Outcome), form::Refusal> {
+    let (instance, named) = form::book(book)?;
+    let outcome = matching::solve(&instance, algorithm.or(named).unwrap_or(Algorithm::One))?;
     Ok((instance, outcome))
 }
 

@@ -156,9 +156,9 @@ pub struct MatchFlags {
     /// JSON file of a book or an array of books, `-` for standard input
     #[arg(long, value_name = "FILE|-")]
     pub input: PathBuf,
-    /// Version of the rules, as `matching_version` in a network's definition
-    #[arg(long, value_name = "VERSION", default_value = "1", value_parser = algorithm)]
-    pub algorithm: Algorithm,
+    /// Version of the rules, 1 or 2 [default: the one that the book names, else 1]
+    #[arg(long, value_name = "VERSION", value_parser = algorithm)]
+    pub algorithm: Option<Algorithm>,
     /// Draw the book: supply, demand and price of one slot, and who delivers to whom
     #[arg(long, value_name = "FILE.svg")]
     pub plot: Option<PathBuf>,

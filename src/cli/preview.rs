@@ -8,14 +8,8 @@ use super::output::{Page, sat, slots};
 use super::time::utc;
 use super::{Context, client::Client};
 use crate::api::types::{PlaceOrder, Placed, Reason, Side, SlotRange, Status};
+use crate::domain::settlement::fees::{CLAIM_VSIZE, FUND_VSIZE, REFUND_VSIZE, fee_sat};
 use crate::domain::units::msat_to_sat;
-
-/// Funding with one input and change, vB (measured with template 1).
-pub const FUND_VSIZE: u64 = 154;
-/// Claim by script, vB.
-pub const CLAIM_VSIZE: u64 = 155;
-/// Refund, vB.
-pub const REFUND_VSIZE: u64 = 138;
 
 /// Total, fee and worst case of an order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -46,7 +40,7 @@ pub struct Preview {
 /// Computes the preview of an order.
 #[must_use]
 pub fn preview(order: &PlaceOrder, status: &Status) -> Preview {
-    let fee = |vsize: u64| (vsize * status.chain.feerate_sat_kvb).div_ceil(1000);
+    let fee = |vsize: u64| fee_sat(status.chain.feerate_sat_kvb, vsize);
     let trades = u64::from(order.qty / order.min_qty.max(1));
     let limits = order.alternatives.iter().map(|limit| limit.limit_msat);
     let run = if order.side == Side::Buy {
@@ -59,7 +53,7 @@ pub fn preview(order: &PlaceOrder, status: &Status) -> Preview {
     let (total_sat, fee_sat, worst_case_sat) = match order.side {
         Side::Buy => {
             let total = msat.div_ceil(1000);
-            let fees = (fee(FUND_VSIZE) + fee(REFUND_VSIZE)).saturating_mul(trades);
+            let fees = fee(FUND_VSIZE).saturating_add(fee(REFUND_VSIZE)).saturating_mul(trades);
             (total, fee(FUND_VSIZE), total.saturating_add(fees))
         }
         Side::Sell => (msat / 1000, fee(CLAIM_VSIZE), fee(CLAIM_VSIZE).saturating_mul(trades)),
@@ -217,6 +211,14 @@ mod tests {
         assert!(codes(&preview(&late, &status)).contains(&"trade.window_too_near".to_owned()));
         let small = PlaceOrder { qty: 5, ..bid() };
         assert!(codes(&preview(&small, &status)).contains(&"trade.below_minimum".to_owned()));
+    }
+
+    #[test]
+    fn a_fee_rate_out_of_all_bounds_costs_all_there_is() {
+        let mut status = status();
+        status.chain.feerate_sat_kvb = u64::MAX;
+        let found = preview(&bid(), &status);
+        assert!(found.fee_sat >= u64::MAX / 1000 && found.worst_case_sat > found.fee_sat);
     }
 
     #[test]

@@ -4,14 +4,14 @@
 //! cursor or retitle the window, a bidirectional mark can make a key look like another:
 //! both are shown, never obeyed.
 
-/// Whether a character may change how others are shown.
+/// Whether a character may change how others are shown, or is none: XML has no U+FFFE and U+FFFF.
 #[must_use]
 pub fn is_deceptive(c: char) -> bool {
     c.is_control()
         || matches!(c,
             '\u{00ad}' | '\u{061c}' | '\u{115f}' | '\u{1160}' | '\u{180e}' | '\u{feff}'
             | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
-            | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+            | '\u{fff9}'..='\u{fffb}' | '\u{fffe}' | '\u{ffff}' | '\u{e0000}'..='\u{e007f}')
 }
 
 /// Escapes what is deceptive, line breaks included: one line stays one line.
@@ -60,13 +60,14 @@ pub fn json(text: &str) -> String {
 mod tests {
     use super::*;
 
-    const HOSTILE: &str = "a\x1b[2J\u{9b}1m\u{202e}b\u{200b}\u{2066}\r\nc\td\u{7f}\u{e0041}é漢";
+    const HOSTILE: &str =
+        "a\x1b[2J\u{9b}1m\u{202e}b\u{200b}\u{2066}\r\nc\td\u{7f}\u{e0041}\u{ffff}é漢";
 
     #[test]
     fn nothing_deceptive_passes_and_the_rest_stays() {
         assert_eq!(
             line(HOSTILE),
-            "a\\u{1b}[2J\\u{9b}1m\\u{202e}b\\u{200b}\\u{2066}\\r\\nc\\td\\u{7f}\\u{e0041}é漢"
+            "a\\u{1b}[2J\\u{9b}1m\\u{202e}b\\u{200b}\\u{2066}\\r\\nc\\td\\u{7f}\\u{e0041}\\u{ffff}é漢"
         );
         assert!(!line(HOSTILE).chars().any(is_deceptive));
         assert!(!json(&serde_json::to_string(HOSTILE).unwrap()).chars().any(is_deceptive));

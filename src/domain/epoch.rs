@@ -6,7 +6,7 @@ pub mod signed;
 use serde::{Deserialize, Serialize};
 
 use super::book::{OrderSet, instance};
-use super::ids::{Key, OrderId, TradeId, from_hex};
+use super::ids::{Key, OrderId, TradeId, from_hex, to_hex};
 use super::matching;
 use super::settlement::objects::Row;
 use super::units::{Slot, TimeMs};
@@ -163,6 +163,34 @@ pub fn compute(
         result_root,
         welfare_msat: outcome.welfare_msat,
     })
+}
+
+impl EpochResult {
+    /// The result in the form that the matcher gives.
+    #[must_use]
+    pub fn outcome(&self) -> matching::Outcome {
+        outcome(self.rows.iter().map(|found| &found.row), &self.prices, self.welfare_msat)
+    }
+}
+
+/// Rows, prices and gains in the form that the matcher gives: labels are lower-case hex.
+fn outcome<'a>(
+    rows: impl Iterator<Item = &'a Row>,
+    prices: &[SlotPrice],
+    welfare_msat: u128,
+) -> matching::Outcome {
+    let trade = |row: &Row| matching::Trade {
+        class: row.class,
+        start: row.start,
+        buy: to_hex(&row.buy),
+        sell: to_hex(&row.sell),
+        hours: row.slots,
+        qty: row.qty,
+        msat: row.msat,
+        sat: row.price_sat(),
+    };
+    let prices = prices.iter().map(|&(class, slot, msat)| ((class, slot), msat));
+    matching::Outcome { welfare_msat, prices: prices.collect(), trades: rows.map(trade).collect() }
 }
 
 fn row_key(row: &Row) -> (u16, Slot, [u8; 32], [u8; 32]) {

@@ -40,7 +40,11 @@ impl Node {
             Query::Order(prefix) => self.order(&prefix)?.into(),
             Query::Book(class) => self.book(&class)?.into(),
             Query::Depth(class) => self.depth(class.as_deref())?.into(),
-            Query::Explain { .. } | Query::Quote(_) => {
+            Query::Explain { .. }
+            | Query::Quote(_)
+            | Query::EpochCheck(_)
+            | Query::EpochExport(_)
+            | Query::EpochSigned(_) => {
                 return Err(ApiError::internal("a study is not answered in the loop"));
             }
             Query::Trades => self.trades().into(),
@@ -55,9 +59,6 @@ impl Node {
             Query::Balance => self.balance().into(),
             Query::Peers => self.peers().into(),
             Query::Epoch(epoch) => self.epoch(epoch)?.into(),
-            Query::EpochCheck(epoch) => self.epoch_check(epoch)?.into(),
-            Query::EpochExport(epoch) => self.epoch_export(epoch)?.into(),
-            Query::EpochSigned(epoch) => self.epoch_signed(epoch)?.into(),
         })
     }
 

@@ -1,5 +1,7 @@
-//! Questions that match a book again: answered from a copy of it, away from the event loop.
+//! Questions that take all orders of an epoch or match a book again: answered from a copy,
+//! away from the event loop.
 
+mod epoch;
 mod explanation;
 mod quote;
 
@@ -11,6 +13,7 @@ use tokio::sync::{Semaphore, oneshot};
 use crate::api::{Answer, ApiError};
 use crate::domain::book::{OrderSet, instance};
 
+pub(super) use epoch::EpochStudy;
 pub(super) use explanation::{ExplainStudy, class_name, feature_names};
 pub(super) use quote::QuoteStudy;
 
@@ -24,7 +27,13 @@ pub(super) enum Study {
     /// Why an order matched or did not.
     Explain(Box<ExplainStudy>),
     /// What an order would get, and the orders that its book lacks so far.
-    Quote(Box<QuoteStudy>, OrderSet),
+    Quote(Box<QuoteStudy>, Arc<OrderSet>),
+    /// Whether an epoch is what its orders give.
+    EpochCheck(Box<EpochStudy>),
+    /// An epoch as `capex match` reads it.
+    EpochExport(Box<EpochStudy>),
+    /// An epoch with its signed orders.
+    EpochSigned(Box<EpochStudy>),
 }
 
 /// Runs studies, a few at a time.
@@ -83,6 +92,9 @@ impl Study {
                 study.instance.orders.splice(..0, book.orders);
                 study.run()?.into()
             }
+            Self::EpochCheck(study) => study.check().into(),
+            Self::EpochExport(study) => study.input().into(),
+            Self::EpochSigned(study) => study.signed()?.into(),
         })
     }
 }

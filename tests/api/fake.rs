@@ -13,7 +13,7 @@ use capex::api::{
     ShellCommand, endpoints, serve,
 };
 use capex::domain::engine::io::{Command, Done, Refusal};
-use capex::domain::epoch::signed::SignedEpoch;
+use capex::domain::epoch::signed::{SignedEpoch, write};
 use capex::domain::ids::{LeaseId, StandingId};
 use capex::node::config::definitions;
 use tokio::net::TcpListener;
@@ -208,11 +208,10 @@ fn read(query: Query) -> Result<Answer, ApiError> {
         }
         .into(),
         Query::EpochExport(epoch) => {
-            capex::api::EpochInput(serde_json::json!({ "epoch": epoch })).into()
+            capex::api::EpochInput(serde_json::json!({ "epoch": epoch }).to_string()).into()
         }
-        Query::EpochSigned(epoch) => capex::api::EpochFile {
-            network: "devnet".into(),
-            signed: SignedEpoch {
+        Query::EpochSigned(epoch) => {
+            let signed = SignedEpoch {
                 epoch,
                 algorithm: 1,
                 beacon: [0; 32],
@@ -223,9 +222,9 @@ fn read(query: Query) -> Result<Answer, ApiError> {
                 prices: Vec::new(),
                 welfare_msat: 0,
                 result_root: [0; 32],
-            },
+            };
+            capex::api::EpochFile(write(&signed, "devnet").unwrap()).into()
         }
-        .into(),
     })
 }
 

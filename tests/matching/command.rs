@@ -6,7 +6,7 @@ use capex::cli::match_cmd;
 use capex::domain::matching::Algorithm;
 use serde_json::{Value, json};
 
-use super::vectors::GOLDEN;
+use super::vectors::{GOLDEN, GOLDEN_2};
 
 /// What one run of the command leaves behind.
 pub(crate) struct Ran {
@@ -16,10 +16,10 @@ pub(crate) struct Ran {
 }
 
 pub(crate) fn run(input: &str, json: bool) -> Ran {
-    run_as(Algorithm::One, input, json)
+    run_as(None, input, json)
 }
 
-pub(crate) fn run_as(algorithm: Algorithm, input: &str, json: bool) -> Ran {
+pub(crate) fn run_as(algorithm: Option<Algorithm>, input: &str, json: bool) -> Ran {
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let stdin = &mut std::io::empty();
     let exit_code = match_cmd::run(input, algorithm, json, stdin, &mut out, &mut err);
@@ -28,20 +28,20 @@ pub(crate) fn run_as(algorithm: Algorithm, input: &str, json: bool) -> Ran {
 }
 
 pub(crate) fn run_on(text: &str, json: bool) -> Ran {
-    run_on_as(Algorithm::One, text, json)
+    run_on_as(None, text, json)
 }
 
-fn run_on_as(algorithm: Algorithm, text: &str, json: bool) -> Ran {
+fn run_on_as(algorithm: Option<Algorithm>, text: &str, json: bool) -> Ran {
     let mut file = tempfile::NamedTempFile::new().unwrap();
     file.write_all(text.as_bytes()).unwrap();
     run_as(algorithm, file.path().to_str().unwrap(), json)
 }
 
 pub(crate) fn matched(book: &Value) -> Value {
-    matched_as(Algorithm::One, book)
+    matched_as(None, book)
 }
 
-pub(crate) fn matched_as(algorithm: Algorithm, book: &Value) -> Value {
+pub(crate) fn matched_as(algorithm: Option<Algorithm>, book: &Value) -> Value {
     let ran = run_on_as(algorithm, &book.to_string(), false);
     assert_eq!((ran.exit_code, ran.err.as_str()), (0, ""), "{}", ran.out);
     serde_json::from_str(&ran.out).unwrap()
@@ -99,8 +99,59 @@ fn an_unreadable_file_is_exit_code_2() {
     let missing = folder.path().join("missing.json");
     let ran = run(missing.to_str().unwrap(), false);
     assert_eq!((ran.exit_code, ran.out.as_str()), (2, ""));
-    assert!(ran.err.starts_with("error: ") && ran.err.lines().count() == 1, "{}", ran.err);
+    assert!(ran.err.starts_with("error[match.unreadable]: "), "{}", ran.err);
+    assert_eq!(ran.err.lines().count(), 1, "{}", ran.err);
     assert_eq!(run(folder.path().to_str().unwrap(), false).exit_code, 2);
+}
+
+#[test]
+fn failures_have_the_form_of_every_other_command() {
+    let ran = run("missing\x1b\u{202e}", false);
+    let shown = "error[match.unreadable]: missing\\u{1b}\\u{202e}: ";
+    assert!(ran.err.starts_with(shown), "{}", ran.err);
+    let ran = run("missing", true);
+    let error: Value = serde_json::from_str(&ran.err).unwrap();
+    let keys: Vec<_> = error["error"].as_object().unwrap().keys().collect();
+    assert_eq!(keys, ["code", "hint", "message"]);
+}
+
+#[test]
+fn more_books_than_a_machine_can_answer_are_refused() {
+    let books = vec![0; 65_537];
+    let ran = run_on(&json!(books).to_string(), false);
+    assert_eq!((ran.exit_code, ran.out.as_str()), (6, ""));
+    assert!(ran.err.starts_with("error[match.too_many_books]: 65537 books"), "{}", ran.err);
+    assert!(ran.err.contains("hint: "), "{}", ran.err);
+    let ran = run_on(&json!(books[1..]).to_string(), false);
+    assert_eq!((ran.exit_code, ran.err.as_str()), (6, ""));
+    assert_eq!(serde_json::from_str::<Vec<Value>>(&ran.out).unwrap().len(), 65_536);
+}
+
+/// Standard output of which the reader is gone, or whose disk is full.
+struct Broken(std::io::ErrorKind);
+
+impl std::io::Write for Broken {
+    fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
+        Err(self.0.into())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_is_no_failure() {
+    let run_to = |kind| {
+        let mut err = Vec::new();
+        let mut input = b"[]".as_slice();
+        let mut out = Broken(kind);
+        let code = match_cmd::run("-", Some(Algorithm::One), false, &mut input, &mut out, &mut err);
+        (code, String::from_utf8(err).unwrap())
+    };
+    assert_eq!(run_to(std::io::ErrorKind::BrokenPipe), (0, String::new()));
+    let (code, err) = run_to(std::io::ErrorKind::StorageFull);
+    assert!(code == 2 && err.starts_with("error[match.unwritable]: "), "{code} {err}");
 }
 
 #[test]
@@ -136,5 +187,28 @@ fn an_exported_book_reads_back_to_the_same_result() {
         let result = matched(&exported);
         assert_eq!(result["trades"].as_array().unwrap().len(), expected.trades.len());
         assert_eq!(result["prices"].as_object().unwrap().len(), expected.prices.len());
+    }
+}
+
+#[test]
+fn a_book_may_name_the_version_of_the_rules_and_the_flag_goes_before_it() {
+    let vectors: Vec<Value> = serde_json::from_str(GOLDEN_2).unwrap();
+    let contested = vectors.iter().find(|v| v["name"].as_str().unwrap().starts_with("contested"));
+    let (mut book, expected) = (contested.unwrap()["input"].clone(), &contested.unwrap()["expect"]);
+    let first = matched(&book);
+    assert_ne!(first, *expected);
+    book["algorithm"] = 2.into();
+    assert_eq!(matched(&book), *expected);
+    assert_eq!(matched_as(Some(Algorithm::One), &book), first);
+    for (value, code) in [
+        (json!(0), "match.algorithm"),
+        (json!(3), "match.algorithm"),
+        (json!(1000), "match.algorithm"),
+        (json!("2"), "match.wrong_type"),
+    ] {
+        book["algorithm"] = value;
+        let ran = run_on(&book.to_string(), false);
+        assert_eq!(ran.exit_code, 6);
+        assert!(ran.out.contains(&format!("\"{code}\"")), "{}", ran.out);
     }
 }

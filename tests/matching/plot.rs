@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use capex::cli::match_cmd::{self, Plot};
-use capex::domain::matching::{Algorithm, PMAX_MSAT};
+use capex::domain::matching::PMAX_MSAT;
 use serde_json::{Value, json};
 
 use super::books;
@@ -27,15 +27,8 @@ fn plot_to(book: &Value, plot: Plot) -> Ran {
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let text = book.to_string();
     let mut input = text.as_bytes();
-    let exit_code = match_cmd::run_and_plot(
-        "-",
-        Algorithm::One,
-        Some(&plot),
-        true,
-        &mut input,
-        &mut out,
-        &mut err,
-    );
+    let exit_code =
+        match_cmd::run_and_plot("-", None, Some(&plot), true, &mut input, &mut out, &mut err);
     let text = |bytes| String::from_utf8(bytes).unwrap();
     Ran { exit_code, out: text(out), err: text(err) }
 }

@@ -219,7 +219,7 @@ def improve(orders, beacon, now, best):
     return best
 
 
-def match(inst, algorithm=1):
+def match(inst, algorithm=None):
     beacon, now, epoch = bytes.fromhex(inst["beacon"]), inst.get("now", 0), inst.get("epoch", 0)
     owner = {d["id"]: d["owner"] for d in inst["orders"]}
     dead = {c["order"] for c in inst.get("cancels", []) if owner.get(c["order"]) == c["signer"]}
@@ -233,7 +233,7 @@ def match(inst, algorithm=1):
     for i in range(inst.get("starts", 3)):
         r = one_pass(orders, beacon, now, i)
         if best is None or r[0] > best[0]: best = r         # strictly better replaces, ties keep the lowest index
-    if algorithm == 2: best = improve(orders, beacon, now, best)
+    if (algorithm or inst.get("algorithm", 1)) == 2: best = improve(orders, beacon, now, best)
     w, got, price, _ = best if best else (0, {}, {}, [])
     trades = []
     for b, c, limit, st, legs, u, g in got.values():

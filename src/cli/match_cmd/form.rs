@@ -1,11 +1,11 @@
-//! The JSON form of a book, read strictly and written in full.
+//! The JSON form of a book, read strictly; [`crate::api::types::book_json`] writes it.
 
 use std::collections::BTreeSet;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use thiserror::Error;
 
-use crate::domain::matching::{Cancel, Instance, MatchError, Mode, Order, Side};
+use crate::domain::matching::{Algorithm, Cancel, Instance, MatchError, Mode, Order, Side};
 
 /// What a book that does not say gets, like the published reference.
 const DEFAULT_STARTS: u8 = 3;
@@ -47,60 +47,6 @@ impl Refusal {
             Self::Match(error) => error.code(),
         }
     }
-}
-
-/// The form that [`super::run`] reads, for one book: all fields, defaults included.
-pub fn to_json(instance: &Instance) -> Value {
-    json!({
-        "beacon": instance.beacon.iter().map(|byte| format!("{byte:02x}")).collect::<String>(),
-        "now": instance.now,
-        "epoch": instance.epoch,
-        "starts": instance.starts,
-        "orders": instance.orders.iter().map(order_json).collect::<Vec<_>>(),
-        "cancels": instance
-            .cancels
-            .iter()
-            .map(|cancel| json!({"order": cancel.order, "signer": cancel.signer}))
-            .collect::<Vec<_>>(),
-    })
-}
-
-fn order_json(order: &Order) -> Value {
-    let mut value = json!({
-        "id": order.id,
-        "owner": order.owner,
-        "qty": order.qty,
-        "filled": order.filled,
-        "min_qty": order.min_qty,
-        "window": [order.window.0, order.window.1],
-        "features": order.features,
-        "allow": order.allow,
-        "deny": order.deny,
-    });
-    if let Some(epoch) = order.expiry_epoch {
-        value["expiry_epoch"] = epoch.into();
-    }
-    match &order.side {
-        Side::Buy { hours, mode, alts } => {
-            value["side"] = "buy".into();
-            value["hours"] = (*hours).into();
-            value["mode"] = match mode {
-                Mode::Sticky => "sticky".into(),
-                Mode::Gang => "gang".into(),
-            };
-            value["alts"] = alts.iter().map(|(class, limit)| json!([class, limit])).collect();
-        }
-        Side::Sell { class, limit_msat, min_run, provider } => {
-            value["side"] = "sell".into();
-            value["class"] = (*class).into();
-            value["limit"] = (*limit_msat).into();
-            value["min_run"] = (*min_run).into();
-            if let Some(provider) = provider {
-                value["provider"] = provider.as_str().into();
-            }
-        }
-    }
-    value
 }
 
 /// The fields of one JSON object, each of which must be asked for.
@@ -237,8 +183,8 @@ fn class(value: &Value, at: impl Fn() -> String) -> Result<u16, Refusal> {
     u16::try_from(integer(value, &at)?).map_err(|_| Refusal::ClassRange { at: at() })
 }
 
-/// Reads one book.
-pub(super) fn instance(value: &Value) -> Result<Instance, Refusal> {
+/// Reads one book, and the version of the rules that it was matched by, if it says so.
+pub(super) fn book(value: &Value) -> Result<(Instance, Option<Algorithm>), Refusal> {
     let mut fields = Fields::new(value, "book".to_owned())?;
     let beacon = beacon(fields.text("beacon")?)
         .ok_or_else(|| Refusal::Beacon { at: fields.path("beacon") })?;
@@ -248,6 +194,13 @@ pub(super) fn instance(value: &Value) -> Result<Instance, Refusal> {
     };
     let epoch = fields.capped("epoch", Some(0))?;
     let starts = fields.capped("starts", Some(DEFAULT_STARTS))?;
+    let algorithm = match fields.optional("algorithm") {
+        Some(version) => {
+            let version = integer(version, || fields.path("algorithm"))?;
+            Some(Algorithm::try_from(u8::try_from(version).unwrap_or(u8::MAX))?)
+        }
+        None => None,
+    };
     let orders = fields.required("orders")?;
     let orders = array(orders, || fields.path("orders"))?
         .iter()
@@ -264,7 +217,7 @@ pub(super) fn instance(value: &Value) -> Result<Instance, Refusal> {
         .map(|(at, cancel)| self::cancel(cancel, format!("cancels[{at}]")))
         .collect::<Result<_, _>>()?;
     fields.finish()?;
-    Ok(Instance { beacon, now, epoch, starts, orders, cancels })
+    Ok((Instance { beacon, now, epoch, starts, orders, cancels }, algorithm))
 }
 
 fn beacon(hex: &str) -> Option<[u8; 32]> {

@@ -7,14 +7,13 @@
 use std::collections::BTreeMap;
 
 use super::signed::SignedEpoch;
-use super::{EpochResult, SlotPrice, compute, hash_result, row_key};
+use super::{EpochResult, SlotPrice, compute, hash_result, outcome, row_key};
 use crate::domain::admission::{AdmissionError, admit};
 use crate::domain::book::{Inserted, OrderSet, beacon, instance};
 use crate::domain::ids::{OrderId, to_hex};
-use crate::domain::matching::{self, CheckError, MatchError, Outcome, Trade};
+use crate::domain::matching::{self, CheckError, MatchError};
 use crate::domain::order::Order;
 use crate::domain::settlement::objects::Row;
-use crate::domain::units::Slot;
 use crate::params::Params;
 
 /// Differences that are listed; one wrong order may change every row.
@@ -111,9 +110,11 @@ pub fn audit(signed: &SignedEpoch, params: &Params, depth: Depth) -> Audit {
     audit
 }
 
-/// The set of the valid orders. Whatever keeps an order out of it is a difference.
+/// The set of the valid orders. Whatever keeps an order out of it is a difference, and so is
+/// an order below one that stands before it: ids are known here, not to who reads the text.
 fn orders(signed: &SignedEpoch, params: &Params, audit: &mut Audit) -> OrderSet {
     let mut set = OrderSet::default();
+    let mut highest = None;
     for (number, envelope) in signed.orders.iter().enumerate() {
         let id = OrderId(envelope.id::<Order>(params.magic));
         let place = || format!("order {} ({id})", number + 1);
@@ -129,7 +130,10 @@ fn orders(signed: &SignedEpoch, params: &Params, audit: &mut Audit) -> OrderSet 
             continue;
         }
         match set.insert(order) {
-            Inserted::New => {}
+            Inserted::New if highest.is_some_and(|highest| highest > id) => {
+                audit.note("epoch.file_order", place(), "ascending ids", "a lower one");
+            }
+            Inserted::New => highest = Some(id),
             Inserted::Known => audit.note("epoch.repeated_order", place(), "once", "twice"),
             Inserted::Evicted => {
                 audit.note("epoch.evicted_order", place(), "none", "more than a set keeps");
@@ -225,28 +229,10 @@ fn check_result(set: &OrderSet, signed: &SignedEpoch, params: &Params, audit: &m
     let (root, found) = (to_hex(&hash), to_hex(&signed.result_root));
     audit.compare("epoch.bad_result_root", "result root", root, found);
     let instance = instance(&set.book(), signed.epoch, params);
-    match matching::verify(&instance, &outcome(signed)) {
+    let outcome = outcome(signed.rows.iter(), &signed.prices, signed.welfare_msat);
+    match matching::verify(&instance, &outcome) {
         Ok(()) => {}
         Err(CheckError::Book(refused)) => no_result(&refused, audit),
         Err(fault) => audit.note(fault.code(), "result", "one that breaks no rule", &fault),
-    }
-}
-
-fn outcome(signed: &SignedEpoch) -> Outcome {
-    let trade = |row: &Row| Trade {
-        class: row.class,
-        start: row.start,
-        buy: to_hex(&row.buy),
-        sell: to_hex(&row.sell),
-        hours: row.slots,
-        qty: row.qty,
-        msat: row.msat,
-        sat: row.price_sat(),
-    };
-    let price = |&(class, slot, msat): &SlotPrice| ((class, slot), msat);
-    Outcome {
-        welfare_msat: signed.welfare_msat,
-        prices: signed.prices.iter().map(price).collect::<BTreeMap<(u16, Slot), u64>>(),
-        trades: signed.rows.iter().map(trade).collect(),
     }
 }

@@ -1,6 +1,7 @@
 //! An epoch as text: its signed orders and the result that they are said to give, so that
 //! anyone can compute it again with the network definition alone. One fact per line, so that
-//! an error has a line; lists ascend.
+//! an error has a line; lists ascend, which [`parse`] checks of rows and prices and the audit
+//! of orders, since their ids need the network.
 //!
 //! ```text
 //! capex-epoch 1 <network>
@@ -25,13 +26,18 @@ use crate::domain::book::{OrderSet, beacon};
 use crate::domain::ids::{from_hex, to_hex};
 use crate::domain::order::Order;
 use crate::domain::settlement::objects::Row;
-use crate::limits::ORDERS_PER_EPOCH;
+use crate::limits::{ORDER_MAX_BYTES, ORDERS_PER_EPOCH};
 use crate::params::Params;
 use crate::wire::{Envelope, VERSION};
 
-/// Longest text that is read: a full set of 200,000 orders of the usual 300 bytes with a row
-/// each, and as much as a client takes from its daemon.
-pub const TEXT_MAX_BYTES: usize = 256 << 20;
+/// Longest line of an order: its words, both in hex.
+const ORDER_LINE_MAX_BYTES: usize = "order  \n".len() + 2 * (ORDER_MAX_BYTES + 64);
+/// Longest line of a row: seven words, five of them integers of at most 5, 10, 5, 10 and 20
+/// digits.
+const ROW_LINE_MAX_BYTES: usize = "row       \n".len() + 50 + 2 * 64;
+/// Longest text that is written or read: the largest set, of 200,000 orders of 2 KiB each, and
+/// as many rows. Orders of the usual 300 bytes leave place for four million rows.
+pub const TEXT_MAX_BYTES: usize = ORDERS_PER_EPOCH * (ORDER_LINE_MAX_BYTES + ROW_LINE_MAX_BYTES);
 
 const HEADER: &str = "capex-epoch 1 ";
 /// Characters of a line's word that an error shows.
@@ -51,7 +57,7 @@ pub struct SignedEpoch {
     pub root: [u8; 32],
     /// How many orders the root covers.
     pub count: u32,
-    /// The orders as received.
+    /// The orders as received, ascending by id.
     pub orders: Vec<Envelope>,
     /// Strictly ascending by (class, start, bid, ask).
     pub rows: Vec<Row>,
@@ -88,8 +94,8 @@ pub enum SignedEpochFault {
     /// The first line is not that of an epoch file, version 1.
     #[error("expected `capex-epoch 1 <network>`")]
     Header,
-    /// Longer than an epoch can be, or more orders than one can have.
-    #[error("longer than an epoch can be")]
+    /// Longer than [`TEXT_MAX_BYTES`], or more orders than an epoch can have.
+    #[error("longer than the text of an epoch may be")]
     TooLong,
     /// Another line must come here.
     #[error("expected `{0}`")]
@@ -100,6 +106,20 @@ pub enum SignedEpochFault {
     /// Nothing may follow the last line.
     #[error("text after the end")]
     Trailing,
+}
+
+impl SignedEpochFault {
+    /// Stable reason code.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Header => "epoch.file_header",
+            Self::TooLong => "epoch.file_too_long",
+            Self::Line(_) => "epoch.file_line",
+            Self::Order => "epoch.file_order",
+            Self::Trailing => "epoch.file_trailing",
+        }
+    }
 }
 
 /// A fault with its line.
@@ -116,41 +136,54 @@ impl SignedEpochError {
     /// Stable reason code.
     #[must_use]
     pub fn code(&self) -> &'static str {
-        match self.fault {
-            SignedEpochFault::Header => "epoch.file_header",
-            SignedEpochFault::TooLong => "epoch.file_too_long",
-            SignedEpochFault::Line(_) => "epoch.file_line",
-            SignedEpochFault::Order => "epoch.file_order",
-            SignedEpochFault::Trailing => "epoch.file_trailing",
-        }
+        self.fault.code()
     }
 }
 
 /// The text of an epoch of a network.
-#[must_use]
-pub fn write(signed: &SignedEpoch, network: &str) -> String {
-    let mut text = format!("{HEADER}{network}\n");
-    // Writing to a String can not fail.
-    let mut line = |line: std::fmt::Arguments<'_>| _ = writeln!(text, "{line}");
-    line(format_args!("epoch {}", signed.epoch));
-    line(format_args!("algorithm {}", signed.algorithm));
-    line(format_args!("beacon {}", to_hex(&signed.beacon)));
-    line(format_args!("root {} {}", to_hex(&signed.root), signed.count));
-    for order in &signed.orders {
-        let signature = to_hex(&order.signature.concat());
-        line(format_args!("order {} {signature}", to_hex(&order.payload)));
+///
+/// # Errors
+/// [`SignedEpochFault::TooLong`]: nobody could read it.
+pub fn write(signed: &SignedEpoch, network: &str) -> Result<String, SignedEpochFault> {
+    let mut writer = Writer { text: String::new(), max_bytes: TEXT_MAX_BYTES };
+    writer.epoch(signed, network)?;
+    Ok(writer.text)
+}
+
+/// Lines one by one, up to a bound.
+struct Writer {
+    text: String,
+    max_bytes: usize,
+}
+
+impl Writer {
+    fn line(&mut self, line: std::fmt::Arguments<'_>) -> Result<(), SignedEpochFault> {
+        // Writing to a String can not fail.
+        let _ = writeln!(self.text, "{line}");
+        if self.text.len() > self.max_bytes { Err(SignedEpochFault::TooLong) } else { Ok(()) }
     }
-    for row in &signed.rows {
-        let Row { class, start, slots, qty, msat, .. } = row;
-        let (buy, sell) = (to_hex(&row.buy), to_hex(&row.sell));
-        line(format_args!("row {class} {start} {slots} {qty} {msat} {buy} {sell}"));
+
+    fn epoch(&mut self, signed: &SignedEpoch, network: &str) -> Result<(), SignedEpochFault> {
+        self.line(format_args!("{HEADER}{network}"))?;
+        self.line(format_args!("epoch {}", signed.epoch))?;
+        self.line(format_args!("algorithm {}", signed.algorithm))?;
+        self.line(format_args!("beacon {}", to_hex(&signed.beacon)))?;
+        self.line(format_args!("root {} {}", to_hex(&signed.root), signed.count))?;
+        for order in &signed.orders {
+            let signature = to_hex(&order.signature.concat());
+            self.line(format_args!("order {} {signature}", to_hex(&order.payload)))?;
+        }
+        for row in &signed.rows {
+            let Row { class, start, slots, qty, msat, .. } = row;
+            let (buy, sell) = (to_hex(&row.buy), to_hex(&row.sell));
+            self.line(format_args!("row {class} {start} {slots} {qty} {msat} {buy} {sell}"))?;
+        }
+        for (class, slot, price_msat) in &signed.prices {
+            self.line(format_args!("price {class} {slot} {price_msat}"))?;
+        }
+        self.line(format_args!("welfare {}", signed.welfare_msat))?;
+        self.line(format_args!("result_root {}", to_hex(&signed.result_root)))
     }
-    for (class, slot, price_msat) in &signed.prices {
-        line(format_args!("price {class} {slot} {price_msat}"));
-    }
-    line(format_args!("welfare {}", signed.welfare_msat));
-    line(format_args!("result_root {}", to_hex(&signed.result_root)));
-    text
 }
 
 /// The network that the first line names, cut to what a message can show.
@@ -309,4 +342,58 @@ fn row(epoch: u64, [class, start, slots, qty, msat, buy, sell]: [&str; 7]) -> Op
         qty: integer(qty)?,
         msat: integer(msat)?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of_one_order(payload_bytes: usize, rows: usize) -> SignedEpoch {
+        let row = Row {
+            v: VERSION,
+            epoch: u64::MAX,
+            buy: [0; 32],
+            sell: [0; 32],
+            class: u16::MAX,
+            start: u32::MAX,
+            slots: u16::MAX,
+            qty: u32::MAX,
+            msat: u64::MAX,
+        };
+        let payload = vec![0; payload_bytes];
+        SignedEpoch {
+            epoch: u64::MAX,
+            algorithm: 1,
+            beacon: [0; 32],
+            root: [0; 32],
+            count: 1,
+            orders: vec![Envelope { key: [0; 32], payload, signature: [[0; 32]; 2] }],
+            rows: vec![row; rows],
+            prices: Vec::new(),
+            welfare_msat: 0,
+            result_root: [0; 32],
+        }
+    }
+
+    #[test]
+    fn the_longest_lines_are_as_long_as_the_bound_says() {
+        let text = write(&of_one_order(ORDER_MAX_BYTES, 1), "devnet").unwrap();
+        let longest = |kind: &str| {
+            text.lines().find(|line| line.starts_with(kind)).map(|line| line.len() + 1)
+        };
+        assert_eq!(longest("order"), Some(ORDER_LINE_MAX_BYTES));
+        assert_eq!(longest("row"), Some(ROW_LINE_MAX_BYTES));
+    }
+
+    #[test]
+    fn nothing_is_written_that_is_too_long_to_be_read() {
+        let signed = of_one_order(1, 2);
+        let length = write(&signed, "devnet").unwrap().len();
+        for (max_bytes, fits) in [(length, true), (length - 1, false), (0, false)] {
+            let mut writer = Writer { text: String::new(), max_bytes };
+            let written = writer.epoch(&signed, "devnet");
+            assert_eq!(written, fits.then_some(()).ok_or(SignedEpochFault::TooLong));
+        }
+        assert_eq!(SignedEpochFault::TooLong.code(), "epoch.file_too_long");
+    }
 }

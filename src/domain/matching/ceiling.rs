@@ -42,17 +42,10 @@ impl Most {
             *self = found;
         }
     }
-
-    fn raise(&mut self, rank: usize, qty: u32) {
-        if rank < self.counted {
-            self.units = self.units.saturating_add(qty);
-        }
-    }
 }
 
 /// The ceilings of all runs in one class. Searches lower them through a shared reference:
 /// what is known changes how long a search takes, never what it finds.
-#[derive(Clone)]
 pub(super) struct Ceilings {
     first_slot: u32,
     slots: usize,
@@ -95,20 +88,5 @@ impl Ceilings {
             Mode::Gang => known.single.lower(found),
         }
         cell.set(known);
-    }
-
-    /// The ask of this rank has up to `qty` units more in every run that meets `[start, end)`.
-    pub(super) fn raise(&mut self, rank: usize, start: u32, end: u32, qty: u32) {
-        let start = (start - self.first_slot) as usize;
-        let end = (end - self.first_slot) as usize;
-        for (length, row) in self.by_length.iter_mut().enumerate() {
-            let Some(row) = row.get_mut() else { continue };
-            let meeting = (start + 1).saturating_sub(length)..end.min(row.len());
-            for ceiling in row.get_mut(meeting).into_iter().flatten().map(Cell::get_mut) {
-                ceiling.first = ceiling.first.min(rank);
-                ceiling.together.raise(rank, qty);
-                ceiling.single.raise(rank, qty);
-            }
-        }
     }
 }

@@ -8,19 +8,21 @@
 use super::instance::{MatchError, PMAX_MSAT};
 
 /// Bounds on the cost of every run between the slots of one class. All sums in msat.
-#[derive(Clone)]
 pub(super) struct Closure {
     first_slot: u32,
     boundaries: usize,
     /// Row-major: `bound[u][v]` is the largest allowed `X[v] − X[u]`. Empty as long as
     /// nothing is constrained, since most classes of a wide book never trade.
     bound: Vec<i64>,
+    /// Space for a copy of one row.
+    rest: Vec<i64>,
 }
 
 impl Closure {
     /// Unconstrained prices, 0 to [`PMAX_MSAT`] per slot, over `[first_slot, end_slot)`.
     pub(super) fn new(first_slot: u32, end_slot: u32) -> Self {
-        Self { first_slot, boundaries: (end_slot - first_slot + 1) as usize, bound: Vec::new() }
+        let boundaries = (end_slot - first_slot + 1) as usize;
+        Self { first_slot, boundaries, bound: Vec::new(), rest: Vec::new() }
     }
 
     /// The most that the run `[start, end)` may cost.
@@ -77,7 +79,10 @@ impl Closure {
         }
         if self.bound.is_empty() {
             let n = self.boundaries;
-            self.bound = (0..n * n).map(|at| unconstrained(at / n, at % n)).collect();
+            self.bound.reserve_exact(n * n);
+            for from in 0..n {
+                self.bound.extend((0..n).map(|to| unconstrained(from, to)));
+            }
         }
         self.relax(from, to, bound);
         Ok(())
@@ -88,15 +93,20 @@ impl Closure {
     fn relax(&mut self, from: usize, to: usize, bound: i64) {
         let n = self.boundaries;
         let (row_from, row_to) = (&self.bound[from * n..][..n], &self.bound[to * n..][..n]);
-        let columns: Vec<(usize, i64)> =
-            (0..n).filter(|&j| bound + row_to[j] < row_from[j]).map(|j| (j, row_to[j])).collect();
+        let gains = |&j: &usize| bound + row_to[j] < row_from[j];
+        let (Some(first), Some(last)) = ((0..n).find(gains), (0..n).rfind(gains)) else {
+            return;
+        };
+        // Columns in between that cannot gain do no harm, and a plain loop is quicker.
+        self.rest.clear();
+        self.rest.extend_from_slice(&row_to[first..=last]);
         for row in self.bound.chunks_exact_mut(n) {
             let via = row[from] + bound;
             if via >= row[to] {
                 continue;
             }
-            for &(j, rest) in &columns {
-                row[j] = row[j].min(via + rest);
+            for (pair, rest) in row[first..=last].iter_mut().zip(&self.rest) {
+                *pair = (*pair).min(via + rest);
             }
         }
     }

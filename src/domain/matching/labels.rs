@@ -5,8 +5,9 @@ pub(super) struct Ranks<'a> {
     labels: Vec<&'a str>,
     /// Rank of each label, by position. Equal labels share a rank.
     rank_of: Vec<u32>,
-    /// Position of the first label of each rank.
+    /// Position of the first label of each rank, and how the label begins.
     first_of: Vec<u32>,
+    prefix_of: Vec<u64>,
 }
 
 impl<'a> Ranks<'a> {
@@ -21,15 +22,17 @@ impl<'a> Ranks<'a> {
         }
         let mut rank_of = vec![0; labels.len()];
         let mut first_of: Vec<u32> = Vec::with_capacity(labels.len());
+        let mut prefix_of = Vec::with_capacity(labels.len());
         let mut last = None;
         for (prefix, at) in keyed {
             if last.is_none_or(|(p, first)| p != prefix || text(first) != text(at)) {
                 first_of.push(at);
+                prefix_of.push(prefix);
                 last = Some((prefix, at));
             }
             rank_of[at as usize] = first_of.len() as u32 - 1;
         }
-        Self { labels, rank_of, first_of }
+        Self { labels, rank_of, first_of, prefix_of }
     }
 
     /// The rank of the label at this position.
@@ -49,8 +52,12 @@ impl<'a> Ranks<'a> {
 
     /// The position of a label, of the first among equal ones.
     pub(super) fn find(&self, label: &str) -> Option<usize> {
-        let rank = self.first_of.binary_search_by_key(&label, |&at| self.labels[at as usize]);
-        rank.ok().map(|rank| self.first_of[rank] as usize)
+        let wanted = prefix(label);
+        let start = self.prefix_of.partition_point(|&prefix| prefix < wanted);
+        let alike = self.prefix_of[start..].partition_point(|&prefix| prefix == wanted);
+        let alike = &self.first_of[start..start + alike];
+        let found = alike.binary_search_by_key(&label, |&at| self.labels[at as usize]);
+        found.ok().map(|at| alike[at] as usize)
     }
 
     /// The position of a label that stands at several, the lowest such label's.

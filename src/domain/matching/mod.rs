@@ -25,11 +25,13 @@
 //! | `pass` | a bid's most promising runs are searched first, until none of the rest can win |
 //! | `supply` | one bit per ask and slot: who is free for a run is a conjunction of words; further planes of bits bound the units without a look at an ask |
 //! | `ceiling` | what one search learns about a run spares the next bid the search |
+//! | `accept` | a bid is held against the terms of 64 asks at once |
 //! | `search` | asks are read level by level of equal price, no further than they can help |
 //! | `closure` | a promise touches only the rows and columns it improves |
 //!
 //! Integers only. Anyone can verify a given result in linear time with [`verify`].
 
+mod accept;
 mod ceiling;
 mod check;
 mod closure;

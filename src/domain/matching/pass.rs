@@ -4,15 +4,15 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::ops::Add;
 
+use super::accept::Accepted;
 use super::closure::Closure;
 use super::instance::MatchError;
 use super::prices;
 use super::ranked::{Book, Class};
-use super::search::{Accepted, Search};
+use super::search::Search;
 use super::supply::Supply;
 
 /// What is left of one class during a pass.
-#[derive(Clone)]
 pub(super) struct Market<'a> {
     pub(super) class: &'a Class<'a>,
     pub(super) closure: Closure,
@@ -81,9 +81,10 @@ pub(super) fn place<'a>(
     sequence: &[usize],
 ) -> Result<Placement<'a>, MatchError> {
     let mut markets: Vec<Market<'_>> = book.classes.iter().map(Market::new).collect();
+    let mut choice = Choice::new(book);
     let mut fills = Vec::new();
     for &bid in sequence {
-        if let Some(fill) = best_fill(book, &markets, bid) {
+        if let Some(fill) = choice.best_fill(&markets, bid) {
             markets[fill.class].accept(&fill)?;
             fills.push(fill);
         }
@@ -103,42 +104,58 @@ impl Placement<'_> {
     }
 }
 
-/// The option of one bid that gains most: over all its alternatives, in the owner's order,
-/// and all starts, ascending, the first among the largest.
-///
-/// The most promising runs are searched first, until none of the rest can win.
-pub(super) fn best_fill(book: &Book<'_>, markets: &[Market<'_>], index: usize) -> Option<Fill> {
-    let bid = &book.bids[index];
-    let mut promises: BinaryHeap<Standing> = BinaryHeap::new();
-    let mut accepted = Vec::new();
-    for (alt, &(class, limit_msat)) in bid.alts.iter().enumerate() {
-        let market = &markets[class];
-        accepted.push(Accepted::new(bid, market.class));
-        for start in bid.starts(market.class) {
-            if let Some(search) = Search::new(bid, market, limit_msat, start) {
-                promises.push((search.bound(), Reverse((alt, start))));
+/// Finds the best options of one bid after another, with the same memory.
+struct Choice<'a> {
+    book: &'a Book<'a>,
+    promises: BinaryHeap<Standing>,
+    /// By alternative of the present bid.
+    accepted: Vec<Accepted<'a>>,
+    level: Vec<usize>,
+}
+
+impl<'a> Choice<'a> {
+    fn new(book: &'a Book<'a>) -> Self {
+        Self { book, promises: BinaryHeap::new(), accepted: Vec::new(), level: Vec::new() }
+    }
+
+    /// The option of one bid that gains most: over all its alternatives, in the owner's order,
+    /// and all starts, ascending, the first among the largest.
+    ///
+    /// The most promising runs are searched first, until none of the rest can win.
+    fn best_fill(&mut self, markets: &[Market<'a>], index: usize) -> Option<Fill> {
+        let bid = &self.book.bids[index];
+        self.promises.clear();
+        self.accepted.clear();
+        for (alt, &(class, limit_msat)) in bid.alts.iter().enumerate() {
+            let market = &markets[class];
+            self.accepted.push(Accepted::new(bid, market.class));
+            for start in bid.starts(market.class) {
+                if let Some(search) = Search::new(bid, market, limit_msat, start) {
+                    self.promises.push((search.bound(), Reverse((alt, start))));
+                }
             }
         }
-    }
-    let mut best: Option<(Standing, Fill)> = None;
-    while let Some(promise) = promises.pop() {
-        let to_beat = best.as_ref().map(|(standing, _)| *standing);
-        if to_beat.is_some_and(|best| best >= promise) {
-            break;
+        let mut best: Option<(Standing, Fill)> = None;
+        while let Some(promise) = self.promises.pop() {
+            let to_beat = best.as_ref().map(|(standing, _)| *standing);
+            if to_beat.is_some_and(|best| best >= promise) {
+                break;
+            }
+            let (_, Reverse((alt, start))) = promise;
+            let (class, limit_msat) = bid.alts[alt];
+            let standing = |gain| (gain, Reverse((alt, start)));
+            let Some(mut search) = Search::new(bid, &markets[class], limit_msat, start) else {
+                continue;
+            };
+            let (accepted, level) = (&mut self.accepted[alt], &mut self.level);
+            if let Some((gain, legs)) = search.option(accepted, level, standing, to_beat) {
+                let end = start + bid.hours;
+                let fill = Fill { bid: index, class, limit_msat, start, end, legs, gain };
+                best = Some((standing(gain), fill));
+            }
         }
-        let (_, Reverse((alt, start))) = promise;
-        let (class, limit_msat) = bid.alts[alt];
-        let standing = |gain| (gain, Reverse((alt, start)));
-        let Some(mut search) = Search::new(bid, &markets[class], limit_msat, start) else {
-            continue;
-        };
-        if let Some((gain, legs)) = search.option(&mut accepted[alt], standing, to_beat) {
-            let end = start + bid.hours;
-            let fill = Fill { bid: index, class, limit_msat, start, end, legs, gain };
-            best = Some((standing(gain), fill));
-        }
+        best.map(|(_, fill)| fill)
     }
-    best.map(|(_, fill)| fill)
 }
 
 impl<'a> Market<'a> {

@@ -2,15 +2,19 @@
 
 use std::collections::BTreeMap;
 
+use super::accept::Accepted;
 use super::instance::{MatchError, PMAX_MSAT};
 use super::pass::{Fill, Market};
-use super::ranked::Book;
+use super::ranked::{Bid, Book, Class};
+use super::supply::WORD;
 
 /// What bears on the price of one slot with a trade. Prices in msat.
 struct Slot {
-    /// Matched orders: indices into the book's bids, ranks within the class's asks.
-    bids: Vec<usize>,
-    asks: Vec<usize>,
+    /// Matched asks, one bit each by rank.
+    asks: Vec<u64>,
+    /// Asks that a matched bid accepts, unless one accepts them all.
+    welcome: Vec<u64>,
+    is_any_welcome: bool,
     dearest_ask_msat: u64,
     lowest_limit_msat: u64,
     /// Highest limit of unfilled demand for this slot alone.
@@ -30,36 +34,38 @@ pub(super) fn settle(
 ) -> Result<BTreeMap<(u16, u32), u64>, MatchError> {
     let mut slots: Vec<BTreeMap<u32, Slot>> = markets.iter().map(|_| BTreeMap::new()).collect();
     for fill in fills {
-        add_fill(&mut slots[fill.class], &markets[fill.class], fill);
-    }
-    for slot in slots.iter_mut().flat_map(BTreeMap::values_mut) {
-        slot.asks.sort_unstable();
-        slot.asks.dedup();
+        add_fill(&mut slots[fill.class], &book.bids[fill.bid], markets[fill.class].class, fill);
     }
     press_up(book, markets, fills, &mut slots);
     let mut prices = BTreeMap::new();
     for (market, slots) in markets.iter_mut().zip(&mut slots) {
-        press_down(book, market, slots);
+        press_down(market, slots);
         fix(market, slots, &mut prices)?;
     }
     Ok(prices)
 }
 
-fn add_fill(slots: &mut BTreeMap<u32, Slot>, market: &Market<'_>, fill: &Fill) {
+fn add_fill(slots: &mut BTreeMap<u32, Slot>, bid: &Bid<'_>, class: &Class<'_>, fill: &Fill) {
+    let words = class.words.len();
+    let mut accepted = Accepted::new(bid, class);
     for at in fill.start..fill.end {
         let slot = slots.entry(at).or_insert_with(|| Slot {
-            bids: Vec::new(),
-            asks: Vec::new(),
+            asks: vec![0; words],
+            welcome: vec![0; words],
+            is_any_welcome: false,
             dearest_ask_msat: 0,
             lowest_limit_msat: PMAX_MSAT,
             demand_msat: None,
             supply_msat: None,
         });
-        slot.bids.push(fill.bid);
+        slot.is_any_welcome |= accepted.is_all;
+        if !slot.is_any_welcome {
+            accepted.each(|word, bits| slot.welcome[word] |= bits);
+        }
         slot.lowest_limit_msat = slot.lowest_limit_msat.min(fill.limit_msat);
         for leg in &fill.legs {
-            slot.asks.push(leg.ask);
-            let ask_msat = market.class.asks[leg.ask].limit_msat;
+            slot.asks[leg.ask / WORD] |= 1 << (leg.ask % WORD);
+            let ask_msat = class.limits_msat[leg.ask];
             slot.dearest_ask_msat = slot.dearest_ask_msat.max(ask_msat);
         }
     }
@@ -89,10 +95,10 @@ fn press_up(
                 Some(fill) => fill.start..fill.end,
                 None => bid.first_slot..bid.end_slot,
             };
-            let asks = &markets[class].class.asks;
+            let mut accepted = Accepted::new(bid, markets[class].class);
             for slot in slots[class].range_mut(window).map(|(_, slot)| slot) {
                 if slot.demand_msat.is_none_or(|demand| limit_msat > demand)
-                    && slot.asks.iter().any(|&ask| bid.accepts(&asks[ask]))
+                    && accepted.meets(&slot.asks)
                 {
                     slot.demand_msat = Some(limit_msat);
                 }
@@ -103,7 +109,7 @@ fn press_up(
 
 /// Unsold supply that may be bought slot by slot presses the price down, if a buyer matched
 /// in the slot could have bought it.
-fn press_down(book: &Book<'_>, market: &Market<'_>, slots: &mut BTreeMap<u32, Slot>) {
+fn press_down(market: &Market<'_>, slots: &mut BTreeMap<u32, Slot>) {
     for (rank, ask) in market.class.asks.iter().enumerate() {
         if ask.min_run > 1 {
             continue;
@@ -111,7 +117,7 @@ fn press_down(book: &Book<'_>, market: &Market<'_>, slots: &mut BTreeMap<u32, Sl
         for (&at, slot) in slots.range_mut(ask.first_slot..ask.end_slot) {
             if slot.supply_msat.is_none_or(|lowest| ask.limit_msat < lowest)
                 && market.supply.is_free(rank, at)
-                && slot.bids.iter().any(|&bid| book.bids[bid].accepts(ask))
+                && (slot.is_any_welcome || slot.welcome[rank / WORD] >> (rank % WORD) & 1 == 1)
             {
                 slot.supply_msat = Some(ask.limit_msat);
             }

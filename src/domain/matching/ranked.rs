@@ -4,29 +4,17 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+use super::accept::{Accepted, Party, Terms};
 use super::instance::{Instance, MatchError, Mode, Order, Side};
 use super::names::Names;
 use super::supply::WORD;
-
-/// What counterparty rules read of either side.
-struct Party {
-    owner: u32,
-    features: u64,
-    /// Most orders have no rule about others.
-    rules: Option<Box<Rules>>,
-}
-
-struct Rules {
-    allow: Vec<u32>,
-    deny: Vec<u32>,
-}
 
 /// A live bid.
 pub(super) struct Bid<'a> {
     pub(super) id: &'a str,
     /// Rank of the id among those of all orders.
     pub(super) id_rank: u32,
-    party: Party,
+    pub(super) party: Party,
     /// Units wanted and the fewest that make a match.
     pub(super) qty: u32,
     pub(super) min_qty: u32,
@@ -42,7 +30,7 @@ pub(super) struct Bid<'a> {
     /// The most that a unit and slot could gain, `None` if no ask could ever serve the bid.
     margin_msat: Option<u64>,
     /// Whether the owner has asks of its own, which the bid may not accept.
-    sells: bool,
+    pub(super) sells: bool,
 }
 
 /// A live ask.
@@ -50,8 +38,8 @@ pub(super) struct Ask<'a> {
     pub(super) id: &'a str,
     /// Rank of the id among those of all orders.
     pub(super) id_rank: u32,
-    party: Party,
-    provider: u32,
+    pub(super) party: Party,
+    pub(super) provider: u32,
     pub(super) qty: u32,
     pub(super) first_slot: u32,
     pub(super) end_slot: u32,
@@ -69,20 +57,16 @@ pub(super) struct Class<'a> {
     pub(super) asks: Vec<Ask<'a>>,
     /// Limits of the asks in msat per block.
     pub(super) limits_msat: Vec<u64>,
-    /// What 64 asks each have in common, by rank.
+    /// By 64 asks.
     pub(super) words: Vec<Word>,
+    pub(super) terms: Terms,
 }
 
-/// What holds for each of 64 asks.
+/// What 64 asks offer in all.
 pub(super) struct Word {
-    /// Units of all together, and of the largest.
+    /// Units of all together and of the largest.
     pub(super) total_units: u32,
     pub(super) largest_units: u32,
-    /// Features that all offer, and the longest of their minimum runs.
-    features: u64,
-    min_run: u32,
-    /// Whether one has rules about counterparties.
-    has_rules: bool,
 }
 
 /// The live orders of an instance.
@@ -92,22 +76,6 @@ pub(super) struct Book<'a> {
     pub(super) classes: Vec<Class<'a>>,
     /// In the order in which start 0 inserts them.
     pub(super) bids: Vec<Bid<'a>>,
-}
-
-impl<'a> Party {
-    fn new(order: &'a Order, at: usize, names: &Names<'a>) -> Self {
-        let has_rules = !(order.allow.is_empty() && order.deny.is_empty());
-        let rules =
-            || Box::new(Rules { allow: names.find(&order.allow), deny: names.find(&order.deny) });
-        Self { owner: names.owner(at), features: order.features, rules: has_rules.then(rules) }
-    }
-
-    /// Whether the rules allow the counterparty with this name.
-    fn admits(&self, name: u32) -> bool {
-        self.rules.as_ref().is_none_or(|rules| {
-            !rules.deny.contains(&name) && (rules.allow.is_empty() || rules.allow.contains(&name))
-        })
-    }
 }
 
 impl Bid<'_> {
@@ -132,15 +100,6 @@ impl Bid<'_> {
             && ask.party.admits(self.party.owner)
     }
 
-    /// Whether this bid accepts each of 64 asks, as can be told without looking at them.
-    pub(super) fn accepts_all(&self, word: &Word) -> bool {
-        !self.sells
-            && self.party.rules.is_none()
-            && !word.has_rules
-            && self.party.features & !word.features == 0
-            && self.hours >= word.min_run
-    }
-
     /// First slots of the runs that the bid could take in `class`, ascending.
     pub(super) fn starts(&self, class: &Class<'_>) -> Range<u32> {
         let first = self.first_slot.max(class.first_slot);
@@ -151,17 +110,30 @@ impl Bid<'_> {
     /// Largest (limit − ask) over the compatible asks whose window can hold the run, `None`
     /// without an ask at or below the limit.
     fn best_margin_msat(&self, classes: &[Class<'_>]) -> Option<u64> {
-        let margin = |&(class, limit): &(usize, u64)| {
-            let asks = &classes[class].asks;
-            let mut payable = asks.iter().take_while(|ask| ask.limit_msat <= limit);
-            let cheapest = payable.find(|ask| {
-                ask.first_slot <= self.end_slot - self.hours
-                    && ask.end_slot >= self.first_slot + self.hours
-                    && self.accepts(ask)
-            });
-            cheapest.map(|ask| limit - ask.limit_msat)
+        let margin = |&(class, limit_msat): &(usize, u64)| {
+            let ask_msat = self.cheapest_msat(&classes[class], limit_msat)?;
+            Some(limit_msat - ask_msat)
         };
         self.alts.iter().filter_map(margin).max()
+    }
+
+    fn cheapest_msat(&self, class: &Class<'_>, limit_msat: u64) -> Option<u64> {
+        let mut accepted = Accepted::new(self, class);
+        let mut from = 0;
+        while let Some((word, bits)) = accepted.next(from, class.words.len()) {
+            for (bit, ask) in class.asks[word * WORD..].iter().take(WORD).enumerate() {
+                if ask.limit_msat > limit_msat {
+                    return None;
+                }
+                let holds_run = ask.first_slot <= self.end_slot - self.hours
+                    && ask.end_slot >= self.first_slot + self.hours;
+                if holds_run && bits >> bit & 1 == 1 {
+                    return Some(ask.limit_msat);
+                }
+            }
+            from = word + 1;
+        }
+        None
     }
 }
 
@@ -170,9 +142,6 @@ impl Word {
         Self {
             total_units: asks.iter().map(|ask| ask.qty).sum(),
             largest_units: asks.iter().map(|ask| ask.qty).max().unwrap_or(0),
-            features: asks.iter().fold(u64::MAX, |all, ask| all & ask.party.features),
-            min_run: asks.iter().map(|ask| ask.min_run).max().unwrap_or(0),
-            has_rules: asks.iter().any(|ask| ask.party.rules.is_some()),
         }
     }
 }
@@ -184,7 +153,8 @@ impl<'a> Class<'a> {
         let end_slot = asks.iter().map(|ask| ask.end_slot).max()?.min(span.1);
         let limits_msat = asks.iter().map(|ask| ask.limit_msat).collect();
         let words = asks.chunks(WORD).map(Word::new).collect();
-        let class = Self { id, first_slot, end_slot, asks, limits_msat, words };
+        let terms = Terms::new(&asks);
+        let class = Self { id, first_slot, end_slot, asks, limits_msat, words, terms };
         (first_slot < end_slot).then_some(class)
     }
 }

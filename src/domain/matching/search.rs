@@ -3,10 +3,11 @@
 use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
 
+use super::accept::Accepted;
 use super::ceiling::Most;
 use super::instance::Mode;
 use super::pass::{Gain, Leg, Market, Standing};
-use super::ranked::{Bid, Class};
+use super::ranked::Bid;
 use super::supply::WORD;
 
 /// A run that one bid could take at one alternative's limit.
@@ -63,6 +64,7 @@ impl<'a> Search<'a> {
     pub(super) fn option(
         &mut self,
         accepted: &mut Accepted<'_>,
+        level: &mut Vec<usize>,
         standing: impl Fn(Gain) -> Standing,
         best: Option<Standing>,
     ) -> Option<(Gain, Vec<Leg>)> {
@@ -71,7 +73,7 @@ impl<'a> Search<'a> {
         if self.most_units < self.bid.min_qty || !can_win(self.bound()) {
             return None;
         }
-        let mut asks = FreeAsks::new(self, accepted);
+        let mut asks = FreeAsks::new(self, accepted, level);
         let option = match self.bid.mode {
             Mode::Sticky => self.sticky(&mut asks, can_win),
             Mode::Gang => self.gang(&mut asks, can_win),
@@ -87,12 +89,17 @@ impl<'a> Search<'a> {
             return;
         }
         let Self { bid, market, start, end, .. } = *self;
-        let limits = &market.class.limits_msat;
-        let payable = limits.partition_point(|&ask| ask * u64::from(bid.hours) <= self.cap_msat);
+        let payable = self.payable();
         let units = market.supply.most_units(bid.mode, payable, start, end);
         let most = Most { counted: payable, units };
         market.supply.ceilings().lower_most(start, end, bid.mode, most);
         self.most_units = bid.qty.min(units);
+    }
+
+    /// How many asks the bid could pay.
+    fn payable(&self) -> usize {
+        let hours = u64::from(self.bid.hours);
+        self.market.class.limits_msat.partition_point(|&ask| ask * hours <= self.cap_msat)
     }
 
     /// Takes units from the cheapest asks until the bid is full.
@@ -144,42 +151,6 @@ impl<'a> Search<'a> {
     }
 }
 
-/// Which asks of one class a bid accepts, found out by words of 64 when first needed.
-pub(super) struct Accepted<'a> {
-    bid: &'a Bid<'a>,
-    class: &'a Class<'a>,
-    /// The first word of `words`.
-    first: usize,
-    words: Vec<Option<u64>>,
-}
-
-impl<'a> Accepted<'a> {
-    pub(super) fn new(bid: &'a Bid<'a>, class: &'a Class<'a>) -> Self {
-        Self { bid, class, first: class.words.len(), words: Vec::new() }
-    }
-
-    /// One bit for each ask of the ranks from `word · 64`.
-    fn word(&mut self, word: usize) -> u64 {
-        if self.bid.accepts_all(&self.class.words[word]) {
-            return u64::MAX;
-        }
-        if word < self.first {
-            self.words.splice(..0, vec![None; self.first - word]);
-            self.first = word;
-        }
-        let at = word - self.first;
-        if at >= self.words.len() {
-            self.words.resize(at + 1, None);
-        }
-        let (bid, asks) = (self.bid, &self.class.asks);
-        *self.words[at].get_or_insert_with(|| {
-            let ranks = word * WORD..asks.len().min((word + 1) * WORD);
-            let bits = asks[ranks].iter().enumerate();
-            bits.fold(0, |bits, (bit, ask)| bits | u64::from(bid.accepts(ask)) << bit)
-        })
-    }
-}
-
 /// The asks that are free for a run, affordable and accepted: levels of equal price, cheapest
 /// first, and what is learnt about the run on the way.
 struct FreeAsks<'a, 'b> {
@@ -193,9 +164,11 @@ struct FreeAsks<'a, 'b> {
     /// The first ask beyond the current level.
     next: Option<usize>,
     /// The last level entered.
-    level: Vec<usize>,
+    level: &'a mut Vec<usize>,
     /// The first free ask, accepted or not.
     first: Option<usize>,
+    /// No ask from this rank on is both affordable and accepted.
+    payable: usize,
     /// Rank below which all asks are affordable, once the walk got there.
     end: Option<usize>,
     /// The most units that the asks seen so far have, together or the largest.
@@ -205,19 +178,26 @@ struct FreeAsks<'a, 'b> {
 }
 
 impl<'a, 'b> FreeAsks<'a, 'b> {
-    fn new(search: &'a Search<'a>, accepted: &'a mut Accepted<'b>) -> Self {
+    fn new(
+        search: &'a Search<'a>,
+        accepted: &'a mut Accepted<'b>,
+        level: &'a mut Vec<usize>,
+    ) -> Self {
         let plane = match search.bid.mode {
             Mode::Sticky => 0,
             Mode::Gang => search.bid.min_qty.ilog2(),
         };
+        let payable =
+            if accepted.is_all { search.market.class.asks.len() } else { search.payable() };
         let mut asks = Self {
             search,
             accepted,
+            payable,
             plane,
             word: search.first / WORD,
             bits: 0,
             next: None,
-            level: Vec::new(),
+            level,
             first: None,
             end: None,
             most_units: (1 << plane) - 1,
@@ -247,7 +227,7 @@ impl<'a, 'b> FreeAsks<'a, 'b> {
     /// interval is the shortest, then those of the lowest rank. Returns how many there were.
     fn take_level(&mut self, wanted: u32, legs: &mut Vec<Leg>) -> u32 {
         self.enter_level();
-        let level = std::mem::take(&mut self.level);
+        let level = std::mem::take(self.level);
         let mut missing = wanted;
         let mut take = |asks: &mut Self, ask| {
             let qty = asks.units(ask).min(missing);
@@ -263,7 +243,7 @@ impl<'a, 'b> FreeAsks<'a, 'b> {
             let mut fits: BinaryHeap<_> = level.iter().map(fit).collect();
             while fits.pop().is_some_and(|Reverse((_, ask))| take(self, ask)) {}
         }
-        self.level = level;
+        *self.level = level;
         wanted - missing
     }
 
@@ -326,24 +306,43 @@ impl<'a, 'b> FreeAsks<'a, 'b> {
     }
 
     fn read_word(&mut self) {
-        let rank = self.word * WORD;
+        let words = self.payable.div_ceil(WORD);
+        let Some((word, accepted)) = self.accepted.next(self.word, words) else {
+            self.skip(words);
+            self.end = Some(self.payable);
+            return;
+        };
+        self.skip(word);
+        let rank = word * WORD;
         if !self.is_affordable(rank) {
-            self.end = Some(rank.min(self.search.market.class.asks.len()));
+            self.end = Some(rank);
             return;
         }
         let Search { market, start, end, .. } = *self.search;
-        let free = market.supply.free_for(self.plane, self.word, start, end);
+        let free = market.supply.free_for(self.plane, word, start, end);
         if free == 0 {
             return;
         }
         self.first = self.first.or(Some(rank + free.trailing_zeros() as usize));
-        let accepted = self.accepted.word(self.word);
         self.bits = free & accepted;
         if free & !accepted != 0 {
-            // Other bids may accept them: count all that the whole word could ever offer.
-            let word = &market.class.words[self.word];
-            self.see(word.total_units, word.largest_units);
+            self.see_word(word);
         }
+    }
+
+    /// Leaves out the words before `word`, of which no ask is accepted. They may be free.
+    fn skip(&mut self, word: usize) {
+        if self.word < word {
+            self.first = self.first.or(Some(self.search.first.max(self.word * WORD)));
+            (self.word..word).for_each(|word| self.see_word(word));
+            self.word = word;
+        }
+    }
+
+    /// Counts all that a word could ever offer: other bids may accept what this one does not.
+    fn see_word(&mut self, word: usize) {
+        let word = &self.search.market.class.words[word];
+        self.see(word.total_units, word.largest_units);
     }
 
     fn is_affordable(&self, rank: usize) -> bool {

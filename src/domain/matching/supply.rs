@@ -10,13 +10,13 @@ use super::ranked::Class;
 pub(super) const WORD: usize = u64::BITS as usize;
 
 /// What the asks of one class still have to sell, by rank.
-#[derive(Clone)]
 pub(super) struct Supply {
     first_slot: u32,
     slots: usize,
     words: usize,
-    /// Free units, one row of slots per ask; 0 outside its window.
-    units: Vec<u16>,
+    /// Free units, one row of slots per ask; 0 outside its window. Signed, since the least of
+    /// signed numbers is what any processor finds for eight slots at a time.
+    units: Vec<i16>,
     /// Maximal half-open intervals of slots with a free unit, ascending, per ask. Unlike the
     /// rows they reach to the ends of the ask's window.
     intervals: Vec<Vec<(u32, u32)>>,
@@ -47,7 +47,7 @@ impl Supply {
             let end = ask.end_slot.clamp(class.first_slot, class.end_slot);
             let run = supply.run(start, end);
             // At most MAX_QTY.
-            supply.units[rank * slots..][run.clone()].fill(ask.qty as u16);
+            supply.units[rank * slots..][run.clone()].fill(ask.qty as i16);
             for plane in 0..planes(ask.qty) {
                 let row = (plane * words + rank / WORD) * slots;
                 for word in &mut supply.planes[row..][run.clone()] {
@@ -119,7 +119,9 @@ impl Supply {
     /// Units the ask has free in every slot of `[start, end)`.
     pub(super) fn units(&self, rank: usize, start: u32, end: u32) -> u32 {
         let row = &self.units[rank * self.slots..];
-        row[self.run(start, end)].iter().copied().min().unwrap_or(0).into()
+        let least =
+            row[self.run(start, end)].iter().fold(i16::MAX, |least, &units| least.min(units));
+        u32::from(least.unsigned_abs())
     }
 
     /// Takes `qty` units, which are free, out of every slot of `[start, end)`.
@@ -135,27 +137,12 @@ impl Supply {
         }
     }
 
-    /// Undoes a [`Supply::take`] of the same units.
-    #[allow(dead_code, reason = "for passes that take a fill back")]
-    pub(super) fn give_back(&mut self, rank: usize, start: u32, end: u32, qty: u32) {
-        for slot in start..end {
-            let (before, after) = self.change(rank, slot, |units| units + qty);
-            for plane in planes(before)..planes(after) {
-                *self.plane_word(plane, rank, slot) |= 1 << (rank % WORD);
-            }
-            if before == 0 {
-                join(&mut self.intervals[rank], slot);
-            }
-        }
-        self.ceilings.raise(rank, start, end, qty);
-    }
-
     /// Units of an ask in one slot before and after a change.
     fn change(&mut self, rank: usize, slot: u32, to: impl Fn(u32) -> u32) -> (u32, u32) {
         let units = &mut self.units[rank * self.slots + (slot - self.first_slot) as usize];
-        let before = u32::from(*units);
+        let before = u32::from(units.unsigned_abs());
         let after = to(before);
-        *units = after as u16;
+        *units = after as i16;
         (before, after)
     }
 
@@ -187,26 +174,8 @@ fn cut(intervals: &mut Vec<(u32, u32)>, slot: u32) {
     }
 }
 
-/// Adds a slot that no interval holds, joining the intervals it touches.
-fn join(intervals: &mut Vec<(u32, u32)>, slot: u32) {
-    let at = intervals.partition_point(|interval| interval.1 < slot);
-    let joins_left = intervals.get(at).is_some_and(|interval| interval.1 == slot);
-    let next = at + usize::from(joins_left);
-    let joins_right = intervals.get(next).is_some_and(|interval| interval.0 == slot + 1);
-    match (joins_left, joins_right) {
-        (false, false) => intervals.insert(at, (slot, slot + 1)),
-        (true, false) => intervals[at].1 = slot + 1,
-        (false, true) => intervals[next].0 = slot,
-        (true, true) => {
-            intervals[at].1 = intervals[next].1;
-            intervals.remove(next);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::super::ceiling::Most;
     use super::super::instance::{Instance, Order, Side};
     use super::super::ranked::Book;
     use super::*;
@@ -237,43 +206,6 @@ mod tests {
             order("c", 1, (9, 20), buy),
         ];
         Instance { beacon: [0; 32], now: 0, epoch: 0, starts: 1, orders, cancels: Vec::new() }
-    }
-
-    /// All but what was learnt.
-    fn state(supply: &Supply) -> impl PartialEq + std::fmt::Debug {
-        (&supply.units, &supply.planes, &supply.intervals)
-    }
-
-    #[test]
-    fn what_is_given_back_is_free_as_before() {
-        let book = book();
-        let book = Book::new(&book).unwrap();
-        let mut supply = Supply::new(&book.classes[0]);
-        let takes = [(0, 12, 15, 3), (0, 14, 20, 2), (1, 9, 10, 2), (0, 10, 12, 5), (1, 11, 16, 1)];
-        let mut states = Vec::new();
-        for &(rank, start, end, qty) in &takes {
-            states.push(supply.clone());
-            supply.take(rank, start, end, qty);
-            assert_ne!(state(&supply), state(states.last().unwrap()));
-        }
-        for (&(rank, start, end, qty), before) in takes.iter().zip(states).rev() {
-            supply.give_back(rank, start, end, qty);
-            assert_eq!(state(&supply), state(&before));
-        }
-    }
-
-    #[test]
-    fn what_is_given_back_raises_what_was_learnt() {
-        let book = book();
-        let book = Book::new(&book).unwrap();
-        let mut supply = Supply::new(&book.classes[0]);
-        supply.take(0, 10, 20, 5);
-        supply.ceilings().lower_first(10, 12, 1);
-        supply.ceilings().lower_most(10, 12, Mode::Sticky, Most { counted: 2, units: 2 });
-        supply.give_back(0, 11, 13, 4);
-        let ceiling = supply.ceiling(10, 12);
-        assert_eq!((ceiling.first, ceiling.most(Mode::Sticky).units), (0, 6));
-        assert_eq!(supply.ceiling(13, 15), Ceiling::default());
     }
 
     #[test]

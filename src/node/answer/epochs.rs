@@ -1,15 +1,12 @@
-//! Computed epochs: shown, checked again, exported.
+//! Computed epochs: shown, and handed to the studies that check and export them.
 
-use crate::api::types::{Epoch, EpochCheck, EpochDifference, EpochRow, SeenRoot, slot_range};
-use crate::api::{ApiError, EpochFile, EpochInput};
-use crate::cli::match_cmd::to_json;
-use crate::domain::book::instance;
+use crate::api::ApiError;
+use crate::api::types::{Epoch, EpochRow, SeenRoot, slot_range};
 use crate::domain::engine::market::EpochView;
 use crate::domain::epoch::EpochResult;
-use crate::domain::epoch::audit::{Depth, audit};
-use crate::domain::epoch::signed::SignedEpoch;
 use crate::domain::ids::to_hex;
 use crate::node::Node;
+use crate::node::study::EpochStudy;
 
 impl Node {
     fn epoch_view(&self, epoch: Option<u64>) -> Result<(&EpochView, &EpochResult), ApiError> {
@@ -53,33 +50,14 @@ impl Node {
         })
     }
 
-    pub(super) fn epoch_check(&self, epoch: u64) -> Result<EpochCheck, ApiError> {
+    /// A computed epoch for a study: only its result is copied.
+    pub(super) fn epoch_study(&self, epoch: u64) -> Result<Box<EpochStudy>, ApiError> {
         let (view, result) = self.epoch_view(Some(epoch))?;
-        let params = self.engine.params();
-        let signed = SignedEpoch::new(result, &view.set, params);
-        let audit = audit(&signed, params, Depth::Full);
-        let equal = view.roots.values().filter(|root| root.root == result.root).count();
-        let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
-        Ok(EpochCheck {
-            epoch,
-            orders: count(audit.orders),
-            differences: audit.differences.into_iter().map(EpochDifference::from).collect(),
-            more_differences: count(audit.more),
-            roots_equal: count(equal),
-            roots_different: count(view.roots.len() - equal),
-        })
-    }
-
-    pub(super) fn epoch_signed(&self, epoch: u64) -> Result<EpochFile, ApiError> {
-        let (view, result) = self.epoch_view(Some(epoch))?;
-        let params = self.engine.params();
-        let signed = SignedEpoch::new(result, &view.set, params);
-        Ok(EpochFile { network: params.name.clone(), signed })
-    }
-
-    pub(super) fn epoch_export(&self, epoch: u64) -> Result<EpochInput, ApiError> {
-        let (view, _) = self.epoch_view(Some(epoch))?;
-        let instance = instance(&view.set.book(), epoch, self.engine.params());
-        Ok(EpochInput(to_json(&instance)))
+        Ok(Box::new(EpochStudy {
+            params: self.engine.params().clone(),
+            set: view.set.clone(),
+            result: result.clone(),
+            roots: view.roots.values().map(|root| root.root).collect(),
+        }))
     }
 }

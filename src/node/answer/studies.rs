@@ -21,6 +21,9 @@ impl Node {
         match query {
             Query::Explain { order, epoch } => Some(self.explain_study(order, *epoch)),
             Query::Quote(spec) => Some(self.quote_study(spec)),
+            Query::EpochCheck(epoch) => Some(self.epoch_study(*epoch).map(Study::EpochCheck)),
+            Query::EpochExport(epoch) => Some(self.epoch_study(*epoch).map(Study::EpochExport)),
+            Query::EpochSigned(epoch) => Some(self.epoch_study(*epoch).map(Study::EpochSigned)),
             _ => None,
         }
     }

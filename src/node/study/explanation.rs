@@ -1,6 +1,7 @@
 //! The matcher's explanation in the API's form.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::api::ApiError;
 use crate::api::types::{
@@ -33,7 +34,7 @@ const NO_COUNTER_ORDERS: &str = "explain.no_counter_orders";
 pub(in crate::node) struct ExplainStudy {
     pub(in crate::node) params: Params,
     /// Orders of the epoch.
-    pub(in crate::node) set: OrderSet,
+    pub(in crate::node) set: Arc<OrderSet>,
     pub(in crate::node) result: EpochResult,
     pub(in crate::node) id: OrderId,
     /// Standing order that it came from.
@@ -50,7 +51,7 @@ impl ExplainStudy {
                 .with_hint("keep fewer orders in the market: `capex order list`"));
         }
         let instance = instance(&book, self.result.epoch, &self.params);
-        let (outcome, id) = (outcome(&self.result), self.id.to_string());
+        let (outcome, id) = (self.result.outcome(), self.id.to_string());
         let mut found = explanation(&self.params, &instance, &outcome, &id)?;
         found.order_id = self.order_id;
         let rows = self.result.rows.iter();
@@ -67,26 +68,6 @@ impl ExplainStudy {
             }
         }
         Ok(found)
-    }
-}
-
-/// The published result in the form that the matcher gives.
-fn outcome(result: &EpochResult) -> Outcome {
-    let trades = result.rows.iter().map(|found| Trade {
-        class: found.row.class,
-        start: found.row.start,
-        buy: to_hex(&found.row.buy),
-        sell: to_hex(&found.row.sell),
-        hours: found.row.slots,
-        qty: found.row.qty,
-        msat: found.row.msat,
-        sat: found.row.price_sat(),
-    });
-    let prices = result.prices.iter().map(|&(class, slot, msat)| ((class, slot), msat));
-    Outcome {
-        welfare_msat: result.welfare_msat,
-        prices: prices.collect(),
-        trades: trades.collect(),
     }
 }
 

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use super::explanation::{class_name, explanation, fill};
 use crate::api::ApiError;
 use crate::api::types::{Fill, Quote, Reason, Side, SlotPrice};
-use crate::cli::preview::{CLAIM_VSIZE, FUND_VSIZE, REFUND_VSIZE};
 use crate::domain::engine::market::quote::LABEL;
 use crate::domain::epoch::{Phase, computed_at_ms, void_code};
 use crate::domain::matching::{self, Algorithm, Instance, Outcome, Trade, solve};
+use crate::domain::settlement::fees::{CLAIM_VSIZE, FUND_VSIZE, REFUND_VSIZE, fee_sat};
 use crate::domain::settlement::objects::Row;
 use crate::params::Params;
 use crate::wire::VERSION;
@@ -47,9 +47,9 @@ impl QuoteStudy {
         };
         let price_sat: u64 = binding.iter().map(|trade| trade.sat).sum();
         let trades = binding.len() as u64;
-        let fee = |vsize: u64| (vsize * self.feerate_sat_kvb).div_ceil(1000).saturating_mul(trades);
+        let fee = |vsize: u64| fee_sat(self.feerate_sat_kvb, vsize).saturating_mul(trades);
         let (fee_sat, worst_fee_sat) = match side {
-            Side::Buy => (fee(FUND_VSIZE), fee(FUND_VSIZE) + fee(REFUND_VSIZE)),
+            Side::Buy => (fee(FUND_VSIZE), fee(FUND_VSIZE).saturating_add(fee(REFUND_VSIZE))),
             Side::Sell => (fee(CLAIM_VSIZE), fee(CLAIM_VSIZE)),
         };
         let lacking = own.is_empty() || (side == Side::Buy && filled_qty < order.qty);

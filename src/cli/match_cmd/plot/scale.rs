@@ -1,5 +1,6 @@
 //! Axes: where a value lies, and which values are worth a tick.
 
+use crate::cli::sanitise;
 use crate::domain::units::msat_to_sat;
 
 /// An axis from one value to a higher one, over pixels in either direction.
@@ -74,10 +75,12 @@ pub(super) fn sat(msat: u64) -> String {
     grouped(msat_to_sat(msat))
 }
 
-/// The beginning of a label, where it is too long for its place.
+/// The beginning of a label, where it is too long for its place. Counted as it is shown: an
+/// escape takes several characters.
 pub(super) fn cut(label: &str, chars: usize) -> String {
+    let label = sanitise::line(label);
     if label.chars().count() <= chars {
-        return label.to_owned();
+        return label;
     }
     label.chars().take(chars.saturating_sub(1)).chain(['…']).collect()
 }
@@ -85,6 +88,15 @@ pub(super) fn cut(label: &str, chars: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn labels_are_cut_as_they_are_shown() {
+        assert_eq!(cut("plain", 5), "plain");
+        assert_eq!(cut("longer", 5), "long…");
+        let hostile = "\u{202e}\u{ffff}\0\x1b".repeat(4);
+        assert_eq!(cut(&hostile, 14), "\\u{202e}\\u{ff…");
+        assert_eq!(cut(&cut(&hostile, 80), 80), cut(&hostile, 80), "escaped once");
+    }
 
     #[test]
     fn axes_end_at_ticks_and_hold_every_value() {

@@ -108,7 +108,6 @@ fn escape(text: &str) -> String {
             '>' => safe += "&gt;",
             '"' => safe += "&quot;",
             '\'' => safe += "&#39;",
-            '\u{fffe}' | '\u{ffff}' => safe.extend(c.escape_unicode()),
             _ => safe.push(c),
         }
     }

@@ -1,6 +1,7 @@
 //! Order sets, heard roots and results of recent epochs.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::sync::SyncState;
 use crate::domain::admission::admit;
@@ -24,8 +25,9 @@ const EARLY_ROOTS_MAX: usize = 256;
 /// Everything known of one epoch.
 #[derive(Debug, Default)]
 pub struct EpochView {
-    /// Its valid orders.
-    pub set: OrderSet,
+    /// Its valid orders. Shared with who reads them all elsewhere: a set that still grows is
+    /// copied then, that of a computed epoch never.
+    pub set: Arc<OrderSet>,
     /// Roots heard, by signer.
     pub roots: BTreeMap<Key, Root>,
     /// Roots whose signers had no order here when they came.
@@ -85,8 +87,12 @@ impl Epochs {
             && let Ok((magic, envelope)) = record.read::<([u8; 4], Envelope)>()
             && let Ok(order) = envelope.verify::<Order>(magic)
         {
-            self.views.entry(order.epoch).or_default().set.insert(order);
+            self.set_mut(order.epoch).insert(order);
         }
+    }
+
+    fn set_mut(&mut self, epoch: u64) -> &mut OrderSet {
+        Arc::make_mut(&mut self.views.entry(epoch).or_default().set)
     }
 
     pub(super) fn insert_own(&mut self, ctx: &mut Context<'_>, order: Verified<Order>) {
@@ -97,7 +103,7 @@ impl Epochs {
     }
 
     pub(super) fn insert(&mut self, order: Verified<Order>) -> Inserted {
-        let inserted = self.views.entry(order.epoch).or_default().set.insert(order);
+        let inserted = self.set_mut(order.epoch).insert(order);
         if inserted == Inserted::New {
             self.orders_seen += 1;
         }

@@ -100,7 +100,7 @@ impl Market {
     /// Answers a peer.
     #[must_use]
     pub fn on_sync_request(&self, now_ms: TimeMs, request: &SyncRequest) -> SyncReply {
-        let set = |epoch: &u64| self.epochs.get(*epoch).map(|view| &view.set);
+        let set = |epoch: &u64| self.epochs.get(*epoch).map(|view| &*view.set);
         let reply = match request {
             SyncRequest::Clock => Some(SyncReply::Clock { unix_ms: now_ms }),
             SyncRequest::Ids { epoch } => {

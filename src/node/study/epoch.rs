@@ -1,0 +1,97 @@
+//! What takes every order of a computed epoch: matching them again, writing them as text.
+
+use std::sync::Arc;
+
+use crate::api::types::{EpochCheck, EpochDifference, book_json};
+use crate::api::{ApiError, EpochFile, EpochInput};
+use crate::domain::book::{OrderSet, instance};
+use crate::domain::epoch::EpochResult;
+use crate::domain::epoch::audit::{Depth, audit};
+use crate::domain::epoch::signed::{SignedEpoch, SignedEpochFault, write};
+use crate::params::Params;
+
+/// A computed epoch, with its orders shared rather than copied.
+pub(in crate::node) struct EpochStudy {
+    pub(in crate::node) params: Params,
+    pub(in crate::node) set: Arc<OrderSet>,
+    pub(in crate::node) result: EpochResult,
+    /// Roots that were heard, one for each signer.
+    pub(in crate::node) roots: Vec<[u8; 32]>,
+}
+
+impl EpochStudy {
+    /// Verifies every signature and matches the orders again.
+    pub(super) fn check(self) -> EpochCheck {
+        let signed = SignedEpoch::new(&self.result, &self.set, &self.params);
+        let audit = audit(&signed, &self.params, Depth::Full);
+        let equal = self.roots.iter().filter(|root| **root == self.result.root).count();
+        let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        EpochCheck {
+            epoch: self.result.epoch,
+            orders: count(audit.orders),
+            differences: audit.differences.into_iter().map(EpochDifference::from).collect(),
+            more_differences: count(audit.more),
+            roots_equal: count(equal),
+            roots_different: count(self.roots.len() - equal),
+        }
+    }
+
+    /// The orders of the book and the version of the rules, to be matched by anyone.
+    pub(super) fn input(self) -> EpochInput {
+        let instance = instance(&self.set.book(), self.result.epoch, &self.params);
+        let mut book = book_json(&instance);
+        book["algorithm"] = self.params.matching_version.into();
+        EpochInput(book.to_string())
+    }
+
+    /// All orders with their signatures, and the result.
+    pub(super) fn signed(self) -> Result<EpochFile, ApiError> {
+        let signed = SignedEpoch::new(&self.result, &self.set, &self.params);
+        write(&signed, &self.params.name).map(EpochFile).map_err(refused)
+    }
+}
+
+fn refused(fault: SignedEpochFault) -> ApiError {
+    ApiError::new(413, fault.code(), fault.to_string())
+        .with_hint("this node can still check it: `capex epoch verify <number>`")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::epoch::compute;
+    use crate::domain::epoch::signed::{network, parse};
+
+    fn study() -> EpochStudy {
+        let (params, set) = (crate::params::tests::devnet(), Arc::new(OrderSet::default()));
+        let result = compute(7, &set, &params).unwrap();
+        EpochStudy { roots: vec![result.root, [1; 32], result.root], params, set, result }
+    }
+
+    #[test]
+    fn a_check_counts_roots_and_names_what_differs() {
+        let good = study().check();
+        assert_eq!((good.epoch, good.orders, good.differences.len()), (7, 0, 0));
+        assert_eq!((good.roots_equal, good.roots_different), (2, 1));
+        let mut changed = study();
+        changed.result.welfare_msat += 1;
+        changed.result.root = [1; 32];
+        let bad = changed.check();
+        let codes: Vec<&str> = bad.differences.iter().map(|found| found.code.as_str()).collect();
+        assert_eq!(codes, ["epoch.bad_root", "epoch.bad_welfare"]);
+        assert_eq!((bad.roots_equal, bad.roots_different), (1, 2));
+    }
+
+    #[test]
+    fn an_epoch_is_written_for_both_who_read_it() {
+        let EpochInput(json) = study().input();
+        let value: serde_json::Value = serde_json::from_str(&json).unwrap();
+        assert_eq!((&value["epoch"], &value["orders"]), (&7.into(), &serde_json::json!([])));
+        assert_eq!(value["algorithm"], study().params.matching_version);
+        let EpochFile(text) = study().signed().unwrap();
+        assert_eq!(network(&text), Ok(study().params.name.as_str()));
+        assert_eq!(parse(&text).unwrap().result_root, study().result.result_root);
+        let refused = refused(SignedEpochFault::TooLong);
+        assert_eq!((refused.status, refused.code.as_str()), (413, "epoch.file_too_long"));
+    }
+}
