@@ -4,7 +4,7 @@
 //! order of arrival (DESIGN §5).
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 
 use super::admission::resale_activation;
 use super::ids::{Key, OrderId, to_hex};
@@ -15,12 +15,10 @@ use crate::params::Params;
 use crate::wire::{Verified, sha256};
 
 /// Valid orders of one epoch, bounded per owner and in all by evicting the highest ids.
-///
-/// A clone shares its orders until one of the two changes.
 #[derive(Debug, Clone, Default)]
 pub struct OrderSet {
-    orders: Arc<BTreeMap<OrderId, Verified<Order>>>,
-    by_owner: Arc<BTreeMap<Key, BTreeSet<OrderId>>>,
+    orders: BTreeMap<OrderId, Verified<Order>>,
+    by_owner: BTreeMap<Key, BTreeSet<OrderId>>,
     /// Of the present orders: every root on gossip is compared with it, and a full set costs
     /// 400,000 hashes.
     root: OnceLock<[u8; 32]>,
@@ -46,8 +44,8 @@ impl OrderSet {
         }
         self.root.take();
         let owner = order.owner;
-        Arc::make_mut(&mut self.by_owner).entry(owner).or_default().insert(id);
-        Arc::make_mut(&mut self.orders).insert(id, order);
+        self.by_owner.entry(owner).or_default().insert(id);
+        self.orders.insert(id, order);
         self.evict_of(owner);
         while self.orders.len() > ORDERS_PER_EPOCH {
             let Some((highest, owner)) =
@@ -70,12 +68,11 @@ impl OrderSet {
     }
 
     fn remove(&mut self, owner: Key, id: OrderId) {
-        Arc::make_mut(&mut self.orders).remove(&id);
-        let by_owner = Arc::make_mut(&mut self.by_owner);
-        if let Some(ids) = by_owner.get_mut(&owner) {
+        self.orders.remove(&id);
+        if let Some(ids) = self.by_owner.get_mut(&owner) {
             ids.remove(&id);
             if ids.is_empty() {
-                by_owner.remove(&owner);
+                self.by_owner.remove(&owner);
             }
         }
     }

@@ -22,8 +22,9 @@ const NEAREST_MAX: usize = 16;
 /// Largest book in which limits are tried out, orders: 42 times matching this many by version
 /// 1 takes some seconds, and the question is not worth more.
 const TRIED_ORDERS_MAX: usize = 2_000;
-/// Most work of trying out the limits of one order, in looks at an ask.
-const TRIED_WORK_MAX: u64 = 1 << 30;
+/// Most work of trying out the limits of one order, in looks at an ask: some seconds of one
+/// core.
+const TRIED_WORK_MAX: u64 = 1 << 32;
 /// Reason code of a limit that version 1 found and the network's version did not confirm.
 const LIMIT_NOT_CONFIRMED: &str = "explain.limit_not_confirmed";
 /// Reason code of an order that met nobody.
