@@ -92,9 +92,30 @@ fn bench(
     });
 }
 
+/// Version 2 costs whatever its budget allows, so its books are those that use it up.
+fn improving(criterion: &mut Criterion<CpuTime>) {
+    let mut group = criterion.benchmark_group("version 2");
+    group.sample_size(10).warm_up_time(Duration::from_millis(500));
+    group.measurement_time(Duration::from_secs(2));
+    let books = [
+        ("80 x 25 x 24, flexible", instances::runs(80, 25, 24, 4, SEED)),
+        ("300 x 40 x 168, flexible", instances::runs(300, 40, SLOTS, 24, SEED)),
+        ("1k x 200 x 48, fixed", instances::runs(1_000, 200, 48, 0, SEED)),
+        ("32 x 10k x 168, fixed", instances::runs(32, 10_000, SLOTS, 0, SEED)),
+        ("10k x 1k x 168, flexible", instances::runs(10_000, 1_000, SLOTS, 24, SEED)),
+    ];
+    let one_thread = ThreadPoolBuilder::new().num_threads(1).build().unwrap();
+    for (name, book) in &books {
+        group.bench_function(format!("solve {name}"), |bencher| {
+            one_thread.install(|| bencher.iter(|| solve(book, Algorithm::Two)));
+        });
+    }
+    group.finish();
+}
+
 criterion_group! {
     name = benches;
     config = Criterion::default().with_measurement(CpuTime);
-    targets = matching
+    targets = matching, improving
 }
 criterion_main!(benches);

@@ -17,17 +17,17 @@ use super::pass;
 use super::ranked::{Bid, Book, Class};
 
 /// Neighbours per round: as good as one by one, and as many cores can help.
-const NEIGHBOURS: usize = 4;
+pub(super) const NEIGHBOURS: usize = 4;
 /// Most rounds. Twice as many add a tenth of a point of welfare.
-const MAX_ROUNDS: u64 = 1024;
+pub(super) const MAX_ROUNDS: u64 = 1024;
 /// Estimated work of all passes together, see [`rounds`]: about a second on one core.
-const BUDGET: u64 = 1 << 27;
+pub(super) const BUDGET: u64 = 1 << 27;
 /// Work of a look at one start of one bid, over that of a look at one ask.
-const START_WORK: u64 = 16;
+pub(super) const START_WORK: u64 = 16;
 /// Pairs of slots whose price bounds are tightened with the work of a look at one ask.
-const PAIRS_PER_WORK: u64 = 32;
+pub(super) const PAIRS_PER_WORK: u64 = 32;
 /// Slots of asks laid out with the work of a look at one ask.
-const UNITS_PER_WORK: u64 = 2;
+pub(super) const UNITS_PER_WORK: u64 = 2;
 
 /// Searches for a sequence of more welfare than that of the best start, which is given with
 /// its welfare in msat.

@@ -2,22 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use super::super::improve::{
+    BUDGET, MAX_ROUNDS, NEIGHBOURS, PAIRS_PER_WORK, START_WORK, UNITS_PER_WORK,
+};
 use super::super::instance::{Instance, MAX_HORIZON_SLOTS, Order};
 use super::super::outcome::Algorithm;
 use super::pair::{Ask, Bid, Sided};
-
-/// Work of a look at one start of one bid, over that of a look at one ask.
-const START_WORK: u64 = 16;
-/// Pairs of slots whose price bounds are tightened with the work of a look at one ask.
-const PAIRS_PER_WORK: u64 = 32;
-/// Slots of asks laid out before a pass with the work of a look at one ask.
-const UNITS_PER_WORK: u64 = 2;
-/// Most work of the search of version 2 (docs/matching.md, "How many").
-const SEARCH_WORK_MAX: u64 = 1 << 27;
-/// Most passes of that search.
-const SEARCH_PASSES_MAX: u64 = 4 * 1024;
-/// Passes of that search for each pair of bids.
-const SEARCH_PASSES_PER_PAIR: u64 = 4;
 
 /// Asks of one class: their number and the slots that they reach.
 struct Supply {
@@ -52,8 +42,8 @@ pub(super) fn of_match(instance: &Instance, algorithm: Algorithm) -> u64 {
         Algorithm::One => starts,
         Algorithm::Two => {
             let pairs = (bids.len() as u64).saturating_pow(2);
-            let passes = pairs.saturating_mul(SEARCH_PASSES_PER_PAIR).min(SEARCH_PASSES_MAX);
-            starts.saturating_add(pass.saturating_mul(passes).min(SEARCH_WORK_MAX))
+            let passes = pairs.min(MAX_ROUNDS) * NEIGHBOURS as u64;
+            starts.saturating_add(pass.saturating_mul(passes).min(BUDGET))
         }
     }
 }
@@ -80,5 +70,5 @@ fn of_bid(bid: &Bid<'_>, supplies: &BTreeMap<u16, Supply>, now: u32) -> u64 {
 fn starts(order: &Order, hours: u32, supply: &Supply, now: u32) -> u64 {
     let first = order.first_slot(now).max(supply.first_slot);
     let end = order.window.1.min(supply.end_slot);
-    (end + 1).saturating_sub(first + hours).min(MAX_HORIZON_SLOTS).into()
+    end.saturating_add(1).saturating_sub(first.saturating_add(hours)).min(MAX_HORIZON_SLOTS).into()
 }
