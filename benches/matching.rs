@@ -98,7 +98,7 @@ fn improving(criterion: &mut Criterion<CpuTime>) {
     group.sample_size(10).warm_up_time(Duration::from_millis(500));
     group.measurement_time(Duration::from_secs(2));
     let books = [
-        ("80 x 25 x 24, flexible", instances::runs(80, 25, 24, 4, SEED)),
+        ("80 x 25 x 48, flexible", instances::runs(80, 25, 48, 24, SEED)),
         ("300 x 40 x 168, flexible", instances::runs(300, 40, SLOTS, 24, SEED)),
         ("1k x 200 x 48, fixed", instances::runs(1_000, 200, 48, 0, SEED)),
         ("32 x 10k x 168, fixed", instances::runs(32, 10_000, SLOTS, 0, SEED)),
