@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use super::buy::{self, Bid};
 use super::failure::Failure;
 use super::output::{Page, sat};
+use super::preview::preview;
 use super::sell::{self, Ask};
 use super::time::utc;
 use super::{Context, explain};
@@ -58,12 +59,20 @@ pub struct Sell {
 /// # Errors
 /// A flag, the file, or what the daemon refused.
 pub fn run(noun: Noun, context: &mut Context<'_>) -> Result<(), Failure> {
-    let (order, client, _) = match noun {
+    let (order, client, status) = match noun {
         Noun::Buy(Buy { bid, file }) => buy::prepare(bid, file.as_deref(), context)?,
         Noun::Sell(Sell { ask, file }) => sell::prepare(ask, file.as_deref(), context)?,
     };
     let quote: Quote = client.post("/quote", &order)?;
-    context.show(&quote, |quote, text| page(quote, &order, text))
+    let warnings = preview(&order, &status).warnings;
+    context.show(&quote, |quote, text| {
+        page(quote, &order, text);
+        for warning in &warnings {
+            text.line(format_args!("warning[{}]: {}", warning.code, warning.message));
+        }
+        let verb = if quote.side == Side::Buy { "buy" } else { "sell" };
+        text.line(format_args!("Nothing was placed. Next: `capex {verb}` with the same flags"));
+    })
 }
 
 fn page(quote: &Quote, order: &PlaceOrder, page: &mut Page) {
@@ -111,6 +120,4 @@ fn page(quote: &Quote, order: &PlaceOrder, page: &mut Page) {
         page.line("Why not all of it:");
         explain::body(explanation, page);
     }
-    let verb = if buys { "buy" } else { "sell" };
-    page.line(format_args!("Nothing was placed. Next: `capex {verb}` with the same flags"));
 }
