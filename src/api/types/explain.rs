@@ -1,3 +1,5 @@
+//! Why an order matched or did not, and what one would get.
+
 use serde::{Deserialize, Serialize};
 
 use super::{ClassLimit, Reason, Side, SlotPrice, SlotRange};

@@ -52,7 +52,7 @@ fn offered_to_bid<'a>(
     let mut best: Option<(u64, Run<'a>)> = None;
     for &(class, limit_msat) in bid.alts {
         let limit_msat = limit_msat * u64::from(bid.hours);
-        let last = (bid.order.window.1 + 1).saturating_sub(bid.hours);
+        let last = bid.order.window.1.saturating_add(1).saturating_sub(bid.hours);
         for start in bid.order.first_slot(now)..last {
             let Some(market_msat) = run_msat(outcome, class, start, bid.hours) else { continue };
             let gain_msat = limit_msat.saturating_sub(market_msat);
