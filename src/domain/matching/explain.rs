@@ -13,7 +13,6 @@ mod pair;
 mod paradox;
 mod promises;
 mod state;
-mod work;
 
 use std::cmp::Reverse;
 

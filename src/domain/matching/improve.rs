@@ -12,22 +12,23 @@
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
-use super::instance::MatchError;
+use super::instance::{Instance, MatchError};
+use super::outcome::Algorithm;
 use super::pass;
 use super::ranked::{Bid, Book, Class};
 
 /// Neighbours per round: as good as one by one, and as many cores can help.
-pub(super) const NEIGHBOURS: usize = 4;
+const NEIGHBOURS: usize = 4;
 /// Most rounds. Seven times as many were seen to add less than half a point of welfare.
-pub(super) const MAX_ROUNDS: u64 = 1024;
+const MAX_ROUNDS: u64 = 1024;
 /// Estimated work of all passes together, see [`rounds`]: about a second on one core.
-pub(super) const BUDGET: u64 = 1 << 27;
+const BUDGET: u64 = 1 << 27;
 /// Work of a look at one start of one bid, over that of a look at one ask.
-pub(super) const START_WORK: u64 = 16;
+const START_WORK: u64 = 16;
 /// Pairs of slots whose price bounds are tightened with the work of a look at one ask.
-pub(super) const PAIRS_PER_WORK: u64 = 32;
+const PAIRS_PER_WORK: u64 = 32;
 /// Slots of asks laid out with the work of a look at one ask.
-pub(super) const UNITS_PER_WORK: u64 = 2;
+const UNITS_PER_WORK: u64 = 2;
 
 /// Searches for a sequence of more welfare than that of the best start, which is given with
 /// its welfare in msat.
@@ -64,9 +65,26 @@ fn rounds(book: &Book<'_>, sequence: &[usize]) -> u64 {
     if bids < 2 {
         return 0;
     }
+    let affordable = BUDGET / (NEIGHBOURS as u64 * pass_work(book, sequence));
+    affordable.min(bids * bids).min(MAX_ROUNDS)
+}
+
+/// Estimated work of a pass over a sequence, in looks at an ask.
+fn pass_work(book: &Book<'_>, sequence: &[usize]) -> u64 {
     let placing: u64 = sequence.iter().map(|&bid| bid_work(book, &book.bids[bid])).sum();
-    let pass_work = 1 + layout_work(book) + placing;
-    (BUDGET / (NEIGHBOURS as u64 * pass_work)).min(bids * bids).min(MAX_ROUNDS)
+    1 + layout_work(book) + placing
+}
+
+/// Estimated work of matching a book, in looks at an ask. An upper estimate: a pass skips
+/// what cannot win.
+pub(super) fn match_work(instance: &Instance, algorithm: Algorithm) -> Result<u64, MatchError> {
+    let book = Book::new(instance)?;
+    let bids: Vec<usize> = (0..book.bids.len()).collect();
+    let searched = match algorithm {
+        Algorithm::One => 0,
+        Algorithm::Two => rounds(&book, &bids) * NEIGHBOURS as u64,
+    };
+    Ok(pass_work(&book, &bids) * (u64::from(instance.starts) + searched))
 }
 
 /// What it takes to lay out the free units of all asks, slot by slot, before the first bid.

@@ -1,8 +1,9 @@
 //! Which limit would have matched, found by matching the book again.
 
+use super::super::improve::match_work;
 use super::super::instance::{Instance, Order, PMAX_MSAT, Side};
 use super::super::outcome::{Algorithm, Outcome, solve};
-use super::{ExplainError, work};
+use super::ExplainError;
 
 /// Most matches that one bisection of the 10^12 limits takes.
 const BISECTION_MATCHES: u64 = 42;
@@ -62,7 +63,7 @@ pub fn boundaries(
     };
     classes.retain(|class| only.is_none_or(|only| only == *class));
     let bisections = BISECTION_MATCHES.saturating_mul(classes.len() as u64);
-    let bisections = bisections.saturating_mul(work::of_match(instance, Algorithm::One));
+    let bisections = bisections.saturating_mul(match_work(instance, Algorithm::One)?);
     let left = work_max.checked_sub(bisections).ok_or(ExplainError::BookTooLarge)?;
     let mut trial = Trial { instance: instance.clone(), at, left };
     classes.into_iter().map(|class| trial.boundary(class, algorithm)).collect()
@@ -117,7 +118,7 @@ impl Trial {
     /// Looks at both sides of a boundary with another version, if there is work left for it.
     fn confirm(&mut self, found: &mut Boundary, by: Algorithm) -> Result<(), ExplainError> {
         found.is_confirmed = false;
-        let work = work::of_match(&self.instance, by).saturating_mul(CONFIRMATION_MATCHES);
+        let work = match_work(&self.instance, by)?.saturating_mul(CONFIRMATION_MATCHES);
         let Some(left) = self.left.checked_sub(work) else { return Ok(()) };
         self.left = left;
         let is_bid = self.is_bid();
