@@ -1,7 +1,6 @@
 //! Turns the example workloads from WAT into WASI 0.2 components, so that neither the
 //! tests nor the self-test need a WebAssembly tool chain.
 
-#[cfg(feature = "node")]
 mod components {
     use std::error::Error;
     use std::path::{Path, PathBuf};
@@ -55,7 +54,6 @@ mod components {
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=build.rs");
-    #[cfg(feature = "node")]
     components::build()?;
     Ok(())
 }

@@ -1,4 +1,5 @@
-//! Capex, the open capacity exchange.
+//! The program around [`capex_core`]: a node daemon, its command line, and the simulator
+//! that runs many engines at once.
 //!
 //! ```text
 //! gossip bytes → wire → admission → book(epoch) → matching → settlement → certificate → redeem → lease → receipts
@@ -6,27 +7,14 @@
 //!      └────────── node (the only event loop) ┘
 //! ```
 //!
-//! [`domain`] is pure: it has no clock, no randomness, no input or output. Everything
-//! else is a shell around it and only exists with the feature `node`.
+//! The arrow's rooms are pure and live in `capex_core`; this crate moves bytes, blocks and
+//! files for them.
 
-pub mod domain;
-pub mod limits;
-pub mod params;
-pub mod wire;
-
-#[cfg(feature = "node")]
 pub mod api;
-#[cfg(feature = "node")]
 pub mod chain;
-#[cfg(feature = "node")]
 pub mod cli;
-#[cfg(feature = "node")]
 pub mod executor;
-#[cfg(feature = "node")]
 pub mod node;
-#[cfg(feature = "node")]
 pub mod sim;
-#[cfg(feature = "node")]
 pub mod store;
-#[cfg(feature = "node")]
 pub mod wallet;

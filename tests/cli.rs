@@ -10,12 +10,12 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use capex::domain::certificate::Certificate;
-use capex::domain::certificate::file;
-use capex::domain::certificate::objects::{Binding, Issue, Payment};
-use capex::domain::ids::Key;
-use capex::domain::units::{Units, Window};
 use capex::node::config::definitions;
+use capex_core::certificate::Certificate;
+use capex_core::certificate::file;
+use capex_core::certificate::objects::{Binding, Issue, Payment};
+use capex_core::ids::Key;
+use capex_core::units::{Units, Window};
 use ed25519_dalek::SigningKey;
 use fake::{Fake, HOSTILE, REFUSED_QTY};
 use serde_json::Value;
@@ -395,7 +395,7 @@ fn issued() -> String {
         nonce32: [3; 32],
         not_after_slot: 11,
     };
-    let issue = capex::wire::sign(issue, params.magic, &key).envelope().clone();
+    let issue = capex_core::wire::sign(issue, params.magic, &key).envelope().clone();
     file::write(&Certificate { issue, hops: Vec::new() }, &params)
 }
 

@@ -8,17 +8,17 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use capex::cli::match_cmd::to_json;
-use capex::domain::admission::{admit, has_work};
-use capex::domain::book::{OrderSet, instance};
-use capex::domain::epoch::audit::{DIFFERENCES_MAX, Depth, audit};
-use capex::domain::epoch::compute;
-use capex::domain::epoch::signed::{SignedEpoch, parse, write};
-use capex::domain::ids::{Key, to_hex};
-use capex::domain::order::{Alternative, Mode, Order, Side, Source};
-use capex::domain::units::Window;
 use capex::node::config::definitions;
-use capex::params::Params;
-use capex::wire::{Verified, sign};
+use capex_core::admission::{admit, has_work};
+use capex_core::book::{OrderSet, instance};
+use capex_core::epoch::audit::{DIFFERENCES_MAX, Depth, audit};
+use capex_core::epoch::compute;
+use capex_core::epoch::signed::{SignedEpoch, parse, write};
+use capex_core::ids::{Key, to_hex};
+use capex_core::order::{Alternative, Mode, Order, Side, Source};
+use capex_core::params::Params;
+use capex_core::units::Window;
+use capex_core::wire::{Verified, sign};
 use ed25519_dalek::SigningKey;
 use serde_json::{Value, json};
 

@@ -4,11 +4,11 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use capex::domain::ids::{Digest, LeaseId};
-use capex::domain::lease::objects::Stream;
 use capex::executor::{
     EVENT_QUEUE, Ended, Executor, Input, LeaseEvent, LeaseSpec, Manager, Outcome, State, samples,
 };
+use capex_core::ids::{Digest, LeaseId};
+use capex_core::lease::objects::Stream;
 use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 use tokio::sync::mpsc::{Receiver, channel};

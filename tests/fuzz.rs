@@ -7,13 +7,13 @@
 use std::fs;
 use std::path::Path;
 
-use capex::domain::certificate::file;
-use capex::domain::engine::market::sync::{SyncReply, SyncRequest};
-use capex::domain::ids::OrderId;
-use capex::domain::lease::objects::{LeaseReply, LeaseRequest};
-use capex::domain::order::Side;
-use capex::domain::settlement::objects::{SettleReply, SettleRequest};
-use capex::wire::encode;
+use capex_core::certificate::file;
+use capex_core::engine::market::sync::{SyncReply, SyncRequest};
+use capex_core::ids::OrderId;
+use capex_core::lease::objects::{LeaseReply, LeaseRequest};
+use capex_core::order::Side;
+use capex_core::settlement::objects::{SettleReply, SettleRequest};
+use capex_core::wire::encode;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -105,7 +105,7 @@ fn objects_have_one_encoding() {
         draft.issue.payload.clone(),
     ];
     for hop in &draft.hops {
-        let capex::domain::certificate::Hop::Sale { terms, lock, activation, .. } = hop else {
+        let capex_core::certificate::Hop::Sale { terms, lock, activation, .. } = hop else {
             continue;
         };
         seeds.extend([terms, lock, activation].map(|part| part.payload.clone()));
@@ -149,7 +149,7 @@ fn replies_of_peers_do_no_harm() {
 #[test]
 fn gossip_gets_one_verdict() {
     let certificate = world::certificate();
-    let capex::domain::certificate::Hop::Sale { lock, .. } = &certificate.hops[0] else {
+    let capex_core::certificate::Hop::Sale { lock, .. } = &certificate.hops[0] else {
         panic!("a sale comes first");
     };
     let seeds = [

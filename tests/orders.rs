@@ -4,16 +4,16 @@
 
 use std::collections::BTreeMap;
 
-use capex::domain::admission::{AdmissionError, admit, check_rules, has_work};
-use capex::domain::book::{Inserted, OrderSet};
-use capex::domain::epoch::{self, compute};
-use capex::domain::ids::Key;
-use capex::domain::order::{Alternative, Mode, Order, Side, Source};
-use capex::domain::units::Window;
-use capex::limits::{ORDERS_PER_OWNER_BOOK, ORDERS_PER_OWNER_KEPT};
 use capex::node::config::definitions;
-use capex::params::Params;
-use capex::wire::{Verified, WireError, sign};
+use capex_core::admission::{AdmissionError, admit, check_rules, has_work};
+use capex_core::book::{Inserted, OrderSet};
+use capex_core::epoch::{self, compute};
+use capex_core::ids::Key;
+use capex_core::limits::{ORDERS_PER_OWNER_BOOK, ORDERS_PER_OWNER_KEPT};
+use capex_core::order::{Alternative, Mode, Order, Side, Source};
+use capex_core::params::Params;
+use capex_core::units::Window;
+use capex_core::wire::{Verified, WireError, sign};
 use ed25519_dalek::SigningKey;
 use proptest::prelude::*;
 
@@ -125,7 +125,7 @@ fn every_rule_has_its_code() {
 fn bytes_prove_who_is_at_fault() {
     let params = params();
     let good = signed(bid(1, 1), 1).envelope().clone();
-    let code = |envelope: &capex::wire::Envelope| admit(envelope, &params).unwrap_err().code();
+    let code = |envelope: &capex_core::wire::Envelope| admit(envelope, &params).unwrap_err().code();
 
     let mut other_signer = sign(bid(1, 1), params.magic, &key(2)).envelope().clone();
     assert_eq!(code(&other_signer), "wire.wrong_signer");

@@ -14,13 +14,13 @@ use bitcoin::transaction::Version;
 use bitcoin::{
     Amount, OutPoint, ScriptBuf, Sequence, TapSighashType, Transaction, TxIn, TxOut, Txid, Witness,
 };
-use capex::domain::ids::{CertId, Key, TermsHash, TradeId};
-use capex::domain::settlement::fees::FUND_VSIZE;
-use capex::domain::settlement::objects::{Funder, Terms};
-use capex::domain::settlement::script::Contract;
-use capex::domain::settlement::transaction::{self, Holding};
-use capex::domain::units::{Units, Window};
-use capex::wire::sha256;
+use capex_core::ids::{CertId, Key, TermsHash, TradeId};
+use capex_core::settlement::fees::FUND_VSIZE;
+use capex_core::settlement::objects::{Funder, Terms};
+use capex_core::settlement::script::Contract;
+use capex_core::settlement::transaction::{self, Holding};
+use capex_core::units::{Units, Window};
+use capex_core::wire::sha256;
 use miniscript::{Descriptor, Miniscript, Tap};
 
 const X: [u8; 32] = [3; 32];

@@ -5,19 +5,19 @@
 #[path = "../fuzz/bodies/world.rs"]
 mod world;
 
-use capex::domain::certificate::equivocation::{Statement, prove};
-use capex::domain::certificate::objects::EquivProof;
-use capex::domain::certificate::objects::StatementKind;
-use capex::domain::engine::contacts::Contact;
-use capex::domain::engine::custody::GIFTED_HOPS_MAX;
-use capex::domain::engine::market::sync::{SyncReply, SyncRequest};
-use capex::domain::engine::{Effect, Engine, Input, Protocol, Topic, Verdict};
-use capex::domain::ids::Key;
-use capex::domain::order::Side;
-use capex::domain::settlement::objects::{SettleReply, SettleRequest};
-use capex::domain::units::{UnitRange, Units, Window};
-use capex::limits::{CONTACT_SKEW_MS, CONTACTS_MAX, GOSSIP_MAX_BYTES, PROOF_MAX_BYTES};
-use capex::wire::{decode_record, encode, sign};
+use capex_core::certificate::equivocation::{Statement, prove};
+use capex_core::certificate::objects::EquivProof;
+use capex_core::certificate::objects::StatementKind;
+use capex_core::engine::contacts::Contact;
+use capex_core::engine::custody::GIFTED_HOPS_MAX;
+use capex_core::engine::market::sync::{SyncReply, SyncRequest};
+use capex_core::engine::{Effect, Engine, Input, Protocol, Topic, Verdict};
+use capex_core::ids::Key;
+use capex_core::limits::{CONTACT_SKEW_MS, CONTACTS_MAX, GOSSIP_MAX_BYTES, PROOF_MAX_BYTES};
+use capex_core::order::Side;
+use capex_core::settlement::objects::{SettleReply, SettleRequest};
+use capex_core::units::{UnitRange, Units, Window};
+use capex_core::wire::{decode_record, encode, sign};
 use ed25519_dalek::SigningKey;
 use world::{ME, NOW_MS, PROVIDER, STRANGER, effects, public};
 
@@ -96,7 +96,7 @@ fn an_invalid_order_in_an_answer_is_blamed_on_the_peer_that_sent_it() {
         panic!("{sent:?}");
     };
     let order = world::order(STRANGER, Side::Buy);
-    let ids = SyncReply::Ids(vec![capex::domain::ids::OrderId(order.id())]);
+    let ids = SyncReply::Ids(vec![capex_core::ids::OrderId(order.id())]);
     engine.handle(NOW_MS, Input::Response { id: *id, result: Ok(encode(&ids)) });
     let sent = effects(&mut engine);
     let Some(Effect::Send { id, .. }) = sent.first() else { panic!("{sent:?}") };

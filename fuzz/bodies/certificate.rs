@@ -1,11 +1,11 @@
 //! Certificates: as a file, as bytes, and with every part signed anew, so that mutated
 //! fields reach the rules behind the signatures.
 
-use capex::domain::certificate::objects::{Activation, Gift, Issue};
-use capex::domain::certificate::{Certificate, Hop, file, verify};
-use capex::domain::settlement::objects::{LockGrant, Terms};
-use capex::params::Params;
-use capex::wire::{Envelope, Object, decode_record, encode, sign};
+use capex_core::certificate::objects::{Activation, Gift, Issue};
+use capex_core::certificate::{Certificate, Hop, file, verify};
+use capex_core::params::Params;
+use capex_core::settlement::objects::{LockGrant, Terms};
+use capex_core::wire::{Envelope, Object, decode_record, encode, sign};
 
 use super::world::{self, key};
 

@@ -4,13 +4,13 @@
 
 use std::sync::OnceLock;
 
-use capex::domain::book::OrderSet;
-use capex::domain::epoch::audit::{Depth, audit};
-use capex::domain::epoch::signed::{SignedEpoch, parse, write};
-use capex::domain::epoch::{compute, epoch_at};
-use capex::domain::order::{Order, Side};
-use capex::params::Params;
-use capex::wire::sign;
+use capex_core::book::OrderSet;
+use capex_core::epoch::audit::{Depth, audit};
+use capex_core::epoch::signed::{SignedEpoch, parse, write};
+use capex_core::epoch::{compute, epoch_at};
+use capex_core::order::{Order, Side};
+use capex_core::params::Params;
+use capex_core::wire::sign;
 
 use super::world::{self, ME, NOW_MS, PROVIDER, STRANGER, key};
 

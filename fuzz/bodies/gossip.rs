@@ -1,7 +1,7 @@
 //! Gossip on every topic: one verdict for each message; what is not accepted changes nothing
 //! but who was asked for orders. The first byte picks the topic.
 
-use capex::domain::engine::{Effect, Input, Topic, Verdict};
+use capex_core::engine::{Effect, Input, Topic, Verdict};
 
 use super::world::{self, NOW_MS, STRANGER, digest, effects, public};
 

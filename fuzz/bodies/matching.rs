@@ -4,7 +4,7 @@
 use std::io::Write;
 
 use capex::cli::match_cmd;
-use capex::domain::matching::{Algorithm, Instance, Mode, Order, Side, solve, verify};
+use capex_core::matching::{Algorithm, Instance, Mode, Order, Side, solve, verify};
 
 pub fn run(bytes: &[u8]) {
     as_json(bytes);

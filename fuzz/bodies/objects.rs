@@ -1,14 +1,14 @@
 //! Signed objects: what decodes is the one encoding of its value, and no rule panics on it.
 
-use capex::domain::admission::check_rules;
-use capex::domain::certificate::objects::{Activation, EquivProof, Gift, Issue, RedeemGrant};
-use capex::domain::engine::contacts::Contact;
-use capex::domain::epoch::Root;
-use capex::domain::lease::objects::{Countersign, LeaseCall, Receipt, Redeem};
-use capex::domain::order::Order;
-use capex::domain::settlement::objects::{Accept, LockGrant, Row, Terms, TermsCancel, Transfer};
-use capex::params::ClassDef;
-use capex::wire::{Envelope, Object, decode_exact, decode_record, encode, object_id};
+use capex_core::admission::check_rules;
+use capex_core::certificate::objects::{Activation, EquivProof, Gift, Issue, RedeemGrant};
+use capex_core::engine::contacts::Contact;
+use capex_core::epoch::Root;
+use capex_core::lease::objects::{Countersign, LeaseCall, Receipt, Redeem};
+use capex_core::order::Order;
+use capex_core::params::ClassDef;
+use capex_core::settlement::objects::{Accept, LockGrant, Row, Terms, TermsCancel, Transfer};
+use capex_core::wire::{Envelope, Object, decode_exact, decode_record, encode, object_id};
 
 use super::world;
 

@@ -1,12 +1,12 @@
 //! Replies to requests of this node: garbage is blamed on its sender and changes nothing.
 //! The first byte picks the request.
 
-use capex::domain::engine::market::sync::SyncReply;
-use capex::domain::engine::{Command, Effect, Engine, Input, Topic};
-use capex::domain::ids::Digest;
-use capex::domain::lease::objects::{LeaseReply, Workload, WorkloadKind};
-use capex::domain::settlement::objects::SettleReply;
-use capex::wire::{decode_record, encode};
+use capex_core::engine::market::sync::SyncReply;
+use capex_core::engine::{Command, Effect, Engine, Input, Topic};
+use capex_core::ids::Digest;
+use capex_core::lease::objects::{LeaseReply, Workload, WorkloadKind};
+use capex_core::settlement::objects::SettleReply;
+use capex_core::wire::{decode_record, encode};
 
 use super::world::{self, NOW_MS, STRANGER, certificate_id, digest, effects, public};
 

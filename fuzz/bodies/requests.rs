@@ -1,12 +1,12 @@
 //! Requests of a stranger: garbage is refused, blamed on its sender and changes nothing.
 //! The first byte picks the protocol.
 
-use capex::domain::engine::market::sync::SyncRequest;
-use capex::domain::engine::{Effect, Input, Protocol};
-use capex::domain::lease::objects::LeaseRequest;
-use capex::domain::settlement::objects::SettleRequest;
-use capex::limits::{LEASE_MAX_BYTES, SETTLE_MAX_BYTES, SYNC_MAX_BYTES};
-use capex::wire::decode_record;
+use capex_core::engine::market::sync::SyncRequest;
+use capex_core::engine::{Effect, Input, Protocol};
+use capex_core::lease::objects::LeaseRequest;
+use capex_core::limits::{LEASE_MAX_BYTES, SETTLE_MAX_BYTES, SYNC_MAX_BYTES};
+use capex_core::settlement::objects::SettleRequest;
+use capex_core::wire::decode_record;
 
 use super::world::{self, NOW_MS, STRANGER, digest, effects, public};
 

@@ -1,18 +1,18 @@
 //! Real engines for the bodies, and the valid messages that are mutated.
 #![allow(dead_code, unreachable_pub, reason = "each target uses a part")]
 
-#[path = "../../tests/certificate_fixture/mod.rs"]
+#[path = "../../core/tests/certificate_fixture/mod.rs"]
 mod certificate_fixture;
 
-use capex::domain::certificate::Certificate;
-use capex::domain::engine::contacts::Contact;
-use capex::domain::engine::{Effect, Engine, Input, Keys, Protocol, Record};
-use capex::domain::epoch::{Root, epoch_at};
-use capex::domain::order::{Alternative, Mode, Order, Side, Source};
-use capex::domain::settlement::objects::SettleRequest;
-use capex::domain::units::Window;
-use capex::params::Params;
-use capex::wire::{Verified, encode, sha256};
+use capex_core::certificate::Certificate;
+use capex_core::engine::contacts::Contact;
+use capex_core::engine::{Effect, Engine, Input, Keys, Protocol, Record};
+use capex_core::epoch::{Root, epoch_at};
+use capex_core::order::{Alternative, Mode, Order, Side, Source};
+use capex_core::params::Params;
+use capex_core::settlement::objects::SettleRequest;
+use capex_core::units::Window;
+use capex_core::wire::{Verified, encode, sha256};
 
 pub use certificate_fixture::party::START_MS as NOW_MS;
 pub use certificate_fixture::*;
@@ -45,9 +45,9 @@ pub fn engine() -> Engine {
     engine
 }
 
-pub fn certificate_id() -> capex::domain::ids::CertId {
+pub fn certificate_id() -> capex_core::ids::CertId {
     let draft = Draft::new(PROVIDER, units(0, 2), Window { start: 1000, end: 1004 }, &params());
-    capex::domain::ids::CertId(draft.issue.id())
+    capex_core::ids::CertId(draft.issue.id())
 }
 
 pub fn effects(engine: &mut Engine) -> Vec<Effect> {

@@ -18,7 +18,7 @@ use axum::response::{IntoResponse, Response};
 use tokio::sync::Semaphore;
 
 use super::error::ApiError;
-use crate::domain::ids::to_hex;
+use capex_core::ids::to_hex;
 
 /// Name of the cookie file in the data directory.
 pub const COOKIE_FILE: &str = "cookie";

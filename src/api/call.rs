@@ -7,8 +7,8 @@ use tokio::sync::{mpsc, oneshot};
 use super::error::ApiError;
 use super::prefix::Prefix;
 use super::types;
-use crate::domain::engine::io::{Command, Done, OrderSpec};
-use crate::domain::ids::CertId;
+use capex_core::engine::io::{Command, Done, OrderSpec};
+use capex_core::ids::CertId;
 
 /// Calls that may wait for the event loop. It answers from memory, most queries in well under
 /// a millisecond and those over the open book in a time that grows with its orders; what

@@ -11,9 +11,9 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use super::extract::{Body, Id};
 use super::types::{Certificate, FileBody, GiftTo, Gifted, RedeemBody, Redeemed};
 use super::{ApiError, ApiState, CertificateText, Prefix, Query, RedeemCall, ShellCommand};
-use crate::domain::engine::io::{Command, Done};
-use crate::domain::ids::{CertId, Key};
-use crate::limits::{WORKLOAD_FILES_MAX, WORKLOAD_MAX_BYTES, WORKLOAD_NAME_BYTES};
+use capex_core::engine::io::{Command, Done};
+use capex_core::ids::{CertId, Key};
+use capex_core::limits::{WORKLOAD_FILES_MAX, WORKLOAD_MAX_BYTES, WORKLOAD_NAME_BYTES};
 
 /// An upload: the largest workload in base64, and room for names and arguments.
 const UPLOAD_MAX_BYTES: usize =

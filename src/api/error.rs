@@ -5,7 +5,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 
-use crate::domain::engine::io::Refusal;
+use capex_core::engine::io::Refusal;
 
 /// A refusal of the API.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use super::extract::{Id, Params, segments};
 use super::types::{Acknowledged, Lease, Part, Stream};
 use super::{ApiError, ApiState, Prefix, Query};
-use crate::domain::engine::io::{Command, Done};
+use capex_core::engine::io::{Command, Done};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -69,7 +69,7 @@ pub use error::{ApiError, ErrorBody, ErrorFields};
 pub use extract::END_HEADER;
 pub use prefix::{PREFIX_MIN_DIGITS, Prefix};
 
-use crate::params::Params;
+use capex_core::params::Params;
 
 /// A request body, except uploads: the largest is an order with 16 keys.
 pub const BODY_MAX_BYTES: usize = 64 << 10;

@@ -10,12 +10,12 @@ use super::types::{
     Acknowledged, Explanation, Mode, Order, PlaceOrder, Placed, Quote, Side, TimeInForce,
 };
 use super::{ApiError, ApiState, Query};
-use crate::domain::engine::io::{self, Command, Done, OrderSpec};
-use crate::domain::ids::Key;
-use crate::domain::order::{self, Alternative};
-use crate::domain::units::{Price, Window};
-use crate::limits::{ALLOW_DENY_MAX, ALTS_MAX, QTY_MAX, SLOTS_MAX};
-use crate::params::Params;
+use capex_core::engine::io::{self, Command, Done, OrderSpec};
+use capex_core::ids::Key;
+use capex_core::limits::{ALLOW_DENY_MAX, ALTS_MAX, QTY_MAX, SLOTS_MAX};
+use capex_core::order::{self, Alternative};
+use capex_core::params::Params;
+use capex_core::units::{Price, Window};
 
 pub(super) fn routes() -> Router<ApiState> {
     Router::new()

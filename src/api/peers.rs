@@ -7,8 +7,8 @@ use axum::{Json, Router};
 use super::extract::Body;
 use super::types::{Acknowledged, AddPeer, Peer};
 use super::{ApiError, ApiState, Query, ShellCommand};
-use crate::domain::engine::io::Done;
 use crate::node::config::check_multiaddr;
+use capex_core::engine::io::Done;
 
 pub(super) fn routes() -> Router<ApiState> {
     Router::new().route("/peers", get(list).post(add))

@@ -74,7 +74,7 @@ impl Prefix {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::ids::to_hex;
+    use capex_core::ids::to_hex;
 
     #[test]
     fn prefixes_are_eight_to_sixty_four_digits() {

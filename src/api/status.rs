@@ -6,7 +6,7 @@ use axum::{Json, Router};
 
 use super::types::{Acknowledged, Status};
 use super::{ApiError, ApiState, Query, ShellCommand};
-use crate::domain::engine::io::Done;
+use capex_core::engine::io::Done;
 
 pub(super) fn routes() -> Router<ApiState> {
     Router::new().route("/status", get(status)).route("/shutdown", post(shutdown))

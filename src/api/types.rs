@@ -28,7 +28,7 @@ pub use wallet::*;
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::units::{Units, Window};
+use capex_core::units::{Units, Window};
 
 /// Half-open range of slots, `[start, end]` in JSON.
 pub type SlotRange = [u32; 2];

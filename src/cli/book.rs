@@ -6,7 +6,7 @@ use super::output::{Page, short, slots};
 use super::time::utc;
 use super::{Context, watch};
 use crate::api::types::{Book, BookOrder, Depth, SlotDepth};
-use crate::domain::units::msat_to_sat;
+use capex_core::units::msat_to_sat;
 
 /// Class of a book without one.
 const DEFAULT_CLASS: &str = "cpu.standard";

@@ -9,8 +9,8 @@ use super::order_flags::{ClassPrice, Common, Place, Tif, class_price, first, nee
 use super::preview::place;
 use super::{key, order_file};
 use crate::api::types::{ClassLimit, Mode, PlaceOrder, Side, Status, TimeInForce};
-use crate::domain::units::Price;
-use crate::limits::SLOTS_MAX;
+use capex_core::limits::SLOTS_MAX;
+use capex_core::units::Price;
 
 /// Flags of `buy`.
 #[derive(Debug, clap::Args)]

@@ -10,10 +10,10 @@ use super::{Context, read_text};
 use crate::api::types::{
     CertificateTransfer, SlotRange, TransferKind, UnitRanges, slot_range, unit_ranges,
 };
-use crate::domain::certificate::file::{TEXT_MAX_BYTES, parse};
-use crate::domain::certificate::verify::{self, TransferFact, VerifiedCertificate, verify};
 use crate::node::config::definitions;
-use crate::params::Params;
+use capex_core::certificate::file::{TEXT_MAX_BYTES, parse};
+use capex_core::certificate::verify::{self, TransferFact, VerifiedCertificate, verify};
+use capex_core::params::Params;
 
 /// Flags of `cert verify`.
 #[derive(Debug, clap::Args)]

@@ -16,7 +16,7 @@ use super::failure::{Exit, Failure};
 use crate::api::auth::COOKIE_FILE;
 use crate::api::types::{Endpoints, Part, Status};
 use crate::api::{ApiError, CALL_TIMEOUT, END_HEADER, ErrorBody, endpoints};
-use crate::domain::epoch::signed::TEXT_MAX_BYTES;
+use capex_core::epoch::signed::TEXT_MAX_BYTES;
 
 /// Connecting on loopback takes no time, or nobody listens.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);

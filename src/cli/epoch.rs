@@ -7,7 +7,7 @@ use super::output::{Page, sat, short, slots};
 use super::sanitise::paragraph;
 use super::{Context, epoch_verify};
 use crate::api::types::{Epoch, EpochRow};
-use crate::domain::units::msat_to_sat;
+use capex_core::units::msat_to_sat;
 
 /// What about epochs.
 #[derive(Debug, clap::Subcommand)]

@@ -10,11 +10,11 @@ use super::failure::{Exit, Failure};
 use super::output::Page;
 use super::{Context, read_text};
 use crate::api::types::{EpochCheck, EpochDifference};
-use crate::domain::epoch::audit::{Audit, Depth, audit};
-use crate::domain::epoch::signed::{SignedEpoch, TEXT_MAX_BYTES, network, parse};
-use crate::domain::ids::to_hex;
 use crate::node::config::definitions;
-use crate::params::Params;
+use capex_core::epoch::audit::{Audit, Depth, audit};
+use capex_core::epoch::signed::{SignedEpoch, TEXT_MAX_BYTES, network, parse};
+use capex_core::ids::to_hex;
+use capex_core::params::Params;
 
 /// Flags of `epoch verify`.
 #[derive(Debug, clap::Args)]

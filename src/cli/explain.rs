@@ -7,7 +7,7 @@ use super::output::{Page, sat, short, slots};
 use crate::api::types::{
     AcceptedTrade, BestLimit, CounterOrder, Explanation, Fact, Fill, Paradox, Side,
 };
-use crate::domain::units::msat_to_sat;
+use capex_core::units::msat_to_sat;
 
 /// Asks and shows.
 ///
@@ -254,7 +254,7 @@ fn next(found: &Explanation) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::matching::explain::{Constraint, Dropped};
+    use capex_core::matching::explain::{Constraint, Dropped};
 
     #[test]
     fn every_reason_has_words() {

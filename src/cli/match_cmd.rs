@@ -17,7 +17,7 @@ use thiserror::Error;
 
 use super::sanitise;
 use crate::api::{ErrorBody, ErrorFields};
-use crate::domain::matching::{self, Algorithm, Instance, Outcome};
+use capex_core::matching::{self, Algorithm, Instance, Outcome};
 
 pub use crate::api::types::book_json as to_json;
 pub use plot::Plot;

@@ -47,8 +47,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::api::Prefix;
-use crate::domain::matching::Algorithm;
 use crate::node::config::{Config, Overrides, dirs};
+use capex_core::matching::Algorithm;
 use client::Client;
 use failure::{Exit, Failure};
 use match_cmd::Plot;
@@ -379,7 +379,7 @@ fn id(text: &str) -> Result<String, String> {
 
 /// For clap: a whole key.
 fn key(text: &str) -> Result<String, String> {
-    text.parse::<crate::domain::ids::Key>().map(|key| key.to_string()).map_err(|e| e.to_string())
+    text.parse::<capex_core::ids::Key>().map(|key| key.to_string()).map_err(|e| e.to_string())
 }
 
 /// For clap: a length of time in ms.

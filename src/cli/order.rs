@@ -4,7 +4,7 @@ use super::failure::Failure;
 use super::output::{Page, short, slots};
 use super::{Context, explain, id};
 use crate::api::types::{Acknowledged, Order, Side};
-use crate::domain::units::msat_to_sat;
+use capex_core::units::msat_to_sat;
 
 /// What about orders.
 #[derive(Debug, clap::Subcommand)]

@@ -6,7 +6,7 @@ use super::failure::Failure;
 use super::key;
 use super::time::{Moment, SlotWindow, Span};
 use crate::api::types::{SlotRange, Status, TimeInForce};
-use crate::domain::units::Price;
+use capex_core::units::Price;
 
 /// How long an order stands, as written: `gtc`, `ioc`, `fok` or `gtt:<time>`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

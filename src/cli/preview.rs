@@ -8,8 +8,8 @@ use super::output::{Page, sat, slots};
 use super::time::utc;
 use super::{Context, client::Client};
 use crate::api::types::{PlaceOrder, Placed, Reason, Side, SlotRange, Status};
-use crate::domain::settlement::fees::{CLAIM_VSIZE, FUND_VSIZE, REFUND_VSIZE, fee_sat};
-use crate::domain::units::msat_to_sat;
+use capex_core::settlement::fees::{CLAIM_VSIZE, FUND_VSIZE, REFUND_VSIZE, fee_sat};
+use capex_core::units::msat_to_sat;
 
 /// Total, fee and worst case of an order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

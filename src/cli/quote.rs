@@ -11,7 +11,7 @@ use super::time::utc;
 use super::{Context, explain};
 use crate::api::types::{PlaceOrder, Quote, Side};
 use crate::cli::order::side;
-use crate::domain::units::msat_to_sat;
+use capex_core::units::msat_to_sat;
 
 /// Which side.
 #[derive(Debug, clap::Subcommand)]

@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use super::failure::Failure;
 use super::{Context, id, lease, read_file, wait_ms};
 use crate::api::types::{FileBody, RedeemBody, Redeemed};
-use crate::limits::WORKLOAD_MAX_BYTES;
+use capex_core::limits::WORKLOAD_MAX_BYTES;
 
 /// Flags of `cert redeem`.
 #[derive(Debug, clap::Args)]

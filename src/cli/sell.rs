@@ -9,7 +9,7 @@ use super::order_file;
 use super::order_flags::{Common, Place, Tif, need};
 use super::preview::place;
 use crate::api::types::{ClassLimit, Mode, PlaceOrder, Side, Status, TimeInForce};
-use crate::domain::units::Price;
+use capex_core::units::Price;
 
 /// Flags of `sell`.
 #[derive(Debug, clap::Args)]

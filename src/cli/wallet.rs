@@ -4,7 +4,7 @@ use super::Context;
 use super::failure::Failure;
 use super::output::sat;
 use crate::api::types::{Address, Balance, FundWallet, Funded};
-use crate::domain::units::amount_sat;
+use capex_core::units::amount_sat;
 
 /// What about the wallet.
 #[derive(Debug, clap::Subcommand)]

@@ -9,8 +9,8 @@ use sha2::{Digest as _, Sha256};
 use super::error::{At, ExecutorError};
 use super::layout::LeaseDir;
 use super::spec::LeaseSpec;
-use crate::domain::ids::Digest;
-use crate::limits::LEASE_CHUNK_BYTES;
+use capex_core::ids::Digest;
+use capex_core::limits::LEASE_CHUNK_BYTES;
 
 /// Read at once while hashing.
 const HASH_BUFFER_BYTES: usize = 64 << 10;

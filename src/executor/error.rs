@@ -17,7 +17,7 @@ pub enum ExecutorError {
     /// A lease of this id exists with another specification.
     #[error("the lease exists with another specification")]
     Conflict,
-    /// [`crate::limits::OPEN_LEASES_MAX`] are held.
+    /// [`capex_core::limits::OPEN_LEASES_MAX`] are held.
     #[error("this host holds as many leases as it can")]
     Full,
     /// Blobs are missing.
@@ -38,7 +38,7 @@ pub enum ExecutorError {
         /// Bytes received so far: the offset to resume at.
         expected: u64,
     },
-    /// A chunk over [`crate::limits::LEASE_CHUNK_BYTES`].
+    /// A chunk over [`capex_core::limits::LEASE_CHUNK_BYTES`].
     #[error("a chunk of {0} bytes is too large")]
     ChunkTooLarge(usize),
     /// More bytes than the specification announced.

@@ -1,8 +1,8 @@
 //! What the manager tells the node about its leases.
 
 use super::state::{Ended, Usage};
-use crate::domain::engine::io::ExecutorEvent;
-use crate::domain::ids::LeaseId;
+use capex_core::engine::io::ExecutorEvent;
+use capex_core::ids::LeaseId;
 
 /// One event. After a restart an event may come again; its content is then the same.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -97,7 +97,7 @@ fn engine_end(ended: &Ended, output_bytes: u64) -> ExecutorEvent {
 mod tests {
     use super::super::state::Outcome;
     use super::*;
-    use crate::domain::lease::objects;
+    use capex_core::lease::objects;
 
     fn ended(outcome: Outcome, started_at_ms: Option<u64>) -> Ended {
         Ended {

@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::domain::ids::Digest;
-use crate::domain::lease::objects::Stream;
+use capex_core::ids::Digest;
+use capex_core::lease::objects::Stream;
 
 /// `<datadir>/leases/<lease_id>/`.
 #[derive(Debug, Clone)]

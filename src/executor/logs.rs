@@ -13,7 +13,7 @@ use tokio::io::AsyncWrite;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamError, StreamResult};
 
-use crate::limits::LEASE_CHUNK_BYTES;
+use capex_core::limits::LEASE_CHUNK_BYTES;
 
 /// What a workload may write at once.
 const PERMIT_BYTES: usize = 64 << 10;

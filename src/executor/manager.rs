@@ -28,9 +28,9 @@ use super::state::{
     Durability, Ended, Outcome, Record, State, Usage, now_ms, printable, read_json, write_json,
 };
 use super::{Executor, supervise};
-use crate::domain::ids::{Digest, LeaseId};
-use crate::domain::lease::objects::Stream;
-use crate::limits::OPEN_LEASES_MAX;
+use capex_core::ids::{Digest, LeaseId};
+use capex_core::lease::objects::Stream;
+use capex_core::limits::OPEN_LEASES_MAX;
 
 /// A good size for the event channel: a slow reader delays samples, it loses nothing.
 pub const EVENT_QUEUE: usize = 256;
@@ -234,7 +234,7 @@ impl Manager {
         })
     }
 
-    /// Takes the next chunk of a blob, at most [`crate::limits::LEASE_CHUNK_BYTES`].
+    /// Takes the next chunk of a blob, at most [`capex_core::limits::LEASE_CHUNK_BYTES`].
     /// Chunks come in order and may be repeated.
     ///
     /// # Errors
@@ -278,7 +278,7 @@ impl Manager {
     }
 
     /// At most `max` bytes of a stream from an offset, `max` being cut to
-    /// [`crate::limits::LEASE_CHUNK_BYTES`].
+    /// [`capex_core::limits::LEASE_CHUNK_BYTES`].
     ///
     /// # Errors
     /// `lease.unknown`, `executor.io`.

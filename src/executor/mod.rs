@@ -49,8 +49,8 @@ pub use spec::{
 };
 pub use state::{Ended, Outcome, State, Usage};
 
-use crate::domain::ids::{Digest, LeaseId};
-use crate::domain::lease::objects::Stream;
+use capex_core::ids::{Digest, LeaseId};
+use capex_core::lease::objects::Stream;
 
 /// A back end that runs leases: today [`Manager`] with WebAssembly components, later
 /// containers, clusters and virtual machines behind the same verbs.
@@ -71,7 +71,7 @@ pub trait Executor: Send + Sync {
     async fn adopt(&self) -> Result<Vec<(LeaseId, State)>, ExecutorError>;
     /// The latest sample, at most a quarter of a second old while the lease runs.
     async fn sample(&self, lease: &LeaseId) -> Result<Usage, ExecutorError>;
-    /// At most [`crate::limits::LEASE_CHUNK_BYTES`] of a stream from a byte offset.
+    /// At most [`capex_core::limits::LEASE_CHUNK_BYTES`] of a stream from a byte offset.
     async fn logs(
         &self,
         lease: &LeaseId,

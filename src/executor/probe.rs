@@ -13,9 +13,9 @@ use super::manager::{EVENT_QUEUE, Manager};
 use super::samples;
 use super::spec::{Input, LeaseSpec};
 use super::state::{Ended, Outcome, State, now_ms};
-use crate::domain::ids::{Digest, LeaseId};
-use crate::domain::lease::objects::Stream;
-use crate::limits::LEASE_CHUNK_BYTES;
+use capex_core::ids::{Digest, LeaseId};
+use capex_core::lease::objects::Stream;
+use capex_core::limits::LEASE_CHUNK_BYTES;
 
 /// The tests run side by side for this long: enough to compile on a busy host.
 const WINDOW_MS: u64 = 3_000;

@@ -10,7 +10,7 @@ use super::layout::LeaseDir;
 use super::manager::{Lease, Shared, blocking};
 use super::spec::LeaseSpec;
 use super::state::{Record, read_json};
-use crate::domain::ids::LeaseId;
+use capex_core::ids::LeaseId;
 
 /// Between two looks at a process that is expected to end or to begin.
 const POLL: Duration = Duration::from_millis(20);

@@ -26,7 +26,7 @@ use super::spec::LeaseSpec;
 use super::state::{Durability, Ended, Outcome, Record, State, now_ms, read_json, write_json};
 use super::wasm;
 use super::watch::Watch;
-use crate::domain::lease::objects::Stream;
+use capex_core::lease::objects::Stream;
 
 /// A workload is interrupted at most this late, and its CPU time is this fresh.
 const EPOCH: Duration = Duration::from_millis(10);

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::ids::{Digest, LeaseId};
-use crate::domain::lease::objects::Workload;
-use crate::limits::{WORKLOAD_FILES_MAX, WORKLOAD_MAX_BYTES, WORKLOAD_NAME_BYTES};
+use capex_core::ids::{Digest, LeaseId};
+use capex_core::lease::objects::Workload;
+use capex_core::limits::{WORKLOAD_FILES_MAX, WORKLOAD_MAX_BYTES, WORKLOAD_NAME_BYTES};
 
 /// Arguments, and environment variables, of one lease.
 pub const MAX_STRINGS: usize = 64;
@@ -134,7 +134,7 @@ impl LeaseSpec {
     /// disk beyond [`MAX_WORK_BYTES`] cannot be used by one component and are cut.
     #[must_use]
     pub fn of_workload(lease_id: LeaseId, workload: &Workload, allowance: Allowance) -> Self {
-        let input = |file: &crate::domain::lease::objects::InputFile| Input {
+        let input = |file: &capex_core::lease::objects::InputFile| Input {
             name: file.name.clone(),
             digest: file.digest,
             bytes: file.bytes,
@@ -287,7 +287,7 @@ pub(super) mod tests {
 
     #[test]
     fn a_workload_gets_what_its_certificate_allows() {
-        use crate::domain::lease::objects::{InputFile, WorkloadKind};
+        use capex_core::lease::objects::{InputFile, WorkloadKind};
         let example = example();
         let workload = Workload {
             kind: WorkloadKind::Wasm,

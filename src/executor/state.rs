@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::process::ProcessId;
-use crate::domain::lease::objects;
+use capex_core::lease::objects;
 
 /// Longest reason kept: enough for a sentence, and it is remote text.
 const MAX_REASON_CHARS: usize = 256;

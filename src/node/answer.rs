@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 
 use super::{Node, now_ms};
 use crate::api::{Answer, ApiError, Call, Query, Request, ShellCommand, types};
-use crate::domain::engine::{Command, Done};
+use capex_core::engine::{Command, Done};
 
 impl Node {
     pub(super) fn on_api(&mut self, request: Request) {

@@ -4,11 +4,11 @@
 use bitcoin::{OutPoint, ScriptBuf};
 
 use crate::chain::{ChainUpdate, Relevant, WatchFull, Watcher};
-use crate::domain::admission::has_work;
-use crate::domain::engine::io::{ChainFacts, Funding, WalletFacts};
-use crate::domain::ids::TermsHash;
 use crate::wallet::{Wallet, WalletError};
-use crate::wire::sha256;
+use capex_core::admission::has_work;
+use capex_core::engine::io::{ChainFacts, Funding, WalletFacts};
+use capex_core::ids::TermsHash;
+use capex_core::wire::sha256;
 
 /// Addresses for payouts and refunds that the engine has at hand.
 const FRESH_SCRIPTS: u16 = 8;

@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use capex_network::{Command as NetCommand, PeerKey};
 
 use super::{NODE_REQUEST_IDS, Node, now_ms};
-use crate::domain::engine::market::sync::{SyncReply, SyncRequest};
-use crate::domain::engine::{Input, Protocol};
-use crate::domain::ids::Key;
-use crate::wire::{decode_exact, encode};
+use capex_core::engine::market::sync::{SyncReply, SyncRequest};
+use capex_core::engine::{Input, Protocol};
+use capex_core::ids::Key;
+use capex_core::wire::{decode_exact, encode};
 
 /// Peers are asked this often: clocks drift by far less than the tolerance in a minute.
 const ASK_EVERY: Duration = Duration::from_secs(60);

@@ -24,8 +24,8 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use crate::limits::UNITS_MAX;
-use crate::params::Params;
+use capex_core::limits::UNITS_MAX;
+use capex_core::params::Params;
 use definitions::{DEFAULT_NETWORK, DEVNET, MAINNET};
 use dirs::Env;
 use file::FileConfig;

@@ -4,9 +4,9 @@ use capex_network::{Command as NetCommand, PeerKey, Ticket, Verdict as NetVerdic
 
 use super::chain_task::ChainCommand;
 use super::{Node, bridge};
-use crate::domain::engine::{Effect, Event, Input, Verdict};
-use crate::domain::ids::TermsHash;
 use crate::wallet::WalletError;
+use capex_core::engine::{Effect, Event, Input, Verdict};
+use capex_core::ids::TermsHash;
 
 /// Records written with one fsync, bytes.
 const BATCH_BYTES: usize = 4 << 20;
@@ -73,7 +73,7 @@ impl Node {
         }
     }
 
-    fn persist(&mut self, seq: u64, records: &[crate::domain::engine::Record]) {
+    fn persist(&mut self, seq: u64, records: &[capex_core::engine::Record]) {
         // A large epoch is more than one batch. Its parts need not be atomic: records are
         // upserts, and nothing after this effect leaves before the last of them is on disk.
         let mut rest = records;

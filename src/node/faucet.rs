@@ -9,7 +9,7 @@ use crate::chain::ChainError;
 use crate::chain::devchain::{faucet_address, faucet_keypair, faucet_script};
 use crate::chain::rpc::RpcClient;
 use crate::wallet::faucet_spend;
-use crate::wire::sha256;
+use capex_core::wire::sha256;
 
 /// Outputs of one funding, so that several trades can be funded at once.
 const OUTPUTS: usize = 4;

@@ -20,15 +20,15 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use super::{PeerCall, now_ms};
-use crate::domain::engine::{Keys, remote_code};
-use crate::domain::ids::{Digest, Key, LeaseId};
-use crate::domain::lease::objects::{
+use capex_core::engine::{Keys, remote_code};
+use capex_core::ids::{Digest, Key, LeaseId};
+use capex_core::lease::objects::{
     LeaseCall, LeaseReply, LeaseRequest, Receipt, Stream, Verb, Workload,
 };
-use crate::domain::lease::workload::is_name;
-use crate::limits::{LEASE_CHUNK_BYTES, RESULTS_MAX_BYTES, STREAM_MAX_BYTES};
-use crate::params::Params;
-use crate::wire::{Envelope, VERSION, decode_record, encode, sha256};
+use capex_core::lease::workload::is_name;
+use capex_core::limits::{LEASE_CHUNK_BYTES, RESULTS_MAX_BYTES, STREAM_MAX_BYTES};
+use capex_core::params::Params;
+use capex_core::wire::{Envelope, VERSION, decode_record, encode, sha256};
 
 /// First pause after a failed call; doubles up to [`PAUSE_MAX`].
 const PAUSE_MIN: Duration = Duration::from_millis(100);

@@ -9,14 +9,14 @@ use capex_network::Command as NetCommand;
 
 use super::Node;
 use super::follow::FollowEvent;
-use crate::domain::engine::io::{ExecutorEvent, StopReason};
-use crate::domain::engine::leases::LeaseRole;
-use crate::domain::engine::{Effect, Input};
-use crate::domain::ids::LeaseId;
-use crate::domain::lease::objects::{LeaseReply, LeaseRequest, Verb};
 use crate::executor::{Allowance, Executor, ExecutorError, LeaseSpec, LogChunk, Manager};
-use crate::limits::{LEASE_CHUNK_BYTES, LEASE_MAX_BYTES, STREAM_MAX_BYTES};
-use crate::wire::{decode_record, encode};
+use capex_core::engine::io::{ExecutorEvent, StopReason};
+use capex_core::engine::leases::LeaseRole;
+use capex_core::engine::{Effect, Input};
+use capex_core::ids::LeaseId;
+use capex_core::lease::objects::{LeaseReply, LeaseRequest, Verb};
+use capex_core::limits::{LEASE_CHUNK_BYTES, LEASE_MAX_BYTES, STREAM_MAX_BYTES};
+use capex_core::wire::{decode_record, encode};
 
 /// How long a read of output waits for something to read, in steps.
 const LONG_POLL: Duration = Duration::from_secs(2);
@@ -181,7 +181,7 @@ async fn serve(executor: &Manager, lease: &LeaseId, request: LeaseRequest) -> Le
 async fn put(
     executor: &Manager,
     lease: &LeaseId,
-    digest: crate::domain::ids::Digest,
+    digest: capex_core::ids::Digest,
     offset: u64,
     bytes: &[u8],
 ) -> Result<LeaseReply, ExecutorError> {

@@ -32,12 +32,12 @@ use self::config::Config;
 use self::follow::{FollowEvent, Follower};
 use crate::api;
 use crate::chain::{Relevant, Watcher};
-use crate::domain::engine::io::ExecutorEvent;
-use crate::domain::engine::{Done, Engine, Input, Protocol, Refusal, Topic};
-use crate::domain::ids::{Key, LeaseId};
 use crate::executor::{LeaseEvent, Manager};
 use crate::store::Store;
 use crate::wallet::Wallet;
+use capex_core::engine::io::ExecutorEvent;
+use capex_core::engine::{Done, Engine, Input, Protocol, Refusal, Topic};
+use capex_core::ids::{Key, LeaseId};
 
 /// Shortest pause between two ticks that nothing else asks for.
 const TICK_MIN: Duration = Duration::from_millis(1);
@@ -311,7 +311,7 @@ impl Node {
         self.listening.push(addr);
         self.write_endpoints();
         let addrs = self.listening.clone();
-        self.command(crate::domain::engine::Command::SetAddresses(addrs), None);
+        self.command(capex_core::engine::Command::SetAddresses(addrs), None);
     }
 
     fn on_chain(&mut self, event: ChainEvent) {
@@ -385,7 +385,7 @@ impl Node {
     fn on_follow(&mut self, event: FollowEvent) {
         match event {
             FollowEvent::Receipts { lease, receipts } => {
-                let command = crate::domain::engine::Command::TakeReceipts { lease, receipts };
+                let command = capex_core::engine::Command::TakeReceipts { lease, receipts };
                 self.command(command, None);
             }
             FollowEvent::Redeemed(lease) => self.follow(lease),
@@ -409,7 +409,7 @@ impl Node {
     /// Gives the engine a command; the answer goes to whoever waits for it.
     fn command(
         &mut self,
-        command: crate::domain::engine::Command,
+        command: capex_core::engine::Command,
         answer: Option<oneshot::Sender<Result<Done, Refusal>>>,
     ) {
         self.next_command += 1;

@@ -7,8 +7,8 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
 
-use crate::domain::ids::Key;
-use crate::limits::{CONTACT_ADDR_BYTES, CONTACT_ADDRS_MAX, CONTACTS_MAX};
+use capex_core::ids::Key;
+use capex_core::limits::{CONTACT_ADDR_BYTES, CONTACT_ADDRS_MAX, CONTACTS_MAX};
 
 /// Peers remembered on disk: more than a node keeps connections to by itself.
 const REMEMBERED_MAX: usize = 64;

@@ -19,12 +19,12 @@ use crate::api::types::Endpoints;
 use crate::api::{self, ApiHandle, ApiState, Cookie};
 use crate::chain::rpc::{RpcClient, RpcConfig, RpcSource};
 use crate::chain::{Relevant, Watcher};
-use crate::domain::engine::leases::LeaseRole;
-use crate::domain::engine::{Command, Engine, Input, Keys, Protocol, Record, Topic};
 use crate::executor::{EVENT_QUEUE, Executor, Manager};
-use crate::limits::{LEASE_MAX_BYTES, SETTLE_MAX_BYTES, SYNC_MAX_BYTES};
 use crate::store::{Meta, Store, load_or_create_secret};
 use crate::wallet::{self, Wallet};
+use capex_core::engine::leases::LeaseRole;
+use capex_core::engine::{Command, Engine, Input, Keys, Protocol, Record, Topic};
+use capex_core::limits::{LEASE_MAX_BYTES, SETTLE_MAX_BYTES, SYNC_MAX_BYTES};
 
 /// Messages between the loop and its tasks. Each holds a frame of at most 1 MiB; a fuller
 /// queue only means that the loop is stuck.

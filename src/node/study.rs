@@ -11,7 +11,7 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 use tokio::sync::{Semaphore, oneshot};
 
 use crate::api::{Answer, ApiError};
-use crate::domain::book::{OrderSet, instance};
+use capex_core::book::{OrderSet, instance};
 
 pub(super) use epoch::EpochStudy;
 pub(super) use explanation::{ExplainStudy, class_name, feature_names};

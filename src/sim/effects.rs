@@ -4,11 +4,11 @@ use bitcoin::Transaction;
 
 use super::queue::{Happening, NodeId};
 use super::world::{Call, World};
-use crate::domain::engine::io::ExecutorEvent;
-use crate::domain::engine::{Effect, Input, Protocol, Record, Topic, Verdict};
-use crate::domain::ids::{Key, LeaseId};
-use crate::domain::units::TimeMs;
 use crate::node::bridge;
+use capex_core::engine::io::ExecutorEvent;
+use capex_core::engine::{Effect, Input, Protocol, Record, Topic, Verdict};
+use capex_core::ids::{Key, LeaseId};
+use capex_core::units::TimeMs;
 
 /// A request without an answer fails after this time, ms: as in the network's codec.
 const REQUEST_TIMEOUT_MS: u64 = 10_000;

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use super::queue::NodeId;
-use crate::domain::certificate::objects::{Activation, Hop};
-use crate::domain::engine::{Effect, Protocol, Topic};
-use crate::domain::ids::{CertId, Key, TermsHash};
-use crate::domain::order::Order;
-use crate::domain::settlement::objects::{LockGrant, SettleReply, SettleRequest};
-use crate::wire::{Envelope, decode_record};
+use capex_core::certificate::objects::{Activation, Hop};
+use capex_core::engine::{Effect, Protocol, Topic};
+use capex_core::ids::{CertId, Key, TermsHash};
+use capex_core::order::Order;
+use capex_core::settlement::objects::{LockGrant, SettleReply, SettleRequest};
+use capex_core::wire::{Envelope, decode_record};
 
 /// Everything of weight that left a node.
 #[derive(Debug, Default)]

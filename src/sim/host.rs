@@ -3,10 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use crate::domain::engine::io::ExecutorEvent;
-use crate::domain::ids::LeaseId;
-use crate::domain::lease::objects::Outcome;
-use crate::domain::units::TimeMs;
+use capex_core::engine::io::ExecutorEvent;
+use capex_core::ids::LeaseId;
+use capex_core::lease::objects::Outcome;
+use capex_core::units::TimeMs;
 
 /// Time that a workload needs to be prepared, ms.
 const PREPARE_MS: u64 = 20;

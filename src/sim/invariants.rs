@@ -7,12 +7,12 @@ use bitcoin::{OutPoint, ScriptBuf, Transaction, TxOut};
 use super::queue::NodeId;
 use super::world::World;
 use crate::chain::devchain::faucet_script;
-use crate::domain::engine::Engine;
-use crate::domain::engine::deals::{DealView, Role};
-use crate::domain::ids::{CertId, OrderId};
-use crate::domain::order::{Order, Side};
-use crate::domain::settlement::objects::Row;
-use crate::wire::encode;
+use capex_core::engine::Engine;
+use capex_core::engine::deals::{DealView, Role};
+use capex_core::ids::{CertId, OrderId};
+use capex_core::order::{Order, Side};
+use capex_core::settlement::objects::Row;
+use capex_core::wire::encode;
 
 /// What the chain says of the coins of all nodes together.
 #[derive(Debug, Default)]
@@ -213,7 +213,7 @@ fn keeps_limits(row: &Row, buy: Option<&Order>, sell: Option<&Order>) -> bool {
 
 /// What an ended trade did to the wallet, sat.
 fn change_sat(deal: &DealView) -> i128 {
-    let fee = |tx: Option<crate::domain::engine::deals::TxView>| {
+    let fee = |tx: Option<capex_core::engine::deals::TxView>| {
         i128::from(tx.and_then(|tx| tx.fee_sat).unwrap_or(0))
     };
     let price_sat = i128::from(deal.price_sat);

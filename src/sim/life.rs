@@ -8,12 +8,12 @@ use super::disk::Disk;
 use super::host::Host;
 use crate::chain::Watcher;
 use crate::chain::devchain::{Cursor, Devchain};
-use crate::domain::engine::{Done, Engine, Input, Keys, Refusal, Topic, Verdict};
-use crate::domain::ids::Key;
-use crate::domain::units::TimeMs;
-use crate::params::Params;
 use crate::wallet::{self, Wallet, WalletError};
-use crate::wire::sha256;
+use capex_core::engine::{Done, Engine, Input, Keys, Refusal, Topic, Verdict};
+use capex_core::ids::Key;
+use capex_core::params::Params;
+use capex_core::units::TimeMs;
+use capex_core::wire::sha256;
 
 /// What stays of a node when it ends: keys, disk, host, and how many lives it had.
 #[derive(Debug)]

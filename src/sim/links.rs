@@ -2,7 +2,7 @@
 
 use super::queue::NodeId;
 use super::rng::Rng;
-use crate::domain::units::TimeMs;
+use capex_core::units::TimeMs;
 
 /// How links treat a message. Reordering follows from latencies drawn one by one.
 #[derive(Debug, Clone, Copy)]

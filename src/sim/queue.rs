@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use bitcoin::Transaction;
 
-use crate::domain::engine::{Input, Protocol, Topic};
-use crate::domain::ids::Key;
-use crate::domain::units::TimeMs;
+use capex_core::engine::{Input, Protocol, Topic};
+use capex_core::ids::Key;
+use capex_core::units::TimeMs;
 
 /// Names a node of a world.
 pub type NodeId = usize;

@@ -2,8 +2,8 @@
 
 use super::queue::NodeId;
 use super::world::{Call, World};
-use crate::domain::engine::{Input, Protocol, Topic, Verdict};
-use crate::domain::ids::Key;
+use capex_core::engine::{Input, Protocol, Topic, Verdict};
+use capex_core::ids::Key;
 
 impl World {
     /// Gossip from a stranger: the verdict with its reason code.

@@ -3,9 +3,9 @@
 use bitcoin::consensus::serialize;
 use sha2::{Digest, Sha256};
 
-use crate::domain::engine::{Effect, Input, Record};
-use crate::domain::units::TimeMs;
-use crate::wire::encode;
+use capex_core::engine::{Effect, Input, Record};
+use capex_core::units::TimeMs;
+use capex_core::wire::encode;
 
 /// Hash over every (time, node, input kind, effect bytes).
 #[derive(Debug, Clone, Default)]

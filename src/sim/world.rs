@@ -12,11 +12,11 @@ use super::queue::{Happening, NodeId, Queue};
 use super::rng::Rng;
 use super::trace::Trace;
 use crate::chain::devchain::{Devchain, PREMINED_BLOCKS, faucet_keypair, faucet_script};
-use crate::domain::engine::{Command, Done, Engine, Input, Protocol, Refusal};
-use crate::domain::ids::Key;
-use crate::domain::units::TimeMs;
-use crate::params::Params;
 use crate::wallet::{Balance, faucet_spend};
+use capex_core::engine::{Command, Done, Engine, Input, Protocol, Refusal};
+use capex_core::ids::Key;
+use capex_core::params::Params;
+use capex_core::units::TimeMs;
 
 /// When every world begins, unix ms: the start of an epoch and of a slot on a devnet.
 pub const BEGIN_MS: TimeMs = 1_800_000_000_000;

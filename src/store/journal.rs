@@ -9,7 +9,7 @@ use super::record::{MAX_BATCH_BYTES, encode_batch, upsert};
 use super::replay::{Layout, Live, Replay, segment_path, snapshot_path};
 use super::schema::Meta;
 use super::segment::{Kind, Medium, create_whole, encode_frame, open_append, sync_dir};
-use crate::domain::engine::Record;
+use capex_core::engine::Record;
 
 /// Records of a snapshot are written in parts of about this size, in bytes.
 const SNAPSHOT_PART_BYTES: usize = 1 << 20;

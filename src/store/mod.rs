@@ -31,7 +31,7 @@ use std::io::ErrorKind;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-pub use crate::domain::engine::Record;
+pub use capex_core::engine::Record;
 pub use check::{IndexState, Report, check};
 pub use error::StoreError;
 pub use export::import;

@@ -1,6 +1,6 @@
 //! The bytes of a batch of records.
 
-use crate::domain::engine::Record;
+use capex_core::engine::Record;
 
 /// Largest encoded batch that one [`Store::persist`](super::Store::persist) takes, in bytes.
 /// The biggest single fact is a certificate chain (64 hops of at most 4,096 bytes each), so

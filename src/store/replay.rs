@@ -8,7 +8,7 @@ use super::error::StoreError;
 use super::record::{decode_batch, full_key};
 use super::schema::Meta;
 use super::segment::{Frame, Frames, Kind, TEMPORARY};
-use crate::domain::engine::Record;
+use capex_core::engine::Record;
 
 /// The live records by full key.
 pub(super) type Live = BTreeMap<Vec<u8>, Vec<u8>>;

@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use crate::domain::ids::{from_hex, to_hex};
+use capex_core::ids::{from_hex, to_hex};
 
 /// Longest file that is read, bytes: 64 digits and a line end.
 const FILE_MAX_BYTES: u64 = 66;

@@ -12,10 +12,10 @@ use capex::api::{
     Answer, ApiError, ApiHandle, ApiState, Call, CertificateText, Cookie, Prefix, Query,
     ShellCommand, endpoints, serve,
 };
-use capex::domain::engine::io::{Command, Done, Refusal};
-use capex::domain::epoch::signed::{SignedEpoch, write};
-use capex::domain::ids::{LeaseId, StandingId};
 use capex::node::config::definitions;
+use capex_core::engine::io::{Command, Done, Refusal};
+use capex_core::epoch::signed::{SignedEpoch, write};
+use capex_core::ids::{LeaseId, StandingId};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 

@@ -1,7 +1,6 @@
 //! The devchain holds to Bitcoin's rules, and the RPC source reads it.
 
 #![allow(clippy::unwrap_used, reason = "a broken fixture should end the test")]
-#![cfg(feature = "node")]
 
 mod blocks;
 mod differential;

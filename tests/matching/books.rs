@@ -1,6 +1,6 @@
 //! Random books by seed: small enough for the naive matcher, with every attribute in use.
 
-use capex::domain::matching::{Cancel, Instance, Mode, Order, PMAX_MSAT, Side};
+use capex_core::matching::{Cancel, Instance, Mode, Order, PMAX_MSAT, Side};
 
 pub(crate) use super::dice::Dice;
 

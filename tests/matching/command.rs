@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use capex::cli::match_cmd;
-use capex::domain::matching::Algorithm;
+use capex_core::matching::Algorithm;
 use serde_json::{Value, json};
 
 use super::vectors::{GOLDEN, GOLDEN_2};
@@ -183,7 +183,7 @@ fn an_exported_book_reads_back_to_the_same_result() {
     for seed in 0..50 {
         let book = super::books::random(seed);
         let exported = match_cmd::to_json(&book);
-        let expected = capex::domain::matching::solve(&book, Algorithm::One).unwrap();
+        let expected = capex_core::matching::solve(&book, Algorithm::One).unwrap();
         let result = matched(&exported);
         assert_eq!(result["trades"].as_array().unwrap().len(), expected.trades.len());
         assert_eq!(result["prices"].as_object().unwrap().len(), expected.prices.len());

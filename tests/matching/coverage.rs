@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use capex::domain::matching::{Algorithm, Instance, Mode, Order, PMAX_MSAT, Side, solve};
+use capex_core::matching::{Algorithm, Instance, Mode, Order, PMAX_MSAT, Side, solve};
 
 use super::books;
 use super::reference::{self, USUAL_BOOKS};

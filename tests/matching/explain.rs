@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use capex::domain::matching::explain::{
+use capex_core::matching::explain::{
     Boundary, Constraint, Dropped, Explanation, Fate, Finding, Value, boundaries, explain,
 };
-use capex::domain::matching::{
+use capex_core::matching::{
     Algorithm, Instance, MatchError, Mode, Order, Outcome, PMAX_MSAT, Side, solve,
 };
 use serde_json::Value as Json;
@@ -20,7 +20,7 @@ fn golden(number: usize) -> Instance {
     assert!(vector["name"].as_str().unwrap().starts_with(&format!("{number:02}-")));
     let input = &vector["input"];
     let number = |value: &Json, name: &str, default: u64| value[name].as_u64().unwrap_or(default);
-    let cancel = |value: &Json| capex::domain::matching::Cancel {
+    let cancel = |value: &Json| capex_core::matching::Cancel {
         order: value["order"].as_str().unwrap().to_owned(),
         signer: value["signer"].as_str().unwrap().to_owned(),
     };

@@ -1,6 +1,5 @@
 //! The matcher against its published vectors, a naive second implementation, an external
 //! reference, and the properties that make a result safe.
-#![cfg(feature = "node")]
 // Helpers of tests fail by panicking and print, like the tests themselves.
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 

@@ -4,7 +4,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
-use capex::domain::matching::{
+use capex_core::matching::{
     self, Algorithm, Instance, Mode, Order, Outcome, PMAX_MSAT, Side, Trade,
 };
 use sha2::{Digest, Sha256};

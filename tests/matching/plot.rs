@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use capex::cli::match_cmd::{self, Plot};
-use capex::domain::matching::PMAX_MSAT;
+use capex_core::matching::PMAX_MSAT;
 use serde_json::{Value, json};
 
 use super::books;

@@ -2,9 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use capex::domain::matching::{
-    Algorithm, Instance, Mode, Order, Outcome, Side, Trade, solve, verify,
-};
+use capex_core::matching::{Algorithm, Instance, Mode, Order, Outcome, Side, Trade, solve, verify};
 use proptest::prelude::*;
 
 use super::books::{Dice, contested, random};

@@ -5,7 +5,7 @@ use std::fs;
 use std::process::Command;
 
 use capex::cli::match_cmd;
-use capex::domain::matching::{Algorithm, Instance};
+use capex_core::matching::{Algorithm, Instance};
 
 use super::books;
 use super::command::run_as;

@@ -1,6 +1,6 @@
 //! Every refusal with its code, and what is dropped instead.
 
-use capex::domain::matching::MatchError;
+use capex_core::matching::MatchError;
 use serde_json::{Value, json};
 
 use super::command::{matched, run_on};

@@ -1,6 +1,6 @@
 //! The published vectors, forwards and reversed.
 
-use capex::domain::matching::Algorithm;
+use capex_core::matching::Algorithm;
 use serde_json::Value;
 
 use super::command::matched_as;

@@ -1,6 +1,6 @@
 //! A result with one thing wrong is found out, with the code of that thing.
 
-use capex::domain::matching::{
+use capex_core::matching::{
     Algorithm, CheckError, Instance, Mode, Order, Outcome, Side, solve, verify,
 };
 

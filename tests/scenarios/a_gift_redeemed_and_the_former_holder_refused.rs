@@ -1,11 +1,11 @@
 use super::kit::{assert_sound, bought_cert, pair, reach, rest, story};
-use capex::domain::engine::leases::LeaseRole;
-use capex::domain::engine::{Command, Done, Protocol};
-use capex::domain::ids::{CertId, Digest};
-use capex::domain::lease::objects::{LeaseReply, LeaseRequest, Redeem, Workload, WorkloadKind};
-use capex::domain::lease::workload::digest;
 use capex::sim::World;
-use capex::wire::{VERSION, decode_record, encode};
+use capex_core::engine::leases::LeaseRole;
+use capex_core::engine::{Command, Done, Protocol};
+use capex_core::ids::{CertId, Digest};
+use capex_core::lease::objects::{LeaseReply, LeaseRequest, Redeem, Workload, WorkloadKind};
+use capex_core::lease::workload::digest;
+use capex_core::wire::{VERSION, decode_record, encode};
 
 fn workload() -> Workload {
     Workload {

@@ -1,6 +1,6 @@
 use super::kit::{ask, assert_sound, devnet, place, rest, window, world};
-use capex::domain::epoch::epoch_at;
 use capex::sim::{Links, World};
+use capex_core::epoch::epoch_at;
 
 fn signed(world: &World, epoch: u64) -> usize {
     world.engine(0).map_or(0, |engine| engine.market().signed_for(epoch).count())

@@ -1,12 +1,12 @@
 use super::kit::{
     ask, assert_sound, bid, bought, deals, devnet, place, rest, story, window, world,
 };
-use capex::domain::admission::has_work;
-use capex::domain::engine::{Keys, Topic, Verdict};
-use capex::domain::epoch::{computed_at_ms, epoch_at};
-use capex::domain::order::{Alternative, Mode, Order, Side, Source};
 use capex::sim::Links;
-use capex::wire::{VERSION, encode, object_id};
+use capex_core::admission::has_work;
+use capex_core::engine::{Keys, Topic, Verdict};
+use capex_core::epoch::{computed_at_ms, epoch_at};
+use capex_core::order::{Alternative, Mode, Order, Side, Source};
+use capex_core::wire::{VERSION, encode, object_id};
 
 fn strangers_bid(epoch: u64) -> (Keys, Vec<u8>) {
     let (params, keys) = (devnet(), Keys::new([9; 32], [9; 32]));

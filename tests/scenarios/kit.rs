@@ -1,13 +1,13 @@
 //! Orders, worlds and questions that every story needs.
 
-use capex::domain::engine::deals::{DealView, Role};
-use capex::domain::engine::io::{OrderSpec, TimeInForce};
-use capex::domain::engine::{Command, Done};
-use capex::domain::ids::CertId;
-use capex::domain::order::{Alternative, Mode, Side};
-use capex::domain::units::Window;
-use capex::params::Params;
 use capex::sim::{BEGIN_MS, Links, NodeId, Setup, World};
+use capex_core::engine::deals::{DealView, Role};
+use capex_core::engine::io::{OrderSpec, TimeInForce};
+use capex_core::engine::{Command, Done};
+use capex_core::ids::CertId;
+use capex_core::order::{Alternative, Mode, Side};
+use capex_core::params::Params;
+use capex_core::units::Window;
 
 /// Coins of each node, sat.
 pub(super) const COINS_SAT: u64 = 400_000;

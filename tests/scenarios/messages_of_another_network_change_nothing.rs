@@ -1,18 +1,18 @@
 use super::kit::{assert_sound, devnet, pair, reach, rest, window};
-use capex::domain::admission::has_work;
-use capex::domain::certificate::objects::Gift;
-use capex::domain::engine::contacts::Contact;
-use capex::domain::engine::market::sync::SyncReply;
-use capex::domain::engine::{Keys, Protocol, Topic, Verdict};
-use capex::domain::epoch::{Root, epoch_at};
-use capex::domain::ids::{CertId, Key, TermsHash};
-use capex::domain::lease::objects::LeaseReply;
-use capex::domain::order::{Alternative, Mode, Order, Side, Source};
-use capex::domain::settlement::objects::{LockGrant, SettleReply, SettleRequest};
-use capex::limits::{GOSSIP_MAX_BYTES, LEASE_MAX_BYTES, SETTLE_MAX_BYTES, SYNC_MAX_BYTES};
-use capex::params::Params;
 use capex::sim::World;
-use capex::wire::{Envelope, Object, VERSION, decode_record, encode, object_id};
+use capex_core::admission::has_work;
+use capex_core::certificate::objects::Gift;
+use capex_core::engine::contacts::Contact;
+use capex_core::engine::market::sync::SyncReply;
+use capex_core::engine::{Keys, Protocol, Topic, Verdict};
+use capex_core::epoch::{Root, epoch_at};
+use capex_core::ids::{CertId, Key, TermsHash};
+use capex_core::lease::objects::LeaseReply;
+use capex_core::limits::{GOSSIP_MAX_BYTES, LEASE_MAX_BYTES, SETTLE_MAX_BYTES, SYNC_MAX_BYTES};
+use capex_core::order::{Alternative, Mode, Order, Side, Source};
+use capex_core::params::Params;
+use capex_core::settlement::objects::{LockGrant, SettleReply, SettleRequest};
+use capex_core::wire::{Envelope, Object, VERSION, decode_record, encode, object_id};
 
 fn stranger() -> Keys {
     Keys::new([9; 32], [9; 32])

@@ -19,9 +19,9 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use capex::domain::lease::objects::Countersign;
-use capex::limits::{ORDER_MAX_BYTES, SIGNED_MAX_BYTES};
-use capex::wire::{Magic, WireError};
+use capex_core::lease::objects::Countersign;
+use capex_core::limits::{ORDER_MAX_BYTES, SIGNED_MAX_BYTES};
+use capex_core::wire::{Magic, WireError};
 
 use text::{Vector, parse, render};
 
@@ -98,7 +98,7 @@ fn every_object_of_the_sources_is_frozen() {
     let frozen: BTreeSet<String> =
         samples::kinds().iter().map(|kind| kind.name.to_owned()).collect();
     let mut named = BTreeSet::new();
-    names_in(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut named);
+    names_in(&Path::new(env!("CARGO_MANIFEST_DIR")).join("core/src"), &mut named);
     assert_eq!(named, frozen);
 }
 

@@ -1,11 +1,11 @@
 //! For three objects, bytes for every reason to refuse them.
 
-use capex::domain::certificate::objects::Activation;
-use capex::domain::ids::Key;
-use capex::domain::order::Order;
-use capex::domain::settlement::objects::Terms;
-use capex::limits::SIGNED_MAX_BYTES;
-use capex::wire::{Envelope, Magic, Object, WireError, encode};
+use capex_core::certificate::objects::Activation;
+use capex_core::ids::Key;
+use capex_core::limits::SIGNED_MAX_BYTES;
+use capex_core::order::Order;
+use capex_core::settlement::objects::Terms;
+use capex_core::wire::{Envelope, Magic, Object, WireError, encode};
 use ed25519_dalek::Signer;
 
 use super::samples::{Seen, activation, bid, read, secret, terms};

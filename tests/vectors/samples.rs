@@ -1,17 +1,17 @@
 //! One value of every object and of every tag in it, all fields different.
 
-use capex::domain::certificate::objects::{Activation, Binding, Gift, Issue, Payment, RedeemGrant};
-use capex::domain::engine::contacts::Contact;
-use capex::domain::epoch::Root;
-use capex::domain::ids::{CertId, Digest, Key, LeaseId, TermsHash, TradeId};
-use capex::domain::lease::objects::{Countersign, LeaseCall, Outcome, Receipt, Redeem, Verb};
-use capex::domain::order::{Alternative, Backing, Mode, Order, Side, Source};
-use capex::domain::settlement::objects::{
+use capex_core::certificate::objects::{Activation, Binding, Gift, Issue, Payment, RedeemGrant};
+use capex_core::engine::contacts::Contact;
+use capex_core::epoch::Root;
+use capex_core::ids::{CertId, Digest, Key, LeaseId, TermsHash, TradeId};
+use capex_core::lease::objects::{Countersign, LeaseCall, Outcome, Receipt, Redeem, Verb};
+use capex_core::order::{Alternative, Backing, Mode, Order, Side, Source};
+use capex_core::params::ClassDef;
+use capex_core::settlement::objects::{
     Accept, Funder, LockGrant, Row, Terms, TermsCancel, Transfer,
 };
-use capex::domain::units::{UnitRange, Units, Window};
-use capex::params::ClassDef;
-use capex::wire::{Envelope, Object, WireError, object_id, sha256, sign};
+use capex_core::units::{UnitRange, Units, Window};
+use capex_core::wire::{Envelope, Object, WireError, object_id, sha256, sign};
 use ed25519_dalek::SigningKey;
 
 use super::MAGIC;

@@ -2,8 +2,8 @@
 
 use std::fmt::Write;
 
-use capex::domain::ids::{from_hex, to_hex};
-use capex::wire::Envelope;
+use capex_core::ids::{from_hex, to_hex};
+use capex_core::wire::Envelope;
 
 /// Payloads are broken into lines of this many digits.
 const WIDTH: usize = 96;

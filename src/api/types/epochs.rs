@@ -1,7 +1,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{SlotPrice, SlotRange};
-use crate::domain::epoch::audit::Difference;
+use capex_core::epoch::audit::Difference;
 
 /// A row of an epoch's result, anyone's.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

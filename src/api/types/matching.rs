@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::domain::matching::{Instance, Mode, Order, Side};
+use capex_core::matching::{Instance, Mode, Order, Side};
 
 /// The form that `capex match` reads, for one book: all fields of the instance, defaults
 /// included.

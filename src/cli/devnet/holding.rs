@@ -13,9 +13,9 @@ use super::plan::Deal;
 use super::story::id;
 use super::wait::{Awaited, Look};
 use crate::api::types::{Certificate, FileBody, GiftTo, Gifted, RedeemBody, Redeemed};
-use crate::domain::certificate::{file, verify};
 use crate::executor::samples::WORDSUM;
 use crate::node::config::definitions;
+use capex_core::certificate::{file, verify};
 
 /// What a provider says to a former holder.
 const NOT_HOLDER: &str = "redeem.not_holder";

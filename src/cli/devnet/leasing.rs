@@ -9,9 +9,9 @@ use super::holding::RESULT;
 use super::story::{count, id};
 use super::wait::{Awaited, Look};
 use crate::api::types::Lease;
-use crate::domain::ids::to_hex;
 use crate::executor::samples::wordsum::expected;
-use crate::wire::sha256;
+use capex_core::ids::to_hex;
+use capex_core::wire::sha256;
 
 /// Redeemed as soon as it is held, a lease waits for its window: the lead time and the window
 /// itself, half a minute in all, and as much again for a slow machine.

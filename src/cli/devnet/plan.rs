@@ -2,8 +2,8 @@
 
 use std::fmt::Write;
 
-use crate::domain::ids::to_hex;
-use crate::wire::sha256;
+use capex_core::ids::to_hex;
+use capex_core::wire::sha256;
 
 /// Label in front of everything that is drawn.
 const DOMAIN: &[u8] = b"capex devnet";

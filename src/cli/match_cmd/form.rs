@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value};
 use thiserror::Error;
 
-use crate::domain::matching::{Algorithm, Cancel, Instance, MatchError, Mode, Order, Side};
+use capex_core::matching::{Algorithm, Cancel, Instance, MatchError, Mode, Order, Side};
 
 /// What a book that does not say gets, like the published reference.
 const DEFAULT_STARTS: u8 = 3;

@@ -16,7 +16,7 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
-use crate::domain::matching::{Instance, Order, Outcome, Side, Trade};
+use capex_core::matching::{Instance, Order, Outcome, Side, Trade};
 use scale::{counted, grouped};
 use svg::{Anchor, Svg};
 

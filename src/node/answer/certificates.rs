@@ -2,9 +2,9 @@
 
 use crate::api::types::{Certificate, CertificateTransfer, TransferKind, slot_range, unit_ranges};
 use crate::api::{ApiError, CertificateText, Prefix};
-use crate::domain::certificate::file;
-use crate::domain::engine::custody::{CertificateRole, CertificateView};
 use crate::node::Node;
+use capex_core::certificate::file;
+use capex_core::engine::custody::{CertificateRole, CertificateView};
 
 impl Node {
     fn certificate_views(&self) -> Vec<CertificateView> {

@@ -2,11 +2,11 @@
 
 use crate::api::ApiError;
 use crate::api::types::{Epoch, EpochRow, SeenRoot, slot_range};
-use crate::domain::engine::market::EpochView;
-use crate::domain::epoch::EpochResult;
-use crate::domain::ids::to_hex;
 use crate::node::Node;
 use crate::node::study::EpochStudy;
+use capex_core::engine::market::EpochView;
+use capex_core::epoch::EpochResult;
+use capex_core::ids::to_hex;
 
 impl Node {
     fn epoch_view(&self, epoch: Option<u64>) -> Result<(&EpochView, &EpochResult), ApiError> {

@@ -7,15 +7,15 @@ use tokio::sync::oneshot;
 
 use crate::api::types::{Lease, Part, ResultFile, Stream, seconds, slot_range};
 use crate::api::{Answer, ApiError, Prefix, RedeemCall};
-use crate::domain::engine::Done;
-use crate::domain::engine::io::Command;
-use crate::domain::engine::leases::{LeaseRole, LeaseView};
-use crate::domain::ids::{CertId, Digest, LeaseId, to_hex};
-use crate::domain::lease::objects::{self, InputFile, Outcome, Workload, WorkloadKind};
-use crate::limits::LEASE_CHUNK_BYTES;
 use crate::node::Node;
 use crate::node::follow::{Followed, read_at, stream_file};
-use crate::wire::sha256;
+use capex_core::engine::Done;
+use capex_core::engine::io::Command;
+use capex_core::engine::leases::{LeaseRole, LeaseView};
+use capex_core::ids::{CertId, Digest, LeaseId, to_hex};
+use capex_core::lease::objects::{self, InputFile, Outcome, Workload, WorkloadKind};
+use capex_core::limits::LEASE_CHUNK_BYTES;
+use capex_core::wire::sha256;
 
 impl Node {
     pub(super) fn leases(&self) -> Vec<Lease> {

@@ -7,14 +7,14 @@ use crate::api::types::{
     SlotDepth, SlotPrice, TimeInForce, slot_range,
 };
 use crate::api::{ApiError, Prefix};
-use crate::domain::engine::io;
-use crate::domain::engine::market::depth::{self as market, depth};
-use crate::domain::engine::market::{EpochView, Standing};
-use crate::domain::epoch::{Phase, computed_at_ms, epoch_at};
-use crate::domain::ids::{Key, to_hex};
-use crate::domain::order;
 use crate::node::{Node, now_ms};
-use crate::wire::Verified;
+use capex_core::engine::io;
+use capex_core::engine::market::depth::{self as market, depth};
+use capex_core::engine::market::{EpochView, Standing};
+use capex_core::epoch::{Phase, computed_at_ms, epoch_at};
+use capex_core::ids::{Key, to_hex};
+use capex_core::order;
+use capex_core::wire::Verified;
 
 /// Orders of one side that a book shows: more is noise on a screen.
 const BOOK_DEPTH: usize = 200;
@@ -153,7 +153,7 @@ impl Node {
 
     pub(super) fn prices(
         &self,
-        prices: &[crate::domain::epoch::SlotPrice],
+        prices: &[capex_core::epoch::SlotPrice],
         class: Option<u16>,
     ) -> Vec<SlotPrice> {
         prices

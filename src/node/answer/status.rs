@@ -1,8 +1,8 @@
 //! One screen about this node.
 
 use crate::api::types::{Capacity, ChainStatus, Open, Reason, Status};
-use crate::domain::epoch::{computed_at_ms, epoch_at};
 use crate::node::{Node, now_ms};
+use capex_core::epoch::{computed_at_ms, epoch_at};
 
 /// Confirmation target of the fee rate shown, chain blocks.
 const FEE_TARGET: u32 = 3;

@@ -3,14 +3,14 @@
 use std::collections::BTreeSet;
 
 use crate::api::{ApiError, Prefix, Query};
-use crate::domain::book::instance;
-use crate::domain::engine::io::OrderSpec;
-use crate::domain::engine::market::{EpochView, Standing, quote};
-use crate::domain::epoch::{Phase, computed_at_ms, epoch_at};
-use crate::domain::ids::OrderId;
-use crate::limits::ORDERS_PER_OWNER_BOOK;
 use crate::node::study::{ExplainStudy, QuoteStudy, Study};
 use crate::node::{Node, now_ms};
+use capex_core::book::instance;
+use capex_core::engine::io::OrderSpec;
+use capex_core::engine::market::{EpochView, Standing, quote};
+use capex_core::epoch::{Phase, computed_at_ms, epoch_at};
+use capex_core::ids::OrderId;
+use capex_core::limits::ORDERS_PER_OWNER_BOOK;
 
 /// Confirmation target of the fees in a quote, chain blocks: that of `status`.
 const FEE_TARGET: u32 = 3;

@@ -5,10 +5,10 @@ use bitcoin::Address;
 use super::orders::side;
 use crate::api::types::{ChainTx, Settlement, Trade, slot_range};
 use crate::api::{ApiError, Prefix};
-use crate::domain::engine::deals::{DealView, Role, TxView};
-use crate::domain::ids::to_hex;
-use crate::domain::order::Side;
 use crate::node::Node;
+use capex_core::engine::deals::{DealView, Role, TxView};
+use capex_core::ids::to_hex;
+use capex_core::order::Side;
 
 impl Node {
     pub(super) fn trades(&self) -> Vec<Trade> {

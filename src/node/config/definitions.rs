@@ -1,6 +1,6 @@
 //! The network definitions that ship with the program.
 
-use crate::params::Params;
+use capex_core::params::Params;
 
 /// Name of the network on which a node starts unless told otherwise: test coins only.
 pub const DEFAULT_NETWORK: &str = "signet";

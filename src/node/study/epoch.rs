@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use crate::api::types::{EpochCheck, EpochDifference, book_json};
 use crate::api::{ApiError, EpochFile, EpochInput};
-use crate::domain::book::{OrderSet, instance};
-use crate::domain::epoch::EpochResult;
-use crate::domain::epoch::audit::{Depth, audit};
-use crate::domain::epoch::signed::{SignedEpoch, SignedEpochFault, write};
-use crate::params::Params;
+use capex_core::book::{OrderSet, instance};
+use capex_core::epoch::EpochResult;
+use capex_core::epoch::audit::{Depth, audit};
+use capex_core::epoch::signed::{SignedEpoch, SignedEpochFault, write};
+use capex_core::params::Params;
 
 /// A computed epoch, with its orders shared rather than copied.
 pub(in crate::node) struct EpochStudy {
@@ -59,11 +59,11 @@ fn refused(fault: SignedEpochFault) -> ApiError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::epoch::compute;
-    use crate::domain::epoch::signed::{network, parse};
+    use capex_core::epoch::compute;
+    use capex_core::epoch::signed::{network, parse};
 
     fn study() -> EpochStudy {
-        let (params, set) = (crate::params::tests::devnet(), Arc::new(OrderSet::default()));
+        let (params, set) = (capex_core::test_support::devnet(), Arc::new(OrderSet::default()));
         let result = compute(7, &set, &params).unwrap();
         EpochStudy { roots: vec![result.root, [1; 32], result.root], params, set, result }
     }

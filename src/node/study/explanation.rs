@@ -8,14 +8,14 @@ use crate::api::types::{
     AcceptedTrade, BestLimit, ClassLimit, CounterOrder, Explanation, Fact, Fill, FunnelStep,
     Paradox, Side,
 };
-use crate::domain::book::{OrderSet, instance};
-use crate::domain::epoch::EpochResult;
-use crate::domain::ids::{OrderId, to_hex};
-use crate::domain::matching::explain::{
+use capex_core::book::{OrderSet, instance};
+use capex_core::epoch::EpochResult;
+use capex_core::ids::{OrderId, to_hex};
+use capex_core::matching::explain::{
     self, Boundary, Constraint, Counter, ExplainError, Fate, Value, boundaries, explain,
 };
-use crate::domain::matching::{self, Algorithm, Instance, Order, Outcome, Trade};
-use crate::params::Params;
+use capex_core::matching::{self, Algorithm, Instance, Order, Outcome, Trade};
+use capex_core::params::Params;
 
 /// Counter-orders that an explanation names: a screenful.
 const NEAREST_MAX: usize = 16;

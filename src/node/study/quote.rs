@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use super::explanation::{class_name, explanation, fill};
 use crate::api::ApiError;
 use crate::api::types::{Fill, Quote, Reason, Side, SlotPrice};
-use crate::domain::engine::market::quote::LABEL;
-use crate::domain::epoch::{Phase, computed_at_ms, void_code};
-use crate::domain::matching::{self, Algorithm, Instance, Outcome, Trade, solve};
-use crate::domain::settlement::fees::{CLAIM_VSIZE, FUND_VSIZE, REFUND_VSIZE, fee_sat};
-use crate::domain::settlement::objects::Row;
-use crate::params::Params;
-use crate::wire::VERSION;
+use capex_core::engine::market::quote::LABEL;
+use capex_core::epoch::{Phase, computed_at_ms, void_code};
+use capex_core::matching::{self, Algorithm, Instance, Outcome, Trade, solve};
+use capex_core::params::Params;
+use capex_core::settlement::fees::{CLAIM_VSIZE, FUND_VSIZE, REFUND_VSIZE, fee_sat};
+use capex_core::settlement::objects::Row;
+use capex_core::wire::VERSION;
 
 /// A book with the order that is asked about in it.
 pub(in crate::node) struct QuoteStudy {

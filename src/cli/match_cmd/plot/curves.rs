@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 use super::scale::{Scale, cut, grouped, sat};
 use super::svg::{Anchor, Svg};
 use super::{Focus, LEFT, PictureBook, RIGHT};
-use crate::domain::matching::Order;
+use capex_core::matching::Order;
 
 /// Height of the panel with its axis.
 pub(super) const HEIGHT: i64 = 380;

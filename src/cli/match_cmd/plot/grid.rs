@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::scale::{counted, cut, grouped, sat};
 use super::svg::{Anchor, Area, Svg};
 use super::{Focus, LEFT, PictureBook, RIGHT};
-use crate::domain::matching::{Order, Side, Trade};
+use capex_core::matching::{Order, Side, Trade};
 
 /// Columns: narrower than this and no label fits.
 const SLOTS_MAX: u32 = 48;

@@ -1,7 +1,7 @@
 //! Axes: where a value lies, and which values are worth a tick.
 
 use crate::cli::sanitise;
-use crate::domain::units::msat_to_sat;
+use capex_core::units::msat_to_sat;
 
 /// An axis from one value to a higher one, over pixels in either direction.
 #[derive(Debug, Clone, Copy)]

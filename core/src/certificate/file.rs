@@ -1,0 +1,240 @@
+//! A certificate as text: one signed object per line, so that an error has a line.
+//!
+//! ```text
+//! capex-certificate 1 <network>
+//! issue <hex payload> <hex signature>
+//! terms <hex payload> <hex signature>        a sale: terms, lock, transfer, activation
+//! lock <hex payload> <hex signature>
+//! transfer <hex payload> -                   the chain is its witness
+//! activation <hex payload> <hex signature>
+//! gift <hex payload> <hex signature>         a gift: gift, activation
+//! activation <hex payload> <hex signature>
+//! ```
+//! Signer keys do not stand in the file: each object names its signer, and a gift is signed
+//! by the holder before.
+
+use std::fmt::Write;
+
+use super::objects::{Activation, Certificate, Gift, Hop, Issue};
+use crate::ids::{from_hex, to_hex};
+use crate::limits::{CERTIFICATE_HOPS_MAX, SIGNED_MAX_BYTES};
+use crate::params::Params;
+use crate::settlement::objects::{LockGrant, Terms, Transfer};
+use crate::wire::{self, Envelope, Object, WireError};
+
+/// Longest text: 64 sales of four lines, each at most a signed object in hex.
+pub const TEXT_MAX_BYTES: usize = (CERTIFICATE_HOPS_MAX * 4 + 2) * (SIGNED_MAX_BYTES * 2 + 160);
+
+const HEADER: &str = "capex-certificate 1 ";
+
+/// What is wrong with a certificate file.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FileFault {
+    /// The first line is not that of a certificate file, version 1.
+    #[error("expected `capex-certificate 1 <network>`")]
+    Header,
+    /// A certificate of another network.
+    #[error("certificate is for network `{0}`")]
+    Network(String),
+    /// Longer than a certificate can be, or more than 64 hops.
+    #[error("longer than a certificate can be")]
+    TooLong,
+    /// Not three fields.
+    #[error("expected `<kind> <hex payload> <hex signature>`")]
+    Syntax,
+    /// Another kind of line than must come here.
+    #[error("expected a line of kind {0}")]
+    Kind(&'static str),
+    /// Not lower-case hex, or a signature of another length than 64 bytes.
+    #[error("expected lower-case hex, 64 bytes for a signature")]
+    Hex,
+    /// The payload is not such an object.
+    #[error(transparent)]
+    Payload(#[from] WireError),
+    /// The file ends within a hop.
+    #[error("the file ends where a line of kind {0} must come")]
+    Truncated(&'static str),
+}
+
+/// An error with its line.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("line {line}: {fault}")]
+pub struct FileError {
+    /// Line number from 1.
+    pub line: usize,
+    /// What is wrong.
+    pub fault: FileFault,
+}
+
+impl FileError {
+    /// Stable reason code.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self.fault {
+            FileFault::Header => "certificate.file_header",
+            FileFault::Network(_) => "certificate.other_network",
+            FileFault::TooLong => "certificate.file_too_long",
+            FileFault::Syntax => "certificate.file_syntax",
+            FileFault::Kind(_) => "certificate.file_kind",
+            FileFault::Hex => "certificate.file_hex",
+            FileFault::Payload(_) => "certificate.file_payload",
+            FileFault::Truncated(_) => "certificate.file_truncated",
+        }
+    }
+}
+
+/// The text of a certificate.
+#[must_use]
+pub fn write(certificate: &Certificate, params: &Params) -> String {
+    let mut text = format!("{HEADER}{}\n", params.name);
+    signed_line(&mut text, "issue", &certificate.issue);
+    for hop in &certificate.hops {
+        match hop {
+            Hop::Sale { terms, lock, transfer, activation } => {
+                signed_line(&mut text, "terms", terms);
+                signed_line(&mut text, "lock", lock);
+                line(&mut text, "transfer", &wire::encode(transfer), "-");
+                signed_line(&mut text, "activation", activation);
+            }
+            Hop::Gift { gift, activation } => {
+                signed_line(&mut text, "gift", gift);
+                signed_line(&mut text, "activation", activation);
+            }
+        }
+    }
+    text
+}
+
+fn signed_line(text: &mut String, kind: &str, envelope: &Envelope) {
+    line(text, kind, &envelope.payload, &to_hex(&envelope.signature.concat()));
+}
+
+fn line(text: &mut String, kind: &str, payload: &[u8], signature: &str) {
+    // Writing to a String can not fail.
+    let _ = writeln!(text, "{kind} {} {signature}", to_hex(payload));
+}
+
+/// Reads a certificate file. Only its form is checked: see [`super::verify::verify`].
+///
+/// # Errors
+/// The first line that is wrong, and why.
+pub fn parse(text: &str, params: &Params) -> Result<Certificate, FileError> {
+    let mut reader = Reader { lines: text.lines(), line: 0 };
+    if text.len() > TEXT_MAX_BYTES {
+        return Err(reader.error(FileFault::TooLong));
+    }
+    let header = reader.next().unwrap_or_default();
+    let Some(network) = header.strip_prefix(HEADER) else {
+        return Err(reader.error(FileFault::Header));
+    };
+    if network != params.name {
+        return Err(reader.error(FileFault::Network(network.chars().take(32).collect())));
+    }
+    let (issue, issued) = reader.signed::<Issue>("issue", |issue| issue.provider.0)?;
+    let mut holder = issued.provider;
+    let mut hops = Vec::new();
+    while let Some(text) = reader.next() {
+        if hops.len() >= CERTIFICATE_HOPS_MAX {
+            return Err(reader.error(FileFault::TooLong));
+        }
+        let (hop, activation) = reader.hop(text, holder.0)?;
+        hops.push(hop);
+        holder = activation.holder;
+    }
+    Ok(Certificate { issue, hops })
+}
+
+struct Reader<'a> {
+    lines: std::str::Lines<'a>,
+    line: usize,
+}
+
+impl<'a> Reader<'a> {
+    fn next(&mut self) -> Option<&'a str> {
+        self.line += 1;
+        self.lines.next()
+    }
+
+    fn error(&self, fault: FileFault) -> FileError {
+        FileError { line: self.line.max(1), fault }
+    }
+
+    fn hop(&mut self, text: &str, holder: [u8; 32]) -> Result<(Hop, Activation), FileError> {
+        if text.starts_with("gift ") {
+            let (gift, _) = self.envelope::<Gift>(text, "gift", |_| holder)?;
+            let (activation, moved) = self.activation()?;
+            return Ok((Hop::Gift { gift, activation }, moved));
+        }
+        if !text.starts_with("terms ") {
+            return Err(self.error(FileFault::Kind("terms or gift")));
+        }
+        let (terms, _) = self.envelope::<Terms>(text, "terms", |terms| terms.from.0)?;
+        let (lock, _) = self.signed::<LockGrant>("lock", |lock| lock.provider.0)?;
+        let transfer = self.transfer()?;
+        let (activation, moved) = self.activation()?;
+        Ok((Hop::Sale { terms, lock, transfer, activation }, moved))
+    }
+
+    fn activation(&mut self) -> Result<(Envelope, Activation), FileError> {
+        self.signed("activation", |activation: &Activation| activation.provider.0)
+    }
+
+    fn transfer(&mut self) -> Result<Transfer, FileError> {
+        let text = self.expect("transfer")?;
+        let (payload, signature) = self.fields(text, "transfer")?;
+        if signature != "-" {
+            return Err(self.error(FileFault::Syntax));
+        }
+        wire::decode_exact(&payload).map_err(|fault| self.error(fault.into()))
+    }
+
+    fn expect(&mut self, kind: &'static str) -> Result<&'a str, FileError> {
+        let found = self.next();
+        found.ok_or_else(|| self.error(FileFault::Truncated(kind)))
+    }
+
+    fn signed<T: Object>(
+        &mut self,
+        kind: &'static str,
+        signer: impl Fn(&T) -> [u8; 32],
+    ) -> Result<(Envelope, T), FileError> {
+        let text = self.expect(kind)?;
+        self.envelope(text, kind, signer)
+    }
+
+    fn envelope<T: Object>(
+        &self,
+        text: &str,
+        kind: &'static str,
+        signer: impl Fn(&T) -> [u8; 32],
+    ) -> Result<(Envelope, T), FileError> {
+        let (payload, signature) = self.fields(text, kind)?;
+        let signature = from_hex(signature).and_then(|bytes| {
+            let (first, second) = bytes.split_at_checked(32)?;
+            Some([first.try_into().ok()?, second.try_into().ok()?])
+        });
+        let signature = signature.ok_or_else(|| self.error(FileFault::Hex))?;
+        let mut envelope = Envelope { key: [0; 32], payload, signature };
+        let value: T = envelope.peek().map_err(|fault| self.error(fault.into()))?;
+        envelope.key = signer(&value);
+        Ok((envelope, value))
+    }
+
+    /// Payload and signature text of a line.
+    fn fields<'t>(
+        &self,
+        text: &'t str,
+        kind: &'static str,
+    ) -> Result<(Vec<u8>, &'t str), FileError> {
+        let mut fields = text.split(' ');
+        let (found, payload, signature) = (fields.next(), fields.next(), fields.next());
+        if found != Some(kind) {
+            return Err(self.error(FileFault::Kind(kind)));
+        }
+        let (Some(payload), Some(signature), None) = (payload, signature, fields.next()) else {
+            return Err(self.error(FileFault::Syntax));
+        };
+        let payload = from_hex(payload).ok_or_else(|| self.error(FileFault::Hex))?;
+        Ok((payload, signature))
+    }
+}

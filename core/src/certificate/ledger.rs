@@ -1,0 +1,344 @@
+//! The provider's unit ledger: who has a claim on which unit in which slot.
+//!
+//! One writer, the engine; so a unit × slot has at most one claim, whatever the order of
+//! messages. An ask stands for one free rectangle (units × window) of it, and therefore its
+//! rows can always be numbered (DESIGN §7). The ledger itself is not stored: capacity,
+//! certificates, settlements and standing orders are, and each restores its own claims.
+
+use std::collections::BTreeMap;
+
+use super::ranges;
+use crate::ids::{CertId, StandingId, TradeId};
+use crate::limits::UNITS_MAX;
+use crate::units::{Slot, UnitRange, Units, Window};
+
+/// Rectangles that one look at free space returns: the asks into which a remainder is
+/// re-signed (DESIGN §7).
+pub const RECTANGLES_MAX: usize = 16;
+
+/// Claims of one class: bounds memory at some 10 MB and the time of an overlap check.
+pub const CLAIMS_MAX: usize = 65_536;
+
+/// Who holds a claim.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Claim {
+    /// An ask, until its epoch is computed. May hold several rectangles.
+    Order(StandingId),
+    /// A matched row, until its certificate is issued or the trade is void.
+    Row(TradeId),
+    /// An issued certificate, until its window has passed.
+    Certificate(CertId),
+}
+
+/// Why the ledger refuses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum LedgerError {
+    /// A unit number at or above the capacity.
+    #[error("unit number beyond the capacity of the class")]
+    BeyondCapacity,
+    /// A unit × slot that another claim has.
+    #[error("units are claimed already")]
+    Claimed,
+    /// Empty window or units that are not canonical.
+    #[error("claim holds no unit or no slot")]
+    Empty,
+    /// More claims than a class may have.
+    #[error("too many claims")]
+    Full,
+    /// Capacity may not shrink below what is claimed.
+    #[error("capacity would shrink below what is claimed")]
+    BelowClaims,
+    /// More units than a class may number.
+    #[error("capacity is larger than a class may number")]
+    TooLarge,
+}
+
+impl LedgerError {
+    /// Stable reason code.
+    #[must_use]
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::BeyondCapacity => "ledger.beyond_capacity",
+            Self::Claimed => "ledger.claimed",
+            Self::Empty => "ledger.empty",
+            Self::Full => "ledger.full",
+            Self::BelowClaims => "capacity.below_claims",
+            Self::TooLarge => "capacity.too_large",
+        }
+    }
+}
+
+type Area = (Units, Window);
+
+#[derive(Debug, Clone, Default)]
+struct ClassLedger {
+    capacity: u32,
+    claims: BTreeMap<Claim, Vec<Area>>,
+}
+
+/// Capacity of each class and the claims on it.
+#[derive(Debug, Clone, Default)]
+pub struct Ledger {
+    classes: BTreeMap<u16, ClassLedger>,
+}
+
+impl Ledger {
+    /// Units of a class, numbered from 0.
+    #[must_use]
+    pub fn capacity(&self, class: u16) -> u32 {
+        self.classes.get(&class).map_or(0, |ledger| ledger.capacity)
+    }
+
+    /// Sets the units of a class.
+    ///
+    /// # Errors
+    /// [`LedgerError::TooLarge`] or, if a claim names a number that would go,
+    /// [`LedgerError::BelowClaims`].
+    pub fn set_capacity(&mut self, class: u16, units: u32) -> Result<(), LedgerError> {
+        if units > UNITS_MAX {
+            return Err(LedgerError::TooLarge);
+        }
+        let ledger = self.classes.entry(class).or_default();
+        let highest =
+            ledger.areas().filter_map(|(units, _)| units.ranges().last()).map(|r| r.end).max();
+        if highest.unwrap_or(0) > units {
+            return Err(LedgerError::BelowClaims);
+        }
+        ledger.capacity = units;
+        Ok(())
+    }
+
+    /// Claims units × window. Repeating a claim changes nothing.
+    ///
+    /// # Errors
+    /// The units are not there, not free, or the ledger is full.
+    pub fn claim(
+        &mut self,
+        claim: Claim,
+        class: u16,
+        units: &Units,
+        window: Window,
+    ) -> Result<(), LedgerError> {
+        if window.is_empty() || !units.is_canonical() {
+            return Err(LedgerError::Empty);
+        }
+        let Some(ledger) = self.classes.get_mut(&class) else {
+            return Err(LedgerError::BeyondCapacity);
+        };
+        let area = (units.clone(), window);
+        if ledger.claims.get(&claim).is_some_and(|areas| areas.contains(&area)) {
+            return Ok(());
+        }
+        if units.ranges().iter().any(|range| range.end > ledger.capacity) {
+            return Err(LedgerError::BeyondCapacity);
+        }
+        if ledger.areas().any(|(other, when)| when.overlaps(window) && other.overlaps(units)) {
+            return Err(LedgerError::Claimed);
+        }
+        if ledger.claims.len() >= CLAIMS_MAX {
+            return Err(LedgerError::Full);
+        }
+        ledger.claims.entry(claim).or_default().push(area);
+        Ok(())
+    }
+
+    /// Gives back everything that a claim holds; false if it held nothing.
+    pub fn release(&mut self, claim: Claim) -> bool {
+        let mut found = false;
+        for ledger in self.classes.values_mut() {
+            found |= ledger.claims.remove(&claim).is_some();
+        }
+        found
+    }
+
+    /// Hands everything from one claim to another; false if there was nothing.
+    pub fn retag(&mut self, from: Claim, to: Claim) -> bool {
+        let mut found = false;
+        for ledger in self.classes.values_mut() {
+            if let Some(areas) = ledger.claims.remove(&from) {
+                ledger.claims.entry(to).or_default().extend(areas);
+                found = true;
+            }
+        }
+        found
+    }
+
+    /// What a claim holds: (class, units, window).
+    pub fn areas(&self, claim: Claim) -> impl Iterator<Item = (u16, &Units, Window)> {
+        self.classes.iter().flat_map(move |(class, ledger)| {
+            let areas = ledger.claims.get(&claim).into_iter().flatten();
+            areas.map(move |(units, window)| (*class, units, *window))
+        })
+    }
+
+    /// Forgets claims whose windows ended at or before a slot.
+    pub fn expire(&mut self, slot: Slot) {
+        for ledger in self.classes.values_mut() {
+            for areas in ledger.claims.values_mut() {
+                areas.retain(|(_, window)| window.end > slot);
+            }
+            ledger.claims.retain(|_, areas| !areas.is_empty());
+        }
+    }
+
+    /// Units of a class that are free during a whole window.
+    #[must_use]
+    pub fn free_units(&self, class: u16, window: Window) -> u64 {
+        let Some(ledger) = self.classes.get(&class) else {
+            return 0;
+        };
+        ranges::count(&ledger.free(window))
+    }
+
+    /// The lowest `qty` units that are free during a whole window and in none of `taken`;
+    /// `None` if there are fewer, or they need more than 16 ranges.
+    #[must_use]
+    pub fn pick(&self, class: u16, qty: u32, window: Window, taken: &[Units]) -> Option<Units> {
+        let free = self.classes.get(&class)?.free(window);
+        let left = ranges::subtract(&free, &ranges::sorted(taken.iter()));
+        Units::new(ranges::lowest(&left, qty)?)
+    }
+
+    /// Free space of a class in a window as at most 16 disjoint rectangles, largest first;
+    /// of equally large ones the earliest. The same ledger gives the same answer.
+    ///
+    /// Units with the same free interval share a rectangle, and no free interval of a unit is
+    /// ever cut: a run that fits into one unit fits into one rectangle.
+    #[must_use]
+    pub fn free_rectangles(&self, class: u16, window: Window) -> Vec<(Units, Window)> {
+        let Some(ledger) = self.classes.get(&class) else {
+            return Vec::new();
+        };
+        let mut found = intervals(&ledger.strips(window));
+        let area =
+            |units: &Units, window: Window| u64::from(units.count()) * u64::from(window.len());
+        found.sort_by_key(|(units, window)| {
+            let first = units.ranges().first().map_or(0, |range| range.first);
+            (std::cmp::Reverse(area(units, *window)), window.start, first)
+        });
+        found.truncate(RECTANGLES_MAX);
+        found
+    }
+}
+
+impl ClassLedger {
+    fn areas(&self) -> impl Iterator<Item = &Area> {
+        self.claims.values().flatten()
+    }
+
+    /// Units that are free during a whole window.
+    fn free(&self, window: Window) -> Vec<UnitRange> {
+        if self.capacity == 0 || window.is_empty() {
+            return Vec::new();
+        }
+        let taken = self.areas().filter(|(_, when)| when.overlaps(window)).map(|(units, _)| units);
+        ranges::subtract(&[UnitRange { first: 0, end: self.capacity }], &ranges::sorted(taken))
+    }
+
+    /// The window cut where free space changes, with what is free in each part.
+    fn strips(&self, window: Window) -> Vec<(Window, Vec<UnitRange>)> {
+        let mut cuts = vec![window.start, window.end];
+        cuts.extend(self.areas().flat_map(|(_, when)| [when.start, when.end]));
+        cuts.retain(|cut| (window.start..=window.end).contains(cut));
+        cuts.sort_unstable();
+        cuts.dedup();
+        let mut strips: Vec<(Window, Vec<UnitRange>)> = Vec::new();
+        for pair in cuts.windows(2) {
+            let part = Window { start: pair[0], end: pair[1] };
+            let free = self.free(part);
+            match strips.last_mut() {
+                Some((last, same)) if *same == free => last.end = part.end,
+                _ => strips.push((part, free)),
+            }
+        }
+        strips
+    }
+}
+
+/// Groups of units that become free with one strip and are taken again after another.
+fn intervals(strips: &[(Window, Vec<UnitRange>)]) -> Vec<(Units, Window)> {
+    let mut found = Vec::new();
+    for (index, (first, free)) in strips.iter().enumerate() {
+        let before = index.checked_sub(1).map_or(&[][..], |before| &strips[before].1);
+        let mut common = ranges::subtract(free, before);
+        for (offset, (last, _)) in strips[index..].iter().enumerate() {
+            if common.is_empty() {
+                break;
+            }
+            let after = strips.get(index + offset + 1).map_or(&[][..], |(_, free)| free);
+            let going_on = ranges::intersect(&common, after);
+            let ended = ranges::subtract(&common, &going_on);
+            let window = Window { start: first.start, end: last.end };
+            if let Some(units) = Units::new(ranges::widest(&ended)) {
+                found.push((units, window));
+            }
+            common = going_on;
+        }
+    }
+    found
+}
+
+/// What a matched row needs of its ask's rectangle.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RowNeed {
+    /// Id of the bid.
+    pub buy: [u8; 32],
+    /// When.
+    pub window: Window,
+    /// Units.
+    pub qty: u32,
+}
+
+/// Why a row gets no numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NumberError {
+    /// The free numbers lie in more than 16 ranges.
+    #[error("units are scattered over more than 16 ranges")]
+    Fragmented,
+    /// More units than the rectangle has: not a row of this ask.
+    #[error("the rectangle has not so many free units")]
+    NotInside,
+}
+
+impl NumberError {
+    /// Stable reason code.
+    #[must_use]
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Fragmented => "trade.fragmented",
+            Self::NotInside => "trade.not_inside",
+        }
+    }
+}
+
+/// Numbers the rows of one ask: by (start, buy id), lowest free number first. Since rows
+/// are taken by start, a unit that is free at the first slot of a row is free in all of
+/// them, so no valid result runs out of numbers. Answers stand in the order of `rows`.
+#[must_use]
+pub fn number_rows(
+    rectangle: &(Units, Window),
+    rows: &[RowNeed],
+) -> Vec<Result<Units, NumberError>> {
+    let mut order: Vec<usize> = (0..rows.len()).collect();
+    order.sort_by_key(|&index| (rows[index].window.start, rows[index].buy));
+    let mut answers = vec![Err(NumberError::NotInside); rows.len()];
+    let mut taken: Vec<Area> = Vec::new();
+    for index in order {
+        let row = &rows[index];
+        if !rectangle.1.covers(row.window) || row.window.is_empty() || row.qty == 0 {
+            continue;
+        }
+        // Rows come by start: one that ended before this start is never in the way again.
+        taken.retain(|(_, window)| window.end > row.window.start);
+        let held = ranges::sorted(taken.iter().map(|(units, _)| units));
+        let free = ranges::subtract(rectangle.0.ranges(), &held);
+        let Some(numbers) = ranges::lowest(&free, row.qty) else {
+            continue;
+        };
+        answers[index] = Units::new(numbers).ok_or(NumberError::Fragmented);
+        if let Ok(units) = &answers[index] {
+            taken.push((units.clone(), row.window));
+        }
+    }
+    answers
+}

@@ -1,0 +1,204 @@
+//! Gifts: the giver signs, the provider activates, both push the certificate on.
+
+use super::records::{HeldRecord, PendingGift};
+use super::refusals::{answer, remote_code};
+use super::register::{Cause, activation_of, has_room};
+use super::retry::Backoff;
+use super::{Custody, Errand, notify};
+use crate::certificate::objects::{Gift, Hop};
+use crate::certificate::verify::{Fault, TransferKind, check_gift, verify};
+use crate::engine::{Context, Done, Protocol, Purpose};
+use crate::ids::{CertId, Key};
+use crate::settlement::objects::{SettleReply, SettleRequest};
+use crate::wire::{Envelope, VERSION};
+
+/// Unanswered tries after which the command that asked for a gift is told so: 15 s.
+const GIFT_COMMAND_TRIES: u32 = 5;
+
+impl Custody {
+    /// Gives a certificate away, as its holder. Answers the command when the provider has.
+    pub fn gift(&mut self, ctx: &mut Context<'_>, command: u64, cert: CertId, to: Key) {
+        if let Err(code) = self.start_gift(ctx, cert, to) {
+            answer(ctx, Some(command), Err(code));
+            return;
+        }
+        if let Some(earlier) = self.commands.insert(cert, command) {
+            answer(ctx, Some(earlier), Err("gift.pending"));
+        }
+        self.errands.insert(Errand::Gift(cert), Backoff::new(ctx.now_ms));
+        self.send_gift(ctx, cert);
+    }
+
+    fn start_gift(
+        &mut self,
+        ctx: &mut Context<'_>,
+        cert: CertId,
+        to: Key,
+    ) -> Result<(), &'static str> {
+        let record = self.held.get_mut(&cert).ok_or("gift.unknown_certificate")?;
+        may_give(record, ctx, to)?;
+        if let Some(pending) = &record.gift {
+            // Repeating the command repeats the same gift.
+            return if pending.to == to { Ok(()) } else { Err("gift.pending") };
+        }
+        let mut nonce16 = [0; 16];
+        nonce16.copy_from_slice(&ctx.fresh("gift")[..16]);
+        let gift = ctx.sign(Gift {
+            v: VERSION,
+            cert_id: cert,
+            seq: record.facts.seq,
+            prev_hash: record.facts.last_hash,
+            to,
+            nonce16,
+        });
+        record.gift = Some(PendingGift { gift: gift.envelope().clone(), to });
+        self.save_held(ctx, cert);
+        Ok(())
+    }
+
+    /// Sends a pending gift to the provider, unless its time is over.
+    pub(super) fn send_gift(&mut self, ctx: &mut Context<'_>, cert: CertId) {
+        let pending = self.held.get(&cert).and_then(|record| {
+            let gift = record.gift.as_ref()?.gift.clone();
+            Some((gift, record.facts.provider, record.facts.window.starts_at_ms(ctx.params.slot_s)))
+        });
+        let Some((gift, provider, until_ms)) = pending else {
+            self.errands.remove(&Errand::Gift(cert));
+            return;
+        };
+        if ctx.now_ms >= until_ms {
+            self.end_gift(ctx, cert, Err("gift.window_started"));
+            return;
+        }
+        let errand = self.errands.entry(Errand::Gift(cert)).or_insert(Backoff::new(ctx.now_ms));
+        let tries = errand.tries();
+        if !errand.take(ctx.now_ms) {
+            // The gift stays pending: the next command or start repeats it.
+            self.errands.remove(&Errand::Gift(cert));
+            return;
+        }
+        if tries >= GIFT_COMMAND_TRIES {
+            let command = self.commands.remove(&cert);
+            answer(ctx, command, Err("gift.no_answer"));
+        }
+        let command = self.commands.get(&cert).copied();
+        let request = SettleRequest::Gift(gift);
+        ctx.out.send(provider, Protocol::Settle, &request, Purpose::Gift(cert, command));
+    }
+
+    /// The provider answered a gift, or could not be reached.
+    pub(super) fn on_gift_reply(
+        &mut self,
+        ctx: &mut Context<'_>,
+        cert: CertId,
+        result: Result<SettleReply, String>,
+    ) {
+        if self.held.get(&cert).is_none_or(|record| record.gift.is_none()) {
+            return;
+        }
+        match result {
+            Ok(SettleReply::Activation(activation)) => {
+                if self.finish_gift(ctx, cert, activation).is_err() {
+                    self.end_gift(ctx, cert, Err("gift.bad_activation"));
+                }
+            }
+            Ok(SettleReply::Refused { code }) => {
+                self.end_gift(ctx, cert, Err(remote_code(&code)));
+            }
+            // Anything else is no answer: the errand tries again.
+            Ok(_) | Err(_) => {}
+        }
+    }
+
+    fn finish_gift(
+        &mut self,
+        ctx: &mut Context<'_>,
+        cert: CertId,
+        activation: Envelope,
+    ) -> Result<(), ()> {
+        let record = self.held.get(&cert).ok_or(())?;
+        let pending = record.gift.as_ref().ok_or(())?;
+        let to = pending.to;
+        let mut certificate = record.certificate.clone();
+        certificate.hops.push(Hop::Gift { gift: pending.gift.clone(), activation });
+        // The chain binds cause, holder and provider, so a wrong Activation fails here.
+        let facts = verify(&certificate, ctx.params).map_err(|_| ())?;
+        let seq = facts.seq;
+        self.learn_certificate(ctx, &certificate);
+        let mut moved = HeldRecord::new(certificate, facts);
+        moved.push = Some(to);
+        self.held.insert(cert, moved);
+        self.errands.remove(&Errand::Gift(cert));
+        self.save_held(ctx, cert);
+        let command = self.commands.remove(&cert);
+        answer(ctx, command, Ok(Done::Gifted { seq }));
+        notify(ctx, cert, "given");
+        self.errands.insert(Errand::Push(cert), Backoff::new(ctx.now_ms));
+        self.send_push(ctx, cert);
+        Ok(())
+    }
+
+    fn end_gift(&mut self, ctx: &mut Context<'_>, cert: CertId, result: Result<Done, &str>) {
+        if let Some(record) = self.held.get_mut(&cert) {
+            record.gift = None;
+        }
+        self.errands.remove(&Errand::Gift(cert));
+        self.save_held(ctx, cert);
+        let command = self.commands.remove(&cert);
+        answer(ctx, command, result);
+    }
+
+    /// Answers a Gift, as the provider. Repeating it gives the same Activation.
+    pub(super) fn on_gift(
+        &mut self,
+        ctx: &mut Context<'_>,
+        gift: &Envelope,
+    ) -> Result<Envelope, &'static str> {
+        let gift = gift.verify::<Gift>(ctx.params.magic).map_err(|error| error.code())?;
+        let record = self.issued.get(&gift.cert_id).filter(|record| !record.void);
+        let record = record.ok_or("gift.unknown_certificate")?;
+        if let Some(activation) = activation_of(&record.certificate, gift.id()) {
+            return Ok(activation);
+        }
+        check_gift(&record.facts, &gift).map_err(|fault| match fault {
+            Fault::Unsold | Fault::NotHolder => "gift.not_holder",
+            Fault::Seq => "gift.stale_seq",
+            _ => "gift.prev_hash",
+        })?;
+        if record.redeemed.is_some() {
+            return Err("gift.consumed");
+        }
+        if record.lock.is_some() {
+            return Err("gift.locked");
+        }
+        if ctx.now_ms >= record.facts.window.starts_at_ms(ctx.params.slot_s) {
+            return Err("gift.window_started");
+        }
+        if gift.to == record.facts.holder {
+            return Err("gift.to_self");
+        }
+        if !has_room(&record.certificate) {
+            return Err("gift.too_many_hops");
+        }
+        let cause = Cause { kind: TransferKind::Gift, to: gift.to, hash: gift.id() };
+        let bytes = gift.envelope().clone();
+        let hop = |activation| Hop::Gift { gift: bytes, activation };
+        self.activate(ctx, gift.cert_id, cause, true, hop)
+    }
+}
+
+fn may_give(record: &HeldRecord, ctx: &Context<'_>, to: Key) -> Result<(), &'static str> {
+    if record.redeemed.is_some() {
+        return Err("gift.consumed");
+    }
+    if record.facts.holder != ctx.me() {
+        return Err("gift.not_holder");
+    }
+    if to == ctx.me() {
+        return Err("gift.to_self");
+    }
+    if ctx.now_ms >= record.facts.window.starts_at_ms(ctx.params.slot_s) {
+        return Err("gift.window_started");
+    }
+    Ok(())
+}

@@ -1,0 +1,585 @@
+//! What goes into the engine and what comes out (DESIGN §2). Nothing else crosses.
+
+use bitcoin::{OutPoint, ScriptBuf, Transaction, Txid};
+use serde::{Deserialize, Serialize};
+
+use super::record::Record;
+use crate::ids::{CertId, Key, LeaseId, StandingId, TermsHash, TradeId};
+use crate::lease::objects::{Outcome, Workload};
+use crate::limits::{GOSSIP_MAX_BYTES, PROOF_MAX_BYTES};
+use crate::order::{Alternative, Mode, Side};
+use crate::units::{TimeMs, Window};
+
+/// Gossip topics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Topic {
+    /// Signed orders.
+    Orders,
+    /// Signed roots.
+    Roots,
+    /// LockGrants and RedeemGrants.
+    Locks,
+    /// Signed contacts.
+    Contacts,
+    /// Equivocation proofs.
+    Proofs,
+}
+
+impl Topic {
+    /// Every topic.
+    pub const ALL: [Self; 5] =
+        [Self::Orders, Self::Roots, Self::Locks, Self::Contacts, Self::Proofs];
+
+    /// Name on the wire.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Orders => "orders",
+            Self::Roots => "roots",
+            Self::Locks => "locks",
+            Self::Contacts => "contacts",
+            Self::Proofs => "proofs",
+        }
+    }
+
+    /// Largest message, bytes.
+    #[must_use]
+    pub fn max_bytes(self) -> usize {
+        match self {
+            Self::Orders | Self::Roots | Self::Locks | Self::Contacts => GOSSIP_MAX_BYTES,
+            Self::Proofs => PROOF_MAX_BYTES,
+        }
+    }
+
+    /// The topic of a name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|topic| topic.name() == name)
+    }
+}
+
+/// Request-response protocols.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Protocol {
+    /// Terms, locks, funding, transfers, certificates.
+    Settle,
+    /// Reconciliation of order sets.
+    Sync,
+    /// Redemption and leases.
+    Lease,
+}
+
+impl Protocol {
+    /// Every protocol.
+    pub const ALL: [Self; 3] = [Self::Settle, Self::Sync, Self::Lease];
+
+    /// Name on the wire, with its version.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Settle => "settle/1",
+            Self::Sync => "sync/1",
+            Self::Lease => "lease/1",
+        }
+    }
+
+    /// The protocol of a name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|protocol| protocol.name() == name)
+    }
+}
+
+/// What becomes of a gossip message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Verdict {
+    /// Good and new: forward it.
+    Accept,
+    /// Not to be forwarded, nobody's fault: stale, known, beyond a quota.
+    Ignore,
+    /// The bytes alone prove the sender at fault.
+    Reject,
+}
+
+/// A refusal with its stable reason code and what to do next.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal {
+    /// Stable dotted code.
+    pub code: String,
+    /// One line for people, ending in what to do.
+    pub message: String,
+}
+
+impl Refusal {
+    /// A refusal.
+    #[must_use]
+    pub fn new(code: &str, message: impl Into<String>) -> Self {
+        Self { code: code.to_owned(), message: message.into() }
+    }
+}
+
+/// Chain facts since the last input, already cut to what the engine watches. Applied in
+/// the order disconnected, connected, mempool.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ChainFacts {
+    /// Height of the best block.
+    pub height: u32,
+    /// Median time past, unix s.
+    pub median_time_past_s: u32,
+    /// (target in chain blocks, sat per 1,000 vB), ascending by target.
+    pub feerates: Vec<(u16, u64)>,
+    /// Relevant transactions of new blocks.
+    pub connected: Vec<(u32, Txid, Transaction)>,
+    /// Relevant transactions that wait.
+    pub mempool: Vec<Transaction>,
+    /// Relevant transactions whose block left the chain.
+    pub disconnected: Vec<Txid>,
+}
+
+/// What the wallet can do now.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct WalletFacts {
+    /// Coins that are neither locked nor unconfirmed of others, sat.
+    pub spendable_sat: u64,
+    /// Unused scripts for payouts and refunds.
+    pub fresh_spks: Vec<ScriptBuf>,
+}
+
+/// A funding transaction that the wallet signed, locked and journaled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Funding {
+    /// The raw transaction.
+    pub tx: Transaction,
+    /// Outputs that pay the contracts, in the order asked for.
+    pub outpoints: Vec<OutPoint>,
+    /// Its fee, sat.
+    pub fee_sat: u64,
+}
+
+/// What happened to a lease on this host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ExecutorEvent {
+    /// All content is here and the workload is prepared.
+    Ready,
+    /// It runs.
+    Started {
+        /// Unix ms.
+        at_ms: TimeMs,
+    },
+    /// Usage so far.
+    Usage {
+        /// CPU time, µs.
+        cpu_us: u64,
+        /// Highest memory use, bytes.
+        memory_peak_bytes: u64,
+        /// Bytes of output.
+        output_bytes: u64,
+    },
+    /// It ended.
+    Ended {
+        /// How.
+        outcome: Outcome,
+        /// When it had started, unix ms; `None` if it never did.
+        started_at_ms: Option<TimeMs>,
+        /// Unix ms.
+        at_ms: TimeMs,
+        /// CPU time, µs.
+        cpu_us: u64,
+        /// Highest memory use, bytes.
+        memory_peak_bytes: u64,
+        /// Bytes of output.
+        output_bytes: u64,
+    },
+    /// Process and directory are gone.
+    Released {
+        /// What could not be removed: empty, or a fault of the host.
+        left_behind: Vec<String>,
+    },
+}
+
+/// How long a standing order lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TimeInForce {
+    /// Until filled or cancelled.
+    GoodTillCancelled,
+    /// Until a time, unix ms.
+    GoodTillTime(TimeMs),
+    /// One epoch, any part.
+    ImmediateOrCancel,
+    /// One epoch, all or nothing.
+    FillOrKill,
+}
+
+/// An instruction to keep an order in the market: what the owner's daemon re-signs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OrderSpec {
+    /// Bid or ask.
+    pub side: Side,
+    /// Classes and limits, 1 to 4 (an ask: 1).
+    pub alts: Vec<Alternative>,
+    /// Blocks per slot.
+    pub qty: u32,
+    /// Smallest fill.
+    pub min_qty: u32,
+    /// Spread over providers.
+    pub mode: Mode,
+    /// When.
+    pub window: Window,
+    /// Consecutive slots of a bid; 0 for an ask.
+    pub slots: u16,
+    /// Feature bits.
+    pub features: u64,
+    /// Only these counterparties.
+    pub allow: Vec<Key>,
+    /// Never these.
+    pub deny: Vec<Key>,
+    /// Shortest run of an ask; 0 for a bid.
+    pub min_run: u16,
+    /// How long it stands.
+    pub time_in_force: TimeInForce,
+    /// Holder of what is bought, if not this node.
+    pub beneficiary: Option<Key>,
+}
+
+/// What an operator, or the shell for them, asks of the engine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// Keep an order in the market.
+    Place(Box<OrderSpec>),
+    /// Stop re-signing an order.
+    Cancel(StandingId),
+    /// Set how many units of each class this host sells: (class, units).
+    SetCapacity(Vec<(u16, u32)>),
+    /// Give a certificate away.
+    Gift {
+        /// Which.
+        cert: CertId,
+        /// To whom.
+        to: Key,
+    },
+    /// Redeem a certificate with a workload.
+    Redeem {
+        /// Which.
+        cert: CertId,
+        /// What shall run.
+        workload: Box<Workload>,
+    },
+    /// End a lease early, on either side.
+    StopLease(LeaseId),
+    /// Receipts of a held lease arrived: check and countersign them.
+    TakeReceipts {
+        /// Which.
+        lease: LeaseId,
+        /// Signed receipts.
+        receipts: Vec<crate::wire::Envelope>,
+    },
+    /// Addresses at which this node listens, to publish in its Contact.
+    SetAddresses(Vec<String>),
+}
+
+/// Answer to a command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Done {
+    /// Nothing to say.
+    Ok,
+    /// The standing order.
+    Placed(StandingId),
+    /// The certificate moved on: its new sequence number.
+    Gifted {
+        /// After the gift.
+        seq: u32,
+    },
+    /// The lease stands.
+    Redeemed {
+        /// Its id.
+        lease: LeaseId,
+    },
+}
+
+/// One thing that happened outside.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Input {
+    /// First input of a life: every record of the journal.
+    Started {
+        /// In no particular order.
+        records: Vec<Record>,
+    },
+    /// Time passed.
+    Tick,
+    /// A gossip message waits for its verdict.
+    Gossip {
+        /// Who delivered it.
+        peer: Key,
+        /// On which topic.
+        topic: Topic,
+        /// As received.
+        bytes: Vec<u8>,
+        /// Names it.
+        ticket: u64,
+    },
+    /// A peer asks.
+    Request {
+        /// Who: the authenticated host key.
+        peer: Key,
+        /// Names it.
+        id: u64,
+        /// How.
+        protocol: Protocol,
+        /// As received.
+        bytes: Vec<u8>,
+    },
+    /// An answer to `Effect::Send`, or why there is none.
+    Response {
+        /// Of the `Send`.
+        id: u64,
+        /// As received, or a short reason.
+        result: Result<Vec<u8>, String>,
+    },
+    /// A peer came or went.
+    Peer {
+        /// Who.
+        key: Key,
+        /// Came.
+        up: bool,
+    },
+    /// Own clock against the peers'.
+    Clock {
+        /// Own minus median, ms.
+        offset_ms: i64,
+        /// Peers that were asked.
+        peers: u16,
+    },
+    /// Chain facts.
+    Chain(ChainFacts),
+    /// The chain source came (true) or went: without one nothing is spent.
+    ChainSource {
+        /// Facts arrive.
+        up: bool,
+    },
+    /// Wallet facts.
+    Wallet(WalletFacts),
+    /// Answer to `Effect::Fund`.
+    Funded {
+        /// Which.
+        terms_hash: TermsHash,
+        /// Signed and journaled, or why not (reason code).
+        result: Result<Funding, String>,
+    },
+    /// Answer to `Effect::Broadcast`.
+    Broadcasted {
+        /// Which.
+        txid: Txid,
+        /// In the mempool or chain, or the source's words.
+        result: Result<(), String>,
+    },
+    /// Answer to `Effect::Mine`.
+    Mined {
+        /// Which.
+        job: u64,
+        /// The nonce that makes the id small enough.
+        nonce: u64,
+    },
+    /// Records up to this number are on disk.
+    Persisted {
+        /// Of the `Persist`.
+        seq: u64,
+    },
+    /// Something happened to a lease on this host.
+    Executor {
+        /// Which.
+        lease: LeaseId,
+        /// What.
+        event: ExecutorEvent,
+    },
+    /// An operator asks.
+    Command {
+        /// Names it.
+        id: u64,
+        /// What.
+        command: Command,
+    },
+}
+
+/// Why a lease is stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StopReason {
+    /// The holder asked.
+    Holder,
+    /// The provider's operator asked.
+    Operator,
+    /// Its window ended.
+    WindowEnd,
+}
+
+/// Something people or programs may want to know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// An epoch was computed.
+    EpochComputed {
+        /// Which.
+        epoch: u64,
+        /// Rows of it, own and others'.
+        rows: usize,
+    },
+    /// A settlement changed.
+    Trade {
+        /// Which.
+        trade: TradeId,
+        /// New state or final reason code.
+        state: String,
+    },
+    /// A certificate changed.
+    Certificate {
+        /// Which.
+        cert: CertId,
+        /// What: `issued`, `acquired`, `given`, `received`, `redeemed`.
+        what: &'static str,
+    },
+    /// A lease changed.
+    Lease {
+        /// Which.
+        lease: LeaseId,
+        /// Its phase.
+        phase: String,
+    },
+    /// A message was refused.
+    Refused {
+        /// Who sent it.
+        peer: Key,
+        /// Reason code.
+        code: String,
+    },
+}
+
+/// One thing for the shell to do. Performed in order: nothing after a `Persist` leaves the
+/// node before its fsync.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Effect {
+    /// Write and fsync.
+    Persist {
+        /// Rises by one.
+        seq: u64,
+        /// Upserts and deletions.
+        records: Vec<Record>,
+    },
+    /// Verdict on a gossip message.
+    Verdict {
+        /// Of the message.
+        ticket: u64,
+        /// What becomes of it.
+        verdict: Verdict,
+        /// Reason code unless accepted.
+        code: Option<String>,
+    },
+    /// Gossip.
+    Publish {
+        /// Where.
+        topic: Topic,
+        /// What.
+        bytes: Vec<u8>,
+    },
+    /// Ask a peer; answered by `Input::Response`.
+    Send {
+        /// Names it.
+        id: u64,
+        /// Whom.
+        key: Key,
+        /// How.
+        protocol: Protocol,
+        /// What.
+        bytes: Vec<u8>,
+    },
+    /// Answer a peer's request.
+    Reply {
+        /// Of the request.
+        id: u64,
+        /// What.
+        bytes: Vec<u8>,
+    },
+    /// A peer sent bytes that prove it at fault: lower its standing.
+    Penalise {
+        /// Who.
+        key: Key,
+    },
+    /// Where a peer can be dialled, from its signed Contact.
+    Addrs {
+        /// Who.
+        key: Key,
+        /// Multiaddrs.
+        addrs: Vec<String>,
+    },
+    /// Watch these from a height on; the source rescans from there.
+    Watch {
+        /// Output scripts.
+        spks: Vec<ScriptBuf>,
+        /// Outputs whose spending matters.
+        outpoints: Vec<OutPoint>,
+        /// First height.
+        from_height: u32,
+    },
+    /// Select coins, lock them, sign and journal; answered by `Input::Funded`. No outputs:
+    /// replace this funding by a payment to self.
+    Fund {
+        /// For which terms.
+        terms_hash: TermsHash,
+        /// Contract outputs, sat.
+        outputs: Vec<(ScriptBuf, u64)>,
+        /// Sat per 1,000 vB.
+        feerate_sat_kvb: u64,
+    },
+    /// Send to the Bitcoin network; answered by `Input::Broadcasted`.
+    Broadcast {
+        /// Complete transaction.
+        tx: Transaction,
+    },
+    /// The coins of a funding that was never sent are free again.
+    ReleaseCoins {
+        /// For which terms.
+        terms_hash: TermsHash,
+    },
+    /// Search a nonce; answered by `Input::Mined`.
+    Mine {
+        /// Names it.
+        job: u64,
+        /// What is hashed before the 8 bytes of the nonce (big endian).
+        prefix: Vec<u8>,
+        /// Leading zero bits wanted.
+        bits: u8,
+    },
+    /// Prepare and run a workload in its window.
+    Start {
+        /// Which.
+        lease: LeaseId,
+        /// What.
+        workload: Box<Workload>,
+        /// Unix ms.
+        starts_at_ms: TimeMs,
+        /// Unix ms.
+        ends_at_ms: TimeMs,
+        /// Memory of all its blocks, bytes.
+        memory_max_bytes: u64,
+        /// Disk of all its blocks, bytes.
+        disk_max_bytes: u64,
+    },
+    /// End a workload.
+    Stop {
+        /// Which.
+        lease: LeaseId,
+        /// Why.
+        why: StopReason,
+    },
+    /// Remove what is left of a lease; answered by `ExecutorEvent::Released`.
+    Release {
+        /// Which.
+        lease: LeaseId,
+    },
+    /// For logs, the event stream and counters.
+    Notify(Event),
+    /// Answer to a command.
+    CommandDone {
+        /// Of the command.
+        id: u64,
+        /// Done, or refused.
+        result: Result<Done, Refusal>,
+    },
+}

@@ -1,0 +1,141 @@
+//! Who may ask what of a lease: calls signed by the holder, each good once.
+
+use std::collections::BTreeMap;
+
+use super::Leases;
+use crate::engine::Keys;
+use crate::ids::{Key, LeaseId};
+use crate::lease::objects::{LeaseCall, Verb};
+use crate::params::Params;
+use crate::units::TimeMs;
+use crate::wire::{Envelope, VERSION};
+
+/// Longest life of a call, s: bounds what a copied call is worth after a restart, which
+/// forgets counters.
+const CALL_LIFE_MAX_S: u64 = 300;
+/// Counters below the highest that are still good once, so that parallel polls may overtake
+/// each other.
+const WINDOW: u64 = 128;
+
+/// Counters that were used, as in IPsec's anti-replay window (RFC 4303 §3.4.3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Replay {
+    highest: u64,
+    /// Bit n: `highest − n` was used.
+    used: u128,
+}
+
+impl Replay {
+    /// Uses a counter; false if it was used, or is too old to know.
+    fn accept(&mut self, counter: u64) -> bool {
+        if self.used == 0 || counter > self.highest {
+            let shift = counter.saturating_sub(self.highest);
+            self.used = if self.used == 0 || shift >= WINDOW { 0 } else { self.used << shift };
+            self.highest = counter;
+            self.used |= 1;
+            return true;
+        }
+        let back = self.highest - counter;
+        if back >= WINDOW || self.used & (1 << back) != 0 {
+            return false;
+        }
+        self.used |= 1 << back;
+        true
+    }
+}
+
+impl Leases {
+    /// Checks a call on a lease of this host and uses up its counter.
+    ///
+    /// # Errors
+    /// `lease.bad_call`, `lease.unknown`, `lease.not_holder`, `lease.bad_signature`,
+    /// `lease.wrong_verb`, `lease.call_expired`, `lease.call_too_long` or `lease.replayed`,
+    /// in this order.
+    pub fn authorise(
+        &mut self,
+        now_ms: TimeMs,
+        params: &Params,
+        call: &Envelope,
+        verb: Verb,
+    ) -> Result<LeaseId, &'static str> {
+        let lease = call.peek::<LeaseCall>().map_err(|_| "lease.bad_call")?.lease;
+        let record = self.hosted.get(&lease).ok_or("lease.unknown")?;
+        if record.holder != Key(call.key) {
+            return Err("lease.not_holder");
+        }
+        let call = call.verify::<LeaseCall>(params.magic).map_err(|_| "lease.bad_signature")?;
+        if call.verb != verb {
+            return Err("lease.wrong_verb");
+        }
+        let now_s = now_ms / 1000;
+        if call.not_after_s < now_s {
+            return Err("lease.call_expired");
+        }
+        if call.not_after_s > now_s.saturating_add(CALL_LIFE_MAX_S) {
+            return Err("lease.call_too_long");
+        }
+        let used: &mut BTreeMap<Verb, Replay> = &mut self.watch.entry(lease).or_default().calls;
+        if !used.entry(verb).or_default().accept(call.counter) {
+            return Err("lease.replayed");
+        }
+        Ok(lease)
+    }
+
+    /// Signs a call on a held lease. `counter` comes from [`Leases::next_counter`];
+    /// `not_after_s` lies at most 300 s ahead.
+    ///
+    /// # Errors
+    /// `lease.unknown`.
+    pub fn sign_call(
+        &self,
+        keys: &Keys,
+        params: &Params,
+        lease: LeaseId,
+        verb: Verb,
+        counter: u64,
+        not_after_s: u64,
+    ) -> Result<Envelope, &'static str> {
+        if !self.held.contains_key(&lease) {
+            return Err("lease.unknown");
+        }
+        let call = LeaseCall { v: VERSION, lease, verb, counter, not_after_s };
+        Ok(keys.sign(call, params).envelope().clone())
+    }
+
+    /// The next counter for a call: starts at the time of the first, so that it also rises
+    /// over restarts, then goes up by one, so that parallel calls stay within the window.
+    pub fn next_counter(&mut self, now_ms: TimeMs) -> u64 {
+        self.counter = if self.counter == 0 { now_ms.max(1) } else { self.counter + 1 };
+        self.counter
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_counter_is_good_once_and_may_come_late() {
+        let mut replay = Replay::default();
+        let table = [
+            (1000, true),
+            (1000, false),
+            (1002, true),
+            (1001, true),
+            (1001, false),
+            (1129, true),
+            (1002, false),
+            (1003, true),
+            (1001, false),
+            (5000, true),
+            (5000, false),
+            (4999, true),
+            (1130, false),
+            (u64::MAX, true),
+            (0, false),
+        ];
+        for (counter, expected) in table {
+            assert_eq!(replay.accept(counter), expected, "{counter}");
+        }
+    }
+}

@@ -1,0 +1,376 @@
+//! The holder's side: redeem, stop, take receipts. The provider decides who the holder is:
+//! this side sends what it knows, even of a certificate that it has given away.
+
+use super::records::{Answer, HeldLease};
+use super::{Asking, Backoff, Context, Custody, Leases, notify};
+use crate::certificate::objects::RedeemGrant;
+use crate::engine::custody::refusals::{answer, remote_code};
+use crate::engine::record::Table;
+use crate::engine::{Done, Protocol, Purpose};
+use crate::ids::{CertId, LeaseId};
+use crate::lease::objects::{
+    Countersign, LeaseReply, LeaseRequest, LeaseStatus, Receipt, Redeem, Verb, Workload,
+};
+use crate::lease::{Phase, receipts, workload};
+use crate::limits::{CHALLENGE_MS, OPEN_LEASES_MAX, WORKLOAD_FILES_MAX};
+use crate::units::TimeMs;
+use crate::wire::{Envelope, VERSION, Verified};
+
+/// Unanswered tries after which a command is told so: 15 s.
+const COMMAND_TRIES: u32 = 5;
+/// Life of the call that stops a lease, s.
+const STOP_LIFE_S: u64 = 60;
+
+impl Leases {
+    /// Redeems a certificate with a workload; answers the command when the provider has.
+    pub fn redeem(
+        &mut self,
+        ctx: &mut Context<'_>,
+        custody: &Custody,
+        command: u64,
+        cert: CertId,
+        workload: Workload,
+    ) {
+        let Some(facts) = custody.held(&cert) else {
+            answer(ctx, Some(command), Err("redeem.unknown_certificate"));
+            return;
+        };
+        let refused = if workload::validate(&workload).is_err() {
+            Some("redeem.bad_workload")
+        } else if self.asking.len() >= OPEN_LEASES_MAX || self.held.len() >= 4 * OPEN_LEASES_MAX {
+            Some("redeem.busy")
+        } else {
+            None
+        };
+        if let Some(code) = refused {
+            answer(ctx, Some(command), Err(code));
+            return;
+        }
+        let retry = Backoff::new(ctx.now_ms);
+        let provider = facts.provider;
+        self.asking.insert(command, Asking { cert_id: cert, provider, workload, retry });
+        self.ask_challenge(ctx, command);
+    }
+
+    fn ask_challenge(&mut self, ctx: &mut Context<'_>, command: u64) {
+        let Some(asking) = self.asking.get_mut(&command) else {
+            return;
+        };
+        let (cert, provider) = (asking.cert_id, asking.provider);
+        if asking.retry.tries() >= COMMAND_TRIES || !asking.retry.take(ctx.now_ms) {
+            self.asking.remove(&command);
+            answer(ctx, Some(command), Err("redeem.no_answer"));
+            return;
+        }
+        let request = LeaseRequest::Challenge(cert);
+        ctx.out.send(provider, Protocol::Lease, &request, Purpose::Challenge(cert, command));
+    }
+
+    fn on_challenge_reply(
+        &mut self,
+        ctx: &mut Context<'_>,
+        custody: &Custody,
+        command: u64,
+        result: Result<LeaseReply, String>,
+    ) {
+        match result {
+            Ok(LeaseReply::Challenge(nonce)) => {
+                if let Some(asking) = self.asking.remove(&command) {
+                    self.send_new_redeem(ctx, custody, command, asking, nonce);
+                }
+            }
+            Ok(LeaseReply::Refused { code }) if self.asking.remove(&command).is_some() => {
+                answer(ctx, Some(command), Err(remote_code(&code)));
+            }
+            // No answer: the timer asks again.
+            Ok(_) | Err(_) => {}
+        }
+    }
+
+    fn send_new_redeem(
+        &mut self,
+        ctx: &mut Context<'_>,
+        custody: &Custody,
+        command: u64,
+        asking: Asking,
+        challenge32: [u8; 32],
+    ) {
+        let Some(facts) = custody.held(&asking.cert_id) else {
+            answer(ctx, Some(command), Err("redeem.unknown_certificate"));
+            return;
+        };
+        let redeem = ctx.sign(Redeem {
+            v: VERSION,
+            cert_id: asking.cert_id,
+            seq: facts.seq,
+            holder: ctx.me(),
+            workload_digest: workload::digest(&asking.workload),
+            challenge32,
+            not_after_s: ctx.now_ms.saturating_add(CHALLENGE_MS) / 1000,
+        });
+        let lease = LeaseId(redeem.id());
+        let record = HeldLease {
+            redeem: redeem.envelope().clone(),
+            cert_id: asking.cert_id,
+            provider: facts.provider,
+            workload: asking.workload,
+            window: facts.window,
+            answer: Answer::Waiting,
+            receipts: Vec::new(),
+            countersigned: 0,
+        };
+        ctx.out.put(Table::HeldLease, &lease.0, &record);
+        self.held.insert(lease, record);
+        self.redeeming.insert(lease, (Backoff::new(ctx.now_ms), Some(command)));
+        self.send_redeem(ctx, lease);
+    }
+
+    /// Sends a Redeem that is on disk. Repeating it is safe: its id is the lease's.
+    fn send_redeem(&mut self, ctx: &mut Context<'_>, lease: LeaseId) {
+        let Some((retry, command)) = self.redeeming.get_mut(&lease) else {
+            return;
+        };
+        let tries = retry.tries();
+        let go_on = retry.take(ctx.now_ms);
+        let told = if tries >= COMMAND_TRIES { command.take() } else { None };
+        let for_command = command.unwrap_or(0);
+        answer(ctx, told, Err("redeem.no_answer"));
+        if !go_on {
+            self.end_redeem(ctx, lease, Answer::Refused("redeem.no_answer".to_owned()));
+            return;
+        }
+        let Some(record) = self.held.get(&lease) else {
+            return;
+        };
+        let request = LeaseRequest::Redeem {
+            redeem: record.redeem.clone(),
+            workload: record.workload.clone(),
+        };
+        let purpose = Purpose::Redeem(lease, for_command);
+        ctx.out.send(record.provider, Protocol::Lease, &request, purpose);
+    }
+
+    fn on_redeem_reply(
+        &mut self,
+        ctx: &mut Context<'_>,
+        custody: &mut Custody,
+        lease: LeaseId,
+        result: Result<LeaseReply, String>,
+    ) {
+        let Some(record) = self.held.get(&lease) else {
+            return;
+        };
+        if record.answer != Answer::Waiting {
+            return;
+        }
+        match result {
+            Ok(LeaseReply::Lease { grant, .. }) => {
+                let cert = record.cert_id;
+                if is_grant(&grant, record, lease, ctx) {
+                    custody.mark_redeemed(ctx, cert, lease);
+                    self.end_redeem(ctx, lease, Answer::Granted(grant));
+                } else {
+                    let refused = Answer::Refused("redeem.bad_grant".to_owned());
+                    self.end_redeem(ctx, lease, refused);
+                }
+            }
+            Ok(LeaseReply::Refused { code }) => {
+                let refused = Answer::Refused(remote_code(&code).to_owned());
+                self.end_redeem(ctx, lease, refused);
+            }
+            // No answer: the timer repeats the Redeem.
+            Ok(_) | Err(_) => {}
+        }
+    }
+
+    fn end_redeem(&mut self, ctx: &mut Context<'_>, lease: LeaseId, result: Answer) {
+        let command = self.redeeming.remove(&lease).and_then(|(_, command)| command);
+        let Some(record) = self.held.get_mut(&lease) else {
+            return;
+        };
+        record.answer = result;
+        ctx.out.put(Table::HeldLease, &lease.0, record);
+        match &record.answer {
+            Answer::Refused(code) => answer(ctx, command, Err(code)),
+            Answer::Granted(_) | Answer::Waiting => {
+                answer(ctx, command, Ok(Done::Redeemed { lease }));
+                notify(ctx, lease, "reserved");
+            }
+        }
+    }
+
+    pub(super) fn stop_held(&mut self, ctx: &mut Context<'_>, command: u64, lease: LeaseId) {
+        let counter = self.next_counter(ctx.now_ms);
+        let until_s = ctx.now_ms / 1000 + STOP_LIFE_S;
+        let call = self.sign_call(ctx.keys, ctx.params, lease, Verb::Stop, counter, until_s);
+        let (Ok(call), Some(record)) = (call, self.held.get(&lease)) else {
+            answer(ctx, Some(command), Err("lease.unknown"));
+            return;
+        };
+        let request = LeaseRequest::Stop { call };
+        let purpose = Purpose::StopLease(lease, command);
+        if !ctx.out.send(record.provider, Protocol::Lease, &request, purpose) {
+            answer(ctx, Some(command), Err("lease.busy"));
+        }
+    }
+
+    /// Notes what the provider of a held lease says of it, unless it is not a state at all:
+    /// its texts are shown to people, and kept.
+    pub fn note_status(&mut self, lease: LeaseId, mut status: LeaseStatus) {
+        if self.held.contains_key(&lease) && Phase::is_name(&status.phase) {
+            status.need.truncate(WORKLOAD_FILES_MAX + 1);
+            self.told.insert(lease, status);
+        }
+    }
+
+    /// Receipts of a held lease arrived: checks, stores and countersigns them.
+    pub fn take_receipts(
+        &mut self,
+        ctx: &mut Context<'_>,
+        command: u64,
+        lease: LeaseId,
+        receipts: &[Envelope],
+    ) {
+        let result = self.store_receipts(ctx, lease, receipts);
+        answer(ctx, Some(command), result.map(|()| Done::Ok));
+    }
+
+    fn store_receipts(
+        &mut self,
+        ctx: &mut Context<'_>,
+        lease: LeaseId,
+        new: &[Envelope],
+    ) -> Result<(), &'static str> {
+        let record = self.held.get_mut(&lease).ok_or("lease.unknown")?;
+        let magic = ctx.params.magic;
+        let mut chain: Vec<Verified<Receipt>> =
+            record.receipts.iter().filter_map(|receipt| receipt.verify(magic).ok()).collect();
+        receipts::extend(&mut chain, record.provider, lease, new, magic)
+            .map_err(|error| error.code())?;
+        let waits = usize::try_from(record.countersigned).is_ok_and(|n| n < chain.len());
+        if chain.len() > record.receipts.len() {
+            record.receipts = chain.iter().map(|receipt| receipt.envelope().clone()).collect();
+            ctx.out.put(Table::HeldLease, &lease.0, record);
+        }
+        if waits {
+            self.countersigning.insert(lease, Backoff::new(ctx.now_ms));
+            self.send_countersign(ctx, lease);
+        }
+        Ok(())
+    }
+
+    /// Countersigns the last receipt; through its hash chain that covers all before.
+    fn send_countersign(&mut self, ctx: &mut Context<'_>, lease: LeaseId) {
+        let taken = self.countersigning.get_mut(&lease).is_some_and(|r| r.take(ctx.now_ms));
+        let last = self.held.get(&lease).and_then(|record| record.receipts.last());
+        let (true, Some(last)) = (taken, last) else {
+            self.countersigning.remove(&lease);
+            return;
+        };
+        let receipt = last.id::<Receipt>(ctx.params.magic);
+        let Some(record) = self.held.get(&lease) else {
+            return;
+        };
+        let number = u32::try_from(record.receipts.len().saturating_sub(1)).unwrap_or(u32::MAX);
+        let signature = ctx.sign(Countersign { v: VERSION, receipt }).envelope().clone();
+        let request = LeaseRequest::Countersign { lease, signature };
+        let purpose = Purpose::Countersign(lease, number);
+        ctx.out.send(record.provider, Protocol::Lease, &request, purpose);
+    }
+
+    fn on_countersign_reply(
+        &mut self,
+        ctx: &mut Context<'_>,
+        lease: LeaseId,
+        number: u32,
+        result: Result<LeaseReply, String>,
+    ) {
+        let Some(record) = self.held.get_mut(&lease) else {
+            return;
+        };
+        match result {
+            Ok(LeaseReply::Stored) => {
+                record.countersigned = record.countersigned.max(number.saturating_add(1));
+                ctx.out.put(Table::HeldLease, &lease.0, record);
+                if usize::try_from(record.countersigned).is_ok_and(|n| n >= record.receipts.len()) {
+                    self.countersigning.remove(&lease);
+                }
+            }
+            Ok(LeaseReply::Refused { .. }) => {
+                self.countersigning.remove(&lease);
+            }
+            Ok(_) | Err(_) => {}
+        }
+    }
+
+    /// Routes the answer to a request of [`Purpose::Challenge`], [`Purpose::Redeem`],
+    /// [`Purpose::StopLease`] or [`Purpose::Countersign`].
+    pub fn on_reply(
+        &mut self,
+        ctx: &mut Context<'_>,
+        custody: &mut Custody,
+        purpose: &Purpose,
+        result: Result<LeaseReply, String>,
+    ) {
+        match purpose {
+            Purpose::Challenge(_, command) => {
+                self.on_challenge_reply(ctx, custody, *command, result);
+            }
+            Purpose::Redeem(lease, _) => self.on_redeem_reply(ctx, custody, *lease, result),
+            Purpose::Countersign(lease, number) => {
+                self.on_countersign_reply(ctx, *lease, *number, result);
+            }
+            Purpose::StopLease(lease, command) => match result {
+                Ok(LeaseReply::Status(status)) => {
+                    self.note_status(*lease, status);
+                    answer(ctx, Some(*command), Ok(Done::Ok));
+                }
+                Ok(LeaseReply::Refused { code }) => {
+                    answer(ctx, Some(*command), Err(remote_code(&code)));
+                }
+                Ok(_) | Err(_) => answer(ctx, Some(*command), Err("lease.no_answer")),
+            },
+            _ => {}
+        }
+    }
+
+    pub(super) fn resume_held(&mut self, now_ms: TimeMs) {
+        for (lease, record) in &self.held {
+            if record.answer == Answer::Waiting {
+                self.redeeming.insert(*lease, (Backoff::new(now_ms), None));
+            }
+            if usize::try_from(record.countersigned).is_ok_and(|n| n < record.receipts.len()) {
+                self.countersigning.insert(*lease, Backoff::new(now_ms));
+            }
+        }
+    }
+
+    pub(super) fn tick_held(&mut self, ctx: &mut Context<'_>) {
+        let now_ms = ctx.now_ms;
+        let due = |retry: &Backoff| retry.due_ms() <= now_ms;
+        let asking = self.asking.iter().filter(|(_, asking)| due(&asking.retry));
+        let commands: Vec<u64> = asking.map(|(command, _)| *command).collect();
+        commands.into_iter().for_each(|command| self.ask_challenge(ctx, command));
+        let redeeming = self.redeeming.iter().filter(|(_, (retry, _))| due(retry));
+        let leases: Vec<LeaseId> = redeeming.map(|(lease, _)| *lease).collect();
+        leases.into_iter().for_each(|lease| self.send_redeem(ctx, lease));
+        let signing = self.countersigning.iter().filter(|(_, retry)| due(retry));
+        let leases: Vec<LeaseId> = signing.map(|(lease, _)| *lease).collect();
+        leases.into_iter().for_each(|lease| self.send_countersign(ctx, lease));
+    }
+
+    pub(super) fn held_deadlines(&self) -> impl Iterator<Item = TimeMs> {
+        let asking = self.asking.values().map(|asking| asking.retry.due_ms());
+        let redeeming = self.redeeming.values().map(|(retry, _)| retry.due_ms());
+        asking.chain(redeeming).chain(self.countersigning.values().map(|retry| retry.due_ms()))
+    }
+}
+
+/// Whether a grant is the provider's word for this very Redeem.
+fn is_grant(grant: &Envelope, record: &HeldLease, lease: LeaseId, ctx: &Context<'_>) -> bool {
+    grant.verify::<RedeemGrant>(ctx.params.magic).is_ok_and(|grant| {
+        grant.provider == record.provider
+            && grant.cert_id == record.cert_id
+            && grant.redeem_hash == lease
+    })
+}

@@ -1,0 +1,179 @@
+//! Leases of this host, and leases that this node holds elsewhere.
+//!
+//! Payment was checked at Activation: redemption relies on the provider's own register
+//! alone, and works with the chain source down (DESIGN §10). A lease, the consumption of its
+//! certificate and the grant are on disk together before anything of them leaves.
+
+mod calls;
+mod holder;
+mod provider;
+mod records;
+mod views;
+
+use std::collections::{BTreeMap, VecDeque};
+
+pub use views::{LeaseRole, LeaseView};
+
+use self::calls::Replay;
+use self::records::{HeldLease, LeaseRecord};
+use super::Context;
+use super::custody::Custody;
+use super::custody::refusals::answer;
+use super::custody::retry::Backoff;
+use super::io::Event;
+use super::record::{Record, Table};
+use crate::ids::{CertId, Key, LeaseId};
+use crate::lease::objects::{LeaseStatus, Verb, Workload};
+use crate::limits::HORIZON_SLOTS;
+use crate::params::Params;
+use crate::units::TimeMs;
+use crate::wire::Envelope;
+
+/// A challenge that waits for its Redeem.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Challenge {
+    nonce: [u8; 32],
+    cert_id: CertId,
+    peer: Key,
+    expires_at_ms: TimeMs,
+}
+
+/// What is known of a hosted lease in this life alone.
+#[derive(Debug, Default)]
+struct Watch {
+    /// The holder has its results.
+    fetched: bool,
+    /// Stops sent after the end of the window, and when the next is due.
+    stop: Option<Backoff>,
+    /// Releases sent.
+    release: Option<Backoff>,
+    calls: BTreeMap<Verb, Replay>,
+}
+
+/// A redemption that waits for its challenge.
+#[derive(Debug)]
+struct Asking {
+    cert_id: CertId,
+    provider: Key,
+    workload: Workload,
+    retry: Backoff,
+}
+
+/// Leases of both sides.
+#[derive(Debug, Default)]
+pub struct Leases {
+    hosted: BTreeMap<LeaseId, LeaseRecord>,
+    watch: BTreeMap<LeaseId, Watch>,
+    /// Oldest first.
+    challenges: VecDeque<Challenge>,
+    held: BTreeMap<LeaseId, HeldLease>,
+    /// By command.
+    asking: BTreeMap<u64, Asking>,
+    /// Redeems without an answer: next try, and the command to answer.
+    redeeming: BTreeMap<LeaseId, (Backoff, Option<u64>)>,
+    countersigning: BTreeMap<LeaseId, Backoff>,
+    /// Last status that each provider told.
+    told: BTreeMap<LeaseId, LeaseStatus>,
+    counter: u64,
+    /// Slot in which the records were last cleared.
+    cleared: u32,
+}
+
+impl Leases {
+    /// Takes over what the journal holds. Leases that have not ended are started again: the
+    /// executor adopts one that runs.
+    pub fn load(&mut self, ctx: &mut Context<'_>, records: &[Record]) {
+        for record in records {
+            let Ok(key) = <[u8; 32]>::try_from(record.key.as_slice()) else {
+                continue;
+            };
+            if record.table == Table::Lease.number() {
+                if let Ok(lease) = record.read::<LeaseRecord>() {
+                    self.hosted.insert(LeaseId(key), lease);
+                }
+            } else if record.table == Table::HeldLease.number()
+                && let Ok(lease) = record.read::<HeldLease>()
+            {
+                self.held.insert(LeaseId(key), lease);
+            }
+        }
+        self.resume_hosted(ctx);
+        self.resume_held(ctx.now_ms);
+    }
+
+    /// Ends windows, issues receipts, releases what is over, repeats what peers did not
+    /// answer.
+    pub fn on_tick(&mut self, ctx: &mut Context<'_>) {
+        self.tick_hosted(ctx);
+        self.tick_held(ctx);
+        let slot = ctx.params.slot_at(ctx.now_ms);
+        if slot > self.cleared {
+            self.cleared = slot;
+            self.forget(ctx, slot);
+        }
+    }
+
+    /// When [`Leases::on_tick`] has something to do.
+    #[must_use]
+    pub fn next_deadline(&self, params: &Params) -> Option<TimeMs> {
+        self.hosted_deadlines(params).chain(self.held_deadlines()).min()
+    }
+
+    /// Ends a lease early, on either side, for a command.
+    pub fn stop(&mut self, ctx: &mut Context<'_>, command: u64, lease: LeaseId) {
+        if self.hosted.contains_key(&lease) {
+            self.stop_hosted(ctx, lease, super::io::StopReason::Operator);
+            answer(ctx, Some(command), Ok(super::Done::Ok));
+        } else if self.held.contains_key(&lease) {
+            self.stop_held(ctx, command, lease);
+        } else {
+            answer(ctx, Some(command), Err("lease.unknown"));
+        }
+    }
+
+    /// What runs in a lease of either side.
+    #[must_use]
+    pub fn workload(&self, lease: &LeaseId) -> Option<&Workload> {
+        let hosted = self.hosted.get(lease).map(|record| &record.workload);
+        hosted.or_else(|| self.held.get(lease).map(|record| &record.workload))
+    }
+
+    /// Provider of a held lease.
+    #[must_use]
+    pub fn provider(&self, lease: &LeaseId) -> Option<Key> {
+        self.held.get(lease).map(|record| record.provider)
+    }
+
+    /// Signed receipts of a lease of either side, by number.
+    #[must_use]
+    pub fn receipts(&self, lease: &LeaseId) -> &[Envelope] {
+        let hosted = self.hosted.get(lease).map(|record| record.receipts.as_slice());
+        let held = || self.held.get(lease).map(|record| record.receipts.as_slice());
+        hosted.or_else(held).unwrap_or_default()
+    }
+
+    /// Deletes records whose windows ended a horizon ago, as custody does.
+    fn forget(&mut self, ctx: &mut Context<'_>, slot: u32) {
+        let past = |end: u32| end.saturating_add(HORIZON_SLOTS) < slot;
+        let gone = self.hosted.iter().filter(|(_, record)| past(record.window.end));
+        let gone: Vec<LeaseId> = gone.map(|(id, _)| *id).collect();
+        for id in gone {
+            self.hosted.remove(&id);
+            self.watch.remove(&id);
+            ctx.out.delete(Table::Lease, &id.0);
+        }
+        let gone = self.held.iter().filter(|(_, record)| past(record.window.end));
+        let gone: Vec<LeaseId> = gone.map(|(id, _)| *id).collect();
+        for id in gone {
+            self.held.remove(&id);
+            self.told.remove(&id);
+            self.redeeming.remove(&id);
+            self.countersigning.remove(&id);
+            ctx.out.delete(Table::HeldLease, &id.0);
+        }
+    }
+}
+
+fn notify(ctx: &mut Context<'_>, lease: LeaseId, phase: &str) {
+    ctx.out.notify(Event::Lease { lease, phase: phase.to_owned() });
+}

@@ -1,0 +1,426 @@
+//! The provider's side: challenge, redemption, executor events, receipts, release.
+
+use super::records::LeaseRecord;
+use super::{Backoff, Challenge, Context, Custody, Leases, Watch, notify};
+use crate::engine::custody::register::publish_grant;
+use crate::engine::io::{Effect, ExecutorEvent, StopReason};
+use crate::engine::record::Table;
+use crate::ids::{CertId, Key, LeaseId};
+use crate::lease::objects::{
+    Countersign, LeaseReply, LeaseRequest, LeaseStatus, Outcome, Receipt, Redeem, Verb, Workload,
+};
+use crate::lease::receipts::{self, PERIOD_MS, Period};
+use crate::lease::{Phase, workload};
+use crate::limits::{CHALLENGE_MS, CHALLENGES_MAX, OPEN_LEASES_MAX};
+use crate::params::Params;
+use crate::units::TimeMs;
+use crate::wire::{Envelope, Magic, Verified};
+
+/// Live challenges of one peer: as many requests of a peer may wait in its network task, and
+/// too few to use up the room of others.
+const CHALLENGES_PER_PEER: usize = 32;
+/// Stops after the end of the window before the lease counts as failed: the shim enforces
+/// the end by itself, so an executor that stays silent this long is broken.
+const STOPS_MAX: u32 = 4;
+/// Receipts in one answer.
+const RECEIPTS_PER_REPLY: usize = 16;
+
+impl Leases {
+    /// Answers a request of `lease/1`; `None` for Put, Logs and Get, which the node serves
+    /// from disk after [`Leases::authorise`].
+    pub fn on_request(
+        &mut self,
+        ctx: &mut Context<'_>,
+        custody: &mut Custody,
+        peer: Key,
+        request: &LeaseRequest,
+    ) -> Option<LeaseReply> {
+        let answer = match request {
+            LeaseRequest::Challenge(cert) => self.on_challenge(ctx, custody, peer, *cert),
+            LeaseRequest::Redeem { redeem, workload } => {
+                self.on_redeem(ctx, custody, peer, redeem, workload)
+            }
+            LeaseRequest::Status { call } => self.on_status(ctx, call, Verb::Status),
+            LeaseRequest::Stop { call } => self.on_status(ctx, call, Verb::Stop),
+            LeaseRequest::Receipts { call, from_seq } => self.on_receipts(ctx, call, *from_seq),
+            LeaseRequest::Countersign { lease, signature } => {
+                self.on_countersign(ctx, *lease, signature)
+            }
+            LeaseRequest::Put { .. } | LeaseRequest::Logs { .. } | LeaseRequest::Get { .. } => {
+                return None;
+            }
+        };
+        Some(answer.unwrap_or_else(|code| LeaseReply::Refused { code: code.to_owned() }))
+    }
+
+    fn on_challenge(
+        &mut self,
+        ctx: &mut Context<'_>,
+        custody: &Custody,
+        peer: Key,
+        cert_id: CertId,
+    ) -> Result<LeaseReply, &'static str> {
+        // A challenge costs an fsync, so only what could be redeemed gets one, and who asks
+        // again gets the same: certificate ids are public.
+        custody.issued(&cert_id).ok_or("redeem.unknown_certificate")?;
+        let now_ms = ctx.now_ms;
+        self.challenges.retain(|challenge| challenge.expires_at_ms > now_ms);
+        let of_peer = || self.challenges.iter().filter(|challenge| challenge.peer == peer);
+        let fresh = now_ms.saturating_add(CHALLENGE_MS / 2);
+        let live = of_peer().find(|live| live.cert_id == cert_id && live.expires_at_ms >= fresh);
+        if let Some(live) = live {
+            return Ok(LeaseReply::Challenge(live.nonce));
+        }
+        if of_peer().count() >= CHALLENGES_PER_PEER || self.challenges.len() >= CHALLENGES_MAX {
+            return Err("redeem.busy");
+        }
+        let nonce = ctx.fresh("challenge");
+        let expires_at_ms = now_ms.saturating_add(CHALLENGE_MS);
+        self.challenges.push_back(Challenge { nonce, cert_id, peer, expires_at_ms });
+        Ok(LeaseReply::Challenge(nonce))
+    }
+
+    /// Checks in the order signature, certificate, holder, seq, consumed, window, challenge,
+    /// workload; so a stranger learns only that it is one.
+    fn on_redeem(
+        &mut self,
+        ctx: &mut Context<'_>,
+        custody: &mut Custody,
+        peer: Key,
+        redeem: &Envelope,
+        workload: &Workload,
+    ) -> Result<LeaseReply, &'static str> {
+        let redeem: Verified<Redeem> =
+            redeem.verify(ctx.params.magic).map_err(|_| "redeem.bad_signature")?;
+        let lease = LeaseId(redeem.id());
+        if let Some(record) = self.hosted.get(&lease) {
+            return Ok(lease_reply(lease, record));
+        }
+        custody.check_redeem(ctx, &redeem)?;
+        if redeem.not_after_s < ctx.now_ms / 1000 {
+            return Err("redeem.expired");
+        }
+        if !self.use_challenge(ctx.now_ms, peer, &redeem) {
+            return Err("redeem.bad_challenge");
+        }
+        let named = workload::digest(workload) == redeem.workload_digest;
+        if !named || workload::validate(workload).is_err() {
+            return Err("redeem.bad_workload");
+        }
+        let open = self.hosted.values().filter(|record| !is_released(record)).count();
+        if open >= OPEN_LEASES_MAX {
+            return Err("redeem.busy");
+        }
+        self.grant(ctx, custody, lease, &redeem, workload)
+    }
+
+    fn use_challenge(&mut self, now_ms: TimeMs, peer: Key, redeem: &Redeem) -> bool {
+        let meant = |challenge: &Challenge| {
+            challenge.nonce == redeem.challenge32
+                && challenge.cert_id == redeem.cert_id
+                && challenge.peer == peer
+        };
+        let found = self.challenges.iter().position(meant);
+        let challenge = found.and_then(|index| self.challenges.remove(index));
+        challenge.is_some_and(|challenge| challenge.expires_at_ms > now_ms)
+    }
+
+    fn grant(
+        &mut self,
+        ctx: &mut Context<'_>,
+        custody: &mut Custody,
+        lease: LeaseId,
+        redeem: &Redeem,
+        workload: &Workload,
+    ) -> Result<LeaseReply, &'static str> {
+        let facts = custody.issued(&redeem.cert_id).ok_or("redeem.unknown_certificate")?;
+        let floors = &ctx.params.class(facts.class).ok_or("redeem.unknown_certificate")?.floors;
+        let (units, window) = (u64::from(facts.units.count()), facts.window);
+        let bytes = |mib: u32| (u64::from(mib) << 20).saturating_mul(units);
+        let (memory_max_bytes, disk_max_bytes) = (bytes(floors.memory_mib), bytes(floors.disk_mib));
+        let grant = custody.consume_redeem(ctx, redeem.cert_id, lease)?;
+        let record = LeaseRecord {
+            cert_id: redeem.cert_id,
+            holder: redeem.holder,
+            grant: grant.clone(),
+            workload: workload.clone(),
+            window,
+            starts_at_ms: window.starts_at_ms(ctx.params.slot_s),
+            ends_at_ms: window.ends_at_ms(ctx.params.slot_s),
+            memory_max_bytes,
+            disk_max_bytes,
+            phase: Phase::Reserved,
+            receipts: Vec::new(),
+            countersigned: 0,
+            countersignature: None,
+        };
+        ctx.out.put(Table::Lease, &lease.0, &record);
+        publish_grant(ctx, &grant);
+        ctx.out.push(start(lease, &record));
+        notify(ctx, lease, record.phase.name());
+        let reply = lease_reply(lease, &record);
+        self.hosted.insert(lease, record);
+        Ok(reply)
+    }
+
+    fn on_status(
+        &mut self,
+        ctx: &mut Context<'_>,
+        call: &Envelope,
+        verb: Verb,
+    ) -> Result<LeaseReply, &'static str> {
+        let lease = self.authorise(ctx.now_ms, ctx.params, call, verb)?;
+        if verb == Verb::Stop {
+            self.stop_hosted(ctx, lease, StopReason::Holder);
+        }
+        self.status(&lease).map(LeaseReply::Status).ok_or("lease.unknown")
+    }
+
+    /// State of a lease on this host. `need` is what the workload names while it is not
+    /// ready; the node knows what of it has arrived.
+    #[must_use]
+    pub fn status(&self, lease: &LeaseId) -> Option<LeaseStatus> {
+        let record = self.hosted.get(lease)?;
+        let usage = record.phase.usage();
+        let waits = record.phase == Phase::Reserved;
+        Some(LeaseStatus {
+            phase: record.phase.name().to_owned(),
+            started_at_ms: record.phase.started_at_ms(),
+            ended_at_ms: record.phase.end().map(|end| end.ended_at_ms),
+            outcome: record.phase.end().map(|end| end.outcome.clone()),
+            cpu_us: usage.cpu_us,
+            memory_peak_bytes: usage.memory_peak_bytes,
+            need: if waits { workload::needs(&record.workload) } else { Vec::new() },
+        })
+    }
+
+    fn on_receipts(
+        &mut self,
+        ctx: &mut Context<'_>,
+        call: &Envelope,
+        from_seq: u32,
+    ) -> Result<LeaseReply, &'static str> {
+        let lease = self.authorise(ctx.now_ms, ctx.params, call, Verb::Receipt)?;
+        let record = self.hosted.get(&lease).ok_or("lease.unknown")?;
+        let from = usize::try_from(from_seq).unwrap_or(usize::MAX);
+        let wanted = record.receipts.iter().skip(from).take(RECEIPTS_PER_REPLY);
+        Ok(LeaseReply::Receipts(wanted.cloned().collect()))
+    }
+
+    fn on_countersign(
+        &mut self,
+        ctx: &mut Context<'_>,
+        lease: LeaseId,
+        signature: &Envelope,
+    ) -> Result<LeaseReply, &'static str> {
+        let record = self.hosted.get_mut(&lease).ok_or("lease.unknown")?;
+        if record.holder != Key(signature.key) {
+            return Err("lease.not_holder");
+        }
+        let signed = signature.verify::<Countersign>(ctx.params.magic);
+        let signed = signed.map_err(|_| "lease.bad_signature")?;
+        let magic = ctx.params.magic;
+        let is_meant = |receipt: &Envelope| receipt.id::<Receipt>(magic) == signed.receipt;
+        let place = record.receipts.iter().position(is_meant).ok_or("receipt.unknown")?;
+        let countersigned = u32::try_from(place).unwrap_or(u32::MAX).saturating_add(1);
+        if countersigned > record.countersigned {
+            record.countersigned = countersigned;
+            record.countersignature = Some(signature.clone());
+            ctx.out.put(Table::Lease, &lease.0, record);
+        }
+        self.release_if_done(ctx, lease);
+        Ok(LeaseReply::Stored)
+    }
+
+    /// Something happened to a lease on this host.
+    pub fn on_executor(&mut self, ctx: &mut Context<'_>, lease: LeaseId, event: &ExecutorEvent) {
+        let Some(record) = self.hosted.get_mut(&lease) else {
+            return;
+        };
+        let Some(phase) = record.phase.after(event) else {
+            return;
+        };
+        record.phase = phase;
+        if matches!(event, ExecutorEvent::Usage { .. }) {
+            // Samples are not facts to keep: the final one comes with the end.
+            return;
+        }
+        self.changed(ctx, lease);
+    }
+
+    /// Stores a new phase, with the final receipt if it is the end.
+    fn changed(&mut self, ctx: &mut Context<'_>, lease: LeaseId) {
+        let Some(record) = self.hosted.get_mut(&lease) else {
+            return;
+        };
+        if let Phase::Ended(end) = &record.phase {
+            let chain = chain(record, ctx.params.magic);
+            let last = chain.last().map(|receipt| &**receipt);
+            let period = Period::last(end, record.starts_at_ms, last);
+            let receipt = ctx.sign(receipts::next(ctx.me(), lease, &chain, period));
+            record.receipts.push(receipt.envelope().clone());
+        }
+        ctx.out.put(Table::Lease, &lease.0, record);
+        notify(ctx, lease, record.phase.name());
+    }
+
+    /// The node has handed over all results of a lease: they need not be kept longer.
+    /// [`Leases::on_tick`] releases it.
+    pub fn fetched(&mut self, lease: &LeaseId) {
+        if self.hosted.contains_key(lease) {
+            self.watch.entry(*lease).or_default().fetched = true;
+        }
+    }
+
+    pub(super) fn stop_hosted(&mut self, ctx: &mut Context<'_>, lease: LeaseId, why: StopReason) {
+        if self.hosted.get(&lease).is_some_and(|record| record.phase.end().is_none()) {
+            ctx.out.push(Effect::Stop { lease, why });
+        }
+    }
+
+    pub(super) fn resume_hosted(&mut self, ctx: &mut Context<'_>) {
+        for (lease, record) in &self.hosted {
+            if record.phase.end().is_none() && ctx.now_ms < record.ends_at_ms {
+                ctx.out.push(start(*lease, record));
+            }
+        }
+    }
+
+    pub(super) fn tick_hosted(&mut self, ctx: &mut Context<'_>) {
+        let open = self.hosted.iter().filter(|(_, record)| !is_released(record));
+        let open: Vec<LeaseId> = open.map(|(id, _)| *id).collect();
+        for lease in open {
+            self.first_receipt(ctx, lease);
+            self.end_of_window(ctx, lease);
+            self.release_if_done(ctx, lease);
+        }
+    }
+
+    fn first_receipt(&mut self, ctx: &mut Context<'_>, lease: LeaseId) {
+        let Some(record) = self.hosted.get_mut(&lease) else {
+            return;
+        };
+        let Some(due_ms) = first_receipt_ms(record, ctx.params) else {
+            return;
+        };
+        if ctx.now_ms < due_ms {
+            return;
+        }
+        let Phase::Running { started_at_ms, usage } = record.phase else {
+            return;
+        };
+        let period = Period { from_ms: started_at_ms, to_ms: due_ms, usage, outcome: None };
+        let receipt = ctx.sign(receipts::next(ctx.me(), lease, &[], period));
+        record.receipts.push(receipt.envelope().clone());
+        ctx.out.put(Table::Lease, &lease.0, record);
+    }
+
+    /// The shim ends a lease by itself, even without this daemon; this is the second lock.
+    fn end_of_window(&mut self, ctx: &mut Context<'_>, lease: LeaseId) {
+        let Some(record) = self.hosted.get_mut(&lease) else {
+            return;
+        };
+        if record.phase.end().is_some() || ctx.now_ms < record.ends_at_ms {
+            return;
+        }
+        let watch = self.watch.entry(lease).or_default();
+        let stop = watch.stop.get_or_insert(Backoff::new(ctx.now_ms));
+        if ctx.now_ms < stop.due_ms() {
+            return;
+        }
+        if stop.tries() < STOPS_MAX && stop.take(ctx.now_ms) {
+            ctx.out.push(Effect::Stop { lease, why: StopReason::WindowEnd });
+            return;
+        }
+        let end_ms = record.ends_at_ms;
+        record.phase = record.phase.ended(Outcome::Failed, None, end_ms, record.phase.usage());
+        self.changed(ctx, lease);
+    }
+
+    /// Releases an ended lease once the holder has agreed and fetched, or its time is over.
+    fn release_if_done(&mut self, ctx: &mut Context<'_>, lease: LeaseId) {
+        let Some(record) = self.hosted.get(&lease) else {
+            return;
+        };
+        let watch = self.watch.entry(lease).or_default();
+        if release_at_ms(record, watch, ctx.params).is_none_or(|due_ms| ctx.now_ms < due_ms) {
+            return;
+        }
+        let retry = watch.release.get_or_insert(Backoff::new(ctx.now_ms));
+        if retry.due_ms() <= ctx.now_ms && retry.take(ctx.now_ms) {
+            ctx.out.push(Effect::Release { lease });
+        }
+    }
+
+    pub(super) fn hosted_deadlines(&self, params: &Params) -> impl Iterator<Item = TimeMs> {
+        self.hosted.iter().filter_map(move |(lease, record)| {
+            let watch = self.watch.get(lease);
+            if record.phase.end().is_none() {
+                let stop = watch.and_then(|watch| watch.stop).map(Backoff::due_ms);
+                let end_ms = record.ends_at_ms.max(stop.unwrap_or(0));
+                return Some(first_receipt_ms(record, params).unwrap_or(end_ms).min(end_ms));
+            }
+            let fresh = Watch::default();
+            let watch = watch.unwrap_or(&fresh);
+            if watch.release.is_some_and(Backoff::is_spent) {
+                // The host does not answer; the next start of the daemon tries again.
+                return None;
+            }
+            let retry = watch.release.map_or(0, Backoff::due_ms);
+            Some(release_at_ms(record, watch, params)?.max(retry))
+        })
+    }
+}
+
+fn is_released(record: &LeaseRecord) -> bool {
+    matches!(record.phase, Phase::Released { .. })
+}
+
+/// When the first receipt is due, unix ms. Networks with slots shorter than the period
+/// settle with the final one alone, as do leases that end before.
+fn first_receipt_ms(record: &LeaseRecord, params: &Params) -> Option<TimeMs> {
+    let Phase::Running { started_at_ms, .. } = record.phase else {
+        return None;
+    };
+    let due_ms = started_at_ms.saturating_add(PERIOD_MS);
+    let public = u64::from(params.slot_s) * 1000 >= PERIOD_MS;
+    (public && record.receipts.is_empty() && due_ms < record.ends_at_ms).then_some(due_ms)
+}
+
+/// From when on an ended lease may be released, unix ms.
+fn release_at_ms(record: &LeaseRecord, watch: &Watch, params: &Params) -> Option<TimeMs> {
+    let Phase::Ended(end) = &record.phase else {
+        return None;
+    };
+    let agreed = usize::try_from(record.countersigned).is_ok_and(|n| n >= record.receipts.len());
+    if agreed && watch.fetched {
+        return Some(end.ended_at_ms);
+    }
+    Some(end.ended_at_ms.saturating_add(params.lease.retention_ms))
+}
+
+/// The receipts of this node's own journal.
+fn chain(record: &LeaseRecord, magic: Magic) -> Vec<Verified<Receipt>> {
+    record.receipts.iter().filter_map(|receipt| receipt.verify(magic).ok()).collect()
+}
+
+fn start(lease: LeaseId, record: &LeaseRecord) -> Effect {
+    Effect::Start {
+        lease,
+        workload: Box::new(record.workload.clone()),
+        starts_at_ms: record.starts_at_ms,
+        ends_at_ms: record.ends_at_ms,
+        memory_max_bytes: record.memory_max_bytes,
+        disk_max_bytes: record.disk_max_bytes,
+    }
+}
+
+fn lease_reply(lease: LeaseId, record: &LeaseRecord) -> LeaseReply {
+    LeaseReply::Lease {
+        lease,
+        grant: record.grant.clone(),
+        need: workload::needs(&record.workload),
+        starts_at_ms: record.starts_at_ms,
+        ends_at_ms: record.ends_at_ms,
+    }
+}

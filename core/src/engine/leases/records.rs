@@ -1,0 +1,58 @@
+//! What a provider keeps of a lease, and a holder of one that it has.
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{CertId, Key};
+use crate::lease::Phase;
+use crate::lease::objects::Workload;
+use crate::units::{TimeMs, Window};
+use crate::wire::Envelope;
+
+/// A lease on this host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct LeaseRecord {
+    pub(super) cert_id: CertId,
+    pub(super) holder: Key,
+    /// Signed RedeemGrant, to answer a repeated Redeem.
+    pub(super) grant: Envelope,
+    pub(super) workload: Workload,
+    pub(super) window: Window,
+    pub(super) starts_at_ms: TimeMs,
+    pub(super) ends_at_ms: TimeMs,
+    pub(super) memory_max_bytes: u64,
+    pub(super) disk_max_bytes: u64,
+    pub(super) phase: Phase,
+    /// Signed receipts, by number.
+    pub(super) receipts: Vec<Envelope>,
+    /// Receipts, from number 0, that the holder has agreed to.
+    pub(super) countersigned: u32,
+    /// Signed Countersign of the last of them; its hash chain covers the others.
+    pub(super) countersignature: Option<Envelope>,
+}
+
+/// What the provider has said to a Redeem.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Answer {
+    /// Nothing yet.
+    Waiting,
+    /// Signed RedeemGrant.
+    Granted(Envelope),
+    /// Reason code.
+    Refused(String),
+}
+
+/// A lease of this holder.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct HeldLease {
+    /// Signed Redeem.
+    pub(super) redeem: Envelope,
+    pub(super) cert_id: CertId,
+    pub(super) provider: Key,
+    pub(super) workload: Workload,
+    pub(super) window: Window,
+    pub(super) answer: Answer,
+    /// Signed receipts, by number.
+    pub(super) receipts: Vec<Envelope>,
+    /// Receipts, from number 0, whose countersignature the provider has.
+    pub(super) countersigned: u32,
+}

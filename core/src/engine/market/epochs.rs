@@ -1,0 +1,294 @@
+//! Order sets, heard roots and results of recent epochs.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::sync::SyncState;
+use crate::admission::admit;
+use crate::book::{Inserted, OrderSet};
+use crate::engine::context::Context;
+use crate::engine::io::{Effect, Topic, Verdict};
+use crate::engine::record::{Record, Table};
+use crate::epoch::{EpochResult, ResultRow, Root, compute, epoch_at, opens_at_ms};
+use crate::ids::{Key, OrderId};
+use crate::limits::{EPOCHS_KEPT, GOSSIP_MAX_BYTES, ROOTS_PER_EPOCH};
+use crate::order::Order;
+use crate::wire::{Envelope, VERSION, Verified, WireError, decode_record, encode};
+
+/// Epochs for which an order makes its owner a trader: who stops for longer is found again
+/// with its next order.
+const TRADER_EPOCHS: usize = 4;
+
+/// Roots of unknown signers kept until an epoch is computed: keys are free.
+const EARLY_ROOTS_MAX: usize = 256;
+
+/// Everything known of one epoch.
+#[derive(Debug, Default)]
+pub struct EpochView {
+    /// Its valid orders. Shared with who reads them all elsewhere: a set that still grows is
+    /// copied then, that of a computed epoch never.
+    pub set: Arc<OrderSet>,
+    /// Roots heard, by signer.
+    pub roots: BTreeMap<Key, Root>,
+    /// Roots whose signers had no order here when they came.
+    early_roots: BTreeMap<Key, Root>,
+    /// Its result, once computed.
+    pub result: Option<EpochResult>,
+}
+
+/// Recent epochs.
+#[derive(Debug, Default)]
+pub struct Epochs {
+    views: BTreeMap<u64, EpochView>,
+    /// Every epoch up to here is computed or was missed.
+    pub computed_through: u64,
+    pub(super) voted_through: u64,
+    pub(super) sync: SyncState,
+    orders_seen: u64,
+}
+
+impl Epochs {
+    /// One epoch.
+    #[must_use]
+    pub fn get(&self, epoch: u64) -> Option<&EpochView> {
+        self.views.get(&epoch)
+    }
+
+    /// Recent epochs with orders or a result, ascending.
+    pub fn iter(&self) -> impl Iterator<Item = (u64, &EpochView)> {
+        self.views.iter().map(|(epoch, view)| (*epoch, view))
+    }
+
+    /// An order of an epoch.
+    #[must_use]
+    pub fn order(&self, epoch: u64, id: &OrderId) -> Option<&Verified<Order>> {
+        self.views.get(&epoch)?.set.get(id)
+    }
+
+    /// Whether a key has an order in one of the last epochs.
+    #[must_use]
+    pub fn is_trader(&self, key: &Key) -> bool {
+        self.views.values().rev().take(TRADER_EPOCHS).any(|view| view.set.has_owner(key))
+    }
+
+    /// Distinct valid orders seen in this life, own ones included.
+    #[must_use]
+    pub fn orders_seen(&self) -> u64 {
+        self.orders_seen
+    }
+
+    pub(super) fn load(&mut self, record: &Record) {
+        if record.table == Table::Epoch.number() {
+            if let Ok(result) = record.read::<EpochResult>() {
+                let epoch = result.epoch;
+                self.views.entry(epoch).or_default().result = Some(result);
+            }
+        } else if record.table == Table::Order.number()
+            && let Ok((magic, envelope)) = record.read::<([u8; 4], Envelope)>()
+            && let Ok(order) = envelope.verify::<Order>(magic)
+        {
+            self.set_mut(order.epoch).insert(order);
+        }
+    }
+
+    fn set_mut(&mut self, epoch: u64) -> &mut OrderSet {
+        Arc::make_mut(&mut self.views.entry(epoch).or_default().set)
+    }
+
+    pub(super) fn insert_own(&mut self, ctx: &mut Context<'_>, order: Verified<Order>) {
+        let mut key = order.epoch.to_be_bytes().to_vec();
+        key.extend_from_slice(&order.id());
+        ctx.out.put(Table::Order, &key, &(ctx.params.magic, order.envelope()));
+        self.insert(order);
+    }
+
+    pub(super) fn insert(&mut self, order: Verified<Order>) -> Inserted {
+        let inserted = self.set_mut(order.epoch).insert(order);
+        if inserted == Inserted::New {
+            self.orders_seen += 1;
+        }
+        inserted
+    }
+
+    /// Whether orders of an epoch are still taken: the open one, and the next if our clock
+    /// may be the one that is behind.
+    pub(super) fn is_open(&self, ctx: &Context<'_>, epoch: u64) -> Result<(), &'static str> {
+        let tolerance_ms = ctx.params.clock_tolerance_ms();
+        let now = epoch_at(ctx.now_ms, ctx.params);
+        if epoch < now || epoch <= self.computed_through {
+            return Err("order.stale_epoch");
+        }
+        let early = opens_at_ms(epoch, ctx.params).saturating_sub(tolerance_ms);
+        if ctx.now_ms < early {
+            return Err("order.future_epoch");
+        }
+        Ok(())
+    }
+
+    pub(super) fn on_order(
+        &mut self,
+        ctx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> (Verdict, Option<&'static str>) {
+        let envelope = match gossip_envelope(bytes) {
+            Ok(envelope) => envelope,
+            Err(error) => return wire_verdict(error),
+        };
+        let peeked: Order = match envelope.peek() {
+            Ok(order) => order,
+            Err(error) => return wire_verdict(error),
+        };
+        // Known and stale orders are dismissed before the costly check of the signature.
+        let id = OrderId(envelope.id::<Order>(ctx.params.magic));
+        if self.order(peeked.epoch, &id).is_some() {
+            return (Verdict::Ignore, Some("order.duplicate"));
+        }
+        if let Err(code) = self.is_open(ctx, peeked.epoch) {
+            return (Verdict::Ignore, Some(code));
+        }
+        match admit(&envelope, ctx.params) {
+            Err(error) => (Verdict::Reject, Some(error.code())),
+            Ok(order) => match self.insert(order) {
+                Inserted::New => (Verdict::Accept, None),
+                Inserted::Known => (Verdict::Ignore, Some("order.duplicate")),
+                Inserted::Evicted => (Verdict::Ignore, Some("order.quota")),
+            },
+        }
+    }
+
+    /// A root on gossip, passed on by `peer`.
+    pub(super) fn on_root(
+        &mut self,
+        ctx: &mut Context<'_>,
+        peer: Key,
+        bytes: &[u8],
+    ) -> (Verdict, Option<&'static str>) {
+        let root = match gossip_envelope(bytes).and_then(|env| env.verify::<Root>(ctx.params.magic))
+        {
+            Ok(root) => root,
+            Err(error) => return wire_verdict(error),
+        };
+        let signer = Key(root.key());
+        let now = epoch_at(ctx.now_ms, ctx.params);
+        if root.epoch < now.saturating_sub(1) || root.epoch > now.saturating_add(1) {
+            return (Verdict::Ignore, Some("root.stale_epoch"));
+        }
+        // A stranger's root makes no room for its epoch: keys are free.
+        let Some(view) = self.views.get_mut(&root.epoch) else {
+            self.sync.ask_relay(ctx, root.epoch, peer);
+            return (Verdict::Ignore, Some("root.not_a_trader"));
+        };
+        if view.roots.contains_key(&signer) {
+            return (Verdict::Ignore, Some("root.duplicate"));
+        }
+        let trades = view.set.has_owner(&signer);
+        if view.set.root() != root.root && view.result.is_none() {
+            // Its signer may hold orders that we lack. If its own is among them, then whoever
+            // relayed the root has it: only roots of traders are relayed.
+            if trades {
+                self.sync.ask_trader(ctx, root.epoch, signer);
+            } else {
+                self.sync.ask_relay(ctx, root.epoch, peer);
+            }
+        }
+        if !trades {
+            // Its order may be on the way: counted when the epoch is computed, not relayed.
+            if view.early_roots.len() < EARLY_ROOTS_MAX {
+                view.early_roots.insert(signer, root.into_value());
+            }
+            return (Verdict::Ignore, Some("root.not_a_trader"));
+        }
+        if view.roots.len() >= ROOTS_PER_EPOCH {
+            return (Verdict::Ignore, Some("root.too_many"));
+        }
+        view.roots.insert(signer, root.into_value());
+        (Verdict::Accept, None)
+    }
+
+    /// Signs and gossips the root of an epoch that has orders, once.
+    pub(super) fn vote(&mut self, ctx: &mut Context<'_>, epoch: u64) {
+        if self.voted_through >= epoch {
+            return;
+        }
+        self.voted_through = epoch;
+        let me = ctx.me();
+        let Some(view) = self.views.get_mut(&epoch) else { return };
+        if view.set.is_empty() {
+            return;
+        }
+        let root = Root {
+            v: VERSION,
+            epoch,
+            root: view.set.root(),
+            count: u32::try_from(view.set.len()).unwrap_or(u32::MAX),
+        };
+        view.roots.insert(me, root.clone());
+        // Peers relay only roots of traders: without an order of our own it would be noise.
+        if view.set.has_owner(&me) {
+            let bytes = encode(ctx.sign(root).envelope());
+            ctx.out.push(Effect::Publish { topic: Topic::Roots, bytes });
+        }
+    }
+
+    /// Epochs up to `through` that have orders and no result.
+    pub(super) fn uncomputed(&self, through: u64) -> Vec<u64> {
+        self.views
+            .range(self.computed_through.saturating_add(1)..=through)
+            .filter(|(_, view)| view.result.is_none() && !view.set.is_empty())
+            .map(|(epoch, _)| *epoch)
+            .collect()
+    }
+
+    /// Other traders whose roots of an epoch were heard.
+    #[must_use]
+    pub fn operators(&self, epoch: u64, me: Key) -> usize {
+        self.views.get(&epoch).map_or(0, |view| view.roots.keys().filter(|key| **key != me).count())
+    }
+
+    /// Computes an epoch once, and journals its orders and result.
+    pub(super) fn compute(&mut self, ctx: &mut Context<'_>, epoch: u64) -> Option<Vec<ResultRow>> {
+        let view = self.views.get_mut(&epoch)?;
+        let result = compute(epoch, &view.set, ctx.params).ok()?;
+        for (signer, root) in std::mem::take(&mut view.early_roots) {
+            if view.set.has_owner(&signer) {
+                view.roots.entry(signer).or_insert(root);
+            }
+        }
+        for order in view.set.iter() {
+            let mut key = epoch.to_be_bytes().to_vec();
+            key.extend_from_slice(&order.id());
+            ctx.out.put(Table::Order, &key, &(ctx.params.magic, order.envelope()));
+        }
+        ctx.out.put(Table::Epoch, &epoch.to_be_bytes(), &result);
+        let rows = result.rows.clone();
+        view.result = Some(result);
+        Some(rows)
+    }
+
+    /// Keeps the last epochs only, in memory and on disk.
+    pub(super) fn forget_oldest(&mut self, ctx: &mut Context<'_>) {
+        while self.views.len() > EPOCHS_KEPT {
+            let Some((epoch, view)) = self.views.pop_first() else { return };
+            for id in view.set.ids() {
+                let mut key = epoch.to_be_bytes().to_vec();
+                key.extend_from_slice(&id.0);
+                ctx.out.delete(Table::Order, &key);
+            }
+            ctx.out.delete(Table::Epoch, &epoch.to_be_bytes());
+        }
+    }
+}
+
+/// The envelope of a gossip message.
+pub(crate) fn gossip_envelope(bytes: &[u8]) -> Result<Envelope, WireError> {
+    if bytes.len() > GOSSIP_MAX_BYTES {
+        return Err(WireError::Oversize);
+    }
+    decode_record(bytes)
+}
+
+/// Verdict on bytes that failed.
+pub(crate) fn wire_verdict(error: WireError) -> (Verdict, Option<&'static str>) {
+    let verdict = if error.is_blamable() { Verdict::Reject } else { Verdict::Ignore };
+    (verdict, Some(error.code()))
+}

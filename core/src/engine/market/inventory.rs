@@ -1,0 +1,51 @@
+//! The provider's unit ledger as the market sees it.
+
+use super::Rectangle;
+use crate::certificate::ledger::{Claim, RowNeed, number_rows};
+use crate::engine::custody::Custody;
+use crate::ids::TradeId;
+use crate::settlement::objects::Row;
+use crate::units::{Units, Window};
+
+/// What the market needs to know of units: which are free, and how rows are numbered.
+pub trait Inventory {
+    /// The free cells of the given units in a window, as at most 16 disjoint rectangles.
+    fn free_within(&self, class: u16, units: &Units, window: Window) -> Vec<Rectangle>;
+    /// The lowest `qty` units that are free in the whole window and not in `taken`.
+    fn pick(&self, class: u16, qty: u32, window: Window, taken: &[Units]) -> Option<Units>;
+    /// Numbers rows of one ask inside its rectangle, by (start, bid id), lowest free first;
+    /// or the reason code why a row can not be numbered.
+    fn number(&self, rectangle: &Rectangle, rows: &[&Row]) -> Vec<Result<Units, &'static str>>;
+    /// Reserves the units of a row.
+    ///
+    /// # Errors
+    /// The reason code: the units are gone.
+    fn reserve(&mut self, trade: TradeId, row: &Row, units: &Units) -> Result<(), &'static str>;
+}
+
+impl Inventory for Custody {
+    fn free_within(&self, class: u16, units: &Units, window: Window) -> Vec<Rectangle> {
+        let free = self.ledger.free_rectangles(class, window);
+        free.into_iter()
+            .filter_map(|(free, window)| Some((free.intersection(units)?, window)))
+            .collect()
+    }
+
+    fn pick(&self, class: u16, qty: u32, window: Window, taken: &[Units]) -> Option<Units> {
+        self.ledger.pick(class, qty, window, taken)
+    }
+
+    fn number(&self, rectangle: &Rectangle, rows: &[&Row]) -> Vec<Result<Units, &'static str>> {
+        let needs: Vec<RowNeed> = rows
+            .iter()
+            .map(|row| RowNeed { buy: row.buy, window: row.window(), qty: row.qty })
+            .collect();
+        let numbered = number_rows(rectangle, &needs);
+        numbered.into_iter().map(|units| units.map_err(|error| error.code())).collect()
+    }
+
+    fn reserve(&mut self, trade: TradeId, row: &Row, units: &Units) -> Result<(), &'static str> {
+        let claim = Claim::Row(trade);
+        self.ledger.claim(claim, row.class, units, row.window()).map_err(|error| error.code())
+    }
+}

@@ -1,0 +1,645 @@
+//! The market side of a node: standing orders, the open epoch, roots, results.
+//!
+//! A standing order is re-signed for every epoch until nothing of it is left. A node signs
+//! for an epoch only what is neither reserved nor sold, and never before it has computed
+//! the epoch before; after a restart never for an epoch that it may have signed for already
+//! (DESIGN §5).
+
+pub mod depth;
+pub mod epochs;
+pub mod inventory;
+pub mod quote;
+pub mod signing;
+pub mod standing;
+pub mod sync;
+
+use std::collections::BTreeMap;
+
+pub use epochs::{EpochView, Epochs};
+pub use inventory::Inventory;
+pub use standing::{Standing, StandingState};
+
+use super::context::Context;
+use super::io::{Effect, Event, OrderSpec, Refusal, Topic, Verdict};
+use super::record::{Record, Table};
+use crate::epoch::{ResultRow, computed_at_ms, epoch_at, root_at_ms};
+use crate::ids::{Key, OrderId, StandingId, TradeId};
+use crate::limits::STANDING_ORDERS_MAX;
+use crate::order::{Order, Side};
+use crate::params::Params;
+use crate::settlement::objects::Row;
+use crate::units::{TimeMs, Units, Window};
+use crate::wire::encode;
+
+/// Unit numbers and when: what one ask stands for.
+pub type Rectangle = (Units, Window);
+
+/// A row of this node's own that binds, ready for settlement.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Matched {
+    /// This node buys.
+    Buy {
+        /// The row.
+        row: Row,
+        /// Its id.
+        trade: TradeId,
+        /// Owner of the ask.
+        seller: Key,
+        /// Who shall hold the certificate.
+        to: Key,
+        /// Feature bits that the bid requires.
+        features: u64,
+    },
+    /// This node sells.
+    Sell {
+        /// The row.
+        row: Row,
+        /// Its id.
+        trade: TradeId,
+        /// Owner of the bid.
+        buyer: Key,
+        /// Numbered and reserved.
+        units: Units,
+        /// Feature bits of the ask.
+        features: u64,
+    },
+}
+
+/// An order of ours in an epoch.
+#[derive(Debug, Clone)]
+pub struct SignedOrder {
+    /// Which standing order it came from.
+    pub standing: StandingId,
+    /// In which epoch.
+    pub epoch: u64,
+    /// What an ask stands for.
+    pub rectangle: Option<Rectangle>,
+    /// Feature bits.
+    pub features: u64,
+    /// Coins that a bid holds back until its epoch is computed, sat.
+    pub reserved_sat: u64,
+}
+
+/// An order that waits for its proof of work.
+#[derive(Debug, Clone)]
+struct Job {
+    order: Order,
+    signed: SignedOrder,
+}
+
+/// Standing orders, epochs and their results.
+#[derive(Debug, Default)]
+pub struct Market {
+    standing: BTreeMap<StandingId, Standing>,
+    /// Order sets, roots and results.
+    pub epochs: Epochs,
+    signed: BTreeMap<OrderId, SignedOrder>,
+    jobs: BTreeMap<u64, Job>,
+    next_job: u64,
+    /// Never sign for an epoch up to this one: an earlier life may have.
+    floor: u64,
+    signed_through: u64,
+    clock_is_off: bool,
+    started: bool,
+}
+
+const SIGNED_THROUGH: &str = "epoch.signed";
+const COMPUTED_THROUGH: &str = "epoch.computed";
+
+impl Market {
+    /// Takes its records of an earlier life.
+    pub fn load(&mut self, ctx: &mut Context<'_>, records: &[Record]) {
+        for record in records {
+            if record.table == Table::Standing.number() {
+                if let Ok(standing) = record.read::<Standing>() {
+                    self.standing.insert(standing.id, standing);
+                }
+            } else {
+                self.epochs.load(record);
+            }
+        }
+        self.floor = ctx.counter(SIGNED_THROUGH);
+        self.signed_through = self.floor;
+        let now_epoch = epoch_at(ctx.now_ms, ctx.params);
+        self.epochs.computed_through =
+            ctx.counter(COMPUTED_THROUGH).max(now_epoch.saturating_sub(1));
+        self.started = true;
+    }
+
+    /// Every standing order, by id.
+    pub fn standing(&self) -> impl Iterator<Item = &Standing> {
+        self.standing.values()
+    }
+
+    /// What this node has signed for an epoch.
+    pub fn signed_for(&self, epoch: u64) -> impl Iterator<Item = (&OrderId, &SignedOrder)> {
+        self.signed.iter().filter(move |(_, signed)| signed.epoch == epoch)
+    }
+
+    /// Coins held back by bids that are signed for epochs not yet computed, sat.
+    #[must_use]
+    pub fn reserved_sat(&self) -> u64 {
+        let signed = self.signed.values().chain(self.jobs.values().map(|job| &job.signed));
+        signed
+            .filter(|signed| signed.epoch > self.epochs.computed_through)
+            .fold(0, |sum, signed| sum.saturating_add(signed.reserved_sat))
+    }
+
+    /// Puts a standing order into the market.
+    ///
+    /// # Errors
+    /// A refusal that says which bound it breaks.
+    pub fn place(
+        &mut self,
+        ctx: &mut Context<'_>,
+        inventory: &dyn Inventory,
+        spec: OrderSpec,
+        committed_sat: u64,
+    ) -> Result<StandingId, Refusal> {
+        self.expire(ctx);
+        let committed_sat = committed_sat.saturating_add(self.reserved_sat());
+        let open = self.standing.values().filter(|order| order.is_open()).count();
+        if open >= STANDING_ORDERS_MAX {
+            return Err(Refusal::new("order.too_many", "cancel an order first"));
+        }
+        signing::check_spec(ctx, &spec)?;
+        let units = match spec.side {
+            Side::Buy => {
+                signing::check_funds(ctx, &spec, committed_sat)?;
+                None
+            }
+            Side::Sell => Some(self.pick_units(inventory, &spec)?),
+        };
+        let id = ctx.fresh_standing_id();
+        let standing = Standing::new(id, spec, units, ctx.now_ms);
+        ctx.out.put(Table::Standing, &id.0, &standing);
+        self.standing.insert(id, standing);
+        self.sign_one(ctx, inventory, id, committed_sat);
+        Ok(id)
+    }
+
+    fn pick_units(&self, inventory: &dyn Inventory, spec: &OrderSpec) -> Result<Units, Refusal> {
+        let class = spec.alts.first().map_or(0, |alt| alt.class);
+        let taken: Vec<Units> = self
+            .standing
+            .values()
+            .filter(|other| other.is_open() && other.spec.window.overlaps(spec.window))
+            .filter(|other| other.spec.alts.first().map(|alt| alt.class) == Some(class))
+            .filter_map(|other| other.units.clone())
+            .collect();
+        inventory.pick(class, spec.qty, spec.window, &taken).ok_or_else(|| {
+            Refusal::new(
+                "order.capacity_exceeded",
+                "this host has fewer free units of the class in that window; sell fewer, \
+                 cancel another ask, or raise [capacity] in the configuration",
+            )
+        })
+    }
+
+    /// Stops re-signing; what was gossiped stays firm for its epoch.
+    ///
+    /// # Errors
+    /// `order.unknown`.
+    pub fn cancel(&mut self, ctx: &mut Context<'_>, id: StandingId) -> Result<(), Refusal> {
+        let standing = self
+            .standing
+            .get_mut(&id)
+            .ok_or_else(|| Refusal::new("order.unknown", "see `capex order list`"))?;
+        if standing.is_open() {
+            standing.state = StandingState::Cancelled;
+            ctx.out.put(Table::Standing, &id.0, standing);
+        }
+        self.jobs.retain(|_, job| job.signed.standing != id);
+        Ok(())
+    }
+
+    /// Does what is due: computes the epoch that ended, votes, signs for the open one.
+    pub fn on_tick(
+        &mut self,
+        ctx: &mut Context<'_>,
+        inventory: &mut dyn Inventory,
+        committed_sat: u64,
+    ) -> Vec<Matched> {
+        if !self.started {
+            return Vec::new();
+        }
+        let epoch = epoch_at(ctx.now_ms, ctx.params);
+        let mut matched = Vec::new();
+        if self.epochs.computed_through.saturating_add(1) < epoch {
+            matched = self.compute_due(ctx, inventory, epoch);
+        }
+        self.expire(ctx);
+        if ctx.now_ms >= root_at_ms(epoch, ctx.params) {
+            self.epochs.vote(ctx, epoch);
+        }
+        // Orders of `matched` rows reserve coins that `committed_sat` does not know yet.
+        let fee_sat = signing::fee_reserve_sat(ctx);
+        let reserving = matched.iter().map(|row| reserved_sat(row, fee_sat));
+        let reserving = reserving.fold(0, u64::saturating_add);
+        self.sign_due(ctx, inventory, epoch, committed_sat.saturating_add(reserving));
+        matched
+    }
+
+    /// When `on_tick` is due next: at once, if an input came between a deadline and its tick.
+    #[must_use]
+    pub fn next_deadline(&self, now_ms: TimeMs, params: &Params) -> (TimeMs, &'static str) {
+        let epoch = epoch_at(now_ms, params);
+        if self.started && self.epochs.computed_through.saturating_add(1) < epoch {
+            (now_ms, "compute the epoch")
+        } else if self.started && self.epochs.voted_through < epoch {
+            (root_at_ms(epoch, params), "sign the root")
+        } else {
+            (computed_at_ms(epoch, params), "compute the epoch")
+        }
+    }
+
+    fn compute_due(
+        &mut self,
+        ctx: &mut Context<'_>,
+        inventory: &mut dyn Inventory,
+        now_epoch: u64,
+    ) -> Vec<Matched> {
+        let mut matched = Vec::new();
+        let through = now_epoch.saturating_sub(1);
+        let mut due = self.epochs.uncomputed(through);
+        if self.clock_is_off {
+            due.clear();
+        }
+        for epoch in due {
+            let Some(rows) = self.epochs.compute(ctx, epoch) else { continue };
+            ctx.out.notify(Event::EpochComputed { epoch, rows: rows.len() });
+            if self.epochs.operators(epoch, ctx.me()) >= usize::from(ctx.params.min_operators) {
+                matched.extend(self.own_rows(ctx, inventory, &rows));
+            }
+        }
+        self.epochs.computed_through = through;
+        ctx.set_counter(COMPUTED_THROUGH, through);
+        self.epochs.forget_oldest(ctx);
+        self.close_one_shots(ctx, through);
+        self.signed.retain(|_, signed| signed.epoch > through.saturating_sub(8));
+        // A search for work that found nothing never answers.
+        self.jobs.retain(|_, job| job.signed.epoch > through);
+        matched
+    }
+
+    fn own_rows(
+        &mut self,
+        ctx: &mut Context<'_>,
+        inventory: &mut dyn Inventory,
+        rows: &[ResultRow],
+    ) -> Vec<Matched> {
+        let binding: Vec<&ResultRow> = rows.iter().filter(|row| row.void.is_none()).collect();
+        let mut matched = Vec::new();
+        for row in &binding {
+            if let Some(signed) = self.signed.get(&OrderId(row.row.buy)).cloned() {
+                matched.extend(self.own_buy(ctx, row, &signed));
+            }
+        }
+        let asks: Vec<(OrderId, SignedOrder)> = self
+            .signed
+            .iter()
+            .filter(|(_, signed)| signed.rectangle.is_some())
+            .map(|(id, signed)| (*id, signed.clone()))
+            .collect();
+        for (ask, signed) in asks {
+            let rows: Vec<&ResultRow> =
+                binding.iter().copied().filter(|row| row.row.sell == ask.0).collect();
+            matched.extend(self.own_sells(ctx, inventory, &rows, &signed));
+        }
+        matched
+    }
+
+    fn own_buy(
+        &mut self,
+        ctx: &mut Context<'_>,
+        result: &ResultRow,
+        signed: &SignedOrder,
+    ) -> Option<Matched> {
+        let me = ctx.me();
+        let standing = self.standing.get_mut(&signed.standing)?;
+        standing.matched.insert(result.trade, result.row.qty);
+        ctx.out.put(Table::Standing, &standing.id.0, standing);
+        Some(Matched::Buy {
+            row: result.row.clone(),
+            trade: result.trade,
+            seller: result.seller,
+            to: standing.spec.beneficiary.unwrap_or(me),
+            features: standing.spec.features,
+        })
+    }
+
+    fn own_sells(
+        &mut self,
+        ctx: &mut Context<'_>,
+        inventory: &mut dyn Inventory,
+        results: &[&ResultRow],
+        signed: &SignedOrder,
+    ) -> Vec<Matched> {
+        let (Some(rectangle), Some(standing)) =
+            (&signed.rectangle, self.standing.get_mut(&signed.standing))
+        else {
+            return Vec::new();
+        };
+        let mut results = results.to_vec();
+        results.sort_by_key(|result| (result.row.start, result.row.buy));
+        let rows: Vec<&Row> = results.iter().map(|result| &result.row).collect();
+        let numbered = inventory.number(rectangle, &rows);
+        let mut matched = Vec::new();
+        for (result, units) in results.iter().zip(numbered) {
+            let reserved = units.and_then(|units| {
+                inventory.reserve(result.trade, &result.row, &units).map(|()| units)
+            });
+            let units = match reserved {
+                Ok(units) => units,
+                Err(code) => {
+                    standing.note = Some(code.to_owned());
+                    continue;
+                }
+            };
+            standing.matched.insert(result.trade, result.row.qty);
+            matched.push(Matched::Sell {
+                row: result.row.clone(),
+                trade: result.trade,
+                buyer: result.buyer,
+                units,
+                features: signed.features,
+            });
+        }
+        if !rows.is_empty() {
+            ctx.out.put(Table::Standing, &standing.id.0, standing);
+        }
+        matched
+    }
+
+    /// A trade of ours ended: filled, or its part goes back into the market.
+    pub fn on_trade_end(&mut self, ctx: &mut Context<'_>, trade: TradeId, filled: bool) {
+        let Some(standing) =
+            self.standing.values_mut().find(|standing| standing.matched.contains_key(&trade))
+        else {
+            return;
+        };
+        let qty = standing.matched.remove(&trade).unwrap_or(0);
+        if filled {
+            standing.filled = standing.filled.saturating_add(qty);
+            // What still settles may come back: then it has to be signed again.
+            let all = standing.matched.is_empty() && standing.remainder() == 0;
+            if standing.is_open() && standing.spec.side == Side::Buy && all {
+                standing.state = StandingState::Filled;
+            }
+        } else if standing.state == StandingState::Filled {
+            // It lived for one epoch, and not all of it came true.
+            standing.state = StandingState::Expired;
+        }
+        ctx.out.put(Table::Standing, &standing.id.0, standing);
+    }
+
+    /// Puts back what was matched just before a crash and never became a settlement.
+    pub fn forget_unopened(&mut self, ctx: &mut Context<'_>, is_known: impl Fn(&TradeId) -> bool) {
+        for standing in self.standing.values_mut() {
+            let before = standing.matched.len();
+            standing.matched.retain(|trade, _| is_known(trade));
+            if standing.matched.len() != before {
+                ctx.out.put(Table::Standing, &standing.id.0, standing);
+            }
+        }
+    }
+
+    fn expire(&mut self, ctx: &mut Context<'_>) {
+        let first = ctx.params.first_slot(epoch_at(ctx.now_ms, ctx.params));
+        for standing in self.standing.values_mut().filter(|standing| standing.is_open()) {
+            if standing.is_past(ctx.now_ms, first) {
+                standing.state = StandingState::Expired;
+                ctx.out.put(Table::Standing, &standing.id.0, standing);
+            }
+        }
+    }
+
+    fn close_one_shots(&mut self, ctx: &mut Context<'_>, through: u64) {
+        for standing in self.standing.values_mut().filter(|standing| standing.is_open()) {
+            let had_its_epoch = standing.last_epoch.is_some_and(|epoch| epoch <= through);
+            if standing.is_one_shot() && had_its_epoch {
+                let all_matched = standing.remainder() == 0;
+                standing.state =
+                    if all_matched { StandingState::Filled } else { StandingState::Expired };
+                ctx.out.put(Table::Standing, &standing.id.0, standing);
+            }
+        }
+    }
+
+    /// The clock was compared with that of peers (DESIGN §5): beyond min(2 s, FREEZE / 4)
+    /// this node computes nothing.
+    pub fn on_clock(&mut self, ctx: &Context<'_>, offset_ms: i64, peers: u16) {
+        const PEERS_TO_JUDGE: u16 = 5;
+        let is_far = offset_ms.unsigned_abs() > ctx.params.clock_tolerance_ms();
+        self.clock_is_off = peers >= PEERS_TO_JUDGE && is_far;
+    }
+
+    /// Whether the clock is too far off to match.
+    #[must_use]
+    pub fn clock_is_off(&self) -> bool {
+        self.clock_is_off
+    }
+
+    /// An order or a root on gossip, passed on by `peer`.
+    pub fn on_gossip(
+        &mut self,
+        ctx: &mut Context<'_>,
+        peer: Key,
+        topic: Topic,
+        bytes: &[u8],
+    ) -> (Verdict, Option<&'static str>) {
+        match topic {
+            Topic::Orders => self.epochs.on_order(ctx, bytes),
+            Topic::Roots => self.epochs.on_root(ctx, peer, bytes),
+            Topic::Locks | Topic::Contacts | Topic::Proofs => (Verdict::Ignore, None),
+        }
+    }
+
+    fn publish(&mut self, ctx: &mut Context<'_>, order: Order, signed: SignedOrder) {
+        let order = ctx.sign(order);
+        let id = OrderId(order.id());
+        if let Some(standing) = self.standing.get_mut(&signed.standing) {
+            standing.last_epoch = Some(signed.epoch);
+            standing.last_order = Some(id);
+            standing.note = None;
+            ctx.out.put(Table::Standing, &standing.id.0, standing);
+        }
+        let bytes = encode(order.envelope());
+        self.signed.insert(id, signed);
+        self.epochs.insert_own(ctx, order);
+        ctx.out.push(Effect::Publish { topic: Topic::Orders, bytes });
+    }
+}
+
+fn reserved_sat(matched: &Matched, fee_sat: u64) -> u64 {
+    match matched {
+        Matched::Buy { row, .. } => row.price_sat().saturating_add(fee_sat),
+        Matched::Sell { .. } => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use bitcoin::secp256k1::Secp256k1;
+
+    use super::*;
+    use crate::engine::context::{ChainView, Outbox, WalletView};
+    use crate::engine::io::TimeInForce;
+    use crate::engine::{Engine, Input, Keys};
+    use crate::order::{Alternative, Mode};
+    use crate::settlement::sample;
+    use crate::test_support::devnet;
+
+    struct Empty;
+
+    impl Inventory for Empty {
+        fn free_within(&self, _: u16, _: &Units, _: Window) -> Vec<Rectangle> {
+            Vec::new()
+        }
+
+        fn pick(&self, _: u16, _: u32, _: Window, _: &[Units]) -> Option<Units> {
+            None
+        }
+
+        fn number(&self, _: &Rectangle, _: &[&Row]) -> Vec<Result<Units, &'static str>> {
+            Vec::new()
+        }
+
+        fn reserve(&mut self, _: TradeId, _: &Row, _: &Units) -> Result<(), &'static str> {
+            Err("ledger.taken")
+        }
+    }
+
+    /// Runs `test` in the OPEN phase of epoch 1,000, with these counters of an earlier life.
+    fn with(counters: &[(&str, u64)], test: impl FnOnce(&mut Context<'_>, u64)) {
+        let mut params = sample::params("devnet");
+        params.pow_bits = 0;
+        let epoch = 1000;
+        let chain = ChainView { up: true, ..ChainView::default() };
+        let mut wallet = WalletView { spendable_sat: 100_000_000, ..WalletView::default() };
+        let mut counters = counters.iter().map(|(name, at)| ((*name).to_owned(), *at)).collect();
+        let mut ctx = Context {
+            now_ms: crate::epoch::opens_at_ms(epoch, &params) + 1,
+            params: &params,
+            keys: &Keys::new([1; 32], [2; 32]),
+            secp: &Secp256k1::new(),
+            chain: &chain,
+            wallet: &mut wallet,
+            counters: &mut counters,
+            out: &mut Outbox::default(),
+        };
+        test(&mut ctx, epoch);
+    }
+
+    fn bid(ctx: &Context<'_>, time_in_force: TimeInForce) -> OrderSpec {
+        let first = ctx.params.first_slot(epoch_at(ctx.now_ms, ctx.params));
+        OrderSpec {
+            side: Side::Buy,
+            alts: vec![Alternative { class: 1, limit_msat: 900_000 }],
+            qty: 4,
+            min_qty: 1,
+            mode: Mode::Sticky,
+            window: Window { start: first, end: first + 4 },
+            slots: 2,
+            features: 0,
+            allow: Vec::new(),
+            deny: Vec::new(),
+            min_run: 0,
+            time_in_force,
+            beneficiary: None,
+        }
+    }
+
+    fn placed(ctx: &mut Context<'_>, time_in_force: TimeInForce) -> (Market, StandingId) {
+        let mut market = Market::default();
+        market.load(ctx, &[]);
+        let spec = bid(ctx, time_in_force);
+        let id = market.place(ctx, &Empty, spec, 0).unwrap();
+        let standing = market.standing.get_mut(&id).unwrap();
+        standing.matched = BTreeMap::from([(TradeId([1; 32]), 2), (TradeId([2; 32]), 2)]);
+        (market, id)
+    }
+
+    #[test]
+    fn a_bid_is_filled_only_when_nothing_of_it_can_come_back() {
+        with(&[], |ctx, _| {
+            let (mut market, id) = placed(ctx, TimeInForce::GoodTillCancelled);
+            market.on_trade_end(ctx, TradeId([1; 32]), true);
+            assert_eq!(market.standing[&id].state, StandingState::Open);
+            market.on_trade_end(ctx, TradeId([2; 32]), false);
+            let standing = &market.standing[&id];
+            assert_eq!((standing.state, standing.remainder()), (StandingState::Open, 2));
+            market.on_trade_end(ctx, TradeId([2; 32]), false);
+            assert_eq!(market.standing[&id].remainder(), 2, "an end counts once");
+            market.standing.get_mut(&id).unwrap().matched.insert(TradeId([3; 32]), 2);
+            market.on_trade_end(ctx, TradeId([3; 32]), true);
+            assert_eq!(market.standing[&id].state, StandingState::Filled);
+        });
+    }
+
+    #[test]
+    fn an_order_of_one_epoch_whose_trade_is_void_was_not_filled() {
+        with(&[], |ctx, epoch| {
+            let (mut market, id) = placed(ctx, TimeInForce::FillOrKill);
+            market.standing.get_mut(&id).unwrap().last_epoch = Some(epoch);
+            market.close_one_shots(ctx, epoch);
+            assert_eq!(market.standing[&id].state, StandingState::Filled);
+            market.on_trade_end(ctx, TradeId([1; 32]), false);
+            assert_eq!(market.standing[&id].state, StandingState::Expired);
+        });
+    }
+
+    #[test]
+    fn after_a_restart_no_order_joins_an_epoch_that_may_be_signed() {
+        for (signed, joins) in [(1000, false), (999, true)] {
+            with(&[(SIGNED_THROUGH, signed)], |ctx, epoch| {
+                let mut market = Market::default();
+                market.load(ctx, &[]);
+                // As the first tick does.
+                market.sign_due(ctx, &Empty, epoch, 0);
+                let spec = bid(ctx, TimeInForce::GoodTillCancelled);
+                market.place(ctx, &Empty, spec, 0).unwrap();
+                assert_eq!(market.signed_for(epoch).count() == 1, joins, "{signed}");
+            });
+        }
+    }
+
+    #[test]
+    fn what_was_matched_and_never_opened_is_signed_again() {
+        with(&[], |ctx, _| {
+            let (mut market, id) = placed(ctx, TimeInForce::GoodTillCancelled);
+            let known = BTreeSet::from([TradeId([1; 32])]);
+            market.forget_unopened(ctx, |trade| known.contains(trade));
+            assert_eq!(market.standing[&id].remainder(), 2);
+        });
+    }
+
+    #[test]
+    fn a_deadline_that_an_input_overtook_is_due_at_once() {
+        let params = devnet();
+        let epoch = 900_000_000;
+        let opens_at = computed_at_ms(epoch - 1, &params);
+        let mut engine = Engine::new(params.clone(), Keys::new([1; 32], [2; 32]));
+        engine.handle(opens_at, Input::Started { records: Vec::new() });
+        engine.handle(opens_at, Input::Tick);
+        let root_at = root_at_ms(epoch, &params);
+        let computed_at = computed_at_ms(epoch, &params);
+        assert_eq!(engine.poll_timeout(opens_at), (root_at, "sign the root"));
+        // The loop serves something else just when the root is due, and again when the
+        // epoch has ended.
+        for late in [root_at, root_at + 3] {
+            engine.handle(late, Input::ChainSource { up: false });
+            assert_eq!(engine.poll_timeout(late), (root_at, "sign the root"));
+        }
+        engine.handle(root_at + 3, Input::Tick);
+        assert_eq!(engine.poll_timeout(root_at + 3), (computed_at, "compute the epoch"));
+        for late in [computed_at, computed_at + 7] {
+            engine.handle(late, Input::ChainSource { up: false });
+            assert_eq!(engine.poll_timeout(late), (late, "compute the epoch"));
+        }
+        engine.handle(computed_at + 7, Input::Tick);
+        assert_eq!(engine.poll_timeout(computed_at + 7).1, "sign the root");
+    }
+}

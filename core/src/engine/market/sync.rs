@@ -1,0 +1,157 @@
+//! Fetching what a peer with another root has and we lack (DESIGN §5, ROOT phase).
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::Market;
+use crate::admission::{AdmissionError, admit};
+use crate::engine::context::{Context, Purpose};
+use crate::engine::io::{Effect, Event, Protocol};
+use crate::ids::{Key, OrderId};
+use crate::units::TimeMs;
+use crate::wire::{Envelope, WireError};
+
+/// Traders asked per epoch, and as many peers that relayed the root of one whose order we
+/// lack: enough to meet one that has what we lack, few enough that a liar costs little. Apart,
+/// so that roots by made-up keys can not use up the questions to traders.
+const SESSIONS_PER_EPOCH: usize = 4;
+/// Orders per fetch: 256 × 2 KiB stays under the frame.
+const ORDERS_PER_FETCH: usize = 256;
+/// Ids of one answer: 30,000 × 32 bytes stays under 1 MiB.
+const IDS_PER_REPLY: usize = 30_000;
+/// Fetches that follow one id list.
+const FETCHES_PER_SESSION: usize = 16;
+
+/// Epochs whose sessions are remembered: roots of no more than three are taken.
+const EPOCHS_REMEMBERED: usize = 4;
+
+/// Requests of `sync/1`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SyncRequest {
+    /// Which orders of an epoch do you hold?
+    Ids {
+        /// Which epoch.
+        epoch: u64,
+    },
+    /// Send me these.
+    Orders {
+        /// Which epoch.
+        epoch: u64,
+        /// At most 256.
+        ids: Vec<OrderId>,
+    },
+    /// What time is it for you?
+    Clock,
+}
+
+/// Answers of `sync/1`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SyncReply {
+    /// Ids, ascending.
+    Ids(Vec<OrderId>),
+    /// Signed orders.
+    Orders(Vec<Envelope>),
+    /// No, with a reason code.
+    Refused {
+        /// Reason code.
+        code: String,
+    },
+    /// Own time when the request was handled.
+    Clock {
+        /// Unix ms.
+        unix_ms: u64,
+    },
+}
+
+/// Who was asked in which epoch.
+#[derive(Debug, Default)]
+pub(super) struct SyncState {
+    traders: BTreeMap<u64, Vec<Key>>,
+    relays: BTreeMap<u64, Vec<Key>>,
+}
+
+impl SyncState {
+    /// Asks a peer that has an order in the epoch for its ids.
+    pub(super) fn ask_trader(&mut self, ctx: &mut Context<'_>, epoch: u64, peer: Key) {
+        ask_ids(&mut self.traders, ctx, epoch, peer);
+    }
+
+    /// Asks a peer that relayed the root of an unknown trader for its ids.
+    pub(super) fn ask_relay(&mut self, ctx: &mut Context<'_>, epoch: u64, peer: Key) {
+        ask_ids(&mut self.relays, ctx, epoch, peer);
+    }
+}
+
+fn ask_ids(asked: &mut BTreeMap<u64, Vec<Key>>, ctx: &mut Context<'_>, epoch: u64, peer: Key) {
+    let of_epoch = asked.entry(epoch).or_default();
+    if peer == ctx.me() || of_epoch.contains(&peer) || of_epoch.len() >= SESSIONS_PER_EPOCH {
+        return;
+    }
+    of_epoch.push(peer);
+    let purpose = Purpose::SyncIds(epoch, peer);
+    ctx.out.send(peer, Protocol::Sync, &SyncRequest::Ids { epoch }, purpose);
+    while asked.len() > EPOCHS_REMEMBERED {
+        asked.pop_first();
+    }
+}
+
+impl Market {
+    /// Answers a peer.
+    #[must_use]
+    pub fn on_sync_request(&self, now_ms: TimeMs, request: &SyncRequest) -> SyncReply {
+        let set = |epoch: &u64| self.epochs.get(*epoch).map(|view| &*view.set);
+        let reply = match request {
+            SyncRequest::Clock => Some(SyncReply::Clock { unix_ms: now_ms }),
+            SyncRequest::Ids { epoch } => {
+                set(epoch).map(|set| SyncReply::Ids(set.ids().take(IDS_PER_REPLY).collect()))
+            }
+            SyncRequest::Orders { epoch, ids } => set(epoch).map(|set| {
+                let found = ids.iter().take(ORDERS_PER_FETCH).filter_map(|id| set.get(id));
+                SyncReply::Orders(found.map(|order| order.envelope().clone()).collect())
+            }),
+        };
+        reply.unwrap_or_else(|| SyncReply::Refused { code: "sync.unknown_epoch".to_owned() })
+    }
+
+    /// Takes a peer's answer. An order in it that its bytes prove invalid is the fault of
+    /// the peer that sent it.
+    pub fn on_sync_reply(&mut self, ctx: &mut Context<'_>, purpose: &Purpose, reply: SyncReply) {
+        match (purpose, reply) {
+            (Purpose::SyncIds(epoch, peer), SyncReply::Ids(ids)) => {
+                let lacks = |id: &OrderId| self.epochs.order(*epoch, id).is_none();
+                let missing: Vec<OrderId> =
+                    ids.into_iter().take(IDS_PER_REPLY).filter(lacks).collect();
+                for ids in missing.chunks(ORDERS_PER_FETCH).take(FETCHES_PER_SESSION) {
+                    let request = SyncRequest::Orders { epoch: *epoch, ids: ids.to_vec() };
+                    let purpose = Purpose::SyncOrders(*epoch, *peer);
+                    ctx.out.send(*peer, Protocol::Sync, &request, purpose);
+                }
+            }
+            (Purpose::SyncOrders(epoch, peer), SyncReply::Orders(orders)) => {
+                self.take_orders(ctx, *epoch, *peer, &orders);
+            }
+            _ => {}
+        }
+    }
+
+    fn take_orders(&mut self, ctx: &mut Context<'_>, epoch: u64, peer: Key, orders: &[Envelope]) {
+        for envelope in orders.iter().take(ORDERS_PER_FETCH) {
+            if self.epochs.is_open(ctx, epoch).is_err() {
+                return;
+            }
+            match admit(envelope, ctx.params) {
+                Ok(order) if order.epoch == epoch => {
+                    self.epochs.insert(order);
+                }
+                Ok(_) | Err(AdmissionError::Wire(WireError::UnknownVersion)) => {}
+                Err(error) => {
+                    // One is proof enough: the rest is not worth its signatures.
+                    ctx.out.notify(Event::Refused { peer, code: error.code().to_owned() });
+                    ctx.out.push(Effect::Penalise { key: peer });
+                    return;
+                }
+            }
+        }
+    }
+}

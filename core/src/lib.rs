@@ -1,0 +1,22 @@
+//! The exchange itself: orders, epochs, matching, settlement, certificates, leases.
+//!
+//! Pure. No IO, clock, randomness, floating point, async or hash-map iteration in here:
+//! time and chain facts come in as [`engine::Input`], consequences go out as
+//! [`engine::Effect`], and the same engine runs in the daemon and in the simulator.
+
+pub mod admission;
+pub mod book;
+pub mod certificate;
+pub mod engine;
+pub mod epoch;
+pub mod ids;
+pub mod lease;
+pub mod limits;
+pub mod matching;
+pub mod order;
+pub mod params;
+pub mod settlement;
+#[cfg(any(test, feature = "test-support"))]
+pub mod test_support;
+pub mod units;
+pub mod wire;

@@ -1,0 +1,120 @@
+//! Key aggregation of BIP-327 and the plain tweak that puts the terms into an address.
+//!
+//! Only the public side: the key path is spent by handing a single-use key over, so no
+//! nonces and no signing rounds exist (settlement research §2.2).
+
+use bitcoin::secp256k1::{PublicKey, Scalar, Secp256k1, Verification};
+
+use crate::wire::sha256;
+
+/// Why keys do not aggregate. Honest inputs meet these with probability 2^-128.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum KeyAggError {
+    /// No key at all.
+    #[error("no key to aggregate")]
+    Empty,
+    /// A coefficient or tweak is not below the group order, or is zero.
+    #[error("scalar is not in the range of the group")]
+    Scalar,
+    /// The result is the point at infinity.
+    #[error("keys cancel out")]
+    Infinity,
+}
+
+impl KeyAggError {
+    /// Stable reason code.
+    #[must_use]
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Empty => "keyagg.empty",
+            Self::Scalar => "keyagg.scalar",
+            Self::Infinity => "keyagg.infinity",
+        }
+    }
+}
+
+/// SHA-256 tagged as in BIP-340.
+fn tagged(tag: &str, parts: &[&[u8]]) -> [u8; 32] {
+    let tag = sha256(&[tag.as_bytes()]);
+    let mut all: Vec<&[u8]> = vec![&tag, &tag];
+    all.extend_from_slice(parts);
+    sha256(&all)
+}
+
+/// `KeyAgg` of BIP-327: keys in the order given, duplicates allowed.
+///
+/// A coefficient at or above the group order is refused rather than reduced: nobody can
+/// find one, and refusing needs no big-number arithmetic.
+///
+/// # Errors
+/// [`KeyAggError`].
+pub fn aggregate<C: Verification>(
+    secp: &Secp256k1<C>,
+    keys: &[PublicKey],
+) -> Result<PublicKey, KeyAggError> {
+    let first = keys.first().ok_or(KeyAggError::Empty)?;
+    let second = keys.iter().find(|key| *key != first);
+    let bytes: Vec<[u8; 33]> = keys.iter().map(PublicKey::serialize).collect();
+    let parts: Vec<&[u8]> = bytes.iter().map(<[u8; 33]>::as_slice).collect();
+    let list = tagged("KeyAgg list", &parts);
+    let mut terms = Vec::with_capacity(keys.len());
+    for (key, encoded) in keys.iter().zip(&bytes) {
+        // The first key that differs from the first has coefficient 1.
+        if Some(key) == second {
+            terms.push(*key);
+            continue;
+        }
+        let coefficient = tagged("KeyAgg coefficient", &[&list, encoded]);
+        let scalar = Scalar::from_be_bytes(coefficient).map_err(|_| KeyAggError::Scalar)?;
+        terms.push(key.mul_tweak(secp, &scalar).map_err(|_| KeyAggError::Scalar)?);
+    }
+    let terms: Vec<&PublicKey> = terms.iter().collect();
+    PublicKey::combine_keys(&terms).map_err(|_| KeyAggError::Infinity)
+}
+
+/// Plain tweak: `key + int(tweak)·G`.
+///
+/// # Errors
+/// [`KeyAggError::Scalar`] if the tweak is not below the group order,
+/// [`KeyAggError::Infinity`] if the sum vanishes.
+pub fn tweak_plain<C: Verification>(
+    secp: &Secp256k1<C>,
+    key: &PublicKey,
+    tweak: [u8; 32],
+) -> Result<PublicKey, KeyAggError> {
+    let tweak = Scalar::from_be_bytes(tweak).map_err(|_| KeyAggError::Scalar)?;
+    key.add_exp_tweak(secp, &tweak).map_err(|_| KeyAggError::Infinity)
+}
+
+#[cfg(test)]
+mod tests {
+    use bitcoin::secp256k1::Secp256k1;
+
+    use super::*;
+    use crate::ids::{from_hex, to_hex};
+
+    fn run(secp: &Secp256k1<bitcoin::secp256k1::All>, keys: &str, tweak: &str) -> Option<String> {
+        let key = |hex: &str| PublicKey::from_slice(&from_hex(&hex.to_lowercase())?).ok();
+        let keys: Vec<PublicKey> = keys.split_whitespace().map(key).collect::<Option<_>>()?;
+        let mut sum = aggregate(secp, &keys).ok()?;
+        if tweak != "-" {
+            let tweak = from_hex(&tweak.to_lowercase())?.try_into().ok()?;
+            sum = tweak_plain(secp, &sum, tweak).ok()?;
+        }
+        Some(to_hex(&sum.x_only_public_key().0.serialize()))
+    }
+
+    #[test]
+    fn vectors_of_bip327() {
+        let secp = Secp256k1::new();
+        let text = include_str!("../../../tests/vectors/bip327_key_agg.txt");
+        let mut cases = 0;
+        for line in text.lines().filter(|line| !line.starts_with('#')) {
+            let parts: Vec<&str> = line.split('|').map(str::trim).collect();
+            let expected = (parts[2] != "error").then(|| parts[2].to_lowercase());
+            assert_eq!(run(&secp, parts[0], parts[1]), expected, "{line}");
+            cases += 1;
+        }
+        assert_eq!(cases, 9);
+    }
+}

@@ -1,0 +1,294 @@
+//! The signed objects of a settlement and the messages that carry them (DESIGN §7, §13).
+
+use serde::{Deserialize, Serialize};
+
+use crate::certificate::Certificate;
+use crate::ids::{CertId, Key, TermsHash, TradeId};
+use crate::units::{Slot, Units, Window};
+use crate::wire::{Envelope, Object};
+
+/// One row of an epoch's result: what both sides must hold identically for a trade to bind.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Row {
+    /// Version.
+    pub v: u8,
+    /// Epoch that matched it.
+    pub epoch: u64,
+    /// Id of the bid.
+    pub buy: [u8; 32],
+    /// Id of the ask.
+    pub sell: [u8; 32],
+    /// Class number.
+    pub class: u16,
+    /// First slot.
+    pub start: Slot,
+    /// Slots.
+    pub slots: u16,
+    /// Units.
+    pub qty: u32,
+    /// Total price, msat.
+    pub msat: u64,
+}
+
+impl Object for Row {
+    const NAME: &'static str = "row";
+    fn version(&self) -> u8 {
+        self.v
+    }
+}
+
+impl Row {
+    /// The delivery window.
+    #[must_use]
+    pub fn window(&self) -> Window {
+        Window { start: self.start, end: self.start.saturating_add(u32::from(self.slots)) }
+    }
+
+    /// Total price, sat: msat rounded down.
+    #[must_use]
+    pub fn price_sat(&self) -> u64 {
+        self.msat / 1000
+    }
+}
+
+/// One who pays for a trade, each with an own contract output and an own refund.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Funder {
+    /// ed25519 key that signs Accept.
+    pub key: Key,
+    /// Single-use refund key, x-only.
+    pub refund_xonly: [u8; 32],
+    /// Value of the output, sat.
+    pub amount_sat: u64,
+}
+
+/// What buyer and seller sign; its hash is in the address that is paid.
+///
+/// Signed by `from`, the seller.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Terms {
+    /// Version.
+    pub v: u8,
+    /// Object id of the row.
+    pub trade_id: TradeId,
+    /// Certificate sold.
+    pub cert_id: CertId,
+    /// Its sequence number, consumed by the sale.
+    pub seq: u32,
+    /// `cert_id` at seq 0, else id of the last Activation.
+    pub prev_hash: [u8; 32],
+    /// Class number.
+    pub class: u16,
+    /// Unit numbers at the provider.
+    pub units: Units,
+    /// Delivery window.
+    pub window: Window,
+    /// Seller: present holder, or the provider at seq 0.
+    pub from: Key,
+    /// Holder after the sale.
+    pub to: Key,
+    /// Who pays, 1 to 8.
+    pub funders: Vec<Funder>,
+    /// Price, sat: the sum of the funders' amounts.
+    pub price_sat: u64,
+    /// SHA-256 of the preimage x (`H`).
+    pub payment_hash: [u8; 32],
+    /// Seller's single-use claim key, x-only.
+    pub s_xonly: [u8; 32],
+    /// Where the seller wants to be paid, a script of at most 42 bytes.
+    pub payout_spk: Vec<u8>,
+    /// Chain height at signing (`t0`).
+    pub t0: u32,
+    /// The funding must have confirmed by this height (`F`).
+    pub fund_by: u32,
+    /// From the block after this height on the buyer can refund (`T_R`).
+    pub refund_at: u32,
+    /// Confirmations of the funding before the seller may reveal (`k_f`).
+    pub funding_confirmations: u32,
+    /// Version of the script template: 1.
+    pub template: u8,
+    /// Makes every Terms unique.
+    pub nonce16: [u8; 16],
+}
+
+impl Object for Terms {
+    const NAME: &'static str = "terms";
+    fn version(&self) -> u8 {
+        self.v
+    }
+    fn signer(&self) -> Option<[u8; 32]> {
+        Some(self.from.0)
+    }
+}
+
+/// A funder's consent, with the facts on which the provider may release the lock.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Accept {
+    /// Version.
+    pub v: u8,
+    /// Which terms.
+    pub terms_hash: TermsHash,
+    /// `F + g`: the lock may go if nothing confirmed by then.
+    pub release_at_height: u32,
+    /// Accept time + funding deadline, unix ms: the lock may go if no FUND was acknowledged.
+    pub release_at_ms: u64,
+}
+
+impl Object for Accept {
+    const NAME: &'static str = "accept";
+    fn version(&self) -> u8 {
+        self.v
+    }
+}
+
+/// The provider's promise that (cert_id, seq) is kept for these terms alone. Gossiped.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LockGrant {
+    /// Version.
+    pub v: u8,
+    /// Who promises.
+    pub provider: Key,
+    /// Certificate locked.
+    pub cert_id: CertId,
+    /// Sequence number consumed.
+    pub seq: u32,
+    /// 0, then one more for each lock after a proven release.
+    pub attempt: u32,
+    /// Hash of the evidence of the last release; zero at attempt 0.
+    pub prev_release: [u8; 32],
+    /// For which terms.
+    pub terms_hash: TermsHash,
+    /// `F` of the terms.
+    pub fund_by: u32,
+    /// `T_R` of the terms.
+    pub refund_at: u32,
+    /// The provider's chain height.
+    pub p_height: u32,
+}
+
+impl Object for LockGrant {
+    const NAME: &'static str = "lock";
+    fn version(&self) -> u8 {
+        self.v
+    }
+    fn signer(&self) -> Option<[u8; 32]> {
+        Some(self.provider.0)
+    }
+}
+
+/// Proof that a sale was paid: the preimage, and the spend that revealed it. Carries no
+/// signature, since the chain is its witness.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Transfer {
+    /// Version.
+    pub v: u8,
+    /// Which terms.
+    pub terms_hash: TermsHash,
+    /// The preimage.
+    pub x: [u8; 32],
+    /// Transaction that spent the contract (internal byte order).
+    pub spend_txid: [u8; 32],
+    /// Which input of it.
+    pub vin: u32,
+}
+
+impl Object for Transfer {
+    const NAME: &'static str = "transfer";
+    fn version(&self) -> u8 {
+        self.v
+    }
+}
+
+/// The buyer gives up before funding. Releases the lock.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TermsCancel {
+    /// Version.
+    pub v: u8,
+    /// Which terms.
+    pub terms_hash: TermsHash,
+}
+
+impl Object for TermsCancel {
+    const NAME: &'static str = "terms-cancel";
+    fn version(&self) -> u8 {
+        self.v
+    }
+}
+
+/// Buyer to seller, first message: whom the certificate is for and who pays.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TermsRequest {
+    /// Object id of the row.
+    pub trade_id: TradeId,
+    /// Holder after the sale.
+    pub to: Key,
+    /// Who pays.
+    pub funders: Vec<Funder>,
+    /// The buyer's chain height.
+    pub tip_height: u32,
+}
+
+/// Requests of `settle/1`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SettleRequest {
+    /// B→S. Answer: `Terms`.
+    Terms(TermsRequest),
+    /// B→P: terms with the Accept of every funder. Answer: `LockGrant`.
+    Accept {
+        /// Signed Terms.
+        terms: Envelope,
+        /// Signed Accepts, one per funder, in their order.
+        accepts: Vec<Envelope>,
+    },
+    /// B→P and S: the raw signed funding. Answer: `FundAck`.
+    Fund {
+        /// Which terms.
+        terms_hash: TermsHash,
+        /// Consensus-encoded transaction.
+        tx: Vec<u8>,
+    },
+    /// B→P: the sale is complete. Answer: `Activation` or `NotYet`.
+    Transfer(Transfer),
+    /// B→P: signed TermsCancel. Answer: `Stored`.
+    Cancel(Envelope),
+    /// Holder→P: signed Gift. Answer: `Activation`.
+    Gift(Envelope),
+    /// Giver or P → the new holder: the certificate is yours. Answer: `Stored`.
+    Push(Certificate),
+    /// Anyone who is, or was told to be, a party → P. Answer: `Certificate`.
+    GetCert(CertId),
+}
+
+/// Answers of `settle/1`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SettleReply {
+    /// Signed Terms, and the Issue at a primary sale.
+    Terms {
+        /// Signed Issue, at seq 0.
+        issue: Option<Envelope>,
+        /// Signed Terms.
+        terms: Envelope,
+    },
+    /// Signed LockGrant.
+    LockGrant(Envelope),
+    /// The funding is known to the provider, who broadcasts it too.
+    FundAck {
+        /// Which terms.
+        terms_hash: TermsHash,
+        /// Of the transaction received.
+        txid: [u8; 32],
+    },
+    /// Signed Activation: the certificate moved.
+    Activation(Envelope),
+    /// The facts are not deep enough yet: ask again on the next tip.
+    NotYet,
+    /// A whole certificate.
+    Certificate(Certificate),
+    /// Taken note.
+    Stored,
+    /// No, with a stable reason code.
+    Refused {
+        /// Reason code, at most 64 bytes.
+        code: String,
+    },
+}

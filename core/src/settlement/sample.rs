@@ -1,0 +1,122 @@
+//! Values that the tests of this folder share.
+
+#![cfg(test)]
+
+use bitcoin::secp256k1::{All, Keypair, Secp256k1, SecretKey};
+
+use bitcoin::absolute::LockTime;
+use bitcoin::hashes::Hash;
+use bitcoin::transaction::Version;
+use bitcoin::{Transaction, Txid};
+
+use super::check::{Agreement, Place};
+use super::facts::{Facts, FundFact, SpendFact};
+use super::objects::{Funder, Row, Terms};
+use super::script::TEMPLATE;
+use crate::ids::{CertId, Key, TermsHash, TradeId};
+use crate::params::Params;
+use crate::units::{Units, Window};
+use crate::wire::Envelope;
+
+pub(crate) fn params(name: &str) -> Params {
+    let text = match name {
+        "mainnet" => include_str!("../../../network/definitions/mainnet.toml"),
+        "signet" => include_str!("../../../network/definitions/signet.toml"),
+        "regtest" => include_str!("../../../network/definitions/regtest.toml"),
+        _ => include_str!("../../../network/definitions/devnet.toml"),
+    };
+    toml::from_str::<Params>(text).unwrap().validate().unwrap()
+}
+
+pub(crate) fn keypair(secp: &Secp256k1<All>, seed: u8) -> Keypair {
+    Keypair::from_secret_key(secp, &SecretKey::from_slice(&[seed; 32]).unwrap())
+}
+
+/// Terms of a million sat on mainnet, seller key 1, buyer key 2.
+pub(crate) fn terms(t0: u32) -> Terms {
+    let secp = Secp256k1::new();
+    let xonly = |seed| keypair(&secp, seed).x_only_public_key().0.serialize();
+    let funder = Funder { key: Key([2; 32]), refund_xonly: xonly(2), amount_sat: 1_000_000 };
+    Terms {
+        v: 1,
+        trade_id: TradeId([10; 32]),
+        cert_id: CertId([11; 32]),
+        seq: 0,
+        prev_hash: [11; 32],
+        class: 1,
+        units: Units::range(0, 2).unwrap(),
+        window: Window { start: 500_000, end: 500_004 },
+        from: Key([1; 32]),
+        to: Key([2; 32]),
+        funders: vec![funder],
+        price_sat: 1_000_000,
+        payment_hash: [5; 32],
+        s_xonly: xonly(1),
+        payout_spk: vec![0x51, 0x20, 1, 2, 3],
+        t0,
+        fund_by: t0 + 36,
+        refund_at: t0 + 150,
+        funding_confirmations: 6,
+        template: TEMPLATE,
+        nonce16: [6; 16],
+    }
+}
+
+/// Nobody's signature: the state machines look at facts, not at envelopes.
+pub(crate) fn envelope() -> Envelope {
+    Envelope { key: [0; 32], payload: Vec::new(), signature: [[0; 32]; 2] }
+}
+
+pub(crate) fn agreement(t0: u32) -> Agreement {
+    Agreement {
+        issue: envelope(),
+        signed: envelope(),
+        terms: terms(t0),
+        features: 0,
+        hash: TermsHash([7; 32]),
+    }
+}
+
+pub(crate) fn row() -> Row {
+    Row {
+        v: 1,
+        epoch: 1,
+        buy: [1; 32],
+        sell: [2; 32],
+        class: 1,
+        start: 500_000,
+        slots: 4,
+        qty: 2,
+        msat: 1_000_000_000,
+    }
+}
+
+pub(crate) fn place(params: &Params, now_ms: u64, tip: u32) -> Place<'_> {
+    Place { now_ms, tip, params }
+}
+
+/// Facts by the heights of funding, claim, refund and conflict: `None` unknown, `Some(0)`
+/// waiting, else confirmed there.
+pub(crate) fn facts(heights: [Option<u32>; 4]) -> Facts {
+    let [fund, claim, refund, conflict] = heights;
+    let block = |height: u32| (height > 0).then_some(height);
+    let tx = Transaction {
+        version: Version::TWO,
+        lock_time: LockTime::ZERO,
+        input: Vec::new(),
+        output: Vec::new(),
+    };
+    let spend = |height: u32, id: u8| SpendFact {
+        txid: Txid::from_byte_array([id; 32]),
+        vin: 0,
+        vsize: 150,
+        fee_sat: 150,
+        height: block(height),
+    };
+    Facts {
+        fund: fund.map(|height| FundFact { tx, vout: 0, seen: true, height: block(height) }),
+        claim: claim.map(|height| (spend(height, 1), [3; 32])),
+        refund: refund.map(|height| spend(height, 2)),
+        conflict: conflict.map(|height| spend(height, 3)),
+    }
+}

@@ -1,0 +1,278 @@
+//! CLAIM and REFUND: built and signed when they are sent, and recognised on the chain.
+
+use bitcoin::absolute::LockTime;
+use bitcoin::hashes::Hash;
+use bitcoin::secp256k1::{Keypair, Message, Secp256k1, Signing};
+use bitcoin::sighash::{Prevouts, SighashCache};
+use bitcoin::transaction::Version;
+use bitcoin::{
+    Amount, OutPoint, ScriptBuf, Sequence, TapSighashType, Transaction, TxIn, TxOut, Txid, Witness,
+};
+use serde::{Deserialize, Serialize};
+
+use super::script::{Contract, PREIMAGE_BYTES, leaf_hash};
+use crate::wire::sha256;
+
+/// Serde of a transaction as its consensus bytes, for records.
+pub mod consensus_bytes {
+    use bitcoin::Transaction;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    /// Writes the bytes.
+    ///
+    /// # Errors
+    /// The serializer's.
+    pub fn serialize<S: Serializer>(tx: &Transaction, to: S) -> Result<S::Ok, S::Error> {
+        bitcoin::consensus::serialize(tx).serialize(to)
+    }
+
+    /// Reads the bytes.
+    ///
+    /// # Errors
+    /// Bytes that are not exactly one transaction.
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Transaction, D::Error> {
+        let bytes = Vec::<u8>::deserialize(from)?;
+        bitcoin::consensus::deserialize(&bytes).map_err(serde::de::Error::custom)
+    }
+}
+
+/// A transaction of ours with its fee.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OwnTx {
+    /// Complete and signed.
+    #[serde(with = "consensus_bytes")]
+    pub tx: Transaction,
+    /// What it pays, sat.
+    pub fee_sat: u64,
+}
+
+impl OwnTx {
+    /// Its id.
+    #[must_use]
+    pub fn txid(&self) -> Txid {
+        self.tx.compute_txid()
+    }
+
+    /// Whether it spends an output: after a reorganisation the contract may stand elsewhere.
+    #[must_use]
+    pub fn spends(&self, outpoint: OutPoint) -> bool {
+        self.tx.input.iter().any(|input| input.previous_output == outpoint)
+    }
+}
+
+/// A contract on the chain: where, and how much it really holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Holding<'a> {
+    /// The contract.
+    pub contract: &'a Contract,
+    /// Its output.
+    pub outpoint: OutPoint,
+    /// Its value, sat; at least the agreed amount.
+    pub value_sat: u64,
+}
+
+/// Output of `tx` that pays a contract in full.
+#[must_use]
+pub fn contract_vout(tx: &Transaction, contract: &Contract) -> Option<u32> {
+    let pays = |out: &TxOut| {
+        out.script_pubkey == contract.spk && out.value.to_sat() >= contract.amount_sat
+    };
+    tx.output.iter().position(pays).and_then(|vout| u32::try_from(vout).ok())
+}
+
+/// What an input that spends a contract reveals.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SpendKind {
+    /// The seller's leaf, with this preimage.
+    Claim([u8; 32]),
+    /// The funder's leaf.
+    Refund,
+    /// Another way, such as the key path.
+    Other,
+}
+
+/// Recognises the spend of an outpoint: number of the input, and what it is.
+#[must_use]
+pub fn spend_of(
+    tx: &Transaction,
+    outpoint: OutPoint,
+    contract: &Contract,
+) -> Option<(u32, SpendKind)> {
+    let vin = tx.input.iter().position(|input| input.previous_output == outpoint)?;
+    let kind = spend_kind(&tx.input[vin].witness, contract);
+    Some((u32::try_from(vin).ok()?, kind))
+}
+
+fn spend_kind(witness: &Witness, contract: &Contract) -> SpendKind {
+    let parts: Vec<&[u8]> = witness.iter().collect();
+    match parts.as_slice() {
+        [x, _sig, leaf, _control] if *leaf == contract.claim.as_bytes() => {
+            // Consensus has checked both against the leaf; a mempool transaction might
+            // come from a source that has not.
+            match <[u8; PREIMAGE_BYTES]>::try_from(*x) {
+                Ok(x) if contract.hashes_to(x) => SpendKind::Claim(x),
+                _ => SpendKind::Other,
+            }
+        }
+        [_sig, leaf, _control] if *leaf == contract.refund.as_bytes() => SpendKind::Refund,
+        _ => SpendKind::Other,
+    }
+}
+
+impl Contract {
+    /// Whether `x` opens the claim leaf.
+    #[must_use]
+    pub fn hashes_to(&self, x: [u8; 32]) -> bool {
+        // The leaf is 20 <S> ad 82 01 20 88 a8 20 <H> 87: H stands at bytes 40 to 71.
+        self.claim.as_bytes().get(40..72) == Some(sha256(&[&x]).as_slice())
+    }
+}
+
+fn unsigned(holding: Holding<'_>, to: ScriptBuf, fee_sat: u64, lock_time: LockTime) -> Transaction {
+    Transaction {
+        version: Version::TWO,
+        lock_time,
+        input: vec![TxIn {
+            previous_output: holding.outpoint,
+            script_sig: ScriptBuf::new(),
+            // Replaceable, and lets the lock time bind.
+            sequence: Sequence::ENABLE_RBF_NO_LOCKTIME,
+            witness: Witness::new(),
+        }],
+        output: vec![TxOut {
+            value: Amount::from_sat(holding.value_sat.saturating_sub(fee_sat)),
+            script_pubkey: to,
+        }],
+    }
+}
+
+/// Signs the only input for a leaf, without auxiliary randomness (the engine has none), and
+/// sets its witness to `before ‖ signature ‖ leaf ‖ control block`.
+fn sign<C: Signing>(
+    secp: &Secp256k1<C>,
+    tx: &mut Transaction,
+    holding: Holding<'_>,
+    leaf: &ScriptBuf,
+    key: &Keypair,
+    before: Option<[u8; 32]>,
+) -> Option<()> {
+    let control = holding.contract.control_block(leaf)?;
+    let spent = TxOut {
+        value: Amount::from_sat(holding.value_sat),
+        script_pubkey: holding.contract.spk.clone(),
+    };
+    let sighash = SighashCache::new(&*tx)
+        .taproot_script_spend_signature_hash(
+            0,
+            &Prevouts::All(&[spent]),
+            leaf_hash(leaf),
+            TapSighashType::Default,
+        )
+        .ok()?;
+    let message = Message::from_digest(sighash.to_byte_array());
+    let signature = secp.sign_schnorr_no_aux_rand(&message, key);
+    let mut witness = Witness::new();
+    if let Some(x) = before {
+        witness.push(x);
+    }
+    witness.push(signature.serialize());
+    witness.push(leaf.as_bytes());
+    witness.push(control.serialize());
+    tx.input[0].witness = witness;
+    Some(())
+}
+
+/// The seller's claim: reveals `x`. `None` only if the contract is not a template 1 tree.
+#[must_use]
+pub fn claim<C: Signing>(
+    secp: &Secp256k1<C>,
+    holding: Holding<'_>,
+    key: &Keypair,
+    x: [u8; 32],
+    to: ScriptBuf,
+    fee_sat: u64,
+) -> Option<OwnTx> {
+    let mut tx = unsigned(holding, to, fee_sat, LockTime::ZERO);
+    sign(secp, &mut tx, holding, &holding.contract.claim, key, Some(x))?;
+    Some(OwnTx { tx, fee_sat })
+}
+
+/// The funder's refund: final from the block after `refund_at` on. `None` as for [`claim`],
+/// or if `refund_at` is no height.
+#[must_use]
+pub fn refund<C: Signing>(
+    secp: &Secp256k1<C>,
+    holding: Holding<'_>,
+    key: &Keypair,
+    refund_at: u32,
+    to: ScriptBuf,
+    fee_sat: u64,
+) -> Option<OwnTx> {
+    let lock_time = LockTime::from_height(refund_at).ok()?;
+    let mut tx = unsigned(holding, to, fee_sat, lock_time);
+    sign(secp, &mut tx, holding, &holding.contract.refund, key, None)?;
+    Some(OwnTx { tx, fee_sat })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fees::{CLAIM_VSIZE, REFUND_VSIZE};
+    use super::super::sample;
+    use super::*;
+    use crate::ids::TermsHash;
+
+    const X: [u8; 32] = [3; 32];
+
+    fn spends() -> (Contract, OutPoint, OwnTx, OwnTx) {
+        let secp = Secp256k1::new();
+        let mut terms = sample::terms(840_000);
+        terms.payment_hash = sha256(&[&X]);
+        let contract = Contract::new(&secp, &terms, TermsHash([7; 32]), 0).unwrap();
+        let outpoint = OutPoint { txid: Txid::from_byte_array([9; 32]), vout: 1 };
+        let holding = Holding { contract: &contract, outpoint, value_sat: 20_000 };
+        let to = contract.spk.clone();
+        let (s, b) = (sample::keypair(&secp, 1), sample::keypair(&secp, 2));
+        let claim = claim(&secp, holding, &s, X, to.clone(), 155).unwrap();
+        let refund = refund(&secp, holding, &b, terms.refund_at, to, 138).unwrap();
+        (contract.clone(), outpoint, claim, refund)
+    }
+
+    #[test]
+    fn sizes_are_within_two_percent_of_the_measured_ones() {
+        let (_, _, claim, refund) = spends();
+        for (tx, expected) in [(&claim, CLAIM_VSIZE), (&refund, REFUND_VSIZE)] {
+            let vsize = tx.tx.vsize() as u64;
+            assert!(vsize.abs_diff(expected) * 50 <= expected, "{vsize}, not {expected}");
+        }
+    }
+
+    #[test]
+    fn spends_are_recognised_by_their_leaf() {
+        let (contract, outpoint, claim, refund) = spends();
+        assert_eq!(spend_of(&claim.tx, outpoint, &contract), Some((0, SpendKind::Claim(X))));
+        assert_eq!(spend_of(&refund.tx, outpoint, &contract), Some((0, SpendKind::Refund)));
+        let elsewhere = OutPoint { vout: 0, ..outpoint };
+        assert_eq!(spend_of(&claim.tx, elsewhere, &contract), None);
+        let mut forged = claim.tx;
+        let parts: Vec<Vec<u8>> = forged.input[0].witness.to_vec();
+        forged.input[0].witness = Witness::from_slice(&[
+            vec![4; 32],
+            parts[1].clone(),
+            parts[2].clone(),
+            parts[3].clone(),
+        ]);
+        assert_eq!(spend_of(&forged, outpoint, &contract), Some((0, SpendKind::Other)));
+    }
+
+    #[test]
+    fn lock_times_bind() {
+        let (_, _, claim, refund) = spends();
+        assert_eq!(claim.tx.lock_time, LockTime::ZERO);
+        assert_eq!(refund.tx.lock_time.to_consensus_u32(), 840_150);
+        for tx in [&claim.tx, &refund.tx] {
+            assert!(
+                tx.input[0].sequence.is_rbf() && tx.input[0].sequence.enables_absolute_lock_time()
+            );
+        }
+    }
+}

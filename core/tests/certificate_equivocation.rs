@@ -1,0 +1,146 @@
+//! Proofs that a provider spoke twice, and the honest statements that are none.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod certificate_fixture;
+
+use capex_core::certificate::equivocation::{Statement, prove, verify_proof};
+use capex_core::certificate::objects::{EquivProof, StatementKind};
+use capex_core::ids::{CertId, LeaseId};
+use capex_core::units::Window;
+use capex_core::wire::{self, Envelope, Object};
+use certificate_fixture::*;
+
+const PROVIDER: u8 = 1;
+const ALICE: u8 = 2;
+const BOB: u8 = 3;
+const WINDOW: Window = Window { start: 1000, end: 1004 };
+
+fn statement<T: Object>(
+    kind: StatementKind,
+    envelope: &capex_core::wire::Verified<T>,
+) -> Statement {
+    Statement::verify(kind, envelope.envelope(), devnet().magic).unwrap()
+}
+
+fn lock(to: u8, attempt: u32) -> Statement {
+    let params = devnet();
+    let draft = Draft::new(PROVIDER, units(0, 2), WINDOW, &params);
+    let terms = terms(&draft.issue, 0, draft.last, public(PROVIDER), public(to));
+    let terms = by(PROVIDER, terms, &params);
+    statement(StatementKind::LockGrant, &grant(PROVIDER, &terms, attempt, &params))
+}
+
+fn redeem(cert: CertId, seq: u32, attempt: u32, cause: u8) -> Statement {
+    let params = devnet();
+    let mut grant = redeem_grant(PROVIDER, cert, seq, attempt, &params).into_value();
+    grant.redeem_hash = LeaseId([cause; 32]);
+    statement(StatementKind::RedeemGrant, &by(PROVIDER, grant, &params))
+}
+
+fn activation(draft: &Draft, attempt: u32, holder: u8, cause: u8) -> Statement {
+    let value = draft.activation(attempt, holder, [cause; 32]);
+    statement(StatementKind::Activation, &by(PROVIDER, value, &devnet()))
+}
+
+fn draft(nonce: u8, first: u32, end: u32, window: Window) -> Draft {
+    let params = devnet();
+    let mut draft = Draft::new(PROVIDER, units(first, end), window, &params);
+    draft.issue = issue(PROVIDER, nonce, units(first, end), window, &params);
+    draft.last = draft.issue.id();
+    draft
+}
+
+#[test]
+fn contradictions_are_found_and_honest_pairs_are_not() {
+    let one = draft(1, 0, 2, WINDOW);
+    let cert = CertId(one.issue.id());
+    let two = draft(2, 1, 3, Window { start: 1003, end: 1005 });
+    let beside = draft(3, 2, 4, WINDOW);
+    let after = draft(4, 0, 2, Window { start: 1004, end: 1008 });
+    let table = [
+        ("two locks of one attempt", lock(ALICE, 0), lock(BOB, 0), true),
+        ("a lock after a released one", lock(ALICE, 0), lock(BOB, 1), false),
+        ("the same lock twice", lock(ALICE, 0), lock(ALICE, 0), false),
+        ("two redemptions", redeem(cert, 1, 0, 1), redeem(cert, 1, 0, 2), true),
+        ("redeemed at two numbers", redeem(cert, 1, 0, 1), redeem(cert, 2, 0, 2), false),
+        ("redeemed, then locked again", redeem(cert, 0, 0, 1), lock(ALICE, 1), true),
+        ("locked, released, then redeemed", lock(ALICE, 0), redeem(cert, 0, 1, 1), false),
+        ("given twice", activation(&one, 0, ALICE, 1), activation(&one, 0, BOB, 2), true),
+        (
+            "given to two with one cause",
+            activation(&one, 0, ALICE, 1),
+            activation(&one, 0, BOB, 1),
+            true,
+        ),
+        (
+            "given, then redeemed by the giver",
+            activation(&one, 0, ALICE, 1),
+            redeem(cert, 0, 1, 2),
+            true,
+        ),
+        (
+            "given, then redeemed by the new holder",
+            activation(&one, 0, ALICE, 1),
+            redeem(cert, 1, 0, 1),
+            false,
+        ),
+        (
+            "overlap in unit and slot",
+            activation(&one, 0, ALICE, 1),
+            activation(&two, 0, BOB, 2),
+            true,
+        ),
+        ("beside each other", activation(&one, 0, ALICE, 1), activation(&beside, 0, BOB, 2), false),
+        ("after each other", activation(&one, 0, ALICE, 1), activation(&after, 0, BOB, 2), false),
+    ];
+    for (name, a, b, expected) in table {
+        assert_eq!(a.contradicts(&b), expected, "{name}");
+        assert_eq!(b.contradicts(&a), expected, "{name}, turned round");
+        let proof = prove(&a, &b);
+        assert_eq!(proof, prove(&b, &a), "{name}: one proof of a pair");
+        let convicted = proof.map(|proof| verify_proof(&proof, devnet().magic).unwrap());
+        assert_eq!(convicted, expected.then(|| public(PROVIDER)), "{name}");
+    }
+}
+
+#[test]
+fn a_sale_agrees_with_its_own_lock() {
+    let draft = Draft::new(PROVIDER, units(0, 2), WINDOW, &devnet()).sell(ALICE);
+    let capex_core::certificate::Hop::Sale { lock, activation, .. } = &draft.hops[0] else {
+        panic!()
+    };
+    let magic = devnet().magic;
+    let lock = Statement::verify(StatementKind::LockGrant, lock, magic).unwrap();
+    let activation = Statement::verify(StatementKind::Activation, activation, magic).unwrap();
+    assert!(!lock.contradicts(&activation));
+}
+
+#[test]
+fn false_proofs_convict_nobody() {
+    let magic = devnet().magic;
+    let good = prove(&lock(ALICE, 0), &lock(BOB, 0)).unwrap();
+    let turned = EquivProof { a: good.b.clone(), b: good.a.clone() };
+    assert_eq!(verify_proof(&turned, magic).unwrap_err().code(), "proof.order");
+    let (a, b) = (lock(ALICE, 0), lock(BOB, 1));
+    let mut parts = [a, b].map(|s| (s.kind(), s.envelope().clone()));
+    parts.sort();
+    let [a, b] = parts;
+    assert_eq!(verify_proof(&EquivProof { a, b }, magic).unwrap_err().code(), "proof.compatible");
+    let forged: fn(&mut Envelope) = |envelope| envelope.signature[1][0] ^= 1;
+    let mut bad = good.clone();
+    forged(&mut bad.b.1);
+    assert_eq!(verify_proof(&bad, magic).unwrap_err().code(), "wire.bad_signature");
+    let mut mixed = good.clone();
+    mixed.b.0 = StatementKind::Activation;
+    assert_eq!(verify_proof(&mixed, magic).unwrap_err().code(), "wire.malformed");
+    assert!(wire::encode(&good).len() < capex_core::limits::GOSSIP_MAX_BYTES);
+}
+
+#[test]
+fn statements_of_two_providers_prove_nothing() {
+    let params = devnet();
+    let mut other = redeem_grant(BOB, CertId([1; 32]), 0, 0, &params).into_value();
+    other.redeem_hash = LeaseId([1; 32]);
+    let other = statement(StatementKind::RedeemGrant, &by(BOB, other, &params));
+    assert!(!other.contradicts(&redeem(CertId([1; 32]), 0, 0, 2)));
+}

@@ -1,0 +1,336 @@
+//! Nodes with custody and leases alone, joined by a pipe in memory.
+
+use std::collections::BTreeMap;
+
+use bitcoin::secp256k1::{All, Secp256k1};
+use capex_core::certificate::{Certificate, Claim, Hop};
+use capex_core::engine::context::{ChainView, Context, Keys, Outbox, WalletView};
+use capex_core::engine::custody::Custody;
+use capex_core::engine::io::{Done, Effect, ExecutorEvent, Protocol, Topic, Verdict};
+use capex_core::engine::leases::Leases;
+use capex_core::engine::record::Record;
+use capex_core::ids::{CertId, Key, LeaseId, TermsHash, TradeId};
+use capex_core::lease::objects::{LeaseReply, LeaseRequest};
+use capex_core::params::Params;
+use capex_core::settlement::objects::{SettleReply, SettleRequest, Terms};
+use capex_core::settlement::registrar::Registrar;
+use capex_core::units::{Units, Window};
+use capex_core::wire::{self, Verified, sha256};
+
+use super::*;
+
+/// Start of the tests: the windows of slots 1000 and later lie ahead.
+pub const START_MS: u64 = 1000 * 4000 - 60_000;
+pub const WINDOW: Window = Window { start: 1000, end: 1004 };
+
+pub struct Party {
+    pub number: u8,
+    pub params: Params,
+    pub now_ms: u64,
+    pub up: bool,
+    /// Answers that get lost on their way.
+    pub loses: fn(&[u8]) -> bool,
+    keys: Keys,
+    secp: Secp256k1<All>,
+    chain: ChainView,
+    wallet: WalletView,
+    counters: BTreeMap<String, u64>,
+    out: Outbox,
+    pub custody: Custody,
+    pub leases: Leases,
+    pub disk: BTreeMap<(u8, Vec<u8>), Vec<u8>>,
+    /// Effects for the shell, oldest first.
+    pub log: Vec<Effect>,
+}
+
+impl Party {
+    pub fn new(number: u8, params: &Params) -> Self {
+        Self {
+            number,
+            params: params.clone(),
+            now_ms: START_MS,
+            up: true,
+            loses: |_| false,
+            keys: Keys::new(secret(number), [number; 32]),
+            secp: Secp256k1::new(),
+            chain: ChainView { up: true, height: 103, ..ChainView::default() },
+            wallet: WalletView::default(),
+            counters: BTreeMap::new(),
+            out: Outbox::default(),
+            custody: Custody::default(),
+            leases: Leases::default(),
+            disk: BTreeMap::new(),
+            log: Vec::new(),
+        }
+    }
+
+    pub fn with<R>(
+        &mut self,
+        act: impl FnOnce(&mut Context<'_>, &mut Custody, &mut Leases) -> R,
+    ) -> R {
+        let mut ctx = Context {
+            now_ms: self.now_ms,
+            params: &self.params,
+            keys: &self.keys,
+            secp: &self.secp,
+            chain: &self.chain,
+            wallet: &mut self.wallet,
+            counters: &mut self.counters,
+            out: &mut self.out,
+        };
+        let result = act(&mut ctx, &mut self.custody, &mut self.leases);
+        ctx.out.flush();
+        result
+    }
+
+    pub fn records(&self) -> Vec<Record> {
+        let record = |((table, key), value): (&(u8, Vec<u8>), &Vec<u8>)| Record {
+            table: *table,
+            key: key.clone(),
+            value: Some(value.clone()),
+        };
+        self.disk.iter().map(record).collect()
+    }
+
+    fn take_effects(&mut self) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        while let Some(effect) = self.out.poll() {
+            if let Effect::Persist { records, .. } = effect {
+                for record in records {
+                    let key = (record.table, record.key);
+                    match record.value {
+                        Some(value) => self.disk.insert(key, value),
+                        None => self.disk.remove(&key),
+                    };
+                }
+            } else {
+                effects.push(effect);
+            }
+        }
+        effects
+    }
+
+    /// Answers of commands so far.
+    pub fn done(&self) -> Vec<(u64, Result<Done, String>)> {
+        let done = self.log.iter().filter_map(|effect| match effect {
+            Effect::CommandDone { id, result } => Some((*id, result.clone().map_err(|r| r.code))),
+            _ => None,
+        });
+        done.collect()
+    }
+
+    pub fn executor(&mut self, lease: LeaseId, event: ExecutorEvent) {
+        self.with(|ctx, _, leases| leases.on_executor(ctx, lease, &event));
+    }
+}
+
+/// A provider (1) and further parties.
+pub struct Net {
+    pub parties: Vec<Party>,
+}
+
+impl Net {
+    pub fn new(numbers: &[u8]) -> Self {
+        let params = devnet();
+        Self { parties: numbers.iter().map(|number| Party::new(*number, &params)).collect() }
+    }
+
+    pub fn party(&mut self, number: u8) -> &mut Party {
+        self.parties.iter_mut().find(|party| party.number == number).unwrap()
+    }
+
+    fn by_key(&mut self, key: Key) -> Option<&mut Party> {
+        self.parties.iter_mut().find(|party| public(party.number) == key)
+    }
+
+    /// Moves everything that is on its way, to the end.
+    pub fn pump(&mut self) {
+        for _ in 0..1000 {
+            let mut moved = false;
+            for index in 0..self.parties.len() {
+                let from = self.parties[index].number;
+                for effect in self.parties[index].take_effects() {
+                    moved = true;
+                    self.perform(from, effect);
+                }
+            }
+            if !moved {
+                return;
+            }
+        }
+        panic!("the pipe never runs dry");
+    }
+
+    fn perform(&mut self, from: u8, effect: Effect) {
+        match effect {
+            Effect::Send { id, key, protocol, bytes } => {
+                let up = self.by_key(key).is_some_and(|party| party.up);
+                let answer = up.then(|| self.ask(key, public(from), protocol, &bytes));
+                let loses = self.by_key(key).map(|party| party.loses);
+                let arrives = |bytes: &Vec<u8>| loses.is_none_or(|loses| !loses(bytes));
+                let answer = answer.filter(arrives).ok_or("down".to_owned());
+                self.answer(from, id, protocol, answer);
+            }
+            Effect::Publish { topic, bytes } => {
+                for party in
+                    self.parties.iter_mut().filter(|party| party.number != from && party.up)
+                {
+                    let (verdict, code) =
+                        party.with(|ctx, custody, _| custody.on_gossip(ctx, topic, &bytes));
+                    assert_ne!(verdict, Verdict::Reject, "{code:?}");
+                }
+                self.party(from).log.push(Effect::Publish { topic, bytes });
+            }
+            other => self.party(from).log.push(other),
+        }
+    }
+
+    pub fn ask(&mut self, to: Key, peer: Key, protocol: Protocol, bytes: &[u8]) -> Vec<u8> {
+        let party = self.by_key(to).unwrap();
+        party.with(|ctx, custody, leases| match protocol {
+            Protocol::Settle => {
+                let request: SettleRequest = wire::decode_record(bytes).unwrap();
+                wire::encode(&custody.on_request(ctx, peer, &request).unwrap())
+            }
+            Protocol::Lease => {
+                let request: LeaseRequest = wire::decode_record(bytes).unwrap();
+                wire::encode(&leases.on_request(ctx, custody, peer, &request).unwrap())
+            }
+            Protocol::Sync => panic!("no sync here"),
+        })
+    }
+
+    fn answer(&mut self, to: u8, id: u64, protocol: Protocol, answer: Result<Vec<u8>, String>) {
+        self.party(to).with(|ctx, custody, leases| {
+            let purpose = ctx.out.take_purpose(id).unwrap();
+            match protocol {
+                Protocol::Settle => {
+                    let reply =
+                        answer.map(|bytes| wire::decode_record::<SettleReply>(&bytes).unwrap());
+                    custody.on_reply(ctx, &purpose, reply);
+                }
+                _ => {
+                    let reply =
+                        answer.map(|bytes| wire::decode_record::<LeaseReply>(&bytes).unwrap());
+                    leases.on_reply(ctx, custody, &purpose, reply);
+                }
+            }
+        });
+    }
+
+    pub fn settle(&mut self, to: u8, peer: u8, request: &SettleRequest) -> SettleReply {
+        let bytes = self.ask(public(to), public(peer), Protocol::Settle, &wire::encode(request));
+        wire::decode_record(&bytes).unwrap()
+    }
+
+    pub fn lease(&mut self, to: u8, peer: u8, request: &LeaseRequest) -> LeaseReply {
+        let bytes = self.ask(public(to), public(peer), Protocol::Lease, &wire::encode(request));
+        wire::decode_record(&bytes).unwrap()
+    }
+
+    /// Lets time pass for all, with a tick at its end.
+    pub fn pass(&mut self, ms: u64) {
+        for party in &mut self.parties {
+            party.now_ms += ms;
+            party.with(|ctx, custody, leases| {
+                custody.on_tick(ctx);
+                leases.on_tick(ctx);
+            });
+        }
+        self.pump();
+    }
+
+    pub fn until(&mut self, at_ms: u64) {
+        let now_ms = self.parties[0].now_ms;
+        assert!(now_ms <= at_ms);
+        self.pass(at_ms - now_ms);
+    }
+
+    /// A new life of a party from what is on its disk.
+    pub fn restart(&mut self, number: u8) {
+        self.pump();
+        let old = self.party(number);
+        let mut new = Party::new(number, &old.params);
+        new.now_ms = old.now_ms;
+        new.disk = old.disk.clone();
+        let records = new.records();
+        for record in &records {
+            if record.table == 1 {
+                let name = String::from_utf8(record.key.clone()).unwrap();
+                new.counters.insert(name, record.read().unwrap());
+            }
+        }
+        new.with(|ctx, custody, leases| {
+            custody.load(ctx, &records);
+            leases.load(ctx, &records);
+        });
+        *self.party(number) = new;
+        self.pump();
+    }
+
+    /// Terms of a first sale by the provider (1), its certificate issued.
+    pub fn offer(&mut self, trade: u8, units: &Units, to: u8) -> Verified<Terms> {
+        let provider = self.party(1);
+        let trade_id = TradeId([trade; 32]);
+        let issue = provider.with(|ctx, custody, _| {
+            if custody.ledger.capacity(1) == 0 {
+                custody.set_capacity(ctx, &[(1, 64)]).unwrap();
+            }
+            custody.ledger.claim(Claim::Row(trade_id), 1, units, WINDOW).unwrap();
+            custody.issue(ctx, trade_id, 1, 0, units, WINDOW).unwrap()
+        });
+        let mut terms = terms(&issue, 0, issue.id(), public(1), public(to));
+        terms.trade_id = trade_id;
+        by(1, terms, &devnet())
+    }
+
+    pub fn activate(&mut self, terms: &Verified<Terms>) -> Certificate {
+        let provider = self.party(1);
+        provider.with(|ctx, custody, _| {
+            custody.activate_sale(ctx, terms, &transfer(terms)).unwrap();
+            custody.certificate(&terms.cert_id).unwrap().clone()
+        })
+    }
+
+    /// A whole first sale from the provider (1).
+    pub fn sell(&mut self, trade: u8, units: &Units, to: u8) -> CertId {
+        let terms = self.offer(trade, units, to);
+        let accepts = [accept(to, &terms, &devnet())];
+        self.party(1).with(|ctx, custody, _| custody.lock(ctx, &terms, &accepts).unwrap());
+        let certificate = self.activate(&terms);
+        let id = self.party(to).with(|ctx, custody, _| custody.acquire(ctx, certificate).unwrap());
+        self.pump();
+        id
+    }
+
+    pub fn give(&mut self, from: u8, command: u64, cert: CertId, to: u8) {
+        self.party(from).with(|ctx, custody, _| custody.gift(ctx, command, cert, public(to)));
+        self.pump();
+    }
+
+    pub fn state(&mut self, number: u8, cert: CertId) -> (&'static str, u32, Key) {
+        let party = self.party(number);
+        let me = public(number);
+        let slot = party.params.slot_at(party.now_ms);
+        let views = party.custody.views_at(me, slot);
+        let view = views.iter().rev().find(|view| view.facts.cert_id == cert).unwrap();
+        (view.state, view.facts.seq, view.facts.holder)
+    }
+}
+
+pub fn evidence(n: u8) -> [u8; 32] {
+    sha256(&[&[n]])
+}
+
+pub fn terms_hash(terms: &Verified<Terms>) -> TermsHash {
+    TermsHash(terms.id())
+}
+
+pub fn is_published(effects: &[Effect], topic: Topic) -> usize {
+    effects.iter().filter(|e| matches!(e, Effect::Publish { topic: t, .. } if *t == topic)).count()
+}
+
+pub fn hops(certificate: &Certificate) -> (usize, usize) {
+    let sales = certificate.hops.iter().filter(|hop| matches!(hop, Hop::Sale { .. })).count();
+    (sales, certificate.hops.len() - sales)
+}

@@ -1,0 +1,213 @@
+//! The unit ledger: nothing is ever claimed twice.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::collections::BTreeSet;
+
+use capex_core::certificate::ledger::{
+    Claim, Ledger, LedgerError, RECTANGLES_MAX, RowNeed, number_rows,
+};
+use capex_core::ids::{CertId, StandingId, TradeId};
+use capex_core::units::{Units, Window};
+use proptest::prelude::*;
+
+fn units(first: u32, end: u32) -> Units {
+    Units::range(first, end).unwrap()
+}
+
+fn window(start: u32, end: u32) -> Window {
+    Window { start, end }
+}
+
+fn row(n: u8) -> Claim {
+    Claim::Row(TradeId([n; 32]))
+}
+
+fn ledger(capacity: u32) -> Ledger {
+    let mut ledger = Ledger::default();
+    ledger.set_capacity(1, capacity).unwrap();
+    ledger
+}
+
+#[test]
+fn claims_are_exclusive_and_move_from_order_to_row_to_certificate() {
+    let mut ledger = ledger(4);
+    let order = Claim::Order(StandingId([1; 32]));
+    ledger.claim(order, 1, &units(0, 4), window(10, 20)).unwrap();
+    ledger.claim(order, 1, &units(0, 4), window(10, 20)).unwrap();
+    let table = [
+        (row(1), units(0, 1), window(19, 21), Err(LedgerError::Claimed)),
+        (row(1), units(4, 5), window(30, 31), Err(LedgerError::BeyondCapacity)),
+        (row(1), units(0, 1), window(30, 30), Err(LedgerError::Empty)),
+        (row(1), Units::default(), window(30, 31), Err(LedgerError::Empty)),
+        (row(1), units(0, 1), window(20, 21), Ok(())),
+    ];
+    for (claim, units, when, expected) in table {
+        assert_eq!(ledger.claim(claim, 1, &units, when), expected, "{units:?} {when}");
+    }
+    assert_eq!(
+        ledger.claim(row(1), 2, &units(0, 1), window(1, 2)),
+        Err(LedgerError::BeyondCapacity)
+    );
+    assert!(ledger.release(order));
+    assert!(!ledger.release(order));
+    ledger.claim(row(2), 1, &units(0, 2), window(10, 12)).unwrap();
+    let certificate = Claim::Certificate(CertId([1; 32]));
+    assert!(ledger.retag(row(2), certificate));
+    assert!(!ledger.retag(row(2), certificate));
+    let held: Vec<_> = ledger.areas(certificate).collect();
+    assert_eq!(held, [(1, &units(0, 2), window(10, 12))]);
+    ledger.expire(12);
+    assert_eq!(ledger.areas(certificate).count(), 0);
+}
+
+#[test]
+fn capacity_never_shrinks_below_a_claim() {
+    let mut ledger = ledger(4);
+    ledger.claim(row(1), 1, &units(2, 3), window(1, 2)).unwrap();
+    assert_eq!(ledger.set_capacity(1, 2), Err(LedgerError::BelowClaims));
+    assert_eq!(ledger.capacity(1), 4);
+    ledger.set_capacity(1, 3).unwrap();
+    assert_eq!(ledger.set_capacity(1, u32::MAX), Err(LedgerError::TooLarge));
+    ledger.release(row(1));
+    ledger.set_capacity(1, 0).unwrap();
+    assert!(ledger.free_rectangles(1, window(0, 10)).is_empty());
+}
+
+#[test]
+fn free_space_comes_as_the_largest_rectangles_first() {
+    let mut ledger = ledger(4);
+    assert_eq!(ledger.free_rectangles(1, window(0, 10)), [(units(0, 4), window(0, 10))]);
+    ledger.claim(row(1), 1, &units(0, 1), window(0, 4)).unwrap();
+    let free = ledger.free_rectangles(1, window(0, 10));
+    assert_eq!(free, [(units(1, 4), window(0, 10)), (units(0, 1), window(4, 10))]);
+    assert_eq!(ledger.free_units(1, window(0, 10)), 3);
+}
+
+/// A run that fits into one unit must fit into one ask: after units 0 and 1 are sold for a
+/// while, units 2 and 3 are still offered for the whole window.
+#[test]
+fn a_sale_never_cuts_the_free_time_of_other_units() {
+    let mut ledger = ledger(4);
+    ledger.claim(row(1), 1, &units(0, 2), window(12, 14)).unwrap();
+    let expected = [
+        (units(2, 4), window(10, 40)),
+        (units(0, 2), window(14, 40)),
+        (units(0, 2), window(10, 12)),
+    ];
+    assert_eq!(ledger.free_rectangles(1, window(10, 40)), expected);
+}
+
+#[test]
+fn rows_are_numbered_by_start_and_buy_lowest_number_first() {
+    let need =
+        |buy: u8, start, end, qty| RowNeed { buy: [buy; 32], window: window(start, end), qty };
+    let rectangle = (units(5, 9), window(0, 10));
+    let rows = [
+        need(9, 4, 8, 2),
+        need(2, 0, 4, 3),
+        need(1, 0, 6, 1),
+        need(3, 6, 12, 1),
+        need(4, 9, 10, 5),
+    ];
+    let numbers = number_rows(&rectangle, &rows);
+    assert_eq!(numbers[2], Ok(units(5, 6)));
+    assert_eq!(numbers[1], Ok(units(6, 9)));
+    assert_eq!(numbers[0], Ok(units(6, 8)));
+    assert_eq!(numbers[3].as_ref().unwrap_err().code(), "trade.not_inside");
+    assert_eq!(numbers[4].as_ref().unwrap_err().code(), "trade.not_inside");
+}
+
+#[test]
+fn a_row_that_needs_more_than_sixteen_ranges_is_fragmented() {
+    let need =
+        |buy: u8, start, end, qty| RowNeed { buy: [buy; 32], window: window(start, end), qty };
+    // Rows of one unit that end early leave holes between rows that stay.
+    let mut rows: Vec<RowNeed> =
+        (0..36).map(|n| need(n, 0, if n % 2 == 0 { 2 } else { 10 }, 1)).collect();
+    rows.push(need(40, 5, 10, 17));
+    rows.push(need(41, 5, 10, 16));
+    let numbers = number_rows(&(units(0, 36), window(0, 10)), &rows);
+    assert!(numbers[..36].iter().all(Result::is_ok));
+    assert_eq!(numbers[36].as_ref().unwrap_err().code(), "trade.fragmented");
+    assert_eq!(numbers[37].as_ref().unwrap().ranges().len(), 16);
+}
+
+/// Every (unit, slot) of an area.
+fn cells(units: &Units, when: Window) -> Vec<(u32, u32)> {
+    units.numbers().flat_map(|unit| (when.start..when.end).map(move |slot| (unit, slot))).collect()
+}
+
+proptest! {
+    #[test]
+    fn nothing_is_ever_claimed_twice(
+        steps in prop::collection::vec((0..4u8, 0..12u8, 0..10u32, 1..4u32, 0..10u32, 1..5u32), 1..60),
+    ) {
+        let mut ledger = ledger(10);
+        for (step, who, first, count, start, len) in steps {
+            let (claim, other) = (row(who), Claim::Certificate(CertId([who / 2; 32])));
+            match step {
+                0 | 1 => { let _ = ledger.claim(claim, 1, &units(first, first + count), window(start, start + len)); }
+                2 => { ledger.release(claim); }
+                _ => { ledger.retag(claim, other); }
+            }
+            let mut taken = BTreeSet::new();
+            for who in 0..12 {
+                for claim in [row(who), Claim::Certificate(CertId([who; 32]))] {
+                    for (_, units, when) in ledger.areas(claim) {
+                        for cell in cells(units, when) {
+                            prop_assert!(cell.0 < 10);
+                            prop_assert!(taken.insert(cell), "{cell:?} twice");
+                        }
+                    }
+                }
+            }
+            let rectangles = ledger.free_rectangles(1, window(0, 15));
+            prop_assert!(rectangles.len() <= RECTANGLES_MAX);
+            let sizes: Vec<u32> = rectangles.iter().map(|(u, w)| u.count() * w.len()).collect();
+            prop_assert!(sizes.is_sorted_by(|a, b| a >= b));
+            let mut free = BTreeSet::new();
+            for (units, when) in &rectangles {
+                for cell in cells(units, *when) {
+                    prop_assert!(!taken.contains(&cell) && free.insert(cell), "{cell:?} is not free");
+                }
+            }
+            if rectangles.len() < RECTANGLES_MAX {
+                let all = (0..10).flat_map(|u| (0..15).map(move |s| (u, s)));
+                let left = all.filter(|cell| !taken.contains(cell)).count();
+                prop_assert_eq!(free.len(), left);
+            }
+        }
+    }
+
+    #[test]
+    fn rows_that_fit_an_ask_slot_by_slot_always_get_distinct_numbers(
+        wanted in prop::collection::vec((any::<[u8; 4]>(), 0..12u32, 1..6u32, 1..4u32), 1..30),
+    ) {
+        let rectangle = (Units::from_sorted(&[1, 2, 5, 7, 8, 9]).unwrap(), window(0, 16));
+        let mut load = [0u32; 17];
+        let mut rows = Vec::new();
+        for (index, (buy, start, len, qty)) in wanted.into_iter().enumerate() {
+            let when = window(start, (start + len).min(16));
+            if (when.start..when.end).all(|slot| load[slot as usize] + qty <= 6) {
+                (when.start..when.end).for_each(|slot| load[slot as usize] += qty);
+                let mut id = [index as u8; 32];
+                id[..4].copy_from_slice(&buy);
+                rows.push(RowNeed { buy: id, window: when, qty });
+            }
+        }
+        let numbers = number_rows(&rectangle, &rows);
+        let mut taken = BTreeSet::new();
+        for (row, numbers) in rows.iter().zip(&numbers) {
+            let numbers = numbers.as_ref().unwrap();
+            prop_assert_eq!(numbers.count(), row.qty);
+            prop_assert!(rectangle.0.covers(numbers));
+            for cell in cells(numbers, row.window) {
+                prop_assert!(taken.insert(cell));
+            }
+        }
+        rows.reverse();
+        let mut turned = number_rows(&rectangle, &rows);
+        turned.reverse();
+        prop_assert_eq!(turned, numbers);
+    }
+}

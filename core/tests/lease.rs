@@ -1,0 +1,587 @@
+//! Leases between two nodes: from redemption to release.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod certificate_fixture;
+
+use capex_core::engine::Purpose;
+use capex_core::engine::io::{Done, Effect, ExecutorEvent, StopReason, Topic};
+use capex_core::engine::leases::{LeaseRole, LeaseView};
+use capex_core::ids::{CertId, Digest, LeaseId};
+use capex_core::lease::objects::{
+    Countersign, InputFile, LeaseCall, LeaseReply, LeaseRequest, Outcome, Receipt, Redeem, Verb,
+    Workload, WorkloadKind,
+};
+use capex_core::lease::workload;
+use capex_core::settlement::registrar::Registrar;
+use capex_core::wire::{self, Envelope};
+use certificate_fixture::party::*;
+use certificate_fixture::*;
+
+const PROVIDER: u8 = 1;
+const ALICE: u8 = 2;
+const BOB: u8 = 3;
+const STARTS_MS: u64 = 1000 * 4000;
+const ENDS_MS: u64 = 1004 * 4000;
+
+fn work() -> Workload {
+    Workload {
+        kind: WorkloadKind::Wasm,
+        component: Digest([1; 32]),
+        component_bytes: 1000,
+        args: vec!["--fast".to_owned()],
+        inputs: vec![InputFile { name: "data".to_owned(), digest: Digest([2; 32]), bytes: 10 }],
+        results: vec!["out".to_owned()],
+    }
+}
+
+fn redeem(net: &mut Net, who: u8, command: u64, cert: CertId) {
+    net.party(who).with(|ctx, custody, leases| leases.redeem(ctx, custody, command, cert, work()));
+    net.pump();
+}
+
+/// A net in which Alice has redeemed two units.
+fn redeemed() -> (Net, CertId, LeaseId) {
+    let mut net = Net::new(&[PROVIDER, ALICE, BOB]);
+    let cert = net.sell(7, &units(0, 2), ALICE);
+    redeem(&mut net, ALICE, 1, cert);
+    let lease = match net.party(ALICE).done().as_slice() {
+        [(1, Ok(Done::Redeemed { lease }))] => *lease,
+        other => panic!("{other:?}"),
+    };
+    (net, cert, lease)
+}
+
+fn view(net: &mut Net, who: u8, lease: LeaseId) -> LeaseView {
+    let views = net.party(who).leases.views(public(who));
+    views.into_iter().find(|view| view.lease_id == lease).unwrap()
+}
+
+fn call(lease: LeaseId, verb: Verb, counter: u64, who: u8) -> Envelope {
+    let call = LeaseCall { v: 1, lease, verb, counter, not_after_s: START_MS / 1000 + 100 };
+    by(who, call, &devnet()).envelope().clone()
+}
+
+fn ended(outcome: Outcome, at_ms: u64) -> ExecutorEvent {
+    ExecutorEvent::Ended {
+        outcome,
+        started_at_ms: Some(STARTS_MS + 100),
+        at_ms,
+        cpu_us: 5_000,
+        memory_peak_bytes: 1 << 20,
+        output_bytes: 77,
+    }
+}
+
+fn run_to_end(net: &mut Net, lease: LeaseId) {
+    net.until(STARTS_MS + 3_000);
+    let provider = net.party(PROVIDER);
+    provider.executor(lease, ExecutorEvent::Ready);
+    provider.executor(lease, ExecutorEvent::Started { at_ms: STARTS_MS + 100 });
+    provider.executor(lease, ended(Outcome::Exited { code: 0 }, STARTS_MS + 2_100));
+    net.pump();
+}
+
+fn fetch_receipts(net: &mut Net, lease: LeaseId, counter: u64) -> Vec<Envelope> {
+    let request =
+        LeaseRequest::Receipts { call: call(lease, Verb::Receipt, counter, ALICE), from_seq: 0 };
+    match net.lease(PROVIDER, ALICE, &request) {
+        LeaseReply::Receipts(receipts) => receipts,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn effects(net: &mut Net, is: fn(&Effect) -> bool) -> usize {
+    net.pump();
+    net.party(PROVIDER).log.iter().filter(|effect| is(effect)).count()
+}
+
+#[test]
+fn a_lease_goes_from_redemption_to_release() {
+    let (mut net, cert, lease) = redeemed();
+    assert_eq!(is_published(&net.party(PROVIDER).log, Topic::Locks), 2);
+    assert_eq!(net.state(ALICE, cert).0, "redeemed");
+    assert_eq!(net.state(PROVIDER, cert).0, "redeemed");
+    let start = net.party(PROVIDER).log.iter().find(|e| matches!(e, Effect::Start { .. })).cloned();
+    let expected = Effect::Start {
+        lease,
+        workload: Box::new(work()),
+        starts_at_ms: STARTS_MS,
+        ends_at_ms: ENDS_MS,
+        memory_max_bytes: (2 * 256) << 20,
+        disk_max_bytes: (2 * 64) << 20,
+    };
+    assert_eq!(start, Some(expected));
+
+    run_to_end(&mut net, lease);
+    let provider = view(&mut net, PROVIDER, lease);
+    assert_eq!((provider.role, provider.phase.as_str()), (LeaseRole::Provider, "ended"));
+    assert_eq!((provider.receipts, provider.countersigned), (1, 0));
+    let receipts = fetch_receipts(&mut net, lease, 1);
+    let receipt: Receipt = receipts[0].peek().unwrap();
+    assert_eq!((receipt.from_ms, receipt.to_ms), (STARTS_MS + 100, STARTS_MS + 2_100));
+    assert_eq!((receipt.delivered_ms, receipt.unavailable_ms), (2_000, 0));
+    assert_eq!((receipt.cpu_us, receipt.output_bytes), (5_000, 77));
+
+    net.party(ALICE).with(|ctx, _, leases| leases.take_receipts(ctx, 2, lease, &receipts));
+    net.pump();
+    assert_eq!(net.party(ALICE).done()[1], (2, Ok(Done::Ok)));
+    let holder = view(&mut net, ALICE, lease);
+    assert_eq!((holder.role, holder.phase.as_str()), (LeaseRole::Holder, "ended"));
+    assert_eq!((holder.receipts, holder.countersigned), (1, 1));
+    assert_eq!(holder.outcome, Some(Outcome::Exited { code: 0 }));
+    assert_eq!(holder.delivered_ms, 2_000);
+    assert_eq!(effects(&mut net, |e| matches!(e, Effect::Release { .. })), 0);
+    net.party(PROVIDER).leases.fetched(&lease);
+    net.pass(0);
+    assert_eq!(effects(&mut net, |e| matches!(e, Effect::Release { .. })), 1);
+    net.party(PROVIDER).executor(lease, ExecutorEvent::Released { left_behind: vec![] });
+    let provider = view(&mut net, PROVIDER, lease);
+    assert_eq!((provider.phase.as_str(), provider.countersigned), ("released", 1));
+    net.pass(60_000);
+    assert_eq!(effects(&mut net, |e| matches!(e, Effect::Release { .. })), 1);
+    assert_eq!(net.party(PROVIDER).leases.next_deadline(&devnet()), None);
+}
+
+#[test]
+fn results_go_when_their_time_is_over_even_if_nobody_came() {
+    let (mut net, _, lease) = redeemed();
+    run_to_end(&mut net, lease);
+    let deadline = net.party(PROVIDER).leases.next_deadline(&devnet());
+    assert_eq!(deadline, Some(STARTS_MS + 2_100 + 3_000));
+    net.until(STARTS_MS + 2_100 + 2_999);
+    assert_eq!(effects(&mut net, |e| matches!(e, Effect::Release { .. })), 0);
+    net.pass(1);
+    assert_eq!(effects(&mut net, |e| matches!(e, Effect::Release { .. })), 1);
+    net.pass(1_000);
+    assert_eq!(
+        effects(&mut net, |e| matches!(e, Effect::Release { .. })),
+        2,
+        "repeated until answered"
+    );
+    let left_behind = vec!["/tmp/x".to_owned()];
+    net.party(PROVIDER)
+        .executor(lease, ExecutorEvent::Released { left_behind: left_behind.clone() });
+    assert_eq!(view(&mut net, PROVIDER, lease).left_behind, left_behind);
+}
+
+/// A Redeem by hand, its challenge fetched by `peer`.
+fn challenge(net: &mut Net, peer: u8, cert: CertId) -> [u8; 32] {
+    match net.lease(PROVIDER, peer, &LeaseRequest::Challenge(cert)) {
+        LeaseReply::Challenge(nonce) => nonce,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn template(cert: CertId, seq: u32, holder: u8, challenge32: [u8; 32]) -> Redeem {
+    Redeem {
+        v: 1,
+        cert_id: cert,
+        seq,
+        holder: public(holder),
+        workload_digest: workload::digest(&work()),
+        challenge32,
+        not_after_s: START_MS / 1000 + 1_000,
+    }
+}
+
+fn present(
+    net: &mut Net,
+    peer: u8,
+    signer: u8,
+    redeem: Redeem,
+    workload: Workload,
+) -> Result<LeaseId, String> {
+    let redeem = by(signer, redeem, &devnet()).envelope().clone();
+    match net.lease(PROVIDER, peer, &LeaseRequest::Redeem { redeem, workload }) {
+        LeaseReply::Lease { lease, .. } => Ok(lease),
+        LeaseReply::Refused { code } => Err(code),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_redeem_is_checked_in_the_documented_order() {
+    let mut net = Net::new(&[PROVIDER, ALICE, BOB]);
+    let cert = net.sell(7, &units(0, 2), ALICE);
+    let nowhere = CertId([0; 32]);
+    let unknown = net.lease(PROVIDER, ALICE, &LeaseRequest::Challenge(nowhere));
+    assert_eq!(unknown, LeaseReply::Refused { code: "redeem.unknown_certificate".to_owned() });
+    let bad = [0; 32];
+    let refused = |code: &str| Err(code.to_owned());
+
+    // Each row has the fault of its code and of every later code.
+    let mut late = template(cert, 1, ALICE, bad);
+    late.not_after_s = 1;
+    let mut stale = late.clone();
+    stale.seq = 9;
+    let mut stranger = stale.clone();
+    stranger.holder = public(BOB);
+    let mut lost = stranger.clone();
+    lost.cert_id = nowhere;
+    assert_eq!(
+        present(&mut net, ALICE, ALICE, lost.clone(), work()),
+        refused("redeem.bad_signature")
+    );
+    assert_eq!(present(&mut net, BOB, BOB, lost, work()), refused("redeem.unknown_certificate"));
+    assert_eq!(present(&mut net, BOB, BOB, stranger, work()), refused("redeem.not_holder"));
+    assert_eq!(present(&mut net, ALICE, ALICE, stale, work()), refused("redeem.stale_seq"));
+    assert_eq!(present(&mut net, ALICE, ALICE, late.clone(), work()), refused("redeem.expired"));
+    let plain = template(cert, 1, ALICE, bad);
+    assert_eq!(present(&mut net, ALICE, ALICE, plain, work()), refused("redeem.bad_challenge"));
+
+    let nonce = challenge(&mut net, ALICE, cert);
+    let theirs = template(cert, 1, ALICE, nonce);
+    assert_eq!(
+        present(&mut net, BOB, ALICE, theirs.clone(), work()),
+        refused("redeem.bad_challenge")
+    );
+    let mut other = work();
+    other.args.clear();
+    assert_eq!(present(&mut net, ALICE, ALICE, theirs, other), refused("redeem.bad_workload"));
+    let mut wild = work();
+    wild.results.push("../x".to_owned());
+    let mut named = template(cert, 1, ALICE, challenge(&mut net, ALICE, cert));
+    named.workload_digest = workload::digest(&wild);
+    assert_eq!(
+        present(&mut net, ALICE, ALICE, named.clone(), wild),
+        refused("redeem.bad_workload")
+    );
+    named.workload_digest = workload::digest(&work());
+    assert_eq!(present(&mut net, ALICE, ALICE, named, work()), refused("redeem.bad_challenge"));
+
+    let good = template(cert, 1, ALICE, challenge(&mut net, ALICE, cert));
+    let lease = present(&mut net, ALICE, ALICE, good.clone(), work()).unwrap();
+    assert_eq!(present(&mut net, ALICE, ALICE, good, work()), Ok(lease), "the same answer");
+    assert_eq!(effects(&mut net, |e| matches!(e, Effect::Start { .. })), 1);
+    assert_eq!(present(&mut net, ALICE, ALICE, late, work()), refused("redeem.consumed"));
+}
+
+#[test]
+fn a_challenge_lives_a_minute_and_a_certificate_until_its_window_ends() {
+    let mut net = Net::new(&[PROVIDER, ALICE]);
+    let cert = net.sell(7, &units(0, 2), ALICE);
+    let mut redeem = template(cert, 1, ALICE, challenge(&mut net, ALICE, cert));
+    net.pass(60_000);
+    assert_eq!(
+        present(&mut net, ALICE, ALICE, redeem.clone(), work()),
+        Err("redeem.bad_challenge".to_owned())
+    );
+    net.until(ENDS_MS);
+    redeem.challenge32 = challenge(&mut net, ALICE, cert);
+    assert_eq!(
+        present(&mut net, ALICE, ALICE, redeem, work()),
+        Err("redeem.window_past".to_owned())
+    );
+}
+
+#[test]
+fn challenges_of_one_peer_do_not_push_out_anothers() {
+    let mut net = Net::new(&[PROVIDER, ALICE, BOB]);
+    let cert = net.sell(7, &units(0, 2), ALICE);
+    let redeem = template(cert, 1, ALICE, challenge(&mut net, ALICE, cert));
+    for _ in 0..2_000 {
+        challenge(&mut net, BOB, cert);
+    }
+    assert!(present(&mut net, ALICE, ALICE, redeem, work()).is_ok());
+}
+
+#[test]
+fn a_locked_certificate_is_not_redeemed_and_a_redeemed_one_not_given() {
+    let mut net = Net::new(&[PROVIDER, ALICE, BOB]);
+    let cert = net.sell(7, &units(0, 2), ALICE);
+    let facts = net.party(PROVIDER).custody.issued(&cert).unwrap().clone();
+    let certificate = net.party(PROVIDER).custody.certificate(&cert).unwrap().clone();
+    let issue = certificate.issue.verify(devnet().magic).unwrap();
+    let sale = by(ALICE, terms(&issue, 1, facts.last_hash, public(ALICE), public(BOB)), &devnet());
+    let accepts = [accept(BOB, &sale, &devnet())];
+    net.party(PROVIDER).with(|ctx, custody, _| custody.lock(ctx, &sale, &accepts).unwrap());
+    redeem(&mut net, ALICE, 1, cert);
+    assert_eq!(net.party(ALICE).done(), [(1, Err("redeem.locked".to_owned()))]);
+    net.party(PROVIDER)
+        .with(|ctx, custody, _| custody.release(ctx, terms_hash(&sale), evidence(1)));
+    redeem(&mut net, ALICE, 2, cert);
+    assert!(matches!(net.party(ALICE).done()[1], (2, Ok(Done::Redeemed { .. }))));
+    net.give(ALICE, 3, cert, BOB);
+    assert_eq!(net.party(ALICE).done()[2], (3, Err("gift.consumed".to_owned())));
+    // A redemption after a released lock has the next number, so that the pair proves nothing.
+    assert!(!net.party(BOB).custody.is_equivocator(public(PROVIDER)));
+}
+
+#[test]
+fn a_former_holder_is_refused_by_the_provider() {
+    let mut net = Net::new(&[PROVIDER, ALICE, BOB]);
+    let cert = net.sell(7, &units(0, 2), ALICE);
+    net.give(ALICE, 1, cert, BOB);
+    redeem(&mut net, ALICE, 2, cert);
+    assert_eq!(net.party(ALICE).done()[1], (2, Err("redeem.not_holder".to_owned())));
+    let refused: Vec<_> = net.party(ALICE).leases.views(public(ALICE));
+    assert_eq!(refused[0].refusal.as_deref(), Some("redeem.not_holder"));
+    redeem(&mut net, BOB, 3, cert);
+    assert!(matches!(net.party(BOB).done()[0], (3, Ok(Done::Redeemed { .. }))));
+    redeem(&mut net, BOB, 4, cert);
+    assert_eq!(net.party(BOB).done()[1], (4, Err("redeem.consumed".to_owned())));
+    redeem(&mut net, ALICE, 5, CertId([0; 32]));
+    assert_eq!(net.party(ALICE).done()[2], (5, Err("redeem.unknown_certificate".to_owned())));
+}
+
+#[test]
+fn calls_are_the_holders_for_their_verb_in_time_and_once() {
+    let (mut net, _, lease) = redeemed();
+    let with = |change: fn(&mut LeaseCall)| {
+        let mut value: LeaseCall = call(lease, Verb::Status, 1, ALICE).peek().unwrap();
+        change(&mut value);
+        by(ALICE, value, &devnet()).envelope().clone()
+    };
+    let mut forged = call(lease, Verb::Status, 1, ALICE);
+    forged.signature[0][0] ^= 1;
+    let mut garbage = forged.clone();
+    garbage.payload.pop();
+    let table = [
+        (garbage, Err("lease.bad_call")),
+        (call(LeaseId([0; 32]), Verb::Status, 1, ALICE), Err("lease.unknown")),
+        (call(lease, Verb::Status, 1, BOB), Err("lease.not_holder")),
+        (forged, Err("lease.bad_signature")),
+        (call(lease, Verb::Stop, 1, ALICE), Err("lease.wrong_verb")),
+        (with(|call| call.not_after_s = START_MS / 1000 - 1), Err("lease.call_expired")),
+        (with(|call| call.not_after_s = START_MS / 1000 + 301), Err("lease.call_too_long")),
+        (call(lease, Verb::Status, 8, ALICE), Ok(lease)),
+        (call(lease, Verb::Status, 8, ALICE), Err("lease.replayed")),
+        (call(lease, Verb::Status, 7, ALICE), Ok(lease)),
+        (call(lease, Verb::Status, 1_000, ALICE), Ok(lease)),
+        (call(lease, Verb::Status, 9, ALICE), Err("lease.replayed")),
+    ];
+    let params = devnet();
+    for (index, (call, expected)) in table.into_iter().enumerate() {
+        let leases = &mut net.party(PROVIDER).leases;
+        assert_eq!(
+            leases.authorise(START_MS, &params, &call, Verb::Status),
+            expected,
+            "row {index}"
+        );
+    }
+    // Each verb has its own counters.
+    let other = call(lease, Verb::Get, 8, ALICE);
+    assert_eq!(
+        net.party(PROVIDER).leases.authorise(START_MS, &params, &other, Verb::Get),
+        Ok(lease)
+    );
+}
+
+#[test]
+fn the_holder_stops_its_lease_and_the_window_stops_it_at_the_latest() {
+    let (mut net, _, lease) = redeemed();
+    net.party(ALICE).with(|ctx, _, leases| leases.stop(ctx, 2, lease));
+    net.pump();
+    assert_eq!(net.party(ALICE).done()[1], (2, Ok(Done::Ok)));
+    let holder_stop = |e: &Effect| matches!(e, Effect::Stop { why: StopReason::Holder, .. });
+    assert_eq!(effects(&mut net, holder_stop), 1);
+    let stranger = LeaseRequest::Stop { call: call(lease, Verb::Stop, u64::MAX, BOB) };
+    let reply = net.lease(PROVIDER, BOB, &stranger);
+    assert_eq!(reply, LeaseReply::Refused { code: "lease.not_holder".to_owned() });
+    net.party(PROVIDER).with(|ctx, _, leases| leases.stop(ctx, 3, lease));
+    let operator_stop = |e: &Effect| matches!(e, Effect::Stop { why: StopReason::Operator, .. });
+    assert_eq!(effects(&mut net, operator_stop), 1);
+
+    assert_eq!(net.party(PROVIDER).leases.next_deadline(&devnet()), Some(ENDS_MS));
+    net.until(ENDS_MS);
+    let window_stop = |e: &Effect| matches!(e, Effect::Stop { why: StopReason::WindowEnd, .. });
+    assert_eq!(effects(&mut net, window_stop), 1);
+    net.party(PROVIDER).executor(lease, ended(Outcome::Deadline, ENDS_MS));
+    assert_eq!(view(&mut net, PROVIDER, lease).outcome, Some(Outcome::Deadline));
+}
+
+#[test]
+fn a_silent_executor_ends_as_the_providers_failure() {
+    let (mut net, _, lease) = redeemed();
+    net.until(ENDS_MS);
+    for _ in 0..20 {
+        net.pass(1_000);
+    }
+    let view = view(&mut net, PROVIDER, lease);
+    assert_eq!((view.outcome, view.delivered_ms), (Some(Outcome::Failed), 0));
+    let receipt: Receipt = net.party(PROVIDER).leases.receipts(&lease)[0].peek().unwrap();
+    assert_eq!((receipt.delivered_ms, receipt.unavailable_ms), (0, ENDS_MS - STARTS_MS));
+}
+
+#[test]
+fn only_the_holder_countersigns_a_receipt_that_exists() {
+    let (mut net, _, lease) = redeemed();
+    run_to_end(&mut net, lease);
+    let receipt = fetch_receipts(&mut net, lease, 1)[0].id::<Receipt>(devnet().magic);
+    let sign = |who: u8, receipt: [u8; 32]| {
+        by(who, Countersign { v: 1, receipt }, &devnet()).envelope().clone()
+    };
+    let mut forged = sign(ALICE, receipt);
+    forged.signature[0][0] ^= 1;
+    let table = [
+        (LeaseId([0; 32]), sign(ALICE, receipt), "lease.unknown"),
+        (lease, sign(BOB, receipt), "lease.not_holder"),
+        (lease, forged, "lease.bad_signature"),
+        (lease, sign(ALICE, [0; 32]), "receipt.unknown"),
+    ];
+    for (lease, signature, code) in table {
+        let reply = net.lease(PROVIDER, ALICE, &LeaseRequest::Countersign { lease, signature });
+        assert_eq!(reply, LeaseReply::Refused { code: code.to_owned() });
+    }
+    let good = LeaseRequest::Countersign { lease, signature: sign(ALICE, receipt) };
+    assert_eq!(net.lease(PROVIDER, ALICE, &good), LeaseReply::Stored);
+    assert_eq!(net.lease(PROVIDER, ALICE, &good), LeaseReply::Stored);
+    assert_eq!(view(&mut net, PROVIDER, lease).countersigned, 1);
+}
+
+#[test]
+fn a_tampered_receipt_is_neither_stored_nor_countersigned() {
+    let (mut net, _, lease) = redeemed();
+    run_to_end(&mut net, lease);
+    let mut receipts = fetch_receipts(&mut net, lease, 1);
+    let last = receipts[0].payload.len() - 1;
+    receipts[0].payload[last] ^= 1;
+    net.party(ALICE).with(|ctx, _, leases| leases.take_receipts(ctx, 2, lease, &receipts));
+    net.pump();
+    assert_eq!(net.party(ALICE).done()[1], (2, Err("receipt.bad_signature".to_owned())));
+    assert_eq!(view(&mut net, ALICE, lease).receipts, 0);
+    assert_eq!(view(&mut net, PROVIDER, lease).countersigned, 0);
+}
+
+#[test]
+fn a_long_lease_on_a_public_network_has_a_receipt_after_a_minute() {
+    let mut net = Net::new(&[PROVIDER, ALICE]);
+    for party in &mut net.parties {
+        party.params.slot_s = 3600;
+        party.now_ms = 999 * 3_600_000;
+    }
+    let cert = net.sell(7, &units(0, 2), ALICE);
+    redeem(&mut net, ALICE, 1, cert);
+    let (_, Ok(Done::Redeemed { lease })) = net.party(ALICE).done()[0].clone() else { panic!() };
+    let start_ms = 1000 * 3_600_000;
+    net.until(start_ms);
+    net.party(PROVIDER).executor(lease, ExecutorEvent::Started { at_ms: start_ms });
+    let usage = ExecutorEvent::Usage { cpu_us: 40, memory_peak_bytes: 9, output_bytes: 4 };
+    net.party(PROVIDER).executor(lease, usage);
+    assert_eq!(net.party(PROVIDER).leases.next_deadline(&devnet()).unwrap(), start_ms + 14_400_000);
+    let params = net.party(PROVIDER).params.clone();
+    assert_eq!(net.party(PROVIDER).leases.next_deadline(&params).unwrap(), start_ms + 60_000);
+    net.pass(61_000);
+    assert_eq!(net.party(PROVIDER).leases.receipts(&lease).len(), 1);
+    let mut end = ended(Outcome::Exited { code: 3 }, start_ms + 100_000);
+    if let ExecutorEvent::Ended { cpu_us, .. } = &mut end {
+        *cpu_us = 100;
+    }
+    net.party(PROVIDER).executor(lease, end);
+    let receipts = net.party(PROVIDER).leases.receipts(&lease).to_vec();
+    let read: Vec<Receipt> = receipts.iter().map(|receipt| receipt.peek().unwrap()).collect();
+    let times: Vec<_> = read.iter().map(|r| (r.from_ms - start_ms, r.to_ms - start_ms)).collect();
+    assert_eq!(times, [(0, 60_000), (60_000, 100_000)]);
+    assert_eq!((read[0].cpu_us, read[1].cpu_us), (40, 60));
+    net.party(ALICE).with(|ctx, _, leases| leases.take_receipts(ctx, 2, lease, &receipts[..1]));
+    net.pump();
+    net.party(ALICE).with(|ctx, _, leases| leases.take_receipts(ctx, 3, lease, &receipts));
+    net.pump();
+    let done = net.party(ALICE).done();
+    assert_eq!(done[1..], [(2, Ok(Done::Ok)), (3, Ok(Done::Ok))]);
+    assert_eq!(view(&mut net, PROVIDER, lease).countersigned, 2);
+}
+
+#[test]
+fn a_restart_at_any_state_goes_on() {
+    let (mut net, cert, lease) = redeemed();
+    let start = |e: &Effect| matches!(e, Effect::Start { .. });
+    for phase in ["reserved", "ready", "running"] {
+        net.restart(PROVIDER);
+        net.restart(ALICE);
+        assert_eq!(view(&mut net, PROVIDER, lease).phase, phase);
+        assert_eq!(effects(&mut net, start), 1, "{phase}: started again, to be adopted");
+        assert_eq!(net.state(PROVIDER, cert).0, "redeemed");
+        assert_eq!(net.state(ALICE, cert).0, "redeemed");
+        let event = match phase {
+            "reserved" => ExecutorEvent::Ready,
+            "ready" => ExecutorEvent::Started { at_ms: STARTS_MS + 100 },
+            _ => ended(Outcome::Exited { code: 0 }, STARTS_MS + 2_100),
+        };
+        net.until(STARTS_MS + 2_200);
+        net.party(PROVIDER).executor(lease, event);
+        net.pump();
+    }
+    net.restart(PROVIDER);
+    assert_eq!(view(&mut net, PROVIDER, lease).phase, "ended");
+    assert_eq!(effects(&mut net, start), 0);
+    let receipts = net.party(PROVIDER).leases.receipts(&lease).to_vec();
+    net.party(PROVIDER).up = false;
+    net.party(ALICE).with(|ctx, _, leases| leases.take_receipts(ctx, 2, lease, &receipts));
+    net.pump();
+    net.restart(ALICE);
+    net.party(PROVIDER).up = true;
+    net.pass(0);
+    assert_eq!(view(&mut net, ALICE, lease).countersigned, 1);
+    net.restart(PROVIDER);
+    assert_eq!(view(&mut net, PROVIDER, lease).countersigned, 1);
+    net.party(PROVIDER).leases.fetched(&lease);
+    net.pass(0);
+    net.party(PROVIDER).executor(lease, ExecutorEvent::Released { left_behind: vec![] });
+    net.restart(PROVIDER);
+    assert_eq!(view(&mut net, PROVIDER, lease).phase, "released");
+    assert_eq!(
+        effects(&mut net, |e| matches!(e, Effect::Start { .. } | Effect::Release { .. })),
+        0
+    );
+    net.until(ENDS_MS + 337 * 4000);
+    for party in [PROVIDER, ALICE] {
+        assert!(net.party(party).leases.views(public(party)).is_empty());
+    }
+}
+
+#[test]
+fn a_redeem_whose_answer_is_lost_is_repeated_after_a_restart_of_both_sides() {
+    let mut net = Net::new(&[PROVIDER, ALICE]);
+    let cert = net.sell(7, &units(0, 2), ALICE);
+    net.party(PROVIDER).loses =
+        |bytes| matches!(wire::decode_record::<LeaseReply>(bytes), Ok(LeaseReply::Lease { .. }));
+    redeem(&mut net, ALICE, 1, cert);
+    assert!(net.party(ALICE).done().is_empty());
+    let waiting = net.party(ALICE).leases.views(public(ALICE))[0].clone();
+    assert_eq!(waiting.phase, "waiting");
+    assert_eq!(view(&mut net, PROVIDER, waiting.lease_id).phase, "reserved");
+    net.restart(PROVIDER);
+    net.restart(ALICE);
+    net.pass(120_000 - 60_000);
+    assert_eq!(view(&mut net, ALICE, waiting.lease_id).phase, "reserved");
+    assert_eq!(net.state(ALICE, cert).0, "redeemed");
+    assert_eq!(net.party(PROVIDER).leases.views(public(PROVIDER)).len(), 1);
+}
+
+#[test]
+fn a_grant_for_another_redeem_is_no_lease() {
+    let mut net = Net::new(&[PROVIDER, ALICE]);
+    let cert = net.sell(7, &units(0, 2), ALICE);
+    net.party(PROVIDER).loses =
+        |bytes| matches!(wire::decode_record::<LeaseReply>(bytes), Ok(LeaseReply::Lease { .. }));
+    redeem(&mut net, ALICE, 1, cert);
+    let lease = net.party(ALICE).leases.views(public(ALICE))[0].lease_id;
+    let grant = redeem_grant(PROVIDER, cert, 1, 0, &devnet()).envelope().clone();
+    let reply = LeaseReply::Lease {
+        lease,
+        grant,
+        need: vec![],
+        starts_at_ms: STARTS_MS,
+        ends_at_ms: ENDS_MS,
+    };
+    net.party(ALICE).with(|ctx, custody, leases| {
+        leases.on_reply(ctx, custody, &Purpose::Redeem(lease, 1), Ok(reply));
+    });
+    net.pump();
+    assert_eq!(net.party(ALICE).done(), [(1, Err("redeem.bad_grant".to_owned()))]);
+    assert_eq!(net.state(ALICE, cert).0, "active");
+}
+
+#[test]
+fn a_redeem_that_nobody_answers_ends_for_the_command() {
+    let mut net = Net::new(&[PROVIDER, ALICE]);
+    let cert = net.sell(7, &units(0, 2), ALICE);
+    net.party(PROVIDER).up = false;
+    redeem(&mut net, ALICE, 1, cert);
+    for _ in 0..40 {
+        net.pass(1_000);
+    }
+    assert_eq!(net.party(ALICE).done(), [(1, Err("redeem.no_answer".to_owned()))]);
+    assert_eq!(net.party(ALICE).leases.next_deadline(&devnet()), None);
+}

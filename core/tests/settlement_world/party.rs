@@ -1,0 +1,553 @@
+//! One node as far as settlement goes: the component, its records, a wallet, a registrar.
+
+use std::collections::BTreeMap;
+
+use bitcoin::absolute::LockTime;
+use bitcoin::hashes::Hash;
+use bitcoin::key::TapTweak;
+use bitcoin::secp256k1::{All, Keypair, Message as Digest, Secp256k1, SecretKey};
+use bitcoin::sighash::{Prevouts, SighashCache};
+use bitcoin::transaction::Version;
+use bitcoin::{
+    Amount, OutPoint, ScriptBuf, Sequence, TapSighashType, Transaction, TxIn, TxOut, Txid,
+};
+use capex_core::certificate::objects::{Activation, Binding, Issue, Payment};
+use capex_core::engine::context::{ChainView, Context, Keys, Outbox, Purpose, WalletView};
+use capex_core::engine::deals::{BuyLimits, DealEvent, DealView, Deals};
+use capex_core::engine::io::{ChainFacts, Effect, Funding};
+use capex_core::engine::record::Record;
+use capex_core::ids::{CertId, Key, TermsHash, TradeId};
+use capex_core::params::Params;
+use capex_core::settlement::objects::{
+    Accept, LockGrant, Row, SettleReply, SettleRequest, Terms, TermsRequest, Transfer,
+};
+use capex_core::settlement::registrar::Registrar;
+use capex_core::settlement::script::Contract;
+use capex_core::units::{Units, Window};
+use capex_core::wire::{Envelope, VERSION, Verified, object_id};
+
+use crate::chain::Chain;
+
+/// What both parties share.
+pub(crate) struct Setup {
+    pub(crate) params: Params,
+    pub(crate) secp: Secp256k1<All>,
+    pub(crate) start_ms: u64,
+    pub(crate) row: Row,
+}
+
+/// The buyer's wallet key.
+const WALLET: u8 = 77;
+
+impl Setup {
+    pub(crate) fn new() -> Self {
+        let text = include_str!("../../../network/definitions/devnet.toml");
+        let params: Params = toml::from_str(text).unwrap();
+        let start_ms = 1_000_000_000;
+        let row = Row {
+            v: VERSION,
+            epoch: 500,
+            buy: [1; 32],
+            sell: [2; 32],
+            class: 1,
+            start: params.slot_at(start_ms) + 10,
+            slots: 2,
+            qty: 2,
+            msat: 50_000_000,
+        };
+        Self { params, secp: Secp256k1::new(), start_ms, row }
+    }
+
+    pub(crate) fn trade(&self) -> TradeId {
+        TradeId(object_id(&self.row, self.params.magic))
+    }
+
+    fn wallet_key(&self) -> Keypair {
+        Keypair::from_secret_key(&self.secp, &SecretKey::from_slice(&[WALLET; 32]).unwrap())
+    }
+
+    fn spk(&self, seed: u8) -> ScriptBuf {
+        let key =
+            Keypair::from_secret_key(&self.secp, &SecretKey::from_slice(&[seed; 32]).unwrap());
+        ScriptBuf::new_p2tr(&self.secp, key.x_only_public_key().0, None)
+    }
+
+    /// The one coin of the buyer's wallet.
+    pub(crate) fn coin(&self) -> Vec<(OutPoint, TxOut)> {
+        let outpoint = OutPoint { txid: Txid::from_byte_array([5; 32]), vout: 0 };
+        vec![(
+            outpoint,
+            TxOut { value: Amount::from_sat(200_000), script_pubkey: self.spk(WALLET) },
+        )]
+    }
+
+    /// Pays from that coin, signed by key path.
+    pub(crate) fn pay(&self, outputs: &[(ScriptBuf, u64)], fee_sat: u64) -> Funding {
+        let (outpoint, coin) = self.coin().remove(0);
+        let paid: u64 = outputs.iter().map(|(_, sat)| sat).sum();
+        let change = coin.value.to_sat() - paid - fee_sat;
+        let out = |spk: ScriptBuf, sat| TxOut { value: Amount::from_sat(sat), script_pubkey: spk };
+        let mut output: Vec<TxOut> =
+            outputs.iter().map(|(spk, sat)| out(spk.clone(), *sat)).collect();
+        output.push(out(self.spk(WALLET), change));
+        let mut tx = Transaction {
+            version: Version::TWO,
+            lock_time: LockTime::ZERO,
+            input: vec![TxIn {
+                previous_output: outpoint,
+                sequence: Sequence::ENABLE_RBF_NO_LOCKTIME,
+                ..TxIn::default()
+            }],
+            output,
+        };
+        let sighash = SighashCache::new(&tx)
+            .taproot_key_spend_signature_hash(0, &Prevouts::All(&[coin]), TapSighashType::Default)
+            .unwrap();
+        let key = self.wallet_key().tap_tweak(&self.secp, None).to_keypair();
+        let digest = Digest::from_digest(sighash.to_byte_array());
+        tx.input[0].witness.push(self.secp.sign_schnorr_no_aux_rand(&digest, &key).serialize());
+        let txid = tx.compute_txid();
+        let outpoints = (0..outputs.len())
+            .map(|vout| OutPoint { txid, vout: u32::try_from(vout).unwrap() })
+            .collect();
+        Funding { tx, outpoints, fee_sat }
+    }
+}
+
+/// What travels between the two.
+#[derive(Clone)]
+pub(crate) enum Message {
+    Request { id: u64, bytes: Vec<u8> },
+    Reply { id: u64, bytes: Vec<u8> },
+}
+
+/// A provider's ledger of one certificate, which outlives restarts here.
+#[derive(Default)]
+pub(crate) struct Ledger {
+    issue: Option<Verified<Issue>>,
+    lock: Option<Verified<LockGrant>>,
+    activation: Option<Envelope>,
+    pub(crate) locks: usize,
+    pub(crate) activations: usize,
+    pub(crate) released: Vec<TermsHash>,
+    pub(crate) conflict: bool,
+}
+
+impl Registrar for Ledger {
+    fn issue(
+        &mut self,
+        ctx: &mut Context<'_>,
+        _trade: TradeId,
+        class: u16,
+        features: u64,
+        units: &Units,
+        window: Window,
+    ) -> Result<Verified<Issue>, &'static str> {
+        if self.issue.is_none() {
+            let class_hash = ctx.params.class_hash(class).ok_or("class.unknown")?;
+            let nonce32 = ctx.fresh("issue");
+            self.issue = Some(ctx.sign(Issue {
+                v: VERSION,
+                provider: ctx.me(),
+                class,
+                class_hash,
+                features,
+                units: units.clone(),
+                window,
+                pay: Payment::Prepaid,
+                binding: Binding::Registrar,
+                nonce32,
+                not_after_slot: window.end - 1,
+            }));
+        }
+        Ok(self.issue.clone().unwrap())
+    }
+
+    fn lock(
+        &mut self,
+        ctx: &mut Context<'_>,
+        terms: &Verified<Terms>,
+        accepts: &[Verified<Accept>],
+    ) -> Result<Verified<LockGrant>, &'static str> {
+        assert_eq!(accepts.len(), terms.funders.len());
+        if self.lock.is_none() {
+            self.locks += 1;
+            self.lock = Some(ctx.sign(LockGrant {
+                v: VERSION,
+                provider: ctx.me(),
+                cert_id: terms.cert_id,
+                seq: terms.seq,
+                attempt: 0,
+                prev_release: [0; 32],
+                terms_hash: TermsHash(terms.id()),
+                fund_by: terms.fund_by,
+                refund_at: terms.refund_at,
+                p_height: ctx.chain.height,
+            }));
+        }
+        let lock = self.lock.clone().unwrap();
+        if lock.terms_hash.0 == terms.id() { Ok(lock) } else { Err("lock.taken") }
+    }
+
+    fn release(&mut self, _ctx: &mut Context<'_>, terms_hash: TermsHash, evidence: [u8; 32]) {
+        assert_ne!(evidence, [0; 32]);
+        self.released.push(terms_hash);
+    }
+
+    fn activate_sale(
+        &mut self,
+        ctx: &mut Context<'_>,
+        terms: &Verified<Terms>,
+        transfer: &Transfer,
+    ) -> Result<Envelope, &'static str> {
+        assert_eq!(transfer.terms_hash.0, terms.id());
+        assert!(!self.released.contains(&transfer.terms_hash), "activated after a release");
+        if self.activation.is_none() {
+            self.activations += 1;
+            let activation = ctx.sign(Activation {
+                v: VERSION,
+                provider: ctx.me(),
+                cert_id: terms.cert_id,
+                seq: 1,
+                attempt: 0,
+                holder: terms.to,
+                class: terms.class,
+                features: self.issue.as_ref().unwrap().features,
+                units: terms.units.clone(),
+                window: terms.window,
+                prev_hash: terms.prev_hash,
+                cause_hash: terms.id(),
+                p_height: ctx.chain.height,
+            });
+            self.activation = Some(activation.envelope().clone());
+        }
+        Ok(self.activation.clone().unwrap())
+    }
+
+    fn conflicting_lock(
+        &self,
+        _provider: Key,
+        _cert: CertId,
+        _seq: u32,
+        _attempt: u32,
+        _terms_hash: TermsHash,
+    ) -> bool {
+        self.conflict
+    }
+}
+
+pub(crate) struct Party {
+    deals: Deals,
+    keys: Keys,
+    view: ChainView,
+    wallet: WalletView,
+    counters: BTreeMap<String, u64>,
+    out: Outbox,
+    records: BTreeMap<(u8, Vec<u8>), Record>,
+    persists: usize,
+    spks: Vec<ScriptBuf>,
+    outpoints: Vec<OutPoint>,
+    journal: BTreeMap<TermsHash, Funding>,
+    pending_reply: Option<(u64, Vec<u8>)>,
+    pub(crate) registrar: Ledger,
+    pub(crate) online: bool,
+    pub(crate) chain_up: bool,
+    pub(crate) rescan: bool,
+    pub(crate) funded: Vec<(TermsHash, Result<Funding, String>)>,
+    /// Its coins wait for the change of another funding.
+    pub(crate) is_short: bool,
+    pub(crate) released: Vec<TermsHash>,
+    pub(crate) outgoing: Vec<Message>,
+    pub(crate) events: Vec<DealEvent>,
+    seed: u8,
+}
+
+macro_rules! context {
+    ($party:ident, $setup:ident, $now_ms:expr) => {
+        Context {
+            now_ms: $now_ms,
+            params: &$setup.params,
+            keys: &$party.keys,
+            secp: &$setup.secp,
+            chain: &$party.view,
+            wallet: &mut $party.wallet,
+            counters: &mut $party.counters,
+            out: &mut $party.out,
+        }
+    };
+}
+
+impl Party {
+    pub(crate) fn new(seed: u8) -> Self {
+        let setup = Setup::new();
+        let fresh_spks = (100..120).map(|n| setup.spk(n + seed)).collect();
+        Self {
+            deals: Deals::default(),
+            keys: Keys::new([seed; 32], [seed + 100; 32]),
+            view: ChainView::default(),
+            wallet: WalletView { spendable_sat: 200_000, fresh_spks },
+            counters: BTreeMap::new(),
+            out: Outbox::default(),
+            records: BTreeMap::new(),
+            persists: 0,
+            spks: Vec::new(),
+            outpoints: Vec::new(),
+            journal: BTreeMap::new(),
+            pending_reply: None,
+            registrar: Ledger::default(),
+            online: true,
+            chain_up: true,
+            rescan: false,
+            funded: Vec::new(),
+            is_short: false,
+            released: Vec::new(),
+            outgoing: Vec::new(),
+            events: Vec::new(),
+            seed,
+        }
+    }
+
+    pub(crate) fn key(&self) -> Key {
+        self.keys.public()
+    }
+
+    pub(crate) fn open_buy(&mut self, setup: &Setup, now_ms: u64, seller: Key) {
+        let me = self.key();
+        let limits = BuyLimits { fee_cap_sat: 10_000, features: 0 };
+        let mut ctx = context!(self, setup, now_ms);
+        self.deals.open_buy(&mut ctx, &setup.row, setup.trade(), seller, me, limits);
+        assert_eq!(self.deals.committed_sat(), 50_000 + 10_000);
+    }
+
+    pub(crate) fn open_sell(&mut self, setup: &Setup, now_ms: u64, buyer: Key) {
+        let units = Units::range(4, 6).unwrap();
+        let mut ctx = context!(self, setup, now_ms);
+        self.deals.open_sell(&mut ctx, &setup.row, setup.trade(), buyer, units, 0);
+    }
+
+    pub(crate) fn view(&self, setup: &Setup) -> Option<DealView> {
+        self.deals.view(setup.trade())
+    }
+
+    pub(crate) fn committed_sat(&self) -> u64 {
+        self.deals.committed_sat()
+    }
+
+    pub(crate) fn persists(&self) -> usize {
+        self.persists
+    }
+
+    pub(crate) fn idle(&self) -> bool {
+        self.funded.is_empty() && !self.rescan
+    }
+
+    /// A new process: only records, wallet journal and ledger are left.
+    pub(crate) fn restart(&mut self, setup: &Setup, now_ms: u64) {
+        self.deals = Deals::default();
+        self.out = Outbox::default();
+        self.view = ChainView::default();
+        (self.spks, self.outpoints) = (Vec::new(), Vec::new());
+        (self.pending_reply, self.rescan) = (None, true);
+        self.funded.clear();
+        self.outgoing.clear();
+        // Events of a handled input that was not taken to the end are lost too.
+        self.events.clear();
+        let fresh_spks = (120..140).map(|n| setup.spk(n + self.seed)).collect();
+        self.wallet.fresh_spks = fresh_spks;
+        self.counters.clear();
+        for record in self.records.values().filter(|record| record.table == 1) {
+            let name = String::from_utf8(record.key.clone()).unwrap();
+            self.counters.insert(name, record.read().unwrap());
+        }
+        let records: Vec<Record> = self.records.values().cloned().collect();
+        let mut ctx = context!(self, setup, now_ms);
+        self.deals.load(&mut ctx, &records);
+    }
+
+    /// Performs effects in order. True if it crashed right after Persist number `crash_at`.
+    pub(crate) fn pump(
+        &mut self,
+        setup: &Setup,
+        chain: &mut Chain,
+        crash_at: Option<usize>,
+    ) -> bool {
+        self.out.flush();
+        while let Some(effect) = self.out.poll() {
+            match effect {
+                Effect::Persist { records, .. } => {
+                    for record in records {
+                        self.records.insert((record.table, record.key.clone()), record);
+                    }
+                    self.persists += 1;
+                    if crash_at == Some(self.persists - 1) {
+                        return true;
+                    }
+                }
+                Effect::Send { id, bytes, .. } => {
+                    self.outgoing.push(Message::Request { id, bytes });
+                }
+                Effect::Watch { spks, outpoints, .. } => {
+                    self.spks.extend(spks);
+                    self.outpoints.extend(outpoints);
+                    self.rescan = true;
+                }
+                Effect::Broadcast { tx } => {
+                    let result = chain.broadcast(&tx);
+                    self.deals.on_broadcasted(tx.compute_txid(), &result);
+                }
+                Effect::Fund { terms_hash, outputs, feerate_sat_kvb } => {
+                    self.fund(setup, terms_hash, &outputs, feerate_sat_kvb);
+                }
+                Effect::Notify(_) => {}
+                Effect::ReleaseCoins { terms_hash } => {
+                    self.released.push(terms_hash);
+                    self.journal.remove(&terms_hash);
+                }
+                other => panic!("settlement asks for {other:?}"),
+            }
+        }
+        if let Some((id, bytes)) = self.pending_reply.take() {
+            self.outgoing.push(Message::Reply { id, bytes });
+        }
+        false
+    }
+
+    /// Journals a funding before it answers; the same terms get the same funding.
+    fn fund(
+        &mut self,
+        setup: &Setup,
+        terms_hash: TermsHash,
+        outputs: &[(ScriptBuf, u64)],
+        feerate_sat_kvb: u64,
+    ) {
+        if self.is_short {
+            self.funded.push((terms_hash, Err("wallet.insufficient_funds".to_owned())));
+            return;
+        }
+        let fee_sat = feerate_sat_kvb * 154 / 1000;
+        let funding = if outputs.is_empty() {
+            setup.pay(&[], fee_sat * 3)
+        } else {
+            let known = self.journal.get(&terms_hash).cloned();
+            known.unwrap_or_else(|| setup.pay(outputs, fee_sat))
+        };
+        if !outputs.is_empty() {
+            self.journal.insert(terms_hash, funding.clone());
+        }
+        self.funded.push((terms_hash, Ok(funding)));
+    }
+
+    pub(crate) fn on_funded(
+        &mut self,
+        setup: &Setup,
+        now_ms: u64,
+        hash: TermsHash,
+        result: Result<Funding, String>,
+    ) {
+        let mut ctx = context!(self, setup, now_ms);
+        let events = self.deals.on_funded(&mut ctx, &mut self.registrar, hash, result);
+        self.events.extend(events);
+    }
+
+    pub(crate) fn tick(&mut self, setup: &Setup, now_ms: u64) {
+        self.view.up &= self.chain_up;
+        let mut ctx = context!(self, setup, now_ms);
+        let events = self.deals.on_tick(&mut ctx, &mut self.registrar);
+        self.events.extend(events);
+        if let Some((at, why)) = self.deals.next_deadline() {
+            assert!(at > now_ms, "{why} is due already and nothing was done");
+        }
+    }
+
+    fn relevant(&self, tx: &Transaction) -> bool {
+        tx.output.iter().any(|out| self.spks.contains(&out.script_pubkey))
+            || tx.input.iter().any(|input| self.outpoints.contains(&input.previous_output))
+    }
+
+    pub(crate) fn tip_facts(&self, _: &Setup, chain: &Chain, disconnected: &[Txid]) -> ChainFacts {
+        let from = if disconnected.is_empty() { chain.height() } else { 0 };
+        ChainFacts { disconnected: disconnected.to_vec(), ..self.facts_from(chain, from) }
+    }
+
+    pub(crate) fn rescan_facts(&self, _: &Setup, chain: &Chain) -> ChainFacts {
+        self.facts_from(chain, 0)
+    }
+
+    fn facts_from(&self, chain: &Chain, from: u32) -> ChainFacts {
+        let connected =
+            chain.confirmed().filter(|(height, tx)| *height >= from && self.relevant(tx));
+        ChainFacts {
+            height: chain.height(),
+            median_time_past_s: 0,
+            feerates: vec![(2, 1000), (6, 1000)],
+            connected: connected
+                .map(|(height, tx)| (height, tx.compute_txid(), tx.clone()))
+                .collect(),
+            mempool: chain.mempool.iter().filter(|tx| self.relevant(tx)).cloned().collect(),
+            disconnected: Vec::new(),
+        }
+    }
+
+    pub(crate) fn on_chain(&mut self, setup: &Setup, now_ms: u64, facts: &ChainFacts) {
+        self.view = ChainView {
+            up: self.chain_up,
+            height: facts.height,
+            median_time_past_s: facts.median_time_past_s,
+            feerates: facts.feerates.clone(),
+        };
+        let mut ctx = context!(self, setup, now_ms);
+        let events = self.deals.on_chain(&mut ctx, &mut self.registrar, facts);
+        self.events.extend(events);
+    }
+
+    pub(crate) fn receive(&mut self, setup: &Setup, now_ms: u64, from: Key, message: Message) {
+        let mut ctx = context!(self, setup, now_ms);
+        match message {
+            Message::Request { id, bytes } => {
+                let request: SettleRequest = capex_core::wire::decode_record(&bytes).unwrap();
+                let reply = self.deals.on_request(&mut ctx, &mut self.registrar, from, request);
+                self.pending_reply = Some((id, capex_core::wire::encode(&reply.unwrap())));
+            }
+            Message::Reply { id, bytes } => {
+                let reply: SettleReply = capex_core::wire::decode_record(&bytes).unwrap();
+                let Some(purpose) = ctx.out.take_purpose(id) else { return };
+                let events =
+                    self.deals.on_reply(&mut ctx, &mut self.registrar, &purpose, Ok(reply));
+                self.events.extend(events);
+                assert!(!matches!(purpose, Purpose::Push(_)));
+            }
+        }
+    }
+
+    /// Codes for a request about an unknown trade, and one by a stranger.
+    pub(crate) fn probe(&mut self, setup: &Setup, now_ms: u64, stranger: Key) -> Vec<String> {
+        let request = |trade_id| {
+            SettleRequest::Terms(TermsRequest {
+                trade_id,
+                to: stranger,
+                funders: Vec::new(),
+                tip_height: 300,
+            })
+        };
+        let mut ctx = context!(self, setup, now_ms);
+        let mut ask =
+            |request| match self.deals.on_request(&mut ctx, &mut self.registrar, stranger, request)
+            {
+                Some(SettleReply::Refused { code }) => code,
+                other => panic!("{other:?}"),
+            };
+        vec![ask(request(TradeId([9; 32]))), ask(request(setup.trade()))]
+    }
+
+    /// The contract that this buyer pays, recomputed from its terms, and its output.
+    pub(crate) fn contract(&self) -> Option<(Contract, OutPoint)> {
+        let setup = Setup::new();
+        let view = self.deals.views().next()?;
+        let fund = view.fund?;
+        let record = self.records.values().find(|record| record.table == 5)?;
+        let deal: capex_core::settlement::buyer::Buyer = record.read().ok()?;
+        let agreement = deal.state.agreement()?;
+        let contract = Contract::new(&setup.secp, &agreement.terms, agreement.hash, 0).ok()?;
+        Some((contract, OutPoint { txid: fund.txid, vout: 0 }))
+    }
+}
