@@ -172,6 +172,7 @@ pub fn instance(book: &[&Verified<Order>], epoch: u64, params: &Params) -> match
         now: params.first_slot(epoch),
         epoch,
         starts: params.matching_starts,
+        max_legs: Some(params.max_legs),
         orders: book.iter().map(|order| labelled(order)).collect(),
         cancels: Vec::new(),
     }

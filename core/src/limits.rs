@@ -44,6 +44,10 @@ pub const ORDERS_PER_OWNER_KEPT: usize = 64;
 pub const ORDERS_PER_OWNER_BOOK: usize = 16;
 /// Orders of one epoch in all: bounds memory at about 100 MB.
 pub const ORDERS_PER_EPOCH: usize = 200_000;
+/// Most asks that a network may let one bid take: the rows of an epoch are at most its bids,
+/// times this. With the 16 of the public networks a full set of 200,000 orders gives 3.2
+/// million rows of 220 bytes, 700 MB; a row costs its sender a sixteenth of an order's work.
+pub const LEGS_MAX: u16 = 64;
 /// Unit ranges of one certificate.
 pub const UNIT_RANGES_MAX: usize = 16;
 /// Units of one class that a provider may number.

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use bitcoin::Network as Chain;
 use serde::{Deserialize, Serialize};
 
-use crate::limits::{HORIZON_SLOTS, PRICE_MAX_MSAT};
+use crate::limits::{HORIZON_SLOTS, LEGS_MAX, PRICE_MAX_MSAT};
 use crate::wire::{Magic, Object, VERSION};
 
 /// Phases of one epoch (DESIGN §5). They add up to the epoch.
@@ -163,6 +163,9 @@ pub struct Params {
     pub matching_version: u8,
     /// Start orders that the matcher tries.
     pub matching_starts: u8,
+    /// Most asks that one bid may take, 2 to [`LEGS_MAX`]. Each is a trade of its own, with its
+    /// own funding, and an epoch has at most so many rows as bids, times this.
+    pub max_legs: u16,
     /// Distinct operators that must agree before this node settles by itself.
     pub min_operators: u16,
     /// Peers are on this machine: no scoring by IP address.
@@ -218,6 +221,7 @@ impl Params {
         check(ids.is_sorted() && ids.len() == self.classes.len(), "classes ascend by id")?;
         check((1..=2).contains(&self.matching_version), "matching_version is 1 or 2")?;
         check((1..=8).contains(&self.matching_starts), "matching_starts is 1 to 8")?;
+        check((2..=LEGS_MAX).contains(&self.max_legs), "max_legs is 2 to 64")?;
         check(self.min_trade_sat <= PRICE_MAX_MSAT, "min_trade_sat is too large")?;
         Ok(self)
     }

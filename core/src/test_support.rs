@@ -38,6 +38,7 @@ pub fn devnet() -> Params {
         prepaid_cap_sat: 0,
         matching_version: 1,
         matching_starts: 3,
+        max_legs: 16,
         min_operators: 1,
         loopback: true,
         profiles: vec![Profile {

@@ -34,6 +34,7 @@ fn instance(bytes: &[u8]) -> Instance {
         now: 100,
         epoch: 1,
         starts: 4,
+        max_legs: None,
         orders: orders.collect(),
         cancels: Vec::new(),
     }

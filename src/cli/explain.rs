@@ -192,6 +192,7 @@ fn text(fact: &Fact) -> String {
         Fact::LimitMsat(msat) => format!("{} sat", msat_to_sat(*msat)),
         Fact::RunMsat(msat) => format!("{} sat a run", msat_to_sat(*msat)),
         Fact::Qty(qty) => format!("{qty} units"),
+        Fact::Asks(asks) => format!("{asks} asks"),
     }
 }
 
@@ -212,6 +213,7 @@ fn because(code: &str) -> &'static str {
         "explain.min_fill" => "there are fewer units than the minimum fill",
         "explain.promised_price" => "accepted trades were promised prices that exclude it",
         "explain.taken" => "better orders took the units",
+        "explain.max_legs" => "it would take more asks than one bid may",
         "explain.not_chosen" => "nothing forbade it; other trades gained more together",
         "explain.no_counter_orders" => "nobody was on the other side",
         "explain.cancelled" => "its owner cancelled it",
@@ -240,6 +242,7 @@ fn next(found: &Explanation) -> &'static str {
         Some("explain.min_run") => "Next: accept shorter runs with --min-run",
         Some("explain.allow" | "explain.deny") => "Next: look at --allow and --deny of both sides",
         Some("explain.gang") if buys => "Next: leave out --gang, or lower --min-qty",
+        Some("explain.max_legs") if buys => "Next: lower --min-qty, or place several orders",
         Some("explain.min_fill") if buys => "Next: lower --min-qty, or wait for more offers",
         Some("explain.limit" | "explain.promised_price" | "explain.taken") if buys => {
             "Next: raise --max-price to the best price, or look for other slots: `capex book`"

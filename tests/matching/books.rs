@@ -131,7 +131,54 @@ pub(crate) fn contested(seed: u64) -> Instance {
         order
     });
     let orders = orders.collect();
-    Instance { beacon: [7; 32], now: 100, epoch: 1, starts: 3, orders, cancels: Vec::new() }
+    Instance {
+        beacon: [7; 32],
+        now: 100,
+        epoch: 1,
+        starts: 3,
+        max_legs: None,
+        orders,
+        cancels: Vec::new(),
+    }
+}
+
+/// The same book, in which a bid may take few asks.
+pub(crate) fn bounded(book: Instance, max_legs: u16) -> Instance {
+    Instance { max_legs: Some(max_legs), ..book }
+}
+
+/// A book of asks of all sizes, small ones cheap as a rule, and bids that need several of them.
+pub(crate) fn scattered(seed: u64) -> Instance {
+    let mut dice = Dice::new(seed);
+    let mut book = contested(seed);
+    book.orders.clear();
+    for at in 0..36 {
+        let size = dice.within(0, 6) as u32;
+        let (qty, min_qty, side) = if at < 24 {
+            let qty = (1 << size) + dice.within(0, (1 << size) - 1) as u32;
+            let limit_msat = 10 + u64::from(size) + dice.within(0, 4);
+            (qty, 1, Side::Sell { class: 0, limit_msat, min_run: 1, provider: None })
+        } else {
+            let qty = dice.within(1, 200) as u32;
+            let alts = vec![(0, 12 + dice.within(0, 14))];
+            let side = Side::Buy { hours: dice.within(1, 2) as u16, mode: Mode::Sticky, alts };
+            (qty, if dice.one_in(2) { qty } else { 1 }, side)
+        };
+        book.orders.push(Order {
+            id: format!("{at:02}"),
+            owner: format!("owner {at}"),
+            qty,
+            filled: 0,
+            min_qty,
+            window: (100, 100 + dice.within(2, 4) as u32),
+            allow: Vec::new(),
+            deny: Vec::new(),
+            features: 0,
+            expiry_epoch: None,
+            side,
+        });
+    }
+    book
 }
 
 /// A book with so many asks that their ranks exceed one word of any bit set.
@@ -159,6 +206,7 @@ fn book(dice: &mut Dice, count: u64) -> Instance {
         now: shape.first_slot + dice.within(0, 3) as u32,
         epoch: dice.within(0, 6),
         starts: dice.within(1, 8) as u8,
+        max_legs: None,
         orders,
         cancels,
     }

@@ -29,6 +29,7 @@ fn golden(number: usize) -> Instance {
         now: number(input, "now", 0) as u32,
         epoch: number(input, "epoch", 0),
         starts: 3,
+        max_legs: None,
         orders: input["orders"].as_array().unwrap().iter().map(order).collect(),
         cancels: input["cancels"].as_array().unwrap_or(&vec![]).iter().map(cancel).collect(),
     }
@@ -153,7 +154,15 @@ fn the_trade_that_fixed_the_price_or_took_the_units_is_named() {
 /// A book of one class from the fields that matter.
 fn written(orders: &Json) -> Instance {
     let orders: Vec<Order> = orders.as_array().unwrap().iter().map(order).collect();
-    Instance { beacon: [0; 32], now: 0, epoch: 0, starts: 3, orders, cancels: Vec::new() }
+    Instance {
+        beacon: [0; 32],
+        now: 0,
+        epoch: 0,
+        starts: 3,
+        max_legs: None,
+        orders,
+        cancels: Vec::new(),
+    }
 }
 
 #[test]
@@ -191,6 +200,39 @@ fn an_order_in_the_money_that_was_refused_is_paradoxically_rejected() {
     for (vector, id) in none.into_iter().chain([(21, "b1"), (22, "b1")]) {
         assert_eq!(explained(&golden(vector), id).paradox, None, "vector {vector}, {id}");
     }
+}
+
+#[test]
+fn a_bid_that_has_all_its_asks_says_so() {
+    let asks = [("s1", 1, 10_000), ("s2", 1, 11_000), ("s3", 1, 12_000)];
+    let mut orders: Vec<Json> = asks
+        .iter()
+        .map(|(id, qty, limit)| {
+            serde_json::json!({"id": id, "owner": id, "side": "sell", "window": [5, 6],
+                "limit": limit, "qty": qty})
+        })
+        .collect();
+    orders.push(serde_json::json!({"id": "b1", "owner": "b", "side": "buy", "window": [5, 6],
+        "limit": 60_000, "qty": 3}));
+    let mut book = books::bounded(written(&orders.into()), 2);
+    for id in ["b1", "s3"] {
+        let found = finding(&book, id, if id == "b1" { "s3" } else { "b1" });
+        assert_eq!(found.constraint, Constraint::Legs);
+        assert_eq!(blamed(&found), [("b1", "s1"), ("b1", "s2")]);
+    }
+    let part = explained(&book, "b1");
+    assert_eq!((part.fate, part.paradox), (Fate::Partly, None));
+    // It cannot take any more, so its limit is no pressure: the price is that of the unsold ask.
+    assert_eq!(solved(&book).prices[&(0, 5)], 11_500);
+    // All or none of three units, of which two asks have only two.
+    book.orders[3].min_qty = 3;
+    let none = explained(&book, "b1");
+    assert_eq!((none.fate, &none.paradox), (Fate::Unmatched, &None));
+    assert!(none.counters.iter().all(|counter| {
+        counter.finding.as_ref().is_some_and(|found| found.constraint == Constraint::Legs)
+    }));
+    book.max_legs = Some(3);
+    assert_eq!(explained(&book, "b1").fate, Fate::Matched);
 }
 
 /// Whether a bid without trades is paradoxically rejected, counted anew from docs/matching.md.
@@ -428,7 +470,11 @@ fn every_pair_of_random_books_traded_or_has_a_reason() {
     let mut seen = BTreeMap::new();
     let random = (0..400).map(|seed| (seed, books::random(seed), Algorithm::One));
     let contested = (0..20).map(|seed| (seed, books::contested(seed), Algorithm::Two));
-    for (seed, book, algorithm) in random.chain(contested) {
+    let scattered = (0..200).map(|seed| {
+        let max_legs = 2 + (seed % 3) as u16;
+        (seed, books::bounded(books::scattered(seed), max_legs), Algorithm::One)
+    });
+    for (seed, book, algorithm) in random.chain(contested).chain(scattered) {
         let Ok(outcome) = solve(&book, algorithm) else { continue };
         let reasons = reasons(&book, &outcome);
         assert_eq!(reasons.get(&Constraint::Chosen), None, "seed {seed} {algorithm:?}");

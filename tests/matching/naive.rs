@@ -198,6 +198,7 @@ impl<'a> Pass<'a> {
         z - a - k
     }
 
+    /// What the bid gains, gets, and from whom, in one run.
     fn candidate(
         &self,
         b: &Bid<'_>,
@@ -234,17 +235,28 @@ impl<'a> Pass<'a> {
             }
             return best;
         }
-        let (mut g, mut u, mut legs) = (0, 0, Vec::new());
-        for (ask, _, rank, a) in candidates {
-            let n = a.min(q - u);
-            if n == 0 {
-                break;
+        let max_legs = self.inst.max_legs.map_or(usize::MAX, usize::from);
+        let mut best: Option<(i128, u32, Legs)> = None;
+        for large in 0..14 {
+            // Large ones first, all of the size 2^large and above alike.
+            candidates.sort_by_key(|&(ask, slack, rank, a)| {
+                (large.max(a.ilog2()) - a.ilog2(), ask, slack, rank)
+            });
+            let (mut g, mut u, mut legs) = (0, 0, Vec::new());
+            for &(ask, _, rank, a) in candidates.iter().take(max_legs) {
+                let n = a.min(q - u);
+                if n > 0 {
+                    legs.push((rank, n));
+                    u += n;
+                    g += i128::from(n) * (limit - ask) * k;
+                }
             }
-            legs.push((rank, n));
-            u += n;
-            g += i128::from(n) * (limit - ask) * k;
+            let is_better = best.as_ref().is_none_or(|best| (g, u) > (best.0, best.1));
+            if u >= m && u > 0 && is_better {
+                best = Some((g, u, legs));
+            }
         }
-        (u >= m && u > 0).then_some((g, u, legs))
+        best
     }
 
     fn best(&self, b: &'a Bid<'a>) -> Option<Fill<'a>> {
@@ -343,6 +355,10 @@ impl<'a> Pass<'a> {
             let fill = fills.iter().find(|f| f.bid.order.id == b.order.id);
             let done = fill.map_or(0, |f| f.units);
             if b.k != 1 || done >= left(b.order) || (done == 0 && min_fill(b.order) > 1) {
+                continue;
+            }
+            let legs = fill.map_or(0, |f| f.legs.len());
+            if self.inst.max_legs.is_some_and(|most| legs >= usize::from(most)) {
                 continue;
             }
             for &(c, limit) in b.alts {
@@ -572,6 +588,58 @@ fn random_books_match_as_in_the_naive_implementation() {
         compare(&books::crowded(seed), Algorithm::One, &format!("crowded {seed}"));
     }
     assert!(traded > 250, "{traded}");
+}
+
+/// Bids of an outcome that are served by as many asks as the book allows.
+fn with_all_legs(outcome: &Outcome, max_legs: u16) -> usize {
+    let mut legs: BTreeMap<&str, u16> = BTreeMap::new();
+    for trade in &outcome.trades {
+        *legs.entry(&trade.buy).or_default() += 1;
+    }
+    assert!(legs.values().all(|legs| *legs <= max_legs));
+    legs.values().filter(|legs| **legs == max_legs).count()
+}
+
+#[test]
+fn books_of_few_legs_match_as_in_the_naive_implementation() {
+    let (mut bound, mut differing) = (0, 0);
+    for seed in 0..600 {
+        let max_legs = [2, 3, 4, 7][seed as usize % 4];
+        let book = match seed % 3 {
+            0 => books::random(seed),
+            _ => books::scattered(seed),
+        };
+        let free = matching::solve(&book, Algorithm::One).unwrap();
+        let book = books::bounded(book, max_legs);
+        let result = compare(&book, Algorithm::One, &format!("book {seed}"));
+        matching::verify(&book, &result).unwrap();
+        bound += with_all_legs(&result, max_legs);
+        differing += usize::from(result != free);
+    }
+    for seed in 0..8 {
+        compare(
+            &books::bounded(books::crowded(seed), 2),
+            Algorithm::One,
+            &format!("crowded {seed}"),
+        );
+    }
+    assert!(bound > 600 && differing > 200, "{bound} {differing}");
+    for seed in 0..12 {
+        let mut book = books::bounded(books::scattered(seed), 3);
+        book.orders.drain(8..24);
+        compare(&book, Algorithm::Two, &format!("improved {seed}"));
+    }
+}
+
+#[test]
+fn a_bound_that_no_bid_reaches_changes_nothing() {
+    for seed in 0..100 {
+        let book = books::random(seed);
+        let free = matching::solve(&book, Algorithm::One).unwrap();
+        if with_all_legs(&free, u16::MAX) == 0 && free.trades.len() < 64 {
+            assert_eq!(matching::solve(&books::bounded(book, 64), Algorithm::One).unwrap(), free);
+        }
+    }
 }
 
 #[test]

@@ -31,7 +31,15 @@ fn book() -> Instance {
     let mut bid = order("b", 4, (0, 2), side);
     bid.min_qty = 3;
     let orders = vec![bid, ask("s", 2, 50), ask("t", 2, 60)];
-    Instance { beacon: [0; 32], now: 0, epoch: 0, starts: 3, orders, cancels: Vec::new() }
+    Instance {
+        beacon: [0; 32],
+        now: 0,
+        epoch: 0,
+        starts: 3,
+        max_legs: None,
+        orders,
+        cancels: Vec::new(),
+    }
 }
 
 fn bid(book: &mut Instance) -> &mut Order {
@@ -92,6 +100,8 @@ fn each_fault_is_found_with_its_code() {
         (|_, o| o.trades[0].sat += 1, "result.money"),
         (|_, o| o.welfare_msat += 1, "result.welfare"),
         (|b, _| b.starts = 0, "match.starts"),
+        (|b, _| b.max_legs = Some(1), "match.max_legs"),
+        (|b, _| b.max_legs = Some(65), "match.max_legs"),
     ];
     let outcome = solve(&book(), Algorithm::One).unwrap();
     assert_eq!(outcome.trades.len(), 2);
@@ -101,6 +111,21 @@ fn each_fault_is_found_with_its_code() {
         change(&mut book, &mut outcome);
         let code = verify(&book, &outcome).as_ref().map_err(CheckError::code).copied();
         assert_eq!(code, Err(*expected), "row {row}");
+    }
+}
+
+#[test]
+fn more_asks_than_the_book_allows_are_found() {
+    let mut book = book();
+    bid(&mut book).qty = 5;
+    book.orders.push(ask("u", 1, 60));
+    let outcome = solve(&book, Algorithm::One).unwrap();
+    assert_eq!(outcome.trades.len(), 3);
+    for (max_legs, code) in [(None, None), (Some(3), None), (Some(2), Some("result.too_many_legs"))]
+    {
+        book.max_legs = max_legs;
+        let found = verify(&book, &outcome).err();
+        assert_eq!(found.as_ref().map(CheckError::code), code);
     }
 }
 

@@ -197,5 +197,13 @@ fn label(dice: &mut Dice) -> String {
 fn instance(orders: Vec<Order>, seed: u64) -> Instance {
     let mut beacon = [0; 32];
     beacon[..8].copy_from_slice(&seed.to_be_bytes());
-    Instance { beacon, now: FIRST_SLOT, epoch: 0, starts: 3, orders, cancels: Vec::new() }
+    Instance {
+        beacon,
+        now: FIRST_SLOT,
+        epoch: 0,
+        starts: 3,
+        max_legs: None,
+        orders,
+        cancels: Vec::new(),
+    }
 }

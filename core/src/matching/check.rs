@@ -27,6 +27,8 @@ pub enum CheckError {
     SplitRun { buy: String },
     #[error("bid {buy:?} wants all units from one ask")]
     SplitGang { buy: String },
+    #[error("bid {buy:?} is served by more asks than the book allows")]
+    TooManyLegs { buy: String },
     #[error("bid {buy:?} gets {qty} units, more than it wants")]
     Overfilled { buy: String, qty: u64 },
     #[error("bid {buy:?} gets {qty} units, fewer than its minimum")]
@@ -56,6 +58,7 @@ impl CheckError {
             Self::Run { .. } => "result.run",
             Self::SplitRun { .. } => "result.split_run",
             Self::SplitGang { .. } => "result.split_gang",
+            Self::TooManyLegs { .. } => "result.too_many_legs",
             Self::Overfilled { .. } => "result.overfilled",
             Self::Underfilled { .. } => "result.underfilled",
             Self::Oversold { .. } => "result.oversold",
@@ -68,8 +71,8 @@ impl CheckError {
     }
 }
 
-/// Verifies that `outcome` is a safe result for `instance`: capacity, min fill, the limits
-/// of both sides, one price per (class, slot), exact money and exact welfare.
+/// Verifies that `outcome` is a safe result for `instance`: capacity, min fill, the most asks
+/// that a bid may take, the limits of both sides, one price per (class, slot), exact money and exact welfare.
 ///
 /// Takes time linear in the orders and in trades × slots. A result that passes harms
 /// nobody, but need not be the canonical one: that takes [`super::solve`].
@@ -98,6 +101,7 @@ struct Received<'a> {
     class: u16,
     start: u32,
     qty: u64,
+    legs: usize,
 }
 
 struct Audit<'a> {
@@ -171,12 +175,17 @@ impl<'a> Audit<'a> {
             class: trade.class,
             start: trade.start,
             qty: 0,
+            legs: 0,
         });
         if (received.class, received.start) != (trade.class, trade.start) {
             return Err(CheckError::SplitRun { buy: buy() });
         }
         if received.qty > 0 && bid.mode == Mode::Gang {
             return Err(CheckError::SplitGang { buy: buy() });
+        }
+        received.legs += 1;
+        if received.legs > bid.max_legs {
+            return Err(CheckError::TooManyLegs { buy: buy() });
         }
         received.qty += qty;
         if received.qty > u64::from(bid.qty) {

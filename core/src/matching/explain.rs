@@ -64,6 +64,8 @@ pub enum Constraint {
     Promised,
     /// Units are left by better orders, enough for the minimum fill.
     Taken,
+    /// The bid may take one more ask, or as few as it may have its minimum fill.
+    Legs,
     /// Nothing stands against it and the search still chose otherwise. Never the verdict on
     /// a plain greedy result.
     Chosen,
@@ -71,7 +73,7 @@ pub enum Constraint {
 
 impl Constraint {
     /// All, in the order in which they are tried.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Live,
         Self::Class,
         Self::Window,
@@ -86,6 +88,7 @@ impl Constraint {
         Self::MinFill,
         Self::Promised,
         Self::Taken,
+        Self::Legs,
         Self::Chosen,
     ];
 
@@ -106,6 +109,7 @@ impl Constraint {
             Self::MinFill => "explain.min_fill",
             Self::Promised => "explain.promised_price",
             Self::Taken => "explain.taken",
+            Self::Legs => "explain.max_legs",
             Self::Chosen => "explain.not_chosen",
         }
     }
@@ -127,6 +131,7 @@ impl Constraint {
             Self::MinFill => "minimum fill on offer",
             Self::Promised => "within promised prices",
             Self::Taken => "units left by better orders",
+            Self::Legs => "in as few asks as a bid may take",
             Self::Chosen => "chosen by the search",
         }
     }
@@ -206,6 +211,8 @@ pub enum Value {
     RunMsat(u64),
     /// Units.
     Qty(u64),
+    /// Asks that serve one bid.
+    Asks(u64),
 }
 
 /// Why two orders did not trade.
@@ -260,8 +267,8 @@ pub enum Fate {
 ///
 /// The order got nothing although, over some run in which every slot has a price, its limit
 /// is strictly better than the run's price, and the run is offered: asks that accept the bid,
-/// cover the run and ask no more than its price bring the bid's minimum fill together (one of
-/// them alone for a gang), counted before anything is sold. To an ask a run is offered by a
+/// cover the run and ask no more than its price bring the bid's minimum fill together (the
+/// largest of them, if it may not take all; one of them alone for a gang), counted before anything is sold. To an ask a run is offered by a
 /// bid that accepts it, pays the run's price and whose minimum fill the ask brings alone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Paradox {
@@ -348,13 +355,13 @@ pub fn explain(
     if !live.iter().any(|other| other.id == id) {
         return Ok(dropped(order, Dropped::of(order, instance)));
     }
-    let mut state = State::new(instance.now, &live, outcome);
+    let mut state = State::new(instance, &live, outcome);
     let mut counters = state::counters(instance, &live, order, &mut state);
     let funnel = funnel(&counters);
     counters.sort_by(|a, b| nearness(a).cmp(&nearness(b)));
     let trades: Vec<Trade> = state.trades_of(order).into_iter().cloned().collect();
     let paradox =
-        trades.is_empty().then(|| paradox::find(order, instance.now, &live, outcome, &counters));
+        trades.is_empty().then(|| paradox::find(order, instance, &live, outcome, &counters));
     let paradox = paradox.flatten();
     counters.truncate(nearest);
     let fate = fate(order, instance.now, &trades);

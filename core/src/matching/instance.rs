@@ -23,6 +23,12 @@ pub const MAX_KEYS: usize = 16;
 /// Most starts of the greedy search; more of them add less than two points of welfare.
 pub const MAX_STARTS: u8 = 8;
 
+/// Fewest asks that a book may allow one bid: with two of them, a bid that one ask alone could
+/// serve is never left without (docs/matching.md).
+pub const MIN_LEGS: u16 = 2;
+/// Most asks that a book may allow one bid, if it sets a bound.
+pub const MAX_LEGS: u16 = 64;
+
 /// What an order without an expiry epoch counts as, so that a late `epoch` drops it too.
 const NO_EXPIRY: u64 = 1 << 62;
 
@@ -39,6 +45,9 @@ pub struct Instance {
     pub epoch: u64,
     /// How many starts of the search to run, 1 to [`MAX_STARTS`].
     pub starts: u8,
+    /// Most asks that one bid may take, [`MIN_LEGS`] to [`MAX_LEGS`]; `None` for no bound. With
+    /// one there are at most so many trades as bids, times it.
+    pub max_legs: Option<u16>,
     /// Bids and asks with distinct ids.
     pub orders: Vec<Order>,
     /// Cancellations; one by anyone but the order's owner has no effect.
@@ -124,6 +133,8 @@ pub enum MatchError {
     Algorithm { version: u8 },
     #[error("starts is {starts}, allowed are 1 to {MAX_STARTS}")]
     Starts { starts: u8 },
+    #[error("max_legs is {legs}, allowed are {MIN_LEGS} to {MAX_LEGS}")]
+    Legs { legs: u16 },
     #[error("order {id:?} occurs twice")]
     DuplicateId { id: String },
     #[error("order {id:?} has an empty delivery window")]
@@ -158,6 +169,7 @@ impl MatchError {
         match self {
             Self::Algorithm { .. } => "match.algorithm",
             Self::Starts { .. } => "match.starts",
+            Self::Legs { .. } => "match.max_legs",
             Self::DuplicateId { .. } => "match.duplicate_id",
             Self::EmptyWindow { .. } => "match.empty_window",
             Self::QtyTooLarge { .. } => "match.qty_too_large",
@@ -193,6 +205,9 @@ impl Instance {
     pub(super) fn ranked(&self) -> Result<Vec<(&Order, u32)>, MatchError> {
         if !(1..=MAX_STARTS).contains(&self.starts) {
             return Err(MatchError::Starts { starts: self.starts });
+        }
+        if let Some(legs) = self.max_legs.filter(|legs| !(MIN_LEGS..=MAX_LEGS).contains(legs)) {
+            return Err(MatchError::Legs { legs });
         }
         self.orders.iter().try_for_each(Order::check)?;
         let ids = Ranks::new(self.orders.iter().map(|order| order.id.as_str()).collect());

@@ -49,7 +49,7 @@ mod supply;
 
 pub use check::{CheckError, verify};
 pub use instance::{
-    Cancel, Instance, MAX_ALTERNATIVES, MAX_HORIZON_SLOTS, MAX_HOURS, MAX_KEYS, MAX_QTY,
-    MAX_STARTS, MatchError, Mode, Order, PMAX_MSAT, Side,
+    Cancel, Instance, MAX_ALTERNATIVES, MAX_HORIZON_SLOTS, MAX_HOURS, MAX_KEYS, MAX_LEGS, MAX_QTY,
+    MAX_STARTS, MIN_LEGS, MatchError, Mode, Order, PMAX_MSAT, Side,
 };
 pub use outcome::{Algorithm, Outcome, Trade, solve};

@@ -72,8 +72,8 @@ fn add_fill(slots: &mut BTreeMap<u32, Slot>, bid: &Bid<'_>, class: &Class<'_>, f
 }
 
 /// Unfilled demand for one slot presses its price up, if it could have bought from a seller
-/// matched there. Longer runs and unreached minimum fills press nothing, so that an order
-/// which can never fill cannot move a price.
+/// matched there. Longer runs, unreached minimum fills and bids that have all the asks they may
+/// take press nothing, so that an order which cannot take any more cannot move a price.
 fn press_up(
     book: &Book<'_>,
     markets: &[Market<'_>],
@@ -86,7 +86,8 @@ fn press_up(
     }
     for (bid, fill) in book.bids.iter().zip(fill_of) {
         let done = fill.map_or(0, |fill| fill.gain.qty);
-        if bid.hours != 1 || done >= bid.qty || (done == 0 && bid.min_qty > 1) {
+        let is_served = done >= bid.qty || fill.is_some_and(|fill| fill.legs.len() >= bid.max_legs);
+        if bid.hours != 1 || is_served || (done == 0 && bid.min_qty > 1) {
             continue;
         }
         for &(class, limit_msat) in &bid.alts {

@@ -23,6 +23,8 @@ pub(super) struct Bid<'a> {
     pub(super) end_slot: u32,
     pub(super) hours: u32,
     pub(super) mode: Mode,
+    /// Most asks that may serve it together.
+    pub(super) max_legs: usize,
     /// Highest limit over all alternatives, also those whose class nobody offers.
     pub(super) best_limit_msat: u64,
     /// (index into [`Book::classes`], limit in msat per block), classes with asks only.
@@ -167,7 +169,7 @@ impl<'a> Book<'a> {
     pub(super) fn new(instance: &'a Instance) -> Result<Self, MatchError> {
         let live = instance.ranked()?;
         let names = Names::new(&instance.beacon, &live);
-        let mut sides = Sides::new(&live, &names, instance.now);
+        let mut sides = Sides::new(&live, &names, instance);
         let classes = sides.classes(&names);
         let bids = sides.bids(&names, &classes);
         Ok(Self { names, classes, bids })
@@ -211,7 +213,9 @@ struct Sides<'a> {
 }
 
 impl<'a> Sides<'a> {
-    fn new(live: &[(&'a Order, u32)], names: &Names<'a>, now: u32) -> Self {
+    fn new(live: &[(&'a Order, u32)], names: &Names<'a>, instance: &Instance) -> Self {
+        let now = instance.now;
+        let max_legs = instance.max_legs.map_or(usize::MAX, usize::from);
         let mut sides = Self { bids: Vec::with_capacity(live.len()), ..Self::default() };
         for (at, &(order, id_rank)) in live.iter().enumerate() {
             let party = Party::new(order, at, names);
@@ -240,6 +244,7 @@ impl<'a> Sides<'a> {
                         end_slot: order.window.1,
                         hours: (*hours).into(),
                         mode: *mode,
+                        max_legs,
                         best_limit_msat: order.best_limit_msat(),
                         alts: alts.iter().map(|&(class, limit)| (class.into(), limit)).collect(),
                         margin_msat: None,

@@ -73,12 +73,16 @@ impl<'a> Search<'a> {
         if self.most_units < self.bid.min_qty || !can_win(self.bound()) {
             return None;
         }
-        let mut asks = FreeAsks::new(self, accepted, level);
         let option = match self.bid.mode {
-            Mode::Sticky => self.sticky(&mut asks, can_win),
-            Mode::Gang => self.gang(&mut asks, can_win),
+            Mode::Sticky => self.sticky(accepted, level, can_win),
+            Mode::Gang => {
+                let plane = self.bid.min_qty.ilog2();
+                let mut asks = FreeAsks::new(self, accepted, level, Sizes::from(plane));
+                let option = self.gang(&mut asks, can_win);
+                asks.learn();
+                option
+            }
         };
-        asks.learn();
         option.filter(|(gain, _)| gain.qty >= self.bid.min_qty && can_win(*gain))
     }
 
@@ -90,7 +94,12 @@ impl<'a> Search<'a> {
         }
         let Self { bid, market, start, end, .. } = *self;
         let payable = self.payable();
-        let units = market.supply.most_units(bid.mode, payable, start, end);
+        let mut units = market.supply.most_units(bid.mode, payable, start, end);
+        if bid.mode == Mode::Sticky && bid.max_legs < payable {
+            let largest = market.supply.most_units(Mode::Gang, payable, start, end);
+            // At most MAX_LEGS.
+            units = units.min(largest.saturating_mul(bid.max_legs as u32));
+        }
         let most = Most { counted: payable, units };
         market.supply.ceilings().lower_most(start, end, bid.mode, most);
         self.most_units = bid.qty.min(units);
@@ -103,25 +112,76 @@ impl<'a> Search<'a> {
     }
 
     /// Takes units from the cheapest asks until the bid is full.
+    ///
+    /// If the bid may not take so many asks, the cheapest of those with at least two units come
+    /// first, then of those with at least four and so on, and the best of all these attempts
+    /// counts. It cannot get better once all asks of a size are in.
     fn sticky(
         &self,
-        asks: &mut FreeAsks<'_, '_>,
+        accepted: &mut Accepted<'_>,
+        level: &mut Vec<usize>,
         can_win: impl Fn(Gain) -> bool,
     ) -> Option<(Gain, Vec<Leg>)> {
-        let mut gain = Gain::default();
-        let mut legs = Vec::new();
-        while gain.qty < self.bid.qty
-            && let Some(ask_msat) = asks.next_msat()
-        {
-            let most_units = self.most_units.saturating_sub(gain.qty);
-            if !can_win(gain + self.gain(ask_msat, most_units)) {
-                return None;
+        let mut best: Option<Taken> = None;
+        for plane in 0..self.market.supply.planes() {
+            let can_win =
+                |gain| can_win(gain) && best.as_ref().is_none_or(|best: &Taken| gain > best.gain);
+            let mut taken = Taken::default();
+            let mut asks = FreeAsks::new(self, accepted, level, Sizes::from(plane));
+            let end = self.take(&mut asks, &mut taken, can_win);
+            if plane == 0 {
+                asks.learn();
             }
-            let missing = self.bid.qty - gain.qty;
-            let taken = asks.take_level(missing, &mut legs);
-            gain = gain + self.gain(ask_msat, taken);
+            if end == End::Asks {
+                for smaller in (0..plane).rev() {
+                    let mut asks = FreeAsks::new(self, accepted, level, Sizes::only(smaller));
+                    self.take(&mut asks, &mut taken, can_win);
+                }
+            }
+            let is_enough = taken.gain.qty >= self.bid.min_qty && !taken.legs.is_empty();
+            if end != End::Hopeless && is_enough && can_win(taken.gain) {
+                best = Some(taken);
+            }
+            let is_last = match end {
+                End::Full | End::Asks => true,
+                End::Legs => false,
+                // No bid gains more than by the cheapest asks of all.
+                End::Hopeless => plane == 0,
+            };
+            if is_last {
+                break;
+            }
         }
-        (!legs.is_empty()).then_some((gain, legs))
+        best.map(|taken| (taken.gain, taken.legs))
+    }
+
+    /// Takes units from the cheapest of these asks until the bid is full, has all the asks it
+    /// may take, or cannot win any more.
+    fn take(
+        &self,
+        asks: &mut FreeAsks<'_, '_>,
+        taken: &mut Taken,
+        can_win: impl Fn(Gain) -> bool,
+    ) -> End {
+        while taken.gain.qty < self.bid.qty {
+            if taken.legs.len() >= self.bid.max_legs {
+                return End::Legs;
+            }
+            let Some(ask_msat) = asks.next_msat() else { return End::Asks };
+            // Smaller asks that come later may be cheaper than the next one.
+            let cheapest_msat = match asks.sizes.plane {
+                0 if !asks.sizes.is_only => ask_msat,
+                _ => self.market.class.limits_msat[self.first],
+            };
+            let most_units = self.most_units.saturating_sub(taken.gain.qty);
+            if !can_win(taken.gain + self.gain(cheapest_msat, most_units)) {
+                return End::Hopeless;
+            }
+            let missing = self.bid.qty - taken.gain.qty;
+            let units = asks.take_level(missing, self.bid.max_legs, &mut taken.legs);
+            taken.gain = taken.gain + self.gain(ask_msat, units);
+        }
+        End::Full
     }
 
     /// Takes all units from the one ask with the largest surplus.
@@ -151,13 +211,52 @@ impl<'a> Search<'a> {
     }
 }
 
+/// What one attempt to fill a bid has brought so far.
+#[derive(Default)]
+struct Taken {
+    gain: Gain,
+    legs: Vec<Leg>,
+}
+
+/// Why an attempt to fill a bid ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// The bid is full.
+    Full,
+    /// There are no more asks of these sizes.
+    Asks,
+    /// The bid has as many asks as it may take.
+    Legs,
+    /// A better option is known already.
+    Hopeless,
+}
+
+/// Which asks a walk reads, by their free units.
+#[derive(Clone, Copy)]
+struct Sizes {
+    /// Only asks with at least `2^plane` units.
+    plane: u32,
+    /// And none with twice as many.
+    is_only: bool,
+}
+
+impl Sizes {
+    fn from(plane: u32) -> Self {
+        Self { plane, is_only: false }
+    }
+
+    fn only(plane: u32) -> Self {
+        Self { plane, is_only: true }
+    }
+}
+
 /// The asks that are free for a run, affordable and accepted: levels of equal price, cheapest
 /// first, and what is learnt about the run on the way.
 struct FreeAsks<'a, 'b> {
     search: &'a Search<'a>,
     accepted: &'a mut Accepted<'b>,
-    /// Only asks with at least `2^plane` units are of use.
-    plane: u32,
+    /// Only these are of use.
+    sizes: Sizes,
     word: usize,
     /// Asks of the current word that are still ahead.
     bits: u64,
@@ -182,25 +281,22 @@ impl<'a, 'b> FreeAsks<'a, 'b> {
         search: &'a Search<'a>,
         accepted: &'a mut Accepted<'b>,
         level: &'a mut Vec<usize>,
+        sizes: Sizes,
     ) -> Self {
-        let plane = match search.bid.mode {
-            Mode::Sticky => 0,
-            Mode::Gang => search.bid.min_qty.ilog2(),
-        };
         let payable =
             if accepted.is_all { search.market.class.asks.len() } else { search.payable() };
         let mut asks = Self {
             search,
             accepted,
             payable,
-            plane,
+            sizes,
             word: search.first / WORD,
             bits: 0,
             next: None,
             level,
             first: None,
             end: None,
-            most_units: (1 << plane) - 1,
+            most_units: (1 << sizes.plane) - 1,
             is_partial: false,
         };
         asks.read_word();
@@ -224,18 +320,20 @@ impl<'a, 'b> FreeAsks<'a, 'b> {
     }
 
     /// Takes up to `wanted` units from the next level, best fits first: those whose free
-    /// interval is the shortest, then those of the lowest rank. Returns how many there were.
-    fn take_level(&mut self, wanted: u32, legs: &mut Vec<Leg>) -> u32 {
+    /// interval is the shortest, then those of the lowest rank. Returns how many there were in
+    /// as many asks as make `max_legs` legs, which are fewer so far.
+    fn take_level(&mut self, wanted: u32, max_legs: usize, legs: &mut Vec<Leg>) -> u32 {
         self.enter_level();
         let level = std::mem::take(self.level);
         let mut missing = wanted;
+        let legs_left = max_legs - legs.len();
         let mut take = |asks: &mut Self, ask| {
             let qty = asks.units(ask).min(missing);
             legs.push(Leg { ask, qty });
             missing -= qty;
-            missing > 0
+            missing > 0 && legs.len() < max_legs
         };
-        if level.len() == 1 || !self.exceed(&level, wanted) {
+        if level.len() == 1 || level.len() <= legs_left && !self.exceed(&level, wanted) {
             level.iter().for_each(|&ask| _ = take(self, ask));
         } else {
             self.is_partial = true;
@@ -319,7 +417,10 @@ impl<'a, 'b> FreeAsks<'a, 'b> {
             return;
         }
         let Search { market, start, end, .. } = *self.search;
-        let free = market.supply.free_for(self.plane, word, start, end);
+        let mut free = market.supply.free_for(self.sizes.plane, word, start, end);
+        if self.sizes.is_only {
+            free &= !market.supply.free_for(self.sizes.plane + 1, word, start, end);
+        }
         if free == 0 {
             return;
         }
@@ -362,7 +463,7 @@ impl<'a, 'b> FreeAsks<'a, 'b> {
     fn learn(&self) {
         let Search { bid, market, start, end, .. } = *self.search;
         let ceilings = market.supply.ceilings();
-        if let (0, Some(first)) = (self.plane, self.first.or(self.end)) {
+        if let (0, Some(first)) = (self.sizes.plane, self.first.or(self.end)) {
             ceilings.lower_first(start, end, first);
         }
         if let (None, Some(counted), false) = (self.next, self.end, self.is_partial) {

@@ -59,6 +59,11 @@ impl Supply {
         supply
     }
 
+    /// How many planes there are: no ask has `2^planes` units.
+    pub(super) fn planes(&self) -> u32 {
+        (self.planes.len() / (self.words * self.slots)) as u32
+    }
+
     fn run(&self, start: u32, end: u32) -> Range<usize> {
         (start - self.first_slot) as usize..(end - self.first_slot) as usize
     }
@@ -75,7 +80,7 @@ impl Supply {
     /// An upper bound on the units that a bid of this mode could get over `[start, end)` from
     /// the first `asks` asks, less than twice as large as what there is.
     pub(super) fn most_units(&self, mode: Mode, asks: usize, start: u32, end: u32) -> u32 {
-        let planes = (self.planes.len() / (self.words * self.slots)) as u32;
+        let planes = self.planes();
         let free = |plane| {
             let words = (0..asks / WORD).map(move |word| self.free_for(plane, word, start, end));
             let first_few = (1 << (asks % WORD)) - 1;
@@ -205,7 +210,15 @@ mod tests {
             order("b", 2, (8, 16), sell(2)),
             order("c", 1, (9, 20), buy),
         ];
-        Instance { beacon: [0; 32], now: 0, epoch: 0, starts: 1, orders, cancels: Vec::new() }
+        Instance {
+            beacon: [0; 32],
+            now: 0,
+            epoch: 0,
+            starts: 1,
+            max_legs: None,
+            orders,
+            cancels: Vec::new(),
+        }
     }
 
     #[test]

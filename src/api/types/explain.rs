@@ -33,6 +33,8 @@ pub enum Fact {
     RunMsat(u64),
     /// Units.
     Qty(u64),
+    /// Asks that serve one bid.
+    Asks(u64),
 }
 
 /// An accepted trade that stood in the way.

@@ -8,7 +8,7 @@ use capex_core::matching::{Instance, Mode, Order, Side};
 /// included.
 #[must_use]
 pub fn book_json(instance: &Instance) -> Value {
-    json!({
+    let mut value = json!({
         "beacon": instance.beacon.iter().map(|byte| format!("{byte:02x}")).collect::<String>(),
         "now": instance.now,
         "epoch": instance.epoch,
@@ -19,7 +19,11 @@ pub fn book_json(instance: &Instance) -> Value {
             .iter()
             .map(|cancel| json!({"order": cancel.order, "signer": cancel.signer}))
             .collect::<Vec<_>>(),
-    })
+    });
+    if let Some(legs) = instance.max_legs {
+        value["max_legs"] = legs.into();
+    }
+    value
 }
 
 fn order_json(order: &Order) -> Value {

@@ -194,6 +194,11 @@ pub(super) fn book(value: &Value) -> Result<(Instance, Option<Algorithm>), Refus
     };
     let epoch = fields.capped("epoch", Some(0))?;
     let starts = fields.capped("starts", Some(DEFAULT_STARTS))?;
+    let max_legs = match fields.optional("max_legs") {
+        Some(legs) => Some(integer(legs, || fields.path("max_legs"))?),
+        None => None,
+    };
+    let max_legs = max_legs.map(|legs| u16::try_from(legs).unwrap_or(u16::MAX));
     let algorithm = match fields.optional("algorithm") {
         Some(version) => {
             let version = integer(version, || fields.path("algorithm"))?;
@@ -217,7 +222,7 @@ pub(super) fn book(value: &Value) -> Result<(Instance, Option<Algorithm>), Refus
         .map(|(at, cancel)| self::cancel(cancel, format!("cancels[{at}]")))
         .collect::<Result<_, _>>()?;
     fields.finish()?;
-    Ok((Instance { beacon, now, epoch, starts, orders, cancels }, algorithm))
+    Ok((Instance { beacon, now, epoch, starts, max_legs, orders, cancels }, algorithm))
 }
 
 fn beacon(hex: &str) -> Option<[u8; 32]> {

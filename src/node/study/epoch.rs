@@ -88,6 +88,7 @@ mod tests {
         let value: serde_json::Value = serde_json::from_str(&json).unwrap();
         assert_eq!((&value["epoch"], &value["orders"]), (&7.into(), &serde_json::json!([])));
         assert_eq!(value["algorithm"], study().params.matching_version);
+        assert_eq!(value["max_legs"], study().params.max_legs);
         let EpochFile(text) = study().signed().unwrap();
         assert_eq!(network(&text), Ok(study().params.name.as_str()));
         assert_eq!(parse(&text).unwrap().result_root, study().result.result_root);

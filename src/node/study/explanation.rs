@@ -194,6 +194,7 @@ impl<'a> Writer<'a> {
             Value::LimitMsat(msat) => Fact::LimitMsat(*msat),
             Value::RunMsat(msat) => Fact::RunMsat(*msat),
             Value::Qty(qty) => Fact::Qty(*qty),
+            Value::Asks(asks) => Fact::Asks(*asks),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::super::instance::Order;
+use super::super::instance::{Instance, Order};
 use super::super::outcome::Outcome;
 use super::pair::{Ask, Bid, Sided, common_starts, first_failure};
 use super::{Constraint, Counter, Paradox};
@@ -22,14 +22,14 @@ struct Run<'a> {
 /// first among equals. `nearest` are all counter-orders, nearest to a trade first.
 pub(super) fn find(
     order: &Order,
-    now: u32,
+    instance: &Instance,
     live: &[&Order],
     outcome: &Outcome,
     nearest: &[Counter],
 ) -> Option<Paradox> {
     let best = match Sided::from(order) {
-        Sided::Bid(bid) => offered_to_bid(&bid, now, live, outcome),
-        Sided::Ask(ask) => offered_to_ask(&ask, now, live, outcome),
+        Sided::Bid(bid) => offered_to_bid(&bid, instance, live, outcome),
+        Sided::Ask(ask) => offered_to_ask(&ask, instance.now, live, outcome),
     };
     let Run { class, start, slots, limit_msat, market_msat, offered_by } = best?;
     let against = nearest.iter().find(|counter| offered_by.contains(&counter.id.as_str()))?;
@@ -40,10 +40,12 @@ pub(super) fn find(
 
 fn offered_to_bid<'a>(
     bid: &Bid<'_>,
-    now: u32,
+    instance: &Instance,
     live: &[&'a Order],
     outcome: &Outcome,
 ) -> Option<Run<'a>> {
+    let now = instance.now;
+    let max_legs = instance.max_legs.map_or(usize::MAX, usize::from);
     let asks = live.iter().filter_map(|other| match Sided::from(*other) {
         Sided::Ask(ask) => accept_each_other(bid, &ask, now).then_some(ask),
         Sided::Bid(_) => None,
@@ -60,7 +62,8 @@ fn offered_to_bid<'a>(
                 continue;
             }
             let of_class = asks.iter().filter(|ask| ask.class == class);
-            let Some(offered_by) = offers(bid, of_class, now, start, market_msat) else { continue };
+            let of_run = of_class.filter(|ask| common_starts(bid, ask, now).contains(&start));
+            let Some(offered_by) = offers(bid, of_run, max_legs, market_msat) else { continue };
             let slots = bid.hours;
             let run = Run { class, start, slots, limit_msat, market_msat, offered_by };
             best = Some((gain_msat, run));
@@ -69,28 +72,29 @@ fn offered_to_bid<'a>(
     best.map(|(_, run)| run)
 }
 
-/// The asks that offer a run at a price, if they bring the bid's minimum fill.
+/// The asks of a run that offer it at a price, if the `max_legs` largest of them bring the
+/// bid's minimum fill.
 fn offers<'b, 'a: 'b>(
     bid: &Bid<'_>,
     asks: impl Iterator<Item = &'b Ask<'a>>,
-    now: u32,
-    start: u32,
+    max_legs: usize,
     market_msat: u64,
 ) -> Option<Vec<&'a str>> {
     let needed = u64::from(bid.order.min_left());
-    let (mut units, mut offered_by) = (0, Vec::new());
+    let (mut units, mut offered_by) = (Vec::new(), Vec::new());
     for ask in asks {
-        let covers = common_starts(bid, ask, now).contains(&start);
-        if !covers || ask.limit_msat * u64::from(bid.hours) > market_msat {
+        if ask.limit_msat * u64::from(bid.hours) > market_msat {
             continue;
         }
         let whole = u64::from(ask.order.units_left());
         if bid.is_gang && whole < needed {
             continue;
         }
-        units += whole;
+        units.push(whole);
         offered_by.push(ask.order.id.as_str());
     }
+    units.sort_unstable_by(|a, b| b.cmp(a));
+    let units: u64 = units.iter().take(max_legs).sum();
     (units > 0 && units >= needed).then_some(offered_by)
 }
 

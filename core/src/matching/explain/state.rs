@@ -12,6 +12,8 @@ use super::{BLAMED_MAX, Constraint, Counter, Dropped, Finding, Value, covers};
 /// The book after its outcome.
 pub(super) struct State<'a> {
     now: u32,
+    /// Most asks of one bid.
+    max_legs: usize,
     by_bid: BTreeMap<&'a str, Vec<&'a Trade>>,
     by_ask: BTreeMap<&'a str, Vec<&'a Trade>>,
     /// Units sold of an ask in each slot of its window. Only of asks that were asked for.
@@ -24,6 +26,7 @@ pub(super) struct State<'a> {
 /// What all asks that agree with a bid bring to one of its starts, in units.
 #[derive(Clone, Copy, Default)]
 struct Together {
+    asks: usize,
     whole: u64,
     /// Of asks whose price the promises allow.
     in_bounds: u64,
@@ -35,7 +38,9 @@ struct Together {
 type Verdict<'a> = (Constraint, Value, Value, Vec<&'a Trade>);
 
 impl<'a> State<'a> {
-    pub(super) fn new(now: u32, live: &[&'a Order], outcome: &'a Outcome) -> Self {
+    pub(super) fn new(instance: &Instance, live: &[&'a Order], outcome: &'a Outcome) -> Self {
+        let now = instance.now;
+        let max_legs = instance.max_legs.map_or(usize::MAX, usize::from);
         let orders: BTreeMap<&str, &Order> = live.iter().map(|o| (o.id.as_str(), *o)).collect();
         let (mut by_bid, mut by_ask) = (BTreeMap::new(), BTreeMap::new());
         for trade in &outcome.trades {
@@ -51,7 +56,7 @@ impl<'a> State<'a> {
             let class = promises.entry(class).or_insert_with(|| Promises::new(first, end));
             class.promise(slots, msat, at);
         }
-        Self { now, by_bid, by_ask, sold: BTreeMap::new(), runs, promises }
+        Self { now, max_legs, by_bid, by_ask, sold: BTreeMap::new(), runs, promises }
     }
 
     /// Trades of one order.
@@ -126,6 +131,7 @@ impl<'a> State<'a> {
                 let left = self.left(ask, start, bid.hours);
                 let sum = all.entry((ask.class, start)).or_default();
                 let whole = u64::from(ask.order.units_left());
+                sum.asks += 1;
                 sum.whole += whole;
                 if in_bounds {
                     sum.in_bounds += whole;
@@ -174,7 +180,7 @@ impl<'a> State<'a> {
             reached = reached.max(Constraint::Taken);
             most_left = most_left.max(if alone.left == 0 { 0 } else { sum.left });
             if alone.left > 0 && sum.left >= needed {
-                return (Constraint::Chosen, Value::Qty(needed), Value::Qty(sum.left), Vec::new());
+                return self.refused(bid, needed, sum);
             }
         }
         match reached {
@@ -193,6 +199,18 @@ impl<'a> State<'a> {
         }
     }
 
+    /// A bid for which there are units, and which still does not have them. If all the asks that
+    /// agree with it are no more than it may take, it could have had all of them.
+    fn refused(&self, bid: &Bid<'_>, needed: u64, sum: Together) -> Verdict<'a> {
+        let legs = self.by_bid.get(bid.order.id.as_str()).cloned().unwrap_or_default();
+        let most = if legs.is_empty() { sum.asks } else { legs.len() + 1 };
+        if most <= self.max_legs {
+            return (Constraint::Chosen, Value::Qty(needed), Value::Qty(sum.left), Vec::new());
+        }
+        let may_take = Value::Asks(self.max_legs as u64);
+        (Constraint::Legs, may_take, Value::Qty(sum.left), legs)
+    }
+
     /// A bid that was partly served in a run which the ask does not reach.
     fn elsewhere(&self, bid: &Bid<'_>, ask: &Ask<'a>) -> Verdict<'a> {
         let blamed = self.by_bid.get(bid.order.id.as_str()).cloned().unwrap_or_default();
@@ -204,8 +222,8 @@ impl<'a> State<'a> {
     fn alone(&mut self, bid: &Bid<'_>, ask: &Ask<'a>, start: u32, whole: u64) -> Together {
         let left = self.left(ask, start, bid.hours);
         match self.in_bounds(bid, ask, start) {
-            true => Together { whole, in_bounds: whole, left },
-            false => Together { whole, in_bounds: 0, left: 0 },
+            true => Together { asks: 1, whole, in_bounds: whole, left },
+            false => Together { asks: 1, whole, in_bounds: 0, left: 0 },
         }
     }
 
