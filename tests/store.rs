@@ -11,6 +11,11 @@ use std::path::{Path, PathBuf};
 use capex::store::{
     IndexState, Meta, OpenReport, Record, Store, StoreError, Tuning, check, erase, import, upsert,
 };
+use capex_core::engine::record::Table;
+use capex_core::epoch::parts::{ResultHead, ResultPart, part_key};
+use capex_core::epoch::{EpochResult, ResultRow};
+use capex_core::ids::{Key, TradeId};
+use capex_core::settlement::objects::Row;
 use proptest::prelude::*;
 
 fn meta() -> Meta {
@@ -19,7 +24,7 @@ fn meta() -> Meta {
 
 /// Small files, so that a short test rotates and compacts.
 fn small() -> Tuning {
-    Tuning { segment_bytes: 500, compact_min_bytes: u64::MAX, compact_factor: 4 }
+    Tuning { segment_bytes: 500, compact_min_bytes: u64::MAX, compact_factor: 4, frame_bytes: 100 }
 }
 
 fn open(dir: &Path) -> (Store, OpenReport) {
@@ -104,6 +109,59 @@ fn a_tail_torn_at_any_byte_leaves_every_earlier_batch() {
         assert_eq!(report.records, 2 * whole, "cut at {cut}");
         assert_eq!(report.truncated_bytes, cut as u64 - kept, "cut at {cut}");
         assert_eq!(store.persist(&[put(50)]).unwrap(), whole as u64 + 1);
+    }
+}
+
+/// A batch of many frames, the last write before the power went.
+#[test]
+fn a_batch_of_many_frames_is_there_whole_or_not_at_all() {
+    let dir = tempfile::tempdir().unwrap();
+    let tuning = Tuning { segment_bytes: 1 << 20, ..small() };
+    let (mut store, _) = Store::open_with(dir.path(), &meta(), tuning).unwrap();
+    store.persist(&[put(1)]).unwrap();
+    let file = journal_files(dir.path()).remove(0);
+    let before = fs::metadata(&file).unwrap().len() as usize;
+    let many: Vec<Record> = (2..30).map(put).collect();
+    assert_eq!(store.persist(&many).unwrap(), 2, "one batch, one number");
+    drop(store);
+    let bytes = fs::read(&file).unwrap();
+    let reopen = |bytes: &[u8]| {
+        let copy = tempfile::tempdir().unwrap();
+        fs::create_dir(copy.path().join("journal")).unwrap();
+        fs::write(copy.path().join("journal").join(file.file_name().unwrap()), bytes).unwrap();
+        let (mut store, report) = open(copy.path());
+        let found = store.load().unwrap();
+        let next = store.persist(&[put(100)]).unwrap();
+        drop(store);
+        assert_eq!(open(copy.path()).0.load().unwrap().len(), found.len() + 1);
+        (found.len(), report.truncated_bytes as usize, next)
+    };
+    assert_eq!(reopen(&bytes), (29, 0, 3));
+    for cut in before..bytes.len() {
+        assert_eq!(reopen(&bytes[..cut]), (1, cut - before, 2), "cut at {cut}");
+    }
+    // The disk need not have written the frames in their order.
+    for at in (before..bytes.len()).step_by(13) {
+        let mut bad = bytes.clone();
+        bad[at] ^= 0x10;
+        assert_eq!(reopen(&bad), (1, bytes.len() - before, 2), "hole at {at}");
+    }
+    // But once a later batch is there, all of it was acknowledged.
+    let (mut store, _) = open(dir.path());
+    store.persist(&[put(200)]).unwrap();
+    drop(store);
+    let last = journal_files(dir.path()).pop().unwrap();
+    assert_ne!(last, file, "in the next segment");
+    for at in (before..bytes.len()).step_by(13) {
+        let copy = tempfile::tempdir().unwrap();
+        copy_journal(dir.path(), copy.path());
+        let target = copy.path().join("journal").join(file.file_name().unwrap());
+        let mut bad = bytes.clone();
+        bad[at] ^= 0x10;
+        fs::write(&target, &bad).unwrap();
+        assert_eq!(check(copy.path()).unwrap_err().code(), "store.corrupt");
+        fs::write(&target, &bytes[..at]).unwrap();
+        assert_eq!(check(copy.path()).unwrap_err().code(), "store.corrupt");
     }
 }
 
@@ -226,7 +284,7 @@ fn a_damaged_snapshot_is_an_error() {
 #[test]
 fn the_journal_compacts_itself_and_stays_small() {
     let dir = tempfile::tempdir().unwrap();
-    let tuning = Tuning { segment_bytes: 2_000, compact_min_bytes: 10_000, compact_factor: 4 };
+    let tuning = Tuning { segment_bytes: 2_000, compact_min_bytes: 10_000, ..small() };
     let (mut store, _) = Store::open_with(dir.path(), &meta(), tuning.clone()).unwrap();
     for n in 0..600u64 {
         store.persist(&[put(n % 10)]).unwrap();
@@ -341,15 +399,75 @@ fn a_store_of_another_network_is_refused_and_left_as_it_is() {
 }
 
 #[test]
-fn the_reserved_table_and_an_oversized_batch_are_refused_and_change_nothing() {
+fn the_reserved_table_and_an_oversized_record_are_refused_and_change_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let (mut store, _) = open(dir.path());
     let reserved = store.persist(&[put(1), upsert(0xff, *b"seq", *b"x")]).unwrap_err();
     assert_eq!(reserved.code(), "store.reserved_table");
-    let large = upsert(1, *b"k", vec![0; capex::store::MAX_BATCH_BYTES]);
-    assert_eq!(store.persist(&[large]).unwrap_err().code(), "store.batch_too_large");
+    let large = upsert(1, *b"k", vec![0; capex::store::MAX_FRAME_BYTES]);
+    // Also behind frames that are written already.
+    for batch in [vec![large.clone()], vec![put(1), put(2), put(3), put(4), large]] {
+        assert_eq!(store.persist(&batch).unwrap_err().code(), "store.record_too_large");
+    }
     assert_eq!(store.load().unwrap(), vec![]);
     assert_eq!(store.persist(&[put(1)]).unwrap(), 1);
+}
+
+/// An epoch of more rows than the largest journal frame could hold at once.
+#[test]
+fn a_result_of_many_rows_is_one_batch_and_is_read_back() {
+    let row = |n: u32| ResultRow {
+        row: Row {
+            v: 1,
+            epoch: 7,
+            buy: [n as u8; 32],
+            sell: [3; 32],
+            class: 1,
+            start: n,
+            slots: 1,
+            qty: 1,
+            msat: u64::from(n) << 20,
+        },
+        trade: TradeId([4; 32]),
+        buyer: Key([5; 32]),
+        seller: Key([6; 32]),
+        void: Some("trade.below_minimum".to_owned()),
+    };
+    let result = EpochResult {
+        epoch: 7,
+        root: [1; 32],
+        count: 200_000,
+        rows: (0..120_000).map(row).collect(),
+        prices: (0..20_000).map(|n| (1, n, u64::MAX)).collect(),
+        result_root: [2; 32],
+        welfare_msat: u128::MAX,
+    };
+    let parts = result.parts();
+    let mut records: Vec<Record> = parts
+        .map(|(n, part)| Record::put(Table::EpochPart, &part_key(7, n), &part).unwrap())
+        .collect();
+    records.push(Record::put(Table::Epoch, &7_u64.to_be_bytes(), &result.head()).unwrap());
+    let bytes: usize =
+        records.iter().filter_map(|record| record.value.as_ref()).map(Vec::len).sum();
+    assert!(bytes > 2 * capex::store::MAX_FRAME_BYTES, "{bytes}");
+
+    let dir = tempfile::tempdir().unwrap();
+    let (mut store, _) = Store::open(dir.path(), &meta()).unwrap();
+    assert_eq!(store.persist(&records).unwrap(), 1);
+    store.persist(&[put(1)]).unwrap();
+    drop(store);
+    let (mut store, report) = Store::open(dir.path(), &meta()).unwrap();
+    assert_eq!((report.records, report.quarantined), (records.len() + 1, None));
+    for _ in ["from the segments", "from a snapshot"] {
+        let read = |table: Table| {
+            let found = store.load().unwrap().into_iter();
+            found.filter(move |record| record.table == table.number())
+        };
+        let head: ResultHead = read(Table::Epoch).next().unwrap().read().unwrap();
+        let parts = read(Table::EpochPart).map(|part| part.read::<ResultPart>().unwrap());
+        assert_eq!(head.assemble(parts).unwrap(), result);
+        store.compact().unwrap();
+    }
 }
 
 #[test]
@@ -468,7 +586,12 @@ proptest! {
     #[test]
     fn the_store_is_a_map(steps in prop::collection::vec(any_step(), 1..30)) {
         let dir = tempfile::tempdir().unwrap();
-        let tuning = Tuning { segment_bytes: 200, compact_min_bytes: 1_000, compact_factor: 2 };
+        let tuning = Tuning {
+            segment_bytes: 200,
+            compact_min_bytes: 1_000,
+            compact_factor: 2,
+            frame_bytes: 60,
+        };
         let reopen = || Store::open_with(dir.path(), &meta(), tuning.clone()).unwrap().0;
         let mut store = reopen();
         let mut model = BTreeMap::new();

@@ -17,7 +17,12 @@ const OVERWRITTEN: u8 = 2;
 fn open(dir: &Path) -> Store {
     let meta = Meta { network: "devnet".into(), magic: *b"capx" };
     // Small enough that kills fall into rotations and compactions too.
-    let tuning = Tuning { segment_bytes: 4_000, compact_min_bytes: 40_000, compact_factor: 2 };
+    let tuning = Tuning {
+        segment_bytes: 4_000,
+        compact_min_bytes: 40_000,
+        compact_factor: 2,
+        frame_bytes: 200,
+    };
     let (store, report) = Store::open_with(dir, &meta, tuning).unwrap();
     assert_eq!(report.quarantined, None, "a killed process leaves a usable index");
     store

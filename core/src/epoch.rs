@@ -1,6 +1,7 @@
 //! An epoch: its phases, the vote on its order set, and its result, computed once.
 
 pub mod audit;
+pub mod parts;
 pub mod signed;
 
 use serde::{Deserialize, Serialize};

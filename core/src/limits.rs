@@ -5,7 +5,7 @@
 /// A signed object. The largest, Terms with 8 funders and 16 unit ranges, stays under 2 KiB.
 pub const SIGNED_MAX_BYTES: usize = 4096;
 /// A journal record or a frame of several signed objects: a certificate of 64 hops is
-/// about 100 KiB, an epoch of thousands of rows some MiB.
+/// about 100 KiB, a part of an epoch's result 240 kB.
 pub const RECORD_MAX_BYTES: usize = 4 << 20;
 /// An order on the wire.
 pub const ORDER_MAX_BYTES: usize = 2048;

@@ -5,11 +5,9 @@ use capex_network::{Command as NetCommand, PeerKey, Ticket, Verdict as NetVerdic
 use super::chain_task::ChainCommand;
 use super::{Node, bridge};
 use crate::wallet::WalletError;
+use capex_core::engine::record::RecordTooLarge;
 use capex_core::engine::{Effect, Event, Input, Verdict};
 use capex_core::ids::TermsHash;
-
-/// Records written with one fsync, bytes.
-const BATCH_BYTES: usize = 4 << 20;
 
 impl Node {
     pub(super) fn perform(&mut self, effect: Effect) {
@@ -74,24 +72,11 @@ impl Node {
     }
 
     fn persist(&mut self, seq: u64, records: &[capex_core::engine::Record]) {
-        // A large epoch is more than one batch. Its parts need not be atomic: records are
-        // upserts, and nothing after this effect leaves before the last of them is on disk.
-        let mut rest = records;
-        while !rest.is_empty() {
-            let mut bytes = 0;
-            let fits = rest.iter().take_while(|record| {
-                bytes += record.key.len() + record.value.as_ref().map_or(0, Vec::len);
-                bytes <= BATCH_BYTES
-            });
-            let (batch, later) = rest.split_at(fits.count().max(1));
-            let written = self.lock_store().persist(batch);
-            if let Err(error) = written {
-                self.fault = Some(error.into());
-                return;
-            }
-            rest = later;
+        let written = self.lock_store().persist(records);
+        match written {
+            Ok(_) => self.inputs.push_back(Input::Persisted { seq }),
+            Err(error) => self.fault = Some(error.into()),
         }
-        self.inputs.push_back(Input::Persisted { seq });
     }
 
     fn watch(
@@ -156,6 +141,12 @@ impl Node {
 fn log(event: &Event) {
     match event {
         Event::EpochComputed { epoch, rows } => tracing::info!(epoch, rows, "epoch computed"),
+        Event::EpochDamaged { epoch, code } => {
+            tracing::error!(epoch, code, "the result of an epoch cannot be read back");
+        }
+        Event::RecordRefused { table, bytes } => {
+            tracing::error!(code = RecordTooLarge::CODE, ?table, bytes, "record not written");
+        }
         Event::Trade { trade, state } => tracing::info!(%trade, %state, "trade"),
         Event::Certificate { cert, what } => tracing::info!(%cert, what, "certificate"),
         Event::Lease { lease, phase } => tracing::info!(%lease, %phase, "lease"),

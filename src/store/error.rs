@@ -62,9 +62,9 @@ pub enum StoreError {
     /// An earlier failure left it unknown what the disk holds.
     #[error("the store takes no more writes after an earlier failure; open it again")]
     Poisoned,
-    /// The batch is longer than [`MAX_BATCH_BYTES`](super::MAX_BATCH_BYTES).
-    #[error("a batch may have {} bytes at most", super::MAX_BATCH_BYTES)]
-    BatchTooLarge,
+    /// A record is longer than [`MAX_FRAME_BYTES`](super::MAX_FRAME_BYTES) with its frame.
+    #[error("a record may have {} bytes at most", super::MAX_FRAME_BYTES)]
+    RecordTooLarge,
     /// The table number belongs to the store itself.
     #[error("table {0} is reserved")]
     ReservedTable(u8),
@@ -93,7 +93,7 @@ impl StoreError {
             Self::Io { .. } => "store.io",
             Self::Index(_) => "store.index",
             Self::Poisoned => "store.poisoned",
-            Self::BatchTooLarge => "store.batch_too_large",
+            Self::RecordTooLarge => "store.record_too_large",
             Self::ReservedTable(_) => "store.reserved_table",
             Self::Import { .. } => "store.import",
             Self::NotEmpty(_) => "store.not_empty",

@@ -1,7 +1,7 @@
 //! A store as text: JSON lines in key order, closed by a checksum line.
 //!
 //! ```text
-//! {"capex_export":1,"network":"devnet","magic":"63617078","schema":1,"seq":42}
+//! {"capex_export":1,"network":"devnet","magic":"63617078","schema":2,"seq":42}
 //! {"table":1,"key":"00ff","value":"…"}
 //! {"records":1,"sha256":"…"}
 //! ```
@@ -17,7 +17,7 @@ use sha2::{Digest, Sha256};
 use super::error::StoreError;
 use super::journal::write_snapshot;
 use super::lock::DirLock;
-use super::record::{MAX_BATCH_BYTES, full_key};
+use super::record::{MAX_FRAME_BYTES, full_key};
 use super::replay::{Layout, Live};
 use super::schema::{Meta, RESERVED_TABLE, SCHEMA_VERSION};
 use super::{JOURNAL_DIR, Store, create_private_dir};
@@ -25,7 +25,7 @@ use super::{JOURNAL_DIR, Store, create_private_dir};
 /// Version of the export's lines.
 const EXPORT_VERSION: u8 = 1;
 /// Longest line that an import reads, in bytes: the longest record in hex, and its frame.
-const MAX_LINE_BYTES: u64 = 2 * MAX_BATCH_BYTES as u64 + 1_024;
+const MAX_LINE_BYTES: u64 = 2 * MAX_FRAME_BYTES as u64 + 1_024;
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

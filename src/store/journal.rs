@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use super::error::StoreError;
-use super::record::{MAX_BATCH_BYTES, encode_batch, upsert};
+use super::record::{MAX_FRAME_BYTES, encode_batch, split, upsert};
 use super::replay::{Layout, Live, Replay, segment_path, snapshot_path};
 use super::schema::Meta;
 use super::segment::{Kind, Medium, create_whole, encode_frame, open_append, sync_dir};
@@ -14,23 +14,31 @@ use capex_core::engine::Record;
 /// Records of a snapshot are written in parts of about this size, in bytes.
 const SNAPSHOT_PART_BYTES: usize = 1 << 20;
 
-const _: () = assert!(SNAPSHOT_PART_BYTES <= MAX_BATCH_BYTES);
+const _: () = assert!(SNAPSHOT_PART_BYTES <= MAX_FRAME_BYTES);
 
 /// Sizes at which the journal starts a new file and at which it compacts itself, in bytes.
 #[derive(Debug, Clone)]
 pub struct Tuning {
-    /// A segment is closed once it is this long: what an open reads into memory at once.
+    /// A segment is closed once it is this long. An open reads one into memory at once: this,
+    /// and the batch that went beyond it.
     pub segment_bytes: u64,
     /// No compaction below this total: replaying it takes a fraction of a second.
     pub compact_min_bytes: u64,
     /// Compaction starts when the journal is longer than this many times the live records, so
     /// each byte is rewritten seldom and the disk holds a bounded multiple of what is live.
     pub compact_factor: u64,
+    /// A batch longer than this is written in several frames: what is encoded at once.
+    pub frame_bytes: usize,
 }
 
 impl Default for Tuning {
     fn default() -> Self {
-        Self { segment_bytes: 16 << 20, compact_min_bytes: 64 << 20, compact_factor: 4 }
+        Self {
+            segment_bytes: 16 << 20,
+            compact_min_bytes: 64 << 20,
+            compact_factor: 4,
+            frame_bytes: 1 << 20,
+        }
     }
 }
 
@@ -46,8 +54,8 @@ pub(super) struct Journal {
     /// Bytes of every file but the active segment.
     sealed_bytes: u64,
     next_seq: u64,
-    /// Bytes of the last frame appended by this process, zero when there is none to retract.
-    last_frame_bytes: u64,
+    /// Bytes of the last batch appended by this process, zero when there is none to retract.
+    last_batch_bytes: u64,
     /// After a failed compaction, the total at which to try again.
     compact_again_bytes: u64,
     is_poisoned: bool,
@@ -85,7 +93,7 @@ impl Journal {
             active_bytes,
             sealed_bytes: replay.total_bytes - replay.active_bytes,
             next_seq,
-            last_frame_bytes: 0,
+            last_batch_bytes: 0,
             compact_again_bytes: 0,
             is_poisoned: false,
         })
@@ -104,14 +112,18 @@ impl Journal {
     /// Takes the last batch back, because it cannot be acknowledged after all, and takes no
     /// more until the store is opened again.
     pub(super) fn retract(&mut self) {
-        self.active_bytes -= self.last_frame_bytes;
-        self.next_seq -= u64::from(self.last_frame_bytes > 0);
-        self.last_frame_bytes = 0;
+        self.active_bytes -= self.last_batch_bytes;
+        self.next_seq -= u64::from(self.last_batch_bytes > 0);
+        self.last_batch_bytes = 0;
         self.cut_back();
         self.is_poisoned = true;
     }
 
     /// Appends one batch and returns its number once it survives a loss of power.
+    ///
+    /// All its frames have that number; the last is a [`Kind::Batch`], those before it are
+    /// [`Kind::More`]. One fsync follows them, and a replay drops a batch without its last frame,
+    /// so a batch is there whole or not at all.
     ///
     /// # Errors
     /// On any failure the file is cut back to what was acknowledged before. A failed fsync
@@ -120,25 +132,42 @@ impl Journal {
         if self.is_poisoned {
             return Err(StoreError::Poisoned);
         }
-        let payload = encode_batch(records).ok_or(StoreError::BatchTooLarge)?;
         if self.active_bytes >= self.tuning.segment_bytes {
             self.rotate()?;
         }
         let seq = self.next_seq;
-        let frame = encode_frame(Kind::Batch, seq, &payload);
-        if let Err(source) = self.active.append(&frame) {
-            self.cut_back();
-            return Err(StoreError::io("append to", &self.active_path, source));
-        }
+        let batch_bytes = match self.append_frames(seq, records) {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                self.cut_back();
+                return Err(error);
+            }
+        };
         if let Err(source) = self.active.sync() {
             self.cut_back();
             self.is_poisoned = true;
             return Err(StoreError::io("sync", &self.active_path, source));
         }
-        self.last_frame_bytes = frame.len() as u64;
-        self.active_bytes += self.last_frame_bytes;
+        self.last_batch_bytes = batch_bytes;
+        self.active_bytes += batch_bytes;
         self.next_seq += 1;
         Ok(seq)
+    }
+
+    /// Writes the frames of a batch and returns their length.
+    fn append_frames(&mut self, seq: u64, records: &[Record]) -> Result<u64, StoreError> {
+        let mut parts = split(records, self.tuning.frame_bytes).peekable();
+        let mut bytes = 0;
+        while let Some(part) = parts.next() {
+            let kind = if parts.peek().is_some() { Kind::More } else { Kind::Batch };
+            let payload = encode_batch(part).ok_or(StoreError::RecordTooLarge)?;
+            let frame = encode_frame(kind, seq, &payload);
+            self.active
+                .append(&frame)
+                .map_err(|source| StoreError::io("append to", &self.active_path, source))?;
+            bytes += frame.len() as u64;
+        }
+        Ok(bytes)
     }
 
     fn cut_back(&mut self) {
@@ -184,7 +213,7 @@ impl Journal {
         self.active_path = path;
         self.active_first_seq = self.next_seq;
         self.active_bytes = header_bytes;
-        self.last_frame_bytes = 0;
+        self.last_batch_bytes = 0;
         Ok(())
     }
 }

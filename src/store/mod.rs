@@ -36,7 +36,7 @@ pub use check::{IndexState, Report, check};
 pub use error::StoreError;
 pub use export::import;
 pub use journal::Tuning;
-pub use record::{MAX_BATCH_BYTES, Row, erase, upsert};
+pub use record::{MAX_FRAME_BYTES, Row, erase, upsert};
 pub use schema::{Meta, RESERVED_TABLE, SCHEMA_VERSION};
 pub use secret::{SecretError, load_or_create_secret};
 
@@ -133,12 +133,13 @@ impl Store {
 
     /// Makes `records` durable as one atomic batch and returns its journal number.
     ///
-    /// An empty batch changes nothing and costs nothing.
+    /// An empty batch changes nothing and costs nothing, a batch of any length is one: it may
+    /// take several frames of the journal, and counts only if the last of them is there.
     /// When it returns `Ok`, the batch survives a loss of power. After an error nothing of the
     /// batch is there, and the next open sees exactly what was acknowledged.
     ///
     /// # Errors
-    /// [`StoreError::Full`], [`StoreError::Io`], [`StoreError::BatchTooLarge`],
+    /// [`StoreError::Full`], [`StoreError::Io`], [`StoreError::RecordTooLarge`],
     /// [`StoreError::ReservedTable`], [`StoreError::Index`]; [`StoreError::Poisoned`] after a
     /// failure that only a new open can repair.
     pub fn persist(&mut self, records: &[Record]) -> Result<u64, StoreError> {

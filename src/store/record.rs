@@ -2,10 +2,9 @@
 
 use capex_core::engine::Record;
 
-/// Largest encoded batch that one [`Store::persist`](super::Store::persist) takes, in bytes.
-/// The biggest single fact is a certificate chain (64 hops of at most 4,096 bytes each), so
-/// this leaves room for tens of them and keeps the memory of a replay bounded.
-pub const MAX_BATCH_BYTES: usize = 8 << 20;
+/// Largest encoded record that [`Store::persist`](super::Store::persist) takes, with its frame,
+/// in bytes: twice what the engine may put into one. A batch may have any number of records.
+pub const MAX_FRAME_BYTES: usize = 8 << 20;
 
 /// Key and value of one live record of a known table.
 pub type Row = (Vec<u8>, Vec<u8>);
@@ -33,11 +32,27 @@ pub(super) fn full_key(table: u8, key: &[u8]) -> Vec<u8> {
     full
 }
 
+/// Cuts a batch into stretches for one frame each: of about `part_bytes`, with at least one
+/// record. An empty batch has none.
+pub(super) fn split(records: &[Record], part_bytes: usize) -> impl Iterator<Item = &[Record]> {
+    let mut rest = records;
+    std::iter::from_fn(move || {
+        let mut bytes = 4;
+        let fits = rest.iter().take_while(|record| {
+            bytes += encoded_len(record);
+            bytes <= part_bytes
+        });
+        let (part, later) = rest.split_at_checked(fits.count().max(1))?;
+        rest = later;
+        Some(part)
+    })
+}
+
 /// `count u32`, then per record `table u8 | key_len u32 | key | tag u8 | value_len u32 | value`,
-/// all big-endian. `None` when the batch is longer than [`MAX_BATCH_BYTES`].
+/// all big-endian. `None` when they are longer than [`MAX_FRAME_BYTES`].
 pub(super) fn encode_batch(records: &[Record]) -> Option<Vec<u8>> {
     let len = records.iter().try_fold(4usize, |sum, r| sum.checked_add(encoded_len(r)))?;
-    if len > MAX_BATCH_BYTES {
+    if len > MAX_FRAME_BYTES {
         return None;
     }
     let mut out = Vec::with_capacity(len);
@@ -126,8 +141,25 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_over_the_bound_is_refused() {
-        let big = upsert(1, "k", vec![0; MAX_BATCH_BYTES]);
-        assert_eq!(encode_batch(&[big]), None);
+    fn a_record_over_the_bound_is_refused() {
+        let overhead = 4 + 10 + 1;
+        let largest = upsert(1, "k", vec![0; MAX_FRAME_BYTES - overhead]);
+        assert_eq!(encode_batch(&[largest]).map(|bytes| bytes.len()), Some(MAX_FRAME_BYTES));
+        let larger = upsert(1, "k", vec![0; MAX_FRAME_BYTES - overhead + 1]);
+        assert_eq!(encode_batch(&[larger]), None);
+    }
+
+    #[test]
+    fn a_batch_is_cut_where_a_frame_is_full() {
+        // 15 bytes each, and 4 for all.
+        let records: Vec<Record> = (0..5).map(|n| upsert(1, [n], [0; 4])).collect();
+        let cut = |bytes| split(&records, bytes).map(<[Record]>::len).collect::<Vec<_>>();
+        assert_eq!(cut(usize::MAX), [5]);
+        assert_eq!(cut(4 + 5 * 15), [5]);
+        assert_eq!(cut(4 + 5 * 15 - 1), [4, 1]);
+        assert_eq!(cut(4 + 2 * 15), [2, 2, 1]);
+        assert_eq!(cut(0), [1, 1, 1, 1, 1]);
+        assert_eq!(split(&[], 100).count(), 0);
+        assert_eq!(split(&records, 40).flatten().cloned().collect::<Vec<_>>(), records);
     }
 }

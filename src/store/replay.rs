@@ -131,6 +131,8 @@ pub(super) struct Replay {
     pub(super) active_bytes: u64,
     /// The unfinished end of the last segment.
     pub(super) torn: Option<Torn>,
+    /// Records of a batch whose last frame has not come yet.
+    unfinished: Vec<Record>,
 }
 
 impl Replay {
@@ -211,28 +213,35 @@ impl Replay {
                 meta.admit(&file.path, f.payload)?;
             }
             Some(_) => return Err(StoreError::corrupt(&file.path, 0, "a header")),
-            None => return self.stopped(file, &frames, &bytes, is_last, self.last_seq),
+            None => return self.stopped(file, &frames, &bytes, 0, is_last),
         }
-        let mut at = frames.offset();
+        let (mut at, mut whole) = (frames.offset(), frames.offset());
         while let Some(frame) = frames.next() {
-            self.take_batch(frame, cut_seq)
+            self.take_frame(frame, cut_seq)
                 .ok_or_else(|| StoreError::corrupt(&file.path, at, "the next batch"))?;
             at = frames.offset();
+            if frame.kind == Kind::Batch {
+                whole = at;
+            }
         }
-        self.stopped(file, &frames, &bytes, is_last, self.last_seq + 1)
+        self.unfinished.clear();
+        self.stopped(file, &frames, &bytes, whole, is_last)
     }
 
-    /// Judges the place where the walk through a segment stopped.
+    /// Judges the place where the walk through a segment stopped; what is `whole` before it
+    /// counts.
     fn stopped(
         &mut self,
         file: &Numbered,
         frames: &Frames<'_>,
         bytes: &[u8],
+        whole: usize,
         is_last: bool,
-        expected_seq: u64,
     ) -> Result<(), StoreError> {
-        let keep_bytes = frames.offset() as u64;
-        if !frames.at_end() || keep_bytes == 0 {
+        let keep_bytes = whole as u64;
+        if whole < bytes.len() || keep_bytes == 0 {
+            // Without a header the segment's first batch is not expected yet.
+            let expected_seq = self.last_seq + u64::from(keep_bytes > 0);
             if !is_last || frames.later_frame_follows(expected_seq) {
                 return Err(StoreError::corrupt(&file.path, frames.offset(), "a sound frame"));
             }
@@ -244,13 +253,16 @@ impl Replay {
         Ok(())
     }
 
-    fn take_batch(&mut self, frame: Frame<'_>, cut_seq: u64) -> Option<()> {
-        if frame.kind != Kind::Batch || frame.seq != self.last_seq + 1 {
+    fn take_frame(&mut self, frame: Frame<'_>, cut_seq: u64) -> Option<()> {
+        if !matches!(frame.kind, Kind::Batch | Kind::More) || frame.seq != self.last_seq + 1 {
             return None;
         }
-        self.last_seq = frame.seq;
-        for record in decode_batch(frame.payload)? {
-            self.take_record(record, frame.seq > cut_seq);
+        self.unfinished.extend(decode_batch(frame.payload)?);
+        if frame.kind == Kind::Batch {
+            self.last_seq = frame.seq;
+            for record in std::mem::take(&mut self.unfinished) {
+                self.take_record(record, frame.seq > cut_seq);
+            }
         }
         Some(())
     }

@@ -11,7 +11,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use super::error::StoreError;
-use super::record::MAX_BATCH_BYTES;
+use super::record::MAX_FRAME_BYTES;
 
 /// Bytes of a frame before its payload.
 pub(super) const FRAME_HEAD_BYTES: usize = 17;
@@ -22,17 +22,20 @@ pub(super) const FRAME_HEAD_BYTES: usize = 17;
 pub(super) enum Kind {
     /// Network and schema; first frame of every file.
     Header = 1,
-    /// One acknowledged batch of records.
+    /// The records of a batch, or the last of them.
     Batch = 2,
     /// Part of a snapshot's records.
     Part = 3,
     /// Last frame of a snapshot: the number of its records, u64.
     End = 4,
+    /// Records of a batch that goes on in the next frame, under the same number.
+    More = 5,
 }
 
 impl Kind {
     fn from_byte(byte: u8) -> Option<Self> {
-        [Self::Header, Self::Batch, Self::Part, Self::End].into_iter().find(|k| *k as u8 == byte)
+        let kinds = [Self::Header, Self::Batch, Self::Part, Self::End, Self::More];
+        kinds.into_iter().find(|k| *k as u8 == byte)
     }
 }
 
@@ -44,7 +47,7 @@ pub(super) struct Frame<'a> {
     pub(super) payload: &'a [u8],
 }
 
-/// The bytes of one frame. The payload is at most [`MAX_BATCH_BYTES`] long.
+/// The bytes of one frame. The payload is at most [`MAX_FRAME_BYTES`] long.
 pub(super) fn encode_frame(kind: Kind, seq: u64, payload: &[u8]) -> Vec<u8> {
     let len = (payload.len() as u32).to_be_bytes();
     let mut rest = Vec::with_capacity(9 + payload.len());
@@ -66,7 +69,7 @@ fn checksum(len: &[u8], rest: &[u8]) -> u32 {
 fn parse_frame(bytes: &[u8]) -> Option<Frame<'_>> {
     let (len, rest) = bytes.split_first_chunk::<4>()?;
     let payload_len = u32::from_be_bytes(*len) as usize;
-    if payload_len > MAX_BATCH_BYTES {
+    if payload_len > MAX_FRAME_BYTES {
         return None;
     }
     let (crc, rest) = rest.split_first_chunk::<4>()?;
@@ -116,13 +119,14 @@ impl<'a> Frames<'a> {
 
     /// Whether a sound frame with a later number than `expected_seq` follows the stop.
     ///
-    /// One frame is in flight at a time, so an interrupted write can only spoil the last one.
-    /// A later sound frame therefore proves that acknowledged bytes were damaged.
+    /// One batch is in flight at a time, so an interrupted write can only spoil the last one,
+    /// whose frames all have the same number. A later sound frame therefore proves that acknowledged bytes were damaged.
     pub(super) fn later_frame_follows(&self, expected_seq: u64) -> bool {
         let tail = &self.bytes[self.offset..];
         (1..tail.len()).any(|at| {
             plausible_seq(&tail[at..], expected_seq)
-                && parse_frame(&tail[at..]).is_some_and(|f| f.kind == Kind::Batch)
+                && parse_frame(&tail[at..])
+                    .is_some_and(|f| matches!(f.kind, Kind::Batch | Kind::More))
         })
     }
 }

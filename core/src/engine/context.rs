@@ -10,7 +10,7 @@ use serde::Serialize;
 use sha2::Sha256;
 
 use super::io::{Effect, Event, Protocol};
-use super::record::{Record, Table};
+use super::record::{Record, RecordTooLarge, Table};
 use crate::ids::{CertId, Key, LeaseId, StandingId, TradeId};
 use crate::limits::REQUESTS_PENDING_MAX;
 use crate::params::Params;
@@ -131,9 +131,15 @@ pub struct Outbox {
 }
 
 impl Outbox {
-    /// Records an upsert, to be on disk before the next effect leaves.
+    /// Records an upsert, to be on disk before the next effect leaves. One that could not be
+    /// read back is left out, and that is news.
     pub fn put<T: Serialize>(&mut self, table: Table, key: &[u8], value: &T) {
-        self.records.push(Record::put(table, key, value));
+        match Record::put(table, key, value) {
+            Ok(record) => self.records.push(record),
+            Err(RecordTooLarge { table, bytes }) => {
+                self.notify(Event::RecordRefused { table, bytes });
+            }
+        }
     }
 
     /// Records a deletion.

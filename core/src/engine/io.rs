@@ -3,7 +3,7 @@
 use bitcoin::{OutPoint, ScriptBuf, Transaction, Txid};
 use serde::{Deserialize, Serialize};
 
-use super::record::Record;
+use super::record::{Record, Table};
 use crate::ids::{CertId, Key, LeaseId, StandingId, TermsHash, TradeId};
 use crate::lease::objects::{Outcome, Workload};
 use crate::limits::{GOSSIP_MAX_BYTES, PROOF_MAX_BYTES};
@@ -420,6 +420,20 @@ pub enum Event {
         epoch: u64,
         /// Rows of it, own and others'.
         rows: usize,
+    },
+    /// The result of an epoch could not be read back.
+    EpochDamaged {
+        /// Which.
+        epoch: u64,
+        /// Reason code.
+        code: &'static str,
+    },
+    /// A record was not written, since it could not be read back.
+    RecordRefused {
+        /// Its table.
+        table: Table,
+        /// Its length.
+        bytes: usize,
     },
     /// A settlement changed.
     Trade {

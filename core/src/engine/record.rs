@@ -4,6 +4,7 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::limits::RECORD_MAX_BYTES;
 use crate::wire::{self, WireError};
 
 /// Tables of the engine. The numbers are on disk: never reuse one.
@@ -14,7 +15,7 @@ pub enum Table {
     Counter = 1,
     /// Standing orders by id.
     Standing = 2,
-    /// Computed epochs by number: order ids, root, result.
+    /// Computed epochs by number: root, counts and hash of the result.
     Epoch = 3,
     /// Signed orders of computed epochs by (epoch, id).
     Order = 4,
@@ -34,6 +35,8 @@ pub enum Table {
     Capacity = 11,
     /// Proofs of equivocation by provider key.
     Proof = 12,
+    /// Rows and prices of computed epochs by (epoch, part).
+    EpochPart = 13,
 }
 
 impl Table {
@@ -55,11 +58,34 @@ pub struct Record {
     pub value: Option<Vec<u8>>,
 }
 
+/// A value that no later life could read back. What goes into a table is bounded so that there
+/// is none; the check stands where a record is made, so that a bound that was forgotten costs
+/// one record and is told, and not the node.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("a record of {bytes} bytes for table {table:?}, allowed are {RECORD_MAX_BYTES}")]
+pub struct RecordTooLarge {
+    /// Where it would go.
+    pub table: Table,
+    /// Its length.
+    pub bytes: usize,
+}
+
+impl RecordTooLarge {
+    /// Stable reason code.
+    pub const CODE: &'static str = "record.too_large";
+}
+
 impl Record {
     /// An upsert.
-    #[must_use]
-    pub fn put<T: Serialize>(table: Table, key: &[u8], value: &T) -> Self {
-        Self { table: table.number(), key: key.to_vec(), value: Some(wire::encode(value)) }
+    ///
+    /// # Errors
+    /// [`RecordTooLarge`]: [`Record::read`] would refuse it.
+    pub fn put<T: Serialize>(table: Table, key: &[u8], value: &T) -> Result<Self, RecordTooLarge> {
+        let value = wire::encode(value);
+        if value.len() > RECORD_MAX_BYTES {
+            return Err(RecordTooLarge { table, bytes: value.len() });
+        }
+        Ok(Self { table: table.number(), key: key.to_vec(), value: Some(value) })
     }
 
     /// A deletion.
@@ -74,5 +100,23 @@ impl Record {
     /// The bytes are not a `T`; a deletion counts as malformed.
     pub fn read<T: Serialize + DeserializeOwned>(&self) -> Result<T, WireError> {
         wire::decode_record(self.value.as_deref().ok_or(WireError::Malformed)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_could_not_be_read_back_is_no_record() {
+        // A vector's length takes some bytes too.
+        let length_bytes = wire::encode(&vec![7_u8; 1 << 20]).len() - (1 << 20);
+        let largest = vec![7_u8; RECORD_MAX_BYTES - length_bytes];
+        let record = Record::put(Table::Epoch, b"k", &largest).unwrap();
+        assert_eq!(record.value.as_ref().map(Vec::len), Some(RECORD_MAX_BYTES));
+        assert_eq!(record.read::<Vec<u8>>().as_ref(), Ok(&largest));
+        let larger = vec![7_u8; largest.len() + 1];
+        let refused = Record::put(Table::Epoch, b"k", &larger).unwrap_err();
+        assert_eq!(refused, RecordTooLarge { table: Table::Epoch, bytes: RECORD_MAX_BYTES + 1 });
     }
 }

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::results::{self, Loaded, Loading};
 use super::sync::SyncState;
 use crate::admission::admit;
 use crate::book::{Inserted, OrderSet};
 use crate::engine::context::Context;
-use crate::engine::io::{Effect, Topic, Verdict};
+use crate::engine::io::{Effect, Event, Topic, Verdict};
 use crate::engine::record::{Record, Table};
 use crate::epoch::{EpochResult, ResultRow, Root, compute, epoch_at, opens_at_ms};
 use crate::ids::{Key, OrderId};
@@ -34,6 +35,8 @@ pub struct EpochView {
     early_roots: BTreeMap<Key, Root>,
     /// Its result, once computed.
     pub result: Option<EpochResult>,
+    /// Part records of the result on disk.
+    parts: u32,
 }
 
 /// Recent epochs.
@@ -77,17 +80,27 @@ impl Epochs {
         self.orders_seen
     }
 
-    pub(super) fn load(&mut self, record: &Record) {
-        if record.table == Table::Epoch.number() {
-            if let Ok(result) = record.read::<EpochResult>() {
-                let epoch = result.epoch;
-                self.views.entry(epoch).or_default().result = Some(result);
+    /// Takes its records of an earlier life. A result that is not whole is left out and told.
+    pub(super) fn load(&mut self, ctx: &mut Context<'_>, records: &[Record]) {
+        let mut loading = Loading::default();
+        for record in records {
+            loading.take(record);
+            if record.table == Table::Order.number()
+                && let Ok((magic, envelope)) = record.read::<([u8; 4], Envelope)>()
+                && let Ok(order) = envelope.verify::<Order>(magic)
+            {
+                self.set_mut(order.epoch).insert(order);
             }
-        } else if record.table == Table::Order.number()
-            && let Ok((magic, envelope)) = record.read::<([u8; 4], Envelope)>()
-            && let Ok(order) = envelope.verify::<Order>(magic)
-        {
-            self.set_mut(order.epoch).insert(order);
+        }
+        for Loaded { epoch, parts, result } in loading.finish() {
+            let view = self.views.entry(epoch).or_default();
+            view.parts = parts;
+            match result {
+                Ok(result) => view.result = Some(result),
+                Err(error) => {
+                    ctx.out.notify(Event::EpochDamaged { epoch, code: error.code() });
+                }
+            }
         }
     }
 
@@ -259,7 +272,7 @@ impl Epochs {
             key.extend_from_slice(&order.id());
             ctx.out.put(Table::Order, &key, &(ctx.params.magic, order.envelope()));
         }
-        ctx.out.put(Table::Epoch, &epoch.to_be_bytes(), &result);
+        view.parts = results::put(ctx.out, &result);
         let rows = result.rows.clone();
         view.result = Some(result);
         Some(rows)
@@ -274,7 +287,7 @@ impl Epochs {
                 key.extend_from_slice(&id.0);
                 ctx.out.delete(Table::Order, &key);
             }
-            ctx.out.delete(Table::Epoch, &epoch.to_be_bytes());
+            results::delete(ctx.out, epoch, view.parts);
         }
     }
 }

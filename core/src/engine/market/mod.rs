@@ -9,6 +9,7 @@ pub mod depth;
 pub mod epochs;
 pub mod inventory;
 pub mod quote;
+mod results;
 pub mod signing;
 pub mod standing;
 pub mod sync;
@@ -110,14 +111,13 @@ impl Market {
     /// Takes its records of an earlier life.
     pub fn load(&mut self, ctx: &mut Context<'_>, records: &[Record]) {
         for record in records {
-            if record.table == Table::Standing.number() {
-                if let Ok(standing) = record.read::<Standing>() {
-                    self.standing.insert(standing.id, standing);
-                }
-            } else {
-                self.epochs.load(record);
+            if record.table == Table::Standing.number()
+                && let Ok(standing) = record.read::<Standing>()
+            {
+                self.standing.insert(standing.id, standing);
             }
         }
+        self.epochs.load(ctx, records);
         self.floor = ctx.counter(SIGNED_THROUGH);
         self.signed_through = self.floor;
         let now_epoch = epoch_at(ctx.now_ms, ctx.params);
