@@ -275,3 +275,30 @@ impl Context<'_> {
         StandingId(self.fresh("standing"))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::RECORD_MAX_BYTES;
+
+    #[test]
+    fn a_record_that_could_not_be_read_back_is_news_and_the_rest_is_written() {
+        let mut out = Outbox::default();
+        out.put(Table::Counter, b"a", &1_u64);
+        out.put(Table::Epoch, b"b", &vec![0_u8; RECORD_MAX_BYTES]);
+        out.put(Table::Counter, b"c", &2_u64);
+        out.flush();
+        let told = out.poll();
+        assert!(
+            matches!(
+                told,
+                Some(Effect::Notify(Event::RecordRefused { table: Table::Epoch, bytes }))
+                    if bytes > RECORD_MAX_BYTES
+            ),
+            "{told:?}"
+        );
+        let Some(Effect::Persist { records, .. }) = out.poll() else { panic!("nothing written") };
+        let keys: Vec<&[u8]> = records.iter().map(|record| record.key.as_slice()).collect();
+        assert_eq!(keys, [b"a", b"c"]);
+    }
+}

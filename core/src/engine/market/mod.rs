@@ -617,6 +617,34 @@ mod tests {
     }
 
     #[test]
+    fn a_result_that_cannot_be_read_back_is_told_and_forgotten_with_its_epoch() {
+        with(&[], |ctx, epoch| {
+            // A part without its head, as a damaged disk could leave it.
+            let key = crate::epoch::parts::part_key(epoch, 2);
+            let part = crate::epoch::parts::ResultPart::default();
+            let stray = Record::put(Table::EpochPart, &key, &part).unwrap();
+            let mut market = Market::default();
+            market.load(ctx, std::slice::from_ref(&stray));
+            let code = "epoch.head_missing";
+            assert_eq!(ctx.out.poll(), Some(Effect::Notify(Event::EpochDamaged { epoch, code })));
+            assert!(market.epochs.get(epoch).is_some_and(|view| view.result.is_none()));
+            for later in 1..=crate::limits::EPOCHS_KEPT as u64 {
+                let part = crate::epoch::parts::part_key(epoch + later, 0);
+                let records = [Record::put(Table::EpochPart, &part, &()).unwrap()];
+                market.epochs.load(ctx, &records);
+            }
+            while ctx.out.poll().is_some() {}
+            market.epochs.forget_oldest(ctx);
+            assert!(market.epochs.get(epoch).is_none());
+            ctx.out.flush();
+            let Some(Effect::Persist { records, .. }) = ctx.out.poll() else {
+                panic!("nothing is deleted")
+            };
+            assert!(records.contains(&Record::delete(Table::EpochPart, &stray.key)));
+        });
+    }
+
+    #[test]
     fn a_deadline_that_an_input_overtook_is_due_at_once() {
         let params = devnet();
         let epoch = 900_000_000;
