@@ -9,7 +9,7 @@ use bdk_wallet::{KeychainKind, TxOrdering};
 use bitcoin::absolute::LockTime;
 use bitcoin::transaction::Version;
 use bitcoin::{
-    Address, Amount, FeeRate, OutPoint, Psbt, ScriptBuf, Sequence, Transaction, TxIn, TxOut,
+    Address, Amount, FeeRate, OutPoint, Psbt, ScriptBuf, Sequence, Transaction, TxIn, TxOut, Txid,
     Witness,
 };
 use serde::{Deserialize, Serialize};
@@ -50,8 +50,9 @@ pub struct Funded {
 pub(super) enum Entry {
     /// Its coins are locked.
     Live(Fund),
-    /// Its coins were given back. Stays, so that the same terms are never funded twice.
-    Released,
+    /// Its coins were given back at this height of the chain. Stays for as long as its terms
+    /// could be funded, so that they never are twice.
+    Released { at_height: u32 },
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -85,6 +86,11 @@ impl Fund {
     /// The transaction that should confirm now.
     fn wanted(&self) -> &Transaction {
         self.cancel.as_ref().map_or(&self.tx, |cancel| &cancel.tx)
+    }
+
+    /// Id of the transaction that cancels it.
+    pub(super) fn cancel_txid(&self) -> Option<Txid> {
+        self.cancel.as_ref().map(|cancel| cancel.tx.compute_txid())
     }
 
     fn fee_of(&self, tx: &Transaction) -> u64 {
@@ -163,7 +169,7 @@ impl Wallet {
     ) -> Result<Funded, WalletError> {
         check_feerate(feerate_sat_kvb)?;
         match self.funds.get(&terms_hash) {
-            Some(Entry::Released) => Err(WalletError::Released),
+            Some(Entry::Released { .. }) => Err(WalletError::Released),
             Some(Entry::Live(fund)) if outputs.is_empty() => {
                 let fund = fund.clone();
                 self.cancel(terms_hash, fund, feerate_sat_kvb, tip_height)
@@ -236,14 +242,15 @@ impl Wallet {
     pub fn release(&mut self, terms_hash: [u8; 32]) -> Result<(), WalletError> {
         let inputs: Vec<_> = match self.funds.get(&terms_hash) {
             Some(Entry::Live(fund)) => fund.inputs().collect(),
-            Some(Entry::Released) => return Ok(()),
+            Some(Entry::Released { .. }) => return Ok(()),
             None => return Err(WalletError::NoFund),
         };
         inputs.iter().for_each(|outpoint| self.bdk.unlock_outpoint(*outpoint));
-        let stored = row(&terms_hash, &Entry::Released).and_then(|row| self.commit(vec![row]));
+        let released = Entry::Released { at_height: self.tip_height() };
+        let stored = row(&terms_hash, &released).and_then(|row| self.commit(vec![row]));
         match stored {
             Ok(()) => {
-                self.funds.insert(terms_hash, Entry::Released);
+                self.funds.insert(terms_hash, released);
             }
             Err(_) => inputs.iter().for_each(|outpoint| self.bdk.lock_outpoint(*outpoint)),
         }
@@ -280,12 +287,11 @@ impl Wallet {
         }
     }
 
-    /// Forgets a final payment; returns the row that says so.
+    /// Forgets a payment or FUND that is over; returns the row that says so.
     pub(super) fn forget(&mut self, id: [u8; 32]) -> Option<Record> {
-        let Some(Entry::Live(fund)) = self.funds.remove(&id) else {
-            return None;
-        };
-        fund.inputs().for_each(|outpoint| self.bdk.unlock_outpoint(outpoint));
+        if let Entry::Live(fund) = self.funds.remove(&id)? {
+            fund.inputs().for_each(|outpoint| self.bdk.unlock_outpoint(outpoint));
+        }
         Some(erase(FUND_TABLE, id))
     }
 
@@ -327,11 +333,11 @@ impl Wallet {
         tip_height: u32,
         with_change: bool,
     ) -> Result<Psbt, CreateTxError> {
-        let coins = self.bdk.list_unspent();
-        let avoided = coins
-            .filter(|c| c.chain_position.is_unconfirmed())
+        let unconfirmed = self.coins().filter(|c| c.chain_position.is_unconfirmed());
+        let avoided = unconfirmed
             .filter(|c| !with_change || !self.is_own_change(c))
             .map(|c| c.outpoint)
+            .chain(self.spent.iter().copied())
             .collect();
         let recipients =
             outputs.iter().map(|(script, sat)| (script.clone(), Amount::from_sat(*sat))).collect();

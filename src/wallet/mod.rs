@@ -10,15 +10,17 @@ mod faucet;
 mod fund;
 mod keys;
 mod persist;
+mod prune;
 mod sign;
 mod sync;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use bdk_wallet::chain::{BlockId, ChainPosition, ConfirmationBlockTime};
+use bdk_wallet::chain::{BlockId, ChainPosition, ConfirmationBlockTime, Merge as _};
 use bdk_wallet::{KeychainKind, LocalOutput, Update};
 use bitcoin::constants::COINBASE_MATURITY;
-use bitcoin::{Address, BlockHash, Network, ScriptBuf, Txid};
+use bitcoin::{Address, BlockHash, Network, OutPoint, ScriptBuf, Txid};
+use serde::{Deserialize, Serialize};
 
 pub use error::WalletError;
 pub use faucet::faucet_spend;
@@ -50,7 +52,7 @@ pub struct Balance {
 }
 
 /// One transaction of the wallet.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HistoryEntry {
     /// Its id.
     pub txid: Txid,
@@ -72,6 +74,14 @@ pub struct Wallet {
     keys: Keys,
     persist: Box<dyn Persist>,
     funds: BTreeMap<[u8; 32], Entry>,
+    /// Coins that a pruned transaction spent: bdk takes them for unspent.
+    spent: BTreeSet<OutPoint>,
+    /// What [`Wallet::balance`] answers; kept up to date by every change of coins or tip.
+    balance: Balance,
+    /// Whether a coin waits for its maturity, so that a new tip alone changes the balance.
+    is_maturing: bool,
+    /// Chain blocks and own transactions taken in since the last pruning.
+    since_prune: u32,
 }
 
 impl std::fmt::Debug for Wallet {
@@ -102,13 +112,22 @@ impl Wallet {
             Some(bdk) => bdk,
             None => create_bdk(keys)?,
         };
-        let funds = fund::load(&persist)?;
-        let mut wallet = Self { bdk, keys: keys.clone(), persist: Box::new(persist), funds };
+        let mut wallet = Self {
+            bdk,
+            keys: keys.clone(),
+            funds: fund::load(&persist)?,
+            spent: persist::spent(&persist)?,
+            balance: Balance::default(),
+            is_maturing: false,
+            since_prune: 0,
+            persist: Box::new(persist),
+        };
         if let Some((height, hash)) = birthday.filter(|(height, _)| is_new && *height > 0) {
             wallet.push_checkpoint(height, hash)?;
         }
         wallet.mark_journaled_addresses();
         wallet.commit(Vec::new())?;
+        wallet.refresh_balance();
         Ok(wallet)
     }
 
@@ -138,11 +157,19 @@ impl Wallet {
 
     /// What the wallet holds now.
     pub fn balance(&self) -> Balance {
+        self.balance
+    }
+
+    /// Adds up the coins again. bdk walks all its transactions for this, so it happens when
+    /// coins changed and not when somebody asks.
+    fn refresh_balance(&mut self) {
         let tip_height = self.tip_height();
         let mut balance = Balance::default();
-        for coin in self.bdk.list_unspent() {
+        let mut is_maturing = false;
+        for coin in self.coins() {
             let value_sat = coin.txout.value.to_sat();
             let is_settled = self.is_mature(&coin, tip_height);
+            is_maturing |= !is_settled && !coin.chain_position.is_unconfirmed();
             let total =
                 if is_settled { &mut balance.confirmed_sat } else { &mut balance.pending_sat };
             *total = total.saturating_add(value_sat);
@@ -155,7 +182,13 @@ impl Wallet {
             };
             *part = part.saturating_add(value_sat);
         }
-        balance
+        self.balance = balance;
+        self.is_maturing = is_maturing;
+    }
+
+    /// Coins that nothing has spent, locked ones included.
+    fn coins(&self) -> impl Iterator<Item = LocalOutput> + '_ {
+        self.bdk.list_unspent().filter(|coin| !self.spent.contains(&coin.outpoint))
     }
 
     /// A new receiving address.
@@ -186,36 +219,62 @@ impl Wallet {
         self.bdk.spk_index().inner().all_spks().values().cloned().collect()
     }
 
-    /// The wallet's latest `limit` transactions, newest first.
-    pub fn history(&self, limit: usize) -> Vec<HistoryEntry> {
+    /// The wallet's latest `limit` transactions, newest first, pruned ones included.
+    ///
+    /// # Errors
+    /// [`WalletError::Store`], [`WalletError::Damaged`]: pruned ones are read from the store.
+    pub fn history(&self, limit: usize) -> Result<Vec<HistoryEntry>, WalletError> {
         let newest_first = self.bdk.transactions_sort_by(|a, b| {
             b.chain_position.cmp(&a.chain_position).then(a.tx_node.txid.cmp(&b.tx_node.txid))
         });
-        let entry = |tx: bdk_wallet::WalletTx<'_>| {
-            let (sent, received) = self.bdk.sent_and_received(&tx.tx_node.tx);
-            let (height, at_s) = position(&tx.chain_position);
-            HistoryEntry {
-                txid: tx.tx_node.txid,
-                height,
-                sent_sat: sent.to_sat(),
-                received_sat: received.to_sat(),
-                fee_sat: self.bdk.calculate_fee(&tx.tx_node.tx).ok().map(|fee| fee.to_sat()),
-                at_s,
-            }
-        };
-        newest_first.into_iter().take(limit).map(entry).collect()
+        let txids = newest_first.into_iter().map(|tx| tx.tx_node.txid).take(limit);
+        let mut entries: Vec<_> = txids.filter_map(|txid| self.history_entry(txid)).collect();
+        if entries.len() < limit {
+            // A pruned transaction may be younger than an old one that still holds a coin.
+            entries.extend(persist::history(self.persist.as_ref())?);
+            entries.sort_by_key(|entry| {
+                let height = entry.height.unwrap_or(u32::MAX);
+                (std::cmp::Reverse((height, entry.at_s)), entry.txid)
+            });
+            entries.truncate(limit);
+        }
+        Ok(entries)
+    }
+
+    fn history_entry(&self, txid: Txid) -> Option<HistoryEntry> {
+        let node = self.bdk.tx_graph().get_tx_node(txid)?;
+        let (sent, received) = self.bdk.sent_and_received(&node.tx);
+        let anchor = self.anchor_of(txid);
+        Some(HistoryEntry {
+            txid,
+            height: anchor.map(|anchor| anchor.block_id.height),
+            sent_sat: sent.to_sat(),
+            received_sat: received.to_sat(),
+            fee_sat: self.bdk.calculate_fee(&node.tx).ok().map(|fee| fee.to_sat()),
+            at_s: anchor.map(|anchor| anchor.confirmation_time).or(node.first_seen),
+        })
     }
 
     /// Stores what bdk has staged together with `records`, in one batch.
     fn commit(&mut self, mut records: Vec<Record>) -> Result<(), WalletError> {
+        let mut has_moved_coins = false;
         if let Some(staged) = self.bdk.staged() {
             records.extend(persist::rows_of(staged)?);
+            let own = u32::try_from(staged.tx_graph.txs.len()).unwrap_or(u32::MAX);
+            let blocks = u32::try_from(staged.local_chain.blocks.len()).unwrap_or(u32::MAX);
+            self.since_prune = self.since_prune.saturating_add(own).saturating_add(blocks);
+            has_moved_coins = !staged.tx_graph.is_empty()
+                || !staged.locked_outpoints.is_empty()
+                || (self.is_maturing && blocks > 0);
         }
         if !records.is_empty() {
             self.persist.persist(&records)?;
         }
         // Only now: after an error the same changes are written by the next commit.
         self.bdk.take_staged();
+        if has_moved_coins {
+            self.refresh_balance();
+        }
         Ok(())
     }
 
@@ -229,9 +288,10 @@ impl Wallet {
     }
 
     fn is_mature(&self, coin: &LocalOutput, tip_height: u32) -> bool {
-        let (Some(height), _) = position(&coin.chain_position) else {
+        let ChainPosition::Confirmed { anchor, .. } = &coin.chain_position else {
             return false;
         };
+        let height = anchor.block_id.height;
         let graph = self.bdk.tx_graph();
         let is_coinbase = graph.get_tx(coin.outpoint.txid).is_some_and(|tx| tx.is_coinbase());
         // The coinbase of block h may be spent in block h + 100, that is from tip h + 99 on.
@@ -252,17 +312,25 @@ impl Wallet {
             })
     }
 
-    fn is_confirmed(&self, txid: Txid) -> bool {
-        self.bdk.get_tx(txid).is_some_and(|tx| tx.chain_position.is_confirmed())
+    /// The chain block that holds a transaction. Asks for its anchors: bdk's own look-up walks
+    /// all transactions.
+    fn anchor_of(&self, txid: Txid) -> Option<ConfirmationBlockTime> {
+        let tip = self.bdk.latest_checkpoint();
+        let anchors = self.bdk.tx_graph().all_anchors().get(&txid)?;
+        let joined = |anchor: &&ConfirmationBlockTime| {
+            let block = anchor.block_id;
+            tip.get(block.height).is_some_and(|known| known.hash() == block.hash)
+        };
+        anchors.iter().find(joined).copied()
     }
-}
 
-fn position(position: &ChainPosition<ConfirmationBlockTime>) -> (Option<u32>, Option<u64>) {
-    match position {
-        ChainPosition::Confirmed { anchor, .. } => {
-            (Some(anchor.block_id.height), Some(anchor.confirmation_time))
-        }
-        ChainPosition::Unconfirmed { first_seen, .. } => (None, *first_seen),
+    /// Height of the chain block that holds a transaction.
+    fn confirmed_at(&self, txid: Txid) -> Option<u32> {
+        self.anchor_of(txid).map(|anchor| anchor.block_id.height)
+    }
+
+    fn is_confirmed(&self, txid: Txid) -> bool {
+        self.anchor_of(txid).is_some()
     }
 }
 

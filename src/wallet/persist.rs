@@ -9,22 +9,27 @@
 //! | `r` descriptor id | last revealed index u32 |
 //! | `b` height u32 | hash of the checkpoint |
 //! | `t` txid | transaction |
-//! | `o` outpoint | foreign output |
+//! | `o` outpoint | output whose transaction is not kept |
 //! | `a` txid, height u32, hash | time of the confirming chain block, u64 |
 //! | `s`, `f`, `e` txid | unix time last seen, first seen, evicted, u64 |
 //! | `l` outpoint | empty: locked |
+//! | `x` outpoint | empty: spent by a pruned transaction |
+//!
+//! A pruned transaction leaves one row of history, in a table that is read only to be shown.
 //!
 //! Integers are big-endian, the rest is Bitcoin's own encoding.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bdk_wallet::ChangeSet;
 use bdk_wallet::chain::{BlockId, ConfirmationBlockTime, DescriptorId};
 use bitcoin::consensus::{deserialize, serialize};
 use bitcoin::hashes::Hash;
-use bitcoin::{BlockHash, OutPoint, Txid};
+use bitcoin::{BlockHash, OutPoint, TxOut, Txid};
 use serde::{Deserialize, Serialize};
 
+use super::HistoryEntry;
 use super::error::WalletError;
 use crate::store::{Record, Row, Store, StoreError, erase, upsert};
 
@@ -32,6 +37,9 @@ use crate::store::{Record, Row, Store, StoreError, erase, upsert};
 pub const CHAIN_TABLE: u8 = 0xe0;
 /// Table of journaled FUND transactions and payments, by terms hash.
 pub const FUND_TABLE: u8 = 0xe1;
+
+/// Table of the history of pruned transactions, by txid.
+pub(super) const HISTORY_TABLE: u8 = 0xe2;
 
 /// Version of the rows; stands in the `d` row.
 const ROWS_VERSION: u8 = 1;
@@ -61,6 +69,12 @@ struct Head {
     descriptors: ChangeSet,
 }
 
+#[derive(Serialize, Deserialize)]
+struct StoredHistory {
+    v: u8,
+    entry: HistoryEntry,
+}
+
 fn key(kind: u8, parts: &[&[u8]]) -> Vec<u8> {
     let mut key = vec![kind];
     parts.iter().for_each(|part| key.extend_from_slice(part));
@@ -71,9 +85,70 @@ fn put(kind: u8, parts: &[&[u8]], value: impl Into<Vec<u8>>) -> Record {
     upsert(CHAIN_TABLE, key(kind, parts), value)
 }
 
+fn anchor_key(txid: Txid, anchor: &ConfirmationBlockTime) -> Vec<u8> {
+    let block = &anchor.block_id;
+    let parts: [&[u8]; 3] =
+        [txid.as_byte_array(), &block.height.to_be_bytes(), block.hash.as_byte_array()];
+    key(b'a', &parts)
+}
+
 /// The row that forgets the checkpoint at `height`.
 pub(super) fn forget_checkpoint(height: u32) -> Record {
     erase(CHAIN_TABLE, key(b'b', &[&height.to_be_bytes()]))
+}
+
+/// The rows that forget a transaction.
+pub(super) fn forget_tx<'a>(
+    txid: Txid,
+    anchors: impl Iterator<Item = &'a ConfirmationBlockTime> + 'a,
+) -> impl Iterator<Item = Record> + 'a {
+    let times = [b't', b's', b'f', b'e'].into_iter();
+    let rows = times.map(move |kind| erase(CHAIN_TABLE, key(kind, &[txid.as_byte_array()])));
+    rows.chain(anchors.map(move |anchor| erase(CHAIN_TABLE, anchor_key(txid, anchor))))
+}
+
+/// The row that keeps an output of a pruned transaction, for the fee of its spender.
+pub(super) fn keep_txout(outpoint: OutPoint, output: &TxOut) -> Record {
+    put(b'o', &[&serialize(&outpoint)], serialize(output))
+}
+
+/// The row that forgets such an output.
+pub(super) fn forget_txout(outpoint: OutPoint) -> Record {
+    erase(CHAIN_TABLE, key(b'o', &[&serialize(&outpoint)]))
+}
+
+/// The row that keeps a coin of a kept transaction marked as spent by a pruned one.
+pub(super) fn mark_spent(outpoint: OutPoint) -> Record {
+    put(b'x', &[&serialize(&outpoint)], [])
+}
+
+/// The row that forgets such a mark.
+pub(super) fn forget_spent(outpoint: OutPoint) -> Record {
+    erase(CHAIN_TABLE, key(b'x', &[&serialize(&outpoint)]))
+}
+
+/// Coins that pruned transactions spent.
+pub(super) fn spent(persist: &dyn Persist) -> Result<BTreeSet<OutPoint>, WalletError> {
+    let rows = persist.rows(CHAIN_TABLE)?;
+    let marks = rows.iter().filter(|(key, _)| key.first() == Some(&b'x'));
+    let outpoints = marks.map(|(key, _)| deserialize(&key[1..]));
+    outpoints.collect::<Result<_, _>>().map_err(|_| WalletError::Damaged("a spent row"))
+}
+
+/// The row that remembers a pruned transaction.
+pub(super) fn history_row(entry: &HistoryEntry) -> Result<Record, WalletError> {
+    let value = serde_json::to_vec(&StoredHistory { v: ROWS_VERSION, entry: entry.clone() });
+    let value = value.map_err(|_| WalletError::Damaged("a history row"))?;
+    Ok(upsert(HISTORY_TABLE, *entry.txid.as_byte_array(), value))
+}
+
+/// Pruned transactions.
+pub(super) fn history(persist: &dyn Persist) -> Result<Vec<HistoryEntry>, WalletError> {
+    let entry = |(_, value): Row| match serde_json::from_slice(&value) {
+        Ok(StoredHistory { v: ROWS_VERSION, entry }) => Ok(entry),
+        Ok(_) | Err(_) => Err(WalletError::Damaged("a history row")),
+    };
+    persist.rows(HISTORY_TABLE)?.into_iter().map(entry).collect()
 }
 
 /// The rows that add `changes` to what is stored.
@@ -112,13 +187,11 @@ fn push_graph_rows(rows: &mut Vec<Record>, changes: &ChangeSet) {
         rows.push(put(b't', &[tx.compute_txid().as_byte_array()], serialize(tx.as_ref())));
     }
     for (outpoint, txout) in &graph.txouts {
-        rows.push(put(b'o', &[&serialize(outpoint)], serialize(txout)));
+        rows.push(keep_txout(*outpoint, txout));
     }
     for (anchor, txid) in &graph.anchors {
-        let block = &anchor.block_id;
-        let parts: [&[u8]; 3] =
-            [txid.as_byte_array(), &block.height.to_be_bytes(), block.hash.as_byte_array()];
-        rows.push(put(b'a', &parts, anchor.confirmation_time.to_be_bytes()));
+        let value = anchor.confirmation_time.to_be_bytes().to_vec();
+        rows.push(upsert(CHAIN_TABLE, anchor_key(*txid, anchor), value));
     }
     let times = [(b's', &graph.last_seen), (b'f', &graph.first_seen), (b'e', &graph.last_evicted)];
     for (kind, times) in times {
@@ -169,6 +242,8 @@ fn take_row(changes: &mut ChangeSet, key: &[u8], value: &[u8]) -> Option<()> {
             let outpoint: OutPoint = deserialize(key).ok()?;
             changes.locked_outpoints.outpoints.insert(outpoint, true);
         }
+        // Not bdk's: see [`spent`].
+        b'x' => {}
         _ => return None,
     }
     Some(())

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use bitcoin::{Block, Transaction};
 
+use super::Wallet;
 use super::error::WalletError;
 use super::fund::Entry;
 use super::persist::forget_checkpoint;
-use super::{Wallet, load_bdk};
 use crate::chain::ChainUpdate;
 
 /// Confirmations after which an own payment is forgotten: deeper reorganisations are not
@@ -34,7 +34,8 @@ impl Wallet {
             self.see(tx, seen_at_s);
         }
         let finished = self.forget_final_payments();
-        self.commit(finished)
+        self.commit(finished)?;
+        self.prune_if_due()
     }
 
     fn connect(&mut self, height: u32, block: &Block) -> Result<(), WalletError> {
@@ -70,10 +71,8 @@ impl Wallet {
             .map(|cp| forget_checkpoint(cp.height()))
             .collect();
         self.commit(forgotten)?;
-        // bdk replaces chain blocks but cannot drop them, so it starts again from the rows.
-        let reloaded = load_bdk(&self.keys, self.persist.as_ref())?;
-        self.bdk = reloaded.ok_or(WalletError::Damaged("no chain rows"))?;
-        self.mark_journaled_addresses();
+        // bdk replaces chain blocks but cannot drop them.
+        self.reload()?;
         for tx in left.iter().flat_map(|(_, block)| &block.txdata).filter(|tx| !tx.is_coinbase()) {
             self.see(tx, seen_at_s);
         }
@@ -91,7 +90,7 @@ impl Wallet {
     fn after_what_it_replaces(&self, tx: &Transaction, seen_at_s: u64) -> u64 {
         let is_wanted = self.funds.values().any(|entry| match entry {
             Entry::Live(fund) => fund.wants(tx),
-            Entry::Released => false,
+            Entry::Released { .. } => false,
         });
         if !is_wanted {
             return seen_at_s;
@@ -104,14 +103,12 @@ impl Wallet {
 
     /// Payments need no release by the engine: they are forgotten once they are final.
     fn forget_final_payments(&mut self) -> Vec<crate::store::Record> {
-        let tip_height = self.tip_height();
         let is_final = |entry: &Entry| match entry {
             Entry::Live(fund) if fund.is_payment => {
-                let tx = self.bdk.get_tx(fund.tx.compute_txid());
-                let height = tx.and_then(|tx| super::position(&tx.chain_position).0);
-                height.is_some_and(|h| tip_height.saturating_sub(h) + 1 >= FINAL_CONFIRMATIONS)
+                let height = self.confirmed_at(fund.tx.compute_txid());
+                height.is_some_and(|height| self.depth(height) >= FINAL_CONFIRMATIONS)
             }
-            _ => false,
+            Entry::Live(_) | Entry::Released { .. } => false,
         };
         let done: Vec<_> =
             self.funds.iter().filter(|(_, e)| is_final(e)).map(|(id, _)| *id).collect();

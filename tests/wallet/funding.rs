@@ -105,10 +105,12 @@ fn a_restart_keeps_coins_locks_addresses_and_history() {
     let funded = bench.fund(1, 30_000).unwrap();
     bench.wallet.mark_broadcast(&funded.tx, 1_700_000_001).unwrap();
     bench.fund(2, 30_000).unwrap();
-    let before = (bench.wallet.balance(), bench.wallet.history(10), bench.wallet.checkpoints());
+    let before =
+        (bench.wallet.balance(), bench.wallet.history(10).unwrap(), bench.wallet.checkpoints());
     let address = bench.wallet.next_address().unwrap();
     let mut bench = bench.reopen();
-    let after = (bench.wallet.balance(), bench.wallet.history(10), bench.wallet.checkpoints());
+    let after =
+        (bench.wallet.balance(), bench.wallet.history(10).unwrap(), bench.wallet.checkpoints());
     assert_eq!(before, after);
     assert_ne!(bench.wallet.next_address().unwrap(), address);
     assert_eq!(bench.wallet.unsettled(), vec![([1; 32], funded.tx)]);
@@ -123,7 +125,7 @@ fn a_fund_is_unsettled_from_its_broadcast_to_its_confirmation() {
     assert_eq!(bench.wallet.unsettled().len(), 1);
     bench.mine(vec![funded.tx.clone()]);
     assert_eq!(bench.wallet.unsettled(), vec![]);
-    let history = bench.wallet.history(1);
+    let history = bench.wallet.history(1).unwrap();
     assert_eq!((history[0].height, history[0].fee_sat), (Some(2), Some(funded.fee_sat)));
     // A reorganisation makes it unsettled again.
     let disconnected = bench.chain.fork(1);

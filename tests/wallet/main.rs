@@ -8,3 +8,4 @@ mod following;
 mod funding;
 mod histories;
 mod keys;
+mod pruning;
