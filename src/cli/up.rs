@@ -93,7 +93,10 @@ async fn serve(
     let node = crate::node::run(config, stop_asked(exit_on_stdin_eof)?);
     tokio::pin!(node);
     let stopped = |result: Result<(), crate::node::NodeError>| {
-        result.map_err(|error| Failure::new(Exit::Failed, error.code(), error.to_string()))
+        result.map_err(|error| {
+            let failure = Failure::new(Exit::Failed, error.code(), error.to_string());
+            Failure { hint: error.hint().map(str::to_owned), ..failure }
+        })
     };
     tokio::select! {
         result = &mut node => return stopped(result),

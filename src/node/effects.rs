@@ -12,6 +12,7 @@ use capex_core::ids::TermsHash;
 impl Node {
     pub(super) fn perform(&mut self, effect: Effect) {
         match effect {
+            Effect::Halt { fault } => self.fault = Some(fault.into()),
             Effect::Persist { seq, records } => self.persist(seq, &records),
             Effect::Verdict { ticket, verdict, .. } => {
                 let verdict = match verdict {
@@ -141,9 +142,6 @@ impl Node {
 fn log(event: &Event) {
     match event {
         Event::EpochComputed { epoch, rows } => tracing::info!(epoch, rows, "epoch computed"),
-        Event::EpochDamaged { epoch, code } => {
-            tracing::error!(epoch, code, "the result of an epoch cannot be read back");
-        }
         Event::RecordRefused { table, bytes } => {
             tracing::error!(code = RecordTooLarge::CODE, ?table, bytes, "record not written");
         }

@@ -53,6 +53,9 @@ pub enum NodeError {
     /// Directory, lock or journal.
     #[error(transparent)]
     Store(#[from] crate::store::StoreError),
+    /// A record of this node that this release cannot read.
+    #[error(transparent)]
+    Record(#[from] capex_core::engine::Unreadable),
     /// Seed file or wallet state.
     #[error(transparent)]
     Wallet(#[from] crate::wallet::WalletError),
@@ -81,11 +84,21 @@ impl NodeError {
     pub fn code(&self) -> &'static str {
         match self {
             Self::Store(error) => error.code(),
+            Self::Record(_) => capex_core::engine::Unreadable::CODE,
             Self::Wallet(error) => error.code(),
             Self::Network(error) => error.code(),
             Self::Executor(error) => error.code(),
             Self::Io { .. } => "node.io",
             Self::Identity(error) => error.code(),
+        }
+    }
+
+    /// What to do about it, where that is known.
+    #[must_use]
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Record(fault) => Some(fault.hint()),
+            _ => None,
         }
     }
 }
@@ -172,6 +185,9 @@ pub async fn run(
     let (mut node, mut sources, mut tasks) = startup::open(config).await?;
     tokio::pin!(shutdown);
     let result = loop {
+        if let Some(fault) = node.fault.take() {
+            break Err(fault);
+        }
         node.ask_clocks();
         let timeout = node.next_timeout();
         // Whoever floods one of the channels must not keep the clock from being heard.
@@ -192,10 +208,7 @@ pub async fn run(
             Some(request) = sources.api.recv() => node.on_api(request),
             () = tokio::time::sleep(timeout.max(TICK_MIN)) => node.feed(Input::Tick),
         }
-        if let Some(fault) = node.fault.take() {
-            break Err(fault);
-        }
-        if node.stop {
+        if node.stop && node.fault.is_none() {
             break Ok(());
         }
     };

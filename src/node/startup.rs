@@ -153,6 +153,10 @@ impl Node {
             Err(error) => tracing::error!(%error, "leases of an earlier life could not be adopted"),
         }
         self.feed(Input::Started { records });
+        if self.fault.is_some() {
+            // A record cannot be read: nothing is begun.
+            return;
+        }
         let capacity = self.config.capacity.iter().map(|(class, units)| (*class, *units)).collect();
         let (answer, mut answered) = oneshot::channel();
         self.command(Command::SetCapacity(capacity), Some(answer));

@@ -20,6 +20,11 @@ const REWIND_BLOCKS: u32 = 144;
 impl World {
     pub(super) fn perform(&mut self, node: NodeId, effect: Effect) {
         match effect {
+            Effect::Halt { fault } => {
+                self.evidence.broken(format!("node {node} halts: {fault}"));
+                self.crash(node);
+                return;
+            }
             Effect::Persist { seq, records } => self.persist(node, seq, &records),
             Effect::Verdict { ticket, verdict, code } => self.verdict(node, ticket, verdict, code),
             Effect::Publish { topic, bytes } => {

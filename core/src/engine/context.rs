@@ -6,11 +6,11 @@ use bitcoin::ScriptBuf;
 use bitcoin::secp256k1::{All, Secp256k1};
 use ed25519_dalek::SigningKey;
 use hmac::{Hmac, KeyInit, Mac};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 
 use super::io::{Effect, Event, Protocol};
-use super::record::{Record, RecordTooLarge, Table};
+use super::record::{Cause, Record, RecordTooLarge, Stored, Table, Unreadable, records};
 use crate::ids::{CertId, Key, LeaseId, StandingId, TradeId};
 use crate::limits::REQUESTS_PENDING_MAX;
 use crate::params::Params;
@@ -134,7 +134,16 @@ impl Outbox {
     /// Records an upsert, to be on disk before the next effect leaves. One that could not be
     /// read back is left out, and that is news.
     pub fn put<T: Serialize>(&mut self, table: Table, key: &[u8], value: &T) {
-        match Record::put(table, key, value) {
+        self.keep(Record::put(table, key, value));
+    }
+
+    /// As [`Outbox::put`], of a stored form.
+    pub fn store<S: Stored>(&mut self, key: &[u8], value: &S) {
+        self.keep(Record::store(key, value));
+    }
+
+    fn keep(&mut self, record: Result<Record, RecordTooLarge>) {
+        match record {
             Ok(record) => self.records.push(record),
             Err(RecordTooLarge { table, bytes }) => {
                 self.notify(Event::RecordRefused { table, bytes });
@@ -196,6 +205,12 @@ impl Outbox {
         self.effects.push_back(Effect::Persist { seq: self.persist_seq, records });
     }
 
+    /// Forgets every effect and record that waits.
+    pub fn clear(&mut self) {
+        self.effects.clear();
+        self.records.clear();
+    }
+
     /// Next effect.
     pub fn poll(&mut self) -> Option<Effect> {
         self.effects.pop_front()
@@ -209,6 +224,28 @@ pub struct WalletView {
     pub spendable_sat: u64,
     /// Unused scripts; taken from the front.
     pub fresh_spks: VecDeque<ScriptBuf>,
+}
+
+/// A counter by its name, as it stands on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CounterV1(pub u64);
+
+impl Stored for CounterV1 {
+    const TABLE: Table = Table::Counter;
+}
+
+/// Reads the counters of an earlier life.
+///
+/// # Errors
+/// The first that cannot be read.
+pub fn load_counters(all: &[Record]) -> Result<BTreeMap<String, u64>, Unreadable> {
+    records::<CounterV1>(all)
+        .map(|found| {
+            let (record, CounterV1(value)) = found?;
+            let name = String::from_utf8(record.key.clone());
+            Ok((name.map_err(|_| record.unreadable(Cause::Key))?, value))
+        })
+        .collect()
 }
 
 /// Everything that a part of the engine may use while it handles one input.
@@ -243,7 +280,7 @@ impl Context<'_> {
     /// Sets a counter.
     pub fn set_counter(&mut self, counter: &str, value: u64) {
         self.counters.insert(counter.to_owned(), value);
-        self.out.put(Table::Counter, counter.as_bytes(), &value);
+        self.out.store(counter.as_bytes(), &CounterV1(value));
     }
 
     /// A counter's value.

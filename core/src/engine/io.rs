@@ -3,7 +3,7 @@
 use bitcoin::{OutPoint, ScriptBuf, Transaction, Txid};
 use serde::{Deserialize, Serialize};
 
-use super::record::{Record, Table};
+use super::record::{Record, Table, Unreadable};
 use crate::ids::{CertId, Key, LeaseId, StandingId, TermsHash, TradeId};
 use crate::lease::objects::{Outcome, Workload};
 use crate::limits::{GOSSIP_MAX_BYTES, PROOF_MAX_BYTES};
@@ -421,13 +421,6 @@ pub enum Event {
         /// Rows of it, own and others'.
         rows: usize,
     },
-    /// The result of an epoch could not be read back.
-    EpochDamaged {
-        /// Which.
-        epoch: u64,
-        /// Reason code.
-        code: &'static str,
-    },
     /// A record was not written, since it could not be read back.
     RecordRefused {
         /// Its table.
@@ -469,6 +462,12 @@ pub enum Event {
 /// node before its fsync.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Effect {
+    /// Stop the node: a record of its own cannot be read, and acting without it could break a
+    /// promise. Nothing follows.
+    Halt {
+        /// Which record, and why.
+        fault: Unreadable,
+    },
     /// Write and fsync.
     Persist {
         /// Rises by one.

@@ -36,7 +36,7 @@ use crate::wire::{Envelope, WireError, decode_record, encode};
 pub use context::{ChainView, Context, Keys, Outbox, Purpose, WalletView};
 pub use custody::refusals::remote_code;
 pub use io::{Command, Done, Effect, Event, Input, Protocol, Refusal, Topic, Verdict};
-pub use record::{Record, Table};
+pub use record::{Record, Table, Unreadable};
 
 /// What all parts of the engine stand on.
 #[derive(Debug)]
@@ -76,6 +76,8 @@ pub struct Engine {
     contacts: Contacts,
     peers: BTreeSet<Key>,
     refused: BTreeMap<String, u64>,
+    /// A record could not be read: nothing is done any more.
+    is_halted: bool,
 }
 
 impl Engine {
@@ -99,11 +101,15 @@ impl Engine {
             contacts: Contacts::default(),
             peers: BTreeSet::new(),
             refused: BTreeMap::new(),
+            is_halted: false,
         }
     }
 
-    /// Applies one input. Never blocks, never fails.
+    /// Applies one input. Never blocks, never fails. After an [`Effect::Halt`] it does nothing.
     pub fn handle(&mut self, now_ms: TimeMs, input: Input) {
+        if self.is_halted {
+            return;
+        }
         match input {
             Input::Started { records } => self.start(now_ms, &records),
             Input::Tick => self.tick(now_ms),
@@ -174,15 +180,18 @@ impl Engine {
     }
 
     fn start(&mut self, now_ms: TimeMs, records: &[Record]) {
-        for record in records.iter().filter(|record| record.table == Table::Counter.number()) {
-            if let (Ok(name), Ok(value)) =
-                (String::from_utf8(record.key.clone()), record.read::<u64>())
-            {
-                self.ground.counters.insert(name, value);
-            }
+        if let Err(fault) = self.load(now_ms, records) {
+            self.is_halted = true;
+            self.ground.out.clear();
+            self.ground.out.push(Effect::Halt { fault });
         }
+    }
+
+    fn load(&mut self, now_ms: TimeMs, records: &[Record]) -> Result<(), Unreadable> {
+        record::check_tables(records)?;
+        self.ground.counters = context::load_counters(records)?;
         let mut ctx = self.ground.context(now_ms);
-        self.market.load(&mut ctx, records);
+        self.market.load(&mut ctx, records)?;
         self.custody.load(&mut ctx, records);
         self.deals.load(&mut ctx, records);
         for (trade, row, units) in self.deals.open_sells() {
@@ -191,6 +200,7 @@ impl Engine {
         }
         self.leases.load(&mut ctx, records);
         self.market.forget_unopened(&mut ctx, |trade| self.deals.knows(trade));
+        Ok(())
     }
 
     fn tick(&mut self, now_ms: TimeMs) {

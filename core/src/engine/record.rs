@@ -1,9 +1,15 @@
 //! Durable facts, as upserts by key: replaying them in order and keeping the last value of
 //! each key gives the state back, however often an entry is repeated.
+//!
+//! A value on disk is `version u8 ‖ encoding`. What it encodes is a [`Stored`] type of its own,
+//! so that the types in memory can change while what earlier releases wrote stays readable. A
+//! record that cannot be read is [`Unreadable`] and ends the node: one that forgot what it had
+//! sold would sell it again.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::ids::to_hex;
 use crate::limits::RECORD_MAX_BYTES;
 use crate::wire::{self, WireError};
 
@@ -40,10 +46,138 @@ pub enum Table {
 }
 
 impl Table {
+    /// Every table.
+    pub const ALL: [Self; 13] = [
+        Self::Counter,
+        Self::Standing,
+        Self::Epoch,
+        Self::Order,
+        Self::Buyer,
+        Self::Seller,
+        Self::Issued,
+        Self::Held,
+        Self::Lease,
+        Self::HeldLease,
+        Self::Capacity,
+        Self::Proof,
+        Self::EpochPart,
+    ];
+    /// Tables from this number on belong to the program around the engine.
+    pub const FIRST_OF_SHELL: u8 = 0x80;
+
     /// Number on disk.
     #[must_use]
     pub fn number(self) -> u8 {
         self as u8
+    }
+
+    /// The table with this number.
+    #[must_use]
+    pub fn with_number(number: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|table| table.number() == number)
+    }
+
+    /// Name for people.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Standing => "standing",
+            Self::Epoch => "epoch",
+            Self::Order => "order",
+            Self::Buyer => "buyer",
+            Self::Seller => "seller",
+            Self::Issued => "issued",
+            Self::Held => "held",
+            Self::Lease => "lease",
+            Self::HeldLease => "held_lease",
+            Self::Capacity => "capacity",
+            Self::Proof => "proof",
+            Self::EpochPart => "epoch_part",
+        }
+    }
+}
+
+/// A form in which a table keeps a thing.
+///
+/// To change it, add a type for the new form with the next [`Stored::VERSION`], and let its
+/// [`Stored::from_older`] read the form of before.
+pub trait Stored: Serialize + DeserializeOwned {
+    /// Where it stands.
+    const TABLE: Table;
+    /// Version that is written.
+    const VERSION: u8 = 1;
+
+    /// Reads what an earlier release wrote; `None` for a version that none did.
+    #[must_use]
+    fn from_older(version: u8, body: &[u8]) -> Option<Result<Self, WireError>> {
+        let _ = (version, body);
+        None
+    }
+}
+
+/// Why a record cannot be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Cause {
+    /// A release that knows more than this one wrote it.
+    #[error("it has version {found}, this release reads versions up to {known}")]
+    Version {
+        /// Version of the record.
+        found: u8,
+        /// Latest version that this release reads.
+        known: u8,
+    },
+    /// The bytes are not an encoding of the form that the version names.
+    #[error("its bytes are not an encoding of its version")]
+    Malformed,
+    /// The key is not one of that table.
+    #[error("its key is not one of that table")]
+    Key,
+    /// The bytes decode, and contradict what they must agree with.
+    #[error("its content contradicts itself")]
+    Content,
+    /// No table of this release has the number.
+    #[error("this release knows no such table")]
+    Table,
+}
+
+/// A record of this node that this release cannot read. Going on without it could break a
+/// promise, so the node stops.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the record {} in table {} cannot be read: {cause}", to_hex(.key), table_name(*.table))]
+pub struct Unreadable {
+    /// Number of its table.
+    pub table: u8,
+    /// Its key.
+    pub key: Vec<u8>,
+    /// What is wrong with it.
+    pub cause: Cause,
+}
+
+impl Unreadable {
+    /// Stable reason code.
+    pub const CODE: &'static str = "record.unreadable";
+
+    /// What to do about it.
+    #[must_use]
+    pub fn hint(&self) -> &'static str {
+        match self.cause {
+            Cause::Version { .. } | Cause::Table => {
+                "a later release wrote this data directory: start that release, or restore a \
+                 backup made before it"
+            }
+            Cause::Malformed | Cause::Key | Cause::Content => {
+                "check the store with `capex db check`, then restore a backup; what this node \
+                 promised after the backup was made is not in it"
+            }
+        }
+    }
+}
+
+fn table_name(number: u8) -> String {
+    match Table::with_number(number) {
+        Some(table) => format!("`{}` ({number})", table.name()),
+        None => number.to_string(),
     }
 }
 
@@ -88,6 +222,49 @@ impl Record {
         Ok(Self { table: table.number(), key: key.to_vec(), value: Some(value) })
     }
 
+    /// An upsert of a stored form.
+    ///
+    /// # Errors
+    /// [`RecordTooLarge`]: [`Record::load`] would refuse it.
+    pub fn store<S: Stored>(key: &[u8], value: &S) -> Result<Self, RecordTooLarge> {
+        let mut bytes = vec![S::VERSION];
+        bytes.extend(wire::encode(value));
+        if bytes.len() > RECORD_MAX_BYTES {
+            return Err(RecordTooLarge { table: S::TABLE, bytes: bytes.len() });
+        }
+        Ok(Self { table: S::TABLE.number(), key: key.to_vec(), value: Some(bytes) })
+    }
+
+    /// The value, from the form of its version.
+    ///
+    /// # Errors
+    /// [`Unreadable`], with table and key.
+    pub fn load<S: Stored>(&self) -> Result<S, Unreadable> {
+        let stored = self.value.as_deref().and_then(<[u8]>::split_first);
+        let (&version, body) = stored.ok_or_else(|| self.unreadable(Cause::Malformed))?;
+        let read = if version == S::VERSION {
+            wire::decode_record(body)
+        } else {
+            let unknown = Cause::Version { found: version, known: S::VERSION };
+            S::from_older(version, body).ok_or_else(|| self.unreadable(unknown))?
+        };
+        read.map_err(|_| self.unreadable(Cause::Malformed))
+    }
+
+    /// The key, where it has a fixed length.
+    ///
+    /// # Errors
+    /// [`Unreadable`]: it has another length.
+    pub fn key_array<const LEN: usize>(&self) -> Result<[u8; LEN], Unreadable> {
+        self.key.as_slice().try_into().map_err(|_| self.unreadable(Cause::Key))
+    }
+
+    /// The error that says that this record cannot be used.
+    #[must_use]
+    pub fn unreadable(&self, cause: Cause) -> Unreadable {
+        Unreadable { table: self.table, key: self.key.clone(), cause }
+    }
+
     /// A deletion.
     #[must_use]
     pub fn delete(table: Table, key: &[u8]) -> Self {
@@ -103,9 +280,103 @@ impl Record {
     }
 }
 
+/// The records of one stored form, with the record itself for its key.
+pub fn records<S: Stored>(
+    all: &[Record],
+) -> impl Iterator<Item = Result<(&Record, S), Unreadable>> {
+    let of_table = all.iter().filter(|record| record.table == S::TABLE.number());
+    of_table.map(|record| record.load().map(|value| (record, value)))
+}
+
+/// Whether every record is of a table that this release knows.
+///
+/// # Errors
+/// [`Unreadable`] with the first that is not.
+pub fn check_tables(all: &[Record]) -> Result<(), Unreadable> {
+    let is_foreign = |record: &&Record| {
+        record.table < Table::FIRST_OF_SHELL && Table::with_number(record.table).is_none()
+    };
+    all.iter().find(is_foreign).map_or(Ok(()), |record| Err(record.unreadable(Cause::Table)))
+}
+
 #[cfg(test)]
 mod tests {
+    use serde::Deserialize;
+
     use super::*;
+
+    #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+    struct CapacityV2 {
+        units: u32,
+        since: u64,
+    }
+
+    impl Stored for CapacityV2 {
+        const TABLE: Table = Table::Capacity;
+        const VERSION: u8 = 2;
+
+        fn from_older(version: u8, body: &[u8]) -> Option<Result<Self, WireError>> {
+            let from_v1 = |units| Self { units, since: 0 };
+            (version == 1).then(|| wire::decode_record(body).map(from_v1))
+        }
+    }
+
+    fn capacity(value: &[u8]) -> Record {
+        Record { table: Table::Capacity.number(), key: vec![0, 7], value: Some(value.to_vec()) }
+    }
+
+    #[test]
+    fn a_stored_form_reads_its_own_version_and_the_one_before() {
+        let stored = Record::store(&[0, 7], &CapacityV2 { units: 5, since: 9 }).unwrap();
+        let value = [2, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0, 9];
+        assert_eq!(stored, capacity(&value));
+        assert_eq!(stored.load(), Ok(CapacityV2 { units: 5, since: 9 }));
+        let older = capacity(&[1, 0, 0, 0, 5]);
+        assert_eq!(older.load(), Ok(CapacityV2 { units: 5, since: 0 }));
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_named_with_table_and_key() {
+        let malformed = Cause::Malformed;
+        let table: [(&[u8], Cause); 6] = [
+            (&[3, 0, 0, 0, 5], Cause::Version { found: 3, known: 2 }),
+            (&[0], Cause::Version { found: 0, known: 2 }),
+            (&[], malformed),
+            (&[1, 0, 0, 0], malformed),
+            (&[2, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0], malformed),
+            (&[2, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0, 9, 0], malformed),
+        ];
+        for (value, cause) in table {
+            let error = capacity(value).load::<CapacityV2>().unwrap_err();
+            assert_eq!(error, Unreadable { table: 11, key: vec![0, 7], cause }, "{value:?}");
+        }
+        let deleted = Record::delete(Table::Capacity, &[0, 7]);
+        assert_eq!(deleted.load::<CapacityV2>().unwrap_err().cause, malformed);
+        let text = capacity(&[3]).load::<CapacityV2>().unwrap_err().to_string();
+        assert!(text.contains("record 0007 in table `capacity` (11)"), "{text}");
+        assert_eq!(capacity(&[]).key_array::<3>().unwrap_err().cause, Cause::Key);
+        assert_eq!(capacity(&[]).key_array(), Ok([0, 7]));
+    }
+
+    #[test]
+    fn only_records_of_the_table_are_read() {
+        let other = Record { table: Table::Proof.number(), key: vec![], value: Some(vec![9]) };
+        let all = [other, capacity(&[1, 0, 0, 0, 5])];
+        let found: Vec<_> = records::<CapacityV2>(&all).map(Result::unwrap).collect();
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].1.units, 5);
+    }
+
+    #[test]
+    fn a_table_of_a_later_release_is_noticed_and_those_of_the_shell_are_not_ours() {
+        let of = |table| Record { table, key: vec![1], value: Some(vec![]) };
+        assert_eq!(check_tables(&[of(1), of(0xe0), of(0x80)]), Ok(()));
+        let error = check_tables(&[of(1), of(0x7f)]).unwrap_err();
+        assert_eq!((error.table, error.cause), (0x7f, Cause::Table));
+        for table in Table::ALL {
+            assert_eq!(Table::with_number(table.number()), Some(table));
+        }
+    }
 
     #[test]
     fn what_could_not_be_read_back_is_no_record() {

@@ -33,32 +33,6 @@ pub struct ResultPart {
     prices: Vec<SlotPrice>,
 }
 
-/// Why head and parts are no result.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum PartsError {
-    /// The parts have another number of rows or prices than the head says.
-    #[error("rows or prices are missing or too many")]
-    Count,
-    /// There are parts and no head.
-    #[error("parts without a head")]
-    Head,
-    /// The bytes of the head or of a part are none.
-    #[error("a record that does not decode")]
-    Record,
-}
-
-impl PartsError {
-    /// Stable reason code.
-    #[must_use]
-    pub fn code(self) -> &'static str {
-        match self {
-            Self::Count => "epoch.parts_missing",
-            Self::Head => "epoch.head_missing",
-            Self::Record => "epoch.bad_record",
-        }
-    }
-}
-
 /// Key of a part: epoch and number of the part, which ascend by bytes as by number.
 #[must_use]
 pub fn part_key(epoch: u64, part: u32) -> Vec<u8> {
@@ -103,23 +77,19 @@ impl EpochResult {
 }
 
 impl ResultHead {
-    /// The whole result, from all its parts, ascending by number.
-    ///
-    /// # Errors
-    /// [`PartsError::Count`]: a part is missing, twice there, or of another result.
-    pub fn assemble(
-        self,
-        parts: impl IntoIterator<Item = ResultPart>,
-    ) -> Result<EpochResult, PartsError> {
+    /// The whole result, from all its parts, ascending by number. `None` if they have another
+    /// number of rows or prices than the head says: a part is missing, or of another result.
+    #[must_use]
+    pub fn assemble(self, parts: impl IntoIterator<Item = ResultPart>) -> Option<EpochResult> {
         let (mut rows, mut prices) = (Vec::new(), Vec::new());
         for part in parts {
             rows.extend(part.rows);
             prices.extend(part.prices);
         }
         if (number(rows.len()), number(prices.len())) != (self.rows, self.prices) {
-            return Err(PartsError::Count);
+            return None;
         }
-        Ok(EpochResult {
+        Some(EpochResult {
             epoch: self.epoch,
             root: self.root,
             count: self.count,

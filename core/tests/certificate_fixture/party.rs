@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bitcoin::secp256k1::{All, Secp256k1};
 use capex_core::certificate::{Certificate, Claim, Hop};
-use capex_core::engine::context::{ChainView, Context, Keys, Outbox, WalletView};
+use capex_core::engine::context::{ChainView, Context, Keys, Outbox, WalletView, load_counters};
 use capex_core::engine::custody::Custody;
 use capex_core::engine::io::{Done, Effect, ExecutorEvent, Protocol, Topic, Verdict};
 use capex_core::engine::leases::Leases;
@@ -254,12 +254,7 @@ impl Net {
         new.now_ms = old.now_ms;
         new.disk = old.disk.clone();
         let records = new.records();
-        for record in &records {
-            if record.table == 1 {
-                let name = String::from_utf8(record.key.clone()).unwrap();
-                new.counters.insert(name, record.read().unwrap());
-            }
-        }
+        new.counters = load_counters(&records).unwrap();
         new.with(|ctx, custody, leases| {
             custody.load(ctx, &records);
             leases.load(ctx, &records);

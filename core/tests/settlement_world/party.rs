@@ -12,7 +12,9 @@ use bitcoin::{
     Amount, OutPoint, ScriptBuf, Sequence, TapSighashType, Transaction, TxIn, TxOut, Txid,
 };
 use capex_core::certificate::objects::{Activation, Binding, Issue, Payment};
-use capex_core::engine::context::{ChainView, Context, Keys, Outbox, Purpose, WalletView};
+use capex_core::engine::context::{
+    ChainView, Context, Keys, Outbox, Purpose, WalletView, load_counters,
+};
 use capex_core::engine::deals::{BuyLimits, DealEvent, DealView, Deals};
 use capex_core::engine::io::{ChainFacts, Effect, Funding};
 use capex_core::engine::record::Record;
@@ -354,12 +356,8 @@ impl Party {
         self.events.clear();
         let fresh_spks = (120..140).map(|n| setup.spk(n + self.seed)).collect();
         self.wallet.fresh_spks = fresh_spks;
-        self.counters.clear();
-        for record in self.records.values().filter(|record| record.table == 1) {
-            let name = String::from_utf8(record.key.clone()).unwrap();
-            self.counters.insert(name, record.read().unwrap());
-        }
         let records: Vec<Record> = self.records.values().cloned().collect();
+        self.counters = load_counters(&records).unwrap();
         let mut ctx = context!(self, setup, now_ms);
         self.deals.load(&mut ctx, &records);
     }

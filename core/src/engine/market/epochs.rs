@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::results::{self, Loaded, Loading};
+use super::records::OrderV1;
+use super::results::{self, Loaded};
 use super::sync::SyncState;
 use crate::admission::admit;
 use crate::book::{Inserted, OrderSet};
 use crate::engine::context::Context;
-use crate::engine::io::{Effect, Event, Topic, Verdict};
-use crate::engine::record::{Record, Table};
+use crate::engine::io::{Effect, Topic, Verdict};
+use crate::engine::record::{Cause, Record, Table, Unreadable, records};
 use crate::epoch::{EpochResult, ResultRow, Root, compute, epoch_at, opens_at_ms};
 use crate::ids::{Key, OrderId};
 use crate::limits::{EPOCHS_KEPT, GOSSIP_MAX_BYTES, ROOTS_PER_EPOCH};
@@ -80,28 +81,26 @@ impl Epochs {
         self.orders_seen
     }
 
-    /// Takes its records of an earlier life. A result that is not whole is left out and told.
-    pub(super) fn load(&mut self, ctx: &mut Context<'_>, records: &[Record]) {
-        let mut loading = Loading::default();
-        for record in records {
-            loading.take(record);
-            if record.table == Table::Order.number()
-                && let Ok((magic, envelope)) = record.read::<([u8; 4], Envelope)>()
-                && let Ok(order) = envelope.verify::<Order>(magic)
-            {
-                self.set_mut(order.epoch).insert(order);
+    /// Takes its records of an earlier life.
+    ///
+    /// # Errors
+    /// The first that cannot be read.
+    pub(super) fn load(&mut self, ctx: &Context<'_>, all: &[Record]) -> Result<(), Unreadable> {
+        for found in records::<OrderV1>(all) {
+            let (record, OrderV1(envelope)) = found?;
+            let order = Verified::<Order>::from_own_journal(envelope, ctx.params.magic)
+                .map_err(|_| record.unreadable(Cause::Content))?;
+            if record.key != order_key(order.epoch, &OrderId(order.id())) {
+                return Err(record.unreadable(Cause::Key));
             }
+            self.set_mut(order.epoch).insert(order);
         }
-        for Loaded { epoch, parts, result } in loading.finish() {
-            let view = self.views.entry(epoch).or_default();
+        for Loaded { parts, result } in results::load(all)? {
+            let view = self.views.entry(result.epoch).or_default();
             view.parts = parts;
-            match result {
-                Ok(result) => view.result = Some(result),
-                Err(error) => {
-                    ctx.out.notify(Event::EpochDamaged { epoch, code: error.code() });
-                }
-            }
+            view.result = Some(result);
         }
+        Ok(())
     }
 
     fn set_mut(&mut self, epoch: u64) -> &mut OrderSet {
@@ -109,9 +108,8 @@ impl Epochs {
     }
 
     pub(super) fn insert_own(&mut self, ctx: &mut Context<'_>, order: Verified<Order>) {
-        let mut key = order.epoch.to_be_bytes().to_vec();
-        key.extend_from_slice(&order.id());
-        ctx.out.put(Table::Order, &key, &(ctx.params.magic, order.envelope()));
+        let key = order_key(order.epoch, &OrderId(order.id()));
+        ctx.out.store(&key, &OrderV1(order.envelope().clone()));
         self.insert(order);
     }
 
@@ -268,9 +266,8 @@ impl Epochs {
             }
         }
         for order in view.set.iter() {
-            let mut key = epoch.to_be_bytes().to_vec();
-            key.extend_from_slice(&order.id());
-            ctx.out.put(Table::Order, &key, &(ctx.params.magic, order.envelope()));
+            let key = order_key(epoch, &OrderId(order.id()));
+            ctx.out.store(&key, &OrderV1(order.envelope().clone()));
         }
         view.parts = results::put(ctx.out, &result);
         let rows = result.rows.clone();
@@ -283,13 +280,16 @@ impl Epochs {
         while self.views.len() > EPOCHS_KEPT {
             let Some((epoch, view)) = self.views.pop_first() else { return };
             for id in view.set.ids() {
-                let mut key = epoch.to_be_bytes().to_vec();
-                key.extend_from_slice(&id.0);
-                ctx.out.delete(Table::Order, &key);
+                ctx.out.delete(Table::Order, &order_key(epoch, &id));
             }
             results::delete(ctx.out, epoch, view.parts);
         }
     }
+}
+
+/// Key of an order's record: epoch and id.
+fn order_key(epoch: u64, id: &OrderId) -> Vec<u8> {
+    [epoch.to_be_bytes().as_slice(), &id.0].concat()
 }
 
 /// The envelope of a gossip message.

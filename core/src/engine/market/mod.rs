@@ -9,6 +9,7 @@ pub mod depth;
 pub mod epochs;
 pub mod inventory;
 pub mod quote;
+pub mod records;
 mod results;
 pub mod signing;
 pub mod standing;
@@ -20,9 +21,10 @@ pub use epochs::{EpochView, Epochs};
 pub use inventory::Inventory;
 pub use standing::{Standing, StandingState};
 
+use self::records::StandingV1;
 use super::context::Context;
 use super::io::{Effect, Event, OrderSpec, Refusal, Topic, Verdict};
-use super::record::{Record, Table};
+use super::record::{Record, Unreadable, records};
 use crate::epoch::{ResultRow, computed_at_ms, epoch_at, root_at_ms};
 use crate::ids::{Key, OrderId, StandingId, TradeId};
 use crate::limits::STANDING_ORDERS_MAX;
@@ -109,21 +111,23 @@ const COMPUTED_THROUGH: &str = "epoch.computed";
 
 impl Market {
     /// Takes its records of an earlier life.
-    pub fn load(&mut self, ctx: &mut Context<'_>, records: &[Record]) {
-        for record in records {
-            if record.table == Table::Standing.number()
-                && let Ok(standing) = record.read::<Standing>()
-            {
-                self.standing.insert(standing.id, standing);
-            }
+    ///
+    /// # Errors
+    /// The first that cannot be read.
+    pub fn load(&mut self, ctx: &mut Context<'_>, all: &[Record]) -> Result<(), Unreadable> {
+        for found in records::<StandingV1>(all) {
+            let (record, standing) = found?;
+            let id = StandingId(record.key_array()?);
+            self.standing.insert(id, standing.with_id(id));
         }
-        self.epochs.load(ctx, records);
+        self.epochs.load(ctx, all)?;
         self.floor = ctx.counter(SIGNED_THROUGH);
         self.signed_through = self.floor;
         let now_epoch = epoch_at(ctx.now_ms, ctx.params);
         self.epochs.computed_through =
             ctx.counter(COMPUTED_THROUGH).max(now_epoch.saturating_sub(1));
         self.started = true;
+        Ok(())
     }
 
     /// Every standing order, by id.
@@ -172,7 +176,7 @@ impl Market {
         };
         let id = ctx.fresh_standing_id();
         let standing = Standing::new(id, spec, units, ctx.now_ms);
-        ctx.out.put(Table::Standing, &id.0, &standing);
+        ctx.out.store(&id.0, &StandingV1::from(&standing));
         self.standing.insert(id, standing);
         self.sign_one(ctx, inventory, id, committed_sat);
         Ok(id)
@@ -207,7 +211,7 @@ impl Market {
             .ok_or_else(|| Refusal::new("order.unknown", "see `capex order list`"))?;
         if standing.is_open() {
             standing.state = StandingState::Cancelled;
-            ctx.out.put(Table::Standing, &id.0, standing);
+            ctx.out.store(&id.0, &StandingV1::from(&*standing));
         }
         self.jobs.retain(|_, job| job.signed.standing != id);
         Ok(())
@@ -318,7 +322,7 @@ impl Market {
         let me = ctx.me();
         let standing = self.standing.get_mut(&signed.standing)?;
         standing.matched.insert(result.trade, result.row.qty);
-        ctx.out.put(Table::Standing, &standing.id.0, standing);
+        ctx.out.store(&standing.id.0, &StandingV1::from(&*standing));
         Some(Matched::Buy {
             row: result.row.clone(),
             trade: result.trade,
@@ -366,7 +370,7 @@ impl Market {
             });
         }
         if !rows.is_empty() {
-            ctx.out.put(Table::Standing, &standing.id.0, standing);
+            ctx.out.store(&standing.id.0, &StandingV1::from(&*standing));
         }
         matched
     }
@@ -390,7 +394,7 @@ impl Market {
             // It lived for one epoch, and not all of it came true.
             standing.state = StandingState::Expired;
         }
-        ctx.out.put(Table::Standing, &standing.id.0, standing);
+        ctx.out.store(&standing.id.0, &StandingV1::from(&*standing));
     }
 
     /// Puts back what was matched just before a crash and never became a settlement.
@@ -399,7 +403,7 @@ impl Market {
             let before = standing.matched.len();
             standing.matched.retain(|trade, _| is_known(trade));
             if standing.matched.len() != before {
-                ctx.out.put(Table::Standing, &standing.id.0, standing);
+                ctx.out.store(&standing.id.0, &StandingV1::from(&*standing));
             }
         }
     }
@@ -409,7 +413,7 @@ impl Market {
         for standing in self.standing.values_mut().filter(|standing| standing.is_open()) {
             if standing.is_past(ctx.now_ms, first) {
                 standing.state = StandingState::Expired;
-                ctx.out.put(Table::Standing, &standing.id.0, standing);
+                ctx.out.store(&standing.id.0, &StandingV1::from(&*standing));
             }
         }
     }
@@ -421,7 +425,7 @@ impl Market {
                 let all_matched = standing.remainder() == 0;
                 standing.state =
                     if all_matched { StandingState::Filled } else { StandingState::Expired };
-                ctx.out.put(Table::Standing, &standing.id.0, standing);
+                ctx.out.store(&standing.id.0, &StandingV1::from(&*standing));
             }
         }
     }
@@ -462,7 +466,7 @@ impl Market {
             standing.last_epoch = Some(signed.epoch);
             standing.last_order = Some(id);
             standing.note = None;
-            ctx.out.put(Table::Standing, &standing.id.0, standing);
+            ctx.out.store(&standing.id.0, &StandingV1::from(&*standing));
         }
         let bytes = encode(order.envelope());
         self.signed.insert(id, signed);
@@ -554,7 +558,7 @@ mod tests {
 
     fn placed(ctx: &mut Context<'_>, time_in_force: TimeInForce) -> (Market, StandingId) {
         let mut market = Market::default();
-        market.load(ctx, &[]);
+        market.load(ctx, &[]).unwrap();
         let spec = bid(ctx, time_in_force);
         let id = market.place(ctx, &Empty, spec, 0).unwrap();
         let standing = market.standing.get_mut(&id).unwrap();
@@ -596,7 +600,7 @@ mod tests {
         for (signed, joins) in [(1000, false), (999, true)] {
             with(&[(SIGNED_THROUGH, signed)], |ctx, epoch| {
                 let mut market = Market::default();
-                market.load(ctx, &[]);
+                market.load(ctx, &[]).unwrap();
                 // As the first tick does.
                 market.sign_due(ctx, &Empty, epoch, 0);
                 let spec = bid(ctx, TimeInForce::GoodTillCancelled);
@@ -613,34 +617,6 @@ mod tests {
             let known = BTreeSet::from([TradeId([1; 32])]);
             market.forget_unopened(ctx, |trade| known.contains(trade));
             assert_eq!(market.standing[&id].remainder(), 2);
-        });
-    }
-
-    #[test]
-    fn a_result_that_cannot_be_read_back_is_told_and_forgotten_with_its_epoch() {
-        with(&[], |ctx, epoch| {
-            // A part without its head, as a damaged disk could leave it.
-            let key = crate::epoch::parts::part_key(epoch, 2);
-            let part = crate::epoch::parts::ResultPart::default();
-            let stray = Record::put(Table::EpochPart, &key, &part).unwrap();
-            let mut market = Market::default();
-            market.load(ctx, std::slice::from_ref(&stray));
-            let code = "epoch.head_missing";
-            assert_eq!(ctx.out.poll(), Some(Effect::Notify(Event::EpochDamaged { epoch, code })));
-            assert!(market.epochs.get(epoch).is_some_and(|view| view.result.is_none()));
-            for later in 1..=crate::limits::EPOCHS_KEPT as u64 {
-                let part = crate::epoch::parts::part_key(epoch + later, 0);
-                let records = [Record::put(Table::EpochPart, &part, &()).unwrap()];
-                market.epochs.load(ctx, &records);
-            }
-            while ctx.out.poll().is_some() {}
-            market.epochs.forget_oldest(ctx);
-            assert!(market.epochs.get(epoch).is_none());
-            ctx.out.flush();
-            let Some(Effect::Persist { records, .. }) = ctx.out.poll() else {
-                panic!("nothing is deleted")
-            };
-            assert!(records.contains(&Record::delete(Table::EpochPart, &stray.key)));
         });
     }
 

@@ -3,18 +3,18 @@
 use std::collections::BTreeMap;
 
 use crate::engine::context::Outbox;
-use crate::engine::record::{Record, Table};
+use crate::engine::record::{self, Cause, Record, Table, Unreadable};
 use crate::epoch::EpochResult;
-use crate::epoch::parts::{PartsError, ResultHead, ResultPart, part_key, read_part_key};
+use crate::epoch::parts::{ResultHead, ResultPart, part_key, read_part_key};
 
 /// Writes a result and returns the number of its parts.
 pub(super) fn put(out: &mut Outbox, result: &EpochResult) -> u32 {
     let mut parts = 0;
     for (number, part) in result.parts() {
-        out.put(Table::EpochPart, &part_key(result.epoch, number), &part);
+        out.store(&part_key(result.epoch, number), &part);
         parts = number.saturating_add(1);
     }
-    out.put(Table::Epoch, &result.epoch.to_be_bytes(), &result.head());
+    out.store(&result.epoch.to_be_bytes(), &result.head());
     parts
 }
 
@@ -31,59 +31,47 @@ pub(super) fn delete(out: &mut Outbox, epoch: u64, parts: u32) {
 struct Pieces {
     head: Option<ResultHead>,
     parts: BTreeMap<u32, ResultPart>,
-    /// Number of the highest part and one, whether it decodes or not.
-    numbered: u32,
-    is_damaged: bool,
 }
 
-/// Heads and parts that come in any order.
-#[derive(Debug, Default)]
-pub(super) struct Loading {
-    epochs: BTreeMap<u64, Pieces>,
-}
-
-/// One epoch whose result stands on disk, whole or not.
+/// One epoch whose result stands on disk.
+#[derive(Debug)]
 pub(super) struct Loaded {
-    pub(super) epoch: u64,
     /// Part records on disk.
     pub(super) parts: u32,
-    pub(super) result: Result<EpochResult, PartsError>,
+    pub(super) result: EpochResult,
 }
 
-impl Loading {
-    /// Takes a record of either table; others are none of its business.
-    pub(super) fn take(&mut self, record: &Record) {
-        if record.table == Table::Epoch.number() {
-            let Ok(key) = record.key.as_slice().try_into() else { return };
-            let epoch = u64::from_be_bytes(key);
-            let pieces = self.epochs.entry(epoch).or_default();
-            match record.read::<ResultHead>() {
-                Ok(head) if head.epoch == epoch => pieces.head = Some(head),
-                _ => pieces.is_damaged = true,
-            }
-        } else if record.table == Table::EpochPart.number()
-            && let Some((epoch, number)) = read_part_key(&record.key)
-        {
-            let pieces = self.epochs.entry(epoch).or_default();
-            pieces.numbered = pieces.numbered.max(number.saturating_add(1));
-            match record.read::<ResultPart>() {
-                Ok(part) => drop(pieces.parts.insert(number, part)),
-                Err(_) => pieces.is_damaged = true,
-            }
+/// The results that stand in the records, which come in any order; ascending by epoch.
+///
+/// # Errors
+/// A record that cannot be read, or an epoch with too few or too many of them.
+pub(super) fn load(all: &[Record]) -> Result<Vec<Loaded>, Unreadable> {
+    let mut epochs: BTreeMap<u64, Pieces> = BTreeMap::new();
+    for found in record::records::<ResultHead>(all) {
+        let (record, head) = found?;
+        let epoch = u64::from_be_bytes(record.key_array()?);
+        if head.epoch != epoch {
+            return Err(record.unreadable(Cause::Content));
         }
+        epochs.entry(epoch).or_default().head = Some(head);
     }
+    for found in record::records::<ResultPart>(all) {
+        let (record, part) = found?;
+        let key = read_part_key(&record.key).ok_or_else(|| record.unreadable(Cause::Key))?;
+        epochs.entry(key.0).or_default().parts.insert(key.1, part);
+    }
+    epochs.into_iter().map(|(epoch, pieces)| assemble(epoch, pieces)).collect()
+}
 
-    /// The results, ascending by epoch.
-    pub(super) fn finish(self) -> impl Iterator<Item = Loaded> {
-        self.epochs.into_iter().map(|(epoch, pieces)| {
-            let result = match pieces.head {
-                _ if pieces.is_damaged => Err(PartsError::Record),
-                Some(head) => head.assemble(pieces.parts.into_values()),
-                None => Err(PartsError::Head),
-            };
-            Loaded { epoch, parts: pieces.numbered, result }
-        })
-    }
+fn assemble(epoch: u64, pieces: Pieces) -> Result<Loaded, Unreadable> {
+    let parts = u32::try_from(pieces.parts.len()).unwrap_or(u32::MAX);
+    let result = pieces.head.and_then(|head| head.assemble(pieces.parts.into_values()));
+    let result = result.ok_or_else(|| Unreadable {
+        table: Table::Epoch.number(),
+        key: epoch.to_be_bytes().to_vec(),
+        cause: Cause::Content,
+    })?;
+    Ok(Loaded { parts, result })
 }
 
 #[cfg(test)]
@@ -137,12 +125,6 @@ mod tests {
         }
     }
 
-    fn load<'a>(records: impl IntoIterator<Item = &'a Record>) -> Vec<Loaded> {
-        let mut loading = Loading::default();
-        records.into_iter().for_each(|record| loading.take(record));
-        loading.finish().collect()
-    }
-
     #[test]
     fn a_result_is_read_back_whole_from_bounded_records_in_any_order() {
         let (full, prices) = (ROWS_PER_PART, PRICES_PER_PART);
@@ -160,34 +142,36 @@ mod tests {
             assert_eq!((parts, records.len()), (expected, expected as usize + 1));
             let longest = records.iter().filter_map(|record| record.value.as_ref()).map(Vec::len);
             assert!(longest.max().unwrap() <= RECORD_MAX_BYTES / 8);
-            let loaded = load(records.iter().rev()).remove(0);
-            assert_eq!((loaded.epoch, loaded.parts), (7, parts));
-            assert_eq!(loaded.result.unwrap(), result);
+            let reversed: Vec<Record> = records.into_iter().rev().collect();
+            let loaded = load(&reversed).unwrap().remove(0);
+            assert_eq!((loaded.parts, loaded.result), (parts, result));
         }
     }
 
     #[test]
     fn whatever_is_missing_is_an_error_and_never_half_a_result() {
         let (parts, whole) = records(&result(7, 3 * ROWS_PER_PART, 5));
-        let other = records(&result(8, 1, 1)).1;
+        let key = 7_u64.to_be_bytes().to_vec();
+        let content = Unreadable { table: Table::Epoch.number(), key, cause: Cause::Content };
         for gone in 0..whole.len() {
-            let rest = whole.iter().enumerate().filter(|(at, _)| *at != gone);
-            let loaded = load(rest.map(|(_, record)| record).chain(&other));
-            let head = gone + 1 == whole.len();
-            let code = if head { "epoch.head_missing" } else { "epoch.parts_missing" };
-            assert_eq!(loaded[0].result.as_ref().unwrap_err().code(), code, "{gone}");
-            // What is left is known, so that it can be forgotten with its epoch.
-            assert_eq!(loaded[0].parts, if gone + 2 == whole.len() { parts - 1 } else { parts });
-            assert!(loaded[1].result.is_ok());
+            let mut rest = whole.clone();
+            rest.remove(gone);
+            rest.extend(records(&result(8, 1, 1)).1);
+            assert_eq!(load(&rest).unwrap_err(), content, "{gone}");
             let mut bad = whole.clone();
             bad[gone].value.as_mut().unwrap().pop();
-            let code = load(&bad).remove(0).result.unwrap_err().code();
-            assert_eq!(code, "epoch.bad_record");
+            let expected = bad[gone].unreadable(Cause::Malformed);
+            assert_eq!(load(&bad).unwrap_err(), expected, "{gone}");
+            bad[gone].key.pop();
+            assert!(load(&bad).is_err());
         }
         let mut more = whole.clone();
         more[0].key = part_key(7, parts);
         more.push(whole[0].clone());
-        assert_eq!(load(&more).remove(0).result, Err(PartsError::Count));
+        assert_eq!(load(&more).unwrap_err(), content);
+        let mut other = whole.clone();
+        other[parts as usize].key = 8_u64.to_be_bytes().to_vec();
+        assert_eq!(load(&other).unwrap_err().cause, Cause::Content);
     }
 
     #[test]

@@ -1,0 +1,124 @@
+//! What the market keeps on disk.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::standing::{Standing, StandingState};
+use crate::engine::io::{OrderSpec, TimeInForce};
+use crate::engine::record::{Stored, Table};
+use crate::epoch::parts::{ResultHead, ResultPart};
+use crate::ids::{Key, OrderId, StandingId, TradeId};
+use crate::order::{Alternative, Mode, Side};
+use crate::units::{TimeMs, Units, Window};
+use crate::wire::Envelope;
+
+/// A standing order; its key is the id.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StandingV1 {
+    side: Side,
+    alts: Vec<Alternative>,
+    qty: u32,
+    min_qty: u32,
+    mode: Mode,
+    window: Window,
+    slots: u16,
+    features: u64,
+    allow: Vec<Key>,
+    deny: Vec<Key>,
+    min_run: u16,
+    time_in_force: TimeInForce,
+    beneficiary: Option<Key>,
+    state: StandingState,
+    placed_at_ms: TimeMs,
+    filled: u32,
+    matched: BTreeMap<TradeId, u32>,
+    units: Option<Units>,
+    last_epoch: Option<u64>,
+    last_order: Option<OrderId>,
+    note: Option<String>,
+}
+
+impl Stored for StandingV1 {
+    const TABLE: Table = Table::Standing;
+}
+
+impl From<&Standing> for StandingV1 {
+    fn from(standing: &Standing) -> Self {
+        let spec = standing.spec.clone();
+        Self {
+            side: spec.side,
+            alts: spec.alts,
+            qty: spec.qty,
+            min_qty: spec.min_qty,
+            mode: spec.mode,
+            window: spec.window,
+            slots: spec.slots,
+            features: spec.features,
+            allow: spec.allow,
+            deny: spec.deny,
+            min_run: spec.min_run,
+            time_in_force: spec.time_in_force,
+            beneficiary: spec.beneficiary,
+            state: standing.state,
+            placed_at_ms: standing.placed_at_ms,
+            filled: standing.filled,
+            matched: standing.matched.clone(),
+            units: standing.units.clone(),
+            last_epoch: standing.last_epoch,
+            last_order: standing.last_order,
+            note: standing.note.clone(),
+        }
+    }
+}
+
+impl StandingV1 {
+    /// The standing order that was kept under this id.
+    pub(super) fn with_id(self, id: StandingId) -> Standing {
+        let spec = OrderSpec {
+            side: self.side,
+            alts: self.alts,
+            qty: self.qty,
+            min_qty: self.min_qty,
+            mode: self.mode,
+            window: self.window,
+            slots: self.slots,
+            features: self.features,
+            allow: self.allow,
+            deny: self.deny,
+            min_run: self.min_run,
+            time_in_force: self.time_in_force,
+            beneficiary: self.beneficiary,
+        };
+        Standing {
+            id,
+            spec,
+            state: self.state,
+            placed_at_ms: self.placed_at_ms,
+            filled: self.filled,
+            matched: self.matched,
+            units: self.units,
+            last_epoch: self.last_epoch,
+            last_order: self.last_order,
+            note: self.note,
+        }
+    }
+}
+
+/// A signed order as it was received; its key is epoch and id.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OrderV1(pub Envelope);
+
+impl Stored for OrderV1 {
+    const TABLE: Table = Table::Order;
+}
+
+/// What a result says of itself; its key is the epoch.
+impl Stored for ResultHead {
+    const TABLE: Table = Table::Epoch;
+}
+
+/// Some rows and prices of a result; its key is epoch and number.
+impl Stored for ResultPart {
+    const TABLE: Table = Table::EpochPart;
+}

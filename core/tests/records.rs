@@ -1,0 +1,60 @@
+//! Records that outlive versions: what cannot be read stops the engine.
+
+#![allow(clippy::unwrap_used, reason = "a broken fixture should end the test")]
+
+use capex_core::engine::record::{Cause, Record, Table, Unreadable};
+use capex_core::engine::{Command, Effect, Engine, Input, Keys};
+use capex_core::test_support::devnet;
+
+const NOW_MS: u64 = 1_800_000_000_000;
+
+fn effects(engine: &mut Engine) -> Vec<Effect> {
+    std::iter::from_fn(|| engine.poll_effect()).collect()
+}
+
+#[test]
+fn an_unreadable_record_halts_the_engine_for_good() {
+    let of = |table: u8, key: &[u8], value: &[u8]| Record {
+        table,
+        key: key.to_vec(),
+        value: Some(value.to_vec()),
+    };
+    let version = |known| Cause::Version { found: 0xee, known };
+    let id = [7; 32];
+    let mut order_key = 5_u64.to_be_bytes().to_vec();
+    order_key.extend_from_slice(&id);
+    let table = [
+        (of(Table::Counter.number(), b"key", &[0xee, 1]), version(1)),
+        (of(Table::Counter.number(), b"key", &[1, 1]), Cause::Malformed),
+        (of(Table::Counter.number(), &[0xff], &[1, 0, 0, 0, 0, 0, 0, 0, 1]), Cause::Key),
+        (of(Table::Standing.number(), &id, &[0xee]), version(1)),
+        (of(Table::Standing.number(), &id, &[1, 0]), Cause::Malformed),
+        (of(Table::Order.number(), &order_key, &[0xee]), version(1)),
+        (of(Table::Order.number(), &order_key, &[1]), Cause::Malformed),
+        (of(Table::Epoch.number(), &[1; 8], &[0xee]), version(1)),
+        (of(Table::EpochPart.number(), &[1; 12], &[1; 3]), Cause::Malformed),
+        (of(0x7f, b"later", &[1]), Cause::Table),
+    ];
+    for (record, cause) in table {
+        let mut engine = Engine::new(devnet(), Keys::new([1; 32], [2; 32]));
+        let fault = Unreadable { table: record.table, key: record.key.clone(), cause };
+        engine.handle(NOW_MS, Input::Started { records: vec![record] });
+        match &effects(&mut engine)[..] {
+            [Effect::Halt { fault: found }] => assert_eq!(*found, fault),
+            other => panic!("{fault}: {other:?}"),
+        }
+        assert!(!fault.hint().is_empty());
+        engine.handle(NOW_MS, Input::Tick);
+        engine
+            .handle(NOW_MS, Input::Command { id: 1, command: Command::SetCapacity(vec![(1, 5)]) });
+        assert!(effects(&mut engine).is_empty(), "a halted engine does nothing: {fault}");
+    }
+}
+
+#[test]
+fn records_of_the_shell_are_passed_over() {
+    let mut engine = Engine::new(devnet(), Keys::new([1; 32], [2; 32]));
+    let record = Record { table: 0xe0, key: b"d".to_vec(), value: Some(b"{}".to_vec()) };
+    engine.handle(NOW_MS, Input::Started { records: vec![record] });
+    assert!(!effects(&mut engine).iter().any(|effect| matches!(effect, Effect::Halt { .. })));
+}
