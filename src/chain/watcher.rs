@@ -7,8 +7,9 @@ use thiserror::Error;
 
 use super::ChainUpdate;
 
-/// Most scripts, and most outpoints, watched at once. A node has at most a few live
-/// settlements per certificate; a hundred thousand is far beyond and still some MB.
+/// Most scripts, and most outpoints, watched at once. A node watches a few of each for an open
+/// settlement and at most 1,024 settlements are open; a hundred thousand is far beyond and
+/// still some MB.
 pub const MAX_WATCHED: usize = 100_000;
 
 /// Blocks whose relevant transactions are remembered, to name them when they leave the
@@ -66,7 +67,7 @@ pub struct Watcher {
     /// Outputs that paid a watched script. Anybody can make such outputs, so the oldest
     /// gives way; what must not be missed is watched explicitly.
     paid: HashSet<OutPoint>,
-    paid_order: VecDeque<OutPoint>,
+    paid_order: VecDeque<(OutPoint, ScriptBuf)>,
     blocks: BTreeMap<u32, (BlockHash, Vec<Txid>)>,
 }
 
@@ -99,6 +100,25 @@ impl Watcher {
         }
         self.outpoints.insert(outpoint);
         Ok(())
+    }
+
+    /// Stops watching scripts, payments to them, and outputs. What is settled for good must
+    /// leave, or the list fills up in a year of trades. Unknown ones are passed over.
+    pub fn unwatch(&mut self, spks: &[ScriptBuf], outpoints: &[OutPoint]) {
+        for outpoint in outpoints {
+            self.outpoints.remove(outpoint);
+        }
+        let gone: HashSet<&ScriptBuf> = spks.iter().filter(|spk| self.spks.remove(*spk)).collect();
+        if gone.is_empty() {
+            return;
+        }
+        self.paid_order.retain(|(outpoint, spk)| {
+            let stays = !gone.contains(spk);
+            if !stays {
+                self.paid.remove(outpoint);
+            }
+            stays
+        });
     }
 
     /// Whether a transaction pays a watched script or spends a watched outpoint.
@@ -188,11 +208,11 @@ impl Watcher {
             }
             let outpoint = OutPoint { txid, vout };
             if self.paid.insert(outpoint) {
-                self.paid_order.push_back(outpoint);
+                self.paid_order.push_back((outpoint, output.script_pubkey.clone()));
             }
         }
         while self.paid_order.len() > MAX_WATCHED {
-            if let Some(oldest) = self.paid_order.pop_front() {
+            if let Some((oldest, _)) = self.paid_order.pop_front() {
                 self.paid.remove(&oldest);
             }
         }
@@ -203,8 +223,43 @@ impl Watcher {
 mod tests {
     use bitcoin::absolute::LockTime;
     use bitcoin::transaction::Version;
+    use bitcoin::{Amount, TxIn, TxOut};
 
     use super::*;
+
+    fn pays(spk: &ScriptBuf, spends: Option<OutPoint>, lock: u32) -> Transaction {
+        Transaction {
+            version: Version::TWO,
+            lock_time: LockTime::from_consensus(lock),
+            input: spends
+                .into_iter()
+                .map(|previous_output| TxIn { previous_output, ..TxIn::default() })
+                .collect(),
+            output: vec![TxOut { value: Amount::from_sat(1000), script_pubkey: spk.clone() }],
+        }
+    }
+
+    #[test]
+    fn what_is_unwatched_concerns_nobody_and_leaves_room() {
+        let spk = |n: u8| ScriptBuf::from_bytes(vec![0x51, n]);
+        let mut watcher = Watcher::new();
+        watcher.watch_spk(spk(1)).unwrap();
+        watcher.watch_spk(spk(2)).unwrap();
+        let [first, second] = [1, 2].map(|n| pays(&spk(n), None, n.into()));
+        let update =
+            ChainUpdate { mempool: vec![first.clone(), second.clone()], ..ChainUpdate::default() };
+        assert_eq!(watcher.reduce(&update).mempool.len(), 2);
+        let paid = |tx: &Transaction| OutPoint { txid: tx.compute_txid(), vout: 0 };
+        watcher.watch_outpoint(paid(&first)).unwrap();
+        let [spend_1, spend_2] =
+            [&first, &second].map(|tx| pays(&ScriptBuf::new(), Some(paid(tx)), 9));
+        assert!(watcher.concerns(&spend_1) && watcher.concerns(&spend_2));
+        watcher.unwatch(&[spk(1)], &[paid(&first)]);
+        assert!(!watcher.concerns(&spend_1) && !watcher.concerns(&first));
+        assert!(watcher.concerns(&spend_2) && watcher.concerns(&second));
+        assert_eq!((watcher.paid.len(), watcher.paid_order.len()), (1, 1));
+        assert_eq!((watcher.spks.len(), watcher.outpoints.len()), (1, 0));
+    }
 
     #[test]
     fn parts_of_a_scan_add_up_to_what_stands_at_its_end() {
