@@ -8,7 +8,7 @@ use std::fs;
 use std::path::Path;
 
 use capex_core::certificate::file;
-use capex_core::engine::market::sync::{SyncReply, SyncRequest};
+use capex_core::engine::sync::{SyncReply, SyncRequest};
 use capex_core::ids::OrderId;
 use capex_core::lease::objects::{LeaseReply, LeaseRequest};
 use capex_core::order::Side;

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use capex::store::{
     IndexState, Meta, OpenReport, Record, Store, StoreError, Tuning, check, erase, import, upsert,
 };
-use capex_core::engine::record::Table;
+use capex_core::engine::kernel::Table;
 use capex_core::epoch::parts::{ResultHead, ResultPart, part_key};
 use capex_core::epoch::{EpochResult, ResultRow};
 use capex_core::ids::{Key, TradeId};

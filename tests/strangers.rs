@@ -10,7 +10,7 @@ use capex_core::certificate::objects::EquivProof;
 use capex_core::certificate::objects::StatementKind;
 use capex_core::engine::contacts::Contact;
 use capex_core::engine::custody::GIFTED_HOPS_MAX;
-use capex_core::engine::market::sync::{SyncReply, SyncRequest};
+use capex_core::engine::sync::{SyncReply, SyncRequest};
 use capex_core::engine::{Effect, Engine, Input, Protocol, Topic, Verdict};
 use capex_core::ids::Key;
 use capex_core::limits::{CONTACT_SKEW_MS, CONTACTS_MAX, GOSSIP_MAX_BYTES, PROOF_MAX_BYTES};

@@ -86,6 +86,8 @@ pub const CHALLENGE_MS: u64 = 60_000;
 pub const GRANTS_MAX: usize = 65_536;
 /// Replies cached by request hash, so that a repeated request gets the same answer.
 pub const REPLIES_CACHED: usize = 1024;
+/// A reason code that is taken from a peer: twice the longest that this program has.
+pub const CODE_MAX_BYTES: usize = 64;
 /// Requests of our own that wait for their answer.
 pub const REQUESTS_PENDING_MAX: usize = 4096;
 /// Bytes kept of each standard stream of a lease, by its provider and by its holder: enough

@@ -4,9 +4,10 @@
 mod certificate_fixture;
 
 use capex_core::engine::Purpose;
-use capex_core::engine::io::{Done, Effect, ExecutorEvent, StopReason, Topic};
+use capex_core::engine::io::{Done, Effect, StopReason, Topic};
 use capex_core::engine::leases::{LeaseRole, LeaseView};
 use capex_core::ids::{CertId, Digest, LeaseId};
+use capex_core::lease::ExecutorEvent;
 use capex_core::lease::objects::{
     Countersign, InputFile, LeaseCall, LeaseReply, LeaseRequest, Outcome, Receipt, Redeem, Verb,
     Workload, WorkloadKind,

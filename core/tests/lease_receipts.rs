@@ -3,8 +3,8 @@
 
 mod certificate_fixture;
 
-use capex_core::engine::io::ExecutorEvent;
 use capex_core::ids::{Digest, LeaseId};
+use capex_core::lease::ExecutorEvent;
 use capex_core::lease::objects::{InputFile, Outcome, Receipt, Workload, WorkloadKind};
 use capex_core::lease::receipts::{Period, RECEIPTS_MAX, extend, next};
 use capex_core::lease::workload::{needs, validate};

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a broken fixture should end the test")]
 
-use capex_core::engine::record::{Cause, Record, Table, Unreadable};
+use capex_core::engine::kernel::{Cause, Record, Table, Unreadable};
 use capex_core::engine::{Command, Effect, Engine, Input, Keys};
 use capex_core::test_support::devnet;
 

@@ -10,7 +10,7 @@ mod party;
 
 use bitcoin::absolute::LockTime;
 use capex_core::certificate::Hop;
-use capex_core::engine::deals::{DealEvent, DealView};
+use capex_core::engine::trades::{TradeEvent, TradeView};
 use capex_core::settlement::transaction::SpendKind;
 
 use chain::Chain;
@@ -60,7 +60,7 @@ struct World {
     wire: Vec<(u64, usize, Message)>,
     messages: usize,
     faults: Faults,
-    events: [Vec<DealEvent>; 2],
+    events: [Vec<TradeEvent>; 2],
     crashes: usize,
     next_block_ms: u64,
 }
@@ -236,7 +236,7 @@ impl World {
         }
     }
 
-    fn view(&self, who: usize) -> Option<DealView> {
+    fn view(&self, who: usize) -> Option<TradeView> {
         self.parties[who].view(&self.setup)
     }
 
@@ -260,7 +260,7 @@ impl World {
     /// Value is conserved, and a certificate moves if and only if it was paid.
     fn check_invariants(&self) {
         let spend = self.chain.contract_spend(&self.parties[BUYER]);
-        let bought = self.events[BUYER].iter().any(|e| matches!(e, DealEvent::Bought { .. }));
+        let bought = self.events[BUYER].iter().any(|e| matches!(e, TradeEvent::Bought { .. }));
         let claimed = matches!(spend, Some((_, SpendKind::Claim(_))));
         let refunded = matches!(spend, Some((_, SpendKind::Refund)));
         assert!(!(bought && refunded), "the buyer has both certificate and coins");
@@ -279,12 +279,12 @@ fn a_sale_ends_with_the_certificate_and_the_payment() {
     world.run("active", "settled");
     assert_eq!(world.chain.rejected, Vec::<String>::new());
     let bought = world.events[BUYER].iter().find_map(|event| match event {
-        DealEvent::Bought { certificate, .. } => Some(certificate.clone()),
+        TradeEvent::Bought { certificate, .. } => Some(certificate.clone()),
         _ => None,
     });
     let certificate = bought.unwrap();
     assert!(matches!(certificate.hops.as_slice(), [Hop::Sale { .. }]));
-    assert!(world.events[SELLER].iter().any(|event| matches!(event, DealEvent::Sold { .. })));
+    assert!(world.events[SELLER].iter().any(|event| matches!(event, TradeEvent::Sold { .. })));
     let (buyer, seller) = (world.view(BUYER).unwrap(), world.view(SELLER).unwrap());
     assert_eq!(buyer.preimage, seller.preimage);
     assert_eq!(buyer.fund.unwrap().txid, seller.fund.unwrap().txid);
@@ -382,7 +382,7 @@ fn a_vanished_seller_leaves_the_refund_from_its_height_on() {
     assert_eq!(world.chain.rejected, Vec::<String>::new());
     assert!(
         world.events[BUYER].iter().any(
-            |event| matches!(event, DealEvent::Void { code, .. } if code == "settle.refunded")
+            |event| matches!(event, TradeEvent::Void { code, .. } if code == "settle.refunded")
         )
     );
 }
@@ -471,7 +471,7 @@ fn a_claim_that_loses_its_block_is_sent_again() {
     world.facts(&lost);
     assert_eq!(world.state(SELLER), "claim_sent");
     for who in [BUYER, SELLER] {
-        let told = |event: &DealEvent| matches!(event, DealEvent::Reorged { .. });
+        let told = |event: &TradeEvent| matches!(event, TradeEvent::Reorged { .. });
         assert!(world.events[who].iter().any(told), "party {who}");
     }
     world.run("active", "settled");
@@ -538,7 +538,7 @@ fn an_end_without_a_sale_is_told_again_after_a_restart() {
     }
     world.step();
     for who in [BUYER, SELLER] {
-        let told = |event: &DealEvent| matches!(event, DealEvent::Void { .. });
+        let told = |event: &TradeEvent| matches!(event, TradeEvent::Void { .. });
         assert!(world.events[who].iter().any(told), "party {who}");
     }
     assert_eq!(world.parties[BUYER].released.len(), 1, "the wallet may not have heard of it");

@@ -1,7 +1,7 @@
 //! Replies to requests of this node: garbage is blamed on its sender and changes nothing.
 //! The first byte picks the request.
 
-use capex_core::engine::market::sync::SyncReply;
+use capex_core::engine::sync::SyncReply;
 use capex_core::engine::{Command, Effect, Engine, Input, Topic};
 use capex_core::ids::Digest;
 use capex_core::lease::objects::{LeaseReply, Workload, WorkloadKind};

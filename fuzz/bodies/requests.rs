@@ -1,7 +1,7 @@
 //! Requests of a stranger: garbage is refused, blamed on its sender and changes nothing.
 //! The first byte picks the protocol.
 
-use capex_core::engine::market::sync::SyncRequest;
+use capex_core::engine::sync::SyncRequest;
 use capex_core::engine::{Effect, Input, Protocol};
 use capex_core::lease::objects::LeaseRequest;
 use capex_core::limits::{LEASE_MAX_BYTES, SETTLE_MAX_BYTES, SYNC_MAX_BYTES};

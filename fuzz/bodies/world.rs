@@ -56,10 +56,10 @@ pub fn effects(engine: &mut Engine) -> Vec<Effect> {
 
 /// Everything that an engine decides by.
 pub fn digest(engine: &Engine) -> [u8; 32] {
-    let (market, deals) = (engine.market(), engine.deals());
+    let (market, trades) = (engine.market(), engine.trades());
     let (custody, leases) = (engine.custody(), engine.leases());
     let contacts: Vec<&Contact> = engine.contacts().iter().collect();
-    sha256(&[format!("{market:?}{deals:?}{custody:?}{leases:?}{contacts:?}").as_bytes()])
+    sha256(&[format!("{market:?}{trades:?}{custody:?}{leases:?}{contacts:?}").as_bytes()])
 }
 
 /// What garbage may lead to.

@@ -7,7 +7,8 @@ use tokio::sync::{mpsc, oneshot};
 use super::error::ApiError;
 use super::prefix::Prefix;
 use super::types;
-use capex_core::engine::io::{Command, Done, OrderSpec};
+use capex_core::engine::io::{Command, Done};
+use capex_core::engine::market::OrderSpec;
 use capex_core::ids::CertId;
 
 /// Calls that may wait for the event loop. It answers from memory, most queries in well under

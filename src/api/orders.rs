@@ -10,7 +10,8 @@ use super::types::{
     Acknowledged, Explanation, Mode, Order, PlaceOrder, Placed, Quote, Side, TimeInForce,
 };
 use super::{ApiError, ApiState, Query};
-use capex_core::engine::io::{self, Command, Done, OrderSpec};
+use capex_core::engine::io::{Command, Done};
+use capex_core::engine::market::{self, OrderSpec};
 use capex_core::ids::Key;
 use capex_core::limits::{ALLOW_DENY_MAX, ALTS_MAX, QTY_MAX, SLOTS_MAX};
 use capex_core::order::{self, Alternative};
@@ -147,12 +148,12 @@ fn alternatives(body: &PlaceOrder, params: &Params) -> Result<Vec<Alternative>, 
     Ok(alts)
 }
 
-fn time_in_force(body: &PlaceOrder) -> Result<io::TimeInForce, ApiError> {
+fn time_in_force(body: &PlaceOrder) -> Result<market::TimeInForce, ApiError> {
     match (body.time_in_force, body.expires_at) {
-        (TimeInForce::Gtt, Some(at)) => Ok(io::TimeInForce::GoodTillTime(at)),
-        (TimeInForce::Gtc, None) => Ok(io::TimeInForce::GoodTillCancelled),
-        (TimeInForce::Ioc, None) => Ok(io::TimeInForce::ImmediateOrCancel),
-        (TimeInForce::Fok, None) => Ok(io::TimeInForce::FillOrKill),
+        (TimeInForce::Gtt, Some(at)) => Ok(market::TimeInForce::GoodTillTime(at)),
+        (TimeInForce::Gtc, None) => Ok(market::TimeInForce::GoodTillCancelled),
+        (TimeInForce::Ioc, None) => Ok(market::TimeInForce::ImmediateOrCancel),
+        (TimeInForce::Fok, None) => Ok(market::TimeInForce::FillOrKill),
         _ => {
             let message = "expires_at belongs to gtt, and gtt needs it";
             Err(ApiError::bad_request("order.time_in_force", message))

@@ -68,7 +68,7 @@ struct Run<'a> {
     story: Story<'a>,
     document: Document,
     nodes: Vec<Node>,
-    /// Standing orders of the buyers, by deal.
+    /// Standing orders of the buyers, by planned trade.
     bids: Vec<String>,
     sold: Vec<Sold>,
 }

@@ -1,8 +1,8 @@
 //! What the manager tells the node about its leases.
 
 use super::state::{Ended, Usage};
-use capex_core::engine::io::ExecutorEvent;
 use capex_core::ids::LeaseId;
+use capex_core::lease::ExecutorEvent;
 
 /// One event. After a restart an event may come again; its content is then the same.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -6,8 +6,9 @@ use bitcoin::{OutPoint, ScriptBuf};
 use crate::chain::{ChainUpdate, Relevant, WatchFull, Watcher};
 use crate::wallet::{Wallet, WalletError};
 use capex_core::admission::has_work;
-use capex_core::engine::io::{ChainFacts, Funding, WalletFacts};
+use capex_core::engine::io::{Funding, WalletFacts};
 use capex_core::ids::TermsHash;
+use capex_core::settlement::facts::ChainFacts;
 use capex_core::wire::sha256;
 
 /// Addresses for payouts and refunds that the engine has at hand.

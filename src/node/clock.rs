@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use capex_network::{Command as NetCommand, PeerKey};
 
 use super::{NODE_REQUEST_IDS, Node, now_ms};
-use capex_core::engine::market::sync::{SyncReply, SyncRequest};
+use capex_core::engine::sync::{SyncReply, SyncRequest};
 use capex_core::engine::{Input, Protocol};
 use capex_core::ids::Key;
 use capex_core::wire::{decode_exact, encode};

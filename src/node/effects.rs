@@ -5,7 +5,7 @@ use capex_network::{Command as NetCommand, PeerKey, Ticket, Verdict as NetVerdic
 use super::chain_task::ChainCommand;
 use super::{Node, bridge};
 use crate::wallet::WalletError;
-use capex_core::engine::record::RecordTooLarge;
+use capex_core::engine::kernel::RecordTooLarge;
 use capex_core::engine::{Effect, Event, Input, Verdict};
 use capex_core::ids::TermsHash;
 

@@ -35,9 +35,9 @@ use crate::chain::{Relevant, Watcher};
 use crate::executor::{LeaseEvent, Manager};
 use crate::store::Store;
 use crate::wallet::Wallet;
-use capex_core::engine::io::ExecutorEvent;
 use capex_core::engine::{Done, Engine, Input, Protocol, Refusal, Topic};
 use capex_core::ids::{Key, LeaseId};
+use capex_core::lease::ExecutorEvent;
 
 /// Shortest pause between two ticks that nothing else asks for.
 const TICK_MIN: Duration = Duration::from_millis(1);
@@ -258,7 +258,7 @@ impl Node {
 
     fn rescan_if_asked(&mut self) {
         let Some(height) = self.rescan_from else { return };
-        // A full queue must not lose it: without the scan a deal would take what it can not
+        // A full queue must not lose it: without the scan a trade would take what it can not
         // see for absent.
         if self.chain.try_send(ChainCommand::RescanFrom(height)).is_ok() {
             self.rescan_from = None;

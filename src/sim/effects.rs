@@ -5,9 +5,9 @@ use bitcoin::Transaction;
 use super::queue::{Happening, NodeId};
 use super::world::{Call, World};
 use crate::node::bridge;
-use capex_core::engine::io::ExecutorEvent;
 use capex_core::engine::{Effect, Input, Protocol, Record, Topic, Verdict};
 use capex_core::ids::{Key, LeaseId};
+use capex_core::lease::ExecutorEvent;
 use capex_core::units::TimeMs;
 
 /// A request without an answer fails after this time, ms: as in the network's codec.

@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use capex_core::engine::io::ExecutorEvent;
 use capex_core::ids::LeaseId;
+use capex_core::lease::ExecutorEvent;
 use capex_core::lease::objects::Outcome;
 use capex_core::units::TimeMs;
 

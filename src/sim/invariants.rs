@@ -8,7 +8,7 @@ use super::queue::NodeId;
 use super::world::World;
 use crate::chain::devchain::faucet_script;
 use capex_core::engine::Engine;
-use capex_core::engine::deals::{DealView, Role};
+use capex_core::engine::trades::{Role, TradeView};
 use capex_core::ids::{CertId, OrderId};
 use capex_core::order::{Order, Side};
 use capex_core::settlement::objects::Row;
@@ -39,11 +39,11 @@ impl World {
         let mut faults = self.faults();
         self.check_money(&mut faults);
         for (node, engine) in self.engines() {
-            for deal in engine.deals().views() {
-                if !deal.done {
-                    faults.push(format!("node {node}: a trade rests in {}", deal.state));
+            for trade in engine.trades().views() {
+                if !trade.done {
+                    faults.push(format!("node {node}: a trade rests in {}", trade.state));
                 }
-                self.check_delivery(node, &deal, &mut faults);
+                self.check_delivery(node, &trade, &mut faults);
             }
             self.check_wallet(node, engine, &mut faults);
         }
@@ -76,32 +76,32 @@ impl World {
         let moved: BTreeSet<CertId> =
             self.evidence.activations().map(|activation| activation.cert_id).collect();
         for (node, engine) in self.engines() {
-            let back = |deal: &DealView| {
-                deal.role == Role::Buyer && matches!(deal.state, "refunded" | "cancelled")
+            let back = |trade: &TradeView| {
+                trade.role == Role::Buyer && matches!(trade.state, "refunded" | "cancelled")
             };
-            for deal in engine.deals().views().filter(back) {
-                if deal.cert.is_some_and(|cert| moved.contains(&cert)) {
-                    faults.push(format!("node {node} is {} and has the certificate", deal.state));
+            for trade in engine.trades().views().filter(back) {
+                if trade.cert.is_some_and(|cert| moved.contains(&cert)) {
+                    faults.push(format!("node {node} is {} and has the certificate", trade.state));
                 }
             }
         }
     }
 
     /// Never paid and the certificate not moved, while both sides live.
-    fn check_delivery(&self, node: NodeId, deal: &DealView, faults: &mut Vec<String>) {
-        let Some(cert) = deal.cert else { return };
-        let other = self.engines().find(|(_, other)| other.me() == deal.counterparty);
+    fn check_delivery(&self, node: NodeId, trade: &TradeView, faults: &mut Vec<String>) {
+        let Some(cert) = trade.cert else { return };
+        let other = self.engines().find(|(_, other)| other.me() == trade.counterparty);
         let Some((_, other)) = other else { return };
         let moved = self.evidence.activations().any(|found| found.cert_id == cert);
-        match (deal.role, deal.state) {
+        match (trade.role, trade.state) {
             (Role::Seller, "claimed" | "settled") if !moved => {
                 faults.push(format!("node {node} was paid and did not deliver"));
             }
             (Role::Buyer, "active") => {
                 let sold = other.custody().issued(&cert).is_some_and(|facts| facts.seq > 0);
                 let paid = other
-                    .deals()
-                    .view(deal.trade)
+                    .trades()
+                    .view(trade.trade)
                     .is_some_and(|sale| matches!(sale.state, "claimed" | "settled"));
                 if !sold || !paid {
                     faults.push(format!("node {node} holds what its provider did not sell"));
@@ -123,8 +123,9 @@ impl World {
         }
         let own: BTreeSet<ScriptBuf> =
             (0..self.nodes.len()).flat_map(|node| self.scripts(node)).collect();
-        let deals = self.engines().flat_map(|(_, engine)| engine.deals().views());
-        let contracts: BTreeSet<ScriptBuf> = deals.filter_map(|deal| deal.contract_spk).collect();
+        let trades = self.engines().flat_map(|(_, engine)| engine.trades().views());
+        let contracts: BTreeSet<ScriptBuf> =
+            trades.filter_map(|trade| trade.contract_spk).collect();
         for (outpoint, coin) in &coins.unspent {
             let spk = &coin.script_pubkey;
             if !own.contains(spk) && !contracts.contains(spk) {
@@ -147,10 +148,10 @@ impl World {
         if held_sat != on_chain_sat {
             faults.push(format!("node {node} counts {held_sat} sat, the chain {on_chain_sat}"));
         }
-        let deals: Vec<DealView> = engine.deals().views().collect();
+        let trades: Vec<TradeView> = engine.trades().views().collect();
         // What a replaced funding cost is known to the chain alone.
-        if deals.iter().all(|deal| deal.done && deal.state != "cancelled") {
-            let change_sat: i128 = deals.iter().map(change_sat).sum();
+        if trades.iter().all(|trade| trade.done && trade.state != "cancelled") {
+            let change_sat: i128 = trades.iter().map(change_sat).sum();
             let due_sat = i128::from(self.coins_sat) + change_sat;
             if due_sat != i128::from(held_sat) {
                 faults.push(format!("node {node} has {held_sat} sat, its trades say {due_sat}"));
@@ -212,15 +213,15 @@ fn keeps_limits(row: &Row, buy: Option<&Order>, sell: Option<&Order>) -> bool {
 }
 
 /// What an ended trade did to the wallet, sat.
-fn change_sat(deal: &DealView) -> i128 {
-    let fee = |tx: Option<capex_core::engine::deals::TxView>| {
+fn change_sat(trade: &TradeView) -> i128 {
+    let fee = |tx: Option<capex_core::engine::trades::TxView>| {
         i128::from(tx.and_then(|tx| tx.fee_sat).unwrap_or(0))
     };
-    let price_sat = i128::from(deal.price_sat);
-    match (deal.role, deal.state) {
-        (Role::Buyer, "active") => -price_sat - fee(deal.fund),
-        (Role::Buyer, "refunded") => -fee(deal.fund) - fee(deal.refund),
-        (Role::Seller, "settled") => price_sat - fee(deal.claim),
+    let price_sat = i128::from(trade.price_sat);
+    match (trade.role, trade.state) {
+        (Role::Buyer, "active") => -price_sat - fee(trade.fund),
+        (Role::Buyer, "refunded") => -fee(trade.fund) - fee(trade.refund),
+        (Role::Seller, "settled") => price_sat - fee(trade.claim),
         _ => 0,
     }
 }

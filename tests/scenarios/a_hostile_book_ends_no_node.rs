@@ -1,7 +1,7 @@
 use super::kit::{ask, assert_sound, bid, bought, devnet, place, rest, story, window, world};
 use capex::sim::{Links, NodeId, World};
 use capex_core::admission::has_work;
-use capex_core::engine::record::Table;
+use capex_core::engine::kernel::Table;
 use capex_core::engine::{Keys, Topic, Verdict};
 use capex_core::epoch::{EpochResult, epoch_at, opens_at_ms};
 use capex_core::limits::{HORIZON_SLOTS, ORDERS_PER_OWNER_BOOK, RECORD_MAX_BYTES};

@@ -1,5 +1,5 @@
 use super::kit::{
-    ask, assert_sound, bid, bought, deals, devnet, place, rest, story, window, world,
+    ask, assert_sound, bid, bought, devnet, place, rest, story, trades, window, world,
 };
 use capex::sim::Links;
 use capex_core::admission::has_work;
@@ -67,11 +67,11 @@ fn the_other_class_settles_in_the_same_epoch() {
     assert_eq!(root(0), root(1));
     assert_ne!(root(1), root(3));
     let settled_in = |node: usize| {
-        let deal = deals(&world, node).into_iter().find(|deal| deal.state == "active").unwrap();
-        deal.row.epoch
+        let trade = trades(&world, node).into_iter().find(|trade| trade.state == "active").unwrap();
+        trade.row.epoch
     };
     assert_eq!(settled_in(3), epoch, "the class that the order did not touch");
     assert!(settled_in(2) > epoch);
-    let void = deals(&world, 2).into_iter().find(|deal| deal.row.epoch == epoch).unwrap();
+    let void = trades(&world, 2).into_iter().find(|trade| trade.row.epoch == epoch).unwrap();
     assert_eq!((void.state, void.code.as_deref()), ("aborted", Some("trade.no_agreement")));
 }

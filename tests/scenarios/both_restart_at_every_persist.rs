@@ -1,4 +1,4 @@
-use super::kit::{TRADE_MS, assert_sound, bought, deals, pair, rest, story};
+use super::kit::{TRADE_MS, assert_sound, bought, pair, rest, story, trades};
 use capex::sim::{Kill, NodeId, World};
 
 fn settle(world: &mut World) {
@@ -33,10 +33,10 @@ fn every_end_is_whole(side: Kill) {
         for write in first + 1..=last {
             let world = killed_at(node, write, side);
             assert_sound(&world);
-            let ends = deals(&world, 1);
+            let ends = trades(&world, 1);
             let whole = ["active", "aborted", "cancelled", "refunded"];
             assert!(
-                ends.iter().all(|deal| whole.contains(&deal.state)),
+                ends.iter().all(|trade| whole.contains(&trade.state)),
                 "node {node}, {side:?} write {write}: {}",
                 story(&world)
             );

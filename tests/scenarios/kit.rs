@@ -1,8 +1,8 @@
 //! Orders, worlds and questions that every story needs.
 
 use capex::sim::{BEGIN_MS, Links, NodeId, Setup, World};
-use capex_core::engine::deals::{DealView, Role};
-use capex_core::engine::io::{OrderSpec, TimeInForce};
+use capex_core::engine::market::{OrderSpec, TimeInForce};
+use capex_core::engine::trades::{Role, TradeView};
 use capex_core::engine::{Command, Done};
 use capex_core::ids::CertId;
 use capex_core::order::{Alternative, Mode, Side};
@@ -81,13 +81,13 @@ pub(super) fn pair(seed: u64, nodes: usize) -> World {
     world
 }
 
-pub(super) fn deals(world: &World, node: NodeId) -> Vec<DealView> {
-    world.engine(node).map(|engine| engine.deals().views().collect()).unwrap_or_default()
+pub(super) fn trades(world: &World, node: NodeId) -> Vec<TradeView> {
+    world.engine(node).map(|engine| engine.trades().views().collect()).unwrap_or_default()
 }
 
 /// Whether a node has a trade in a state.
 pub(super) fn is_in(world: &World, node: NodeId, state: &str) -> bool {
-    deals(world, node).iter().any(|deal| deal.state == state)
+    trades(world, node).iter().any(|trade| trade.state == state)
 }
 
 pub(super) fn reach(world: &mut World, node: NodeId, state: &str) {
@@ -97,13 +97,15 @@ pub(super) fn reach(world: &mut World, node: NodeId, state: &str) {
 
 /// Trades in which a living node has bought.
 pub(super) fn bought(world: &World) -> usize {
-    let active = |deal: &DealView| deal.role == Role::Buyer && deal.state == "active";
-    (0..world.nodes.len()).map(|node| deals(world, node).iter().filter(|d| active(d)).count()).sum()
+    let active = |trade: &TradeView| trade.role == Role::Buyer && trade.state == "active";
+    (0..world.nodes.len())
+        .map(|node| trades(world, node).iter().filter(|d| active(d)).count())
+        .sum()
 }
 
 pub(super) fn bought_cert(world: &World, node: NodeId) -> CertId {
-    let deal = deals(world, node).into_iter().find(|deal| deal.state == "active");
-    deal.and_then(|deal| deal.cert).expect("the node has bought")
+    let trade = trades(world, node).into_iter().find(|trade| trade.state == "active");
+    trade.and_then(|trade| trade.cert).expect("the node has bought")
 }
 
 /// Stops re-signing, and waits until every trade has ended and is deep.
@@ -118,7 +120,7 @@ pub(super) fn rest(world: &mut World) {
     // What was signed before is still matched.
     world.run_for(5_000);
     let all_done = |world: &World| {
-        let done = (0..world.nodes.len()).all(|node| deals(world, node).iter().all(|d| d.done));
+        let done = (0..world.nodes.len()).all(|node| trades(world, node).iter().all(|d| d.done));
         done && world.chain.mempool().is_empty()
     };
     world.run_until(2 * TRADE_MS, all_done);
@@ -143,10 +145,10 @@ pub(super) fn story(world: &World) -> String {
     for node in 0..world.nodes.len() {
         let alive = if world.engine(node).is_some() { "" } else { " (dead)" };
         lines.push(format!("node {node}{alive}"));
-        for deal in deals(world, node) {
+        for trade in trades(world, node) {
             lines.push(format!(
                 "  {:?} epoch {} {:?} {} {:?} {:?}",
-                deal.role, deal.row.epoch, deal.trade, deal.state, deal.code, deal.trouble
+                trade.role, trade.row.epoch, trade.trade, trade.state, trade.code, trade.trouble
             ));
         }
         for order in world.engine(node).iter().flat_map(|engine| engine.market().standing()) {

@@ -3,7 +3,7 @@ use capex::sim::World;
 use capex_core::admission::has_work;
 use capex_core::certificate::objects::Gift;
 use capex_core::engine::contacts::Contact;
-use capex_core::engine::market::sync::SyncReply;
+use capex_core::engine::sync::SyncReply;
 use capex_core::engine::{Keys, Protocol, Topic, Verdict};
 use capex_core::epoch::{Root, epoch_at};
 use capex_core::ids::{CertId, Key, TermsHash};
@@ -86,7 +86,7 @@ fn state(world: &World, node: usize) -> String {
     format!(
         "{:?} {:?} {:?} {:?} {:?} {disk:?}",
         engine.market(),
-        engine.deals(),
+        engine.trades(),
         engine.custody(),
         engine.leases(),
         engine.contacts()

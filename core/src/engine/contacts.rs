@@ -4,9 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::context::Context;
 use super::io::{Effect, Topic, Verdict};
-use super::market::epochs::{gossip_envelope, wire_verdict};
+use super::kernel::{Context, gossip_envelope, wire_verdict};
 use crate::ids::Key;
 use crate::limits::{CONTACT_ADDR_BYTES, CONTACT_ADDRS_MAX, CONTACT_SKEW_MS, CONTACTS_MAX};
 use crate::units::TimeMs;

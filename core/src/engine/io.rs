@@ -1,14 +1,16 @@
-//! What goes into the engine and what comes out (DESIGN §2). Nothing else crosses.
+//! What goes into the engine and what comes out. Nothing else crosses.
 
 use bitcoin::{OutPoint, ScriptBuf, Transaction, Txid};
 use serde::{Deserialize, Serialize};
 
-use super::record::{Record, Table, Unreadable};
+use super::kernel::{Record, Table, Unreadable};
+use super::market::OrderSpec;
 use crate::ids::{CertId, Key, LeaseId, StandingId, TermsHash, TradeId};
-use crate::lease::objects::{Outcome, Workload};
+use crate::lease::ExecutorEvent;
+use crate::lease::objects::Workload;
 use crate::limits::{GOSSIP_MAX_BYTES, PROOF_MAX_BYTES};
-use crate::order::{Alternative, Mode, Side};
-use crate::units::{TimeMs, Window};
+use crate::settlement::facts::ChainFacts;
+use crate::units::TimeMs;
 
 /// Gossip topics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -118,24 +120,6 @@ impl Refusal {
     }
 }
 
-/// Chain facts since the last input, already cut to what the engine watches. Applied in
-/// the order disconnected, connected, mempool.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct ChainFacts {
-    /// Height of the best block.
-    pub height: u32,
-    /// Median time past, unix s.
-    pub median_time_past_s: u32,
-    /// (target in chain blocks, sat per 1,000 vB), ascending by target.
-    pub feerates: Vec<(u16, u64)>,
-    /// Relevant transactions of new blocks.
-    pub connected: Vec<(u32, Txid, Transaction)>,
-    /// Relevant transactions that wait.
-    pub mempool: Vec<Transaction>,
-    /// Relevant transactions whose block left the chain.
-    pub disconnected: Vec<Txid>,
-}
-
 /// What the wallet can do now.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct WalletFacts {
@@ -154,91 +138,6 @@ pub struct Funding {
     pub outpoints: Vec<OutPoint>,
     /// Its fee, sat.
     pub fee_sat: u64,
-}
-
-/// What happened to a lease on this host.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ExecutorEvent {
-    /// All content is here and the workload is prepared.
-    Ready,
-    /// It runs.
-    Started {
-        /// Unix ms.
-        at_ms: TimeMs,
-    },
-    /// Usage so far.
-    Usage {
-        /// CPU time, µs.
-        cpu_us: u64,
-        /// Highest memory use, bytes.
-        memory_peak_bytes: u64,
-        /// Bytes of output.
-        output_bytes: u64,
-    },
-    /// It ended.
-    Ended {
-        /// How.
-        outcome: Outcome,
-        /// When it had started, unix ms; `None` if it never did.
-        started_at_ms: Option<TimeMs>,
-        /// Unix ms.
-        at_ms: TimeMs,
-        /// CPU time, µs.
-        cpu_us: u64,
-        /// Highest memory use, bytes.
-        memory_peak_bytes: u64,
-        /// Bytes of output.
-        output_bytes: u64,
-    },
-    /// Process and directory are gone.
-    Released {
-        /// What could not be removed: empty, or a fault of the host.
-        left_behind: Vec<String>,
-    },
-}
-
-/// How long a standing order lives.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum TimeInForce {
-    /// Until filled or cancelled.
-    GoodTillCancelled,
-    /// Until a time, unix ms.
-    GoodTillTime(TimeMs),
-    /// One epoch, any part.
-    ImmediateOrCancel,
-    /// One epoch, all or nothing.
-    FillOrKill,
-}
-
-/// An instruction to keep an order in the market: what the owner's daemon re-signs.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct OrderSpec {
-    /// Bid or ask.
-    pub side: Side,
-    /// Classes and limits, 1 to 4 (an ask: 1).
-    pub alts: Vec<Alternative>,
-    /// Blocks per slot.
-    pub qty: u32,
-    /// Smallest fill.
-    pub min_qty: u32,
-    /// Spread over providers.
-    pub mode: Mode,
-    /// When.
-    pub window: Window,
-    /// Consecutive slots of a bid; 0 for an ask.
-    pub slots: u16,
-    /// Feature bits.
-    pub features: u64,
-    /// Only these counterparties.
-    pub allow: Vec<Key>,
-    /// Never these.
-    pub deny: Vec<Key>,
-    /// Shortest run of an ask; 0 for a bid.
-    pub min_run: u16,
-    /// How long it stands.
-    pub time_in_force: TimeInForce,
-    /// Holder of what is bought, if not this node.
-    pub beneficiary: Option<Key>,
 }
 
 /// What an operator, or the shell for them, asks of the engine.

@@ -5,72 +5,46 @@
 //! arrive twice.
 
 pub mod contacts;
-pub mod context;
 pub mod custody;
-pub mod deals;
 pub mod io;
+pub mod kernel;
 pub mod leases;
 pub mod market;
-pub mod record;
+pub mod sync;
+pub mod trades;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bitcoin::secp256k1::{All, Secp256k1};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use self::contacts::Contacts;
 use self::custody::Custody;
-use self::deals::{BuyLimits, DealEvent, Deals};
+use self::kernel::Kernel;
 use self::leases::Leases;
-use self::market::sync::{SyncReply, SyncRequest};
 use self::market::{Inventory, Market, Matched};
+use self::sync::{SyncReply, SyncRequest};
+use self::trades::{BuyLimits, TradeEvent, Trades};
 use super::ids::{Key, LeaseId};
 use super::lease::objects::{LeaseReply, LeaseRequest, Verb};
+use super::settlement::facts::ChainFacts;
 use super::settlement::objects::{SettleReply, SettleRequest};
 use super::units::TimeMs;
 use crate::limits::{LEASE_MAX_BYTES, SETTLE_MAX_BYTES, SYNC_MAX_BYTES};
 use crate::params::Params;
 use crate::wire::{Envelope, WireError, decode_record, encode};
 
-pub use context::{ChainView, Context, Keys, Outbox, Purpose, WalletView};
-pub use custody::refusals::remote_code;
 pub use io::{Command, Done, Effect, Event, Input, Protocol, Refusal, Topic, Verdict};
-pub use record::{Record, Table, Unreadable};
-
-/// What all parts of the engine stand on.
-#[derive(Debug)]
-struct Ground {
-    params: Params,
-    keys: Keys,
-    secp: Secp256k1<All>,
-    chain: ChainView,
-    wallet: WalletView,
-    counters: BTreeMap<String, u64>,
-    out: Outbox,
-}
-
-impl Ground {
-    fn context(&mut self, now_ms: TimeMs) -> Context<'_> {
-        Context {
-            now_ms,
-            params: &self.params,
-            keys: &self.keys,
-            secp: &self.secp,
-            chain: &self.chain,
-            wallet: &mut self.wallet,
-            counters: &mut self.counters,
-            out: &mut self.out,
-        }
-    }
-}
+pub use kernel::{
+    ChainView, Context, Keys, Outbox, Purpose, Record, Table, Unreadable, WalletView, remote_code,
+};
 
 /// One node's whole protocol state.
 #[derive(Debug)]
 pub struct Engine {
-    ground: Ground,
+    kernel: Kernel,
     market: Market,
-    deals: Deals,
+    trades: Trades,
     custody: Custody,
     leases: Leases,
     contacts: Contacts,
@@ -85,17 +59,9 @@ impl Engine {
     #[must_use]
     pub fn new(params: Params, keys: Keys) -> Self {
         Self {
-            ground: Ground {
-                params,
-                keys,
-                secp: Secp256k1::new(),
-                chain: ChainView::default(),
-                wallet: WalletView::default(),
-                counters: BTreeMap::new(),
-                out: Outbox::default(),
-            },
+            kernel: Kernel::new(params, keys),
             market: Market::default(),
-            deals: Deals::default(),
+            trades: Trades::default(),
             custody: Custody::default(),
             leases: Leases::default(),
             contacts: Contacts::default(),
@@ -129,49 +95,49 @@ impl Engine {
                 }
             }
             Input::Clock { offset_ms, peers } => {
-                let ctx = self.ground.context(now_ms);
+                let ctx = self.kernel.context(now_ms);
                 self.market.on_clock(&ctx, offset_ms, peers);
             }
             Input::Chain(facts) => self.on_chain(now_ms, &facts),
-            Input::ChainSource { up } => self.ground.chain.up = up,
+            Input::ChainSource { up } => self.kernel.chain.up = up,
             Input::Wallet(facts) => {
-                self.ground.wallet.spendable_sat = facts.spendable_sat;
-                self.ground.wallet.fresh_spks.extend(facts.fresh_spks);
+                self.kernel.wallet.spendable_sat = facts.spendable_sat;
+                self.kernel.wallet.fresh_spks.extend(facts.fresh_spks);
             }
             Input::Funded { terms_hash, result } => {
-                let mut ctx = self.ground.context(now_ms);
-                let events = self.deals.on_funded(&mut ctx, &mut self.custody, terms_hash, result);
+                let mut ctx = self.kernel.context(now_ms);
+                let events = self.trades.on_funded(&mut ctx, &mut self.custody, terms_hash, result);
                 self.apply(now_ms, events);
             }
             Input::Broadcasted { txid, result } => {
-                self.deals.on_broadcasted(txid, &result);
+                self.trades.on_broadcasted(txid, &result);
             }
             Input::Mined { job, nonce } => {
-                self.market.on_mined(&mut self.ground.context(now_ms), job, nonce);
+                self.market.on_mined(&mut self.kernel.context(now_ms), job, nonce);
             }
             Input::Persisted { .. } => {}
             Input::Executor { lease, event } => {
-                let mut ctx = self.ground.context(now_ms);
+                let mut ctx = self.kernel.context(now_ms);
                 self.leases.on_executor(&mut ctx, lease, &event);
             }
             Input::Command { id, command } => self.on_command(now_ms, id, command),
         }
-        self.ground.out.flush();
+        self.kernel.out.flush();
     }
 
     /// Next effect to perform. Poll until `None` after every [`Engine::handle`].
     pub fn poll_effect(&mut self) -> Option<Effect> {
-        self.ground.out.poll()
+        self.kernel.out.poll()
     }
 
     /// When [`Input::Tick`] is due, and why. May change after any `handle`.
     #[must_use]
     pub fn poll_timeout(&self, now_ms: TimeMs) -> (TimeMs, &'static str) {
-        let market = self.market.next_deadline(now_ms, &self.ground.params);
+        let market = self.market.next_deadline(now_ms, &self.kernel.params);
         [
-            self.deals.next_deadline(),
-            self.custody.next_deadline(&self.ground.params).map(|at| (at, "custody errand")),
-            self.leases.next_deadline(&self.ground.params).map(|at| (at, "lease")),
+            self.trades.next_deadline(),
+            self.custody.next_deadline(&self.kernel.params).map(|at| (at, "custody errand")),
+            self.leases.next_deadline(&self.kernel.params).map(|at| (at, "lease")),
             self.contacts.next_deadline(),
         ]
         .into_iter()
@@ -182,65 +148,65 @@ impl Engine {
     fn start(&mut self, now_ms: TimeMs, records: &[Record]) {
         if let Err(fault) = self.load(now_ms, records) {
             self.is_halted = true;
-            self.ground.out.clear();
-            self.ground.out.push(Effect::Halt { fault });
+            self.kernel.out.clear();
+            self.kernel.out.push(Effect::Halt { fault });
         }
     }
 
     fn load(&mut self, now_ms: TimeMs, records: &[Record]) -> Result<(), Unreadable> {
-        record::check_tables(records)?;
-        self.ground.counters = context::load_counters(records)?;
-        let mut ctx = self.ground.context(now_ms);
+        kernel::check_tables(records)?;
+        self.kernel.counters = kernel::load_counters(records)?;
+        let mut ctx = self.kernel.context(now_ms);
         self.market.load(&mut ctx, records)?;
         self.custody.load(&mut ctx, records);
-        self.deals.load(&mut ctx, records);
-        for (trade, row, units) in self.deals.open_sells() {
+        self.trades.load(&mut ctx, records);
+        for (trade, row, units) in self.trades.open_sells() {
             // Refused where the certificate was issued already: then it has the claim.
             let _ = self.custody.reserve(trade, row, units);
         }
         self.leases.load(&mut ctx, records);
-        self.market.forget_unopened(&mut ctx, |trade| self.deals.knows(trade));
+        self.market.forget_unopened(&mut ctx, |trade| self.trades.knows(trade));
         Ok(())
     }
 
     fn tick(&mut self, now_ms: TimeMs) {
-        let committed_sat = self.deals.committed_sat();
-        let mut ctx = self.ground.context(now_ms);
+        let committed_sat = self.trades.committed_sat();
+        let mut ctx = self.kernel.context(now_ms);
         let matched = self.market.on_tick(&mut ctx, &mut self.custody, committed_sat);
         for row in matched {
-            Self::open(&mut self.deals, &mut self.ground.context(now_ms), row);
+            Self::open(&mut self.trades, &mut self.kernel.context(now_ms), row);
         }
-        let mut ctx = self.ground.context(now_ms);
-        let events = self.deals.on_tick(&mut ctx, &mut self.custody);
+        let mut ctx = self.kernel.context(now_ms);
+        let events = self.trades.on_tick(&mut ctx, &mut self.custody);
         self.apply(now_ms, events);
-        let mut ctx = self.ground.context(now_ms);
+        let mut ctx = self.kernel.context(now_ms);
         self.custody.on_tick(&mut ctx);
         self.leases.on_tick(&mut ctx);
         self.contacts.on_tick(&mut ctx);
     }
 
-    fn apply(&mut self, now_ms: TimeMs, events: Vec<DealEvent>) {
+    fn apply(&mut self, now_ms: TimeMs, events: Vec<TradeEvent>) {
         for event in events {
-            let mut ctx = self.ground.context(now_ms);
+            let mut ctx = self.kernel.context(now_ms);
             match event {
-                DealEvent::Void { trade, .. } => {
+                TradeEvent::Void { trade, .. } => {
                     self.custody.void_trade(&mut ctx, trade);
                     self.market.on_trade_end(&mut ctx, trade, false);
                 }
-                DealEvent::Sold { trade, .. } => self.market.on_trade_end(&mut ctx, trade, true),
-                DealEvent::Bought { trade, certificate } => {
+                TradeEvent::Sold { trade, .. } => self.market.on_trade_end(&mut ctx, trade, true),
+                TradeEvent::Bought { trade, certificate } => {
                     if let Err(code) = self.custody.acquire(&mut ctx, certificate) {
                         *self.refused.entry(code.to_owned()).or_default() += 1;
                     }
                     self.market.on_trade_end(&mut ctx, trade, true);
                 }
-                DealEvent::Reorged { .. } => {}
+                TradeEvent::Reorged { .. } => {}
             }
         }
     }
 
     fn on_gossip(&mut self, now_ms: TimeMs, peer: Key, topic: Topic, bytes: &[u8], ticket: u64) {
-        let mut ctx = self.ground.context(now_ms);
+        let mut ctx = self.kernel.context(now_ms);
         let (verdict, code) = match topic {
             Topic::Orders | Topic::Roots => self.market.on_gossip(&mut ctx, peer, topic, bytes),
             Topic::Contacts => {
@@ -252,11 +218,11 @@ impl Engine {
         if let Some(code) = code {
             *self.refused.entry(code.to_owned()).or_default() += 1;
             if verdict == Verdict::Reject {
-                self.ground.out.notify(Event::Refused { peer, code: code.to_owned() });
+                self.kernel.out.notify(Event::Refused { peer, code: code.to_owned() });
             }
         }
         let code = code.map(str::to_owned);
-        self.ground.out.push(Effect::Verdict { ticket, verdict, code });
+        self.kernel.out.push(Effect::Verdict { ticket, verdict, code });
     }
 
     fn on_request(&mut self, now_ms: TimeMs, peer: Key, id: u64, protocol: Protocol, bytes: &[u8]) {
@@ -273,7 +239,7 @@ impl Engine {
             },
             Protocol::Lease => match bounded::<LeaseRequest>(bytes, LEASE_MAX_BYTES) {
                 Ok(request) => {
-                    let mut ctx = self.ground.context(now_ms);
+                    let mut ctx = self.kernel.context(now_ms);
                     let reply = self.leases.on_request(&mut ctx, &mut self.custody, peer, &request);
                     reply.map(|reply| {
                         if let LeaseReply::Refused { code } = &reply {
@@ -286,15 +252,15 @@ impl Engine {
             },
         };
         if let Some(bytes) = reply {
-            self.ground.out.push(Effect::Reply { id, bytes });
+            self.kernel.out.push(Effect::Reply { id, bytes });
         }
     }
 
     fn refuse(&mut self, peer: Key, error: WireError) -> String {
         *self.refused.entry(error.code().to_owned()).or_default() += 1;
-        self.ground.out.notify(Event::Refused { peer, code: error.code().to_owned() });
+        self.kernel.out.notify(Event::Refused { peer, code: error.code().to_owned() });
         if error.is_blamable() {
-            self.ground.out.push(Effect::Penalise { key: peer });
+            self.kernel.out.push(Effect::Penalise { key: peer });
         }
         error.code().to_owned()
     }
@@ -310,7 +276,7 @@ impl Engine {
     }
 
     fn on_settle(&mut self, now_ms: TimeMs, peer: Key, request: SettleRequest) -> SettleReply {
-        let mut ctx = self.ground.context(now_ms);
+        let mut ctx = self.kernel.context(now_ms);
         let reply = match request {
             SettleRequest::Gift(_) | SettleRequest::Push(_) | SettleRequest::GetCert(_) => {
                 self.custody.on_request(&mut ctx, peer, &request)
@@ -320,7 +286,7 @@ impl Engine {
             | SettleRequest::Fund { .. }
             | SettleRequest::Transfer(_)
             | SettleRequest::Cancel(_) => {
-                self.deals.on_request(&mut ctx, &mut self.custody, peer, request)
+                self.trades.on_request(&mut ctx, &mut self.custody, peer, request)
             }
         };
         let reply = reply
@@ -332,7 +298,7 @@ impl Engine {
     }
 
     fn on_response(&mut self, now_ms: TimeMs, id: u64, result: Result<Vec<u8>, String>) {
-        let Some((peer, purpose)) = self.ground.out.take_request(id) else { return };
+        let Some((peer, purpose)) = self.kernel.out.take_request(id) else { return };
         match &purpose {
             Purpose::Terms(_)
             | Purpose::Accept(_)
@@ -340,13 +306,13 @@ impl Engine {
             | Purpose::Transfer(_)
             | Purpose::Cancel(_) => {
                 let reply = self.read_reply::<SettleReply>(peer, result, SETTLE_MAX_BYTES);
-                let mut ctx = self.ground.context(now_ms);
-                let events = self.deals.on_reply(&mut ctx, &mut self.custody, &purpose, reply);
+                let mut ctx = self.kernel.context(now_ms);
+                let events = self.trades.on_reply(&mut ctx, &mut self.custody, &purpose, reply);
                 self.apply(now_ms, events);
             }
             Purpose::Gift(..) | Purpose::Push(_) | Purpose::GetCert(_) => {
                 let reply = self.read_reply::<SettleReply>(peer, result, SETTLE_MAX_BYTES);
-                let mut ctx = self.ground.context(now_ms);
+                let mut ctx = self.kernel.context(now_ms);
                 self.custody.on_reply(&mut ctx, &purpose, reply);
             }
             Purpose::Challenge(..)
@@ -354,36 +320,36 @@ impl Engine {
             | Purpose::StopLease(..)
             | Purpose::Countersign(..) => {
                 let reply = self.read_reply::<LeaseReply>(peer, result, LEASE_MAX_BYTES);
-                let mut ctx = self.ground.context(now_ms);
+                let mut ctx = self.kernel.context(now_ms);
                 self.leases.on_reply(&mut ctx, &mut self.custody, &purpose, reply);
             }
             Purpose::SyncIds(..) | Purpose::SyncOrders(..) => {
                 if let Ok(reply) = self.read_reply::<SyncReply>(peer, result, SYNC_MAX_BYTES) {
-                    let mut ctx = self.ground.context(now_ms);
+                    let mut ctx = self.kernel.context(now_ms);
                     self.market.on_sync_reply(&mut ctx, &purpose, reply);
                 }
             }
         }
     }
 
-    fn on_chain(&mut self, now_ms: TimeMs, facts: &io::ChainFacts) {
-        let chain = &mut self.ground.chain;
+    fn on_chain(&mut self, now_ms: TimeMs, facts: &ChainFacts) {
+        let chain = &mut self.kernel.chain;
         chain.up = true;
         chain.height = facts.height;
         chain.median_time_past_s = facts.median_time_past_s;
         if !facts.feerates.is_empty() {
             chain.feerates.clone_from(&facts.feerates);
         }
-        let mut ctx = self.ground.context(now_ms);
-        let events = self.deals.on_chain(&mut ctx, &mut self.custody, facts);
+        let mut ctx = self.kernel.context(now_ms);
+        let events = self.trades.on_chain(&mut ctx, &mut self.custody, facts);
         self.apply(now_ms, events);
     }
 
     fn on_command(&mut self, now_ms: TimeMs, id: u64, command: Command) {
-        let mut ctx = self.ground.context(now_ms);
+        let mut ctx = self.kernel.context(now_ms);
         let result = match command {
             Command::Place(spec) => {
-                let committed_sat = self.deals.committed_sat();
+                let committed_sat = self.trades.committed_sat();
                 let placed = self.market.place(&mut ctx, &self.custody, *spec, committed_sat);
                 Some(placed.map(Done::Placed))
             }
@@ -416,7 +382,7 @@ impl Engine {
             }
         };
         if let Some(result) = result {
-            self.ground.out.push(Effect::CommandDone { id, result });
+            self.kernel.out.push(Effect::CommandDone { id, result });
         }
     }
 
@@ -431,44 +397,44 @@ impl Engine {
         call: &Envelope,
         verb: Verb,
     ) -> Result<LeaseId, &'static str> {
-        self.leases.authorise(now_ms, &self.ground.params, call, verb)
+        self.leases.authorise(now_ms, &self.kernel.params, call, verb)
     }
 
     /// Signs an object as this node.
     #[must_use]
     pub fn sign<T: crate::wire::Object>(&self, value: T) -> Envelope {
-        self.ground.keys.sign(value, &self.ground.params).envelope().clone()
+        self.kernel.keys.sign(value, &self.kernel.params).envelope().clone()
     }
 
     /// The result of a lease was fetched to its end.
     pub fn fetched(&mut self, now_ms: TimeMs, lease: LeaseId) {
         self.leases.fetched(&lease);
-        self.leases.on_tick(&mut self.ground.context(now_ms));
-        self.ground.out.flush();
+        self.leases.on_tick(&mut self.kernel.context(now_ms));
+        self.kernel.out.flush();
     }
 
     /// Network definition.
     #[must_use]
     pub fn params(&self) -> &Params {
-        &self.ground.params
+        &self.kernel.params
     }
 
     /// Public identity.
     #[must_use]
     pub fn me(&self) -> Key {
-        self.ground.keys.public()
+        self.kernel.keys.public()
     }
 
     /// Chain view.
     #[must_use]
     pub fn chain(&self) -> &ChainView {
-        &self.ground.chain
+        &self.kernel.chain
     }
 
     /// Unused scripts of the wallet at hand.
     #[must_use]
     pub fn fresh_scripts(&self) -> u16 {
-        u16::try_from(self.ground.wallet.fresh_spks.len()).unwrap_or(u16::MAX)
+        u16::try_from(self.kernel.wallet.fresh_spks.len()).unwrap_or(u16::MAX)
     }
 
     /// Standing orders, epochs, results.
@@ -479,8 +445,8 @@ impl Engine {
 
     /// Settlements.
     #[must_use]
-    pub fn deals(&self) -> &Deals {
-        &self.deals
+    pub fn trades(&self) -> &Trades {
+        &self.trades
     }
 
     /// Certificates and the unit ledger.
@@ -513,15 +479,15 @@ impl Engine {
         &self.refused
     }
 
-    fn open(deals: &mut Deals, ctx: &mut Context<'_>, matched: Matched) {
+    fn open(trades: &mut Trades, ctx: &mut Context<'_>, matched: Matched) {
         match matched {
             Matched::Buy { row, trade, seller, to, features } => {
                 let fee_cap_sat = market::signing::fee_reserve_sat(ctx);
                 let limits = BuyLimits { fee_cap_sat, features };
-                deals.open_buy(ctx, &row, trade, seller, to, limits);
+                trades.open_buy(ctx, &row, trade, seller, to, limits);
             }
             Matched::Sell { row, trade, buyer, units, features } => {
-                deals.open_sell(ctx, &row, trade, buyer, units, features);
+                trades.open_sell(ctx, &row, trade, buyer, units, features);
             }
         }
     }

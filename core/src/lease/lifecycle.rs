@@ -8,8 +8,48 @@
 use serde::{Deserialize, Serialize};
 
 use super::objects::Outcome;
-use crate::engine::io::ExecutorEvent;
 use crate::units::TimeMs;
+
+/// What happened to a lease on this host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ExecutorEvent {
+    /// All content is here and the workload is prepared.
+    Ready,
+    /// It runs.
+    Started {
+        /// Unix ms.
+        at_ms: TimeMs,
+    },
+    /// Usage so far.
+    Usage {
+        /// CPU time, µs.
+        cpu_us: u64,
+        /// Highest memory use, bytes.
+        memory_peak_bytes: u64,
+        /// Bytes of output.
+        output_bytes: u64,
+    },
+    /// It ended.
+    Ended {
+        /// How.
+        outcome: Outcome,
+        /// When it had started, unix ms; `None` if it never did.
+        started_at_ms: Option<TimeMs>,
+        /// Unix ms.
+        at_ms: TimeMs,
+        /// CPU time, µs.
+        cpu_us: u64,
+        /// Highest memory use, bytes.
+        memory_peak_bytes: u64,
+        /// Bytes of output.
+        output_bytes: u64,
+    },
+    /// Process and directory are gone.
+    Released {
+        /// What could not be removed: empty, or a fault of the host.
+        left_behind: Vec<String>,
+    },
+}
 
 /// What a workload has used since its start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]

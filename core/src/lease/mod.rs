@@ -5,4 +5,4 @@ pub mod objects;
 pub mod receipts;
 pub mod workload;
 
-pub use lifecycle::{End, Phase, Usage};
+pub use lifecycle::{End, ExecutorEvent, Phase, Usage};

@@ -12,7 +12,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::check::{Agreement, Place};
+use super::check::{Agreement, Now};
 use super::facts::Facts;
 use super::objects::{Row, TermsRequest, Transfer};
 use super::timelock::Timelocks;
@@ -276,7 +276,7 @@ impl State {
     /// Moves to what the facts say. Terminal states stay; so does Active, because a buyer
     /// that holds the Activation must not take its money back in a reorganisation.
     #[must_use]
-    pub fn settle(self, place: Place<'_>) -> Self {
+    pub fn settle(self, now: Now<'_>) -> Self {
         match self {
             // Someone else broadcast it, so the acknowledgement was only lost.
             Self::FundBuilt(funded) if !funded.facts.fund.as_ref().is_some_and(|f| f.seen) => {
@@ -285,9 +285,9 @@ impl State {
             Self::FundBuilt(funded)
             | Self::FundSent(funded)
             | Self::FundConfirmed(funded)
-            | Self::PreimageKnown(funded) => classify(funded, Exit::None, place),
-            Self::Cancelling { funded, cancel } => classify(funded, Exit::Cancel(cancel), place),
-            Self::Refunding { funded, refund } => classify(funded, Exit::Refund(refund), place),
+            | Self::PreimageKnown(funded) => classify(funded, Exit::None, now),
+            Self::Cancelling { funded, cancel } => classify(funded, Exit::Cancel(cancel), now),
+            Self::Refunding { funded, refund } => classify(funded, Exit::Refund(refund), now),
             other => other,
         }
     }
@@ -300,9 +300,9 @@ enum Exit {
     Refund(OwnTx),
 }
 
-fn classify(funded: Box<Funded>, exit: Exit, place: Place<'_>) -> State {
-    let (facts, tip) = (&funded.facts, place.tip);
-    let deep = place.params.chain.final_blocks;
+fn classify(funded: Box<Funded>, exit: Exit, now: Now<'_>) -> State {
+    let (facts, tip) = (&funded.facts, now.tip);
+    let deep = now.params.chain.final_blocks;
     if facts.refund_depth(tip) >= deep {
         return State::Refunded(funded);
     }
@@ -368,30 +368,32 @@ impl Buyer {
     /// What to do next. `sure` says whether the absence of a chain fact means something,
     /// which it does not while a rescan after a restart runs.
     #[must_use]
-    pub fn due(&self, place: Place<'_>, sure: bool) -> Step {
-        let (now, tip) = (place.now_ms, place.tip);
+    pub fn due(&self, now: Now<'_>, sure: bool) -> Step {
+        let (now_ms, tip) = (now.ms, now.tip);
         match &self.state {
-            State::Draft { until_ms, .. } if now >= *until_ms => Step::Abort("terms.late"),
+            State::Draft { until_ms, .. } if now_ms >= *until_ms => Step::Abort("terms.late"),
             State::Draft { .. } => Step::AskTerms,
-            State::TermsSigned(signed) if now >= signed.release_at_ms => Step::Abort("lock.late"),
+            State::TermsSigned(signed) if now_ms >= signed.release_at_ms => {
+                Step::Abort("lock.late")
+            }
             State::TermsSigned(_) => Step::AskLock,
             State::Locked { signed, .. } | State::Funding { signed, .. }
-                if now >= signed.release_at_ms =>
+                if now_ms >= signed.release_at_ms =>
             {
                 Step::Abort("fund.late")
             }
-            State::Locked { quiet_until_ms, .. } if now < *quiet_until_ms => Step::Wait,
+            State::Locked { quiet_until_ms, .. } if now_ms < *quiet_until_ms => Step::Wait,
             State::Locked { .. } | State::Funding { .. } => Step::AskWallet,
             State::FundBuilt(funded) => {
                 // Once the bytes left, the provider may hold them: only a replacement is safe.
-                let late = now >= funded.signed.release_at_ms;
-                if late || tip >= heights(funded, place).cancel_at() {
+                let late = now_ms >= funded.signed.release_at_ms;
+                if late || tip >= heights(funded, now).cancel_at() {
                     Step::AskCancel
                 } else {
                     Step::SendFund
                 }
             }
-            State::FundSent(funded) if sure && tip >= heights(funded, place).cancel_at() => {
+            State::FundSent(funded) if sure && tip >= heights(funded, now).cancel_at() => {
                 Step::AskCancel
             }
             State::FundSent(_) => Step::BroadcastFund,
@@ -447,8 +449,8 @@ impl Buyer {
     }
 }
 
-fn heights(funded: &Funded, place: Place<'_>) -> Timelocks {
-    Timelocks::of(&funded.signed.agreement.terms, place.params)
+fn heights(funded: &Funded, now: Now<'_>) -> Timelocks {
+    Timelocks::of(&funded.signed.agreement.terms, now.params)
 }
 
 #[cfg(test)]
@@ -525,10 +527,10 @@ mod tests {
                 'c' => State::Cancelling { funded, cancel: Some(own()) },
                 _ => State::FundConfirmed(funded),
             };
-            let got = state.settle(sample::place(&params, 0, tip));
+            let got = state.settle(sample::now(&params, 0, tip));
             assert_eq!(got.name(), expected, "{heights:?} at {tip}");
             // Settling twice changes nothing.
-            assert_eq!(got.clone().settle(sample::place(&params, 0, tip)), got);
+            assert_eq!(got.clone().settle(sample::now(&params, 0, tip)), got);
         }
     }
 
@@ -566,7 +568,7 @@ mod tests {
         let params = sample::params("mainnet");
         for (state, now_ms, tip, expected) in table {
             let buyer = buyer(state);
-            let got = buyer.due(sample::place(&params, now_ms, tip), true);
+            let got = buyer.due(sample::now(&params, now_ms, tip), true);
             assert_eq!(got, expected, "{} at {now_ms} ms, {tip}", buyer.state.name());
         }
     }
@@ -575,9 +577,9 @@ mod tests {
     fn while_a_rescan_runs_nothing_is_concluded_from_absence() {
         let params = sample::params("mainnet");
         let sent = buyer(State::FundSent(funded([Some(0), None, None, None])));
-        assert_eq!(sent.due(sample::place(&params, 0, 835), false), Step::BroadcastFund);
+        assert_eq!(sent.due(sample::now(&params, 0, 835), false), Step::BroadcastFund);
         let confirmed = buyer(State::FundConfirmed(funded([Some(801), None, None, None])));
-        assert_eq!(confirmed.due(sample::place(&params, 0, 960), false), Step::Wait);
+        assert_eq!(confirmed.due(sample::now(&params, 0, 960), false), Step::Wait);
     }
 
     #[test]
@@ -586,9 +588,9 @@ mod tests {
         let transfer = funded.transfer().unwrap();
         let active = State::Active { funded, transfer, activation: sample::envelope() };
         let params = sample::params("mainnet");
-        let place = sample::place(&params, 0, 2_000);
-        assert_eq!(active.clone().settle(place), active);
-        assert_eq!(buyer(active).due(place, true), Step::Wait);
+        let now = sample::now(&params, 0, 2_000);
+        assert_eq!(active.clone().settle(now), active);
+        assert_eq!(buyer(active).due(now, true), Step::Wait);
     }
 
     #[test]

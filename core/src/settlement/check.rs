@@ -134,11 +134,11 @@ impl Agreement {
     }
 }
 
-/// Where and when a party checks.
+/// When a party checks, by its clock and by its chain.
 #[derive(Debug, Clone, Copy)]
-pub struct Place<'a> {
+pub struct Now<'a> {
     /// Unix ms.
-    pub now_ms: TimeMs,
+    pub ms: TimeMs,
     /// Own chain tip.
     pub tip: u32,
     /// Network definition.
@@ -168,16 +168,16 @@ pub struct Expected<'a> {
 /// The first [`CheckError`] found.
 pub fn agreement<C: Verification>(
     secp: &Secp256k1<C>,
-    place: Place<'_>,
+    now: Now<'_>,
     expected: Expected<'_>,
     issue: &Envelope,
     terms: &Envelope,
 ) -> Result<Agreement, CheckError> {
-    let issue = issue.verify::<Issue>(place.params.magic)?;
-    let terms = terms.verify::<Terms>(place.params.magic)?;
-    check_issue(place.params, expected, &issue)?;
+    let issue = issue.verify::<Issue>(now.params.magic)?;
+    let terms = terms.verify::<Terms>(now.params.magic)?;
+    check_issue(now.params, expected, &issue)?;
     check_row(expected, &issue, &terms)?;
-    check_timelocks(place, &terms)?;
+    check_timelocks(now, &terms)?;
     let length = terms.payout_spk.len();
     ensure((1..=PAYOUT_SPK_MAX_BYTES).contains(&length), CheckError::Payout)?;
     Contract::new(secp, &terms, TermsHash(terms.id()), 0)?;
@@ -222,15 +222,15 @@ fn check_row(
     ensure(parties, CheckError::Party)
 }
 
-fn check_timelocks(place: Place<'_>, terms: &Terms) -> Result<(), CheckError> {
-    let heights = Timelocks::of(terms, place.params);
+fn check_timelocks(now: Now<'_>, terms: &Terms) -> Result<(), CheckError> {
+    let heights = Timelocks::of(terms, now.params);
     let fits = terms.template == TEMPLATE
         && terms.fund_by == heights.fund_by
         && terms.refund_at == heights.refund_at
         && terms.funding_confirmations == heights.funding_confirmations;
     ensure(fits, CheckError::Timelock)?;
-    ensure(tips_agree(place.params, place.tip, terms.t0), CheckError::Tips)?;
-    reach(place, terms)
+    ensure(tips_agree(now.params, now.tip, terms.t0), CheckError::Tips)?;
+    reach(now, terms)
 }
 
 /// What every party checks again at each signature before the funding: it can still confirm
@@ -238,14 +238,13 @@ fn check_timelocks(place: Place<'_>, terms: &Terms) -> Result<(), CheckError> {
 ///
 /// # Errors
 /// [`CheckError::Tips`], [`CheckError::Lead`].
-pub fn reach(place: Place<'_>, terms: &Terms) -> Result<(), CheckError> {
+pub fn reach(now: Now<'_>, terms: &Terms) -> Result<(), CheckError> {
     // The own tip may lag as far as tips may differ, and move on to where the buyer would
     // replace its funding.
-    let heights = Timelocks::of(terms, place.params);
-    let from = heights.t0.saturating_sub(place.params.chain.tip_tolerance_blocks);
-    ensure((from..heights.cancel_at()).contains(&place.tip), CheckError::Tips)?;
-    let enough =
-        lead_suffices(place.params, place.now_ms, place.tip, terms.refund_at, terms.window);
+    let heights = Timelocks::of(terms, now.params);
+    let from = heights.t0.saturating_sub(now.params.chain.tip_tolerance_blocks);
+    ensure((from..heights.cancel_at()).contains(&now.tip), CheckError::Tips)?;
+    let enough = lead_suffices(now.params, now.ms, now.tip, terms.refund_at, terms.window);
     ensure(enough, CheckError::Lead)
 }
 
@@ -275,8 +274,8 @@ pub fn accept(
 ///
 /// # Errors
 /// The signature, or [`CheckError::Lock`].
-pub fn lock(place: Place<'_>, agreement: &Agreement, signed: &Envelope) -> Result<u32, CheckError> {
-    let lock = signed.verify::<LockGrant>(place.params.magic)?;
+pub fn lock(now: Now<'_>, agreement: &Agreement, signed: &Envelope) -> Result<u32, CheckError> {
+    let lock = signed.verify::<LockGrant>(now.params.magic)?;
     let terms = &agreement.terms;
     let fits = lock.provider == terms.from
         && lock.cert_id == terms.cert_id
@@ -286,7 +285,7 @@ pub fn lock(place: Place<'_>, agreement: &Agreement, signed: &Envelope) -> Resul
         && lock.refund_at == terms.refund_at
         && (lock.attempt == 0) == (lock.prev_release == [0; 32]);
     ensure(fits, CheckError::Lock)?;
-    ensure(tips_agree(place.params, place.tip, lock.p_height), CheckError::Tips)?;
+    ensure(tips_agree(now.params, now.tip, lock.p_height), CheckError::Tips)?;
     Ok(lock.attempt)
 }
 

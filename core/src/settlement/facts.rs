@@ -7,7 +7,24 @@ use serde::{Deserialize, Serialize};
 use super::script::Contract;
 use super::timelock::depth;
 use super::transaction::{Holding, SpendKind, consensus_bytes, contract_vout, spend_of};
-use crate::engine::io::ChainFacts;
+
+/// Chain facts since the last input, already cut to what the engine watches. Applied in
+/// the order disconnected, connected, mempool.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ChainFacts {
+    /// Height of the best block.
+    pub height: u32,
+    /// Median time past, unix s.
+    pub median_time_past_s: u32,
+    /// (target in chain blocks, sat per 1,000 vB), ascending by target.
+    pub feerates: Vec<(u16, u64)>,
+    /// Relevant transactions of new blocks.
+    pub connected: Vec<(u32, Txid, Transaction)>,
+    /// Relevant transactions that wait.
+    pub mempool: Vec<Transaction>,
+    /// Relevant transactions whose block left the chain.
+    pub disconnected: Vec<Txid>,
+}
 
 /// Chain facts with their transaction ids, computed once for all settlements.
 #[derive(Debug)]

@@ -9,7 +9,7 @@ use bitcoin::hashes::Hash;
 use bitcoin::transaction::Version;
 use bitcoin::{Transaction, Txid};
 
-use super::check::{Agreement, Place};
+use super::check::{Agreement, Now};
 use super::facts::{Facts, FundFact, SpendFact};
 use super::objects::{Funder, Row, Terms};
 use super::script::TEMPLATE;
@@ -91,8 +91,8 @@ pub(crate) fn row() -> Row {
     }
 }
 
-pub(crate) fn place(params: &Params, now_ms: u64, tip: u32) -> Place<'_> {
-    Place { now_ms, tip, params }
+pub(crate) fn now(params: &Params, now_ms: u64, tip: u32) -> Now<'_> {
+    Now { ms: now_ms, tip, params }
 }
 
 /// Facts by the heights of funding, claim, refund and conflict: `None` unknown, `Some(0)`

@@ -12,7 +12,7 @@
 use bitcoin::hashes::Hash;
 use serde::{Deserialize, Serialize};
 
-use super::check::{Agreement, Place};
+use super::check::{Agreement, Now};
 use super::facts::Facts;
 use super::objects::{Row, Transfer};
 use super::timelock::Timelocks;
@@ -221,15 +221,15 @@ impl State {
 
     /// Moves to what the facts say.
     #[must_use]
-    pub fn settle(self, place: Place<'_>) -> Self {
+    pub fn settle(self, now: Now<'_>) -> Self {
         match self {
             Self::LockGranted(granted) | Self::FundSeen(granted) | Self::FundFinal(granted) => {
-                classify(granted, place)
+                classify(granted, now)
             }
             Self::ClaimSent { granted, claim } | Self::Claimed { granted, claim } => {
-                match granted.facts.claim_depth(place.tip) {
+                match granted.facts.claim_depth(now.tip) {
                     0 => Self::ClaimSent { granted, claim },
-                    deep if deep >= place.params.chain.final_blocks => {
+                    deep if deep >= now.params.chain.final_blocks => {
                         Self::Settled { granted, claim }
                     }
                     _ => Self::Claimed { granted, claim },
@@ -240,15 +240,15 @@ impl State {
     }
 }
 
-fn classify(granted: Box<Granted>, place: Place<'_>) -> State {
-    let heights = granted.heights(place);
+fn classify(granted: Box<Granted>, now: Now<'_>) -> State {
+    let heights = granted.heights(now);
     let Some(fund) = &granted.facts.fund else { return State::LockGranted(granted) };
     match fund.height {
         // Confirmed too late: the buyer was told that it would not count.
         Some(height) if height > heights.fund_by => {
             State::NeverReveal { granted, code: "fund.late".to_owned() }
         }
-        Some(_) if granted.facts.fund_depth(place.tip) >= heights.funding_confirmations => {
+        Some(_) if granted.facts.fund_depth(now.tip) >= heights.funding_confirmations => {
             State::FundFinal(granted)
         }
         _ => State::FundSeen(granted),
@@ -264,8 +264,8 @@ impl Granted {
 
     /// Heights of the terms.
     #[must_use]
-    pub fn heights(&self, place: Place<'_>) -> Timelocks {
-        Timelocks::of(&self.signed.agreement.terms, place.params)
+    pub fn heights(&self, now: Now<'_>) -> Timelocks {
+        Timelocks::of(&self.signed.agreement.terms, now.params)
     }
 
     /// Whether a buyer's proof of payment names the claim that the chain shows.
@@ -280,19 +280,19 @@ impl Granted {
     }
 
     /// Whether it is too late to reveal first: past `R`, or delivery has begun.
-    fn too_late(&self, place: Place<'_>) -> bool {
-        let starts = self.signed.agreement.terms.window.starts_at_ms(place.params.slot_s);
-        place.tip > self.heights(place).last_reveal || place.now_ms >= starts
+    fn too_late(&self, now: Now<'_>) -> bool {
+        let starts = self.signed.agreement.terms.window.starts_at_ms(now.params.slot_s);
+        now.tip > self.heights(now).last_reveal || now.ms >= starts
     }
 
-    fn is_over(&self, place: Place<'_>) -> bool {
-        let ends = self.signed.agreement.terms.window.ends_at_ms(place.params.slot_s);
-        place.now_ms >= ends
+    fn is_over(&self, now: Now<'_>) -> bool {
+        let ends = self.signed.agreement.terms.window.ends_at_ms(now.params.slot_s);
+        now.ms >= ends
     }
 
     /// Evidence of a final refund.
-    fn refunded(&self, place: Place<'_>) -> Option<[u8; 32]> {
-        let deep = self.facts.refund_depth(place.tip) >= place.params.chain.final_blocks;
+    fn refunded(&self, now: Now<'_>) -> Option<[u8; 32]> {
+        let deep = self.facts.refund_depth(now.tip) >= now.params.chain.final_blocks;
         self.facts.refund.filter(|_| deep).map(|spend| spend.txid.to_byte_array())
     }
 }
@@ -300,31 +300,31 @@ impl Granted {
 impl Seller {
     /// What to do next; `sure` as for a buyer.
     #[must_use]
-    pub fn due(&self, place: Place<'_>, sure: bool) -> Step {
+    pub fn due(&self, now: Now<'_>, sure: bool) -> Step {
         let release = |code, evidence| Step::Release { code, evidence };
         match &self.state {
-            State::Offered { until_ms } if place.now_ms >= *until_ms => {
+            State::Offered { until_ms } if now.ms >= *until_ms => {
                 release("trade.buyer_silent", None)
             }
-            State::TermsSigned { until_ms, .. } if place.now_ms >= *until_ms => {
+            State::TermsSigned { until_ms, .. } if now.ms >= *until_ms => {
                 release("trade.buyer_silent", None)
             }
-            State::LockGranted(granted) if sure && place.now_ms >= granted.release_at_ms => {
+            State::LockGranted(granted) if sure && now.ms >= granted.release_at_ms => {
                 release("fund.not_sent", Some(granted.accept_id))
             }
-            State::FundSeen(granted) => due_unconfirmed(granted, place, sure),
-            State::FundFinal(granted) if granted.too_late(place) => {
+            State::FundSeen(granted) => due_unconfirmed(granted, now, sure),
+            State::FundFinal(granted) if granted.too_late(now) => {
                 Step::NeverReveal("settle.too_late_to_reveal")
             }
             State::FundFinal(_) if sure => Step::Claim,
-            State::ClaimSent { granted, .. } => match granted.refunded(place) {
+            State::ClaimSent { granted, .. } => match granted.refunded(now) {
                 Some(txid) => release("settle.claim_lost", Some(txid)),
                 None => Step::Claim,
             },
-            State::NeverReveal { granted, .. } => match granted.refunded(place) {
+            State::NeverReveal { granted, .. } => match granted.refunded(now) {
                 Some(txid) => release("settle.refunded", Some(txid)),
                 // Delivery is over, so the units are worth nothing to lock.
-                None if granted.is_over(place) => release("settle.window_over", None),
+                None if granted.is_over(now) => release("settle.window_over", None),
                 None => Step::Wait,
             },
             _ => Step::Wait,
@@ -348,20 +348,20 @@ impl Seller {
     }
 }
 
-fn due_unconfirmed(granted: &Granted, place: Place<'_>, sure: bool) -> Step {
+fn due_unconfirmed(granted: &Granted, now: Now<'_>, sure: bool) -> Step {
     let confirmed = granted.facts.fund_height().is_some();
     if confirmed {
-        return if granted.too_late(place) {
+        return if granted.too_late(now) {
             Step::NeverReveal("settle.too_late_to_reveal")
         } else {
             Step::Wait
         };
     }
-    if sure && place.tip >= granted.heights(place).release_at() {
+    if sure && now.tip >= granted.heights(now).release_at() {
         return Step::Release { code: "fund.not_confirmed", evidence: Some(granted.accept_id) };
     }
     // Near F the buyer replaces it: no reason to help the old one.
-    if place.tip >= granted.heights(place).cancel_at() {
+    if now.tip >= granted.heights(now).cancel_at() {
         return Step::Wait;
     }
     Step::BroadcastFund
@@ -432,7 +432,7 @@ mod tests {
         let params = sample::params("mainnet");
         for (state, tip, expected) in table {
             let before = state.name();
-            let got = state.settle(sample::place(&params, 0, tip));
+            let got = state.settle(sample::now(&params, 0, tip));
             assert_eq!(got.name(), expected, "{before} at {tip}");
         }
     }
@@ -486,7 +486,7 @@ mod tests {
         let params = sample::params("mainnet");
         for (state, now_ms, tip, expected) in table {
             let seller = seller(state);
-            let got = seller.due(sample::place(&params, now_ms, tip), true);
+            let got = seller.due(sample::now(&params, now_ms, tip), true);
             assert_eq!(got, expected, "{} at {now_ms} ms, {tip}", seller.state.name());
         }
     }
@@ -495,11 +495,11 @@ mod tests {
     fn while_a_rescan_runs_nothing_is_revealed_or_released() {
         let params = sample::params("mainnet");
         let ready = seller(State::FundFinal(granted([Some(801), NO, NO, NO])));
-        assert_eq!(ready.due(sample::place(&params, 0, 810), false), Step::Wait);
+        assert_eq!(ready.due(sample::now(&params, 0, 810), false), Step::Wait);
         let locked = seller(State::LockGranted(granted([NO; 4])));
-        assert_eq!(locked.due(sample::place(&params, UNTIL_MS, 810), false), Step::Wait);
+        assert_eq!(locked.due(sample::now(&params, UNTIL_MS, 810), false), Step::Wait);
         let seen = seller(State::FundSeen(granted([WAITS, NO, NO, NO])));
-        assert_eq!(seen.due(sample::place(&params, 0, 842), false), Step::Wait);
+        assert_eq!(seen.due(sample::now(&params, 0, 842), false), Step::Wait);
     }
 
     #[test]

@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 
 use bitcoin::secp256k1::{All, Secp256k1};
 use capex_core::certificate::{Certificate, Claim, Hop};
-use capex_core::engine::context::{ChainView, Context, Keys, Outbox, WalletView, load_counters};
 use capex_core::engine::custody::Custody;
-use capex_core::engine::io::{Done, Effect, ExecutorEvent, Protocol, Topic, Verdict};
+use capex_core::engine::io::{Done, Effect, Protocol, Topic, Verdict};
+use capex_core::engine::kernel::{
+    ChainView, Context, Keys, Outbox, Record, WalletView, load_counters,
+};
 use capex_core::engine::leases::Leases;
-use capex_core::engine::record::Record;
 use capex_core::ids::{CertId, Key, LeaseId, TermsHash, TradeId};
+use capex_core::lease::ExecutorEvent;
 use capex_core::lease::objects::{LeaseReply, LeaseRequest};
 use capex_core::params::Params;
 use capex_core::settlement::objects::{SettleReply, SettleRequest, Terms};

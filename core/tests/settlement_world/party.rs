@@ -12,14 +12,14 @@ use bitcoin::{
     Amount, OutPoint, ScriptBuf, Sequence, TapSighashType, Transaction, TxIn, TxOut, Txid,
 };
 use capex_core::certificate::objects::{Activation, Binding, Issue, Payment};
-use capex_core::engine::context::{
-    ChainView, Context, Keys, Outbox, Purpose, WalletView, load_counters,
+use capex_core::engine::io::{Effect, Funding};
+use capex_core::engine::kernel::{
+    ChainView, Context, Keys, Outbox, Purpose, Record, WalletView, load_counters,
 };
-use capex_core::engine::deals::{BuyLimits, DealEvent, DealView, Deals};
-use capex_core::engine::io::{ChainFacts, Effect, Funding};
-use capex_core::engine::record::Record;
+use capex_core::engine::trades::{BuyLimits, TradeEvent, TradeView, Trades};
 use capex_core::ids::{CertId, Key, TermsHash, TradeId};
 use capex_core::params::Params;
+use capex_core::settlement::facts::ChainFacts;
 use capex_core::settlement::objects::{
     Accept, LockGrant, Row, SettleReply, SettleRequest, Terms, TermsRequest, Transfer,
 };
@@ -239,7 +239,7 @@ impl Registrar for Ledger {
 }
 
 pub(crate) struct Party {
-    deals: Deals,
+    trades: Trades,
     keys: Keys,
     view: ChainView,
     wallet: WalletView,
@@ -260,7 +260,7 @@ pub(crate) struct Party {
     pub(crate) is_short: bool,
     pub(crate) released: Vec<TermsHash>,
     pub(crate) outgoing: Vec<Message>,
-    pub(crate) events: Vec<DealEvent>,
+    pub(crate) events: Vec<TradeEvent>,
     seed: u8,
 }
 
@@ -284,7 +284,7 @@ impl Party {
         let setup = Setup::new();
         let fresh_spks = (100..120).map(|n| setup.spk(n + seed)).collect();
         Self {
-            deals: Deals::default(),
+            trades: Trades::default(),
             keys: Keys::new([seed; 32], [seed + 100; 32]),
             view: ChainView::default(),
             wallet: WalletView { spendable_sat: 200_000, fresh_spks },
@@ -317,22 +317,22 @@ impl Party {
         let me = self.key();
         let limits = BuyLimits { fee_cap_sat: 10_000, features: 0 };
         let mut ctx = context!(self, setup, now_ms);
-        self.deals.open_buy(&mut ctx, &setup.row, setup.trade(), seller, me, limits);
-        assert_eq!(self.deals.committed_sat(), 50_000 + 10_000);
+        self.trades.open_buy(&mut ctx, &setup.row, setup.trade(), seller, me, limits);
+        assert_eq!(self.trades.committed_sat(), 50_000 + 10_000);
     }
 
     pub(crate) fn open_sell(&mut self, setup: &Setup, now_ms: u64, buyer: Key) {
         let units = Units::range(4, 6).unwrap();
         let mut ctx = context!(self, setup, now_ms);
-        self.deals.open_sell(&mut ctx, &setup.row, setup.trade(), buyer, units, 0);
+        self.trades.open_sell(&mut ctx, &setup.row, setup.trade(), buyer, units, 0);
     }
 
-    pub(crate) fn view(&self, setup: &Setup) -> Option<DealView> {
-        self.deals.view(setup.trade())
+    pub(crate) fn view(&self, setup: &Setup) -> Option<TradeView> {
+        self.trades.view(setup.trade())
     }
 
     pub(crate) fn committed_sat(&self) -> u64 {
-        self.deals.committed_sat()
+        self.trades.committed_sat()
     }
 
     pub(crate) fn persists(&self) -> usize {
@@ -345,7 +345,7 @@ impl Party {
 
     /// A new process: only records, wallet journal and ledger are left.
     pub(crate) fn restart(&mut self, setup: &Setup, now_ms: u64) {
-        self.deals = Deals::default();
+        self.trades = Trades::default();
         self.out = Outbox::default();
         self.view = ChainView::default();
         (self.spks, self.outpoints) = (Vec::new(), Vec::new());
@@ -359,7 +359,7 @@ impl Party {
         let records: Vec<Record> = self.records.values().cloned().collect();
         self.counters = load_counters(&records).unwrap();
         let mut ctx = context!(self, setup, now_ms);
-        self.deals.load(&mut ctx, &records);
+        self.trades.load(&mut ctx, &records);
     }
 
     /// Performs effects in order. True if it crashed right after Persist number `crash_at`.
@@ -391,7 +391,7 @@ impl Party {
                 }
                 Effect::Broadcast { tx } => {
                     let result = chain.broadcast(&tx);
-                    self.deals.on_broadcasted(tx.compute_txid(), &result);
+                    self.trades.on_broadcasted(tx.compute_txid(), &result);
                 }
                 Effect::Fund { terms_hash, outputs, feerate_sat_kvb } => {
                     self.fund(setup, terms_hash, &outputs, feerate_sat_kvb);
@@ -443,16 +443,16 @@ impl Party {
         result: Result<Funding, String>,
     ) {
         let mut ctx = context!(self, setup, now_ms);
-        let events = self.deals.on_funded(&mut ctx, &mut self.registrar, hash, result);
+        let events = self.trades.on_funded(&mut ctx, &mut self.registrar, hash, result);
         self.events.extend(events);
     }
 
     pub(crate) fn tick(&mut self, setup: &Setup, now_ms: u64) {
         self.view.up &= self.chain_up;
         let mut ctx = context!(self, setup, now_ms);
-        let events = self.deals.on_tick(&mut ctx, &mut self.registrar);
+        let events = self.trades.on_tick(&mut ctx, &mut self.registrar);
         self.events.extend(events);
-        if let Some((at, why)) = self.deals.next_deadline() {
+        if let Some((at, why)) = self.trades.next_deadline() {
             assert!(at > now_ms, "{why} is due already and nothing was done");
         }
     }
@@ -494,7 +494,7 @@ impl Party {
             feerates: facts.feerates.clone(),
         };
         let mut ctx = context!(self, setup, now_ms);
-        let events = self.deals.on_chain(&mut ctx, &mut self.registrar, facts);
+        let events = self.trades.on_chain(&mut ctx, &mut self.registrar, facts);
         self.events.extend(events);
     }
 
@@ -503,14 +503,14 @@ impl Party {
         match message {
             Message::Request { id, bytes } => {
                 let request: SettleRequest = capex_core::wire::decode_record(&bytes).unwrap();
-                let reply = self.deals.on_request(&mut ctx, &mut self.registrar, from, request);
+                let reply = self.trades.on_request(&mut ctx, &mut self.registrar, from, request);
                 self.pending_reply = Some((id, capex_core::wire::encode(&reply.unwrap())));
             }
             Message::Reply { id, bytes } => {
                 let reply: SettleReply = capex_core::wire::decode_record(&bytes).unwrap();
                 let Some(purpose) = ctx.out.take_purpose(id) else { return };
                 let events =
-                    self.deals.on_reply(&mut ctx, &mut self.registrar, &purpose, Ok(reply));
+                    self.trades.on_reply(&mut ctx, &mut self.registrar, &purpose, Ok(reply));
                 self.events.extend(events);
                 assert!(!matches!(purpose, Purpose::Push(_)));
             }
@@ -528,23 +528,26 @@ impl Party {
             })
         };
         let mut ctx = context!(self, setup, now_ms);
-        let mut ask =
-            |request| match self.deals.on_request(&mut ctx, &mut self.registrar, stranger, request)
-            {
-                Some(SettleReply::Refused { code }) => code,
-                other => panic!("{other:?}"),
-            };
+        let mut ask = |request| match self.trades.on_request(
+            &mut ctx,
+            &mut self.registrar,
+            stranger,
+            request,
+        ) {
+            Some(SettleReply::Refused { code }) => code,
+            other => panic!("{other:?}"),
+        };
         vec![ask(request(TradeId([9; 32]))), ask(request(setup.trade()))]
     }
 
     /// The contract that this buyer pays, recomputed from its terms, and its output.
     pub(crate) fn contract(&self) -> Option<(Contract, OutPoint)> {
         let setup = Setup::new();
-        let view = self.deals.views().next()?;
+        let view = self.trades.views().next()?;
         let fund = view.fund?;
         let record = self.records.values().find(|record| record.table == 5)?;
-        let deal: capex_core::settlement::buyer::Buyer = record.read().ok()?;
-        let agreement = deal.state.agreement()?;
+        let buyer: capex_core::settlement::buyer::Buyer = record.read().ok()?;
+        let agreement = buyer.state.agreement()?;
         let contract = Contract::new(&setup.secp, &agreement.terms, agreement.hash, 0).ok()?;
         Some((contract, OutPoint { txid: fund.txid, vout: 0 }))
     }

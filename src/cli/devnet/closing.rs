@@ -45,11 +45,11 @@ impl Run<'_> {
     }
 
     fn settled(&self, n: usize) -> Result<TradePart, Broken> {
-        let deal = &self.plan.deals[n];
-        let seller = &self.nodes[deal.seller];
+        let planned = &self.plan.trades[n];
+        let seller = &self.nodes[planned.seller];
         let awaited = Awaited { what: "the final claim", from: seller.name(), limit: SETTLE_TIME };
         self.wait(awaited, || {
-            let [bought, sold] = self.both(deal, &self.sold[n].trade_id)?;
+            let [bought, sold] = self.both(planned, &self.sold[n].trade_id)?;
             let instead = format!("the sale is {}, the purchase {}", sold.state, bought.state);
             Ok(Look::some(trade_part(&bought, &sold), || instead))
         })

@@ -9,7 +9,7 @@ use super::Run;
 use super::broken::Broken;
 use super::document::{CertificatePart, RefusalPart};
 use super::node::Node;
-use super::plan::Deal;
+use super::plan::PlannedTrade;
 use super::story::id;
 use super::wait::{Awaited, Look};
 use crate::api::types::{Certificate, FileBody, GiftTo, Gifted, RedeemBody, Redeemed};
@@ -33,7 +33,7 @@ impl Run<'_> {
     /// The gift did not arrive, or the giver was not refused.
     pub(super) fn give(&mut self) -> Result<(), Broken> {
         let cert_id = self.sold[1].cert_id.clone();
-        let (giver, receiver) = (&self.nodes[self.plan.deals[1].buyer], self.receiver());
+        let (giver, receiver) = (&self.nodes[self.plan.trades[1].buyer], self.receiver());
         let body = GiftTo { to: receiver.key.clone() };
         let _: Gifted = giver.post(&format!("/certificates/{cert_id}/gift"), &body)?;
         let awaited = Awaited { what: "the gift", from: receiver.name(), limit: GIFT_TIME };
@@ -54,14 +54,14 @@ impl Run<'_> {
 
     /// Who redeems both certificates: the buyer of the first.
     pub(super) fn receiver(&self) -> &Node {
-        &self.nodes[self.plan.deals[0].buyer]
+        &self.nodes[self.plan.trades[0].buyer]
     }
 
     fn refuse_former_holder(&mut self, cert_id: &str) -> Result<(), Broken> {
-        let deal = &self.plan.deals[1];
-        let (giver, provider) = (&self.nodes[deal.buyer], &self.nodes[deal.seller]);
+        let planned = &self.plan.trades[1];
+        let (giver, provider) = (&self.nodes[planned.buyer], &self.nodes[planned.seller]);
         let attempt: Result<Redeemed, Broken> =
-            giver.post(&format!("/certificates/{cert_id}/redeem"), &workload(deal));
+            giver.post(&format!("/certificates/{cert_id}/redeem"), &workload(planned));
         let broken = match attempt {
             Ok(_) => {
                 let message = format!("{} redeemed what is not its own", giver.name());
@@ -89,7 +89,7 @@ impl Run<'_> {
     /// What the provider refused.
     pub(super) fn redeem(&self, n: usize) -> Result<String, Broken> {
         let path = format!("/certificates/{}/redeem", self.sold[n].cert_id);
-        let redeemed: Redeemed = self.receiver().post(&path, &workload(&self.plan.deals[n]))?;
+        let redeemed: Redeemed = self.receiver().post(&path, &workload(&self.plan.trades[n]))?;
         Ok(redeemed.lease_id)
     }
 
@@ -154,11 +154,11 @@ fn proves(text: &str, network: &str, said: &Certificate) -> Result<(), String> {
     Err("the file proves another holder than the node names".to_owned())
 }
 
-fn workload(deal: &Deal) -> RedeemBody {
+fn workload(planned: &PlannedTrade) -> RedeemBody {
     RedeemBody {
         component_base64: BASE64.encode(WORDSUM),
         args: Vec::new(),
-        inputs: vec![FileBody { name: INPUT.to_owned(), base64: BASE64.encode(&deal.input) }],
+        inputs: vec![FileBody { name: INPUT.to_owned(), base64: BASE64.encode(&planned.input) }],
         results: vec![RESULT.to_owned()],
     }
 }

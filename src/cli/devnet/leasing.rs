@@ -29,7 +29,7 @@ impl Run<'_> {
         let mut told = Vec::new();
         for n in 0..self.sold.len() {
             let lease_id = self.redeem(n)?;
-            let provider = self.nodes[self.plan.deals[n].seller].name();
+            let provider = self.nodes[self.plan.trades[n].seller].name();
             told.push(format!("{} at {provider}", id(&lease_id)));
             leases.push(lease_id);
         }
@@ -78,8 +78,8 @@ impl Run<'_> {
 
     /// The workload's line arrives while the lease is still its holder's.
     fn see_output(&mut self, n: usize, lease_id: &str) -> Result<(), Broken> {
-        let deal = &self.plan.deals[n];
-        let (holder, provider) = (self.receiver(), &self.nodes[deal.seller]);
+        let planned = &self.plan.trades[n];
+        let (holder, provider) = (self.receiver(), &self.nodes[planned.seller]);
         let awaited =
             Awaited { what: "the workload's output", from: provider.name(), limit: RUN_TIME };
         let line = self.wait(awaited, || {
@@ -92,7 +92,7 @@ impl Run<'_> {
                 format!("the lease is {}", lease.phase)
             }))
         })?;
-        let (text, bytes) = (line.trim_end().to_owned(), deal.input.len() as u64);
+        let (text, bytes) = (line.trim_end().to_owned(), planned.input.len() as u64);
         self.story.tell(format_args!(
             "{} verified it and ran the workload on {}; {} reads: {text}",
             provider.name(),
@@ -102,8 +102,8 @@ impl Run<'_> {
     }
 
     fn see_end(&self, n: usize, lease_id: &str) -> Result<LeasePart, Broken> {
-        let deal = &self.plan.deals[n];
-        let (holder, provider) = (self.receiver(), &self.nodes[deal.seller]);
+        let planned = &self.plan.trades[n];
+        let (holder, provider) = (self.receiver(), &self.nodes[planned.seller]);
         let awaited =
             Awaited { what: "the end of the lease", from: provider.name(), limit: END_TIME };
         let (here, there) = self.wait(awaited, || {
@@ -116,7 +116,7 @@ impl Run<'_> {
                 format!("{:?} and {:?}, {}", accounts(&here), accounts(&there), there.phase);
             Ok(Look::some((over && equal).then_some((here, there)), || instead))
         })?;
-        let want = expected(deal.input.as_bytes());
+        let want = expected(planned.input.as_bytes());
         let result = holder.result(lease_id, RESULT)?;
         let stdout = holder.logs(lease_id, "stdout")?;
         let part = LeasePart {

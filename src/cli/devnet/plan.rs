@@ -10,7 +10,7 @@ const DOMAIN: &[u8] = b"capex devnet";
 const PROVIDERS: [&str; 6] = ["granite", "harbour", "juniper", "meadow", "quarry", "willow"];
 const BUYERS: [&str; 6] = ["ada", "ben", "cleo", "dora", "emil", "fay"];
 const BYSTANDERS: [&str; 4] = ["ivo", "nils", "orla", "tess"];
-/// Classes of the two deals. Different ones, so that each has its own price.
+/// Classes of the two trades. Different ones, so that each has its own price.
 const CLASSES: [&str; 2] = ["cpu.standard", "cpu.highmem"];
 /// Lowest limit of an ask, msat per block: one block alone is above the smallest trade, and
 /// its claim pays its own fee many times over.
@@ -49,7 +49,7 @@ pub(super) struct Seat {
 
 /// One offer, the bid that meets it, and the work for what is bought.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Deal {
+pub(super) struct PlannedTrade {
     /// Who sells: index of its seat.
     pub(super) seller: usize,
     /// Who buys.
@@ -77,14 +77,14 @@ pub(super) struct Plan {
     /// Two providers, two buyers, one bystander, in this order.
     pub(super) seats: Vec<Seat>,
     /// The first is redeemed by its buyer, the second is given away first.
-    pub(super) deals: [Deal; 2],
+    pub(super) trades: [PlannedTrade; 2],
 }
 
 impl Plan {
     /// The market of a seed.
     pub(super) fn of(seed: u64) -> Self {
         let draw = Draw(seed);
-        let deals = [0, 1].map(|n| draw.deal(n));
+        let trades = [0, 1].map(|n| draw.planned(n));
         let [first, second] = draw.two(PROVIDERS, "provider");
         let [third, fourth] = draw.two(BUYERS, "buyer");
         let bystander = BYSTANDERS[draw.index("bystander", BYSTANDERS.len())];
@@ -93,13 +93,13 @@ impl Plan {
         let seats = names.into_iter().zip(roles).enumerate().map(|(n, (name, role))| Seat {
             name,
             role,
-            capacity: deals
+            capacity: trades
                 .iter()
-                .find(|deal| deal.seller == n)
-                .map(|deal| (deal.class, deal.units)),
+                .find(|planned| planned.seller == n)
+                .map(|planned| (planned.class, planned.units)),
             funds_sat: FUNDS_SAT + 1000 * draw.below(&format!("{name} funds"), 1000),
         });
-        Self { seed, seats: seats.collect(), deals }
+        Self { seed, seats: seats.collect(), trades }
     }
 
     /// A secret of a node, as its key files hold it: 64 hex digits.
@@ -137,11 +137,11 @@ impl Draw {
         [names[first], names[second]]
     }
 
-    fn deal(&self, n: usize) -> Deal {
+    fn planned(&self, n: usize) -> PlannedTrade {
         let of = |what: &str, most: u64| self.below(&format!("deal {n} {what}"), most);
         let ask_msat = ASK_MIN_MSAT + of("ask", ASK_RANGE_MSAT);
         let qty = 1 + u32::from(of("qty", 3) as u8);
-        Deal {
+        PlannedTrade {
             seller: n,
             buyer: 2 + n,
             class: CLASSES[n],
@@ -176,7 +176,7 @@ mod tests {
     #[test]
     fn a_seed_decides_everything_and_another_decides_otherwise() {
         assert_eq!(Plan::of(7), Plan::of(7));
-        assert_ne!(Plan::of(7).deals, Plan::of(8).deals);
+        assert_ne!(Plan::of(7).trades, Plan::of(8).trades);
         assert_eq!(Plan::of(7).secret("ada", "wallet"), Plan::of(7).secret("ada", "wallet"));
         let secrets: BTreeSet<String> = [7, 8]
             .into_iter()
@@ -194,16 +194,20 @@ mod tests {
         for plan in (0..200).map(Plan::of) {
             let names: BTreeSet<&str> = plan.seats.iter().map(|seat| seat.name).collect();
             assert_eq!(names.len(), 5);
-            for deal in &plan.deals {
-                assert!(deal.bid_msat > deal.ask_msat && deal.units > deal.qty);
-                assert!((1..=2).contains(&deal.slots) && deal.qty >= 1);
-                assert_eq!(plan.seats[deal.seller].role, Role::Provider);
-                assert_eq!(plan.seats[deal.buyer].role, Role::Buyer);
-                assert_eq!(plan.seats[deal.seller].capacity, Some((deal.class, deal.units)));
-                let most_sat = deal.bid_msat / 1000 * u64::from(deal.qty) * u64::from(deal.slots);
+            for planned in &plan.trades {
+                assert!(planned.bid_msat > planned.ask_msat && planned.units > planned.qty);
+                assert!((1..=2).contains(&planned.slots) && planned.qty >= 1);
+                assert_eq!(plan.seats[planned.seller].role, Role::Provider);
+                assert_eq!(plan.seats[planned.buyer].role, Role::Buyer);
+                assert_eq!(
+                    plan.seats[planned.seller].capacity,
+                    Some((planned.class, planned.units))
+                );
+                let most_sat =
+                    planned.bid_msat / 1000 * u64::from(planned.qty) * u64::from(planned.slots);
                 // Four outputs of the faucet: the price fits into two of them.
-                assert!(most_sat < plan.seats[deal.buyer].funds_sat / 2);
-                assert!(deal.input.lines().count() >= 200);
+                assert!(most_sat < plan.seats[planned.buyer].funds_sat / 2);
+                assert!(planned.input.lines().count() >= 200);
             }
         }
     }

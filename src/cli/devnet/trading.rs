@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::broken::Broken;
 use super::document::{EpochPart, RootPart};
 use super::node::Node;
-use super::plan::Deal;
+use super::plan::PlannedTrade;
 use super::story::{count, id, msat};
 use super::wait::{Awaited, Look};
 use super::{Run, Sold};
@@ -58,39 +58,39 @@ impl Run<'_> {
     }
 
     fn offer(&mut self) -> Result<(), Broken> {
-        for deal in &self.plan.deals {
-            let seller = &self.nodes[deal.seller];
+        for planned in &self.plan.trades {
+            let seller = &self.nodes[planned.seller];
             let first = seller.status()?.first_slot;
-            let ask = order(deal, Side::Sell, [first, first + OFFERED_SLOTS]);
+            let ask = order(planned, Side::Sell, [first, first + OFFERED_SLOTS]);
             let _: Placed = seller.post("/orders", &ask)?;
         }
         for node in &self.nodes {
-            for deal in &self.plan.deals {
-                self.see_offer(node, deal)?;
+            for planned in &self.plan.trades {
+                self.see_offer(node, planned)?;
             }
         }
-        let offers = self.plan.deals.each_ref().map(|deal| {
-            let (seller, units) = (self.nodes[deal.seller].name(), deal.units);
-            let (class, price) = (deal.class, msat(deal.ask_msat));
+        let offers = self.plan.trades.each_ref().map(|planned| {
+            let (seller, units) = (self.nodes[planned.seller].name(), planned.units);
+            let (class, price) = (planned.class, msat(planned.ask_msat));
             format!("{seller} offers {units} × {class} from {price} a block")
         });
         let (offers, all) = (offers.join(", "), self.nodes.len());
         self.story.tell(format_args!("{offers}: all {all} nodes hold both offers"))
     }
 
-    fn see_offer(&self, node: &Node, deal: &Deal) -> Result<(), Broken> {
-        let seller = &self.nodes[deal.seller];
-        let what = format!("the {} offer of {}", deal.class, seller.name());
+    fn see_offer(&self, node: &Node, planned: &PlannedTrade) -> Result<(), Broken> {
+        let seller = &self.nodes[planned.seller];
+        let what = format!("the {} offer of {}", planned.class, seller.name());
         let awaited = Awaited { what: &what, from: node.name(), limit: OFFERS_TIME };
         self.wait(awaited, || {
-            let book: Book = node.get(&format!("/book?class={}", deal.class))?;
+            let book: Book = node.get(&format!("/book?class={}", planned.class))?;
             let is_there = book.asks.iter().any(|ask| ask.owner == seller.key);
             Ok(Look::when(is_there, || format!("{} asks in epoch {}", book.asks.len(), book.epoch)))
         })
     }
 
     fn bid(&mut self) -> Result<(), Broken> {
-        let buyer = &self.nodes[self.plan.deals[0].buyer];
+        let buyer = &self.nodes[self.plan.trades[0].buyer];
         let awaited =
             Awaited { what: "the end of an epoch", from: buyer.name(), limit: EPOCH_TIME };
         let status = self.wait(awaited, || {
@@ -100,11 +100,12 @@ impl Run<'_> {
             Ok(Look::some(is_time.then_some(status), || format!("{left_ms} ms are left")))
         })?;
         let mut told = Vec::new();
-        for n in 0..self.plan.deals.len() {
+        for n in 0..self.plan.trades.len() {
             let order_id = self.place_bid(n, &status)?;
-            let deal = &self.plan.deals[n];
-            let (buyer, qty, class) = (self.nodes[deal.buyer].name(), deal.qty, deal.class);
-            let (when, price) = (slots(bid_window(deal, &status)), msat(deal.bid_msat));
+            let planned = &self.plan.trades[n];
+            let (buyer, qty, class) =
+                (self.nodes[planned.buyer].name(), planned.qty, planned.class);
+            let (when, price) = (slots(bid_window(planned, &status)), msat(planned.bid_msat));
             told.push(format!(
                 "{buyer} bids for {qty} × {class} in slots {when}, at most {price} a block"
             ));
@@ -114,19 +115,19 @@ impl Run<'_> {
     }
 
     fn place_bid(&self, n: usize, status: &Status) -> Result<String, Broken> {
-        let deal = &self.plan.deals[n];
-        let bid = order(deal, Side::Buy, bid_window(deal, status));
-        let placed: Placed = self.nodes[deal.buyer].post("/orders", &bid)?;
+        let planned = &self.plan.trades[n];
+        let bid = order(planned, Side::Buy, bid_window(planned, status));
+        let placed: Placed = self.nodes[planned.buyer].post("/orders", &bid)?;
         Ok(placed.order_id)
     }
 
-    /// The trades, one per deal, as their buyers have them. On a machine so slow that a
+    /// The trades, one per planned, as their buyers have them. On a machine so slow that a
     /// bid's window comes too near before it is matched, the bid is made again for a later
     /// one.
     fn matched(&self) -> Result<Vec<Trade>, Broken> {
         let mut trades = Vec::new();
-        for (n, deal) in self.plan.deals.iter().enumerate() {
-            let buyer = &self.nodes[deal.buyer];
+        for (n, planned) in self.plan.trades.iter().enumerate() {
+            let buyer = &self.nodes[planned.buyer];
             let mut order_id = self.bids[n].clone();
             let awaited = Awaited { what: "a match", from: buyer.name(), limit: MATCH_TIME };
             trades.push(self.wait(awaited, || {
@@ -187,11 +188,11 @@ impl Run<'_> {
 
     /// Buyer and seller have signed the same Terms for the same row.
     fn see_terms(&self, n: usize, trade: &Trade) -> Result<(), Broken> {
-        let deal = &self.plan.deals[n];
-        let seller = &self.nodes[deal.seller];
+        let planned = &self.plan.trades[n];
+        let seller = &self.nodes[planned.seller];
         let awaited = Awaited { what: "the same terms", from: seller.name(), limit: TERMS_TIME };
         self.wait(awaited, || {
-            let [bought, sold] = self.both(deal, &trade.trade_id)?;
+            let [bought, sold] = self.both(planned, &trade.trade_id)?;
             let signed = |trade: &Trade| {
                 let hash =
                     trade.settlement.as_ref().map(|settlement| settlement.terms_hash.clone());
@@ -205,11 +206,11 @@ impl Run<'_> {
 
     /// The provider has granted the lock, and the buyer has paid the contract.
     fn see_funding(&mut self, n: usize) -> Result<(), Broken> {
-        let (deal, trade_id) = (&self.plan.deals[n], &self.sold[n].trade_id);
-        let (buyer, seller) = (&self.nodes[deal.buyer], &self.nodes[deal.seller]);
+        let (planned, trade_id) = (&self.plan.trades[n], &self.sold[n].trade_id);
+        let (buyer, seller) = (&self.nodes[planned.buyer], &self.nodes[planned.seller]);
         let awaited = Awaited { what: "the funding", from: buyer.name(), limit: CHAIN_TIME };
         let (trade, paid, fund) = self.wait(awaited, || {
-            let [bought, sold] = self.both(deal, trade_id)?;
+            let [bought, sold] = self.both(planned, trade_id)?;
             let paid = bought.settlement.clone();
             let fund = paid.as_ref().and_then(|paid| paid.fund.clone());
             Ok(match paid.zip(fund) {
@@ -230,18 +231,18 @@ impl Run<'_> {
     /// The seller has claimed the payment, which reveals the preimage, and the provider's
     /// Activation has made the certificate the buyer's.
     fn see_claim(&mut self, n: usize) -> Result<(), Broken> {
-        let (deal, trade_id) = (&self.plan.deals[n], &self.sold[n].trade_id);
-        let (buyer, seller) = (&self.nodes[deal.buyer], &self.nodes[deal.seller]);
+        let (planned, trade_id) = (&self.plan.trades[n], &self.sold[n].trade_id);
+        let (buyer, seller) = (&self.nodes[planned.buyer], &self.nodes[planned.seller]);
         let awaited = Awaited { what: "the claim", from: seller.name(), limit: CHAIN_TIME };
         let (claim, preimage) = self.wait(awaited, || {
-            let [bought, sold] = self.both(deal, trade_id)?;
+            let [bought, sold] = self.both(planned, trade_id)?;
             let preimage = bought.settlement.as_ref().and_then(|paid| paid.preimage.clone());
             let claim = sold.settlement.as_ref().and_then(|earned| earned.claim.clone());
             Ok(Look::some(claim.zip(preimage), || instead(&bought, &sold)))
         })?;
         let awaited = Awaited { what: "the certificate", from: seller.name(), limit: CHAIN_TIME };
         let certificate: Certificate = self.wait(awaited, || {
-            let [bought, sold] = self.both(deal, trade_id)?;
+            let [bought, sold] = self.both(planned, trade_id)?;
             let Some(cert_id) = &bought.cert_id else {
                 return Ok(Look::Not(instead(&bought, &sold)));
             };
@@ -261,9 +262,13 @@ impl Run<'_> {
     }
 
     /// A trade as its buyer and its seller have it.
-    pub(super) fn both(&self, deal: &Deal, trade_id: &str) -> Result<[Trade; 2], Broken> {
-        let bought = self.nodes[deal.buyer].trade(trade_id)?;
-        Ok([bought, self.nodes[deal.seller].trade(trade_id)?])
+    pub(super) fn both(
+        &self,
+        planned: &PlannedTrade,
+        trade_id: &str,
+    ) -> Result<[Trade; 2], Broken> {
+        let bought = self.nodes[planned.buyer].trade(trade_id)?;
+        Ok([bought, self.nodes[planned.seller].trade(trade_id)?])
     }
 
     /// Every node's status.
@@ -287,19 +292,19 @@ fn short_address(address: &str) -> String {
     format!("bcrt1p…{}", end.iter().rev().collect::<String>())
 }
 
-fn bid_window(deal: &Deal, status: &Status) -> [u32; 2] {
+fn bid_window(planned: &PlannedTrade, status: &Status) -> [u32; 2] {
     let start = status.first_slot + SPARE_SLOTS;
-    [start, start + u32::from(deal.slots)]
+    [start, start + u32::from(planned.slots)]
 }
 
-fn order(deal: &Deal, side: Side, window: [u32; 2]) -> PlaceOrder {
+fn order(planned: &PlannedTrade, side: Side, window: [u32; 2]) -> PlaceOrder {
     let (limit_msat, qty, slots, min_run) = match side {
-        Side::Sell => (deal.ask_msat, deal.units, 0, 1),
-        Side::Buy => (deal.bid_msat, deal.qty, deal.slots, 0),
+        Side::Sell => (planned.ask_msat, planned.units, 0, 1),
+        Side::Buy => (planned.bid_msat, planned.qty, planned.slots, 0),
     };
     PlaceOrder {
         side,
-        alternatives: vec![ClassLimit { class: deal.class.to_owned(), limit_msat }],
+        alternatives: vec![ClassLimit { class: planned.class.to_owned(), limit_msat }],
         qty,
         // A part of a bid would be a second trade; a part of an offer is a sale.
         min_qty: if side == Side::Buy { qty } else { 1 },

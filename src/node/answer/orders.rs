@@ -8,7 +8,7 @@ use crate::api::types::{
 };
 use crate::api::{ApiError, Prefix};
 use crate::node::{Node, now_ms};
-use capex_core::engine::io;
+use capex_core::engine::market::TimeInForce as Force;
 use capex_core::engine::market::depth::{self as market, depth};
 use capex_core::engine::market::{EpochView, Standing};
 use capex_core::epoch::{Phase, computed_at_ms, epoch_at};
@@ -253,11 +253,11 @@ fn mode(mode: order::Mode) -> Mode {
     }
 }
 
-fn time_in_force(time: io::TimeInForce) -> (TimeInForce, Option<u64>) {
+fn time_in_force(time: Force) -> (TimeInForce, Option<u64>) {
     match time {
-        io::TimeInForce::GoodTillCancelled => (TimeInForce::Gtc, None),
-        io::TimeInForce::GoodTillTime(until_ms) => (TimeInForce::Gtt, Some(until_ms)),
-        io::TimeInForce::ImmediateOrCancel => (TimeInForce::Ioc, None),
-        io::TimeInForce::FillOrKill => (TimeInForce::Fok, None),
+        Force::GoodTillCancelled => (TimeInForce::Gtc, None),
+        Force::GoodTillTime(until_ms) => (TimeInForce::Gtt, Some(until_ms)),
+        Force::ImmediateOrCancel => (TimeInForce::Ioc, None),
+        Force::FillOrKill => (TimeInForce::Fok, None),
     }
 }

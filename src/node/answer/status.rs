@@ -64,7 +64,7 @@ impl Node {
         let leases = self.leases().into_iter().filter(|lease| !lease.is_over()).count();
         Open {
             orders: count(self.engine.market().standing().filter(|o| o.is_open()).count()),
-            trades: count(self.engine.deals().views().filter(|deal| !deal.done).count()),
+            trades: count(self.engine.trades().views().filter(|trade| !trade.done).count()),
             certificates: count(held),
             leases: count(leases),
         }

@@ -6,7 +6,7 @@ use crate::api::{ApiError, Prefix, Query};
 use crate::node::study::{ExplainStudy, QuoteStudy, Study};
 use crate::node::{Node, now_ms};
 use capex_core::book::instance;
-use capex_core::engine::io::OrderSpec;
+use capex_core::engine::market::OrderSpec;
 use capex_core::engine::market::{EpochView, Standing, quote};
 use capex_core::epoch::{Phase, computed_at_ms, epoch_at};
 use capex_core::ids::OrderId;

@@ -6,24 +6,24 @@ use super::orders::side;
 use crate::api::types::{ChainTx, Settlement, Trade, slot_range};
 use crate::api::{ApiError, Prefix};
 use crate::node::Node;
-use capex_core::engine::deals::{DealView, Role, TxView};
+use capex_core::engine::trades::{Role, TradeView, TxView};
 use capex_core::ids::to_hex;
 use capex_core::order::Side;
 
 impl Node {
     pub(super) fn trades(&self) -> Vec<Trade> {
         let mut trades: Vec<Trade> =
-            self.engine.deals().views().map(|view| self.trade_dto(&view)).collect();
+            self.engine.trades().views().map(|view| self.trade_dto(&view)).collect();
         trades.sort_by_key(|trade| std::cmp::Reverse((trade.epoch, trade.trade_id.clone())));
         trades
     }
 
     pub(super) fn trade(&self, prefix: &Prefix) -> Result<Trade, ApiError> {
-        let found = prefix.find("trade", self.engine.deals().views(), |view| view.trade.0)?;
+        let found = prefix.find("trade", self.engine.trades().views(), |view| view.trade.0)?;
         Ok(self.trade_dto(&found))
     }
 
-    fn trade_dto(&self, view: &DealView) -> Trade {
+    fn trade_dto(&self, view: &TradeView) -> Trade {
         let me = self.engine.me();
         let (own_side, buyer, seller) = match view.role {
             Role::Buyer => (Side::Buy, me, view.counterparty),
@@ -49,7 +49,7 @@ impl Node {
         }
     }
 
-    fn settlement(&self, view: &DealView) -> Option<Settlement> {
+    fn settlement(&self, view: &TradeView) -> Option<Settlement> {
         let network = self.engine.params().chain.network;
         let script = view.contract_spk.as_ref()?;
         let address = Address::from_script(script, network).ok()?;

@@ -1,11 +1,11 @@
 //! Whole certificates between peers: acquire, push, fetch.
 
 use super::records::HeldRecord;
-use super::refusals::answer;
 use super::{Custody, Errand, GIFTED_HOPS_MAX, HELD_MAX, notify};
 use crate::certificate::objects::{Activation, Hop, Issue};
 use crate::certificate::{Certificate, verify};
-use crate::engine::{Context, Protocol, Purpose};
+use crate::engine::io::Protocol;
+use crate::engine::kernel::{Context, Purpose, answer};
 use crate::ids::{CertId, Key, LeaseId};
 use crate::settlement::objects::{SettleReply, SettleRequest, Terms};
 

@@ -1,13 +1,12 @@
 //! Gifts: the giver signs, the provider activates, both push the certificate on.
 
 use super::records::{HeldRecord, PendingGift};
-use super::refusals::{answer, remote_code};
 use super::register::{Cause, activation_of, has_room};
-use super::retry::Backoff;
 use super::{Custody, Errand, notify};
 use crate::certificate::objects::{Gift, Hop};
 use crate::certificate::verify::{Fault, TransferKind, check_gift, verify};
-use crate::engine::{Context, Done, Protocol, Purpose};
+use crate::engine::io::{Done, Protocol};
+use crate::engine::kernel::{Backoff, Context, Purpose, answer, remote_code};
 use crate::ids::{CertId, Key};
 use crate::settlement::objects::{SettleReply, SettleRequest};
 use crate::wire::{Envelope, VERSION};

@@ -8,9 +8,7 @@ mod exchange;
 mod gifts;
 mod gossip;
 mod records;
-pub(in crate::engine) mod refusals;
 pub(in crate::engine) mod register;
-pub(in crate::engine) mod retry;
 mod views;
 
 use std::collections::BTreeMap;
@@ -19,10 +17,8 @@ pub use views::{CertificateRole, CertificateView, LockView};
 
 use self::gossip::Heard;
 use self::records::{HeldRecord, IssuedRecord};
-use self::retry::Backoff;
-use super::io::Event;
-use super::record::{Record, Table};
-use super::{Context, Done};
+use super::io::{Done, Event};
+use super::kernel::{Backoff, Context, Record, Table, answer};
 use crate::certificate::objects::EquivProof;
 use crate::certificate::{Certificate, Claim, Ledger, VerifiedCertificate};
 use crate::ids::{CertId, Key, TradeId};
@@ -173,7 +169,7 @@ impl Custody {
         capacity: &[(u16, u32)],
     ) {
         let result = self.set_capacity(ctx, capacity);
-        refusals::answer(ctx, Some(command), result.map(|()| Done::Ok));
+        answer(ctx, Some(command), result.map(|()| Done::Ok));
     }
 
     /// A certificate that this node holds, held or issued.

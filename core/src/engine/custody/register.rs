@@ -7,9 +7,8 @@ use crate::certificate::verify::{
     Fault, TransferFact, TransferKind, VerifiedCertificate, check_terms,
 };
 use crate::certificate::{Certificate, Claim};
-use crate::engine::custody::retry::Backoff;
 use crate::engine::io::{Effect, Topic};
-use crate::engine::{Context, record::Table};
+use crate::engine::kernel::{Backoff, Context, Table};
 use crate::ids::{CertId, Key, LeaseId, TermsHash, TradeId};
 use crate::lease::objects::Redeem;
 use crate::limits::{CERTIFICATE_HOPS_MAX, LIVE_LOCKS_PER_KEY, SETTLE_MAX_BYTES};

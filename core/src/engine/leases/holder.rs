@@ -4,9 +4,8 @@
 use super::records::{Answer, HeldLease};
 use super::{Asking, Backoff, Context, Custody, Leases, notify};
 use crate::certificate::objects::RedeemGrant;
-use crate::engine::custody::refusals::{answer, remote_code};
-use crate::engine::record::Table;
-use crate::engine::{Done, Protocol, Purpose};
+use crate::engine::io::{Done, Protocol};
+use crate::engine::kernel::{Purpose, Table, answer, remote_code};
 use crate::ids::{CertId, LeaseId};
 use crate::lease::objects::{
     Countersign, LeaseReply, LeaseRequest, LeaseStatus, Receipt, Redeem, Verb, Workload,

@@ -16,12 +16,9 @@ pub use views::{LeaseRole, LeaseView};
 
 use self::calls::Replay;
 use self::records::{HeldLease, LeaseRecord};
-use super::Context;
 use super::custody::Custody;
-use super::custody::refusals::answer;
-use super::custody::retry::Backoff;
 use super::io::Event;
-use super::record::{Record, Table};
+use super::kernel::{Backoff, Context, Record, Table, answer};
 use crate::ids::{CertId, Key, LeaseId};
 use crate::lease::objects::{LeaseStatus, Verb, Workload};
 use crate::limits::HORIZON_SLOTS;

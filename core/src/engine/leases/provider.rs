@@ -3,14 +3,14 @@
 use super::records::LeaseRecord;
 use super::{Backoff, Challenge, Context, Custody, Leases, Watch, notify};
 use crate::engine::custody::register::publish_grant;
-use crate::engine::io::{Effect, ExecutorEvent, StopReason};
-use crate::engine::record::Table;
+use crate::engine::io::{Effect, StopReason};
+use crate::engine::kernel::Table;
 use crate::ids::{CertId, Key, LeaseId};
 use crate::lease::objects::{
     Countersign, LeaseReply, LeaseRequest, LeaseStatus, Outcome, Receipt, Redeem, Verb, Workload,
 };
 use crate::lease::receipts::{self, PERIOD_MS, Period};
-use crate::lease::{Phase, workload};
+use crate::lease::{ExecutorEvent, Phase, workload};
 use crate::limits::{CHALLENGE_MS, CHALLENGES_MAX, OPEN_LEASES_MAX};
 use crate::params::Params;
 use crate::units::TimeMs;

@@ -5,17 +5,18 @@ use std::sync::Arc;
 
 use super::records::OrderV1;
 use super::results::{self, Loaded};
-use super::sync::SyncState;
 use crate::admission::admit;
 use crate::book::{Inserted, OrderSet};
-use crate::engine::context::Context;
 use crate::engine::io::{Effect, Topic, Verdict};
-use crate::engine::record::{Cause, Record, Table, Unreadable, records};
+use crate::engine::kernel::{
+    Cause, Context, Record, Table, Unreadable, gossip_envelope, records, wire_verdict,
+};
+use crate::engine::sync::SyncState;
 use crate::epoch::{EpochResult, ResultRow, Root, compute, epoch_at, opens_at_ms};
 use crate::ids::{Key, OrderId};
-use crate::limits::{EPOCHS_KEPT, GOSSIP_MAX_BYTES, ROOTS_PER_EPOCH};
+use crate::limits::{EPOCHS_KEPT, ROOTS_PER_EPOCH};
 use crate::order::Order;
-use crate::wire::{Envelope, VERSION, Verified, WireError, decode_record, encode};
+use crate::wire::{VERSION, Verified, encode};
 
 /// Epochs for which an order makes its owner a trader: who stops for longer is found again
 /// with its next order.
@@ -113,7 +114,7 @@ impl Epochs {
         self.insert(order);
     }
 
-    pub(super) fn insert(&mut self, order: Verified<Order>) -> Inserted {
+    pub(in crate::engine) fn insert(&mut self, order: Verified<Order>) -> Inserted {
         let inserted = self.set_mut(order.epoch).insert(order);
         if inserted == Inserted::New {
             self.orders_seen += 1;
@@ -123,7 +124,11 @@ impl Epochs {
 
     /// Whether orders of an epoch are still taken: the open one, and the next if our clock
     /// may be the one that is behind.
-    pub(super) fn is_open(&self, ctx: &Context<'_>, epoch: u64) -> Result<(), &'static str> {
+    pub(in crate::engine) fn is_open(
+        &self,
+        ctx: &Context<'_>,
+        epoch: u64,
+    ) -> Result<(), &'static str> {
         let tolerance_ms = ctx.params.clock_tolerance_ms();
         let now = epoch_at(ctx.now_ms, ctx.params);
         if epoch < now || epoch <= self.computed_through {
@@ -290,18 +295,4 @@ impl Epochs {
 /// Key of an order's record: epoch and id.
 fn order_key(epoch: u64, id: &OrderId) -> Vec<u8> {
     [epoch.to_be_bytes().as_slice(), &id.0].concat()
-}
-
-/// The envelope of a gossip message.
-pub(crate) fn gossip_envelope(bytes: &[u8]) -> Result<Envelope, WireError> {
-    if bytes.len() > GOSSIP_MAX_BYTES {
-        return Err(WireError::Oversize);
-    }
-    decode_record(bytes)
-}
-
-/// Verdict on bytes that failed.
-pub(crate) fn wire_verdict(error: WireError) -> (Verdict, Option<&'static str>) {
-    let verdict = if error.is_blamable() { Verdict::Reject } else { Verdict::Ignore };
-    (verdict, Some(error.code()))
 }

@@ -12,19 +12,19 @@ pub mod quote;
 pub mod records;
 mod results;
 pub mod signing;
+mod spec;
 pub mod standing;
-pub mod sync;
 
 use std::collections::BTreeMap;
 
 pub use epochs::{EpochView, Epochs};
 pub use inventory::Inventory;
+pub use spec::{OrderSpec, TimeInForce};
 pub use standing::{Standing, StandingState};
 
 use self::records::StandingV1;
-use super::context::Context;
-use super::io::{Effect, Event, OrderSpec, Refusal, Topic, Verdict};
-use super::record::{Record, Unreadable, records};
+use super::io::{Effect, Event, Refusal, Topic, Verdict};
+use super::kernel::{Context, Record, Unreadable, records};
 use crate::epoch::{ResultRow, computed_at_ms, epoch_at, root_at_ms};
 use crate::ids::{Key, OrderId, StandingId, TradeId};
 use crate::limits::STANDING_ORDERS_MAX;
@@ -489,8 +489,7 @@ mod tests {
     use bitcoin::secp256k1::Secp256k1;
 
     use super::*;
-    use crate::engine::context::{ChainView, Outbox, WalletView};
-    use crate::engine::io::TimeInForce;
+    use crate::engine::kernel::{ChainView, Outbox, WalletView};
     use crate::engine::{Engine, Input, Keys};
     use crate::order::{Alternative, Mode};
     use crate::settlement::sample;

@@ -1,7 +1,8 @@
 //! An order as if it stood in the open book: for asking what it would get. Never signed,
 //! stored or gossiped.
 
-use crate::engine::io::{OrderSpec, Refusal, TimeInForce};
+use super::spec::{OrderSpec, TimeInForce};
+use crate::engine::io::Refusal;
 use crate::ids::Key;
 use crate::matching;
 use crate::order::{Mode, Side};

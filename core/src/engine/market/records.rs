@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::spec::{OrderSpec, TimeInForce};
 use super::standing::{Standing, StandingState};
-use crate::engine::io::{OrderSpec, TimeInForce};
-use crate::engine::record::{Stored, Table};
+use crate::engine::kernel::{Stored, Table};
 use crate::epoch::parts::{ResultHead, ResultPart};
 use crate::ids::{Key, OrderId, StandingId, TradeId};
 use crate::order::{Alternative, Mode, Side};

@@ -2,8 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::engine::context::Outbox;
-use crate::engine::record::{self, Cause, Record, Table, Unreadable};
+use crate::engine::kernel::{Cause, Outbox, Record, Table, Unreadable, records};
 use crate::epoch::EpochResult;
 use crate::epoch::parts::{ResultHead, ResultPart, part_key, read_part_key};
 
@@ -47,7 +46,7 @@ pub(super) struct Loaded {
 /// A record that cannot be read, or an epoch with too few or too many of them.
 pub(super) fn load(all: &[Record]) -> Result<Vec<Loaded>, Unreadable> {
     let mut epochs: BTreeMap<u64, Pieces> = BTreeMap::new();
-    for found in record::records::<ResultHead>(all) {
+    for found in records::<ResultHead>(all) {
         let (record, head) = found?;
         let epoch = u64::from_be_bytes(record.key_array()?);
         if head.epoch != epoch {
@@ -55,7 +54,7 @@ pub(super) fn load(all: &[Record]) -> Result<Vec<Loaded>, Unreadable> {
         }
         epochs.entry(epoch).or_default().head = Some(head);
     }
-    for found in record::records::<ResultPart>(all) {
+    for found in records::<ResultPart>(all) {
         let (record, part) = found?;
         let key = read_part_key(&record.key).ok_or_else(|| record.unreadable(Cause::Key))?;
         epochs.entry(key.0).or_default().parts.insert(key.1, part);

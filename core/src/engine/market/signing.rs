@@ -1,10 +1,9 @@
 //! From standing orders to signed orders of the open epoch.
 
-use super::{Inventory, Job, Market, SignedOrder};
+use super::{Inventory, Job, Market, OrderSpec, SignedOrder, Standing, TimeInForce};
 use crate::admission::{AdmissionError, check_rules};
-use crate::engine::context::Context;
-use crate::engine::io::{Effect, OrderSpec, Refusal, TimeInForce};
-use crate::engine::market::Standing;
+use crate::engine::io::{Effect, Refusal};
+use crate::engine::kernel::Context;
 use crate::epoch::{Phase, epoch_at, opens_at_ms};
 use crate::ids::StandingId;
 use crate::limits::{HORIZON_SLOTS, ORDERS_PER_OWNER_BOOK};

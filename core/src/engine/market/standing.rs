@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::engine::io::{OrderSpec, TimeInForce};
+use super::spec::{OrderSpec, TimeInForce};
 use crate::ids::{OrderId, StandingId, TradeId};
 use crate::units::{Slot, TimeMs, Units};
 

@@ -3,10 +3,9 @@
 use bitcoin::{OutPoint, ScriptBuf, Transaction};
 
 use super::pace::Pace;
-use super::{BuyLimits, DealEvent, STEPS_MAX, clean_code, notify, place, single_use_key, watch};
-use crate::engine::context::{Context, Purpose};
+use super::{BuyLimits, STEPS_MAX, TradeEvent, notify, now, single_use_key, watch};
 use crate::engine::io::{Effect, Funding, Protocol};
-use crate::engine::record::Table;
+use crate::engine::kernel::{Context, Purpose, Table, remote_code};
 use crate::ids::{Key, TermsHash, TradeId};
 use crate::settlement::buyer::{Buyer, Funded, Lock, Signed, State, Step};
 use crate::settlement::check::{self, Expected};
@@ -33,7 +32,7 @@ const NO_COINS: &str = "wallet.insufficient_funds";
 #[derive(Debug)]
 pub(super) struct Buying {
     /// What its record keeps.
-    pub(super) deal: Buyer,
+    pub(super) buyer: Buyer,
     /// Recomputed from the terms; in memory only.
     contract: Option<Contract>,
     /// Tries and certainty.
@@ -52,7 +51,7 @@ impl Buying {
         limits: BuyLimits,
     ) -> Self {
         let until_ms = ctx.now_ms.saturating_add(ctx.params.settle.terms_ms);
-        let deal = Buyer {
+        let buyer = Buyer {
             v: VERSION,
             trade,
             row: row.clone(),
@@ -65,7 +64,7 @@ impl Buying {
             opened_ms: ctx.now_ms,
             state: State::Draft { request: None, until_ms },
         };
-        let mut buying = Self { deal, contract: None, pace: Pace::default(), refusal: None };
+        let mut buying = Self { buyer, contract: None, pace: Pace::default(), refusal: None };
         buying.save(ctx);
         notify(ctx, trade, "draft");
         if ctx.chain.up {
@@ -74,17 +73,17 @@ impl Buying {
         buying
     }
 
-    pub(super) fn load(ctx: &mut Context<'_>, deal: Buyer, events: &mut Vec<DealEvent>) -> Self {
-        let done = deal.state.is_done();
+    pub(super) fn load(ctx: &mut Context<'_>, buyer: Buyer, events: &mut Vec<TradeEvent>) -> Self {
+        let done = buyer.state.is_done();
         let pace = if done { Pace::default() } else { Pace::resumed() };
-        let mut buying = Self { deal, contract: None, pace, refusal: None };
+        let mut buying = Self { buyer, contract: None, pace, refusal: None };
         buying.contract = buying.compute_contract(ctx);
         if done {
             buying.tell_end(events);
         } else {
             buying.watch(ctx);
         }
-        match &buying.deal.state {
+        match &buying.buyer.state {
             State::FundSent(funded) => {
                 let fund = funded.facts.fund.as_ref().map(|fund| fund.tx.clone());
                 buying.broadcast(ctx, fund);
@@ -95,7 +94,7 @@ impl Buying {
             }
             State::Active { funded, transfer, activation } => {
                 let certificate = funded.certificate(transfer, activation);
-                events.push(DealEvent::Bought { trade: buying.deal.trade, certificate });
+                events.push(TradeEvent::Bought { trade: buying.buyer.trade, certificate });
             }
             // The crash may have come before the wallet heard of it.
             State::Aborted { agreement: Some(agreement), .. } => {
@@ -108,7 +107,7 @@ impl Buying {
     }
 
     pub(super) fn terms_hash(&self) -> Option<TermsHash> {
-        self.deal.state.agreement().map(|agreement| agreement.hash)
+        self.buyer.state.agreement().map(|agreement| agreement.hash)
     }
 
     /// The contract's output script.
@@ -118,8 +117,8 @@ impl Buying {
 
     /// Deadlines and the next retry.
     pub(super) fn deadlines(&self) -> Vec<(TimeMs, &'static str)> {
-        let mut all = self.deal.deadlines();
-        let asks = match self.deal.state {
+        let mut all = self.buyer.deadlines();
+        let asks = match self.buyer.state {
             State::Draft { .. }
             | State::TermsSigned(_)
             | State::Funding { .. }
@@ -136,21 +135,21 @@ impl Buying {
     }
 
     fn compute_contract(&self, ctx: &Context<'_>) -> Option<Contract> {
-        let agreement = self.deal.state.agreement()?;
+        let agreement = self.buyer.state.agreement()?;
         Contract::new(ctx.secp, &agreement.terms, agreement.hash, 0).ok()
     }
 
     fn save(&self, ctx: &mut Context<'_>) {
-        ctx.out.put(Table::Buyer, &self.deal.trade.0, &self.deal);
+        ctx.out.put(Table::Buyer, &self.buyer.trade.0, &self.buyer);
     }
 
     /// Enters a state: written before anything that follows from it.
     fn enter(&mut self, ctx: &mut Context<'_>, state: State) {
-        if state.name() != self.deal.state.name() {
+        if state.name() != self.buyer.state.name() {
             self.pace.reset();
-            notify(ctx, self.deal.trade, state.name());
+            notify(ctx, self.buyer.trade, state.name());
         }
-        self.deal.state = state;
+        self.buyer.state = state;
         if self.contract.is_none() {
             self.contract = self.compute_contract(ctx);
         }
@@ -159,7 +158,7 @@ impl Buying {
 
     /// Watches the contract, its spending, and the spending of the funding's inputs.
     fn watch(&self, ctx: &mut Context<'_>) {
-        let (Some(contract), Some(funded)) = (&self.contract, self.deal.state.funded()) else {
+        let (Some(contract), Some(funded)) = (&self.contract, self.buyer.state.funded()) else {
             return;
         };
         let Some(fund) = &funded.facts.fund else { return };
@@ -182,9 +181,9 @@ impl Buying {
         ctx: &mut Context<'_>,
         registrar: &mut dyn Registrar,
         batch: &Batch<'_>,
-        events: &mut Vec<DealEvent>,
+        events: &mut Vec<TradeEvent>,
     ) {
-        if let (Some(contract), Some(facts)) = (&self.contract, self.deal.state.facts_mut()) {
+        if let (Some(contract), Some(facts)) = (&self.contract, self.buyer.state.facts_mut()) {
             let learnt = self.pace.apply(facts, contract, batch, ctx.chain.height);
             if learnt.found_fund {
                 self.watch(ctx);
@@ -192,8 +191,8 @@ impl Buying {
             if learnt.changed {
                 self.save(ctx);
             }
-            let trade = self.deal.trade;
-            events.extend(learnt.lost.into_iter().map(|txid| DealEvent::Reorged { trade, txid }));
+            let trade = self.buyer.trade;
+            events.extend(learnt.lost.into_iter().map(|txid| TradeEvent::Reorged { trade, txid }));
         }
         self.drive(ctx, registrar, events);
     }
@@ -203,31 +202,31 @@ impl Buying {
         &mut self,
         ctx: &mut Context<'_>,
         registrar: &mut dyn Registrar,
-        events: &mut Vec<DealEvent>,
+        events: &mut Vec<TradeEvent>,
     ) {
         for _ in 0..STEPS_MAX {
-            let settled = self.deal.state.clone().settle(place(ctx));
-            if settled.name() != self.deal.state.name() {
+            let settled = self.buyer.state.clone().settle(now(ctx));
+            if settled.name() != self.buyer.state.name() {
                 self.enter(ctx, settled);
                 self.tell_end(events);
             }
-            let step = self.deal.due(place(ctx), self.pace.is_sure());
-            let before = self.deal.state.name();
+            let step = self.buyer.due(now(ctx), self.pace.is_sure());
+            let before = self.buyer.state.name();
             self.perform(ctx, registrar, step, events);
-            if self.deal.state.name() == before {
+            if self.buyer.state.name() == before {
                 break;
             }
         }
     }
 
-    fn tell_end(&self, events: &mut Vec<DealEvent>) {
-        let code = match &self.deal.state {
+    fn tell_end(&self, events: &mut Vec<TradeEvent>) {
+        let code = match &self.buyer.state {
             State::Cancelled(_) => "fund.cancelled",
             State::Refunded(_) => "settle.refunded",
             State::Aborted { code, .. } => code.as_str(),
             _ => return,
         };
-        events.push(DealEvent::Void { trade: self.deal.trade, code: code.to_owned() });
+        events.push(TradeEvent::Void { trade: self.buyer.trade, code: code.to_owned() });
     }
 
     fn perform(
@@ -235,7 +234,7 @@ impl Buying {
         ctx: &mut Context<'_>,
         registrar: &mut dyn Registrar,
         step: Step,
-        events: &mut Vec<DealEvent>,
+        events: &mut Vec<TradeEvent>,
     ) {
         if let Step::Abort(code) = step {
             self.abort(ctx, code, events);
@@ -254,14 +253,14 @@ impl Buying {
             Step::SendFund if message => self.send_fund(ctx),
             Step::AskActivation if message || tip => self.ask_activation(ctx),
             Step::BroadcastFund if tip => {
-                let fund = self.deal.state.funded().and_then(|funded| funded.facts.fund.as_ref());
+                let fund = self.buyer.state.funded().and_then(|funded| funded.facts.fund.as_ref());
                 let fund = fund.map(|fund| fund.tx.clone());
                 self.tried(ctx);
                 self.broadcast(ctx, fund);
             }
             Step::AskCancel if tip => self.ask_cancel(ctx),
             Step::BroadcastCancel if tip => {
-                let State::Cancelling { cancel: Some(cancel), .. } = &self.deal.state else {
+                let State::Cancelling { cancel: Some(cancel), .. } = &self.buyer.state else {
                     return;
                 };
                 let tx = Some(cancel.tx.clone());
@@ -279,13 +278,13 @@ impl Buying {
 
     /// Ends a settlement of which no funding left this node. A provider that may hold a lock
     /// is told; if the message is lost, the consent elapses.
-    fn abort(&mut self, ctx: &mut Context<'_>, code: &str, events: &mut Vec<DealEvent>) {
+    fn abort(&mut self, ctx: &mut Context<'_>, code: &str, events: &mut Vec<TradeEvent>) {
         // Of a missed deadline the counterparty's refusal is the better reason.
         let refusal = self.refusal.take().filter(|_| code.ends_with(".late"));
         let code = refusal.unwrap_or_else(|| code.to_owned());
-        let agreement = self.deal.state.agreement().cloned();
+        let agreement = self.buyer.state.agreement().cloned();
         let locked = agreement.as_ref().map(|agreement| agreement.hash);
-        let asked_wallet = matches!(self.deal.state, State::Funding { .. });
+        let asked_wallet = matches!(self.buyer.state, State::Funding { .. });
         self.enter(ctx, State::Aborted { code: code.clone(), agreement });
         if let Some(terms_hash) = locked {
             if asked_wallet {
@@ -293,32 +292,32 @@ impl Buying {
             }
             let cancel = ctx.sign(TermsCancel { v: VERSION, terms_hash });
             let request = SettleRequest::Cancel(cancel.envelope().clone());
-            self.send(ctx, &request, Purpose::Cancel(self.deal.trade));
+            self.send(ctx, &request, Purpose::Cancel(self.buyer.trade));
         }
-        events.push(DealEvent::Void { trade: self.deal.trade, code });
+        events.push(TradeEvent::Void { trade: self.buyer.trade, code });
     }
 
     fn send(&self, ctx: &mut Context<'_>, request: &SettleRequest, purpose: Purpose) {
         // If too many requests wait already, the retry timer comes back to it.
-        ctx.out.send(self.deal.provider, Protocol::Settle, request, purpose);
+        ctx.out.send(self.buyer.provider, Protocol::Settle, request, purpose);
     }
 
     fn ask_terms(&mut self, ctx: &mut Context<'_>) {
-        let State::Draft { request, until_ms } = &self.deal.state else { return };
+        let State::Draft { request, until_ms } = &self.buyer.state else { return };
         let request = match request {
             Some(request) => request.clone(),
             None => {
                 let until_ms = *until_ms;
-                let key = single_use_key(ctx, REFUND_LABEL, self.deal.key_index);
+                let key = single_use_key(ctx, REFUND_LABEL, self.buyer.key_index);
                 let Some(key) = key else { return };
                 let funder = Funder {
                     key: ctx.me(),
                     refund_xonly: key.x_only_public_key().0.serialize(),
-                    amount_sat: self.deal.row.price_sat(),
+                    amount_sat: self.buyer.row.price_sat(),
                 };
                 let request = TermsRequest {
-                    trade_id: self.deal.trade,
-                    to: self.deal.to,
+                    trade_id: self.buyer.trade,
+                    to: self.buyer.to,
                     funders: vec![funder],
                     tip_height: ctx.chain.height,
                 };
@@ -327,17 +326,17 @@ impl Buying {
             }
         };
         self.tried(ctx);
-        self.send(ctx, &SettleRequest::Terms(request), Purpose::Terms(self.deal.trade));
+        self.send(ctx, &SettleRequest::Terms(request), Purpose::Terms(self.buyer.trade));
     }
 
     fn ask_lock(&mut self, ctx: &mut Context<'_>) {
-        let State::TermsSigned(signed) = &self.deal.state else { return };
+        let State::TermsSigned(signed) = &self.buyer.state else { return };
         let request = SettleRequest::Accept {
             terms: signed.agreement.signed.clone(),
             accepts: vec![signed.accept.clone()],
         };
         self.tried(ctx);
-        self.send(ctx, &request, Purpose::Accept(self.deal.trade));
+        self.send(ctx, &request, Purpose::Accept(self.buyer.trade));
     }
 
     /// Everything is checked once more before the wallet signs.
@@ -345,10 +344,10 @@ impl Buying {
         &mut self,
         ctx: &mut Context<'_>,
         registrar: &mut dyn Registrar,
-        events: &mut Vec<DealEvent>,
+        events: &mut Vec<TradeEvent>,
     ) {
         let (State::Locked { signed, lock, .. } | State::Funding { signed, lock }) =
-            &self.deal.state
+            &self.buyer.state
         else {
             return;
         };
@@ -368,10 +367,10 @@ impl Buying {
         );
         let refused = if conflict {
             Some("lock.conflict")
-        } else if fees::fund_fee_sat(feerate_sat_kvb) > self.deal.fee_cap_sat {
+        } else if fees::fund_fee_sat(feerate_sat_kvb) > self.buyer.fee_cap_sat {
             Some("fund.fee_above_cap")
         } else {
-            check::reach(place(ctx), terms).err().map(check::CheckError::code)
+            check::reach(now(ctx), terms).err().map(check::CheckError::code)
         };
         if let Some(code) = refused {
             self.abort(ctx, code, events);
@@ -383,20 +382,20 @@ impl Buying {
     }
 
     fn send_fund(&mut self, ctx: &mut Context<'_>) {
-        let State::FundBuilt(funded) = &self.deal.state else { return };
+        let State::FundBuilt(funded) = &self.buyer.state else { return };
         let Some(fund) = &funded.facts.fund else { return };
         let request = SettleRequest::Fund {
             terms_hash: funded.hash(),
             tx: bitcoin::consensus::serialize(&fund.tx),
         };
         self.tried(ctx);
-        self.send(ctx, &request, Purpose::Fund(self.deal.trade));
+        self.send(ctx, &request, Purpose::Fund(self.buyer.trade));
     }
 
     fn ask_cancel(&mut self, ctx: &mut Context<'_>) {
         let (State::FundBuilt(funded)
         | State::FundSent(funded)
-        | State::Cancelling { funded, cancel: None }) = &self.deal.state
+        | State::Cancelling { funded, cancel: None }) = &self.buyer.state
         else {
             return;
         };
@@ -408,16 +407,16 @@ impl Buying {
     }
 
     fn ask_activation(&mut self, ctx: &mut Context<'_>) {
-        let State::PreimageKnown(funded) = &self.deal.state else { return };
+        let State::PreimageKnown(funded) = &self.buyer.state else { return };
         let Some(transfer) = funded.transfer() else { return };
         self.tried(ctx);
         let request = SettleRequest::Transfer(transfer);
-        self.send(ctx, &request, Purpose::Transfer(self.deal.trade));
+        self.send(ctx, &request, Purpose::Transfer(self.buyer.trade));
     }
 
     /// Sends the refund, or a better paying one, or the same once more.
     fn refund(&mut self, ctx: &mut Context<'_>) {
-        let (funded, sent) = match &self.deal.state {
+        let (funded, sent) = match &self.buyer.state {
             State::FundConfirmed(funded) | State::PreimageKnown(funded) => (funded, None),
             State::Refunding { funded, refund } => (funded, Some(refund)),
             _ => return,
@@ -461,7 +460,7 @@ impl Buying {
             },
             None => ctx.wallet.fresh_spks.pop_front()?,
         };
-        let key = single_use_key(ctx, REFUND_LABEL, self.deal.key_index)?;
+        let key = single_use_key(ctx, REFUND_LABEL, self.buyer.key_index)?;
         let refund_at = funded.signed.agreement.terms.refund_at;
         let holding = fund.holding(self.contract.as_ref()?);
         transaction::refund(ctx.secp, holding, &key, refund_at, to, fee_sat)
@@ -473,7 +472,7 @@ impl Buying {
         ctx: &mut Context<'_>,
         registrar: &mut dyn Registrar,
         result: Result<SettleReply, String>,
-        events: &mut Vec<DealEvent>,
+        events: &mut Vec<TradeEvent>,
     ) {
         match result {
             Ok(SettleReply::Terms { issue, terms }) => self.on_terms(ctx, issue, &terms, events),
@@ -482,7 +481,7 @@ impl Buying {
                 self.on_fund_ack(ctx, terms_hash, txid);
             }
             Ok(SettleReply::Activation(signed)) => self.on_activation(ctx, signed, events),
-            Ok(SettleReply::Refused { code }) => self.refusal = Some(clean_code(&code)),
+            Ok(SettleReply::Refused { code }) => self.refusal = Some(remote_code(&code).to_owned()),
             Ok(_) | Err(_) => {}
         }
         self.drive(ctx, registrar, events);
@@ -493,22 +492,22 @@ impl Buying {
         ctx: &mut Context<'_>,
         issue: Option<Envelope>,
         terms: &Envelope,
-        events: &mut Vec<DealEvent>,
+        events: &mut Vec<TradeEvent>,
     ) {
-        let State::Draft { request: Some(request), until_ms } = &self.deal.state else { return };
+        let State::Draft { request: Some(request), until_ms } = &self.buyer.state else { return };
         if !ctx.chain.up || ctx.now_ms >= *until_ms {
             return;
         }
         let expected = Expected {
-            trade: self.deal.trade,
-            row: &self.deal.row,
-            provider: self.deal.provider,
-            to: self.deal.to,
+            trade: self.buyer.trade,
+            row: &self.buyer.row,
+            provider: self.buyer.provider,
+            to: self.buyer.to,
             funders: &request.funders,
-            features: self.deal.features,
+            features: self.buyer.features,
         };
         let checked = match issue {
-            Some(issue) => check::agreement(ctx.secp, place(ctx), expected, &issue, terms),
+            Some(issue) => check::agreement(ctx.secp, now(ctx), expected, &issue, terms),
             None => Err(check::CheckError::Issue),
         };
         self.refusal = None;
@@ -529,11 +528,11 @@ impl Buying {
         }
     }
 
-    fn on_lock(&mut self, ctx: &mut Context<'_>, signed: Envelope, events: &mut Vec<DealEvent>) {
-        let State::TermsSigned(terms) = &self.deal.state else { return };
+    fn on_lock(&mut self, ctx: &mut Context<'_>, signed: Envelope, events: &mut Vec<TradeEvent>) {
+        let State::TermsSigned(terms) = &self.buyer.state else { return };
         let terms = terms.clone();
         self.refusal = None;
-        match check::lock(place(ctx), &terms.agreement, &signed) {
+        match check::lock(now(ctx), &terms.agreement, &signed) {
             Ok(attempt) => {
                 let quiet = ctx.now_ms.saturating_add(ctx.params.settle.conflict_wait_ms);
                 self.enter(ctx, terms.locked(Lock { signed, attempt }, quiet));
@@ -544,7 +543,7 @@ impl Buying {
 
     fn on_fund_ack(&mut self, ctx: &mut Context<'_>, terms_hash: TermsHash, txid: [u8; 32]) {
         use bitcoin::hashes::Hash;
-        let State::FundBuilt(funded) = &self.deal.state else { return };
+        let State::FundBuilt(funded) = &self.buyer.state else { return };
         let ours = funded.facts.fund.as_ref().map(|fund| fund.txid().to_byte_array());
         if funded.hash() == terms_hash && ours == Some(txid) {
             let funded = funded.clone();
@@ -556,9 +555,9 @@ impl Buying {
         &mut self,
         ctx: &mut Context<'_>,
         signed: Envelope,
-        events: &mut Vec<DealEvent>,
+        events: &mut Vec<TradeEvent>,
     ) {
-        let State::PreimageKnown(funded) = &self.deal.state else { return };
+        let State::PreimageKnown(funded) = &self.buyer.state else { return };
         let Some(transfer) = funded.transfer() else { return };
         let checked =
             check::activation(ctx.params, &funded.signed.agreement, funded.lock.attempt, &signed);
@@ -570,7 +569,7 @@ impl Buying {
         let funded = funded.clone();
         let certificate = funded.certificate(&transfer, &signed);
         self.enter(ctx, State::Active { funded, transfer, activation: signed });
-        events.push(DealEvent::Bought { trade: self.deal.trade, certificate });
+        events.push(TradeEvent::Bought { trade: self.buyer.trade, certificate });
     }
 
     /// The wallet's answer: a funding, or its replacement.
@@ -579,16 +578,16 @@ impl Buying {
         ctx: &mut Context<'_>,
         registrar: &mut dyn Registrar,
         result: Result<Funding, String>,
-        events: &mut Vec<DealEvent>,
+        events: &mut Vec<TradeEvent>,
     ) {
-        match (&self.deal.state, result) {
+        match (&self.buyer.state, result) {
             (State::Funding { signed, lock }, Ok(funding)) => {
                 let (signed, lock) = (signed.clone(), lock.clone());
                 self.take_funding(ctx, signed, lock, funding, events);
             }
             // The change of another funding comes free as soon as that is broadcast.
             (State::Funding { .. }, Err(code)) if code == NO_COINS => self.refusal = Some(code),
-            (State::Funding { .. }, Err(code)) => self.abort(ctx, &clean_code(&code), events),
+            (State::Funding { .. }, Err(code)) => self.abort(ctx, &code, events),
             (State::Cancelling { funded, cancel: None }, Ok(funding)) => {
                 // The wallet may repeat its answer to the funding itself.
                 let fund = funded.facts.fund.as_ref().map(|fund| &fund.tx);
@@ -613,15 +612,15 @@ impl Buying {
         signed: Signed,
         lock: Lock,
         funding: Funding,
-        events: &mut Vec<DealEvent>,
+        events: &mut Vec<TradeEvent>,
     ) {
         let vout = self.contract.as_ref().and_then(|c| contract_vout(&funding.tx, c));
         let late = ctx.now_ms >= signed.release_at_ms;
-        let reach = check::reach(place(ctx), &signed.agreement.terms);
+        let reach = check::reach(now(ctx), &signed.agreement.terms);
         let refused = match (vout, reach) {
             (None, _) => "fund.pays_not_the_contract",
             _ if late => "fund.late",
-            _ if funding.fee_sat > self.deal.fee_cap_sat => "fund.fee_above_cap",
+            _ if funding.fee_sat > self.buyer.fee_cap_sat => "fund.fee_above_cap",
             (_, Err(error)) => error.code(),
             (Some(vout), Ok(())) => {
                 let facts = Facts::built(funding.tx, vout);

@@ -2,7 +2,7 @@
 
 use bitcoin::{ScriptBuf, Txid};
 
-use super::Deals;
+use super::Trades;
 use super::buying::Buying;
 use super::selling::Selling;
 use crate::ids::{CertId, Key, TermsHash, TradeId};
@@ -36,7 +36,7 @@ pub struct TxView {
 
 /// A settlement as the API shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DealView {
+pub struct TradeView {
     /// Object id of the row.
     pub trade: TradeId,
     /// Own side.
@@ -83,15 +83,15 @@ pub struct DealView {
     pub trouble: Option<String>,
 }
 
-impl Deals {
+impl Trades {
     /// Every settlement that this node remembers, buys first, by trade id.
-    pub fn views(&self) -> impl Iterator<Item = DealView> {
+    pub fn views(&self) -> impl Iterator<Item = TradeView> {
         self.buys.values().map(of_buy).chain(self.sells.values().map(of_sell))
     }
 
     /// One settlement.
     #[must_use]
-    pub fn view(&self, trade: TradeId) -> Option<DealView> {
+    pub fn view(&self, trade: TradeId) -> Option<TradeView> {
         let sell = || self.sells.get(&trade).map(of_sell);
         self.buys.get(&trade).map(of_buy).or_else(sell)
     }
@@ -133,87 +133,87 @@ impl Common<'_> {
     }
 }
 
-fn of_buy(buying: &Buying) -> DealView {
-    let deal = &buying.deal;
-    let funded = deal.state.funded();
+fn of_buy(buying: &Buying) -> TradeView {
+    let buyer = &buying.buyer;
+    let funded = buyer.state.funded();
     let common = Common {
-        agreement: deal.state.agreement(),
+        agreement: buyer.state.agreement(),
         facts: funded.map(|funded| &funded.facts),
         fund_fee_sat: funded.map(|funded| funded.fee_sat),
     };
-    let code = match &deal.state {
+    let code = match &buyer.state {
         buyer::State::Aborted { code, .. } => Some(code.clone()),
         buyer::State::Cancelled(_) => Some("fund.cancelled".to_owned()),
         buyer::State::Refunded(_) => Some("settle.refunded".to_owned()),
         _ => buying.refusal.clone(),
     };
-    DealView {
-        trade: deal.trade,
+    TradeView {
+        trade: buyer.trade,
         role: Role::Buyer,
-        state: deal.state.name(),
-        next: next_of_buy(&deal.state),
-        done: deal.state.is_done(),
+        state: buyer.state.name(),
+        next: next_of_buy(&buyer.state),
+        done: buyer.state.is_done(),
         code,
-        row: deal.row.clone(),
-        counterparty: deal.provider,
-        to: Some(deal.to),
+        row: buyer.row.clone(),
+        counterparty: buyer.provider,
+        to: Some(buyer.to),
         terms_hash: common.agreement.map(|agreement| agreement.hash),
         cert: common.agreement.map(|agreement| agreement.terms.cert_id),
         contract_spk: buying.contract_spk().cloned(),
-        price_sat: deal.row.price_sat(),
+        price_sat: buyer.row.price_sat(),
         fund_by: common.agreement.map(|agreement| agreement.terms.fund_by),
         refund_at: common.agreement.map(|agreement| agreement.terms.refund_at),
         fund: common.fund(),
         claim: common.claim(),
         refund: common.refund(),
         preimage: common.preimage(),
-        opened_ms: deal.opened_ms,
-        deadlines: deal.deadlines(),
+        opened_ms: buyer.opened_ms,
+        deadlines: buyer.deadlines(),
         trouble: buying.pace.trouble.clone(),
     }
 }
 
-fn of_sell(selling: &Selling) -> DealView {
-    let deal = &selling.deal;
+fn of_sell(selling: &Selling) -> TradeView {
+    let seller = &selling.seller;
     let common = Common {
-        agreement: deal.state.agreement(),
-        facts: deal.state.granted().map(|granted| &granted.facts),
+        agreement: seller.state.agreement(),
+        facts: seller.state.granted().map(|granted| &granted.facts),
         fund_fee_sat: None,
     };
-    let code = match &deal.state {
+    let code = match &seller.state {
         seller::State::Released { code, .. } | seller::State::NeverReveal { code, .. } => {
             Some(code.clone())
         }
         _ => None,
     };
     // The own claim is known before a mempool shows it.
-    let sent = deal.state.claim().map(|claim| TxView {
+    let sent = seller.state.claim().map(|claim| TxView {
         txid: claim.txid(),
         height: None,
         vsize: claim.tx.vsize() as u64,
         fee_sat: Some(claim.fee_sat),
     });
-    DealView {
-        trade: deal.trade,
+    TradeView {
+        trade: seller.trade,
         role: Role::Seller,
-        state: deal.state.name(),
-        next: next_of_sell(&deal.state),
-        done: deal.state.is_done(),
+        state: seller.state.name(),
+        next: next_of_sell(&seller.state),
+        done: seller.state.is_done(),
         code,
-        row: deal.row.clone(),
-        counterparty: deal.buyer,
+        row: seller.row.clone(),
+        counterparty: seller.buyer,
         to: common.agreement.map(|agreement| agreement.terms.to),
         terms_hash: common.agreement.map(|agreement| agreement.hash),
         cert: common.agreement.map(|agreement| agreement.terms.cert_id),
         contract_spk: selling.contract_spk().cloned(),
-        price_sat: deal.row.price_sat(),
+        price_sat: seller.row.price_sat(),
         fund_by: common.agreement.map(|agreement| agreement.terms.fund_by),
         refund_at: common.agreement.map(|agreement| agreement.terms.refund_at),
         fund: common.fund(),
         claim: common.claim().or(sent),
         refund: common.refund(),
         preimage: common.preimage(),
-        opened_ms: deal.opened_ms,
+        opened_ms: seller.opened_ms,
         deadlines: selling.deadlines(),
         trouble: selling.pace.trouble.clone(),
     }

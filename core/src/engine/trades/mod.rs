@@ -1,7 +1,7 @@
 //! Settlements of this node, as buyer and as seller: feeds the state machines of
 //! [`crate::settlement`] and carries out what they ask for.
 //!
-//! The engine updates its [`super::ChainView`] before it calls [`Deals::on_chain`].
+//! The engine updates its [`super::ChainView`] before it calls [`Trades::on_chain`].
 //! Every input may arrive twice. Each state is written before anything that follows from it
 //! leaves, because the outbox puts records before effects.
 
@@ -17,28 +17,25 @@ use bitcoin::{OutPoint, ScriptBuf, Txid};
 
 use self::buying::Buying;
 use self::selling::Selling;
-use super::context::{Context, Purpose};
-use super::io::{ChainFacts, Effect, Event, Funding};
-use super::record::{Record, Table};
+use super::io::{Effect, Event, Funding};
+use super::kernel::{Context, Purpose, Record, Table};
 use crate::certificate::Certificate;
 use crate::ids::{CertId, Key, TermsHash, TradeId};
 use crate::limits::OPEN_SETTLEMENTS_MAX;
-use crate::settlement::check::Place;
-use crate::settlement::facts::Batch;
+use crate::settlement::check::Now;
+use crate::settlement::facts::{Batch, ChainFacts};
 use crate::settlement::objects::{Row, SettleReply, SettleRequest};
 use crate::settlement::registrar::Registrar;
 use crate::settlement::{buyer, seller};
 use crate::units::{TimeMs, Units};
 
-pub use self::view::{DealView, Role, TxView};
+pub use self::view::{Role, TradeView, TxView};
 
 /// Finished settlements that stay in memory and store; the oldest epochs go first.
 const DONE_KEPT: usize = 1024;
 /// Steps that one input may cause in one settlement: more than there are states, so that
 /// only a fault could reach it.
 const STEPS_MAX: usize = 16;
-/// Longest reason code taken from a peer, bytes.
-const CODE_MAX_BYTES: usize = 64;
 
 /// Ends that are the other side's fault.
 const MISSES: [&str; 8] = [
@@ -58,7 +55,7 @@ const MISSES: [&str; 8] = [
 /// After a restart the end of every remembered settlement is told again, because a crash may
 /// have come between its record and what follows from it: taking it twice must change nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum DealEvent {
+pub enum TradeEvent {
     /// The trade will not happen; a seller's units are free again.
     Void {
         /// Which.
@@ -100,30 +97,24 @@ pub struct BuyLimits {
 
 /// Every settlement of this node.
 #[derive(Debug, Default)]
-pub struct Deals {
+pub struct Trades {
     buys: BTreeMap<TradeId, Buying>,
     sells: BTreeMap<TradeId, Selling>,
     by_terms: BTreeMap<TermsHash, TradeId>,
-    events: Vec<DealEvent>,
+    events: Vec<TradeEvent>,
     /// Time of the last input: what was due by then has been tried.
     seen_ms: TimeMs,
 }
 
-/// Where a context stands.
-fn place<'a>(ctx: &Context<'a>) -> Place<'a> {
-    Place { now_ms: ctx.now_ms, tip: ctx.chain.height, params: ctx.params }
+/// The time of a context.
+fn now<'a>(ctx: &Context<'a>) -> Now<'a> {
+    Now { ms: ctx.now_ms, tip: ctx.chain.height, params: ctx.params }
 }
 
 /// A single-use key; `None` with probability 2^-128.
 fn single_use_key(ctx: &Context<'_>, label: &str, index: u64) -> Option<Keypair> {
     let secret = SecretKey::from_slice(&ctx.keys.secret(label, index)).ok()?;
     Some(Keypair::from_secret_key(ctx.secp, &secret))
-}
-
-/// A peer's reason code as this node keeps and shows it.
-fn clean_code(code: &str) -> String {
-    let plain = |c: &char| matches!(c, 'a'..='z' | '0'..='9' | '.' | '_');
-    code.chars().filter(plain).take(CODE_MAX_BYTES).collect()
 }
 
 fn notify(ctx: &mut Context<'_>, trade: TradeId, state: &str) {
@@ -134,15 +125,15 @@ fn watch(ctx: &mut Context<'_>, spks: Vec<ScriptBuf>, outpoints: Vec<OutPoint>, 
     ctx.out.push(Effect::Watch { spks, outpoints, from_height });
 }
 
-impl Deals {
+impl Trades {
     /// Takes its records back after a restart: watches again from before each `t0`, sends
     /// again what had been sent. Records of other tables are passed over.
     pub fn load(&mut self, ctx: &mut Context<'_>, records: &[Record]) {
         for record in records.iter().filter(|record| record.value.is_some()) {
             let known = if record.table == Table::Buyer.number() {
-                record.read::<buyer::Buyer>().map(|deal| self.load_buy(ctx, deal))
+                record.read::<buyer::Buyer>().map(|buyer| self.load_buy(ctx, buyer))
             } else if record.table == Table::Seller.number() {
-                record.read::<seller::Seller>().map(|deal| self.load_sell(ctx, deal))
+                record.read::<seller::Seller>().map(|seller| self.load_sell(ctx, seller))
             } else {
                 continue;
             };
@@ -153,15 +144,15 @@ impl Deals {
         }
     }
 
-    fn load_buy(&mut self, ctx: &mut Context<'_>, deal: buyer::Buyer) {
-        let trade = deal.trade;
-        let buying = Buying::load(ctx, deal, &mut self.events);
+    fn load_buy(&mut self, ctx: &mut Context<'_>, buyer: buyer::Buyer) {
+        let trade = buyer.trade;
+        let buying = Buying::load(ctx, buyer, &mut self.events);
         self.buys.insert(trade, buying);
     }
 
-    fn load_sell(&mut self, ctx: &mut Context<'_>, deal: seller::Seller) {
-        let trade = deal.trade;
-        let selling = Selling::load(ctx, deal, &mut self.events);
+    fn load_sell(&mut self, ctx: &mut Context<'_>, seller: seller::Seller) {
+        let trade = seller.trade;
+        let selling = Selling::load(ctx, seller, &mut self.events);
         if let Some(hash) = selling.terms_hash() {
             self.by_terms.insert(hash, trade);
         }
@@ -182,7 +173,7 @@ impl Deals {
             return;
         }
         if let Some(code) = self.refuse_buy(ctx, row, provider) {
-            self.events.push(DealEvent::Void { trade, code: code.to_owned() });
+            self.events.push(TradeEvent::Void { trade, code: code.to_owned() });
             return;
         }
         let buying = Buying::open(ctx, row, trade, provider, to, limits);
@@ -190,7 +181,7 @@ impl Deals {
     }
 
     fn refuse_buy(&self, ctx: &Context<'_>, row: &Row, provider: Key) -> Option<&'static str> {
-        let open = self.buys.values().filter(|buying| !buying.deal.state.is_done()).count();
+        let open = self.buys.values().filter(|buying| !buying.buyer.state.is_done()).count();
         if open >= OPEN_SETTLEMENTS_MAX {
             return Some("trade.too_many_open");
         }
@@ -204,12 +195,12 @@ impl Deals {
     #[must_use]
     pub fn prepaid_sat(&self, ctx: &Context<'_>, provider: Key) -> u64 {
         let counts = |buying: &&Buying| {
-            let deal = &buying.deal;
-            let lost = deal.state.is_done() && deal.state.name() != "active";
-            let ends = deal.row.window().ends_at_ms(ctx.params.slot_s);
-            deal.provider == provider && !lost && ends > ctx.now_ms
+            let buyer = &buying.buyer;
+            let lost = buyer.state.is_done() && buyer.state.name() != "active";
+            let ends = buyer.row.window().ends_at_ms(ctx.params.slot_s);
+            buyer.provider == provider && !lost && ends > ctx.now_ms
         };
-        let prices = self.buys.values().filter(counts).map(|buying| buying.deal.row.price_sat());
+        let prices = self.buys.values().filter(counts).map(|buying| buying.buyer.row.price_sat());
         prices.fold(0, u64::saturating_add)
     }
 
@@ -227,9 +218,9 @@ impl Deals {
         if self.sells.contains_key(&trade) {
             return;
         }
-        let open = self.sells.values().filter(|selling| !selling.deal.state.is_done()).count();
+        let open = self.sells.values().filter(|selling| !selling.seller.state.is_done()).count();
         if open >= OPEN_SETTLEMENTS_MAX {
-            self.events.push(DealEvent::Void { trade, code: "trade.too_many_open".to_owned() });
+            self.events.push(TradeEvent::Void { trade, code: "trade.too_many_open".to_owned() });
             return;
         }
         let selling = Selling::open(ctx, row, trade, buyer, units, features);
@@ -264,7 +255,7 @@ impl Deals {
         };
         let reply = selling.answer(ctx, custody, peer, request, &mut self.events);
         if let Some(hash) = selling.terms_hash() {
-            self.by_terms.insert(hash, selling.deal.trade);
+            self.by_terms.insert(hash, selling.seller.trade);
         }
         Some(reply.unwrap_or_else(|code| SettleReply::Refused { code: code.to_owned() }))
     }
@@ -280,7 +271,7 @@ impl Deals {
         custody: &mut dyn Registrar,
         purpose: &Purpose,
         result: Result<SettleReply, String>,
-    ) -> Vec<DealEvent> {
+    ) -> Vec<TradeEvent> {
         let (Purpose::Terms(trade)
         | Purpose::Accept(trade)
         | Purpose::Fund(trade)
@@ -300,7 +291,7 @@ impl Deals {
         ctx: &mut Context<'_>,
         custody: &mut dyn Registrar,
         facts: &ChainFacts,
-    ) -> Vec<DealEvent> {
+    ) -> Vec<TradeEvent> {
         self.seen_ms = ctx.now_ms;
         let batch = Batch::new(facts);
         for buying in self.buys.values_mut() {
@@ -319,7 +310,7 @@ impl Deals {
         custody: &mut dyn Registrar,
         terms_hash: TermsHash,
         result: Result<Funding, String>,
-    ) -> Vec<DealEvent> {
+    ) -> Vec<TradeEvent> {
         let ours = |buying: &&mut Buying| buying.terms_hash() == Some(terms_hash);
         if let Some(buying) = self.buys.values_mut().find(ours) {
             buying.on_funded(ctx, custody, result, &mut self.events);
@@ -343,7 +334,7 @@ impl Deals {
         &mut self,
         ctx: &mut Context<'_>,
         custody: &mut dyn Registrar,
-    ) -> Vec<DealEvent> {
+    ) -> Vec<TradeEvent> {
         self.seen_ms = ctx.now_ms;
         for buying in self.buys.values_mut() {
             buying.drive(ctx, custody, &mut self.events);
@@ -371,35 +362,35 @@ impl Deals {
 
     /// Rows of open sells with their units: what the ledger must keep for them.
     pub fn open_sells(&self) -> impl Iterator<Item = (TradeId, &Row, &Units)> {
-        let open = self.sells.iter().filter(|(_, selling)| !selling.deal.state.is_done());
-        open.map(|(trade, selling)| (*trade, &selling.deal.row, &selling.deal.units))
+        let open = self.sells.iter().filter(|(_, selling)| !selling.seller.state.is_done());
+        open.map(|(trade, selling)| (*trade, &selling.seller.row, &selling.seller.units))
     }
 
     /// Coins that open buys still need, sat: the wallet has not locked them yet.
     #[must_use]
     pub fn committed_sat(&self) -> u64 {
-        let open = self.buys.values().map(|buying| buying.deal.committed_sat());
+        let open = self.buys.values().map(|buying| buying.buyer.committed_sat());
         open.fold(0, u64::saturating_add)
     }
 
     /// How many of the remembered settlements a counterparty let fail, to rank it.
     #[must_use]
     pub fn misses(&self, counterparty: Key) -> u32 {
-        let missed = |view: &DealView| {
+        let missed = |view: &TradeView| {
             let code = view.code.as_deref().unwrap_or_default();
             view.counterparty == counterparty && view.done && MISSES.contains(&code)
         };
         u32::try_from(self.views().filter(missed).count()).unwrap_or(u32::MAX)
     }
 
-    fn take_events(&mut self) -> Vec<DealEvent> {
+    fn take_events(&mut self) -> Vec<TradeEvent> {
         std::mem::take(&mut self.events)
     }
 
     /// Keeps the newest finished settlements, by epoch.
     fn forget_oldest(&mut self, ctx: &mut Context<'_>) {
         let done = |(id, selling): (&TradeId, &Selling)| {
-            selling.deal.state.is_done().then_some((selling.deal.row.epoch, *id))
+            selling.seller.state.is_done().then_some((selling.seller.row.epoch, *id))
         };
         for trade in oldest(self.sells.iter().filter_map(done).collect()) {
             ctx.out.delete(Table::Seller, &trade.0);
@@ -407,7 +398,7 @@ impl Deals {
             self.by_terms.retain(|_, of| *of != trade);
         }
         let done = |(id, buying): (&TradeId, &Buying)| {
-            buying.deal.state.is_done().then_some((buying.deal.row.epoch, *id))
+            buying.buyer.state.is_done().then_some((buying.buyer.row.epoch, *id))
         };
         for trade in oldest(self.buys.iter().filter_map(done).collect()) {
             ctx.out.delete(Table::Buyer, &trade.0);

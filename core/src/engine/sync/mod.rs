@@ -1,13 +1,13 @@
-//! Fetching what a peer with another root has and we lack (DESIGN §5, ROOT phase).
+//! Fetching what a peer with another root has and we lack.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::Market;
 use crate::admission::{AdmissionError, admit};
-use crate::engine::context::{Context, Purpose};
 use crate::engine::io::{Effect, Event, Protocol};
+use crate::engine::kernel::{Context, Purpose};
+use crate::engine::market::Market;
 use crate::ids::{Key, OrderId};
 use crate::units::TimeMs;
 use crate::wire::{Envelope, WireError};
@@ -66,19 +66,19 @@ pub enum SyncReply {
 
 /// Who was asked in which epoch.
 #[derive(Debug, Default)]
-pub(super) struct SyncState {
+pub(in crate::engine) struct SyncState {
     traders: BTreeMap<u64, Vec<Key>>,
     relays: BTreeMap<u64, Vec<Key>>,
 }
 
 impl SyncState {
     /// Asks a peer that has an order in the epoch for its ids.
-    pub(super) fn ask_trader(&mut self, ctx: &mut Context<'_>, epoch: u64, peer: Key) {
+    pub(in crate::engine) fn ask_trader(&mut self, ctx: &mut Context<'_>, epoch: u64, peer: Key) {
         ask_ids(&mut self.traders, ctx, epoch, peer);
     }
 
     /// Asks a peer that relayed the root of an unknown trader for its ids.
-    pub(super) fn ask_relay(&mut self, ctx: &mut Context<'_>, epoch: u64, peer: Key) {
+    pub(in crate::engine) fn ask_relay(&mut self, ctx: &mut Context<'_>, epoch: u64, peer: Key) {
         ask_ids(&mut self.relays, ctx, epoch, peer);
     }
 }

@@ -4,10 +4,9 @@ use bitcoin::hashes::Hash;
 use bitcoin::{ScriptBuf, Transaction};
 
 use super::pace::Pace;
-use super::{DealEvent, STEPS_MAX, notify, place, single_use_key, watch};
-use crate::engine::context::Context;
+use super::{STEPS_MAX, TradeEvent, notify, now, single_use_key, watch};
 use crate::engine::io::Effect;
-use crate::engine::record::Table;
+use crate::engine::kernel::{Context, Table};
 use crate::ids::{Key, TermsHash, TradeId};
 use crate::settlement::check::{self, Agreement, PAYOUT_SPK_MAX_BYTES};
 use crate::settlement::facts::{Batch, FundFact};
@@ -42,7 +41,7 @@ type Refused = &'static str;
 #[derive(Debug)]
 pub(super) struct Selling {
     /// What its record keeps.
-    pub(super) deal: Seller,
+    pub(super) seller: Seller,
     /// Recomputed from the terms; in memory only.
     contract: Option<Contract>,
     /// Tries and certainty.
@@ -70,7 +69,7 @@ impl Selling {
         features: u64,
     ) -> Self {
         let until_ms = ctx.now_ms.saturating_add(PATIENCE * ctx.params.settle.terms_ms);
-        let deal = Seller {
+        let seller = Seller {
             v: VERSION,
             trade,
             row: row.clone(),
@@ -81,26 +80,30 @@ impl Selling {
             state: State::Offered { until_ms },
         };
         let slot_s = ctx.params.slot_s;
-        let selling = Self { deal, contract: None, pace: Pace::default(), slot_s };
+        let selling = Self { seller, contract: None, pace: Pace::default(), slot_s };
         selling.save(ctx);
         notify(ctx, trade, "offered");
         selling
     }
 
-    pub(super) fn load(ctx: &mut Context<'_>, deal: Seller, events: &mut Vec<DealEvent>) -> Self {
+    pub(super) fn load(
+        ctx: &mut Context<'_>,
+        seller: Seller,
+        events: &mut Vec<TradeEvent>,
+    ) -> Self {
         let slot_s = ctx.params.slot_s;
-        let done = deal.state.is_done();
+        let done = seller.state.is_done();
         let pace = if done { Pace::default() } else { Pace::resumed() };
-        let mut selling = Self { deal, contract: None, pace, slot_s };
+        let mut selling = Self { seller, contract: None, pace, slot_s };
         selling.contract = selling.compute_contract(ctx);
         if !done {
             selling.watch(ctx);
         }
         selling.tell_sold(events);
-        if let State::Released { code, .. } = &selling.deal.state {
-            events.push(DealEvent::Void { trade: selling.deal.trade, code: code.clone() });
+        if let State::Released { code, .. } = &selling.seller.state {
+            events.push(TradeEvent::Void { trade: selling.seller.trade, code: code.clone() });
         }
-        let (fund, claim) = match &selling.deal.state {
+        let (fund, claim) = match &selling.seller.state {
             State::FundSeen(granted) => (granted.facts.fund.clone(), None),
             State::ClaimSent { granted, claim } => {
                 (granted.facts.fund.clone(), Some(claim.tx.clone()))
@@ -114,7 +117,7 @@ impl Selling {
     }
 
     pub(super) fn terms_hash(&self) -> Option<TermsHash> {
-        self.deal.state.agreement().map(|agreement| agreement.hash)
+        self.seller.state.agreement().map(|agreement| agreement.hash)
     }
 
     /// The contract's output script.
@@ -123,25 +126,25 @@ impl Selling {
     }
 
     pub(super) fn deadlines(&self) -> Vec<(TimeMs, &'static str)> {
-        self.deal.deadlines(self.slot_s)
+        self.seller.deadlines(self.slot_s)
     }
 
     fn compute_contract(&self, ctx: &Context<'_>) -> Option<Contract> {
-        let agreement = self.deal.state.agreement()?;
+        let agreement = self.seller.state.agreement()?;
         Contract::new(ctx.secp, &agreement.terms, agreement.hash, 0).ok()
     }
 
     fn save(&self, ctx: &mut Context<'_>) {
-        ctx.out.put(Table::Seller, &self.deal.trade.0, &self.deal);
+        ctx.out.put(Table::Seller, &self.seller.trade.0, &self.seller);
     }
 
     /// Enters a state: written before anything that follows from it.
     fn enter(&mut self, ctx: &mut Context<'_>, state: State) {
-        if state.name() != self.deal.state.name() {
+        if state.name() != self.seller.state.name() {
             self.pace.reset();
-            notify(ctx, self.deal.trade, state.name());
+            notify(ctx, self.seller.trade, state.name());
         }
-        self.deal.state = state;
+        self.seller.state = state;
         if self.contract.is_none() {
             self.contract = self.compute_contract(ctx);
         }
@@ -150,11 +153,11 @@ impl Selling {
 
     /// Watches the address, and the output once the funding is known.
     fn watch(&self, ctx: &mut Context<'_>) {
-        let (Some(contract), Some(granted)) = (&self.contract, self.deal.state.granted()) else {
+        let (Some(contract), Some(granted)) = (&self.contract, self.seller.state.granted()) else {
             return;
         };
         let outpoints = granted.facts.fund.iter().map(FundFact::outpoint).collect();
-        let from = granted.heights(place(ctx)).rescan_from();
+        let from = granted.heights(now(ctx)).rescan_from();
         watch(ctx, vec![contract.spk.clone()], outpoints, from);
     }
 
@@ -171,9 +174,9 @@ impl Selling {
         ctx: &mut Context<'_>,
         registrar: &mut dyn Registrar,
         batch: &Batch<'_>,
-        events: &mut Vec<DealEvent>,
+        events: &mut Vec<TradeEvent>,
     ) {
-        if let (Some(contract), Some(facts)) = (&self.contract, self.deal.state.facts_mut()) {
+        if let (Some(contract), Some(facts)) = (&self.contract, self.seller.state.facts_mut()) {
             let learnt = self.pace.apply(facts, contract, batch, ctx.chain.height);
             if learnt.found_fund {
                 self.watch(ctx);
@@ -181,8 +184,8 @@ impl Selling {
             if learnt.changed {
                 self.save(ctx);
             }
-            let trade = self.deal.trade;
-            events.extend(learnt.lost.into_iter().map(|txid| DealEvent::Reorged { trade, txid }));
+            let trade = self.seller.trade;
+            events.extend(learnt.lost.into_iter().map(|txid| TradeEvent::Reorged { trade, txid }));
         }
         self.drive(ctx, registrar, events);
     }
@@ -192,34 +195,34 @@ impl Selling {
         &mut self,
         ctx: &mut Context<'_>,
         registrar: &mut dyn Registrar,
-        events: &mut Vec<DealEvent>,
+        events: &mut Vec<TradeEvent>,
     ) {
         for _ in 0..STEPS_MAX {
-            let settled = self.deal.state.clone().settle(place(ctx));
+            let settled = self.seller.state.clone().settle(now(ctx));
             let was_sold = self.is_sold();
-            if settled.name() != self.deal.state.name() {
+            if settled.name() != self.seller.state.name() {
                 self.enter(ctx, settled);
                 if !was_sold {
                     self.tell_sold(events);
                 }
             }
-            let step = self.deal.due(place(ctx), self.pace.is_sure());
-            let before = self.deal.state.name();
+            let step = self.seller.due(now(ctx), self.pace.is_sure());
+            let before = self.seller.state.name();
             self.perform(ctx, registrar, step, events);
-            if self.deal.state.name() == before {
+            if self.seller.state.name() == before {
                 break;
             }
         }
     }
 
     fn is_sold(&self) -> bool {
-        matches!(self.deal.state, State::Claimed { .. } | State::Settled { .. })
+        matches!(self.seller.state, State::Claimed { .. } | State::Settled { .. })
     }
 
-    fn tell_sold(&self, events: &mut Vec<DealEvent>) {
-        if let Some(granted) = self.deal.state.granted().filter(|_| self.is_sold()) {
+    fn tell_sold(&self, events: &mut Vec<TradeEvent>) {
+        if let Some(granted) = self.seller.state.granted().filter(|_| self.is_sold()) {
             let cert = granted.signed.agreement.terms.cert_id;
-            events.push(DealEvent::Sold { trade: self.deal.trade, cert });
+            events.push(TradeEvent::Sold { trade: self.seller.trade, cert });
         }
     }
 
@@ -228,7 +231,7 @@ impl Selling {
         ctx: &mut Context<'_>,
         registrar: &mut dyn Registrar,
         step: Step,
-        events: &mut Vec<DealEvent>,
+        events: &mut Vec<TradeEvent>,
     ) {
         match step {
             Step::Release { code, evidence } => {
@@ -236,7 +239,7 @@ impl Selling {
                 return;
             }
             Step::NeverReveal(code) => {
-                if let Some(granted) = self.deal.state.granted() {
+                if let Some(granted) = self.seller.state.granted() {
                     let granted = Box::new(granted.clone());
                     self.enter(ctx, State::NeverReveal { granted, code: code.to_owned() });
                 }
@@ -250,7 +253,8 @@ impl Selling {
         }
         match step {
             Step::BroadcastFund => {
-                let fund = self.deal.state.granted().and_then(|granted| granted.facts.fund.clone());
+                let fund =
+                    self.seller.state.granted().and_then(|granted| granted.facts.fund.clone());
                 self.pace.tried(ctx.now_ms, ctx.chain.height, ctx.params);
                 self.broadcast(ctx, fund.map(|fund| fund.tx));
             }
@@ -265,19 +269,19 @@ impl Selling {
         registrar: &mut dyn Registrar,
         code: &str,
         evidence: Option<[u8; 32]>,
-        events: &mut Vec<DealEvent>,
+        events: &mut Vec<TradeEvent>,
     ) {
-        let agreement = self.deal.state.agreement().cloned();
+        let agreement = self.seller.state.agreement().cloned();
         if let (Some(agreement), Some(evidence)) = (&agreement, evidence) {
             registrar.release(ctx, agreement.hash, evidence);
         }
         self.enter(ctx, State::Released { code: code.to_owned(), agreement });
-        events.push(DealEvent::Void { trade: self.deal.trade, code: code.to_owned() });
+        events.push(TradeEvent::Void { trade: self.seller.trade, code: code.to_owned() });
     }
 
     /// Sends the claim, or a better paying one, or the same once more.
     fn claim(&mut self, ctx: &mut Context<'_>) {
-        let (granted, sent) = match &self.deal.state {
+        let (granted, sent) = match &self.seller.state {
             State::FundFinal(granted) => (granted, None),
             State::ClaimSent { granted, claim } => (granted, Some(claim)),
             _ => return,
@@ -300,7 +304,7 @@ impl Selling {
         sent: Option<OwnTx>,
     ) -> Option<OwnTx> {
         let fund = granted.facts.fund.as_ref()?;
-        let heights = granted.heights(place(ctx));
+        let heights = granted.heights(now(ctx));
         // Until the funding is back in a block after a reorganisation, its deadline stands in.
         let confirmed = fund.height.unwrap_or(heights.fund_by);
         let first = confirmed.saturating_add(heights.funding_confirmations).saturating_sub(1);
@@ -331,9 +335,9 @@ impl Selling {
         registrar: &mut dyn Registrar,
         peer: Key,
         request: SettleRequest,
-        events: &mut Vec<DealEvent>,
+        events: &mut Vec<TradeEvent>,
     ) -> Result<SettleReply, Refused> {
-        if peer != self.deal.buyer {
+        if peer != self.seller.buyer {
             return Err("trade.not_the_buyer");
         }
         let reply = match request {
@@ -356,15 +360,15 @@ impl Selling {
         registrar: &mut dyn Registrar,
         request: &TermsRequest,
     ) -> Result<SettleReply, Refused> {
-        if matches!(self.deal.state, State::Released { .. }) {
+        if matches!(self.seller.state, State::Released { .. }) {
             return Err("trade.void");
         }
-        if let Some(agreement) = self.deal.state.agreement() {
+        if let Some(agreement) = self.seller.state.agreement() {
             let same =
                 agreement.terms.to == request.to && agreement.terms.funders == request.funders;
             return if same { Ok(terms_reply(agreement)) } else { Err("trade.already_agreed") };
         }
-        let State::Offered { until_ms } = self.deal.state else { return Err("trade.void") };
+        let State::Offered { until_ms } = self.seller.state else { return Err("trade.void") };
         if ctx.now_ms >= until_ms {
             return Err("trade.void");
         }
@@ -374,14 +378,14 @@ impl Selling {
         if !tips_agree(ctx.params, ctx.chain.height, request.tip_height) {
             return Err("terms.tips_differ");
         }
-        let price_sat = self.deal.row.price_sat();
+        let price_sat = self.seller.row.price_sat();
         // One funder so far; contracts with several are later in the order of delivery.
         let [funder] = request.funders.as_slice() else { return Err("terms.one_funder") };
         if funder.amount_sat != price_sat {
             return Err("terms.wrong_amount");
         }
         let heights = Timelocks::new(ctx.params.profile(price_sat), ctx.chain.height);
-        let (row, now_ms, tip) = (&self.deal.row, ctx.now_ms, ctx.chain.height);
+        let (row, now_ms, tip) = (&self.seller.row, ctx.now_ms, ctx.chain.height);
         if !lead_suffices(ctx.params, now_ms, tip, heights.refund_at, row.window()) {
             return Err("terms.window_too_near");
         }
@@ -404,7 +408,7 @@ impl Selling {
         if !(1..=PAYOUT_SPK_MAX_BYTES).contains(&payout_spk.len()) {
             return Err("wallet.no_address");
         }
-        let Seller { row, units, features, trade, .. } = &self.deal;
+        let Seller { row, units, features, trade, .. } = &self.seller;
         let issue = registrar.issue(ctx, *trade, row.class, *features, units, row.window())?;
         let key_index = ctx.next_index(KEYS);
         let key = single_use_key(ctx, CLAIM_LABEL, key_index).ok_or("settle.key")?;
@@ -448,10 +452,10 @@ impl Selling {
         terms: &Envelope,
         accepts: &[Envelope],
     ) -> Result<SettleReply, Refused> {
-        if let Some(granted) = self.deal.state.granted() {
+        if let Some(granted) = self.seller.state.granted() {
             return Ok(SettleReply::LockGrant(granted.lock.clone()));
         }
-        let State::TermsSigned { signed, until_ms } = &self.deal.state else {
+        let State::TermsSigned { signed, until_ms } = &self.seller.state else {
             return Err("trade.void");
         };
         let (signed, until_ms) = (signed.clone(), *until_ms);
@@ -465,7 +469,7 @@ impl Selling {
             return Err("accept.does_not_fit");
         }
         let terms = terms.verify::<Terms>(ctx.params.magic).map_err(|error| error.code())?;
-        check::reach(place(ctx), &terms).map_err(check::CheckError::code)?;
+        check::reach(now(ctx), &terms).map_err(check::CheckError::code)?;
         let [accept] = accepts else { return Err("accept.does_not_fit") };
         // The buyer's clock may be ahead by as much as terms may take.
         let settle = ctx.params.settle;
@@ -491,7 +495,7 @@ impl Selling {
     fn on_fund(&mut self, ctx: &mut Context<'_>, bytes: &[u8]) -> Result<SettleReply, Refused> {
         let tx: Transaction =
             bitcoin::consensus::deserialize(bytes).map_err(|_| "fund.malformed")?;
-        let granted = match &self.deal.state {
+        let granted = match &self.seller.state {
             State::Released { .. } => return Err("lock.released"),
             state => state.granted().ok_or("lock.not_granted")?,
         };
@@ -510,8 +514,7 @@ impl Selling {
         if ctx.now_ms >= granted.release_at_ms {
             return Err("lock.released");
         }
-        check::reach(place(ctx), &granted.signed.agreement.terms)
-            .map_err(check::CheckError::code)?;
+        check::reach(now(ctx), &granted.signed.agreement.terms).map_err(check::CheckError::code)?;
         let contract = self.contract.as_ref().ok_or("lock.not_granted")?;
         let vout = contract_vout(&tx, contract).ok_or("fund.pays_not_the_contract")?;
         let mut granted = Box::new(granted.clone());
@@ -527,8 +530,8 @@ impl Selling {
         registrar: &mut dyn Registrar,
         transfer: &Transfer,
     ) -> Result<SettleReply, Refused> {
-        let granted = self.deal.state.granted().ok_or("transfer.not_paid")?;
-        if matches!(self.deal.state, State::NeverReveal { .. }) {
+        let granted = self.seller.state.granted().ok_or("transfer.not_paid")?;
+        if matches!(self.seller.state, State::NeverReveal { .. }) {
             return Err("transfer.not_paid");
         }
         if !self.is_sold() {
@@ -547,16 +550,16 @@ impl Selling {
         ctx: &mut Context<'_>,
         registrar: &mut dyn Registrar,
         cancel: &Envelope,
-        events: &mut Vec<DealEvent>,
+        events: &mut Vec<TradeEvent>,
     ) -> Result<SettleReply, Refused> {
         let cancel = cancel.verify::<TermsCancel>(ctx.params.magic).map_err(|e| e.code())?;
         let funder = |agreement: &Agreement| {
             agreement.terms.funders.iter().any(|funder| funder.key.0 == cancel.key())
         };
-        if !self.deal.state.agreement().is_some_and(funder) {
+        if !self.seller.state.agreement().is_some_and(funder) {
             return Err("trade.not_the_buyer");
         }
-        match &self.deal.state {
+        match &self.seller.state {
             State::TermsSigned { .. } => {
                 self.release(ctx, registrar, "trade.cancelled_by_buyer", None, events);
             }

@@ -1,10 +1,8 @@
 //! What a reason code means to the person who asked.
 
-use crate::engine::io::{Effect, Refusal};
-use crate::engine::{Context, Done};
-
-/// Longest reason code that is taken from a peer.
-const CODE_MAX_BYTES: usize = 64;
+use super::context::Context;
+use crate::engine::io::{Done, Effect, Refusal};
+use crate::limits::CODE_MAX_BYTES;
 
 /// A peer's reason code, if it has the form of one; remote text never goes further.
 #[must_use]
@@ -27,7 +25,7 @@ pub(in crate::engine) fn answer(
 }
 
 /// One line for people, ending in what to do.
-pub(in crate::engine) fn explain(code: &str) -> &'static str {
+fn explain(code: &str) -> &'static str {
     match code {
         "gift.unknown_certificate" | "redeem.unknown_certificate" => {
             "no such certificate: list yours with `capex cert list`"

@@ -1,0 +1,66 @@
+//! What all components of the engine stand on, and nothing that belongs to one of them.
+
+mod context;
+mod gossip;
+mod keys;
+mod outbox;
+mod record;
+mod refusal;
+mod retry;
+
+use std::collections::BTreeMap;
+
+use bitcoin::secp256k1::{All, Secp256k1};
+
+pub use self::context::{ChainView, Context, CounterV1, WalletView, load_counters};
+pub(super) use self::gossip::{gossip_envelope, wire_verdict};
+pub use self::keys::Keys;
+pub use self::outbox::{Outbox, Purpose};
+pub use self::record::{
+    Cause, Record, RecordTooLarge, Stored, Table, Unreadable, check_tables, records,
+};
+pub(super) use self::refusal::answer;
+pub use self::refusal::remote_code;
+pub(super) use self::retry::Backoff;
+use crate::params::Params;
+use crate::units::TimeMs;
+
+/// The state that all components share.
+#[derive(Debug)]
+pub(super) struct Kernel {
+    pub(super) params: Params,
+    pub(super) keys: Keys,
+    pub(super) secp: Secp256k1<All>,
+    pub(super) chain: ChainView,
+    pub(super) wallet: WalletView,
+    pub(super) counters: BTreeMap<String, u64>,
+    pub(super) out: Outbox,
+}
+
+impl Kernel {
+    pub(super) fn new(params: Params, keys: Keys) -> Self {
+        Self {
+            params,
+            keys,
+            secp: Secp256k1::new(),
+            chain: ChainView::default(),
+            wallet: WalletView::default(),
+            counters: BTreeMap::new(),
+            out: Outbox::default(),
+        }
+    }
+
+    /// What a component may use while it handles an input.
+    pub(super) fn context(&mut self, now_ms: TimeMs) -> Context<'_> {
+        Context {
+            now_ms,
+            params: &self.params,
+            keys: &self.keys,
+            secp: &self.secp,
+            chain: &self.chain,
+            wallet: &mut self.wallet,
+            counters: &mut self.counters,
+            out: &mut self.out,
+        }
+    }
+}

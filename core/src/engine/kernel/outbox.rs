@@ -1,0 +1,167 @@
+//! Effects in order, and what the answers to them are about.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use serde::Serialize;
+
+use super::record::{Record, RecordTooLarge, Stored, Table};
+use crate::engine::io::{Effect, Event, Protocol};
+use crate::ids::{CertId, Key, LeaseId, TradeId};
+use crate::limits::REQUESTS_PENDING_MAX;
+
+/// What a request of ours was about, to route its answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Purpose {
+    /// Buyer waits for Terms.
+    Terms(TradeId),
+    /// Buyer waits for the LockGrant.
+    Accept(TradeId),
+    /// Buyer waits for the FundAck.
+    Fund(TradeId),
+    /// Buyer waits for the Activation of a sale.
+    Transfer(TradeId),
+    /// Buyer told the provider that it gave up.
+    Cancel(TradeId),
+    /// Giver waits for the Activation; the command to answer.
+    Gift(CertId, Option<u64>),
+    /// A certificate was pushed to its new holder.
+    Push(CertId),
+    /// Waits for a whole certificate.
+    GetCert(CertId),
+    /// Holder waits for a challenge; the command to answer.
+    Challenge(CertId, u64),
+    /// Holder waits for its lease; the command to answer.
+    Redeem(LeaseId, u64),
+    /// Holder told the provider to stop; the command to answer.
+    StopLease(LeaseId, u64),
+    /// Holder sent a countersignature of receipt number `.1`.
+    Countersign(LeaseId, u32),
+    /// A peer was asked for its order ids of an epoch.
+    SyncIds(u64, Key),
+    /// A peer was asked for orders of an epoch.
+    SyncOrders(u64, Key),
+}
+
+/// Effects in order, with the records that must be on disk before them.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    effects: VecDeque<Effect>,
+    records: Vec<Record>,
+    persist_seq: u64,
+    next_request: u64,
+    pending: BTreeMap<u64, (Key, Purpose)>,
+}
+
+impl Outbox {
+    /// Records an upsert, to be on disk before the next effect leaves. One that could not be
+    /// read back is left out, and that is news.
+    pub fn put<T: Serialize>(&mut self, table: Table, key: &[u8], value: &T) {
+        self.keep(Record::put(table, key, value));
+    }
+
+    /// As [`Outbox::put`], of a stored form.
+    pub fn store<S: Stored>(&mut self, key: &[u8], value: &S) {
+        self.keep(Record::store(key, value));
+    }
+
+    fn keep(&mut self, record: Result<Record, RecordTooLarge>) {
+        match record {
+            Ok(record) => self.records.push(record),
+            Err(RecordTooLarge { table, bytes }) => {
+                self.notify(Event::RecordRefused { table, bytes });
+            }
+        }
+    }
+
+    /// Records a deletion.
+    pub fn delete(&mut self, table: Table, key: &[u8]) {
+        self.records.push(Record::delete(table, key));
+    }
+
+    /// Queues an effect behind everything recorded so far.
+    pub fn push(&mut self, effect: Effect) {
+        self.flush();
+        self.effects.push_back(effect);
+    }
+
+    /// Queues news. News never waits for the disk, since it changes nothing outside.
+    pub fn notify(&mut self, event: Event) {
+        self.effects.push_back(Effect::Notify(event));
+    }
+
+    /// Asks a peer. False if too many requests wait already: the caller's timer tries again.
+    pub fn send<T: Serialize>(
+        &mut self,
+        key: Key,
+        protocol: Protocol,
+        message: &T,
+        purpose: Purpose,
+    ) -> bool {
+        if self.pending.len() >= REQUESTS_PENDING_MAX {
+            return false;
+        }
+        self.next_request += 1;
+        let id = self.next_request;
+        self.pending.insert(id, (key, purpose));
+        self.push(Effect::Send { id, key, protocol, bytes: crate::wire::encode(message) });
+        true
+    }
+
+    /// What an answer is about; once per request.
+    pub fn take_purpose(&mut self, id: u64) -> Option<Purpose> {
+        self.take_request(id).map(|(_, purpose)| purpose)
+    }
+
+    /// Whom a request asked, and about what; once per request.
+    pub fn take_request(&mut self, id: u64) -> Option<(Key, Purpose)> {
+        self.pending.remove(&id)
+    }
+
+    /// Turns what was recorded into a Persist.
+    pub fn flush(&mut self) {
+        if self.records.is_empty() {
+            return;
+        }
+        self.persist_seq += 1;
+        let records = std::mem::take(&mut self.records);
+        self.effects.push_back(Effect::Persist { seq: self.persist_seq, records });
+    }
+
+    /// Forgets every effect and record that waits.
+    pub fn clear(&mut self) {
+        self.effects.clear();
+        self.records.clear();
+    }
+
+    /// Next effect.
+    pub fn poll(&mut self) -> Option<Effect> {
+        self.effects.pop_front()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::RECORD_MAX_BYTES;
+
+    #[test]
+    fn a_record_that_could_not_be_read_back_is_news_and_the_rest_is_written() {
+        let mut out = Outbox::default();
+        out.put(Table::Counter, b"a", &1_u64);
+        out.put(Table::Epoch, b"b", &vec![0_u8; RECORD_MAX_BYTES]);
+        out.put(Table::Counter, b"c", &2_u64);
+        out.flush();
+        let told = out.poll();
+        assert!(
+            matches!(
+                told,
+                Some(Effect::Notify(Event::RecordRefused { table: Table::Epoch, bytes }))
+                    if bytes > RECORD_MAX_BYTES
+            ),
+            "{told:?}"
+        );
+        let Some(Effect::Persist { records, .. }) = out.poll() else { panic!("nothing written") };
+        let keys: Vec<&[u8]> = records.iter().map(|record| record.key.as_slice()).collect();
+        assert_eq!(keys, [b"a", b"c"]);
+    }
+}
