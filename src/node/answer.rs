@@ -107,7 +107,7 @@ impl Node {
 
     fn balance(&self) -> types::Balance {
         let balance = self.wallet.balance();
-        let committed = self.engine.trades().committed_sat() + self.engine.market().reserved_sat();
+        let committed = self.engine.treasury().reserved_sat();
         types::Balance {
             spendable_sat: balance.spendable_sat,
             confirmed_sat: balance.confirmed_sat,

@@ -20,7 +20,7 @@ use serde::de::DeserializeOwned;
 
 use self::contacts::Contacts;
 use self::custody::Custody;
-use self::kernel::Kernel;
+use self::kernel::{Kernel, Treasury};
 use self::leases::Leases;
 use self::market::{Inventory, Market, Matched};
 use self::sync::{SyncReply, SyncRequest};
@@ -101,7 +101,7 @@ impl Engine {
             Input::Chain(facts) => self.on_chain(now_ms, &facts),
             Input::ChainSource { up } => self.kernel.chain.up = up,
             Input::Wallet(facts) => {
-                self.kernel.wallet.spendable_sat = facts.spendable_sat;
+                self.kernel.treasury.set_spendable(facts.spendable_sat);
                 self.kernel.wallet.fresh_spks.extend(facts.fresh_spks);
             }
             Input::Funded { terms_hash, result } => {
@@ -170,9 +170,8 @@ impl Engine {
     }
 
     fn tick(&mut self, now_ms: TimeMs) {
-        let committed_sat = self.trades.committed_sat();
         let mut ctx = self.kernel.context(now_ms);
-        let matched = self.market.on_tick(&mut ctx, &mut self.custody, committed_sat);
+        let matched = self.market.on_tick(&mut ctx, &mut self.custody);
         for row in matched {
             Self::open(&mut self.trades, &mut self.kernel.context(now_ms), row);
         }
@@ -191,6 +190,7 @@ impl Engine {
             match event {
                 TradeEvent::Void { trade, .. } => {
                     self.custody.void_trade(&mut ctx, trade);
+                    ctx.treasury.commit(trade, 0);
                     self.market.on_trade_end(&mut ctx, trade, false);
                 }
                 TradeEvent::Sold { trade, .. } => self.market.on_trade_end(&mut ctx, trade, true),
@@ -349,8 +349,7 @@ impl Engine {
         let mut ctx = self.kernel.context(now_ms);
         let result = match command {
             Command::Place(spec) => {
-                let committed_sat = self.trades.committed_sat();
-                let placed = self.market.place(&mut ctx, &self.custody, *spec, committed_sat);
+                let placed = self.market.place(&mut ctx, &self.custody, *spec);
                 Some(placed.map(Done::Placed))
             }
             Command::Cancel(order) => Some(self.market.cancel(&mut ctx, order).map(|()| Done::Ok)),
@@ -435,6 +434,12 @@ impl Engine {
     #[must_use]
     pub fn fresh_scripts(&self) -> u16 {
         u16::try_from(self.kernel.wallet.fresh_spks.len()).unwrap_or(u16::MAX)
+    }
+
+    /// Coins and what they are reserved for.
+    #[must_use]
+    pub fn treasury(&self) -> &Treasury {
+        &self.kernel.treasury
     }
 
     /// Standing orders, epochs, results.

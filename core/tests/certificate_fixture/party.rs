@@ -7,7 +7,7 @@ use capex_core::certificate::{Certificate, Claim, Hop};
 use capex_core::engine::custody::Custody;
 use capex_core::engine::io::{Done, Effect, Protocol, Topic, Verdict};
 use capex_core::engine::kernel::{
-    ChainView, Context, Keys, Outbox, Record, WalletView, load_counters,
+    ChainView, Context, Keys, Outbox, Record, Treasury, WalletView, load_counters,
 };
 use capex_core::engine::leases::Leases;
 use capex_core::ids::{CertId, Key, LeaseId, TermsHash, TradeId};
@@ -77,6 +77,7 @@ impl Party {
             secp: &self.secp,
             chain: &self.chain,
             wallet: &mut self.wallet,
+            treasury: &mut Treasury::default(),
             counters: &mut self.counters,
             out: &mut self.out,
         };

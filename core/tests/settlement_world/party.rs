@@ -14,7 +14,7 @@ use bitcoin::{
 use capex_core::certificate::objects::{Activation, Binding, Issue, Payment};
 use capex_core::engine::io::{Effect, Funding};
 use capex_core::engine::kernel::{
-    ChainView, Context, Keys, Outbox, Purpose, Record, WalletView, load_counters,
+    ChainView, Context, Keys, Outbox, Purpose, Record, Treasury, WalletView, load_counters,
 };
 use capex_core::engine::trades::{BuyLimits, TradeEvent, TradeView, Trades};
 use capex_core::ids::{CertId, Key, TermsHash, TradeId};
@@ -243,6 +243,7 @@ pub(crate) struct Party {
     keys: Keys,
     view: ChainView,
     wallet: WalletView,
+    treasury: Treasury,
     counters: BTreeMap<String, u64>,
     out: Outbox,
     records: BTreeMap<(u8, Vec<u8>), Record>,
@@ -273,6 +274,7 @@ macro_rules! context {
             secp: &$setup.secp,
             chain: &$party.view,
             wallet: &mut $party.wallet,
+            treasury: &mut $party.treasury,
             counters: &mut $party.counters,
             out: &mut $party.out,
         }
@@ -287,7 +289,8 @@ impl Party {
             trades: Trades::default(),
             keys: Keys::new([seed; 32], [seed + 100; 32]),
             view: ChainView::default(),
-            wallet: WalletView { spendable_sat: 200_000, fresh_spks },
+            wallet: WalletView { fresh_spks },
+            treasury: Treasury::default(),
             counters: BTreeMap::new(),
             out: Outbox::default(),
             records: BTreeMap::new(),
@@ -318,7 +321,7 @@ impl Party {
         let limits = BuyLimits { fee_cap_sat: 10_000, features: 0 };
         let mut ctx = context!(self, setup, now_ms);
         self.trades.open_buy(&mut ctx, &setup.row, setup.trade(), seller, me, limits);
-        assert_eq!(self.trades.committed_sat(), 50_000 + 10_000);
+        assert_eq!(self.committed_sat(), 50_000 + 10_000);
     }
 
     pub(crate) fn open_sell(&mut self, setup: &Setup, now_ms: u64, buyer: Key) {
@@ -332,7 +335,7 @@ impl Party {
     }
 
     pub(crate) fn committed_sat(&self) -> u64 {
-        self.trades.committed_sat()
+        self.treasury.reserved_sat()
     }
 
     pub(crate) fn persists(&self) -> usize {
@@ -346,6 +349,7 @@ impl Party {
     /// A new process: only records, wallet journal and ledger are left.
     pub(crate) fn restart(&mut self, setup: &Setup, now_ms: u64) {
         self.trades = Trades::default();
+        self.treasury = Treasury::default();
         self.out = Outbox::default();
         self.view = ChainView::default();
         (self.spks, self.outpoints) = (Vec::new(), Vec::new());

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::keys::Keys;
 use super::outbox::Outbox;
 use super::record::{Cause, Record, Stored, Table, Unreadable, records};
+use super::treasury::Treasury;
 use crate::ids::{Key, StandingId};
 use crate::params::Params;
 use crate::units::TimeMs;
@@ -39,11 +40,9 @@ impl ChainView {
     }
 }
 
-/// Fresh scripts of the wallet and what it can spend.
+/// Fresh scripts of the wallet.
 #[derive(Debug, Clone, Default)]
 pub struct WalletView {
-    /// Spendable, sat.
-    pub spendable_sat: u64,
     /// Unused scripts; taken from the front.
     pub fresh_spks: VecDeque<ScriptBuf>,
 }
@@ -85,6 +84,8 @@ pub struct Context<'a> {
     pub chain: &'a ChainView,
     /// Wallet view.
     pub wallet: &'a mut WalletView,
+    /// Coins and what they are reserved for.
+    pub treasury: &'a mut Treasury,
     /// Counters by name; changed through [`Context::next_index`].
     pub counters: &'a mut BTreeMap<String, u64>,
     /// Where effects go.

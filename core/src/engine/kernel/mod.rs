@@ -7,6 +7,7 @@ mod outbox;
 mod record;
 mod refusal;
 mod retry;
+mod treasury;
 
 use std::collections::BTreeMap;
 
@@ -22,6 +23,7 @@ pub use self::record::{
 pub(super) use self::refusal::answer;
 pub use self::refusal::remote_code;
 pub(super) use self::retry::Backoff;
+pub use self::treasury::{Short, Treasury};
 use crate::params::Params;
 use crate::units::TimeMs;
 
@@ -33,6 +35,7 @@ pub(super) struct Kernel {
     pub(super) secp: Secp256k1<All>,
     pub(super) chain: ChainView,
     pub(super) wallet: WalletView,
+    pub(super) treasury: Treasury,
     pub(super) counters: BTreeMap<String, u64>,
     pub(super) out: Outbox,
 }
@@ -45,6 +48,7 @@ impl Kernel {
             secp: Secp256k1::new(),
             chain: ChainView::default(),
             wallet: WalletView::default(),
+            treasury: Treasury::default(),
             counters: BTreeMap::new(),
             out: Outbox::default(),
         }
@@ -59,6 +63,7 @@ impl Kernel {
             secp: &self.secp,
             chain: &self.chain,
             wallet: &mut self.wallet,
+            treasury: &mut self.treasury,
             counters: &mut self.counters,
             out: &mut self.out,
         }

@@ -79,8 +79,6 @@ pub struct SignedOrder {
     pub rectangle: Option<Rectangle>,
     /// Feature bits.
     pub features: u64,
-    /// Coins that a bid holds back until its epoch is computed, sat.
-    pub reserved_sat: u64,
 }
 
 /// An order that waits for its proof of work.
@@ -140,15 +138,6 @@ impl Market {
         self.signed.iter().filter(move |(_, signed)| signed.epoch == epoch)
     }
 
-    /// Coins held back by bids that are signed for epochs not yet computed, sat.
-    #[must_use]
-    pub fn reserved_sat(&self) -> u64 {
-        let signed = self.signed.values().chain(self.jobs.values().map(|job| &job.signed));
-        signed
-            .filter(|signed| signed.epoch > self.epochs.computed_through)
-            .fold(0, |sum, signed| sum.saturating_add(signed.reserved_sat))
-    }
-
     /// Puts a standing order into the market.
     ///
     /// # Errors
@@ -158,10 +147,8 @@ impl Market {
         ctx: &mut Context<'_>,
         inventory: &dyn Inventory,
         spec: OrderSpec,
-        committed_sat: u64,
     ) -> Result<StandingId, Refusal> {
         self.expire(ctx);
-        let committed_sat = committed_sat.saturating_add(self.reserved_sat());
         let open = self.standing.values().filter(|order| order.is_open()).count();
         if open >= STANDING_ORDERS_MAX {
             return Err(Refusal::new("order.too_many", "cancel an order first"));
@@ -169,7 +156,7 @@ impl Market {
         signing::check_spec(ctx, &spec)?;
         let units = match spec.side {
             Side::Buy => {
-                signing::check_funds(ctx, &spec, committed_sat)?;
+                signing::check_funds(ctx, &spec)?;
                 None
             }
             Side::Sell => Some(self.pick_units(inventory, &spec)?),
@@ -178,7 +165,7 @@ impl Market {
         let standing = Standing::new(id, spec, units, ctx.now_ms);
         ctx.out.store(&id.0, &StandingV1::from(&standing));
         self.standing.insert(id, standing);
-        self.sign_one(ctx, inventory, id, committed_sat);
+        self.sign_one(ctx, inventory, id);
         Ok(id)
     }
 
@@ -213,7 +200,13 @@ impl Market {
             standing.state = StandingState::Cancelled;
             ctx.out.store(&id.0, &StandingV1::from(&*standing));
         }
-        self.jobs.retain(|_, job| job.signed.standing != id);
+        self.jobs.retain(|_, job| {
+            let stays = job.signed.standing != id;
+            if !stays {
+                ctx.treasury.release_bid(job.signed.epoch, id);
+            }
+            stays
+        });
         Ok(())
     }
 
@@ -222,7 +215,6 @@ impl Market {
         &mut self,
         ctx: &mut Context<'_>,
         inventory: &mut dyn Inventory,
-        committed_sat: u64,
     ) -> Vec<Matched> {
         if !self.started {
             return Vec::new();
@@ -236,11 +228,7 @@ impl Market {
         if ctx.now_ms >= root_at_ms(epoch, ctx.params) {
             self.epochs.vote(ctx, epoch);
         }
-        // Orders of `matched` rows reserve coins that `committed_sat` does not know yet.
-        let fee_sat = signing::fee_reserve_sat(ctx);
-        let reserving = matched.iter().map(|row| reserved_sat(row, fee_sat));
-        let reserving = reserving.fold(0, u64::saturating_add);
-        self.sign_due(ctx, inventory, epoch, committed_sat.saturating_add(reserving));
+        self.sign_due(ctx, inventory, epoch);
         matched
     }
 
@@ -276,6 +264,8 @@ impl Market {
                 matched.extend(self.own_rows(ctx, inventory, &rows));
             }
         }
+        // The rows that bind are committed by now, so nothing is free in between.
+        ctx.treasury.release_bids_through(through);
         self.epochs.computed_through = through;
         ctx.set_counter(COMPUTED_THROUGH, through);
         self.epochs.forget_oldest(ctx);
@@ -323,6 +313,8 @@ impl Market {
         let standing = self.standing.get_mut(&signed.standing)?;
         standing.matched.insert(result.trade, result.row.qty);
         ctx.out.store(&standing.id.0, &StandingV1::from(&*standing));
+        let needed_sat = result.row.price_sat().saturating_add(signing::fee_reserve_sat(ctx));
+        ctx.treasury.commit(result.trade, needed_sat);
         Some(Matched::Buy {
             row: result.row.clone(),
             trade: result.trade,
@@ -475,13 +467,6 @@ impl Market {
     }
 }
 
-fn reserved_sat(matched: &Matched, fee_sat: u64) -> u64 {
-    match matched {
-        Matched::Buy { row, .. } => row.price_sat().saturating_add(fee_sat),
-        Matched::Sell { .. } => 0,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
@@ -489,7 +474,7 @@ mod tests {
     use bitcoin::secp256k1::Secp256k1;
 
     use super::*;
-    use crate::engine::kernel::{ChainView, Outbox, WalletView};
+    use crate::engine::kernel::{ChainView, Outbox, Treasury, WalletView};
     use crate::engine::{Engine, Input, Keys};
     use crate::order::{Alternative, Mode};
     use crate::settlement::sample;
@@ -521,7 +506,8 @@ mod tests {
         params.pow_bits = 0;
         let epoch = 1000;
         let chain = ChainView { up: true, ..ChainView::default() };
-        let mut wallet = WalletView { spendable_sat: 100_000_000, ..WalletView::default() };
+        let mut treasury = Treasury::default();
+        treasury.set_spendable(100_000_000);
         let mut counters = counters.iter().map(|(name, at)| ((*name).to_owned(), *at)).collect();
         let mut ctx = Context {
             now_ms: crate::epoch::opens_at_ms(epoch, &params) + 1,
@@ -529,7 +515,8 @@ mod tests {
             keys: &Keys::new([1; 32], [2; 32]),
             secp: &Secp256k1::new(),
             chain: &chain,
-            wallet: &mut wallet,
+            wallet: &mut WalletView::default(),
+            treasury: &mut treasury,
             counters: &mut counters,
             out: &mut Outbox::default(),
         };
@@ -559,7 +546,7 @@ mod tests {
         let mut market = Market::default();
         market.load(ctx, &[]).unwrap();
         let spec = bid(ctx, time_in_force);
-        let id = market.place(ctx, &Empty, spec, 0).unwrap();
+        let id = market.place(ctx, &Empty, spec).unwrap();
         let standing = market.standing.get_mut(&id).unwrap();
         standing.matched = BTreeMap::from([(TradeId([1; 32]), 2), (TradeId([2; 32]), 2)]);
         (market, id)
@@ -601,12 +588,34 @@ mod tests {
                 let mut market = Market::default();
                 market.load(ctx, &[]).unwrap();
                 // As the first tick does.
-                market.sign_due(ctx, &Empty, epoch, 0);
+                market.sign_due(ctx, &Empty, epoch);
                 let spec = bid(ctx, TimeInForce::GoodTillCancelled);
-                market.place(ctx, &Empty, spec, 0).unwrap();
+                market.place(ctx, &Empty, spec).unwrap();
                 assert_eq!(market.signed_for(epoch).count() == 1, joins, "{signed}");
             });
         }
+    }
+
+    #[test]
+    fn a_signed_bid_holds_its_coins_until_its_epoch_is_computed() {
+        with(&[(SIGNED_THROUGH, 999)], |ctx, epoch| {
+            let mut market = Market::default();
+            market.load(ctx, &[]).unwrap();
+            market.sign_due(ctx, &Empty, epoch);
+            let spec = bid(ctx, TimeInForce::GoodTillCancelled);
+            let needed_sat = signing::needed_sat(ctx, &spec, spec.qty);
+            ctx.treasury.set_spendable(needed_sat * 2 - 1);
+            let id = market.place(ctx, &Empty, spec.clone()).unwrap();
+            assert_eq!(ctx.treasury.reserved_sat(), needed_sat);
+            let refused = market.place(ctx, &Empty, spec).unwrap_err();
+            assert_eq!(refused.code, "order.insufficient_funds");
+            // What was gossiped stays firm.
+            market.cancel(ctx, id).unwrap();
+            assert_eq!(ctx.treasury.reserved_sat(), needed_sat);
+            ctx.now_ms = computed_at_ms(epoch, ctx.params);
+            market.on_tick(ctx, &mut Empty);
+            assert_eq!(ctx.treasury.reserved_sat(), 0);
+        });
     }
 
     #[test]

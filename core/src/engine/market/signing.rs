@@ -3,7 +3,7 @@
 use super::{Inventory, Job, Market, OrderSpec, SignedOrder, Standing, TimeInForce};
 use crate::admission::{AdmissionError, check_rules};
 use crate::engine::io::{Effect, Refusal};
-use crate::engine::kernel::Context;
+use crate::engine::kernel::{Context, Short};
 use crate::epoch::{Phase, epoch_at, opens_at_ms};
 use crate::ids::StandingId;
 use crate::limits::{HORIZON_SLOTS, ORDERS_PER_OWNER_BOOK};
@@ -67,28 +67,21 @@ pub fn fee_reserve_sat(ctx: &Context<'_>) -> u64 {
 ///
 /// # Errors
 /// `order.insufficient_funds` or `chain.down`.
-pub(super) fn check_funds(
-    ctx: &Context<'_>,
-    spec: &OrderSpec,
-    committed_sat: u64,
-) -> Result<(), Refusal> {
+pub(super) fn check_funds(ctx: &Context<'_>, spec: &OrderSpec) -> Result<(), Refusal> {
     if !ctx.chain.up {
         return Err(Refusal::new(
             "chain.down",
             "no chain source answers, so nothing can be paid; see `capex status`",
         ));
     }
-    let needed = needed_sat(ctx, spec, spec.qty);
-    let free = ctx.wallet.spendable_sat.saturating_sub(committed_sat);
-    if needed > free {
-        return Err(Refusal::new(
+    ctx.treasury.check(needed_sat(ctx, spec, spec.qty)).map_err(|Short { needed_sat, free_sat }| {
+        Refusal::new(
             "order.insufficient_funds",
             format!(
-                "the bid can cost {needed} sat with fees and {free} sat are free; fund the wallet or bid less"
+                "the bid can cost {needed_sat} sat with fees and {free_sat} sat are free; fund the wallet or bid less"
             ),
-        ));
-    }
-    Ok(())
+        )
+    })
 }
 
 fn order_of(
@@ -142,7 +135,6 @@ impl Market {
         ctx: &mut Context<'_>,
         inventory: &dyn Inventory,
         epoch: u64,
-        committed_sat: u64,
     ) {
         let ready = epoch > self.signed_through
             && epoch > self.floor
@@ -154,11 +146,10 @@ impl Market {
             return;
         }
         self.signed_through = epoch;
-        let mut committed = committed_sat;
         let ids: Vec<StandingId> =
             self.standing.values().filter(|order| order.is_open()).map(|order| order.id).collect();
         for id in ids {
-            committed = self.sign_standing(ctx, inventory, id, epoch, committed);
+            self.sign_standing(ctx, inventory, id, epoch);
         }
     }
 
@@ -168,13 +159,12 @@ impl Market {
         ctx: &mut Context<'_>,
         inventory: &dyn Inventory,
         id: StandingId,
-        committed_sat: u64,
     ) {
         let epoch = epoch_at(ctx.now_ms, ctx.params);
         let open = Phase::at(ctx.now_ms, ctx.params) == Phase::Open;
         let ours = epoch == self.signed_through && epoch > self.floor;
         if open && ours && ctx.chain.up && !self.clock_is_off {
-            self.sign_standing(ctx, inventory, id, epoch, committed_sat);
+            self.sign_standing(ctx, inventory, id, epoch);
         }
     }
 
@@ -184,37 +174,27 @@ impl Market {
         inventory: &dyn Inventory,
         id: StandingId,
         epoch: u64,
-        committed_sat: u64,
-    ) -> u64 {
-        let Some(standing) = self.standing.get(&id).cloned() else { return committed_sat };
+    ) {
+        let Some(standing) = self.standing.get(&id).cloned() else { return };
         if standing.is_one_shot() && standing.last_epoch.is_some() {
-            return committed_sat;
+            return;
         }
         match (standing.spec.side, &standing.units) {
-            (Side::Buy, _) => self.sign_bid(ctx, &standing, epoch, committed_sat),
-            (Side::Sell, Some(units)) => {
-                self.sign_asks(ctx, inventory, &standing, units, epoch);
-                committed_sat
-            }
-            (Side::Sell, None) => committed_sat,
+            (Side::Buy, _) => self.sign_bid(ctx, &standing, epoch),
+            (Side::Sell, Some(units)) => self.sign_asks(ctx, inventory, &standing, units, epoch),
+            (Side::Sell, None) => {}
         }
     }
 
-    fn sign_bid(
-        &mut self,
-        ctx: &mut Context<'_>,
-        standing: &Standing,
-        epoch: u64,
-        committed_sat: u64,
-    ) -> u64 {
+    fn sign_bid(&mut self, ctx: &mut Context<'_>, standing: &Standing, epoch: u64) {
         let qty = standing.remainder();
         if qty == 0 {
-            return committed_sat;
+            return;
         }
         let needed = needed_sat(ctx, &standing.spec, qty);
-        if committed_sat.saturating_add(needed) > ctx.wallet.spendable_sat {
+        if ctx.treasury.reserve_bid(epoch, standing.id, needed).is_err() {
             self.note(standing.id, "order.insufficient_funds");
-            return committed_sat;
+            return;
         }
         // The horizon moves on: what lies beyond it is asked for later.
         let window = Window {
@@ -226,10 +206,8 @@ impl Market {
             epoch,
             rectangle: None,
             features: standing.spec.features,
-            reserved_sat: needed,
         };
         self.start_job(ctx, &standing.spec, qty, window, signed);
-        committed_sat.saturating_add(needed)
     }
 
     fn sign_asks(
@@ -263,7 +241,6 @@ impl Market {
                 epoch,
                 rectangle: Some((units, window)),
                 features: standing.spec.features,
-                reserved_sat: 0,
             };
             self.start_job(ctx, &standing.spec, qty, window, signed);
         }
@@ -297,6 +274,7 @@ impl Market {
         let Some(Job { mut order, signed }) = self.jobs.remove(&job) else { return };
         let epoch = epoch_at(ctx.now_ms, ctx.params);
         if signed.epoch != epoch || Phase::at(ctx.now_ms, ctx.params) != Phase::Open {
+            ctx.treasury.release_bid(signed.epoch, signed.standing);
             return;
         }
         order.pow_nonce = nonce;

@@ -76,6 +76,7 @@ impl Buying {
     pub(super) fn load(ctx: &mut Context<'_>, buyer: Buyer, events: &mut Vec<TradeEvent>) -> Self {
         let done = buyer.state.is_done();
         let pace = if done { Pace::default() } else { Pace::resumed() };
+        ctx.treasury.commit(buyer.trade, buyer.committed_sat());
         let mut buying = Self { buyer, contract: None, pace, refusal: None };
         buying.contract = buying.compute_contract(ctx);
         if done {
@@ -139,7 +140,9 @@ impl Buying {
         Contract::new(ctx.secp, &agreement.terms, agreement.hash, 0).ok()
     }
 
+    /// Writes the state, and says which coins it still needs.
     fn save(&self, ctx: &mut Context<'_>) {
+        ctx.treasury.commit(self.buyer.trade, self.buyer.committed_sat());
         ctx.out.put(Table::Buyer, &self.buyer.trade.0, &self.buyer);
     }
 

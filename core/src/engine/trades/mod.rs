@@ -366,13 +366,6 @@ impl Trades {
         open.map(|(trade, selling)| (*trade, &selling.seller.row, &selling.seller.units))
     }
 
-    /// Coins that open buys still need, sat: the wallet has not locked them yet.
-    #[must_use]
-    pub fn committed_sat(&self) -> u64 {
-        let open = self.buys.values().map(|buying| buying.buyer.committed_sat());
-        open.fold(0, u64::saturating_add)
-    }
-
     /// How many of the remembered settlements a counterparty let fail, to rank it.
     #[must_use]
     pub fn misses(&self, counterparty: Key) -> u32 {
