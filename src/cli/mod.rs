@@ -1,7 +1,7 @@
 //! The command line: four verbs for the job, nouns for the rest, one file per noun.
 //!
 //! It speaks HTTP to the daemon and never touches store, chain or network; `devnet`,
-//! `devchain`, `up`, `match`, `config`, `cert verify` and `epoch verify --from` work without
+//! `devchain`, `up`, `host`, `match`, `config`, `cert verify` and `epoch verify --from` work without
 //! one. With `--json` exactly one JSON value goes to standard output (`--watch`: one a line),
 //! and errors go as JSON to standard error. Exit codes are in [`failure`].
 
@@ -19,6 +19,7 @@ pub mod epoch;
 mod epoch_verify;
 pub mod explain;
 pub mod failure;
+pub mod host;
 pub mod init;
 pub mod lease;
 pub mod match_cmd;
@@ -137,6 +138,9 @@ pub enum Command {
     /// Computed epochs: show, verify, export
     #[command(subcommand)]
     Epoch(epoch::Noun),
+    /// This machine as a provider: show, test
+    #[command(subcommand)]
+    Host(host::Noun),
     /// Configuration: path, show
     #[command(subcommand)]
     Config(config::Noun),
@@ -327,6 +331,7 @@ fn dispatch(command: Command, context: &mut Context<'_>) -> Result<ExitCode, Fai
         Command::Peer(noun) => peer::run(&noun, context),
         Command::Match(flags) => return Ok(run_match(&flags, context)),
         Command::Epoch(noun) => epoch::run(&noun, context),
+        Command::Host(noun) => host::run(&noun, context),
         Command::Config(noun) => config::run(&noun, context),
         Command::Shim(flags) => {
             return Ok(ExitCode::from(crate::executor::shim::run(&flags.dir)));

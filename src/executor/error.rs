@@ -53,9 +53,6 @@ pub enum ExecutorError {
     /// The name is not a result of this lease, or no regular file was left there.
     #[error("no such result")]
     NoResult,
-    /// This back end does not have the verb.
-    #[error("this back end has no {0}")]
-    Unsupported(&'static str),
     /// The self-test failed: nothing of this back end may be offered.
     #[error("self-test: {0}")]
     SelfTest(String),
@@ -88,7 +85,6 @@ impl ExecutorError {
             Self::WrongDigest => "put.wrong_digest",
             Self::NotEnded => "result.not_ended",
             Self::NoResult => "result.absent",
-            Self::Unsupported(_) => "executor.unsupported",
             Self::SelfTest(_) => "executor.self_test_failed",
             Self::Io { .. } => "executor.io",
         }

@@ -1,6 +1,6 @@
 //! What this host has: processors and memory, bounded by the limits of our own cgroup.
 //!
-//! Both cgroup versions are read (research/delivery.md §1.1: hybrid hosts are common), and
+//! Both cgroup versions are read (hosts with both are common), and
 //! every ancestor counts: the tightest limit holds. Files that are missing limit nothing.
 
 use std::fs;

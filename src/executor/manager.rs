@@ -9,25 +9,22 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use async_trait::async_trait;
 use rustix::fs::OFlags;
-use tokio::sync::{OnceCell, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::blobs::{self, PutProgress};
 use super::error::{At, ExecutorError};
 use super::event::LeaseEvent;
-use super::inventory::{self, HostCapacity};
 use super::layout::LeaseDir;
 use super::logs::{LogChunk, read_range};
-use super::probe::{self, Capabilities};
 use super::process::ProcessId;
 use super::retention::{self, FreedProof};
 use super::spec::LeaseSpec;
 use super::state::{
     Durability, Ended, Outcome, Record, State, Usage, now_ms, printable, read_json, write_json,
 };
-use super::{Executor, supervise};
+use super::supervise;
 use capex_core::ids::{Digest, LeaseId};
 use capex_core::lease::objects::Stream;
 use capex_core::limits::OPEN_LEASES_MAX;
@@ -46,7 +43,6 @@ pub struct Manager {
     tasks: Mutex<JoinSet<()>>,
     /// Held while a lease is created, so that one id makes one lease.
     creating: tokio::sync::Mutex<()>,
-    probed: OnceCell<Capabilities>,
 }
 
 /// What supervising tasks need.
@@ -230,7 +226,6 @@ impl Manager {
             shared: Arc::new(Shared { dir, shim_exe, events, leases }),
             tasks: Mutex::default(),
             creating: tokio::sync::Mutex::default(),
-            probed: OnceCell::new(),
         })
     }
 
@@ -390,18 +385,13 @@ fn create(root: &Path, spec: LeaseSpec) -> Result<Lease, ExecutorError> {
     Ok(Lease::new(spec, dir, None))
 }
 
-#[async_trait]
-impl Executor for Manager {
-    async fn probe(&self) -> Result<Capabilities, ExecutorError> {
-        let test = || probe::self_test(&self.shared.dir, &self.shared.shim_exe);
-        self.probed.get_or_try_init(test).await.cloned()
-    }
-
-    async fn inventory(&self) -> Result<HostCapacity, ExecutorError> {
-        Ok(inventory::read(Path::new("/")))
-    }
-
-    async fn prepare(&self, spec: LeaseSpec) -> Result<Vec<Digest>, ExecutorError> {
+/// The life of a lease. Every verb may be repeated: the second answer equals the first.
+impl Manager {
+    /// Records the lease durably; answers the digests that are still missing.
+    ///
+    /// # Errors
+    /// A bad specification, another lease of this id, or the disk.
+    pub async fn prepare(&self, spec: LeaseSpec) -> Result<Vec<Digest>, ExecutorError> {
         spec.validate()?;
         let id = spec.lease_id;
         let lease = self.obtain(&spec).await?;
@@ -416,7 +406,11 @@ impl Executor for Manager {
         self.need(&id)
     }
 
-    async fn start(&self, lease: &LeaseId) -> Result<(), ExecutorError> {
+    /// Hands the lease to its process, which waits for the window by itself.
+    ///
+    /// # Errors
+    /// Content is missing, the lease is over, or no process can be started.
+    pub async fn start(&self, lease: &LeaseId) -> Result<(), ExecutorError> {
         let lease = self.shared.known(lease)?;
         let _turn = lease.gate.lock().await;
         if matches!(lease.record()?.state, State::Ended(_)) {
@@ -439,7 +433,11 @@ impl Executor for Manager {
         Ok(())
     }
 
-    async fn adopt(&self) -> Result<Vec<(LeaseId, State)>, ExecutorError> {
+    /// Takes over, after a restart, every lease found on disk.
+    ///
+    /// # Errors
+    /// The disk.
+    pub async fn adopt(&self) -> Result<Vec<(LeaseId, State)>, ExecutorError> {
         let mut adopted = Vec::new();
         for lease in retention::found_on_disk(&self.shared.dir).await? {
             let lease = self.shared.insert(lease);
@@ -448,20 +446,11 @@ impl Executor for Manager {
         Ok(adopted)
     }
 
-    async fn sample(&self, lease: &LeaseId) -> Result<Usage, ExecutorError> {
-        self.usage(lease)
-    }
-
-    async fn logs(
-        &self,
-        lease: &LeaseId,
-        stream: Stream,
-        from: u64,
-    ) -> Result<LogChunk, ExecutorError> {
-        self.read_log(lease, stream, from, usize::MAX)
-    }
-
-    async fn stop(&self, lease: &LeaseId, why: &str) -> Result<(), ExecutorError> {
+    /// Asks the lease to end now; its end is reported by an event.
+    ///
+    /// # Errors
+    /// Unknown lease, or the disk.
+    pub async fn stop(&self, lease: &LeaseId, why: &str) -> Result<(), ExecutorError> {
         let lease = self.shared.known(lease)?;
         let _turn = lease.gate.lock().await;
         if matches!(lease.record()?.state, State::Ended(_)) {
@@ -475,7 +464,11 @@ impl Executor for Manager {
         Ok(())
     }
 
-    async fn release(&self, lease: &LeaseId) -> Result<FreedProof, ExecutorError> {
+    /// Frees everything and says what, if anything, was left behind.
+    ///
+    /// # Errors
+    /// Unknown lease, one that still runs, or the disk.
+    pub async fn release(&self, lease: &LeaseId) -> Result<FreedProof, ExecutorError> {
         retention::release(&self.shared, lease).await
     }
 }

@@ -7,7 +7,7 @@ use rustix::time::{ClockId, clock_gettime};
 /// Counters of one workload. Readers see each counter, not a common instant.
 ///
 /// CPU time is that of the executing thread: after an interruption fuel shows a small
-/// part of what was burnt (research/delivery.md §1.6).
+/// part of what was burnt.
 #[derive(Debug, Default)]
 pub(super) struct Meter {
     cpu_from_us: AtomicU64,

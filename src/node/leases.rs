@@ -9,7 +9,7 @@ use capex_network::Command as NetCommand;
 
 use super::Node;
 use super::follow::FollowEvent;
-use crate::executor::{Allowance, Executor, ExecutorError, LeaseSpec, LogChunk, Manager};
+use crate::executor::{Allowance, ExecutorError, LeaseSpec, LogChunk, Manager};
 use capex_core::engine::io::StopReason;
 use capex_core::engine::leases::LeaseRole;
 use capex_core::engine::{Effect, Input};

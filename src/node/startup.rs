@@ -19,7 +19,7 @@ use crate::api::types::Endpoints;
 use crate::api::{self, ApiHandle, ApiState, Cookie};
 use crate::chain::rpc::{RpcClient, RpcConfig, RpcSource};
 use crate::chain::{Relevant, Watcher};
-use crate::executor::{EVENT_QUEUE, Executor, Manager};
+use crate::executor::{EVENT_QUEUE, Manager};
 use crate::store::{Meta, Store, load_or_create_secret};
 use crate::wallet::{self, Wallet};
 use capex_core::engine::leases::LeaseRole;

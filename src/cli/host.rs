@@ -1,0 +1,109 @@
+//! `capex host show|test`: this machine, before it sells anything. Needs no daemon.
+
+use std::path::Path;
+
+use serde::Serialize;
+
+use super::Context;
+use super::failure::{Exit, Failure};
+use super::up::runtime;
+use crate::executor::inventory::{self, HostCapacity};
+use crate::executor::{Proved, self_test};
+use crate::node::config::Config;
+
+/// What about this host.
+#[derive(Debug, clap::Subcommand)]
+pub enum Noun {
+    /// Print processors and memory, and what the configured capacity asks of them
+    #[command(after_help = "Examples:
+  capex host show
+  capex host show --datadir /tmp/a --json
+
+Next: capex host test")]
+    Show,
+    /// Try whether the limits of a lease hold here: three workloads, three seconds
+    #[command(after_help = "Examples:
+  capex host test
+  capex host test --datadir /tmp/a --json
+
+Next: capex up")]
+    Test,
+}
+
+#[derive(Serialize)]
+struct Shown {
+    host: HostCapacity,
+    /// What all configured units need at once.
+    configured: Needs,
+    fits: bool,
+}
+
+#[derive(Serialize, Default, PartialEq, Eq, Debug)]
+struct Needs {
+    cpu_milli: u64,
+    memory_bytes: u64,
+}
+
+/// Runs it.
+///
+/// # Errors
+/// A mistake in the configuration; a limit that does not hold.
+pub fn run(noun: &Noun, context: &mut Context<'_>) -> Result<(), Failure> {
+    let config = context.config()?;
+    match noun {
+        Noun::Show => {
+            let shown = show(inventory::read(Path::new("/")), &config);
+            context.show(&shown, |shown, page| {
+                let mib = |bytes: u64| format!("{} MiB", bytes >> 20);
+                page.field("processors", cpus(shown.host.cpu_milli))
+                    .field("memory", mib(shown.host.memory_bytes))
+                    .field("configured", cpus(shown.configured.cpu_milli))
+                    .field("configured memory", mib(shown.configured.memory_bytes));
+                page.line(if shown.fits {
+                    "the configured capacity fits"
+                } else {
+                    "the configured capacity does not fit: lower [capacity] in the configuration"
+                });
+            })
+        }
+        Noun::Test => {
+            let proved = test(&config)?;
+            context.show(&proved, |proved, page| {
+                page.field("back end", proved.backend)
+                    .field("isolation", proved.isolation)
+                    .field("memory limit", format!("held at {} bytes", proved.memory_peak_bytes))
+                    .field("deadline", format!("held within {} ms", proved.deadline_overrun_ms));
+            })
+        }
+    }
+}
+
+fn show(host: HostCapacity, config: &Config) -> Shown {
+    let mut configured = Needs::default();
+    for (class, units) in &config.capacity {
+        let Some(class) = config.params.class(*class) else { continue };
+        let times = |floor: u32| u64::from(floor).saturating_mul(u64::from(*units));
+        configured.cpu_milli = configured.cpu_milli.saturating_add(times(class.floors.cpu_milli));
+        let bytes = times(class.floors.memory_mib).saturating_mul(1 << 20);
+        configured.memory_bytes = configured.memory_bytes.saturating_add(bytes);
+    }
+    let fits =
+        configured.cpu_milli <= host.cpu_milli && configured.memory_bytes <= host.memory_bytes;
+    Shown { host, configured, fits }
+}
+
+fn cpus(milli: u64) -> String {
+    format!("{}.{:03}", milli / 1000, milli % 1000)
+}
+
+/// In the data directory, since that is the disk where leases run.
+fn test(config: &Config) -> Result<Proved, Failure> {
+    let failed = |code, error: String| Failure::new(Exit::Failed, code, error);
+    let shim = std::env::current_exe().map_err(|e| failed("executor.io", e.to_string()))?;
+    let dir = &config.datadir;
+    std::fs::create_dir_all(dir).map_err(|e| failed("executor.io", e.to_string()))?;
+    let proved = runtime()?.block_on(self_test(dir, &shim));
+    proved.map_err(|error| {
+        failed(error.code(), error.to_string()).with_hint("do not sell from this host")
+    })
+}
