@@ -14,16 +14,24 @@ pub const ENDPOINTS_FILE: &str = "endpoints";
 pub struct EndpointsFile(PathBuf);
 
 impl EndpointsFile {
-    /// Writes the file at once: a reader sees all of it or none.
+    /// Writes the file of a data directory.
     ///
     /// # Errors
-    /// The file can not be written.
-    pub fn write(datadir: &Path, endpoints: &Endpoints) -> io::Result<Self> {
-        let path = datadir.join(ENDPOINTS_FILE);
-        let part = datadir.join("endpoints.part");
+    /// The file cannot be written.
+    pub fn create(datadir: &Path, endpoints: &Endpoints) -> io::Result<Self> {
+        let file = Self(datadir.join(ENDPOINTS_FILE));
+        file.rewrite(endpoints)?;
+        Ok(file)
+    }
+
+    /// Replaces the content at once: a reader sees all of it or what was there before.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn rewrite(&self, endpoints: &Endpoints) -> io::Result<()> {
+        let part = self.0.with_extension("part");
         std::fs::write(&part, serde_json::to_vec_pretty(endpoints)?)?;
-        std::fs::rename(&part, &path)?;
-        Ok(Self(path))
+        std::fs::rename(&part, &self.0)
     }
 }
 

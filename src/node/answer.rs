@@ -86,11 +86,11 @@ impl Node {
     ) {
         match command {
             ShellCommand::AddPeer(address) => {
-                self.send_network(capex_network::Command::Dial(address));
+                self.outside.tell_network(capex_network::Command::Dial(address));
                 let _ = answer.send(Ok(Done::Ok.into()));
             }
             ShellCommand::WalletAddress => {
-                let address = self.wallet.next_address();
+                let address = self.driver.wallet_mut().next_address();
                 let address = address
                     .map(|address| types::Address { address: address.to_string() }.into())
                     .map_err(|error| ApiError::new(500, error.code(), error.to_string()));
@@ -106,8 +106,8 @@ impl Node {
     }
 
     fn balance(&self) -> types::Balance {
-        let balance = self.wallet.balance();
-        let committed = self.engine.treasury().reserved_sat();
+        let balance = self.driver.wallet().balance();
+        let committed = self.engine().treasury().reserved_sat();
         types::Balance {
             spendable_sat: balance.spendable_sat,
             confirmed_sat: balance.confirmed_sat,
@@ -117,14 +117,14 @@ impl Node {
     }
 
     fn class_name(&self, class: u16) -> String {
-        super::study::class_name(self.engine.params(), class)
+        super::offload::class_name(self.engine().params(), class)
     }
 
     fn feature_names(&self, bits: u64) -> Vec<String> {
-        super::study::feature_names(self.engine.params(), bits)
+        super::offload::feature_names(self.engine().params(), bits)
     }
 
     fn now_slot(&self) -> u32 {
-        self.engine.params().slot_at(now_ms())
+        self.engine().params().slot_at(now_ms())
     }
 }

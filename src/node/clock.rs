@@ -4,9 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use capex_network::{Command as NetCommand, PeerKey};
-
-use super::{NODE_REQUEST_IDS, Node, now_ms};
+use super::{Node, now_ms};
 use capex_core::engine::sync::{SyncReply, SyncRequest};
 use capex_core::engine::{Input, Protocol};
 use capex_core::ids::Key;
@@ -63,15 +61,9 @@ impl Clocks {
 impl Node {
     /// Asks a peer for its time.
     pub(super) fn ask_clock(&mut self, peer: Key) {
-        self.next_call += 1;
-        let id = NODE_REQUEST_IDS + self.next_call;
+        let id = self.calls.next_id();
         self.clocks.asked.insert(id, (peer, Instant::now()));
-        self.send_network(NetCommand::Request {
-            id,
-            peer: PeerKey(peer.0),
-            protocol: Protocol::Sync.name().to_owned(),
-            bytes: encode(&SyncRequest::Clock),
-        });
+        self.request(id, peer, Protocol::Sync, encode(&SyncRequest::Clock));
     }
 
     /// Asks every peer, once a minute.
@@ -80,7 +72,7 @@ impl Node {
             return;
         }
         self.clocks.asked_all = Instant::now();
-        let peers: Vec<Key> = self.engine.peers().iter().copied().collect();
+        let peers: Vec<Key> = self.engine().peers().iter().copied().collect();
         peers.into_iter().for_each(|peer| self.ask_clock(peer));
     }
 
@@ -90,7 +82,7 @@ impl Node {
             return false;
         }
         let reply = result.as_ref().ok().and_then(|bytes| decode_exact(bytes).ok());
-        let tolerance_ms = self.engine.params().clock_tolerance_ms();
+        let tolerance_ms = self.engine().params().clock_tolerance_ms();
         self.clocks.answered(id, reply, now_ms(), Instant::now(), tolerance_ms);
         self.tell_clock();
         true

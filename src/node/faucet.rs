@@ -30,7 +30,7 @@ impl Node {
         amount_sat: u64,
         answer: oneshot::Sender<Result<Answer, ApiError>>,
     ) {
-        if self.engine.params().chain.network != bitcoin::Network::Regtest {
+        if self.engine().params().chain.network != bitcoin::Network::Regtest {
             let refused = ApiError::new(
                 422,
                 "wallet.no_faucet",
@@ -41,7 +41,7 @@ impl Node {
         }
         let mut to = Vec::new();
         while to.len() < OUTPUTS {
-            match self.wallet.next_address() {
+            match self.driver.wallet_mut().next_address() {
                 Ok(address) => to.push(address.script_pubkey()),
                 Err(error) => {
                     let failed = ApiError::new(500, error.code(), error.to_string());
@@ -52,7 +52,7 @@ impl Node {
         }
         let client =
             RpcClient::new(self.config.chain.url.clone(), self.config.chain.cookie.clone());
-        let start = sha256(&[&self.engine.me().0]);
+        let start = sha256(&[&self.engine().me().0]);
         self.served.spawn(async move {
             let _ = answer.send(fund(&client, start, to, amount_sat).await.map(Into::into));
         });

@@ -1,18 +1,21 @@
 //! The provider's side of a lease on disk: content in, output and results out, against the
 //! engine's lease table.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use capex_network::Command as NetCommand;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
 use super::Node;
 use super::follow::FollowEvent;
+use crate::driver::LeaseTask;
 use crate::executor::{Allowance, ExecutorError, LeaseSpec, LogChunk, Manager};
+use capex_core::engine::Input;
 use capex_core::engine::io::StopReason;
 use capex_core::engine::leases::LeaseRole;
-use capex_core::engine::{Effect, Input};
 use capex_core::ids::LeaseId;
 use capex_core::lease::ExecutorEvent;
 use capex_core::lease::objects::{LeaseReply, LeaseRequest, Verb};
@@ -23,6 +26,16 @@ use capex_core::wire::{decode_record, encode};
 const LONG_POLL: Duration = Duration::from_secs(2);
 /// One step of waiting on a file.
 const STEP: Duration = Duration::from_millis(50);
+
+/// Leases on this host.
+pub(super) struct Leases {
+    pub(super) executor: Arc<Manager>,
+    /// Results that their holders have not fetched yet.
+    results_left: BTreeMap<LeaseId, BTreeSet<String>>,
+    served: JoinSet<()>,
+    released: mpsc::Sender<(LeaseId, ExecutorEvent)>,
+    grace_ms: u64,
+}
 
 impl Node {
     /// Serves a request that needs the disk. False if it is the engine's.
@@ -37,22 +50,23 @@ impl Node {
             LeaseRequest::Get { call, .. } => (call, Verb::Get),
             _ => return false,
         };
-        match self.engine.authorise(super::now_ms(), call, verb) {
+        match self.driver.engine_mut().authorise(super::now_ms(), call, verb) {
             Err(code) => self.reply_lease(id, &LeaseReply::Refused { code: code.to_owned() }),
             Ok(lease) => self.serve_from_disk(id, lease, request),
         }
         true
     }
 
-    fn reply_lease(&mut self, id: u64, reply: &LeaseReply) {
-        self.send_network(NetCommand::Reply { id, bytes: encode(reply) });
+    fn reply_lease(&self, id: u64, reply: &LeaseReply) {
+        self.outside.tell_network(NetCommand::Reply { id, bytes: encode(reply) });
     }
 
     fn serve_from_disk(&mut self, id: u64, lease: LeaseId, request: LeaseRequest) {
-        let executor = Arc::clone(&self.executor);
-        let network = self.network.clone();
+        let executor = Arc::clone(&self.outside.leases.executor);
+        let network = self.outside.network.clone();
         let events = self.follow_events.clone();
-        self.served.spawn(async move {
+        let served = &mut self.outside.leases.served;
+        served.spawn(async move {
             let fetched = match &request {
                 LeaseRequest::Get { name, .. } => Some(name.clone()),
                 _ => None,
@@ -66,16 +80,17 @@ impl Node {
                 let _ = events.send(FollowEvent::Fetched { lease, name }).await;
             }
         });
-        while self.served.try_join_next().is_some() {}
+        while served.try_join_next().is_some() {}
     }
 
     /// A result was fetched to its end.
     pub(super) fn on_fetched(&mut self, lease: LeaseId, name: &str) {
-        let Some(left) = self.results_left.get_mut(&lease) else { return };
+        let results_left = &mut self.outside.leases.results_left;
+        let Some(left) = results_left.get_mut(&lease) else { return };
         left.remove(name);
         if left.is_empty() {
-            self.results_left.remove(&lease);
-            self.engine.fetched(super::now_ms(), lease);
+            results_left.remove(&lease);
+            self.driver.engine_mut().fetched(super::now_ms(), lease);
             self.feed(Input::Tick);
         }
     }
@@ -83,17 +98,18 @@ impl Node {
     /// After a restart: leases whose content was complete are started again, results that
     /// were not fetched are awaited again.
     pub(super) fn resume_leases(&mut self) {
-        for view in self.engine.leases().views(self.engine.me()) {
+        let (engine, leases) = (self.driver.engine(), &mut self.outside.leases);
+        for view in engine.leases().views(engine.me()) {
             if view.role != LeaseRole::Provider || view.phase == "released" {
                 continue;
             }
             let lease = view.lease_id;
-            if let Some(workload) = self.engine.leases().workload(&lease) {
+            if let Some(workload) = engine.leases().workload(&lease) {
                 let results = workload.results.iter().cloned().collect();
-                self.results_left.insert(lease, results);
+                leases.results_left.insert(lease, results);
             }
-            let executor = Arc::clone(&self.executor);
-            self.served.spawn(async move {
+            let executor = Arc::clone(&leases.executor);
+            leases.served.spawn(async move {
                 if executor.need(&lease).is_ok_and(|need| need.is_empty())
                     && let Err(error) = executor.start(&lease).await
                 {
@@ -102,12 +118,28 @@ impl Node {
             });
         }
     }
+}
+
+impl Leases {
+    pub(super) fn new(
+        executor: Manager,
+        released: mpsc::Sender<(LeaseId, ExecutorEvent)>,
+        grace_ms: u64,
+    ) -> Self {
+        Self {
+            executor: Arc::new(executor),
+            results_left: BTreeMap::new(),
+            served: JoinSet::new(),
+            released,
+            grace_ms,
+        }
+    }
 
     /// Starts, stops and releases leases of this host.
-    pub(super) fn perform_lease(&mut self, effect: Effect) {
+    pub(super) fn perform(&mut self, task: LeaseTask) {
         let executor = Arc::clone(&self.executor);
-        match effect {
-            Effect::Start {
+        match task {
+            LeaseTask::Start {
                 lease,
                 workload,
                 starts_at_ms,
@@ -123,7 +155,7 @@ impl Node {
                     memory_max_bytes,
                     output_max_bytes: STREAM_MAX_BYTES,
                     work_max_bytes: disk_max_bytes,
-                    grace_ms: self.engine.params().lease.grace_ms,
+                    grace_ms: self.grace_ms,
                 };
                 let spec = LeaseSpec::of_workload(lease, &workload, allowance);
                 self.served.spawn(async move {
@@ -132,7 +164,7 @@ impl Node {
                     }
                 });
             }
-            Effect::Stop { lease, why } => {
+            LeaseTask::Stop { lease, why } => {
                 let why = match why {
                     StopReason::Holder => "holder",
                     StopReason::Operator => "operator",
@@ -144,7 +176,7 @@ impl Node {
                     }
                 });
             }
-            Effect::Release { lease } => {
+            LeaseTask::Release { lease } => {
                 // Nobody can fetch them any more.
                 self.results_left.remove(&lease);
                 let released = self.released.clone();
@@ -157,7 +189,6 @@ impl Node {
                     let _ = released.send((lease, ExecutorEvent::Released { left_behind })).await;
                 });
             }
-            _ => {}
         }
     }
 }

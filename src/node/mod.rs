@@ -6,36 +6,33 @@
 //! promise that is not on disk must not be made.
 
 mod answer;
-pub(crate) mod bridge;
 mod chain_task;
 mod clock;
 pub mod config;
-mod effects;
 mod faucet;
 mod follow;
 mod leases;
+mod offload;
 mod peers;
+mod shell;
 mod startup;
-mod study;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::BTreeMap;
 use std::future::Future;
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use capex_network::{Event as NetEvent, Handle, PeerKey};
+use capex_network::{Event as NetEvent, PeerKey};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use self::chain_task::{ChainCommand, ChainEvent};
 use self::config::Config;
 use self::follow::{FollowEvent, Follower};
+use self::shell::{CommandAnswer, Outside};
 use crate::api;
-use crate::chain::{Relevant, Watcher};
-use crate::executor::{LeaseEvent, Manager};
-use crate::store::Store;
-use crate::wallet::Wallet;
-use capex_core::engine::{Done, Engine, Input, Protocol, Refusal, Topic};
+use crate::driver::{Driver, Fault};
+use crate::executor::LeaseEvent;
+use capex_core::engine::{Command, Engine, Input, Protocol, Topic};
 use capex_core::ids::{Key, LeaseId};
 use capex_core::lease::ExecutorEvent;
 
@@ -43,9 +40,6 @@ use capex_core::lease::ExecutorEvent;
 const TICK_MIN: Duration = Duration::from_millis(1);
 /// Own requests to peers have ids above those of the engine.
 const NODE_REQUEST_IDS: u64 = 1 << 63;
-/// Inputs that one event may lead to; more means a loop of effects, which is a bug that
-/// must not take the node with it.
-const INPUTS_PER_EVENT_MAX: usize = 10_000;
 
 /// Why a node ended.
 #[derive(Debug, thiserror::Error)]
@@ -53,9 +47,6 @@ pub enum NodeError {
     /// Directory, lock or journal.
     #[error(transparent)]
     Store(#[from] crate::store::StoreError),
-    /// A record of this node that this release cannot read.
-    #[error(transparent)]
-    Record(#[from] capex_core::engine::Unreadable),
     /// Seed file or wallet state.
     #[error(transparent)]
     Wallet(#[from] crate::wallet::WalletError),
@@ -76,6 +67,9 @@ pub enum NodeError {
     /// The identity file.
     #[error(transparent)]
     Identity(#[from] crate::store::SecretError),
+    /// The loop cannot go on.
+    #[error(transparent)]
+    Fault(#[from] Fault),
 }
 
 impl NodeError {
@@ -84,12 +78,12 @@ impl NodeError {
     pub fn code(&self) -> &'static str {
         match self {
             Self::Store(error) => error.code(),
-            Self::Record(_) => capex_core::engine::Unreadable::CODE,
             Self::Wallet(error) => error.code(),
             Self::Network(error) => error.code(),
             Self::Executor(error) => error.code(),
             Self::Io { .. } => "node.io",
             Self::Identity(error) => error.code(),
+            Self::Fault(fault) => fault.code(),
         }
     }
 
@@ -97,7 +91,7 @@ impl NodeError {
     #[must_use]
     pub fn hint(&self) -> Option<&'static str> {
         match self {
-            Self::Record(fault) => Some(fault.hint()),
+            Self::Fault(Fault::Record(fault)) => Some(fault.hint()),
             _ => None,
         }
     }
@@ -120,38 +114,47 @@ struct PeerCall {
 /// Everything that the loop owns.
 struct Node {
     config: Config,
-    engine: Engine,
-    store: Arc<Mutex<Store>>,
-    wallet: Wallet,
-    network: Handle,
-    chain: mpsc::Sender<ChainCommand>,
-    chain_status: ChainStatus,
-    watcher: Watcher,
-    /// What concerns the engine of updates that it has not been told yet.
-    backlog: Relevant,
-    executor: Arc<Manager>,
+    driver: Driver,
+    outside: Outside,
     follower: Follower,
-    mined: mpsc::Sender<(u64, u64)>,
-    inputs: VecDeque<Input>,
-    commands: BTreeMap<u64, oneshot::Sender<Result<Done, Refusal>>>,
-    next_command: u64,
-    calls: BTreeMap<u64, oneshot::Sender<Result<Vec<u8>, String>>>,
-    clocks: clock::Clocks,
-    next_call: u64,
-    peers: peers::Peers,
-    listening: Vec<String>,
-    api_addr: String,
-    started_at_ms: u64,
-    rescan_from: Option<u32>,
-    /// Results of leases on this host that their holders have not fetched yet.
-    results_left: BTreeMap<LeaseId, BTreeSet<String>>,
-    served: JoinSet<()>,
-    studies: study::Studies,
-    released: mpsc::Sender<(LeaseId, ExecutorEvent)>,
     follow_events: mpsc::Sender<FollowEvent>,
-    endpoints: Option<api::endpoints::EndpointsFile>,
+    chain_status: ChainStatus,
+    clocks: clock::Clocks,
+    calls: Calls,
+    presence: Presence,
+    /// Answers that are being prepared.
+    served: JoinSet<()>,
+    studies: offload::Studies,
     stop: bool,
-    fault: Option<NodeError>,
+}
+
+/// Requests of the shell's own to peers.
+#[derive(Default)]
+struct Calls {
+    waiting: BTreeMap<u64, oneshot::Sender<Result<Vec<u8>, String>>>,
+    count: u64,
+}
+
+impl Calls {
+    fn next_id(&mut self) -> u64 {
+        self.count += 1;
+        NODE_REQUEST_IDS + self.count
+    }
+
+    /// Hands an answer over, if its caller still waits.
+    fn answered(&mut self, id: u64, result: Result<Vec<u8>, String>) {
+        if let Some(waiting) = self.waiting.remove(&id) {
+            let _ = waiting.send(result);
+        }
+    }
+}
+
+/// Where this node can be found.
+struct Presence {
+    api_addr: String,
+    listening: Vec<String>,
+    endpoints: Option<api::endpoints::EndpointsFile>,
+    started_at_ms: u64,
 }
 
 /// What `status` says of the chain source.
@@ -185,8 +188,8 @@ pub async fn run(
     let (mut node, mut sources, mut tasks) = startup::open(config).await?;
     tokio::pin!(shutdown);
     let result = loop {
-        if let Some(fault) = node.fault.take() {
-            break Err(fault);
+        if let Some(fault) = node.driver.take_fault() {
+            break Err(fault.into());
         }
         node.ask_clocks();
         let timeout = node.next_timeout();
@@ -208,61 +211,31 @@ pub async fn run(
             Some(request) = sources.api.recv() => node.on_api(request),
             () = tokio::time::sleep(timeout.max(TICK_MIN)) => node.feed(Input::Tick),
         }
-        if node.stop && node.fault.is_none() {
+        if node.stop && !node.driver.has_failed() {
             break Ok(());
         }
     };
     tracing::info!("shutting down");
-    node.network.shutdown().await;
+    node.outside.network.shutdown().await;
     tasks.shutdown().await;
-    node.lock_store().durable_flush()?;
+    node.outside.lock_store().durable_flush()?;
     result
 }
 
 impl Node {
-    /// The store. Its lock can only be poisoned by a panic in the store itself, after which
-    /// the next open repairs what is on disk.
-    fn lock_store(&self) -> std::sync::MutexGuard<'_, Store> {
-        self.store.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    fn engine(&self) -> &Engine {
+        self.driver.engine()
     }
 
     fn next_timeout(&self) -> Duration {
         let now = now_ms();
-        let (due, _reason) = self.engine.poll_timeout(now);
+        let (due, _reason) = self.driver.poll_timeout(now);
         Duration::from_millis(due.saturating_sub(now))
     }
 
     /// Gives the engine an input, and performs all that follows from it.
     fn feed(&mut self, input: Input) {
-        if self.fault.is_some() {
-            // The engine is ahead of the disk: whatever it says now might be forgotten.
-            return;
-        }
-        self.inputs.push_back(input);
-        for _ in 0..INPUTS_PER_EVENT_MAX {
-            let Some(input) = self.inputs.pop_front() else { break };
-            self.engine.handle(now_ms(), input);
-            while let Some(effect) = self.engine.poll_effect() {
-                self.perform(effect);
-                if self.fault.is_some() {
-                    return;
-                }
-            }
-        }
-        if !self.inputs.is_empty() {
-            tracing::error!(left = self.inputs.len(), "one event led to too many inputs");
-            self.inputs.clear();
-        }
-        self.rescan_if_asked();
-    }
-
-    fn rescan_if_asked(&mut self) {
-        let Some(height) = self.rescan_from else { return };
-        // A full queue must not lose it: without the scan a trade would take what it can not
-        // see for absent.
-        if self.chain.try_send(ChainCommand::RescanFrom(height)).is_ok() {
-            self.rescan_from = None;
-        }
+        self.driver.feed(&mut self.outside, input);
     }
 
     fn on_network(&mut self, event: NetEvent) {
@@ -281,14 +254,8 @@ impl Node {
             }
             NetEvent::Response { id, result } => {
                 let result = result.map_err(|error| error.to_string());
-                if self.on_clock(id, &result) {
-                    return;
-                }
                 if id >= NODE_REQUEST_IDS {
-                    if let Some(waiting) = self.calls.remove(&id) {
-                        // Whoever asked may have stopped waiting.
-                        let _ = waiting.send(result);
-                    }
+                    self.on_own_response(id, result);
                 } else {
                     self.feed(Input::Response { id, result });
                 }
@@ -296,15 +263,15 @@ impl Node {
             NetEvent::PeerUp { peer, addr, outbound } => {
                 let key = Key(peer.0);
                 if outbound {
-                    self.peers.reached(key, addr);
+                    self.outside.peers.reached(key, addr);
                 }
-                self.feed(Input::Peer { key, up: true });
-                self.feed(Input::Tick);
+                self.driver.on_peer(&mut self.outside, key, true);
                 self.ask_clock(key);
             }
             NetEvent::PeerDown { peer } => {
-                self.forget_clock(&Key(peer.0));
-                self.feed(Input::Peer { key: Key(peer.0), up: false });
+                let key = Key(peer.0);
+                self.forget_clock(&key);
+                self.driver.on_peer(&mut self.outside, key, false);
             }
             NetEvent::Listening { addr } => self.on_listening(addr),
             NetEvent::Restarted { reason } => {
@@ -316,21 +283,47 @@ impl Node {
         }
     }
 
+    /// Asks a peer on the shell's own account: always answered.
+    fn request(&mut self, id: u64, peer: Key, protocol: Protocol, bytes: Vec<u8>) {
+        let protocol = protocol.name().to_owned();
+        let command =
+            capex_network::Command::Request { id, peer: PeerKey(peer.0), protocol, bytes };
+        if let Err(code) = self.outside.network(command) {
+            self.on_own_response(id, Err(code.to_owned()));
+        }
+    }
+
+    fn on_own_response(&mut self, id: u64, result: Result<Vec<u8>, String>) {
+        if !self.on_clock(id, &result) {
+            self.calls.answered(id, result);
+        }
+    }
+
     fn on_listening(&mut self, addr: String) {
-        if self.listening.contains(&addr) {
+        if self.presence.listening.contains(&addr) {
             return;
         }
         tracing::info!(%addr, "listening");
-        self.listening.push(addr);
+        self.presence.listening.push(addr);
         self.write_endpoints();
-        let addrs = self.listening.clone();
-        self.command(capex_core::engine::Command::SetAddresses(addrs), None);
+        let addrs = self.presence.listening.clone();
+        self.command(Command::SetAddresses(addrs), None);
     }
 
     fn on_chain(&mut self, event: ChainEvent) {
         match event {
-            ChainEvent::Update(update) => self.on_chain_update(&update),
-            ChainEvent::Broadcasted { tx, result } => self.on_broadcasted(&tx, result),
+            ChainEvent::Update(update) => {
+                if self.driver.on_chain(&mut self.outside, &update) {
+                    self.chain_status.up = true;
+                    self.chain_status.reason = None;
+                    if !update.connected.is_empty() {
+                        self.chain_status.tip_at_ms = Some(now_ms());
+                    }
+                }
+            }
+            ChainEvent::Broadcasted { tx, result } => {
+                self.driver.on_broadcasted(&mut self.outside, &tx, result);
+            }
             ChainEvent::Down(reason) => {
                 if self.chain_status.up || self.chain_status.reason.is_none() {
                     tracing::warn!(%reason, "the chain source does not answer");
@@ -342,54 +335,6 @@ impl Node {
         }
     }
 
-    fn on_broadcasted(&mut self, tx: &bitcoin::Transaction, result: Result<(), String>) {
-        if result.is_ok() {
-            // Change of an own funding can be spent before it confirms.
-            if let Err(error) = self.wallet.mark_broadcast(tx, now_ms() / 1000) {
-                self.fault = Some(error.into());
-                return;
-            }
-            self.queue_wallet();
-        }
-        self.feed(Input::Broadcasted { txid: tx.compute_txid(), result });
-    }
-
-    fn on_chain_update(&mut self, update: &crate::chain::ChainUpdate) {
-        if let Err(error) = self.wallet.apply(update, now_ms() / 1000) {
-            if matches!(error, crate::wallet::WalletError::Store(_)) {
-                self.fault = Some(error.into());
-                return;
-            }
-            tracing::error!(%error, "the wallet refused a chain update");
-            let height = update.height.saturating_sub(144);
-            self.rescan_from = Some(self.rescan_from.map_or(height, |from| from.min(height)));
-            self.rescan_if_asked();
-            return;
-        }
-        self.chain_status.up = true;
-        self.chain_status.reason = None;
-        if !update.connected.is_empty() {
-            self.chain_status.tip_at_ms = Some(now_ms());
-        }
-        self.backlog.append(self.watcher.reduce(update));
-        if update.behind {
-            // Half a scan would show old heights, and fundings without their spends: a
-            // preimage could be revealed after its last height, or a lock be released.
-            return;
-        }
-        let relevant = std::mem::take(&mut self.backlog);
-        self.top_up_wallet();
-        self.feed(Input::Chain(bridge::chain_facts(update, relevant)));
-    }
-
-    /// Tells the engine what the wallet can do, and gives it fresh scripts.
-    fn top_up_wallet(&mut self) {
-        self.queue_wallet();
-        if let Some(input) = self.inputs.pop_front() {
-            self.feed(input);
-        }
-    }
-
     fn on_executor(&mut self, event: &LeaseEvent) {
         let (lease, event) = event.for_engine();
         self.feed(Input::Executor { lease, event });
@@ -398,7 +343,7 @@ impl Node {
     fn on_follow(&mut self, event: FollowEvent) {
         match event {
             FollowEvent::Receipts { lease, receipts } => {
-                let command = capex_core::engine::Command::TakeReceipts { lease, receipts };
+                let command = Command::TakeReceipts { lease, receipts };
                 self.command(command, None);
             }
             FollowEvent::Redeemed(lease) => self.follow(lease),
@@ -408,55 +353,14 @@ impl Node {
     }
 
     fn on_call(&mut self, call: PeerCall) {
-        self.next_call += 1;
-        let id = NODE_REQUEST_IDS + self.next_call;
-        self.calls.insert(id, call.answer);
-        self.send_network(capex_network::Command::Request {
-            id,
-            peer: PeerKey(call.peer.0),
-            protocol: Protocol::Lease.name().to_owned(),
-            bytes: call.bytes,
-        });
+        let id = self.calls.next_id();
+        self.calls.waiting.insert(id, call.answer);
+        self.request(id, call.peer, Protocol::Lease, call.bytes);
     }
 
-    /// Gives the engine a command; the answer goes to whoever waits for it.
-    fn command(
-        &mut self,
-        command: capex_core::engine::Command,
-        answer: Option<oneshot::Sender<Result<Done, Refusal>>>,
-    ) {
-        self.next_command += 1;
-        let id = self.next_command;
-        if let Some(answer) = answer {
-            self.commands.insert(id, answer);
-        }
+    /// Gives the engine a command.
+    fn command(&mut self, command: Command, answer: Option<CommandAnswer>) {
+        let id = self.outside.new_command(answer);
         self.feed(Input::Command { id, command });
-    }
-
-    fn send_network(&mut self, command: capex_network::Command) {
-        let unsent = match &command {
-            capex_network::Command::Request { id, .. } => Some(*id),
-            _ => None,
-        };
-        if let Err(error) = self.network.try_send(command) {
-            tracing::warn!(code = error.code(), "the network is too busy; a message was dropped");
-            // A request always gets an answer.
-            if let Some(id) = unsent {
-                let result = Err(error.code().to_owned());
-                if self.on_clock(id, &result) {
-                    return;
-                }
-                match self.calls.remove(&id) {
-                    Some(waiting) => drop(waiting.send(result)),
-                    None => self.inputs.push_back(Input::Response { id, result }),
-                }
-            }
-        }
-    }
-
-    fn send_chain(&mut self, command: ChainCommand) {
-        if self.chain.try_send(command).is_err() {
-            tracing::warn!("the chain task is too busy; the engine's timers will ask again");
-        }
     }
 }

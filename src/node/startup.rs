@@ -1,7 +1,6 @@
 //! Opens everything, in this order: directory and lock, keys, engine from its records, then
 //! chain, network and API. What is opened last is closed first.
 
-use std::collections::{BTreeMap, VecDeque};
 use std::fs;
 use std::os::unix::fs::DirBuilderExt;
 use std::sync::{Arc, Mutex};
@@ -13,17 +12,19 @@ use tokio::task::JoinSet;
 
 use super::config::Config;
 use super::follow::Follower;
+use super::leases::Leases;
 use super::peers::Peers;
-use super::{ChainStatus, Node, NodeError, Sources, chain_task, now_ms};
+use super::shell::Outside;
+use super::{ChainStatus, Node, NodeError, Presence, Sources, chain_task, now_ms};
 use crate::api::types::Endpoints;
 use crate::api::{self, ApiHandle, ApiState, Cookie};
 use crate::chain::rpc::{RpcClient, RpcConfig, RpcSource};
-use crate::chain::{Relevant, Watcher};
+use crate::driver::Driver;
 use crate::executor::{EVENT_QUEUE, Manager};
 use crate::store::{Meta, Store, load_or_create_secret};
 use crate::wallet::{self, Wallet};
 use capex_core::engine::leases::LeaseRole;
-use capex_core::engine::{Command, Engine, Input, Keys, Protocol, Record, Topic};
+use capex_core::engine::{Engine, Keys, Protocol, Record, Topic};
 use capex_core::limits::{LEASE_MAX_BYTES, SETTLE_MAX_BYTES, SYNC_MAX_BYTES};
 
 /// Messages between the loop and its tasks. Each holds a frame of at most 1 MiB; a fuller
@@ -90,38 +91,27 @@ pub(super) async fn open(config: Config) -> Result<(Node, Sources, Tasks), NodeE
     let held = config.datadir.join("held");
     let follower = Follower::new(calls, follow_events.clone(), opened.keys(), params.clone(), held);
     let (api_addr, api_events) = start_api(&config, &mut tasks).await?;
+    let keys = opened.keys();
+    let grace_ms = params.lease.grace_ms;
+    let leases = Leases::new(manager, released, grace_ms);
     let mut node = Node {
-        engine: Engine::new(params, opened.keys()),
+        driver: Driver::new(Engine::new(params, keys), opened.wallet),
+        outside: Outside::new(network, chain, opened.store, mined, peers, leases),
         config,
-        store: opened.store,
-        wallet: opened.wallet,
-        network,
-        chain,
-        chain_status: ChainStatus::default(),
-        watcher: Watcher::new(),
-        backlog: Relevant::default(),
-        executor: Arc::new(manager),
         follower,
-        mined,
-        inputs: VecDeque::new(),
-        commands: BTreeMap::new(),
-        next_command: 0,
-        calls: BTreeMap::new(),
-        next_call: 0,
-        clocks: super::clock::Clocks::new(Instant::now()),
-        peers,
-        listening: Vec::new(),
-        api_addr,
-        started_at_ms: now_ms(),
-        rescan_from: None,
-        results_left: BTreeMap::new(),
-        served: JoinSet::new(),
-        studies: super::study::Studies::new(),
-        released,
         follow_events,
-        endpoints: None,
+        chain_status: ChainStatus::default(),
+        clocks: super::clock::Clocks::new(Instant::now()),
+        calls: super::Calls::default(),
+        presence: Presence {
+            api_addr,
+            listening: Vec::new(),
+            endpoints: None,
+            started_at_ms: now_ms(),
+        },
+        served: JoinSet::new(),
+        studies: super::offload::Studies::new(),
         stop: false,
-        fault: None,
     };
     node.resume(opened.records).await;
     // Not before: its first look must include the rescan that open settlements ask for.
@@ -144,61 +134,49 @@ impl Node {
     /// host, leases held elsewhere, fundings that may not have reached the network.
     async fn resume(&mut self, records: Vec<Record>) {
         // Adopted leases must be known before the engine asks for any of them again.
-        match self.executor.adopt().await {
+        match self.outside.leases.executor.adopt().await {
             Ok(adopted) => {
                 for (lease, state) in adopted {
                     tracing::info!(%lease, ?state, "lease adopted");
                 }
             }
-            Err(error) => tracing::error!(%error, "leases of an earlier life could not be adopted"),
-        }
-        self.feed(Input::Started { records });
-        if self.fault.is_some() {
-            // A record cannot be read: nothing is begun.
-            return;
+            Err(error) => tracing::error!(%error, "running leases could not be adopted"),
         }
         let capacity = self.config.capacity.iter().map(|(class, units)| (*class, *units)).collect();
-        let (answer, mut answered) = oneshot::channel();
-        self.command(Command::SetCapacity(capacity), Some(answer));
-        if let Ok(Err(refusal)) = answered.try_recv() {
-            tracing::error!(code = refusal.code, "{}", refusal.message);
+        self.driver.start(&mut self.outside, records, capacity);
+        if self.driver.has_failed() {
+            return;
         }
-        for (_, tx) in self.wallet.unsettled() {
-            self.send_chain(super::ChainCommand::Broadcast(Box::new(tx)));
-        }
-        for (key, addrs) in self.peers.iter() {
+        for (key, addrs) in self.outside.peers.iter() {
             let addrs = addrs.clone();
             let command = NetCommand::AddAddresses { peer: PeerKey(key.0), addrs };
             // The book takes four times as many; a hint that is lost does no harm.
-            let _ = self.network.try_send(command);
+            let _ = self.outside.network.try_send(command);
         }
         self.resume_leases();
-        let held = self.engine.leases().views(self.engine.me());
+        let held = self.engine().leases().views(self.engine().me());
         for view in held.into_iter().filter(|view| view.role == LeaseRole::Holder) {
             self.follow(view.lease_id);
         }
-        self.top_up_wallet();
-        self.feed(Input::Tick);
         self.write_endpoints();
     }
 
     /// Tells the command line where this node is.
     pub(super) fn write_endpoints(&mut self) {
         let endpoints = Endpoints {
-            api: self.api_addr.clone(),
-            p2p: self.listening.clone(),
+            api: self.presence.api_addr.clone(),
+            p2p: self.presence.listening.clone(),
             pid: std::process::id(),
             network: self.config.params.name.clone(),
-            key: self.engine.me().to_string(),
+            key: self.engine().me().to_string(),
         };
-        match api::endpoints::EndpointsFile::write(&self.config.datadir, &endpoints) {
-            Ok(file) => {
-                // The file of before has the same path: only the last one removes it.
-                if let Some(before) = self.endpoints.replace(file) {
-                    std::mem::forget(before);
-                }
-            }
-            Err(error) => tracing::error!(%error, "could not write the endpoints file"),
+        let written = match &self.presence.endpoints {
+            Some(file) => file.rewrite(&endpoints),
+            None => api::endpoints::EndpointsFile::create(&self.config.datadir, &endpoints)
+                .map(|file| self.presence.endpoints = Some(file)),
+        };
+        if let Err(error) = written {
+            tracing::error!(%error, "could not write the endpoints file");
         }
     }
 }

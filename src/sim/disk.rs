@@ -45,7 +45,7 @@ impl Disk {
         let kill = inner.kill.filter(|(at, _)| counts && *at == number).map(|(_, side)| side);
         if inner.dead || kill == Some(Kill::Before) {
             inner.dead = true;
-            return Err(StoreError::Full { path: PathBuf::from("simulated disk") });
+            return Err(died());
         }
         inner.writes = number;
         for record in records {
@@ -55,7 +55,11 @@ impl Disk {
                 None => inner.rows.remove(&key),
             };
         }
-        inner.dead = kill == Some(Kill::After);
+        if kill == Some(Kill::After) {
+            // The process never learns that its write succeeded.
+            inner.dead = true;
+            return Err(died());
+        }
         Ok(())
     }
 
@@ -95,6 +99,10 @@ impl Disk {
             (inner.dead, inner.kill) = (false, None);
         }
     }
+}
+
+fn died() -> StoreError {
+    StoreError::Full { path: PathBuf::from("simulated disk") }
 }
 
 impl Persist for Disk {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::queue::NodeId;
 use capex_core::certificate::objects::{Activation, Hop};
-use capex_core::engine::{Effect, Protocol, Topic};
+use capex_core::engine::{Protocol, Topic};
 use capex_core::ids::{CertId, Key, TermsHash};
 use capex_core::order::Order;
 use capex_core::settlement::objects::{LockGrant, SettleReply, SettleRequest};
@@ -42,23 +42,24 @@ impl Evidence {
         self.locks.values().flat_map(BTreeMap::values)
     }
 
-    pub(super) fn effect(&mut self, node: NodeId, life: u32, effect: &Effect) {
-        match effect {
-            Effect::Publish { topic: Topic::Orders, bytes } => self.order(node, life, bytes),
-            Effect::Publish { topic: Topic::Locks, bytes } => {
+    pub(super) fn published(&mut self, node: NodeId, life: u32, topic: Topic, bytes: &[u8]) {
+        match topic {
+            Topic::Orders => self.order(node, life, bytes),
+            Topic::Locks => {
                 if let Ok(envelope) = decode_record::<Envelope>(bytes) {
                     self.lock(node, &envelope);
                 }
             }
-            Effect::Publish { topic: Topic::Proofs, .. } => {
-                self.broken(format!("node {node} proves an equivocation"));
-            }
-            Effect::Send { protocol: Protocol::Settle, bytes, .. } => {
-                if let Ok(SettleRequest::Push(certificate)) = decode_record(bytes) {
-                    certificate.hops.iter().for_each(|hop| self.hop(node, hop));
-                }
-            }
-            _ => {}
+            Topic::Proofs => self.broken(format!("node {node} proves an equivocation")),
+            Topic::Roots | Topic::Contacts => {}
+        }
+    }
+
+    pub(super) fn sent(&mut self, node: NodeId, protocol: Protocol, bytes: &[u8]) {
+        if protocol == Protocol::Settle
+            && let Ok(SettleRequest::Push(certificate)) = decode_record(bytes)
+        {
+            certificate.hops.iter().for_each(|hop| self.hop(node, hop));
         }
     }
 

@@ -161,7 +161,7 @@ impl World {
 
     fn scripts(&self, node: NodeId) -> Vec<ScriptBuf> {
         if let Some(life) = &self.nodes[node].life {
-            return life.wallet.watched_scripts();
+            return life.driver.wallet().watched_scripts();
         }
         let opened = self.nodes[node].open_wallet(self.birthday);
         opened.map(|(wallet, _)| wallet.watched_scripts()).unwrap_or_default()

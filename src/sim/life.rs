@@ -1,15 +1,15 @@
 //! A node, and one life of it: everything that a crash takes away.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 
 use bitcoin::{BlockHash, Network};
 
 use super::disk::Disk;
 use super::host::Host;
-use crate::chain::Watcher;
 use crate::chain::devchain::{Cursor, Devchain};
+use crate::driver::{Driver, START_COMMAND};
 use crate::wallet::{self, Wallet, WalletError};
-use capex_core::engine::{Done, Engine, Input, Keys, Refusal, Topic, Verdict};
+use capex_core::engine::{Done, Engine, Keys, Refusal, Topic, Verdict};
 use capex_core::ids::Key;
 use capex_core::params::Params;
 use capex_core::units::TimeMs;
@@ -35,18 +35,20 @@ pub struct Node {
 /// One life of a node.
 #[derive(Debug)]
 pub(super) struct Life {
-    pub(super) engine: Engine,
-    pub(super) wallet: Wallet,
-    pub(super) watcher: Watcher,
+    pub(super) driver: Driver,
+    pub(super) body: Body,
+}
+
+/// What surrounds the driver for one life.
+#[derive(Debug)]
+pub(super) struct Body {
     pub(super) cursor: Cursor,
-    pub(super) inputs: VecDeque<Input>,
     pub(super) tick_at_ms: TimeMs,
-    pub(super) rescan_from: Option<u32>,
     /// Gossip that waits for its verdict.
     pub(super) tickets: BTreeMap<u64, (Key, Topic, Vec<u8>)>,
-    pub(super) next_ticket: u64,
+    next_ticket: u64,
     /// Hashes of gossip seen, as the mesh keeps them.
-    pub(super) seen: BTreeSet<[u8; 32]>,
+    seen: BTreeSet<[u8; 32]>,
     pub(super) answers: BTreeMap<u64, Result<Done, Refusal>>,
     pub(super) next_command: u64,
     pub(super) verdict: Option<(Verdict, Option<String>)>,
@@ -91,21 +93,18 @@ impl Node {
         let on_chain = |(height, hash): &(u32, BlockHash)| chain.hash_at(*height) == Some(*hash);
         let known = wallet.checkpoints().into_iter().find(on_chain).map_or(0, |(height, _)| height);
         self.lives += 1;
-        self.life = Some(Life {
-            engine: Engine::new(params.clone(), Keys::new(self.secret, settlement)),
-            wallet,
-            watcher: Watcher::new(),
+        let engine = Engine::new(params.clone(), Keys::new(self.secret, settlement));
+        let body = Body {
             cursor: Cursor::at(known + 1),
-            inputs: VecDeque::new(),
             tick_at_ms: 0,
-            rescan_from: None,
             tickets: BTreeMap::new(),
             next_ticket: 0,
             seen: BTreeSet::new(),
             answers: BTreeMap::new(),
-            next_command: 0,
+            next_command: START_COMMAND,
             verdict: None,
-        });
+        };
+        self.life = Some(Life { driver: Driver::new(engine, wallet), body });
         Ok(())
     }
 
@@ -115,9 +114,16 @@ impl Node {
     }
 }
 
-impl Life {
+impl Body {
     /// Whether a gossip message is new here.
     pub(super) fn is_news(&mut self, topic: Topic, bytes: &[u8]) -> bool {
         self.seen.insert(sha256(&[topic.name().as_bytes(), bytes]))
+    }
+
+    /// Keeps a gossip message until its verdict.
+    pub(super) fn ticket(&mut self, from: Key, topic: Topic, bytes: Vec<u8>) -> u64 {
+        self.next_ticket += 1;
+        self.tickets.insert(self.next_ticket, (from, topic, bytes));
+        self.next_ticket
     }
 }

@@ -1,13 +1,12 @@
 //! The seeded simulator: many engines with their wallets on one chain, in virtual time.
 //!
-//! A [`World`] runs the engine that the daemon runs. Only what surrounds it is different: the
+//! A [`World`] runs the driver that the daemon runs. Only the shell is different: the
 //! disk is a map of what was written, links lose and repeat messages, a crash takes all
 //! memory, and time passes when there is nothing left to do. There is no clock, no thread
 //! and no randomness but the seed's, so that a failure is found again by its seed alone
 //! ([`World::digest`]).
 
 mod disk;
-mod effects;
 mod evidence;
 mod host;
 mod invariants;
@@ -15,6 +14,7 @@ mod life;
 mod links;
 mod queue;
 mod rng;
+mod shell;
 mod stranger;
 mod trace;
 mod world;

@@ -24,6 +24,8 @@ pub(super) enum Happening {
     Response { call: u64, result: Result<Vec<u8>, String> },
     /// Something inside a node: lost if that life has ended.
     Inside { node: NodeId, life: u32, input: Box<Input> },
+    /// A node notices that a peer came or went.
+    Peer { node: NodeId, life: u32, key: Key, up: bool },
     /// An input from the host of a node, which outlives the daemon.
     Host { node: NodeId, input: Box<Input> },
     /// A node hands a transaction to the Bitcoin network.

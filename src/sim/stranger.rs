@@ -14,14 +14,12 @@ impl World {
         topic: Topic,
         bytes: &[u8],
     ) -> Option<(Verdict, Option<String>)> {
-        let life = self.nodes[to].life.as_mut()?;
-        life.verdict = None;
-        life.is_news(topic, bytes);
-        life.next_ticket += 1;
-        let ticket = life.next_ticket;
-        life.tickets.insert(ticket, (stranger, topic, bytes.to_vec()));
+        let body = &mut self.nodes[to].life.as_mut()?.body;
+        body.verdict = None;
+        body.is_news(topic, bytes);
+        let ticket = body.ticket(stranger, topic, bytes.to_vec());
         self.feed(to, Input::Gossip { peer: stranger, topic, bytes: bytes.to_vec(), ticket });
-        self.nodes[to].life.as_mut()?.verdict.take()
+        self.nodes[to].life.as_mut()?.body.verdict.take()
     }
 
     /// A request from a stranger: the answer, if the engine has one at once.

@@ -10,8 +10,10 @@ use super::life::Node;
 use super::links::{Links, Sides};
 use super::queue::{Happening, NodeId, Queue};
 use super::rng::Rng;
+use super::shell::Here;
 use super::trace::Trace;
 use crate::chain::devchain::{Devchain, PREMINED_BLOCKS, faucet_keypair, faucet_script};
+use crate::driver::Driver;
 use crate::wallet::{Balance, faucet_spend};
 use capex_core::engine::{Command, Done, Engine, Input, Protocol, Refusal};
 use capex_core::ids::Key;
@@ -29,8 +31,6 @@ const NOTICE_MS: u64 = 10;
 /// Wallets are this much older than their first coins, chain blocks: a settlement looks back
 /// six chain blocks, and a wallet can not look behind its birthday.
 const BIRTHDAY_DEPTH: u32 = 20;
-/// Inputs that one happening may lead to.
-const INPUTS_MAX: usize = 10_000;
 
 /// What a world is made of.
 #[derive(Debug, Clone)]
@@ -168,8 +168,10 @@ impl World {
     fn happen(&mut self, happening: Happening) {
         match happening {
             Happening::Tick(node) => {
-                let due =
-                    self.nodes[node].life.as_ref().is_some_and(|l| l.tick_at_ms == self.now_ms);
+                let due = self.nodes[node]
+                    .life
+                    .as_ref()
+                    .is_some_and(|l| l.body.tick_at_ms == self.now_ms);
                 if due {
                     self.feed(node, Input::Tick);
                 }
@@ -182,6 +184,11 @@ impl World {
             Happening::Inside { node, life, input } => {
                 if self.nodes[node].lives == life {
                     self.feed(node, *input);
+                }
+            }
+            Happening::Peer { node, life, key, up } => {
+                if self.nodes[node].lives == life {
+                    self.drive(node, |driver, here| driver.on_peer(here, key, up));
                 }
             }
             Happening::Host { node, input } => self.feed(node, *input),
@@ -263,15 +270,11 @@ impl World {
     fn tell_peers(&mut self, node: NodeId, key: Key, up: bool) {
         for peer in (0..self.nodes.len()).filter(|peer| *peer != node) {
             let (life, at_ms) = (self.nodes[peer].lives, self.now_ms + NOTICE_MS);
-            // A node looks at what is due whenever a peer comes.
-            let inputs = [Input::Peer { key, up }, Input::Tick];
-            for input in inputs.into_iter().take(1 + usize::from(up)).map(Box::new) {
-                self.queue.push(at_ms, Happening::Inside { node: peer, life, input });
-            }
+            self.queue.push(at_ms, Happening::Peer { node: peer, life, key, up });
         }
     }
 
-    /// Begins a life, as a node starts: records, capacity, fundings, wallet, timer, peers.
+    /// Begins a life: the driver from what is on disk, then chain and peers.
     pub fn start(&mut self, node: NodeId) {
         if self.nodes[node].life.is_some() {
             return;
@@ -281,71 +284,47 @@ impl World {
             return;
         }
         let records = self.nodes[node].disk.records();
-        self.feed(node, Input::Started { records });
         let capacity = self.nodes[node].capacity.clone();
-        self.command(node, Command::SetCapacity(capacity));
-        let life = self.nodes[node].lives;
-        let unsettled = self.nodes[node].life.as_ref().map(|l| l.wallet.unsettled());
-        for (_, tx) in unsettled.unwrap_or_default() {
-            let tx = Box::new(tx);
-            self.queue.push(self.now_ms + 1, Happening::Broadcast { node, life, tx });
-        }
-        self.feed_wallet(node);
-        self.feed(node, Input::Tick);
+        self.drive(node, |driver, here| driver.start(here, records, capacity));
         self.poll(node);
         self.poll_again(node);
         for peer in (0..self.nodes.len()).filter(|peer| *peer != node) {
             if self.nodes[peer].life.is_some() {
                 let key = self.nodes[peer].key;
-                self.feed(node, Input::Peer { key, up: true });
-                self.feed(node, Input::Tick);
+                self.drive(node, |driver, here| driver.on_peer(here, key, true));
             }
         }
-        let key = self.nodes[node].key;
-        self.tell_peers(node, key, true);
+        if self.nodes[node].life.is_some() {
+            self.tell_peers(node, self.nodes[node].key, true);
+        }
     }
 
-    /// Gives an engine an input and performs all that follows, as a node's loop does.
+    /// Gives an engine an input and performs all that follows.
     pub(super) fn feed(&mut self, node: NodeId, input: Input) {
-        let now_ms = self.now_ms;
+        self.drive(node, |driver, here| driver.feed(here, input));
+    }
+
+    /// Runs a living node's driver, then sets its timer anew. A fault ends that life.
+    pub(super) fn drive(&mut self, node: NodeId, run: impl FnOnce(&mut Driver, &mut Here<'_>)) {
+        let Some(mut life) = self.nodes[node].life.take() else { return };
+        run(&mut life.driver, &mut Here { world: self, node, body: &mut life.body });
+        let fault = life.driver.take_fault();
+        self.nodes[node].life = Some(life);
+        let Some(fault) = fault else { return self.set_timer(node) };
+        if !self.nodes[node].disk.is_dead() {
+            self.evidence.broken(format!("node {node}: {fault}"));
+        }
+        self.crash(node);
+    }
+
+    fn set_timer(&mut self, node: NodeId) {
+        let (now_ms, offset_ms) = (self.now_ms, self.nodes[node].offset_ms);
         let clock_ms = self.nodes[node].clock_ms(now_ms);
         let Some(life) = self.nodes[node].life.as_mut() else { return };
-        life.inputs.push_back(input);
-        for round in 0.. {
-            let Some(life) = self.nodes[node].life.as_mut() else { return };
-            let Some(input) = life.inputs.pop_front() else { break };
-            if round >= INPUTS_MAX {
-                self.evidence.broken(format!("node {node}: one event led to too many inputs"));
-                return;
-            }
-            self.trace.input(now_ms, node, &input);
-            life.engine.handle(clock_ms, input);
-            while let Some(effect) =
-                self.nodes[node].life.as_mut().and_then(|life| life.engine.poll_effect())
-            {
-                self.trace.effect(&effect);
-                let lives = self.nodes[node].lives;
-                self.evidence.effect(node, lives, &effect);
-                self.perform(node, effect);
-            }
-        }
-        self.after_feed(node);
-    }
-
-    /// Rescans if asked to, and sets the timer anew.
-    fn after_feed(&mut self, node: NodeId) {
-        let (now_ms, offset_ms) = (self.now_ms, self.nodes[node].offset_ms);
-        let (number, clock_ms) = (self.nodes[node].lives, self.nodes[node].clock_ms(now_ms));
-        let Some(life) = self.nodes[node].life.as_mut() else { return };
-        if let Some(height) = life.rescan_from.take() {
-            life.cursor.rescan_from(height);
-            let look = Happening::Poll { node, life: number, regular: false };
-            self.queue.push(now_ms + 1, look);
-        }
-        let (due_ms, _) = life.engine.poll_timeout(clock_ms);
+        let (due_ms, _) = life.driver.poll_timeout(clock_ms);
         let due_ms = due_ms.saturating_add_signed(-offset_ms).max(now_ms + 1);
-        if life.tick_at_ms != due_ms {
-            life.tick_at_ms = due_ms;
+        if life.body.tick_at_ms != due_ms {
+            life.body.tick_at_ms = due_ms;
             self.queue.push(due_ms, Happening::Tick(node));
         }
     }
@@ -353,8 +332,8 @@ impl World {
     /// Gives a node a command; the answer may come later.
     pub fn command(&mut self, node: NodeId, command: Command) -> u64 {
         let Some(life) = self.nodes[node].life.as_mut() else { return 0 };
-        life.next_command += 1;
-        let id = life.next_command;
+        life.body.next_command += 1;
+        let id = life.body.next_command;
         self.feed(node, Input::Command { id, command });
         id
     }
@@ -368,13 +347,13 @@ impl World {
     /// The answer to a command of this life.
     #[must_use]
     pub fn answer(&self, node: NodeId, command: u64) -> Option<&Result<Done, Refusal>> {
-        self.nodes[node].life.as_ref()?.answers.get(&command)
+        self.nodes[node].life.as_ref()?.body.answers.get(&command)
     }
 
     /// A living node's engine.
     #[must_use]
     pub fn engine(&self, node: NodeId) -> Option<&Engine> {
-        self.nodes[node].life.as_ref().map(|life| &life.engine)
+        self.nodes[node].life.as_ref().map(|life| life.driver.engine())
     }
 
     /// Engines of all living nodes.
@@ -385,7 +364,7 @@ impl World {
     /// A living node's coins.
     #[must_use]
     pub fn balance(&self, node: NodeId) -> Option<Balance> {
-        self.nodes[node].life.as_ref().map(|life| life.wallet.balance())
+        self.nodes[node].life.as_ref().map(|life| life.driver.wallet().balance())
     }
 
     /// The network definition.

@@ -98,7 +98,7 @@ async fn run(
         network: "devnet".to_owned(),
         key: "aa".repeat(32),
     };
-    let _file = endpoints::EndpointsFile::write(&datadir, &found).unwrap();
+    let _file = endpoints::EndpointsFile::create(&datadir, &found).unwrap();
     ready.send(addr).unwrap();
     tokio::spawn(async move {
         let mut held = Vec::new();

@@ -8,7 +8,7 @@ use capex_core::engine::custody::{CertificateRole, CertificateView};
 
 impl Node {
     fn certificate_views(&self) -> Vec<CertificateView> {
-        self.engine.custody().views_at(self.engine.me(), self.now_slot())
+        self.engine().custody().views_at(self.engine().me(), self.now_slot())
     }
 
     pub(super) fn certificates(&self) -> Vec<Certificate> {
@@ -23,11 +23,11 @@ impl Node {
     pub(super) fn certificate_file(&self, prefix: &Prefix) -> Result<CertificateText, ApiError> {
         let found = prefix.find("certificate", self.certificate_views(), |v| v.facts.cert_id.0)?;
         let certificate = self
-            .engine
+            .engine()
             .custody()
             .certificate(&found.facts.cert_id)
             .ok_or_else(|| ApiError::not_found("certificate", prefix.as_str()))?;
-        Ok(CertificateText(file::write(certificate, self.engine.params())))
+        Ok(CertificateText(file::write(certificate, self.engine().params())))
     }
 
     fn certificate_dto(&self, view: &CertificateView) -> Certificate {

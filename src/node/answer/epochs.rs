@@ -3,14 +3,14 @@
 use crate::api::ApiError;
 use crate::api::types::{Epoch, EpochRow, SeenRoot, slot_range};
 use crate::node::Node;
-use crate::node::study::EpochStudy;
+use crate::node::offload::EpochStudy;
 use capex_core::engine::market::EpochView;
 use capex_core::epoch::EpochResult;
 use capex_core::ids::to_hex;
 
 impl Node {
     fn epoch_view(&self, epoch: Option<u64>) -> Result<(&EpochView, &EpochResult), ApiError> {
-        let epochs = &self.engine.market().epochs;
+        let epochs = &self.engine().market().epochs;
         let found = match epoch {
             Some(epoch) => epochs.get(epoch),
             None => epochs.iter().filter(|(_, view)| view.result.is_some()).last().map(|(_, v)| v),
@@ -39,7 +39,7 @@ impl Node {
         });
         Ok(Epoch {
             epoch: result.epoch,
-            first_slot: self.engine.params().first_slot(result.epoch),
+            first_slot: self.engine().params().first_slot(result.epoch),
             root: to_hex(&result.root),
             count: result.count,
             result_root: to_hex(&result.result_root),
@@ -54,7 +54,7 @@ impl Node {
     pub(super) fn epoch_study(&self, epoch: u64) -> Result<Box<EpochStudy>, ApiError> {
         let (view, result) = self.epoch_view(Some(epoch))?;
         Ok(Box::new(EpochStudy {
-            params: self.engine.params().clone(),
+            params: self.engine().params().clone(),
             set: view.set.clone(),
             result: result.clone(),
             roots: view.roots.values().map(|root| root.root).collect(),

@@ -19,7 +19,7 @@ use capex_core::wire::sha256;
 
 impl Node {
     pub(super) fn leases(&self) -> Vec<Lease> {
-        let mut views = self.engine.leases().views(self.engine.me());
+        let mut views = self.engine().leases().views(self.engine().me());
         views.sort_by_key(|view| std::cmp::Reverse((view.window.start, view.lease_id)));
         views.iter().map(|view| self.lease_dto(view)).collect()
     }
@@ -32,7 +32,7 @@ impl Node {
     /// the holder's.
     fn lease_view(&self, prefix: &Prefix) -> Result<LeaseView, ApiError> {
         let mut views: BTreeMap<LeaseId, LeaseView> = BTreeMap::new();
-        for view in self.engine.leases().views(self.engine.me()) {
+        for view in self.engine().leases().views(self.engine().me()) {
             if view.role == LeaseRole::Holder || !views.contains_key(&view.lease_id) {
                 views.insert(view.lease_id, view);
             }
@@ -98,7 +98,12 @@ impl Node {
             Stream::Stderr => objects::Stream::Stderr,
         };
         if view.role == LeaseRole::Provider {
-            let chunk = self.executor.read_log(&view.lease_id, stream, from, LEASE_CHUNK_BYTES);
+            let chunk = self.outside.leases.executor.read_log(
+                &view.lease_id,
+                stream,
+                from,
+                LEASE_CHUNK_BYTES,
+            );
             return chunk
                 .map(|chunk| Part { bytes: chunk.bytes, end: chunk.end })
                 .map_err(|error| ApiError::new(404, error.code(), error.to_string()));
@@ -181,8 +186,8 @@ impl Node {
 
     /// Follows a held lease until nothing is left to fetch.
     pub(in crate::node) fn follow(&mut self, lease: LeaseId) {
-        let leases = self.engine.leases();
-        let views = leases.views(self.engine.me());
+        let leases = self.engine().leases();
+        let views = leases.views(self.engine().me());
         let held = |view: &&LeaseView| view.lease_id == lease && view.role == LeaseRole::Holder;
         let (Some(view), Some(workload)) = (views.iter().find(held), leases.workload(&lease))
         else {
@@ -191,7 +196,7 @@ impl Node {
         if view.refusal.is_some() {
             return;
         }
-        let params = self.engine.params();
+        let params = self.engine().params();
         let ends_at_ms = view.window.ends_at_ms(params.slot_s);
         let followed = Followed {
             lease,
@@ -203,11 +208,11 @@ impl Node {
     }
 
     fn result_names(&self, lease: &LeaseId) -> &[String] {
-        self.engine.leases().workload(lease).map_or(&[], |workload| &workload.results)
+        self.engine().leases().workload(lease).map_or(&[], |workload| &workload.results)
     }
 
     fn class_of_certificate(&self, cert: &CertId) -> String {
-        let custody = self.engine.custody();
+        let custody = self.engine().custody();
         let facts = custody.held(cert).or_else(|| custody.issued(cert));
         facts.map(|facts| self.class_name(facts.class)).unwrap_or_default()
     }

@@ -21,7 +21,7 @@ const BOOK_DEPTH: usize = 200;
 
 impl Node {
     pub(super) fn orders(&self) -> Vec<Order> {
-        let mut standing: Vec<&Standing> = self.engine.market().standing().collect();
+        let mut standing: Vec<&Standing> = self.engine().market().standing().collect();
         standing.sort_by_key(|order| std::cmp::Reverse((order.placed_at_ms, order.id)));
         standing.into_iter().map(|order| self.order_dto(order)).collect()
     }
@@ -30,10 +30,10 @@ impl Node {
         let appears = |standing: &&Standing| {
             standing.last_order.is_some_and(|order| prefix.matches(&order.0))
         };
-        if let Some(standing) = self.engine.market().standing().find(appears) {
+        if let Some(standing) = self.engine().market().standing().find(appears) {
             return Ok(self.order_dto(standing));
         }
-        let found = prefix.find("order", self.engine.market().standing(), |order| order.id.0)?;
+        let found = prefix.find("order", self.engine().market().standing(), |order| order.id.0)?;
         Ok(self.order_dto(found))
     }
 
@@ -46,7 +46,7 @@ impl Node {
             .collect();
         let (time_in_force, expires_at) = time_in_force(spec.time_in_force);
         let signed = standing.last_epoch.zip(standing.last_order).map(|(epoch, order)| {
-            let known = self.engine.market().epochs.order(epoch, &order);
+            let known = self.engine().market().epochs.order(epoch, &order);
             SignedOrder { epoch, id: order.to_string(), qty: known.map_or(spec.qty, |o| o.qty) }
         });
         Order {
@@ -72,12 +72,12 @@ impl Node {
     }
 
     pub(super) fn book(&self, class: &str) -> Result<Book, ApiError> {
-        let params = self.engine.params();
+        let params = self.engine().params();
         let class = params
             .class_named(class)
             .ok_or_else(|| ApiError::new(404, "class.not_found", "no such resource class"))?;
         let id = class.floors.id;
-        let epochs = &self.engine.market().epochs;
+        let epochs = &self.engine().market().epochs;
         let (epoch, view) = self.shown_epoch();
         let (mut bids, mut asks) = self.sides(view, id);
         bids.sort_by(|a, b| b.limit_msat.cmp(&a.limit_msat).then(a.id.cmp(&b.id)));
@@ -99,8 +99,8 @@ impl Node {
 
     /// The open epoch, or the last one that had orders while this one has none yet.
     pub(super) fn shown_epoch(&self) -> (u64, Option<&EpochView>) {
-        let now = epoch_at(now_ms(), self.engine.params());
-        let with_orders = self.engine.market().epochs.iter();
+        let now = epoch_at(now_ms(), self.engine().params());
+        let with_orders = self.engine().market().epochs.iter();
         with_orders
             .filter(|(epoch, view)| *epoch <= now && !view.set.is_empty())
             .last()
@@ -108,7 +108,7 @@ impl Node {
     }
 
     pub(super) fn depth(&self, class: Option<&str>) -> Result<Depth, ApiError> {
-        let params = self.engine.params();
+        let params = self.engine().params();
         let (now, (epoch, view)) = (now_ms(), self.shown_epoch());
         let book = orders_of(view);
         let wanted = params.classes.iter().filter(|known| class.is_none_or(|c| c == known.name));
@@ -128,17 +128,17 @@ impl Node {
 
     fn slot_depths(&self, book: &[&order::Order], epoch: u64, class: u16) -> Vec<SlotDepth> {
         let mut last = BTreeMap::new();
-        for (_, view) in self.engine.market().epochs.iter() {
+        for (_, view) in self.engine().market().epochs.iter() {
             let prices = view.result.iter().flat_map(|result| &result.prices);
             let of_class = prices.filter(|price| price.0 == class);
             last.extend(of_class.map(|&(_, slot, price_msat)| (slot, price_msat)));
         }
-        let rows = depth(book, class, self.engine.params().first_slot(epoch));
+        let rows = depth(book, class, self.engine().params().first_slot(epoch));
         rows.iter().flat_map(|row| by_price(row, &last)).collect()
     }
 
     fn sides(&self, view: Option<&EpochView>, class: u16) -> (Vec<BookOrder>, Vec<BookOrder>) {
-        let me = self.engine.me();
+        let me = self.engine().me();
         let mut sides = (Vec::new(), Vec::new());
         for order in view.map(|view| view.set.book()).unwrap_or_default() {
             let Some(alt) = order.alts.iter().find(|alt| alt.class == class) else { continue };
@@ -168,14 +168,14 @@ impl Node {
     }
 
     pub(super) fn peers(&self) -> Vec<Peer> {
-        let connected = self.engine.peers();
-        let known = self.peers.iter().map(|(key, _)| key).chain(connected);
+        let connected = self.engine().peers();
+        let known = self.outside.peers.iter().map(|(key, _)| key).chain(connected);
         let keys: std::collections::BTreeSet<Key> = known.copied().collect();
         keys.into_iter()
             .map(|key| Peer {
                 key: key.to_string(),
                 connected: connected.contains(&key),
-                addresses: self.peers.addrs(&key),
+                addresses: self.outside.peers.addrs(&key),
             })
             .collect()
     }

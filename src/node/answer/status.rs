@@ -9,22 +9,22 @@ const FEE_TARGET: u32 = 3;
 
 impl Node {
     pub(super) fn status(&self) -> Status {
-        let params = self.engine.params();
+        let params = self.engine().params();
         let now = now_ms();
         let epoch = epoch_at(now, params);
-        let epochs = &self.engine.market().epochs;
+        let epochs = &self.engine().market().epochs;
         let computed = epochs.iter().filter(|(_, view)| view.result.is_some()).last();
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             network: params.name.clone(),
-            key: self.engine.me().to_string(),
+            key: self.engine().me().to_string(),
             phase: "ready".to_owned(),
-            api: self.api_addr.clone(),
-            p2p: self.listening.clone(),
+            api: self.presence.api_addr.clone(),
+            p2p: self.presence.listening.clone(),
             datadir: self.config.datadir.display().to_string(),
-            started_at: self.started_at_ms,
+            started_at: self.presence.started_at_ms,
             now_at: now,
-            peers: u32::try_from(self.engine.peers().len()).unwrap_or(u32::MAX),
+            peers: u32::try_from(self.engine().peers().len()).unwrap_or(u32::MAX),
             orders_seen: epochs.orders_seen(),
             epoch,
             epoch_ends_at: computed_at_ms(epoch, params),
@@ -38,10 +38,10 @@ impl Node {
             classes: params.classes.iter().map(|class| class.name.clone()).collect(),
             chain: ChainStatus {
                 source: self.config.chain.url.clone(),
-                up: self.engine.chain().up,
-                height: self.engine.chain().height,
+                up: self.engine().chain().up,
+                height: self.engine().chain().height,
                 tip_at: self.chain_status.tip_at_ms,
-                feerate_sat_kvb: self.engine.chain().feerate_sat_kvb(FEE_TARGET),
+                feerate_sat_kvb: self.engine().chain().feerate_sat_kvb(FEE_TARGET),
             },
             wallet: self.balance(),
             capacity: self.capacity(),
@@ -59,12 +59,12 @@ impl Node {
 
     fn open_matters(&self) -> Open {
         let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
-        let me = self.engine.me().to_string();
+        let me = self.engine().me().to_string();
         let held = self.certificates().into_iter().filter(|cert| cert.holder == me).count();
         let leases = self.leases().into_iter().filter(|lease| !lease.is_over()).count();
         Open {
-            orders: count(self.engine.market().standing().filter(|o| o.is_open()).count()),
-            trades: count(self.engine.trades().views().filter(|trade| !trade.done).count()),
+            orders: count(self.engine().market().standing().filter(|o| o.is_open()).count()),
+            trades: count(self.engine().trades().views().filter(|trade| !trade.done).count()),
             certificates: count(held),
             leases: count(leases),
         }
@@ -75,17 +75,17 @@ impl Node {
         let mut warn = |code: &str, message: String| {
             warnings.push(Reason { code: code.to_owned(), message });
         };
-        if !self.engine.chain().up {
+        if !self.engine().chain().up {
             let reason = self.chain_status.reason.as_deref().unwrap_or("it has not answered yet");
             warn(
                 "chain.down",
                 format!("nothing is spent while the chain source is away: {reason}"),
             );
         }
-        if self.engine.peers().is_empty() {
+        if self.engine().peers().is_empty() {
             warn("peers.none", "no peers: add one with `capex peer add ADDRESS`".to_owned());
         }
-        if self.engine.market().clock_is_off() {
+        if self.engine().market().clock_is_off() {
             warn("clock.off", "the clock differs from that of the peers; set it by NTP".to_owned());
         }
         warnings

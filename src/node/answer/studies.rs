@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::api::{ApiError, Prefix, Query};
-use crate::node::study::{ExplainStudy, QuoteStudy, Study};
+use crate::node::offload::{ExplainStudy, QuoteStudy, Study};
 use crate::node::{Node, now_ms};
 use capex_core::book::instance;
 use capex_core::engine::market::OrderSpec;
@@ -31,8 +31,8 @@ impl Node {
     fn explain_study(&self, order: &Prefix, epoch: Option<u64>) -> Result<Study, ApiError> {
         let (epoch, view, id) = self.order_in_epoch(order, epoch)?;
         let result = view.result.clone().ok_or_else(|| self.not_computed(epoch))?;
-        let (params, set) = (self.engine.params().clone(), view.set.clone());
-        let market = self.engine.market();
+        let (params, set) = (self.engine().params().clone(), view.set.clone());
+        let market = self.engine().market();
         let standing = market.signed_for(epoch).find(|(signed, _)| **signed == id);
         let standing = standing.map(|(_, signed)| signed.standing).or_else(|| {
             market.standing().find(|standing| standing.last_order == Some(id)).map(|s| s.id)
@@ -48,7 +48,7 @@ impl Node {
         prefix: &Prefix,
         epoch: Option<u64>,
     ) -> Result<(u64, &EpochView, OrderId), ApiError> {
-        let epochs = &self.engine.market().epochs;
+        let epochs = &self.engine().market().epochs;
         let mut views: Vec<(u64, &EpochView)> = match epoch {
             Some(epoch) => {
                 let view = epochs.get(epoch).ok_or_else(|| {
@@ -74,7 +74,7 @@ impl Node {
     }
 
     fn ids_in(&self, prefix: &Prefix, epoch: u64, view: &EpochView) -> BTreeSet<OrderId> {
-        let market = self.engine.market();
+        let market = self.engine().market();
         let ids = view.set.ids_from(OrderId(prefix.lowest()));
         let mut found: BTreeSet<OrderId> = ids.take_while(|id| prefix.matches(&id.0)).collect();
         let mine =
@@ -90,7 +90,7 @@ impl Node {
 
     /// Why an order is in no computed epoch.
     fn took_no_part(&self, prefix: &Prefix) -> ApiError {
-        let mut standing = self.engine.market().standing();
+        let mut standing = self.engine().market().standing();
         let Some(standing) = standing.find(|standing| prefix.matches(&standing.id.0)) else {
             return ApiError::not_found("order", prefix.as_str());
         };
@@ -105,8 +105,9 @@ impl Node {
             return (message, format!("see `capex order show {id}`"));
         }
         match standing.last_epoch {
-            Some(epoch) if epoch > self.engine.market().epochs.computed_through => {
-                let wait_ms = computed_at_ms(epoch, self.engine.params()).saturating_sub(now_ms());
+            Some(epoch) if epoch > self.engine().market().epochs.computed_through => {
+                let wait_ms =
+                    computed_at_ms(epoch, self.engine().params()).saturating_sub(now_ms());
                 let message = format!("the order is signed for epoch {epoch}, not computed yet");
                 (message, format!("ask again in {} s", wait_ms.div_ceil(1000)))
             }
@@ -122,16 +123,16 @@ impl Node {
     }
 
     fn not_computed(&self, epoch: u64) -> ApiError {
-        let wait_ms = computed_at_ms(epoch, self.engine.params()).saturating_sub(now_ms());
+        let wait_ms = computed_at_ms(epoch, self.engine().params()).saturating_sub(now_ms());
         ApiError::new(409, "epoch.not_computed", format!("epoch {epoch} has no result"))
             .with_hint(format!("ask again in {} s", wait_ms.div_ceil(1000).max(1)))
     }
 
     fn quote_study(&self, spec: &OrderSpec) -> Result<Study, ApiError> {
-        let params = self.engine.params().clone();
+        let params = self.engine().params().clone();
         let now = now_ms();
         let epoch = epoch_at(now, &params);
-        let order = quote::hypothetical(spec, self.engine.me(), epoch, &params)?;
+        let order = quote::hypothetical(spec, self.engine().me(), epoch, &params)?;
         let (book_epoch, view) = self.shown_epoch();
         let set = view.map(|view| view.set.clone()).unwrap_or_default();
         let mut instance = instance(&[], epoch, &params);
@@ -141,7 +142,7 @@ impl Node {
             params,
             instance,
             book_epoch,
-            feerate_sat_kvb: self.engine.chain().feerate_sat_kvb(FEE_TARGET),
+            feerate_sat_kvb: self.engine().chain().feerate_sat_kvb(FEE_TARGET),
         };
         Ok(Study::Quote(Box::new(study), set))
     }

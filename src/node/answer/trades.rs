@@ -13,18 +13,18 @@ use capex_core::order::Side;
 impl Node {
     pub(super) fn trades(&self) -> Vec<Trade> {
         let mut trades: Vec<Trade> =
-            self.engine.trades().views().map(|view| self.trade_dto(&view)).collect();
+            self.engine().trades().views().map(|view| self.trade_dto(&view)).collect();
         trades.sort_by_key(|trade| std::cmp::Reverse((trade.epoch, trade.trade_id.clone())));
         trades
     }
 
     pub(super) fn trade(&self, prefix: &Prefix) -> Result<Trade, ApiError> {
-        let found = prefix.find("trade", self.engine.trades().views(), |view| view.trade.0)?;
+        let found = prefix.find("trade", self.engine().trades().views(), |view| view.trade.0)?;
         Ok(self.trade_dto(&found))
     }
 
     fn trade_dto(&self, view: &TradeView) -> Trade {
-        let me = self.engine.me();
+        let me = self.engine().me();
         let (own_side, buyer, seller) = match view.role {
             Role::Buyer => (Side::Buy, me, view.counterparty),
             Role::Seller => (Side::Sell, view.counterparty, me),
@@ -50,7 +50,7 @@ impl Node {
     }
 
     fn settlement(&self, view: &TradeView) -> Option<Settlement> {
-        let network = self.engine.params().chain.network;
+        let network = self.engine().params().chain.network;
         let script = view.contract_spk.as_ref()?;
         let address = Address::from_script(script, network).ok()?;
         Some(Settlement {

@@ -1,5 +1,4 @@
-//! From wallet and chain to what the engine is told, and what it asks of them: the part of
-//! the shell that has no clock, no thread and no network, and so is the simulator's too.
+//! From wallet and chain to what the engine is told, and what it asks of them.
 
 use bitcoin::{OutPoint, ScriptBuf};
 
@@ -15,7 +14,7 @@ use capex_core::wire::sha256;
 const FRESH_SCRIPTS: u16 = 8;
 
 /// What an update says to the engine.
-pub(crate) fn chain_facts(update: &ChainUpdate, relevant: Relevant) -> ChainFacts {
+pub(super) fn chain_facts(update: &ChainUpdate, relevant: Relevant) -> ChainFacts {
     ChainFacts {
         height: update.height,
         median_time_past_s: update.median_time_past_s,
@@ -30,7 +29,7 @@ pub(crate) fn chain_facts(update: &ChainUpdate, relevant: Relevant) -> ChainFact
 ///
 /// # Errors
 /// The scripts could not be stored.
-pub(crate) fn wallet_facts(wallet: &mut Wallet, at_hand: u16) -> Result<WalletFacts, WalletError> {
+pub(super) fn wallet_facts(wallet: &mut Wallet, at_hand: u16) -> Result<WalletFacts, WalletError> {
     let spendable_sat = wallet.balance().spendable_sat;
     let fresh_spks = match FRESH_SCRIPTS.saturating_sub(at_hand) {
         0 => Vec::new(),
@@ -43,7 +42,7 @@ pub(crate) fn wallet_facts(wallet: &mut Wallet, at_hand: u16) -> Result<WalletFa
 ///
 /// # Errors
 /// The wallet's refusal.
-pub(crate) fn fund(
+pub(super) fn fund(
     wallet: &mut Wallet,
     terms_hash: TermsHash,
     outputs: &[(ScriptBuf, u64)],
@@ -58,7 +57,7 @@ pub(crate) fn fund(
 ///
 /// # Errors
 /// The first that does not fit; later ones are tried all the same.
-pub(crate) fn watch(
+pub(super) fn watch(
     watcher: &mut Watcher,
     spks: Vec<ScriptBuf>,
     outpoints: Vec<OutPoint>,
@@ -69,7 +68,8 @@ pub(crate) fn watch(
 }
 
 /// Searches the nonce that gives an order its proof of work.
-pub(crate) fn search_nonce(prefix: &[u8], bits: u8) -> Option<u64> {
+#[must_use]
+pub fn search_nonce(prefix: &[u8], bits: u8) -> Option<u64> {
     // 2^(bits + 8) tries fail with a probability of e^-256.
     let most = 1_u64 << (u32::from(bits) + 8).min(62);
     (0..most).find(|nonce| has_work(&sha256(&[prefix, &nonce.to_be_bytes()]), bits))

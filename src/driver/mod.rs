@@ -1,0 +1,378 @@
+//! The driver: runs one engine with its wallet and its view of the chain.
+//!
+//! It owns everything between "something happened" and "this must be done": the queue of
+//! inputs, the order of effects, what waits for the disk, what the engine is told of wallet
+//! and chain and when, and how a life begins. It has no clock, no thread and no socket: a
+//! [`Shell`] performs effects and reports back. The daemon is one shell, the simulator is the
+//! other, so that a rule in here holds in both.
+//!
+//! ```text
+//! event → Driver::feed → Engine::handle → effects → (held until durable) → Shell
+//!              ▲                                                            │
+//!              └──────────────── inputs that a shell has at once ◄──────────┘
+//! ```
+
+mod bridge;
+mod shell;
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+
+use bitcoin::{ScriptBuf, Transaction};
+
+use crate::chain::{ChainUpdate, Relevant, Watcher};
+use crate::store::StoreError;
+use crate::wallet::{Wallet, WalletError};
+use capex_core::engine::{Command, Effect, Engine, Input, Record, Unreadable};
+use capex_core::ids::{Key, TermsHash};
+use capex_core::units::TimeMs;
+
+pub use bridge::search_nonce;
+pub use shell::{Inputs, LeaseTask, Shell};
+
+/// Names the command that a life begins with; a shell counts its own from 1.
+pub const START_COMMAND: u64 = 0;
+/// Inputs that one event may lead to; more means a loop of effects, which is a bug.
+const INPUTS_PER_EVENT_MAX: usize = 10_000;
+/// How deep the chain is read again when an update does not fit the wallet, chain blocks.
+const REWIND_BLOCKS: u32 = 144;
+
+/// Why a node must stop: the engine may be ahead of what is on disk.
+#[derive(Debug, thiserror::Error)]
+pub enum Fault {
+    /// The journal cannot be written: a promise that is not on disk must not be made.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The wallet cannot keep what it signed.
+    #[error(transparent)]
+    Wallet(#[from] WalletError),
+    /// A record of this node that this release cannot read.
+    #[error(transparent)]
+    Record(#[from] Unreadable),
+    /// One event led to inputs without end. Dropping some could lose the answer to a funding,
+    /// and with it the coins' owner.
+    #[error("one event led to more than {INPUTS_PER_EVENT_MAX} inputs; {left} are left")]
+    Fuse {
+        /// Inputs not handled.
+        left: usize,
+    },
+}
+
+impl Fault {
+    /// Stable reason code.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Store(error) => error.code(),
+            Self::Wallet(error) => error.code(),
+            Self::Record(_) => Unreadable::CODE,
+            Self::Fuse { .. } => "node.fuse",
+        }
+    }
+}
+
+/// One node without its surroundings.
+#[derive(Debug)]
+pub struct Driver {
+    engine: Engine,
+    wallet: Wallet,
+    watcher: Watcher,
+    /// What concerns the engine of updates that it has not been told yet.
+    backlog: Relevant,
+    /// From where the chain source has to read again.
+    rescan_from: Option<u32>,
+    inputs: Inputs,
+    /// Effects in order, each with the last `Persist` before it.
+    held: VecDeque<(u64, Effect)>,
+    /// Last `Persist` handed to the shell, and last one that is on disk.
+    written: u64,
+    durable: u64,
+    fault: Option<Fault>,
+}
+
+impl Driver {
+    /// A driver that has seen nothing yet; [`Driver::start`] comes first.
+    #[must_use]
+    pub fn new(engine: Engine, wallet: Wallet) -> Self {
+        Self {
+            engine,
+            wallet,
+            watcher: Watcher::new(),
+            backlog: Relevant::default(),
+            rescan_from: None,
+            inputs: Inputs::default(),
+            held: VecDeque::new(),
+            written: 0,
+            durable: 0,
+            fault: None,
+        }
+    }
+
+    /// Begins a life: records, what this host sells, fundings that may not have reached the
+    /// Bitcoin network, coins, and whatever is due.
+    pub fn start(
+        &mut self,
+        shell: &mut impl Shell,
+        records: Vec<Record>,
+        capacity: Vec<(u16, u32)>,
+    ) {
+        self.feed(shell, Input::Started { records });
+        if self.has_failed() {
+            return;
+        }
+        let command = Command::SetCapacity(capacity);
+        self.feed(shell, Input::Command { id: START_COMMAND, command });
+        for (_, tx) in self.wallet.unsettled() {
+            shell.broadcast(tx);
+        }
+        self.queue_wallet();
+        self.feed(shell, Input::Tick);
+    }
+
+    /// Gives the engine an input, and performs all that follows from it. After a fault it
+    /// does nothing: the engine might speak of what will be forgotten.
+    pub fn feed(&mut self, shell: &mut impl Shell, input: Input) {
+        if self.fault.is_some() {
+            return;
+        }
+        self.inputs.push(input);
+        if let Err(fault) = self.run(shell) {
+            self.fault = Some(fault);
+        }
+    }
+
+    fn run(&mut self, shell: &mut impl Shell) -> Result<(), Fault> {
+        let mut handled = 0;
+        while let Some(input) = self.inputs.pop() {
+            if handled >= INPUTS_PER_EVENT_MAX {
+                return Err(Fault::Fuse { left: self.inputs.len() + 1 });
+            }
+            handled += 1;
+            shell.on_input(&input);
+            if let Input::Persisted { seq } = &input {
+                self.durable = self.durable.max(*seq);
+            }
+            self.engine.handle(shell.now_ms(), input);
+            while let Some(effect) = self.engine.poll_effect() {
+                self.take(shell, effect)?;
+            }
+            while let Some((_, effect)) =
+                self.held.pop_front_if(|(after, _)| *after <= self.durable)
+            {
+                self.perform(shell, effect)?;
+            }
+        }
+        if let Some(height) = self.rescan_from
+            && shell.rescan_from(height)
+        {
+            self.rescan_from = None;
+        }
+        Ok(())
+    }
+
+    /// Records go to the disk at once, so that one fsync may cover many; everything else
+    /// waits for those before it.
+    fn take(&mut self, shell: &mut impl Shell, effect: Effect) -> Result<(), Fault> {
+        shell.on_effect(&effect);
+        match effect {
+            Effect::Halt { fault } => return Err(fault.into()),
+            Effect::Persist { seq, records } => {
+                self.written = seq;
+                shell.persist(&mut self.inputs, seq, records)?;
+            }
+            other => self.held.push_back((self.written, other)),
+        }
+        Ok(())
+    }
+
+    fn perform(&mut self, shell: &mut impl Shell, effect: Effect) -> Result<(), Fault> {
+        match effect {
+            // Dealt with when they were polled.
+            Effect::Halt { .. } | Effect::Persist { .. } => {}
+            Effect::Watch { spks, outpoints, from_height } => {
+                if let Err(full) = bridge::watch(&mut self.watcher, spks, outpoints) {
+                    shell.watch_full(full);
+                }
+                self.ask_rescan(from_height);
+            }
+            Effect::Fund { terms_hash, outputs, feerate_sat_kvb } => {
+                self.fund(terms_hash, &outputs, feerate_sat_kvb)?;
+            }
+            Effect::ReleaseCoins { terms_hash } => {
+                match self.wallet.release(terms_hash.0) {
+                    // None were taken: the engine does not always know.
+                    Ok(()) | Err(WalletError::NoFund) => {}
+                    Err(error) => return Err(error.into()),
+                }
+                self.try_queue_wallet()?;
+            }
+            Effect::Verdict { ticket, verdict, code } => shell.verdict(ticket, verdict, code),
+            Effect::Publish { topic, bytes } => shell.publish(topic, bytes),
+            Effect::Send { id, key, protocol, bytes } => {
+                shell.send(&mut self.inputs, id, key, protocol, bytes);
+            }
+            Effect::Reply { id, bytes } => shell.reply(id, bytes),
+            Effect::Penalise { key } => shell.penalise(key),
+            Effect::Addrs { key, addrs } => {
+                let is_connected = self.engine.peers().contains(&key);
+                shell.addrs(key, addrs, is_connected);
+            }
+            Effect::Broadcast { tx } => shell.broadcast(tx),
+            Effect::Mine { job, prefix, bits } => shell.mine(job, prefix, bits),
+            Effect::Start {
+                lease,
+                workload,
+                starts_at_ms,
+                ends_at_ms,
+                memory_max_bytes,
+                disk_max_bytes,
+            } => shell.lease(LeaseTask::Start {
+                lease,
+                workload,
+                starts_at_ms,
+                ends_at_ms,
+                memory_max_bytes,
+                disk_max_bytes,
+            }),
+            Effect::Stop { lease, why } => shell.lease(LeaseTask::Stop { lease, why }),
+            Effect::Release { lease } => shell.lease(LeaseTask::Release { lease }),
+            Effect::Notify(event) => shell.notify(event),
+            Effect::CommandDone { id, result } => shell.done(id, result),
+        }
+        Ok(())
+    }
+
+    fn fund(
+        &mut self,
+        terms_hash: TermsHash,
+        outputs: &[(ScriptBuf, u64)],
+        feerate_sat_kvb: u64,
+    ) -> Result<(), Fault> {
+        let height = self.engine.chain().height;
+        let result =
+            match bridge::fund(&mut self.wallet, terms_hash, outputs, feerate_sat_kvb, height) {
+                Err(error @ WalletError::Store(_)) => return Err(error.into()),
+                other => other.map_err(|error| error.code().to_owned()),
+            };
+        self.inputs.push(Input::Funded { terms_hash, result });
+        self.try_queue_wallet()
+    }
+
+    /// Queues what the wallet can do now, with as many fresh scripts as the engine lacks.
+    fn try_queue_wallet(&mut self) -> Result<(), Fault> {
+        let at_hand = self.engine.fresh_scripts().saturating_add(self.inputs.fresh_scripts());
+        self.inputs.push(Input::Wallet(bridge::wallet_facts(&mut self.wallet, at_hand)?));
+        Ok(())
+    }
+
+    fn queue_wallet(&mut self) {
+        if let Err(fault) = self.try_queue_wallet() {
+            self.fault = Some(fault);
+        }
+    }
+
+    fn ask_rescan(&mut self, height: u32) {
+        self.rescan_from = Some(self.rescan_from.map_or(height, |lowest| lowest.min(height)));
+    }
+
+    /// A peer came or went. One that came may be what something due was waiting for.
+    pub fn on_peer(&mut self, shell: &mut impl Shell, key: Key, up: bool) {
+        self.feed(shell, Input::Peer { key, up });
+        if up {
+            self.feed(shell, Input::Tick);
+        }
+    }
+
+    /// The chain changed. Returns whether the wallet could follow.
+    pub fn on_chain(&mut self, shell: &mut impl Shell, update: &ChainUpdate) -> bool {
+        match self.wallet.apply(update, shell.now_ms() / 1000) {
+            Ok(()) => {}
+            Err(error @ WalletError::Store(_)) => {
+                self.fault = Some(error.into());
+                return false;
+            }
+            Err(error) => {
+                shell.chain_refused(&error);
+                self.ask_rescan(update.height.saturating_sub(REWIND_BLOCKS));
+                if self.rescan_from.is_some_and(|height| shell.rescan_from(height)) {
+                    self.rescan_from = None;
+                }
+                return false;
+            }
+        }
+        self.backlog.append(self.watcher.reduce(update));
+        if update.behind {
+            // Half a scan would show old heights, and fundings without their spends: a
+            // preimage could be revealed after its last height, or a lock be released.
+            return true;
+        }
+        let relevant = std::mem::take(&mut self.backlog);
+        self.queue_wallet();
+        self.feed(shell, Input::Chain(bridge::chain_facts(update, relevant)));
+        true
+    }
+
+    /// The answer to a broadcast.
+    pub fn on_broadcasted(
+        &mut self,
+        shell: &mut impl Shell,
+        tx: &Transaction,
+        result: Result<(), String>,
+    ) {
+        if result.is_ok() {
+            // Change of an own funding can be spent before it confirms.
+            if let Err(error) = self.wallet.mark_broadcast(tx, shell.now_ms() / 1000) {
+                self.fault = Some(error.into());
+                return;
+            }
+            self.queue_wallet();
+        }
+        self.feed(shell, Input::Broadcasted { txid: tx.compute_txid(), result });
+    }
+
+    /// When [`Input::Tick`] is due, and why.
+    #[must_use]
+    pub fn poll_timeout(&self, now_ms: TimeMs) -> (TimeMs, &'static str) {
+        self.engine.poll_timeout(now_ms)
+    }
+
+    /// Effects that wait for the disk.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.held.len()
+    }
+
+    /// The engine, to read.
+    #[must_use]
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// The engine, for what does not enter by an input yet.
+    pub(crate) fn engine_mut(&mut self) -> &mut Engine {
+        &mut self.engine
+    }
+
+    /// The wallet, to read.
+    #[must_use]
+    pub fn wallet(&self) -> &Wallet {
+        &self.wallet
+    }
+
+    /// The wallet, to draw addresses from.
+    pub fn wallet_mut(&mut self) -> &mut Wallet {
+        &mut self.wallet
+    }
+
+    /// Whether the node must stop.
+    #[must_use]
+    pub fn has_failed(&self) -> bool {
+        self.fault.is_some()
+    }
+
+    /// Why the node must stop, once.
+    pub fn take_fault(&mut self) -> Option<Fault> {
+        self.fault.take()
+    }
+}

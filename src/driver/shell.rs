@@ -1,0 +1,146 @@
+//! What surrounds a driver: one method for each kind of effect.
+
+use std::collections::VecDeque;
+
+use bitcoin::Transaction;
+
+use crate::chain::WatchFull;
+use crate::store::StoreError;
+use crate::wallet::WalletError;
+use capex_core::engine::io::StopReason;
+use capex_core::engine::{Done, Effect, Event, Input, Protocol, Record, Refusal, Topic, Verdict};
+use capex_core::ids::{Key, LeaseId};
+use capex_core::lease::objects::Workload;
+use capex_core::units::TimeMs;
+
+/// Inputs that wait for the engine, first in, first out.
+#[derive(Debug, Default)]
+pub struct Inputs(VecDeque<Input>);
+
+impl Inputs {
+    /// Queues an input behind those that wait.
+    pub fn push(&mut self, input: Input) {
+        self.0.push_back(input);
+    }
+
+    pub(super) fn pop(&mut self) -> Option<Input> {
+        self.0.pop_front()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Scripts that are on their way to the engine.
+    pub(super) fn fresh_scripts(&self) -> u16 {
+        let scripts = self.0.iter().map(|input| match input {
+            Input::Wallet(facts) => u16::try_from(facts.fresh_spks.len()).unwrap_or(u16::MAX),
+            _ => 0,
+        });
+        scripts.fold(0, u16::saturating_add)
+    }
+}
+
+/// Something to do with a lease on this host.
+#[derive(Debug, Clone, PartialEq)]
+pub enum LeaseTask {
+    /// Prepare a workload and run it in its window.
+    Start {
+        /// Which lease.
+        lease: LeaseId,
+        /// What runs.
+        workload: Box<Workload>,
+        /// Unix ms.
+        starts_at_ms: TimeMs,
+        /// Unix ms.
+        ends_at_ms: TimeMs,
+        /// Memory of all its blocks, bytes.
+        memory_max_bytes: u64,
+        /// Disk of all its blocks, bytes.
+        disk_max_bytes: u64,
+    },
+    /// End a workload.
+    Stop {
+        /// Which lease.
+        lease: LeaseId,
+        /// Why.
+        why: StopReason,
+    },
+    /// Remove what is left of a lease.
+    Release {
+        /// Which lease.
+        lease: LeaseId,
+    },
+}
+
+/// Performs effects, and decides nothing.
+///
+/// A shell never calls the engine. What it learns at once it pushes to the inputs it is
+/// handed; what it learns later it brings with [`Driver::feed`](super::Driver::feed).
+pub trait Shell {
+    /// This node's clock, unix ms.
+    fn now_ms(&self) -> TimeMs;
+
+    /// An input is about to be handled.
+    fn on_input(&mut self, _input: &Input) {}
+
+    /// The engine gave an effect.
+    fn on_effect(&mut self, _effect: &Effect) {}
+
+    /// Writes records; answered by [`Input::Persisted`] once they are on disk. Later batches
+    /// are never on disk before earlier ones.
+    ///
+    /// # Errors
+    /// The disk cannot be written any more.
+    fn persist(
+        &mut self,
+        inputs: &mut Inputs,
+        seq: u64,
+        records: Vec<Record>,
+    ) -> Result<(), StoreError>;
+
+    /// Delivers a verdict on a gossip message.
+    fn verdict(&mut self, ticket: u64, verdict: Verdict, code: Option<String>);
+
+    /// Gossips.
+    fn publish(&mut self, topic: Topic, bytes: Vec<u8>);
+
+    /// Asks a peer; always answered by [`Input::Response`].
+    fn send(&mut self, inputs: &mut Inputs, id: u64, key: Key, protocol: Protocol, bytes: Vec<u8>);
+
+    /// Answers a peer's request.
+    fn reply(&mut self, id: u64, bytes: Vec<u8>);
+
+    /// A peer sent bytes that prove it at fault.
+    fn penalise(&mut self, key: Key);
+
+    /// Where a peer can be dialled, by its own signed word.
+    fn addrs(&mut self, key: Key, addrs: Vec<String>, is_connected: bool);
+
+    /// Hands a transaction to the Bitcoin network; answered by
+    /// [`Driver::on_broadcasted`](super::Driver::on_broadcasted).
+    fn broadcast(&mut self, tx: Transaction);
+
+    /// Lets the chain source read again from a height on. Returns `false` when it cannot be
+    /// told now: without the scan a trade would take what it cannot see for absent, so the
+    /// driver asks again.
+    fn rescan_from(&mut self, height: u32) -> bool;
+
+    /// The wallet could not follow an update and the chain is read again.
+    fn chain_refused(&mut self, error: &WalletError);
+
+    /// A script or output does not fit into the watch list.
+    fn watch_full(&mut self, full: WatchFull);
+
+    /// Searches a nonce; answered by [`Input::Mined`].
+    fn mine(&mut self, job: u64, prefix: Vec<u8>, bits: u8);
+
+    /// Does something with a lease on this host; answered by [`Input::Executor`].
+    fn lease(&mut self, task: LeaseTask);
+
+    /// News for logs and counters.
+    fn notify(&mut self, event: Event);
+
+    /// The answer to a command.
+    fn done(&mut self, id: u64, result: Result<Done, Refusal>);
+}

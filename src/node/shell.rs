@@ -1,0 +1,193 @@
+//! The daemon's shell: effects become messages to its tasks, records and log lines.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bitcoin::Transaction;
+use capex_network::{Command as NetCommand, Handle, PeerKey, Ticket, Verdict as NetVerdict};
+use tokio::sync::{mpsc, oneshot};
+
+use super::chain_task::ChainCommand;
+use super::leases::Leases;
+use super::now_ms;
+use super::peers::Peers;
+use crate::chain::WatchFull;
+use crate::driver::{Inputs, LeaseTask, START_COMMAND, Shell, search_nonce};
+use crate::store::{Store, StoreError};
+use crate::wallet::WalletError;
+use capex_core::engine::kernel::RecordTooLarge;
+use capex_core::engine::{Done, Event, Input, Protocol, Record, Refusal, Topic, Verdict};
+use capex_core::ids::Key;
+use capex_core::units::TimeMs;
+
+/// Answers to a command.
+pub(super) type CommandAnswer = oneshot::Sender<Result<Done, Refusal>>;
+
+/// The ends of everything that effects go to.
+pub(super) struct Outside {
+    pub(super) network: Handle,
+    pub(super) chain: mpsc::Sender<ChainCommand>,
+    pub(super) store: Arc<Mutex<Store>>,
+    /// Search results for the loop.
+    pub(super) mined: mpsc::Sender<(u64, u64)>,
+    /// Addresses of peers.
+    pub(super) peers: Peers,
+    /// Leases on this host.
+    pub(super) leases: Leases,
+    commands: BTreeMap<u64, CommandAnswer>,
+    last_command: u64,
+}
+
+impl Outside {
+    pub(super) fn new(
+        network: Handle,
+        chain: mpsc::Sender<ChainCommand>,
+        store: Arc<Mutex<Store>>,
+        mined: mpsc::Sender<(u64, u64)>,
+        peers: Peers,
+        leases: Leases,
+    ) -> Self {
+        let commands = BTreeMap::new();
+        Self { network, chain, store, mined, peers, leases, commands, last_command: START_COMMAND }
+    }
+
+    /// The store. Its lock can only be poisoned by a panic in the store itself, after which
+    /// the next open repairs what is on disk.
+    pub(super) fn lock_store(&self) -> MutexGuard<'_, Store> {
+        self.store.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Names a command, and keeps who waits for its answer.
+    pub(super) fn new_command(&mut self, answer: Option<CommandAnswer>) -> u64 {
+        self.last_command += 1;
+        if let Some(answer) = answer {
+            self.commands.insert(self.last_command, answer);
+        }
+        self.last_command
+    }
+
+    /// Hands a command to the network task.
+    ///
+    /// # Errors
+    /// The reason code: the task is too busy, and the command is lost.
+    pub(super) fn network(&self, command: NetCommand) -> Result<(), &'static str> {
+        self.network.try_send(command).map_err(|error| {
+            tracing::warn!(code = error.code(), "the network is too busy; a message was dropped");
+            error.code()
+        })
+    }
+
+    /// Hands over what peers repeat, or can do without.
+    pub(super) fn tell_network(&self, command: NetCommand) {
+        // Logged where it was lost.
+        let _ = self.network(command);
+    }
+}
+
+impl Shell for Outside {
+    fn now_ms(&self) -> TimeMs {
+        now_ms()
+    }
+
+    fn persist(
+        &mut self,
+        inputs: &mut Inputs,
+        seq: u64,
+        records: Vec<Record>,
+    ) -> Result<(), StoreError> {
+        self.lock_store().persist(&records)?;
+        inputs.push(Input::Persisted { seq });
+        Ok(())
+    }
+
+    fn verdict(&mut self, ticket: u64, verdict: Verdict, _code: Option<String>) {
+        let verdict = match verdict {
+            Verdict::Accept => NetVerdict::Accept,
+            Verdict::Ignore => NetVerdict::Ignore,
+            Verdict::Reject => NetVerdict::Reject,
+        };
+        self.tell_network(NetCommand::Verdict { ticket: Ticket(ticket), verdict });
+    }
+
+    fn publish(&mut self, topic: Topic, bytes: Vec<u8>) {
+        self.tell_network(NetCommand::Publish { topic: topic.name().to_owned(), bytes });
+    }
+
+    fn send(&mut self, inputs: &mut Inputs, id: u64, key: Key, protocol: Protocol, bytes: Vec<u8>) {
+        let protocol = protocol.name().to_owned();
+        let peer = PeerKey(key.0);
+        if let Err(code) = self.network(NetCommand::Request { id, peer, protocol, bytes }) {
+            inputs.push(Input::Response { id, result: Err(code.to_owned()) });
+        }
+    }
+
+    fn reply(&mut self, id: u64, bytes: Vec<u8>) {
+        self.tell_network(NetCommand::Reply { id, bytes });
+    }
+
+    fn penalise(&mut self, key: Key) {
+        self.tell_network(NetCommand::Penalise { peer: PeerKey(key.0) });
+    }
+
+    fn addrs(&mut self, key: Key, addrs: Vec<String>, is_connected: bool) {
+        self.peers.hear(key, addrs.clone(), is_connected);
+        self.tell_network(NetCommand::AddAddresses { peer: PeerKey(key.0), addrs });
+    }
+
+    fn broadcast(&mut self, tx: Transaction) {
+        if self.chain.try_send(ChainCommand::Broadcast(Box::new(tx))).is_err() {
+            tracing::warn!("the chain task is too busy; the engine's timers will ask again");
+        }
+    }
+
+    fn rescan_from(&mut self, height: u32) -> bool {
+        self.chain.try_send(ChainCommand::RescanFrom(height)).is_ok()
+    }
+
+    fn chain_refused(&mut self, error: &WalletError) {
+        tracing::error!(%error, "the wallet refused a chain update");
+    }
+
+    fn watch_full(&mut self, error: WatchFull) {
+        tracing::error!(%error, "the watch list is full");
+    }
+
+    fn mine(&mut self, job: u64, prefix: Vec<u8>, bits: u8) {
+        let mined = self.mined.clone();
+        tokio::task::spawn_blocking(move || {
+            if let Some(nonce) = search_nonce(&prefix, bits) {
+                // The loop may be gone.
+                let _ = mined.blocking_send((job, nonce));
+            }
+        });
+    }
+
+    fn lease(&mut self, task: LeaseTask) {
+        self.leases.perform(task);
+    }
+
+    fn notify(&mut self, event: Event) {
+        match event {
+            Event::EpochComputed { epoch, rows } => tracing::info!(epoch, rows, "epoch computed"),
+            Event::RecordRefused { table, bytes } => {
+                tracing::error!(code = RecordTooLarge::CODE, ?table, bytes, "record not written");
+            }
+            Event::Trade { trade, state } => tracing::info!(%trade, %state, "trade"),
+            Event::Certificate { cert, what } => tracing::info!(%cert, what, "certificate"),
+            Event::Lease { lease, phase } => tracing::info!(%lease, %phase, "lease"),
+            // Strangers must not be able to fill a log; the engine counts them by code.
+            Event::Refused { peer, code } => tracing::debug!(%peer, %code, "message refused"),
+        }
+    }
+
+    fn done(&mut self, id: u64, result: Result<Done, Refusal>) {
+        match (self.commands.remove(&id), result) {
+            // The caller may have hung up.
+            (Some(waiting), result) => drop(waiting.send(result)),
+            (None, Err(refusal)) if id == START_COMMAND => {
+                tracing::error!(code = refusal.code, "{}", refusal.message);
+            }
+            (None, Ok(_) | Err(_)) => {}
+        }
+    }
+}

@@ -1,0 +1,256 @@
+//! A simulated node's shell: links, disk, chain and host of the world.
+
+use bitcoin::Transaction;
+
+use super::life::Body;
+use super::queue::{Happening, NodeId};
+use super::world::{Call, World};
+use crate::chain::WatchFull;
+use crate::driver::{Inputs, LeaseTask, Shell, search_nonce};
+use crate::store::StoreError;
+use crate::wallet::WalletError;
+use capex_core::engine::{Done, Effect, Event, Input, Protocol, Record, Refusal, Topic, Verdict};
+use capex_core::ids::{Key, LeaseId};
+use capex_core::lease::ExecutorEvent;
+use capex_core::units::TimeMs;
+
+/// A request without an answer fails after this time, ms: as in the network's codec.
+const REQUEST_TIMEOUT_MS: u64 = 10_000;
+/// A transaction reaches the mempool of the Bitcoin network within this time, ms.
+const BROADCAST_MS: (u64, u64) = (1, 30);
+
+/// A node in its world, while its driver runs.
+pub(super) struct Here<'a> {
+    pub(super) world: &'a mut World,
+    pub(super) node: NodeId,
+    pub(super) body: &'a mut Body,
+}
+
+impl Here<'_> {
+    fn soon(&mut self, at_ms: TimeMs, input: Input) {
+        let (node, life) = (self.node, self.world.nodes[self.node].lives);
+        let input = Box::new(input);
+        self.world.queue.push(at_ms, Happening::Inside { node, life, input });
+    }
+
+    fn host_event(&mut self, at_ms: TimeMs, lease: LeaseId, event: ExecutorEvent) {
+        let input = Box::new(Input::Executor { lease, event });
+        self.world.queue.push(at_ms, Happening::Host { node: self.node, input });
+    }
+}
+
+impl Shell for Here<'_> {
+    fn now_ms(&self) -> TimeMs {
+        self.world.nodes[self.node].clock_ms(self.world.now_ms)
+    }
+
+    fn on_input(&mut self, input: &Input) {
+        self.world.trace.input(self.world.now_ms, self.node, input);
+    }
+
+    fn on_effect(&mut self, effect: &Effect) {
+        self.world.trace.effect(effect);
+    }
+
+    fn persist(
+        &mut self,
+        inputs: &mut Inputs,
+        seq: u64,
+        records: Vec<Record>,
+    ) -> Result<(), StoreError> {
+        self.world.nodes[self.node].disk.write(&records)?;
+        inputs.push(Input::Persisted { seq });
+        Ok(())
+    }
+
+    fn verdict(&mut self, ticket: u64, verdict: Verdict, code: Option<String>) {
+        self.body.verdict = Some((verdict, code));
+        let Some((from, topic, bytes)) = self.body.tickets.remove(&ticket) else { return };
+        if verdict == Verdict::Accept {
+            self.world.flood(self.node, Some(from), topic, &bytes);
+        }
+    }
+
+    fn publish(&mut self, topic: Topic, bytes: Vec<u8>) {
+        let lives = self.world.nodes[self.node].lives;
+        self.world.evidence.published(self.node, lives, topic, &bytes);
+        self.body.is_news(topic, &bytes);
+        self.world.flood(self.node, None, topic, &bytes);
+    }
+
+    fn send(
+        &mut self,
+        _inputs: &mut Inputs,
+        id: u64,
+        key: Key,
+        protocol: Protocol,
+        bytes: Vec<u8>,
+    ) {
+        self.world.evidence.sent(self.node, protocol, &bytes);
+        self.world.send(self.node, id, key, protocol, &bytes);
+    }
+
+    fn reply(&mut self, id: u64, bytes: Vec<u8>) {
+        self.world.reply(self.node, id, bytes);
+    }
+
+    fn penalise(&mut self, _key: Key) {}
+
+    fn addrs(&mut self, _key: Key, _addrs: Vec<String>, _is_connected: bool) {}
+
+    fn broadcast(&mut self, tx: Transaction) {
+        let world = &mut *self.world;
+        let at_ms = world.now_ms + world.rng.within(BROADCAST_MS.0, BROADCAST_MS.1);
+        let (node, life, tx) = (self.node, world.nodes[self.node].lives, Box::new(tx));
+        world.queue.push(at_ms, Happening::Broadcast { node, life, tx });
+    }
+
+    fn rescan_from(&mut self, height: u32) -> bool {
+        self.body.cursor.rescan_from(height);
+        let (node, life) = (self.node, self.world.nodes[self.node].lives);
+        let look = Happening::Poll { node, life, regular: false };
+        self.world.queue.push(self.world.now_ms + 1, look);
+        true
+    }
+
+    fn chain_refused(&mut self, _error: &WalletError) {}
+
+    fn watch_full(&mut self, _full: WatchFull) {
+        self.world.evidence.broken(format!("node {} watches too much", self.node));
+    }
+
+    fn mine(&mut self, job: u64, prefix: Vec<u8>, bits: u8) {
+        if let Some(nonce) = search_nonce(&prefix, bits) {
+            self.soon(self.world.now_ms + 1, Input::Mined { job, nonce });
+        }
+    }
+
+    fn lease(&mut self, task: LeaseTask) {
+        let now_ms = self.world.now_ms;
+        let host = &mut self.world.nodes[self.node].host;
+        match task {
+            LeaseTask::Start { lease, starts_at_ms, ends_at_ms, .. } => {
+                for (at_ms, event) in host.start(now_ms, lease, starts_at_ms, ends_at_ms) {
+                    self.host_event(at_ms, lease, event);
+                }
+            }
+            LeaseTask::Stop { lease, .. } => {
+                if let Some((at_ms, event)) = host.stop(now_ms, lease) {
+                    self.host_event(at_ms, lease, event);
+                }
+            }
+            LeaseTask::Release { lease } => {
+                let event = ExecutorEvent::Released { left_behind: Vec::new() };
+                self.host_event(now_ms + 1, lease, event);
+            }
+        }
+    }
+
+    fn notify(&mut self, _event: Event) {}
+
+    fn done(&mut self, id: u64, result: Result<Done, Refusal>) {
+        self.body.answers.insert(id, result);
+    }
+}
+
+impl World {
+    fn flood(&mut self, node: NodeId, from: Option<Key>, topic: Topic, bytes: &[u8]) {
+        let key = self.nodes[node].key;
+        for to in 0..self.nodes.len() {
+            if to == node || Some(self.nodes[to].key) == from || !self.sides.joins(node, to) {
+                continue;
+            }
+            for at_ms in self.links.arrivals(self.now_ms, &mut self.rng) {
+                let bytes = bytes.to_vec();
+                self.queue.push(at_ms, Happening::Gossip { to, from: key, topic, bytes });
+            }
+        }
+    }
+
+    pub(super) fn gossip(&mut self, to: NodeId, from: Key, topic: Topic, bytes: Vec<u8>) {
+        // The mesh knows most repetitions; some come through, after its cache has expired.
+        let forgetful = self.rng.hits(self.links.duplication);
+        let Some(life) = self.nodes[to].life.as_mut() else { return };
+        if !life.body.is_news(topic, &bytes) && !forgetful {
+            return;
+        }
+        let ticket = life.body.ticket(from, topic, bytes.clone());
+        self.feed(to, Input::Gossip { peer: from, topic, bytes, ticket });
+    }
+
+    fn send(&mut self, node: NodeId, id: u64, key: Key, protocol: Protocol, bytes: &[u8]) {
+        let peer = self.nodes[node].key;
+        let to = self.nodes.iter().position(|other| other.key == key);
+        let life = self.nodes[node].lives;
+        let absent = to.is_none_or(|to| self.nodes[to].life.is_none());
+        self.next_call += 1;
+        let call = self.next_call;
+        let record = Call { from: Some(node), life, id, to: to.unwrap_or(node), peer, protocol };
+        self.calls.insert(call, record);
+        let failed = |why: &str| Happening::Response { call, result: Err(why.to_owned()) };
+        let Some(to) = to.filter(|_| !absent) else {
+            self.queue.push(self.now_ms + 1, failed("no such peer"));
+            return;
+        };
+        self.queue.push(self.now_ms + REQUEST_TIMEOUT_MS, failed("timeout"));
+        if !self.sides.joins(node, to) {
+            return;
+        }
+        for at_ms in self.links.arrivals(self.now_ms, &mut self.rng) {
+            let bytes = bytes.to_vec();
+            self.queue.push(at_ms, Happening::Request { to, call, protocol, bytes });
+        }
+    }
+
+    pub(super) fn request(&mut self, to: NodeId, call: u64, protocol: Protocol, bytes: Vec<u8>) {
+        let Some(peer) = self.calls.get(&call).map(|call| call.peer) else { return };
+        self.feed(to, Input::Request { peer, id: call, protocol, bytes });
+    }
+
+    fn reply(&mut self, node: NodeId, call: u64, bytes: Vec<u8>) {
+        let Some(found) = self.calls.get(&call) else { return };
+        self.evidence.reply(node, found.protocol, &bytes);
+        let Some(to) = found.from else {
+            self.answered = Some(bytes);
+            return;
+        };
+        if self.sides.joins(node, to) {
+            for at_ms in self.links.arrivals(self.now_ms, &mut self.rng) {
+                let result = Ok(bytes.clone());
+                self.queue.push(at_ms, Happening::Response { call, result });
+            }
+        }
+    }
+
+    pub(super) fn response(&mut self, call: u64, result: Result<Vec<u8>, String>) {
+        let Some(Call { from: Some(node), life, id, .. }) = self.calls.remove(&call) else {
+            return;
+        };
+        if self.nodes[node].lives == life {
+            self.feed(node, Input::Response { id, result });
+        }
+    }
+
+    /// A transaction of a node reaches the Bitcoin network.
+    pub(super) fn broadcast(&mut self, node: NodeId, tx: &Transaction) {
+        let result = match self.chain.submit_tx(tx.clone()) {
+            Err(reject) if !reject.is_already_known() => Err(reject.to_string()),
+            _ => Ok(()),
+        };
+        self.drive(node, |driver, here| driver.on_broadcasted(here, tx, result));
+        self.poll(node);
+    }
+
+    /// Looks at the chain, and gives the node what is new.
+    pub(super) fn poll(&mut self, node: NodeId) {
+        while let Some(life) = self.nodes[node].life.as_mut()
+            && let Some(update) = life.body.cursor.changes(&self.chain)
+        {
+            let mut took = false;
+            self.drive(node, |driver, here| took = driver.on_chain(here, &update));
+            if !took {
+                return;
+            }
+        }
+    }
+}
