@@ -9,7 +9,7 @@ use capex_core::certificate::equivocation::{Statement, prove};
 use capex_core::certificate::objects::EquivProof;
 use capex_core::certificate::objects::StatementKind;
 use capex_core::engine::contacts::Contact;
-use capex_core::engine::custody::GIFTED_HOPS_MAX;
+use capex_core::engine::holdings::GIFTED_HOPS_MAX;
 use capex_core::engine::sync::{SyncReply, SyncRequest};
 use capex_core::engine::{Effect, Engine, Input, Protocol, Topic, Verdict};
 use capex_core::ids::Key;

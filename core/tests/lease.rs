@@ -13,7 +13,6 @@ use capex_core::lease::objects::{
     Workload, WorkloadKind,
 };
 use capex_core::lease::workload;
-use capex_core::settlement::registrar::Registrar;
 use capex_core::wire::{self, Envelope};
 use certificate_fixture::party::*;
 use certificate_fixture::*;
@@ -36,7 +35,8 @@ fn work() -> Workload {
 }
 
 fn redeem(net: &mut Net, who: u8, command: u64, cert: CertId) {
-    net.party(who).with(|ctx, custody, leases| leases.redeem(ctx, custody, command, cert, work()));
+    net.party(who)
+        .with(|ctx, books, leases| leases.redeem(ctx, &books.holdings, command, cert, work()));
     net.pump();
 }
 
@@ -290,22 +290,22 @@ fn challenges_of_one_peer_do_not_push_out_anothers() {
 fn a_locked_certificate_is_not_redeemed_and_a_redeemed_one_not_given() {
     let mut net = Net::new(&[PROVIDER, ALICE, BOB]);
     let cert = net.sell(7, &units(0, 2), ALICE);
-    let facts = net.party(PROVIDER).custody.issued(&cert).unwrap().clone();
-    let certificate = net.party(PROVIDER).custody.certificate(&cert).unwrap().clone();
+    let facts = net.party(PROVIDER).books.register.issued(&cert).unwrap().clone();
+    let certificate = net.party(PROVIDER).books.certificate(&cert).unwrap().clone();
     let issue = certificate.issue.verify(devnet().magic).unwrap();
     let sale = by(ALICE, terms(&issue, 1, facts.last_hash, public(ALICE), public(BOB)), &devnet());
     let accepts = [accept(BOB, &sale, &devnet())];
-    net.party(PROVIDER).with(|ctx, custody, _| custody.lock(ctx, &sale, &accepts).unwrap());
+    net.party(PROVIDER).with(|ctx, books, _| books.register.lock(ctx, &sale, &accepts).unwrap());
     redeem(&mut net, ALICE, 1, cert);
     assert_eq!(net.party(ALICE).done(), [(1, Err("redeem.locked".to_owned()))]);
     net.party(PROVIDER)
-        .with(|ctx, custody, _| custody.release(ctx, terms_hash(&sale), evidence(1)));
+        .with(|ctx, books, _| books.register.release(ctx, terms_hash(&sale), evidence(1)));
     redeem(&mut net, ALICE, 2, cert);
     assert!(matches!(net.party(ALICE).done()[1], (2, Ok(Done::Redeemed { .. }))));
     net.give(ALICE, 3, cert, BOB);
     assert_eq!(net.party(ALICE).done()[2], (3, Err("gift.consumed".to_owned())));
     // A redemption after a released lock has the next number, so that the pair proves nothing.
-    assert!(!net.party(BOB).custody.is_equivocator(public(PROVIDER)));
+    assert!(!net.party(BOB).books.witness.is_equivocator(public(PROVIDER)));
 }
 
 #[test]
@@ -323,6 +323,22 @@ fn a_former_holder_is_refused_by_the_provider() {
     assert_eq!(net.party(BOB).done()[1], (4, Err("redeem.consumed".to_owned())));
     redeem(&mut net, ALICE, 5, CertId([0; 32]));
     assert_eq!(net.party(ALICE).done()[2], (5, Err("redeem.unknown_certificate".to_owned())));
+}
+
+#[test]
+fn a_holder_with_an_old_copy_fetches_the_new_one() {
+    let mut net = Net::new(&[PROVIDER, ALICE, BOB]);
+    let cert = net.sell(7, &units(0, 2), ALICE);
+    net.give(ALICE, 1, cert, BOB);
+    net.party(ALICE).up = false;
+    net.give(BOB, 2, cert, ALICE);
+    net.party(ALICE).up = true;
+    assert_eq!(net.state(ALICE, cert), ("given", 2, public(BOB)));
+    redeem(&mut net, ALICE, 3, cert);
+    assert_eq!(net.party(ALICE).done()[1], (3, Err("redeem.stale_seq".to_owned())));
+    assert_eq!(net.state(ALICE, cert), ("active", 3, public(ALICE)));
+    redeem(&mut net, ALICE, 4, cert);
+    assert!(matches!(net.party(ALICE).done()[2], (4, Ok(Done::Redeemed { .. }))));
 }
 
 #[test]
@@ -566,8 +582,8 @@ fn a_grant_for_another_redeem_is_no_lease() {
         starts_at_ms: STARTS_MS,
         ends_at_ms: ENDS_MS,
     };
-    net.party(ALICE).with(|ctx, custody, leases| {
-        leases.on_reply(ctx, custody, &Purpose::Redeem(lease, 1), Ok(reply));
+    net.party(ALICE).with(|ctx, books, leases| {
+        leases.on_reply(ctx, &mut books.holdings, &Purpose::Redeem(lease, 1), Ok(reply));
     });
     net.pump();
     assert_eq!(net.party(ALICE).done(), [(1, Err("redeem.bad_grant".to_owned()))]);

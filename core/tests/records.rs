@@ -33,6 +33,15 @@ fn an_unreadable_record_halts_the_engine_for_good() {
         (of(Table::Order.number(), &order_key, &[1]), Cause::Malformed),
         (of(Table::Epoch.number(), &[1; 8], &[0xee]), version(1)),
         (of(Table::EpochPart.number(), &[1; 12], &[1; 3]), Cause::Malformed),
+        (of(Table::Issued.number(), &id, &[0xee]), version(1)),
+        (of(Table::Issued.number(), &id, &[1]), Cause::Malformed),
+        (of(Table::Held.number(), &id, &[0xee]), version(1)),
+        (of(Table::Lease.number(), &id, &[0xee]), version(1)),
+        (of(Table::HeldLease.number(), &id, &[0xee]), version(1)),
+        (of(Table::Proof.number(), &id, &[0xee]), version(1)),
+        (of(Table::Capacity.number(), &[0, 1], &[0xee]), version(1)),
+        (of(Table::Capacity.number(), &[0], &[1, 0, 0, 0, 9]), Cause::Key),
+        (of(Table::Capacity.number(), &[0, 1], &[1, 0xff, 0xff, 0xff, 0xff]), Cause::Content),
         (of(0x7f, b"later", &[1]), Cause::Table),
     ];
     for (record, cause) in table {

@@ -41,7 +41,7 @@ pub fn engine() -> Engine {
     let (peer, protocol) = (public(PROVIDER), Protocol::Settle);
     engine.handle(NOW_MS, Input::Request { peer, id: 1, protocol, bytes });
     effects(&mut engine);
-    assert!(engine.custody().certificate(&certificate_id()).is_some());
+    assert!(engine.certificate(&certificate_id()).is_some());
     engine
 }
 
@@ -57,9 +57,13 @@ pub fn effects(engine: &mut Engine) -> Vec<Effect> {
 /// Everything that an engine decides by.
 pub fn digest(engine: &Engine) -> [u8; 32] {
     let (market, trades) = (engine.market(), engine.trades());
-    let (custody, leases) = (engine.custody(), engine.leases());
+    let (register, holdings) = (engine.register(), engine.holdings());
+    let (witness, leases) = (engine.witness(), engine.leases());
     let contacts: Vec<&Contact> = engine.contacts().iter().collect();
-    sha256(&[format!("{market:?}{trades:?}{custody:?}{leases:?}{contacts:?}").as_bytes()])
+    sha256(&[format!(
+        "{market:?}{trades:?}{register:?}{holdings:?}{witness:?}{leases:?}{contacts:?}"
+    )
+    .as_bytes()])
 }
 
 /// What garbage may lead to.

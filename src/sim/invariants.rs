@@ -98,7 +98,7 @@ impl World {
                 faults.push(format!("node {node} was paid and did not deliver"));
             }
             (Role::Buyer, "active") => {
-                let sold = other.custody().issued(&cert).is_some_and(|facts| facts.seq > 0);
+                let sold = other.register().issued(&cert).is_some_and(|facts| facts.seq > 0);
                 let paid = other
                     .trades()
                     .view(trade.trade)

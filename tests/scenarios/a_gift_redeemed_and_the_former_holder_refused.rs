@@ -51,7 +51,7 @@ fn only_the_present_holder_redeems_and_only_once() {
     let to = world.nodes[2].key;
     let gift = world.command(1, Command::Gift { cert, to });
     let received = |world: &World| {
-        let held = world.engine(2).and_then(|engine| engine.custody().held(&cert));
+        let held = world.engine(2).and_then(|engine| engine.holdings().held(&cert));
         held.is_some_and(|facts| facts.holder == to)
     };
     assert!(world.run_until(5_000, received));

@@ -84,10 +84,12 @@ fn state(world: &World, node: usize) -> String {
     let engine = world.engine(node).unwrap();
     let disk = world.nodes[node].disk.records();
     format!(
-        "{:?} {:?} {:?} {:?} {:?} {disk:?}",
+        "{:?} {:?} {:?} {:?} {:?} {:?} {:?} {disk:?}",
         engine.market(),
         engine.trades(),
-        engine.custody(),
+        engine.register(),
+        engine.holdings(),
+        engine.witness(),
         engine.leases(),
         engine.contacts()
     )

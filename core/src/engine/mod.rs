@@ -4,32 +4,39 @@
 //! become effects. It owns its signing keys and draws no randomness. Every input may
 //! arrive twice.
 
+pub mod certificates;
 pub mod contacts;
-pub mod custody;
+pub mod holdings;
 pub mod io;
 pub mod kernel;
 pub mod leases;
 pub mod market;
+pub mod register;
 pub mod sync;
 pub mod trades;
+pub mod witness;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use self::certificates::CertificateView;
 use self::contacts::Contacts;
-use self::custody::Custody;
+use self::holdings::Holdings;
 use self::kernel::{Kernel, Treasury};
 use self::leases::Leases;
 use self::market::{Inventory, Market, Matched};
+use self::register::{Desk, Register};
 use self::sync::{SyncReply, SyncRequest};
 use self::trades::{BuyLimits, TradeEvent, Trades};
-use super::ids::{Key, LeaseId};
+use self::witness::Witness;
+use super::ids::{CertId, Key, LeaseId};
 use super::lease::objects::{LeaseReply, LeaseRequest, Verb};
 use super::settlement::facts::ChainFacts;
 use super::settlement::objects::{SettleReply, SettleRequest};
-use super::units::TimeMs;
+use super::units::{Slot, TimeMs};
+use crate::certificate::Certificate;
 use crate::limits::{LEASE_MAX_BYTES, SETTLE_MAX_BYTES, SYNC_MAX_BYTES};
 use crate::params::Params;
 use crate::wire::{Envelope, WireError, decode_record, encode};
@@ -45,7 +52,9 @@ pub struct Engine {
     kernel: Kernel,
     market: Market,
     trades: Trades,
-    custody: Custody,
+    register: Register,
+    holdings: Holdings,
+    witness: Witness,
     leases: Leases,
     contacts: Contacts,
     peers: BTreeSet<Key>,
@@ -62,7 +71,9 @@ impl Engine {
             kernel: Kernel::new(params, keys),
             market: Market::default(),
             trades: Trades::default(),
-            custody: Custody::default(),
+            register: Register::default(),
+            holdings: Holdings::default(),
+            witness: Witness::default(),
             leases: Leases::default(),
             contacts: Contacts::default(),
             peers: BTreeSet::new(),
@@ -106,7 +117,8 @@ impl Engine {
             }
             Input::Funded { terms_hash, result } => {
                 let mut ctx = self.kernel.context(now_ms);
-                let events = self.trades.on_funded(&mut ctx, &mut self.custody, terms_hash, result);
+                let mut desk = Desk { register: &mut self.register, witness: &self.witness };
+                let events = self.trades.on_funded(&mut ctx, &mut desk, terms_hash, result);
                 self.apply(now_ms, events);
             }
             Input::Broadcasted { txid, result } => {
@@ -136,7 +148,8 @@ impl Engine {
         let market = self.market.next_deadline(now_ms, &self.kernel.params);
         [
             self.trades.next_deadline(),
-            self.custody.next_deadline(&self.kernel.params).map(|at| (at, "custody errand")),
+            self.register.next_deadline(&self.kernel.params).map(|at| (at, "register")),
+            self.holdings.next_deadline().map(|at| (at, "holdings")),
             self.leases.next_deadline(&self.kernel.params).map(|at| (at, "lease")),
             self.contacts.next_deadline(),
         ]
@@ -158,28 +171,32 @@ impl Engine {
         self.kernel.counters = kernel::load_counters(records)?;
         let mut ctx = self.kernel.context(now_ms);
         self.market.load(&mut ctx, records)?;
-        self.custody.load(&mut ctx, records);
+        self.register.load(&mut ctx, records)?;
+        self.witness.load(records)?;
+        self.holdings.load(&mut ctx, &mut self.witness, records)?;
         self.trades.load(&mut ctx, records);
         for (trade, row, units) in self.trades.open_sells() {
             // Refused where the certificate was issued already: then it has the claim.
-            let _ = self.custody.reserve(trade, row, units);
+            let _ = self.register.reserve(trade, row, units);
         }
-        self.leases.load(&mut ctx, records);
+        self.leases.load(&mut ctx, records)?;
         self.market.forget_unopened(&mut ctx, |trade| self.trades.knows(trade));
         Ok(())
     }
 
     fn tick(&mut self, now_ms: TimeMs) {
         let mut ctx = self.kernel.context(now_ms);
-        let matched = self.market.on_tick(&mut ctx, &mut self.custody);
+        let matched = self.market.on_tick(&mut ctx, &mut self.register);
         for row in matched {
             Self::open(&mut self.trades, &mut self.kernel.context(now_ms), row);
         }
         let mut ctx = self.kernel.context(now_ms);
-        let events = self.trades.on_tick(&mut ctx, &mut self.custody);
+        let mut desk = Desk { register: &mut self.register, witness: &self.witness };
+        let events = self.trades.on_tick(&mut ctx, &mut desk);
         self.apply(now_ms, events);
         let mut ctx = self.kernel.context(now_ms);
-        self.custody.on_tick(&mut ctx);
+        self.register.on_tick(&mut ctx);
+        self.holdings.on_tick(&mut ctx);
         self.leases.on_tick(&mut ctx);
         self.contacts.on_tick(&mut ctx);
     }
@@ -189,13 +206,14 @@ impl Engine {
             let mut ctx = self.kernel.context(now_ms);
             match event {
                 TradeEvent::Void { trade, .. } => {
-                    self.custody.void_trade(&mut ctx, trade);
+                    self.register.void_trade(&mut ctx, trade);
                     ctx.treasury.commit(trade, 0);
                     self.market.on_trade_end(&mut ctx, trade, false);
                 }
                 TradeEvent::Sold { trade, .. } => self.market.on_trade_end(&mut ctx, trade, true),
                 TradeEvent::Bought { trade, certificate } => {
-                    if let Err(code) = self.custody.acquire(&mut ctx, certificate) {
+                    let acquired = self.holdings.acquire(&mut ctx, &mut self.witness, certificate);
+                    if let Err(code) = acquired {
                         *self.refused.entry(code.to_owned()).or_default() += 1;
                     }
                     self.market.on_trade_end(&mut ctx, trade, true);
@@ -213,7 +231,8 @@ impl Engine {
                 let is_trader = |key: &Key| self.market.epochs.is_trader(key);
                 self.contacts.on_gossip(&mut ctx, is_trader, bytes)
             }
-            Topic::Locks | Topic::Proofs => self.custody.on_gossip(&mut ctx, topic, bytes),
+            Topic::Locks => self.witness.on_lock_gossip(&mut ctx, bytes),
+            Topic::Proofs => self.witness.on_proof_gossip(&mut ctx, bytes),
         };
         if let Some(code) = code {
             *self.refused.entry(code.to_owned()).or_default() += 1;
@@ -240,7 +259,8 @@ impl Engine {
             Protocol::Lease => match bounded::<LeaseRequest>(bytes, LEASE_MAX_BYTES) {
                 Ok(request) => {
                     let mut ctx = self.kernel.context(now_ms);
-                    let reply = self.leases.on_request(&mut ctx, &mut self.custody, peer, &request);
+                    let reply =
+                        self.leases.on_request(&mut ctx, &mut self.register, peer, &request);
                     reply.map(|reply| {
                         if let LeaseReply::Refused { code } = &reply {
                             *self.refused.entry(code.clone()).or_default() += 1;
@@ -278,15 +298,21 @@ impl Engine {
     fn on_settle(&mut self, now_ms: TimeMs, peer: Key, request: SettleRequest) -> SettleReply {
         let mut ctx = self.kernel.context(now_ms);
         let reply = match request {
-            SettleRequest::Gift(_) | SettleRequest::Push(_) | SettleRequest::GetCert(_) => {
-                self.custody.on_request(&mut ctx, peer, &request)
+            SettleRequest::Gift(gift) => {
+                Some(reply(self.register.on_gift(&mut ctx, &gift).map(SettleReply::Activation)))
             }
+            SettleRequest::Push(certificate) => {
+                let pushed = self.holdings.on_push(&mut ctx, &mut self.witness, &certificate);
+                Some(reply(pushed.map(|()| SettleReply::Stored)))
+            }
+            SettleRequest::GetCert(id) => Some(reply(self.on_get_certificate(peer, &id))),
             SettleRequest::Terms(_)
             | SettleRequest::Accept { .. }
             | SettleRequest::Fund { .. }
             | SettleRequest::Transfer(_)
             | SettleRequest::Cancel(_) => {
-                self.trades.on_request(&mut ctx, &mut self.custody, peer, request)
+                let mut desk = Desk { register: &mut self.register, witness: &self.witness };
+                self.trades.on_request(&mut ctx, &mut desk, peer, request)
             }
         };
         let reply = reply
@@ -295,6 +321,15 @@ impl Engine {
             *self.refused.entry(code.clone()).or_default() += 1;
         }
         reply
+    }
+
+    /// The same refusal whether it is unknown or not for this peer, so that asking tells
+    /// nothing.
+    fn on_get_certificate(&self, peer: Key, id: &CertId) -> Result<SettleReply, &'static str> {
+        let issued = self.register.certificate_for(peer, id);
+        let found = issued.or_else(|| self.holdings.certificate_for(peer, id));
+        let certificate = found.ok_or("certificate.not_a_party")?;
+        Ok(SettleReply::Certificate(certificate.clone()))
     }
 
     fn on_response(&mut self, now_ms: TimeMs, id: u64, result: Result<Vec<u8>, String>) {
@@ -307,13 +342,18 @@ impl Engine {
             | Purpose::Cancel(_) => {
                 let reply = self.read_reply::<SettleReply>(peer, result, SETTLE_MAX_BYTES);
                 let mut ctx = self.kernel.context(now_ms);
-                let events = self.trades.on_reply(&mut ctx, &mut self.custody, &purpose, reply);
+                let mut desk = Desk { register: &mut self.register, witness: &self.witness };
+                let events = self.trades.on_reply(&mut ctx, &mut desk, &purpose, reply);
                 self.apply(now_ms, events);
             }
-            Purpose::Gift(..) | Purpose::Push(_) | Purpose::GetCert(_) => {
+            Purpose::Register(purpose) => {
+                let reply = self.read_reply::<SettleReply>(peer, result, SETTLE_MAX_BYTES);
+                self.register.on_reply(&mut self.kernel.context(now_ms), *purpose, &reply);
+            }
+            Purpose::Holdings(purpose) => {
                 let reply = self.read_reply::<SettleReply>(peer, result, SETTLE_MAX_BYTES);
                 let mut ctx = self.kernel.context(now_ms);
-                self.custody.on_reply(&mut ctx, &purpose, reply);
+                self.holdings.on_reply(&mut ctx, &mut self.witness, *purpose, reply);
             }
             Purpose::Challenge(..)
             | Purpose::Redeem(..)
@@ -321,7 +361,7 @@ impl Engine {
             | Purpose::Countersign(..) => {
                 let reply = self.read_reply::<LeaseReply>(peer, result, LEASE_MAX_BYTES);
                 let mut ctx = self.kernel.context(now_ms);
-                self.leases.on_reply(&mut ctx, &mut self.custody, &purpose, reply);
+                self.leases.on_reply(&mut ctx, &mut self.holdings, &purpose, reply);
             }
             Purpose::SyncIds(..) | Purpose::SyncOrders(..) => {
                 if let Ok(reply) = self.read_reply::<SyncReply>(peer, result, SYNC_MAX_BYTES) {
@@ -341,7 +381,8 @@ impl Engine {
             chain.feerates.clone_from(&facts.feerates);
         }
         let mut ctx = self.kernel.context(now_ms);
-        let events = self.trades.on_chain(&mut ctx, &mut self.custody, facts);
+        let mut desk = Desk { register: &mut self.register, witness: &self.witness };
+        let events = self.trades.on_chain(&mut ctx, &mut desk, facts);
         self.apply(now_ms, events);
     }
 
@@ -349,12 +390,12 @@ impl Engine {
         let mut ctx = self.kernel.context(now_ms);
         let result = match command {
             Command::Place(spec) => {
-                let placed = self.market.place(&mut ctx, &self.custody, *spec);
+                let placed = self.market.place(&mut ctx, &self.register, *spec);
                 Some(placed.map(Done::Placed))
             }
             Command::Cancel(order) => Some(self.market.cancel(&mut ctx, order).map(|()| Done::Ok)),
             Command::SetCapacity(capacity) => {
-                self.custody.set_capacity_command(&mut ctx, id, &capacity);
+                self.register.set_capacity_command(&mut ctx, id, &capacity);
                 None
             }
             Command::SetAddresses(addrs) => {
@@ -364,11 +405,11 @@ impl Engine {
             }
             // These answer later, or at once with a refusal.
             Command::Gift { cert, to } => {
-                self.custody.gift(&mut ctx, id, cert, to);
+                self.holdings.gift(&mut ctx, id, cert, to);
                 None
             }
             Command::Redeem { cert, workload } => {
-                self.leases.redeem(&mut ctx, &self.custody, id, cert, *workload);
+                self.leases.redeem(&mut ctx, &self.holdings, id, cert, *workload);
                 None
             }
             Command::StopLease(lease) => {
@@ -454,10 +495,35 @@ impl Engine {
         &self.trades
     }
 
-    /// Certificates and the unit ledger.
+    /// Certificates issued here and the ledger of units.
     #[must_use]
-    pub fn custody(&self) -> &Custody {
-        &self.custody
+    pub fn register(&self) -> &Register {
+        &self.register
+    }
+
+    /// Certificates that this node holds or held.
+    #[must_use]
+    pub fn holdings(&self) -> &Holdings {
+        &self.holdings
+    }
+
+    /// What was heard of providers.
+    #[must_use]
+    pub fn witness(&self) -> &Witness {
+        &self.witness
+    }
+
+    /// Every signed byte of a certificate held or issued.
+    #[must_use]
+    pub fn certificate(&self, id: &CertId) -> Option<&Certificate> {
+        self.holdings.certificate(id).or_else(|| self.register.certificate(id))
+    }
+
+    /// Certificates issued here, then those held, as they are in a slot.
+    #[must_use]
+    pub fn certificates(&self, slot: Slot) -> Vec<CertificateView> {
+        let held = self.holdings.views(self.me(), slot);
+        self.register.views(slot).chain(held).collect()
     }
 
     /// Leases on both sides.
@@ -496,6 +562,10 @@ impl Engine {
             }
         }
     }
+}
+
+fn reply(result: Result<SettleReply, &'static str>) -> SettleReply {
+    result.unwrap_or_else(|code| SettleReply::Refused { code: code.to_owned() })
 }
 
 fn bounded<T: Serialize + DeserializeOwned>(bytes: &[u8], limit: usize) -> Result<T, WireError> {

@@ -1,21 +1,23 @@
-//! Nodes with custody and leases alone, joined by a pipe in memory.
+//! Nodes with certificates and leases alone, joined by a pipe in memory.
 
 use std::collections::BTreeMap;
 
 use bitcoin::secp256k1::{All, Secp256k1};
 use capex_core::certificate::{Certificate, Claim, Hop};
-use capex_core::engine::custody::Custody;
+use capex_core::engine::certificates::CertificateView;
+use capex_core::engine::holdings::Holdings;
 use capex_core::engine::io::{Done, Effect, Protocol, Topic, Verdict};
 use capex_core::engine::kernel::{
-    ChainView, Context, Keys, Outbox, Record, Treasury, WalletView, load_counters,
+    ChainView, Context, Keys, Outbox, Purpose, Record, Treasury, WalletView, load_counters,
 };
 use capex_core::engine::leases::Leases;
+use capex_core::engine::register::Register;
+use capex_core::engine::witness::Witness;
 use capex_core::ids::{CertId, Key, LeaseId, TermsHash, TradeId};
 use capex_core::lease::ExecutorEvent;
 use capex_core::lease::objects::{LeaseReply, LeaseRequest};
 use capex_core::params::Params;
 use capex_core::settlement::objects::{SettleReply, SettleRequest, Terms};
-use capex_core::settlement::registrar::Registrar;
 use capex_core::units::{Units, Window};
 use capex_core::wire::{self, Verified, sha256};
 
@@ -24,6 +26,96 @@ use super::*;
 /// Start of the tests: the windows of slots 1000 and later lie ahead.
 pub const START_MS: u64 = 1000 * 4000 - 60_000;
 pub const WINDOW: Window = Window { start: 1000, end: 1004 };
+
+/// The components that are about certificates, and their part of the router.
+#[derive(Debug, Default)]
+pub struct Books {
+    pub register: Register,
+    pub holdings: Holdings,
+    pub witness: Witness,
+}
+
+impl Books {
+    fn load(&mut self, ctx: &mut Context<'_>, records: &[Record]) {
+        self.register.load(ctx, records).unwrap();
+        self.witness.load(records).unwrap();
+        self.holdings.load(ctx, &mut self.witness, records).unwrap();
+    }
+
+    pub fn certificate(&self, id: &CertId) -> Option<&Certificate> {
+        self.holdings.certificate(id).or_else(|| self.register.certificate(id))
+    }
+
+    pub fn acquire(
+        &mut self,
+        ctx: &mut Context<'_>,
+        certificate: Certificate,
+    ) -> Result<CertId, &'static str> {
+        self.holdings.acquire(ctx, &mut self.witness, certificate)
+    }
+
+    pub fn on_gossip(
+        &mut self,
+        ctx: &mut Context<'_>,
+        topic: Topic,
+        bytes: &[u8],
+    ) -> (Verdict, Option<&'static str>) {
+        match topic {
+            Topic::Locks => self.witness.on_lock_gossip(ctx, bytes),
+            Topic::Proofs => self.witness.on_proof_gossip(ctx, bytes),
+            other => panic!("no {other:?} here"),
+        }
+    }
+
+    pub fn on_request(
+        &mut self,
+        ctx: &mut Context<'_>,
+        peer: Key,
+        request: &SettleRequest,
+    ) -> SettleReply {
+        let answer = match request {
+            SettleRequest::Gift(gift) => {
+                self.register.on_gift(ctx, gift).map(SettleReply::Activation)
+            }
+            SettleRequest::Push(certificate) => {
+                let pushed = self.holdings.on_push(ctx, &mut self.witness, certificate);
+                pushed.map(|()| SettleReply::Stored)
+            }
+            SettleRequest::GetCert(id) => {
+                let issued = self.register.certificate_for(peer, id);
+                let found = issued.or_else(|| self.holdings.certificate_for(peer, id));
+                let found = found.ok_or("certificate.not_a_party");
+                found.map(|found| SettleReply::Certificate(found.clone()))
+            }
+            other => panic!("no {other:?} here"),
+        };
+        answer.unwrap_or_else(|code| SettleReply::Refused { code: code.to_owned() })
+    }
+
+    fn on_reply(
+        &mut self,
+        ctx: &mut Context<'_>,
+        purpose: Purpose,
+        reply: Result<SettleReply, String>,
+    ) {
+        match purpose {
+            Purpose::Register(purpose) => self.register.on_reply(ctx, purpose, &reply),
+            Purpose::Holdings(purpose) => {
+                self.holdings.on_reply(ctx, &mut self.witness, purpose, reply);
+            }
+            other => panic!("no {other:?} here"),
+        }
+    }
+
+    pub fn next_deadline(&self, params: &Params) -> Option<u64> {
+        let deadlines = [self.register.next_deadline(params), self.holdings.next_deadline()];
+        deadlines.into_iter().flatten().min()
+    }
+
+    pub fn views(&self, me: Key, slot: u32) -> Vec<CertificateView> {
+        self.register.views(slot).chain(self.holdings.views(me, slot)).collect()
+    }
+}
 
 pub struct Party {
     pub number: u8,
@@ -38,7 +130,7 @@ pub struct Party {
     wallet: WalletView,
     counters: BTreeMap<String, u64>,
     out: Outbox,
-    pub custody: Custody,
+    pub books: Books,
     pub leases: Leases,
     pub disk: BTreeMap<(u8, Vec<u8>), Vec<u8>>,
     /// Effects for the shell, oldest first.
@@ -59,7 +151,7 @@ impl Party {
             wallet: WalletView::default(),
             counters: BTreeMap::new(),
             out: Outbox::default(),
-            custody: Custody::default(),
+            books: Books::default(),
             leases: Leases::default(),
             disk: BTreeMap::new(),
             log: Vec::new(),
@@ -68,7 +160,7 @@ impl Party {
 
     pub fn with<R>(
         &mut self,
-        act: impl FnOnce(&mut Context<'_>, &mut Custody, &mut Leases) -> R,
+        act: impl FnOnce(&mut Context<'_>, &mut Books, &mut Leases) -> R,
     ) -> R {
         let mut ctx = Context {
             now_ms: self.now_ms,
@@ -81,7 +173,7 @@ impl Party {
             counters: &mut self.counters,
             out: &mut self.out,
         };
-        let result = act(&mut ctx, &mut self.custody, &mut self.leases);
+        let result = act(&mut ctx, &mut self.books, &mut self.leases);
         ctx.out.flush();
         result
     }
@@ -179,7 +271,7 @@ impl Net {
                     self.parties.iter_mut().filter(|party| party.number != from && party.up)
                 {
                     let (verdict, code) =
-                        party.with(|ctx, custody, _| custody.on_gossip(ctx, topic, &bytes));
+                        party.with(|ctx, books, _| books.on_gossip(ctx, topic, &bytes));
                     assert_ne!(verdict, Verdict::Reject, "{code:?}");
                 }
                 self.party(from).log.push(Effect::Publish { topic, bytes });
@@ -190,32 +282,32 @@ impl Net {
 
     pub fn ask(&mut self, to: Key, peer: Key, protocol: Protocol, bytes: &[u8]) -> Vec<u8> {
         let party = self.by_key(to).unwrap();
-        party.with(|ctx, custody, leases| match protocol {
+        party.with(|ctx, books, leases| match protocol {
             Protocol::Settle => {
                 let request: SettleRequest = wire::decode_record(bytes).unwrap();
-                wire::encode(&custody.on_request(ctx, peer, &request).unwrap())
+                wire::encode(&books.on_request(ctx, peer, &request))
             }
             Protocol::Lease => {
                 let request: LeaseRequest = wire::decode_record(bytes).unwrap();
-                wire::encode(&leases.on_request(ctx, custody, peer, &request).unwrap())
+                wire::encode(&leases.on_request(ctx, &mut books.register, peer, &request).unwrap())
             }
             Protocol::Sync => panic!("no sync here"),
         })
     }
 
     fn answer(&mut self, to: u8, id: u64, protocol: Protocol, answer: Result<Vec<u8>, String>) {
-        self.party(to).with(|ctx, custody, leases| {
+        self.party(to).with(|ctx, books, leases| {
             let purpose = ctx.out.take_purpose(id).unwrap();
             match protocol {
                 Protocol::Settle => {
                     let reply =
                         answer.map(|bytes| wire::decode_record::<SettleReply>(&bytes).unwrap());
-                    custody.on_reply(ctx, &purpose, reply);
+                    books.on_reply(ctx, purpose, reply);
                 }
                 _ => {
                     let reply =
                         answer.map(|bytes| wire::decode_record::<LeaseReply>(&bytes).unwrap());
-                    leases.on_reply(ctx, custody, &purpose, reply);
+                    leases.on_reply(ctx, &mut books.holdings, &purpose, reply);
                 }
             }
         });
@@ -235,8 +327,9 @@ impl Net {
     pub fn pass(&mut self, ms: u64) {
         for party in &mut self.parties {
             party.now_ms += ms;
-            party.with(|ctx, custody, leases| {
-                custody.on_tick(ctx);
+            party.with(|ctx, books, leases| {
+                books.register.on_tick(ctx);
+                books.holdings.on_tick(ctx);
                 leases.on_tick(ctx);
             });
         }
@@ -258,9 +351,9 @@ impl Net {
         new.disk = old.disk.clone();
         let records = new.records();
         new.counters = load_counters(&records).unwrap();
-        new.with(|ctx, custody, leases| {
-            custody.load(ctx, &records);
-            leases.load(ctx, &records);
+        new.with(|ctx, books, leases| {
+            books.load(ctx, &records);
+            leases.load(ctx, &records).unwrap();
         });
         *self.party(number) = new;
         self.pump();
@@ -270,12 +363,12 @@ impl Net {
     pub fn offer(&mut self, trade: u8, units: &Units, to: u8) -> Verified<Terms> {
         let provider = self.party(1);
         let trade_id = TradeId([trade; 32]);
-        let issue = provider.with(|ctx, custody, _| {
-            if custody.ledger.capacity(1) == 0 {
-                custody.set_capacity(ctx, &[(1, 64)]).unwrap();
+        let issue = provider.with(|ctx, books, _| {
+            if books.register.ledger.capacity(1) == 0 {
+                books.register.set_capacity(ctx, &[(1, 64)]).unwrap();
             }
-            custody.ledger.claim(Claim::Row(trade_id), 1, units, WINDOW).unwrap();
-            custody.issue(ctx, trade_id, 1, 0, units, WINDOW).unwrap()
+            books.register.ledger.claim(Claim::Row(trade_id), 1, units, WINDOW).unwrap();
+            books.register.issue(ctx, trade_id, 1, 0, units, WINDOW).unwrap()
         });
         let mut terms = terms(&issue, 0, issue.id(), public(1), public(to));
         terms.trade_id = trade_id;
@@ -284,9 +377,9 @@ impl Net {
 
     pub fn activate(&mut self, terms: &Verified<Terms>) -> Certificate {
         let provider = self.party(1);
-        provider.with(|ctx, custody, _| {
-            custody.activate_sale(ctx, terms, &transfer(terms)).unwrap();
-            custody.certificate(&terms.cert_id).unwrap().clone()
+        provider.with(|ctx, books, _| {
+            books.register.activate_sale(ctx, terms, &transfer(terms)).unwrap();
+            books.certificate(&terms.cert_id).unwrap().clone()
         })
     }
 
@@ -294,15 +387,15 @@ impl Net {
     pub fn sell(&mut self, trade: u8, units: &Units, to: u8) -> CertId {
         let terms = self.offer(trade, units, to);
         let accepts = [accept(to, &terms, &devnet())];
-        self.party(1).with(|ctx, custody, _| custody.lock(ctx, &terms, &accepts).unwrap());
+        self.party(1).with(|ctx, books, _| books.register.lock(ctx, &terms, &accepts).unwrap());
         let certificate = self.activate(&terms);
-        let id = self.party(to).with(|ctx, custody, _| custody.acquire(ctx, certificate).unwrap());
+        let id = self.party(to).with(|ctx, books, _| books.acquire(ctx, certificate).unwrap());
         self.pump();
         id
     }
 
     pub fn give(&mut self, from: u8, command: u64, cert: CertId, to: u8) {
-        self.party(from).with(|ctx, custody, _| custody.gift(ctx, command, cert, public(to)));
+        self.party(from).with(|ctx, books, _| books.holdings.gift(ctx, command, cert, public(to)));
         self.pump();
     }
 
@@ -310,7 +403,7 @@ impl Net {
         let party = self.party(number);
         let me = public(number);
         let slot = party.params.slot_at(party.now_ms);
-        let views = party.custody.views_at(me, slot);
+        let views = party.books.views(me, slot);
         let view = views.iter().rev().find(|view| view.facts.cert_id == cert).unwrap();
         (view.state, view.facts.seq, view.facts.holder)
     }

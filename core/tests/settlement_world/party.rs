@@ -516,7 +516,7 @@ impl Party {
                 let events =
                     self.trades.on_reply(&mut ctx, &mut self.registrar, &purpose, Ok(reply));
                 self.events.extend(events);
-                assert!(!matches!(purpose, Purpose::Push(_)));
+                assert!(!matches!(purpose, Purpose::Register(_)));
             }
         }
     }

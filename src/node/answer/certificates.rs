@@ -4,11 +4,11 @@ use crate::api::types::{Certificate, CertificateTransfer, TransferKind, slot_ran
 use crate::api::{ApiError, CertificateText, Prefix};
 use crate::node::Node;
 use capex_core::certificate::file;
-use capex_core::engine::custody::{CertificateRole, CertificateView};
+use capex_core::engine::certificates::{CertificateRole, CertificateView};
 
 impl Node {
     fn certificate_views(&self) -> Vec<CertificateView> {
-        self.engine().custody().views_at(self.engine().me(), self.now_slot())
+        self.engine().certificates(self.now_slot())
     }
 
     pub(super) fn certificates(&self) -> Vec<Certificate> {
@@ -24,7 +24,6 @@ impl Node {
         let found = prefix.find("certificate", self.certificate_views(), |v| v.facts.cert_id.0)?;
         let certificate = self
             .engine()
-            .custody()
             .certificate(&found.facts.cert_id)
             .ok_or_else(|| ApiError::not_found("certificate", prefix.as_str()))?;
         Ok(CertificateText(file::write(certificate, self.engine().params())))

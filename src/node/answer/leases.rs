@@ -212,8 +212,8 @@ impl Node {
     }
 
     fn class_of_certificate(&self, cert: &CertId) -> String {
-        let custody = self.engine().custody();
-        let facts = custody.held(cert).or_else(|| custody.issued(cert));
+        let held = self.engine().holdings().held(cert);
+        let facts = held.or_else(|| self.engine().register().issued(cert));
         facts.map(|facts| self.class_name(facts.class)).unwrap_or_default()
     }
 }

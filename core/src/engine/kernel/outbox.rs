@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, VecDeque};
 use serde::Serialize;
 
 use super::record::{Record, RecordTooLarge, Stored, Table};
+use crate::engine::holdings::HoldingsPurpose;
 use crate::engine::io::{Effect, Event, Protocol};
+use crate::engine::register::RegisterPurpose;
 use crate::ids::{CertId, Key, LeaseId, TradeId};
 use crate::limits::REQUESTS_PENDING_MAX;
 
@@ -22,12 +24,10 @@ pub enum Purpose {
     Transfer(TradeId),
     /// Buyer told the provider that it gave up.
     Cancel(TradeId),
-    /// Giver waits for the Activation; the command to answer.
-    Gift(CertId, Option<u64>),
-    /// A certificate was pushed to its new holder.
-    Push(CertId),
-    /// Waits for a whole certificate.
-    GetCert(CertId),
+    /// The provider's register asked.
+    Register(RegisterPurpose),
+    /// The holder's holdings asked.
+    Holdings(HoldingsPurpose),
     /// Holder waits for a challenge; the command to answer.
     Challenge(CertId, u64),
     /// Holder waits for its lease; the command to answer.

@@ -2,10 +2,10 @@
 //! this side sends what it knows, even of a certificate that it has given away.
 
 use super::records::{Answer, HeldLease};
-use super::{Asking, Backoff, Context, Custody, Leases, notify};
+use super::{Asking, Backoff, Context, Holdings, Leases, notify};
 use crate::certificate::objects::RedeemGrant;
 use crate::engine::io::{Done, Protocol};
-use crate::engine::kernel::{Purpose, Table, answer, remote_code};
+use crate::engine::kernel::{Purpose, answer, remote_code};
 use crate::ids::{CertId, LeaseId};
 use crate::lease::objects::{
     Countersign, LeaseReply, LeaseRequest, LeaseStatus, Receipt, Redeem, Verb, Workload,
@@ -25,12 +25,12 @@ impl Leases {
     pub fn redeem(
         &mut self,
         ctx: &mut Context<'_>,
-        custody: &Custody,
+        holdings: &Holdings,
         command: u64,
         cert: CertId,
         workload: Workload,
     ) {
-        let Some(facts) = custody.held(&cert) else {
+        let Some(facts) = holdings.held(&cert) else {
             answer(ctx, Some(command), Err("redeem.unknown_certificate"));
             return;
         };
@@ -68,14 +68,14 @@ impl Leases {
     fn on_challenge_reply(
         &mut self,
         ctx: &mut Context<'_>,
-        custody: &Custody,
+        holdings: &Holdings,
         command: u64,
         result: Result<LeaseReply, String>,
     ) {
         match result {
             Ok(LeaseReply::Challenge(nonce)) => {
                 if let Some(asking) = self.asking.remove(&command) {
-                    self.send_new_redeem(ctx, custody, command, asking, nonce);
+                    self.send_new_redeem(ctx, holdings, command, asking, nonce);
                 }
             }
             Ok(LeaseReply::Refused { code }) if self.asking.remove(&command).is_some() => {
@@ -89,12 +89,12 @@ impl Leases {
     fn send_new_redeem(
         &mut self,
         ctx: &mut Context<'_>,
-        custody: &Custody,
+        holdings: &Holdings,
         command: u64,
         asking: Asking,
         challenge32: [u8; 32],
     ) {
-        let Some(facts) = custody.held(&asking.cert_id) else {
+        let Some(facts) = holdings.held(&asking.cert_id) else {
             answer(ctx, Some(command), Err("redeem.unknown_certificate"));
             return;
         };
@@ -118,7 +118,7 @@ impl Leases {
             receipts: Vec::new(),
             countersigned: 0,
         };
-        ctx.out.put(Table::HeldLease, &lease.0, &record);
+        ctx.out.store(&lease.0, &record);
         self.held.insert(lease, record);
         self.redeeming.insert(lease, (Backoff::new(ctx.now_ms), Some(command)));
         self.send_redeem(ctx, lease);
@@ -152,7 +152,7 @@ impl Leases {
     fn on_redeem_reply(
         &mut self,
         ctx: &mut Context<'_>,
-        custody: &mut Custody,
+        holdings: &mut Holdings,
         lease: LeaseId,
         result: Result<LeaseReply, String>,
     ) {
@@ -166,7 +166,7 @@ impl Leases {
             Ok(LeaseReply::Lease { grant, .. }) => {
                 let cert = record.cert_id;
                 if is_grant(&grant, record, lease, ctx) {
-                    custody.mark_redeemed(ctx, cert, lease);
+                    holdings.mark_redeemed(ctx, cert, lease);
                     self.end_redeem(ctx, lease, Answer::Granted(grant));
                 } else {
                     let refused = Answer::Refused("redeem.bad_grant".to_owned());
@@ -174,6 +174,9 @@ impl Leases {
                 }
             }
             Ok(LeaseReply::Refused { code }) => {
+                if code == "redeem.stale_seq" {
+                    holdings.fetch(ctx, record.provider, record.cert_id);
+                }
                 let refused = Answer::Refused(remote_code(&code).to_owned());
                 self.end_redeem(ctx, lease, refused);
             }
@@ -188,7 +191,7 @@ impl Leases {
             return;
         };
         record.answer = result;
-        ctx.out.put(Table::HeldLease, &lease.0, record);
+        ctx.out.store(&lease.0, record);
         match &record.answer {
             Answer::Refused(code) => answer(ctx, command, Err(code)),
             Answer::Granted(_) | Answer::Waiting => {
@@ -249,7 +252,7 @@ impl Leases {
         let waits = usize::try_from(record.countersigned).is_ok_and(|n| n < chain.len());
         if chain.len() > record.receipts.len() {
             record.receipts = chain.iter().map(|receipt| receipt.envelope().clone()).collect();
-            ctx.out.put(Table::HeldLease, &lease.0, record);
+            ctx.out.store(&lease.0, record);
         }
         if waits {
             self.countersigning.insert(lease, Backoff::new(ctx.now_ms));
@@ -290,7 +293,7 @@ impl Leases {
         match result {
             Ok(LeaseReply::Stored) => {
                 record.countersigned = record.countersigned.max(number.saturating_add(1));
-                ctx.out.put(Table::HeldLease, &lease.0, record);
+                ctx.out.store(&lease.0, record);
                 if usize::try_from(record.countersigned).is_ok_and(|n| n >= record.receipts.len()) {
                     self.countersigning.remove(&lease);
                 }
@@ -307,15 +310,15 @@ impl Leases {
     pub fn on_reply(
         &mut self,
         ctx: &mut Context<'_>,
-        custody: &mut Custody,
+        holdings: &mut Holdings,
         purpose: &Purpose,
         result: Result<LeaseReply, String>,
     ) {
         match purpose {
             Purpose::Challenge(_, command) => {
-                self.on_challenge_reply(ctx, custody, *command, result);
+                self.on_challenge_reply(ctx, holdings, *command, result);
             }
-            Purpose::Redeem(lease, _) => self.on_redeem_reply(ctx, custody, *lease, result),
+            Purpose::Redeem(lease, _) => self.on_redeem_reply(ctx, holdings, *lease, result),
             Purpose::Countersign(lease, number) => {
                 self.on_countersign_reply(ctx, *lease, *number, result);
             }

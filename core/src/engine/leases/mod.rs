@@ -16,9 +16,9 @@ pub use views::{LeaseRole, LeaseView};
 
 use self::calls::Replay;
 use self::records::{HeldLease, LeaseRecord};
-use super::custody::Custody;
+use super::holdings::Holdings;
 use super::io::Event;
-use super::kernel::{Backoff, Context, Record, Table, answer};
+use super::kernel::{Backoff, Context, Record, Table, Unreadable, answer, records as read};
 use crate::ids::{CertId, Key, LeaseId};
 use crate::lease::objects::{LeaseStatus, Verb, Workload};
 use crate::limits::HORIZON_SLOTS;
@@ -77,25 +77,23 @@ pub struct Leases {
 }
 
 impl Leases {
-    /// Takes over what the journal holds. Leases that have not ended are started again: the
+    /// Restores leases from the journal. Those that have not ended are started again: the
     /// executor adopts one that runs.
-    pub fn load(&mut self, ctx: &mut Context<'_>, records: &[Record]) {
-        for record in records {
-            let Ok(key) = <[u8; 32]>::try_from(record.key.as_slice()) else {
-                continue;
-            };
-            if record.table == Table::Lease.number() {
-                if let Ok(lease) = record.read::<LeaseRecord>() {
-                    self.hosted.insert(LeaseId(key), lease);
-                }
-            } else if record.table == Table::HeldLease.number()
-                && let Ok(lease) = record.read::<HeldLease>()
-            {
-                self.held.insert(LeaseId(key), lease);
-            }
+    ///
+    /// # Errors
+    /// [`Unreadable`].
+    pub fn load(&mut self, ctx: &mut Context<'_>, records: &[Record]) -> Result<(), Unreadable> {
+        for found in read::<LeaseRecord>(records) {
+            let (record, lease) = found?;
+            self.hosted.insert(LeaseId(record.key_array()?), lease);
+        }
+        for found in read::<HeldLease>(records) {
+            let (record, lease) = found?;
+            self.held.insert(LeaseId(record.key_array()?), lease);
         }
         self.resume_hosted(ctx);
         self.resume_held(ctx.now_ms);
+        Ok(())
     }
 
     /// Ends windows, issues receipts, releases what is over, repeats what peers did not
@@ -149,7 +147,7 @@ impl Leases {
         hosted.or_else(held).unwrap_or_default()
     }
 
-    /// Deletes records whose windows ended a horizon ago, as custody does.
+    /// Deletes records whose windows ended a horizon ago, as holdings do.
     fn forget(&mut self, ctx: &mut Context<'_>, slot: u32) {
         let past = |end: u32| end.saturating_add(HORIZON_SLOTS) < slot;
         let gone = self.hosted.iter().filter(|(_, record)| past(record.window.end));

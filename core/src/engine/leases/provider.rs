@@ -1,10 +1,9 @@
 //! The provider's side: challenge, redemption, executor events, receipts, release.
 
 use super::records::LeaseRecord;
-use super::{Backoff, Challenge, Context, Custody, Leases, Watch, notify};
-use crate::engine::custody::register::publish_grant;
+use super::{Backoff, Challenge, Context, Leases, Watch, notify};
 use crate::engine::io::{Effect, StopReason};
-use crate::engine::kernel::Table;
+use crate::engine::register::{Register, publish_grant};
 use crate::ids::{CertId, Key, LeaseId};
 use crate::lease::objects::{
     Countersign, LeaseReply, LeaseRequest, LeaseStatus, Outcome, Receipt, Redeem, Verb, Workload,
@@ -31,14 +30,14 @@ impl Leases {
     pub fn on_request(
         &mut self,
         ctx: &mut Context<'_>,
-        custody: &mut Custody,
+        register: &mut Register,
         peer: Key,
         request: &LeaseRequest,
     ) -> Option<LeaseReply> {
         let answer = match request {
-            LeaseRequest::Challenge(cert) => self.on_challenge(ctx, custody, peer, *cert),
+            LeaseRequest::Challenge(cert) => self.on_challenge(ctx, register, peer, *cert),
             LeaseRequest::Redeem { redeem, workload } => {
-                self.on_redeem(ctx, custody, peer, redeem, workload)
+                self.on_redeem(ctx, register, peer, redeem, workload)
             }
             LeaseRequest::Status { call } => self.on_status(ctx, call, Verb::Status),
             LeaseRequest::Stop { call } => self.on_status(ctx, call, Verb::Stop),
@@ -56,13 +55,13 @@ impl Leases {
     fn on_challenge(
         &mut self,
         ctx: &mut Context<'_>,
-        custody: &Custody,
+        register: &Register,
         peer: Key,
         cert_id: CertId,
     ) -> Result<LeaseReply, &'static str> {
         // A challenge costs an fsync, so only what could be redeemed gets one, and who asks
         // again gets the same: certificate ids are public.
-        custody.issued(&cert_id).ok_or("redeem.unknown_certificate")?;
+        register.issued(&cert_id).ok_or("redeem.unknown_certificate")?;
         let now_ms = ctx.now_ms;
         self.challenges.retain(|challenge| challenge.expires_at_ms > now_ms);
         let of_peer = || self.challenges.iter().filter(|challenge| challenge.peer == peer);
@@ -85,7 +84,7 @@ impl Leases {
     fn on_redeem(
         &mut self,
         ctx: &mut Context<'_>,
-        custody: &mut Custody,
+        register: &mut Register,
         peer: Key,
         redeem: &Envelope,
         workload: &Workload,
@@ -96,7 +95,7 @@ impl Leases {
         if let Some(record) = self.hosted.get(&lease) {
             return Ok(lease_reply(lease, record));
         }
-        custody.check_redeem(ctx, &redeem)?;
+        register.check_redeem(ctx, &redeem)?;
         if redeem.not_after_s < ctx.now_ms / 1000 {
             return Err("redeem.expired");
         }
@@ -111,7 +110,7 @@ impl Leases {
         if open >= OPEN_LEASES_MAX {
             return Err("redeem.busy");
         }
-        self.grant(ctx, custody, lease, &redeem, workload)
+        self.grant(ctx, register, lease, &redeem, workload)
     }
 
     fn use_challenge(&mut self, now_ms: TimeMs, peer: Key, redeem: &Redeem) -> bool {
@@ -128,17 +127,17 @@ impl Leases {
     fn grant(
         &mut self,
         ctx: &mut Context<'_>,
-        custody: &mut Custody,
+        register: &mut Register,
         lease: LeaseId,
         redeem: &Redeem,
         workload: &Workload,
     ) -> Result<LeaseReply, &'static str> {
-        let facts = custody.issued(&redeem.cert_id).ok_or("redeem.unknown_certificate")?;
+        let facts = register.issued(&redeem.cert_id).ok_or("redeem.unknown_certificate")?;
         let floors = &ctx.params.class(facts.class).ok_or("redeem.unknown_certificate")?.floors;
         let (units, window) = (u64::from(facts.units.count()), facts.window);
         let bytes = |mib: u32| (u64::from(mib) << 20).saturating_mul(units);
         let (memory_max_bytes, disk_max_bytes) = (bytes(floors.memory_mib), bytes(floors.disk_mib));
-        let grant = custody.consume_redeem(ctx, redeem.cert_id, lease)?;
+        let grant = register.consume_redeem(ctx, redeem.cert_id, lease)?;
         let record = LeaseRecord {
             cert_id: redeem.cert_id,
             holder: redeem.holder,
@@ -154,7 +153,7 @@ impl Leases {
             countersigned: 0,
             countersignature: None,
         };
-        ctx.out.put(Table::Lease, &lease.0, &record);
+        ctx.out.store(&lease.0, &record);
         publish_grant(ctx, &grant);
         ctx.out.push(start(lease, &record));
         notify(ctx, lease, record.phase.name());
@@ -226,7 +225,7 @@ impl Leases {
         if countersigned > record.countersigned {
             record.countersigned = countersigned;
             record.countersignature = Some(signature.clone());
-            ctx.out.put(Table::Lease, &lease.0, record);
+            ctx.out.store(&lease.0, record);
         }
         self.release_if_done(ctx, lease);
         Ok(LeaseReply::Stored)
@@ -260,7 +259,7 @@ impl Leases {
             let receipt = ctx.sign(receipts::next(ctx.me(), lease, &chain, period));
             record.receipts.push(receipt.envelope().clone());
         }
-        ctx.out.put(Table::Lease, &lease.0, record);
+        ctx.out.store(&lease.0, record);
         notify(ctx, lease, record.phase.name());
     }
 
@@ -312,7 +311,7 @@ impl Leases {
         let period = Period { from_ms: started_at_ms, to_ms: due_ms, usage, outcome: None };
         let receipt = ctx.sign(receipts::next(ctx.me(), lease, &[], period));
         record.receipts.push(receipt.envelope().clone());
-        ctx.out.put(Table::Lease, &lease.0, record);
+        ctx.out.store(&lease.0, record);
     }
 
     /// The shim ends a lease by itself, even without this daemon; this is the second lock.

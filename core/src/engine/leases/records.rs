@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::engine::kernel::{Stored, Table};
 use crate::ids::{CertId, Key};
 use crate::lease::Phase;
 use crate::lease::objects::Workload;
@@ -30,6 +31,10 @@ pub(super) struct LeaseRecord {
     pub(super) countersignature: Option<Envelope>,
 }
 
+impl Stored for LeaseRecord {
+    const TABLE: Table = Table::Lease;
+}
+
 /// What the provider has said to a Redeem.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Answer {
@@ -55,4 +60,8 @@ pub(super) struct HeldLease {
     pub(super) receipts: Vec<Envelope>,
     /// Receipts, from number 0, whose countersignature the provider has.
     pub(super) countersigned: u32,
+}
+
+impl Stored for HeldLease {
+    const TABLE: Table = Table::HeldLease;
 }

@@ -1,8 +1,6 @@
 //! The provider's unit ledger as the market sees it.
 
 use super::Rectangle;
-use crate::certificate::ledger::{Claim, RowNeed, number_rows};
-use crate::engine::custody::Custody;
 use crate::ids::TradeId;
 use crate::settlement::objects::Row;
 use crate::units::{Units, Window};
@@ -21,31 +19,4 @@ pub trait Inventory {
     /// # Errors
     /// The reason code: the units are gone.
     fn reserve(&mut self, trade: TradeId, row: &Row, units: &Units) -> Result<(), &'static str>;
-}
-
-impl Inventory for Custody {
-    fn free_within(&self, class: u16, units: &Units, window: Window) -> Vec<Rectangle> {
-        let free = self.ledger.free_rectangles(class, window);
-        free.into_iter()
-            .filter_map(|(free, window)| Some((free.intersection(units)?, window)))
-            .collect()
-    }
-
-    fn pick(&self, class: u16, qty: u32, window: Window, taken: &[Units]) -> Option<Units> {
-        self.ledger.pick(class, qty, window, taken)
-    }
-
-    fn number(&self, rectangle: &Rectangle, rows: &[&Row]) -> Vec<Result<Units, &'static str>> {
-        let needs: Vec<RowNeed> = rows
-            .iter()
-            .map(|row| RowNeed { buy: row.buy, window: row.window(), qty: row.qty })
-            .collect();
-        let numbered = number_rows(rectangle, &needs);
-        numbered.into_iter().map(|units| units.map_err(|error| error.code())).collect()
-    }
-
-    fn reserve(&mut self, trade: TradeId, row: &Row, units: &Units) -> Result<(), &'static str> {
-        let claim = Claim::Row(trade);
-        self.ledger.claim(claim, row.class, units, row.window()).map_err(|error| error.code())
-    }
 }

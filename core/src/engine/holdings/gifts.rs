@@ -1,12 +1,13 @@
 //! Gifts: the giver signs, the provider activates, both push the certificate on.
 
 use super::records::{HeldRecord, PendingGift};
-use super::register::{Cause, activation_of, has_room};
-use super::{Custody, Errand, notify};
+use super::{Errand, Holdings, HoldingsPurpose};
 use crate::certificate::objects::{Gift, Hop};
-use crate::certificate::verify::{Fault, TransferKind, check_gift, verify};
+use crate::certificate::verify::verify;
+use crate::engine::certificates::notify;
 use crate::engine::io::{Done, Protocol};
 use crate::engine::kernel::{Backoff, Context, Purpose, answer, remote_code};
+use crate::engine::witness::Witness;
 use crate::ids::{CertId, Key};
 use crate::settlement::objects::{SettleReply, SettleRequest};
 use crate::wire::{Envelope, VERSION};
@@ -14,7 +15,7 @@ use crate::wire::{Envelope, VERSION};
 /// Unanswered tries after which the command that asked for a gift is told so: 15 s.
 const GIFT_COMMAND_TRIES: u32 = 5;
 
-impl Custody {
+impl Holdings {
     /// Gives a certificate away, as its holder. Answers the command when the provider has.
     pub fn gift(&mut self, ctx: &mut Context<'_>, command: u64, cert: CertId, to: Key) {
         if let Err(code) = self.start_gift(ctx, cert, to) {
@@ -51,7 +52,7 @@ impl Custody {
             nonce16,
         });
         record.gift = Some(PendingGift { gift: gift.envelope().clone(), to });
-        self.save_held(ctx, cert);
+        self.save(ctx, cert);
         Ok(())
     }
 
@@ -80,28 +81,31 @@ impl Custody {
             let command = self.commands.remove(&cert);
             answer(ctx, command, Err("gift.no_answer"));
         }
-        let command = self.commands.get(&cert).copied();
         let request = SettleRequest::Gift(gift);
-        ctx.out.send(provider, Protocol::Settle, &request, Purpose::Gift(cert, command));
+        let purpose = Purpose::Holdings(HoldingsPurpose::Gift(cert));
+        ctx.out.send(provider, Protocol::Settle, &request, purpose);
     }
 
     /// The provider answered a gift, or could not be reached.
     pub(super) fn on_gift_reply(
         &mut self,
         ctx: &mut Context<'_>,
+        witness: &mut Witness,
         cert: CertId,
         result: Result<SettleReply, String>,
     ) {
-        if self.held.get(&cert).is_none_or(|record| record.gift.is_none()) {
-            return;
-        }
+        let pending = self.held.get(&cert).filter(|record| record.gift.is_some());
+        let Some(provider) = pending.map(|record| record.facts.provider) else { return };
         match result {
             Ok(SettleReply::Activation(activation)) => {
-                if self.finish_gift(ctx, cert, activation).is_err() {
+                if self.finish_gift(ctx, witness, cert, activation).is_err() {
                     self.end_gift(ctx, cert, Err("gift.bad_activation"));
                 }
             }
             Ok(SettleReply::Refused { code }) => {
+                if code == "gift.stale_seq" {
+                    self.fetch(ctx, provider, cert);
+                }
                 self.end_gift(ctx, cert, Err(remote_code(&code)));
             }
             // Anything else is no answer: the errand tries again.
@@ -112,6 +116,7 @@ impl Custody {
     fn finish_gift(
         &mut self,
         ctx: &mut Context<'_>,
+        witness: &mut Witness,
         cert: CertId,
         activation: Envelope,
     ) -> Result<(), ()> {
@@ -123,12 +128,12 @@ impl Custody {
         // The chain binds cause, holder and provider, so a wrong Activation fails here.
         let facts = verify(&certificate, ctx.params).map_err(|_| ())?;
         let seq = facts.seq;
-        self.learn_certificate(ctx, &certificate);
+        witness.learn_certificate(ctx, &certificate);
         let mut moved = HeldRecord::new(certificate, facts);
         moved.push = Some(to);
         self.held.insert(cert, moved);
         self.errands.remove(&Errand::Gift(cert));
-        self.save_held(ctx, cert);
+        self.save(ctx, cert);
         let command = self.commands.remove(&cert);
         answer(ctx, command, Ok(Done::Gifted { seq }));
         notify(ctx, cert, "given");
@@ -142,47 +147,9 @@ impl Custody {
             record.gift = None;
         }
         self.errands.remove(&Errand::Gift(cert));
-        self.save_held(ctx, cert);
+        self.save(ctx, cert);
         let command = self.commands.remove(&cert);
         answer(ctx, command, result);
-    }
-
-    /// Answers a Gift, as the provider. Repeating it gives the same Activation.
-    pub(super) fn on_gift(
-        &mut self,
-        ctx: &mut Context<'_>,
-        gift: &Envelope,
-    ) -> Result<Envelope, &'static str> {
-        let gift = gift.verify::<Gift>(ctx.params.magic).map_err(|error| error.code())?;
-        let record = self.issued.get(&gift.cert_id).filter(|record| !record.void);
-        let record = record.ok_or("gift.unknown_certificate")?;
-        if let Some(activation) = activation_of(&record.certificate, gift.id()) {
-            return Ok(activation);
-        }
-        check_gift(&record.facts, &gift).map_err(|fault| match fault {
-            Fault::Unsold | Fault::NotHolder => "gift.not_holder",
-            Fault::Seq => "gift.stale_seq",
-            _ => "gift.prev_hash",
-        })?;
-        if record.redeemed.is_some() {
-            return Err("gift.consumed");
-        }
-        if record.lock.is_some() {
-            return Err("gift.locked");
-        }
-        if ctx.now_ms >= record.facts.window.starts_at_ms(ctx.params.slot_s) {
-            return Err("gift.window_started");
-        }
-        if gift.to == record.facts.holder {
-            return Err("gift.to_self");
-        }
-        if !has_room(&record.certificate) {
-            return Err("gift.too_many_hops");
-        }
-        let cause = Cause { kind: TransferKind::Gift, to: gift.to, hash: gift.id() };
-        let bytes = gift.envelope().clone();
-        let hop = |activation| Hop::Gift { gift: bytes, activation };
-        self.activate(ctx, gift.cert_id, cause, true, hop)
     }
 }
 

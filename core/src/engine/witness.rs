@@ -1,13 +1,15 @@
-//! Statements of providers as they are heard: locks, redemptions, proofs against them.
+//! What providers have signed, as it is heard: locks, redemptions, proofs against those that
+//! contradict themselves.
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::Custody;
+use serde::{Deserialize, Serialize};
+
 use crate::certificate::Certificate;
 use crate::certificate::equivocation::{ProofError, Statement, prove, verify_proof};
 use crate::certificate::objects::{EquivProof, Hop, StatementKind};
 use crate::engine::io::{Effect, Topic, Verdict};
-use crate::engine::kernel::{Context, Table};
+use crate::engine::kernel::{Context, Record, Stored, Table, Unreadable, records as read};
 use crate::ids::{CertId, Key, TermsHash};
 use crate::limits::{GRANTS_MAX, PROOF_MAX_BYTES};
 use crate::wire::{self, Envelope, WireError};
@@ -19,11 +21,19 @@ const PROOFS_MAX: usize = 4096;
 /// oldest matter least.
 const STATEMENTS_PER_SEQ: usize = 16;
 
+/// A proof on disk; its key is that of the provider.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct ProofRecord(EquivProof);
+
+impl Stored for ProofRecord {
+    const TABLE: Table = Table::Proof;
+}
+
 type SeqKey = (Key, CertId, u32);
 
 /// What was heard, bounded; the oldest is forgotten.
 #[derive(Debug, Default)]
-pub(super) struct Heard {
+struct Heard {
     statements: BTreeMap<SeqKey, VecDeque<Statement>>,
     order: VecDeque<SeqKey>,
 }
@@ -74,7 +84,7 @@ impl Heard {
     }
 
     /// Whether a grant for other terms, of this or a later attempt, was heard.
-    pub(super) fn conflicts(
+    fn conflicts(
         &self,
         provider: Key,
         cert: CertId,
@@ -89,25 +99,68 @@ impl Heard {
     }
 }
 
-impl Custody {
-    /// Judges a message on `locks` or `proofs`; the code is that of what is not accepted.
-    pub fn on_gossip(
+/// Statements of all providers that this node has heard of, and proofs against them.
+#[derive(Debug, Default)]
+pub struct Witness {
+    heard: Heard,
+    proofs: BTreeMap<Key, EquivProof>,
+}
+
+impl Witness {
+    /// Restores proofs from the journal. Records of other tables are left alone.
+    ///
+    /// # Errors
+    /// [`Unreadable`].
+    pub fn load(&mut self, records: &[Record]) -> Result<(), Unreadable> {
+        for found in read::<ProofRecord>(records) {
+            let (record, proof) = found?;
+            self.proofs.insert(Key(record.key_array()?), proof.0);
+        }
+        Ok(())
+    }
+
+    /// Whether a provider was proven to have made contradicting statements.
+    #[must_use]
+    pub fn is_equivocator(&self, provider: Key) -> bool {
+        self.proofs.contains_key(&provider)
+    }
+
+    /// Proofs of equivocation by provider.
+    pub fn proofs(&self) -> impl Iterator<Item = (&Key, &EquivProof)> {
+        self.proofs.iter()
+    }
+
+    /// Whether a grant of this provider for (cert, seq) with other terms, of this or a later
+    /// attempt, was heard, or anything that convicts it.
+    #[must_use]
+    pub fn conflicting_lock(
+        &self,
+        provider: Key,
+        cert: CertId,
+        seq: u32,
+        attempt: u32,
+        terms_hash: TermsHash,
+    ) -> bool {
+        self.is_equivocator(provider)
+            || self.heard.conflicts(provider, cert, seq, attempt, terms_hash)
+    }
+
+    /// Judges a grant on `locks`; the code is that of what is not accepted.
+    pub fn on_lock_gossip(
         &mut self,
         ctx: &mut Context<'_>,
-        topic: Topic,
         bytes: &[u8],
     ) -> (Verdict, Option<&'static str>) {
-        let judged = match topic {
-            Topic::Locks => self.on_grant(ctx, bytes),
-            Topic::Proofs => self.on_proof(ctx, bytes),
-            Topic::Orders | Topic::Roots | Topic::Contacts => {
-                Err((Verdict::Ignore, "gossip.other_topic"))
-            }
-        };
-        match judged {
-            Ok(()) => (Verdict::Accept, None),
-            Err((verdict, code)) => (verdict, Some(code)),
-        }
+        judged(self.on_grant(ctx, bytes))
+    }
+
+    /// Judges a message on `proofs`; the code is that of what is not accepted.
+    pub fn on_proof_gossip(
+        &mut self,
+        ctx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> (Verdict, Option<&'static str>) {
+        judged(self.on_proof(ctx, bytes))
     }
 
     fn on_grant(
@@ -166,12 +219,12 @@ impl Custody {
     }
 
     fn convict(&mut self, ctx: &mut Context<'_>, provider: Key, proof: EquivProof) {
-        ctx.out.put(Table::Proof, &provider.0, &proof);
+        ctx.out.store(&provider.0, &ProofRecord(proof.clone()));
         self.proofs.insert(provider, proof);
     }
 
     /// Remembers every provider statement in a certificate that has verified.
-    pub(super) fn learn_certificate(&mut self, ctx: &mut Context<'_>, certificate: &Certificate) {
+    pub fn learn_certificate(&mut self, ctx: &mut Context<'_>, certificate: &Certificate) {
         for hop in &certificate.hops {
             let statements = match hop {
                 Hop::Sale { lock, activation, .. } => [
@@ -199,6 +252,13 @@ fn verify_grant(envelope: &Envelope, ctx: &Context<'_>) -> Result<Statement, Wir
             Statement::verify(StatementKind::RedeemGrant, envelope, magic)
         }
         other => other,
+    }
+}
+
+fn judged(result: Result<(), (Verdict, &'static str)>) -> (Verdict, Option<&'static str>) {
+    match result {
+        Ok(()) => (Verdict::Accept, None),
+        Err((verdict, code)) => (verdict, Some(code)),
     }
 }
 

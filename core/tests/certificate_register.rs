@@ -10,7 +10,6 @@ use capex_core::certificate::verify;
 use capex_core::engine::io::{Done, Effect, Topic, Verdict};
 use capex_core::ids::{CertId, TradeId};
 use capex_core::settlement::objects::{Funder, LockGrant, SettleReply, SettleRequest, Terms};
-use capex_core::settlement::registrar::Registrar;
 use capex_core::wire::{self, Verified};
 use certificate_fixture::party::*;
 use certificate_fixture::*;
@@ -27,7 +26,7 @@ fn lock(
     funder: u8,
 ) -> Result<Verified<LockGrant>, &'static str> {
     let accepts = [accept(funder, terms, &devnet())];
-    net.party(PROVIDER).with(|ctx, custody, _| custody.lock(ctx, terms, &accepts))
+    net.party(PROVIDER).with(|ctx, books, _| books.register.lock(ctx, terms, &accepts))
 }
 
 /// Terms of a resale by the holder that the register knows.
@@ -38,8 +37,8 @@ fn resale(
     to: u8,
     change: impl Fn(&mut Terms),
 ) -> Verified<Terms> {
-    let facts = net.party(PROVIDER).custody.issued(&cert).unwrap().clone();
-    let certificate = net.party(PROVIDER).custody.certificate(&cert).unwrap().clone();
+    let facts = net.party(PROVIDER).books.register.issued(&cert).unwrap().clone();
+    let certificate = net.party(PROVIDER).books.certificate(&cert).unwrap().clone();
     let issue = certificate.issue.verify(devnet().magic).unwrap();
     let mut value = terms(&issue, facts.seq, facts.last_hash, public(from), public(to));
     change(&mut value);
@@ -52,11 +51,11 @@ fn a_sale_moves_units_from_row_to_certificate_and_the_certificate_to_its_buyer()
     let cert = net.sell(7, &units(0, 3), ALICE);
     assert_eq!(net.state(PROVIDER, cert), ("active", 1, public(ALICE)));
     assert_eq!(net.state(ALICE, cert), ("active", 1, public(ALICE)));
-    let ledger = &net.party(PROVIDER).custody.ledger;
+    let ledger = &net.party(PROVIDER).books.register.ledger;
     assert_eq!(ledger.areas(Claim::Row(TradeId([7; 32]))).count(), 0);
     assert_eq!(ledger.areas(Claim::Certificate(cert)).count(), 1);
     assert_eq!(ledger.free_units(1, WINDOW), 61);
-    let certificate = net.party(ALICE).custody.certificate(&cert).unwrap().clone();
+    let certificate = net.party(ALICE).books.certificate(&cert).unwrap().clone();
     assert_eq!(verify(&certificate, &devnet()).unwrap().holder, public(ALICE));
     assert_eq!(is_published(&net.party(PROVIDER).log, Topic::Locks), 1);
 }
@@ -65,8 +64,8 @@ fn a_sale_moves_units_from_row_to_certificate_and_the_certificate_to_its_buyer()
 fn every_answer_of_the_register_repeats() {
     let mut net = Net::new(&[PROVIDER, ALICE]);
     let terms = net.offer(7, &units(0, 2), ALICE);
-    let again = net.party(PROVIDER).with(|ctx, custody, _| {
-        custody.issue(ctx, TradeId([7; 32]), 1, 0, &units(0, 2), WINDOW).unwrap()
+    let again = net.party(PROVIDER).with(|ctx, books, _| {
+        books.register.issue(ctx, TradeId([7; 32]), 1, 0, &units(0, 2), WINDOW).unwrap()
     });
     assert_eq!(CertId(again.id()), terms.cert_id);
     let first = lock(&mut net, &terms, ALICE).unwrap();
@@ -105,12 +104,12 @@ fn a_lock_is_refused_for_its_reason() {
     let other = resale(&mut net, cert, ALICE, CAROL, |_| {});
     assert_eq!(lock(&mut net, &other, CAROL).unwrap_err(), "lock.live");
     net.party(PROVIDER)
-        .with(|ctx, custody, _| custody.release(ctx, terms_hash(&good), evidence(1)));
+        .with(|ctx, books, _| books.register.release(ctx, terms_hash(&good), evidence(1)));
     assert_eq!(lock(&mut net, &good, BOB).unwrap_err(), "lock.released");
     let grant = lock(&mut net, &other, CAROL).unwrap();
     assert_eq!((grant.seq, grant.attempt, grant.prev_release), (1, 1, evidence(1)));
     net.party(PROVIDER)
-        .with(|ctx, custody, _| custody.release(ctx, terms_hash(&other), evidence(2)));
+        .with(|ctx, books, _| books.register.release(ctx, terms_hash(&other), evidence(2)));
     net.party(PROVIDER).now_ms = STARTS_MS;
     let late = resale(&mut net, cert, ALICE, BOB, |t| t.nonce16 = [9; 16]);
     assert_eq!(lock(&mut net, &late, BOB).unwrap_err(), "lock.window_started");
@@ -126,7 +125,7 @@ fn one_key_has_at_most_eight_live_locks() {
     }
     assert_eq!(lock(&mut net, &terms[8], ALICE).unwrap_err(), "lock.too_many");
     net.party(PROVIDER)
-        .with(|ctx, custody, _| custody.release(ctx, terms_hash(&terms[0]), evidence(1)));
+        .with(|ctx, books, _| books.register.release(ctx, terms_hash(&terms[0]), evidence(1)));
     lock(&mut net, &terms[8], ALICE).unwrap();
 }
 
@@ -136,26 +135,26 @@ fn what_was_never_sold_gives_its_units_back() {
     let released = net.offer(1, &units(0, 2), ALICE);
     lock(&mut net, &released, ALICE).unwrap();
     net.party(PROVIDER)
-        .with(|ctx, custody, _| custody.release(ctx, terms_hash(&released), evidence(1)));
-    let ledger = &net.party(PROVIDER).custody.ledger;
+        .with(|ctx, books, _| books.register.release(ctx, terms_hash(&released), evidence(1)));
+    let ledger = &net.party(PROVIDER).books.register.ledger;
     assert_eq!(ledger.free_units(1, WINDOW), 64);
     assert_eq!(lock(&mut net, &released, ALICE).unwrap_err(), "lock.void");
 
     let forgotten = net.offer(2, &units(0, 2), ALICE);
-    assert_eq!(net.party(PROVIDER).custody.ledger.free_units(1, WINDOW), 62);
+    assert_eq!(net.party(PROVIDER).books.register.ledger.free_units(1, WINDOW), 62);
     net.pass(4_999);
-    assert!(net.party(PROVIDER).custody.issued(&forgotten.cert_id).is_some());
-    let deadline = net.party(PROVIDER).custody.next_deadline(&devnet());
+    assert!(net.party(PROVIDER).books.register.issued(&forgotten.cert_id).is_some());
+    let deadline = net.party(PROVIDER).books.next_deadline(&devnet());
     assert_eq!(deadline, Some(START_MS + 5_000));
     net.pass(1);
-    assert!(net.party(PROVIDER).custody.issued(&forgotten.cert_id).is_none());
-    assert_eq!(net.party(PROVIDER).custody.ledger.free_units(1, WINDOW), 64);
+    assert!(net.party(PROVIDER).books.register.issued(&forgotten.cert_id).is_none());
+    assert_eq!(net.party(PROVIDER).books.register.ledger.free_units(1, WINDOW), 64);
 
     let ended = net.offer(3, &units(0, 2), ALICE);
-    net.party(PROVIDER).with(|ctx, custody, _| custody.void_trade(ctx, TradeId([3; 32])));
-    assert!(net.party(PROVIDER).custody.issued(&ended.cert_id).is_none());
+    net.party(PROVIDER).with(|ctx, books, _| books.register.void_trade(ctx, TradeId([3; 32])));
+    assert!(net.party(PROVIDER).books.register.issued(&ended.cert_id).is_none());
     net.restart(PROVIDER);
-    assert_eq!(net.party(PROVIDER).custody.ledger.free_units(1, WINDOW), 64);
+    assert_eq!(net.party(PROVIDER).books.register.ledger.free_units(1, WINDOW), 64);
 }
 
 #[test]
@@ -165,7 +164,8 @@ fn a_sale_activates_only_with_its_lock_and_preimage() {
     let activate = |net: &mut Net, x: u8| {
         let mut transfer = transfer(&terms);
         transfer.x[0] ^= x;
-        net.party(PROVIDER).with(|ctx, custody, _| custody.activate_sale(ctx, &terms, &transfer))
+        net.party(PROVIDER)
+            .with(|ctx, books, _| books.register.activate_sale(ctx, &terms, &transfer))
     };
     assert_eq!(activate(&mut net, 0).unwrap_err(), "transfer.no_lock");
     lock(&mut net, &terms, ALICE).unwrap();
@@ -177,11 +177,12 @@ fn a_sale_activates_only_with_its_lock_and_preimage() {
 fn issue_refuses_units_that_are_not_the_trades() {
     let mut net = Net::new(&[PROVIDER]);
     net.offer(1, &units(0, 2), ALICE);
-    net.party(PROVIDER).with(|ctx, custody, _| {
+    net.party(PROVIDER).with(|ctx, books, _| {
         let claim = Claim::Row(TradeId([2; 32]));
-        custody.ledger.claim(claim, 1, &units(2, 3), WINDOW).unwrap();
+        books.register.ledger.claim(claim, 1, &units(2, 3), WINDOW).unwrap();
         let mut issue = |trade, class, units| {
-            custody
+            books
+                .register
                 .issue(ctx, TradeId([trade; 32]), class, 0, &units, WINDOW)
                 .map(|_| ())
                 .unwrap_err()
@@ -206,11 +207,11 @@ fn gifts_go_through_three_hands_and_every_hand_knows() {
     assert_eq!(net.state(ALICE, cert), ("active", 4, public(ALICE)));
     assert_eq!(net.state(BOB, cert), ("given", 3, public(CAROL)));
     assert_eq!(net.state(CAROL, cert), ("given", 4, public(ALICE)));
-    let certificate = net.party(ALICE).custody.certificate(&cert).unwrap().clone();
+    let certificate = net.party(ALICE).books.certificate(&cert).unwrap().clone();
     assert_eq!(hops(&certificate), (1, 3));
     verify(&certificate, &devnet()).unwrap();
     for party in [PROVIDER, ALICE, BOB, CAROL] {
-        assert!(!net.party(ALICE).custody.is_equivocator(public(party)));
+        assert!(!net.party(ALICE).books.witness.is_equivocator(public(party)));
     }
 }
 
@@ -225,7 +226,7 @@ fn a_certificate_never_outgrows_a_message() {
     let refused = Err("gift.too_many_hops".to_owned());
     let done = [net.party(ALICE).done(), net.party(BOB).done()].concat();
     assert!(done.iter().any(|(_, result)| *result == refused));
-    let certificate = net.party(PROVIDER).custody.certificate(&cert).unwrap().clone();
+    let certificate = net.party(PROVIDER).books.certificate(&cert).unwrap().clone();
     let bytes = wire::encode(&SettleReply::Certificate(certificate.clone())).len();
     assert!(
         bytes <= capex_core::limits::SETTLE_MAX_BYTES && certificate.hops.len() > 32,
@@ -243,7 +244,7 @@ fn the_giver_is_refused_for_its_reason() {
     lock(&mut net, &open, BOB).unwrap();
     net.give(ALICE, 3, cert, BOB);
     net.party(PROVIDER)
-        .with(|ctx, custody, _| custody.release(ctx, terms_hash(&open), evidence(1)));
+        .with(|ctx, books, _| books.register.release(ctx, terms_hash(&open), evidence(1)));
     net.give(ALICE, 4, cert, BOB);
     net.give(ALICE, 5, cert, BOB);
     let late = net.sell(8, &units(3, 4), ALICE);
@@ -262,7 +263,7 @@ fn the_giver_is_refused_for_its_reason() {
         ]
     );
     // A gift after a released lock takes the next number, so that the pair proves nothing.
-    assert!(!net.party(BOB).custody.is_equivocator(public(PROVIDER)));
+    assert!(!net.party(BOB).books.witness.is_equivocator(public(PROVIDER)));
 }
 
 #[test]
@@ -270,7 +271,7 @@ fn the_provider_checks_a_gift_by_itself() {
     let mut net = Net::new(&[PROVIDER, ALICE, BOB]);
     let cert = net.sell(7, &units(0, 3), ALICE);
     let unsold = net.offer(8, &units(3, 4), ALICE);
-    let facts = net.party(PROVIDER).custody.issued(&cert).unwrap().clone();
+    let facts = net.party(PROVIDER).books.register.issued(&cert).unwrap().clone();
     let gift = |cert_id, seq, prev_hash, to: u8| Gift {
         v: 1,
         cert_id,
@@ -322,14 +323,14 @@ fn a_gift_survives_an_absent_provider_an_absent_receiver_and_a_restart() {
     net.pass(1_000);
     assert_eq!(net.state(ALICE, cert), ("given", 2, public(BOB)));
     assert_eq!(net.state(PROVIDER, cert), ("active", 2, public(BOB)));
-    assert!(net.party(BOB).custody.held(&cert).is_none());
+    assert!(net.party(BOB).books.holdings.held(&cert).is_none());
     net.restart(ALICE);
     net.restart(PROVIDER);
     net.party(BOB).up = true;
     net.pass(1_000);
     assert_eq!(net.state(BOB, cert), ("active", 2, public(BOB)));
-    assert_eq!(net.party(ALICE).custody.next_deadline(&devnet()), None);
-    assert_eq!(net.party(PROVIDER).custody.next_deadline(&devnet()), None);
+    assert_eq!(net.party(ALICE).books.next_deadline(&devnet()), None);
+    assert_eq!(net.party(PROVIDER).books.next_deadline(&devnet()), None);
 }
 
 #[test]
@@ -366,7 +367,7 @@ fn a_certificate_is_told_to_its_parties_alone() {
     // Who lost its copy fetches it.
     net.party(BOB).disk.clear();
     net.restart(BOB);
-    net.party(BOB).with(|ctx, custody, _| custody.fetch(ctx, public(PROVIDER), cert));
+    net.party(BOB).with(|ctx, books, _| books.holdings.fetch(ctx, public(PROVIDER), cert));
     net.pump();
     assert_eq!(net.state(BOB, cert), ("active", 2, public(BOB)));
 }
@@ -375,7 +376,7 @@ fn a_certificate_is_told_to_its_parties_alone() {
 fn a_push_is_stored_only_by_its_holder_and_never_shortens() {
     let mut net = Net::new(&[PROVIDER, ALICE, BOB]);
     let cert = net.sell(7, &units(0, 3), ALICE);
-    let short = net.party(ALICE).custody.certificate(&cert).unwrap().clone();
+    let short = net.party(ALICE).books.certificate(&cert).unwrap().clone();
     let reply = net.settle(BOB, ALICE, &SettleRequest::Push(short.clone()));
     assert_eq!(reply, SettleReply::Refused { code: "acquire.not_holder".to_owned() });
     net.give(ALICE, 1, cert, BOB);
@@ -402,11 +403,11 @@ fn two_locks_for_one_number_convict_the_provider_everywhere() {
     let (ours, theirs) = (to(ALICE), to(BOB));
     let (cert, mine) = (ours.cert_id, terms_hash(&ours));
     let conflicting = |net: &mut Net, attempt| {
-        let custody = &net.party(ALICE).custody;
-        custody.conflicting_lock(public(PROVIDER), cert, 0, attempt, mine)
+        let witness = &net.party(ALICE).books.witness;
+        witness.conflicting_lock(public(PROVIDER), cert, 0, attempt, mine)
     };
     let hear = |net: &mut Net, bytes: &[u8]| {
-        net.party(ALICE).with(|ctx, custody, _| custody.on_gossip(ctx, Topic::Locks, bytes))
+        net.party(ALICE).with(|ctx, books, _| books.on_gossip(ctx, Topic::Locks, bytes))
     };
     let first = wire::encode(grant(PROVIDER, &ours, 1, &params).envelope());
     let earlier = wire::encode(grant(PROVIDER, &theirs, 0, &params).envelope());
@@ -415,12 +416,12 @@ fn two_locks_for_one_number_convict_the_provider_everywhere() {
     assert_eq!(hear(&mut net, &first), (Verdict::Ignore, Some("locks.known")));
     assert_eq!(hear(&mut net, &earlier), (Verdict::Accept, None));
     assert!(!conflicting(&mut net, 1));
-    assert!(!net.party(ALICE).custody.is_equivocator(public(PROVIDER)));
+    assert!(!net.party(ALICE).books.witness.is_equivocator(public(PROVIDER)));
     assert_eq!(hear(&mut net, &second), (Verdict::Accept, None));
     assert!(conflicting(&mut net, 1));
     net.pump();
     for party in [ALICE, BOB] {
-        assert!(net.party(party).custody.is_equivocator(public(PROVIDER)), "{party}");
+        assert!(net.party(party).books.witness.is_equivocator(public(PROVIDER)), "{party}");
     }
     let published = net.party(ALICE).log.iter().find_map(|effect| match effect {
         Effect::Publish { topic: Topic::Proofs, bytes } => Some(bytes.clone()),
@@ -429,11 +430,10 @@ fn two_locks_for_one_number_convict_the_provider_everywhere() {
     let bytes = published.unwrap();
     let proof: EquivProof = wire::decode_exact(&bytes).unwrap();
     assert_eq!(verify_proof(&proof, params.magic), Ok(public(PROVIDER)));
-    let again =
-        net.party(BOB).with(|ctx, custody, _| custody.on_gossip(ctx, Topic::Proofs, &bytes));
+    let again = net.party(BOB).with(|ctx, books, _| books.on_gossip(ctx, Topic::Proofs, &bytes));
     assert_eq!(again, (Verdict::Ignore, Some("proofs.known")));
     net.restart(BOB);
-    assert!(net.party(BOB).custody.is_equivocator(public(PROVIDER)));
+    assert!(net.party(BOB).books.witness.is_equivocator(public(PROVIDER)));
 }
 
 #[test]
@@ -457,11 +457,10 @@ fn gossip_that_is_wrong_by_its_bytes_is_rejected() {
     ];
     for (bytes, verdict, code) in table {
         let judged =
-            net.party(ALICE).with(|ctx, custody, _| custody.on_gossip(ctx, Topic::Locks, &bytes));
+            net.party(ALICE).with(|ctx, books, _| books.on_gossip(ctx, Topic::Locks, &bytes));
         assert_eq!(judged, (verdict, code));
     }
-    let judged =
-        net.party(ALICE).with(|ctx, custody, _| custody.on_gossip(ctx, Topic::Proofs, &[1]));
+    let judged = net.party(ALICE).with(|ctx, books, _| books.on_gossip(ctx, Topic::Proofs, &[1]));
     assert_eq!(judged, (Verdict::Reject, Some("wire.malformed")));
 }
 
@@ -476,8 +475,8 @@ fn overlapping_certificates_of_one_provider_convict_it() {
     let two = two.sell(BOB).give(ALICE);
     for (draft, convicted) in [(one, false), (two, true)] {
         let certificate = draft.certificate();
-        net.party(ALICE).with(|ctx, custody, _| custody.acquire(ctx, certificate)).unwrap();
-        assert_eq!(net.party(ALICE).custody.is_equivocator(public(PROVIDER)), convicted);
+        net.party(ALICE).with(|ctx, books, _| books.acquire(ctx, certificate)).unwrap();
+        assert_eq!(net.party(ALICE).books.witness.is_equivocator(public(PROVIDER)), convicted);
     }
 }
 
@@ -491,18 +490,20 @@ fn a_restart_keeps_capacity_locks_and_attempts() {
     net.restart(PROVIDER);
     assert_eq!(lock(&mut net, &second, BOB).unwrap_err(), "lock.live");
     net.party(PROVIDER)
-        .with(|ctx, custody, _| custody.release(ctx, terms_hash(&first), evidence(1)));
+        .with(|ctx, books, _| books.register.release(ctx, terms_hash(&first), evidence(1)));
     net.restart(PROVIDER);
     assert_eq!(lock(&mut net, &first, BOB).unwrap_err(), "lock.released");
     assert_eq!(lock(&mut net, &second, BOB).unwrap().attempt, 1);
     net.restart(PROVIDER);
     net.activate(&second);
     assert_eq!(net.state(PROVIDER, cert), ("active", 2, public(BOB)));
-    let custody = &mut net.party(PROVIDER).custody;
-    assert_eq!((custody.ledger.capacity(1), custody.ledger.free_units(1, WINDOW)), (64, 61));
-    let shrink = net.party(PROVIDER).with(|ctx, custody, _| custody.set_capacity(ctx, &[(1, 2)]));
+    let ledger = &net.party(PROVIDER).books.register.ledger;
+    assert_eq!((ledger.capacity(1), ledger.free_units(1, WINDOW)), (64, 61));
+    let shrink =
+        net.party(PROVIDER).with(|ctx, books, _| books.register.set_capacity(ctx, &[(1, 2)]));
     assert_eq!(shrink, Err("capacity.below_claims"));
-    let unknown = net.party(PROVIDER).with(|ctx, custody, _| custody.set_capacity(ctx, &[(99, 2)]));
+    let unknown =
+        net.party(PROVIDER).with(|ctx, books, _| books.register.set_capacity(ctx, &[(99, 2)]));
     assert_eq!(unknown, Err("capacity.unknown_class"));
 }
 
@@ -511,10 +512,10 @@ fn records_are_forgotten_a_horizon_after_their_window() {
     let mut net = Net::new(&[PROVIDER, ALICE]);
     let cert = net.sell(7, &units(0, 3), ALICE);
     net.until((1004 + 336) * 4000);
-    assert!(net.party(PROVIDER).custody.issued(&cert).is_some());
+    assert!(net.party(PROVIDER).books.register.issued(&cert).is_some());
     net.pass(4000);
     for party in [PROVIDER, ALICE] {
-        assert!(net.party(party).custody.certificate(&cert).is_none());
+        assert!(net.party(party).books.certificate(&cert).is_none());
         assert!(net.party(party).disk.keys().all(|(table, _)| *table == 1 || *table == 11));
     }
 }

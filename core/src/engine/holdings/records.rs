@@ -1,0 +1,43 @@
+//! What a holder keeps of a certificate that it has.
+
+use serde::{Deserialize, Serialize};
+
+use crate::certificate::{Certificate, VerifiedCertificate};
+use crate::engine::kernel::{Stored, Table};
+use crate::ids::{Key, LeaseId};
+use crate::wire::Envelope;
+
+/// A gift that waits for the provider.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct PendingGift {
+    /// Signed Gift.
+    pub(super) gift: Envelope,
+    /// To whom.
+    pub(super) to: Key,
+}
+
+/// A certificate that this node holds or held.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct HeldRecord {
+    /// Every signed byte that this node knows.
+    pub(super) certificate: Certificate,
+    /// What it says.
+    pub(super) facts: VerifiedCertificate,
+    /// The lease, once redeemed.
+    pub(super) redeemed: Option<LeaseId>,
+    /// A gift on its way.
+    pub(super) gift: Option<PendingGift>,
+    /// To whom the certificate has still to be pushed.
+    pub(super) push: Option<Key>,
+}
+
+impl Stored for HeldRecord {
+    const TABLE: Table = Table::Held;
+}
+
+impl HeldRecord {
+    /// A certificate as it arrives.
+    pub(super) fn new(certificate: Certificate, facts: VerifiedCertificate) -> Self {
+        Self { certificate, facts, redeemed: None, gift: None, push: None }
+    }
+}

@@ -1,0 +1,67 @@
+//! The register and the witness as a settlement sees them.
+
+use super::Register;
+use crate::certificate::objects::Issue;
+use crate::engine::kernel::Context;
+use crate::engine::witness::Witness;
+use crate::ids::{CertId, Key, TermsHash, TradeId};
+use crate::settlement::objects::{Accept, LockGrant, Terms, Transfer};
+use crate::settlement::registrar::Registrar;
+use crate::units::{Units, Window};
+use crate::wire::{Envelope, Verified};
+
+/// What a settlement asks: its own register as the provider, and what was heard of others.
+#[derive(Debug)]
+pub struct Desk<'a> {
+    /// The provider's book.
+    pub register: &'a mut Register,
+    /// What was heard of other providers.
+    pub witness: &'a Witness,
+}
+
+impl Registrar for Desk<'_> {
+    fn issue(
+        &mut self,
+        ctx: &mut Context<'_>,
+        trade: TradeId,
+        class: u16,
+        features: u64,
+        units: &Units,
+        window: Window,
+    ) -> Result<Verified<Issue>, &'static str> {
+        self.register.issue(ctx, trade, class, features, units, window)
+    }
+
+    fn lock(
+        &mut self,
+        ctx: &mut Context<'_>,
+        terms: &Verified<Terms>,
+        accepts: &[Verified<Accept>],
+    ) -> Result<Verified<LockGrant>, &'static str> {
+        self.register.lock(ctx, terms, accepts)
+    }
+
+    fn release(&mut self, ctx: &mut Context<'_>, terms_hash: TermsHash, evidence: [u8; 32]) {
+        self.register.release(ctx, terms_hash, evidence);
+    }
+
+    fn activate_sale(
+        &mut self,
+        ctx: &mut Context<'_>,
+        terms: &Verified<Terms>,
+        transfer: &Transfer,
+    ) -> Result<Envelope, &'static str> {
+        self.register.activate_sale(ctx, terms, transfer)
+    }
+
+    fn conflicting_lock(
+        &self,
+        provider: Key,
+        cert: CertId,
+        seq: u32,
+        attempt: u32,
+        terms_hash: TermsHash,
+    ) -> bool {
+        self.witness.conflicting_lock(provider, cert, seq, attempt, terms_hash)
+    }
+}

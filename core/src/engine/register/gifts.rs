@@ -1,0 +1,50 @@
+//! Gifts, as the provider activates them.
+
+use super::records::Hold;
+use super::{Move, Register, activation_of, has_room};
+use crate::certificate::objects::{Gift, Hop};
+use crate::certificate::verify::{Fault, TransferKind, check_gift};
+use crate::engine::kernel::Context;
+use crate::wire::Envelope;
+
+impl Register {
+    /// Answers a Gift. Repeating it gives the same Activation.
+    ///
+    /// # Errors
+    /// The reason code.
+    pub fn on_gift(
+        &mut self,
+        ctx: &mut Context<'_>,
+        gift: &Envelope,
+    ) -> Result<Envelope, &'static str> {
+        let gift = gift.verify::<Gift>(ctx.params.magic).map_err(|error| error.code())?;
+        let record = self.valid(&gift.cert_id).ok_or("gift.unknown_certificate")?;
+        if let Some(activation) = activation_of(&record.certificate, gift.id()) {
+            return Ok(activation);
+        }
+        check_gift(&record.facts, &gift).map_err(|fault| match fault {
+            Fault::Unsold | Fault::NotHolder => "gift.not_holder",
+            Fault::Seq => "gift.stale_seq",
+            _ => "gift.prev_hash",
+        })?;
+        match record.head.hold {
+            Hold::Free => {}
+            Hold::Locked(_) => return Err("gift.locked"),
+            Hold::Redeemed(..) => return Err("gift.consumed"),
+            Hold::Void => return Err("gift.unknown_certificate"),
+        }
+        if ctx.now_ms >= record.facts.window.starts_at_ms(ctx.params.slot_s) {
+            return Err("gift.window_started");
+        }
+        if gift.to == record.facts.holder {
+            return Err("gift.to_self");
+        }
+        if !has_room(&record.certificate) {
+            return Err("gift.too_many_hops");
+        }
+        let cause = Move { kind: TransferKind::Gift, to: gift.to, hash: gift.id() };
+        let bytes = gift.envelope().clone();
+        let hop = |activation| Hop::Gift { gift: bytes, activation };
+        self.activate(ctx, gift.cert_id, cause, true, hop)
+    }
+}

@@ -1,0 +1,351 @@
+//! The provider's book: capacity, the ledger of units, and every certificate issued here.
+//!
+//! Lock, gift and redemption each consume (cert_id, seq) under the provider's signature.
+//! The register grants one of them at a time, and what it grants is on disk before it
+//! leaves. It knows nothing of payment: its callers check that before they ask.
+
+mod desk;
+mod gifts;
+mod inventory;
+mod records;
+mod redeem;
+mod sales;
+mod views;
+
+use std::collections::BTreeMap;
+
+pub use desk::Desk;
+pub use redeem::publish_grant;
+
+use self::records::{CapacityRecord, Head, IssuedRecord};
+use super::io::{Done, Protocol};
+use super::kernel::{
+    Backoff, Cause, Context, Purpose, Record, Table, Unreadable, answer, records as read,
+};
+use crate::certificate::objects::{Activation, Hop, Issue};
+use crate::certificate::verify::{TransferFact, TransferKind};
+use crate::certificate::{Certificate, Claim, Ledger, VerifiedCertificate};
+use crate::ids::{CertId, Key, TermsHash, TradeId};
+use crate::limits::{CERTIFICATE_HOPS_MAX, HORIZON_SLOTS, SETTLE_MAX_BYTES};
+use crate::params::Params;
+use crate::settlement::objects::{SettleReply, SettleRequest};
+use crate::units::{Slot, TimeMs};
+use crate::wire::{self, Envelope, VERSION, Verified};
+
+/// Certificates issued and not yet forgotten: as many as the ledger has claims.
+pub const ISSUED_MAX: usize = crate::certificate::ledger::CLAIMS_MAX;
+/// A sale with 8 funders and 16 unit ranges, and room for the message around it.
+const HOP_MAX_BYTES: usize = 4 << 10;
+
+/// What the register has asked a peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RegisterPurpose {
+    /// A certificate was pushed to its new holder.
+    Push(CertId),
+}
+
+/// Certificates issued here, and who has a claim on which unit in which slot.
+#[derive(Debug, Default)]
+pub struct Register {
+    /// Asks and rows are claimed by the market.
+    pub ledger: Ledger,
+    issued: BTreeMap<CertId, IssuedRecord>,
+    by_trade: BTreeMap<TradeId, CertId>,
+    /// Live locks by their terms.
+    locked: BTreeMap<TermsHash, CertId>,
+    /// Certificates that have still to be pushed.
+    pushes: BTreeMap<CertId, Backoff>,
+    /// Slot in which the records were last cleared.
+    cleared: Slot,
+}
+
+/// A change of holder: why, and to whom.
+struct Move {
+    kind: TransferKind,
+    to: Key,
+    hash: [u8; 32],
+}
+
+impl Register {
+    /// Restores capacity and certificates from the journal. Records of other tables are
+    /// left alone.
+    ///
+    /// # Errors
+    /// [`Unreadable`]: a unit that was forgotten would be sold twice.
+    pub fn load(&mut self, ctx: &mut Context<'_>, records: &[Record]) -> Result<(), Unreadable> {
+        for found in read::<CapacityRecord>(records) {
+            let (record, capacity) = found?;
+            let class = u16::from_be_bytes(record.key_array()?);
+            let set = self.ledger.set_capacity(class, capacity.units);
+            set.map_err(|_| record.unreadable(Cause::Content))?;
+        }
+        for found in read::<IssuedRecord>(records) {
+            let (record, issued) = found?;
+            let id = CertId(record.key_array()?);
+            if issued.facts.cert_id != id {
+                return Err(record.unreadable(Cause::Content));
+            }
+            self.by_trade.insert(issued.trade, id);
+            self.issued.insert(id, issued);
+        }
+        let slot = ctx.params.slot_at(ctx.now_ms);
+        for (id, record) in &self.issued {
+            let facts = &record.facts;
+            if !record.head.is_void() && facts.window.end > slot {
+                // Capacity never shrinks below claims, so this can only fail on a damaged
+                // journal; the certificate stays known, its units are then not re-sold twice
+                // because nothing else can claim beyond capacity either.
+                let claim = Claim::Certificate(*id);
+                let _ = self.ledger.claim(claim, facts.class, &facts.units, facts.window);
+            }
+            if let Some(lock) = record.head.lock() {
+                self.locked.insert(lock.terms_hash, *id);
+            }
+            if record.push.is_some() {
+                self.pushes.insert(*id, Backoff::new(ctx.now_ms));
+            }
+        }
+        Ok(())
+    }
+
+    /// Sets how many units of each class this host sells. All or nothing.
+    ///
+    /// # Errors
+    /// `capacity.unknown_class`, `capacity.too_large` or `capacity.below_claims`.
+    pub fn set_capacity(
+        &mut self,
+        ctx: &mut Context<'_>,
+        capacity: &[(u16, u32)],
+    ) -> Result<(), &'static str> {
+        let mut changed = self.ledger.clone();
+        for (class, units) in capacity {
+            ctx.params.class(*class).ok_or("capacity.unknown_class")?;
+            changed.set_capacity(*class, *units).map_err(|error| error.code())?;
+        }
+        self.ledger = changed;
+        for (class, units) in capacity {
+            ctx.out.store(&class.to_be_bytes(), &CapacityRecord { units: *units });
+        }
+        Ok(())
+    }
+
+    /// As [`Register::set_capacity`], answering a command.
+    pub fn set_capacity_command(
+        &mut self,
+        ctx: &mut Context<'_>,
+        command: u64,
+        capacity: &[(u16, u32)],
+    ) {
+        let result = self.set_capacity(ctx, capacity);
+        answer(ctx, Some(command), result.map(|()| Done::Ok));
+    }
+
+    /// Every signed byte of a certificate issued here.
+    #[must_use]
+    pub fn certificate(&self, id: &CertId) -> Option<&Certificate> {
+        self.issued.get(id).map(|record| &record.certificate)
+    }
+
+    /// What the register says of a certificate; `None` if it is void.
+    #[must_use]
+    pub fn issued(&self, id: &CertId) -> Option<&VerifiedCertificate> {
+        self.valid(id).map(|record| &record.facts)
+    }
+
+    fn valid(&self, id: &CertId) -> Option<&IssuedRecord> {
+        self.issued.get(id).filter(|record| !record.head.is_void())
+    }
+
+    /// The certificate for a peer that is a party to it or waits for it; `None` tells a
+    /// stranger nothing.
+    #[must_use]
+    pub fn certificate_for(&self, peer: Key, id: &CertId) -> Option<&Certificate> {
+        let record = self.valid(id)?;
+        let lock = record.head.lock();
+        let waits = lock.is_some_and(|lock| lock.to == peer || lock.funders.contains(&peer));
+        let is_party = super::certificates::is_party(&record.certificate, &record.facts, peer);
+        (waits || is_party).then_some(&record.certificate)
+    }
+
+    /// Repeats pushes that were not answered, gives units of unsold certificates back,
+    /// forgets what is long past.
+    pub fn on_tick(&mut self, ctx: &mut Context<'_>) {
+        self.void_unsold(ctx);
+        let due = self.pushes.iter().filter(|(_, push)| push.due_ms() <= ctx.now_ms);
+        let due: Vec<CertId> = due.map(|(cert, _)| *cert).collect();
+        due.into_iter().for_each(|cert| self.send_push(ctx, cert));
+        let slot = ctx.params.slot_at(ctx.now_ms);
+        if slot > self.cleared {
+            self.cleared = slot;
+            self.ledger.expire(slot);
+            self.forget(ctx, slot);
+        }
+    }
+
+    /// When [`Register::on_tick`] has something to do.
+    #[must_use]
+    pub fn next_deadline(&self, params: &Params) -> Option<TimeMs> {
+        let pushes = self.pushes.values().map(|push| push.due_ms());
+        let unsold = self.issued.values().filter(|record| record.is_unsold());
+        pushes.chain(unsold.map(|record| sales::sold_by_ms(record, params))).min()
+    }
+
+    /// Deletes records whose windows ended a horizon ago: no order can name them any more.
+    fn forget(&mut self, ctx: &mut Context<'_>, slot: Slot) {
+        let (by_trade, locked, pushes) = (&mut self.by_trade, &mut self.locked, &mut self.pushes);
+        self.issued.retain(|id, record| {
+            let keep = record.facts.window.end.saturating_add(HORIZON_SLOTS) >= slot;
+            if !keep {
+                by_trade.remove(&record.trade);
+                pushes.remove(id);
+                if let Some(lock) = record.head.lock() {
+                    locked.remove(&lock.terms_hash);
+                }
+                ctx.out.delete(Table::Issued, &id.0);
+            }
+            keep
+        });
+    }
+
+    fn save(&self, ctx: &mut Context<'_>, id: CertId) {
+        if let Some(record) = self.issued.get(&id) {
+            ctx.out.store(&id.0, record);
+        }
+    }
+
+    /// Appends a hop and begins the next seq. What is consumed is on disk before the
+    /// Activation leaves.
+    fn activate(
+        &mut self,
+        ctx: &mut Context<'_>,
+        id: CertId,
+        cause: Move,
+        push: bool,
+        hop: impl FnOnce(Envelope) -> Hop,
+    ) -> Result<Envelope, &'static str> {
+        let record = self.issued.get_mut(&id).ok_or("transfer.unknown_certificate")?;
+        if let Some(lock) = record.head.lock() {
+            self.locked.remove(&lock.terms_hash);
+        }
+        let activation = ctx.sign(activation(record, &cause, ctx.chain.height));
+        let bytes = activation.envelope().clone();
+        record.certificate.hops.push(hop(bytes.clone()));
+        let facts = &mut record.facts;
+        facts.transfers.push(TransferFact { kind: cause.kind, from: facts.holder, to: cause.to });
+        facts.holder = cause.to;
+        facts.seq = activation.seq;
+        facts.last_hash = activation.id();
+        facts.as_of_height = activation.p_height;
+        record.head = Head::fresh();
+        record.push = push.then_some(cause.to);
+        self.pushes.remove(&id);
+        self.save(ctx, id);
+        if push {
+            self.pushes.insert(id, Backoff::new(ctx.now_ms));
+            self.send_push(ctx, id);
+        }
+        Ok(bytes)
+    }
+
+    /// Pushes a certificate to its new holder, which can also fetch it.
+    fn send_push(&mut self, ctx: &mut Context<'_>, id: CertId) {
+        let record = self.issued.get(&id);
+        let Some((to, record)) = record.and_then(|record| Some((record.push?, record))) else {
+            self.pushes.remove(&id);
+            return;
+        };
+        let request = SettleRequest::Push(record.certificate.clone());
+        let may_try = self.pushes.get_mut(&id).is_some_and(|push| push.take(ctx.now_ms));
+        if !may_try || to == ctx.me() {
+            self.end_push(ctx, id);
+            return;
+        }
+        let purpose = Purpose::Register(RegisterPurpose::Push(id));
+        ctx.out.send(to, Protocol::Settle, &request, purpose);
+    }
+
+    fn end_push(&mut self, ctx: &mut Context<'_>, id: CertId) {
+        self.pushes.remove(&id);
+        if let Some(record) = self.issued.get_mut(&id).filter(|record| record.push.is_some()) {
+            record.push = None;
+            self.save(ctx, id);
+        }
+    }
+
+    /// A peer answered, or could not be reached.
+    pub fn on_reply(
+        &mut self,
+        ctx: &mut Context<'_>,
+        purpose: RegisterPurpose,
+        result: &Result<SettleReply, String>,
+    ) {
+        let RegisterPurpose::Push(cert) = purpose;
+        if let Ok(SettleReply::Stored | SettleReply::Refused { .. }) = result {
+            self.end_push(ctx, cert);
+        }
+    }
+}
+
+/// Whether a certificate can take one more hop and still travel in one message.
+fn has_room(certificate: &Certificate) -> bool {
+    let bytes = wire::encode(certificate).len().saturating_add(HOP_MAX_BYTES);
+    certificate.hops.len() < CERTIFICATE_HOPS_MAX && bytes <= SETTLE_MAX_BYTES
+}
+
+/// The Activation that ended the hop with a cause.
+fn activation_of(certificate: &Certificate, cause: [u8; 32]) -> Option<Envelope> {
+    certificate.hops.iter().rev().find_map(|hop| {
+        let (Hop::Sale { activation, .. } | Hop::Gift { activation, .. }) = hop;
+        let peeked: Activation = activation.peek().ok()?;
+        (peeked.cause_hash == cause).then(|| activation.clone())
+    })
+}
+
+fn activation(record: &IssuedRecord, cause: &Move, p_height: u32) -> Activation {
+    let facts = &record.facts;
+    Activation {
+        v: VERSION,
+        provider: facts.provider,
+        cert_id: facts.cert_id,
+        seq: facts.seq.saturating_add(1),
+        attempt: record.head.attempt,
+        holder: cause.to,
+        class: facts.class,
+        features: facts.features,
+        units: facts.units.clone(),
+        window: facts.window,
+        prev_hash: facts.last_hash,
+        cause_hash: cause.hash,
+        p_height,
+    }
+}
+
+impl IssuedRecord {
+    /// A certificate as it is issued: seq 0, held by its provider.
+    fn new(issue: &Verified<Issue>, trade: TradeId, now_ms: TimeMs) -> Self {
+        let cert_id = CertId(issue.id());
+        let facts = VerifiedCertificate {
+            cert_id,
+            provider: issue.provider,
+            class: issue.class,
+            class_hash: issue.class_hash,
+            features: issue.features,
+            units: issue.units.clone(),
+            window: issue.window,
+            not_after_slot: issue.not_after_slot,
+            holder: issue.provider,
+            seq: 0,
+            last_hash: cert_id.0,
+            as_of_height: 0,
+            transfers: Vec::new(),
+        };
+        Self {
+            certificate: Certificate { issue: issue.envelope().clone(), hops: Vec::new() },
+            facts,
+            trade,
+            issued_at_ms: now_ms,
+            head: Head::fresh(),
+            push: None,
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! What the provider keeps of a certificate that it issued.
+
+use serde::{Deserialize, Serialize};
+
+use crate::certificate::{Certificate, VerifiedCertificate};
+use crate::engine::kernel::{Stored, Table};
+use crate::ids::{Key, LeaseId, TermsHash, TradeId};
+use crate::units::TimeMs;
+use crate::wire::Envelope;
+
+/// Released terms that are remembered per certificate, so that they are not locked again.
+const RELEASED_KEPT: usize = 8;
+
+/// A lock that has neither been used nor released.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct LiveLock {
+    /// Signed LockGrant.
+    pub(super) grant: Envelope,
+    /// For which terms.
+    pub(super) terms_hash: TermsHash,
+    /// Who pays.
+    pub(super) funders: Vec<Key>,
+    /// Holder after the sale.
+    pub(super) to: Key,
+}
+
+/// What holds (cert_id, seq) for the seq that is current. An Activation consumes it and
+/// starts the next seq; a redemption consumes it for good.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Hold {
+    /// Nothing: it may be locked, given or redeemed.
+    Free,
+    /// A sale.
+    Locked(LiveLock),
+    /// A lease, with the signed RedeemGrant.
+    Redeemed(LeaseId, Envelope),
+    /// It was never sold, and its units are given back.
+    Void,
+}
+
+/// The current seq of a certificate.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Head {
+    /// What holds it.
+    pub(super) hold: Hold,
+    /// Number of the next grant.
+    pub(super) attempt: u32,
+    /// Evidence of the last release; zero before one.
+    pub(super) prev_release: [u8; 32],
+    /// Terms of the last released locks, which may not be locked again.
+    pub(super) released: Vec<TermsHash>,
+}
+
+impl Head {
+    /// A seq that nothing has touched.
+    pub(super) fn fresh() -> Self {
+        Self { hold: Hold::Free, attempt: 0, prev_release: [0; 32], released: Vec::new() }
+    }
+
+    pub(super) fn lock(&self) -> Option<&LiveLock> {
+        match &self.hold {
+            Hold::Locked(lock) => Some(lock),
+            Hold::Free | Hold::Redeemed(..) | Hold::Void => None,
+        }
+    }
+
+    pub(super) fn lease(&self) -> Option<LeaseId> {
+        match &self.hold {
+            Hold::Redeemed(lease, _) => Some(*lease),
+            Hold::Free | Hold::Locked(_) | Hold::Void => None,
+        }
+    }
+
+    pub(super) fn is_void(&self) -> bool {
+        matches!(self.hold, Hold::Void)
+    }
+
+    /// The same seq after its lock was released: the next grant has the next number and
+    /// names the evidence, so that the two grants together prove nothing.
+    pub(super) fn unlocked(mut self, terms_hash: TermsHash, evidence: [u8; 32]) -> Self {
+        self.released.push(terms_hash);
+        if self.released.len() > RELEASED_KEPT {
+            self.released.remove(0);
+        }
+        Self {
+            hold: Hold::Free,
+            attempt: self.attempt.saturating_add(1),
+            prev_release: evidence,
+            released: self.released,
+        }
+    }
+}
+
+/// A certificate in the provider's register.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct IssuedRecord {
+    /// Every signed byte.
+    pub(super) certificate: Certificate,
+    /// What it says; its `seq` is the one that `head` is about.
+    pub(super) facts: VerifiedCertificate,
+    /// The trade that it was issued for.
+    pub(super) trade: TradeId,
+    /// When, unix ms.
+    pub(super) issued_at_ms: TimeMs,
+    /// The current seq.
+    pub(super) head: Head,
+    /// To whom the certificate has still to be pushed.
+    pub(super) push: Option<Key>,
+}
+
+impl Stored for IssuedRecord {
+    const TABLE: Table = Table::Issued;
+}
+
+/// How many units of a class this host sells; its key is the class, two bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct CapacityRecord {
+    pub(super) units: u32,
+}
+
+impl Stored for CapacityRecord {
+    const TABLE: Table = Table::Capacity;
+}
+
+impl IssuedRecord {
+    /// Whether it was issued and then neither locked nor sold.
+    pub(super) fn is_unsold(&self) -> bool {
+        self.facts.seq == 0 && matches!(self.head.hold, Hold::Free)
+    }
+}

@@ -1,0 +1,72 @@
+//! Redemption: the last consumption of a certificate.
+
+use super::Register;
+use super::records::Hold;
+use crate::certificate::objects::RedeemGrant;
+use crate::engine::certificates::notify;
+use crate::engine::io::{Effect, Topic};
+use crate::engine::kernel::Context;
+use crate::ids::{CertId, LeaseId};
+use crate::lease::objects::Redeem;
+use crate::wire::{self, Envelope, VERSION};
+
+impl Register {
+    /// Whether a redemption may consume its certificate: known, holder, seq, consumed,
+    /// window, in this order.
+    ///
+    /// # Errors
+    /// `redeem.unknown_certificate`, `redeem.not_holder`, `redeem.stale_seq`,
+    /// `redeem.consumed`, `redeem.locked` or `redeem.window_past`.
+    pub fn check_redeem(&self, ctx: &Context<'_>, redeem: &Redeem) -> Result<(), &'static str> {
+        let record = self.valid(&redeem.cert_id).ok_or("redeem.unknown_certificate")?;
+        if record.facts.holder != redeem.holder || record.facts.seq == 0 {
+            return Err("redeem.not_holder");
+        }
+        if record.facts.seq != redeem.seq {
+            return Err("redeem.stale_seq");
+        }
+        match record.head.hold {
+            Hold::Free => {}
+            Hold::Locked(_) => return Err("redeem.locked"),
+            Hold::Redeemed(..) => return Err("redeem.consumed"),
+            Hold::Void => return Err("redeem.unknown_certificate"),
+        }
+        if ctx.params.slot_at(ctx.now_ms) > record.facts.not_after_slot {
+            return Err("redeem.window_past");
+        }
+        Ok(())
+    }
+
+    /// Consumes a certificate for a lease, for good. The caller has checked that it may,
+    /// records the lease with it and then gossips the grant.
+    ///
+    /// # Errors
+    /// `redeem.unknown_certificate`.
+    pub fn consume_redeem(
+        &mut self,
+        ctx: &mut Context<'_>,
+        cert_id: CertId,
+        lease: LeaseId,
+    ) -> Result<Envelope, &'static str> {
+        let record = self.issued.get_mut(&cert_id).ok_or("redeem.unknown_certificate")?;
+        let grant = ctx.sign(RedeemGrant {
+            v: VERSION,
+            provider: record.facts.provider,
+            cert_id,
+            seq: record.facts.seq,
+            attempt: record.head.attempt,
+            redeem_hash: lease,
+            p_height: ctx.chain.height,
+        });
+        let bytes = grant.envelope().clone();
+        record.head.hold = Hold::Redeemed(lease, bytes.clone());
+        self.save(ctx, cert_id);
+        notify(ctx, cert_id, "redeemed");
+        Ok(bytes)
+    }
+}
+
+/// Gossips a grant, behind the records that were made with it.
+pub fn publish_grant(ctx: &mut Context<'_>, grant: &Envelope) {
+    ctx.out.push(Effect::Publish { topic: Topic::Locks, bytes: wire::encode(grant) });
+}

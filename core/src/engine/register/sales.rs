@@ -1,0 +1,261 @@
+//! Sales: issue, lock, release and activation.
+
+use super::records::{Hold, IssuedRecord, LiveLock};
+use super::redeem::publish_grant;
+use super::{ISSUED_MAX, Move, Register, activation_of, has_room};
+use crate::certificate::Claim;
+use crate::certificate::objects::{Binding, Hop, Issue, Payment};
+use crate::certificate::verify::{Fault, TransferKind, check_terms};
+use crate::engine::certificates::notify;
+use crate::engine::kernel::Context;
+use crate::ids::{CertId, Key, TermsHash, TradeId};
+use crate::limits::LIVE_LOCKS_PER_KEY;
+use crate::params::Params;
+use crate::settlement::objects::{Accept, LockGrant, Terms, Transfer};
+use crate::units::{TimeMs, Units, Window};
+use crate::wire::{Envelope, VERSION, Verified, sha256};
+
+/// Until when the buyer of a fresh certificate may ask for its lock, unix ms: it has the
+/// time for terms to get them and the time for funding to answer.
+pub(super) fn sold_by_ms(record: &IssuedRecord, params: &Params) -> TimeMs {
+    let patience = params.settle.terms_ms.saturating_add(params.settle.fund_ms);
+    record.issued_at_ms.saturating_add(patience)
+}
+
+impl Register {
+    /// Issues the certificate of a trade, once: the same trade gets the same Issue.
+    ///
+    /// # Errors
+    /// `issue.*` or `ledger.*`: the units are not free, or not this host's.
+    pub fn issue(
+        &mut self,
+        ctx: &mut Context<'_>,
+        trade: TradeId,
+        class: u16,
+        features: u64,
+        units: &Units,
+        window: Window,
+    ) -> Result<Verified<Issue>, &'static str> {
+        if let Some(record) = self.by_trade.get(&trade).and_then(|id| self.issued.get(id)) {
+            if record.head.is_void() {
+                return Err("issue.void");
+            }
+            return record.certificate.issue.verify(ctx.params.magic).map_err(|e| e.code());
+        }
+        if self.issued.len() >= ISSUED_MAX {
+            return Err("issue.full");
+        }
+        if window.is_empty() || !units.is_canonical() {
+            return Err("issue.bad_area");
+        }
+        let class_hash = ctx.params.class_hash(class).ok_or("issue.unknown_class")?;
+        // The market has claimed the row, else it is claimed now; never other units.
+        if self.ledger.areas(Claim::Row(trade)).any(|area| area != (class, units, window)) {
+            return Err("issue.not_claimed");
+        }
+        self.ledger.claim(Claim::Row(trade), class, units, window).map_err(|e| e.code())?;
+        let issue = sign_issue(ctx, class, class_hash, features, units, window);
+        let id = CertId(issue.id());
+        self.ledger.retag(Claim::Row(trade), Claim::Certificate(id));
+        self.issued.insert(id, IssuedRecord::new(&issue, trade, ctx.now_ms));
+        self.by_trade.insert(trade, id);
+        self.save(ctx, id);
+        notify(ctx, id, "issued");
+        Ok(issue)
+    }
+
+    /// Locks (cert_id, seq) for these terms alone and gossips the grant; the same terms get
+    /// the same grant.
+    ///
+    /// # Errors
+    /// `lock.*`: consumed, locked for others, or too many live locks of one funder.
+    pub fn lock(
+        &mut self,
+        ctx: &mut Context<'_>,
+        terms: &Verified<Terms>,
+        accepts: &[Verified<Accept>],
+    ) -> Result<Verified<LockGrant>, &'static str> {
+        let terms_hash = TermsHash(terms.id());
+        let record = self.issued.get(&terms.cert_id).ok_or("lock.unknown_certificate")?;
+        if let Some(lock) = record.head.lock() {
+            return if lock.terms_hash == terms_hash {
+                lock.grant.verify(ctx.params.magic).map_err(|error| error.code())
+            } else {
+                Err("lock.live")
+            };
+        }
+        may_lock(record, terms, ctx)?;
+        let agreed = |(funder, accept): (&Key, &Verified<Accept>)| {
+            accept.terms_hash == terms_hash && Key(accept.key()) == *funder
+        };
+        let funders: Vec<Key> = terms.funders.iter().map(|funder| funder.key).collect();
+        if funders.len() != accepts.len() || !funders.iter().zip(accepts).all(agreed) {
+            return Err("lock.accept_missing");
+        }
+        if funders.iter().any(|funder| self.live_locks(*funder) >= LIVE_LOCKS_PER_KEY) {
+            return Err("lock.too_many");
+        }
+        let grant = sign_lock(ctx, record, terms);
+        let live = LiveLock { grant: grant.envelope().clone(), terms_hash, funders, to: terms.to };
+        if let Some(record) = self.issued.get_mut(&terms.cert_id) {
+            record.head.hold = Hold::Locked(live);
+            self.locked.insert(terms_hash, terms.cert_id);
+        }
+        self.save(ctx, terms.cert_id);
+        publish_grant(ctx, grant.envelope());
+        Ok(grant)
+    }
+
+    /// Frees a lock. `evidence` is the id of the TermsCancel, of the Accept whose consent
+    /// has elapsed, or of the refund transaction.
+    pub fn release(&mut self, ctx: &mut Context<'_>, terms_hash: TermsHash, evidence: [u8; 32]) {
+        let Some(id) = self.locked.remove(&terms_hash) else { return };
+        let Some(record) = self.issued.get_mut(&id) else { return };
+        record.head = record.head.clone().unlocked(terms_hash, evidence);
+        if record.facts.seq == 0 {
+            self.void(ctx, id);
+        } else {
+            self.save(ctx, id);
+        }
+    }
+
+    /// Moves a paid certificate to `terms.to` and signs the Activation, once. The caller has
+    /// checked the payment on the chain.
+    ///
+    /// # Errors
+    /// `transfer.unknown_certificate`, `transfer.preimage` or `transfer.no_lock`.
+    pub fn activate_sale(
+        &mut self,
+        ctx: &mut Context<'_>,
+        terms: &Verified<Terms>,
+        transfer: &Transfer,
+    ) -> Result<Envelope, &'static str> {
+        let record = self.issued.get(&terms.cert_id).ok_or("transfer.unknown_certificate")?;
+        if let Some(activation) = activation_of(&record.certificate, terms.id()) {
+            return Ok(activation);
+        }
+        if transfer.terms_hash.0 != terms.id() || sha256(&[&transfer.x]) != terms.payment_hash {
+            return Err("transfer.preimage");
+        }
+        let live = record.head.lock().filter(|lock| lock.terms_hash.0 == terms.id());
+        let lock = live.ok_or("transfer.no_lock")?.grant.clone();
+        let hop = |activation| Hop::Sale {
+            terms: terms.envelope().clone(),
+            lock,
+            transfer: transfer.clone(),
+            activation,
+        };
+        let cause = Move { kind: TransferKind::Sale, to: terms.to, hash: terms.id() };
+        // The buyer takes its Activation from the answer; a beneficiary hears of it first now.
+        let told = terms.funders.iter().any(|funder| funder.key == terms.to);
+        self.activate(ctx, terms.cert_id, cause, !told, hop)
+    }
+
+    fn live_locks(&self, funder: Key) -> usize {
+        let locked = self.locked.values().filter_map(|id| self.issued.get(id)?.head.lock());
+        locked.filter(|lock| lock.funders.contains(&funder)).count()
+    }
+
+    /// Gives the units of a certificate back that was never sold.
+    fn void(&mut self, ctx: &mut Context<'_>, id: CertId) {
+        if let Some(record) = self.issued.get_mut(&id) {
+            record.head.hold = Hold::Void;
+            self.ledger.release(Claim::Certificate(id));
+            self.save(ctx, id);
+        }
+    }
+
+    /// Gives the units of a trade back that ended before its certificate was locked.
+    pub fn void_trade(&mut self, ctx: &mut Context<'_>, trade: TradeId) {
+        self.ledger.release(Claim::Row(trade));
+        let id = self.by_trade.get(&trade).copied();
+        if let Some(id) = id.filter(|id| self.issued.get(id).is_some_and(IssuedRecord::is_unsold)) {
+            self.void(ctx, id);
+        }
+    }
+
+    pub(super) fn void_unsold(&mut self, ctx: &mut Context<'_>) {
+        let late = |record: &IssuedRecord| {
+            record.is_unsold() && sold_by_ms(record, ctx.params) <= ctx.now_ms
+        };
+        let ids: Vec<CertId> =
+            self.issued.iter().filter(|(_, record)| late(record)).map(|(id, _)| *id).collect();
+        for id in ids {
+            self.void(ctx, id);
+        }
+    }
+}
+
+/// Whether terms may lock their certificate now.
+fn may_lock(
+    record: &IssuedRecord,
+    terms: &Verified<Terms>,
+    ctx: &Context<'_>,
+) -> Result<(), &'static str> {
+    match record.head.hold {
+        Hold::Free => {}
+        Hold::Locked(_) => return Err("lock.live"),
+        Hold::Redeemed(..) => return Err("lock.consumed"),
+        Hold::Void => return Err("lock.void"),
+    }
+    if record.head.released.contains(&TermsHash(terms.id())) {
+        return Err("lock.released");
+    }
+    check_terms(&record.facts, terms).map_err(|fault| match fault {
+        Fault::NotHolder => "lock.not_holder",
+        Fault::Seq => "lock.stale_seq",
+        Fault::PrevHash => "lock.prev_hash",
+        _ => "lock.mismatch",
+    })?;
+    if !has_room(&record.certificate) {
+        return Err("lock.too_many_hops");
+    }
+    if ctx.now_ms >= record.facts.window.starts_at_ms(ctx.params.slot_s) {
+        return Err("lock.window_started");
+    }
+    Ok(())
+}
+
+fn sign_issue(
+    ctx: &mut Context<'_>,
+    class: u16,
+    class_hash: [u8; 32],
+    features: u64,
+    units: &Units,
+    window: Window,
+) -> Verified<Issue> {
+    let nonce32 = ctx.fresh("issue");
+    ctx.sign(Issue {
+        v: VERSION,
+        provider: ctx.me(),
+        class,
+        class_hash,
+        features,
+        units: units.clone(),
+        window,
+        pay: Payment::Prepaid,
+        binding: Binding::Registrar,
+        nonce32,
+        // A redemption in the last slot still runs until the window ends.
+        not_after_slot: window.end - 1,
+    })
+}
+
+fn sign_lock(
+    ctx: &Context<'_>,
+    record: &IssuedRecord,
+    terms: &Verified<Terms>,
+) -> Verified<LockGrant> {
+    ctx.sign(LockGrant {
+        v: VERSION,
+        provider: record.facts.provider,
+        cert_id: terms.cert_id,
+        seq: terms.seq,
+        attempt: record.head.attempt,
+        prev_release: record.head.prev_release,
+        terms_hash: TermsHash(terms.id()),
+        fund_by: terms.fund_by,
+        refund_at: terms.refund_at,
+        p_height: ctx.chain.height,
+    })
+}
