@@ -172,36 +172,6 @@ fn the_exit_codes_of_the_page_are_those_of_the_program() {
     assert_eq!(told.collect::<BTreeSet<u16>>(), codes);
 }
 
-/// What stands after the dot in names of files, and before it in names of classes and of
-/// control files: texts that only look like reason codes.
-const FILE_ENDINGS: [&str; 9] =
-    ["addr", "dat", "html", "json", "part", "tmp", "toml", "txt", "wasm"];
-const NO_FAMILIES: [&str; 3] = ["cpu", "gpu", "memory"];
-
-#[test]
-fn the_page_names_every_family_of_reason_codes() {
-    let mut families = BTreeSet::new();
-    for text in ["core/src", "src", "network/src"].into_iter().flat_map(sources) {
-        families.extend(text.split('"').filter_map(family));
-    }
-    let told: BTreeSet<String> = rows(&read("docs/api.md"))
-        .into_iter()
-        .filter_map(|row| row[0].strip_suffix(".*").map(str::to_owned))
-        .collect();
-    let missing: Vec<_> = families.difference(&told).collect();
-    let gone: Vec<_> = told.difference(&families).collect();
-    assert!(missing.is_empty() && gone.is_empty(), "missing {missing:?}, gone {gone:?}");
-}
-
-fn family(text: &str) -> Option<String> {
-    let (family, rest) = text.split_once('.')?;
-    let plain = |part: &str| {
-        !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
-    };
-    let is_name = FILE_ENDINGS.contains(&rest) || NO_FAMILIES.contains(&family);
-    (plain(family) && plain(rest) && !is_name).then(|| family.to_owned())
-}
-
 /// What a format string prints, as the fixed texts around its values.
 fn fixed_parts(format: &str) -> Vec<String> {
     let mut parts = vec![String::new()];

@@ -15,6 +15,7 @@ pub mod limits;
 pub mod matching;
 pub mod order;
 pub mod params;
+pub mod reasons;
 pub mod settlement;
 #[cfg(any(test, feature = "test-support"))]
 pub mod test_support;

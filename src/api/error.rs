@@ -6,6 +6,8 @@ use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 
 use capex_core::engine::io::Refusal;
+use capex_core::reason;
+use capex_core::reasons::Reason;
 
 /// A refusal of the API.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -19,6 +21,48 @@ pub struct ApiError {
     pub hint: Option<String>,
     /// HTTP status.
     pub status: u16,
+}
+
+/// Kinds of things that are found by the first digits of their id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Noun {
+    /// A standing order, or one of an epoch.
+    Order,
+    /// A row of this node.
+    Trade,
+    /// A certificate held or issued.
+    Certificate,
+    /// A lease held or hosted.
+    Lease,
+}
+
+impl Noun {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Order => "order",
+            Self::Trade => "trade",
+            Self::Certificate => "certificate",
+            Self::Lease => "lease",
+        }
+    }
+
+    fn not_found(self) -> Reason {
+        match self {
+            Self::Order => reason!("order.not_found"),
+            Self::Trade => reason!("trade.not_found"),
+            Self::Certificate => reason!("certificate.not_found"),
+            Self::Lease => reason!("lease.not_found"),
+        }
+    }
+
+    fn ambiguous(self) -> Reason {
+        match self {
+            Self::Order => reason!("order.ambiguous"),
+            Self::Trade => reason!("trade.ambiguous"),
+            Self::Certificate => reason!("certificate.ambiguous"),
+            Self::Lease => reason!("lease.ambiguous"),
+        }
+    }
 }
 
 /// The body of an error.
@@ -62,17 +106,18 @@ impl ApiError {
 
     /// 404, as in `order.not_found`.
     #[must_use]
-    pub fn not_found(noun: &str, id: &str) -> Self {
-        let message = format!("no {noun} has an id that begins with {id}");
-        Self::new(404, &format!("{noun}.not_found"), message)
-            .with_hint(format!("`capex {} list` shows the known ones", short(noun)))
+    pub fn not_found(noun: Noun, id: &str) -> Self {
+        let message = format!("no {} has an id that begins with {id}", noun.name());
+        Self::new(404, noun.not_found().code(), message)
+            .with_hint(noun.not_found().hint().unwrap_or_default())
     }
 
     /// 409, as in `order.ambiguous`.
     #[must_use]
-    pub fn ambiguous(noun: &str, id: &str) -> Self {
-        let message = format!("more than one {noun} has an id that begins with {id}");
-        Self::new(409, &format!("{noun}.ambiguous"), message).with_hint("give more digits")
+    pub fn ambiguous(noun: Noun, id: &str) -> Self {
+        let message = format!("more than one {} has an id that begins with {id}", noun.name());
+        Self::new(409, noun.ambiguous().code(), message)
+            .with_hint(noun.ambiguous().hint().unwrap_or_default())
     }
 
     /// 503: the daemon is starting, stopping or has too much to do.
@@ -98,10 +143,6 @@ impl ApiError {
             },
         }
     }
-}
-
-fn short(noun: &str) -> &str {
-    if noun == "certificate" { "cert" } else { noun }
 }
 
 impl From<Refusal> for ApiError {

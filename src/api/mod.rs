@@ -65,7 +65,7 @@ pub use call::{
     Answer, ApiHandle, CALL_QUEUE, CALL_TIMEOUT, Call, CertificateText, EpochFile, EpochInput,
     Query, RedeemCall, Request, ShellCommand,
 };
-pub use error::{ApiError, ErrorBody, ErrorFields};
+pub use error::{ApiError, ErrorBody, ErrorFields, Noun};
 pub use extract::END_HEADER;
 pub use prefix::{PREFIX_MIN_DIGITS, Prefix};
 

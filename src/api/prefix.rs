@@ -1,6 +1,6 @@
 //! Ids by a unique prefix of at least eight digits.
 
-use super::error::ApiError;
+use super::error::{ApiError, Noun};
 
 /// Shortest prefix of an id: long enough that a typing error finds nothing.
 pub const PREFIX_MIN_DIGITS: usize = 8;
@@ -58,7 +58,7 @@ impl Prefix {
     /// `<noun>.not_found` or `<noun>.ambiguous`.
     pub fn find<T>(
         &self,
-        noun: &str,
+        noun: Noun,
         items: impl IntoIterator<Item = T>,
         id: impl Fn(&T) -> [u8; 32],
     ) -> Result<T, ApiError> {
@@ -103,7 +103,7 @@ mod tests {
         a[31] = 0;
         let find = |text: &str| {
             let prefix = Prefix::parse(text).unwrap();
-            prefix.find("order", [a, b], |id| *id).map_err(|error| error.code)
+            prefix.find(Noun::Order, [a, b], |id| *id).map_err(|error| error.code)
         };
         assert_eq!(find("aaaaaaaa"), Err("order.ambiguous".to_owned()));
         assert_eq!(find("bbbbbbbb"), Err("order.not_found".to_owned()));

@@ -126,9 +126,8 @@ fn read(path: &Path, context: &mut Context<'_>) -> Result<String, Failure> {
 /// The other form of an export has no signatures, so nothing in it can be verified.
 fn json(path: &Path) -> Failure {
     let what = format!("{}: JSON, not the signed orders of an epoch", path.display());
-    Failure::new(Exit::Rejected, "epoch.file_json", what).with_hint(
-        "export it with its signatures: `capex epoch export <number> --signed --out FILE`",
-    )
+    Failure::new(Exit::Rejected, "epoch.file_json", what)
+        .with_hint("export it with its signatures: `capex epoch export EPOCH --signed --out FILE`")
 }
 
 /// The epoch and the network that its first line names.

@@ -9,7 +9,7 @@ use capex::api::types::{
     Funded, Lease, Order, Part, Quote, Status,
 };
 use capex::api::{
-    Answer, ApiError, ApiHandle, ApiState, Call, CertificateText, Cookie, Prefix, Query,
+    Answer, ApiError, ApiHandle, ApiState, Call, CertificateText, Cookie, Noun, Prefix, Query,
     ShellCommand, endpoints, serve,
 };
 use capex::node::config::definitions;
@@ -150,13 +150,13 @@ fn perform(command: Command) -> Result<Done, Refusal> {
 }
 
 fn read(query: Query) -> Result<Answer, ApiError> {
-    let one = |prefix: &Prefix, noun: &str, byte: u8| prefix.find(noun, [[byte; 32]], |id| *id);
+    let one = |prefix: &Prefix, noun: Noun, byte: u8| prefix.find(noun, [[byte; 32]], |id| *id);
     Ok(match query {
         Query::Status => status().into(),
         Query::Orders => vec![order()].into(),
-        Query::Order(id) => one(&id, "order", 7).map(|_| order())?.into(),
+        Query::Order(id) => one(&id, Noun::Order, 7).map(|_| order())?.into(),
         Query::Trades => Vec::<capex::api::types::Trade>::new().into(),
-        Query::Trade(id) => return Err(ApiError::not_found("trade", id.as_str())),
+        Query::Trade(id) => return Err(ApiError::not_found(Noun::Trade, id.as_str())),
         Query::Book(class) => capex::api::types::Book {
             epoch: 200,
             class,
@@ -178,7 +178,7 @@ fn read(query: Query) -> Result<Answer, ApiError> {
         .into(),
         Query::Depth(class) => depth(class).into(),
         Query::Explain { order, epoch } => {
-            one(&order, "order", 7).map(|_| explanation(epoch.unwrap_or(199)))?.into()
+            one(&order, Noun::Order, 7).map(|_| explanation(epoch.unwrap_or(199)))?.into()
         }
         Query::Quote(spec) if spec.qty == REFUSED_QTY => {
             let refusal = Refusal::new("order.window", "choose another with --from and --for");
@@ -186,10 +186,10 @@ fn read(query: Query) -> Result<Answer, ApiError> {
         }
         Query::Quote(spec) => quote(spec.qty).into(),
         Query::Certificates => vec![certificate()].into(),
-        Query::Certificate(id) => one(&id, "certificate", 0xcc).map(|_| certificate())?.into(),
+        Query::Certificate(id) => one(&id, Noun::Certificate, 0xcc).map(|_| certificate())?.into(),
         Query::CertificateFile(_) => CertificateText("capex-certificate 1 devnet\n".into()).into(),
         Query::Leases => Vec::<Lease>::new().into(),
-        Query::Lease(id) => one(&id, "lease", 0xee).map(|_| lease())?.into(),
+        Query::Lease(id) => one(&id, Noun::Lease, 0xee).map(|_| lease())?.into(),
         Query::Logs { from, .. } => part(b"hello\nworld\n", from).into(),
         Query::Result { name, .. } if name != "out file.txt" => {
             return Err(ApiError::new(404, "lease.no_result", "no such result"));

@@ -1,7 +1,7 @@
 //! Certificates that this node issued, holds or held.
 
 use crate::api::types::{Certificate, CertificateTransfer, TransferKind, slot_range, unit_ranges};
-use crate::api::{ApiError, CertificateText, Prefix};
+use crate::api::{ApiError, CertificateText, Noun, Prefix};
 use crate::node::Node;
 use capex_core::certificate::file;
 use capex_core::engine::certificates::{CertificateRole, CertificateView};
@@ -16,16 +16,18 @@ impl Node {
     }
 
     pub(super) fn certificate(&self, prefix: &Prefix) -> Result<Certificate, ApiError> {
-        let found = prefix.find("certificate", self.certificate_views(), |v| v.facts.cert_id.0)?;
+        let found =
+            prefix.find(Noun::Certificate, self.certificate_views(), |v| v.facts.cert_id.0)?;
         Ok(self.certificate_dto(&found))
     }
 
     pub(super) fn certificate_file(&self, prefix: &Prefix) -> Result<CertificateText, ApiError> {
-        let found = prefix.find("certificate", self.certificate_views(), |v| v.facts.cert_id.0)?;
+        let found =
+            prefix.find(Noun::Certificate, self.certificate_views(), |v| v.facts.cert_id.0)?;
         let certificate = self
             .engine()
             .certificate(&found.facts.cert_id)
-            .ok_or_else(|| ApiError::not_found("certificate", prefix.as_str()))?;
+            .ok_or_else(|| ApiError::not_found(Noun::Certificate, prefix.as_str()))?;
         Ok(CertificateText(file::write(certificate, self.engine().params())))
     }
 

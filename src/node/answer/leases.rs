@@ -6,7 +6,7 @@ use std::fs;
 use tokio::sync::oneshot;
 
 use crate::api::types::{Lease, Part, ResultFile, Stream, seconds, slot_range};
-use crate::api::{Answer, ApiError, Prefix, RedeemCall};
+use crate::api::{Answer, ApiError, Noun, Prefix, RedeemCall};
 use crate::node::Node;
 use crate::node::follow::{Followed, read_at, stream_file};
 use capex_core::engine::Done;
@@ -37,7 +37,7 @@ impl Node {
                 views.insert(view.lease_id, view);
             }
         }
-        prefix.find("lease", views.into_values(), |view| view.lease_id.0)
+        prefix.find(Noun::Lease, views.into_values(), |view| view.lease_id.0)
     }
 
     fn lease_dto(&self, view: &LeaseView) -> Lease {

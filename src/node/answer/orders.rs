@@ -6,7 +6,7 @@ use crate::api::types::{
     Book, BookOrder, ClassDepth, ClassLimit, Depth, Level, Mode, Order, Peer, Side, SignedOrder,
     SlotDepth, SlotPrice, TimeInForce, slot_range,
 };
-use crate::api::{ApiError, Prefix};
+use crate::api::{ApiError, Noun, Prefix};
 use crate::node::{Node, now_ms};
 use capex_core::engine::market::TimeInForce as Force;
 use capex_core::engine::market::depth::{self as market, depth};
@@ -33,7 +33,8 @@ impl Node {
         if let Some(standing) = self.engine().market().standing().find(appears) {
             return Ok(self.order_dto(standing));
         }
-        let found = prefix.find("order", self.engine().market().standing(), |order| order.id.0)?;
+        let found =
+            prefix.find(Noun::Order, self.engine().market().standing(), |order| order.id.0)?;
         Ok(self.order_dto(found))
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::api::{ApiError, Prefix, Query};
+use crate::api::{ApiError, Noun, Prefix, Query};
 use crate::node::offload::{ExplainStudy, QuoteStudy, Study};
 use crate::node::{Node, now_ms};
 use capex_core::book::instance;
@@ -92,7 +92,7 @@ impl Node {
     fn took_no_part(&self, prefix: &Prefix) -> ApiError {
         let mut standing = self.engine().market().standing();
         let Some(standing) = standing.find(|standing| prefix.matches(&standing.id.0)) else {
-            return ApiError::not_found("order", prefix.as_str());
+            return ApiError::not_found(Noun::Order, prefix.as_str());
         };
         let (message, hint) = self.not_signed(standing);
         ApiError::new(404, "order.not_in_epoch", message).with_hint(hint)

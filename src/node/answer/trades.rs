@@ -4,7 +4,7 @@ use bitcoin::Address;
 
 use super::orders::side;
 use crate::api::types::{ChainTx, Settlement, Trade, slot_range};
-use crate::api::{ApiError, Prefix};
+use crate::api::{ApiError, Noun, Prefix};
 use crate::node::Node;
 use capex_core::engine::trades::{Role, TradeView, TxView};
 use capex_core::ids::to_hex;
@@ -19,7 +19,8 @@ impl Node {
     }
 
     pub(super) fn trade(&self, prefix: &Prefix) -> Result<Trade, ApiError> {
-        let found = prefix.find("trade", self.engine().trades().views(), |view| view.trade.0)?;
+        let found =
+            prefix.find(Noun::Trade, self.engine().trades().views(), |view| view.trade.0)?;
         Ok(self.trade_dto(&found))
     }
 

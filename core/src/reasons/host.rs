@@ -1,0 +1,143 @@
+//! What stands around the engine: network, chain, wallet, store, configuration.
+
+use super::{Family, family};
+
+pub(super) const FAMILIES: &[Family] = &[
+    family! {
+        "network", "node: listening, dialling, addresses";
+        "network.bad_address": Usage, Local, "the address is not one that can be reached",
+            "give a multiaddr that ends in /p2p/<id>: see `capex status` of that node";
+        "network.bad_config": Failed, Local, "the network definition is out of bounds";
+        "network.bad_secret": Failed, Local, "the identity key is no key";
+        "network.listen": Failed, Local, "the address cannot be listened on",
+            "choose another with `listen` in the configuration";
+        "network.no_runtime": Failed, Local, "the network has no runtime to run on";
+        "network.queue_full": Unavailable, Nobody, "the network has too much to do",
+            "try again in a moment";
+        "network.stopped": Unavailable, Nobody, "the network has stopped";
+        "network.transport": Failed, Local, "the transports cannot be set up";
+    },
+    family! {
+        "publish", "node: a message that did not go out";
+        "publish.failed": Failed, Nobody, "the message could not be published";
+        "publish.no_peers": Note, Nobody, "nobody is connected to hear the message";
+        "publish.queues_full": Unavailable, Nobody, "the queues of all peers are full";
+        "publish.too_large": TooLarge, Local, "the message is larger than its topic allows";
+        "publish.unknown_topic": Failed, Local, "the topic is not configured";
+    },
+    family! {
+        "request", "node: a request to a peer";
+        "request.busy": Unavailable, Nobody, "too many requests are open";
+        "request.disconnected": Unavailable, Nobody, "the connection was lost";
+        "request.no_reply": TimedOut, Peer, "the peer gave no answer";
+        "request.restarted": Unavailable, Nobody, "the network was restarted";
+        "request.stream": Unavailable, Nobody, "the stream failed";
+        "request.timeout": TimedOut, Peer, "no answer came in time";
+        "request.too_large": TooLarge, Local, "the frame is larger than the protocol allows";
+        "request.unknown_protocol": Failed, Local, "the protocol is not configured";
+        "request.unreachable": Unavailable, Nobody, "the peer cannot be reached";
+        "request.unsupported": Rejected, Peer, "the peer does not serve this protocol";
+    },
+    family! {
+        "peer", "node: an answer of a peer";
+        "peer.address": Usage, Local, "the address is not a multiaddr";
+        "peer.bad_code": Rejected, Peer, "the peer refused with a code that has no valid form";
+    },
+    family! {
+        "peers", "node: nobody is connected";
+        "peers.none": Note, Nobody, "no peers are connected",
+            "add one with `capex peer add ADDRESS`";
+    },
+    family! {
+        "chain", "node: the chain source";
+        "chain.down": Unavailable, Nobody, "no chain source answers, so nothing can be paid",
+            "see `capex status`";
+        "chain.malformed": Unavailable, Nobody, "the chain source answered nonsense";
+        "chain.rpc": Unavailable, Nobody, "the chain source refused a call";
+        "chain.unauthorized": Unavailable, Local, "the chain source refuses our credentials",
+            "set `chain.cookie` in the configuration";
+        "chain.unreachable": Unavailable, Nobody, "the chain source cannot be reached",
+            "set `chain.url` in the configuration, or start the chain source";
+        "chain.warming_up": Unavailable, Nobody, "the chain source is starting";
+        "chain.watch_full": Rejected, Local, "the watch list is full";
+        "chain.wrong_network": Failed, Local, "the chain source follows another chain",
+            "set `chain.url` in the configuration";
+    },
+    family! {
+        "wallet", "node: coins";
+        "wallet.bad_amount": Rejected, Local, "an amount cannot be paid";
+        "wallet.bad_feerate": Rejected, Local, "the fee rate is out of bounds";
+        "wallet.build": Failed, Local, "the transaction cannot be built";
+        "wallet.cancelled": Rejected, Local, "the payment of these terms was cancelled";
+        "wallet.confirmed": Rejected, Nobody, "the payment of these terms is confirmed";
+        "wallet.damaged": Failed, Local, "a stored row of the wallet cannot be read";
+        "wallet.disconnected": Failed, Nobody, "a chain block does not connect to the last one";
+        "wallet.insufficient": Note, Local, "the order can cost more than can be spent now";
+        "wallet.insufficient_funds": Unpayable, Local,
+            "fewer coins can be spent than are needed",
+            "fund the wallet: `capex wallet address`";
+        "wallet.no_address": Unavailable, Local, "the wallet has no fresh address ready";
+        "wallet.no_faucet": Rejected, Local, "only devnet and regtest have a faucet",
+            "send coins to `capex wallet address`";
+        "wallet.no_fund": Rejected, Nobody, "these terms have no payment";
+        "wallet.other_network": Rejected, Local, "the address belongs to another network";
+        "wallet.other_outputs": Rejected, Local, "these terms are paid with other outputs";
+        "wallet.other_seed": Failed, Local, "the stored wallet belongs to another seed or network";
+        "wallet.released": Rejected, Nobody, "the coins of these terms were released";
+        "wallet.too_many_outputs": Rejected, Local, "there are too many outputs";
+    },
+    family! {
+        "store", "node: the data directory";
+        "store.corrupt": Failed, Local, "a file of the store is damaged",
+            "restore it from an export, or start with a new data directory";
+        "store.full": Failed, Local, "no space is left on the disk", "free some";
+        "store.import": Rejected, Local, "a line of the export is wrong";
+        "store.index": Failed, Local, "the index failed", "the next start rebuilds it";
+        "store.io": Failed, Local, "a file of the store cannot be read or written";
+        "store.locked": Failed, Local, "another process uses the data directory",
+            "stop that process";
+        "store.newer_schema": Failed, Local, "the store was written by a newer release",
+            "use that release";
+        "store.not_empty": Rejected, Local, "a store is there already";
+        "store.poisoned": Failed, Local, "the store takes no more writes after a failure",
+            "restart the node";
+        "store.record_too_large": Failed, Local, "a record is larger than it may be";
+        "store.reserved_table": Rejected, Local, "the table is reserved";
+        "store.wrong_network": Failed, Local, "the store belongs to another network",
+            "name another --datadir";
+    },
+    family! {
+        "record", "node: a record of the journal";
+        "record.too_large": Failed, Local, "a record is larger than the journal takes";
+        "record.unreadable": Failed, Local, "a record of the journal cannot be read";
+    },
+    family! {
+        "secret", "node: the files of identity and seed";
+        "secret.invalid": Failed, Local, "the file does not hold a secret";
+        "secret.io": Failed, Local, "the file of a secret cannot be read or written";
+        "secret.permissions": Failed, Local, "others may read the file of a secret",
+            "set its mode to 0600";
+    },
+    family! {
+        "node", "node: start and stop";
+        "node.io": Failed, Local, "a file of the node cannot be read or written";
+        "node.runtime": Failed, Local, "the node has no runtime to run on";
+        "node.signals": Failed, Local, "the node cannot listen for signals";
+    },
+    family! {
+        "config", "CLI and node: the configuration";
+        "config.invalid": Usage, Local, "a setting is wrong", "see `capex config show`";
+        "config.mainnet_refused": Usage, Local, "mainnet needs allow_mainnet = true",
+            "set it in the configuration file";
+        "config.no_home": Usage, Local, "there is no home directory", "pass --datadir";
+        "config.unreadable": Usage, Local, "the configuration cannot be read";
+    },
+    family! {
+        "devchain", "`capex devchain`";
+        "devchain.in_use": Failed, Local, "another devchain uses the state directory";
+        "devchain.listen": Failed, Local, "the address cannot be listened on",
+            "choose another with --listen";
+        "devchain.random": Failed, Local, "cannot generate the cookie: no entropy";
+        "devchain.state": Failed, Local, "the state directory cannot be read or written";
+    },
+];

@@ -1,0 +1,133 @@
+//! Orders, epochs, and what is heard of them.
+
+use super::{Family, family};
+
+pub(super) const FAMILIES: &[Family] = &[
+    family! {
+        "order", "CLI, API and every node: an order";
+        "order.alternatives": Usage, Peer, "a bid names 1 to 4 distinct classes, an ask one",
+            "name each class once";
+        "order.ambiguous": Rejected, Local, "more than one order has an id that begins so",
+            "give more digits";
+        "order.capacity_exceeded": Rejected, Local,
+            "this host has fewer free units of the class in that window",
+            "sell fewer, cancel another ask, or raise [capacity] in the configuration";
+        "order.counterparties": Usage, Peer,
+            "allow and deny must ascend and hold at most 16 keys together",
+            "name fewer keys";
+        "order.duplicate": Rejected, Nobody, "the order is known already";
+        "order.future_epoch": Rejected, Nobody, "the epoch of the order has not begun";
+        "order.incomplete": Usage, Local, "the order lacks something that it needs",
+            "give it as a flag or in --file";
+        "order.insufficient_funds": Unpayable, Local,
+            "the bid can cost more than the coins that are free",
+            "fund the wallet (`capex wallet address`), or bid less";
+        "order.limit_out_of_range": Usage, Peer,
+            "the limit is 0 or above 10^12 msat per block", "choose a limit in between";
+        "order.min_run": Usage, Local, "min_run is for asks";
+        "order.not_found": NotFound, Local, "no such order",
+            "`capex order list` shows the known ones";
+        "order.not_in_book": Rejected, Nobody,
+            "the order did not enter the book: the lowest ids of a key count, of one nonce or \
+             resold certificate the lowest",
+            "keep fewer orders in the market: `capex order list`";
+        "order.not_in_epoch": NotFound, Nobody, "the order was not signed for that epoch",
+            "see `capex order list`";
+        "order.oversize": TooLarge, Peer, "an order has at most 2,048 bytes";
+        "order.price": Usage, Local, "the limit is out of range";
+        "order.proof_of_work": Rejected, Peer, "the proof of work is too small";
+        "order.qty": Usage, Local, "needs 1 <= min_qty <= qty <= 10,000";
+        "order.quantity": Usage, Peer, "needs 1 <= min_qty <= qty <= 10,000",
+            "correct --qty or --min-qty";
+        "order.quota": Rejected, Nobody, "the key has orders with lower ids in the epoch, up to \
+             the number that is kept";
+        "order.resale": Rejected, Peer,
+            "the activation that the ask carries does not support the resale";
+        "order.run": Usage, Peer,
+            "a bid has 1 to 168 slots inside its window and no min_run; an ask has min_run >= 1, \
+             no slots, is no gang and has no beneficiary",
+            "correct --slots or the window";
+        "order.side": Usage, Local, "gang and beneficiary are for bids";
+        "order.slots": Usage, Local, "a bid needs 1 to 168 slots inside its window, an ask 0";
+        "order.stale_epoch": Rejected, Nobody, "the epoch of the order is over";
+        "order.time_in_force": Usage, Local, "expires_at belongs to gtt, and gtt needs it",
+            "give both or neither";
+        "order.too_many": Rejected, Local, "this node keeps as many orders as it may",
+            "cancel one: `capex order list`";
+        "order.too_many_in_epoch": Rejected, Local,
+            "this node signed as many orders for the epoch as one key may have",
+            "it waits for the next epoch";
+        "order.unknown": NotFound, Local, "no such order";
+        "order.unknown_class": Usage, Peer, "the network has no such resource class",
+            "see `capex config show` for the classes";
+        "order.unknown_feature": Usage, Local, "the network has no such feature";
+        "order.window": Usage, Peer,
+            "the window is empty, past, beyond the horizon, or too short for the run",
+            "choose another with --from and --for, or --window";
+    },
+    family! {
+        "epoch",
+        "CLI and node: a result, its proof or its absence; where an epoch differs from its \
+         orders; a file of one";
+        "epoch.bad_algorithm": Failed, Peer, "the matching rules are of another version";
+        "epoch.bad_beacon": Failed, Peer, "the beacon is not that of the epoch";
+        "epoch.bad_count": Failed, Peer, "the root covers another number of orders";
+        "epoch.bad_order": Failed, Peer, "an order is not valid";
+        "epoch.bad_price": Failed, Peer, "a price differs";
+        "epoch.bad_result_root": Failed, Peer, "the root of the result differs";
+        "epoch.bad_root": Failed, Peer, "the root of the orders differs";
+        "epoch.bad_row": Failed, Peer, "a row differs";
+        "epoch.bad_welfare": Failed, Peer, "the welfare differs";
+        "epoch.evicted_order": Failed, Peer, "an order stands there that the set would evict";
+        "epoch.extra_price": Failed, Peer, "a price too many";
+        "epoch.extra_row": Failed, Peer, "a row too many";
+        "epoch.file_header": Rejected, Peer, "the file does not begin like an epoch";
+        "epoch.file_json": Rejected, Local, "the file is JSON, not the signed orders of an epoch",
+            "export it with its signatures: `capex epoch export EPOCH --signed --out FILE`";
+        "epoch.file_line": Rejected, Peer, "a line does not have the form that stands there";
+        "epoch.file_order": Rejected, Peer, "a line does not come after the one before";
+        "epoch.file_too_long": TooLarge, Peer, "the text of an epoch is longer than it may be",
+            "this node can still check it: `capex epoch verify EPOCH`";
+        "epoch.file_trailing": Rejected, Peer, "there is text after the end";
+        "epoch.missing_price": Failed, Peer, "a price is missing";
+        "epoch.missing_row": Failed, Peer, "a row is missing";
+        "epoch.no_result": Failed, Peer, "the orders have no result, the epoch states one";
+        "epoch.not_computed": Rejected, Nobody, "the epoch has no result yet",
+            "ask again after it has ended";
+        "epoch.not_found": NotFound, Nobody, "this node has nothing of that epoch",
+            "epochs without orders have none; old ones are forgotten";
+        "epoch.other_epoch": Failed, Local, "this belongs to another epoch";
+        "epoch.other_network": Rejected, Local, "this is an epoch of another network";
+        "epoch.repeated_order": Failed, Peer, "an order stands there twice";
+        "epoch.unknown_network": Rejected, Local, "the file names an unknown network";
+    },
+    family! {
+        "root", "node: a root heard";
+        "root.duplicate": Rejected, Nobody, "the key has sent a root for the epoch";
+        "root.not_a_trader": Rejected, Nobody, "the key has no order in the epoch";
+        "root.stale_epoch": Rejected, Nobody, "the epoch of the root is over";
+        "root.too_many": Rejected, Nobody, "as many roots are kept as may be";
+    },
+    family! {
+        "contact", "node: a Contact heard";
+        "contact.duplicate": Rejected, Nobody, "the contact is known already";
+        "contact.full": Rejected, Nobody, "as many contacts are kept as may be";
+        "contact.stale": Rejected, Nobody, "a newer contact of the key is known";
+    },
+    family! {
+        "quote", "node: what a quote rests on";
+        "quote.closed_book": Note, Nobody,
+            "the book of this epoch is closed: an order placed now joins the next";
+        "quote.last_book": Note, Nobody,
+            "this epoch has no orders yet: the quote rests on the last book";
+        "quote.open_book": Note, Nobody, "the book is open: others may still come";
+    },
+    family! {
+        "clock", "node: its own clock";
+        "clock.off": Note, Local, "the clock differs from that of the peers", "set it by NTP";
+    },
+    family! {
+        "sync", "node: an epoch that it does not keep";
+        "sync.unknown_epoch": NotFound, Nobody, "the node keeps nothing of that epoch";
+    },
+];

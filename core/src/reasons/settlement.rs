@@ -1,0 +1,121 @@
+//! From a row to a payment.
+
+use super::{Family, family};
+
+pub(super) const FAMILIES: &[Family] = &[
+    family! {
+        "trade", "both sides: what became of a row";
+        "trade.already_agreed": Rejected, Peer, "other terms were agreed for the row";
+        "trade.ambiguous": Rejected, Local, "more than one trade has an id that begins so",
+            "give more digits";
+        "trade.below_minimum": Rejected, Nobody, "a trade of so few sats is void",
+            "ask for more blocks in one trade";
+        "trade.buyer_silent": Rejected, Peer, "the buyer did not go on in time";
+        "trade.cancelled_by_buyer": Rejected, Peer, "the buyer withdrew before paying";
+        "trade.default_risk": Note, Nobody,
+            "payment proves the sale, not delivery: a provider that sells can still fail";
+        "trade.fragmented": Rejected, Nobody, "units are scattered over more than 16 ranges";
+        "trade.no_agreement": Rejected, Nobody, "the other side does not have the row";
+        "trade.not_found": NotFound, Local, "no such trade",
+            "`capex trade list` shows the known ones";
+        "trade.not_inside": Rejected, Nobody, "the rectangle has fewer free units than the row";
+        "trade.not_the_buyer": Rejected, Peer, "the request does not come from the buyer";
+        "trade.prepaid_cap": Rejected, Local,
+            "more would be paid ahead to this provider than the configuration allows",
+            "wait for deliveries, or raise the cap in the configuration";
+        "trade.too_many_open": Rejected, Local, "as many settlements are open as may be",
+            "wait until some have ended: `capex trade list`";
+        "trade.void": Rejected, Nobody, "the row is void or its settlement has ended";
+        "trade.window_too_near": Rejected, Nobody,
+            "the window starts before the trade could be settled", "choose a later window";
+    },
+    family! {
+        "terms", "buyer, seller and provider: terms of a sale";
+        "terms.funder": Rejected, Peer, "there is no such funder";
+        "terms.height": Rejected, Peer, "a refund height is not a block height";
+        "terms.key": Rejected, Peer, "a settlement key is invalid";
+        "terms.late": Rejected, Peer, "the seller sent no terms in time";
+        "terms.not_the_row": Rejected, Peer, "the terms differ from the matched row";
+        "terms.one_funder": Rejected, Peer, "a trade has exactly one funder";
+        "terms.payout": Rejected, Peer, "the payout script cannot be paid";
+        "terms.template": Rejected, Peer, "the script template is unknown";
+        "terms.tips_differ": Rejected, Nobody, "the chain tips of the parties differ too much";
+        "terms.window_too_near": Rejected, Nobody,
+            "the window starts before a refund would be possible", "choose a later window";
+        "terms.wrong_amount": Rejected, Peer, "the amounts do not add up to the price";
+        "terms.wrong_issue": Rejected, Peer, "the certificate does not fit the row";
+        "terms.wrong_party": Rejected, Peer, "the terms name other parties";
+        "terms.wrong_timelock": Rejected, Peer, "the timelocks are not the network's";
+    },
+    family! {
+        "accept", "provider: the buyer's consent to terms";
+        "accept.does_not_fit": Rejected, Peer, "the consent does not fit the terms";
+        "accept.elapsed": Rejected, Nobody, "the time to consent is over";
+    },
+    family! {
+        "lock", "provider: a lock, and why there is none";
+        "lock.accept_missing": Rejected, Peer, "a funder has not consented";
+        "lock.conflict": Rejected, Peer, "the provider granted the certificate to somebody else";
+        "lock.consumed": Rejected, Nobody, "the certificate was redeemed";
+        "lock.does_not_fit": Rejected, Peer, "the lock does not fit the terms";
+        "lock.late": Rejected, Peer, "the provider granted no lock in time";
+        "lock.live": Rejected, Nobody, "another sale of the certificate is open";
+        "lock.mismatch": Rejected, Peer, "the terms do not fit the certificate";
+        "lock.not_granted": Rejected, Nobody, "no lock was granted for these terms";
+        "lock.not_holder": Rejected, Peer, "the seller does not hold the certificate";
+        "lock.prev_hash": Rejected, Peer, "the terms do not name the last activation";
+        "lock.released": Rejected, Nobody, "the lock was released";
+        "lock.stale_seq": Rejected, Nobody, "the certificate has moved on";
+        "lock.too_many": Rejected, Local, "as many locks are kept as may be";
+        "lock.too_many_hops": Rejected, Nobody, "the certificate has changed hands too often";
+        "lock.unknown_certificate": NotFound, Nobody, "the provider knows no such certificate";
+        "lock.void": Rejected, Nobody, "the certificate is void";
+        "lock.window_started": Rejected, Nobody, "the delivery window has begun";
+    },
+    family! {
+        "locks", "node: a grant heard";
+        "locks.known": Rejected, Nobody, "the grant is known already";
+    },
+    family! {
+        "fund", "seller or provider: the funding transaction";
+        "fund.already_acknowledged": Rejected, Peer,
+            "another funding transaction was acknowledged";
+        "fund.cancelled": Rejected, Nobody, "the payment was cancelled before it confirmed";
+        "fund.fee_above_cap": Rejected, Nobody, "the network fee would exceed the cap";
+        "fund.late": Rejected, Nobody, "it is too late for the payment to confirm in time";
+        "fund.malformed": Rejected, Peer, "the bytes are not a transaction";
+        "fund.not_confirmed": Rejected, Peer, "the payment did not confirm in time";
+        "fund.not_sent": Rejected, Peer, "the buyer sent no payment in time";
+        "fund.pays_not_the_contract": Rejected, Peer,
+            "the transaction does not pay the contract of the terms";
+    },
+    family! {
+        "settle", "both sides: a settlement";
+        "settle.claim_lost": Rejected, Peer, "another transaction spent the contract";
+        "settle.key": Failed, Nobody, "no settlement key could be derived";
+        "settle.refunded": Rejected, Peer, "the payment went back to the buyer";
+        "settle.too_late_to_reveal": Rejected, Nobody,
+            "too little time is left to reveal the preimage safely";
+        "settle.unknown_request": Rejected, Peer, "the request is none of this protocol";
+        "settle.window_over": Rejected, Nobody, "the delivery window has ended";
+    },
+    family! {
+        "transfer", "provider: a completed sale";
+        "transfer.no_lock": Rejected, Nobody, "the certificate has no such lock";
+        "transfer.not_paid": Rejected, Nobody, "the payment has not confirmed yet";
+        "transfer.not_the_claim": Rejected, Peer, "the transaction is not the claim of the sale";
+        "transfer.preimage": Rejected, Peer, "the preimage does not match the payment hash";
+        "transfer.unknown_certificate": NotFound, Nobody,
+            "the provider knows no such certificate";
+    },
+    family! {
+        "activation", "holder: an Activation that does not fit its sale or gift";
+        "activation.does_not_fit": Rejected, Peer, "the activation does not follow from the sale";
+    },
+    family! {
+        "keyagg", "both sides: a single-use key";
+        "keyagg.empty": Rejected, Peer, "there is no key to aggregate";
+        "keyagg.infinity": Rejected, Peer, "the keys cancel each other out";
+        "keyagg.scalar": Rejected, Peer, "a scalar is not in the range of the group";
+    },
+];

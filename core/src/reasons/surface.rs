@@ -1,0 +1,89 @@
+//! The API and the command line.
+
+use super::{Family, family};
+
+pub(super) const FAMILIES: &[Family] = &[
+    family! {
+        "api", "API: the request itself";
+        "api.body": Usage, Local, "the body is not what the route reads";
+        "api.body_too_large": TooLarge, Local, "the body is too large";
+        "api.busy": Unavailable, Nobody, "the node has too much to do",
+            "try again in a moment";
+        "api.host": Forbidden, Local, "this Host is not allowed";
+        "api.internal": Failed, Local, "the node contradicted itself", "please report it";
+        "api.method": WrongMethod, Local, "this route has another method";
+        "api.no_route": NotFound, Local, "there is no such route";
+        "api.origin": Forbidden, Local, "calls from other pages are refused";
+        "api.path": Usage, Local, "the path is not what the route reads";
+        "api.query": Usage, Local, "the query is not what the route reads";
+        "api.stopping": Unavailable, Nobody, "the node is stopping", "try again in a moment";
+        "api.timeout": TimedOut, Nobody, "the node did not answer in time";
+        "api.unauthorised": Unauthorised, Local, "the cookie is missing or not this daemon's",
+            "send `Authorization: Bearer <content of DATADIR/cookie>`";
+    },
+    family! {
+        "class", "CLI: a class of the network";
+        "class.not_found": NotFound, Local, "the network has no such resource class",
+            "see `capex config show` for the classes";
+    },
+    family! {
+        "cli", "CLI: output, questions, flags";
+        "cli.broken_pipe": Note, Local, "the reader closed the pipe";
+        "cli.cookie": Unauthorised, Local, "the cookie of the daemon cannot be read",
+            "run as the user who runs the daemon";
+        "cli.declined": Usage, Local, "nothing was done";
+        "cli.json": Failed, Local, "the answer cannot be written as JSON";
+        "cli.no_terminal": Usage, Local, "there is no terminal to ask on",
+            "pass --yes, or --dry-run to see the preview alone";
+        "cli.output": Failed, Local, "the output cannot be written";
+        "cli.signals": Failed, Local, "the command cannot listen for signals";
+        "cli.stdin": Failed, Local, "standard input cannot be read";
+        "cli.usage": Usage, Local, "the command does not parse", "see --help";
+    },
+    family! {
+        "daemon", "CLI: the daemon it talks to";
+        "daemon.malformed": Failed, Local, "the daemon's answer cannot be read",
+            "are command and daemon of one version? see `capex status`";
+        "daemon.timeout": TimedOut, Nobody, "the daemon did not answer in time";
+        "daemon.unreachable": Unavailable, Local, "no daemon can be reached",
+            "start it with `capex up`";
+    },
+    family! {
+        "devnet", "`capex devnet`";
+        "devnet.certificate": Failed, Local, "a certificate is not as expected";
+        "devnet.child_ended": Failed, Local, "a child process ended";
+        "devnet.config": Failed, Local, "a configuration cannot be written";
+        "devnet.dir_not_empty": Usage, Local, "the directory is not empty", "name a new one";
+        "devnet.epoch_differs": Failed, Local, "two nodes computed different results";
+        "devnet.interrupted": Interrupted, Local, "interrupted";
+        "devnet.lease": Failed, Local, "a lease is not as expected";
+        "devnet.lease_failed": Failed, Local, "a lease failed";
+        "devnet.money": Failed, Local, "the money does not add up";
+        "devnet.not_refused": Failed, Local, "what must be refused was not";
+        "devnet.thread": Failed, Local, "a thread panicked";
+        "devnet.timeout": Failed, Local, "a step did not come in time";
+    },
+    family! {
+        "file", "CLI: a file of yours";
+        "file.unusable": Usage, Local, "the file cannot be read or written";
+    },
+    family! {
+        "id", "CLI and API: an id that is none";
+        "id.syntax": Usage, Local, "an id is 8 to 64 lower-case hex digits";
+    },
+    family! {
+        "init", "`capex init`";
+        "init.exists": Usage, Local, "the configuration exists already", "--force replaces it";
+    },
+    family! {
+        "key", "CLI and API: a key that is none";
+        "key.syntax": Usage, Local, "a key is 64 lower-case hex digits";
+    },
+    family! {
+        "order_file", "CLI: a file for --file";
+        "order_file.bad_value": Usage, Local, "a value cannot be read";
+        "order_file.syntax": Usage, Local, "the file is not TOML";
+        "order_file.unknown_key": Usage, Local, "a key is unknown",
+            "keys are the names of the flags of `buy` and `sell`";
+    },
+];
