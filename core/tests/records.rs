@@ -47,7 +47,7 @@ fn an_unreadable_record_halts_the_engine_for_good() {
     for (record, cause) in table {
         let mut engine = Engine::new(devnet(), Keys::new([1; 32], [2; 32]));
         let fault = Unreadable { table: record.table, key: record.key.clone(), cause };
-        engine.handle(NOW_MS, Input::Started { records: vec![record] });
+        engine.handle(NOW_MS, Input::Started { records: vec![record], salt: [3; 32] });
         match &effects(&mut engine)[..] {
             [Effect::Halt { fault: found }] => assert_eq!(*found, fault),
             other => panic!("{fault}: {other:?}"),
@@ -64,6 +64,6 @@ fn an_unreadable_record_halts_the_engine_for_good() {
 fn records_of_the_shell_are_passed_over() {
     let mut engine = Engine::new(devnet(), Keys::new([1; 32], [2; 32]));
     let record = Record { table: 0xe0, key: b"d".to_vec(), value: Some(b"{}".to_vec()) };
-    engine.handle(NOW_MS, Input::Started { records: vec![record] });
+    engine.handle(NOW_MS, Input::Started { records: vec![record], salt: [3; 32] });
     assert!(!effects(&mut engine).iter().any(|effect| matches!(effect, Effect::Halt { .. })));
 }

@@ -35,7 +35,7 @@ pub fn certificate() -> Certificate {
 /// An engine that has been given a certificate.
 pub fn engine() -> Engine {
     let mut engine = Engine::new(params(), Keys::new(secret(ME), [ME; 32]));
-    engine.handle(NOW_MS, Input::Started { records: Vec::<Record>::new() });
+    engine.handle(NOW_MS, Input::Started { records: Vec::<Record>::new(), salt: [3; 32] });
     engine.handle(NOW_MS, Input::Tick);
     let bytes = encode(&SettleRequest::Push(certificate()));
     let (peer, protocol) = (public(PROVIDER), Protocol::Settle);

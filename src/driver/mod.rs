@@ -115,9 +115,10 @@ impl Driver {
         &mut self,
         shell: &mut impl Shell,
         records: Vec<Record>,
+        salt: [u8; 32],
         capacity: Vec<(u16, u32)>,
     ) {
-        self.feed(shell, Input::Started { records });
+        self.feed(shell, Input::Started { records, salt });
         if self.has_failed() {
             return;
         }

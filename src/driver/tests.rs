@@ -118,7 +118,7 @@ fn driver() -> Driver {
 fn started(shell: &mut Notes) -> Driver {
     let mut driver = driver();
     shell.is_fast = true;
-    driver.start(shell, Vec::new(), Vec::new());
+    driver.start(shell, Vec::new(), [3; 32], Vec::new());
     assert_eq!(driver.held(), 0);
     shell.left.clear();
     shell.written.clear();

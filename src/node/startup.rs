@@ -43,6 +43,8 @@ fn at<T>(what: impl Into<String>, result: std::io::Result<T>) -> Result<T, NodeE
 struct Opened {
     store: Arc<Mutex<Store>>,
     records: Vec<Record>,
+    /// Random bytes of this life.
+    salt: [u8; 32],
     wallet: Wallet,
     identity: [u8; 32],
     settlement: [u8; 32],
@@ -71,7 +73,17 @@ fn open_datadir(config: &Config) -> Result<Opened, NodeError> {
     let keys = wallet::Keys::load_or_create(&datadir.join("wallet.seed"), chain)?;
     let settlement = keys.settlement_secret()?;
     let wallet = Wallet::open(&keys, chain, Arc::clone(&store), None)?;
-    Ok(Opened { store, records, wallet, identity, settlement })
+    Ok(Opened { store, records, salt: fresh_salt()?, wallet, identity, settlement })
+}
+
+/// Random bytes from the operating system.
+fn fresh_salt() -> Result<[u8; 32], NodeError> {
+    let mut salt = [0; 32];
+    getrandom::fill(&mut salt).map_err(|error| NodeError::Io {
+        what: "cannot draw the salt of this life".to_owned(),
+        source: std::io::Error::other(error),
+    })?;
+    Ok(salt)
 }
 
 pub(super) async fn open(config: Config) -> Result<(Node, Sources, Tasks), NodeError> {
@@ -113,7 +125,7 @@ pub(super) async fn open(config: Config) -> Result<(Node, Sources, Tasks), NodeE
         studies: super::offload::Studies::new(),
         stop: false,
     };
-    node.resume(opened.records).await;
+    node.resume(opened.records, opened.salt).await;
     // Not before: its first look must include the rescan that open settlements ask for.
     tasks.set.spawn(chain_task);
     let sources = Sources {
@@ -132,7 +144,7 @@ pub(super) async fn open(config: Config) -> Result<(Node, Sources, Tasks), NodeE
 impl Node {
     /// Takes up what an earlier life left: capacity from the configuration, leases on this
     /// host, leases held elsewhere, fundings that may not have reached the network.
-    async fn resume(&mut self, records: Vec<Record>) {
+    async fn resume(&mut self, records: Vec<Record>, salt: [u8; 32]) {
         // Adopted leases must be known before the engine asks for any of them again.
         match self.outside.leases.executor.adopt().await {
             Ok(adopted) => {
@@ -143,7 +155,7 @@ impl Node {
             Err(error) => tracing::error!(%error, "running leases could not be adopted"),
         }
         let capacity = self.config.capacity.iter().map(|(class, units)| (*class, *units)).collect();
-        self.driver.start(&mut self.outside, records, capacity);
+        self.driver.start(&mut self.outside, records, salt, capacity);
         if self.driver.has_failed() {
             return;
         }

@@ -70,6 +70,11 @@ impl Node {
         }
     }
 
+    /// Random bytes of the life that has begun.
+    pub(super) fn salt(&self) -> [u8; 32] {
+        sha256(&[b"sim salt", &self.secret, &self.lives.to_be_bytes()])
+    }
+
     /// The wallet as its disk has it.
     pub(super) fn open_wallet(
         &self,

@@ -284,8 +284,9 @@ impl World {
             return;
         }
         let records = self.nodes[node].disk.records();
+        let salt = self.nodes[node].salt();
         let capacity = self.nodes[node].capacity.clone();
-        self.drive(node, |driver, here| driver.start(here, records, capacity));
+        self.drive(node, |driver, here| driver.start(here, records, salt, capacity));
         self.poll(node);
         self.poll_again(node);
         for peer in (0..self.nodes.len()).filter(|peer| *peer != node) {

@@ -202,6 +202,9 @@ pub enum Input {
     Started {
         /// In no particular order.
         records: Vec<Record>,
+        /// Random bytes of this life alone: what is derived in it comes from no other, not
+        /// even from a copy of the same journal.
+        salt: [u8; 32],
     },
     /// Time passed.
     Tick,

@@ -24,7 +24,7 @@ use serde::de::DeserializeOwned;
 use self::certificates::CertificateView;
 use self::contacts::Contacts;
 use self::holdings::Holdings;
-use self::kernel::{Kernel, Treasury};
+use self::kernel::{Counters, Kernel, Treasury};
 use self::leases::Leases;
 use self::market::{Inventory, Market, Matched};
 use self::register::{Desk, Register};
@@ -88,7 +88,7 @@ impl Engine {
             return;
         }
         match input {
-            Input::Started { records } => self.start(now_ms, &records),
+            Input::Started { records, salt } => self.start(now_ms, &records, salt),
             Input::Tick => self.tick(now_ms),
             Input::Gossip { peer, topic, bytes, ticket } => {
                 self.on_gossip(now_ms, peer, topic, &bytes, ticket);
@@ -158,23 +158,29 @@ impl Engine {
         .fold(market, |first, other| if other.0 < first.0 { other } else { first })
     }
 
-    fn start(&mut self, now_ms: TimeMs, records: &[Record]) {
-        if let Err(fault) = self.load(now_ms, records) {
+    fn start(&mut self, now_ms: TimeMs, records: &[Record], salt: [u8; 32]) {
+        if let Err(fault) = self.load(now_ms, records, salt) {
             self.is_halted = true;
             self.kernel.out.clear();
             self.kernel.out.push(Effect::Halt { fault });
         }
     }
 
-    fn load(&mut self, now_ms: TimeMs, records: &[Record]) -> Result<(), Unreadable> {
+    fn load(
+        &mut self,
+        now_ms: TimeMs,
+        records: &[Record],
+        salt: [u8; 32],
+    ) -> Result<(), Unreadable> {
         kernel::check_tables(records)?;
-        self.kernel.counters = kernel::load_counters(records)?;
+        self.kernel.counters = Counters::load(records, salt)?;
         let mut ctx = self.kernel.context(now_ms);
         self.market.load(&mut ctx, records)?;
         self.register.load(&mut ctx, records)?;
         self.witness.load(records)?;
         self.holdings.load(&mut ctx, &mut self.witness, records)?;
         self.trades.load(&mut ctx, records);
+        ctx.counters.keep_salts(ctx.out, self.trades.key_indices())?;
         for (trade, row, units) in self.trades.open_sells() {
             // Refused where the certificate was issued already: then it has the claim.
             let _ = self.register.reserve(trade, row, units);

@@ -208,6 +208,15 @@ impl State {
         }
     }
 
+    /// From which index the keys of the terms are derived.
+    #[must_use]
+    pub fn key_index(&self) -> Option<u64> {
+        match self {
+            Self::TermsSigned { signed, .. } => Some(signed.key_index),
+            _ => self.granted().map(|granted| granted.signed.key_index),
+        }
+    }
+
     /// The claim last sent.
     #[must_use]
     pub fn claim(&self) -> Option<&OwnTx> {

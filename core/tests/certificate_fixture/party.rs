@@ -8,7 +8,7 @@ use capex_core::engine::certificates::CertificateView;
 use capex_core::engine::holdings::Holdings;
 use capex_core::engine::io::{Done, Effect, Protocol, Topic, Verdict};
 use capex_core::engine::kernel::{
-    ChainView, Context, Keys, Outbox, Purpose, Record, Treasury, WalletView, load_counters,
+    ChainView, Context, Counters, Keys, Outbox, Purpose, Record, Treasury, WalletView,
 };
 use capex_core::engine::leases::Leases;
 use capex_core::engine::register::Register;
@@ -128,7 +128,7 @@ pub struct Party {
     secp: Secp256k1<All>,
     chain: ChainView,
     wallet: WalletView,
-    counters: BTreeMap<String, u64>,
+    counters: Counters,
     out: Outbox,
     pub books: Books,
     pub leases: Leases,
@@ -149,7 +149,7 @@ impl Party {
             secp: Secp256k1::new(),
             chain: ChainView { up: true, height: 103, ..ChainView::default() },
             wallet: WalletView::default(),
-            counters: BTreeMap::new(),
+            counters: Counters::default(),
             out: Outbox::default(),
             books: Books::default(),
             leases: Leases::default(),
@@ -350,7 +350,7 @@ impl Net {
         new.now_ms = old.now_ms;
         new.disk = old.disk.clone();
         let records = new.records();
-        new.counters = load_counters(&records).unwrap();
+        new.counters = Counters::load(&records, [9; 32]).unwrap();
         new.with(|ctx, books, leases| {
             books.load(ctx, &records);
             leases.load(ctx, &records).unwrap();

@@ -14,7 +14,7 @@ use bitcoin::{
 use capex_core::certificate::objects::{Activation, Binding, Issue, Payment};
 use capex_core::engine::io::{Effect, Funding};
 use capex_core::engine::kernel::{
-    ChainView, Context, Keys, Outbox, Purpose, Record, Treasury, WalletView, load_counters,
+    ChainView, Context, Counters, Keys, Outbox, Purpose, Record, Treasury, WalletView,
 };
 use capex_core::engine::trades::{BuyLimits, TradeEvent, TradeView, Trades};
 use capex_core::ids::{CertId, Key, TermsHash, TradeId};
@@ -244,7 +244,7 @@ pub(crate) struct Party {
     view: ChainView,
     wallet: WalletView,
     treasury: Treasury,
-    counters: BTreeMap<String, u64>,
+    counters: Counters,
     out: Outbox,
     records: BTreeMap<(u8, Vec<u8>), Record>,
     persists: usize,
@@ -291,7 +291,7 @@ impl Party {
             view: ChainView::default(),
             wallet: WalletView { fresh_spks },
             treasury: Treasury::default(),
-            counters: BTreeMap::new(),
+            counters: Counters::default(),
             out: Outbox::default(),
             records: BTreeMap::new(),
             persists: 0,
@@ -361,7 +361,7 @@ impl Party {
         let fresh_spks = (120..140).map(|n| setup.spk(n + self.seed)).collect();
         self.wallet.fresh_spks = fresh_spks;
         let records: Vec<Record> = self.records.values().cloned().collect();
-        self.counters = load_counters(&records).unwrap();
+        self.counters = Counters::load(&records, [9; 32]).unwrap();
         let mut ctx = context!(self, setup, now_ms);
         self.trades.load(&mut ctx, &records);
     }

@@ -1,14 +1,13 @@
 //! What every component works with: time, parameters, keys, chain view, outbox.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
 use bitcoin::ScriptBuf;
 use bitcoin::secp256k1::{All, Secp256k1};
-use serde::{Deserialize, Serialize};
 
+use super::counters::Counters;
 use super::keys::Keys;
 use super::outbox::Outbox;
-use super::record::{Cause, Record, Stored, Table, Unreadable, records};
 use super::treasury::Treasury;
 use crate::ids::{Key, StandingId};
 use crate::params::Params;
@@ -47,28 +46,6 @@ pub struct WalletView {
     pub fresh_spks: VecDeque<ScriptBuf>,
 }
 
-/// A counter by its name, as it stands on disk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CounterV1(pub u64);
-
-impl Stored for CounterV1 {
-    const TABLE: Table = Table::Counter;
-}
-
-/// Reads the counters of an earlier life.
-///
-/// # Errors
-/// The first that cannot be read.
-pub fn load_counters(all: &[Record]) -> Result<BTreeMap<String, u64>, Unreadable> {
-    records::<CounterV1>(all)
-        .map(|found| {
-            let (record, CounterV1(value)) = found?;
-            let name = String::from_utf8(record.key.clone());
-            Ok((name.map_err(|_| record.unreadable(Cause::Key))?, value))
-        })
-        .collect()
-}
-
 /// Everything that a part of the engine may use while it handles one input.
 #[derive(Debug)]
 pub struct Context<'a> {
@@ -87,35 +64,45 @@ pub struct Context<'a> {
     /// Coins and what they are reserved for.
     pub treasury: &'a mut Treasury,
     /// Counters by name; changed through [`Context::next_index`].
-    pub counters: &'a mut BTreeMap<String, u64>,
+    pub counters: &'a mut Counters,
     /// Where effects go.
     pub out: &'a mut Outbox,
 }
 
 impl Context<'_> {
-    /// The next number of a counter, journaled before anything derived from it leaves.
+    /// The next number of a counter, journaled before anything that contains it leaves.
+    pub fn next_number(&mut self, counter: &str) -> u64 {
+        self.counters.next(self.out, counter)
+    }
+
+    /// The next index for [`Context::secret`], journaled with the salt of this life before
+    /// anything derived from them leaves.
     pub fn next_index(&mut self, counter: &str) -> u64 {
-        let next = self.counters.get(counter).copied().unwrap_or(0).saturating_add(1);
-        self.set_counter(counter, next);
-        next
+        self.counters.next_index(self.out, counter)
     }
 
     /// Sets a counter.
     pub fn set_counter(&mut self, counter: &str, value: u64) {
-        self.counters.insert(counter.to_owned(), value);
-        self.out.store(counter.as_bytes(), &CounterV1(value));
+        self.counters.set(self.out, counter, value);
     }
 
     /// A counter's value.
     #[must_use]
     pub fn counter(&self, counter: &str) -> u64 {
-        self.counters.get(counter).copied().unwrap_or(0)
+        self.counters.value(counter)
+    }
+
+    /// The secret of a label and an index of [`Context::next_index`], of this life or an
+    /// earlier one.
+    #[must_use]
+    pub fn secret(&self, label: &str, index: u64) -> [u8; 32] {
+        self.keys.secret(label, self.counters.salt(index), index)
     }
 
     /// 32 fresh pseudorandom bytes.
     pub fn fresh(&mut self, label: &str) -> [u8; 32] {
         let index = self.next_index(label);
-        self.keys.secret(label, index)
+        self.secret(label, index)
     }
 
     /// Public identity of this node.

@@ -9,8 +9,7 @@ use crate::params::Params;
 use crate::wire::{Object, Verified, sign};
 
 /// The engine's signing keys. Single-use secrets come by HMAC from one hardened wallet
-/// child and an index that is journaled first, so the engine needs no randomness
-///.
+/// child, the salt of a life and an index, both journaled first.
 pub struct Keys {
     identity: SigningKey,
     settlement: [u8; 32],
@@ -41,13 +40,14 @@ impl Keys {
         sign(value, params.magic, &self.identity)
     }
 
-    /// `HMAC-SHA256(settlement key, label ‖ u64be(index))`.
+    /// `HMAC-SHA256(settlement key, label ‖ salt ‖ u64be(index))`.
     #[must_use]
-    pub fn secret(&self, label: &str, index: u64) -> [u8; 32] {
-        // HMAC takes a key of any length, so this construction can not fail.
+    pub(super) fn secret(&self, label: &str, salt: [u8; 32], index: u64) -> [u8; 32] {
+        // HMAC takes a key of any length, so this construction cannot fail.
         let mut mac = Hmac::<Sha256>::new_from_slice(&self.settlement)
             .expect("HMAC accepts a key of any length");
         mac.update(label.as_bytes());
+        mac.update(&salt);
         mac.update(&index.to_be_bytes());
         mac.finalize().into_bytes().into()
     }

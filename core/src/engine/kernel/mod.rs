@@ -1,6 +1,7 @@
 //! What all components of the engine stand on, and nothing that belongs to one of them.
 
 mod context;
+mod counters;
 mod gossip;
 mod keys;
 mod outbox;
@@ -9,11 +10,10 @@ mod refusal;
 mod retry;
 mod treasury;
 
-use std::collections::BTreeMap;
-
 use bitcoin::secp256k1::{All, Secp256k1};
 
-pub use self::context::{ChainView, Context, CounterV1, WalletView, load_counters};
+pub use self::context::{ChainView, Context, WalletView};
+pub use self::counters::{CounterV1, Counters, SaltV1};
 pub(super) use self::gossip::{gossip_envelope, wire_verdict};
 pub use self::keys::Keys;
 pub use self::outbox::{Outbox, Purpose};
@@ -36,7 +36,7 @@ pub(super) struct Kernel {
     pub(super) chain: ChainView,
     pub(super) wallet: WalletView,
     pub(super) treasury: Treasury,
-    pub(super) counters: BTreeMap<String, u64>,
+    pub(super) counters: Counters,
     pub(super) out: Outbox,
 }
 
@@ -49,7 +49,7 @@ impl Kernel {
             chain: ChainView::default(),
             wallet: WalletView::default(),
             treasury: Treasury::default(),
-            counters: BTreeMap::new(),
+            counters: Counters::default(),
             out: Outbox::default(),
         }
     }

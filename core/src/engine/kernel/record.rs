@@ -43,11 +43,13 @@ pub enum Table {
     Proof = 12,
     /// Rows and prices of computed epochs by (epoch, part).
     EpochPart = 13,
+    /// Salts by the life that drew from them.
+    Salt = 17,
 }
 
 impl Table {
     /// Every table.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Counter,
         Self::Standing,
         Self::Epoch,
@@ -61,6 +63,7 @@ impl Table {
         Self::Capacity,
         Self::Proof,
         Self::EpochPart,
+        Self::Salt,
     ];
     /// Tables from this number on belong to the program around the engine.
     pub const FIRST_OF_SHELL: u8 = 0x80;
@@ -94,6 +97,7 @@ impl Table {
             Self::Capacity => "capacity",
             Self::Proof => "proof",
             Self::EpochPart => "epoch_part",
+            Self::Salt => "salt",
         }
     }
 }
@@ -136,6 +140,9 @@ pub enum Cause {
     /// The bytes decode, and contradict what they must agree with.
     #[error("its content contradicts itself")]
     Content,
+    /// What other records refer to is not there.
+    #[error("other records need it, and it is not there")]
+    Missing,
     /// No table of this release has the number.
     #[error("this release knows no such table")]
     Table,
@@ -166,7 +173,7 @@ impl Unreadable {
                 "a later release wrote this data directory: start that release, or restore a \
                  backup made before it"
             }
-            Cause::Malformed | Cause::Key | Cause::Content => {
+            Cause::Malformed | Cause::Key | Cause::Content | Cause::Missing => {
                 "check the store with `capex db check`, then restore a backup; what this node \
                  promised after the backup was made is not in it"
             }

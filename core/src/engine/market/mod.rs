@@ -474,7 +474,7 @@ mod tests {
     use bitcoin::secp256k1::Secp256k1;
 
     use super::*;
-    use crate::engine::kernel::{ChainView, Outbox, Treasury, WalletView};
+    use crate::engine::kernel::{ChainView, CounterV1, Counters, Outbox, Treasury, WalletView};
     use crate::engine::{Engine, Input, Keys};
     use crate::order::{Alternative, Mode};
     use crate::settlement::sample;
@@ -508,7 +508,11 @@ mod tests {
         let chain = ChainView { up: true, ..ChainView::default() };
         let mut treasury = Treasury::default();
         treasury.set_spendable(100_000_000);
-        let mut counters = counters.iter().map(|(name, at)| ((*name).to_owned(), *at)).collect();
+        let counters: Vec<Record> = counters
+            .iter()
+            .map(|(name, at)| Record::store(name.as_bytes(), &CounterV1(*at)).unwrap())
+            .collect();
+        let mut counters = Counters::load(&counters, [3; 32]).unwrap();
         let mut ctx = Context {
             now_ms: crate::epoch::opens_at_ms(epoch, &params) + 1,
             params: &params,
@@ -634,7 +638,7 @@ mod tests {
         let epoch = 900_000_000;
         let opens_at = computed_at_ms(epoch - 1, &params);
         let mut engine = Engine::new(params.clone(), Keys::new([1; 32], [2; 32]));
-        engine.handle(opens_at, Input::Started { records: Vec::new() });
+        engine.handle(opens_at, Input::Started { records: Vec::new(), salt: [3; 32] });
         engine.handle(opens_at, Input::Tick);
         let root_at = root_at_ms(epoch, &params);
         let computed_at = computed_at_ms(epoch, &params);

@@ -254,7 +254,7 @@ impl Market {
         window: Window,
         signed: SignedOrder,
     ) {
-        let nonce = ctx.next_index("order.nonce");
+        let nonce = ctx.next_number("order.nonce");
         // On disk before anything signed leaves: after a restart this epoch is over for us.
         ctx.set_counter(super::SIGNED_THROUGH, signed.epoch);
         let order = order_of(ctx, spec, signed.epoch, qty, window, nonce);

@@ -113,7 +113,7 @@ fn now<'a>(ctx: &Context<'a>) -> Now<'a> {
 
 /// A single-use key; `None` with probability 2^-128.
 fn single_use_key(ctx: &Context<'_>, label: &str, index: u64) -> Option<Keypair> {
-    let secret = SecretKey::from_slice(&ctx.keys.secret(label, index)).ok()?;
+    let secret = SecretKey::from_slice(&ctx.secret(label, index)).ok()?;
     Some(Keypair::from_secret_key(ctx.secp, &secret))
 }
 
@@ -358,6 +358,14 @@ impl Trades {
     #[must_use]
     pub fn knows(&self, trade: &TradeId) -> bool {
         self.buys.contains_key(trade) || self.sells.contains_key(trade)
+    }
+
+    /// Indices from which open settlements derive keys.
+    pub fn key_indices(&self) -> impl Iterator<Item = u64> {
+        let buys = self.buys.values().filter(|buying| !buying.buyer.state.is_done());
+        let sells = self.sells.values().filter(|selling| !selling.seller.state.is_done());
+        let sold = sells.filter_map(|selling| selling.seller.state.key_index());
+        buys.map(|buying| buying.buyer.key_index).chain(sold)
     }
 
     /// Rows of open sells with their units: what the ledger must keep for them.

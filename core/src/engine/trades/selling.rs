@@ -323,7 +323,7 @@ impl Selling {
         }
         let index = granted.signed.key_index;
         let key = single_use_key(ctx, CLAIM_LABEL, index)?;
-        let x = ctx.keys.secret(PREIMAGE_LABEL, index);
+        let x = ctx.secret(PREIMAGE_LABEL, index);
         let to = ScriptBuf::from_bytes(granted.signed.agreement.terms.payout_spk.clone());
         transaction::claim(ctx.secp, fund.holding(self.contract.as_ref()?), &key, x, to, fee_sat)
     }
@@ -413,7 +413,7 @@ impl Selling {
         let key_index = ctx.next_index(KEYS);
         let key = single_use_key(ctx, CLAIM_LABEL, key_index).ok_or("settle.key")?;
         let mut nonce16 = [0; 16];
-        nonce16.copy_from_slice(&ctx.keys.secret(NONCE_LABEL, key_index)[..16]);
+        nonce16.copy_from_slice(&ctx.secret(NONCE_LABEL, key_index)[..16]);
         let terms = ctx.sign(Terms {
             v: VERSION,
             trade_id: *trade,
@@ -427,7 +427,7 @@ impl Selling {
             to: request.to,
             funders: request.funders.clone(),
             price_sat: row.price_sat(),
-            payment_hash: sha256(&[&ctx.keys.secret(PREIMAGE_LABEL, key_index)]),
+            payment_hash: sha256(&[&ctx.secret(PREIMAGE_LABEL, key_index)]),
             s_xonly: key.x_only_public_key().0.serialize(),
             payout_spk,
             t0: heights.t0,
