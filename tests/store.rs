@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::thread;
 
 use capex::store::{
     IndexState, Meta, OpenReport, Record, Store, StoreError, Tuning, check, erase, import, upsert,
@@ -36,7 +38,7 @@ fn put(n: u64) -> Record {
 }
 
 fn fill(dir: &Path, count: u64) -> Vec<Record> {
-    let (mut store, _) = open(dir);
+    let (store, _) = open(dir);
     for n in 0..count {
         store.persist(&[put(n)]).unwrap();
     }
@@ -60,7 +62,7 @@ fn copy_journal(from: &Path, to: &Path) {
 #[test]
 fn records_survive_a_reopen() {
     let dir = tempfile::tempdir().unwrap();
-    let (mut store, report) = open(dir.path());
+    let (store, report) = open(dir.path());
     assert_eq!(report, OpenReport { records: 0, quarantined: None, truncated_bytes: 0 });
     assert_eq!(store.persist(&[put(1), put(2), upsert(2, *b"k", *b"v")]).unwrap(), 1);
     assert_eq!(store.persist(&[erase(1, 1u64.to_be_bytes())]).unwrap(), 2);
@@ -76,7 +78,7 @@ fn records_survive_a_reopen() {
 #[test]
 fn the_last_record_of_a_key_in_a_batch_counts() {
     let dir = tempfile::tempdir().unwrap();
-    let (mut store, _) = open(dir.path());
+    let (store, _) = open(dir.path());
     store.persist(&[put(1), erase(1, 1u64.to_be_bytes()), put(1)]).unwrap();
     assert_eq!(store.load().unwrap(), vec![put(1)]);
     drop(store);
@@ -88,7 +90,7 @@ fn a_tail_torn_at_any_byte_leaves_every_earlier_batch() {
     let dir = tempfile::tempdir().unwrap();
     let mut lens = Vec::new();
     {
-        let (mut store, _) = Store::open(dir.path(), &meta()).unwrap();
+        let (store, _) = Store::open(dir.path(), &meta()).unwrap();
         let file = journal_files(dir.path()).remove(0);
         lens.push(fs::metadata(&file).unwrap().len());
         for n in 0..3 {
@@ -103,7 +105,7 @@ fn a_tail_torn_at_any_byte_leaves_every_earlier_batch() {
         let journal = copy.path().join("journal");
         fs::create_dir(&journal).unwrap();
         fs::write(journal.join(file.file_name().unwrap()), &bytes[..cut]).unwrap();
-        let (mut store, report) = Store::open(copy.path(), &meta()).unwrap();
+        let (store, report) = Store::open(copy.path(), &meta()).unwrap();
         let whole = lens.iter().filter(|len| **len <= cut as u64).count().saturating_sub(1);
         let kept = lens.iter().filter(|len| **len <= cut as u64).max().copied().unwrap_or(0);
         assert_eq!(report.records, 2 * whole, "cut at {cut}");
@@ -117,7 +119,7 @@ fn a_tail_torn_at_any_byte_leaves_every_earlier_batch() {
 fn a_batch_of_many_frames_is_there_whole_or_not_at_all() {
     let dir = tempfile::tempdir().unwrap();
     let tuning = Tuning { segment_bytes: 1 << 20, ..small() };
-    let (mut store, _) = Store::open_with(dir.path(), &meta(), tuning).unwrap();
+    let (store, _) = Store::open_with(dir.path(), &meta(), tuning).unwrap();
     store.persist(&[put(1)]).unwrap();
     let file = journal_files(dir.path()).remove(0);
     let before = fs::metadata(&file).unwrap().len() as usize;
@@ -129,7 +131,7 @@ fn a_batch_of_many_frames_is_there_whole_or_not_at_all() {
         let copy = tempfile::tempdir().unwrap();
         fs::create_dir(copy.path().join("journal")).unwrap();
         fs::write(copy.path().join("journal").join(file.file_name().unwrap()), bytes).unwrap();
-        let (mut store, report) = open(copy.path());
+        let (store, report) = open(copy.path());
         let found = store.load().unwrap();
         let next = store.persist(&[put(100)]).unwrap();
         drop(store);
@@ -147,7 +149,7 @@ fn a_batch_of_many_frames_is_there_whole_or_not_at_all() {
         assert_eq!(reopen(&bad), (1, bytes.len() - before, 2), "hole at {at}");
     }
     // But once a later batch is there, all of it was acknowledged.
-    let (mut store, _) = open(dir.path());
+    let (store, _) = open(dir.path());
     store.persist(&[put(200)]).unwrap();
     drop(store);
     let last = journal_files(dir.path()).pop().unwrap();
@@ -223,7 +225,7 @@ fn a_crash_at_any_step_of_a_compaction_loses_nothing() {
     let expected = fill(before.path(), 40);
     let after = tempfile::tempdir().unwrap();
     copy_journal(before.path(), after.path());
-    let (mut store, _) = open(after.path());
+    let (store, _) = open(after.path());
     store.compact().unwrap();
     drop(store);
     let old = journal_files(before.path());
@@ -254,7 +256,7 @@ fn a_crash_at_any_step_of_a_compaction_loses_nothing() {
         states.push(state(&[(segment, name(segment)), (snapshot, name(snapshot))], removed));
     }
     for (i, dir) in states.iter().enumerate() {
-        let (mut store, report) = open(dir.path());
+        let (store, report) = open(dir.path());
         assert_eq!(report.records, expected.len(), "state {i}");
         assert_eq!(store.load().unwrap(), expected, "state {i}");
         assert_eq!(store.persist(&[put(1_000)]).unwrap(), 41, "state {i}");
@@ -285,9 +287,10 @@ fn a_damaged_snapshot_is_an_error() {
 fn the_journal_compacts_itself_and_stays_small() {
     let dir = tempfile::tempdir().unwrap();
     let tuning = Tuning { segment_bytes: 2_000, compact_min_bytes: 10_000, ..small() };
-    let (mut store, _) = Store::open_with(dir.path(), &meta(), tuning.clone()).unwrap();
+    let (store, _) = Store::open_with(dir.path(), &meta(), tuning.clone()).unwrap();
     for n in 0..600u64 {
         store.persist(&[put(n % 10)]).unwrap();
+        store.settle().unwrap();
         assert!(store.journal_bytes() <= 12_500, "{} bytes at {n}", store.journal_bytes());
     }
     let on_disk: u64 =
@@ -332,7 +335,7 @@ fn an_index_that_says_something_else_is_put_aside() {
     // The index of another history of the same length.
     let other = tempfile::tempdir().unwrap();
     {
-        let (mut store, _) = open(other.path());
+        let (store, _) = open(other.path());
         for n in 0..25 {
             store.persist(&[put(n + 1)]).unwrap();
         }
@@ -351,7 +354,7 @@ fn an_index_that_lags_behind_catches_up_in_place() {
     fill(dir.path(), 5);
     let ahead = tempfile::tempdir().unwrap();
     copy_journal(dir.path(), ahead.path());
-    let (mut store, _) = open(ahead.path());
+    let (store, _) = open(ahead.path());
     store.persist(&[put(5), erase(1, 0u64.to_be_bytes())]).unwrap();
     let expected = store.load().unwrap();
     drop(store);
@@ -401,7 +404,7 @@ fn a_store_of_another_network_is_refused_and_left_as_it_is() {
 #[test]
 fn the_reserved_table_and_an_oversized_record_are_refused_and_change_nothing() {
     let dir = tempfile::tempdir().unwrap();
-    let (mut store, _) = open(dir.path());
+    let (store, _) = open(dir.path());
     let reserved = store.persist(&[put(1), upsert(0xff, *b"seq", *b"x")]).unwrap_err();
     assert_eq!(reserved.code(), "store.reserved_table");
     let large = upsert(1, *b"k", vec![0; capex::store::MAX_FRAME_BYTES]);
@@ -452,11 +455,11 @@ fn a_result_of_many_rows_is_one_batch_and_is_read_back() {
     assert!(bytes > 2 * capex::store::MAX_FRAME_BYTES, "{bytes}");
 
     let dir = tempfile::tempdir().unwrap();
-    let (mut store, _) = Store::open(dir.path(), &meta()).unwrap();
+    let (store, _) = Store::open(dir.path(), &meta()).unwrap();
     assert_eq!(store.persist(&records).unwrap(), 1);
     store.persist(&[put(1)]).unwrap();
     drop(store);
-    let (mut store, report) = Store::open(dir.path(), &meta()).unwrap();
+    let (store, report) = Store::open(dir.path(), &meta()).unwrap();
     assert_eq!((report.records, report.quarantined), (records.len() + 1, None));
     for _ in ["from the segments", "from a snapshot"] {
         let read = |table: Table| {
@@ -474,11 +477,109 @@ fn a_result_of_many_rows_is_one_batch_and_is_read_back() {
 fn a_large_value_survives() {
     let dir = tempfile::tempdir().unwrap();
     let big = upsert(3, *b"chain", vec![0x5a; 3 << 20]);
-    let (mut store, _) = open(dir.path());
+    let (store, _) = open(dir.path());
     store.persist(std::slice::from_ref(&big)).unwrap();
     store.compact().unwrap();
     drop(store);
     assert_eq!(open(dir.path()).0.load().unwrap(), vec![big]);
+}
+
+/// Submits batches without waiting, and returns what became of each, in order of the answers.
+fn submit_all(store: &Store, batches: Vec<Vec<Record>>) -> Vec<(usize, Result<u64, &'static str>)> {
+    let (answers, answered) = mpsc::channel();
+    for (at, batch) in batches.into_iter().enumerate() {
+        let answers = answers.clone();
+        store.submit(batch, move |result| {
+            answers.send((at, result.map_err(|error| error.code()))).unwrap();
+        });
+    }
+    drop(answers);
+    answered.iter().collect()
+}
+
+#[test]
+fn batches_that_wait_are_durable_in_order_and_share_an_fsync() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path());
+    let batches: Vec<Vec<Record>> = (0..500).map(|n| vec![put(n % 50), put(1_000 + n)]).collect();
+    let answers = submit_all(&store, batches);
+    assert!(answers.iter().map(|(at, _)| *at).eq(0..500), "in order of submission");
+    let seqs: Vec<u64> = answers.iter().map(|(_, result)| result.unwrap()).collect();
+    assert!(seqs.is_sorted());
+    assert_eq!(store.last_seq(), seqs[499]);
+    assert!(store.last_seq() < 500, "{} fsyncs for 500 batches", store.last_seq());
+    let expected = store.load().unwrap();
+    assert_eq!(expected.len(), 550);
+    drop(store);
+    assert_eq!(open(dir.path()).0.load().unwrap(), expected);
+}
+
+#[test]
+fn what_was_submitted_is_written_before_the_store_is_gone() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path());
+    for n in 0..200 {
+        store.submit(vec![put(n)], |result| assert!(result.is_ok()));
+    }
+    drop(store);
+    assert_eq!(open(dir.path()).1.records, 200);
+}
+
+#[test]
+fn a_refused_batch_does_not_stop_the_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path());
+    let large = upsert(1, *b"k", vec![0; capex::store::MAX_FRAME_BYTES]);
+    let batches = vec![vec![put(1)], vec![large], vec![upsert(0xff, *b"seq", *b"x")], vec![put(2)]];
+    let mut answers = submit_all(&store, batches);
+    answers.sort_unstable_by_key(|(at, _)| *at);
+    let codes: Vec<Option<&str>> = answers.iter().map(|(_, result)| result.err()).collect();
+    let too_large = Some("store.record_too_large");
+    assert_eq!(codes, [None, too_large, Some("store.reserved_table"), None]);
+    assert_eq!(store.load().unwrap(), vec![put(1), put(2)]);
+}
+
+#[test]
+fn a_compaction_and_appending_do_not_disturb_each_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path());
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            for round in 0..40 {
+                submit_all(&store, (0..20).map(|n| vec![put(round * 10 + n)]).collect());
+            }
+        });
+        scope.spawn(|| (0..8).for_each(|_| store.compact().unwrap()));
+    });
+    let (expected, seq) = (store.load().unwrap(), store.last_seq());
+    assert_eq!(expected.len(), 410);
+    store.settle().unwrap();
+    let files = journal_files(dir.path());
+    let on_disk: u64 = files.iter().map(|file| fs::metadata(file).unwrap().len()).sum();
+    assert_eq!(on_disk, store.journal_bytes());
+    drop(store);
+    let (store, report) = open(dir.path());
+    assert_eq!((store.last_seq(), report.quarantined, report.truncated_bytes), (seq, None, 0));
+    assert_eq!(store.load().unwrap(), expected);
+}
+
+#[test]
+fn a_table_is_read_page_by_page() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path());
+    let key = |n: u64| n.to_be_bytes().to_vec();
+    store.persist(&(0..10).map(put).collect::<Vec<_>>()).unwrap();
+    store.persist(&[upsert(0, *b"z", *b""), upsert(2, *b"", *b"")]).unwrap();
+    let keys = |rows: Vec<(Vec<u8>, Vec<u8>)>| -> Vec<Vec<u8>> {
+        rows.into_iter().map(|(key, _)| key).collect()
+    };
+    assert_eq!(keys(store.page(1, None, 4).unwrap()), (0..4).map(key).collect::<Vec<_>>());
+    assert_eq!(keys(store.page(1, Some(&key(7)), 4).unwrap()), [key(8), key(9)]);
+    assert_eq!(keys(store.page(1, Some(&key(9)), 4).unwrap()), Vec::<Vec<u8>>::new());
+    assert_eq!(keys(store.last(1, 3).unwrap()), [key(7), key(8), key(9)]);
+    assert_eq!(keys(store.last(3, 3).unwrap()), Vec::<Vec<u8>>::new());
+    assert_eq!(keys(store.scan_prefix(1, &[0; 7]).unwrap()).len(), 10);
+    assert_eq!(keys(store.scan_prefix(1, &key(3)).unwrap()), [key(3)]);
 }
 
 #[cfg(unix)]
@@ -499,7 +600,7 @@ fn only_the_owner_can_read_the_store() {
 
 fn export(store: &Store) -> Vec<u8> {
     let mut out = Vec::new();
-    store.export(&mut out).unwrap();
+    store.export(&mut out, &mut |_| {}).unwrap();
     out
 }
 
@@ -507,17 +608,18 @@ fn export(store: &Store) -> Vec<u8> {
 fn an_export_comes_back_equal() {
     let dir = tempfile::tempdir().unwrap();
     fill(dir.path(), 25);
-    let (mut store, _) = open(dir.path());
+    let (store, _) = open(dir.path());
     store.persist(&[upsert(200, vec![], vec![]), erase(1, 3u64.to_be_bytes())]).unwrap();
     let text = export(&store);
     let copy = tempfile::tempdir().unwrap();
-    assert_eq!(import(copy.path(), &meta(), &mut &text[..]).unwrap(), 25);
-    let (mut imported, _) = open(copy.path());
+    assert_eq!(import(copy.path(), &meta(), &mut &text[..], &mut |_| {}).unwrap(), 25);
+    let (imported, _) = open(copy.path());
     assert_eq!(imported.load().unwrap(), store.load().unwrap());
     assert_eq!(export(&imported), text);
     assert_eq!(imported.persist(&[put(99)]).unwrap(), store.last_seq() + 1);
     drop(imported);
-    let again = import(copy.path(), &meta(), &mut BufReader::new(&text[..])).unwrap_err();
+    let again =
+        import(copy.path(), &meta(), &mut BufReader::new(&text[..]), &mut |_| {}).unwrap_err();
     assert_eq!(again.code(), "store.not_empty");
 }
 
@@ -528,22 +630,22 @@ fn a_changed_or_shortened_export_is_refused_and_leaves_no_store() {
     let text = export(&open(dir.path()).0);
     let copy = tempfile::tempdir().unwrap();
     for len in 0..text.len() {
-        let error = import(copy.path(), &meta(), &mut &text[..len]).unwrap_err();
+        let error = import(copy.path(), &meta(), &mut &text[..len], &mut |_| {}).unwrap_err();
         assert_eq!(error.code(), "store.import", "cut at {len}");
     }
     for at in 0..text.len() {
         let mut bad = text.clone();
         bad[at] = if bad[at] == b'1' { b'2' } else { b'1' };
-        assert!(import(copy.path(), &meta(), &mut &bad[..]).is_err(), "byte {at}");
+        assert!(import(copy.path(), &meta(), &mut &bad[..], &mut |_| {}).is_err(), "byte {at}");
     }
     let mut longer = text.clone();
     longer.extend_from_slice(b"{}\n");
-    assert!(import(copy.path(), &meta(), &mut &longer[..]).is_err());
+    assert!(import(copy.path(), &meta(), &mut &longer[..], &mut |_| {}).is_err());
     let other = Meta { network: "signet".into(), magic: *b"sign" };
-    let error = import(copy.path(), &other, &mut &text[..]).unwrap_err();
+    let error = import(copy.path(), &other, &mut &text[..], &mut |_| {}).unwrap_err();
     assert_eq!(error.code(), "store.wrong_network");
     assert!(!copy.path().join("journal").exists());
-    assert_eq!(import(copy.path(), &meta(), &mut &text[..]).unwrap(), 3);
+    assert_eq!(import(copy.path(), &meta(), &mut &text[..], &mut |_| {}).unwrap(), 3);
 }
 
 #[test]

@@ -39,7 +39,7 @@ fn writer() {
     let Some(dir) = std::env::var_os(DIR_VAR) else {
         return;
     };
-    let mut store = open(Path::new(&dir));
+    let store = open(Path::new(&dir));
     let mut next = counted(&store).len() as u64;
     let mut out = std::io::stdout();
     loop {

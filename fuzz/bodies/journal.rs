@@ -32,7 +32,7 @@ pub fn run(bytes: &[u8]) {
 }
 
 fn fill(dir: &Path, meta: &Meta) -> Vec<Record> {
-    let (mut store, _) = Store::open(dir, meta).expect("a new store");
+    let (store, _) = Store::open(dir, meta).expect("a new store");
     let records: Vec<Record> =
         (1..=3).map(|n| Record { table: n, key: vec![n; 32], value: Some(vec![n; 40]) }).collect();
     for record in &records {

@@ -1,8 +1,7 @@
 //! The command line: four verbs for the job, nouns for the rest, one file per noun.
 //!
-//! It speaks HTTP to the daemon and never touches store, chain or network; `devnet`,
-//! `devchain`, `up`, `host`, `match`, `config`, `cert verify` and `epoch verify --from` work without
-//! one. With `--json` exactly one JSON value goes to standard output (`--watch`: one a line),
+//! It speaks HTTP to the daemon and never touches chain or network; `devnet`, `devchain`, `up`,
+//! `host`, `match`, `config`, `db`, `cert verify` and `epoch verify --from` work without one. With `--json` exactly one JSON value goes to standard output (`--watch`: one a line),
 //! and errors go as JSON to standard error. Exit codes are in [`failure`].
 
 #![allow(rustdoc::invalid_html_tags, reason = "help texts are for terminals")]
@@ -13,6 +12,7 @@ pub mod cert;
 mod cert_verify;
 pub mod client;
 pub mod config;
+pub mod db;
 pub mod devchain;
 pub mod devnet;
 pub mod epoch;
@@ -144,6 +144,9 @@ pub enum Command {
     /// Configuration: path, show
     #[command(subcommand)]
     Config(config::Noun),
+    /// Store of the data directory, while no daemon runs: check, export, import
+    #[command(subcommand)]
+    Db(db::Noun),
     /// Run one lease; the daemon starts this
     #[command(hide = true)]
     Shim(ShimFlags),
@@ -333,6 +336,7 @@ fn dispatch(command: Command, context: &mut Context<'_>) -> Result<ExitCode, Fai
         Command::Epoch(noun) => epoch::run(&noun, context),
         Command::Host(noun) => host::run(&noun, context),
         Command::Config(noun) => config::run(&noun, context),
+        Command::Db(noun) => db::run(&noun, context),
         Command::Shim(flags) => {
             return Ok(ExitCode::from(crate::executor::shim::run(&flags.dir)));
         }

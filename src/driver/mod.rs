@@ -372,6 +372,11 @@ impl Driver {
         self.fault.is_some()
     }
 
+    /// Stops the node: what the shell was asked to do could not be done.
+    pub fn fail(&mut self, fault: impl Into<Fault>) {
+        self.fault.get_or_insert(fault.into());
+    }
+
     /// Why the node must stop, once.
     pub fn take_fault(&mut self) -> Option<Fault> {
         self.fault.take()

@@ -92,6 +92,7 @@ impl NodeError {
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Self::Fault(Fault::Record(fault)) => Some(fault.hint()),
+            Self::Fault(Fault::Store(error)) | Self::Store(error) => error.hint(),
             _ => None,
         }
     }
@@ -171,6 +172,7 @@ struct Sources {
     chain: mpsc::Receiver<ChainEvent>,
     executor: mpsc::Receiver<LeaseEvent>,
     mined: mpsc::Receiver<(u64, u64)>,
+    written: mpsc::UnboundedReceiver<shell::Written>,
     calls: mpsc::Receiver<PeerCall>,
     released: mpsc::Receiver<(LeaseId, ExecutorEvent)>,
     follow: mpsc::Receiver<FollowEvent>,
@@ -203,6 +205,7 @@ pub async fn run(
             Some(event) = sources.chain.recv() => node.on_chain(event),
             Some(event) = sources.executor.recv() => node.on_executor(&event),
             Some((job, nonce)) = sources.mined.recv() => node.feed(Input::Mined { job, nonce }),
+            Some(written) = sources.written.recv() => node.on_written(written),
             Some(call) = sources.calls.recv() => node.on_call(call),
             Some((lease, event)) = sources.released.recv() => {
                 node.feed(Input::Executor { lease, event });
@@ -218,7 +221,7 @@ pub async fn run(
     tracing::info!("shutting down");
     node.outside.network.shutdown().await;
     tasks.shutdown().await;
-    node.outside.lock_store().durable_flush()?;
+    node.outside.store.durable_flush()?;
     result
 }
 
@@ -236,6 +239,15 @@ impl Node {
     /// Gives the engine an input, and performs all that follows from it.
     fn feed(&mut self, input: Input) {
         self.driver.feed(&mut self.outside, input);
+    }
+
+    /// Records are on disk, or the disk cannot be written: a promise that is not there must not
+    /// be made.
+    fn on_written(&mut self, written: shell::Written) {
+        match written {
+            Ok(seq) => self.feed(Input::Persisted { seq }),
+            Err(error) => self.driver.fail(error),
+        }
     }
 
     fn on_network(&mut self, event: NetEvent) {

@@ -1,7 +1,7 @@
 //! The daemon's shell: effects become messages to its tasks, records and log lines.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use bitcoin::Transaction;
 use capex_network::{Command as NetCommand, Handle, PeerKey, Ticket, Verdict as NetVerdict};
@@ -20,6 +20,10 @@ use capex_core::engine::{Done, Event, Input, Protocol, Record, Refusal, Topic, V
 use capex_core::ids::Key;
 use capex_core::units::TimeMs;
 
+/// The number of a `Persist` that is on disk now, or why it is not. As many can wait as the store
+/// takes, which is bounded.
+pub(super) type Written = Result<u64, StoreError>;
+
 /// Answers to a command.
 pub(super) type CommandAnswer = oneshot::Sender<Result<Done, Refusal>>;
 
@@ -27,7 +31,9 @@ pub(super) type CommandAnswer = oneshot::Sender<Result<Done, Refusal>>;
 pub(super) struct Outside {
     pub(super) network: Handle,
     pub(super) chain: mpsc::Sender<ChainCommand>,
-    pub(super) store: Arc<Mutex<Store>>,
+    pub(super) store: Arc<Store>,
+    /// What became of each `Persist`, for the loop.
+    written: mpsc::UnboundedSender<Written>,
     /// Search results for the loop.
     pub(super) mined: mpsc::Sender<(u64, u64)>,
     /// Addresses of peers.
@@ -42,19 +48,23 @@ impl Outside {
     pub(super) fn new(
         network: Handle,
         chain: mpsc::Sender<ChainCommand>,
-        store: Arc<Mutex<Store>>,
+        (store, written): (Arc<Store>, mpsc::UnboundedSender<Written>),
         mined: mpsc::Sender<(u64, u64)>,
         peers: Peers,
         leases: Leases,
     ) -> Self {
         let commands = BTreeMap::new();
-        Self { network, chain, store, mined, peers, leases, commands, last_command: START_COMMAND }
-    }
-
-    /// The store. Its lock can only be poisoned by a panic in the store itself, after which
-    /// the next open repairs what is on disk.
-    pub(super) fn lock_store(&self) -> MutexGuard<'_, Store> {
-        self.store.lock().unwrap_or_else(PoisonError::into_inner)
+        Self {
+            network,
+            chain,
+            store,
+            written,
+            mined,
+            peers,
+            leases,
+            commands,
+            last_command: START_COMMAND,
+        }
     }
 
     /// Names a command, and keeps who waits for its answer.
@@ -91,12 +101,15 @@ impl Shell for Outside {
 
     fn persist(
         &mut self,
-        inputs: &mut Inputs,
+        _inputs: &mut Inputs,
         seq: u64,
         records: Vec<Record>,
     ) -> Result<(), StoreError> {
-        self.lock_store().persist(&records)?;
-        inputs.push(Input::Persisted { seq });
+        let written = self.written.clone();
+        self.store.submit(records, move |result| {
+            // The loop may be gone.
+            let _ = written.send(result.map(|_| seq));
+        });
         Ok(())
     }
 

@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::os::unix::fs::DirBuilderExt;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use capex_network::{Command as NetCommand, PeerKey, ProtocolConfig, Secret, TopicConfig};
@@ -21,7 +21,7 @@ use crate::api::{self, ApiHandle, ApiState, Cookie};
 use crate::chain::rpc::{RpcClient, RpcConfig, RpcSource};
 use crate::driver::Driver;
 use crate::executor::{EVENT_QUEUE, Manager};
-use crate::store::{Meta, Store, load_or_create_secret};
+use crate::store::{self, Meta, Store, load_or_create_secret};
 use crate::wallet::{self, Wallet};
 use capex_core::engine::leases::LeaseRole;
 use capex_core::engine::{Engine, Keys, Protocol, Record, Topic};
@@ -41,7 +41,7 @@ fn at<T>(what: impl Into<String>, result: std::io::Result<T>) -> Result<T, NodeE
 
 /// Secrets and durable state of a data directory.
 struct Opened {
-    store: Arc<Mutex<Store>>,
+    store: Arc<Store>,
     records: Vec<Record>,
     /// Random bytes of this life.
     salt: [u8; 32],
@@ -62,12 +62,12 @@ fn open_datadir(config: &Config) -> Result<Opened, NodeError> {
     let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(datadir);
     at(datadir.display().to_string(), made)?;
     let meta = Meta { network: config.params.name.clone(), magic: config.params.magic };
-    let (store, report) = Store::open(&datadir.join("store"), &meta)?;
+    let (store, report) = Store::open(&datadir.join(store::DIR), &meta)?;
     if let Some(quarantined) = &report.quarantined {
         tracing::warn!(dir = %quarantined.display(), "the index was damaged and has been rebuilt");
     }
     let records = store.load()?;
-    let store = Arc::new(Mutex::new(store));
+    let store = Arc::new(store);
     let identity = load_or_create_secret(&datadir.join("identity.key"))?;
     let chain = config.params.chain.network;
     let keys = wallet::Keys::load_or_create(&datadir.join("wallet.seed"), chain)?;
@@ -96,6 +96,7 @@ pub(super) async fn open(config: Config) -> Result<(Node, Sources, Tasks), NodeE
     let exe = at("the path of this program", std::env::current_exe())?;
     let manager = Manager::new(&config.datadir.join("leases"), exe, executor_events)?;
     let (mined, mined_events) = mpsc::channel(QUEUE);
+    let (written, written_events) = mpsc::unbounded_channel();
     let (calls, call_events) = mpsc::channel(QUEUE);
     let (follow_events, follow) = mpsc::channel(QUEUE);
     let (released, released_events) = mpsc::channel(QUEUE);
@@ -108,7 +109,7 @@ pub(super) async fn open(config: Config) -> Result<(Node, Sources, Tasks), NodeE
     let leases = Leases::new(manager, released, grace_ms);
     let mut node = Node {
         driver: Driver::new(Engine::new(params, keys), opened.wallet),
-        outside: Outside::new(network, chain, opened.store, mined, peers, leases),
+        outside: Outside::new(network, chain, (opened.store, written), mined, peers, leases),
         config,
         follower,
         follow_events,
@@ -133,6 +134,7 @@ pub(super) async fn open(config: Config) -> Result<(Node, Sources, Tasks), NodeE
         chain: chain_events,
         executor,
         mined: mined_events,
+        written: written_events,
         calls: call_events,
         released: released_events,
         follow,

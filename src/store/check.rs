@@ -3,8 +3,9 @@
 use std::path::Path;
 
 use super::error::StoreError;
+use super::layout::Layout;
 use super::lock::DirLock;
-use super::replay::{Layout, Replay};
+use super::replay::Replay;
 use super::schema::Meta;
 use super::{INDEX_DIR, JOURNAL_DIR, open_index};
 
@@ -62,7 +63,7 @@ pub fn check(dir: &Path) -> Result<Report, StoreError> {
         Some(Ok((_, Some(seq)))) => *seq,
         _ => u64::MAX,
     };
-    let replay = Replay::read(&layout, &meta, cut_seq)?;
+    let mut replay = Replay::read(&layout, &meta, cut_seq)?;
     let index = match found {
         None | Some(Ok((_, None))) => IndexState::Absent,
         Some(Ok((_, Some(seq)))) if seq < replay.snapshot_seq => IndexState::Absent,
@@ -74,13 +75,14 @@ pub fn check(dir: &Path) -> Result<Report, StoreError> {
         }
         Some(_) => IndexState::Disagrees,
     };
+    replay.settle();
     Ok(Report {
         meta: Some(meta),
         files: layout.segments.len() + usize::from(layout.snapshot.is_some()),
         journal_bytes: replay.total_bytes,
         last_seq: replay.last_seq,
         torn_bytes: replay.torn.as_ref().map_or(0, |t| t.torn_bytes),
-        records: replay.into_live().len(),
+        records: replay.base.len(),
         index,
     })
 }

@@ -3,6 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use capex_core::reasons::Reason;
+
 /// Every way in which the store refuses or fails.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -29,6 +31,14 @@ pub enum StoreError {
         found: u16,
         /// Latest schema that this release reads.
         known: u16,
+    },
+    /// The directory was written by a release that is too old.
+    #[error("the store has schema {found}, this release reads schemas from {oldest} on")]
+    OlderSchema {
+        /// Schema named in the journal.
+        found: u16,
+        /// Oldest schema that this release reads.
+        oldest: u16,
     },
     /// Acknowledged bytes of the journal are damaged or missing.
     #[error("{} is damaged at byte {offset}: {what}", .file.display())]
@@ -88,6 +98,7 @@ impl StoreError {
             Self::Locked { .. } => "store.locked",
             Self::WrongNetwork { .. } => "store.wrong_network",
             Self::NewerSchema { .. } => "store.newer_schema",
+            Self::OlderSchema { .. } => "store.older_schema",
             Self::Corrupt { .. } => "store.corrupt",
             Self::Full { .. } => "store.full",
             Self::Io { .. } => "store.io",
@@ -98,6 +109,11 @@ impl StoreError {
             Self::Import { .. } => "store.import",
             Self::NotEmpty(_) => "store.not_empty",
         }
+    }
+
+    /// What to do about it, where that is known.
+    pub fn hint(&self) -> Option<&'static str> {
+        Reason::find(self.code()).and_then(Reason::hint)
     }
 
     /// Wraps a system error: a full disk is told apart, because its cure is known.

@@ -7,6 +7,7 @@
 //! ```
 //! The checksum covers every byte before its own line.
 
+use std::fs;
 use std::io::{self, BufRead, Read, Write};
 use std::path::Path;
 
@@ -14,11 +15,11 @@ use bitcoin::hex::{DisplayHex, FromHex};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::compact::write_snapshot;
 use super::error::StoreError;
-use super::journal::write_snapshot;
+use super::layout::Layout;
 use super::lock::DirLock;
-use super::record::{MAX_FRAME_BYTES, full_key};
-use super::replay::{Layout, Live};
+use super::record::{MAX_FRAME_BYTES, Row as Entry, full_key};
 use super::schema::{Meta, RESERVED_TABLE, SCHEMA_VERSION};
 use super::{JOURNAL_DIR, Store, create_private_dir};
 
@@ -68,9 +69,14 @@ impl<W: Write> Hashed<W> {
 }
 
 impl Store {
-    /// Writes every live record to `w`. Two stores with the same records and history number
-    /// export the same bytes.
-    pub fn export(&self, w: &mut dyn Write) -> Result<(), StoreError> {
+    /// Writes every live record to `w` and returns their number; `progress` is called with each
+    /// number on the way. Two stores with the same records and history number export the same
+    /// bytes.
+    pub fn export(
+        &self,
+        w: &mut dyn Write,
+        progress: &mut dyn FnMut(usize),
+    ) -> Result<usize, StoreError> {
         let io = |e| StoreError::io("write", Path::new("the export"), e);
         let mut out = Hashed { inner: w, hash: Sha256::new() };
         out.line(&Head {
@@ -82,50 +88,76 @@ impl Store {
         })
         .map_err(io)?;
         let mut records = 0;
-        self.index.visit(&[], |table, key, value| {
+        self.caught_up()?.visit(&[], |table, key, value| {
             records += 1;
+            progress(records);
             let (key, value) = (key.to_lower_hex_string(), value.to_lower_hex_string());
             out.line(&Row { table, key, value }).map_err(io)
         })?;
         let sha256 = out.hash.clone().finalize().to_lower_hex_string();
-        out.line(&Trailer { records, sha256 }).map_err(io)?;
-        out.inner.flush().map_err(io)
+        out.line(&Trailer { records: records as u64, sha256 }).map_err(io)?;
+        out.inner.flush().map_err(io)?;
+        Ok(records)
     }
 }
 
 /// Makes a new store in `dir` from an export; returns the number of its records. The store is
-/// there whole or not at all.
+/// there whole or not at all. `progress` is called with each number on the way.
 ///
 /// # Errors
 /// [`StoreError::NotEmpty`] when `dir` holds a store, [`StoreError::WrongNetwork`],
 /// [`StoreError::NewerSchema`], [`StoreError::Import`] with the line that cannot be read.
-pub fn import(dir: &Path, meta: &Meta, r: &mut dyn BufRead) -> Result<usize, StoreError> {
+pub fn import(
+    dir: &Path,
+    meta: &Meta,
+    r: &mut dyn BufRead,
+    progress: &mut dyn FnMut(usize),
+) -> Result<usize, StoreError> {
     let journal_dir = dir.join(JOURNAL_DIR);
     create_private_dir(dir)?;
     let _lock = DirLock::take(dir)?;
     if !Layout::scan(&journal_dir)?.is_empty() {
         return Err(StoreError::NotEmpty(dir.to_owned()));
     }
-    let (seq, live) = read_export(meta, r)?;
-    create_private_dir(&journal_dir)?;
-    write_snapshot(&journal_dir, meta, seq, &live)?;
-    Ok(live.len())
-}
-
-fn read_export(meta: &Meta, r: &mut dyn BufRead) -> Result<(u64, Live), StoreError> {
     let mut lines = Lines { inner: r, hash: Sha256::new(), number: 0 };
     let head: Head = lines.next()?.parse()?;
     admit(meta, &head)?;
-    let mut live = Live::new();
-    loop {
-        let line = lines.next()?;
+    let mut rows = Rows { lines, last: None, count: 0, progress };
+    create_private_dir(&journal_dir)?;
+    if let Err(error) = write_snapshot(&journal_dir, meta, head.seq, &mut rows) {
+        // Best effort: an empty directory is no store.
+        let _ = fs::remove_dir(&journal_dir);
+        return Err(error);
+    }
+    Ok(rows.count)
+}
+
+/// The records of an export, up to its checksum.
+struct Rows<'a> {
+    lines: Lines<'a>,
+    last: Option<Vec<u8>>,
+    count: usize,
+    progress: &'a mut dyn FnMut(usize),
+}
+
+impl Iterator for Rows<'_> {
+    type Item = Result<Entry, StoreError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.row().transpose()
+    }
+}
+
+impl Rows<'_> {
+    fn row(&mut self) -> Result<Option<Entry>, StoreError> {
+        let line = self.lines.next()?;
         if let Ok(trailer) = line.parse::<Trailer>() {
             let sha256 = line.hash_before.to_lower_hex_string();
-            if trailer.records != live.len() as u64 || trailer.sha256 != sha256 {
+            if trailer.records != self.count as u64 || trailer.sha256 != sha256 {
                 return Err(line.bad("the checksum does not match"));
             }
-            return match lines.next() {
-                Err(StoreError::Import { what: ENDED, .. }) => Ok((head.seq, live)),
+            return match self.lines.next() {
+                Err(StoreError::Import { what: ENDED, .. }) => Ok(None),
                 _ => Err(line.bad("more follows the checksum")),
             };
         }
@@ -133,11 +165,14 @@ fn read_export(meta: &Meta, r: &mut dyn BufRead) -> Result<(u64, Live), StoreErr
         let key = Vec::from_hex(&row.key).map_err(|_| line.bad("the key is not hex"))?;
         let value = Vec::from_hex(&row.value).map_err(|_| line.bad("the value is not hex"))?;
         let full = full_key(row.table, &key);
-        let in_order = live.last_key_value().is_none_or(|(last, _)| *last < full);
+        let in_order = self.last.as_ref().is_none_or(|last| *last < full);
         if row.table == RESERVED_TABLE || !in_order {
             return Err(line.bad("the record is out of order"));
         }
-        live.insert(full, value);
+        self.last = Some(full.clone());
+        self.count += 1;
+        (self.progress)(self.count);
+        Ok(Some((full, value)))
     }
 }
 

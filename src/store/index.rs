@@ -4,14 +4,17 @@
 //! One tree holds all tables (the first key byte is the table); a value is
 //! `version u8 | payload | crc32c u32`.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File, Permissions};
+use std::ops::Bound;
 use std::os::unix::fs::PermissionsExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::error::StoreError;
-use super::replay::{Changes, Live};
+use super::places::{Live, Values};
+use super::record::{Row, full_key};
 use super::schema::RESERVED_TABLE;
 
 /// Version byte of every value.
@@ -19,13 +22,16 @@ const VALUE_VERSION: u8 = 1;
 /// Where the number of the last applied batch stands.
 const APPLIED_KEY: &[u8] = &[RESERVED_TABLE, b's', b'e', b'q'];
 /// Page cache, in bytes: well above the hot tables of one node, small beside a host's memory.
-const CACHE_BYTES: u64 = 64 << 20;
+const CACHE_BYTES: u64 = 32 << 20;
 /// How often sled writes its log in the background, in ms. The journal makes up for the rest.
 const FLUSH_EVERY_MS: u64 = 200;
-/// Changes per batch when the index is filled anew: bounds sled's in-memory batch.
-const FILL_BATCH: usize = 1_000;
+/// Bytes per batch when the index is filled anew: bounds sled's in-memory batch.
+const FILL_BATCH_BYTES: usize = 4 << 20;
 /// How long an index that this process just closed may take to let go of its file.
 const RELEASE_WAIT: Duration = Duration::from_secs(5);
+
+/// The last change of each key in some batches, by full key.
+pub(super) type Merged = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
 
 /// The open index.
 pub(super) struct Index {
@@ -41,8 +47,8 @@ pub(super) struct Delta {
 }
 
 /// What one live record counts for: its journal overhead, key and value, in bytes.
-pub(super) fn record_bytes(full_key: &[u8], value: &[u8]) -> u64 {
-    (9 + full_key.len() + value.len()) as u64
+pub(super) fn record_bytes(full_key: &[u8], value_bytes: usize) -> u64 {
+    (9 + full_key.len() + value_bytes) as u64
 }
 
 fn index_error(error: impl std::fmt::Display) -> StoreError {
@@ -94,7 +100,11 @@ impl Index {
                     continue;
                 }
                 let value = unseal(&raw)?;
-                if expected.next().is_none_or(|(k, v)| k[..] != key[..] || v[..] != *value) {
+                let crc = crc32c::crc32c(value);
+                let is_same = expected.next().is_some_and(|(k, place)| {
+                    k[..] == key[..] && place.len as usize == value.len() && place.crc == crc
+                });
+                if !is_same {
                     return Ok(false);
                 }
             }
@@ -103,14 +113,21 @@ impl Index {
     }
 
     /// Makes the index hold exactly `live`, as of batch `seq`.
-    pub(super) fn fill(&self, live: &Live, seq: u64) -> Result<(), StoreError> {
+    pub(super) fn fill(
+        &self,
+        live: &Live,
+        values: &mut Values,
+        seq: u64,
+    ) -> Result<(), StoreError> {
         guarded(|| {
             self.db.clear().map_err(index_error)?;
-            let mut batch = sled::Batch::default();
-            for (i, (key, value)) in live.iter().enumerate() {
-                batch.insert(key.as_slice(), seal(value));
-                if (i + 1) % FILL_BATCH == 0 {
+            let (mut batch, mut batch_bytes) = (sled::Batch::default(), 0);
+            for (key, place) in live {
+                batch.insert(key.as_slice(), seal(&values.read(place)?));
+                batch_bytes += key.len() + place.len as usize;
+                if batch_bytes >= FILL_BATCH_BYTES {
                     self.db.apply_batch(std::mem::take(&mut batch)).map_err(index_error)?;
+                    batch_bytes = 0;
                 }
             }
             batch.insert(APPLIED_KEY, seal(&seq.to_be_bytes()));
@@ -119,17 +136,17 @@ impl Index {
     }
 
     /// Applies the changes up to batch `seq` in one atomic step.
-    pub(super) fn apply(&self, changes: &Changes, seq: u64) -> Result<Delta, StoreError> {
+    pub(super) fn apply(&self, changes: &Merged, seq: u64) -> Result<Delta, StoreError> {
         guarded(|| {
             let mut delta = Delta::default();
             let mut batch = sled::Batch::default();
             for (key, value) in changes {
                 if let Some(old) = self.db.get(key).map_err(index_error)? {
-                    delta.removed_bytes += record_bytes(key, unseal(&old)?);
+                    delta.removed_bytes += record_bytes(key, unseal(&old)?.len());
                 }
                 match value {
                     Some(value) => {
-                        delta.added_bytes += record_bytes(key, value);
+                        delta.added_bytes += record_bytes(key, value.len());
                         batch.insert(key.as_slice(), seal(value));
                     }
                     None => batch.remove(key.as_slice()),
@@ -164,6 +181,43 @@ impl Index {
                 }
             }
             Ok(())
+        })
+    }
+
+    /// Up to `limit` records of `table` with keys after `after`, in key order; from its first
+    /// record without one.
+    pub(super) fn page(
+        &self,
+        table: u8,
+        after: Option<&[u8]>,
+        limit: usize,
+    ) -> Result<Vec<Row>, StoreError> {
+        let from = match after {
+            Some(key) => Bound::Excluded(full_key(table, key)),
+            None => Bound::Included(vec![table]),
+        };
+        // The reserved table is the last, so each other one has a table after it.
+        let to = Bound::Excluded(vec![table.saturating_add(1)]);
+        guarded(|| {
+            let rows = self.db.range((from, to)).take(limit).map(|entry| {
+                let (key, raw) = entry.map_err(index_error)?;
+                Ok((key.get(1..).unwrap_or_default().to_vec(), unseal(&raw)?.to_vec()))
+            });
+            rows.collect()
+        })
+    }
+
+    /// The last `limit` records of `table`, in key order.
+    pub(super) fn last(&self, table: u8, limit: usize) -> Result<Vec<Row>, StoreError> {
+        let range = vec![table]..vec![table.saturating_add(1)];
+        guarded(|| {
+            let rows = self.db.range(range).rev().take(limit).map(|entry| {
+                let (key, raw) = entry.map_err(index_error)?;
+                Ok((key.get(1..).unwrap_or_default().to_vec(), unseal(&raw)?.to_vec()))
+            });
+            let mut rows = rows.collect::<Result<Vec<Row>, StoreError>>()?;
+            rows.reverse();
+            Ok(rows)
         })
     }
 

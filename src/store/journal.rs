@@ -1,20 +1,17 @@
 //! The append-only journal: the truth of the store.
 
 use std::fs;
-use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::error::StoreError;
-use super::record::{MAX_FRAME_BYTES, encode_batch, split, upsert};
-use super::replay::{Layout, Live, Replay, segment_path, snapshot_path};
+use super::layout::{Layout, segment_path};
+use super::record::{encode_batch, split};
+use super::replay::Replay;
 use super::schema::Meta;
 use super::segment::{Kind, Medium, create_whole, encode_frame, open_append, sync_dir};
 use capex_core::engine::Record;
-
-/// Records of a snapshot are written in parts of about this size, in bytes.
-const SNAPSHOT_PART_BYTES: usize = 1 << 20;
-
-const _: () = assert!(SNAPSHOT_PART_BYTES <= MAX_FRAME_BYTES);
 
 /// Sizes at which the journal starts a new file and at which it compacts itself, in bytes.
 #[derive(Debug, Clone)]
@@ -25,7 +22,7 @@ pub struct Tuning {
     /// No compaction below this total: replaying it takes a fraction of a second.
     pub compact_min_bytes: u64,
     /// Compaction starts when the journal is longer than this many times the live records, so
-    /// each byte is rewritten seldom and the disk holds a bounded multiple of what is live.
+    /// each byte is rewritten about once and the disk holds a bounded multiple of what is live.
     pub compact_factor: u64,
     /// A batch longer than this is written in several frames: what is encoded at once.
     pub frame_bytes: usize,
@@ -34,11 +31,25 @@ pub struct Tuning {
 impl Default for Tuning {
     fn default() -> Self {
         Self {
-            segment_bytes: 16 << 20,
+            segment_bytes: 32 << 20,
             compact_min_bytes: 64 << 20,
-            compact_factor: 4,
+            compact_factor: 2,
             frame_bytes: 1 << 20,
         }
+    }
+}
+
+/// Bytes of the journal's files, for those who do not own it.
+#[derive(Debug, Default)]
+pub(super) struct Sizes {
+    /// Of every file but the active segment.
+    pub(super) sealed: AtomicU64,
+    active: AtomicU64,
+}
+
+impl Sizes {
+    pub(super) fn total(&self) -> u64 {
+        self.sealed.load(Ordering::Relaxed) + self.active.load(Ordering::Relaxed)
     }
 }
 
@@ -51,13 +62,8 @@ pub(super) struct Journal {
     active_path: PathBuf,
     active_first_seq: u64,
     active_bytes: u64,
-    /// Bytes of every file but the active segment.
-    sealed_bytes: u64,
+    sizes: Arc<Sizes>,
     next_seq: u64,
-    /// Bytes of the last batch appended by this process, zero when there is none to retract.
-    last_batch_bytes: u64,
-    /// After a failed compaction, the total at which to try again.
-    compact_again_bytes: u64,
     is_poisoned: bool,
 }
 
@@ -83,6 +89,9 @@ impl Journal {
             active.truncate(keep).map_err(|e| StoreError::io("truncate", &path, e))?;
         }
         let active_bytes = active.metadata().map_err(|e| StoreError::io("read", &path, e))?.len();
+        let sizes = Arc::new(Sizes::default());
+        sizes.sealed.store(replay.total_bytes - replay.active_bytes, Ordering::Relaxed);
+        sizes.active.store(active_bytes, Ordering::Relaxed);
         Ok(Self {
             dir: dir.to_owned(),
             meta: meta.clone(),
@@ -91,10 +100,8 @@ impl Journal {
             active_path: path,
             active_first_seq: first_seq,
             active_bytes,
-            sealed_bytes: replay.total_bytes - replay.active_bytes,
+            sizes,
             next_seq,
-            last_batch_bytes: 0,
-            compact_again_bytes: 0,
             is_poisoned: false,
         })
     }
@@ -104,19 +111,9 @@ impl Journal {
         self.next_seq - 1
     }
 
-    /// Bytes of all files.
-    pub(super) fn total_bytes(&self) -> u64 {
-        self.sealed_bytes + self.active_bytes
-    }
-
-    /// Takes the last batch back, because it cannot be acknowledged after all, and takes no
-    /// more until the store is opened again.
-    pub(super) fn retract(&mut self) {
-        self.active_bytes -= self.last_batch_bytes;
-        self.next_seq -= u64::from(self.last_batch_bytes > 0);
-        self.last_batch_bytes = 0;
-        self.cut_back();
-        self.is_poisoned = true;
+    /// Bytes of the files, as they grow.
+    pub(super) fn sizes(&self) -> Arc<Sizes> {
+        Arc::clone(&self.sizes)
     }
 
     /// Appends one batch and returns its number once it survives a loss of power.
@@ -148,8 +145,8 @@ impl Journal {
             self.is_poisoned = true;
             return Err(StoreError::io("sync", &self.active_path, source));
         }
-        self.last_batch_bytes = batch_bytes;
         self.active_bytes += batch_bytes;
+        self.sizes.active.store(self.active_bytes, Ordering::Relaxed);
         self.next_seq += 1;
         Ok(seq)
     }
@@ -176,107 +173,53 @@ impl Journal {
         }
     }
 
-    /// Whether the journal has outgrown its live records.
-    pub(super) fn wants_compaction(&self, live_bytes: u64) -> bool {
-        let total = self.total_bytes();
-        total > self.tuning.compact_min_bytes
-            && total > live_bytes.saturating_mul(self.tuning.compact_factor)
-            && total >= self.compact_again_bytes
-    }
-
-    /// Replaces everything before now by one snapshot file.
-    ///
-    /// A crash between any two steps leaves a directory that opens to the same state: a new
-    /// empty segment, an unfinished temporary file, or old files beside the snapshot.
-    pub(super) fn compact(&mut self) -> Result<(), StoreError> {
+    /// Lets everything up to now end with a file, and returns the number of the last batch in
+    /// it.
+    pub(super) fn seal(&mut self) -> Result<u64, StoreError> {
         if self.is_poisoned {
             return Err(StoreError::Poisoned);
         }
-        self.compact_again_bytes = self.total_bytes() + self.tuning.segment_bytes;
         if self.next_seq > self.active_first_seq {
             self.rotate()?;
         }
-        let layout = Layout::scan(&self.dir)?;
-        let live = Replay::read(&layout, &self.meta, u64::MAX)?.into_live();
-        let seq = self.last_seq();
-        self.sealed_bytes = write_snapshot(&self.dir, &self.meta, seq, &live)?;
-        remove_all(&self.dir, &Layout::scan(&self.dir)?.leftovers)?;
-        self.compact_again_bytes = 0;
-        Ok(())
+        Ok(self.last_seq())
     }
 
     fn rotate(&mut self) -> Result<(), StoreError> {
         let path = segment_path(&self.dir, self.next_seq);
         let header_bytes = create_segment(&path, &self.meta, self.next_seq)?;
         self.active = Box::new(open_append(&path)?);
-        self.sealed_bytes += self.active_bytes;
+        self.sizes.sealed.fetch_add(self.active_bytes, Ordering::Relaxed);
+        self.sizes.active.store(header_bytes, Ordering::Relaxed);
         self.active_path = path;
         self.active_first_seq = self.next_seq;
         self.active_bytes = header_bytes;
-        self.last_batch_bytes = 0;
         Ok(())
     }
 }
 
 fn create_segment(path: &Path, meta: &Meta, first_seq: u64) -> Result<u64, StoreError> {
     let header = encode_frame(Kind::Header, first_seq, &meta.encode());
-    create_whole(path, |w| w.write_all(&header))?;
+    create_whole(path, |file| file.write(&header))?;
     Ok(header.len() as u64)
 }
 
-fn remove_all(dir: &Path, files: &[PathBuf]) -> Result<(), StoreError> {
+/// Removes files of a directory for good.
+pub(super) fn remove_all(dir: &Path, files: &[PathBuf]) -> Result<(), StoreError> {
     for file in files {
         fs::remove_file(file).map_err(|e| StoreError::io("remove", file, e))?;
     }
     if files.is_empty() { Ok(()) } else { sync_dir(dir) }
 }
 
-/// Writes the snapshot file for `seq` and returns its length in bytes.
-pub(super) fn write_snapshot(
-    dir: &Path,
-    meta: &Meta,
-    seq: u64,
-    live: &Live,
-) -> Result<u64, StoreError> {
-    let path = snapshot_path(dir, seq);
-    create_whole(&path, |w| {
-        w.write_all(&encode_frame(Kind::Header, seq, &meta.encode()))?;
-        write_parts(w, seq, live)?;
-        w.write_all(&encode_frame(Kind::End, seq, &(live.len() as u64).to_be_bytes()))
-    })?;
-    fs::metadata(&path).map(|m| m.len()).map_err(|e| StoreError::io("read", &path, e))
-}
-
-fn write_parts(w: &mut dyn Write, seq: u64, live: &Live) -> io::Result<()> {
-    let mut part = Vec::new();
-    let mut part_bytes = 0;
-    for (key, value) in live {
-        let Some((table, key)) = key.split_first() else {
-            continue;
-        };
-        let bytes = key.len() + value.len();
-        if part_bytes + bytes > SNAPSHOT_PART_BYTES && !part.is_empty() {
-            write_part(w, seq, &part)?;
-            part.clear();
-            part_bytes = 0;
-        }
-        part.push(upsert(*table, key, value.as_slice()));
-        part_bytes += bytes;
-    }
-    write_part(w, seq, &part)
-}
-
-fn write_part(w: &mut dyn Write, seq: u64, part: &[Record]) -> io::Result<()> {
-    let too_large = || io::Error::new(io::ErrorKind::InvalidData, "a record over the bound");
-    let payload = encode_batch(part).ok_or_else(too_large)?;
-    w.write_all(&encode_frame(Kind::Part, seq, &payload))
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs::File;
+    use std::io;
 
     use super::*;
+    use crate::store::places::Live;
+    use crate::store::upsert;
 
     /// A disk that takes `left` more bytes, and fails its fsync if told so.
     struct Failing {
@@ -308,10 +251,11 @@ mod tests {
 
     fn open(dir: &Path) -> (Journal, Live) {
         let layout = Layout::scan(dir).unwrap();
-        let replay = Replay::read(&layout, &meta(), u64::MAX).unwrap();
+        let mut replay = Replay::read(&layout, &meta(), u64::MAX).unwrap();
         assert_eq!(replay.torn, None, "a failed write must leave whole frames");
         let journal = Journal::open(dir, &meta(), Tuning::default(), &layout, &replay).unwrap();
-        (journal, replay.into_live())
+        replay.settle();
+        (journal, replay.base)
     }
 
     fn put(n: u64) -> [Record; 1] {

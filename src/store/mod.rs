@@ -1,10 +1,10 @@
 //! What the node may never forget.
 //!
-//! Every durable fact is a [`Record`]. [`Store::persist`] appends a batch of them to an
-//! append-only, checksummed journal and returns after its fsync; only then are they applied to
-//! a sled index that answers queries. The journal is the truth: the index is compared with it
-//! at every open, brought up to date, and put aside and rebuilt where it disagrees
-//! (DESIGN §9).
+//! Every durable fact is a [`Record`]. [`Store::submit`] hands a batch of them to a thread that
+//! appends to an append-only, checksummed journal, one fsync for all that wait; only then are
+//! they applied, in another thread, to a sled index that answers queries. The journal is the
+//! truth: the index is compared with it at every open, brought up to date, and put aside and
+//! rebuilt where it disagrees.
 //!
 //! ```text
 //! <dir>/lock                       who holds the store
@@ -15,21 +15,28 @@
 //! ```
 
 mod check;
+mod compact;
 mod error;
 mod export;
 mod index;
 mod journal;
+mod layout;
 mod lock;
+mod places;
+mod queue;
 mod record;
 mod replay;
 mod schema;
 mod secret;
 mod segment;
+mod writer;
 
 use std::fs;
 use std::io::ErrorKind;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, mpsc};
+use std::thread::{self, JoinHandle};
 
 pub use capex_core::engine::Record;
 pub use check::{IndexState, Report, check};
@@ -42,9 +49,14 @@ pub use secret::{SecretError, load_or_create_secret};
 
 use index::{Index, record_bytes};
 use journal::Journal;
+use layout::Layout;
 use lock::DirLock;
-use record::full_key;
-use replay::{Changes, Layout, Live, Replay};
+use record::{BATCH_HEAD_BYTES, encoded_len, full_key};
+use replay::Replay;
+use writer::{Job, Shared};
+
+/// Directory of the store in a data directory.
+pub const DIR: &str = "store";
 
 const JOURNAL_DIR: &str = "journal";
 const INDEX_DIR: &str = "index";
@@ -64,11 +76,13 @@ pub struct OpenReport {
 }
 
 /// The open store of one data directory. Holds its lock until dropped.
+///
+/// Its methods take `&self`, so it is shared as it is. Dropping it waits until what was submitted
+/// is written.
 pub struct Store {
     meta: Meta,
-    journal: Journal,
-    index: Index,
-    live_bytes: u64,
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
     _lock: DirLock,
 }
 
@@ -76,8 +90,18 @@ impl std::fmt::Debug for Store {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Store")
             .field("network", &self.meta.network)
-            .field("last_seq", &self.journal.last_seq())
+            .field("last_seq", &self.last_seq())
             .finish_non_exhaustive()
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        self.shared.jobs.close();
+        for thread in self.threads.drain(..) {
+            // A thread that panicked has nothing more to write.
+            let _ = thread.join();
+        }
     }
 }
 
@@ -86,8 +110,9 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Locked`] while another process has it, [`StoreError::WrongNetwork`],
-    /// [`StoreError::NewerSchema`], [`StoreError::Corrupt`] when acknowledged bytes of the
-    /// journal are damaged (nothing is changed then), or a failed file operation.
+    /// [`StoreError::NewerSchema`], [`StoreError::OlderSchema`], [`StoreError::Corrupt`] when
+    /// acknowledged bytes of the journal are damaged (nothing is changed then), or a failed file
+    /// operation.
     pub fn open(dir: &Path, meta: &Meta) -> Result<(Self, OpenReport), StoreError> {
         Self::open_with(dir, meta, Tuning::default())
     }
@@ -111,70 +136,80 @@ impl Store {
         if layout.is_empty() && applied_seq.is_some_and(|seq| seq > 0) {
             return Err(StoreError::corrupt(&journal_dir, 0, "the journal of the index"));
         }
-        let replay = Replay::read(&layout, meta, applied_seq.unwrap_or(u64::MAX))?;
-        let journal = Journal::open(&journal_dir, meta, tuning, &layout, &replay)?;
-        let truncated_bytes = replay.torn.as_ref().map_or(0, |t| t.torn_bytes);
-        let agreed = found.and_then(|(index, seq)| agree(index, seq, &replay));
-        let live = replay.into_live();
-        let (index, quarantined) = match agreed {
-            Ok(Some(index)) => (index, None),
-            // New, half filled, or older than the snapshot: nothing to compare it with.
-            Ok(None) => (rebuild(dir, &live, journal.last_seq())?, None),
-            Err(error) => {
-                let aside = quarantine(dir)?;
-                tracing::warn!(%error, aside = %aside.display(), "the index is rebuilt");
-                (rebuild(dir, &live, journal.last_seq())?, Some(aside))
-            }
+        let mut replay = Replay::read(&layout, meta, applied_seq.unwrap_or(u64::MAX))?;
+        let journal = Journal::open(&journal_dir, meta, tuning.clone(), &layout, &replay)?;
+        let agreed = found.and_then(|(index, seq)| agree(index, seq, &mut replay));
+        replay.settle();
+        let (index, quarantined) = settle_index(dir, agreed, &mut replay)?;
+        let report = OpenReport {
+            records: replay.base.len(),
+            quarantined,
+            truncated_bytes: replay.torn.as_ref().map_or(0, |t| t.torn_bytes),
         };
-        let live_bytes = live.iter().map(|(k, v)| record_bytes(k, v)).sum();
-        let report = OpenReport { records: live.len(), quarantined, truncated_bytes };
-        Ok((Self { meta: meta.clone(), journal, index, live_bytes, _lock: lock }, report))
+        let live = replay.base.iter().map(|(key, place)| record_bytes(key, place.len as usize));
+        let live_bytes = live.sum();
+        drop(replay);
+        let shared = Shared::new(journal_dir, meta.clone(), tuning, &journal, index, live_bytes);
+        let shared = Arc::new(shared);
+        let threads = start(&shared, journal).map_err(|e| StoreError::io("start", dir, e))?;
+        Ok((Self { meta: meta.clone(), shared, threads, _lock: lock }, report))
     }
 
-    /// Makes `records` durable as one atomic batch and returns its journal number.
+    /// Queues `records` as one atomic batch and calls `done` once it survives a loss of power,
+    /// with its number in the journal, or once it is clear that it does not.
     ///
-    /// An empty batch changes nothing and costs nothing, a batch of any length is one: it may
-    /// take several frames of the journal, and counts only if the last of them is there.
-    /// When it returns `Ok`, the batch survives a loss of power. After an error nothing of the
-    /// batch is there, and the next open sees exactly what was acknowledged.
+    /// Batches become durable in the order in which they are submitted; those that wait share
+    /// one fsync and one number. `done` runs on the thread that writes, so it only passes the
+    /// word on. Waits only while 64 MiB of other records do. After a failure every later batch is
+    /// refused, since it may build on the one that was lost; the next open sees exactly what was
+    /// acknowledged.
     ///
     /// # Errors
-    /// [`StoreError::Full`], [`StoreError::Io`], [`StoreError::RecordTooLarge`],
-    /// [`StoreError::ReservedTable`], [`StoreError::Index`]; [`StoreError::Poisoned`] after a
-    /// failure that only a new open can repair.
-    pub fn persist(&mut self, records: &[Record]) -> Result<u64, StoreError> {
+    /// Through `done`: [`StoreError::Full`], [`StoreError::Io`], [`StoreError::RecordTooLarge`],
+    /// [`StoreError::ReservedTable`], [`StoreError::Poisoned`] after a failure.
+    pub fn submit(
+        &self,
+        records: Vec<Record>,
+        done: impl FnOnce(Result<u64, StoreError>) + Send + 'static,
+    ) {
         if let Some(record) = records.iter().find(|r| r.table == RESERVED_TABLE) {
-            return Err(StoreError::ReservedTable(record.table));
+            return done(Err(StoreError::ReservedTable(record.table)));
+        }
+        if records.iter().any(|r| encoded_len(r) + BATCH_HEAD_BYTES > MAX_FRAME_BYTES) {
+            return done(Err(StoreError::RecordTooLarge));
         }
         if records.is_empty() {
-            return Ok(self.last_seq());
+            return done(Ok(self.last_seq()));
         }
-        let seq = self.journal.append(records)?;
-        let changes: Changes =
-            records.iter().map(|r| (full_key(r.table, &r.key), r.value.clone())).collect();
-        match self.index.apply(&changes, seq) {
-            Ok(delta) => {
-                let grown = self.live_bytes.saturating_add(delta.added_bytes);
-                self.live_bytes = grown.saturating_sub(delta.removed_bytes);
-            }
-            Err(error) => {
-                self.journal.retract();
-                return Err(error);
-            }
+        let bytes = records.iter().map(encoded_len).sum();
+        let job = Job::Write { records, done: Box::new(done) };
+        if let Err(Job::Write { done, .. }) = self.shared.jobs.push(job, bytes) {
+            done(Err(StoreError::Poisoned));
         }
-        if self.journal.wants_compaction(self.live_bytes)
-            && let Err(error) = self.compact()
-        {
-            // The batch is safe already; compaction is tried again after more has been written.
-            tracing::warn!(code = error.code(), %error, "the journal could not be compacted");
-        }
-        Ok(seq)
+    }
+
+    /// [`Store::submit`], and waits.
+    ///
+    /// # Errors
+    /// As [`Store::submit`].
+    pub fn persist(&self, records: &[Record]) -> Result<u64, StoreError> {
+        let (answer, written) = mpsc::channel();
+        self.submit(records.to_vec(), move |result| {
+            // The other end waits below.
+            let _ = answer.send(result);
+        });
+        written.recv().unwrap_or(Err(StoreError::Poisoned))
+    }
+
+    /// The index, once it holds everything that is durable now.
+    fn caught_up(&self) -> Result<&Index, StoreError> {
+        self.shared.caught_up()
     }
 
     /// Every live record, ordered by table and key.
     pub fn load(&self) -> Result<Vec<Record>, StoreError> {
         let mut records = Vec::new();
-        self.index.visit(&[], |table, key, value| {
+        self.caught_up()?.visit(&[], |table, key, value| {
             records.push(upsert(table, key, value));
             Ok(())
         })?;
@@ -183,41 +218,76 @@ impl Store {
 
     /// The value of `key` in `table`.
     pub fn get(&self, table: u8, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        self.index.get(&full_key(table, key))
+        self.caught_up()?.get(&full_key(table, key))
     }
 
     /// Keys and values of `table`, in key order.
     pub fn scan(&self, table: u8) -> Result<Vec<Row>, StoreError> {
+        self.scan_prefix(table, &[])
+    }
+
+    /// Keys and values of `table` whose keys begin with `prefix`, in key order.
+    pub fn scan_prefix(&self, table: u8, prefix: &[u8]) -> Result<Vec<Row>, StoreError> {
         let mut rows = Vec::new();
-        self.index.visit(&[table], |_, key, value| {
+        self.caught_up()?.visit(&full_key(table, prefix), |_, key, value| {
             rows.push((key.to_vec(), value.to_vec()));
             Ok(())
         })?;
         Ok(rows)
     }
 
+    /// Up to `limit` records of `table` with keys after `after`, in key order; from the first
+    /// one without it.
+    pub fn page(
+        &self,
+        table: u8,
+        after: Option<&[u8]>,
+        limit: usize,
+    ) -> Result<Vec<Row>, StoreError> {
+        self.caught_up()?.page(table, after, limit)
+    }
+
+    /// The last `limit` records of `table`, in key order.
+    pub fn last(&self, table: u8, limit: usize) -> Result<Vec<Row>, StoreError> {
+        self.caught_up()?.last(table, limit)
+    }
+
     /// Number of the last acknowledged batch, zero before the first.
     pub fn last_seq(&self) -> u64 {
-        self.journal.last_seq()
+        self.shared.last_seq()
     }
 
     /// Bytes of the journal's files.
     pub fn journal_bytes(&self) -> u64 {
-        self.journal.total_bytes()
+        self.shared.sizes.total()
     }
 
     /// Writes the index to disk with an fsync, so that the next open has little to catch up.
     pub fn durable_flush(&self) -> Result<(), StoreError> {
-        self.index.durable_flush()
+        self.shared.flush_index()
     }
 
-    /// Replaces the journal's history by a snapshot of the live records. Runs by itself when
-    /// the journal has outgrown them; takes time in proportion to the journal.
-    pub fn compact(&mut self) -> Result<(), StoreError> {
-        // An index older than the snapshot could not be compared with it at the next open.
-        self.index.durable_flush()?;
-        self.journal.compact()
+    /// Replaces the journal's history by a snapshot of the live records. Runs by itself, in a
+    /// thread of its own, when the journal has outgrown them; takes time in proportion to the
+    /// journal.
+    pub fn compact(&self) -> Result<(), StoreError> {
+        self.shared.compact()
     }
+
+    /// Waits until the index has caught up and a compaction that began has ended.
+    pub fn settle(&self) -> Result<(), StoreError> {
+        self.shared.settle()
+    }
+}
+
+/// Starts the threads that write.
+fn start(shared: &Arc<Shared>, journal: Journal) -> std::io::Result<Vec<JoinHandle<()>>> {
+    let named = |name: &str| thread::Builder::new().name(name.to_owned());
+    let worker = Arc::clone(shared);
+    let index = named("store-index").spawn(move || writer::run_index(&worker))?;
+    let worker = Arc::clone(shared);
+    let journal = named("store-journal").spawn(move || writer::run_journal(&worker, journal))?;
+    Ok(vec![journal, index])
 }
 
 /// Creates `dir` and what is missing above it, each entry durable before anything is put in it.
@@ -239,10 +309,28 @@ fn open_index(dir: &Path) -> Result<(Index, Option<u64>), StoreError> {
     Ok((index, applied_seq))
 }
 
+/// The index to go on with: the one that agrees, or a new one from the journal's state.
+fn settle_index(
+    dir: &Path,
+    agreed: Result<Option<Index>, StoreError>,
+    replay: &mut Replay,
+) -> Result<(Index, Option<PathBuf>), StoreError> {
+    match agreed {
+        Ok(Some(index)) => Ok((index, None)),
+        // New, half filled, or older than the snapshot: nothing to compare it with.
+        Ok(None) => Ok((rebuild(dir, replay)?, None)),
+        Err(error) => {
+            let aside = quarantine(dir)?;
+            tracing::warn!(%error, aside = %aside.display(), "the index is rebuilt");
+            Ok((rebuild(dir, replay)?, Some(aside)))
+        }
+    }
+}
+
 /// Fills the index anew from the journal's state.
-fn rebuild(dir: &Path, live: &Live, seq: u64) -> Result<Index, StoreError> {
+fn rebuild(dir: &Path, replay: &mut Replay) -> Result<Index, StoreError> {
     let index = Index::open(&dir.join(INDEX_DIR))?;
-    index.fill(live, seq)?;
+    index.fill(&replay.base, &mut replay.values, replay.last_seq)?;
     index.durable_flush()?;
     Ok(index)
 }
@@ -252,7 +340,7 @@ fn rebuild(dir: &Path, live: &Live, seq: u64) -> Result<Index, StoreError> {
 fn agree(
     index: Index,
     applied_seq: Option<u64>,
-    replay: &Replay,
+    replay: &mut Replay,
 ) -> Result<Option<Index>, StoreError> {
     let disagree = || StoreError::Index("it disagrees with the journal".to_owned());
     match applied_seq {
@@ -261,7 +349,7 @@ fn agree(
             if !index.equals(&replay.base)? {
                 return Err(disagree());
             }
-            index.apply(&replay.pending, replay.last_seq)?;
+            index.apply(&replay.pending_values()?, replay.last_seq)?;
             Ok(Some(index))
         }
         _ => Ok(None),

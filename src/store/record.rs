@@ -20,7 +20,11 @@ pub fn erase(table: u8, key: impl Into<Vec<u8>>) -> Record {
     Record { table, key: key.into(), value: None }
 }
 
-fn encoded_len(record: &Record) -> usize {
+/// What a batch takes beside its records, in bytes.
+pub(super) const BATCH_HEAD_BYTES: usize = 4;
+
+/// What a record takes in a batch, in bytes.
+pub(super) fn encoded_len(record: &Record) -> usize {
     10 + record.key.len() + record.value.as_ref().map_or(0, Vec::len)
 }
 
@@ -72,25 +76,36 @@ fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) -> Option<()> {
     Some(())
 }
 
+/// A record in the bytes of a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Slice<'a> {
+    pub(super) table: u8,
+    pub(super) key: &'a [u8],
+    /// Value, and where in the batch it begins.
+    pub(super) value: Option<(usize, &'a [u8])>,
+}
+
 /// Reverse of [`encode_batch`]; `None` unless the bytes are exactly one batch.
-pub(super) fn decode_batch(mut bytes: &[u8]) -> Option<Vec<Record>> {
-    let count = take_u32(&mut bytes)?;
-    let mut records = Vec::new();
+pub(super) fn decode_batch(bytes: &[u8]) -> Option<Vec<Slice<'_>>> {
+    let mut rest = bytes;
+    let count = take_u32(&mut rest)?;
+    let mut slices = Vec::new();
     for _ in 0..count {
-        let table = take(&mut bytes, 1)?[0];
-        let key_len = take_u32(&mut bytes)?;
-        let key = take(&mut bytes, key_len)?.to_vec();
-        let tag = take(&mut bytes, 1)?[0];
-        let value_len = take_u32(&mut bytes)?;
-        let value = take(&mut bytes, value_len)?.to_vec();
+        let table = take(&mut rest, 1)?[0];
+        let key_len = take_u32(&mut rest)?;
+        let key = take(&mut rest, key_len)?;
+        let tag = take(&mut rest, 1)?[0];
+        let value_len = take_u32(&mut rest)?;
+        let offset = bytes.len() - rest.len();
+        let value = take(&mut rest, value_len)?;
         let value = match tag {
             0 if value.is_empty() => None,
-            1 => Some(value),
+            1 => Some((offset, value)),
             _ => return None,
         };
-        records.push(Record { table, key, value });
+        slices.push(Slice { table, key, value });
     }
-    bytes.is_empty().then_some(records)
+    rest.is_empty().then_some(slices)
 }
 
 fn take<'a>(bytes: &mut &'a [u8], len: usize) -> Option<&'a [u8]> {
@@ -119,11 +134,23 @@ mod tests {
         })
     }
 
+    fn owned(slice: &Slice<'_>) -> Record {
+        let value = slice.value.map(|(_, value)| value.to_vec());
+        Record { table: slice.table, key: slice.key.to_vec(), value }
+    }
+
     proptest! {
         #[test]
         fn a_batch_survives_the_round_trip(records in prop::collection::vec(any_record(), 0..20)) {
             let bytes = encode_batch(&records).unwrap();
-            prop_assert_eq!(decode_batch(&bytes), Some(records));
+            let decoded = decode_batch(&bytes).unwrap();
+            for slice in &decoded {
+                if let Some((offset, value)) = slice.value {
+                    prop_assert_eq!(&bytes[offset..offset + value.len()], value);
+                }
+            }
+            let decoded: Vec<Record> = decoded.iter().map(owned).collect();
+            prop_assert_eq!(decoded, records);
         }
 
         #[test]

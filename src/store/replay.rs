@@ -1,109 +1,14 @@
-//! Reading a journal: which files count, and which state they add up to. Changes nothing.
+//! Reading a journal: which state its files add up to. Changes nothing.
 
-use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
 
 use super::error::StoreError;
+use super::index::Merged;
+use super::layout::{Layout, Numbered};
+use super::places::{Changes, Live, Place, Values};
 use super::record::{decode_batch, full_key};
 use super::schema::Meta;
-use super::segment::{Frame, Frames, Kind, TEMPORARY};
-use capex_core::engine::Record;
-
-/// The live records by full key.
-pub(super) type Live = BTreeMap<Vec<u8>, Vec<u8>>;
-/// The last change of each key in a stretch of the journal.
-pub(super) type Changes = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
-
-const SEGMENT: &str = "segment-";
-const SNAPSHOT: &str = "snapshot-";
-const EXTENSION: &str = "log";
-
-/// A journal file and the sequence number in its name.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Numbered {
-    pub(super) seq: u64,
-    pub(super) path: PathBuf,
-}
-
-/// Path of the segment whose first batch is `seq`.
-pub(super) fn segment_path(dir: &Path, seq: u64) -> PathBuf {
-    dir.join(format!("{SEGMENT}{seq:016x}.{EXTENSION}"))
-}
-
-/// Path of the snapshot that stands for every batch up to and including `seq`.
-pub(super) fn snapshot_path(dir: &Path, seq: u64) -> PathBuf {
-    dir.join(format!("{SNAPSHOT}{seq:016x}.{EXTENSION}"))
-}
-
-/// The files of a journal directory.
-#[derive(Debug, Default)]
-pub(super) struct Layout {
-    /// The latest snapshot.
-    pub(super) snapshot: Option<Numbered>,
-    /// Segments after the snapshot, in order.
-    pub(super) segments: Vec<Numbered>,
-    /// What a crash left behind: unfinished files, and files that the snapshot replaces.
-    pub(super) leftovers: Vec<PathBuf>,
-}
-
-impl Layout {
-    /// Lists `dir`; a directory that does not exist is an empty journal.
-    pub(super) fn scan(dir: &Path) -> Result<Self, StoreError> {
-        let mut layout = Self::default();
-        if !dir.exists() {
-            return Ok(layout);
-        }
-        let io = |source| StoreError::io("list", dir, source);
-        let mut snapshots = Vec::new();
-        for entry in fs::read_dir(dir).map_err(io)? {
-            let path = entry.map_err(io)?.path();
-            if path.extension().is_some_and(|e| e == TEMPORARY) {
-                layout.leftovers.push(path);
-            } else if let Some(seq) = number(&path, SNAPSHOT) {
-                snapshots.push(Numbered { seq, path });
-            } else if let Some(seq) = number(&path, SEGMENT) {
-                layout.segments.push(Numbered { seq, path });
-            }
-        }
-        snapshots.sort();
-        layout.segments.sort();
-        layout.snapshot = snapshots.pop();
-        layout.leftovers.extend(snapshots.into_iter().map(|s| s.path));
-        // A snapshot is taken right after a rotation, so a segment that begins at or before
-        // its number also ends there.
-        let after = layout.snapshot.as_ref().map_or(0, |s| s.seq);
-        let old = layout.segments.partition_point(|s| s.seq <= after);
-        layout.leftovers.extend(layout.segments.drain(..old).map(|s| s.path));
-        Ok(layout)
-    }
-
-    /// Whether there is no journal yet.
-    pub(super) fn is_empty(&self) -> bool {
-        self.snapshot.is_none() && self.segments.is_empty()
-    }
-
-    /// Network and schema of the first file that has a sound header.
-    pub(super) fn header(&self) -> Result<Option<(PathBuf, Vec<u8>)>, StoreError> {
-        for file in self.snapshot.iter().chain(&self.segments) {
-            let bytes = read(&file.path)?;
-            if let Some(Frame { kind: Kind::Header, payload, .. }) = Frames::new(&bytes).next() {
-                return Ok(Some((file.path.clone(), payload.to_vec())));
-            }
-        }
-        Ok(None)
-    }
-}
-
-fn number(path: &Path, prefix: &str) -> Option<u64> {
-    let stem = path.file_name()?.to_str()?.strip_suffix(EXTENSION)?.strip_suffix('.')?;
-    let hex = stem.strip_prefix(prefix)?;
-    (hex.len() == 16).then(|| u64::from_str_radix(hex, 16).ok()).flatten()
-}
-
-fn read(path: &Path) -> Result<Vec<u8>, StoreError> {
-    fs::read(path).map_err(|e| StoreError::io("read", path, e))
-}
+use super::segment::{FRAME_HEAD_BYTES, Frame, FrameReader, Frames, Kind};
 
 /// A last frame that an interrupted write left unfinished.
 #[derive(Debug, PartialEq, Eq)]
@@ -117,6 +22,8 @@ pub(super) struct Torn {
 /// The state that a journal adds up to, cut in two at a sequence number.
 #[derive(Debug, Default)]
 pub(super) struct Replay {
+    /// The files, to read values from.
+    pub(super) values: Values,
     /// State after the batch where the cut is.
     pub(super) base: Live,
     /// What later batches change.
@@ -132,7 +39,7 @@ pub(super) struct Replay {
     /// The unfinished end of the last segment.
     pub(super) torn: Option<Torn>,
     /// Records of a batch whose last frame has not come yet.
-    unfinished: Vec<Record>,
+    unfinished: Vec<(Vec<u8>, Option<Place>)>,
 }
 
 impl Replay {
@@ -153,33 +60,46 @@ impl Replay {
         Ok(replay)
     }
 
-    /// The state after the last batch.
-    pub(super) fn into_live(self) -> Live {
-        let mut live = self.base;
-        for (key, value) in self.pending {
-            match value {
-                Some(value) => live.insert(key, value),
-                None => live.remove(&key),
+    /// Moves what is pending into the base, which is then the state after the last batch.
+    pub(super) fn settle(&mut self) {
+        for (key, place) in std::mem::take(&mut self.pending) {
+            match place {
+                Some(place) => self.base.insert(key, place),
+                None => self.base.remove(&key),
             };
         }
-        live
+    }
+
+    /// What is pending, with its values.
+    pub(super) fn pending_values(&mut self) -> Result<Merged, StoreError> {
+        let Self { pending, values, .. } = self;
+        let mut read = |place: &Option<Place>| place.map(|place| values.read(&place)).transpose();
+        pending.iter().map(|(key, place)| Ok((key.clone(), read(place)?))).collect()
+    }
+
+    /// Keys and values of the base, in key order.
+    pub(super) fn entries(&mut self) -> impl Iterator<Item = Result<(&[u8], Vec<u8>), StoreError>> {
+        let Self { base, values, .. } = self;
+        base.iter().map(|(key, place)| Ok((key.as_slice(), values.read(place)?)))
     }
 
     fn read_snapshot(&mut self, file: &Numbered, meta: &Meta) -> Result<(), StoreError> {
-        let bytes = read(&file.path)?;
-        let mut frames = Frames::new(&bytes);
+        let number = self.values.add(file.path.clone());
+        let mut frames = FrameReader::open(&file.path)?;
         let corrupt = |at, what| StoreError::corrupt(&file.path, at, what);
-        let header = frames.next().filter(|f| f.kind == Kind::Header && f.seq == file.seq);
+        let header = frames.next()?.filter(|f| f.kind == Kind::Header && f.seq == file.seq);
         meta.admit(&file.path, header.ok_or_else(|| corrupt(0, "a header"))?.payload)?;
         let mut end = None;
         while end.is_none() {
             let at = frames.offset();
-            match frames.next() {
+            match frames.next()? {
                 Some(Frame { kind: Kind::Part, payload, .. }) => {
-                    let records = decode_batch(payload).ok_or_else(|| corrupt(at, "records"))?;
-                    for record in records {
-                        let key = full_key(record.table, &record.key);
-                        self.base.insert(key, record.value.unwrap_or_default());
+                    let slices = decode_batch(payload).ok_or_else(|| corrupt(at, "records"))?;
+                    for slice in slices {
+                        let (offset, value) = slice.value.unwrap_or_default();
+                        let offset = (at + FRAME_HEAD_BYTES + offset) as u64;
+                        let place = Values::place(number, offset, value);
+                        self.base.insert(full_key(slice.table, slice.key), place);
                     }
                 }
                 Some(Frame { kind: Kind::End, payload, .. }) => end = Some(payload.to_vec()),
@@ -192,7 +112,7 @@ impl Replay {
         }
         self.snapshot_seq = file.seq;
         self.last_seq = file.seq;
-        self.total_bytes += bytes.len() as u64;
+        self.total_bytes += frames.offset() as u64;
         Ok(())
     }
 
@@ -206,7 +126,8 @@ impl Replay {
         if file.seq != self.last_seq + 1 {
             return Err(StoreError::corrupt(&file.path, 0, "an earlier segment is missing"));
         }
-        let bytes = read(&file.path)?;
+        let bytes = fs::read(&file.path).map_err(|e| StoreError::io("read", &file.path, e))?;
+        let number = self.values.add(file.path.clone());
         let mut frames = Frames::new(&bytes);
         match frames.next() {
             Some(f) if f.kind == Kind::Header && f.seq == file.seq => {
@@ -217,7 +138,7 @@ impl Replay {
         }
         let (mut at, mut whole) = (frames.offset(), frames.offset());
         while let Some(frame) = frames.next() {
-            self.take_frame(frame, cut_seq)
+            self.take_frame(frame, number, at, cut_seq)
                 .ok_or_else(|| StoreError::corrupt(&file.path, at, "the next batch"))?;
             at = frames.offset();
             if frame.kind == Kind::Batch {
@@ -253,28 +174,32 @@ impl Replay {
         Ok(())
     }
 
-    fn take_frame(&mut self, frame: Frame<'_>, cut_seq: u64) -> Option<()> {
+    fn take_frame(&mut self, frame: Frame<'_>, file: u32, at: usize, cut_seq: u64) -> Option<()> {
         if !matches!(frame.kind, Kind::Batch | Kind::More) || frame.seq != self.last_seq + 1 {
             return None;
         }
-        self.unfinished.extend(decode_batch(frame.payload)?);
+        for slice in decode_batch(frame.payload)? {
+            let place = slice.value.map(|(offset, value)| {
+                Values::place(file, (at + FRAME_HEAD_BYTES + offset) as u64, value)
+            });
+            self.unfinished.push((full_key(slice.table, slice.key), place));
+        }
         if frame.kind == Kind::Batch {
             self.last_seq = frame.seq;
-            for record in std::mem::take(&mut self.unfinished) {
-                self.take_record(record, frame.seq > cut_seq);
+            for (key, place) in std::mem::take(&mut self.unfinished) {
+                self.take_change(key, place, frame.seq > cut_seq);
             }
         }
         Some(())
     }
 
-    fn take_record(&mut self, record: Record, is_pending: bool) {
-        let key = full_key(record.table, &record.key);
-        match record.value {
-            value if is_pending => {
-                self.pending.insert(key, value);
+    fn take_change(&mut self, key: Vec<u8>, place: Option<Place>, is_pending: bool) {
+        match place {
+            place if is_pending => {
+                self.pending.insert(key, place);
             }
-            Some(value) => {
-                self.base.insert(key, value);
+            Some(place) => {
+                self.base.insert(key, place);
             }
             None => {
                 self.base.remove(&key);

@@ -3,9 +3,17 @@
 use super::error::StoreError;
 use std::path::Path;
 
-/// Version of the record schema that this release writes. An older one is migrated at open in
-/// numbered steps (none so far: in version 1 a batch was one frame); a newer one is refused.
-pub const SCHEMA_VERSION: u16 = 2;
+/// Version of the journal's frames and of the set of tables that this release writes. The forms
+/// of single records have versions of their own and do not change it.
+///
+/// One that is newer is refused: the release that wrote it must go on. One that is older than
+/// [`OLDEST_SCHEMA`] is refused too; those between would be read by a numbered step each, of
+/// which there is none yet.
+pub const SCHEMA_VERSION: u16 = 3;
+
+/// Oldest version that this release reads. Versions 1 and 2 were never released: records had no
+/// version.
+pub(super) const OLDEST_SCHEMA: u16 = 3;
 
 /// Table number that the index keeps for itself.
 pub const RESERVED_TABLE: u8 = 0xff;
@@ -48,6 +56,9 @@ impl Meta {
         if schema > SCHEMA_VERSION {
             return Err(StoreError::NewerSchema { found: schema, known: SCHEMA_VERSION });
         }
+        if schema < OLDEST_SCHEMA {
+            return Err(StoreError::OlderSchema { found: schema, oldest: OLDEST_SCHEMA });
+        }
         if found != *self {
             return Err(StoreError::WrongNetwork {
                 found: found.network,
@@ -63,12 +74,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_newer_schema_is_refused() {
+    fn a_newer_and_an_older_schema_are_refused_with_what_to_do() {
         let meta = Meta { network: "devnet".into(), magic: [1, 2, 3, 4] };
-        let mut header = meta.encode();
-        header[9] += 1;
-        let error = meta.admit(Path::new("x"), &header).unwrap_err();
-        assert_eq!(error.code(), "store.newer_schema");
+        for (schema, code) in
+            [(SCHEMA_VERSION + 1, "store.newer_schema"), (OLDEST_SCHEMA - 1, "store.older_schema")]
+        {
+            let mut header = meta.encode();
+            header[8..10].copy_from_slice(&schema.to_be_bytes());
+            let error = meta.admit(Path::new("x"), &header).unwrap_err();
+            assert_eq!(error.code(), code);
+            assert!(error.hint().is_some());
+        }
+        assert!(meta.admit(Path::new("x"), &meta.encode()).is_ok());
     }
 
     #[test]

@@ -6,9 +6,9 @@
 //! with its final name always has a whole header.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::error::StoreError;
 use super::record::MAX_FRAME_BYTES;
@@ -112,11 +112,6 @@ impl<'a> Frames<'a> {
         self.offset
     }
 
-    /// Whether the walk reached the end of the file.
-    pub(super) fn at_end(&self) -> bool {
-        self.offset == self.bytes.len()
-    }
-
     /// Whether a sound frame with a later number than `expected_seq` follows the stop.
     ///
     /// One batch is in flight at a time, so an interrupted write can only spoil the last one,
@@ -138,6 +133,69 @@ impl<'a> Iterator for Frames<'a> {
         let frame = parse_frame(&self.bytes[self.offset..])?;
         self.offset += FRAME_HEAD_BYTES + frame.payload.len();
         Some(frame)
+    }
+}
+
+/// Walks the sound frames of a file without holding more than one of them.
+#[derive(Debug)]
+pub(super) struct FrameReader {
+    path: PathBuf,
+    inner: io::BufReader<File>,
+    len: u64,
+    offset: usize,
+    frame: Vec<u8>,
+}
+
+impl FrameReader {
+    pub(super) fn open(path: &Path) -> Result<Self, StoreError> {
+        let io = |e| StoreError::io("read", path, e);
+        let file = File::open(path).map_err(io)?;
+        let len = file.metadata().map_err(io)?.len();
+        let inner = io::BufReader::new(file);
+        Ok(Self { path: path.to_owned(), inner, len, offset: 0, frame: Vec::new() })
+    }
+
+    /// Bytes of all the frames walked so far.
+    pub(super) fn offset(&self) -> usize {
+        self.offset
+    }
+
+    /// Whether the walk reached the end of the file.
+    pub(super) fn at_end(&self) -> bool {
+        self.offset as u64 == self.len
+    }
+
+    /// The next frame; `None` where no whole and sound one follows.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub(super) fn next(&mut self) -> Result<Option<Frame<'_>>, StoreError> {
+        self.frame.resize(FRAME_HEAD_BYTES, 0);
+        if !self.fill(0)? {
+            return Ok(None);
+        }
+        let payload_len = self.frame.first_chunk::<4>().map_or(0, |len| u32::from_be_bytes(*len));
+        if payload_len as usize > MAX_FRAME_BYTES {
+            return Ok(None);
+        }
+        self.frame.resize(FRAME_HEAD_BYTES + payload_len as usize, 0);
+        if !self.fill(FRAME_HEAD_BYTES)? {
+            return Ok(None);
+        }
+        let frame = parse_frame(&self.frame);
+        if frame.is_some() {
+            self.offset += self.frame.len();
+        }
+        Ok(frame)
+    }
+
+    /// Reads the frame's bytes from this one on. False at the end of the file.
+    fn fill(&mut self, from: usize) -> Result<bool, StoreError> {
+        match self.inner.read_exact(&mut self.frame[from..]) {
+            Ok(()) => Ok(true),
+            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
+            Err(e) => Err(StoreError::io("read", &self.path, e)),
+        }
     }
 }
 
@@ -178,32 +236,72 @@ pub(super) fn sync_dir(dir: &Path) -> Result<(), StoreError> {
 
 /// Creates `path` with what `fill` writes: temporary name, fsync, rename, directory fsync.
 /// The file exists under its name either whole or not at all.
-pub(super) fn create_whole(
+pub(super) fn create_whole<T>(
     path: &Path,
-    fill: impl FnOnce(&mut dyn Write) -> io::Result<()>,
-) -> Result<(), StoreError> {
+    fill: impl FnOnce(&mut WholeFile) -> Result<T, StoreError>,
+) -> Result<T, StoreError> {
     let temporary = path.with_extension(TEMPORARY);
-    let written = write_synced(&temporary, fill);
-    let renamed = written.and_then(|()| fs::rename(&temporary, path));
-    if let Err(source) = renamed {
-        // Best effort: the next open removes what is left.
-        let _ = fs::remove_file(&temporary);
-        return Err(StoreError::io("write", path, source));
+    let written = write_synced(&temporary, path, fill);
+    let renamed = written.and_then(|filled| {
+        fs::rename(&temporary, path).map_err(|e| StoreError::io("rename", &temporary, e))?;
+        Ok(filled)
+    });
+    match renamed {
+        Ok(filled) => {
+            path.parent().map_or(Ok(()), sync_dir)?;
+            Ok(filled)
+        }
+        Err(error) => {
+            // Best effort: the next open removes what is left.
+            let _ = fs::remove_file(&temporary);
+            Err(error)
+        }
     }
-    path.parent().map_or(Ok(()), sync_dir)
 }
 
 /// Extension of a file that is not whole yet.
 pub(super) const TEMPORARY: &str = "tmp";
 
-fn write_synced(
+/// Bytes written between two fsyncs of a file in the making: one fsync of all of a large file
+/// would hold up those of the journal beside it.
+const SYNC_EVERY_BYTES: usize = 8 << 20;
+
+/// A file in the making.
+pub(super) struct WholeFile {
+    file: File,
+    path: PathBuf,
+    unsynced_bytes: usize,
+    /// Bytes so far.
+    pub(super) bytes: u64,
+}
+
+impl WholeFile {
+    pub(super) fn write(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
+        let io = |e| StoreError::io("write", &self.path, e);
+        self.file.write_all(bytes).map_err(io)?;
+        self.bytes += bytes.len() as u64;
+        self.unsynced_bytes += bytes.len();
+        if self.unsynced_bytes >= SYNC_EVERY_BYTES {
+            self.file.sync_data().map_err(io)?;
+            self.unsynced_bytes = 0;
+        }
+        Ok(())
+    }
+}
+
+fn write_synced<T>(
+    temporary: &Path,
     path: &Path,
-    fill: impl FnOnce(&mut dyn Write) -> io::Result<()>,
-) -> io::Result<()> {
-    let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
-    let mut writer = io::BufWriter::new(file);
-    fill(&mut writer)?;
-    writer.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()
+    fill: impl FnOnce(&mut WholeFile) -> Result<T, StoreError>,
+) -> Result<T, StoreError> {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(0o600);
+    let io = |e| StoreError::io("write", path, e);
+    let file = options.open(temporary).map_err(io)?;
+    let mut whole = WholeFile { file, path: path.to_owned(), unsynced_bytes: 0, bytes: 0 };
+    let filled = fill(&mut whole)?;
+    whole.file.sync_all().map_err(io)?;
+    Ok(filled)
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@
 //! Integers are big-endian, the rest is Bitcoin's own encoding.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use bdk_wallet::ChangeSet;
 use bdk_wallet::chain::{BlockId, ConfirmationBlockTime, DescriptorId};
@@ -52,14 +52,13 @@ pub trait Persist: Send {
     fn persist(&mut self, records: &[Record]) -> Result<(), StoreError>;
 }
 
-impl Persist for Arc<Mutex<Store>> {
+impl Persist for Arc<Store> {
     fn rows(&self, table: u8) -> Result<Vec<Row>, StoreError> {
-        // A panic elsewhere leaves the store whole: its own state changes after its fsync.
-        self.lock().unwrap_or_else(PoisonError::into_inner).scan(table)
+        self.scan(table)
     }
 
     fn persist(&mut self, records: &[Record]) -> Result<(), StoreError> {
-        self.lock().unwrap_or_else(PoisonError::into_inner).persist(records).map(drop)
+        Store::persist(self, records).map(drop)
     }
 }
 

@@ -106,9 +106,9 @@ pub(crate) struct Bench {
     pub(crate) wallet: Wallet,
 }
 
-pub(crate) fn open_store(dir: &Path) -> Arc<Mutex<Store>> {
+pub(crate) fn open_store(dir: &Path) -> Arc<Store> {
     let meta = Meta { network: "regtest".into(), magic: *b"capr" };
-    Arc::new(Mutex::new(Store::open(dir, &meta).unwrap().0))
+    Arc::new(Store::open(dir, &meta).unwrap().0)
 }
 
 pub(crate) fn keys() -> Keys {

@@ -249,8 +249,7 @@ fn a_payment_is_rebroadcast_until_it_confirms_and_forgotten_when_final() {
     assert_eq!(bench.wallet.balance().locked_sat, 50_000);
     bench.mine(vec![tx]);
     assert_eq!(bench.wallet.unsettled(), vec![]);
-    let rows =
-        |dir: &Path| open_store(dir).lock().unwrap().scan(capex::wallet::FUND_TABLE).unwrap().len();
+    let rows = |dir: &Path| open_store(dir).scan(capex::wallet::FUND_TABLE).unwrap().len();
     for _ in 0..5 {
         bench.mine(vec![]);
     }
@@ -264,7 +263,7 @@ fn a_payment_is_rebroadcast_until_it_confirms_and_forgotten_when_final() {
 
 /// A store that fails on demand.
 struct Failing {
-    store: Arc<Mutex<Store>>,
+    store: Arc<Store>,
     fails: Arc<Mutex<bool>>,
 }
 

@@ -88,8 +88,10 @@ pub(super) const FAMILIES: &[Family] = &[
     },
     family! {
         "store", "node: the data directory";
+        "store.absent": NotFound, Local, "the data directory has no store",
+            "name another with --datadir or --network";
         "store.corrupt": Failed, Local, "a file of the store is damaged",
-            "restore it from an export, or start with a new data directory";
+            "check the disk, then restore an export: what was promised after it is not in it";
         "store.full": Failed, Local, "no space is left on the disk", "free some";
         "store.import": Rejected, Local, "a line of the export is wrong";
         "store.index": Failed, Local, "the index failed", "the next start rebuilds it";
@@ -99,6 +101,8 @@ pub(super) const FAMILIES: &[Family] = &[
         "store.newer_schema": Failed, Local, "the store was written by a newer release",
             "use that release";
         "store.not_empty": Rejected, Local, "a store is there already";
+        "store.older_schema": Failed, Local, "the store was written by a release that is too old",
+            "let that release end its trades and leases, then begin anew with its wallet.seed";
         "store.poisoned": Failed, Local, "the store takes no more writes after a failure",
             "restart the node";
         "store.record_too_large": Failed, Local, "a record is larger than it may be";
