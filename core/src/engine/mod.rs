@@ -28,7 +28,7 @@ use self::kernel::{Counters, Kernel, Treasury};
 use self::leases::Leases;
 use self::market::{Inventory, Market, Matched};
 use self::register::{Desk, Register};
-use self::sync::{SyncReply, SyncRequest};
+use self::sync::{Sync, SyncReply, SyncRequest};
 use self::trades::{BuyLimits, TradeEvent, Trades};
 use self::witness::Witness;
 use super::ids::{CertId, Key, LeaseId};
@@ -57,6 +57,7 @@ pub struct Engine {
     witness: Witness,
     leases: Leases,
     contacts: Contacts,
+    sync: Sync,
     peers: BTreeSet<Key>,
     refused: BTreeMap<String, u64>,
     /// A record could not be read: nothing is done any more.
@@ -76,6 +77,7 @@ impl Engine {
             witness: Witness::default(),
             leases: Leases::default(),
             contacts: Contacts::default(),
+            sync: Sync::default(),
             peers: BTreeSet::new(),
             refused: BTreeMap::new(),
             is_halted: false,
@@ -232,7 +234,14 @@ impl Engine {
     fn on_gossip(&mut self, now_ms: TimeMs, peer: Key, topic: Topic, bytes: &[u8], ticket: u64) {
         let mut ctx = self.kernel.context(now_ms);
         let (verdict, code) = match topic {
-            Topic::Orders | Topic::Roots => self.market.on_gossip(&mut ctx, peer, topic, bytes),
+            Topic::Orders => self.market.epochs.on_order(&mut ctx, bytes),
+            Topic::Roots => {
+                let judged = self.market.epochs.on_root(&mut ctx, peer, bytes);
+                for lack in self.market.epochs.take_lacks() {
+                    self.sync.ask(&mut ctx, lack);
+                }
+                judged
+            }
             Topic::Contacts => {
                 let is_trader = |key: &Key| self.market.epochs.is_trader(key);
                 self.contacts.on_gossip(&mut ctx, is_trader, bytes)
@@ -259,7 +268,9 @@ impl Engine {
                 }
             },
             Protocol::Sync => match bounded::<SyncRequest>(bytes, SYNC_MAX_BYTES) {
-                Ok(request) => Some(encode(&self.market.on_sync_request(now_ms, &request))),
+                Ok(request) => {
+                    Some(encode(&self.sync.on_request(now_ms, &self.market.epochs, &request)))
+                }
                 Err(error) => Some(encode(&SyncReply::Refused { code: self.refuse(peer, error) })),
             },
             Protocol::Lease => match bounded::<LeaseRequest>(bytes, LEASE_MAX_BYTES) {
@@ -369,10 +380,11 @@ impl Engine {
                 let mut ctx = self.kernel.context(now_ms);
                 self.leases.on_reply(&mut ctx, &mut self.holdings, &purpose, reply);
             }
-            Purpose::SyncIds(..) | Purpose::SyncOrders(..) => {
+            Purpose::Sync(purpose) => {
                 if let Ok(reply) = self.read_reply::<SyncReply>(peer, result, SYNC_MAX_BYTES) {
                     let mut ctx = self.kernel.context(now_ms);
-                    self.market.on_sync_reply(&mut ctx, &purpose, reply);
+                    let epochs = &mut self.market.epochs;
+                    self.sync.on_reply(&mut ctx, epochs, peer, *purpose, reply);
                 }
             }
         }

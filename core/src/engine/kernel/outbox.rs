@@ -8,6 +8,7 @@ use super::record::{Record, RecordTooLarge, Stored, Table};
 use crate::engine::holdings::HoldingsPurpose;
 use crate::engine::io::{Effect, Event, Protocol};
 use crate::engine::register::RegisterPurpose;
+use crate::engine::sync::SyncPurpose;
 use crate::ids::{CertId, Key, LeaseId, TradeId};
 use crate::limits::REQUESTS_PENDING_MAX;
 
@@ -36,10 +37,8 @@ pub enum Purpose {
     StopLease(LeaseId, u64),
     /// Holder sent a countersignature of receipt number `.1`.
     Countersign(LeaseId, u32),
-    /// A peer was asked for its order ids of an epoch.
-    SyncIds(u64, Key),
-    /// A peer was asked for orders of an epoch.
-    SyncOrders(u64, Key),
+    /// Of the reconciliation of order sets.
+    Sync(SyncPurpose),
 }
 
 /// Effects in order, with the records that must be on disk before them.

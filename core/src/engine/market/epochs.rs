@@ -11,7 +11,6 @@ use crate::engine::io::{Effect, Topic, Verdict};
 use crate::engine::kernel::{
     Cause, Context, Record, Table, Unreadable, gossip_envelope, records, wire_verdict,
 };
-use crate::engine::sync::SyncState;
 use crate::epoch::{EpochResult, ResultRow, Root, compute, epoch_at, opens_at_ms};
 use crate::ids::{Key, OrderId};
 use crate::limits::{EPOCHS_KEPT, ROOTS_PER_EPOCH};
@@ -41,6 +40,25 @@ pub struct EpochView {
     parts: u32,
 }
 
+/// A peer whose root of an epoch differs from ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lack {
+    /// It has an order in the epoch.
+    Trader {
+        /// Which epoch.
+        epoch: u64,
+        /// Its key.
+        key: Key,
+    },
+    /// It passed on the root of a key whose order we lack.
+    Relay {
+        /// Which epoch.
+        epoch: u64,
+        /// Its key.
+        key: Key,
+    },
+}
+
 /// Recent epochs.
 #[derive(Debug, Default)]
 pub struct Epochs {
@@ -48,7 +66,8 @@ pub struct Epochs {
     /// Every epoch up to here is computed or was missed.
     pub computed_through: u64,
     pub(super) voted_through: u64,
-    pub(super) sync: SyncState,
+    /// Not asked for yet, oldest first.
+    lacks: Vec<Lack>,
     orders_seen: u64,
 }
 
@@ -141,7 +160,8 @@ impl Epochs {
         Ok(())
     }
 
-    pub(super) fn on_order(
+    /// An order on gossip.
+    pub fn on_order(
         &mut self,
         ctx: &mut Context<'_>,
         bytes: &[u8],
@@ -172,8 +192,13 @@ impl Epochs {
         }
     }
 
+    /// Who may hold orders that we lack, by the roots heard since the last call.
+    pub fn take_lacks(&mut self) -> Vec<Lack> {
+        std::mem::take(&mut self.lacks)
+    }
+
     /// A root on gossip, passed on by `peer`.
-    pub(super) fn on_root(
+    pub fn on_root(
         &mut self,
         ctx: &mut Context<'_>,
         peer: Key,
@@ -191,7 +216,7 @@ impl Epochs {
         }
         // A stranger's root makes no room for its epoch: keys are free.
         let Some(view) = self.views.get_mut(&root.epoch) else {
-            self.sync.ask_relay(ctx, root.epoch, peer);
+            self.lacks.push(Lack::Relay { epoch: root.epoch, key: peer });
             return (Verdict::Ignore, Some("root.not_a_trader"));
         };
         if view.roots.contains_key(&signer) {
@@ -202,9 +227,9 @@ impl Epochs {
             // Its signer may hold orders that we lack. If its own is among them, then whoever
             // relayed the root has it: only roots of traders are relayed.
             if trades {
-                self.sync.ask_trader(ctx, root.epoch, signer);
+                self.lacks.push(Lack::Trader { epoch: root.epoch, key: signer });
             } else {
-                self.sync.ask_relay(ctx, root.epoch, peer);
+                self.lacks.push(Lack::Relay { epoch: root.epoch, key: peer });
             }
         }
         if !trades {

@@ -17,13 +17,13 @@ pub mod standing;
 
 use std::collections::BTreeMap;
 
-pub use epochs::{EpochView, Epochs};
+pub use epochs::{EpochView, Epochs, Lack};
 pub use inventory::Inventory;
 pub use spec::{OrderSpec, TimeInForce};
 pub use standing::{Standing, StandingState};
 
 use self::records::StandingV1;
-use super::io::{Effect, Event, Refusal, Topic, Verdict};
+use super::io::{Effect, Event, Refusal, Topic};
 use super::kernel::{Context, Record, Unreadable, records};
 use crate::epoch::{ResultRow, computed_at_ms, epoch_at, root_at_ms};
 use crate::ids::{Key, OrderId, StandingId, TradeId};
@@ -434,21 +434,6 @@ impl Market {
     #[must_use]
     pub fn clock_is_off(&self) -> bool {
         self.clock_is_off
-    }
-
-    /// An order or a root on gossip, passed on by `peer`.
-    pub fn on_gossip(
-        &mut self,
-        ctx: &mut Context<'_>,
-        peer: Key,
-        topic: Topic,
-        bytes: &[u8],
-    ) -> (Verdict, Option<&'static str>) {
-        match topic {
-            Topic::Orders => self.epochs.on_order(ctx, bytes),
-            Topic::Roots => self.epochs.on_root(ctx, peer, bytes),
-            Topic::Locks | Topic::Contacts | Topic::Proofs => (Verdict::Ignore, None),
-        }
     }
 
     fn publish(&mut self, ctx: &mut Context<'_>, order: Order, signed: SignedOrder) {

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::admission::{AdmissionError, admit};
 use crate::engine::io::{Effect, Event, Protocol};
 use crate::engine::kernel::{Context, Purpose};
-use crate::engine::market::Market;
+use crate::engine::market::{Epochs, Lack};
 use crate::ids::{Key, OrderId};
 use crate::units::TimeMs;
 use crate::wire::{Envelope, WireError};
@@ -64,43 +64,35 @@ pub enum SyncReply {
     },
 }
 
+/// What a request of ours asked a peer for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SyncPurpose {
+    /// Its order ids of an epoch.
+    Ids(u64),
+    /// Orders of an epoch that it said it holds.
+    Orders(u64),
+}
+
 /// Who was asked in which epoch.
 #[derive(Debug, Default)]
-pub(in crate::engine) struct SyncState {
+pub struct Sync {
     traders: BTreeMap<u64, Vec<Key>>,
     relays: BTreeMap<u64, Vec<Key>>,
 }
 
-impl SyncState {
-    /// Asks a peer that has an order in the epoch for its ids.
-    pub(in crate::engine) fn ask_trader(&mut self, ctx: &mut Context<'_>, epoch: u64, peer: Key) {
-        ask_ids(&mut self.traders, ctx, epoch, peer);
+impl Sync {
+    /// Asks a peer that may hold orders of an epoch that we lack.
+    pub fn ask(&mut self, ctx: &mut Context<'_>, lack: Lack) {
+        match lack {
+            Lack::Trader { epoch, key } => ask_ids(&mut self.traders, ctx, epoch, key),
+            Lack::Relay { epoch, key } => ask_ids(&mut self.relays, ctx, epoch, key),
+        }
     }
 
-    /// Asks a peer that relayed the root of an unknown trader for its ids.
-    pub(in crate::engine) fn ask_relay(&mut self, ctx: &mut Context<'_>, epoch: u64, peer: Key) {
-        ask_ids(&mut self.relays, ctx, epoch, peer);
-    }
-}
-
-fn ask_ids(asked: &mut BTreeMap<u64, Vec<Key>>, ctx: &mut Context<'_>, epoch: u64, peer: Key) {
-    let of_epoch = asked.entry(epoch).or_default();
-    if peer == ctx.me() || of_epoch.contains(&peer) || of_epoch.len() >= SESSIONS_PER_EPOCH {
-        return;
-    }
-    of_epoch.push(peer);
-    let purpose = Purpose::SyncIds(epoch, peer);
-    ctx.out.send(peer, Protocol::Sync, &SyncRequest::Ids { epoch }, purpose);
-    while asked.len() > EPOCHS_REMEMBERED {
-        asked.pop_first();
-    }
-}
-
-impl Market {
     /// Answers a peer.
     #[must_use]
-    pub fn on_sync_request(&self, now_ms: TimeMs, request: &SyncRequest) -> SyncReply {
-        let set = |epoch: &u64| self.epochs.get(*epoch).map(|view| &*view.set);
+    pub fn on_request(&self, now_ms: TimeMs, epochs: &Epochs, request: &SyncRequest) -> SyncReply {
+        let set = |epoch: &u64| epochs.get(*epoch).map(|view| &*view.set);
         let reply = match request {
             SyncRequest::Clock => Some(SyncReply::Clock { unix_ms: now_ms }),
             SyncRequest::Ids { epoch } => {
@@ -116,41 +108,70 @@ impl Market {
 
     /// Takes a peer's answer. An order in it that its bytes prove invalid is the fault of
     /// the peer that sent it.
-    pub fn on_sync_reply(&mut self, ctx: &mut Context<'_>, purpose: &Purpose, reply: SyncReply) {
+    pub fn on_reply(
+        &self,
+        ctx: &mut Context<'_>,
+        epochs: &mut Epochs,
+        peer: Key,
+        purpose: SyncPurpose,
+        reply: SyncReply,
+    ) {
         match (purpose, reply) {
-            (Purpose::SyncIds(epoch, peer), SyncReply::Ids(ids)) => {
-                let lacks = |id: &OrderId| self.epochs.order(*epoch, id).is_none();
+            (SyncPurpose::Ids(epoch), SyncReply::Ids(ids)) => {
+                let lacks = |id: &OrderId| epochs.order(epoch, id).is_none();
                 let missing: Vec<OrderId> =
                     ids.into_iter().take(IDS_PER_REPLY).filter(lacks).collect();
                 for ids in missing.chunks(ORDERS_PER_FETCH).take(FETCHES_PER_SESSION) {
-                    let request = SyncRequest::Orders { epoch: *epoch, ids: ids.to_vec() };
-                    let purpose = Purpose::SyncOrders(*epoch, *peer);
-                    ctx.out.send(*peer, Protocol::Sync, &request, purpose);
+                    let request = SyncRequest::Orders { epoch, ids: ids.to_vec() };
+                    let purpose = Purpose::Sync(SyncPurpose::Orders(epoch));
+                    ctx.out.send(peer, Protocol::Sync, &request, purpose);
                 }
             }
-            (Purpose::SyncOrders(epoch, peer), SyncReply::Orders(orders)) => {
-                self.take_orders(ctx, *epoch, *peer, &orders);
+            (SyncPurpose::Orders(epoch), SyncReply::Orders(orders)) => {
+                take_orders(ctx, epochs, epoch, peer, &orders);
             }
-            _ => {}
+            // A refusal, or an answer to something else: another peer is asked in its turn.
+            (SyncPurpose::Ids(_), SyncReply::Orders(_))
+            | (SyncPurpose::Orders(_), SyncReply::Ids(_))
+            | (_, SyncReply::Refused { .. } | SyncReply::Clock { .. }) => {}
         }
     }
+}
 
-    fn take_orders(&mut self, ctx: &mut Context<'_>, epoch: u64, peer: Key, orders: &[Envelope]) {
-        for envelope in orders.iter().take(ORDERS_PER_FETCH) {
-            if self.epochs.is_open(ctx, epoch).is_err() {
-                return;
+fn ask_ids(asked: &mut BTreeMap<u64, Vec<Key>>, ctx: &mut Context<'_>, epoch: u64, peer: Key) {
+    let of_epoch = asked.entry(epoch).or_default();
+    if peer == ctx.me() || of_epoch.contains(&peer) || of_epoch.len() >= SESSIONS_PER_EPOCH {
+        return;
+    }
+    of_epoch.push(peer);
+    let purpose = Purpose::Sync(SyncPurpose::Ids(epoch));
+    ctx.out.send(peer, Protocol::Sync, &SyncRequest::Ids { epoch }, purpose);
+    while asked.len() > EPOCHS_REMEMBERED {
+        asked.pop_first();
+    }
+}
+
+fn take_orders(
+    ctx: &mut Context<'_>,
+    epochs: &mut Epochs,
+    epoch: u64,
+    peer: Key,
+    orders: &[Envelope],
+) {
+    for envelope in orders.iter().take(ORDERS_PER_FETCH) {
+        if epochs.is_open(ctx, epoch).is_err() {
+            return;
+        }
+        match admit(envelope, ctx.params) {
+            Ok(order) if order.epoch == epoch => {
+                epochs.insert(order);
             }
-            match admit(envelope, ctx.params) {
-                Ok(order) if order.epoch == epoch => {
-                    self.epochs.insert(order);
-                }
-                Ok(_) | Err(AdmissionError::Wire(WireError::UnknownVersion)) => {}
-                Err(error) => {
-                    // One is proof enough: the rest is not worth its signatures.
-                    ctx.out.notify(Event::Refused { peer, code: error.code().to_owned() });
-                    ctx.out.push(Effect::Penalise { key: peer });
-                    return;
-                }
+            Ok(_) | Err(AdmissionError::Wire(WireError::UnknownVersion)) => {}
+            Err(error) => {
+                // One is proof enough: the rest is not worth its signatures.
+                ctx.out.notify(Event::Refused { peer, code: error.code().to_owned() });
+                ctx.out.push(Effect::Penalise { key: peer });
+                return;
             }
         }
     }
