@@ -172,22 +172,22 @@ fn refusals_of_the_daemon_have_their_exit_codes() {
     let table: Vec<(Vec<&str>, i32, &str)> = vec![
         (vec!["order", "show", "deadbeef"], 5, "order.not_found"),
         (vec!["trade", "show", "deadbeef"], 5, "trade.not_found"),
-        (vec!["epoch", "show"], 5, "epoch.not_computed"),
+        (vec!["epoch", "show"], 6, "epoch.not_computed"),
         (vec!["epoch", "verify", "13"], 1, "epoch.bad_price"),
         (vec!["epoch", "verify", "--from", "/nowhere"], 2, "file.unusable"),
         (vec!["epoch", "verify", "--from", wasm], 6, "epoch.file_header"),
         (vec!["epoch", "verify"], 2, "cli.usage"),
         (vec!["epoch", "verify", "5", "--quick"], 2, "cli.usage"),
-        ([refused.as_slice(), &["--yes"]].concat(), 6, "order.no_capacity"),
+        ([refused.as_slice(), &["--yes"]].concat(), 6, "order.capacity_exceeded"),
         (vec!["book", "--class", "cpu.big"], 2, "order.unknown_class"),
         (vec!["order", "show", "dead"], 2, "cli.usage"),
         (vec!["order", "explain", "deadbeef"], 5, "order.not_found"),
-        ([&["quote"], refused.as_slice()].concat(), 6, "order.window"),
+        ([&["quote"], refused.as_slice()].concat(), 2, "order.window"),
         (vec!["quote", "buy", "--qty", "1"], 2, "order.incomplete"),
         (vec!["book", "cpu.standard", "--class", "cpu.highmem"], 2, "cli.usage"),
         (vec!["book", "cpu.big", "--watch"], 2, "order.unknown_class"),
         (vec!["order", "shows", "deadbeef"], 2, "cli.usage"),
-        (vec!["peer", "add", "127.0.0.1:1"], 2, "peer.address"),
+        (vec!["peer", "add", "127.0.0.1:1"], 2, "network.bad_address"),
         (
             vec!["cert", "redeem", "cccccccc", "--wasm", wasm, "--wait=300ms"],
             7,
@@ -195,7 +195,7 @@ fn refusals_of_the_daemon_have_their_exit_codes() {
         ),
         (vec!["cert", "redeem", "cccccccc", "--wasm", "/nowhere"], 2, "file.unusable"),
         (vec!["cert", "redeem", "cccccccc", "--wasm", "/dev/null"], 2, "workload.invalid"),
-        (vec!["lease", "result", "eeeeeeee", "none", "--out", "-"], 5, "lease.no_result"),
+        (vec!["lease", "result", "eeeeeeee", "none", "--out", "-"], 5, "result.not_found"),
     ];
     for (args, exit, code) in table {
         let found = json_error(ask(&fake, &[args.as_slice(), &["--json"]].concat()));

@@ -162,7 +162,7 @@ fn the_routes_of_the_page_are_those_of_the_api() {
 
 #[test]
 fn the_exit_codes_of_the_page_are_those_of_the_program() {
-    let failure = read("src/cli/failure.rs");
+    let failure = read("core/src/reasons/mod.rs");
     let codes = failure.lines().filter_map(|line| {
         let (_, code) = line.trim().strip_suffix(',')?.split_once(" = ")?;
         code.parse().ok()

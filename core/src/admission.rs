@@ -34,7 +34,10 @@ pub enum AdmissionError {
     #[error("limit must lie between 1 and 10^12 msat per block")]
     Limit,
     /// Slots, min_run or mode that do not fit the side.
-    #[error("a bid has 1 to 168 slots and no min_run; an ask has min_run >= 1, no slots, sticky")]
+    #[error(
+        "a bid has 1 to 168 slots inside its window and no min_run; \
+             an ask has min_run >= 1, no slots, no gang and no beneficiary"
+    )]
     Run,
     /// Empty, past or beyond the horizon.
     #[error("window is empty, past or beyond the horizon of 336 slots")]
@@ -108,6 +111,17 @@ pub fn check_rules(order: &Order, params: &Params) -> Result<(), AdmissionError>
     check_window(order, params)?;
     check_counterparties(order)?;
     check_source(order, params)
+}
+
+/// The rules that hold whatever the time: of quantity, classes and limits, run, lists of keys.
+///
+/// # Errors
+/// The first rule broken.
+pub fn check_content(order: &Order, params: &Params) -> Result<(), AdmissionError> {
+    check_quantity(order)?;
+    check_alternatives(order, params)?;
+    check_run(order)?;
+    check_counterparties(order)
 }
 
 fn require(ok: bool, error: AdmissionError) -> Result<(), AdmissionError> {

@@ -19,6 +19,7 @@ use tokio::sync::Semaphore;
 
 use super::error::ApiError;
 use capex_core::ids::to_hex;
+use capex_core::reason;
 
 /// Name of the cookie file in the data directory.
 pub const COOKIE_FILE: &str = "cookie";
@@ -91,20 +92,26 @@ impl Guard {
     fn check(&self, path: &str, headers: &HeaderMap) -> Result<(), ApiError> {
         let allowed = |host: &str| self.hosts.iter().any(|known| known.eq_ignore_ascii_case(host));
         if !one(headers, header::HOST).is_some_and(allowed) {
-            return Err(ApiError::new(403, "api.host", "this Host is not allowed")
+            return Err(ApiError::new(reason!("api.host"), "this Host is not allowed")
                 .with_hint(format!("use http://{}", self.hosts[0])));
         }
         if headers.contains_key(header::ORIGIN) {
             let origin = one(headers, header::ORIGIN).and_then(|text| text.strip_prefix("http://"));
             if !origin.is_some_and(allowed) {
-                return Err(ApiError::new(403, "api.origin", "calls from other pages are refused"));
+                return Err(ApiError::new(
+                    reason!("api.origin"),
+                    "calls from other pages are refused",
+                ));
             }
         }
         if path == LIVEZ || self.is_authorised(headers) {
             return Ok(());
         }
-        Err(ApiError::new(401, "api.unauthorised", "the cookie is missing or not this daemon's")
-            .with_hint("send `Authorization: Bearer <content of DATADIR/cookie>`"))
+        Err(ApiError::new(
+            reason!("api.unauthorised"),
+            "the cookie is missing or not this daemon's",
+        )
+        .with_hint("send `Authorization: Bearer <content of DATADIR/cookie>`"))
     }
 
     fn is_authorised(&self, headers: &HeaderMap) -> bool {
@@ -131,7 +138,7 @@ fn equal(a: &[u8], b: &[u8]) -> bool {
 /// The middleware in front of every route.
 pub async fn guard(State(guard): State<Arc<Guard>>, request: Request, next: Next) -> Response {
     let Ok(_slot) = guard.slots.try_acquire() else {
-        return ApiError::unavailable("api.busy", "too many requests at once").into_response();
+        return ApiError::new(reason!("api.busy"), "too many requests at once").into_response();
     };
     match guard.check(request.uri().path(), request.headers()) {
         Ok(()) => next.run(request).await,

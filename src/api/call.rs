@@ -10,6 +10,7 @@ use super::types;
 use capex_core::engine::io::{Command, Done};
 use capex_core::engine::market::OrderSpec;
 use capex_core::ids::CertId;
+use capex_core::reason;
 
 /// Calls that may wait for the event loop. It answers from memory, most queries in well under
 /// a millisecond and those over the open book in a time that grows with its orders; what
@@ -233,14 +234,14 @@ impl ApiHandle {
         let (answer, waiting) = oneshot::channel();
         self.calls.try_send(Request { call, answer }).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => {
-                ApiError::unavailable("api.busy", "too many calls wait for the node")
+                ApiError::new(reason!("api.busy"), "too many calls wait for the node")
             }
             mpsc::error::TrySendError::Closed(_) => stopping(),
         })?;
         match tokio::time::timeout(CALL_TIMEOUT, waiting).await {
             Ok(Ok(answer)) => T::try_from(answer?),
             Ok(Err(_)) => Err(stopping()),
-            Err(_) => Err(ApiError::new(504, "api.timeout", "the node did not answer in time")),
+            Err(_) => Err(ApiError::new(reason!("api.timeout"), "the node did not answer in time")),
         }
     }
 
@@ -276,5 +277,5 @@ impl ApiHandle {
 }
 
 fn stopping() -> ApiError {
-    ApiError::unavailable("api.stopping", "the node is stopping")
+    ApiError::new(reason!("api.stopping"), "the node is stopping")
 }

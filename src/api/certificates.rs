@@ -14,6 +14,7 @@ use super::{ApiError, ApiState, CertificateText, Prefix, Query, RedeemCall, Shel
 use capex_core::engine::io::{Command, Done};
 use capex_core::ids::{CertId, Key};
 use capex_core::limits::{WORKLOAD_FILES_MAX, WORKLOAD_MAX_BYTES, WORKLOAD_NAME_BYTES};
+use capex_core::reason;
 
 /// An upload: the largest workload in base64, and room for names and arguments.
 const UPLOAD_MAX_BYTES: usize =
@@ -50,7 +51,7 @@ async fn gift(
     let to: Key = body
         .to
         .parse()
-        .map_err(|error| ApiError::bad_request("key.syntax", format!("`to`: {error}")))?;
+        .map_err(|error| ApiError::new(reason!("key.syntax"), format!("`to`: {error}")))?;
     let cert = whole_id(&state, id).await?;
     match state.node.command(Command::Gift { cert, to }).await? {
         Done::Gifted { seq } => {
@@ -66,7 +67,7 @@ async fn redeem(
     Body(body): Body<RedeemBody>,
 ) -> Result<Json<Redeemed>, ApiError> {
     let Ok(_upload) = state.uploads.try_acquire() else {
-        return Err(ApiError::unavailable("api.busy", "other uploads are in progress"));
+        return Err(ApiError::new(reason!("api.busy"), "other uploads are in progress"));
     };
     let cert = whole_id(&state, id).await?;
     let call = redeem_call(cert, body)?;
@@ -84,7 +85,7 @@ async fn whole_id(state: &ApiState, id: Prefix) -> Result<CertId, ApiError> {
 }
 
 fn redeem_call(cert: CertId, body: RedeemBody) -> Result<RedeemCall, ApiError> {
-    let refuse = |what: String| ApiError::bad_request("workload.invalid", what);
+    let refuse = |what: String| ApiError::new(reason!("workload.invalid"), what);
     if body.inputs.len() > WORKLOAD_FILES_MAX || body.results.len() > WORKLOAD_FILES_MAX {
         return Err(refuse(format!("at most {WORKLOAD_FILES_MAX} inputs and as many results")));
     }
@@ -109,7 +110,7 @@ fn redeem_call(cert: CertId, body: RedeemBody) -> Result<RedeemCall, ApiError> {
 
 fn decode(what: &str, text: &str) -> Result<Vec<u8>, ApiError> {
     BASE64.decode(text).map_err(|error| {
-        ApiError::bad_request("workload.invalid", format!("{}: {error}", what.escape_default()))
+        ApiError::new(reason!("workload.invalid"), format!("{}: {error}", what.escape_default()))
     })
 }
 

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use capex_core::engine::io::Refusal;
 use capex_core::reason;
-use capex_core::reasons::Reason;
+use capex_core::reasons::{Kind, Reason};
 
 /// A refusal of the API.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -85,10 +85,22 @@ pub struct ErrorFields {
 }
 
 impl ApiError {
-    /// An error with a status.
+    /// An error whose status and hint are the reason's.
     #[must_use]
-    pub fn new(status: u16, code: &str, message: impl Into<String>) -> Self {
-        Self { code: code.to_owned(), message: message.into(), hint: None, status }
+    pub fn new(reason: Reason, message: impl Into<String>) -> Self {
+        Self {
+            code: reason.code().to_owned(),
+            message: message.into(),
+            hint: reason.hint().map(str::to_owned),
+            status: reason.status(),
+        }
+    }
+
+    /// The same for a code of this program that is only known as a text; 500 if it is none.
+    #[must_use]
+    pub fn coded(code: &str, message: impl Into<String>) -> Self {
+        let error = Self::new(Reason::find(code).unwrap_or(reason!("api.internal")), message);
+        Self { code: code.to_owned(), ..error }
     }
 
     /// The same with what to do.
@@ -98,38 +110,23 @@ impl ApiError {
         self
     }
 
-    /// 400: the request itself is wrong.
-    #[must_use]
-    pub fn bad_request(code: &str, message: impl Into<String>) -> Self {
-        Self::new(400, code, message)
-    }
-
-    /// 404, as in `order.not_found`.
+    /// As in `order.not_found`.
     #[must_use]
     pub fn not_found(noun: Noun, id: &str) -> Self {
-        let message = format!("no {} has an id that begins with {id}", noun.name());
-        Self::new(404, noun.not_found().code(), message)
-            .with_hint(noun.not_found().hint().unwrap_or_default())
+        Self::new(noun.not_found(), format!("no {} has an id that begins with {id}", noun.name()))
     }
 
-    /// 409, as in `order.ambiguous`.
+    /// As in `order.ambiguous`.
     #[must_use]
     pub fn ambiguous(noun: Noun, id: &str) -> Self {
         let message = format!("more than one {} has an id that begins with {id}", noun.name());
-        Self::new(409, noun.ambiguous().code(), message)
-            .with_hint(noun.ambiguous().hint().unwrap_or_default())
+        Self::new(noun.ambiguous(), message)
     }
 
-    /// 503: the daemon is starting, stopping or has too much to do.
-    #[must_use]
-    pub fn unavailable(code: &str, message: impl Into<String>) -> Self {
-        Self::new(503, code, message).with_hint("try again in a moment")
-    }
-
-    /// 500: a fault of this program.
+    /// A fault of this program.
     #[must_use]
     pub fn internal(message: impl Into<String>) -> Self {
-        Self::new(500, "api.internal", message)
+        Self::new(reason!("api.internal"), message)
     }
 
     /// The body that is sent.
@@ -146,11 +143,12 @@ impl ApiError {
 }
 
 impl From<Refusal> for ApiError {
-    /// Refusals of the engine are conflicts with the rules or the state, unless their code
-    /// says that a thing does not exist.
-    fn from(refusal: Refusal) -> Self {
-        let missing = refusal.code.ends_with(".unknown") || refusal.code.ends_with(".not_found");
-        Self::new(if missing { 404 } else { 409 }, &refusal.code, refusal.message)
+    /// A code that is not ours is the word of a peer that rejected something.
+    fn from(Refusal { code, message }: Refusal) -> Self {
+        match Reason::find(&code) {
+            Some(reason) => Self::new(reason, message),
+            None => Self { code, message, hint: None, status: Kind::Rejected.status() },
+        }
     }
 }
 

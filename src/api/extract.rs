@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 use super::error::ApiError;
 use super::prefix::Prefix;
 use super::types::Part;
+use capex_core::reason;
 
 /// Header of a [`Part`]: `true` if nothing will follow.
 pub const END_HEADER: HeaderName = HeaderName::from_static("capex-end");
@@ -24,14 +25,14 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
             Bytes::from_request(request, state).await.map_err(|rejection| {
                 match rejection.status() {
                     StatusCode::PAYLOAD_TOO_LARGE => {
-                        ApiError::new(413, "api.body_too_large", "the body is too large")
+                        ApiError::new(reason!("api.body_too_large"), "the body is too large")
                     }
-                    _ => ApiError::bad_request("api.body", "the body could not be read"),
+                    _ => ApiError::new(reason!("api.body"), "the body could not be read"),
                 }
             })?;
         serde_json::from_slice(&bytes)
             .map(Self)
-            .map_err(|error| ApiError::bad_request("api.body", error.to_string()))
+            .map_err(|error| ApiError::new(reason!("api.body"), error.to_string()))
     }
 }
 
@@ -55,7 +56,7 @@ where
 {
     Path::from_request_parts(parts, state)
         .await
-        .map_err(|rejection| ApiError::bad_request("api.path", rejection.body_text()))
+        .map_err(|rejection| ApiError::new(reason!("api.path"), rejection.body_text()))
 }
 
 /// Parameters after the `?`.
@@ -67,7 +68,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         let Query(value) = Query::from_request_parts(parts, state)
             .await
-            .map_err(|rejection| ApiError::bad_request("api.query", rejection.body_text()))?;
+            .map_err(|rejection| ApiError::new(reason!("api.query"), rejection.body_text()))?;
         Ok(Self(value))
     }
 }

@@ -70,6 +70,7 @@ pub use extract::END_HEADER;
 pub use prefix::{PREFIX_MIN_DIGITS, Prefix};
 
 use capex_core::params::Params;
+use capex_core::reason;
 
 /// A request body, except uploads: the largest is an order with 16 keys.
 pub const BODY_MAX_BYTES: usize = 64 << 10;
@@ -111,9 +112,9 @@ pub fn router(state: ApiState, guard: Guard) -> Router {
     Router::new()
         .nest("/api/v1", api)
         .route(auth::LIVEZ, axum::routing::get(|| async { "ok\n" }))
-        .fallback(|| async { ApiError::new(404, "api.no_route", "there is no such route") })
+        .fallback(|| async { ApiError::new(reason!("api.no_route"), "there is no such route") })
         .method_not_allowed_fallback(|| async {
-            ApiError::new(405, "api.method", "this route has another method")
+            ApiError::new(reason!("api.method"), "this route has another method")
         })
         .layer(DefaultBodyLimit::max(BODY_MAX_BYTES))
         .layer(middleware::from_fn_with_state(Arc::new(guard), auth::guard))

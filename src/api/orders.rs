@@ -7,16 +7,18 @@ use serde::Deserialize;
 
 use super::extract::{Body, Id, Params as Asked};
 use super::types::{
-    Acknowledged, Explanation, Mode, Order, PlaceOrder, Placed, Quote, Side, TimeInForce,
+    Acknowledged, ClassLimit, Explanation, Mode, Order, PlaceOrder, Placed, Quote, Side,
+    TimeInForce,
 };
 use super::{ApiError, ApiState, Query};
 use capex_core::engine::io::{Command, Done};
 use capex_core::engine::market::{self, OrderSpec};
 use capex_core::ids::Key;
-use capex_core::limits::{ALLOW_DENY_MAX, ALTS_MAX, QTY_MAX, SLOTS_MAX};
+use capex_core::limits::ALTS_MAX;
 use capex_core::order::{self, Alternative};
 use capex_core::params::Params;
-use capex_core::units::{Price, Window};
+use capex_core::reason;
+use capex_core::units::Window;
 
 pub(super) fn routes() -> Router<ApiState> {
     Router::new()
@@ -80,72 +82,45 @@ pub(super) fn class_id(name: &str, params: &Params) -> Result<u16, ApiError> {
     params.class_named(name).map(|class| class.floors.id).ok_or_else(|| {
         let known: Vec<&str> = params.classes.iter().map(|class| class.name.as_str()).collect();
         let message = format!("no class `{}`", name.escape_default());
-        ApiError::bad_request("order.unknown_class", message)
+        ApiError::new(reason!("order.unknown_class"), message)
             .with_hint(format!("known classes: {}", known.join(", ")))
     })
 }
 
-/// The engine's form of an order: bounds of DESIGN §13 that need no other state.
+/// The engine's form of an order. Names and keys are read here; what the order may say is
+/// decided by admission's rules alone.
 fn order_spec(body: &PlaceOrder, params: &Params) -> Result<OrderSpec, ApiError> {
-    let refuse = |code: &str, what: &str| Err(ApiError::bad_request(code, what));
     let selling = body.side == Side::Sell;
-    let alts_max = if selling { 1 } else { ALTS_MAX };
-    if !(1..=alts_max).contains(&body.alternatives.len()) {
-        return refuse("order.alternatives", "a bid has 1 to 4 alternatives, an ask 1");
-    }
-    if !(1..=QTY_MAX).contains(&body.qty) || !(1..=body.qty).contains(&body.min_qty) {
-        return refuse("order.qty", "needs 1 ≤ min_qty ≤ qty ≤ 10000");
-    }
-    let Some(window) = Window::new(body.window[0], body.window[1]) else {
-        return refuse("order.window", "the window is empty");
-    };
-    let slots_good = if selling { body.slots == 0 } else { (1..=SLOTS_MAX).contains(&body.slots) };
-    if !slots_good || u32::from(body.slots) > window.len() {
-        return refuse("order.slots", "a bid needs 1 to 168 slots inside its window, an ask 0");
-    }
-    if !selling && body.min_run != 0 {
-        return refuse("order.min_run", "min_run is for asks");
-    }
-    if selling && (body.mode == Mode::Gang || body.beneficiary.is_some()) {
-        return refuse("order.side", "gang and beneficiary are for bids");
-    }
-    if body.allow.len() + body.deny.len() > ALLOW_DENY_MAX {
-        return refuse("order.counterparties", "at most 16 allow and deny keys together");
-    }
-    Ok(OrderSpec {
+    let spec = OrderSpec {
         side: if selling { order::Side::Sell } else { order::Side::Buy },
         alts: alternatives(body, params)?,
         qty: body.qty,
         min_qty: body.min_qty,
         mode: if body.mode == Mode::Gang { order::Mode::Gang } else { order::Mode::Sticky },
-        window,
+        window: Window { start: body.window[0], end: body.window[1] },
         slots: body.slots,
         features: features(&body.features, params)?,
         allow: keys("allow", &body.allow)?,
         deny: keys("deny", &body.deny)?,
-        min_run: if selling { body.min_run.max(1) } else { 0 },
+        min_run: if selling { body.min_run.max(1) } else { body.min_run },
         time_in_force: time_in_force(body)?,
         beneficiary: body
             .beneficiary
             .as_deref()
             .map(|text| key("beneficiary", text))
             .transpose()?,
-    })
+    };
+    spec.check(params).map_err(|error| ApiError::coded(error.code(), error.to_string()))?;
+    Ok(spec)
 }
 
+/// Classes by name. One too many is enough for the rules to refuse all.
 fn alternatives(body: &PlaceOrder, params: &Params) -> Result<Vec<Alternative>, ApiError> {
-    let mut alts: Vec<Alternative> = Vec::with_capacity(body.alternatives.len());
-    for limit in &body.alternatives {
+    let alternative = |limit: &ClassLimit| {
         let class = class_id(&limit.class, params)?;
-        let price = Price::from_msat(limit.limit_msat)
-            .map_err(|error| ApiError::bad_request("order.price", error.to_string()))?;
-        if alts.iter().any(|alt| alt.class == class) {
-            let message = format!("class {} stands twice", limit.class);
-            return Err(ApiError::bad_request("order.alternatives", message));
-        }
-        alts.push(Alternative { class, limit_msat: price.msat() });
-    }
-    Ok(alts)
+        Ok(Alternative { class, limit_msat: limit.limit_msat })
+    };
+    body.alternatives.iter().take(ALTS_MAX + 1).map(alternative).collect()
 }
 
 fn time_in_force(body: &PlaceOrder) -> Result<market::TimeInForce, ApiError> {
@@ -156,7 +131,7 @@ fn time_in_force(body: &PlaceOrder) -> Result<market::TimeInForce, ApiError> {
         (TimeInForce::Fok, None) => Ok(market::TimeInForce::FillOrKill),
         _ => {
             let message = "expires_at belongs to gtt, and gtt needs it";
-            Err(ApiError::bad_request("order.time_in_force", message))
+            Err(ApiError::new(reason!("order.time_in_force"), message))
         }
     }
 }
@@ -166,7 +141,7 @@ fn features(names: &[String], params: &Params) -> Result<u64, ApiError> {
         let bit = params.features.get(name).and_then(|bit| 1_u64.checked_shl(u32::from(*bit)));
         bit.ok_or_else(|| {
             let message = format!("no feature `{}`", name.escape_default());
-            ApiError::bad_request("order.unknown_feature", message)
+            ApiError::new(reason!("order.unknown_feature"), message)
         })
     };
     names.iter().map(bit).try_fold(0, |bits, bit| Ok(bits | bit?))
@@ -181,7 +156,8 @@ fn keys(field: &str, texts: &[String]) -> Result<Vec<Key>, ApiError> {
 }
 
 fn key(field: &str, text: &str) -> Result<Key, ApiError> {
-    text.parse().map_err(|error| ApiError::bad_request("key.syntax", format!("`{field}`: {error}")))
+    text.parse()
+        .map_err(|error| ApiError::new(reason!("key.syntax"), format!("`{field}`: {error}")))
 }
 
 #[cfg(test)]
@@ -221,15 +197,19 @@ mod tests {
         let table = [
             ("alternatives", "[]", "order.alternatives"),
             ("alternatives", r#"[{"class":"cpu.big","limit_msat":1}]"#, "order.unknown_class"),
-            ("alternatives", r#"[{"class":"cpu.standard","limit_msat":0}]"#, "order.price"),
-            ("qty", "0", "order.qty"),
-            ("qty", "10001", "order.qty"),
-            ("min_qty", "3", "order.qty"),
+            (
+                "alternatives",
+                r#"[{"class":"cpu.standard","limit_msat":0}]"#,
+                "order.limit_out_of_range",
+            ),
+            ("qty", "0", "order.quantity"),
+            ("qty", "10001", "order.quantity"),
+            ("min_qty", "3", "order.quantity"),
             ("window", "[104, 104]", "order.window"),
-            ("slots", "0", "order.slots"),
-            ("slots", "5", "order.slots"),
-            ("min_run", "1", "order.min_run"),
-            ("side", r#""sell""#, "order.slots"),
+            ("slots", "0", "order.run"),
+            ("slots", "5", "order.run"),
+            ("min_run", "1", "order.run"),
+            ("side", r#""sell""#, "order.run"),
             ("time_in_force", r#""gtt""#, "order.time_in_force"),
             ("expires_at", "1", "order.time_in_force"),
             ("features", r#"["fast"]"#, "order.unknown_feature"),

@@ -9,6 +9,7 @@ use super::types::{Acknowledged, AddPeer, Peer};
 use super::{ApiError, ApiState, Query, ShellCommand};
 use crate::node::config::check_multiaddr;
 use capex_core::engine::io::Done;
+use capex_core::reason;
 
 pub(super) fn routes() -> Router<ApiState> {
     Router::new().route("/peers", get(list).post(add))
@@ -23,7 +24,7 @@ async fn add(
     Body(body): Body<AddPeer>,
 ) -> Result<Json<Acknowledged>, ApiError> {
     check_multiaddr(&body.address, true)
-        .map_err(|what| ApiError::bad_request("peer.address", what))?;
+        .map_err(|what| ApiError::new(reason!("network.bad_address"), what))?;
     let _: Done = state.node.shell(ShellCommand::AddPeer(body.address)).await?;
     Ok(Json(Acknowledged { ok: true }))
 }

@@ -1,6 +1,7 @@
 //! Ids by a unique prefix of at least eight digits.
 
 use super::error::{ApiError, Noun};
+use capex_core::reason;
 
 /// Shortest prefix of an id: long enough that a typing error finds nothing.
 pub const PREFIX_MIN_DIGITS: usize = 8;
@@ -23,7 +24,7 @@ impl Prefix {
         if hex && (PREFIX_MIN_DIGITS..=ID_DIGITS).contains(&text.len()) {
             return Ok(Self(text.to_owned()));
         }
-        Err(ApiError::bad_request("id.syntax", "expected 8 to 64 lower-case hex digits"))
+        Err(ApiError::new(reason!("id.syntax"), "expected 8 to 64 lower-case hex digits"))
     }
 
     /// The digits.

@@ -57,7 +57,7 @@ impl ChainError {
     pub fn code(&self) -> &'static str {
         match self {
             Self::Unreachable(_) => "chain.unreachable",
-            Self::Unauthorized(_) => "chain.unauthorized",
+            Self::Unauthorized(_) => "chain.unauthorised",
             Self::WarmingUp(_) => "chain.warming_up",
             Self::Rejected { kind, .. } => kind.code(),
             Self::WrongNetwork { .. } => "chain.wrong_network",

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::failure::{Exit, Failure};
+use super::failure::Failure;
 use super::output::{Page, slots};
 use super::{Context, read_text};
 use crate::api::types::{
@@ -54,7 +54,7 @@ struct Report {
 pub(super) fn run(flags: &Flags, context: &mut Context<'_>) -> Result<(), Failure> {
     let text = read_text(&flags.file, TEXT_MAX_BYTES as u64)?;
     let report = report(&text).map_err(|(code, what)| {
-        Failure::new(Exit::Rejected, code, format!("{}: {what}", flags.file.display()))
+        Failure::coded(code, format!("{}: {what}", flags.file.display()))
     })?;
     context.show(&report, page)
 }

@@ -12,11 +12,12 @@ use serde::de::DeserializeOwned;
 use ureq::http::Response;
 use ureq::{Agent, Body};
 
-use super::failure::{Exit, Failure};
+use super::failure::Failure;
 use crate::api::auth::COOKIE_FILE;
 use crate::api::types::{Endpoints, Part, Status};
 use crate::api::{ApiError, CALL_TIMEOUT, END_HEADER, ErrorBody, endpoints};
 use capex_core::epoch::signed::TEXT_MAX_BYTES;
+use capex_core::reason;
 
 /// Connecting on loopback takes no time, or nobody listens.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -45,7 +46,7 @@ impl Client {
                 return unreachable(datadir);
             }
             let message = format!("the cookie of {}: {error}", datadir.display());
-            Failure::new(Exit::NotAuthorised, "cli.cookie", message)
+            Failure::new(reason!("cli.cookie"), message)
                 .with_hint("run as the user who runs the daemon")
         })?;
         let bound = loopback(&found).ok_or_else(|| unreachable(datadir))?;
@@ -209,20 +210,19 @@ impl Client {
     fn lost(&self, error: &ureq::Error) -> Failure {
         if matches!(error, ureq::Error::Timeout(ureq::Timeout::Global)) {
             let message = format!("the daemon at {} did not answer in time", self.base);
-            return Failure::new(Exit::TimedOut, "daemon.timeout", message);
+            return Failure::new(reason!("daemon.timeout"), message);
         }
         if self.is_gone() {
             return unreachable(&self.datadir);
         }
         let message = format!("no daemon answers at {}: {error}", self.base);
-        Failure::new(Exit::Unreachable, "daemon.unreachable", message)
-            .with_hint("start it with `capex up`")
+        Failure::new(reason!("daemon.unreachable"), message).with_hint("start it with `capex up`")
     }
 }
 
 fn unreachable(datadir: &Path) -> Failure {
     let dir = datadir.display();
-    Failure::new(Exit::Unreachable, "daemon.unreachable", format!("no daemon runs on {dir}"))
+    Failure::new(reason!("daemon.unreachable"), format!("no daemon runs on {dir}"))
         .with_hint(format!("start it with `capex up --datadir {dir}`"))
 }
 
@@ -238,7 +238,7 @@ fn body(response: &mut Response<Body>) -> Result<Vec<u8>, Failure> {
 }
 
 fn malformed(what: &str) -> Failure {
-    Failure::new(Exit::Failed, "daemon.malformed", format!("the daemon's answer: {what}"))
+    Failure::new(reason!("daemon.malformed"), format!("the daemon's answer: {what}"))
         .with_hint("are command and daemon of one version? see `capex status`")
 }
 

@@ -8,10 +8,11 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::Context;
-use super::failure::{Exit, Failure};
+use super::failure::Failure;
 use super::output::{Io, Page};
 use crate::node::config::Config;
 use crate::store::{self, IndexState, Meta, Report, Store, StoreError};
+use capex_core::reason;
 
 /// Records between two lines of progress.
 const PROGRESS_EVERY: usize = 100_000;
@@ -191,15 +192,9 @@ fn existing(config: &Config) -> Result<PathBuf, Failure> {
         return Ok(dir);
     }
     let message = format!("{} has no store", config.datadir.display());
-    Err(Failure::new(Exit::NotFound, "store.absent", message)
-        .with_hint("name the directory with --datadir, or the network with --network"))
+    Err(Failure::new(reason!("store.absent"), message))
 }
 
 fn refused(error: &StoreError) -> Failure {
-    let exit = match error {
-        StoreError::NotEmpty(_) | StoreError::Import { .. } => Exit::Rejected,
-        _ => Exit::Failed,
-    };
-    let failure = Failure::new(exit, error.code(), error.to_string());
-    Failure { hint: error.hint().map(str::to_owned), ..failure }
+    Failure::coded(error.code(), error.to_string())
 }

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::failure::{Exit, Failure};
+use super::failure::Failure;
 use super::up::{runtime, stop_asked};
 use super::{Context, wait_ms};
 use crate::chain::devchain::server::{ServeError, ServeOptions, serve};
 use crate::node::config::{DEVCHAIN_LISTEN, devchain_dir};
+use capex_core::reason;
 
 /// Flags of `devchain`.
 #[derive(Debug, clap::Args)]
@@ -40,7 +41,7 @@ pub struct Flags {
 /// The address is taken, or the directory can not be used.
 pub fn run(flags: &Flags, context: &mut Context<'_>) -> Result<(), Failure> {
     let state_dir = devchain_dir(flags.dir.as_deref(), context.env)
-        .ok_or_else(|| Failure::usage("config.no_home", "no home directory: pass --dir"))?;
+        .ok_or_else(|| Failure::new(reason!("config.no_home"), "no home directory: pass --dir"))?;
     runtime()?.block_on(async {
         let options = ServeOptions {
             listen: flags.listen,
@@ -48,8 +49,7 @@ pub fn run(flags: &Flags, context: &mut Context<'_>) -> Result<(), Failure> {
             state_dir,
             shutdown: Box::pin(stop_asked(flags.exit_on_stdin_eof)?),
         };
-        let failed =
-            |error: ServeError| Failure::new(Exit::Failed, error.code(), error.to_string());
+        let failed = |error: ServeError| Failure::coded(error.code(), error.to_string());
         let running = serve(options).await.map_err(failed)?;
         let found = Serving { url: running.url(), cookie: running.cookie_path.clone() };
         context.show(&found, |found, page| {

@@ -34,6 +34,7 @@ use super::Context;
 use super::failure::{Exit, Failure};
 use super::output::Io;
 use super::sanitise;
+use capex_core::reason;
 
 /// Flags of `devnet`.
 #[derive(Debug, clap::Args)]
@@ -195,7 +196,7 @@ impl Run<'_> {
 
 fn print(document: &Document, out: &mut dyn Write) -> Result<(), Failure> {
     let text = serde_json::to_string_pretty(document)
-        .map_err(|error| Failure::new(Exit::Failed, "cli.json", error.to_string()))?;
+        .map_err(|error| Failure::new(reason!("cli.json"), error.to_string()))?;
     Ok(writeln!(out, "{}", sanitise::json(&text))?)
 }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::failure::{Exit, Failure};
+use super::failure::Failure;
 use super::output::Page;
 use super::{Context, read_text};
 use crate::api::types::{EpochCheck, EpochDifference};
@@ -15,6 +15,7 @@ use capex_core::epoch::audit::{Audit, Depth, audit};
 use capex_core::epoch::signed::{SignedEpoch, TEXT_MAX_BYTES, network, parse};
 use capex_core::ids::to_hex;
 use capex_core::params::Params;
+use capex_core::reason;
 
 /// Flags of `epoch verify`.
 #[derive(Debug, clap::Args)]
@@ -86,13 +87,11 @@ fn offline(
     if text.trim_start().starts_with('{') {
         return Err(json(path));
     }
-    let (signed, params) =
-        signed_epoch(&text, context.global.network.as_deref()).map_err(|(code, what)| {
-            Failure::new(Exit::Rejected, code, format!("{}: {what}", path.display()))
-        })?;
+    let (signed, params) = signed_epoch(&text, context.global.network.as_deref())
+        .map_err(|(code, what)| Failure::coded(code, format!("{}: {what}", path.display())))?;
     if let Some(expected) = epoch.filter(|expected| *expected != signed.epoch) {
         let what = format!("expected epoch {expected}, found {}", signed.epoch);
-        return Err(Failure::new(Exit::Failed, "epoch.other_epoch", what));
+        return Err(Failure::new(reason!("epoch.other_epoch"), what));
     }
     let depth = if quick { Depth::Quick } else { Depth::Full };
     let Audit { orders, differences, more } = audit(&signed, &params, depth);
@@ -126,7 +125,7 @@ fn read(path: &Path, context: &mut Context<'_>) -> Result<String, Failure> {
 /// The other form of an export has no signatures, so nothing in it can be verified.
 fn json(path: &Path) -> Failure {
     let what = format!("{}: JSON, not the signed orders of an epoch", path.display());
-    Failure::new(Exit::Rejected, "epoch.file_json", what)
+    Failure::new(reason!("epoch.file_json"), what)
         .with_hint("export it with its signatures: `capex epoch export EPOCH --signed --out FILE`")
 }
 
@@ -155,7 +154,7 @@ fn verdict(epoch: u64, differences: &[EpochDifference], more: usize) -> Result<(
     if more > 0 {
         message += &format!("\n  and {more} more");
     }
-    Err(Failure::new(Exit::Failed, &first.code, message))
+    Err(Failure::coded(&first.code, message))
 }
 
 fn page(report: &Report, page: &mut Page) {

@@ -7,6 +7,7 @@ use super::output::{Page, sat, short, slots};
 use crate::api::types::{
     AcceptedTrade, BestLimit, CounterOrder, Explanation, Fact, Fill, Paradox, Side,
 };
+use capex_core::reasons::Reason;
 use capex_core::units::msat_to_sat;
 
 /// Asks and shows.
@@ -198,31 +199,7 @@ fn text(fact: &Fact) -> String {
 
 /// A reason code in words.
 fn because(code: &str) -> &'static str {
-    match code {
-        "explain.not_live" => "no order of the other side takes part any more",
-        "explain.class" => "nobody offers or wants its class",
-        "explain.window" => "no window shares enough slots with its own",
-        "explain.self_trade" => "the rest of the book is its owner's",
-        "explain.features" => "nobody offers the features that are required",
-        "explain.min_run" => "the run is shorter than sellers accept",
-        "explain.allow" => "an allow list leaves nobody",
-        "explain.deny" => "a deny list leaves nobody",
-        "explain.limit" => "the limits do not cross",
-        "explain.filled" => "the bids had all they wanted from others",
-        "explain.gang" => "no single ask has the minimum fill",
-        "explain.min_fill" => "there are fewer units than the minimum fill",
-        "explain.promised_price" => "accepted trades were promised prices that exclude it",
-        "explain.taken" => "better orders took the units",
-        "explain.max_legs" => "it would take more asks than one bid may",
-        "explain.not_chosen" => "nothing forbade it; other trades gained more together",
-        "explain.no_counter_orders" => "nobody was on the other side",
-        "explain.cancelled" => "its owner cancelled it",
-        "explain.expired" => "its last epoch had passed",
-        "explain.filled_before" => "earlier epochs filled it",
-        "explain.window_past" => "too few slots of its window could still be delivered",
-        "explain.book_too_large" => "the book is too large to match it again and again",
-        _ => "see docs/api.md",
-    }
+    Reason::find(code).map_or("see docs/api.md", Reason::sentence)
 }
 
 /// What to do now.

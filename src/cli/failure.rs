@@ -16,30 +16,10 @@ use std::io;
 
 use crate::api::{ApiError, ErrorBody, ErrorFields};
 use crate::node::config::ConfigError;
+use capex_core::reason;
+use capex_core::reasons::Reason;
 
-/// Exit code of the program.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Exit {
-    /// Done.
-    Ok = 0,
-    /// Failed.
-    Failed = 1,
-    /// Usage, configuration, or a refused prompt.
-    Usage = 2,
-    /// Daemon unreachable or warming up.
-    Unreachable = 3,
-    /// Not authorised.
-    NotAuthorised = 4,
-    /// Not found.
-    NotFound = 5,
-    /// Rejected by rules or funds.
-    Rejected = 6,
-    /// `--wait` timed out.
-    TimedOut = 7,
-    /// Interrupted.
-    Interrupted = 130,
-}
+pub use capex_core::reasons::Exit;
 
 /// Why a command did not do what was asked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -56,10 +36,21 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// A failure.
+    /// A failure whose exit code and hint are the reason's.
     #[must_use]
-    pub fn new(exit: Exit, code: &str, message: impl Into<String>) -> Self {
-        Self { exit, code: code.to_owned(), message: message.into(), hint: None }
+    pub fn new(reason: Reason, message: impl Into<String>) -> Self {
+        Self {
+            exit: reason.exit(),
+            code: reason.code().to_owned(),
+            message: message.into(),
+            hint: reason.hint().map(str::to_owned),
+        }
+    }
+
+    /// The same for a code of this program that is only known as a text; exit 1 if it is none.
+    #[must_use]
+    pub fn coded(code: &str, message: impl Into<String>) -> Self {
+        ApiError::coded(code, message).into()
     }
 
     /// The same with what to do.
@@ -69,16 +60,10 @@ impl Failure {
         self
     }
 
-    /// Wrong flags, files or answers: exit 2.
-    #[must_use]
-    pub fn usage(code: &str, message: impl Into<String>) -> Self {
-        Self::new(Exit::Usage, code, message)
-    }
-
     /// A file of the user that can not be read or written.
     #[must_use]
     pub fn file(path: &std::path::Path, error: &io::Error) -> Self {
-        Self::usage("file.unusable", format!("{}: {error}", path.display()))
+        Self::new(reason!("file.unusable"), format!("{}: {error}", path.display()))
     }
 
     /// The JSON form, the same as the API's.
@@ -98,29 +83,21 @@ impl From<io::Error> for Failure {
     /// Errors of standard output: a reader that has seen enough is no failure.
     fn from(error: io::Error) -> Self {
         if error.kind() == io::ErrorKind::BrokenPipe {
-            return Self::new(Exit::Ok, "cli.broken_pipe", "the reader closed the pipe");
+            return Self::new(reason!("cli.broken_pipe"), "the reader closed the pipe");
         }
-        Self::new(Exit::Failed, "cli.output", error.to_string())
+        Self::new(reason!("cli.output"), error.to_string())
     }
 }
 
 impl From<ConfigError> for Failure {
     fn from(error: ConfigError) -> Self {
-        Self::usage(error.code(), error.to_string())
+        Self::coded(error.code(), error.to_string())
     }
 }
 
 impl From<ApiError> for Failure {
     fn from(error: ApiError) -> Self {
-        let exit = match error.status {
-            400 => Exit::Usage,
-            401 | 403 => Exit::NotAuthorised,
-            404 => Exit::NotFound,
-            402 | 409 | 413 | 422 => Exit::Rejected,
-            503 => Exit::Unreachable,
-            504 => Exit::TimedOut,
-            _ => Exit::Failed,
-        };
+        let exit = Exit::of_status(error.status);
         Self { exit, code: error.code, message: error.message, hint: error.hint }
     }
 }

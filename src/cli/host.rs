@@ -5,7 +5,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::Context;
-use super::failure::{Exit, Failure};
+use super::failure::Failure;
 use super::up::runtime;
 use crate::executor::inventory::{self, HostCapacity};
 use crate::executor::{Proved, self_test};
@@ -98,7 +98,7 @@ fn cpus(milli: u64) -> String {
 
 /// In the data directory, since that is the disk where leases run.
 fn test(config: &Config) -> Result<Proved, Failure> {
-    let failed = |code, error: String| Failure::new(Exit::Failed, code, error);
+    let failed = |code, error: String| Failure::coded(code, error);
     let shim = std::env::current_exe().map_err(|e| failed("executor.io", e.to_string()))?;
     let dir = &config.datadir;
     std::fs::create_dir_all(dir).map_err(|e| failed("executor.io", e.to_string()))?;

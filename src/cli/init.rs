@@ -8,9 +8,10 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::Context;
-use super::failure::{Exit, Failure};
+use super::failure::Failure;
 use super::output::Page;
 use crate::node::config::{self, ChainConfig, Config, Overrides, definitions};
+use capex_core::reason;
 
 /// Flags of `init`.
 #[derive(Debug, clap::Args)]
@@ -63,7 +64,7 @@ pub fn run(flags: &Flags, context: &mut Context<'_>) -> Result<(), Failure> {
     let (path, _) = config::file_path(&context.overrides(), context.env)?;
     if overrides.network.as_deref() == Some(definitions::MAINNET) {
         let message = "mainnet is never configured by a command: write the file yourself";
-        return Err(Failure::usage("config.mainnet_refused", message).with_hint(format!(
+        return Err(Failure::new(reason!("config.mainnet_refused"), message).with_hint(format!(
             "network = \"mainnet\" and allow_mainnet = true in {}",
             path.display()
         )));
@@ -115,7 +116,7 @@ fn write_new(path: &Path, text: &str, force: bool) -> Result<(), Failure> {
     let mut file = options.open(path).map_err(|error| match error.kind() {
         ErrorKind::AlreadyExists => {
             let message = format!("{} exists", path.display());
-            Failure::new(Exit::Usage, "init.exists", message).with_hint("--force replaces it")
+            Failure::new(reason!("init.exists"), message).with_hint("--force replaces it")
         }
         _ => Failure::file(path, &error),
     })?;

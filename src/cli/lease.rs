@@ -4,11 +4,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::client::Client;
-use super::failure::{Exit, Failure};
+use super::failure::Failure;
 use super::output::{Page, short, slots};
 use super::time::utc;
 use super::{Context, id, sanitise};
 use crate::api::types::{Acknowledged, Lease};
+use capex_core::reason;
 
 /// What about leases.
 #[derive(Debug, clap::Subcommand)]
@@ -126,7 +127,7 @@ fn result(
         Some(path) => path,
         // A name comes from this command line, yet must not leave the directory by mistake.
         None if name.contains('/') => {
-            return Err(Failure::usage("cli.usage", "this name needs --out FILE"));
+            return Err(Failure::new(reason!("cli.usage"), "this name needs --out FILE"));
         }
         None => Path::new(name),
     };
@@ -155,7 +156,7 @@ pub fn wait(client: &Client, id: &str, timeout: Duration) -> Result<Lease, Failu
         }
         if started.elapsed() >= timeout {
             let message = format!("lease {} is still {}", short(id), lease.phase);
-            return Err(Failure::new(Exit::TimedOut, "lease.wait_timeout", message)
+            return Err(Failure::new(reason!("lease.wait_timeout"), message)
                 .with_hint("it goes on without you: see `capex lease show`"));
         }
         std::thread::sleep(INTERVAL);

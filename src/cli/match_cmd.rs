@@ -18,16 +18,11 @@ use thiserror::Error;
 use super::sanitise;
 use crate::api::{ErrorBody, ErrorFields};
 use capex_core::matching::{self, Algorithm, Instance, Outcome};
+use capex_core::reason;
+use capex_core::reasons::{Exit, Reason};
 
 pub use crate::api::types::book_json as to_json;
 pub use plot::Plot;
-
-/// Everything was matched.
-const EXIT_OK: u8 = 0;
-/// The input could not be read, or the output not written.
-const EXIT_IO: u8 = 2;
-/// The input is not JSON, or a book in it was refused.
-const EXIT_REFUSED: u8 = 6;
 
 /// Longest input read: about a million orders, far above any book a network can hold.
 const MAX_INPUT_BYTES: u64 = 512 << 20;
@@ -56,52 +51,33 @@ enum Failure {
 }
 
 impl Failure {
-    fn code(&self) -> &'static str {
-        match self {
-            Self::Read { .. } => "match.unreadable",
-            Self::TooLong { .. } => "match.input_too_long",
-            Self::Malformed { .. } => "match.malformed_json",
-            Self::TooManyBooks { .. } => "match.too_many_books",
-            Self::Write(_) => "match.unwritable",
-            Self::PlotArray => "match.plot_array",
-            Self::Plot(error) => error.code(),
-            Self::PlotWrite { .. } => "match.plot_unwritable",
-        }
-    }
-
-    fn exit_code(&self) -> u8 {
+    fn reason(&self) -> Reason {
         match self {
             // A reader that has seen enough is no failure.
-            Self::Write(error) if error.kind() == io::ErrorKind::BrokenPipe => EXIT_OK,
-            Self::Read { .. } | Self::Write(_) | Self::PlotWrite { .. } => EXIT_IO,
-            Self::TooLong { .. } | Self::Malformed { .. } | Self::TooManyBooks { .. } => {
-                EXIT_REFUSED
+            Self::Write(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                reason!("cli.broken_pipe")
             }
-            Self::PlotArray | Self::Plot(_) => EXIT_REFUSED,
-        }
-    }
-
-    fn hint(&self) -> Option<&'static str> {
-        match self {
-            Self::TooManyBooks { .. } => Some("match them in several files"),
-            Self::PlotArray => Some("give --input a file of one book"),
-            Self::Plot(plot::PlotError::NothingThere) => {
-                Some("without --class and --slot it shows where most units trade")
-            }
-            _ => None,
+            Self::Read { .. } => reason!("match.unreadable"),
+            Self::TooLong { .. } => reason!("match.input_too_long"),
+            Self::Malformed { .. } => reason!("match.malformed_json"),
+            Self::TooManyBooks { .. } => reason!("match.too_many_books"),
+            Self::Write(_) => reason!("match.unwritable"),
+            Self::PlotArray => reason!("match.plot_array"),
+            Self::Plot(error) => error.reason(),
+            Self::PlotWrite { .. } => reason!("match.plot_unwritable"),
         }
     }
 
     /// One line in the form of every other command: text or, with `json`, the API's body.
     fn line(&self, json: bool) -> String {
-        let (code, message) = (self.code(), self.to_string());
+        let (reason, message) = (self.reason(), self.to_string());
         if json {
-            let hint = self.hint().map(str::to_owned);
-            let body = ErrorBody { error: ErrorFields { code: code.to_owned(), message, hint } };
+            let (code, hint) = (reason.code().to_owned(), reason.hint().map(str::to_owned));
+            let body = ErrorBody { error: ErrorFields { code, message, hint } };
             return sanitise::json(&json!(body).to_string());
         }
-        let hint = self.hint().map(|hint| format!("\n  hint: {hint}")).unwrap_or_default();
-        format!("error[{code}]: {}{hint}", sanitise::line(&message))
+        let hint = reason.hint().map(|hint| format!("\n  hint: {hint}")).unwrap_or_default();
+        format!("error[{reason}]: {}{hint}", sanitise::line(&message))
     }
 }
 
@@ -143,12 +119,12 @@ pub fn run_and_plot(
     match read(input, stdin).and_then(|value| match_all(&value, algorithm, plot, out)) {
         Ok(exit_code) => exit_code,
         Err(failure) => {
-            let exit_code = failure.exit_code();
-            if exit_code != EXIT_OK {
+            let exit = failure.reason().exit();
+            if exit != Exit::Ok {
                 // Nowhere is left to report that even this could not be written.
                 let _ = writeln!(err, "{}", failure.line(json));
             }
-            exit_code
+            exit as u8
         }
     }
 }
@@ -196,7 +172,7 @@ fn match_all(
     };
     let text = text.map_err(|error| Failure::Write(error.into()))?;
     writeln!(out, "{text}").and_then(|()| out.flush()).map_err(Failure::Write)?;
-    Ok(if refused { EXIT_REFUSED } else { EXIT_OK })
+    Ok(if refused { Exit::Rejected as u8 } else { Exit::Ok as u8 })
 }
 
 /// Writes the picture before the result is printed: who reads the result may open it.

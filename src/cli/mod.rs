@@ -50,6 +50,7 @@ use clap::{Parser, Subcommand};
 use crate::api::Prefix;
 use crate::node::config::{Config, Overrides, dirs};
 use capex_core::matching::Algorithm;
+use capex_core::reason;
 use client::Client;
 use failure::{Exit, Failure};
 use match_cmd::Plot;
@@ -300,7 +301,9 @@ fn usage(error: &clap::Error, json: bool, io: &mut Io<'_>) -> ExitCode {
         };
     }
     if json {
-        return ExitCode::from(io.fail(&Failure::usage("cli.usage", first_line(error)), true));
+        return ExitCode::from(
+            io.fail(&Failure::new(reason!("cli.usage"), first_line(error)), true),
+        );
     }
     // Standard error may be closed: then the exit code has to do.
     let _ = write!(io.err, "{}", error.render());

@@ -23,7 +23,7 @@ const FILE_MAX_BYTES: u64 = 64 << 10;
 pub fn read<F: clap::Args + FromArgMatches>(path: &Path) -> Result<F, Failure> {
     let text = read_text(path, FILE_MAX_BYTES)?;
     parse(&text).map_err(|Mistake { code, line, what }| {
-        Failure::usage(code, format!("{}:{line}: {what}", path.display()))
+        Failure::coded(code, format!("{}:{line}: {what}", path.display()))
     })
 }
 

@@ -6,6 +6,7 @@ use super::failure::Failure;
 use super::key;
 use super::time::{Moment, SlotWindow, Span};
 use crate::api::types::{SlotRange, Status, TimeInForce};
+use capex_core::reason;
 use capex_core::units::Price;
 
 /// How long an order stands, as written: `gtc`, `ioc`, `fok` or `gtt:<time>`.
@@ -123,10 +124,9 @@ impl Common {
             return Ok([window.start, window.end]);
         }
         let length = match self.length {
-            Some(span) => Some(
-                span.slots(status.slot_s)
-                    .map_err(|error| Failure::usage("order.window", format!("--for: {error}")))?,
-            ),
+            Some(span) => Some(span.slots(status.slot_s).map_err(|error| {
+                Failure::new(reason!("order.window"), format!("--for: {error}"))
+            })?),
             None => length,
         };
         let length = length.ok_or_else(|| missing("for"))?;
@@ -134,7 +134,7 @@ impl Common {
         let start = match self.from.unwrap_or(Moment::Now) {
             Moment::Now => soonest,
             moment => u32::try_from(moment.at_ms(status.now_at).div_ceil(slot_ms))
-                .map_err(|_| Failure::usage("order.window", "--from is too far away"))?,
+                .map_err(|_| Failure::new(reason!("order.window"), "--from is too far away"))?,
         };
         Ok([start, start.saturating_add(length)])
     }
@@ -154,7 +154,7 @@ pub fn need<T>(value: Option<T>, flag: &str) -> Result<T, Failure> {
 }
 
 fn missing(flag: &str) -> Failure {
-    Failure::usage("order.incomplete", format!("--{flag} is missing"))
+    Failure::new(reason!("order.incomplete"), format!("--{flag} is missing"))
         .with_hint("give it as a flag or in --file")
 }
 

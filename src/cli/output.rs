@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::failure::{Exit, Failure};
 use super::sanitise;
+use capex_core::reason;
 
 /// Where a command reads and writes.
 pub struct Io<'a> {
@@ -38,7 +39,7 @@ impl Io<'_> {
     /// Standard output.
     pub fn json_line<T: Serialize>(&mut self, value: &T) -> Result<(), Failure> {
         let text = serde_json::to_string(value)
-            .map_err(|error| Failure::new(Exit::Failed, "cli.json", error.to_string()))?;
+            .map_err(|error| Failure::new(reason!("cli.json"), error.to_string()))?;
         Ok(writeln!(self.out, "{}", sanitise::json(&text))?)
     }
 
@@ -61,7 +62,7 @@ impl Io<'_> {
         self.err.write_all(preview.text.as_bytes())?;
         if !self.can_ask {
             let message = "this moves money and nobody can be asked";
-            return Err(Failure::usage("cli.no_terminal", message)
+            return Err(Failure::new(reason!("cli.no_terminal"), message)
                 .with_hint("pass --yes, or --dry-run to see the preview alone"));
         }
         write!(self.err, "{question} [y/N] ")?;
@@ -70,7 +71,7 @@ impl Io<'_> {
         self.input.read_line(&mut answer)?;
         match answer.trim() {
             "y" | "Y" | "yes" => Ok(()),
-            _ => Err(Failure::usage("cli.declined", "nothing was done")),
+            _ => Err(Failure::new(reason!("cli.declined"), "nothing was done")),
         }
     }
 
@@ -100,7 +101,7 @@ impl Io<'_> {
 
 fn to_json<T: Serialize>(value: &T) -> Result<String, Failure> {
     let text = serde_json::to_string_pretty(value)
-        .map_err(|error| Failure::new(Exit::Failed, "cli.json", error.to_string()))?;
+        .map_err(|error| Failure::new(reason!("cli.json"), error.to_string()))?;
     Ok(sanitise::json(&text))
 }
 

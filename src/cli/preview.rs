@@ -96,7 +96,7 @@ fn warnings(order: &PlaceOrder, status: &Status, total_sat: u64) -> Vec<Reason> 
         }
         if total_sat > status.wallet.spendable_sat {
             let have = sat(status.wallet.spendable_sat);
-            warn("wallet.insufficient", format!("only {have} can be spent now"));
+            warn("order.insufficient_funds", format!("only {have} can be spent now"));
         }
         warn(
             "trade.default_risk",

@@ -10,6 +10,7 @@ use super::failure::Failure;
 use super::{Context, id, lease, read_file, wait_ms};
 use crate::api::types::{FileBody, RedeemBody, Redeemed};
 use capex_core::limits::WORKLOAD_MAX_BYTES;
+use capex_core::reason;
 
 /// Flags of `cert redeem`.
 #[derive(Debug, clap::Args)]
@@ -72,7 +73,7 @@ fn body(flags: &Flags) -> Result<RedeemBody, Failure> {
     let component = read_file(&flags.wasm, WORKLOAD_MAX_BYTES)?;
     if !component.starts_with(b"\0asm") {
         let message = format!("{} is not a WebAssembly file", flags.wasm.display());
-        return Err(Failure::usage("workload.invalid", message));
+        return Err(Failure::new(reason!("workload.invalid"), message));
     }
     let mut inputs = Vec::with_capacity(flags.input.len());
     for (name, path) in &flags.input {

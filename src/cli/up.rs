@@ -9,11 +9,12 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
 use super::Context;
-use super::failure::{Exit, Failure};
+use super::failure::Failure;
 use super::output::Page;
 use crate::api::endpoints;
 use crate::api::types::Endpoints;
 use crate::node::config::{Config, Overrides};
+use capex_core::reason;
 
 /// How long blocking calls may go on when the node has stopped; everything that must be on
 /// disk is there by then.
@@ -81,7 +82,7 @@ pub(super) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
-        .map_err(|error| Failure::new(Exit::Failed, "node.runtime", error.to_string()))
+        .map_err(|error| Failure::new(reason!("node.runtime"), error.to_string()))
 }
 
 async fn serve(
@@ -94,7 +95,7 @@ async fn serve(
     tokio::pin!(node);
     let stopped = |result: Result<(), crate::node::NodeError>| {
         result.map_err(|error| {
-            let failure = Failure::new(Exit::Failed, error.code(), error.to_string());
+            let failure = Failure::coded(error.code(), error.to_string());
             Failure { hint: error.hint().map(str::to_owned), ..failure }
         })
     };
@@ -129,8 +130,7 @@ async fn ready(datadir: PathBuf) -> Endpoints {
 /// # Errors
 /// The system gives no handlers.
 pub(super) fn interrupted() -> Result<impl Future<Output = ()> + Send + 'static, Failure> {
-    let failed =
-        |error: std::io::Error| Failure::new(Exit::Failed, "node.signals", error.to_string());
+    let failed = |error: std::io::Error| Failure::new(reason!("node.signals"), error.to_string());
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
     Ok(async move {
@@ -166,7 +166,7 @@ pub(super) fn stop_asked(
 /// Reads in a thread of its own, on a descriptor of its own: the runtime would wait for a
 /// read that blocks, and the command line holds the lock of the standard stream.
 fn stdin_ended() -> Result<oneshot::Receiver<()>, Failure> {
-    let failed = |error: std::io::Error| Failure::new(Exit::Failed, "cli.stdin", error.to_string());
+    let failed = |error: std::io::Error| Failure::new(reason!("cli.stdin"), error.to_string());
     let stdin = std::io::stdin().as_fd().try_clone_to_owned().map_err(failed)?;
     let (ended, wait) = oneshot::channel();
     std::thread::spawn(move || {
@@ -179,7 +179,7 @@ fn stdin_ended() -> Result<oneshot::Receiver<()>, Failure> {
 
 fn start_log(filter: &str) -> Result<(), Failure> {
     let filter = tracing_subscriber::EnvFilter::try_new(filter)
-        .map_err(|error| Failure::usage("config.invalid", format!("log: {error}")))?;
+        .map_err(|error| Failure::new(reason!("config.invalid"), format!("log: {error}")))?;
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(std::io::stderr().is_terminal())

@@ -6,8 +6,9 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::Context;
-use super::failure::{Exit, Failure};
+use super::failure::Failure;
 use super::output::Page;
+use capex_core::reason;
 
 /// Pause between two looks: a person reads no faster, and a daemon has better things to do.
 pub const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -52,7 +53,7 @@ pub fn watch<T: Serialize>(
 /// Tells when SIGINT or SIGTERM comes. The handlers are in place when this returns.
 fn interrupts() -> Result<Receiver<()>, Failure> {
     let refuse = |error: std::io::Error| {
-        Failure::new(Exit::Failed, "cli.signals", format!("can not listen for signals: {error}"))
+        Failure::new(reason!("cli.signals"), format!("can not listen for signals: {error}"))
     };
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(refuse)?;

@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 use super::{Node, now_ms};
 use crate::api::{Answer, ApiError, Call, Query, Request, ShellCommand, types};
 use capex_core::engine::{Command, Done};
+use capex_core::reason;
 
 impl Node {
     pub(super) fn on_api(&mut self, request: Request) {
@@ -73,7 +74,7 @@ impl Node {
             let result = match waiting.await {
                 Ok(Ok(done)) => Ok(done.into()),
                 Ok(Err(refusal)) => Err(refusal.into()),
-                Err(_) => Err(ApiError::unavailable("api.stopping", "the node is stopping")),
+                Err(_) => Err(ApiError::new(reason!("api.stopping"), "the node is stopping")),
             };
             let _ = answer.send(result);
         });
@@ -93,7 +94,7 @@ impl Node {
                 let address = self.driver.wallet_mut().next_address();
                 let address = address
                     .map(|address| types::Address { address: address.to_string() }.into())
-                    .map_err(|error| ApiError::new(500, error.code(), error.to_string()));
+                    .map_err(|error| ApiError::coded(error.code(), error.to_string()));
                 let _ = answer.send(address);
             }
             ShellCommand::WalletFund { amount_sat } => self.fund_from_faucet(amount_sat, answer),

@@ -9,6 +9,7 @@ use crate::chain::ChainError;
 use crate::chain::devchain::{faucet_address, faucet_keypair, faucet_script};
 use crate::chain::rpc::RpcClient;
 use crate::wallet::faucet_spend;
+use capex_core::reason;
 use capex_core::wire::sha256;
 
 /// Outputs of one funding, so that several trades can be funded at once.
@@ -32,8 +33,7 @@ impl Node {
     ) {
         if self.engine().params().chain.network != bitcoin::Network::Regtest {
             let refused = ApiError::new(
-                422,
-                "wallet.no_faucet",
+                reason!("wallet.no_faucet"),
                 "only devnet and regtest have a faucet; send coins to `capex wallet address`",
             );
             let _ = answer.send(Err(refused));
@@ -44,7 +44,7 @@ impl Node {
             match self.driver.wallet_mut().next_address() {
                 Ok(address) => to.push(address.script_pubkey()),
                 Err(error) => {
-                    let failed = ApiError::new(500, error.code(), error.to_string());
+                    let failed = ApiError::coded(error.code(), error.to_string());
                     let _ = answer.send(Err(failed));
                     return;
                 }
@@ -87,7 +87,7 @@ async fn fund(
     for _ in 0..TRIES {
         let coins = search.coins(client, amount_sat).await.map_err(chain)?;
         let tx = faucet_spend(&coins, &faucet_keypair(), to.clone(), amount_sat, FEERATE_SAT_KVB)
-            .map_err(|error| ApiError::new(422, error.code(), error.to_string()))?;
+            .map_err(|error| ApiError::coded(error.code(), error.to_string()))?;
         match client.broadcast(&tx).await {
             Ok(_) => return Ok(funded(&tx, &coins, &to)),
             // Another node was faster at one of the coins: take the next ones.
@@ -151,5 +151,5 @@ async fn coinbase(client: &RpcClient, height: u32) -> Result<Option<(OutPoint, u
 }
 
 fn chain(error: ChainError) -> ApiError {
-    ApiError::unavailable(error.code(), error.to_string())
+    ApiError::coded(error.code(), error.to_string())
 }

@@ -12,6 +12,7 @@ use tokio::sync::{Semaphore, oneshot};
 
 use crate::api::{Answer, ApiError};
 use capex_core::book::{OrderSet, instance};
+use capex_core::reason;
 
 pub(super) use epoch::EpochStudy;
 pub(super) use explanation::{ExplainStudy, class_name, feature_names};
@@ -55,7 +56,7 @@ impl Studies {
         answer: oneshot::Sender<Result<Answer, ApiError>>,
     ) {
         let permit = self.free.clone().try_acquire_owned().map_err(|_| {
-            ApiError::unavailable("api.busy", "the node is answering other such questions")
+            ApiError::new(reason!("api.busy"), "the node is answering other such questions")
         });
         match permit.and_then(|permit| Ok((permit, study?))) {
             Ok((permit, study)) => {
@@ -78,7 +79,7 @@ fn pool() -> Result<ThreadPool, ApiError> {
     let builder = ThreadPoolBuilder::new().num_threads(STUDY_THREADS);
     let pool = builder.thread_name(|at| format!("study-{at}")).build();
     pool.map_err(|error| {
-        ApiError::unavailable("api.busy", format!("no threads for the question: {error}"))
+        ApiError::new(reason!("api.busy"), format!("no threads for the question: {error}"))
     })
 }
 
@@ -108,7 +109,7 @@ mod tests {
         let studies = Studies::new();
         let asked = |refusal: &str| {
             let (answer, mut answered) = oneshot::channel();
-            studies.start(Err(ApiError::bad_request(refusal, "")), answer);
+            studies.start(Err(ApiError::coded(refusal, "")), answer);
             answered.try_recv().unwrap().unwrap_err().code
         };
         let running: Vec<_> =

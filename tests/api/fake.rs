@@ -16,6 +16,7 @@ use capex::node::config::definitions;
 use capex_core::engine::io::{Command, Done, Refusal};
 use capex_core::epoch::signed::{SignedEpoch, write};
 use capex_core::ids::{LeaseId, StandingId};
+use capex_core::reason;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
@@ -141,7 +142,7 @@ fn answer(call: Call, seen: &Mutex<Vec<String>>) -> Result<Answer, ApiError> {
 fn perform(command: Command) -> Result<Done, Refusal> {
     match command {
         Command::Place(spec) if spec.qty == REFUSED_QTY => {
-            Err(Refusal::new("order.no_capacity", "only 4 units: lower --qty"))
+            Err(Refusal::new("order.capacity_exceeded", "only 4 units: lower --qty"))
         }
         Command::Place(_) => Ok(Done::Placed(StandingId([7; 32]))),
         Command::Gift { .. } => Ok(Done::Gifted { seq: 2 }),
@@ -192,12 +193,14 @@ fn read(query: Query) -> Result<Answer, ApiError> {
         Query::Lease(id) => one(&id, Noun::Lease, 0xee).map(|_| lease())?.into(),
         Query::Logs { from, .. } => part(b"hello\nworld\n", from).into(),
         Query::Result { name, .. } if name != "out file.txt" => {
-            return Err(ApiError::new(404, "lease.no_result", "no such result"));
+            return Err(ApiError::new(reason!("result.not_found"), "no such result"));
         }
         Query::Result { from, .. } => part(b"result bytes", from).into(),
         Query::Balance => Balance { spendable_sat: 1_234_567, ..Balance::default() }.into(),
         Query::Peers => Vec::<capex::api::types::Peer>::new().into(),
-        Query::Epoch(_) => return Err(ApiError::new(404, "epoch.not_computed", "not computed")),
+        Query::Epoch(_) => {
+            return Err(ApiError::new(reason!("epoch.not_computed"), "not computed"));
+        }
         Query::EpochCheck(epoch) => capex::api::types::EpochCheck {
             epoch,
             orders: 3,

@@ -284,11 +284,11 @@ async fn errors_of_the_server_are_typed() {
     let dir = tempfile::tempdir().expect("a folder");
     let server = Server::start(dir.path()).await;
     let no_cookie = RpcClient::new(server.running.url(), dir.path().join("missing"));
-    assert_eq!(no_cookie.height().await.expect_err("no cookie").code(), "chain.unauthorized");
+    assert_eq!(no_cookie.height().await.expect_err("no cookie").code(), "chain.unauthorised");
     let wrong = dir.path().join("wrong");
     std::fs::write(&wrong, "__cookie__:00").expect("a file");
     let refused = RpcClient::new(server.running.url(), wrong).height().await;
-    assert_eq!(refused.expect_err("a wrong cookie").code(), "chain.unauthorized");
+    assert_eq!(refused.expect_err("a wrong cookie").code(), "chain.unauthorised");
 
     let mut mainnet = RpcSource::new(RpcConfig {
         client: server.client(),

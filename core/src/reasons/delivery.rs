@@ -78,8 +78,6 @@ pub(super) const FAMILIES: &[Family] = &[
     family! {
         "receipt", "holder: a receipt";
         "receipt.after_final": Rejected, Peer, "a receipt follows the final one";
-        "receipt.bad_chain": Rejected, Peer, "the receipts do not prove what was delivered",
-            "keep them, and do not countersign";
         "receipt.bad_signature": Rejected, Peer, "a receipt is not signed by the provider",
             "keep it, and do not countersign";
         "receipt.changed": Rejected, Peer, "another receipt has the same number";

@@ -40,7 +40,6 @@ pub(super) const FAMILIES: &[Family] = &[
     },
     family! {
         "peer", "node: an answer of a peer";
-        "peer.address": Usage, Local, "the address is not a multiaddr";
         "peer.bad_code": Rejected, Peer, "the peer refused with a code that has no valid form";
     },
     family! {
@@ -54,7 +53,7 @@ pub(super) const FAMILIES: &[Family] = &[
             "see `capex status`";
         "chain.malformed": Unavailable, Nobody, "the chain source answered nonsense";
         "chain.rpc": Unavailable, Nobody, "the chain source refused a call";
-        "chain.unauthorized": Unavailable, Local, "the chain source refuses our credentials",
+        "chain.unauthorised": Unavailable, Local, "the chain source refuses our credentials",
             "set `chain.cookie` in the configuration";
         "chain.unreachable": Unavailable, Nobody, "the chain source cannot be reached",
             "set `chain.url` in the configuration, or start the chain source";
@@ -72,7 +71,6 @@ pub(super) const FAMILIES: &[Family] = &[
         "wallet.confirmed": Rejected, Nobody, "the payment of these terms is confirmed";
         "wallet.damaged": Failed, Local, "a stored row of the wallet cannot be read";
         "wallet.disconnected": Failed, Nobody, "a chain block does not connect to the last one";
-        "wallet.insufficient": Note, Local, "the order can cost more than can be spent now";
         "wallet.insufficient_funds": Unpayable, Local,
             "fewer coins can be spent than are needed",
             "fund the wallet: `capex wallet address`";

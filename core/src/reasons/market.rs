@@ -24,7 +24,6 @@ pub(super) const FAMILIES: &[Family] = &[
             "fund the wallet (`capex wallet address`), or bid less";
         "order.limit_out_of_range": Usage, Peer,
             "the limit is 0 or above 10^12 msat per block", "choose a limit in between";
-        "order.min_run": Usage, Local, "min_run is for asks";
         "order.not_found": NotFound, Local, "no such order",
             "`capex order list` shows the known ones";
         "order.not_in_book": Rejected, Nobody,
@@ -34,9 +33,7 @@ pub(super) const FAMILIES: &[Family] = &[
         "order.not_in_epoch": NotFound, Nobody, "the order was not signed for that epoch",
             "see `capex order list`";
         "order.oversize": TooLarge, Peer, "an order has at most 2,048 bytes";
-        "order.price": Usage, Local, "the limit is out of range";
         "order.proof_of_work": Rejected, Peer, "the proof of work is too small";
-        "order.qty": Usage, Local, "needs 1 <= min_qty <= qty <= 10,000";
         "order.quantity": Usage, Peer, "needs 1 <= min_qty <= qty <= 10,000",
             "correct --qty or --min-qty";
         "order.quota": Rejected, Nobody, "the key has orders with lower ids in the epoch, up to \
@@ -47,8 +44,6 @@ pub(super) const FAMILIES: &[Family] = &[
             "a bid has 1 to 168 slots inside its window and no min_run; an ask has min_run >= 1, \
              no slots, is no gang and has no beneficiary",
             "correct --slots or the window";
-        "order.side": Usage, Local, "gang and beneficiary are for bids";
-        "order.slots": Usage, Local, "a bid needs 1 to 168 slots inside its window, an ask 0";
         "order.stale_epoch": Rejected, Nobody, "the epoch of the order is over";
         "order.time_in_force": Usage, Local, "expires_at belongs to gtt, and gtt needs it",
             "give both or neither";
@@ -57,7 +52,6 @@ pub(super) const FAMILIES: &[Family] = &[
         "order.too_many_in_epoch": Rejected, Local,
             "this node signed as many orders for the epoch as one key may have",
             "it waits for the next epoch";
-        "order.unknown": NotFound, Local, "no such order";
         "order.unknown_class": Usage, Peer, "the network has no such resource class",
             "see `capex config show` for the classes";
         "order.unknown_feature": Usage, Local, "the network has no such feature";

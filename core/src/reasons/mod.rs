@@ -7,11 +7,11 @@
 //!
 //! ```
 //! use capex_core::reason;
-//! use capex_core::reasons::{Blame, Reason};
+//! use capex_core::reasons::{Blame, Exit, Reason};
 //!
 //! const REASON: Reason = reason!("order.quantity");
 //! assert_eq!(REASON.code(), "order.quantity");
-//! assert_eq!((REASON.status(), REASON.exit()), (400, 2));
+//! assert_eq!((REASON.status(), REASON.exit()), (400, Exit::Usage));
 //! assert_eq!(REASON.blame(), Blame::Peer);
 //! ```
 //!
@@ -67,6 +67,30 @@ pub enum Kind {
     Interrupted,
     /// A fault of this program or its machine.
     Failed,
+}
+
+/// How a command ends: the exit code of its process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    /// Done.
+    Ok = 0,
+    /// Failed.
+    Failed = 1,
+    /// Usage, configuration, or a refused prompt.
+    Usage = 2,
+    /// Daemon unreachable or warming up.
+    Unreachable = 3,
+    /// Not authorised.
+    NotAuthorised = 4,
+    /// Not found.
+    NotFound = 5,
+    /// Rejected by rules or funds.
+    Rejected = 6,
+    /// `--wait` timed out.
+    TimedOut = 7,
+    /// Interrupted.
+    Interrupted = 130,
 }
 
 /// Who is at fault when a reason arises from what a peer sent or owed. Verdicts on gossip and
@@ -221,9 +245,9 @@ impl Reason {
         self.0.kind.status()
     }
 
-    /// Exit code of a command.
+    /// How a command ends.
     #[must_use]
-    pub const fn exit(self) -> u8 {
+    pub const fn exit(self) -> Exit {
         self.0.kind.exit()
     }
 }
@@ -248,19 +272,30 @@ impl Kind {
         }
     }
 
-    /// Exit code of a command.
+    /// How a command ends.
     #[must_use]
-    pub const fn exit(self) -> u8 {
+    pub const fn exit(self) -> Exit {
         match self {
-            Self::Note => 0,
-            Self::Failed | Self::WrongMethod => 1,
-            Self::Usage => 2,
-            Self::Unavailable => 3,
-            Self::Unauthorised | Self::Forbidden => 4,
-            Self::NotFound => 5,
-            Self::Rejected | Self::Unpayable | Self::TooLarge => 6,
-            Self::TimedOut => 7,
-            Self::Interrupted => 130,
+            Self::Interrupted => Exit::Interrupted,
+            _ => Exit::of_status(self.status()),
+        }
+    }
+}
+
+impl Exit {
+    /// How a command ends that was answered with this HTTP status, whatever the code: the
+    /// daemon may be of another version.
+    #[must_use]
+    pub const fn of_status(status: u16) -> Self {
+        match status {
+            200..=299 => Self::Ok,
+            400 => Self::Usage,
+            401 | 403 => Self::NotAuthorised,
+            402 | 409 | 413 => Self::Rejected,
+            404 => Self::NotFound,
+            503 => Self::Unreachable,
+            504 => Self::TimedOut,
+            _ => Self::Failed,
         }
     }
 }

@@ -22,11 +22,6 @@ pub(super) const FAMILIES: &[Family] = &[
             "send `Authorization: Bearer <content of DATADIR/cookie>`";
     },
     family! {
-        "class", "CLI: a class of the network";
-        "class.not_found": NotFound, Local, "the network has no such resource class",
-            "see `capex config show` for the classes";
-    },
-    family! {
         "cli", "CLI: output, questions, flags";
         "cli.broken_pipe": Note, Local, "the reader closed the pipe";
         "cli.cookie": Unauthorised, Local, "the cookie of the daemon cannot be read",

@@ -1,6 +1,7 @@
 //! What went wrong, and at whom.
 
 use crate::cli::failure::{Exit, Failure};
+use capex_core::reasons::Reason;
 
 /// A failure with the process that it concerns.
 #[derive(Debug)]
@@ -13,8 +14,8 @@ pub(super) struct Broken {
 
 impl Broken {
     /// A failure of the run itself.
-    pub(super) fn new(code: &str, message: impl Into<String>) -> Self {
-        Failure::new(Exit::Failed, code, message).into()
+    pub(super) fn new(reason: Reason, message: impl Into<String>) -> Self {
+        Failure::new(reason, message).into()
     }
 
     /// The same, about a child.

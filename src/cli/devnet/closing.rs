@@ -10,6 +10,7 @@ use super::story::seconds;
 use super::wait::{Awaited, Look};
 use crate::api::types::{Balance, ChainTx, Status, Trade};
 use crate::cli::output::sat;
+use capex_core::reason;
 
 const SETTLED: &str = "settled";
 const SETTLE_TIME: Duration = Duration::from_secs(30);
@@ -80,7 +81,7 @@ impl Run<'_> {
                 sat(after_sat),
                 sat(fees_sat)
             );
-            return Err(Broken::new("devnet.money", message));
+            return Err(Broken::new(reason!("devnet.money"), message));
         }
         Ok(())
     }

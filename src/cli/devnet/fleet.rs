@@ -17,8 +17,9 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::broken::Broken;
-use crate::cli::failure::{Exit, Failure};
+use crate::cli::failure::Failure;
 use crate::cli::up::interrupted;
+use capex_core::reason;
 
 /// How long children may take to end before they are killed: a node drains its API for two
 /// seconds and flushes its store.
@@ -106,13 +107,13 @@ impl Fleet {
     /// Interrupted, or which child ended and how.
     pub(super) fn check(&self) -> Result<(), Broken> {
         if self.interrupted.load(Ordering::SeqCst) {
-            let stopped = Failure::new(Exit::Interrupted, "devnet.interrupted", "interrupted");
+            let stopped = Failure::new(reason!("devnet.interrupted"), "interrupted");
             return Err(stopped.into());
         }
         for running in lock(&self.children).iter_mut() {
             if let Some(status) = running.child.try_wait()? {
                 let message = format!("{} ended before the market did: {status}", running.name);
-                return Err(Broken::new("devnet.child_ended", message).at(&running.name));
+                return Err(Broken::new(reason!("devnet.child_ended"), message).at(&running.name));
             }
         }
         Ok(())

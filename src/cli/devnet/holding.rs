@@ -16,6 +16,7 @@ use crate::api::types::{Certificate, FileBody, GiftTo, Gifted, RedeemBody, Redee
 use crate::executor::samples::WORDSUM;
 use crate::node::config::definitions;
 use capex_core::certificate::{file, verify};
+use capex_core::reason;
 
 /// What a provider says to a former holder.
 const NOT_HOLDER: &str = "redeem.not_holder";
@@ -65,7 +66,7 @@ impl Run<'_> {
         let broken = match attempt {
             Ok(_) => {
                 let message = format!("{} redeemed what is not its own", giver.name());
-                return Err(Broken::new("devnet.not_refused", message).at(provider.name()));
+                return Err(Broken::new(reason!("devnet.not_refused"), message).at(provider.name()));
             }
             Err(broken) if broken.failure.code == NOT_HOLDER => broken,
             Err(other) => return Err(other),
@@ -134,7 +135,7 @@ impl Run<'_> {
             proves(text, &network, certificate).map_err(|what| {
                 let message =
                     format!("certificate {} for {}: {what}", id(&certificate.cert_id), node.name());
-                Broken::new("devnet.certificate", message).at(holder.name())
+                Broken::new(reason!("devnet.certificate"), message).at(holder.name())
             })?;
             names.push(node.name());
         }

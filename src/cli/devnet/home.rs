@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::broken::Broken;
 use crate::cli::failure::Failure;
+use capex_core::reason;
 
 /// Names that are tried for a temporary directory: only dead runs of the same pid are in
 /// the way.
@@ -36,7 +37,7 @@ impl Home {
         private(true).create(path).map_err(refuse)?;
         if fs::read_dir(path).map_err(refuse)?.next().is_some() {
             let message = format!("{} is not empty", path.display());
-            return Err(Failure::usage("devnet.dir_not_empty", message)
+            return Err(Failure::new(reason!("devnet.dir_not_empty"), message)
                 .with_hint("a market begins with nothing: name a new directory"));
         }
         let path = fs::canonicalize(path).map_err(refuse)?;

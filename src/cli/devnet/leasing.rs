@@ -11,6 +11,7 @@ use super::wait::{Awaited, Look};
 use crate::api::types::Lease;
 use crate::executor::samples::wordsum::expected;
 use capex_core::ids::to_hex;
+use capex_core::reason;
 use capex_core::wire::sha256;
 
 /// Redeemed as soon as it is held, a lease waits for its window: the lead time and the window
@@ -150,12 +151,13 @@ impl Run<'_> {
 fn failed(lease: &Lease) -> Broken {
     let code = lease.code.as_deref().unwrap_or("no code");
     let message = format!("lease {} failed: {code}", id(&lease.lease_id));
-    Broken::new("devnet.lease_failed", message)
+    Broken::new(reason!("devnet.lease_failed"), message)
 }
 
 fn check(part: &LeasePart) -> Result<(), Broken> {
     let short = id(&part.lease_id);
-    let wrong = |what: String| Err(Broken::new("devnet.lease", format!("lease {short}: {what}")));
+    let wrong =
+        |what: String| Err(Broken::new(reason!("devnet.lease"), format!("lease {short}: {what}")));
     if part.exit_code != Some(0) {
         return wrong(format!("exit code {:?}", part.exit_code));
     }

@@ -14,9 +14,10 @@ use super::story::list;
 use super::wait::{Awaited, Look};
 use crate::api::endpoints;
 use crate::api::types::{FundWallet, Funded};
-use crate::cli::failure::{Exit, Failure};
+use crate::cli::failure::Failure;
 use crate::cli::output::sat;
 use crate::node::config::dirs::{CONFIG_FILE, chain_cookie};
+use capex_core::reason;
 
 /// Time between chain blocks, as the devnet's definition has it.
 const BLOCK_EVERY: &str = "500ms";
@@ -167,7 +168,7 @@ impl Run<'_> {
             let asked = self.nodes.iter().map(|node| scope.spawn(|| ask_faucet(node)));
             let asked: Vec<_> = asked.collect();
             asked.into_iter().try_for_each(|asked| {
-                let panicked = |_| Broken::new("devnet.thread", "a thread panicked");
+                let panicked = |_| Broken::new(reason!("devnet.thread"), "a thread panicked");
                 asked.join().map_err(panicked)?
             })
         })?;
@@ -221,5 +222,5 @@ fn config_file(seat: &Seat, chain: &Chain, peers: &[String]) -> Result<String, F
         capacity: seat.capacity.into_iter().collect(),
     };
     toml::to_string(&file)
-        .map_err(|error| Failure::new(Exit::Failed, "devnet.config", error.to_string()))
+        .map_err(|error| Failure::new(reason!("devnet.config"), error.to_string()))
 }

@@ -14,6 +14,7 @@ use crate::api::types::{
     TimeInForce, Trade,
 };
 use crate::cli::output::{sat, slots};
+use capex_core::reason;
 
 /// How far ahead capacity is offered, slots.
 const OFFERED_SLOTS: u32 = 15;
@@ -181,7 +182,7 @@ impl Run<'_> {
         self.document.epoch = Some(EpochPart { epoch: number, roots, agreed });
         if !agreed {
             let message = format!("the nodes computed epoch {number} differently");
-            return Err(Broken::new("devnet.epoch_differs", message));
+            return Err(Broken::new(reason!("devnet.epoch_differs"), message));
         }
         self.story.tell(told.unwrap_or_default())
     }

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::broken::Broken;
 use super::fleet::{Fleet, LOOK_EVERY};
+use capex_core::reason;
 
 /// What is awaited, from whom, and for how long at most.
 #[derive(Debug, Clone, Copy)]
@@ -62,7 +63,7 @@ pub(super) fn wait<T>(
         };
         if started.elapsed() >= limit {
             let message = format!("waited {} s for {what} from {from}: {instead}", limit.as_secs());
-            return Err(Broken::new("devnet.timeout", message).at(from));
+            return Err(Broken::new(reason!("devnet.timeout"), message).at(from));
         }
         std::thread::sleep(LOOK_EVERY);
     }

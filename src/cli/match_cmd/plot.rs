@@ -17,6 +17,8 @@ use std::path::PathBuf;
 use thiserror::Error;
 
 use capex_core::matching::{Instance, Order, Outcome, Side, Trade};
+use capex_core::reason;
+use capex_core::reasons::Reason;
 use scale::{counted, grouped};
 use svg::{Anchor, Svg};
 
@@ -59,10 +61,10 @@ pub(super) enum PlotError {
 }
 
 impl PlotError {
-    pub(super) fn code(&self) -> &'static str {
+    pub(super) fn reason(&self) -> Reason {
         match self {
-            Self::Empty => "match.plot_empty",
-            Self::NothingThere => "match.plot_nothing_there",
+            Self::Empty => reason!("match.plot_empty"),
+            Self::NothingThere => reason!("match.plot_nothing_there"),
         }
     }
 }

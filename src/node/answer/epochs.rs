@@ -7,6 +7,7 @@ use crate::node::offload::EpochStudy;
 use capex_core::engine::market::EpochView;
 use capex_core::epoch::EpochResult;
 use capex_core::ids::to_hex;
+use capex_core::reason;
 
 impl Node {
     fn epoch_view(&self, epoch: Option<u64>) -> Result<(&EpochView, &EpochResult), ApiError> {
@@ -16,7 +17,7 @@ impl Node {
             None => epochs.iter().filter(|(_, view)| view.result.is_some()).last().map(|(_, v)| v),
         };
         found.and_then(|view| Some((view, view.result.as_ref()?))).ok_or_else(|| {
-            ApiError::new(404, "epoch.not_found", "this node has no result of that epoch")
+            ApiError::new(reason!("epoch.not_found"), "this node has no result of that epoch")
                 .with_hint("epochs without orders have none; old ones are forgotten")
         })
     }

@@ -15,6 +15,7 @@ use capex_core::engine::leases::{LeaseRole, LeaseView};
 use capex_core::ids::{CertId, Digest, LeaseId, to_hex};
 use capex_core::lease::objects::{self, InputFile, Outcome, Workload, WorkloadKind};
 use capex_core::limits::LEASE_CHUNK_BYTES;
+use capex_core::reason;
 use capex_core::wire::sha256;
 
 impl Node {
@@ -106,7 +107,7 @@ impl Node {
             );
             return chunk
                 .map(|chunk| Part { bytes: chunk.bytes, end: chunk.end })
-                .map_err(|error| ApiError::new(404, error.code(), error.to_string()));
+                .map_err(|error| ApiError::coded(error.code(), error.to_string()));
         }
         let dir = self.follower.dir(&view.lease_id);
         // A file that is not there yet has no bytes yet.
@@ -124,7 +125,7 @@ impl Node {
     ) -> Result<Part, ApiError> {
         let view = self.lease_view(prefix)?;
         let absent = || {
-            ApiError::new(404, "result.not_found", "the lease has no such result here")
+            ApiError::new(reason!("result.not_found"), "the lease has no such result here")
                 .with_hint("results are fetched when the workload has ended")
         };
         if !self.result_names(&view.lease_id).iter().any(|result| result == name) {
@@ -162,7 +163,7 @@ impl Node {
             results: call.results,
         };
         if let Err(error) = self.follower.keep(&workload, &blobs) {
-            let failed = ApiError::new(500, "node.io", error.to_string());
+            let failed = ApiError::new(reason!("node.io"), error.to_string());
             let _ = answer.send(Err(failed));
             return;
         }
@@ -178,7 +179,7 @@ impl Node {
                 }
                 Ok(Ok(done)) => Ok(done.into()),
                 Ok(Err(refusal)) => Err(refusal.into()),
-                Err(_) => Err(ApiError::unavailable("api.stopping", "the node is stopping")),
+                Err(_) => Err(ApiError::new(reason!("api.stopping"), "the node is stopping")),
             };
             let _ = answer.send(result);
         });

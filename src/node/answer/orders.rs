@@ -14,6 +14,7 @@ use capex_core::engine::market::{EpochView, Standing};
 use capex_core::epoch::{Phase, computed_at_ms, epoch_at};
 use capex_core::ids::{Key, to_hex};
 use capex_core::order;
+use capex_core::reason;
 use capex_core::wire::Verified;
 
 /// Orders of one side that a book shows: more is noise on a screen.
@@ -74,9 +75,9 @@ impl Node {
 
     pub(super) fn book(&self, class: &str) -> Result<Book, ApiError> {
         let params = self.engine().params();
-        let class = params
-            .class_named(class)
-            .ok_or_else(|| ApiError::new(404, "class.not_found", "no such resource class"))?;
+        let class = params.class_named(class).ok_or_else(|| {
+            ApiError::new(reason!("order.unknown_class"), "no such resource class")
+        })?;
         let id = class.floors.id;
         let epochs = &self.engine().market().epochs;
         let (epoch, view) = self.shown_epoch();

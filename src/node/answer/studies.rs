@@ -11,6 +11,7 @@ use capex_core::engine::market::{EpochView, Standing, quote};
 use capex_core::epoch::{Phase, computed_at_ms, epoch_at};
 use capex_core::ids::OrderId;
 use capex_core::limits::ORDERS_PER_OWNER_BOOK;
+use capex_core::reason;
 
 /// Confirmation target of the fees in a quote, chain blocks: that of `status`.
 const FEE_TARGET: u32 = 3;
@@ -52,7 +53,7 @@ impl Node {
         let mut views: Vec<(u64, &EpochView)> = match epoch {
             Some(epoch) => {
                 let view = epochs.get(epoch).ok_or_else(|| {
-                    ApiError::new(404, "epoch.not_found", "this node has nothing of that epoch")
+                    ApiError::new(reason!("epoch.not_found"), "this node has nothing of that epoch")
                         .with_hint("epochs without orders have none; old ones are forgotten")
                 })?;
                 vec![(epoch, view)]
@@ -95,7 +96,7 @@ impl Node {
             return ApiError::not_found(Noun::Order, prefix.as_str());
         };
         let (message, hint) = self.not_signed(standing);
-        ApiError::new(404, "order.not_in_epoch", message).with_hint(hint)
+        ApiError::new(reason!("order.not_in_epoch"), message).with_hint(hint)
     }
 
     fn not_signed(&self, standing: &Standing) -> (String, String) {
@@ -124,7 +125,7 @@ impl Node {
 
     fn not_computed(&self, epoch: u64) -> ApiError {
         let wait_ms = computed_at_ms(epoch, self.engine().params()).saturating_sub(now_ms());
-        ApiError::new(409, "epoch.not_computed", format!("epoch {epoch} has no result"))
+        ApiError::new(reason!("epoch.not_computed"), format!("epoch {epoch} has no result"))
             .with_hint(format!("ask again in {} s", wait_ms.div_ceil(1000).max(1)))
     }
 
@@ -154,6 +155,6 @@ fn several(epoch: u64, found: &BTreeSet<OrderId>) -> ApiError {
     let short = |id: &OrderId| id.to_string().chars().take(12).collect();
     let ids: Vec<String> = found.iter().take(ORDERS_PER_OWNER_BOOK).map(short).collect();
     let message = format!("that is {} orders of epoch {epoch}", found.len());
-    ApiError::new(409, "order.ambiguous", message)
+    ApiError::new(reason!("order.ambiguous"), message)
         .with_hint(format!("explain one of {}, with --epoch {epoch}", ids.join(", ")))
 }

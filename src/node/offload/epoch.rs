@@ -52,7 +52,7 @@ impl EpochStudy {
 }
 
 fn refused(fault: SignedEpochFault) -> ApiError {
-    ApiError::new(413, fault.code(), fault.to_string())
+    ApiError::coded(fault.code(), fault.to_string())
         .with_hint("this node can still check it: `capex epoch verify EPOCH`")
 }
 

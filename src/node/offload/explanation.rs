@@ -16,6 +16,7 @@ use capex_core::matching::explain::{
 };
 use capex_core::matching::{self, Algorithm, Instance, Order, Outcome, Trade};
 use capex_core::params::Params;
+use capex_core::reason;
 
 /// Counter-orders that an explanation names: a screenful.
 const NEAREST_MAX: usize = 16;
@@ -47,7 +48,7 @@ impl ExplainStudy {
         if !book.iter().any(|order| order.id() == self.id.0) {
             let message = "the order did not enter the book: of each key the 16 lowest ids count, \
                            of one nonce or resold certificate the lowest";
-            return Err(ApiError::new(409, "order.not_in_book", message)
+            return Err(ApiError::new(reason!("order.not_in_book"), message)
                 .with_hint("keep fewer orders in the market: `capex order list`"));
         }
         let instance = instance(&book, self.result.epoch, &self.params);
@@ -79,7 +80,7 @@ pub(super) fn explanation(
     id: &str,
 ) -> Result<Explanation, ApiError> {
     let refuse = |error: ExplainError| {
-        ApiError::new(409, error.code(), error.to_string())
+        ApiError::coded(error.code(), error.to_string())
             .with_hint("see `capex epoch show` for what the epoch holds")
     };
     let found = explain(instance, outcome, id, NEAREST_MAX).map_err(refuse)?;

@@ -27,7 +27,7 @@ pub(in crate::node) struct QuoteStudy {
 impl QuoteStudy {
     pub(super) fn run(self) -> Result<Quote, ApiError> {
         let refuse = |error: matching::MatchError| {
-            ApiError::new(409, error.code(), error.to_string())
+            ApiError::coded(error.code(), error.to_string())
                 .with_hint("change what the order asks for; `capex help buy` names the bounds")
         };
         let algorithm = Algorithm::try_from(self.params.matching_version).map_err(refuse)?;

@@ -151,7 +151,7 @@ impl Market {
         self.expire(ctx);
         let open = self.standing.values().filter(|order| order.is_open()).count();
         if open >= STANDING_ORDERS_MAX {
-            return Err(Refusal::new("order.too_many", "cancel an order first"));
+            return Err(Refusal::new("order.too_many", "this node keeps as many orders as it may"));
         }
         signing::check_spec(ctx, &spec)?;
         let units = match spec.side {
@@ -181,8 +181,7 @@ impl Market {
         inventory.pick(class, spec.qty, spec.window, &taken).ok_or_else(|| {
             Refusal::new(
                 "order.capacity_exceeded",
-                "this host has fewer free units of the class in that window; sell fewer, \
-                 cancel another ask, or raise [capacity] in the configuration",
+                "this host has fewer free units of the class in that window",
             )
         })
     }
@@ -190,12 +189,12 @@ impl Market {
     /// Stops re-signing; what was gossiped stays firm for its epoch.
     ///
     /// # Errors
-    /// `order.unknown`.
+    /// `order.not_found`.
     pub fn cancel(&mut self, ctx: &mut Context<'_>, id: StandingId) -> Result<(), Refusal> {
         let standing = self
             .standing
             .get_mut(&id)
-            .ok_or_else(|| Refusal::new("order.unknown", "see `capex order list`"))?;
+            .ok_or_else(|| Refusal::new("order.not_found", "no such order"))?;
         if standing.is_open() {
             standing.state = StandingState::Cancelled;
             ctx.out.store(&id.0, &StandingV1::from(&*standing));

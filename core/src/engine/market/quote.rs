@@ -31,7 +31,7 @@ pub fn hypothetical(
             "order.window",
             format!(
                 "epoch {epoch} trades slots [{first}, {horizon}), which leaves too little of the \
-                 window; choose another with --from and --for, or --window"
+                 window"
             ),
         ));
     }

@@ -19,19 +19,14 @@ const RESERVED_VBYTES: u64 = 600;
 /// # Errors
 /// The reason code of the rule that it breaks.
 pub(super) fn check_spec(ctx: &Context<'_>, spec: &OrderSpec) -> Result<(), Refusal> {
+    spec.check(ctx.params).map_err(|error| Refusal::new(error.code(), error.to_string()))?;
     let epoch = epoch_at(ctx.now_ms, ctx.params);
     let first = ctx.params.first_slot(epoch);
     if spec.window.end <= first {
         return Err(Refusal::new(
             "order.window",
-            format!(
-                "the window ends before the first slot that can still be settled, {first}; \
-                 choose a later one"
-            ),
+            format!("the window ends before the first slot that can still be settled, {first}"),
         ));
-    }
-    if spec.window.len() < u32::from(spec.slots) {
-        return Err(Refusal::new("order.run", "the window is shorter than the slots asked for"));
     }
     let end = spec.window.end.min(ctx.params.horizon_end(epoch));
     let window = Window { start: spec.window.start.max(first), end };
@@ -40,12 +35,11 @@ pub(super) fn check_spec(ctx: &Context<'_>, spec: &OrderSpec) -> Result<(), Refu
         return Ok(());
     }
     check_rules(&order_of(ctx, spec, epoch, spec.qty, window, 0), ctx.params).map_err(|error| {
-        let hint = match error {
-            AdmissionError::UnknownClass => "; see `capex config show` for the classes".to_owned(),
+        let from = match error {
             AdmissionError::Window => format!("; the first slot that can be traded is {first}"),
             _ => String::new(),
         };
-        Refusal::new(error.code(), format!("{error}{hint}"))
+        Refusal::new(error.code(), format!("{error}{from}"))
     })
 }
 
@@ -69,17 +63,12 @@ pub fn fee_reserve_sat(ctx: &Context<'_>) -> u64 {
 /// `order.insufficient_funds` or `chain.down`.
 pub(super) fn check_funds(ctx: &Context<'_>, spec: &OrderSpec) -> Result<(), Refusal> {
     if !ctx.chain.up {
-        return Err(Refusal::new(
-            "chain.down",
-            "no chain source answers, so nothing can be paid; see `capex status`",
-        ));
+        return Err(Refusal::new("chain.down", "no chain source answers, so nothing can be paid"));
     }
     ctx.treasury.check(needed_sat(ctx, spec, spec.qty)).map_err(|Short { needed_sat, free_sat }| {
         Refusal::new(
             "order.insufficient_funds",
-            format!(
-                "the bid can cost {needed_sat} sat with fees and {free_sat} sat are free; fund the wallet or bid less"
-            ),
+            format!("the bid can cost {needed_sat} sat with fees and {free_sat} sat are free"),
         )
     })
 }

@@ -2,9 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::admission::{AdmissionError, check_content};
 use crate::ids::Key;
-use crate::order::{Alternative, Mode, Side};
+use crate::order::{Alternative, Mode, Order, Side, Source};
+use crate::params::Params;
 use crate::units::{TimeMs, Window};
+use crate::wire::VERSION;
 
 /// How long a standing order lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,4 +51,48 @@ pub struct OrderSpec {
     pub time_in_force: TimeInForce,
     /// Holder of what is bought, if not this node.
     pub beneficiary: Option<Key>,
+}
+
+impl OrderSpec {
+    /// Checks what holds at any time: the rules of admission for the content of every order that
+    /// would be signed from it, and that its parts fit each other.
+    ///
+    /// # Errors
+    /// The first rule broken.
+    pub fn check(&self, params: &Params) -> Result<(), AdmissionError> {
+        check_content(&self.form(), params)?;
+        if self.window.is_empty() {
+            return Err(AdmissionError::Window);
+        }
+        let longer = u32::from(self.slots) > self.window.len();
+        if longer || (self.side == Side::Sell && self.beneficiary.is_some()) {
+            return Err(AdmissionError::Run);
+        }
+        Ok(())
+    }
+
+    /// Its content as an order of nobody and no epoch.
+    fn form(&self) -> Order {
+        Order {
+            v: VERSION,
+            epoch: 0,
+            side: self.side,
+            owner: Key([0; 32]),
+            nonce: 0,
+            alts: self.alts.clone(),
+            qty: self.qty,
+            min_qty: self.min_qty,
+            mode: self.mode,
+            window: self.window,
+            slots: self.slots,
+            features: self.features,
+            allow: self.allow.clone(),
+            deny: self.deny.clone(),
+            min_run: self.min_run,
+            source: Source::Primary,
+            created_ms: 0,
+            backing: None,
+            pow_nonce: 0,
+        }
+    }
 }
