@@ -1,12 +1,12 @@
 //! The unit ledger: nothing is ever claimed twice.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use capex_core::certificate::ledger::{
     Claim, Ledger, LedgerError, RECTANGLES_MAX, RowNeed, number_rows,
 };
-use capex_core::ids::{CertId, StandingId, TradeId};
+use capex_core::ids::{CertId, TradeId};
 use capex_core::units::{Units, Window};
 use proptest::prelude::*;
 
@@ -29,11 +29,11 @@ fn ledger(capacity: u32) -> Ledger {
 }
 
 #[test]
-fn claims_are_exclusive_and_move_from_order_to_row_to_certificate() {
+fn claims_are_exclusive_and_move_from_row_to_certificate() {
     let mut ledger = ledger(4);
-    let order = Claim::Order(StandingId([1; 32]));
-    ledger.claim(order, 1, &units(0, 4), window(10, 20)).unwrap();
-    ledger.claim(order, 1, &units(0, 4), window(10, 20)).unwrap();
+    let first = row(9);
+    ledger.claim(first, 1, &units(0, 4), window(10, 20)).unwrap();
+    ledger.claim(first, 1, &units(0, 4), window(10, 20)).unwrap();
     let table = [
         (row(1), units(0, 1), window(19, 21), Err(LedgerError::Claimed)),
         (row(1), units(4, 5), window(30, 31), Err(LedgerError::BeyondCapacity)),
@@ -48,8 +48,8 @@ fn claims_are_exclusive_and_move_from_order_to_row_to_certificate() {
         ledger.claim(row(1), 2, &units(0, 1), window(1, 2)),
         Err(LedgerError::BeyondCapacity)
     );
-    assert!(ledger.release(order));
-    assert!(!ledger.release(order));
+    assert!(ledger.release(first));
+    assert!(!ledger.release(first));
     ledger.claim(row(2), 1, &units(0, 2), window(10, 12)).unwrap();
     let certificate = Claim::Certificate(CertId([1; 32]));
     assert!(ledger.retag(row(2), certificate));
@@ -137,6 +137,29 @@ fn cells(units: &Units, when: Window) -> Vec<(u32, u32)> {
     units.numbers().flat_map(|unit| (when.start..when.end).map(move |slot| (unit, slot))).collect()
 }
 
+/// Free units of 10 in slots 0 to 15, those with the same run of free slots together.
+fn runs(taken: &BTreeSet<(u32, u32)>) -> BTreeSet<(Units, Window)> {
+    let mut found: BTreeMap<(u32, u32), Vec<u32>> = BTreeMap::new();
+    for unit in 0..10 {
+        let mut start = None;
+        for slot in 0..=15 {
+            let is_free = slot < 15 && !taken.contains(&(unit, slot));
+            match (is_free, start) {
+                (true, None) => start = Some(slot),
+                (false, Some(from)) => {
+                    found.entry((from, slot)).or_default().push(unit);
+                    start = None;
+                }
+                (true, Some(_)) | (false, None) => {}
+            }
+        }
+    }
+    let groups = found.into_iter();
+    groups
+        .map(|((from, to), units)| (Units::from_sorted(&units).unwrap(), window(from, to)))
+        .collect()
+}
+
 proptest! {
     #[test]
     fn nothing_is_ever_claimed_twice(
@@ -148,6 +171,7 @@ proptest! {
             match step {
                 0 | 1 => { let _ = ledger.claim(claim, 1, &units(first, first + count), window(start, start + len)); }
                 2 => { ledger.release(claim); }
+                3 if first == 9 => ledger.expire(start),
                 _ => { ledger.retag(claim, other); }
             }
             let mut taken = BTreeSet::new();
@@ -175,6 +199,7 @@ proptest! {
                 let all = (0..10).flat_map(|u| (0..15).map(move |s| (u, s)));
                 let left = all.filter(|cell| !taken.contains(cell)).count();
                 prop_assert_eq!(free.len(), left);
+                prop_assert_eq!(rectangles.into_iter().collect::<BTreeSet<_>>(), runs(&taken));
             }
         }
     }
@@ -209,5 +234,35 @@ proptest! {
         let mut turned = number_rows(&rectangle, &rows);
         turned.reverse();
         prop_assert_eq!(turned, numbers);
+    }
+}
+
+/// Run with `cargo test -p capex-core --test certificate_ledger -- --ignored --nocapture`.
+#[test]
+#[ignore = "measures, and asserts nothing about time"]
+fn how_long_a_look_at_free_space_takes() {
+    for claims in [1_000_u32, 20_000] {
+        let mut ledger = ledger(20_000);
+        let start = std::time::Instant::now();
+        let mut state = 7_u32;
+        let mut draw = |below: u32| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 8) % below
+        };
+        for n in 0..claims {
+            let mut id = [0; 32];
+            id[..4].copy_from_slice(&n.to_be_bytes());
+            let first = draw(320);
+            let when = window(100 + first, 101 + first + draw(16));
+            let _ = ledger.claim(Claim::Row(TradeId(id)), 1, &units(n, n + 1), when);
+        }
+        let claimed = start.elapsed();
+        let start = std::time::Instant::now();
+        let found = ledger.free_rectangles(1, window(100, 436));
+        println!(
+            "{claims} claims in {claimed:?}, {} rectangles in {:?}",
+            found.len(),
+            start.elapsed()
+        );
     }
 }

@@ -2,18 +2,19 @@
 //!
 //! One writer, the engine; so a unit × slot has at most one claim, whatever the order of
 //! messages. An ask stands for one free rectangle (units × window) of it, and therefore its
-//! rows can always be numbered (DESIGN §7). The ledger itself is not stored: capacity,
+//! rows can always be numbered. The ledger itself is not stored: capacity,
 //! certificates, settlements and standing orders are, and each restores its own claims.
 
 use std::collections::BTreeMap;
 
 use super::ranges;
-use crate::ids::{CertId, StandingId, TradeId};
+use super::timeline::Timeline;
+use crate::ids::{CertId, TradeId};
 use crate::limits::UNITS_MAX;
-use crate::units::{Slot, UnitRange, Units, Window};
+use crate::units::{Slot, Units, Window};
 
 /// Rectangles that one look at free space returns: the asks into which a remainder is
-/// re-signed (DESIGN §7).
+/// re-signed.
 pub const RECTANGLES_MAX: usize = 16;
 
 /// Claims of one class: bounds memory at some 10 MB and the time of an overlap check.
@@ -22,8 +23,6 @@ pub const CLAIMS_MAX: usize = 65_536;
 /// Who holds a claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Claim {
-    /// An ask, until its epoch is computed. May hold several rectangles.
-    Order(StandingId),
     /// A matched row, until its certificate is issued or the trade is void.
     Row(TradeId),
     /// An issued certificate, until its window has passed.
@@ -74,6 +73,8 @@ type Area = (Units, Window);
 struct ClassLedger {
     capacity: u32,
     claims: BTreeMap<Claim, Vec<Area>>,
+    /// The same claims by time, so that a look at free space need not pass through them all.
+    timeline: Timeline,
 }
 
 /// Capacity of each class and the claims on it.
@@ -99,9 +100,7 @@ impl Ledger {
             return Err(LedgerError::TooLarge);
         }
         let ledger = self.classes.entry(class).or_default();
-        let highest =
-            ledger.areas().filter_map(|(units, _)| units.ranges().last()).map(|r| r.end).max();
-        if highest.unwrap_or(0) > units {
+        if ledger.timeline.highest() > units {
             return Err(LedgerError::BelowClaims);
         }
         ledger.capacity = units;
@@ -132,12 +131,13 @@ impl Ledger {
         if units.ranges().iter().any(|range| range.end > ledger.capacity) {
             return Err(LedgerError::BeyondCapacity);
         }
-        if ledger.areas().any(|(other, when)| when.overlaps(window) && other.overlaps(units)) {
+        if ledger.timeline.overlaps(units, window) {
             return Err(LedgerError::Claimed);
         }
         if ledger.claims.len() >= CLAIMS_MAX {
             return Err(LedgerError::Full);
         }
+        ledger.timeline.take(units, window);
         ledger.claims.entry(claim).or_default().push(area);
         Ok(())
     }
@@ -146,7 +146,10 @@ impl Ledger {
     pub fn release(&mut self, claim: Claim) -> bool {
         let mut found = false;
         for ledger in self.classes.values_mut() {
-            found |= ledger.claims.remove(&claim).is_some();
+            for (units, window) in ledger.claims.remove(&claim).unwrap_or_default() {
+                ledger.timeline.give(&units, window);
+                found = true;
+            }
         }
         found
     }
@@ -175,7 +178,13 @@ impl Ledger {
     pub fn expire(&mut self, slot: Slot) {
         for ledger in self.classes.values_mut() {
             for areas in ledger.claims.values_mut() {
-                areas.retain(|(_, window)| window.end > slot);
+                areas.retain(|(units, window)| {
+                    let stays = window.end > slot;
+                    if !stays {
+                        ledger.timeline.give(units, *window);
+                    }
+                    stays
+                });
             }
             ledger.claims.retain(|_, areas| !areas.is_empty());
         }
@@ -187,14 +196,15 @@ impl Ledger {
         let Some(ledger) = self.classes.get(&class) else {
             return 0;
         };
-        ranges::count(&ledger.free(window))
+        ranges::count(&ledger.timeline.free(ledger.capacity, window))
     }
 
     /// The lowest `qty` units that are free during a whole window and in none of `taken`;
     /// `None` if there are fewer, or they need more than 16 ranges.
     #[must_use]
     pub fn pick(&self, class: u16, qty: u32, window: Window, taken: &[Units]) -> Option<Units> {
-        let free = self.classes.get(&class)?.free(window);
+        let ledger = self.classes.get(&class)?;
+        let free = ledger.timeline.free(ledger.capacity, window);
         let left = ranges::subtract(&free, &ranges::sorted(taken.iter()));
         Units::new(ranges::lowest(&left, qty)?)
     }
@@ -209,7 +219,7 @@ impl Ledger {
         let Some(ledger) = self.classes.get(&class) else {
             return Vec::new();
         };
-        let mut found = intervals(&ledger.strips(window));
+        let mut found = ledger.timeline.free_intervals(ledger.capacity, window);
         let area =
             |units: &Units, window: Window| u64::from(units.count()) * u64::from(window.len());
         found.sort_by_key(|(units, window)| {
@@ -219,63 +229,6 @@ impl Ledger {
         found.truncate(RECTANGLES_MAX);
         found
     }
-}
-
-impl ClassLedger {
-    fn areas(&self) -> impl Iterator<Item = &Area> {
-        self.claims.values().flatten()
-    }
-
-    /// Units that are free during a whole window.
-    fn free(&self, window: Window) -> Vec<UnitRange> {
-        if self.capacity == 0 || window.is_empty() {
-            return Vec::new();
-        }
-        let taken = self.areas().filter(|(_, when)| when.overlaps(window)).map(|(units, _)| units);
-        ranges::subtract(&[UnitRange { first: 0, end: self.capacity }], &ranges::sorted(taken))
-    }
-
-    /// The window cut where free space changes, with what is free in each part.
-    fn strips(&self, window: Window) -> Vec<(Window, Vec<UnitRange>)> {
-        let mut cuts = vec![window.start, window.end];
-        cuts.extend(self.areas().flat_map(|(_, when)| [when.start, when.end]));
-        cuts.retain(|cut| (window.start..=window.end).contains(cut));
-        cuts.sort_unstable();
-        cuts.dedup();
-        let mut strips: Vec<(Window, Vec<UnitRange>)> = Vec::new();
-        for pair in cuts.windows(2) {
-            let part = Window { start: pair[0], end: pair[1] };
-            let free = self.free(part);
-            match strips.last_mut() {
-                Some((last, same)) if *same == free => last.end = part.end,
-                _ => strips.push((part, free)),
-            }
-        }
-        strips
-    }
-}
-
-/// Groups of units that become free with one strip and are taken again after another.
-fn intervals(strips: &[(Window, Vec<UnitRange>)]) -> Vec<(Units, Window)> {
-    let mut found = Vec::new();
-    for (index, (first, free)) in strips.iter().enumerate() {
-        let before = index.checked_sub(1).map_or(&[][..], |before| &strips[before].1);
-        let mut common = ranges::subtract(free, before);
-        for (offset, (last, _)) in strips[index..].iter().enumerate() {
-            if common.is_empty() {
-                break;
-            }
-            let after = strips.get(index + offset + 1).map_or(&[][..], |(_, free)| free);
-            let going_on = ranges::intersect(&common, after);
-            let ended = ranges::subtract(&common, &going_on);
-            let window = Window { start: first.start, end: last.end };
-            if let Some(units) = Units::new(ranges::widest(&ended)) {
-                found.push((units, window));
-            }
-            common = going_on;
-        }
-    }
-    found
 }
 
 /// What a matched row needs of its ask's rectangle.

@@ -10,6 +10,7 @@ pub mod file;
 pub mod ledger;
 pub mod objects;
 mod ranges;
+mod timeline;
 pub mod verify;
 
 pub use ledger::{Claim, Ledger};

@@ -10,13 +10,18 @@ use crate::units::{UnitRange, Units};
 /// itself.
 pub(super) fn subtract(from: &[UnitRange], gone: &[UnitRange]) -> Vec<UnitRange> {
     let mut left = Vec::new();
+    let mut holes = joined(gone).into_iter().peekable();
     for range in from {
         let mut first = range.first;
-        for hole in gone.iter().filter(|hole| hole.first < range.end && range.first < hole.end) {
+        while let Some(hole) = holes.peek().copied().filter(|hole| hole.first < range.end) {
             if first < hole.first {
                 left.push(UnitRange { first, end: hole.first });
             }
             first = first.max(hole.end);
+            if hole.end > range.end {
+                break;
+            }
+            holes.next();
         }
         if first < range.end {
             left.push(UnitRange { first, end: range.end });
@@ -25,18 +30,16 @@ pub(super) fn subtract(from: &[UnitRange], gone: &[UnitRange]) -> Vec<UnitRange>
     left
 }
 
-/// Units in both.
-pub(super) fn intersect(a: &[UnitRange], b: &[UnitRange]) -> Vec<UnitRange> {
-    let (mut i, mut j) = (0, 0);
-    let mut common = Vec::new();
-    while let (Some(x), Some(y)) = (a.get(i), b.get(j)) {
-        let (first, end) = (x.first.max(y.first), x.end.min(y.end));
-        if first < end {
-            common.push(UnitRange { first, end });
+/// Ranges that ascend by `first`, without their overlaps.
+pub(super) fn joined(ranges: &[UnitRange]) -> Vec<UnitRange> {
+    let mut joined: Vec<UnitRange> = Vec::with_capacity(ranges.len());
+    for range in ranges {
+        match joined.last_mut() {
+            Some(last) if range.first <= last.end => last.end = last.end.max(range.end),
+            _ => joined.push(*range),
         }
-        if x.end < y.end { i += 1 } else { j += 1 }
     }
-    common
+    joined
 }
 
 /// How many units.
