@@ -3,9 +3,8 @@
 
 mod certificate_fixture;
 
-use capex_core::engine::Purpose;
-use capex_core::engine::io::{Done, Effect, StopReason, Topic};
-use capex_core::engine::leases::{LeaseRole, LeaseView};
+use capex_core::engine::io::{Done, Effect, Topic};
+use capex_core::engine::leases::{LeaseEffect, LeasePurpose, LeaseRole, LeaseView, StopReason};
 use capex_core::ids::{CertId, Digest, LeaseId};
 use capex_core::lease::ExecutorEvent;
 use capex_core::lease::objects::{
@@ -91,6 +90,12 @@ fn fetch_receipts(net: &mut Net, lease: LeaseId, counter: u64) -> Vec<Envelope> 
     }
 }
 
+fn take_receipts(net: &mut Net, lease: LeaseId, receipts: &[Envelope]) -> Result<(), &'static str> {
+    let taken = net.party(ALICE).with(|ctx, _, leases| leases.store_receipts(ctx, lease, receipts));
+    net.pump();
+    taken
+}
+
 fn effects(net: &mut Net, is: fn(&Effect) -> bool) -> usize {
     net.pump();
     net.party(PROVIDER).log.iter().filter(|effect| is(effect)).count()
@@ -102,15 +107,20 @@ fn a_lease_goes_from_redemption_to_release() {
     assert_eq!(is_published(&net.party(PROVIDER).log, Topic::Locks), 2);
     assert_eq!(net.state(ALICE, cert).0, "redeemed");
     assert_eq!(net.state(PROVIDER, cert).0, "redeemed");
-    let start = net.party(PROVIDER).log.iter().find(|e| matches!(e, Effect::Start { .. })).cloned();
-    let expected = Effect::Start {
+    let start = net
+        .party(PROVIDER)
+        .log
+        .iter()
+        .find(|e| matches!(e, Effect::Lease(LeaseEffect::Prepare { .. })))
+        .cloned();
+    let expected = Effect::Lease(LeaseEffect::Prepare {
         lease,
         workload: Box::new(work()),
         starts_at_ms: STARTS_MS,
         ends_at_ms: ENDS_MS,
         memory_max_bytes: (2 * 256) << 20,
         disk_max_bytes: (2 * 64) << 20,
-    };
+    });
     assert_eq!(start, Some(expected));
 
     run_to_end(&mut net, lease);
@@ -123,23 +133,24 @@ fn a_lease_goes_from_redemption_to_release() {
     assert_eq!((receipt.delivered_ms, receipt.unavailable_ms), (2_000, 0));
     assert_eq!((receipt.cpu_us, receipt.output_bytes), (5_000, 77));
 
-    net.party(ALICE).with(|ctx, _, leases| leases.take_receipts(ctx, 2, lease, &receipts));
-    net.pump();
-    assert_eq!(net.party(ALICE).done()[1], (2, Ok(Done::Ok)));
+    assert_eq!(take_receipts(&mut net, lease, &receipts), Ok(()));
     let holder = view(&mut net, ALICE, lease);
     assert_eq!((holder.role, holder.phase.as_str()), (LeaseRole::Holder, "ended"));
     assert_eq!((holder.receipts, holder.countersigned), (1, 1));
     assert_eq!(holder.outcome, Some(Outcome::Exited { code: 0 }));
     assert_eq!(holder.delivered_ms, 2_000);
-    assert_eq!(effects(&mut net, |e| matches!(e, Effect::Release { .. })), 0);
-    net.party(PROVIDER).leases.fetched(&lease);
+    assert_eq!(effects(&mut net, |e| matches!(e, Effect::Lease(LeaseEffect::Release { .. }))), 0);
+    net.party(PROVIDER).executor(lease, ExecutorEvent::Fetched { name: "other".to_owned() });
     net.pass(0);
-    assert_eq!(effects(&mut net, |e| matches!(e, Effect::Release { .. })), 1);
+    assert_eq!(effects(&mut net, |e| matches!(e, Effect::Lease(LeaseEffect::Release { .. }))), 0);
+    net.party(PROVIDER).executor(lease, ExecutorEvent::Fetched { name: "out".to_owned() });
+    net.pass(0);
+    assert_eq!(effects(&mut net, |e| matches!(e, Effect::Lease(LeaseEffect::Release { .. }))), 1);
     net.party(PROVIDER).executor(lease, ExecutorEvent::Released { left_behind: vec![] });
     let provider = view(&mut net, PROVIDER, lease);
     assert_eq!((provider.phase.as_str(), provider.countersigned), ("released", 1));
     net.pass(60_000);
-    assert_eq!(effects(&mut net, |e| matches!(e, Effect::Release { .. })), 1);
+    assert_eq!(effects(&mut net, |e| matches!(e, Effect::Lease(LeaseEffect::Release { .. }))), 1);
     assert_eq!(net.party(PROVIDER).leases.next_deadline(&devnet()), None);
 }
 
@@ -150,12 +161,12 @@ fn results_go_when_their_time_is_over_even_if_nobody_came() {
     let deadline = net.party(PROVIDER).leases.next_deadline(&devnet());
     assert_eq!(deadline, Some(STARTS_MS + 2_100 + 3_000));
     net.until(STARTS_MS + 2_100 + 2_999);
-    assert_eq!(effects(&mut net, |e| matches!(e, Effect::Release { .. })), 0);
+    assert_eq!(effects(&mut net, |e| matches!(e, Effect::Lease(LeaseEffect::Release { .. }))), 0);
     net.pass(1);
-    assert_eq!(effects(&mut net, |e| matches!(e, Effect::Release { .. })), 1);
+    assert_eq!(effects(&mut net, |e| matches!(e, Effect::Lease(LeaseEffect::Release { .. }))), 1);
     net.pass(1_000);
     assert_eq!(
-        effects(&mut net, |e| matches!(e, Effect::Release { .. })),
+        effects(&mut net, |e| matches!(e, Effect::Lease(LeaseEffect::Release { .. }))),
         2,
         "repeated until answered"
     );
@@ -253,7 +264,7 @@ fn a_redeem_is_checked_in_the_documented_order() {
     let good = template(cert, 1, ALICE, challenge(&mut net, ALICE, cert));
     let lease = present(&mut net, ALICE, ALICE, good.clone(), work()).unwrap();
     assert_eq!(present(&mut net, ALICE, ALICE, good, work()), Ok(lease), "the same answer");
-    assert_eq!(effects(&mut net, |e| matches!(e, Effect::Start { .. })), 1);
+    assert_eq!(effects(&mut net, |e| matches!(e, Effect::Lease(LeaseEffect::Prepare { .. }))), 1);
     assert_eq!(present(&mut net, ALICE, ALICE, late, work()), refused("redeem.consumed"));
 }
 
@@ -390,18 +401,23 @@ fn the_holder_stops_its_lease_and_the_window_stops_it_at_the_latest() {
     net.party(ALICE).with(|ctx, _, leases| leases.stop(ctx, 2, lease));
     net.pump();
     assert_eq!(net.party(ALICE).done()[1], (2, Ok(Done::Ok)));
-    let holder_stop = |e: &Effect| matches!(e, Effect::Stop { why: StopReason::Holder, .. });
+    let holder_stop =
+        |e: &Effect| matches!(e, Effect::Lease(LeaseEffect::Stop { why: StopReason::Holder, .. }));
     assert_eq!(effects(&mut net, holder_stop), 1);
     let stranger = LeaseRequest::Stop { call: call(lease, Verb::Stop, u64::MAX, BOB) };
     let reply = net.lease(PROVIDER, BOB, &stranger);
     assert_eq!(reply, LeaseReply::Refused { code: "lease.not_holder".to_owned() });
     net.party(PROVIDER).with(|ctx, _, leases| leases.stop(ctx, 3, lease));
-    let operator_stop = |e: &Effect| matches!(e, Effect::Stop { why: StopReason::Operator, .. });
+    let operator_stop = |e: &Effect| {
+        matches!(e, Effect::Lease(LeaseEffect::Stop { why: StopReason::Operator, .. }))
+    };
     assert_eq!(effects(&mut net, operator_stop), 1);
 
     assert_eq!(net.party(PROVIDER).leases.next_deadline(&devnet()), Some(ENDS_MS));
     net.until(ENDS_MS);
-    let window_stop = |e: &Effect| matches!(e, Effect::Stop { why: StopReason::WindowEnd, .. });
+    let window_stop = |e: &Effect| {
+        matches!(e, Effect::Lease(LeaseEffect::Stop { why: StopReason::WindowEnd, .. }))
+    };
     assert_eq!(effects(&mut net, window_stop), 1);
     net.party(PROVIDER).executor(lease, ended(Outcome::Deadline, ENDS_MS));
     assert_eq!(view(&mut net, PROVIDER, lease).outcome, Some(Outcome::Deadline));
@@ -453,9 +469,7 @@ fn a_tampered_receipt_is_neither_stored_nor_countersigned() {
     let mut receipts = fetch_receipts(&mut net, lease, 1);
     let last = receipts[0].payload.len() - 1;
     receipts[0].payload[last] ^= 1;
-    net.party(ALICE).with(|ctx, _, leases| leases.take_receipts(ctx, 2, lease, &receipts));
-    net.pump();
-    assert_eq!(net.party(ALICE).done()[1], (2, Err("receipt.bad_signature".to_owned())));
+    assert_eq!(take_receipts(&mut net, lease, &receipts), Err("receipt.bad_signature"));
     assert_eq!(view(&mut net, ALICE, lease).receipts, 0);
     assert_eq!(view(&mut net, PROVIDER, lease).countersigned, 0);
 }
@@ -490,19 +504,15 @@ fn a_long_lease_on_a_public_network_has_a_receipt_after_a_minute() {
     let times: Vec<_> = read.iter().map(|r| (r.from_ms - start_ms, r.to_ms - start_ms)).collect();
     assert_eq!(times, [(0, 60_000), (60_000, 100_000)]);
     assert_eq!((read[0].cpu_us, read[1].cpu_us), (40, 60));
-    net.party(ALICE).with(|ctx, _, leases| leases.take_receipts(ctx, 2, lease, &receipts[..1]));
-    net.pump();
-    net.party(ALICE).with(|ctx, _, leases| leases.take_receipts(ctx, 3, lease, &receipts));
-    net.pump();
-    let done = net.party(ALICE).done();
-    assert_eq!(done[1..], [(2, Ok(Done::Ok)), (3, Ok(Done::Ok))]);
+    assert_eq!(take_receipts(&mut net, lease, &receipts[..1]), Ok(()));
+    assert_eq!(take_receipts(&mut net, lease, &receipts), Ok(()));
     assert_eq!(view(&mut net, PROVIDER, lease).countersigned, 2);
 }
 
 #[test]
 fn a_restart_at_any_state_goes_on() {
     let (mut net, cert, lease) = redeemed();
-    let start = |e: &Effect| matches!(e, Effect::Start { .. });
+    let start = |e: &Effect| matches!(e, Effect::Lease(LeaseEffect::Prepare { .. }));
     for phase in ["reserved", "ready", "running"] {
         net.restart(PROVIDER);
         net.restart(ALICE);
@@ -524,7 +534,7 @@ fn a_restart_at_any_state_goes_on() {
     assert_eq!(effects(&mut net, start), 0);
     let receipts = net.party(PROVIDER).leases.receipts(&lease).to_vec();
     net.party(PROVIDER).up = false;
-    net.party(ALICE).with(|ctx, _, leases| leases.take_receipts(ctx, 2, lease, &receipts));
+    assert_eq!(take_receipts(&mut net, lease, &receipts), Ok(()));
     net.pump();
     net.restart(ALICE);
     net.party(PROVIDER).up = true;
@@ -532,13 +542,19 @@ fn a_restart_at_any_state_goes_on() {
     assert_eq!(view(&mut net, ALICE, lease).countersigned, 1);
     net.restart(PROVIDER);
     assert_eq!(view(&mut net, PROVIDER, lease).countersigned, 1);
-    net.party(PROVIDER).leases.fetched(&lease);
+    net.party(PROVIDER).executor(lease, ExecutorEvent::Fetched { name: "other".to_owned() });
+    net.pass(0);
+    assert_eq!(effects(&mut net, |e| matches!(e, Effect::Lease(LeaseEffect::Release { .. }))), 0);
+    net.party(PROVIDER).executor(lease, ExecutorEvent::Fetched { name: "out".to_owned() });
     net.pass(0);
     net.party(PROVIDER).executor(lease, ExecutorEvent::Released { left_behind: vec![] });
     net.restart(PROVIDER);
     assert_eq!(view(&mut net, PROVIDER, lease).phase, "released");
     assert_eq!(
-        effects(&mut net, |e| matches!(e, Effect::Start { .. } | Effect::Release { .. })),
+        effects(&mut net, |e| matches!(
+            e,
+            Effect::Lease(LeaseEffect::Prepare { .. } | LeaseEffect::Release { .. })
+        )),
         0
     );
     net.until(ENDS_MS + 337 * 4000);
@@ -583,7 +599,7 @@ fn a_grant_for_another_redeem_is_no_lease() {
         ends_at_ms: ENDS_MS,
     };
     net.party(ALICE).with(|ctx, books, leases| {
-        leases.on_reply(ctx, &mut books.holdings, &Purpose::Redeem(lease, 1), Ok(reply));
+        leases.on_reply(ctx, &mut books.holdings, LeasePurpose::Redeem(lease), Ok(reply));
     });
     net.pump();
     assert_eq!(net.party(ALICE).done(), [(1, Err("redeem.bad_grant".to_owned()))]);

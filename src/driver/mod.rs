@@ -29,7 +29,7 @@ use capex_core::ids::{Key, TermsHash};
 use capex_core::units::TimeMs;
 
 pub use bridge::search_nonce;
-pub use shell::{Inputs, LeaseTask, Shell};
+pub use shell::{Inputs, Shell};
 
 /// Names the command that a life begins with; a shell counts its own from 1.
 pub const START_COMMAND: u64 = 0;
@@ -221,23 +221,7 @@ impl Driver {
             }
             Effect::Broadcast { tx } => shell.broadcast(tx),
             Effect::Mine { job, prefix, bits } => shell.mine(job, prefix, bits),
-            Effect::Start {
-                lease,
-                workload,
-                starts_at_ms,
-                ends_at_ms,
-                memory_max_bytes,
-                disk_max_bytes,
-            } => shell.lease(LeaseTask::Start {
-                lease,
-                workload,
-                starts_at_ms,
-                ends_at_ms,
-                memory_max_bytes,
-                disk_max_bytes,
-            }),
-            Effect::Stop { lease, why } => shell.lease(LeaseTask::Stop { lease, why }),
-            Effect::Release { lease } => shell.lease(LeaseTask::Release { lease }),
+            Effect::Lease(effect) => shell.lease(effect),
             Effect::Notify(event) => shell.notify(event),
             Effect::CommandDone { id, result } => shell.done(id, result),
         }
@@ -348,11 +332,6 @@ impl Driver {
     #[must_use]
     pub fn engine(&self) -> &Engine {
         &self.engine
-    }
-
-    /// The engine, for what does not enter by an input yet.
-    pub(crate) fn engine_mut(&mut self) -> &mut Engine {
-        &mut self.engine
     }
 
     /// The wallet, to read.

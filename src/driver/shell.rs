@@ -7,10 +7,9 @@ use bitcoin::Transaction;
 use crate::chain::WatchFull;
 use crate::store::StoreError;
 use crate::wallet::WalletError;
-use capex_core::engine::io::StopReason;
+use capex_core::engine::leases::LeaseEffect;
 use capex_core::engine::{Done, Effect, Event, Input, Protocol, Record, Refusal, Topic, Verdict};
-use capex_core::ids::{Key, LeaseId};
-use capex_core::lease::objects::Workload;
+use capex_core::ids::Key;
 use capex_core::units::TimeMs;
 
 /// Inputs that wait for the engine, first in, first out.
@@ -39,38 +38,6 @@ impl Inputs {
         });
         scripts.fold(0, u16::saturating_add)
     }
-}
-
-/// Something to do with a lease on this host.
-#[derive(Debug, Clone, PartialEq)]
-pub enum LeaseTask {
-    /// Prepare a workload and run it in its window.
-    Start {
-        /// Which lease.
-        lease: LeaseId,
-        /// What runs.
-        workload: Box<Workload>,
-        /// Unix ms.
-        starts_at_ms: TimeMs,
-        /// Unix ms.
-        ends_at_ms: TimeMs,
-        /// Memory of all its blocks, bytes.
-        memory_max_bytes: u64,
-        /// Disk of all its blocks, bytes.
-        disk_max_bytes: u64,
-    },
-    /// End a workload.
-    Stop {
-        /// Which lease.
-        lease: LeaseId,
-        /// Why.
-        why: StopReason,
-    },
-    /// Remove what is left of a lease.
-    Release {
-        /// Which lease.
-        lease: LeaseId,
-    },
 }
 
 /// Performs effects, and decides nothing.
@@ -135,8 +102,9 @@ pub trait Shell {
     /// Searches a nonce; answered by [`Input::Mined`].
     fn mine(&mut self, job: u64, prefix: Vec<u8>, bits: u8);
 
-    /// Does something with a lease on this host; answered by [`Input::Executor`].
-    fn lease(&mut self, task: LeaseTask);
+    /// Does something for a lease; answered by [`Input::Executor`] where it is on this host,
+    /// else by [`Input::Held`].
+    fn lease(&mut self, effect: LeaseEffect);
 
     /// News for logs and counters.
     fn notify(&mut self, event: Event);

@@ -5,6 +5,7 @@ use crate::chain::WatchFull;
 use crate::chain::devchain::{Cursor, Devchain, faucet_script};
 use crate::sim::Disk;
 use crate::wallet::Keys as WalletKeys;
+use capex_core::engine::leases::LeaseEffect;
 use capex_core::engine::{Done, Event, Keys, Protocol, Refusal, Topic, Verdict};
 use capex_core::test_support::devnet;
 
@@ -91,7 +92,7 @@ impl Shell for Notes {
 
     fn mine(&mut self, _job: u64, _prefix: Vec<u8>, _bits: u8) {}
 
-    fn lease(&mut self, _task: LeaseTask) {}
+    fn lease(&mut self, _effect: LeaseEffect) {}
 
     fn notify(&mut self, _event: Event) {}
 

@@ -67,6 +67,11 @@ pub enum ExecutorError {
 }
 
 impl ExecutorError {
+    /// File work beside the loop panicked, or was cancelled.
+    pub(crate) fn background(error: tokio::task::JoinError) -> Self {
+        Self::Io { what: "background work".to_owned(), source: io::Error::other(error) }
+    }
+
     /// The stable reason code.
     #[must_use]
     pub fn code(&self) -> &'static str {

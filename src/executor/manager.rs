@@ -477,10 +477,7 @@ impl Manager {
 pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, ExecutorError> + Send + 'static,
 ) -> Result<T, ExecutorError> {
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| {
-        let source = std::io::Error::other(error);
-        Err(ExecutorError::Io { what: "background work".into(), source })
-    })
+    tokio::task::spawn_blocking(work).await.map_err(ExecutorError::background)?
 }
 
 /// A panic elsewhere does not make the table wrong: each change is one step.

@@ -5,11 +5,14 @@ mod certificates;
 mod epochs;
 mod leases;
 mod orders;
+mod redemptions;
 mod status;
 mod studies;
 mod trades;
 
 use tokio::sync::oneshot;
+
+pub(super) use redemptions::{Redemption, Redemptions};
 
 use super::{Node, now_ms};
 use crate::api::{Answer, ApiError, Call, Query, Request, ShellCommand, types};
@@ -20,6 +23,12 @@ impl Node {
     pub(super) fn on_api(&mut self, request: Request) {
         let Request { call, answer } = request;
         match call {
+            Call::Query(Query::Logs { lease, stream, from }) => {
+                Self::answer_file(self.lease_log(&lease, stream, from), answer);
+            }
+            Call::Query(Query::Result { lease, name, from }) => {
+                Self::answer_file(self.lease_result(&lease, &name, from), answer);
+            }
             Call::Query(query) => {
                 if let Some(study) = self.study(&query) {
                     self.studies.start(study, answer);
@@ -45,8 +54,10 @@ impl Node {
             | Query::Quote(_)
             | Query::EpochCheck(_)
             | Query::EpochExport(_)
-            | Query::EpochSigned(_) => {
-                return Err(ApiError::internal("a study is not answered in the loop"));
+            | Query::EpochSigned(_)
+            | Query::Logs { .. }
+            | Query::Result { .. } => {
+                return Err(ApiError::internal("studies and files are read beside the loop"));
             }
             Query::Trades => self.trades().into(),
             Query::Trade(prefix) => self.trade(&prefix)?.into(),
@@ -55,8 +66,6 @@ impl Node {
             Query::CertificateFile(prefix) => self.certificate_file(&prefix)?.into(),
             Query::Leases => self.leases().into(),
             Query::Lease(prefix) => self.lease(&prefix)?.into(),
-            Query::Logs { lease, stream, from } => self.lease_log(&lease, stream, from)?.into(),
-            Query::Result { lease, name, from } => self.lease_result(&lease, &name, from)?.into(),
             Query::Balance => self.balance().into(),
             Query::Peers => self.peers().into(),
             Query::Epoch(epoch) => self.epoch(epoch)?.into(),

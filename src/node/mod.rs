@@ -10,31 +10,28 @@ mod chain_task;
 mod clock;
 pub mod config;
 mod faucet;
-mod follow;
-mod leases;
+mod lease_client;
+mod lease_host;
 mod offload;
 mod peers;
 mod shell;
 mod startup;
 
-use std::collections::BTreeMap;
 use std::future::Future;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use capex_network::{Event as NetEvent, PeerKey};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use self::chain_task::{ChainCommand, ChainEvent};
 use self::config::Config;
-use self::follow::{FollowEvent, Follower};
 use self::shell::{CommandAnswer, Outside};
 use crate::api;
 use crate::driver::{Driver, Fault};
 use crate::executor::LeaseEvent;
 use capex_core::engine::{Command, Engine, Input, Protocol, Topic};
-use capex_core::ids::{Key, LeaseId};
-use capex_core::lease::ExecutorEvent;
+use capex_core::ids::Key;
 
 /// Shortest pause between two ticks that nothing else asks for.
 const TICK_MIN: Duration = Duration::from_millis(1);
@@ -105,20 +102,12 @@ pub fn now_ms() -> u64 {
     u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// A request of the shell to a peer, with whoever waits for its answer.
-struct PeerCall {
-    peer: Key,
-    bytes: Vec<u8>,
-    answer: oneshot::Sender<Result<Vec<u8>, String>>,
-}
-
 /// Everything that the loop owns.
 struct Node {
     config: Config,
     driver: Driver,
     outside: Outside,
-    follower: Follower,
-    follow_events: mpsc::Sender<FollowEvent>,
+    redemptions: answer::Redemptions,
     chain_status: ChainStatus,
     clocks: clock::Clocks,
     calls: Calls,
@@ -131,22 +120,12 @@ struct Node {
 
 /// Requests of the shell's own to peers.
 #[derive(Default)]
-struct Calls {
-    waiting: BTreeMap<u64, oneshot::Sender<Result<Vec<u8>, String>>>,
-    count: u64,
-}
+struct Calls(u64);
 
 impl Calls {
     fn next_id(&mut self) -> u64 {
-        self.count += 1;
-        NODE_REQUEST_IDS + self.count
-    }
-
-    /// Hands an answer over, if its caller still waits.
-    fn answered(&mut self, id: u64, result: Result<Vec<u8>, String>) {
-        if let Some(waiting) = self.waiting.remove(&id) {
-            let _ = waiting.send(result);
-        }
+        self.0 += 1;
+        NODE_REQUEST_IDS + self.0
     }
 }
 
@@ -173,9 +152,9 @@ struct Sources {
     executor: mpsc::Receiver<LeaseEvent>,
     mined: mpsc::Receiver<(u64, u64)>,
     written: mpsc::UnboundedReceiver<shell::Written>,
-    calls: mpsc::Receiver<PeerCall>,
-    released: mpsc::Receiver<(LeaseId, ExecutorEvent)>,
-    follow: mpsc::Receiver<FollowEvent>,
+    /// What became of leases and their files.
+    leases: mpsc::Receiver<Input>,
+    redemptions: mpsc::Receiver<answer::Redemption>,
     api: mpsc::Receiver<api::Request>,
 }
 
@@ -206,11 +185,8 @@ pub async fn run(
             Some(event) = sources.executor.recv() => node.on_executor(&event),
             Some((job, nonce)) = sources.mined.recv() => node.feed(Input::Mined { job, nonce }),
             Some(written) = sources.written.recv() => node.on_written(written),
-            Some(call) = sources.calls.recv() => node.on_call(call),
-            Some((lease, event)) = sources.released.recv() => {
-                node.feed(Input::Executor { lease, event });
-            }
-            Some(event) = sources.follow.recv() => node.on_follow(event),
+            Some(input) = sources.leases.recv() => node.feed(input),
+            Some(redemption) = sources.redemptions.recv() => node.on_redemption(redemption),
             Some(request) = sources.api.recv() => node.on_api(request),
             () = tokio::time::sleep(timeout.max(TICK_MIN)) => node.feed(Input::Tick),
         }
@@ -259,9 +235,6 @@ impl Node {
             NetEvent::Request { peer, id, protocol, bytes } => {
                 let Some(protocol) = Protocol::from_name(&protocol) else { return };
                 let peer = Key(peer.0);
-                if protocol == Protocol::Lease && self.serve_lease(id, &bytes) {
-                    return;
-                }
                 self.feed(Input::Request { peer, id, protocol, bytes });
             }
             NetEvent::Response { id, result } => {
@@ -306,9 +279,7 @@ impl Node {
     }
 
     fn on_own_response(&mut self, id: u64, result: Result<Vec<u8>, String>) {
-        if !self.on_clock(id, &result) {
-            self.calls.answered(id, result);
-        }
+        self.on_clock(id, &result);
     }
 
     fn on_listening(&mut self, addr: String) {
@@ -350,24 +321,6 @@ impl Node {
     fn on_executor(&mut self, event: &LeaseEvent) {
         let (lease, event) = event.for_engine();
         self.feed(Input::Executor { lease, event });
-    }
-
-    fn on_follow(&mut self, event: FollowEvent) {
-        match event {
-            FollowEvent::Receipts { lease, receipts } => {
-                let command = Command::TakeReceipts { lease, receipts };
-                self.command(command, None);
-            }
-            FollowEvent::Redeemed(lease) => self.follow(lease),
-            FollowEvent::Done(lease) => tracing::info!(%lease, "output and results are here"),
-            FollowEvent::Fetched { lease, name } => self.on_fetched(lease, &name),
-        }
-    }
-
-    fn on_call(&mut self, call: PeerCall) {
-        let id = self.calls.next_id();
-        self.calls.waiting.insert(id, call.answer);
-        self.request(id, call.peer, Protocol::Lease, call.bytes);
     }
 
     /// Gives the engine a command.

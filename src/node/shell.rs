@@ -8,14 +8,16 @@ use capex_network::{Command as NetCommand, Handle, PeerKey, Ticket, Verdict as N
 use tokio::sync::{mpsc, oneshot};
 
 use super::chain_task::ChainCommand;
-use super::leases::Leases;
+use super::lease_client::{HeldFiles, Job};
+use super::lease_host::{LeaseHost, Room};
 use super::now_ms;
 use super::peers::Peers;
 use crate::chain::WatchFull;
-use crate::driver::{Inputs, LeaseTask, START_COMMAND, Shell, search_nonce};
+use crate::driver::{Inputs, START_COMMAND, Shell, search_nonce};
 use crate::store::{Store, StoreError};
 use crate::wallet::WalletError;
 use capex_core::engine::kernel::RecordTooLarge;
+use capex_core::engine::leases::LeaseEffect;
 use capex_core::engine::{Done, Event, Input, Protocol, Record, Refusal, Topic, Verdict};
 use capex_core::ids::Key;
 use capex_core::units::TimeMs;
@@ -39,7 +41,9 @@ pub(super) struct Outside {
     /// Addresses of peers.
     pub(super) peers: Peers,
     /// Leases on this host.
-    pub(super) leases: Leases,
+    pub(super) leases: LeaseHost,
+    /// Files of leases that this node holds.
+    pub(super) held: HeldFiles,
     commands: BTreeMap<u64, CommandAnswer>,
     last_command: u64,
 }
@@ -51,7 +55,8 @@ impl Outside {
         (store, written): (Arc<Store>, mpsc::UnboundedSender<Written>),
         mined: mpsc::Sender<(u64, u64)>,
         peers: Peers,
-        leases: Leases,
+        leases: LeaseHost,
+        held: HeldFiles,
     ) -> Self {
         let commands = BTreeMap::new();
         Self {
@@ -62,6 +67,7 @@ impl Outside {
             mined,
             peers,
             leases,
+            held,
             commands,
             last_command: START_COMMAND,
         }
@@ -175,8 +181,33 @@ impl Shell for Outside {
         });
     }
 
-    fn lease(&mut self, task: LeaseTask) {
-        self.leases.perform(task);
+    fn lease(&mut self, effect: LeaseEffect) {
+        match effect {
+            LeaseEffect::Prepare {
+                lease,
+                workload,
+                starts_at_ms,
+                ends_at_ms,
+                memory_max_bytes,
+                disk_max_bytes,
+            } => {
+                let room = Room { starts_at_ms, ends_at_ms, memory_max_bytes, disk_max_bytes };
+                self.leases.prepare(lease, &workload, &room);
+            }
+            LeaseEffect::Launch { lease } => self.leases.launch(lease),
+            LeaseEffect::Serve { id, lease, what } => self.leases.serve(id, lease, what),
+            LeaseEffect::Stop { lease, why } => self.leases.stop(lease, why),
+            LeaseEffect::Release { lease } => self.leases.release(lease),
+            LeaseEffect::Open { lease } => self.held.ask(Job::Open(lease)),
+            LeaseEffect::Read { lease, workload, content, offset } => {
+                self.held.ask(Job::Read { lease, workload, content, offset });
+            }
+            LeaseEffect::Write { lease, file, offset, bytes } => {
+                self.held.ask(Job::Write { lease, file, offset, bytes });
+            }
+            LeaseEffect::Finish { lease, name } => self.held.ask(Job::Finish { lease, name }),
+            LeaseEffect::Discard { workload } => self.held.ask(Job::Discard { workload }),
+        }
     }
 
     fn notify(&mut self, event: Event) {

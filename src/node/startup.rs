@@ -11,8 +11,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use super::config::Config;
-use super::follow::Follower;
-use super::leases::Leases;
+use super::lease_client::HeldFiles;
+use super::lease_host::LeaseHost;
 use super::peers::Peers;
 use super::shell::Outside;
 use super::{ChainStatus, Node, NodeError, Presence, Sources, chain_task, now_ms};
@@ -23,7 +23,6 @@ use crate::driver::Driver;
 use crate::executor::{EVENT_QUEUE, Manager};
 use crate::store::{self, Meta, Store, load_or_create_secret};
 use crate::wallet::{self, Wallet};
-use capex_core::engine::leases::LeaseRole;
 use capex_core::engine::{Engine, Keys, Protocol, Record, Topic};
 use capex_core::limits::{LEASE_MAX_BYTES, SETTLE_MAX_BYTES, SYNC_MAX_BYTES};
 
@@ -48,12 +47,6 @@ struct Opened {
     wallet: Wallet,
     identity: [u8; 32],
     settlement: [u8; 32],
-}
-
-impl Opened {
-    fn keys(&self) -> Keys {
-        Keys::new(self.identity, self.settlement)
-    }
 }
 
 /// Takes the lock of the data directory and reads what an earlier life left.
@@ -97,22 +90,19 @@ pub(super) async fn open(config: Config) -> Result<(Node, Sources, Tasks), NodeE
     let manager = Manager::new(&config.datadir.join("leases"), exe, executor_events)?;
     let (mined, mined_events) = mpsc::channel(QUEUE);
     let (written, written_events) = mpsc::unbounded_channel();
-    let (calls, call_events) = mpsc::channel(QUEUE);
-    let (follow_events, follow) = mpsc::channel(QUEUE);
-    let (released, released_events) = mpsc::channel(QUEUE);
+    let (lease_events, leases) = mpsc::channel(QUEUE);
+    let (redemption_events, redemptions) = mpsc::channel(QUEUE);
     let peers = Peers::open(&config.datadir);
-    let held = config.datadir.join("held");
-    let follower = Follower::new(calls, follow_events.clone(), opened.keys(), params.clone(), held);
+    let held = HeldFiles::start(config.datadir.join("held"), lease_events.clone());
+    let held = at("the thread for files of leases", held)?;
     let (api_addr, api_events) = start_api(&config, &mut tasks).await?;
-    let keys = opened.keys();
-    let grace_ms = params.lease.grace_ms;
-    let leases = Leases::new(manager, released, grace_ms);
+    let keys = Keys::new(opened.identity, opened.settlement);
+    let host = LeaseHost::new(manager, network.clone(), lease_events, params.lease.grace_ms);
     let mut node = Node {
         driver: Driver::new(Engine::new(params, keys), opened.wallet),
-        outside: Outside::new(network, chain, (opened.store, written), mined, peers, leases),
+        outside: Outside::new(network, chain, (opened.store, written), mined, peers, host, held),
         config,
-        follower,
-        follow_events,
+        redemptions: super::answer::Redemptions::new(redemption_events),
         chain_status: ChainStatus::default(),
         clocks: super::clock::Clocks::new(Instant::now()),
         calls: super::Calls::default(),
@@ -135,9 +125,8 @@ pub(super) async fn open(config: Config) -> Result<(Node, Sources, Tasks), NodeE
         executor,
         mined: mined_events,
         written: written_events,
-        calls: call_events,
-        released: released_events,
-        follow,
+        leases,
+        redemptions,
         api: api_events,
     };
     Ok((node, sources, tasks))
@@ -166,11 +155,6 @@ impl Node {
             let command = NetCommand::AddAddresses { peer: PeerKey(key.0), addrs };
             // The book takes four times as many; a hint that is lost does no harm.
             let _ = self.outside.network.try_send(command);
-        }
-        self.resume_leases();
-        let held = self.engine().leases().views(self.engine().me());
-        for view in held.into_iter().filter(|view| view.role == LeaseRole::Holder) {
-            self.follow(view.lease_id);
         }
         self.write_endpoints();
     }

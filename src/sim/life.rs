@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bitcoin::{BlockHash, Network};
 
 use super::disk::Disk;
-use super::host::Host;
+use super::host::{HeldFiles, Host};
 use crate::chain::devchain::{Cursor, Devchain};
 use crate::driver::{Driver, START_COMMAND};
 use crate::wallet::{self, Wallet, WalletError};
@@ -23,6 +23,7 @@ pub struct Node {
     /// Its disk.
     pub disk: Disk,
     pub(super) host: Host,
+    pub(super) held: HeldFiles,
     pub(super) secret: [u8; 32],
     /// Blocks of each class that it sells.
     pub(super) capacity: Vec<(u16, u32)>,
@@ -62,6 +63,7 @@ impl Node {
             key: Keys::new(secret, [0; 32]).public(),
             disk: Disk::default(),
             host: Host::default(),
+            held: HeldFiles::default(),
             secret,
             capacity: Vec::new(),
             offset_ms: 0,

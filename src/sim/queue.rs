@@ -28,6 +28,8 @@ pub(super) enum Happening {
     Peer { node: NodeId, life: u32, key: Key, up: bool },
     /// An input from the host of a node, which outlives the daemon.
     Host { node: NodeId, input: Box<Input> },
+    /// A node answers a request from its disk.
+    Served { node: NodeId, life: u32, call: u64, bytes: Vec<u8> },
     /// A node hands a transaction to the Bitcoin network.
     Broadcast { node: NodeId, life: u32, tx: Box<Transaction> },
     /// A node looks at the chain; a regular look sets up the next.

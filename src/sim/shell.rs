@@ -6,13 +6,15 @@ use super::life::Body;
 use super::queue::{Happening, NodeId};
 use super::world::{Call, World};
 use crate::chain::WatchFull;
-use crate::driver::{Inputs, LeaseTask, Shell, search_nonce};
+use crate::driver::{Inputs, Shell, search_nonce};
 use crate::store::StoreError;
 use crate::wallet::WalletError;
+use capex_core::engine::leases::LeaseEffect;
 use capex_core::engine::{Done, Effect, Event, Input, Protocol, Record, Refusal, Topic, Verdict};
 use capex_core::ids::{Key, LeaseId};
 use capex_core::lease::ExecutorEvent;
 use capex_core::units::TimeMs;
+use capex_core::wire::encode;
 
 /// A request without an answer fails after this time, ms: as in the network's codec.
 const REQUEST_TIMEOUT_MS: u64 = 10_000;
@@ -125,24 +127,48 @@ impl Shell for Here<'_> {
         }
     }
 
-    fn lease(&mut self, task: LeaseTask) {
+    fn lease(&mut self, effect: LeaseEffect) {
         let now_ms = self.world.now_ms;
         let host = &mut self.world.nodes[self.node].host;
-        match task {
-            LeaseTask::Start { lease, starts_at_ms, ends_at_ms, .. } => {
-                for (at_ms, event) in host.start(now_ms, lease, starts_at_ms, ends_at_ms) {
+        match effect {
+            LeaseEffect::Prepare { lease, workload, starts_at_ms, ends_at_ms, .. } => {
+                for event in host.prepare(now_ms, lease, &workload, starts_at_ms, ends_at_ms) {
+                    self.host_event(now_ms + 1, lease, event);
+                }
+            }
+            LeaseEffect::Launch { lease } => {
+                for (at_ms, event) in host.launch(now_ms, lease) {
                     self.host_event(at_ms, lease, event);
                 }
             }
-            LeaseTask::Stop { lease, .. } => {
+            LeaseEffect::Serve { id, lease, what } => {
+                let served = host.serve(now_ms, lease, what);
+                let (call, bytes) = (id, encode(&served.reply));
+                let (node, life) = (self.node, self.world.nodes[self.node].lives);
+                let reply = Happening::Served { node, life, call, bytes };
+                self.world.queue.push(served.at_ms, reply);
+                if let Some(event) = served.event {
+                    self.host_event(served.at_ms, lease, event);
+                }
+            }
+            LeaseEffect::Stop { lease, .. } => {
                 if let Some((at_ms, event)) = host.stop(now_ms, lease) {
                     self.host_event(at_ms, lease, event);
                 }
             }
-            LeaseTask::Release { lease } => {
+            LeaseEffect::Release { lease } => {
+                host.release(&lease);
                 let event = ExecutorEvent::Released { left_behind: Vec::new() };
                 self.host_event(now_ms + 1, lease, event);
             }
+            LeaseEffect::Open { lease }
+            | LeaseEffect::Read { lease, .. }
+            | LeaseEffect::Write { lease, .. }
+            | LeaseEffect::Finish { lease, .. } => {
+                let event = self.world.nodes[self.node].held.perform(&effect);
+                self.soon(now_ms + 1, Input::Held { lease, event });
+            }
+            LeaseEffect::Discard { .. } => {}
         }
     }
 
@@ -207,7 +233,7 @@ impl World {
         self.feed(to, Input::Request { peer, id: call, protocol, bytes });
     }
 
-    fn reply(&mut self, node: NodeId, call: u64, bytes: Vec<u8>) {
+    pub(super) fn reply(&mut self, node: NodeId, call: u64, bytes: Vec<u8>) {
         let Some(found) = self.calls.get(&call) else { return };
         self.evidence.reply(node, found.protocol, &bytes);
         let Some(to) = found.from else {

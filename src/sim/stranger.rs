@@ -2,10 +2,18 @@
 
 use super::queue::NodeId;
 use super::world::{Call, World};
-use capex_core::engine::{Input, Protocol, Topic, Verdict};
+use capex_core::engine::{Input, Keys, Protocol, Topic, Verdict};
 use capex_core::ids::Key;
+use capex_core::wire::{Envelope, Object};
 
 impl World {
+    /// Signs an object with the true key of a node that keeps to no rule.
+    #[must_use]
+    pub fn sign_as<T: Object>(&self, node: NodeId, object: T) -> Envelope {
+        let keys = Keys::new(self.nodes[node].secret, [0; 32]);
+        keys.sign(object, &self.params).envelope().clone()
+    }
+
     /// Gossip from a stranger: the verdict with its reason code.
     pub fn gossip_from(
         &mut self,

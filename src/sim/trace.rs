@@ -80,5 +80,6 @@ fn kind(input: &Input) -> u8 {
         Input::Persisted { .. } => 13,
         Input::Executor { .. } => 14,
         Input::Command { .. } => 15,
+        Input::Held { .. } => 16,
     }
 }

@@ -192,6 +192,11 @@ impl World {
                 }
             }
             Happening::Host { node, input } => self.feed(node, *input),
+            Happening::Served { node, life, call, bytes } => {
+                if self.nodes[node].lives == life && self.nodes[node].life.is_some() {
+                    self.reply(node, call, bytes);
+                }
+            }
             Happening::Broadcast { node, life, tx } => {
                 if self.nodes[node].lives == life {
                     self.broadcast(node, &tx);

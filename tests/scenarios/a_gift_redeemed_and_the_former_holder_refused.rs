@@ -39,7 +39,7 @@ fn redeem_by_hand(world: &mut World, holder: usize, cert_id: CertId, seq: u32) -
         challenge32,
         not_after_s: world.now_ms / 1000 + 30,
     };
-    let redeem = world.engine(holder).unwrap().sign(redeem);
+    let redeem = world.sign_as(holder, redeem);
     ask(world, holder, &LeaseRequest::Redeem { redeem, workload: workload() })
 }
 

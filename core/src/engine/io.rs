@@ -4,13 +4,13 @@ use bitcoin::{OutPoint, ScriptBuf, Transaction, Txid};
 use serde::{Deserialize, Serialize};
 
 use super::kernel::{Record, Table, Unreadable};
+use super::leases::{HeldEvent, LeaseEffect};
 use super::market::OrderSpec;
 use crate::ids::{CertId, Key, LeaseId, StandingId, TermsHash, TradeId};
 use crate::lease::ExecutorEvent;
 use crate::lease::objects::Workload;
 use crate::limits::{GOSSIP_MAX_BYTES, PROOF_MAX_BYTES};
 use crate::settlement::facts::ChainFacts;
-use crate::units::TimeMs;
 
 /// Gossip topics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -165,13 +165,6 @@ pub enum Command {
     },
     /// End a lease early, on either side.
     StopLease(LeaseId),
-    /// Receipts of a held lease arrived: check and countersign them.
-    TakeReceipts {
-        /// Which.
-        lease: LeaseId,
-        /// Signed receipts.
-        receipts: Vec<crate::wire::Envelope>,
-    },
     /// Addresses at which this node listens, to publish in its Contact.
     SetAddresses(Vec<String>),
 }
@@ -293,6 +286,13 @@ pub enum Input {
         /// What.
         event: ExecutorEvent,
     },
+    /// The own disk answered for a lease that this node holds.
+    Held {
+        /// Which.
+        lease: LeaseId,
+        /// What.
+        event: HeldEvent,
+    },
     /// An operator asks.
     Command {
         /// Names it.
@@ -300,17 +300,6 @@ pub enum Input {
         /// What.
         command: Command,
     },
-}
-
-/// Why a lease is stopped.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum StopReason {
-    /// The holder asked.
-    Holder,
-    /// The provider's operator asked.
-    Operator,
-    /// Its window ended.
-    WindowEnd,
 }
 
 /// Something people or programs may want to know.
@@ -461,33 +450,8 @@ pub enum Effect {
         /// Leading zero bits wanted.
         bits: u8,
     },
-    /// Prepare and run a workload in its window.
-    Start {
-        /// Which.
-        lease: LeaseId,
-        /// What.
-        workload: Box<Workload>,
-        /// Unix ms.
-        starts_at_ms: TimeMs,
-        /// Unix ms.
-        ends_at_ms: TimeMs,
-        /// Memory of all its blocks, bytes.
-        memory_max_bytes: u64,
-        /// Disk of all its blocks, bytes.
-        disk_max_bytes: u64,
-    },
-    /// End a workload.
-    Stop {
-        /// Which.
-        lease: LeaseId,
-        /// Why.
-        why: StopReason,
-    },
-    /// Remove what is left of a lease; answered by `ExecutorEvent::Released`.
-    Release {
-        /// Which.
-        lease: LeaseId,
-    },
+    /// Do something for a lease, on this host or elsewhere.
+    Lease(LeaseEffect),
     /// For logs, the event stream and counters.
     Notify(Event),
     /// Answer to a command.

@@ -31,15 +31,15 @@ use self::register::{Desk, Register};
 use self::sync::{Sync, SyncReply, SyncRequest};
 use self::trades::{BuyLimits, TradeEvent, Trades};
 use self::witness::Witness;
-use super::ids::{CertId, Key, LeaseId};
-use super::lease::objects::{LeaseReply, LeaseRequest, Verb};
+use super::ids::{CertId, Key};
+use super::lease::objects::{LeaseReply, LeaseRequest};
 use super::settlement::facts::ChainFacts;
 use super::settlement::objects::{SettleReply, SettleRequest};
 use super::units::{Slot, TimeMs};
 use crate::certificate::Certificate;
 use crate::limits::{LEASE_MAX_BYTES, SETTLE_MAX_BYTES, SYNC_MAX_BYTES};
 use crate::params::Params;
-use crate::wire::{Envelope, WireError, decode_record, encode};
+use crate::wire::{WireError, decode_record, encode};
 
 pub use io::{Command, Done, Effect, Event, Input, Protocol, Refusal, Topic, Verdict};
 pub use kernel::{
@@ -132,7 +132,10 @@ impl Engine {
             Input::Persisted { .. } => {}
             Input::Executor { lease, event } => {
                 let mut ctx = self.kernel.context(now_ms);
-                self.leases.on_executor(&mut ctx, lease, &event);
+                self.leases.on_executor(&mut ctx, lease, event);
+            }
+            Input::Held { lease, event } => {
+                self.leases.on_held(&mut self.kernel.context(now_ms), lease, event);
             }
             Input::Command { id, command } => self.on_command(now_ms, id, command),
         }
@@ -277,7 +280,7 @@ impl Engine {
                 Ok(request) => {
                     let mut ctx = self.kernel.context(now_ms);
                     let reply =
-                        self.leases.on_request(&mut ctx, &mut self.register, peer, &request);
+                        self.leases.on_request(&mut ctx, &mut self.register, peer, id, request);
                     reply.map(|reply| {
                         if let LeaseReply::Refused { code } = &reply {
                             *self.refused.entry(code.clone()).or_default() += 1;
@@ -372,13 +375,10 @@ impl Engine {
                 let mut ctx = self.kernel.context(now_ms);
                 self.holdings.on_reply(&mut ctx, &mut self.witness, *purpose, reply);
             }
-            Purpose::Challenge(..)
-            | Purpose::Redeem(..)
-            | Purpose::StopLease(..)
-            | Purpose::Countersign(..) => {
+            Purpose::Lease(purpose) => {
                 let reply = self.read_reply::<LeaseReply>(peer, result, LEASE_MAX_BYTES);
                 let mut ctx = self.kernel.context(now_ms);
-                self.leases.on_reply(&mut ctx, &mut self.holdings, &purpose, reply);
+                self.leases.on_reply(&mut ctx, &mut self.holdings, *purpose, reply);
             }
             Purpose::Sync(purpose) => {
                 if let Ok(reply) = self.read_reply::<SyncReply>(peer, result, SYNC_MAX_BYTES) {
@@ -434,41 +434,10 @@ impl Engine {
                 self.leases.stop(&mut ctx, id, lease);
                 None
             }
-            Command::TakeReceipts { lease, receipts } => {
-                self.leases.take_receipts(&mut ctx, id, lease, &receipts);
-                None
-            }
         };
         if let Some(result) = result {
             self.kernel.out.push(Effect::CommandDone { id, result });
         }
-    }
-
-    /// Checks that a request on a lease comes from its holder, before the node serves it
-    /// from disk.
-    ///
-    /// # Errors
-    /// The reason code.
-    pub fn authorise(
-        &mut self,
-        now_ms: TimeMs,
-        call: &Envelope,
-        verb: Verb,
-    ) -> Result<LeaseId, &'static str> {
-        self.leases.authorise(now_ms, &self.kernel.params, call, verb)
-    }
-
-    /// Signs an object as this node.
-    #[must_use]
-    pub fn sign<T: crate::wire::Object>(&self, value: T) -> Envelope {
-        self.kernel.keys.sign(value, &self.kernel.params).envelope().clone()
-    }
-
-    /// The result of a lease was fetched to its end.
-    pub fn fetched(&mut self, now_ms: TimeMs, lease: LeaseId) {
-        self.leases.fetched(&lease);
-        self.leases.on_tick(&mut self.kernel.context(now_ms));
-        self.kernel.out.flush();
     }
 
     /// Network definition.

@@ -13,8 +13,20 @@ use crate::units::TimeMs;
 /// What happened to a lease on this host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ExecutorEvent {
-    /// All content is here and the workload is prepared.
+    /// All content is here: it can be launched.
+    Complete,
+    /// The workload is prepared and waits for its window.
     Ready,
+    /// The holder has read a result to its end, or there is none of this name.
+    Fetched {
+        /// Its name.
+        name: String,
+    },
+    /// The host could not prepare, keep or launch it.
+    Failed {
+        /// Reason code.
+        code: &'static str,
+    },
     /// It runs.
     Started {
         /// Unix ms.

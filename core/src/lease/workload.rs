@@ -48,6 +48,16 @@ pub fn needs(workload: &Workload) -> Vec<Digest> {
         .collect()
 }
 
+/// Length of a part of the content, bytes; 0 if the workload names no such part.
+#[must_use]
+pub fn size_of(workload: &Workload, digest: Digest) -> u64 {
+    if workload.component == digest {
+        return workload.component_bytes;
+    }
+    let input = workload.inputs.iter().find(|input| input.digest == digest);
+    input.map_or(0, |input| input.bytes)
+}
+
 /// Checks names, counts and sizes.
 ///
 /// # Errors

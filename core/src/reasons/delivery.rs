@@ -61,7 +61,6 @@ pub(super) const FAMILIES: &[Family] = &[
         "lease.stopped": Note, Nobody, "the holder stopped the workload";
         "lease.trapped": Failed, Nobody, "the workload trapped";
         "lease.unknown": NotFound, Nobody, "no such lease", "list yours with `capex lease list`";
-        "lease.unknown_request": Rejected, Peer, "the request is none of this protocol";
         "lease.wait_timeout": TimedOut, Nobody, "the lease has not ended yet",
             "it goes on without you: see `capex lease show ID`";
         "lease.window_over": Rejected, Nobody, "the delivery window is over";

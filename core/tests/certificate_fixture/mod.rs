@@ -1,6 +1,7 @@
 //! Certificates built by hand, for the tests of what reads them.
 #![allow(dead_code, unreachable_pub)]
 
+pub mod files;
 pub mod party;
 
 use capex_core::certificate::objects::{Activation, Binding, Gift, Issue, Payment, RedeemGrant};

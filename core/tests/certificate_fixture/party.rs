@@ -10,7 +10,7 @@ use capex_core::engine::io::{Done, Effect, Protocol, Topic, Verdict};
 use capex_core::engine::kernel::{
     ChainView, Context, Counters, Keys, Outbox, Purpose, Record, Treasury, WalletView,
 };
-use capex_core::engine::leases::Leases;
+use capex_core::engine::leases::{LeaseEffect, Leases};
 use capex_core::engine::register::Register;
 use capex_core::engine::witness::Witness;
 use capex_core::ids::{CertId, Key, LeaseId, TermsHash, TradeId};
@@ -21,6 +21,7 @@ use capex_core::settlement::objects::{SettleReply, SettleRequest, Terms};
 use capex_core::units::{Units, Window};
 use capex_core::wire::{self, Verified, sha256};
 
+use super::files::{HeldFiles, Host};
 use super::*;
 
 /// Start of the tests: the windows of slots 1000 and later lie ahead.
@@ -135,6 +136,10 @@ pub struct Party {
     pub disk: BTreeMap<(u8, Vec<u8>), Vec<u8>>,
     /// Effects for the shell, oldest first.
     pub log: Vec<Effect>,
+    /// Its disk for leases held elsewhere; without one nothing is followed.
+    pub files: Option<HeldFiles>,
+    /// What runs on it.
+    pub host: Host,
 }
 
 impl Party {
@@ -155,6 +160,8 @@ impl Party {
             leases: Leases::default(),
             disk: BTreeMap::new(),
             log: Vec::new(),
+            files: None,
+            host: Host::default(),
         }
     }
 
@@ -205,6 +212,26 @@ impl Party {
         effects
     }
 
+    /// Serves the request that the engine has just allowed.
+    fn serve(&mut self) -> LeaseReply {
+        let effects = self.take_effects();
+        let (served, others): (Vec<_>, Vec<_>) = effects
+            .into_iter()
+            .partition(|effect| matches!(effect, Effect::Lease(LeaseEffect::Serve { .. })));
+        others.into_iter().for_each(|effect| self.out.push(effect));
+        let [Effect::Lease(LeaseEffect::Serve { id: 0, lease, what })] = &served[..] else {
+            panic!("{served:?}")
+        };
+        let (reply, fetched, is_complete) = self.host.serve(what);
+        if let Some(name) = fetched {
+            self.executor(*lease, ExecutorEvent::Fetched { name });
+        }
+        if is_complete {
+            self.executor(*lease, ExecutorEvent::Complete);
+        }
+        reply
+    }
+
     /// Answers of commands so far.
     pub fn done(&self) -> Vec<(u64, Result<Done, String>)> {
         let done = self.log.iter().filter_map(|effect| match effect {
@@ -215,7 +242,7 @@ impl Party {
     }
 
     pub fn executor(&mut self, lease: LeaseId, event: ExecutorEvent) {
-        self.with(|ctx, _, leases| leases.on_executor(ctx, lease, &event));
+        self.with(|ctx, _, leases| leases.on_executor(ctx, lease, event));
     }
 }
 
@@ -276,23 +303,33 @@ impl Net {
                 }
                 self.party(from).log.push(Effect::Publish { topic, bytes });
             }
+            Effect::Lease(effect) => {
+                let party = self.party(from);
+                let answer = party.files.as_mut().and_then(|files| files.perform(&effect));
+                if let Some((lease, event)) = answer {
+                    party.with(|ctx, _, leases| leases.on_held(ctx, lease, event));
+                }
+                party.log.push(Effect::Lease(effect));
+            }
             other => self.party(from).log.push(other),
         }
     }
 
     pub fn ask(&mut self, to: Key, peer: Key, protocol: Protocol, bytes: &[u8]) -> Vec<u8> {
         let party = self.by_key(to).unwrap();
-        party.with(|ctx, books, leases| match protocol {
+        let reply = party.with(|ctx, books, leases| match protocol {
             Protocol::Settle => {
                 let request: SettleRequest = wire::decode_record(bytes).unwrap();
-                wire::encode(&books.on_request(ctx, peer, &request))
+                Some(wire::encode(&books.on_request(ctx, peer, &request)))
             }
             Protocol::Lease => {
                 let request: LeaseRequest = wire::decode_record(bytes).unwrap();
-                wire::encode(&leases.on_request(ctx, &mut books.register, peer, &request).unwrap())
+                let reply = leases.on_request(ctx, &mut books.register, peer, 0, request);
+                reply.map(|reply| wire::encode(&reply))
             }
             Protocol::Sync => panic!("no sync here"),
-        })
+        });
+        reply.unwrap_or_else(|| wire::encode(&party.serve()))
     }
 
     fn answer(&mut self, to: u8, id: u64, protocol: Protocol, answer: Result<Vec<u8>, String>) {
@@ -305,9 +342,10 @@ impl Net {
                     books.on_reply(ctx, purpose, reply);
                 }
                 _ => {
+                    let Purpose::Lease(purpose) = purpose else { panic!("{purpose:?}") };
                     let reply =
                         answer.map(|bytes| wire::decode_record::<LeaseReply>(&bytes).unwrap());
-                    leases.on_reply(ctx, &mut books.holdings, &purpose, reply);
+                    leases.on_reply(ctx, &mut books.holdings, purpose, reply);
                 }
             }
         });
@@ -349,6 +387,8 @@ impl Net {
         let mut new = Party::new(number, &old.params);
         new.now_ms = old.now_ms;
         new.disk = old.disk.clone();
+        new.files = old.files.take();
+        new.host = std::mem::take(&mut old.host);
         let records = new.records();
         new.counters = Counters::load(&records, [9; 32]).unwrap();
         new.with(|ctx, books, leases| {

@@ -6,7 +6,7 @@ use crate::certificate::objects::{Gift, Hop};
 use crate::certificate::verify::verify;
 use crate::engine::certificates::notify;
 use crate::engine::io::{Done, Protocol};
-use crate::engine::kernel::{Backoff, Context, Purpose, answer, remote_code};
+use crate::engine::kernel::{Context, Pace, Purpose, Retry, answer, remote_code};
 use crate::engine::witness::Witness;
 use crate::ids::{CertId, Key};
 use crate::settlement::objects::{SettleReply, SettleRequest};
@@ -25,7 +25,7 @@ impl Holdings {
         if let Some(earlier) = self.commands.insert(cert, command) {
             answer(ctx, Some(earlier), Err("gift.pending"));
         }
-        self.errands.insert(Errand::Gift(cert), Backoff::new(ctx.now_ms));
+        self.errands.insert(Errand::Gift(cert), Retry::new(Pace::PEER, ctx.now_ms));
         self.send_gift(ctx, cert);
     }
 
@@ -70,7 +70,8 @@ impl Holdings {
             self.end_gift(ctx, cert, Err("gift.window_started"));
             return;
         }
-        let errand = self.errands.entry(Errand::Gift(cert)).or_insert(Backoff::new(ctx.now_ms));
+        let errand =
+            self.errands.entry(Errand::Gift(cert)).or_insert(Retry::new(Pace::PEER, ctx.now_ms));
         let tries = errand.tries();
         if !errand.take(ctx.now_ms) {
             // The gift stays pending: the next command or start repeats it.
@@ -137,7 +138,7 @@ impl Holdings {
         let command = self.commands.remove(&cert);
         answer(ctx, command, Ok(Done::Gifted { seq }));
         notify(ctx, cert, "given");
-        self.errands.insert(Errand::Push(cert), Backoff::new(ctx.now_ms));
+        self.errands.insert(Errand::Push(cert), Retry::new(Pace::PEER, ctx.now_ms));
         self.send_push(ctx, cert);
         Ok(())
     }

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use self::records::HeldRecord;
 use super::certificates::{CertificateRole, CertificateView, notify, state};
-use super::kernel::{Backoff, Cause, Context, Record, Table, Unreadable, records as read};
+use super::kernel::{Cause, Context, Pace, Record, Retry, Table, Unreadable, records as read};
 use super::witness::Witness;
 use crate::certificate::{Certificate, VerifiedCertificate};
 use crate::ids::{CertId, Key, LeaseId};
@@ -46,7 +46,7 @@ enum Errand {
 #[derive(Debug, Default)]
 pub struct Holdings {
     held: BTreeMap<CertId, HeldRecord>,
-    errands: BTreeMap<Errand, Backoff>,
+    errands: BTreeMap<Errand, Retry>,
     /// Commands that wait for a gift.
     commands: BTreeMap<CertId, u64>,
     /// Slot in which the records were last cleared.
@@ -76,10 +76,10 @@ impl Holdings {
         }
         for (id, record) in &self.held {
             if record.push.is_some() {
-                self.errands.insert(Errand::Push(*id), Backoff::new(ctx.now_ms));
+                self.errands.insert(Errand::Push(*id), Retry::new(Pace::PEER, ctx.now_ms));
             }
             if record.gift.is_some() {
-                self.errands.insert(Errand::Gift(*id), Backoff::new(ctx.now_ms));
+                self.errands.insert(Errand::Gift(*id), Retry::new(Pace::PEER, ctx.now_ms));
             }
         }
         Ok(())

@@ -22,7 +22,7 @@ pub use self::record::{
 };
 pub(super) use self::refusal::answer;
 pub use self::refusal::remote_code;
-pub(super) use self::retry::Backoff;
+pub use self::retry::{Pace, Retry};
 pub use self::treasury::{Short, Treasury};
 use crate::params::Params;
 use crate::units::TimeMs;

@@ -7,9 +7,10 @@ use serde::Serialize;
 use super::record::{Record, RecordTooLarge, Stored, Table};
 use crate::engine::holdings::HoldingsPurpose;
 use crate::engine::io::{Effect, Event, Protocol};
+use crate::engine::leases::LeasePurpose;
 use crate::engine::register::RegisterPurpose;
 use crate::engine::sync::SyncPurpose;
-use crate::ids::{CertId, Key, LeaseId, TradeId};
+use crate::ids::{Key, TradeId};
 use crate::limits::REQUESTS_PENDING_MAX;
 
 /// What a request of ours was about, to route its answer.
@@ -29,14 +30,8 @@ pub enum Purpose {
     Register(RegisterPurpose),
     /// The holder's holdings asked.
     Holdings(HoldingsPurpose),
-    /// Holder waits for a challenge; the command to answer.
-    Challenge(CertId, u64),
-    /// Holder waits for its lease; the command to answer.
-    Redeem(LeaseId, u64),
-    /// Holder told the provider to stop; the command to answer.
-    StopLease(LeaseId, u64),
-    /// Holder sent a countersignature of receipt number `.1`.
-    Countersign(LeaseId, u32),
+    /// The holder of a lease asked.
+    Lease(LeasePurpose),
     /// Of the reconciliation of order sets.
     Sync(SyncPurpose),
 }

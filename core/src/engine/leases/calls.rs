@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::Leases;
-use crate::engine::Keys;
+use crate::engine::kernel::Context;
 use crate::ids::{Key, LeaseId};
 use crate::lease::objects::{LeaseCall, Verb};
 use crate::params::Params;
@@ -81,32 +81,26 @@ impl Leases {
         Ok(lease)
     }
 
-    /// Signs a call on a held lease. `counter` comes from [`Leases::next_counter`];
-    /// `not_after_s` lies at most 300 s ahead.
+    /// Signs a call on a held lease that is good for a while. Counters start at the time of
+    /// the first, so that they also rise over restarts, then go up by one, so that parallel
+    /// calls stay within the window.
     ///
     /// # Errors
     /// `lease.unknown`.
-    pub fn sign_call(
-        &self,
-        keys: &Keys,
-        params: &Params,
+    pub(super) fn sign_call(
+        &mut self,
+        ctx: &Context<'_>,
         lease: LeaseId,
         verb: Verb,
-        counter: u64,
-        not_after_s: u64,
+        life_s: u64,
     ) -> Result<Envelope, &'static str> {
         if !self.held.contains_key(&lease) {
             return Err("lease.unknown");
         }
-        let call = LeaseCall { v: VERSION, lease, verb, counter, not_after_s };
-        Ok(keys.sign(call, params).envelope().clone())
-    }
-
-    /// The next counter for a call: starts at the time of the first, so that it also rises
-    /// over restarts, then goes up by one, so that parallel calls stay within the window.
-    pub fn next_counter(&mut self, now_ms: TimeMs) -> u64 {
-        self.counter = if self.counter == 0 { now_ms.max(1) } else { self.counter + 1 };
-        self.counter
+        self.counter = if self.counter == 0 { ctx.now_ms.max(1) } else { self.counter + 1 };
+        let not_after_s = (ctx.now_ms / 1000).saturating_add(life_s);
+        let call = LeaseCall { v: VERSION, lease, verb, counter: self.counter, not_after_s };
+        Ok(ctx.sign(call).envelope().clone())
     }
 }
 

@@ -2,7 +2,7 @@
 //! this side sends what it knows, even of a certificate that it has given away.
 
 use super::records::{Answer, HeldLease};
-use super::{Asking, Backoff, Context, Holdings, Leases, notify};
+use super::{Asking, Context, Holdings, LeasePurpose, Leases, Pace, Retry, notify};
 use crate::certificate::objects::RedeemGrant;
 use crate::engine::io::{Done, Protocol};
 use crate::engine::kernel::{Purpose, answer, remote_code};
@@ -31,7 +31,7 @@ impl Leases {
         workload: Workload,
     ) {
         let Some(facts) = holdings.held(&cert) else {
-            answer(ctx, Some(command), Err("redeem.unknown_certificate"));
+            self.refuse(ctx, command, &workload, "redeem.unknown_certificate");
             return;
         };
         let refused = if workload::validate(&workload).is_err() {
@@ -42,13 +42,19 @@ impl Leases {
             None
         };
         if let Some(code) = refused {
-            answer(ctx, Some(command), Err(code));
+            self.refuse(ctx, command, &workload, code);
             return;
         }
-        let retry = Backoff::new(ctx.now_ms);
+        let retry = Retry::new(Pace::PEER, ctx.now_ms);
         let provider = facts.provider;
         self.asking.insert(command, Asking { cert_id: cert, provider, workload, retry });
         self.ask_challenge(ctx, command);
+    }
+
+    /// Refuses a redemption before it was sent.
+    fn refuse(&self, ctx: &mut Context<'_>, command: u64, workload: &Workload, code: &str) {
+        answer(ctx, Some(command), Err(code));
+        self.discard_content(ctx, workload::digest(workload));
     }
 
     fn ask_challenge(&mut self, ctx: &mut Context<'_>, command: u64) {
@@ -57,12 +63,18 @@ impl Leases {
         };
         let (cert, provider) = (asking.cert_id, asking.provider);
         if asking.retry.tries() >= COMMAND_TRIES || !asking.retry.take(ctx.now_ms) {
-            self.asking.remove(&command);
-            answer(ctx, Some(command), Err("redeem.no_answer"));
+            if let Some(asking) = self.asking.remove(&command) {
+                self.refuse(ctx, command, &asking.workload, "redeem.no_answer");
+            }
             return;
         }
         let request = LeaseRequest::Challenge(cert);
-        ctx.out.send(provider, Protocol::Lease, &request, Purpose::Challenge(cert, command));
+        ctx.out.send(
+            provider,
+            Protocol::Lease,
+            &request,
+            Purpose::Lease(LeasePurpose::Challenge(cert, command)),
+        );
     }
 
     fn on_challenge_reply(
@@ -78,8 +90,10 @@ impl Leases {
                     self.send_new_redeem(ctx, holdings, command, asking, nonce);
                 }
             }
-            Ok(LeaseReply::Refused { code }) if self.asking.remove(&command).is_some() => {
-                answer(ctx, Some(command), Err(remote_code(&code)));
+            Ok(LeaseReply::Refused { code }) => {
+                if let Some(asking) = self.asking.remove(&command) {
+                    self.refuse(ctx, command, &asking.workload, remote_code(&code));
+                }
             }
             // No answer: the timer asks again.
             Ok(_) | Err(_) => {}
@@ -95,7 +109,7 @@ impl Leases {
         challenge32: [u8; 32],
     ) {
         let Some(facts) = holdings.held(&asking.cert_id) else {
-            answer(ctx, Some(command), Err("redeem.unknown_certificate"));
+            self.refuse(ctx, command, &asking.workload, "redeem.unknown_certificate");
             return;
         };
         let redeem = ctx.sign(Redeem {
@@ -117,10 +131,12 @@ impl Leases {
             answer: Answer::Waiting,
             receipts: Vec::new(),
             countersigned: 0,
+            results: Vec::new(),
+            is_fetched: false,
         };
         ctx.out.store(&lease.0, &record);
         self.held.insert(lease, record);
-        self.redeeming.insert(lease, (Backoff::new(ctx.now_ms), Some(command)));
+        self.redeeming.insert(lease, (Retry::new(Pace::PEER, ctx.now_ms), Some(command)));
         self.send_redeem(ctx, lease);
     }
 
@@ -132,7 +148,6 @@ impl Leases {
         let tries = retry.tries();
         let go_on = retry.take(ctx.now_ms);
         let told = if tries >= COMMAND_TRIES { command.take() } else { None };
-        let for_command = command.unwrap_or(0);
         answer(ctx, told, Err("redeem.no_answer"));
         if !go_on {
             self.end_redeem(ctx, lease, Answer::Refused("redeem.no_answer".to_owned()));
@@ -145,7 +160,7 @@ impl Leases {
             redeem: record.redeem.clone(),
             workload: record.workload.clone(),
         };
-        let purpose = Purpose::Redeem(lease, for_command);
+        let purpose = Purpose::Lease(LeasePurpose::Redeem(lease));
         ctx.out.send(record.provider, Protocol::Lease, &request, purpose);
     }
 
@@ -193,24 +208,28 @@ impl Leases {
         record.answer = result;
         ctx.out.store(&lease.0, record);
         match &record.answer {
-            Answer::Refused(code) => answer(ctx, command, Err(code)),
+            Answer::Refused(code) => {
+                answer(ctx, command, Err(code));
+                let digest = workload::digest(&record.workload);
+                self.discard_content(ctx, digest);
+            }
             Answer::Granted(_) | Answer::Waiting => {
                 answer(ctx, command, Ok(Done::Redeemed { lease }));
                 notify(ctx, lease, "reserved");
+                self.follow(ctx.now_ms, lease);
+                self.tick_fetching(ctx);
             }
         }
     }
 
     pub(super) fn stop_held(&mut self, ctx: &mut Context<'_>, command: u64, lease: LeaseId) {
-        let counter = self.next_counter(ctx.now_ms);
-        let until_s = ctx.now_ms / 1000 + STOP_LIFE_S;
-        let call = self.sign_call(ctx.keys, ctx.params, lease, Verb::Stop, counter, until_s);
+        let call = self.sign_call(ctx, lease, Verb::Stop, STOP_LIFE_S);
         let (Ok(call), Some(record)) = (call, self.held.get(&lease)) else {
             answer(ctx, Some(command), Err("lease.unknown"));
             return;
         };
         let request = LeaseRequest::Stop { call };
-        let purpose = Purpose::StopLease(lease, command);
+        let purpose = Purpose::Lease(LeasePurpose::Stop(lease, command));
         if !ctx.out.send(record.provider, Protocol::Lease, &request, purpose) {
             answer(ctx, Some(command), Err("lease.busy"));
         }
@@ -226,18 +245,10 @@ impl Leases {
     }
 
     /// Receipts of a held lease arrived: checks, stores and countersigns them.
-    pub fn take_receipts(
-        &mut self,
-        ctx: &mut Context<'_>,
-        command: u64,
-        lease: LeaseId,
-        receipts: &[Envelope],
-    ) {
-        let result = self.store_receipts(ctx, lease, receipts);
-        answer(ctx, Some(command), result.map(|()| Done::Ok));
-    }
-
-    fn store_receipts(
+    ///
+    /// # Errors
+    /// `lease.unknown`, `receipt.bad_chain` or `receipt.bad_signature`.
+    pub fn store_receipts(
         &mut self,
         ctx: &mut Context<'_>,
         lease: LeaseId,
@@ -255,7 +266,7 @@ impl Leases {
             ctx.out.store(&lease.0, record);
         }
         if waits {
-            self.countersigning.insert(lease, Backoff::new(ctx.now_ms));
+            self.countersigning.insert(lease, Retry::new(Pace::PEER, ctx.now_ms));
             self.send_countersign(ctx, lease);
         }
         Ok(())
@@ -276,7 +287,7 @@ impl Leases {
         let number = u32::try_from(record.receipts.len().saturating_sub(1)).unwrap_or(u32::MAX);
         let signature = ctx.sign(Countersign { v: VERSION, receipt }).envelope().clone();
         let request = LeaseRequest::Countersign { lease, signature };
-        let purpose = Purpose::Countersign(lease, number);
+        let purpose = Purpose::Lease(LeasePurpose::Countersign(lease, number));
         ctx.out.send(record.provider, Protocol::Lease, &request, purpose);
     }
 
@@ -305,51 +316,62 @@ impl Leases {
         }
     }
 
-    /// Routes the answer to a request of [`Purpose::Challenge`], [`Purpose::Redeem`],
-    /// [`Purpose::StopLease`] or [`Purpose::Countersign`].
+    /// A provider answered, or could not be reached.
     pub fn on_reply(
         &mut self,
         ctx: &mut Context<'_>,
         holdings: &mut Holdings,
-        purpose: &Purpose,
+        purpose: LeasePurpose,
         result: Result<LeaseReply, String>,
     ) {
         match purpose {
-            Purpose::Challenge(_, command) => {
-                self.on_challenge_reply(ctx, holdings, *command, result);
+            LeasePurpose::Challenge(_, command) => {
+                self.on_challenge_reply(ctx, holdings, command, result);
             }
-            Purpose::Redeem(lease, _) => self.on_redeem_reply(ctx, holdings, *lease, result),
-            Purpose::Countersign(lease, number) => {
-                self.on_countersign_reply(ctx, *lease, *number, result);
+            LeasePurpose::Redeem(lease) => self.on_redeem_reply(ctx, holdings, lease, result),
+            LeasePurpose::Countersign(lease, number) => {
+                self.on_countersign_reply(ctx, lease, number, result);
             }
-            Purpose::StopLease(lease, command) => match result {
-                Ok(LeaseReply::Status(status)) => {
-                    self.note_status(*lease, status);
-                    answer(ctx, Some(*command), Ok(Done::Ok));
-                }
-                Ok(LeaseReply::Refused { code }) => {
-                    answer(ctx, Some(*command), Err(remote_code(&code)));
-                }
-                Ok(_) | Err(_) => answer(ctx, Some(*command), Err("lease.no_answer")),
-            },
-            _ => {}
+            LeasePurpose::Stop(lease, command) => self.on_stop_reply(ctx, lease, command, result),
+            LeasePurpose::Fetch(lease) => self.on_fetch_reply(ctx, lease, result),
+        }
+    }
+
+    fn on_stop_reply(
+        &mut self,
+        ctx: &mut Context<'_>,
+        lease: LeaseId,
+        command: u64,
+        result: Result<LeaseReply, String>,
+    ) {
+        match result {
+            Ok(LeaseReply::Status(status)) => {
+                self.note_status(lease, status);
+                answer(ctx, Some(command), Ok(Done::Ok));
+            }
+            Ok(LeaseReply::Refused { code }) => {
+                answer(ctx, Some(command), Err(remote_code(&code)));
+            }
+            Ok(_) | Err(_) => answer(ctx, Some(command), Err("lease.no_answer")),
         }
     }
 
     pub(super) fn resume_held(&mut self, now_ms: TimeMs) {
         for (lease, record) in &self.held {
             if record.answer == Answer::Waiting {
-                self.redeeming.insert(*lease, (Backoff::new(now_ms), None));
+                self.redeeming.insert(*lease, (Retry::new(Pace::PEER, now_ms), None));
             }
             if usize::try_from(record.countersigned).is_ok_and(|n| n < record.receipts.len()) {
-                self.countersigning.insert(*lease, Backoff::new(now_ms));
+                self.countersigning.insert(*lease, Retry::new(Pace::PEER, now_ms));
             }
         }
+        let held: Vec<LeaseId> = self.held.keys().copied().collect();
+        held.into_iter().for_each(|lease| self.follow(now_ms, lease));
     }
 
     pub(super) fn tick_held(&mut self, ctx: &mut Context<'_>) {
         let now_ms = ctx.now_ms;
-        let due = |retry: &Backoff| retry.due_ms() <= now_ms;
+        let due = |retry: &Retry| retry.due_ms() <= now_ms;
         let asking = self.asking.iter().filter(|(_, asking)| due(&asking.retry));
         let commands: Vec<u64> = asking.map(|(command, _)| *command).collect();
         commands.into_iter().for_each(|command| self.ask_challenge(ctx, command));

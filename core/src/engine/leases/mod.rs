@@ -1,30 +1,50 @@
 //! Leases of this host, and leases that this node holds elsewhere.
 //!
 //! Payment was checked at Activation: redemption relies on the provider's own register
-//! alone, and works with the chain source down (DESIGN §10). A lease, the consumption of its
+//! alone, and works with the chain source down. A lease, the consumption of its
 //! certificate and the grant are on disk together before anything of them leaves.
 
 mod calls;
+mod fetch;
 mod holder;
+mod io;
 mod provider;
 mod records;
 mod views;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+pub use io::{HeldEvent, HeldFile, LeaseEffect, Serve, StopReason};
+pub use records::FetchedResult;
 pub use views::{LeaseRole, LeaseView};
 
 use self::calls::Replay;
+use self::fetch::Fetch;
 use self::records::{HeldLease, LeaseRecord};
 use super::holdings::Holdings;
-use super::io::Event;
-use super::kernel::{Backoff, Context, Record, Table, Unreadable, answer, records as read};
+use super::io::{Done, Event};
+use super::kernel::{Context, Pace, Record, Retry, Table, Unreadable, answer, records as read};
 use crate::ids::{CertId, Key, LeaseId};
 use crate::lease::objects::{LeaseStatus, Verb, Workload};
 use crate::limits::HORIZON_SLOTS;
 use crate::params::Params;
 use crate::units::TimeMs;
 use crate::wire::Envelope;
+
+/// What the holder has asked a provider.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LeasePurpose {
+    /// A challenge, for a command.
+    Challenge(CertId, u64),
+    /// A lease.
+    Redeem(LeaseId),
+    /// To end a lease, for a command.
+    Stop(LeaseId, u64),
+    /// To take the countersignature of a receipt, by number.
+    Countersign(LeaseId, u32),
+    /// The next part of what the lease gives or needs.
+    Fetch(LeaseId),
+}
 
 /// A challenge that waits for its Redeem.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,12 +58,12 @@ struct Challenge {
 /// What is known of a hosted lease in this life alone.
 #[derive(Debug, Default)]
 struct Watch {
-    /// The holder has its results.
-    fetched: bool,
+    /// Results that the holder has read to their end.
+    fetched: BTreeSet<String>,
     /// Stops sent after the end of the window, and when the next is due.
-    stop: Option<Backoff>,
+    stop: Option<Retry>,
     /// Releases sent.
-    release: Option<Backoff>,
+    release: Option<Retry>,
     calls: BTreeMap<Verb, Replay>,
 }
 
@@ -53,7 +73,7 @@ struct Asking {
     cert_id: CertId,
     provider: Key,
     workload: Workload,
-    retry: Backoff,
+    retry: Retry,
 }
 
 /// Leases of both sides.
@@ -67,8 +87,10 @@ pub struct Leases {
     /// By command.
     asking: BTreeMap<u64, Asking>,
     /// Redeems without an answer: next try, and the command to answer.
-    redeeming: BTreeMap<LeaseId, (Backoff, Option<u64>)>,
-    countersigning: BTreeMap<LeaseId, Backoff>,
+    redeeming: BTreeMap<LeaseId, (Retry, Option<u64>)>,
+    countersigning: BTreeMap<LeaseId, Retry>,
+    /// Leases that are followed in this life.
+    fetching: BTreeMap<LeaseId, Fetch>,
     /// Last status that each provider told.
     told: BTreeMap<LeaseId, LeaseStatus>,
     counter: u64,
@@ -101,6 +123,7 @@ impl Leases {
     pub fn on_tick(&mut self, ctx: &mut Context<'_>) {
         self.tick_hosted(ctx);
         self.tick_held(ctx);
+        self.tick_fetching(ctx);
         let slot = ctx.params.slot_at(ctx.now_ms);
         if slot > self.cleared {
             self.cleared = slot;
@@ -111,14 +134,15 @@ impl Leases {
     /// When [`Leases::on_tick`] has something to do.
     #[must_use]
     pub fn next_deadline(&self, params: &Params) -> Option<TimeMs> {
-        self.hosted_deadlines(params).chain(self.held_deadlines()).min()
+        let held = self.held_deadlines().chain(self.fetching_deadlines());
+        self.hosted_deadlines(params).chain(held).min()
     }
 
     /// Ends a lease early, on either side, for a command.
     pub fn stop(&mut self, ctx: &mut Context<'_>, command: u64, lease: LeaseId) {
         if self.hosted.contains_key(&lease) {
-            self.stop_hosted(ctx, lease, super::io::StopReason::Operator);
-            answer(ctx, Some(command), Ok(super::Done::Ok));
+            self.stop_hosted(ctx, lease, StopReason::Operator);
+            answer(ctx, Some(command), Ok(Done::Ok));
         } else if self.held.contains_key(&lease) {
             self.stop_held(ctx, command, lease);
         } else {
@@ -131,12 +155,6 @@ impl Leases {
     pub fn workload(&self, lease: &LeaseId) -> Option<&Workload> {
         let hosted = self.hosted.get(lease).map(|record| &record.workload);
         hosted.or_else(|| self.held.get(lease).map(|record| &record.workload))
-    }
-
-    /// Provider of a held lease.
-    #[must_use]
-    pub fn provider(&self, lease: &LeaseId) -> Option<Key> {
-        self.held.get(lease).map(|record| record.provider)
     }
 
     /// Signed receipts of a lease of either side, by number.
@@ -164,6 +182,7 @@ impl Leases {
             self.told.remove(&id);
             self.redeeming.remove(&id);
             self.countersigning.remove(&id);
+            self.fetching.remove(&id);
             ctx.out.delete(Table::HeldLease, &id.0);
         }
     }

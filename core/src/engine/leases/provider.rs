@@ -1,15 +1,16 @@
 //! The provider's side: challenge, redemption, executor events, receipts, release.
 
+use super::io::{LeaseEffect, Serve, StopReason};
 use super::records::LeaseRecord;
-use super::{Backoff, Challenge, Context, Leases, Watch, notify};
-use crate::engine::io::{Effect, StopReason};
+use super::{Challenge, Context, Leases, Pace, Retry, Watch, notify};
+use crate::engine::io::Effect;
 use crate::engine::register::{Register, publish_grant};
 use crate::ids::{CertId, Key, LeaseId};
 use crate::lease::objects::{
     Countersign, LeaseReply, LeaseRequest, LeaseStatus, Outcome, Receipt, Redeem, Verb, Workload,
 };
 use crate::lease::receipts::{self, PERIOD_MS, Period};
-use crate::lease::{ExecutorEvent, Phase, workload};
+use crate::lease::{ExecutorEvent, Phase, Usage, workload};
 use crate::limits::{CHALLENGE_MS, CHALLENGES_MAX, OPEN_LEASES_MAX};
 use crate::params::Params;
 use crate::units::TimeMs;
@@ -25,31 +26,63 @@ const STOPS_MAX: u32 = 4;
 const RECEIPTS_PER_REPLY: usize = 16;
 
 impl Leases {
-    /// Answers a request of `lease/1`; `None` for Put, Logs and Get, which the node serves
-    /// from disk after [`Leases::authorise`].
+    /// Answers a request of `lease/1`; `None` for what the shell serves from disk and answers.
     pub fn on_request(
         &mut self,
         ctx: &mut Context<'_>,
         register: &mut Register,
         peer: Key,
-        request: &LeaseRequest,
+        id: u64,
+        request: LeaseRequest,
     ) -> Option<LeaseReply> {
         let answer = match request {
-            LeaseRequest::Challenge(cert) => self.on_challenge(ctx, register, peer, *cert),
+            LeaseRequest::Challenge(cert) => self.on_challenge(ctx, register, peer, cert),
             LeaseRequest::Redeem { redeem, workload } => {
-                self.on_redeem(ctx, register, peer, redeem, workload)
+                self.on_redeem(ctx, register, peer, &redeem, &workload)
             }
-            LeaseRequest::Status { call } => self.on_status(ctx, call, Verb::Status),
-            LeaseRequest::Stop { call } => self.on_status(ctx, call, Verb::Stop),
-            LeaseRequest::Receipts { call, from_seq } => self.on_receipts(ctx, call, *from_seq),
+            LeaseRequest::Status { call } => self.on_status(ctx, &call, Verb::Status),
+            LeaseRequest::Stop { call } => self.on_status(ctx, &call, Verb::Stop),
+            LeaseRequest::Receipts { call, from_seq } => self.on_receipts(ctx, &call, from_seq),
             LeaseRequest::Countersign { lease, signature } => {
-                self.on_countersign(ctx, *lease, signature)
+                self.on_countersign(ctx, lease, &signature)
             }
-            LeaseRequest::Put { .. } | LeaseRequest::Logs { .. } | LeaseRequest::Get { .. } => {
-                return None;
+            LeaseRequest::Put { call, digest, offset, bytes } => {
+                let what = Serve::Put { digest, offset, bytes };
+                return self.serve(ctx, id, &call, Verb::Put, what);
+            }
+            LeaseRequest::Logs { call, stream, from } => {
+                return self.serve(ctx, id, &call, Verb::Logs, Serve::Logs { stream, from });
+            }
+            LeaseRequest::Get { call, name, from } => {
+                return self.serve(ctx, id, &call, Verb::Get, Serve::Get { name, from });
             }
         };
-        Some(answer.unwrap_or_else(|code| LeaseReply::Refused { code: code.to_owned() }))
+        Some(answer.unwrap_or_else(refused))
+    }
+
+    /// Lets the shell serve a request of the holder.
+    fn serve(
+        &mut self,
+        ctx: &mut Context<'_>,
+        id: u64,
+        call: &Envelope,
+        verb: Verb,
+        what: Serve,
+    ) -> Option<LeaseReply> {
+        let lease = match self.authorise(ctx.now_ms, ctx.params, call, verb) {
+            Ok(lease) => lease,
+            Err(code) => return Some(refused(code)),
+        };
+        let record = self.hosted.get(&lease)?;
+        if let Some(code) = &record.failure {
+            // There is nothing to read, and there never will be.
+            return Some(LeaseReply::Refused { code: code.clone() });
+        }
+        if verb == Verb::Put && record.phase.end().is_some() {
+            return Some(refused("lease.ended"));
+        }
+        ctx.out.push(Effect::Lease(LeaseEffect::Serve { id, lease, what }));
+        None
     }
 
     fn on_challenge(
@@ -152,10 +185,11 @@ impl Leases {
             receipts: Vec::new(),
             countersigned: 0,
             countersignature: None,
+            failure: None,
         };
         ctx.out.store(&lease.0, &record);
         publish_grant(ctx, &grant);
-        ctx.out.push(start(lease, &record));
+        ctx.out.push(prepare(lease, &record));
         notify(ctx, lease, record.phase.name());
         let reply = lease_reply(lease, &record);
         self.hosted.insert(lease, record);
@@ -232,18 +266,47 @@ impl Leases {
     }
 
     /// Something happened to a lease on this host.
-    pub fn on_executor(&mut self, ctx: &mut Context<'_>, lease: LeaseId, event: &ExecutorEvent) {
+    pub fn on_executor(&mut self, ctx: &mut Context<'_>, lease: LeaseId, event: ExecutorEvent) {
         let Some(record) = self.hosted.get_mut(&lease) else {
             return;
         };
-        let Some(phase) = record.phase.after(event) else {
+        match event {
+            ExecutorEvent::Complete => {
+                if record.phase.end().is_none() && ctx.now_ms < record.ends_at_ms {
+                    ctx.out.push(Effect::Lease(LeaseEffect::Launch { lease }));
+                }
+            }
+            ExecutorEvent::Fetched { name } => {
+                if record.workload.results.contains(&name) {
+                    self.watch.entry(lease).or_default().fetched.insert(name);
+                    self.release_if_done(ctx, lease);
+                }
+            }
+            ExecutorEvent::Failed { code } => self.on_failure(ctx, lease, code),
+            event => {
+                let Some(phase) = record.phase.after(&event) else {
+                    return;
+                };
+                record.phase = phase;
+                // Samples are not facts to keep: the final one comes with the end.
+                if !matches!(event, ExecutorEvent::Usage { .. }) {
+                    self.changed(ctx, lease);
+                }
+            }
+        }
+    }
+
+    /// The host cannot run a lease: its end is the provider's failure. What runs already has
+    /// a process that tells its own end.
+    fn on_failure(&mut self, ctx: &mut Context<'_>, lease: LeaseId, code: &str) {
+        let Some(record) = self.hosted.get_mut(&lease) else {
             return;
         };
-        record.phase = phase;
-        if matches!(event, ExecutorEvent::Usage { .. }) {
-            // Samples are not facts to keep: the final one comes with the end.
+        if record.phase != Phase::Reserved {
             return;
         }
+        record.failure = Some(code.to_owned());
+        record.phase = record.phase.ended(Outcome::Failed, None, ctx.now_ms, Usage::default());
         self.changed(ctx, lease);
     }
 
@@ -263,24 +326,16 @@ impl Leases {
         notify(ctx, lease, record.phase.name());
     }
 
-    /// The node has handed over all results of a lease: they need not be kept longer.
-    /// [`Leases::on_tick`] releases it.
-    pub fn fetched(&mut self, lease: &LeaseId) {
-        if self.hosted.contains_key(lease) {
-            self.watch.entry(*lease).or_default().fetched = true;
-        }
-    }
-
     pub(super) fn stop_hosted(&mut self, ctx: &mut Context<'_>, lease: LeaseId, why: StopReason) {
         if self.hosted.get(&lease).is_some_and(|record| record.phase.end().is_none()) {
-            ctx.out.push(Effect::Stop { lease, why });
+            ctx.out.push(Effect::Lease(LeaseEffect::Stop { lease, why }));
         }
     }
 
     pub(super) fn resume_hosted(&mut self, ctx: &mut Context<'_>) {
         for (lease, record) in &self.hosted {
             if record.phase.end().is_none() && ctx.now_ms < record.ends_at_ms {
-                ctx.out.push(start(*lease, record));
+                ctx.out.push(prepare(*lease, record));
             }
         }
     }
@@ -323,12 +378,12 @@ impl Leases {
             return;
         }
         let watch = self.watch.entry(lease).or_default();
-        let stop = watch.stop.get_or_insert(Backoff::new(ctx.now_ms));
+        let stop = watch.stop.get_or_insert(Retry::new(Pace::PEER, ctx.now_ms));
         if ctx.now_ms < stop.due_ms() {
             return;
         }
         if stop.tries() < STOPS_MAX && stop.take(ctx.now_ms) {
-            ctx.out.push(Effect::Stop { lease, why: StopReason::WindowEnd });
+            ctx.out.push(Effect::Lease(LeaseEffect::Stop { lease, why: StopReason::WindowEnd }));
             return;
         }
         let end_ms = record.ends_at_ms;
@@ -345,9 +400,9 @@ impl Leases {
         if release_at_ms(record, watch, ctx.params).is_none_or(|due_ms| ctx.now_ms < due_ms) {
             return;
         }
-        let retry = watch.release.get_or_insert(Backoff::new(ctx.now_ms));
+        let retry = watch.release.get_or_insert(Retry::new(Pace::PEER, ctx.now_ms));
         if retry.due_ms() <= ctx.now_ms && retry.take(ctx.now_ms) {
-            ctx.out.push(Effect::Release { lease });
+            ctx.out.push(Effect::Lease(LeaseEffect::Release { lease }));
         }
     }
 
@@ -355,17 +410,17 @@ impl Leases {
         self.hosted.iter().filter_map(move |(lease, record)| {
             let watch = self.watch.get(lease);
             if record.phase.end().is_none() {
-                let stop = watch.and_then(|watch| watch.stop).map(Backoff::due_ms);
+                let stop = watch.and_then(|watch| watch.stop).map(Retry::due_ms);
                 let end_ms = record.ends_at_ms.max(stop.unwrap_or(0));
                 return Some(first_receipt_ms(record, params).unwrap_or(end_ms).min(end_ms));
             }
             let fresh = Watch::default();
             let watch = watch.unwrap_or(&fresh);
-            if watch.release.is_some_and(Backoff::is_spent) {
+            if watch.release.is_some_and(Retry::is_spent) {
                 // The host does not answer; the next start of the daemon tries again.
                 return None;
             }
-            let retry = watch.release.map_or(0, Backoff::due_ms);
+            let retry = watch.release.map_or(0, Retry::due_ms);
             Some(release_at_ms(record, watch, params)?.max(retry))
         })
     }
@@ -392,7 +447,8 @@ fn release_at_ms(record: &LeaseRecord, watch: &Watch, params: &Params) -> Option
         return None;
     };
     let agreed = usize::try_from(record.countersigned).is_ok_and(|n| n >= record.receipts.len());
-    if agreed && watch.fetched {
+    let mut results = record.workload.results.iter();
+    if agreed && results.all(|name| watch.fetched.contains(name)) {
         return Some(end.ended_at_ms);
     }
     Some(end.ended_at_ms.saturating_add(params.lease.retention_ms))
@@ -403,15 +459,19 @@ fn chain(record: &LeaseRecord, magic: Magic) -> Vec<Verified<Receipt>> {
     record.receipts.iter().filter_map(|receipt| receipt.verify(magic).ok()).collect()
 }
 
-fn start(lease: LeaseId, record: &LeaseRecord) -> Effect {
-    Effect::Start {
+fn prepare(lease: LeaseId, record: &LeaseRecord) -> Effect {
+    Effect::Lease(LeaseEffect::Prepare {
         lease,
         workload: Box::new(record.workload.clone()),
         starts_at_ms: record.starts_at_ms,
         ends_at_ms: record.ends_at_ms,
         memory_max_bytes: record.memory_max_bytes,
         disk_max_bytes: record.disk_max_bytes,
-    }
+    })
+}
+
+fn refused(code: &'static str) -> LeaseReply {
+    LeaseReply::Refused { code: code.to_owned() }
 }
 
 fn lease_reply(lease: LeaseId, record: &LeaseRecord) -> LeaseReply {

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::engine::kernel::{Stored, Table};
-use crate::ids::{CertId, Key};
+use crate::ids::{CertId, Digest, Key};
 use crate::lease::Phase;
 use crate::lease::objects::Workload;
 use crate::units::{TimeMs, Window};
@@ -29,6 +29,8 @@ pub(super) struct LeaseRecord {
     pub(super) countersigned: u32,
     /// Signed Countersign of the last of them; its hash chain covers the others.
     pub(super) countersignature: Option<Envelope>,
+    /// Why the host could not run it: reason code.
+    pub(super) failure: Option<String>,
 }
 
 impl Stored for LeaseRecord {
@@ -60,6 +62,21 @@ pub(super) struct HeldLease {
     pub(super) receipts: Vec<Envelope>,
     /// Receipts, from number 0, whose countersignature the provider has.
     pub(super) countersigned: u32,
+    /// Results that are here.
+    pub(super) results: Vec<FetchedResult>,
+    /// Output, results and receipts are here: nothing more is asked of the provider.
+    pub(super) is_fetched: bool,
+}
+
+/// A result file of a held lease, as it is on this node's disk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FetchedResult {
+    /// Its name.
+    pub name: String,
+    /// Its length, bytes.
+    pub bytes: u64,
+    /// SHA-256 of its content.
+    pub sha256: Digest,
 }
 
 impl Stored for HeldLease {

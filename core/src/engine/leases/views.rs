@@ -1,7 +1,7 @@
 //! Leases as the API shows them.
 
 use super::Leases;
-use super::records::{Answer, HeldLease, LeaseRecord};
+use super::records::{Answer, FetchedResult, HeldLease, LeaseRecord};
 use crate::ids::{CertId, Key, LeaseId};
 use crate::lease::objects::{LeaseStatus, Outcome, Receipt};
 use crate::lease::{Phase, Usage};
@@ -52,8 +52,12 @@ pub struct LeaseView {
     pub countersigned: u32,
     /// What the provider could not remove.
     pub left_behind: Vec<String>,
-    /// Reason code of a refused redemption.
+    /// Reason code of a refused redemption, or of a host that could not run it.
     pub refusal: Option<String>,
+    /// Results that are on this holder's disk.
+    pub results: Vec<FetchedResult>,
+    /// Output, results and receipts are all on this holder's disk.
+    pub is_fetched: bool,
 }
 
 impl Leases {
@@ -88,7 +92,9 @@ fn hosted(me: Key, lease_id: LeaseId, record: &LeaseRecord) -> LeaseView {
         receipts: count(&record.receipts),
         countersigned: record.countersigned,
         left_behind,
-        refusal: None,
+        refusal: record.failure.clone(),
+        results: Vec::new(),
+        is_fetched: false,
     }
 }
 
@@ -129,6 +135,8 @@ fn held(me: Key, lease_id: LeaseId, record: &HeldLease, told: Option<&LeaseStatu
             Answer::Refused(code) => Some(code.clone()),
             Answer::Waiting | Answer::Granted(_) => None,
         },
+        results: record.results.clone(),
+        is_fetched: record.is_fetched,
     }
 }
 

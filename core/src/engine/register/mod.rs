@@ -20,7 +20,7 @@ pub use redeem::publish_grant;
 use self::records::{CapacityRecord, Head, IssuedRecord};
 use super::io::{Done, Protocol};
 use super::kernel::{
-    Backoff, Cause, Context, Purpose, Record, Table, Unreadable, answer, records as read,
+    Cause, Context, Pace, Purpose, Record, Retry, Table, Unreadable, answer, records as read,
 };
 use crate::certificate::objects::{Activation, Hop, Issue};
 use crate::certificate::verify::{TransferFact, TransferKind};
@@ -54,7 +54,7 @@ pub struct Register {
     /// Live locks by their terms.
     locked: BTreeMap<TermsHash, CertId>,
     /// Certificates that have still to be pushed.
-    pushes: BTreeMap<CertId, Backoff>,
+    pushes: BTreeMap<CertId, Retry>,
     /// Slot in which the records were last cleared.
     cleared: Slot,
 }
@@ -102,7 +102,7 @@ impl Register {
                 self.locked.insert(lock.terms_hash, *id);
             }
             if record.push.is_some() {
-                self.pushes.insert(*id, Backoff::new(ctx.now_ms));
+                self.pushes.insert(*id, Retry::new(Pace::PEER, ctx.now_ms));
             }
         }
         Ok(())
@@ -241,7 +241,7 @@ impl Register {
         self.pushes.remove(&id);
         self.save(ctx, id);
         if push {
-            self.pushes.insert(id, Backoff::new(ctx.now_ms));
+            self.pushes.insert(id, Retry::new(Pace::PEER, ctx.now_ms));
             self.send_push(ctx, id);
         }
         Ok(bytes)

@@ -1,0 +1,264 @@
+//! The holder's client of a lease: content goes up, output and results come back, whatever
+//! restarts or fails on the way.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod certificate_fixture;
+
+use std::collections::BTreeMap;
+
+use capex_core::engine::io::{Done, Effect};
+use capex_core::engine::leases::{FetchedResult, LeaseEffect, LeaseView};
+use capex_core::ids::{Digest, LeaseId};
+use capex_core::lease::ExecutorEvent;
+use capex_core::lease::objects::{InputFile, Outcome, Stream, Workload, WorkloadKind};
+use capex_core::lease::workload;
+use capex_core::limits::STREAM_MAX_BYTES;
+use capex_core::wire::sha256;
+use certificate_fixture::files::HeldFiles;
+use certificate_fixture::party::*;
+use certificate_fixture::*;
+
+const PROVIDER: u8 = 1;
+const ALICE: u8 = 2;
+const STARTS_MS: u64 = 1000 * 4000;
+const ENDS_MS: u64 = 1004 * 4000;
+const STDOUT: &[u8] = b"tick tock tick tock";
+const RESULT: &[u8] = b"forty-two";
+
+fn content() -> BTreeMap<Digest, Vec<u8>> {
+    let parts: [&[u8]; 2] = [b"a component of some length", b"input"];
+    parts.into_iter().map(|part| (Digest(sha256(&[part])), part.to_vec())).collect()
+}
+
+fn work() -> Workload {
+    let content = content();
+    let sized = |bytes: &[u8]| (Digest(sha256(&[bytes])), bytes.len() as u64);
+    let (component, component_bytes) = sized(b"a component of some length");
+    let (digest, bytes) = sized(b"input");
+    assert!(content.contains_key(&component) && content.contains_key(&digest));
+    Workload {
+        kind: WorkloadKind::Wasm,
+        component,
+        component_bytes,
+        args: Vec::new(),
+        inputs: vec![InputFile { name: "data".to_owned(), digest, bytes }],
+        results: vec!["out".to_owned(), "absent".to_owned()],
+    }
+}
+
+/// A net in which Alice has redeemed, with her content on a disk.
+fn redeemed() -> (Net, LeaseId) {
+    redeemed_at(&[])
+}
+
+/// As [`redeemed`], at a host that refuses some requests first.
+fn redeemed_at(refusals: &[&'static str]) -> (Net, LeaseId) {
+    let mut net = Net::new(&[PROVIDER, ALICE]);
+    let cert = net.sell(7, &units(0, 2), ALICE);
+    let digest = workload::digest(&work());
+    let content = content();
+    let host = &mut net.party(PROVIDER).host;
+    host.part = 7;
+    host.refusals = refusals.to_vec();
+    host.sizes = content.iter().map(|(digest, bytes)| (*digest, bytes.len())).collect();
+    let kept = content.into_iter().map(|(part, bytes)| ((digest, part), bytes)).collect();
+    net.party(ALICE).files = Some(HeldFiles { content: kept, part: 5, ..HeldFiles::default() });
+    net.party(ALICE)
+        .with(|ctx, books, leases| leases.redeem(ctx, &books.holdings, 1, cert, work()));
+    net.pump();
+    let done = net.party(ALICE).done();
+    let [(1, Ok(Done::Redeemed { lease }))] = done[..] else { panic!("{done:?}") };
+    (net, lease)
+}
+
+fn count(net: &mut Net, who: u8, is: fn(&LeaseEffect) -> bool) -> usize {
+    net.pump();
+    let log = &net.party(who).log;
+    log.iter().filter(|effect| matches!(effect, Effect::Lease(effect) if is(effect))).count()
+}
+
+fn view(net: &mut Net, who: u8, lease: LeaseId) -> LeaseView {
+    let views = net.party(who).leases.views(public(who));
+    views.into_iter().find(|view| view.lease_id == lease).unwrap()
+}
+
+fn prints(net: &mut Net, lease: LeaseId) {
+    net.until(STARTS_MS + 100);
+    let provider = net.party(PROVIDER);
+    provider.executor(lease, ExecutorEvent::Ready);
+    provider.executor(lease, ExecutorEvent::Started { at_ms: STARTS_MS + 100 });
+    provider.host.stdout = STDOUT[..9].to_vec();
+}
+
+fn ends(net: &mut Net, lease: LeaseId) {
+    let provider = net.party(PROVIDER);
+    provider.host.stdout = STDOUT.to_vec();
+    provider.host.stderr = b"oh".to_vec();
+    provider.host.results.insert("out".to_owned(), RESULT.to_vec());
+    provider.host.is_over = true;
+    let at_ms = provider.now_ms;
+    provider.executor(
+        lease,
+        ExecutorEvent::Ended {
+            outcome: Outcome::Exited { code: 0 },
+            started_at_ms: Some(STARTS_MS + 100),
+            at_ms,
+            cpu_us: 5,
+            memory_peak_bytes: 6,
+            output_bytes: 7,
+        },
+    );
+}
+
+/// Lets time pass in small steps, with something done before each.
+fn pass(net: &mut Net, ms: u64, mut before: impl FnMut(&mut Net)) {
+    for _ in 0..ms / 100 {
+        before(net);
+        net.pass(100);
+    }
+}
+
+fn assert_whole(net: &mut Net, lease: LeaseId) {
+    let view = view(net, ALICE, lease);
+    assert!(view.is_fetched);
+    assert_eq!((view.receipts, view.countersigned), (1, 1));
+    let sha256 = Digest(sha256(&[RESULT]));
+    let bytes = RESULT.len() as u64;
+    assert_eq!(view.results, [FetchedResult { name: "out".to_owned(), bytes, sha256 }]);
+    let files = net.party(ALICE).files.as_ref().unwrap();
+    assert_eq!(files.output[&(lease, Stream::Stdout)], STDOUT);
+    assert_eq!(files.output[&(lease, Stream::Stderr)], b"oh");
+    assert_eq!(files.results[&(lease, "out".to_owned())], RESULT);
+    assert!(files.content.is_empty(), "nothing will be uploaded any more");
+    assert_eq!(net.party(ALICE).leases.next_deadline(&devnet()), None);
+}
+
+#[test]
+fn what_runs_goes_up_and_what_it_leaves_comes_back() {
+    let (mut net, lease) = redeemed();
+    assert_eq!(net.party(PROVIDER).host.content, content());
+    assert_eq!(count(&mut net, PROVIDER, |e| matches!(e, LeaseEffect::Launch { .. })), 1);
+    prints(&mut net, lease);
+    pass(&mut net, 400, |_| {});
+    let files = net.party(ALICE).files.as_ref().unwrap();
+    assert_eq!(files.output[&(lease, Stream::Stdout)], STDOUT[..9], "output is followed");
+    ends(&mut net, lease);
+    pass(&mut net, 300, |_| {});
+    assert_whole(&mut net, lease);
+    // The host said that the result was read and that the other one is absent.
+    let provider = net.party(PROVIDER);
+    provider.executor(lease, ExecutorEvent::Fetched { name: "absent".to_owned() });
+    assert_eq!(count(&mut net, PROVIDER, |e| matches!(e, LeaseEffect::Release { .. })), 1);
+    net.restart(ALICE);
+    assert_eq!(net.party(ALICE).leases.next_deadline(&devnet()), None, "not asked for again");
+}
+
+#[test]
+fn a_refusal_that_passes_does_not_end_an_upload() {
+    let (mut net, _) = redeemed_at(&["lease.busy", "lease.unknown", "lease.busy"]);
+    assert!(net.party(PROVIDER).host.content.is_empty());
+    pass(&mut net, 2_000, |_| {});
+    assert_eq!(net.party(PROVIDER).host.content, content());
+    // Any other one does, and the rest goes on.
+    let (mut net, other) = redeemed_at(&["put.wrong_digest"]);
+    pass(&mut net, 2_000, |_| {});
+    assert!(net.party(PROVIDER).host.content.is_empty());
+    assert_eq!(view(&mut net, ALICE, other).phase, "reserved");
+}
+
+#[test]
+fn a_holder_that_restarts_all_the_time_loses_nothing() {
+    let (mut net, lease) = redeemed();
+    prints(&mut net, lease);
+    pass(&mut net, 400, |net| net.restart(ALICE));
+    ends(&mut net, lease);
+    pass(&mut net, 1_000, |net| net.restart(ALICE));
+    pass(&mut net, 200, |_| {});
+    assert_whole(&mut net, lease);
+}
+
+#[test]
+fn a_disk_that_fails_for_a_while_is_asked_again() {
+    for failures in 1..12 {
+        let (mut net, lease) = redeemed();
+        prints(&mut net, lease);
+        pass(&mut net, 300, |_| {});
+        net.party(ALICE).files.as_mut().unwrap().failures = failures;
+        ends(&mut net, lease);
+        net.pass(20_000);
+        pass(&mut net, 40_000, |_| {});
+        let files = net.party(ALICE).files.as_ref().unwrap();
+        assert_eq!(files.failures, 0);
+        assert_whole(&mut net, lease);
+    }
+}
+
+#[test]
+fn a_host_that_cannot_run_it_is_seen_within_a_second() {
+    let (mut net, lease) = redeemed();
+    net.party(PROVIDER).executor(lease, ExecutorEvent::Failed { code: "executor.io" });
+    pass(&mut net, 1_000, |_| {});
+    let hosted = view(&mut net, PROVIDER, lease);
+    assert_eq!(hosted.outcome, Some(Outcome::Failed));
+    assert_eq!(hosted.refusal.as_deref(), Some("executor.io"));
+    let held = view(&mut net, ALICE, lease);
+    assert_eq!((held.phase.as_str(), held.outcome), ("ended", Some(Outcome::Failed)));
+    assert_eq!((held.receipts, held.delivered_ms), (1, 0));
+    // What runs has a process that tells its own end.
+    let (mut net, lease) = redeemed();
+    prints(&mut net, lease);
+    net.party(PROVIDER).executor(lease, ExecutorEvent::Failed { code: "executor.io" });
+    assert_eq!(view(&mut net, PROVIDER, lease).phase, "running");
+}
+
+#[test]
+fn a_provider_that_stays_away_is_asked_until_it_may_forget_the_lease() {
+    let (mut net, lease) = redeemed();
+    prints(&mut net, lease);
+    net.party(PROVIDER).up = false;
+    net.until(ENDS_MS + 3_000);
+    assert!(net.party(ALICE).leases.next_deadline(&devnet()).is_some());
+    for _ in 0..20 {
+        net.pass(1_000);
+    }
+    assert_eq!(net.party(ALICE).leases.next_deadline(&devnet()), None);
+    assert!(!view(&mut net, ALICE, lease).is_fetched);
+}
+
+#[test]
+fn a_provider_that_sends_too_much_fills_no_disk() {
+    let (mut net, lease) = redeemed();
+    prints(&mut net, lease);
+    let host = &mut net.party(PROVIDER).host;
+    host.part = 200 << 10;
+    host.stdout = vec![b'x'; usize::try_from(STREAM_MAX_BYTES).unwrap() + 1000];
+    pass(&mut net, 300, |_| {});
+    ends(&mut net, lease);
+    pass(&mut net, 300, |_| {});
+    assert!(view(&mut net, ALICE, lease).is_fetched);
+    let files = net.party(ALICE).files.as_ref().unwrap();
+    assert_eq!(files.output[&(lease, Stream::Stdout)].len() as u64, STREAM_MAX_BYTES);
+}
+
+#[test]
+fn a_refused_redemption_leaves_no_content() {
+    let (mut net, _) = redeemed();
+    let digest = workload::digest(&work());
+    let kept: Vec<_> = content().into_iter().collect();
+    let files = net.party(ALICE).files.as_mut().unwrap();
+    files.content = kept.into_iter().map(|(part, bytes)| ((digest, part), bytes)).collect();
+    let mut other = work();
+    other.args.push("other".to_owned());
+    let cert = net.party(ALICE).leases.views(public(ALICE))[0].cert_id;
+    net.party(ALICE).with(|ctx, books, leases| leases.redeem(ctx, &books.holdings, 2, cert, other));
+    net.pump();
+    assert_eq!(net.party(ALICE).done()[1], (2, Err("redeem.consumed".to_owned())));
+    let discarded = |workload: Digest, net: &mut Net| {
+        let log = &net.party(ALICE).log;
+        log.contains(&Effect::Lease(LeaseEffect::Discard { workload }))
+    };
+    let mut other = work();
+    other.args.push("other".to_owned());
+    assert!(discarded(workload::digest(&other), &mut net));
+    assert!(!discarded(digest, &mut net), "the first lease still needs its own");
+}
