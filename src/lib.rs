@@ -13,6 +13,7 @@
 pub mod api;
 pub mod chain;
 pub mod cli;
+pub mod definitions;
 pub mod driver;
 pub mod executor;
 pub mod node;

@@ -10,7 +10,7 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use capex::node::config::definitions;
+use capex::definitions;
 use capex_core::certificate::Certificate;
 use capex_core::certificate::file;
 use capex_core::certificate::objects::{Binding, Issue, Payment};
@@ -52,6 +52,7 @@ fn json_error((code, out, err): (i32, String, String)) -> (i32, String) {
     (code, value["error"]["code"].as_str().unwrap().to_owned())
 }
 
+const PEER: &str = "/ip4/127.0.0.1/tcp/1/p2p/12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN";
 const BID: [&str; 9] =
     ["buy", "--class", "cpu.standard", "--max-price", "20sat", "--for", "2slots", "--qty", "2"];
 
@@ -141,7 +142,7 @@ fn every_command_with_json_prints_exactly_one_value() {
         vec!["wallet", "address"],
         vec!["wallet", "fund", "--yes"],
         vec!["peer", "list"],
-        vec!["peer", "add", "/ip4/127.0.0.1/tcp/1/p2p/x"],
+        vec!["peer", "add", PEER],
         vec!["epoch", "verify", "5"],
         vec!["epoch", "export", "5"],
         vec!["epoch", "export", "5", "--signed"],

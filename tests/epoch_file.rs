@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use capex::cli::match_cmd::to_json;
-use capex::node::config::definitions;
+use capex::definitions;
 use capex_core::admission::{admit, has_work};
 use capex_core::book::{OrderSet, instance};
 use capex_core::epoch::audit::{DIFFERENCES_MAX, Depth, audit};

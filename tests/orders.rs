@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use capex::node::config::definitions;
+use capex::definitions;
 use capex_core::admission::{AdmissionError, admit, check_rules, has_work};
 use capex_core::book::{Inserted, OrderSet};
 use capex_core::epoch::{self, compute};

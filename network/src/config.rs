@@ -194,6 +194,20 @@ pub(crate) fn parse(text: &str) -> Result<Multiaddr, NetworkError> {
     text.parse().map_err(|error: libp2p::multiaddr::Error| bad_address(text, &error.to_string()))
 }
 
+/// Checks an address as a person writes it: a multiaddr, and to reach a peer, one that ends
+/// in `/p2p/<id>`.
+///
+/// # Errors
+/// [`NetworkError::BadAddress`].
+pub fn check_address(text: &str, with_peer: bool) -> Result<(), NetworkError> {
+    let parsed: Result<Multiaddr, _> = text.parse();
+    match parsed.map(split_peer) {
+        Err(_) => Err(bad_address(text, "not a multiaddr such as /ip4/127.0.0.1/tcp/7210")),
+        Ok((None, _)) if with_peer => Err(bad_address(text, "it lacks /p2p/<id>")),
+        Ok(_) => Ok(()),
+    }
+}
+
 fn bad_address(text: &str, reason: &str) -> NetworkError {
     NetworkError::BadAddress { addr: text.to_owned(), reason: reason.to_owned() }
 }

@@ -35,7 +35,7 @@ mod task;
 
 use tokio::sync::{mpsc, watch};
 
-pub use config::{Config, ProtocolConfig, TopicConfig};
+pub use config::{Config, ProtocolConfig, TopicConfig, check_address};
 pub use keys::{ParsePeerKeyError, PeerKey, Secret};
 pub use request::RequestError;
 

@@ -163,7 +163,7 @@ fn key(field: &str, text: &str) -> Result<Key, ApiError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::node::config::definitions;
+    use crate::definitions;
 
     fn bid() -> serde_json::Value {
         serde_json::json!({

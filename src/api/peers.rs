@@ -7,9 +7,8 @@ use axum::{Json, Router};
 use super::extract::Body;
 use super::types::{Acknowledged, AddPeer, Peer};
 use super::{ApiError, ApiState, Query, ShellCommand};
-use crate::node::config::check_multiaddr;
 use capex_core::engine::io::Done;
-use capex_core::reason;
+use capex_network::check_address;
 
 pub(super) fn routes() -> Router<ApiState> {
     Router::new().route("/peers", get(list).post(add))
@@ -23,8 +22,8 @@ async fn add(
     State(state): State<ApiState>,
     Body(body): Body<AddPeer>,
 ) -> Result<Json<Acknowledged>, ApiError> {
-    check_multiaddr(&body.address, true)
-        .map_err(|what| ApiError::new(reason!("network.bad_address"), what))?;
+    check_address(&body.address, true)
+        .map_err(|error| ApiError::coded(error.code(), error.to_string()))?;
     let _: Done = state.node.shell(ShellCommand::AddPeer(body.address)).await?;
     Ok(Json(Acknowledged { ok: true }))
 }

@@ -10,7 +10,7 @@ use super::{Context, read_text};
 use crate::api::types::{
     CertificateTransfer, SlotRange, TransferKind, UnitRanges, slot_range, unit_ranges,
 };
-use crate::node::config::definitions;
+use crate::definitions;
 use capex_core::certificate::file::{TEXT_MAX_BYTES, parse};
 use capex_core::certificate::verify::{self, TransferFact, VerifiedCertificate, verify};
 use capex_core::params::Params;

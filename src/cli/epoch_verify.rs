@@ -10,7 +10,7 @@ use super::failure::Failure;
 use super::output::Page;
 use super::{Context, read_text};
 use crate::api::types::{EpochCheck, EpochDifference};
-use crate::node::config::definitions;
+use crate::definitions;
 use capex_core::epoch::audit::{Audit, Depth, audit};
 use capex_core::epoch::signed::{SignedEpoch, TEXT_MAX_BYTES, network, parse};
 use capex_core::ids::to_hex;

@@ -10,7 +10,8 @@ use serde::Serialize;
 use super::Context;
 use super::failure::Failure;
 use super::output::Page;
-use crate::node::config::{self, ChainConfig, Config, Overrides, definitions};
+use crate::definitions;
+use crate::node::config::{self, ChainConfig, Config, Overrides};
 use capex_core::reason;
 
 /// Flags of `init`.

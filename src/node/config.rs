@@ -15,7 +15,6 @@
 //! Secrets are never flags. `--datadir` puts everything in one directory, the file
 //! included; without it the XDG base directories are used ([`dirs`]).
 
-pub mod definitions;
 pub mod dirs;
 pub mod file;
 pub mod layers;
@@ -26,7 +25,9 @@ use std::path::{Path, PathBuf};
 
 use capex_core::limits::UNITS_MAX;
 use capex_core::params::Params;
-use definitions::{DEFAULT_NETWORK, DEVNET, MAINNET};
+use capex_network::check_address;
+
+use crate::definitions::{self, DEFAULT_NETWORK, DEVNET, MAINNET};
 use dirs::Env;
 use file::FileConfig;
 use layers::{FileText, Names, Origin, Sourced, pick, pick_list};
@@ -403,16 +404,8 @@ fn check_all(
     Ok(Sourced { value, origin })
 }
 
-/// Form of a multiaddr; the network layer has the last word on its parts.
-pub fn check_multiaddr(addr: &str, with_peer: bool) -> Result<(), String> {
-    if !addr.starts_with('/') || addr.chars().any(|c| c.is_whitespace() || c.is_control()) {
-        return Err(format!("`{addr}` is not a multiaddr such as /ip4/127.0.0.1/tcp/7210"));
-    }
-    let peer = addr.rsplit_once("/p2p/").map(|(_, id)| id);
-    if with_peer && peer.is_none_or(str::is_empty) {
-        return Err(format!("`{addr}` lacks /p2p/<id>: see `capex status` of that node"));
-    }
-    Ok(())
+fn check_multiaddr(addr: &str, with_peer: bool) -> Result<(), String> {
+    check_address(addr, with_peer).map_err(|error| error.to_string())
 }
 
 fn check_url(url: String) -> Result<String, String> {

@@ -12,7 +12,7 @@ use capex::api::{
     Answer, ApiError, ApiHandle, ApiState, Call, CertificateText, Cookie, Noun, Prefix, Query,
     ShellCommand, endpoints, serve,
 };
-use capex::node::config::definitions;
+use capex::definitions;
 use capex_core::engine::io::{Command, Done, Refusal};
 use capex_core::epoch::signed::{SignedEpoch, write};
 use capex_core::ids::{LeaseId, StandingId};

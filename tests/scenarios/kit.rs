@@ -16,7 +16,7 @@ pub(super) const TRADE_MS: u64 = 45_000;
 
 /// The devnet with the matching rules of the public test networks.
 pub(super) fn devnet() -> Params {
-    let params = capex::node::config::definitions::load("devnet").unwrap();
+    let params = capex::definitions::load("devnet").unwrap();
     Params { matching_version: 2, ..params }
 }
 

@@ -67,7 +67,7 @@ fn compare(name: &str, vectors: &[Vector]) {
 #[test]
 fn the_magics_are_those_of_the_definitions() {
     for (name, magic) in [("devnet", MAGIC), ("signet", OTHER_MAGIC)] {
-        assert_eq!(capex::node::config::definitions::load(name).unwrap().magic, magic, "{name}");
+        assert_eq!(capex::definitions::load(name).unwrap().magic, magic, "{name}");
     }
 }
 

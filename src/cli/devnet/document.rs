@@ -47,7 +47,7 @@ impl Document {
         Self {
             schema: SCHEMA,
             seed,
-            network: crate::node::config::definitions::DEVNET,
+            network: crate::definitions::DEVNET,
             chain: "devchain",
             elapsed_s: String::new(),
             ok: false,

@@ -13,8 +13,8 @@ use super::plan::PlannedTrade;
 use super::story::id;
 use super::wait::{Awaited, Look};
 use crate::api::types::{Certificate, FileBody, GiftTo, Gifted, RedeemBody, Redeemed};
+use crate::definitions;
 use crate::executor::samples::WORDSUM;
-use crate::node::config::definitions;
 use capex_core::certificate::{file, verify};
 use capex_core::reason;
 

@@ -62,9 +62,12 @@ fn mistakes_name_file_and_line() {
         ("[capacity]\n\"cpu.standard\" = 1000001\n", "config.toml:2: 1000001 units"),
         (
             "[p2p]\npeers = [\n \"/ip4/1.2.3.4/tcp/1\",\n]\n",
-            "config.toml:3: `/ip4/1.2.3.4/tcp/1` lacks",
+            "config.toml:3: bad address /ip4/1.2.3.4/tcp/1: it lacks /p2p/<id>",
         ),
-        ("[p2p]\nlisten = [\"127.0.0.1:1\"]\n", "config.toml:2: `127.0.0.1:1` is not a multiaddr"),
+        (
+            "[p2p]\nlisten = [\"127.0.0.1:1\"]\n",
+            "config.toml:2: bad address 127.0.0.1:1: not a multiaddr",
+        ),
         ("[chain]\nurl = \"https://x\"\n", "config.toml:2: `https://x` is not an RPC address"),
         ("[chain]\nurl = \"http://user:pw@x:1\"\n", "config.toml:2: `http://user:pw@x:1` is not"),
         ("network = \n", "config.toml:1: "),
@@ -123,7 +126,9 @@ fn the_template_is_a_valid_file() {
         url: "http://127.0.0.1:1".to_owned(),
         cookie: PathBuf::from("/a \"b\"/.cookie"),
     };
-    let peers = ["/ip4/127.0.0.1/tcp/1/p2p/x".to_owned()];
+    let peers =
+        ["/ip4/127.0.0.1/tcp/1/p2p/12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN"
+            .to_owned()];
     let config = load_text(&template("devnet", Some(&chain), Some("127.0.0.1:0"), &peers)).unwrap();
     assert_eq!(config.chain, chain);
     assert_eq!(config.p2p.peers, peers);

@@ -11,11 +11,11 @@ pub const MAINNET: &str = "mainnet";
 
 /// Name and text of every definition.
 const DEFINITIONS: [(&str, &str); 5] = [
-    (MAINNET, include_str!("../../../network/definitions/mainnet.toml")),
-    ("testnet4", include_str!("../../../network/definitions/testnet4.toml")),
-    (DEFAULT_NETWORK, include_str!("../../../network/definitions/signet.toml")),
-    ("regtest", include_str!("../../../network/definitions/regtest.toml")),
-    (DEVNET, include_str!("../../../network/definitions/devnet.toml")),
+    (MAINNET, include_str!("../network/definitions/mainnet.toml")),
+    ("testnet4", include_str!("../network/definitions/testnet4.toml")),
+    (DEFAULT_NETWORK, include_str!("../network/definitions/signet.toml")),
+    ("regtest", include_str!("../network/definitions/regtest.toml")),
+    (DEVNET, include_str!("../network/definitions/devnet.toml")),
 ];
 
 /// Names of all networks, for error messages and completion.
