@@ -92,12 +92,12 @@ pub fn admit(envelope: &Envelope, params: &Params) -> Result<Verified<Order>, Ad
     if envelope.payload.len() > ORDER_MAX_BYTES {
         return Err(AdmissionError::Oversize);
     }
-    let order: Order = envelope.peek()?;
-    if !has_work(&envelope.id::<Order>(params.magic), params.pow_bits) {
+    let order = envelope.clone().parse::<Order>(params.magic)?;
+    if !has_work(&order.id(), params.pow_bits) {
         return Err(AdmissionError::Work);
     }
-    check_rules(&order, params)?;
-    Ok(envelope.verify(params.magic)?)
+    check_rules(order.value(), params)?;
+    Ok(order.verify()?)
 }
 
 /// The rules of content, without work and signature.

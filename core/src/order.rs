@@ -1,5 +1,7 @@
 //! An order: a signed, firm instruction to buy or sell in one epoch (DESIGN §5).
 
+use std::ops::RangeInclusive;
+
 use serde::{Deserialize, Serialize};
 
 use super::ids::Key;
@@ -107,9 +109,7 @@ pub struct Order {
 
 impl Object for Order {
     const NAME: &'static str = "order";
-    fn version(&self) -> u8 {
-        self.v
-    }
+    const VERSIONS: RangeInclusive<u8> = 1..=1;
     fn signer(&self) -> Option<[u8; 32]> {
         Some(self.owner.0)
     }

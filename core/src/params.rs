@@ -4,6 +4,7 @@
 //! anywhere else. All integers, so that a definition has one meaning on every machine.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
 use bitcoin::Network as Chain;
 use serde::{Deserialize, Serialize};
@@ -80,9 +81,7 @@ fn version_one() -> u8 {
 
 impl Object for ClassDef {
     const NAME: &'static str = "class";
-    fn version(&self) -> u8 {
-        self.v
-    }
+    const VERSIONS: RangeInclusive<u8> = 1..=1;
 }
 
 /// A class with its name, as it stands in a definition.

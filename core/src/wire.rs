@@ -2,14 +2,17 @@
 //!
 //! The lowest room: generic and pure. Every signed object of the protocol is
 //! `payload = bincode(fixed-width integers, big endian, at most 4,096 bytes)` and the
-//! signature covers `"capex/<object>/v1\0" ‖ network magic ‖ payload`. The object id is
-//! SHA-256 of the same bytes without the signature, so a signer can not make two ids of
-//! one payload. Bytes are verified, stored and forwarded **as received** (DESIGN §4).
+//! signature covers `"capex/<object>/v<version>\0" ‖ network magic ‖ payload`. The object id
+//! is SHA-256 of the same bytes without the signature, so a signer cannot make two ids of
+//! one payload. Bytes are verified, stored and forwarded **as received**.
+//!
+//! A payload starts with its version, and each object has its own range of versions: a new
+//! form of one leaves the others alone, and is signed under a name that no older form shares.
 //!
 //! This is the only file that names bincode.
 
 use std::fmt;
-use std::ops::Deref;
+use std::ops::{Deref, RangeInclusive};
 
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 use serde::de::DeserializeOwned;
@@ -118,12 +121,15 @@ fn decode_within<T: Serialize + DeserializeOwned, const LIMIT: usize>(
 }
 
 /// A thing that is signed: an order, a certificate's parts, a vote on a root.
+///
+/// The first byte of its encoding is its version.
 pub trait Object: Serialize + DeserializeOwned + Clone + fmt::Debug + PartialEq {
-    /// Name in the signature's domain, `capex/<NAME>/v1`.
+    /// Name in the signature's domain, `capex/<NAME>/v<version>`.
     const NAME: &'static str;
 
-    /// Version byte of this payload.
-    fn version(&self) -> u8;
+    /// Versions that this program reads. Another one is ignored and blamed on nobody: it may
+    /// come from a newer program.
+    const VERSIONS: RangeInclusive<u8>;
 
     /// The key that must have signed, where the payload itself names it.
     fn signer(&self) -> Option<[u8; 32]> {
@@ -131,14 +137,13 @@ pub trait Object: Serialize + DeserializeOwned + Clone + fmt::Debug + PartialEq 
     }
 }
 
-/// The only version of every object today.
+/// The version of every object that this program signs.
 pub const VERSION: u8 = 1;
 
 fn preimage(name: &str, magic: Magic, payload: &[u8]) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(16 + name.len() + payload.len());
-    bytes.extend_from_slice(b"capex/");
-    bytes.extend_from_slice(name.as_bytes());
-    bytes.extend_from_slice(b"/v1\0");
+    let version = payload.first().copied().unwrap_or_default();
+    let mut bytes = format!("capex/{name}/v{version}\0").into_bytes();
+    bytes.reserve_exact(magic.len() + payload.len());
     bytes.extend_from_slice(&magic);
     bytes.extend_from_slice(payload);
     bytes
@@ -160,16 +165,10 @@ pub fn sha256(parts: &[&[u8]]) -> [u8; 32] {
     hasher.finalize().into()
 }
 
-/// Id of an encoded object: SHA-256 of what its signature covers.
-#[must_use]
-pub fn object_id_of_bytes(name: &str, magic: Magic, payload: &[u8]) -> [u8; 32] {
-    sha256(&[&preimage(name, magic, payload)])
-}
-
-/// Id of an object.
+/// Id of an object: SHA-256 of what its signature covers.
 #[must_use]
 pub fn object_id<T: Object>(object: &T, magic: Magic) -> [u8; 32] {
-    object_id_of_bytes(T::NAME, magic, &encode(object))
+    sha256(&[&signing_prefix(object, magic)])
 }
 
 /// Bytes of an object with the signature over them, as they travel.
@@ -191,7 +190,7 @@ impl fmt::Debug for Envelope {
 
 /// An object whose canonical form, signer and signature have been checked.
 ///
-/// The only constructors are [`sign`], [`Envelope::verify`] and, for what this node verified
+/// The only constructors are [`sign`], [`Parsed::verify`] and, for what this node verified
 /// and wrote to its own journal, [`Verified::from_own_journal`], so code that holds one never
 /// checks again.
 #[derive(Debug, Clone, PartialEq)]
@@ -235,11 +234,7 @@ impl<T: Object> Verified<T> {
     /// # Errors
     /// Form, version, or a payload that names another signer.
     pub(crate) fn from_own_journal(envelope: Envelope, magic: Magic) -> Result<Self, WireError> {
-        let value: T = envelope.peek()?;
-        if value.signer().is_some_and(|signer| signer != envelope.key) {
-            return Err(WireError::WrongSigner);
-        }
-        let id = envelope.id::<T>(magic);
+        let Parsed { value, id, envelope, .. } = envelope.parse(magic)?;
         Ok(Self { value, id, envelope })
     }
 }
@@ -272,32 +267,35 @@ fn halves(signature: &[u8; 64]) -> [[u8; 32]; 2] {
 impl Envelope {
     /// Checks form, version, signer and signature, in this order.
     ///
-    /// Strict verification only: batch and cofactored verification accept signatures that
-    /// others refuse, and nodes must agree (research on ed25519 edge cases, DESIGN §4).
-    ///
     /// # Errors
     /// The first [`WireError`] found.
     pub fn verify<T: Object>(&self, magic: Magic) -> Result<Verified<T>, WireError> {
+        self.clone().parse(magic)?.verify()
+    }
+
+    /// Checks form, version and the signer that the payload names, and hashes the payload:
+    /// all that is cheaper than the signature.
+    ///
+    /// # Errors
+    /// Form, version or signer.
+    pub fn parse<T: Object>(self, magic: Magic) -> Result<Parsed<T>, WireError> {
         let value: T = self.peek()?;
         if value.signer().is_some_and(|signer| signer != self.key) {
             return Err(WireError::WrongSigner);
         }
         let message = preimage(T::NAME, magic, &self.payload);
-        verify_bytes(&self.key, &message, &self.signature)?;
-        Ok(Verified { value, id: sha256(&[&message]), envelope: self.clone() })
+        Ok(Parsed { value, id: sha256(&[&message]), message, envelope: self })
     }
 
-    /// Decodes without checking the signature, for checks that are cheaper than it.
+    /// Decodes without looking at who signed.
     ///
     /// # Errors
     /// Form or version.
     pub fn peek<T: Object>(&self) -> Result<T, WireError> {
-        // The version is the first byte of every object: a newer one may have a form that
-        // this node can not decode, and must not be blamed for it.
-        match self.payload.first() {
-            None => return Err(WireError::Malformed),
-            Some(&version) if version != VERSION => return Err(WireError::UnknownVersion),
-            Some(_) => {}
+        // A newer version may have a form that does not decode here.
+        let version = self.payload.first().ok_or(WireError::Malformed)?;
+        if !T::VERSIONS.contains(version) {
+            return Err(WireError::UnknownVersion);
         }
         decode_exact(&self.payload)
     }
@@ -305,7 +303,51 @@ impl Envelope {
     /// Object id of the payload, were it a `T`.
     #[must_use]
     pub fn id<T: Object>(&self, magic: Magic) -> [u8; 32] {
-        object_id_of_bytes(T::NAME, magic, &self.payload)
+        sha256(&[&preimage(T::NAME, magic, &self.payload)])
+    }
+}
+
+/// An object that was decoded and hashed, and whose signature nobody has checked yet.
+///
+/// It is what the cheap checks look at; [`Parsed::verify`] turns it into a [`Verified`]
+/// without decoding or hashing it again.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Parsed<T> {
+    value: T,
+    id: [u8; 32],
+    message: Vec<u8>,
+    envelope: Envelope,
+}
+
+impl<T> Parsed<T> {
+    /// The object, as its sender claims it.
+    #[must_use]
+    pub fn value(&self) -> &T {
+        &self.value
+    }
+
+    /// Object id: the hash of what a signature must cover.
+    #[must_use]
+    pub fn id(&self) -> [u8; 32] {
+        self.id
+    }
+
+    /// The bytes as received.
+    #[must_use]
+    pub fn envelope(&self) -> &Envelope {
+        &self.envelope
+    }
+
+    /// Checks the signature.
+    ///
+    /// Strict verification only: batch and cofactored verification accept signatures that
+    /// others refuse, and nodes must agree.
+    ///
+    /// # Errors
+    /// [`WireError::WeakKey`] or [`WireError::BadSignature`].
+    pub fn verify(self) -> Result<Verified<T>, WireError> {
+        verify_bytes(&self.envelope.key, &self.message, &self.envelope.signature)?;
+        Ok(Verified { value: self.value, id: self.id, envelope: self.envelope })
     }
 }
 
@@ -318,4 +360,63 @@ fn verify_bytes(key: &[u8; 32], message: &[u8], sig: &[[u8; 32]; 2]) -> Result<(
     bytes[..32].copy_from_slice(&sig[0]);
     bytes[32..].copy_from_slice(&sig[1]);
     key.verify_strict(message, &Signature::from_bytes(&bytes)).map_err(|_| WireError::BadSignature)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MAGIC: Magic = *b"test";
+
+    /// An object that has had a second version.
+    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+    struct Note {
+        v: u8,
+        text: u64,
+    }
+
+    impl Object for Note {
+        const NAME: &'static str = "note";
+        const VERSIONS: RangeInclusive<u8> = 1..=2;
+    }
+
+    fn key() -> SigningKey {
+        SigningKey::from_bytes(&[7; 32])
+    }
+
+    fn signed_over(domain: &str, payload: Vec<u8>) -> Envelope {
+        let message = [domain.as_bytes(), &MAGIC, &payload].concat();
+        let signature = key().sign(&message).to_bytes();
+        Envelope { key: key().verifying_key().to_bytes(), payload, signature: halves(&signature) }
+    }
+
+    #[test]
+    fn each_version_is_signed_under_its_own_name() {
+        for v in Note::VERSIONS {
+            let note = Note { v, text: 5 };
+            let signed = sign(note.clone(), MAGIC, &key());
+            assert_eq!(signed.envelope().verify::<Note>(MAGIC).unwrap(), signed);
+            let own = signed_over(&format!("capex/note/v{v}\0"), encode(&note));
+            assert_eq!(own, *signed.envelope(), "version {v}");
+            let other = signed_over(&format!("capex/note/v{}\0", 3 - v), encode(&note));
+            assert_eq!(other.verify::<Note>(MAGIC), Err(WireError::BadSignature), "version {v}");
+        }
+    }
+
+    #[test]
+    fn a_signature_of_one_version_does_not_pass_as_another() {
+        let mut envelope = sign(Note { v: 2, text: 5 }, MAGIC, &key()).envelope().clone();
+        envelope.payload[0] = 1;
+        assert_eq!(envelope.peek::<Note>(), Ok(Note { v: 1, text: 5 }));
+        assert_eq!(envelope.verify::<Note>(MAGIC), Err(WireError::BadSignature));
+    }
+
+    #[test]
+    fn a_version_outside_the_range_of_its_object_is_nobodys_fault() {
+        for v in [0, 3, u8::MAX] {
+            let envelope = sign(Note { v, text: 5 }, MAGIC, &key()).envelope().clone();
+            let error = envelope.verify::<Note>(MAGIC).unwrap_err();
+            assert_eq!((error, error.is_blamable()), (WireError::UnknownVersion, false), "{v}");
+        }
+    }
 }

@@ -1,5 +1,7 @@
 //! The signed objects of a certificate (DESIGN §7, §13).
 
+use std::ops::RangeInclusive;
+
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{CertId, Key, LeaseId};
@@ -52,9 +54,7 @@ pub struct Issue {
 
 impl Object for Issue {
     const NAME: &'static str = "issue";
-    fn version(&self) -> u8 {
-        self.v
-    }
+    const VERSIONS: RangeInclusive<u8> = 1..=1;
     fn signer(&self) -> Option<[u8; 32]> {
         Some(self.provider.0)
     }
@@ -94,9 +94,7 @@ pub struct Activation {
 
 impl Object for Activation {
     const NAME: &'static str = "activation";
-    fn version(&self) -> u8 {
-        self.v
-    }
+    const VERSIONS: RangeInclusive<u8> = 1..=1;
     fn signer(&self) -> Option<[u8; 32]> {
         Some(self.provider.0)
     }
@@ -121,9 +119,7 @@ pub struct Gift {
 
 impl Object for Gift {
     const NAME: &'static str = "gift";
-    fn version(&self) -> u8 {
-        self.v
-    }
+    const VERSIONS: RangeInclusive<u8> = 1..=1;
 }
 
 /// The provider's word that a redemption consumed (cert_id, seq). Final. Gossiped on `locks`.
@@ -147,9 +143,7 @@ pub struct RedeemGrant {
 
 impl Object for RedeemGrant {
     const NAME: &'static str = "redeem-grant";
-    fn version(&self) -> u8 {
-        self.v
-    }
+    const VERSIONS: RangeInclusive<u8> = 1..=1;
     fn signer(&self) -> Option<[u8; 32]> {
         Some(self.provider.0)
     }

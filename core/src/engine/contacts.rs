@@ -1,6 +1,7 @@
 //! Signed addresses of nodes, gossiped each minute and on change (DESIGN §4).
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
 use serde::{Deserialize, Serialize};
 
@@ -32,9 +33,7 @@ pub struct Contact {
 
 impl Object for Contact {
     const NAME: &'static str = "contact";
-    fn version(&self) -> u8 {
-        self.v
-    }
+    const VERSIONS: RangeInclusive<u8> = 1..=1;
     fn signer(&self) -> Option<[u8; 32]> {
         Some(self.key.0)
     }

@@ -4,6 +4,8 @@ pub mod audit;
 pub mod parts;
 pub mod signed;
 
+use std::ops::RangeInclusive;
+
 use serde::{Deserialize, Serialize};
 
 use super::book::{OrderSet, instance};
@@ -89,9 +91,7 @@ pub struct Root {
 
 impl Object for Root {
     const NAME: &'static str = "root";
-    fn version(&self) -> u8 {
-        self.v
-    }
+    const VERSIONS: RangeInclusive<u8> = 1..=1;
 }
 
 /// A row of a result with who is behind it.

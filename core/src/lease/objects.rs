@@ -1,5 +1,7 @@
 //! The signed objects of a lease and the messages of `lease/1` (DESIGN §10).
 
+use std::ops::RangeInclusive;
+
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{CertId, Digest, Key, LeaseId};
@@ -27,9 +29,7 @@ pub struct Redeem {
 
 impl Object for Redeem {
     const NAME: &'static str = "redeem";
-    fn version(&self) -> u8 {
-        self.v
-    }
+    const VERSIONS: RangeInclusive<u8> = 1..=1;
     fn signer(&self) -> Option<[u8; 32]> {
         Some(self.holder.0)
     }
@@ -104,9 +104,7 @@ pub struct LeaseCall {
 
 impl Object for LeaseCall {
     const NAME: &'static str = "lease-call";
-    fn version(&self) -> u8 {
-        self.v
-    }
+    const VERSIONS: RangeInclusive<u8> = 1..=1;
 }
 
 /// Which output.
@@ -173,9 +171,7 @@ pub struct Receipt {
 
 impl Object for Receipt {
     const NAME: &'static str = "receipt";
-    fn version(&self) -> u8 {
-        self.v
-    }
+    const VERSIONS: RangeInclusive<u8> = 1..=1;
     fn signer(&self) -> Option<[u8; 32]> {
         Some(self.provider.0)
     }
@@ -192,9 +188,7 @@ pub struct Countersign {
 
 impl Object for Countersign {
     const NAME: &'static str = "countersign";
-    fn version(&self) -> u8 {
-        self.v
-    }
+    const VERSIONS: RangeInclusive<u8> = 1..=1;
 }
 
 /// State of a lease as its provider tells it.

@@ -1,5 +1,7 @@
 //! The signed objects of a settlement and the messages that carry them (DESIGN §7, §13).
 
+use std::ops::RangeInclusive;
+
 use serde::{Deserialize, Serialize};
 
 use crate::certificate::Certificate;
@@ -32,9 +34,7 @@ pub struct Row {
 
 impl Object for Row {
     const NAME: &'static str = "row";
-    fn version(&self) -> u8 {
-        self.v
-    }
+    const VERSIONS: RangeInclusive<u8> = 1..=1;
 }
 
 impl Row {
@@ -113,9 +113,7 @@ pub struct Terms {
 
 impl Object for Terms {
     const NAME: &'static str = "terms";
-    fn version(&self) -> u8 {
-        self.v
-    }
+    const VERSIONS: RangeInclusive<u8> = 1..=1;
     fn signer(&self) -> Option<[u8; 32]> {
         Some(self.from.0)
     }
@@ -136,9 +134,7 @@ pub struct Accept {
 
 impl Object for Accept {
     const NAME: &'static str = "accept";
-    fn version(&self) -> u8 {
-        self.v
-    }
+    const VERSIONS: RangeInclusive<u8> = 1..=1;
 }
 
 /// The provider's promise that (cert_id, seq) is kept for these terms alone. Gossiped.
@@ -168,9 +164,7 @@ pub struct LockGrant {
 
 impl Object for LockGrant {
     const NAME: &'static str = "lock";
-    fn version(&self) -> u8 {
-        self.v
-    }
+    const VERSIONS: RangeInclusive<u8> = 1..=1;
     fn signer(&self) -> Option<[u8; 32]> {
         Some(self.provider.0)
     }
@@ -194,9 +188,7 @@ pub struct Transfer {
 
 impl Object for Transfer {
     const NAME: &'static str = "transfer";
-    fn version(&self) -> u8 {
-        self.v
-    }
+    const VERSIONS: RangeInclusive<u8> = 1..=1;
 }
 
 /// The buyer gives up before funding. Releases the lock.
@@ -210,9 +202,7 @@ pub struct TermsCancel {
 
 impl Object for TermsCancel {
     const NAME: &'static str = "terms-cancel";
-    fn version(&self) -> u8 {
-        self.v
-    }
+    const VERSIONS: RangeInclusive<u8> = 1..=1;
 }
 
 /// Buyer to seller, first message: whom the certificate is for and who pays.
