@@ -18,8 +18,8 @@ use crate::NetworkError;
 use crate::config::Plan;
 use crate::keys::PeerKey;
 use crate::limits::{
-    GOSSIP_FRAME_BYTES, MAX_TICKET_BYTES, MAX_TICKETS, MAX_TICKETS_PER_PEER, MAX_UNSENT_PER_TOPIC,
-    TICKET_LIFETIME,
+    GOSSIP_FRAME_BYTES, MAX_TICKET_BYTES, MAX_TICKETS, MAX_UNSENT_PER_TOPIC, PEER_QUEUE,
+    PEER_QUEUE_TIME, PEER_SHARE, TICKET_LIFETIME,
 };
 
 type Filter = MaxCountSubscriptionFilter<WhitelistSubscriptionFilter>;
@@ -87,10 +87,9 @@ fn config(plan: &Plan) -> Result<gossipsub::Config, gossipsub::ConfigBuilderErro
         .max_control_message_size(65_536)
         .max_publish_messages(500)
         .max_ihave_messages_heartbeat(10)
-        // Queue memory = length x message size x peers: 512 x 4 KiB x 96 = 200 MB at worst.
-        .connection_handler_queue_len(512)
-        .publish_queue_duration(Duration::from_secs(5))
-        .forward_queue_duration(Duration::from_secs(1))
+        .connection_handler_queue_len(PEER_QUEUE)
+        .publish_queue_duration(PEER_QUEUE_TIME)
+        .forward_queue_duration(PEER_QUEUE_TIME)
         .idontwant_message_size_threshold(1_000)
         .idontwant_on_publish(false)
         // An order lives for one epoch; a replay in the next one is still recognised.
@@ -180,12 +179,32 @@ pub(crate) struct Held {
     expires: Instant,
 }
 
+/// What of one peer, or of all, awaits a verdict.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+struct Load {
+    messages: usize,
+    bytes: usize,
+}
+
+impl Load {
+    /// The load with one more message, unless that is more than a share of what all may hold.
+    fn with(self, bytes: usize, share: usize) -> Option<Self> {
+        let more = Self { messages: self.messages + 1, bytes: self.bytes + bytes };
+        let fits = more.messages <= MAX_TICKETS / share && more.bytes <= MAX_TICKET_BYTES / share;
+        fits.then_some(more)
+    }
+
+    fn without(self, bytes: usize) -> Self {
+        Self { messages: self.messages.saturating_sub(1), bytes: self.bytes.saturating_sub(bytes) }
+    }
+}
+
 /// The messages that await a verdict, by ticket.
 #[derive(Debug, Default)]
 pub(crate) struct Tickets {
     held: BTreeMap<u64, Held>,
-    per_peer: BTreeMap<PeerKey, usize>,
-    bytes: usize,
+    per_peer: BTreeMap<PeerKey, Load>,
+    load: Load,
     next: u64,
 }
 
@@ -198,17 +217,12 @@ impl Tickets {
         bytes: usize,
         now: Instant,
     ) -> Option<u64> {
-        let of_peer = self.per_peer.get(&peer).copied().unwrap_or(0);
-        if self.held.len() >= MAX_TICKETS
-            || self.bytes + bytes > MAX_TICKET_BYTES
-            || of_peer >= MAX_TICKETS_PER_PEER
-        {
-            return None;
-        }
+        let of_peer = self.per_peer.get(&peer).copied().unwrap_or_default();
+        let (load, of_peer) = (self.load.with(bytes, 1)?, of_peer.with(bytes, PEER_SHARE)?);
         let ticket = self.next;
         self.next += 1;
-        self.bytes += bytes;
-        *self.per_peer.entry(peer).or_default() += 1;
+        self.load = load;
+        self.per_peer.insert(peer, of_peer);
         self.held.insert(ticket, Held { message, peer, bytes, expires: now + TICKET_LIFETIME });
         Some(ticket)
     }
@@ -216,13 +230,12 @@ impl Tickets {
     /// Redeems a ticket; `None` when it has expired or was never issued.
     pub(crate) fn redeem(&mut self, ticket: u64) -> Option<Held> {
         let held = self.held.remove(&ticket)?;
-        self.bytes -= held.bytes;
-        if let Some(count) = self.per_peer.get_mut(&held.peer) {
-            *count -= 1;
-            if *count == 0 {
-                self.per_peer.remove(&held.peer);
-            }
-        }
+        self.load = self.load.without(held.bytes);
+        let of_peer = self.per_peer.get(&held.peer).copied().unwrap_or_default();
+        match of_peer.without(held.bytes) {
+            Load { messages: 0, .. } => self.per_peer.remove(&held.peer),
+            left => self.per_peer.insert(held.peer, left),
+        };
         Some(held)
     }
 
@@ -281,6 +294,7 @@ mod tests {
 
     const A: PeerKey = PeerKey([1; 32]);
     const B: PeerKey = PeerKey([2; 32]);
+    const C: PeerKey = PeerKey([3; 32]);
 
     fn id(n: u64) -> MessageId {
         MessageId::from(n.to_be_bytes().to_vec())
@@ -292,7 +306,7 @@ mod tests {
         let ticket = tickets.issue(id(1), A, 10, Instant::now()).unwrap();
         assert_eq!(tickets.redeem(ticket).map(|held| held.message), Some(id(1)));
         assert!(tickets.redeem(ticket).is_none());
-        assert_eq!(tickets.bytes, 0);
+        assert_eq!(tickets.load, Load::default());
         assert!(tickets.per_peer.is_empty());
     }
 
@@ -301,13 +315,24 @@ mod tests {
         let now = Instant::now();
         let mut tickets = Tickets::default();
         let taken = (0..).take_while(|n| tickets.issue(id(*n), A, 1, now).is_some()).count();
-        assert_eq!(taken, MAX_TICKETS_PER_PEER);
+        assert_eq!(taken, MAX_TICKETS / PEER_SHARE);
         let taken = (0..).take_while(|n| tickets.issue(id(*n), B, 1, now).is_some()).count();
-        assert_eq!(taken, MAX_TICKETS - MAX_TICKETS_PER_PEER);
+        assert_eq!(taken, MAX_TICKETS / PEER_SHARE);
+        assert!(tickets.issue(id(1), C, 1, now).is_none(), "all are taken");
         tickets.clear();
-        assert!(tickets.issue(id(1), A, MAX_TICKET_BYTES + 1, now).is_none());
-        assert_eq!(tickets.issue(id(1), A, MAX_TICKET_BYTES, now), Some(MAX_TICKETS as u64));
-        assert!(tickets.issue(id(2), B, 1, now).is_none());
+        let half = MAX_TICKET_BYTES / PEER_SHARE;
+        assert!(tickets.issue(id(1), A, half + 1, now).is_none());
+        assert_eq!(tickets.issue(id(1), A, half, now), Some(MAX_TICKETS as u64));
+        assert!(tickets.issue(id(2), A, 1, now).is_none());
+        assert!(tickets.issue(id(2), B, half, now).is_some());
+        assert!(tickets.issue(id(3), C, 1, now).is_none());
+    }
+
+    #[test]
+    fn a_burst_of_one_peer_fits() {
+        let now = Instant::now();
+        let mut tickets = Tickets::default();
+        assert!((0..20_000).all(|n| tickets.issue(id(n), A, 500, now).is_some()));
     }
 
     #[test]

@@ -14,7 +14,8 @@
 //! - every [`Event::Gossip`] has a ticket; without a [`Command::Verdict`] within eight seconds it
 //!   counts as [`Verdict::Ignore`];
 //! - [`Event::PeerUp`] and [`Event::PeerDown`] alternate for each peer;
-//! - a node that falls behind loses gossip and inbound requests first, and never an answer.
+//! - a node that falls behind keeps its peers waiting; only a peer that takes more than its share
+//!   of [`limits::MAX_TICKETS`] is refused. An answer is never lost, and waits behind no burst.
 //!
 //! Bounds and their reasons are in [`limits`]; the design is DESIGN §8 and `research/p2p.md` §1.
 
@@ -101,13 +102,6 @@ pub enum Command {
         peer: PeerKey,
         /// Multiaddrs, the first eight count.
         addrs: Vec<String>,
-    },
-    /// Disconnect a peer and refuse its connections for a time.
-    Ban {
-        /// The peer.
-        peer: PeerKey,
-        /// Length of the ban, at most 30 days.
-        seconds: u64,
     },
     /// A peer broke a protocol: lower its score. The sixth fault within an hour
     /// bans it for an hour.

@@ -17,24 +17,47 @@ pub const GOSSIP_FRAME_BYTES: usize = 65_536;
 /// design and low enough that the open replies of [`MAX_INBOUND`] fit in memory.
 pub const MAX_PROTOCOL_BYTES: usize = 16 * 1024 * 1024;
 
-/// Commands that may wait for the swarm task.
-pub const COMMAND_QUEUE: usize = 1_024;
-/// Events that may wait in the channel to the node.
-pub const EVENT_QUEUE: usize = 1_024;
-/// Above this many undelivered events a gossip message is ignored and an inbound request dropped:
-/// the node is behind, and what was refused can be fetched again.
-pub const SHED_ABOVE: usize = 512;
-/// Above this many undelivered events the swarm is not polled: back-pressure reaches the peers.
+/// Gossip messages that may await a verdict: three bursts of 20,000 single orders within a
+/// second, since a node that ends an epoch or compacts its journal may be late by some seconds.
+/// What is not refused here is never lost on the way to the node.
+pub const MAX_TICKETS: usize = 65_536;
+/// Bytes of gossip that may await a verdict: all tickets for orders of 500 bytes, or 8,192
+/// messages of the largest kind.
+pub const MAX_TICKET_BYTES: usize = 32 * 1024 * 1024;
+/// Share of one peer, of the tickets and of their bytes: half, so that no single peer blinds a
+/// node, and enough for a whole burst from the only peer that a node has.
+pub const PEER_SHARE: usize = 2;
+/// Gossip messages on their way to the node: a burst of 20,000 from one peer, and room for what
+/// others send. When it is full the swarm is not polled: the peers keep what they would send.
+pub const MAX_LANE: usize = MAX_TICKETS / PEER_SHARE;
+/// Bytes of gossip on their way to the node.
+pub const MAX_LANE_BYTES: usize = MAX_TICKET_BYTES / PEER_SHARE;
+
+/// Commands that may wait for the swarm task: a verdict for each ticket, so that none is lost,
+/// and others.
+pub const COMMAND_QUEUE: usize = MAX_TICKETS + 1_024;
+/// Commands taken in one turn of the swarm task: a burst brings a verdict for each message.
+pub const COMMANDS_PER_TURN: usize = 64;
+/// Events that may wait in the channel to the node. An answer that comes during a burst of
+/// gossip waits behind no more than these.
+pub const EVENT_QUEUE: usize = 256;
+/// Above this many undelivered events other than gossip an inbound request is dropped: the node
+/// is behind, and the peer asks again.
+pub const SHED_REQUESTS_ABOVE: usize = 512;
+/// Above this many undelivered events other than gossip the swarm is not polled: back-pressure
+/// reaches the peers.
 pub const PAUSE_SWARM_ABOVE: usize = 2_048;
-/// Above this many undelivered events no command is taken either.
+/// Above this many undelivered events other than gossip no command is taken either.
 pub const PAUSE_COMMANDS_ABOVE: usize = 4_096;
 
-/// Gossip messages that may await a verdict.
-pub const MAX_TICKETS: usize = 2_048;
-/// Bytes of gossip that may await a verdict.
-pub const MAX_TICKET_BYTES: usize = 4 * 1024 * 1024;
-/// Share of the tickets one peer may hold: half, so that no single peer blinds a node.
-pub const MAX_TICKETS_PER_PEER: usize = MAX_TICKETS / 2;
+/// Messages that may wait for one connection of a peer. Twelve peers of a mesh that all stand
+/// still hold 12 × 4,096 × 4 KiB = 200 MB at worst, and that takes the proof of work of 65,536
+/// orders; single orders come to 15 MB.
+pub const PEER_QUEUE: usize = 4_096;
+/// Time after which a message that waits for a connection is dropped: an order is good for most
+/// of an epoch, and a slow peer has caught up by then or lost its place in the mesh.
+pub const PEER_QUEUE_TIME: Duration = Duration::from_secs(5);
+
 /// Age at which an unanswered ticket becomes `Ignore`: gossipsub forgets a message after
 /// 12 heartbeats of 700 ms, and a verdict after that has no effect.
 pub const TICKET_LIFETIME: Duration = Duration::from_secs(8);
@@ -104,15 +127,13 @@ pub const FIRST_REDIAL: Duration = Duration::from_secs(2);
 pub const MAX_DIALS_PER_TICK: usize = 4;
 /// Peers that may be banned at a time; the ban that ends first makes room.
 pub const MAX_BANS: usize = 4_096;
-/// Longest ban, in seconds (30 days).
-pub const MAX_BAN_S: u64 = 30 * 24 * 3_600;
 /// Peers whose protocol faults are remembered.
 pub const MAX_FAULTY: usize = 4_096;
 /// Protocol faults within [`FAULT_LIFETIME`] that end the conversation: the sixth falls below the
 /// graylist, which stops gossip alone, so it bans, which stops requests too.
 pub const FAULTS_TO_BAN: u32 = 6;
-/// Length of that ban, in seconds: as long as a fault counts.
-pub const FAULT_BAN_S: u64 = 3_600;
+/// Length of that ban: as long as a fault counts.
+pub const FAULT_BAN: Duration = FAULT_LIFETIME;
 /// Time after which one protocol fault is forgotten (as long as an invalid message counts).
 pub const FAULT_LIFETIME: Duration = Duration::from_secs(3_600);
 

@@ -1,7 +1,7 @@
 //! What outlives the swarm task: a restart begins with it.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol as Part;
@@ -11,7 +11,7 @@ use crate::config::Plan;
 use crate::exchange::{Inbound, Outbound};
 use crate::gossip::{Tickets, Unsent};
 use crate::keys::PeerKey;
-use crate::limits::{FAULT_LIFETIME, MAX_BAN_S, MAX_BANS, MAX_FAULTY};
+use crate::limits::{FAULT_BAN, FAULT_LIFETIME, MAX_BANS, MAX_FAULTY, MAX_LANE, MAX_LANE_BYTES};
 use crate::{Event, RequestError};
 
 /// Kept of what a peer calls itself: a version and a number.
@@ -32,8 +32,11 @@ pub(crate) struct State {
     pub(crate) connected: BTreeSet<PeerKey>,
     /// What connected peers call themselves: it changes when their swarm is a new one.
     pub(crate) agents: BTreeMap<PeerKey, String>,
-    /// Events the node has not taken yet.
+    /// Events other than gossip that the node has not taken yet.
     pub(crate) outbox: VecDeque<Event>,
+    /// Gossip that the node has not taken yet: in a lane of its own, since an answer must not
+    /// wait behind a burst.
+    pub(crate) gossip: Lane,
 }
 
 impl State {
@@ -54,12 +57,27 @@ impl State {
             connected: BTreeSet::new(),
             agents: BTreeMap::new(),
             outbox: VecDeque::new(),
+            gossip: Lane::default(),
+        }
+    }
+
+    /// Takes the next event for the node: gossip last.
+    pub(crate) fn next_event(&mut self) -> Option<Event> {
+        self.outbox.pop_front().or_else(|| self.gossip.pop())
+    }
+
+    /// Puts an event back that the node had no room for.
+    pub(crate) fn put_back(&mut self, event: Event) {
+        match event {
+            Event::Gossip { .. } => self.gossip.put_back(event),
+            _ => self.outbox.push_front(event),
         }
     }
 
     /// Closes the accounts of a swarm that is gone: the node hears the fate of all it waits for.
     pub(crate) fn restarted(&mut self, reason: String, now: Instant) {
         self.tickets.clear();
+        self.gossip = Lane::default();
         self.inbound.clear();
         self.agents.clear();
         for id in self.outbound.drain() {
@@ -90,8 +108,8 @@ impl State {
     }
 
     /// Records a ban and its end; the ban that ends first makes room.
-    pub(crate) fn ban(&mut self, peer: PeerKey, seconds: u64, now: Instant) -> Option<PeerKey> {
-        self.bans.insert(peer, now + Duration::from_secs(seconds.min(MAX_BAN_S)));
+    pub(crate) fn ban(&mut self, peer: PeerKey, now: Instant) -> Option<PeerKey> {
+        self.bans.insert(peer, now + FAULT_BAN);
         if self.bans.len() <= MAX_BANS {
             return None;
         }
@@ -106,6 +124,47 @@ impl State {
         let over: Vec<PeerKey> = over.map(|(peer, _)| *peer).collect();
         self.bans.retain(|_, until| *until > now);
         over
+    }
+}
+
+/// Gossip on its way to the node.
+#[derive(Debug, Default)]
+pub(crate) struct Lane {
+    events: VecDeque<Event>,
+    bytes: usize,
+}
+
+impl Lane {
+    pub(crate) fn push(&mut self, event: Event) {
+        self.bytes += size(&event);
+        self.events.push_back(event);
+    }
+
+    fn pop(&mut self) -> Option<Event> {
+        let event = self.events.pop_front()?;
+        self.bytes = self.bytes.saturating_sub(size(&event));
+        Some(event)
+    }
+
+    fn put_back(&mut self, event: Event) {
+        self.bytes += size(&event);
+        self.events.push_front(event);
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.events.is_empty()
+    }
+
+    /// Whether no more may come: the swarm is not polled then.
+    pub(crate) fn is_full(&self) -> bool {
+        self.events.len() >= MAX_LANE || self.bytes >= MAX_LANE_BYTES
+    }
+}
+
+fn size(event: &Event) -> usize {
+    match event {
+        Event::Gossip { bytes, .. } => bytes.len(),
+        _ => 0,
     }
 }
 
@@ -170,6 +229,8 @@ pub(crate) fn with_port(configured: &Multiaddr, actual: &Multiaddr) -> Multiaddr
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     const A: PeerKey = PeerKey([1; 32]);
@@ -189,6 +250,56 @@ mod tests {
             let kept: Multiaddr = kept.parse().unwrap();
             assert_eq!(with_port(&configured.parse().unwrap(), &actual.parse().unwrap()), kept);
         }
+    }
+
+    fn state() -> State {
+        let config = crate::Config {
+            network: "devnet".into(),
+            secret: [1; 32].into(),
+            listen: Vec::new(),
+            bootstrap: Vec::new(),
+            loopback: true,
+            topics: Vec::new(),
+            protocols: Vec::new(),
+            epoch_ms: 1,
+        };
+        State::new(&Plan::new(&config).unwrap(), Instant::now())
+    }
+
+    fn message(bytes: usize) -> Event {
+        let (topic, ticket) = ("orders".to_owned(), crate::Ticket(0));
+        Event::Gossip { peer: A, topic, bytes: vec![0; bytes], ticket }
+    }
+
+    #[test]
+    fn an_answer_does_not_wait_behind_gossip() {
+        let mut state = state();
+        let answer = Event::Response { id: 1, result: Ok(Vec::new()) };
+        (1..=3).for_each(|bytes| state.gossip.push(message(bytes)));
+        state.outbox.push_back(answer.clone());
+        assert_eq!(state.next_event(), Some(answer.clone()));
+        state.put_back(answer.clone());
+        assert_eq!(state.next_event(), Some(answer));
+        let first = state.next_event().unwrap();
+        state.put_back(first);
+        let rest: Vec<Event> = std::iter::from_fn(|| state.next_event()).collect();
+        assert_eq!(rest, [message(1), message(2), message(3)]);
+        assert_eq!(state.gossip.bytes, 0);
+    }
+
+    #[test]
+    fn the_lane_of_gossip_is_bounded_by_messages_and_bytes() {
+        let mut lane = Lane::default();
+        (1..MAX_LANE).for_each(|_| lane.push(message(1)));
+        assert!(!lane.is_full());
+        lane.push(message(1));
+        assert!(lane.is_full());
+        let mut lane = Lane::default();
+        lane.push(message(MAX_LANE_BYTES - 1));
+        assert!(!lane.is_full());
+        lane.push(message(1));
+        assert!(lane.is_full());
+        assert_eq!((lane.pop(), lane.is_full()), (Some(message(MAX_LANE_BYTES - 1)), false));
     }
 
     #[test]
@@ -215,19 +326,10 @@ mod tests {
             faults.add(peer(n), now);
         }
         assert_eq!(faults.peers.len(), MAX_FAULTY);
-        let config = crate::Config {
-            network: "devnet".into(),
-            secret: [1; 32].into(),
-            listen: Vec::new(),
-            bootstrap: Vec::new(),
-            loopback: true,
-            topics: Vec::new(),
-            protocols: Vec::new(),
-            epoch_ms: 1,
-        };
-        let mut state = State::new(&Plan::new(&config).unwrap(), now);
-        assert!((0..MAX_BANS).all(|n| state.ban(peer(n), 10 + n as u64, now).is_none()));
-        assert_eq!(state.ban(peer(MAX_BANS), 1_000_000, now), Some(peer(0)));
-        assert_eq!(state.pardon(now + Duration::from_secs(11)), [peer(1)]);
+        let mut state = state();
+        let at = |n: usize| now + Duration::from_secs(n as u64);
+        assert!((0..MAX_BANS).all(|n| state.ban(peer(n), at(n)).is_none()));
+        assert_eq!(state.ban(peer(MAX_BANS), at(MAX_BANS)), Some(peer(0)));
+        assert_eq!(state.pardon(at(1) + FAULT_BAN), [peer(1)]);
     }
 }

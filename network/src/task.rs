@@ -15,8 +15,8 @@ use crate::config::{Plan, parse, split_peer};
 use crate::gossip::FAULT_SCORE;
 use crate::keys::PeerKey;
 use crate::limits::{
-    FAULT_BAN_S, FAULTS_TO_BAN, GOODBYE, MAX_ADDRESS_BYTES, MAX_ADDRESSES, MAX_DIALS_PER_TICK,
-    PAUSE_COMMANDS_ABOVE, PAUSE_SWARM_ABOVE, SHED_ABOVE, TARGET_PEERS, TICK, TICK_LOOPBACK,
+    COMMANDS_PER_TURN, FAULTS_TO_BAN, GOODBYE, MAX_ADDRESS_BYTES, MAX_ADDRESSES,
+    MAX_DIALS_PER_TICK, PAUSE_COMMANDS_ABOVE, PAUSE_SWARM_ABOVE, TARGET_PEERS, TICK, TICK_LOOPBACK,
 };
 use crate::listen::Listeners;
 use crate::state::State;
@@ -68,23 +68,19 @@ impl<'a> Task<'a> {
                 return self.goodbye().await;
             }
             let behind = self.state.outbox.len();
+            let waits = behind > 0 || !self.state.gossip.is_empty();
+            let hears = behind < PAUSE_SWARM_ABOVE && !self.state.gossip.is_full();
             tokio::select! {
-                permit = channels.events.reserve(), if behind > 0 => {
-                    if let (Ok(permit), Some(event)) = (permit, self.state.outbox.pop_front()) {
+                permit = channels.events.reserve(), if waits => {
+                    if let (Ok(permit), Some(event)) = (permit, self.state.next_event()) {
                         permit.send(event);
                     }
                 }
                 input = channels.inputs.recv(), if behind < PAUSE_COMMANDS_ABOVE => match input {
-                    Some(Input::Command(command)) => self.on_command(command, Instant::now()),
-                    #[cfg(test)]
-                    Some(Input::Panic) => panic!("a test asked for it"),
-                    #[cfg(test)]
-                    Some(Input::PanicInBackground) => {
-                        crate::behaviour::panic_in_background(channels.crash.clone());
-                    }
+                    Some(input) => self.on_inputs(input, &mut channels.inputs, &channels.crash),
                     None => return self.goodbye().await,
                 },
-                event = self.swarm.select_next_some(), if behind < PAUSE_SWARM_ABOVE => {
+                event = self.swarm.select_next_some(), if hears => {
                     self.on_swarm_event(event, Instant::now());
                 }
                 _ = tick.tick() => self.on_tick(Instant::now()),
@@ -96,11 +92,11 @@ impl<'a> Task<'a> {
 
     /// Moves events to the node as far as there is room; false when it listens no more.
     fn deliver(&mut self, events: &mpsc::Sender<Event>) -> bool {
-        while let Some(event) = self.state.outbox.pop_front() {
+        while let Some(event) = self.state.next_event() {
             match events.try_send(event) {
                 Ok(()) => {}
                 Err(mpsc::error::TrySendError::Full(event)) => {
-                    self.state.outbox.push_front(event);
+                    self.state.put_back(event);
                     return true;
                 }
                 Err(mpsc::error::TrySendError::Closed(_)) => return false,
@@ -130,6 +126,37 @@ impl<'a> Task<'a> {
         self.state.outbox.push_back(event);
     }
 
+    /// Takes an input and those behind it, one by one: what is left in the queue outlives a
+    /// panic.
+    #[cfg_attr(not(test), expect(unused_variables, reason = "only tests make a connection fail"))]
+    fn on_inputs(
+        &mut self,
+        first: Input,
+        inputs: &mut mpsc::Receiver<Input>,
+        crash: &mpsc::Sender<String>,
+    ) {
+        let now = Instant::now();
+        let mut input = first;
+        for left in (0..COMMANDS_PER_TURN).rev() {
+            match input {
+                Input::Command(command) => self.on_command(command, now),
+                #[cfg(test)]
+                Input::Panic => panic!("a test asked for it"),
+                #[cfg(test)]
+                Input::PanicInBackground => {
+                    crate::behaviour::panic_in_background(crash.clone());
+                }
+            }
+            if left == 0 {
+                return;
+            }
+            match inputs.try_recv() {
+                Ok(next) => input = next,
+                Err(_) => return,
+            }
+        }
+    }
+
     fn on_command(&mut self, command: Command, now: Instant) {
         match command {
             Command::Dial(addr) => self.dial_text(&addr, now),
@@ -142,13 +169,12 @@ impl<'a> Task<'a> {
             }
             Command::Reply { id, bytes } => self.reply(id, bytes),
             Command::AddAddresses { peer, addrs } => self.add_addresses(&peer, &addrs, now),
-            Command::Ban { peer, seconds } => self.ban(peer, seconds, now),
             Command::Penalise { peer } => {
                 let count = self.state.faults.add(peer, now);
                 self.set_fault_score(&peer, count);
                 if count >= FAULTS_TO_BAN {
                     tracing::warn!(peer = ?peer, "a peer is banned for its faults");
-                    self.ban(peer, FAULT_BAN_S, now);
+                    self.ban(peer, now);
                 }
             }
         }
@@ -317,9 +343,8 @@ impl<'a> Task<'a> {
         if size > topic.max_bytes {
             return self.report(id, &peer, Verdict::Reject);
         }
-        let room = self.state.outbox.len() < SHED_ABOVE;
-        match room.then(|| self.state.tickets.issue(id.clone(), peer, size, now)).flatten() {
-            Some(ticket) => self.emit(Event::Gossip {
+        match self.state.tickets.issue(id.clone(), peer, size, now) {
+            Some(ticket) => self.state.gossip.push(Event::Gossip {
                 peer,
                 topic: topic.name.clone(),
                 bytes: message.data,
@@ -396,10 +421,10 @@ impl<'a> Task<'a> {
         }
     }
 
-    fn ban(&mut self, peer: PeerKey, seconds: u64, now: Instant) {
+    fn ban(&mut self, peer: PeerKey, now: Instant) {
         let Some(id) = peer.to_peer_id() else { return };
         self.swarm.behaviour_mut().blocks.block_peer(id);
-        let pardoned = self.state.ban(peer, seconds, now);
+        let pardoned = self.state.ban(peer, now);
         if let Some(id) = pardoned.and_then(|peer| peer.to_peer_id()) {
             self.swarm.behaviour_mut().blocks.unblock_peer(id);
         }

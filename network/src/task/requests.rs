@@ -6,7 +6,7 @@ use libp2p::request_response::{self, Message, ResponseChannel};
 
 use crate::exchange::Waiting;
 use crate::keys::PeerKey;
-use crate::limits::SHED_ABOVE;
+use crate::limits::SHED_REQUESTS_ABOVE;
 use crate::protocols::InnerEvent;
 use crate::{Event, RequestError};
 
@@ -122,7 +122,7 @@ impl Task<'_> {
         let Some(name) = self.plan.protocols.get(protocol).map(|p| p.name.clone()) else {
             return;
         };
-        if self.state.outbox.len() >= SHED_ABOVE {
+        if self.state.outbox.len() >= SHED_REQUESTS_ABOVE {
             return;
         }
         if let Some(id) = self.state.inbound.admit(peer, protocol, channel, now) {
