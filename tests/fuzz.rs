@@ -153,8 +153,9 @@ fn gossip_gets_one_verdict() {
         panic!("a sale comes first");
     };
     let seeds = [
-        picked(0, encode(world::order(STRANGER, Side::Buy).envelope())),
-        picked(0, encode(world::order(PROVIDER, Side::Sell).envelope())),
+        picked(0, world::bundle(&[world::order(STRANGER, Side::Buy)])),
+        picked(0, world::bundle(&[world::order(PROVIDER, Side::Sell)])),
+        picked(0, world::bundle(&world::orders(STRANGER, 16))),
         picked(1, encode(world::root(STRANGER).envelope())),
         picked(2, encode(lock)),
         picked(3, encode(world::contact(STRANGER).envelope())),

@@ -5,19 +5,22 @@
 #[path = "../fuzz/bodies/world.rs"]
 mod world;
 
+use capex_core::bundle::pack;
 use capex_core::certificate::equivocation::{Statement, prove};
 use capex_core::certificate::objects::EquivProof;
 use capex_core::certificate::objects::StatementKind;
 use capex_core::engine::contacts::Contact;
 use capex_core::engine::holdings::GIFTED_HOPS_MAX;
 use capex_core::engine::sync::{SyncReply, SyncRequest};
-use capex_core::engine::{Effect, Engine, Input, Protocol, Topic, Verdict};
+use capex_core::engine::{Effect, Engine, Input, Protocol, Topic, Unchecked, Verdict};
 use capex_core::ids::Key;
-use capex_core::limits::{CONTACT_SKEW_MS, CONTACTS_MAX, GOSSIP_MAX_BYTES, PROOF_MAX_BYTES};
-use capex_core::order::Side;
+use capex_core::limits::{
+    CONTACT_SKEW_MS, CONTACTS_MAX, GOSSIP_MAX_BYTES, ORDERS_PER_OWNER_KEPT, PROOF_MAX_BYTES,
+};
+use capex_core::order::{Order, Side};
 use capex_core::settlement::objects::{SettleReply, SettleRequest};
 use capex_core::units::{UnitRange, Units, Window};
-use capex_core::wire::{decode_record, encode, sign};
+use capex_core::wire::{Envelope, Verified, decode_record, encode, sign};
 use ed25519_dalek::SigningKey;
 use world::{ME, NOW_MS, PROVIDER, STRANGER, effects, public};
 
@@ -107,6 +110,168 @@ fn an_invalid_order_in_an_answer_is_blamed_on_the_peer_that_sent_it() {
     assert_eq!(blamed(&effects(&mut engine)), [public(PROVIDER)]);
 }
 
+/// Envelopes of orders, ascending by id, as a message has them.
+fn sorted(mut orders: Vec<Verified<Order>>) -> Vec<Envelope> {
+    orders.sort_by_key(Verified::id);
+    orders.iter().map(|order| order.envelope().clone()).collect()
+}
+
+fn altered(change: impl Fn(&mut Order)) -> Vec<Envelope> {
+    let orders = world::orders(STRANGER, 3).into_iter().enumerate().map(|(number, order)| {
+        let mut order = order.into_value();
+        if number == 1 {
+            change(&mut order);
+        }
+        world::by(STRANGER, order, &world::params())
+    });
+    sorted(orders.collect())
+}
+
+fn with_one(change: impl Fn(&mut Envelope)) -> Vec<Envelope> {
+    let mut message = sorted(world::orders(STRANGER, 3));
+    change(&mut message[1]);
+    message
+}
+
+fn wrong_messages() -> Vec<(&'static str, Vec<Envelope>, Verdict, &'static str)> {
+    use Verdict::{Ignore, Reject};
+    let good = sorted(world::orders(STRANGER, 3));
+    let of_two = [world::orders(STRANGER, 1), world::orders(PROVIDER, 1)].concat();
+    let newer = |envelope: &Envelope| Envelope { payload: vec![2, 0xde], ..envelope.clone() };
+    let descending: Vec<Envelope> = good.iter().rev().cloned().collect();
+    let twice = vec![good[0].clone(), good[0].clone()];
+    let long = |envelope: &mut Envelope| envelope.payload.resize(2049, 0);
+    vec![
+        ("no order", Vec::new(), Reject, "orders.count"),
+        ("17 orders", sorted(world::orders(STRANGER, 17)), Reject, "orders.count"),
+        ("of two owners", sorted(of_two), Reject, "orders.mixed"),
+        ("of two epochs", altered(|order| order.epoch += 1), Reject, "orders.mixed"),
+        ("of two versions", with_one(|e| *e = newer(e)), Reject, "orders.mixed"),
+        ("of a later version", good.iter().map(newer).collect(), Ignore, "wire.unknown_version"),
+        ("descending", descending, Reject, "orders.unsorted"),
+        ("one order twice", twice, Reject, "orders.unsorted"),
+        ("one too long", with_one(long), Reject, "order.oversize"),
+        ("one cut off", with_one(|e| e.payload.truncate(100)), Reject, "wire.malformed"),
+        ("one against the rules", altered(|order| order.min_qty = 0), Reject, "order.quantity"),
+        ("one badly signed", with_one(|e| e.signature[0][0] ^= 1), Reject, "wire.bad_signature"),
+        ("late", sorted(at_epoch(-1)), Ignore, "order.stale_epoch"),
+        ("early", sorted(at_epoch(3)), Ignore, "order.future_epoch"),
+    ]
+}
+
+fn at_epoch(distance: i64) -> Vec<Verified<Order>> {
+    let moved = |order: Verified<Order>| {
+        let mut order = order.into_value();
+        order.epoch = order.epoch.saturating_add_signed(distance);
+        world::by(STRANGER, order, &world::params())
+    };
+    world::orders(STRANGER, 2).into_iter().map(moved).collect()
+}
+
+#[test]
+fn a_wrong_message_of_orders_is_judged_by_its_content_and_changes_nothing() {
+    for (what, message, verdict, code) in wrong_messages() {
+        let mut engine = world::engine();
+        let before = world::digest(&engine);
+        let found = judged(&mut engine, encode(&message));
+        assert_eq!(found, (verdict, Some(code.to_owned())), "{what}");
+        assert_eq!(world::digest(&engine), before, "{what}");
+    }
+    let mut engine = world::engine();
+    let mut trailing = encode(&sorted(world::orders(STRANGER, 3)));
+    trailing.push(0);
+    let code = Some("wire.not_canonical".to_owned());
+    assert_eq!(judged(&mut engine, trailing), (Verdict::Reject, code));
+}
+
+fn judged(engine: &mut Engine, bytes: Vec<u8>) -> (Verdict, Option<String>) {
+    let (_, effects) = gossip(engine, Topic::Orders, bytes);
+    let found = effects.into_iter().find_map(|effect| match effect {
+        Effect::Verdict { verdict, code, .. } => Some((verdict, code)),
+        _ => None,
+    });
+    found.unwrap()
+}
+
+/// What a message leads to before any signature is checked.
+fn first_effects(engine: &mut Engine, bytes: Vec<u8>) -> Vec<Effect> {
+    let peer = public(PROVIDER);
+    engine.handle(NOW_MS, Input::Gossip { peer, topic: Topic::Orders, bytes, ticket: 1 });
+    std::iter::from_fn(|| engine.poll_effect()).collect()
+}
+
+#[test]
+fn a_message_is_forwarded_as_long_as_it_brings_an_order() {
+    let mut engine = world::engine();
+    let all = sorted(world::orders(STRANGER, 16));
+    let cases: [(&str, &[Envelope], Result<(), &str>); 6] = [
+        ("some", &all[2..5], Ok(())),
+        ("the same", &all[2..5], Err("order.duplicate")),
+        ("fewer", &all[2..4], Err("order.duplicate")),
+        ("known and new", &all[..5], Ok(())),
+        ("all", &all, Ok(())),
+        ("any part of them", &all[3..9], Err("order.duplicate")),
+    ];
+    for (what, message, expected) in cases {
+        let found = judged(&mut engine, encode(&message));
+        let expected = match expected {
+            Ok(()) => (Verdict::Accept, None),
+            Err(code) => (Verdict::Ignore, Some(code.to_owned())),
+        };
+        assert_eq!(found, expected, "{what}");
+    }
+    assert_eq!(engine.market().epochs.orders_seen(), 16);
+}
+
+#[test]
+fn a_known_order_with_a_false_signature_spoils_the_message_that_brings_a_new_one() {
+    let mut engine = world::engine();
+    let all = sorted(world::orders(STRANGER, 2));
+    assert_eq!(judged(&mut engine, encode(&&all[..1])).0, Verdict::Accept);
+    let before = world::digest(&engine);
+    let mut false_copy = all.clone();
+    false_copy[0].signature[0][0] ^= 1;
+    let found = judged(&mut engine, encode(&false_copy));
+    assert_eq!(found, (Verdict::Reject, Some("wire.bad_signature".to_owned())));
+    assert_eq!(world::digest(&engine), before);
+    assert_eq!(judged(&mut engine, encode(&all)).0, Verdict::Accept);
+}
+
+#[test]
+fn what_is_known_stale_or_hopeless_costs_no_check_of_a_signature() {
+    let mut engine = world::engine();
+    let kept = u64::try_from(ORDERS_PER_OWNER_KEPT).unwrap();
+    let mut all = world::orders(STRANGER, kept + 2);
+    all.sort_by_key(Verified::id);
+    let (kept, hopeless) = all.split_at(ORDERS_PER_OWNER_KEPT);
+    for message in pack(kept) {
+        assert_eq!(judged(&mut engine, message).0, Verdict::Accept);
+    }
+    let cases = [
+        ("known", world::bundle(&kept[..2]), "order.duplicate"),
+        ("hopeless", world::bundle(hopeless), "order.quota"),
+        ("stale", world::bundle(&at_epoch(-1)), "order.stale_epoch"),
+    ];
+    for (what, message, expected) in cases {
+        let effects = first_effects(&mut engine, message);
+        let [Effect::Verdict { verdict: Verdict::Ignore, code, .. }] = &effects[..] else {
+            panic!("{what}: {effects:?}");
+        };
+        assert_eq!(code.as_deref(), Some(expected), "{what}");
+    }
+}
+
+#[test]
+fn what_a_busy_node_cannot_check_is_nobodys_fault() {
+    let mut engine = world::engine();
+    let effects = first_effects(&mut engine, world::bundle(&world::orders(STRANGER, 2)));
+    let [Effect::Verify { peer, ticket, .. }] = effects[..] else { panic!("{effects:?}") };
+    engine.handle(NOW_MS, Input::Checked { peer, ticket, checked: Err(Unchecked::Busy) });
+    let code = Some("node.busy".to_owned());
+    let verdict = Effect::Verdict { ticket: 1, verdict: Verdict::Ignore, code };
+    assert_eq!(world::effects(&mut engine), [verdict]);
+}
+
 #[test]
 fn roots_by_made_up_keys_neither_make_room_nor_use_up_the_questions_to_traders() {
     let mut engine = world::engine();
@@ -120,7 +285,7 @@ fn roots_by_made_up_keys_neither_make_room_nor_use_up_the_questions_to_traders()
     }
     assert_eq!(questions, 1, "the one peer that relays them is asked once");
     assert_eq!(engine.market().epochs.iter().count(), 0);
-    let order = encode(world::order(STRANGER, Side::Buy).envelope());
+    let order = world::bundle(&[world::order(STRANGER, Side::Buy)]);
     assert_eq!(gossip(&mut engine, Topic::Orders, order).0, Verdict::Accept);
     let root = encode(world::root(STRANGER).envelope());
     let (verdict, effects) = gossip(&mut engine, Topic::Roots, root);
@@ -130,7 +295,7 @@ fn roots_by_made_up_keys_neither_make_room_nor_use_up_the_questions_to_traders()
 #[test]
 fn contacts_of_strangers_do_not_push_out_those_of_traders() {
     let mut engine = world::engine();
-    let order = encode(world::order(STRANGER, Side::Sell).envelope());
+    let order = world::bundle(&[world::order(STRANGER, Side::Sell)]);
     assert_eq!(gossip(&mut engine, Topic::Orders, order).0, Verdict::Accept);
     let trader = encode(world::contact(STRANGER).envelope());
     assert_eq!(gossip(&mut engine, Topic::Contacts, trader).0, Verdict::Accept);

@@ -7,7 +7,7 @@ use crate::limits::{
     ALLOW_DENY_MAX, ALTS_MAX, ORDER_MAX_BYTES, PRICE_MAX_MSAT, QTY_MAX, SLOTS_MAX,
 };
 use crate::params::Params;
-use crate::wire::{Envelope, Verified, WireError, decode_exact};
+use crate::wire::{Envelope, Parsed, Verified, WireError, decode_exact};
 
 /// Why an order is not valid. Everything here is provable from its bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -92,12 +92,38 @@ pub fn admit(envelope: &Envelope, params: &Params) -> Result<Verified<Order>, Ad
     if envelope.payload.len() > ORDER_MAX_BYTES {
         return Err(AdmissionError::Oversize);
     }
-    let order = envelope.clone().parse::<Order>(params.magic)?;
-    if !has_work(&order.id(), params.pow_bits) {
-        return Err(AdmissionError::Work);
+    Candidate::new(envelope.clone().parse(params.magic)?, params)?.verify()
+}
+
+/// An order that has passed every check but that of its signatures.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Candidate {
+    order: Parsed<Order>,
+    activation: Option<Parsed<Activation>>,
+}
+
+impl Candidate {
+    /// Checks work and rules.
+    ///
+    /// # Errors
+    /// The first rule broken.
+    pub fn new(order: Parsed<Order>, params: &Params) -> Result<Self, AdmissionError> {
+        if !has_work(&order.id(), params.pow_bits) {
+            return Err(AdmissionError::Work);
+        }
+        let activation = parse_rules(order.value(), params)?;
+        Ok(Self { order, activation })
     }
-    check_rules(order.value(), params)?;
-    Ok(order.verify()?)
+
+    /// Checks the signatures: that of the order, and that of the provider whose certificate it
+    /// resells.
+    ///
+    /// # Errors
+    /// The first that does not verify.
+    pub fn verify(self) -> Result<Verified<Order>, AdmissionError> {
+        verify_source(self.activation)?;
+        Ok(self.order.verify()?)
+    }
 }
 
 /// The rules of content, without work and signature.
@@ -105,12 +131,25 @@ pub fn admit(envelope: &Envelope, params: &Params) -> Result<Verified<Order>, Ad
 /// # Errors
 /// The first rule broken.
 pub fn check_rules(order: &Order, params: &Params) -> Result<(), AdmissionError> {
+    verify_source(parse_rules(order, params)?)
+}
+
+/// All that is cheap of the rules; what a resale stands on is left to be verified.
+fn parse_rules(
+    order: &Order,
+    params: &Params,
+) -> Result<Option<Parsed<Activation>>, AdmissionError> {
     check_quantity(order)?;
     check_alternatives(order, params)?;
     check_run(order)?;
     check_window(order, params)?;
     check_counterparties(order)?;
-    check_source(order, params)
+    parse_source(order, params)
+}
+
+fn verify_source(activation: Option<Parsed<Activation>>) -> Result<(), AdmissionError> {
+    let verified = activation.map(Parsed::verify).transpose();
+    verified.map(drop).map_err(|_| AdmissionError::Resale)
 }
 
 /// The rules that hold whatever the time: of quantity, classes and limits, run, lists of keys.
@@ -169,12 +208,16 @@ fn check_counterparties(order: &Order) -> Result<(), AdmissionError> {
     require(ok, AdmissionError::Counterparties)
 }
 
-fn check_source(order: &Order, params: &Params) -> Result<(), AdmissionError> {
-    let Source::Resale { activation } = &order.source else {
-        return Ok(());
+fn parse_source(
+    order: &Order,
+    params: &Params,
+) -> Result<Option<Parsed<Activation>>, AdmissionError> {
+    let Source::Resale { activation: envelope } = &order.source else {
+        return Ok(None);
     };
-    let activation: Verified<Activation> =
-        activation.verify(params.magic).map_err(|_| AdmissionError::Resale)?;
+    let parsed =
+        envelope.clone().parse(params.magic).map_err(|_: WireError| AdmissionError::Resale)?;
+    let activation: &Activation = parsed.value();
     let ok = order.side == Side::Sell
         && activation.holder == order.owner
         && order.alts.iter().all(|alt| alt.class == activation.class)
@@ -182,7 +225,8 @@ fn check_source(order: &Order, params: &Params) -> Result<(), AdmissionError> {
         && activation.units.is_canonical()
         && order.qty <= activation.units.count()
         && order.features & !activation.features == 0;
-    require(ok, AdmissionError::Resale)
+    require(ok, AdmissionError::Resale)?;
+    Ok(Some(parsed))
 }
 
 /// The Activation behind a resale ask that was admitted.

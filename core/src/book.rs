@@ -77,6 +77,17 @@ impl OrderSet {
         }
     }
 
+    /// Whether an order would be evicted at once: only lower ids are kept, of its owner or of
+    /// all. Cheap, so that nobody has to look at the signature of such an order.
+    #[must_use]
+    pub fn has_no_room_for(&self, owner: &Key, id: &OrderId) -> bool {
+        let own = self.by_owner.get(owner);
+        own.is_some_and(|ids| {
+            ids.len() >= ORDERS_PER_OWNER_KEPT && ids.last().is_some_and(|highest| highest < id)
+        }) || self.orders.len() >= ORDERS_PER_EPOCH
+            && self.orders.last_key_value().is_some_and(|(highest, _)| highest < id)
+    }
+
     /// How many.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -6,6 +6,7 @@
 
 pub mod admission;
 pub mod book;
+pub mod bundle;
 pub mod certificate;
 pub mod engine;
 pub mod epoch;

@@ -9,9 +9,12 @@ pub const SIGNED_MAX_BYTES: usize = 4096;
 pub const RECORD_MAX_BYTES: usize = 4 << 20;
 /// An order on the wire.
 pub const ORDER_MAX_BYTES: usize = 2048;
-/// A gossip frame: one signed object and its envelope. An order of the largest size fits
-/// twice.
+/// A gossip frame: one signed object and its envelope. 16 orders of the usual size fit, and
+/// one of the largest.
 pub const GOSSIP_MAX_BYTES: usize = 4096;
+/// Orders of one owner in one gossip message: what enters the book of an epoch
+/// ([`ORDERS_PER_OWNER_BOOK`]), so that an owner needs one message an epoch.
+pub const BUNDLE_ORDERS_MAX: usize = ORDERS_PER_OWNER_BOOK;
 /// Key, length and signature around the payload of a signed object.
 pub const ENVELOPE_BYTES: usize = 32 + 8 + 64;
 /// A proof of equivocation: two signed objects of the largest size, each with its kind. A

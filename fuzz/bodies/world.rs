@@ -4,9 +4,10 @@
 #[path = "../../core/tests/certificate_fixture/mod.rs"]
 mod certificate_fixture;
 
+use capex_core::bundle::pack;
 use capex_core::certificate::Certificate;
 use capex_core::engine::contacts::Contact;
-use capex_core::engine::{Effect, Engine, Input, Keys, Protocol, Record};
+use capex_core::engine::{Effect, Engine, Input, Keys, Protocol, Record, Unchecked};
 use capex_core::epoch::{Root, epoch_at};
 use capex_core::order::{Alternative, Mode, Order, Side, Source};
 use capex_core::params::Params;
@@ -50,8 +51,19 @@ pub fn certificate_id() -> capex_core::ids::CertId {
     capex_core::ids::CertId(draft.issue.id())
 }
 
+/// What follows from the last input, signatures checked at once.
 pub fn effects(engine: &mut Engine) -> Vec<Effect> {
-    std::iter::from_fn(|| engine.poll_effect()).collect()
+    let mut all = Vec::new();
+    while let Some(effect) = engine.poll_effect() {
+        match effect {
+            Effect::Verify { peer, ticket, candidates } => {
+                let checked = candidates.verify().map_err(Unchecked::Invalid);
+                engine.handle(NOW_MS, Input::Checked { peer, ticket, checked });
+            }
+            other => all.push(other),
+        }
+    }
+    all
 }
 
 /// Everything that an engine decides by.
@@ -72,6 +84,13 @@ pub fn is_harmless(effect: &Effect) -> bool {
         effect,
         Effect::Verdict { .. } | Effect::Reply { .. } | Effect::Notify(_) | Effect::Penalise { .. }
     )
+}
+
+/// Bids of one owner.
+pub fn orders(owner: u8, count: u64) -> Vec<Verified<Order>> {
+    let order = order(owner, Side::Buy).into_value();
+    let numbered = |nonce| by(owner, Order { nonce, deny: Vec::new(), ..order.clone() }, &params());
+    (0..count).map(numbered).collect()
 }
 
 pub fn order(owner: u8, side: Side) -> Verified<Order> {
@@ -100,6 +119,11 @@ pub fn order(owner: u8, side: Side) -> Verified<Order> {
         pow_nonce: 0,
     };
     by(owner, order, &params)
+}
+
+/// Orders as one message.
+pub fn bundle(orders: &[Verified<Order>]) -> Vec<u8> {
+    pack(orders).concat()
 }
 
 pub fn root(signer: u8) -> Verified<Root> {

@@ -192,6 +192,9 @@ async fn a_message_without_a_verdict_is_not_passed_on() {
 async fn a_node_that_does_not_listen_loses_neither_gossip_nor_answers() {
     const MESSAGES: u32 = 2_000;
     let (mut a, mut b) = pair(Transport::Tcp).await;
+    // What is published before the other has subscribed would wait for it, and little may.
+    a.publish(b"first").await;
+    b.gossip(accept).await;
     for number in 0..MESSAGES {
         a.publish(&number.to_be_bytes()).await;
     }

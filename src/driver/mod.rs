@@ -182,6 +182,10 @@ impl Driver {
                 self.written = seq;
                 shell.persist(&mut self.inputs, seq, records)?;
             }
+            // It promises nothing, so it waits for no disk.
+            Effect::Verify { peer, ticket, candidates } => {
+                shell.verify(&mut self.inputs, peer, ticket, candidates);
+            }
             other => self.held.push_back((self.written, other)),
         }
         Ok(())
@@ -190,7 +194,7 @@ impl Driver {
     fn perform(&mut self, shell: &mut impl Shell, effect: Effect) -> Result<(), Fault> {
         match effect {
             // Dealt with when they were polled.
-            Effect::Halt { .. } | Effect::Persist { .. } => {}
+            Effect::Halt { .. } | Effect::Persist { .. } | Effect::Verify { .. } => {}
             Effect::Watch { spks, outpoints, from_height } => {
                 if let Err(full) = bridge::watch(&mut self.watcher, spks, outpoints) {
                     shell.watch_full(full);

@@ -7,6 +7,7 @@ use bitcoin::Transaction;
 use crate::chain::WatchFull;
 use crate::store::StoreError;
 use crate::wallet::WalletError;
+use capex_core::bundle::Candidates;
 use capex_core::engine::leases::LeaseEffect;
 use capex_core::engine::{Done, Effect, Event, Input, Protocol, Record, Refusal, Topic, Verdict};
 use capex_core::ids::Key;
@@ -101,6 +102,10 @@ pub trait Shell {
 
     /// Searches a nonce; answered by [`Input::Mined`].
     fn mine(&mut self, job: u64, prefix: Vec<u8>, bits: u8);
+
+    /// Checks the signatures of a message; answered by [`Input::Checked`], which may be
+    /// `Busy`, in any order.
+    fn verify(&mut self, inputs: &mut Inputs, peer: Key, ticket: u64, candidates: Candidates);
 
     /// Does something for a lease; answered by [`Input::Executor`] where it is on this host,
     /// else by [`Input::Held`].

@@ -5,6 +5,7 @@ use crate::chain::WatchFull;
 use crate::chain::devchain::{Cursor, Devchain, faucet_script};
 use crate::sim::Disk;
 use crate::wallet::Keys as WalletKeys;
+use capex_core::bundle::Candidates;
 use capex_core::engine::leases::LeaseEffect;
 use capex_core::engine::{Done, Event, Keys, Protocol, Refusal, Topic, Verdict};
 use capex_core::test_support::devnet;
@@ -91,6 +92,8 @@ impl Shell for Notes {
     fn watch_full(&mut self, _full: WatchFull) {}
 
     fn mine(&mut self, _job: u64, _prefix: Vec<u8>, _bits: u8) {}
+
+    fn verify(&mut self, _: &mut Inputs, _peer: Key, _ticket: u64, _candidates: Candidates) {}
 
     fn lease(&mut self, _effect: LeaseEffect) {}
 

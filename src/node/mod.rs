@@ -16,6 +16,7 @@ mod offload;
 mod peers;
 mod shell;
 mod startup;
+mod verify;
 
 use std::future::Future;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -152,6 +153,7 @@ struct Sources {
     executor: mpsc::Receiver<LeaseEvent>,
     mined: mpsc::Receiver<(u64, u64)>,
     written: mpsc::UnboundedReceiver<shell::Written>,
+    checked: mpsc::Receiver<Vec<Input>>,
     /// What became of leases and their files.
     leases: mpsc::Receiver<Input>,
     redemptions: mpsc::Receiver<answer::Redemption>,
@@ -185,6 +187,9 @@ pub async fn run(
             Some(event) = sources.executor.recv() => node.on_executor(&event),
             Some((job, nonce)) = sources.mined.recv() => node.feed(Input::Mined { job, nonce }),
             Some(written) = sources.written.recv() => node.on_written(written),
+            Some(checked) = sources.checked.recv() => {
+                checked.into_iter().for_each(|input| node.feed(input));
+            }
             Some(input) = sources.leases.recv() => node.feed(input),
             Some(redemption) = sources.redemptions.recv() => node.on_redemption(redemption),
             Some(request) = sources.api.recv() => node.on_api(request),

@@ -12,10 +12,12 @@ use super::lease_client::{HeldFiles, Job};
 use super::lease_host::{LeaseHost, Room};
 use super::now_ms;
 use super::peers::Peers;
+use super::verify::Verifier;
 use crate::chain::WatchFull;
 use crate::driver::{Inputs, START_COMMAND, Shell, search_nonce};
 use crate::store::{Store, StoreError};
 use crate::wallet::WalletError;
+use capex_core::bundle::Candidates;
 use capex_core::engine::kernel::RecordTooLarge;
 use capex_core::engine::leases::LeaseEffect;
 use capex_core::engine::{Done, Event, Input, Protocol, Record, Refusal, Topic, Verdict};
@@ -38,6 +40,8 @@ pub(super) struct Outside {
     written: mpsc::UnboundedSender<Written>,
     /// Search results for the loop.
     pub(super) mined: mpsc::Sender<(u64, u64)>,
+    /// Threads that check signatures.
+    pub(super) verifier: Verifier,
     /// Addresses of peers.
     pub(super) peers: Peers,
     /// Leases on this host.
@@ -53,7 +57,7 @@ impl Outside {
         network: Handle,
         chain: mpsc::Sender<ChainCommand>,
         (store, written): (Arc<Store>, mpsc::UnboundedSender<Written>),
-        mined: mpsc::Sender<(u64, u64)>,
+        (mined, verifier): (mpsc::Sender<(u64, u64)>, Verifier),
         peers: Peers,
         leases: LeaseHost,
         held: HeldFiles,
@@ -65,6 +69,7 @@ impl Outside {
             store,
             written,
             mined,
+            verifier,
             peers,
             leases,
             held,
@@ -179,6 +184,12 @@ impl Shell for Outside {
                 let _ = mined.blocking_send((job, nonce));
             }
         });
+    }
+
+    fn verify(&mut self, inputs: &mut Inputs, peer: Key, ticket: u64, candidates: Candidates) {
+        if let Some(busy) = self.verifier.check(peer, ticket, candidates) {
+            inputs.push(busy);
+        }
     }
 
     fn lease(&mut self, effect: LeaseEffect) {

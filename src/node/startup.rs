@@ -15,6 +15,7 @@ use super::lease_client::HeldFiles;
 use super::lease_host::LeaseHost;
 use super::peers::Peers;
 use super::shell::Outside;
+use super::verify::Verifier;
 use super::{ChainStatus, Node, NodeError, Presence, Sources, chain_task, now_ms};
 use crate::api::types::Endpoints;
 use crate::api::{self, ApiHandle, ApiState, Cookie};
@@ -90,6 +91,7 @@ pub(super) async fn open(config: Config) -> Result<(Node, Sources, Tasks), NodeE
     let manager = Manager::new(&config.datadir.join("leases"), exe, executor_events)?;
     let (mined, mined_events) = mpsc::channel(QUEUE);
     let (written, written_events) = mpsc::unbounded_channel();
+    let (verifier, checked) = at("verification threads", Verifier::start())?;
     let (lease_events, leases) = mpsc::channel(QUEUE);
     let (redemption_events, redemptions) = mpsc::channel(QUEUE);
     let peers = Peers::open(&config.datadir);
@@ -100,7 +102,15 @@ pub(super) async fn open(config: Config) -> Result<(Node, Sources, Tasks), NodeE
     let host = LeaseHost::new(manager, network.clone(), lease_events, params.lease.grace_ms);
     let mut node = Node {
         driver: Driver::new(Engine::new(params, keys), opened.wallet),
-        outside: Outside::new(network, chain, (opened.store, written), mined, peers, host, held),
+        outside: Outside::new(
+            network,
+            chain,
+            (opened.store, written),
+            (mined, verifier),
+            peers,
+            host,
+            held,
+        ),
         config,
         redemptions: super::answer::Redemptions::new(redemption_events),
         chain_status: ChainStatus::default(),
@@ -125,6 +135,7 @@ pub(super) async fn open(config: Config) -> Result<(Node, Sources, Tasks), NodeE
         executor,
         mined: mined_events,
         written: written_events,
+        checked,
         leases,
         redemptions,
         api: api_events,

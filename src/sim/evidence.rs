@@ -44,7 +44,7 @@ impl Evidence {
 
     pub(super) fn published(&mut self, node: NodeId, life: u32, topic: Topic, bytes: &[u8]) {
         match topic {
-            Topic::Orders => self.order(node, life, bytes),
+            Topic::Orders => self.orders(node, life, bytes),
             Topic::Locks => {
                 if let Ok(envelope) = decode_record::<Envelope>(bytes) {
                     self.lock(node, &envelope);
@@ -82,11 +82,9 @@ impl Evidence {
         self.activation(node, activation);
     }
 
-    fn order(&mut self, node: NodeId, life: u32, bytes: &[u8]) {
-        let Ok(Ok(order)) = decode_record::<Envelope>(bytes).map(|signed| signed.peek::<Order>())
-        else {
-            return;
-        };
+    fn orders(&mut self, node: NodeId, life: u32, bytes: &[u8]) {
+        let Ok(envelopes) = decode_record::<Vec<Envelope>>(bytes) else { return };
+        let Some(Ok(order)) = envelopes.first().map(Envelope::peek::<Order>) else { return };
         let first = *self.signed.entry((order.owner, order.epoch)).or_insert(life);
         if first != life {
             let epoch = order.epoch;

@@ -9,8 +9,11 @@ use crate::chain::WatchFull;
 use crate::driver::{Inputs, Shell, search_nonce};
 use crate::store::StoreError;
 use crate::wallet::WalletError;
+use capex_core::bundle::Candidates;
 use capex_core::engine::leases::LeaseEffect;
-use capex_core::engine::{Done, Effect, Event, Input, Protocol, Record, Refusal, Topic, Verdict};
+use capex_core::engine::{
+    Done, Effect, Event, Input, Protocol, Record, Refusal, Topic, Unchecked, Verdict,
+};
 use capex_core::ids::{Key, LeaseId};
 use capex_core::lease::ExecutorEvent;
 use capex_core::units::TimeMs;
@@ -125,6 +128,11 @@ impl Shell for Here<'_> {
         if let Some(nonce) = search_nonce(&prefix, bits) {
             self.soon(self.world.now_ms + 1, Input::Mined { job, nonce });
         }
+    }
+
+    fn verify(&mut self, inputs: &mut Inputs, peer: Key, ticket: u64, candidates: Candidates) {
+        let checked = candidates.verify().map_err(Unchecked::Invalid);
+        inputs.push(Input::Checked { peer, ticket, checked });
     }
 
     fn lease(&mut self, effect: LeaseEffect) {

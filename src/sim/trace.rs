@@ -77,6 +77,7 @@ fn kind(input: &Input) -> u8 {
         Input::Funded { .. } => 10,
         Input::Broadcasted { .. } => 11,
         Input::Mined { .. } => 12,
+        Input::Checked { .. } => 17,
         Input::Persisted { .. } => 13,
         Input::Executor { .. } => 14,
         Input::Command { .. } => 15,

@@ -1,13 +1,14 @@
 use super::kit::{ask, assert_sound, bid, bought, devnet, place, rest, story, window, world};
 use capex::sim::{Links, NodeId, World};
 use capex_core::admission::has_work;
+use capex_core::bundle::pack;
 use capex_core::engine::kernel::Table;
 use capex_core::engine::{Keys, Topic, Verdict};
 use capex_core::epoch::{EpochResult, epoch_at, opens_at_ms};
 use capex_core::limits::{HORIZON_SLOTS, ORDERS_PER_OWNER_BOOK, RECORD_MAX_BYTES};
 use capex_core::order::{Alternative, Mode, Order, Side, Source};
 use capex_core::units::Window;
-use capex_core::wire::{VERSION, encode, object_id};
+use capex_core::wire::{VERSION, object_id};
 
 const BIDS: u32 = HORIZON_SLOTS;
 const ASKS: u32 = 150;
@@ -49,7 +50,7 @@ fn hostile_book(epoch: u64) -> Vec<(Keys, Vec<u8>)> {
         while !has_work(&object_id(&order, params.magic), params.pow_bits) {
             order.pow_nonce += 1;
         }
-        let bytes = encode(keys.sign(order, &params).envelope());
+        let bytes = pack(&[keys.sign(order, &params)]).concat();
         (keys, bytes)
     });
     orders.collect()

@@ -3,10 +3,11 @@ use super::kit::{
 };
 use capex::sim::Links;
 use capex_core::admission::has_work;
+use capex_core::bundle::pack;
 use capex_core::engine::{Keys, Topic, Verdict};
 use capex_core::epoch::{computed_at_ms, epoch_at};
 use capex_core::order::{Alternative, Mode, Order, Side, Source};
-use capex_core::wire::{VERSION, encode, object_id};
+use capex_core::wire::{VERSION, object_id};
 
 fn strangers_bid(epoch: u64) -> (Keys, Vec<u8>) {
     let (params, keys) = (devnet(), Keys::new([9; 32], [9; 32]));
@@ -34,7 +35,7 @@ fn strangers_bid(epoch: u64) -> (Keys, Vec<u8>) {
     while !has_work(&object_id(&order, params.magic), params.pow_bits) {
         order.pow_nonce += 1;
     }
-    let bytes = encode(keys.sign(order, &params).envelope());
+    let bytes = pack(&[keys.sign(order, &params)]).concat();
     (keys, bytes)
 }
 

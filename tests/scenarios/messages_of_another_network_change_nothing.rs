@@ -101,6 +101,11 @@ fn count(world: &World, node: usize, code: &str) -> u64 {
 
 type Gossip = (&'static str, Topic, Vec<u8>, Verdict, &'static str);
 
+/// A message of one order.
+fn message(order: Envelope) -> Vec<u8> {
+    encode(&[order].as_slice())
+}
+
 fn gossip(now_epoch: u64, known: Envelope) -> Vec<Gossip> {
     use Verdict::{Ignore, Reject};
     let (here, there) = (devnet(), elsewhere());
@@ -109,7 +114,7 @@ fn gossip(now_epoch: u64, known: Envelope) -> Vec<Gossip> {
     newer.payload[0] = VERSION + 1;
     let mut others = fresh.clone();
     others.owner = Key([3; 32]);
-    let mut long = encode(&signed(fresh.clone(), &here));
+    let mut long = message(signed(fresh.clone(), &here));
     long.push(0);
     let root = Root { v: VERSION, epoch: now_epoch, root: [0; 32], count: 0 };
     let me = stranger().public();
@@ -117,7 +122,7 @@ fn gossip(now_epoch: u64, known: Envelope) -> Vec<Gossip> {
         (
             "of another network",
             Topic::Orders,
-            encode(&signed(fresh, &there)),
+            message(signed(fresh, &there)),
             Reject,
             "wire.bad_signature",
         ),
@@ -125,30 +130,30 @@ fn gossip(now_epoch: u64, known: Envelope) -> Vec<Gossip> {
         (
             "of someone else",
             Topic::Orders,
-            encode(&signed(worked(others, true), &here)),
+            message(signed(worked(others, true), &here)),
             Reject,
             "wire.wrong_signer",
         ),
         (
             "without work",
             Topic::Orders,
-            encode(&signed(worked(order(now_epoch), false), &here)),
+            message(signed(worked(order(now_epoch), false), &here)),
             Reject,
             "order.proof_of_work",
         ),
-        ("of a later version", Topic::Orders, encode(&newer), Ignore, "wire.unknown_version"),
-        ("replayed", Topic::Orders, encode(&known), Ignore, "order.duplicate"),
+        ("of a later version", Topic::Orders, message(newer), Ignore, "wire.unknown_version"),
+        ("replayed", Topic::Orders, message(known), Ignore, "order.duplicate"),
         (
             "late",
             Topic::Orders,
-            encode(&signed(worked(order(now_epoch - 1), true), &here)),
+            message(signed(worked(order(now_epoch - 1), true), &here)),
             Ignore,
             "order.stale_epoch",
         ),
         (
             "early",
             Topic::Orders,
-            encode(&signed(worked(order(now_epoch + 3), true), &here)),
+            message(signed(worked(order(now_epoch + 3), true), &here)),
             Ignore,
             "order.future_epoch",
         ),

@@ -11,6 +11,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a broken vector should end the test")]
 
+mod messages;
 mod refusals;
 mod samples;
 mod text;
@@ -50,7 +51,10 @@ fn read(name: &str) -> Vec<Vector> {
 
 /// Compares a file with what this program makes, or writes it if that was asked for.
 fn compare(name: &str, vectors: &[Vector]) {
-    let made = render(HEADER, vectors);
+    compare_text(name, &render(HEADER, vectors));
+}
+
+fn compare_text(name: &str, made: &str) {
     let path = folder().join(format!("{name}.hex"));
     if std::env::var_os("CAPEX_WRITE_VECTORS").is_some() {
         assert!(std::env::var_os("CI").is_none(), "vectors are never written in CI");

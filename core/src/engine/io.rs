@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 use super::kernel::{Record, Table, Unreadable};
 use super::leases::{HeldEvent, LeaseEffect};
 use super::market::OrderSpec;
+use crate::admission::AdmissionError;
+use crate::bundle::{Admitted, Candidates};
 use crate::ids::{CertId, Key, LeaseId, StandingId, TermsHash, TradeId};
 use crate::lease::ExecutorEvent;
 use crate::lease::objects::Workload;
@@ -101,6 +103,18 @@ pub enum Verdict {
     Ignore,
     /// The bytes alone prove the sender at fault.
     Reject,
+}
+
+/// What a check of signatures came to.
+pub type Checked = Result<Admitted, Unchecked>;
+
+/// Why a message was not found good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unchecked {
+    /// Too many wait for their check already: nobody's fault.
+    Busy,
+    /// One of its signatures is wrong.
+    Invalid(AdmissionError),
 }
 
 /// A refusal with its stable reason code and what to do next.
@@ -273,6 +287,15 @@ pub enum Input {
         job: u64,
         /// The nonce that makes the id small enough.
         nonce: u64,
+    },
+    /// Answer to `Effect::Verify`.
+    Checked {
+        /// Who delivered the message.
+        peer: Key,
+        /// Of the message.
+        ticket: u64,
+        /// Its orders, or why they are none.
+        checked: Checked,
     },
     /// Records up to this number are on disk.
     Persisted {
@@ -449,6 +472,16 @@ pub enum Effect {
         prefix: Vec<u8>,
         /// Leading zero bits wanted.
         bits: u8,
+    },
+    /// Check the signatures of a message, on any thread and in any order: nothing waits for
+    /// it but the verdict. Answered by `Input::Checked`.
+    Verify {
+        /// Who delivered the message.
+        peer: Key,
+        /// Of the message.
+        ticket: u64,
+        /// What passed all other checks.
+        candidates: Candidates,
     },
     /// Do something for a lease, on this host or elsewhere.
     Lease(LeaseEffect),

@@ -41,7 +41,9 @@ use crate::limits::{LEASE_MAX_BYTES, SETTLE_MAX_BYTES, SYNC_MAX_BYTES};
 use crate::params::Params;
 use crate::wire::{WireError, decode_record, encode};
 
-pub use io::{Command, Done, Effect, Event, Input, Protocol, Refusal, Topic, Verdict};
+pub use io::{
+    Checked, Command, Done, Effect, Event, Input, Protocol, Refusal, Topic, Unchecked, Verdict,
+};
 pub use kernel::{
     ChainView, Context, Keys, Outbox, Purpose, Record, Table, Unreadable, WalletView, remote_code,
 };
@@ -129,6 +131,9 @@ impl Engine {
             Input::Mined { job, nonce } => {
                 self.market.on_mined(&mut self.kernel.context(now_ms), job, nonce);
             }
+            Input::Checked { peer, ticket, checked } => {
+                self.on_checked(now_ms, peer, ticket, checked);
+            }
             Input::Persisted { .. } => {}
             Input::Executor { lease, event } => {
                 let mut ctx = self.kernel.context(now_ms);
@@ -150,7 +155,8 @@ impl Engine {
     /// When [`Input::Tick`] is due, and why. May change after any `handle`.
     #[must_use]
     pub fn poll_timeout(&self, now_ms: TimeMs) -> (TimeMs, &'static str) {
-        let market = self.market.next_deadline(now_ms, &self.kernel.params);
+        let kernel = &self.kernel;
+        let market = self.market.next_deadline(now_ms, &kernel.params);
         [
             self.trades.next_deadline(),
             self.register.next_deadline(&self.kernel.params).map(|at| (at, "register")),
@@ -237,7 +243,13 @@ impl Engine {
     fn on_gossip(&mut self, now_ms: TimeMs, peer: Key, topic: Topic, bytes: &[u8], ticket: u64) {
         let mut ctx = self.kernel.context(now_ms);
         let (verdict, code) = match topic {
-            Topic::Orders => self.market.epochs.on_order(&mut ctx, bytes),
+            Topic::Orders => match self.market.epochs.on_orders(&ctx, bytes) {
+                Ok(candidates) => {
+                    ctx.out.push_inside(Effect::Verify { peer, ticket, candidates });
+                    return;
+                }
+                Err((verdict, code)) => (verdict, Some(code)),
+            },
             Topic::Roots => {
                 let judged = self.market.epochs.on_root(&mut ctx, peer, bytes);
                 for lack in self.market.epochs.take_lacks() {
@@ -252,6 +264,17 @@ impl Engine {
             Topic::Locks => self.witness.on_lock_gossip(&mut ctx, bytes),
             Topic::Proofs => self.witness.on_proof_gossip(&mut ctx, bytes),
         };
+        self.judge(peer, ticket, verdict, code);
+    }
+
+    fn on_checked(&mut self, now_ms: TimeMs, peer: Key, ticket: u64, checked: Checked) {
+        let ctx = self.kernel.context(now_ms);
+        let (verdict, code) = self.market.epochs.on_checked(&ctx, checked);
+        self.judge(peer, ticket, verdict, code);
+    }
+
+    /// Tells the network what becomes of a message, and counts what is not forwarded.
+    fn judge(&mut self, peer: Key, ticket: u64, verdict: Verdict, code: Option<&'static str>) {
         if let Some(code) = code {
             *self.refused.entry(code.to_owned()).or_default() += 1;
             if verdict == Verdict::Reject {

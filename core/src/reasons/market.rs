@@ -60,6 +60,13 @@ pub(super) const FAMILIES: &[Family] = &[
             "choose another with --from and --for, or --window";
     },
     family! {
+        "orders", "network: a gossip message of orders";
+        "orders.count": Rejected, Peer, "a message carries 1 to 16 orders";
+        "orders.mixed": Rejected, Peer,
+            "the orders of a message have one owner, one epoch and one version";
+        "orders.unsorted": Rejected, Peer, "the orders of a message ascend by id";
+    },
+    family! {
         "epoch",
         "CLI and node: a result, its proof or its absence; where an epoch differs from its \
          orders; a file of one";

@@ -78,6 +78,12 @@ impl Outbox {
         self.effects.push_back(effect);
     }
 
+    /// Queues an effect that stays inside the machine: it does not wait for the disk, and what
+    /// was recorded so far is written together with what follows.
+    pub fn push_inside(&mut self, effect: Effect) {
+        self.effects.push_back(effect);
+    }
+
     /// Queues news. News never waits for the disk, since it changes nothing outside.
     pub fn notify(&mut self, event: Event) {
         self.effects.push_back(Effect::Notify(event));

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use super::records::OrderV1;
 use super::results::{self, Loaded};
-use crate::admission::admit;
 use crate::book::{Inserted, OrderSet};
 use crate::engine::io::{Effect, Topic, Verdict};
 use crate::engine::kernel::{
@@ -158,38 +157,6 @@ impl Epochs {
             return Err("order.future_epoch");
         }
         Ok(())
-    }
-
-    /// An order on gossip.
-    pub fn on_order(
-        &mut self,
-        ctx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> (Verdict, Option<&'static str>) {
-        let envelope = match gossip_envelope(bytes) {
-            Ok(envelope) => envelope,
-            Err(error) => return wire_verdict(error),
-        };
-        let peeked: Order = match envelope.peek() {
-            Ok(order) => order,
-            Err(error) => return wire_verdict(error),
-        };
-        // Known and stale orders are dismissed before the costly check of the signature.
-        let id = OrderId(envelope.id::<Order>(ctx.params.magic));
-        if self.order(peeked.epoch, &id).is_some() {
-            return (Verdict::Ignore, Some("order.duplicate"));
-        }
-        if let Err(code) = self.is_open(ctx, peeked.epoch) {
-            return (Verdict::Ignore, Some(code));
-        }
-        match admit(&envelope, ctx.params) {
-            Err(error) => (Verdict::Reject, Some(error.code())),
-            Ok(order) => match self.insert(order) {
-                Inserted::New => (Verdict::Accept, None),
-                Inserted::Known => (Verdict::Ignore, Some("order.duplicate")),
-                Inserted::Evicted => (Verdict::Ignore, Some("order.quota")),
-            },
-        }
     }
 
     /// Who may hold orders that we lack, by the roots heard since the last call.

@@ -7,6 +7,7 @@
 
 pub mod depth;
 pub mod epochs;
+mod gossip;
 pub mod inventory;
 pub mod quote;
 pub mod records;
@@ -25,6 +26,7 @@ pub use standing::{Standing, StandingState};
 use self::records::StandingV1;
 use super::io::{Effect, Event, Refusal, Topic};
 use super::kernel::{Context, Record, Unreadable, records};
+use crate::bundle::pack;
 use crate::epoch::{ResultRow, computed_at_ms, epoch_at, root_at_ms};
 use crate::ids::{Key, OrderId, StandingId, TradeId};
 use crate::limits::STANDING_ORDERS_MAX;
@@ -32,7 +34,6 @@ use crate::order::{Order, Side};
 use crate::params::Params;
 use crate::settlement::objects::Row;
 use crate::units::{TimeMs, Units, Window};
-use crate::wire::encode;
 
 /// Unit numbers and when: what one ask stands for.
 pub type Rectangle = (Units, Window);
@@ -444,10 +445,12 @@ impl Market {
             standing.note = None;
             ctx.out.store(&standing.id.0, &StandingV1::from(&*standing));
         }
-        let bytes = encode(order.envelope());
+        let messages = pack(std::slice::from_ref(&order));
         self.signed.insert(id, signed);
         self.epochs.insert_own(ctx, order);
-        ctx.out.push(Effect::Publish { topic: Topic::Orders, bytes });
+        for bytes in messages {
+            ctx.out.push(Effect::Publish { topic: Topic::Orders, bytes });
+        }
     }
 }
 
