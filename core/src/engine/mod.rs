@@ -156,7 +156,7 @@ impl Engine {
     #[must_use]
     pub fn poll_timeout(&self, now_ms: TimeMs) -> (TimeMs, &'static str) {
         let kernel = &self.kernel;
-        let market = self.market.next_deadline(now_ms, &kernel.params);
+        let market = self.market.next_deadline(now_ms, &kernel.params, self.me(), kernel.chain.up);
         [
             self.trades.next_deadline(),
             self.register.next_deadline(&self.kernel.params).map(|at| (at, "register")),

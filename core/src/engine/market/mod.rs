@@ -6,6 +6,7 @@
 //! (DESIGN §5).
 
 pub mod depth;
+mod drafts;
 pub mod epochs;
 mod gossip;
 pub mod inventory;
@@ -23,14 +24,14 @@ pub use inventory::Inventory;
 pub use spec::{OrderSpec, TimeInForce};
 pub use standing::{Standing, StandingState};
 
+use self::drafts::Drafts;
 use self::records::StandingV1;
-use super::io::{Effect, Event, Refusal, Topic};
+use super::io::{Event, Refusal};
 use super::kernel::{Context, Record, Unreadable, records};
-use crate::bundle::pack;
 use crate::epoch::{ResultRow, computed_at_ms, epoch_at, root_at_ms};
 use crate::ids::{Key, OrderId, StandingId, TradeId};
 use crate::limits::STANDING_ORDERS_MAX;
-use crate::order::{Order, Side};
+use crate::order::Side;
 use crate::params::Params;
 use crate::settlement::objects::Row;
 use crate::units::{TimeMs, Units, Window};
@@ -82,13 +83,6 @@ pub struct SignedOrder {
     pub features: u64,
 }
 
-/// An order that waits for its proof of work.
-#[derive(Debug, Clone)]
-struct Job {
-    order: Order,
-    signed: SignedOrder,
-}
-
 /// Standing orders, epochs and their results.
 #[derive(Debug, Default)]
 pub struct Market {
@@ -96,16 +90,19 @@ pub struct Market {
     /// Order sets, roots and results.
     pub epochs: Epochs,
     signed: BTreeMap<OrderId, SignedOrder>,
-    jobs: BTreeMap<u64, Job>,
-    next_job: u64,
+    drafts: Drafts,
+    /// Number of the last order of ours.
+    nonce: u64,
     /// Never sign for an epoch up to this one: an earlier life may have.
     floor: u64,
-    signed_through: u64,
+    /// Standing orders were signed again for every epoch up to here.
+    resigned_through: u64,
     clock_is_off: bool,
     started: bool,
 }
 
 const SIGNED_THROUGH: &str = "epoch.signed";
+const NONCE: &str = "order.nonce";
 const COMPUTED_THROUGH: &str = "epoch.computed";
 
 impl Market {
@@ -121,7 +118,8 @@ impl Market {
         }
         self.epochs.load(ctx, all)?;
         self.floor = ctx.counter(SIGNED_THROUGH);
-        self.signed_through = self.floor;
+        self.resigned_through = self.floor;
+        self.nonce = ctx.counter(NONCE);
         let now_epoch = epoch_at(ctx.now_ms, ctx.params);
         self.epochs.computed_through =
             ctx.counter(COMPUTED_THROUGH).max(now_epoch.saturating_sub(1));
@@ -200,13 +198,10 @@ impl Market {
             standing.state = StandingState::Cancelled;
             ctx.out.store(&id.0, &StandingV1::from(&*standing));
         }
-        self.jobs.retain(|_, job| {
-            let stays = job.signed.standing != id;
-            if !stays {
-                ctx.treasury.release_bid(job.signed.epoch, id);
-            }
-            stays
-        });
+        for dropped in self.drafts.discard(|signed| signed.standing == id) {
+            ctx.treasury.release_bid(dropped.epoch, id);
+        }
+        self.publish_ready(ctx);
         Ok(())
     }
 
@@ -234,10 +229,18 @@ impl Market {
 
     /// When `on_tick` is due next: at once, if an input came between a deadline and its tick.
     #[must_use]
-    pub fn next_deadline(&self, now_ms: TimeMs, params: &Params) -> (TimeMs, &'static str) {
+    pub fn next_deadline(
+        &self,
+        now_ms: TimeMs,
+        params: &Params,
+        me: Key,
+        is_chain_up: bool,
+    ) -> (TimeMs, &'static str) {
         let epoch = epoch_at(now_ms, params);
         if self.started && self.epochs.computed_through.saturating_add(1) < epoch {
             (now_ms, "compute the epoch")
+        } else if is_chain_up && self.awaits_signing(now_ms, params, epoch) {
+            (signing::signs_at_ms(me, epoch, params).max(now_ms), "sign the orders")
         } else if self.started && self.epochs.voted_through < epoch {
             (root_at_ms(epoch, params), "sign the root")
         } else {
@@ -272,7 +275,7 @@ impl Market {
         self.close_one_shots(ctx, through);
         self.signed.retain(|_, signed| signed.epoch > through.saturating_sub(8));
         // A search for work that found nothing never answers.
-        self.jobs.retain(|_, job| job.signed.epoch > through);
+        self.drafts.discard(|signed| signed.epoch <= through);
         matched
     }
 
@@ -435,23 +438,6 @@ impl Market {
     pub fn clock_is_off(&self) -> bool {
         self.clock_is_off
     }
-
-    fn publish(&mut self, ctx: &mut Context<'_>, order: Order, signed: SignedOrder) {
-        let order = ctx.sign(order);
-        let id = OrderId(order.id());
-        if let Some(standing) = self.standing.get_mut(&signed.standing) {
-            standing.last_epoch = Some(signed.epoch);
-            standing.last_order = Some(id);
-            standing.note = None;
-            ctx.out.store(&standing.id.0, &StandingV1::from(&*standing));
-        }
-        let messages = pack(std::slice::from_ref(&order));
-        self.signed.insert(id, signed);
-        self.epochs.insert_own(ctx, order);
-        for bytes in messages {
-            ctx.out.push(Effect::Publish { topic: Topic::Orders, bytes });
-        }
-    }
 }
 
 #[cfg(test)]
@@ -461,8 +447,9 @@ mod tests {
     use bitcoin::secp256k1::Secp256k1;
 
     use super::*;
+    use crate::bundle::Bundle;
     use crate::engine::kernel::{ChainView, CounterV1, Counters, Outbox, Treasury, WalletView};
-    use crate::engine::{Engine, Input, Keys};
+    use crate::engine::{Effect, Engine, Input, Keys};
     use crate::order::{Alternative, Mode};
     use crate::settlement::sample;
     use crate::test_support::devnet;
@@ -489,8 +476,11 @@ mod tests {
 
     /// Runs `test` in the OPEN phase of epoch 1,000, with these counters of an earlier life.
     fn with(counters: &[(&str, u64)], test: impl FnOnce(&mut Context<'_>, u64)) {
-        let mut params = sample::params("devnet");
-        params.pow_bits = 0;
+        with_work(0, counters, test);
+    }
+
+    fn with_work(pow_bits: u8, counters: &[(&str, u64)], test: impl FnOnce(&mut Context<'_>, u64)) {
+        let params = Params { pow_bits, ..sample::params("devnet") };
         let epoch = 1000;
         let chain = ChainView { up: true, ..ChainView::default() };
         let mut treasury = Treasury::default();
@@ -607,6 +597,145 @@ mod tests {
             market.on_tick(ctx, &mut Empty);
             assert_eq!(ctx.treasury.reserved_sat(), 0);
         });
+    }
+
+    fn sent(ctx: &mut Context<'_>) -> Vec<Effect> {
+        ctx.out.flush();
+        std::iter::from_fn(|| ctx.out.poll()).collect()
+    }
+
+    fn bundles(effects: &[Effect], magic: [u8; 4]) -> Vec<Bundle> {
+        let published = effects.iter().filter_map(|effect| match effect {
+            Effect::Publish { bytes, .. } => Some(Bundle::decode(bytes, magic).unwrap()),
+            _ => None,
+        });
+        published.collect()
+    }
+
+    /// A market with bids of earlier epochs, before they are signed again.
+    fn standing_bids(ctx: &mut Context<'_>, count: u8) -> Market {
+        let mut market = Market::default();
+        market.load(ctx, &[]).unwrap();
+        let spec = bid(ctx, TimeInForce::GoodTillCancelled);
+        for number in 0..count {
+            let id = StandingId([number; 32]);
+            market.standing.insert(id, Standing::new(id, spec.clone(), None, ctx.now_ms));
+        }
+        market
+    }
+
+    #[test]
+    fn what_is_signed_again_is_one_write_and_one_message() {
+        with(&[], |ctx, epoch| {
+            let mut market = standing_bids(ctx, 16);
+            let due_ms = signing::signs_at_ms(ctx.me(), epoch, ctx.params);
+            let next = market.next_deadline(ctx.now_ms, ctx.params, ctx.me(), true);
+            assert_eq!(next, (due_ms, "sign the orders"));
+            ctx.now_ms = due_ms - 1;
+            market.sign_due(ctx, &Empty, epoch);
+            assert!(sent(ctx).is_empty());
+            ctx.now_ms = due_ms;
+            market.sign_due(ctx, &Empty, epoch);
+            let effects = sent(ctx);
+            assert!(matches!(effects[..], [Effect::Persist { .. }, Effect::Publish { .. }]));
+            assert_eq!(bundles(&effects, ctx.params.magic)[0].orders().len(), 16);
+            market.sign_due(ctx, &Empty, epoch);
+            assert!(sent(ctx).is_empty(), "once an epoch");
+            assert_ne!(market.next_deadline(due_ms, ctx.params, ctx.me(), true).1, next.1);
+        });
+    }
+
+    #[test]
+    fn orders_begun_together_wait_for_each_others_work() {
+        with_work(4, &[], |ctx, epoch| {
+            let mut market = standing_bids(ctx, 3);
+            ctx.now_ms = signing::signs_at_ms(ctx.me(), epoch, ctx.params);
+            market.sign_due(ctx, &Empty, epoch);
+            let jobs: Vec<u64> = sent(ctx).iter().filter_map(mine).collect();
+            assert_eq!(jobs, [1, 2, 3]);
+            market.on_mined(ctx, 2, 7);
+            assert!(sent(ctx).is_empty());
+            // Of a cancelled order nothing is left to wait for.
+            market.cancel(ctx, StandingId([0; 32])).unwrap();
+            assert!(bundles(&sent(ctx), ctx.params.magic).is_empty());
+            market.on_mined(ctx, 3, 8);
+            let sent_then = bundles(&sent(ctx), ctx.params.magic);
+            assert_eq!(sent_then.iter().map(|b| b.orders().len()).collect::<Vec<_>>(), [2]);
+            market.on_mined(ctx, 1, 9);
+            assert!(sent(ctx).is_empty());
+        });
+    }
+
+    fn mine(effect: &Effect) -> Option<u64> {
+        match effect {
+            Effect::Mine { job, .. } => Some(*job),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn work_that_comes_too_late_is_dropped_with_its_reservation() {
+        with_work(4, &[], |ctx, epoch| {
+            let mut market = standing_bids(ctx, 1);
+            ctx.now_ms = signing::signs_at_ms(ctx.me(), epoch, ctx.params);
+            market.sign_due(ctx, &Empty, epoch);
+            assert_ne!(ctx.treasury.reserved_sat(), 0);
+            ctx.now_ms = root_at_ms(epoch, ctx.params);
+            market.on_mined(ctx, 1, 7);
+            assert!(bundles(&sent(ctx), ctx.params.magic).is_empty());
+            assert_eq!(ctx.treasury.reserved_sat(), 0);
+        });
+    }
+
+    #[test]
+    fn bids_beyond_the_cap_wait_their_turn_and_say_so() {
+        with(&[], |ctx, epoch| {
+            let mut market = standing_bids(ctx, 18);
+            ctx.now_ms = signing::signs_at_ms(ctx.me(), epoch, ctx.params);
+            market.sign_due(ctx, &Empty, epoch);
+            assert_eq!(market.signed_for(epoch).count(), 16);
+            let waits = |market: &Market| -> Vec<u8> {
+                let noted = market.standing().filter(|s| s.is_open() && s.note.is_some());
+                noted.map(|s| s.id.0[0]).collect()
+            };
+            assert_eq!(waits(&market), [16, 17]);
+            let spec = bid(ctx, TimeInForce::GoodTillCancelled);
+            let placed = market.place(ctx, &Empty, spec).unwrap();
+            let note = market.standing[&placed].note.as_deref();
+            assert_eq!(note, Some("order.too_many_in_epoch"));
+            market.cancel(ctx, placed).unwrap();
+
+            ctx.now_ms = signing::signs_at_ms(ctx.me(), epoch + 1, ctx.params);
+            market.epochs.computed_through = epoch;
+            market.sign_due(ctx, &Empty, epoch + 1);
+            assert_eq!(waits(&market), [14, 15], "who waited comes first");
+        });
+    }
+
+    #[test]
+    fn a_new_order_is_signed_at_once_and_not_again_in_its_epoch() {
+        with(&[], |ctx, epoch| {
+            let mut market = standing_bids(ctx, 2);
+            let due_ms = signing::signs_at_ms(ctx.me(), epoch, ctx.params);
+            ctx.now_ms = due_ms - 1;
+            let spec = bid(ctx, TimeInForce::GoodTillCancelled);
+            market.place(ctx, &Empty, spec).unwrap();
+            assert_eq!(market.signed_for(epoch).count(), 1);
+            ctx.now_ms = due_ms;
+            market.sign_due(ctx, &Empty, epoch);
+            assert_eq!(market.signed_for(epoch).count(), 3);
+        });
+    }
+
+    #[test]
+    fn owners_sign_again_at_moments_of_their_own_in_the_first_half_of_open() {
+        let params = devnet();
+        let opens_ms = crate::epoch::opens_at_ms(1000, &params);
+        let offset = |owner: u8, epoch| signing::signs_at_ms(Key([owner; 32]), epoch, &params);
+        let moments: BTreeSet<u64> = (0..100).map(|owner| offset(owner, 1000) - opens_ms).collect();
+        assert!(moments.len() > 80, "{moments:?}");
+        assert!(moments.iter().all(|ms| *ms < params.epoch.open_ms / 2), "{moments:?}");
+        assert_ne!(offset(1, 1000) + params.epoch_ms(), offset(1, 1001), "no owner is always last");
     }
 
     #[test]

@@ -1,15 +1,19 @@
 //! From standing orders to signed orders of the open epoch.
 
-use super::{Inventory, Job, Market, OrderSpec, SignedOrder, Standing, TimeInForce};
+use super::drafts::Draft;
+use super::records::StandingV1;
+use super::{Inventory, Market, OrderSpec, SignedOrder, Standing, TimeInForce};
 use crate::admission::{AdmissionError, check_rules};
-use crate::engine::io::{Effect, Refusal};
+use crate::bundle::pack;
+use crate::engine::io::{Effect, Refusal, Topic};
 use crate::engine::kernel::{Context, Short};
 use crate::epoch::{Phase, epoch_at, opens_at_ms};
-use crate::ids::StandingId;
+use crate::ids::{Key, OrderId, StandingId};
 use crate::limits::{HORIZON_SLOTS, ORDERS_PER_OWNER_BOOK};
 use crate::order::{Order, Side, Source};
-use crate::units::{Units, Window};
-use crate::wire::{VERSION, signing_prefix};
+use crate::params::Params;
+use crate::units::{TimeMs, Units, Window};
+use crate::wire::{VERSION, sha256, signing_prefix};
 
 /// Virtual bytes that a buyer reserves fees for: funding with three inputs, refund, bumps.
 const RESERVED_VBYTES: u64 = 600;
@@ -117,32 +121,61 @@ fn order_of(
     }
 }
 
+/// When an owner signs its standing orders for an epoch again, unix ms.
+///
+/// Spread over the first half of OPEN by a hash of owner and epoch: if all did so at once,
+/// every epoch would begin with a burst. The second half is left for the orders to spread.
+#[must_use]
+pub fn signs_at_ms(owner: Key, epoch: u64, params: &Params) -> TimeMs {
+    let hash = sha256(&[b"signing", &owner.0, &epoch.to_be_bytes()]);
+    let [a, b, c, d, ..] = hash;
+    let spread_ms = (params.epoch.open_ms / 2).max(1);
+    opens_at_ms(epoch, params) + u64::from(u32::from_be_bytes([a, b, c, d])) % spread_ms
+}
+
 impl Market {
-    /// Signs every standing order for the open epoch, once.
+    /// Whether this node may sign for an epoch now.
+    fn may_sign(&self, now_ms: TimeMs, params: &Params, epoch: u64) -> bool {
+        epoch > self.floor
+            && self.epochs.computed_through.saturating_add(1) == epoch
+            && Phase::at(now_ms, params) == Phase::Open
+            && !self.clock_is_off
+    }
+
+    /// Whether standing orders wait for the moment at which they are signed again.
+    pub(super) fn awaits_signing(&self, now_ms: TimeMs, params: &Params, epoch: u64) -> bool {
+        epoch > self.resigned_through
+            && self.may_sign(now_ms, params, epoch)
+            && self.standing.values().any(Standing::is_open)
+    }
+
+    /// Signs every standing order that has none in the open epoch, once an epoch.
     pub(super) fn sign_due(
         &mut self,
         ctx: &mut Context<'_>,
         inventory: &dyn Inventory,
         epoch: u64,
     ) {
-        let ready = epoch > self.signed_through
-            && epoch > self.floor
-            && self.epochs.computed_through + 1 == epoch
-            && Phase::at(ctx.now_ms, ctx.params) == Phase::Open
-            && ctx.chain.up
-            && !self.clock_is_off;
+        let ready = epoch > self.resigned_through
+            && self.may_sign(ctx.now_ms, ctx.params, epoch)
+            && ctx.now_ms >= signs_at_ms(ctx.me(), epoch, ctx.params)
+            && ctx.chain.up;
         if !ready {
             return;
         }
-        self.signed_through = epoch;
-        let ids: Vec<StandingId> =
-            self.standing.values().filter(|order| order.is_open()).map(|order| order.id).collect();
-        for id in ids {
+        self.resigned_through = epoch;
+        let open = self.standing.values().filter(|order| order.is_open());
+        // An epoch takes 16 orders of an owner: those that waited longest come first.
+        let mut due: Vec<(Option<u64>, StandingId)> =
+            open.map(|order| (order.last_epoch, order.id)).collect();
+        due.sort_unstable();
+        for (_, id) in due {
             self.sign_standing(ctx, inventory, id, epoch);
         }
+        self.publish_ready(ctx);
     }
 
-    /// Signs one new order for the open epoch, if it is still open.
+    /// Signs one new order for the open epoch, at once.
     pub(super) fn sign_one(
         &mut self,
         ctx: &mut Context<'_>,
@@ -150,11 +183,26 @@ impl Market {
         id: StandingId,
     ) {
         let epoch = epoch_at(ctx.now_ms, ctx.params);
-        let open = Phase::at(ctx.now_ms, ctx.params) == Phase::Open;
-        let ours = epoch == self.signed_through && epoch > self.floor;
-        if open && ours && ctx.chain.up && !self.clock_is_off {
+        if self.may_sign(ctx.now_ms, ctx.params, epoch) && ctx.chain.up {
             self.sign_standing(ctx, inventory, id, epoch);
+            self.publish_ready(ctx);
         }
+    }
+
+    /// What this node has signed or is about to sign for an epoch.
+    fn begun_for(&self, epoch: u64) -> impl Iterator<Item = &SignedOrder> {
+        let signed = self.signed.values().chain(self.drafts.iter());
+        signed.filter(move |signed| signed.epoch == epoch)
+    }
+
+    /// Whether the book of an epoch takes one more order of ours. If not, the standing order
+    /// waits for the next epoch, and says so.
+    fn has_room(&mut self, standing: StandingId, epoch: u64) -> bool {
+        let has_room = self.begun_for(epoch).count() < ORDERS_PER_OWNER_BOOK;
+        if !has_room {
+            self.note(standing, "order.too_many_in_epoch");
+        }
+        has_room
     }
 
     fn sign_standing(
@@ -165,7 +213,8 @@ impl Market {
         epoch: u64,
     ) {
         let Some(standing) = self.standing.get(&id).cloned() else { return };
-        if standing.is_one_shot() && standing.last_epoch.is_some() {
+        let is_begun = self.begun_for(epoch).any(|signed| signed.standing == id);
+        if is_begun || standing.is_one_shot() && standing.last_epoch.is_some() {
             return;
         }
         match (standing.spec.side, &standing.units) {
@@ -178,6 +227,9 @@ impl Market {
     fn sign_bid(&mut self, ctx: &mut Context<'_>, standing: &Standing, epoch: u64) {
         let qty = standing.remainder();
         if qty == 0 {
+            return;
+        }
+        if !self.has_room(standing.id, epoch) {
             return;
         }
         let needed = needed_sat(ctx, &standing.spec, qty);
@@ -196,7 +248,7 @@ impl Market {
             rectangle: None,
             features: standing.spec.features,
         };
-        self.start_job(ctx, &standing.spec, qty, window, signed);
+        self.begin(ctx, &standing.spec, qty, window, signed);
     }
 
     fn sign_asks(
@@ -216,13 +268,11 @@ impl Market {
             return;
         };
         for (units, window) in inventory.free_within(class, units, window) {
-            let asked = self.signed_for(epoch).count() + self.jobs.len();
-            if asked >= ORDERS_PER_OWNER_BOOK {
-                self.note(standing.id, "order.too_many_in_epoch");
-                return;
-            }
             if window.len() < u32::from(standing.spec.min_run) {
                 continue;
+            }
+            if !self.has_room(standing.id, epoch) {
+                return;
             }
             let qty = units.count();
             let signed = SignedOrder {
@@ -231,11 +281,11 @@ impl Market {
                 rectangle: Some((units, window)),
                 features: standing.spec.features,
             };
-            self.start_job(ctx, &standing.spec, qty, window, signed);
+            self.begin(ctx, &standing.spec, qty, window, signed);
         }
     }
 
-    fn start_job(
+    fn begin(
         &mut self,
         ctx: &mut Context<'_>,
         spec: &OrderSpec,
@@ -243,31 +293,58 @@ impl Market {
         window: Window,
         signed: SignedOrder,
     ) {
-        let nonce = ctx.next_number("order.nonce");
-        // On disk before anything signed leaves: after a restart this epoch is over for us.
-        ctx.set_counter(super::SIGNED_THROUGH, signed.epoch);
-        let order = order_of(ctx, spec, signed.epoch, qty, window, nonce);
+        // Journaled with the signature: a number that nobody saw may be used again.
+        self.nonce = self.nonce.saturating_add(1);
+        let order = order_of(ctx, spec, signed.epoch, qty, window, self.nonce);
         if ctx.params.pow_bits == 0 {
-            self.publish(ctx, order, signed);
-            return;
+            return self.drafts.add_ready(Draft { order, signed });
         }
-        self.next_job += 1;
         let mut prefix = signing_prefix(&order, ctx.params.magic);
         prefix.truncate(prefix.len().saturating_sub(size_of::<u64>()));
-        self.jobs.insert(self.next_job, Job { order, signed });
-        ctx.out.push(Effect::Mine { job: self.next_job, prefix, bits: ctx.params.pow_bits });
+        let job = self.drafts.search(Draft { order, signed });
+        ctx.out.push_inside(Effect::Mine { job, prefix, bits: ctx.params.pow_bits });
     }
 
-    /// A proof of work was found: sign and gossip, unless the moment has passed.
+    /// A proof of work was found.
     pub fn on_mined(&mut self, ctx: &mut Context<'_>, job: u64, nonce: u64) {
-        let Some(Job { mut order, signed }) = self.jobs.remove(&job) else { return };
+        self.drafts.found(job, nonce);
+        self.publish_ready(ctx);
+    }
+
+    /// Signs, journals and gossips what was begun, once all of it has its proof of work, and
+    /// unless the moment has passed.
+    pub(super) fn publish_ready(&mut self, ctx: &mut Context<'_>) {
         let epoch = epoch_at(ctx.now_ms, ctx.params);
-        if signed.epoch != epoch || Phase::at(ctx.now_ms, ctx.params) != Phase::Open {
+        let is_open = Phase::at(ctx.now_ms, ctx.params) == Phase::Open;
+        let ready = self.drafts.take_ready().into_iter();
+        let (drafts, late): (Vec<Draft>, Vec<Draft>) =
+            ready.partition(|draft| is_open && draft.signed.epoch == epoch);
+        for Draft { signed, .. } in late {
             ctx.treasury.release_bid(signed.epoch, signed.standing);
+        }
+        if drafts.is_empty() {
             return;
         }
-        order.pow_nonce = nonce;
-        self.publish(ctx, order, signed);
+        // On disk before anything signed leaves: after a restart this epoch is over for us.
+        ctx.set_counter(super::NONCE, self.nonce);
+        ctx.set_counter(super::SIGNED_THROUGH, epoch);
+        let mut orders = Vec::with_capacity(drafts.len());
+        for Draft { order, signed } in drafts {
+            let order = ctx.sign(order);
+            let id = OrderId(order.id());
+            if let Some(standing) = self.standing.get_mut(&signed.standing) {
+                standing.last_epoch = Some(epoch);
+                standing.last_order = Some(id);
+                standing.note = None;
+                ctx.out.store(&standing.id.0, &StandingV1::from(&*standing));
+            }
+            self.signed.insert(id, signed);
+            self.epochs.insert_own(ctx, order.clone());
+            orders.push(order);
+        }
+        for bytes in pack(&orders) {
+            ctx.out.push(Effect::Publish { topic: Topic::Orders, bytes });
+        }
     }
 
     fn note(&mut self, id: StandingId, code: &str) {
