@@ -15,7 +15,7 @@ use crate::params::Params;
 use crate::wire::{Verified, sha256};
 
 /// Valid orders of one epoch, bounded per owner and in all by evicting the highest ids.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct OrderSet {
     orders: BTreeMap<OrderId, Verified<Order>>,
     by_owner: BTreeMap<Key, BTreeSet<OrderId>>,

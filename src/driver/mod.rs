@@ -14,8 +14,6 @@
 
 mod bridge;
 mod shell;
-#[cfg(test)]
-mod tests;
 
 use std::collections::VecDeque;
 
@@ -186,6 +184,9 @@ impl Driver {
             Effect::Verify { peer, ticket, candidates } => {
                 shell.verify(&mut self.inputs, peer, ticket, candidates);
             }
+            // Nothing of these leaves the node.
+            Effect::Match { epoch, set } => shell.compute(&mut self.inputs, epoch, set),
+            Effect::Discard { set } => shell.discard(set),
             other => self.held.push_back((self.written, other)),
         }
         Ok(())
@@ -194,7 +195,11 @@ impl Driver {
     fn perform(&mut self, shell: &mut impl Shell, effect: Effect) -> Result<(), Fault> {
         match effect {
             // Dealt with when they were polled.
-            Effect::Halt { .. } | Effect::Persist { .. } | Effect::Verify { .. } => {}
+            Effect::Halt { .. }
+            | Effect::Persist { .. }
+            | Effect::Verify { .. }
+            | Effect::Match { .. }
+            | Effect::Discard { .. } => {}
             Effect::Watch { spks, outpoints, from_height } => {
                 if let Err(full) = bridge::watch(&mut self.watcher, spks, outpoints) {
                     shell.watch_full(full);
@@ -365,3 +370,6 @@ impl Driver {
         self.fault.take()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,12 +1,14 @@
 //! What surrounds a driver: one method for each kind of effect.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use bitcoin::Transaction;
 
 use crate::chain::WatchFull;
 use crate::store::StoreError;
 use crate::wallet::WalletError;
+use capex_core::book::OrderSet;
 use capex_core::bundle::Candidates;
 use capex_core::engine::leases::LeaseEffect;
 use capex_core::engine::{Done, Effect, Event, Input, Protocol, Record, Refusal, Topic, Verdict};
@@ -99,6 +101,13 @@ pub trait Shell {
 
     /// A script or output does not fit into the watch list.
     fn watch_full(&mut self, full: WatchFull);
+
+    /// Computes an epoch with [`Computed::new`](capex_core::engine::market::Computed::new);
+    /// always answered by [`Input::Matched`].
+    fn compute(&mut self, inputs: &mut Inputs, epoch: u64, set: Arc<OrderSet>);
+
+    /// Drops orders where it holds nothing up.
+    fn discard(&mut self, set: Arc<OrderSet>);
 
     /// Searches a nonce; answered by [`Input::Mined`].
     fn mine(&mut self, job: u64, prefix: Vec<u8>, bits: u8);

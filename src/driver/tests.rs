@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use bitcoin::Network;
 
 use super::*;
@@ -5,6 +7,7 @@ use crate::chain::WatchFull;
 use crate::chain::devchain::{Cursor, Devchain, faucet_script};
 use crate::sim::Disk;
 use crate::wallet::Keys as WalletKeys;
+use capex_core::book::OrderSet;
 use capex_core::bundle::Candidates;
 use capex_core::engine::leases::LeaseEffect;
 use capex_core::engine::{Done, Event, Keys, Protocol, Refusal, Topic, Verdict};
@@ -90,6 +93,10 @@ impl Shell for Notes {
     fn chain_refused(&mut self, _error: &WalletError) {}
 
     fn watch_full(&mut self, _full: WatchFull) {}
+
+    fn compute(&mut self, _inputs: &mut Inputs, _epoch: u64, _set: Arc<OrderSet>) {}
+
+    fn discard(&mut self, _set: Arc<OrderSet>) {}
 
     fn mine(&mut self, _job: u64, _prefix: Vec<u8>, _bits: u8) {}
 

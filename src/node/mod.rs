@@ -151,7 +151,7 @@ struct Sources {
     network: mpsc::Receiver<NetEvent>,
     chain: mpsc::Receiver<ChainEvent>,
     executor: mpsc::Receiver<LeaseEvent>,
-    mined: mpsc::Receiver<(u64, u64)>,
+    answers: mpsc::UnboundedReceiver<Input>,
     written: mpsc::UnboundedReceiver<shell::Written>,
     checked: mpsc::Receiver<Vec<Input>>,
     /// What became of leases and their files.
@@ -185,7 +185,7 @@ pub async fn run(
             Some(event) = sources.network.recv() => node.on_network(event),
             Some(event) = sources.chain.recv() => node.on_chain(event),
             Some(event) = sources.executor.recv() => node.on_executor(&event),
-            Some((job, nonce)) = sources.mined.recv() => node.feed(Input::Mined { job, nonce }),
+            Some(input) = sources.answers.recv() => node.feed(input),
             Some(written) = sources.written.recv() => node.on_written(written),
             Some(checked) = sources.checked.recv() => {
                 checked.into_iter().for_each(|input| node.feed(input));

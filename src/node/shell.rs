@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use bitcoin::Transaction;
 use capex_network::{Command as NetCommand, Handle, PeerKey, Ticket, Verdict as NetVerdict};
@@ -17,11 +18,14 @@ use crate::chain::WatchFull;
 use crate::driver::{Inputs, START_COMMAND, Shell, search_nonce};
 use crate::store::{Store, StoreError};
 use crate::wallet::WalletError;
+use capex_core::book::OrderSet;
 use capex_core::bundle::Candidates;
 use capex_core::engine::kernel::RecordTooLarge;
 use capex_core::engine::leases::LeaseEffect;
+use capex_core::engine::market::{ComputeError, Computed};
 use capex_core::engine::{Done, Event, Input, Protocol, Record, Refusal, Topic, Verdict};
 use capex_core::ids::Key;
+use capex_core::params::Params;
 use capex_core::units::TimeMs;
 
 /// The number of a `Persist` that is on disk now, or why it is not. As many can wait as the store
@@ -38,10 +42,11 @@ pub(super) struct Outside {
     pub(super) store: Arc<Store>,
     /// What became of each `Persist`, for the loop.
     written: mpsc::UnboundedSender<Written>,
-    /// Search results for the loop.
-    pub(super) mined: mpsc::Sender<(u64, u64)>,
     /// Threads that check signatures.
     pub(super) verifier: Verifier,
+    /// Answers that come later. Each was asked for by the loop, which bounds them.
+    answers: mpsc::UnboundedSender<Input>,
+    params: Arc<Params>,
     /// Addresses of peers.
     pub(super) peers: Peers,
     /// Leases on this host.
@@ -57,23 +62,23 @@ impl Outside {
         network: Handle,
         chain: mpsc::Sender<ChainCommand>,
         (store, written): (Arc<Store>, mpsc::UnboundedSender<Written>),
-        (mined, verifier): (mpsc::Sender<(u64, u64)>, Verifier),
+        (answers, verifier): (mpsc::UnboundedSender<Input>, Verifier),
+        params: Arc<Params>,
         peers: Peers,
-        leases: LeaseHost,
-        held: HeldFiles,
+        (leases, held): (LeaseHost, HeldFiles),
     ) -> Self {
-        let commands = BTreeMap::new();
         Self {
             network,
             chain,
             store,
             written,
-            mined,
             verifier,
+            answers,
+            params,
             peers,
             leases,
             held,
-            commands,
+            commands: BTreeMap::new(),
             last_command: START_COMMAND,
         }
     }
@@ -176,12 +181,29 @@ impl Shell for Outside {
         tracing::error!(%error, "the watch list is full");
     }
 
+    fn compute(&mut self, _inputs: &mut Inputs, epoch: u64, set: Arc<OrderSet>) {
+        let (params, answers) = (Arc::clone(&self.params), self.answers.clone());
+        tokio::spawn(async move {
+            let started = Instant::now();
+            let work = move || Computed::new(epoch, &set, &params).map(Arc::new);
+            let result = tokio::task::spawn_blocking(work).await;
+            tracing::debug!(epoch, took = ?started.elapsed(), "epoch matched");
+            let result = result.unwrap_or(Err(ComputeError::Lost));
+            // The loop may be gone.
+            let _ = answers.send(Input::Matched { epoch, result });
+        });
+    }
+
+    fn discard(&mut self, set: Arc<OrderSet>) {
+        tokio::task::spawn_blocking(move || drop(set));
+    }
+
     fn mine(&mut self, job: u64, prefix: Vec<u8>, bits: u8) {
-        let mined = self.mined.clone();
+        let answers = self.answers.clone();
         tokio::task::spawn_blocking(move || {
             if let Some(nonce) = search_nonce(&prefix, bits) {
                 // The loop may be gone.
-                let _ = mined.blocking_send((job, nonce));
+                let _ = answers.send(Input::Mined { job, nonce });
             }
         });
     }
@@ -224,6 +246,9 @@ impl Shell for Outside {
     fn notify(&mut self, event: Event) {
         match event {
             Event::EpochComputed { epoch, rows } => tracing::info!(epoch, rows, "epoch computed"),
+            Event::EpochFailed { epoch, code } => {
+                tracing::error!(epoch, code, "epoch not computed")
+            }
             Event::RecordRefused { table, bytes } => {
                 tracing::error!(code = RecordTooLarge::CODE, ?table, bytes, "record not written");
             }

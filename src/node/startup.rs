@@ -89,7 +89,7 @@ pub(super) async fn open(config: Config) -> Result<(Node, Sources, Tasks), NodeE
     let (executor_events, executor) = mpsc::channel(EVENT_QUEUE);
     let exe = at("the path of this program", std::env::current_exe())?;
     let manager = Manager::new(&config.datadir.join("leases"), exe, executor_events)?;
-    let (mined, mined_events) = mpsc::channel(QUEUE);
+    let (answers, answer_events) = mpsc::unbounded_channel();
     let (written, written_events) = mpsc::unbounded_channel();
     let (verifier, checked) = at("verification threads", Verifier::start())?;
     let (lease_events, leases) = mpsc::channel(QUEUE);
@@ -100,16 +100,17 @@ pub(super) async fn open(config: Config) -> Result<(Node, Sources, Tasks), NodeE
     let (api_addr, api_events) = start_api(&config, &mut tasks).await?;
     let keys = Keys::new(opened.identity, opened.settlement);
     let host = LeaseHost::new(manager, network.clone(), lease_events, params.lease.grace_ms);
+    let shared_params = Arc::new(params.clone());
     let mut node = Node {
         driver: Driver::new(Engine::new(params, keys), opened.wallet),
         outside: Outside::new(
             network,
             chain,
             (opened.store, written),
-            (mined, verifier),
+            (answers, verifier),
+            shared_params,
             peers,
-            host,
-            held,
+            (host, held),
         ),
         config,
         redemptions: super::answer::Redemptions::new(redemption_events),
@@ -133,7 +134,7 @@ pub(super) async fn open(config: Config) -> Result<(Node, Sources, Tasks), NodeE
         network: network_events,
         chain: chain_events,
         executor,
-        mined: mined_events,
+        answers: answer_events,
         written: written_events,
         checked,
         leases,

@@ -1,5 +1,7 @@
 //! A simulated node's shell: links, disk, chain and host of the world.
 
+use std::sync::Arc;
+
 use bitcoin::Transaction;
 
 use super::life::Body;
@@ -9,8 +11,10 @@ use crate::chain::WatchFull;
 use crate::driver::{Inputs, Shell, search_nonce};
 use crate::store::StoreError;
 use crate::wallet::WalletError;
+use capex_core::book::OrderSet;
 use capex_core::bundle::Candidates;
 use capex_core::engine::leases::LeaseEffect;
+use capex_core::engine::market::{ComputeError, Computed};
 use capex_core::engine::{
     Done, Effect, Event, Input, Protocol, Record, Refusal, Topic, Unchecked, Verdict,
 };
@@ -23,6 +27,9 @@ use capex_core::wire::encode;
 const REQUEST_TIMEOUT_MS: u64 = 10_000;
 /// A transaction reaches the mempool of the Bitcoin network within this time, ms.
 const BROADCAST_MS: (u64, u64) = (1, 30);
+
+/// Results that are remembered: those of two epochs, on as many sides as a network has.
+const COMPUTED_KEPT: usize = 16;
 
 /// A node in its world, while its driver runs.
 pub(super) struct Here<'a> {
@@ -124,6 +131,13 @@ impl Shell for Here<'_> {
         self.world.evidence.broken(format!("node {} watches too much", self.node));
     }
 
+    fn compute(&mut self, inputs: &mut Inputs, epoch: u64, set: Arc<OrderSet>) {
+        let result = self.world.compute(epoch, &set);
+        inputs.push(Input::Matched { epoch, result });
+    }
+
+    fn discard(&mut self, _set: Arc<OrderSet>) {}
+
     fn mine(&mut self, job: u64, prefix: Vec<u8>, bits: u8) {
         if let Some(nonce) = search_nonce(&prefix, bits) {
             self.soon(self.world.now_ms + 1, Input::Mined { job, nonce });
@@ -188,6 +202,20 @@ impl Shell for Here<'_> {
 }
 
 impl World {
+    /// Equal sets give equal results, so each is matched once in the world.
+    fn compute(&mut self, epoch: u64, set: &OrderSet) -> Result<Arc<Computed>, ComputeError> {
+        let of_set = (epoch, set.root());
+        if let Some(known) = self.computed.get(&of_set) {
+            return known.clone();
+        }
+        while self.computed.len() >= COMPUTED_KEPT {
+            self.computed.pop_first();
+        }
+        let result = Computed::new(epoch, set, &self.params).map(Arc::new);
+        self.computed.insert(of_set, result.clone());
+        result
+    }
+
     fn flood(&mut self, node: NodeId, from: Option<Key>, topic: Topic, bytes: &[u8]) {
         let key = self.nodes[node].key;
         for to in 0..self.nodes.len() {

@@ -33,6 +33,8 @@ impl Trace {
             Effect::Send { id, key, bytes, .. } => self.bytes(&encode(&(id, key)), bytes),
             Effect::Reply { id, bytes } => self.bytes(&id.to_be_bytes(), bytes),
             Effect::Broadcast { tx } => self.bytes(b"broadcast", &serialize(tx)),
+            Effect::Match { epoch, set } => self.bytes(&epoch.to_be_bytes(), &set.root()),
+            Effect::Discard { set } => self.bytes(b"discard", &set.root()),
             other => self.bytes(b"effect", format!("{other:?}").as_bytes()),
         }
     }
@@ -82,5 +84,6 @@ fn kind(input: &Input) -> u8 {
         Input::Executor { .. } => 14,
         Input::Command { .. } => 15,
         Input::Held { .. } => 16,
+        Input::Matched { .. } => 18,
     }
 }

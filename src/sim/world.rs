@@ -1,7 +1,7 @@
 //! The driver: takes the next happening, gives it to a node, performs what follows.
 
 use std::collections::BTreeMap;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use bitcoin::{Amount, BlockHash, OutPoint};
 
@@ -15,6 +15,7 @@ use super::trace::Trace;
 use crate::chain::devchain::{Devchain, PREMINED_BLOCKS, faucet_keypair, faucet_script};
 use crate::driver::Driver;
 use crate::wallet::{Balance, faucet_spend};
+use capex_core::engine::market::{ComputeError, Computed};
 use capex_core::engine::{Command, Done, Engine, Input, Protocol, Refusal};
 use capex_core::ids::Key;
 use capex_core::params::Params;
@@ -78,6 +79,8 @@ pub struct World {
     pub(super) rng: Rng,
     pub(super) queue: Queue,
     pub(super) trace: Trace,
+    /// Results by epoch and root.
+    pub(super) computed: BTreeMap<(u64, [u8; 32]), Result<Arc<Computed>, ComputeError>>,
     pub(super) calls: BTreeMap<u64, Call>,
     pub(super) next_call: u64,
     pub(super) answered: Option<Vec<u8>>,
@@ -111,6 +114,7 @@ impl World {
             rng: Rng::new(setup.seed),
             queue: Queue::default(),
             trace: Trace::default(),
+            computed: BTreeMap::new(),
             calls: BTreeMap::new(),
             next_call: 0,
             answered: None,

@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use super::kit::{ask, assert_sound, bid, bought, devnet, place, rest, story, window, world};
 use capex::sim::{Links, NodeId, World};
 use capex_core::admission::has_work;
@@ -56,7 +58,7 @@ fn hostile_book(epoch: u64) -> Vec<(Keys, Vec<u8>)> {
     orders.collect()
 }
 
-fn result(world: &World, node: NodeId, epoch: u64) -> EpochResult {
+fn result(world: &World, node: NodeId, epoch: u64) -> Arc<EpochResult> {
     let view = world.engine(node).expect("the node lives").market().epochs.get(epoch);
     view.and_then(|view| view.result.clone()).expect("the epoch has a result")
 }

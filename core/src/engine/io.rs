@@ -1,12 +1,15 @@
 //! What goes into the engine and what comes out. Nothing else crosses.
 
+use std::sync::Arc;
+
 use bitcoin::{OutPoint, ScriptBuf, Transaction, Txid};
 use serde::{Deserialize, Serialize};
 
 use super::kernel::{Record, Table, Unreadable};
 use super::leases::{HeldEvent, LeaseEffect};
-use super::market::OrderSpec;
+use super::market::{ComputeError, Computed, OrderSpec};
 use crate::admission::AdmissionError;
+use crate::book::OrderSet;
 use crate::bundle::{Admitted, Candidates};
 use crate::ids::{CertId, Key, LeaseId, StandingId, TermsHash, TradeId};
 use crate::lease::ExecutorEvent;
@@ -281,6 +284,13 @@ pub enum Input {
         /// In the mempool or chain, or the source's words.
         result: Result<(), String>,
     },
+    /// Answer to `Effect::Match`.
+    Matched {
+        /// Which epoch.
+        epoch: u64,
+        /// Shared where many nodes computed the same.
+        result: Result<Arc<Computed>, ComputeError>,
+    },
     /// Answer to `Effect::Mine`.
     Mined {
         /// Which.
@@ -341,6 +351,13 @@ pub enum Event {
         table: Table,
         /// Its length.
         bytes: usize,
+    },
+    /// An epoch has no result: nothing of it binds here.
+    EpochFailed {
+        /// Which epoch.
+        epoch: u64,
+        /// Reason code.
+        code: &'static str,
     },
     /// A settlement changed.
     Trade {
@@ -463,6 +480,19 @@ pub enum Effect {
     ReleaseCoins {
         /// For which terms.
         terms_hash: TermsHash,
+    },
+    /// Match the orders of an epoch with [`Computed::new`]; always answered by
+    /// `Input::Matched`. At most one at a time.
+    Match {
+        /// Which epoch.
+        epoch: u64,
+        /// Its orders, which change no more.
+        set: Arc<OrderSet>,
+    },
+    /// Drop orders that nobody needs any more: of a large set that takes a while.
+    Discard {
+        /// What to drop.
+        set: Arc<OrderSet>,
     },
     /// Search a nonce; answered by `Input::Mined`.
     Mine {

@@ -17,6 +17,7 @@ pub mod trades;
 pub mod witness;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -26,7 +27,7 @@ use self::contacts::Contacts;
 use self::holdings::Holdings;
 use self::kernel::{Counters, Kernel, Treasury};
 use self::leases::Leases;
-use self::market::{Inventory, Market, Matched};
+use self::market::{ComputeError, Computed, Inventory, Market, Matched};
 use self::register::{Desk, Register};
 use self::sync::{Sync, SyncReply, SyncRequest};
 use self::trades::{BuyLimits, TradeEvent, Trades};
@@ -128,6 +129,7 @@ impl Engine {
             Input::Broadcasted { txid, result } => {
                 self.trades.on_broadcasted(txid, &result);
             }
+            Input::Matched { epoch, result } => self.on_matched(now_ms, epoch, result),
             Input::Mined { job, nonce } => {
                 self.market.on_mined(&mut self.kernel.context(now_ms), job, nonce);
             }
@@ -201,12 +203,26 @@ impl Engine {
         Ok(())
     }
 
-    fn tick(&mut self, now_ms: TimeMs) {
+    fn on_matched(
+        &mut self,
+        now_ms: TimeMs,
+        epoch: u64,
+        result: Result<Arc<Computed>, ComputeError>,
+    ) {
         let mut ctx = self.kernel.context(now_ms);
-        let matched = self.market.on_tick(&mut ctx, &mut self.register);
+        let matched = self.market.on_matched(&mut ctx, &mut self.register, epoch, result);
+        let Some(matched) = matched else { return };
         for row in matched {
             Self::open(&mut self.trades, &mut self.kernel.context(now_ms), row);
         }
+        self.market.advance(&mut self.kernel.context(now_ms));
+        // What was held back until this epoch is computed.
+        self.tick(now_ms);
+    }
+
+    fn tick(&mut self, now_ms: TimeMs) {
+        let mut ctx = self.kernel.context(now_ms);
+        self.market.on_tick(&mut ctx, &self.register);
         let mut ctx = self.kernel.context(now_ms);
         let mut desk = Desk { register: &mut self.register, witness: &self.witness };
         let events = self.trades.on_tick(&mut ctx, &mut desk);

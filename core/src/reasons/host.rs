@@ -124,6 +124,8 @@ pub(super) const FAMILIES: &[Family] = &[
         "node", "node: start and stop";
         "node.busy": Unavailable, Nobody,
             "the node has too many signatures to check; a message was dropped";
+        "node.fuse": Failed, Local, "one event led to inputs without end",
+            "report it with the log; a restart takes up every settlement";
         "node.io": Failed, Local, "a file of the node cannot be read or written";
         "node.runtime": Failed, Local, "the node has no runtime to run on";
         "node.signals": Failed, Local, "the node cannot listen for signals";

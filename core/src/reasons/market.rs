@@ -79,6 +79,9 @@ pub(super) const FAMILIES: &[Family] = &[
         "epoch.bad_root": Failed, Peer, "the root of the orders differs";
         "epoch.bad_row": Failed, Peer, "a row differs";
         "epoch.bad_welfare": Failed, Peer, "the welfare differs";
+        "epoch.behind": Failed, Local,
+            "earlier epochs are still being computed, so this one is left out",
+            "this computer is too slow for its market";
         "epoch.evicted_order": Failed, Peer, "an order stands there that the set would evict";
         "epoch.extra_price": Failed, Peer, "a price too many";
         "epoch.extra_row": Failed, Peer, "a row too many";
@@ -90,6 +93,8 @@ pub(super) const FAMILIES: &[Family] = &[
         "epoch.file_too_long": TooLarge, Peer, "the text of an epoch is longer than it may be",
             "this node can still check it: `capex epoch verify EPOCH`";
         "epoch.file_trailing": Rejected, Peer, "there is text after the end";
+        "epoch.lost": Failed, Local, "the computation of an epoch ended without an answer",
+            "report it with the log";
         "epoch.missing_price": Failed, Peer, "a price is missing";
         "epoch.missing_row": Failed, Peer, "a row is missing";
         "epoch.no_result": Failed, Peer, "the orders have no result, the epoch states one";

@@ -1,5 +1,7 @@
 //! Computed epochs: shown, and handed to the studies that check and export them.
 
+use std::sync::Arc;
+
 use crate::api::ApiError;
 use crate::api::types::{Epoch, EpochRow, SeenRoot, slot_range};
 use crate::node::Node;
@@ -10,7 +12,7 @@ use capex_core::ids::to_hex;
 use capex_core::reason;
 
 impl Node {
-    fn epoch_view(&self, epoch: Option<u64>) -> Result<(&EpochView, &EpochResult), ApiError> {
+    fn epoch_view(&self, epoch: Option<u64>) -> Result<(&EpochView, &Arc<EpochResult>), ApiError> {
         let epochs = &self.engine().market().epochs;
         let found = match epoch {
             Some(epoch) => epochs.get(epoch),

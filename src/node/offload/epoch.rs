@@ -14,7 +14,7 @@ use capex_core::params::Params;
 pub(in crate::node) struct EpochStudy {
     pub(in crate::node) params: Params,
     pub(in crate::node) set: Arc<OrderSet>,
-    pub(in crate::node) result: EpochResult,
+    pub(in crate::node) result: Arc<EpochResult>,
     /// Roots that were heard, one for each signer.
     pub(in crate::node) roots: Vec<[u8; 32]>,
 }
@@ -64,7 +64,7 @@ mod tests {
 
     fn study() -> EpochStudy {
         let (params, set) = (capex_core::test_support::devnet(), Arc::new(OrderSet::default()));
-        let result = compute(7, &set, &params).unwrap();
+        let result = Arc::new(compute(7, &set, &params).unwrap());
         EpochStudy { roots: vec![result.root, [1; 32], result.root], params, set, result }
     }
 
@@ -74,8 +74,9 @@ mod tests {
         assert_eq!((good.epoch, good.orders, good.differences.len()), (7, 0, 0));
         assert_eq!((good.roots_equal, good.roots_different), (2, 1));
         let mut changed = study();
-        changed.result.welfare_msat += 1;
-        changed.result.root = [1; 32];
+        let result = Arc::make_mut(&mut changed.result);
+        result.welfare_msat += 1;
+        result.root = [1; 32];
         let bad = changed.check();
         let codes: Vec<&str> = bad.differences.iter().map(|found| found.code.as_str()).collect();
         assert_eq!(codes, ["epoch.bad_root", "epoch.bad_welfare"]);

@@ -36,7 +36,7 @@ pub(in crate::node) struct ExplainStudy {
     pub(in crate::node) params: Params,
     /// Orders of the epoch.
     pub(in crate::node) set: Arc<OrderSet>,
-    pub(in crate::node) result: EpochResult,
+    pub(in crate::node) result: Arc<EpochResult>,
     pub(in crate::node) id: OrderId,
     /// Standing order that it came from.
     pub(in crate::node) order_id: Option<String>,

@@ -67,6 +67,11 @@ impl Outbox {
         }
     }
 
+    /// Records what was encoded elsewhere.
+    pub fn extend(&mut self, records: Vec<Record>) {
+        self.records.extend(records);
+    }
+
     /// Records a deletion.
     pub fn delete(&mut self, table: Table, key: &[u8]) {
         self.records.push(Record::delete(table, key));

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::computed::Computed;
 use super::records::OrderV1;
 use super::results::{self, Loaded};
 use crate::book::{Inserted, OrderSet};
@@ -10,7 +11,7 @@ use crate::engine::io::{Effect, Topic, Verdict};
 use crate::engine::kernel::{
     Cause, Context, Record, Table, Unreadable, gossip_envelope, records, wire_verdict,
 };
-use crate::epoch::{EpochResult, ResultRow, Root, compute, epoch_at, opens_at_ms};
+use crate::epoch::{EpochResult, Root, epoch_at, opens_at_ms};
 use crate::ids::{Key, OrderId};
 use crate::limits::{EPOCHS_KEPT, ROOTS_PER_EPOCH};
 use crate::order::Order;
@@ -34,7 +35,7 @@ pub struct EpochView {
     /// Roots whose signers had no order here when they came.
     early_roots: BTreeMap<Key, Root>,
     /// Its result, once computed.
-    pub result: Option<EpochResult>,
+    pub result: Option<Arc<EpochResult>>,
     /// Part records of the result on disk.
     parts: u32,
 }
@@ -64,6 +65,8 @@ pub struct Epochs {
     views: BTreeMap<u64, EpochView>,
     /// Every epoch up to here is computed or was missed.
     pub computed_through: u64,
+    /// Every epoch up to here has ended: its set is what it is.
+    pub(super) frozen_through: u64,
     pub(super) voted_through: u64,
     /// Not asked for yet, oldest first.
     lacks: Vec<Lack>,
@@ -117,7 +120,7 @@ impl Epochs {
         for Loaded { parts, result } in results::load(all)? {
             let view = self.views.entry(result.epoch).or_default();
             view.parts = parts;
-            view.result = Some(result);
+            view.result = Some(Arc::new(result));
         }
         Ok(())
     }
@@ -149,7 +152,7 @@ impl Epochs {
     ) -> Result<(), &'static str> {
         let tolerance_ms = ctx.params.clock_tolerance_ms();
         let now = epoch_at(ctx.now_ms, ctx.params);
-        if epoch < now || epoch <= self.computed_through {
+        if epoch < now || epoch <= self.frozen_through {
             return Err("order.stale_epoch");
         }
         let early = opens_at_ms(epoch, ctx.params).saturating_sub(tolerance_ms);
@@ -190,7 +193,7 @@ impl Epochs {
             return (Verdict::Ignore, Some("root.duplicate"));
         }
         let trades = view.set.has_owner(&signer);
-        if view.set.root() != root.root && view.result.is_none() {
+        if view.set.root() != root.root && root.epoch > self.frozen_through {
             // Its signer may hold orders that we lack. If its own is among them, then whoever
             // relayed the root has it: only roots of traders are relayed.
             if trades {
@@ -238,10 +241,10 @@ impl Epochs {
         }
     }
 
-    /// Epochs up to `through` that have orders and no result.
-    pub(super) fn uncomputed(&self, through: u64) -> Vec<u64> {
+    /// Epochs up to `through` that have orders and end only now.
+    pub(super) fn unfrozen(&self, through: u64) -> Vec<u64> {
         self.views
-            .range(self.computed_through.saturating_add(1)..=through)
+            .range(self.frozen_through.saturating_add(1)..=through)
             .filter(|(_, view)| view.result.is_none() && !view.set.is_empty())
             .map(|(epoch, _)| *epoch)
             .collect()
@@ -253,23 +256,19 @@ impl Epochs {
         self.views.get(&epoch).map_or(0, |view| view.roots.keys().filter(|key| **key != me).count())
     }
 
-    /// Computes an epoch once, and journals its orders and result.
-    pub(super) fn compute(&mut self, ctx: &mut Context<'_>, epoch: u64) -> Option<Vec<ResultRow>> {
-        let view = self.views.get_mut(&epoch)?;
-        let result = compute(epoch, &view.set, ctx.params).ok()?;
+    /// Takes the result of an epoch, and journals it with its orders.
+    pub(super) fn complete(&mut self, ctx: &mut Context<'_>, epoch: u64, computed: Arc<Computed>) {
+        let Some(view) = self.views.get_mut(&epoch) else { return };
         for (signer, root) in std::mem::take(&mut view.early_roots) {
             if view.set.has_owner(&signer) {
                 view.roots.entry(signer).or_insert(root);
             }
         }
-        for order in view.set.iter() {
-            let key = order_key(epoch, &OrderId(order.id()));
-            ctx.out.store(&key, &OrderV1(order.envelope().clone()));
-        }
-        view.parts = results::put(ctx.out, &result);
-        let rows = result.rows.clone();
+        // Only a simulator shares it: elsewhere nothing is copied.
+        let Computed { result, records, parts } = Arc::unwrap_or_clone(computed);
+        ctx.out.extend(records);
+        view.parts = parts;
         view.result = Some(result);
-        Some(rows)
     }
 
     /// Keeps the last epochs only, in memory and on disk.
@@ -280,11 +279,12 @@ impl Epochs {
                 ctx.out.delete(Table::Order, &order_key(epoch, &id));
             }
             results::delete(ctx.out, epoch, view.parts);
+            ctx.out.push(Effect::Discard { set: view.set });
         }
     }
 }
 
 /// Key of an order's record: epoch and id.
-fn order_key(epoch: u64, id: &OrderId) -> Vec<u8> {
+pub(super) fn order_key(epoch: u64, id: &OrderId) -> Vec<u8> {
     [epoch.to_be_bytes().as_slice(), &id.0].concat()
 }

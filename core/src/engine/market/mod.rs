@@ -5,6 +5,8 @@
 //! the epoch before; after a restart never for an epoch that it may have signed for already
 //! (DESIGN §5).
 
+mod closing;
+mod computed;
 pub mod depth;
 mod drafts;
 pub mod epochs;
@@ -17,8 +19,9 @@ pub mod signing;
 mod spec;
 pub mod standing;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
+pub use computed::{ComputeError, Computed};
 pub use epochs::{EpochView, Epochs, Lack};
 pub use inventory::Inventory;
 pub use spec::{OrderSpec, TimeInForce};
@@ -26,7 +29,7 @@ pub use standing::{Standing, StandingState};
 
 use self::drafts::Drafts;
 use self::records::StandingV1;
-use super::io::{Event, Refusal};
+use super::io::Refusal;
 use super::kernel::{Context, Record, Unreadable, records};
 use crate::epoch::{ResultRow, computed_at_ms, epoch_at, root_at_ms};
 use crate::ids::{Key, OrderId, StandingId, TradeId};
@@ -97,6 +100,8 @@ pub struct Market {
     floor: u64,
     /// Standing orders were signed again for every epoch up to here.
     resigned_through: u64,
+    /// Epochs that ended and have no result yet, oldest first: the first is being computed.
+    ended: VecDeque<u64>,
     clock_is_off: bool,
     started: bool,
 }
@@ -121,8 +126,11 @@ impl Market {
         self.resigned_through = self.floor;
         self.nonce = ctx.counter(NONCE);
         let now_epoch = epoch_at(ctx.now_ms, ctx.params);
+        // What ended meanwhile was missed: rows bind only with the roots heard and the units
+        // numbered by the life that signed.
         self.epochs.computed_through =
             ctx.counter(COMPUTED_THROUGH).max(now_epoch.saturating_sub(1));
+        self.epochs.frozen_through = self.epochs.computed_through;
         self.started = true;
         Ok(())
     }
@@ -205,26 +213,20 @@ impl Market {
         Ok(())
     }
 
-    /// Does what is due: computes the epoch that ended, votes, signs for the open one.
-    pub fn on_tick(
-        &mut self,
-        ctx: &mut Context<'_>,
-        inventory: &mut dyn Inventory,
-    ) -> Vec<Matched> {
+    /// Does what is due: closes the epoch that ended, votes, signs for the open one.
+    pub fn on_tick(&mut self, ctx: &mut Context<'_>, inventory: &dyn Inventory) {
         if !self.started {
-            return Vec::new();
+            return;
         }
         let epoch = epoch_at(ctx.now_ms, ctx.params);
-        let mut matched = Vec::new();
-        if self.epochs.computed_through.saturating_add(1) < epoch {
-            matched = self.compute_due(ctx, inventory, epoch);
+        if self.epochs.frozen_through.saturating_add(1) < epoch {
+            self.freeze_due(ctx, epoch);
         }
         self.expire(ctx);
         if ctx.now_ms >= root_at_ms(epoch, ctx.params) {
             self.epochs.vote(ctx, epoch);
         }
         self.sign_due(ctx, inventory, epoch);
-        matched
     }
 
     /// When `on_tick` is due next: at once, if an input came between a deadline and its tick.
@@ -237,7 +239,7 @@ impl Market {
         is_chain_up: bool,
     ) -> (TimeMs, &'static str) {
         let epoch = epoch_at(now_ms, params);
-        if self.started && self.epochs.computed_through.saturating_add(1) < epoch {
+        if self.started && self.epochs.frozen_through.saturating_add(1) < epoch {
             (now_ms, "compute the epoch")
         } else if is_chain_up && self.awaits_signing(now_ms, params, epoch) {
             (signing::signs_at_ms(me, epoch, params).max(now_ms), "sign the orders")
@@ -246,37 +248,6 @@ impl Market {
         } else {
             (computed_at_ms(epoch, params), "compute the epoch")
         }
-    }
-
-    fn compute_due(
-        &mut self,
-        ctx: &mut Context<'_>,
-        inventory: &mut dyn Inventory,
-        now_epoch: u64,
-    ) -> Vec<Matched> {
-        let mut matched = Vec::new();
-        let through = now_epoch.saturating_sub(1);
-        let mut due = self.epochs.uncomputed(through);
-        if self.clock_is_off {
-            due.clear();
-        }
-        for epoch in due {
-            let Some(rows) = self.epochs.compute(ctx, epoch) else { continue };
-            ctx.out.notify(Event::EpochComputed { epoch, rows: rows.len() });
-            if self.epochs.operators(epoch, ctx.me()) >= usize::from(ctx.params.min_operators) {
-                matched.extend(self.own_rows(ctx, inventory, &rows));
-            }
-        }
-        // The rows that bind are committed by now, so nothing is free in between.
-        ctx.treasury.release_bids_through(through);
-        self.epochs.computed_through = through;
-        ctx.set_counter(COMPUTED_THROUGH, through);
-        self.epochs.forget_oldest(ctx);
-        self.close_one_shots(ctx, through);
-        self.signed.retain(|_, signed| signed.epoch > through.saturating_sub(8));
-        // A search for work that found nothing never answers.
-        self.drafts.discard(|signed| signed.epoch <= through);
-        matched
     }
 
     fn own_rows(
@@ -443,6 +414,7 @@ impl Market {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
+    use std::sync::Arc;
 
     use bitcoin::secp256k1::Secp256k1;
 
@@ -454,7 +426,7 @@ mod tests {
     use crate::settlement::sample;
     use crate::test_support::devnet;
 
-    struct Empty;
+    pub(super) struct Empty;
 
     impl Inventory for Empty {
         fn free_within(&self, _: u16, _: &Units, _: Window) -> Vec<Rectangle> {
@@ -475,7 +447,7 @@ mod tests {
     }
 
     /// Runs `test` in the OPEN phase of epoch 1,000, with these counters of an earlier life.
-    fn with(counters: &[(&str, u64)], test: impl FnOnce(&mut Context<'_>, u64)) {
+    pub(super) fn with(counters: &[(&str, u64)], test: impl FnOnce(&mut Context<'_>, u64)) {
         with_work(0, counters, test);
     }
 
@@ -504,7 +476,7 @@ mod tests {
         test(&mut ctx, epoch);
     }
 
-    fn bid(ctx: &Context<'_>, time_in_force: TimeInForce) -> OrderSpec {
+    pub(super) fn bid(ctx: &Context<'_>, time_in_force: TimeInForce) -> OrderSpec {
         let first = ctx.params.first_slot(epoch_at(ctx.now_ms, ctx.params));
         OrderSpec {
             side: Side::Buy,
@@ -594,7 +566,12 @@ mod tests {
             market.cancel(ctx, id).unwrap();
             assert_eq!(ctx.treasury.reserved_sat(), needed_sat);
             ctx.now_ms = computed_at_ms(epoch, ctx.params);
-            market.on_tick(ctx, &mut Empty);
+            market.on_tick(ctx, &Empty);
+            assert_eq!(ctx.treasury.reserved_sat(), needed_sat, "it has ended, no more");
+            let set = Arc::clone(&market.epochs.get(epoch).unwrap().set);
+            let result = Computed::new(epoch, &set, ctx.params).map(Arc::new);
+            market.on_matched(ctx, &mut Empty, epoch, result).unwrap();
+            market.advance(ctx);
             assert_eq!(ctx.treasury.reserved_sat(), 0);
         });
     }

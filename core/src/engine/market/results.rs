@@ -2,19 +2,25 @@
 
 use std::collections::BTreeMap;
 
-use crate::engine::kernel::{Cause, Outbox, Record, Table, Unreadable, records};
+use crate::engine::kernel::{Cause, Outbox, Record, RecordTooLarge, Table, Unreadable, records};
 use crate::epoch::EpochResult;
 use crate::epoch::parts::{ResultHead, ResultPart, part_key, read_part_key};
 
-/// Writes a result and returns the number of its parts.
-pub(super) fn put(out: &mut Outbox, result: &EpochResult) -> u32 {
+/// Adds the records of a result and returns the number of its parts.
+///
+/// # Errors
+/// A record that could not be read back.
+pub(super) fn encode(
+    result: &EpochResult,
+    records: &mut Vec<Record>,
+) -> Result<u32, RecordTooLarge> {
     let mut parts = 0;
     for (number, part) in result.parts() {
-        out.store(&part_key(result.epoch, number), &part);
+        records.push(Record::store(&part_key(result.epoch, number), &part)?);
         parts = number.saturating_add(1);
     }
-    out.store(&result.epoch.to_be_bytes(), &result.head());
-    parts
+    records.push(Record::store(&result.epoch.to_be_bytes(), &result.head())?);
+    Ok(parts)
 }
 
 /// Deletes a result that has so many parts.
@@ -115,13 +121,9 @@ mod tests {
     }
 
     fn records(result: &EpochResult) -> (u32, Vec<Record>) {
-        let mut out = Outbox::default();
-        let parts = put(&mut out, result);
-        out.flush();
-        match out.poll() {
-            Some(Effect::Persist { records, .. }) => (parts, records),
-            other => panic!("{other:?}"),
-        }
+        let mut records = Vec::new();
+        let parts = encode(result, &mut records).unwrap();
+        (parts, records)
     }
 
     #[test]

@@ -77,7 +77,7 @@ pub(super) fn check_funds(ctx: &Context<'_>, spec: &OrderSpec) -> Result<(), Ref
     })
 }
 
-fn order_of(
+pub(super) fn order_of(
     ctx: &Context<'_>,
     spec: &OrderSpec,
     epoch: u64,

@@ -1,0 +1,228 @@
+//! The end of an epoch: its set is closed, matched elsewhere, and its rows are taken.
+//!
+//! Epochs are computed one after the other. Between the end of an epoch and its result no
+//! order of it is taken, and none is signed for a later one.
+
+use std::sync::Arc;
+
+use super::{COMPUTED_THROUGH, ComputeError, Computed, Inventory, Market, Matched};
+use crate::engine::io::{Effect, Event};
+use crate::engine::kernel::Context;
+
+/// Epochs that wait for their result. A node that needs longer than an epoch for each gives
+/// up the newest, for which it has signed nothing.
+const ENDED_MAX: usize = 2;
+
+impl Market {
+    /// Closes the sets of all epochs before this one.
+    pub(super) fn freeze_due(&mut self, ctx: &mut Context<'_>, now_epoch: u64) {
+        let through = now_epoch.saturating_sub(1);
+        let mut due = self.epochs.unfrozen(through);
+        if self.clock_is_off {
+            due.clear();
+        }
+        self.epochs.frozen_through = through;
+        // A search for work that found nothing never answers.
+        self.drafts.discard(|signed| signed.epoch <= through);
+        let is_idle = self.ended.is_empty();
+        for epoch in due {
+            if self.ended.len() < ENDED_MAX {
+                self.ended.push_back(epoch);
+            } else {
+                failed(ctx, epoch, &ComputeError::Behind);
+            }
+        }
+        if is_idle {
+            self.advance(ctx);
+        }
+    }
+
+    /// The result of an epoch: its rows of this node's own that bind. `None` if nothing
+    /// waits for it. [`Market::advance`] follows.
+    pub fn on_matched(
+        &mut self,
+        ctx: &mut Context<'_>,
+        inventory: &mut dyn Inventory,
+        epoch: u64,
+        result: Result<Arc<Computed>, ComputeError>,
+    ) -> Option<Vec<Matched>> {
+        if self.ended.front() != Some(&epoch) {
+            return None;
+        }
+        self.ended.pop_front();
+        let mut matched = Vec::new();
+        match result {
+            Ok(computed) => {
+                let found = Arc::clone(&computed.result);
+                self.epochs.complete(ctx, epoch, computed);
+                ctx.out.notify(Event::EpochComputed { epoch, rows: found.rows.len() });
+                let operators = self.epochs.operators(epoch, ctx.me());
+                if operators >= usize::from(ctx.params.min_operators) {
+                    matched = self.own_rows(ctx, inventory, &found.rows);
+                }
+            }
+            Err(error) => failed(ctx, epoch, &error),
+        }
+        Some(matched)
+    }
+
+    /// Takes note of what is computed, once its rows are settlements, and hands out the next
+    /// set.
+    pub fn advance(&mut self, ctx: &mut Context<'_>) {
+        let next = self.ended.front().copied();
+        let through = next.map_or(self.epochs.frozen_through, |epoch| epoch.saturating_sub(1));
+        // The rows that bind are committed by now, so nothing is free in between.
+        ctx.treasury.release_bids_through(through);
+        self.epochs.computed_through = through;
+        ctx.set_counter(COMPUTED_THROUGH, through);
+        self.epochs.forget_oldest(ctx);
+        self.close_one_shots(ctx, through);
+        self.signed.retain(|_, signed| signed.epoch > through.saturating_sub(8));
+        if let Some(epoch) = next {
+            let set = self.epochs.get(epoch).map(|view| Arc::clone(&view.set));
+            ctx.out.push(Effect::Match { epoch, set: set.unwrap_or_default() });
+        }
+    }
+}
+
+fn failed(ctx: &mut Context<'_>, epoch: u64, error: &ComputeError) {
+    ctx.out.notify(Event::EpochFailed { epoch, code: error.code() });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{Empty, bid, with};
+    use super::*;
+    use crate::book::OrderSet;
+    use crate::engine::kernel::Keys;
+    use crate::engine::market::TimeInForce;
+    use crate::engine::market::signing::{order_of, signs_at_ms};
+    use crate::epoch::opens_at_ms;
+    use crate::order::Order;
+    use crate::units::Window;
+    use crate::wire::Verified;
+
+    /// Every effect so far; the news among them by name.
+    fn effects(ctx: &mut Context<'_>) -> (Vec<(u64, Arc<OrderSet>)>, Vec<(u64, &'static str)>) {
+        ctx.out.flush();
+        let (mut matches, mut news) = (Vec::new(), Vec::new());
+        while let Some(effect) = ctx.out.poll() {
+            match effect {
+                Effect::Match { epoch, set } => matches.push((epoch, set)),
+                Effect::Notify(Event::EpochComputed { epoch, .. }) => news.push((epoch, "done")),
+                Effect::Notify(Event::EpochFailed { epoch, code }) => news.push((epoch, code)),
+                _ => {}
+            }
+        }
+        (matches, news)
+    }
+
+    fn begun(ctx: &mut Context<'_>) -> Market {
+        let mut market = Market::default();
+        market.load(ctx, &[]).unwrap();
+        market.on_tick(ctx, &Empty);
+        market
+    }
+
+    /// A stranger's bid in the open epoch.
+    fn strange(ctx: &Context<'_>, epoch: u64) -> Verified<Order> {
+        let keys = Keys::new([9; 32], [9; 32]);
+        let spec = bid(ctx, TimeInForce::GoodTillCancelled);
+        let first = ctx.params.first_slot(epoch);
+        let window = Window { start: first, end: first + 4 };
+        let mut order = order_of(ctx, &spec, epoch, spec.qty, window, 0);
+        order.owner = keys.public();
+        keys.sign(order, ctx.params)
+    }
+
+    fn place(market: &mut Market, ctx: &mut Context<'_>) {
+        let spec = bid(ctx, TimeInForce::GoodTillCancelled);
+        market.place(ctx, &Empty, spec).unwrap();
+    }
+
+    fn computed(
+        ctx: &Context<'_>,
+        (epoch, set): &(u64, Arc<OrderSet>),
+    ) -> Result<Arc<Computed>, ComputeError> {
+        Computed::new(*epoch, set, ctx.params).map(Arc::new)
+    }
+
+    #[test]
+    fn between_an_end_and_its_result_nothing_joins_and_nothing_is_signed() {
+        with(&[], |ctx, epoch| {
+            let mut market = begun(ctx);
+            place(&mut market, ctx);
+            assert_eq!(market.signed_for(epoch).count(), 1);
+            ctx.now_ms = opens_at_ms(epoch + 1, ctx.params);
+            market.on_tick(ctx, &Empty);
+            let handed = effects(ctx).0.remove(0);
+            assert_eq!((handed.0, handed.1.len()), (epoch, 1));
+            // The clock steps back: the set stays what was handed out.
+            ctx.now_ms -= 1;
+            assert_eq!(market.epochs.is_open(ctx, epoch), Err("order.stale_epoch"));
+            // Ticks find nothing due at once, and sign nothing yet.
+            ctx.now_ms = signs_at_ms(ctx.me(), epoch + 1, ctx.params);
+            market.on_tick(ctx, &Empty);
+            assert!(market.next_deadline(ctx.now_ms, ctx.params, ctx.me(), true).0 > ctx.now_ms);
+            assert!(effects(ctx).0.is_empty());
+            let spec = bid(ctx, TimeInForce::GoodTillCancelled);
+            market.place(ctx, &Empty, spec).unwrap();
+            assert_eq!(market.signed_for(epoch + 1).count(), 0);
+            assert!(ctx.treasury.reserved_sat() > 0, "coins stay reserved until the result");
+            let result = computed(ctx, &handed);
+            assert!(market.on_matched(ctx, &mut Empty, epoch, result.clone()).is_some());
+            market.advance(ctx);
+            assert_eq!(ctx.treasury.reserved_sat(), 0);
+            market.on_tick(ctx, &Empty);
+            assert_eq!(market.signed_for(epoch + 1).count(), 2, "both are signed now");
+            assert!(market.on_matched(ctx, &mut Empty, epoch, result).is_none(), "it came twice");
+            assert_eq!(effects(ctx).1, [(epoch, "done")]);
+        });
+    }
+
+    #[test]
+    fn epochs_are_computed_in_order_and_a_node_too_slow_gives_up_the_newest() {
+        with(&[], |ctx, first| {
+            let mut market = begun(ctx);
+            for epoch in first..first + 3 {
+                ctx.now_ms = opens_at_ms(epoch, ctx.params) + 1;
+                market.on_tick(ctx, &Empty);
+                let order = strange(ctx, epoch);
+                market.epochs.insert(order);
+            }
+            ctx.now_ms = opens_at_ms(first + 3, ctx.params);
+            market.on_tick(ctx, &Empty);
+            let (mut handed, news) = effects(ctx);
+            assert_eq!(news, [(first + 2, "epoch.behind")]);
+            assert_eq!(handed.len(), 1, "one at a time");
+            let handed = handed.remove(0);
+            let early = computed(ctx, &(first + 1, Arc::clone(&handed.1)));
+            assert!(market.on_matched(ctx, &mut Empty, first + 1, early).is_none());
+            let result = computed(ctx, &handed);
+            assert!(market.on_matched(ctx, &mut Empty, first, result).is_some());
+            market.advance(ctx);
+            assert_eq!(market.epochs.computed_through, first);
+            assert_eq!(effects(ctx).0[0].0, first + 1);
+            // One that fails is told and passed.
+            let lost = Err(ComputeError::Lost);
+            assert!(market.on_matched(ctx, &mut Empty, first + 1, lost).is_some());
+            market.advance(ctx);
+            assert_eq!(market.epochs.computed_through, first + 2);
+            assert_eq!(effects(ctx), (Vec::new(), vec![(first + 1, "epoch.lost")]));
+        });
+    }
+
+    #[test]
+    fn a_life_that_ends_before_the_result_leaves_the_epoch_missed_and_unsigned() {
+        with(&[], |ctx, epoch| {
+            let mut market = begun(ctx);
+            place(&mut market, ctx);
+            ctx.now_ms = opens_at_ms(epoch + 1, ctx.params);
+            market.on_tick(ctx, &Empty);
+            assert_eq!(effects(ctx).0.len(), 1);
+            let next = begun(ctx);
+            assert!(effects(ctx).0.is_empty(), "half a set is not matched");
+            assert_eq!((next.epochs.computed_through, next.floor), (epoch, epoch));
+        });
+    }
+}

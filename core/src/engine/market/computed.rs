@@ -1,0 +1,76 @@
+//! The costly part of an epoch's end, made away from the engine.
+
+use std::sync::Arc;
+
+use super::epochs::order_key;
+use super::records::OrderV1;
+use super::results;
+use crate::book::OrderSet;
+use crate::engine::kernel::{Record, RecordTooLarge};
+use crate::epoch::{EpochResult, compute};
+use crate::ids::OrderId;
+use crate::matching::MatchError;
+use crate::params::Params;
+
+/// Why an epoch has no result.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ComputeError {
+    /// The set broke a bound that admission should have kept.
+    #[error(transparent)]
+    Match(#[from] MatchError),
+    /// The result could not be read back.
+    #[error(transparent)]
+    Record(#[from] RecordTooLarge),
+    /// The computation ended without an answer.
+    #[error("the computation of the epoch ended without an answer")]
+    Lost,
+    /// The computation of earlier epochs takes longer than an epoch.
+    #[error("earlier epochs are still being computed")]
+    Behind,
+}
+
+impl ComputeError {
+    /// Stable reason code.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Match(error) => error.code(),
+            Self::Record(_) => RecordTooLarge::CODE,
+            Self::Lost => "epoch.lost",
+            Self::Behind => "epoch.behind",
+        }
+    }
+}
+
+/// A computed epoch: its result, and the records of it and its orders, ready to be written.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Computed {
+    pub(super) result: Arc<EpochResult>,
+    pub(super) records: Vec<Record>,
+    /// Part records of the result.
+    pub(super) parts: u32,
+}
+
+impl Computed {
+    /// Matches a set and encodes what the journal keeps of it. Takes up to seconds: a shell
+    /// calls it on a thread of its own.
+    ///
+    /// # Errors
+    /// See [`ComputeError`].
+    pub fn new(epoch: u64, set: &OrderSet, params: &Params) -> Result<Self, ComputeError> {
+        let result = compute(epoch, set, params)?;
+        let orders = set.iter().map(|order| {
+            let key = order_key(epoch, &OrderId(order.id()));
+            Record::store(&key, &OrderV1(order.envelope().clone()))
+        });
+        let mut records = orders.collect::<Result<Vec<Record>, _>>()?;
+        let parts = results::encode(&result, &mut records)?;
+        Ok(Self { result: Arc::new(result), records, parts })
+    }
+
+    /// The result.
+    #[must_use]
+    pub fn result(&self) -> &EpochResult {
+        &self.result
+    }
+}
