@@ -7,6 +7,8 @@ use crate::limits::{
     ALLOW_DENY_MAX, ALTS_MAX, ORDER_MAX_BYTES, PRICE_MAX_MSAT, QTY_MAX, SLOTS_MAX,
 };
 use crate::params::Params;
+use crate::reason;
+use crate::reasons::Reason;
 use crate::wire::{Envelope, Parsed, Verified, WireError, decode_exact};
 
 /// Why an order is not valid. Everything here is provable from its bytes.
@@ -54,18 +56,24 @@ impl AdmissionError {
     /// Stable reason code.
     #[must_use]
     pub fn code(self) -> &'static str {
+        self.reason().code()
+    }
+
+    /// Its row in the table of reasons.
+    #[must_use]
+    pub fn reason(self) -> Reason {
         match self {
-            Self::Wire(error) => error.code(),
-            Self::Work => "order.proof_of_work",
-            Self::Oversize => "order.oversize",
-            Self::Quantity => "order.quantity",
-            Self::Alternatives => "order.alternatives",
-            Self::UnknownClass => "order.unknown_class",
-            Self::Limit => "order.limit_out_of_range",
-            Self::Run => "order.run",
-            Self::Window => "order.window",
-            Self::Counterparties => "order.counterparties",
-            Self::Resale => "order.resale",
+            Self::Wire(error) => error.reason(),
+            Self::Work => reason!("order.proof_of_work"),
+            Self::Oversize => reason!("order.oversize"),
+            Self::Quantity => reason!("order.quantity"),
+            Self::Alternatives => reason!("order.alternatives"),
+            Self::UnknownClass => reason!("order.unknown_class"),
+            Self::Limit => reason!("order.limit_out_of_range"),
+            Self::Run => reason!("order.run"),
+            Self::Window => reason!("order.window"),
+            Self::Counterparties => reason!("order.counterparties"),
+            Self::Resale => reason!("order.resale"),
         }
     }
 }
@@ -139,11 +147,8 @@ fn parse_rules(
     order: &Order,
     params: &Params,
 ) -> Result<Option<Parsed<Activation>>, AdmissionError> {
-    check_quantity(order)?;
-    check_alternatives(order, params)?;
-    check_run(order)?;
+    check_content(order, params)?;
     check_window(order, params)?;
-    check_counterparties(order)?;
     parse_source(order, params)
 }
 

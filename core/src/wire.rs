@@ -11,6 +11,8 @@
 //!
 //! This is the only file that names bincode.
 
+use crate::reason;
+use crate::reasons::{Blame, Reason};
 use std::fmt;
 use std::ops::{Deref, RangeInclusive};
 
@@ -56,21 +58,27 @@ impl WireError {
     /// Stable reason code.
     #[must_use]
     pub fn code(self) -> &'static str {
+        self.reason().code()
+    }
+
+    /// Its row in the table of reasons.
+    #[must_use]
+    pub fn reason(self) -> Reason {
         match self {
-            Self::Oversize => "wire.oversize",
-            Self::Malformed => "wire.malformed",
-            Self::NotCanonical => "wire.not_canonical",
-            Self::UnknownVersion => "wire.unknown_version",
-            Self::WeakKey => "wire.weak_key",
-            Self::BadSignature => "wire.bad_signature",
-            Self::WrongSigner => "wire.wrong_signer",
+            Self::Oversize => reason!("wire.oversize"),
+            Self::Malformed => reason!("wire.malformed"),
+            Self::NotCanonical => reason!("wire.not_canonical"),
+            Self::UnknownVersion => reason!("wire.unknown_version"),
+            Self::WeakKey => reason!("wire.weak_key"),
+            Self::BadSignature => reason!("wire.bad_signature"),
+            Self::WrongSigner => reason!("wire.wrong_signer"),
         }
     }
 
     /// Whether the bytes alone prove the sender at fault.
     #[must_use]
     pub fn is_blamable(self) -> bool {
-        self != Self::UnknownVersion
+        self.reason().blame() == Blame::Peer
     }
 }
 

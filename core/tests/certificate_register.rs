@@ -413,7 +413,7 @@ fn two_locks_for_one_number_convict_the_provider_everywhere() {
     let earlier = wire::encode(grant(PROVIDER, &theirs, 0, &params).envelope());
     let second = wire::encode(grant(PROVIDER, &theirs, 1, &params).envelope());
     assert_eq!(hear(&mut net, &first), (Verdict::Accept, None));
-    assert_eq!(hear(&mut net, &first), (Verdict::Ignore, Some("locks.known")));
+    assert_eq!(hear(&mut net, &first), (Verdict::Ignore, Some("lock.known")));
     assert_eq!(hear(&mut net, &earlier), (Verdict::Accept, None));
     assert!(!conflicting(&mut net, 1));
     assert!(!net.party(ALICE).books.witness.is_equivocator(public(PROVIDER)));
@@ -431,7 +431,7 @@ fn two_locks_for_one_number_convict_the_provider_everywhere() {
     let proof: EquivProof = wire::decode_exact(&bytes).unwrap();
     assert_eq!(verify_proof(&proof, params.magic), Ok(public(PROVIDER)));
     let again = net.party(BOB).with(|ctx, books, _| books.on_gossip(ctx, Topic::Proofs, &bytes));
-    assert_eq!(again, (Verdict::Ignore, Some("proofs.known")));
+    assert_eq!(again, (Verdict::Ignore, Some("proof.known")));
     net.restart(BOB);
     assert!(net.party(BOB).books.witness.is_equivocator(public(PROVIDER)));
 }

@@ -110,7 +110,7 @@ fn order_spec(body: &PlaceOrder, params: &Params) -> Result<OrderSpec, ApiError>
             .map(|text| key("beneficiary", text))
             .transpose()?,
     };
-    spec.check(params).map_err(|error| ApiError::coded(error.code(), error.to_string()))?;
+    spec.check(params).map_err(|error| ApiError::new(error.reason(), error.to_string()))?;
     Ok(spec)
 }
 

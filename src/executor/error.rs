@@ -1,5 +1,7 @@
 //! Why the executor refuses.
 
+use capex_core::reason;
+use capex_core::reasons::Reason;
 use std::io;
 use std::path::Path;
 
@@ -75,23 +77,29 @@ impl ExecutorError {
     /// The stable reason code.
     #[must_use]
     pub fn code(&self) -> &'static str {
+        self.reason().code()
+    }
+
+    /// Its row in the table of reasons.
+    #[must_use]
+    pub fn reason(&self) -> Reason {
         match self {
-            Self::Spec(error) => error.code(),
-            Self::UnknownLease => "lease.unknown",
-            Self::Conflict => "lease.conflict",
-            Self::Full => "lease.host_full",
-            Self::BlobsMissing(_) => "lease.blobs_missing",
-            Self::WindowOver => "lease.window_over",
-            Self::AlreadyEnded => "lease.ended",
-            Self::UnknownDigest => "put.unknown_digest",
-            Self::OutOfOrder { .. } => "put.out_of_order",
-            Self::ChunkTooLarge(_) => "put.chunk_too_large",
-            Self::Oversize => "put.oversize",
-            Self::WrongDigest => "put.wrong_digest",
-            Self::NotEnded => "result.not_ended",
-            Self::NoResult => "result.absent",
-            Self::SelfTest(_) => "executor.self_test_failed",
-            Self::Io { .. } => "executor.io",
+            Self::Spec(error) => error.reason(),
+            Self::UnknownLease => reason!("lease.unknown"),
+            Self::Conflict => reason!("lease.conflict"),
+            Self::Full => reason!("lease.host_full"),
+            Self::BlobsMissing(_) => reason!("lease.blobs_missing"),
+            Self::WindowOver => reason!("lease.window_over"),
+            Self::AlreadyEnded => reason!("lease.ended"),
+            Self::UnknownDigest => reason!("put.unknown_digest"),
+            Self::OutOfOrder { .. } => reason!("put.out_of_order"),
+            Self::ChunkTooLarge(_) => reason!("put.chunk_too_large"),
+            Self::Oversize => reason!("put.oversize"),
+            Self::WrongDigest => reason!("put.wrong_digest"),
+            Self::NotEnded => reason!("result.not_ended"),
+            Self::NoResult => reason!("result.absent"),
+            Self::SelfTest(_) => reason!("executor.self_test_failed"),
+            Self::Io { .. } => reason!("executor.io"),
         }
     }
 }

@@ -1,5 +1,7 @@
 //! What a lease is to run, and the bounds of it.
 
+use capex_core::reason;
+use capex_core::reasons::Reason;
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
@@ -55,14 +57,20 @@ impl SpecError {
     /// The stable reason code.
     #[must_use]
     pub fn code(&self) -> &'static str {
+        self.reason().code()
+    }
+
+    /// Its row in the table of reasons.
+    #[must_use]
+    pub fn reason(&self) -> Reason {
         match self {
-            Self::Name(_) => "spec.name",
-            Self::DuplicateName(_) => "spec.duplicate_name",
-            Self::TooMany(_) => "spec.too_many",
-            Self::Strings => "spec.strings",
-            Self::Bounds(_) => "spec.bounds",
-            Self::DigestSizes => "spec.digest_sizes",
-            Self::Window => "spec.window",
+            Self::Name(_) => reason!("spec.name"),
+            Self::DuplicateName(_) => reason!("spec.duplicate_name"),
+            Self::TooMany(_) => reason!("spec.too_many"),
+            Self::Strings => reason!("spec.strings"),
+            Self::Bounds(_) => reason!("spec.bounds"),
+            Self::DigestSizes => reason!("spec.digest_sizes"),
+            Self::Window => reason!("spec.window"),
         }
     }
 }

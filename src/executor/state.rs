@@ -1,5 +1,7 @@
 //! What the lease process writes down about itself.
 
+use capex_core::reason;
+use capex_core::reasons::Reason;
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -106,15 +108,21 @@ impl Outcome {
     /// The stable reason code.
     #[must_use]
     pub fn code(&self) -> &'static str {
+        self.reason().code()
+    }
+
+    /// Its row in the table of reasons.
+    #[must_use]
+    pub fn reason(&self) -> Reason {
         match self {
-            Self::Exited { .. } => "lease.exited",
-            Self::Trapped { .. } => "lease.trapped",
-            Self::Deadline => "lease.deadline",
-            Self::Stopped => "lease.stopped",
-            Self::Memory => "lease.memory",
-            Self::OutputQuota => "lease.output_quota",
-            Self::Failed { .. } => "lease.failed",
-            Self::Interrupted => "lease.interrupted",
+            Self::Exited { .. } => reason!("lease.exited"),
+            Self::Trapped { .. } => reason!("lease.trapped"),
+            Self::Deadline => reason!("lease.deadline"),
+            Self::Stopped => reason!("lease.stopped"),
+            Self::Memory => reason!("lease.memory"),
+            Self::OutputQuota => reason!("lease.output_quota"),
+            Self::Failed { .. } => reason!("lease.failed"),
+            Self::Interrupted => reason!("lease.interrupted"),
         }
     }
 }

@@ -8,6 +8,8 @@
 
 use super::objects::{Activation, EquivProof, RedeemGrant, StatementKind};
 use crate::ids::{CertId, Key};
+use crate::reason;
+use crate::reasons::Reason;
 use crate::settlement::objects::LockGrant;
 use crate::wire::{Envelope, Magic, Verified, WireError};
 
@@ -29,10 +31,16 @@ impl ProofError {
     /// Stable reason code.
     #[must_use]
     pub fn code(self) -> &'static str {
+        self.reason().code()
+    }
+
+    /// Its row in the table of reasons.
+    #[must_use]
+    pub fn reason(self) -> Reason {
         match self {
-            Self::Wire(error) => error.code(),
-            Self::Compatible => "proof.compatible",
-            Self::Order => "proof.order",
+            Self::Wire(error) => error.reason(),
+            Self::Compatible => reason!("proof.compatible"),
+            Self::Order => reason!("proof.order"),
         }
     }
 }

@@ -13,6 +13,8 @@
 //! Signer keys do not stand in the file: each object names its signer, and a gift is signed
 //! by the holder before.
 
+use crate::reason;
+use crate::reasons::Reason;
 use std::fmt::Write;
 
 use super::objects::{Activation, Certificate, Gift, Hop, Issue};
@@ -70,15 +72,21 @@ impl FileError {
     /// Stable reason code.
     #[must_use]
     pub fn code(&self) -> &'static str {
+        self.reason().code()
+    }
+
+    /// Its row in the table of reasons.
+    #[must_use]
+    pub fn reason(&self) -> Reason {
         match self.fault {
-            FileFault::Header => "certificate.file_header",
-            FileFault::Network(_) => "certificate.other_network",
-            FileFault::TooLong => "certificate.file_too_long",
-            FileFault::Syntax => "certificate.file_syntax",
-            FileFault::Kind(_) => "certificate.file_kind",
-            FileFault::Hex => "certificate.file_hex",
-            FileFault::Payload(_) => "certificate.file_payload",
-            FileFault::Truncated(_) => "certificate.file_truncated",
+            FileFault::Header => reason!("certificate.file_header"),
+            FileFault::Network(_) => reason!("certificate.other_network"),
+            FileFault::TooLong => reason!("certificate.file_too_long"),
+            FileFault::Syntax => reason!("certificate.file_syntax"),
+            FileFault::Kind(_) => reason!("certificate.file_kind"),
+            FileFault::Hex => reason!("certificate.file_hex"),
+            FileFault::Payload(_) => reason!("certificate.file_payload"),
+            FileFault::Truncated(_) => reason!("certificate.file_truncated"),
         }
     }
 }

@@ -5,6 +5,8 @@
 //! rows can always be numbered. The ledger itself is not stored: capacity,
 //! certificates, settlements and standing orders are, and each restores its own claims.
 
+use crate::reason;
+use crate::reasons::Reason;
 use std::collections::BTreeMap;
 
 use super::ranges;
@@ -56,13 +58,19 @@ impl LedgerError {
     /// Stable reason code.
     #[must_use]
     pub fn code(self) -> &'static str {
+        self.reason().code()
+    }
+
+    /// Its row in the table of reasons.
+    #[must_use]
+    pub fn reason(self) -> Reason {
         match self {
-            Self::BeyondCapacity => "ledger.beyond_capacity",
-            Self::Claimed => "ledger.claimed",
-            Self::Empty => "ledger.empty",
-            Self::Full => "ledger.full",
-            Self::BelowClaims => "capacity.below_claims",
-            Self::TooLarge => "capacity.too_large",
+            Self::BeyondCapacity => reason!("ledger.beyond_capacity"),
+            Self::Claimed => reason!("ledger.claimed"),
+            Self::Empty => reason!("ledger.empty"),
+            Self::Full => reason!("ledger.full"),
+            Self::BelowClaims => reason!("capacity.below_claims"),
+            Self::TooLarge => reason!("capacity.too_large"),
         }
     }
 }
@@ -257,9 +265,15 @@ impl NumberError {
     /// Stable reason code.
     #[must_use]
     pub fn code(self) -> &'static str {
+        self.reason().code()
+    }
+
+    /// Its row in the table of reasons.
+    #[must_use]
+    pub fn reason(self) -> Reason {
         match self {
-            Self::Fragmented => "trade.fragmented",
-            Self::NotInside => "trade.not_inside",
+            Self::Fragmented => reason!("trade.fragmented"),
+            Self::NotInside => reason!("trade.not_inside"),
         }
     }
 }

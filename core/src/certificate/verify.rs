@@ -5,6 +5,8 @@
 //! no later transfer exists, nor that payment stands (DESIGN §7). The spend named in a
 //! Transfer is a hint where to look on the chain and is not covered by any signature.
 
+use crate::reason;
+use crate::reasons::Reason;
 use serde::{Deserialize, Serialize};
 
 use super::objects::{Activation, Certificate, Gift, Hop, Issue};
@@ -73,24 +75,30 @@ impl CertificateError {
     /// Stable reason code.
     #[must_use]
     pub fn code(&self) -> &'static str {
+        self.reason().code()
+    }
+
+    /// Its row in the table of reasons.
+    #[must_use]
+    pub fn reason(&self) -> Reason {
         match self.fault {
             Fault::Wire(WireError::BadSignature | WireError::WrongSigner | WireError::WeakKey) => {
-                "certificate.bad_signature"
+                reason!("certificate.bad_signature")
             }
-            Fault::Wire(WireError::UnknownVersion) => "certificate.unknown_version",
-            Fault::Wire(_) => "certificate.malformed",
-            Fault::TooManyHops => "certificate.too_many_hops",
-            Fault::Class => "certificate.unknown_class",
-            Fault::Area => "certificate.bad_area",
-            Fault::Foreign => "certificate.foreign_part",
-            Fault::Seq => "certificate.seq_gap",
-            Fault::PrevHash => "certificate.prev_hash",
-            Fault::NotHolder => "certificate.not_holder",
-            Fault::Changed => "certificate.changed",
-            Fault::Lock => "certificate.lock_mismatch",
-            Fault::Preimage => "certificate.preimage",
-            Fault::Cause => "certificate.cause_mismatch",
-            Fault::Unsold => "certificate.gift_before_sale",
+            Fault::Wire(WireError::UnknownVersion) => reason!("certificate.unknown_version"),
+            Fault::Wire(_) => reason!("certificate.malformed"),
+            Fault::TooManyHops => reason!("certificate.too_many_hops"),
+            Fault::Class => reason!("certificate.unknown_class"),
+            Fault::Area => reason!("certificate.bad_area"),
+            Fault::Foreign => reason!("certificate.foreign_part"),
+            Fault::Seq => reason!("certificate.seq_gap"),
+            Fault::PrevHash => reason!("certificate.prev_hash"),
+            Fault::NotHolder => reason!("certificate.not_holder"),
+            Fault::Changed => reason!("certificate.changed"),
+            Fault::Lock => reason!("certificate.lock_mismatch"),
+            Fault::Preimage => reason!("certificate.preimage"),
+            Fault::Cause => reason!("certificate.cause_mismatch"),
+            Fault::Unsold => reason!("certificate.gift_before_sale"),
         }
     }
 }

@@ -9,9 +9,11 @@ use crate::certificate::Certificate;
 use crate::certificate::equivocation::{ProofError, Statement, prove, verify_proof};
 use crate::certificate::objects::{EquivProof, Hop, StatementKind};
 use crate::engine::io::{Effect, Topic, Verdict};
-use crate::engine::kernel::{Context, Record, Stored, Table, Unreadable, records as read};
+use crate::engine::kernel::{Context, Record, Stored, Table, Unreadable, judge, records as read};
 use crate::ids::{CertId, Key, TermsHash};
 use crate::limits::{GRANTS_MAX, PROOF_MAX_BYTES};
+use crate::reason;
+use crate::reasons::Reason;
 use crate::wire::{self, Envelope, WireError};
 
 /// Providers that are remembered as proven equivocators. Keys are free, so the room for
@@ -163,38 +165,27 @@ impl Witness {
         judged(self.on_proof(ctx, bytes))
     }
 
-    fn on_grant(
-        &mut self,
-        ctx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Result<(), (Verdict, &'static str)> {
-        let envelope: Envelope = wire::decode_exact(bytes).map_err(blame)?;
-        let statement = verify_grant(&envelope, ctx).map_err(blame)?;
+    fn on_grant(&mut self, ctx: &mut Context<'_>, bytes: &[u8]) -> Result<(), Reason> {
+        let envelope: Envelope = wire::decode_exact(bytes).map_err(WireError::reason)?;
+        let statement = verify_grant(&envelope, ctx).map_err(WireError::reason)?;
         if self.heard.knows(&statement) {
-            return Err((Verdict::Ignore, "locks.known"));
+            return Err(reason!("lock.known"));
         }
         self.learn(ctx, statement);
         Ok(())
     }
 
-    fn on_proof(
-        &mut self,
-        ctx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Result<(), (Verdict, &'static str)> {
+    fn on_proof(&mut self, ctx: &mut Context<'_>, bytes: &[u8]) -> Result<(), Reason> {
         if bytes.len() > PROOF_MAX_BYTES {
-            return Err(blame(WireError::Oversize));
+            return Err(WireError::Oversize.reason());
         }
-        let proof: EquivProof = wire::decode_record(bytes).map_err(blame)?;
-        let provider = verify_proof(&proof, ctx.params.magic).map_err(|error| match error {
-            ProofError::Wire(error) => blame(error),
-            other => (Verdict::Reject, other.code()),
-        })?;
+        let proof: EquivProof = wire::decode_record(bytes).map_err(WireError::reason)?;
+        let provider = verify_proof(&proof, ctx.params.magic).map_err(ProofError::reason)?;
         if self.is_equivocator(provider) {
-            return Err((Verdict::Ignore, "proofs.known"));
+            return Err(reason!("proof.known"));
         }
         if self.proofs.len() >= PROOFS_MAX {
-            return Err((Verdict::Ignore, "proofs.full"));
+            return Err(reason!("proof.full"));
         }
         self.convict(ctx, provider, proof);
         Ok(())
@@ -255,14 +246,9 @@ fn verify_grant(envelope: &Envelope, ctx: &Context<'_>) -> Result<Statement, Wir
     }
 }
 
-fn judged(result: Result<(), (Verdict, &'static str)>) -> (Verdict, Option<&'static str>) {
+fn judged(result: Result<(), Reason>) -> (Verdict, Option<&'static str>) {
     match result {
         Ok(()) => (Verdict::Accept, None),
-        Err((verdict, code)) => (verdict, Some(code)),
+        Err(reason) => judge(reason),
     }
-}
-
-fn blame(error: WireError) -> (Verdict, &'static str) {
-    let verdict = if error.is_blamable() { Verdict::Reject } else { Verdict::Ignore };
-    (verdict, error.code())
 }

@@ -18,6 +18,8 @@
 //! An order names its owner, who signed it. Every order of the set stands here, also those
 //! that a bound keeps out of the book, since the root is over all.
 
+use crate::reason;
+use crate::reasons::Reason;
 use std::fmt::Write;
 use std::str::{FromStr, Lines};
 
@@ -112,12 +114,18 @@ impl SignedEpochFault {
     /// Stable reason code.
     #[must_use]
     pub fn code(&self) -> &'static str {
+        self.reason().code()
+    }
+
+    /// Its row in the table of reasons.
+    #[must_use]
+    pub fn reason(&self) -> Reason {
         match self {
-            Self::Header => "epoch.file_header",
-            Self::TooLong => "epoch.file_too_long",
-            Self::Line(_) => "epoch.file_line",
-            Self::Order => "epoch.file_order",
-            Self::Trailing => "epoch.file_trailing",
+            Self::Header => reason!("epoch.file_header"),
+            Self::TooLong => reason!("epoch.file_too_long"),
+            Self::Line(_) => reason!("epoch.file_line"),
+            Self::Order => reason!("epoch.file_order"),
+            Self::Trailing => reason!("epoch.file_trailing"),
         }
     }
 }
@@ -136,7 +144,13 @@ impl SignedEpochError {
     /// Stable reason code.
     #[must_use]
     pub fn code(&self) -> &'static str {
-        self.fault.code()
+        self.reason().code()
+    }
+
+    /// Its row in the table of reasons.
+    #[must_use]
+    pub fn reason(&self) -> Reason {
+        self.fault.reason()
     }
 }
 

@@ -8,6 +8,8 @@
 use super::lifecycle::{End, Usage};
 use super::objects::{Outcome, Receipt};
 use crate::ids::{Key, LeaseId};
+use crate::reason;
+use crate::reasons::Reason;
 use crate::units::TimeMs;
 use crate::wire::{Envelope, Magic, VERSION, Verified, WireError};
 
@@ -49,15 +51,21 @@ impl ReceiptError {
     /// Stable reason code.
     #[must_use]
     pub fn code(self) -> &'static str {
+        self.reason().code()
+    }
+
+    /// Its row in the table of reasons.
+    #[must_use]
+    pub fn reason(self) -> Reason {
         match self {
-            Self::Wire(_) => "receipt.bad_signature",
-            Self::Foreign => "receipt.foreign",
-            Self::Gap => "receipt.gap",
-            Self::PrevHash => "receipt.prev_hash",
-            Self::Changed => "receipt.changed",
-            Self::Times => "receipt.times",
-            Self::AfterFinal => "receipt.after_final",
-            Self::TooMany => "receipt.too_many",
+            Self::Wire(_) => reason!("receipt.bad_signature"),
+            Self::Foreign => reason!("receipt.foreign"),
+            Self::Gap => reason!("receipt.gap"),
+            Self::PrevHash => reason!("receipt.prev_hash"),
+            Self::Changed => reason!("receipt.changed"),
+            Self::Times => reason!("receipt.times"),
+            Self::AfterFinal => reason!("receipt.after_final"),
+            Self::TooMany => reason!("receipt.too_many"),
         }
     }
 }

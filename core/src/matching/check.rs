@@ -1,5 +1,7 @@
 //! Linear verification of a given result, without repeating the search.
 
+use crate::reason;
+use crate::reasons::Reason;
 use std::collections::{BTreeMap, BTreeSet};
 
 use thiserror::Error;
@@ -50,23 +52,28 @@ pub enum CheckError {
 impl CheckError {
     /// The stable reason code of this failure.
     pub fn code(&self) -> &'static str {
+        self.reason().code()
+    }
+
+    /// Its row in the table of reasons.
+    pub fn reason(&self) -> Reason {
         match self {
-            Self::Book(refusal) => refusal.code(),
-            Self::Order => "result.order",
-            Self::UnknownOrder { .. } => "result.unknown_order",
-            Self::Incompatible { .. } => "result.incompatible",
-            Self::Run { .. } => "result.run",
-            Self::SplitRun { .. } => "result.split_run",
-            Self::SplitGang { .. } => "result.split_gang",
-            Self::TooManyLegs { .. } => "result.too_many_legs",
-            Self::Overfilled { .. } => "result.overfilled",
-            Self::Underfilled { .. } => "result.underfilled",
-            Self::Oversold { .. } => "result.oversold",
-            Self::PriceSlots => "result.price_slots",
-            Self::AboveLimit { .. } => "result.above_limit",
-            Self::BelowLimit { .. } => "result.below_limit",
-            Self::Money { .. } => "result.money",
-            Self::Welfare => "result.welfare",
+            Self::Book(refusal) => refusal.reason(),
+            Self::Order => reason!("result.order"),
+            Self::UnknownOrder { .. } => reason!("result.unknown_order"),
+            Self::Incompatible { .. } => reason!("result.incompatible"),
+            Self::Run { .. } => reason!("result.run"),
+            Self::SplitRun { .. } => reason!("result.split_run"),
+            Self::SplitGang { .. } => reason!("result.split_gang"),
+            Self::TooManyLegs { .. } => reason!("result.too_many_legs"),
+            Self::Overfilled { .. } => reason!("result.overfilled"),
+            Self::Underfilled { .. } => reason!("result.underfilled"),
+            Self::Oversold { .. } => reason!("result.oversold"),
+            Self::PriceSlots => reason!("result.price_slots"),
+            Self::AboveLimit { .. } => reason!("result.above_limit"),
+            Self::BelowLimit { .. } => reason!("result.below_limit"),
+            Self::Money { .. } => reason!("result.money"),
+            Self::Welfare => reason!("result.welfare"),
         }
     }
 }

@@ -1,5 +1,7 @@
 //! The book as it is handed in: labels, bounds, refusals and what is dropped.
 
+use crate::reason;
+use crate::reasons::Reason;
 use std::collections::BTreeSet;
 
 use thiserror::Error;
@@ -166,23 +168,28 @@ pub enum MatchError {
 impl MatchError {
     /// The stable reason code of this refusal.
     pub fn code(&self) -> &'static str {
+        self.reason().code()
+    }
+
+    /// Its row in the table of reasons.
+    pub fn reason(&self) -> Reason {
         match self {
-            Self::Algorithm { .. } => "match.algorithm",
-            Self::Starts { .. } => "match.starts",
-            Self::Legs { .. } => "match.max_legs",
-            Self::DuplicateId { .. } => "match.duplicate_id",
-            Self::EmptyWindow { .. } => "match.empty_window",
-            Self::QtyTooLarge { .. } => "match.qty_too_large",
-            Self::ZeroMinQty { .. } => "match.zero_min_qty",
-            Self::TooManyKeys { .. } => "match.too_many_keys",
-            Self::ZeroHours { .. } => "match.zero_hours",
-            Self::HoursTooLong { .. } => "match.hours_too_long",
-            Self::NoAlternatives { .. } => "match.no_alternatives",
-            Self::TooManyAlternatives { .. } => "match.too_many_alternatives",
-            Self::RepeatedClass { .. } => "match.repeated_class",
-            Self::ZeroMinRun { .. } => "match.zero_min_run",
-            Self::HorizonTooLong { .. } => "match.horizon_too_long",
-            Self::Infeasible => "match.infeasible",
+            Self::Algorithm { .. } => reason!("match.algorithm"),
+            Self::Starts { .. } => reason!("match.starts"),
+            Self::Legs { .. } => reason!("match.max_legs"),
+            Self::DuplicateId { .. } => reason!("match.duplicate_id"),
+            Self::EmptyWindow { .. } => reason!("match.empty_window"),
+            Self::QtyTooLarge { .. } => reason!("match.qty_too_large"),
+            Self::ZeroMinQty { .. } => reason!("match.zero_min_qty"),
+            Self::TooManyKeys { .. } => reason!("match.too_many_keys"),
+            Self::ZeroHours { .. } => reason!("match.zero_hours"),
+            Self::HoursTooLong { .. } => reason!("match.hours_too_long"),
+            Self::NoAlternatives { .. } => reason!("match.no_alternatives"),
+            Self::TooManyAlternatives { .. } => reason!("match.too_many_alternatives"),
+            Self::RepeatedClass { .. } => reason!("match.repeated_class"),
+            Self::ZeroMinRun { .. } => reason!("match.zero_min_run"),
+            Self::HorizonTooLong { .. } => reason!("match.horizon_too_long"),
+            Self::Infeasible => reason!("match.infeasible"),
         }
     }
 }

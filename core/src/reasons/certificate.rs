@@ -99,14 +99,11 @@ pub(super) const FAMILIES: &[Family] = &[
             "see `capex config show` for the classes";
     },
     family! {
-        "proof", "node: a proof of equivocation";
+        "proof", "node: a proof of equivocation, and one heard";
         "proof.compatible": Rejected, Peer, "the statements do not contradict each other";
+        "proof.full": Rejected, Nobody, "as many proofs are kept as may be";
+        "proof.known": Rejected, Nobody, "the provider was convicted already";
         "proof.order": Rejected, Peer, "the statements are not in canonical order";
-    },
-    family! {
-        "proofs", "node: a proof heard";
-        "proofs.full": Rejected, Nobody, "as many proofs are kept as may be";
-        "proofs.known": Rejected, Nobody, "the provider was convicted already";
     },
     family! {
         "wire", "every node: bytes of a signed object";

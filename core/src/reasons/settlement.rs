@@ -53,11 +53,12 @@ pub(super) const FAMILIES: &[Family] = &[
         "accept.elapsed": Rejected, Nobody, "the time to consent is over";
     },
     family! {
-        "lock", "provider: a lock, and why there is none";
+        "lock", "provider: a lock, and why there is none; node: a grant heard";
         "lock.accept_missing": Rejected, Peer, "a funder has not consented";
         "lock.conflict": Rejected, Peer, "the provider granted the certificate to somebody else";
         "lock.consumed": Rejected, Nobody, "the certificate was redeemed";
         "lock.does_not_fit": Rejected, Peer, "the lock does not fit the terms";
+        "lock.known": Rejected, Nobody, "the grant is known already";
         "lock.late": Rejected, Peer, "the provider granted no lock in time";
         "lock.live": Rejected, Nobody, "another sale of the certificate is open";
         "lock.mismatch": Rejected, Peer, "the terms do not fit the certificate";
@@ -71,10 +72,6 @@ pub(super) const FAMILIES: &[Family] = &[
         "lock.unknown_certificate": NotFound, Nobody, "the provider knows no such certificate";
         "lock.void": Rejected, Nobody, "the certificate is void";
         "lock.window_started": Rejected, Nobody, "the delivery window has begun";
-    },
-    family! {
-        "locks", "node: a grant heard";
-        "locks.known": Rejected, Nobody, "the grant is known already";
     },
     family! {
         "fund", "seller or provider: the funding transaction";

@@ -1,5 +1,7 @@
 //! The JSON form of a book, read strictly; [`crate::api::types::book_json`] writes it.
 
+use capex_core::reason;
+use capex_core::reasons::Reason;
 use std::collections::BTreeSet;
 
 use serde_json::{Map, Value};
@@ -34,17 +36,23 @@ pub(super) enum Refusal {
 }
 
 impl Refusal {
+    /// Stable reason code.
     pub(super) fn code(&self) -> &'static str {
+        self.reason().code()
+    }
+
+    /// Its row in the table of reasons.
+    pub(super) fn reason(&self) -> Reason {
         match self {
-            Self::UnknownField { .. } => "match.unknown_field",
-            Self::MissingField { .. } => "match.missing_field",
-            Self::WrongType { .. } => "match.wrong_type",
-            Self::IntegerRange { .. } => "match.integer_range",
-            Self::ClassRange { .. } => "match.class_range",
-            Self::Beacon { .. } => "match.beacon",
-            Self::UnknownSide { .. } => "match.unknown_side",
-            Self::UnknownMode { .. } => "match.unknown_mode",
-            Self::Match(error) => error.code(),
+            Self::UnknownField { .. } => reason!("match.unknown_field"),
+            Self::MissingField { .. } => reason!("match.missing_field"),
+            Self::WrongType { .. } => reason!("match.wrong_type"),
+            Self::IntegerRange { .. } => reason!("match.integer_range"),
+            Self::ClassRange { .. } => reason!("match.class_range"),
+            Self::Beacon { .. } => reason!("match.beacon"),
+            Self::UnknownSide { .. } => reason!("match.unknown_side"),
+            Self::UnknownMode { .. } => reason!("match.unknown_mode"),
+            Self::Match(error) => error.reason(),
         }
     }
 }

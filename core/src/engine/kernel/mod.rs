@@ -14,7 +14,7 @@ use bitcoin::secp256k1::{All, Secp256k1};
 
 pub use self::context::{ChainView, Context, WalletView};
 pub use self::counters::{CounterV1, Counters, SaltV1};
-pub(super) use self::gossip::{gossip_envelope, wire_verdict};
+pub(super) use self::gossip::{gossip_envelope, judge, wire_verdict};
 pub use self::keys::Keys;
 pub use self::outbox::{Outbox, Purpose};
 pub use self::record::{

@@ -8,6 +8,7 @@ use crate::book::Inserted;
 use crate::bundle::{Bundle, BundleError, Candidates};
 use crate::engine::Context;
 use crate::engine::io::{Checked, Unchecked, Verdict};
+use crate::engine::kernel::judge;
 use crate::ids::OrderId;
 use crate::order::Order;
 use crate::wire::Parsed;
@@ -53,7 +54,7 @@ impl Epochs {
         let orders = match checked {
             Ok(orders) => orders,
             Err(Unchecked::Busy) => return (Verdict::Ignore, Some("node.busy")),
-            Err(Unchecked::Invalid(error)) => return (Verdict::Reject, Some(error.code())),
+            Err(Unchecked::Invalid(error)) => return judge(error.reason()),
         };
         if let Err(code) = self.is_open(ctx, orders.epoch()) {
             return (Verdict::Ignore, Some(code));

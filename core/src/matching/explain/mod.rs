@@ -14,6 +14,8 @@ mod paradox;
 mod promises;
 mod state;
 
+use crate::reason;
+use crate::reasons::Reason;
 use std::cmp::Reverse;
 
 use thiserror::Error;
@@ -94,23 +96,28 @@ impl Constraint {
 
     /// The stable reason code of its failure.
     pub fn code(self) -> &'static str {
+        self.reason().code()
+    }
+
+    /// Its row in the table of reasons.
+    pub fn reason(self) -> Reason {
         match self {
-            Self::Live => "explain.not_live",
-            Self::Class => "explain.class",
-            Self::Window => "explain.window",
-            Self::SelfTrade => "explain.self_trade",
-            Self::Features => "explain.features",
-            Self::MinRun => "explain.min_run",
-            Self::Allow => "explain.allow",
-            Self::Deny => "explain.deny",
-            Self::Limit => "explain.limit",
-            Self::Filled => "explain.filled",
-            Self::Gang => "explain.gang",
-            Self::MinFill => "explain.min_fill",
-            Self::Promised => "explain.promised_price",
-            Self::Taken => "explain.taken",
-            Self::Legs => "explain.max_legs",
-            Self::Chosen => "explain.not_chosen",
+            Self::Live => reason!("explain.not_live"),
+            Self::Class => reason!("explain.class"),
+            Self::Window => reason!("explain.window"),
+            Self::SelfTrade => reason!("explain.self_trade"),
+            Self::Features => reason!("explain.features"),
+            Self::MinRun => reason!("explain.min_run"),
+            Self::Allow => reason!("explain.allow"),
+            Self::Deny => reason!("explain.deny"),
+            Self::Limit => reason!("explain.limit"),
+            Self::Filled => reason!("explain.filled"),
+            Self::Gang => reason!("explain.gang"),
+            Self::MinFill => reason!("explain.min_fill"),
+            Self::Promised => reason!("explain.promised_price"),
+            Self::Taken => reason!("explain.taken"),
+            Self::Legs => reason!("explain.max_legs"),
+            Self::Chosen => reason!("explain.not_chosen"),
         }
     }
 
@@ -155,12 +162,17 @@ pub enum Dropped {
 impl Dropped {
     /// The stable reason code.
     pub fn code(self) -> &'static str {
+        self.reason().code()
+    }
+
+    /// Its row in the table of reasons.
+    pub fn reason(self) -> Reason {
         match self {
-            Self::Cancelled => "explain.cancelled",
-            Self::Expired => "explain.expired",
-            Self::Filled => "explain.filled_before",
-            Self::Window => "explain.window_past",
-            Self::Limit => "order.limit_out_of_range",
+            Self::Cancelled => reason!("explain.cancelled"),
+            Self::Expired => reason!("explain.expired"),
+            Self::Filled => reason!("explain.filled_before"),
+            Self::Window => reason!("explain.window_past"),
+            Self::Limit => reason!("order.limit_out_of_range"),
         }
     }
 
@@ -325,10 +337,15 @@ pub enum ExplainError {
 impl ExplainError {
     /// The stable reason code.
     pub fn code(&self) -> &'static str {
+        self.reason().code()
+    }
+
+    /// Its row in the table of reasons.
+    pub fn reason(&self) -> Reason {
         match self {
-            Self::Book(refusal) => refusal.code(),
-            Self::UnknownOrder { .. } => "explain.unknown_order",
-            Self::BookTooLarge => "explain.book_too_large",
+            Self::Book(refusal) => refusal.reason(),
+            Self::UnknownOrder { .. } => reason!("explain.unknown_order"),
+            Self::BookTooLarge => reason!("explain.book_too_large"),
         }
     }
 }
