@@ -77,6 +77,9 @@ pub const ROOTS_PER_EPOCH: usize = 4096;
 pub const EPOCHS_KEPT: usize = 64;
 /// Standing orders of one daemon.
 pub const STANDING_ORDERS_MAX: usize = 1024;
+/// Finished standing orders of one daemon that stay in memory and store: as many as may stand,
+/// so that a list shows all of a busy day, and a standing order's room is used again.
+pub const STANDING_FINISHED_KEPT: usize = 1024;
 /// Settlements that are not finished, per daemon.
 pub const OPEN_SETTLEMENTS_MAX: usize = 1024;
 /// Leases that have not been released, per daemon.

@@ -77,6 +77,7 @@ impl Market {
         ctx.set_counter(COMPUTED_THROUGH, through);
         self.epochs.forget_oldest(ctx);
         self.close_one_shots(ctx, through);
+        self.forget_finished(ctx);
         self.signed.retain(|_, signed| signed.epoch > through.saturating_sub(8));
         if let Some(epoch) = next {
             let set = self.epochs.get(epoch).map(|view| Arc::clone(&view.set));

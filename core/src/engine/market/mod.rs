@@ -10,6 +10,7 @@ mod computed;
 pub mod depth;
 mod drafts;
 pub mod epochs;
+mod finished;
 mod gossip;
 pub mod inventory;
 pub mod quote;
@@ -156,6 +157,7 @@ impl Market {
         spec: OrderSpec,
     ) -> Result<StandingId, Refusal> {
         self.expire(ctx);
+        self.forget_finished(ctx);
         let open = self.standing.values().filter(|order| order.is_open()).count();
         if open >= STANDING_ORDERS_MAX {
             return Err(Refusal::new("order.too_many", "this node keeps as many orders as it may"));
@@ -420,8 +422,11 @@ mod tests {
 
     use super::*;
     use crate::bundle::Bundle;
-    use crate::engine::kernel::{ChainView, CounterV1, Counters, Outbox, Treasury, WalletView};
+    use crate::engine::kernel::{
+        ChainView, CounterV1, Counters, Outbox, Table, Treasury, WalletView,
+    };
     use crate::engine::{Effect, Engine, Input, Keys};
+    use crate::limits::STANDING_FINISHED_KEPT;
     use crate::order::{Alternative, Mode};
     use crate::settlement::sample;
     use crate::test_support::devnet;
@@ -713,6 +718,33 @@ mod tests {
         assert!(moments.len() > 80, "{moments:?}");
         assert!(moments.iter().all(|ms| *ms < params.epoch.open_ms / 2), "{moments:?}");
         assert_ne!(offset(1, 1000) + params.epoch_ms(), offset(1, 1001), "no owner is always last");
+    }
+
+    #[test]
+    fn the_newest_finished_orders_are_kept_and_what_settles_is_not_finished() {
+        with(&[], |ctx, _| {
+            let (mut market, settling) = placed(ctx, TimeInForce::GoodTillCancelled);
+            market.cancel(ctx, settling).unwrap();
+            let standing = market.standing[&settling].clone();
+            for n in 0..=STANDING_FINISHED_KEPT as u64 {
+                let mut id = [0; 32];
+                id[..8].copy_from_slice(&n.to_le_bytes());
+                let (id, placed_at_ms) = (StandingId(id), ctx.now_ms + 1 + n);
+                let matched = BTreeMap::new();
+                let order = Standing { id, placed_at_ms, matched, ..standing.clone() };
+                market.standing.insert(id, order);
+            }
+            while ctx.out.poll().is_some() {}
+            market.forget_finished(ctx);
+            assert_eq!(market.standing.len(), STANDING_FINISHED_KEPT + 1);
+            assert!(market.standing.contains_key(&settling));
+            ctx.out.flush();
+            let Some(Effect::Persist { records, .. }) = ctx.out.poll() else {
+                panic!("nothing is deleted")
+            };
+            let gone = Record::delete(Table::Standing, &[0; 32]);
+            assert!(records.contains(&gone), "the one placed first goes");
+        });
     }
 
     #[test]
