@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a broken fixture should end the test")]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -238,4 +238,62 @@ fn big_dependencies_are_not_duplicated() {
         let entry = format!("name = \"{name}\"\n");
         assert_eq!(lock.matches(&entry).count(), 1, "{name} in Cargo.lock");
     }
+}
+
+/// Code before the test module, without comments.
+fn code(text: &str) -> String {
+    let lines = without_tests(text).into_iter();
+    lines.map(|line| line.split("//").next().unwrap_or_default()).collect::<Vec<_>>().join("\n")
+}
+
+/// What stands below the engine does not name it. The one file that does is the door through
+/// which a settlement reaches the register.
+#[test]
+fn the_domain_does_not_name_its_engine() {
+    let door = "core/src/settlement/registrar.rs";
+    let mut faults = Vec::new();
+    for (path, text) in sources() {
+        let name = relative(&path);
+        let below = name.starts_with("core/src/") && !name.starts_with("core/src/engine/");
+        if below && name != "core/src/lib.rs" && name != door && code(&text).contains("engine::") {
+            faults.push(name);
+        }
+    }
+    assert!(faults.is_empty(), "these name the engine:\n{}", faults.join("\n"));
+}
+
+/// Components of the engine may build on each other, in one direction.
+#[test]
+fn no_components_of_the_engine_import_each_other_in_a_circle() {
+    let mut names: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    let rooms: Vec<(String, String)> = sources()
+        .into_iter()
+        .filter_map(|(path, text)| {
+            let name = relative(&path);
+            let inside = name.strip_prefix("core/src/engine/")?;
+            let room = inside.split(['/', '.']).next()?.to_owned();
+            // The router and its vocabulary know all of them, and the kernel what a request
+            // was for.
+            (!["mod", "io", "kernel"].contains(&room.as_str())).then(|| (room, code(&text)))
+        })
+        .collect();
+    let all: BTreeSet<&String> = rooms.iter().map(|(room, _)| room).collect();
+    for (room, text) in &rooms {
+        for other in all.iter().filter(|other| **other != room) {
+            let paths = [format!("engine::{other}::"), format!("super::{other}::")];
+            if paths.iter().any(|path| text.contains(path)) {
+                names.entry(room.clone()).or_default().insert((*other).clone());
+            }
+        }
+    }
+    // Takes away what names nothing that is left, until only circles are.
+    loop {
+        let before = names.len();
+        let left: BTreeSet<String> = names.keys().cloned().collect();
+        names.retain(|_, others| others.iter().any(|other| left.contains(other)));
+        if names.len() == before {
+            break;
+        }
+    }
+    assert!(names.is_empty(), "a circle among {names:?}");
 }

@@ -90,8 +90,6 @@ pub const CHALLENGES_MAX: usize = 1024;
 pub const CHALLENGE_MS: u64 = 60_000;
 /// Lock facts remembered for conflict checks; the oldest is forgotten.
 pub const GRANTS_MAX: usize = 65_536;
-/// Replies cached by request hash, so that a repeated request gets the same answer.
-pub const REPLIES_CACHED: usize = 1024;
 /// A reason code that is taken from a peer: twice the longest that this program has.
 pub const CODE_MAX_BYTES: usize = 64;
 /// Requests of our own that wait for their answer.
