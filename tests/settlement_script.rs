@@ -108,12 +108,18 @@ impl Spends {
         transaction::claim(&self.secp, self.holding(), &key, x, p2tr(&self.secp, 5), 155)
             .unwrap()
             .tx
+            .tx()
+            .clone()
     }
 
     fn refund(&self, seed: u8, refund_at: u32) -> Transaction {
         let key = keypair(&self.secp, seed);
         let to = p2tr(&self.secp, 5);
-        transaction::refund(&self.secp, self.holding(), &key, refund_at, to, 138).unwrap().tx
+        transaction::refund(&self.secp, self.holding(), &key, refund_at, to, 138)
+            .unwrap()
+            .tx
+            .tx()
+            .clone()
     }
 
     fn accepts(&self, tx: &Transaction) -> bool {

@@ -77,12 +77,24 @@ id! {
     CertId,
     /// Terms of one settlement.
     TermsHash,
+    /// One funding transaction, and the terms that it pays for.
+    FundingId,
     /// A lease: the id of its Redeem.
     LeaseId,
     /// Any signed object.
     ObjectId,
     /// SHA-256 of content: a component, an input, a result.
     Digest,
+}
+
+impl FundingId {
+    /// The funding that pays the contracts of these terms, in this order.
+    #[must_use]
+    pub fn of(terms: &[TermsHash]) -> Self {
+        let mut parts: Vec<&[u8]> = vec![b"capex/funding/v1\0"];
+        parts.extend(terms.iter().map(|hash| hash.0.as_slice()));
+        Self(crate::wire::sha256(&parts))
+    }
 }
 
 #[cfg(test)]

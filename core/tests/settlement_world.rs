@@ -9,9 +9,12 @@ mod chain;
 mod party;
 
 use bitcoin::absolute::LockTime;
-use capex_core::certificate::Hop;
+use capex_core::certificate::{Certificate, Hop, verify};
 use capex_core::engine::trades::{TradeEvent, TradeView};
+use capex_core::ids::Key;
+use capex_core::settlement::seller::Goods;
 use capex_core::settlement::transaction::SpendKind;
+use capex_core::units::Units;
 
 use chain::Chain;
 use party::{Message, Party, Setup};
@@ -56,23 +59,35 @@ struct World {
     setup: Setup,
     now_ms: u64,
     chain: Chain,
-    parties: [Party; 2],
-    wire: Vec<(u64, usize, Message)>,
+    parties: Vec<Party>,
+    wire: Vec<(u64, usize, usize, Message)>,
     messages: usize,
     faults: Faults,
-    events: [Vec<TradeEvent>; 2],
+    events: Vec<Vec<TradeEvent>>,
     crashes: usize,
     next_block_ms: u64,
 }
 
 const BUYER: usize = 0;
 const SELLER: usize = 1;
+/// Of three parties.
+const PROVIDER: usize = 2;
 
 impl World {
+    /// A buyer, and a seller that is the provider too.
     fn new(faults: Faults) -> Self {
+        Self::with(2, faults)
+    }
+
+    /// The provider is another than the seller, who resells what it bought.
+    fn of_three(faults: Faults) -> Self {
+        Self::with(3, faults)
+    }
+
+    fn with(parties: usize, faults: Faults) -> Self {
         let setup = Setup::new();
         let chain = Chain::new(setup.coin());
-        let parties = [Party::new(1), Party::new(2)];
+        let parties: Vec<Party> = (1..=3).take(parties).map(Party::new).collect();
         let now_ms = setup.start_ms;
         let mut world = Self {
             next_block_ms: now_ms + setup.params.chain.block_ms,
@@ -83,18 +98,43 @@ impl World {
             wire: Vec::new(),
             messages: 0,
             faults,
-            events: [Vec::new(), Vec::new()],
+            events: vec![Vec::new(); 3],
             crashes: 0,
         };
         world.facts(&[]);
         world
     }
 
-    fn open(mut self) -> Self {
+    /// Who keeps the register.
+    fn provider(&self) -> usize {
+        self.parties.len() - 1
+    }
+
+    fn everybody(&self) -> std::ops::Range<usize> {
+        0..self.parties.len()
+    }
+
+    fn open_sell(&mut self) -> Option<(Key, Certificate)> {
         let keys = [self.parties[BUYER].key(), self.parties[SELLER].key()];
-        self.parties[SELLER].open_sell(&self.setup, self.now_ms, keys[BUYER]);
+        let resold = (self.provider() != SELLER).then(|| {
+            let provider = &mut self.parties[2];
+            let title = self.setup.title(provider.keys(), keys[SELLER]);
+            provider.registrar.title = verify(&title, &self.setup.params).ok();
+            (provider.key(), title)
+        });
+        let goods = match &resold {
+            Some((_, title)) => Goods::Certificate(Box::new(title.clone())),
+            None => Goods::Capacity { units: Units::range(4, 6).unwrap(), features: 0 },
+        };
+        self.parties[SELLER].open_sell(&self.setup, self.now_ms, keys[BUYER], goods);
         self.settle(SELLER);
-        self.parties[BUYER].open_buy(&self.setup, self.now_ms, keys[SELLER]);
+        resold
+    }
+
+    fn open(mut self) -> Self {
+        let resold = self.open_sell();
+        let seller = self.parties[SELLER].key();
+        self.parties[BUYER].open_buy(&self.setup, self.now_ms, seller, resold);
         self.settle(BUYER);
         self
     }
@@ -110,14 +150,21 @@ impl World {
                 self.faults.crash = None;
                 self.crashes += 1;
                 // What was on its way to the dead process is lost with its connections.
-                self.wire.retain(|(_, to, _)| *to != who);
+                self.wire.retain(|(_, _, to, _)| *to != who);
                 self.parties[who].restart(&self.setup, self.now_ms);
                 continue;
             }
             let told = std::mem::take(&mut party.events);
             self.events[who].extend(told);
-            for message in std::mem::take(&mut self.parties[who].outgoing) {
-                self.post(1 - who, message);
+            for (to, message) in std::mem::take(&mut self.parties[who].outgoing) {
+                // A gossiped lock matters to a seller elsewhere.
+                let hears = |other: &usize| match to {
+                    Some(key) => self.parties[*other].key() == key,
+                    None => *other == SELLER && who != SELLER,
+                };
+                for to in self.everybody().filter(hears).collect::<Vec<_>>() {
+                    self.post(who, to, message.clone());
+                }
             }
             if self.parties[who].rescan {
                 self.parties[who].rescan = false;
@@ -136,7 +183,7 @@ impl World {
         panic!("a party never comes to rest");
     }
 
-    fn post(&mut self, to: usize, message: Message) {
+    fn post(&mut self, from: usize, to: usize, message: Message) {
         let number = self.messages;
         self.messages += 1;
         if self.faults.lose == Some(number) || self.faults.one_in(6) {
@@ -144,13 +191,14 @@ impl World {
         }
         let copies = if self.faults.repeat || self.faults.one_in(6) { 2 } else { 1 };
         for copy in 0..copies {
-            self.wire.push((self.now_ms + DELAY_MS * (copy + 1), to, message.clone()));
+            let at_ms = self.now_ms + DELAY_MS * (copy + 1);
+            self.wire.push((at_ms, from, to, message.clone()));
         }
     }
 
-    /// Facts to both parties after blocks left the chain.
+    /// Facts to all parties after blocks left the chain.
     fn facts(&mut self, disconnected: &[bitcoin::Txid]) {
-        for who in [BUYER, SELLER] {
+        for who in self.everybody() {
             if self.parties[who].online {
                 let facts = self.parties[who].tip_facts(&self.setup, &self.chain, disconnected);
                 self.parties[who].on_chain(&self.setup, self.now_ms, &facts);
@@ -163,9 +211,9 @@ impl World {
         self.now_ms += STEP_MS;
         let now_ms = self.now_ms;
         let due: Vec<_> = self.wire.extract_if(.., |(at, ..)| *at <= now_ms).collect();
-        for (_, to, message) in due {
+        for (_, from, to, message) in due {
             if self.parties[to].online {
-                let from = self.parties[1 - to].key();
+                let from = self.parties[from].key();
                 self.parties[to].receive(&self.setup, now_ms, from, message);
                 self.settle(to);
             }
@@ -175,7 +223,7 @@ impl World {
             self.chain.mine();
             self.facts(&[]);
         }
-        for who in [BUYER, SELLER] {
+        for who in self.everybody() {
             if self.parties[who].online {
                 self.parties[who].tick(&self.setup, now_ms);
                 self.settle(who);
@@ -186,7 +234,7 @@ impl World {
     /// A step in which parties come, go and crash, the mempool loses transactions, miners
     /// hold claims or fundings back, and blocks leave the chain.
     fn troubled_step(&mut self, patience: u64) {
-        for who in [BUYER, SELLER] {
+        for who in self.everybody() {
             if self.faults.one_in(60) {
                 self.parties[who].online = false;
             } else if !self.parties[who].online && self.faults.one_in(patience) {
@@ -219,7 +267,7 @@ impl World {
     fn heal(&mut self) {
         (self.faults.random, self.faults.crash) = (None, None);
         (self.chain.hold_claims, self.chain.hold_contracts) = (false, false);
-        for who in [BUYER, SELLER] {
+        for who in self.everybody() {
             if !self.parties[who].online {
                 self.parties[who].online = true;
                 self.parties[who].restart(&self.setup, self.now_ms);
@@ -400,9 +448,7 @@ fn a_vanished_buyer_frees_the_lock() {
 #[test]
 fn a_buyer_that_never_asks_frees_the_units() {
     let mut world = World::new(Faults::default());
-    let key = world.parties[BUYER].key();
-    world.parties[SELLER].open_sell(&world.setup, world.now_ms, key);
-    world.settle(SELLER);
+    world.open_sell();
     world.until("released", |world| world.state(SELLER) == "released");
     assert_eq!(world.codes()[SELLER].as_deref(), Some("trade.buyer_silent"));
 }
@@ -607,6 +653,121 @@ fn nothing_is_spent_while_the_chain_source_is_down() {
     assert!(world.chain.offered.is_empty());
 }
 
+/// Buyer, reseller and provider are three nodes: the lock and the Activation come from one,
+/// the terms and the claim from another.
+#[test]
+fn a_resale_of_three_parties_ends_with_the_certificate_and_the_payment() {
+    let mut world = World::of_three(Faults::default()).open();
+    world.run("active", "settled");
+    let bought = world.events[BUYER].iter().find_map(|event| match event {
+        TradeEvent::Bought { certificate, .. } => Some(certificate.clone()),
+        _ => None,
+    });
+    let facts = verify(&bought.unwrap(), &world.setup.params).unwrap();
+    assert_eq!((facts.seq, facts.holder), (2, world.parties[BUYER].key()));
+    assert_eq!(facts.provider, world.parties[PROVIDER].key());
+    assert_eq!(world.parties[PROVIDER].registrar.activations, 1);
+    assert_eq!(world.parties[SELLER].registrar.locks, 0);
+    assert_eq!(world.chain.rejected, Vec::<String>::new());
+}
+
+#[test]
+fn any_one_message_of_a_resale_may_be_lost_or_come_twice() {
+    let mut total = usize::MAX;
+    let mut lose = 0;
+    while lose < total {
+        let faults = Faults { lose: Some(lose), ..Faults::default() };
+        let mut world = World::of_three(faults).open();
+        world.run("active", "settled");
+        total = total.min(world.messages - 1);
+        lose += 1;
+    }
+    assert!(total >= 9, "{total}");
+    let mut world = World::of_three(Faults { repeat: true, ..Faults::default() }).open();
+    world.run("active", "settled");
+    let registrar = &world.parties[PROVIDER].registrar;
+    assert_eq!((registrar.locks, registrar.activations), (1, 1));
+}
+
+#[test]
+fn any_party_of_a_resale_may_crash_after_any_write() {
+    for (who, least) in [(BUYER, 7), (SELLER, 6), (PROVIDER, 3)] {
+        let mut number = 0;
+        loop {
+            let faults = Faults { crash: Some((who, number)), ..Faults::default() };
+            let mut world = World::of_three(faults).open();
+            world.run("active", "settled");
+            if world.crashes == 0 {
+                break;
+            }
+            number += 1;
+        }
+        assert!(number >= least, "party {who}: {number}");
+    }
+}
+
+#[test]
+fn a_reseller_that_vanishes_leaves_the_refund() {
+    let mut world = World::of_three(Faults::default()).open();
+    world.until("funded", |world| world.state(SELLER) == "fund_seen");
+    world.parties[SELLER].online = false;
+    world.until("refunded", |world| world.state(BUYER) == "refunded");
+    world.until("free", |world| world.parties[PROVIDER].registrar.released.len() == 1);
+    assert_eq!(world.parties[PROVIDER].registrar.activations, 0);
+    world.heal();
+    world.run("refunded", "released");
+    assert_eq!(world.view(SELLER).unwrap().preimage, None);
+}
+
+#[test]
+fn a_buyer_that_vanishes_before_it_funds_a_resale_frees_the_lock() {
+    let mut world = World::of_three(Faults::default()).open();
+    world.until("locked", |world| world.state(SELLER) == "lock_granted");
+    world.parties[BUYER].online = false;
+    world.until("free", |world| world.parties[PROVIDER].registrar.released.len() == 1);
+    // The reseller does not hear of it, and waits as long as a funding could still confirm.
+    world.until("released", |world| world.state(SELLER) == "released");
+    assert_eq!(world.codes()[SELLER].as_deref(), Some("fund.not_confirmed"));
+}
+
+#[test]
+fn a_provider_that_vanishes_before_the_lock_costs_nothing() {
+    let mut world = World::of_three(Faults::default());
+    world.parties[PROVIDER].online = false;
+    let mut world = world.open();
+    world.run("aborted", "released");
+    assert_eq!(world.codes()[BUYER].as_deref(), Some("lock.late"));
+    assert!(world.chain.offered.is_empty());
+}
+
+#[test]
+fn a_provider_that_vanishes_before_its_acknowledgement_keeps_the_funding_at_home() {
+    let mut world = World::of_three(Faults::default()).open();
+    world.until("locked", |world| world.state(BUYER) == "locked");
+    world.parties[PROVIDER].online = false;
+    world.until("built", |world| world.state(BUYER) == "fund_built");
+    let fund = world.view(BUYER).unwrap().fund.unwrap().txid;
+    world.until("cancelled", |world| world.state(BUYER) == "cancelled");
+    assert!(!world.chain.offered.contains(&fund), "the seller's word is not enough");
+}
+
+/// The claim is the transfer: a provider that comes back moves the certificate.
+#[test]
+fn a_provider_back_after_the_claim_activates_by_itself() {
+    let mut world = World::of_three(Faults::default()).open();
+    world.until("funded", |world| world.state(BUYER) == "fund_confirmed");
+    world.parties[PROVIDER].online = false;
+    world.until("settled", |world| world.state(SELLER) == "settled");
+    assert_eq!(world.state(BUYER), "preimage_known");
+    world.parties[BUYER].online = false;
+    world.parties[PROVIDER].online = true;
+    world.parties[PROVIDER].restart(&world.setup, world.now_ms);
+    world.settle(PROVIDER);
+    world.until("activated", |world| world.parties[PROVIDER].registrar.activations == 1);
+    world.heal();
+    world.run("active", "settled");
+}
+
 #[test]
 fn refunds_carry_their_lock_time() {
     let mut world = World::new(Faults::default()).open();
@@ -624,10 +785,19 @@ const SEEDS: u64 = 150;
 
 #[test]
 fn random_troubles_never_cost_anybody() {
+    random_troubles(World::new);
+}
+
+#[test]
+fn random_troubles_of_a_resale_never_cost_anybody() {
+    random_troubles(World::of_three);
+}
+
+fn random_troubles(of: impl Fn(Faults) -> World) {
     let mut ends = std::collections::BTreeMap::<[&str; 2], usize>::new();
     for seed in 0..SEEDS {
         let faults = Faults { random: Some(seed), ..Faults::default() };
-        let mut world = World::new(faults).open();
+        let mut world = of(faults).open();
         let troubles_end = world.now_ms + 1_000 + seed % 20 * 1_000;
         // In every third run who is gone stays away for long.
         let patience = if seed % 3 == 0 { 400 } else { 20 };

@@ -6,8 +6,9 @@ use crate::chain::{ChainUpdate, Relevant, WatchFull, Watcher};
 use crate::wallet::{Wallet, WalletError};
 use capex_core::admission::has_work;
 use capex_core::engine::io::{Funding, WalletFacts};
-use capex_core::ids::TermsHash;
-use capex_core::settlement::facts::ChainFacts;
+use capex_core::ids::FundingId;
+use capex_core::settlement::facts::{ChainFacts, Sighting};
+use capex_core::settlement::transaction::KnownTx;
 use capex_core::wire::sha256;
 
 /// Addresses for payouts and refunds that the engine has at hand.
@@ -15,13 +16,16 @@ const FRESH_SCRIPTS: u16 = 8;
 
 /// What an update says to the engine.
 pub(super) fn chain_facts(update: &ChainUpdate, relevant: Relevant) -> ChainFacts {
+    let sighting = |tx, height| Sighting { tx: KnownTx::new(tx), height };
+    let connected =
+        relevant.connected.into_iter().map(|(height, _, tx)| sighting(tx, Some(height)));
+    let waiting = relevant.mempool.into_iter().map(|tx| sighting(tx, None));
     ChainFacts {
         height: update.height,
         median_time_past_s: update.median_time_past_s,
         feerates: update.feerates.clone(),
-        connected: relevant.connected,
-        mempool: relevant.mempool,
         disconnected: relevant.disconnected,
+        seen: connected.chain(waiting).collect(),
     }
 }
 
@@ -38,18 +42,18 @@ pub(super) fn wallet_facts(wallet: &mut Wallet, at_hand: u16) -> Result<WalletFa
     Ok(WalletFacts { spendable_sat, fresh_spks })
 }
 
-/// Lets the wallet fund terms.
+/// Lets the wallet make a funding.
 ///
 /// # Errors
 /// The wallet's refusal.
 pub(super) fn fund(
     wallet: &mut Wallet,
-    terms_hash: TermsHash,
+    funding: FundingId,
     outputs: &[(ScriptBuf, u64)],
     feerate_sat_kvb: u64,
     tip_height: u32,
 ) -> Result<Funding, WalletError> {
-    let funded = wallet.fund(terms_hash.0, outputs, feerate_sat_kvb, tip_height)?;
+    let funded = wallet.fund(funding.0, outputs, feerate_sat_kvb, tip_height)?;
     Ok(Funding { tx: funded.tx, outpoints: funded.outpoints, fee_sat: funded.fee_sat })
 }
 

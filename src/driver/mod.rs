@@ -23,7 +23,7 @@ use crate::chain::{ChainUpdate, Relevant, Watcher};
 use crate::store::StoreError;
 use crate::wallet::{Wallet, WalletError};
 use capex_core::engine::{Command, Effect, Engine, Input, Record, Unreadable};
-use capex_core::ids::{Key, TermsHash};
+use capex_core::ids::{FundingId, Key};
 use capex_core::units::TimeMs;
 
 pub use bridge::search_nonce;
@@ -206,11 +206,12 @@ impl Driver {
                 }
                 self.ask_rescan(from_height);
             }
-            Effect::Fund { terms_hash, outputs, feerate_sat_kvb } => {
-                self.fund(terms_hash, &outputs, feerate_sat_kvb)?;
+            Effect::Unwatch { spks, outpoints } => self.watcher.unwatch(&spks, &outpoints),
+            Effect::Fund { funding, outputs, feerate_sat_kvb } => {
+                self.fund(funding, &outputs, feerate_sat_kvb)?;
             }
-            Effect::ReleaseCoins { terms_hash } => {
-                match self.wallet.release(terms_hash.0) {
+            Effect::ReleaseCoins { funding } => {
+                match self.wallet.release(funding.0) {
                     // None were taken: the engine does not always know.
                     Ok(()) | Err(WalletError::NoFund) => {}
                     Err(error) => return Err(error.into()),
@@ -239,17 +240,17 @@ impl Driver {
 
     fn fund(
         &mut self,
-        terms_hash: TermsHash,
+        funding: FundingId,
         outputs: &[(ScriptBuf, u64)],
         feerate_sat_kvb: u64,
     ) -> Result<(), Fault> {
         let height = self.engine.chain().height;
-        let result =
-            match bridge::fund(&mut self.wallet, terms_hash, outputs, feerate_sat_kvb, height) {
-                Err(error @ WalletError::Store(_)) => return Err(error.into()),
-                other => other.map_err(|error| error.code().to_owned()),
-            };
-        self.inputs.push(Input::Funded { terms_hash, result });
+        let result = match bridge::fund(&mut self.wallet, funding, outputs, feerate_sat_kvb, height)
+        {
+            Err(error @ WalletError::Store(_)) => return Err(error.into()),
+            other => other.map_err(|error| error.code().to_owned()),
+        };
+        self.inputs.push(Input::Funded { funding, result });
         self.try_queue_wallet()
     }
 

@@ -11,7 +11,7 @@ use super::market::{ComputeError, Computed, OrderSpec};
 use crate::admission::AdmissionError;
 use crate::book::OrderSet;
 use crate::bundle::{Admitted, Candidates};
-use crate::ids::{CertId, Key, LeaseId, StandingId, TermsHash, TradeId};
+use crate::ids::{CertId, FundingId, Key, LeaseId, StandingId, TradeId};
 use crate::lease::ExecutorEvent;
 use crate::lease::objects::Workload;
 use crate::limits::{GOSSIP_MAX_BYTES, PROOF_MAX_BYTES};
@@ -273,7 +273,7 @@ pub enum Input {
     /// Answer to `Effect::Fund`.
     Funded {
         /// Which.
-        terms_hash: TermsHash,
+        funding: FundingId,
         /// Signed and journaled, or why not (reason code).
         result: Result<Funding, String>,
     },
@@ -461,12 +461,19 @@ pub enum Effect {
         /// First height.
         from_height: u32,
     },
+    /// Watch these no longer: what they belong to has ended.
+    Unwatch {
+        /// Output scripts.
+        spks: Vec<ScriptBuf>,
+        /// Outputs.
+        outpoints: Vec<OutPoint>,
+    },
     /// Select coins, lock them, sign and journal; answered by `Input::Funded`. No outputs:
     /// replace this funding by a payment to self.
     Fund {
-        /// For which terms.
-        terms_hash: TermsHash,
-        /// Contract outputs, sat.
+        /// Which: the same one gets the same transaction.
+        funding: FundingId,
+        /// Contract outputs of one trade or of several, sat.
         outputs: Vec<(ScriptBuf, u64)>,
         /// Sat per 1,000 vB.
         feerate_sat_kvb: u64,
@@ -478,8 +485,8 @@ pub enum Effect {
     },
     /// The coins of a funding that was never sent are free again.
     ReleaseCoins {
-        /// For which terms.
-        terms_hash: TermsHash,
+        /// Which.
+        funding: FundingId,
     },
     /// Match the orders of an epoch with [`Computed::new`]; always answered by
     /// `Input::Matched`. At most one at a time.

@@ -30,17 +30,18 @@ use self::leases::Leases;
 use self::market::{ComputeError, Computed, Inventory, Market, Matched};
 use self::register::{Desk, Register};
 use self::sync::{Sync, SyncReply, SyncRequest};
-use self::trades::{BuyLimits, TradeEvent, Trades};
+use self::trades::{BuyLimits, Purchase, TradeEvent, Trades};
 use self::witness::Witness;
 use super::ids::{CertId, Key};
 use super::lease::objects::{LeaseReply, LeaseRequest};
 use super::settlement::facts::ChainFacts;
-use super::settlement::objects::{SettleReply, SettleRequest};
+use super::settlement::objects::{LockGrant, SettleReply, SettleRequest};
+use super::settlement::seller::Goods;
 use super::units::{Slot, TimeMs};
 use crate::certificate::Certificate;
 use crate::limits::{LEASE_MAX_BYTES, SETTLE_MAX_BYTES, SYNC_MAX_BYTES};
 use crate::params::Params;
-use crate::wire::{WireError, decode_record, encode};
+use crate::wire::{Envelope, WireError, decode_record, encode};
 
 pub use io::{
     Checked, Command, Done, Effect, Event, Input, Protocol, Refusal, Topic, Unchecked, Verdict,
@@ -120,10 +121,10 @@ impl Engine {
                 self.kernel.treasury.set_spendable(facts.spendable_sat);
                 self.kernel.wallet.fresh_spks.extend(facts.fresh_spks);
             }
-            Input::Funded { terms_hash, result } => {
+            Input::Funded { funding, result } => {
                 let mut ctx = self.kernel.context(now_ms);
                 let mut desk = Desk { register: &mut self.register, witness: &self.witness };
-                let events = self.trades.on_funded(&mut ctx, &mut desk, terms_hash, result);
+                let events = self.trades.on_funded(&mut ctx, &mut desk, funding, result);
                 self.apply(now_ms, events);
             }
             Input::Broadcasted { txid, result } => {
@@ -192,7 +193,8 @@ impl Engine {
         self.register.load(&mut ctx, records)?;
         self.witness.load(records)?;
         self.holdings.load(&mut ctx, &mut self.witness, records)?;
-        self.trades.load(&mut ctx, records);
+        let mut desk = Desk { register: &mut self.register, witness: &self.witness };
+        let events = self.trades.load(&mut ctx, &mut desk, records)?;
         ctx.counters.keep_salts(ctx.out, self.trades.key_indices())?;
         for (trade, row, units) in self.trades.open_sells() {
             // Refused where the certificate was issued already: then it has the claim.
@@ -200,6 +202,7 @@ impl Engine {
         }
         self.leases.load(&mut ctx, records)?;
         self.market.forget_unopened(&mut ctx, |trade| self.trades.knows(trade));
+        self.apply(now_ms, events);
         Ok(())
     }
 
@@ -213,7 +216,7 @@ impl Engine {
         let matched = self.market.on_matched(&mut ctx, &mut self.register, epoch, result);
         let Some(matched) = matched else { return };
         for row in matched {
-            Self::open(&mut self.trades, &mut self.kernel.context(now_ms), row);
+            self.open(now_ms, row);
         }
         self.market.advance(&mut self.kernel.context(now_ms));
         // What was held back until this epoch is computed.
@@ -280,6 +283,9 @@ impl Engine {
             Topic::Locks => self.witness.on_lock_gossip(&mut ctx, bytes),
             Topic::Proofs => self.witness.on_proof_gossip(&mut ctx, bytes),
         };
+        if verdict == Verdict::Accept && topic == Topic::Locks {
+            self.hear_lock(now_ms, bytes);
+        }
         self.judge(peer, ticket, verdict, code);
     }
 
@@ -299,6 +305,16 @@ impl Engine {
         }
         let code = code.map(str::to_owned);
         self.kernel.out.push(Effect::Verdict { ticket, verdict, code });
+    }
+
+    /// A grant that the witness took may be the lock that a seller waits for.
+    fn hear_lock(&mut self, now_ms: TimeMs, bytes: &[u8]) {
+        let envelope = decode_record::<Envelope>(bytes);
+        let Ok(grant) = envelope.and_then(|envelope| envelope.peek::<LockGrant>()) else { return };
+        let mut ctx = self.kernel.context(now_ms);
+        let mut desk = Desk { register: &mut self.register, witness: &self.witness };
+        let events = self.trades.on_lock(&mut ctx, &mut desk, grant.provider, grant.terms_hash);
+        self.apply(now_ms, events);
     }
 
     fn on_request(&mut self, now_ms: TimeMs, peer: Key, id: u64, protocol: Protocol, bytes: &[u8]) {
@@ -371,7 +387,9 @@ impl Engine {
             | SettleRequest::Transfer(_)
             | SettleRequest::Cancel(_) => {
                 let mut desk = Desk { register: &mut self.register, witness: &self.witness };
-                self.trades.on_request(&mut ctx, &mut desk, peer, request)
+                let (reply, events) = self.trades.on_request(&mut ctx, &mut desk, peer, request);
+                self.apply(now_ms, events);
+                Some(reply)
             }
         };
         let reply = reply
@@ -402,7 +420,7 @@ impl Engine {
                 let reply = self.read_reply::<SettleReply>(peer, result, SETTLE_MAX_BYTES);
                 let mut ctx = self.kernel.context(now_ms);
                 let mut desk = Desk { register: &mut self.register, witness: &self.witness };
-                let events = self.trades.on_reply(&mut ctx, &mut desk, &purpose, reply);
+                let events = self.trades.on_reply(&mut ctx, &mut desk, peer, &purpose, reply);
                 self.apply(now_ms, events);
             }
             Purpose::Register(purpose) => {
@@ -576,17 +594,22 @@ impl Engine {
         &self.refused
     }
 
-    fn open(trades: &mut Trades, ctx: &mut Context<'_>, matched: Matched) {
-        match matched {
+    fn open(&mut self, now_ms: TimeMs, matched: Matched) {
+        let ctx = &mut self.kernel.context(now_ms);
+        let mut desk = Desk { register: &mut self.register, witness: &self.witness };
+        let events = match matched {
             Matched::Buy { row, trade, seller, to, features } => {
                 let fee_cap_sat = market::signing::fee_reserve_sat(ctx);
                 let limits = BuyLimits { fee_cap_sat, features };
-                trades.open_buy(ctx, &row, trade, seller, to, limits);
+                let purchase = Purchase { seller, to, title: None, limits };
+                self.trades.open_buy(ctx, &mut desk, &row, trade, purchase)
             }
             Matched::Sell { row, trade, buyer, units, features } => {
-                trades.open_sell(ctx, &row, trade, buyer, units, features);
+                let goods = Goods::Capacity { units, features };
+                self.trades.open_sell(ctx, &mut desk, &row, trade, buyer, goods)
             }
-        }
+        };
+        self.apply(now_ms, events);
     }
 }
 

@@ -36,7 +36,6 @@ pub(super) const FAMILIES: &[Family] = &[
         "terms.key": Rejected, Peer, "a settlement key is invalid";
         "terms.late": Rejected, Peer, "the seller sent no terms in time";
         "terms.not_the_row": Rejected, Peer, "the terms differ from the matched row";
-        "terms.one_funder": Rejected, Peer, "a trade has exactly one funder";
         "terms.payout": Rejected, Peer, "the payout script cannot be paid";
         "terms.template": Rejected, Peer, "the script template is unknown";
         "terms.tips_differ": Rejected, Nobody, "the chain tips of the parties differ too much";

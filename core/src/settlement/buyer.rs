@@ -1,40 +1,46 @@
-//! The buyer's side of one settlement.
+//! The buyer's side of one trade.
 //!
 //! ```text
-//! Draft → TermsSigned → Locked → Funding → FundBuilt → FundSent → FundConfirmed → PreimageKnown → Active
-//!   └────────┴────────────┴────────┘ Aborted    └──────────┴→ Cancelling → Cancelled
-//!                                                            FundConfirmed → Refunding → Refunded
+//! Draft → TermsSigned → Locked → Funding → Built → Sent → Confirmed → PreimageKnown → Active
+//!   └─────────┴───────────┴─────────┘ Aborted └───────┴→ Cancelling → Cancelled
+//!                                                        Confirmed → Refunding → Refunded
 //! ```
 //!
-//! From FundSent on the state is what the chain says ([`State::settle`]): a reorganisation
-//! moves it back. What to do next follows from the state and the time ([`Buyer::due`]);
-//! doing it is the engine's part.
+//! From Sent on the phase is what the chain says ([`Buyer::settle`]): a reorganisation moves
+//! it back. What to do next follows from state and time ([`Buyer::due`]).
 
+use std::collections::BTreeMap;
+
+use bitcoin::hashes::Hash;
+use bitcoin::secp256k1::{Secp256k1, Verification};
 use serde::{Deserialize, Serialize};
 
-use super::check::{Agreement, Now};
-use super::facts::Facts;
+use super::check::{self, Agreement, CheckError, Expected, Now};
 use super::objects::{Row, TermsRequest, Transfer};
-use super::timelock::Timelocks;
-use super::transaction::OwnTx;
+use super::rails::Rail;
+use super::rails::chain::facts::{ContractFacts, Facts};
+use super::rails::chain::timelock::Timelocks;
+use super::rails::chain::transaction::{KnownTx, OwnTx};
 use crate::certificate::objects::{Certificate, Hop};
-use crate::ids::{Key, TermsHash, TradeId};
+use crate::ids::{FundingId, Key, TermsHash, TradeId};
 use crate::units::TimeMs;
 use crate::wire::Envelope;
 
-/// A buyer's settlement, as its record keeps it.
+/// A buyer's side of one trade, as its record keeps it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Buyer {
-    /// Version of the record.
-    pub v: u8,
     /// Object id of the row.
     pub trade: TradeId,
     /// What was matched.
     pub row: Row,
-    /// Owner of the ask: seller and provider.
-    pub provider: Key,
+    /// Owner of the ask.
+    pub seller: Key,
+    /// Provider of the capacity.
+    pub registrar: Key,
     /// Holder after the sale.
     pub to: Key,
+    /// The certificate on sale, at a resale; at a primary sale the seller sends its Issue.
+    pub title: Option<Certificate>,
     /// Feature bits that the bid required.
     pub features: u64,
     /// Most that the funding may cost in fees, sat.
@@ -55,13 +61,15 @@ pub struct Buyer {
 pub struct Signed {
     /// Checked terms.
     pub agreement: Agreement,
-    /// Own signed Accept.
-    pub accept: Envelope,
+    /// Signed Accept of every funder, in the order of the terms.
+    pub accepts: Vec<Envelope>,
+    /// Numbers of the funders that are this node: it funds and refunds their contracts.
+    pub own: Vec<u8>,
     /// Until when the funding must be acknowledged, unix ms.
     pub release_at_ms: TimeMs,
 }
 
-/// The provider's lock.
+/// The registrar's lock.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lock {
     /// Signed LockGrant.
@@ -70,20 +78,22 @@ pub struct Lock {
     pub attempt: u32,
 }
 
-/// A settlement whose funding the wallet has signed.
+/// A trade whose funding the wallet has signed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Funded {
+pub struct Payment {
     /// Checked terms and consent.
     pub signed: Signed,
     /// The lock.
     pub lock: Lock,
+    /// The funding.
+    pub funding: FundingId,
     /// Fee of the funding, sat.
     pub fee_sat: u64,
-    /// What the chain says; `fund` is set from the start.
+    /// What the chain says.
     pub facts: Facts,
 }
 
-/// Where a buyer's settlement stands. Each state holds only what is valid in it.
+/// Where a buyer's side stands. Each state holds only what is valid in it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum State {
     /// The seller is asked for terms.
@@ -93,7 +103,7 @@ pub enum State {
         /// When the buyer gives up, unix ms.
         until_ms: TimeMs,
     },
-    /// The provider is asked for its lock.
+    /// The registrar is asked for its lock.
     TermsSigned(Signed),
     /// The lock stands; the buyer listens for a conflicting one.
     Locked {
@@ -110,42 +120,16 @@ pub enum State {
         signed: Signed,
         /// Lock.
         lock: Lock,
+        /// What the wallet is asked for.
+        funding: FundingId,
     },
-    /// The funding is signed, and the provider is asked to acknowledge it.
-    FundBuilt(Box<Funded>),
-    /// The funding is acknowledged and broadcast.
-    FundSent(Box<Funded>),
-    /// The funding is in a block.
-    FundConfirmed(Box<Funded>),
-    /// The claim revealed the preimage; the provider is asked for the Activation.
-    PreimageKnown(Box<Funded>),
-    /// The certificate is the buyer's.
-    Active {
-        /// The settlement.
-        funded: Box<Funded>,
-        /// Proof of payment.
-        transfer: Transfer,
-        /// Signed Activation.
-        activation: Envelope,
+    /// The funding is signed.
+    Paying {
+        /// The payment.
+        payment: Box<Payment>,
+        /// How far it has come.
+        phase: Phase,
     },
-    /// The funding is being replaced by a payment to self.
-    Cancelling {
-        /// The settlement.
-        funded: Box<Funded>,
-        /// The replacement, once the wallet has built it.
-        cancel: Option<OwnTx>,
-    },
-    /// The replacement is final.
-    Cancelled(Box<Funded>),
-    /// The refund is on its way.
-    Refunding {
-        /// The settlement.
-        funded: Box<Funded>,
-        /// The refund last sent.
-        refund: OwnTx,
-    },
-    /// The refund is final.
-    Refunded(Box<Funded>),
     /// Ended before any funding left this node.
     Aborted {
         /// Reason code.
@@ -155,6 +139,40 @@ pub enum State {
     },
 }
 
+/// How far a payment has come.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Phase {
+    /// The registrar is asked to acknowledge the funding.
+    Built,
+    /// The funding is acknowledged and broadcast.
+    Sent,
+    /// The funding is in a block.
+    Confirmed,
+    /// A claim revealed the preimage; the registrar is asked for the Activation.
+    PreimageKnown,
+    /// The certificate is the buyer's.
+    Active {
+        /// Proof of payment.
+        transfer: Transfer,
+        /// Signed Activation.
+        activation: Envelope,
+    },
+    /// The funding is being replaced by a payment to self.
+    Cancelling {
+        /// The replacement, once the wallet has built it.
+        cancel: Option<OwnTx>,
+    },
+    /// The replacement is final.
+    Cancelled,
+    /// The refund is on its way.
+    Refunding {
+        /// The refunds last sent, by number of their contract.
+        refunds: BTreeMap<u8, OwnTx>,
+    },
+    /// The refund is final.
+    Refunded,
+}
+
 /// What a buyer does next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
@@ -162,11 +180,11 @@ pub enum Step {
     Wait,
     /// Ask the seller for terms.
     AskTerms,
-    /// Ask the provider for its lock.
+    /// Ask the registrar for its lock.
     AskLock,
     /// Ask the wallet for the funding.
     AskWallet,
-    /// Ask the provider to acknowledge the funding.
+    /// Ask the registrar to acknowledge the funding, and show it to the seller.
     SendFund,
     /// Broadcast the funding (again).
     BroadcastFund,
@@ -174,19 +192,29 @@ pub enum Step {
     AskCancel,
     /// Broadcast the replacement (again).
     BroadcastCancel,
-    /// Build or bump the refund, and broadcast it.
+    /// Build or bump the refunds, and broadcast them.
     Refund,
-    /// Ask the provider for the Activation.
+    /// Ask the registrar for the Activation.
     AskActivation,
     /// Give up before any funding left.
     Abort(&'static str),
 }
 
-impl Signed {
-    /// The provider granted its lock.
+impl Phase {
+    /// Name, as people and the API see it.
     #[must_use]
-    pub fn locked(self, lock: Lock, quiet_until_ms: TimeMs) -> State {
-        State::Locked { signed: self, lock, quiet_until_ms }
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Built => "fund_built",
+            Self::Sent => "fund_sent",
+            Self::Confirmed => "fund_confirmed",
+            Self::PreimageKnown => "preimage_known",
+            Self::Active { .. } => "active",
+            Self::Cancelling { .. } => "cancelling",
+            Self::Cancelled => "cancelled",
+            Self::Refunding { .. } => "refunding",
+            Self::Refunded => "refunded",
+        }
     }
 }
 
@@ -199,26 +227,24 @@ impl State {
             Self::TermsSigned(_) => "terms_signed",
             Self::Locked { .. } => "locked",
             Self::Funding { .. } => "funding",
-            Self::FundBuilt(_) => "fund_built",
-            Self::FundSent(_) => "fund_sent",
-            Self::FundConfirmed(_) => "fund_confirmed",
-            Self::PreimageKnown(_) => "preimage_known",
-            Self::Active { .. } => "active",
-            Self::Cancelling { .. } => "cancelling",
-            Self::Cancelled(_) => "cancelled",
-            Self::Refunding { .. } => "refunding",
-            Self::Refunded(_) => "refunded",
+            Self::Paying { phase, .. } => phase.name(),
             Self::Aborted { .. } => "aborted",
         }
     }
 
-    /// Whether nothing can happen any more, apart from a reorganisation under Active.
+    /// Whether nothing can happen any more.
     #[must_use]
     pub fn is_done(&self) -> bool {
-        matches!(
-            self,
-            Self::Active { .. } | Self::Cancelled(_) | Self::Refunded(_) | Self::Aborted { .. }
-        )
+        match self {
+            Self::Aborted { .. } => true,
+            Self::Paying { phase, .. } => {
+                matches!(phase, Phase::Active { .. } | Phase::Cancelled | Phase::Refunded)
+            }
+            Self::Draft { .. }
+            | Self::TermsSigned(_)
+            | Self::Locked { .. }
+            | Self::Funding { .. } => false,
+        }
     }
 
     /// Terms, from TermsSigned on.
@@ -229,191 +255,152 @@ impl State {
             Self::TermsSigned(signed)
             | Self::Locked { signed, .. }
             | Self::Funding { signed, .. } => Some(&signed.agreement),
+            Self::Paying { payment, .. } => Some(&payment.signed.agreement),
             Self::Aborted { agreement, .. } => agreement.as_ref(),
-            _ => self.funded().map(|funded| &funded.signed.agreement),
         }
     }
 
-    /// The funded settlement, from FundBuilt on.
+    /// The payment, once its funding is signed.
     #[must_use]
-    pub fn funded(&self) -> Option<&Funded> {
+    pub fn payment(&self) -> Option<&Payment> {
         match self {
-            Self::FundBuilt(funded)
-            | Self::FundSent(funded)
-            | Self::FundConfirmed(funded)
-            | Self::PreimageKnown(funded)
-            | Self::Cancelled(funded)
-            | Self::Refunded(funded)
-            | Self::Active { funded, .. }
-            | Self::Cancelling { funded, .. }
-            | Self::Refunding { funded, .. } => Some(funded),
+            Self::Paying { payment, .. } => Some(payment),
             _ => None,
         }
     }
 
-    /// As [`Self::funded`], to apply facts.
-    pub fn facts_mut(&mut self) -> Option<&mut Facts> {
-        match self {
-            Self::FundBuilt(funded)
-            | Self::FundSent(funded)
-            | Self::FundConfirmed(funded)
-            | Self::PreimageKnown(funded)
-            | Self::Cancelled(funded)
-            | Self::Refunded(funded)
-            | Self::Active { funded, .. }
-            | Self::Cancelling { funded, .. }
-            | Self::Refunding { funded, .. } => Some(&mut funded.facts),
-            _ => None,
-        }
-    }
-
-    /// The wallet built the funding.
+    /// What the wallet was asked to fund.
     #[must_use]
-    pub fn built(signed: Signed, lock: Lock, fee_sat: u64, facts: Facts) -> Self {
-        Self::FundBuilt(Box::new(Funded { signed, lock, fee_sat, facts }))
-    }
-
-    /// Moves to what the facts say. Terminal states stay; so does Active, because a buyer
-    /// that holds the Activation must not take its money back in a reorganisation.
-    #[must_use]
-    pub fn settle(self, now: Now<'_>) -> Self {
+    pub fn funding(&self) -> Option<FundingId> {
         match self {
-            // Someone else broadcast it, so the acknowledgement was only lost.
-            Self::FundBuilt(funded) if !funded.facts.fund.as_ref().is_some_and(|f| f.seen) => {
-                Self::FundBuilt(funded)
-            }
-            Self::FundBuilt(funded)
-            | Self::FundSent(funded)
-            | Self::FundConfirmed(funded)
-            | Self::PreimageKnown(funded) => classify(funded, Exit::None, now),
-            Self::Cancelling { funded, cancel } => classify(funded, Exit::Cancel(cancel), now),
-            Self::Refunding { funded, refund } => classify(funded, Exit::Refund(refund), now),
-            other => other,
+            Self::Funding { funding, .. } => Some(*funding),
+            _ => self.payment().map(|payment| payment.funding),
         }
     }
 }
 
-/// An exit that the buyer has begun.
-enum Exit {
-    None,
-    Cancel(Option<OwnTx>),
-    Refund(OwnTx),
-}
-
-fn classify(funded: Box<Funded>, exit: Exit, now: Now<'_>) -> State {
-    let (facts, tip) = (&funded.facts, now.tip);
-    let deep = now.params.chain.final_blocks;
-    if facts.refund_depth(tip) >= deep {
-        return State::Refunded(funded);
-    }
-    if facts.claim_depth(tip) > 0 {
-        return State::PreimageKnown(funded);
-    }
-    if let Exit::Refund(refund) = exit {
-        return State::Refunding { funded, refund };
-    }
-    if facts.claim.is_some() {
-        return State::PreimageKnown(funded);
-    }
-    if facts.fund_depth(tip) > 0 {
-        return State::FundConfirmed(funded);
-    }
-    if facts.conflict_depth(tip) >= deep {
-        return State::Cancelled(funded);
-    }
-    match exit {
-        Exit::Cancel(cancel) => State::Cancelling { funded, cancel },
-        _ => State::FundSent(funded),
-    }
-}
-
-impl Funded {
+impl Payment {
     /// Object id of the terms.
     #[must_use]
     pub fn hash(&self) -> TermsHash {
-        self.signed.agreement.hash
+        self.signed.agreement.hash()
     }
 
-    /// Proof of payment, once the claim is known.
+    /// This node's contracts with their numbers.
+    pub fn own(&self) -> impl Iterator<Item = (u8, &ContractFacts)> {
+        let of = |n: &u8| Some((*n, self.facts.contracts().get(usize::from(*n))?));
+        self.signed.own.iter().filter_map(of)
+    }
+
+    /// The funding transaction of this node's contracts.
+    #[must_use]
+    pub fn fund(&self) -> Option<&KnownTx> {
+        self.own().find_map(|(_, facts)| facts.fund.as_ref()).map(|fund| &fund.tx)
+    }
+
+    fn is_fund_seen(&self) -> bool {
+        self.own().any(|(_, facts)| facts.fund.as_ref().is_some_and(|fund| fund.seen))
+    }
+
+    fn own_depth(&self, depth: impl Fn(&ContractFacts) -> u32) -> u32 {
+        self.own().map(|(_, facts)| depth(facts)).min().unwrap_or(0)
+    }
+
+    /// Proof of payment, once a claim is known.
     #[must_use]
     pub fn transfer(&self) -> Option<Transfer> {
-        use bitcoin::hashes::Hash;
-        let (spend, x) = self.facts.claim?;
-        Some(Transfer {
-            v: crate::wire::VERSION,
-            terms_hash: self.hash(),
-            x,
-            spend_txid: spend.txid.to_byte_array(),
-            vin: spend.vin,
-        })
+        transfer(&self.facts, self.hash())
     }
 
     /// The certificate that the sale makes.
     #[must_use]
     pub fn certificate(&self, transfer: &Transfer, activation: &Envelope) -> Certificate {
         let agreement = &self.signed.agreement;
-        Certificate {
-            issue: agreement.issue.clone(),
-            hops: vec![Hop::Sale {
-                terms: agreement.signed.clone(),
-                lock: self.lock.signed.clone(),
-                transfer: transfer.clone(),
-                activation: activation.clone(),
-            }],
+        let mut certificate = agreement.title.clone();
+        certificate.hops.push(Hop::Sale {
+            terms: agreement.signed.envelope.clone(),
+            lock: self.lock.signed.clone(),
+            transfer: transfer.clone(),
+            activation: activation.clone(),
+        });
+        certificate
+    }
+
+    /// The phase that the facts demand, if it is another one. Terminal phases stay; so does
+    /// Active, because a buyer that holds the Activation must not take its money back in a
+    /// reorganisation.
+    fn settle(&self, phase: &Phase, now: Now<'_>) -> Option<Phase> {
+        let (tip, deep) = (now.tip, now.params.chain.final_blocks);
+        match phase {
+            Phase::Active { .. } | Phase::Cancelled | Phase::Refunded => return None,
+            // Until someone broadcasts it only its own deadline counts.
+            Phase::Built if !self.is_fund_seen() => return None,
+            _ => {}
         }
+        if self.own_depth(|facts| facts.refund_depth(tip)) >= deep {
+            return Some(Phase::Refunded);
+        }
+        let is_revealed = matches!(phase, Phase::PreimageKnown);
+        let revealed = (!is_revealed).then_some(Phase::PreimageKnown);
+        if self.facts.claim_depth(tip) > 0 {
+            return revealed;
+        }
+        if matches!(phase, Phase::Refunding { .. }) {
+            return None;
+        }
+        if self.facts.claim().is_some() {
+            return revealed;
+        }
+        if self.own_depth(|facts| facts.fund_depth(tip)) > 0 {
+            return (*phase != Phase::Confirmed).then_some(Phase::Confirmed);
+        }
+        if self.own_depth(|facts| facts.conflict_depth(tip)) >= deep {
+            return Some(Phase::Cancelled);
+        }
+        let stays = matches!(phase, Phase::Sent | Phase::Cancelling { .. });
+        (!stays).then_some(Phase::Sent)
     }
 }
 
+/// Proof of payment from the facts of terms.
+#[must_use]
+pub fn transfer(facts: &Facts, terms_hash: TermsHash) -> Option<Transfer> {
+    let (spend, x) = facts.claim()?;
+    let spend_txid = spend.txid.to_byte_array();
+    Some(Transfer { v: crate::wire::VERSION, terms_hash, x, spend_txid, vin: spend.vin })
+}
+
 impl Buyer {
+    /// Moves to what the facts say. Returns whether it moved.
+    pub fn settle(&mut self, now: Now<'_>) -> bool {
+        let State::Paying { payment, phase } = &mut self.state else { return false };
+        let moved = payment.settle(phase, now);
+        let is_moved = moved.is_some();
+        if let Some(moved) = moved {
+            *phase = moved;
+        }
+        is_moved
+    }
+
     /// What to do next. `sure` says whether the absence of a chain fact means something,
     /// which it does not while a rescan after a restart runs.
     #[must_use]
     pub fn due(&self, now: Now<'_>, sure: bool) -> Step {
-        let (now_ms, tip) = (now.ms, now.tip);
+        let passed = |at_ms: TimeMs| now.ms >= at_ms;
         match &self.state {
-            State::Draft { until_ms, .. } if now_ms >= *until_ms => Step::Abort("terms.late"),
+            State::Draft { until_ms, .. } if passed(*until_ms) => Step::Abort("terms.late"),
             State::Draft { .. } => Step::AskTerms,
-            State::TermsSigned(signed) if now_ms >= signed.release_at_ms => {
-                Step::Abort("lock.late")
-            }
+            State::TermsSigned(signed) if passed(signed.release_at_ms) => Step::Abort("lock.late"),
             State::TermsSigned(_) => Step::AskLock,
             State::Locked { signed, .. } | State::Funding { signed, .. }
-                if now_ms >= signed.release_at_ms =>
+                if passed(signed.release_at_ms) =>
             {
                 Step::Abort("fund.late")
             }
-            State::Locked { quiet_until_ms, .. } if now_ms < *quiet_until_ms => Step::Wait,
+            State::Locked { quiet_until_ms, .. } if !passed(*quiet_until_ms) => Step::Wait,
             State::Locked { .. } | State::Funding { .. } => Step::AskWallet,
-            State::FundBuilt(funded) => {
-                // Once the bytes left, the provider may hold them: only a replacement is safe.
-                let late = now_ms >= funded.signed.release_at_ms;
-                if late || tip >= heights(funded, now).cancel_at() {
-                    Step::AskCancel
-                } else {
-                    Step::SendFund
-                }
-            }
-            State::FundSent(funded) if sure && tip >= heights(funded, now).cancel_at() => {
-                Step::AskCancel
-            }
-            State::FundSent(_) => Step::BroadcastFund,
-            State::Cancelling { cancel: None, .. } => Step::AskCancel,
-            State::Cancelling { .. } => Step::BroadcastCancel,
-            State::PreimageKnown(funded) if funded.facts.claim_depth(tip) > 0 => {
-                Step::AskActivation
-            }
-            State::FundConfirmed(funded) | State::PreimageKnown(funded) => {
-                if sure && tip >= funded.signed.agreement.terms.refund_at {
-                    Step::Refund
-                } else {
-                    Step::Wait
-                }
-            }
-            State::Refunding { .. } => Step::Refund,
-            State::Active { .. }
-            | State::Cancelled(_)
-            | State::Refunded(_)
-            | State::Aborted { .. } => Step::Wait,
+            State::Paying { payment, phase } => payment.due(phase, now, sure),
+            State::Aborted { .. } => Step::Wait,
         }
     }
 
@@ -429,10 +416,10 @@ impl Buyer {
                 (*quiet_until_ms, "no conflicting lock"),
                 (signed.release_at_ms, "funding deadline"),
             ],
-            State::FundBuilt(funded) => {
-                vec![(funded.signed.release_at_ms, "funding deadline")]
+            State::Paying { payment, phase: Phase::Built } => {
+                vec![(payment.signed.release_at_ms, "funding deadline")]
             }
-            _ => Vec::new(),
+            State::Paying { .. } | State::Aborted { .. } => Vec::new(),
         }
     }
 
@@ -444,13 +431,133 @@ impl Buyer {
             | State::TermsSigned(_)
             | State::Locked { .. }
             | State::Funding { .. } => self.row.price_sat().saturating_add(self.fee_reserve_sat),
-            _ => 0,
+            State::Paying { .. } | State::Aborted { .. } => 0,
         }
+    }
+
+    /// Checks the seller's answer; `None` if it comes too late or was not asked for.
+    ///
+    /// # Errors
+    /// The first [`CheckError`] found.
+    pub fn terms<C: Verification>(
+        &self,
+        secp: &Secp256k1<C>,
+        now: Now<'_>,
+        issue: Option<Envelope>,
+        terms: &Envelope,
+    ) -> Option<Result<Agreement, CheckError>> {
+        let State::Draft { request: Some(request), until_ms } = &self.state else { return None };
+        if !now.chain_up || now.ms >= *until_ms {
+            return None;
+        }
+        let expected = Expected {
+            trade: self.trade,
+            row: &self.row,
+            seller: self.seller,
+            registrar: self.registrar,
+            to: self.to,
+            funders: &request.funders,
+            features: self.features,
+        };
+        let fresh = issue.map(|issue| Certificate { issue, hops: Vec::new() });
+        let Some(title) = self.title.clone().or(fresh) else { return Some(Err(CheckError::Issue)) };
+        Some(check::agreement(secp, now, expected, title, terms))
+    }
+
+    /// Checks the registrar's lock; `None` if it was not asked for.
+    ///
+    /// # Errors
+    /// The first [`CheckError`] found.
+    pub fn lock(&self, now: Now<'_>, signed: &Envelope) -> Option<Result<Lock, CheckError>> {
+        let State::TermsSigned(terms) = &self.state else { return None };
+        let attempt = check::lock(now, &terms.agreement, signed);
+        Some(attempt.map(|attempt| Lock { signed: signed.clone(), attempt }))
+    }
+
+    /// Checks the wallet's funding against terms, cap and time; returns the first facts.
+    ///
+    /// # Errors
+    /// `fund.pays_not_the_contract`, `fund.late`, `fund.fee_above_cap`, or why it can no
+    /// longer confirm in time.
+    pub fn funding(
+        &self,
+        now: Now<'_>,
+        signed: &Signed,
+        rail: &Rail,
+        tx: &KnownTx,
+        fee_sat: u64,
+    ) -> Result<Facts, &'static str> {
+        let contracts = rail.contracts();
+        let mut facts = Facts::none(contracts.len());
+        facts.fund(contracts, tx, false);
+        let paid = |n: &u8| {
+            facts.contracts().get(usize::from(*n)).is_some_and(|contract| contract.fund.is_some())
+        };
+        if signed.own.is_empty() || !signed.own.iter().all(paid) {
+            return Err("fund.pays_not_the_contract");
+        }
+        if now.ms >= signed.release_at_ms {
+            return Err("fund.late");
+        }
+        if fee_sat > self.fee_cap_sat {
+            return Err("fund.fee_above_cap");
+        }
+        check::reach(now, signed.agreement.terms()).map_err(CheckError::code)?;
+        Ok(facts)
+    }
+
+    /// Whether this acknowledges the funding that waits for it.
+    #[must_use]
+    pub fn is_acknowledged(&self, terms_hash: TermsHash, txid: [u8; 32]) -> bool {
+        let State::Paying { payment, phase: Phase::Built } = &self.state else { return false };
+        let ours = payment.fund().map(|fund| fund.txid().to_byte_array());
+        payment.hash() == terms_hash && ours == Some(txid)
+    }
+
+    /// Checks the Activation; `None` if it was not asked for. Returns the proof of payment
+    /// that it answers.
+    ///
+    /// # Errors
+    /// The first [`CheckError`] found.
+    pub fn activation(
+        &self,
+        now: Now<'_>,
+        signed: &Envelope,
+    ) -> Option<Result<Transfer, CheckError>> {
+        let State::Paying { payment, phase: Phase::PreimageKnown } = &self.state else {
+            return None;
+        };
+        let transfer = payment.transfer()?;
+        let (agreement, attempt) = (&payment.signed.agreement, payment.lock.attempt);
+        let checked = check::activation(now.params, agreement, attempt, signed);
+        Some(checked.map(|()| transfer))
     }
 }
 
-fn heights(funded: &Funded, now: Now<'_>) -> Timelocks {
-    Timelocks::of(&funded.signed.agreement.terms, now.params)
+impl Payment {
+    fn due(&self, phase: &Phase, now: Now<'_>, sure: bool) -> Step {
+        let tip = now.tip;
+        let terms = self.signed.agreement.terms();
+        let cancel_at = Timelocks::of(terms, now.params).cancel_at();
+        match phase {
+            // Once the bytes left, the registrar may hold them: only a replacement is safe.
+            Phase::Built if now.ms >= self.signed.release_at_ms || tip >= cancel_at => {
+                Step::AskCancel
+            }
+            Phase::Built => Step::SendFund,
+            Phase::Sent if sure && tip >= cancel_at => Step::AskCancel,
+            Phase::Sent => Step::BroadcastFund,
+            Phase::Cancelling { cancel: None } => Step::AskCancel,
+            Phase::Cancelling { cancel: Some(_) } => Step::BroadcastCancel,
+            Phase::PreimageKnown if self.facts.claim_depth(tip) > 0 => Step::AskActivation,
+            Phase::Confirmed | Phase::PreimageKnown if sure && tip >= terms.refund_at => {
+                Step::Refund
+            }
+            Phase::Confirmed | Phase::PreimageKnown => Step::Wait,
+            Phase::Refunding { .. } => Step::Refund,
+            Phase::Active { .. } | Phase::Cancelled | Phase::Refunded => Step::Wait,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -463,30 +570,44 @@ mod tests {
     const UNTIL_MS: TimeMs = 60_000;
 
     fn signed() -> Signed {
-        let (agreement, accept) = (sample::agreement(T0), sample::envelope());
-        Signed { agreement, accept, release_at_ms: UNTIL_MS }
+        let agreement = sample::agreement(sample::terms(T0));
+        Signed { agreement, accepts: Vec::new(), own: vec![0], release_at_ms: UNTIL_MS }
     }
 
     fn lock() -> Lock {
         Lock { signed: sample::envelope(), attempt: 0 }
     }
 
-    fn funded(heights: [Option<u32>; 4]) -> Box<Funded> {
-        let facts = sample::facts(heights);
-        Box::new(Funded { signed: signed(), lock: lock(), fee_sat: 154, facts })
+    fn payment(heights: [Option<u32>; 4]) -> Box<Payment> {
+        let facts = Facts::new(vec![sample::contract_facts(heights)]);
+        let funding = FundingId([9; 32]);
+        Box::new(Payment { signed: signed(), lock: lock(), funding, fee_sat: 154, facts })
+    }
+
+    fn paying(heights: [Option<u32>; 4], phase: Phase) -> State {
+        State::Paying { payment: payment(heights), phase }
     }
 
     fn own() -> OwnTx {
-        OwnTx { tx: sample::facts([Some(0); 4]).fund.unwrap().tx, fee_sat: 138 }
+        OwnTx { tx: sample::tx(), fee_sat: 138 }
+    }
+
+    fn refunding() -> Phase {
+        Phase::Refunding { refunds: BTreeMap::from([(0, own())]) }
+    }
+
+    fn cancelling() -> Phase {
+        Phase::Cancelling { cancel: Some(own()) }
     }
 
     fn buyer(state: State) -> Buyer {
         Buyer {
-            v: 1,
             trade: TradeId([10; 32]),
             row: sample::row(),
-            provider: Key([1; 32]),
+            seller: Key([1; 32]),
+            registrar: Key([1; 32]),
             to: Key([2; 32]),
+            title: None,
             features: 0,
             fee_cap_sat: 1_000,
             fee_reserve_sat: 154,
@@ -494,6 +615,15 @@ mod tests {
             opened_ms: 0,
             state,
         }
+    }
+
+    fn settled(state: State, tip: u32) -> &'static str {
+        let params = sample::params("mainnet");
+        let mut buyer = buyer(state);
+        buyer.settle(sample::now(&params, 0, tip));
+        let name = buyer.state.name();
+        assert!(!buyer.settle(sample::now(&params, 0, tip)), "{name}: settling twice moves");
+        name
     }
 
     #[test]
@@ -519,30 +649,56 @@ mod tests {
             // The funding won the race against its replacement.
             ([Some(832), NO, NO, WAITS], 833, 'c', "fund_confirmed"),
         ];
-        let params = sample::params("mainnet");
         for (heights, tip, exit, expected) in table {
-            let funded = funded(heights);
-            let state = match exit {
-                'r' => State::Refunding { funded, refund: own() },
-                'c' => State::Cancelling { funded, cancel: Some(own()) },
-                _ => State::FundConfirmed(funded),
+            let phase = match exit {
+                'r' => refunding(),
+                'c' => cancelling(),
+                _ => Phase::Confirmed,
             };
-            let got = state.settle(sample::now(&params, 0, tip));
-            assert_eq!(got.name(), expected, "{heights:?} at {tip}");
-            // Settling twice changes nothing.
-            assert_eq!(got.clone().settle(sample::now(&params, 0, tip)), got);
+            let got = settled(paying(heights, phase), tip);
+            assert_eq!(got, expected, "{heights:?} at {tip}");
+        }
+    }
+
+    #[test]
+    fn two_contracts_of_one_buyer() {
+        const NO: Option<u32> = None;
+        let funded = [Some(801), NO, NO, NO];
+        let refunded = [Some(801), NO, Some(951), NO];
+        // Contracts, tip, exit begun, own contracts, state
+        let table = [
+            ([funded, funded], 801, 'n', vec![0, 1], "fund_confirmed"),
+            ([funded, [Some(0), NO, NO, NO]], 801, 'n', vec![0, 1], "fund_sent"),
+            // The other funder is late, but this node's money is out.
+            ([funded, [NO; 4]], 801, 'n', vec![0], "fund_confirmed"),
+            ([refunded, funded], 960, 'r', vec![0, 1], "refunding"),
+            ([refunded, funded], 960, 'r', vec![0], "refunded"),
+            ([refunded, refunded], 955, 'r', vec![0, 1], "refunding"),
+            ([refunded, refunded], 956, 'r', vec![0, 1], "refunded"),
+            // Who takes a part of the price has sold.
+            ([refunded, [Some(801), Some(952), NO, NO]], 956, 'r', vec![0, 1], "preimage_known"),
+            ([funded, [Some(801), Some(0), NO, NO]], 810, 'n', vec![0], "preimage_known"),
+        ];
+        for (contracts, tip, exit, own, expected) in table {
+            let phase = if exit == 'r' { refunding() } else { Phase::Sent };
+            let mut payment = payment([NO; 4]);
+            payment.facts = Facts::new(contracts.map(sample::contract_facts).to_vec());
+            payment.signed.agreement = sample::agreement(sample::two_funders(T0));
+            payment.signed.own = own;
+            let got = settled(State::Paying { payment, phase }, tip);
+            assert_eq!(got, expected, "{contracts:?} at {tip}");
         }
     }
 
     #[test]
     fn what_is_due() {
         let draft = || State::Draft { request: None, until_ms: UNTIL_MS };
-        let locked = || signed().locked(lock(), 30_000);
-        let built = |fund| State::FundBuilt(funded([fund, None, None, None]));
-        let sent = || State::FundSent(funded([Some(0), None, None, None]));
-        let confirmed = || State::FundConfirmed(funded([Some(801), None, None, None]));
-        let revealed = |claim| State::PreimageKnown(funded([Some(801), claim, None, None]));
-        let cancelling = |cancel| State::Cancelling { funded: funded([Some(0); 4]), cancel };
+        let locked = || State::Locked { signed: signed(), lock: lock(), quiet_until_ms: 30_000 };
+        let built = |fund| paying([fund, None, None, None], Phase::Built);
+        let sent = || paying([Some(0), None, None, None], Phase::Sent);
+        let confirmed = || paying([Some(801), None, None, None], Phase::Confirmed);
+        let revealed = |claim| paying([Some(801), claim, None, None], Phase::PreimageKnown);
+        let cancelling = |cancel| paying([Some(0); 4], Phase::Cancelling { cancel });
         // state, now, tip, step
         let table = [
             (draft(), 59_999, 800, Step::AskTerms),
@@ -576,28 +732,29 @@ mod tests {
     #[test]
     fn while_a_rescan_runs_nothing_is_concluded_from_absence() {
         let params = sample::params("mainnet");
-        let sent = buyer(State::FundSent(funded([Some(0), None, None, None])));
+        let sent = buyer(paying([Some(0), None, None, None], Phase::Sent));
         assert_eq!(sent.due(sample::now(&params, 0, 835), false), Step::BroadcastFund);
-        let confirmed = buyer(State::FundConfirmed(funded([Some(801), None, None, None])));
+        let confirmed = buyer(paying([Some(801), None, None, None], Phase::Confirmed));
         assert_eq!(confirmed.due(sample::now(&params, 0, 960), false), Step::Wait);
     }
 
     #[test]
     fn who_holds_the_activation_never_refunds() {
-        let funded = funded([Some(801), Some(0), None, None]);
-        let transfer = funded.transfer().unwrap();
-        let active = State::Active { funded, transfer, activation: sample::envelope() };
+        let payment = payment([Some(801), Some(0), None, None]);
+        let transfer = payment.transfer().unwrap();
+        let phase = Phase::Active { transfer, activation: sample::envelope() };
+        let mut active = buyer(State::Paying { payment, phase });
         let params = sample::params("mainnet");
         let now = sample::now(&params, 0, 2_000);
-        assert_eq!(active.clone().settle(now), active);
-        assert_eq!(buyer(active).due(now, true), Step::Wait);
+        assert!(!active.settle(now));
+        assert_eq!(active.due(now, true), Step::Wait);
     }
 
     #[test]
     fn coins_are_committed_until_the_wallet_locks_them() {
         let draft = buyer(State::Draft { request: None, until_ms: 0 });
         assert_eq!(draft.committed_sat(), 1_000_154);
-        let sent = buyer(State::FundSent(funded([Some(0), None, None, None])));
+        let sent = buyer(paying([Some(0), None, None, None], Phase::Sent));
         assert_eq!(sent.committed_sat(), 0);
     }
 }

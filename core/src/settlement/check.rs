@@ -4,10 +4,14 @@ use bitcoin::secp256k1::{Secp256k1, Verification};
 use serde::{Deserialize, Serialize};
 
 use super::objects::{Accept, Funder, LockGrant, Row, Terms};
-use super::script::{Contract, ScriptError, TEMPLATE};
-use super::timelock::{Timelocks, lead_suffices, tips_agree};
+use super::rails::Rail;
+use super::rails::chain::script::{ScriptError, TEMPLATE};
+use super::rails::chain::timelock::{Timelocks, lead_suffices, tips_agree};
 use crate::certificate::objects::{Activation, Issue, Payment};
+use crate::certificate::verify::{Fault, check_terms, verify};
+use crate::certificate::{Certificate, VerifiedCertificate};
 use crate::ids::{Key, TermsHash, TradeId};
+use crate::limits::FUNDERS_MAX;
 use crate::params::Params;
 use crate::units::TimeMs;
 use crate::wire::{Envelope, Verified, WireError};
@@ -30,6 +34,9 @@ pub enum CheckError {
     /// Names another seller, holder or funder than agreed.
     #[error("terms name other parties")]
     Party,
+    /// Funders whose amounts are not the price, or more than eight.
+    #[error("the funders' amounts do not make up the price")]
+    Shares,
     /// The Issue is not the one that this row needs.
     #[error("the certificate does not fit the row")]
     Issue,
@@ -48,6 +55,9 @@ pub enum CheckError {
     /// A consent that is not for these terms, by this funder, until this time.
     #[error("consent does not fit the terms")]
     Accept,
+    /// A consent whose time has run out.
+    #[error("consent has elapsed")]
+    Elapsed,
     /// A lock that is not for these terms.
     #[error("lock does not fit the terms")]
     Lock,
@@ -65,12 +75,14 @@ impl CheckError {
             Self::Script(error) => error.code(),
             Self::Row => "terms.not_the_row",
             Self::Party => "terms.wrong_party",
+            Self::Shares => "terms.wrong_amount",
             Self::Issue => "terms.wrong_issue",
             Self::Timelock => "terms.wrong_timelock",
             Self::Tips => "terms.tips_differ",
             Self::Lead => "terms.window_too_near",
             Self::Payout => "terms.payout",
             Self::Accept => "accept.does_not_fit",
+            Self::Elapsed => "accept.elapsed",
             Self::Lock => "lock.does_not_fit",
             Self::Activation => "activation.does_not_fit",
         }
@@ -81,68 +93,95 @@ fn ensure(ok: bool, error: CheckError) -> Result<(), CheckError> {
     if ok { Ok(()) } else { Err(error) }
 }
 
-/// Terms and Issue of a primary sale, checked and kept as signed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "Stored", into = "Stored")]
-pub struct Agreement {
-    /// Signed Issue.
-    pub issue: Envelope,
-    /// Signed Terms.
-    pub signed: Envelope,
-    /// The terms inside.
-    pub terms: Terms,
-    /// Feature bits of the Issue.
-    pub features: u64,
-    /// Object id of the terms.
-    pub hash: TermsHash,
-}
-
-/// What a record keeps: the payloads are decoded again.
-#[derive(Serialize, Deserialize)]
-struct Stored {
-    issue: Envelope,
-    signed: Envelope,
-    hash: TermsHash,
-}
-
-impl From<Agreement> for Stored {
-    fn from(full: Agreement) -> Self {
-        Self { issue: full.issue, signed: full.signed, hash: full.hash }
-    }
-}
-
-impl TryFrom<Stored> for Agreement {
-    type Error = WireError;
-    fn try_from(stored: Stored) -> Result<Self, WireError> {
-        let terms = stored.signed.peek::<Terms>()?;
-        let features = stored.issue.peek::<Issue>()?.features;
-        Ok(Self { terms, features, issue: stored.issue, signed: stored.signed, hash: stored.hash })
-    }
-}
-
-impl Agreement {
-    /// Of objects that have been verified.
-    #[must_use]
-    pub fn new(issue: &Verified<Issue>, terms: &Verified<Terms>) -> Self {
-        Self {
-            issue: issue.envelope().clone(),
-            signed: terms.envelope().clone(),
-            terms: (**terms).clone(),
-            features: issue.features,
-            hash: TermsHash(terms.id()),
-        }
-    }
-}
-
-/// When a party checks, by its clock and by its chain.
+/// When a party decides, by its clock and by its chain.
 #[derive(Debug, Clone, Copy)]
 pub struct Now<'a> {
     /// Unix ms.
     pub ms: TimeMs,
     /// Own chain tip.
     pub tip: u32,
+    /// Whether a chain source delivers facts: without one nothing is signed that leads to
+    /// spending.
+    pub chain_up: bool,
     /// Network definition.
     pub params: &'a Params,
+}
+
+/// Terms as their seller signed them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "StoredTerms", into = "StoredTerms")]
+pub struct SignedTerms {
+    /// As signed.
+    pub envelope: Envelope,
+    /// The terms inside.
+    pub terms: Terms,
+    /// Object id of the terms.
+    pub hash: TermsHash,
+}
+
+/// What a record keeps: the payload is decoded again.
+#[derive(Serialize, Deserialize)]
+struct StoredTerms {
+    envelope: Envelope,
+    hash: TermsHash,
+}
+
+impl From<SignedTerms> for StoredTerms {
+    fn from(full: SignedTerms) -> Self {
+        Self { envelope: full.envelope, hash: full.hash }
+    }
+}
+
+impl TryFrom<StoredTerms> for SignedTerms {
+    type Error = WireError;
+    fn try_from(stored: StoredTerms) -> Result<Self, WireError> {
+        let terms = stored.envelope.peek::<Terms>()?;
+        Ok(Self { terms, envelope: stored.envelope, hash: stored.hash })
+    }
+}
+
+impl From<&Verified<Terms>> for SignedTerms {
+    fn from(terms: &Verified<Terms>) -> Self {
+        Self {
+            envelope: terms.envelope().clone(),
+            terms: (**terms).clone(),
+            hash: TermsHash(terms.id()),
+        }
+    }
+}
+
+/// What a buyer and a seller agreed on: which certificate is sold, and on which terms.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Agreement {
+    /// The certificate up to this sale: at a primary sale its Issue alone.
+    pub title: Certificate,
+    /// Its provider, who keeps the register of its holders.
+    pub registrar: Key,
+    /// Its feature bits.
+    pub features: u64,
+    /// The terms.
+    pub signed: SignedTerms,
+}
+
+impl Agreement {
+    /// Of a title and terms that have been verified.
+    #[must_use]
+    pub fn new(title: Certificate, facts: &VerifiedCertificate, terms: &Verified<Terms>) -> Self {
+        let (registrar, features) = (facts.provider, facts.features);
+        Self { title, registrar, features, signed: SignedTerms::from(terms) }
+    }
+
+    /// The terms.
+    #[must_use]
+    pub fn terms(&self) -> &Terms {
+        &self.signed.terms
+    }
+
+    /// Object id of the terms.
+    #[must_use]
+    pub fn hash(&self) -> TermsHash {
+        self.signed.hash
+    }
 }
 
 /// What a buyer agreed to by its order and request.
@@ -152,8 +191,10 @@ pub struct Expected<'a> {
     pub trade: TradeId,
     /// The row.
     pub row: &'a Row,
-    /// Owner of the ask, and of the capacity.
-    pub provider: Key,
+    /// Owner of the ask.
+    pub seller: Key,
+    /// Provider of the capacity.
+    pub registrar: Key,
     /// Holder after the sale.
     pub to: Key,
     /// Who pays.
@@ -162,7 +203,7 @@ pub struct Expected<'a> {
     pub features: u64,
 }
 
-/// A buyer checks the seller's answer.
+/// A buyer checks the seller's answer: the certificate on sale and the terms.
 ///
 /// # Errors
 /// The first [`CheckError`] found.
@@ -170,67 +211,90 @@ pub fn agreement<C: Verification>(
     secp: &Secp256k1<C>,
     now: Now<'_>,
     expected: Expected<'_>,
-    issue: &Envelope,
+    title: Certificate,
     terms: &Envelope,
 ) -> Result<Agreement, CheckError> {
-    let issue = issue.verify::<Issue>(now.params.magic)?;
+    let facts = check_title(now.params, expected, &title)?;
     let terms = terms.verify::<Terms>(now.params.magic)?;
-    check_issue(now.params, expected, &issue)?;
-    check_row(expected, &issue, &terms)?;
-    check_timelocks(now, &terms)?;
-    let length = terms.payout_spk.len();
-    ensure((1..=PAYOUT_SPK_MAX_BYTES).contains(&length), CheckError::Payout)?;
-    Contract::new(secp, &terms, TermsHash(terms.id()), 0)?;
-    Ok(Agreement::new(&issue, &terms))
+    check_row(expected, &terms)?;
+    check_terms(&facts, &terms).map_err(|fault| match fault {
+        Fault::NotHolder => CheckError::Party,
+        _ => CheckError::Issue,
+    })?;
+    check_parties(expected, &terms)?;
+    check_form(secp, now.params, &terms)?;
+    ensure(tips_agree(now.params, now.tip, terms.t0), CheckError::Tips)?;
+    reach(now, &terms)?;
+    Ok(Agreement::new(title, &facts, &terms))
 }
 
-fn check_issue(params: &Params, expected: Expected<'_>, issue: &Issue) -> Result<(), CheckError> {
+fn check_title(
+    params: &Params,
+    expected: Expected<'_>,
+    title: &Certificate,
+) -> Result<VerifiedCertificate, CheckError> {
+    let facts = verify(title, params).map_err(|error| match error.fault {
+        Fault::Wire(error) => CheckError::Wire(error),
+        _ => CheckError::Issue,
+    })?;
     let row = expected.row;
     let floor = params.class(row.class).map_or(0, |class| class.floors.features);
     let needed = expected.features | floor;
-    let fits = issue.provider == expected.provider
-        && issue.class == row.class
-        && Some(issue.class_hash) == params.class_hash(row.class)
-        && issue.features & needed == needed
-        && issue.units.is_canonical()
-        && issue.units.count() == row.qty
-        && issue.window == row.window()
-        && issue.pay == Payment::Prepaid
-        && issue.not_after_slot >= issue.window.start;
-    ensure(fits, CheckError::Issue)
+    let fits = facts.provider == expected.registrar
+        && facts.class == row.class
+        && facts.features & needed == needed
+        && facts.units.count() == row.qty
+        && facts.window == row.window()
+        && title.issue.peek::<Issue>()?.pay == Payment::Prepaid;
+    ensure(fits, CheckError::Issue)?;
+    Ok(facts)
 }
 
-fn check_row(
-    expected: Expected<'_>,
-    issue: &Verified<Issue>,
-    terms: &Terms,
-) -> Result<(), CheckError> {
+fn check_row(expected: Expected<'_>, terms: &Terms) -> Result<(), CheckError> {
     let row = expected.row;
-    let paid = terms.funders.iter().map(|funder| funder.amount_sat);
     let fits = terms.trade_id == expected.trade
         && terms.class == row.class
         && terms.window == row.window()
-        && terms.units == issue.units
-        && terms.price_sat == row.price_sat()
-        && paid.fold(0_u64, u64::saturating_add) == terms.price_sat;
-    ensure(fits, CheckError::Row)?;
-    let first = terms.cert_id.0 == issue.id() && terms.seq == 0 && terms.prev_hash == issue.id();
-    ensure(first, CheckError::Issue)?;
-    let parties = terms.from == expected.provider
-        && terms.to == expected.to
-        && terms.funders == expected.funders;
-    ensure(parties, CheckError::Party)
+        && terms.price_sat == row.price_sat();
+    ensure(fits, CheckError::Row)
 }
 
-fn check_timelocks(now: Now<'_>, terms: &Terms) -> Result<(), CheckError> {
-    let heights = Timelocks::of(terms, now.params);
+fn check_parties(expected: Expected<'_>, terms: &Terms) -> Result<(), CheckError> {
+    let fits = terms.from == expected.seller
+        && terms.to == expected.to
+        && terms.funders == expected.funders;
+    ensure(fits, CheckError::Party)
+}
+
+/// What must hold of any terms, whoever signed them: heights by the network's profile of the
+/// price, amounts that make up the price, and an address for each funder.
+fn check_form<C: Verification>(
+    secp: &Secp256k1<C>,
+    params: &Params,
+    terms: &Verified<Terms>,
+) -> Result<(), CheckError> {
+    let heights = Timelocks::of(terms, params);
     let fits = terms.template == TEMPLATE
         && terms.fund_by == heights.fund_by
         && terms.refund_at == heights.refund_at
         && terms.funding_confirmations == heights.funding_confirmations;
     ensure(fits, CheckError::Timelock)?;
-    ensure(tips_agree(now.params, now.tip, terms.t0), CheckError::Tips)?;
-    reach(now, terms)
+    ensure(shares_add_up(params, &terms.funders, terms.price_sat), CheckError::Shares)?;
+    let length = terms.payout_spk.len();
+    ensure((1..=PAYOUT_SPK_MAX_BYTES).contains(&length), CheckError::Payout)?;
+    Rail::of(secp, terms, TermsHash(terms.id()))?;
+    Ok(())
+}
+
+/// Whether 1 to 8 funders pay the price, none of several less than the smallest trade: a
+/// smaller output would cost more to claim than it holds.
+#[must_use]
+pub fn shares_add_up(params: &Params, funders: &[Funder], price_sat: u64) -> bool {
+    let amounts = funders.iter().map(|funder| funder.amount_sat);
+    let large = |amount_sat| funders.len() == 1 || amount_sat >= params.min_trade_sat;
+    (1..=FUNDERS_MAX).contains(&funders.len())
+        && amounts.clone().all(large)
+        && amounts.fold(0_u64, u64::saturating_add) == price_sat
 }
 
 /// What every party checks again at each signature before the funding: it can still confirm
@@ -248,39 +312,54 @@ pub fn reach(now: Now<'_>, terms: &Terms) -> Result<(), CheckError> {
     ensure(enough, CheckError::Lead)
 }
 
-/// A provider checks a funder's consent. `latest_ms` bounds how long a lock may wait.
+/// A registrar checks terms that a seller signed and the consent of every funder, in their
+/// order. Whether the seller may sell is the register's to say.
 ///
 /// # Errors
-/// The signature, or [`CheckError::Accept`].
-pub fn accept(
-    params: &Params,
-    agreement: &Agreement,
-    funder: usize,
-    latest_ms: TimeMs,
+/// The first [`CheckError`] found.
+pub fn consents<C: Verification>(
+    secp: &Secp256k1<C>,
+    now: Now<'_>,
+    terms: &Verified<Terms>,
+    accepts: &[Envelope],
+) -> Result<Vec<Verified<Accept>>, CheckError> {
+    check_form(secp, now.params, terms)?;
+    reach(now, terms)?;
+    ensure(accepts.len() == terms.funders.len(), CheckError::Accept)?;
+    let funders = terms.funders.iter().zip(accepts);
+    funders.map(|(funder, signed)| accept(now, terms, funder, signed)).collect()
+}
+
+fn accept(
+    now: Now<'_>,
+    terms: &Verified<Terms>,
+    funder: &Funder,
     signed: &Envelope,
 ) -> Result<Verified<Accept>, CheckError> {
-    let accept = signed.verify::<Accept>(params.magic)?;
-    let funder = agreement.terms.funders.get(funder).ok_or(CheckError::Accept)?;
-    let heights = Timelocks::of(&agreement.terms, params);
+    let accept = signed.verify::<Accept>(now.params.magic)?;
+    // The funder's clock may be ahead by as much as terms may take.
+    let settle = now.params.settle;
+    let latest_ms = now.ms.saturating_add(settle.fund_ms).saturating_add(settle.terms_ms);
     let fits = accept.key() == funder.key.0
-        && accept.terms_hash == agreement.hash
-        && accept.release_at_height == heights.release_at()
+        && accept.terms_hash.0 == terms.id()
+        && accept.release_at_height == Timelocks::of(terms, now.params).release_at()
         && accept.release_at_ms <= latest_ms;
     ensure(fits, CheckError::Accept)?;
+    ensure(now.ms < accept.release_at_ms, CheckError::Elapsed)?;
     Ok(accept)
 }
 
-/// A buyer checks the provider's lock; returns its attempt.
+/// A buyer checks the registrar's lock; returns its attempt.
 ///
 /// # Errors
-/// The signature, or [`CheckError::Lock`].
+/// The signature, [`CheckError::Lock`] or [`CheckError::Tips`].
 pub fn lock(now: Now<'_>, agreement: &Agreement, signed: &Envelope) -> Result<u32, CheckError> {
     let lock = signed.verify::<LockGrant>(now.params.magic)?;
-    let terms = &agreement.terms;
-    let fits = lock.provider == terms.from
+    let terms = agreement.terms();
+    let fits = lock.provider == agreement.registrar
         && lock.cert_id == terms.cert_id
         && lock.seq == terms.seq
-        && lock.terms_hash == agreement.hash
+        && lock.terms_hash == agreement.hash()
         && lock.fund_by == terms.fund_by
         && lock.refund_at == terms.refund_at
         && (lock.attempt == 0) == (lock.prev_release == [0; 32]);
@@ -300,8 +379,8 @@ pub fn activation(
     signed: &Envelope,
 ) -> Result<(), CheckError> {
     let got = signed.verify::<Activation>(params.magic)?;
-    let terms = &agreement.terms;
-    let fits = got.provider == terms.from
+    let terms = agreement.terms();
+    let fits = got.provider == agreement.registrar
         && got.cert_id == terms.cert_id
         && got.seq == terms.seq.saturating_add(1)
         && got.attempt == attempt
@@ -311,6 +390,6 @@ pub fn activation(
         && got.units == terms.units
         && got.window == terms.window
         && got.prev_hash == terms.prev_hash
-        && got.cause_hash == agreement.hash.0;
+        && got.cause_hash == agreement.hash().0;
     ensure(fits, CheckError::Activation)
 }

@@ -1,11 +1,16 @@
-//! Settlement, mode H: a taproot hash-timelock contract whose address commits to the terms.
+//! Settlement of a trade by three roles, over a rail.
 //!
 //! ```text
-//! B → S  Request          S → B  Terms (+ Issue)        B → P  Terms + Accept
-//! P → B  LockGrant        B waits for a conflicting lock, persists, then
-//! B → P  raw FUND         P acknowledges and broadcasts, B broadcasts
-//! S      CLAIM, reveals x B reads x from the chain      B → P  Transfer, P → B Activation
+//! B → S  Request              S → B  Terms (+ Issue at a primary sale)
+//! B → P  Terms + Accept       P → B  LockGrant, gossiped; B waits for a conflicting lock
+//! B → P and S  raw FUND       P acknowledges and broadcasts it, then B does
+//! S      CLAIM, reveals x     P → B  Activation, when the claim is in a block
 //! ```
+//!
+//! B is the [`buyer`], S the [`seller`], P the [`registrar`]: the provider of the capacity,
+//! who keeps the register of holders. At a primary sale one node is S and P. Each role is a
+//! machine of its own: facts and messages move it, and what it is due to do follows from its
+//! state and the time. Machines decide and check; carrying it out is the engine's part.
 //!
 //! Rules that never bend: persist and fsync, then broadcast; chain facts decide; every
 //! script, amount and key is recomputed from signed terms; no pre-signed fixed-fee exits;
@@ -13,17 +18,13 @@
 
 pub mod buyer;
 pub mod check;
-pub mod facts;
-pub mod fees;
-pub mod keyagg;
 pub mod objects;
+pub mod rails;
 pub mod registrar;
-pub mod script;
 pub mod seller;
-pub mod timelock;
-pub mod transaction;
 
-pub use registrar::Registrar;
+pub use rails::Rail;
+pub use rails::chain::{facts, fees, keyagg, script, timelock, transaction};
 
 #[cfg(test)]
 pub(crate) mod sample;

@@ -1,66 +1,402 @@
-//! What a seller's settlement needs from the provider's ledger of certificates.
+//! The registrar's side of one trade: the life of a lock.
+//!
+//! ```text
+//! Locked → Funded → Activated
+//!    └───────┴→ Released
+//! ```
+//!
+//! The registrar locks one (certificate, seq) for one Terms and frees it only on evidence:
+//! the buyer's word, its elapsed consent, or a final refund; never by a clock alone while
+//! money is locked. It moves the certificate by itself once a claim is in a block. Whether
+//! a certificate may be locked at all is known to the provider's register.
 
-use super::objects::{Accept, LockGrant, Terms, Transfer};
-use crate::certificate::objects::Issue;
-use crate::engine::Context;
-use crate::ids::{CertId, Key, TermsHash, TradeId};
-use crate::units::{Units, Window};
+use bitcoin::hashes::Hash;
+use bitcoin::secp256k1::{Secp256k1, Verification};
+use serde::{Deserialize, Serialize};
+
+use super::buyer::transfer;
+use super::check::{CheckError, Now, SignedTerms, consents};
+use super::objects::{Accept, Terms, TermsCancel, Transfer};
+use super::rails::Rail;
+use super::rails::chain::facts::Facts;
+use super::rails::chain::timelock::Timelocks;
+use super::rails::chain::transaction::KnownTx;
+use super::seller::{Refused, take_fund};
+use crate::ids::{Key, TermsHash};
+use crate::units::TimeMs;
 use crate::wire::{Envelope, Verified};
 
-/// The provider's ledger: who holds what, and which (certificate, seq) is locked for whom.
+/// A registrar's side of one trade, as its record keeps it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Registrar {
+    /// Terms that the seller signed.
+    pub signed: SignedTerms,
+    /// Signed LockGrant.
+    pub lock: Envelope,
+    /// The consent that elapses last.
+    pub consent: Consent,
+    /// What the chain says.
+    pub facts: Facts,
+    /// Where it stands.
+    pub state: State,
+}
+
+/// When the funders' consent elapses, and what proves it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Consent {
+    /// Object id of the Accept.
+    pub accept_id: [u8; 32],
+    /// Until when a funding must be acknowledged, unix ms.
+    pub release_at_ms: TimeMs,
+}
+
+/// Where a lock stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum State {
+    /// No funding is known.
+    Locked,
+    /// A funding is known.
+    Funded,
+    /// The certificate moved.
+    Activated {
+        /// Proof of payment.
+        transfer: Transfer,
+        /// Signed Activation.
+        activation: Envelope,
+    },
+    /// The lock is free.
+    Released {
+        /// Reason code.
+        code: String,
+    },
+}
+
+/// What a registrar does next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// Nothing until something happens.
+    Wait,
+    /// Broadcast the fundings that wait (again).
+    BroadcastFund,
+    /// Move the certificate.
+    Activate(Transfer),
+    /// Free the lock.
+    Release {
+        /// Reason code.
+        code: &'static str,
+        /// Evidence; `None` where the lock has become worthless.
+        evidence: Option<[u8; 32]>,
+    },
+}
+
+/// What a buyer that asks for the Activation gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Paid<'a> {
+    /// No claim is in a block.
+    NotYet,
+    /// One is, and it is the one that the buyer names.
+    Yes,
+    /// The certificate moved.
+    Activated(&'a Envelope),
+}
+
+impl State {
+    /// Name, as people see it.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Locked => "locked",
+            Self::Funded => "funded",
+            Self::Activated { .. } => "activated",
+            Self::Released { .. } => "released",
+        }
+    }
+
+    /// Whether nothing can happen any more.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        matches!(self, Self::Activated { .. } | Self::Released { .. })
+    }
+}
+
+/// Checks a request for a lock, as far as the register does not: terms that anyone could
+/// fund, and the consent of every funder. `peer` is who asks.
 ///
-/// Settlement checks terms, consent and payment; the registrar alone decides whether a
-/// certificate can move. Refusals are stable reason codes.
-pub trait Registrar {
-    /// Issues the certificate of a trade, once: the same trade gets the same Issue.
+/// # Errors
+/// `trade.not_the_buyer`, `chain.down`, or a code of [`CheckError`].
+pub fn request<C: Verification>(
+    secp: &Secp256k1<C>,
+    now: Now<'_>,
+    peer: Key,
+    terms: &Verified<Terms>,
+    accepts: &[Envelope],
+) -> Result<Vec<Verified<Accept>>, Refused> {
+    if !is_party(terms, peer) {
+        return Err("trade.not_the_buyer");
+    }
+    if !now.chain_up {
+        return Err("chain.down");
+    }
+    consents(secp, now, terms, accepts).map_err(CheckError::code)
+}
+
+fn is_party(terms: &Terms, peer: Key) -> bool {
+    terms.to == peer || terms.funders.iter().any(|funder| funder.key == peer)
+}
+
+impl Registrar {
+    /// A lock was granted on these consents.
+    #[must_use]
+    pub fn locked(terms: &Verified<Terms>, lock: Envelope, accepts: &[Verified<Accept>]) -> Self {
+        let consents = accepts
+            .iter()
+            .map(|accept| Consent { accept_id: accept.id(), release_at_ms: accept.release_at_ms });
+        let last = consents.max_by_key(|consent| consent.release_at_ms);
+        Self {
+            signed: SignedTerms::from(terms),
+            lock,
+            consent: last.unwrap_or(Consent { accept_id: [0; 32], release_at_ms: 0 }),
+            facts: Facts::none(terms.funders.len()),
+            state: State::Locked,
+        }
+    }
+
+    /// Object id of the terms.
+    #[must_use]
+    pub fn hash(&self) -> TermsHash {
+        self.signed.hash
+    }
+
+    /// Whether a peer is a party of the trade on the buyer's side.
+    #[must_use]
+    pub fn is_party(&self, peer: Key) -> bool {
+        is_party(&self.signed.terms, peer)
+    }
+
+    /// Heights of the terms.
+    #[must_use]
+    pub fn heights(&self, now: Now<'_>) -> Timelocks {
+        Timelocks::of(&self.signed.terms, now.params)
+    }
+
+    /// Moves to what the facts say. Returns whether it moved.
+    pub fn settle(&mut self) -> bool {
+        let moves = self.state == State::Locked && self.facts.any_funding();
+        if moves {
+            self.state = State::Funded;
+        }
+        moves
+    }
+
+    /// What to do next; `sure` as for a buyer.
+    #[must_use]
+    pub fn due(&self, now: Now<'_>, sure: bool) -> Step {
+        match self.state {
+            State::Locked if sure && now.ms >= self.consent.release_at_ms => {
+                Step::Release { code: "fund.not_sent", evidence: Some(self.consent.accept_id) }
+            }
+            State::Funded => self.due_funded(now, sure),
+            State::Locked | State::Activated { .. } | State::Released { .. } => Step::Wait,
+        }
+    }
+
+    fn due_funded(&self, now: Now<'_>, sure: bool) -> Step {
+        if self.facts.claim_depth(now.tip) > 0
+            && let Some(transfer) = transfer(&self.facts, self.hash())
+        {
+            return Step::Activate(transfer);
+        }
+        if let Some(txid) = self.facts.refund(now.tip, now.params.chain.final_blocks) {
+            let evidence = Some(txid.to_byte_array());
+            return Step::Release { code: "settle.refunded", evidence };
+        }
+        if now.ms >= self.signed.terms.window.ends_at_ms(now.params.slot_s) {
+            // Delivery is over, so a lock is worth nothing.
+            return Step::Release { code: "settle.window_over", evidence: None };
+        }
+        let heights = self.heights(now);
+        if sure && now.tip >= heights.release_at() && !self.facts.any_confirmed() {
+            let evidence = Some(self.consent.accept_id);
+            return Step::Release { code: "fund.not_confirmed", evidence };
+        }
+        // Near F the buyer replaces it: no reason to help the old one.
+        if now.tip < heights.cancel_at() && !self.facts.waiting_fundings().is_empty() {
+            return Step::BroadcastFund;
+        }
+        Step::Wait
+    }
+
+    /// Times at which something falls due, unix ms, with what.
+    #[must_use]
+    pub fn deadlines(&self, slot_s: u32) -> Vec<(TimeMs, &'static str)> {
+        match self.state {
+            State::Locked => vec![(self.consent.release_at_ms, "funding deadline")],
+            State::Funded => vec![(self.signed.terms.window.ends_at_ms(slot_s), "delivery ends")],
+            State::Activated { .. } | State::Released { .. } => Vec::new(),
+        }
+    }
+
+    /// Takes note of a funding. Returns whether that is news.
     ///
     /// # Errors
-    /// Units that are not free, or not this host's.
-    fn issue(
-        &mut self,
-        ctx: &mut Context<'_>,
-        trade: TradeId,
-        class: u16,
-        features: u64,
-        units: &Units,
-        window: Window,
-    ) -> Result<Verified<Issue>, &'static str>;
+    /// `lock.released`, `chain.down`, `fund.already_acknowledged`,
+    /// `fund.pays_not_the_contract`, or why it can no longer confirm in time.
+    pub fn fund(&mut self, now: Now<'_>, rail: &Rail, tx: &KnownTx) -> Result<bool, Refused> {
+        if matches!(self.state, State::Released { .. }) {
+            return Err("lock.released");
+        }
+        let late = now.ms >= self.consent.release_at_ms;
+        let mut facts = self.facts.clone();
+        let news = take_fund(now, &self.signed.terms, rail, &mut facts, tx)?;
+        if news && late {
+            return Err("lock.released");
+        }
+        self.facts = facts;
+        Ok(news)
+    }
 
-    /// Locks (cert_id, seq) for these terms alone and gossips the grant; the same terms get
-    /// the same grant.
+    /// Whether the certificate has been paid for, as a buyer says.
     ///
     /// # Errors
-    /// Consumed, locked for others, or too many live locks of one funder.
-    fn lock(
-        &mut self,
-        ctx: &mut Context<'_>,
-        terms: &Verified<Terms>,
-        accepts: &[Verified<Accept>],
-    ) -> Result<Verified<LockGrant>, &'static str>;
+    /// `transfer.not_paid`: the lock is free; `transfer.not_the_claim`: the chain shows
+    /// another claim.
+    pub fn paid(&self, now: Now<'_>, named: &Transfer) -> Result<Paid<'_>, Refused> {
+        match &self.state {
+            State::Released { .. } => Err("transfer.not_paid"),
+            State::Activated { activation, .. } => Ok(Paid::Activated(activation)),
+            State::Locked | State::Funded if self.facts.claim_depth(now.tip) == 0 => {
+                Ok(Paid::NotYet)
+            }
+            State::Locked | State::Funded if self.is_claim(now.tip, named) => Ok(Paid::Yes),
+            State::Locked | State::Funded => Err("transfer.not_the_claim"),
+        }
+    }
 
-    /// Frees a lock. `evidence` is the id of the TermsCancel, of the Accept whose consent
-    /// has elapsed, or of the refund transaction.
-    fn release(&mut self, ctx: &mut Context<'_>, terms_hash: TermsHash, evidence: [u8; 32]);
+    fn is_claim(&self, tip: u32, named: &Transfer) -> bool {
+        self.facts.contracts().iter().filter(|contract| contract.claim_depth(tip) > 0).any(
+            |contract| {
+                contract.claim.is_some_and(|(spend, x)| {
+                    named.terms_hash == self.hash()
+                        && named.x == x
+                        && named.spend_txid == spend.txid.to_byte_array()
+                        && named.vin == spend.vin
+                })
+            },
+        )
+    }
 
-    /// Moves a paid certificate to `terms.to` and signs the Activation, once. The caller has
-    /// checked the payment on the chain.
+    /// The buyer gives up. Returns whether that frees the lock now.
     ///
     /// # Errors
-    /// No live lock for these terms.
-    fn activate_sale(
-        &mut self,
-        ctx: &mut Context<'_>,
-        terms: &Verified<Terms>,
-        transfer: &Transfer,
-    ) -> Result<Envelope, &'static str>;
+    /// `trade.not_the_buyer`; `fund.already_acknowledged`: a funding is known, and only the
+    /// chain can end it.
+    pub fn cancel(&self, cancel: &Verified<TermsCancel>) -> Result<bool, Refused> {
+        let is_funder = |funder: &super::objects::Funder| funder.key.0 == cancel.key();
+        let ours = cancel.terms_hash == self.hash();
+        if !ours || !self.signed.terms.funders.iter().any(is_funder) {
+            return Err("trade.not_the_buyer");
+        }
+        match self.state {
+            State::Locked => Ok(true),
+            State::Released { .. } => Ok(false),
+            State::Funded | State::Activated { .. } => Err("fund.already_acknowledged"),
+        }
+    }
+}
 
-    /// Whether a grant of this provider for (cert, seq, attempt) with other terms was heard.
-    fn conflicting_lock(
-        &self,
-        provider: Key,
-        cert: CertId,
-        seq: u32,
-        attempt: u32,
-        terms_hash: TermsHash,
-    ) -> bool;
+#[cfg(test)]
+mod tests {
+    use super::super::sample;
+    use super::*;
+
+    /// t0 of the sample terms: F − g, F, F + g, R, T_R are 830, 836, 842, 914, 950.
+    const T0: u32 = 800;
+    const UNTIL_MS: TimeMs = 60_000;
+    const NO: Option<u32> = None;
+    const WAITS: Option<u32> = Some(0);
+
+    fn registrar(contracts: &[[Option<u32>; 4]]) -> Registrar {
+        let terms = if contracts.len() == 2 { sample::two_funders(T0) } else { sample::terms(T0) };
+        let mut registrar = Registrar {
+            signed: sample::signed_terms(terms),
+            lock: sample::envelope(),
+            consent: Consent { accept_id: [8; 32], release_at_ms: UNTIL_MS },
+            facts: Facts::new(contracts.iter().map(|c| sample::contract_facts(*c)).collect()),
+            state: State::Locked,
+        };
+        registrar.settle();
+        registrar
+    }
+
+    fn claim() -> Transfer {
+        let (terms_hash, x, spend_txid) = (TermsHash([7; 32]), [3; 32], [1; 32]);
+        Transfer { v: 1, terms_hash, x, spend_txid, vin: 0 }
+    }
+
+    #[test]
+    fn what_is_due() {
+        let release = |code, evidence| Step::Release { code, evidence };
+        let elapsed = Some([8; 32]);
+        let ends = 500_004 * 3_600_000;
+        let funded = [Some(801), NO, NO, NO];
+        let refunded = [Some(801), NO, Some(951), NO];
+        let table: [(&[[Option<u32>; 4]], _, _, _); 20] = [
+            (&[[NO; 4]], 59_999, 900, Step::Wait),
+            (&[[NO; 4]], 60_000, 800, release("fund.not_sent", elapsed)),
+            (&[[WAITS, NO, NO, NO]], 90_000, 829, Step::BroadcastFund),
+            (&[[WAITS, NO, NO, NO]], 90_000, 830, Step::Wait),
+            (&[[WAITS, NO, NO, NO]], 90_000, 842, release("fund.not_confirmed", elapsed)),
+            // Confirmed, so never by height alone.
+            (&[funded], 90_000, 960, Step::Wait),
+            (&[funded], ends, 960, release("settle.window_over", None)),
+            // In a mempool the claim moves nothing.
+            (&[[Some(801), WAITS, NO, NO]], 90_000, 810, Step::Wait),
+            (&[[Some(801), Some(810), NO, NO]], 90_000, 809, Step::Wait),
+            (&[[Some(801), Some(810), NO, NO]], 90_000, 810, Step::Activate(claim())),
+            (&[[Some(801), Some(810), NO, NO]], ends, 810, Step::Activate(claim())),
+            (&[refunded], 90_000, 955, Step::Wait),
+            (&[refunded], 90_000, 956, release("settle.refunded", Some([2; 32]))),
+            // Two funders: one confirmed, one missing; one refunded, one not; one claimed.
+            (&[funded, [NO; 4]], 90_000, 842, Step::Wait),
+            (&[funded, [WAITS, NO, NO, NO]], 90_000, 829, Step::BroadcastFund),
+            (&[[WAITS, NO, NO, NO], [NO; 4]], 90_000, 842, release("fund.not_confirmed", elapsed)),
+            (&[refunded, funded], 90_000, 956, Step::Wait),
+            (&[refunded, refunded], 90_000, 956, release("settle.refunded", Some([2; 32]))),
+            (&[refunded, [NO; 4]], 90_000, 956, release("settle.refunded", Some([2; 32]))),
+            (&[refunded, [Some(801), Some(810), NO, NO]], 90_000, 956, Step::Activate(claim())),
+        ];
+        let params = sample::params("mainnet");
+        for (contracts, now_ms, tip, expected) in table {
+            let got = registrar(contracts).due(sample::now(&params, now_ms, tip), true);
+            assert_eq!(got, expected, "{contracts:?} at {now_ms} ms, {tip}");
+        }
+    }
+
+    #[test]
+    fn while_a_rescan_runs_nothing_is_released_by_absence() {
+        let params = sample::params("mainnet");
+        let due = |contract, now_ms, tip| {
+            registrar(&[contract]).due(sample::now(&params, now_ms, tip), false)
+        };
+        assert_eq!(due([NO; 4], UNTIL_MS, 810), Step::Wait);
+        assert_eq!(due([WAITS, NO, NO, NO], 0, 842), Step::Wait);
+    }
+
+    #[test]
+    fn only_the_claim_on_the_chain_pays() {
+        let params = sample::params("mainnet");
+        let now = sample::now(&params, 0, 810);
+        let paid = registrar(&[[Some(801), Some(810), NO, NO]]);
+        assert_eq!(paid.paid(now, &claim()), Ok(Paid::Yes));
+        for wrong in [
+            Transfer { x: [4; 32], ..claim() },
+            Transfer { spend_txid: [2; 32], ..claim() },
+            Transfer { vin: 1, ..claim() },
+            Transfer { terms_hash: TermsHash([8; 32]), ..claim() },
+        ] {
+            assert_eq!(paid.paid(now, &wrong), Err("transfer.not_the_claim"), "{wrong:?}");
+        }
+        let waits = registrar(&[[Some(801), WAITS, NO, NO]]);
+        assert_eq!(waits.paid(now, &claim()), Ok(Paid::NotYet));
+    }
 }

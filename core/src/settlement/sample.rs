@@ -9,10 +9,12 @@ use bitcoin::hashes::Hash;
 use bitcoin::transaction::Version;
 use bitcoin::{Transaction, Txid};
 
-use super::check::{Agreement, Now};
-use super::facts::{Facts, FundFact, SpendFact};
+use super::check::{Agreement, Now, SignedTerms};
 use super::objects::{Funder, Row, Terms};
-use super::script::TEMPLATE;
+use super::rails::chain::facts::{ContractFacts, FundFact, SpendFact};
+use super::rails::chain::script::TEMPLATE;
+use super::rails::chain::transaction::KnownTx;
+use crate::certificate::Certificate;
 use crate::ids::{CertId, Key, TermsHash, TradeId};
 use crate::params::Params;
 use crate::units::{Units, Window};
@@ -67,14 +69,24 @@ pub(crate) fn envelope() -> Envelope {
     Envelope { key: [0; 32], payload: Vec::new(), signature: [[0; 32]; 2] }
 }
 
-pub(crate) fn agreement(t0: u32) -> Agreement {
-    Agreement {
-        issue: envelope(),
-        signed: envelope(),
-        terms: terms(t0),
-        features: 0,
-        hash: TermsHash([7; 32]),
-    }
+/// The same with two funders, of keys 2 and 3.
+pub(crate) fn two_funders(t0: u32) -> Terms {
+    let mut terms = terms(t0);
+    let mut other = terms.funders[0].clone();
+    (terms.funders[0].amount_sat, other.amount_sat) = (600_000, 400_000);
+    other.key = Key([3; 32]);
+    other.refund_xonly = keypair(&Secp256k1::new(), 3).x_only_public_key().0.serialize();
+    terms.funders.push(other);
+    terms
+}
+
+pub(crate) fn signed_terms(terms: Terms) -> SignedTerms {
+    SignedTerms { envelope: envelope(), terms, hash: TermsHash([7; 32]) }
+}
+
+pub(crate) fn agreement(terms: Terms) -> Agreement {
+    let title = Certificate { issue: envelope(), hops: Vec::new() };
+    Agreement { title, registrar: Key([1; 32]), features: 0, signed: signed_terms(terms) }
 }
 
 pub(crate) fn row() -> Row {
@@ -92,20 +104,24 @@ pub(crate) fn row() -> Row {
 }
 
 pub(crate) fn now(params: &Params, now_ms: u64, tip: u32) -> Now<'_> {
-    Now { ms: now_ms, tip, params }
+    Now { ms: now_ms, tip, chain_up: true, params }
 }
 
-/// Facts by the heights of funding, claim, refund and conflict: `None` unknown, `Some(0)`
-/// waiting, else confirmed there.
-pub(crate) fn facts(heights: [Option<u32>; 4]) -> Facts {
-    let [fund, claim, refund, conflict] = heights;
-    let block = |height: u32| (height > 0).then_some(height);
-    let tx = Transaction {
+/// A transaction without inputs and outputs.
+pub(crate) fn tx() -> KnownTx {
+    KnownTx::new(Transaction {
         version: Version::TWO,
         lock_time: LockTime::ZERO,
         input: Vec::new(),
         output: Vec::new(),
-    };
+    })
+}
+
+/// Facts by the heights of funding, claim, refund and conflict: `None` unknown, `Some(0)`
+/// waiting, else confirmed there.
+pub(crate) fn contract_facts(heights: [Option<u32>; 4]) -> ContractFacts {
+    let [fund, claim, refund, conflict] = heights;
+    let block = |height: u32| (height > 0).then_some(height);
     let spend = |height: u32, id: u8| SpendFact {
         txid: Txid::from_byte_array([id; 32]),
         vin: 0,
@@ -113,8 +129,8 @@ pub(crate) fn facts(heights: [Option<u32>; 4]) -> Facts {
         fee_sat: 150,
         height: block(height),
     };
-    Facts {
-        fund: fund.map(|height| FundFact { tx, vout: 0, seen: true, height: block(height) }),
+    ContractFacts {
+        fund: fund.map(|height| FundFact { tx: tx(), vout: 0, seen: true, height: block(height) }),
         claim: claim.map(|height| (spend(height, 1), [3; 32])),
         refund: refund.map(|height| spend(height, 2)),
         conflict: conflict.map(|height| spend(height, 3)),

@@ -1,72 +1,82 @@
-//! The seller's side of one settlement, where the seller is the provider too.
+//! The seller's side of one trade.
 //!
 //! ```text
 //! Offered → TermsSigned → LockGranted → FundSeen → FundFinal → ClaimSent → Claimed → Settled
 //!    └───────────┴────────────┴────────────┘ Released   └→ NeverReveal → Released
 //! ```
 //!
-//! ClaimSent is the point of no return: the preimage is public. Before it every state can
-//! end without loss for either side; a lock is freed only by the buyer's word, by its
-//! elapsed consent, or by a final refund, never by a clock alone while money is locked.
+//! ClaimSent is the point of no return: the preimage is public. Before it every phase can
+//! end without loss for either side. The lock protects the buyer, so the seller only needs
+//! to know of it to wait longer; where it is the registrar too, that role tells it when the
+//! lock is gone.
 
-use bitcoin::hashes::Hash;
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
-use super::check::{Agreement, Now};
-use super::facts::Facts;
-use super::objects::{Row, Transfer};
-use super::timelock::Timelocks;
-use super::transaction::OwnTx;
+use super::check::{Agreement, CheckError, Now, reach, shares_add_up};
+use super::objects::{Row, TermsCancel, TermsRequest};
+use super::rails::Rail;
+use super::rails::chain::facts::{ContractFacts, Facts};
+use super::rails::chain::timelock::{Timelocks, lead_suffices, tips_agree};
+use super::rails::chain::transaction::{KnownTx, OwnTx};
+use crate::certificate::Certificate;
 use crate::ids::{Key, TermsHash, TradeId};
 use crate::units::{TimeMs, Units};
-use crate::wire::Envelope;
+use crate::wire::Verified;
 
-/// A seller's settlement, as its record keeps it.
+/// Why a request is refused: a stable reason code.
+pub type Refused = &'static str;
+
+/// The seller waits this many times longer for the buyer than terms may take, so that it
+/// gives up only after the buyer has.
+const PATIENCE: u64 = 2;
+
+/// A seller's side of one trade, as its record keeps it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Seller {
-    /// Version of the record.
-    pub v: u8,
     /// Object id of the row.
     pub trade: TradeId,
     /// What was matched.
     pub row: Row,
     /// Owner of the bid.
     pub buyer: Key,
-    /// Unit numbers that this row got.
-    pub units: Units,
-    /// Feature bits that the ask offered.
-    pub features: u64,
+    /// Provider of the capacity.
+    pub registrar: Key,
+    /// What is sold.
+    pub goods: Goods,
     /// When the trade was opened, unix ms.
     pub opened_ms: TimeMs,
     /// Where it stands.
     pub state: State,
 }
 
+/// What a seller sells.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Goods {
+    /// Units of its own capacity, for which a certificate is issued.
+    Capacity {
+        /// Unit numbers that this row got.
+        units: Units,
+        /// Feature bits that the ask offered.
+        features: u64,
+    },
+    /// A certificate that it holds.
+    Certificate(Box<Certificate>),
+}
+
 /// Terms that this seller signed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Signed {
-    /// Issue and terms.
+    /// Certificate and terms.
     pub agreement: Agreement,
     /// Index of the claim key and of the preimage.
     pub key_index: u64,
-}
-
-/// A settlement under lock.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Granted {
-    /// Terms.
-    pub signed: Signed,
-    /// Signed LockGrant.
-    pub lock: Envelope,
-    /// Object id of the Accept: the evidence when its consent elapses.
-    pub accept_id: [u8; 32],
-    /// Until when the funding must come, unix ms.
-    pub release_at_ms: TimeMs,
     /// What the chain says.
     pub facts: Facts,
 }
 
-/// Where a seller's settlement stands.
+/// Where a seller's side stands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum State {
     /// Waits for the buyer's request.
@@ -74,53 +84,55 @@ pub enum State {
         /// Until when, unix ms.
         until_ms: TimeMs,
     },
-    /// Terms were sent; waits for the Accept.
-    TermsSigned {
-        /// Terms.
-        signed: Signed,
-        /// Until when, unix ms.
-        until_ms: TimeMs,
+    /// Terms were sent.
+    Agreed {
+        /// The terms.
+        signed: Box<Signed>,
+        /// How far they have come.
+        phase: Phase,
     },
-    /// The lock stands; waits for the funding.
-    LockGranted(Box<Granted>),
-    /// The funding is known, and not deep enough.
-    FundSeen(Box<Granted>),
-    /// The funding is deep enough, and the seller may reveal.
-    FundFinal(Box<Granted>),
-    /// The claim is out: the preimage is public.
-    ClaimSent {
-        /// The settlement.
-        granted: Box<Granted>,
-        /// The claim last sent.
-        claim: OwnTx,
-    },
-    /// The claim is in a block: the certificate may move.
-    Claimed {
-        /// The settlement.
-        granted: Box<Granted>,
-        /// The claim last sent.
-        claim: OwnTx,
-    },
-    /// The claim is final.
-    Settled {
-        /// The settlement.
-        granted: Box<Granted>,
-        /// The claim last sent.
-        claim: OwnTx,
-    },
-    /// Too late to reveal: waits for the buyer's refund.
-    NeverReveal {
-        /// The settlement.
-        granted: Box<Granted>,
-        /// Reason code.
-        code: String,
-    },
-    /// Ended without a sale; the units are free.
+    /// Ended without a sale.
     Released {
         /// Reason code.
         code: String,
         /// Terms, if it came so far.
-        agreement: Option<Agreement>,
+        agreement: Option<Box<Agreement>>,
+    },
+}
+
+/// How far a sale has come.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Phase {
+    /// Waits for the lock.
+    TermsSigned {
+        /// Until when, unix ms.
+        until_ms: TimeMs,
+    },
+    /// The lock stands; waits for the funding.
+    LockGranted,
+    /// A funding is known, and not every contract is funded deep enough.
+    FundSeen,
+    /// Every contract is funded deep enough, and the seller may reveal.
+    FundFinal,
+    /// The claims are out: the preimage is public.
+    ClaimSent {
+        /// The claims last sent, by number of their contract.
+        claims: BTreeMap<u8, OwnTx>,
+    },
+    /// A claim is in a block: the certificate may move.
+    Claimed {
+        /// The claims last sent, by number of their contract.
+        claims: BTreeMap<u8, OwnTx>,
+    },
+    /// Every contract is spent for good.
+    Settled {
+        /// The claims last sent, by number of their contract.
+        claims: BTreeMap<u8, OwnTx>,
+    },
+    /// Too late to reveal: waits for the buyer's refund.
+    NeverReveal {
+        /// Reason code.
+        code: String,
     },
 }
 
@@ -129,19 +141,55 @@ pub enum State {
 pub enum Step {
     /// Nothing until something happens.
     Wait,
-    /// Broadcast the buyer's funding (again).
-    BroadcastFund,
-    /// Build, bump or repeat the claim.
+    /// Build, bump or repeat the claims.
     Claim,
     /// Decide never to reveal.
     NeverReveal(&'static str),
-    /// End: free the lock, if there is one, with this evidence.
-    Release {
-        /// Reason code.
-        code: &'static str,
-        /// Evidence of release; `None` if no lock was granted.
-        evidence: Option<[u8; 32]>,
-    },
+    /// End without a sale.
+    Release(&'static str),
+}
+
+/// What a buyer's request for terms gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answer<'a> {
+    /// What was agreed already.
+    Agreed(&'a Agreement),
+    /// New terms with these heights.
+    Sign(Timelocks),
+}
+
+impl Phase {
+    /// Name, as people and the API see it.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::TermsSigned { .. } => "terms_signed",
+            Self::LockGranted => "lock_granted",
+            Self::FundSeen => "fund_seen",
+            Self::FundFinal => "fund_final",
+            Self::ClaimSent { .. } => "claim_sent",
+            Self::Claimed { .. } => "claimed",
+            Self::Settled { .. } => "settled",
+            Self::NeverReveal { .. } => "never_reveal",
+        }
+    }
+
+    /// The claims last sent.
+    #[must_use]
+    pub fn claims(&self) -> Option<&BTreeMap<u8, OwnTx>> {
+        match self {
+            Self::ClaimSent { claims } | Self::Claimed { claims } | Self::Settled { claims } => {
+                Some(claims)
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether a claim has stood in a block.
+    #[must_use]
+    pub fn is_sold(&self) -> bool {
+        matches!(self, Self::Claimed { .. } | Self::Settled { .. })
+    }
 }
 
 impl State {
@@ -150,14 +198,7 @@ impl State {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Offered { .. } => "offered",
-            Self::TermsSigned { .. } => "terms_signed",
-            Self::LockGranted(_) => "lock_granted",
-            Self::FundSeen(_) => "fund_seen",
-            Self::FundFinal(_) => "fund_final",
-            Self::ClaimSent { .. } => "claim_sent",
-            Self::Claimed { .. } => "claimed",
-            Self::Settled { .. } => "settled",
-            Self::NeverReveal { .. } => "never_reveal",
+            Self::Agreed { phase, .. } => phase.name(),
             Self::Released { .. } => "released",
         }
     }
@@ -165,178 +206,162 @@ impl State {
     /// Whether nothing can happen any more.
     #[must_use]
     pub fn is_done(&self) -> bool {
-        matches!(self, Self::Settled { .. } | Self::Released { .. })
-    }
-
-    /// The settlement under lock, from LockGranted on.
-    #[must_use]
-    pub fn granted(&self) -> Option<&Granted> {
         match self {
-            Self::LockGranted(granted)
-            | Self::FundSeen(granted)
-            | Self::FundFinal(granted)
-            | Self::ClaimSent { granted, .. }
-            | Self::Claimed { granted, .. }
-            | Self::Settled { granted, .. }
-            | Self::NeverReveal { granted, .. } => Some(granted),
-            _ => None,
+            Self::Offered { .. } => false,
+            Self::Agreed { phase, .. } => matches!(phase, Phase::Settled { .. }),
+            Self::Released { .. } => true,
         }
     }
 
-    /// As [`Self::granted`], to apply facts.
-    pub fn facts_mut(&mut self) -> Option<&mut Facts> {
-        match self {
-            Self::LockGranted(granted)
-            | Self::FundSeen(granted)
-            | Self::FundFinal(granted)
-            | Self::ClaimSent { granted, .. }
-            | Self::Claimed { granted, .. }
-            | Self::Settled { granted, .. }
-            | Self::NeverReveal { granted, .. } => Some(&mut granted.facts),
-            _ => None,
-        }
-    }
-
-    /// Terms, from TermsSigned on.
+    /// Terms, once signed.
     #[must_use]
     pub fn agreement(&self) -> Option<&Agreement> {
         match self {
             Self::Offered { .. } => None,
-            Self::TermsSigned { signed, .. } => Some(&signed.agreement),
-            Self::Released { agreement, .. } => agreement.as_ref(),
-            _ => self.granted().map(|granted| &granted.signed.agreement),
+            Self::Agreed { signed, .. } => Some(&signed.agreement),
+            Self::Released { agreement, .. } => agreement.as_deref(),
         }
     }
 
-    /// From which index the keys of the terms are derived.
+    /// The signed terms and how far they have come.
     #[must_use]
-    pub fn key_index(&self) -> Option<u64> {
+    pub fn agreed(&self) -> Option<(&Signed, &Phase)> {
         match self {
-            Self::TermsSigned { signed, .. } => Some(signed.key_index),
-            _ => self.granted().map(|granted| granted.signed.key_index),
-        }
-    }
-
-    /// The claim last sent.
-    #[must_use]
-    pub fn claim(&self) -> Option<&OwnTx> {
-        match self {
-            Self::ClaimSent { claim, .. }
-            | Self::Claimed { claim, .. }
-            | Self::Settled { claim, .. } => Some(claim),
-            _ => None,
-        }
-    }
-
-    /// Moves to what the facts say.
-    #[must_use]
-    pub fn settle(self, now: Now<'_>) -> Self {
-        match self {
-            Self::LockGranted(granted) | Self::FundSeen(granted) | Self::FundFinal(granted) => {
-                classify(granted, now)
-            }
-            Self::ClaimSent { granted, claim } | Self::Claimed { granted, claim } => {
-                match granted.facts.claim_depth(now.tip) {
-                    0 => Self::ClaimSent { granted, claim },
-                    deep if deep >= now.params.chain.final_blocks => {
-                        Self::Settled { granted, claim }
-                    }
-                    _ => Self::Claimed { granted, claim },
-                }
-            }
-            other => other,
+            Self::Agreed { signed, phase } => Some((signed, phase)),
+            Self::Offered { .. } | Self::Released { .. } => None,
         }
     }
 }
 
-fn classify(granted: Box<Granted>, now: Now<'_>) -> State {
-    let heights = granted.heights(now);
-    let Some(fund) = &granted.facts.fund else { return State::LockGranted(granted) };
-    match fund.height {
-        // Confirmed too late: the buyer was told that it would not count.
-        Some(height) if height > heights.fund_by => {
-            State::NeverReveal { granted, code: "fund.late".to_owned() }
-        }
-        Some(_) if granted.facts.fund_depth(now.tip) >= heights.funding_confirmations => {
-            State::FundFinal(granted)
-        }
-        _ => State::FundSeen(granted),
-    }
-}
-
-impl Granted {
+impl Signed {
     /// Object id of the terms.
     #[must_use]
     pub fn hash(&self) -> TermsHash {
-        self.signed.agreement.hash
+        self.agreement.hash()
     }
 
     /// Heights of the terms.
     #[must_use]
     pub fn heights(&self, now: Now<'_>) -> Timelocks {
-        Timelocks::of(&self.signed.agreement.terms, now.params)
+        Timelocks::of(self.agreement.terms(), now.params)
     }
 
-    /// Whether a buyer's proof of payment names the claim that the chain shows.
-    #[must_use]
-    pub fn is_paid_by(&self, transfer: &Transfer) -> bool {
-        self.facts.claim.is_some_and(|(spend, x)| {
-            transfer.terms_hash == self.hash()
-                && transfer.x == x
-                && transfer.spend_txid == spend.txid.to_byte_array()
-                && transfer.vin == spend.vin
-        })
+    /// Contracts that are still to be claimed, with their numbers.
+    pub fn unclaimed(&self, tip: u32) -> impl Iterator<Item = (u8, &ContractFacts)> {
+        let open = move |contract: &ContractFacts| {
+            contract.claim_depth(tip) == 0 && contract.refund_depth(tip) == 0
+        };
+        (0_u8..).zip(self.facts.contracts()).filter(move |(_, contract)| open(contract))
     }
 
     /// Whether it is too late to reveal first: past `R`, or delivery has begun.
-    fn too_late(&self, now: Now<'_>) -> bool {
-        let starts = self.signed.agreement.terms.window.starts_at_ms(now.params.slot_s);
+    fn is_too_late(&self, now: Now<'_>) -> bool {
+        let starts = self.agreement.terms().window.starts_at_ms(now.params.slot_s);
         now.tip > self.heights(now).last_reveal || now.ms >= starts
     }
 
     fn is_over(&self, now: Now<'_>) -> bool {
-        let ends = self.signed.agreement.terms.window.ends_at_ms(now.params.slot_s);
-        now.ms >= ends
+        now.ms >= self.agreement.terms().window.ends_at_ms(now.params.slot_s)
     }
 
-    /// Evidence of a final refund.
-    fn refunded(&self, now: Now<'_>) -> Option<[u8; 32]> {
-        let deep = self.facts.refund_depth(now.tip) >= now.params.chain.final_blocks;
-        self.facts.refund.filter(|_| deep).map(|spend| spend.txid.to_byte_array())
+    fn is_refunded(&self, now: Now<'_>) -> bool {
+        self.facts.refund(now.tip, now.params.chain.final_blocks).is_some()
+    }
+
+    /// The phase that the facts demand, if it is another one.
+    fn settle(&self, phase: &Phase, now: Now<'_>) -> Option<Phase> {
+        match phase {
+            Phase::TermsSigned { .. } if !self.facts.any_funding() => None,
+            Phase::TermsSigned { .. } | Phase::LockGranted | Phase::FundSeen | Phase::FundFinal => {
+                let demanded = self.funded(now);
+                (demanded != *phase).then_some(demanded)
+            }
+            Phase::ClaimSent { claims } | Phase::Claimed { claims } => {
+                let claims = || claims.clone();
+                let is_claimed = self.facts.claim_depth(now.tip) > 0;
+                if is_claimed && self.facts.is_spent(now.tip, now.params.chain.final_blocks) {
+                    return Some(Phase::Settled { claims: claims() });
+                }
+                match phase {
+                    Phase::ClaimSent { .. } if is_claimed => {
+                        Some(Phase::Claimed { claims: claims() })
+                    }
+                    Phase::Claimed { .. } if !is_claimed => {
+                        Some(Phase::ClaimSent { claims: claims() })
+                    }
+                    _ => None,
+                }
+            }
+            Phase::Settled { .. } | Phase::NeverReveal { .. } => None,
+        }
+    }
+
+    fn funded(&self, now: Now<'_>) -> Phase {
+        let heights = self.heights(now);
+        let late = |contract: &ContractFacts| {
+            contract.fund_height().is_some_and(|height| height > heights.fund_by)
+        };
+        if self.facts.contracts().iter().any(late) {
+            // The buyer was told that it would not count.
+            Phase::NeverReveal { code: "fund.late".to_owned() }
+        } else if self.facts.fund_depth(now.tip) >= heights.funding_confirmations.max(1) {
+            Phase::FundFinal
+        } else if self.facts.any_funding() {
+            Phase::FundSeen
+        } else {
+            Phase::LockGranted
+        }
+    }
+
+    fn due(&self, phase: &Phase, now: Now<'_>, sure: bool) -> Step {
+        let release_at = self.heights(now).release_at();
+        match phase {
+            Phase::TermsSigned { until_ms } if now.ms >= *until_ms => {
+                Step::Release("trade.buyer_silent")
+            }
+            Phase::LockGranted | Phase::FundSeen
+                if sure && now.tip >= release_at && !self.facts.any_confirmed() =>
+            {
+                Step::Release("fund.not_confirmed")
+            }
+            Phase::FundSeen | Phase::FundFinal
+                if self.facts.any_confirmed() && self.is_too_late(now) =>
+            {
+                Step::NeverReveal("settle.too_late_to_reveal")
+            }
+            Phase::FundFinal if sure => Step::Claim,
+            Phase::ClaimSent { .. } if self.is_refunded(now) => Step::Release("settle.claim_lost"),
+            Phase::ClaimSent { .. } => Step::Claim,
+            Phase::Claimed { .. } if self.unclaimed(now.tip).next().is_some() => Step::Claim,
+            Phase::NeverReveal { .. } if self.is_refunded(now) => Step::Release("settle.refunded"),
+            // Delivery is over, so what was sold is worth nothing.
+            Phase::NeverReveal { .. } if self.is_over(now) => Step::Release("settle.window_over"),
+            _ => Step::Wait,
+        }
     }
 }
 
 impl Seller {
+    /// Moves to what the facts say. Returns whether it moved.
+    pub fn settle(&mut self, now: Now<'_>) -> bool {
+        let State::Agreed { signed, phase } = &mut self.state else { return false };
+        let moved = signed.settle(phase, now);
+        let is_moved = moved.is_some();
+        if let Some(moved) = moved {
+            *phase = moved;
+        }
+        is_moved
+    }
+
     /// What to do next; `sure` as for a buyer.
     #[must_use]
     pub fn due(&self, now: Now<'_>, sure: bool) -> Step {
-        let release = |code, evidence| Step::Release { code, evidence };
         match &self.state {
             State::Offered { until_ms } if now.ms >= *until_ms => {
-                release("trade.buyer_silent", None)
+                Step::Release("trade.buyer_silent")
             }
-            State::TermsSigned { until_ms, .. } if now.ms >= *until_ms => {
-                release("trade.buyer_silent", None)
-            }
-            State::LockGranted(granted) if sure && now.ms >= granted.release_at_ms => {
-                release("fund.not_sent", Some(granted.accept_id))
-            }
-            State::FundSeen(granted) => due_unconfirmed(granted, now, sure),
-            State::FundFinal(granted) if granted.too_late(now) => {
-                Step::NeverReveal("settle.too_late_to_reveal")
-            }
-            State::FundFinal(_) if sure => Step::Claim,
-            State::ClaimSent { granted, .. } => match granted.refunded(now) {
-                Some(txid) => release("settle.claim_lost", Some(txid)),
-                None => Step::Claim,
-            },
-            State::NeverReveal { granted, .. } => match granted.refunded(now) {
-                Some(txid) => release("settle.refunded", Some(txid)),
-                // Delivery is over, so the units are worth nothing to lock.
-                None if granted.is_over(now) => release("settle.window_over", None),
-                None => Step::Wait,
-            },
-            _ => Step::Wait,
+            State::Agreed { signed, phase } => signed.due(phase, now, sure),
+            State::Offered { .. } | State::Released { .. } => Step::Wait,
         }
     }
 
@@ -346,34 +371,154 @@ impl Seller {
         let window = self.row.window();
         match &self.state {
             State::Offered { until_ms } => vec![(*until_ms, "terms deadline")],
-            State::TermsSigned { until_ms, .. } => vec![(*until_ms, "accept deadline")],
-            State::LockGranted(granted) => vec![(granted.release_at_ms, "funding deadline")],
-            State::FundSeen(_) | State::FundFinal(_) => {
-                vec![(window.starts_at_ms(slot_s), "delivery starts")]
+            State::Agreed { phase, .. } => match phase {
+                Phase::TermsSigned { until_ms } => vec![(*until_ms, "accept deadline")],
+                Phase::FundSeen | Phase::FundFinal => {
+                    vec![(window.starts_at_ms(slot_s), "delivery starts")]
+                }
+                Phase::NeverReveal { .. } => vec![(window.ends_at_ms(slot_s), "delivery ends")],
+                _ => Vec::new(),
+            },
+            State::Released { .. } => Vec::new(),
+        }
+    }
+
+    /// Until when it waits for the buyer's next message, unix ms.
+    #[must_use]
+    pub fn patience_ms(now: Now<'_>) -> TimeMs {
+        now.ms.saturating_add(PATIENCE * now.params.settle.terms_ms)
+    }
+
+    /// What a request for terms gets. The same request gets the same terms.
+    ///
+    /// # Errors
+    /// `trade.void`, `trade.already_agreed`, `chain.down`, `terms.tips_differ`,
+    /// `terms.wrong_amount` or `terms.window_too_near`.
+    pub fn request(&self, now: Now<'_>, request: &TermsRequest) -> Result<Answer<'_>, Refused> {
+        let until_ms = match &self.state {
+            State::Released { .. } => return Err("trade.void"),
+            State::Agreed { signed, .. } => {
+                let terms = signed.agreement.terms();
+                let same = terms.to == request.to && terms.funders == request.funders;
+                let agreed = Answer::Agreed(&signed.agreement);
+                return if same { Ok(agreed) } else { Err("trade.already_agreed") };
             }
-            State::NeverReveal { .. } => vec![(window.ends_at_ms(slot_s), "delivery ends")],
-            _ => Vec::new(),
+            State::Offered { until_ms } => *until_ms,
+        };
+        if now.ms >= until_ms {
+            return Err("trade.void");
+        }
+        if !now.chain_up {
+            return Err("chain.down");
+        }
+        if !tips_agree(now.params, now.tip, request.tip_height) {
+            return Err("terms.tips_differ");
+        }
+        let price_sat = self.row.price_sat();
+        if !shares_add_up(now.params, &request.funders, price_sat) {
+            return Err("terms.wrong_amount");
+        }
+        let heights = Timelocks::new(now.params.profile(price_sat), now.tip);
+        let window = self.row.window();
+        if !lead_suffices(now.params, now.ms, now.tip, heights.refund_at, window) {
+            return Err("terms.window_too_near");
+        }
+        Ok(Answer::Sign(heights))
+    }
+
+    /// The registrar locked the certificate for these terms. Returns whether it moved.
+    pub fn lock_granted(&mut self, registrar: Key, terms_hash: TermsHash) -> bool {
+        let State::Agreed { signed, phase } = &mut self.state else { return false };
+        let ours = registrar == self.registrar && signed.hash() == terms_hash;
+        let waits = matches!(phase, Phase::TermsSigned { .. });
+        if ours && waits {
+            *phase = Phase::LockGranted;
+        }
+        ours && waits
+    }
+
+    /// The own register gave the lock up: what is not revealed yet never will be. Returns
+    /// whether it moved.
+    pub fn lock_released(&mut self, code: &str) -> bool {
+        let State::Agreed { signed, phase } = &self.state else { return false };
+        if phase.claims().is_some() {
+            return false;
+        }
+        let agreement = Some(Box::new(signed.agreement.clone()));
+        self.state = State::Released { code: code.to_owned(), agreement };
+        true
+    }
+
+    /// Takes note of a funding that the buyer shows. Returns whether that is news.
+    ///
+    /// # Errors
+    /// `lock.released`, `lock.not_granted`, `chain.down`, `fund.already_acknowledged`,
+    /// `fund.pays_not_the_contract`, or why it can no longer confirm in time.
+    pub fn fund(&mut self, now: Now<'_>, rail: &Rail, tx: &KnownTx) -> Result<bool, Refused> {
+        let signed = match &mut self.state {
+            State::Offered { .. } => return Err("lock.not_granted"),
+            State::Released { .. } => return Err("lock.released"),
+            State::Agreed { signed, .. } => signed,
+        };
+        let terms = signed.agreement.terms();
+        take_fund(now, terms, rail, &mut signed.facts, tx)
+    }
+
+    /// The buyer gives up. Returns whether that ends the sale now.
+    ///
+    /// # Errors
+    /// `trade.not_the_buyer`; `fund.already_acknowledged`: a funding is known, and only the
+    /// chain can end it.
+    pub fn cancel(&self, cancel: &Verified<TermsCancel>) -> Result<bool, Refused> {
+        let Some(agreement) = self.state.agreement().filter(|agreed| {
+            agreed.terms().funders.iter().any(|funder| funder.key.0 == cancel.key())
+        }) else {
+            return Err("trade.not_the_buyer");
+        };
+        if agreement.hash() != cancel.terms_hash {
+            return Err("trade.not_the_buyer");
+        }
+        match &self.state {
+            State::Agreed { phase: Phase::TermsSigned { .. } | Phase::LockGranted, .. } => Ok(true),
+            State::Released { .. } => Ok(false),
+            State::Offered { .. } | State::Agreed { .. } => Err("fund.already_acknowledged"),
         }
     }
 }
 
-fn due_unconfirmed(granted: &Granted, now: Now<'_>, sure: bool) -> Step {
-    let confirmed = granted.facts.fund_height().is_some();
-    if confirmed {
-        return if granted.too_late(now) {
-            Step::NeverReveal("settle.too_late_to_reveal")
-        } else {
-            Step::Wait
-        };
+/// Takes a funding into the facts, for the seller and the registrar alike. Returns whether it
+/// was news.
+pub(super) fn take_fund(
+    now: Now<'_>,
+    terms: &super::objects::Terms,
+    rail: &Rail,
+    facts: &mut Facts,
+    tx: &KnownTx,
+) -> Result<bool, Refused> {
+    let contracts = rail.contracts();
+    let mut funded = Facts::none(contracts.len());
+    if funded.fund(contracts, tx, true) == 0 {
+        return Err("fund.pays_not_the_contract");
     }
-    if sure && now.tip >= granted.heights(now).release_at() {
-        return Step::Release { code: "fund.not_confirmed", evidence: Some(granted.accept_id) };
+    let mut news = false;
+    for (known, new) in facts.contracts().iter().zip(funded.contracts()) {
+        match (&known.fund, &new.fund) {
+            // Two fundings of one contract could both be claimed with one preimage.
+            (Some(known), Some(new)) if known.txid() != new.txid() => {
+                return Err("fund.already_acknowledged");
+            }
+            (None, Some(_)) => news = true,
+            _ => {}
+        }
     }
-    // Near F the buyer replaces it: no reason to help the old one.
-    if now.tip >= granted.heights(now).cancel_at() {
-        return Step::Wait;
+    if news {
+        if !now.chain_up {
+            return Err("chain.down");
+        }
+        reach(now, terms).map_err(CheckError::code)?;
+        facts.fund(contracts, tx, true);
     }
-    Step::BroadcastFund
+    Ok(news)
 }
 
 #[cfg(test)]
@@ -387,90 +532,136 @@ mod tests {
     const NO: Option<u32> = None;
     const WAITS: Option<u32> = Some(0);
 
-    fn signed() -> Signed {
-        Signed { agreement: sample::agreement(T0), key_index: 1 }
+    fn agreed(contracts: &[[Option<u32>; 4]], phase: Phase) -> State {
+        let terms = if contracts.len() == 2 { sample::two_funders(T0) } else { sample::terms(T0) };
+        let facts = Facts::new(contracts.iter().map(|c| sample::contract_facts(*c)).collect());
+        let agreement = sample::agreement(terms);
+        State::Agreed { signed: Box::new(Signed { agreement, key_index: 1, facts }), phase }
     }
 
-    fn granted(heights: [Option<u32>; 4]) -> Box<Granted> {
-        Box::new(Granted {
-            signed: signed(),
-            lock: sample::envelope(),
-            accept_id: [8; 32],
-            release_at_ms: UNTIL_MS,
-            facts: sample::facts(heights),
-        })
+    fn claims() -> BTreeMap<u8, OwnTx> {
+        BTreeMap::from([(0, OwnTx { tx: sample::tx(), fee_sat: 155 })])
     }
 
     fn claim_sent(heights: [Option<u32>; 4]) -> State {
-        let tx = sample::facts([WAITS; 4]).fund.unwrap().tx;
-        State::ClaimSent { granted: granted(heights), claim: OwnTx { tx, fee_sat: 155 } }
+        agreed(&[heights], Phase::ClaimSent { claims: claims() })
     }
 
     fn seller(state: State) -> Seller {
+        let units = Units::range(0, 2).unwrap();
         Seller {
-            v: 1,
             trade: TradeId([10; 32]),
             row: sample::row(),
             buyer: Key([2; 32]),
-            units: Units::range(0, 2).unwrap(),
-            features: 0,
+            registrar: Key([1; 32]),
+            goods: Goods::Capacity { units, features: 0 },
             opened_ms: 0,
             state,
         }
     }
 
+    fn settled(state: State, tip: u32) -> &'static str {
+        let params = sample::params("mainnet");
+        let mut seller = seller(state);
+        seller.settle(sample::now(&params, 0, tip));
+        let name = seller.state.name();
+        assert!(!seller.settle(sample::now(&params, 0, tip)), "{name}: settling twice moves");
+        name
+    }
+
     #[test]
     fn the_chain_decides_the_state() {
-        let seen = |fund| State::FundSeen(granted([fund, NO, NO, NO]));
+        let terms = || Phase::TermsSigned { until_ms: UNTIL_MS };
+        let seen = |fund| agreed(&[[fund, NO, NO, NO]], Phase::FundSeen);
         let sent = |claim| claim_sent([Some(801), claim, NO, NO]);
         let table = [
-            (State::LockGranted(granted([NO; 4])), 801, "lock_granted"),
-            (State::LockGranted(granted([WAITS, NO, NO, NO])), 801, "fund_seen"),
+            (agreed(&[[NO; 4]], terms()), 801, "terms_signed"),
+            // The buyer's funding says that a lock was granted.
+            (agreed(&[[WAITS, NO, NO, NO]], terms()), 801, "fund_seen"),
+            (agreed(&[[NO; 4]], Phase::LockGranted), 801, "lock_granted"),
+            (agreed(&[[WAITS, NO, NO, NO]], Phase::LockGranted), 801, "fund_seen"),
             (seen(Some(801)), 805, "fund_seen"),
             (seen(Some(801)), 806, "fund_final"),
             (seen(Some(836)), 841, "fund_final"),
             (seen(Some(837)), 837, "never_reveal"),
             // A reorganisation makes the tip shorter.
-            (State::FundFinal(granted([Some(801), NO, NO, NO])), 805, "fund_seen"),
-            (State::FundFinal(granted([WAITS, NO, NO, NO])), 806, "fund_seen"),
+            (agreed(&[[Some(801), NO, NO, NO]], Phase::FundFinal), 805, "fund_seen"),
+            (agreed(&[[WAITS, NO, NO, NO]], Phase::FundFinal), 806, "fund_seen"),
             (sent(WAITS), 810, "claim_sent"),
             (sent(Some(810)), 810, "claimed"),
             (sent(Some(810)), 814, "claimed"),
             (sent(Some(810)), 815, "settled"),
         ];
-        let params = sample::params("mainnet");
         for (state, tip, expected) in table {
             let before = state.name();
-            let got = state.settle(sample::now(&params, 0, tip));
-            assert_eq!(got.name(), expected, "{before} at {tip}");
+            assert_eq!(settled(state, tip), expected, "{before} at {tip}");
         }
     }
 
     #[test]
-    fn what_is_due() {
-        let release = |code, evidence| Step::Release { code, evidence };
-        let offered = || State::Offered { until_ms: UNTIL_MS };
-        let terms = || State::TermsSigned { signed: signed(), until_ms: UNTIL_MS };
-        let locked = || State::LockGranted(granted([NO; 4]));
-        let seen = |fund| State::FundSeen(granted([fund, NO, NO, NO]));
-        let ready = || State::FundFinal(granted([Some(801), NO, NO, NO]));
-        let never = |refund| State::NeverReveal {
-            granted: granted([Some(801), NO, refund, NO]),
-            code: "settle.too_late_to_reveal".to_owned(),
+    fn two_funders_must_both_be_there() {
+        let funded = |height| [Some(height), NO, NO, NO];
+        let claimed = |height| [Some(801), Some(height), NO, NO];
+        let refunded = [Some(801), NO, Some(951), NO];
+        let sent = || Phase::ClaimSent { claims: claims() };
+        let table = [
+            ([funded(801), funded(803)], Phase::FundSeen, 808, "fund_final"),
+            ([funded(801), funded(803)], Phase::FundSeen, 807, "fund_seen"),
+            ([funded(801), [NO; 4]], Phase::FundSeen, 830, "fund_seen"),
+            ([funded(801), funded(837)], Phase::FundSeen, 837, "never_reveal"),
+            ([claimed(810), funded(801)], sent(), 830, "claimed"),
+            ([claimed(810), claimed(812)], sent(), 816, "claimed"),
+            ([claimed(810), claimed(812)], sent(), 817, "settled"),
+            // One claim lost its race: the rest is paid, and the certificate has moved.
+            ([claimed(810), refunded], sent(), 955, "claimed"),
+            ([claimed(810), refunded], sent(), 956, "settled"),
+            ([refunded, refunded], sent(), 956, "claim_sent"),
+        ];
+        for (contracts, phase, tip, expected) in table {
+            let got = settled(agreed(&contracts, phase), tip);
+            assert_eq!(got, expected, "{contracts:?} at {tip}");
+        }
+        let params = sample::params("mainnet");
+        let due = |contracts: [[Option<u32>; 4]; 2], phase, tip| {
+            seller(agreed(&contracts, phase)).due(sample::now(&params, 0, tip), true)
         };
         let late = Step::NeverReveal("settle.too_late_to_reveal");
+        // One confirmed, one missing: neither released by height nor claimed.
+        assert_eq!(due([funded(801), [NO; 4]], Phase::FundSeen, 842), Step::Wait);
+        assert_eq!(due([funded(801), [NO; 4]], Phase::FundSeen, 915), late);
+        let half = || Phase::Claimed { claims: claims() };
+        assert_eq!(due([claimed(810), funded(801)], half(), 812), Step::Claim);
+        assert_eq!(due([claimed(810), claimed(811)], half(), 812), Step::Wait);
+        let lost = Step::Release("settle.claim_lost");
+        assert_eq!(due([refunded, refunded], sent(), 956), lost);
+        assert_eq!(due([refunded, funded(801)], sent(), 956), Step::Claim);
+    }
+
+    #[test]
+    fn what_is_due() {
+        let offered = || State::Offered { until_ms: UNTIL_MS };
+        let terms = || agreed(&[[NO; 4]], Phase::TermsSigned { until_ms: UNTIL_MS });
+        let locked = || agreed(&[[NO; 4]], Phase::LockGranted);
+        let seen = |fund| agreed(&[[fund, NO, NO, NO]], Phase::FundSeen);
+        let ready = || agreed(&[[Some(801), NO, NO, NO]], Phase::FundFinal);
+        let never = |refund| {
+            let code = "settle.too_late_to_reveal".to_owned();
+            agreed(&[[Some(801), NO, refund, NO]], Phase::NeverReveal { code })
+        };
+        let late = Step::NeverReveal("settle.too_late_to_reveal");
+        let silent = Step::Release("trade.buyer_silent");
+        let unconfirmed = Step::Release("fund.not_confirmed");
         // The window of the sample terms, hours: [500,000, 500,004).
         let starts = 500_000 * 3_600_000;
         let table = [
             (offered(), 59_999, 800, Step::Wait),
-            (offered(), 60_000, 800, release("trade.buyer_silent", None)),
-            (terms(), 60_000, 800, release("trade.buyer_silent", None)),
-            (locked(), 59_999, 800, Step::Wait),
-            (locked(), 60_000, 800, release("fund.not_sent", Some([8; 32]))),
-            (seen(WAITS), 90_000, 829, Step::BroadcastFund),
-            (seen(WAITS), 90_000, 830, Step::Wait),
+            (offered(), 60_000, 800, silent),
+            (terms(), 59_999, 800, Step::Wait),
+            (terms(), 60_000, 800, silent),
+            (locked(), 90_000, 841, Step::Wait),
+            (locked(), 90_000, 842, unconfirmed),
             (seen(WAITS), 90_000, 841, Step::Wait),
-            (seen(WAITS), 90_000, 842, release("fund.not_confirmed", Some([8; 32]))),
+            (seen(WAITS), 90_000, 842, unconfirmed),
             // Confirmed, so never by height alone.
             (seen(Some(836)), 90_000, 842, Step::Wait),
             (seen(Some(836)), 90_000, 915, late),
@@ -485,12 +676,12 @@ mod tests {
                 claim_sent([Some(801), NO, Some(951), NO]),
                 90_000,
                 956,
-                release("settle.claim_lost", Some([2; 32])),
+                Step::Release("settle.claim_lost"),
             ),
             (never(NO), 90_000, 960, Step::Wait),
             (never(Some(951)), 90_000, 955, Step::Wait),
-            (never(Some(951)), 90_000, 956, release("settle.refunded", Some([2; 32]))),
-            (never(NO), 500_004 * 3_600_000, 960, release("settle.window_over", None)),
+            (never(Some(951)), 90_000, 956, Step::Release("settle.refunded")),
+            (never(NO), 500_004 * 3_600_000, 960, Step::Release("settle.window_over")),
         ];
         let params = sample::params("mainnet");
         for (state, now_ms, tip, expected) in table {
@@ -503,32 +694,29 @@ mod tests {
     #[test]
     fn while_a_rescan_runs_nothing_is_revealed_or_released() {
         let params = sample::params("mainnet");
-        let ready = seller(State::FundFinal(granted([Some(801), NO, NO, NO])));
+        let ready = seller(agreed(&[[Some(801), NO, NO, NO]], Phase::FundFinal));
         assert_eq!(ready.due(sample::now(&params, 0, 810), false), Step::Wait);
-        let locked = seller(State::LockGranted(granted([NO; 4])));
-        assert_eq!(locked.due(sample::now(&params, UNTIL_MS, 810), false), Step::Wait);
-        let seen = seller(State::FundSeen(granted([WAITS, NO, NO, NO])));
+        let seen = seller(agreed(&[[WAITS, NO, NO, NO]], Phase::FundSeen));
         assert_eq!(seen.due(sample::now(&params, 0, 842), false), Step::Wait);
     }
 
     #[test]
-    fn only_the_claim_on_the_chain_pays() {
-        let granted = granted([Some(801), Some(810), NO, NO]);
-        let transfer = Transfer {
-            v: 1,
-            terms_hash: TermsHash([7; 32]),
-            x: [3; 32],
-            spend_txid: [1; 32],
-            vin: 0,
-        };
-        assert!(granted.is_paid_by(&transfer));
-        for wrong in [
-            Transfer { x: [4; 32], ..transfer.clone() },
-            Transfer { spend_txid: [2; 32], ..transfer.clone() },
-            Transfer { vin: 1, ..transfer.clone() },
-            Transfer { terms_hash: TermsHash([8; 32]), ..transfer },
-        ] {
-            assert!(!granted.is_paid_by(&wrong), "{wrong:?}");
-        }
+    fn a_lock_that_is_gone_ends_what_is_not_revealed() {
+        let mut locked = seller(agreed(&[[NO; 4]], Phase::LockGranted));
+        assert!(locked.lock_released("fund.not_sent"));
+        assert_eq!(locked.state.name(), "released");
+        let mut sent = seller(claim_sent([Some(801), WAITS, NO, NO]));
+        assert!(!sent.lock_released("settle.refunded"));
+        assert_eq!(sent.state.name(), "claim_sent");
+    }
+
+    #[test]
+    fn only_the_registrars_lock_for_these_terms_counts() {
+        let terms = || seller(agreed(&[[NO; 4]], Phase::TermsSigned { until_ms: UNTIL_MS }));
+        assert!(!terms().lock_granted(Key([2; 32]), TermsHash([7; 32])));
+        assert!(!terms().lock_granted(Key([1; 32]), TermsHash([8; 32])));
+        let mut locked = terms();
+        assert!(locked.lock_granted(Key([1; 32]), TermsHash([7; 32])));
+        assert!(!locked.lock_granted(Key([1; 32]), TermsHash([7; 32])), "once");
     }
 }

@@ -12,21 +12,26 @@ use bitcoin::{
     Amount, OutPoint, ScriptBuf, Sequence, TapSighashType, Transaction, TxIn, TxOut, Txid,
 };
 use capex_core::certificate::objects::{Activation, Binding, Issue, Payment};
-use capex_core::engine::io::{Effect, Funding};
+use capex_core::certificate::{Certificate, Hop, VerifiedCertificate, verify};
+use capex_core::engine::io::{Effect, Funding, Topic};
 use capex_core::engine::kernel::{
     ChainView, Context, Counters, Keys, Outbox, Purpose, Record, Treasury, WalletView,
 };
-use capex_core::engine::trades::{BuyLimits, TradeEvent, TradeView, Trades};
-use capex_core::ids::{CertId, Key, TermsHash, TradeId};
+use capex_core::engine::trades::{
+    BuyLimits, PastTradeV1, Purchase, Titles, TradeEvent, TradeView, Trades,
+};
+use capex_core::ids::{CertId, FundingId, Key, TermsHash, TradeId};
 use capex_core::params::Params;
-use capex_core::settlement::facts::ChainFacts;
+use capex_core::settlement::buyer::Buyer;
+use capex_core::settlement::facts::{ChainFacts, Sighting};
 use capex_core::settlement::objects::{
     Accept, LockGrant, Row, SettleReply, SettleRequest, Terms, TermsRequest, Transfer,
 };
-use capex_core::settlement::registrar::Registrar;
-use capex_core::settlement::script::Contract;
+use capex_core::settlement::script::{Contract, TEMPLATE};
+use capex_core::settlement::seller::Goods;
+use capex_core::settlement::transaction::KnownTx;
 use capex_core::units::{Units, Window};
-use capex_core::wire::{Envelope, VERSION, Verified, object_id};
+use capex_core::wire::{Envelope, VERSION, Verified, object_id, sha256};
 
 use crate::chain::Chain;
 
@@ -62,6 +67,98 @@ impl Setup {
 
     pub(crate) fn trade(&self) -> TradeId {
         TradeId(object_id(&self.row, self.params.magic))
+    }
+
+    /// A certificate of a provider that another has bought before: what it resells.
+    pub(crate) fn title(&self, provider: &Keys, holder: Key) -> Certificate {
+        let params = &self.params;
+        let window = self.row.window();
+        let units = Units::range(4, 6).unwrap();
+        let issue = provider.sign(
+            Issue {
+                v: VERSION,
+                provider: provider.public(),
+                class: self.row.class,
+                class_hash: params.class_hash(self.row.class).unwrap(),
+                features: 0,
+                units: units.clone(),
+                window,
+                pay: Payment::Prepaid,
+                binding: Binding::Registrar,
+                nonce32: [4; 32],
+                not_after_slot: window.end - 1,
+            },
+            params,
+        );
+        let (cert_id, x) = (CertId(issue.id()), [6; 32]);
+        let terms = provider.sign(
+            Terms {
+                v: VERSION,
+                trade_id: TradeId([3; 32]),
+                cert_id,
+                seq: 0,
+                prev_hash: issue.id(),
+                class: self.row.class,
+                units: units.clone(),
+                window,
+                from: provider.public(),
+                to: holder,
+                funders: Vec::new(),
+                price_sat: 0,
+                payment_hash: sha256(&[&x]),
+                s_xonly: [0; 32],
+                payout_spk: Vec::new(),
+                t0: 0,
+                fund_by: 0,
+                refund_at: 0,
+                funding_confirmations: 1,
+                template: TEMPLATE,
+                nonce16: [0; 16],
+            },
+            params,
+        );
+        let terms_hash = TermsHash(terms.id());
+        let lock = provider.sign(
+            LockGrant {
+                v: VERSION,
+                provider: provider.public(),
+                cert_id,
+                seq: 0,
+                attempt: 0,
+                prev_release: [0; 32],
+                terms_hash,
+                fund_by: 0,
+                refund_at: 0,
+                p_height: 0,
+            },
+            params,
+        );
+        let activation = provider.sign(
+            Activation {
+                v: VERSION,
+                provider: provider.public(),
+                cert_id,
+                seq: 1,
+                attempt: 0,
+                holder,
+                class: self.row.class,
+                features: 0,
+                units,
+                window,
+                prev_hash: issue.id(),
+                cause_hash: terms_hash.0,
+                p_height: 0,
+            },
+            params,
+        );
+        let transfer = Transfer { v: VERSION, terms_hash, x, spend_txid: [0; 32], vin: 0 };
+        let hop = Hop::Sale {
+            terms: terms.envelope().clone(),
+            lock: lock.envelope().clone(),
+            transfer,
+            activation: activation.envelope().clone(),
+        };
+        Certificate { issue: issue.envelope().clone(), hops: vec![hop] }
     }
 
     fn wallet_key(&self) -> Keypair {
@@ -116,16 +213,25 @@ impl Setup {
     }
 }
 
-/// What travels between the two.
+/// What travels between parties.
 #[derive(Clone)]
 pub(crate) enum Message {
-    Request { id: u64, bytes: Vec<u8> },
-    Reply { id: u64, bytes: Vec<u8> },
+    Request {
+        id: u64,
+        bytes: Vec<u8>,
+    },
+    Reply {
+        id: u64,
+        bytes: Vec<u8>,
+    },
+    /// Gossip of a lock.
+    Lock(Envelope),
 }
 
 /// A provider's ledger of one certificate, which outlives restarts here.
 #[derive(Default)]
 pub(crate) struct Ledger {
+    pub(crate) title: Option<VerifiedCertificate>,
     issue: Option<Verified<Issue>>,
     lock: Option<Verified<LockGrant>>,
     activation: Option<Envelope>,
@@ -135,7 +241,7 @@ pub(crate) struct Ledger {
     pub(crate) conflict: bool,
 }
 
-impl Registrar for Ledger {
+impl Titles for Ledger {
     fn issue(
         &mut self,
         ctx: &mut Context<'_>,
@@ -162,7 +268,15 @@ impl Registrar for Ledger {
                 not_after_slot: window.end - 1,
             }));
         }
-        Ok(self.issue.clone().unwrap())
+        let issue = self.issue.clone().unwrap();
+        let title = Certificate { issue: issue.envelope().clone(), hops: Vec::new() };
+        self.title = verify(&title, ctx.params).ok();
+        Ok(issue)
+    }
+
+    fn holder(&self, cert: CertId) -> Option<Key> {
+        let title = self.title.as_ref().filter(|title| title.cert_id == cert);
+        title.map(|title| title.holder)
     }
 
     fn lock(
@@ -186,6 +300,9 @@ impl Registrar for Ledger {
                 refund_at: terms.refund_at,
                 p_height: ctx.chain.height,
             }));
+            let grant = self.lock.as_ref().unwrap().envelope();
+            let bytes = capex_core::wire::encode(grant);
+            ctx.out.push(Effect::Publish { topic: Topic::Locks, bytes });
         }
         let lock = self.lock.clone().unwrap();
         if lock.terms_hash.0 == terms.id() { Ok(lock) } else { Err("lock.taken") }
@@ -196,7 +313,7 @@ impl Registrar for Ledger {
         self.released.push(terms_hash);
     }
 
-    fn activate_sale(
+    fn activate(
         &mut self,
         ctx: &mut Context<'_>,
         terms: &Verified<Terms>,
@@ -210,11 +327,11 @@ impl Registrar for Ledger {
                 v: VERSION,
                 provider: ctx.me(),
                 cert_id: terms.cert_id,
-                seq: 1,
+                seq: terms.seq + 1,
                 attempt: 0,
                 holder: terms.to,
                 class: terms.class,
-                features: self.issue.as_ref().unwrap().features,
+                features: self.title.as_ref().unwrap().features,
                 units: terms.units.clone(),
                 window: terms.window,
                 prev_hash: terms.prev_hash,
@@ -250,17 +367,17 @@ pub(crate) struct Party {
     persists: usize,
     spks: Vec<ScriptBuf>,
     outpoints: Vec<OutPoint>,
-    journal: BTreeMap<TermsHash, Funding>,
-    pending_reply: Option<(u64, Vec<u8>)>,
+    journal: BTreeMap<FundingId, Funding>,
+    pending_reply: Option<(Key, u64, Vec<u8>)>,
     pub(crate) registrar: Ledger,
     pub(crate) online: bool,
     pub(crate) chain_up: bool,
     pub(crate) rescan: bool,
-    pub(crate) funded: Vec<(TermsHash, Result<Funding, String>)>,
+    pub(crate) funded: Vec<(FundingId, Result<Funding, String>)>,
     /// Its coins wait for the change of another funding.
     pub(crate) is_short: bool,
-    pub(crate) released: Vec<TermsHash>,
-    pub(crate) outgoing: Vec<Message>,
+    pub(crate) released: Vec<FundingId>,
+    pub(crate) outgoing: Vec<(Option<Key>, Message)>,
     pub(crate) events: Vec<TradeEvent>,
     seed: u8,
 }
@@ -316,18 +433,31 @@ impl Party {
         self.keys.public()
     }
 
-    pub(crate) fn open_buy(&mut self, setup: &Setup, now_ms: u64, seller: Key) {
-        let me = self.key();
+    pub(crate) fn keys(&self) -> &Keys {
+        &self.keys
+    }
+
+    pub(crate) fn open_buy(
+        &mut self,
+        setup: &Setup,
+        now_ms: u64,
+        seller: Key,
+        title: Option<(Key, Certificate)>,
+    ) {
         let limits = BuyLimits { fee_cap_sat: 10_000, features: 0 };
+        let purchase = Purchase { seller, to: self.key(), title, limits };
         let mut ctx = context!(self, setup, now_ms);
-        self.trades.open_buy(&mut ctx, &setup.row, setup.trade(), seller, me, limits);
+        let (row, trade) = (&setup.row, setup.trade());
+        let events = self.trades.open_buy(&mut ctx, &mut self.registrar, row, trade, purchase);
+        assert_eq!(events, []);
         assert_eq!(self.committed_sat(), 50_000 + 10_000);
     }
 
-    pub(crate) fn open_sell(&mut self, setup: &Setup, now_ms: u64, buyer: Key) {
-        let units = Units::range(4, 6).unwrap();
+    pub(crate) fn open_sell(&mut self, setup: &Setup, now_ms: u64, buyer: Key, goods: Goods) {
         let mut ctx = context!(self, setup, now_ms);
-        self.trades.open_sell(&mut ctx, &setup.row, setup.trade(), buyer, units, 0);
+        let (row, trade) = (&setup.row, setup.trade());
+        let events = self.trades.open_sell(&mut ctx, &mut self.registrar, row, trade, buyer, goods);
+        assert_eq!(events, []);
     }
 
     pub(crate) fn view(&self, setup: &Setup) -> Option<TradeView> {
@@ -363,7 +493,8 @@ impl Party {
         let records: Vec<Record> = self.records.values().cloned().collect();
         self.counters = Counters::load(&records, [9; 32]).unwrap();
         let mut ctx = context!(self, setup, now_ms);
-        self.trades.load(&mut ctx, &records);
+        let events = self.trades.load(&mut ctx, &mut self.registrar, &records).unwrap();
+        self.events.extend(events);
     }
 
     /// Performs effects in order. True if it crashed right after Persist number `crash_at`.
@@ -378,15 +509,28 @@ impl Party {
             match effect {
                 Effect::Persist { records, .. } => {
                     for record in records {
-                        self.records.insert((record.table, record.key.clone()), record);
+                        let key = (record.table, record.key.clone());
+                        if record.value.is_none() {
+                            self.records.remove(&key);
+                        } else {
+                            self.records.insert(key, record);
+                        }
                     }
                     self.persists += 1;
                     if crash_at == Some(self.persists - 1) {
                         return true;
                     }
                 }
-                Effect::Send { id, bytes, .. } => {
-                    self.outgoing.push(Message::Request { id, bytes });
+                Effect::Send { id, key, bytes, .. } => {
+                    self.outgoing.push((Some(key), Message::Request { id, bytes }));
+                }
+                Effect::Publish { bytes, .. } => {
+                    let lock = capex_core::wire::decode_record(&bytes).unwrap();
+                    self.outgoing.push((None, Message::Lock(lock)));
+                }
+                Effect::Unwatch { spks, outpoints } => {
+                    self.spks.retain(|spk| !spks.contains(spk));
+                    self.outpoints.retain(|outpoint| !outpoints.contains(outpoint));
                 }
                 Effect::Watch { spks, outpoints, .. } => {
                     self.spks.extend(spks);
@@ -397,19 +541,19 @@ impl Party {
                     let result = chain.broadcast(&tx);
                     self.trades.on_broadcasted(tx.compute_txid(), &result);
                 }
-                Effect::Fund { terms_hash, outputs, feerate_sat_kvb } => {
-                    self.fund(setup, terms_hash, &outputs, feerate_sat_kvb);
+                Effect::Fund { funding, outputs, feerate_sat_kvb } => {
+                    self.fund(setup, funding, &outputs, feerate_sat_kvb);
                 }
                 Effect::Notify(_) => {}
-                Effect::ReleaseCoins { terms_hash } => {
-                    self.released.push(terms_hash);
-                    self.journal.remove(&terms_hash);
+                Effect::ReleaseCoins { funding } => {
+                    self.released.push(funding);
+                    self.journal.remove(&funding);
                 }
                 other => panic!("settlement asks for {other:?}"),
             }
         }
-        if let Some((id, bytes)) = self.pending_reply.take() {
-            self.outgoing.push(Message::Reply { id, bytes });
+        if let Some((to, id, bytes)) = self.pending_reply.take() {
+            self.outgoing.push((Some(to), Message::Reply { id, bytes }));
         }
         false
     }
@@ -418,36 +562,36 @@ impl Party {
     fn fund(
         &mut self,
         setup: &Setup,
-        terms_hash: TermsHash,
+        id: FundingId,
         outputs: &[(ScriptBuf, u64)],
         feerate_sat_kvb: u64,
     ) {
         if self.is_short {
-            self.funded.push((terms_hash, Err("wallet.insufficient_funds".to_owned())));
+            self.funded.push((id, Err("wallet.insufficient_funds".to_owned())));
             return;
         }
         let fee_sat = feerate_sat_kvb * 154 / 1000;
         let funding = if outputs.is_empty() {
             setup.pay(&[], fee_sat * 3)
         } else {
-            let known = self.journal.get(&terms_hash).cloned();
+            let known = self.journal.get(&id).cloned();
             known.unwrap_or_else(|| setup.pay(outputs, fee_sat))
         };
         if !outputs.is_empty() {
-            self.journal.insert(terms_hash, funding.clone());
+            self.journal.insert(id, funding.clone());
         }
-        self.funded.push((terms_hash, Ok(funding)));
+        self.funded.push((id, Ok(funding)));
     }
 
     pub(crate) fn on_funded(
         &mut self,
         setup: &Setup,
         now_ms: u64,
-        hash: TermsHash,
+        id: FundingId,
         result: Result<Funding, String>,
     ) {
         let mut ctx = context!(self, setup, now_ms);
-        let events = self.trades.on_funded(&mut ctx, &mut self.registrar, hash, result);
+        let events = self.trades.on_funded(&mut ctx, &mut self.registrar, id, result);
         self.events.extend(events);
     }
 
@@ -482,10 +626,11 @@ impl Party {
             height: chain.height(),
             median_time_past_s: 0,
             feerates: vec![(2, 1000), (6, 1000)],
-            connected: connected
-                .map(|(height, tx)| (height, tx.compute_txid(), tx.clone()))
+            seen: connected
+                .map(|(height, tx)| (Some(height), tx))
+                .chain(chain.mempool.iter().filter(|tx| self.relevant(tx)).map(|tx| (None, tx)))
+                .map(|(height, tx)| Sighting { tx: KnownTx::new(tx.clone()), height })
                 .collect(),
-            mempool: chain.mempool.iter().filter(|tx| self.relevant(tx)).cloned().collect(),
             disconnected: Vec::new(),
         }
     }
@@ -507,16 +652,24 @@ impl Party {
         match message {
             Message::Request { id, bytes } => {
                 let request: SettleRequest = capex_core::wire::decode_record(&bytes).unwrap();
-                let reply = self.trades.on_request(&mut ctx, &mut self.registrar, from, request);
-                self.pending_reply = Some((id, capex_core::wire::encode(&reply.unwrap())));
+                let (reply, events) =
+                    self.trades.on_request(&mut ctx, &mut self.registrar, from, request);
+                self.events.extend(events);
+                self.pending_reply = Some((from, id, capex_core::wire::encode(&reply)));
             }
             Message::Reply { id, bytes } => {
                 let reply: SettleReply = capex_core::wire::decode_record(&bytes).unwrap();
                 let Some(purpose) = ctx.out.take_purpose(id) else { return };
                 let events =
-                    self.trades.on_reply(&mut ctx, &mut self.registrar, &purpose, Ok(reply));
+                    self.trades.on_reply(&mut ctx, &mut self.registrar, from, &purpose, Ok(reply));
                 self.events.extend(events);
                 assert!(!matches!(purpose, Purpose::Register(_)));
+            }
+            Message::Lock(lock) => {
+                let grant: LockGrant = lock.peek().unwrap();
+                let (provider, terms) = (grant.provider, grant.terms_hash);
+                let events = self.trades.on_lock(&mut ctx, &mut self.registrar, provider, terms);
+                self.events.extend(events);
             }
         }
     }
@@ -532,14 +685,12 @@ impl Party {
             })
         };
         let mut ctx = context!(self, setup, now_ms);
-        let mut ask = |request| match self.trades.on_request(
-            &mut ctx,
-            &mut self.registrar,
-            stranger,
-            request,
-        ) {
-            Some(SettleReply::Refused { code }) => code,
-            other => panic!("{other:?}"),
+        let mut ask = |request| {
+            let register = &mut self.registrar;
+            match self.trades.on_request(&mut ctx, register, stranger, request).0 {
+                SettleReply::Refused { code } => code,
+                other => panic!("{other:?}"),
+            }
         };
         vec![ask(request(TradeId([9; 32]))), ask(request(setup.trade()))]
     }
@@ -547,12 +698,22 @@ impl Party {
     /// The contract that this buyer pays, recomputed from its terms, and its output.
     pub(crate) fn contract(&self) -> Option<(Contract, OutPoint)> {
         let setup = Setup::new();
-        let view = self.trades.views().next()?;
+        let view = self.trades.view(setup.trade())?;
         let fund = view.fund?;
-        let record = self.records.values().find(|record| record.table == 5)?;
-        let buyer: capex_core::settlement::buyer::Buyer = record.read().ok()?;
+        let read = |record: &Record| -> Option<Buyer> {
+            match record.table {
+                5 => record.load().ok(),
+                16 => match record.load().ok()? {
+                    PastTradeV1::Buyer(buyer) => Some(*buyer),
+                    PastTradeV1::Seller(_) => None,
+                },
+                _ => None,
+            }
+        };
+        let buyer = self.records.values().find_map(read)?;
         let agreement = buyer.state.agreement()?;
-        let contract = Contract::new(&setup.secp, &agreement.terms, agreement.hash, 0).ok()?;
+        let hash = agreement.hash();
+        let contract = Contract::new(&setup.secp, agreement.terms(), hash, 0).ok()?;
         Some((contract, OutPoint { txid: fund.txid, vout: 0 }))
     }
 }

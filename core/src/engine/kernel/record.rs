@@ -25,9 +25,9 @@ pub enum Table {
     Epoch = 3,
     /// Signed orders of computed epochs by (epoch, id).
     Order = 4,
-    /// Settlements of this buyer by trade id.
+    /// Open trades of this buyer by trade id.
     Buyer = 5,
-    /// Settlements of this seller by trade id.
+    /// Open trades of this seller by trade id.
     Seller = 6,
     /// Certificates that this provider issued, by id: chain, holder, seq, consumption.
     Issued = 7,
@@ -43,13 +43,17 @@ pub enum Table {
     Proof = 12,
     /// Rows and prices of computed epochs by (epoch, part).
     EpochPart = 13,
+    /// Locks of this registrar by terms.
+    Registrar = 14,
+    /// Trades that have ended by (epoch, trade, role).
+    PastTrade = 16,
     /// Salts by the life that drew from them.
     Salt = 17,
 }
 
 impl Table {
     /// Every table.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 16] = [
         Self::Counter,
         Self::Standing,
         Self::Epoch,
@@ -63,6 +67,8 @@ impl Table {
         Self::Capacity,
         Self::Proof,
         Self::EpochPart,
+        Self::Registrar,
+        Self::PastTrade,
         Self::Salt,
     ];
     /// Tables from this number on belong to the program around the engine.
@@ -97,6 +103,8 @@ impl Table {
             Self::Capacity => "capacity",
             Self::Proof => "proof",
             Self::EpochPart => "epoch_part",
+            Self::Registrar => "registrar",
+            Self::PastTrade => "past_trade",
             Self::Salt => "salt",
         }
     }

@@ -1,16 +1,16 @@
-//! The register and the witness as a settlement sees them.
+//! The register and the witness as trades see them.
 
 use super::Register;
 use crate::certificate::objects::Issue;
 use crate::engine::kernel::Context;
+use crate::engine::trades::Titles;
 use crate::engine::witness::Witness;
 use crate::ids::{CertId, Key, TermsHash, TradeId};
 use crate::settlement::objects::{Accept, LockGrant, Terms, Transfer};
-use crate::settlement::registrar::Registrar;
 use crate::units::{Units, Window};
 use crate::wire::{Envelope, Verified};
 
-/// What a settlement asks: its own register as the provider, and what was heard of others.
+/// What trades ask: its own register as the provider, and what was heard of others.
 #[derive(Debug)]
 pub struct Desk<'a> {
     /// The provider's book.
@@ -19,7 +19,7 @@ pub struct Desk<'a> {
     pub witness: &'a Witness,
 }
 
-impl Registrar for Desk<'_> {
+impl Titles for Desk<'_> {
     fn issue(
         &mut self,
         ctx: &mut Context<'_>,
@@ -30,6 +30,10 @@ impl Registrar for Desk<'_> {
         window: Window,
     ) -> Result<Verified<Issue>, &'static str> {
         self.register.issue(ctx, trade, class, features, units, window)
+    }
+
+    fn holder(&self, cert: CertId) -> Option<Key> {
+        self.register.issued(&cert).map(|facts| facts.holder)
     }
 
     fn lock(
@@ -45,7 +49,7 @@ impl Registrar for Desk<'_> {
         self.register.release(ctx, terms_hash, evidence);
     }
 
-    fn activate_sale(
+    fn activate(
         &mut self,
         ctx: &mut Context<'_>,
         terms: &Verified<Terms>,

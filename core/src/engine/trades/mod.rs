@@ -1,59 +1,64 @@
-//! Settlements of this node, as buyer and as seller: feeds the state machines of
-//! [`crate::settlement`] and carries out what they ask for.
+//! Trades of this node, in the roles of [`crate::settlement`]: buyer, seller, registrar.
 //!
-//! The engine updates its [`super::ChainView`] before it calls [`Trades::on_chain`].
-//! Every input may arrive twice. Each state is written before anything that follows from it
-//! leaves, because the outbox puts records before effects.
+//! One driver carries out what the machines of all three roles are due to do. The router
+//! updates the chain view before it calls [`Trades::on_chain`]. Every input may arrive
+//! twice. Each state is written before anything that follows from it leaves, because the
+//! outbox puts records before effects.
+//!
+//! Work is done on what an input concerns: an open trade is found by its names on the chain
+//! or by its next deadline, and an ended one leaves memory but for a bounded rest.
 
-mod buying;
-mod pace;
-mod selling;
+mod buyer;
+mod certainty;
+mod driver;
+mod index;
+mod past;
+mod prepaid;
+mod registrar;
+mod retry;
+mod seller;
+mod titles;
 mod view;
 
-use std::collections::BTreeMap;
+use bitcoin::Txid;
+use bitcoin::hashes::Hash;
 
-use bitcoin::secp256k1::{Keypair, SecretKey};
-use bitcoin::{OutPoint, ScriptBuf, Txid};
-
-use self::buying::Buying;
-use self::selling::Selling;
-use super::io::{Effect, Event, Funding};
-use super::kernel::{Context, Purpose, Record, Table};
+use self::driver::{Driver, Open, Told, Turn};
+use self::index::Index;
+use self::past::{LateAsk, PAST_KEPT, Past};
+use self::prepaid::Prepaid;
+use super::io::{Effect, Funding};
+use super::kernel::{Context, Purpose, Record, Stored, Unreadable, records};
 use crate::certificate::Certificate;
-use crate::ids::{CertId, Key, TermsHash, TradeId};
+use crate::ids::{CertId, FundingId, Key, TermsHash, TradeId};
 use crate::limits::OPEN_SETTLEMENTS_MAX;
-use crate::settlement::check::Now;
-use crate::settlement::facts::{Batch, ChainFacts};
-use crate::settlement::objects::{Row, SettleReply, SettleRequest};
+use crate::settlement::buyer::{Buyer, Phase, State};
+use crate::settlement::facts::ChainFacts;
+use crate::settlement::objects::{
+    Row, SettleReply, SettleRequest, Terms, TermsCancel, TermsRequest, Transfer,
+};
 use crate::settlement::registrar::Registrar;
-use crate::settlement::{buyer, seller};
+use crate::settlement::seller::{Goods, Refused, Seller};
+use crate::settlement::transaction::KnownTx;
 use crate::units::{TimeMs, Units};
+use crate::wire::Envelope;
 
+pub use self::buyer::Purchase;
+pub use self::past::PastTradeV1;
+pub use self::titles::Titles;
 pub use self::view::{Role, TradeView, TxView};
 
-/// Finished settlements that stay in memory and store; the oldest epochs go first.
-const DONE_KEPT: usize = 1024;
-/// Steps that one input may cause in one settlement: more than there are states, so that
-/// only a fault could reach it.
-const STEPS_MAX: usize = 16;
+/// Counter of single-use settlement keys.
+const KEYS: &str = "settlement";
+/// A request about a trade that this node does not know.
+const NO_AGREEMENT: &str = "trade.no_agreement";
+/// The end of a trade whose buyer gave up.
+const CANCELLED: &str = "trade.cancelled_by_buyer";
 
-/// Ends that are the other side's fault.
-const MISSES: [&str; 8] = [
-    "terms.late",
-    "lock.late",
-    "lock.conflict",
-    "settle.refunded",
-    "trade.buyer_silent",
-    "trade.cancelled_by_buyer",
-    "fund.not_sent",
-    "fund.not_confirmed",
-];
-
-/// What the rest of the engine must know of settlements. Those that a request causes are
-/// told by the next input.
+/// What the rest of the engine must know of trades.
 ///
-/// After a restart the end of every remembered settlement is told again, because a crash may
-/// have come between its record and what follows from it: taking it twice must change nothing.
+/// After a restart the end of every remembered trade is told again, because a crash may have
+/// come between its record and what follows from it: taking it twice must change nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TradeEvent {
     /// The trade will not happen; a seller's units are free again.
@@ -74,10 +79,10 @@ pub enum TradeEvent {
     Bought {
         /// Which.
         trade: TradeId,
-        /// Complete, with one hop.
+        /// Complete, this sale being its last hop.
         certificate: Certificate,
     },
-    /// A transaction of the settlement lost its block.
+    /// A transaction of the trade lost its block.
     Reorged {
         /// Which.
         trade: TradeId,
@@ -95,180 +100,321 @@ pub struct BuyLimits {
     pub features: u64,
 }
 
-/// Every settlement of this node.
+/// One role of this node in one open trade.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Party {
+    Buyer(TradeId),
+    Seller(TradeId),
+    Registrar(TermsHash),
+}
+
+/// Every trade of this node.
 #[derive(Debug, Default)]
 pub struct Trades {
-    buys: BTreeMap<TradeId, Buying>,
-    sells: BTreeMap<TradeId, Selling>,
-    by_terms: BTreeMap<TermsHash, TradeId>,
-    events: Vec<TradeEvent>,
-    /// Time of the last input: what was due by then has been tried.
-    seen_ms: TimeMs,
+    buyers: Driver<Buyer>,
+    sellers: Driver<Seller>,
+    registrars: Driver<Registrar>,
+    index: Index,
+    past: Past,
+    prepaid: Prepaid,
+    /// Tip that every open trade has acted on, and whether the chain was there.
+    seen_tip: Option<(u32, bool)>,
 }
 
-/// The time of a context.
-fn now<'a>(ctx: &Context<'a>) -> Now<'a> {
-    Now { ms: ctx.now_ms, tip: ctx.chain.height, params: ctx.params }
-}
-
-/// A single-use key; `None` with probability 2^-128.
-fn single_use_key(ctx: &Context<'_>, label: &str, index: u64) -> Option<Keypair> {
-    let secret = SecretKey::from_slice(&ctx.secret(label, index)).ok()?;
-    Some(Keypair::from_secret_key(ctx.secp, &secret))
-}
-
-fn notify(ctx: &mut Context<'_>, trade: TradeId, state: &str) {
-    ctx.out.notify(Event::Trade { trade, state: state.to_owned() });
-}
-
-fn watch(ctx: &mut Context<'_>, spks: Vec<ScriptBuf>, outpoints: Vec<OutPoint>, from_height: u32) {
-    ctx.out.push(Effect::Watch { spks, outpoints, from_height });
+/// Runs one input over the parts of [`Trades`], and gives back what came of it.
+macro_rules! turn {
+    ($self:ident, $ctx:ident, $titles:ident, |$turn:ident| $body:expr) => {{
+        let mut index = std::mem::take(&mut $self.index);
+        let mut made = Turn::new($ctx, $titles, &mut index);
+        let $turn = &mut made;
+        let result = $body;
+        $self.finish($turn);
+        let events = std::mem::take(&mut made.events);
+        $self.index = index;
+        (result, events)
+    }};
 }
 
 impl Trades {
     /// Takes its records back after a restart: watches again from before each `t0`, sends
-    /// again what had been sent. Records of other tables are passed over.
-    pub fn load(&mut self, ctx: &mut Context<'_>, records: &[Record]) {
-        for record in records.iter().filter(|record| record.value.is_some()) {
-            let known = if record.table == Table::Buyer.number() {
-                record.read::<buyer::Buyer>().map(|buyer| self.load_buy(ctx, buyer))
-            } else if record.table == Table::Seller.number() {
-                record.read::<seller::Seller>().map(|seller| self.load_sell(ctx, seller))
-            } else {
-                continue;
-            };
-            if known.is_err() {
-                let trade = record.key.as_slice().try_into().map(TradeId).unwrap_or_default();
-                notify(ctx, trade, "record.unreadable");
+    /// again what had been sent, and tells the ends of the newest ended trades again.
+    ///
+    /// # Errors
+    /// The first record that cannot be read.
+    pub fn load(
+        &mut self,
+        ctx: &mut Context<'_>,
+        titles: &mut dyn Titles,
+        all: &[Record],
+    ) -> Result<Vec<TradeEvent>, Unreadable> {
+        let read = Read::new(all)?;
+        let ((), events) = turn!(self, ctx, titles, |turn| self.take_back(turn, read));
+        Ok(events)
+    }
+
+    fn take_back(&mut self, turn: &mut Turn<'_, '_>, read: Read) {
+        let slot_s = turn.ctx.params.slot_s;
+        for past in read.past {
+            match past {
+                PastTradeV1::Buyer(buyer) => {
+                    let open = Open::load(turn, *buyer);
+                    self.count(&open.machine, slot_s);
+                    self.past.keep_buyer(&open);
+                }
+                PastTradeV1::Seller(seller) => {
+                    let open = Open::load(turn, *seller);
+                    self.past.keep_seller(&open);
+                }
             }
         }
-    }
-
-    fn load_buy(&mut self, ctx: &mut Context<'_>, buyer: buyer::Buyer) {
-        let trade = buyer.trade;
-        let buying = Buying::load(ctx, buyer, &mut self.events);
-        self.buys.insert(trade, buying);
-    }
-
-    fn load_sell(&mut self, ctx: &mut Context<'_>, seller: seller::Seller) {
-        let trade = seller.trade;
-        let selling = Selling::load(ctx, seller, &mut self.events);
-        if let Some(hash) = selling.terms_hash() {
-            self.by_terms.insert(hash, trade);
+        for buyer in read.buyers {
+            self.count(&buyer, slot_s);
+            let open = Open::load(turn, buyer);
+            self.buyers.restore(turn, open);
         }
-        self.sells.insert(trade, selling);
+        for seller in read.sellers {
+            let open = Open::load(turn, seller);
+            self.sellers.restore(turn, open);
+        }
+        for registrar in read.registrars {
+            let open = Open::load(turn, registrar);
+            self.registrars.restore(turn, open);
+        }
     }
 
     /// The own bid of a row was matched: asks the seller for terms. Once per trade.
     pub fn open_buy(
         &mut self,
         ctx: &mut Context<'_>,
+        titles: &mut dyn Titles,
         row: &Row,
         trade: TradeId,
-        provider: Key,
-        to: Key,
-        limits: BuyLimits,
-    ) {
-        if self.buys.contains_key(&trade) {
-            return;
+        purchase: Purchase,
+    ) -> Vec<TradeEvent> {
+        if self.knows_buy(&trade) {
+            return Vec::new();
         }
-        if let Some(code) = self.refuse_buy(ctx, row, provider) {
-            self.events.push(TradeEvent::Void { trade, code: code.to_owned() });
-            return;
+        let buyer = buyer::draft(ctx, row, trade, purchase);
+        if let Some(code) = self.refuse_buy(ctx, &buyer) {
+            return vec![TradeEvent::Void { trade, code: code.to_owned() }];
         }
-        let buying = Buying::open(ctx, row, trade, provider, to, limits);
-        self.buys.insert(trade, buying);
+        self.count(&buyer, ctx.params.slot_s);
+        let ((), events) = turn!(self, ctx, titles, |turn| {
+            let open = Open::new(turn, buyer);
+            self.buyers.insert(turn, open);
+        });
+        events
     }
 
-    fn refuse_buy(&self, ctx: &Context<'_>, row: &Row, provider: Key) -> Option<&'static str> {
-        let open = self.buys.values().filter(|buying| !buying.buyer.state.is_done()).count();
-        if open >= OPEN_SETTLEMENTS_MAX {
+    fn refuse_buy(&mut self, ctx: &Context<'_>, buyer: &Buyer) -> Option<Refused> {
+        if self.buyers.len() >= OPEN_SETTLEMENTS_MAX {
             return Some("trade.too_many_open");
         }
+        self.prepaid.expire(ctx.now_ms);
         let cap = ctx.params.prepaid_cap_sat;
-        let owed = self.prepaid_sat(ctx, provider).saturating_add(row.price_sat());
+        let owed = self.prepaid.sat(&buyer.registrar).saturating_add(buyer.row.price_sat());
         (cap > 0 && owed > cap).then_some("trade.prepaid_cap")
     }
 
-    /// What this node has paid, or is about to pay, a provider for windows that have not
-    /// ended, sat.
-    #[must_use]
-    pub fn prepaid_sat(&self, ctx: &Context<'_>, provider: Key) -> u64 {
-        let counts = |buying: &&Buying| {
-            let buyer = &buying.buyer;
-            let lost = buyer.state.is_done() && buyer.state.name() != "active";
-            let ends = buyer.row.window().ends_at_ms(ctx.params.slot_s);
-            buyer.provider == provider && !lost && ends > ctx.now_ms
-        };
-        let prices = self.buys.values().filter(counts).map(|buying| buying.buyer.row.price_sat());
-        prices.fold(0, u64::saturating_add)
+    /// Counts what a buyer owes its provider in advance, unless the trade has failed.
+    fn count(&mut self, buyer: &Buyer, slot_s: u32) {
+        let bought = matches!(&buyer.state, State::Paying { phase: Phase::Active { .. }, .. });
+        if buyer.state.is_done() && !bought {
+            self.prepaid.remove(&buyer.trade);
+        } else {
+            let ends_ms = buyer.row.window().ends_at_ms(slot_s);
+            self.prepaid.add(buyer.trade, buyer.registrar, buyer.row.price_sat(), ends_ms);
+        }
     }
 
-    /// The own ask of a row was matched and its units are numbered: waits for the buyer's
-    /// request. Once per trade.
+    /// The own ask of a row was matched: waits for the buyer's request. Once per trade.
     pub fn open_sell(
         &mut self,
         ctx: &mut Context<'_>,
+        titles: &mut dyn Titles,
         row: &Row,
         trade: TradeId,
         buyer: Key,
-        units: Units,
-        features: u64,
-    ) {
-        if self.sells.contains_key(&trade) {
-            return;
+        goods: Goods,
+    ) -> Vec<TradeEvent> {
+        if self.sellers.get(&trade).is_some() || self.past.has_sell(&trade) {
+            return Vec::new();
         }
-        let open = self.sells.values().filter(|selling| !selling.seller.state.is_done()).count();
-        if open >= OPEN_SETTLEMENTS_MAX {
-            self.events.push(TradeEvent::Void { trade, code: "trade.too_many_open".to_owned() });
-            return;
-        }
-        let selling = Selling::open(ctx, row, trade, buyer, units, features);
-        self.sells.insert(trade, selling);
+        let ((), events) = turn!(self, ctx, titles, |turn| {
+            let offer = if self.sellers.len() >= OPEN_SETTLEMENTS_MAX {
+                Err("trade.too_many_open")
+            } else {
+                seller::offer(turn.now(), turn.ctx.me(), row, trade, buyer, goods)
+            };
+            match offer {
+                Ok(seller) => {
+                    let open = Open::new(turn, seller);
+                    self.sellers.insert(turn, open);
+                }
+                Err(code) => {
+                    turn.events.push(TradeEvent::Void { trade, code: code.to_owned() });
+                }
+            }
+        });
+        events
     }
 
-    /// A peer's request; `None` if it is about certificates rather than settlements.
-    ///
-    /// The same request gets the same answer, which stands in the record.
+    /// A peer's request about a trade, and what it caused. The same request gets the same
+    /// answer, which stands in a record.
     pub fn on_request(
         &mut self,
         ctx: &mut Context<'_>,
-        custody: &mut dyn Registrar,
+        titles: &mut dyn Titles,
         peer: Key,
         request: SettleRequest,
-    ) -> Option<SettleReply> {
-        let trade = match &request {
-            SettleRequest::Terms(terms) => Some(terms.trade_id),
-            SettleRequest::Accept { terms, .. } => self.of_terms(selling::terms_id(ctx, terms)),
-            SettleRequest::Fund { terms_hash, .. } => self.of_terms(*terms_hash),
-            SettleRequest::Transfer(transfer) => self.of_terms(transfer.terms_hash),
-            SettleRequest::Cancel(cancel) => {
-                selling::cancelled_terms(cancel).and_then(|hash| self.of_terms(hash))
+    ) -> (SettleReply, Vec<TradeEvent>) {
+        let (reply, events) = turn!(self, ctx, titles, |turn| match request {
+            SettleRequest::Terms(request) => self.on_terms(turn, peer, &request),
+            SettleRequest::Accept { terms, accepts } => {
+                self.on_accept(turn, peer, &terms, &accepts)
             }
+            SettleRequest::Fund { terms_hash, tx } => self.on_fund(turn, peer, terms_hash, &tx),
+            SettleRequest::Transfer(transfer) => self.on_transfer(turn, peer, transfer),
+            SettleRequest::Cancel(cancel) => self.on_cancel(turn, &cancel),
+            // About certificates rather than trades.
             SettleRequest::Gift(_) | SettleRequest::Push(_) | SettleRequest::GetCert(_) => {
-                return None;
+                Err(NO_AGREEMENT)
             }
-        };
-        let selling = trade.and_then(|trade| self.sells.get_mut(&trade));
-        let Some(selling) = selling else {
-            return Some(SettleReply::Refused { code: "trade.no_agreement".to_owned() });
-        };
-        let reply = selling.answer(ctx, custody, peer, request, &mut self.events);
-        if let Some(hash) = selling.terms_hash() {
-            self.by_terms.insert(hash, selling.seller.trade);
+        });
+        let refused = |code: Refused| SettleReply::Refused { code: code.to_owned() };
+        (reply.unwrap_or_else(refused), events)
+    }
+
+    fn on_terms(
+        &mut self,
+        turn: &mut Turn<'_, '_>,
+        peer: Key,
+        request: &TermsRequest,
+    ) -> Result<SettleReply, Refused> {
+        let trade = request.trade_id;
+        let answer =
+            self.sellers.touch(turn, trade, |open, turn| open.on_request(turn, peer, request));
+        let ended = || Err(if self.past.has_sell(&trade) { "trade.void" } else { NO_AGREEMENT });
+        answer.unwrap_or_else(ended)
+    }
+
+    fn on_accept(
+        &mut self,
+        turn: &mut Turn<'_, '_>,
+        peer: Key,
+        terms: &Envelope,
+        accepts: &[Envelope],
+    ) -> Result<SettleReply, Refused> {
+        let hash = TermsHash(terms.id::<Terms>(turn.ctx.params.magic));
+        if let Some(open) = self.registrars.get(&hash) {
+            let lock = || SettleReply::LockGrant(open.machine.lock.clone());
+            return open.machine.is_party(peer).then(lock).ok_or("trade.not_the_buyer");
         }
-        Some(reply.unwrap_or_else(|code| SettleReply::Refused { code: code.to_owned() }))
+        if let Some(answer) = self.past.answer(hash, peer, LateAsk::Lock) {
+            return answer;
+        }
+        if self.registrars.len() >= OPEN_SETTLEMENTS_MAX {
+            return Err("trade.too_many_open");
+        }
+        let registrar = registrar::lock(turn, peer, terms, accepts)?;
+        let reply = SettleReply::LockGrant(registrar.lock.clone());
+        let open = Open::new(turn, registrar);
+        self.registrars.insert(turn, open);
+        Ok(reply)
     }
 
-    fn of_terms(&self, hash: TermsHash) -> Option<TradeId> {
-        self.by_terms.get(&hash).copied()
+    /// The registrar acknowledges a funding; a seller is shown it, on the same node only if
+    /// it was acknowledged.
+    fn on_fund(
+        &mut self,
+        turn: &mut Turn<'_, '_>,
+        peer: Key,
+        terms_hash: TermsHash,
+        bytes: &[u8],
+    ) -> Result<SettleReply, Refused> {
+        let seller = seller_of(turn.index, &terms_hash);
+        if self.registrars.get(&terms_hash).is_none() && seller.is_none() {
+            let late = self.past.answer(terms_hash, peer, LateAsk::Lock);
+            return late.unwrap_or(Err(NO_AGREEMENT));
+        }
+        let tx = bitcoin::consensus::deserialize(bytes).map_err(|_| "fund.malformed")?;
+        let tx = KnownTx::new(tx);
+        let registered =
+            self.registrars.touch(turn, terms_hash, |open, turn| open.on_fund(turn, peer, &tx));
+        if let Some(Err(code)) = registered {
+            return Err(code);
+        }
+        let shown = seller.and_then(|trade| {
+            self.sellers.touch(turn, trade, |open, turn| open.on_fund(turn, peer, &tx))
+        });
+        if registered.is_none() {
+            shown.unwrap_or(Err(NO_AGREEMENT))?;
+        }
+        Ok(SettleReply::FundAck { terms_hash, txid: tx.txid().to_byte_array() })
     }
 
-    /// The answer to a request of this buyer, or why there is none.
+    fn on_transfer(
+        &mut self,
+        turn: &mut Turn<'_, '_>,
+        peer: Key,
+        transfer: Transfer,
+    ) -> Result<SettleReply, Refused> {
+        let hash = transfer.terms_hash;
+        let answer =
+            self.registrars.touch(turn, hash, |open, turn| open.on_transfer(turn, peer, transfer));
+        let late = || self.past.answer(hash, peer, LateAsk::Transfer);
+        answer.or_else(late).unwrap_or(Err(NO_AGREEMENT))
+    }
+
+    fn on_cancel(
+        &mut self,
+        turn: &mut Turn<'_, '_>,
+        cancel: &Envelope,
+    ) -> Result<SettleReply, Refused> {
+        let cancel = cancel.verify::<TermsCancel>(turn.ctx.params.magic);
+        let cancel = cancel.map_err(|error| error.code())?;
+        let hash = cancel.terms_hash;
+        // The seller of the same node is told by its registrar.
+        let released = self.registrars.touch(turn, hash, |open, turn| {
+            if open.machine.cancel(&cancel)? {
+                open.release(turn, CANCELLED, Some(cancel.id()));
+            }
+            Ok(SettleReply::Stored)
+        });
+        if let Some(answer) = released {
+            return answer;
+        }
+        let sold = seller_of(turn.index, &hash).and_then(|trade| {
+            self.sellers.touch(turn, trade, |open, turn| {
+                if open.machine.cancel(&cancel)? {
+                    open.release(turn, CANCELLED);
+                }
+                Ok(SettleReply::Stored)
+            })
+        });
+        let late = || self.past.answer(hash, Key(cancel.key()), LateAsk::Cancel);
+        sold.or_else(late).unwrap_or(Err(NO_AGREEMENT))
+    }
+
+    /// A provider's lock was heard: a seller that is not the provider learns so that it has
+    /// been granted.
+    pub fn on_lock(
+        &mut self,
+        ctx: &mut Context<'_>,
+        titles: &mut dyn Titles,
+        provider: Key,
+        terms: TermsHash,
+    ) -> Vec<TradeEvent> {
+        let told = Told::Granted { provider, terms };
+        turn!(self, ctx, titles, |turn| turn.told.push(told)).1
+    }
+
+    /// The answer of a peer to a request of this buyer, or why there is none.
     pub fn on_reply(
         &mut self,
         ctx: &mut Context<'_>,
-        custody: &mut dyn Registrar,
+        titles: &mut dyn Titles,
+        peer: Key,
         purpose: &Purpose,
         result: Result<SettleReply, String>,
     ) -> Vec<TradeEvent> {
@@ -277,142 +423,209 @@ impl Trades {
         | Purpose::Fund(trade)
         | Purpose::Transfer(trade)) = purpose
         else {
-            return self.take_events();
+            return Vec::new();
         };
-        if let Some(buying) = self.buys.get_mut(trade) {
-            buying.on_reply(ctx, custody, result, &mut self.events);
-        }
-        self.take_events()
+        turn!(self, ctx, titles, |turn| {
+            self.buyers.touch(turn, *trade, |open, turn| open.on_reply(turn, peer, result))
+        })
+        .1
     }
 
     /// New chain facts, or that the chain source came or went (with no facts).
     pub fn on_chain(
         &mut self,
         ctx: &mut Context<'_>,
-        custody: &mut dyn Registrar,
+        titles: &mut dyn Titles,
         facts: &ChainFacts,
     ) -> Vec<TradeEvent> {
-        self.seen_ms = ctx.now_ms;
-        let batch = Batch::new(facts);
-        for buying in self.buys.values_mut() {
-            buying.on_chain(ctx, custody, &batch, &mut self.events);
-        }
-        for selling in self.sells.values_mut() {
-            selling.on_chain(ctx, custody, &batch, &mut self.events);
-        }
-        self.take_events()
+        let tip = Some((ctx.chain.height, ctx.chain.up));
+        let is_new_tip = self.seen_tip != tip;
+        self.seen_tip = tip;
+        turn!(self, ctx, titles, |turn| {
+            let concerned = turn.index.concerned(facts);
+            self.buyers.on_chain(turn, facts, &concerned, is_new_tip);
+            self.registrars.on_chain(turn, facts, &concerned, is_new_tip);
+            self.sellers.on_chain(turn, facts, &concerned, is_new_tip);
+        })
+        .1
     }
 
     /// The wallet's answer to [`Effect::Fund`].
     pub fn on_funded(
         &mut self,
         ctx: &mut Context<'_>,
-        custody: &mut dyn Registrar,
-        terms_hash: TermsHash,
+        titles: &mut dyn Titles,
+        funding: FundingId,
         result: Result<Funding, String>,
     ) -> Vec<TradeEvent> {
-        let ours = |buying: &&mut Buying| buying.terms_hash() == Some(terms_hash);
-        if let Some(buying) = self.buys.values_mut().find(ours) {
-            buying.on_funded(ctx, custody, result, &mut self.events);
+        let parties = self.index.by_funding(&funding);
+        if parties.is_empty() && result.is_ok() && self.past.is_unfunded(&funding) {
+            ctx.out.push(Effect::ReleaseCoins { funding });
         }
-        self.take_events()
+        turn!(self, ctx, titles, |turn| {
+            for party in parties {
+                let Party::Buyer(trade) = party else { continue };
+                let result = result.clone();
+                self.buyers.touch(turn, trade, |open, turn| open.on_funded(turn, result));
+            }
+        })
+        .1
     }
 
-    /// What became of a broadcast. Only remembered for people: the chain decides, and every
-    /// new tip tries again.
+    /// What became of a broadcast.
     pub fn on_broadcasted(&mut self, txid: Txid, result: &Result<(), String>) {
-        for buying in self.buys.values_mut() {
-            buying.pace.broadcasted(txid, result);
-        }
-        for selling in self.sells.values_mut() {
-            selling.pace.broadcasted(txid, result);
+        for party in self.index.by_txid(&txid) {
+            match party {
+                Party::Buyer(trade) => self.buyers.broadcasted(&trade, result),
+                Party::Seller(trade) => self.sellers.broadcasted(&trade, result),
+                Party::Registrar(terms) => self.registrars.broadcasted(&terms, result),
+            }
         }
     }
 
     /// Time passed.
-    pub fn on_tick(
-        &mut self,
-        ctx: &mut Context<'_>,
-        custody: &mut dyn Registrar,
-    ) -> Vec<TradeEvent> {
-        self.seen_ms = ctx.now_ms;
-        for buying in self.buys.values_mut() {
-            buying.drive(ctx, custody, &mut self.events);
-        }
-        for selling in self.sells.values_mut() {
-            selling.drive(ctx, custody, &mut self.events);
-        }
-        self.forget_oldest(ctx);
-        self.take_events()
+    pub fn on_tick(&mut self, ctx: &mut Context<'_>, titles: &mut dyn Titles) -> Vec<TradeEvent> {
+        turn!(self, ctx, titles, |turn| {
+            self.buyers.on_tick(turn);
+            self.registrars.on_tick(turn);
+            self.sellers.on_tick(turn);
+        })
+        .1
     }
 
-    /// When the next thing falls due, and what. What is due already has been tried.
+    /// What one role tells another of the same node, and ends: both until there is no more.
+    fn finish(&mut self, turn: &mut Turn<'_, '_>) {
+        let slot_s = turn.ctx.params.slot_s;
+        for told in std::mem::take(&mut turn.told) {
+            let (Told::Granted { terms, .. } | Told::Released { terms, .. }) = &told;
+            let Some(trade) = seller_of(turn.index, terms) else { continue };
+            self.sellers.touch(turn, trade, |open, turn| {
+                let moved = match &told {
+                    Told::Granted { provider, terms } => {
+                        open.machine.lock_granted(*provider, *terms)
+                    }
+                    Told::Released { code, .. } => open.machine.lock_released(code),
+                };
+                if moved {
+                    open.moved(turn);
+                }
+            });
+        }
+        for open in self.buyers.take_ended() {
+            self.count(&open.machine, slot_s);
+            self.past.end_buyer(turn.ctx, open);
+        }
+        for open in self.sellers.take_ended() {
+            self.past.end_seller(turn.ctx, open);
+        }
+        for open in self.registrars.take_ended() {
+            self.past.end_registrar(turn.ctx, open.machine);
+        }
+    }
+
+    /// When the next thing falls due, and what.
     #[must_use]
     pub fn next_deadline(&self) -> Option<(TimeMs, &'static str)> {
-        let buys = self.buys.values().flat_map(Buying::deadlines);
-        let sells = self.sells.values().flat_map(Selling::deadlines);
-        buys.chain(sells).filter(|(at, _)| *at > self.seen_ms).min()
+        let (buyers, sellers) = (self.buyers.next_deadline(), self.sellers.next_deadline());
+        [buyers, sellers, self.registrars.next_deadline()].into_iter().flatten().min()
+    }
+
+    fn knows_buy(&self, trade: &TradeId) -> bool {
+        self.buyers.get(trade).is_some() || self.past.view(Role::Buyer, trade).is_some()
     }
 
     /// Whether a trade was ever opened, and is remembered.
     #[must_use]
     pub fn knows(&self, trade: &TradeId) -> bool {
-        self.buys.contains_key(trade) || self.sells.contains_key(trade)
+        let open = self.buyers.get(trade).is_some() || self.sellers.get(trade).is_some();
+        open || self.past.knows(trade)
     }
 
-    /// Indices from which open settlements derive keys.
+    /// Indices from which open trades derive keys.
     pub fn key_indices(&self) -> impl Iterator<Item = u64> {
-        let buys = self.buys.values().filter(|buying| !buying.buyer.state.is_done());
-        let sells = self.sells.values().filter(|selling| !selling.seller.state.is_done());
-        let sold = sells.filter_map(|selling| selling.seller.state.key_index());
-        buys.map(|buying| buying.buyer.key_index).chain(sold)
+        let buyers = self.buyers.iter().map(|open| open.machine.key_index);
+        let agreed = self.sellers.iter().filter_map(|open| open.machine.state.agreed());
+        buyers.chain(agreed.map(|(signed, _)| signed.key_index))
     }
 
-    /// Rows of open sells with their units: what the ledger must keep for them.
+    /// Rows of open sells of own capacity with their units: what the ledger must keep for them.
     pub fn open_sells(&self) -> impl Iterator<Item = (TradeId, &Row, &Units)> {
-        let open = self.sells.iter().filter(|(_, selling)| !selling.seller.state.is_done());
-        open.map(|(trade, selling)| (*trade, &selling.seller.row, &selling.seller.units))
+        self.sellers.iter().filter_map(|open| {
+            let seller = &open.machine;
+            match &seller.goods {
+                Goods::Capacity { units, .. } => Some((seller.trade, &seller.row, units)),
+                Goods::Certificate(_) => None,
+            }
+        })
     }
 
-    /// How many of the remembered settlements a counterparty let fail, to rank it.
+    /// How many trades have not ended, in any role.
     #[must_use]
-    pub fn misses(&self, counterparty: Key) -> u32 {
-        let missed = |view: &TradeView| {
-            let code = view.code.as_deref().unwrap_or_default();
-            view.counterparty == counterparty && view.done && MISSES.contains(&code)
-        };
-        u32::try_from(self.views().filter(missed).count()).unwrap_or(u32::MAX)
+    pub fn open_count(&self) -> usize {
+        self.buyers.len() + self.sellers.len()
     }
 
-    fn take_events(&mut self) -> Vec<TradeEvent> {
-        std::mem::take(&mut self.events)
+    /// Every trade that this node remembers, buys first, by trade id.
+    pub fn views(&self) -> impl Iterator<Item = TradeView> {
+        let buys = self.buyers.iter().map(view::of_buyer);
+        let sells = self.sellers.iter().map(view::of_seller);
+        let past = [Role::Buyer, Role::Seller].map(|role| self.past.views(role).cloned());
+        let mut all: Vec<TradeView> = buys.chain(sells).chain(past.into_iter().flatten()).collect();
+        all.sort_by_key(|view| (view.role, view.trade));
+        all.into_iter()
     }
 
-    /// Keeps the newest finished settlements, by epoch.
-    fn forget_oldest(&mut self, ctx: &mut Context<'_>) {
-        let done = |(id, selling): (&TradeId, &Selling)| {
-            selling.seller.state.is_done().then_some((selling.seller.row.epoch, *id))
-        };
-        for trade in oldest(self.sells.iter().filter_map(done).collect()) {
-            ctx.out.delete(Table::Seller, &trade.0);
-            self.sells.remove(&trade);
-            self.by_terms.retain(|_, of| *of != trade);
-        }
-        let done = |(id, buying): (&TradeId, &Buying)| {
-            buying.buyer.state.is_done().then_some((buying.buyer.row.epoch, *id))
-        };
-        for trade in oldest(self.buys.iter().filter_map(done).collect()) {
-            ctx.out.delete(Table::Buyer, &trade.0);
-            self.buys.remove(&trade);
-        }
+    /// One trade.
+    #[must_use]
+    pub fn view(&self, trade: TradeId) -> Option<TradeView> {
+        let past = |role| self.past.view(role, &trade).cloned();
+        let buy = self.buyers.get(&trade).map(view::of_buyer).or_else(|| past(Role::Buyer));
+        let sell = || self.sellers.get(&trade).map(view::of_seller);
+        buy.or_else(sell).or_else(|| past(Role::Seller))
     }
 }
 
-fn oldest(mut done: Vec<(u64, TradeId)>) -> Vec<TradeId> {
-    let surplus = done.len().saturating_sub(DONE_KEPT);
-    if surplus == 0 {
-        return Vec::new();
+fn seller_of(index: &Index, terms: &TermsHash) -> Option<TradeId> {
+    index.by_terms(terms).iter().find_map(|party| match party {
+        Party::Seller(trade) => Some(*trade),
+        Party::Buyer(_) | Party::Registrar(_) => None,
+    })
+}
+
+/// What a restart brings back.
+struct Read {
+    buyers: Vec<Buyer>,
+    sellers: Vec<Seller>,
+    registrars: Vec<Registrar>,
+    /// The newest of each side.
+    past: Vec<PastTradeV1>,
+}
+
+impl Read {
+    fn new(all: &[Record]) -> Result<Self, Unreadable> {
+        fn values<S: Stored>(all: &[Record]) -> Result<Vec<S>, Unreadable> {
+            records::<S>(all).map(|found| found.map(|(_, value)| value)).collect()
+        }
+        let mut past: Vec<(&[u8], PastTradeV1)> = Vec::new();
+        for found in records::<PastTradeV1>(all) {
+            let (record, value) = found?;
+            past.push((&record.key, value));
+        }
+        past.sort_by(|a, b| b.0.cmp(a.0));
+        let (mut buys, mut sells) = (0, 0);
+        past.retain(|(_, past)| {
+            let seen = match past {
+                PastTradeV1::Buyer(_) => &mut buys,
+                PastTradeV1::Seller(_) => &mut sells,
+            };
+            *seen += 1;
+            *seen <= PAST_KEPT
+        });
+        Ok(Self {
+            buyers: values(all)?,
+            sellers: values(all)?,
+            registrars: values(all)?,
+            past: past.into_iter().map(|(_, past)| past).collect(),
+        })
     }
-    done.sort_unstable();
-    done.into_iter().take(surplus).map(|(_, trade)| trade).collect()
 }

@@ -1,19 +1,19 @@
-//! What people and programs see of a settlement, the same for both sides.
+//! What people and programs see of a trade, the same for both sides.
 
 use bitcoin::{ScriptBuf, Txid};
 
-use super::Trades;
-use super::buying::Buying;
-use super::selling::Selling;
+use super::driver::{Machine, Open};
 use crate::ids::{CertId, Key, TermsHash, TradeId};
+use crate::settlement::buyer::{self, Buyer};
 use crate::settlement::check::Agreement;
 use crate::settlement::facts::{Facts, SpendFact};
 use crate::settlement::objects::Row;
-use crate::settlement::{buyer, seller};
+use crate::settlement::seller::{self, Seller};
+use crate::settlement::transaction::OwnTx;
 use crate::units::TimeMs;
 
 /// On which side of the trade this node stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Role {
     /// Pays.
     Buyer,
@@ -83,171 +83,141 @@ pub struct TradeView {
     pub trouble: Option<String>,
 }
 
-impl Trades {
-    /// Every settlement that this node remembers, buys first, by trade id.
-    pub fn views(&self) -> impl Iterator<Item = TradeView> {
-        self.buys.values().map(of_buy).chain(self.sells.values().map(of_sell))
-    }
-
-    /// One settlement.
-    #[must_use]
-    pub fn view(&self, trade: TradeId) -> Option<TradeView> {
-        let sell = || self.sells.get(&trade).map(of_sell);
-        self.buys.get(&trade).map(of_buy).or_else(sell)
-    }
-}
-
-/// The parts that both sides show alike.
-struct Common<'a> {
-    agreement: Option<&'a Agreement>,
-    facts: Option<&'a Facts>,
-    fund_fee_sat: Option<u64>,
-}
-
 fn spend_view(spend: SpendFact) -> TxView {
     let SpendFact { txid, height, vsize, fee_sat, .. } = spend;
     TxView { txid, height, vsize, fee_sat: Some(fee_sat) }
 }
 
-impl Common<'_> {
-    fn fund(&self) -> Option<TxView> {
-        let fund = self.facts?.fund.as_ref()?;
-        Some(TxView {
-            txid: fund.txid(),
-            height: fund.height,
-            vsize: fund.tx.vsize() as u64,
-            fee_sat: self.fund_fee_sat,
-        })
-    }
+fn own_view(own: &OwnTx) -> TxView {
+    let vsize = own.tx.tx().vsize() as u64;
+    TxView { txid: own.tx.txid(), height: None, vsize, fee_sat: Some(own.fee_sat) }
+}
 
-    fn claim(&self) -> Option<TxView> {
-        self.facts?.claim.map(|(spend, _)| spend_view(spend))
-    }
+/// The first funding, of the node's own contracts if it pays.
+fn fund_view(facts: &Facts, fee_sat: Option<u64>) -> Option<TxView> {
+    let fund = facts.contracts().iter().find_map(|contract| contract.fund.as_ref())?;
+    let (txid, height) = (fund.txid(), fund.height);
+    Some(TxView { txid, height, vsize: fund.tx.tx().vsize() as u64, fee_sat })
+}
 
-    fn refund(&self) -> Option<TxView> {
-        self.facts?.refund.map(spend_view)
-    }
-
-    fn preimage(&self) -> Option<[u8; 32]> {
-        self.facts?.claim.map(|(_, x)| x)
+/// What both sides show alike; the rest is empty.
+fn common<M: Machine>(open: &Open<M>, row: &Row, agreement: Option<&Agreement>) -> TradeView {
+    let facts = open.machine.facts();
+    let claim = facts.and_then(Facts::claim);
+    let refunds = facts.into_iter().flat_map(Facts::contracts);
+    let (trade, state) = open.machine.news().unwrap_or_default();
+    TradeView {
+        trade,
+        role: Role::Buyer,
+        state,
+        next: "",
+        done: open.machine.is_done(),
+        code: None,
+        row: row.clone(),
+        counterparty: Key::default(),
+        to: None,
+        terms_hash: agreement.map(Agreement::hash),
+        cert: agreement.map(|agreement| agreement.terms().cert_id),
+        contract_spk: open.rail.as_ref().and_then(|rail| rail.spks().next().cloned()),
+        price_sat: row.price_sat(),
+        fund_by: agreement.map(|agreement| agreement.terms().fund_by),
+        refund_at: agreement.map(|agreement| agreement.terms().refund_at),
+        fund: facts.and_then(|facts| fund_view(facts, None)),
+        claim: claim.map(|(spend, _)| spend_view(spend)),
+        refund: refunds.filter_map(|contract| contract.refund).map(spend_view).next(),
+        preimage: claim.map(|(_, x)| x),
+        opened_ms: 0,
+        deadlines: open.deadlines(),
+        trouble: open.trouble.clone(),
     }
 }
 
-fn of_buy(buying: &Buying) -> TradeView {
-    let buyer = &buying.buyer;
-    let funded = buyer.state.funded();
-    let common = Common {
-        agreement: buyer.state.agreement(),
-        facts: funded.map(|funded| &funded.facts),
-        fund_fee_sat: funded.map(|funded| funded.fee_sat),
-    };
+pub(super) fn of_buyer(open: &Open<Buyer>) -> TradeView {
+    let buyer = &open.machine;
+    let payment = buyer.state.payment();
     let code = match &buyer.state {
         buyer::State::Aborted { code, .. } => Some(code.clone()),
-        buyer::State::Cancelled(_) => Some("fund.cancelled".to_owned()),
-        buyer::State::Refunded(_) => Some("settle.refunded".to_owned()),
-        _ => buying.refusal.clone(),
+        buyer::State::Paying { phase: buyer::Phase::Cancelled, .. } => {
+            Some("fund.cancelled".to_owned())
+        }
+        buyer::State::Paying { phase: buyer::Phase::Refunded, .. } => {
+            Some("settle.refunded".to_owned())
+        }
+        _ => open.refusal.clone(),
     };
     TradeView {
-        trade: buyer.trade,
         role: Role::Buyer,
-        state: buyer.state.name(),
-        next: next_of_buy(&buyer.state),
-        done: buyer.state.is_done(),
+        next: next_of_buyer(&buyer.state),
         code,
-        row: buyer.row.clone(),
-        counterparty: buyer.provider,
+        counterparty: buyer.seller,
         to: Some(buyer.to),
-        terms_hash: common.agreement.map(|agreement| agreement.hash),
-        cert: common.agreement.map(|agreement| agreement.terms.cert_id),
-        contract_spk: buying.contract_spk().cloned(),
-        price_sat: buyer.row.price_sat(),
-        fund_by: common.agreement.map(|agreement| agreement.terms.fund_by),
-        refund_at: common.agreement.map(|agreement| agreement.terms.refund_at),
-        fund: common.fund(),
-        claim: common.claim(),
-        refund: common.refund(),
-        preimage: common.preimage(),
+        fund: payment.and_then(|payment| fund_view(&payment.facts, Some(payment.fee_sat))),
         opened_ms: buyer.opened_ms,
-        deadlines: buyer.deadlines(),
-        trouble: buying.pace.trouble.clone(),
+        ..common(open, &buyer.row, buyer.state.agreement())
     }
 }
 
-fn of_sell(selling: &Selling) -> TradeView {
-    let seller = &selling.seller;
-    let common = Common {
-        agreement: seller.state.agreement(),
-        facts: seller.state.granted().map(|granted| &granted.facts),
-        fund_fee_sat: None,
-    };
+pub(super) fn of_seller(open: &Open<Seller>) -> TradeView {
+    let seller = &open.machine;
+    let phase = seller.state.agreed().map(|(_, phase)| phase);
     let code = match &seller.state {
-        seller::State::Released { code, .. } | seller::State::NeverReveal { code, .. } => {
+        seller::State::Released { code, .. } => Some(code.clone()),
+        seller::State::Agreed { phase: seller::Phase::NeverReveal { code }, .. } => {
             Some(code.clone())
         }
         _ => None,
     };
+    let view = common(open, &seller.row, seller.state.agreement());
     // The own claim is known before a mempool shows it.
-    let sent = seller.state.claim().map(|claim| TxView {
-        txid: claim.txid(),
-        height: None,
-        vsize: claim.tx.vsize() as u64,
-        fee_sat: Some(claim.fee_sat),
-    });
+    let claims = phase.and_then(seller::Phase::claims);
+    let sent = claims.and_then(|claims| claims.values().next()).map(own_view);
     TradeView {
-        trade: seller.trade,
         role: Role::Seller,
-        state: seller.state.name(),
-        next: next_of_sell(&seller.state),
-        done: seller.state.is_done(),
+        next: next_of_seller(&seller.state),
         code,
-        row: seller.row.clone(),
         counterparty: seller.buyer,
-        to: common.agreement.map(|agreement| agreement.terms.to),
-        terms_hash: common.agreement.map(|agreement| agreement.hash),
-        cert: common.agreement.map(|agreement| agreement.terms.cert_id),
-        contract_spk: selling.contract_spk().cloned(),
-        price_sat: seller.row.price_sat(),
-        fund_by: common.agreement.map(|agreement| agreement.terms.fund_by),
-        refund_at: common.agreement.map(|agreement| agreement.terms.refund_at),
-        fund: common.fund(),
-        claim: common.claim().or(sent),
-        refund: common.refund(),
-        preimage: common.preimage(),
+        to: seller.state.agreement().map(|agreement| agreement.terms().to),
+        claim: view.claim.or(sent),
         opened_ms: seller.opened_ms,
-        deadlines: selling.deadlines(),
-        trouble: selling.pace.trouble.clone(),
+        ..view
     }
 }
 
-fn next_of_buy(state: &buyer::State) -> &'static str {
+fn next_of_buyer(state: &buyer::State) -> &'static str {
+    use buyer::{Phase, State};
     match state {
-        buyer::State::Draft { .. } => "the seller signs terms",
-        buyer::State::TermsSigned(_) => "the provider locks the certificate",
-        buyer::State::Locked { .. } => "listening for a conflicting lock",
-        buyer::State::Funding { .. } => "the wallet signs the funding",
-        buyer::State::FundBuilt(_) => "the provider acknowledges the funding",
-        buyer::State::FundSent(_) => "the funding confirms",
-        buyer::State::FundConfirmed(_) => "the seller claims, or the refund height comes",
-        buyer::State::PreimageKnown(_) => "the claim confirms and the provider activates",
-        buyer::State::Active { .. } => "nothing: the certificate is held",
-        buyer::State::Cancelling { .. } => "the replacement of the funding confirms",
-        buyer::State::Refunding { .. } => "the refund confirms",
-        buyer::State::Cancelled(_) | buyer::State::Refunded(_) => "nothing: the coins are back",
-        buyer::State::Aborted { .. } => "nothing: no coins left this node",
+        State::Draft { .. } => "the seller signs terms",
+        State::TermsSigned(_) => "the provider locks the certificate",
+        State::Locked { .. } => "listening for a conflicting lock",
+        State::Funding { .. } => "the wallet signs the funding",
+        State::Paying { phase, .. } => match phase {
+            Phase::Built => "the provider acknowledges the funding",
+            Phase::Sent => "the funding confirms",
+            Phase::Confirmed => "the seller claims, or the refund height comes",
+            Phase::PreimageKnown => "the claim confirms and the provider activates",
+            Phase::Active { .. } => "nothing: the certificate is held",
+            Phase::Cancelling { .. } => "the replacement of the funding confirms",
+            Phase::Refunding { .. } => "the refund confirms",
+            Phase::Cancelled | Phase::Refunded => "nothing: the coins are back",
+        },
+        State::Aborted { .. } => "nothing: no coins left this node",
     }
 }
 
-fn next_of_sell(state: &seller::State) -> &'static str {
+fn next_of_seller(state: &seller::State) -> &'static str {
+    use seller::{Phase, State};
     match state {
-        seller::State::Offered { .. } => "the buyer asks for terms",
-        seller::State::TermsSigned { .. } => "the buyer accepts",
-        seller::State::LockGranted(_) => "the buyer sends its funding",
-        seller::State::FundSeen(_) => "the funding confirms deep enough",
-        seller::State::FundFinal(_) => "the claim is sent",
-        seller::State::ClaimSent { .. } => "the claim confirms",
-        seller::State::Claimed { .. } => "the claim becomes final",
-        seller::State::Settled { .. } => "nothing: paid",
-        seller::State::NeverReveal { .. } => "the buyer takes its refund",
-        seller::State::Released { .. } => "nothing: the units are free",
+        State::Offered { .. } => "the buyer asks for terms",
+        State::Agreed { phase, .. } => match phase {
+            Phase::TermsSigned { .. } => "the buyer accepts",
+            Phase::LockGranted => "the buyer sends its funding",
+            Phase::FundSeen => "the funding confirms deep enough",
+            Phase::FundFinal => "the claim is sent",
+            Phase::ClaimSent { .. } => "the claim confirms",
+            Phase::Claimed { .. } => "the claim becomes final",
+            Phase::Settled { .. } => "nothing: paid",
+            Phase::NeverReveal { .. } => "the buyer takes its refund",
+        },
+        State::Released { .. } => "nothing: the units are free",
     }
 }

@@ -8,31 +8,48 @@ use bitcoin::transaction::Version;
 use bitcoin::{
     Amount, OutPoint, ScriptBuf, Sequence, TapSighashType, Transaction, TxIn, TxOut, Txid, Witness,
 };
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::script::{Contract, PREIMAGE_BYTES, leaf_hash};
 use crate::wire::sha256;
 
-/// Serde of a transaction as its consensus bytes, for records.
-pub mod consensus_bytes {
-    use bitcoin::Transaction;
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+/// A transaction with its id, which is computed once. Records keep its consensus bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KnownTx {
+    txid: Txid,
+    tx: Transaction,
+}
 
-    /// Writes the bytes.
-    ///
-    /// # Errors
-    /// The serializer's.
-    pub fn serialize<S: Serializer>(tx: &Transaction, to: S) -> Result<S::Ok, S::Error> {
-        bitcoin::consensus::serialize(tx).serialize(to)
+impl KnownTx {
+    /// Computes the id.
+    #[must_use]
+    pub fn new(tx: Transaction) -> Self {
+        Self { txid: tx.compute_txid(), tx }
     }
 
-    /// Reads the bytes.
-    ///
-    /// # Errors
-    /// Bytes that are not exactly one transaction.
-    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Transaction, D::Error> {
+    /// Its id.
+    #[must_use]
+    pub fn txid(&self) -> Txid {
+        self.txid
+    }
+
+    /// The transaction.
+    #[must_use]
+    pub fn tx(&self) -> &Transaction {
+        &self.tx
+    }
+}
+
+impl Serialize for KnownTx {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        bitcoin::consensus::serialize(&self.tx).serialize(to)
+    }
+}
+
+impl<'de> Deserialize<'de> for KnownTx {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let bytes = Vec::<u8>::deserialize(from)?;
-        bitcoin::consensus::deserialize(&bytes).map_err(serde::de::Error::custom)
+        bitcoin::consensus::deserialize(&bytes).map(Self::new).map_err(serde::de::Error::custom)
     }
 }
 
@@ -40,23 +57,22 @@ pub mod consensus_bytes {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OwnTx {
     /// Complete and signed.
-    #[serde(with = "consensus_bytes")]
-    pub tx: Transaction,
+    pub tx: KnownTx,
     /// What it pays, sat.
     pub fee_sat: u64,
 }
 
 impl OwnTx {
-    /// Its id.
+    /// A complete and signed transaction.
     #[must_use]
-    pub fn txid(&self) -> Txid {
-        self.tx.compute_txid()
+    pub fn new(tx: Transaction, fee_sat: u64) -> Self {
+        Self { tx: KnownTx::new(tx), fee_sat }
     }
 
     /// Whether it spends an output: after a reorganisation the contract may stand elsewhere.
     #[must_use]
     pub fn spends(&self, outpoint: OutPoint) -> bool {
-        self.tx.input.iter().any(|input| input.previous_output == outpoint)
+        self.tx.tx.input.iter().any(|input| input.previous_output == outpoint)
     }
 }
 
@@ -98,9 +114,9 @@ pub fn spend_of(
     outpoint: OutPoint,
     contract: &Contract,
 ) -> Option<(u32, SpendKind)> {
-    let vin = tx.input.iter().position(|input| input.previous_output == outpoint)?;
-    let kind = spend_kind(&tx.input[vin].witness, contract);
-    Some((u32::try_from(vin).ok()?, kind))
+    let mut inputs = tx.input.iter().enumerate();
+    let (vin, input) = inputs.find(|(_, input)| input.previous_output == outpoint)?;
+    Some((u32::try_from(vin).ok()?, spend_kind(&input.witness, contract)))
 }
 
 fn spend_kind(witness: &Witness, contract: &Contract) -> SpendKind {
@@ -194,7 +210,7 @@ pub fn claim<C: Signing>(
 ) -> Option<OwnTx> {
     let mut tx = unsigned(holding, to, fee_sat, LockTime::ZERO);
     sign(secp, &mut tx, holding, &holding.contract.claim, key, Some(x))?;
-    Some(OwnTx { tx, fee_sat })
+    Some(OwnTx::new(tx, fee_sat))
 }
 
 /// The funder's refund: final from the block after `refund_at` on. `None` as for [`claim`],
@@ -211,15 +227,15 @@ pub fn refund<C: Signing>(
     let lock_time = LockTime::from_height(refund_at).ok()?;
     let mut tx = unsigned(holding, to, fee_sat, lock_time);
     sign(secp, &mut tx, holding, &holding.contract.refund, key, None)?;
-    Some(OwnTx { tx, fee_sat })
+    Some(OwnTx::new(tx, fee_sat))
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::fees::{CLAIM_VSIZE, REFUND_VSIZE};
-    use super::super::sample;
     use super::*;
     use crate::ids::TermsHash;
+    use crate::settlement::sample;
 
     const X: [u8; 32] = [3; 32];
 
@@ -241,7 +257,7 @@ mod tests {
     fn sizes_are_within_two_percent_of_the_measured_ones() {
         let (_, _, claim, refund) = spends();
         for (tx, expected) in [(&claim, CLAIM_VSIZE), (&refund, REFUND_VSIZE)] {
-            let vsize = tx.tx.vsize() as u64;
+            let vsize = tx.tx.tx().vsize() as u64;
             assert!(vsize.abs_diff(expected) * 50 <= expected, "{vsize}, not {expected}");
         }
     }
@@ -249,11 +265,11 @@ mod tests {
     #[test]
     fn spends_are_recognised_by_their_leaf() {
         let (contract, outpoint, claim, refund) = spends();
-        assert_eq!(spend_of(&claim.tx, outpoint, &contract), Some((0, SpendKind::Claim(X))));
-        assert_eq!(spend_of(&refund.tx, outpoint, &contract), Some((0, SpendKind::Refund)));
+        assert_eq!(spend_of(claim.tx.tx(), outpoint, &contract), Some((0, SpendKind::Claim(X))));
+        assert_eq!(spend_of(refund.tx.tx(), outpoint, &contract), Some((0, SpendKind::Refund)));
         let elsewhere = OutPoint { vout: 0, ..outpoint };
-        assert_eq!(spend_of(&claim.tx, elsewhere, &contract), None);
-        let mut forged = claim.tx;
+        assert_eq!(spend_of(claim.tx.tx(), elsewhere, &contract), None);
+        let mut forged = claim.tx.tx().clone();
         let parts: Vec<Vec<u8>> = forged.input[0].witness.to_vec();
         forged.input[0].witness = Witness::from_slice(&[
             vec![4; 32],
@@ -267,9 +283,10 @@ mod tests {
     #[test]
     fn lock_times_bind() {
         let (_, _, claim, refund) = spends();
-        assert_eq!(claim.tx.lock_time, LockTime::ZERO);
-        assert_eq!(refund.tx.lock_time.to_consensus_u32(), 840_150);
-        for tx in [&claim.tx, &refund.tx] {
+        let (claim, refund) = (claim.tx.tx(), refund.tx.tx());
+        assert_eq!(claim.lock_time, LockTime::ZERO);
+        assert_eq!(refund.lock_time.to_consensus_u32(), 840_150);
+        for tx in [claim, refund] {
             assert!(
                 tx.input[0].sequence.is_rbf() && tx.input[0].sequence.enables_absolute_lock_time()
             );

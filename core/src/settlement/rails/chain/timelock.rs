@@ -1,4 +1,4 @@
-//! Heights of a settlement, all from the network's profile of the price (DESIGN §7).
+//! Heights of a settlement, all from the network's profile of the price.
 //!
 //! ```text
 //! t0 ── F−g ──── F ──── F+g ─────────── R ───────── T_R ── T_R+1
@@ -14,7 +14,7 @@
 use crate::params::{Params, Profile};
 use crate::units::{TimeMs, Window};
 
-use super::objects::Terms;
+use crate::settlement::objects::Terms;
 
 /// Largest `g`, chain blocks: an hour of Bitcoin.
 const GAP_MAX_BLOCKS: u32 = 6;
@@ -54,8 +54,7 @@ impl Timelocks {
         }
     }
 
-    /// The heights of signed terms. `check::terms` has seen that the terms carry
-    /// exactly these.
+    /// The heights of signed terms. Checked terms carry exactly these.
     #[must_use]
     pub fn of(terms: &Terms, params: &Params) -> Self {
         Self::new(params.profile(terms.price_sat), terms.t0)
@@ -109,8 +108,8 @@ pub fn depth(tip: u32, height: u32) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::sample;
     use super::*;
+    use crate::settlement::sample;
 
     #[test]
     fn profiles_of_the_networks() {

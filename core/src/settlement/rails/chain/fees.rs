@@ -1,4 +1,4 @@
-//! Fees: how much a spend may cost as its deadline nears (settlement research §2.7).
+//! Fees: how much a spend may cost as its deadline nears.
 //!
 //! Integers only: rates in sat per 1,000 virtual bytes (sat/kvB), sizes in virtual bytes.
 //! No transaction is signed ahead of time with a fixed fee; each is signed when it is

@@ -16,8 +16,8 @@ use bitcoin::taproot::{ControlBlock, LeafVersion, TaprootBuilder, TaprootSpendIn
 use bitcoin::{ScriptBuf, TapLeafHash};
 
 use super::keyagg::{self, KeyAggError};
-use super::objects::Terms;
 use crate::ids::TermsHash;
+use crate::settlement::objects::Terms;
 
 /// The only template so far.
 pub const TEMPLATE: u8 = 1;
@@ -162,9 +162,9 @@ fn refund_leaf(buyer: XOnlyPublicKey, refund_at: u32) -> Result<ScriptBuf, Scrip
 
 #[cfg(test)]
 mod tests {
-    use super::super::sample;
     use super::*;
     use crate::ids::to_hex;
+    use crate::settlement::sample;
 
     #[test]
     fn leaves_have_their_exact_bytes() {

@@ -1,7 +1,7 @@
 //! Key aggregation of BIP-327 and the plain tweak that puts the terms into an address.
 //!
 //! Only the public side: the key path is spent by handing a single-use key over, so no
-//! nonces and no signing rounds exist (settlement research §2.2).
+//! nonces and no signing rounds exist.
 
 use bitcoin::secp256k1::{PublicKey, Scalar, Secp256k1, Verification};
 
@@ -107,7 +107,7 @@ mod tests {
     #[test]
     fn vectors_of_bip327() {
         let secp = Secp256k1::new();
-        let text = include_str!("../../../tests/vectors/bip327_key_agg.txt");
+        let text = include_str!("../../../../../tests/vectors/bip327_key_agg.txt");
         let mut cases = 0;
         for line in text.lines().filter(|line| !line.starts_with('#')) {
             let parts: Vec<&str> = line.split('|').map(str::trim).collect();

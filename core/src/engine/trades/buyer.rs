@@ -1,0 +1,606 @@
+//! Carries out what a buyer is due to do.
+
+use std::collections::BTreeMap;
+
+use bitcoin::{ScriptBuf, Txid};
+
+use super::driver::{Machine, Open, Turn};
+use super::{BuyLimits, KEYS, Party, TradeEvent};
+use crate::certificate::Certificate;
+use crate::engine::io::{Effect, Funding, Protocol};
+use crate::engine::kernel::{Context, Purpose, Stored, Table, remote_code};
+use crate::ids::{FundingId, Key, TermsHash, TradeId};
+use crate::settlement::buyer::{Buyer, Payment, Phase, Signed, State, Step};
+use crate::settlement::check::{self, Agreement, CheckError, Now, SignedTerms};
+use crate::settlement::facts::{ContractFacts, Facts};
+use crate::settlement::fees;
+use crate::settlement::objects::{
+    Accept, Funder, Row, SettleReply, SettleRequest, TermsCancel, TermsRequest,
+};
+use crate::settlement::script::Contract;
+use crate::settlement::timelock::Timelocks;
+use crate::settlement::transaction::{self, KnownTx, OwnTx};
+use crate::units::TimeMs;
+use crate::wire::{Envelope, VERSION};
+
+/// Label of refund keys.
+const REFUND_LABEL: &str = "settlement/refund";
+/// The wallet's reason when too few coins are free.
+const NO_COINS: &str = "wallet.insufficient_funds";
+
+impl Stored for Buyer {
+    const TABLE: Table = Table::Buyer;
+}
+
+impl Machine for Buyer {
+    type Id = TradeId;
+    type Step = Step;
+
+    fn id(&self) -> TradeId {
+        self.trade
+    }
+
+    fn party(&self) -> Party {
+        Party::Buyer(self.trade)
+    }
+
+    fn key(&self) -> [u8; 32] {
+        self.trade.0
+    }
+
+    fn news(&self) -> Option<(TradeId, &'static str)> {
+        Some((self.trade, self.state.name()))
+    }
+
+    fn terms(&self) -> Option<&SignedTerms> {
+        self.state.agreement().map(|agreement| &agreement.signed)
+    }
+
+    fn facts(&self) -> Option<&Facts> {
+        self.state.payment().map(|payment| &payment.facts)
+    }
+
+    fn facts_mut(&mut self) -> Option<&mut Facts> {
+        match &mut self.state {
+            State::Paying { payment, .. } => Some(&mut payment.facts),
+            _ => None,
+        }
+    }
+
+    fn settle(&mut self, now: Now<'_>) -> bool {
+        Self::settle(self, now)
+    }
+
+    fn due(&self, now: Now<'_>, sure: bool) -> Step {
+        Self::due(self, now, sure)
+    }
+
+    fn deadlines(&self, _: u32) -> Vec<(TimeMs, &'static str)> {
+        Self::deadlines(self)
+    }
+
+    fn is_done(&self) -> bool {
+        self.state.is_done()
+    }
+
+    fn is_asking(&self) -> bool {
+        match &self.state {
+            State::Draft { .. } | State::TermsSigned(_) | State::Funding { .. } => true,
+            State::Paying { payment, phase } => match phase {
+                Phase::Built => true,
+                Phase::PreimageKnown => {
+                    payment.facts.claim().is_some_and(|(spend, _)| spend.height.is_some())
+                }
+                _ => false,
+            },
+            State::Locked { .. } | State::Aborted { .. } => false,
+        }
+    }
+
+    fn watches_inputs(&self) -> bool {
+        true
+    }
+
+    fn own_txids(&self) -> Vec<Txid> {
+        match &self.state {
+            State::Paying { phase: Phase::Cancelling { cancel: Some(own) }, .. } => {
+                vec![own.tx.txid()]
+            }
+            State::Paying { phase: Phase::Refunding { refunds }, .. } => {
+                refunds.values().map(|own| own.tx.txid()).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    fn funding(&self) -> Option<FundingId> {
+        self.state.funding()
+    }
+
+    fn commitment(&self) -> Option<(TradeId, u64)> {
+        Some((self.trade, self.committed_sat()))
+    }
+
+    fn perform(open: &mut Open<Self>, turn: &mut Turn<'_, '_>, step: Step) {
+        open.perform(turn, step);
+    }
+
+    fn tell(&self, turn: &mut Turn<'_, '_>) {
+        let trade = self.trade;
+        let code = match &self.state {
+            State::Aborted { code, .. } => code.clone(),
+            State::Paying { phase: Phase::Cancelled, .. } => "fund.cancelled".to_owned(),
+            State::Paying { phase: Phase::Refunded, .. } => "settle.refunded".to_owned(),
+            State::Paying { payment, phase: Phase::Active { transfer, activation } } => {
+                let certificate = payment.certificate(transfer, activation);
+                turn.events.push(TradeEvent::Bought { trade, certificate });
+                return;
+            }
+            _ => return,
+        };
+        turn.events.push(TradeEvent::Void { trade, code });
+    }
+
+    fn resume(open: &mut Open<Self>, turn: &mut Turn<'_, '_>) {
+        let sent: Vec<KnownTx> = match &open.machine.state {
+            State::Paying { payment, phase: Phase::Sent } => {
+                payment.fund().cloned().into_iter().collect()
+            }
+            State::Paying { phase: Phase::Refunding { refunds }, .. } => {
+                refunds.values().map(|own| own.tx.clone()).collect()
+            }
+            State::Paying { phase: Phase::Cancelling { cancel: Some(own) }, .. } => {
+                vec![own.tx.clone()]
+            }
+            // The crash may have come before the wallet heard of it.
+            State::Aborted { agreement: Some(agreement), .. } => {
+                let funding = FundingId::of(&[agreement.hash()]);
+                turn.ctx.out.push(Effect::ReleaseCoins { funding });
+                return;
+            }
+            _ => return,
+        };
+        for tx in sent {
+            open.broadcast(turn, &tx);
+        }
+    }
+}
+
+/// What a buyer knows of the seller's side when a trade is opened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Purchase {
+    /// Owner of the ask.
+    pub seller: Key,
+    /// Holder after the sale.
+    pub to: Key,
+    /// The certificate on sale, where that is known and is not issued for this sale.
+    pub title: Option<(Key, Certificate)>,
+    /// What the buyer insists on beyond the row.
+    pub limits: BuyLimits,
+}
+
+/// A new buyer's side.
+pub(super) fn draft(ctx: &mut Context<'_>, row: &Row, trade: TradeId, buy: Purchase) -> Buyer {
+    let until_ms = ctx.now_ms.saturating_add(ctx.params.settle.terms_ms);
+    let (registrar, title) = match buy.title {
+        Some((provider, title)) => (provider, Some(title)),
+        None => (buy.seller, None),
+    };
+    Buyer {
+        trade,
+        row: row.clone(),
+        seller: buy.seller,
+        registrar,
+        to: buy.to,
+        title,
+        features: buy.limits.features,
+        fee_cap_sat: buy.limits.fee_cap_sat,
+        fee_reserve_sat: buy.limits.fee_cap_sat,
+        key_index: ctx.next_index(KEYS),
+        opened_ms: ctx.now_ms,
+        state: State::Draft { request: None, until_ms },
+    }
+}
+
+impl Open<Buyer> {
+    fn enter(&mut self, turn: &mut Turn<'_, '_>, state: State) {
+        self.machine.state = state;
+        self.moved(turn);
+    }
+
+    fn enter_phase(&mut self, turn: &mut Turn<'_, '_>, next: Phase) {
+        if let State::Paying { phase, .. } = &mut self.machine.state {
+            *phase = next;
+            self.moved(turn);
+        }
+    }
+
+    fn perform(&mut self, turn: &mut Turn<'_, '_>, step: Step) {
+        if let Step::Abort(code) = step {
+            self.abort(turn, code);
+            return;
+        }
+        // Nothing is spent, and nothing signed toward spending, without a chain.
+        if !turn.ctx.chain.up {
+            return;
+        }
+        let message = self.retry.is_message_due(turn.ctx.now_ms);
+        let tip = self.retry.is_tip_due(turn.ctx.chain.height);
+        match step {
+            Step::AskTerms if message => self.ask_terms(turn),
+            Step::AskLock if message => self.ask_lock(turn),
+            Step::AskWallet if message => self.ask_wallet(turn),
+            Step::SendFund if message => self.send_fund(turn),
+            Step::AskActivation if message || tip => self.ask_activation(turn),
+            Step::BroadcastFund if tip => self.broadcast_fund(turn),
+            Step::AskCancel if tip => self.ask_cancel(turn),
+            Step::BroadcastCancel if tip => self.broadcast_cancel(turn),
+            Step::Refund if tip => self.refund(turn),
+            _ => {}
+        }
+    }
+
+    /// Ends a trade of which no funding left this node. A registrar that may hold a lock is
+    /// told; if the message is lost, the consent elapses.
+    fn abort(&mut self, turn: &mut Turn<'_, '_>, code: &str) {
+        // Of a missed deadline the counterparty's refusal is the better reason.
+        let refusal = self.refusal.take().filter(|_| code.ends_with(".late"));
+        let code = refusal.unwrap_or_else(|| code.to_owned());
+        let agreement = self.machine.state.agreement().cloned();
+        let terms_hash = agreement.as_ref().map(Agreement::hash);
+        let funding = self.machine.state.funding();
+        self.enter(turn, State::Aborted { code, agreement });
+        if let Some(funding) = funding {
+            turn.ctx.out.push(Effect::ReleaseCoins { funding });
+        }
+        if let Some(terms_hash) = terms_hash {
+            let cancel = turn.ctx.sign(TermsCancel { v: VERSION, terms_hash });
+            let request = SettleRequest::Cancel(cancel.envelope().clone());
+            self.send_both(turn, &request, &Purpose::Cancel(self.machine.trade));
+        }
+    }
+
+    /// Asks a peer. If too many requests wait already, the retry timer comes back to it.
+    fn send(turn: &mut Turn<'_, '_>, to: Key, request: &SettleRequest, purpose: Purpose) {
+        turn.ctx.out.send(to, Protocol::Settle, request, purpose);
+    }
+
+    /// Asks the registrar, and the seller where that is another.
+    fn send_both(&self, turn: &mut Turn<'_, '_>, request: &SettleRequest, purpose: &Purpose) {
+        let (registrar, seller) = (self.machine.registrar, self.machine.seller);
+        Self::send(turn, registrar, request, purpose.clone());
+        if seller != registrar {
+            Self::send(turn, seller, request, purpose.clone());
+        }
+    }
+
+    fn ask_terms(&mut self, turn: &mut Turn<'_, '_>) {
+        let State::Draft { request, .. } = &self.machine.state else { return };
+        let request = match request {
+            Some(request) => request.clone(),
+            None => {
+                let Some(made) = self.make_request(turn) else { return };
+                if let State::Draft { request, .. } = &mut self.machine.state {
+                    *request = Some(made.clone());
+                }
+                self.changed(turn);
+                made
+            }
+        };
+        self.tried(turn);
+        let (seller, purpose) = (self.machine.seller, Purpose::Terms(self.machine.trade));
+        Self::send(turn, seller, &SettleRequest::Terms(request), purpose);
+    }
+
+    fn make_request(&self, turn: &Turn<'_, '_>) -> Option<TermsRequest> {
+        let key = turn.single_use_key(REFUND_LABEL, self.machine.key_index)?;
+        let funder = Funder {
+            key: turn.ctx.me(),
+            refund_xonly: key.x_only_public_key().0.serialize(),
+            amount_sat: self.machine.row.price_sat(),
+        };
+        Some(TermsRequest {
+            trade_id: self.machine.trade,
+            to: self.machine.to,
+            funders: vec![funder],
+            tip_height: turn.ctx.chain.height,
+        })
+    }
+
+    fn ask_lock(&mut self, turn: &mut Turn<'_, '_>) {
+        let State::TermsSigned(signed) = &self.machine.state else { return };
+        let request = SettleRequest::Accept {
+            terms: signed.agreement.signed.envelope.clone(),
+            accepts: signed.accepts.clone(),
+        };
+        self.tried(turn);
+        let (registrar, purpose) = (self.machine.registrar, Purpose::Accept(self.machine.trade));
+        Self::send(turn, registrar, &request, purpose);
+    }
+
+    /// Everything is checked once more before the wallet signs.
+    fn ask_wallet(&mut self, turn: &mut Turn<'_, '_>) {
+        let (State::Locked { signed, lock, .. } | State::Funding { signed, lock, .. }) =
+            &self.machine.state
+        else {
+            return;
+        };
+        let (signed, lock) = (signed.clone(), lock.clone());
+        let Some(outputs) = self.outputs(&signed) else { return };
+        let terms = signed.agreement.terms();
+        let left = terms.fund_by.saturating_sub(turn.ctx.chain.height);
+        let feerate_sat_kvb = turn.ctx.chain.feerate_sat_kvb(fees::fund_target(left));
+        let conflict = turn.titles.conflicting_lock(
+            signed.agreement.registrar,
+            terms.cert_id,
+            terms.seq,
+            lock.attempt,
+            signed.agreement.hash(),
+        );
+        let refused = if conflict {
+            Some("lock.conflict")
+        } else if fees::fund_fee_sat(feerate_sat_kvb) > self.machine.fee_cap_sat {
+            Some("fund.fee_above_cap")
+        } else {
+            check::reach(turn.now(), terms).err().map(CheckError::code)
+        };
+        if let Some(code) = refused {
+            self.abort(turn, code);
+            return;
+        }
+        let funding = FundingId::of(&[signed.agreement.hash()]);
+        if matches!(self.machine.state, State::Locked { .. }) {
+            self.enter(turn, State::Funding { signed, lock, funding });
+        }
+        self.tried(turn);
+        turn.ctx.out.push(Effect::Fund { funding, outputs, feerate_sat_kvb });
+    }
+
+    fn outputs(&self, signed: &Signed) -> Option<Vec<(ScriptBuf, u64)>> {
+        let contracts = self.rail.as_ref()?.contracts();
+        let output = |n: &u8| {
+            let contract = contracts.get(usize::from(*n))?;
+            Some((contract.spk.clone(), contract.amount_sat))
+        };
+        signed.own.iter().map(output).collect()
+    }
+
+    fn send_fund(&mut self, turn: &mut Turn<'_, '_>) {
+        let Some(payment) = self.machine.state.payment() else { return };
+        let Some(fund) = payment.fund() else { return };
+        let request = SettleRequest::Fund {
+            terms_hash: payment.hash(),
+            tx: bitcoin::consensus::serialize(fund.tx()),
+        };
+        self.tried(turn);
+        self.send_both(turn, &request, &Purpose::Fund(self.machine.trade));
+    }
+
+    fn broadcast_fund(&mut self, turn: &mut Turn<'_, '_>) {
+        let fund = self.machine.state.payment().and_then(Payment::fund).cloned();
+        self.tried(turn);
+        if let Some(fund) = fund {
+            self.broadcast(turn, &fund);
+        }
+    }
+
+    fn ask_cancel(&mut self, turn: &mut Turn<'_, '_>) {
+        let State::Paying { payment, phase } = &self.machine.state else { return };
+        let funding = payment.funding;
+        if matches!(phase, Phase::Built | Phase::Sent) {
+            self.enter_phase(turn, Phase::Cancelling { cancel: None });
+        }
+        self.tried(turn);
+        let feerate_sat_kvb = turn.ctx.chain.feerate_sat_kvb(fees::URGENT_TARGET);
+        turn.ctx.out.push(Effect::Fund { funding, outputs: Vec::new(), feerate_sat_kvb });
+    }
+
+    fn broadcast_cancel(&mut self, turn: &mut Turn<'_, '_>) {
+        let State::Paying { phase: Phase::Cancelling { cancel: Some(cancel) }, .. } =
+            &self.machine.state
+        else {
+            return;
+        };
+        let tx = cancel.tx.clone();
+        self.tried(turn);
+        self.broadcast(turn, &tx);
+    }
+
+    fn ask_activation(&mut self, turn: &mut Turn<'_, '_>) {
+        let payment = self.machine.state.payment();
+        let Some(transfer) = payment.and_then(Payment::transfer) else { return };
+        self.tried(turn);
+        let (registrar, purpose) = (self.machine.registrar, Purpose::Transfer(self.machine.trade));
+        Self::send(turn, registrar, &SettleRequest::Transfer(transfer), purpose);
+    }
+
+    /// Sends the refund of each own contract, or a better paying one, or the same once more.
+    fn refund(&mut self, turn: &mut Turn<'_, '_>) {
+        let State::Paying { payment, phase } = &self.machine.state else { return };
+        let sent = match phase {
+            Phase::Refunding { refunds } => refunds.clone(),
+            _ => BTreeMap::new(),
+        };
+        let (mut refunds, mut waiting) = (sent.clone(), Vec::new());
+        for (n, facts) in payment.own() {
+            if facts.refund_depth(turn.ctx.chain.height) > 0 {
+                continue;
+            }
+            let Some(refund) = self.build_refund(turn, payment, n, facts, sent.get(&n)) else {
+                continue;
+            };
+            waiting.push(refund.tx.clone());
+            refunds.insert(n, refund);
+        }
+        if refunds.is_empty() {
+            return;
+        }
+        match &mut self.machine.state {
+            State::Paying { phase: Phase::Refunding { refunds: known }, .. } => {
+                if *known != refunds {
+                    *known = refunds;
+                    self.changed(turn);
+                }
+            }
+            _ => self.enter_phase(turn, Phase::Refunding { refunds }),
+        }
+        self.tried(turn);
+        for tx in waiting {
+            self.broadcast(turn, &tx);
+        }
+    }
+
+    fn build_refund(
+        &self,
+        turn: &mut Turn<'_, '_>,
+        payment: &Payment,
+        n: u8,
+        facts: &ContractFacts,
+        sent: Option<&OwnTx>,
+    ) -> Option<OwnTx> {
+        let contract: &Contract = self.rail.as_ref()?.contracts().get(usize::from(n))?;
+        let fund = facts.fund.as_ref()?;
+        let rival = facts.claim.map(|(spend, _)| spend);
+        let target = if rival.is_some() { fees::URGENT_TARGET } else { fees::REFUND_TARGET };
+        let estimate = turn.ctx.chain.feerate_sat_kvb(target);
+        let all_sat = fund.value_sat().saturating_sub(fees::DUST_SAT);
+        let mut fee_sat = fees::refund_fee_sat(fund.value_sat(), estimate, rival.is_some())?;
+        if let Some(rival) = rival {
+            // It has to replace the seller's claim in the mempool: pay more than that.
+            let step = fees::fee_sat(fees::STEP_SAT_KVB, fees::REFUND_VSIZE);
+            fee_sat = fee_sat.max(rival.fee_sat.saturating_add(step)).min(all_sat);
+        }
+        let to = match sent {
+            Some(sent) => match fees::bump(sent.fee_sat, fee_sat, fees::REFUND_VSIZE) {
+                None if sent.spends(fund.outpoint()) => return Some(sent.clone()),
+                _ => sent.tx.tx().output.first()?.script_pubkey.clone(),
+            },
+            None => turn.ctx.wallet.fresh_spks.pop_front()?,
+        };
+        let key = turn.single_use_key(REFUND_LABEL, self.machine.key_index)?;
+        let refund_at = payment.signed.agreement.terms().refund_at;
+        transaction::refund(turn.ctx.secp, fund.holding(contract), &key, refund_at, to, fee_sat)
+    }
+
+    /// An answer of a counterparty, in whatever state it finds the trade.
+    pub(super) fn on_reply(
+        &mut self,
+        turn: &mut Turn<'_, '_>,
+        peer: Key,
+        result: Result<SettleReply, String>,
+    ) {
+        match result {
+            Ok(SettleReply::Terms { issue, terms }) => self.on_terms(turn, issue, &terms),
+            Ok(SettleReply::LockGrant(lock)) => self.on_lock(turn, &lock),
+            Ok(SettleReply::FundAck { terms_hash, txid }) => {
+                self.on_fund_ack(turn, peer, terms_hash, txid);
+            }
+            Ok(SettleReply::Activation(signed)) => self.on_activation(turn, signed),
+            Ok(SettleReply::Refused { code }) => self.refusal = Some(remote_code(&code).to_owned()),
+            Ok(SettleReply::NotYet | SettleReply::Certificate(_) | SettleReply::Stored)
+            | Err(_) => {}
+        }
+    }
+
+    fn on_terms(&mut self, turn: &mut Turn<'_, '_>, issue: Option<Envelope>, terms: &Envelope) {
+        let checked = self.machine.terms(turn.ctx.secp, turn.now(), issue, terms);
+        let Some(checked) = checked else { return };
+        self.refusal = None;
+        match checked {
+            Ok(agreement) => self.accept(turn, agreement),
+            Err(error) => self.abort(turn, error.code()),
+        }
+    }
+
+    /// Signs the consent to terms that hold.
+    fn accept(&mut self, turn: &mut Turn<'_, '_>, agreement: Agreement) {
+        let ctx = &turn.ctx;
+        let heights = Timelocks::of(agreement.terms(), ctx.params);
+        let release_at_ms = ctx.now_ms.saturating_add(ctx.params.settle.fund_ms);
+        let accept = ctx.sign(Accept {
+            v: VERSION,
+            terms_hash: agreement.hash(),
+            release_at_height: heights.release_at(),
+            release_at_ms,
+        });
+        let me = ctx.me();
+        let funders = (0_u8..).zip(&agreement.terms().funders);
+        let own = funders.filter(|(_, funder)| funder.key == me).map(|(n, _)| n).collect();
+        let accepts = vec![accept.envelope().clone()];
+        self.enter(turn, State::TermsSigned(Signed { agreement, accepts, own, release_at_ms }));
+    }
+
+    fn on_lock(&mut self, turn: &mut Turn<'_, '_>, signed: &Envelope) {
+        let Some(checked) = self.machine.lock(turn.now(), signed) else { return };
+        let State::TermsSigned(terms) = &self.machine.state else { return };
+        let terms = terms.clone();
+        self.refusal = None;
+        match checked {
+            Ok(lock) => {
+                let ctx = &turn.ctx;
+                let quiet_until_ms = ctx.now_ms.saturating_add(ctx.params.settle.conflict_wait_ms);
+                self.enter(turn, State::Locked { signed: terms, lock, quiet_until_ms });
+            }
+            Err(error) => self.abort(turn, error.code()),
+        }
+    }
+
+    /// Only the registrar's acknowledgement lets the funding out.
+    fn on_fund_ack(
+        &mut self,
+        turn: &mut Turn<'_, '_>,
+        peer: Key,
+        terms_hash: TermsHash,
+        txid: [u8; 32],
+    ) {
+        let ours = self.machine.is_acknowledged(terms_hash, txid);
+        if ours && peer == self.machine.registrar {
+            self.enter_phase(turn, Phase::Sent);
+        }
+    }
+
+    fn on_activation(&mut self, turn: &mut Turn<'_, '_>, activation: Envelope) {
+        match self.machine.activation(turn.now(), &activation) {
+            Some(Ok(transfer)) => {
+                self.refusal = None;
+                self.enter_phase(turn, Phase::Active { transfer, activation });
+            }
+            Some(Err(error)) => self.refusal = Some(error.code().to_owned()),
+            None => {}
+        }
+    }
+
+    /// The wallet's answer: a funding, or its replacement.
+    pub(super) fn on_funded(&mut self, turn: &mut Turn<'_, '_>, result: Result<Funding, String>) {
+        match (&mut self.machine.state, result) {
+            (State::Funding { .. }, Ok(funding)) => self.take_funding(turn, funding),
+            // The change of another funding comes free as soon as that is broadcast.
+            (State::Funding { .. }, Err(code)) if code == NO_COINS => self.refusal = Some(code),
+            (State::Funding { .. }, Err(code)) => self.abort(turn, remote_code(&code)),
+            (State::Paying { payment, phase: Phase::Cancelling { cancel } }, Ok(funding)) => {
+                // The wallet may repeat its answer to the funding itself.
+                let fund = payment.fund().map(KnownTx::tx);
+                if cancel.is_none() && fund != Some(&funding.tx) {
+                    *cancel = Some(OwnTx::new(funding.tx, funding.fee_sat));
+                    self.changed(turn);
+                    self.retry.reset();
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn take_funding(&mut self, turn: &mut Turn<'_, '_>, funded: Funding) {
+        let State::Funding { signed, lock, funding } = &self.machine.state else { return };
+        let Some(rail) = &self.rail else { return };
+        let (tx, fee_sat) = (KnownTx::new(funded.tx), funded.fee_sat);
+        match self.machine.funding(turn.now(), signed, rail, &tx, fee_sat) {
+            Ok(facts) => {
+                let (signed, lock, funding) = (signed.clone(), lock.clone(), *funding);
+                let payment = Box::new(Payment { signed, lock, funding, fee_sat, facts });
+                self.enter(turn, State::Paying { payment, phase: Phase::Built });
+            }
+            Err(code) => self.abort(turn, code),
+        }
+    }
+}

@@ -1,0 +1,50 @@
+//! Whether the absence of a chain fact means something. After a restart it does not until
+//! the rescan has come through.
+
+use bitcoin::Txid;
+
+use crate::settlement::facts::{Change, Facts};
+
+/// How far the chain facts of one trade can be relied on.
+#[derive(Debug, Default)]
+pub(super) enum Certainty {
+    /// Facts have come without a gap since the trade was opened.
+    #[default]
+    Sure,
+    /// After a restart: the record's facts wait for the rescan to confirm them.
+    Rescanning {
+        /// Tip at the first facts of this life.
+        first_tip: Option<u32>,
+        /// Transactions seen in a block in this life: at most four for each contract.
+        found: Vec<Txid>,
+    },
+}
+
+impl Certainty {
+    /// Of a trade that a restart brought back.
+    pub(super) fn resumed() -> Self {
+        Self::Rescanning { first_tip: None, found: Vec::new() }
+    }
+
+    pub(super) fn is_sure(&self) -> bool {
+        matches!(self, Self::Sure)
+    }
+
+    /// After new facts: a rescan that saw the funding in its block has come through; one that
+    /// has not by the second tip has nothing to show. Heights that it did not find again are
+    /// forgotten. Returns whether the facts changed by that.
+    pub(super) fn learn(&mut self, facts: &mut Facts, change: &Change, tip: u32) -> bool {
+        let Self::Rescanning { first_tip, found } = self else { return false };
+        for txid in &change.confirmed {
+            if !found.contains(txid) {
+                found.push(*txid);
+            }
+        }
+        if !change.confirmed_fund && *first_tip.get_or_insert(tip) == tip {
+            return false;
+        }
+        let changed = facts.forget_heights_but(found);
+        *self = Self::Sure;
+        changed
+    }
+}

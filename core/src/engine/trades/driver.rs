@@ -1,0 +1,427 @@
+//! What every role of a trade has in common: its record, its watches, its tries. The roles
+//! say what is due; the driver makes it happen.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bitcoin::secp256k1::{Keypair, SecretKey};
+use bitcoin::{OutPoint, Txid};
+
+use super::certainty::Certainty;
+use super::index::{Index, Names};
+use super::retry::Retry;
+use super::titles::Titles;
+use super::{Party, TradeEvent};
+use crate::engine::io::{Effect, Event};
+use crate::engine::kernel::{Context, Stored};
+use crate::ids::{FundingId, Key, TermsHash, TradeId};
+use crate::settlement::Rail;
+use crate::settlement::check::{Now, SignedTerms};
+use crate::settlement::facts::{ChainFacts, Facts, FundFact};
+use crate::settlement::timelock::RESCAN_BLOCKS;
+use crate::settlement::transaction::KnownTx;
+use crate::units::TimeMs;
+
+/// Steps that one input may cause in one trade: more than there are states, so that only a
+/// fault could reach it.
+const STEPS_MAX: usize = 16;
+/// Longest error text of a broadcast that is kept for people, characters.
+const ERROR_MAX_CHARS: usize = 120;
+
+/// All that a role may use while it handles one input, and what came of it.
+pub(super) struct Turn<'a, 'c> {
+    pub(super) ctx: &'a mut Context<'c>,
+    pub(super) titles: &'a mut dyn Titles,
+    pub(super) index: &'a mut Index,
+    /// For the rest of the engine.
+    pub(super) events: Vec<TradeEvent>,
+    /// For the seller of the same node.
+    pub(super) told: Vec<Told>,
+}
+
+/// What a registrar tells the seller, where one node is both.
+#[derive(Debug)]
+pub(super) enum Told {
+    Granted { provider: Key, terms: TermsHash },
+    Released { terms: TermsHash, code: String },
+}
+
+impl<'a, 'c> Turn<'a, 'c> {
+    pub(super) fn new(
+        ctx: &'a mut Context<'c>,
+        titles: &'a mut dyn Titles,
+        index: &'a mut Index,
+    ) -> Self {
+        Self { ctx, titles, index, events: Vec::new(), told: Vec::new() }
+    }
+
+    pub(super) fn now(&self) -> Now<'c> {
+        let ctx = &self.ctx;
+        Now { ms: ctx.now_ms, tip: ctx.chain.height, chain_up: ctx.chain.up, params: ctx.params }
+    }
+
+    /// A single-use key; `None` with probability 2^-128.
+    pub(super) fn single_use_key(&self, label: &str, index: u64) -> Option<Keypair> {
+        let secret = SecretKey::from_slice(&self.ctx.secret(label, index)).ok()?;
+        Some(Keypair::from_secret_key(self.ctx.secp, &secret))
+    }
+}
+
+/// One role of a trade, as the driver sees it.
+pub(super) trait Machine: Stored {
+    /// Names it among those of its role.
+    type Id: Ord + Copy;
+    /// What it is due to do.
+    type Step;
+
+    fn id(&self) -> Self::Id;
+    fn party(&self) -> Party;
+    /// Key of its record.
+    fn key(&self) -> [u8; 32];
+    /// What people hear when it moves: the trade and its state.
+    fn news(&self) -> Option<(TradeId, &'static str)>;
+    fn terms(&self) -> Option<&SignedTerms>;
+    fn facts(&self) -> Option<&Facts>;
+    fn facts_mut(&mut self) -> Option<&mut Facts>;
+    fn settle(&mut self, now: Now<'_>) -> bool;
+    fn due(&self, now: Now<'_>, sure: bool) -> Self::Step;
+    fn deadlines(&self, slot_s: u32) -> Vec<(TimeMs, &'static str)>;
+    fn is_done(&self) -> bool;
+    /// Whether it waits for an answer that is asked for again and again.
+    fn is_asking(&self) -> bool {
+        false
+    }
+    /// Whether its payer must learn of a replacement of the funding.
+    fn watches_inputs(&self) -> bool {
+        false
+    }
+    /// Own transactions, so that the answer to their broadcast finds it.
+    fn own_txids(&self) -> Vec<Txid> {
+        Vec::new()
+    }
+    fn funding(&self) -> Option<FundingId> {
+        None
+    }
+    /// Coins that its trade needs and the wallet has not locked yet, sat.
+    fn commitment(&self) -> Option<(TradeId, u64)> {
+        None
+    }
+    /// Carries out a step.
+    fn perform(open: &mut Open<Self>, turn: &mut Turn<'_, '_>, step: Self::Step);
+    /// Tells the rest of the engine where it stands; again after a restart.
+    fn tell(&self, turn: &mut Turn<'_, '_>);
+    /// Sends again, after a restart, what had been sent.
+    fn resume(open: &mut Open<Self>, turn: &mut Turn<'_, '_>);
+}
+
+/// One role of one open trade.
+#[derive(Debug)]
+pub(super) struct Open<M> {
+    /// What its record keeps.
+    pub(super) machine: M,
+    /// Recomputed from the terms.
+    pub(super) rail: Option<Rail>,
+    pub(super) retry: Retry,
+    certainty: Certainty,
+    /// The counterparty's last refusal.
+    pub(super) refusal: Option<String>,
+    /// Why the last broadcast failed.
+    pub(super) trouble: Option<String>,
+    names: Names,
+    deadline: Option<(TimeMs, &'static str)>,
+    has_moved: bool,
+    slot_s: u32,
+}
+
+impl<M: Machine> Open<M> {
+    fn with(turn: &Turn<'_, '_>, machine: M, certainty: Certainty) -> Self {
+        Self {
+            machine,
+            rail: None,
+            retry: Retry::default(),
+            certainty,
+            refusal: None,
+            trouble: None,
+            names: Names::default(),
+            deadline: None,
+            has_moved: false,
+            slot_s: turn.ctx.params.slot_s,
+        }
+    }
+
+    /// A new trade, written before anything that follows from it.
+    pub(super) fn new(turn: &mut Turn<'_, '_>, machine: M) -> Self {
+        let mut open = Self::with(turn, machine, Certainty::Sure);
+        open.moved(turn);
+        open
+    }
+
+    /// A trade that a restart brought back.
+    pub(super) fn load(turn: &mut Turn<'_, '_>, machine: M) -> Self {
+        let mut open = Self::with(turn, machine, Certainty::resumed());
+        open.compute_rail(turn);
+        if !open.machine.is_done() {
+            open.rename(turn);
+        }
+        M::resume(&mut open, turn);
+        open.machine.tell(turn);
+        open
+    }
+
+    fn compute_rail(&mut self, turn: &Turn<'_, '_>) {
+        if self.rail.is_none()
+            && let Some(signed) = self.machine.terms()
+        {
+            self.rail = Rail::of(turn.ctx.secp, &signed.terms, signed.hash).ok();
+        }
+    }
+
+    pub(super) fn save(&self, turn: &mut Turn<'_, '_>) {
+        turn.ctx.out.store(&self.machine.key(), &self.machine);
+    }
+
+    /// Its state is another one: written, named and told before anything that follows from it.
+    pub(super) fn moved(&mut self, turn: &mut Turn<'_, '_>) {
+        self.has_moved = true;
+        self.retry.reset();
+        if let Some((trade, state)) = self.machine.news() {
+            turn.ctx.out.notify(Event::Trade { trade, state: state.to_owned() });
+        }
+        self.compute_rail(turn);
+        self.save(turn);
+        self.rename(turn);
+        self.machine.tell(turn);
+    }
+
+    /// Its state is the same with other content.
+    pub(super) fn changed(&mut self, turn: &mut Turn<'_, '_>) {
+        self.save(turn);
+        self.rename(turn);
+    }
+
+    fn rename(&mut self, turn: &mut Turn<'_, '_>) {
+        let names = self.compute_names();
+        let t0 = self.machine.terms().map_or(0, |signed| signed.terms.t0);
+        let from_height = t0.saturating_sub(RESCAN_BLOCKS);
+        turn.index.rename(turn.ctx, self.machine.party(), &self.names, &names, from_height);
+        self.names = names;
+    }
+
+    fn compute_names(&self) -> Names {
+        let mut names = Names::default();
+        names.terms.extend(self.machine.terms().map(|signed| signed.hash));
+        names.fundings.extend(self.machine.funding());
+        names.txids.extend(self.machine.own_txids());
+        let (Some(rail), Some(facts)) = (&self.rail, self.machine.facts()) else { return names };
+        names.spks.extend(rail.spks().cloned());
+        for contract in facts.contracts() {
+            names.txids.extend(contract.txids());
+            let Some(fund) = &contract.fund else { continue };
+            names.outpoints.extend(self.watched(fund));
+        }
+        names
+    }
+
+    /// The contract's output, and for its payer what the funding spends.
+    fn watched(&self, fund: &FundFact) -> BTreeSet<OutPoint> {
+        let inputs = fund.inputs().filter(|_| self.machine.watches_inputs());
+        inputs.chain([fund.outpoint()]).collect()
+    }
+
+    pub(super) fn tried(&mut self, turn: &Turn<'_, '_>) {
+        let ctx = &turn.ctx;
+        self.retry.tried(ctx.now_ms, ctx.chain.height, ctx.params);
+    }
+
+    pub(super) fn broadcast(&mut self, turn: &mut Turn<'_, '_>, tx: &KnownTx) {
+        turn.ctx.out.push(Effect::Broadcast { tx: tx.tx().clone() });
+    }
+
+    /// The answer to a broadcast. Only remembered for people: the chain decides, and every
+    /// new tip tries again.
+    pub(super) fn broadcasted(&mut self, result: &Result<(), String>) {
+        let short = |text: &String| text.chars().take(ERROR_MAX_CHARS).collect();
+        self.trouble = result.as_ref().err().map(short);
+    }
+
+    /// Applies new chain facts, if they concern this trade.
+    fn learn(&mut self, turn: &mut Turn<'_, '_>, facts: Option<&ChainFacts>) {
+        let trade = self.machine.news().map(|(trade, _)| trade);
+        let (Some(rail), Some(known)) = (&self.rail, self.machine.facts_mut()) else { return };
+        let contracts = rail.contracts();
+        let change = facts.map(|facts| known.apply(contracts, facts)).unwrap_or_default();
+        let forgot = self.certainty.learn(known, &change, turn.ctx.chain.height);
+        if change.any || forgot {
+            self.changed(turn);
+        }
+        let lost = change.lost.into_iter();
+        let reorged = lost.filter_map(|txid| Some(TradeEvent::Reorged { trade: trade?, txid }));
+        turn.events.extend(reorged);
+    }
+
+    /// Does what is due until nothing is.
+    fn drive(&mut self, turn: &mut Turn<'_, '_>) {
+        for _ in 0..STEPS_MAX {
+            if self.machine.settle(turn.now()) {
+                self.moved(turn);
+            }
+            let step = self.machine.due(turn.now(), self.certainty.is_sure());
+            self.has_moved = false;
+            M::perform(self, turn, step);
+            if !self.has_moved {
+                break;
+            }
+        }
+    }
+
+    fn commit(&self, turn: &mut Turn<'_, '_>) {
+        if let Some((trade, needed_sat)) = self.machine.commitment() {
+            turn.ctx.treasury.commit(trade, needed_sat);
+        }
+    }
+
+    fn next_deadline(&self, turn: &Turn<'_, '_>) -> Option<(TimeMs, &'static str)> {
+        let mut all = self.deadlines();
+        if self.machine.is_asking() {
+            all.push((self.retry.due_ms(), "retry"));
+        }
+        // What is due already has been tried.
+        all.into_iter().filter(|(at_ms, _)| *at_ms > turn.ctx.now_ms).min()
+    }
+
+    /// Times at which something falls due, unix ms, with what.
+    pub(super) fn deadlines(&self) -> Vec<(TimeMs, &'static str)> {
+        self.machine.deadlines(self.slot_s)
+    }
+}
+
+/// Every open trade of one role.
+#[derive(Debug)]
+pub(super) struct Driver<M: Machine> {
+    open: BTreeMap<M::Id, Open<M>>,
+    deadlines: BTreeSet<(TimeMs, M::Id, &'static str)>,
+    ended: Vec<Open<M>>,
+}
+
+impl<M: Machine> Default for Driver<M> {
+    fn default() -> Self {
+        Self { open: BTreeMap::new(), deadlines: BTreeSet::new(), ended: Vec::new() }
+    }
+}
+
+impl<M: Machine> Driver<M> {
+    pub(super) fn len(&self) -> usize {
+        self.open.len()
+    }
+
+    pub(super) fn get(&self, id: &M::Id) -> Option<&Open<M>> {
+        self.open.get(id)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Open<M>> {
+        self.open.values()
+    }
+
+    /// When the next thing falls due, and what.
+    pub(super) fn next_deadline(&self) -> Option<(TimeMs, &'static str)> {
+        self.deadlines.first().map(|(at_ms, _, what)| (*at_ms, *what))
+    }
+
+    /// Trades that ended since the last call. They have left this driver.
+    pub(super) fn take_ended(&mut self) -> Vec<Open<M>> {
+        std::mem::take(&mut self.ended)
+    }
+
+    /// Takes a trade in and does what is due of it.
+    pub(super) fn insert(&mut self, turn: &mut Turn<'_, '_>, open: Open<M>) {
+        let id = open.machine.id();
+        self.open.insert(id, open);
+        self.touch(turn, id, |_, _| ());
+    }
+
+    /// Takes back a trade after a restart; what is due of it is done by the next tick.
+    pub(super) fn restore(&mut self, turn: &mut Turn<'_, '_>, mut open: Open<M>) {
+        let id = open.machine.id();
+        open.deadline = Some((turn.ctx.now_ms, "restart"));
+        self.deadlines.insert((turn.ctx.now_ms, id, "restart"));
+        open.commit(turn);
+        let is_done = open.machine.is_done();
+        self.open.insert(id, open);
+        if is_done {
+            self.end(turn, id);
+        }
+    }
+
+    /// The answer to a broadcast of a trade's transaction.
+    pub(super) fn broadcasted(&mut self, id: &M::Id, result: &Result<(), String>) {
+        if let Some(open) = self.open.get_mut(id) {
+            open.broadcasted(result);
+        }
+    }
+
+    /// Lets something happen to a trade, does what is due of it after that, and puts it
+    /// where its new deadline, or its end, belongs.
+    pub(super) fn touch<R>(
+        &mut self,
+        turn: &mut Turn<'_, '_>,
+        id: M::Id,
+        happen: impl FnOnce(&mut Open<M>, &mut Turn<'_, '_>) -> R,
+    ) -> Option<R> {
+        let open = self.open.get_mut(&id)?;
+        let result = happen(open, turn);
+        open.drive(turn);
+        open.commit(turn);
+        let deadline = open.next_deadline(turn);
+        if deadline != open.deadline {
+            if let Some((at_ms, what)) = open.deadline.take() {
+                self.deadlines.remove(&(at_ms, id, what));
+            }
+            if let Some((at_ms, what)) = deadline {
+                self.deadlines.insert((at_ms, id, what));
+            }
+            open.deadline = deadline;
+        }
+        if open.machine.is_done() {
+            self.end(turn, id);
+        }
+        Some(result)
+    }
+
+    fn end(&mut self, turn: &mut Turn<'_, '_>, id: M::Id) {
+        let Some(open) = self.open.remove(&id) else { return };
+        if let Some((at_ms, what)) = open.deadline {
+            self.deadlines.remove(&(at_ms, id, what));
+        }
+        let (party, nameless) = (open.machine.party(), Names::default());
+        turn.index.rename(turn.ctx, party, &open.names, &nameless, 0);
+        self.ended.push(open);
+    }
+
+    /// New chain facts for those whom they concern. A new tip concerns all.
+    pub(super) fn on_chain(
+        &mut self,
+        turn: &mut Turn<'_, '_>,
+        facts: &ChainFacts,
+        concerned: &BTreeSet<Party>,
+        is_new_tip: bool,
+    ) {
+        let concerns = |open: &Open<M>| concerned.contains(&open.machine.party());
+        let due = |open: &&Open<M>| is_new_tip || concerns(open) || !open.certainty.is_sure();
+        let ids: Vec<M::Id> =
+            self.open.values().filter(due).map(|open| open.machine.id()).collect();
+        for id in ids {
+            self.touch(turn, id, |open, turn| {
+                let facts = concerns(open).then_some(facts);
+                open.learn(turn, facts);
+            });
+        }
+    }
+
+    /// Time passed: does what is due.
+    pub(super) fn on_tick(&mut self, turn: &mut Turn<'_, '_>) {
+        let due = self.deadlines.iter().take_while(|(at_ms, ..)| *at_ms <= turn.ctx.now_ms);
+        let ids: Vec<M::Id> = due.map(|(_, id, _)| *id).collect();
+        for id in ids {
+            self.touch(turn, id, |_, _| ());
+        }
+    }
+}

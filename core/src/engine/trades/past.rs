@@ -1,0 +1,190 @@
+//! Trades that have ended. They cost no input any work: a view of each is kept for people,
+//! and what a late request may still ask; the whole stays in the store.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use serde::{Deserialize, Serialize};
+
+use super::driver::Open;
+use super::view::{Role, TradeView, of_buyer, of_seller};
+use crate::engine::kernel::{Context, Stored, Table};
+use crate::ids::{FundingId, Key, TermsHash, TradeId};
+use crate::settlement::buyer::{self, Buyer};
+use crate::settlement::objects::SettleReply;
+use crate::settlement::registrar::{Registrar, State};
+use crate::settlement::seller::{Refused, Seller};
+
+/// Ended trades of each side that stay in memory, the newest by epoch: about 1 KiB each.
+pub(super) const PAST_KEPT: usize = 1024;
+/// Ended locks whose requests are still answered, the last ones to end: about 2 KiB each. A
+/// buyer that comes later gets its certificate from the register.
+pub(super) const LATE_KEPT: usize = 1024;
+
+/// An ended trade as it stands on disk, by (epoch, trade, role).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PastTradeV1 {
+    /// The buyer's side.
+    Buyer(Box<Buyer>),
+    /// The seller's side.
+    Seller(Box<Seller>),
+}
+
+impl Stored for PastTradeV1 {
+    const TABLE: Table = Table::PastTrade;
+}
+
+/// Orders ended trades: the oldest epoch first.
+type PastKey = (u64, TradeId);
+
+fn record_key((epoch, trade): PastKey, role: Role) -> Vec<u8> {
+    let mut key = epoch.to_be_bytes().to_vec();
+    key.extend(trade.0);
+    key.push(match role {
+        Role::Buyer => 1,
+        Role::Seller => 2,
+    });
+    key
+}
+
+/// What a late request about an ended lock gets.
+#[derive(Debug)]
+struct Late {
+    parties: BTreeSet<Key>,
+    end: State,
+}
+
+/// Ended trades in memory.
+#[derive(Debug, Default)]
+pub(super) struct Past {
+    buys: BTreeMap<PastKey, TradeView>,
+    sells: BTreeMap<PastKey, TradeView>,
+    epochs: BTreeMap<TradeId, u64>,
+    /// Fundings that were given up before any left this node.
+    unfunded: BTreeMap<FundingId, PastKey>,
+    late: BTreeMap<TermsHash, Late>,
+    late_order: VecDeque<TermsHash>,
+}
+
+impl Past {
+    /// A buyer's side has ended: it moves to the history.
+    pub(super) fn end_buyer(&mut self, ctx: &mut Context<'_>, open: Open<Buyer>) {
+        let key = (open.machine.row.epoch, open.machine.trade);
+        ctx.out.delete(Table::Buyer, &open.machine.trade.0);
+        self.keep_buyer(&open);
+        let stored = PastTradeV1::Buyer(Box::new(open.machine));
+        ctx.out.store(&record_key(key, Role::Buyer), &stored);
+    }
+
+    /// A seller's side has ended: it moves to the history.
+    pub(super) fn end_seller(&mut self, ctx: &mut Context<'_>, open: Open<Seller>) {
+        let key = (open.machine.row.epoch, open.machine.trade);
+        ctx.out.delete(Table::Seller, &open.machine.trade.0);
+        self.keep_seller(&open);
+        let stored = PastTradeV1::Seller(Box::new(open.machine));
+        ctx.out.store(&record_key(key, Role::Seller), &stored);
+    }
+
+    pub(super) fn keep_buyer(&mut self, open: &Open<Buyer>) {
+        let key = (open.machine.row.epoch, open.machine.trade);
+        if let buyer::State::Aborted { agreement: Some(agreement), .. } = &open.machine.state {
+            self.unfunded.insert(FundingId::of(&[agreement.hash()]), key);
+        }
+        self.buys.insert(key, of_buyer(open));
+        self.epochs.insert(key.1, key.0);
+        if self.buys.len() > PAST_KEPT
+            && let Some((oldest, _)) = self.buys.pop_first()
+        {
+            self.epochs.remove(&oldest.1);
+            self.unfunded.retain(|_, of| *of != oldest);
+        }
+    }
+
+    pub(super) fn keep_seller(&mut self, open: &Open<Seller>) {
+        let key = (open.machine.row.epoch, open.machine.trade);
+        self.sells.insert(key, of_seller(open));
+        self.epochs.insert(key.1, key.0);
+        if self.sells.len() > PAST_KEPT
+            && let Some((oldest, _)) = self.sells.pop_first()
+        {
+            self.epochs.remove(&oldest.1);
+        }
+    }
+
+    /// A lock has ended. Its record goes when its requests are no longer answered.
+    pub(super) fn end_registrar(&mut self, ctx: &mut Context<'_>, registrar: Registrar) {
+        let (hash, terms) = (registrar.hash(), &registrar.signed.terms);
+        let funders = terms.funders.iter().map(|funder| funder.key);
+        let parties = funders.chain([terms.to]).collect();
+        if self.late.insert(hash, Late { parties, end: registrar.state }).is_none() {
+            self.late_order.push_back(hash);
+        }
+        if self.late_order.len() > LATE_KEPT
+            && let Some(oldest) = self.late_order.pop_front()
+        {
+            self.late.remove(&oldest);
+            ctx.out.delete(Table::Registrar, &oldest.0);
+        }
+    }
+
+    /// The answer to a request about a lock that has ended; `None` if it is not remembered.
+    pub(super) fn answer(
+        &self,
+        terms: TermsHash,
+        peer: Key,
+        ask: LateAsk,
+    ) -> Option<Result<SettleReply, Refused>> {
+        let late = self.late.get(&terms)?;
+        if !late.parties.contains(&peer) {
+            return Some(Err("trade.not_the_buyer"));
+        }
+        Some(match (&late.end, ask) {
+            (State::Activated { activation, .. }, LateAsk::Transfer) => {
+                Ok(SettleReply::Activation(activation.clone()))
+            }
+            (_, LateAsk::Transfer) => Err("transfer.not_paid"),
+            (State::Released { .. }, LateAsk::Cancel) => Ok(SettleReply::Stored),
+            (_, LateAsk::Cancel) => Err("fund.already_acknowledged"),
+            (_, LateAsk::Lock) => Err("lock.released"),
+        })
+    }
+
+    /// Whether a funding was given up before it left this node.
+    pub(super) fn is_unfunded(&self, funding: &FundingId) -> bool {
+        self.unfunded.contains_key(funding)
+    }
+
+    pub(super) fn knows(&self, trade: &TradeId) -> bool {
+        self.epochs.contains_key(trade)
+    }
+
+    pub(super) fn has_sell(&self, trade: &TradeId) -> bool {
+        let epoch = self.epochs.get(trade);
+        epoch.is_some_and(|epoch| self.sells.contains_key(&(*epoch, *trade)))
+    }
+
+    pub(super) fn view(&self, role: Role, trade: &TradeId) -> Option<&TradeView> {
+        let key = (*self.epochs.get(trade)?, *trade);
+        match role {
+            Role::Buyer => self.buys.get(&key),
+            Role::Seller => self.sells.get(&key),
+        }
+    }
+
+    pub(super) fn views(&self, role: Role) -> impl Iterator<Item = &TradeView> {
+        match role {
+            Role::Buyer => self.buys.values(),
+            Role::Seller => self.sells.values(),
+        }
+    }
+}
+
+/// What a late request is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum LateAsk {
+    /// A lock, or a funding under it.
+    Lock,
+    /// The Activation.
+    Transfer,
+    /// Giving up.
+    Cancel,
+}

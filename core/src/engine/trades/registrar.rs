@@ -1,0 +1,198 @@
+//! Carries out what a registrar is due to do, and answers buyers.
+
+use super::Party;
+use super::driver::{Machine, Open, Told, Turn};
+use crate::engine::kernel::{Stored, Table};
+use crate::ids::{Key, TermsHash, TradeId};
+use crate::settlement::check::{Now, SignedTerms};
+use crate::settlement::facts::Facts;
+use crate::settlement::objects::{SettleReply, Terms, Transfer};
+use crate::settlement::registrar::{Paid, Registrar, State, Step, request};
+use crate::settlement::seller::Refused;
+use crate::settlement::transaction::KnownTx;
+use crate::units::TimeMs;
+use crate::wire::Envelope;
+
+impl Stored for Registrar {
+    const TABLE: Table = Table::Registrar;
+}
+
+impl Machine for Registrar {
+    type Id = TermsHash;
+    type Step = Step;
+
+    fn id(&self) -> TermsHash {
+        self.hash()
+    }
+
+    fn party(&self) -> Party {
+        Party::Registrar(self.hash())
+    }
+
+    fn key(&self) -> [u8; 32] {
+        self.hash().0
+    }
+
+    /// People hear of the trade from its buyer and its seller.
+    fn news(&self) -> Option<(TradeId, &'static str)> {
+        None
+    }
+
+    fn terms(&self) -> Option<&SignedTerms> {
+        Some(&self.signed)
+    }
+
+    fn facts(&self) -> Option<&Facts> {
+        Some(&self.facts)
+    }
+
+    fn facts_mut(&mut self) -> Option<&mut Facts> {
+        Some(&mut self.facts)
+    }
+
+    fn settle(&mut self, _: Now<'_>) -> bool {
+        Self::settle(self)
+    }
+
+    fn due(&self, now: Now<'_>, sure: bool) -> Step {
+        Self::due(self, now, sure)
+    }
+
+    fn deadlines(&self, slot_s: u32) -> Vec<(TimeMs, &'static str)> {
+        Self::deadlines(self, slot_s)
+    }
+
+    fn is_done(&self) -> bool {
+        self.state.is_done()
+    }
+
+    fn perform(open: &mut Open<Self>, turn: &mut Turn<'_, '_>, step: Step) {
+        let chain = turn.ctx.chain;
+        match step {
+            Step::Release { code, evidence } => open.release(turn, code, evidence),
+            Step::Activate(transfer) => {
+                // Refused, it is tried again at the next tip.
+                if open.retry.is_tip_due(chain.height) {
+                    open.tried(turn);
+                    let _ = open.activate(turn, transfer);
+                }
+            }
+            Step::BroadcastFund => {
+                if chain.up && open.retry.is_tip_due(chain.height) {
+                    open.broadcast_fundings(turn);
+                }
+            }
+            Step::Wait => {}
+        }
+    }
+
+    fn tell(&self, turn: &mut Turn<'_, '_>) {
+        let terms = self.hash();
+        turn.told.push(match &self.state {
+            State::Released { code } => Told::Released { terms, code: code.clone() },
+            State::Locked | State::Funded | State::Activated { .. } => {
+                Told::Granted { provider: turn.ctx.me(), terms }
+            }
+        });
+    }
+
+    fn resume(open: &mut Open<Self>, turn: &mut Turn<'_, '_>) {
+        if open.machine.state == State::Funded {
+            open.broadcast_fundings(turn);
+        }
+    }
+}
+
+/// Answers a request for a new lock.
+pub(super) fn lock(
+    turn: &mut Turn<'_, '_>,
+    peer: Key,
+    terms: &Envelope,
+    accepts: &[Envelope],
+) -> Result<Registrar, Refused> {
+    // A stranger's signature is verified only if its terms could be good.
+    let peeked = terms.peek::<Terms>().map_err(|error| error.code())?;
+    let holder = turn.titles.holder(peeked.cert_id).ok_or("trade.no_agreement")?;
+    if holder != peeked.from {
+        return Err("lock.not_holder");
+    }
+    let terms = terms.verify::<Terms>(turn.ctx.params.magic).map_err(|error| error.code())?;
+    let accepts = request(turn.ctx.secp, turn.now(), peer, &terms, accepts)?;
+    let lock = turn.titles.lock(turn.ctx, &terms, &accepts)?;
+    Ok(Registrar::locked(&terms, lock.envelope().clone(), &accepts))
+}
+
+impl Open<Registrar> {
+    fn enter(&mut self, turn: &mut Turn<'_, '_>, state: State) {
+        self.machine.state = state;
+        self.moved(turn);
+    }
+
+    fn broadcast_fundings(&mut self, turn: &mut Turn<'_, '_>) {
+        let waiting = self.machine.facts.waiting_fundings();
+        let waiting: Vec<KnownTx> = waiting.into_iter().cloned().collect();
+        self.tried(turn);
+        for tx in waiting {
+            self.broadcast(turn, &tx);
+        }
+    }
+
+    /// Ends the lock. Without evidence the register keeps it: nobody needs it any more.
+    pub(super) fn release(
+        &mut self,
+        turn: &mut Turn<'_, '_>,
+        code: &str,
+        evidence: Option<[u8; 32]>,
+    ) {
+        if let Some(evidence) = evidence {
+            turn.titles.release(turn.ctx, self.machine.hash(), evidence);
+        }
+        self.enter(turn, State::Released { code: code.to_owned() });
+    }
+
+    fn activate(
+        &mut self,
+        turn: &mut Turn<'_, '_>,
+        transfer: Transfer,
+    ) -> Result<Envelope, Refused> {
+        let terms = self.machine.signed.envelope.verify::<Terms>(turn.ctx.params.magic);
+        let terms = terms.map_err(|error| error.code())?;
+        let activation = turn.titles.activate(turn.ctx, &terms, &transfer)?;
+        self.enter(turn, State::Activated { transfer, activation: activation.clone() });
+        Ok(activation)
+    }
+
+    /// The buyer shows its funding.
+    pub(super) fn on_fund(
+        &mut self,
+        turn: &mut Turn<'_, '_>,
+        peer: Key,
+        tx: &KnownTx,
+    ) -> Result<(), Refused> {
+        if !self.machine.is_party(peer) {
+            return Err("trade.not_the_buyer");
+        }
+        let Some(rail) = &self.rail else { return Err("lock.not_granted") };
+        if self.machine.fund(turn.now(), rail, tx)? {
+            self.changed(turn);
+        }
+        Ok(())
+    }
+
+    /// The buyer asks for the Activation.
+    pub(super) fn on_transfer(
+        &mut self,
+        turn: &mut Turn<'_, '_>,
+        peer: Key,
+        transfer: Transfer,
+    ) -> Result<SettleReply, Refused> {
+        if !self.machine.is_party(peer) {
+            return Err("trade.not_the_buyer");
+        }
+        match self.machine.paid(turn.now(), &transfer)? {
+            Paid::NotYet => Ok(SettleReply::NotYet),
+            Paid::Activated(activation) => Ok(SettleReply::Activation(activation.clone())),
+            Paid::Yes => self.activate(turn, transfer).map(SettleReply::Activation),
+        }
+    }
+}

@@ -1,0 +1,377 @@
+//! Carries out what a seller is due to do, and answers its buyer.
+
+use std::collections::BTreeMap;
+
+use bitcoin::{ScriptBuf, Txid};
+
+use super::driver::{Machine, Open, Turn};
+use super::{KEYS, Party, TradeEvent};
+use crate::certificate::{Certificate, VerifiedCertificate, verify};
+use crate::engine::kernel::{Context, Stored, Table};
+use crate::ids::{Key, TradeId};
+use crate::settlement::Rail;
+use crate::settlement::check::{Agreement, Now, PAYOUT_SPK_MAX_BYTES, SignedTerms};
+use crate::settlement::facts::{ContractFacts, Facts};
+use crate::settlement::fees::{self, ClaimProgress};
+use crate::settlement::objects::{Row, SettleReply, Terms, TermsRequest};
+use crate::settlement::script::TEMPLATE;
+use crate::settlement::seller::{Answer, Goods, Phase, Refused, Seller, Signed, State, Step};
+use crate::settlement::timelock::Timelocks;
+use crate::settlement::transaction::{self, KnownTx, OwnTx};
+use crate::units::TimeMs;
+use crate::wire::{VERSION, sha256};
+
+/// Label of claim keys.
+const CLAIM_LABEL: &str = "settlement/claim";
+/// Label of preimages.
+const PREIMAGE_LABEL: &str = "settlement/preimage";
+/// Label of the terms' nonce.
+const NONCE_LABEL: &str = "settlement/nonce";
+
+impl Stored for Seller {
+    const TABLE: Table = Table::Seller;
+}
+
+impl Machine for Seller {
+    type Id = TradeId;
+    type Step = Step;
+
+    fn id(&self) -> TradeId {
+        self.trade
+    }
+
+    fn party(&self) -> Party {
+        Party::Seller(self.trade)
+    }
+
+    fn key(&self) -> [u8; 32] {
+        self.trade.0
+    }
+
+    fn news(&self) -> Option<(TradeId, &'static str)> {
+        Some((self.trade, self.state.name()))
+    }
+
+    fn terms(&self) -> Option<&SignedTerms> {
+        self.state.agreement().map(|agreement| &agreement.signed)
+    }
+
+    /// From the lock on: before it nobody pays.
+    fn facts(&self) -> Option<&Facts> {
+        let (signed, phase) = self.state.agreed()?;
+        (!matches!(phase, Phase::TermsSigned { .. })).then_some(&signed.facts)
+    }
+
+    fn facts_mut(&mut self) -> Option<&mut Facts> {
+        match &mut self.state {
+            State::Agreed { phase: Phase::TermsSigned { .. }, .. } => None,
+            State::Agreed { signed, .. } => Some(&mut signed.facts),
+            State::Offered { .. } | State::Released { .. } => None,
+        }
+    }
+
+    fn settle(&mut self, now: Now<'_>) -> bool {
+        Self::settle(self, now)
+    }
+
+    fn due(&self, now: Now<'_>, sure: bool) -> Step {
+        Self::due(self, now, sure)
+    }
+
+    fn deadlines(&self, slot_s: u32) -> Vec<(TimeMs, &'static str)> {
+        Self::deadlines(self, slot_s)
+    }
+
+    fn is_done(&self) -> bool {
+        self.state.is_done()
+    }
+
+    fn own_txids(&self) -> Vec<Txid> {
+        let claims = self.state.agreed().and_then(|(_, phase)| phase.claims());
+        claims.into_iter().flatten().map(|(_, own)| own.tx.txid()).collect()
+    }
+
+    fn perform(open: &mut Open<Self>, turn: &mut Turn<'_, '_>, step: Step) {
+        match step {
+            Step::Release(code) => open.release(turn, code),
+            Step::NeverReveal(code) => {
+                open.enter_phase(turn, Phase::NeverReveal { code: code.to_owned() });
+            }
+            // Nothing is revealed without a chain.
+            Step::Claim => {
+                let chain = turn.ctx.chain;
+                if chain.up && open.retry.is_tip_due(chain.height) {
+                    open.claim(turn);
+                }
+            }
+            Step::Wait => {}
+        }
+    }
+
+    fn tell(&self, turn: &mut Turn<'_, '_>) {
+        let trade = self.trade;
+        match &self.state {
+            State::Released { code, .. } => {
+                turn.events.push(TradeEvent::Void { trade, code: code.clone() });
+            }
+            State::Agreed { signed, phase } if phase.is_sold() => {
+                let cert = signed.agreement.terms().cert_id;
+                turn.events.push(TradeEvent::Sold { trade, cert });
+            }
+            State::Offered { .. } | State::Agreed { .. } => {}
+        }
+    }
+
+    fn resume(open: &mut Open<Self>, turn: &mut Turn<'_, '_>) {
+        let Some((signed, phase @ Phase::ClaimSent { .. })) = open.machine.state.agreed() else {
+            return;
+        };
+        let fundings = signed.facts.waiting_fundings().into_iter().cloned();
+        let claims = phase.claims().into_iter().flatten().map(|(_, own)| own.tx.clone());
+        let sent: Vec<KnownTx> = fundings.chain(claims).collect();
+        for tx in sent {
+            open.broadcast(turn, &tx);
+        }
+    }
+}
+
+/// A new seller's side.
+pub(super) fn offer(
+    now: Now<'_>,
+    me: Key,
+    row: &Row,
+    trade: TradeId,
+    buyer: Key,
+    goods: Goods,
+) -> Result<Seller, Refused> {
+    let registrar = match &goods {
+        Goods::Capacity { .. } => me,
+        Goods::Certificate(title) => {
+            verify(title, now.params).map_err(|error| error.code())?.provider
+        }
+    };
+    Ok(Seller {
+        trade,
+        row: row.clone(),
+        buyer,
+        registrar,
+        goods,
+        opened_ms: now.ms,
+        state: State::Offered { until_ms: Seller::patience_ms(now) },
+    })
+}
+
+/// The answer that carries an agreement: a buyer knows any certificate but a new one.
+fn terms_reply(agreement: &Agreement) -> SettleReply {
+    let title = &agreement.title;
+    let issue = title.hops.is_empty().then(|| title.issue.clone());
+    SettleReply::Terms { issue, terms: agreement.signed.envelope.clone() }
+}
+
+impl Open<Seller> {
+    fn enter(&mut self, turn: &mut Turn<'_, '_>, state: State) {
+        self.machine.state = state;
+        self.moved(turn);
+    }
+
+    fn enter_phase(&mut self, turn: &mut Turn<'_, '_>, next: Phase) {
+        if let State::Agreed { phase, .. } = &mut self.machine.state {
+            *phase = next;
+            self.moved(turn);
+        }
+    }
+
+    pub(super) fn release(&mut self, turn: &mut Turn<'_, '_>, code: &str) {
+        let agreement = self.machine.state.agreement().cloned().map(Box::new);
+        self.enter(turn, State::Released { code: code.to_owned(), agreement });
+    }
+
+    /// Answers a request for terms. The same request gets the same terms.
+    pub(super) fn on_request(
+        &mut self,
+        turn: &mut Turn<'_, '_>,
+        peer: Key,
+        request: &TermsRequest,
+    ) -> Result<SettleReply, Refused> {
+        if peer != self.machine.buyer {
+            return Err("trade.not_the_buyer");
+        }
+        let heights = match self.machine.request(turn.now(), request)? {
+            Answer::Agreed(agreement) => return Ok(terms_reply(agreement)),
+            Answer::Sign(heights) => heights,
+        };
+        let signed = Box::new(self.sign_terms(turn, request, heights)?);
+        let reply = terms_reply(&signed.agreement);
+        let phase = Phase::TermsSigned { until_ms: Seller::patience_ms(turn.now()) };
+        self.enter(turn, State::Agreed { signed, phase });
+        Ok(reply)
+    }
+
+    /// The certificate to sell: issued now, or held.
+    fn title(
+        &self,
+        turn: &mut Turn<'_, '_>,
+    ) -> Result<(Certificate, VerifiedCertificate), Refused> {
+        let Seller { trade, row, goods, .. } = &self.machine;
+        let title = match goods {
+            Goods::Capacity { units, features } => {
+                let (class, window) = (row.class, row.window());
+                let issue = turn.titles.issue(turn.ctx, *trade, class, *features, units, window)?;
+                Certificate { issue: issue.envelope().clone(), hops: Vec::new() }
+            }
+            Goods::Certificate(title) => (**title).clone(),
+        };
+        let facts = verify(&title, turn.ctx.params).map_err(|error| error.code())?;
+        Ok((title, facts))
+    }
+
+    fn sign_terms(
+        &self,
+        turn: &mut Turn<'_, '_>,
+        request: &TermsRequest,
+        heights: Timelocks,
+    ) -> Result<Signed, Refused> {
+        let payout_spk = fresh_payout(turn.ctx)?;
+        let (title, facts) = self.title(turn)?;
+        let ctx = &mut *turn.ctx;
+        let key_index = ctx.next_index(KEYS);
+        let key = turn.single_use_key(CLAIM_LABEL, key_index).ok_or("settle.key")?;
+        let ctx = &mut *turn.ctx;
+        let mut nonce16 = [0; 16];
+        nonce16.copy_from_slice(&ctx.secret(NONCE_LABEL, key_index)[..16]);
+        let row = &self.machine.row;
+        let terms = ctx.sign(Terms {
+            v: VERSION,
+            trade_id: self.machine.trade,
+            cert_id: facts.cert_id,
+            seq: facts.seq,
+            prev_hash: facts.last_hash,
+            class: row.class,
+            units: facts.units.clone(),
+            window: row.window(),
+            from: ctx.me(),
+            to: request.to,
+            funders: request.funders.clone(),
+            price_sat: row.price_sat(),
+            payment_hash: sha256(&[&ctx.secret(PREIMAGE_LABEL, key_index)]),
+            s_xonly: key.x_only_public_key().0.serialize(),
+            payout_spk,
+            t0: heights.t0,
+            fund_by: heights.fund_by,
+            refund_at: heights.refund_at,
+            funding_confirmations: heights.funding_confirmations,
+            template: TEMPLATE,
+            nonce16,
+        });
+        let agreement = Agreement::new(title, &facts, &terms);
+        // A funder's key may be unusable: then there is no address to agree on.
+        Rail::of(ctx.secp, &terms, agreement.hash()).map_err(|error| error.code())?;
+        ctx.wallet.fresh_spks.pop_front();
+        let facts = Facts::none(terms.funders.len());
+        Ok(Signed { agreement, key_index, facts })
+    }
+
+    /// The buyer shows its funding.
+    pub(super) fn on_fund(
+        &mut self,
+        turn: &mut Turn<'_, '_>,
+        peer: Key,
+        tx: &KnownTx,
+    ) -> Result<(), Refused> {
+        if peer != self.machine.buyer {
+            return Err("trade.not_the_buyer");
+        }
+        let Some(rail) = &self.rail else { return Err("lock.not_granted") };
+        if self.machine.fund(turn.now(), rail, tx)? {
+            self.changed(turn);
+        }
+        Ok(())
+    }
+
+    /// Sends the claim of each contract, or a better paying one, or the same once more.
+    fn claim(&mut self, turn: &mut Turn<'_, '_>) {
+        let Some((signed, phase)) = self.machine.state.agreed() else { return };
+        let sent = phase.claims().cloned().unwrap_or_default();
+        let is_first = phase.claims().is_none();
+        let (mut claims, mut waiting) = (sent.clone(), Vec::new());
+        for (n, facts) in signed.unclaimed(turn.ctx.chain.height) {
+            let Some(claim) = self.build_claim(turn, signed, n, facts, sent.get(&n)) else {
+                continue;
+            };
+            waiting.push(claim.tx.clone());
+            claims.insert(n, claim);
+        }
+        if waiting.is_empty() {
+            return;
+        }
+        // A reorganisation may have thrown the funding out: it goes first.
+        let mut txs: Vec<KnownTx> = signed.facts.waiting_fundings().into_iter().cloned().collect();
+        txs.append(&mut waiting);
+        self.take_claims(turn, claims, is_first);
+        self.tried(turn);
+        for tx in txs {
+            self.broadcast(turn, &tx);
+        }
+    }
+
+    /// Written before anything is revealed.
+    fn take_claims(&mut self, turn: &mut Turn<'_, '_>, new: BTreeMap<u8, OwnTx>, is_first: bool) {
+        if is_first {
+            self.enter_phase(turn, Phase::ClaimSent { claims: new });
+            return;
+        }
+        let State::Agreed {
+            phase: Phase::ClaimSent { claims } | Phase::Claimed { claims }, ..
+        } = &mut self.machine.state
+        else {
+            return;
+        };
+        if *claims != new {
+            *claims = new;
+            self.changed(turn);
+        }
+    }
+
+    fn build_claim(
+        &self,
+        turn: &Turn<'_, '_>,
+        signed: &Signed,
+        n: u8,
+        facts: &ContractFacts,
+        sent: Option<&OwnTx>,
+    ) -> Option<OwnTx> {
+        let ctx = &turn.ctx;
+        let contract = self.rail.as_ref()?.contracts().get(usize::from(n))?;
+        let fund = facts.fund.as_ref()?;
+        let heights = signed.heights(turn.now());
+        // Until the funding is back in a block after a reorganisation, its deadline stands in.
+        let confirmed = fund.height.unwrap_or(heights.fund_by);
+        let first = confirmed.saturating_add(heights.funding_confirmations).saturating_sub(1);
+        let left = heights.refund_at.saturating_sub(ctx.chain.height);
+        let fee_sat = fees::claim_fee_sat(ClaimProgress {
+            value_sat: fund.value_sat(),
+            estimate_sat_kvb: ctx.chain.feerate_sat_kvb(left / 2),
+            elapsed: ctx.chain.height.saturating_sub(first),
+            window: heights.refund_at.saturating_sub(first),
+        })?;
+        if let Some(sent) = sent
+            && sent.spends(fund.outpoint())
+            && fees::bump(sent.fee_sat, fee_sat, fees::CLAIM_VSIZE).is_none()
+        {
+            return Some(sent.clone());
+        }
+        let key = turn.single_use_key(CLAIM_LABEL, signed.key_index)?;
+        let x = ctx.secret(PREIMAGE_LABEL, signed.key_index);
+        let to = ScriptBuf::from_bytes(signed.agreement.terms().payout_spk.clone());
+        transaction::claim(ctx.secp, fund.holding(contract), &key, x, to, fee_sat)
+    }
+}
+
+/// Where the seller wants to be paid: the next script of the wallet, which stays there until
+/// the terms are signed.
+fn fresh_payout(ctx: &Context<'_>) -> Result<Vec<u8>, Refused> {
+    let fresh = ctx.wallet.fresh_spks.front().ok_or("wallet.no_address")?;
+    let payout = fresh.to_bytes();
+    let fits = (1..=PAYOUT_SPK_MAX_BYTES).contains(&payout.len());
+    fits.then_some(payout).ok_or("wallet.no_address")
+}
