@@ -7,48 +7,17 @@
 mod cpu_time;
 #[allow(dead_code, reason = "shared with other benchmarks")]
 mod instances;
+mod measurement;
 
 use std::time::Duration;
 
 use capex_core::matching::{Algorithm, Instance, solve, verify};
-use criterion::measurement::{Measurement, ValueFormatter, WallTime};
 use criterion::{BenchmarkGroup, Criterion, criterion_group, criterion_main};
 use instances::SLOTS;
+use measurement::CpuTime;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
 const SEED: u64 = 1;
-
-/// Processor time in place of wall time.
-struct CpuTime;
-
-impl Measurement for CpuTime {
-    type Intermediate = Duration;
-    type Value = Duration;
-
-    fn start(&self) -> Duration {
-        cpu_time::now()
-    }
-
-    fn end(&self, start: Duration) -> Duration {
-        cpu_time::now() - start
-    }
-
-    fn add(&self, a: &Duration, b: &Duration) -> Duration {
-        *a + *b
-    }
-
-    fn zero(&self) -> Duration {
-        Duration::ZERO
-    }
-
-    fn to_f64(&self, value: &Duration) -> f64 {
-        value.as_nanos() as f64
-    }
-
-    fn formatter(&self) -> &dyn ValueFormatter {
-        WallTime.formatter()
-    }
-}
 
 fn matching(criterion: &mut Criterion<CpuTime>) {
     let mut group = criterion.benchmark_group("matching");
@@ -69,12 +38,25 @@ fn matching(criterion: &mut Criterion<CpuTime>) {
         ("100k x 5k x 168, one price", instances::one_price_runs(100_000, 5_000, 24, SEED)),
         ("strangers, 100k x 5k x 168", instances::strangers(100_000, 5_000, SEED)),
         ("hostile, 1k x 10k x 168", instances::hostile(1_000, 10_000, 24, SEED)),
+        (
+            "100k x 5k x 168, flexible, few legs",
+            few_legs(instances::runs(100_000, 5_000, SLOTS, 24, SEED)),
+        ),
+        (
+            "hostile, 1k x 10k x 168, few legs",
+            few_legs(instances::hostile(1_000, 10_000, 24, SEED)),
+        ),
     ];
     let one_thread = ThreadPoolBuilder::new().num_threads(1).build().unwrap();
     for (name, book) in &books {
         bench(&mut group, &one_thread, name, book);
     }
     group.finish();
+}
+
+/// The same book, in which a bid may take as many asks as in public networks.
+fn few_legs(book: Instance) -> Instance {
+    Instance { max_legs: Some(16), ..book }
 }
 
 fn bench(

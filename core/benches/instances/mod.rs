@@ -8,7 +8,7 @@ use capex_core::matching::{Instance, MAX_KEYS, Mode, Order, Side};
 use dice::Dice;
 
 /// First slot of every book.
-const FIRST_SLOT: u32 = 1_000;
+pub(crate) const FIRST_SLOT: u32 = 1_000;
 /// Slots of a book whose runs are longer than one: a week of hours.
 pub(crate) const SLOTS: u32 = 168;
 /// Longest run that a bid asks for.

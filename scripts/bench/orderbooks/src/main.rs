@@ -3,15 +3,15 @@
 //! Prints a table of orders per second of processor time and of the welfare each reaches, as a share of the
 //! most that any matching of these orders could reach.
 
-#[path = "../../../../benches/cpu_time/mod.rs"]
+#[path = "../../../../core/benches/cpu_time/mod.rs"]
 mod cpu_time;
 #[allow(dead_code, reason = "shared with the benchmarks of the matcher")]
-#[path = "../../../../benches/instances/mod.rs"]
+#[path = "../../../../core/benches/instances/mod.rs"]
 mod instances;
 
 use std::time::Duration;
 
-use capex::domain::matching::{Algorithm, Instance, Side, solve};
+use capex_core::matching::{Algorithm, Instance, Side, solve};
 use lobster::{OrderBook as Lobster, OrderEvent, OrderType, Side as LobsterSide};
 use orderbook_rs::prelude::{Id, OrderBook, Side as RsSide, TimeInForce};
 use rayon::{ThreadPool, ThreadPoolBuilder};
@@ -61,7 +61,7 @@ fn on_grid(mut book: Instance, grid_msat: u64) -> Instance {
     book
 }
 
-fn flow(order: &capex::domain::matching::Order) -> Flow {
+fn flow(order: &capex_core::matching::Order) -> Flow {
     let (is_bid, price) = match &order.side {
         Side::Buy { alts, .. } => (true, alts[0].1),
         Side::Sell { limit_msat, .. } => (false, *limit_msat),
