@@ -106,7 +106,9 @@ fn every_rule_has_its_code() {
         (
             "order.resale",
             Order {
-                source: Source::Resale { activation: signed(bid(1, 1), 1).envelope().clone() },
+                source: Source::Resale {
+                    activation: Box::new(signed(bid(1, 1), 1).envelope().clone()),
+                },
                 ..ask(1, 1, 1)
             },
         ),

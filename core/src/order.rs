@@ -35,7 +35,7 @@ pub struct Alternative {
     pub limit_msat: u64,
 }
 
-/// What an ask sells.
+/// What an ask sells. Few orders resell, so what it takes is kept apart from the rest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Source {
     /// The owner's own hardware.
@@ -43,7 +43,7 @@ pub enum Source {
     /// A certificate that the owner holds: the provider's last signed Activation.
     Resale {
         /// The Activation, as its provider signed it.
-        activation: Envelope,
+        activation: Box<Envelope>,
     },
 }
 
@@ -102,7 +102,7 @@ pub struct Order {
     /// Offset in the epoch, ms; orders reconciliation only.
     pub created_ms: u32,
     /// Coins behind the order.
-    pub backing: Option<Backing>,
+    pub backing: Option<Box<Backing>>,
     /// Proof of work: the last 8 bytes, searched until the id is small enough.
     pub pow_nonce: u64,
 }

@@ -327,8 +327,8 @@ fn resale_ask() -> Order {
     Order {
         owner: public("holder"),
         deny: Vec::new(),
-        source: Source::Resale { activation },
-        backing: Some(backing),
+        source: Source::Resale { activation: Box::new(activation) },
+        backing: Some(Box::new(backing)),
         ..primary_ask()
     }
 }
@@ -339,7 +339,11 @@ fn largest_order() -> Order {
     let activation = sign(activation, MAGIC, &secret("provider")).envelope().clone();
     let mut keys: Vec<Key> = (0..16).map(|n| Key(hash(&format!("key {n}")))).collect();
     keys.sort_unstable();
-    Order { allow: keys, source: Source::Resale { activation }, ..resale_ask() }
+    Order {
+        allow: keys,
+        source: Source::Resale { activation: Box::new(activation) },
+        ..resale_ask()
+    }
 }
 
 pub(super) fn terms() -> Terms {
