@@ -1,15 +1,15 @@
 //! The set of an epoch's orders, and the book that follows from it.
 //!
 //! Both are pure functions of the set of valid orders: what is kept never depends on the
-//! order of arrival (DESIGN §5).
+//! order of arrival.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::OnceLock;
 
 use super::admission::resale_activation;
-use super::ids::{Key, OrderId, to_hex};
-use super::matching;
-use super::order::{Mode, Order, Side};
+use super::ids::{Key, OrderId};
+use super::matching::{self, Alts, Label, Labels, Orders, Terms, View, ViewSide};
+use super::order::{Mode, Order, Side, Source};
 use crate::limits::{ORDERS_PER_EPOCH, ORDERS_PER_OWNER_BOOK, ORDERS_PER_OWNER_KEPT};
 use crate::params::Params;
 use crate::wire::{Verified, sha256};
@@ -18,7 +18,7 @@ use crate::wire::{Verified, sha256};
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct OrderSet {
     orders: BTreeMap<OrderId, Verified<Order>>,
-    by_owner: BTreeMap<Key, BTreeSet<OrderId>>,
+    by_owner: BTreeSet<(Key, OrderId)>,
     /// Of the present orders: every root on gossip is compared with it, and a full set costs
     /// 400,000 hashes.
     root: OnceLock<[u8; 32]>,
@@ -44,7 +44,7 @@ impl OrderSet {
         }
         self.root.take();
         let owner = order.owner;
-        self.by_owner.entry(owner).or_default().insert(id);
+        self.by_owner.insert((owner, id));
         self.orders.insert(id, order);
         self.evict_of(owner);
         while self.orders.len() > ORDERS_PER_EPOCH {
@@ -59,9 +59,9 @@ impl OrderSet {
     }
 
     fn evict_of(&mut self, owner: Key) {
-        let Some(ids) = self.by_owner.get(&owner) else { return };
-        if ids.len() > ORDERS_PER_OWNER_KEPT
-            && let Some(highest) = ids.iter().next_back().copied()
+        let ids = self.ids_of(&owner);
+        if ids.clone().count() > ORDERS_PER_OWNER_KEPT
+            && let Some(highest) = ids.last()
         {
             self.remove(owner, highest);
         }
@@ -69,23 +69,23 @@ impl OrderSet {
 
     fn remove(&mut self, owner: Key, id: OrderId) {
         self.orders.remove(&id);
-        if let Some(ids) = self.by_owner.get_mut(&owner) {
-            ids.remove(&id);
-            if ids.is_empty() {
-                self.by_owner.remove(&owner);
-            }
-        }
+        self.by_owner.remove(&(owner, id));
+    }
+
+    fn ids_of(&self, owner: &Key) -> impl Iterator<Item = OrderId> + Clone {
+        let all = (*owner, OrderId([0; 32]))..=(*owner, OrderId([u8::MAX; 32]));
+        self.by_owner.range(all).map(|&(_, id)| id)
     }
 
     /// Whether an order would be evicted at once: only lower ids are kept, of its owner or of
     /// all. Cheap, so that nobody has to look at the signature of such an order.
     #[must_use]
     pub fn has_no_room_for(&self, owner: &Key, id: &OrderId) -> bool {
-        let own = self.by_owner.get(owner);
-        own.is_some_and(|ids| {
-            ids.len() >= ORDERS_PER_OWNER_KEPT && ids.last().is_some_and(|highest| highest < id)
-        }) || self.orders.len() >= ORDERS_PER_EPOCH
-            && self.orders.last_key_value().is_some_and(|(highest, _)| highest < id)
+        let own = self.ids_of(owner);
+        let is_owner_full = own.clone().count() >= ORDERS_PER_OWNER_KEPT;
+        let is_full = self.orders.len() >= ORDERS_PER_EPOCH;
+        is_owner_full && own.last().is_some_and(|highest| highest < *id)
+            || is_full && self.orders.last_key_value().is_some_and(|(highest, _)| highest < id)
     }
 
     /// How many.
@@ -103,7 +103,7 @@ impl OrderSet {
     /// Whether a key has an order here.
     #[must_use]
     pub fn has_owner(&self, key: &Key) -> bool {
-        self.by_owner.contains_key(key)
+        self.ids_of(key).next().is_some()
     }
 
     /// One order.
@@ -137,21 +137,107 @@ impl OrderSet {
     /// one resold (provider, certificate, seq) the lowest id, per owner the 16 lowest ids.
     #[must_use]
     pub fn book(&self) -> Vec<&Verified<Order>> {
-        let mut nonces = BTreeSet::new();
+        self.entries().into_iter().map(|entry| entry.order).collect()
+    }
+
+    /// As [`OrderSet::book`].
+    pub(crate) fn entries(&self) -> Vec<Entry<'_>> {
+        let all = self.orders.iter();
+        let mut book: Vec<Entry<'_>> =
+            all.map(|(&id, order)| Entry { id, owner: order.owner, order }).collect();
+        let mut is_kept = vec![true; book.len()];
+        let owners = Owners::new(&book);
+        for owned in owners.iter() {
+            // Of one nonce the lowest id comes first.
+            for pair in owned.windows(2).filter(|pair| pair[0].nonce == pair[1].nonce) {
+                is_kept[pair[1].at()] = false;
+            }
+        }
         let mut resold = BTreeSet::new();
-        let mut per_owner: BTreeMap<Key, usize> = BTreeMap::new();
-        self.iter()
-            .filter(|order| nonces.insert((order.owner, order.nonce)))
-            .filter(|order| {
-                resale_activation(order)
-                    .is_none_or(|cert| resold.insert((cert.provider, cert.cert_id, cert.seq)))
-            })
-            .filter(|order| {
-                let count = per_owner.entry(order.owner).or_default();
-                *count += 1;
-                *count <= ORDERS_PER_OWNER_BOOK
-            })
-            .collect()
+        for &at in &owners.resales {
+            let cert = resale_activation(book[at].order).filter(|_| is_kept[at]);
+            let Some(cert) = cert else { continue };
+            is_kept[at] = resold.insert((cert.provider, cert.cert_id, cert.seq));
+        }
+        for owned in owners.iter().filter(|owned| owned.len() > ORDERS_PER_OWNER_BOOK) {
+            let mut kept: Vec<usize> =
+                owned.iter().map(Owned::at).filter(|&at| is_kept[at]).collect();
+            kept.sort_unstable();
+            for &at in kept.iter().skip(ORDERS_PER_OWNER_BOOK) {
+                is_kept[at] = false;
+            }
+        }
+        let mut is_kept = is_kept.into_iter();
+        book.retain(|_| is_kept.next() == Some(true));
+        book
+    }
+}
+
+/// An order of the book, with what is read of it most often.
+pub(crate) struct Entry<'a> {
+    pub(crate) id: OrderId,
+    pub(crate) owner: Key,
+    pub(crate) order: &'a Verified<Order>,
+}
+
+/// An order among those of its owner.
+#[derive(Clone, Copy)]
+struct Owned {
+    /// The first eight bytes of the owner's key: owners are sorted as integers.
+    prefix: u64,
+    nonce: u64,
+    /// Position in the set; ids ascend with it.
+    at: u32,
+}
+
+impl Owned {
+    fn at(&self) -> usize {
+        self.at as usize
+    }
+}
+
+/// The orders of a set by (owner, nonce, id).
+struct Owners {
+    all: Vec<Owned>,
+    /// Where those of an owner begin and end, if it has more than one.
+    several: Vec<(usize, usize)>,
+    /// Positions of those that resell a certificate, ascending.
+    resales: Vec<usize>,
+}
+
+impl Owners {
+    /// Of orders that ascend by id.
+    fn new(orders: &[Entry<'_>]) -> Self {
+        let (mut all, mut resales) = (Vec::with_capacity(orders.len()), Vec::new());
+        for (at, entry) in orders.iter().enumerate() {
+            let prefix = entry.owner.0.first_chunk().map_or(0, |first| u64::from_be_bytes(*first));
+            // Fewer than 2^32, see ORDERS_PER_EPOCH.
+            all.push(Owned { prefix, nonce: entry.order.nonce, at: at as u32 });
+            if entry.order.source != Source::Primary {
+                resales.push(at);
+            }
+        }
+        all.sort_unstable_by_key(|owned| (owned.prefix, owned.nonce, owned.at));
+        let owner = |owned: &Owned| orders[owned.at()].owner;
+        let (mut several, mut begin) = (Vec::new(), 0);
+        for alike in all.chunk_by_mut(|a, b| a.prefix == b.prefix) {
+            if alike.len() > 1 {
+                // Keys that begin alike are the same, unless someone searched for such a pair.
+                alike.sort_by_key(owner);
+                for owned in alike.chunk_by(|a, b| owner(a) == owner(b)) {
+                    several.push((begin, begin + owned.len()));
+                    begin += owned.len();
+                }
+            } else {
+                begin += 1;
+            }
+        }
+        Self { all, several, resales }
+    }
+
+    /// The orders of each owner with more than one.
+    fn iter(&self) -> impl Iterator<Item = &[Owned]> {
+        self.several.iter().map(|&(begin, end)| &self.all[begin..end])
     }
 }
 
@@ -169,56 +255,83 @@ pub fn tree_hash(ids: &[OrderId]) -> [u8; 32] {
 }
 
 /// Seed of an epoch's ties: predictable on purpose, since a tie is worth at most 1 msat per
-/// block (DESIGN §5).
+/// block.
 #[must_use]
 pub fn beacon(epoch: u64, params: &Params) -> [u8; 32] {
     sha256(&[b"beacon", &params.magic, &epoch.to_be_bytes()])
 }
 
-/// The matcher's input for an epoch: labels are lower-case hex.
+/// The matcher's input for an epoch, in the form that people read: labels are lower-case hex.
 #[must_use]
 pub fn instance(book: &[&Verified<Order>], epoch: u64, params: &Params) -> matching::Instance {
-    matching::Instance {
+    let Terms { beacon, now, epoch, starts, max_legs, .. } = terms(epoch, params);
+    let orders = book.iter().map(|order| matching::Order::from(view(order))).collect();
+    matching::Instance { beacon, now, epoch, starts, max_legs, orders, cancels: Vec::new() }
+}
+
+/// The matcher's input for an epoch, as it came.
+pub(crate) struct Booked<'a> {
+    /// Ascending by id.
+    pub(crate) orders: &'a [Entry<'a>],
+    pub(crate) epoch: u64,
+    pub(crate) params: &'a Params,
+}
+
+impl<'a> Orders<'a> for Booked<'a> {
+    fn terms(&self) -> Terms<'a> {
+        terms(self.epoch, self.params)
+    }
+
+    fn count(&self) -> usize {
+        self.orders.len()
+    }
+
+    fn view(&self, at: usize) -> View<'a> {
+        let Entry { id, owner, order } = &self.orders[at];
+        View { id: Label::Id(id.0), owner: Label::Id(owner.0), ..view(order) }
+    }
+}
+
+fn terms<'a>(epoch: u64, params: &Params) -> Terms<'a> {
+    Terms {
         beacon: beacon(epoch, params),
         now: params.first_slot(epoch),
         epoch,
         starts: params.matching_starts,
         max_legs: Some(params.max_legs),
-        orders: book.iter().map(|order| labelled(order)).collect(),
-        cancels: Vec::new(),
+        cancels: &[],
     }
 }
 
-fn labelled(order: &Verified<Order>) -> matching::Order {
-    let hex = |keys: &[Key]| keys.iter().map(ToString::to_string).collect();
+fn view(order: &Verified<Order>) -> View<'_> {
     let side = match order.side {
-        Side::Buy => matching::Side::Buy {
+        Side::Buy => ViewSide::Buy {
             hours: order.slots,
             mode: match order.mode {
                 Mode::Sticky => matching::Mode::Sticky,
                 Mode::Gang => matching::Mode::Gang,
             },
-            alts: order.alts.iter().map(|alt| (alt.class, alt.limit_msat)).collect(),
+            alts: Alts::Wire(&order.alts),
         },
-        Side::Sell => matching::Side::Sell {
-            // Admission has seen to exactly one alternative.
+        Side::Sell => ViewSide::Sell {
+            // Admission guarantees exactly one alternative.
             class: order.alts.first().map_or(0, |alt| alt.class),
             limit_msat: order.alts.first().map_or(0, |alt| alt.limit_msat),
             min_run: order.min_run,
-            provider: resale_activation(order).map(|cert| cert.provider.to_string()),
+            provider: resale_activation(order).map(|cert| Label::Id(cert.provider.0)),
         },
     };
-    matching::Order {
-        id: to_hex(&order.id()),
-        owner: order.owner.to_string(),
+    View {
+        id: Label::Id(order.id()),
+        owner: Label::Id(order.owner.0),
         qty: order.qty,
         filled: 0,
         min_qty: order.min_qty,
         window: (order.window.start, order.window.end),
         expiry_epoch: None,
         features: order.features,
-        allow: hex(&order.allow),
-        deny: hex(&order.deny),
+        allow: Labels::Keys(&order.allow),
+        deny: Labels::Keys(&order.deny),
         side,
     }
 }

@@ -10,16 +10,32 @@ use serde::{Deserialize, Serialize};
 #[error("expected 64 lower-case hex digits")]
 pub struct ParseIdError;
 
+const DIGITS: &[u8; 16] = b"0123456789abcdef";
+
 /// Lower-case hex.
 #[must_use]
 pub fn to_hex(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let mut text = String::with_capacity(bytes.len() * 2);
     for byte in bytes {
         text.push(char::from(DIGITS[usize::from(byte >> 4)]));
         text.push(char::from(DIGITS[usize::from(byte & 15)]));
     }
     text
+}
+
+/// The digits of an id in lower-case hex, without an allocation.
+pub(crate) fn hex_digits(id: &[u8; 32]) -> [u8; 64] {
+    let mut digits = [0; 64];
+    write_hex(id, &mut digits);
+    digits
+}
+
+/// Writes as many digits of lower-case hex as `digits` holds.
+pub(crate) fn write_hex(bytes: &[u8], digits: &mut [u8]) {
+    for (pair, byte) in digits.chunks_exact_mut(2).zip(bytes) {
+        pair[0] = DIGITS[usize::from(byte >> 4)];
+        pair[1] = DIGITS[usize::from(byte & 15)];
+    }
 }
 
 /// Bytes of lower-case hex, `None` on anything else.

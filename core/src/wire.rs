@@ -150,10 +150,15 @@ pub const VERSION: u8 = 1;
 
 fn preimage(name: &str, magic: Magic, payload: &[u8]) -> Vec<u8> {
     let version = payload.first().copied().unwrap_or_default();
-    let mut bytes = format!("capex/{name}/v{version}\0").into_bytes();
-    bytes.reserve_exact(magic.len() + payload.len());
-    bytes.extend_from_slice(&magic);
+    let mut bytes = domain(name, version, magic);
     bytes.extend_from_slice(payload);
+    bytes
+}
+
+/// What stands before the payload of an object in what its id hashes.
+pub(crate) fn domain(name: &str, version: u8, magic: Magic) -> Vec<u8> {
+    let mut bytes = format!("capex/{name}/v{version}\0").into_bytes();
+    bytes.extend_from_slice(&magic);
     bytes
 }
 

@@ -181,6 +181,73 @@ pub(crate) fn scattered(seed: u64) -> Instance {
     book
 }
 
+/// A book of orders for one slot each, of which one in `oddity` asks for something more. Few
+/// owners and few limits make ties and meetings of an owner with itself.
+pub(crate) fn one_slot(seed: u64, oddity: u64) -> Instance {
+    let mut dice = Dice::new(seed);
+    let (classes, slots) = (dice.within(1, 2), dice.within(1, 3));
+    let owners = [3, 9, 1_000][dice.within(0, 2) as usize];
+    let steps = [3, 20, 100_000][dice.within(0, 2) as usize];
+    let largest = [1, 4, 9][dice.within(0, 2) as usize];
+    let mut orders = Vec::new();
+    for at in 0..dice.within(0, 24) {
+        let mut order = Order {
+            id: format!("{}{at}", dice.within(0, 9)),
+            owner: format!("o{}", dice.within(1, owners)),
+            qty: dice.within(1, largest) as u32,
+            filled: 0,
+            min_qty: 1,
+            window: (100, 101),
+            expiry_epoch: None,
+            features: 0,
+            allow: Vec::new(),
+            deny: Vec::new(),
+            side: Side::Sell { class: 0, limit_msat: 0, min_run: 1, provider: None },
+        };
+        let slot = 100 + dice.within(0, slots - 1) as u32;
+        // Those that begin before `now` are cut.
+        order.window = (if slot == 100 { 100 - dice.within(0, 2) as u32 } else { slot }, slot + 1);
+        let class = dice.within(0, classes - 1) as u16;
+        let limit_msat = 1_000 + dice.within(0, steps);
+        order.side = if dice.one_in(2) {
+            Side::Buy { hours: 1, mode: Mode::Sticky, alts: vec![(class, limit_msat)] }
+        } else {
+            order.features = dice.within(0, 1);
+            Side::Sell { class, limit_msat, min_run: 1, provider: None }
+        };
+        if dice.one_in(oddity) {
+            make_odd(&mut dice, &mut order);
+        }
+        orders.push(order);
+    }
+    let mut book = contested(seed);
+    book.starts = dice.within(1, 8) as u8;
+    book.max_legs = [None, Some(2), Some(3), Some(16)][dice.within(0, 3) as usize];
+    book.beacon.fill(dice.within(0, 255) as u8);
+    book.orders = orders;
+    book
+}
+
+fn make_odd(dice: &mut Dice, order: &mut Order) {
+    let named = vec![format!("o{}", dice.within(1, 3))];
+    match (dice.within(0, 7), &mut order.side) {
+        (0, _) => order.allow = named,
+        (1, _) => order.deny = named,
+        (2, _) => order.window.1 += 1,
+        (3, _) => order.min_qty = 2,
+        (4, Side::Buy { mode, .. }) => *mode = Mode::Gang,
+        (5, Side::Buy { alts, .. }) => alts.push((1 - alts[0].0, alts[0].1)),
+        (6, Side::Buy { .. }) => order.features = 1,
+        (_, Side::Buy { hours, .. }) => {
+            *hours = 2;
+            order.window.1 += 1;
+        }
+        (4, Side::Sell { provider, .. }) => *provider = named.into_iter().next(),
+        (5, _) => order.filled = order.qty - 1,
+        (_, Side::Sell { min_run, .. }) => *min_run = 2,
+    }
+}
+
 /// A book with so many asks that their ranks exceed one word of any bit set.
 pub(crate) fn crowded(seed: u64) -> Instance {
     book(&mut Dice::new(seed), 500)

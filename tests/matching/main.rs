@@ -9,6 +9,7 @@ mod coverage;
 mod dice;
 mod explain;
 mod naive;
+mod one_slot;
 mod plot;
 mod properties;
 mod reference;

@@ -1,8 +1,8 @@
 //! Computes a [`SignedEpoch`] again from its orders and says where it differs.
 //!
 //! Everything follows from the orders and the network definition: who signed, the proof of
-//! work, the root, the seed of the ties, rows, prices and their hash. So whoever holds the
-//! text of an epoch trusts nobody, and a difference names its place.
+//! work, the root, the seed of the ties, rows, prices and their hash. So a holder of the
+//! text of an epoch need trust nobody, and a difference names its place.
 
 use std::collections::BTreeMap;
 
@@ -225,7 +225,7 @@ fn row_text(row: &Row) -> String {
 
 /// The rows and prices as they are given: hashed as said, and a safe result of these orders.
 fn check_result(set: &OrderSet, signed: &SignedEpoch, params: &Params, audit: &mut Audit) {
-    let hash = hash_result(&signed.rows.iter().collect::<Vec<_>>(), &signed.prices, params);
+    let hash = hash_result(&signed.rows, &signed.prices, params);
     let (root, found) = (to_hex(&hash), to_hex(&signed.result_root));
     audit.compare("epoch.bad_result_root", "result root", root, found);
     let instance = instance(&set.book(), signed.epoch, params);

@@ -7,14 +7,15 @@ pub mod signed;
 use std::ops::RangeInclusive;
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
-use super::book::{OrderSet, instance};
-use super::ids::{Key, OrderId, TradeId, from_hex, to_hex};
+use super::book::{Booked, Entry, OrderSet};
+use super::ids::{Key, TradeId, to_hex};
 use super::matching;
 use super::settlement::objects::Row;
 use super::units::{Slot, TimeMs};
 use crate::params::Params;
-use crate::wire::{Object, VERSION, encode, object_id, sha256};
+use crate::wire::{Object, VERSION, domain, encode, sha256};
 
 /// The epoch of a time.
 #[must_use]
@@ -145,24 +146,22 @@ pub fn compute(
     set: &OrderSet,
     params: &Params,
 ) -> Result<EpochResult, matching::MatchError> {
-    let book = set.book();
+    let orders = set.entries();
     let algorithm = matching::Algorithm::try_from(params.matching_version)?;
-    let outcome = matching::solve(&instance(&book, epoch, params), algorithm)?;
-    let mut rows: Vec<ResultRow> =
-        outcome.trades.iter().filter_map(|trade| result_row(trade, epoch, set, params)).collect();
-    rows.sort_by_key(|result| row_key(&result.row));
-    let prices: Vec<SlotPrice> =
-        outcome.prices.iter().map(|(&(class, slot), &msat)| (class, slot, msat)).collect();
-    let hashed: Vec<&Row> = rows.iter().map(|result| &result.row).collect();
-    let result_root = hash_result(&hashed, &prices, params);
+    let cleared = matching::clear(&Booked { orders: &orders, epoch, params }, algorithm)?;
+    let mut hash = ResultHash::new(cleared.matches.len(), params);
+    let found = cleared.matches.iter();
+    let rows = found.map(|found| result_row(found, epoch, &orders, params, &mut hash)).collect();
+    let prices = cleared.prices.into_iter().map(|((class, slot), msat)| (class, slot, msat));
+    let prices: Vec<SlotPrice> = prices.collect();
     Ok(EpochResult {
         epoch,
         root: set.root(),
         count: u32::try_from(set.len()).unwrap_or(u32::MAX),
         rows,
+        result_root: hash.finish(&prices),
         prices,
-        result_root,
-        welfare_msat: outcome.welfare_msat,
+        welfare_msat: cleared.welfare_msat,
     })
 }
 
@@ -199,31 +198,31 @@ fn row_key(row: &Row) -> (u16, Slot, [u8; 32], [u8; 32]) {
 }
 
 fn result_row(
-    trade: &matching::Trade,
+    found: &matching::Match,
     epoch: u64,
-    set: &OrderSet,
+    orders: &[Entry<'_>],
     params: &Params,
-) -> Option<ResultRow> {
-    let id = |label: &str| from_hex(label).and_then(|bytes| <[u8; 32]>::try_from(bytes).ok());
-    let (buy, sell) = (id(&trade.buy)?, id(&trade.sell)?);
+    hash: &mut ResultHash,
+) -> ResultRow {
+    let (bid, ask) = (&orders[found.bid], &orders[found.ask]);
     let row = Row {
         v: VERSION,
         epoch,
-        buy,
-        sell,
-        class: trade.class,
-        start: trade.start,
-        slots: trade.hours,
-        qty: trade.qty,
-        msat: trade.msat,
+        buy: bid.id.0,
+        sell: ask.id.0,
+        class: found.class,
+        start: found.start,
+        slots: found.hours,
+        qty: found.qty,
+        msat: found.msat,
     };
-    Some(ResultRow {
-        trade: TradeId(object_id(&row, params.magic)),
-        buyer: set.get(&OrderId(buy))?.owner,
-        seller: set.get(&OrderId(sell))?.owner,
+    ResultRow {
+        trade: hash.add(&row),
+        buyer: bid.owner,
+        seller: ask.owner,
         void: void_code(&row, params).map(str::to_owned),
         row,
-    })
+    }
 }
 
 /// Why a row does not bind, by content alone.
@@ -237,14 +236,97 @@ pub fn void_code(row: &Row, params: &Params) -> Option<&'static str> {
     (row.window().starts_at_ms(params.slot_s) < ready_ms).then_some(WINDOW_TOO_NEAR)
 }
 
-/// `result_root`: the hash of rows and prices, both in canonical order.
-fn hash_result(rows: &[&Row], prices: &[SlotPrice], params: &Params) -> [u8; 32] {
-    sha256(&[b"capex/result/v1\0", &params.magic, &encode(&(rows, prices))])
+/// `result_root`: the hash of the encoding of (rows, prices), both in canonical order, as far
+/// as rows have been added.
+struct ResultHash {
+    hash: Sha256,
+    row_domain: Vec<u8>,
+}
+
+impl ResultHash {
+    fn new(rows: usize, params: &Params) -> Self {
+        let mut hash = Sha256::new();
+        hash.update(b"capex/result/v1\0");
+        hash.update(params.magic);
+        hash.update((rows as u64).to_be_bytes());
+        Self { hash, row_domain: domain(Row::NAME, VERSION, params.magic) }
+    }
+
+    /// Adds the next row; returns its object id.
+    fn add(&mut self, row: &Row) -> TradeId {
+        let encoded = encode_row(row);
+        self.hash.update(encoded);
+        TradeId(sha256(&[&self.row_domain, &encoded]))
+    }
+
+    fn finish(mut self, prices: &[SlotPrice]) -> [u8; 32] {
+        self.hash.update(encode(&prices));
+        self.hash.finalize().into()
+    }
+}
+
+/// Bytes of an encoded row.
+const ROW_BYTES: usize = 93;
+
+/// As [`encode`], which takes an id byte by byte: a result may have a million rows.
+fn encode_row(row: &Row) -> [u8; ROW_BYTES] {
+    let Row { v, epoch, buy, sell, class, start, slots, qty, msat } = row;
+    let mut encoded = [0; ROW_BYTES];
+    let mut rest = encoded.as_mut_slice();
+    let fields: [&[u8]; 9] = [
+        &v.to_be_bytes(),
+        &epoch.to_be_bytes(),
+        buy,
+        sell,
+        &class.to_be_bytes(),
+        &start.to_be_bytes(),
+        &slots.to_be_bytes(),
+        &qty.to_be_bytes(),
+        &msat.to_be_bytes(),
+    ];
+    for field in fields {
+        let (place, after) = rest.split_at_mut(field.len());
+        place.copy_from_slice(field);
+        rest = after;
+    }
+    encoded
+}
+
+fn hash_result(rows: &[Row], prices: &[SlotPrice], params: &Params) -> [u8; 32] {
+    let mut hash = ResultHash::new(rows.len(), params);
+    for row in rows {
+        hash.add(row);
+    }
+    hash.finish(prices)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::object_id;
+
+    #[test]
+    fn the_root_of_a_result_is_the_hash_of_its_encoding() {
+        let params = crate::test_support::devnet();
+        let row = |qty| Row {
+            v: VERSION,
+            epoch: 7,
+            buy: [1; 32],
+            sell: [2; 32],
+            class: 0x0304,
+            start: 0x0506_0708,
+            slots: 0x090a,
+            qty,
+            msat: 0x0b0c_0d0e,
+        };
+        assert_eq!(encode_row(&row(u32::MAX)), encode(&row(u32::MAX)).as_slice());
+        let (rows, prices) = (vec![row(8), row(9)], vec![(3, 4, 11), (3, 5, 12)]);
+        let encoded = encode(&(&rows, &prices));
+        let whole = sha256(&[b"capex/result/v1\0", &params.magic, &encoded]);
+        assert_eq!(hash_result(&rows, &prices, &params), whole);
+        let mut hash = ResultHash::new(1, &params);
+        assert_eq!(hash.add(&rows[0]).0, object_id(&rows[0], params.magic));
+    }
 
     #[test]
     fn phases_follow_each_other_without_a_gap() {

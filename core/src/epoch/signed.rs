@@ -172,7 +172,7 @@ struct Writer {
 
 impl Writer {
     fn line(&mut self, line: std::fmt::Arguments<'_>) -> Result<(), SignedEpochFault> {
-        // Writing to a String can not fail.
+        // Writing to a String cannot fail.
         let _ = writeln!(self.text, "{line}");
         if self.text.len() > self.max_bytes { Err(SignedEpochFault::TooLong) } else { Ok(()) }
     }

@@ -6,10 +6,10 @@
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
-use super::instance::Order;
 use super::names::Names;
 use super::ranked::{Ask, Bid, Class};
 use super::supply::WORD;
+use super::view::View;
 
 /// Bits of a minimum run: every length that a bid may have fits, and one that none has.
 const RUN_BITS: usize = 8;
@@ -30,11 +30,12 @@ struct Rules {
 }
 
 impl Party {
-    pub(super) fn new<'a>(order: &'a Order, at: usize, names: &Names<'a>) -> Self {
-        let has_rules = !(order.allow.is_empty() && order.deny.is_empty());
+    /// What concerns the live order with this number.
+    pub(super) fn new(order: &View<'_>, number: usize, names: &Names<'_>) -> Self {
+        let has_rules = order.allow.len() + order.deny.len() > 0;
         let rules =
-            || Box::new(Rules { allow: names.find(&order.allow), deny: names.find(&order.deny) });
-        Self { owner: names.owner(at), features: order.features, rules: has_rules.then(rules) }
+            || Box::new(Rules { allow: names.find(order.allow), deny: names.find(order.deny) });
+        Self { owner: names.owner(number), features: order.features, rules: has_rules.then(rules) }
     }
 
     /// Whether the rules allow the counterparty with this name.
@@ -117,7 +118,7 @@ struct AskRules {
 
 impl Terms {
     /// The terms of these asks, which come by rank.
-    pub(super) fn new(asks: &[Ask<'_>]) -> Self {
+    pub(super) fn new(asks: &[Ask]) -> Self {
         let words = asks.len().div_ceil(WORD);
         let mut offering = vec![[0; u64::BITS as usize]; words];
         let mut min_runs = vec![[0; RUN_BITS]; words];
@@ -139,7 +140,7 @@ impl Terms {
     }
 
     /// Whether the class has no ask that the bid might not accept.
-    fn suit(&self, bid: &Bid<'_>) -> bool {
+    fn suit(&self, bid: &Bid) -> bool {
         self.rules.is_none()
             && bid.party.rules.is_none()
             && !bid.sells
@@ -148,7 +149,7 @@ impl Terms {
     }
 
     /// The asks of one word whose features and minimum runs suit the bid.
-    fn suiting(&self, bid: &Bid<'_>, word: usize) -> u64 {
+    fn suiting(&self, bid: &Bid, word: usize) -> u64 {
         let mut bits = u64::MAX;
         each_bit(bid.party.features, |feature| bits &= self.offering[word][feature]);
         if bid.hours >= self.longest_min_run {
@@ -168,7 +169,7 @@ impl Terms {
     }
 
     /// The asks that the rules of neither side and no common owner exclude, `None` for all.
-    fn admitted(&self, bid: &Bid<'_>, asks: &[Ask<'_>]) -> Option<Vec<u64>> {
+    fn admitted(&self, bid: &Bid, asks: &[Ask]) -> Option<Vec<u64>> {
         if self.rules.is_none() && bid.party.rules.is_none() && !bid.sells {
             return None;
         }
@@ -202,7 +203,7 @@ impl Terms {
 }
 
 impl AskRules {
-    fn new(asks: &[Ask<'_>]) -> Self {
+    fn new(asks: &[Ask]) -> Self {
         let words = asks.len().div_ceil(WORD);
         let ruled = || {
             let rules = asks.iter().map(|ask| ask.party.rules.as_deref());
@@ -242,8 +243,8 @@ fn each_bit(mut bits: u64, mut visit: impl FnMut(usize)) {
 
 /// The asks of one class that a bid accepts, found out by words when first needed.
 pub(super) struct Accepted<'a> {
-    bid: &'a Bid<'a>,
-    class: &'a Class<'a>,
+    bid: &'a Bid,
+    class: &'a Class,
     /// Whether they are all.
     pub(super) is_all: bool,
     admitted: Option<Vec<u64>>,
@@ -253,7 +254,7 @@ pub(super) struct Accepted<'a> {
 }
 
 impl<'a> Accepted<'a> {
-    pub(super) fn new(bid: &'a Bid<'a>, class: &'a Class<'a>) -> Self {
+    pub(super) fn new(bid: &'a Bid, class: &'a Class) -> Self {
         let is_all = class.terms.suit(bid);
         Self { bid, class, is_all, admitted: None, first: 0, words: Vec::new() }
     }
@@ -316,7 +317,7 @@ impl<'a> Accepted<'a> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::instance::{Instance, Mode, Side};
+    use super::super::instance::{Instance, Mode, Order, Side};
     use super::super::ranked::Book;
     use super::*;
 
@@ -380,7 +381,7 @@ mod tests {
     fn the_bits_tell_what_the_pairs_do() {
         for plain in [true, false] {
             let book = book(plain);
-            let book = Book::new(&book).unwrap();
+            let book = Book::new(&&book).unwrap();
             let class = &book.classes[0];
             let accepts_all: Vec<bool> =
                 book.bids.iter().map(|bid| class.terms.suit(bid)).collect();

@@ -1,7 +1,7 @@
 //! What searches learn about the supply for a run, kept so that it is found out once.
 //!
 //! During a pass supply only falls, so whatever a search finds out about a run bounds every
-//! later search for the same run from above, whoever searches. A bid that cannot be served,
+//! later search for the same run from above, for whatever bid. A bid that cannot be served,
 //! or not well enough, is then turned away without a look at the asks.
 
 use std::cell::{Cell, OnceCell};

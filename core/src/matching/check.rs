@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use thiserror::Error;
 
 use super::instance::{Instance, MatchError, Mode};
-use super::labels::prefix;
+use super::labels::Label;
 use super::outcome::{Outcome, Trade};
 use super::ranked::{Ask, Bid, Book};
 
@@ -79,7 +79,8 @@ impl CheckError {
 }
 
 /// Verifies that `outcome` is a safe result for `instance`: capacity, min fill, the most asks
-/// that a bid may take, the limits of both sides, one price per (class, slot), exact money and exact welfare.
+/// that a bid may take, the limits of both sides, one price per (class, slot), exact money and
+/// exact welfare.
 ///
 /// Takes time linear in the orders and in trades × slots. A result that passes harms
 /// nobody, but need not be the canonical one: that takes [`super::solve`].
@@ -87,7 +88,7 @@ impl CheckError {
 /// # Errors
 /// The first property that fails, or the refusal of the book itself.
 pub fn verify(instance: &Instance, outcome: &Outcome) -> Result<(), CheckError> {
-    let book = Book::new(instance)?;
+    let book = Book::new(&instance)?;
     let mut audit = Audit::new(&book, &outcome.prices);
     if !outcome.trades.windows(2).all(|pair| sort_key(&pair[0]) < sort_key(&pair[1])) {
         return Err(CheckError::Order);
@@ -104,7 +105,7 @@ fn sort_key(trade: &Trade) -> (u16, u32, &str, &str) {
 
 /// What one bid receives in total.
 struct Received<'a> {
-    bid: &'a Bid<'a>,
+    bid: &'a Bid,
     class: u16,
     start: u32,
     qty: u64,
@@ -113,10 +114,10 @@ struct Received<'a> {
 
 struct Audit<'a> {
     book: &'a Book<'a>,
-    /// Ascending by id, whose prefix stands before.
-    bids: Vec<(u64, &'a Bid<'a>)>,
+    /// By rank of the id.
+    bids: Vec<Option<&'a Bid>>,
     /// Likewise, with the class they belong to.
-    asks: Vec<(u64, usize, &'a Ask<'a>)>,
+    asks: Vec<Option<(usize, &'a Ask)>>,
     prices: &'a BTreeMap<(u16, u32), u64>,
     received: BTreeMap<u32, Received<'a>>,
     /// Units sold per (ask, slot).
@@ -128,13 +129,16 @@ struct Audit<'a> {
 
 impl<'a> Audit<'a> {
     fn new(book: &'a Book<'a>, prices: &'a BTreeMap<(u16, u32), u64>) -> Self {
-        let mut bids: Vec<_> = book.bids.iter().map(|bid| (prefix(bid.id), bid)).collect();
-        bids.sort_unstable_by_key(|(_, bid)| bid.id_rank);
-        let classes = book.classes.iter().enumerate();
-        let mut asks: Vec<_> = classes
-            .flat_map(|(at, class)| class.asks.iter().map(move |ask| (prefix(ask.id), at, ask)))
-            .collect();
-        asks.sort_unstable_by_key(|(_, _, ask)| ask.id_rank);
+        let mut bids = vec![None; book.ids.len()];
+        for bid in &book.bids {
+            bids[bid.id_rank as usize] = Some(bid);
+        }
+        let mut asks = vec![None; book.ids.len()];
+        for (at, class) in book.classes.iter().enumerate() {
+            for ask in &class.asks {
+                asks[ask.id_rank as usize] = Some((at, ask));
+            }
+        }
         Self {
             book,
             bids,
@@ -147,16 +151,16 @@ impl<'a> Audit<'a> {
         }
     }
 
-    fn bid(&self, id: &str) -> Option<&'a Bid<'a>> {
-        let order = |&(at, bid): &(u64, &Bid<'_>)| at.cmp(&prefix(id)).then_with(|| bid.id.cmp(id));
-        self.bids.binary_search_by(order).ok().map(|at| self.bids[at].1)
+    fn rank(&self, id: &str) -> Option<usize> {
+        self.book.ids.find(Label::Text(id)).map(|at| self.book.ids.at(at) as usize)
     }
 
-    fn ask(&self, id: &str) -> Option<(usize, &'a Ask<'a>)> {
-        let order = |&(at, _, ask): &(u64, usize, &Ask<'_>)| {
-            at.cmp(&prefix(id)).then_with(|| ask.id.cmp(id))
-        };
-        self.asks.binary_search_by(order).ok().map(|at| (self.asks[at].1, self.asks[at].2))
+    fn bid(&self, id: &str) -> Option<&'a Bid> {
+        self.bids[self.rank(id)?]
+    }
+
+    fn ask(&self, id: &str) -> Option<(usize, &'a Ask)> {
+        self.asks[self.rank(id)?]
     }
 
     fn add(&mut self, trade: &Trade) -> Result<(), CheckError> {
@@ -174,7 +178,7 @@ impl<'a> Audit<'a> {
         self.pay(trade, limit_msat, ask.limit_msat)
     }
 
-    fn receive(&mut self, trade: &Trade, bid: &'a Bid<'a>) -> Result<(), CheckError> {
+    fn receive(&mut self, trade: &Trade, bid: &'a Bid) -> Result<(), CheckError> {
         let buy = || trade.buy.clone();
         let qty = u64::from(trade.qty);
         let received = self.received.entry(bid.id_rank).or_insert(Received {
@@ -201,7 +205,7 @@ impl<'a> Audit<'a> {
         Ok(())
     }
 
-    fn sell(&mut self, trade: &Trade, ask: &'a Ask<'a>) -> Result<(), CheckError> {
+    fn sell(&mut self, trade: &Trade, ask: &'a Ask) -> Result<(), CheckError> {
         for slot in trade.start..trade.start + u32::from(trade.hours) {
             let sold = self.sold.entry((ask.id_rank, slot)).or_insert(0);
             *sold += u64::from(trade.qty);
@@ -238,7 +242,8 @@ impl<'a> Audit<'a> {
     fn finish(self, welfare_msat: u128) -> Result<(), CheckError> {
         for Received { bid, qty, .. } in self.received.into_values() {
             if qty < u64::from(bid.min_qty) {
-                return Err(CheckError::Underfilled { buy: bid.id.to_owned(), qty });
+                let buy = self.book.ids.label(bid.id_rank).to_string();
+                return Err(CheckError::Underfilled { buy, qty });
             }
         }
         if !self.prices.keys().eq(self.traded.iter()) {
@@ -252,7 +257,7 @@ impl<'a> Audit<'a> {
 }
 
 /// Rules that concern one trade alone.
-fn check_pair(trade: &Trade, bid: &Bid<'_>, ask: &Ask<'_>) -> Result<(), CheckError> {
+fn check_pair(trade: &Trade, bid: &Bid, ask: &Ask) -> Result<(), CheckError> {
     let names = || (trade.buy.clone(), trade.sell.clone());
     if !bid.accepts(ask) {
         let (buy, sell) = names();

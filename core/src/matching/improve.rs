@@ -65,8 +65,18 @@ fn rounds(book: &Book<'_>, sequence: &[usize]) -> u64 {
     if bids < 2 {
         return 0;
     }
-    let affordable = BUDGET / (NEIGHBOURS as u64 * pass_work(book, sequence));
+    let affordable = affordable(pass_work(book, sequence));
     affordable.min(bids * bids).min(MAX_ROUNDS)
+}
+
+fn affordable(pass_work: u64) -> u64 {
+    BUDGET / (NEIGHBOURS as u64 * pass_work)
+}
+
+/// Whether a book of which a pass takes at least so much work, in looks at an ask, is not
+/// searched at all.
+pub(super) fn is_too_large(least_work: u64) -> bool {
+    least_work > 0 && affordable(least_work) == 0
 }
 
 /// Estimated work of a pass over a sequence, in looks at an ask.
@@ -78,7 +88,7 @@ fn pass_work(book: &Book<'_>, sequence: &[usize]) -> u64 {
 /// Estimated work of matching a book, in looks at an ask. An upper estimate: a pass skips
 /// what cannot win.
 pub(super) fn match_work(instance: &Instance, algorithm: Algorithm) -> Result<u64, MatchError> {
-    let book = Book::new(instance)?;
+    let book = Book::new(&instance)?;
     let bids: Vec<usize> = (0..book.bids.len()).collect();
     let searched = match algorithm {
         Algorithm::One => 0,
@@ -93,18 +103,23 @@ fn layout_work(book: &Book<'_>) -> u64 {
     units / UNITS_PER_WORK
 }
 
+/// What the asks of one class cost for one start of one bid.
+pub(super) fn start_work(asks: usize) -> u64 {
+    START_WORK + asks as u64
+}
+
 /// What inserting a bid may take: each ask looked at for each start, and the bounds between
 /// all pairs of slots.
-fn bid_work(book: &Book<'_>, bid: &Bid<'_>) -> u64 {
+fn bid_work(book: &Book<'_>, bid: &Bid) -> u64 {
     let work = |&(class, _): &(usize, u64)| {
         let class = &book.classes[class];
-        let looks = bid.starts(class).len() as u64 * (START_WORK + class.asks.len() as u64);
+        let looks = bid.starts(class).len() as u64 * start_work(class.asks.len());
         looks + slots(class) * slots(class) / PAIRS_PER_WORK
     };
     bid.alts.iter().map(work).sum()
 }
 
-fn slots(class: &Class<'_>) -> u64 {
+fn slots(class: &Class) -> u64 {
     u64::from(class.end_slot - class.first_slot)
 }
 

@@ -1,12 +1,11 @@
-//! The book as it is handed in: labels, bounds, refusals and what is dropped.
-
-use crate::reason;
-use crate::reasons::Reason;
-use std::collections::BTreeSet;
+//! A book in the form that people write and read: labels, bounds and refusals.
 
 use thiserror::Error;
 
-use super::labels::Ranks;
+use super::labels::Label;
+use super::view::{Alts, Labels, Listing, Orders, Terms, View, ViewSide};
+use crate::reason;
+use crate::reasons::Reason;
 
 /// Highest price of one slot and highest legal limit, in msat per block (10 BTC).
 ///
@@ -30,9 +29,6 @@ pub const MAX_STARTS: u8 = 8;
 pub const MIN_LEGS: u16 = 2;
 /// Most asks that a book may allow one bid, if it sets a bound.
 pub const MAX_LEGS: u16 = 64;
-
-/// What an order without an expiry epoch counts as, so that a late `epoch` drops it too.
-const NO_EXPIRY: u64 = 1 << 62;
 
 /// One epoch's input: a set of orders and what is known about the moment.
 ///
@@ -133,9 +129,9 @@ pub struct Cancel {
 pub enum MatchError {
     #[error("there is no version {version} of the matching algorithm")]
     Algorithm { version: u8 },
-    #[error("starts is {starts}, allowed are 1 to {MAX_STARTS}")]
+    #[error("starts must be 1 to {MAX_STARTS}, got {starts}")]
     Starts { starts: u8 },
-    #[error("max_legs is {legs}, allowed are {MIN_LEGS} to {MAX_LEGS}")]
+    #[error("max_legs must be {MIN_LEGS} to {MAX_LEGS}, got {legs}")]
     Legs { legs: u16 },
     #[error("order {id:?} occurs twice")]
     DuplicateId { id: String },
@@ -159,7 +155,7 @@ pub enum MatchError {
     RepeatedClass { id: String, class: u16 },
     #[error("order {id:?} has min_run 0")]
     ZeroMinRun { id: String },
-    #[error("live orders span {slots} slots, allowed are {MAX_HORIZON_SLOTS}")]
+    #[error("live orders span {slots} slots, at most {MAX_HORIZON_SLOTS} are allowed")]
     HorizonTooLong { slots: u32 },
     #[error("the accepted trades have no common price")]
     Infeasible,
@@ -200,50 +196,60 @@ impl Instance {
     /// # Errors
     /// The first bound that is broken.
     pub fn live(&self) -> Result<Vec<&Order>, MatchError> {
-        let mut live = self.ranked()?;
-        live.sort_unstable_by_key(|&(_, rank)| rank);
-        Ok(live.into_iter().map(|(order, _)| order).collect())
+        let listing = Listing::new(&self)?;
+        let mut live: Vec<usize> = listing.live().collect();
+        live.sort_unstable_by_key(|&at| listing.ids.at(at));
+        Ok(live.into_iter().map(|at| &self.orders[at]).collect())
+    }
+}
+
+impl<'a> Orders<'a> for &'a Instance {
+    fn terms(&self) -> Terms<'a> {
+        Terms {
+            beacon: self.beacon,
+            now: self.now,
+            epoch: self.epoch,
+            starts: self.starts,
+            max_legs: self.max_legs,
+            cancels: &self.cancels,
+        }
     }
 
-    /// The orders that take part, as they came, each with the rank of its id among all.
-    ///
-    /// All orders are checked first, also those that are then dropped; the horizon is
-    /// checked on what is left, since a dropped order cannot widen it.
-    pub(super) fn ranked(&self) -> Result<Vec<(&Order, u32)>, MatchError> {
-        if !(1..=MAX_STARTS).contains(&self.starts) {
-            return Err(MatchError::Starts { starts: self.starts });
-        }
-        if let Some(legs) = self.max_legs.filter(|legs| !(MIN_LEGS..=MAX_LEGS).contains(legs)) {
-            return Err(MatchError::Legs { legs });
-        }
-        self.orders.iter().try_for_each(Order::check)?;
-        let ids = Ranks::new(self.orders.iter().map(|order| order.id.as_str()).collect());
-        if let Some(at) = ids.repeated() {
-            return Err(MatchError::DuplicateId { id: self.orders[at].id.clone() });
-        }
-        let cancelled = self.cancelled(&ids);
-        let mut live = Vec::with_capacity(self.orders.len());
-        let (mut first, mut end) = (u32::MAX, 0);
-        for (at, order) in self.orders.iter().enumerate() {
-            if order.is_live(self.now, self.epoch) && !cancelled.contains(&at) {
-                first = first.min(order.first_slot(self.now));
-                end = end.max(order.window.1);
-                live.push((order, ids.at(at)));
+    fn count(&self) -> usize {
+        self.orders.len()
+    }
+
+    fn view(&self, at: usize) -> View<'a> {
+        let orders: &'a [Order] = &self.orders;
+        orders[at].view()
+    }
+}
+
+impl From<View<'_>> for Order {
+    fn from(view: View<'_>) -> Self {
+        let texts = |labels: Labels<'_>| labels.iter().map(|label| label.to_string()).collect();
+        let side = match view.side {
+            ViewSide::Buy { hours, mode, alts } => {
+                Side::Buy { hours, mode, alts: alts.iter().collect() }
             }
-        }
-        let slots = end.saturating_sub(first);
-        if slots > MAX_HORIZON_SLOTS {
-            return Err(MatchError::HorizonTooLong { slots });
-        }
-        Ok(live)
-    }
-
-    /// Positions of the orders that their owners cancelled.
-    fn cancelled(&self, ids: &Ranks<'_>) -> BTreeSet<usize> {
-        let cancelled = |cancel: &Cancel| {
-            ids.find(&cancel.order).filter(|&at| self.orders[at].owner == cancel.signer)
+            ViewSide::Sell { class, limit_msat, min_run, provider } => {
+                let provider = provider.map(|label| label.to_string());
+                Side::Sell { class, limit_msat, min_run, provider }
+            }
         };
-        self.cancels.iter().filter_map(cancelled).collect()
+        Self {
+            id: view.id.to_string(),
+            owner: view.owner.to_string(),
+            qty: view.qty,
+            filled: view.filled,
+            min_qty: view.min_qty,
+            window: view.window,
+            expiry_epoch: view.expiry_epoch,
+            features: view.features,
+            allow: texts(view.allow),
+            deny: texts(view.deny),
+            side,
+        }
     }
 }
 
@@ -251,80 +257,44 @@ impl Order {
     /// Units not filled yet.
     #[must_use]
     pub fn units_left(&self) -> u32 {
-        self.qty.saturating_sub(self.filled)
+        self.view().units_left()
     }
 
     /// Fewest units a match must bring, never more than are left.
     pub(super) fn min_left(&self) -> u32 {
-        self.min_qty.min(self.units_left())
+        self.view().min_left()
     }
 
     /// First slot of the window that can still be delivered.
     #[must_use]
     pub fn first_slot(&self, now: u32) -> u32 {
-        self.window.0.max(now)
+        self.view().first_slot(now)
     }
 
-    /// Slots a run of this order needs at least.
-    fn needed_slots(&self) -> u32 {
-        match self.side {
-            Side::Buy { hours, .. } => hours.into(),
-            Side::Sell { .. } => 1,
-        }
-    }
-
-    /// The highest limit, in msat per block: the one that ranks a bid.
-    pub(super) fn best_limit_msat(&self) -> u64 {
-        match &self.side {
-            Side::Buy { alts, .. } => alts.iter().map(|&(_, limit)| limit).max().unwrap_or(0),
-            Side::Sell { limit_msat, .. } => *limit_msat,
-        }
-    }
-
-    /// Whether the order can take part now, its owner's cancels aside.
-    pub(super) fn is_live(&self, now: u32, epoch: u64) -> bool {
-        self.units_left() > 0
-            && self.expiry_epoch.unwrap_or(NO_EXPIRY) >= epoch
-            && (1..=PMAX_MSAT).contains(&self.best_limit_msat())
-            && self.window.1.saturating_sub(self.first_slot(now)) >= self.needed_slots()
-    }
-
-    fn check(&self) -> Result<(), MatchError> {
-        let id = || self.id.clone();
-        if self.window.0 >= self.window.1 {
-            return Err(MatchError::EmptyWindow { id: id() });
-        }
-        if self.qty > MAX_QTY {
-            return Err(MatchError::QtyTooLarge { id: id() });
-        }
-        if self.min_qty == 0 {
-            return Err(MatchError::ZeroMinQty { id: id() });
-        }
-        if self.allow.len() + self.deny.len() > MAX_KEYS {
-            return Err(MatchError::TooManyKeys { id: id() });
-        }
-        match &self.side {
-            Side::Buy { hours: 0, .. } => Err(MatchError::ZeroHours { id: id() }),
-            Side::Buy { hours, .. } if *hours > MAX_HOURS => {
-                Err(MatchError::HoursTooLong { id: id() })
+    pub(super) fn view(&self) -> View<'_> {
+        let side = match &self.side {
+            Side::Buy { hours, mode, alts } => {
+                ViewSide::Buy { hours: *hours, mode: *mode, alts: Alts::Pairs(alts) }
             }
-            Side::Buy { alts, .. } => check_alternatives(&self.id, alts),
-            Side::Sell { min_run: 0, .. } => Err(MatchError::ZeroMinRun { id: id() }),
-            Side::Sell { .. } => Ok(()),
+            Side::Sell { class, limit_msat, min_run, provider } => ViewSide::Sell {
+                class: *class,
+                limit_msat: *limit_msat,
+                min_run: *min_run,
+                provider: provider.as_deref().map(Label::Text),
+            },
+        };
+        View {
+            id: Label::Text(&self.id),
+            owner: Label::Text(&self.owner),
+            qty: self.qty,
+            filled: self.filled,
+            min_qty: self.min_qty,
+            window: self.window,
+            expiry_epoch: self.expiry_epoch,
+            features: self.features,
+            allow: Labels::Texts(&self.allow),
+            deny: Labels::Texts(&self.deny),
+            side,
         }
-    }
-}
-
-fn check_alternatives(id: &str, alts: &[(u16, u64)]) -> Result<(), MatchError> {
-    if alts.is_empty() {
-        return Err(MatchError::NoAlternatives { id: id.into() });
-    }
-    if alts.len() > MAX_ALTERNATIVES {
-        return Err(MatchError::TooManyAlternatives { id: id.into() });
-    }
-    let repeats = |at: &usize| alts[..*at].iter().any(|alt| alt.0 == alts[*at].0);
-    match (1..alts.len()).find(repeats) {
-        Some(at) => Err(MatchError::RepeatedClass { id: id.into(), class: alts[at].0 }),
-        None => Ok(()),
     }
 }

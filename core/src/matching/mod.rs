@@ -1,4 +1,4 @@
-//! Price-feasible greedy matching of one epoch's book (DESIGN §6).
+//! Price-feasible greedy matching of one epoch's book.
 //!
 //! [`solve`] is a pure function of an [`Instance`]: every node that holds the same set of
 //! orders computes the same trades and the same prices, whatever the order in which they
@@ -6,8 +6,8 @@
 //! slot prices, and no trade breaks the limit of either side.
 //!
 //! ```text
-//! Instance ─ check, drop ─▶ ranked book ─▶ K greedy passes ─▶ best of them ─▶ prices ─▶ Outcome
-//!  labels     instance       ranked         pass, search       improve        prices    labels
+//! orders ─ check, drop ─▶ ranked book ─▶ K greedy passes ─▶ best of them ─▶ prices ─▶ Outcome
+//!  view       view          ranked         pass, search       improve        prices    outcome
 //! ```
 //!
 //! Orders are inserted one by one. What an accepted run promises (a total no higher than the
@@ -20,7 +20,9 @@
 //!
 //! | file | idea |
 //! |---|---|
-//! | `labels` | labels are sorted once, by their first bytes as integers |
+//! | `view` | orders are read where they are kept, as text or as wire orders, once each |
+//! | `labels` | ids and keys are bytes and become ranks at once; only a hash or a reader needs their text |
+//! | `one_slot` | where all orders are for one slot each, one sweep takes the place of the passes |
 //! | `names` | an owner's draw is made only if its orders tie |
 //! | `pass` | a bid's most promising runs are searched first, until none of the rest can win |
 //! | `supply` | one bit per ask and slot: who is free for a run is a conjunction of words; further planes of bits bound the units without a look at an ask |
@@ -40,16 +42,23 @@ mod improve;
 mod instance;
 mod labels;
 mod names;
+mod one_slot;
 mod outcome;
 mod pass;
 mod prices;
 mod ranked;
 mod search;
 mod supply;
+mod view;
 
 pub use check::{CheckError, verify};
 pub use instance::{
     Cancel, Instance, MAX_ALTERNATIVES, MAX_HORIZON_SLOTS, MAX_HOURS, MAX_KEYS, MAX_LEGS, MAX_QTY,
     MAX_STARTS, MIN_LEGS, MatchError, Mode, Order, PMAX_MSAT, Side,
 };
+pub(crate) use labels::Label;
 pub use outcome::{Algorithm, Outcome, Trade, solve};
+pub(crate) use outcome::{Match, clear};
+#[cfg(any(test, feature = "test-support"))]
+pub use outcome::{is_swept, solve_by_search};
+pub(crate) use view::{Alts, Labels, Orders, Terms, View, ViewSide};

@@ -3,55 +3,51 @@
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
-use sha2::{Digest, Sha256};
-
-use super::instance::{Order, Side};
-use super::labels::Ranks;
+use super::labels::{Label, Ranks};
+use super::view::{Labels, Listing};
 
 /// Labels of owners and providers.
 pub(super) struct Names<'a> {
-    beacon: &'a [u8; 32],
+    beacon: [u8; 32],
     /// The owner of each live order, then the providers that are not owners.
     ranks: Ranks<'a>,
-    /// Where the provider of an order stands in `ranks`, if it is not the owner.
+    /// Where the provider of a live order stands in `ranks`, if it is not the owner.
     providers: BTreeMap<usize, usize>,
     /// By rank. A draw is made when it is first looked at: with fine prices few orders tie.
-    draws: Vec<OnceLock<[u8; 32]>>,
+    draws: OnceLock<Vec<OnceLock<[u8; 32]>>>,
 }
 
 impl<'a> Names<'a> {
-    pub(super) fn new(beacon: &'a [u8; 32], live: &[(&'a Order, u32)]) -> Self {
-        let mut labels: Vec<&str> = live.iter().map(|(order, _)| order.owner.as_str()).collect();
+    /// Takes the labels out of the listing.
+    pub(super) fn new(listing: &mut Listing<'a>) -> Self {
+        let mut labels = std::mem::take(&mut listing.owners);
         let mut providers = BTreeMap::new();
-        for (at, (order, _)) in live.iter().enumerate() {
-            if let Side::Sell { provider: Some(provider), .. } = &order.side {
-                providers.insert(at, labels.len());
-                labels.push(provider);
-            }
+        for &(number, provider) in &listing.providers {
+            providers.insert(number, labels.len());
+            labels.push(provider);
         }
         let ranks = Ranks::new(labels);
-        let draws = vec![OnceLock::new(); ranks.ascending().len()];
-        Self { beacon, ranks, providers, draws }
+        Self { beacon: listing.terms.beacon, ranks, providers, draws: OnceLock::new() }
     }
 
     /// How many different labels there are.
     pub(super) fn len(&self) -> usize {
-        self.draws.len()
+        self.ranks.len()
     }
 
-    /// The owner of the live order at this position.
-    pub(super) fn owner(&self, at: usize) -> u32 {
-        self.ranks.at(at)
+    /// The owner of the live order with this number.
+    pub(super) fn owner(&self, number: usize) -> u32 {
+        self.ranks.at(number)
     }
 
-    /// Who delivers for the live order at this position.
-    pub(super) fn provider(&self, at: usize) -> u32 {
-        self.ranks.at(self.providers.get(&at).copied().unwrap_or(at))
+    /// Who delivers for the live order with this number.
+    pub(super) fn provider(&self, number: usize) -> u32 {
+        self.ranks.at(self.providers.get(&number).copied().unwrap_or(number))
     }
 
     /// Numbers of the labels in a rule. One that no live order carries meets nobody.
-    pub(super) fn find(&self, labels: &[String]) -> Vec<u32> {
-        let find = |label: &String| self.ranks.find(label).map_or(u32::MAX, |at| self.ranks.at(at));
+    pub(super) fn find(&self, labels: Labels<'_>) -> Vec<u32> {
+        let find = |label| self.ranks.find(label).map_or(u32::MAX, |at| self.ranks.at(at));
         labels.iter().map(find).collect()
     }
 
@@ -64,27 +60,31 @@ impl<'a> Names<'a> {
         owner: impl Fn(&T) -> u32,
     ) {
         items.sort_by_cached_key(&key);
-        for tied in items.chunk_by_mut(|a, b| key(a).0 == key(b).0).filter(|t| t.len() > 1) {
+        self.break_ties(items, |a, b| key(a).0 == key(b).0, owner);
+    }
+
+    /// Sorts neighbours that are alike by the draw of the owner; of one owner they stay as
+    /// they are.
+    pub(super) fn break_ties<T>(
+        &self,
+        items: &mut [T],
+        are_alike: impl Fn(&T, &T) -> bool,
+        owner: impl Fn(&T) -> u32,
+    ) {
+        for tied in items.chunk_by_mut(are_alike).filter(|tied| tied.len() > 1) {
             tied.sort_by_cached_key(|item| *self.draw(owner(item)));
         }
     }
 
     fn draw(&self, owner: u32) -> &[u8; 32] {
-        let label = self.ranks.label(owner).as_bytes();
-        self.draws[owner as usize].get_or_init(|| sha256(&[b"draw", self.beacon, label]))
+        let draws = self.draws.get_or_init(|| vec![OnceLock::new(); self.len()]);
+        let label = self.ranks.label(owner);
+        draws[owner as usize].get_or_init(|| label.hash_after(&[b"draw", &self.beacon]))
     }
 
     /// A number from 0 to 1000 for one bid in one start of the search.
-    pub(super) fn perturbation(&self, bid: &str, start: u8) -> u32 {
-        let hash = sha256(&[b"pert", self.beacon, &[start], bid.as_bytes()]);
+    pub(super) fn perturbation(&self, bid: Label<'_>, start: u8) -> u32 {
+        let hash = bid.hash_after(&[b"pert", &self.beacon, &[start]]);
         u32::from_be_bytes([hash[0], hash[1], hash[2], hash[3]]) % 1001
     }
-}
-
-fn sha256(parts: &[&[u8]]) -> [u8; 32] {
-    let mut hash = Sha256::new();
-    for part in parts {
-        hash.update(part);
-    }
-    hash.finalize().into()
 }

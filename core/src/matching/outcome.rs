@@ -4,10 +4,13 @@ use std::collections::BTreeMap;
 
 use rayon::prelude::*;
 
-use super::improve;
 use super::instance::{Instance, MatchError};
-use super::pass::{self, Allocation, Placement};
+use super::labels::Ranks;
+use super::names::Names;
+use super::pass::{self, Placement};
 use super::ranked::Book;
+use super::view::{Listing, Orders};
+use super::{improve, one_slot};
 
 /// Trades and prices of one epoch, in canonical order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -77,16 +80,96 @@ impl TryFrom<u8> for Algorithm {
 /// checked, also those that would be dropped. [`MatchError::Infeasible`] stands for what
 /// the price constraints exclude by construction.
 pub fn solve(instance: &Instance, algorithm: Algorithm) -> Result<Outcome, MatchError> {
-    let book = Book::new(instance)?;
-    let Some((mut placement, sequence)) = best_start(&book, instance.starts)? else {
-        return Ok(Outcome::default());
+    Ok(clear(&instance, algorithm)?.labelled(instance))
+}
+
+/// An [`Outcome`] that names orders by their positions in the book.
+pub(crate) struct Cleared {
+    pub(crate) welfare_msat: u128,
+    pub(crate) prices: BTreeMap<(u16, u32), u64>,
+    /// Ascending by (class, start, id of the bid, id of the ask).
+    pub(crate) matches: Vec<Match>,
+}
+
+impl Cleared {
+    fn labelled(self, instance: &Instance) -> Outcome {
+        let Self { welfare_msat, prices, matches } = self;
+        let label = |at: usize| instance.orders[at].id.clone();
+        let trade = |Match { class, start, hours, bid, ask, qty, msat }| {
+            let (buy, sell) = (label(bid), label(ask));
+            Trade { class, start, buy, sell, hours, qty, msat, sat: msat / 1000 }
+        };
+        Outcome { welfare_msat, prices, trades: matches.into_iter().map(trade).collect() }
+    }
+}
+
+/// A [`Trade`] between the orders at two positions of the book.
+pub(crate) struct Match {
+    pub(crate) class: u16,
+    pub(crate) start: u32,
+    pub(crate) hours: u16,
+    pub(crate) bid: usize,
+    pub(crate) ask: usize,
+    pub(crate) qty: u32,
+    pub(crate) msat: u64,
+}
+
+/// As [`solve`], for orders of any form.
+///
+/// # Errors
+/// As [`solve`].
+pub(crate) fn clear<'a>(
+    orders: &impl Orders<'a>,
+    algorithm: Algorithm,
+) -> Result<Cleared, MatchError> {
+    let mut listing = Listing::new(orders)?;
+    let names = Names::new(&mut listing);
+    match one_slot::clear(&mut listing, &names, algorithm)? {
+        Some(allocation) => allocation.cleared(&listing.ids),
+        None => search(orders, listing, names, algorithm),
+    }
+}
+
+/// As [`solve`], always by the general search: what shortcuts must agree with.
+///
+/// # Errors
+/// As [`solve`].
+#[cfg(any(test, feature = "test-support"))]
+pub fn solve_by_search(instance: &Instance, algorithm: Algorithm) -> Result<Outcome, MatchError> {
+    let mut listing = Listing::new(&instance)?;
+    let names = Names::new(&mut listing);
+    Ok(search(&instance, listing, names, algorithm)?.labelled(instance))
+}
+
+/// Whether [`solve`] needs no search.
+///
+/// # Errors
+/// As [`solve`].
+#[cfg(any(test, feature = "test-support"))]
+pub fn is_swept(instance: &Instance, algorithm: Algorithm) -> Result<bool, MatchError> {
+    let mut listing = Listing::new(&instance)?;
+    let names = Names::new(&mut listing);
+    Ok(one_slot::clear(&mut listing, &names, algorithm)?.is_some())
+}
+
+/// Clears a book of any kind by passes over its bids.
+pub(super) fn search<'a>(
+    orders: &impl Orders<'a>,
+    listing: Listing<'a>,
+    names: Names<'a>,
+    algorithm: Algorithm,
+) -> Result<Cleared, MatchError> {
+    let terms = listing.terms;
+    let book = Book::ranked(orders, listing, names);
+    let Some((mut placement, sequence)) = best_start(&book, terms.starts)? else {
+        return Allocation::default().cleared(&book.ids);
     };
     if algorithm == Algorithm::Two {
         let start = (placement.welfare_msat, sequence);
-        let better = improve::improve(&book, &instance.beacon, start)?;
+        let better = improve::improve(&book, &terms.beacon, start)?;
         placement = pass::place(&book, &better)?;
     }
-    label(&book, placement.settle(&book)?)
+    placement.settle(&book)?.cleared(&book.ids)
 }
 
 /// The start with the largest welfare, the first among equals, and its sequence.
@@ -114,31 +197,65 @@ fn best_start<'a>(
     Ok(best)
 }
 
-/// Puts labels back and checks once more that nobody pays or gets less than agreed.
-fn label(book: &Book<'_>, allocation: Allocation) -> Result<Outcome, MatchError> {
-    let Allocation { welfare_msat, fills, prices } = allocation;
-    let mut rows = Vec::with_capacity(fills.len());
-    for fill in &fills {
-        let class = &book.classes[fill.class];
-        let run = prices.range((class.id, fill.start)..(class.id, fill.end));
-        let run_msat: u64 = run.map(|(_, price_msat)| price_msat).sum();
-        let bid = &book.bids[fill.bid];
-        let hours = u64::from(bid.hours);
-        for leg in &fill.legs {
-            let ask = &class.asks[leg.ask];
-            if run_msat > fill.limit_msat * hours || run_msat < ask.limit_msat * hours {
+/// What was allotted and at which prices, not yet in order.
+#[derive(Default)]
+pub(super) struct Allocation {
+    pub(super) welfare_msat: u128,
+    pub(super) prices: BTreeMap<(u16, u32), u64>,
+    pub(super) allotments: Vec<Allotment>,
+}
+
+/// Units that one bid gets from one ask.
+pub(super) struct Allotment {
+    pub(super) class: u16,
+    pub(super) start: u32,
+    /// Ranks of the ids, by which the canonical order goes.
+    pub(super) bid: u32,
+    pub(super) ask: u32,
+    pub(super) hours: u16,
+    pub(super) qty: u32,
+    /// Limits of both, in msat per block.
+    pub(super) bid_msat: u64,
+    pub(super) ask_msat: u64,
+}
+
+impl Allocation {
+    /// Checks once more that nobody pays or gets less than agreed, and sorts.
+    fn cleared(mut self, ids: &Ranks<'_>) -> Result<Cleared, MatchError> {
+        self.allotments.sort_unstable_by_key(|one| (one.class, one.start, one.bid, one.ask));
+        let mut matches = Vec::with_capacity(self.allotments.len());
+        let mut run = Run::default();
+        for Allotment { class, start, bid, ask, hours, qty, bid_msat, ask_msat } in self.allotments
+        {
+            run.reach(class, start, hours, &self.prices);
+            let least_msat = ask_msat * u64::from(hours);
+            let most_msat = bid_msat * u64::from(hours);
+            if run.msat > most_msat || run.msat < least_msat {
                 return Err(MatchError::Infeasible);
             }
-            // In the order of labels, without a look at one.
-            let place = (class.id, fill.start, bid.id_rank, ask.id_rank);
-            rows.push((place, bid, ask, leg.qty, run_msat));
+            let (bid, ask) = (ids.position(bid), ids.position(ask));
+            let msat = run.msat * u64::from(qty);
+            matches.push(Match { class, start, hours, bid, ask, qty, msat });
+        }
+        Ok(Cleared { welfare_msat: self.welfare_msat, prices: self.prices, matches })
+    }
+}
+
+/// The price of one unit over a run; neighbours in canonical order often share the run.
+#[derive(Default)]
+struct Run {
+    class: u16,
+    start: u32,
+    hours: u16,
+    msat: u64,
+}
+
+impl Run {
+    fn reach(&mut self, class: u16, start: u32, hours: u16, prices: &BTreeMap<(u16, u32), u64>) {
+        if (self.class, self.start, self.hours) != (class, start, hours) {
+            let slots = (class, start)..(class, start + u32::from(hours));
+            let msat = prices.range(slots).map(|(_, price_msat)| price_msat).sum();
+            *self = Self { class, start, hours, msat };
         }
     }
-    rows.sort_unstable_by_key(|&(place, ..)| place);
-    let trades = rows.into_iter().map(|((class, start, ..), bid, ask, qty, run_msat)| {
-        let msat = run_msat * u64::from(qty);
-        let (buy, sell) = (bid.id.to_owned(), ask.id.to_owned());
-        Trade { class, start, buy, sell, hours: bid.hours as u16, qty, msat, sat: msat / 1000 }
-    });
-    Ok(Outcome { welfare_msat, prices, trades: trades.collect() })
 }

@@ -1,12 +1,13 @@
 //! One greedy pass: bids are inserted one by one, each where it gains most.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::BinaryHeap;
 use std::ops::Add;
 
 use super::accept::Accepted;
 use super::closure::Closure;
 use super::instance::MatchError;
+use super::outcome::{Allocation, Allotment};
 use super::prices;
 use super::ranked::{Book, Class};
 use super::search::Search;
@@ -14,7 +15,7 @@ use super::supply::Supply;
 
 /// What is left of one class during a pass.
 pub(super) struct Market<'a> {
-    pub(super) class: &'a Class<'a>,
+    pub(super) class: &'a Class,
     pub(super) closure: Closure,
     pub(super) supply: Supply,
 }
@@ -65,13 +66,6 @@ pub(super) struct Placement<'a> {
     pub(super) welfare_msat: u128,
 }
 
-/// The result of a pass with its prices.
-pub(super) struct Allocation {
-    pub(super) welfare_msat: u128,
-    pub(super) fills: Vec<Fill>,
-    pub(super) prices: BTreeMap<(u16, u32), u64>,
-}
-
 /// Inserts the bids in the order of `sequence`.
 ///
 /// # Errors
@@ -100,7 +94,24 @@ impl Placement<'_> {
     /// As [`prices::settle`].
     pub(super) fn settle(mut self, book: &Book<'_>) -> Result<Allocation, MatchError> {
         let prices = prices::settle(book, &mut self.markets, &self.fills)?;
-        Ok(Allocation { welfare_msat: self.welfare_msat, fills: self.fills, prices })
+        let legs = self.fills.iter().flat_map(|fill| fill.legs.iter().map(move |leg| (fill, leg)));
+        let allot = |(fill, leg): (&Fill, &Leg)| {
+            let (class, bid) = (&book.classes[fill.class], &book.bids[fill.bid]);
+            let ask = &class.asks[leg.ask];
+            Allotment {
+                class: class.id,
+                start: fill.start,
+                bid: bid.id_rank,
+                ask: ask.id_rank,
+                // At most MAX_HOURS.
+                hours: bid.hours as u16,
+                qty: leg.qty,
+                bid_msat: fill.limit_msat,
+                ask_msat: ask.limit_msat,
+            }
+        };
+        let allotments = legs.map(allot).collect();
+        Ok(Allocation { welfare_msat: self.welfare_msat, prices, allotments })
     }
 }
 
@@ -159,7 +170,7 @@ impl<'a> Choice<'a> {
 }
 
 impl<'a> Market<'a> {
-    pub(super) fn new(class: &'a Class<'a>) -> Self {
+    pub(super) fn new(class: &'a Class) -> Self {
         Self {
             class,
             closure: Closure::new(class.first_slot, class.end_slot),

@@ -3,24 +3,31 @@
 use std::collections::BTreeMap;
 
 use super::accept::Accepted;
+use super::closure::Closure;
 use super::instance::{MatchError, PMAX_MSAT};
 use super::pass::{Fill, Market};
 use super::ranked::{Bid, Book, Class};
 use super::supply::WORD;
 
-/// What bears on the price of one slot with a trade. Prices in msat.
+/// A slot with a trade.
 struct Slot {
     /// Matched asks, one bit each by rank.
     asks: Vec<u64>,
     /// Asks that a matched bid accepts, unless one accepts them all.
     welcome: Vec<u64>,
     is_any_welcome: bool,
-    dearest_ask_msat: u64,
-    lowest_limit_msat: u64,
+    pressure: Pressure,
+}
+
+/// What bears on the price of one slot with a trade. Prices in msat.
+pub(super) struct Pressure {
+    /// Of those matched.
+    pub(super) dearest_ask_msat: u64,
+    pub(super) lowest_limit_msat: u64,
     /// Highest limit of unfilled demand for this slot alone.
-    demand_msat: Option<u64>,
+    pub(super) demand_msat: Option<u64>,
     /// Lowest ask of unsold supply of this slot.
-    supply_msat: Option<u64>,
+    pub(super) supply_msat: Option<u64>,
 }
 
 /// Fixes the price of every slot in which something trades.
@@ -40,12 +47,15 @@ pub(super) fn settle(
     let mut prices = BTreeMap::new();
     for (market, slots) in markets.iter_mut().zip(&mut slots) {
         press_down(market, slots);
-        fix(market, slots, &mut prices)?;
+        let slots = slots.iter_mut().map(|(&at, slot)| (at, &mut slot.pressure));
+        let fixed = fix(&mut market.closure, &mut slots.collect::<Vec<_>>())?;
+        let class = market.class.id;
+        prices.extend(fixed.into_iter().map(|(at, price_msat)| ((class, at), price_msat)));
     }
     Ok(prices)
 }
 
-fn add_fill(slots: &mut BTreeMap<u32, Slot>, bid: &Bid<'_>, class: &Class<'_>, fill: &Fill) {
+fn add_fill(slots: &mut BTreeMap<u32, Slot>, bid: &Bid, class: &Class, fill: &Fill) {
     let words = class.words.len();
     let mut accepted = Accepted::new(bid, class);
     for at in fill.start..fill.end {
@@ -53,20 +63,22 @@ fn add_fill(slots: &mut BTreeMap<u32, Slot>, bid: &Bid<'_>, class: &Class<'_>, f
             asks: vec![0; words],
             welcome: vec![0; words],
             is_any_welcome: false,
-            dearest_ask_msat: 0,
-            lowest_limit_msat: PMAX_MSAT,
-            demand_msat: None,
-            supply_msat: None,
+            pressure: Pressure {
+                dearest_ask_msat: 0,
+                lowest_limit_msat: PMAX_MSAT,
+                demand_msat: None,
+                supply_msat: None,
+            },
         });
         slot.is_any_welcome |= accepted.is_all;
         if !slot.is_any_welcome {
             accepted.each(|word, bits| slot.welcome[word] |= bits);
         }
-        slot.lowest_limit_msat = slot.lowest_limit_msat.min(fill.limit_msat);
+        slot.pressure.lowest_limit_msat = slot.pressure.lowest_limit_msat.min(fill.limit_msat);
         for leg in &fill.legs {
             slot.asks[leg.ask / WORD] |= 1 << (leg.ask % WORD);
             let ask_msat = class.limits_msat[leg.ask];
-            slot.dearest_ask_msat = slot.dearest_ask_msat.max(ask_msat);
+            slot.pressure.dearest_ask_msat = slot.pressure.dearest_ask_msat.max(ask_msat);
         }
     }
 }
@@ -98,10 +110,10 @@ fn press_up(
             };
             let mut accepted = Accepted::new(bid, markets[class].class);
             for slot in slots[class].range_mut(window).map(|(_, slot)| slot) {
-                if slot.demand_msat.is_none_or(|demand| limit_msat > demand)
+                if slot.pressure.demand_msat.is_none_or(|demand| limit_msat > demand)
                     && accepted.meets(&slot.asks)
                 {
-                    slot.demand_msat = Some(limit_msat);
+                    slot.pressure.demand_msat = Some(limit_msat);
                 }
             }
         }
@@ -116,11 +128,11 @@ fn press_down(market: &Market<'_>, slots: &mut BTreeMap<u32, Slot>) {
             continue;
         }
         for (&at, slot) in slots.range_mut(ask.first_slot..ask.end_slot) {
-            if slot.supply_msat.is_none_or(|lowest| ask.limit_msat < lowest)
+            if slot.pressure.supply_msat.is_none_or(|lowest| ask.limit_msat < lowest)
                 && market.supply.is_free(rank, at)
                 && (slot.is_any_welcome || slot.welcome[rank / WORD] >> (rank % WORD) & 1 == 1)
             {
-                slot.supply_msat = Some(ask.limit_msat);
+                slot.pressure.supply_msat = Some(ask.limit_msat);
             }
         }
     }
@@ -128,31 +140,36 @@ fn press_down(market: &Market<'_>, slots: &mut BTreeMap<u32, Slot>) {
 
 /// Applies both pressures as far as the promises allow, then fixes each slot in turn at the
 /// middle between its dearest ask and its lowest limit, or as near as the promises allow.
-fn fix(
-    market: &mut Market<'_>,
-    slots: &mut BTreeMap<u32, Slot>,
-    prices: &mut BTreeMap<(u16, u32), u64>,
-) -> Result<(), MatchError> {
-    let closure = &mut market.closure;
-    for (&at, slot) in slots.iter_mut() {
+/// Slots ascend, before and after.
+///
+/// # Errors
+/// As [`settle`].
+pub(super) fn fix(
+    closure: &mut Closure,
+    slots: &mut [(u32, &mut Pressure)],
+) -> Result<Vec<(u32, u64)>, MatchError> {
+    for (at, slot) in &mut *slots {
+        let (at, end) = (*at, *at + 1);
         if let Some(demand_msat) = slot.demand_msat {
-            let floor_msat = demand_msat.min(closure.max_msat(at, at + 1));
-            closure.at_least(at, at + 1, floor_msat)?;
+            let floor_msat = demand_msat.min(closure.max_msat(at, end));
+            closure.at_least(at, end, floor_msat)?;
             slot.dearest_ask_msat = slot.dearest_ask_msat.max(floor_msat);
         }
         if let Some(supply_msat) = slot.supply_msat {
-            let ceiling_msat = supply_msat.max(closure.min_msat(at, at + 1));
-            closure.at_most(at, at + 1, ceiling_msat)?;
+            let ceiling_msat = supply_msat.max(closure.min_msat(at, end));
+            closure.at_most(at, end, ceiling_msat)?;
             slot.lowest_limit_msat = slot.lowest_limit_msat.min(ceiling_msat);
         }
     }
-    for (&at, slot) in slots.iter() {
+    let mut prices = Vec::with_capacity(slots.len());
+    for (at, slot) in slots {
+        let (at, end) = (*at, *at + 1);
         let middle_msat = (slot.dearest_ask_msat + slot.lowest_limit_msat) / 2;
-        let floor_msat = closure.min_msat(at, at + 1);
-        let price_msat = middle_msat.max(floor_msat).min(closure.max_msat(at, at + 1));
-        closure.at_most(at, at + 1, price_msat)?;
-        closure.at_least(at, at + 1, price_msat)?;
-        prices.insert((market.class.id, at), price_msat);
+        let floor_msat = closure.min_msat(at, end);
+        let price_msat = middle_msat.max(floor_msat).min(closure.max_msat(at, end));
+        closure.at_most(at, end, price_msat)?;
+        closure.at_least(at, end, price_msat)?;
+        prices.push((at, price_msat));
     }
-    Ok(())
+    Ok(prices)
 }

@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use super::accept::{Accepted, Party, Terms};
-use super::instance::{Instance, MatchError, Mode, Order, Side};
+use super::instance::{MatchError, Mode};
+use super::labels::Ranks;
 use super::names::Names;
 use super::supply::WORD;
+use super::view::{Listing, Orders, ViewSide};
 
 /// A live bid.
-pub(super) struct Bid<'a> {
-    pub(super) id: &'a str,
+pub(super) struct Bid {
     /// Rank of the id among those of all orders.
     pub(super) id_rank: u32,
     pub(super) party: Party,
@@ -36,8 +37,7 @@ pub(super) struct Bid<'a> {
 }
 
 /// A live ask.
-pub(super) struct Ask<'a> {
-    pub(super) id: &'a str,
+pub(super) struct Ask {
     /// Rank of the id among those of all orders.
     pub(super) id_rank: u32,
     pub(super) party: Party,
@@ -50,13 +50,13 @@ pub(super) struct Ask<'a> {
 }
 
 /// A class in which a trade is conceivable.
-pub(super) struct Class<'a> {
+pub(super) struct Class {
     pub(super) id: u16,
     /// Slots that lie both between the bids' and between the asks' outermost ones.
     pub(super) first_slot: u32,
     pub(super) end_slot: u32,
     /// Ascending by (limit, draw, id): the position is the ask's rank.
-    pub(super) asks: Vec<Ask<'a>>,
+    pub(super) asks: Vec<Ask>,
     /// Limits of the asks in msat per block.
     pub(super) limits_msat: Vec<u64>,
     /// By 64 asks.
@@ -71,16 +71,18 @@ pub(super) struct Word {
     pub(super) largest_units: u32,
 }
 
-/// The live orders of an instance.
+/// The live orders of a book.
 pub(super) struct Book<'a> {
+    /// Of all orders, also those that do not take part.
+    pub(super) ids: Ranks<'a>,
     names: Names<'a>,
     /// Ascending by id of the class.
-    pub(super) classes: Vec<Class<'a>>,
+    pub(super) classes: Vec<Class>,
     /// In the order in which start 0 inserts them.
-    pub(super) bids: Vec<Bid<'a>>,
+    pub(super) bids: Vec<Bid>,
 }
 
-impl Bid<'_> {
+impl Bid {
     /// Slots of the run, times the units that must be placed together.
     fn bundle(&self) -> u128 {
         let units = if self.mode == Mode::Gang { self.min_qty } else { 1 };
@@ -94,7 +96,7 @@ impl Bid<'_> {
     }
 
     /// Whether `ask` may serve this bid, price and free units aside.
-    pub(super) fn accepts(&self, ask: &Ask<'_>) -> bool {
+    pub(super) fn accepts(&self, ask: &Ask) -> bool {
         self.party.owner != ask.party.owner
             && self.party.features & !ask.party.features == 0
             && self.hours >= ask.min_run
@@ -103,7 +105,7 @@ impl Bid<'_> {
     }
 
     /// First slots of the runs that the bid could take in `class`, ascending.
-    pub(super) fn starts(&self, class: &Class<'_>) -> Range<u32> {
+    pub(super) fn starts(&self, class: &Class) -> Range<u32> {
         let first = self.first_slot.max(class.first_slot);
         let last = self.end_slot.min(class.end_slot).checked_sub(self.hours);
         first..last.map_or(first, |last| last + 1)
@@ -111,7 +113,7 @@ impl Bid<'_> {
 
     /// Largest (limit − ask) over the compatible asks whose window can hold the run, `None`
     /// without an ask at or below the limit.
-    fn best_margin_msat(&self, classes: &[Class<'_>]) -> Option<u64> {
+    fn best_margin_msat(&self, classes: &[Class]) -> Option<u64> {
         let margin = |&(class, limit_msat): &(usize, u64)| {
             let ask_msat = self.cheapest_msat(&classes[class], limit_msat)?;
             Some(limit_msat - ask_msat)
@@ -119,7 +121,7 @@ impl Bid<'_> {
         self.alts.iter().filter_map(margin).max()
     }
 
-    fn cheapest_msat(&self, class: &Class<'_>, limit_msat: u64) -> Option<u64> {
+    fn cheapest_msat(&self, class: &Class, limit_msat: u64) -> Option<u64> {
         let mut accepted = Accepted::new(self, class);
         let mut from = 0;
         while let Some((word, bits)) = accepted.next(from, class.words.len()) {
@@ -140,7 +142,7 @@ impl Bid<'_> {
 }
 
 impl Word {
-    fn new(asks: &[Ask<'_>]) -> Self {
+    fn new(asks: &[Ask]) -> Self {
         Self {
             total_units: asks.iter().map(|ask| ask.qty).sum(),
             largest_units: asks.iter().map(|ask| ask.qty).max().unwrap_or(0),
@@ -148,9 +150,9 @@ impl Word {
     }
 }
 
-impl<'a> Class<'a> {
+impl Class {
     /// `None` if no slot is common to the bids' span and the asks, which come by rank.
-    fn new(id: u16, span: (u32, u32), asks: Vec<Ask<'a>>) -> Option<Self> {
+    fn new(id: u16, span: (u32, u32), asks: Vec<Ask>) -> Option<Self> {
         let first_slot = asks.iter().map(|ask| ask.first_slot).min()?.max(span.0);
         let end_slot = asks.iter().map(|ask| ask.end_slot).max()?.min(span.1);
         let limits_msat = asks.iter().map(|ask| ask.limit_msat).collect();
@@ -162,17 +164,22 @@ impl<'a> Class<'a> {
 }
 
 impl<'a> Book<'a> {
-    /// Checks an instance, drops what cannot trade and ranks the rest.
+    /// Checks the orders, drops what cannot trade and ranks the rest.
     ///
     /// # Errors
     /// As [`super::solve`], `match.infeasible` aside.
-    pub(super) fn new(instance: &'a Instance) -> Result<Self, MatchError> {
-        let live = instance.ranked()?;
-        let names = Names::new(&instance.beacon, &live);
-        let mut sides = Sides::new(&live, &names, instance);
+    pub(super) fn new(orders: &impl Orders<'a>) -> Result<Self, MatchError> {
+        let mut listing = Listing::new(orders)?;
+        let names = Names::new(&mut listing);
+        Ok(Self::ranked(orders, listing, names))
+    }
+
+    /// Ranks the orders that take part.
+    pub(super) fn ranked(orders: &impl Orders<'a>, listing: Listing<'a>, names: Names<'a>) -> Self {
+        let mut sides = Sides::new(orders, &listing, &names);
         let classes = sides.classes(&names);
         let bids = sides.bids(&names, &classes);
-        Ok(Self { names, classes, bids })
+        Self { ids: listing.ids, names, classes, bids }
     }
 
     /// The order in which start number `start` inserts the bids, as indices into `bids`.
@@ -191,69 +198,72 @@ impl<'a> Book<'a> {
 
     /// Start 0 ranks by value over the root of the bundle size, squared to stay integral;
     /// 1 by limit; 2 by the best conceivable surplus; later ones perturb the first.
-    fn priority(&self, bid: &Bid<'_>, margin_msat: u64, start: u8) -> u128 {
+    fn priority(&self, bid: &Bid, margin_msat: u64, start: u8) -> u128 {
         match start {
             0 => bid.value(),
             1 => bid.best_limit_msat.into(),
             2 => u128::from(margin_msat) * bid.bundle(),
-            _ => bid.value() * u128::from(500 + self.names.perturbation(bid.id, start)),
+            _ => {
+                bid.value()
+                    * u128::from(500 + self.names.perturbation(self.ids.label(bid.id_rank), start))
+            }
         }
     }
 }
 
 /// The live orders, bids and asks apart.
 #[derive(Default)]
-struct Sides<'a> {
+struct Sides {
     /// By class.
-    asks: BTreeMap<u16, Vec<Ask<'a>>>,
+    asks: BTreeMap<u16, Vec<Ask>>,
     /// Their alternatives still name the class itself.
-    bids: Vec<Bid<'a>>,
+    bids: Vec<Bid>,
     /// Slots between the outermost ones of the bids for each class.
     spans: BTreeMap<u16, (u32, u32)>,
 }
 
-impl<'a> Sides<'a> {
-    fn new(live: &[(&'a Order, u32)], names: &Names<'a>, instance: &Instance) -> Self {
-        let now = instance.now;
-        let max_legs = instance.max_legs.map_or(usize::MAX, usize::from);
-        let mut sides = Self { bids: Vec::with_capacity(live.len()), ..Self::default() };
-        for (at, &(order, id_rank)) in live.iter().enumerate() {
-            let party = Party::new(order, at, names);
-            match &order.side {
-                Side::Sell { class, limit_msat, min_run, .. } => {
-                    sides.asks.entry(*class).or_default().push(Ask {
-                        id: &order.id,
+impl Sides {
+    fn new<'a>(orders: &impl Orders<'a>, listing: &Listing<'a>, names: &Names<'a>) -> Self {
+        let terms = &listing.terms;
+        let mut sides = Self { bids: Vec::with_capacity(listing.count()), ..Self::default() };
+        for (number, at) in listing.live().enumerate() {
+            let order = orders.view(at);
+            let id_rank = listing.ids.at(at);
+            let party = Party::new(&order, number, names);
+            let (qty, first_slot, end_slot) =
+                (order.units_left(), order.first_slot(terms.now), order.window.1);
+            match order.side {
+                ViewSide::Sell { class, limit_msat, min_run, .. } => {
+                    sides.asks.entry(class).or_default().push(Ask {
                         id_rank,
                         party,
-                        provider: names.provider(at),
-                        qty: order.units_left(),
-                        first_slot: order.first_slot(now),
-                        end_slot: order.window.1,
-                        limit_msat: *limit_msat,
-                        min_run: (*min_run).into(),
+                        provider: names.provider(number),
+                        qty,
+                        first_slot,
+                        end_slot,
+                        limit_msat,
+                        min_run: min_run.into(),
                     });
                 }
-                Side::Buy { hours, mode, alts } => {
+                ViewSide::Buy { hours, mode, alts } => {
                     sides.bids.push(Bid {
-                        id: &order.id,
                         id_rank,
                         party,
-                        qty: order.units_left(),
+                        qty,
                         min_qty: order.min_left(),
-                        first_slot: order.first_slot(now),
-                        end_slot: order.window.1,
-                        hours: (*hours).into(),
-                        mode: *mode,
-                        max_legs,
+                        first_slot,
+                        end_slot,
+                        hours: hours.into(),
+                        mode,
+                        max_legs: terms.max_legs.map_or(usize::MAX, usize::from),
                         best_limit_msat: order.best_limit_msat(),
-                        alts: alts.iter().map(|&(class, limit)| (class.into(), limit)).collect(),
+                        alts: alts.iter().map(|(class, limit)| (class.into(), limit)).collect(),
                         margin_msat: None,
                         sells: false,
                     });
-                    let (first, end) = (order.first_slot(now), order.window.1);
-                    for (class, _) in alts {
-                        let span = sides.spans.entry(*class).or_insert((first, end));
-                        *span = (span.0.min(first), span.1.max(end));
+                    for (class, _) in alts.iter() {
+                        let span = sides.spans.entry(class).or_insert((first_slot, end_slot));
+                        *span = (span.0.min(first_slot), span.1.max(end_slot));
                     }
                 }
             }
@@ -262,7 +272,7 @@ impl<'a> Sides<'a> {
     }
 
     /// Ranks the asks and leaves out the classes that no bid can reach.
-    fn classes(&mut self, names: &Names<'a>) -> Vec<Class<'a>> {
+    fn classes(&mut self, names: &Names<'_>) -> Vec<Class> {
         let mut classes = Vec::new();
         for (id, mut asks) in std::mem::take(&mut self.asks) {
             if let Some(&span) = self.spans.get(&id) {
@@ -274,7 +284,7 @@ impl<'a> Sides<'a> {
     }
 
     /// Puts the bids into the order of start 0 and adds what follows from the asks.
-    fn bids(mut self, names: &Names<'a>, classes: &[Class<'a>]) -> Vec<Bid<'a>> {
+    fn bids(mut self, names: &Names<'_>, classes: &[Class]) -> Vec<Bid> {
         let index: BTreeMap<usize, usize> =
             classes.iter().enumerate().map(|(at, class)| (class.id.into(), at)).collect();
         let mut sells = vec![false; names.len()];

@@ -12,7 +12,7 @@ use super::supply::WORD;
 
 /// A run that one bid could take at one alternative's limit.
 pub(super) struct Search<'a> {
-    pub(super) bid: &'a Bid<'a>,
+    pub(super) bid: &'a Bid,
     pub(super) market: &'a Market<'a>,
     pub(super) limit_msat: u64,
     pub(super) start: u32,
@@ -30,7 +30,7 @@ impl<'a> Search<'a> {
     /// `None` if the limit is below a total already promised to a seller, or too few units
     /// are known to be left.
     pub(super) fn new(
-        bid: &'a Bid<'a>,
+        bid: &'a Bid,
         market: &'a Market<'a>,
         limit_msat: u64,
         start: u32,

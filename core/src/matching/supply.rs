@@ -29,7 +29,7 @@ pub(super) struct Supply {
 
 impl Supply {
     /// Everything that the asks of `class` offer.
-    pub(super) fn new(class: &Class<'_>) -> Self {
+    pub(super) fn new(class: &Class) -> Self {
         let slots = (class.end_slot - class.first_slot) as usize;
         let words = class.words.len();
         let largest = class.asks.iter().map(|ask| ask.qty).max().unwrap_or(0);
@@ -224,7 +224,7 @@ mod tests {
     #[test]
     fn free_units_are_bounded_without_a_look_at_the_asks() {
         let book = book();
-        let book = Book::new(&book).unwrap();
+        let book = Book::new(&&book).unwrap();
         let mut supply = Supply::new(&book.classes[0]);
         supply.take(0, 10, 12, 1);
         // 4 units fill planes 0 to 2, which stand for up to 7; 2 units stand for up to 3.

@@ -178,8 +178,8 @@ impl Dropped {
 
     /// Why an order that is not among the live ones is not.
     fn of(order: &Order, instance: &Instance) -> Self {
-        let limit_msat = order.best_limit_msat();
-        if order.is_live(instance.now, instance.epoch) {
+        let limit_msat = order.view().best_limit_msat();
+        if order.view().is_live(instance.now, instance.epoch) {
             Self::Cancelled
         } else if order.units_left() == 0 {
             Self::Filled
@@ -254,7 +254,7 @@ pub struct Counter {
 /// How many counter-orders met one constraint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Step {
-    /// Which.
+    /// The constraint that was tried.
     pub constraint: Constraint,
     /// Counter-orders that passed all before.
     pub tried: u32,
@@ -431,7 +431,7 @@ fn funnel(counters: &[Counter]) -> Vec<Step> {
     steps
 }
 
-/// Ascending: traded ones first, then whoever failed latest, by the smallest gap in price.
+/// Ascending: traded ones first, then those that failed latest, by the smallest gap in price.
 fn nearness(counter: &Counter) -> (Reverse<u32>, Reverse<Option<Constraint>>, u64, &str) {
     let gap = counter.finding.as_ref().map_or(0, |found| match (&found.own, &found.theirs) {
         (Value::LimitMsat(a), Value::LimitMsat(b)) | (Value::RunMsat(a), Value::RunMsat(b)) => {
