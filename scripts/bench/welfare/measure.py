@@ -70,12 +70,15 @@ def solved(book, seconds):
 class Matcher:
     """The `capex` program."""
 
-    def __init__(self, program):
+    def __init__(self, program, max_legs=None):
         self.program = program
+        self.max_legs = max_legs
 
     def outcome(self, book, algorithm):
         """The result of a book and the seconds it took, the start of the program included."""
         args = ["match", "--input", "-", "--json", "--algorithm", str(algorithm)]
+        if self.max_legs is not None:
+            book = {**book, "max_legs": self.max_legs}
         begin = time.monotonic()
         done = subprocess.run(
             [self.program, *args], input=json.dumps(book), capture_output=True, text=True
@@ -145,6 +148,7 @@ def arguments(argv):
     parser.add_argument("--seeds", type=int, default=30, help="books of a generated kind")
     parser.add_argument("--books", type=int, default=1000, help="most books of a kind of log")
     parser.add_argument("--algorithm", nargs="+", type=int, choices=ALGORITHMS, default=[1, 2])
+    parser.add_argument("--max-legs", type=int, help="most asks of one bid, as networks define it")
     parser.add_argument("--seconds", type=float, default=60, help="processor time for one bound")
     parser.add_argument("--solve", action="store_true", help="spend it on open bounds again")
     parser.add_argument("--keep-bounds", action="store_true", help="write them to bounds.json")
@@ -159,7 +163,7 @@ def arguments(argv):
 
 def main(argv):
     args = arguments(argv)
-    matcher = Matcher(default_program())
+    matcher = Matcher(default_program(), args.max_legs)
     rows, kept = [], known.committed()
     for kind in args.kinds:
         most = args.seeds if kind in generated.KINDS else args.books
