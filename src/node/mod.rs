@@ -7,7 +7,6 @@
 
 mod answer;
 mod chain_task;
-mod clock;
 pub mod config;
 mod faucet;
 mod lease_client;
@@ -21,7 +20,7 @@ mod verify;
 use std::future::Future;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use capex_network::{Event as NetEvent, PeerKey};
+use capex_network::Event as NetEvent;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -36,8 +35,6 @@ use capex_core::ids::Key;
 
 /// Shortest pause between two ticks that nothing else asks for.
 const TICK_MIN: Duration = Duration::from_millis(1);
-/// Own requests to peers have ids above those of the engine.
-const NODE_REQUEST_IDS: u64 = 1 << 63;
 
 /// Why a node ended.
 #[derive(Debug, thiserror::Error)]
@@ -110,24 +107,11 @@ struct Node {
     outside: Outside,
     redemptions: answer::Redemptions,
     chain_status: ChainStatus,
-    clocks: clock::Clocks,
-    calls: Calls,
     presence: Presence,
     /// Answers that are being prepared.
     served: JoinSet<()>,
     studies: offload::Studies,
     stop: bool,
-}
-
-/// Requests of the shell's own to peers.
-#[derive(Default)]
-struct Calls(u64);
-
-impl Calls {
-    fn next_id(&mut self) -> u64 {
-        self.0 += 1;
-        NODE_REQUEST_IDS + self.0
-    }
 }
 
 /// Where this node can be found.
@@ -174,7 +158,6 @@ pub async fn run(
         if let Some(fault) = node.driver.take_fault() {
             break Err(fault.into());
         }
-        node.ask_clocks();
         let timeout = node.next_timeout();
         // Whoever floods one of the channels must not keep the clock from being heard.
         if timeout.is_zero() {
@@ -244,11 +227,7 @@ impl Node {
             }
             NetEvent::Response { id, result } => {
                 let result = result.map_err(|error| error.to_string());
-                if id >= NODE_REQUEST_IDS {
-                    self.on_own_response(id, result);
-                } else {
-                    self.feed(Input::Response { id, result });
-                }
+                self.feed(Input::Response { id, result });
             }
             NetEvent::PeerUp { peer, addr, outbound } => {
                 let key = Key(peer.0);
@@ -256,11 +235,9 @@ impl Node {
                     self.outside.peers.reached(key, addr);
                 }
                 self.driver.on_peer(&mut self.outside, key, true);
-                self.ask_clock(key);
             }
             NetEvent::PeerDown { peer } => {
                 let key = Key(peer.0);
-                self.forget_clock(&key);
                 self.driver.on_peer(&mut self.outside, key, false);
             }
             NetEvent::Listening { addr } => self.on_listening(addr),
@@ -271,20 +248,6 @@ impl Node {
                 tracing::debug!(%topic, %reason, "not published yet");
             }
         }
-    }
-
-    /// Asks a peer on the shell's own account: always answered.
-    fn request(&mut self, id: u64, peer: Key, protocol: Protocol, bytes: Vec<u8>) {
-        let protocol = protocol.name().to_owned();
-        let command =
-            capex_network::Command::Request { id, peer: PeerKey(peer.0), protocol, bytes };
-        if let Err(code) = self.outside.network(command) {
-            self.on_own_response(id, Err(code.to_owned()));
-        }
-    }
-
-    fn on_own_response(&mut self, id: u64, result: Result<Vec<u8>, String>) {
-        self.on_clock(id, &result);
     }
 
     fn on_listening(&mut self, addr: String) {

@@ -4,7 +4,7 @@
 use std::fs;
 use std::os::unix::fs::DirBuilderExt;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use capex_network::{Command as NetCommand, PeerKey, ProtocolConfig, Secret, TopicConfig};
 use tokio::sync::{mpsc, oneshot};
@@ -115,8 +115,6 @@ pub(super) async fn open(config: Config) -> Result<(Node, Sources, Tasks), NodeE
         config,
         redemptions: super::answer::Redemptions::new(redemption_events),
         chain_status: ChainStatus::default(),
-        clocks: super::clock::Clocks::new(Instant::now()),
-        calls: super::Calls::default(),
         presence: Presence {
             api_addr,
             listening: Vec::new(),

@@ -72,7 +72,6 @@ fn kind(input: &Input) -> u8 {
         Input::Request { .. } => 3,
         Input::Response { .. } => 4,
         Input::Peer { .. } => 5,
-        Input::Clock { .. } => 6,
         Input::Chain(_) => 7,
         Input::ChainSource { .. } => 8,
         Input::Wallet(_) => 9,

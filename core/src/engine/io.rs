@@ -254,13 +254,6 @@ pub enum Input {
         /// Came.
         up: bool,
     },
-    /// Own clock against the peers'.
-    Clock {
-        /// Own minus median, ms.
-        offset_ms: i64,
-        /// Peers that were asked.
-        peers: u16,
-    },
     /// Chain facts.
     Chain(ChainFacts),
     /// The chain source came (true) or went: without one nothing is spent.

@@ -110,10 +110,8 @@ impl Engine {
                 } else {
                     self.peers.remove(&key);
                 }
-            }
-            Input::Clock { offset_ms, peers } => {
-                let ctx = self.kernel.context(now_ms);
-                self.market.on_clock(&ctx, offset_ms, peers);
+                self.sync.on_peer(&mut self.kernel.context(now_ms), key, up);
+                self.judge_clock(now_ms);
             }
             Input::Chain(facts) => self.on_chain(now_ms, &facts),
             Input::ChainSource { up } => self.kernel.chain.up = up,
@@ -166,10 +164,16 @@ impl Engine {
             self.holdings.next_deadline().map(|at| (at, "holdings")),
             self.leases.next_deadline(&self.kernel.params).map(|at| (at, "lease")),
             self.contacts.next_deadline(),
+            self.sync.next_deadline().map(|at| (at, "clocks")),
         ]
         .into_iter()
         .flatten()
         .fold(market, |first, other| if other.0 < first.0 { other } else { first })
+    }
+
+    fn judge_clock(&mut self, now_ms: TimeMs) {
+        let (offset_ms, peers) = self.sync.clock_offset();
+        self.market.on_clock(&self.kernel.context(now_ms), offset_ms, peers);
     }
 
     fn start(&mut self, now_ms: TimeMs, records: &[Record], salt: [u8; 32]) {
@@ -235,6 +239,7 @@ impl Engine {
         self.holdings.on_tick(&mut ctx);
         self.leases.on_tick(&mut ctx);
         self.contacts.on_tick(&mut ctx);
+        self.sync.on_tick(&mut ctx, self.peers.iter().copied());
     }
 
     fn apply(&mut self, now_ms: TimeMs, events: Vec<TradeEvent>) {
@@ -442,6 +447,7 @@ impl Engine {
                     let mut ctx = self.kernel.context(now_ms);
                     let epochs = &mut self.market.epochs;
                     self.sync.on_reply(&mut ctx, epochs, peer, *purpose, reply);
+                    self.judge_clock(now_ms);
                 }
             }
         }

@@ -1,9 +1,12 @@
-//! Fetching what a peer with another root has and we lack.
+//! Fetching what a peer with another root has and we lack, and comparing clocks.
+
+mod clock;
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use self::clock::Clocks;
 use crate::admission::{AdmissionError, admit};
 use crate::engine::io::{Effect, Event, Protocol};
 use crate::engine::kernel::{Context, Purpose};
@@ -71,6 +74,11 @@ pub enum SyncPurpose {
     Ids(u64),
     /// Orders of an epoch that it said it holds.
     Orders(u64),
+    /// Its time.
+    Clock {
+        /// When it was asked, unix ms.
+        sent_ms: TimeMs,
+    },
 }
 
 /// Who was asked in which epoch.
@@ -78,9 +86,36 @@ pub enum SyncPurpose {
 pub struct Sync {
     traders: BTreeMap<u64, Vec<Key>>,
     relays: BTreeMap<u64, Vec<Key>>,
+    clocks: Clocks,
 }
 
 impl Sync {
+    /// A peer came, and is asked for its time, or went.
+    pub fn on_peer(&mut self, ctx: &mut Context<'_>, peer: Key, up: bool) {
+        if up {
+            self.clocks.ask(ctx, peer);
+        } else {
+            self.clocks.forget(&peer);
+        }
+    }
+
+    /// Asks peers for their time now and then.
+    pub fn on_tick(&mut self, ctx: &mut Context<'_>, peers: impl Iterator<Item = Key>) {
+        self.clocks.on_tick(ctx, peers);
+    }
+
+    /// When [`Sync::on_tick`] has something to do, unix ms.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<TimeMs> {
+        self.clocks.next_deadline()
+    }
+
+    /// Own time minus that of the median peer, ms, and how many peers told theirs.
+    #[must_use]
+    pub fn clock_offset(&self) -> (i64, u16) {
+        self.clocks.median()
+    }
+
     /// Asks a peer that may hold orders of an epoch that we lack.
     pub fn ask(&mut self, ctx: &mut Context<'_>, lack: Lack) {
         match lack {
@@ -109,7 +144,7 @@ impl Sync {
     /// Takes a peer's answer. An order in it that its bytes prove invalid is the fault of
     /// the peer that sent it.
     pub fn on_reply(
-        &self,
+        &mut self,
         ctx: &mut Context<'_>,
         epochs: &mut Epochs,
         peer: Key,
@@ -129,6 +164,9 @@ impl Sync {
             }
             (SyncPurpose::Orders(epoch), SyncReply::Orders(orders)) => {
                 take_orders(ctx, epochs, epoch, peer, &orders);
+            }
+            (SyncPurpose::Clock { sent_ms }, reply) => {
+                self.clocks.answered(ctx, peer, sent_ms, &reply);
             }
             // A refusal, or an answer to something else: another peer is asked in its turn.
             (SyncPurpose::Ids(_), SyncReply::Orders(_))
