@@ -72,7 +72,8 @@ impl OrderSet {
         self.by_owner.remove(&(owner, id));
     }
 
-    fn ids_of(&self, owner: &Key) -> impl Iterator<Item = OrderId> + Clone {
+    /// Ids of one owner's orders, ascending.
+    pub fn ids_of(&self, owner: &Key) -> impl Iterator<Item = OrderId> + Clone {
         let all = (*owner, OrderId([0; 32]))..=(*owner, OrderId([u8::MAX; 32]));
         self.by_owner.range(all).map(|&(_, id)| id)
     }

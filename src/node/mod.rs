@@ -9,6 +9,7 @@ mod answer;
 mod chain_task;
 pub mod config;
 mod faucet;
+mod history;
 mod lease_client;
 mod lease_host;
 mod offload;

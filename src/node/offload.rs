@@ -10,11 +10,12 @@ use std::sync::Arc;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use tokio::sync::{Semaphore, oneshot};
 
+use super::history::PastEpoch;
 use crate::api::{Answer, ApiError};
 use capex_core::book::{OrderSet, instance};
 use capex_core::reason;
 
-pub(super) use epoch::EpochStudy;
+pub(super) use epoch::{EpochStudy, prices, shown};
 pub(super) use explanation::{ExplainStudy, class_name, feature_names};
 pub(super) use quote::QuoteStudy;
 
@@ -35,7 +36,14 @@ pub(super) enum Study {
     EpochExport(Box<EpochStudy>),
     /// An epoch with its signed orders.
     EpochSigned(Box<EpochStudy>),
+    /// An epoch with its rows.
+    EpochShow(Box<EpochStudy>),
+    /// Any of these about an epoch that has to be read first.
+    Past(PastEpoch, Then),
 }
+
+/// The study that an epoch, once read, becomes.
+pub(super) type Then = Box<dyn FnOnce(EpochStudy) -> Result<Study, ApiError> + Send>;
 
 /// Runs studies, a few at a time.
 #[derive(Debug)]
@@ -96,6 +104,8 @@ impl Study {
             Self::EpochCheck(study) => study.check().into(),
             Self::EpochExport(study) => study.input().into(),
             Self::EpochSigned(study) => study.signed()?.into(),
+            Self::EpochShow(study) => shown(&study.params, &study.result, Vec::new()).into(),
+            Self::Past(epoch, then) => return then(epoch.open()?)?.run(),
         })
     }
 }

@@ -60,7 +60,7 @@ fn open_datadir(config: &Config) -> Result<Opened, NodeError> {
     if let Some(quarantined) = &report.quarantined {
         tracing::warn!(dir = %quarantined.display(), "the index was damaged and has been rebuilt");
     }
-    let records = store.load()?;
+    let records = super::history::opening_records(&store)?;
     let store = Arc::new(store);
     let identity = load_or_create_secret(&datadir.join("identity.key"))?;
     let chain = config.params.chain.network;

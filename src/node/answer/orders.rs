@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use crate::api::types::{
     Book, BookOrder, ClassDepth, ClassLimit, Depth, Level, Mode, Order, Peer, Side, SignedOrder,
-    SlotDepth, SlotPrice, TimeInForce, slot_range,
+    SlotDepth, TimeInForce, slot_range,
 };
 use crate::api::{ApiError, Noun, Prefix};
+use crate::node::offload::prices;
 use crate::node::{Node, now_ms};
 use capex_core::engine::market::TimeInForce as Force;
 use capex_core::engine::market::depth::{self as market, depth};
@@ -87,7 +88,9 @@ impl Node {
         bids.truncate(BOOK_DEPTH);
         asks.truncate(BOOK_DEPTH);
         let last = epochs.iter().filter_map(|(_, view)| view.result.as_ref()).last();
-        let prices = last.map(|result| self.prices(&result.prices, Some(id))).unwrap_or_default();
+        let prices = last
+            .map(|result| prices(self.engine().params(), &result.prices, Some(id)))
+            .unwrap_or_default();
         Ok(Book {
             epoch,
             class: class.name.clone(),
@@ -151,22 +154,6 @@ impl Node {
             }
         }
         sides
-    }
-
-    pub(super) fn prices(
-        &self,
-        prices: &[capex_core::epoch::SlotPrice],
-        class: Option<u16>,
-    ) -> Vec<SlotPrice> {
-        prices
-            .iter()
-            .filter(|(of, _, _)| class.is_none_or(|class| class == *of))
-            .map(|&(class, slot, price_msat)| SlotPrice {
-                class: self.class_name(class),
-                slot,
-                price_msat,
-            })
-            .collect()
     }
 
     pub(super) fn peers(&self) -> Vec<Peer> {

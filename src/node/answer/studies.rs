@@ -3,13 +3,14 @@
 use std::collections::BTreeSet;
 
 use crate::api::{ApiError, Noun, Prefix, Query};
-use crate::node::offload::{ExplainStudy, QuoteStudy, Study};
+use crate::node::history::epoch_not_found;
+use crate::node::offload::{EpochStudy, ExplainStudy, QuoteStudy, Study};
 use crate::node::{Node, now_ms};
 use capex_core::book::instance;
 use capex_core::engine::market::OrderSpec;
 use capex_core::engine::market::{EpochView, Standing, quote};
 use capex_core::epoch::{Phase, computed_at_ms, epoch_at};
-use capex_core::ids::OrderId;
+use capex_core::ids::{OrderId, StandingId};
 use capex_core::limits::ORDERS_PER_OWNER_BOOK;
 use capex_core::reason;
 
@@ -22,14 +23,22 @@ impl Node {
         match query {
             Query::Explain { order, epoch } => Some(self.explain_study(order, *epoch)),
             Query::Quote(spec) => Some(self.quote_study(spec)),
-            Query::EpochCheck(epoch) => Some(self.epoch_study(*epoch).map(Study::EpochCheck)),
-            Query::EpochExport(epoch) => Some(self.epoch_study(*epoch).map(Study::EpochExport)),
-            Query::EpochSigned(epoch) => Some(self.epoch_study(*epoch).map(Study::EpochSigned)),
+            Query::EpochCheck(epoch) => Some(self.epoch_study(*epoch, Study::EpochCheck)),
+            Query::EpochExport(epoch) => Some(self.epoch_study(*epoch, Study::EpochExport)),
+            Query::EpochSigned(epoch) => Some(self.epoch_study(*epoch, Study::EpochSigned)),
+            Query::Epoch(Some(epoch)) if self.is_past(*epoch) => {
+                Some(self.epoch_study(*epoch, Study::EpochShow))
+            }
             _ => None,
         }
     }
 
     fn explain_study(&self, order: &Prefix, epoch: Option<u64>) -> Result<Study, ApiError> {
+        if let Some(epoch) =
+            epoch.or_else(|| self.last_epoch_of(order)).filter(|e| self.is_past(*e))
+        {
+            return Ok(self.explain_past(order.clone(), epoch));
+        }
         let (epoch, view, id) = self.order_in_epoch(order, epoch)?;
         let result = view.result.clone().ok_or_else(|| self.not_computed(epoch))?;
         let (params, set) = (self.engine().params().clone(), view.set.clone());
@@ -42,6 +51,38 @@ impl Node {
         Ok(Study::Explain(Box::new(ExplainStudy { params, set, result, id, order_id })))
     }
 
+    /// The last epoch that the standing order with this id was signed for.
+    fn last_epoch_of(&self, prefix: &Prefix) -> Option<u64> {
+        let mut standing = self.engine().market().standing();
+        standing.find(|standing| prefix.matches(&standing.id.0))?.last_epoch
+    }
+
+    /// As [`Node::explain_study`], in an epoch that has to be read first.
+    fn explain_past(&self, prefix: Prefix, epoch: u64) -> Study {
+        let last = self.engine().market().standing();
+        let last = last.filter(|standing| standing.last_epoch == Some(epoch));
+        let own: Vec<(OrderId, StandingId)> =
+            last.filter_map(|standing| Some((standing.last_order?, standing.id))).collect();
+        self.past_study(
+            epoch,
+            Box::new(move |found| {
+                let ids = found.set.ids_from(OrderId(prefix.lowest()));
+                let mut ids: BTreeSet<OrderId> =
+                    ids.take_while(|id| prefix.matches(&id.0)).collect();
+                ids.extend(own.iter().filter(|(_, id)| prefix.matches(&id.0)).map(|(id, _)| *id));
+                ids.retain(|id| found.set.get(id).is_some());
+                if ids.len() > 1 {
+                    return Err(several(epoch, &ids));
+                }
+                let not_found = || ApiError::not_found(Noun::Order, prefix.as_str());
+                let id = ids.pop_first().ok_or_else(not_found)?;
+                let order_id = own.iter().find(|(own, _)| *own == id).map(|(_, id)| id.to_string());
+                let EpochStudy { params, set, result, .. } = found;
+                Ok(Study::Explain(Box::new(ExplainStudy { params, set, result, id, order_id })))
+            }),
+        )
+    }
+
     /// The order that is meant: by its id in an epoch, or by the standing order of this node
     /// that it came from; in the last computed epoch that has it unless one is named.
     fn order_in_epoch(
@@ -52,10 +93,9 @@ impl Node {
         let epochs = &self.engine().market().epochs;
         let mut views: Vec<(u64, &EpochView)> = match epoch {
             Some(epoch) => {
-                let view = epochs.get(epoch).ok_or_else(|| {
-                    ApiError::new(reason!("epoch.not_found"), "this node has nothing of that epoch")
-                        .with_hint("epochs without orders have none; old ones are forgotten")
-                })?;
+                let view = epochs
+                    .get(epoch)
+                    .ok_or_else(|| epoch_not_found("this node has nothing of that epoch"))?;
                 vec![(epoch, view)]
             }
             None => epochs.iter().filter(|(_, view)| view.result.is_some()).collect(),

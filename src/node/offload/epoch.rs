@@ -2,12 +2,16 @@
 
 use std::sync::Arc;
 
-use crate::api::types::{EpochCheck, EpochDifference, book_json};
+use super::class_name;
+use crate::api::types::{
+    Epoch, EpochCheck, EpochDifference, EpochRow, SeenRoot, SlotPrice, book_json, slot_range,
+};
 use crate::api::{ApiError, EpochFile, EpochInput};
 use capex_core::book::{OrderSet, instance};
 use capex_core::epoch::EpochResult;
 use capex_core::epoch::audit::{Depth, audit};
 use capex_core::epoch::signed::{SignedEpoch, SignedEpochFault, write};
+use capex_core::ids::to_hex;
 use capex_core::params::Params;
 
 /// A computed epoch, with its orders shared rather than copied.
@@ -49,6 +53,46 @@ impl EpochStudy {
         let signed = SignedEpoch::new(&self.result, &self.set, &self.params);
         write(&signed, &self.params.name).map(EpochFile).map_err(refused)
     }
+}
+
+/// A computed epoch for the API, with the roots that were heard.
+pub(in crate::node) fn shown(params: &Params, result: &EpochResult, roots: Vec<SeenRoot>) -> Epoch {
+    let rows = result.rows.iter().map(|found| EpochRow {
+        trade_id: found.trade.to_string(),
+        buy: to_hex(&found.row.buy),
+        sell: to_hex(&found.row.sell),
+        class: class_name(params, found.row.class),
+        window: slot_range(found.row.window()),
+        qty: found.row.qty,
+        price_msat: found.row.msat,
+    });
+    let root = to_hex(&result.root);
+    Epoch {
+        epoch: result.epoch,
+        first_slot: params.first_slot(result.epoch),
+        agreed: roots.iter().all(|seen| seen.root == root),
+        root,
+        count: result.count,
+        result_root: to_hex(&result.result_root),
+        rows: rows.collect(),
+        prices: prices(params, &result.prices, None),
+        roots,
+    }
+}
+
+/// Prices for the API, of one class or of all.
+pub(in crate::node) fn prices(
+    params: &Params,
+    prices: &[capex_core::epoch::SlotPrice],
+    class: Option<u16>,
+) -> Vec<SlotPrice> {
+    let wanted = prices.iter().filter(|(of, _, _)| class.is_none_or(|class| class == *of));
+    let shown = wanted.map(|&(class, slot, price_msat)| SlotPrice {
+        class: class_name(params, class),
+        slot,
+        price_msat,
+    });
+    shown.collect()
 }
 
 fn refused(fault: SignedEpochFault) -> ApiError {

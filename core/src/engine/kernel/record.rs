@@ -23,7 +23,7 @@ pub enum Table {
     Standing = 2,
     /// Computed epochs by number: root, counts and hash of the result.
     Epoch = 3,
-    /// Signed orders of computed epochs by (epoch, id).
+    /// Signed orders of this node in epochs without a result, by (epoch, id).
     Order = 4,
     /// Open trades of this buyer by trade id.
     Buyer = 5,
@@ -43,6 +43,8 @@ pub enum Table {
     Proof = 12,
     /// Rows and prices of computed epochs by (epoch, part).
     EpochPart = 13,
+    /// Signed orders of computed epochs by (epoch, part).
+    EpochOrders = 15,
     /// Locks of this registrar by terms.
     Registrar = 14,
     /// Trades that have ended by (epoch, trade, role).
@@ -53,7 +55,7 @@ pub enum Table {
 
 impl Table {
     /// Every table.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Counter,
         Self::Standing,
         Self::Epoch,
@@ -67,6 +69,7 @@ impl Table {
         Self::Capacity,
         Self::Proof,
         Self::EpochPart,
+        Self::EpochOrders,
         Self::Registrar,
         Self::PastTrade,
         Self::Salt,
@@ -103,6 +106,7 @@ impl Table {
             Self::Capacity => "capacity",
             Self::Proof => "proof",
             Self::EpochPart => "epoch_part",
+            Self::EpochOrders => "epoch_orders",
             Self::Registrar => "registrar",
             Self::PastTrade => "past_trade",
             Self::Salt => "salt",

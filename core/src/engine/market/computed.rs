@@ -2,13 +2,11 @@
 
 use std::sync::Arc;
 
-use super::epochs::order_key;
-use super::records::OrderV1;
-use super::results;
+use super::archive;
+use super::records::Parts;
 use crate::book::OrderSet;
 use crate::engine::kernel::{Record, RecordTooLarge};
 use crate::epoch::{EpochResult, compute};
-use crate::ids::OrderId;
 use crate::matching::MatchError;
 use crate::params::Params;
 
@@ -47,8 +45,8 @@ impl ComputeError {
 pub struct Computed {
     pub(super) result: Arc<EpochResult>,
     pub(super) records: Vec<Record>,
-    /// Part records of the result.
-    pub(super) parts: u32,
+    /// Part records among them.
+    pub(super) parts: Parts,
 }
 
 impl Computed {
@@ -59,12 +57,8 @@ impl Computed {
     /// See [`ComputeError`].
     pub fn new(epoch: u64, set: &OrderSet, params: &Params) -> Result<Self, ComputeError> {
         let result = compute(epoch, set, params)?;
-        let orders = set.iter().map(|order| {
-            let key = order_key(epoch, &OrderId(order.id()));
-            Record::store(&key, &OrderV1(order.envelope().clone()))
-        });
-        let mut records = orders.collect::<Result<Vec<Record>, _>>()?;
-        let parts = results::encode(&result, &mut records)?;
+        let mut records = Vec::new();
+        let parts = archive::encode(&result, set, &mut records)?;
         Ok(Self { result: Arc::new(result), records, parts })
     }
 

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::archive::{self, ArchivedEpoch};
 use super::computed::Computed;
-use super::records::OrderV1;
-use super::results::{self, Loaded};
+use super::records::{OrderV1, Parts};
 use crate::book::{Inserted, OrderSet};
 use crate::engine::io::{Effect, Topic, Verdict};
 use crate::engine::kernel::{
@@ -13,7 +13,7 @@ use crate::engine::kernel::{
 };
 use crate::epoch::{EpochResult, Root, epoch_at, opens_at_ms};
 use crate::ids::{Key, OrderId};
-use crate::limits::{EPOCHS_KEPT, ROOTS_PER_EPOCH};
+use crate::limits::{EPOCHS_IN_MEMORY, EPOCHS_KEPT, ROOTS_PER_EPOCH};
 use crate::order::Order;
 use crate::wire::{VERSION, Verified, encode};
 
@@ -36,8 +36,6 @@ pub struct EpochView {
     early_roots: BTreeMap<Key, Root>,
     /// Its result, once computed.
     pub result: Option<Arc<EpochResult>>,
-    /// Part records of the result on disk.
-    parts: u32,
 }
 
 /// A peer whose root of an epoch differs from ours.
@@ -63,6 +61,8 @@ pub enum Lack {
 #[derive(Debug, Default)]
 pub struct Epochs {
     views: BTreeMap<u64, EpochView>,
+    /// Epochs on disk, with the number of their records.
+    archived: BTreeMap<u64, Parts>,
     /// Every epoch up to here is computed or was missed.
     pub computed_through: u64,
     /// Every epoch up to here has ended: its set is what it is.
@@ -117,11 +117,13 @@ impl Epochs {
             }
             self.set_mut(order.epoch).insert(order);
         }
-        for Loaded { parts, result } in results::load(all)? {
-            let view = self.views.entry(result.epoch).or_default();
-            view.parts = parts;
-            view.result = Some(Arc::new(result));
+        let loaded = archive::load(all, ctx.params.magic)?;
+        for (epoch, ArchivedEpoch { set, result }) in loaded.recent {
+            let view = self.views.entry(epoch).or_default();
+            view.set = set;
+            view.result = Some(result);
         }
+        self.archived = loaded.parts;
         Ok(())
     }
 
@@ -267,24 +269,40 @@ impl Epochs {
         // Only a simulator shares it: elsewhere nothing is copied.
         let Computed { result, records, parts } = Arc::unwrap_or_clone(computed);
         ctx.out.extend(records);
-        view.parts = parts;
+        // They stand among the orders of the epoch now.
+        for id in view.set.ids_of(&ctx.me()) {
+            ctx.out.delete(Table::Order, &order_key(epoch, &id));
+        }
+        self.archived.insert(epoch, parts);
         view.result = Some(result);
     }
 
-    /// Keeps the last epochs only, in memory and on disk.
+    /// Keeps the last epochs only: a few in memory, more of them on disk.
     pub(super) fn forget_oldest(&mut self, ctx: &mut Context<'_>) {
-        while self.views.len() > EPOCHS_KEPT {
-            let Some((epoch, view)) = self.views.pop_first() else { return };
-            for id in view.set.ids() {
-                ctx.out.delete(Table::Order, &order_key(epoch, &id));
+        let ended = self.views.range(..=self.computed_through).count();
+        for _ in EPOCHS_IN_MEMORY..ended {
+            let Some((epoch, view)) = self.views.pop_first() else { break };
+            if view.result.is_none() {
+                for id in view.set.ids_of(&ctx.me()) {
+                    ctx.out.delete(Table::Order, &order_key(epoch, &id));
+                }
             }
-            results::delete(ctx.out, epoch, view.parts);
             ctx.out.push(Effect::Discard { set: view.set });
         }
+        while self.archived.len() > EPOCHS_KEPT {
+            let Some((epoch, parts)) = self.archived.pop_first() else { break };
+            archive::delete(ctx.out, epoch, parts);
+        }
+    }
+
+    /// Whether an epoch can be read from the store.
+    #[must_use]
+    pub fn is_archived(&self, epoch: u64) -> bool {
+        self.archived.contains_key(&epoch)
     }
 }
 
 /// Key of an order's record: epoch and id.
-pub(super) fn order_key(epoch: u64, id: &OrderId) -> Vec<u8> {
+fn order_key(epoch: u64, id: &OrderId) -> Vec<u8> {
     [epoch.to_be_bytes().as_slice(), &id.0].concat()
 }

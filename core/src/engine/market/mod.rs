@@ -5,6 +5,7 @@
 //! the epoch before; after a restart never for an epoch that it may have signed for already
 //! (DESIGN §5).
 
+pub mod archive;
 mod closing;
 mod computed;
 pub mod depth;
@@ -15,7 +16,6 @@ mod gossip;
 pub mod inventory;
 pub mod quote;
 pub mod records;
-mod results;
 pub mod signing;
 mod spec;
 pub mod standing;

@@ -105,7 +105,7 @@ impl StandingV1 {
     }
 }
 
-/// A signed order as it was received; its key is epoch and id.
+/// A signed order of this node in an epoch without a result; its key is epoch and id.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OrderV1(pub Envelope);
 
@@ -113,9 +113,35 @@ impl Stored for OrderV1 {
     const TABLE: Table = Table::Order;
 }
 
-/// What a result says of itself; its key is the epoch.
-impl Stored for ResultHead {
+/// Records that belong to an epoch beside its head.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Parts {
+    /// Of its orders.
+    pub orders: u32,
+    /// Of its result.
+    pub result: u32,
+}
+
+/// A computed epoch: what its result says of itself, and its parts; its key is the epoch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EpochV1 {
+    /// What the result says of itself.
+    pub head: ResultHead,
+    /// Its other records.
+    pub parts: Parts,
+}
+
+impl Stored for EpochV1 {
     const TABLE: Table = Table::Epoch;
+}
+
+/// Some orders of a computed epoch as they were received, ascending by id; its key is epoch and
+/// number.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OrdersV1(pub Vec<Envelope>);
+
+impl Stored for OrdersV1 {
+    const TABLE: Table = Table::EpochOrders;
 }
 
 /// Some rows and prices of a result; its key is epoch and number.
