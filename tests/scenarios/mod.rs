@@ -1,5 +1,6 @@
 mod kit;
 
+mod a_data_directory_of_an_earlier_release_opens;
 mod a_gift_redeemed_and_the_former_holder_refused;
 mod a_hostile_book_ends_no_node;
 mod a_market_of_every_fault_keeps_its_promises;

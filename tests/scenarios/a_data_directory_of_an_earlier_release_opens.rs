@@ -1,0 +1,240 @@
+//! Frozen data directories, and a frozen record of each table.
+//!
+//! `tests/vectors/datadir/v1` holds the journals of a provider, a buyer that gave its
+//! certificate away and a holder that redeemed it, with what an engine must find in them;
+//! `tests/vectors/records` one record of each table in them. This release has to read them, and
+//! so has every later one: a new form of a record gets a new version, and these stay. Where
+//! nothing was released yet they may be made anew:
+//!
+//! ```text
+//! CAPEX_BLESS=1 cargo test --test sim earlier_release
+//! ```
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Once;
+
+use super::kit::{bid, bought_cert, devnet, pair, place, reach, story, trades, window};
+use capex::sim::World;
+use capex::store::{Meta, Store};
+use capex::wallet;
+use capex_core::engine::kernel::{Cause, Record, Table, Unreadable};
+use capex_core::engine::{Command, Done, Effect, Engine, Input, Keys};
+use capex_core::ids::{Digest, from_hex, to_hex};
+use capex_core::lease::objects::{Workload, WorkloadKind};
+use capex_core::wire::sha256;
+
+const SEED: u64 = 23;
+const NODES: [&str; 3] = ["provider", "giver", "holder"];
+/// Tables whose records need trouble, or a moment that the story does not have.
+const NOT_FROZEN: [Table; 1] = [Table::Proof];
+
+fn vectors(folder: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors").join(folder)
+}
+
+fn meta() -> Meta {
+    let params = devnet();
+    Meta { network: params.name, magic: params.magic }
+}
+
+fn secret(number: u64) -> [u8; 32] {
+    sha256(&[b"sim node", &SEED.to_be_bytes(), &number.to_be_bytes()])
+}
+
+fn engine(number: usize) -> Engine {
+    let secret = secret(number as u64);
+    let params = devnet();
+    let wallet = wallet::Keys::from_seed(&secret, params.chain.network).unwrap();
+    Engine::new(params, Keys::new(secret, wallet.settlement_secret().unwrap()))
+}
+
+fn started(number: usize, now_ms: u64, records: Vec<Record>) -> (Engine, Option<Unreadable>) {
+    let mut engine = engine(number);
+    engine.handle(now_ms, Input::Started { records, salt: [9; 32] });
+    let mut halt = None;
+    while let Some(effect) = engine.poll_effect() {
+        if let Effect::Halt { fault } = effect {
+            halt = Some(fault);
+        }
+    }
+    (engine, halt)
+}
+
+/// What an engine knows, in lines.
+fn known(engine: &Engine, now_ms: u64) -> String {
+    let mut text = String::new();
+    for order in engine.market().standing() {
+        let (state, filled) = (order.state.name(), order.filled);
+        writeln!(text, "order {} {state} filled {filled}", order.id).unwrap();
+    }
+    for (epoch, view) in engine.market().epochs.iter() {
+        let result = view.result.as_ref().map(|result| to_hex(&result.result_root));
+        let result = result.unwrap_or_default();
+        writeln!(text, "epoch {epoch} {} orders {result}", view.set.len()).unwrap();
+    }
+    for trade in engine.trades().views() {
+        writeln!(text, "trade {} {:?} {}", trade.trade, trade.role, trade.state).unwrap();
+    }
+    for held in engine.certificates(devnet().slot_at(now_ms)) {
+        let facts = &held.facts;
+        writeln!(text, "certificate {} {:?} {}", facts.cert_id, held.role, held.state).unwrap();
+    }
+    for lease in engine.leases().views(engine.me()) {
+        writeln!(text, "lease {} {:?} {}", lease.lease_id, lease.role, lease.phase).unwrap();
+    }
+    text
+}
+
+/// A trade, a gift of what was bought, a redemption, and an order that still stands.
+fn tell() -> World {
+    let mut world = pair(SEED, NODES.len());
+    reach(&mut world, 1, "active");
+    let cert = bought_cert(&world, 1);
+    let to = world.nodes[2].key;
+    let gift = world.command(1, Command::Gift { cert, to });
+    let received = |world: &World| {
+        world.engine(2).is_some_and(|engine| engine.holdings().held(&cert).is_some())
+            && world.answer(1, gift).is_some()
+    };
+    assert!(world.run_until(10_000, received), "{}", story(&world));
+    let workload = Workload {
+        kind: WorkloadKind::Wasm,
+        component: Digest([7; 32]),
+        component_bytes: 100,
+        args: vec!["a".to_owned()],
+        inputs: Vec::new(),
+        results: Vec::new(),
+    };
+    let redeem = Command::Redeem { cert, workload: Box::new(workload) };
+    let redeem = world.command(2, redeem);
+    assert!(world.run_until(10_000, |world| world.answer(2, redeem).is_some()));
+    assert!(matches!(world.answer(2, redeem), Some(Ok(Done::Redeemed { .. }))));
+    place(&mut world, 1, bid(1, 1000, 1, window(60, 70), 2));
+    place(&mut world, 2, bid(1, 1000, 1, window(12, 20), 2));
+    let is_open = |world: &World, node| trades(world, node).iter().any(|trade| !trade.done);
+    let has_signed = |world: &World| {
+        let records = world.nodes[1].disk.records();
+        records.iter().any(|record| record.table == Table::Order.number())
+    };
+    let is_settling = |world: &World| is_open(world, 0) && is_open(world, 2) && has_signed(world);
+    assert!(world.run_until(10_000, is_settling), "{}", story(&world));
+    world
+}
+
+/// Once, before anything is read.
+fn bless_if_asked() {
+    static BLESSED: Once = Once::new();
+    if std::env::var_os("CAPEX_BLESS").is_some() {
+        BLESSED.call_once(bless);
+    }
+}
+
+fn bless() {
+    assert!(std::env::var_os("CI").is_none(), "vectors are never written in CI");
+    let world = tell();
+    let _ = fs::remove_dir_all(vectors("datadir/v1"));
+    let _ = fs::remove_dir_all(vectors("records"));
+    let mut tables = BTreeMap::new();
+    for (number, name) in NODES.iter().enumerate() {
+        let all = world.nodes[number].disk.records();
+        let of_engine = |record: &Record| record.table < Table::FIRST_OF_SHELL;
+        let records: Vec<Record> = all.into_iter().filter(of_engine).collect();
+        let dir = vectors("datadir/v1").join(name);
+        Store::open(&dir, &meta()).unwrap().0.persist(&records).unwrap();
+        // The index is made of the journal, and the lock is no record.
+        fs::remove_dir_all(dir.join("index")).unwrap();
+        fs::remove_file(dir.join("lock")).unwrap();
+        let (engine, halt) = started(number, world.now_ms, records.clone());
+        assert_eq!(halt, None);
+        let text = format!("now_ms {}\n{}", world.now_ms, known(&engine, world.now_ms));
+        fs::write(dir.join("known.txt"), text).unwrap();
+        for record in records {
+            tables.entry(record.table).or_insert((number, record));
+        }
+    }
+    fs::create_dir_all(vectors("records")).unwrap();
+    for (table, (number, record)) in tables {
+        let name = Table::with_number(table).unwrap().name();
+        let (node, key) = (NODES[number], to_hex(&record.key));
+        let value = to_hex(&record.value.unwrap());
+        let text = format!("node {node}\nkey {key}\nvalue {value}\n");
+        fs::write(vectors("records").join(format!("{name}.hex")), text).unwrap();
+    }
+}
+
+/// Opens a copy of a frozen directory: its records, when it was written, what it must show.
+fn opened(name: &str) -> (Vec<Record>, u64, String) {
+    let from = vectors("datadir/v1").join(name);
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join("journal")).unwrap();
+    for file in fs::read_dir(from.join("journal")).unwrap() {
+        let path = file.unwrap().path();
+        fs::copy(&path, dir.path().join("journal").join(path.file_name().unwrap())).unwrap();
+    }
+    let (store, report) = Store::open(dir.path(), &meta()).unwrap();
+    assert_eq!((report.quarantined, report.truncated_bytes), (None, 0));
+    let records = store.load().unwrap();
+    let text = fs::read_to_string(from.join("known.txt")).unwrap();
+    let (now_ms, known) = text.split_once('\n').unwrap();
+    (records, now_ms.strip_prefix("now_ms ").unwrap().parse().unwrap(), known.to_owned())
+}
+
+fn frozen(table: Table) -> (usize, Record) {
+    let path = vectors("records").join(format!("{}.hex", table.name()));
+    let text = fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    let value = |word: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(word)).unwrap();
+        line.trim().to_owned()
+    };
+    let number = NODES.iter().position(|node| *node == value("node")).unwrap();
+    let (key, value) = (from_hex(&value("key")).unwrap(), from_hex(&value("value")).unwrap());
+    (number, Record { table: table.number(), key, value: Some(value) })
+}
+
+#[test]
+fn its_orders_trades_certificates_and_leases_are_all_there() {
+    bless_if_asked();
+    let mut all = String::new();
+    for (number, name) in NODES.iter().enumerate() {
+        let (records, now_ms, expected) = opened(name);
+        let (engine, halt) = started(number, now_ms, records);
+        assert_eq!(halt, None, "{name}");
+        assert_eq!(known(&engine, now_ms), expected, "{name}");
+        all += &expected;
+    }
+    for word in ["order ", "epoch ", "trade ", "certificate ", "lease "] {
+        assert!(all.lines().any(|line| line.starts_with(word)), "{word}");
+    }
+}
+
+#[test]
+fn each_table_has_a_frozen_record_and_a_damaged_one_is_named() {
+    bless_if_asked();
+    let bytes = |record: &Record| record.value.clone().unwrap();
+    for table in Table::ALL.into_iter().filter(|table| !NOT_FROZEN.contains(table)) {
+        let (number, record) = frozen(table);
+        let (records, now_ms, _) = opened(NODES[number]);
+        assert!(records.contains(&record), "{table:?} is in the directory as it is in the file");
+        let version = bytes(&record)[0];
+        let mut later = bytes(&record);
+        later[0] = 0xee;
+        let mut shorter = bytes(&record);
+        shorter.pop();
+        let mut longer = bytes(&record);
+        longer.push(0);
+        let unknown = Cause::Version { found: 0xee, known: version };
+        for (value, cause) in
+            [(later, unknown), (shorter, Cause::Malformed), (longer, Cause::Malformed)]
+        {
+            let mut damaged = records.clone();
+            let place = damaged.iter().position(|other| *other == record).unwrap();
+            damaged[place].value = Some(value);
+            let (_, halt) = started(number, now_ms, damaged);
+            let expected = Unreadable { table: table.number(), key: record.key.clone(), cause };
+            assert_eq!(halt, Some(expected), "{table:?}");
+        }
+    }
+}
