@@ -1,7 +1,7 @@
 //! Carries out what a registrar is due to do, and answers buyers.
 
-use super::Party;
 use super::driver::{Machine, Open, Told, Turn};
+use super::{NO_AGREEMENT, Party};
 use crate::engine::kernel::{Stored, Table};
 use crate::ids::{Key, TermsHash, TradeId};
 use crate::settlement::check::{Now, SignedTerms};
@@ -111,8 +111,8 @@ pub(super) fn lock(
     accepts: &[Envelope],
 ) -> Result<Registrar, Refused> {
     // A stranger's signature is verified only if its terms could be good.
-    let peeked = terms.peek::<Terms>().map_err(|error| error.code())?;
-    let holder = turn.titles.holder(peeked.cert_id).ok_or("trade.no_agreement")?;
+    let peeked = terms.peek::<Terms>().map_err(|_| NO_AGREEMENT)?;
+    let holder = turn.titles.holder(peeked.cert_id).ok_or(NO_AGREEMENT)?;
     if holder != peeked.from {
         return Err("lock.not_holder");
     }
