@@ -6,10 +6,11 @@ use bitcoin::{BlockHash, Network};
 
 use super::disk::Disk;
 use super::host::{HeldFiles, Host};
+use super::queue::Message;
 use crate::chain::devchain::{Cursor, Devchain};
 use crate::driver::{Driver, START_COMMAND};
 use crate::wallet::{self, Wallet, WalletError};
-use capex_core::engine::{Done, Engine, Keys, Refusal, Topic, Verdict};
+use capex_core::engine::{Done, Engine, Keys, Refusal, Verdict};
 use capex_core::ids::Key;
 use capex_core::params::Params;
 use capex_core::units::TimeMs;
@@ -46,10 +47,12 @@ pub(super) struct Body {
     pub(super) cursor: Cursor,
     pub(super) tick_at_ms: TimeMs,
     /// Gossip that waits for its verdict.
-    pub(super) tickets: BTreeMap<u64, (Key, Topic, Vec<u8>)>,
+    pub(super) tickets: BTreeMap<u64, (Key, Message)>,
     next_ticket: u64,
     /// Hashes of gossip seen, as the mesh keeps them.
     seen: BTreeSet<[u8; 32]>,
+    /// Hashes of gossip that arrives, or has arrived: a mesh asks nobody else for it.
+    coming: BTreeSet<[u8; 32]>,
     pub(super) answers: BTreeMap<u64, Result<Done, Refusal>>,
     pub(super) next_command: u64,
     pub(super) verdict: Option<(Verdict, Option<String>)>,
@@ -107,6 +110,7 @@ impl Node {
             tickets: BTreeMap::new(),
             next_ticket: 0,
             seen: BTreeSet::new(),
+            coming: BTreeSet::new(),
             answers: BTreeMap::new(),
             next_command: START_COMMAND,
             verdict: None,
@@ -123,14 +127,25 @@ impl Node {
 
 impl Body {
     /// Whether a gossip message is new here.
-    pub(super) fn is_news(&mut self, topic: Topic, bytes: &[u8]) -> bool {
-        self.seen.insert(sha256(&[topic.name().as_bytes(), bytes]))
+    pub(super) fn is_news(&mut self, message: &Message) -> bool {
+        self.coming.insert(message.hash);
+        self.seen.insert(message.hash)
+    }
+
+    /// Whether a gossip message is on its way to this node already.
+    pub(super) fn awaits(&self, message: &Message) -> bool {
+        self.coming.contains(&message.hash)
+    }
+
+    /// A gossip message is on its way to this node.
+    pub(super) fn expect(&mut self, message: &Message) {
+        self.coming.insert(message.hash);
     }
 
     /// Keeps a gossip message until its verdict.
-    pub(super) fn ticket(&mut self, from: Key, topic: Topic, bytes: Vec<u8>) -> u64 {
+    pub(super) fn ticket(&mut self, from: Key, message: Message) -> u64 {
         self.next_ticket += 1;
-        self.tickets.insert(self.next_ticket, (from, topic, bytes));
+        self.tickets.insert(self.next_ticket, (from, message));
         self.next_ticket
     }
 }

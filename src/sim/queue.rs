@@ -1,15 +1,32 @@
 //! What will happen, in order of virtual time.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bitcoin::Transaction;
 
 use capex_core::engine::{Input, Protocol, Topic};
 use capex_core::ids::Key;
 use capex_core::units::TimeMs;
+use capex_core::wire::sha256;
 
 /// Names a node of a world.
 pub type NodeId = usize;
+
+/// A gossip message on its way, to however many nodes.
+#[derive(Debug, Clone)]
+pub(super) struct Message {
+    pub(super) topic: Topic,
+    pub(super) bytes: Arc<[u8]>,
+    /// Names it, as the mesh does.
+    pub(super) hash: [u8; 32],
+}
+
+impl Message {
+    pub(super) fn new(topic: Topic, bytes: &[u8]) -> Self {
+        Self { topic, bytes: bytes.into(), hash: sha256(&[topic.name().as_bytes(), bytes]) }
+    }
+}
 
 /// Something that happens at a time.
 #[derive(Debug, Clone)]
@@ -17,7 +34,7 @@ pub(super) enum Happening {
     /// A node's timer; void if it was set anew since.
     Tick(NodeId),
     /// Gossip reaches a node.
-    Gossip { to: NodeId, from: Key, topic: Topic, bytes: Vec<u8> },
+    Gossip { to: NodeId, from: Key, message: Message },
     /// A request reaches a node.
     Request { to: NodeId, call: u64, protocol: Protocol, bytes: Vec<u8> },
     /// An answer, or its absence, reaches whoever asked.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bitcoin::Transaction;
 
 use super::life::Body;
-use super::queue::{Happening, NodeId};
+use super::queue::{Happening, Message, NodeId};
 use super::world::{Call, World};
 use crate::chain::WatchFull;
 use crate::driver::{Inputs, Shell, search_nonce};
@@ -77,17 +77,18 @@ impl Shell for Here<'_> {
 
     fn verdict(&mut self, ticket: u64, verdict: Verdict, code: Option<String>) {
         self.body.verdict = Some((verdict, code));
-        let Some((from, topic, bytes)) = self.body.tickets.remove(&ticket) else { return };
+        let Some((from, message)) = self.body.tickets.remove(&ticket) else { return };
         if verdict == Verdict::Accept {
-            self.world.flood(self.node, Some(from), topic, &bytes);
+            self.world.flood(self.node, Some(from), &message);
         }
     }
 
     fn publish(&mut self, topic: Topic, bytes: Vec<u8>) {
         let lives = self.world.nodes[self.node].lives;
         self.world.evidence.published(self.node, lives, topic, &bytes);
-        self.body.is_news(topic, &bytes);
-        self.world.flood(self.node, None, topic, &bytes);
+        let message = Message::new(topic, &bytes);
+        self.body.is_news(&message);
+        self.world.flood(self.node, None, &message);
     }
 
     fn send(
@@ -216,27 +217,34 @@ impl World {
         result
     }
 
-    fn flood(&mut self, node: NodeId, from: Option<Key>, topic: Topic, bytes: &[u8]) {
+    /// Passes a message on: one that is on its way to a node is not sent to it again.
+    fn flood(&mut self, node: NodeId, from: Option<Key>, message: &Message) {
         let key = self.nodes[node].key;
         for to in 0..self.nodes.len() {
             if to == node || Some(self.nodes[to].key) == from || !self.sides.joins(node, to) {
                 continue;
             }
+            let Some(life) = self.nodes[to].life.as_mut().filter(|l| !l.body.awaits(message))
+            else {
+                continue;
+            };
             for at_ms in self.links.arrivals(self.now_ms, &mut self.rng) {
-                let bytes = bytes.to_vec();
-                self.queue.push(at_ms, Happening::Gossip { to, from: key, topic, bytes });
+                life.body.expect(message);
+                let message = message.clone();
+                self.queue.push(at_ms, Happening::Gossip { to, from: key, message });
             }
         }
     }
 
-    pub(super) fn gossip(&mut self, to: NodeId, from: Key, topic: Topic, bytes: Vec<u8>) {
+    pub(super) fn gossip(&mut self, to: NodeId, from: Key, message: Message) {
         // The mesh knows most repetitions; some come through, after its cache has expired.
         let forgetful = self.rng.hits(self.links.duplication);
         let Some(life) = self.nodes[to].life.as_mut() else { return };
-        if !life.body.is_news(topic, &bytes) && !forgetful {
+        if !life.body.is_news(&message) && !forgetful {
             return;
         }
-        let ticket = life.body.ticket(from, topic, bytes.clone());
+        let (topic, bytes) = (message.topic, message.bytes.to_vec());
+        let ticket = life.body.ticket(from, message);
         self.feed(to, Input::Gossip { peer: from, topic, bytes, ticket });
     }
 

@@ -1,6 +1,6 @@
 //! What someone outside the world can do to a node, answered at once.
 
-use super::queue::NodeId;
+use super::queue::{Message, NodeId};
 use super::world::{Call, World};
 use capex_core::engine::{Input, Keys, Protocol, Topic, Verdict};
 use capex_core::ids::Key;
@@ -24,8 +24,9 @@ impl World {
     ) -> Option<(Verdict, Option<String>)> {
         let body = &mut self.nodes[to].life.as_mut()?.body;
         body.verdict = None;
-        body.is_news(topic, bytes);
-        let ticket = body.ticket(stranger, topic, bytes.to_vec());
+        let message = Message::new(topic, bytes);
+        body.is_news(&message);
+        let ticket = body.ticket(stranger, message);
         self.feed(to, Input::Gossip { peer: stranger, topic, bytes: bytes.to_vec(), ticket });
         self.nodes[to].life.as_mut()?.body.verdict.take()
     }

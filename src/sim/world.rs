@@ -180,7 +180,7 @@ impl World {
                     self.feed(node, Input::Tick);
                 }
             }
-            Happening::Gossip { to, from, topic, bytes } => self.gossip(to, from, topic, bytes),
+            Happening::Gossip { to, from, message } => self.gossip(to, from, message),
             Happening::Request { to, call, protocol, bytes } => {
                 self.request(to, call, protocol, bytes);
             }
