@@ -51,7 +51,7 @@ fn an_order_is_explained_and_quoted() {
     let orders: Vec<Order> = buyer.get("/orders");
     assert_eq!(orders, [], "a quote places nothing");
     let past = bid(&["quote", "buy"], "900sat", "1..3");
-    assert_eq!(buyer.cli_error(&past), (6, "order.window".into()));
+    assert_eq!(buyer.cli_error(&past), (2, "order.window".into()));
     let (code, text, _) = buyer.cli(&bid(&["quote", "buy"], "400sat", &window));
     assert!(code == 0 && text.contains("Nothing was placed") && text.contains("indication"));
 

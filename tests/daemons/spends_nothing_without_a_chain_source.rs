@@ -31,7 +31,7 @@ fn a_daemon_without_its_chain_source_starts_and_spends_nothing() {
     let mut daemon = world.daemon_on("alone", 2, &url, &world.path().join("no-cookie"));
     daemon.start(&[]);
     until("warning", NOTICING, || warns_of_the_chain(&daemon));
-    assert_eq!(daemon.cli_error(&BID), (6, "chain.down".to_owned()));
+    assert_eq!(daemon.cli_error(&BID), (3, "chain.down".to_owned()));
     assert_eq!(daemon.cli_error(&["wallet", "fund", "0.1"]).0, 3);
     let (code, out, _) = daemon.cli(&["status"]);
     assert_eq!(code, 0);
@@ -47,7 +47,7 @@ fn a_daemon_without_its_chain_source_starts_and_spends_nothing() {
     let mut daemon = world.daemon_on("patient", 0, &url, &cookie);
     daemon.start(&[]);
     let _asked = mute.accept().unwrap();
-    assert_eq!(daemon.cli_error(&BID), (6, "chain.down".to_owned()));
+    assert_eq!(daemon.cli_error(&BID), (3, "chain.down".to_owned()));
     let (status, took) = daemon.terminate(Duration::from_secs(5));
     assert_eq!(status.code(), Some(0), "after {took:?}");
 }
@@ -72,7 +72,7 @@ fn a_chain_server_killed_in_mid_settlement_only_delays_it() {
     for daemon in daemons {
         until("warning", NOTICING, || warns_of_the_chain(daemon));
     }
-    assert_eq!(buyer.cli_error(&BID), (6, "chain.down".to_owned()));
+    assert_eq!(buyer.cli_error(&BID), (3, "chain.down".to_owned()));
     let held = daemons.map(|daemon| certificates(daemon).len());
     world.chain.start();
     for daemon in daemons {
