@@ -14,7 +14,8 @@ use capex::store::{
     IndexState, Meta, OpenReport, Record, Store, StoreError, Tuning, check, erase, import, upsert,
 };
 use capex_core::engine::kernel::Table;
-use capex_core::epoch::parts::{ResultHead, ResultPart, part_key};
+use capex_core::engine::market::records::{EpochV1, Parts};
+use capex_core::epoch::parts::{ResultPart, part_key};
 use capex_core::epoch::{EpochResult, ResultRow};
 use capex_core::ids::{Key, TradeId};
 use capex_core::settlement::objects::Row;
@@ -446,10 +447,10 @@ fn a_result_of_many_rows_is_one_batch_and_is_read_back() {
         welfare_msat: u128::MAX,
     };
     let parts = result.parts();
-    let mut records: Vec<Record> = parts
-        .map(|(n, part)| Record::put(Table::EpochPart, &part_key(7, n), &part).unwrap())
-        .collect();
-    records.push(Record::put(Table::Epoch, &7_u64.to_be_bytes(), &result.head()).unwrap());
+    let mut records: Vec<Record> =
+        parts.map(|(n, part)| Record::store(&part_key(7, n), &part).unwrap()).collect();
+    let head = EpochV1 { head: result.head(), parts: Parts::default() };
+    records.push(Record::store(&7_u64.to_be_bytes(), &head).unwrap());
     let bytes: usize =
         records.iter().filter_map(|record| record.value.as_ref()).map(Vec::len).sum();
     assert!(bytes > 2 * capex::store::MAX_FRAME_BYTES, "{bytes}");
@@ -466,9 +467,9 @@ fn a_result_of_many_rows_is_one_batch_and_is_read_back() {
             let found = store.load().unwrap().into_iter();
             found.filter(move |record| record.table == table.number())
         };
-        let head: ResultHead = read(Table::Epoch).next().unwrap().read().unwrap();
-        let parts = read(Table::EpochPart).map(|part| part.read::<ResultPart>().unwrap());
-        assert_eq!(head.assemble(parts).unwrap(), result);
+        let head: EpochV1 = read(Table::Epoch).next().unwrap().load().unwrap();
+        let parts = read(Table::EpochPart).map(|part| part.load::<ResultPart>().unwrap());
+        assert_eq!(head.head.assemble(parts).unwrap(), result);
         store.compact().unwrap();
     }
 }

@@ -49,17 +49,8 @@ pub struct Outbox {
 impl Outbox {
     /// Records an upsert, to be on disk before the next effect leaves. One that could not be
     /// read back is left out, and that is news.
-    pub fn put<T: Serialize>(&mut self, table: Table, key: &[u8], value: &T) {
-        self.keep(Record::put(table, key, value));
-    }
-
-    /// As [`Outbox::put`], of a stored form.
     pub fn store<S: Stored>(&mut self, key: &[u8], value: &S) {
-        self.keep(Record::store(key, value));
-    }
-
-    fn keep(&mut self, record: Result<Record, RecordTooLarge>) {
-        match record {
+        match Record::store(key, value) {
             Ok(record) => self.records.push(record),
             Err(RecordTooLarge { table, bytes }) => {
                 self.notify(Event::RecordRefused { table, bytes });
@@ -146,15 +137,25 @@ impl Outbox {
 
 #[cfg(test)]
 mod tests {
+    use serde::Deserialize;
+
     use super::*;
+    use crate::engine::kernel::CounterV1;
     use crate::limits::RECORD_MAX_BYTES;
+
+    #[derive(Serialize, Deserialize)]
+    struct Bytes(Vec<u8>);
+
+    impl Stored for Bytes {
+        const TABLE: Table = Table::Epoch;
+    }
 
     #[test]
     fn a_record_that_could_not_be_read_back_is_news_and_the_rest_is_written() {
         let mut out = Outbox::default();
-        out.put(Table::Counter, b"a", &1_u64);
-        out.put(Table::Epoch, b"b", &vec![0_u8; RECORD_MAX_BYTES]);
-        out.put(Table::Counter, b"c", &2_u64);
+        out.store(b"a", &CounterV1(1));
+        out.store(b"b", &Bytes(vec![0; RECORD_MAX_BYTES]));
+        out.store(b"c", &CounterV1(2));
         out.flush();
         let told = out.poll();
         assert!(
