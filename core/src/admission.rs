@@ -2,6 +2,7 @@
 //! that every node decides alike (DESIGN §5, §13).
 
 use super::certificate::objects::Activation;
+use super::ids::OrderId;
 use super::order::{Order, Side, Source};
 use crate::limits::{
     ALLOW_DENY_MAX, ALTS_MAX, ORDER_MAX_BYTES, PRICE_MAX_MSAT, QTY_MAX, SLOTS_MAX,
@@ -121,6 +122,12 @@ impl Candidate {
         }
         let activation = parse_rules(order.value(), params)?;
         Ok(Self { order, activation })
+    }
+
+    /// Id of the order.
+    #[must_use]
+    pub fn id(&self) -> OrderId {
+        OrderId(self.order.id())
     }
 
     /// Checks the signatures: that of the order, and that of the provider whose certificate it

@@ -12,7 +12,7 @@
 //! with its proof of work.
 
 use crate::admission::{AdmissionError, Candidate};
-use crate::ids::Key;
+use crate::ids::{Key, OrderId};
 use crate::limits::{BUNDLE_ORDERS_MAX, ENVELOPE_BYTES, GOSSIP_MAX_BYTES, ORDER_MAX_BYTES};
 use crate::order::Order;
 use crate::params::Params;
@@ -161,6 +161,11 @@ pub struct Candidates {
 }
 
 impl Candidates {
+    /// Ids of its orders, ascending.
+    pub fn ids(&self) -> impl Iterator<Item = OrderId> {
+        self.orders.iter().map(Candidate::id)
+    }
+
     /// Checks every signature: about 45 µs each, on any thread.
     ///
     /// # Errors

@@ -16,9 +16,9 @@ use capex_core::bundle::Candidates;
 use capex_core::engine::leases::LeaseEffect;
 use capex_core::engine::market::{ComputeError, Computed};
 use capex_core::engine::{
-    Done, Effect, Event, Input, Protocol, Record, Refusal, Topic, Unchecked, Verdict,
+    Checked, Done, Effect, Event, Input, Protocol, Record, Refusal, Topic, Unchecked, Verdict,
 };
-use capex_core::ids::{Key, LeaseId};
+use capex_core::ids::{Key, LeaseId, OrderId};
 use capex_core::lease::ExecutorEvent;
 use capex_core::units::TimeMs;
 use capex_core::wire::encode;
@@ -30,6 +30,10 @@ const BROADCAST_MS: (u64, u64) = (1, 30);
 
 /// Results that are remembered: those of two epochs, on as many sides as a network has.
 const COMPUTED_KEPT: usize = 16;
+
+/// Verified messages that are remembered: all nodes verify one within seconds, and a large
+/// network sends fewer in an epoch.
+const VERIFIED_KEPT: usize = 4096;
 
 /// A node in its world, while its driver runs.
 pub(super) struct Here<'a> {
@@ -146,7 +150,11 @@ impl Shell for Here<'_> {
     }
 
     fn verify(&mut self, inputs: &mut Inputs, peer: Key, ticket: u64, candidates: Candidates) {
-        let checked = candidates.verify().map_err(Unchecked::Invalid);
+        let message = self.body.tickets.get(&ticket).map(|(_, message)| message.hash);
+        let checked = match message {
+            Some(message) => self.world.verify(message, candidates),
+            None => candidates.verify().map_err(Unchecked::Invalid),
+        };
         inputs.push(Input::Checked { peer, ticket, checked });
     }
 
@@ -215,6 +223,22 @@ impl World {
         let result = Computed::new(epoch, set, &self.params).map(Arc::new);
         self.computed.insert(of_set, result.clone());
         result
+    }
+
+    /// The same orders of the same message are good or bad for every node, so they are
+    /// verified once in the world. Nodes know different orders of it already.
+    fn verify(&mut self, message: [u8; 32], candidates: Candidates) -> Checked {
+        let of_orders: (_, Vec<OrderId>) = (message, candidates.ids().collect());
+        if let Some(known) = self.verified.get(&of_orders) {
+            return known.clone();
+        }
+        if self.verified.len() >= VERIFIED_KEPT {
+            self.verified.clear();
+        }
+        self.verifications += 1;
+        let checked = candidates.verify().map_err(Unchecked::Invalid);
+        self.verified.insert(of_orders, checked.clone());
+        checked
     }
 
     /// Passes a message on: one that is on its way to a node is not sent to it again.

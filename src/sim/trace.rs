@@ -35,6 +35,11 @@ impl Trace {
             Effect::Broadcast { tx } => self.bytes(b"broadcast", &serialize(tx)),
             Effect::Match { epoch, set } => self.bytes(&epoch.to_be_bytes(), &set.root()),
             Effect::Discard { set } => self.bytes(b"discard", &set.root()),
+            // The message came with its ticket; what is verified of it follows from the ids.
+            Effect::Verify { peer, ticket, candidates } => {
+                self.bytes(&ticket.to_be_bytes(), &peer.0);
+                candidates.ids().for_each(|id| self.bytes(b"verify", &id.0));
+            }
             other => self.bytes(b"effect", format!("{other:?}").as_bytes()),
         }
     }

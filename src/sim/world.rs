@@ -16,8 +16,8 @@ use crate::chain::devchain::{Devchain, PREMINED_BLOCKS, faucet_keypair, faucet_s
 use crate::driver::Driver;
 use crate::wallet::{Balance, faucet_spend};
 use capex_core::engine::market::{ComputeError, Computed};
-use capex_core::engine::{Command, Done, Engine, Input, Protocol, Refusal};
-use capex_core::ids::Key;
+use capex_core::engine::{Checked, Command, Done, Engine, Input, Protocol, Refusal};
+use capex_core::ids::{Key, OrderId};
 use capex_core::params::Params;
 use capex_core::units::TimeMs;
 
@@ -81,6 +81,9 @@ pub struct World {
     pub(super) trace: Trace,
     /// Results by epoch and root.
     pub(super) computed: BTreeMap<(u64, [u8; 32]), Result<Arc<Computed>, ComputeError>>,
+    /// Results of verification by hash of the message and the orders looked at.
+    pub(super) verified: BTreeMap<([u8; 32], Vec<OrderId>), Checked>,
+    pub(super) verifications: u64,
     pub(super) calls: BTreeMap<u64, Call>,
     pub(super) next_call: u64,
     pub(super) answered: Option<Vec<u8>>,
@@ -115,6 +118,8 @@ impl World {
             queue: Queue::default(),
             trace: Trace::default(),
             computed: BTreeMap::new(),
+            verified: BTreeMap::new(),
+            verifications: 0,
             calls: BTreeMap::new(),
             next_call: 0,
             answered: None,
@@ -387,6 +392,12 @@ impl World {
     #[must_use]
     pub fn seed(&self) -> u64 {
         self.seed
+    }
+
+    /// Messages of orders whose signatures were verified so far, each once for all nodes.
+    #[must_use]
+    pub fn verifications(&self) -> u64 {
+        self.verifications
     }
 
     /// Inputs so far.

@@ -3,6 +3,7 @@ mod kit;
 mod a_data_directory_of_an_earlier_release_opens;
 mod a_gift_redeemed_and_the_former_holder_refused;
 mod a_hostile_book_ends_no_node;
+mod a_large_market_is_cheap_to_simulate;
 mod a_market_of_every_fault_keeps_its_promises;
 mod a_node_back_in_the_same_epoch_signs_nothing_for_it;
 mod an_order_released_to_half_the_network_costs_only_its_rows;
