@@ -4,6 +4,9 @@
 //! time and chain facts come in as [`engine::Input`], consequences go out as
 //! [`engine::Effect`], and the same engine runs in the daemon and in the simulator.
 
+// A new variant must be decided on wherever it arrives; a test looks for what it expects.
+#![cfg_attr(not(test), warn(clippy::wildcard_enum_match_arm))]
+
 pub mod admission;
 pub mod book;
 pub mod bundle;

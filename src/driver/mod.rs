@@ -12,6 +12,9 @@
 //!              └──────────────── inputs that a shell has at once ◄──────────┘
 //! ```
 
+// A new variant must be decided on wherever it arrives; a test looks for what it expects.
+#![cfg_attr(not(test), warn(clippy::wildcard_enum_match_arm))]
+
 mod bridge;
 mod shell;
 
@@ -187,7 +190,21 @@ impl Driver {
             // Nothing of these leaves the node.
             Effect::Match { epoch, set } => shell.compute(&mut self.inputs, epoch, set),
             Effect::Discard { set } => shell.discard(set),
-            other => self.held.push_back((self.written, other)),
+            other @ (Effect::Verdict { .. }
+            | Effect::Publish { .. }
+            | Effect::Send { .. }
+            | Effect::Reply { .. }
+            | Effect::Penalise { .. }
+            | Effect::Addrs { .. }
+            | Effect::Watch { .. }
+            | Effect::Unwatch { .. }
+            | Effect::Fund { .. }
+            | Effect::Broadcast { .. }
+            | Effect::ReleaseCoins { .. }
+            | Effect::Mine { .. }
+            | Effect::Lease(_)
+            | Effect::Notify(_)
+            | Effect::CommandDone { .. }) => self.held.push_back((self.written, other)),
         }
         Ok(())
     }

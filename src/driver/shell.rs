@@ -37,7 +37,23 @@ impl Inputs {
     pub(super) fn fresh_scripts(&self) -> u16 {
         let scripts = self.0.iter().map(|input| match input {
             Input::Wallet(facts) => u16::try_from(facts.fresh_spks.len()).unwrap_or(u16::MAX),
-            _ => 0,
+            Input::Started { .. }
+            | Input::Tick
+            | Input::Gossip { .. }
+            | Input::Request { .. }
+            | Input::Response { .. }
+            | Input::Peer { .. }
+            | Input::Chain(_)
+            | Input::ChainSource { .. }
+            | Input::Funded { .. }
+            | Input::Broadcasted { .. }
+            | Input::Matched { .. }
+            | Input::Mined { .. }
+            | Input::Checked { .. }
+            | Input::Persisted { .. }
+            | Input::Executor { .. }
+            | Input::Held { .. }
+            | Input::Command { .. } => 0,
         });
         scripts.fold(0, u16::saturating_add)
     }

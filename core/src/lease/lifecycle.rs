@@ -157,7 +157,9 @@ impl Phase {
     pub fn started_at_ms(&self) -> Option<TimeMs> {
         match self {
             Self::Running { started_at_ms, .. } => Some(*started_at_ms),
-            other => other.end().and_then(|end| end.started_at_ms),
+            Self::Reserved | Self::Ready | Self::Ended(_) | Self::Released { .. } => {
+                self.end().and_then(|end| end.started_at_ms)
+            }
         }
     }
 
@@ -166,7 +168,9 @@ impl Phase {
     pub fn usage(&self) -> Usage {
         match self {
             Self::Running { usage, .. } => *usage,
-            other => other.end().map_or(Usage::default(), |end| end.usage),
+            Self::Reserved | Self::Ready | Self::Ended(_) | Self::Released { .. } => {
+                self.end().map_or(Usage::default(), |end| end.usage)
+            }
         }
     }
 

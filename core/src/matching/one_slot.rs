@@ -102,7 +102,7 @@ impl Plain {
             ViewSide::Sell { class, limit_msat, min_run: 1, .. } => {
                 Some(Self { class, is_bid: false, slot, qty, limit_msat })
             }
-            _ => None,
+            ViewSide::Buy { .. } | ViewSide::Sell { .. } => None,
         }
     }
 }

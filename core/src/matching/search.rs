@@ -372,7 +372,8 @@ impl<'a, 'b> FreeAsks<'a, 'b> {
             let fits_better =
                 |(best, other): (Gain, usize)| match best.surplus_msat.cmp(&gain.surplus_msat) {
                     Ordering::Equal => (self.slack(ask), ask) < (self.slack(other), other),
-                    order => order == Ordering::Less,
+                    Ordering::Less => true,
+                    Ordering::Greater => false,
                 };
             if units >= min_qty && best.is_none_or(fits_better) {
                 best = Some((gain, ask));

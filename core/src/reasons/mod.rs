@@ -277,7 +277,18 @@ impl Kind {
     pub const fn exit(self) -> Exit {
         match self {
             Self::Interrupted => Exit::Interrupted,
-            _ => Exit::of_status(self.status()),
+            Self::Note
+            | Self::Usage
+            | Self::Unauthorised
+            | Self::Forbidden
+            | Self::NotFound
+            | Self::WrongMethod
+            | Self::Rejected
+            | Self::Unpayable
+            | Self::TooLarge
+            | Self::Unavailable
+            | Self::TimedOut
+            | Self::Failed => Exit::of_status(self.status()),
         }
     }
 }

@@ -265,7 +265,11 @@ impl State {
     pub fn payment(&self) -> Option<&Payment> {
         match self {
             Self::Paying { payment, .. } => Some(payment),
-            _ => None,
+            Self::Draft { .. }
+            | Self::TermsSigned(_)
+            | Self::Locked { .. }
+            | Self::Funding { .. }
+            | Self::Aborted { .. } => None,
         }
     }
 
@@ -274,7 +278,11 @@ impl State {
     pub fn funding(&self) -> Option<FundingId> {
         match self {
             Self::Funding { funding, .. } => Some(*funding),
-            _ => self.payment().map(|payment| payment.funding),
+            Self::Draft { .. }
+            | Self::TermsSigned(_)
+            | Self::Locked { .. }
+            | Self::Paying { .. }
+            | Self::Aborted { .. } => self.payment().map(|payment| payment.funding),
         }
     }
 }
@@ -335,7 +343,12 @@ impl Payment {
             Phase::Active { .. } | Phase::Cancelled | Phase::Refunded => return None,
             // Until someone broadcasts it only its own deadline counts.
             Phase::Built if !self.is_fund_seen() => return None,
-            _ => {}
+            Phase::Built
+            | Phase::Sent
+            | Phase::Confirmed
+            | Phase::PreimageKnown
+            | Phase::Cancelling { .. }
+            | Phase::Refunding { .. } => {}
         }
         if self.own_depth(|facts| facts.refund_depth(tip)) >= deep {
             return Some(Phase::Refunded);

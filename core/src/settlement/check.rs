@@ -219,7 +219,18 @@ pub fn agreement<C: Verification>(
     check_row(expected, &terms)?;
     check_terms(&facts, &terms).map_err(|fault| match fault {
         Fault::NotHolder => CheckError::Party,
-        _ => CheckError::Issue,
+        Fault::Wire(_)
+        | Fault::TooManyHops
+        | Fault::Class
+        | Fault::Area
+        | Fault::Foreign
+        | Fault::Seq
+        | Fault::PrevHash
+        | Fault::Changed
+        | Fault::Lock
+        | Fault::Preimage
+        | Fault::Cause
+        | Fault::Unsold => CheckError::Issue,
     })?;
     check_parties(expected, &terms)?;
     check_form(secp, now.params, &terms)?;
@@ -235,7 +246,18 @@ fn check_title(
 ) -> Result<VerifiedCertificate, CheckError> {
     let facts = verify(title, params).map_err(|error| match error.fault {
         Fault::Wire(error) => CheckError::Wire(error),
-        _ => CheckError::Issue,
+        Fault::TooManyHops
+        | Fault::Class
+        | Fault::Area
+        | Fault::Foreign
+        | Fault::Seq
+        | Fault::PrevHash
+        | Fault::NotHolder
+        | Fault::Changed
+        | Fault::Lock
+        | Fault::Preimage
+        | Fault::Cause
+        | Fault::Unsold => CheckError::Issue,
     })?;
     let row = expected.row;
     let floor = params.class(row.class).map_or(0, |class| class.floors.features);

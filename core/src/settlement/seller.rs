@@ -181,7 +181,11 @@ impl Phase {
             Self::ClaimSent { claims } | Self::Claimed { claims } | Self::Settled { claims } => {
                 Some(claims)
             }
-            _ => None,
+            Self::TermsSigned { .. }
+            | Self::LockGranted
+            | Self::FundSeen
+            | Self::FundFinal
+            | Self::NeverReveal { .. } => None,
         }
     }
 
@@ -289,7 +293,14 @@ impl Signed {
                     Phase::Claimed { .. } if !is_claimed => {
                         Some(Phase::ClaimSent { claims: claims() })
                     }
-                    _ => None,
+                    Phase::TermsSigned { .. }
+                    | Phase::LockGranted
+                    | Phase::FundSeen
+                    | Phase::FundFinal
+                    | Phase::ClaimSent { .. }
+                    | Phase::Claimed { .. }
+                    | Phase::Settled { .. }
+                    | Phase::NeverReveal { .. } => None,
                 }
             }
             Phase::Settled { .. } | Phase::NeverReveal { .. } => None,
@@ -336,7 +347,13 @@ impl Signed {
             Phase::NeverReveal { .. } if self.is_refunded(now) => Step::Release("settle.refunded"),
             // Delivery is over, so what was sold is worth nothing.
             Phase::NeverReveal { .. } if self.is_over(now) => Step::Release("settle.window_over"),
-            _ => Step::Wait,
+            Phase::TermsSigned { .. }
+            | Phase::LockGranted
+            | Phase::FundSeen
+            | Phase::FundFinal
+            | Phase::Claimed { .. }
+            | Phase::Settled { .. }
+            | Phase::NeverReveal { .. } => Step::Wait,
         }
     }
 }
@@ -377,7 +394,10 @@ impl Seller {
                     vec![(window.starts_at_ms(slot_s), "delivery starts")]
                 }
                 Phase::NeverReveal { .. } => vec![(window.ends_at_ms(slot_s), "delivery ends")],
-                _ => Vec::new(),
+                Phase::LockGranted
+                | Phase::ClaimSent { .. }
+                | Phase::Claimed { .. }
+                | Phase::Settled { .. } => Vec::new(),
             },
             State::Released { .. } => Vec::new(),
         }

@@ -29,7 +29,23 @@ impl Node {
             Query::Epoch(Some(epoch)) if self.is_past(*epoch) => {
                 Some(self.epoch_study(*epoch, Study::EpochShow))
             }
-            _ => None,
+            Query::Status
+            | Query::Orders
+            | Query::Order(_)
+            | Query::Book(_)
+            | Query::Depth(_)
+            | Query::Trades
+            | Query::Trade(_)
+            | Query::Certificates
+            | Query::Certificate(_)
+            | Query::CertificateFile(_)
+            | Query::Leases
+            | Query::Lease(_)
+            | Query::Logs { .. }
+            | Query::Result { .. }
+            | Query::Balance
+            | Query::Peers
+            | Query::Epoch(_) => None,
         }
     }
 

@@ -321,7 +321,11 @@ impl Leases {
         let parts = workload::needs(&record.workload).len();
         match fetch.step {
             Step::Upload { index, .. } if index >= parts => self.skip(ctx, lease),
-            _ => self.act(ctx, lease),
+            Step::Open
+            | Step::Upload { .. }
+            | Step::Output { .. }
+            | Step::Result { .. }
+            | Step::Receipts => self.act(ctx, lease),
         }
     }
 

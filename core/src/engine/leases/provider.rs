@@ -283,7 +283,11 @@ impl Leases {
                 }
             }
             ExecutorEvent::Failed { code } => self.on_failure(ctx, lease, code),
-            event => {
+            event @ (ExecutorEvent::Ready
+            | ExecutorEvent::Started { .. }
+            | ExecutorEvent::Usage { .. }
+            | ExecutorEvent::Ended { .. }
+            | ExecutorEvent::Released { .. }) => {
                 let Some(phase) = record.phase.after(&event) else {
                     return;
                 };

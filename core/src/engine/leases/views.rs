@@ -74,7 +74,7 @@ fn hosted(me: Key, lease_id: LeaseId, record: &LeaseRecord) -> LeaseView {
     let end = record.phase.end();
     let left_behind = match &record.phase {
         Phase::Released { left_behind, .. } => left_behind.clone(),
-        _ => Vec::new(),
+        Phase::Reserved | Phase::Ready | Phase::Running { .. } | Phase::Ended(_) => Vec::new(),
     };
     LeaseView {
         lease_id,

@@ -41,7 +41,16 @@ pub(super) fn check_spec(ctx: &Context<'_>, spec: &OrderSpec) -> Result<(), Refu
     check_rules(&order_of(ctx, spec, epoch, spec.qty, window, 0), ctx.params).map_err(|error| {
         let from = match error {
             AdmissionError::Window => format!("; the first slot that can be traded is {first}"),
-            _ => String::new(),
+            AdmissionError::Wire(_)
+            | AdmissionError::Work
+            | AdmissionError::Oversize
+            | AdmissionError::Quantity
+            | AdmissionError::Alternatives
+            | AdmissionError::UnknownClass
+            | AdmissionError::Limit
+            | AdmissionError::Run
+            | AdmissionError::Counterparties
+            | AdmissionError::Resale => String::new(),
         };
         Refusal::new(error.code(), format!("{error}{from}"))
     })

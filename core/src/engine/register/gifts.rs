@@ -25,7 +25,16 @@ impl Register {
         check_gift(&record.facts, &gift).map_err(|fault| match fault {
             Fault::Unsold | Fault::NotHolder => "gift.not_holder",
             Fault::Seq => "gift.stale_seq",
-            _ => "gift.prev_hash",
+            Fault::Wire(_)
+            | Fault::TooManyHops
+            | Fault::Class
+            | Fault::Area
+            | Fault::Foreign
+            | Fault::PrevHash
+            | Fault::Changed
+            | Fault::Lock
+            | Fault::Preimage
+            | Fault::Cause => "gift.prev_hash",
         })?;
         match record.head.hold {
             Hold::Free => {}

@@ -205,7 +205,16 @@ fn may_lock(
         Fault::NotHolder => "lock.not_holder",
         Fault::Seq => "lock.stale_seq",
         Fault::PrevHash => "lock.prev_hash",
-        _ => "lock.mismatch",
+        Fault::Wire(_)
+        | Fault::TooManyHops
+        | Fault::Class
+        | Fault::Area
+        | Fault::Foreign
+        | Fault::Changed
+        | Fault::Lock
+        | Fault::Preimage
+        | Fault::Cause
+        | Fault::Unsold => "lock.mismatch",
     })?;
     if !has_room(&record.certificate) {
         return Err("lock.too_many_hops");

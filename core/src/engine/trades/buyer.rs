@@ -63,7 +63,11 @@ impl Machine for Buyer {
     fn facts_mut(&mut self) -> Option<&mut Facts> {
         match &mut self.state {
             State::Paying { payment, .. } => Some(&mut payment.facts),
-            _ => None,
+            State::Draft { .. }
+            | State::TermsSigned(_)
+            | State::Locked { .. }
+            | State::Funding { .. }
+            | State::Aborted { .. } => None,
         }
     }
 
@@ -91,7 +95,13 @@ impl Machine for Buyer {
                 Phase::PreimageKnown => {
                     payment.facts.claim().is_some_and(|(spend, _)| spend.height.is_some())
                 }
-                _ => false,
+                Phase::Sent
+                | Phase::Confirmed
+                | Phase::Active { .. }
+                | Phase::Cancelling { .. }
+                | Phase::Cancelled
+                | Phase::Refunding { .. }
+                | Phase::Refunded => false,
             },
             State::Locked { .. } | State::Aborted { .. } => false,
         }
@@ -109,7 +119,12 @@ impl Machine for Buyer {
             State::Paying { phase: Phase::Refunding { refunds }, .. } => {
                 refunds.values().map(|own| own.tx.txid()).collect()
             }
-            _ => Vec::new(),
+            State::Draft { .. }
+            | State::TermsSigned(_)
+            | State::Locked { .. }
+            | State::Funding { .. }
+            | State::Paying { .. }
+            | State::Aborted { .. } => Vec::new(),
         }
     }
 
@@ -136,7 +151,11 @@ impl Machine for Buyer {
                 turn.events.push(TradeEvent::Bought { trade, certificate });
                 return;
             }
-            _ => return,
+            State::Draft { .. }
+            | State::TermsSigned(_)
+            | State::Locked { .. }
+            | State::Funding { .. }
+            | State::Paying { .. } => return,
         };
         turn.events.push(TradeEvent::Void { trade, code });
     }
@@ -158,7 +177,12 @@ impl Machine for Buyer {
                 turn.ctx.out.push(Effect::ReleaseCoins { funding });
                 return;
             }
-            _ => return,
+            State::Draft { .. }
+            | State::TermsSigned(_)
+            | State::Locked { .. }
+            | State::Funding { .. }
+            | State::Paying { .. }
+            | State::Aborted { .. } => return,
         };
         for tx in sent {
             open.broadcast(turn, &tx);
@@ -236,7 +260,17 @@ impl Open<Buyer> {
             Step::AskCancel if tip => self.ask_cancel(turn),
             Step::BroadcastCancel if tip => self.broadcast_cancel(turn),
             Step::Refund if tip => self.refund(turn),
-            _ => {}
+            Step::Wait
+            | Step::AskTerms
+            | Step::AskLock
+            | Step::AskWallet
+            | Step::SendFund
+            | Step::BroadcastFund
+            | Step::AskCancel
+            | Step::BroadcastCancel
+            | Step::Refund
+            | Step::AskActivation
+            | Step::Abort(_) => {}
         }
     }
 
@@ -419,7 +453,14 @@ impl Open<Buyer> {
         let State::Paying { payment, phase } = &self.machine.state else { return };
         let sent = match phase {
             Phase::Refunding { refunds } => refunds.clone(),
-            _ => BTreeMap::new(),
+            Phase::Built
+            | Phase::Sent
+            | Phase::Confirmed
+            | Phase::PreimageKnown
+            | Phase::Active { .. }
+            | Phase::Cancelling { .. }
+            | Phase::Cancelled
+            | Phase::Refunded => BTreeMap::new(),
         };
         let (mut refunds, mut waiting) = (sent.clone(), Vec::new());
         for (n, facts) in payment.own() {
@@ -442,7 +483,12 @@ impl Open<Buyer> {
                     self.changed(turn);
                 }
             }
-            _ => self.enter_phase(turn, Phase::Refunding { refunds }),
+            State::Draft { .. }
+            | State::TermsSigned(_)
+            | State::Locked { .. }
+            | State::Funding { .. }
+            | State::Paying { .. }
+            | State::Aborted { .. } => self.enter_phase(turn, Phase::Refunding { refunds }),
         }
         self.tried(turn);
         for tx in waiting {

@@ -143,7 +143,11 @@ pub(super) fn of_buyer(open: &Open<Buyer>) -> TradeView {
         buyer::State::Paying { phase: buyer::Phase::Refunded, .. } => {
             Some("settle.refunded".to_owned())
         }
-        _ => open.refusal.clone(),
+        buyer::State::Draft { .. }
+        | buyer::State::TermsSigned(_)
+        | buyer::State::Locked { .. }
+        | buyer::State::Funding { .. }
+        | buyer::State::Paying { .. } => open.refusal.clone(),
     };
     TradeView {
         role: Role::Buyer,
@@ -165,7 +169,7 @@ pub(super) fn of_seller(open: &Open<Seller>) -> TradeView {
         seller::State::Agreed { phase: seller::Phase::NeverReveal { code }, .. } => {
             Some(code.clone())
         }
-        _ => None,
+        seller::State::Offered { .. } | seller::State::Agreed { .. } => None,
     };
     let view = common(open, &seller.row, seller.state.agreement());
     // The own claim is known before a mempool shows it.

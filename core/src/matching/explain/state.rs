@@ -192,7 +192,20 @@ impl<'a> State<'a> {
                 let blamed = trades.into_iter().filter(inside).collect();
                 (Constraint::Taken, Value::Qty(needed), Value::Qty(most_left), blamed)
             }
-            _ => {
+            Constraint::Live
+            | Constraint::Class
+            | Constraint::Window
+            | Constraint::SelfTrade
+            | Constraint::Features
+            | Constraint::MinRun
+            | Constraint::Allow
+            | Constraint::Deny
+            | Constraint::Limit
+            | Constraint::Filled
+            | Constraint::Gang
+            | Constraint::MinFill
+            | Constraint::Legs
+            | Constraint::Chosen => {
                 let failed = if bid.is_gang { Constraint::Gang } else { Constraint::MinFill };
                 (failed, Value::Qty(needed), Value::Qty(most_whole), Vec::new())
             }
