@@ -39,7 +39,7 @@ pub(super) enum Study {
     /// An epoch with its rows.
     EpochShow(Box<EpochStudy>),
     /// Any of these about an epoch that has to be read first.
-    Past(PastEpoch, Then),
+    Past(Box<PastEpoch>, Then),
 }
 
 /// The study that an epoch, once read, becomes.

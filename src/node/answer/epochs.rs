@@ -59,6 +59,6 @@ impl Node {
 
     pub(super) fn past_study(&self, epoch: u64, then: Then) -> Study {
         let (store, params) = (self.outside.store.clone(), self.engine().params().clone());
-        Study::Past(PastEpoch { store, params, epoch }, then)
+        Study::Past(Box::new(PastEpoch { store, params, epoch }), then)
     }
 }

@@ -103,8 +103,10 @@ mod tests {
     use crate::units::Window;
     use crate::wire::Verified;
 
-    /// Every effect so far; the news among them by name.
-    fn effects(ctx: &mut Context<'_>) -> (Vec<(u64, Arc<OrderSet>)>, Vec<(u64, &'static str)>) {
+    /// Epochs to match with their orders, and what became of epochs, by name.
+    type Told = (Vec<(u64, Arc<OrderSet>)>, Vec<(u64, &'static str)>);
+
+    fn effects(ctx: &mut Context<'_>) -> Told {
         ctx.out.flush();
         let (mut matches, mut news) = (Vec::new(), Vec::new());
         while let Some(effect) = ctx.out.poll() {
