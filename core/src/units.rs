@@ -260,6 +260,7 @@ impl Units {
 
     /// The numbers of a sorted list, joined into ranges; `None` if more than 16 are needed.
     #[must_use]
+    #[cfg(any(test, feature = "test-support"))]
     pub fn from_sorted(numbers: &[u32]) -> Option<Self> {
         let mut ranges: Vec<UnitRange> = Vec::new();
         for &number in numbers {

@@ -65,15 +65,6 @@ impl ChainError {
             Self::Malformed(_) => "chain.malformed",
         }
     }
-
-    /// Whether the same call may succeed later without anybody changing it.
-    pub fn is_transient(&self) -> bool {
-        match self {
-            Self::Unreachable(_) | Self::Unauthorized(_) | Self::WarmingUp(_) => true,
-            Self::Rejected { kind, .. } => kind.may_pass_later(),
-            Self::WrongNetwork { .. } | Self::Rpc { .. } | Self::Malformed(_) => false,
-        }
-    }
 }
 
 /// The kinds of refusal that a caller treats differently.
@@ -173,20 +164,6 @@ impl RejectKind {
             Self::Invalid => "chain.reject.invalid",
             Self::Other => "chain.reject.other",
         }
-    }
-
-    /// Whether time alone can heal it: a parent arrives, a height is reached, a mempool
-    /// drains.
-    pub fn may_pass_later(self) -> bool {
-        matches!(
-            self,
-            Self::MissingInputs
-                | Self::NonFinal
-                | Self::NonBip68Final
-                | Self::ImmatureCoinbase
-                | Self::FeeTooLow
-                | Self::MempoolFull
-        )
     }
 }
 

@@ -62,7 +62,7 @@ pub trait ChainSource: Send {
     /// bounded part, so a caller that is behind polls again at once.
     ///
     /// # Errors
-    /// [`ChainError::is_transient`] errors mean "ask again later"; no update is lost.
+    /// Whatever went wrong, the next call asks again; no update is lost.
     async fn poll(&mut self) -> Result<Option<ChainUpdate>, ChainError>;
 
     /// Hands a transaction to the network. A transaction that the mempool or the chain

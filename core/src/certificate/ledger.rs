@@ -200,6 +200,7 @@ impl Ledger {
 
     /// Units of a class that are free during a whole window.
     #[must_use]
+    #[cfg(any(test, feature = "test-support"))]
     pub fn free_units(&self, class: u16, window: Window) -> u64 {
         let Some(ledger) = self.classes.get(&class) else {
             return 0;

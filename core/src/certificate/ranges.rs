@@ -43,6 +43,7 @@ pub(super) fn joined(ranges: &[UnitRange]) -> Vec<UnitRange> {
 }
 
 /// How many units.
+#[cfg(any(test, feature = "test-support"))]
 pub(super) fn count(ranges: &[UnitRange]) -> u64 {
     ranges.iter().map(|range| u64::from(range.end - range.first)).sum()
 }

@@ -259,7 +259,6 @@ impl Engine {
                     }
                     self.market.on_trade_end(&mut ctx, trade, true);
                 }
-                TradeEvent::Reorged { .. } => {}
             }
         }
     }

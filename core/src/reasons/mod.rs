@@ -93,8 +93,8 @@ pub enum Exit {
     Interrupted = 130,
 }
 
-/// Who is at fault when a reason arises from what a peer sent or owed. Verdicts on gossip and
-/// the counts of misses follow from it.
+/// Who is at fault when a reason arises from what a peer sent or owed. Verdicts on gossip
+/// follow from it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Blame {
     /// Time, races, states that differ by right.

@@ -334,7 +334,7 @@ impl Net {
 
     fn answer(&mut self, to: u8, id: u64, protocol: Protocol, answer: Result<Vec<u8>, String>) {
         self.party(to).with(|ctx, books, leases| {
-            let purpose = ctx.out.take_purpose(id).unwrap();
+            let (_, purpose) = ctx.out.take_request(id).unwrap();
             match protocol {
                 Protocol::Settle => {
                     let reply =

@@ -659,7 +659,7 @@ impl Party {
             }
             Message::Reply { id, bytes } => {
                 let reply: SettleReply = capex_core::wire::decode_record(&bytes).unwrap();
-                let Some(purpose) = ctx.out.take_purpose(id) else { return };
+                let Some((_, purpose)) = ctx.out.take_request(id) else { return };
                 let events =
                     self.trades.on_reply(&mut ctx, &mut self.registrar, from, &purpose, Ok(reply));
                 self.events.extend(events);

@@ -23,21 +23,14 @@ use self::http::Shared;
 use self::ledger::{Ledger, LedgerError};
 use super::faucet::faucet_script;
 
-/// Where the server listens unless told otherwise.
-pub const DEFAULT_LISTEN: SocketAddr =
-    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 18_543);
-
-/// How often it mines unless told otherwise.
-pub const DEFAULT_BLOCK_EVERY: Duration = Duration::from_millis(500);
-
 /// How long open connections may take to finish when the server stops.
 const STOP_GRACE: Duration = Duration::from_secs(3);
 
 /// What a caller decides about a server.
 pub struct ServeOptions {
-    /// Address to listen on; port 0 picks a free one. See [`DEFAULT_LISTEN`].
+    /// Address to listen on; port 0 picks a free one.
     pub listen: SocketAddr,
-    /// Time between blocks; `None` mines only on request. See [`DEFAULT_BLOCK_EVERY`].
+    /// Time between blocks; `None` mines only on request.
     pub block_every: Option<Duration>,
     /// Folder for the chain (`blocks.dat`), the cookie (`.cookie`, mode 0600) and the
     /// actual address (`devchain.addr`). Created if missing; one server at a time.

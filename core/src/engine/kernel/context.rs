@@ -70,11 +70,6 @@ pub struct Context<'a> {
 }
 
 impl Context<'_> {
-    /// The next number of a counter, journaled before anything that contains it leaves.
-    pub fn next_number(&mut self, counter: &str) -> u64 {
-        self.counters.next(self.out, counter)
-    }
-
     /// The next index for [`Context::secret`], journaled with the salt of this life before
     /// anything derived from them leaves.
     pub fn next_index(&mut self, counter: &str) -> u64 {

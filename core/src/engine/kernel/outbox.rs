@@ -103,11 +103,6 @@ impl Outbox {
         true
     }
 
-    /// What an answer is about; once per request.
-    pub fn take_purpose(&mut self, id: u64) -> Option<Purpose> {
-        self.take_request(id).map(|(_, purpose)| purpose)
-    }
-
     /// Whom a request asked, and about what; once per request.
     pub fn take_request(&mut self, id: u64) -> Option<(Key, Purpose)> {
         self.pending.remove(&id)

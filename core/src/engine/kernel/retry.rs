@@ -16,14 +16,8 @@ impl Pace {
     /// the tries take about a quarter of an hour.
     pub const PEER: Self = Self { first_ms: 1_000, longest_ms: 60_000, tries_max: 20 };
 
-    /// Waits that double from `first_ms` to 64 times as much, without end: for what a
-    /// deadline of its own ends.
-    #[must_use]
-    pub const fn doubling(first_ms: u64) -> Self {
-        Self::between(first_ms, first_ms.saturating_mul(64))
-    }
-
-    /// Waits that double from `first_ms` to `longest_ms`, without end.
+    /// Waits that double from `first_ms` to `longest_ms`, without end: for what a deadline of
+    /// its own ends.
     #[must_use]
     pub const fn between(first_ms: u64, longest_ms: u64) -> Self {
         Self { first_ms, longest_ms, tries_max: u32::MAX }
@@ -102,8 +96,8 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_last_try_waits_at_most_64_times_the_first() {
-        let mut retry = Retry::new(Pace::doubling(10), 0);
+    fn what_has_no_last_try_waits_at_most_the_longest() {
+        let mut retry = Retry::new(Pace::between(10, 640), 0);
         for _ in 0..100 {
             assert!(retry.take(0));
         }

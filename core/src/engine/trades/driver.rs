@@ -245,7 +245,6 @@ impl<M: Machine> Open<M> {
 
     /// Applies new chain facts, if they concern this trade.
     fn learn(&mut self, turn: &mut Turn<'_, '_>, facts: Option<&ChainFacts>) {
-        let trade = self.machine.news().map(|(trade, _)| trade);
         let (Some(rail), Some(known)) = (&self.rail, self.machine.facts_mut()) else { return };
         let contracts = rail.contracts();
         let change = facts.map(|facts| known.apply(contracts, facts)).unwrap_or_default();
@@ -253,9 +252,6 @@ impl<M: Machine> Open<M> {
         if change.any || forgot {
             self.changed(turn);
         }
-        let lost = change.lost.into_iter();
-        let reorged = lost.filter_map(|txid| Some(TradeEvent::Reorged { trade: trade?, txid }));
-        turn.events.extend(reorged);
     }
 
     /// Does what is due until nothing is.

@@ -82,13 +82,6 @@ pub enum TradeEvent {
         /// Complete, this sale being its last hop.
         certificate: Certificate,
     },
-    /// A transaction of the trade lost its block.
-    Reorged {
-        /// Which.
-        trade: TradeId,
-        /// The transaction.
-        txid: Txid,
-    },
 }
 
 /// What a buyer insists on beyond the row.
@@ -557,12 +550,6 @@ impl Trades {
                 Goods::Certificate(_) => None,
             }
         })
-    }
-
-    /// How many trades have not ended, in any role.
-    #[must_use]
-    pub fn open_count(&self) -> usize {
-        self.buyers.len() + self.sellers.len()
     }
 
     /// Every trade that this node remembers, buys first, by trade id.

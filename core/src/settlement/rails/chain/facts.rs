@@ -122,8 +122,6 @@ pub struct Change {
     pub confirmed_fund: bool,
     /// Known transactions that stood in a block of these facts.
     pub confirmed: Vec<Txid>,
-    /// Transactions that lost their block.
-    pub lost: Vec<Txid>,
 }
 
 impl ContractFacts {
@@ -371,7 +369,6 @@ impl Facts {
             known.for_heights(|txid, height| {
                 if height.is_some() && facts.disconnected.contains(&txid) {
                     *height = None;
-                    change.lost.push(txid);
                 }
             });
             known.see(contract, &facts.seen, &mut change);
@@ -381,8 +378,6 @@ impl Facts {
         for contract in &mut self.contracts {
             contract.for_heights(|txid, height| heights.push((txid, height.is_some())));
         }
-        // What moved from one block to another was not lost.
-        change.lost.retain(|txid| !heights.contains(&(*txid, true)));
         let in_block = |id: &Txid| {
             facts.seen.iter().any(|seen| seen.tx.txid() == *id && seen.height.is_some())
         };
