@@ -295,3 +295,71 @@ fn no_components_of_the_engine_import_each_other_in_a_circle() {
     }
     assert!(names.is_empty(), "a circle among {names:?}");
 }
+
+/// Sources whose names other crates' tests use: instruments, in the program because a test of
+/// a whole node needs them.
+const INSTRUMENTS: [(&str, &str); 3] = [
+    ("src/sim/", "the simulator, driven by tests/scenarios"),
+    ("src/executor/samples.rs", "the workloads that tests/executor runs"),
+    ("src/chain/devchain/", "the development chain, driven by tests/devchain"),
+];
+
+/// Names that nothing in the sources uses, each for its reason.
+const UNUSED: [(&str, &str); 2] = [
+    ("is_equal", "what the fuzzer of `capex epoch verify` asks of an audit"),
+    ("local_peer", "a user of the network crate that lets it make the key has to learn it"),
+];
+
+/// The compiler takes what is public for used. What only tests call stands behind
+/// `test-support`, or goes.
+#[test]
+fn nothing_public_is_unused() {
+    let files: Vec<(String, String)> = sources()
+        .into_iter()
+        .filter(|(path, text)| !is_test_file(path, text))
+        .map(|(path, text)| (relative(&path), code(&text)))
+        .filter(|(name, _)| !name.contains("test_support"))
+        .collect();
+    let mut uses: BTreeMap<&str, usize> = BTreeMap::new();
+    for word in files.iter().flat_map(|(_, text)| words(text)) {
+        *uses.entry(word).or_default() += 1;
+    }
+    let mut found = BTreeSet::new();
+    let mut faults = Vec::new();
+    for (file, text) in &files {
+        for name in declared(text).filter(|name| uses[name] == 1) {
+            if UNUSED.iter().any(|(known, _)| *known == name) {
+                found.insert(name);
+            } else if !INSTRUMENTS.iter().any(|(start, _)| file.starts_with(start)) {
+                faults.push(format!("{file}: {name}"));
+            }
+        }
+    }
+    assert!(faults.is_empty(), "public, and used by no source:\n{}", faults.join("\n"));
+    assert_eq!(found.len(), UNUSED.len(), "used by now, or gone: only {found:?} are left");
+}
+
+fn words(text: &str) -> impl Iterator<Item = &str> {
+    text.split(|c: char| !c.is_alphanumeric() && c != '_').filter(|word| !word.is_empty())
+}
+
+/// Names of public functions and constants that every build contains.
+fn declared(text: &str) -> impl Iterator<Item = &str> {
+    let mut is_gated = false;
+    text.lines().filter_map(move |line| {
+        let line = line.trim_start();
+        if line.starts_with("#[cfg(") {
+            is_gated = true;
+        }
+        if line.is_empty() || line.starts_with('#') {
+            return None;
+        }
+        let gated = std::mem::take(&mut is_gated);
+        let mut rest = words(line)
+            .skip_while(|word| ["pub", "crate", "super", "async", "unsafe"].contains(word));
+        let (kind, name) = (rest.next()?, rest.next()?);
+        let name = if (kind, name) == ("const", "fn") { rest.next()? } else { name };
+        let is_item = line.starts_with("pub") && ["fn", "const"].contains(&kind);
+        (is_item && !gated).then_some(name)
+    })
+}
