@@ -193,7 +193,7 @@ fn bodies_are_bounded_before_they_are_read() {
     // Without the cookie nothing of the body is read.
     let host = format!("Host: {}\r\n", fake.addr);
     assert_eq!(request(&fake, "POST /api/v1/peers", &host, &large).0, 401);
-    // A chunked body can not hide its size.
+    // A chunked body cannot hide its size.
     let mut chunked = format!(
         "POST /api/v1/peers HTTP/1.1\r\n{host}Authorization: Bearer {}\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n",
         fake.cookie

@@ -1,4 +1,4 @@
-//! What a stranger can not do to a node: fill its tables, be heard for nothing, go unblamed.
+//! What a stranger cannot do to a node: fill its tables, be heard for nothing, go unblamed.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![allow(unreachable_pub, reason = "shared with the fuzz targets")]
 

@@ -1,4 +1,4 @@
-//! Rules of the house that the compiler can not see: who names what, and how large a room
+//! Rules of the house that the compiler cannot see: who names what, and how large a room
 //! may grow.
 
 #![allow(clippy::unwrap_used, reason = "a broken fixture should end the test")]
@@ -362,4 +362,64 @@ fn declared(text: &str) -> impl Iterator<Item = &str> {
         let is_item = line.starts_with("pub") && ["fn", "const"].contains(&kind);
         (is_item && !gated).then_some(name)
     })
+}
+
+/// Public functions, types and constants of the libraries say what they are for. Fields and
+/// variants need no sentence where their name says it all.
+#[test]
+fn the_libraries_document_what_they_offer() {
+    let is_offer = |line: &str| {
+        ["fn ", "async fn ", "const fn ", "struct ", "enum ", "trait ", "const ", "type "]
+            .iter()
+            .any(|kind| line.strip_prefix("pub ").is_some_and(|rest| rest.starts_with(kind)))
+    };
+    let mut faults = Vec::new();
+    for (path, text) in sources() {
+        let name = relative(&path);
+        let is_library = name.starts_with("core/src/") || name.starts_with("network/src/");
+        if !is_library || is_test_file(&path, &text) {
+            continue;
+        }
+        let lines = without_tests(&text);
+        for (number, line) in lines.iter().enumerate() {
+            // A macro hands the documentation on.
+            if !is_offer(line.trim_start()) || line.contains('$') {
+                continue;
+            }
+            let above = lines[..number].iter().rev().map(|line| line.trim());
+            let mut above = above.skip_while(|line| {
+                line.starts_with("#[") || line.ends_with(']') || line.ends_with("))]")
+            });
+            if !above.next().is_some_and(|line| line.starts_with("///")) {
+                faults.push(format!("{name}:{}: {}", number + 1, line.trim()));
+            }
+        }
+    }
+    assert!(faults.is_empty(), "no documentation:\n{}", faults.join("\n"));
+}
+
+/// What is said of a rule stands in the repository, so that a reader can follow it.
+#[test]
+fn nothing_refers_to_a_page_outside_the_repository() {
+    let outside = [concat!("DES", "IGN"), concat!("rese", "arch/"), concat!("../sha", "red")];
+    let mut faults = Vec::new();
+    let mut look = |name: &str, text: &str| {
+        for (number, line) in text.lines().enumerate() {
+            if outside.iter().any(|word| line.contains(word)) {
+                faults.push(format!("{name}:{}: {}", number + 1, line.trim()));
+            }
+        }
+    };
+    for (path, text) in sources() {
+        look(&relative(&path), &text);
+    }
+    for folder in ["", "docs"] {
+        for entry in fs::read_dir(root().join(folder)).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_some_and(|extension| extension == "md") {
+                look(&relative(&path), &fs::read_to_string(&path).unwrap());
+            }
+        }
+    }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
 }

@@ -1,5 +1,5 @@
 //! Which orders are valid. Decided by their content and the network definition alone, so
-//! that every node decides alike (DESIGN §5, §13).
+//! that every node decides alike.
 
 use super::certificate::objects::Activation;
 use super::ids::OrderId;

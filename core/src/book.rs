@@ -27,9 +27,7 @@ pub struct OrderSet {
 /// What became of an order that was put into a set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Inserted {
-    /// It is in the set.
     New,
-    /// It was there before.
     Known,
     /// The set is full of lower ids.
     Evicted,
@@ -272,7 +270,6 @@ pub fn instance(book: &[&Verified<Order>], epoch: u64, params: &Params) -> match
 
 /// The matcher's input for an epoch, as it came.
 pub(crate) struct Booked<'a> {
-    /// Ascending by id.
     pub(crate) orders: &'a [Entry<'a>],
     pub(crate) epoch: u64,
     pub(crate) params: &'a Params,

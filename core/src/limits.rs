@@ -20,11 +20,11 @@ pub const ENVELOPE_BYTES: usize = 32 + 8 + 64;
 /// A proof of equivocation: two signed objects of the largest size, each with its kind. A
 /// smaller cap would let a provider escape by making its contradicting statements long.
 pub const PROOF_MAX_BYTES: usize = 2 * (4 + ENVELOPE_BYTES + SIGNED_MAX_BYTES);
-/// A settlement message (DESIGN §8).
+/// A settlement message.
 pub const SETTLE_MAX_BYTES: usize = 64 << 10;
 /// A reconciliation or fetch message.
 pub const SYNC_MAX_BYTES: usize = 1 << 20;
-/// A lease message: 256 KiB of payload and its frame (DESIGN §10).
+/// A lease message: 256 KiB of payload and its frame.
 pub const LEASE_MAX_BYTES: usize = 300 << 10;
 /// Payload of one Put or Get.
 pub const LEASE_CHUNK_BYTES: usize = 256 << 10;
@@ -77,7 +77,7 @@ pub const ROOTS_PER_EPOCH: usize = 4096;
 /// orders.
 pub const EPOCHS_KEPT: usize = 64;
 /// Computed epochs whose orders and result stay in memory too: about 120 MB each with 100,000
-/// orders. Whoever has not traded for so long is found again with the next order.
+/// orders. A peer that has not traded for so long is found again with its next order.
 pub const EPOCHS_IN_MEMORY: usize = 4;
 /// Standing orders of one daemon.
 pub const STANDING_ORDERS_MAX: usize = 1024;
@@ -90,7 +90,7 @@ pub const OPEN_SETTLEMENTS_MAX: usize = 1024;
 pub const OPEN_LEASES_MAX: usize = 1024;
 /// Challenges waiting for their Redeem.
 pub const CHALLENGES_MAX: usize = 1024;
-/// How long a challenge is good, ms (DESIGN §10).
+/// How long a challenge is good, ms.
 pub const CHALLENGE_MS: u64 = 60_000;
 /// Lock facts remembered for conflict checks; the oldest is forgotten.
 pub const GRANTS_MAX: usize = 65_536;

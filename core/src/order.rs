@@ -1,4 +1,4 @@
-//! An order: a signed, firm instruction to buy or sell in one epoch (DESIGN §5).
+//! An order: a signed, firm instruction to buy or sell in one epoch.
 
 use std::ops::RangeInclusive;
 
@@ -11,9 +11,7 @@ use crate::wire::{Envelope, Object};
 /// Buy or sell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Side {
-    /// A bid.
     Buy,
-    /// An ask.
     Sell,
 }
 
@@ -29,7 +27,6 @@ pub enum Mode {
 /// One class that an order accepts, with its limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Alternative {
-    /// Class number.
     pub class: u16,
     /// Worst acceptable price, msat per block.
     pub limit_msat: u64,
@@ -50,38 +47,30 @@ pub enum Source {
 /// Coins that back an order. Carried and checked for form; enforced by later networks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Backing {
-    /// Transaction of the coin.
     pub txid: [u8; 32],
-    /// Output of the coin.
     pub vout: u32,
     /// Its value, sat.
     pub amount_sat: u64,
     /// Height at which it confirmed.
     pub height: u32,
-    /// Its taproot output key.
     pub xonly: [u8; 32],
     /// BIP-340 signature of the owner key, in halves.
     pub signature: [[u8; 32]; 2],
 }
 
-/// An order for one epoch. Field order and widths are the wire format (DESIGN §13).
+/// An order for one epoch. Field order and widths are the wire format.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Order {
-    /// Version.
     pub v: u8,
     /// The one epoch in which it is valid.
     pub epoch: u64,
-    /// Bid or ask.
     pub side: Side,
-    /// Who signs.
     pub owner: Key,
     /// Distinguishes the owner's orders; of two with one nonce the lower id stays.
     pub nonce: u64,
     /// Classes and limits in the owner's order of preference: 1 to 4, an ask has 1.
     pub alts: Vec<Alternative>,
-    /// Blocks per slot.
     pub qty: u32,
-    /// Smallest acceptable fill.
     pub min_qty: u32,
     /// Spread over providers; an ask is sticky.
     pub mode: Mode,
@@ -97,11 +86,9 @@ pub struct Order {
     pub deny: Vec<Key>,
     /// Shortest run that an ask accepts; 0 for a bid.
     pub min_run: u16,
-    /// What an ask sells.
     pub source: Source,
     /// Offset in the epoch, ms; orders reconciliation only.
     pub created_ms: u32,
-    /// Coins behind the order.
     pub backing: Option<Box<Backing>>,
     /// Proof of work: the last 8 bytes, searched until the id is small enough.
     pub pow_nonce: u64,

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::limits::{HORIZON_SLOTS, LEGS_MAX, PRICE_MAX_MSAT};
 use crate::wire::{Magic, Object, VERSION};
 
-/// Phases of one epoch (DESIGN §5). They add up to the epoch.
+/// Phases of one epoch. They add up to the epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EpochTimes {
@@ -32,7 +32,7 @@ impl EpochTimes {
     }
 }
 
-/// Timelock profile for prices from a floor on (DESIGN §7), in chain blocks.
+/// Timelock profile for prices of at least a floor, in chain blocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Profile {
@@ -42,7 +42,6 @@ pub struct Profile {
     pub fund_blocks: u32,
     /// Confirmations of the funding before the seller may reveal.
     pub funding_confirmations: u32,
-    /// Room for the claim.
     pub claim_blocks: u32,
     /// Margin before the refund in which the seller never reveals first.
     pub margin_blocks: u32,
@@ -67,7 +66,6 @@ pub struct ClassDef {
     pub memory_mib: u32,
     /// Disk, MiB.
     pub disk_mib: u32,
-    /// GPUs.
     pub gpus: u16,
     /// Memory of each GPU, MiB.
     pub gpu_memory_mib: u32,
@@ -90,11 +88,10 @@ impl Object for ClassDef {
 pub struct NamedClass {
     /// Name, such as `cpu.standard`.
     pub name: String,
-    /// The floors.
     pub floors: ClassDef,
 }
 
-/// Deadlines of a settlement's messages, ms (DESIGN §7).
+/// Deadlines of a settlement's messages, ms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SettleTimes {
@@ -106,7 +103,7 @@ pub struct SettleTimes {
     pub conflict_wait_ms: u64,
 }
 
-/// How a lease ends (DESIGN §13).
+/// How a lease ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LeaseTimes {
@@ -120,7 +117,6 @@ pub struct LeaseTimes {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ChainParams {
-    /// Which Bitcoin network.
     pub network: Chain,
     /// Time between chain blocks for lead-time arithmetic, ms.
     pub block_ms: u64,
@@ -136,7 +132,6 @@ pub struct ChainParams {
 pub struct Ports {
     /// QUIC and TCP of the peer-to-peer network.
     pub p2p: u16,
-    /// HTTP API on loopback.
     pub api: u16,
 }
 
@@ -148,7 +143,6 @@ pub struct Params {
     pub name: String,
     /// Stands inside every signature.
     pub magic: Magic,
-    /// Epoch phases.
     pub epoch: EpochTimes,
     /// Length of a slot, s.
     pub slot_s: u32,
@@ -171,31 +165,26 @@ pub struct Params {
     pub loopback: bool,
     /// Timelock profiles, by ascending price floor.
     pub profiles: Vec<Profile>,
-    /// Message deadlines.
     pub settle: SettleTimes,
-    /// Lease ends.
     pub lease: LeaseTimes,
-    /// Chain facts.
     pub chain: ChainParams,
-    /// Default ports.
     pub ports: Ports,
     /// Addresses of first peers, with `/p2p/<id>`.
     #[serde(default)]
     pub bootstrap: Vec<String>,
-    /// Resource classes.
     pub classes: Vec<NamedClass>,
     /// Names of feature bits.
     #[serde(default)]
     pub features: BTreeMap<String, u8>,
 }
 
-/// Why a definition can not be used.
+/// Why a definition cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("network definition: {0}")]
 pub struct ParamsError(&'static str);
 
 impl Params {
-    /// Checks what the types can not: order of profiles, sums of timelocks, unique classes.
+    /// Checks what the types cannot: order of profiles, sums of timelocks, unique classes.
     ///
     /// # Errors
     /// The first rule broken.
@@ -237,14 +226,14 @@ impl Params {
         self.profiles.iter().map(|profile| profile.lead_s).min().unwrap_or(0)
     }
 
-    /// How far clocks may be apart, ms: min(2 s, FREEZE / 4) (DESIGN §5).
+    /// How far clocks may be apart, ms: min(2 s, FREEZE / 4).
     #[must_use]
     pub fn clock_tolerance_ms(&self) -> u64 {
         (self.epoch.freeze_ms / 4).min(2000)
     }
 
     /// First slot that an epoch can trade: `ceil(((e+1)·T + lead) / slot)`, a pure function
-    /// of the epoch (DESIGN §6).
+    /// of the epoch.
     #[must_use]
     pub fn first_slot(&self, epoch: u64) -> u32 {
         let ready_ms = epoch
@@ -264,7 +253,7 @@ impl Params {
     #[must_use]
     pub fn profile(&self, price_sat: u64) -> Profile {
         let fits = |profile: &&Profile| profile.min_price_sat <= price_sat;
-        // `validate` has seen to a first profile that starts at 0.
+        // `validate` guarantees a first profile at 0 sat.
         *self.profiles.iter().rev().find(fits).unwrap_or(&self.profiles[0])
     }
 

@@ -124,7 +124,6 @@ pub fn msat_to_sat(msat: u64) -> Decimal {
 /// A half-open range of slots, `[start, end)`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Window {
-    /// First slot.
     pub start: Slot,
     /// First slot after the window.
     pub end: Slot,
@@ -183,7 +182,6 @@ impl fmt::Display for Window {
 /// Consecutive unit numbers of a provider's class, `[first, end)`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct UnitRange {
-    /// Lowest number.
     pub first: u32,
     /// First number after the range.
     pub end: u32,
@@ -192,7 +190,7 @@ pub struct UnitRange {
 /// A set of unit numbers as at most 16 ascending ranges that neither touch nor overlap.
 ///
 /// Units make overselling provable: two live certificates of one provider may not share a
-/// number of a class in a slot (DESIGN §7).
+/// number of a class in a slot.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
 pub struct Units(Vec<UnitRange>);
 

@@ -89,7 +89,7 @@ fn config<const LIMIT: usize>() -> impl bincode::config::Config {
 /// Encodes a value of the protocol.
 ///
 /// # Panics
-/// Never for the types of this crate: they hold no type that bincode can not encode.
+/// Never for the types of this crate: they hold no type that bincode cannot encode.
 #[must_use]
 pub fn encode<T: Serialize>(value: &T) -> Vec<u8> {
     bincode::serde::encode_to_vec(value, config::<RECORD_MAX_BYTES>())

@@ -12,7 +12,6 @@ use crate::limits::{FIRST_REDIAL, FIRST_REDIAL_LOOPBACK, MAX_ADDRESSES, MAX_BOOK
 /// What is known of one peer.
 #[derive(Debug)]
 struct Entry {
-    /// Newest first.
     addrs: Vec<Multiaddr>,
     /// Named by the operator: never evicted, always dialled.
     pinned: bool,

@@ -45,7 +45,6 @@ pub struct Config {
     pub bootstrap: Vec<String>,
     /// The network runs on one host: 127.0.0.1 may be dialled and is exempt from IP scoring.
     pub loopback: bool,
-    /// Topics to join.
     pub topics: Vec<TopicConfig>,
     /// Protocols to serve and to call.
     pub protocols: Vec<ProtocolConfig>,

@@ -15,7 +15,6 @@ use crate::request::RequestError;
 /// A request of the own node that has not been sent yet.
 #[derive(Debug)]
 pub(crate) struct Waiting {
-    /// Name given by the caller.
     pub(crate) id: u64,
     pub(crate) protocol: usize,
     pub(crate) bytes: Vec<u8>,

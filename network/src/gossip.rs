@@ -1,7 +1,6 @@
 //! Gossipsub as Capex runs it, the messages that await a verdict, and those that await a subscriber.
 //!
-//! The numbers are those of `research/p2p.md` §1.5; each deviation from the library's default
-//! carries its reason.
+//! Each deviation from the library's default carries its reason.
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

@@ -9,7 +9,7 @@ use libp2p::identity::{Keypair, PublicKey, ed25519};
 /// Multihash code of an identity hash: the peer id of an ed25519 key carries the key itself.
 const IDENTITY_HASH: u64 = 0;
 
-/// An ed25519 public key (32 bytes): the identity of a node and its libp2p host key (DESIGN §4).
+/// An ed25519 public key (32 bytes): the identity of a node and its libp2p host key.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PeerKey(pub [u8; 32]);
 

@@ -17,7 +17,7 @@
 //! - a node that falls behind keeps its peers waiting; only a peer that takes more than its share
 //!   of [`limits::MAX_TICKETS`] is refused. An answer is never lost, and waits behind no burst.
 //!
-//! Bounds and their reasons are in [`limits`]; the design is DESIGN §8 and `research/p2p.md` §1.
+//! Bounds and their reasons are in [`limits`]; what the node makes of a message is its own affair.
 
 mod behaviour;
 mod book;
@@ -46,7 +46,6 @@ use supervisor::{Input, Supervisor};
 /// What the node thinks of a gossip message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// Pass it on.
     Accept,
     /// Do not pass it on, and blame nobody: it depends on local state or on time.
     Ignore,
@@ -65,7 +64,6 @@ pub enum Command {
     Dial(String),
     /// Publish on a joined topic. Without a subscriber the message waits for one, for two epochs.
     Publish {
-        /// Bare name of the topic.
         topic: String,
         /// The message, at most the topic's `max_bytes`.
         bytes: Vec<u8>,
@@ -74,14 +72,12 @@ pub enum Command {
     Verdict {
         /// The ticket of the message.
         ticket: Ticket,
-        /// The verdict.
         verdict: Verdict,
     },
     /// Ask a peer. It is dialled at its known addresses when it is not connected.
     Request {
         /// Name the caller gives, repeated in [`Event::Response`].
         id: u64,
-        /// Whom to ask.
         peer: PeerKey,
         /// Bare name of the protocol.
         protocol: String,
@@ -90,7 +86,6 @@ pub enum Command {
     },
     /// Answer an [`Event::Request`]. A late, second or oversize one is dropped.
     Reply {
-        /// Id of the request.
         id: u64,
         /// The reply, at most the protocol's `max_bytes`.
         bytes: Vec<u8>,
@@ -98,17 +93,13 @@ pub enum Command {
     /// Addresses a peer claims to listen on (a Contact). Outside loopback networks, addresses in
     /// the own host or a private network are dropped.
     AddAddresses {
-        /// The peer.
         peer: PeerKey,
         /// Multiaddrs, the first eight count.
         addrs: Vec<String>,
     },
     /// A peer broke a protocol: lower its score. The sixth fault within an hour
     /// bans it for an hour.
-    Penalise {
-        /// The peer.
-        peer: PeerKey,
-    },
+    Penalise { peer: PeerKey },
 }
 
 /// What the network tells the node.
@@ -118,22 +109,16 @@ pub enum Event {
     Gossip {
         /// Who passed it on, not who wrote it.
         peer: PeerKey,
-        /// Bare name of the topic.
         topic: String,
-        /// The message.
         bytes: Vec<u8>,
-        /// For the verdict.
         ticket: Ticket,
     },
     /// A peer asks, and awaits a reply within ten seconds.
     Request {
-        /// Who asks.
         peer: PeerKey,
-        /// For the reply.
         id: u64,
         /// Bare name of the protocol.
         protocol: String,
-        /// The request.
         bytes: Vec<u8>,
     },
     /// The answer to an own request.
@@ -145,23 +130,15 @@ pub enum Event {
     },
     /// The first connection to a peer is open.
     PeerUp {
-        /// The peer.
         peer: PeerKey,
         /// Its address as seen from here.
         addr: String,
-        /// This side dialled.
         outbound: bool,
     },
     /// The last connection to a peer is closed.
-    PeerDown {
-        /// The peer.
-        peer: PeerKey,
-    },
+    PeerDown { peer: PeerKey },
     /// The node listens on an address, given with `/p2p/<own id>`.
-    Listening {
-        /// The multiaddr.
-        addr: String,
-    },
+    Listening { addr: String },
     /// The swarm task failed and was started again. Peers and requests were reported as lost.
     Restarted {
         /// What happened, for the log.
@@ -169,7 +146,6 @@ pub enum Event {
     },
     /// A message was not published, or waited too long for a subscriber.
     PublishFailed {
-        /// Bare name of the topic.
         topic: String,
         /// Stable reason code: `publish.unknown_topic`, `publish.too_large`, `publish.no_peers`,
         /// `publish.queues_full` or `publish.failed`.
@@ -188,20 +164,10 @@ pub enum NetworkError {
     BadSecret,
     /// An address was not understood.
     #[error("bad address {addr}: {reason}")]
-    BadAddress {
-        /// The text.
-        addr: String,
-        /// What is wrong with it.
-        reason: String,
-    },
+    BadAddress { addr: String, reason: String },
     /// An address cannot be listened on.
     #[error("cannot listen on {addr}: {reason}")]
-    Listen {
-        /// The address.
-        addr: String,
-        /// What the system said.
-        reason: String,
-    },
+    Listen { addr: String, reason: String },
     /// The transports could not be set up.
     #[error("cannot set up the transports: {0}")]
     Transport(String),

@@ -1,4 +1,4 @@
-//! Every bound of this crate, with its reason. Sources: DESIGN §8 and §12, `research/p2p.md` §1.5, §5.2, §5.3.
+//! Every bound of this crate, with its reason.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
 //! Few inbound peers per neighbourhood of the Internet, so that one owner of many addresses
-//! cannot take all inbound places (`research/p2p.md` §5.2, §5.3).
+//! cannot take all inbound places.
 
 use std::collections::HashMap;
 use std::convert::Infallible;

@@ -45,7 +45,7 @@ impl Cookie {
     /// the lock of the data directory, so a file that is already there is a dead daemon's.
     ///
     /// # Errors
-    /// The file can not be written.
+    /// The file cannot be written.
     pub fn create(datadir: &Path) -> io::Result<Self> {
         let mut bytes = [0; 32];
         getrandom::fill(&mut bytes).map_err(io::Error::other)?;

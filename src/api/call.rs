@@ -23,9 +23,7 @@ pub const CALL_TIMEOUT: Duration = Duration::from_secs(120);
 /// One question to the event loop.
 #[derive(Debug)]
 pub enum Call {
-    /// Reads.
     Query(Query),
-    /// Asks the engine.
     Command(Command),
     /// Asks the shell around the engine.
     Shell(ShellCommand),
@@ -46,12 +44,7 @@ pub enum Query {
     Depth(Option<String>),
     /// By standing id or id in the epoch; `None` for the last epoch it took part in →
     /// [`types::Explanation`]
-    Explain {
-        /// Which order.
-        order: Prefix,
-        /// In which epoch.
-        epoch: Option<u64>,
-    },
+    Explain { order: Prefix, epoch: Option<u64> },
     /// What an order would get → [`types::Quote`]
     Quote(Box<OrderSpec>),
     /// → `Vec<`[`types::Trade`]`>`, newest first
@@ -69,23 +62,9 @@ pub enum Query {
     /// → [`types::Lease`]
     Lease(Prefix),
     /// → [`types::Part`], at most 256 KiB
-    Logs {
-        /// Which lease.
-        lease: Prefix,
-        /// Which output.
-        stream: types::Stream,
-        /// First byte wanted.
-        from: u64,
-    },
+    Logs { lease: Prefix, stream: types::Stream, from: u64 },
     /// → [`types::Part`], at most 256 KiB
-    Result {
-        /// Which lease.
-        lease: Prefix,
-        /// Name of the result.
-        name: String,
-        /// First byte wanted.
-        from: u64,
-    },
+    Result { lease: Prefix, name: String, from: u64 },
     /// → [`types::Balance`]
     Balance,
     /// → `Vec<`[`types::Peer`]`>`
@@ -121,15 +100,12 @@ pub enum ShellCommand {
 /// A redemption with its content.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RedeemCall {
-    /// Which certificate.
     pub cert: CertId,
     /// WASI 0.2 command component.
     pub component: Vec<u8>,
     /// Name and content of each input.
     pub inputs: Vec<(String, Vec<u8>)>,
-    /// Arguments.
     pub args: Vec<String>,
-    /// Names of files to keep.
     pub results: Vec<String>,
 }
 
@@ -202,7 +178,6 @@ answers! {
 /// A call on its way to the event loop.
 #[derive(Debug)]
 pub struct Request {
-    /// What is asked.
     pub call: Call,
     /// Where the answer goes. Nobody listens any more if the client gave up.
     pub answer: oneshot::Sender<Result<Answer, ApiError>>,

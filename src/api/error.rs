@@ -13,13 +13,10 @@ use capex_core::reasons::{Kind, Reason};
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{code}: {message}")]
 pub struct ApiError {
-    /// Stable dotted code.
     pub code: String,
-    /// One line for people.
     pub message: String,
     /// What to do, if it is not in the message.
     pub hint: Option<String>,
-    /// HTTP status.
     pub status: u16,
 }
 
@@ -28,11 +25,9 @@ pub struct ApiError {
 pub enum Noun {
     /// A standing order, or one of an epoch.
     Order,
-    /// A row of this node.
     Trade,
     /// A certificate held or issued.
     Certificate,
-    /// A lease held or hosted.
     Lease,
 }
 
@@ -68,16 +63,13 @@ impl Noun {
 /// The body of an error.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ErrorBody {
-    /// Always the one field.
     pub error: ErrorFields,
 }
 
 /// The fields of an error.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ErrorFields {
-    /// Stable dotted code.
     pub code: String,
-    /// One line for people.
     pub message: String,
     /// What to do.
     #[serde(default)]

@@ -82,7 +82,6 @@ pub const DRAIN_TIME: Duration = Duration::from_secs(2);
 /// What every route may use. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct ApiState {
-    /// The event loop.
     pub node: ApiHandle,
     /// Network definition, to name classes and check bounds.
     pub params: Arc<Params>,

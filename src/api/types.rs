@@ -1,6 +1,6 @@
 //! What the API says and hears, as JSON. The only place that fixes these forms.
 //!
-//! Rules (DESIGN §13): `*_sat`, `*_msat`, heights, counts, slots, bytes and ms are
+//! Rules: `*_sat`, `*_msat`, heights, counts, slots, bytes and ms are
 //! integers; `class` is a name; `units` is `[[first, end), …]` and `window` `[start, end)`;
 //! `*_at` is unix ms; `elapsed_s` and `delivered_s` are decimal strings; ids are lower-case
 //! hex. There is no floating point. Texts that came from other nodes are passed on as they
@@ -57,9 +57,7 @@ pub fn seconds(ms: u64) -> String {
 /// A reason with its stable code, as in every refusal and warning.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reason {
-    /// Stable dotted code.
     pub code: String,
-    /// One line for people.
     pub message: String,
 }
 

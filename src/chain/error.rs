@@ -27,12 +27,7 @@ pub enum ChainError {
     },
     /// The server follows another network than this node.
     #[error("chain source follows {got}, not {expected}")]
-    WrongNetwork {
-        /// Our network.
-        expected: String,
-        /// Its network.
-        got: String,
-    },
+    WrongNetwork { expected: String, got: String },
     /// The server answered a call with an error of its own.
     #[error("chain source error {code}: {message}")]
     Rpc {
@@ -94,7 +89,6 @@ pub enum RejectKind {
     MempoolFull,
     /// Valid, but not relayed.
     NonStandard,
-    /// Invalid for ever.
     Invalid,
     /// Words this table does not know.
     Other,

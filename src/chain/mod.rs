@@ -41,7 +41,6 @@ pub struct ChainUpdate {
     pub mempool: Vec<Transaction>,
     /// Hash of the last block delivered; of the best block before the first delivery.
     pub tip: Option<BlockHash>,
-    /// Height of that block.
     pub height: u32,
     /// Median time past of that block, unix seconds.
     pub median_time_past_s: u32,

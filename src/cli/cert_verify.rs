@@ -50,7 +50,7 @@ struct Report {
 /// Verifies the file against the definition of the network that it names.
 ///
 /// # Errors
-/// Exit 2 for a file that can not be read, exit 6 for one that proves nothing.
+/// Exit 2 for a file that cannot be read, exit 6 for one that proves nothing.
 pub(super) fn run(flags: &Flags, context: &mut Context<'_>) -> Result<(), Failure> {
     let text = read_text(&flags.file, TEXT_MAX_BYTES as u64)?;
     let report = report(&text).map_err(|(code, what)| {

@@ -38,7 +38,7 @@ impl Client {
     /// The daemon that runs on a data directory.
     ///
     /// # Errors
-    /// Exit 3 if none runs, exit 4 if its cookie can not be read.
+    /// Exit 3 if none runs, exit 4 if its cookie cannot be read.
     pub fn open(datadir: &Path) -> Result<Self, Failure> {
         let found = endpoints::read(datadir).map_err(|_| unreachable(datadir))?;
         let cookie = std::fs::read_to_string(datadir.join(COOKIE_FILE)).map_err(|error| {

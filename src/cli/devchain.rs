@@ -38,7 +38,7 @@ pub struct Flags {
 /// Serves until interrupted.
 ///
 /// # Errors
-/// The address is taken, or the directory can not be used.
+/// The address is taken, or the directory cannot be used.
 pub fn run(flags: &Flags, context: &mut Context<'_>) -> Result<(), Failure> {
     let state_dir = devchain_dir(flags.dir.as_deref(), context.env)
         .ok_or_else(|| Failure::new(reason!("config.no_home"), "no home directory: pass --dir"))?;

@@ -114,7 +114,7 @@ impl Run<'_> {
 /// Runs a whole market.
 ///
 /// # Errors
-/// What failed first, with exit 1; exit 2 for a directory that can not be used, 130 if
+/// What failed first, with exit 1; exit 2 for a directory that cannot be used, 130 if
 /// interrupted.
 pub fn run(flags: &Flags, context: &mut Context<'_>) -> Result<(), Failure> {
     let mut home = Home::open(flags.dir.as_deref()).map_err(|broken| broken.failure)?;

@@ -60,7 +60,7 @@ impl Failure {
         self
     }
 
-    /// A file of the user that can not be read or written.
+    /// A file of the user that cannot be read or written.
     #[must_use]
     pub fn file(path: &std::path::Path, error: &io::Error) -> Self {
         Self::new(reason!("file.unusable"), format!("{}: {error}", path.display()))

@@ -106,7 +106,7 @@ pub fn run(
 /// As [`run`], and draws a picture of the book.
 ///
 /// A refused book leaves no picture; an array of books is refused, as is one in which there
-/// is nothing to draw, with exit code 6. A picture that can not be written is exit code 2.
+/// is nothing to draw, with exit code 6. A picture that cannot be written is exit code 2.
 pub fn run_and_plot(
     input: &str,
     algorithm: Option<Algorithm>,

@@ -53,7 +53,7 @@ pub fn watch<T: Serialize>(
 /// Tells when SIGINT or SIGTERM comes. The handlers are in place when this returns.
 fn interrupts() -> Result<Receiver<()>, Failure> {
     let refuse = |error: std::io::Error| {
-        Failure::new(reason!("cli.signals"), format!("can not listen for signals: {error}"))
+        Failure::new(reason!("cli.signals"), format!("cannot listen for signals: {error}"))
     };
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(refuse)?;

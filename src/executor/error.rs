@@ -60,12 +60,7 @@ pub enum ExecutorError {
     SelfTest(String),
     /// The host failed.
     #[error("{what}: {source}")]
-    Io {
-        /// What was tried.
-        what: String,
-        /// What the system answered.
-        source: io::Error,
-    },
+    Io { what: String, source: io::Error },
 }
 
 impl ExecutorError {

@@ -8,42 +8,22 @@ use capex_core::lease::ExecutorEvent;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LeaseEvent {
     /// Compiled and waiting for its window.
-    Ready {
-        /// Which.
-        lease: LeaseId,
-    },
-    /// The workload began.
+    Ready { lease: LeaseId },
     Started {
-        /// Which.
         lease: LeaseId,
         /// Unix ms.
         at_ms: u64,
     },
     /// A sample, about once a second.
-    Usage {
-        /// Which.
-        lease: LeaseId,
-        /// The sample.
-        usage: Usage,
-    },
+    Usage { lease: LeaseId, usage: Usage },
     /// The workload ran and is over. The last event of a lease.
-    Ended {
-        /// Which.
-        lease: LeaseId,
-        /// How.
-        ended: Ended,
-        /// The final sample.
-        usage: Usage,
-    },
+    Ended { lease: LeaseId, ended: Ended, usage: Usage },
     /// The workload never ran. The last event of a lease.
     Failed {
-        /// Which.
         lease: LeaseId,
-        /// How.
         ended: Ended,
         /// Stable reason code: that of the outcome.
         code: &'static str,
-        /// In words.
         reason: String,
     },
 }

@@ -18,7 +18,6 @@ const MAX_DEPTH: usize = 64;
 pub struct HostCapacity {
     /// Thousandths of a processor.
     pub cpu_milli: u64,
-    /// Memory.
     pub memory_bytes: u64,
     /// Whether a cgroup, rather than the machine, is the limit of processors.
     pub cpu_is_limited: bool,

@@ -28,7 +28,6 @@ const POLL: Duration = Duration::from_millis(50);
 /// What the self-test proved.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Proved {
-    /// Name of the back end.
     pub backend: &'static str,
     /// What stands between a workload and the host.
     pub isolation: &'static str,

@@ -22,7 +22,6 @@ const GONE: &str = ".gone-";
 /// What a release left behind: nothing, unless the host is at fault.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FreedProof {
-    /// Which lease.
     pub lease: LeaseId,
     /// Processes and paths that could not be removed.
     pub left_behind: Vec<String>,

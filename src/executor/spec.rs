@@ -83,7 +83,6 @@ pub struct Input {
     /// Its content.
     #[serde(with = "super::hex_text")]
     pub digest: Digest,
-    /// Its size.
     pub bytes: u64,
 }
 
@@ -127,11 +126,9 @@ pub struct Allowance {
     pub starts_at_ms: u64,
     /// The window ends (exclusive), unix ms.
     pub ends_at_ms: u64,
-    /// Memory of all blocks.
     pub memory_max_bytes: u64,
     /// Kept of each standard stream.
     pub output_max_bytes: u64,
-    /// Disk of all blocks.
     pub work_max_bytes: u64,
     /// How long a workload may take to yield.
     pub grace_ms: u64,

@@ -26,21 +26,17 @@ pub enum State {
     Preparing,
     /// Compiled, waiting for the window.
     Ready,
-    /// The workload runs.
     Running {
-        /// The lease process.
         pid: u32,
         /// Unix ms.
         started_at_ms: u64,
     },
-    /// Over; nothing of it runs.
     Ended(Ended),
 }
 
 /// The end of a lease.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ended {
-    /// Why it ended.
     pub outcome: Outcome,
     /// Unix ms; absent if the workload never began.
     pub started_at_ms: Option<u64>,
@@ -48,7 +44,6 @@ pub struct Ended {
     pub ended_at_ms: u64,
     /// From start to end on a clock that cannot be set.
     pub delivered_ms: u64,
-    /// CPU time of the workload.
     pub cpu_us: u64,
     /// Most memory in use at any time.
     pub memory_peak_bytes: u64,
@@ -58,19 +53,15 @@ pub struct Ended {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Outcome {
-    /// By itself.
     Exited {
         /// Its exit code; 0 is success. The preview 1 adapter turns all others into 1.
         code: i32,
     },
     /// The workload broke a rule of WebAssembly.
     Trapped {
-        /// In words.
         reason: String,
     },
-    /// The window ended.
     Deadline,
-    /// On request.
     Stopped,
     /// It trapped after memory was refused to it.
     Memory,
@@ -78,7 +69,6 @@ pub enum Outcome {
     OutputQuota,
     /// The host or the component made it impossible to run.
     Failed {
-        /// In words.
         reason: String,
     },
     /// The lease process vanished without a word: killed, or the host went down.
@@ -149,7 +139,6 @@ pub struct Usage {
     pub at_ms: u64,
     /// Since the start, on a clock that cannot be set.
     pub delivered_ms: u64,
-    /// CPU time of the workload.
     pub cpu_us: u64,
     /// Most memory in use at any time.
     pub memory_peak_bytes: u64,

@@ -10,7 +10,6 @@ use crate::chain::{ChainSource, ChainUpdate};
 /// What the loop asks of the chain.
 #[derive(Debug)]
 pub(super) enum ChainCommand {
-    /// Send a transaction.
     Broadcast(Box<Transaction>),
     /// Deliver connected blocks again from a height on.
     RescanFrom(u32),
@@ -19,11 +18,8 @@ pub(super) enum ChainCommand {
 /// What the chain tells the loop.
 #[derive(Debug)]
 pub(super) enum ChainEvent {
-    /// Something changed.
     Update(Box<ChainUpdate>),
-    /// Answer to a broadcast.
     Broadcasted {
-        /// Which.
         tx: Box<Transaction>,
         /// Sent, or the source's words.
         result: Result<(), String>,

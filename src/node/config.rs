@@ -40,22 +40,16 @@ pub const FILE_MAX_BYTES: u64 = 1 << 20;
 /// Why there is no configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// A value that can not be used: an unknown key, a wrong type, a bad address.
+    /// A value that cannot be used: an unknown key, a wrong type, a bad address.
     #[error("{origin}: {what}")]
     Invalid {
         /// Where it stands, as `path:line`, flag or variable.
         origin: Origin,
-        /// What is wrong.
         what: String,
     },
-    /// The file can not be read.
+    /// The file cannot be read.
     #[error("{}: {source}", path.display())]
-    Unreadable {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
+    Unreadable { path: PathBuf, source: std::io::Error },
     /// Mainnet without consent.
     #[error("mainnet moves real money: set `allow_mainnet = true` in {}", path.display())]
     MainnetRefused {
@@ -115,7 +109,6 @@ pub struct ChainConfig {
 /// The peer-to-peer network.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct P2pConfig {
-    /// Multiaddrs to listen on.
     pub listen: Vec<String>,
     /// Multiaddrs of first peers with `/p2p/<id>`, those of the definition included.
     pub peers: Vec<String>,
@@ -131,21 +124,16 @@ pub struct ApiConfig {
 /// A complete configuration: every value checked, nothing left to look up.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// The network definition.
     pub params: Params,
     /// Keys, journal, cookie, endpoints, leases.
     pub datadir: PathBuf,
     /// The file that was read, or would have been.
     pub file: PathBuf,
-    /// Chain source.
     pub chain: ChainConfig,
-    /// Peer-to-peer network.
     pub p2p: P2pConfig,
-    /// HTTP API.
     pub api: ApiConfig,
     /// Units for sale by class number.
     pub capacity: BTreeMap<u16, u32>,
-    /// Filter of the log.
     pub log: String,
     /// Where each setting came from, by its name in the file.
     pub origins: BTreeMap<&'static str, Origin>,
@@ -163,14 +151,14 @@ impl Config {
     /// Resolves flags, environment, file and defaults.
     ///
     /// # Errors
-    /// The first setting that can not be used, with its place.
+    /// The first setting that cannot be used, with its place.
     pub fn load(flags: &Overrides, env: Env<'_>) -> Result<Self, ConfigError> {
         let (path, must_exist) = file_path(flags, env)?;
         let file = read_file(path, must_exist)?;
         Layers { flags, env, parsed: parse_file(&file)?, file }.resolve()
     }
 
-    /// `url` of the devchain and cookie path in the state directory (DESIGN §13).
+    /// `url` of the devchain and cookie path in the state directory.
     #[must_use]
     pub fn default_devchain(env: Env<'_>) -> Option<ChainConfig> {
         let cookie = dirs::chain_cookie(&dirs::devchain(env)?);

@@ -61,7 +61,6 @@ impl Node {
 
 /// Where the next search for a coin goes on.
 struct Search {
-    /// Height looked at last.
     height: u32,
     /// Highest height whose coinbase is mature.
     mature: u32,

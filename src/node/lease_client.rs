@@ -38,16 +38,33 @@ pub(super) type Content = BTreeMap<Digest, Vec<u8>>;
 pub(super) enum Job {
     /// See [`capex_core::engine::leases::LeaseEffect::Open`].
     Open(LeaseId),
-    /// Read a part of content.
-    Read { lease: LeaseId, workload: Digest, content: Digest, offset: u64 },
-    /// Write a part.
-    Write { lease: LeaseId, file: HeldFile, offset: u64, bytes: Vec<u8> },
+    Read {
+        lease: LeaseId,
+        workload: Digest,
+        content: Digest,
+        offset: u64,
+    },
+    Write {
+        lease: LeaseId,
+        file: HeldFile,
+        offset: u64,
+        bytes: Vec<u8>,
+    },
     /// Move the fetched file to its name.
-    Finish { lease: LeaseId, name: String },
+    Finish {
+        lease: LeaseId,
+        name: String,
+    },
     /// Remove the content of a workload.
-    Discard { workload: Digest },
+    Discard {
+        workload: Digest,
+    },
     /// Keep what will be uploaded, and say so.
-    Keep { workload: Digest, content: Content, kept: Box<dyn FnOnce(io::Result<()>) + Send> },
+    Keep {
+        workload: Digest,
+        content: Content,
+        kept: Box<dyn FnOnce(io::Result<()>) + Send>,
+    },
 }
 
 /// The thread's door.

@@ -2,7 +2,7 @@
 //!
 //! Start-up opens the store (which takes the lock of the data directory), gives the engine
 //! every record, then starts the chain source, the network and the API. Nothing after a
-//! `Persist` is performed before its fsync. A store that can not write ends the node: a
+//! `Persist` is performed before its fsync. A store that cannot write ends the node: a
 //! promise that is not on disk must not be made.
 
 // A new variant must be decided on wherever it arrives; a test looks for what it expects.
@@ -57,12 +57,7 @@ pub enum NodeError {
     Executor(#[from] crate::executor::ExecutorError),
     /// A file or socket of the node itself.
     #[error("{what}: {source}")]
-    Io {
-        /// What was tried.
-        what: String,
-        /// Why it failed.
-        source: std::io::Error,
-    },
+    Io { what: String, source: std::io::Error },
     /// The identity file.
     #[error(transparent)]
     Identity(#[from] crate::store::SecretError),
@@ -156,7 +151,7 @@ struct Sources {
 /// Runs a node until `shutdown` completes.
 ///
 /// # Errors
-/// What kept it from starting, or a disk that can not be written any more.
+/// What kept it from starting, or a disk that cannot be written any more.
 pub async fn run(
     config: Config,
     shutdown: impl Future<Output = ()> + Send,
@@ -168,7 +163,7 @@ pub async fn run(
             break Err(fault.into());
         }
         let timeout = node.next_timeout();
-        // Whoever floods one of the channels must not keep the clock from being heard.
+        // A busy channel must not starve the timer.
         if timeout.is_zero() {
             node.feed(Input::Tick);
         }

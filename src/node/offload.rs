@@ -36,7 +36,6 @@ pub(super) enum Study {
     EpochExport(Box<EpochStudy>),
     /// An epoch with its signed orders.
     EpochSigned(Box<EpochStudy>),
-    /// An epoch with its rows.
     EpochShow(Box<EpochStudy>),
     /// Any of these about an epoch that has to be read first.
     Past(Box<PastEpoch>, Then),

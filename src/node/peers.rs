@@ -2,7 +2,7 @@
 //! finds its market even if its first peers are gone.
 //!
 //! `<datadir>/peers.json` lists addresses of peers that were connected, newest first. It is a
-//! hint: whoever answers at an address must still prove its key.
+//! hint: a peer that answers at an address must still prove its key.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
@@ -26,7 +26,7 @@ pub(super) struct Peers {
 }
 
 impl Peers {
-    /// What an earlier life remembered. A file that can not be read is worth nothing, and
+    /// What an earlier life remembered. A file that cannot be read is worth nothing, and
     /// is written anew.
     pub(super) fn open(datadir: &Path) -> Self {
         let path = datadir.join("peers.json");

@@ -47,9 +47,7 @@ pub(super) struct Outside {
     /// Answers that come later. Each was asked for by the loop, which bounds them.
     answers: mpsc::UnboundedSender<Input>,
     params: Arc<Params>,
-    /// Addresses of peers.
     pub(super) peers: Peers,
-    /// Leases on this host.
     pub(super) leases: LeaseHost,
     /// Files of leases that this node holds.
     pub(super) held: HeldFiles,

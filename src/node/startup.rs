@@ -259,7 +259,7 @@ async fn start_api(
 ) -> Result<(String, mpsc::Receiver<api::Request>), NodeError> {
     let listen = config.api.listen;
     let listener = tokio::net::TcpListener::bind(listen).await;
-    let listener = at(format!("the API can not listen on {listen}"), listener)?;
+    let listener = at(format!("the API cannot listen on {listen}"), listener)?;
     let addr = at("the API's address", listener.local_addr())?;
     let cookie = at("the cookie file", Cookie::create(&config.datadir))?;
     let (handle, requests) = ApiHandle::channel();

@@ -19,9 +19,7 @@ use capex_core::wire::sha256;
 /// What stays of a node when it ends: keys, disk, host, and how many lives it had.
 #[derive(Debug)]
 pub struct Node {
-    /// Public identity.
     pub key: Key,
-    /// Its disk.
     pub disk: Disk,
     pub(super) host: Host,
     pub(super) held: HeldFiles,

@@ -9,7 +9,6 @@ use capex_core::units::TimeMs;
 pub struct Links {
     /// Latency, ms: `[low, high)`.
     pub latency_ms: (u64, u64),
-    /// Messages lost, per mille.
     pub loss: u16,
     /// Messages that arrive twice, per mille.
     pub duplication: u16,

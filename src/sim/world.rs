@@ -30,7 +30,7 @@ const POLLS_PER_BLOCK: u64 = 5;
 /// A peer notices a broken connection, and a node that its request found nobody, ms.
 const NOTICE_MS: u64 = 10;
 /// Wallets are this much older than their first coins, chain blocks: a settlement looks back
-/// six chain blocks, and a wallet can not look behind its birthday.
+/// six chain blocks, and a wallet cannot look behind its birthday.
 const BIRTHDAY_DEPTH: u32 = 20;
 
 /// What a world is made of.
@@ -38,11 +38,8 @@ const BIRTHDAY_DEPTH: u32 = 20;
 pub struct Setup {
     /// Everything follows from it.
     pub seed: u64,
-    /// How many nodes.
     pub nodes: usize,
-    /// The network definition.
     pub params: Params,
-    /// The links at first.
     pub links: Links,
     /// Coins of each wallet, sat.
     pub coins_sat: u64,
@@ -64,11 +61,8 @@ pub(super) struct Call {
 pub struct World {
     /// True time, unix ms.
     pub now_ms: TimeMs,
-    /// The one chain.
     pub chain: Devchain,
-    /// How messages travel.
     pub links: Links,
-    /// Who reaches whom.
     pub sides: Sides,
     /// Every node, dead or alive.
     pub nodes: Vec<Node>,
@@ -294,7 +288,7 @@ impl World {
             return;
         }
         if self.nodes[node].begin(&self.params, &self.chain, self.birthday).is_err() {
-            self.evidence.broken(format!("node {node} can not open its wallet"));
+            self.evidence.broken(format!("node {node} cannot open its wallet"));
             return;
         }
         let records = self.nodes[node].disk.records();

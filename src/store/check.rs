@@ -25,17 +25,13 @@ pub enum IndexState {
 pub struct Report {
     /// The network named in the journal; `None` for a store without a journal.
     pub meta: Option<Meta>,
-    /// Journal files that count.
     pub files: usize,
     /// Their bytes.
     pub journal_bytes: u64,
-    /// Number of the last batch.
     pub last_seq: u64,
-    /// Live records.
     pub records: usize,
     /// Bytes of an unfinished last write.
     pub torn_bytes: u64,
-    /// State of the index.
     pub index: IndexState,
 }
 

@@ -43,11 +43,9 @@ pub enum StoreError {
     /// Acknowledged bytes of the journal are damaged or missing.
     #[error("{} is damaged at byte {offset}: {what}", .file.display())]
     Corrupt {
-        /// The damaged file.
         file: PathBuf,
         /// Offset of the first bad byte's frame.
         offset: u64,
-        /// What was expected there.
         what: &'static str,
     },
     /// The disk is full; nothing of the batch was kept.
@@ -59,9 +57,7 @@ pub enum StoreError {
     /// A file operation failed.
     #[error("cannot {what} {}: {source}", .path.display())]
     Io {
-        /// The operation, as a verb.
         what: &'static str,
-        /// Its file.
         path: PathBuf,
         /// The system's answer.
         source: io::Error,
@@ -80,12 +76,7 @@ pub enum StoreError {
     ReservedTable(u8),
     /// An export cannot be read.
     #[error("line {line} of the export: {what}")]
-    Import {
-        /// One-based line number.
-        line: u64,
-        /// What is wrong with it.
-        what: &'static str,
-    },
+    Import { line: u64, what: &'static str },
     /// An import needs a directory without a store.
     #[error("{} already holds a store", .0.display())]
     NotEmpty(PathBuf),

@@ -30,7 +30,6 @@ pub(super) fn snapshot_path(dir: &Path, seq: u64) -> PathBuf {
 /// The files of a journal directory.
 #[derive(Debug, Default)]
 pub(super) struct Layout {
-    /// The latest snapshot.
     pub(super) snapshot: Option<Numbered>,
     /// Segments after the snapshot, in order.
     pub(super) segments: Vec<Numbered>,

@@ -67,7 +67,6 @@ const QUARANTINES_KEPT: usize = 3;
 /// What an open found and repaired.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OpenReport {
-    /// Live records.
     pub records: usize,
     /// Where an unusable index went; it was rebuilt from the journal.
     pub quarantined: Option<PathBuf>,

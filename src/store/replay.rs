@@ -15,7 +15,6 @@ use super::segment::{FRAME_HEAD_BYTES, Frame, FrameReader, Frames, Kind};
 pub(super) struct Torn {
     /// Bytes of the file that count; zero when even its header is unfinished.
     pub(super) keep_bytes: u64,
-    /// Bytes behind them.
     pub(super) torn_bytes: u64,
 }
 
@@ -30,7 +29,6 @@ pub(super) struct Replay {
     pub(super) pending: Changes,
     /// Number of the snapshot, zero without one.
     pub(super) snapshot_seq: u64,
-    /// Number of the last batch.
     pub(super) last_seq: u64,
     /// Bytes of all files that count.
     pub(super) total_bytes: u64,

@@ -15,19 +15,13 @@ const FILE_MAX_BYTES: u64 = 66;
 pub enum SecretError {
     /// The file can be read by others than its owner.
     #[error("{} has mode {mode:03o}; allow only its owner: chmod 600 {}", .path.display(), .path.display())]
-    Permissions {
-        /// The file.
-        path: PathBuf,
-        /// Its permission bits.
-        mode: u32,
-    },
+    Permissions { path: PathBuf, mode: u32 },
     /// The file does not hold 32 bytes in hex.
     #[error("{} must hold 64 lower-case hex digits; restore it from its backup", .0.display())]
     Invalid(PathBuf),
-    /// The file can not be read or written.
+    /// The file cannot be read or written.
     #[error("cannot use {}: {source}", .path.display())]
     Io {
-        /// The file.
         path: PathBuf,
         /// The system's answer.
         source: io::Error,

@@ -271,7 +271,6 @@ pub(super) struct WholeFile {
     file: File,
     path: PathBuf,
     unsynced_bytes: usize,
-    /// Bytes so far.
     pub(super) bytes: u64,
 }
 

@@ -22,7 +22,6 @@ pub enum WalletError {
     InsufficientFunds {
         /// Unlocked confirmed coins and own unconfirmed change.
         have_sat: u64,
-        /// Outputs and fee.
         need_sat: u64,
     },
     /// An amount is zero, below dust, or too large to add up.
@@ -33,16 +32,10 @@ pub enum WalletError {
     },
     /// More outputs than a FUND may have.
     #[error("at most {max} outputs")]
-    TooManyOutputs {
-        /// The bound.
-        max: usize,
-    },
+    TooManyOutputs { max: usize },
     /// The fee rate is outside what the wallet signs for.
     #[error("a fee rate of {feerate_sat_kvb} sat/kvB is out of bounds")]
-    BadFeerate {
-        /// The refused rate.
-        feerate_sat_kvb: u64,
-    },
+    BadFeerate { feerate_sat_kvb: u64 },
     /// The same terms were funded with other outputs.
     #[error("these terms are funded with other outputs")]
     OtherOutputs,
@@ -63,10 +56,7 @@ pub enum WalletError {
     OtherNetwork,
     /// A chain block does not follow from what the wallet knows.
     #[error("the chain block at height {height} does not connect")]
-    Disconnected {
-        /// Height of the block.
-        height: u32,
-    },
+    Disconnected { height: u32 },
     /// A transaction could not be built or signed.
     #[error("cannot build the transaction: {0}")]
     Build(String),

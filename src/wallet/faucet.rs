@@ -1,4 +1,4 @@
-//! Spending the published faucet of a test chain (DESIGN §13).
+//! Spending the published faucet of a test chain.
 
 use bitcoin::absolute::LockTime;
 use bitcoin::key::{Keypair, TapTweak};

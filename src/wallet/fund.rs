@@ -21,7 +21,7 @@ use super::sign::{fee_sat, sign_key_spends, signed_vsize};
 use super::{Balance, Wallet};
 use crate::store::{Record, erase, upsert};
 
-/// Most outputs of one FUND: the funders of one Terms (8, DESIGN §7) and room for batching.
+/// Most outputs of one FUND: the funders of one Terms (at most 8) and room for batching.
 pub const MAX_FUND_OUTPUTS: usize = 32;
 /// Highest fee rate that the wallet signs for, sat per 1,000 virtual bytes: ten times the
 /// highest rates ever paid for long, so only a broken estimate is above it.
@@ -41,18 +41,18 @@ pub struct Funded {
     pub tx: Transaction,
     /// Where the given outputs are, in the given order; empty for a cancelling transaction.
     pub outpoints: Vec<OutPoint>,
-    /// Its fee.
     pub fee_sat: u64,
 }
 
 /// What is journaled about one FUND or payment.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) enum Entry {
-    /// Its coins are locked.
     Live(Fund),
     /// Its coins were given back at this height of the chain. Stays for as long as its terms
     /// could be funded, so that they never are twice.
-    Released { at_height: u32 },
+    Released {
+        at_height: u32,
+    },
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -12,7 +12,7 @@ use crate::store::load_or_create_secret;
 
 /// Purpose of the spending wallet's account: single-key taproot outputs (BIP-86).
 const PURPOSE_SPEND: u32 = 86;
-/// Purpose of the settlement keys (DESIGN §13).
+/// Purpose of the settlement keys.
 const PURPOSE_SETTLEMENT: u32 = 7268;
 
 /// The wallet's keys of one network. Never printed.
@@ -58,7 +58,7 @@ impl Keys {
     }
 
     /// Private key of `m/7268'/coin'/0'`: the HMAC key from which the engine derives its
-    /// single-use keys and preimages (DESIGN §13).
+    /// single-use keys and preimages.
     ///
     /// # Errors
     /// [`WalletError::Build`] as in [`Keys::from_seed`].

@@ -1,7 +1,7 @@
 //! The node's coins: a taproot descriptor wallet (BIP-86) from one seed file.
 //!
 //! The wallet selects coins, locks them, signs, and journals every signed transaction before
-//! it hands it out, so that no crash can make it spend a coin twice (DESIGN §2, §7). It follows
+//! it hands it out, so that no crash can make it spend a coin twice. It follows
 //! the chain through [`ChainUpdate`](crate::chain::ChainUpdate)s and does no IO but its
 //! [`Persist`].
 
@@ -54,7 +54,6 @@ pub struct Balance {
 /// One transaction of the wallet.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HistoryEntry {
-    /// Its id.
     pub txid: Txid,
     /// Height of its chain block, `None` while unconfirmed.
     pub height: Option<u32>,

@@ -1,4 +1,4 @@
-//! A gift to a third node, which redeems; the giver can not any more.
+//! A gift to a third node, which redeems; the giver cannot any more.
 
 use std::path::{Path, PathBuf};
 

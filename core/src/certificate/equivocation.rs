@@ -1,4 +1,4 @@
-//! Statements of one provider that can not both be honest, and the proof of it.
+//! Statements of one provider that cannot both be honest, and the proof of it.
 //!
 //! Lock, gift and redemption each consume a (cert_id, seq) under the provider's signature.
 //! Every grant has the number of its `attempt`: a lock that was released is followed by the
@@ -48,22 +48,16 @@ impl ProofError {
 /// A provider's statement whose signature has been checked.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Statement {
-    /// A lock.
     Lock(Verified<LockGrant>),
-    /// A change of holder.
     Activation(Verified<Activation>),
-    /// A redemption.
     Redeem(Verified<RedeemGrant>),
 }
 
 /// What a statement consumes: at most one cause may have each number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Consumption {
-    /// Who signed.
     pub provider: Key,
-    /// Which certificate.
     pub cert_id: CertId,
-    /// Sequence number consumed.
     pub seq: u32,
     /// Number of the grant for it.
     pub attempt: u32,
@@ -137,7 +131,7 @@ impl Statement {
         }
     }
 
-    /// Whether an honest provider can not have signed both.
+    /// Whether an honest provider cannot have signed both.
     #[must_use]
     pub fn contradicts(&self, other: &Self) -> bool {
         let (a, b) = (self.consumes(), other.consumes());

@@ -64,7 +64,6 @@ pub enum FileFault {
 pub struct FileError {
     /// Line number from 1.
     pub line: usize,
-    /// What is wrong.
     pub fault: FileFault,
 }
 
@@ -118,7 +117,7 @@ fn signed_line(text: &mut String, kind: &str, envelope: &Envelope) {
 }
 
 fn line(text: &mut String, kind: &str, payload: &[u8], signature: &str) {
-    // Writing to a String can not fail.
+    // Writing to a String cannot fail.
     let _ = writeln!(text, "{kind} {} {signature}", to_hex(payload));
 }
 

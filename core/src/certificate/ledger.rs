@@ -243,11 +243,8 @@ impl Ledger {
 /// What a matched row needs of its ask's rectangle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RowNeed {
-    /// Id of the bid.
     pub buy: [u8; 32],
-    /// When.
     pub window: Window,
-    /// Units.
     pub qty: u32,
 }
 

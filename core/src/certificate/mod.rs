@@ -3,7 +3,7 @@
 //! A certificate is an Issue followed by hops; each hop consumes the last sequence number
 //! and ends in an Activation that the provider signed. What it proves offline: the
 //! provider's signatures on Issue and every Activation. It proves neither that no later
-//! transfer exists nor that payment stands (DESIGN §7).
+//! transfer exists nor that payment stands.
 
 pub mod equivocation;
 pub mod file;

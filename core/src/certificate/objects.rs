@@ -1,4 +1,4 @@
-//! The signed objects of a certificate (DESIGN §7, §13).
+//! The signed objects of a certificate.
 
 use std::ops::RangeInclusive;
 
@@ -13,7 +13,6 @@ use crate::wire::{Envelope, Object};
 pub enum Payment {
     /// Before delivery, by the contract of the sale.
     Prepaid,
-    /// Slot by slot (mode C).
     Metered,
 }
 
@@ -28,25 +27,18 @@ pub enum Binding {
 /// is its owner at seq 0.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Issue {
-    /// Version.
     pub v: u8,
-    /// Whose capacity.
     pub provider: Key,
-    /// Class number.
     pub class: u16,
     /// Object id of the class's floors.
     pub class_hash: [u8; 32],
     /// Feature bits that the units have.
     pub features: u64,
-    /// Unit numbers.
     pub units: Units,
-    /// Delivery window.
     pub window: Window,
-    /// How the provider is paid.
     pub pay: Payment,
     /// What decides who holds it.
     pub binding: Binding,
-    /// Makes every Issue unique.
     pub nonce32: [u8; 32],
     /// Last slot in which Redeem may start.
     pub not_after_slot: Slot,
@@ -63,26 +55,18 @@ impl Object for Issue {
 /// The provider's word that the certificate moved: seq `n + 1` after a hop that consumed `n`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Activation {
-    /// Version.
     pub v: u8,
-    /// Who signs.
     pub provider: Key,
-    /// Which certificate.
     pub cert_id: CertId,
     /// Sequence number after the hop, from 1.
     pub seq: u32,
     /// Number of the provider's grant for the consumed seq: that of the lock, or for a gift
     /// the next after every released lock, so that no two grants share one.
     pub attempt: u32,
-    /// Who holds it now.
     pub holder: Key,
-    /// Class number.
     pub class: u16,
-    /// Feature bits.
     pub features: u64,
-    /// Unit numbers.
     pub units: Units,
-    /// Delivery window.
     pub window: Window,
     /// `cert_id` for seq 1, else id of the last Activation.
     pub prev_hash: [u8; 32],
@@ -103,17 +87,12 @@ impl Object for Activation {
 /// The holder gives the certificate away, free. Signed by the holder.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Gift {
-    /// Version.
     pub v: u8,
-    /// Which certificate.
     pub cert_id: CertId,
-    /// Sequence number consumed.
     pub seq: u32,
     /// Id of the last Activation (a gift needs one: seq ≥ 1).
     pub prev_hash: [u8; 32],
-    /// Next holder.
     pub to: Key,
-    /// Makes every Gift unique.
     pub nonce16: [u8; 16],
 }
 
@@ -125,17 +104,12 @@ impl Object for Gift {
 /// The provider's word that a redemption consumed (cert_id, seq). Final. Gossiped on `locks`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RedeemGrant {
-    /// Version.
     pub v: u8,
-    /// Who signs.
     pub provider: Key,
-    /// Which certificate.
     pub cert_id: CertId,
-    /// Sequence number consumed.
     pub seq: u32,
     /// Number of this grant for the seq: 0, or the next after every released lock.
     pub attempt: u32,
-    /// Object id of the Redeem.
     pub redeem_hash: LeaseId,
     /// The provider's chain height.
     pub p_height: u32,
@@ -149,7 +123,7 @@ impl Object for RedeemGrant {
     }
 }
 
-/// Two statements of one provider that can not both be honest.
+/// Two statements of one provider that cannot both be honest.
 ///
 /// Valid if both envelopes verify under one provider and either consume one
 /// (cert_id, seq, attempt) with different causes, or are Activations of which neither
@@ -158,7 +132,6 @@ impl Object for RedeemGrant {
 pub struct EquivProof {
     /// One statement: kind and bytes.
     pub a: (StatementKind, Envelope),
-    /// The other.
     pub b: (StatementKind, Envelope),
 }
 
@@ -180,22 +153,14 @@ pub enum StatementKind {
 #[allow(clippy::large_enum_variant, reason = "see above")]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Hop {
-    /// Against payment.
     Sale {
-        /// Signed Terms.
         terms: Envelope,
-        /// Signed LockGrant.
         lock: Envelope,
-        /// Preimage and spend.
         transfer: super::super::settlement::objects::Transfer,
-        /// Signed Activation.
         activation: Envelope,
     },
-    /// Free.
     Gift {
-        /// Signed Gift.
         gift: Envelope,
-        /// Signed Activation.
         activation: Envelope,
     },
 }
@@ -203,7 +168,6 @@ pub enum Hop {
 /// A certificate as it travels: every signed byte since its issue.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Certificate {
-    /// Signed Issue.
     pub issue: Envelope,
     /// At most 64 hops.
     pub hops: Vec<Hop>,

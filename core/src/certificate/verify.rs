@@ -2,7 +2,7 @@
 //!
 //! What it proves: the provider signed the Issue and every Activation, every seller and
 //! giver was the holder before, and every preimage fits its Terms. What it does not: that
-//! no later transfer exists, nor that payment stands (DESIGN §7). The spend named in a
+//! no later transfer exists, nor that payment stands. The spend named in a
 //! Transfer is a hint where to look on the chain and is not covered by any signature.
 
 use crate::reason;
@@ -67,7 +67,6 @@ pub enum Fault {
 pub struct CertificateError {
     /// Number of the hop from 0; `None` for the Issue or the whole.
     pub hop: Option<usize>,
-    /// What is wrong.
     pub fault: Fault,
 }
 
@@ -106,9 +105,7 @@ impl CertificateError {
 /// How a certificate changed hands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum TransferKind {
-    /// Against payment.
     Sale,
-    /// Free.
     Gift,
 }
 
@@ -126,30 +123,21 @@ impl TransferKind {
 /// One change of holder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TransferFact {
-    /// How.
     pub kind: TransferKind,
-    /// Holder before.
     pub from: Key,
-    /// Holder after.
     pub to: Key,
 }
 
 /// What a valid certificate says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VerifiedCertificate {
-    /// Id of the Issue.
     pub cert_id: CertId,
-    /// Whose capacity.
     pub provider: Key,
-    /// Class number.
     pub class: u16,
     /// Object id of the class's floors.
     pub class_hash: [u8; 32],
-    /// Feature bits.
     pub features: u64,
-    /// Unit numbers.
     pub units: Units,
-    /// Delivery window.
     pub window: Window,
     /// Last slot in which Redeem may start.
     pub not_after_slot: Slot,

@@ -11,18 +11,14 @@ use crate::settlement::objects::Terms;
 /// On which side of a certificate this node stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CertificateRole {
-    /// It is its provider.
     Issued,
-    /// It holds it, or did.
     Held,
 }
 
 /// The lock on a certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LockView {
-    /// For which terms.
     pub terms_hash: TermsHash,
-    /// Number of the grant.
     pub attempt: u32,
 }
 
@@ -39,7 +35,6 @@ pub struct CertificateView {
     pub lock: Option<LockView>,
     /// To whom a gift waits for the provider.
     pub gift_pending: Option<Key>,
-    /// The lease, once redeemed.
     pub lease: Option<LeaseId>,
 }
 

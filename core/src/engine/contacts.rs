@@ -1,4 +1,4 @@
-//! Signed addresses of nodes, gossiped each minute and on change (DESIGN §4).
+//! Signed addresses of nodes, gossiped each minute and on change.
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -21,9 +21,7 @@ const PEERS_TOGETHER_MS: u64 = 1000;
 /// Where a node can be dialled. Signed by the node's key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Contact {
-    /// Version.
     pub v: u8,
-    /// Whose.
     pub key: Key,
     /// Multiaddrs, at most 8 of at most 128 bytes of printable ASCII.
     pub addrs: Vec<String>,
@@ -74,7 +72,7 @@ impl Contacts {
         }
     }
 
-    /// A peer joined: it can not know our Contact yet, unless it is under way.
+    /// A peer joined: it cannot know our Contact yet, unless it is under way.
     pub fn on_peer_up(&mut self) {
         self.due_at_ms = self.due_at_ms.min(self.published_at_ms + PEERS_TOGETHER_MS);
     }

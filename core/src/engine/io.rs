@@ -20,15 +20,11 @@ use crate::settlement::facts::ChainFacts;
 /// Gossip topics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Topic {
-    /// Signed orders.
     Orders,
-    /// Signed roots.
     Roots,
     /// LockGrants and RedeemGrants.
     Locks,
-    /// Signed contacts.
     Contacts,
-    /// Equivocation proofs.
     Proofs,
 }
 
@@ -72,7 +68,6 @@ pub enum Protocol {
     Settle,
     /// Reconciliation of order sets.
     Sync,
-    /// Redemption and leases.
     Lease,
 }
 
@@ -100,7 +95,6 @@ impl Protocol {
 /// What becomes of a gossip message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Verdict {
-    /// Good and new: forward it.
     Accept,
     /// Not to be forwarded, nobody's fault: stale, known, beyond a quota.
     Ignore,
@@ -123,7 +117,6 @@ pub enum Unchecked {
 /// A refusal with its stable reason code and what to do next.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refusal {
-    /// Stable dotted code.
     pub code: String,
     /// One line for people, ending in what to do.
     pub message: String,
@@ -149,7 +142,6 @@ pub struct WalletFacts {
 /// A funding transaction that the wallet signed, locked and journaled.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Funding {
-    /// The raw transaction.
     pub tx: Transaction,
     /// Outputs that pay the contracts, in the order asked for.
     pub outpoints: Vec<OutPoint>,
@@ -162,22 +154,16 @@ pub struct Funding {
 pub enum Command {
     /// Keep an order in the market.
     Place(Box<OrderSpec>),
-    /// Stop re-signing an order.
     Cancel(StandingId),
     /// Set how many units of each class this host sells: (class, units).
     SetCapacity(Vec<(u16, u32)>),
-    /// Give a certificate away.
     Gift {
-        /// Which.
         cert: CertId,
-        /// To whom.
         to: Key,
     },
     /// Redeem a certificate with a workload.
     Redeem {
-        /// Which.
         cert: CertId,
-        /// What shall run.
         workload: Box<Workload>,
     },
     /// End a lease early, on either side.
@@ -189,18 +175,13 @@ pub enum Command {
 /// Answer to a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Done {
-    /// Nothing to say.
     Ok,
-    /// The standing order.
     Placed(StandingId),
     /// The certificate moved on: its new sequence number.
     Gifted {
-        /// After the gift.
         seq: u32,
     },
-    /// The lease stands.
     Redeemed {
-        /// Its id.
         lease: LeaseId,
     },
 }
@@ -216,28 +197,19 @@ pub enum Input {
         /// even from a copy of the same journal.
         salt: [u8; 32],
     },
-    /// Time passed.
     Tick,
     /// A gossip message waits for its verdict.
     Gossip {
-        /// Who delivered it.
         peer: Key,
-        /// On which topic.
         topic: Topic,
-        /// As received.
         bytes: Vec<u8>,
-        /// Names it.
         ticket: u64,
     },
-    /// A peer asks.
     Request {
         /// Who: the authenticated host key.
         peer: Key,
-        /// Names it.
         id: u64,
-        /// How.
         protocol: Protocol,
-        /// As received.
         bytes: Vec<u8>,
     },
     /// An answer to `Effect::Send`, or why there is none.
@@ -247,46 +219,36 @@ pub enum Input {
         /// As received, or a short reason.
         result: Result<Vec<u8>, String>,
     },
-    /// A peer came or went.
     Peer {
-        /// Who.
         key: Key,
-        /// Came.
         up: bool,
     },
-    /// Chain facts.
     Chain(ChainFacts),
     /// The chain source came (true) or went: without one nothing is spent.
     ChainSource {
-        /// Facts arrive.
         up: bool,
     },
-    /// Wallet facts.
     Wallet(WalletFacts),
     /// Answer to `Effect::Fund`.
     Funded {
-        /// Which.
         funding: FundingId,
         /// Signed and journaled, or why not (reason code).
         result: Result<Funding, String>,
     },
     /// Answer to `Effect::Broadcast`.
     Broadcasted {
-        /// Which.
         txid: Txid,
         /// In the mempool or chain, or the source's words.
         result: Result<(), String>,
     },
     /// Answer to `Effect::Match`.
     Matched {
-        /// Which epoch.
         epoch: u64,
         /// Shared where many nodes computed the same.
         result: Result<Arc<Computed>, ComputeError>,
     },
     /// Answer to `Effect::Mine`.
     Mined {
-        /// Which.
         job: u64,
         /// The nonce that makes the id small enough.
         nonce: u64,
@@ -295,7 +257,6 @@ pub enum Input {
     Checked {
         /// Who delivered the message.
         peer: Key,
-        /// Of the message.
         ticket: u64,
         /// Its orders, or why they are none.
         checked: Checked,
@@ -307,23 +268,16 @@ pub enum Input {
     },
     /// Something happened to a lease on this host.
     Executor {
-        /// Which.
         lease: LeaseId,
-        /// What.
         event: ExecutorEvent,
     },
     /// The own disk answered for a lease that this node holds.
     Held {
-        /// Which.
         lease: LeaseId,
-        /// What.
         event: HeldEvent,
     },
-    /// An operator asks.
     Command {
-        /// Names it.
         id: u64,
-        /// What.
         command: Command,
     },
 }
@@ -331,53 +285,37 @@ pub enum Input {
 /// Something people or programs may want to know.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// An epoch was computed.
     EpochComputed {
-        /// Which.
         epoch: u64,
         /// Rows of it, own and others'.
         rows: usize,
     },
     /// A record was not written, since it could not be read back.
     RecordRefused {
-        /// Its table.
         table: Table,
-        /// Its length.
         bytes: usize,
     },
     /// An epoch has no result: nothing of it binds here.
     EpochFailed {
-        /// Which epoch.
         epoch: u64,
-        /// Reason code.
         code: &'static str,
     },
-    /// A settlement changed.
     Trade {
-        /// Which.
         trade: TradeId,
         /// New state or final reason code.
         state: String,
     },
-    /// A certificate changed.
     Certificate {
-        /// Which.
         cert: CertId,
         /// What: `issued`, `acquired`, `given`, `received`, `redeemed`.
         what: &'static str,
     },
-    /// A lease changed.
     Lease {
-        /// Which.
         lease: LeaseId,
-        /// Its phase.
         phase: String,
     },
-    /// A message was refused.
     Refused {
-        /// Who sent it.
         peer: Key,
-        /// Reason code.
         code: String,
     },
 }
@@ -389,65 +327,46 @@ pub enum Effect {
     /// Stop the node: a record of its own cannot be read, and acting without it could break a
     /// promise. Nothing follows.
     Halt {
-        /// Which record, and why.
         fault: Unreadable,
     },
-    /// Write and fsync.
     Persist {
-        /// Rises by one.
         seq: u64,
-        /// Upserts and deletions.
         records: Vec<Record>,
     },
     /// Verdict on a gossip message.
     Verdict {
-        /// Of the message.
         ticket: u64,
-        /// What becomes of it.
         verdict: Verdict,
         /// Reason code unless accepted.
         code: Option<String>,
     },
-    /// Gossip.
     Publish {
-        /// Where.
         topic: Topic,
-        /// What.
         bytes: Vec<u8>,
     },
     /// Ask a peer; answered by `Input::Response`.
     Send {
-        /// Names it.
         id: u64,
-        /// Whom.
         key: Key,
-        /// How.
         protocol: Protocol,
-        /// What.
         bytes: Vec<u8>,
     },
     /// Answer a peer's request.
     Reply {
-        /// Of the request.
         id: u64,
-        /// What.
         bytes: Vec<u8>,
     },
     /// A peer sent bytes that prove it at fault: lower its standing.
     Penalise {
-        /// Who.
         key: Key,
     },
     /// Where a peer can be dialled, from its signed Contact.
     Addrs {
-        /// Who.
         key: Key,
-        /// Multiaddrs.
         addrs: Vec<String>,
     },
     /// Watch these from a height on; the source rescans from there.
     Watch {
-        /// Output scripts.
         spks: Vec<ScriptBuf>,
         /// Outputs whose spending matters.
         outpoints: Vec<OutPoint>,
@@ -456,9 +375,7 @@ pub enum Effect {
     },
     /// Watch these no longer: what they belong to has ended.
     Unwatch {
-        /// Output scripts.
         spks: Vec<ScriptBuf>,
-        /// Outputs.
         outpoints: Vec<OutPoint>,
     },
     /// Select coins, lock them, sign and journal; answered by `Input::Funded`. No outputs:
@@ -473,34 +390,28 @@ pub enum Effect {
     },
     /// Send to the Bitcoin network; answered by `Input::Broadcasted`.
     Broadcast {
-        /// Complete transaction.
         tx: Transaction,
     },
     /// The coins of a funding that was never sent are free again.
     ReleaseCoins {
-        /// Which.
         funding: FundingId,
     },
     /// Match the orders of an epoch with [`Computed::new`]; always answered by
     /// `Input::Matched`. At most one at a time.
     Match {
-        /// Which epoch.
         epoch: u64,
         /// Its orders, which change no more.
         set: Arc<OrderSet>,
     },
     /// Drop orders that nobody needs any more: of a large set that takes a while.
     Discard {
-        /// What to drop.
         set: Arc<OrderSet>,
     },
     /// Search a nonce; answered by `Input::Mined`.
     Mine {
-        /// Names it.
         job: u64,
         /// What is hashed before the 8 bytes of the nonce (big endian).
         prefix: Vec<u8>,
-        /// Leading zero bits wanted.
         bits: u8,
     },
     /// Check the signatures of a message, on any thread and in any order: nothing waits for
@@ -508,7 +419,6 @@ pub enum Effect {
     Verify {
         /// Who delivered the message.
         peer: Key,
-        /// Of the message.
         ticket: u64,
         /// What passed all other checks.
         candidates: Candidates,
@@ -517,11 +427,8 @@ pub enum Effect {
     Lease(LeaseEffect),
     /// For logs, the event stream and counters.
     Notify(Event),
-    /// Answer to a command.
     CommandDone {
-        /// Of the command.
         id: u64,
-        /// Done, or refused.
         result: Result<Done, Refusal>,
     },
 }

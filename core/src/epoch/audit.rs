@@ -32,24 +32,20 @@ pub enum Depth {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{place}: expected {expected}, found {found}")]
 pub struct Difference {
-    /// Stable reason code.
     pub code: &'static str,
     /// Which order, row or price, or which field of the epoch.
     pub place: String,
     /// What follows from the orders and the network definition.
     pub expected: String,
-    /// What the epoch says.
     pub found: String,
 }
 
 /// What an audit came to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Audit {
-    /// Orders read.
     pub orders: usize,
     /// The first [`DIFFERENCES_MAX`] differences: of orders, root, then result.
     pub differences: Vec<Difference>,
-    /// Differences beyond these.
     pub more: usize,
 }
 

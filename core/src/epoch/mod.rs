@@ -44,7 +44,6 @@ pub fn computed_at_ms(epoch: u64, params: &Params) -> TimeMs {
 /// Phase of the epoch that a time lies in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
-    /// Orders are gossiped.
     Open,
     /// Orders are only reconciled.
     Freeze,
@@ -80,13 +79,10 @@ impl Phase {
 /// A node's view of an epoch's order set. Diagnoses, decides nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Root {
-    /// Version.
     pub v: u8,
-    /// Which epoch.
     pub epoch: u64,
     /// Tree hash over the sorted ids.
     pub root: [u8; 32],
-    /// How many orders.
     pub count: u32,
 }
 
@@ -98,13 +94,9 @@ impl Object for Root {
 /// A row of a result with who is behind it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ResultRow {
-    /// The row.
     pub row: Row,
-    /// Its object id.
     pub trade: TradeId,
-    /// Owner of the bid.
     pub buyer: Key,
-    /// Owner of the ask.
     pub seller: Key,
     /// Why it does not bind, if so: reason code.
     pub void: Option<String>,
@@ -116,7 +108,6 @@ pub type SlotPrice = (u16, Slot, u64);
 /// What an epoch came to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EpochResult {
-    /// Which epoch.
     pub epoch: u64,
     /// Tree hash of the orders that were matched.
     pub root: [u8; 32],
@@ -126,7 +117,6 @@ pub struct EpochResult {
     pub rows: Vec<ResultRow>,
     /// Clearing prices, ascending by (class, slot).
     pub prices: Vec<SlotPrice>,
-    /// Hash of rows and prices.
     pub result_root: [u8; 32],
     /// Gains from trade, msat.
     pub welfare_msat: u128,

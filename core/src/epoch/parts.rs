@@ -16,7 +16,6 @@ pub const PRICES_PER_PART: usize = 8192;
 /// What a result says of itself: the record that its parts belong to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ResultHead {
-    /// Which epoch.
     pub epoch: u64,
     root: [u8; 32],
     count: u32,

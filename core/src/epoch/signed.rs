@@ -49,11 +49,9 @@ const SHOWN_CHARS: usize = 32;
 /// [`super::audit`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SignedEpoch {
-    /// Which epoch.
     pub epoch: u64,
     /// Version of the matching rules.
     pub algorithm: u8,
-    /// Seed of the ties.
     pub beacon: [u8; 32],
     /// Tree hash over the ids of the orders.
     pub root: [u8; 32],
@@ -67,7 +65,6 @@ pub struct SignedEpoch {
     pub prices: Vec<SlotPrice>,
     /// Gains from trade, msat.
     pub welfare_msat: u128,
-    /// Hash of rows and prices.
     pub result_root: [u8; 32],
 }
 
@@ -136,7 +133,6 @@ impl SignedEpochFault {
 pub struct SignedEpochError {
     /// Line number from 1.
     pub line: usize,
-    /// What is wrong.
     pub fault: SignedEpochFault,
 }
 

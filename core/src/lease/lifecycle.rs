@@ -18,32 +18,21 @@ pub enum ExecutorEvent {
     /// The workload is prepared and waits for its window.
     Ready,
     /// The holder has read a result to its end, or there is none of this name.
-    Fetched {
-        /// Its name.
-        name: String,
-    },
+    Fetched { name: String },
     /// The host could not prepare, keep or launch it.
-    Failed {
-        /// Reason code.
-        code: &'static str,
-    },
-    /// It runs.
+    Failed { code: &'static str },
     Started {
         /// Unix ms.
         at_ms: TimeMs,
     },
-    /// Usage so far.
     Usage {
         /// CPU time, µs.
         cpu_us: u64,
         /// Highest memory use, bytes.
         memory_peak_bytes: u64,
-        /// Bytes of output.
         output_bytes: u64,
     },
-    /// It ended.
     Ended {
-        /// How.
         outcome: Outcome,
         /// When it had started, unix ms; `None` if it never did.
         started_at_ms: Option<TimeMs>,
@@ -53,7 +42,6 @@ pub enum ExecutorEvent {
         cpu_us: u64,
         /// Highest memory use, bytes.
         memory_peak_bytes: u64,
-        /// Bytes of output.
         output_bytes: u64,
     },
     /// Process and directory are gone.
@@ -70,7 +58,6 @@ pub struct Usage {
     pub cpu_us: u64,
     /// Highest memory use, bytes.
     pub memory_peak_bytes: u64,
-    /// Bytes of output.
     pub output_bytes: u64,
 }
 
@@ -93,31 +80,25 @@ pub struct End {
     pub started_at_ms: Option<TimeMs>,
     /// Unix ms, not before the start.
     pub ended_at_ms: TimeMs,
-    /// How.
     pub outcome: Outcome,
-    /// What it used.
     pub usage: Usage,
 }
 
 /// Where a lease stands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Phase {
-    /// Waits for its content.
     Reserved,
     /// Prepared, waits for its window.
     Ready,
-    /// Runs.
     Running {
         /// Unix ms.
         started_at_ms: TimeMs,
-        /// So far.
         usage: Usage,
     },
     /// Over; results are kept for a while.
     Ended(End),
     /// Process and directory are gone.
     Released {
-        /// How it had ended.
         end: End,
         /// What could not be removed.
         left_behind: Vec<String>,

@@ -1,4 +1,4 @@
-//! The signed objects of a lease and the messages of `lease/1` (DESIGN §10).
+//! The signed objects of a lease and the messages of `lease/1`.
 
 use std::ops::RangeInclusive;
 
@@ -11,13 +11,10 @@ use crate::wire::{Envelope, Object};
 /// The holder presents a certificate. Signed by the holder; its object id is the lease id.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Redeem {
-    /// Version.
     pub v: u8,
-    /// Which certificate.
     pub cert_id: CertId,
     /// Sequence number consumed: that of the last Activation.
     pub seq: u32,
-    /// Who presents it.
     pub holder: Key,
     /// SHA-256 of the encoded [`Workload`].
     pub workload_digest: Digest,
@@ -56,15 +53,12 @@ pub enum WorkloadKind {
 /// What runs in a lease, by content.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Workload {
-    /// Back end that it needs.
     pub kind: WorkloadKind,
     /// SHA-256 of the component.
     pub component: Digest,
     /// Length of the component, bytes.
     pub component_bytes: u64,
-    /// Arguments.
     pub args: Vec<String>,
-    /// Input files.
     pub inputs: Vec<InputFile>,
     /// Names of files to keep as results.
     pub results: Vec<String>,
@@ -73,15 +67,10 @@ pub struct Workload {
 /// What a holder may ask of a running lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Verb {
-    /// Upload content.
     Put,
-    /// Read output.
     Logs,
-    /// Fetch a result.
     Get,
-    /// State and usage.
     Status,
-    /// End early.
     Stop,
     /// Fetch receipts, countersign them.
     Receipt,
@@ -90,11 +79,8 @@ pub enum Verb {
 /// Authorises one request on a lease. Signed by the holder key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeaseCall {
-    /// Version.
     pub v: u8,
-    /// Which lease.
     pub lease: LeaseId,
-    /// What for.
     pub verb: Verb,
     /// Rises with every call of a lease.
     pub counter: u64,
@@ -110,25 +96,18 @@ impl Object for LeaseCall {
 /// Which output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Stream {
-    /// Standard output.
     Stdout,
-    /// Standard error.
     Stderr,
 }
 
 /// How a workload ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Outcome {
-    /// By itself.
     Exited {
-        /// Exit code.
         code: i32,
     },
-    /// The guest trapped.
     Trapped,
-    /// The window ended first.
     Deadline,
-    /// The holder stopped it.
     Stopped,
     /// It asked for more memory than its blocks have.
     OutOfMemory,
@@ -141,11 +120,8 @@ pub enum Outcome {
 /// What was delivered, hash-chained and signed by the provider; the holder countersigns.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Receipt {
-    /// Version.
     pub v: u8,
-    /// Who delivered.
     pub provider: Key,
-    /// Which lease.
     pub lease: LeaseId,
     /// 0, 1, ….
     pub seq: u32,
@@ -163,7 +139,6 @@ pub struct Receipt {
     pub cpu_us: u64,
     /// Highest memory use, bytes.
     pub memory_peak_bytes: u64,
-    /// Bytes of output.
     pub output_bytes: u64,
     /// The end, on the last receipt.
     pub outcome: Option<Outcome>,
@@ -180,9 +155,7 @@ impl Object for Receipt {
 /// The holder's agreement with a receipt. Signed by the holder.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Countersign {
-    /// Version.
     pub v: u8,
-    /// Object id of the receipt.
     pub receipt: [u8; 32],
 }
 
@@ -200,7 +173,6 @@ pub struct LeaseStatus {
     pub started_at_ms: Option<TimeMs>,
     /// When it ended, unix ms.
     pub ended_at_ms: Option<TimeMs>,
-    /// How it ended.
     pub outcome: Option<Outcome>,
     /// CPU time, µs.
     pub cpu_us: u64,
@@ -216,65 +188,27 @@ pub enum LeaseRequest {
     /// A nonce for Redeem. Answer: `Challenge`.
     Challenge(CertId),
     /// Signed Redeem with what shall run. Answer: `Lease`.
-    Redeem {
-        /// Signed Redeem.
-        redeem: Envelope,
-        /// What shall run.
-        workload: Workload,
-    },
+    Redeem { redeem: Envelope, workload: Workload },
     /// A part of a component or input. Answer: `Progress`.
     Put {
-        /// Signed LeaseCall.
         call: Envelope,
-        /// Of the whole content.
         digest: Digest,
-        /// Where the part begins.
         offset: u64,
         /// At most 256 KiB.
         bytes: Vec<u8>,
     },
     /// Output from a position; waits a little if there is none. Answer: `Bytes`.
-    Logs {
-        /// Signed LeaseCall.
-        call: Envelope,
-        /// Which output.
-        stream: Stream,
-        /// First byte wanted.
-        from: u64,
-    },
+    Logs { call: Envelope, stream: Stream, from: u64 },
     /// A part of a result file. Answer: `Bytes`.
-    Get {
-        /// Signed LeaseCall.
-        call: Envelope,
-        /// Name of the result.
-        name: String,
-        /// First byte wanted.
-        from: u64,
-    },
+    Get { call: Envelope, name: String, from: u64 },
     /// Answer: `Status`.
-    Status {
-        /// Signed LeaseCall.
-        call: Envelope,
-    },
+    Status { call: Envelope },
     /// End early. Answer: `Status`.
-    Stop {
-        /// Signed LeaseCall.
-        call: Envelope,
-    },
+    Stop { call: Envelope },
     /// Receipts from a number on. Answer: `Receipts`.
-    Receipts {
-        /// Signed LeaseCall.
-        call: Envelope,
-        /// First wanted.
-        from_seq: u32,
-    },
+    Receipts { call: Envelope, from_seq: u32 },
     /// Signed Countersign. Answer: `Stored`.
-    Countersign {
-        /// Which lease.
-        lease: LeaseId,
-        /// Signed Countersign.
-        signature: Envelope,
-    },
+    Countersign { lease: LeaseId, signature: Envelope },
 }
 
 /// Answers of `lease/1`.
@@ -284,11 +218,8 @@ pub enum LeaseReply {
     Challenge([u8; 32]),
     /// The certificate is consumed and the lease stands.
     Lease {
-        /// Id of the Redeem.
         lease: LeaseId,
-        /// Signed RedeemGrant.
         grant: Envelope,
-        /// Content to upload.
         need: Vec<Digest>,
         /// Start of the window, unix ms.
         starts_at_ms: TimeMs,
@@ -304,16 +235,12 @@ pub enum LeaseReply {
     },
     /// A part of output or result.
     Bytes {
-        /// The part.
         bytes: Vec<u8>,
-        /// Nothing will follow.
         end: bool,
     },
-    /// State and usage.
     Status(LeaseStatus),
     /// Signed receipts, ascending.
     Receipts(Vec<Envelope>),
-    /// Taken note.
     Stored,
     /// No, with a stable reason code.
     Refused {

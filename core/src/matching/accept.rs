@@ -245,7 +245,6 @@ fn each_bit(mut bits: u64, mut visit: impl FnMut(usize)) {
 pub(super) struct Accepted<'a> {
     bid: &'a Bid,
     class: &'a Class,
-    /// Whether they are all.
     pub(super) is_all: bool,
     admitted: Option<Vec<u64>>,
     /// The first word of `words`.

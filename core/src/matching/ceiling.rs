@@ -15,7 +15,6 @@ pub(super) struct Ceiling {
     pub(super) first: usize,
     /// What the asks have together.
     together: Most,
-    /// What a single ask has.
     single: Most,
 }
 

@@ -114,7 +114,6 @@ struct Received<'a> {
 
 struct Audit<'a> {
     book: &'a Book<'a>,
-    /// By rank of the id.
     bids: Vec<Option<&'a Bid>>,
     /// Likewise, with the class they belong to.
     asks: Vec<Option<(usize, &'a Ask)>>,
@@ -122,7 +121,6 @@ struct Audit<'a> {
     received: BTreeMap<u32, Received<'a>>,
     /// Units sold per (ask, slot).
     sold: BTreeMap<(u32, u32), u64>,
-    /// Slots with a trade.
     traded: BTreeSet<(u16, u32)>,
     welfare_msat: u128,
 }

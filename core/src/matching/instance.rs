@@ -94,7 +94,6 @@ pub enum Side {
     },
     /// An ask for units of one class over a window.
     Sell {
-        /// Resource class offered.
         class: u16,
         /// Lowest acceptable price in msat per block.
         limit_msat: u64,
@@ -117,7 +116,6 @@ pub enum Mode {
 /// A request to drop an order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cancel {
-    /// Id of the order.
     pub order: String,
     /// Who asks; only the order's owner is heard.
     pub signer: String,

@@ -28,17 +28,12 @@ pub struct Outcome {
 /// The derived order is the canonical one, since (class, start, buy, sell) is unique.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Trade {
-    /// Resource class.
     pub class: u16,
-    /// First slot of the run.
     pub start: u32,
-    /// Label of the bid.
     pub buy: String,
-    /// Label of the ask.
     pub sell: String,
     /// Length of the run in slots.
     pub hours: u16,
-    /// Units.
     pub qty: u32,
     /// Total to pay in msat: units × the sum of the run's slot prices. Authoritative.
     pub msat: u64,

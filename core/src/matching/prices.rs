@@ -21,7 +21,6 @@ struct Slot {
 
 /// What bears on the price of one slot with a trade. Prices in msat.
 pub(super) struct Pressure {
-    /// Of those matched.
     pub(super) dearest_ask_msat: u64,
     pub(super) lowest_limit_msat: u64,
     /// Highest limit of unfilled demand for this slot alone.

@@ -214,7 +214,6 @@ impl<'a> Book<'a> {
 /// The live orders, bids and asks apart.
 #[derive(Default)]
 struct Sides {
-    /// By class.
     asks: BTreeMap<u16, Vec<Ask>>,
     /// Their alternatives still name the class itself.
     bids: Vec<Bid>,

@@ -221,7 +221,6 @@ struct Taken {
 /// Why an attempt to fill a bid ended.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum End {
-    /// The bid is full.
     Full,
     /// There are no more asks of these sizes.
     Asks,
@@ -255,14 +254,12 @@ impl Sizes {
 struct FreeAsks<'a, 'b> {
     search: &'a Search<'a>,
     accepted: &'a mut Accepted<'b>,
-    /// Only these are of use.
     sizes: Sizes,
     word: usize,
     /// Asks of the current word that are still ahead.
     bits: u64,
     /// The first ask beyond the current level.
     next: Option<usize>,
-    /// The last level entered.
     level: &'a mut Vec<usize>,
     /// The first free ask, accepted or not.
     first: Option<usize>,

@@ -189,7 +189,6 @@ impl View<'_> {
 /// part are numbered by position.
 pub(super) struct Listing<'a> {
     pub(super) terms: Terms<'a>,
-    /// By position in the book.
     pub(super) ids: Ranks<'a>,
     /// Positions of the orders that take part.
     live: Vec<u32>,

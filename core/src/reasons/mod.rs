@@ -45,25 +45,19 @@ pub enum Kind {
     Note,
     /// The request itself is wrong and stays so: usage, configuration, the rules of content.
     Usage,
-    /// The caller is unknown.
     Unauthorised,
     /// The call comes from a place that may not call.
     Forbidden,
-    /// No such thing.
     NotFound,
     /// The route has another method.
     WrongMethod,
     /// The rules or the state of things forbid it now.
     Rejected,
-    /// Money is missing.
     Unpayable,
-    /// More than the bound.
     TooLarge,
     /// Not now: starting, stopping, busy, or something outside is away.
     Unavailable,
-    /// No answer in time.
     TimedOut,
-    /// Stopped by the operator.
     Interrupted,
     /// A fault of this program or its machine.
     Failed,
@@ -73,23 +67,18 @@ pub enum Kind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Exit {
-    /// Done.
     Ok = 0,
-    /// Failed.
     Failed = 1,
     /// Usage, configuration, or a refused prompt.
     Usage = 2,
     /// Daemon unreachable or warming up.
     Unreachable = 3,
-    /// Not authorised.
     NotAuthorised = 4,
-    /// Not found.
     NotFound = 5,
     /// Rejected by rules or funds.
     Rejected = 6,
     /// `--wait` timed out.
     TimedOut = 7,
-    /// Interrupted.
     Interrupted = 130,
 }
 
@@ -119,7 +108,6 @@ struct Row {
 pub struct Family {
     /// What stands before the dot.
     pub name: &'static str,
-    /// Who refuses, and what.
     pub who: &'static str,
     rows: &'static [Row],
 }

@@ -29,15 +29,10 @@ use crate::wire::Envelope;
 /// A buyer's side of one trade, as its record keeps it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Buyer {
-    /// Object id of the row.
     pub trade: TradeId,
-    /// What was matched.
     pub row: Row,
-    /// Owner of the ask.
     pub seller: Key,
-    /// Provider of the capacity.
     pub registrar: Key,
-    /// Holder after the sale.
     pub to: Key,
     /// The certificate on sale, at a resale; at a primary sale the seller sends its Issue.
     pub title: Option<Certificate>,
@@ -52,14 +47,12 @@ pub struct Buyer {
     pub key_index: u64,
     /// When the trade was opened, unix ms.
     pub opened_ms: TimeMs,
-    /// Where it stands.
     pub state: State,
 }
 
 /// Terms that the buyer accepted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Signed {
-    /// Checked terms.
     pub agreement: Agreement,
     /// Signed Accept of every funder, in the order of the terms.
     pub accepts: Vec<Envelope>,
@@ -72,9 +65,7 @@ pub struct Signed {
 /// The registrar's lock.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lock {
-    /// Signed LockGrant.
     pub signed: Envelope,
-    /// Its attempt.
     pub attempt: u32,
 }
 
@@ -83,13 +74,10 @@ pub struct Lock {
 pub struct Payment {
     /// Checked terms and consent.
     pub signed: Signed,
-    /// The lock.
     pub lock: Lock,
-    /// The funding.
     pub funding: FundingId,
     /// Fee of the funding, sat.
     pub fee_sat: u64,
-    /// What the chain says.
     pub facts: Facts,
 }
 
@@ -107,32 +95,24 @@ pub enum State {
     TermsSigned(Signed),
     /// The lock stands; the buyer listens for a conflicting one.
     Locked {
-        /// Terms.
         signed: Signed,
-        /// Lock.
         lock: Lock,
         /// Until when it listens, unix ms.
         quiet_until_ms: TimeMs,
     },
     /// The wallet is asked for the funding.
     Funding {
-        /// Terms.
         signed: Signed,
-        /// Lock.
         lock: Lock,
         /// What the wallet is asked for.
         funding: FundingId,
     },
-    /// The funding is signed.
     Paying {
-        /// The payment.
         payment: Box<Payment>,
-        /// How far it has come.
         phase: Phase,
     },
     /// Ended before any funding left this node.
     Aborted {
-        /// Reason code.
         code: String,
         /// Terms, if it came so far.
         agreement: Option<Agreement>,
@@ -152,9 +132,7 @@ pub enum Phase {
     PreimageKnown,
     /// The certificate is the buyer's.
     Active {
-        /// Proof of payment.
         transfer: Transfer,
-        /// Signed Activation.
         activation: Envelope,
     },
     /// The funding is being replaced by a payment to self.
@@ -162,14 +140,11 @@ pub enum Phase {
         /// The replacement, once the wallet has built it.
         cancel: Option<OwnTx>,
     },
-    /// The replacement is final.
     Cancelled,
-    /// The refund is on its way.
     Refunding {
         /// The refunds last sent, by number of their contract.
         refunds: BTreeMap<u8, OwnTx>,
     },
-    /// The refund is final.
     Refunded,
 }
 
@@ -178,7 +153,6 @@ pub enum Phase {
 pub enum Step {
     /// Nothing until something happens.
     Wait,
-    /// Ask the seller for terms.
     AskTerms,
     /// Ask the registrar for its lock.
     AskLock,

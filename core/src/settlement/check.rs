@@ -98,12 +98,10 @@ fn ensure(ok: bool, error: CheckError) -> Result<(), CheckError> {
 pub struct Now<'a> {
     /// Unix ms.
     pub ms: TimeMs,
-    /// Own chain tip.
     pub tip: u32,
     /// Whether a chain source delivers facts: without one nothing is signed that leads to
     /// spending.
     pub chain_up: bool,
-    /// Network definition.
     pub params: &'a Params,
 }
 
@@ -111,11 +109,8 @@ pub struct Now<'a> {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "StoredTerms", into = "StoredTerms")]
 pub struct SignedTerms {
-    /// As signed.
     pub envelope: Envelope,
-    /// The terms inside.
     pub terms: Terms,
-    /// Object id of the terms.
     pub hash: TermsHash,
 }
 
@@ -157,9 +152,7 @@ pub struct Agreement {
     pub title: Certificate,
     /// Its provider, who keeps the register of its holders.
     pub registrar: Key,
-    /// Its feature bits.
     pub features: u64,
-    /// The terms.
     pub signed: SignedTerms,
 }
 
@@ -187,17 +180,11 @@ impl Agreement {
 /// What a buyer agreed to by its order and request.
 #[derive(Debug, Clone, Copy)]
 pub struct Expected<'a> {
-    /// Object id of the row.
     pub trade: TradeId,
-    /// The row.
     pub row: &'a Row,
-    /// Owner of the ask.
     pub seller: Key,
-    /// Provider of the capacity.
     pub registrar: Key,
-    /// Holder after the sale.
     pub to: Key,
-    /// Who pays.
     pub funders: &'a [Funder],
     /// Feature bits that the bid required.
     pub features: u64,
@@ -288,7 +275,7 @@ fn check_parties(expected: Expected<'_>, terms: &Terms) -> Result<(), CheckError
     ensure(fits, CheckError::Party)
 }
 
-/// What must hold of any terms, whoever signed them: heights by the network's profile of the
+/// What must hold of any terms, no matter who signed them: heights by the network's profile of the
 /// price, amounts that make up the price, and an address for each funder.
 fn check_form<C: Verification>(
     secp: &Secp256k1<C>,

@@ -1,4 +1,4 @@
-//! The signed objects of a settlement and the messages that carry them (DESIGN §7, §13).
+//! The signed objects of a settlement and the messages that carry them.
 
 use std::ops::RangeInclusive;
 
@@ -12,21 +12,13 @@ use crate::wire::{Envelope, Object};
 /// One row of an epoch's result: what both sides must hold identically for a trade to bind.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Row {
-    /// Version.
     pub v: u8,
-    /// Epoch that matched it.
     pub epoch: u64,
-    /// Id of the bid.
     pub buy: [u8; 32],
-    /// Id of the ask.
     pub sell: [u8; 32],
-    /// Class number.
     pub class: u16,
-    /// First slot.
     pub start: Slot,
-    /// Slots.
     pub slots: u16,
-    /// Units.
     pub qty: u32,
     /// Total price, msat.
     pub msat: u64,
@@ -67,25 +59,19 @@ pub struct Funder {
 /// Signed by `from`, the seller.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Terms {
-    /// Version.
     pub v: u8,
-    /// Object id of the row.
     pub trade_id: TradeId,
-    /// Certificate sold.
     pub cert_id: CertId,
     /// Its sequence number, consumed by the sale.
     pub seq: u32,
     /// `cert_id` at seq 0, else id of the last Activation.
     pub prev_hash: [u8; 32],
-    /// Class number.
     pub class: u16,
     /// Unit numbers at the provider.
     pub units: Units,
-    /// Delivery window.
     pub window: Window,
     /// Seller: present holder, or the provider at seq 0.
     pub from: Key,
-    /// Holder after the sale.
     pub to: Key,
     /// Who pays, 1 to 8.
     pub funders: Vec<Funder>,
@@ -107,7 +93,6 @@ pub struct Terms {
     pub funding_confirmations: u32,
     /// Version of the script template: 1.
     pub template: u8,
-    /// Makes every Terms unique.
     pub nonce16: [u8; 16],
 }
 
@@ -122,9 +107,7 @@ impl Object for Terms {
 /// A funder's consent, with the facts on which the provider may release the lock.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Accept {
-    /// Version.
     pub v: u8,
-    /// Which terms.
     pub terms_hash: TermsHash,
     /// `F + g`: the lock may go if nothing confirmed by then.
     pub release_at_height: u32,
@@ -140,19 +123,14 @@ impl Object for Accept {
 /// The provider's promise that (cert_id, seq) is kept for these terms alone. Gossiped.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LockGrant {
-    /// Version.
     pub v: u8,
-    /// Who promises.
     pub provider: Key,
-    /// Certificate locked.
     pub cert_id: CertId,
-    /// Sequence number consumed.
     pub seq: u32,
     /// 0, then one more for each lock after a proven release.
     pub attempt: u32,
     /// Hash of the evidence of the last release; zero at attempt 0.
     pub prev_release: [u8; 32],
-    /// For which terms.
     pub terms_hash: TermsHash,
     /// `F` of the terms.
     pub fund_by: u32,
@@ -174,15 +152,11 @@ impl Object for LockGrant {
 /// signature, since the chain is its witness.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Transfer {
-    /// Version.
     pub v: u8,
-    /// Which terms.
     pub terms_hash: TermsHash,
-    /// The preimage.
     pub x: [u8; 32],
     /// Transaction that spent the contract (internal byte order).
     pub spend_txid: [u8; 32],
-    /// Which input of it.
     pub vin: u32,
 }
 
@@ -194,9 +168,7 @@ impl Object for Transfer {
 /// The buyer gives up before funding. Releases the lock.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TermsCancel {
-    /// Version.
     pub v: u8,
-    /// Which terms.
     pub terms_hash: TermsHash,
 }
 
@@ -208,11 +180,8 @@ impl Object for TermsCancel {
 /// Buyer to seller, first message: whom the certificate is for and who pays.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TermsRequest {
-    /// Object id of the row.
     pub trade_id: TradeId,
-    /// Holder after the sale.
     pub to: Key,
-    /// Who pays.
     pub funders: Vec<Funder>,
     /// The buyer's chain height.
     pub tip_height: u32,
@@ -225,14 +194,12 @@ pub enum SettleRequest {
     Terms(TermsRequest),
     /// B→P: terms with the Accept of every funder. Answer: `LockGrant`.
     Accept {
-        /// Signed Terms.
         terms: Envelope,
         /// Signed Accepts, one per funder, in their order.
         accepts: Vec<Envelope>,
     },
     /// B→P and S: the raw signed funding. Answer: `FundAck`.
     Fund {
-        /// Which terms.
         terms_hash: TermsHash,
         /// Consensus-encoded transaction.
         tx: Vec<u8>,
@@ -256,14 +223,11 @@ pub enum SettleReply {
     Terms {
         /// Signed Issue, at seq 0.
         issue: Option<Envelope>,
-        /// Signed Terms.
         terms: Envelope,
     },
-    /// Signed LockGrant.
     LockGrant(Envelope),
     /// The funding is known to the provider, who broadcasts it too.
     FundAck {
-        /// Which terms.
         terms_hash: TermsHash,
         /// Of the transaction received.
         txid: [u8; 32],
@@ -272,9 +236,7 @@ pub enum SettleReply {
     Activation(Envelope),
     /// The facts are not deep enough yet: ask again on the next tip.
     NotYet,
-    /// A whole certificate.
     Certificate(Certificate),
-    /// Taken note.
     Stored,
     /// No, with a stable reason code.
     Refused {

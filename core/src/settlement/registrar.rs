@@ -31,20 +31,16 @@ use crate::wire::{Envelope, Verified};
 pub struct Registrar {
     /// Terms that the seller signed.
     pub signed: SignedTerms,
-    /// Signed LockGrant.
     pub lock: Envelope,
     /// The consent that elapses last.
     pub consent: Consent,
-    /// What the chain says.
     pub facts: Facts,
-    /// Where it stands.
     pub state: State,
 }
 
 /// When the funders' consent elapses, and what proves it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Consent {
-    /// Object id of the Accept.
     pub accept_id: [u8; 32],
     /// Until when a funding must be acknowledged, unix ms.
     pub release_at_ms: TimeMs,
@@ -53,22 +49,10 @@ pub struct Consent {
 /// Where a lock stands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum State {
-    /// No funding is known.
     Locked,
-    /// A funding is known.
     Funded,
-    /// The certificate moved.
-    Activated {
-        /// Proof of payment.
-        transfer: Transfer,
-        /// Signed Activation.
-        activation: Envelope,
-    },
-    /// The lock is free.
-    Released {
-        /// Reason code.
-        code: String,
-    },
+    Activated { transfer: Transfer, activation: Envelope },
+    Released { code: String },
 }
 
 /// What a registrar does next.
@@ -78,11 +62,8 @@ pub enum Step {
     Wait,
     /// Broadcast the fundings that wait (again).
     BroadcastFund,
-    /// Move the certificate.
     Activate(Transfer),
-    /// Free the lock.
     Release {
-        /// Reason code.
         code: &'static str,
         /// Evidence; `None` where the lock has become worthless.
         evidence: Option<[u8; 32]>,
@@ -92,11 +73,9 @@ pub enum Step {
 /// What a buyer that asks for the Activation gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Paid<'a> {
-    /// No claim is in a block.
     NotYet,
     /// One is, and it is the one that the buyer names.
     Yes,
-    /// The certificate moved.
     Activated(&'a Envelope),
 }
 

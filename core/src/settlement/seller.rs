@@ -35,19 +35,13 @@ const PATIENCE: u64 = 2;
 /// A seller's side of one trade, as its record keeps it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Seller {
-    /// Object id of the row.
     pub trade: TradeId,
-    /// What was matched.
     pub row: Row,
-    /// Owner of the bid.
     pub buyer: Key,
-    /// Provider of the capacity.
     pub registrar: Key,
-    /// What is sold.
     pub goods: Goods,
     /// When the trade was opened, unix ms.
     pub opened_ms: TimeMs,
-    /// Where it stands.
     pub state: State,
 }
 
@@ -68,11 +62,9 @@ pub enum Goods {
 /// Terms that this seller signed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Signed {
-    /// Certificate and terms.
     pub agreement: Agreement,
     /// Index of the claim key and of the preimage.
     pub key_index: u64,
-    /// What the chain says.
     pub facts: Facts,
 }
 
@@ -84,16 +76,11 @@ pub enum State {
         /// Until when, unix ms.
         until_ms: TimeMs,
     },
-    /// Terms were sent.
     Agreed {
-        /// The terms.
         signed: Box<Signed>,
-        /// How far they have come.
         phase: Phase,
     },
-    /// Ended without a sale.
     Released {
-        /// Reason code.
         code: String,
         /// Terms, if it came so far.
         agreement: Option<Box<Agreement>>,
@@ -103,7 +90,6 @@ pub enum State {
 /// How far a sale has come.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Phase {
-    /// Waits for the lock.
     TermsSigned {
         /// Until when, unix ms.
         until_ms: TimeMs,
@@ -130,10 +116,7 @@ pub enum Phase {
         claims: BTreeMap<u8, OwnTx>,
     },
     /// Too late to reveal: waits for the buyer's refund.
-    NeverReveal {
-        /// Reason code.
-        code: String,
-    },
+    NeverReveal { code: String },
 }
 
 /// What a seller does next.
@@ -145,14 +128,12 @@ pub enum Step {
     Claim,
     /// Decide never to reveal.
     NeverReveal(&'static str),
-    /// End without a sale.
     Release(&'static str),
 }
 
 /// What a buyer's request for terms gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Answer<'a> {
-    /// What was agreed already.
     Agreed(&'a Agreement),
     /// New terms with these heights.
     Sign(Timelocks),

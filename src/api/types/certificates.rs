@@ -6,37 +6,27 @@ use super::{SlotRange, UnitRanges};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TransferKind {
-    /// Against payment.
     Sale,
-    /// Free.
     Gift,
 }
 
 /// One change of holder.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CertificateTransfer {
-    /// How.
     pub kind: TransferKind,
-    /// Holder before.
     pub from: String,
-    /// Holder after.
     pub to: String,
 }
 
 /// A certificate that this node issued, holds or held.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Certificate {
-    /// Object id of its Issue.
     pub cert_id: String,
-    /// Whose capacity.
     pub provider: String,
-    /// Class name.
     pub class: String,
-    /// Delivery window, slots.
     pub window: SlotRange,
     /// Unit numbers at the provider.
     pub units: UnitRanges,
-    /// Feature names.
     pub features: Vec<String>,
     /// Holder after the last transfer known here.
     pub holder: String,
@@ -48,7 +38,6 @@ pub struct Certificate {
     pub state: String,
     /// The provider's chain height at the last transfer; null before the first.
     pub p_height: Option<u32>,
-    /// The lease, once redeemed.
     pub lease_id: Option<String>,
 }
 
@@ -56,16 +45,13 @@ pub struct Certificate {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GiftTo {
-    /// Key of the next holder.
     pub to: String,
 }
 
 /// Answer to a gift.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Gifted {
-    /// The certificate.
     pub cert_id: String,
-    /// Next holder.
     pub to: String,
     /// Sequence number after the gift.
     pub seq: u32,
@@ -103,6 +89,5 @@ pub struct RedeemBody {
 pub struct Redeemed {
     /// The certificate, now consumed.
     pub cert_id: String,
-    /// The lease.
     pub lease_id: String,
 }

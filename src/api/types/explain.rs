@@ -12,43 +12,31 @@ pub enum Fact {
     Live(bool),
     /// Reason code of an order that takes no part.
     Code(String),
-    /// Class names.
     Classes(Vec<String>),
     /// Deliverable window and slots in a row.
     Run {
-        /// When, slots.
         window: SlotRange,
         /// Slots in a row: the run of a bid, the shortest run of an ask.
         slots: u32,
     },
-    /// A key.
     Key(String),
-    /// Feature names.
     Features(Vec<String>),
-    /// Slots in a row.
     Slots(u32),
     /// Limit, msat per block.
     LimitMsat(u64),
     /// Price of one unit over the whole run, msat.
     RunMsat(u64),
-    /// Units.
     Qty(u64),
-    /// Asks that serve one bid.
     Asks(u64),
 }
 
 /// An accepted trade that stood in the way.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AcceptedTrade {
-    /// Object id of the bid.
     pub buy: String,
-    /// Object id of the ask.
     pub sell: String,
-    /// Class name.
     pub class: String,
-    /// Delivery window, slots.
     pub window: SlotRange,
-    /// Units.
     pub qty: u32,
     /// Total price, msat.
     pub price_msat: u64,
@@ -63,11 +51,8 @@ pub struct Fill {
     pub order: String,
     /// Its owner: the provider of a bid, unless it resells.
     pub counterparty: String,
-    /// Class name.
     pub class: String,
-    /// Delivery window, slots.
     pub window: SlotRange,
-    /// Units.
     pub qty: u32,
     /// Total price, msat.
     pub price_msat: u64,
@@ -82,7 +67,6 @@ pub struct Fill {
 pub struct FunnelStep {
     /// Reason code of whoever fails here.
     pub code: String,
-    /// What is required.
     pub rule: String,
     /// Counter-orders that passed all before.
     pub tried: u32,
@@ -93,17 +77,12 @@ pub struct FunnelStep {
 /// An order of the other side, with what kept it from trading.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CounterOrder {
-    /// Object id.
     pub id: String,
-    /// Who signed it.
     pub owner: String,
     /// Limit for the class in common, or its first, msat per block.
     pub limit_msat: u64,
-    /// Units.
     pub qty: u32,
-    /// When, slots.
     pub window: SlotRange,
-    /// Units traded with it.
     pub traded_qty: u32,
     /// Reason code of the first constraint that failed; none if it traded.
     pub code: Option<String>,
@@ -122,11 +101,9 @@ pub struct CounterOrder {
 /// agree: an indication.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BestLimit {
-    /// Class name.
     pub class: String,
     /// Lowest limit of a bid, highest of an ask, msat per block; none if no price matches.
     pub limit_msat: Option<u64>,
-    /// Units it gets there.
     pub qty: u32,
     /// Their total price there, msat.
     pub price_msat: u64,
@@ -138,7 +115,6 @@ pub struct BestLimit {
 /// (docs/matching.md).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Paradox {
-    /// Class name.
     pub class: String,
     /// The run with the largest gain forgone, slots.
     pub window: SlotRange,
@@ -161,17 +137,11 @@ pub struct Explanation {
     pub id: String,
     /// The standing order of this node that it came from.
     pub order_id: Option<String>,
-    /// Who signed it.
     pub owner: String,
-    /// Bid or ask.
     pub side: Side,
-    /// Classes and limits.
     pub alternatives: Vec<ClassLimit>,
-    /// Units.
     pub qty: u32,
-    /// Smallest fill.
     pub min_qty: u32,
-    /// When, slots.
     pub window: SlotRange,
     /// Consecutive slots of a bid; 0 for an ask.
     pub slots: u16,
@@ -180,11 +150,9 @@ pub struct Explanation {
     /// Why it got nothing: of a dropped order its own reason, else that of the nearest
     /// counter-order, or `explain.no_counter_orders`.
     pub code: Option<String>,
-    /// What it got.
     pub fills: Vec<Fill>,
     /// How many counter-orders pass each constraint, in the order in which they are tried.
     pub funnel: Vec<FunnelStep>,
-    /// Counter-orders in all.
     pub counter_orders: u32,
     /// Those nearest to a trade, nearest first, at most 16.
     pub nearest: Vec<CounterOrder>,
@@ -207,7 +175,6 @@ pub struct Quote {
     pub book_epoch: u64,
     /// Orders matched, this one aside.
     pub orders: u32,
-    /// The open epoch.
     pub epoch: u64,
     /// Its phase: `open`, `freeze` or `root`.
     pub phase: String,
@@ -215,13 +182,10 @@ pub struct Quote {
     pub joins_epoch: u64,
     /// End of the open epoch, unix ms: then its book is gone.
     pub expires_at: u64,
-    /// Bid or ask.
     pub side: Side,
-    /// Units wanted or offered.
     pub qty: u32,
     /// Units in trades that would bind; of an ask, units times slots of them.
     pub filled_qty: u32,
-    /// The trades.
     pub fills: Vec<Fill>,
     /// Uniform prices of their slots.
     pub prices: Vec<SlotPrice>,
@@ -243,7 +207,6 @@ pub struct Quote {
 pub struct Level {
     /// Limit, msat per block.
     pub limit_msat: u64,
-    /// Units at this limit.
     pub qty: u64,
     /// Units at this limit and better ones.
     pub cumulative_qty: u64,
@@ -252,17 +215,13 @@ pub struct Level {
 /// Depth of a class over slots in which it is the same.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SlotDepth {
-    /// The slots.
     pub window: SlotRange,
     /// Lowest ask, msat per block.
     pub best_ask_msat: Option<u64>,
-    /// Units at that price.
     pub ask_qty: u64,
-    /// Units of all asks.
     pub ask_total_qty: u64,
     /// Highest bid, msat per block.
     pub best_bid_msat: Option<u64>,
-    /// Units at that price.
     pub bid_qty: u64,
     /// Units of all bids; a bid counts in every slot of its window.
     pub bid_total_qty: u64,
@@ -277,9 +236,7 @@ pub struct SlotDepth {
 /// Depth of one class.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClassDepth {
-    /// Class name.
     pub class: String,
-    /// By slot.
     pub slots: Vec<SlotDepth>,
 }
 

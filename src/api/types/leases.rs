@@ -8,7 +8,6 @@ pub const LEASE_ENDED_PHASES: [&str; 3] = ["ended", "released", "failed"];
 /// A file that a workload left as a result.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ResultFile {
-    /// Its name.
     pub name: String,
     /// SHA-256 of its content.
     pub sha256: String,
@@ -19,19 +18,13 @@ pub struct ResultFile {
 /// A lease on this host, or one that this node holds elsewhere.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lease {
-    /// Object id of its Redeem.
     pub lease_id: String,
-    /// Certificate redeemed.
     pub cert_id: String,
-    /// Who presented it.
     pub holder: String,
-    /// Whose machine.
     pub provider: String,
     /// `holder` or `provider`: this node's part.
     pub role: String,
-    /// Class name.
     pub class: String,
-    /// Delivery window, slots.
     pub window: SlotRange,
     /// What runs it, as `wasm`.
     pub backend: String,
@@ -79,7 +72,6 @@ pub enum Stream {
     /// Standard output.
     #[default]
     Stdout,
-    /// Standard error.
     Stderr,
 }
 
@@ -88,6 +80,5 @@ pub enum Stream {
 pub struct Part {
     /// The bytes.
     pub bytes: Vec<u8>,
-    /// Nothing will follow.
     pub end: bool,
 }

@@ -9,22 +9,17 @@ pub struct Endpoints {
     pub api: String,
     /// Multiaddrs with `/p2p/<id>`.
     pub p2p: Vec<String>,
-    /// Process id of the daemon.
     pub pid: u32,
-    /// Name of the network.
     pub network: String,
-    /// Identity key.
     pub key: String,
 }
 
 /// Chain source as this node sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct ChainStatus {
-    /// Address of the source.
     pub source: String,
     /// Whether it delivers facts now.
     pub up: bool,
-    /// Height of the best block.
     pub height: u32,
     /// When the tip last changed, unix ms; null before the first.
     pub tip_at: Option<u64>,
@@ -35,20 +30,16 @@ pub struct ChainStatus {
 /// Units of a class that this node sells.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Capacity {
-    /// Class name.
     pub class: String,
-    /// Units configured.
     pub units: u32,
 }
 
 /// Open matters of this node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Open {
-    /// Standing orders.
     pub orders: u32,
     /// Settlements that are not finished.
     pub trades: u32,
-    /// Certificates held.
     pub certificates: u32,
     /// Leases not yet released, on either side.
     pub leases: u32,
@@ -57,29 +48,22 @@ pub struct Open {
 /// Answer to `GET /api/v1/status`: one screen about this node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
-    /// Version of the program.
     pub version: String,
-    /// Name of the network.
     pub network: String,
-    /// Identity key.
     pub key: String,
     /// `starting`, `ready` or `stopping`.
     pub phase: String,
-    /// Address of the API.
     pub api: String,
     /// Multiaddrs with `/p2p/<id>`.
     pub p2p: Vec<String>,
-    /// Data directory.
     pub datadir: String,
     /// Start of this process, unix ms.
     pub started_at: u64,
     /// Clock of this node, unix ms.
     pub now_at: u64,
-    /// Connected peers.
     pub peers: u32,
     /// Distinct valid orders seen since start, own ones included.
     pub orders_seen: u64,
-    /// Epoch that is open now.
     pub epoch: u64,
     /// Its end, unix ms.
     pub epoch_ends_at: u64,
@@ -87,9 +71,7 @@ pub struct Status {
     pub epoch_ms: u64,
     /// Version of the rules by which the network matches.
     pub matching_version: u8,
-    /// Last epoch computed here.
     pub computed_epoch: Option<u64>,
-    /// Slot that runs now.
     pub slot: u32,
     /// Length of a slot, s.
     pub slot_s: u32,
@@ -99,13 +81,9 @@ pub struct Status {
     pub min_trade_sat: u64,
     /// Names of the network's classes.
     pub classes: Vec<String>,
-    /// Chain source.
     pub chain: ChainStatus,
-    /// Wallet.
     pub wallet: Balance,
-    /// What this node sells.
     pub capacity: Vec<Capacity>,
-    /// Open matters.
     pub open: Open,
     /// What an operator should look at.
     pub warnings: Vec<Reason>,
@@ -114,11 +92,9 @@ pub struct Status {
 /// A peer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Peer {
-    /// Identity key.
     pub key: String,
     /// Whether a connection is open.
     pub connected: bool,
-    /// Known multiaddrs.
     pub addresses: Vec<String>,
 }
 

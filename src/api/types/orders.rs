@@ -6,9 +6,7 @@ use super::{SlotDepth, SlotRange};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Side {
-    /// A bid.
     Buy,
-    /// An ask.
     Sell,
 }
 
@@ -32,7 +30,6 @@ pub enum TimeInForce {
     Gtc,
     /// Until `expires_at`.
     Gtt,
-    /// One epoch, any part.
     Ioc,
     /// One epoch, all or nothing.
     Fok,
@@ -42,7 +39,6 @@ pub enum TimeInForce {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ClassLimit {
-    /// Class name.
     pub class: String,
     /// Worst acceptable price, msat per block.
     pub limit_msat: u64,
@@ -52,7 +48,6 @@ pub struct ClassLimit {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PlaceOrder {
-    /// Bid or ask.
     pub side: Side,
     /// Classes and limits in order of preference, 1 to 4 (an ask: 1).
     pub alternatives: Vec<ClassLimit>,
@@ -99,49 +94,37 @@ fn one() -> u32 {
 /// Answer to `POST /api/v1/orders`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Placed {
-    /// The standing order.
     pub order_id: String,
 }
 
 /// One signed appearance of a standing order in an epoch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SignedOrder {
-    /// The epoch.
     pub epoch: u64,
     /// Object id in that epoch: what rows and books name.
     pub id: String,
-    /// Quantity signed.
     pub qty: u32,
 }
 
 /// A standing order of this node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Order {
-    /// Names the standing order.
     pub order_id: String,
-    /// Bid or ask.
     pub side: Side,
     /// Class of the first alternative.
     pub class: String,
     /// Limit of the first alternative, msat per block.
     pub limit_msat: u64,
-    /// All classes and limits.
     pub alternatives: Vec<ClassLimit>,
-    /// Blocks per slot at first.
     pub qty: u32,
     /// Blocks per slot matched so far.
     pub filled_qty: u32,
-    /// Smallest acceptable fill.
     pub min_qty: u32,
-    /// Spread over providers.
     pub mode: Mode,
-    /// When, slots.
     pub window: SlotRange,
     /// Consecutive slots of a bid; 0 for an ask.
     pub slots: u16,
-    /// Feature names.
     pub features: Vec<String>,
-    /// How long it stands.
     pub time_in_force: TimeInForce,
     /// End of a `gtt` order, unix ms.
     pub expires_at: Option<u64>,
@@ -158,17 +141,12 @@ pub struct Order {
 /// An order of anyone in the book of an epoch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BookOrder {
-    /// Object id.
     pub id: String,
-    /// Who signed it.
     pub owner: String,
     /// Limit for this class, msat per block.
     pub limit_msat: u64,
-    /// Blocks per slot.
     pub qty: u32,
-    /// Smallest fill.
     pub min_qty: u32,
-    /// When, slots.
     pub window: SlotRange,
     /// Consecutive slots of a bid; 0 for an ask.
     pub slots: u16,
@@ -179,9 +157,7 @@ pub struct BookOrder {
 /// Price of a class in a slot of the last computed epoch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SlotPrice {
-    /// Class name.
     pub class: String,
-    /// Slot.
     pub slot: u32,
     /// Uniform price, msat per block.
     pub price_msat: u64,
@@ -192,15 +168,11 @@ pub struct SlotPrice {
 pub struct Book {
     /// Epoch whose orders these are.
     pub epoch: u64,
-    /// Class shown.
     pub class: String,
     /// First slot that this epoch can trade.
     pub first_slot: u32,
-    /// Bids, best limit first.
     pub bids: Vec<BookOrder>,
-    /// Asks, best limit first.
     pub asks: Vec<BookOrder>,
-    /// Last prices, by slot.
     pub prices: Vec<SlotPrice>,
     /// Units by slot and price.
     #[serde(default)]

@@ -5,17 +5,12 @@ use super::{Side, SlotRange};
 /// A trade of this node: a row of an epoch's result and its settlement.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Trade {
-    /// Object id of the row.
     pub trade_id: String,
-    /// Epoch that matched it.
     pub epoch: u64,
     /// This node's side.
     pub side: Side,
-    /// Class name.
     pub class: String,
-    /// Delivery window, slots.
     pub window: SlotRange,
-    /// Units.
     pub qty: u32,
     /// Total price, msat.
     pub price_msat: u64,
@@ -25,9 +20,7 @@ pub struct Trade {
     pub buyer: String,
     /// Key of the ask's owner.
     pub seller: String,
-    /// Object id of the bid.
     pub buy_order: String,
-    /// Object id of the ask.
     pub sell_order: String,
     /// Certificate sold, once Terms exist.
     pub cert_id: Option<String>,
@@ -42,7 +35,6 @@ pub struct Trade {
 /// The contract of a trade and what happened to it on the chain.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Settlement {
-    /// Hash of the Terms.
     pub terms_hash: String,
     /// Address of the contract (of the first funder).
     pub address: String,

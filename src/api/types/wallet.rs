@@ -37,6 +37,5 @@ pub struct Funded {
     pub amount_sat: u64,
     /// Fee paid by the faucet, sat.
     pub fee_sat: u64,
-    /// Outputs to this wallet.
     pub outputs: u32,
 }

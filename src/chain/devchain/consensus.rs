@@ -25,7 +25,6 @@ const SEQUENCE_MASK: u32 = 0xffff;
 /// An unspent output and where it was made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Coin {
-    /// The output.
     pub output: TxOut,
     /// Height of its block; one above the tip for an output of an unconfirmed transaction.
     pub height: u32,

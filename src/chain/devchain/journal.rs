@@ -17,7 +17,6 @@ const HEADER_BYTES: usize = 9;
 /// One change of the chain, in the order in which they happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Record {
-    /// A block was submitted.
     Block(Block),
     /// `invalidateblock`.
     Invalidate(BlockHash),

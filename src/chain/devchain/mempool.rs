@@ -15,9 +15,7 @@ pub const MAX_MEMPOOL_VSIZE: u64 = 10_000_000;
 /// A transaction in the mempool.
 #[derive(Debug, Clone)]
 pub struct MempoolEntry {
-    /// The transaction.
     pub tx: Arc<Transaction>,
-    /// Its id with witnesses.
     pub wtxid: Wtxid,
     /// Its fee in sat.
     pub fee_sat: u64,

@@ -50,7 +50,6 @@ impl Default for Policy {
 /// A transaction that the mempool would take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Accepted {
-    /// Its id.
     pub txid: Txid,
     /// Its fee in sat.
     pub fee_sat: u64,

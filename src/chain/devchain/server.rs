@@ -42,7 +42,6 @@ pub struct ServeOptions {
 /// A server that runs.
 #[derive(Debug)]
 pub struct Running {
-    /// Its actual address.
     pub addr: SocketAddr,
     /// The file with its credentials.
     pub cookie_path: PathBuf,
@@ -67,23 +66,13 @@ impl Running {
 pub enum ServeError {
     /// The state folder or a file in it cannot be used.
     #[error("{path}: {source}")]
-    State {
-        /// The file or folder.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
+    State { path: PathBuf, source: io::Error },
     /// Another server uses the state folder.
     #[error("{0} is in use by another devchain")]
     InUse(PathBuf),
     /// The address cannot be listened on.
     #[error("cannot listen on {addr}: {source}")]
-    Listen {
-        /// The address.
-        addr: SocketAddr,
-        /// What the system said.
-        source: io::Error,
-    },
+    Listen { addr: SocketAddr, source: io::Error },
     /// The operating system gives no random numbers.
     #[error("no randomness for the cookie")]
     Random,

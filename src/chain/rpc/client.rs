@@ -41,7 +41,6 @@ const ALREADY_IN_CHAIN: i32 = -27;
 /// What stands behind an RPC address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// Our own devchain server.
     Devchain,
     /// Bitcoin Core, or one that calls itself like it.
     Bitcoind,

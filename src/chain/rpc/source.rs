@@ -25,7 +25,6 @@ const MAX_KEPT_BLOCKS: usize = 6;
 /// Where and how an [`RpcSource`] reads.
 #[derive(Debug, Clone)]
 pub struct RpcConfig {
-    /// The server.
     pub client: RpcClient,
     /// The network that the server must follow.
     pub network: Network,

@@ -82,7 +82,7 @@ impl Fleet {
     /// do not reach it.
     ///
     /// # Errors
-    /// The log can not be written, or the process not started.
+    /// The log cannot be written, or the process not started.
     pub(super) fn start(&self, name: &str, log: &Path, args: &[&OsStr]) -> Result<(), Broken> {
         let out = File::create(log)?;
         let mut command = Command::new(&self.exe);

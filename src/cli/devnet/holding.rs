@@ -97,7 +97,7 @@ impl Run<'_> {
     /// The certificates as their holder has them, verified offline for every other node.
     ///
     /// # Errors
-    /// What can not be exported.
+    /// What cannot be exported.
     pub(super) fn note_certificates(&mut self) -> Result<(), Broken> {
         for n in 0..self.sold.len() {
             let holder = self.receiver();

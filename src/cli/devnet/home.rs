@@ -24,7 +24,7 @@ impl Home {
     /// The named directory, which stays, or a fresh temporary one.
     ///
     /// # Errors
-    /// The directory can not be created, or has content already.
+    /// The directory cannot be created, or has content already.
     pub(super) fn open(named: Option<&Path>) -> Result<Self, Broken> {
         match named {
             Some(path) => Self::named(path).map_err(Into::into),
@@ -89,7 +89,7 @@ impl Home {
     /// Writes files into a child's directory that only the owner can read.
     ///
     /// # Errors
-    /// The first file that can not be written.
+    /// The first file that cannot be written.
     pub(super) fn write(&self, name: &str, files: &[(&str, String)]) -> Result<PathBuf, Failure> {
         let dir = self.dir(name);
         private(true).create(&dir).map_err(|error| Failure::file(&dir, &error))?;
@@ -111,7 +111,7 @@ impl Home {
 impl Drop for Home {
     fn drop(&mut self) {
         if self.temporary {
-            // What can not be removed stays for the system's own cleaning of /tmp.
+            // What cannot be removed stays for the system's own cleaning of /tmp.
             let _ = fs::remove_dir_all(&self.path);
         }
     }

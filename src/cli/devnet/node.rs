@@ -29,7 +29,7 @@ impl Node {
     /// The node that runs on a data directory.
     ///
     /// # Errors
-    /// It can not be asked yet.
+    /// It cannot be asked yet.
     pub(super) fn open(seat: &Seat, datadir: &Path) -> Result<Self, Broken> {
         let client = Client::open(datadir)?;
         let key = client.status()?.key;

@@ -160,7 +160,7 @@ impl Draw {
         let count = NUMBERS / 2 + self.below(&format!("deal {n} numbers"), NUMBERS / 2);
         for row in 0..count {
             let number = self.below(&format!("deal {n} number {row}"), 1_000_000);
-            // Writing to a String can not fail.
+            // Writing to a String cannot fail.
             let _ = writeln!(text, "{number}");
         }
         text

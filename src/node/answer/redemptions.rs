@@ -31,7 +31,6 @@ pub(in crate::node) struct Redemption {
 }
 
 enum Stage {
-    /// The content is hashed.
     Named(Content),
     /// The content is on the disk, or why it is not.
     Kept(std::io::Result<()>),

@@ -11,7 +11,6 @@ use toml::Spanned;
 pub struct Mistake {
     /// Line, from 1.
     pub line: usize,
-    /// What is wrong.
     pub what: String,
 }
 
@@ -19,9 +18,7 @@ pub struct Mistake {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct FileConfig {
-    /// Name of the network.
     pub network: Option<Spanned<String>>,
-    /// Consent to real money.
     pub allow_mainnet: Option<bool>,
     /// Filter of the log, as in `info,capex=debug`.
     pub log: Option<Spanned<String>>,
@@ -49,7 +46,6 @@ pub struct ChainFile {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct P2pFile {
-    /// Multiaddrs to listen on.
     pub listen: Option<Vec<Spanned<String>>>,
     /// Multiaddrs of first peers, with `/p2p/<id>`.
     pub peers: Option<Vec<Spanned<String>>>,

@@ -12,9 +12,7 @@ use super::file::line_of;
 /// Where the value of a setting came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
-    /// A command line flag.
     Flag(&'static str),
-    /// An environment variable.
     Env(&'static str),
     /// A line of the file, from 1.
     File(PathBuf, usize),
@@ -42,9 +40,7 @@ impl Origin {
 /// A text with its origin.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sourced<T> {
-    /// The value.
     pub value: T,
-    /// Where it came from.
     pub origin: Origin,
 }
 
@@ -65,16 +61,13 @@ impl<T> Sourced<T> {
 /// Names of one setting in the layers above the file.
 #[derive(Debug, Clone, Copy)]
 pub struct Names {
-    /// Flag, with its dashes.
     pub flag: &'static str,
-    /// Environment variable.
     pub env: &'static str,
 }
 
 /// The file as the layers see it.
 #[derive(Debug, Clone, Default)]
 pub struct FileText {
-    /// Its path.
     pub path: PathBuf,
     /// Its text; empty if there is no file.
     pub text: String,

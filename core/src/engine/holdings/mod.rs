@@ -36,9 +36,7 @@ pub enum HoldingsPurpose {
 /// What waits for a peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Errand {
-    /// Gift to the provider.
     Gift(CertId),
-    /// Push to the new holder.
     Push(CertId),
 }
 

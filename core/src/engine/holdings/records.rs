@@ -10,9 +10,7 @@ use crate::wire::Envelope;
 /// A gift that waits for the provider.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct PendingGift {
-    /// Signed Gift.
     pub(super) gift: Envelope,
-    /// To whom.
     pub(super) to: Key,
 }
 
@@ -21,11 +19,8 @@ pub(super) struct PendingGift {
 pub(super) struct HeldRecord {
     /// Every signed byte that this node knows.
     pub(super) certificate: Certificate,
-    /// What it says.
     pub(super) facts: VerifiedCertificate,
-    /// The lease, once redeemed.
     pub(super) redeemed: Option<LeaseId>,
-    /// A gift on its way.
     pub(super) gift: Option<PendingGift>,
     /// To whom the certificate has still to be pushed.
     pub(super) push: Option<Key>,

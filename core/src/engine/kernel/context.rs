@@ -20,7 +20,6 @@ pub struct ChainView {
     /// Whether a source delivers facts now; without one nothing is spent or signed that
     /// leads to spending.
     pub up: bool,
-    /// Height of the best block.
     pub height: u32,
     /// Median time past, unix s.
     pub median_time_past_s: u32,
@@ -51,21 +50,16 @@ pub struct WalletView {
 pub struct Context<'a> {
     /// Unix ms.
     pub now_ms: TimeMs,
-    /// Network definition.
     pub params: &'a Params,
-    /// Signing keys.
     pub keys: &'a Keys,
     /// Verification and signing context of secp256k1, made once.
     pub secp: &'a Secp256k1<All>,
-    /// Chain view.
     pub chain: &'a ChainView,
-    /// Wallet view.
     pub wallet: &'a mut WalletView,
     /// Coins and what they are reserved for.
     pub treasury: &'a mut Treasury,
     /// Counters by name; changed through [`Context::next_index`].
     pub counters: &'a mut Counters,
-    /// Where effects go.
     pub out: &'a mut Outbox,
 }
 

@@ -119,7 +119,7 @@ impl Counters {
         life << NUMBER_BITS | number
     }
 
-    /// The salt for an index. [`Counters::keep_salts`] has seen to it that the salt of an
+    /// The salt for an index. [`Counters::keep_salts`] guarantees that the salt of an
     /// index in use is there.
     pub(super) fn salt(&self, index: u64) -> [u8; 32] {
         self.salts.get(&life_of(index)).copied().unwrap_or_default()

@@ -16,7 +16,6 @@ use crate::limits::REQUESTS_PENDING_MAX;
 /// What a request of ours was about, to route its answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Purpose {
-    /// Buyer waits for Terms.
     Terms(TradeId),
     /// Buyer waits for the LockGrant.
     Accept(TradeId),

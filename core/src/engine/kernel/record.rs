@@ -19,7 +19,6 @@ use crate::wire::{self, WireError};
 pub enum Table {
     /// Counters by name: highest epoch signed, next nonce, next key index.
     Counter = 1,
-    /// Standing orders by id.
     Standing = 2,
     /// Computed epochs by number: root, counts and hash of the result.
     Epoch = 3,
@@ -37,7 +36,6 @@ pub enum Table {
     Lease = 9,
     /// Leases of this holder by id.
     HeldLease = 10,
-    /// Capacity by class.
     Capacity = 11,
     /// Proofs of equivocation by provider key.
     Proof = 12,
@@ -138,7 +136,6 @@ pub enum Cause {
     /// A release that knows more than this one wrote it.
     #[error("it has version {found}, this release reads versions up to {known}")]
     Version {
-        /// Version of the record.
         found: u8,
         /// Latest version that this release reads.
         known: u8,
@@ -165,11 +162,8 @@ pub enum Cause {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the record {} in table {} cannot be read: {cause}", to_hex(.key), table_name(*.table))]
 pub struct Unreadable {
-    /// Number of its table.
     pub table: u8,
-    /// Its key.
     pub key: Vec<u8>,
-    /// What is wrong with it.
     pub cause: Cause,
 }
 
@@ -203,11 +197,8 @@ fn table_name(number: u8) -> String {
 /// One upsert, or a deletion if there is no value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
-    /// Table number.
     pub table: u8,
-    /// Key within the table.
     pub key: Vec<u8>,
-    /// Encoded value.
     pub value: Option<Vec<u8>>,
 }
 
@@ -217,9 +208,7 @@ pub struct Record {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("a record of {bytes} bytes for table {table:?}, allowed are {RECORD_MAX_BYTES}")]
 pub struct RecordTooLarge {
-    /// Where it would go.
     pub table: Table,
-    /// Its length.
     pub bytes: usize,
 }
 

@@ -17,7 +17,6 @@ pub struct Treasury {
     /// By epoch and standing order: firm until the epoch is computed.
     bids: BTreeMap<(u64, StandingId), u64>,
     trades: BTreeMap<TradeId, u64>,
-    /// Sum of all reservations.
     reserved_sat: u64,
 }
 

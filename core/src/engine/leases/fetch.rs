@@ -58,11 +58,9 @@ enum Step {
 enum Waits {
     /// Nothing: it is due at the time.
     Until,
-    /// The own disk.
     Disk,
     /// The own disk, for a part after which the file or stream is whole.
     LastWrite,
-    /// The provider.
     Peer,
 }
 

@@ -7,11 +7,9 @@ use crate::units::TimeMs;
 /// Why a lease is stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StopReason {
-    /// The holder asked.
     Holder,
     /// The provider's operator asked.
     Operator,
-    /// Its window ended.
     WindowEnd,
 }
 
@@ -21,25 +19,17 @@ pub enum StopReason {
 pub enum Serve {
     /// Keep a part of a component or input.
     Put {
-        /// Of the whole content.
         digest: Digest,
-        /// Where the part begins.
         offset: u64,
-        /// The part.
         bytes: Vec<u8>,
     },
     /// Read output; wait a little if there is none.
     Logs {
-        /// Which output.
         stream: Stream,
-        /// First byte wanted.
         from: u64,
     },
-    /// Read a result file.
     Get {
-        /// Its name.
         name: String,
-        /// First byte wanted.
         from: u64,
     },
 }
@@ -61,9 +51,7 @@ pub enum HeldFile {
 pub enum LeaseEffect {
     /// Make room for a workload and take its content; `Complete` once all of it is here.
     Prepare {
-        /// Which.
         lease: LeaseId,
-        /// What.
         workload: Box<Workload>,
         /// Unix ms.
         starts_at_ms: TimeMs,
@@ -77,68 +65,49 @@ pub enum LeaseEffect {
     /// Hand a prepared workload to its process, which waits for the window. Does nothing if
     /// that has happened.
     Launch {
-        /// Which.
         lease: LeaseId,
     },
     /// Serve a request of the holder, and answer it as `Effect::Reply` would.
     Serve {
-        /// Of the request.
         id: u64,
-        /// Which.
         lease: LeaseId,
-        /// What.
         what: Serve,
     },
-    /// End a workload.
     Stop {
-        /// Which.
         lease: LeaseId,
-        /// Why.
         why: StopReason,
     },
     /// Remove what is left of a lease; answered by `Released`.
     Release {
-        /// Which.
         lease: LeaseId,
     },
 
     /// Make room for what a held lease will send back; answered by `Opened`.
     Open {
-        /// Which.
         lease: LeaseId,
     },
     /// Read a part of what will be uploaded; answered by `Read`.
     Read {
-        /// For which lease.
         lease: LeaseId,
         /// Digest of the workload, under which its content is kept.
         workload: Digest,
-        /// Which component or input.
         content: Digest,
-        /// First byte wanted.
         offset: u64,
     },
     /// Write a part at an offset, behind which the file ends then; answered by `Written`.
     Write {
-        /// Of which lease.
         lease: LeaseId,
-        /// Which file.
         file: HeldFile,
-        /// Where the part begins.
         offset: u64,
-        /// The part.
         bytes: Vec<u8>,
     },
     /// Move the file that was fetched to its name; answered by `Finished`.
     Finish {
-        /// Of which lease.
         lease: LeaseId,
-        /// Name of the result.
         name: String,
     },
     /// Remove the content of a workload: nothing will be uploaded of it any more.
     Discard {
-        /// Digest of the workload.
         workload: Digest,
     },
 }
@@ -148,9 +117,7 @@ pub enum LeaseEffect {
 pub enum HeldEvent {
     /// There is room, and so much output is there from before.
     Opened {
-        /// Bytes of standard output.
         stdout: u64,
-        /// Bytes of standard error.
         stderr: u64,
     },
     /// The part that was asked for.
@@ -158,7 +125,6 @@ pub enum HeldEvent {
         /// At most [`crate::limits::LEASE_CHUNK_BYTES`].
         bytes: Vec<u8>,
     },
-    /// The part is in the file.
     Written,
     /// The result is in its place.
     Finished {

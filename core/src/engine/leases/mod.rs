@@ -36,7 +36,6 @@ use crate::wire::Envelope;
 pub enum LeasePurpose {
     /// A challenge, for a command.
     Challenge(CertId, u64),
-    /// A lease.
     Redeem(LeaseId),
     /// To end a lease, for a command.
     Stop(LeaseId, u64),
@@ -62,7 +61,6 @@ struct Watch {
     fetched: BTreeSet<String>,
     /// Stops sent after the end of the window, and when the next is due.
     stop: Option<Retry>,
-    /// Releases sent.
     release: Option<Retry>,
     calls: BTreeMap<Verb, Replay>,
 }
@@ -81,10 +79,8 @@ struct Asking {
 pub struct Leases {
     hosted: BTreeMap<LeaseId, LeaseRecord>,
     watch: BTreeMap<LeaseId, Watch>,
-    /// Oldest first.
     challenges: VecDeque<Challenge>,
     held: BTreeMap<LeaseId, HeldLease>,
-    /// By command.
     asking: BTreeMap<u64, Asking>,
     /// Redeems without an answer: next try, and the command to answer.
     redeeming: BTreeMap<LeaseId, (Retry, Option<u64>)>,

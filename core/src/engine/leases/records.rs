@@ -40,18 +40,14 @@ impl Stored for LeaseRecord {
 /// What the provider has said to a Redeem.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Answer {
-    /// Nothing yet.
     Waiting,
-    /// Signed RedeemGrant.
     Granted(Envelope),
-    /// Reason code.
     Refused(String),
 }
 
 /// A lease of this holder.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct HeldLease {
-    /// Signed Redeem.
     pub(super) redeem: Envelope,
     pub(super) cert_id: CertId,
     pub(super) provider: Key,
@@ -62,7 +58,6 @@ pub(super) struct HeldLease {
     pub(super) receipts: Vec<Envelope>,
     /// Receipts, from number 0, whose countersignature the provider has.
     pub(super) countersigned: u32,
-    /// Results that are here.
     pub(super) results: Vec<FetchedResult>,
     /// Output, results and receipts are here: nothing more is asked of the provider.
     pub(super) is_fetched: bool,
@@ -71,7 +66,6 @@ pub(super) struct HeldLease {
 /// A result file of a held lease, as it is on this node's disk.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FetchedResult {
-    /// Its name.
     pub name: String,
     /// Its length, bytes.
     pub bytes: u64,

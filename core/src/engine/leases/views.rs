@@ -11,7 +11,6 @@ use crate::wire::Envelope;
 /// On which side of a lease this node stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LeaseRole {
-    /// It runs here.
     Provider,
     /// It is this node's.
     Holder,
@@ -21,32 +20,25 @@ pub enum LeaseRole {
 /// and from receipts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LeaseView {
-    /// Its id.
     pub lease_id: LeaseId,
     /// Of the certificate that was redeemed.
     pub cert_id: CertId,
-    /// Who redeemed.
     pub holder: Key,
-    /// Where it runs.
     pub provider: Key,
     /// On which side this node stands.
     pub role: LeaseRole,
     /// `reserved`, `ready`, `running`, `ended`, `released`; for a holder also `waiting` and
     /// `refused`.
     pub phase: String,
-    /// Delivery window.
     pub window: Window,
     /// When the workload started, unix ms.
     pub started_at_ms: Option<TimeMs>,
     /// When it ended, unix ms.
     pub ended_at_ms: Option<TimeMs>,
-    /// How it ended.
     pub outcome: Option<Outcome>,
-    /// What it used.
     pub usage: Usage,
     /// Time in which the blocks were at the holder's disposal, by receipts, ms.
     pub delivered_ms: u64,
-    /// Receipts.
     pub receipts: u32,
     /// Of which countersigned by the holder and known to the provider.
     pub countersigned: u32,

@@ -22,9 +22,7 @@ pub const ORDERS_PER_PART: usize = 128;
 /// An epoch read back from its records.
 #[derive(Debug, Clone)]
 pub struct ArchivedEpoch {
-    /// Its orders.
     pub set: Arc<OrderSet>,
-    /// Its result.
     pub result: Arc<EpochResult>,
 }
 

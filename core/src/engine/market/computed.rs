@@ -45,7 +45,6 @@ impl ComputeError {
 pub struct Computed {
     pub(super) result: Arc<EpochResult>,
     pub(super) records: Vec<Record>,
-    /// Part records among them.
     pub(super) parts: Parts,
 }
 

@@ -23,16 +23,13 @@ pub struct Level {
 pub struct Ladder {
     /// Best prices first, at most [`LEVELS_MAX`].
     pub levels: Vec<Level>,
-    /// Units at all prices.
     pub total: u64,
 }
 
 /// Depth of one class over slots in which it is the same.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Depth {
-    /// The slots.
     pub window: Window,
-    /// Units for sale.
     pub asks: Ladder,
     /// Units wanted. A bid counts in every slot of its window, whichever run of it it needs.
     pub bids: Ladder,
@@ -128,7 +125,7 @@ impl Open {
         while self.next[found] != found {
             found = self.next[found];
         }
-        // Whoever comes next takes the short way.
+        // The next reader takes the short way.
         let mut at = slot;
         while self.next[at] != found {
             at = std::mem::replace(&mut self.next[at], found);

@@ -30,7 +30,6 @@ pub struct EpochView {
     /// Its valid orders. Shared with who reads them all elsewhere: a set that still grows is
     /// copied then, that of a computed epoch never.
     pub set: Arc<OrderSet>,
-    /// Roots heard, by signer.
     pub roots: BTreeMap<Key, Root>,
     /// Roots whose signers had no order here when they came.
     early_roots: BTreeMap<Key, Root>,
@@ -42,19 +41,9 @@ pub struct EpochView {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lack {
     /// It has an order in the epoch.
-    Trader {
-        /// Which epoch.
-        epoch: u64,
-        /// Its key.
-        key: Key,
-    },
+    Trader { epoch: u64, key: Key },
     /// It passed on the root of a key whose order we lack.
-    Relay {
-        /// Which epoch.
-        epoch: u64,
-        /// Its key.
-        key: Key,
-    },
+    Relay { epoch: u64, key: Key },
 }
 
 /// Recent epochs.
@@ -103,7 +92,7 @@ impl Epochs {
         self.orders_seen
     }
 
-    /// Takes its records of an earlier life.
+    /// Restores state from the journal.
     ///
     /// # Errors
     /// The first that cannot be read.

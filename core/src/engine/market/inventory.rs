@@ -12,7 +12,7 @@ pub trait Inventory {
     /// The lowest `qty` units that are free in the whole window and not in `taken`.
     fn pick(&self, class: u16, qty: u32, window: Window, taken: &[Units]) -> Option<Units>;
     /// Numbers rows of one ask inside its rectangle, by (start, bid id), lowest free first;
-    /// or the reason code why a row can not be numbered.
+    /// or the reason code why a row cannot be numbered.
     fn number(&self, rectangle: &Rectangle, rows: &[&Row]) -> Vec<Result<Units, &'static str>>;
     /// Reserves the units of a row.
     ///

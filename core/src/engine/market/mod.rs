@@ -2,8 +2,7 @@
 //!
 //! A standing order is re-signed for every epoch until nothing of it is left. A node signs
 //! for an epoch only what is neither reserved nor sold, and never before it has computed
-//! the epoch before; after a restart never for an epoch that it may have signed for already
-//! (DESIGN §5).
+//! the epoch before; after a restart never for an epoch that it may have signed for already.
 
 pub mod archive;
 mod closing;
@@ -46,30 +45,20 @@ pub type Rectangle = (Units, Window);
 /// A row of this node's own that binds, ready for settlement.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Matched {
-    /// This node buys.
     Buy {
-        /// The row.
         row: Row,
-        /// Its id.
         trade: TradeId,
-        /// Owner of the ask.
         seller: Key,
         /// Who shall hold the certificate.
         to: Key,
         /// Feature bits that the bid requires.
         features: u64,
     },
-    /// This node sells.
     Sell {
-        /// The row.
         row: Row,
-        /// Its id.
         trade: TradeId,
-        /// Owner of the bid.
         buyer: Key,
-        /// Numbered and reserved.
         units: Units,
-        /// Feature bits of the ask.
         features: u64,
     },
 }
@@ -79,11 +68,8 @@ pub enum Matched {
 pub struct SignedOrder {
     /// Which standing order it came from.
     pub standing: StandingId,
-    /// In which epoch.
     pub epoch: u64,
-    /// What an ask stands for.
     pub rectangle: Option<Rectangle>,
-    /// Feature bits.
     pub features: u64,
 }
 
@@ -112,7 +98,7 @@ const NONCE: &str = "order.nonce";
 const COMPUTED_THROUGH: &str = "epoch.computed";
 
 impl Market {
-    /// Takes its records of an earlier life.
+    /// Restores state from the journal.
     ///
     /// # Errors
     /// The first that cannot be read.
@@ -398,7 +384,7 @@ impl Market {
         }
     }
 
-    /// The clock was compared with that of peers (DESIGN §5): beyond min(2 s, FREEZE / 4)
+    /// The clock was compared with that of peers: beyond min(2 s, FREEZE / 4)
     /// this node computes nothing.
     pub fn on_clock(&mut self, ctx: &Context<'_>, offset_ms: i64, peers: u16) {
         const PEERS_TO_JUDGE: u16 = 5;
@@ -451,7 +437,7 @@ mod tests {
         }
     }
 
-    /// Runs `test` in the OPEN phase of epoch 1,000, with these counters of an earlier life.
+    /// Runs `test` in the OPEN phase of epoch 1,000, with these counters in the journal.
     pub(super) fn with(counters: &[(&str, u64)], test: impl FnOnce(&mut Context<'_>, u64)) {
         with_work(0, counters, test);
     }

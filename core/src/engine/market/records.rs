@@ -116,9 +116,7 @@ impl Stored for OrderV1 {
 /// Records that belong to an epoch beside its head.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Parts {
-    /// Of its orders.
     pub orders: u32,
-    /// Of its result.
     pub result: u32,
 }
 
@@ -127,7 +125,6 @@ pub struct Parts {
 pub struct EpochV1 {
     /// What the result says of itself.
     pub head: ResultHead,
-    /// Its other records.
     pub parts: Parts,
 }
 

@@ -11,11 +11,8 @@ use crate::units::{Slot, TimeMs, Units};
 /// Where a standing order is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum StandingState {
-    /// Signed for every epoch.
     Open,
-    /// Nothing left.
     Filled,
-    /// Its owner stopped it.
     Cancelled,
     /// Its time or window passed.
     Expired,
@@ -37,11 +34,8 @@ impl StandingState {
 /// A standing order with what became of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Standing {
-    /// Id, private to this node.
     pub id: StandingId,
-    /// The instruction.
     pub spec: OrderSpec,
-    /// Where it is in its life.
     pub state: StandingState,
     /// Unix ms.
     pub placed_at_ms: TimeMs,
@@ -49,11 +43,9 @@ pub struct Standing {
     pub filled: u32,
     /// Blocks per slot that were matched and are being settled.
     pub matched: BTreeMap<TradeId, u32>,
-    /// Units that an ask sells.
     pub units: Option<Units>,
     /// Last epoch that it was signed for.
     pub last_epoch: Option<u64>,
-    /// Its order there.
     pub last_order: Option<OrderId>,
     /// Why it was not signed last time: reason code.
     pub note: Option<String>,

@@ -14,13 +14,9 @@ const RELEASED_KEPT: usize = 8;
 /// A lock that has neither been used nor released.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct LiveLock {
-    /// Signed LockGrant.
     pub(super) grant: Envelope,
-    /// For which terms.
     pub(super) terms_hash: TermsHash,
-    /// Who pays.
     pub(super) funders: Vec<Key>,
-    /// Holder after the sale.
     pub(super) to: Key,
 }
 
@@ -30,7 +26,6 @@ pub(super) struct LiveLock {
 pub(super) enum Hold {
     /// Nothing: it may be locked, given or redeemed.
     Free,
-    /// A sale.
     Locked(LiveLock),
     /// A lease, with the signed RedeemGrant.
     Redeemed(LeaseId, Envelope),
@@ -41,9 +36,7 @@ pub(super) enum Hold {
 /// The current seq of a certificate.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Head {
-    /// What holds it.
     pub(super) hold: Hold,
-    /// Number of the next grant.
     pub(super) attempt: u32,
     /// Evidence of the last release; zero before one.
     pub(super) prev_release: [u8; 32],
@@ -94,7 +87,6 @@ impl Head {
 /// A certificate in the provider's register.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct IssuedRecord {
-    /// Every signed byte.
     pub(super) certificate: Certificate,
     /// What it says; its `seq` is the one that `head` is about.
     pub(super) facts: VerifiedCertificate,
@@ -102,7 +94,6 @@ pub(super) struct IssuedRecord {
     pub(super) trade: TradeId,
     /// When, unix ms.
     pub(super) issued_at_ms: TimeMs,
-    /// The current seq.
     pub(super) head: Head,
     /// To whom the certificate has still to be pushed.
     pub(super) push: Option<Key>,

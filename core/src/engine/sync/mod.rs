@@ -17,7 +17,7 @@ use crate::wire::{Envelope, WireError};
 
 /// Traders asked per epoch, and as many peers that relayed the root of one whose order we
 /// lack: enough to meet one that has what we lack, few enough that a liar costs little. Apart,
-/// so that roots by made-up keys can not use up the questions to traders.
+/// so that roots by made-up keys cannot use up the questions to traders.
 const SESSIONS_PER_EPOCH: usize = 4;
 /// Orders per fetch: 256 × 2 KiB stays under the frame.
 const ORDERS_PER_FETCH: usize = 256;
@@ -33,13 +33,8 @@ const EPOCHS_REMEMBERED: usize = 4;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SyncRequest {
     /// Which orders of an epoch do you hold?
-    Ids {
-        /// Which epoch.
-        epoch: u64,
-    },
-    /// Send me these.
+    Ids { epoch: u64 },
     Orders {
-        /// Which epoch.
         epoch: u64,
         /// At most 256.
         ids: Vec<OrderId>,
@@ -53,11 +48,8 @@ pub enum SyncRequest {
 pub enum SyncReply {
     /// Ids, ascending.
     Ids(Vec<OrderId>),
-    /// Signed orders.
     Orders(Vec<Envelope>),
-    /// No, with a reason code.
     Refused {
-        /// Reason code.
         code: String,
     },
     /// Own time when the request was handled.
@@ -74,7 +66,6 @@ pub enum SyncPurpose {
     Ids(u64),
     /// Orders of an epoch that it said it holds.
     Orders(u64),
-    /// Its time.
     Clock {
         /// When it was asked, unix ms.
         sent_ms: TimeMs,

@@ -193,9 +193,7 @@ impl Machine for Buyer {
 /// What a buyer knows of the seller's side when a trade is opened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Purchase {
-    /// Owner of the ask.
     pub seller: Key,
-    /// Holder after the sale.
     pub to: Key,
     /// The certificate on sale, where that is known and is not issued for this sale.
     pub title: Option<(Key, Certificate)>,

@@ -116,7 +116,6 @@ pub(super) trait Machine: Stored {
 /// One role of one open trade.
 #[derive(Debug)]
 pub(super) struct Open<M> {
-    /// What its record keeps.
     pub(super) machine: M,
     /// Recomputed from the terms.
     pub(super) rail: Option<Rail>,

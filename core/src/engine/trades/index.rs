@@ -15,13 +15,11 @@ use crate::settlement::facts::ChainFacts;
 /// The names of one trade in one role.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Names {
-    /// Scripts that are watched.
     pub(super) spks: BTreeSet<ScriptBuf>,
     /// Outputs whose spending is watched.
     pub(super) outpoints: BTreeSet<OutPoint>,
     /// Transactions seen or sent.
     pub(super) txids: BTreeSet<Txid>,
-    /// Terms.
     pub(super) terms: BTreeSet<TermsHash>,
     /// What the wallet was asked to fund.
     pub(super) fundings: BTreeSet<FundingId>,

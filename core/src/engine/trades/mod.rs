@@ -62,22 +62,11 @@ const CANCELLED: &str = "trade.cancelled_by_buyer";
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TradeEvent {
     /// The trade will not happen; a seller's units are free again.
-    Void {
-        /// Which.
-        trade: TradeId,
-        /// Reason code.
-        code: String,
-    },
+    Void { trade: TradeId, code: String },
     /// The claim is in a block: this node sold.
-    Sold {
-        /// Which.
-        trade: TradeId,
-        /// What.
-        cert: CertId,
-    },
+    Sold { trade: TradeId, cert: CertId },
     /// The certificate moved to the buyer's `to`; its Activation has been verified.
     Bought {
-        /// Which.
         trade: TradeId,
         /// Complete, this sale being its last hop.
         certificate: Certificate,
@@ -584,7 +573,6 @@ struct Read {
     buyers: Vec<Buyer>,
     sellers: Vec<Seller>,
     registrars: Vec<Registrar>,
-    /// The newest of each side.
     past: Vec<PastTradeV1>,
 }
 

@@ -183,8 +183,6 @@ impl Past {
 pub(super) enum LateAsk {
     /// A lock, or a funding under it.
     Lock,
-    /// The Activation.
     Transfer,
-    /// Giving up.
     Cancel,
 }

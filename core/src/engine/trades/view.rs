@@ -15,16 +15,13 @@ use crate::units::TimeMs;
 /// On which side of the trade this node stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Role {
-    /// Pays.
     Buyer,
-    /// Delivers.
     Seller,
 }
 
 /// A transaction of a settlement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TxView {
-    /// Its id.
     pub txid: Txid,
     /// Its block; `None` while it waits.
     pub height: Option<u32>,
@@ -37,9 +34,7 @@ pub struct TxView {
 /// A settlement as the API shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TradeView {
-    /// Object id of the row.
     pub trade: TradeId,
-    /// Own side.
     pub role: Role,
     /// State, in lower case with underscores.
     pub state: &'static str,
@@ -49,9 +44,7 @@ pub struct TradeView {
     pub done: bool,
     /// Reason code of an end without a sale, or the counterparty's last refusal.
     pub code: Option<String>,
-    /// What was matched.
     pub row: Row,
-    /// The other side.
     pub counterparty: Key,
     /// Holder after the sale, once known.
     pub to: Option<Key>,
@@ -67,7 +60,6 @@ pub struct TradeView {
     pub fund_by: Option<u32>,
     /// Height from which the buyer can refund (`T_R`).
     pub refund_at: Option<u32>,
-    /// The funding.
     pub fund: Option<TxView>,
     /// The seller's claim.
     pub claim: Option<TxView>,

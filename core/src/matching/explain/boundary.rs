@@ -22,7 +22,6 @@ const CONFIRMATION_MATCHES: u64 = 2;
 /// that matches at any: another alternative serves it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Boundary {
-    /// Class of the alternative.
     pub class: u16,
     /// Lowest limit of a bid, highest of an ask, in msat per block; `None` if no legal limit
     /// matches.

@@ -41,7 +41,6 @@ pub enum Constraint {
     Class,
     /// The windows share as many deliverable slots as the bid's run needs.
     Window,
-    /// The owners differ.
     SelfTrade,
     /// The ask offers every feature that the bid requires.
     Features,
@@ -147,7 +146,6 @@ impl Constraint {
 /// Why an order takes no part in its epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dropped {
-    /// Its owner cancelled it.
     Cancelled,
     /// Its last epoch has passed.
     Expired,
@@ -196,7 +194,6 @@ impl Dropped {
 /// One side's value in a failed comparison.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Value {
-    /// Takes part.
     Live,
     /// Takes no part, and why.
     Dropped(Dropped),
@@ -204,26 +201,19 @@ pub enum Value {
     Classes(Vec<u16>),
     /// Deliverable window and the slots of it that are needed in a row.
     Window {
-        /// First deliverable slot.
         start: u32,
-        /// End of the window.
         end: u32,
         /// Slots in a row: the run of a bid, the shortest run of an ask.
         slots: u32,
     },
-    /// Who trades, or delivers.
     Party(String),
-    /// Feature bits.
     Features(u64),
-    /// Slots in a row.
     Slots(u32),
     /// Price in msat per block.
     LimitMsat(u64),
     /// Price of one unit over a whole run, msat.
     RunMsat(u64),
-    /// Units.
     Qty(u64),
-    /// Asks that serve one bid.
     Asks(u64),
 }
 
@@ -243,7 +233,6 @@ pub struct Finding {
 /// One order of the other side.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Counter {
-    /// Its label.
     pub id: String,
     /// Units traded with it; 0 if none.
     pub traded: u32,
@@ -269,7 +258,6 @@ pub enum Fate {
     Dropped(Dropped),
     /// It took part and got nothing.
     Unmatched,
-    /// It got some of its units.
     Partly,
     /// It got all its units (a bid), or sold at least one in every slot of its window.
     Matched,
@@ -284,11 +272,9 @@ pub enum Fate {
 /// bid that accepts it, pays the run's price and whose minimum fill the ask brings alone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Paradox {
-    /// Class of the run.
     pub class: u16,
     /// First slot of the run with the largest gain forgone.
     pub start: u32,
-    /// Its length in slots.
     pub slots: u32,
     /// The order's limit for one unit over the run, msat.
     pub limit_msat: u64,
@@ -303,7 +289,6 @@ pub struct Paradox {
 /// Why one order matched or did not.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Explanation {
-    /// What became of it.
     pub fate: Fate,
     /// Units that it brought into the epoch.
     pub qty: u32,
@@ -325,10 +310,7 @@ pub enum ExplainError {
     Book(#[from] MatchError),
     /// The book has no such order.
     #[error("no order {id:?} in the book")]
-    UnknownOrder {
-        /// Its label.
-        id: String,
-    },
+    UnknownOrder { id: String },
     /// Matching it again and again would take too long.
     #[error("the book is too large to match it again and again")]
     BookTooLarge,

@@ -19,7 +19,6 @@ pub(super) struct Ask<'a> {
     pub(super) class: u16,
     pub(super) limit_msat: u64,
     pub(super) min_run: u32,
-    /// Who delivers.
     pub(super) provider: &'a str,
 }
 

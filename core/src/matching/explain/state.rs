@@ -12,7 +12,6 @@ use super::{BLAMED_MAX, Constraint, Counter, Dropped, Finding, Value, covers};
 /// The book after its outcome.
 pub(super) struct State<'a> {
     now: u32,
-    /// Most asks of one bid.
     max_legs: usize,
     by_bid: BTreeMap<&'a str, Vec<&'a Trade>>,
     by_ask: BTreeMap<&'a str, Vec<&'a Trade>>,
@@ -279,7 +278,6 @@ fn slots(first: u32, start: u32, hours: u32) -> Range<usize> {
 /// What the parties of an accepted run were promised.
 struct Promise {
     class: u16,
-    /// Half-open.
     slots: (u32, u32),
     /// Least and most that one unit costs: the dearest ask counts, and the bid's limit.
     msat: (u64, u64),

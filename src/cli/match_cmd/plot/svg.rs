@@ -30,7 +30,7 @@ pub(super) struct Svg {
 
 impl Svg {
     fn push(&mut self, element: impl Display) {
-        // Writing to a String can not fail.
+        // Writing to a String cannot fail.
         let _ = writeln!(self.body, "{element}");
     }
 

@@ -11,7 +11,6 @@ use super::transaction::{Holding, KnownTx, SpendKind, contract_vout, spend_of};
 /// A transaction that was seen in a block or in a mempool.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sighting {
-    /// The transaction.
     pub tx: KnownTx,
     /// Its block; `None` while it waits.
     pub height: Option<u32>,
@@ -21,7 +20,6 @@ pub struct Sighting {
 /// `disconnected` left the chain before anything in `seen` was seen.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ChainFacts {
-    /// Height of the best block.
     pub height: u32,
     /// Median time past, unix s.
     pub median_time_past_s: u32,
@@ -36,7 +34,6 @@ pub struct ChainFacts {
 /// The funding of a contract.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FundFact {
-    /// The transaction.
     pub tx: KnownTx,
     /// Its output that pays the contract.
     pub vout: u32,
@@ -82,9 +79,7 @@ impl FundFact {
 /// A transaction that spends the contract, or an input of its funding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SpendFact {
-    /// Its id.
     pub txid: Txid,
-    /// Its input that spends.
     pub vin: u32,
     /// Size, vB.
     pub vsize: u64,
@@ -97,7 +92,6 @@ pub struct SpendFact {
 /// All that is known of one contract.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct ContractFacts {
-    /// The funding.
     pub fund: Option<FundFact>,
     /// The seller's spend with its preimage.
     pub claim: Option<(SpendFact, [u8; 32])>,

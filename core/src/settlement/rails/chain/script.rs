@@ -1,7 +1,7 @@
 //! Script template 1: the taproot output that holds a buyer's money.
 //!
 //! ```text
-//! tr( KeyAgg(S, B) + terms_hash·G , { and_v(v:pk(S),sha256(H)) , and_v(v:pk(B),after(T_R)) } )
+//! tr( KeyAgg(S, B) + terms_hash·G, { and_v(v:pk(S),sha256(H)), and_v(v:pk(B),after(T_R)) } )
 //! ```
 //!
 //! The address commits to the terms, so paying it is agreeing to exactly them. Templates
@@ -62,13 +62,10 @@ impl ScriptError {
 /// One funder's contract: everything that is needed to pay to it and to spend it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Contract {
-    /// Output script to pay to.
     pub spk: ScriptBuf,
     /// Value agreed, sat.
     pub amount_sat: u64,
-    /// Leaf of the seller.
     pub claim: ScriptBuf,
-    /// Leaf of the funder.
     pub refund: ScriptBuf,
     spend: TaprootSpendInfo,
 }

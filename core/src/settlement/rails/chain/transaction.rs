@@ -56,7 +56,6 @@ impl<'de> Deserialize<'de> for KnownTx {
 /// A transaction of ours with its fee.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OwnTx {
-    /// Complete and signed.
     pub tx: KnownTx,
     /// What it pays, sat.
     pub fee_sat: u64,
@@ -79,9 +78,7 @@ impl OwnTx {
 /// A contract on the chain: where, and how much it really holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Holding<'a> {
-    /// The contract.
     pub contract: &'a Contract,
-    /// Its output.
     pub outpoint: OutPoint,
     /// Its value, sat; at least the agreed amount.
     pub value_sat: u64,
