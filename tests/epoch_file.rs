@@ -338,7 +338,7 @@ fn texts_that_are_no_epoch_are_refused_with_their_line() {
         let (code, out, err) = verify(&json, &[]);
         assert_eq!((code, out.as_str()), (6, ""), "{err}");
         assert!(err.starts_with("error[epoch.file_json]"), "{err}");
-        assert!(err.contains("capex epoch export <number> --signed --out FILE"), "{err}");
+        assert!(err.contains("capex epoch export EPOCH --signed --out FILE"), "{err}");
     }
     let (code, _, err) = verify(&t, &["5"]);
     assert!(code == 1 && err.starts_with("error[epoch.other_epoch]"), "{err}");

@@ -204,7 +204,7 @@ impl fmt::Debug for Envelope {
 /// An object whose canonical form, signer and signature have been checked.
 ///
 /// The only constructors are [`sign`], [`Parsed::verify`] and, for what this node verified
-/// and wrote to its own journal, [`Verified::from_own_journal`], so code that holds one never
+/// and wrote to its own journal, `Verified::from_own_journal`, so code that holds one never
 /// checks again.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Verified<T> {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::failure::Failure;
+use super::failure::{Exit, Failure};
 use super::output::Page;
 use super::{Context, read_text};
 use crate::api::types::{EpochCheck, EpochDifference};
@@ -144,7 +144,8 @@ fn signed_epoch(
     Ok((signed, params))
 }
 
-/// The first difference names the failure, all are told.
+/// The first difference names the failure, all are told. A file that says something else than
+/// its orders give has failed its check (1), whatever the same code means where a file is read.
 fn verdict(epoch: u64, differences: &[EpochDifference], more: usize) -> Result<(), Failure> {
     let Some(first) = differences.first() else { return Ok(()) };
     let mut message = format!("epoch {epoch} is not what its orders give");
@@ -154,7 +155,7 @@ fn verdict(epoch: u64, differences: &[EpochDifference], more: usize) -> Result<(
     if more > 0 {
         message += &format!("\n  and {more} more");
     }
-    Err(Failure::coded(&first.code, message))
+    Err(Failure { exit: Exit::Failed, ..Failure::coded(&first.code, message) })
 }
 
 fn page(report: &Report, page: &mut Page) {

@@ -7,7 +7,7 @@ use std::path::Path;
 /// of single records have versions of their own and do not change it.
 ///
 /// One that is newer is refused: the release that wrote it must go on. One that is older than
-/// [`OLDEST_SCHEMA`] is refused too; those between would be read by a numbered step each, of
+/// `OLDEST_SCHEMA` is refused too; those between would be read by a numbered step each, of
 /// which there is none yet.
 pub const SCHEMA_VERSION: u16 = 3;
 
