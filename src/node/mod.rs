@@ -16,6 +16,7 @@ mod history;
 mod lease_client;
 mod lease_host;
 mod offload;
+mod owner;
 mod peers;
 mod shell;
 mod startup;
@@ -36,6 +37,7 @@ use crate::driver::{Driver, Fault};
 use crate::executor::LeaseEvent;
 use capex_core::engine::{Command, Engine, Input, Protocol, Topic};
 use capex_core::ids::Key;
+use capex_core::reasons::Reason;
 
 /// Shortest pause between two ticks that nothing else asks for.
 const TICK_MIN: Duration = Duration::from_millis(1);
@@ -61,6 +63,9 @@ pub enum NodeError {
     /// The identity file.
     #[error(transparent)]
     Identity(#[from] crate::store::SecretError),
+    /// A secret that is not the store's.
+    #[error(transparent)]
+    Owner(#[from] owner::OwnerError),
     /// The loop cannot go on.
     #[error(transparent)]
     Fault(#[from] Fault),
@@ -77,6 +82,7 @@ impl NodeError {
             Self::Executor(error) => error.code(),
             Self::Io { .. } => "node.io",
             Self::Identity(error) => error.code(),
+            Self::Owner(error) => error.reason().code(),
             Self::Fault(fault) => fault.code(),
         }
     }
@@ -86,13 +92,14 @@ impl NodeError {
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Self::Fault(Fault::Record(fault)) => Some(fault.hint()),
-            Self::Fault(Fault::Store(error)) | Self::Store(error) => error.hint(),
-            Self::Wallet(_)
+            Self::Store(_)
+            | Self::Wallet(_)
             | Self::Network(_)
             | Self::Executor(_)
             | Self::Io { .. }
             | Self::Identity(_)
-            | Self::Fault(_) => None,
+            | Self::Owner(_)
+            | Self::Fault(_) => Reason::find(self.code()).and_then(Reason::hint),
         }
     }
 }

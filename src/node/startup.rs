@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 use super::config::Config;
 use super::lease_client::HeldFiles;
 use super::lease_host::LeaseHost;
+use super::owner::{Owner, OwnerError};
 use super::peers::Peers;
 use super::shell::Outside;
 use super::verify::Verifier;
@@ -23,7 +24,7 @@ use crate::chain::rpc::{RpcClient, RpcConfig, RpcSource};
 use crate::driver::Driver;
 use crate::executor::{EVENT_QUEUE, Manager};
 use crate::store::{self, Meta, Store, load_or_create_secret};
-use crate::wallet::{self, Wallet};
+use crate::wallet::{self, Wallet, WalletError};
 use capex_core::engine::{Engine, Keys, Protocol, Record, Topic};
 use capex_core::limits::{LEASE_MAX_BYTES, SETTLE_MAX_BYTES, SYNC_MAX_BYTES};
 
@@ -40,18 +41,18 @@ fn at<T>(what: impl Into<String>, result: std::io::Result<T>) -> Result<T, NodeE
 }
 
 /// Secrets and durable state of a data directory.
-struct Opened {
+pub(super) struct Opened {
     store: Arc<Store>,
     records: Vec<Record>,
     /// Random bytes of this life.
     salt: [u8; 32],
     wallet: Wallet,
-    identity: [u8; 32],
+    pub(super) identity: [u8; 32],
     settlement: [u8; 32],
 }
 
 /// Takes the lock of the data directory and reads what an earlier life left.
-fn open_datadir(config: &Config) -> Result<Opened, NodeError> {
+pub(super) fn open_datadir(config: &Config) -> Result<Opened, NodeError> {
     let datadir = &config.datadir;
     let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(datadir);
     at(datadir.display().to_string(), made)?;
@@ -62,11 +63,20 @@ fn open_datadir(config: &Config) -> Result<Opened, NodeError> {
     }
     let records = super::history::opening_records(&store)?;
     let store = Arc::new(store);
-    let identity = load_or_create_secret(&datadir.join("identity.key"))?;
+    let (identity_file, seed_file) = (datadir.join("identity.key"), datadir.join("wallet.seed"));
+    let owner = Owner::of(&store)?;
+    owner.expect(&identity_file)?;
+    owner.expect(&seed_file)?;
+    let identity = load_or_create_secret(&identity_file)?;
     let chain = config.params.chain.network;
-    let keys = wallet::Keys::load_or_create(&datadir.join("wallet.seed"), chain)?;
+    let keys = wallet::Keys::load_or_create(&seed_file, chain)?;
     let settlement = keys.settlement_secret()?;
-    let wallet = Wallet::open(&keys, chain, Arc::clone(&store), None)?;
+    owner.admit(&store, &identity_file, Keys::new(identity, settlement).public())?;
+    let wallet = Wallet::open(&keys, chain, Arc::clone(&store), None);
+    let wallet = wallet.map_err(|error| match error {
+        WalletError::OtherSeed => OwnerError::Foreign { path: seed_file, keys: None }.into(),
+        error => NodeError::from(error),
+    })?;
     Ok(Opened { store, records, salt: fresh_salt()?, wallet, identity, settlement })
 }
 

@@ -115,8 +115,12 @@ pub(super) const FAMILIES: &[Family] = &[
     },
     family! {
         "secret", "node: the files of identity and seed";
+        "secret.foreign": Failed, Local, "the file does not belong to the store beside it",
+            "put the store's own file back from its backup; to start anew, name another --datadir";
         "secret.invalid": Failed, Local, "the file does not hold a secret";
         "secret.io": Failed, Local, "the file of a secret cannot be read or written";
+        "secret.missing": Failed, Local, "a file is missing without which the store is nobody's",
+            "restore it from its backup; to start anew and leave what it holds, name another --datadir";
         "secret.permissions": Failed, Local, "others may read the file of a secret",
             "set its mode to 0600";
     },
