@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::failure::Failure;
-use super::up::{runtime, stop_asked};
+use super::up::{announce, runtime, stop_asked};
 use super::{Context, wait_ms};
 use crate::chain::devchain::server::{ServeError, ServeOptions, serve};
 use crate::node::config::{DEVCHAIN_LISTEN, devchain_dir};
@@ -52,9 +52,9 @@ pub fn run(flags: &Flags, context: &mut Context<'_>) -> Result<(), Failure> {
         let failed = |error: ServeError| Failure::coded(error.code(), error.to_string());
         let running = serve(options).await.map_err(failed)?;
         let found = Serving { url: running.url(), cookie: running.cookie_path.clone() };
-        context.show(&found, |found, page| {
+        announce(context, &found, |found, page| {
             page.field("url", &found.url).field("cookie", found.cookie.display());
-        })?;
+        });
         running.stopped().await;
         Ok(())
     })

@@ -22,6 +22,7 @@ pub mod failure;
 pub mod host;
 pub mod init;
 pub mod lease;
+mod log;
 pub mod match_cmd;
 pub mod order;
 pub mod order_file;

@@ -1,16 +1,16 @@
 //! `capex up`: the node, in the foreground, until interrupted.
 
-use std::io::IsTerminal;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
-use super::Context;
 use super::failure::Failure;
 use super::output::Page;
+use super::{Context, log};
 use crate::api::endpoints;
 use crate::api::types::Endpoints;
 use crate::node::config::{Config, Overrides};
@@ -66,11 +66,12 @@ pub fn run(flags: &Flags, context: &mut Context<'_>) -> Result<(), Failure> {
         ..context.overrides()
     };
     let config = Config::load(&overrides, context.env)?;
-    start_log(&config.log)?;
+    let log = log::start(&config.log)?;
     let runtime = runtime()?;
     let result = runtime.block_on(serve(config, flags.exit_on_stdin_eof, context));
     // A call to a chain source that never answers must not hold up the end.
     runtime.shutdown_timeout(STRAGGLERS);
+    log.flush();
     result
 }
 
@@ -96,12 +97,13 @@ async fn serve(
     let stopped = |result: Result<(), crate::node::NodeError>| {
         result.map_err(|error| {
             let failure = Failure::coded(error.code(), error.to_string());
-            Failure { hint: error.hint().map(str::to_owned), ..failure }
+            let hint = error.hint().map(str::to_owned).or(failure.hint.clone());
+            Failure { hint, ..failure }
         })
     };
     tokio::select! {
         result = &mut node => return stopped(result),
-        found = ready(datadir) => context.show(&found, page)?,
+        found = ready(datadir) => announce(context, &found, page),
     }
     stopped(node.await)
 }
@@ -110,6 +112,17 @@ fn page(found: &Endpoints, page: &mut Page) {
     page.field("network", &found.network).field("node", &found.key).field("api", &found.api);
     for address in &found.p2p {
         page.field("p2p", address);
+    }
+}
+
+/// Shows where a server is. It serves all the same if nobody can read that.
+pub(super) fn announce<T: Serialize>(
+    context: &mut Context<'_>,
+    found: &T,
+    page: impl FnOnce(&T, &mut Page),
+) {
+    if let Err(failure) = context.show(found, page) {
+        tracing::warn!(%failure, "the addresses could not be shown");
     }
 }
 
@@ -175,16 +188,4 @@ fn stdin_ended() -> Result<oneshot::Receiver<()>, Failure> {
         drop(ended);
     });
     Ok(wait)
-}
-
-fn start_log(filter: &str) -> Result<(), Failure> {
-    let filter = tracing_subscriber::EnvFilter::try_new(filter)
-        .map_err(|error| Failure::new(reason!("config.invalid"), format!("log: {error}")))?;
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr);
-    // Fails only if a log was started before, as in tests.
-    let _ = log.try_init();
-    Ok(())
 }

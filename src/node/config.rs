@@ -34,6 +34,8 @@ use layers::{FileText, Names, Origin, Sourced, pick, pick_list};
 
 /// Where `capex devchain` listens by default.
 pub const DEVCHAIN_LISTEN: &str = "127.0.0.1:18543";
+/// Levels of the log.
+const LOG_LEVELS: [&str; 6] = ["error", "warn", "info", "debug", "trace", "off"];
 /// A configuration file is a page of text; a larger one is a mistake.
 pub const FILE_MAX_BYTES: u64 = 1 << 20;
 
@@ -235,7 +237,7 @@ impl Layers<'_> {
         keep("api.listen", api.origin);
         let capacity = self.capacity(&params)?;
         keep("capacity", capacity.origin);
-        let log = self.log();
+        let log = self.log()?;
         keep("log", log.origin);
         Ok(Config {
             datadir: datadir.value,
@@ -365,10 +367,11 @@ impl Layers<'_> {
         Ok(Sourced { value, origin })
     }
 
-    fn log(&self) -> Sourced<String> {
+    fn log(&self) -> Result<Sourced<String>, ConfigError> {
         let named =
             pick(LOG, self.flags.log.as_deref(), self.env, &self.file, self.parsed.log.as_ref());
-        named.unwrap_or_else(|| Sourced { value: "info".to_owned(), origin: Origin::Default })
+        let default = || Sourced { value: "info".to_owned(), origin: Origin::Default };
+        named.unwrap_or_else(default).parse(check_log)
     }
 }
 
@@ -416,6 +419,22 @@ fn check_api(text: String) -> Result<SocketAddr, String> {
         Ok(addr)
     } else {
         Err(format!("{addr} is not a loopback address"))
+    }
+}
+
+/// A word alone would be taken for the name of a module, and a misspelt level would silence all
+/// others: so a module needs its level.
+fn check_log(filter: String) -> Result<String, String> {
+    let words = filter.split(',').map(str::trim).filter(|word| !word.is_empty());
+    for word in words.filter(|word| !word.contains(['=', '['])) {
+        if !LOG_LEVELS.contains(&word.to_ascii_lowercase().as_str()) {
+            let levels = LOG_LEVELS.join(", ");
+            return Err(format!("`{word}` is no level: use {levels}, or module=level"));
+        }
+    }
+    match tracing_subscriber::EnvFilter::try_new(&filter) {
+        Ok(_) => Ok(filter),
+        Err(error) => Err(format!("`{filter}`: {error}")),
     }
 }
 

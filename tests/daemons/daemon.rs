@@ -64,9 +64,18 @@ pub(crate) struct Process {
 impl Process {
     pub(crate) fn start(home: &Path, args: &[&str], env: &[(String, String)], log: &Path) -> Self {
         let log = OpenOptions::new().create(true).append(true).open(log).unwrap();
+        Self::start_with(home, args, env, log.try_clone().unwrap().into(), log.into())
+    }
+
+    pub(crate) fn start_with(
+        home: &Path,
+        args: &[&str],
+        env: &[(String, String)],
+        out: Stdio,
+        err: Stdio,
+    ) -> Self {
         let mut command = command(home);
-        command.args(args).envs(env.iter().cloned());
-        command.stdout(log.try_clone().unwrap()).stderr(log);
+        command.args(args).envs(env.iter().cloned()).stdout(out).stderr(err);
         Self { child: command.spawn().unwrap() }
     }
 
@@ -119,6 +128,19 @@ impl Daemon {
             args.extend(["--peer", peer]);
         }
         let process = Process::start(self.dir.parent().unwrap(), &args, &self.env, &self.log);
+        self.await_start(process);
+    }
+
+    /// The same with other places for what it prints.
+    pub(crate) fn start_with(&mut self, out: Stdio, err: Stdio) {
+        let dir = self.dir.to_str().unwrap().to_owned();
+        let args = ["--network", "devnet", "--datadir", &dir, "up"];
+        let home = self.dir.parent().unwrap();
+        let process = Process::start_with(home, &args, &self.env, out, err);
+        self.await_start(process);
+    }
+
+    fn await_start(&mut self, process: Process) {
         let pid = process.child.id();
         self.process = Some(process);
         until(&format!("start of {}", self.name), STARTING, || {

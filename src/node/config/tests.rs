@@ -70,6 +70,8 @@ fn mistakes_name_file_and_line() {
         ),
         ("[chain]\nurl = \"https://x\"\n", "config.toml:2: `https://x` is not an RPC address"),
         ("[chain]\nurl = \"http://user:pw@x:1\"\n", "config.toml:2: `http://user:pw@x:1` is not"),
+        ("\nlog = \"debgu\"\n", "config.toml:2: `debgu` is no level: use error, warn"),
+        ("log = \"info,capex=debgu\"\n", "config.toml:1: `info,capex=debgu`: "),
         ("network = \n", "config.toml:1: "),
         ("network = \"devnet\"\nnetwork = \"devnet\"\n", "config.toml:2: "),
         ("allow_mainnet = \"yes\"\n", "config.toml:1: invalid type"),
