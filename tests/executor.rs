@@ -174,7 +174,7 @@ async fn wordsum_computes_what_both_ends_can_recompute() {
     assert_eq!((result.bytes.as_slice(), result.end), (expected.as_bytes(), true));
     let log = host.manager.read_log(&lease, Stream::Stdout, 0, usize::MAX).unwrap();
     assert_eq!((log.bytes.as_slice(), log.end), (expected.as_bytes(), true));
-    for (name, code) in [("input.txt", "result.absent"), ("../spec.json", "result.absent")] {
+    for (name, code) in [("input.txt", "result.not_found"), ("../spec.json", "result.not_found")] {
         let error = host.manager.read_result(&lease, name, 0, 10).unwrap_err();
         assert_eq!(error.code(), code, "{name}");
     }
@@ -315,7 +315,7 @@ async fn a_workload_sees_nothing_but_its_directory() {
     let link = host.lease_dir(&lease).join("work/result.txt");
     assert!(std::fs::symlink_metadata(link).unwrap().is_symlink());
     let error = host.manager.read_result(&lease, "result.txt", 0, 10).unwrap_err();
-    assert_eq!(error.code(), "result.absent");
+    assert_eq!(error.code(), "result.not_found");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -446,7 +446,7 @@ async fn release_leaves_nothing_behind() {
         assert!(!process_exists(pid));
         assert_eq!(names(&host.dir.path().join("leases")), Vec::<String>::new());
     }
-    assert_eq!(host.manager.need(&lease).unwrap_err().code(), "lease.unknown");
+    assert_eq!(host.manager.need(&lease).unwrap_err().code(), "lease.not_found");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -457,7 +457,7 @@ async fn a_lease_that_cannot_start_is_refused_with_its_code() {
     let mut bad = good.clone();
     bad.inputs[0].name = "../input.txt".into();
     assert_eq!(host.manager.prepare(bad).await.unwrap_err().code(), "spec.name");
-    assert_eq!(host.manager.start(&lease).await.unwrap_err().code(), "lease.unknown");
+    assert_eq!(host.manager.start(&lease).await.unwrap_err().code(), "lease.not_found");
     assert_eq!(host.manager.prepare(good.clone()).await.unwrap().len(), 2);
     assert_eq!(host.manager.prepare(good.clone()).await.unwrap().len(), 2);
     let mut other = good;

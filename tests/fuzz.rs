@@ -8,11 +8,13 @@ use std::fs;
 use std::path::Path;
 
 use capex_core::certificate::file;
+use capex_core::engine::courier::CourierRequest;
+use capex_core::engine::messages::{SettleReply, SettleRequest};
+use capex_core::engine::register::{RegisterReply, RegisterRequest};
 use capex_core::engine::sync::{SyncReply, SyncRequest};
 use capex_core::ids::OrderId;
 use capex_core::lease::objects::{LeaseReply, LeaseRequest};
 use capex_core::order::Side;
-use capex_core::settlement::objects::{SettleReply, SettleRequest};
 use capex_core::wire::encode;
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -119,8 +121,8 @@ fn requests_of_strangers_do_no_harm() {
     let order = OrderId(world::order(ME, Side::Buy).id());
     let epoch = NOW_MS / 2000;
     let seeds = [
-        picked(0, encode(&SettleRequest::Push(world::certificate()))),
-        picked(0, encode(&SettleRequest::GetCert(id))),
+        picked(0, encode(&SettleRequest::Courier(CourierRequest::Push(world::certificate())))),
+        picked(0, encode(&SettleRequest::Register(RegisterRequest::Get(id)))),
         picked(1, encode(&SyncRequest::Ids { epoch })),
         picked(1, encode(&SyncRequest::Orders { epoch, ids: vec![order] })),
         picked(1, encode(&SyncRequest::Clock)),
@@ -139,8 +141,8 @@ fn replies_of_peers_do_no_harm() {
         picked(0, encode(&SyncReply::Orders(vec![order.clone()]))),
         picked(1, encode(&LeaseReply::Challenge([7; 32]))),
         picked(1, encode(&LeaseReply::Refused { code: refused() })),
-        picked(2, encode(&SettleReply::Activation(order))),
-        picked(2, encode(&SettleReply::Certificate(world::certificate()))),
+        picked(2, encode(&SettleReply::Register(RegisterReply::Activation(order)))),
+        picked(2, encode(&SettleReply::Register(RegisterReply::Certificate(world::certificate())))),
         picked(2, encode(&SettleReply::Refused { code: refused() })),
     ];
     drive("replies", replies::run, 150, &seeds);

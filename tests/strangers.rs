@@ -10,7 +10,9 @@ use capex_core::certificate::equivocation::{Statement, prove};
 use capex_core::certificate::objects::EquivProof;
 use capex_core::certificate::objects::StatementKind;
 use capex_core::engine::contacts::Contact;
+use capex_core::engine::courier::{CourierReply, CourierRequest};
 use capex_core::engine::holdings::GIFTED_HOPS_MAX;
+use capex_core::engine::messages::{SettleReply, SettleRequest};
 use capex_core::engine::sync::{SyncReply, SyncRequest};
 use capex_core::engine::{Effect, Engine, Input, Protocol, Topic, Unchecked, Verdict};
 use capex_core::ids::Key;
@@ -18,7 +20,6 @@ use capex_core::limits::{
     CONTACT_SKEW_MS, CONTACTS_MAX, GOSSIP_MAX_BYTES, ORDERS_PER_OWNER_KEPT, PROOF_MAX_BYTES,
 };
 use capex_core::order::{Order, Side};
-use capex_core::settlement::objects::{SettleReply, SettleRequest};
 use capex_core::units::{UnitRange, Units, Window};
 use capex_core::wire::{Envelope, Verified, decode_record, encode, sign};
 use ed25519_dalek::SigningKey;
@@ -364,9 +365,9 @@ fn gifts_of_strangers_leave_room_for_what_is_bought() {
             draft = draft.give(ME).give(PROVIDER);
         }
         let certificate = draft.give(ME).certificate();
-        let bytes = encode(&SettleRequest::Push(certificate));
+        let bytes = encode(&SettleRequest::Courier(CourierRequest::Push(certificate)));
         match reply(&request(&mut engine, Protocol::Settle, bytes)) {
-            SettleReply::Stored => stored += 1,
+            SettleReply::Courier(CourierReply::Stored) => stored += 1,
             SettleReply::Refused { code } => refused = Some(code),
             other => panic!("{other:?}"),
         }

@@ -16,6 +16,8 @@ use crate::ids::{Key, OrderId};
 use crate::limits::{BUNDLE_ORDERS_MAX, ENVELOPE_BYTES, GOSSIP_MAX_BYTES, ORDER_MAX_BYTES};
 use crate::order::Order;
 use crate::params::Params;
+use crate::reason;
+use crate::reasons::Reason;
 use crate::wire::{Envelope, Magic, Parsed, Verified, WireError, decode_record, encode};
 
 /// Length of the list in front of the orders.
@@ -49,18 +51,18 @@ impl BundleError {
     /// Stable reason code.
     #[must_use]
     pub fn code(self) -> &'static str {
-        match self {
-            Self::Order(error) => error.code(),
-            Self::Count => "orders.count",
-            Self::Mixed => "orders.mixed",
-            Self::Unsorted => "orders.unsorted",
-        }
+        self.reason().code()
     }
 
-    /// Whether the bytes alone prove the sender at fault.
+    /// Its row in the table of reasons.
     #[must_use]
-    pub fn is_blamable(self) -> bool {
-        self != Self::Order(AdmissionError::Wire(WireError::UnknownVersion))
+    pub fn reason(self) -> Reason {
+        match self {
+            Self::Order(error) => error.reason(),
+            Self::Count => reason!("orders.count"),
+            Self::Mixed => reason!("orders.mixed"),
+            Self::Unsorted => reason!("orders.unsorted"),
+        }
     }
 }
 

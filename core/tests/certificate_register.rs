@@ -7,9 +7,12 @@ use capex_core::certificate::Claim;
 use capex_core::certificate::equivocation::verify_proof;
 use capex_core::certificate::objects::{EquivProof, Gift};
 use capex_core::certificate::verify;
+use capex_core::engine::courier::{CourierReply, CourierRequest};
 use capex_core::engine::io::{Done, Effect, Topic, Verdict};
+use capex_core::engine::messages::SettleReply;
+use capex_core::engine::register::{RegisterReply, RegisterRequest};
 use capex_core::ids::{CertId, TradeId};
-use capex_core::settlement::objects::{Funder, LockGrant, SettleReply, SettleRequest, Terms};
+use capex_core::settlement::objects::{Funder, LockGrant, Terms};
 use capex_core::wire::{self, Verified};
 use certificate_fixture::party::*;
 use certificate_fixture::*;
@@ -227,7 +230,8 @@ fn a_certificate_never_outgrows_a_message() {
     let done = [net.party(ALICE).done(), net.party(BOB).done()].concat();
     assert!(done.iter().any(|(_, result)| *result == refused));
     let certificate = net.party(PROVIDER).books.certificate(&cert).unwrap().clone();
-    let bytes = wire::encode(&SettleReply::Certificate(certificate.clone())).len();
+    let bytes =
+        wire::encode(&SettleReply::Register(RegisterReply::Certificate(certificate.clone()))).len();
     assert!(
         bytes <= capex_core::limits::SETTLE_MAX_BYTES && certificate.hops.len() > 32,
         "{bytes}"
@@ -295,17 +299,17 @@ fn the_provider_checks_a_gift_by_itself() {
         ("gift.to_self", by(ALICE, gift(cert, 1, facts.last_hash, ALICE), &devnet())),
     ];
     for (code, gift) in table {
-        let reply = net.settle(PROVIDER, ALICE, &SettleRequest::Gift(gift.envelope().clone()));
+        let reply = net.settle(PROVIDER, ALICE, RegisterRequest::Gift(gift.envelope().clone()));
         assert_eq!(reply, SettleReply::Refused { code: code.to_owned() });
     }
     let good = by(ALICE, gift(cert, 1, facts.last_hash, BOB), &devnet());
-    let request = SettleRequest::Gift(good.envelope().clone());
-    let reply = net.settle(PROVIDER, ALICE, &request);
-    assert!(matches!(reply, SettleReply::Activation(_)));
-    assert_eq!(net.settle(PROVIDER, ALICE, &request), reply);
+    let request = RegisterRequest::Gift(good.envelope().clone());
+    let reply = net.settle(PROVIDER, ALICE, request.clone());
+    assert!(matches!(reply, SettleReply::Register(RegisterReply::Activation(_))));
+    assert_eq!(net.settle(PROVIDER, ALICE, request.clone()), reply);
     let mut forged = good.envelope().clone();
     forged.signature[0][0] ^= 1;
-    let reply = net.settle(PROVIDER, ALICE, &SettleRequest::Gift(forged));
+    let reply = net.settle(PROVIDER, ALICE, RegisterRequest::Gift(forged));
     assert_eq!(reply, SettleReply::Refused { code: "wire.bad_signature".to_owned() });
 }
 
@@ -358,12 +362,16 @@ fn a_certificate_is_told_to_its_parties_alone() {
     let refused = SettleReply::Refused { code: "certificate.not_a_party".to_owned() };
     for (peer, expected) in [(ALICE, true), (BOB, true), (PROVIDER, true), (CAROL, false)] {
         for of in [PROVIDER, ALICE] {
-            let reply = net.settle(of, peer, &SettleRequest::GetCert(cert));
-            assert_eq!(matches!(reply, SettleReply::Certificate(_)), expected, "{of} to {peer}");
+            let reply = net.settle(of, peer, RegisterRequest::Get(cert));
+            assert_eq!(
+                matches!(reply, SettleReply::Register(RegisterReply::Certificate(_))),
+                expected,
+                "{of} to {peer}"
+            );
             assert!(expected || reply == refused);
         }
     }
-    assert_eq!(net.settle(PROVIDER, CAROL, &SettleRequest::GetCert(CertId([0; 32]))), refused);
+    assert_eq!(net.settle(PROVIDER, CAROL, RegisterRequest::Get(CertId([0; 32]))), refused);
     // Who lost its copy fetches it.
     net.party(BOB).disk.clear();
     net.restart(BOB);
@@ -377,15 +385,18 @@ fn a_push_is_stored_only_by_its_holder_and_never_shortens() {
     let mut net = Net::new(&[PROVIDER, ALICE, BOB]);
     let cert = net.sell(7, &units(0, 3), ALICE);
     let short = net.party(ALICE).books.certificate(&cert).unwrap().clone();
-    let reply = net.settle(BOB, ALICE, &SettleRequest::Push(short.clone()));
+    let reply = net.settle(BOB, ALICE, CourierRequest::Push(short.clone()));
     assert_eq!(reply, SettleReply::Refused { code: "acquire.not_holder".to_owned() });
     net.give(ALICE, 1, cert, BOB);
     net.give(BOB, 2, cert, ALICE);
-    assert_eq!(net.settle(ALICE, BOB, &SettleRequest::Push(short.clone())), SettleReply::Stored);
+    assert_eq!(
+        net.settle(ALICE, BOB, CourierRequest::Push(short.clone())),
+        SettleReply::Courier(CourierReply::Stored)
+    );
     assert_eq!(net.state(ALICE, cert).1, 3);
     let mut forged = short;
     forged.issue.signature[0][0] ^= 1;
-    let reply = net.settle(ALICE, BOB, &SettleRequest::Push(forged));
+    let reply = net.settle(ALICE, BOB, CourierRequest::Push(forged));
     assert_eq!(reply, SettleReply::Refused { code: "certificate.bad_signature".to_owned() });
     net.parties.iter_mut().for_each(|party| party.now_ms = 1004 * 4000);
     assert_eq!(net.state(ALICE, cert).0, "expired");

@@ -366,7 +366,7 @@ fn calls_are_the_holders_for_their_verb_in_time_and_once() {
     garbage.payload.pop();
     let table = [
         (garbage, Err("lease.bad_call")),
-        (call(LeaseId([0; 32]), Verb::Status, 1, ALICE), Err("lease.unknown")),
+        (call(LeaseId([0; 32]), Verb::Status, 1, ALICE), Err("lease.not_found")),
         (call(lease, Verb::Status, 1, BOB), Err("lease.not_holder")),
         (forged, Err("lease.bad_signature")),
         (call(lease, Verb::Stop, 1, ALICE), Err("lease.wrong_verb")),
@@ -447,7 +447,7 @@ fn only_the_holder_countersigns_a_receipt_that_exists() {
     let mut forged = sign(ALICE, receipt);
     forged.signature[0][0] ^= 1;
     let table = [
-        (LeaseId([0; 32]), sign(ALICE, receipt), "lease.unknown"),
+        (LeaseId([0; 32]), sign(ALICE, receipt), "lease.not_found"),
         (lease, sign(BOB, receipt), "lease.not_holder"),
         (lease, forged, "lease.bad_signature"),
         (lease, sign(ALICE, [0; 32]), "receipt.unknown"),

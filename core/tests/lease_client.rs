@@ -155,7 +155,7 @@ fn what_runs_goes_up_and_what_it_leaves_comes_back() {
 
 #[test]
 fn a_refusal_that_passes_does_not_end_an_upload() {
-    let (mut net, _) = redeemed_at(&["lease.busy", "lease.unknown", "lease.busy"]);
+    let (mut net, _) = redeemed_at(&["lease.busy", "lease.not_found", "lease.busy"]);
     assert!(net.party(PROVIDER).host.content.is_empty());
     pass(&mut net, 2_000, |_| {});
     assert_eq!(net.party(PROVIDER).host.content, content());

@@ -3,7 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a broken fixture should end the test")]
 
 use capex_core::engine::kernel::{Cause, Record, Table, Unreadable};
-use capex_core::engine::{Command, Effect, Engine, Input, Keys};
+use capex_core::engine::register::RegisterCommand;
+use capex_core::engine::{Effect, Engine, Input, Keys};
 use capex_core::test_support::devnet;
 
 const NOW_MS: u64 = 1_800_000_000_000;
@@ -55,8 +56,10 @@ fn an_unreadable_record_halts_the_engine_for_good() {
         }
         assert!(!fault.hint().is_empty());
         engine.handle(NOW_MS, Input::Tick);
-        engine
-            .handle(NOW_MS, Input::Command { id: 1, command: Command::SetCapacity(vec![(1, 5)]) });
+        engine.handle(
+            NOW_MS,
+            Input::Command { id: 1, command: RegisterCommand::SetCapacity(vec![(1, 5)]).into() },
+        );
         assert!(effects(&mut engine).is_empty(), "a halted engine does nothing: {fault}");
     }
 }

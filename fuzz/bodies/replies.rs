@@ -1,11 +1,13 @@
 //! Replies to requests of this node: garbage is blamed on its sender and changes nothing.
 //! The first byte picks the request.
 
+use capex_core::engine::holdings::HoldingsCommand;
+use capex_core::engine::leases::LeaseCommand;
+use capex_core::engine::messages::SettleReply;
 use capex_core::engine::sync::SyncReply;
-use capex_core::engine::{Command, Effect, Engine, Input, Topic};
+use capex_core::engine::{Effect, Engine, Input, Topic};
 use capex_core::ids::Digest;
 use capex_core::lease::objects::{LeaseReply, Workload, WorkloadKind};
-use capex_core::settlement::objects::SettleReply;
 use capex_core::wire::{decode_record, encode};
 
 use super::world::{self, NOW_MS, STRANGER, certificate_id, digest, effects, public};
@@ -47,11 +49,13 @@ fn ask(engine: &mut Engine, what: u8) -> u64 {
                 inputs: Vec::new(),
                 results: Vec::new(),
             };
-            let command = Command::Redeem { cert: certificate_id(), workload: Box::new(workload) };
+            let workload = Box::new(workload);
+            let command = LeaseCommand::Redeem { cert: certificate_id(), workload }.into();
             Input::Command { id: 1, command }
         }
         _ => {
-            let command = Command::Gift { cert: certificate_id(), to: public(STRANGER) };
+            let gift = HoldingsCommand::Gift { cert: certificate_id(), to: public(STRANGER) };
+            let command = gift.into();
             Input::Command { id: 1, command }
         }
     };

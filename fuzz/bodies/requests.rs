@@ -1,11 +1,11 @@
 //! Requests of a stranger: garbage is refused, blamed on its sender and changes nothing.
 //! The first byte picks the protocol.
 
+use capex_core::engine::messages::SettleRequest;
 use capex_core::engine::sync::SyncRequest;
 use capex_core::engine::{Effect, Input, Protocol};
 use capex_core::lease::objects::LeaseRequest;
 use capex_core::limits::{LEASE_MAX_BYTES, SETTLE_MAX_BYTES, SYNC_MAX_BYTES};
-use capex_core::settlement::objects::SettleRequest;
 use capex_core::wire::decode_record;
 
 use super::world::{self, NOW_MS, STRANGER, digest, effects, public};

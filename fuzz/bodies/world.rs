@@ -7,11 +7,12 @@ mod certificate_fixture;
 use capex_core::bundle::pack;
 use capex_core::certificate::Certificate;
 use capex_core::engine::contacts::Contact;
+use capex_core::engine::courier::CourierRequest;
+use capex_core::engine::messages::SettleRequest;
 use capex_core::engine::{Effect, Engine, Input, Keys, Protocol, Record, Unchecked};
 use capex_core::epoch::{Root, epoch_at};
 use capex_core::order::{Alternative, Mode, Order, Side, Source};
 use capex_core::params::Params;
-use capex_core::settlement::objects::SettleRequest;
 use capex_core::units::Window;
 use capex_core::wire::{Verified, encode, sha256};
 
@@ -38,7 +39,7 @@ pub fn engine() -> Engine {
     let mut engine = Engine::new(params(), Keys::new(secret(ME), [ME; 32]));
     engine.handle(NOW_MS, Input::Started { records: Vec::<Record>::new(), salt: [3; 32] });
     engine.handle(NOW_MS, Input::Tick);
-    let bytes = encode(&SettleRequest::Push(certificate()));
+    let bytes = encode(&SettleRequest::Courier(CourierRequest::Push(certificate())));
     let (peer, protocol) = (public(PROVIDER), Protocol::Settle);
     engine.handle(NOW_MS, Input::Request { peer, id: 1, protocol, bytes });
     effects(&mut engine);

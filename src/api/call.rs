@@ -235,8 +235,8 @@ impl ApiHandle {
     ///
     /// # Errors
     /// As [`ApiHandle::call`].
-    pub async fn command(&self, command: Command) -> Result<Done, ApiError> {
-        self.call(Call::Command(command)).await
+    pub async fn command(&self, command: impl Into<Command>) -> Result<Done, ApiError> {
+        self.call(Call::Command(command.into())).await
     }
 
     /// Asks the shell.

@@ -11,7 +11,8 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use super::extract::{Body, Id};
 use super::types::{Certificate, FileBody, GiftTo, Gifted, RedeemBody, Redeemed};
 use super::{ApiError, ApiState, CertificateText, Prefix, Query, RedeemCall, ShellCommand};
-use capex_core::engine::io::{Command, Done};
+use capex_core::engine::holdings::HoldingsCommand;
+use capex_core::engine::io::Done;
 use capex_core::ids::{CertId, Key};
 use capex_core::limits::{WORKLOAD_FILES_MAX, WORKLOAD_MAX_BYTES, WORKLOAD_NAME_BYTES};
 use capex_core::reason;
@@ -53,7 +54,7 @@ async fn gift(
         .parse()
         .map_err(|error| ApiError::new(reason!("key.syntax"), format!("`to`: {error}")))?;
     let cert = whole_id(&state, id).await?;
-    match state.node.command(Command::Gift { cert, to }).await? {
+    match state.node.command(HoldingsCommand::Gift { cert, to }).await? {
         Done::Gifted { seq } => {
             Ok(Json(Gifted { cert_id: cert.to_string(), to: to.to_string(), seq }))
         }

@@ -9,7 +9,8 @@ use serde::Deserialize;
 use super::extract::{Id, Params, segments};
 use super::types::{Acknowledged, Lease, Part, Stream};
 use super::{ApiError, ApiState, Prefix, Query};
-use capex_core::engine::io::{Command, Done};
+use capex_core::engine::io::Done;
+use capex_core::engine::leases::LeaseCommand;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -74,6 +75,6 @@ async fn result(
 async fn stop(State(state): State<ApiState>, Id(id): Id) -> Result<Json<Acknowledged>, ApiError> {
     let lease: Lease = state.node.query(Query::Lease(id)).await?;
     let id = lease.lease_id.parse().map_err(|_| ApiError::internal("lease id"))?;
-    let _: Done = state.node.command(Command::StopLease(id)).await?;
+    let _: Done = state.node.command(LeaseCommand::Stop(id)).await?;
     Ok(Json(Acknowledged { ok: true }))
 }

@@ -11,7 +11,8 @@ use super::types::{
     TimeInForce,
 };
 use super::{ApiError, ApiState, Query};
-use capex_core::engine::io::{Command, Done};
+use capex_core::engine::io::Done;
+use capex_core::engine::market::MarketCommand;
 use capex_core::engine::market::{self, OrderSpec};
 use capex_core::ids::Key;
 use capex_core::limits::ALTS_MAX;
@@ -64,7 +65,7 @@ async fn place(
     Body(body): Body<PlaceOrder>,
 ) -> Result<Json<Placed>, ApiError> {
     let spec = order_spec(&body, &state.params)?;
-    match state.node.command(Command::Place(Box::new(spec))).await? {
+    match state.node.command(MarketCommand::Place(Box::new(spec))).await? {
         Done::Placed(id) => Ok(Json(Placed { order_id: id.to_string() })),
         _ => Err(ApiError::internal("expected Placed")),
     }
@@ -73,7 +74,7 @@ async fn place(
 async fn cancel(State(state): State<ApiState>, Id(id): Id) -> Result<Json<Acknowledged>, ApiError> {
     let order: Order = state.node.query(Query::Order(id)).await?;
     let id = order.order_id.parse().map_err(|_| ApiError::internal("order id"))?;
-    state.node.command(Command::Cancel(id)).await?;
+    state.node.command(MarketCommand::Cancel(id)).await?;
     Ok(Json(Acknowledged { ok: true }))
 }
 

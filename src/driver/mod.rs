@@ -25,7 +25,8 @@ use bitcoin::{ScriptBuf, Transaction};
 use crate::chain::{ChainUpdate, Relevant, Watcher};
 use crate::store::StoreError;
 use crate::wallet::{Wallet, WalletError};
-use capex_core::engine::{Command, Effect, Engine, Input, Record, Unreadable};
+use capex_core::engine::register::RegisterCommand;
+use capex_core::engine::{Effect, Engine, Input, Record, Timer, Unreadable};
 use capex_core::ids::{FundingId, Key};
 use capex_core::units::TimeMs;
 
@@ -123,7 +124,7 @@ impl Driver {
         if self.has_failed() {
             return;
         }
-        let command = Command::SetCapacity(capacity);
+        let command = RegisterCommand::SetCapacity(capacity).into();
         self.feed(shell, Input::Command { id: START_COMMAND, command });
         for (_, tx) in self.wallet.unsettled() {
             shell.broadcast(tx);
@@ -345,7 +346,7 @@ impl Driver {
 
     /// When [`Input::Tick`] is due, and why.
     #[must_use]
-    pub fn poll_timeout(&self, now_ms: TimeMs) -> (TimeMs, &'static str) {
+    pub fn poll_timeout(&self, now_ms: TimeMs) -> (TimeMs, Timer) {
         self.engine.poll_timeout(now_ms)
     }
 

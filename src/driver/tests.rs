@@ -10,6 +10,7 @@ use crate::wallet::Keys as WalletKeys;
 use capex_core::book::OrderSet;
 use capex_core::bundle::Candidates;
 use capex_core::engine::leases::LeaseEffect;
+use capex_core::engine::register::RegisterCommand;
 use capex_core::engine::{Done, Event, Keys, Protocol, Refusal, Topic, Verdict};
 use capex_core::test_support::devnet;
 
@@ -112,7 +113,7 @@ impl Shell for Notes {
 }
 
 fn capacity(id: u64, units: u32) -> Input {
-    Input::Command { id, command: Command::SetCapacity(vec![(1, units)]) }
+    Input::Command { id, command: RegisterCommand::SetCapacity(vec![(1, units)]).into() }
 }
 
 fn question(id: u64) -> Input {

@@ -80,7 +80,7 @@ impl ExecutorError {
     pub fn reason(&self) -> Reason {
         match self {
             Self::Spec(error) => error.reason(),
-            Self::UnknownLease => reason!("lease.unknown"),
+            Self::UnknownLease => reason!("lease.not_found"),
             Self::Conflict => reason!("lease.conflict"),
             Self::Full => reason!("lease.host_full"),
             Self::BlobsMissing(_) => reason!("lease.blobs_missing"),
@@ -92,7 +92,7 @@ impl ExecutorError {
             Self::Oversize => reason!("put.oversize"),
             Self::WrongDigest => reason!("put.wrong_digest"),
             Self::NotEnded => reason!("result.not_ended"),
-            Self::NoResult => reason!("result.absent"),
+            Self::NoResult => reason!("result.not_found"),
             Self::SelfTest(_) => reason!("executor.self_test_failed"),
             Self::Io { .. } => reason!("executor.io"),
         }

@@ -233,7 +233,7 @@ impl Manager {
     /// Chunks come in order and may be repeated.
     ///
     /// # Errors
-    /// `lease.unknown` and the `put.*` codes; after `put.wrong_digest` the blob starts over.
+    /// `lease.not_found` and the `put.*` codes; after `put.wrong_digest` the blob starts over.
     pub async fn put(
         &self,
         lease: &LeaseId,
@@ -250,7 +250,7 @@ impl Manager {
     /// The digests that are still missing.
     ///
     /// # Errors
-    /// `lease.unknown`.
+    /// `lease.not_found`.
     pub fn need(&self, lease: &LeaseId) -> Result<Vec<Digest>, ExecutorError> {
         let lease = self.shared.known(lease)?;
         Ok(blobs::missing(&lease.dir, &lease.spec))
@@ -259,7 +259,7 @@ impl Manager {
     /// How far the lease is, by its last durable record.
     ///
     /// # Errors
-    /// `lease.unknown`, `executor.io`.
+    /// `lease.not_found`, `executor.io`.
     pub fn state(&self, lease: &LeaseId) -> Result<State, ExecutorError> {
         Ok(self.shared.known(lease)?.record()?.state)
     }
@@ -267,7 +267,7 @@ impl Manager {
     /// The latest sample; zeros before the start.
     ///
     /// # Errors
-    /// `lease.unknown`.
+    /// `lease.not_found`.
     pub fn usage(&self, lease: &LeaseId) -> Result<Usage, ExecutorError> {
         Ok(self.shared.known(lease)?.usage())
     }
@@ -276,7 +276,7 @@ impl Manager {
     /// [`capex_core::limits::LEASE_CHUNK_BYTES`].
     ///
     /// # Errors
-    /// `lease.unknown`, `executor.io`.
+    /// `lease.not_found`, `executor.io`.
     pub fn read_log(
         &self,
         lease: &LeaseId,
@@ -302,7 +302,7 @@ impl Manager {
     /// regular files that the specification names: a link the workload left is no result.
     ///
     /// # Errors
-    /// `lease.unknown`, `result.not_ended`, `result.absent`, `executor.io`.
+    /// `lease.not_found`, `result.not_ended`, `result.not_found`, `executor.io`.
     pub fn read_result(
         &self,
         lease: &LeaseId,

@@ -35,6 +35,7 @@ use self::shell::{CommandAnswer, Outside};
 use crate::api;
 use crate::driver::{Driver, Fault};
 use crate::executor::LeaseEvent;
+use capex_core::engine::contacts::ContactsCommand;
 use capex_core::engine::{Command, Engine, Input, Protocol, Topic};
 use capex_core::ids::Key;
 use capex_core::reasons::Reason;
@@ -207,7 +208,8 @@ impl Node {
 
     fn next_timeout(&self) -> Duration {
         let now = now_ms();
-        let (due, _reason) = self.driver.poll_timeout(now);
+        let (due, timer) = self.driver.poll_timeout(now);
+        tracing::trace!(timer = timer.name(), due, "sleeps");
         Duration::from_millis(due.saturating_sub(now))
     }
 
@@ -269,7 +271,7 @@ impl Node {
         self.presence.listening.push(addr);
         self.write_endpoints();
         let addrs = self.presence.listening.clone();
-        self.command(Command::SetAddresses(addrs), None);
+        self.command(ContactsCommand::SetAddresses(addrs).into(), None);
     }
 
     fn on_chain(&mut self, event: ChainEvent) {

@@ -20,9 +20,11 @@ use crate::store::{Store, StoreError};
 use crate::wallet::WalletError;
 use capex_core::book::OrderSet;
 use capex_core::bundle::Candidates;
-use capex_core::engine::kernel::RecordTooLarge;
-use capex_core::engine::leases::LeaseEffect;
-use capex_core::engine::market::{ComputeError, Computed};
+use capex_core::engine::certificates::CertificateNews;
+use capex_core::engine::kernel::{KernelNews, RecordTooLarge};
+use capex_core::engine::leases::{LeaseEffect, LeaseNews};
+use capex_core::engine::market::{ComputeError, Computed, MarketNews};
+use capex_core::engine::trades::TradeNews;
 use capex_core::engine::{Done, Event, Input, Protocol, Record, Refusal, Topic, Verdict};
 use capex_core::ids::Key;
 use capex_core::params::Params;
@@ -243,18 +245,24 @@ impl Shell for Outside {
 
     fn notify(&mut self, event: Event) {
         match event {
-            Event::EpochComputed { epoch, rows } => tracing::info!(epoch, rows, "epoch computed"),
-            Event::EpochFailed { epoch, code } => {
-                tracing::error!(epoch, code, "epoch not computed")
-            }
-            Event::RecordRefused { table, bytes } => {
+            Event::Kernel(KernelNews::RecordRefused { table, bytes }) => {
                 tracing::error!(code = RecordTooLarge::CODE, ?table, bytes, "record not written");
             }
-            Event::Trade { trade, state } => tracing::info!(%trade, %state, "trade"),
-            Event::Certificate { cert, what } => tracing::info!(%cert, what, "certificate"),
-            Event::Lease { lease, phase } => tracing::info!(%lease, %phase, "lease"),
             // Strangers must not be able to fill a log; the engine counts them by code.
-            Event::Refused { peer, code } => tracing::debug!(%peer, %code, "message refused"),
+            Event::Kernel(KernelNews::Refused { peer, code }) => {
+                tracing::debug!(%peer, %code, "message refused");
+            }
+            Event::Market(MarketNews::Computed { epoch, rows }) => {
+                tracing::info!(epoch, rows, "epoch computed");
+            }
+            Event::Market(MarketNews::Failed { epoch, code }) => {
+                tracing::error!(epoch, code, "epoch not computed");
+            }
+            Event::Trade(TradeNews { trade, state }) => tracing::info!(%trade, %state, "trade"),
+            Event::Certificate(CertificateNews { cert, what }) => {
+                tracing::info!(%cert, what, "certificate");
+            }
+            Event::Lease(LeaseNews { lease, phase }) => tracing::info!(%lease, %phase, "lease"),
         }
     }
 

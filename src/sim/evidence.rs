@@ -4,10 +4,14 @@ use std::collections::BTreeMap;
 
 use super::queue::NodeId;
 use capex_core::certificate::objects::{Activation, Hop};
+use capex_core::engine::courier::CourierRequest;
+use capex_core::engine::messages::{SettleReply, SettleRequest};
+use capex_core::engine::register::RegisterReply;
+use capex_core::engine::trades::TradeReply;
 use capex_core::engine::{Protocol, Topic};
 use capex_core::ids::{CertId, Key, TermsHash};
 use capex_core::order::Order;
-use capex_core::settlement::objects::{LockGrant, SettleReply, SettleRequest};
+use capex_core::settlement::objects::LockGrant;
 use capex_core::wire::{Envelope, decode_record};
 
 /// Everything of weight that left a node.
@@ -57,7 +61,8 @@ impl Evidence {
 
     pub(super) fn sent(&mut self, node: NodeId, protocol: Protocol, bytes: &[u8]) {
         if protocol == Protocol::Settle
-            && let Ok(SettleRequest::Push(certificate)) = decode_record(bytes)
+            && let Ok(SettleRequest::Courier(CourierRequest::Push(certificate))) =
+                decode_record(bytes)
         {
             certificate.hops.iter().for_each(|hop| self.hop(node, hop));
         }
@@ -68,9 +73,12 @@ impl Evidence {
             return;
         }
         match decode_record(bytes) {
-            Ok(SettleReply::LockGrant(lock)) => self.lock(node, &lock),
-            Ok(SettleReply::Activation(signed)) => self.activation(node, &signed),
-            Ok(SettleReply::Certificate(certificate)) => {
+            Ok(SettleReply::Trade(TradeReply::LockGrant(lock))) => self.lock(node, &lock),
+            Ok(
+                SettleReply::Trade(TradeReply::Activation(signed))
+                | SettleReply::Register(RegisterReply::Activation(signed)),
+            ) => self.activation(node, &signed),
+            Ok(SettleReply::Register(RegisterReply::Certificate(certificate))) => {
                 certificate.hops.iter().for_each(|hop| self.hop(node, hop));
             }
             _ => {}

@@ -106,7 +106,7 @@ impl Host {
     /// Serves a holder.
     pub(super) fn serve(&mut self, now_ms: TimeMs, lease: LeaseId, what: Serve) -> Served {
         let Some(hosted) = self.leases.get_mut(&lease) else {
-            return refused(now_ms, "lease.unknown");
+            return refused(now_ms, "lease.not_found");
         };
         match what {
             Serve::Put { digest, offset, bytes } => {

@@ -16,6 +16,7 @@ use crate::chain::devchain::{Devchain, PREMINED_BLOCKS, faucet_keypair, faucet_s
 use crate::driver::Driver;
 use crate::wallet::{Balance, faucet_spend};
 use capex_core::engine::market::{ComputeError, Computed};
+use capex_core::engine::register::RegisterCommand;
 use capex_core::engine::{Checked, Command, Done, Engine, Input, Protocol, Refusal};
 use capex_core::ids::{Key, OrderId};
 use capex_core::params::Params;
@@ -339,18 +340,18 @@ impl World {
     }
 
     /// Gives a node a command; the answer may come later.
-    pub fn command(&mut self, node: NodeId, command: Command) -> u64 {
+    pub fn command(&mut self, node: NodeId, command: impl Into<Command>) -> u64 {
         let Some(life) = self.nodes[node].life.as_mut() else { return 0 };
         life.body.next_command += 1;
         let id = life.body.next_command;
-        self.feed(node, Input::Command { id, command });
+        self.feed(node, Input::Command { id, command: command.into() });
         id
     }
 
     /// Sets what a node sells, in this life and the next.
     pub fn set_capacity(&mut self, node: NodeId, capacity: &[(u16, u32)]) {
         self.nodes[node].capacity = capacity.to_vec();
-        self.command(node, Command::SetCapacity(capacity.to_vec()));
+        self.command(node, RegisterCommand::SetCapacity(capacity.to_vec()));
     }
 
     /// The answer to a command of this life.

@@ -13,7 +13,9 @@ use capex::api::{
     ShellCommand, endpoints, serve,
 };
 use capex::definitions;
+use capex_core::engine::holdings::HoldingsCommand;
 use capex_core::engine::io::{Command, Done, Refusal};
+use capex_core::engine::market::MarketCommand;
 use capex_core::epoch::signed::{SignedEpoch, write};
 use capex_core::ids::{LeaseId, StandingId};
 use capex_core::reason;
@@ -141,11 +143,11 @@ fn answer(call: Call, seen: &Mutex<Vec<String>>) -> Result<Answer, ApiError> {
 
 fn perform(command: Command) -> Result<Done, Refusal> {
     match command {
-        Command::Place(spec) if spec.qty == REFUSED_QTY => {
-            Err(Refusal::new("order.capacity_exceeded", "only 4 units: lower --qty"))
+        Command::Market(MarketCommand::Place(spec)) if spec.qty == REFUSED_QTY => {
+            Err(Refusal::new(reason!("order.capacity_exceeded"), "only 4 units: lower --qty"))
         }
-        Command::Place(_) => Ok(Done::Placed(StandingId([7; 32]))),
-        Command::Gift { .. } => Ok(Done::Gifted { seq: 2 }),
+        Command::Market(MarketCommand::Place(_)) => Ok(Done::Placed(StandingId([7; 32]))),
+        Command::Holdings(HoldingsCommand::Gift { .. }) => Ok(Done::Gifted { seq: 2 }),
         _ => Ok(Done::Ok),
     }
 }
@@ -182,7 +184,8 @@ fn read(query: Query) -> Result<Answer, ApiError> {
             one(&order, Noun::Order, 7).map(|_| explanation(epoch.unwrap_or(199)))?.into()
         }
         Query::Quote(spec) if spec.qty == REFUSED_QTY => {
-            let refusal = Refusal::new("order.window", "choose another with --from and --for");
+            let refusal =
+                Refusal::new(reason!("order.window"), "choose another with --from and --for");
             return Err(refusal.into());
         }
         Query::Quote(spec) => quote(spec.qty).into(),

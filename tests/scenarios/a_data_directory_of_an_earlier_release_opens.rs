@@ -20,8 +20,10 @@ use super::kit::{bid, bought_cert, devnet, pair, place, reach, story, trades, wi
 use capex::sim::World;
 use capex::store::{Meta, Store};
 use capex::wallet;
+use capex_core::engine::holdings::HoldingsCommand;
 use capex_core::engine::kernel::{Cause, Record, Table, Unreadable};
-use capex_core::engine::{Command, Done, Effect, Engine, Input, Keys};
+use capex_core::engine::leases::LeaseCommand;
+use capex_core::engine::{Done, Effect, Engine, Input, Keys};
 use capex_core::ids::{Digest, from_hex, to_hex};
 use capex_core::lease::objects::{Workload, WorkloadKind};
 use capex_core::wire::sha256;
@@ -94,7 +96,7 @@ fn tell() -> World {
     reach(&mut world, 1, "active");
     let cert = bought_cert(&world, 1);
     let to = world.nodes[2].key;
-    let gift = world.command(1, Command::Gift { cert, to });
+    let gift = world.command(1, HoldingsCommand::Gift { cert, to });
     let received = |world: &World| {
         world.engine(2).is_some_and(|engine| engine.holdings().held(&cert).is_some())
             && world.answer(1, gift).is_some()
@@ -108,7 +110,7 @@ fn tell() -> World {
         inputs: Vec::new(),
         results: Vec::new(),
     };
-    let redeem = Command::Redeem { cert, workload: Box::new(workload) };
+    let redeem = LeaseCommand::Redeem { cert, workload: Box::new(workload) };
     let redeem = world.command(2, redeem);
     assert!(world.run_until(10_000, |world| world.answer(2, redeem).is_some()));
     assert!(matches!(world.answer(2, redeem), Some(Ok(Done::Redeemed { .. }))));

@@ -1,7 +1,8 @@
 use super::kit::{assert_sound, bought_cert, pair, reach, rest, story};
 use capex::sim::World;
-use capex_core::engine::leases::LeaseRole;
-use capex_core::engine::{Command, Done, Protocol};
+use capex_core::engine::holdings::HoldingsCommand;
+use capex_core::engine::leases::{LeaseCommand, LeaseRole};
+use capex_core::engine::{Done, Protocol};
 use capex_core::ids::{CertId, Digest};
 use capex_core::lease::objects::{LeaseReply, LeaseRequest, Redeem, Workload, WorkloadKind};
 use capex_core::lease::workload::digest;
@@ -49,7 +50,7 @@ fn only_the_present_holder_redeems_and_only_once() {
     reach(&mut world, 1, "active");
     let cert = bought_cert(&world, 1);
     let to = world.nodes[2].key;
-    let gift = world.command(1, Command::Gift { cert, to });
+    let gift = world.command(1, HoldingsCommand::Gift { cert, to });
     let received = |world: &World| {
         let held = world.engine(2).and_then(|engine| engine.holdings().held(&cert));
         held.is_some_and(|facts| facts.holder == to)
@@ -64,7 +65,7 @@ fn only_the_present_holder_redeems_and_only_once() {
         };
         assert!(matches!(code.as_str(), "redeem.not_holder" | "redeem.stale_seq"), "{code}");
     }
-    let redeem = Command::Redeem { cert, workload: Box::new(workload()) };
+    let redeem = LeaseCommand::Redeem { cert, workload: Box::new(workload()) };
     let command = world.command(2, redeem);
     assert!(world.run_until(5_000, |world| world.answer(2, command).is_some()));
     assert!(matches!(world.answer(2, command), Some(Ok(Done::Redeemed { .. }))));

@@ -1,9 +1,9 @@
 //! Orders, worlds and questions that every story needs.
 
 use capex::sim::{BEGIN_MS, Links, NodeId, Setup, World};
-use capex_core::engine::market::{OrderSpec, TimeInForce};
+use capex_core::engine::Done;
+use capex_core::engine::market::{MarketCommand, OrderSpec, TimeInForce};
 use capex_core::engine::trades::{Role, TradeView};
-use capex_core::engine::{Command, Done};
 use capex_core::ids::CertId;
 use capex_core::order::{Alternative, Mode, Side};
 use capex_core::params::Params;
@@ -67,7 +67,7 @@ pub(super) fn bid(class: u16, limit_sat: u64, qty: u32, window: Window, slots: u
 }
 
 pub(super) fn place(world: &mut World, node: NodeId, spec: OrderSpec) {
-    let command = world.command(node, Command::Place(Box::new(spec)));
+    let command = world.command(node, MarketCommand::Place(Box::new(spec)));
     let answer = world.answer(node, command);
     assert!(matches!(answer, Some(Ok(Done::Placed(_)))), "seed {}: {answer:?}", world.seed());
 }
@@ -114,7 +114,7 @@ pub(super) fn rest(world: &mut World) {
         let Some(engine) = world.engine(node) else { continue };
         let standing: Vec<_> = engine.market().standing().map(|order| order.id).collect();
         for id in standing {
-            world.command(node, Command::Cancel(id));
+            world.command(node, MarketCommand::Cancel(id));
         }
     }
     // What was signed before is still matched.

@@ -3,7 +3,10 @@ use capex::sim::World;
 use capex_core::admission::has_work;
 use capex_core::certificate::objects::Gift;
 use capex_core::engine::contacts::Contact;
+use capex_core::engine::messages::{SettleReply, SettleRequest};
+use capex_core::engine::register::RegisterRequest;
 use capex_core::engine::sync::SyncReply;
+use capex_core::engine::trades::TradeRequest;
 use capex_core::engine::{Keys, Protocol, Topic, Verdict};
 use capex_core::epoch::{Root, epoch_at};
 use capex_core::ids::{CertId, Key, TermsHash};
@@ -11,7 +14,7 @@ use capex_core::lease::objects::LeaseReply;
 use capex_core::limits::{GOSSIP_MAX_BYTES, LEASE_MAX_BYTES, SETTLE_MAX_BYTES, SYNC_MAX_BYTES};
 use capex_core::order::{Alternative, Mode, Order, Side, Source};
 use capex_core::params::Params;
-use capex_core::settlement::objects::{LockGrant, SettleReply, SettleRequest};
+use capex_core::settlement::objects::LockGrant;
 use capex_core::wire::{Envelope, Object, VERSION, decode_record, encode, object_id};
 
 fn stranger() -> Keys {
@@ -217,18 +220,18 @@ fn requests() -> Vec<(Protocol, Vec<u8>, &'static str)> {
         to: Key([3; 32]),
         nonce16: [0; 16],
     };
-    let fund = SettleRequest::Fund { terms_hash: TermsHash([4; 32]), tx: vec![1, 2, 3] };
-    let accept = SettleRequest::Accept { terms: signed(lock(), &there), accepts: Vec::new() };
-    let get = SettleRequest::GetCert(CertId([1; 32]));
+    let fund = TradeRequest::Fund { terms_hash: TermsHash([4; 32]), tx: vec![1, 2, 3] };
+    let accept = TradeRequest::Accept { terms: signed(lock(), &there), accepts: Vec::new() };
+    let get = RegisterRequest::Get(CertId([1; 32]));
     let mut all = vec![
         (
             Protocol::Settle,
-            encode(&SettleRequest::Gift(signed(gift, &there))),
+            encode(&SettleRequest::Register(RegisterRequest::Gift(signed(gift, &there)))),
             "wire.bad_signature",
         ),
-        (Protocol::Settle, encode(&fund), "trade.no_agreement"),
-        (Protocol::Settle, encode(&accept), "trade.no_agreement"),
-        (Protocol::Settle, encode(&get), "certificate.not_a_party"),
+        (Protocol::Settle, encode(&SettleRequest::Trade(fund)), "trade.no_agreement"),
+        (Protocol::Settle, encode(&SettleRequest::Trade(accept)), "trade.no_agreement"),
+        (Protocol::Settle, encode(&SettleRequest::Register(get)), "certificate.not_a_party"),
         (Protocol::Settle, vec![0; SETTLE_MAX_BYTES + 1], "wire.oversize"),
         (Protocol::Sync, vec![0; SYNC_MAX_BYTES + 1], "wire.oversize"),
         (Protocol::Lease, vec![0; LEASE_MAX_BYTES + 1], "wire.oversize"),

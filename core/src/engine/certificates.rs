@@ -1,7 +1,6 @@
 //! What the provider's register and the holder's holdings have in common: how a
 //! certificate looks to people, and who is a party to it.
 
-use super::io::Event;
 use super::kernel::Context;
 use crate::certificate::objects::{Activation, Hop};
 use crate::certificate::{Certificate, VerifiedCertificate};
@@ -13,6 +12,14 @@ use crate::settlement::objects::Terms;
 pub enum CertificateRole {
     Issued,
     Held,
+}
+
+/// A certificate moved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CertificateNews {
+    pub cert: CertId,
+    /// What: `issued`, `acquired`, `given`, `received`, `redeemed`.
+    pub what: &'static str,
 }
 
 /// The lock on a certificate.
@@ -65,5 +72,5 @@ pub(super) fn is_party(certificate: &Certificate, facts: &VerifiedCertificate, p
 }
 
 pub(super) fn notify(ctx: &mut Context<'_>, cert: CertId, what: &'static str) {
-    ctx.out.notify(Event::Certificate { cert, what });
+    ctx.out.notify(CertificateNews { cert, what });
 }

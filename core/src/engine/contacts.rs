@@ -5,10 +5,12 @@ use std::ops::RangeInclusive;
 
 use serde::{Deserialize, Serialize};
 
-use super::io::{Effect, Topic, Verdict};
-use super::kernel::{Context, gossip_envelope, wire_verdict};
+use super::io::{Done, Effect, Topic};
+use super::kernel::{Context, Judged, Timer, answer, gossip_envelope, judge};
 use crate::ids::Key;
 use crate::limits::{CONTACT_ADDR_BYTES, CONTACT_ADDRS_MAX, CONTACT_SKEW_MS, CONTACTS_MAX};
+use crate::reason;
+use crate::reasons::Reason;
 use crate::units::TimeMs;
 use crate::wire::{Object, VERSION, WireError, encode};
 
@@ -46,6 +48,13 @@ impl Contact {
     }
 }
 
+/// What the shell tells of this node's addresses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ContactsCommand {
+    /// Addresses at which this node listens, to publish in its Contact.
+    SetAddresses(Vec<String>),
+}
+
 /// Contacts heard, and our own.
 #[derive(Debug, Default)]
 pub struct Contacts {
@@ -64,8 +73,16 @@ impl Contacts {
         self.heard.values().map(|(_, contact)| contact)
     }
 
+    /// Does what the shell asks.
+    pub fn on_command(&mut self, ctx: &mut Context<'_>, id: u64, command: ContactsCommand) {
+        let ContactsCommand::SetAddresses(addrs) = command;
+        self.set_own(addrs);
+        self.on_tick(ctx);
+        answer(ctx, Some(id), Ok(Done::Ok));
+    }
+
     /// Own addresses changed.
-    pub fn set_own(&mut self, addrs: Vec<String>) {
+    fn set_own(&mut self, addrs: Vec<String>) {
         if self.own != addrs {
             self.own = addrs;
             self.due_at_ms = 0;
@@ -98,8 +115,8 @@ impl Contacts {
 
     /// When `on_tick` is due.
     #[must_use]
-    pub fn next_deadline(&self) -> Option<(TimeMs, &'static str)> {
-        (!self.own.is_empty()).then_some((self.due_at_ms, "publish contact"))
+    pub fn next_deadline(&self) -> Option<(TimeMs, Timer)> {
+        (!self.own.is_empty()).then_some((self.due_at_ms, Timer::Contact))
     }
 
     /// A Contact on gossip. `is_trader` tells who has an order.
@@ -108,30 +125,36 @@ impl Contacts {
         ctx: &mut Context<'_>,
         is_trader: impl Fn(&Key) -> bool,
         bytes: &[u8],
-    ) -> (Verdict, Option<&'static str>) {
+    ) -> Judged {
+        judge(self.take(ctx, is_trader, bytes))
+    }
+
+    fn take(
+        &mut self,
+        ctx: &mut Context<'_>,
+        is_trader: impl Fn(&Key) -> bool,
+        bytes: &[u8],
+    ) -> Result<(), Reason> {
         let verified =
             gossip_envelope(bytes).and_then(|env| env.verify::<Contact>(ctx.params.magic));
-        let contact = match verified {
-            Ok(contact) => contact.into_value(),
-            Err(error) => return wire_verdict(error),
-        };
+        let contact = verified.map_err(WireError::reason)?.into_value();
         if !contact.is_bounded() {
-            return wire_verdict(WireError::Oversize);
+            return Err(WireError::Oversize.reason());
         }
         let known = self.heard.get(&contact.key);
         if known.is_some_and(|(_, old)| old.seq >= contact.seq) || contact.key == ctx.me() {
-            return (Verdict::Ignore, Some("contact.duplicate"));
+            return Err(reason!("contact.duplicate"));
         }
         if contact.seq.abs_diff(ctx.now_ms) > CONTACT_SKEW_MS {
-            return (Verdict::Ignore, Some("contact.stale"));
+            return Err(reason!("contact.stale"));
         }
         if known.is_none() && !self.make_room(&contact.key, is_trader) {
-            return (Verdict::Ignore, Some("contact.full"));
+            return Err(reason!("contact.full"));
         }
         let (key, addrs) = (contact.key, contact.addrs.clone());
         self.heard.insert(key, (ctx.now_ms, contact));
         ctx.out.push(Effect::Addrs { key, addrs });
-        (Verdict::Accept, None)
+        Ok(())
     }
 
     /// Forgets the contact heard longest ago, of keys without an order before those with one;
@@ -153,7 +176,7 @@ impl Contacts {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Command, Engine, Input, Keys};
+    use super::super::{Engine, Input, Keys};
     use super::*;
     use crate::test_support::devnet;
     use crate::wire::decode_record;
@@ -173,7 +196,7 @@ mod tests {
 
     fn listens(addrs: &[&str]) -> Input {
         let addrs = addrs.iter().map(|addr| (*addr).to_owned()).collect();
-        Input::Command { id: 1, command: Command::SetAddresses(addrs) }
+        Input::Command { id: 1, command: ContactsCommand::SetAddresses(addrs).into() }
     }
 
     #[test]

@@ -5,16 +5,22 @@ use std::sync::Arc;
 use bitcoin::{OutPoint, ScriptBuf, Transaction, Txid};
 use serde::{Deserialize, Serialize};
 
-use super::kernel::{Record, Table, Unreadable};
-use super::leases::{HeldEvent, LeaseEffect};
-use super::market::{ComputeError, Computed, OrderSpec};
+use super::certificates::CertificateNews;
+use super::contacts::ContactsCommand;
+use super::holdings::HoldingsCommand;
+use super::kernel::{KernelNews, Record, Unreadable};
+use super::leases::{HeldEvent, LeaseCommand, LeaseEffect, LeaseNews};
+use super::market::{ComputeError, Computed, MarketCommand, MarketNews};
+use super::messages::wraps;
+use super::register::RegisterCommand;
+use super::trades::TradeNews;
 use crate::admission::AdmissionError;
 use crate::book::OrderSet;
 use crate::bundle::{Admitted, Candidates};
-use crate::ids::{CertId, FundingId, Key, LeaseId, StandingId, TradeId};
+use crate::ids::{FundingId, Key, LeaseId, StandingId};
 use crate::lease::ExecutorEvent;
-use crate::lease::objects::Workload;
 use crate::limits::{GOSSIP_MAX_BYTES, PROOF_MAX_BYTES};
+use crate::reasons::Reason;
 use crate::settlement::facts::ChainFacts;
 
 /// Gossip topics.
@@ -125,8 +131,8 @@ pub struct Refusal {
 impl Refusal {
     /// A refusal.
     #[must_use]
-    pub fn new(code: &str, message: impl Into<String>) -> Self {
-        Self { code: code.to_owned(), message: message.into() }
+    pub fn new(reason: Reason, message: impl Into<String>) -> Self {
+        Self { code: reason.code().to_owned(), message: message.into() }
     }
 }
 
@@ -152,24 +158,11 @@ pub struct Funding {
 /// What an operator, or the shell for them, asks of the engine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
-    /// Keep an order in the market.
-    Place(Box<OrderSpec>),
-    Cancel(StandingId),
-    /// Set how many units of each class this host sells: (class, units).
-    SetCapacity(Vec<(u16, u32)>),
-    Gift {
-        cert: CertId,
-        to: Key,
-    },
-    /// Redeem a certificate with a workload.
-    Redeem {
-        cert: CertId,
-        workload: Box<Workload>,
-    },
-    /// End a lease early, on either side.
-    StopLease(LeaseId),
-    /// Addresses at which this node listens, to publish in its Contact.
-    SetAddresses(Vec<String>),
+    Market(MarketCommand),
+    Register(RegisterCommand),
+    Holdings(HoldingsCommand),
+    Lease(LeaseCommand),
+    Contacts(ContactsCommand),
 }
 
 /// Answer to a command.
@@ -285,39 +278,28 @@ pub enum Input {
 /// Something people or programs may want to know.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    EpochComputed {
-        epoch: u64,
-        /// Rows of it, own and others'.
-        rows: usize,
-    },
-    /// A record was not written, since it could not be read back.
-    RecordRefused {
-        table: Table,
-        bytes: usize,
-    },
-    /// An epoch has no result: nothing of it binds here.
-    EpochFailed {
-        epoch: u64,
-        code: &'static str,
-    },
-    Trade {
-        trade: TradeId,
-        /// New state or final reason code.
-        state: String,
-    },
-    Certificate {
-        cert: CertId,
-        /// What: `issued`, `acquired`, `given`, `received`, `redeemed`.
-        what: &'static str,
-    },
-    Lease {
-        lease: LeaseId,
-        phase: String,
-    },
-    Refused {
-        peer: Key,
-        code: String,
-    },
+    Kernel(KernelNews),
+    Market(MarketNews),
+    Trade(TradeNews),
+    Certificate(CertificateNews),
+    Lease(LeaseNews),
+}
+
+wraps! {
+    Command {
+        Market(MarketCommand),
+        Register(RegisterCommand),
+        Holdings(HoldingsCommand),
+        Lease(LeaseCommand),
+        Contacts(ContactsCommand),
+    }
+    Event {
+        Kernel(KernelNews),
+        Market(MarketNews),
+        Trade(TradeNews),
+        Certificate(CertificateNews),
+        Lease(LeaseNews),
+    }
 }
 
 /// One thing for the shell to do. Performed in order: nothing after a `Persist` leaves the

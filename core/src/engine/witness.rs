@@ -8,8 +8,10 @@ use serde::{Deserialize, Serialize};
 use crate::certificate::Certificate;
 use crate::certificate::equivocation::{ProofError, Statement, prove, verify_proof};
 use crate::certificate::objects::{EquivProof, Hop, StatementKind};
-use crate::engine::io::{Effect, Topic, Verdict};
-use crate::engine::kernel::{Context, Record, Stored, Table, Unreadable, judge, records as read};
+use crate::engine::io::{Effect, Topic};
+use crate::engine::kernel::{
+    Context, Judged, Record, Stored, Table, Unreadable, judge, records as read,
+};
 use crate::ids::{CertId, Key, TermsHash};
 use crate::limits::{GRANTS_MAX, PROOF_MAX_BYTES};
 use crate::reason;
@@ -148,21 +150,13 @@ impl Witness {
     }
 
     /// Judges a grant on `locks`; the code is that of what is not accepted.
-    pub fn on_lock_gossip(
-        &mut self,
-        ctx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> (Verdict, Option<&'static str>) {
-        judged(self.on_grant(ctx, bytes))
+    pub fn on_lock_gossip(&mut self, ctx: &mut Context<'_>, bytes: &[u8]) -> Judged {
+        judge(self.on_grant(ctx, bytes))
     }
 
     /// Judges a message on `proofs`; the code is that of what is not accepted.
-    pub fn on_proof_gossip(
-        &mut self,
-        ctx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> (Verdict, Option<&'static str>) {
-        judged(self.on_proof(ctx, bytes))
+    pub fn on_proof_gossip(&mut self, ctx: &mut Context<'_>, bytes: &[u8]) -> Judged {
+        judge(self.on_proof(ctx, bytes))
     }
 
     fn on_grant(&mut self, ctx: &mut Context<'_>, bytes: &[u8]) -> Result<(), Reason> {
@@ -243,12 +237,5 @@ fn verify_grant(envelope: &Envelope, ctx: &Context<'_>) -> Result<Statement, Wir
             Statement::verify(StatementKind::RedeemGrant, envelope, magic)
         }
         other => other,
-    }
-}
-
-fn judged(result: Result<(), Reason>) -> (Verdict, Option<&'static str>) {
-    match result {
-        Ok(()) => (Verdict::Accept, None),
-        Err(reason) => judge(reason),
     }
 }

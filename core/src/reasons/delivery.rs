@@ -53,14 +53,13 @@ pub(super) const FAMILIES: &[Family] = &[
         "lease.memory": Failed, Nobody, "the workload needed more memory than it has";
         "lease.no_answer": TimedOut, Peer, "the provider does not answer",
             "try again later";
-        "lease.not_found": NotFound, Local, "no such lease",
+        "lease.not_found": NotFound, Nobody, "no such lease",
             "`capex lease list` shows the known ones";
         "lease.not_holder": Rejected, Nobody, "another key holds this lease";
         "lease.output_quota": Failed, Nobody, "the workload wrote more than it may";
         "lease.replayed": Rejected, Peer, "the call was made before";
         "lease.stopped": Note, Nobody, "the holder stopped the workload";
         "lease.trapped": Failed, Nobody, "the workload trapped";
-        "lease.unknown": NotFound, Nobody, "no such lease", "list yours with `capex lease list`";
         "lease.wait_timeout": TimedOut, Nobody, "the lease has not ended yet",
             "it goes on without you: see `capex lease show ID`";
         "lease.window_over": Rejected, Nobody, "the delivery window is over";

@@ -48,7 +48,6 @@ pub(super) const FAMILIES: &[Family] = &[
         "`capex match --input FILE`, `capex epoch verify EPOCH`: a result that breaks a rule; \
          a result file";
         "result.above_limit": Failed, Peer, "a run costs more than the bid's limit";
-        "result.absent": NotFound, Nobody, "the workload left no such result";
         "result.below_limit": Failed, Peer, "a run costs less than the ask's limit";
         "result.incompatible": Failed, Peer, "two orders trade that do not accept each other";
         "result.money": Failed, Peer, "a total is not units times price";

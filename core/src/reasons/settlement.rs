@@ -92,7 +92,6 @@ pub(super) const FAMILIES: &[Family] = &[
         "settle.refunded": Rejected, Peer, "the payment went back to the buyer";
         "settle.too_late_to_reveal": Rejected, Nobody,
             "too little time is left to reveal the preimage safely";
-        "settle.unknown_request": Rejected, Peer, "the request is none of this protocol";
         "settle.window_over": Rejected, Nobody, "the delivery window has ended";
     },
     family! {

@@ -16,6 +16,7 @@ use bitcoin::secp256k1::{Secp256k1, Verification};
 use serde::{Deserialize, Serialize};
 
 use super::check::{self, Agreement, CheckError, Expected, Now};
+use super::deadline::Deadline;
 use super::objects::{Row, TermsRequest, Transfer};
 use super::rails::Rail;
 use super::rails::chain::facts::{ContractFacts, Facts};
@@ -393,18 +394,17 @@ impl Buyer {
 
     /// Times at which something falls due, unix ms, with what.
     #[must_use]
-    pub fn deadlines(&self) -> Vec<(TimeMs, &'static str)> {
+    pub fn deadlines(&self) -> Vec<(TimeMs, Deadline)> {
         match &self.state {
-            State::Draft { until_ms, .. } => vec![(*until_ms, "terms deadline")],
+            State::Draft { until_ms, .. } => vec![(*until_ms, Deadline::Terms)],
             State::TermsSigned(signed) | State::Funding { signed, .. } => {
-                vec![(signed.release_at_ms, "funding deadline")]
+                vec![(signed.release_at_ms, Deadline::Funding)]
             }
-            State::Locked { signed, quiet_until_ms, .. } => vec![
-                (*quiet_until_ms, "no conflicting lock"),
-                (signed.release_at_ms, "funding deadline"),
-            ],
+            State::Locked { signed, quiet_until_ms, .. } => {
+                vec![(*quiet_until_ms, Deadline::Quiet), (signed.release_at_ms, Deadline::Funding)]
+            }
             State::Paying { payment, phase: Phase::Built } => {
-                vec![(payment.signed.release_at_ms, "funding deadline")]
+                vec![(payment.signed.release_at_ms, Deadline::Funding)]
             }
             State::Paying { .. } | State::Aborted { .. } => Vec::new(),
         }

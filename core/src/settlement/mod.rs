@@ -18,11 +18,13 @@
 
 pub mod buyer;
 pub mod check;
+mod deadline;
 pub mod objects;
 pub mod rails;
 pub mod registrar;
 pub mod seller;
 
+pub use deadline::Deadline;
 pub use rails::Rail;
 pub use rails::chain::{facts, fees, keyagg, script, timelock, transaction};
 

@@ -1,13 +1,12 @@
-//! The signed objects of a settlement and the messages that carry them.
+//! The signed objects of a settlement.
 
 use std::ops::RangeInclusive;
 
 use serde::{Deserialize, Serialize};
 
-use crate::certificate::Certificate;
 use crate::ids::{CertId, Key, TermsHash, TradeId};
 use crate::units::{Slot, Units, Window};
-use crate::wire::{Envelope, Object};
+use crate::wire::Object;
 
 /// One row of an epoch's result: what both sides must hold identically for a trade to bind.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -185,62 +184,4 @@ pub struct TermsRequest {
     pub funders: Vec<Funder>,
     /// The buyer's chain height.
     pub tip_height: u32,
-}
-
-/// Requests of `settle/1`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum SettleRequest {
-    /// B→S. Answer: `Terms`.
-    Terms(TermsRequest),
-    /// B→P: terms with the Accept of every funder. Answer: `LockGrant`.
-    Accept {
-        terms: Envelope,
-        /// Signed Accepts, one per funder, in their order.
-        accepts: Vec<Envelope>,
-    },
-    /// B→P and S: the raw signed funding. Answer: `FundAck`.
-    Fund {
-        terms_hash: TermsHash,
-        /// Consensus-encoded transaction.
-        tx: Vec<u8>,
-    },
-    /// B→P: the sale is complete. Answer: `Activation` or `NotYet`.
-    Transfer(Transfer),
-    /// B→P: signed TermsCancel. Answer: `Stored`.
-    Cancel(Envelope),
-    /// Holder→P: signed Gift. Answer: `Activation`.
-    Gift(Envelope),
-    /// Giver or P → the new holder: the certificate is yours. Answer: `Stored`.
-    Push(Certificate),
-    /// Anyone who is, or was told to be, a party → P. Answer: `Certificate`.
-    GetCert(CertId),
-}
-
-/// Answers of `settle/1`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum SettleReply {
-    /// Signed Terms, and the Issue at a primary sale.
-    Terms {
-        /// Signed Issue, at seq 0.
-        issue: Option<Envelope>,
-        terms: Envelope,
-    },
-    LockGrant(Envelope),
-    /// The funding is known to the provider, who broadcasts it too.
-    FundAck {
-        terms_hash: TermsHash,
-        /// Of the transaction received.
-        txid: [u8; 32],
-    },
-    /// Signed Activation: the certificate moved.
-    Activation(Envelope),
-    /// The facts are not deep enough yet: ask again on the next tip.
-    NotYet,
-    Certificate(Certificate),
-    Stored,
-    /// No, with a stable reason code.
-    Refused {
-        /// Reason code, at most 64 bytes.
-        code: String,
-    },
 }

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::buyer::transfer;
 use super::check::{CheckError, Now, SignedTerms, consents};
+use super::deadline::Deadline;
 use super::objects::{Accept, Terms, TermsCancel, Transfer};
 use super::rails::Rail;
 use super::rails::chain::facts::Facts;
@@ -207,10 +208,12 @@ impl Registrar {
 
     /// Times at which something falls due, unix ms, with what.
     #[must_use]
-    pub fn deadlines(&self, slot_s: u32) -> Vec<(TimeMs, &'static str)> {
+    pub fn deadlines(&self, slot_s: u32) -> Vec<(TimeMs, Deadline)> {
         match self.state {
-            State::Locked => vec![(self.consent.release_at_ms, "funding deadline")],
-            State::Funded => vec![(self.signed.terms.window.ends_at_ms(slot_s), "delivery ends")],
+            State::Locked => vec![(self.consent.release_at_ms, Deadline::Funding)],
+            State::Funded => {
+                vec![(self.signed.terms.window.ends_at_ms(slot_s), Deadline::DeliveryEnds)]
+            }
             State::Activated { .. } | State::Released { .. } => Vec::new(),
         }
     }

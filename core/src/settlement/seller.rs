@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::check::{Agreement, CheckError, Now, reach, shares_add_up};
+use super::deadline::Deadline;
 use super::objects::{Row, TermsCancel, TermsRequest};
 use super::rails::Rail;
 use super::rails::chain::facts::{ContractFacts, Facts};
@@ -365,16 +366,18 @@ impl Seller {
 
     /// Times at which something falls due, unix ms, with what.
     #[must_use]
-    pub fn deadlines(&self, slot_s: u32) -> Vec<(TimeMs, &'static str)> {
+    pub fn deadlines(&self, slot_s: u32) -> Vec<(TimeMs, Deadline)> {
         let window = self.row.window();
         match &self.state {
-            State::Offered { until_ms } => vec![(*until_ms, "terms deadline")],
+            State::Offered { until_ms } => vec![(*until_ms, Deadline::Terms)],
             State::Agreed { phase, .. } => match phase {
-                Phase::TermsSigned { until_ms } => vec![(*until_ms, "accept deadline")],
+                Phase::TermsSigned { until_ms } => vec![(*until_ms, Deadline::Accept)],
                 Phase::FundSeen | Phase::FundFinal => {
-                    vec![(window.starts_at_ms(slot_s), "delivery starts")]
+                    vec![(window.starts_at_ms(slot_s), Deadline::DeliveryStarts)]
                 }
-                Phase::NeverReveal { .. } => vec![(window.ends_at_ms(slot_s), "delivery ends")],
+                Phase::NeverReveal { .. } => {
+                    vec![(window.ends_at_ms(slot_s), Deadline::DeliveryEnds)]
+                }
                 Phase::LockGranted
                 | Phase::ClaimSent { .. }
                 | Phase::Claimed { .. }

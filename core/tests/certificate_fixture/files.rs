@@ -128,7 +128,7 @@ impl Host {
                     let is_read = matches!(&reply, LeaseReply::Bytes { end: true, .. });
                     (reply, is_read.then(|| name.clone()), false)
                 }
-                None => (LeaseReply::Refused { code: "result.absent".to_owned() }, None, false),
+                None => (LeaseReply::Refused { code: "result.not_found".to_owned() }, None, false),
             },
         }
     }

@@ -5,19 +5,20 @@ use std::collections::BTreeMap;
 use bitcoin::secp256k1::{All, Secp256k1};
 use capex_core::certificate::{Certificate, Claim, Hop};
 use capex_core::engine::certificates::CertificateView;
-use capex_core::engine::holdings::Holdings;
+use capex_core::engine::holdings::{Holdings, HoldingsCommand};
 use capex_core::engine::io::{Done, Effect, Protocol, Topic, Verdict};
 use capex_core::engine::kernel::{
-    ChainView, Context, Counters, Keys, Outbox, Purpose, Record, Treasury, WalletView,
+    ChainView, Context, Counters, Keys, Outbox, Record, Treasury, WalletView,
 };
 use capex_core::engine::leases::{LeaseEffect, Leases};
+use capex_core::engine::messages::{Purpose, SettleReply, SettleRequest};
 use capex_core::engine::register::Register;
 use capex_core::engine::witness::Witness;
 use capex_core::ids::{CertId, Key, LeaseId, TermsHash, TradeId};
 use capex_core::lease::ExecutorEvent;
 use capex_core::lease::objects::{LeaseReply, LeaseRequest};
 use capex_core::params::Params;
-use capex_core::settlement::objects::{SettleReply, SettleRequest, Terms};
+use capex_core::settlement::objects::Terms;
 use capex_core::units::{Units, Window};
 use capex_core::wire::{self, Verified, sha256};
 
@@ -74,23 +75,16 @@ impl Books {
         peer: Key,
         request: &SettleRequest,
     ) -> SettleReply {
-        let answer = match request {
-            SettleRequest::Gift(gift) => {
-                self.register.on_gift(ctx, gift).map(SettleReply::Activation)
+        match request {
+            SettleRequest::Register(request) => {
+                let held = |id: &CertId| self.holdings.certificate_for(peer, id);
+                SettleReply::of(self.register.on_request(ctx, peer, request, held))
             }
-            SettleRequest::Push(certificate) => {
-                let pushed = self.holdings.on_push(ctx, &mut self.witness, certificate);
-                pushed.map(|()| SettleReply::Stored)
-            }
-            SettleRequest::GetCert(id) => {
-                let issued = self.register.certificate_for(peer, id);
-                let found = issued.or_else(|| self.holdings.certificate_for(peer, id));
-                let found = found.ok_or("certificate.not_a_party");
-                found.map(|found| SettleReply::Certificate(found.clone()))
+            SettleRequest::Courier(request) => {
+                SettleReply::of(self.holdings.on_request(ctx, &mut self.witness, request))
             }
             other => panic!("no {other:?} here"),
-        };
-        answer.unwrap_or_else(|code| SettleReply::Refused { code: code.to_owned() })
+        }
     }
 
     fn on_reply(
@@ -100,7 +94,9 @@ impl Books {
         reply: Result<SettleReply, String>,
     ) {
         match purpose {
-            Purpose::Register(purpose) => self.register.on_reply(ctx, purpose, &reply),
+            Purpose::Register(purpose) => {
+                self.register.on_reply(ctx, purpose, &SettleReply::told(reply));
+            }
             Purpose::Holdings(purpose) => {
                 self.holdings.on_reply(ctx, &mut self.witness, purpose, reply);
             }
@@ -351,8 +347,9 @@ impl Net {
         });
     }
 
-    pub fn settle(&mut self, to: u8, peer: u8, request: &SettleRequest) -> SettleReply {
-        let bytes = self.ask(public(to), public(peer), Protocol::Settle, &wire::encode(request));
+    pub fn settle(&mut self, to: u8, peer: u8, request: impl Into<SettleRequest>) -> SettleReply {
+        let bytes = wire::encode(&request.into());
+        let bytes = self.ask(public(to), public(peer), Protocol::Settle, &bytes);
         wire::decode_record(&bytes).unwrap()
     }
 
@@ -435,7 +432,8 @@ impl Net {
     }
 
     pub fn give(&mut self, from: u8, command: u64, cert: CertId, to: u8) {
-        self.party(from).with(|ctx, books, _| books.holdings.gift(ctx, command, cert, public(to)));
+        let gift = HoldingsCommand::Gift { cert, to: public(to) };
+        self.party(from).with(|ctx, books, _| books.holdings.on_command(ctx, command, gift));
         self.pump();
     }
 

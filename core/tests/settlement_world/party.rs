@@ -15,18 +15,17 @@ use capex_core::certificate::objects::{Activation, Binding, Issue, Payment};
 use capex_core::certificate::{Certificate, Hop, VerifiedCertificate, verify};
 use capex_core::engine::io::{Effect, Funding, Topic};
 use capex_core::engine::kernel::{
-    ChainView, Context, Counters, Keys, Outbox, Purpose, Record, Treasury, WalletView,
+    ChainView, Context, Counters, Keys, Outbox, Record, Treasury, WalletView,
 };
+use capex_core::engine::messages::{SettleReply, SettleRequest};
 use capex_core::engine::trades::{
-    BuyLimits, PastTradeV1, Purchase, Titles, TradeEvent, TradeView, Trades,
+    BuyLimits, PastTradeV1, Purchase, Titles, TradeEvent, TradeRequest, TradeView, Trades,
 };
 use capex_core::ids::{CertId, FundingId, Key, TermsHash, TradeId};
 use capex_core::params::Params;
 use capex_core::settlement::buyer::Buyer;
 use capex_core::settlement::facts::{ChainFacts, Sighting};
-use capex_core::settlement::objects::{
-    Accept, LockGrant, Row, SettleReply, SettleRequest, Terms, TermsRequest, Transfer,
-};
+use capex_core::settlement::objects::{Accept, LockGrant, Row, Terms, TermsRequest, Transfer};
 use capex_core::settlement::script::{Contract, TEMPLATE};
 use capex_core::settlement::seller::Goods;
 use capex_core::settlement::transaction::KnownTx;
@@ -601,7 +600,7 @@ impl Party {
         let events = self.trades.on_tick(&mut ctx, &mut self.registrar);
         self.events.extend(events);
         if let Some((at, why)) = self.trades.next_deadline() {
-            assert!(at > now_ms, "{why} is due already and nothing was done");
+            assert!(at > now_ms, "{why:?} is due already and nothing was done");
         }
     }
 
@@ -652,18 +651,20 @@ impl Party {
         match message {
             Message::Request { id, bytes } => {
                 let request: SettleRequest = capex_core::wire::decode_record(&bytes).unwrap();
+                let request = request.try_into().unwrap();
                 let (reply, events) =
                     self.trades.on_request(&mut ctx, &mut self.registrar, from, request);
                 self.events.extend(events);
-                self.pending_reply = Some((from, id, capex_core::wire::encode(&reply)));
+                let reply = capex_core::wire::encode(&SettleReply::of(reply));
+                self.pending_reply = Some((from, id, reply));
             }
             Message::Reply { id, bytes } => {
                 let reply: SettleReply = capex_core::wire::decode_record(&bytes).unwrap();
                 let Some((_, purpose)) = ctx.out.take_request(id) else { return };
-                let events =
-                    self.trades.on_reply(&mut ctx, &mut self.registrar, from, &purpose, Ok(reply));
+                let (purpose, answer) = (purpose.try_into().unwrap(), SettleReply::told(Ok(reply)));
+                let titles = &mut self.registrar;
+                let events = self.trades.on_reply(&mut ctx, titles, from, purpose, answer);
                 self.events.extend(events);
-                assert!(!matches!(purpose, Purpose::Register(_)));
             }
             Message::Lock(lock) => {
                 let grant: LockGrant = lock.peek().unwrap();
@@ -675,9 +676,9 @@ impl Party {
     }
 
     /// Codes for a request about an unknown trade, and one by a stranger.
-    pub(crate) fn probe(&mut self, setup: &Setup, now_ms: u64, stranger: Key) -> Vec<String> {
+    pub(crate) fn probe(&mut self, setup: &Setup, now_ms: u64, stranger: Key) -> Vec<&'static str> {
         let request = |trade_id| {
-            SettleRequest::Terms(TermsRequest {
+            TradeRequest::Terms(TermsRequest {
                 trade_id,
                 to: stranger,
                 funders: Vec::new(),
@@ -687,10 +688,7 @@ impl Party {
         let mut ctx = context!(self, setup, now_ms);
         let mut ask = |request| {
             let register = &mut self.registrar;
-            match self.trades.on_request(&mut ctx, register, stranger, request).0 {
-                SettleReply::Refused { code } => code,
-                other => panic!("{other:?}"),
-            }
+            self.trades.on_request(&mut ctx, register, stranger, request).0.unwrap_err()
         };
         vec![ask(request(TradeId([9; 32]))), ask(request(setup.trade()))]
     }

@@ -8,7 +8,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use crate::api::{Answer, ApiError, RedeemCall};
 use crate::node::Node;
 use crate::node::lease_client::Content;
-use capex_core::engine::Command;
+use capex_core::engine::leases::LeaseCommand;
 use capex_core::ids::{CertId, Digest};
 use capex_core::lease::objects::{InputFile, Workload, WorkloadKind};
 use capex_core::lease::workload;
@@ -83,7 +83,7 @@ impl Node {
             }
             Stage::Kept(Ok(())) => {
                 drop(turn);
-                self.answer_command(Command::Redeem { cert, workload }, reply);
+                self.answer_command(LeaseCommand::Redeem { cert, workload }.into(), reply);
                 // From here on the engine says what is needed.
                 self.outside.held.handed_over(&digest);
             }

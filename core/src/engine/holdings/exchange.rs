@@ -4,12 +4,14 @@ use super::records::HeldRecord;
 use super::{Errand, GIFTED_HOPS_MAX, HELD_MAX, Holdings, HoldingsPurpose};
 use crate::certificate::objects::Issue;
 use crate::certificate::{Certificate, verify};
-use crate::engine::certificates::{is_party, notify};
+use crate::engine::certificates::notify;
+use crate::engine::courier::{CourierReply, CourierRequest};
 use crate::engine::io::Protocol;
-use crate::engine::kernel::{Context, Purpose, answer};
+use crate::engine::kernel::{Answer, Context, answer};
+use crate::engine::messages::{SettleReply, SettleRequest};
+use crate::engine::register::{RegisterReply, RegisterRequest};
 use crate::engine::witness::Witness;
 use crate::ids::{CertId, Key};
-use crate::settlement::objects::{SettleReply, SettleRequest};
 
 impl Holdings {
     /// Stores a certificate that a sale has made this node's.
@@ -63,9 +65,22 @@ impl Holdings {
     /// it, as one does that was given away and came back. One that gets no answer is asked
     /// for again when it is used again.
     pub fn fetch(&self, ctx: &mut Context<'_>, provider: Key, cert: CertId) {
-        let request = SettleRequest::GetCert(cert);
-        let purpose = Purpose::Holdings(HoldingsPurpose::Fetch(cert));
-        ctx.out.send(provider, Protocol::Settle, &request, purpose);
+        let request = SettleRequest::Register(RegisterRequest::Get(cert));
+        ctx.out.send(provider, Protocol::Settle, &request, HoldingsPurpose::Fetch(cert));
+    }
+
+    /// Answers a peer that brings a certificate.
+    ///
+    /// # Errors
+    /// As [`Holdings::acquire`].
+    pub fn on_request(
+        &mut self,
+        ctx: &mut Context<'_>,
+        witness: &mut Witness,
+        request: &CourierRequest,
+    ) -> Result<CourierReply, &'static str> {
+        let CourierRequest::Push(certificate) = request;
+        self.on_push(ctx, witness, certificate).map(|()| CourierReply::Stored)
     }
 
     /// Takes what a stranger says is this node's. Anyone can make up a provider and give its
@@ -89,13 +104,6 @@ impl Holdings {
         self.take(ctx, witness, certificate.clone(), "received").map(|_| ())
     }
 
-    /// The held copy for a peer that is a party to it; `None` tells a stranger nothing.
-    #[must_use]
-    pub fn certificate_for(&self, peer: Key, id: &CertId) -> Option<&Certificate> {
-        let held = self.held.get(id)?;
-        is_party(&held.certificate, &held.facts, peer).then_some(&held.certificate)
-    }
-
     /// A peer answered, or could not be reached.
     pub fn on_reply(
         &mut self,
@@ -105,14 +113,16 @@ impl Holdings {
         result: Result<SettleReply, String>,
     ) {
         match purpose {
-            HoldingsPurpose::Gift(cert) => self.on_gift_reply(ctx, witness, cert, result),
-            HoldingsPurpose::Push(cert) => {
-                if let Ok(SettleReply::Stored | SettleReply::Refused { .. }) = result {
-                    self.end_push(ctx, cert);
-                }
+            HoldingsPurpose::Gift(cert) => {
+                self.on_gift_reply(ctx, witness, cert, SettleReply::told(result));
             }
+            HoldingsPurpose::Push(cert) => match SettleReply::told(result) {
+                Answer::Said(CourierReply::Stored) | Answer::Refused(_) => self.end_push(ctx, cert),
+                Answer::None => {}
+            },
             HoldingsPurpose::Fetch(cert) => {
-                if let Ok(SettleReply::Certificate(certificate)) = result
+                if let Answer::Said(RegisterReply::Certificate(certificate)) =
+                    SettleReply::told(result)
                     && certificate.issue.id::<Issue>(ctx.params.magic) == cert.0
                 {
                     // A certificate that is not this node's, or does not verify, is dropped.
@@ -129,15 +139,15 @@ impl Holdings {
             self.errands.remove(&Errand::Push(cert));
             return;
         };
-        let request = SettleRequest::Push(record.certificate.clone());
+        let request = CourierRequest::Push(record.certificate.clone());
         let may_try =
             self.errands.get_mut(&Errand::Push(cert)).is_some_and(|errand| errand.take(ctx.now_ms));
         if !may_try || to == ctx.me() {
             self.end_push(ctx, cert);
             return;
         }
-        let purpose = Purpose::Holdings(HoldingsPurpose::Push(cert));
-        ctx.out.send(to, Protocol::Settle, &request, purpose);
+        let request = SettleRequest::Courier(request);
+        ctx.out.send(to, Protocol::Settle, &request, HoldingsPurpose::Push(cert));
     }
 
     fn end_push(&mut self, ctx: &mut Context<'_>, cert: CertId) {

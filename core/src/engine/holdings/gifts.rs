@@ -1,23 +1,30 @@
 //! Gifts: the giver signs, the provider activates, both push the certificate on.
 
 use super::records::{HeldRecord, PendingGift};
-use super::{Errand, Holdings, HoldingsPurpose};
+use super::{Errand, Holdings, HoldingsCommand, HoldingsPurpose};
 use crate::certificate::objects::{Gift, Hop};
 use crate::certificate::verify::verify;
 use crate::engine::certificates::notify;
 use crate::engine::io::{Done, Protocol};
-use crate::engine::kernel::{Context, Pace, Purpose, Retry, answer, remote_code};
+use crate::engine::kernel::{Answer, Context, Pace, Retry, answer, remote_code};
+use crate::engine::messages::SettleRequest;
+use crate::engine::register::{RegisterReply, RegisterRequest};
 use crate::engine::witness::Witness;
 use crate::ids::{CertId, Key};
-use crate::settlement::objects::{SettleReply, SettleRequest};
 use crate::wire::{Envelope, VERSION};
 
 /// Unanswered tries after which the command that asked for a gift is told so: 15 s.
 const GIFT_COMMAND_TRIES: u32 = 5;
 
 impl Holdings {
+    /// Does what an operator asks.
+    pub fn on_command(&mut self, ctx: &mut Context<'_>, id: u64, command: HoldingsCommand) {
+        let HoldingsCommand::Gift { cert, to } = command;
+        self.gift(ctx, id, cert, to);
+    }
+
     /// Gives a certificate away, as its holder. Answers the command when the provider has.
-    pub fn gift(&mut self, ctx: &mut Context<'_>, command: u64, cert: CertId, to: Key) {
+    fn gift(&mut self, ctx: &mut Context<'_>, command: u64, cert: CertId, to: Key) {
         if let Err(code) = self.start_gift(ctx, cert, to) {
             answer(ctx, Some(command), Err(code));
             return;
@@ -82,9 +89,8 @@ impl Holdings {
             let command = self.commands.remove(&cert);
             answer(ctx, command, Err("gift.no_answer"));
         }
-        let request = SettleRequest::Gift(gift);
-        let purpose = Purpose::Holdings(HoldingsPurpose::Gift(cert));
-        ctx.out.send(provider, Protocol::Settle, &request, purpose);
+        let request = SettleRequest::Register(RegisterRequest::Gift(gift));
+        ctx.out.send(provider, Protocol::Settle, &request, HoldingsPurpose::Gift(cert));
     }
 
     /// The provider answered a gift, or could not be reached.
@@ -93,24 +99,24 @@ impl Holdings {
         ctx: &mut Context<'_>,
         witness: &mut Witness,
         cert: CertId,
-        result: Result<SettleReply, String>,
+        told: Answer<RegisterReply>,
     ) {
         let pending = self.held.get(&cert).filter(|record| record.gift.is_some());
         let Some(provider) = pending.map(|record| record.facts.provider) else { return };
-        match result {
-            Ok(SettleReply::Activation(activation)) => {
+        match told {
+            Answer::Said(RegisterReply::Activation(activation)) => {
                 if self.finish_gift(ctx, witness, cert, activation).is_err() {
                     self.end_gift(ctx, cert, Err("gift.bad_activation"));
                 }
             }
-            Ok(SettleReply::Refused { code }) => {
+            Answer::Refused(code) => {
                 if code == "gift.stale_seq" {
                     self.fetch(ctx, provider, cert);
                 }
                 self.end_gift(ctx, cert, Err(remote_code(&code)));
             }
             // Anything else is no answer: the errand tries again.
-            Ok(_) | Err(_) => {}
+            Answer::Said(RegisterReply::Certificate(_)) | Answer::None => {}
         }
     }
 

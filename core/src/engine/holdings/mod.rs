@@ -3,16 +3,19 @@
 
 mod exchange;
 mod gifts;
+mod messages;
 mod records;
+mod views;
 
 use std::collections::BTreeMap;
 
+pub use messages::{HoldingsCommand, HoldingsPurpose};
+
 use self::records::HeldRecord;
-use super::certificates::{CertificateRole, CertificateView, notify, state};
+use super::certificates::notify;
 use super::kernel::{Cause, Context, Pace, Record, Retry, Table, Unreadable, records as read};
 use super::witness::Witness;
-use crate::certificate::{Certificate, VerifiedCertificate};
-use crate::ids::{CertId, Key, LeaseId};
+use crate::ids::{CertId, LeaseId};
 use crate::limits::HORIZON_SLOTS;
 use crate::units::{Slot, TimeMs};
 
@@ -21,17 +24,6 @@ pub const HELD_MAX: usize = 8192;
 /// Hops of all held certificates beyond which none is taken as a gift: half of the room is
 /// left for what this node buys, and at most 2 KiB a hop strangers fill 8 MiB.
 pub const GIFTED_HOPS_MAX: usize = HELD_MAX / 2;
-
-/// What the holder has asked a peer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum HoldingsPurpose {
-    /// The provider is to activate a gift.
-    Gift(CertId),
-    /// A given certificate was pushed to its new holder.
-    Push(CertId),
-    /// The provider is to send the whole certificate.
-    Fetch(CertId),
-}
 
 /// What waits for a peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -83,18 +75,6 @@ impl Holdings {
         Ok(())
     }
 
-    /// Every signed byte of a certificate that this node holds or held.
-    #[must_use]
-    pub fn certificate(&self, id: &CertId) -> Option<&Certificate> {
-        self.held.get(id).map(|record| &record.certificate)
-    }
-
-    /// What the held copy of a certificate says; former holdings included.
-    #[must_use]
-    pub fn held(&self, id: &CertId) -> Option<&VerifiedCertificate> {
-        self.held.get(id).map(|record| &record.facts)
-    }
-
     /// Notes that a held certificate was redeemed.
     pub fn mark_redeemed(&mut self, ctx: &mut Context<'_>, cert: CertId, lease: LeaseId) {
         if let Some(record) = self.held.get_mut(&cert) {
@@ -102,22 +82,6 @@ impl Holdings {
             self.save(ctx, cert);
             notify(ctx, cert, "redeemed");
         }
-    }
-
-    /// Certificates held, as the API shows them.
-    pub fn views(&self, me: Key, slot: Slot) -> impl Iterator<Item = CertificateView> {
-        self.held.values().map(move |record| {
-            let is_given = record.facts.holder != me;
-            let is_past = record.facts.window.end <= slot;
-            CertificateView {
-                role: CertificateRole::Held,
-                facts: record.facts.clone(),
-                state: state(record.redeemed.is_some(), is_given, is_past),
-                lock: None,
-                gift_pending: record.gift.as_ref().map(|gift| gift.to),
-                lease: record.redeemed,
-            }
-        })
     }
 
     /// Repeats what peers did not answer, forgets what is long past.

@@ -13,16 +13,15 @@ pub(in crate::engine) fn gossip_envelope(bytes: &[u8]) -> Result<Envelope, WireE
     decode_record(bytes)
 }
 
-/// Judges a message that is not taken: rejected if its sender is at fault, else ignored.
-pub(in crate::engine) fn judge(reason: Reason) -> (Verdict, Option<&'static str>) {
+/// What becomes of a message, and the code of what is not taken.
+pub type Judged = (Verdict, Option<&'static str>);
+
+/// Judges a message: one that is not taken is rejected if its sender is at fault, else ignored.
+pub(in crate::engine) fn judge(taken: Result<(), Reason>) -> Judged {
+    let Err(reason) = taken else { return (Verdict::Accept, None) };
     let verdict = match reason.blame() {
         Blame::Peer => Verdict::Reject,
         Blame::Nobody | Blame::Local => Verdict::Ignore,
     };
     (verdict, Some(reason.code()))
-}
-
-/// Verdict on bytes that failed.
-pub(in crate::engine) fn wire_verdict(error: WireError) -> (Verdict, Option<&'static str>) {
-    judge(error.reason())
 }

@@ -1,5 +1,6 @@
 //! What all components of the engine stand on, and nothing that belongs to one of them.
 
+mod answer;
 mod context;
 mod counters;
 mod gossip;
@@ -8,21 +9,25 @@ mod outbox;
 mod record;
 mod refusal;
 mod retry;
+mod timer;
 mod treasury;
 
 use bitcoin::secp256k1::{All, Secp256k1};
 
+pub use self::answer::Answer;
 pub use self::context::{ChainView, Context, WalletView};
 pub use self::counters::{CounterV1, Counters, SaltV1};
-pub(super) use self::gossip::{gossip_envelope, judge, wire_verdict};
+pub use self::gossip::Judged;
+pub(super) use self::gossip::{gossip_envelope, judge};
 pub use self::keys::Keys;
-pub use self::outbox::{Outbox, Purpose};
+pub use self::outbox::{KernelNews, Outbox};
 pub use self::record::{
     Cause, Record, RecordTooLarge, Stored, Table, Unreadable, check_tables, records,
 };
 pub(super) use self::refusal::answer;
 pub use self::refusal::remote_code;
 pub use self::retry::{Pace, Retry};
+pub use self::timer::Timer;
 pub use self::treasury::{Short, Treasury};
 use crate::params::Params;
 use crate::units::TimeMs;

@@ -5,34 +5,18 @@ use std::collections::{BTreeMap, VecDeque};
 use serde::Serialize;
 
 use super::record::{Record, RecordTooLarge, Stored, Table};
-use crate::engine::holdings::HoldingsPurpose;
 use crate::engine::io::{Effect, Event, Protocol};
-use crate::engine::leases::LeasePurpose;
-use crate::engine::register::RegisterPurpose;
-use crate::engine::sync::SyncPurpose;
-use crate::ids::{Key, TradeId};
+use crate::engine::messages::Purpose;
+use crate::ids::Key;
 use crate::limits::REQUESTS_PENDING_MAX;
 
-/// What a request of ours was about, to route its answer.
+/// What concerns no component alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Purpose {
-    Terms(TradeId),
-    /// Buyer waits for the LockGrant.
-    Accept(TradeId),
-    /// Buyer waits for the FundAck.
-    Fund(TradeId),
-    /// Buyer waits for the Activation of a sale.
-    Transfer(TradeId),
-    /// Buyer told the provider that it gave up.
-    Cancel(TradeId),
-    /// The provider's register asked.
-    Register(RegisterPurpose),
-    /// The holder's holdings asked.
-    Holdings(HoldingsPurpose),
-    /// The holder of a lease asked.
-    Lease(LeasePurpose),
-    /// Of the reconciliation of order sets.
-    Sync(SyncPurpose),
+pub enum KernelNews {
+    /// A record was not written, since it could not be read back.
+    RecordRefused { table: Table, bytes: usize },
+    /// A peer sent what its bytes alone prove wrong.
+    Refused { peer: Key, code: String },
 }
 
 /// Effects in order, with the records that must be on disk before them.
@@ -52,7 +36,7 @@ impl Outbox {
         match Record::store(key, value) {
             Ok(record) => self.records.push(record),
             Err(RecordTooLarge { table, bytes }) => {
-                self.notify(Event::RecordRefused { table, bytes });
+                self.notify(KernelNews::RecordRefused { table, bytes });
             }
         }
     }
@@ -80,8 +64,8 @@ impl Outbox {
     }
 
     /// Queues news. News never waits for the disk, since it changes nothing outside.
-    pub fn notify(&mut self, event: Event) {
-        self.effects.push_back(Effect::Notify(event));
+    pub fn notify(&mut self, news: impl Into<Event>) {
+        self.effects.push_back(Effect::Notify(news.into()));
     }
 
     /// Asks a peer. False if too many requests wait already: the caller's timer tries again.
@@ -90,14 +74,14 @@ impl Outbox {
         key: Key,
         protocol: Protocol,
         message: &T,
-        purpose: Purpose,
+        purpose: impl Into<Purpose>,
     ) -> bool {
         if self.pending.len() >= REQUESTS_PENDING_MAX {
             return false;
         }
         self.next_request += 1;
         let id = self.next_request;
-        self.pending.insert(id, (key, purpose));
+        self.pending.insert(id, (key, purpose.into()));
         self.push(Effect::Send { id, key, protocol, bytes: crate::wire::encode(message) });
         true
     }
@@ -155,8 +139,10 @@ mod tests {
         assert!(
             matches!(
                 told,
-                Some(Effect::Notify(Event::RecordRefused { table: Table::Epoch, bytes }))
-                    if bytes > RECORD_MAX_BYTES
+                Some(Effect::Notify(Event::Kernel(KernelNews::RecordRefused {
+                    table: Table::Epoch,
+                    bytes,
+                }))) if bytes > RECORD_MAX_BYTES
             ),
             "{told:?}"
         );

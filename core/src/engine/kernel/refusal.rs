@@ -20,7 +20,9 @@ pub(in crate::engine) fn answer(
     result: Result<Done, &str>,
 ) {
     if let Some(id) = command {
-        let result = result.map_err(|code| Refusal::new(code, explain(code)));
+        let refusal =
+            |code: &str| Refusal { code: code.to_owned(), message: explain(code).to_owned() };
+        let result = result.map_err(refusal);
         ctx.out.push(Effect::CommandDone { id, result });
     }
 }

@@ -48,7 +48,7 @@ impl Leases {
     /// Checks a call on a lease of this host and uses up its counter.
     ///
     /// # Errors
-    /// `lease.bad_call`, `lease.unknown`, `lease.not_holder`, `lease.bad_signature`,
+    /// `lease.bad_call`, `lease.not_found`, `lease.not_holder`, `lease.bad_signature`,
     /// `lease.wrong_verb`, `lease.call_expired`, `lease.call_too_long` or `lease.replayed`,
     /// in this order.
     pub fn authorise(
@@ -59,7 +59,7 @@ impl Leases {
         verb: Verb,
     ) -> Result<LeaseId, &'static str> {
         let lease = call.peek::<LeaseCall>().map_err(|_| "lease.bad_call")?.lease;
-        let record = self.hosted.get(&lease).ok_or("lease.unknown")?;
+        let record = self.hosted.get(&lease).ok_or("lease.not_found")?;
         if record.holder != Key(call.key) {
             return Err("lease.not_holder");
         }
@@ -86,7 +86,7 @@ impl Leases {
     /// calls stay within the window.
     ///
     /// # Errors
-    /// `lease.unknown`.
+    /// `lease.not_found`.
     pub(super) fn sign_call(
         &mut self,
         ctx: &Context<'_>,
@@ -95,7 +95,7 @@ impl Leases {
         life_s: u64,
     ) -> Result<Envelope, &'static str> {
         if !self.held.contains_key(&lease) {
-            return Err("lease.unknown");
+            return Err("lease.not_found");
         }
         self.counter = if self.counter == 0 { ctx.now_ms.max(1) } else { self.counter + 1 };
         let not_after_s = (ctx.now_ms / 1000).saturating_add(life_s);

@@ -13,7 +13,7 @@ use super::io::{HeldEvent, HeldFile, LeaseEffect};
 use super::records::{Answer, FetchedResult, HeldLease};
 use super::{LeasePurpose, Leases, notify};
 use crate::engine::io::{Effect, Protocol};
-use crate::engine::kernel::{Context, Pace, Purpose, Retry};
+use crate::engine::kernel::{Context, Pace, Retry};
 use crate::ids::{Digest, LeaseId};
 use crate::lease::objects::{LeaseReply, LeaseRequest, Receipt, Stream, Verb};
 use crate::lease::workload;
@@ -67,7 +67,7 @@ enum Waits {
 /// Whether a refusal will not last: the host has too much to do, or the room for the content
 /// is still being made.
 fn is_passing(step: &Step, code: &str) -> bool {
-    code == "lease.busy" || (code == "lease.unknown" && matches!(step, Step::Upload { .. }))
+    code == "lease.busy" || (code == "lease.not_found" && matches!(step, Step::Upload { .. }))
 }
 
 /// The client of one lease, in this life.
@@ -185,7 +185,7 @@ impl Leases {
         let (Ok(call), Some(record)) = (call, self.held.get(&lease)) else { return };
         let Some(fetch) = self.fetching.get_mut(&lease) else { return };
         fetch.wait(Waits::Peer, TimeMs::MAX);
-        let purpose = Purpose::Lease(LeasePurpose::Fetch(lease));
+        let purpose = LeasePurpose::Fetch(lease);
         if !ctx.out.send(record.provider, Protocol::Lease, &request(call), purpose) {
             self.on_silence(ctx, lease);
         }

@@ -5,7 +5,7 @@ use super::records::{Answer, HeldLease};
 use super::{Asking, Context, Holdings, LeasePurpose, Leases, Pace, Retry, notify};
 use crate::certificate::objects::RedeemGrant;
 use crate::engine::io::{Done, Protocol};
-use crate::engine::kernel::{Purpose, answer, remote_code};
+use crate::engine::kernel::{answer, remote_code};
 use crate::ids::{CertId, LeaseId};
 use crate::lease::objects::{
     Countersign, LeaseReply, LeaseRequest, LeaseStatus, Receipt, Redeem, Verb, Workload,
@@ -69,12 +69,7 @@ impl Leases {
             return;
         }
         let request = LeaseRequest::Challenge(cert);
-        ctx.out.send(
-            provider,
-            Protocol::Lease,
-            &request,
-            Purpose::Lease(LeasePurpose::Challenge(cert, command)),
-        );
+        ctx.out.send(provider, Protocol::Lease, &request, LeasePurpose::Challenge(cert, command));
     }
 
     fn on_challenge_reply(
@@ -160,7 +155,7 @@ impl Leases {
             redeem: record.redeem.clone(),
             workload: record.workload.clone(),
         };
-        let purpose = Purpose::Lease(LeasePurpose::Redeem(lease));
+        let purpose = LeasePurpose::Redeem(lease);
         ctx.out.send(record.provider, Protocol::Lease, &request, purpose);
     }
 
@@ -225,11 +220,11 @@ impl Leases {
     pub(super) fn stop_held(&mut self, ctx: &mut Context<'_>, command: u64, lease: LeaseId) {
         let call = self.sign_call(ctx, lease, Verb::Stop, STOP_LIFE_S);
         let (Ok(call), Some(record)) = (call, self.held.get(&lease)) else {
-            answer(ctx, Some(command), Err("lease.unknown"));
+            answer(ctx, Some(command), Err("lease.not_found"));
             return;
         };
         let request = LeaseRequest::Stop { call };
-        let purpose = Purpose::Lease(LeasePurpose::Stop(lease, command));
+        let purpose = LeasePurpose::Stop(lease, command);
         if !ctx.out.send(record.provider, Protocol::Lease, &request, purpose) {
             answer(ctx, Some(command), Err("lease.busy"));
         }
@@ -247,14 +242,14 @@ impl Leases {
     /// Receipts of a held lease arrived: checks, stores and countersigns them.
     ///
     /// # Errors
-    /// `lease.unknown`, `receipt.bad_chain` or `receipt.bad_signature`.
+    /// `lease.not_found`, `receipt.bad_chain` or `receipt.bad_signature`.
     pub fn store_receipts(
         &mut self,
         ctx: &mut Context<'_>,
         lease: LeaseId,
         new: &[Envelope],
     ) -> Result<(), &'static str> {
-        let record = self.held.get_mut(&lease).ok_or("lease.unknown")?;
+        let record = self.held.get_mut(&lease).ok_or("lease.not_found")?;
         let magic = ctx.params.magic;
         let mut chain: Vec<Verified<Receipt>> =
             record.receipts.iter().filter_map(|receipt| receipt.verify(magic).ok()).collect();
@@ -287,7 +282,7 @@ impl Leases {
         let number = u32::try_from(record.receipts.len().saturating_sub(1)).unwrap_or(u32::MAX);
         let signature = ctx.sign(Countersign { v: VERSION, receipt }).envelope().clone();
         let request = LeaseRequest::Countersign { lease, signature };
-        let purpose = Purpose::Lease(LeasePurpose::Countersign(lease, number));
+        let purpose = LeasePurpose::Countersign(lease, number);
         ctx.out.send(record.provider, Protocol::Lease, &request, purpose);
     }
 

@@ -1,8 +1,39 @@
-//! What leases ask of the shell, and what it answers.
+//! What leases are told to do and tell, what they ask of providers and of the shell, and what
+//! that answers.
 
-use crate::ids::{Digest, LeaseId};
+use crate::ids::{CertId, Digest, LeaseId};
 use crate::lease::objects::{Stream, Workload};
 use crate::units::TimeMs;
+
+/// What the holder has asked a provider.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LeasePurpose {
+    /// A challenge, for a command.
+    Challenge(CertId, u64),
+    Redeem(LeaseId),
+    /// To end a lease, for a command.
+    Stop(LeaseId, u64),
+    /// To take the countersignature of a receipt, by number.
+    Countersign(LeaseId, u32),
+    /// The next part of what the lease gives or needs.
+    Fetch(LeaseId),
+}
+
+/// What an operator asks of leases.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LeaseCommand {
+    /// Redeem a certificate with a workload.
+    Redeem { cert: CertId, workload: Box<Workload> },
+    /// End a lease early, on either side.
+    Stop(LeaseId),
+}
+
+/// A lease moved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeaseNews {
+    pub lease: LeaseId,
+    pub phase: String,
+}
 
 /// Why a lease is stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

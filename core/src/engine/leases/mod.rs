@@ -14,7 +14,9 @@ mod views;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-pub use io::{HeldEvent, HeldFile, LeaseEffect, Serve, StopReason};
+pub use io::{
+    HeldEvent, HeldFile, LeaseCommand, LeaseEffect, LeaseNews, LeasePurpose, Serve, StopReason,
+};
 pub use records::FetchedResult;
 pub use views::{LeaseRole, LeaseView};
 
@@ -22,7 +24,7 @@ use self::calls::Replay;
 use self::fetch::Fetch;
 use self::records::{HeldLease, LeaseRecord};
 use super::holdings::Holdings;
-use super::io::{Done, Event};
+use super::io::Done;
 use super::kernel::{Context, Pace, Record, Retry, Table, Unreadable, answer, records as read};
 use crate::ids::{CertId, Key, LeaseId};
 use crate::lease::objects::{LeaseStatus, Verb, Workload};
@@ -30,20 +32,6 @@ use crate::limits::HORIZON_SLOTS;
 use crate::params::Params;
 use crate::units::TimeMs;
 use crate::wire::Envelope;
-
-/// What the holder has asked a provider.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LeasePurpose {
-    /// A challenge, for a command.
-    Challenge(CertId, u64),
-    Redeem(LeaseId),
-    /// To end a lease, for a command.
-    Stop(LeaseId, u64),
-    /// To take the countersignature of a receipt, by number.
-    Countersign(LeaseId, u32),
-    /// The next part of what the lease gives or needs.
-    Fetch(LeaseId),
-}
 
 /// A challenge that waits for its Redeem.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -134,6 +122,22 @@ impl Leases {
         self.hosted_deadlines(params).chain(held).min()
     }
 
+    /// Does what an operator asks: it is answered later, or at once with a refusal.
+    pub fn on_command(
+        &mut self,
+        ctx: &mut Context<'_>,
+        holdings: &Holdings,
+        id: u64,
+        command: LeaseCommand,
+    ) {
+        match command {
+            LeaseCommand::Redeem { cert, workload } => {
+                self.redeem(ctx, holdings, id, cert, *workload);
+            }
+            LeaseCommand::Stop(lease) => self.stop(ctx, id, lease),
+        }
+    }
+
     /// Ends a lease early, on either side, for a command.
     pub fn stop(&mut self, ctx: &mut Context<'_>, command: u64, lease: LeaseId) {
         if self.hosted.contains_key(&lease) {
@@ -142,7 +146,7 @@ impl Leases {
         } else if self.held.contains_key(&lease) {
             self.stop_held(ctx, command, lease);
         } else {
-            answer(ctx, Some(command), Err("lease.unknown"));
+            answer(ctx, Some(command), Err("lease.not_found"));
         }
     }
 
@@ -185,5 +189,5 @@ impl Leases {
 }
 
 fn notify(ctx: &mut Context<'_>, lease: LeaseId, phase: &str) {
-    ctx.out.notify(Event::Lease { lease, phase: phase.to_owned() });
+    ctx.out.notify(LeaseNews { lease, phase: phase.to_owned() });
 }

@@ -206,7 +206,7 @@ impl Leases {
         if verb == Verb::Stop {
             self.stop_hosted(ctx, lease, StopReason::Holder);
         }
-        self.status(&lease).map(LeaseReply::Status).ok_or("lease.unknown")
+        self.status(&lease).map(LeaseReply::Status).ok_or("lease.not_found")
     }
 
     /// State of a lease on this host. `need` is what the workload names while it is not
@@ -234,7 +234,7 @@ impl Leases {
         from_seq: u32,
     ) -> Result<LeaseReply, &'static str> {
         let lease = self.authorise(ctx.now_ms, ctx.params, call, Verb::Receipt)?;
-        let record = self.hosted.get(&lease).ok_or("lease.unknown")?;
+        let record = self.hosted.get(&lease).ok_or("lease.not_found")?;
         let from = usize::try_from(from_seq).unwrap_or(usize::MAX);
         let wanted = record.receipts.iter().skip(from).take(RECEIPTS_PER_REPLY);
         Ok(LeaseReply::Receipts(wanted.cloned().collect()))
@@ -246,7 +246,7 @@ impl Leases {
         lease: LeaseId,
         signature: &Envelope,
     ) -> Result<LeaseReply, &'static str> {
-        let record = self.hosted.get_mut(&lease).ok_or("lease.unknown")?;
+        let record = self.hosted.get_mut(&lease).ok_or("lease.not_found")?;
         if record.holder != Key(signature.key) {
             return Err("lease.not_holder");
         }

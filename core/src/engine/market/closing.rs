@@ -5,8 +5,8 @@
 
 use std::sync::Arc;
 
-use super::{COMPUTED_THROUGH, ComputeError, Computed, Inventory, Market, Matched};
-use crate::engine::io::{Effect, Event};
+use super::{COMPUTED_THROUGH, ComputeError, Computed, Inventory, Market, MarketNews, Matched};
+use crate::engine::io::Effect;
 use crate::engine::kernel::Context;
 
 /// Epochs that wait for their result. A node that needs longer than an epoch for each gives
@@ -55,7 +55,7 @@ impl Market {
             Ok(computed) => {
                 let found = Arc::clone(&computed.result);
                 self.epochs.complete(ctx, epoch, computed);
-                ctx.out.notify(Event::EpochComputed { epoch, rows: found.rows.len() });
+                ctx.out.notify(MarketNews::Computed { epoch, rows: found.rows.len() });
                 let operators = self.epochs.operators(epoch, ctx.me());
                 if operators >= usize::from(ctx.params.min_operators) {
                     matched = self.own_rows(ctx, inventory, &found.rows);
@@ -87,7 +87,7 @@ impl Market {
 }
 
 fn failed(ctx: &mut Context<'_>, epoch: u64, error: &ComputeError) {
-    ctx.out.notify(Event::EpochFailed { epoch, code: error.code() });
+    ctx.out.notify(MarketNews::Failed { epoch, code: error.code() });
 }
 
 #[cfg(test)]
@@ -95,11 +95,13 @@ mod tests {
     use super::super::tests::{Empty, bid, with};
     use super::*;
     use crate::book::OrderSet;
+    use crate::engine::io::Event;
     use crate::engine::kernel::Keys;
     use crate::engine::market::TimeInForce;
     use crate::engine::market::signing::{order_of, signs_at_ms};
     use crate::epoch::opens_at_ms;
     use crate::order::Order;
+    use crate::reason;
     use crate::units::Window;
     use crate::wire::Verified;
 
@@ -108,16 +110,18 @@ mod tests {
 
     fn effects(ctx: &mut Context<'_>) -> Told {
         ctx.out.flush();
-        let (mut matches, mut news) = (Vec::new(), Vec::new());
+        let (mut matches, mut told) = (Vec::new(), Vec::new());
         while let Some(effect) = ctx.out.poll() {
             match effect {
                 Effect::Match { epoch, set } => matches.push((epoch, set)),
-                Effect::Notify(Event::EpochComputed { epoch, .. }) => news.push((epoch, "done")),
-                Effect::Notify(Event::EpochFailed { epoch, code }) => news.push((epoch, code)),
+                Effect::Notify(Event::Market(news)) => told.push(match news {
+                    MarketNews::Computed { epoch, .. } => (epoch, "done"),
+                    MarketNews::Failed { epoch, code } => (epoch, code),
+                }),
                 _ => {}
             }
         }
-        (matches, news)
+        (matches, told)
     }
 
     fn begun(ctx: &mut Context<'_>) -> Market {
@@ -162,7 +166,7 @@ mod tests {
             assert_eq!((handed.0, handed.1.len()), (epoch, 1));
             // The clock steps back: the set stays what was handed out.
             ctx.now_ms -= 1;
-            assert_eq!(market.epochs.is_open(ctx, epoch), Err("order.stale_epoch"));
+            assert_eq!(market.epochs.is_open(ctx, epoch), Err(reason!("order.stale_epoch")));
             // Ticks find nothing due at once, and sign nothing yet.
             ctx.now_ms = signs_at_ms(ctx.me(), epoch + 1, ctx.params);
             market.on_tick(ctx, &Empty);

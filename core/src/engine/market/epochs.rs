@@ -7,15 +7,17 @@ use super::archive::{self, ArchivedEpoch};
 use super::computed::Computed;
 use super::records::{OrderV1, Parts};
 use crate::book::{Inserted, OrderSet};
-use crate::engine::io::{Effect, Topic, Verdict};
+use crate::engine::io::{Effect, Topic};
 use crate::engine::kernel::{
-    Cause, Context, Record, Table, Unreadable, gossip_envelope, records, wire_verdict,
+    Cause, Context, Judged, Record, Table, Unreadable, gossip_envelope, judge, records,
 };
 use crate::epoch::{EpochResult, Root, epoch_at, opens_at_ms};
 use crate::ids::{Key, OrderId};
 use crate::limits::{EPOCHS_IN_MEMORY, EPOCHS_KEPT, ROOTS_PER_EPOCH};
 use crate::order::Order;
-use crate::wire::{VERSION, Verified, encode};
+use crate::reason;
+use crate::reasons::Reason;
+use crate::wire::{VERSION, Verified, WireError, encode};
 
 /// Epochs for which an order makes its owner a trader: who stops for longer is found again
 /// with its next order.
@@ -136,19 +138,15 @@ impl Epochs {
 
     /// Whether orders of an epoch are still taken: the open one, and the next if our clock
     /// may be the one that is behind.
-    pub(in crate::engine) fn is_open(
-        &self,
-        ctx: &Context<'_>,
-        epoch: u64,
-    ) -> Result<(), &'static str> {
+    pub(in crate::engine) fn is_open(&self, ctx: &Context<'_>, epoch: u64) -> Result<(), Reason> {
         let tolerance_ms = ctx.params.clock_tolerance_ms();
         let now = epoch_at(ctx.now_ms, ctx.params);
         if epoch < now || epoch <= self.frozen_through {
-            return Err("order.stale_epoch");
+            return Err(reason!("order.stale_epoch"));
         }
         let early = opens_at_ms(epoch, ctx.params).saturating_sub(tolerance_ms);
         if ctx.now_ms < early {
-            return Err("order.future_epoch");
+            return Err(reason!("order.future_epoch"));
         }
         Ok(())
     }
@@ -159,29 +157,25 @@ impl Epochs {
     }
 
     /// A root on gossip, passed on by `peer`.
-    pub fn on_root(
-        &mut self,
-        ctx: &mut Context<'_>,
-        peer: Key,
-        bytes: &[u8],
-    ) -> (Verdict, Option<&'static str>) {
-        let root = match gossip_envelope(bytes).and_then(|env| env.verify::<Root>(ctx.params.magic))
-        {
-            Ok(root) => root,
-            Err(error) => return wire_verdict(error),
-        };
+    pub fn on_root(&mut self, ctx: &mut Context<'_>, peer: Key, bytes: &[u8]) -> Judged {
+        judge(self.take_root(ctx, peer, bytes))
+    }
+
+    fn take_root(&mut self, ctx: &Context<'_>, peer: Key, bytes: &[u8]) -> Result<(), Reason> {
+        let verified = gossip_envelope(bytes).and_then(|env| env.verify::<Root>(ctx.params.magic));
+        let root = verified.map_err(WireError::reason)?;
         let signer = Key(root.key());
         let now = epoch_at(ctx.now_ms, ctx.params);
         if root.epoch < now.saturating_sub(1) || root.epoch > now.saturating_add(1) {
-            return (Verdict::Ignore, Some("root.stale_epoch"));
+            return Err(reason!("root.stale_epoch"));
         }
         // A stranger's root makes no room for its epoch: keys are free.
         let Some(view) = self.views.get_mut(&root.epoch) else {
             self.lacks.push(Lack::Relay { epoch: root.epoch, key: peer });
-            return (Verdict::Ignore, Some("root.not_a_trader"));
+            return Err(reason!("root.not_a_trader"));
         };
         if view.roots.contains_key(&signer) {
-            return (Verdict::Ignore, Some("root.duplicate"));
+            return Err(reason!("root.duplicate"));
         }
         let trades = view.set.has_owner(&signer);
         if view.set.root() != root.root && root.epoch > self.frozen_through {
@@ -198,13 +192,13 @@ impl Epochs {
             if view.early_roots.len() < EARLY_ROOTS_MAX {
                 view.early_roots.insert(signer, root.into_value());
             }
-            return (Verdict::Ignore, Some("root.not_a_trader"));
+            return Err(reason!("root.not_a_trader"));
         }
         if view.roots.len() >= ROOTS_PER_EPOCH {
-            return (Verdict::Ignore, Some("root.too_many"));
+            return Err(reason!("root.too_many"));
         }
         view.roots.insert(signer, root.into_value());
-        (Verdict::Accept, None)
+        Ok(())
     }
 
     /// Signs and gossips the root of an epoch that has orders, once.

@@ -7,6 +7,7 @@ use crate::ids::Key;
 use crate::matching;
 use crate::order::{Mode, Side};
 use crate::params::Params;
+use crate::reason;
 
 /// Label of the order that is asked about: no id in hex, so no order of the book.
 pub const LABEL: &str = "quote";
@@ -28,7 +29,7 @@ pub fn hypothetical(
     let end = spec.window.end.min(horizon);
     if end.saturating_sub(start) < u32::from(spec.slots).max(1) {
         return Err(Refusal::new(
-            "order.window",
+            reason!("order.window"),
             format!(
                 "epoch {epoch} trades slots [{first}, {horizon}), which leaves too little of the \
                  window"

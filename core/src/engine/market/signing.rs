@@ -12,6 +12,7 @@ use crate::ids::{Key, OrderId, StandingId};
 use crate::limits::{HORIZON_SLOTS, ORDERS_PER_OWNER_BOOK};
 use crate::order::{Order, Side, Source};
 use crate::params::Params;
+use crate::reason;
 use crate::units::{TimeMs, Units, Window};
 use crate::wire::{VERSION, sha256, signing_prefix};
 
@@ -23,12 +24,12 @@ const RESERVED_VBYTES: u64 = 600;
 /// # Errors
 /// The reason code of the rule that it breaks.
 pub(super) fn check_spec(ctx: &Context<'_>, spec: &OrderSpec) -> Result<(), Refusal> {
-    spec.check(ctx.params).map_err(|error| Refusal::new(error.code(), error.to_string()))?;
+    spec.check(ctx.params).map_err(|error| Refusal::new(error.reason(), error.to_string()))?;
     let epoch = epoch_at(ctx.now_ms, ctx.params);
     let first = ctx.params.first_slot(epoch);
     if spec.window.end <= first {
         return Err(Refusal::new(
-            "order.window",
+            reason!("order.window"),
             format!("the window ends before the first slot that can still be settled, {first}"),
         ));
     }
@@ -52,7 +53,7 @@ pub(super) fn check_spec(ctx: &Context<'_>, spec: &OrderSpec) -> Result<(), Refu
             | AdmissionError::Counterparties
             | AdmissionError::Resale => String::new(),
         };
-        Refusal::new(error.code(), format!("{error}{from}"))
+        Refusal::new(error.reason(), format!("{error}{from}"))
     })
 }
 
@@ -76,11 +77,14 @@ pub fn fee_reserve_sat(ctx: &Context<'_>) -> u64 {
 /// `order.insufficient_funds` or `chain.down`.
 pub(super) fn check_funds(ctx: &Context<'_>, spec: &OrderSpec) -> Result<(), Refusal> {
     if !ctx.chain.up {
-        return Err(Refusal::new("chain.down", "no chain source answers, so nothing can be paid"));
+        return Err(Refusal::new(
+            reason!("chain.down"),
+            "no chain source answers, so nothing can be paid",
+        ));
     }
     ctx.treasury.check(needed_sat(ctx, spec, spec.qty)).map_err(|Short { needed_sat, free_sat }| {
         Refusal::new(
-            "order.insufficient_funds",
+            reason!("order.insufficient_funds"),
             format!("the bid can cost {needed_sat} sat with fees and {free_sat} sat are free"),
         )
     })

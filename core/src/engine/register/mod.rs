@@ -7,6 +7,7 @@
 mod desk;
 mod gifts;
 mod inventory;
+mod messages;
 mod records;
 mod redeem;
 mod sales;
@@ -15,20 +16,22 @@ mod views;
 use std::collections::BTreeMap;
 
 pub use desk::Desk;
+pub use messages::{RegisterCommand, RegisterPurpose, RegisterReply, RegisterRequest};
 pub use redeem::publish_grant;
 
 use self::records::{CapacityRecord, Head, IssuedRecord};
+use super::courier::{CourierReply, CourierRequest};
 use super::io::{Done, Protocol};
 use super::kernel::{
-    Cause, Context, Pace, Purpose, Record, Retry, Table, Unreadable, answer, records as read,
+    Answer, Cause, Context, Pace, Record, Retry, Table, Unreadable, answer, records as read,
 };
+use super::messages::SettleRequest;
 use crate::certificate::objects::{Activation, Hop, Issue};
 use crate::certificate::verify::{TransferFact, TransferKind};
 use crate::certificate::{Certificate, Claim, Ledger, VerifiedCertificate};
 use crate::ids::{CertId, Key, TermsHash, TradeId};
 use crate::limits::{CERTIFICATE_HOPS_MAX, HORIZON_SLOTS, SETTLE_MAX_BYTES};
 use crate::params::Params;
-use crate::settlement::objects::{SettleReply, SettleRequest};
 use crate::units::{Slot, TimeMs};
 use crate::wire::{self, Envelope, VERSION, Verified};
 
@@ -36,13 +39,6 @@ use crate::wire::{self, Envelope, VERSION, Verified};
 pub const ISSUED_MAX: usize = crate::certificate::ledger::CLAIMS_MAX;
 /// A sale with 8 funders and 16 unit ranges, and room for the message around it.
 const HOP_MAX_BYTES: usize = 4 << 10;
-
-/// What the register has asked a peer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RegisterPurpose {
-    /// A certificate was pushed to its new holder.
-    Push(CertId),
-}
 
 /// Certificates issued here, and who has a claim on which unit in which slot.
 #[derive(Debug, Default)]
@@ -127,44 +123,6 @@ impl Register {
             ctx.out.store(&class.to_be_bytes(), &CapacityRecord { units: *units });
         }
         Ok(())
-    }
-
-    /// As [`Register::set_capacity`], answering a command.
-    pub fn set_capacity_command(
-        &mut self,
-        ctx: &mut Context<'_>,
-        command: u64,
-        capacity: &[(u16, u32)],
-    ) {
-        let result = self.set_capacity(ctx, capacity);
-        answer(ctx, Some(command), result.map(|()| Done::Ok));
-    }
-
-    /// Every signed byte of a certificate issued here.
-    #[must_use]
-    pub fn certificate(&self, id: &CertId) -> Option<&Certificate> {
-        self.issued.get(id).map(|record| &record.certificate)
-    }
-
-    /// What the register says of a certificate; `None` if it is void.
-    #[must_use]
-    pub fn issued(&self, id: &CertId) -> Option<&VerifiedCertificate> {
-        self.valid(id).map(|record| &record.facts)
-    }
-
-    fn valid(&self, id: &CertId) -> Option<&IssuedRecord> {
-        self.issued.get(id).filter(|record| !record.head.is_void())
-    }
-
-    /// The certificate for a peer that is a party to it or waits for it; `None` tells a
-    /// stranger nothing.
-    #[must_use]
-    pub fn certificate_for(&self, peer: Key, id: &CertId) -> Option<&Certificate> {
-        let record = self.valid(id)?;
-        let lock = record.head.lock();
-        let waits = lock.is_some_and(|lock| lock.to == peer || lock.funders.contains(&peer));
-        let is_party = super::certificates::is_party(&record.certificate, &record.facts, peer);
-        (waits || is_party).then_some(&record.certificate)
     }
 
     /// Repeats pushes that were not answered, gives units of unsold certificates back,
@@ -254,14 +212,14 @@ impl Register {
             self.pushes.remove(&id);
             return;
         };
-        let request = SettleRequest::Push(record.certificate.clone());
+        let request = CourierRequest::Push(record.certificate.clone());
         let may_try = self.pushes.get_mut(&id).is_some_and(|push| push.take(ctx.now_ms));
         if !may_try || to == ctx.me() {
             self.end_push(ctx, id);
             return;
         }
-        let purpose = Purpose::Register(RegisterPurpose::Push(id));
-        ctx.out.send(to, Protocol::Settle, &request, purpose);
+        let request = SettleRequest::Courier(request);
+        ctx.out.send(to, Protocol::Settle, &request, RegisterPurpose::Push(id));
     }
 
     fn end_push(&mut self, ctx: &mut Context<'_>, id: CertId) {
@@ -277,12 +235,43 @@ impl Register {
         &mut self,
         ctx: &mut Context<'_>,
         purpose: RegisterPurpose,
-        result: &Result<SettleReply, String>,
+        answer: &Answer<CourierReply>,
     ) {
         let RegisterPurpose::Push(cert) = purpose;
-        if let Ok(SettleReply::Stored | SettleReply::Refused { .. }) = result {
-            self.end_push(ctx, cert);
+        match answer {
+            Answer::Said(CourierReply::Stored) | Answer::Refused(_) => self.end_push(ctx, cert),
+            Answer::None => {}
         }
+    }
+
+    /// Answers a holder. `held` finds what is not this node's to issue.
+    ///
+    /// # Errors
+    /// The reason code.
+    pub fn on_request<'a>(
+        &'a mut self,
+        ctx: &mut Context<'_>,
+        peer: Key,
+        request: &RegisterRequest,
+        held: impl FnOnce(&CertId) -> Option<&'a Certificate>,
+    ) -> Result<RegisterReply, &'static str> {
+        match request {
+            RegisterRequest::Gift(gift) => self.on_gift(ctx, gift).map(RegisterReply::Activation),
+            // The same refusal whether it is unknown or not for this peer, so that asking
+            // tells nothing.
+            RegisterRequest::Get(id) => {
+                let found = self.certificate_for(peer, id).or_else(|| held(id));
+                let found = found.ok_or("certificate.not_a_party")?;
+                Ok(RegisterReply::Certificate(found.clone()))
+            }
+        }
+    }
+
+    /// Does what an operator asks.
+    pub fn on_command(&mut self, ctx: &mut Context<'_>, id: u64, command: &RegisterCommand) {
+        let RegisterCommand::SetCapacity(capacity) = command;
+        let result = self.set_capacity(ctx, capacity);
+        answer(ctx, Some(id), result.map(|()| Done::Ok));
     }
 }
 

@@ -1,12 +1,41 @@
-//! Issued certificates as the API shows them.
+//! What the register tells of its certificates.
 
 use super::Register;
-use super::records::{Hold, LiveLock};
-use crate::engine::certificates::{CertificateRole, CertificateView, LockView, state};
+use super::records::{Hold, IssuedRecord, LiveLock};
+use crate::certificate::{Certificate, VerifiedCertificate};
+use crate::engine::certificates::{CertificateRole, CertificateView, LockView, is_party, state};
+use crate::ids::{CertId, Key};
 use crate::settlement::objects::LockGrant;
 use crate::units::Slot;
 
 impl Register {
+    /// Every signed byte of a certificate issued here.
+    #[must_use]
+    pub fn certificate(&self, id: &CertId) -> Option<&Certificate> {
+        self.issued.get(id).map(|record| &record.certificate)
+    }
+
+    /// What the register says of a certificate; `None` if it is void.
+    #[must_use]
+    pub fn issued(&self, id: &CertId) -> Option<&VerifiedCertificate> {
+        self.valid(id).map(|record| &record.facts)
+    }
+
+    pub(super) fn valid(&self, id: &CertId) -> Option<&IssuedRecord> {
+        self.issued.get(id).filter(|record| !record.head.is_void())
+    }
+
+    /// The certificate for a peer that is a party to it or waits for it; `None` tells a
+    /// stranger nothing.
+    #[must_use]
+    pub fn certificate_for(&self, peer: Key, id: &CertId) -> Option<&Certificate> {
+        let record = self.valid(id)?;
+        let lock = record.head.lock();
+        let waits = lock.is_some_and(|lock| lock.to == peer || lock.funders.contains(&peer));
+        let is_party = is_party(&record.certificate, &record.facts, peer);
+        (waits || is_party).then_some(&record.certificate)
+    }
+
     /// Certificates issued here; those that were never sold are left out.
     pub fn views(&self, slot: Slot) -> impl Iterator<Item = CertificateView> {
         let valid = self.issued.values().filter(|record| !record.head.is_void());

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::{SyncPurpose, SyncReply, SyncRequest};
 use crate::engine::io::Protocol;
-use crate::engine::kernel::{Context, Purpose};
+use crate::engine::kernel::Context;
 use crate::ids::Key;
 use crate::units::TimeMs;
 
@@ -24,7 +24,7 @@ pub(super) struct Clocks {
 impl Clocks {
     /// Asks a peer for its time.
     pub(super) fn ask(&self, ctx: &mut Context<'_>, peer: Key) {
-        let purpose = Purpose::Sync(SyncPurpose::Clock { sent_ms: ctx.now_ms });
+        let purpose = SyncPurpose::Clock { sent_ms: ctx.now_ms };
         // One that cannot be asked now is asked within a minute.
         ctx.out.send(peer, Protocol::Sync, &SyncRequest::Clock, purpose);
     }

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use self::clock::Clocks;
 use crate::admission::{AdmissionError, admit};
-use crate::engine::io::{Effect, Event, Protocol};
-use crate::engine::kernel::{Context, Purpose};
+use crate::engine::io::{Effect, Protocol};
+use crate::engine::kernel::{Context, KernelNews};
 use crate::engine::market::{Epochs, Lack};
 use crate::ids::{Key, OrderId};
 use crate::units::TimeMs;
@@ -149,7 +149,7 @@ impl Sync {
                     ids.into_iter().take(IDS_PER_REPLY).filter(lacks).collect();
                 for ids in missing.chunks(ORDERS_PER_FETCH).take(FETCHES_PER_SESSION) {
                     let request = SyncRequest::Orders { epoch, ids: ids.to_vec() };
-                    let purpose = Purpose::Sync(SyncPurpose::Orders(epoch));
+                    let purpose = SyncPurpose::Orders(epoch);
                     ctx.out.send(peer, Protocol::Sync, &request, purpose);
                 }
             }
@@ -173,8 +173,7 @@ fn ask_ids(asked: &mut BTreeMap<u64, Vec<Key>>, ctx: &mut Context<'_>, epoch: u6
         return;
     }
     of_epoch.push(peer);
-    let purpose = Purpose::Sync(SyncPurpose::Ids(epoch));
-    ctx.out.send(peer, Protocol::Sync, &SyncRequest::Ids { epoch }, purpose);
+    ctx.out.send(peer, Protocol::Sync, &SyncRequest::Ids { epoch }, SyncPurpose::Ids(epoch));
     while asked.len() > EPOCHS_REMEMBERED {
         asked.pop_first();
     }
@@ -198,7 +197,7 @@ fn take_orders(
             Ok(_) | Err(AdmissionError::Wire(WireError::UnknownVersion)) => {}
             Err(error) => {
                 // One is proof enough: the rest is not worth its signatures.
-                ctx.out.notify(Event::Refused { peer, code: error.code().to_owned() });
+                ctx.out.notify(KernelNews::Refused { peer, code: error.code().to_owned() });
                 ctx.out.push(Effect::Penalise { key: peer });
                 return;
             }

@@ -5,18 +5,18 @@ use std::collections::BTreeMap;
 use bitcoin::{ScriptBuf, Txid};
 
 use super::driver::{Machine, Open, Turn};
-use super::{BuyLimits, KEYS, Party, TradeEvent};
+use super::{BuyLimits, KEYS, Party, TradeEvent, TradePurpose, TradeReply, TradeRequest};
 use crate::certificate::Certificate;
 use crate::engine::io::{Effect, Funding, Protocol};
-use crate::engine::kernel::{Context, Purpose, Stored, Table, remote_code};
+use crate::engine::kernel::{Answer, Context, Stored, Table, remote_code};
+use crate::engine::messages::SettleRequest;
 use crate::ids::{FundingId, Key, TermsHash, TradeId};
+use crate::settlement::Deadline;
 use crate::settlement::buyer::{Buyer, Payment, Phase, Signed, State, Step};
 use crate::settlement::check::{self, Agreement, CheckError, Now, SignedTerms};
 use crate::settlement::facts::{ContractFacts, Facts};
 use crate::settlement::fees;
-use crate::settlement::objects::{
-    Accept, Funder, Row, SettleReply, SettleRequest, TermsCancel, TermsRequest,
-};
+use crate::settlement::objects::{Accept, Funder, Row, TermsCancel, TermsRequest};
 use crate::settlement::script::Contract;
 use crate::settlement::timelock::Timelocks;
 use crate::settlement::transaction::{self, KnownTx, OwnTx};
@@ -79,7 +79,7 @@ impl Machine for Buyer {
         Self::due(self, now, sure)
     }
 
-    fn deadlines(&self, _: u32) -> Vec<(TimeMs, &'static str)> {
+    fn deadlines(&self, _: u32) -> Vec<(TimeMs, Deadline)> {
         Self::deadlines(self)
     }
 
@@ -246,8 +246,8 @@ impl Open<Buyer> {
         if !turn.ctx.chain.up {
             return;
         }
-        let message = self.retry.is_message_due(turn.ctx.now_ms);
-        let tip = self.retry.is_tip_due(turn.ctx.chain.height);
+        let message = self.tries.is_message_due(turn.ctx.now_ms);
+        let tip = self.tries.is_tip_due(turn.ctx.chain.height);
         match step {
             Step::AskTerms if message => self.ask_terms(turn),
             Step::AskLock if message => self.ask_lock(turn),
@@ -287,23 +287,23 @@ impl Open<Buyer> {
         }
         if let Some(terms_hash) = terms_hash {
             let cancel = turn.ctx.sign(TermsCancel { v: VERSION, terms_hash });
-            let request = SettleRequest::Cancel(cancel.envelope().clone());
-            self.send_both(turn, &request, &Purpose::Cancel(self.machine.trade));
+            let request = TradeRequest::Cancel(cancel.envelope().clone());
+            self.send_both(turn, request, TradePurpose::Cancel(self.machine.trade));
         }
     }
 
     /// Asks a peer. If too many requests wait already, the retry timer comes back to it.
-    fn send(turn: &mut Turn<'_, '_>, to: Key, request: &SettleRequest, purpose: Purpose) {
-        turn.ctx.out.send(to, Protocol::Settle, request, purpose);
+    fn send(turn: &mut Turn<'_, '_>, to: Key, request: TradeRequest, purpose: TradePurpose) {
+        turn.ctx.out.send(to, Protocol::Settle, &SettleRequest::Trade(request), purpose);
     }
 
     /// Asks the registrar, and the seller where that is another.
-    fn send_both(&self, turn: &mut Turn<'_, '_>, request: &SettleRequest, purpose: &Purpose) {
+    fn send_both(&self, turn: &mut Turn<'_, '_>, request: TradeRequest, purpose: TradePurpose) {
         let (registrar, seller) = (self.machine.registrar, self.machine.seller);
-        Self::send(turn, registrar, request, purpose.clone());
         if seller != registrar {
-            Self::send(turn, seller, request, purpose.clone());
+            Self::send(turn, seller, request.clone(), purpose);
         }
+        Self::send(turn, registrar, request, purpose);
     }
 
     fn ask_terms(&mut self, turn: &mut Turn<'_, '_>) {
@@ -320,8 +320,8 @@ impl Open<Buyer> {
             }
         };
         self.tried(turn);
-        let (seller, purpose) = (self.machine.seller, Purpose::Terms(self.machine.trade));
-        Self::send(turn, seller, &SettleRequest::Terms(request), purpose);
+        let (seller, purpose) = (self.machine.seller, TradePurpose::Terms(self.machine.trade));
+        Self::send(turn, seller, TradeRequest::Terms(request), purpose);
     }
 
     fn make_request(&self, turn: &Turn<'_, '_>) -> Option<TermsRequest> {
@@ -341,13 +341,14 @@ impl Open<Buyer> {
 
     fn ask_lock(&mut self, turn: &mut Turn<'_, '_>) {
         let State::TermsSigned(signed) = &self.machine.state else { return };
-        let request = SettleRequest::Accept {
+        let request = TradeRequest::Accept {
             terms: signed.agreement.signed.envelope.clone(),
             accepts: signed.accepts.clone(),
         };
         self.tried(turn);
-        let (registrar, purpose) = (self.machine.registrar, Purpose::Accept(self.machine.trade));
-        Self::send(turn, registrar, &request, purpose);
+        let (registrar, purpose) =
+            (self.machine.registrar, TradePurpose::Accept(self.machine.trade));
+        Self::send(turn, registrar, request, purpose);
     }
 
     /// Everything is checked once more before the wallet signs.
@@ -400,12 +401,12 @@ impl Open<Buyer> {
     fn send_fund(&mut self, turn: &mut Turn<'_, '_>) {
         let Some(payment) = self.machine.state.payment() else { return };
         let Some(fund) = payment.fund() else { return };
-        let request = SettleRequest::Fund {
+        let request = TradeRequest::Fund {
             terms_hash: payment.hash(),
             tx: bitcoin::consensus::serialize(fund.tx()),
         };
         self.tried(turn);
-        self.send_both(turn, &request, &Purpose::Fund(self.machine.trade));
+        self.send_both(turn, request, TradePurpose::Fund(self.machine.trade));
     }
 
     fn broadcast_fund(&mut self, turn: &mut Turn<'_, '_>) {
@@ -442,8 +443,9 @@ impl Open<Buyer> {
         let payment = self.machine.state.payment();
         let Some(transfer) = payment.and_then(Payment::transfer) else { return };
         self.tried(turn);
-        let (registrar, purpose) = (self.machine.registrar, Purpose::Transfer(self.machine.trade));
-        Self::send(turn, registrar, &SettleRequest::Transfer(transfer), purpose);
+        let (registrar, purpose) =
+            (self.machine.registrar, TradePurpose::Transfer(self.machine.trade));
+        Self::send(turn, registrar, TradeRequest::Transfer(transfer), purpose);
     }
 
     /// Sends the refund of each own contract, or a better paying one, or the same once more.
@@ -531,18 +533,24 @@ impl Open<Buyer> {
         &mut self,
         turn: &mut Turn<'_, '_>,
         peer: Key,
-        result: Result<SettleReply, String>,
+        answer: Answer<TradeReply>,
     ) {
-        match result {
-            Ok(SettleReply::Terms { issue, terms }) => self.on_terms(turn, issue, &terms),
-            Ok(SettleReply::LockGrant(lock)) => self.on_lock(turn, &lock),
-            Ok(SettleReply::FundAck { terms_hash, txid }) => {
+        let reply = match answer {
+            Answer::Said(reply) => reply,
+            Answer::Refused(code) => {
+                self.refusal = Some(remote_code(&code).to_owned());
+                return;
+            }
+            Answer::None => return,
+        };
+        match reply {
+            TradeReply::Terms { issue, terms } => self.on_terms(turn, issue, &terms),
+            TradeReply::LockGrant(lock) => self.on_lock(turn, &lock),
+            TradeReply::FundAck { terms_hash, txid } => {
                 self.on_fund_ack(turn, peer, terms_hash, txid);
             }
-            Ok(SettleReply::Activation(signed)) => self.on_activation(turn, signed),
-            Ok(SettleReply::Refused { code }) => self.refusal = Some(remote_code(&code).to_owned()),
-            Ok(SettleReply::NotYet | SettleReply::Certificate(_) | SettleReply::Stored)
-            | Err(_) => {}
+            TradeReply::Activation(signed) => self.on_activation(turn, signed),
+            TradeReply::NotYet | TradeReply::Cancelled => {}
         }
     }
 
@@ -627,7 +635,7 @@ impl Open<Buyer> {
                 if cancel.is_none() && fund != Some(&funding.tx) {
                     *cancel = Some(OwnTx::new(funding.tx, funding.fee_sat));
                     self.changed(turn);
-                    self.retry.reset();
+                    self.tries.reset();
                 }
             }
             _ => {}

@@ -8,17 +8,17 @@ use bitcoin::{OutPoint, Txid};
 
 use super::certainty::Certainty;
 use super::index::{Index, Names};
-use super::retry::Retry;
 use super::titles::Titles;
-use super::{Party, TradeEvent};
-use crate::engine::io::{Effect, Event};
-use crate::engine::kernel::{Context, Stored};
+use super::tries::Tries;
+use super::{Party, TradeEvent, TradeNews};
+use crate::engine::io::Effect;
+use crate::engine::kernel::{Context, Stored, Timer};
 use crate::ids::{FundingId, Key, TermsHash, TradeId};
-use crate::settlement::Rail;
 use crate::settlement::check::{Now, SignedTerms};
 use crate::settlement::facts::{ChainFacts, Facts, FundFact};
 use crate::settlement::timelock::RESCAN_BLOCKS;
 use crate::settlement::transaction::KnownTx;
+use crate::settlement::{Deadline, Rail};
 use crate::units::TimeMs;
 
 /// Steps that one input may cause in one trade: more than there are states, so that only a
@@ -84,7 +84,7 @@ pub(super) trait Machine: Stored {
     fn facts_mut(&mut self) -> Option<&mut Facts>;
     fn settle(&mut self, now: Now<'_>) -> bool;
     fn due(&self, now: Now<'_>, sure: bool) -> Self::Step;
-    fn deadlines(&self, slot_s: u32) -> Vec<(TimeMs, &'static str)>;
+    fn deadlines(&self, slot_s: u32) -> Vec<(TimeMs, Deadline)>;
     fn is_done(&self) -> bool;
     /// Whether it waits for an answer that is asked for again and again.
     fn is_asking(&self) -> bool {
@@ -119,14 +119,14 @@ pub(super) struct Open<M> {
     pub(super) machine: M,
     /// Recomputed from the terms.
     pub(super) rail: Option<Rail>,
-    pub(super) retry: Retry,
+    pub(super) tries: Tries,
     certainty: Certainty,
     /// The counterparty's last refusal.
     pub(super) refusal: Option<String>,
     /// Why the last broadcast failed.
     pub(super) trouble: Option<String>,
     names: Names,
-    deadline: Option<(TimeMs, &'static str)>,
+    deadline: Option<(TimeMs, Timer)>,
     has_moved: bool,
     slot_s: u32,
 }
@@ -136,7 +136,7 @@ impl<M: Machine> Open<M> {
         Self {
             machine,
             rail: None,
-            retry: Retry::default(),
+            tries: Tries::new(turn.ctx.params),
             certainty,
             refusal: None,
             trouble: None,
@@ -181,9 +181,9 @@ impl<M: Machine> Open<M> {
     /// Its state is another one: written, named and told before anything that follows from it.
     pub(super) fn moved(&mut self, turn: &mut Turn<'_, '_>) {
         self.has_moved = true;
-        self.retry.reset();
+        self.tries.reset();
         if let Some((trade, state)) = self.machine.news() {
-            turn.ctx.out.notify(Event::Trade { trade, state: state.to_owned() });
+            turn.ctx.out.notify(TradeNews { trade, state: state.to_owned() });
         }
         self.compute_rail(turn);
         self.save(turn);
@@ -228,7 +228,7 @@ impl<M: Machine> Open<M> {
 
     pub(super) fn tried(&mut self, turn: &Turn<'_, '_>) {
         let ctx = &turn.ctx;
-        self.retry.tried(ctx.now_ms, ctx.chain.height, ctx.params);
+        self.tries.tried(ctx.now_ms, ctx.chain.height);
     }
 
     pub(super) fn broadcast(&mut self, turn: &mut Turn<'_, '_>, tx: &KnownTx) {
@@ -274,17 +274,18 @@ impl<M: Machine> Open<M> {
         }
     }
 
-    fn next_deadline(&self, turn: &Turn<'_, '_>) -> Option<(TimeMs, &'static str)> {
-        let mut all = self.deadlines();
+    fn next_deadline(&self, turn: &Turn<'_, '_>) -> Option<(TimeMs, Timer)> {
+        let due = self.deadlines().into_iter();
+        let mut all: Vec<_> = due.map(|(at_ms, what)| (at_ms, Timer::Trade(what))).collect();
         if self.machine.is_asking() {
-            all.push((self.retry.due_ms(), "retry"));
+            all.push((self.tries.due_ms(), Timer::TradeRetry));
         }
         // What is due already has been tried.
         all.into_iter().filter(|(at_ms, _)| *at_ms > turn.ctx.now_ms).min()
     }
 
     /// Times at which something falls due, unix ms, with what.
-    pub(super) fn deadlines(&self) -> Vec<(TimeMs, &'static str)> {
+    pub(super) fn deadlines(&self) -> Vec<(TimeMs, Deadline)> {
         self.machine.deadlines(self.slot_s)
     }
 }
@@ -293,7 +294,7 @@ impl<M: Machine> Open<M> {
 #[derive(Debug)]
 pub(super) struct Driver<M: Machine> {
     open: BTreeMap<M::Id, Open<M>>,
-    deadlines: BTreeSet<(TimeMs, M::Id, &'static str)>,
+    deadlines: BTreeSet<(TimeMs, M::Id, Timer)>,
     ended: Vec<Open<M>>,
 }
 
@@ -317,7 +318,7 @@ impl<M: Machine> Driver<M> {
     }
 
     /// When the next thing falls due, and what.
-    pub(super) fn next_deadline(&self) -> Option<(TimeMs, &'static str)> {
+    pub(super) fn next_deadline(&self) -> Option<(TimeMs, Timer)> {
         self.deadlines.first().map(|(at_ms, _, what)| (*at_ms, *what))
     }
 
@@ -336,8 +337,8 @@ impl<M: Machine> Driver<M> {
     /// Takes back a trade after a restart; what is due of it is done by the next tick.
     pub(super) fn restore(&mut self, turn: &mut Turn<'_, '_>, mut open: Open<M>) {
         let id = open.machine.id();
-        open.deadline = Some((turn.ctx.now_ms, "restart"));
-        self.deadlines.insert((turn.ctx.now_ms, id, "restart"));
+        open.deadline = Some((turn.ctx.now_ms, Timer::TradeResume));
+        self.deadlines.insert((turn.ctx.now_ms, id, Timer::TradeResume));
         open.commit(turn);
         let is_done = open.machine.is_done();
         self.open.insert(id, open);

@@ -12,12 +12,13 @@ mod buyer;
 mod certainty;
 mod driver;
 mod index;
+mod messages;
 mod past;
 mod prepaid;
 mod registrar;
-mod retry;
 mod seller;
 mod titles;
+mod tries;
 mod view;
 
 use bitcoin::Txid;
@@ -28,15 +29,13 @@ use self::index::Index;
 use self::past::{LateAsk, PAST_KEPT, Past};
 use self::prepaid::Prepaid;
 use super::io::{Effect, Funding};
-use super::kernel::{Context, Purpose, Record, Stored, Unreadable, records};
+use super::kernel::{Answer, Context, Record, Stored, Timer, Unreadable, records};
 use crate::certificate::Certificate;
 use crate::ids::{CertId, FundingId, Key, TermsHash, TradeId};
 use crate::limits::OPEN_SETTLEMENTS_MAX;
 use crate::settlement::buyer::{Buyer, Phase, State};
 use crate::settlement::facts::ChainFacts;
-use crate::settlement::objects::{
-    Row, SettleReply, SettleRequest, Terms, TermsCancel, TermsRequest, Transfer,
-};
+use crate::settlement::objects::{Row, Terms, TermsCancel, TermsRequest, Transfer};
 use crate::settlement::registrar::Registrar;
 use crate::settlement::seller::{Goods, Refused, Seller};
 use crate::settlement::transaction::KnownTx;
@@ -44,6 +43,7 @@ use crate::units::{TimeMs, Units};
 use crate::wire::Envelope;
 
 pub use self::buyer::Purchase;
+pub use self::messages::{TradeNews, TradePurpose, TradeReply, TradeRequest};
 pub use self::past::PastTradeV1;
 pub use self::titles::Titles;
 pub use self::view::{Role, TradeView, TxView};
@@ -248,23 +248,17 @@ impl Trades {
         ctx: &mut Context<'_>,
         titles: &mut dyn Titles,
         peer: Key,
-        request: SettleRequest,
-    ) -> (SettleReply, Vec<TradeEvent>) {
-        let (reply, events) = turn!(self, ctx, titles, |turn| match request {
-            SettleRequest::Terms(request) => self.on_terms(turn, peer, &request),
-            SettleRequest::Accept { terms, accepts } => {
+        request: TradeRequest,
+    ) -> (Result<TradeReply, Refused>, Vec<TradeEvent>) {
+        turn!(self, ctx, titles, |turn| match request {
+            TradeRequest::Terms(request) => self.on_terms(turn, peer, &request),
+            TradeRequest::Accept { terms, accepts } => {
                 self.on_accept(turn, peer, &terms, &accepts)
             }
-            SettleRequest::Fund { terms_hash, tx } => self.on_fund(turn, peer, terms_hash, &tx),
-            SettleRequest::Transfer(transfer) => self.on_transfer(turn, peer, transfer),
-            SettleRequest::Cancel(cancel) => self.on_cancel(turn, &cancel),
-            // About certificates rather than trades.
-            SettleRequest::Gift(_) | SettleRequest::Push(_) | SettleRequest::GetCert(_) => {
-                Err(NO_AGREEMENT)
-            }
-        });
-        let refused = |code: Refused| SettleReply::Refused { code: code.to_owned() };
-        (reply.unwrap_or_else(refused), events)
+            TradeRequest::Fund { terms_hash, tx } => self.on_fund(turn, peer, terms_hash, &tx),
+            TradeRequest::Transfer(transfer) => self.on_transfer(turn, peer, transfer),
+            TradeRequest::Cancel(cancel) => self.on_cancel(turn, &cancel),
+        })
     }
 
     fn on_terms(
@@ -272,7 +266,7 @@ impl Trades {
         turn: &mut Turn<'_, '_>,
         peer: Key,
         request: &TermsRequest,
-    ) -> Result<SettleReply, Refused> {
+    ) -> Result<TradeReply, Refused> {
         let trade = request.trade_id;
         let answer =
             self.sellers.touch(turn, trade, |open, turn| open.on_request(turn, peer, request));
@@ -286,10 +280,10 @@ impl Trades {
         peer: Key,
         terms: &Envelope,
         accepts: &[Envelope],
-    ) -> Result<SettleReply, Refused> {
+    ) -> Result<TradeReply, Refused> {
         let hash = TermsHash(terms.id::<Terms>(turn.ctx.params.magic));
         if let Some(open) = self.registrars.get(&hash) {
-            let lock = || SettleReply::LockGrant(open.machine.lock.clone());
+            let lock = || TradeReply::LockGrant(open.machine.lock.clone());
             return open.machine.is_party(peer).then(lock).ok_or("trade.not_the_buyer");
         }
         if let Some(answer) = self.past.answer(hash, peer, LateAsk::Lock) {
@@ -299,7 +293,7 @@ impl Trades {
             return Err("trade.too_many_open");
         }
         let registrar = registrar::lock(turn, peer, terms, accepts)?;
-        let reply = SettleReply::LockGrant(registrar.lock.clone());
+        let reply = TradeReply::LockGrant(registrar.lock.clone());
         let open = Open::new(turn, registrar);
         self.registrars.insert(turn, open);
         Ok(reply)
@@ -313,7 +307,7 @@ impl Trades {
         peer: Key,
         terms_hash: TermsHash,
         bytes: &[u8],
-    ) -> Result<SettleReply, Refused> {
+    ) -> Result<TradeReply, Refused> {
         let seller = seller_of(turn.index, &terms_hash);
         if self.registrars.get(&terms_hash).is_none() && seller.is_none() {
             let late = self.past.answer(terms_hash, peer, LateAsk::Lock);
@@ -332,7 +326,7 @@ impl Trades {
         if registered.is_none() {
             shown.unwrap_or(Err(NO_AGREEMENT))?;
         }
-        Ok(SettleReply::FundAck { terms_hash, txid: tx.txid().to_byte_array() })
+        Ok(TradeReply::FundAck { terms_hash, txid: tx.txid().to_byte_array() })
     }
 
     fn on_transfer(
@@ -340,7 +334,7 @@ impl Trades {
         turn: &mut Turn<'_, '_>,
         peer: Key,
         transfer: Transfer,
-    ) -> Result<SettleReply, Refused> {
+    ) -> Result<TradeReply, Refused> {
         let hash = transfer.terms_hash;
         let answer =
             self.registrars.touch(turn, hash, |open, turn| open.on_transfer(turn, peer, transfer));
@@ -352,7 +346,7 @@ impl Trades {
         &mut self,
         turn: &mut Turn<'_, '_>,
         cancel: &Envelope,
-    ) -> Result<SettleReply, Refused> {
+    ) -> Result<TradeReply, Refused> {
         let cancel = cancel.verify::<TermsCancel>(turn.ctx.params.magic);
         let cancel = cancel.map_err(|error| error.code())?;
         let hash = cancel.terms_hash;
@@ -361,7 +355,7 @@ impl Trades {
             if open.machine.cancel(&cancel)? {
                 open.release(turn, CANCELLED, Some(cancel.id()));
             }
-            Ok(SettleReply::Stored)
+            Ok(TradeReply::Cancelled)
         });
         if let Some(answer) = released {
             return answer;
@@ -371,7 +365,7 @@ impl Trades {
                 if open.machine.cancel(&cancel)? {
                     open.release(turn, CANCELLED);
                 }
-                Ok(SettleReply::Stored)
+                Ok(TradeReply::Cancelled)
             })
         });
         let late = || self.past.answer(hash, Key(cancel.key()), LateAsk::Cancel);
@@ -397,18 +391,18 @@ impl Trades {
         ctx: &mut Context<'_>,
         titles: &mut dyn Titles,
         peer: Key,
-        purpose: &Purpose,
-        result: Result<SettleReply, String>,
+        purpose: TradePurpose,
+        answer: Answer<TradeReply>,
     ) -> Vec<TradeEvent> {
-        let (Purpose::Terms(trade)
-        | Purpose::Accept(trade)
-        | Purpose::Fund(trade)
-        | Purpose::Transfer(trade)) = purpose
-        else {
-            return Vec::new();
+        let trade = match purpose {
+            TradePurpose::Terms(trade)
+            | TradePurpose::Accept(trade)
+            | TradePurpose::Fund(trade)
+            | TradePurpose::Transfer(trade) => trade,
+            TradePurpose::Cancel(_) => return Vec::new(),
         };
         turn!(self, ctx, titles, |turn| {
-            self.buyers.touch(turn, *trade, |open, turn| open.on_reply(turn, peer, result))
+            self.buyers.touch(turn, trade, |open, turn| open.on_reply(turn, peer, answer))
         })
         .1
     }
@@ -507,7 +501,7 @@ impl Trades {
 
     /// When the next thing falls due, and what.
     #[must_use]
-    pub fn next_deadline(&self) -> Option<(TimeMs, &'static str)> {
+    pub fn next_deadline(&self) -> Option<(TimeMs, Timer)> {
         let (buyers, sellers) = (self.buyers.next_deadline(), self.sellers.next_deadline());
         [buyers, sellers, self.registrars.next_deadline()].into_iter().flatten().min()
     }
@@ -539,25 +533,6 @@ impl Trades {
                 Goods::Certificate(_) => None,
             }
         })
-    }
-
-    /// Every trade that this node remembers, buys first, by trade id.
-    pub fn views(&self) -> impl Iterator<Item = TradeView> {
-        let buys = self.buyers.iter().map(view::of_buyer);
-        let sells = self.sellers.iter().map(view::of_seller);
-        let past = [Role::Buyer, Role::Seller].map(|role| self.past.views(role).cloned());
-        let mut all: Vec<TradeView> = buys.chain(sells).chain(past.into_iter().flatten()).collect();
-        all.sort_by_key(|view| (view.role, view.trade));
-        all.into_iter()
-    }
-
-    /// One trade.
-    #[must_use]
-    pub fn view(&self, trade: TradeId) -> Option<TradeView> {
-        let past = |role| self.past.view(role, &trade).cloned();
-        let buy = self.buyers.get(&trade).map(view::of_buyer).or_else(|| past(Role::Buyer));
-        let sell = || self.sellers.get(&trade).map(view::of_seller);
-        buy.or_else(sell).or_else(|| past(Role::Seller))
     }
 }
 

@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
+use super::TradeReply;
 use super::driver::Open;
 use super::view::{Role, TradeView, of_buyer, of_seller};
 use crate::engine::kernel::{Context, Stored, Table};
 use crate::ids::{FundingId, Key, TermsHash, TradeId};
 use crate::settlement::buyer::{self, Buyer};
-use crate::settlement::objects::SettleReply;
 use crate::settlement::registrar::{Registrar, State};
 use crate::settlement::seller::{Refused, Seller};
 
@@ -132,17 +132,17 @@ impl Past {
         terms: TermsHash,
         peer: Key,
         ask: LateAsk,
-    ) -> Option<Result<SettleReply, Refused>> {
+    ) -> Option<Result<TradeReply, Refused>> {
         let late = self.late.get(&terms)?;
         if !late.parties.contains(&peer) {
             return Some(Err("trade.not_the_buyer"));
         }
         Some(match (&late.end, ask) {
             (State::Activated { activation, .. }, LateAsk::Transfer) => {
-                Ok(SettleReply::Activation(activation.clone()))
+                Ok(TradeReply::Activation(activation.clone()))
             }
             (_, LateAsk::Transfer) => Err("transfer.not_paid"),
-            (State::Released { .. }, LateAsk::Cancel) => Ok(SettleReply::Stored),
+            (State::Released { .. }, LateAsk::Cancel) => Ok(TradeReply::Cancelled),
             (_, LateAsk::Cancel) => Err("fund.already_acknowledged"),
             (_, LateAsk::Lock) => Err("lock.released"),
         })

@@ -1,12 +1,13 @@
 //! Carries out what a registrar is due to do, and answers buyers.
 
 use super::driver::{Machine, Open, Told, Turn};
-use super::{NO_AGREEMENT, Party};
+use super::{NO_AGREEMENT, Party, TradeReply};
 use crate::engine::kernel::{Stored, Table};
 use crate::ids::{Key, TermsHash, TradeId};
+use crate::settlement::Deadline;
 use crate::settlement::check::{Now, SignedTerms};
 use crate::settlement::facts::Facts;
-use crate::settlement::objects::{SettleReply, Terms, Transfer};
+use crate::settlement::objects::{Terms, Transfer};
 use crate::settlement::registrar::{Paid, Registrar, State, Step, request};
 use crate::settlement::seller::Refused;
 use crate::settlement::transaction::KnownTx;
@@ -58,7 +59,7 @@ impl Machine for Registrar {
         Self::due(self, now, sure)
     }
 
-    fn deadlines(&self, slot_s: u32) -> Vec<(TimeMs, &'static str)> {
+    fn deadlines(&self, slot_s: u32) -> Vec<(TimeMs, Deadline)> {
         Self::deadlines(self, slot_s)
     }
 
@@ -72,13 +73,13 @@ impl Machine for Registrar {
             Step::Release { code, evidence } => open.release(turn, code, evidence),
             Step::Activate(transfer) => {
                 // Refused, it is tried again at the next tip.
-                if open.retry.is_tip_due(chain.height) {
+                if open.tries.is_tip_due(chain.height) {
                     open.tried(turn);
                     let _ = open.activate(turn, transfer);
                 }
             }
             Step::BroadcastFund => {
-                if chain.up && open.retry.is_tip_due(chain.height) {
+                if chain.up && open.tries.is_tip_due(chain.height) {
                     open.broadcast_fundings(turn);
                 }
             }
@@ -185,14 +186,14 @@ impl Open<Registrar> {
         turn: &mut Turn<'_, '_>,
         peer: Key,
         transfer: Transfer,
-    ) -> Result<SettleReply, Refused> {
+    ) -> Result<TradeReply, Refused> {
         if !self.machine.is_party(peer) {
             return Err("trade.not_the_buyer");
         }
         match self.machine.paid(turn.now(), &transfer)? {
-            Paid::NotYet => Ok(SettleReply::NotYet),
-            Paid::Activated(activation) => Ok(SettleReply::Activation(activation.clone())),
-            Paid::Yes => self.activate(turn, transfer).map(SettleReply::Activation),
+            Paid::NotYet => Ok(TradeReply::NotYet),
+            Paid::Activated(activation) => Ok(TradeReply::Activation(activation.clone())),
+            Paid::Yes => self.activate(turn, transfer).map(TradeReply::Activation),
         }
     }
 }

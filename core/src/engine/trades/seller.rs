@@ -5,19 +5,19 @@ use std::collections::BTreeMap;
 use bitcoin::{ScriptBuf, Txid};
 
 use super::driver::{Machine, Open, Turn};
-use super::{KEYS, Party, TradeEvent};
+use super::{KEYS, Party, TradeEvent, TradeReply};
 use crate::certificate::{Certificate, VerifiedCertificate, verify};
 use crate::engine::kernel::{Context, Stored, Table};
 use crate::ids::{Key, TradeId};
-use crate::settlement::Rail;
 use crate::settlement::check::{Agreement, Now, PAYOUT_SPK_MAX_BYTES, SignedTerms};
 use crate::settlement::facts::{ContractFacts, Facts};
 use crate::settlement::fees::{self, ClaimProgress};
-use crate::settlement::objects::{Row, SettleReply, Terms, TermsRequest};
+use crate::settlement::objects::{Row, Terms, TermsRequest};
 use crate::settlement::script::TEMPLATE;
 use crate::settlement::seller::{Answer, Goods, Phase, Refused, Seller, Signed, State, Step};
 use crate::settlement::timelock::Timelocks;
 use crate::settlement::transaction::{self, KnownTx, OwnTx};
+use crate::settlement::{Deadline, Rail};
 use crate::units::TimeMs;
 use crate::wire::{VERSION, sha256};
 
@@ -78,7 +78,7 @@ impl Machine for Seller {
         Self::due(self, now, sure)
     }
 
-    fn deadlines(&self, slot_s: u32) -> Vec<(TimeMs, &'static str)> {
+    fn deadlines(&self, slot_s: u32) -> Vec<(TimeMs, Deadline)> {
         Self::deadlines(self, slot_s)
     }
 
@@ -100,7 +100,7 @@ impl Machine for Seller {
             // Nothing is revealed without a chain.
             Step::Claim => {
                 let chain = turn.ctx.chain;
-                if chain.up && open.retry.is_tip_due(chain.height) {
+                if chain.up && open.tries.is_tip_due(chain.height) {
                     open.claim(turn);
                 }
             }
@@ -162,10 +162,10 @@ pub(super) fn offer(
 }
 
 /// The answer that carries an agreement: a buyer knows any certificate but a new one.
-fn terms_reply(agreement: &Agreement) -> SettleReply {
+fn terms_reply(agreement: &Agreement) -> TradeReply {
     let title = &agreement.title;
     let issue = title.hops.is_empty().then(|| title.issue.clone());
-    SettleReply::Terms { issue, terms: agreement.signed.envelope.clone() }
+    TradeReply::Terms { issue, terms: agreement.signed.envelope.clone() }
 }
 
 impl Open<Seller> {
@@ -192,7 +192,7 @@ impl Open<Seller> {
         turn: &mut Turn<'_, '_>,
         peer: Key,
         request: &TermsRequest,
-    ) -> Result<SettleReply, Refused> {
+    ) -> Result<TradeReply, Refused> {
         if peer != self.machine.buyer {
             return Err("trade.not_the_buyer");
         }

@@ -2,8 +2,10 @@
 
 use bitcoin::{ScriptBuf, Txid};
 
+use super::Trades;
 use super::driver::{Machine, Open};
 use crate::ids::{CertId, Key, TermsHash, TradeId};
+use crate::settlement::Deadline;
 use crate::settlement::buyer::{self, Buyer};
 use crate::settlement::check::Agreement;
 use crate::settlement::facts::{Facts, SpendFact};
@@ -70,7 +72,7 @@ pub struct TradeView {
     /// When the trade was opened here, unix ms.
     pub opened_ms: TimeMs,
     /// Times at which something falls due, unix ms, with what.
-    pub deadlines: Vec<(TimeMs, &'static str)>,
+    pub deadlines: Vec<(TimeMs, Deadline)>,
     /// Why the last broadcast failed, in the chain source's words.
     pub trouble: Option<String>,
 }
@@ -215,5 +217,26 @@ fn next_of_seller(state: &seller::State) -> &'static str {
             Phase::NeverReveal { .. } => "the buyer takes its refund",
         },
         State::Released { .. } => "nothing: the units are free",
+    }
+}
+
+impl Trades {
+    /// Every trade that this node remembers, buys first, by trade id.
+    pub fn views(&self) -> impl Iterator<Item = TradeView> {
+        let buys = self.buyers.iter().map(of_buyer);
+        let sells = self.sellers.iter().map(of_seller);
+        let past = [Role::Buyer, Role::Seller].map(|role| self.past.views(role).cloned());
+        let mut all: Vec<TradeView> = buys.chain(sells).chain(past.into_iter().flatten()).collect();
+        all.sort_by_key(|view| (view.role, view.trade));
+        all.into_iter()
+    }
+
+    /// One trade.
+    #[must_use]
+    pub fn view(&self, trade: TradeId) -> Option<TradeView> {
+        let past = |role| self.past.view(role, &trade).cloned();
+        let buy = self.buyers.get(&trade).map(of_buyer).or_else(|| past(Role::Buyer));
+        let sell = || self.sellers.get(&trade).map(of_seller);
+        buy.or_else(sell).or_else(|| past(Role::Seller))
     }
 }

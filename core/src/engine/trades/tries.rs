@@ -1,32 +1,40 @@
 //! When the next try of a trade may happen. In memory only: after a restart everything may
 //! be tried at once.
 
+use crate::engine::kernel::{Pace, Retry};
 use crate::params::Params;
 use crate::units::TimeMs;
 
 /// Tries of a message within the time that Terms have: the first repeats come early, so
 /// that one lost message does not lose a trade.
 const TRIES_PER_DEADLINE: u64 = 8;
-/// Largest doubling of the wait between tries: 64 times the first.
-const DOUBLINGS_MAX: u32 = 6;
+/// The longest wait between tries: 64 times the first.
+const LONGEST_WAIT: u64 = 64;
 
 /// Tries of one step: messages by time, broadcasts by chain tip.
-#[derive(Debug, Default)]
-pub(super) struct Retry {
-    tries: u32,
-    due_ms: TimeMs,
+#[derive(Debug)]
+pub(super) struct Tries {
+    message: Retry,
     acted_tip: Option<u32>,
 }
 
-impl Retry {
+impl Tries {
+    /// Everything may be tried at once.
+    pub(super) fn new(params: &Params) -> Self {
+        let first_ms = (params.settle.terms_ms / TRIES_PER_DEADLINE).max(1);
+        let pace = Pace::between(first_ms, first_ms.saturating_mul(LONGEST_WAIT));
+        Self { message: Retry::new(pace, 0), acted_tip: None }
+    }
+
     /// A new state: everything may be tried at once.
     pub(super) fn reset(&mut self) {
-        *self = Self::default();
+        self.message.reset(0);
+        self.acted_tip = None;
     }
 
     /// Whether a message may be sent (again).
     pub(super) fn is_message_due(&self, now_ms: TimeMs) -> bool {
-        now_ms >= self.due_ms
+        now_ms >= self.message.due_ms()
     }
 
     /// Whether this tip has not been acted on.
@@ -35,15 +43,13 @@ impl Retry {
     }
 
     /// A try happened: the next message waits twice as long as this one did.
-    pub(super) fn tried(&mut self, now_ms: TimeMs, tip: u32, params: &Params) {
-        let first_ms = (params.settle.terms_ms / TRIES_PER_DEADLINE).max(1);
-        self.due_ms = now_ms.saturating_add(first_ms << self.tries.min(DOUBLINGS_MAX));
-        self.tries = self.tries.saturating_add(1);
+    pub(super) fn tried(&mut self, now_ms: TimeMs, tip: u32) {
+        self.message.take(now_ms);
         self.acted_tip = Some(tip);
     }
 
     /// When the next message may go.
     pub(super) fn due_ms(&self) -> TimeMs {
-        self.due_ms
+        self.message.due_ms()
     }
 }

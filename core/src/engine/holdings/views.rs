@@ -1,0 +1,44 @@
+//! What this node tells of the certificates that it holds or held.
+
+use super::Holdings;
+use crate::certificate::{Certificate, VerifiedCertificate};
+use crate::engine::certificates::{CertificateRole, CertificateView, is_party, state};
+use crate::ids::{CertId, Key};
+use crate::units::Slot;
+
+impl Holdings {
+    /// Every signed byte of a certificate that this node holds or held.
+    #[must_use]
+    pub fn certificate(&self, id: &CertId) -> Option<&Certificate> {
+        self.held.get(id).map(|record| &record.certificate)
+    }
+
+    /// What the held copy of a certificate says; former holdings included.
+    #[must_use]
+    pub fn held(&self, id: &CertId) -> Option<&VerifiedCertificate> {
+        self.held.get(id).map(|record| &record.facts)
+    }
+
+    /// The held copy for a peer that is a party to it; `None` tells a stranger nothing.
+    #[must_use]
+    pub fn certificate_for(&self, peer: Key, id: &CertId) -> Option<&Certificate> {
+        let held = self.held.get(id)?;
+        is_party(&held.certificate, &held.facts, peer).then_some(&held.certificate)
+    }
+
+    /// Certificates held, as the API shows them.
+    pub fn views(&self, me: Key, slot: Slot) -> impl Iterator<Item = CertificateView> {
+        self.held.values().map(move |record| {
+            let is_given = record.facts.holder != me;
+            let is_past = record.facts.window.end <= slot;
+            CertificateView {
+                role: CertificateRole::Held,
+                facts: record.facts.clone(),
+                state: state(record.redeemed.is_some(), is_given, is_past),
+                lock: None,
+                gift_pending: record.gift.as_ref().map(|gift| gift.to),
+                lease: record.redeemed,
+            }
+        })
+    }
+}

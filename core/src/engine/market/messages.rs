@@ -1,0 +1,24 @@
+//! What the market is told to do, and what it tells people.
+
+use super::OrderSpec;
+use crate::ids::StandingId;
+
+/// What an operator asks of the market.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MarketCommand {
+    /// Keep an order in the market.
+    Place(Box<OrderSpec>),
+    Cancel(StandingId),
+}
+
+/// What became of an epoch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MarketNews {
+    Computed {
+        epoch: u64,
+        /// Rows of it, own and others'.
+        rows: usize,
+    },
+    /// An epoch has no result: nothing of it binds here.
+    Failed { epoch: u64, code: &'static str },
+}

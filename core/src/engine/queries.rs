@@ -1,0 +1,117 @@
+//! What may be read of an engine. Components tell the rest themselves.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::Engine;
+use super::certificates::CertificateView;
+use super::contacts::Contacts;
+use super::holdings::Holdings;
+use super::kernel::{ChainView, Treasury};
+use super::leases::Leases;
+use super::market::Market;
+use super::register::Register;
+use super::trades::Trades;
+use super::witness::Witness;
+use crate::certificate::Certificate;
+use crate::ids::{CertId, Key};
+use crate::params::Params;
+use crate::units::Slot;
+
+impl Engine {
+    /// Network definition.
+    #[must_use]
+    pub fn params(&self) -> &Params {
+        &self.kernel.params
+    }
+
+    /// Public identity.
+    #[must_use]
+    pub fn me(&self) -> Key {
+        self.kernel.keys.public()
+    }
+
+    /// Chain view.
+    #[must_use]
+    pub fn chain(&self) -> &ChainView {
+        &self.kernel.chain
+    }
+
+    /// Unused scripts of the wallet at hand.
+    #[must_use]
+    pub fn fresh_scripts(&self) -> u16 {
+        u16::try_from(self.kernel.wallet.fresh_spks.len()).unwrap_or(u16::MAX)
+    }
+
+    /// Coins and what they are reserved for.
+    #[must_use]
+    pub fn treasury(&self) -> &Treasury {
+        &self.kernel.treasury
+    }
+
+    /// Standing orders, epochs, results.
+    #[must_use]
+    pub fn market(&self) -> &Market {
+        &self.market
+    }
+
+    /// Settlements.
+    #[must_use]
+    pub fn trades(&self) -> &Trades {
+        &self.trades
+    }
+
+    /// Certificates issued here and the ledger of units.
+    #[must_use]
+    pub fn register(&self) -> &Register {
+        &self.register
+    }
+
+    /// Certificates that this node holds or held.
+    #[must_use]
+    pub fn holdings(&self) -> &Holdings {
+        &self.holdings
+    }
+
+    /// What was heard of providers.
+    #[must_use]
+    pub fn witness(&self) -> &Witness {
+        &self.witness
+    }
+
+    /// Every signed byte of a certificate held or issued.
+    #[must_use]
+    pub fn certificate(&self, id: &CertId) -> Option<&Certificate> {
+        self.holdings.certificate(id).or_else(|| self.register.certificate(id))
+    }
+
+    /// Certificates issued here, then those held, as they are in a slot.
+    #[must_use]
+    pub fn certificates(&self, slot: Slot) -> Vec<CertificateView> {
+        let held = self.holdings.views(self.me(), slot);
+        self.register.views(slot).chain(held).collect()
+    }
+
+    /// Leases on both sides.
+    #[must_use]
+    pub fn leases(&self) -> &Leases {
+        &self.leases
+    }
+
+    /// Contacts heard.
+    #[must_use]
+    pub fn contacts(&self) -> &Contacts {
+        &self.contacts
+    }
+
+    /// Connected peers.
+    #[must_use]
+    pub fn peers(&self) -> &BTreeSet<Key> {
+        &self.peers
+    }
+
+    /// Refused messages by reason code.
+    #[must_use]
+    pub fn refused(&self) -> &BTreeMap<String, u64> {
+        &self.refused
+    }
+}

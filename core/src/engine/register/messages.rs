@@ -1,0 +1,39 @@
+//! What a register is asked by holders, and what it is told to do.
+
+use serde::{Deserialize, Serialize};
+
+use crate::certificate::Certificate;
+use crate::ids::CertId;
+use crate::wire::Envelope;
+
+/// What holders ask the provider of their certificates.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RegisterRequest {
+    /// Holder→P: signed Gift. Answer: `Activation`.
+    Gift(Envelope),
+    /// Anyone who is, or was told to be, a party → P, or whoever holds it. Answer:
+    /// `Certificate`.
+    Get(CertId),
+}
+
+/// What a register answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RegisterReply {
+    /// Signed Activation: the certificate moved.
+    Activation(Envelope),
+    Certificate(Certificate),
+}
+
+/// What the register has asked a peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RegisterPurpose {
+    /// A certificate was pushed to its new holder.
+    Push(CertId),
+}
+
+/// What an operator asks of the register.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RegisterCommand {
+    /// Set how many units of each class this host sells: (class, units).
+    SetCapacity(Vec<(u16, u32)>),
+}

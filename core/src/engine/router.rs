@@ -1,0 +1,228 @@
+//! Brings each message, answer and command to the component that it is for: one line each.
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::Engine;
+use super::io::{Checked, Command, Effect, Protocol, Topic, Verdict};
+use super::kernel::{KernelNews, judge};
+use super::messages::{Purpose, SettleReply, SettleRequest};
+use super::register::Desk;
+use super::sync::{SyncReply, SyncRequest};
+use crate::ids::Key;
+use crate::lease::objects::{LeaseReply, LeaseRequest};
+use crate::limits::{LEASE_MAX_BYTES, SETTLE_MAX_BYTES, SYNC_MAX_BYTES};
+use crate::settlement::objects::LockGrant;
+use crate::units::TimeMs;
+use crate::wire::{Envelope, WireError, decode_record, encode};
+
+impl Engine {
+    pub(super) fn on_gossip(
+        &mut self,
+        now_ms: TimeMs,
+        peer: Key,
+        topic: Topic,
+        bytes: &[u8],
+        ticket: u64,
+    ) {
+        let mut ctx = self.kernel.context(now_ms);
+        let (verdict, code) = match topic {
+            Topic::Orders => match self.market.epochs.on_orders(&ctx, bytes) {
+                Ok(candidates) => {
+                    ctx.out.push_inside(Effect::Verify { peer, ticket, candidates });
+                    return;
+                }
+                Err(reason) => judge(Err(reason)),
+            },
+            Topic::Roots => {
+                let judged = self.market.epochs.on_root(&mut ctx, peer, bytes);
+                for lack in self.market.epochs.take_lacks() {
+                    self.sync.ask(&mut ctx, lack);
+                }
+                judged
+            }
+            Topic::Contacts => {
+                let is_trader = |key: &Key| self.market.epochs.is_trader(key);
+                self.contacts.on_gossip(&mut ctx, is_trader, bytes)
+            }
+            Topic::Locks => self.witness.on_lock_gossip(&mut ctx, bytes),
+            Topic::Proofs => self.witness.on_proof_gossip(&mut ctx, bytes),
+        };
+        if verdict == Verdict::Accept && topic == Topic::Locks {
+            self.hear_lock(now_ms, bytes);
+        }
+        self.judge(peer, ticket, verdict, code);
+    }
+
+    pub(super) fn on_checked(&mut self, now_ms: TimeMs, peer: Key, ticket: u64, checked: Checked) {
+        let ctx = self.kernel.context(now_ms);
+        let (verdict, code) = self.market.epochs.on_checked(&ctx, checked);
+        self.judge(peer, ticket, verdict, code);
+    }
+
+    /// Tells the network what becomes of a message, and counts what is not forwarded.
+    fn judge(&mut self, peer: Key, ticket: u64, verdict: Verdict, code: Option<&'static str>) {
+        if let Some(code) = code {
+            self.count(code);
+            if verdict == Verdict::Reject {
+                self.kernel.out.notify(KernelNews::Refused { peer, code: code.to_owned() });
+            }
+        }
+        let code = code.map(str::to_owned);
+        self.kernel.out.push(Effect::Verdict { ticket, verdict, code });
+    }
+
+    /// A grant that the witness took may be the lock that a seller waits for.
+    fn hear_lock(&mut self, now_ms: TimeMs, bytes: &[u8]) {
+        let envelope = decode_record::<Envelope>(bytes);
+        let Ok(grant) = envelope.and_then(|envelope| envelope.peek::<LockGrant>()) else { return };
+        let mut ctx = self.kernel.context(now_ms);
+        let mut desk = Desk { register: &mut self.register, witness: &self.witness };
+        let events = self.trades.on_lock(&mut ctx, &mut desk, grant.provider, grant.terms_hash);
+        self.apply(now_ms, events);
+    }
+
+    pub(super) fn on_request(
+        &mut self,
+        now_ms: TimeMs,
+        peer: Key,
+        id: u64,
+        protocol: Protocol,
+        bytes: &[u8],
+    ) {
+        let reply = match protocol {
+            Protocol::Settle => Some(self.on_settle(now_ms, peer, bytes)),
+            Protocol::Sync => Some(self.on_sync(now_ms, peer, bytes)),
+            Protocol::Lease => self.on_lease(now_ms, peer, id, bytes),
+        };
+        if let Some(bytes) = reply {
+            self.kernel.out.push(Effect::Reply { id, bytes });
+        }
+    }
+
+    fn on_settle(&mut self, now_ms: TimeMs, peer: Key, bytes: &[u8]) -> Vec<u8> {
+        let request = match bounded(bytes, SETTLE_MAX_BYTES) {
+            Ok(request) => request,
+            Err(error) => return encode(&SettleReply::Refused { code: self.refuse(peer, error) }),
+        };
+        let mut ctx = self.kernel.context(now_ms);
+        let reply = match request {
+            SettleRequest::Trade(request) => {
+                let mut desk = Desk { register: &mut self.register, witness: &self.witness };
+                let (reply, events) = self.trades.on_request(&mut ctx, &mut desk, peer, request);
+                self.apply(now_ms, events);
+                SettleReply::of(reply)
+            }
+            SettleRequest::Register(request) => {
+                let held = |id: &_| self.holdings.certificate_for(peer, id);
+                SettleReply::of(self.register.on_request(&mut ctx, peer, &request, held))
+            }
+            SettleRequest::Courier(request) => {
+                SettleReply::of(self.holdings.on_request(&mut ctx, &mut self.witness, &request))
+            }
+        };
+        if let SettleReply::Refused { code } = &reply {
+            self.count(code);
+        }
+        encode(&reply)
+    }
+
+    fn on_sync(&mut self, now_ms: TimeMs, peer: Key, bytes: &[u8]) -> Vec<u8> {
+        match bounded::<SyncRequest>(bytes, SYNC_MAX_BYTES) {
+            Ok(request) => encode(&self.sync.on_request(now_ms, &self.market.epochs, &request)),
+            Err(error) => encode(&SyncReply::Refused { code: self.refuse(peer, error) }),
+        }
+    }
+
+    /// `None` if the shell answers.
+    fn on_lease(&mut self, now_ms: TimeMs, peer: Key, id: u64, bytes: &[u8]) -> Option<Vec<u8>> {
+        let request = match bounded::<LeaseRequest>(bytes, LEASE_MAX_BYTES) {
+            Ok(request) => request,
+            Err(error) => {
+                return Some(encode(&LeaseReply::Refused { code: self.refuse(peer, error) }));
+            }
+        };
+        let mut ctx = self.kernel.context(now_ms);
+        let reply = self.leases.on_request(&mut ctx, &mut self.register, peer, id, request)?;
+        if let LeaseReply::Refused { code } = &reply {
+            self.count(code);
+        }
+        Some(encode(&reply))
+    }
+
+    pub(super) fn on_response(&mut self, now_ms: TimeMs, id: u64, result: Result<Vec<u8>, String>) {
+        let Some((peer, purpose)) = self.kernel.out.take_request(id) else { return };
+        match purpose {
+            Purpose::Trade(purpose) => {
+                let answer = SettleReply::told(self.read_reply(peer, result, SETTLE_MAX_BYTES));
+                let mut ctx = self.kernel.context(now_ms);
+                let mut desk = Desk { register: &mut self.register, witness: &self.witness };
+                let events = self.trades.on_reply(&mut ctx, &mut desk, peer, purpose, answer);
+                self.apply(now_ms, events);
+            }
+            Purpose::Register(purpose) => {
+                let answer = SettleReply::told(self.read_reply(peer, result, SETTLE_MAX_BYTES));
+                self.register.on_reply(&mut self.kernel.context(now_ms), purpose, &answer);
+            }
+            Purpose::Holdings(purpose) => {
+                let reply = self.read_reply(peer, result, SETTLE_MAX_BYTES);
+                let mut ctx = self.kernel.context(now_ms);
+                self.holdings.on_reply(&mut ctx, &mut self.witness, purpose, reply);
+            }
+            Purpose::Lease(purpose) => {
+                let reply = self.read_reply(peer, result, LEASE_MAX_BYTES);
+                let mut ctx = self.kernel.context(now_ms);
+                self.leases.on_reply(&mut ctx, &mut self.holdings, purpose, reply);
+            }
+            Purpose::Sync(purpose) => {
+                if let Ok(reply) = self.read_reply(peer, result, SYNC_MAX_BYTES) {
+                    let mut ctx = self.kernel.context(now_ms);
+                    self.sync.on_reply(&mut ctx, &mut self.market.epochs, peer, purpose, reply);
+                    self.judge_clock(now_ms);
+                }
+            }
+        }
+    }
+
+    pub(super) fn on_command(&mut self, now_ms: TimeMs, id: u64, command: Command) {
+        let ctx = &mut self.kernel.context(now_ms);
+        match command {
+            Command::Market(command) => self.market.on_command(ctx, &self.register, id, command),
+            Command::Register(command) => self.register.on_command(ctx, id, &command),
+            Command::Holdings(command) => self.holdings.on_command(ctx, id, command),
+            Command::Lease(command) => self.leases.on_command(ctx, &self.holdings, id, command),
+            Command::Contacts(command) => self.contacts.on_command(ctx, id, command),
+        }
+    }
+
+    fn refuse(&mut self, peer: Key, error: WireError) -> String {
+        self.count(error.code());
+        self.kernel.out.notify(KernelNews::Refused { peer, code: error.code().to_owned() });
+        if error.is_blamable() {
+            self.kernel.out.push(Effect::Penalise { key: peer });
+        }
+        error.code().to_owned()
+    }
+
+    /// Counts a refusal by its code.
+    pub(super) fn count(&mut self, code: &str) {
+        *self.refused.entry(code.to_owned()).or_default() += 1;
+    }
+
+    /// Reads an answer of a peer, which is to blame for one that is none.
+    fn read_reply<T: Serialize + DeserializeOwned>(
+        &mut self,
+        peer: Key,
+        result: Result<Vec<u8>, String>,
+        limit: usize,
+    ) -> Result<T, String> {
+        bounded(&result?, limit).map_err(|error| self.refuse(peer, error))
+    }
+}
+
+fn bounded<T: Serialize + DeserializeOwned>(bytes: &[u8], limit: usize) -> Result<T, WireError> {
+    if bytes.len() > limit {
+        return Err(WireError::Oversize);
+    }
+    decode_record(bytes)
+}

@@ -1,0 +1,76 @@
+//! What trades say to other nodes, and what they tell people.
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{TermsHash, TradeId};
+use crate::settlement::objects::{TermsRequest, Transfer};
+use crate::wire::Envelope;
+
+/// What a buyer asks a seller or a registrar. B, S and P as in [`crate::settlement`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TradeRequest {
+    /// B→S. Answer: `Terms`.
+    Terms(TermsRequest),
+    /// B→P: terms with the Accept of every funder. Answer: `LockGrant`.
+    Accept {
+        terms: Envelope,
+        /// Signed Accepts, one per funder, in their order.
+        accepts: Vec<Envelope>,
+    },
+    /// B→P and S: the raw signed funding. Answer: `FundAck`.
+    Fund {
+        terms_hash: TermsHash,
+        /// Consensus-encoded transaction.
+        tx: Vec<u8>,
+    },
+    /// B→P: the sale is complete. Answer: `Activation` or `NotYet`.
+    Transfer(Transfer),
+    /// B→P and S: signed TermsCancel. Answer: `Cancelled`.
+    Cancel(Envelope),
+}
+
+/// What a seller or a registrar answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TradeReply {
+    /// Signed Terms, and the Issue at a primary sale.
+    Terms {
+        /// Signed Issue, at seq 0.
+        issue: Option<Envelope>,
+        terms: Envelope,
+    },
+    LockGrant(Envelope),
+    /// The funding is known to the provider, who broadcasts it too.
+    FundAck {
+        terms_hash: TermsHash,
+        /// Of the transaction received.
+        txid: [u8; 32],
+    },
+    /// Signed Activation: the certificate moved.
+    Activation(Envelope),
+    /// The facts are not deep enough yet: ask again on the next tip.
+    NotYet,
+    /// The lock is free, or was never granted.
+    Cancelled,
+}
+
+/// What a buyer waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TradePurpose {
+    Terms(TradeId),
+    /// The LockGrant.
+    Accept(TradeId),
+    /// The FundAck.
+    Fund(TradeId),
+    /// The Activation of a sale.
+    Transfer(TradeId),
+    /// Nothing: it told the provider that it gave up.
+    Cancel(TradeId),
+}
+
+/// A trade moved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TradeNews {
+    pub trade: TradeId,
+    /// New state or final reason code.
+    pub state: String,
+}
