@@ -225,6 +225,7 @@ fn nothing_moves_money_without_a_yes() {
     assert_eq!(ask(&fake, &[&BID[..], &["--yes"]].concat()).0, 0);
     let commands = fake.commands.lock().unwrap();
     assert!(commands[0].contains("window: Window { start: 107, end: 109 }"), "{commands:?}");
+    assert!(commands[0].contains("share_percent: 20, cap_sat: None"), "{commands:?}");
 }
 
 #[test]
@@ -239,6 +240,7 @@ fn order_files_are_read_and_their_mistakes_place_nothing() {
     let table = [
         ("klass = \"cpu.standard\"\n", "order_file.unknown_key", ":1:"),
         ("class = \"cpu.standard\"\nmax-price = 20\n", "order_file.bad_value", ":2:"),
+        ("class = \"cpu.standard\"\nmax-fee = 700\n", "order_file.bad_value", ":2:"),
         ("class = [\n", "order_file.syntax", ":1:"),
         ("class = \"cpu.standard\"\n", "order.incomplete", "--qty"),
     ];
@@ -248,11 +250,13 @@ fn order_files_are_read_and_their_mistakes_place_nothing() {
         assert_eq!(json_error(found), (2, code.to_owned()), "{text}");
     }
     assert!(fake.commands.lock().unwrap().is_empty());
-    assert_eq!(place(good, &[]).0, 0);
-    assert_eq!(place(good, &["--for", "3slots", "--qty", "1"]).0, 0);
+    assert_eq!(place(&format!("{good}max-fee = \"700sat\"\n"), &[]).0, 0);
+    assert_eq!(place(good, &["--for", "3slots", "--qty", "1", "--max-fee", "0sat"]).0, 0);
     let commands = fake.commands.lock().unwrap();
     assert!(commands[0].contains("start: 110, end: 112") && commands[0].contains("qty: 2"));
+    assert!(commands[0].contains("cap_sat: Some(700)"), "{}", commands[0]);
     assert!(commands[1].contains("start: 107, end: 110") && commands[1].contains(" qty: 1"));
+    assert!(commands[1].contains("cap_sat: Some(0)"), "{}", commands[1]);
 }
 
 #[test]

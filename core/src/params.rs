@@ -126,6 +126,18 @@ pub struct ChainParams {
     pub final_blocks: u32,
 }
 
+/// Which fee estimates of a chain source are believed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FeeBounds {
+    /// Highest estimate that is obeyed, sat per 1,000 vB: the chain has not asked for more,
+    /// and a source that is broken must not give the wallet away.
+    pub max_sat_kvb: u64,
+    /// Stands in for a missing estimate, sat per 1,000 vB; 0 = nothing does, and no bid is
+    /// signed without one.
+    pub fallback_sat_kvb: u64,
+}
+
 /// Default ports on which a node listens; 0 lets the system choose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -168,6 +180,7 @@ pub struct Params {
     pub settle: SettleTimes,
     pub lease: LeaseTimes,
     pub chain: ChainParams,
+    pub fees: FeeBounds,
     pub ports: Ports,
     /// Addresses of first peers, with `/p2p/<id>`.
     #[serde(default)]
@@ -210,6 +223,9 @@ impl Params {
         check((1..=2).contains(&self.matching_version), "matching_version is 1 or 2")?;
         check((1..=8).contains(&self.matching_starts), "matching_starts is 1 to 8")?;
         check((2..=LEGS_MAX).contains(&self.max_legs), "max_legs is 2 to 64")?;
+        let fees = self.fees;
+        check(fees.max_sat_kvb >= 1000, "fees.max_sat_kvb is below 1 sat/vB")?;
+        check(fees.fallback_sat_kvb <= fees.max_sat_kvb, "fees.fallback_sat_kvb is too large")?;
         check(self.min_trade_sat <= PRICE_MAX_MSAT, "min_trade_sat is too large")?;
         Ok(self)
     }

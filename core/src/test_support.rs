@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use bitcoin::Network as Chain;
 
 use crate::params::{
-    ChainParams, ClassDef, EpochTimes, LeaseTimes, NamedClass, Params, Ports, Profile, SettleTimes,
+    ChainParams, ClassDef, EpochTimes, FeeBounds, LeaseTimes, NamedClass, Params, Ports, Profile,
+    SettleTimes,
 };
 use crate::wire::VERSION;
 
@@ -58,6 +59,7 @@ pub fn devnet() -> Params {
             tip_tolerance_blocks: 8,
             final_blocks: 2,
         },
+        fees: FeeBounds { max_sat_kvb: 2_000_000, fallback_sat_kvb: 1000 },
         ports: Ports { p2p: 0, api: 0 },
         bootstrap: Vec::new(),
         classes: vec![class(1, "cpu.standard"), class(2, "cpu.highmem")],

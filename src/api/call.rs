@@ -45,6 +45,8 @@ pub enum Query {
     /// By standing id or id in the epoch; `None` for the last epoch it took part in →
     /// [`types::Explanation`]
     Explain { order: Prefix, epoch: Option<u64> },
+    /// What an order can cost, and why it would be refused → [`types::Preview`]
+    Preview(Box<OrderSpec>),
     /// What an order would get → [`types::Quote`]
     Quote(Box<OrderSpec>),
     /// → `Vec<`[`types::Trade`]`>`, newest first
@@ -155,6 +157,7 @@ answers! {
     Book(types::Book),
     Depth(types::Depth),
     Explanation(types::Explanation),
+    Preview(types::Preview),
     Quote(types::Quote),
     Trades(Vec<types::Trade>),
     Trade(types::Trade),

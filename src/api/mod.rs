@@ -8,6 +8,7 @@
 //! | `POST /orders` | [`types::PlaceOrder`] | [`types::Placed`] |
 //! | `DELETE /orders/{id}` | | [`types::Acknowledged`] |
 //! | `GET /orders/{id}/explain?epoch=` | | [`types::Explanation`] |
+//! | `POST /orders/preview` | [`types::PlaceOrder`] | [`types::Preview`] |
 //! | `POST /quote` | [`types::PlaceOrder`] | [`types::Quote`] |
 //! | `GET /book?class=` | | [`types::Book`] |
 //! | `GET /depth?class=` | | [`types::Depth`] |
@@ -85,14 +86,16 @@ pub struct ApiState {
     pub node: ApiHandle,
     /// Network definition, to name classes and check bounds.
     pub params: Arc<Params>,
+    /// Share of its worth that a trade may cost in fees, for orders that name none, percent.
+    pub max_fee_percent: u8,
     uploads: Arc<Semaphore>,
 }
 
 impl ApiState {
     /// State of a server.
     #[must_use]
-    pub fn new(node: ApiHandle, params: Arc<Params>) -> Self {
-        Self { node, params, uploads: Arc::new(Semaphore::new(UPLOADS_MAX)) }
+    pub fn new(node: ApiHandle, params: Arc<Params>, max_fee_percent: u8) -> Self {
+        Self { node, params, max_fee_percent, uploads: Arc::new(Semaphore::new(UPLOADS_MAX)) }
     }
 }
 

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::extract::{Body, Id, Params as Asked};
 use super::types::{
-    Acknowledged, ClassLimit, Explanation, Mode, Order, PlaceOrder, Placed, Quote, Side,
+    Acknowledged, ClassLimit, Explanation, Mode, Order, PlaceOrder, Placed, Preview, Quote, Side,
     TimeInForce,
 };
 use super::{ApiError, ApiState, Query};
@@ -19,11 +19,13 @@ use capex_core::limits::ALTS_MAX;
 use capex_core::order::{self, Alternative};
 use capex_core::params::Params;
 use capex_core::reason;
+use capex_core::settlement::fees::FeeLimit;
 use capex_core::units::Window;
 
 pub(super) fn routes() -> Router<ApiState> {
     Router::new()
         .route("/orders", get(list).post(place))
+        .route("/orders/preview", post(preview))
         .route("/orders/{id}", get(show).delete(cancel))
         .route("/orders/{id}/explain", get(explain))
         .route("/quote", post(quote))
@@ -52,11 +54,19 @@ async fn explain(
     Ok(Json(state.node.query(query).await?))
 }
 
+async fn preview(
+    State(state): State<ApiState>,
+    Body(body): Body<PlaceOrder>,
+) -> Result<Json<Preview>, ApiError> {
+    let spec = order_spec(&body, &state)?;
+    Ok(Json(state.node.query(Query::Preview(Box::new(spec))).await?))
+}
+
 async fn quote(
     State(state): State<ApiState>,
     Body(body): Body<PlaceOrder>,
 ) -> Result<Json<Quote>, ApiError> {
-    let spec = order_spec(&body, &state.params)?;
+    let spec = order_spec(&body, &state)?;
     Ok(Json(state.node.query(Query::Quote(Box::new(spec))).await?))
 }
 
@@ -64,7 +74,7 @@ async fn place(
     State(state): State<ApiState>,
     Body(body): Body<PlaceOrder>,
 ) -> Result<Json<Placed>, ApiError> {
-    let spec = order_spec(&body, &state.params)?;
+    let spec = order_spec(&body, &state)?;
     match state.node.command(MarketCommand::Place(Box::new(spec))).await? {
         Done::Placed(id) => Ok(Json(Placed { order_id: id.to_string() })),
         _ => Err(ApiError::internal("expected Placed")),
@@ -90,7 +100,8 @@ pub(super) fn class_id(name: &str, params: &Params) -> Result<u16, ApiError> {
 
 /// The engine's form of an order. Names and keys are read here; what the order may say is
 /// decided by admission's rules alone.
-fn order_spec(body: &PlaceOrder, params: &Params) -> Result<OrderSpec, ApiError> {
+fn order_spec(body: &PlaceOrder, state: &ApiState) -> Result<OrderSpec, ApiError> {
+    let params = &state.params;
     let selling = body.side == Side::Sell;
     let spec = OrderSpec {
         side: if selling { order::Side::Sell } else { order::Side::Buy },
@@ -110,6 +121,10 @@ fn order_spec(body: &PlaceOrder, params: &Params) -> Result<OrderSpec, ApiError>
             .as_deref()
             .map(|text| key("beneficiary", text))
             .transpose()?,
+        fees: FeeLimit {
+            share_percent: body.max_fee_percent.unwrap_or(state.max_fee_percent),
+            cap_sat: body.max_fee_sat,
+        },
     };
     spec.check(params).map_err(|error| ApiError::new(error.reason(), error.to_string()))?;
     Ok(spec)
@@ -163,7 +178,10 @@ fn key(field: &str, text: &str) -> Result<Key, ApiError> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::api::ApiHandle;
     use crate::definitions;
 
     fn bid() -> serde_json::Value {
@@ -176,8 +194,9 @@ mod tests {
     fn code_with(field: &str, value: serde_json::Value) -> Result<OrderSpec, String> {
         let mut body = bid();
         body[field] = value;
-        let params = definitions::load("devnet").unwrap();
-        order_spec(&serde_json::from_value(body).unwrap(), &params).map_err(|error| error.code)
+        let params = Arc::new(definitions::load("devnet").unwrap());
+        let state = ApiState::new(ApiHandle::channel().0, params, 20);
+        order_spec(&serde_json::from_value(body).unwrap(), &state).map_err(|error| error.code)
     }
 
     #[test]
@@ -187,6 +206,11 @@ mod tests {
         assert_eq!((spec.slots, spec.min_run, spec.mode), (2, 0, order::Mode::Gang));
         let spec = code_with("features", serde_json::json!(["tee", "ecc"])).unwrap();
         assert_eq!(spec.features, 3);
+        assert_eq!(spec.fees, FeeLimit { share_percent: 20, cap_sat: None });
+        let spec = code_with("max_fee_sat", 500.into()).unwrap();
+        assert_eq!(spec.fees, FeeLimit { share_percent: 20, cap_sat: Some(500) });
+        let spec = code_with("max_fee_percent", 50.into()).unwrap();
+        assert_eq!(spec.fees, FeeLimit { share_percent: 50, cap_sat: None });
         let [a, b] = ["bb".repeat(32), "aa".repeat(32)];
         let spec = code_with("allow", serde_json::json!([a, b, a])).unwrap();
         assert_eq!(spec.allow, [Key([0xaa; 32]), Key([0xbb; 32])]);

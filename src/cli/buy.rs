@@ -15,8 +15,8 @@ use capex_core::units::Price;
 /// Flags of `buy`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
-  capex buy --class cpu.standard --qty 2 --max-price 20sat --for 2slots
-  capex buy --class cpu.standard --qty 2 --max-price 20sat --slots 2 --from +1h --for 12h --dry-run
+  capex buy --class cpu.standard --qty 2 --max-price 2000sat --for 2slots
+  capex buy --class cpu.standard --qty 2 --max-price 2000sat --slots 2 --from +1h --for 12h --dry-run
 
 Next: capex trade list")]
 pub struct Flags {
@@ -56,8 +56,8 @@ pub struct Bid {
 /// # Errors
 /// A flag, the file, a declined prompt, or what the daemon refused.
 pub fn run(flags: Flags, context: &mut Context<'_>) -> Result<(), Failure> {
-    let (order, client, status) = prepare(flags.bid, flags.place.file.as_deref(), context)?;
-    place(order, flags.place.dry_run, &client, &status, context)
+    let (order, client) = prepare(flags.bid, flags.place.file.as_deref(), context)?;
+    place(order, flags.place.dry_run, &client, context)
 }
 
 /// The order that flags and file mean, with the daemon that was asked about its time.
@@ -68,7 +68,7 @@ pub fn prepare(
     flags: Bid,
     file: Option<&Path>,
     context: &Context<'_>,
-) -> Result<(PlaceOrder, Client, Status), Failure> {
+) -> Result<(PlaceOrder, Client), Failure> {
     let bid = match file.map(order_file::read::<Bid>).transpose()? {
         Some(file) => merge(flags, file),
         None => flags,
@@ -77,7 +77,7 @@ pub fn prepare(
     let client = context.client()?;
     let status = client.status()?;
     let order = order(bid, &status)?;
-    Ok((order, client, status))
+    Ok((order, client))
 }
 
 fn merge(flags: Bid, file: Bid) -> Bid {
@@ -138,6 +138,8 @@ fn order(bid: Bid, status: &Status) -> Result<PlaceOrder, Failure> {
         time_in_force,
         expires_at,
         beneficiary: bid.for_key,
+        max_fee_sat: common.max_fee,
+        max_fee_percent: None,
     })
 }
 

@@ -198,7 +198,7 @@ fn text(fact: &Fact) -> String {
 }
 
 /// A reason code in words.
-fn because(code: &str) -> &'static str {
+pub(super) fn because(code: &str) -> &'static str {
     Reason::find(code).map_or("see docs/api.md", Reason::sentence)
 }
 

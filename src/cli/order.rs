@@ -1,9 +1,10 @@
 //! `capex order list|show|explain|cancel`: what this node keeps in the market.
 
 use super::failure::Failure;
-use super::output::{Page, short, slots};
+use super::output::{Page, sat, short, slots};
 use super::{Context, explain, id};
 use crate::api::types::{Acknowledged, Order, Side};
+use crate::cli::explain::because;
 use capex_core::units::msat_to_sat;
 
 /// What about orders.
@@ -32,7 +33,7 @@ Next: capex trade list")]
   capex order explain 0123abcd
   capex order explain 0123abcd --epoch 871234567 --json
 
-Next: capex quote buy --class cpu.standard --qty 1 --max-price 20sat --for 2slots")]
+Next: capex quote buy --class cpu.standard --qty 1 --max-price 2000sat --for 2slots")]
     Explain {
         /// Id of a standing order, or of an order in an epoch; or its first 8 or more digits
         #[arg(value_parser = id)]
@@ -107,9 +108,11 @@ fn show(order: &Order, page: &mut Page) {
     if order.side == Side::Buy {
         page.field("run", format_args!("{} slots", order.slots));
     }
+    let cap = order.max_fee_sat.map(|cap| format!(", and {}", sat(cap))).unwrap_or_default();
+    page.field("fees", format_args!("at most {} % of a trade{cap}", order.max_fee_percent));
     page.maybe("for", order.beneficiary.as_ref())
         .field("state", &order.state)
-        .maybe("reason", order.code.as_ref());
+        .maybe("reason", order.code.as_ref().map(|code| format!("{}: {}", code, because(code))));
     for signed in &order.signed {
         page.field("signed", format_args!("epoch {}: {}", signed.epoch, signed.id));
     }

@@ -9,6 +9,15 @@ use crate::api::types::{SlotRange, Status, TimeInForce};
 use capex_core::reason;
 use capex_core::units::Price;
 
+/// For clap: a whole number of sat with its unit, since a bare number may be meant in either.
+pub fn sats(text: &str) -> Result<u64, String> {
+    if text.trim() == "0sat" {
+        return Ok(0);
+    }
+    let msat = text.parse::<Price>().map_err(|error| error.to_string())?.msat();
+    if msat % 1000 == 0 { Ok(msat / 1000) } else { Err("fees are whole sats".to_owned()) }
+}
+
 /// How long an order stands, as written: `gtc`, `ioc`, `fok` or `gtt:<time>`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tif {
@@ -75,6 +84,9 @@ pub struct Common {
     /// gtc: until cancelled, gtt:<time>: until then, ioc: one epoch, fok: one epoch, all or nothing [default: gtc]
     #[arg(long, value_name = "TIF", value_parser = tif)]
     pub tif: Option<Tif>,
+    /// Most that the fees of one trade may come to, with its unit: 500sat [default: no cap beside `max_fee_share` of the configuration]
+    #[arg(long, value_name = "AMOUNT", value_parser = sats)]
+    pub max_fee: Option<u64>,
 }
 
 /// Flags of both sides that are not part of the order.
@@ -106,6 +118,7 @@ impl Common {
             allow: first(self.allow, file.allow),
             deny: first(self.deny, file.deny),
             tif: self.tif.or(file.tif),
+            max_fee: self.max_fee.or(file.max_fee),
         }
     }
 

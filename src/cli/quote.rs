@@ -18,17 +18,17 @@ use capex_core::units::msat_to_sat;
 pub enum Noun {
     /// What a bid would get and cost
     #[command(after_help = "Examples:
-  capex quote buy --class cpu.standard --qty 2 --max-price 20sat --for 2slots
-  capex quote buy --class cpu.standard --qty 2 --max-price 20sat --slots 2 --for 12h --json
+  capex quote buy --class cpu.standard --qty 2 --max-price 2000sat --for 2slots
+  capex quote buy --class cpu.standard --qty 2 --max-price 2000sat --slots 2 --for 12h --json
 
-Next: capex buy --class cpu.standard --qty 2 --max-price 20sat --for 2slots")]
+Next: capex buy --class cpu.standard --qty 2 --max-price 2000sat --for 2slots")]
     Buy(Buy),
     /// What an ask would sell and earn
     #[command(after_help = "Examples:
-  capex quote sell --class cpu.standard --qty 2 --price 20sat --for 2h
+  capex quote sell --class cpu.standard --qty 2 --price 2000sat --for 2h
   capex quote sell --file offer.toml --json
 
-Next: capex sell --class cpu.standard --qty 2 --price 20sat --for 2h")]
+Next: capex sell --class cpu.standard --qty 2 --price 2000sat --for 2h")]
     Sell(Sell),
 }
 
@@ -59,12 +59,12 @@ pub struct Sell {
 /// # Errors
 /// A flag, the file, or what the daemon refused.
 pub fn run(noun: Noun, context: &mut Context<'_>) -> Result<(), Failure> {
-    let (order, client, status) = match noun {
+    let (order, client) = match noun {
         Noun::Buy(Buy { bid, file }) => buy::prepare(bid, file.as_deref(), context)?,
         Noun::Sell(Sell { ask, file }) => sell::prepare(ask, file.as_deref(), context)?,
     };
     let quote: Quote = client.post("/quote", &order)?;
-    let warnings = preview(&order, &status).warnings;
+    let warnings = preview(&order, &client)?.warnings;
     context.show(&quote, |quote, text| {
         page(quote, &order, text);
         for warning in &warnings {

@@ -14,7 +14,7 @@ use capex_core::units::Price;
 /// Flags of `sell`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
-  capex sell --class cpu.standard --qty 2 --price 20sat --from now --for 2h
+  capex sell --class cpu.standard --qty 2 --price 2000sat --from now --for 2h
   capex sell --file offer.toml --dry-run
 
 Next: capex order list")]
@@ -46,8 +46,8 @@ pub struct Ask {
 /// # Errors
 /// A flag, the file, a declined prompt, or what the daemon refused.
 pub fn run(flags: Flags, context: &mut Context<'_>) -> Result<(), Failure> {
-    let (order, client, status) = prepare(flags.ask, flags.place.file.as_deref(), context)?;
-    place(order, flags.place.dry_run, &client, &status, context)
+    let (order, client) = prepare(flags.ask, flags.place.file.as_deref(), context)?;
+    place(order, flags.place.dry_run, &client, context)
 }
 
 /// The order that flags and file mean, with the daemon that was asked about its time.
@@ -58,7 +58,7 @@ pub fn prepare(
     flags: Ask,
     file: Option<&Path>,
     context: &Context<'_>,
-) -> Result<(PlaceOrder, Client, Status), Failure> {
+) -> Result<(PlaceOrder, Client), Failure> {
     let ask = match file.map(order_file::read::<Ask>).transpose()? {
         Some(file) => Ask {
             common: flags.common.or(file.common),
@@ -71,7 +71,7 @@ pub fn prepare(
     let client = context.client()?;
     let status = client.status()?;
     let order = order(ask, &status)?;
-    Ok((order, client, status))
+    Ok((order, client))
 }
 
 /// What needs no daemon, before it is asked.
@@ -107,5 +107,7 @@ fn order(ask: Ask, status: &Status) -> Result<PlaceOrder, Failure> {
         time_in_force,
         expires_at,
         beneficiary: None,
+        max_fee_sat: common.max_fee,
+        max_fee_percent: None,
     })
 }

@@ -5,6 +5,7 @@ mod certificates;
 mod epochs;
 mod leases;
 mod orders;
+mod previews;
 mod redemptions;
 mod status;
 mod studies;
@@ -47,6 +48,7 @@ impl Node {
         Ok(match query {
             Query::Status => self.status().into(),
             Query::Orders => self.orders().into(),
+            Query::Preview(spec) => self.preview(&spec).into(),
             Query::Order(prefix) => self.order(&prefix)?.into(),
             Query::Book(class) => self.book(&class)?.into(),
             Query::Depth(class) => self.depth(class.as_deref())?.into(),

@@ -9,6 +9,7 @@
 //! | peer-to-peer | `--listen`, `--peer` | `CAPEX_P2P_LISTEN`, `CAPEX_P2P_PEERS` | `[p2p] listen, peers` |
 //! | HTTP API | `--api-listen` | `CAPEX_API_LISTEN` | `[api] listen` |
 //! | units for sale | | `CAPEX_CAPACITY` (`cpu.standard=4,…`) | `[capacity] "cpu.standard" = 4` |
+//! | fees of a trade | | `CAPEX_MAX_FEE_SHARE` (`20%`) | `max_fee_share` |
 //! | log filter | `--log` | `CAPEX_LOG` | `log` |
 //! | real money | | | `allow_mainnet` |
 //!
@@ -25,6 +26,7 @@ use std::path::{Path, PathBuf};
 
 use capex_core::limits::UNITS_MAX;
 use capex_core::params::Params;
+use capex_core::settlement::fees::FeeLimit;
 use capex_network::check_address;
 
 use crate::definitions::{self, DEFAULT_NETWORK, DEVNET, MAINNET};
@@ -136,6 +138,8 @@ pub struct Config {
     pub api: ApiConfig,
     /// Units for sale by class number.
     pub capacity: BTreeMap<u16, u32>,
+    /// Share of its worth that a trade may cost in fees, percent.
+    pub max_fee_percent: u8,
     pub log: String,
     /// Where each setting came from, by its name in the file.
     pub origins: BTreeMap<&'static str, Origin>,
@@ -237,6 +241,8 @@ impl Layers<'_> {
         keep("api.listen", api.origin);
         let capacity = self.capacity(&params)?;
         keep("capacity", capacity.origin);
+        let max_fee = self.max_fee_percent()?;
+        keep("max_fee_share", max_fee.origin);
         let log = self.log()?;
         keep("log", log.origin);
         Ok(Config {
@@ -245,6 +251,7 @@ impl Layers<'_> {
             p2p: P2pConfig { listen: listen.value, peers: peers.value },
             api: ApiConfig { listen: api.value },
             capacity: capacity.value,
+            max_fee_percent: max_fee.value,
             log: log.value,
             file: self.file.path,
             params,
@@ -367,6 +374,21 @@ impl Layers<'_> {
         Ok(Sourced { value, origin })
     }
 
+    fn max_fee_percent(&self) -> Result<Sourced<u8>, ConfigError> {
+        const ENV: &str = "CAPEX_MAX_FEE_SHARE";
+        if let Some(value) = (self.env)(ENV).filter(|text| !text.is_empty()) {
+            let origin = Origin::Env(ENV);
+            return Sourced { value, origin }.parse(|text| percent(&text));
+        }
+        match &self.parsed.max_fee_share {
+            Some(share) => {
+                let (value, origin) = (share.get_ref().clone(), self.file.origin(share));
+                Sourced { value, origin }.parse(|text| percent(&text))
+            }
+            None => Ok(Sourced { value: FeeLimit::DEFAULT_PERCENT, origin: Origin::Default }),
+        }
+    }
+
     fn log(&self) -> Result<Sourced<String>, ConfigError> {
         let named =
             pick(LOG, self.flags.log.as_deref(), self.env, &self.file, self.parsed.log.as_ref());
@@ -447,6 +469,14 @@ fn check_capacity(name: &str, units: u32, params: &Params) -> Result<(u16, u32),
         return Err(format!("{units} units of {name}: at most {UNITS_MAX}"));
     }
     Ok((class.floors.id, units))
+}
+
+/// A share: a whole number of percent with its sign.
+fn percent(text: &str) -> Result<u8, String> {
+    let number = text.trim().strip_suffix('%').and_then(|number| number.trim_end().parse().ok());
+    number
+        .filter(|percent| *percent <= 100)
+        .ok_or_else(|| format!("`{text}` is not a share from 0% to 100%, such as 20%"))
 }
 
 fn capacity_of_text(text: &str, params: &Params) -> Result<BTreeMap<u16, u32>, String> {

@@ -273,7 +273,7 @@ async fn start_api(
     let addr = at("the API's address", listener.local_addr())?;
     let cookie = at("the cookie file", Cookie::create(&config.datadir))?;
     let (handle, requests) = ApiHandle::channel();
-    let state = ApiState::new(handle, Arc::new(config.params.clone()));
+    let state = ApiState::new(handle, Arc::new(config.params.clone()), config.max_fee_percent);
     let (stop, stopped) = oneshot::channel::<()>();
     tasks.api_stop = Some(stop);
     tasks.set.spawn(async move {

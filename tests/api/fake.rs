@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use capex::api::types::{
     Address, Balance, BookOrder, Certificate, Depth, Endpoints, EpochDifference, Explanation,
-    Funded, Lease, Order, Part, Quote, Status,
+    Funded, Lease, Order, Part, Preview, Quote, Status,
 };
 use capex::api::{
     Answer, ApiError, ApiHandle, ApiState, Call, CertificateText, Cookie, Noun, Prefix, Query,
@@ -117,7 +117,7 @@ async fn run(
     let shutdown = async {
         let _ = stopped.await;
     };
-    serve(listener, ApiState::new(node, params), cookie, shutdown).await.unwrap();
+    serve(listener, ApiState::new(node, params, 20), cookie, shutdown).await.unwrap();
 }
 
 fn answer(call: Call, seen: &Mutex<Vec<String>>) -> Result<Answer, ApiError> {
@@ -183,6 +183,7 @@ fn read(query: Query) -> Result<Answer, ApiError> {
         Query::Explain { order, epoch } => {
             one(&order, Noun::Order, 7).map(|_| explanation(epoch.unwrap_or(199)))?.into()
         }
+        Query::Preview(spec) => preview(spec.qty).into(),
         Query::Quote(spec) if spec.qty == REFUSED_QTY => {
             let refusal =
                 Refusal::new(reason!("order.window"), "choose another with --from and --for");
@@ -261,7 +262,8 @@ fn order() -> Order {
         "limit_msat": 20_000, "alternatives": [{"class": "cpu.standard", "limit_msat": 20_000}],
         "qty": 2, "filled_qty": 1, "min_qty": 1, "mode": "sticky", "window": [100, 200],
         "slots": 0, "features": [], "time_in_force": "gtc", "expires_at": null,
-        "beneficiary": null, "state": "standing", "code": null, "signed": [],
+        "beneficiary": null, "max_fee_sat": 500, "max_fee_percent": 20, "state": "standing",
+        "code": null, "signed": [],
     }))
     .unwrap()
 }
@@ -310,6 +312,16 @@ fn explanation(epoch: u64) -> Explanation {
         "paradox": {"class": "cpu.standard", "window": [110, 112], "limit_msat": 40_000,
                     "market_msat": 30_000, "code": "explain.promised_price",
                     "because": [accepted]},
+    }))
+    .unwrap()
+}
+
+fn preview(qty: u32) -> Preview {
+    serde_json::from_value(serde_json::json!({
+        "side": "buy", "class": "cpu.standard", "qty": qty, "window": [107, 109],
+        "starts_at": 428_000, "ends_at": 436_000, "total_sat": 80, "fee_sat": 308,
+        "worst_case_sat": 664, "max_fee_sat": 16,
+        "warnings": [{"code": "trade.below_minimum", "message": HOSTILE}],
     }))
     .unwrap()
 }

@@ -76,6 +76,9 @@ fn order_for(side: Side, qty: u32, window: [u32; 2], limit_msat: u64) -> PlaceOr
         time_in_force: TimeInForce::Gtc,
         expires_at: None,
         beneficiary: None,
+        max_fee_sat: None,
+        // Trades of a test are small.
+        max_fee_percent: Some(50),
     }
 }
 

@@ -7,6 +7,7 @@ use capex_core::engine::trades::{Role, TradeView};
 use capex_core::ids::CertId;
 use capex_core::order::{Alternative, Mode, Side};
 use capex_core::params::Params;
+use capex_core::settlement::fees::FeeLimit;
 use capex_core::units::Window;
 
 /// Coins of each node, sat.
@@ -55,6 +56,8 @@ fn order(
         min_run: u16::from(side == Side::Sell),
         time_in_force: TimeInForce::GoodTillCancelled,
         beneficiary: None,
+        // Trades of a story are small.
+        fees: FeeLimit { share_percent: 100, cap_sat: None },
     }
 }
 

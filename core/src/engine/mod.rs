@@ -27,7 +27,7 @@ use self::contacts::Contacts;
 use self::holdings::Holdings;
 use self::kernel::{Counters, Kernel};
 use self::leases::Leases;
-use self::market::{ComputeError, Computed, Inventory, Market, Matched};
+use self::market::{Circumstances, ComputeError, Computed, Inventory, Market, Matched};
 use self::register::{Desk, Register};
 use self::sync::Sync;
 use self::trades::{BuyLimits, Purchase, TradeEvent, Trades};
@@ -264,9 +264,7 @@ impl Engine {
         chain.up = true;
         chain.height = facts.height;
         chain.median_time_past_s = facts.median_time_past_s;
-        if !facts.feerates.is_empty() {
-            chain.feerates.clone_from(&facts.feerates);
-        }
+        chain.set_feerates(&facts.feerates, self.kernel.params.fees);
         let mut ctx = self.kernel.context(now_ms);
         let mut desk = Desk { register: &mut self.register, witness: &self.witness };
         let events = self.trades.on_chain(&mut ctx, &mut desk, facts);
@@ -277,9 +275,9 @@ impl Engine {
         let ctx = &mut self.kernel.context(now_ms);
         let mut desk = Desk { register: &mut self.register, witness: &self.witness };
         let events = match matched {
-            Matched::Buy { row, trade, seller, to, features } => {
-                let fee_cap_sat = market::signing::fee_reserve_sat(ctx);
-                let limits = BuyLimits { fee_cap_sat, features };
+            Matched::Buy { row, trade, seller, to, features, max_loss_sat } => {
+                let fee_cap_sat = Circumstances::of(ctx).fee_reserve_sat();
+                let limits = BuyLimits { fee_cap_sat, max_loss_sat, features };
                 let purchase = Purchase { seller, to, title: None, limits };
                 self.trades.open_buy(ctx, &mut desk, &row, trade, purchase)
             }

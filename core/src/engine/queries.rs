@@ -6,16 +6,16 @@ use super::Engine;
 use super::certificates::CertificateView;
 use super::contacts::Contacts;
 use super::holdings::Holdings;
-use super::kernel::{ChainView, Treasury};
+use super::kernel::{ChainView, Kernel, Treasury};
 use super::leases::Leases;
-use super::market::Market;
+use super::market::{Circumstances, Judgement, Market, OrderSpec};
 use super::register::Register;
 use super::trades::Trades;
 use super::witness::Witness;
 use crate::certificate::Certificate;
 use crate::ids::{CertId, Key};
 use crate::params::Params;
-use crate::units::Slot;
+use crate::units::{Slot, TimeMs};
 
 impl Engine {
     /// Network definition.
@@ -52,6 +52,19 @@ impl Engine {
     #[must_use]
     pub fn market(&self) -> &Market {
         &self.market
+    }
+
+    /// What would become of an order that were placed now.
+    #[must_use]
+    pub fn judge_order(&self, now_ms: TimeMs, spec: &OrderSpec) -> Judgement {
+        self.market.judge(&self.circumstances(now_ms), &self.register, spec)
+    }
+
+    /// What orders are judged by now.
+    #[must_use]
+    pub fn circumstances(&self, now_ms: TimeMs) -> Circumstances<'_> {
+        let Kernel { params, chain, treasury, .. } = &self.kernel;
+        Circumstances { now_ms, params, me: self.me(), chain, treasury }
     }
 
     /// Settlements.

@@ -52,6 +52,9 @@ pub(super) const FAMILIES: &[Family] = &[
         "chain.down": Unavailable, Nobody, "no chain source answers, so nothing can be paid",
             "see `capex status`";
         "chain.malformed": Unavailable, Nobody, "the chain source answered nonsense";
+        "chain.no_estimate": Unavailable, Nobody,
+            "the chain source knows no fee rate, so what a trade costs is unknown",
+            "wait until the source has seen some chain blocks, or see `capex status`";
         "chain.rpc": Unavailable, Nobody, "the chain source refused a call";
         "chain.unauthorised": Unavailable, Local, "the chain source refuses our credentials",
             "set `chain.cookie` in the configuration";

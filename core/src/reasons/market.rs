@@ -16,6 +16,9 @@ pub(super) const FAMILIES: &[Family] = &[
             "allow and deny must ascend and hold at most 16 keys together",
             "name fewer keys";
         "order.duplicate": Rejected, Nobody, "the order is known already";
+        "order.fees_too_high": Unpayable, Local,
+            "the fees of a trade come to more than the owner of the order accepts",
+            "wait for lower fees, bid for more, or accept more with --max-fee and `max_fee_share`";
         "order.future_epoch": Rejected, Nobody, "the epoch of the order has not begun";
         "order.incomplete": Usage, Local, "the order lacks something that it needs",
             "give it as a flag or in --file";

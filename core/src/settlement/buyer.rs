@@ -41,6 +41,8 @@ pub struct Buyer {
     pub features: u64,
     /// Most that the funding may cost in fees, sat.
     pub fee_cap_sat: u64,
+    /// Most that its owner is willing to lose in all fees of the trade, sat.
+    pub max_loss_sat: u64,
     /// What the funding may cost, sat: reserved until the wallet has locked coins, since
     /// nobody knows before how many it takes.
     pub fee_reserve_sat: u64,
@@ -597,6 +599,7 @@ mod tests {
             title: None,
             features: 0,
             fee_cap_sat: 1_000,
+            max_loss_sat: 10_000,
             fee_reserve_sat: 154,
             key_index: 1,
             opened_ms: 0,

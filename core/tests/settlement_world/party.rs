@@ -443,7 +443,7 @@ impl Party {
         seller: Key,
         title: Option<(Key, Certificate)>,
     ) {
-        let limits = BuyLimits { fee_cap_sat: 10_000, features: 0 };
+        let limits = BuyLimits { fee_cap_sat: 10_000, max_loss_sat: 10_000, features: 0 };
         let purchase = Purchase { seller, to: self.key(), title, limits };
         let mut ctx = context!(self, setup, now_ms);
         let (row, trade) = (&setup.row, setup.trade());

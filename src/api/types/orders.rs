@@ -1,6 +1,6 @@
 use serde::{Deserialize, Serialize};
 
-use super::{SlotDepth, SlotRange};
+use super::{Reason, SlotDepth, SlotRange};
 
 /// Buy or sell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -85,6 +85,13 @@ pub struct PlaceOrder {
     /// Key that shall hold what is bought, if not this node.
     #[serde(default)]
     pub beneficiary: Option<String>,
+    /// Most that the fees of one trade may come to, sat. Above it the order is not signed.
+    #[serde(default)]
+    pub max_fee_sat: Option<u64>,
+    /// Most that they may come to, percent of what the trade is worth at the limit; the
+    /// configuration's `max_fee_share` if there is none.
+    #[serde(default)]
+    pub max_fee_percent: Option<u8>,
 }
 
 fn one() -> u32 {
@@ -95,6 +102,36 @@ fn one() -> u32 {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Placed {
     pub order_id: String,
+}
+
+/// Answer to `POST /api/v1/orders/preview`: total, fees and worst case of an order, and why it
+/// would be refused.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Preview {
+    pub side: Side,
+    /// Class of the first alternative.
+    pub class: String,
+    /// Blocks per slot.
+    pub qty: u32,
+    /// When, slots.
+    pub window: SlotRange,
+    /// Start of the window, unix ms.
+    pub starts_at: u64,
+    /// End of the window, unix ms.
+    pub ends_at: u64,
+    /// Paid at most (buy) or earned at least if everything is sold (sell), sat.
+    pub total_sat: u64,
+    /// Fees of one trade at the present fee rate, sat.
+    pub fee_sat: u64,
+    /// Most that can be lost: a bid's total with the fees of as many trades as it may be
+    /// filled by, refunds included; an ask's claims. Sat.
+    pub worst_case_sat: u64,
+    /// Most that the fees of a trade that fills all of it may come to, refund included: above
+    /// that it is not signed, sat.
+    pub max_fee_sat: u64,
+    /// Why it would be refused now, by the rules by which it is placed and signed, and what
+    /// else to know before saying yes.
+    pub warnings: Vec<Reason>,
 }
 
 /// One signed appearance of a standing order in an epoch.
@@ -130,6 +167,10 @@ pub struct Order {
     pub expires_at: Option<u64>,
     /// Holder of what is bought, if not this node.
     pub beneficiary: Option<String>,
+    /// Most that the fees of one trade may come to, sat.
+    pub max_fee_sat: Option<u64>,
+    /// Most that they may come to, percent of what the trade is worth at the limit.
+    pub max_fee_percent: u8,
     /// `standing`, `filled`, `cancelled`, `expired` or `refused`.
     pub state: String,
     /// Reason code of the end, or of why it was not signed for the last epoch.

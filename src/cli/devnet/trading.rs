@@ -319,5 +319,7 @@ fn order(planned: &PlannedTrade, side: Side, window: [u32; 2]) -> PlaceOrder {
         time_in_force: TimeInForce::Gtc,
         expires_at: None,
         beneficiary: None,
+        max_fee_sat: None,
+        max_fee_percent: None,
     }
 }

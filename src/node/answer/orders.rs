@@ -68,6 +68,8 @@ impl Node {
             time_in_force,
             expires_at,
             beneficiary: spec.beneficiary.map(|key| key.to_string()),
+            max_fee_sat: spec.fees.cap_sat,
+            max_fee_percent: spec.fees.share_percent,
             state: standing.state.name().to_owned(),
             code: standing.note.clone(),
             signed: signed.into_iter().collect(),

@@ -32,6 +32,7 @@ impl Node {
             Query::Status
             | Query::Orders
             | Query::Order(_)
+            | Query::Preview(_)
             | Query::Book(_)
             | Query::Depth(_)
             | Query::Trades

@@ -22,6 +22,8 @@ pub struct FileConfig {
     pub allow_mainnet: Option<bool>,
     /// Filter of the log, as in `info,capex=debug`.
     pub log: Option<Spanned<String>>,
+    /// Share of its worth that a trade may cost in fees, as in `20%`.
+    pub max_fee_share: Option<Spanned<String>>,
     /// `[chain]`
     pub chain: ChainFile,
     /// `[p2p]`

@@ -72,6 +72,9 @@ fn mistakes_name_file_and_line() {
         ("[chain]\nurl = \"http://user:pw@x:1\"\n", "config.toml:2: `http://user:pw@x:1` is not"),
         ("\nlog = \"debgu\"\n", "config.toml:2: `debgu` is no level: use error, warn"),
         ("log = \"info,capex=debgu\"\n", "config.toml:1: `info,capex=debgu`: "),
+        ("max_fee_share = \"20\"\n", "config.toml:1: `20` is not a share from 0% to 100%"),
+        ("max_fee_share = \"101%\"\n", "config.toml:1: `101%` is not a share"),
+        ("max_fee_share = 20\n", "config.toml:1: invalid type"),
         ("network = \n", "config.toml:1: "),
         ("network = \"devnet\"\nnetwork = \"devnet\"\n", "config.toml:2: "),
         ("allow_mainnet = \"yes\"\n", "config.toml:1: invalid type"),
@@ -101,6 +104,14 @@ fn the_default_devchain_means_devnet() {
     let cookie = Path::new("/home/a/.local/state/capex/devchain/.cookie");
     assert_eq!(config.chain.cookie, cookie);
     assert_eq!(config.p2p.listen[1], "/ip4/127.0.0.1/tcp/0");
+}
+
+#[test]
+fn the_share_of_fees_is_chosen_or_a_fifth() {
+    let share = |text: &str| load_text(text).unwrap().max_fee_percent;
+    assert_eq!(share(""), 20);
+    assert_eq!(share("max_fee_share = \"0%\"\n"), 0);
+    assert_eq!(share("max_fee_share = \" 100 %\"\n"), 100);
 }
 
 #[test]

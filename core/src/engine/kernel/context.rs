@@ -10,7 +10,8 @@ use super::keys::Keys;
 use super::outbox::Outbox;
 use super::treasury::Treasury;
 use crate::ids::{Key, StandingId};
-use crate::params::Params;
+use crate::params::{FeeBounds, Params};
+use crate::settlement::fees::FLOOR_SAT_KVB;
 use crate::units::TimeMs;
 use crate::wire::{Object, Verified};
 
@@ -23,18 +24,35 @@ pub struct ChainView {
     pub height: u32,
     /// Median time past, unix s.
     pub median_time_past_s: u32,
-    /// (target, sat per 1,000 vB), ascending by target.
+    /// (target, sat per 1,000 vB), ascending by target, as far as they are believed; none if
+    /// nobody knows what a transaction costs now.
     pub feerates: Vec<(u16, u64)>,
 }
 
 impl ChainView {
+    /// Takes over what a source estimates, within the bounds of the network.
+    pub fn set_feerates(&mut self, heard: &[(u16, u64)], bounds: FeeBounds) {
+        let believed = |(target, rate): &(u16, u64)| (*target, (*rate).min(bounds.max_sat_kvb));
+        self.feerates = heard.iter().map(believed).collect();
+        if self.feerates.is_empty() && bounds.fallback_sat_kvb > 0 {
+            self.feerates.push((0, bounds.fallback_sat_kvb));
+        }
+    }
+
     /// Fee rate to confirm within a number of chain blocks, sat per 1,000 vB: that of the
-    /// longest target not above it, never below 1 sat/vB.
+    /// longest target not above it, never below 1 sat/vB. `None` without an estimate.
     #[must_use]
-    pub fn feerate_sat_kvb(&self, blocks: u32) -> u64 {
+    pub fn estimate(&self, blocks: u32) -> Option<u64> {
         let fits = |(target, _): &&(u16, u64)| u32::from(*target) <= blocks.max(2);
         let found = self.feerates.iter().rev().find(fits).or_else(|| self.feerates.first());
-        found.map_or(1000, |(_, rate)| (*rate).max(1000))
+        found.map(|(_, rate)| (*rate).max(FLOOR_SAT_KVB))
+    }
+
+    /// [`ChainView::estimate`], or the lowest rate that is relayed: for what has to be sent in
+    /// any case and can be replaced.
+    #[must_use]
+    pub fn feerate_sat_kvb(&self, blocks: u32) -> u64 {
+        self.estimate(blocks).unwrap_or(FLOOR_SAT_KVB)
     }
 }
 
@@ -109,5 +127,32 @@ impl Context<'_> {
     /// Id for a new standing order.
     pub fn fresh_standing_id(&mut self) -> StandingId {
         StandingId(self.fresh("standing"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn estimates_are_believed_within_the_bounds_of_the_network() {
+        let public = FeeBounds { max_sat_kvb: 2_000_000, fallback_sat_kvb: 0 };
+        let own = FeeBounds { fallback_sat_kvb: 1_000, ..public };
+        // heard, bounds, estimates for 1, 3 and 144 chain blocks
+        type Rates = [Option<u64>; 3];
+        let table: [(&[(u16, u64)], FeeBounds, Rates); 5] = [
+            (&[(2, 9_000), (6, 5_000)], public, [Some(9_000), Some(9_000), Some(5_000)]),
+            (&[(2, 50_000_000), (6, 0)], public, [Some(2_000_000), Some(2_000_000), Some(1_000)]),
+            (&[(6, u64::MAX)], own, [Some(2_000_000); 3]),
+            (&[], public, [None; 3]),
+            (&[], own, [Some(1_000); 3]),
+        ];
+        for (heard, bounds, expected) in table {
+            let mut chain = ChainView::default();
+            chain.set_feerates(&[(2, 7_777)], bounds);
+            chain.set_feerates(heard, bounds);
+            assert_eq!([1, 3, 144].map(|blocks| chain.estimate(blocks)), expected, "{heard:?}");
+        }
+        assert_eq!(ChainView::default().feerate_sat_kvb(3), 1_000);
     }
 }

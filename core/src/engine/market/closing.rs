@@ -97,8 +97,8 @@ mod tests {
     use crate::book::OrderSet;
     use crate::engine::io::Event;
     use crate::engine::kernel::Keys;
-    use crate::engine::market::TimeInForce;
     use crate::engine::market::signing::{order_of, signs_at_ms};
+    use crate::engine::market::{Circumstances, TimeInForce};
     use crate::epoch::opens_at_ms;
     use crate::order::Order;
     use crate::reason;
@@ -137,7 +137,7 @@ mod tests {
         let spec = bid(ctx, TimeInForce::GoodTillCancelled);
         let first = ctx.params.first_slot(epoch);
         let window = Window { start: first, end: first + 4 };
-        let mut order = order_of(ctx, &spec, epoch, spec.qty, window, 0);
+        let mut order = order_of(&Circumstances::of(ctx), &spec, epoch, spec.qty, window, 0);
         order.owner = keys.public();
         keys.sign(order, ctx.params)
     }

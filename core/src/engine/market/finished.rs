@@ -1,7 +1,9 @@
 //! Standing orders that are over: the newest are kept for their owner to see.
 
-use super::{Market, Standing};
+use super::records::StandingV1;
+use super::{Market, Standing, StandingState};
 use crate::engine::kernel::{Context, Table};
+use crate::epoch::epoch_at;
 use crate::ids::StandingId;
 use crate::limits::STANDING_FINISHED_KEPT;
 
@@ -21,6 +23,30 @@ impl Market {
         for (_, id) in over.into_iter().take(surplus) {
             self.standing.remove(&id);
             ctx.out.delete(Table::Standing, &id.0);
+        }
+    }
+
+    /// Ends the standing orders whose time or window has passed.
+    pub(super) fn expire(&mut self, ctx: &mut Context<'_>) {
+        let first = ctx.params.first_slot(epoch_at(ctx.now_ms, ctx.params));
+        for standing in self.standing.values_mut().filter(|standing| standing.is_open()) {
+            if standing.is_past(ctx.now_ms, first) {
+                standing.state = StandingState::Expired;
+                ctx.out.store(&standing.id.0, &StandingV1::from(&*standing));
+            }
+        }
+    }
+
+    /// Ends the orders of one epoch that have had theirs.
+    pub(super) fn close_one_shots(&mut self, ctx: &mut Context<'_>, through: u64) {
+        for standing in self.standing.values_mut().filter(|standing| standing.is_open()) {
+            let had_its_epoch = standing.last_epoch.is_some_and(|epoch| epoch <= through);
+            if standing.is_one_shot() && had_its_epoch {
+                let all_matched = standing.remainder() == 0;
+                standing.state =
+                    if all_matched { StandingState::Filled } else { StandingState::Expired };
+                ctx.out.store(&standing.id.0, &StandingV1::from(&*standing));
+            }
         }
     }
 }

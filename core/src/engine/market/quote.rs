@@ -73,6 +73,7 @@ pub fn hypothetical(
 mod tests {
     use super::*;
     use crate::order::Alternative;
+    use crate::settlement::fees::FeeLimit;
     use crate::units::Window;
 
     fn bid(start: u32, end: u32) -> OrderSpec {
@@ -90,6 +91,7 @@ mod tests {
             min_run: 0,
             time_in_force: TimeInForce::GoodTillCancelled,
             beneficiary: None,
+            fees: FeeLimit::default(),
         }
     }
 

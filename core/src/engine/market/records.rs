@@ -10,6 +10,7 @@ use crate::engine::kernel::{Stored, Table};
 use crate::epoch::parts::{ResultHead, ResultPart};
 use crate::ids::{Key, OrderId, StandingId, TradeId};
 use crate::order::{Alternative, Mode, Side};
+use crate::settlement::fees::FeeLimit;
 use crate::units::{TimeMs, Units, Window};
 use crate::wire::Envelope;
 
@@ -29,6 +30,7 @@ pub struct StandingV1 {
     min_run: u16,
     time_in_force: TimeInForce,
     beneficiary: Option<Key>,
+    fees: FeeLimit,
     state: StandingState,
     placed_at_ms: TimeMs,
     filled: u32,
@@ -60,6 +62,7 @@ impl From<&Standing> for StandingV1 {
             min_run: spec.min_run,
             time_in_force: spec.time_in_force,
             beneficiary: spec.beneficiary,
+            fees: spec.fees,
             state: standing.state,
             placed_at_ms: standing.placed_at_ms,
             filled: standing.filled,
@@ -89,6 +92,7 @@ impl StandingV1 {
             min_run: self.min_run,
             time_in_force: self.time_in_force,
             beneficiary: self.beneficiary,
+            fees: self.fees,
         };
         Standing {
             id,

@@ -2,96 +2,22 @@
 
 use super::drafts::Draft;
 use super::records::StandingV1;
-use super::{Inventory, Market, OrderSpec, SignedOrder, Standing, TimeInForce};
-use crate::admission::{AdmissionError, check_rules};
+use super::{Circumstances, Inventory, Market, OrderSpec, SignedOrder, Standing, TimeInForce};
+use crate::admission::check_rules;
 use crate::bundle::pack;
-use crate::engine::io::{Effect, Refusal, Topic};
-use crate::engine::kernel::{Context, Short};
+use crate::engine::io::{Effect, Topic};
+use crate::engine::kernel::Context;
 use crate::epoch::{Phase, epoch_at, opens_at_ms};
 use crate::ids::{Key, OrderId, StandingId};
-use crate::limits::{HORIZON_SLOTS, ORDERS_PER_OWNER_BOOK};
+use crate::limits::ORDERS_PER_OWNER_BOOK;
 use crate::order::{Order, Side, Source};
 use crate::params::Params;
-use crate::reason;
 use crate::units::{TimeMs, Units, Window};
 use crate::wire::{VERSION, sha256, signing_prefix};
 
-/// Virtual bytes that a buyer reserves fees for: funding with three inputs, refund, bumps.
-const RESERVED_VBYTES: u64 = 600;
-
-/// Checks an instruction as if it were signed now.
-///
-/// # Errors
-/// The reason code of the rule that it breaks.
-pub(super) fn check_spec(ctx: &Context<'_>, spec: &OrderSpec) -> Result<(), Refusal> {
-    spec.check(ctx.params).map_err(|error| Refusal::new(error.reason(), error.to_string()))?;
-    let epoch = epoch_at(ctx.now_ms, ctx.params);
-    let first = ctx.params.first_slot(epoch);
-    if spec.window.end <= first {
-        return Err(Refusal::new(
-            reason!("order.window"),
-            format!("the window ends before the first slot that can still be settled, {first}"),
-        ));
-    }
-    let end = spec.window.end.min(ctx.params.horizon_end(epoch));
-    let window = Window { start: spec.window.start.max(first), end };
-    if spec.side == Side::Sell && spec.window.start > first.saturating_add(HORIZON_SLOTS) {
-        // Signed when the rolling horizon reaches it.
-        return Ok(());
-    }
-    check_rules(&order_of(ctx, spec, epoch, spec.qty, window, 0), ctx.params).map_err(|error| {
-        let from = match error {
-            AdmissionError::Window => format!("; the first slot that can be traded is {first}"),
-            AdmissionError::Wire(_)
-            | AdmissionError::Work
-            | AdmissionError::Oversize
-            | AdmissionError::Quantity
-            | AdmissionError::Alternatives
-            | AdmissionError::UnknownClass
-            | AdmissionError::Limit
-            | AdmissionError::Run
-            | AdmissionError::Counterparties
-            | AdmissionError::Resale => String::new(),
-        };
-        Refusal::new(error.reason(), format!("{error}{from}"))
-    })
-}
-
-/// Coins that a bid needs: its limit for every block, and fees.
-#[must_use]
-pub fn needed_sat(ctx: &Context<'_>, spec: &OrderSpec, qty: u32) -> u64 {
-    let limit = spec.alts.iter().map(|alt| alt.limit_msat).max().unwrap_or(0);
-    let msat = u128::from(limit) * u128::from(qty) * u128::from(spec.slots);
-    u64::try_from(msat.div_ceil(1000)).unwrap_or(u64::MAX).saturating_add(fee_reserve_sat(ctx))
-}
-
-/// Most that one settlement may cost its buyer in fees now, sat.
-#[must_use]
-pub fn fee_reserve_sat(ctx: &Context<'_>) -> u64 {
-    ctx.chain.feerate_sat_kvb(3).saturating_mul(RESERVED_VBYTES).div_ceil(1000)
-}
-
-/// Checks that a bid could be paid now.
-///
-/// # Errors
-/// `order.insufficient_funds` or `chain.down`.
-pub(super) fn check_funds(ctx: &Context<'_>, spec: &OrderSpec) -> Result<(), Refusal> {
-    if !ctx.chain.up {
-        return Err(Refusal::new(
-            reason!("chain.down"),
-            "no chain source answers, so nothing can be paid",
-        ));
-    }
-    ctx.treasury.check(needed_sat(ctx, spec, spec.qty)).map_err(|Short { needed_sat, free_sat }| {
-        Refusal::new(
-            reason!("order.insufficient_funds"),
-            format!("the bid can cost {needed_sat} sat with fees and {free_sat} sat are free"),
-        )
-    })
-}
-
+/// The order that is signed now for an epoch, without its proof of work.
 pub(super) fn order_of(
-    ctx: &Context<'_>,
+    at: &Circumstances<'_>,
     spec: &OrderSpec,
     epoch: u64,
     qty: u32,
@@ -102,7 +28,7 @@ pub(super) fn order_of(
         TimeInForce::FillOrKill => qty,
         TimeInForce::GoodTillCancelled
         | TimeInForce::GoodTillTime(_)
-        | TimeInForce::ImmediateOrCancel => spec.min_qty.min(qty),
+        | TimeInForce::ImmediateOrCancel => at.least_qty(spec).min(qty),
     };
     let ascending = |keys: &[crate::ids::Key]| {
         let mut keys = keys.to_vec();
@@ -110,12 +36,12 @@ pub(super) fn order_of(
         keys.dedup();
         keys
     };
-    let offset_ms = ctx.now_ms.saturating_sub(opens_at_ms(epoch, ctx.params));
+    let offset_ms = at.now_ms.saturating_sub(opens_at_ms(epoch, at.params));
     Order {
         v: VERSION,
         epoch,
         side: spec.side,
-        owner: ctx.me(),
+        owner: at.me,
         nonce,
         alts: spec.alts.clone(),
         qty,
@@ -245,10 +171,13 @@ impl Market {
         if !self.has_room(standing.id, epoch) {
             return;
         }
-        let needed = needed_sat(ctx, &standing.spec, qty);
+        let at = Circumstances::of(ctx);
+        let needed = at.needed_sat(&standing.spec, qty);
+        if let Err(refusal) = at.check_signing(&standing.spec, qty) {
+            return self.note(standing.id, &refusal.code);
+        }
         if ctx.treasury.reserve_bid(epoch, standing.id, needed).is_err() {
-            self.note(standing.id, "order.insufficient_funds");
-            return;
+            return self.note(standing.id, "order.insufficient_funds");
         }
         // The horizon moves on: what lies beyond it is asked for later.
         let window = Window {
@@ -280,6 +209,12 @@ impl Market {
         else {
             return;
         };
+        if !self.has_room(standing.id, epoch) {
+            return;
+        }
+        if let Err(refusal) = Circumstances::of(ctx).check_signing(&standing.spec, units.count()) {
+            return self.note(standing.id, &refusal.code);
+        }
         for (units, window) in inventory.free_within(class, units, window) {
             if window.len() < u32::from(standing.spec.min_run) {
                 continue;
@@ -307,8 +242,14 @@ impl Market {
         signed: SignedOrder,
     ) {
         // Journaled with the signature: a number that nobody saw may be used again.
-        self.nonce = self.nonce.saturating_add(1);
-        let order = order_of(ctx, spec, signed.epoch, qty, window, self.nonce);
+        let nonce = self.nonce.saturating_add(1);
+        let order = order_of(&Circumstances::of(ctx), spec, signed.epoch, qty, window, nonce);
+        // What every other node would refuse is not worth a signature.
+        if let Err(error) = check_rules(&order, ctx.params) {
+            ctx.treasury.release_bid(signed.epoch, signed.standing);
+            return self.note(signed.standing, error.code());
+        }
+        self.nonce = nonce;
         if ctx.params.pow_bits == 0 {
             return self.drafts.add_ready(Draft { order, signed });
         }

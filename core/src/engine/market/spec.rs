@@ -6,6 +6,7 @@ use crate::admission::{AdmissionError, check_content};
 use crate::ids::Key;
 use crate::order::{Alternative, Mode, Order, Side, Source};
 use crate::params::Params;
+use crate::settlement::fees::FeeLimit;
 use crate::units::{TimeMs, Window};
 use crate::wire::VERSION;
 
@@ -42,9 +43,30 @@ pub struct OrderSpec {
     pub time_in_force: TimeInForce,
     /// Holder of what is bought, if not this node.
     pub beneficiary: Option<Key>,
+    /// What its owner is willing to lose in fees. Not gossiped.
+    pub fees: FeeLimit,
 }
 
 impl OrderSpec {
+    /// Most that so many blocks at a time can be worth to the owner, in one class or the
+    /// dearest, msat: the limit for each of them. An ask may earn more.
+    #[must_use]
+    pub fn worth_msat(&self, class: Option<u16>, qty: u32) -> u128 {
+        let of_class = self.alts.iter().filter(|alt| class.is_none_or(|class| class == alt.class));
+        let limit = of_class.map(|alt| alt.limit_msat).max().unwrap_or(0);
+        let run = match self.side {
+            Side::Buy => u32::from(self.slots),
+            Side::Sell => self.window.len(),
+        };
+        u128::from(limit) * u128::from(qty) * u128::from(run)
+    }
+
+    /// [`OrderSpec::worth_msat`] in sat, rounded up.
+    #[must_use]
+    pub fn worth_sat(&self, class: Option<u16>, qty: u32) -> u64 {
+        u64::try_from(self.worth_msat(class, qty).div_ceil(1000)).unwrap_or(u64::MAX)
+    }
+
     /// Checks what holds at any time: the rules of admission for the content of every order that
     /// would be signed from it, and that its parts fit each other.
     ///

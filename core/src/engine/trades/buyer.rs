@@ -217,6 +217,7 @@ pub(super) fn draft(ctx: &mut Context<'_>, row: &Row, trade: TradeId, buy: Purch
         title,
         features: buy.limits.features,
         fee_cap_sat: buy.limits.fee_cap_sat,
+        max_loss_sat: buy.limits.max_loss_sat,
         fee_reserve_sat: buy.limits.fee_cap_sat,
         key_index: ctx.next_index(KEYS),
         opened_ms: ctx.now_ms,

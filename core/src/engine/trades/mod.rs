@@ -78,6 +78,8 @@ pub enum TradeEvent {
 pub struct BuyLimits {
     /// Most that the funding may cost in fees, sat.
     pub fee_cap_sat: u64,
+    /// Most that its owner is willing to lose in all fees of the trade, sat.
+    pub max_loss_sat: u64,
     /// Feature bits that the bid required.
     pub features: u64,
 }

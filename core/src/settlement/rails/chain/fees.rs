@@ -4,12 +4,16 @@
 //! No transaction is signed ahead of time with a fixed fee; each is signed when it is
 //! sent and replaced when the curve asks for more.
 
+use serde::{Deserialize, Serialize};
+
 /// FUND with one input, the contract and change, vB (measured).
 pub const FUND_VSIZE: u64 = 154;
 /// CLAIM by script to a taproot output, vB (measured).
 pub const CLAIM_VSIZE: u64 = 155;
 /// REFUND by script to a taproot output, vB (measured).
 pub const REFUND_VSIZE: u64 = 138;
+/// All that a settlement may put on the chain: FUND, then CLAIM and, in vain, REFUND, vB.
+pub const SETTLEMENT_VSIZE: u64 = FUND_VSIZE + CLAIM_VSIZE + REFUND_VSIZE;
 /// Smallest taproot output that nodes relay, sat.
 pub const DUST_SAT: u64 = 330;
 /// Lowest rate offered, sat/kvB: older nodes relay nothing below.
@@ -112,6 +116,65 @@ pub fn fund_fee_sat(estimate_sat_kvb: u64) -> u64 {
     fee_sat(estimate_sat_kvb.max(FLOOR_SAT_KVB), FUND_VSIZE)
 }
 
+/// What the owner of an order is willing to lose in fees, for each of its trades.
+///
+/// Fees do not depend on the price: without a limit a small trade may cost its parties many
+/// times what it is worth, and an output that holds less than its spend costs is lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FeeLimit {
+    /// Percent of what the trade is worth to the owner: at most its limit price.
+    pub share_percent: u8,
+    /// Never more than this, sat.
+    pub cap_sat: Option<u64>,
+}
+
+impl Default for FeeLimit {
+    fn default() -> Self {
+        Self { share_percent: Self::DEFAULT_PERCENT, cap_sat: None }
+    }
+}
+
+/// Fees beyond what the owner of an order accepts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("fees come to {fee_sat} sat, and its owner accepts {allowed_sat} sat")]
+pub struct FeesTooHigh {
+    pub fee_sat: u64,
+    pub allowed_sat: u64,
+}
+
+impl FeeLimit {
+    /// Share of an owner who chose none, percent.
+    pub const DEFAULT_PERCENT: u8 = 20;
+
+    /// Most that may be lost in fees of a trade that is worth so much, sat.
+    #[must_use]
+    pub fn allowed_sat(self, worth_sat: u64) -> u64 {
+        let share = u128::from(worth_sat) * u128::from(self.share_percent) / 100;
+        let share = u64::try_from(share).unwrap_or(u64::MAX);
+        self.cap_sat.map_or(share, |cap| cap.min(share))
+    }
+
+    /// Whether a trade is worth the fees of so many virtual bytes at a rate.
+    ///
+    /// # Errors
+    /// [`FeesTooHigh`].
+    pub fn check(self, vsize: u64, rate_sat_kvb: u64, worth_sat: u64) -> Result<(), FeesTooHigh> {
+        let (fee_sat, allowed_sat) = (fee_sat(rate_sat_kvb, vsize), self.allowed_sat(worth_sat));
+        if fee_sat > allowed_sat { Err(FeesTooHigh { fee_sat, allowed_sat }) } else { Ok(()) }
+    }
+
+    /// The least that a trade must be worth for its share to pay so much, sat; `None` if the
+    /// cap is below it, or no price is enough.
+    #[must_use]
+    pub fn least_worth_sat(self, fee_sat: u64) -> Option<u64> {
+        if self.cap_sat.is_some_and(|cap| cap < fee_sat) {
+            return None;
+        }
+        let share = u128::from(self.share_percent);
+        u64::try_from((u128::from(fee_sat) * 100).checked_add(share.checked_sub(1)?)? / share).ok()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -155,6 +218,47 @@ mod tests {
         assert_eq!(refund_fee_sat(10_000, 500_000, false), Some(5_000));
         assert_eq!(refund_fee_sat(10_000, 500_000, true), Some(9_670));
         assert_eq!(refund_fee_sat(400, 1_000, true), None);
+    }
+
+    #[test]
+    fn a_trade_is_worth_its_fees_or_is_not() {
+        let limit = |share_percent, cap_sat| FeeLimit { share_percent, cap_sat };
+        // limit, rate, worth, (fee, allowed) if refused
+        let table = [
+            (limit(20, None), 1_000, 2_235, None),
+            (limit(20, None), 1_000, 2_234, Some((447, 446))),
+            (limit(20, None), 500_000, 8_000, Some((223_500, 1_600))),
+            (limit(100, None), 1_000, 447, None),
+            (limit(0, None), 1_000, u64::MAX, Some((447, 0))),
+            (limit(20, Some(446)), 1_000, 1_000_000, Some((447, 446))),
+            (limit(20, Some(447)), 1_000, 1_000_000, None),
+            // The cap never raises the share.
+            (limit(20, Some(1_000_000)), 1_000, 2_234, Some((447, 446))),
+            (limit(255, None), u64::MAX, u64::MAX, None),
+        ];
+        for (limit, rate, worth, refused) in table {
+            let got = limit.check(SETTLEMENT_VSIZE, rate, worth).err();
+            let got = got.map(|found| (found.fee_sat, found.allowed_sat));
+            assert_eq!(got, refused, "{limit:?} at {rate} for {worth}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_least_worth_is_the_edge(
+            share_percent in 0_u8..=255,
+            cap_sat in proptest::option::of(0_u64..10_000),
+            fee in 1_u64..1_000_000,
+        ) {
+            let limit = FeeLimit { share_percent, cap_sat };
+            match limit.least_worth_sat(fee) {
+                Some(worth) => {
+                    prop_assert!(limit.allowed_sat(worth) >= fee);
+                    prop_assert!(limit.allowed_sat(worth - 1) < fee);
+                }
+                None => prop_assert!(limit.allowed_sat(u64::MAX) < fee),
+            }
+        }
     }
 
     #[test]
