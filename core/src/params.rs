@@ -124,6 +124,9 @@ pub struct ChainParams {
     pub tip_tolerance_blocks: u32,
     /// Depth at which a spend is final and a lock is released.
     pub final_blocks: u32,
+    /// How old the median time past of the tip may be for it to be believed, s; 0 for any age,
+    /// where blocks are made on request.
+    pub max_tip_age_s: u32,
 }
 
 /// Which fee estimates of a chain source are believed.

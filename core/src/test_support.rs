@@ -58,6 +58,7 @@ pub fn devnet() -> Params {
             block_ms: 500,
             tip_tolerance_blocks: 8,
             final_blocks: 2,
+            max_tip_age_s: 0,
         },
         fees: FeeBounds { max_sat_kvb: 2_000_000, fallback_sat_kvb: 1000 },
         ports: Ports { p2p: 0, api: 0 },

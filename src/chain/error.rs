@@ -36,6 +36,9 @@ pub enum ChainError {
         /// The server's words.
         message: String,
     },
+    /// A block that is needed is not kept any more.
+    #[error("the chain source has pruned a block that this wallet has not read yet")]
+    Pruned,
     /// The answer is not what the call promises.
     #[error("chain source answered nonsense: {0}")]
     Malformed(String),
@@ -57,6 +60,7 @@ impl ChainError {
             Self::Rejected { kind, .. } => kind.code(),
             Self::WrongNetwork { .. } => "chain.wrong_network",
             Self::Rpc { .. } => "chain.rpc",
+            Self::Pruned => "chain.pruned",
             Self::Malformed(_) => "chain.malformed",
         }
     }

@@ -10,6 +10,7 @@ mod error;
 pub mod rpc;
 mod watcher;
 
+use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -24,6 +25,46 @@ pub const FEE_TARGETS: [u16; 5] = [2, 3, 6, 12, 144];
 /// Lowest feerate a source reports, sat per 1,000 virtual bytes: 1 sat/vB. Core before
 /// 29.1 relays nothing cheaper, and older nodes stay around for years.
 pub const FEE_FLOOR_SAT_KVB: u64 = 1_000;
+
+/// Why what a source delivers is not how things stand now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Behind {
+    /// More blocks follow at once: it is catching up or scans again.
+    Reading {
+        /// Height of its best block.
+        to: u32,
+    },
+    /// The server itself has not downloaded the chain yet.
+    Downloading {
+        /// Height to which it knows headers.
+        headers: u32,
+    },
+    /// The last block is older than the network allows: the server has lost its peers, or the
+    /// clock of this machine is wrong.
+    Old {
+        /// Median time past of that block, unix seconds.
+        median_time_past_s: u32,
+    },
+}
+
+impl Behind {
+    /// The stable reason code.
+    pub const CODE: &'static str = "chain.behind";
+}
+
+impl fmt::Display for Behind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Reading { to } => write!(f, "its blocks are being read, of {to}"),
+            Self::Downloading { headers } => {
+                write!(f, "it is still downloading the chain, of which it knows {headers} headers")
+            }
+            Self::Old { .. } => f.write_str(
+                "its last block is hours old: it has no peers, or the clock of this machine is wrong",
+            ),
+        }
+    }
+}
 
 /// What changed on the chain since the last update, in the order in which to apply it:
 /// first disconnect, then connect, then look at the mempool.
@@ -44,11 +85,15 @@ pub struct ChainUpdate {
     pub height: u32,
     /// Median time past of that block, unix seconds.
     pub median_time_past_s: u32,
-    /// Fee estimates: (target in chain blocks, sat per 1,000 virtual bytes).
+    /// Time in that block's own header, unix seconds.
+    pub tip_time_s: u32,
+    /// Fee estimates, ascending by target: (target in chain blocks, sat per 1,000 virtual
+    /// bytes). Empty if the source has none.
     pub feerates: Vec<(u16, u64)>,
-    /// Whether more blocks follow at once: the source is catching up or scans again, so
-    /// neither the height nor the absence of a transaction means anything yet.
-    pub behind: bool,
+    /// Feerate under which the source's mempool takes nothing, sat per 1,000 virtual bytes.
+    pub least_feerate_sat_kvb: u64,
+    /// Set while neither the height nor the absence of a transaction means anything.
+    pub behind: Option<Behind>,
 }
 
 /// A view of the chain that is asked again and again.
@@ -58,21 +103,18 @@ pub struct ChainUpdate {
 #[async_trait]
 pub trait ChainSource: Send {
     /// What changed since the last poll; `None` if nothing did. One call delivers a
-    /// bounded part, so a caller that is behind polls again at once.
+    /// bounded part, so a caller that is behind polls again at once. The first answer after an
+    /// error describes the tip even if nothing changed meanwhile.
     ///
     /// # Errors
     /// Whatever went wrong, the next call asks again; no update is lost.
     async fn poll(&mut self) -> Result<Option<ChainUpdate>, ChainError>;
 
-    /// Hands a transaction to the network. A transaction that the mempool or the chain
-    /// already holds counts as sent.
-    ///
-    /// # Errors
-    /// [`ChainError::Rejected`] carries the node's own words.
-    async fn broadcast(&mut self, tx: &Transaction) -> Result<Txid, ChainError>;
+    /// A way to send transactions that waits for no poll.
+    fn sender(&self) -> Arc<dyn TxSender>;
 
-    /// Lets the next polls deliver again the connected blocks from `height` on, and the
-    /// whole mempool: for scripts that are watched only now.
+    /// Lets the next polls deliver again the connected blocks from `height` on, and what is in
+    /// the mempool: for scripts that are watched only now.
     ///
     /// # Errors
     /// None from the sources of this crate: the request is only remembered.
@@ -80,4 +122,14 @@ pub trait ChainSource: Send {
 
     /// A short name for logs and `status`.
     fn name(&self) -> &str;
+}
+
+/// Hands transactions to the network.
+#[async_trait]
+pub trait TxSender: Send + Sync {
+    /// Sends a transaction. One that the mempool or the chain already holds counts as sent.
+    ///
+    /// # Errors
+    /// [`ChainError::Rejected`] carries the node's own words.
+    async fn broadcast(&self, tx: &Transaction) -> Result<Txid, ChainError>;
 }

@@ -6,11 +6,15 @@ use bitcoin::{Block, BlockHash, OutPoint, ScriptBuf, Transaction, Txid};
 use thiserror::Error;
 
 use super::ChainUpdate;
+use capex_core::limits::{FUNDERS_MAX, OPEN_SETTLEMENTS_MAX};
 
-/// Most scripts, and most outpoints, watched at once. A node watches a few of each for an open
-/// settlement and at most 1,024 settlements are open; a hundred thousand is far beyond and
-/// still some MB.
+/// Most scripts, and most outpoints, watched at once, some MB. A node watches one of each for
+/// every contract of an open settlement, and the coins of its own fundings; settlements that
+/// end are unwatched. So a stranger cannot fill it. If a fault does, the node stops.
 pub const MAX_WATCHED: usize = 100_000;
+
+// Buyers, sellers and registrars, with a contract for each funder.
+const _: () = assert!(MAX_WATCHED >= 2 * 3 * OPEN_SETTLEMENTS_MAX * FUNDERS_MAX);
 
 /// Blocks whose relevant transactions are remembered, to name them when they leave the
 /// chain: deeper than any fact is re-checked (144).

@@ -24,6 +24,7 @@ pub(super) fn chain_facts(update: &ChainUpdate, relevant: Relevant) -> ChainFact
         height: update.height,
         median_time_past_s: update.median_time_past_s,
         feerates: update.feerates.clone(),
+        least_feerate_sat_kvb: update.least_feerate_sat_kvb,
         disconnected: relevant.disconnected,
         seen: connected.chain(waiting).collect(),
     }

@@ -22,7 +22,7 @@ use std::collections::VecDeque;
 
 use bitcoin::{ScriptBuf, Transaction};
 
-use crate::chain::{ChainUpdate, Relevant, Watcher};
+use crate::chain::{Behind, ChainUpdate, Relevant, WatchFull, Watcher};
 use crate::store::StoreError;
 use crate::wallet::{Wallet, WalletError};
 use capex_core::engine::register::RegisterCommand;
@@ -52,6 +52,10 @@ pub enum Fault {
     /// A record of this node that this release cannot read.
     #[error(transparent)]
     Record(#[from] Unreadable),
+    /// A contract cannot be watched: a node that does not see it paid or spent would release
+    /// what is paid for.
+    #[error(transparent)]
+    Watch(#[from] WatchFull),
     /// One event led to inputs without end. Dropping some could lose the answer to a funding,
     /// and with it the coins' owner.
     #[error("one event led to more than {INPUTS_PER_EVENT_MAX} inputs; {left} are left")]
@@ -69,6 +73,7 @@ impl Fault {
             Self::Store(error) => error.code(),
             Self::Wallet(error) => error.code(),
             Self::Record(_) => Unreadable::CODE,
+            Self::Watch(full) => full.code(),
             Self::Fuse { .. } => "node.fuse",
         }
     }
@@ -219,9 +224,7 @@ impl Driver {
             | Effect::Match { .. }
             | Effect::Discard { .. } => {}
             Effect::Watch { spks, outpoints, from_height } => {
-                if let Err(full) = bridge::watch(&mut self.watcher, spks, outpoints) {
-                    shell.watch_full(full);
-                }
+                bridge::watch(&mut self.watcher, spks, outpoints)?;
                 self.ask_rescan(from_height);
             }
             Effect::Unwatch { spks, outpoints } => self.watcher.unwatch(&spks, &outpoints),
@@ -315,10 +318,15 @@ impl Driver {
             }
         }
         self.backlog.append(self.watcher.reduce(update));
-        if update.behind {
+        match update.behind {
+            None => {}
             // Half a scan would show old heights, and fundings without their spends: a
             // preimage could be revealed after its last height, or a lock be released.
-            return true;
+            Some(Behind::Reading { .. }) => return true,
+            Some(Behind::Downloading { .. } | Behind::Old { .. }) => {
+                self.feed(shell, Input::ChainSource { up: false });
+                return true;
+            }
         }
         let relevant = std::mem::take(&mut self.backlog);
         self.queue_wallet();

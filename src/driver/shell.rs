@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use bitcoin::Transaction;
 
-use crate::chain::WatchFull;
 use crate::store::StoreError;
 use crate::wallet::WalletError;
 use capex_core::book::OrderSet;
@@ -114,9 +113,6 @@ pub trait Shell {
 
     /// The wallet could not follow an update and the chain is read again.
     fn chain_refused(&mut self, error: &WalletError);
-
-    /// A script or output does not fit into the watch list.
-    fn watch_full(&mut self, full: WatchFull);
 
     /// Computes an epoch with [`Computed::new`](capex_core::engine::market::Computed::new);
     /// always answered by [`Input::Matched`].

@@ -3,7 +3,6 @@ use std::sync::Arc;
 use bitcoin::Network;
 
 use super::*;
-use crate::chain::WatchFull;
 use crate::chain::devchain::{Cursor, Devchain, faucet_script};
 use crate::sim::Disk;
 use crate::wallet::Keys as WalletKeys;
@@ -92,8 +91,6 @@ impl Shell for Notes {
     }
 
     fn chain_refused(&mut self, _error: &WalletError) {}
-
-    fn watch_full(&mut self, _full: WatchFull) {}
 
     fn compute(&mut self, _inputs: &mut Inputs, _epoch: u64, _set: Arc<OrderSet>) {}
 
@@ -185,7 +182,7 @@ fn the_engine_hears_of_the_chain_when_all_of_it_was_read() {
     while let Some(update) = cursor.changes(&chain) {
         parts += 1;
         assert!(driver.on_chain(&mut shell, &update));
-        assert_eq!(shell.chain_facts.is_empty(), update.behind);
+        assert_eq!(shell.chain_facts.is_empty(), update.behind.is_some());
     }
     assert_eq!((parts, shell.chain_facts), (2, vec![chain.height()]));
 }

@@ -422,9 +422,16 @@ fn check_multiaddr(addr: &str, with_peer: bool) -> Result<(), String> {
 }
 
 fn check_url(url: String) -> Result<String, String> {
+    // What stands before an `@` is a secret, wherever it would be printed.
+    if url.contains('@') {
+        return Err("an address with a user and password: put the line `user:password` into a \
+                    file that only you can read, and name that file as chain.cookie \
+                    (--chain-cookie)"
+            .to_owned());
+    }
     let host = url.strip_prefix("http://").map(|rest| rest.trim_end_matches('/'));
     match host {
-        Some(host) if !host.is_empty() && !host.contains(['/', '@', ' ']) => {
+        Some(host) if !host.is_empty() && !host.contains(['/', ' ']) => {
             Ok(url.trim_end_matches('/').to_owned())
         }
         _ => Err(format!("`{url}` is not an RPC address such as http://127.0.0.1:18443")),

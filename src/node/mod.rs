@@ -29,10 +29,11 @@ use capex_network::Event as NetEvent;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use self::chain_task::{ChainCommand, ChainEvent};
+use self::chain_task::ChainEvent;
 use self::config::Config;
 use self::shell::{CommandAnswer, Outside};
 use crate::api;
+use crate::chain::{Behind, ChainUpdate};
 use crate::driver::{Driver, Fault};
 use crate::executor::LeaseEvent;
 use capex_core::engine::contacts::ContactsCommand;
@@ -137,9 +138,40 @@ struct Presence {
 /// What `status` says of the chain source.
 #[derive(Debug, Default)]
 struct ChainStatus {
-    up: bool,
-    reason: Option<String>,
+    /// Why its facts are none, or old: the reason code and what people read.
+    trouble: Option<(&'static str, String)>,
+    /// Time of its last block.
     tip_at_ms: Option<u64>,
+}
+
+impl ChainStatus {
+    /// Why nothing is known of the chain now: a reason code, and a sentence.
+    fn trouble(&self) -> (&'static str, String) {
+        let Some((code, why)) = &self.trouble else {
+            return ("chain.down", "it has not answered yet".to_owned());
+        };
+        let reason =
+            Reason::find(code).filter(|_| matches!(*code, "chain.behind" | "chain.pruned"));
+        let Some(reason) = reason else { return ("chain.down", why.clone()) };
+        let hint = reason.hint().map(|hint| format!("; {hint}")).unwrap_or_default();
+        (reason.code(), format!("{why}{hint}"))
+    }
+
+    fn learn(&mut self, update: &ChainUpdate) {
+        let trouble = update.behind.map(|behind| match behind {
+            Behind::Reading { to } => format!("reading block {} of {to}", update.height),
+            Behind::Downloading { .. } | Behind::Old { .. } => behind.to_string(),
+        });
+        if let Some(what) = &trouble
+            && self.trouble.is_none()
+        {
+            tracing::info!(code = Behind::CODE, "{what}");
+        }
+        self.trouble = trouble.map(|what| (Behind::CODE, what));
+        if update.tip_time_s > 0 {
+            self.tip_at_ms = Some(u64::from(update.tip_time_s) * 1000);
+        }
+    }
 }
 
 /// Channels on which the outside speaks to the loop.
@@ -278,22 +310,17 @@ impl Node {
         match event {
             ChainEvent::Update(update) => {
                 if self.driver.on_chain(&mut self.outside, &update) {
-                    self.chain_status.up = true;
-                    self.chain_status.reason = None;
-                    if !update.connected.is_empty() {
-                        self.chain_status.tip_at_ms = Some(now_ms());
-                    }
+                    self.chain_status.learn(&update);
                 }
             }
             ChainEvent::Broadcasted { tx, result } => {
                 self.driver.on_broadcasted(&mut self.outside, &tx, result);
             }
-            ChainEvent::Down(reason) => {
-                if self.chain_status.up || self.chain_status.reason.is_none() {
-                    tracing::warn!(%reason, "the chain source does not answer");
+            ChainEvent::Down(error) => {
+                if self.chain_status.trouble.is_none() {
+                    tracing::warn!(code = error.code(), %error, "the chain source does not answer");
                 }
-                self.chain_status.up = false;
-                self.chain_status.reason = Some(reason);
+                self.chain_status.trouble = Some((error.code(), error.to_string()));
                 self.feed(Input::ChainSource { up: false });
             }
         }

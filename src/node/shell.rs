@@ -8,13 +8,12 @@ use bitcoin::Transaction;
 use capex_network::{Command as NetCommand, Handle, PeerKey, Ticket, Verdict as NetVerdict};
 use tokio::sync::{mpsc, oneshot};
 
-use super::chain_task::ChainCommand;
+use super::chain_task::ChainHandle;
 use super::lease_client::{HeldFiles, Job};
 use super::lease_host::{LeaseHost, Room};
 use super::now_ms;
 use super::peers::Peers;
 use super::verify::Verifier;
-use crate::chain::WatchFull;
 use crate::driver::{Inputs, START_COMMAND, Shell, search_nonce};
 use crate::store::{Store, StoreError};
 use crate::wallet::WalletError;
@@ -40,7 +39,7 @@ pub(super) type CommandAnswer = oneshot::Sender<Result<Done, Refusal>>;
 /// The ends of everything that effects go to.
 pub(super) struct Outside {
     pub(super) network: Handle,
-    pub(super) chain: mpsc::Sender<ChainCommand>,
+    pub(super) chain: ChainHandle,
     pub(super) store: Arc<Store>,
     /// What became of each `Persist`, for the loop.
     written: mpsc::UnboundedSender<Written>,
@@ -60,7 +59,7 @@ pub(super) struct Outside {
 impl Outside {
     pub(super) fn new(
         network: Handle,
-        chain: mpsc::Sender<ChainCommand>,
+        chain: ChainHandle,
         (store, written): (Arc<Store>, mpsc::UnboundedSender<Written>),
         (answers, verifier): (mpsc::UnboundedSender<Input>, Verifier),
         params: Arc<Params>,
@@ -164,21 +163,17 @@ impl Shell for Outside {
     }
 
     fn broadcast(&mut self, tx: Transaction) {
-        if self.chain.try_send(ChainCommand::Broadcast(Box::new(tx))).is_err() {
+        if !self.chain.broadcast(tx) {
             tracing::warn!("the chain task is too busy; the engine's timers will ask again");
         }
     }
 
     fn rescan_from(&mut self, height: u32) -> bool {
-        self.chain.try_send(ChainCommand::RescanFrom(height)).is_ok()
+        self.chain.rescan_from(height)
     }
 
     fn chain_refused(&mut self, error: &WalletError) {
         tracing::error!(%error, "the wallet refused a chain update");
-    }
-
-    fn watch_full(&mut self, error: WatchFull) {
-        tracing::error!(%error, "the watch list is full");
     }
 
     fn compute(&mut self, _inputs: &mut Inputs, epoch: u64, set: Arc<OrderSet>) {

@@ -10,6 +10,7 @@ use capex_network::{Command as NetCommand, PeerKey, ProtocolConfig, Secret, Topi
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
+use super::chain_task::{ChainHandle, ChainTasks};
 use super::config::Config;
 use super::lease_client::HeldFiles;
 use super::lease_host::LeaseHost;
@@ -32,9 +33,15 @@ use capex_core::limits::{LEASE_MAX_BYTES, SETTLE_MAX_BYTES, SYNC_MAX_BYTES};
 /// queue only means that the loop is stuck.
 const QUEUE: usize = 1024;
 /// How often the chain source is asked, as a part of the time between chain blocks.
-const POLLS_PER_BLOCK: u64 = 5;
+const POLLS_PER_BLOCK: u32 = 5;
 /// A public chain is asked at least this often, so that the mempool is seen.
 const POLL_EVERY_MAX: Duration = Duration::from_secs(5);
+
+/// How long a call to the chain source may take, in chain blocks, and within which bounds: what
+/// it says of a tip is old after that time.
+const PATIENCE_BLOCKS: u32 = 10;
+const PATIENCE_MIN: Duration = Duration::from_secs(5);
+const PATIENCE_MAX: Duration = Duration::from_secs(20);
 
 fn at<T>(what: impl Into<String>, result: std::io::Result<T>) -> Result<T, NodeError> {
     result.map_err(|source| NodeError::Io { what: what.into(), source })
@@ -47,6 +54,8 @@ pub(super) struct Opened {
     /// Random bytes of this life.
     salt: [u8; 32],
     wallet: Wallet,
+    /// When the wallet's keys were made, unix seconds, if that is known.
+    birthday_s: Option<u64>,
     pub(super) identity: [u8; 32],
     settlement: [u8; 32],
 }
@@ -69,6 +78,7 @@ pub(super) fn open_datadir(config: &Config) -> Result<Opened, NodeError> {
     owner.expect(&seed_file)?;
     let identity = load_or_create_secret(&identity_file)?;
     let chain = config.params.chain.network;
+    let birthday_s = (!seed_file.exists()).then(|| now_ms() / 1000);
     let keys = wallet::Keys::load_or_create(&seed_file, chain)?;
     let settlement = keys.settlement_secret()?;
     owner.admit(&store, &identity_file, Keys::new(identity, settlement).public())?;
@@ -77,7 +87,7 @@ pub(super) fn open_datadir(config: &Config) -> Result<Opened, NodeError> {
         WalletError::OtherSeed => OwnerError::Foreign { path: seed_file, keys: None }.into(),
         error => NodeError::from(error),
     })?;
-    Ok(Opened { store, records, salt: fresh_salt()?, wallet, identity, settlement })
+    Ok(Opened { store, records, salt: fresh_salt()?, wallet, birthday_s, identity, settlement })
 }
 
 /// Random bytes from the operating system.
@@ -95,7 +105,8 @@ pub(super) async fn open(config: Config) -> Result<(Node, Sources, Tasks), NodeE
     let params = config.params.clone();
     let mut tasks = Tasks::default();
     let (network, network_events) = capex_network::start(network_config(&config, opened.identity))?;
-    let (chain, chain_events, chain_task) = chain_source(&config, &opened.wallet);
+    let (chain, chain_events, chain_tasks) =
+        chain_source(&config, &opened.wallet, opened.birthday_s);
     let (executor_events, executor) = mpsc::channel(EVENT_QUEUE);
     let exe = at("the path of this program", std::env::current_exe())?;
     let manager = Manager::new(&config.datadir.join("leases"), exe, executor_events)?;
@@ -137,7 +148,9 @@ pub(super) async fn open(config: Config) -> Result<(Node, Sources, Tasks), NodeE
     };
     node.resume(opened.records, opened.salt).await;
     // Not before: its first look must include the rescan that open settlements ask for.
-    tasks.set.spawn(chain_task);
+    let (following, sending) = chain_tasks.split();
+    tasks.set.spawn(following);
+    tasks.set.spawn(sending);
     let sources = Sources {
         network: network_events,
         chain: chain_events,
@@ -243,24 +256,22 @@ fn network_config(config: &Config, identity: [u8; 32]) -> capex_network::Config 
 fn chain_source(
     config: &Config,
     wallet: &Wallet,
-) -> (
-    mpsc::Sender<super::ChainCommand>,
-    mpsc::Receiver<super::ChainEvent>,
-    impl Future<Output = ()> + Send + use<>,
-) {
-    let (commands, command_events) = mpsc::channel(QUEUE);
-    let (events, chain_events) = mpsc::channel(QUEUE);
-    let client = RpcClient::new(config.chain.url.clone(), config.chain.cookie.clone());
+    birthday_s: Option<u64>,
+) -> (ChainHandle, mpsc::Receiver<super::ChainEvent>, ChainTasks) {
+    let chain = &config.params.chain;
+    let block = Duration::from_millis(chain.block_ms);
+    let patience = (block * PATIENCE_BLOCKS).clamp(PATIENCE_MIN, PATIENCE_MAX);
+    let (url, cookie) = (config.chain.url.clone(), config.chain.cookie.clone());
     let source = Box::new(RpcSource::new(RpcConfig {
-        client,
-        network: config.params.chain.network,
+        client: RpcClient::patient(url, cookie, patience),
+        network: chain.network,
         start_height: 0,
         checkpoints: wallet.checkpoints(),
+        birthday_s,
+        max_tip_age_s: chain.max_tip_age_s,
     }));
-    let block_ms = config.params.chain.block_ms;
-    let poll_every = Duration::from_millis(block_ms / POLLS_PER_BLOCK).min(POLL_EVERY_MAX);
-    let task = chain_task::run(source, poll_every, command_events, events);
-    (commands, chain_events, task)
+    let poll_every = (block / POLLS_PER_BLOCK).min(POLL_EVERY_MAX);
+    chain_task::open(source, poll_every, QUEUE)
 }
 
 async fn start_api(

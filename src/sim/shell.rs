@@ -7,7 +7,6 @@ use bitcoin::Transaction;
 use super::life::Body;
 use super::queue::{Happening, Message, NodeId};
 use super::world::{Call, World};
-use crate::chain::WatchFull;
 use crate::driver::{Inputs, Shell, search_nonce};
 use crate::store::StoreError;
 use crate::wallet::WalletError;
@@ -131,10 +130,6 @@ impl Shell for Here<'_> {
     }
 
     fn chain_refused(&mut self, _error: &WalletError) {}
-
-    fn watch_full(&mut self, _full: WatchFull) {
-        self.world.evidence.broken(format!("node {} watches too much", self.node));
-    }
 
     fn compute(&mut self, inputs: &mut Inputs, epoch: u64, set: Arc<OrderSet>) {
         let result = self.world.compute(epoch, &set);

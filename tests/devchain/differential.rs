@@ -203,12 +203,7 @@ async fn verdicts(client: &RpcClient) -> Vec<(&'static str, Option<RejectKind>)>
 /// A source follows a reorganisation of this node.
 async fn follow_reorganisation(client: &RpcClient) {
     let height = client.height().await.expect("a height");
-    let mut source = RpcSource::new(RpcConfig {
-        client: client.clone(),
-        network: Network::Regtest,
-        start_height: height,
-        checkpoints: vec![],
-    });
+    let mut source = RpcSource::new(RpcConfig::new(client.clone(), Network::Regtest, height));
     assert_eq!(heights(&news(&mut source).await.connected), [height]);
     let mined: Vec<BlockHash> = client.generate(2, &faucet_address()).await.expect("blocks");
     assert_eq!(heights(&news(&mut source).await.connected), [height + 1, height + 2]);

@@ -8,6 +8,7 @@ mod htlc;
 mod kit;
 mod mempool;
 mod properties;
+mod proxy;
 mod reorg;
 mod rpc;
 mod server;

@@ -162,12 +162,12 @@ async fn the_source_in_process_delivers_and_broadcasts() {
     assert_eq!(source.poll().await.expect("a poll").expect("news").height, 200);
     assert!(source.poll().await.expect("a poll").is_none());
     let tx = sweep(&Kit::new().coinbase(1), 1_000);
-    let txid = source.broadcast(&tx).await.expect("accepted");
-    assert_eq!(source.broadcast(&tx).await.expect("already known is fine"), txid);
+    let txid = source.sender().broadcast(&tx).await.expect("accepted");
+    assert_eq!(source.sender().broadcast(&tx).await.expect("already known is fine"), txid);
     assert_eq!(
         source.poll().await.expect("a poll").expect("news").mempool,
         std::slice::from_ref(&tx)
     );
-    let refused = source.broadcast(&sweep(&Kit::new().coinbase(1), 900)).await;
+    let refused = source.sender().broadcast(&sweep(&Kit::new().coinbase(1), 900)).await;
     assert_eq!(refused.expect_err("a conflict").code(), "chain.reject.replacement_fee");
 }

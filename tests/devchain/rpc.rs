@@ -8,11 +8,12 @@ use bitcoin::{BlockHash, Network};
 use capex::chain::devchain::server::{Running, ServeOptions, serve};
 use capex::chain::devchain::{faucet_address, faucet_script};
 use capex::chain::rpc::{Kind, RpcClient, RpcConfig, RpcSource};
-use capex::chain::{ChainError, ChainSource, ChainUpdate, FEE_TARGETS, Watcher};
+use capex::chain::{Behind, ChainError, ChainSource, ChainUpdate, FEE_TARGETS, Watcher};
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
 use crate::kit::{Owned, pay, sweep};
+use crate::proxy::Proxy;
 
 /// A server that a test starts, stops and starts again.
 pub(crate) struct Server {
@@ -54,12 +55,8 @@ impl Server {
     }
 
     fn source_after(&self, start_height: u32, checkpoints: Vec<(u32, BlockHash)>) -> RpcSource {
-        RpcSource::new(RpcConfig {
-            client: self.client(),
-            network: Network::Regtest,
-            start_height,
-            checkpoints,
-        })
+        let config = RpcConfig::new(self.client(), Network::Regtest, start_height);
+        RpcSource::new(RpcConfig { checkpoints, ..config })
     }
 }
 
@@ -122,13 +119,14 @@ async fn a_source_says_that_it_is_behind_until_the_last_part() {
     while let Some(update) = source.poll().await.expect("a poll") {
         parts.push((update.height, update.behind));
     }
-    assert_eq!(parts, [(141, true), (173, true), (200, false)]);
+    let reading = Some(Behind::Reading { to: 200 });
+    assert_eq!(parts, [(141, reading), (173, reading), (200, None)]);
 
     source.rescan_from(150).await.expect("a rescan");
     let first = news(&mut source).await;
-    assert_eq!((first.height, first.behind), (181, true));
+    assert_eq!((first.height, first.behind), (181, reading));
     let second = news(&mut source).await;
-    assert_eq!((second.height, second.behind), (200, false));
+    assert_eq!((second.height, second.behind), (200, None));
 }
 
 #[tokio::test]
@@ -164,13 +162,13 @@ async fn broadcasts_are_accepted_known_or_refused_with_a_reason() {
     assert!(client.is_unspent(coin.outpoint).await.expect("a call"));
     assert!(client.block_at(201).await.expect("a call").is_none());
 
-    assert_eq!(source.broadcast(&tx).await.expect("accepted"), tx.compute_txid());
-    assert_eq!(source.broadcast(&tx).await.expect("in the mempool"), tx.compute_txid());
+    assert_eq!(source.sender().broadcast(&tx).await.expect("accepted"), tx.compute_txid());
+    assert_eq!(source.sender().broadcast(&tx).await.expect("in the mempool"), tx.compute_txid());
     assert_eq!(news(&mut source).await.mempool, std::slice::from_ref(&tx));
     assert!(source.poll().await.expect("a poll").is_none(), "told once");
     assert!(!client.is_unspent(coin.outpoint).await.expect("a call"));
     client.generate(1, &faucet_address()).await.expect("a block");
-    assert_eq!(source.broadcast(&tx).await.expect("confirmed"), tx.compute_txid());
+    assert_eq!(source.sender().broadcast(&tx).await.expect("confirmed"), tx.compute_txid());
     assert_eq!(client.get_tx(tx.compute_txid()).await.expect("a call"), Some(tx.clone()));
 
     let young = coinbase(&client, 150).await;
@@ -186,12 +184,14 @@ async fn broadcasts_are_accepted_known_or_refused_with_a_reason() {
         (sweep(&second, 10), "chain.reject.fee_too_low"),
         (flipped, "chain.reject.script"),
         (dust, "chain.reject.dust"),
-        (pay(&[second], &[(faucet_script(), 10_000)]), "chain.reject.fee_too_high"),
     ];
     for (tx, code) in table {
-        let refused = source.broadcast(&tx).await.expect_err("a refusal");
+        let refused = source.sender().broadcast(&tx).await.expect_err("a refusal");
         assert_eq!(refused.code(), code, "{refused}");
     }
+    // Whoever makes a transaction bounds its fee; the last block for a claim may be dear.
+    let dear = pay(&[second], &[(faucet_script(), 10_000)]);
+    assert_eq!(source.sender().broadcast(&dear).await.expect("accepted"), dear.compute_txid());
     server.stop().await;
 }
 
@@ -209,7 +209,7 @@ async fn what_a_reorganisation_returns_is_told_as_mempool() {
     let coin = coinbase(&client, 1).await;
     let left_sat = coin.output.value.to_sat() - 41_000;
     let tx = pay(&[coin], &[(script, 40_000), (faucet_script(), left_sat)]);
-    source.broadcast(&tx).await.expect("accepted");
+    source.sender().broadcast(&tx).await.expect("accepted");
     assert_eq!(watcher.reduce(&news(&mut source).await).mempool, std::slice::from_ref(&tx));
     let mined = client.generate(1, &faucet_address()).await.expect("a block");
     let seen = watcher.reduce(&news(&mut source).await);
@@ -234,7 +234,10 @@ async fn a_source_survives_the_restart_of_its_server() {
 
     // The same chain, with a new cookie.
     let server = Server::start_on(dir.path(), addr, None).await;
-    assert!(source.poll().await.expect("a poll").is_none(), "the tip is as it was");
+    let update = news(&mut source).await;
+    assert_eq!((update.tip, update.behind), (tip, None), "it is back, and nothing changed");
+    assert!(update.connected.is_empty() && update.disconnected.is_empty());
+    assert!(source.poll().await.expect("a poll").is_none(), "told once");
     let info: Value = client.call("getblockchaininfo", vec![]).await.expect("a call");
     assert_eq!(info["bestblockhash"], json!(tip));
     client.generate(1, &faucet_address()).await.expect("a block");
@@ -272,10 +275,14 @@ async fn a_cancelled_poll_loses_nothing() {
     let dir = tempfile::tempdir().expect("a folder");
     let server = Server::start(dir.path()).await;
     let mut source = server.source(200);
-    for _ in 0..3 {
-        let _ = tokio::time::timeout(Duration::ZERO, source.poll()).await;
+    let mut connected = Vec::new();
+    for patience in [Duration::ZERO; 3].into_iter().chain([Duration::MAX]) {
+        // One that was fast enough was not cancelled.
+        if let Ok(polled) = tokio::time::timeout(patience, source.poll()).await {
+            connected.extend(polled.expect("a poll").map(|update| update.connected));
+        }
     }
-    assert_eq!(heights(&news(&mut source).await.connected), [200]);
+    assert_eq!(heights(&connected.concat()), [200]);
     server.stop().await;
 }
 
@@ -290,16 +297,127 @@ async fn errors_of_the_server_are_typed() {
     let refused = RpcClient::new(server.running.url(), wrong).height().await;
     assert_eq!(refused.expect_err("a wrong cookie").code(), "chain.unauthorised");
 
-    let mut mainnet = RpcSource::new(RpcConfig {
-        client: server.client(),
-        network: Network::Bitcoin,
-        start_height: 0,
-        checkpoints: vec![],
-    });
+    let mut mainnet = RpcSource::new(RpcConfig::new(server.client(), Network::Bitcoin, 0));
     let error = mainnet.poll().await.expect_err("another network");
     assert_eq!(error.code(), "chain.wrong_network");
     assert_eq!(server.client().kind().await.expect("a call"), Kind::Devchain);
     let unknown: Result<Value, ChainError> = server.client().call("getwalletinfo", vec![]).await;
     assert!(matches!(unknown, Err(ChainError::Rpc { code: -32_601, .. })));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_new_wallet_reads_no_block_that_is_older_than_its_keys() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let server = Server::start(dir.path()).await;
+    let client = server.client();
+    let hash: BlockHash = client.call("getblockhash", vec![json!(30)]).await.expect("a hash");
+    let header: Value = client.call("getblockheader", vec![json!(hash)]).await.expect("a header");
+    let at_30 = header["mediantime"].as_u64().expect("a time");
+    let genesis: BlockHash = client.call("getblockhash", vec![json!(0)]).await.expect("a hash");
+    const DAY_S: u64 = 86_400;
+    // (keys made at, first block read)
+    let table = [(Some(at_30 + DAY_S), 30), (Some(at_30 + 9 * DAY_S), 56), (Some(0), 1), (None, 1)];
+    for (birthday_s, first) in table {
+        let config = RpcConfig::new(client.clone(), Network::Regtest, 0);
+        let checkpoints = vec![(0, genesis)];
+        let mut source = RpcSource::new(RpcConfig { checkpoints, birthday_s, ..config });
+        let update = news(&mut source).await;
+        assert_eq!(update.connected.first().map(|(height, _)| *height), Some(first));
+    }
+    // Who has read further goes on there.
+    let config = RpcConfig::new(client, Network::Regtest, 0);
+    let checkpoints = vec![(0, genesis), (30, hash)];
+    let birthday_s = Some(at_30 + 9 * DAY_S);
+    let mut source = RpcSource::new(RpcConfig { checkpoints, birthday_s, ..config });
+    assert_eq!(heights(&news(&mut source).await.connected)[0], 31);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_chain_whose_last_block_is_too_old_is_not_believed() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let server = Server::start(dir.path()).await;
+    // The median of the last eleven blocks, a second apart and just made.
+    for (max_tip_age_s, is_believed) in [(1, false), (3_600, true), (0, true)] {
+        let config = RpcConfig::new(server.client(), Network::Regtest, 200);
+        let mut source = RpcSource::new(RpcConfig { max_tip_age_s, ..config });
+        let update = news(&mut source).await;
+        let expected = Behind::Old { median_time_past_s: update.median_time_past_s };
+        assert_eq!(update.behind, (!is_believed).then_some(expected));
+        assert!(update.tip_time_s > update.median_time_past_s);
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_scan_keeps_its_connection() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let server = Server::start(dir.path()).await;
+    let proxy = Proxy::before(server.running.addr).await;
+    let url = format!("http://{}", proxy.addr);
+    let client = RpcClient::new(url, &server.running.cookie_path);
+    let mut source = RpcSource::new(RpcConfig::new(client, Network::Regtest, 1));
+    let mut read = 0;
+    while let Some(update) = source.poll().await.expect("a poll") {
+        read += update.connected.len();
+    }
+    assert_eq!((read, proxy.connections()), (200, 1));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_call_that_hangs_ends_and_the_next_one_is_heard() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let server = Server::start(dir.path()).await;
+    let proxy = Proxy::before(server.running.addr).await;
+    let url = format!("http://{}", proxy.addr);
+    let patience = Duration::from_millis(200);
+    let client = RpcClient::patient(url, &server.running.cookie_path, patience);
+    let mut source = RpcSource::new(RpcConfig::new(client, Network::Regtest, 200));
+    proxy.fall_silent(true);
+    let error = source.poll().await.expect_err("no answer");
+    assert_eq!(error.code(), "chain.unreachable");
+    proxy.fall_silent(false);
+    // The clock of a busy machine may need more than one try.
+    let answered = async {
+        loop {
+            if let Ok(Some(update)) = source.poll().await {
+                return update;
+            }
+        }
+    };
+    let update = tokio::time::timeout(Duration::from_secs(20), answered).await.expect("an answer");
+    assert_eq!(update.height, 200);
+    server.stop().await;
+}
+
+/// What was read last is not asked for again: each settlement begins with such a scan.
+#[tokio::test]
+async fn a_short_scan_needs_no_block_of_the_server() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let server = Server::start(dir.path()).await;
+    let proxy = Proxy::before(server.running.addr).await;
+    let url = format!("http://{}", proxy.addr);
+    let client = RpcClient::new(url, &server.running.cookie_path);
+    let mut source = RpcSource::new(RpcConfig::new(client.clone(), Network::Regtest, 150));
+    let tx = sweep(&coinbase(&client, 1).await, 1_000);
+    while source.poll().await.expect("a poll").is_some() {}
+    source.sender().broadcast(&tx).await.expect("accepted");
+    assert_eq!(news(&mut source).await.mempool, std::slice::from_ref(&tx));
+    proxy.take_blocks();
+    source.rescan_from(196).await.expect("remembered");
+    let update = news(&mut source).await;
+    assert_eq!(heights(&update.connected), [196, 197, 198, 199, 200]);
+    assert_eq!((update.mempool, update.behind), (vec![tx.clone()], None));
+    assert_eq!(proxy.take_blocks(), 0);
+    // Deeper than it keeps: all of it comes again, the mempool at the end.
+    source.rescan_from(160).await.expect("remembered");
+    let first = news(&mut source).await;
+    assert_eq!(heights(&first.connected), (160..=191).collect::<Vec<_>>());
+    let second = news(&mut source).await;
+    assert_eq!(heights(&second.connected), (192..=200).collect::<Vec<_>>());
+    assert_eq!((second.mempool, second.behind), (vec![tx], None));
+    assert_eq!(proxy.take_blocks(), 41);
     server.stop().await;
 }

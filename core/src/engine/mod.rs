@@ -264,6 +264,7 @@ impl Engine {
         chain.up = true;
         chain.height = facts.height;
         chain.median_time_past_s = facts.median_time_past_s;
+        chain.least_feerate_sat_kvb = facts.least_feerate_sat_kvb;
         chain.set_feerates(&facts.feerates, self.kernel.params.fees);
         let mut ctx = self.kernel.context(now_ms);
         let mut desk = Desk { register: &mut self.register, witness: &self.witness };

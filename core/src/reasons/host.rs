@@ -49,12 +49,16 @@ pub(super) const FAMILIES: &[Family] = &[
     },
     family! {
         "chain", "node: the chain source";
+        "chain.behind": Unavailable, Nobody,
+            "the chain source is not up to date, so nothing is signed and nothing is paid";
         "chain.down": Unavailable, Nobody, "no chain source answers, so nothing can be paid",
             "see `capex status`";
         "chain.malformed": Unavailable, Nobody, "the chain source answered nonsense";
         "chain.no_estimate": Unavailable, Nobody,
             "the chain source knows no fee rate, so what a trade costs is unknown",
             "wait until the source has seen some chain blocks, or see `capex status`";
+        "chain.pruned": Failed, Local, "the chain source has pruned a block that the wallet needs",
+            "let Bitcoin Core keep its blocks (prune=0, then -reindex), or name one in `chain.url` that has them";
         "chain.rpc": Unavailable, Nobody, "the chain source refused a call";
         "chain.unauthorised": Unavailable, Local, "the chain source refuses our credentials",
             "set `chain.cookie` in the configuration";

@@ -625,6 +625,7 @@ impl Party {
             height: chain.height(),
             median_time_past_s: 0,
             feerates: vec![(2, 1000), (6, 1000)],
+            least_feerate_sat_kvb: 1000,
             seen: connected
                 .map(|(height, tx)| (Some(height), tx))
                 .chain(chain.mempool.iter().filter(|tx| self.relevant(tx)).map(|tx| (None, tx)))
@@ -640,6 +641,7 @@ impl Party {
             height: facts.height,
             median_time_past_s: facts.median_time_past_s,
             feerates: facts.feerates.clone(),
+            least_feerate_sat_kvb: facts.least_feerate_sat_kvb,
         };
         let mut ctx = context!(self, setup, now_ms);
         let events = self.trades.on_chain(&mut ctx, &mut self.registrar, facts);

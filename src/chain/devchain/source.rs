@@ -7,7 +7,9 @@ use async_trait::async_trait;
 use bitcoin::{BlockHash, Transaction, Txid};
 
 use super::chain::Devchain;
-use crate::chain::{ChainError, ChainSource, ChainUpdate, FEE_FLOOR_SAT_KVB, FEE_TARGETS};
+use crate::chain::{
+    Behind, ChainError, ChainSource, ChainUpdate, FEE_FLOOR_SAT_KVB, FEE_TARGETS, TxSender,
+};
 
 /// Most blocks in one update; the next call continues.
 const MAX_BLOCKS_PER_UPDATE: usize = 512;
@@ -94,8 +96,11 @@ impl Cursor {
         let (height, mtp_s) = chain.position(&tip)?;
         update.tip = Some(tip);
         update.height = height;
-        update.behind = self.next <= chain.height();
+        let to = chain.height();
+        update.behind = (self.next <= to).then_some(Behind::Reading { to });
         update.median_time_past_s = mtp_s;
+        update.tip_time_s = chain.block(&tip).map_or(0, |block| block.header.time);
+        update.least_feerate_sat_kvb = FEE_FLOOR_SAT_KVB;
         update.feerates = FEE_TARGETS.map(|target| (target, FEE_FLOOR_SAT_KVB)).to_vec();
         let changed = self.told.replace(tip) != Some(tip)
             || !update.disconnected.is_empty()
@@ -130,12 +135,8 @@ impl ChainSource for DevchainSource {
         Ok(self.cursor.changes(&lock(&self.chain)))
     }
 
-    async fn broadcast(&mut self, tx: &Transaction) -> Result<Txid, ChainError> {
-        match lock(&self.chain).submit_tx(tx.clone()) {
-            Ok(txid) => Ok(txid),
-            Err(reject) if reject.is_already_known() => Ok(tx.compute_txid()),
-            Err(reject) => Err(ChainError::rejected(&reject.to_string())),
-        }
+    fn sender(&self) -> Arc<dyn TxSender> {
+        Arc::new(DevchainSender(Arc::clone(&self.chain)))
     }
 
     async fn rescan_from(&mut self, height: u32) -> Result<(), ChainError> {
@@ -145,5 +146,19 @@ impl ChainSource for DevchainSource {
 
     fn name(&self) -> &str {
         "devchain"
+    }
+}
+
+#[derive(Debug)]
+struct DevchainSender(Arc<Mutex<Devchain>>);
+
+#[async_trait]
+impl TxSender for DevchainSender {
+    async fn broadcast(&self, tx: &Transaction) -> Result<Txid, ChainError> {
+        match lock(&self.0).submit_tx(tx.clone()) {
+            Ok(txid) => Ok(txid),
+            Err(reject) if reject.is_already_known() => Ok(tx.compute_txid()),
+            Err(reject) => Err(ChainError::rejected(&reject.to_string())),
+        }
     }
 }

@@ -76,11 +76,8 @@ impl Node {
             warnings.push(Reason { code: code.to_owned(), message });
         };
         if !self.engine().chain().up {
-            let reason = self.chain_status.reason.as_deref().unwrap_or("it has not answered yet");
-            warn(
-                "chain.down",
-                format!("nothing is spent while the chain source is away: {reason}"),
-            );
+            let (code, why) = self.chain_status.trouble();
+            warn(code, format!("nothing is spent while the chain source is not ready: {why}"));
         }
         if self.engine().peers().is_empty() {
             warn("peers.none", "no peers: add one with `capex peer add ADDRESS`".to_owned());

@@ -69,7 +69,10 @@ fn mistakes_name_file_and_line() {
             "config.toml:2: bad address 127.0.0.1:1: not a multiaddr",
         ),
         ("[chain]\nurl = \"https://x\"\n", "config.toml:2: `https://x` is not an RPC address"),
-        ("[chain]\nurl = \"http://user:pw@x:1\"\n", "config.toml:2: `http://user:pw@x:1` is not"),
+        (
+            "[chain]\nurl = \"http://user:hunter2@x:1\"\n",
+            "config.toml:2: an address with a user and password",
+        ),
         ("\nlog = \"debgu\"\n", "config.toml:2: `debgu` is no level: use error, warn"),
         ("log = \"info,capex=debgu\"\n", "config.toml:1: `info,capex=debgu`: "),
         ("max_fee_share = \"20\"\n", "config.toml:1: `20` is not a share from 0% to 100%"),
@@ -83,6 +86,7 @@ fn mistakes_name_file_and_line() {
         let error = load_text(text).expect_err(text);
         assert!(error.starts_with(expected), "{text:?}: {error}");
         assert!(!error.contains('\n'), "{error}");
+        assert!(!error.contains("hunter2"), "{error}");
     }
 }
 

@@ -27,6 +27,8 @@ pub struct ChainView {
     /// (target, sat per 1,000 vB), ascending by target, as far as they are believed; none if
     /// nobody knows what a transaction costs now.
     pub feerates: Vec<(u16, u64)>,
+    /// Under it a mempool takes nothing, sat per 1,000 vB.
+    pub least_feerate_sat_kvb: u64,
 }
 
 impl ChainView {
@@ -40,19 +42,24 @@ impl ChainView {
     }
 
     /// Fee rate to confirm within a number of chain blocks, sat per 1,000 vB: that of the
-    /// longest target not above it, never below 1 sat/vB. `None` without an estimate.
+    /// longest target not above it, never below 1 sat/vB or the mempool's minimum. `None`
+    /// without an estimate.
     #[must_use]
     pub fn estimate(&self, blocks: u32) -> Option<u64> {
         let fits = |(target, _): &&(u16, u64)| u32::from(*target) <= blocks.max(2);
         let found = self.feerates.iter().rev().find(fits).or_else(|| self.feerates.first());
-        found.map(|(_, rate)| (*rate).max(FLOOR_SAT_KVB))
+        found.map(|(_, rate)| (*rate).max(self.floor_sat_kvb()))
     }
 
     /// [`ChainView::estimate`], or the lowest rate that is relayed: for what has to be sent in
     /// any case and can be replaced.
     #[must_use]
     pub fn feerate_sat_kvb(&self, blocks: u32) -> u64 {
-        self.estimate(blocks).unwrap_or(FLOOR_SAT_KVB)
+        self.estimate(blocks).unwrap_or(self.floor_sat_kvb())
+    }
+
+    fn floor_sat_kvb(&self) -> u64 {
+        self.least_feerate_sat_kvb.max(FLOOR_SAT_KVB)
     }
 }
 

@@ -199,8 +199,14 @@ impl<M: Machine> Open<M> {
 
     fn rename(&mut self, turn: &mut Turn<'_, '_>) {
         let names = self.compute_names();
-        let t0 = self.machine.terms().map_or(0, |signed| signed.terms.t0);
-        let from_height = t0.saturating_sub(RESCAN_BLOCKS);
+        // Nothing can pay a contract before its terms exist. What is watched later on follows
+        // from what was just seen.
+        let from_height = if self.names.spks.is_empty() {
+            let t0 = self.machine.terms().map_or(0, |signed| signed.terms.t0);
+            t0.saturating_sub(RESCAN_BLOCKS)
+        } else {
+            turn.ctx.chain.height
+        };
         turn.index.rename(turn.ctx, self.machine.party(), &self.names, &names, from_height);
         self.names = names;
     }

@@ -25,6 +25,8 @@ pub struct ChainFacts {
     pub median_time_past_s: u32,
     /// (target in chain blocks, sat per 1,000 vB), ascending by target.
     pub feerates: Vec<(u16, u64)>,
+    /// Under it a mempool takes nothing, sat per 1,000 vB.
+    pub least_feerate_sat_kvb: u64,
     /// Relevant transactions whose block left the chain.
     pub disconnected: Vec<Txid>,
     /// Relevant transactions: those of new blocks in their order, then those that wait.
