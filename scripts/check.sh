@@ -2,7 +2,8 @@
 # Everything that must hold before a change lands, in the order in which it fails fastest.
 #
 #   scripts/check.sh            all of it
-#   scripts/check.sh NAME...    only these: fmt purity clippy docs test deny devnet welfare
+#   scripts/check.sh NAME...    only these: fmt purity clippy docs test deny devnet welfare bitcoind
+#   scripts/check.sh --bitcoind the same as `bitcoind`
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -52,9 +53,28 @@ check_welfare() {
     scripts/bench/welfare/run --gate
 }
 
+# Everything that touches Bitcoin, on a real Bitcoin Core: the development chain judges like it
+# and settlements end as they should.
+check_bitcoind() {
+    local path
+    if ! path=$(scripts/bitcoind); then
+        if [ -n "${CI:-}" ]; then
+            echo 'there is no Bitcoin Core: .ci/run installs what a build needs' >&2
+            return 1
+        fi
+        echo 'skipped: bitcoind (see above)'
+        return 0
+    fi
+    export BITCOIND=$path CAPEX_NEEDS_BITCOIND=1
+    echo "with $path"
+    cargo test --locked --test devchain differential -- --nocapture
+    # Four worlds beside each other are what two cores carry in time.
+    cargo test --locked --test bitcoind -- --test-threads 4
+}
+
 steps=("$@")
-[ ${#steps[@]} -gt 0 ] || steps=(fmt purity clippy docs test deny devnet welfare)
-for step in "${steps[@]}"; do
+[ ${#steps[@]} -gt 0 ] || steps=(fmt purity clippy docs test deny devnet welfare bitcoind)
+for step in "${steps[@]#--}"; do
     say "$step"
     "check_$step"
 done

@@ -1,0 +1,204 @@
+//! A trade, and what happens to it when somebody or something does not play along.
+
+use std::time::Duration;
+
+use capex::api::types::{TimeInForce, Trade};
+
+use crate::daemon::{Daemon, signal, until, until_or};
+use crate::market::{
+    Coins, SETTLING, buy, certificates, is_over, picture, provider_and_buyer, sell, soon,
+};
+use crate::world::World;
+
+/// A match comes within some epochs of a bid, on a machine that runs other tests.
+const MATCHING: Duration = Duration::from_secs(30);
+/// All timelocks and their confirmations.
+const ENDING: Duration = Duration::from_secs(120);
+/// More than it takes to refund, in chain blocks.
+const PAST_REFUND: u32 = 40;
+
+/// One bid that met an ask.
+struct Deal {
+    world: World,
+    provider: Daemon,
+    buyer: Daemon,
+    coins: Coins,
+    trade_id: String,
+}
+
+impl Deal {
+    /// Two daemons on a real chain, and a trade between them that has just begun.
+    fn begin(test: &str) -> Option<Self> {
+        Some(Self::begin_on(World::new(test)?))
+    }
+
+    fn begin_on(world: World) -> Self {
+        let (provider, buyer) = provider_and_buyer(&world, 4);
+        let coins = Coins::count(&world, &[&provider, &buyer]);
+        sell(&provider, 4);
+        buy(&buyer, 4, soon(&buyer), TimeInForce::Ioc);
+        let look = || buyer.try_get::<Vec<Trade>>("/trades").ok()?.pop();
+        let trade = until_or("match", MATCHING, look, || picture(&[&provider, &buyer]));
+        Self { world, coins, trade_id: trade.trade_id, provider, buyer }
+    }
+
+    /// Waits until a side is in one of some states.
+    fn wait(&self, daemon: &Daemon, states: &[&str]) -> Trade {
+        let look =
+            || daemon.trade(&self.trade_id).filter(|trade| states.contains(&trade.state.as_str()));
+        let what = format!("{states:?} of {}", daemon.name);
+        until_or(&what, SETTLING, look, || picture(&[&self.provider, &self.buyer]))
+    }
+
+    /// Address of the contract, once its terms are signed.
+    fn address(&self) -> String {
+        until("terms", SETTLING, || Some(self.buyer.trade(&self.trade_id)?.settlement?.address))
+    }
+
+    /// Waits for the ends of both sides; the states in which they are.
+    fn ends(&self) -> [String; 2] {
+        [&self.buyer, &self.provider].map(|daemon| {
+            let look = || daemon.trade(&self.trade_id).filter(is_over);
+            let what = format!("end of the trade at {}", daemon.name);
+            until_or(&what, ENDING, look, || picture(&[&self.provider, &self.buyer])).state
+        })
+    }
+
+    fn assert_ends(&self, expected: [&str; 2]) {
+        let ends = self.ends();
+        assert_eq!(ends, expected, "{}", picture(&[&self.provider, &self.buyer]));
+        let holds = certificates(&self.buyer).iter().any(|cert| cert.holder == self.buyer.key());
+        assert_eq!(holds, expected[0] == "active", "paid and held, or neither");
+        let daemons = [&self.provider, &self.buyer];
+        self.coins.assert_only_fees_left(&self.world, &daemons);
+        for daemon in daemons {
+            until("coins that are free again", Duration::from_secs(20), || {
+                (crate::market::balance(daemon).reserved_sat == 0).then_some(())
+            });
+        }
+    }
+}
+
+#[test]
+fn a_trade_settles() {
+    let Some(deal) = Deal::begin("a_trade_settles") else { return };
+    deal.assert_ends(["active", "settled"]);
+}
+
+#[test]
+fn a_seller_that_falls_silent_at_the_lock_costs_the_buyer_a_fee_at_most() {
+    let Some(deal) = Deal::begin("a_seller_that_falls_silent_at_the_lock") else { return };
+    deal.wait(&deal.provider, &["lock_granted"]);
+    signal(deal.provider.pid(), "STOP");
+    let look = || deal.buyer.trade(&deal.trade_id).filter(is_over);
+    let end = until_or("end of the buyer", ENDING, look, || picture(&[&deal.buyer]));
+    signal(deal.provider.pid(), "CONT");
+    assert!(["cancelled", "aborted"].contains(&end.state.as_str()), "{end:?}");
+    deal.assert_ends([&end.state, "released"]);
+}
+
+#[test]
+fn a_seller_that_dies_after_the_funding_costs_the_buyer_a_wait() {
+    let Some(mut deal) = Deal::begin("a_seller_that_dies_after_the_funding") else { return };
+    deal.wait(&deal.buyer, &["fund_sent", "fund_confirmed"]);
+    deal.provider.kill();
+    let look = || deal.buyer.trade(&deal.trade_id).filter(is_over);
+    let end = until_or("end of the buyer", ENDING, look, || picture(&[&deal.buyer]));
+    assert_eq!(end.state, "refunded");
+    deal.provider.start(&[]);
+    deal.assert_ends(["refunded", "released"]);
+}
+
+#[test]
+fn a_funding_that_nobody_mines_is_replaced() {
+    let Some(deal) = Deal::begin("a_funding_that_nobody_mines") else { return };
+    deal.wait(&deal.provider, &["lock_granted"]);
+    deal.world.miner.pause();
+    let address = deal.address();
+    let fund = until("funding", SETTLING, || deal.world.chain.waiting_for(&address));
+    deal.world.chain.spurn(fund.compute_txid());
+    deal.world.miner.resume();
+    deal.assert_ends(["cancelled", "released"]);
+}
+
+#[test]
+fn a_reorganisation_under_funding_and_claim_changes_no_end() {
+    let Some(deal) = Deal::begin("a_reorganisation_under_funding_and_claim") else { return };
+    let height = until("claim in a block", SETTLING, || {
+        let settlement = deal.provider.trade(&deal.trade_id)?.settlement?;
+        settlement.claim?.height?;
+        settlement.fund?.height
+    });
+    deal.world.miner.pause();
+    deal.world.chain.invalidate(height);
+    deal.world.chain.mine_empty(5);
+    let look = || {
+        let settlement = deal.provider.trade(&deal.trade_id)?.settlement?;
+        settlement.fund?.height.is_none().then_some(())
+    };
+    until_or("funding without a block", SETTLING, look, || picture(&[&deal.provider]));
+    deal.world.miner.resume();
+    deal.assert_ends(["active", "settled"]);
+}
+
+#[test]
+fn blocks_that_come_at_once_let_the_seller_reveal_nothing_and_the_buyer_refund() {
+    let Some(deal) = Deal::begin("blocks_that_come_at_once") else { return };
+    deal.wait(&deal.provider, &["lock_granted"]);
+    deal.world.miner.pause();
+    let address = deal.address();
+    until("funding", SETTLING, || deal.world.chain.waiting_for(&address));
+    deal.wait(&deal.buyer, &["fund_sent"]);
+    deal.world.chain.mine(PAST_REFUND);
+    deal.world.miner.resume();
+    deal.assert_ends(["refunded", "released"]);
+}
+
+#[test]
+fn a_chain_server_that_restarts_with_another_cookie_only_delays_a_trade() {
+    let Some(deal) = Deal::begin("a_chain_server_that_restarts") else { return };
+    deal.wait(&deal.buyer, &["fund_sent", "fund_confirmed"]);
+    deal.world.miner.pause();
+    let before = std::fs::read(deal.world.chain.cookie()).unwrap();
+    deal.world.chain.stop();
+    for daemon in [&deal.provider, &deal.buyer] {
+        until("word of a silent source", SETTLING, || (!daemon.status()?.chain.up).then_some(()));
+    }
+    deal.world.chain.start(&[]);
+    assert_ne!(std::fs::read(deal.world.chain.cookie()).unwrap(), before);
+    // No block came, and yet the source is heard again.
+    for daemon in [&deal.provider, &deal.buyer] {
+        until("word of a source", SETTLING, || daemon.status()?.chain.up.then_some(()));
+    }
+    deal.world.miner.resume();
+    deal.assert_ends(["active", "settled"]);
+}
+
+#[test]
+fn a_claim_pays_what_the_mempool_asks_for() {
+    let Some(deal) = Deal::begin("a_claim_pays_what_the_mempool_asks_for") else { return };
+    deal.wait(&deal.provider, &["lock_granted"]);
+    deal.world.miner.pause();
+    let address = deal.address();
+    until("funding", SETTLING, || deal.world.chain.waiting_for(&address));
+    deal.world.chain.mine(1);
+    // A claim that was sent by now is not taken up again: it pays too little.
+    deal.world.chain.stop();
+    deal.world.chain.start(&["-minrelaytxfee=0.00004"]);
+    deal.world.miner.resume();
+    deal.assert_ends(["active", "settled"]);
+    let claim = deal.provider.trade(&deal.trade_id).unwrap().settlement.unwrap().claim.unwrap();
+    assert!(claim.fee_sat.unwrap() >= 4 * claim.vsize, "{claim:?}");
+}
+
+#[test]
+fn daemons_that_are_killed_and_start_again_finish_their_trade() {
+    let Some(mut deal) = Deal::begin("daemons_that_are_killed") else { return };
+    deal.wait(&deal.buyer, &["fund_sent", "fund_confirmed", "preimage_known", "active"]);
+    deal.buyer.kill();
+    deal.buyer.start(&[&deal.provider.p2p()]);
+    deal.wait(&deal.provider, &["claim_sent", "claimed", "settled"]);
+    deal.provider.kill();
+    deal.provider.start(&[]);
+    deal.assert_ends(["active", "settled"]);
+}
