@@ -207,6 +207,7 @@ impl Driver {
             | Effect::Fund { .. }
             | Effect::Broadcast { .. }
             | Effect::ReleaseCoins { .. }
+            | Effect::LendCoins { .. }
             | Effect::Mine { .. }
             | Effect::Lease(_)
             | Effect::Notify(_)
@@ -234,6 +235,13 @@ impl Driver {
             Effect::ReleaseCoins { funding } => {
                 match self.wallet.release(funding.0) {
                     // None were taken: the engine does not always know.
+                    Ok(()) | Err(WalletError::NoFund) => {}
+                    Err(error) => return Err(error.into()),
+                }
+                self.try_queue_wallet()?;
+            }
+            Effect::LendCoins { funding } => {
+                match self.wallet.lend(funding.0) {
                     Ok(()) | Err(WalletError::NoFund) => {}
                     Err(error) => return Err(error.into()),
                 }

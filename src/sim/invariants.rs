@@ -148,15 +148,55 @@ impl World {
         if held_sat != on_chain_sat {
             faults.push(format!("node {node} counts {held_sat} sat, the chain {on_chain_sat}"));
         }
+        if balance.locked_sat != 0 {
+            faults.push(format!("node {node} rests with {} sat locked", balance.locked_sat));
+        }
         let trades: Vec<TradeView> = engine.trades().views().collect();
-        // What a replaced funding cost is known to the chain alone.
-        if trades.iter().all(|trade| trade.done && trade.state != "cancelled") {
-            let change_sat: i128 = trades.iter().map(change_sat).sum();
-            let due_sat = i128::from(self.coins_sat) + change_sat;
+        if trades.iter().all(|trade| trade.done) {
+            let trades_sat: i128 = trades.iter().map(change_sat).sum();
+            let cancels_sat = self.cancels_sat(node);
+            let due_sat = i128::from(self.coins_sat) + trades_sat - i128::from(cancels_sat);
             if due_sat != i128::from(held_sat) {
-                faults.push(format!("node {node} has {held_sat} sat, its trades say {due_sat}"));
+                faults.push(format!(
+                    "node {node} has {held_sat} sat; its trades and {cancels_sat} sat of fees \
+                     for cancels say {due_sat}"
+                ));
             }
         }
+    }
+
+    /// Fees that a node paid for what only moved its coins, sat: replaced fundings.
+    fn cancels_sat(&self, node: NodeId) -> u64 {
+        let own: BTreeSet<ScriptBuf> = self.scripts(node).into_iter().collect();
+        let mut outputs: BTreeMap<OutPoint, TxOut> = BTreeMap::new();
+        let mut fees_sat = 0;
+        for tx in self.transactions() {
+            let spent: Vec<_> =
+                tx.input.iter().map(|input| outputs.get(&input.previous_output)).collect();
+            let all_own =
+                |found: Option<&TxOut>| found.is_some_and(|out| own.contains(&out.script_pubkey));
+            if spent.iter().all(|found| all_own(*found))
+                && tx.output.iter().all(|out| all_own(Some(out)))
+            {
+                let sum = |outs: &mut dyn Iterator<Item = &TxOut>| -> u64 {
+                    outs.map(|out| out.value.to_sat()).sum()
+                };
+                let spent_sat = sum(&mut spent.iter().flatten().copied());
+                fees_sat += spent_sat.saturating_sub(sum(&mut tx.output.iter()));
+            }
+            let txid = tx.compute_txid();
+            for (vout, output) in (0u32..).zip(&tx.output) {
+                outputs.insert(OutPoint { txid, vout }, output.clone());
+            }
+        }
+        fees_sat
+    }
+
+    /// Every transaction since the world began, coinbases left out.
+    fn transactions(&self) -> impl Iterator<Item = Transaction> + '_ {
+        let blocks = (self.birthday.0 + 1..=self.chain.height())
+            .filter_map(|height| self.chain.block(&self.chain.hash_at(height)?));
+        blocks.flat_map(|block| block.txdata.iter().skip(1).cloned())
     }
 
     fn scripts(&self, node: NodeId) -> Vec<ScriptBuf> {
@@ -170,11 +210,8 @@ impl World {
     fn coins(&self) -> Coins {
         let faucet = faucet_script();
         let mut coins = Coins::default();
-        for height in self.birthday.0 + 1..=self.chain.height() {
-            let block = self.chain.hash_at(height).and_then(|hash| self.chain.block(&hash));
-            for tx in block.iter().flat_map(|block| block.txdata.iter().skip(1)) {
-                coins.spend(tx, &faucet);
-            }
+        for tx in self.transactions() {
+            coins.spend(&tx, &faucet);
         }
         coins
     }

@@ -45,6 +45,23 @@ pub enum WalletError {
     /// The coins of these terms were released: a second FUND is never built.
     #[error("the coins of these terms were released")]
     Released,
+    /// The chain gave a coin of the FUND to another transaction: it can never confirm, and
+    /// needs no cancel.
+    #[error("the FUND of these terms can never confirm")]
+    Dead,
+    /// All that the FUND spends is being replaced, or a chain block has just settled it: it
+    /// will end by itself.
+    #[error("what the FUND of these terms spends is being replaced")]
+    Orphaned,
+    /// Another FUND spends the same coins, which cancels this one.
+    #[error("another FUND takes the coins of these terms")]
+    Superseded,
+    /// No unconfirmed payment of this wallet has this id.
+    #[error("no unconfirmed payment of this wallet has this id")]
+    NoPayment,
+    /// The payment cannot be replaced by a better paying one.
+    #[error("the payment cannot be replaced: its change is too small or the fee rate no higher")]
+    NotBumped,
     /// There is no FUND to cancel.
     #[error("these terms have no FUND")]
     NoFund,
@@ -77,6 +94,11 @@ impl WalletError {
             Self::OtherOutputs => "wallet.other_outputs",
             Self::Cancelled => "wallet.cancelled",
             Self::Released => "wallet.released",
+            Self::Dead => "wallet.fund_dead",
+            Self::Orphaned => "wallet.fund_orphaned",
+            Self::Superseded => "wallet.fund_superseded",
+            Self::NoPayment => "wallet.no_payment",
+            Self::NotBumped => "wallet.not_bumped",
             Self::NoFund => "wallet.no_fund",
             Self::Confirmed => "wallet.confirmed",
             Self::OtherNetwork => "wallet.other_network",

@@ -5,16 +5,20 @@
 //! the chain through [`ChainUpdate`](crate::chain::ChainUpdate)s and does no IO but its
 //! [`Persist`].
 
+mod entry;
 mod error;
+mod fate;
 mod faucet;
 mod fund;
 mod keys;
 mod persist;
 mod prune;
+mod replace;
+mod select;
 mod sign;
 mod sync;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use bdk_wallet::chain::{BlockId, ChainPosition, ConfirmationBlockTime, Merge as _};
 use bdk_wallet::{KeychainKind, LocalOutput, Update};
@@ -24,12 +28,12 @@ use serde::{Deserialize, Serialize};
 
 pub use error::WalletError;
 pub use faucet::faucet_spend;
-pub use fund::{Funded, MAX_FEERATE_SAT_KVB, MAX_FUND_OUTPUTS};
+pub use fund::{Amounts, Funded, MAX_FEERATE_SAT_KVB, MAX_FUND_OUTPUTS, Payment};
 pub use keys::Keys;
 pub use persist::{CHAIN_TABLE, FUND_TABLE, Persist};
 
 use crate::store::Record;
-use fund::Entry;
+use entry::Entries;
 
 /// Addresses watched beyond the last revealed one: how far a wallet restored from its seed looks
 /// for coins, and how many FUNDs may be built and dropped in a row.
@@ -45,9 +49,10 @@ pub struct Balance {
     pub confirmed_sat: u64,
     /// Unconfirmed coins and immature coinbases.
     pub pending_sat: u64,
-    /// Coins reserved by a FUND or payment that is not in the mempool or chain yet.
+    /// Coins kept for a FUND or payment that is not in the mempool or chain yet.
     pub locked_sat: u64,
-    /// What [`Wallet::fund`] can spend now: unlocked confirmed coins and own unconfirmed change.
+    /// What [`Wallet::fund`] can spend now: unlocked confirmed coins, and in another FUND own
+    /// unconfirmed change.
     pub spendable_sat: u64,
 }
 
@@ -72,7 +77,7 @@ pub struct Wallet {
     bdk: bdk_wallet::Wallet,
     keys: Keys,
     persist: Box<dyn Persist>,
-    funds: BTreeMap<[u8; 32], Entry>,
+    entries: Entries,
     /// Coins that a pruned transaction spent: bdk takes them for unspent.
     spent: BTreeSet<OutPoint>,
     /// What [`Wallet::balance`] answers; kept up to date by every change of coins or tip.
@@ -114,7 +119,7 @@ impl Wallet {
         let mut wallet = Self {
             bdk,
             keys: keys.clone(),
-            funds: fund::load(&persist)?,
+            entries: Entries::load(&persist)?,
             spent: persist::spent(&persist)?,
             balance: Balance::default(),
             is_maturing: false,
@@ -172,7 +177,7 @@ impl Wallet {
             let total =
                 if is_settled { &mut balance.confirmed_sat } else { &mut balance.pending_sat };
             *total = total.saturating_add(value_sat);
-            let part = if self.bdk.is_outpoint_locked(coin.outpoint) {
+            let part = if self.entries.is_locked(coin.outpoint) {
                 &mut balance.locked_sat
             } else if is_settled || self.is_own_change(&coin) {
                 &mut balance.spendable_sat
@@ -262,9 +267,7 @@ impl Wallet {
             let own = u32::try_from(staged.tx_graph.txs.len()).unwrap_or(u32::MAX);
             let blocks = u32::try_from(staged.local_chain.blocks.len()).unwrap_or(u32::MAX);
             self.since_prune = self.since_prune.saturating_add(own).saturating_add(blocks);
-            has_moved_coins = !staged.tx_graph.is_empty()
-                || !staged.locked_outpoints.is_empty()
-                || (self.is_maturing && blocks > 0);
+            has_moved_coins = !staged.tx_graph.is_empty() || (self.is_maturing && blocks > 0);
         }
         if !records.is_empty() {
             self.persist.persist(&records)?;
@@ -298,13 +301,14 @@ impl Wallet {
     }
 
     /// Whether an unconfirmed coin comes from a transaction that spends own coins alone, so that
-    /// nobody else can take it back.
+    /// nobody else can take it back, and that this wallet does not mean to replace.
     fn is_own_change(&self, coin: &LocalOutput) -> bool {
         let graph = self.bdk.tx_graph();
         let Some(tx) = graph.get_tx(coin.outpoint.txid) else {
             return false;
         };
         coin.chain_position.is_unconfirmed()
+            && !self.is_doomed(coin.outpoint)
             && tx.input.iter().all(|input| {
                 let spent = graph.get_txout(input.previous_output);
                 spent.is_some_and(|txout| self.bdk.is_mine(txout.script_pubkey.clone()))

@@ -12,7 +12,6 @@
 //! | `o` outpoint | output whose transaction is not kept |
 //! | `a` txid, height u32, hash | time of the confirming chain block, u64 |
 //! | `s`, `f`, `e` txid | unix time last seen, first seen, evicted, u64 |
-//! | `l` outpoint | empty: locked |
 //! | `x` outpoint | empty: spent by a pruned transaction |
 //!
 //! A pruned transaction leaves one row of history, in a table that is read only to be shown.
@@ -173,10 +172,6 @@ pub(super) fn rows_of(changes: &ChangeSet) -> Result<Vec<Record>, WalletError> {
         });
     }
     push_graph_rows(&mut rows, changes);
-    for (outpoint, is_locked) in &changes.locked_outpoints.outpoints {
-        let key = key(b'l', &[&serialize(outpoint)]);
-        rows.push(Record { table: CHAIN_TABLE, key, value: is_locked.then(Vec::new) });
-    }
     Ok(rows)
 }
 
@@ -237,10 +232,6 @@ fn take_row(changes: &mut ChangeSet, key: &[u8], value: &[u8]) -> Option<()> {
         b's' => drop(graph.last_seen.insert(Txid::from_slice(key).ok()?, be_u64(value)?)),
         b'f' => drop(graph.first_seen.insert(Txid::from_slice(key).ok()?, be_u64(value)?)),
         b'e' => drop(graph.last_evicted.insert(Txid::from_slice(key).ok()?, be_u64(value)?)),
-        b'l' => {
-            let outpoint: OutPoint = deserialize(key).ok()?;
-            changes.locked_outpoints.outpoints.insert(outpoint, true);
-        }
         // Not bdk's: see [`spent`].
         b'x' => {}
         _ => return None,

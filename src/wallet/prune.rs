@@ -11,7 +11,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use bitcoin::{OutPoint, Transaction, Txid};
 
 use super::error::WalletError;
-use super::fund::Entry;
 use super::persist;
 use super::{Wallet, load_bdk};
 use crate::store::Record;
@@ -158,18 +157,12 @@ impl Wallet {
         entries.map(|entry| persist::history_row(&entry)).collect()
     }
 
-    /// Forgets FUNDs that ended [`FUND_KEPT_BLOCKS`] ago, and their locks.
+    /// Forgets FUNDs that ended [`FUND_KEPT_BLOCKS`] ago.
     fn forget_old_funds(&mut self) -> Vec<Record> {
         let tip_height = self.tip_height();
         let is_over = |height: u32| tip_height.saturating_sub(height) >= FUND_KEPT_BLOCKS;
-        let over = self.funds.iter().filter(|(_, entry)| match entry {
-            Entry::Released { at_height } => is_over(*at_height),
-            Entry::Live(fund) => {
-                let ends = [Some(fund.tx.compute_txid()), fund.cancel_txid()];
-                ends.into_iter().flatten().any(|txid| self.confirmed_at(txid).is_some_and(is_over))
-            }
-        });
-        let over: Vec<_> = over.map(|(id, _)| *id).collect();
-        over.into_iter().filter_map(|id| self.forget(id)).collect()
+        let over = self.entries.over().filter(|(_, at_height)| is_over(*at_height));
+        let over: Vec<_> = over.map(|(id, _)| id).collect();
+        over.into_iter().map(|id| self.forget(id)).collect()
     }
 }

@@ -6,13 +6,8 @@ use bitcoin::{Block, Transaction};
 
 use super::Wallet;
 use super::error::WalletError;
-use super::fund::Entry;
 use super::persist::forget_checkpoint;
 use crate::chain::ChainUpdate;
-
-/// Confirmations after which an own payment is forgotten: deeper reorganisations are not
-/// undone anywhere in the protocol either.
-const FINAL_CONFIRMATIONS: u32 = 6;
 
 impl Wallet {
     /// Takes in what changed on the chain: leaves the disconnected blocks, joins the connected
@@ -33,8 +28,12 @@ impl Wallet {
         for tx in &update.mempool {
             self.see(tx, seen_at_s);
         }
-        let finished = self.forget_final_payments();
-        self.commit(finished)?;
+        self.commit(Vec::new())?;
+        let ended = self.end_settled()?;
+        if !ended.is_empty() {
+            self.commit(ended)?;
+            self.refresh_balance();
+        }
         self.prune_if_due()
     }
 
@@ -88,10 +87,7 @@ impl Wallet {
     /// bdk believes the conflicting transaction that was seen last. What the wallet itself
     /// signed last has to win, also within one second and after the clock was set back.
     fn after_what_it_replaces(&self, tx: &Transaction, seen_at_s: u64) -> u64 {
-        let is_wanted = self.funds.values().any(|entry| match entry {
-            Entry::Live(fund) => fund.wants(tx),
-            Entry::Released { .. } => false,
-        });
+        let is_wanted = self.entries.live().any(|(_, fund)| fund.wanted() == tx);
         if !is_wanted {
             return seen_at_s;
         }
@@ -99,19 +95,5 @@ impl Wallet {
         let replaced = graph.direct_conflicts(tx);
         let last_seen = replaced.filter_map(|(_, txid)| graph.get_tx_node(txid)?.last_seen).max();
         last_seen.map_or(seen_at_s, |last| seen_at_s.max(last.saturating_add(1)))
-    }
-
-    /// Payments need no release by the engine: they are forgotten once they are final.
-    fn forget_final_payments(&mut self) -> Vec<crate::store::Record> {
-        let is_final = |entry: &Entry| match entry {
-            Entry::Live(fund) if fund.is_payment => {
-                let height = self.confirmed_at(fund.tx.compute_txid());
-                height.is_some_and(|height| self.depth(height) >= FINAL_CONFIRMATIONS)
-            }
-            Entry::Live(_) | Entry::Released { .. } => false,
-        };
-        let done: Vec<_> =
-            self.funds.iter().filter(|(_, e)| is_final(e)).map(|(id, _)| *id).collect();
-        done.into_iter().filter_map(|id| self.forget(id)).collect()
     }
 }

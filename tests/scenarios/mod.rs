@@ -9,6 +9,7 @@ mod a_node_back_in_the_same_epoch_signs_nothing_for_it;
 mod an_order_released_to_half_the_network_costs_only_its_rows;
 mod both_restart_at_every_persist;
 mod buyer_vanishes_before_funding_and_the_lock_is_released;
+mod fees_rise_and_two_fundings_of_one_wallet_are_cancelled;
 mod messages_of_another_network_change_nothing;
 mod nodes_agree_on_roots_and_rows;
 mod provider_restarts_between_lock_and_claim;

@@ -17,7 +17,9 @@ pub(crate) use bitcoin::{
 };
 pub(crate) use capex::chain::ChainUpdate;
 pub(crate) use capex::store::{Meta, Record, Row, Store, StoreError};
-pub(crate) use capex::wallet::{Balance, Funded, Keys, Persist, Wallet, WalletError, faucet_spend};
+pub(crate) use capex::wallet::{
+    Amounts, Balance, Funded, Keys, Persist, Wallet, WalletError, faucet_spend,
+};
 pub(crate) use proptest::prelude::*;
 
 pub(crate) const NETWORK: Network = Network::Regtest;

@@ -32,24 +32,40 @@ struct Model {
     live: BTreeMap<u8, Transaction>,
     broadcast: Vec<Transaction>,
     known: BTreeMap<OutPoint, TxOut>,
+    made: BTreeMap<Txid, Transaction>,
 }
 
 impl Model {
     fn learn(&mut self, tx: &Transaction) {
         let txid = tx.compute_txid();
+        self.made.insert(txid, tx.clone());
         for (vout, output) in tx.output.iter().enumerate() {
             self.known.insert(OutPoint::new(txid, vout as u32), output.clone());
         }
     }
 
-    fn hand_out(&mut self, terms: u8, tx: Transaction) {
+    fn hand_out(&mut self, chain: &Chain, terms: u8, tx: Transaction) {
         let prevouts: Vec<_> = inputs(&tx).iter().map(|o| self.known[o].clone()).collect();
         verify(&tx, &prevouts).unwrap();
         self.learn(&tx);
         self.live.insert(terms, tx);
-        let spent: Vec<_> = self.live.values().flat_map(inputs).collect();
+        let can_come = self.live.values().filter(|tx| !self.is_dead(chain, tx));
+        let spent: Vec<_> = can_come.flat_map(inputs).collect();
         let distinct: BTreeSet<_> = spent.iter().collect();
         assert_eq!(spent.len(), distinct.len(), "a coin is spent by two live transactions");
+    }
+
+    /// Whether a coin of a transaction went to another one, or will never be.
+    fn is_dead(&self, chain: &Chain, tx: &Transaction) -> bool {
+        let mined: Vec<_> = chain.blocks.iter().flat_map(|b| b.txdata.clone()).collect();
+        if mined.contains(tx) {
+            return false;
+        }
+        let is_spent = |coin: &OutPoint| mined.iter().any(|tx| inputs(tx).contains(coin));
+        let made_by = |coin: &OutPoint| self.made.get(&coin.txid);
+        inputs(tx).iter().any(|coin| {
+            is_spent(coin) || made_by(coin).is_some_and(|parent| self.is_dead(chain, parent))
+        })
     }
 
     /// The broadcast transactions that the chain can take, later ones first in a conflict.
@@ -59,8 +75,8 @@ impl Model {
         let mut there: BTreeSet<_> = mined.iter().map(Transaction::compute_txid).collect();
         let mut chosen: Vec<Transaction> = Vec::new();
         for tx in &self.broadcast {
-            let replaced =
-                self.broadcast.iter().rev().find(|t| inputs(t) == inputs(tx)) != Some(tx);
+            let rivals = |t: &&Transaction| inputs(t).iter().any(|coin| inputs(tx).contains(coin));
+            let replaced = self.broadcast.iter().rev().find(rivals) != Some(tx);
             let fits = inputs(tx).iter().all(|o| there.contains(&o.txid) && !spent.contains(o));
             if fits && !replaced {
                 spent.extend(inputs(tx));
@@ -78,13 +94,14 @@ fn play(bench: Bench, model: &mut Model, step: Step) -> Bench {
         Step::Fund(terms, sat) => {
             if let Ok(funded) = bench.fund(terms, sat) {
                 assert_eq!(bench.fund(terms, sat).unwrap(), funded);
-                model.hand_out(terms, funded.tx);
+                model.hand_out(&bench.chain, terms, funded.tx);
             }
         }
         Step::Cancel(terms, rate) => {
             if let Ok(cancel) = bench.cancel(terms, rate) {
-                assert_eq!(inputs(&cancel.tx), inputs(&model.live[&terms]));
-                model.hand_out(terms, cancel.tx);
+                let coins = inputs(&model.live[&terms]);
+                assert!(inputs(&cancel.tx).iter().any(|coin| coins.contains(coin)));
+                model.hand_out(&bench.chain, terms, cancel.tx);
             }
         }
         Step::Release(terms) => {

@@ -9,3 +9,5 @@ mod funding;
 mod histories;
 mod keys;
 mod pruning;
+mod replacing;
+mod sending;

@@ -73,12 +73,13 @@ fn a_coin_of_a_pruned_spender_does_not_come_back() {
     let mut bench = Bench::with_coins(&[]);
     bench.pay_twice([1_000, 900_000]);
     // Spends the large one; the small one keeps its transaction in the wallet for ever.
-    let spend = bench.wallet.send(&address(9), 800_000, FEERATE).unwrap();
+    let spend = bench.wallet.send(&address(9), Amounts::Exactly(800_000), FEERATE).unwrap().tx;
     bench.mine(vec![spend.clone()]);
     let change = spend.output.iter().find(|o| o.value.to_sat() != 800_000).unwrap().value;
     // The change goes as well, so that nothing of the spender is left.
-    let rest = bench.wallet.send(&address(8), change.to_sat() - 2_000, FEERATE).unwrap();
-    bench.mine(vec![rest]);
+    let rest = Amounts::Exactly(change.to_sat() - 2_000);
+    let rest = bench.wallet.send(&address(8), rest, FEERATE).unwrap();
+    bench.mine(vec![rest.tx]);
     let before = bench.wallet.balance();
     assert!(before.spendable_sat < 5_000, "{before:?}");
     bench.wait(A_WHILE);
@@ -114,7 +115,7 @@ fn terms_are_funded_once_for_longer_than_any_timelock() {
     bench.wallet.release([2; 32]).unwrap();
     bench.wait(A_WHILE);
     assert_eq!(bench.fund(2, 50_000).unwrap_err().code(), "wallet.released");
-    assert_eq!(bench.fund(1, 60_000).unwrap_err().code(), "wallet.other_outputs");
+    assert_eq!(bench.fund(1, 60_000).unwrap_err().code(), "wallet.confirmed");
     bench.wait(LONG - A_WHILE);
     let (rows, mut bench) = bench.rows(capex::wallet::FUND_TABLE);
     assert_eq!(rows, 0, "a finished FUND is forgotten at last");

@@ -378,6 +378,11 @@ pub enum Effect {
     ReleaseCoins {
         funding: FundingId,
     },
+    /// Other fundings may spend the coins of this one, which nobody acknowledged: a conflict
+    /// cancels it at no extra cost.
+    LendCoins {
+        funding: FundingId,
+    },
     /// Match the orders of an epoch with [`Computed::new`]; always answered by
     /// `Input::Matched`. At most one at a time.
     Match {

@@ -78,6 +78,11 @@ pub(super) const FAMILIES: &[Family] = &[
         "wallet.confirmed": Rejected, Nobody, "the payment of these terms is confirmed";
         "wallet.damaged": Failed, Local, "a stored row of the wallet cannot be read";
         "wallet.disconnected": Failed, Nobody, "a chain block does not connect to the last one";
+        "wallet.fund_dead": Rejected, Nobody, "the payment of these terms can never confirm";
+        "wallet.fund_orphaned": Rejected, Nobody,
+            "what the payment of these terms spends is being replaced";
+        "wallet.fund_superseded": Rejected, Nobody,
+            "another payment takes the coins of these terms";
         "wallet.insufficient_funds": Unpayable, Local,
             "fewer coins can be spent than are needed",
             "fund the wallet: `capex wallet address`";
@@ -85,6 +90,11 @@ pub(super) const FAMILIES: &[Family] = &[
         "wallet.no_faucet": Rejected, Local, "only devnet and regtest have a faucet",
             "send coins to `capex wallet address`";
         "wallet.no_fund": Rejected, Nobody, "these terms have no payment";
+        "wallet.no_payment": NotFound, Local, "no unconfirmed payment of this wallet has this id",
+            "see `capex wallet history`";
+        "wallet.not_bumped": Rejected, Local,
+            "the payment cannot be replaced by a better paying one",
+            "name a fee rate that is higher by a quarter";
         "wallet.other_network": Rejected, Local, "the address belongs to another network";
         "wallet.other_outputs": Rejected, Local, "these terms are paid with other outputs";
         "wallet.other_seed": Failed, Local, "the stored wallet belongs to another seed or network";

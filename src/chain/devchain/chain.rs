@@ -64,6 +64,8 @@ pub struct Devchain {
     pub(super) coins: HashMap<OutPoint, Coin>,
     pub(super) mempool: Mempool,
     pub(super) policy: Policy,
+    /// Least rate that miners take, sat per 1,000 vB.
+    mined_floor_sat_kvb: u64,
     /// Where each transaction of the best chain stands.
     pub(super) confirmed: HashMap<Txid, u32>,
     arrivals: u64,
@@ -102,6 +104,7 @@ impl Devchain {
             coins: HashMap::new(),
             mempool: Mempool::default(),
             policy: Policy::default(),
+            mined_floor_sat_kvb: 0,
             confirmed: HashMap::new(),
             arrivals: 0,
         }
@@ -110,6 +113,11 @@ impl Devchain {
     /// Replaces the mempool settings.
     pub fn set_policy(&mut self, policy: Policy) {
         self.policy = policy;
+    }
+
+    /// Lets miners leave what pays less in the mempool, sat per 1,000 vB: fees have risen.
+    pub fn set_mined_floor(&mut self, floor_sat_kvb: u64) {
+        self.mined_floor_sat_kvb = floor_sat_kvb;
     }
 
     /// Height of the best block.
@@ -182,7 +190,8 @@ impl Devchain {
 
     /// The block that [`Self::mine`] would submit, solved.
     pub fn template(&self, payee: &Script, now_s: u32) -> Block {
-        let (txs, fees_sat) = self.mempool.select(Weight::MAX_BLOCK - RESERVED_WEIGHT);
+        let budget = Weight::MAX_BLOCK - RESERVED_WEIGHT;
+        let (txs, fees_sat) = self.mempool.select(budget, self.mined_floor_sat_kvb);
         let time_s = now_s.max(self.median_time_past_s().saturating_add(1));
         build_block(self.tip(), self.height() + 1, time_s, txs, fees_sat, payee, self.arrivals)
     }

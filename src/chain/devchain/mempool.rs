@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use bitcoin::{OutPoint, Transaction, Txid, Weight, Wtxid};
 
+use super::policy::fee_sat_at;
+
 /// Most transactions held: 20 full devchain seconds of a busy test network, and a listing
 /// of them stays under a MB.
 pub const MAX_MEMPOOL_TXS: usize = 10_000;
@@ -173,8 +175,9 @@ impl Mempool {
     }
 
     /// Transactions for a block of at most `budget`, best paying packages (a transaction
-    /// with its ancestors) first, parents before children; and the sum of their fees.
-    pub(super) fn select(&self, budget: Weight) -> (Vec<Transaction>, u64) {
+    /// with its ancestors) first, parents before children, none below a rate; and the sum of
+    /// their fees.
+    pub(super) fn select(&self, budget: Weight, floor_sat_kvb: u64) -> (Vec<Transaction>, u64) {
         let mut packages: Vec<(u64, u64, Txid)> = self
             .entries
             .iter()
@@ -183,6 +186,7 @@ impl Mempool {
                 set.insert(*txid);
                 (self.sum(&set, |e| e.fee_sat), self.sum(&set, |e| e.vsize), *txid)
             })
+            .filter(|(fee_sat, vsize, _)| *fee_sat >= fee_sat_at(floor_sat_kvb, *vsize))
             .collect();
         packages.sort_by(|a, b| {
             (b.0 as u128 * a.1 as u128).cmp(&(a.0 as u128 * b.1 as u128)).then(a.2.cmp(&b.2))

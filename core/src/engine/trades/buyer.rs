@@ -27,6 +27,8 @@ use crate::wire::{Envelope, VERSION};
 const REFUND_LABEL: &str = "settlement/refund";
 /// The wallet's reason when too few coins are free.
 const NO_COINS: &str = "wallet.insufficient_funds";
+/// The wallet's reason when a funding can never confirm, and so needs no cancel.
+const FUND_DEAD: &str = "wallet.fund_dead";
 
 impl Stored for Buyer {
     const TABLE: Table = Table::Buyer;
@@ -425,19 +427,27 @@ impl Open<Buyer> {
             self.enter_phase(turn, Phase::Cancelling { cancel: None });
         }
         self.tried(turn);
+        Self::want_cancel(turn, funding);
+    }
+
+    /// Asks the wallet for a replacement at the rate of this tip.
+    fn want_cancel(turn: &mut Turn<'_, '_>, funding: FundingId) {
         let feerate_sat_kvb = turn.ctx.chain.feerate_sat_kvb(fees::URGENT_TARGET);
         turn.ctx.out.push(Effect::Fund { funding, outputs: Vec::new(), feerate_sat_kvb });
     }
 
+    /// Sends the replacement again, and asks for a better one: fees may have risen, or what it
+    /// spends may have vanished.
     fn broadcast_cancel(&mut self, turn: &mut Turn<'_, '_>) {
-        let State::Paying { phase: Phase::Cancelling { cancel: Some(cancel) }, .. } =
+        let State::Paying { payment, phase: Phase::Cancelling { cancel: Some(cancel) } } =
             &self.machine.state
         else {
             return;
         };
-        let tx = cancel.tx.clone();
+        let (tx, funding) = (cancel.tx.clone(), payment.funding);
         self.tried(turn);
         self.broadcast(turn, &tx);
+        Self::want_cancel(turn, funding);
     }
 
     fn ask_activation(&mut self, turn: &mut Turn<'_, '_>) {
@@ -633,10 +643,18 @@ impl Open<Buyer> {
             (State::Paying { payment, phase: Phase::Cancelling { cancel } }, Ok(funding)) => {
                 // The wallet may repeat its answer to the funding itself.
                 let fund = payment.fund().map(KnownTx::tx);
-                if cancel.is_none() && fund != Some(&funding.tx) {
+                let last = cancel.as_ref().map(|cancel| cancel.tx.tx());
+                if fund != Some(&funding.tx) && last != Some(&funding.tx) {
                     *cancel = Some(OwnTx::new(funding.tx, funding.fee_sat));
                     self.changed(turn);
                     self.tries.reset();
+                }
+            }
+            (State::Paying { phase: Phase::Cancelling { .. }, .. }, Err(code)) => {
+                if code == FUND_DEAD {
+                    self.enter_phase(turn, Phase::Cancelled);
+                } else {
+                    self.refusal = Some(code);
                 }
             }
             _ => {}

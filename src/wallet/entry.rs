@@ -1,0 +1,229 @@
+//! What is journaled of the transactions that the wallet signed, and which coins they need.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bitcoin::{OutPoint, ScriptBuf, Transaction, TxOut};
+use serde::{Deserialize, Serialize};
+
+use super::error::WalletError;
+use super::fund::Funded;
+use super::persist::{FUND_TABLE, Persist};
+use crate::store::{Record, upsert};
+
+/// Version of the journaled rows.
+const ROW_VERSION: u8 = 1;
+
+/// Names an entry: the hash of its terms, or one made for a payment.
+pub(super) type EntryId = [u8; 32];
+
+/// What is journaled about one FUND or payment.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) enum Entry {
+    Live(Fund),
+    /// Ended at this height of the chain. Stays for as long as its terms could be funded, so
+    /// that they never are twice.
+    Over {
+        at_height: u32,
+        end: End,
+    },
+}
+
+/// How a FUND ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum End {
+    /// It is settled in the chain.
+    Paid,
+    /// It can never confirm: the chain gave one of its coins to another transaction.
+    Dead,
+    /// Its coins were given back before it left the node.
+    Released,
+}
+
+/// What a transaction is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Kind {
+    /// The FUND of a trade.
+    Terms,
+    /// A payment that a person asked for.
+    Payment {
+        /// Whether it took all coins, so that its fee comes out of what it pays.
+        is_sweep: bool,
+    },
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Fund {
+    pub(super) tx: Transaction,
+    pub(super) kind: Kind,
+    pub(super) outputs: Vec<(ScriptBuf, u64)>,
+    /// What the inputs spend, in their order.
+    pub(super) prevouts: Vec<TxOut>,
+    pub(super) is_broadcast: bool,
+    /// Whether other transactions may spend its coins: nobody answered for it, so a conflict
+    /// is welcome.
+    pub(super) is_lent: bool,
+    pub(super) cancel: Option<Cancel>,
+}
+
+/// What pays the coins of a FUND back to the wallet.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Cancel {
+    pub(super) tx: Transaction,
+    pub(super) feerate_sat_kvb: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Stored {
+    v: u8,
+    entry: Entry,
+}
+
+impl Fund {
+    /// The transaction that should confirm now.
+    pub(super) fn wanted(&self) -> &Transaction {
+        self.cancel.as_ref().map_or(&self.tx, |cancel| &cancel.tx)
+    }
+
+    /// Fee of one of its versions, sat.
+    pub(super) fn fee_of(&self, tx: &Transaction) -> u64 {
+        let spent: u64 = self.spent_by(tx).iter().map(|output| output.value.to_sat()).sum();
+        let paid: u64 = tx.output.iter().map(|output| output.value.to_sat()).sum();
+        spent.saturating_sub(paid)
+    }
+
+    /// What one of its versions spends, in the order of its inputs.
+    pub(super) fn spent_by(&self, tx: &Transaction) -> Vec<TxOut> {
+        let coins: BTreeMap<OutPoint, &TxOut> = self.inputs().zip(&self.prevouts).collect();
+        let spent = tx.input.iter().filter_map(|input| coins.get(&input.previous_output));
+        spent.map(|output| (*output).clone()).collect()
+    }
+
+    /// Whether a transaction pays all that this one has to pay.
+    pub(super) fn is_paid_by(&self, tx: &Transaction) -> bool {
+        places(tx, &self.outputs).iter().all(Option::is_some)
+    }
+
+    pub(super) fn funded(&self) -> Funded {
+        let txid = self.tx.compute_txid();
+        let vouts = places(&self.tx, &self.outputs);
+        let outpoints = vouts.into_iter().flatten().map(|vout| OutPoint { txid, vout }).collect();
+        Funded { tx: self.tx.clone(), outpoints, fee_sat: self.fee_of(&self.tx) }
+    }
+
+    pub(super) fn cancelled(&self, cancel: &Cancel) -> Funded {
+        let fee_sat = self.fee_of(&cancel.tx);
+        Funded { tx: cancel.tx.clone(), outpoints: Vec::new(), fee_sat }
+    }
+
+    pub(super) fn inputs(&self) -> impl Iterator<Item = OutPoint> + '_ {
+        self.tx.input.iter().map(|input| input.previous_output)
+    }
+}
+
+/// Where the given outputs stand in a transaction; equal ones get places of their own.
+fn places(tx: &Transaction, outputs: &[(ScriptBuf, u64)]) -> Vec<Option<u32>> {
+    let mut taken = BTreeSet::new();
+    let mut place = |(script, sat): &(ScriptBuf, u64)| {
+        let found = (0u32..).zip(&tx.output).find(|(vout, output)| {
+            !taken.contains(vout)
+                && output.script_pubkey == *script
+                && output.value.to_sat() == *sat
+        });
+        found.map(|(vout, _)| {
+            taken.insert(vout);
+            vout
+        })
+    };
+    outputs.iter().map(&mut place).collect()
+}
+
+/// The row of an entry.
+pub(super) fn row(id: &EntryId, entry: &Entry) -> Result<Record, WalletError> {
+    let row = Stored { v: ROW_VERSION, entry: entry.clone() };
+    let value = serde_json::to_vec(&row).map_err(|_| WalletError::Damaged("a fund row"))?;
+    Ok(upsert(FUND_TABLE, *id, value))
+}
+
+/// All entries, and for each coin those that spend it.
+#[derive(Debug, Default)]
+pub(super) struct Entries {
+    by_id: BTreeMap<EntryId, Entry>,
+    users: BTreeMap<OutPoint, BTreeSet<EntryId>>,
+}
+
+impl Entries {
+    /// Reads the journaled entries.
+    pub(super) fn load(persist: &dyn Persist) -> Result<Self, WalletError> {
+        let damaged = || WalletError::Damaged("a fund row");
+        let mut entries = Self::default();
+        for (key, value) in persist.rows(FUND_TABLE)? {
+            let row: Stored = serde_json::from_slice(&value).map_err(|_| damaged())?;
+            if row.v != ROW_VERSION {
+                return Err(damaged());
+            }
+            entries.insert(key.try_into().map_err(|_| damaged())?, row.entry);
+        }
+        Ok(entries)
+    }
+
+    pub(super) fn get(&self, id: &EntryId) -> Option<&Entry> {
+        self.by_id.get(id)
+    }
+
+    pub(super) fn insert(&mut self, id: EntryId, entry: Entry) {
+        self.remove(&id);
+        if let Entry::Live(fund) = &entry {
+            for coin in fund.inputs() {
+                self.users.entry(coin).or_default().insert(id);
+            }
+        }
+        self.by_id.insert(id, entry);
+    }
+
+    pub(super) fn remove(&mut self, id: &EntryId) {
+        let Some(Entry::Live(fund)) = self.by_id.remove(id) else { return };
+        for coin in fund.inputs() {
+            if let Some(users) = self.users.get_mut(&coin) {
+                users.remove(id);
+                if users.is_empty() {
+                    self.users.remove(&coin);
+                }
+            }
+        }
+    }
+
+    /// Entries that have ended, with the height at which they did.
+    pub(super) fn over(&self) -> impl Iterator<Item = (EntryId, u32)> + '_ {
+        self.by_id.iter().filter_map(|(id, entry)| match entry {
+            Entry::Over { at_height, .. } => Some((*id, *at_height)),
+            Entry::Live(_) => None,
+        })
+    }
+
+    /// Entries that have not ended.
+    pub(super) fn live(&self) -> impl Iterator<Item = (EntryId, &Fund)> {
+        self.by_id.iter().filter_map(|(id, entry)| match entry {
+            Entry::Live(fund) => Some((*id, fund)),
+            Entry::Over { .. } => None,
+        })
+    }
+
+    /// Entries whose transaction spends a coin.
+    pub(super) fn users(&self, coin: OutPoint) -> impl Iterator<Item = (EntryId, &Fund)> {
+        let ids = self.users.get(&coin).into_iter().flatten();
+        ids.filter_map(|id| match self.by_id.get(id) {
+            Some(Entry::Live(fund)) => Some((*id, fund)),
+            Some(Entry::Over { .. }) | None => None,
+        })
+    }
+
+    /// Whether an entry keeps a coin from all others.
+    pub(super) fn is_locked(&self, coin: OutPoint) -> bool {
+        self.users(coin).any(|(_, fund)| !fund.is_lent)
+    }
+
+    /// Whether an entry lends a coin, and none locks it.
+    pub(super) fn is_lent(&self, coin: OutPoint) -> bool {
+        !self.is_locked(coin) && self.users(coin).next().is_some()
+    }
+}
