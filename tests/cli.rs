@@ -139,6 +139,11 @@ fn every_command_with_json_prints_exactly_one_value() {
         vec!["lease", "logs", &lease],
         vec!["lease", "stop", &lease],
         vec!["wallet", "balance"],
+        vec!["wallet", "coins"],
+        vec!["wallet", "history"],
+        vec!["wallet", "send", "bcrt1qexample", "0.1btc", "--yes"],
+        vec!["wallet", "bump", "ab", "--yes"],
+        vec!["wallet", "rescan", "--gap", "50"],
         vec!["wallet", "address"],
         vec!["wallet", "fund", "--yes"],
         vec!["peer", "list"],
@@ -178,6 +183,12 @@ fn refusals_of_the_daemon_have_their_exit_codes() {
         (vec!["epoch", "verify", "--from", "/nowhere"], 2, "file.unusable"),
         (vec!["epoch", "verify", "--from", wasm], 6, "epoch.file_header"),
         (vec!["epoch", "verify"], 2, "cli.usage"),
+        (vec!["wallet", "fund", "5000"], 2, "cli.usage"),
+        (vec!["wallet", "send", "bcrt1qexample"], 2, "cli.usage"),
+        (vec!["wallet", "send", "bcrt1qexample", "0.1"], 2, "cli.usage"),
+        (vec!["wallet", "send", "bcrt1qexample", "1sat", "--all"], 2, "cli.usage"),
+        (vec!["wallet", "send", "bcrt1qexample", "1sat", "--fee-rate", "0"], 2, "cli.usage"),
+        (vec!["wallet", "send", "nonsense", "5000sat", "--yes"], 2, "wallet.bad_address"),
         (vec!["epoch", "verify", "5", "--quick"], 2, "cli.usage"),
         ([refused.as_slice(), &["--yes"]].concat(), 6, "order.capacity_exceeded"),
         (vec!["book", "--class", "cpu.big"], 2, "order.unknown_class"),
@@ -219,6 +230,21 @@ fn nothing_moves_money_without_a_yes() {
     for part in ["pays at most", "80 sat", "fee", "308 sat", "worst case", "trade.below_minimum"] {
         assert!(preview.contains(part), "{part}: {preview}");
     }
+    let send: &[&str] = &["wallet", "send", "bcrt1qexample", "0.01btc"];
+    let (code, out, err) = ask(&fake, send);
+    assert_eq!((code, out.as_str()), (2, ""));
+    for part in ["bcrt1qexample", "1,000,000 sat", "300 sat (2.1 sat/vB)", "--yes"] {
+        assert!(err.contains(part), "{part}: {err}");
+    }
+    assert_eq!(ask(&fake, &["wallet", "bump", "abcd"]).0, 2);
+    assert_eq!(ask(&fake, &[send, &["--dry-run"]].concat()).0, 0);
+    let sent = |fake: &Fake| fake.commands.lock().unwrap().drain(..).collect::<Vec<_>>();
+    assert!(sent(&fake).iter().all(|call| call.contains("dry_run: true")));
+    assert_eq!(ask(&fake, &[send, &["--yes", "--fee-rate", "2.1"]].concat()).0, 0);
+    let calls = sent(&fake);
+    let [_, call] = calls.as_slice() else { panic!("{calls:?}") };
+    let parts = ["amount_sat: Some(1000000)", "feerate_sat_kvb: Some(2100)", "dry_run: false"];
+    assert!(parts.iter().all(|part| call.contains(part)), "{call}");
     let (code, out, _) = ask(&fake, &[&BID[..], &["--dry-run"]].concat());
     assert!(code == 0 && out.contains("Nothing was placed"), "{out}");
     assert!(fake.commands.lock().unwrap().is_empty());

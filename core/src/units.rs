@@ -25,7 +25,7 @@ pub const MSAT_PER_SAT: u64 = 1000;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum MoneyError {
     /// Not a number with a unit, such as `20sat` or `1500msat`.
-    #[error("expected an amount with a unit, such as 20sat, 20.5sat or 1500msat")]
+    #[error("expected an amount with a unit, such as 20sat, 1500msat or 0.1btc")]
     Syntax,
     /// Finer than one msat.
     #[error("finer than the smallest unit")]
@@ -33,6 +33,9 @@ pub enum MoneyError {
     /// Zero, negative or more than there are coins.
     #[error("amount must lie between 1 sat and 21 million bitcoin")]
     AmountRange,
+    /// Zero, negative or beyond counting.
+    #[error("a fee rate must be at least 0.001 sat/vB")]
+    FeerateRange,
     /// Zero, negative or above the largest price.
     #[error("price must lie between 1 msat and 10^12 msat per block")]
     OutOfRange,
@@ -68,7 +71,8 @@ impl FromStr for Price {
     /// Reads `20sat`, `20.5sat`, `20sat/block` or `1500msat`; a bare number is refused,
     /// because a forgotten unit costs a factor of a thousand.
     fn from_str(text: &str) -> Result<Self, MoneyError> {
-        let text = text.trim().trim_end_matches("/block");
+        let text = text.trim();
+        let text = text.strip_suffix("/block").unwrap_or(text);
         let (number, scale) = if let Some(number) = text.strip_suffix("msat") {
             (number, 1)
         } else if let Some(number) = text.strip_suffix("sat") {
@@ -76,12 +80,7 @@ impl FromStr for Price {
         } else {
             return Err(MoneyError::Syntax);
         };
-        let value = Decimal::from_str(number.trim()).map_err(|_| MoneyError::Syntax)?;
-        let msat =
-            value.checked_mul(Decimal::from(scale)).ok_or(MoneyError::OutOfRange)?.normalize();
-        if msat.scale() != 0 {
-            return Err(MoneyError::TooFine);
-        }
+        let msat = scaled(number, scale)?.ok_or(MoneyError::OutOfRange)?;
         Self::from_msat(u64::try_from(msat).map_err(|_| MoneyError::OutOfRange)?)
     }
 }
@@ -95,24 +94,54 @@ impl fmt::Display for Price {
 /// Sat of one bitcoin.
 pub const SAT_PER_BTC: u64 = 100_000_000;
 
-/// Reads an amount of coins: `0.1` or `0.1btc` is bitcoin, `5000sat` is sats.
+/// A number in small units, `None` if it is too large to be one.
+fn scaled(number: &str, scale: u64) -> Result<Option<Decimal>, MoneyError> {
+    let number = number.trim();
+    let is_digit = |c: char| c.is_ascii_digit() || matches!(c, '.' | '-' | '+');
+    if !number.chars().all(is_digit) {
+        return Err(MoneyError::Syntax);
+    }
+    // Not rounded: what does not fit is finer than any unit, or larger than any amount.
+    let value = match Decimal::from_str_exact(number) {
+        Ok(value) => value,
+        Err(_) if Decimal::from_str(number).is_ok() => return Err(MoneyError::TooFine),
+        Err(_) => return Err(MoneyError::Syntax),
+    };
+    let Some(small) = value.checked_mul(Decimal::from(scale)) else { return Ok(None) };
+    let small = small.normalize();
+    if small.scale() == 0 { Ok(Some(small)) } else { Err(MoneyError::TooFine) }
+}
+
+/// Reads an amount of coins: `0.1btc` is bitcoin, `5000sat` is sats. As with a price, a bare
+/// number is refused: nobody can see which of the two it means.
 ///
 /// # Errors
 /// Not a number, finer than one sat, zero or more than there are coins.
 pub fn amount_sat(text: &str) -> Result<u64, MoneyError> {
     const SUPPLY_SAT: u64 = 21_000_000 * SAT_PER_BTC;
     let text = text.trim();
-    let (number, scale) = match text.strip_suffix("sat") {
-        Some(number) => (number, 1),
-        None => (text.trim_end_matches("btc"), SAT_PER_BTC),
+    let (number, scale) = if let Some(number) = text.strip_suffix("sat") {
+        (number, 1)
+    } else if let Some(number) = text.strip_suffix("btc") {
+        (number, SAT_PER_BTC)
+    } else {
+        return Err(MoneyError::Syntax);
     };
-    let value = Decimal::from_str(number.trim()).map_err(|_| MoneyError::Syntax)?;
-    let sat = value.checked_mul(Decimal::from(scale)).ok_or(MoneyError::AmountRange)?.normalize();
-    if sat.scale() != 0 {
-        return Err(MoneyError::TooFine);
-    }
+    let sat = scaled(number, scale)?.ok_or(MoneyError::AmountRange)?;
     let sat = u64::try_from(sat).map_err(|_| MoneyError::AmountRange)?;
     if (1..=SUPPLY_SAT).contains(&sat) { Ok(sat) } else { Err(MoneyError::AmountRange) }
+}
+
+/// Reads a fee rate in sat per virtual byte, as in `2.5` or `2.5sat/vB`, as sat per 1,000.
+///
+/// # Errors
+/// Not a number, finer than a sat per 1,000, or zero.
+pub fn feerate_sat_kvb(text: &str) -> Result<u64, MoneyError> {
+    let number = text.trim();
+    let number = number.strip_suffix("sat/vB").unwrap_or(number);
+    let rate = scaled(number, 1000)?.ok_or(MoneyError::FeerateRange)?;
+    let rate = u64::try_from(rate).map_err(|_| MoneyError::FeerateRange)?;
+    if rate > 0 { Ok(rate) } else { Err(MoneyError::FeerateRange) }
 }
 
 /// Msat as decimal sats, without trailing zeros, for people.
@@ -289,6 +318,8 @@ mod tests {
             ("1500msat", Ok(1_500)),
             ("0.0001sat", Err(MoneyError::TooFine)),
             ("20", Err(MoneyError::Syntax)),
+            ("20sat/block/block", Err(MoneyError::Syntax)),
+            ("1.0000000000000000000000000000001sat", Err(MoneyError::TooFine)),
             ("sat", Err(MoneyError::Syntax)),
             ("0sat", Err(MoneyError::OutOfRange)),
             ("-1sat", Err(MoneyError::OutOfRange)),
@@ -302,18 +333,48 @@ mod tests {
     }
 
     #[test]
-    fn amounts_are_bitcoin_unless_they_say_sat() {
+    fn amounts_need_a_unit_and_a_whole_number_of_sat() {
         let table = [
-            ("0.1", Ok(10_000_000)),
             ("0.1btc", Ok(10_000_000)),
+            ("0.10000000 btc", Ok(10_000_000)),
             ("2500sat", Ok(2500)),
-            ("0.000000001", Err(MoneyError::TooFine)),
-            ("0", Err(MoneyError::AmountRange)),
-            ("22000000", Err(MoneyError::AmountRange)),
-            ("ten", Err(MoneyError::Syntax)),
+            ("0.1", Err(MoneyError::Syntax)),
+            ("5000", Err(MoneyError::Syntax)),
+            ("0.1btcbtc", Err(MoneyError::Syntax)),
+            ("0.1btcsat", Err(MoneyError::Syntax)),
+            ("1500msat", Err(MoneyError::Syntax)),
+            ("1e3sat", Err(MoneyError::Syntax)),
+            ("1_000sat", Err(MoneyError::Syntax)),
+            ("0.5sat", Err(MoneyError::TooFine)),
+            ("0.000000001btc", Err(MoneyError::TooFine)),
+            ("0.1000000000000000000000000000001btc", Err(MoneyError::TooFine)),
+            ("0btc", Err(MoneyError::AmountRange)),
+            ("-1sat", Err(MoneyError::AmountRange)),
+            ("22000000btc", Err(MoneyError::AmountRange)),
+            ("99999999999999999999999999999sat", Err(MoneyError::TooFine)),
+            ("tenbtc", Err(MoneyError::Syntax)),
         ];
         for (text, expected) in table {
             assert_eq!(amount_sat(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn fee_rates_are_sat_per_virtual_byte() {
+        let table = [
+            ("1", Ok(1_000)),
+            ("2.5", Ok(2_500)),
+            ("0.001", Ok(1)),
+            ("40 sat/vB", Ok(40_000)),
+            ("0", Err(MoneyError::FeerateRange)),
+            ("-1", Err(MoneyError::FeerateRange)),
+            ("1.2345", Err(MoneyError::TooFine)),
+            ("1e3", Err(MoneyError::Syntax)),
+            ("", Err(MoneyError::Syntax)),
+            ("5sat", Err(MoneyError::Syntax)),
+        ];
+        for (text, expected) in table {
+            assert_eq!(feerate_sat_kvb(text), expected, "{text}");
         }
     }
 

@@ -69,6 +69,10 @@ pub enum Query {
     Result { lease: Prefix, name: String, from: u64 },
     /// → [`types::Balance`]
     Balance,
+    /// → `Vec<`[`types::Coin`]`>`
+    Coins,
+    /// → `Vec<`[`types::WalletTx`]`>`, newest first
+    WalletHistory,
     /// → `Vec<`[`types::Peer`]`>`
     Peers,
     /// `None` for the last computed → [`types::Epoch`]
@@ -88,6 +92,15 @@ pub enum ShellCommand {
     AddPeer(String),
     /// → [`types::Address`]
     WalletAddress,
+    /// Pay, or say what would be paid → [`types::Payment`]
+    WalletSend(types::SendCoins),
+    /// Replace a payment → [`types::Payment`]
+    WalletBump(types::BumpPayment),
+    /// Look for coins further ahead, in old chain blocks too → [`types::Rescan`]
+    WalletRescan {
+        /// Addresses beyond the last one that was handed out.
+        gap: u32,
+    },
     /// Let the faucet of a development network pay this wallet → [`types::Funded`]
     WalletFund {
         /// How much, sat.
@@ -170,6 +183,10 @@ answers! {
     Balance(types::Balance),
     Address(types::Address),
     Funded(types::Funded),
+    Coins(Vec<types::Coin>),
+    WalletHistory(Vec<types::WalletTx>),
+    Payment(types::Payment),
+    Rescan(types::Rescan),
     Peers(Vec<types::Peer>),
     Epoch(types::Epoch),
     EpochCheck(types::EpochCheck),

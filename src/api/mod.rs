@@ -22,7 +22,12 @@
 //! | `GET /leases/{id}/results/{name}?from=` | | bytes, header `capex-end` |
 //! | `DELETE /leases/{id}` | | [`types::Acknowledged`] |
 //! | `GET /wallet` | | [`types::Balance`] |
+//! | `GET /wallet/coins` | | [`types::Coin`] |
+//! | `GET /wallet/history` | | [`types::WalletTx`] |
 //! | `POST /wallet/address` | | [`types::Address`] |
+//! | `POST /wallet/send` | [`types::SendCoins`] | [`types::Payment`] |
+//! | `POST /wallet/bump` | [`types::BumpPayment`] | [`types::Payment`] |
+//! | `POST /wallet/rescan` | [`types::RescanWallet`] | [`types::Rescan`] |
 //! | `POST /wallet/fund` | [`types::FundWallet`] | [`types::Funded`] |
 //! | `GET /peers` | | [`types::Peer`] |
 //! | `POST /peers` | [`types::AddPeer`] | [`types::Acknowledged`] |

@@ -73,6 +73,7 @@ fn settings(config: &Config) -> Vec<Shown> {
         "p2p.listen" => config.p2p.listen.clone().into(),
         "p2p.peers" => config.p2p.peers.clone().into(),
         "api.listen" => config.api.listen.to_string().into(),
+        "wallet.payout" => config.wallet.payout.as_ref().map(ToString::to_string).into(),
         "capacity" => serde_json::json!(named),
         "max_fee_share" => format!("{}%", config.max_fee_percent).into(),
         "log" => config.log.clone().into(),

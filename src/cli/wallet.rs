@@ -1,10 +1,15 @@
-//! `capex wallet balance|address|fund`.
+//! `capex wallet balance|coins|history|address|send|bump|rescan|fund`.
 
 use super::Context;
 use super::failure::Failure;
-use super::output::sat;
-use crate::api::types::{Address, Balance, FundWallet, Funded};
-use capex_core::units::amount_sat;
+use super::output::{Page, sat, short};
+use super::time::utc;
+use crate::api::types::{
+    Address, Balance, BumpPayment, Coin, FundWallet, Funded, Payment, Rescan, RescanWallet,
+    SendCoins, WalletTx,
+};
+use crate::wallet::RESTORE_GAP;
+use capex_core::units::{amount_sat, feerate_sat_kvb};
 
 /// What about the wallet.
 #[derive(Debug, clap::Subcommand)]
@@ -16,6 +21,20 @@ pub enum Noun {
 
 Next: capex wallet address")]
     Balance,
+    /// Show every coin, and which of them are kept for a trade
+    #[command(after_help = "Examples:
+  capex wallet coins
+  capex wallet coins --json
+
+Next: capex wallet history")]
+    Coins,
+    /// Show what came and what went, for which trade, and what it cost
+    #[command(after_help = "Examples:
+  capex wallet history
+  capex wallet history --json
+
+Next: capex wallet balance")]
+    History,
     /// Make a fresh receiving address
     #[command(after_help = "Examples:
   capex wallet address
@@ -23,17 +42,68 @@ Next: capex wallet address")]
 
 Next: capex wallet balance")]
     Address,
+    /// Pay to an address
+    #[command(after_help = "Examples:
+  capex wallet send bcrt1qexample 0.01btc --dry-run
+  capex wallet send bcrt1qexample --all --fee-rate 2.5
+
+Next: capex wallet history")]
+    Send(Send),
+    /// Replace an unconfirmed payment by one with a higher fee
+    #[command(after_help = "Examples:
+  capex wallet bump 1111111111111111111111111111111111111111111111111111111111111111
+  capex wallet bump 1111111111111111111111111111111111111111111111111111111111111111 --fee-rate 40
+
+Next: capex wallet history")]
+    Bump {
+        /// Id of the payment, as `wallet history` shows it
+        txid: String,
+        /// Sat per virtual byte [default: what the next chain block should take]
+        #[arg(long, value_name = "RATE", value_parser = feerate)]
+        fee_rate: Option<u64>,
+    },
+    /// Look for coins further ahead, as after a restore
+    #[command(after_help = "Examples:
+  capex wallet rescan
+  capex wallet rescan --gap 5000
+
+Next: capex wallet balance")]
+    Rescan {
+        /// Addresses to look at beyond the last one that was handed out
+        #[arg(long, default_value_t = RESTORE_GAP)]
+        gap: u32,
+    },
     /// Let the faucet of a development network pay this wallet
     #[command(after_help = "Examples:
-  capex wallet fund 0.1
+  capex wallet fund 0.1btc
   capex wallet fund 2000000sat --json
 
 Next: capex wallet balance")]
     Fund {
-        /// How much: 0.1 is bitcoin, 5000sat is sats
-        #[arg(default_value = "0.1", value_name = "AMOUNT", value_parser = amount)]
+        /// How much, with its unit: 0.1btc, 5000sat
+        #[arg(default_value = "0.1btc", value_name = "AMOUNT", value_parser = amount)]
         amount: u64,
     },
+}
+
+/// Flags of `send`.
+#[derive(Debug, clap::Args)]
+pub struct Send {
+    /// Where to: an address of this network
+    #[arg(value_name = "ADDRESS")]
+    pub to: String,
+    /// How much, with its unit: 0.1btc, 5000sat
+    #[arg(value_name = "AMOUNT", value_parser = amount, required_unless_present = "all")]
+    pub amount: Option<u64>,
+    /// Everything that is free, less the fee
+    #[arg(long, conflicts_with = "amount")]
+    pub all: bool,
+    /// Sat per virtual byte [default: what six chain blocks should take]
+    #[arg(long, value_name = "RATE", value_parser = feerate)]
+    pub fee_rate: Option<u64>,
+    /// Show amount and fee, and send nothing
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 /// Runs it.
@@ -52,10 +122,38 @@ pub fn run(noun: &Noun, context: &mut Context<'_>) -> Result<(), Failure> {
                     .field("pending", sat(balance.pending_sat));
             })
         }
+        Noun::Coins => {
+            let coins: Vec<Coin> = client.get("/wallet/coins")?;
+            context.show(&coins, |coins, page| show_coins(coins, page))
+        }
+        Noun::History => {
+            let history: Vec<WalletTx> = client.get("/wallet/history")?;
+            context.show(&history, |history, page| show_history(history, page))
+        }
         Noun::Address => {
             let address: Address = client.post_empty("/wallet/address")?;
             context.show(&address, |address, page| {
                 page.line(&address.address);
+            })
+        }
+        Noun::Send(flags) => send(flags, context),
+        Noun::Bump { txid, fee_rate } => {
+            let body = BumpPayment { txid: txid.clone(), feerate_sat_kvb: *fee_rate };
+            let question = format!("Replace {} by a payment with a higher fee?", short(txid));
+            context.io.confirm(&Page::default(), &question, context.global.yes)?;
+            let bumped: Payment = client.post("/wallet/bump", &body)?;
+            context.show(&bumped, |bumped, page| {
+                show_payment(bumped, page);
+                page.line("The payment before it is void.");
+            })
+        }
+        Noun::Rescan { gap } => {
+            let rescan: Rescan = client.post("/wallet/rescan", &RescanWallet { gap: *gap })?;
+            context.show(&rescan, |rescan, page| {
+                page.line(format_args!(
+                    "Chain blocks from height {} are read again for {gap} addresses ahead.",
+                    rescan.from_height
+                ));
             })
         }
         Noun::Fund { amount } => {
@@ -70,7 +168,77 @@ pub fn run(noun: &Noun, context: &mut Context<'_>) -> Result<(), Failure> {
     }
 }
 
-/// For clap: an amount in bitcoin, or in sats with that unit.
+/// Previews, asks, pays.
+fn send(flags: &Send, context: &mut Context<'_>) -> Result<(), Failure> {
+    let client = context.client()?;
+    let body = |dry_run: bool, feerate_sat_kvb: Option<u64>| SendCoins {
+        to: flags.to.clone(),
+        amount_sat: flags.amount,
+        feerate_sat_kvb,
+        dry_run,
+    };
+    let quote: Payment = client.post("/wallet/send", &body(true, flags.fee_rate))?;
+    if flags.dry_run {
+        return context.show(&quote, |quote, page| {
+            show_payment(quote, page);
+            page.line("Nothing was sent.");
+        });
+    }
+    let mut preview = Page::default();
+    preview.field("to", &flags.to);
+    show_payment(&quote, &mut preview);
+    context.io.confirm(&preview, "Send these coins?", context.global.yes)?;
+    let sent: Payment = client.post("/wallet/send", &body(false, flags.fee_rate))?;
+    context.show(&sent, |sent, page| {
+        page.field("to", &flags.to);
+        show_payment(sent, page);
+        page.field("txid", &sent.txid).line(format_args!("Next: capex wallet bump {}", sent.txid));
+    })
+}
+
+fn show_payment(payment: &Payment, page: &mut Page) {
+    let tenths = payment.fee_sat.saturating_mul(10) / payment.vsize.max(1);
+    let rate = format!("{}.{} sat/vB", tenths / 10, tenths % 10);
+    page.field("pays", sat(payment.amount_sat))
+        .field("fee", format_args!("{} ({rate})", sat(payment.fee_sat)))
+        .field("comes back", sat(payment.change_sat));
+}
+
+fn show_coins(coins: &[Coin], page: &mut Page) {
+    let row = |coin: &Coin| {
+        let height = coin.height.map_or_else(String::new, |height| height.to_string());
+        [sat(coin.amount_sat), coin.state.clone(), height, coin.outpoint.clone()]
+    };
+    page.table(["AMOUNT", "STATE", "HEIGHT", "COIN"], coins.iter().map(row), "No coins.");
+}
+
+fn show_history(history: &[WalletTx], page: &mut Page) {
+    let row = |tx: &WalletTx| {
+        let (sign, moved) = match tx.received_sat.checked_sub(tx.sent_sat) {
+            Some(more) => ("+", more),
+            None => ("-", tx.sent_sat - tx.received_sat),
+        };
+        let text = |value: Option<String>| value.unwrap_or_default();
+        [
+            text(tx.at.map(utc)),
+            text(tx.height.map(|height| height.to_string())),
+            tx.what.clone(),
+            format!("{sign}{}", sat(moved)),
+            text(tx.fee_sat.filter(|_| tx.sent_sat > 0).map(sat)),
+            text(tx.trade_id.as_deref().map(short)),
+            tx.txid.clone(),
+        ]
+    };
+    let headings = ["TIME", "HEIGHT", "WHAT", "AMOUNT", "FEE", "TRADE", "TXID"];
+    page.table(headings, history.iter().map(row), "Nothing yet.");
+}
+
+/// For clap: an amount with its unit.
 fn amount(text: &str) -> Result<u64, String> {
     amount_sat(text).map_err(|error| error.to_string())
+}
+
+/// For clap: sat per virtual byte, as sat per 1,000.
+fn feerate(text: &str) -> Result<u64, String> {
+    feerate_sat_kvb(text).map_err(|error| error.to_string())
 }

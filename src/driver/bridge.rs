@@ -5,14 +5,11 @@ use bitcoin::{OutPoint, ScriptBuf};
 use crate::chain::{ChainUpdate, Relevant, WatchFull, Watcher};
 use crate::wallet::{Wallet, WalletError};
 use capex_core::admission::has_work;
-use capex_core::engine::io::{Funding, WalletFacts};
+use capex_core::engine::io::Funding;
 use capex_core::ids::FundingId;
 use capex_core::settlement::facts::{ChainFacts, Sighting};
 use capex_core::settlement::transaction::KnownTx;
 use capex_core::wire::sha256;
-
-/// Addresses for payouts and refunds that the engine has at hand.
-const FRESH_SCRIPTS: u16 = 8;
 
 /// What an update says to the engine.
 pub(super) fn chain_facts(update: &ChainUpdate, relevant: Relevant) -> ChainFacts {
@@ -28,19 +25,6 @@ pub(super) fn chain_facts(update: &ChainUpdate, relevant: Relevant) -> ChainFact
         disconnected: relevant.disconnected,
         seen: connected.chain(waiting).collect(),
     }
-}
-
-/// What the wallet can do now, with as many fresh scripts as the engine lacks.
-///
-/// # Errors
-/// The scripts could not be stored.
-pub(super) fn wallet_facts(wallet: &mut Wallet, at_hand: u16) -> Result<WalletFacts, WalletError> {
-    let spendable_sat = wallet.balance().spendable_sat;
-    let fresh_spks = match FRESH_SCRIPTS.saturating_sub(at_hand) {
-        0 => Vec::new(),
-        lacking => wallet.fresh_scripts(lacking)?,
-    };
-    Ok(WalletFacts { spendable_sat, fresh_spks })
 }
 
 /// Lets the wallet make a funding.

@@ -20,11 +20,12 @@ mod shell;
 
 use std::collections::VecDeque;
 
-use bitcoin::{ScriptBuf, Transaction};
+use bitcoin::{Address, ScriptBuf, Transaction, Txid};
 
 use crate::chain::{Behind, ChainUpdate, Relevant, WatchFull, Watcher};
 use crate::store::StoreError;
-use crate::wallet::{Wallet, WalletError};
+use crate::wallet::{Amounts, Payment, Wallet, WalletError};
+use capex_core::engine::io::WalletFacts;
 use capex_core::engine::register::RegisterCommand;
 use capex_core::engine::{Effect, Engine, Input, Record, Timer, Unreadable};
 use capex_core::ids::{FundingId, Key};
@@ -37,6 +38,8 @@ pub use shell::{Inputs, Shell};
 pub const START_COMMAND: u64 = 0;
 /// Inputs that one event may lead to; more means a loop of effects, which is a bug.
 const INPUTS_PER_EVENT_MAX: usize = 10_000;
+/// Addresses for payouts and refunds that the engine has at hand.
+const FRESH_SCRIPTS: usize = 8;
 /// How deep the chain is read again when an update does not fit the wallet, chain blocks.
 const REWIND_BLOCKS: u32 = 144;
 
@@ -89,6 +92,8 @@ pub struct Driver {
     backlog: Relevant,
     /// From where the chain source has to read again.
     rescan_from: Option<u32>,
+    /// Where sales are paid out, if not to the wallet.
+    payout_spk: Option<ScriptBuf>,
     inputs: Inputs,
     /// Effects in order, each with the last `Persist` before it.
     held: VecDeque<(u64, Effect)>,
@@ -108,12 +113,19 @@ impl Driver {
             watcher: Watcher::new(),
             backlog: Relevant::default(),
             rescan_from: None,
+            payout_spk: None,
             inputs: Inputs::default(),
             held: VecDeque::new(),
             written: 0,
             durable: 0,
             fault: None,
         }
+    }
+
+    /// Lets sales be paid out to a script outside the wallet.
+    #[must_use]
+    pub fn paying_out_to(self, payout_spk: Option<ScriptBuf>) -> Self {
+        Self { payout_spk, ..self }
     }
 
     /// Begins a life: records, what this host sells, fundings that may not have reached the
@@ -285,8 +297,20 @@ impl Driver {
 
     /// Queues what the wallet can do now, with as many fresh scripts as the engine lacks.
     fn try_queue_wallet(&mut self) -> Result<(), Fault> {
-        let at_hand = self.engine.fresh_scripts().saturating_add(self.inputs.fresh_scripts());
-        self.inputs.push(Input::Wallet(bridge::wallet_facts(&mut self.wallet, at_hand)?));
+        let at_hand = self.engine.fresh_scripts().chain(self.inputs.fresh_scripts());
+        let at_hand: Vec<ScriptBuf> = at_hand.cloned().collect();
+        let lacking = FRESH_SCRIPTS.saturating_sub(at_hand.len());
+        let fresh_spks = match lacking {
+            0 => Vec::new(),
+            lacking => {
+                let mut taken = self.engine.trades().promised_scripts();
+                taken.extend(at_hand);
+                self.wallet.trade_scripts(lacking, &taken)?
+            }
+        };
+        let spendable_sat = self.wallet.balance().spendable_sat;
+        let payout_spk = self.payout_spk.clone();
+        self.inputs.push(Input::Wallet(WalletFacts { spendable_sat, fresh_spks, payout_spk }));
         Ok(())
     }
 
@@ -336,10 +360,67 @@ impl Driver {
                 return true;
             }
         }
+        if !update.connected.is_empty() {
+            // Trades send their own transactions again.
+            for tx in self.wallet.open_payments() {
+                shell.broadcast(tx);
+            }
+        }
         let relevant = std::mem::take(&mut self.backlog);
         self.queue_wallet();
         self.feed(shell, Input::Chain(bridge::chain_facts(update, relevant)));
         true
+    }
+
+    /// Pays to an address: journaled, then handed to the Bitcoin network, and again at every
+    /// new tip until it confirms.
+    ///
+    /// # Errors
+    /// The wallet's refusal; nothing was sent.
+    pub fn pay(
+        &mut self,
+        shell: &mut impl Shell,
+        to: &Address,
+        amount: Amounts,
+        feerate_sat_kvb: u64,
+    ) -> Result<Payment, WalletError> {
+        let payment = self.wallet.send(to, amount, feerate_sat_kvb)?;
+        self.sent(shell, &payment);
+        Ok(payment)
+    }
+
+    /// Replaces a payment by one with a higher fee.
+    ///
+    /// # Errors
+    /// The wallet's refusal; the payment stays as it was.
+    pub fn bump_payment(
+        &mut self,
+        shell: &mut impl Shell,
+        txid: Txid,
+        feerate_sat_kvb: u64,
+    ) -> Result<Payment, WalletError> {
+        let payment = self.wallet.bump_payment(txid, feerate_sat_kvb)?;
+        self.sent(shell, &payment);
+        Ok(payment)
+    }
+
+    /// Looks for coins further beyond the last address that was handed out, in all chain blocks
+    /// since the wallet's birthday.
+    ///
+    /// # Errors
+    /// The wallet's refusal.
+    pub fn rescan_wallet(&mut self, shell: &mut impl Shell, gap: u32) -> Result<u32, WalletError> {
+        self.wallet.widen(gap)?;
+        let from_height = self.wallet.birthday();
+        self.ask_rescan(from_height);
+        self.feed(shell, Input::Tick);
+        Ok(from_height)
+    }
+
+    fn sent(&mut self, shell: &mut impl Shell, payment: &Payment) {
+        shell.broadcast(payment.tx.clone());
+        self.queue_wallet();
+        self.feed(shell, Input::Tick);
     }
 
     /// The answer to a broadcast.

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use bitcoin::Transaction;
+use bitcoin::{ScriptBuf, Transaction};
 
 use crate::store::StoreError;
 use crate::wallet::WalletError;
@@ -33,9 +33,9 @@ impl Inputs {
     }
 
     /// Scripts that are on their way to the engine.
-    pub(super) fn fresh_scripts(&self) -> u16 {
-        let scripts = self.0.iter().map(|input| match input {
-            Input::Wallet(facts) => u16::try_from(facts.fresh_spks.len()).unwrap_or(u16::MAX),
+    pub(super) fn fresh_scripts(&self) -> impl Iterator<Item = &ScriptBuf> {
+        self.0.iter().flat_map(|input| match input {
+            Input::Wallet(facts) => facts.fresh_spks.as_slice(),
             Input::Started { .. }
             | Input::Tick
             | Input::Gossip { .. }
@@ -52,9 +52,8 @@ impl Inputs {
             | Input::Persisted { .. }
             | Input::Executor { .. }
             | Input::Held { .. }
-            | Input::Command { .. } => 0,
-        });
-        scripts.fold(0, u16::saturating_add)
+            | Input::Command { .. } => &[],
+        })
     }
 }
 

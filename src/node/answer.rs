@@ -10,13 +10,14 @@ mod redemptions;
 mod status;
 mod studies;
 mod trades;
+mod wallet;
 
 use tokio::sync::oneshot;
 
 pub(super) use redemptions::{Redemption, Redemptions};
 
 use super::{Node, now_ms};
-use crate::api::{Answer, ApiError, Call, Query, Request, ShellCommand, types};
+use crate::api::{Answer, ApiError, Call, Query, Request, ShellCommand};
 use capex_core::engine::{Command, Done};
 use capex_core::reason;
 
@@ -69,6 +70,8 @@ impl Node {
             Query::Leases => self.leases().into(),
             Query::Lease(prefix) => self.lease(&prefix)?.into(),
             Query::Balance => self.balance().into(),
+            Query::Coins => self.coins().into(),
+            Query::WalletHistory => self.wallet_history()?.into(),
             Query::Peers => self.peers().into(),
             Query::Epoch(epoch) => self.epoch(epoch)?.into(),
         })
@@ -102,11 +105,16 @@ impl Node {
                 let _ = answer.send(Ok(Done::Ok.into()));
             }
             ShellCommand::WalletAddress => {
-                let address = self.driver.wallet_mut().next_address();
-                let address = address
-                    .map(|address| types::Address { address: address.to_string() }.into())
-                    .map_err(|error| ApiError::coded(error.code(), error.to_string()));
-                let _ = answer.send(address);
+                let _ = answer.send(self.address().map(Into::into));
+            }
+            ShellCommand::WalletSend(body) => {
+                let _ = answer.send(self.send_coins(&body).map(Into::into));
+            }
+            ShellCommand::WalletBump(body) => {
+                let _ = answer.send(self.bump_payment(&body).map(Into::into));
+            }
+            ShellCommand::WalletRescan { gap } => {
+                let _ = answer.send(self.rescan_wallet(gap).map(Into::into));
             }
             ShellCommand::WalletFund { amount_sat } => self.fund_from_faucet(amount_sat, answer),
             ShellCommand::Redeem(call) => self.answer_redeem(*call, answer),
@@ -114,17 +122,6 @@ impl Node {
                 let _ = answer.send(Ok(Done::Ok.into()));
                 self.stop = true;
             }
-        }
-    }
-
-    fn balance(&self) -> types::Balance {
-        let balance = self.driver.wallet().balance();
-        let committed = self.engine().treasury().reserved_sat();
-        types::Balance {
-            spendable_sat: balance.spendable_sat,
-            confirmed_sat: balance.confirmed_sat,
-            pending_sat: balance.pending_sat,
-            reserved_sat: balance.locked_sat.saturating_add(committed),
         }
     }
 

@@ -8,6 +8,7 @@
 //! | chain source | `--chain-url`, `--chain-cookie` | `CAPEX_CHAIN_URL`, `CAPEX_CHAIN_COOKIE` | `[chain] url, cookie` |
 //! | peer-to-peer | `--listen`, `--peer` | `CAPEX_P2P_LISTEN`, `CAPEX_P2P_PEERS` | `[p2p] listen, peers` |
 //! | HTTP API | `--api-listen` | `CAPEX_API_LISTEN` | `[api] listen` |
+//! | payout of sales | | `CAPEX_WALLET_PAYOUT` | `[wallet] payout` |
 //! | units for sale | | `CAPEX_CAPACITY` (`cpu.standard=4,…`) | `[capacity] "cpu.standard" = 4` |
 //! | fees of a trade | | `CAPEX_MAX_FEE_SHARE` (`20%`) | `max_fee_share` |
 //! | log filter | `--log` | `CAPEX_LOG` | `log` |
@@ -24,6 +25,8 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use bitcoin::Address;
+use bitcoin::address::NetworkUnchecked;
 use capex_core::limits::UNITS_MAX;
 use capex_core::params::Params;
 use capex_core::settlement::fees::FeeLimit;
@@ -125,6 +128,13 @@ pub struct ApiConfig {
     pub listen: SocketAddr,
 }
 
+/// Coins.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct WalletConfig {
+    /// Where sales are paid out, if not to the wallet.
+    pub payout: Option<Address>,
+}
+
 /// A complete configuration: every value checked, nothing left to look up.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -136,6 +146,7 @@ pub struct Config {
     pub chain: ChainConfig,
     pub p2p: P2pConfig,
     pub api: ApiConfig,
+    pub wallet: WalletConfig,
     /// Units for sale by class number.
     pub capacity: BTreeMap<u16, u32>,
     /// Share of its worth that a trade may cost in fees, percent.
@@ -151,6 +162,7 @@ const CHAIN_COOKIE: Names = Names { flag: "--chain-cookie", env: "CAPEX_CHAIN_CO
 const LISTEN: Names = Names { flag: "--listen", env: "CAPEX_P2P_LISTEN" };
 const PEERS: Names = Names { flag: "--peer", env: "CAPEX_P2P_PEERS" };
 const API_LISTEN: Names = Names { flag: "--api-listen", env: "CAPEX_API_LISTEN" };
+const PAYOUT: Names = Names { flag: "", env: "CAPEX_WALLET_PAYOUT" };
 const LOG: Names = Names { flag: "--log", env: "CAPEX_LOG" };
 
 impl Config {
@@ -239,6 +251,8 @@ impl Layers<'_> {
         keep("p2p.peers", peers.origin);
         let api = self.api(&params)?;
         keep("api.listen", api.origin);
+        let wallet = self.wallet(&params)?;
+        keep("wallet.payout", wallet.origin);
         let capacity = self.capacity(&params)?;
         keep("capacity", capacity.origin);
         let max_fee = self.max_fee_percent()?;
@@ -250,6 +264,7 @@ impl Layers<'_> {
             chain: ChainConfig { url: url.value, cookie: cookie.value },
             p2p: P2pConfig { listen: listen.value, peers: peers.value },
             api: ApiConfig { listen: api.value },
+            wallet: wallet.value,
             capacity: capacity.value,
             max_fee_percent: max_fee.value,
             log: log.value,
@@ -326,6 +341,17 @@ impl Layers<'_> {
             url: format!("http://127.0.0.1:{port}"),
             cookie: dirs::chain_cookie(&core.join(folder)),
         }
+    }
+
+    fn wallet(&self, params: &Params) -> Result<Sourced<WalletConfig>, ConfigError> {
+        let in_file = self.parsed.wallet.payout.as_ref();
+        let Some(named) = pick(PAYOUT, None, self.env, &self.file, in_file) else {
+            return Ok(Sourced { value: WalletConfig::default(), origin: Origin::Default });
+        };
+        named.parse(|text| {
+            let payout = check_payout(&text, params.chain.network)?;
+            Ok(WalletConfig { payout: Some(payout) })
+        })
     }
 
     fn listen(&self, params: &Params) -> Result<Sourced<Vec<String>>, ConfigError> {
@@ -464,6 +490,19 @@ fn check_log(filter: String) -> Result<String, String> {
     match tracing_subscriber::EnvFilter::try_new(&filter) {
         Ok(_) => Ok(filter),
         Err(error) => Err(format!("`{filter}`: {error}")),
+    }
+}
+
+/// A native segwit address: what sales pay to must be small, whatever the seller likes.
+fn check_payout(text: &str, network: bitcoin::Network) -> Result<Address, String> {
+    let address: Address<NetworkUnchecked> =
+        text.parse().map_err(|_| format!("`{text}` is not a bitcoin address"))?;
+    let address = address
+        .require_network(network)
+        .map_err(|_| format!("`{text}` is not an address of {network}"))?;
+    match address.script_pubkey().is_witness_program() {
+        true => Ok(address),
+        false => Err(format!("`{text}` is not a native segwit address (bc1…, tb1…, bcrt1…)")),
     }
 }
 

@@ -6,6 +6,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bitcoin::Address;
 use capex_network::{Command as NetCommand, PeerKey, ProtocolConfig, Secret, TopicConfig};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
@@ -123,7 +124,8 @@ pub(super) async fn open(config: Config) -> Result<(Node, Sources, Tasks), NodeE
     let host = LeaseHost::new(manager, network.clone(), lease_events, params.lease.grace_ms);
     let shared_params = Arc::new(params.clone());
     let mut node = Node {
-        driver: Driver::new(Engine::new(params, keys), opened.wallet),
+        driver: Driver::new(Engine::new(params, keys), opened.wallet)
+            .paying_out_to(config.wallet.payout.as_ref().map(Address::script_pubkey)),
         outside: Outside::new(
             network,
             chain,

@@ -56,6 +56,9 @@ pub enum WalletError {
     /// Another FUND spends the same coins, which cancels this one.
     #[error("another FUND takes the coins of these terms")]
     Superseded,
+    /// A wallet cannot look so far for coins.
+    #[error("a gap of {gap} addresses is out of bounds")]
+    BadGap { gap: u32 },
     /// No unconfirmed payment of this wallet has this id.
     #[error("no unconfirmed payment of this wallet has this id")]
     NoPayment,
@@ -97,6 +100,7 @@ impl WalletError {
             Self::Dead => "wallet.fund_dead",
             Self::Orphaned => "wallet.fund_orphaned",
             Self::Superseded => "wallet.fund_superseded",
+            Self::BadGap { .. } => "wallet.bad_gap",
             Self::NoPayment => "wallet.no_payment",
             Self::NotBumped => "wallet.not_bumped",
             Self::NoFund => "wallet.no_fund",

@@ -251,6 +251,16 @@ impl Wallet {
             .collect()
     }
 
+    /// Payments that can still confirm, to broadcast again.
+    pub fn open_payments(&self) -> Vec<Transaction> {
+        let payments =
+            self.entries.live().filter(|(_, fund)| matches!(fund.kind, Kind::Payment { .. }));
+        payments
+            .filter(|(_, fund)| !fund.inputs().any(|coin| self.gone_at(coin).is_some()))
+            .map(|(_, fund)| fund.tx.clone())
+            .collect()
+    }
+
     /// Keeps bdk, which only knows addresses in the chain as used, from giving the change
     /// addresses of journaled transactions to others.
     pub(super) fn mark_journaled_addresses(&mut self) {

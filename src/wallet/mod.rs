@@ -5,6 +5,7 @@
 //! the chain through [`ChainUpdate`](crate::chain::ChainUpdate)s and does no IO but its
 //! [`Persist`].
 
+mod coins;
 mod entry;
 mod error;
 mod fate;
@@ -26,6 +27,7 @@ use bitcoin::constants::COINBASE_MATURITY;
 use bitcoin::{Address, BlockHash, Network, OutPoint, ScriptBuf, Txid};
 use serde::{Deserialize, Serialize};
 
+pub use coins::{Coin, CoinState};
 pub use error::WalletError;
 pub use faucet::faucet_spend;
 pub use fund::{Amounts, Funded, MAX_FEERATE_SAT_KVB, MAX_FUND_OUTPUTS, Payment};
@@ -35,9 +37,15 @@ pub use persist::{CHAIN_TABLE, FUND_TABLE, Persist};
 use crate::store::Record;
 use entry::Entries;
 
-/// Addresses watched beyond the last revealed one: how far a wallet restored from its seed looks
-/// for coins, and how many FUNDs may be built and dropped in a row.
+/// Addresses watched beyond the last revealed one: how many FUNDs may be built and dropped in a
+/// row.
 const LOOKAHEAD: u32 = 100;
+/// The same in a wallet that is restored: all that another life may have handed out in a row
+/// without being paid.
+pub const RESTORE_GAP: u32 = 1_000;
+/// Furthest that a wallet may be told to look: each address costs 60 bytes and a tenth of a
+/// millisecond at each start.
+pub const GAP_MAX: u32 = 100_000;
 /// Most recent checkpoints that [`Wallet::checkpoints`] gives one by one; a deeper fork is found
 /// by the doubling steps below them.
 const DENSE_CHECKPOINTS: u32 = 16;
@@ -80,6 +88,10 @@ pub struct Wallet {
     entries: Entries,
     /// Coins that a pruned transaction spent: bdk takes them for unspent.
     spent: BTreeSet<OutPoint>,
+    /// Indices of receiving addresses that trades may use and nobody has paid to.
+    pool: BTreeSet<u32>,
+    /// Addresses watched beyond the last revealed one.
+    lookahead: u32,
     /// What [`Wallet::balance`] answers; kept up to date by every change of coins or tip.
     balance: Balance,
     /// Whether a coin waits for its maturity, so that a new tip alone changes the balance.
@@ -110,17 +122,21 @@ impl Wallet {
         if keys.network() != network {
             return Err(WalletError::OtherSeed);
         }
-        let stored = load_bdk(keys, &persist)?;
+        let marks = persist::Marks::load(&persist)?;
+        let lookahead = marks.gap.unwrap_or(LOOKAHEAD);
+        let stored = load_bdk(keys, &persist, lookahead)?;
         let is_new = stored.is_none();
         let bdk = match stored {
             Some(bdk) => bdk,
-            None => create_bdk(keys)?,
+            None => create_bdk(keys, lookahead)?,
         };
         let mut wallet = Self {
             bdk,
             keys: keys.clone(),
             entries: Entries::load(&persist)?,
-            spent: persist::spent(&persist)?,
+            spent: marks.spent,
+            pool: marks.pool,
+            lookahead,
             balance: Balance::default(),
             is_maturing: false,
             since_prune: 0,
@@ -205,6 +221,36 @@ impl Wallet {
         Ok(address)
     }
 
+    /// `count` receiving scripts for trades, stored in one step. Those that an earlier life or
+    /// a trade that came to nothing left unpaid come first, and `taken` ones not at all: a
+    /// wallet restored from its words looks only so far beyond the last one that was paid.
+    ///
+    /// # Errors
+    /// As [`Wallet::next_address`].
+    pub fn trade_scripts(
+        &mut self,
+        count: usize,
+        taken: &BTreeSet<ScriptBuf>,
+    ) -> Result<Vec<ScriptBuf>, WalletError> {
+        let keychain = KeychainKind::External;
+        let indices = self.pool.iter().copied();
+        let (paid, mut pool): (BTreeSet<u32>, BTreeSet<u32>) =
+            indices.partition(|index| self.bdk.spk_index().is_used(keychain, *index));
+        let mut records: Vec<_> = paid.into_iter().map(persist::leave_pool).collect();
+        let script = |index: u32| self.bdk.peek_address(keychain, index).script_pubkey();
+        let again = pool.iter().map(|index| script(*index)).filter(|spk| !taken.contains(spk));
+        let mut scripts: Vec<ScriptBuf> = again.take(count).collect();
+        while scripts.len() < count {
+            let fresh = self.bdk.reveal_next_address(keychain);
+            pool.insert(fresh.index);
+            records.push(persist::join_pool(fresh.index));
+            scripts.push(fresh.script_pubkey());
+        }
+        self.commit(records)?;
+        self.pool = pool;
+        Ok(scripts)
+    }
+
     /// `count` new receiving scripts, each for one use, stored in one step.
     ///
     /// # Errors
@@ -215,6 +261,31 @@ impl Wallet {
             .collect();
         self.commit(Vec::new())?;
         Ok(scripts)
+    }
+
+    /// Looks for coins this far beyond the last address that was handed out, from now on. The
+    /// chain has to be read again for what was passed over: [`Wallet::birthday`] says from where.
+    ///
+    /// # Errors
+    /// [`WalletError::BadGap`], [`WalletError::Store`].
+    pub fn widen(&mut self, gap: u32) -> Result<(), WalletError> {
+        if !(1..=GAP_MAX).contains(&gap) {
+            return Err(WalletError::BadGap { gap });
+        }
+        if gap > self.lookahead {
+            self.commit(vec![persist::gap_row(gap)])?;
+            self.lookahead = gap;
+            self.reload()?;
+        }
+        Ok(())
+    }
+
+    /// Height of the oldest chain block that the wallet knows above genesis: it has no older
+    /// coins.
+    pub fn birthday(&self) -> u32 {
+        let known = self.bdk.latest_checkpoint();
+        let heights = known.iter().map(|checkpoint| checkpoint.height());
+        heights.filter(|height| *height > 0).min().unwrap_or(0)
     }
 
     /// Every script whose coins belong to the wallet, revealed or within reach: what a chain
@@ -337,15 +408,19 @@ impl Wallet {
     }
 }
 
-fn create_bdk(keys: &Keys) -> Result<bdk_wallet::Wallet, WalletError> {
+fn create_bdk(keys: &Keys, lookahead: u32) -> Result<bdk_wallet::Wallet, WalletError> {
     bdk_wallet::Wallet::create(keys.descriptor(0), keys.descriptor(1))
         .network(keys.network())
-        .lookahead(LOOKAHEAD)
+        .lookahead(lookahead)
         .create_wallet_no_persist()
         .map_err(WalletError::build)
 }
 
-fn load_bdk(keys: &Keys, persist: &dyn Persist) -> Result<Option<bdk_wallet::Wallet>, WalletError> {
+fn load_bdk(
+    keys: &Keys,
+    persist: &dyn Persist,
+    lookahead: u32,
+) -> Result<Option<bdk_wallet::Wallet>, WalletError> {
     let Some(changes) = persist::changeset_of(persist.rows(CHAIN_TABLE)?)? else {
         return Ok(None);
     };
@@ -353,7 +428,7 @@ fn load_bdk(keys: &Keys, persist: &dyn Persist) -> Result<Option<bdk_wallet::Wal
         .descriptor(KeychainKind::External, Some(keys.descriptor(0)))
         .descriptor(KeychainKind::Internal, Some(keys.descriptor(1)))
         .check_network(keys.network())
-        .lookahead(LOOKAHEAD)
+        .lookahead(lookahead)
         .load_wallet_no_persist(changes)
         .map_err(|e| match e {
             bdk_wallet::LoadError::Mismatch(_) => WalletError::OtherSeed,

@@ -13,6 +13,8 @@
 //! | `a` txid, height u32, hash | time of the confirming chain block, u64 |
 //! | `s`, `f`, `e` txid | unix time last seen, first seen, evicted, u64 |
 //! | `x` outpoint | empty: spent by a pruned transaction |
+//! | `p` index u32 | empty: receiving address for trades, not paid to yet |
+//! | `g` | how far to look for coins, u32 |
 //!
 //! A pruned transaction leaves one row of history, in a table that is read only to be shown.
 //!
@@ -125,12 +127,50 @@ pub(super) fn forget_spent(outpoint: OutPoint) -> Record {
     erase(CHAIN_TABLE, key(b'x', &[&serialize(&outpoint)]))
 }
 
-/// Coins that pruned transactions spent.
-pub(super) fn spent(persist: &dyn Persist) -> Result<BTreeSet<OutPoint>, WalletError> {
-    let rows = persist.rows(CHAIN_TABLE)?;
-    let marks = rows.iter().filter(|(key, _)| key.first() == Some(&b'x'));
-    let outpoints = marks.map(|(key, _)| deserialize(&key[1..]));
-    outpoints.collect::<Result<_, _>>().map_err(|_| WalletError::Damaged("a spent row"))
+/// The row that lets trades use a receiving address.
+pub(super) fn join_pool(index: u32) -> Record {
+    put(b'p', &[&index.to_be_bytes()], [])
+}
+
+/// The row that says that an address was paid to.
+pub(super) fn leave_pool(index: u32) -> Record {
+    erase(CHAIN_TABLE, key(b'p', &[&index.to_be_bytes()]))
+}
+
+/// The row that keeps how far the wallet looks for coins.
+pub(super) fn gap_row(gap: u32) -> Record {
+    put(b'g', &[], gap.to_be_bytes())
+}
+
+/// What the wallet keeps beside bdk.
+#[derive(Debug, Default)]
+pub(super) struct Marks {
+    /// Coins that pruned transactions spent.
+    pub(super) spent: BTreeSet<OutPoint>,
+    /// Receiving addresses that trades may use.
+    pub(super) pool: BTreeSet<u32>,
+    /// How far the wallet looks for coins, if it was told.
+    pub(super) gap: Option<u32>,
+}
+
+impl Marks {
+    pub(super) fn load(persist: &dyn Persist) -> Result<Self, WalletError> {
+        let mut marks = Self::default();
+        for (key, value) in persist.rows(CHAIN_TABLE)? {
+            marks.take(&key, &value).ok_or(WalletError::Damaged("a wallet row"))?;
+        }
+        Ok(marks)
+    }
+
+    fn take(&mut self, key: &[u8], value: &[u8]) -> Option<()> {
+        match key.split_first()? {
+            (b'x', coin) => drop(self.spent.insert(deserialize(coin).ok()?)),
+            (b'p', index) => drop(self.pool.insert(be_u32(index)?)),
+            (b'g', []) => self.gap = Some(be_u32(value)?),
+            _ => {}
+        }
+        Some(())
+    }
 }
 
 /// The row that remembers a pruned transaction.
@@ -197,7 +237,7 @@ fn push_graph_rows(rows: &mut Vec<Record>, changes: &ChangeSet) {
 
 /// Everything that the rows say, as one change set; `None` for a wallet without rows.
 pub(super) fn changeset_of(rows: Vec<Row>) -> Result<Option<ChangeSet>, WalletError> {
-    if rows.is_empty() {
+    if !rows.iter().any(|(key, _)| key.first() == Some(&b'd')) {
         return Ok(None);
     }
     let mut changes = ChangeSet::default();
@@ -232,8 +272,8 @@ fn take_row(changes: &mut ChangeSet, key: &[u8], value: &[u8]) -> Option<()> {
         b's' => drop(graph.last_seen.insert(Txid::from_slice(key).ok()?, be_u64(value)?)),
         b'f' => drop(graph.first_seen.insert(Txid::from_slice(key).ok()?, be_u64(value)?)),
         b'e' => drop(graph.last_evicted.insert(Txid::from_slice(key).ok()?, be_u64(value)?)),
-        // Not bdk's: see [`spent`].
-        b'x' => {}
+        // Not bdk's: see [`Marks`].
+        b'x' | b'p' | b'g' => {}
         _ => return None,
     }
     Some(())

@@ -50,9 +50,9 @@ impl Wallet {
 
     /// Starts bdk again from the rows; it can forget in no other way.
     pub(super) fn reload(&mut self) -> Result<(), WalletError> {
-        let reloaded = load_bdk(&self.keys, self.persist.as_ref())?;
+        let reloaded = load_bdk(&self.keys, self.persist.as_ref(), self.lookahead)?;
         self.bdk = reloaded.ok_or(WalletError::Damaged("no chain rows"))?;
-        self.spent = persist::spent(self.persist.as_ref())?;
+        self.spent = persist::Marks::load(self.persist.as_ref())?.spent;
         self.mark_journaled_addresses();
         self.refresh_balance();
         Ok(())

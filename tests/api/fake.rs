@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use capex::api::types::{
-    Address, Balance, BookOrder, Certificate, Depth, Endpoints, EpochDifference, Explanation,
-    Funded, Lease, Order, Part, Preview, Quote, Status,
+    Address, Balance, BookOrder, Certificate, Coin, Depth, Endpoints, EpochDifference, Explanation,
+    Funded, Lease, Order, Part, Payment, Preview, Quote, Rescan, Status, WalletTx,
 };
 use capex::api::{
     Answer, ApiError, ApiHandle, ApiState, Call, CertificateText, Cookie, Noun, Prefix, Query,
@@ -134,6 +134,14 @@ fn answer(call: Call, seen: &Mutex<Vec<String>>) -> Result<Answer, ApiError> {
                 ShellCommand::WalletFund { amount_sat } => {
                     Funded { txid: "11".repeat(32), amount_sat, fee_sat: 500, outputs: 4 }.into()
                 }
+                ShellCommand::WalletSend(body) if body.to == "nonsense" => {
+                    return Err(ApiError::new(reason!("wallet.bad_address"), "no address"));
+                }
+                ShellCommand::WalletSend(body) => {
+                    payment(body.amount_sat.unwrap_or(7_000), !body.dry_run).into()
+                }
+                ShellCommand::WalletRescan { .. } => Rescan { from_height: 7 }.into(),
+                ShellCommand::WalletBump(_) => payment(7_000, true).into(),
                 ShellCommand::Redeem(_) => Done::Redeemed { lease: LeaseId([0xee; 32]) }.into(),
                 ShellCommand::AddPeer(_) | ShellCommand::Shutdown => Done::Ok.into(),
             })
@@ -201,6 +209,8 @@ fn read(query: Query) -> Result<Answer, ApiError> {
         }
         Query::Result { from, .. } => part(b"result bytes", from).into(),
         Query::Balance => Balance { spendable_sat: 1_234_567, ..Balance::default() }.into(),
+        Query::Coins => vec![coin()].into(),
+        Query::WalletHistory => vec![wallet_tx()].into(),
         Query::Peers => Vec::<capex::api::types::Peer>::new().into(),
         Query::Epoch(_) => {
             return Err(ApiError::new(reason!("epoch.not_computed"), "not computed"));
@@ -233,6 +243,29 @@ fn read(query: Query) -> Result<Answer, ApiError> {
             capex::api::EpochFile(write(&signed, "devnet").unwrap()).into()
         }
     })
+}
+
+fn payment(amount_sat: u64, sent: bool) -> Payment {
+    let txid = "22".repeat(32);
+    Payment { txid, amount_sat, fee_sat: 300, change_sat: 5_000, vsize: 141, sent }
+}
+
+fn coin() -> Coin {
+    let outpoint = format!("{}:1", "22".repeat(32));
+    Coin { outpoint, amount_sat: 5_000, height: None, state: "locked".into() }
+}
+
+fn wallet_tx() -> WalletTx {
+    WalletTx {
+        txid: "22".repeat(32),
+        height: Some(7),
+        at: Some(1_800_000_000_000),
+        what: "fund".into(),
+        trade_id: Some("33".repeat(32)),
+        sent_sat: 9_000,
+        received_sat: 700,
+        fee_sat: Some(300),
+    }
 }
 
 fn difference() -> EpochDifference {

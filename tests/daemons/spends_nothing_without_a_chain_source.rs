@@ -32,7 +32,7 @@ fn a_daemon_without_its_chain_source_starts_and_spends_nothing() {
     daemon.start(&[]);
     until("warning", NOTICING, || warns_of_the_chain(&daemon));
     assert_eq!(daemon.cli_error(&BID), (3, "chain.down".to_owned()));
-    assert_eq!(daemon.cli_error(&["wallet", "fund", "0.1"]).0, 3);
+    assert_eq!(daemon.cli_error(&["wallet", "fund", "0.1btc"]).0, 3);
     let (code, out, _) = daemon.cli(&["status"]);
     assert_eq!(code, 0);
     assert!(out.contains("warning[chain.down]"), "{out}");

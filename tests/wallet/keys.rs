@@ -63,6 +63,52 @@ fn the_first_addresses_are_those_of_bip_86() {
 }
 
 #[test]
+fn unpaid_scripts_of_trades_are_handed_out_again() {
+    let mut bench = Bench::with_coins(&[]);
+    let taken = BTreeSet::new();
+    let first = bench.wallet.trade_scripts(3, &taken).unwrap();
+    for _ in 0..20 {
+        bench = bench.reopen();
+        assert_eq!(bench.wallet.trade_scripts(3, &taken).unwrap(), first, "after a restart");
+    }
+    // One is in open terms, one was paid to, and a person asked for an address.
+    let taken = BTreeSet::from([first[0].clone()]);
+    bench.mine(vec![payment(1, first[1].clone(), 50_000)]);
+    let asked = bench.wallet.next_address().unwrap().script_pubkey();
+    let second = bench.wallet.trade_scripts(3, &taken).unwrap();
+    assert_eq!(second[0], first[2]);
+    assert!(second[1..].iter().all(|script| !first.contains(script) && *script != asked));
+    let mut bench = bench.reopen();
+    assert_eq!(bench.wallet.trade_scripts(3, &taken).unwrap(), second);
+    // The terms came to nothing.
+    let third = bench.wallet.trade_scripts(3, &BTreeSet::new()).unwrap();
+    assert_eq!(third[0], first[0]);
+}
+
+#[test]
+fn a_wallet_from_its_seed_finds_what_a_wider_look_reaches() {
+    let mut bench = Bench::with_coins(&[]);
+    let scripts = bench.wallet.fresh_scripts(150).unwrap();
+    bench.mine(vec![payment(1, scripts[149].clone(), 70_000)]);
+    assert_eq!(bench.wallet.balance().confirmed_sat, 70_000);
+    let dir = tempfile::tempdir().unwrap();
+    let mut wallet = open_wallet(dir.path());
+    let blocks = (1..).zip(bench.chain.blocks[1..].iter().cloned()).collect();
+    let update = bench.chain.update(blocks);
+    wallet.apply(&update, 1_700_000_000).unwrap();
+    assert_eq!(wallet.balance().confirmed_sat, 0, "beyond the gap");
+    for gap in [0, 100_001] {
+        assert_eq!(wallet.widen(gap).unwrap_err().code(), "wallet.bad_gap");
+    }
+    wallet.widen(160).unwrap();
+    drop(wallet);
+    let mut wallet = open_wallet(dir.path());
+    assert!(wallet.birthday() <= 1);
+    wallet.apply(&update, 1_700_000_000).unwrap();
+    assert_eq!(wallet.balance().confirmed_sat, 70_000, "kept, and the same blocks again");
+}
+
+#[test]
 fn the_faucet_pays_in_four_parts() {
     let secp = Secp256k1::new();
     let faucet = Keypair::from_seckey_slice(&secp, &[3; 32]).unwrap();

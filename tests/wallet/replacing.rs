@@ -198,7 +198,7 @@ fn a_lent_fund_that_confirms_after_all_takes_its_coins() {
 fn a_bumped_fund_keeps_its_outputs_and_their_places() {
     let mut bench = Bench::with_coins(&[100_000]);
     let outputs = [(foreign_script(1), 30_000), (foreign_script(2), 20_000)];
-    let mut at = |bench: &mut Bench, rate| bench.wallet.fund([1; 32], &outputs, rate, 1).unwrap();
+    let at = |bench: &mut Bench, rate| bench.wallet.fund([1; 32], &outputs, rate, 1).unwrap();
     let first = at(&mut bench, FEERATE);
     assert_eq!(at(&mut bench, 50_000), first, "nobody has seen it: it stays the same");
     bench.broadcast(&first);

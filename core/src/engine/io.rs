@@ -143,6 +143,8 @@ pub struct WalletFacts {
     pub spendable_sat: u64,
     /// Unused scripts for payouts and refunds.
     pub fresh_spks: Vec<ScriptBuf>,
+    /// Where sales are paid out instead, if the owner named a place.
+    pub payout_spk: Option<ScriptBuf>,
 }
 
 /// A funding transaction that the wallet signed, locked and journaled.

@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use bitcoin::ScriptBuf;
+
 use super::Engine;
 use super::certificates::CertificateView;
 use super::contacts::Contacts;
@@ -37,9 +39,8 @@ impl Engine {
     }
 
     /// Unused scripts of the wallet at hand.
-    #[must_use]
-    pub fn fresh_scripts(&self) -> u16 {
-        u16::try_from(self.kernel.wallet.fresh_spks.len()).unwrap_or(u16::MAX)
+    pub fn fresh_scripts(&self) -> impl ExactSizeIterator<Item = &ScriptBuf> {
+        self.kernel.wallet.fresh_spks.iter()
     }
 
     /// Coins and what they are reserved for.

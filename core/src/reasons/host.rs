@@ -71,8 +71,10 @@ pub(super) const FAMILIES: &[Family] = &[
     },
     family! {
         "wallet", "node: coins";
+        "wallet.bad_address": Usage, Local, "a text is no bitcoin address";
         "wallet.bad_amount": Rejected, Local, "an amount cannot be paid";
         "wallet.bad_feerate": Rejected, Local, "the fee rate is out of bounds";
+        "wallet.bad_gap": Usage, Local, "a wallet looks at most 100,000 addresses ahead";
         "wallet.build": Failed, Local, "the transaction cannot be built";
         "wallet.cancelled": Rejected, Local, "the payment of these terms was cancelled";
         "wallet.confirmed": Rejected, Nobody, "the payment of these terms is confirmed";
@@ -99,6 +101,9 @@ pub(super) const FAMILIES: &[Family] = &[
         "wallet.other_outputs": Rejected, Local, "these terms are paid with other outputs";
         "wallet.other_seed": Failed, Local, "the stored wallet belongs to another seed or network";
         "wallet.released": Rejected, Nobody, "the coins of these terms were released";
+        "wallet.reserved": Unpayable, Local,
+            "standing orders and open trades count on these coins",
+            "send less, or cancel orders: `capex order list`";
         "wallet.too_many_outputs": Rejected, Local, "there are too many outputs";
     },
     family! {

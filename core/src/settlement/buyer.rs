@@ -11,6 +11,7 @@
 
 use std::collections::BTreeMap;
 
+use bitcoin::ScriptBuf;
 use bitcoin::hashes::Hash;
 use bitcoin::secp256k1::{Secp256k1, Verification};
 use serde::{Deserialize, Serialize};
@@ -361,6 +362,16 @@ pub fn transfer(facts: &Facts, terms_hash: TermsHash) -> Option<Transfer> {
 }
 
 impl Buyer {
+    /// Scripts of the wallet that refunds on their way pay to.
+    #[must_use]
+    pub fn refund_scripts(&self) -> Vec<ScriptBuf> {
+        let State::Paying { phase: Phase::Refunding { refunds }, .. } = &self.state else {
+            return Vec::new();
+        };
+        let outputs = refunds.values().flat_map(|own| &own.tx.tx().output);
+        outputs.map(|output| output.script_pubkey.clone()).collect()
+    }
+
     /// Moves to what the facts say. Returns whether it moved.
     pub fn settle(&mut self, now: Now<'_>) -> bool {
         let State::Paying { payment, phase } = &mut self.state else { return false };

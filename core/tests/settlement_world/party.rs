@@ -405,7 +405,7 @@ impl Party {
             trades: Trades::default(),
             keys: Keys::new([seed; 32], [seed + 100; 32]),
             view: ChainView::default(),
-            wallet: WalletView { fresh_spks },
+            wallet: WalletView { fresh_spks, payout_spk: None },
             treasury: Treasury::default(),
             counters: Counters::default(),
             out: Outbox::default(),

@@ -45,6 +45,8 @@ impl Node {
             | Query::Logs { .. }
             | Query::Result { .. }
             | Query::Balance
+            | Query::Coins
+            | Query::WalletHistory
             | Query::Peers
             | Query::Epoch(_) => None,
         }

@@ -30,6 +30,8 @@ pub struct FileConfig {
     pub p2p: P2pFile,
     /// `[api]`
     pub api: ApiFile,
+    /// `[wallet]`
+    pub wallet: WalletFile,
     /// `[capacity]`: units for sale by class name.
     pub capacity: BTreeMap<String, Spanned<u32>>,
 }
@@ -59,6 +61,14 @@ pub struct P2pFile {
 pub struct ApiFile {
     /// Loopback address and port; port 0 lets the system choose.
     pub listen: Option<Spanned<String>>,
+}
+
+/// `[wallet]`: coins.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct WalletFile {
+    /// Address that sales are paid out to, instead of a fresh one of the wallet.
+    pub payout: Option<Spanned<String>>,
 }
 
 /// Parses a TOML text into `T`.

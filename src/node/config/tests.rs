@@ -91,6 +91,29 @@ fn mistakes_name_file_and_line() {
 }
 
 #[test]
+fn sales_are_paid_out_to_an_address_of_this_network_alone() {
+    let signet = "tb1p3r9dp24l7ewu8erp5hdxecs6l8rfqhj6l3tqdy0lvxf87g0pzzgsr8l4ze";
+    let load = |network: &str, address: &str| {
+        load_text(&format!("network = \"{network}\"\n[wallet]\npayout = \"{address}\"\n"))
+    };
+    let segwit = "tb1qw508d6qejxtdg4y5r3zarvary0c5xw7kxpjzsx";
+    let config = load("signet", segwit).unwrap();
+    assert_eq!(config.wallet.payout.map(|address| address.to_string()).as_deref(), Some(segwit));
+    let table = [
+        ("devnet", segwit, "is not an address of regtest"),
+        ("signet", "bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4", "is not an address of signet"),
+        ("signet", "2MzQwSSnBHWHqSAqtTVQ6v47XtaisrJa1Vc", "is not a native segwit address"),
+        ("signet", &signet[1..], "is not a bitcoin address"),
+        ("signet", "", "is not a bitcoin address"),
+    ];
+    for (network, address, expected) in table {
+        let error = load(network, address).unwrap_err();
+        assert!(error.starts_with("config.toml:3: ") && error.contains(expected), "{error}");
+    }
+    assert_eq!(load_text("").unwrap().wallet.payout, None);
+}
+
+#[test]
 fn mainnet_needs_consent_in_the_file() {
     let error = load_text("network = \"mainnet\"\n").unwrap_err();
     assert!(error.contains("allow_mainnet = true"), "{error}");

@@ -68,6 +68,8 @@ impl ChainView {
 pub struct WalletView {
     /// Unused scripts; taken from the front.
     pub fresh_spks: VecDeque<ScriptBuf>,
+    /// Where sales are paid out instead, if the owner named a place.
+    pub payout_spk: Option<ScriptBuf>,
 }
 
 /// Everything that a part of the engine may use while it handles one input.

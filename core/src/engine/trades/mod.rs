@@ -21,8 +21,10 @@ mod titles;
 mod tries;
 mod view;
 
-use bitcoin::Txid;
+use std::collections::BTreeSet;
+
 use bitcoin::hashes::Hash;
+use bitcoin::{ScriptBuf, Txid};
 
 use self::driver::{Driver, Open, Told, Turn};
 use self::index::Index;
@@ -524,6 +526,14 @@ impl Trades {
         let buyers = self.buyers.iter().map(|open| open.machine.key_index);
         let agreed = self.sellers.iter().filter_map(|open| open.machine.state.agreed());
         buyers.chain(agreed.map(|(signed, _)| signed.key_index))
+    }
+
+    /// Scripts of the wallet that open trades will be paid to.
+    pub fn promised_scripts(&self) -> BTreeSet<ScriptBuf> {
+        let agreed = self.sellers.iter().filter_map(|open| open.machine.state.agreed());
+        let payouts = agreed.map(|(signed, _)| signed.agreement.terms().payout_spk.clone());
+        let refunds = self.buyers.iter().flat_map(|open| open.machine.refund_scripts());
+        payouts.map(ScriptBuf::from_bytes).chain(refunds).collect()
     }
 
     /// Rows of open sells of own capacity with their units: what the ledger must keep for them.

@@ -1,0 +1,161 @@
+//! The wallet: coins, history, payments.
+
+use std::collections::BTreeMap;
+
+use bitcoin::address::NetworkUnchecked;
+use bitcoin::{Address, Txid};
+
+use crate::api::{ApiError, types};
+use crate::node::Node;
+use crate::wallet::{Amounts, HistoryEntry, Payment, WalletError};
+use capex_core::engine::trades::TradeView;
+use capex_core::reason;
+
+/// Confirmation target of a payment without a fee rate, chain blocks.
+const PAYMENT_TARGET: u32 = 6;
+/// Confirmation target of a replacement without a fee rate.
+const BUMP_TARGET: u32 = 1;
+/// Most transactions in one answer: some thousand trades.
+const HISTORY_MAX: usize = 10_000;
+
+impl Node {
+    pub(super) fn balance(&self) -> types::Balance {
+        let balance = self.driver.wallet().balance();
+        let committed = self.engine().treasury().reserved_sat();
+        types::Balance {
+            spendable_sat: balance.spendable_sat,
+            confirmed_sat: balance.confirmed_sat,
+            pending_sat: balance.pending_sat,
+            reserved_sat: balance.locked_sat.saturating_add(committed),
+        }
+    }
+
+    pub(super) fn address(&mut self) -> Result<types::Address, ApiError> {
+        let address = self.driver.wallet_mut().next_address().map_err(refused)?;
+        Ok(types::Address { address: address.to_string() })
+    }
+
+    pub(super) fn coins(&self) -> Vec<types::Coin> {
+        let coin = |coin: crate::wallet::Coin| types::Coin {
+            outpoint: coin.outpoint.to_string(),
+            amount_sat: coin.amount_sat,
+            height: coin.height,
+            state: coin.state.name().to_owned(),
+        };
+        self.driver.wallet().coin_list().into_iter().map(coin).collect()
+    }
+
+    pub(super) fn wallet_history(&self) -> Result<Vec<types::WalletTx>, ApiError> {
+        let entries = self.driver.wallet().history(HISTORY_MAX).map_err(refused)?;
+        let trades = self.trades_by_txid();
+        Ok(entries.iter().map(|entry| wallet_tx(entry, &trades)).collect())
+    }
+
+    /// What each transaction of a trade is for.
+    fn trades_by_txid(&self) -> BTreeMap<Txid, (&'static str, String)> {
+        let mut found = BTreeMap::new();
+        for view in self.engine().trades().views() {
+            for (what, tx) in transactions(&view) {
+                found.insert(tx, (what, view.trade.to_string()));
+            }
+        }
+        found
+    }
+
+    /// Pays, or says what would be paid. Coins that standing orders and open trades count on
+    /// stay.
+    pub(super) fn send_coins(
+        &mut self,
+        body: &types::SendCoins,
+    ) -> Result<types::Payment, ApiError> {
+        let chain = self.engine().chain();
+        if !chain.up && !body.dry_run {
+            return Err(ApiError::new(reason!("chain.down"), "the chain source does not answer"));
+        }
+        let feerate = body.feerate_sat_kvb.unwrap_or(chain.feerate_sat_kvb(PAYMENT_TARGET));
+        let to = self.read_address(&body.to)?;
+        let amount = body.amount_sat.map_or(Amounts::All, Amounts::Exactly);
+        let quote = self.driver.wallet_mut().quote_send(&to, amount, feerate).map_err(refused)?;
+        let need_sat = quote.amount_sat.saturating_add(quote.fee_sat);
+        let spendable_sat = self.driver.wallet().balance().spendable_sat;
+        let reserved_sat = self.engine().treasury().reserved_sat();
+        if need_sat > spendable_sat.saturating_sub(reserved_sat) {
+            let message = format!("{reserved_sat} sat of {spendable_sat} sat are kept for orders");
+            return Err(ApiError::new(reason!("wallet.reserved"), message));
+        }
+        if body.dry_run {
+            return Ok(payment(&quote, false));
+        }
+        let sent = self.driver.pay(&mut self.outside, &to, amount, feerate);
+        Ok(payment(&sent.map_err(refused)?, true))
+    }
+
+    pub(super) fn bump_payment(
+        &mut self,
+        body: &types::BumpPayment,
+    ) -> Result<types::Payment, ApiError> {
+        let txid: Txid = body.txid.parse().map_err(|_| refused(WalletError::NoPayment))?;
+        let estimate = self.engine().chain().feerate_sat_kvb(BUMP_TARGET);
+        let feerate = body.feerate_sat_kvb.unwrap_or(estimate);
+        let bumped = self.driver.bump_payment(&mut self.outside, txid, feerate);
+        Ok(payment(&bumped.map_err(refused)?, true))
+    }
+
+    pub(super) fn rescan_wallet(&mut self, gap: u32) -> Result<types::Rescan, ApiError> {
+        let from_height = self.driver.rescan_wallet(&mut self.outside, gap).map_err(refused)?;
+        Ok(types::Rescan { from_height })
+    }
+
+    fn read_address(&self, text: &str) -> Result<Address, ApiError> {
+        let network = self.engine().params().chain.network;
+        let unusable = |what: &str| ApiError::new(reason!("wallet.bad_address"), what);
+        let address: Address<NetworkUnchecked> =
+            text.parse().map_err(|_| unusable("this is no bitcoin address"))?;
+        address.require_network(network).map_err(|_| refused(WalletError::OtherNetwork))
+    }
+}
+
+fn transactions(view: &TradeView) -> impl Iterator<Item = (&'static str, Txid)> {
+    let all = [("fund", &view.fund), ("claim", &view.claim), ("refund", &view.refund)];
+    let known = all.map(|(what, tx)| tx.as_ref().map(|tx| (what, tx.txid)));
+    known.into_iter().flatten()
+}
+
+fn wallet_tx(
+    entry: &HistoryEntry,
+    trades: &BTreeMap<Txid, (&'static str, String)>,
+) -> types::WalletTx {
+    let trade = trades.get(&entry.txid);
+    let kept_sat = entry.received_sat.saturating_add(entry.fee_sat.unwrap_or(0));
+    let what = match trade {
+        Some((what, _)) => what,
+        None if entry.sent_sat == 0 => "received",
+        None if entry.sent_sat > kept_sat => "payment",
+        None => "own",
+    };
+    types::WalletTx {
+        txid: entry.txid.to_string(),
+        height: entry.height,
+        at: entry.at_s.map(|at_s| at_s.saturating_mul(1000)),
+        what: what.to_owned(),
+        trade_id: trade.map(|(_, trade)| trade.clone()),
+        sent_sat: entry.sent_sat,
+        received_sat: entry.received_sat,
+        fee_sat: entry.fee_sat,
+    }
+}
+
+fn payment(payment: &Payment, sent: bool) -> types::Payment {
+    types::Payment {
+        txid: payment.tx.compute_txid().to_string(),
+        amount_sat: payment.amount_sat,
+        fee_sat: payment.fee_sat,
+        change_sat: payment.change_sat,
+        vsize: payment.tx.vsize() as u64,
+        sent,
+    }
+}
+
+fn refused(error: WalletError) -> ApiError {
+    ApiError::coded(error.code(), error.to_string())
+}
