@@ -8,7 +8,9 @@ use std::str::FromStr;
 use bitcoin::absolute::LockTime;
 use bitcoin::hashes::Hash;
 use bitcoin::key::TapTweak;
-use bitcoin::secp256k1::{All, Keypair, Message, Secp256k1, SecretKey, XOnlyPublicKey};
+use bitcoin::secp256k1::{
+    All, Keypair, Message, Parity, Scalar, Secp256k1, SecretKey, XOnlyPublicKey,
+};
 use bitcoin::sighash::{Prevouts, SighashCache};
 use bitcoin::transaction::Version;
 use bitcoin::{
@@ -127,6 +129,29 @@ impl Spends {
     }
 }
 
+/// `a_S·S + B + terms_hash·G` by the secrets of both parties: the aggregate of BIP-327 for the
+/// seller's key before the buyer's, where the second has coefficient 1.
+fn joint_key(secp: &Secp256k1<All>, terms_hash: TermsHash) -> XOnlyPublicKey {
+    let secret = |seed| {
+        let pair = keypair(secp, seed);
+        let (_, parity) = pair.x_only_public_key();
+        let secret = pair.secret_key();
+        if parity == Parity::Odd { secret.negate() } else { secret }
+    };
+    let (s, b) = (secret(1), secret(2));
+    let tagged = |tag: &str, data: &[u8]| {
+        let tag = sha256(&[tag.as_bytes()]);
+        sha256(&[&tag, &tag, data])
+    };
+    let [first, second] = [s, b].map(|secret| secret.public_key(secp).serialize());
+    let list = tagged("KeyAgg list", &[first, second].concat());
+    let of_first = tagged("KeyAgg coefficient", &[&list[..], &first[..]].concat());
+    let scalar = |bytes| Scalar::from_be_bytes(bytes).unwrap();
+    let sum = s.mul_tweak(&scalar(of_first)).unwrap();
+    let sum = sum.add_tweak(&Scalar::from(b)).unwrap();
+    sum.add_tweak(&scalar(terms_hash.0)).unwrap().x_only_public_key(secp).0
+}
+
 #[test]
 fn leaves_and_address_equal_those_that_miniscript_compiles() {
     let secp = Secp256k1::new();
@@ -140,7 +165,8 @@ fn leaves_and_address_equal_those_that_miniscript_compiles() {
     let leaf = |text: &str| Miniscript::<XOnlyPublicKey, Tap>::from_str(text).unwrap().encode();
     assert_eq!(contract.claim, leaf(&claim));
     assert_eq!(contract.refund, leaf(&refund));
-    let internal = contract.internal_key();
+    let internal = joint_key(&secp, TermsHash([7; 32]));
+    assert_eq!(contract.internal_key(), internal);
     let text = format!("tr({internal},{{{claim},{refund}}})");
     let descriptor = Descriptor::<XOnlyPublicKey>::from_str(&text).unwrap();
     assert_eq!(contract.spk, descriptor.script_pubkey());

@@ -52,3 +52,27 @@ impl Keys {
         mac.finalize().into_bytes().into()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::{from_hex, to_hex};
+
+    /// Keys and preimages of open trades are derived again after a restart: another
+    /// derivation would lose them. Written by `tests/vectors/settlement_ref.py`.
+    #[test]
+    fn secrets_are_derived_as_ever() {
+        let text = include_str!("../../../../tests/vectors/settlement_secrets.txt");
+        let mut cases = 0;
+        for line in text.lines().filter(|line| !line.starts_with('#')) {
+            let parts: Vec<&str> = line.split('|').map(str::trim).collect();
+            let bytes = |hex: &str| <[u8; 32]>::try_from(from_hex(hex).unwrap()).unwrap();
+            let keys = Keys::new([1; 32], bytes(parts[0]));
+            let index = u64::from_str_radix(parts[3], 16).unwrap();
+            let secret = keys.secret(parts[1], bytes(parts[2]), index);
+            assert_eq!(to_hex(&secret), parts[4], "{line}");
+            cases += 1;
+        }
+        assert_eq!(cases, 8);
+    }
+}

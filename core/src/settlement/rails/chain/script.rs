@@ -159,8 +159,10 @@ fn refund_leaf(buyer: XOnlyPublicKey, refund_at: u32) -> Result<ScriptBuf, Scrip
 
 #[cfg(test)]
 mod tests {
+    use bitcoin::{Address, Network};
+
     use super::*;
-    use crate::ids::to_hex;
+    use crate::ids::{from_hex, to_hex};
     use crate::settlement::sample;
 
     #[test]
@@ -179,6 +181,33 @@ mod tests {
             assert_eq!(contract.control_block(leaf).unwrap().serialize().len(), 65);
         }
         assert!(contract.spk.is_p2tr());
+    }
+
+    /// Open contracts are recomputed from their terms: another address would lose them.
+    /// Written by `tests/vectors/settlement_ref.py`, which shares no code with this program.
+    #[test]
+    fn terms_have_the_address_that_they_always_had() {
+        let secp = Secp256k1::new();
+        let text = include_str!("../../../../../tests/vectors/settlement_contract.txt");
+        let mut cases = 0;
+        for line in text.lines().filter(|line| !line.starts_with('#')) {
+            let parts: Vec<&str> = line.split('|').map(str::trim).collect();
+            let bytes = |n: usize| <[u8; 32]>::try_from(from_hex(parts[n]).unwrap()).unwrap();
+            let mut terms = sample::terms(840_000);
+            (terms.s_xonly, terms.funders[0].refund_xonly) = (bytes(1), bytes(2));
+            (terms.payment_hash, terms.refund_at) = (bytes(3), parts[4].parse().unwrap());
+            let contract = Contract::new(&secp, &terms, TermsHash(bytes(0)), 0).unwrap();
+            assert_eq!(to_hex(&contract.internal_key().serialize()), parts[5], "{line}");
+            assert_eq!(to_hex(contract.spk.as_bytes()), parts[6], "{line}");
+            let address = Address::from_script(&contract.spk, Network::Bitcoin).unwrap();
+            assert_eq!(address.to_string(), parts[7], "{line}");
+            for (leaf, expected) in [(&contract.claim, parts[8]), (&contract.refund, parts[9])] {
+                let control = contract.control_block(leaf).unwrap();
+                assert_eq!(to_hex(&control.serialize()), expected, "{line}");
+            }
+            cases += 1;
+        }
+        assert_eq!(cases, 8);
     }
 
     #[test]
