@@ -7,6 +7,8 @@
 mod chain;
 #[path = "settlement_world/party.rs"]
 mod party;
+#[path = "settlement_world/rules.rs"]
+mod rules;
 
 use bitcoin::absolute::LockTime;
 use capex_core::certificate::{Certificate, Hop, verify};
@@ -61,6 +63,9 @@ struct World {
     chain: Chain,
     parties: Vec<Party>,
     wire: Vec<(u64, usize, usize, Message)>,
+    /// Messages that are held back for a test to change.
+    catch: Option<fn(&Message) -> bool>,
+    caught: Vec<(usize, usize, Message)>,
     messages: usize,
     faults: Faults,
     events: Vec<Vec<TradeEvent>>,
@@ -96,6 +101,8 @@ impl World {
             chain,
             parties,
             wire: Vec::new(),
+            catch: None,
+            caught: Vec::new(),
             messages: 0,
             faults,
             events: vec![Vec::new(); 3],
@@ -124,7 +131,10 @@ impl World {
         });
         let goods = match &resold {
             Some((_, title)) => Goods::Certificate(Box::new(title.clone())),
-            None => Goods::Capacity { units: Units::range(4, 6).unwrap(), features: 0 },
+            None => {
+                let features = self.setup.features;
+                Goods::Capacity { units: Units::range(4, 6).unwrap(), features }
+            }
         };
         self.parties[SELLER].open_sell(&self.setup, self.now_ms, keys[BUYER], goods);
         self.settle(SELLER);
@@ -186,6 +196,10 @@ impl World {
     fn post(&mut self, from: usize, to: usize, message: Message) {
         let number = self.messages;
         self.messages += 1;
+        if self.catch.is_some_and(|is| is(&message)) {
+            self.caught.push((from, to, message));
+            return;
+        }
         if self.faults.lose == Some(number) || self.faults.one_in(6) {
             return;
         }

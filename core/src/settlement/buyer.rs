@@ -730,6 +730,49 @@ mod tests {
         }
     }
 
+    /// The wallet is asked once and may answer late, dearly or wrongly.
+    #[test]
+    fn a_funding_is_taken_only_if_it_pays_in_time_within_the_cap() {
+        let secp = bitcoin::secp256k1::Secp256k1::new();
+        let buyer = buyer(State::Draft { request: None, until_ms: 0 });
+        let signed = signed();
+        let rail = Rail::of(&secp, signed.agreement.terms(), signed.agreement.hash()).unwrap();
+        let spk = rail.contracts()[0].spk.clone();
+        let paying = |value_sat: u64| {
+            let mut tx = sample::tx().tx().clone();
+            let (value, script_pubkey) = (bitcoin::Amount::from_sat(value_sat), spk.clone());
+            tx.output.push(bitcoin::TxOut { value, script_pubkey });
+            KnownTx::new(tx)
+        };
+        // The window of the sample terms starts at 500,000 h; T_R + 1 is 951.
+        let near = 500_000 * 3_600_000 - 151 * 600_000;
+        // value, fee, now, tip, code
+        let table = [
+            (1_000_000, 1_000, 59_999, 800, None),
+            (1_000_001, 1_000, 59_999, 829, None),
+            (999_999, 1_000, 59_999, 800, Some("fund.pays_not_the_contract")),
+            (1_000_000, 1_001, 59_999, 800, Some("fund.fee_above_cap")),
+            (1_000_000, 1_000, 60_000, 800, Some("fund.late")),
+            (1_000_000, 1_000, 59_999, 830, Some("terms.tips_differ")),
+            (1_000_000, 1_000, 59_999, 797, Some("terms.tips_differ")),
+        ];
+        let params = sample::params("mainnet");
+        for (value_sat, fee_sat, now_ms, tip, code) in table {
+            let now = sample::now(&params, now_ms, tip);
+            let got = buyer.funding(now, &signed, &rail, &paying(value_sat), fee_sat);
+            assert_eq!(got.err(), code, "{value_sat} sat for {fee_sat} at {now_ms} ms, {tip}");
+        }
+        let late = Signed { release_at_ms: u64::MAX, ..signed.clone() };
+        let nobody = Signed { own: Vec::new(), ..signed };
+        let tx = paying(1_000_000);
+        let funded = |signed: &Signed, now_ms| {
+            buyer.funding(sample::now(&params, now_ms, 800), signed, &rail, &tx, 154).err()
+        };
+        assert_eq!(funded(&late, near), None);
+        assert_eq!(funded(&late, near + 1), Some("terms.window_too_near"));
+        assert_eq!(funded(&nobody, 0), Some("fund.pays_not_the_contract"));
+    }
+
     #[test]
     fn while_a_rescan_runs_nothing_is_concluded_from_absence() {
         let params = sample::params("mainnet");

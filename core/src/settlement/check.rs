@@ -254,6 +254,8 @@ fn check_title(
         && facts.features & needed == needed
         && facts.units.count() == row.qty
         && facts.window == row.window()
+        // One that lapses earlier would be worth less than what was matched.
+        && facts.not_after_slot == facts.window.end.saturating_sub(1)
         && title.issue.peek::<Issue>()?.pay == Payment::Prepaid;
     ensure(fits, CheckError::Issue)?;
     Ok(facts)

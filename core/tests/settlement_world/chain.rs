@@ -29,6 +29,8 @@ pub(crate) struct Chain {
     pub(crate) hold_claims: bool,
     /// No claim reaches anybody's mempool.
     pub(crate) censor_claims: bool,
+    /// (target, sat per 1,000 vB) that every source tells.
+    pub(crate) feerates: Vec<(u16, u64)>,
     /// Why broadcasts were refused.
     pub(crate) rejected: Vec<String>,
     /// Every transaction ever offered.
@@ -44,6 +46,7 @@ impl Chain {
             hold_contracts: false,
             hold_claims: false,
             censor_claims: false,
+            feerates: vec![(2, 1000), (6, 1000)],
             rejected: Vec::new(),
             offered: Vec::new(),
         }

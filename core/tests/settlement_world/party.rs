@@ -19,7 +19,8 @@ use capex_core::engine::kernel::{
 };
 use capex_core::engine::messages::{SettleReply, SettleRequest};
 use capex_core::engine::trades::{
-    BuyLimits, PastTradeV1, Purchase, Titles, TradeEvent, TradeRequest, TradeView, Trades,
+    BuyLimits, PastTradeV1, Purchase, Titles, TradeEvent, TradeReply, TradeRequest, TradeView,
+    Trades,
 };
 use capex_core::ids::{CertId, FundingId, Key, TermsHash, TradeId};
 use capex_core::params::Params;
@@ -40,6 +41,8 @@ pub(crate) struct Setup {
     pub(crate) secp: Secp256k1<All>,
     pub(crate) start_ms: u64,
     pub(crate) row: Row,
+    /// Feature bits that the bid requires and the ask offers.
+    pub(crate) features: u64,
 }
 
 /// The buyer's wallet key.
@@ -61,7 +64,7 @@ impl Setup {
             qty: 2,
             msat: 50_000_000,
         };
-        Self { params, secp: Secp256k1::new(), start_ms, row }
+        Self { params, secp: Secp256k1::new(), start_ms, row, features: 0 }
     }
 
     pub(crate) fn trade(&self) -> TradeId {
@@ -79,7 +82,7 @@ impl Setup {
                 provider: provider.public(),
                 class: self.row.class,
                 class_hash: params.class_hash(self.row.class).unwrap(),
-                features: 0,
+                features: self.features,
                 units: units.clone(),
                 window,
                 pay: Payment::Prepaid,
@@ -141,7 +144,7 @@ impl Setup {
                 attempt: 0,
                 holder,
                 class: self.row.class,
-                features: 0,
+                features: self.features,
                 units,
                 window,
                 prev_hash: issue.id(),
@@ -443,13 +446,23 @@ impl Party {
         seller: Key,
         title: Option<(Key, Certificate)>,
     ) {
-        let limits = BuyLimits { fee_cap_sat: 10_000, max_loss_sat: 10_000, features: 0 };
+        assert_eq!(self.try_buy(setup, now_ms, seller, title), []);
+        assert_eq!(self.committed_sat(), 50_000 + 10_000);
+    }
+
+    pub(crate) fn try_buy(
+        &mut self,
+        setup: &Setup,
+        now_ms: u64,
+        seller: Key,
+        title: Option<(Key, Certificate)>,
+    ) -> Vec<TradeEvent> {
+        let limits =
+            BuyLimits { fee_cap_sat: 10_000, max_loss_sat: 10_000, features: setup.features };
         let purchase = Purchase { seller, to: self.key(), title, limits };
         let mut ctx = context!(self, setup, now_ms);
         let (row, trade) = (&setup.row, setup.trade());
-        let events = self.trades.open_buy(&mut ctx, &mut self.registrar, row, trade, purchase);
-        assert_eq!(events, []);
-        assert_eq!(self.committed_sat(), 50_000 + 10_000);
+        self.trades.open_buy(&mut ctx, &mut self.registrar, row, trade, purchase)
     }
 
     pub(crate) fn open_sell(&mut self, setup: &Setup, now_ms: u64, buyer: Key, goods: Goods) {
@@ -614,6 +627,15 @@ impl Party {
         ChainFacts { disconnected: disconnected.to_vec(), ..self.facts_from(chain, from) }
     }
 
+    /// The tip, and nothing of what is on the chain.
+    pub(crate) fn blind_facts(&self, chain: &Chain) -> ChainFacts {
+        ChainFacts {
+            height: chain.height(),
+            feerates: chain.feerates.clone(),
+            ..ChainFacts::default()
+        }
+    }
+
     pub(crate) fn rescan_facts(&self, _: &Setup, chain: &Chain) -> ChainFacts {
         self.facts_from(chain, 0)
     }
@@ -624,7 +646,7 @@ impl Party {
         ChainFacts {
             height: chain.height(),
             median_time_past_s: 0,
-            feerates: vec![(2, 1000), (6, 1000)],
+            feerates: chain.feerates.clone(),
             least_feerate_sat_kvb: 1000,
             seen: connected
                 .map(|(height, tx)| (Some(height), tx))
@@ -675,6 +697,30 @@ impl Party {
                 self.events.extend(events);
             }
         }
+    }
+
+    /// What a request gets, past the network.
+    pub(crate) fn answer(
+        &mut self,
+        setup: &Setup,
+        now_ms: u64,
+        peer: Key,
+        request: TradeRequest,
+    ) -> Result<TradeReply, &'static str> {
+        let mut ctx = context!(self, setup, now_ms);
+        let (reply, events) = self.trades.on_request(&mut ctx, &mut self.registrar, peer, request);
+        self.events.extend(events);
+        reply
+    }
+
+    /// Everything that is on its disk.
+    pub(crate) fn records(&self) -> BTreeMap<(u8, Vec<u8>), Record> {
+        self.records.clone()
+    }
+
+    /// Whether its wallet was asked for a funding, and signed it.
+    pub(crate) fn has_funded(&self) -> bool {
+        !self.journal.is_empty()
     }
 
     /// Codes for a request about an unknown trade, and one by a stranger.

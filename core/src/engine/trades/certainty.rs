@@ -48,3 +48,28 @@ impl Certainty {
         changed
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn confirmed_fund() -> Change {
+        Change { any: true, confirmed_fund: true, confirmed: Vec::new() }
+    }
+
+    #[test]
+    fn after_a_restart_only_the_rescan_or_a_second_tip_makes_sure() {
+        let mut facts = Facts::none(1);
+        assert!(Certainty::default().is_sure());
+        let mut resumed = Certainty::resumed();
+        for _ in 0..3 {
+            assert!(!resumed.is_sure());
+            resumed.learn(&mut facts, &Change::default(), 800);
+        }
+        resumed.learn(&mut facts, &Change::default(), 801);
+        assert!(resumed.is_sure());
+        let mut resumed = Certainty::resumed();
+        resumed.learn(&mut facts, &confirmed_fund(), 800);
+        assert!(resumed.is_sure());
+    }
+}

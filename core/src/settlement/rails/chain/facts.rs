@@ -436,6 +436,38 @@ mod tests {
         assert_eq!(fund(&facts), good);
     }
 
+    /// One preimage opens every funding of a contract: what was acknowledged stays, until
+    /// another is in a block in its place.
+    #[test]
+    fn an_unconfirmed_funding_is_replaced_by_a_confirmed_one_alone() {
+        let secp = Secp256k1::new();
+        let contract = Contract::new(&secp, &sample::terms(800), TermsHash([7; 32]), 0).unwrap();
+        let paying = |lock_time: u32, sat: u64| {
+            let spk = contract.spk.clone();
+            KnownTx::new(Transaction {
+                version: Version::TWO,
+                lock_time: LockTime::from_consensus(lock_time),
+                input: vec![TxIn::default()],
+                output: vec![TxOut { value: Amount::from_sat(sat), script_pubkey: spk }],
+            })
+        };
+        let [first, other] = [1, 2].map(|n| paying(n, 1_000_000));
+        let see = |facts: &mut Facts, tx: &KnownTx, height| {
+            let seen = vec![Sighting { tx: tx.clone(), height }];
+            facts.apply(
+                std::slice::from_ref(&contract),
+                &ChainFacts { seen, ..ChainFacts::default() },
+            );
+            facts.contracts()[0].fund.as_ref().map(|fund| (fund.txid(), fund.height))
+        };
+        let mut facts = Facts::none(1);
+        assert_eq!(see(&mut facts, &paying(3, 999_999), Some(801)), None, "a sat too little");
+        assert_eq!(see(&mut facts, &first, None), Some((first.txid(), None)));
+        assert_eq!(see(&mut facts, &other, None), Some((first.txid(), None)));
+        assert_eq!(see(&mut facts, &other, Some(801)), Some((other.txid(), Some(801))));
+        assert_eq!(see(&mut facts, &first, Some(802)), Some((other.txid(), Some(801))));
+    }
+
     const NO: Option<u32> = None;
     const WAITS: Option<u32> = Some(0);
 
