@@ -147,6 +147,8 @@ fn every_command_with_json_prints_exactly_one_value() {
         vec!["wallet", "address"],
         vec!["wallet", "fund", "--yes"],
         vec!["peer", "list"],
+        vec!["peer", "show", "abababab"],
+        vec!["peer", "forgive", "abababab"],
         vec!["peer", "add", PEER],
         vec!["epoch", "verify", "5"],
         vec!["epoch", "export", "5"],
@@ -200,6 +202,7 @@ fn refusals_of_the_daemon_have_their_exit_codes() {
         (vec!["book", "cpu.big", "--watch"], 2, "order.unknown_class"),
         (vec!["order", "shows", "deadbeef"], 2, "cli.usage"),
         (vec!["peer", "add", "127.0.0.1:1"], 2, "network.bad_address"),
+        (vec!["peer", "forgive", "deadbeef"], 5, "peer.not_found"),
         (
             vec!["cert", "redeem", "cccccccc", "--wasm", wasm, "--wait=300ms"],
             7,
@@ -213,6 +216,21 @@ fn refusals_of_the_daemon_have_their_exit_codes() {
         let found = json_error(ask(&fake, &[args.as_slice(), &["--json"]].concat()));
         assert_eq!(found, (exit, code.to_owned()), "{args:?}");
     }
+}
+
+#[test]
+fn misses_of_a_peer_are_shown_and_forgiven() {
+    let fake = Fake::start();
+    let list = ask(&fake, &["peer", "list"]).1;
+    let show = ask(&fake, &["peer", "show", "abababab"]).1;
+    for part in ["away", "until 2027-01-15"] {
+        assert!(list.contains(part) && show.contains(part), "{part}: {list}{show}");
+    }
+    assert!(show.contains("claim: 1") && show.contains("terms: 2"), "{show}");
+    assert!(fake.commands.lock().unwrap().is_empty());
+    assert_eq!(ask(&fake, &["peer", "forgive", "abababab"]).0, 0);
+    let commands = fake.commands.lock().unwrap();
+    assert!(commands[0].contains("Forgive(Key("), "{commands:?}");
 }
 
 #[test]

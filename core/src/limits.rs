@@ -12,7 +12,8 @@ pub const ORDER_MAX_BYTES: usize = 2048;
 /// A gossip frame: one signed object and its envelope. 16 orders of the usual size fit, and
 /// one of the largest.
 pub const GOSSIP_MAX_BYTES: usize = 4096;
-/// Orders of one owner in one gossip message: what enters the book of an epoch
+/// Orders of one owner in one gossip message, each with its work, which is looked at before the
+/// first signature: what enters the book of an epoch
 /// ([`ORDERS_PER_OWNER_BOOK`]), so that an owner needs one message an epoch.
 pub const BUNDLE_ORDERS_MAX: usize = ORDERS_PER_OWNER_BOOK;
 /// Key, length and signature around the payload of a signed object.
@@ -41,11 +42,16 @@ pub const HORIZON_SLOTS: u32 = 336;
 pub const ALTS_MAX: usize = 4;
 /// Allow and deny keys of an order together.
 pub const ALLOW_DENY_MAX: usize = 16;
-/// Orders kept per owner and epoch before the root; the highest id is evicted.
+/// Orders kept per owner and epoch before the root; the highest id is evicted. More would only
+/// let one key fill memory, and with fewer the order of arrival would decide which of an
+/// owner's 16 enter the book.
 pub const ORDERS_PER_OWNER_KEPT: usize = 64;
 /// Orders per owner that enter the book.
 pub const ORDERS_PER_OWNER_BOOK: usize = 16;
-/// Orders of one epoch in all: bounds memory at about 100 MB.
+/// Orders of one epoch in all: bounds memory at about 100 MB, twice while one epoch is computed
+/// and the next is open. A stranger fills it with the proof of work of each order (2^20 hashes
+/// on mainnet) and no money; when it is full the lowest ids stay, so one who searched harder has
+/// room, and nothing of it outlives its epoch.
 pub const ORDERS_PER_EPOCH: usize = 200_000;
 /// Most asks that a network may let one bid take: the rows of an epoch are at most its bids,
 /// times this. With the 16 of the public networks a full set of 200,000 orders gives 3.2
@@ -65,13 +71,15 @@ pub const LIVE_LOCKS_PER_KEY: usize = 8;
 pub const CONTACT_ADDRS_MAX: usize = 8;
 /// Bytes of one address of a Contact.
 pub const CONTACT_ADDR_BYTES: usize = 128;
-/// Contacts remembered; the one heard longest ago goes first, of those without an order
-/// before those with one, since keys are free and work is not.
+/// Contacts remembered, at most 1.2 kB each, 5 MB in all; the one heard longest ago goes first,
+/// of those without an order before those with one, since keys are free and work is not. Who
+/// was dropped is heard again within a minute.
 pub const CONTACTS_MAX: usize = 4096;
 /// How far the time in a Contact may be off, ms: it is published anew each minute, so an
 /// older one is a replay, and one from the future would never be replaced.
 pub const CONTACT_SKEW_MS: u64 = 600_000;
-/// Roots remembered per epoch (one per key).
+/// Roots remembered per epoch (one per key). Only keys with an order in it count, so each costs
+/// its work; those that come when it is full are not heard, and all go with their epoch.
 pub const ROOTS_PER_EPOCH: usize = 4096;
 /// Computed epochs whose orders and result stay in the store: about 24 MB each with 100,000
 /// orders.
@@ -79,11 +87,16 @@ pub const EPOCHS_KEPT: usize = 64;
 /// Computed epochs whose orders and result stay in memory too: about 120 MB each with 100,000
 /// orders. A peer that has not traded for so long is found again with its next order.
 pub const EPOCHS_IN_MEMORY: usize = 4;
-/// Standing orders of one daemon.
+/// Standing orders of one daemon. Only its owner places them; of more than 16 an epoch takes
+/// those that waited longest, so with all of them each is signed every 64 epochs.
 pub const STANDING_ORDERS_MAX: usize = 1024;
 /// Finished standing orders of one daemon that stay in memory and store: as many as may stand,
 /// so that a list shows all of a busy day, and a standing order's room is used again.
 pub const STANDING_FINISHED_KEPT: usize = 1024;
+/// Keys and coins whose misses are remembered, about 200 bytes each. A stranger fills it only by
+/// being matched and failing, each time with another key and its work; then those go first
+/// whose denial ends first.
+pub const CONDUCT_MAX: usize = 1024;
 /// Settlements that are not finished, per daemon.
 pub const OPEN_SETTLEMENTS_MAX: usize = 1024;
 /// Leases that have not been released, per daemon.

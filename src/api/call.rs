@@ -75,6 +75,8 @@ pub enum Query {
     WalletHistory,
     /// → `Vec<`[`types::Peer`]`>`
     Peers,
+    /// By a prefix of its key → [`types::Peer`]
+    Peer(Prefix),
     /// `None` for the last computed → [`types::Epoch`]
     Epoch(Option<u64>),
     /// The epoch computed again from its orders → [`types::EpochCheck`]
@@ -188,6 +190,7 @@ answers! {
     Payment(types::Payment),
     Rescan(types::Rescan),
     Peers(Vec<types::Peer>),
+    Peer(types::Peer),
     Epoch(types::Epoch),
     EpochCheck(types::EpochCheck),
     EpochInput(EpochInput),

@@ -29,6 +29,8 @@ pub enum Noun {
     /// A certificate held or issued.
     Certificate,
     Lease,
+    /// A node that is connected, known, or remembered for its misses.
+    Peer,
 }
 
 impl Noun {
@@ -38,6 +40,7 @@ impl Noun {
             Self::Trade => "trade",
             Self::Certificate => "certificate",
             Self::Lease => "lease",
+            Self::Peer => "peer",
         }
     }
 
@@ -47,6 +50,7 @@ impl Noun {
             Self::Trade => reason!("trade.not_found"),
             Self::Certificate => reason!("certificate.not_found"),
             Self::Lease => reason!("lease.not_found"),
+            Self::Peer => reason!("peer.not_found"),
         }
     }
 
@@ -56,6 +60,7 @@ impl Noun {
             Self::Trade => reason!("trade.ambiguous"),
             Self::Certificate => reason!("certificate.ambiguous"),
             Self::Lease => reason!("lease.ambiguous"),
+            Self::Peer => reason!("peer.ambiguous"),
         }
     }
 }

@@ -30,6 +30,8 @@
 //! | `POST /wallet/rescan` | [`types::RescanWallet`] | [`types::Rescan`] |
 //! | `POST /wallet/fund` | [`types::FundWallet`] | [`types::Funded`] |
 //! | `GET /peers` | | [`types::Peer`] |
+//! | `GET /peers/{key}` | | [`types::Peer`] |
+//! | `DELETE /peers/{key}/misses` | | [`types::Acknowledged`] |
 //! | `POST /peers` | [`types::AddPeer`] | [`types::Acknowledged`] |
 //! | `GET /epochs/last`, `GET /epochs/{n}` | | [`types::Epoch`] |
 //! | `GET /epochs/{n}/verify` | | [`types::EpochCheck`] |

@@ -5,6 +5,7 @@ mod certificates;
 mod epochs;
 mod leases;
 mod orders;
+mod peers;
 mod previews;
 mod redemptions;
 mod status;
@@ -72,6 +73,7 @@ impl Node {
             Query::Balance => self.balance().into(),
             Query::Coins => self.coins().into(),
             Query::WalletHistory => self.wallet_history()?.into(),
+            Query::Peer(prefix) => self.peer(&prefix)?.into(),
             Query::Peers => self.peers().into(),
             Query::Epoch(epoch) => self.epoch(epoch)?.into(),
         })

@@ -26,6 +26,8 @@ pub struct Node {
     pub(super) secret: [u8; 32],
     /// Blocks of each class that it sells.
     pub(super) capacity: Vec<(u16, u32)>,
+    /// It hears no buyer's funding, as if it were a provider that wants none.
+    pub ignores_fundings: bool,
     /// Own clock minus true time, ms.
     pub(super) offset_ms: i64,
     pub(super) lives: u32,
@@ -67,6 +69,7 @@ impl Node {
             held: HeldFiles::default(),
             secret,
             capacity: Vec::new(),
+            ignores_fundings: false,
             offset_ms: 0,
             lives: 0,
             life: None,

@@ -14,13 +14,15 @@ use capex_core::book::OrderSet;
 use capex_core::bundle::Candidates;
 use capex_core::engine::leases::LeaseEffect;
 use capex_core::engine::market::{ComputeError, Computed};
+use capex_core::engine::messages::SettleRequest;
+use capex_core::engine::trades::TradeRequest;
 use capex_core::engine::{
     Checked, Done, Effect, Event, Input, Protocol, Record, Refusal, Topic, Unchecked, Verdict,
 };
 use capex_core::ids::{Key, LeaseId, OrderId};
 use capex_core::lease::ExecutorEvent;
 use capex_core::units::TimeMs;
-use capex_core::wire::encode;
+use capex_core::wire::{decode_record, encode};
 
 /// A request without an answer fails after this time, ms: as in the network's codec.
 const REQUEST_TIMEOUT_MS: u64 = 10_000;
@@ -205,6 +207,10 @@ impl Shell for Here<'_> {
     }
 }
 
+fn is_funding(bytes: &[u8]) -> bool {
+    matches!(decode_record(bytes), Ok(SettleRequest::Trade(TradeRequest::Fund { .. })))
+}
+
 impl World {
     /// Equal sets give equal results, so each is matched once in the world.
     fn compute(&mut self, epoch: u64, set: &OrderSet) -> Result<Arc<Computed>, ComputeError> {
@@ -293,6 +299,9 @@ impl World {
 
     pub(super) fn request(&mut self, to: NodeId, call: u64, protocol: Protocol, bytes: Vec<u8>) {
         let Some(peer) = self.calls.get(&call).map(|call| call.peer) else { return };
+        if self.nodes[to].ignores_fundings && is_funding(&bytes) {
+            return;
+        }
         self.feed(to, Input::Request { peer, id: call, protocol, bytes });
     }
 

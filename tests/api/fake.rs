@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use capex::api::types::{
     Address, Balance, BookOrder, Certificate, Coin, Depth, Endpoints, EpochDifference, Explanation,
-    Funded, Lease, Order, Part, Payment, Preview, Quote, Rescan, Status, WalletTx,
+    Funded, Lease, Order, Part, Payment, Peer, Preview, Quote, Rescan, Status, WalletTx,
 };
 use capex::api::{
     Answer, ApiError, ApiHandle, ApiState, Call, CertificateText, Cookie, Noun, Prefix, Query,
@@ -211,7 +211,8 @@ fn read(query: Query) -> Result<Answer, ApiError> {
         Query::Balance => Balance { spendable_sat: 1_234_567, ..Balance::default() }.into(),
         Query::Coins => vec![coin()].into(),
         Query::WalletHistory => vec![wallet_tx()].into(),
-        Query::Peers => Vec::<capex::api::types::Peer>::new().into(),
+        Query::Peers => vec![peer()].into(),
+        Query::Peer(key) => one(&key, Noun::Peer, 0xab).map(|_| peer())?.into(),
         Query::Epoch(_) => {
             return Err(ApiError::new(reason!("epoch.not_computed"), "not computed"));
         }
@@ -371,6 +372,15 @@ fn quote(qty: u32) -> Quote {
         "prices": [{"class": "cpu.standard", "slot": 110, "price_msat": 18_000}],
         "price_sat": 36, "fee_sat": 308, "total_sat": 344, "worst_fee_sat": 584,
         "explanation": explanation(200),
+    }))
+    .unwrap()
+}
+
+fn peer() -> Peer {
+    serde_json::from_value(serde_json::json!({
+        "key": "ab".repeat(32), "connected": false, "addresses": [],
+        "misses": {"claim": 1, "terms": 2}, "denied_until": 1_800_000_000_000_u64,
+        "equivocator": false,
     }))
     .unwrap()
 }

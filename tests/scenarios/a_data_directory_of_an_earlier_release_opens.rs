@@ -31,7 +31,7 @@ use capex_core::wire::sha256;
 const SEED: u64 = 23;
 const NODES: [&str; 3] = ["provider", "giver", "holder"];
 /// Tables whose records need trouble, or a moment that the story does not have.
-const NOT_FROZEN: [Table; 1] = [Table::Proof];
+const NOT_FROZEN: [Table; 2] = [Table::Proof, Table::Conduct];
 
 fn vectors(folder: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors").join(folder)

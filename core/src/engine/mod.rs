@@ -190,9 +190,10 @@ impl Engine {
         kernel::check_tables(records)?;
         self.kernel.counters = Counters::load(records, salt)?;
         let mut ctx = self.kernel.context(now_ms);
+        ctx.conduct.load(records)?;
         self.market.load(&mut ctx, records)?;
         self.register.load(&mut ctx, records)?;
-        self.witness.load(records)?;
+        self.witness.load(&mut ctx, records)?;
         self.holdings.load(&mut ctx, &mut self.witness, records)?;
         let mut desk = Desk { register: &mut self.register, witness: &self.witness };
         let events = self.trades.load(&mut ctx, &mut desk, records)?;

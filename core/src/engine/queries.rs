@@ -8,7 +8,7 @@ use super::Engine;
 use super::certificates::CertificateView;
 use super::contacts::Contacts;
 use super::holdings::Holdings;
-use super::kernel::{ChainView, Kernel, Treasury};
+use super::kernel::{ChainView, Conduct, Kernel, Treasury};
 use super::leases::Leases;
 use super::market::{Circumstances, Judgement, Market, OrderSpec};
 use super::register::Register;
@@ -49,6 +49,12 @@ impl Engine {
         &self.kernel.treasury
     }
 
+    /// Who let trades lapse, and whom nothing is signed towards.
+    #[must_use]
+    pub fn conduct(&self) -> &Conduct {
+        &self.kernel.conduct
+    }
+
     /// Standing orders, epochs, results.
     #[must_use]
     pub fn market(&self) -> &Market {
@@ -64,8 +70,8 @@ impl Engine {
     /// What orders are judged by now.
     #[must_use]
     pub fn circumstances(&self, now_ms: TimeMs) -> Circumstances<'_> {
-        let Kernel { params, chain, treasury, .. } = &self.kernel;
-        Circumstances { now_ms, params, me: self.me(), chain, treasury }
+        let Kernel { params, chain, treasury, conduct, .. } = &self.kernel;
+        Circumstances { now_ms, params, me: self.me(), chain, treasury, conduct }
     }
 
     /// Settlements.

@@ -115,10 +115,12 @@ impl Witness {
     ///
     /// # Errors
     /// [`Unreadable`].
-    pub fn load(&mut self, records: &[Record]) -> Result<(), Unreadable> {
+    pub fn load(&mut self, ctx: &mut Context<'_>, records: &[Record]) -> Result<(), Unreadable> {
         for found in read::<ProofRecord>(records) {
             let (record, proof) = found?;
-            self.proofs.insert(Key(record.key_array()?), proof.0);
+            let provider = Key(record.key_array()?);
+            ctx.conduct.convict(provider);
+            self.proofs.insert(provider, proof.0);
         }
         Ok(())
     }
@@ -205,6 +207,7 @@ impl Witness {
 
     fn convict(&mut self, ctx: &mut Context<'_>, provider: Key, proof: EquivProof) {
         ctx.out.store(&provider.0, &ProofRecord(proof.clone()));
+        ctx.conduct.convict(provider);
         self.proofs.insert(provider, proof);
     }
 

@@ -40,7 +40,11 @@ pub(super) const FAMILIES: &[Family] = &[
     },
     family! {
         "peer", "node: an answer of a peer";
+        "peer.ambiguous": Rejected, Local, "more than one peer has a key that begins so",
+            "give more digits";
         "peer.bad_code": Rejected, Peer, "the peer refused with a code that has no valid form";
+        "peer.not_found": NotFound, Local, "no such peer",
+            "`capex peer list` shows the known ones";
     },
     family! {
         "peers", "node: nobody is connected";

@@ -15,6 +15,9 @@ pub(super) const FAMILIES: &[Family] = &[
         "order.counterparties": Usage, Peer,
             "allow and deny must ascend and hold at most 16 keys together",
             "name fewer keys";
+        "order.counterparties_denied": Rejected, Local,
+            "all counterparties that the order allows let trades lapse and are left out for a while",
+            "see `capex peer list`, or forgive one with `capex peer forgive KEY`";
         "order.duplicate": Rejected, Nobody, "the order is known already";
         "order.fees_too_high": Unpayable, Local,
             "the fees of a trade come to more than the owner of the order accepts",

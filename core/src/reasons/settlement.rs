@@ -77,6 +77,9 @@ pub(super) const FAMILIES: &[Family] = &[
         "fund.already_acknowledged": Rejected, Peer,
             "another funding transaction was acknowledged";
         "fund.cancelled": Rejected, Nobody, "the payment was cancelled before it confirmed";
+        "fund.coin_denied": Rejected, Peer,
+            "the payment spends a coin that let an earlier lock lapse",
+            "pay from another coin, or wait";
         "fund.fee_above_cap": Rejected, Nobody, "the network fee would exceed the cap";
         "fund.late": Rejected, Nobody, "it is too late for the payment to confirm in time";
         "fund.malformed": Rejected, Peer, "the bytes are not a transaction";

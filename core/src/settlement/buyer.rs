@@ -288,6 +288,14 @@ impl Payment {
         self.own().any(|(_, facts)| facts.fund.as_ref().is_some_and(|fund| fund.seen))
     }
 
+    /// Whether the funding confirmed early enough to be claimed.
+    #[must_use]
+    pub fn is_fund_in_time(&self) -> bool {
+        let fund_by = self.signed.agreement.terms().fund_by;
+        let confirmed = |facts: &ContractFacts| facts.fund.as_ref().and_then(|fund| fund.height);
+        self.facts.contracts().iter().all(|facts| confirmed(facts).is_some_and(|at| at <= fund_by))
+    }
+
     fn own_depth(&self, depth: impl Fn(&ContractFacts) -> u32) -> u32 {
         self.own().map(|(_, facts)| depth(facts)).min().unwrap_or(0)
     }

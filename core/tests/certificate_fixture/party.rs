@@ -8,7 +8,7 @@ use capex_core::engine::certificates::CertificateView;
 use capex_core::engine::holdings::{Holdings, HoldingsCommand};
 use capex_core::engine::io::{Done, Effect, Protocol, Topic, Verdict};
 use capex_core::engine::kernel::{
-    ChainView, Context, Counters, Keys, Outbox, Record, Treasury, WalletView,
+    ChainView, Conduct, Context, Counters, Keys, Outbox, Record, Treasury, WalletView,
 };
 use capex_core::engine::leases::{LeaseEffect, Leases};
 use capex_core::engine::messages::{Purpose, SettleReply, SettleRequest};
@@ -40,7 +40,7 @@ pub struct Books {
 impl Books {
     fn load(&mut self, ctx: &mut Context<'_>, records: &[Record]) {
         self.register.load(ctx, records).unwrap();
-        self.witness.load(records).unwrap();
+        self.witness.load(ctx, records).unwrap();
         self.holdings.load(ctx, &mut self.witness, records).unwrap();
     }
 
@@ -173,6 +173,7 @@ impl Party {
             chain: &self.chain,
             wallet: &mut self.wallet,
             treasury: &mut Treasury::default(),
+            conduct: &mut Conduct::default(),
             counters: &mut self.counters,
             out: &mut self.out,
         };

@@ -15,7 +15,7 @@ use capex_core::certificate::objects::{Activation, Binding, Issue, Payment};
 use capex_core::certificate::{Certificate, Hop, VerifiedCertificate, verify};
 use capex_core::engine::io::{Effect, Funding, Topic};
 use capex_core::engine::kernel::{
-    ChainView, Context, Counters, Keys, Outbox, Record, Treasury, WalletView,
+    ChainView, Conduct, Context, Counters, Keys, Outbox, Record, Treasury, WalletView,
 };
 use capex_core::engine::messages::{SettleReply, SettleRequest};
 use capex_core::engine::trades::{
@@ -363,6 +363,7 @@ pub(crate) struct Party {
     view: ChainView,
     wallet: WalletView,
     treasury: Treasury,
+    pub(crate) conduct: Conduct,
     counters: Counters,
     out: Outbox,
     records: BTreeMap<(u8, Vec<u8>), Record>,
@@ -394,6 +395,7 @@ macro_rules! context {
             chain: &$party.view,
             wallet: &mut $party.wallet,
             treasury: &mut $party.treasury,
+            conduct: &mut $party.conduct,
             counters: &mut $party.counters,
             out: &mut $party.out,
         }
@@ -410,6 +412,7 @@ impl Party {
             view: ChainView::default(),
             wallet: WalletView { fresh_spks, payout_spk: None },
             treasury: Treasury::default(),
+            conduct: Conduct::default(),
             counters: Counters::default(),
             out: Outbox::default(),
             records: BTreeMap::new(),

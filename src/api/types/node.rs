@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::{Balance, Reason};
@@ -96,6 +98,13 @@ pub struct Peer {
     /// Whether a connection is open.
     pub connected: bool,
     pub addresses: Vec<String>,
+    /// What it failed to do in trades with this node, by kind: `terms`, `lock`,
+    /// `acknowledgement`, `funding`, `claim`, `default`.
+    pub misses: BTreeMap<String, u32>,
+    /// Until when nothing is signed towards it, unix ms.
+    pub denied_until: Option<u64>,
+    /// Proven to have signed what contradicts itself: denied for good.
+    pub equivocator: bool,
 }
 
 /// Body of `POST /api/v1/peers`.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::api::types::{
-    Book, BookOrder, ClassDepth, ClassLimit, Depth, Level, Mode, Order, Peer, Side, SignedOrder,
+    Book, BookOrder, ClassDepth, ClassLimit, Depth, Level, Mode, Order, Side, SignedOrder,
     SlotDepth, TimeInForce, slot_range,
 };
 use crate::api::{ApiError, Noun, Prefix};
@@ -156,19 +156,6 @@ impl Node {
             }
         }
         sides
-    }
-
-    pub(super) fn peers(&self) -> Vec<Peer> {
-        let connected = self.engine().peers();
-        let known = self.outside.peers.iter().map(|(key, _)| key).chain(connected);
-        let keys: std::collections::BTreeSet<Key> = known.copied().collect();
-        keys.into_iter()
-            .map(|key| Peer {
-                key: key.to_string(),
-                connected: connected.contains(&key),
-                addresses: self.outside.peers.addrs(&key),
-            })
-            .collect()
     }
 }
 

@@ -48,6 +48,7 @@ impl Node {
             | Query::Coins
             | Query::WalletHistory
             | Query::Peers
+            | Query::Peer(_)
             | Query::Epoch(_) => None,
         }
     }

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use bitcoin::ScriptBuf;
 use bitcoin::secp256k1::{All, Secp256k1};
 
+use super::conduct::{Conduct, Miss, Subject};
 use super::counters::Counters;
 use super::keys::Keys;
 use super::outbox::Outbox;
@@ -85,6 +86,8 @@ pub struct Context<'a> {
     pub wallet: &'a mut WalletView,
     /// Coins and what they are reserved for.
     pub treasury: &'a mut Treasury,
+    /// Who let trades lapse.
+    pub conduct: &'a mut Conduct,
     /// Counters by name; changed through [`Context::next_index`].
     pub counters: &'a mut Counters,
     pub out: &'a mut Outbox,
@@ -113,6 +116,16 @@ impl Context<'_> {
     #[must_use]
     pub fn secret(&self, label: &str, index: u64) -> [u8; 32] {
         self.keys.secret(label, self.counters.salt(index), index)
+    }
+
+    /// Counts what somebody failed to do.
+    pub fn missed(&mut self, by: Subject, miss: Miss) {
+        self.conduct.miss(self.out, self.now_ms, self.params.epoch_ms(), by, miss);
+    }
+
+    /// Somebody kept a promise.
+    pub fn kept(&mut self, by: Key) {
+        self.conduct.kept(self.out, self.now_ms, self.params.epoch_ms(), by);
     }
 
     /// 32 fresh pseudorandom bytes.

@@ -1,6 +1,7 @@
 //! What all components of the engine stand on, and nothing that belongs to one of them.
 
 mod answer;
+mod conduct;
 mod context;
 mod counters;
 mod gossip;
@@ -15,6 +16,7 @@ mod treasury;
 use bitcoin::secp256k1::{All, Secp256k1};
 
 pub use self::answer::Answer;
+pub use self::conduct::{Conduct, ConductV1, Denial, Miss, Subject};
 pub use self::context::{ChainView, Context, WalletView};
 pub use self::counters::{CounterV1, Counters, SaltV1};
 pub use self::gossip::Judged;
@@ -41,6 +43,7 @@ pub(super) struct Kernel {
     pub(super) chain: ChainView,
     pub(super) wallet: WalletView,
     pub(super) treasury: Treasury,
+    pub(super) conduct: Conduct,
     pub(super) counters: Counters,
     pub(super) out: Outbox,
 }
@@ -54,6 +57,7 @@ impl Kernel {
             chain: ChainView::default(),
             wallet: WalletView::default(),
             treasury: Treasury::default(),
+            conduct: Conduct::default(),
             counters: Counters::default(),
             out: Outbox::default(),
         }
@@ -69,6 +73,7 @@ impl Kernel {
             chain: &self.chain,
             wallet: &mut self.wallet,
             treasury: &mut self.treasury,
+            conduct: &mut self.conduct,
             counters: &mut self.counters,
             out: &mut self.out,
         }

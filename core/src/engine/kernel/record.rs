@@ -49,11 +49,13 @@ pub enum Table {
     PastTrade = 16,
     /// Salts by the life that drew from them.
     Salt = 17,
+    /// Misses of others by key, or by coin.
+    Conduct = 18,
 }
 
 impl Table {
     /// Every table.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Counter,
         Self::Standing,
         Self::Epoch,
@@ -71,6 +73,7 @@ impl Table {
         Self::Registrar,
         Self::PastTrade,
         Self::Salt,
+        Self::Conduct,
     ];
     /// Tables from this number on belong to the program around the engine.
     pub const FIRST_OF_SHELL: u8 = 0x80;
@@ -108,6 +111,7 @@ impl Table {
             Self::Registrar => "registrar",
             Self::PastTrade => "past_trade",
             Self::Salt => "salt",
+            Self::Conduct => "conduct",
         }
     }
 }

@@ -77,6 +77,7 @@ impl Market {
         ctx.set_counter(COMPUTED_THROUGH, through);
         self.epochs.forget_oldest(ctx);
         self.close_one_shots(ctx, through);
+        ctx.conduct.fade(ctx.out, ctx.now_ms, ctx.params.epoch_ms());
         self.forget_finished(ctx);
         self.signed.retain(|_, signed| signed.epoch > through.saturating_sub(8));
         if let Some(epoch) = next {

@@ -7,7 +7,7 @@ use super::signing::order_of;
 use super::{Inventory, Market, OrderSpec};
 use crate::admission::{AdmissionError, check_rules};
 use crate::engine::io::Refusal;
-use crate::engine::kernel::{ChainView, Context, Short, Treasury};
+use crate::engine::kernel::{ChainView, Conduct, Context, Short, Treasury};
 use crate::epoch::epoch_at;
 use crate::ids::Key;
 use crate::limits::{HORIZON_SLOTS, STANDING_ORDERS_MAX};
@@ -29,6 +29,7 @@ pub struct Circumstances<'a> {
     pub me: Key,
     pub chain: &'a ChainView,
     pub treasury: &'a Treasury,
+    pub conduct: &'a Conduct,
 }
 
 impl<'a> Circumstances<'a> {
@@ -41,6 +42,7 @@ impl<'a> Circumstances<'a> {
             me: ctx.me(),
             chain: ctx.chain,
             treasury: ctx.treasury,
+            conduct: ctx.conduct,
         }
     }
 
@@ -134,6 +136,11 @@ impl<'a> Circumstances<'a> {
         if bids && !self.chain.up {
             let message = "no chain source answers, so nothing can be paid";
             return Err(Refusal::new(reason!("chain.down"), message));
+        }
+        let is_denied = |key: &Key| self.conduct.denial(self.now_ms, key).is_some();
+        if !spec.allow.is_empty() && spec.allow.iter().all(is_denied) {
+            let message = "all its counterparties let trades lapse and are left out for a while";
+            return Err(Refusal::new(reason!("order.counterparties_denied"), message));
         }
         let worth_sat = spec.worth_sat(None, qty);
         if bids && worth_sat < self.params.min_trade_sat {
@@ -239,6 +246,7 @@ mod tests {
     use super::super::tests::{Empty, bid, with};
     use super::super::{Standing, StandingState};
     use super::*;
+    use crate::engine::kernel::{Miss, Subject};
     use crate::engine::market::TimeInForce;
     use crate::engine::market::signing::signs_at_ms;
     use crate::ids::StandingId;
@@ -253,10 +261,17 @@ mod tests {
         Limit(u64),
         Share(u8),
         Cap(u64),
+        /// Only these counterparties.
+        Allow(&'static [u8]),
+        /// They failed to claim.
+        Missed(&'static [u8]),
     }
-    use With::{Cap, Chain, Coins, Limit, Rate, Share};
+    use With::{Allow, Cap, Chain, Coins, Limit, Missed, Rate, Share};
 
-    const TABLE: [(&[With], Option<&str>); 17] = [
+    const TABLE: [(&[With], Option<&str>); 20] = [
+        (&[Missed(&[5, 6])], None),
+        (&[Missed(&[5]), Allow(&[5, 6])], None),
+        (&[Missed(&[5, 6]), Allow(&[5, 6])], Some("order.counterparties_denied")),
         (&[], None),
         (&[Chain(false)], Some("chain.down")),
         (&[Rate(None)], Some("chain.no_estimate")),
@@ -279,12 +294,18 @@ mod tests {
         (&[Coins(7_800)], None),
     ];
 
-    fn apply(changes: &[With], spec: &mut OrderSpec, chain: &mut ChainView, coins: &mut Treasury) {
+    fn apply(ctx: &mut Context<'_>, changes: &[With], spec: &mut OrderSpec, chain: &mut ChainView) {
         for change in changes {
             match *change {
+                Allow(keys) => spec.allow = keys.iter().map(|n| Key([*n; 32])).collect(),
+                Missed(keys) => {
+                    for n in keys {
+                        ctx.missed(Subject::Key(Key([*n; 32])), Miss::Claim);
+                    }
+                }
                 Rate(rate) => chain.feerates = rate.map(|rate| (2, rate)).into_iter().collect(),
                 Chain(up) => chain.up = up,
-                Coins(sat) => coins.set_spendable(sat),
+                Coins(sat) => ctx.treasury.set_spendable(sat),
                 Limit(msat) => spec.alts[0].limit_msat = msat,
                 Share(share_percent) => spec.fees.share_percent = share_percent,
                 Cap(sat) => spec.fees.cap_sat = Some(sat),
@@ -301,6 +322,7 @@ mod tests {
             chain,
             wallet: ctx.wallet,
             treasury: ctx.treasury,
+            conduct: ctx.conduct,
             counters: ctx.counters,
             out: ctx.out,
         }
@@ -312,7 +334,7 @@ mod tests {
             ctx.treasury.set_spendable(1_000_000);
             let mut spec = bid(ctx, TimeInForce::GoodTillCancelled);
             let mut chain = ctx.chain.clone();
-            apply(changes, &mut spec, &mut chain, ctx.treasury);
+            apply(ctx, changes, &mut spec, &mut chain);
             let ctx = &mut with_chain(ctx, &chain);
             let mut market = Market::default();
             market.load(ctx, &[]).unwrap();

@@ -23,7 +23,9 @@ use crate::wire::{VERSION, Verified, WireError, encode};
 /// with its next order.
 const TRADER_EPOCHS: usize = 4;
 
-/// Roots of unknown signers kept until an epoch is computed: keys are free.
+/// Roots of unknown signers kept until an epoch is computed, for the order of one that is still
+/// on its way. Keys are free: strangers fill it in a moment, and then such a root does not count
+/// in that epoch; the next begins empty.
 const EARLY_ROOTS_MAX: usize = 256;
 
 /// Everything known of one epoch.

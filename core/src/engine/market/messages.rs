@@ -1,7 +1,7 @@
 //! What the market is told to do, and what it tells people.
 
 use super::OrderSpec;
-use crate::ids::StandingId;
+use crate::ids::{Key, StandingId};
 
 /// What an operator asks of the market.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -9,6 +9,8 @@ pub enum MarketCommand {
     /// Keep an order in the market.
     Place(Box<OrderSpec>),
     Cancel(StandingId),
+    /// Forget what a key failed to do, and sign towards it again.
+    Forgive(Key),
 }
 
 /// What became of an epoch.

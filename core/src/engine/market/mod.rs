@@ -72,6 +72,8 @@ pub struct Market {
     resigned_through: u64,
     /// Epochs that ended and have no result yet, oldest first: the first is being computed.
     ended: VecDeque<u64>,
+    /// Whom nothing was signed towards last time, the worst first.
+    denied: Vec<Key>,
     clock_is_off: bool,
     started: bool,
 }
@@ -129,6 +131,10 @@ impl Market {
         let result = match command {
             MarketCommand::Place(spec) => self.place(ctx, inventory, *spec).map(Done::Placed),
             MarketCommand::Cancel(order) => self.cancel(ctx, order).map(|()| Done::Ok),
+            MarketCommand::Forgive(key) => {
+                ctx.conduct.forgive(ctx.out, key);
+                Ok(Done::Ok)
+            }
         };
         ctx.out.push(Effect::CommandDone { id, result });
     }

@@ -9,7 +9,7 @@ use crate::engine::io::{Effect, Topic};
 use crate::engine::kernel::Context;
 use crate::epoch::{Phase, epoch_at, opens_at_ms};
 use crate::ids::{Key, OrderId, StandingId};
-use crate::limits::ORDERS_PER_OWNER_BOOK;
+use crate::limits::{ALLOW_DENY_MAX, ORDERS_PER_OWNER_BOOK};
 use crate::order::{Order, Side, Source};
 use crate::params::Params;
 use crate::units::{TimeMs, Units, Window};
@@ -60,6 +60,21 @@ pub(super) fn order_of(
     }
 }
 
+/// Denies those who let trades lapse, as many as an order has room for. Where the owner names
+/// its counterparties they are left out there; `None` if nobody is left.
+fn leave_out(mut order: Order, denied: &[Key]) -> Option<Order> {
+    if order.allow.is_empty() {
+        let others = denied.iter().filter(|key| !order.deny.contains(key)).copied();
+        let room = ALLOW_DENY_MAX.saturating_sub(order.deny.len());
+        let others: Vec<Key> = others.take(room).collect();
+        order.deny.extend(others);
+        order.deny.sort_unstable();
+        return Some(order);
+    }
+    order.allow.retain(|key| !denied.contains(key));
+    (!order.allow.is_empty()).then_some(order)
+}
+
 /// When an owner signs its standing orders for an epoch again, unix ms.
 ///
 /// Spread over the first half of OPEN by a hash of owner and epoch: if all did so at once,
@@ -103,6 +118,7 @@ impl Market {
             return;
         }
         self.resigned_through = epoch;
+        self.look_whom_to_deny(ctx);
         let open = self.standing.values().filter(|order| order.is_open());
         // An epoch takes 16 orders of an owner: those that waited longest come first.
         let mut due: Vec<(Option<u64>, StandingId)> =
@@ -123,9 +139,14 @@ impl Market {
     ) {
         let epoch = epoch_at(ctx.now_ms, ctx.params);
         if self.may_sign(ctx.now_ms, ctx.params, epoch) && ctx.chain.up {
+            self.look_whom_to_deny(ctx);
             self.sign_standing(ctx, inventory, id, epoch);
             self.publish_ready(ctx);
         }
+    }
+
+    fn look_whom_to_deny(&mut self, ctx: &Context<'_>) {
+        self.denied = ctx.conduct.denied(ctx.now_ms, |key| self.epochs.is_trader(key));
     }
 
     /// What this node has signed or is about to sign for an epoch.
@@ -244,6 +265,10 @@ impl Market {
         // Journaled with the signature: a number that nobody saw may be used again.
         let nonce = self.nonce.saturating_add(1);
         let order = order_of(&Circumstances::of(ctx), spec, signed.epoch, qty, window, nonce);
+        let Some(order) = leave_out(order, &self.denied) else {
+            ctx.treasury.release_bid(signed.epoch, signed.standing);
+            return self.note(signed.standing, "order.counterparties_denied");
+        };
         // What every other node would refuse is not worth a signature.
         if let Err(error) = check_rules(&order, ctx.params) {
             ctx.treasury.release_bid(signed.epoch, signed.standing);

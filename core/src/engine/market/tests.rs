@@ -5,7 +5,9 @@ use bitcoin::secp256k1::Secp256k1;
 
 use super::*;
 use crate::bundle::Bundle;
-use crate::engine::kernel::{ChainView, CounterV1, Counters, Outbox, Table, Treasury, WalletView};
+use crate::engine::kernel::{
+    ChainView, Conduct, CounterV1, Counters, Miss, Outbox, Subject, Table, Treasury, WalletView,
+};
 use crate::engine::{Engine, Input, Keys};
 use crate::ids::TradeId;
 use crate::limits::STANDING_FINISHED_KEPT;
@@ -59,6 +61,7 @@ fn with_work(pow_bits: u8, counters: &[(&str, u64)], test: impl FnOnce(&mut Cont
         chain: &chain,
         wallet: &mut WalletView::default(),
         treasury: &mut treasury,
+        conduct: &mut Conduct::default(),
         counters: &mut counters,
         out: &mut Outbox::default(),
     };
@@ -367,4 +370,37 @@ fn a_deadline_that_an_input_overtook_is_due_at_once() {
     }
     engine.handle(computed_at + 7, Input::Tick);
     assert_eq!(engine.poll_timeout(computed_at + 7).1, Timer::SignRoot);
+}
+
+#[test]
+fn who_let_trades_lapse_is_denied_as_far_as_there_is_room() {
+    let keys = |numbers: &[u8]| numbers.iter().map(|n| Key([*n; 32])).collect::<Vec<Key>>();
+    let all: Vec<u8> = (1..=20).collect();
+    // allow, deny of the owner; who missed, the worst first; allow, deny of the order
+    let table: [(&[u8], &[u8], &[u8], &[u8], &[u8]); 6] = [
+        (&[], &[], &[], &[], &[]),
+        (&[], &[9], &[], &[], &[9]),
+        (&[], &[9], &[7, 9, 8], &[], &[7, 8, 9]),
+        (&[], &[30], &all, &[], &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 30]),
+        (&[3, 7], &[], &[7], &[3], &[]),
+        (&[3, 7], &[9], &[8], &[3, 7], &[9]),
+    ];
+    for (allow, deny, missed, allowed, denied) in table {
+        with(&[], |ctx, epoch| {
+            let mut market = Market::default();
+            market.load(ctx, &[]).unwrap();
+            for (rank, key) in missed.iter().enumerate() {
+                ctx.now_ms -= rank as u64;
+                ctx.missed(Subject::Key(Key([*key; 32])), Miss::Default);
+                ctx.now_ms += rank as u64;
+            }
+            let mut spec = bid(ctx, TimeInForce::GoodTillCancelled);
+            (spec.allow, spec.deny) = (keys(allow), keys(deny));
+            let id = market.place(ctx, &Empty, spec.clone()).unwrap();
+            let (signed, _) = market.signed_for(epoch).next().unwrap();
+            let order = market.epochs.order(epoch, signed).unwrap();
+            assert_eq!((&order.allow, &order.deny), (&keys(allowed), &keys(denied)), "{missed:?}");
+            assert_eq!(market.standing[&id].spec, spec, "what the owner asked for stays");
+        });
+    }
 }

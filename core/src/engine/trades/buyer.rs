@@ -8,7 +8,7 @@ use super::driver::{Machine, Open, Turn};
 use super::{BuyLimits, KEYS, Party, TradeEvent, TradePurpose, TradeReply, TradeRequest};
 use crate::certificate::Certificate;
 use crate::engine::io::{Effect, Funding, Protocol};
-use crate::engine::kernel::{Answer, Context, Stored, Table, remote_code};
+use crate::engine::kernel::{Answer, Context, Miss, Stored, Subject, Table, remote_code};
 use crate::engine::messages::SettleRequest;
 use crate::ids::{FundingId, Key, TermsHash, TradeId};
 use crate::settlement::Deadline;
@@ -136,6 +136,25 @@ impl Machine for Buyer {
 
     fn commitment(&self) -> Option<(TradeId, u64)> {
         Some((self.trade, self.committed_sat()))
+    }
+
+    fn conduct(&self) -> Vec<(Subject, Result<(), Miss>)> {
+        let State::Paying { payment, phase } = &self.state else { return Vec::new() };
+        match phase {
+            Phase::Active { .. } => vec![(Subject::Key(self.seller), Ok(()))],
+            // One that confirmed too late could not be claimed.
+            Phase::Refunded if payment.is_fund_in_time() => {
+                vec![(Subject::Key(self.seller), Err(Miss::Claim))]
+            }
+            Phase::Built
+            | Phase::Sent
+            | Phase::Confirmed
+            | Phase::PreimageKnown
+            | Phase::Cancelling { .. }
+            | Phase::Cancelled
+            | Phase::Refunding { .. }
+            | Phase::Refunded => Vec::new(),
+        }
     }
 
     fn perform(open: &mut Open<Self>, turn: &mut Turn<'_, '_>, step: Step) {
@@ -278,6 +297,13 @@ impl Open<Buyer> {
     /// Ends a trade of which no funding left this node. A registrar that may hold a lock is
     /// told; if the message is lost, the consent elapses.
     fn abort(&mut self, turn: &mut Turn<'_, '_>, code: &str) {
+        match code {
+            "terms.late" => self.missed(turn, self.machine.seller, Miss::Terms),
+            "lock.late" | "lock.conflict" => {
+                self.missed(turn, self.machine.registrar, Miss::Lock);
+            }
+            _ => {}
+        }
         // Of a missed deadline the counterparty's refusal is the better reason.
         let refusal = self.refusal.take().filter(|_| code.ends_with(".late"));
         let code = refusal.unwrap_or_else(|| code.to_owned());
@@ -424,6 +450,9 @@ impl Open<Buyer> {
         let State::Paying { payment, phase } = &self.machine.state else { return };
         let funding = payment.funding;
         if matches!(phase, Phase::Built | Phase::Sent) {
+            if *phase == Phase::Built {
+                self.missed(turn, self.machine.registrar, Miss::Acknowledgement);
+            }
             self.enter_phase(turn, Phase::Cancelling { cancel: None });
         }
         self.tried(turn);
@@ -571,7 +600,10 @@ impl Open<Buyer> {
         self.refusal = None;
         match checked {
             Ok(agreement) => self.accept(turn, agreement),
-            Err(error) => self.abort(turn, error.code()),
+            Err(error) => {
+                self.missed(turn, self.machine.seller, Miss::Terms);
+                self.abort(turn, error.code());
+            }
         }
     }
 
@@ -604,7 +636,10 @@ impl Open<Buyer> {
                 let quiet_until_ms = ctx.now_ms.saturating_add(ctx.params.settle.conflict_wait_ms);
                 self.enter(turn, State::Locked { signed: terms, lock, quiet_until_ms });
             }
-            Err(error) => self.abort(turn, error.code()),
+            Err(error) => {
+                self.missed(turn, self.machine.registrar, Miss::Lock);
+                self.abort(turn, error.code());
+            }
         }
     }
 

@@ -12,7 +12,7 @@ use super::titles::Titles;
 use super::tries::Tries;
 use super::{Party, TradeEvent, TradeNews};
 use crate::engine::io::Effect;
-use crate::engine::kernel::{Context, Stored, Timer};
+use crate::engine::kernel::{Context, Miss, Stored, Subject, Timer};
 use crate::ids::{FundingId, Key, TermsHash, TradeId};
 use crate::settlement::check::{Now, SignedTerms};
 use crate::settlement::facts::{ChainFacts, Facts, FundFact};
@@ -105,6 +105,10 @@ pub(super) trait Machine: Stored {
     fn commitment(&self) -> Option<(TradeId, u64)> {
         None
     }
+    /// Who kept a promise by its having come to this state, or broke one.
+    fn conduct(&self) -> Vec<(Subject, Result<(), Miss>)> {
+        Vec::new()
+    }
     /// Carries out a step.
     fn perform(open: &mut Open<Self>, turn: &mut Turn<'_, '_>, step: Self::Step);
     /// Tells the rest of the engine where it stands; again after a restart.
@@ -185,10 +189,25 @@ impl<M: Machine> Open<M> {
         if let Some((trade, state)) = self.machine.news() {
             turn.ctx.out.notify(TradeNews { trade, state: state.to_owned() });
         }
+        for (by, kept) in self.machine.conduct() {
+            match (by, kept) {
+                (by, Err(miss)) => turn.ctx.missed(by, miss),
+                (Subject::Key(key), Ok(())) => turn.ctx.kept(key),
+                (Subject::Coin(_), Ok(())) => {}
+            }
+        }
         self.compute_rail(turn);
         self.save(turn);
         self.rename(turn);
         self.machine.tell(turn);
+    }
+
+    /// Counts what a counterparty failed to do, if this life has asked for it: after a restart
+    /// a deadline may have passed unasked.
+    pub(super) fn missed(&self, turn: &mut Turn<'_, '_>, by: Key, miss: Miss) {
+        if self.tries.has_tried() {
+            turn.ctx.missed(Subject::Key(by), miss);
+        }
     }
 
     /// Its state is the same with other content.

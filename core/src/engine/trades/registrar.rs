@@ -1,12 +1,14 @@
 //! Carries out what a registrar is due to do, and answers buyers.
 
+use std::collections::BTreeSet;
+
 use super::driver::{Machine, Open, Told, Turn};
 use super::{NO_AGREEMENT, Party, TradeReply};
-use crate::engine::kernel::{Stored, Table};
+use crate::engine::kernel::{Miss, Stored, Subject, Table};
 use crate::ids::{Key, TermsHash, TradeId};
 use crate::settlement::Deadline;
 use crate::settlement::check::{Now, SignedTerms};
-use crate::settlement::facts::Facts;
+use crate::settlement::facts::{Facts, FundFact};
 use crate::settlement::objects::{Terms, Transfer};
 use crate::settlement::registrar::{Paid, Registrar, State, Step, request};
 use crate::settlement::seller::Refused;
@@ -65,6 +67,19 @@ impl Machine for Registrar {
 
     fn is_done(&self) -> bool {
         self.state.is_done()
+    }
+
+    /// The lock stood for nothing: those who were to pay let it, and so may their coins again.
+    fn conduct(&self) -> Vec<(Subject, Result<(), Miss>)> {
+        let State::Released { code } = &self.state else { return Vec::new() };
+        if code != "fund.not_sent" && code != "fund.not_confirmed" {
+            return Vec::new();
+        }
+        let payers = self.signed.terms.funders.iter().map(|funder| Subject::Key(funder.key));
+        let funds = self.facts.contracts().iter().filter_map(|contract| contract.fund.as_ref());
+        let coins = funds.flat_map(FundFact::inputs).map(Subject::Coin);
+        let blamed: BTreeSet<Subject> = payers.chain(coins).collect();
+        blamed.into_iter().map(|by| (by, Err(Miss::Funding))).collect()
     }
 
     fn perform(open: &mut Open<Self>, turn: &mut Turn<'_, '_>, step: Step) {
@@ -172,6 +187,11 @@ impl Open<Registrar> {
     ) -> Result<(), Refused> {
         if !self.machine.is_party(peer) {
             return Err("trade.not_the_buyer");
+        }
+        let (conduct, now_ms) = (&*turn.ctx.conduct, turn.ctx.now_ms);
+        let coins = tx.tx().input.iter().map(|input| input.previous_output);
+        if coins.into_iter().any(|coin| conduct.is_coin_denied(now_ms, coin)) {
+            return Err("fund.coin_denied");
         }
         let Some(rail) = &self.rail else { return Err("lock.not_granted") };
         if self.machine.fund(turn.now(), rail, tx)? {

@@ -7,7 +7,7 @@ use bitcoin::{ScriptBuf, Txid};
 use super::driver::{Machine, Open, Turn};
 use super::{KEYS, Party, TradeEvent, TradeReply};
 use crate::certificate::{Certificate, VerifiedCertificate, verify};
-use crate::engine::kernel::{Context, Stored, Table};
+use crate::engine::kernel::{Context, Miss, Stored, Subject, Table};
 use crate::ids::{Key, TradeId};
 use crate::settlement::check::{Agreement, Now, PAYOUT_SPK_MAX_BYTES, SignedTerms};
 use crate::settlement::facts::{ContractFacts, Facts};
@@ -89,6 +89,11 @@ impl Machine for Seller {
     fn own_txids(&self) -> Vec<Txid> {
         let claims = self.state.agreed().and_then(|(_, phase)| phase.claims());
         claims.into_iter().flatten().map(|(_, own)| own.tx.txid()).collect()
+    }
+
+    fn conduct(&self) -> Vec<(Subject, Result<(), Miss>)> {
+        let is_settled = matches!(&self.state, State::Agreed { phase: Phase::Settled { .. }, .. });
+        is_settled.then_some((Subject::Key(self.buyer), Ok(()))).into_iter().collect()
     }
 
     fn perform(open: &mut Open<Self>, turn: &mut Turn<'_, '_>, step: Step) {

@@ -48,6 +48,11 @@ impl Tries {
         self.acted_tip = Some(tip);
     }
 
+    /// Whether anything was tried since the last change of state.
+    pub(super) fn has_tried(&self) -> bool {
+        self.acted_tip.is_some()
+    }
+
     /// When the next message may go.
     pub(super) fn due_ms(&self) -> TimeMs {
         self.message.due_ms()
