@@ -73,8 +73,11 @@ impl Market {
         let through = next.map_or(self.epochs.frozen_through, |epoch| epoch.saturating_sub(1));
         // The rows that bind are committed by now, so nothing is free in between.
         ctx.treasury.release_bids_through(through);
+        // An epoch without orders leaves nothing to keep, and no write.
+        if self.epochs.any_orders_through(through) {
+            ctx.set_counter(COMPUTED_THROUGH, through);
+        }
         self.epochs.computed_through = through;
-        ctx.set_counter(COMPUTED_THROUGH, through);
         self.epochs.forget_oldest(ctx);
         self.close_one_shots(ctx, through);
         ctx.conduct.fade(ctx.out, ctx.now_ms, ctx.params.epoch_ms());
@@ -97,10 +100,10 @@ mod tests {
     use super::*;
     use crate::book::OrderSet;
     use crate::engine::io::Event;
-    use crate::engine::kernel::Keys;
+    use crate::engine::kernel::{Keys, Miss, Subject};
     use crate::engine::market::signing::{order_of, signs_at_ms};
     use crate::engine::market::{Circumstances, TimeInForce};
-    use crate::epoch::opens_at_ms;
+    use crate::epoch::{opens_at_ms, root_at_ms};
     use crate::order::Order;
     use crate::reason;
     use crate::units::Window;
@@ -185,6 +188,37 @@ mod tests {
             assert_eq!(market.signed_for(epoch + 1).count(), 2, "both are signed now");
             assert!(market.on_matched(ctx, &mut Empty, epoch, result).is_none(), "it came twice");
             assert_eq!(effects(ctx).1, [(epoch, "done")]);
+        });
+    }
+
+    #[test]
+    fn while_nothing_is_open_nothing_is_written_or_signed() {
+        with(&[], |ctx, first| {
+            let mut market = begun(ctx);
+            let denied = Subject::Key(Keys::new([9; 32], [9; 32]).public());
+            ctx.missed(denied, Miss::Terms);
+            effects(ctx);
+            for epoch in first..first + 4 {
+                let at_ms = |market: &Market, ctx: &Context<'_>| {
+                    market.next_deadline(ctx.now_ms, ctx.params, ctx.me(), true).0
+                };
+                // Woken for the root and for the end, and for nothing else.
+                for woken_ms in [root_at_ms(epoch, ctx.params), opens_at_ms(epoch + 1, ctx.params)]
+                {
+                    assert_eq!(at_ms(&market, ctx), woken_ms);
+                    ctx.now_ms = woken_ms;
+                    market.on_tick(ctx, &Empty);
+                }
+                ctx.out.flush();
+                assert_eq!(ctx.out.poll(), None, "epoch {epoch}");
+                assert!(market.denied.is_empty(), "nobody looks whom to deny");
+            }
+            // An order of a stranger is enough to keep its epoch.
+            let order = strange(ctx, first + 4);
+            market.epochs.insert(order);
+            ctx.now_ms = opens_at_ms(first + 5, ctx.params);
+            market.on_tick(ctx, &Empty);
+            assert_eq!(effects(ctx).0.len(), 1);
         });
     }
 

@@ -228,6 +228,13 @@ impl Epochs {
         }
     }
 
+    /// Whether an epoch up to `through` that is not computed has orders.
+    pub(super) fn any_orders_through(&self, through: u64) -> bool {
+        let first = self.computed_through.saturating_add(1);
+        // What was computed just now has its orders too.
+        first <= through && self.views.range(first..=through).any(|(_, view)| !view.set.is_empty())
+    }
+
     /// Epochs up to `through` that have orders and end only now.
     pub(super) fn unfrozen(&self, through: u64) -> Vec<u64> {
         self.views

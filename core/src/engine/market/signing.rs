@@ -118,12 +118,15 @@ impl Market {
             return;
         }
         self.resigned_through = epoch;
-        self.look_whom_to_deny(ctx);
         let open = self.standing.values().filter(|order| order.is_open());
         // An epoch takes 16 orders of an owner: those that waited longest come first.
         let mut due: Vec<(Option<u64>, StandingId)> =
             open.map(|order| (order.last_epoch, order.id)).collect();
+        if due.is_empty() {
+            return;
+        }
         due.sort_unstable();
+        self.look_whom_to_deny(ctx);
         for (_, id) in due {
             self.sign_standing(ctx, inventory, id, epoch);
         }
