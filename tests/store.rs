@@ -404,17 +404,20 @@ fn a_store_of_another_network_is_refused_and_left_as_it_is() {
 
 #[test]
 fn the_reserved_table_and_an_oversized_record_are_refused_and_change_nothing() {
-    let dir = tempfile::tempdir().unwrap();
-    let (store, _) = open(dir.path());
-    let reserved = store.persist(&[put(1), upsert(0xff, *b"seq", *b"x")]).unwrap_err();
-    assert_eq!(reserved.code(), "store.reserved_table");
     let large = upsert(1, *b"k", vec![0; capex::store::MAX_FRAME_BYTES]);
-    // Also behind frames that are written already.
-    for batch in [vec![large.clone()], vec![put(1), put(2), put(3), put(4), large]] {
-        assert_eq!(store.persist(&batch).unwrap_err().code(), "store.record_too_large");
+    let batches = [
+        (vec![put(1), upsert(0xff, *b"seq", *b"x")], "store.reserved_table"),
+        (vec![large.clone()], "store.record_too_large"),
+        // Also behind frames that could be written.
+        (vec![put(1), put(2), put(3), put(4), large], "store.record_too_large"),
+    ];
+    let dir = tempfile::tempdir().unwrap();
+    for (batch, code) in batches {
+        let (store, _) = open(dir.path());
+        assert_eq!(store.persist(&batch).unwrap_err().code(), code);
+        assert_eq!(store.load().unwrap(), vec![]);
     }
-    assert_eq!(store.load().unwrap(), vec![]);
-    assert_eq!(store.persist(&[put(1)]).unwrap(), 1);
+    assert_eq!(open(dir.path()).0.persist(&[put(1)]).unwrap(), 1);
 }
 
 /// An epoch of more rows than the largest journal frame could hold at once.
@@ -526,18 +529,25 @@ fn what_was_submitted_is_written_before_the_store_is_gone() {
     assert_eq!(open(dir.path()).1.records, 200);
 }
 
+/// What comes later may build on the batch that was refused.
 #[test]
-fn a_refused_batch_does_not_stop_the_others() {
-    let dir = tempfile::tempdir().unwrap();
-    let (store, _) = open(dir.path());
+fn a_refused_batch_stops_those_behind_it_and_none_before_it() {
     let large = upsert(1, *b"k", vec![0; capex::store::MAX_FRAME_BYTES]);
-    let batches = vec![vec![put(1)], vec![large], vec![upsert(0xff, *b"seq", *b"x")], vec![put(2)]];
-    let mut answers = submit_all(&store, batches);
-    answers.sort_unstable_by_key(|(at, _)| *at);
-    let codes: Vec<Option<&str>> = answers.iter().map(|(_, result)| result.err()).collect();
-    let too_large = Some("store.record_too_large");
-    assert_eq!(codes, [None, too_large, Some("store.reserved_table"), None]);
-    assert_eq!(store.load().unwrap(), vec![put(1), put(2)]);
+    let reserved = upsert(0xff, *b"seq", *b"x");
+    for (bad, code) in [(large, "store.record_too_large"), (reserved, "store.reserved_table")] {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, _) = open(dir.path());
+        let batches = vec![vec![put(1)], vec![put(3), bad], vec![put(2)]];
+        let answers = submit_all(&store, batches);
+        assert!(answers.iter().map(|(at, _)| *at).eq(0..3), "in order of submission");
+        let codes: Vec<Option<&str>> = answers.iter().map(|(_, result)| result.err()).collect();
+        assert_eq!(codes, [None, Some(code), Some("store.poisoned")]);
+        assert_eq!(store.load().unwrap(), vec![put(1)]);
+        drop(store);
+        let (store, _) = open(dir.path());
+        assert_eq!(store.load().unwrap(), vec![put(1)]);
+        store.persist(&[put(2)]).unwrap();
+    }
 }
 
 #[test]

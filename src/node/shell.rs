@@ -20,7 +20,7 @@ use crate::wallet::WalletError;
 use capex_core::book::OrderSet;
 use capex_core::bundle::Candidates;
 use capex_core::engine::certificates::CertificateNews;
-use capex_core::engine::kernel::{KernelNews, RecordTooLarge};
+use capex_core::engine::kernel::KernelNews;
 use capex_core::engine::leases::{LeaseEffect, LeaseNews};
 use capex_core::engine::market::{ComputeError, Computed, MarketNews};
 use capex_core::engine::trades::TradeNews;
@@ -47,7 +47,7 @@ pub(super) struct Outside {
     pub(super) verifier: Verifier,
     /// Answers that come later. Each was asked for by the loop, which bounds them.
     answers: mpsc::UnboundedSender<Input>,
-    params: Arc<Params>,
+    pub(super) params: Arc<Params>,
     pub(super) peers: Peers,
     pub(super) leases: LeaseHost,
     /// Files of leases that this node holds.
@@ -240,9 +240,6 @@ impl Shell for Outside {
 
     fn notify(&mut self, event: Event) {
         match event {
-            Event::Kernel(KernelNews::RecordRefused { table, bytes }) => {
-                tracing::error!(code = RecordTooLarge::CODE, ?table, bytes, "record not written");
-            }
             // Strangers must not be able to fill a log; the engine counts them by code.
             Event::Kernel(KernelNews::Refused { peer, code }) => {
                 tracing::debug!(%peer, %code, "message refused");

@@ -53,7 +53,7 @@ use layout::Layout;
 use lock::DirLock;
 use record::{BATCH_HEAD_BYTES, encoded_len, full_key};
 use replay::Replay;
-use writer::{Job, Shared};
+use writer::{Done, Job, Shared};
 
 /// Directory of the store in a data directory.
 pub const DIR: &str = "store";
@@ -171,18 +171,20 @@ impl Store {
         records: Vec<Record>,
         done: impl FnOnce(Result<u64, StoreError>) + Send + 'static,
     ) {
-        if let Some(record) = records.iter().find(|r| r.table == RESERVED_TABLE) {
-            return done(Err(StoreError::ReservedTable(record.table)));
-        }
-        if records.iter().any(|r| encoded_len(r) + BATCH_HEAD_BYTES > MAX_FRAME_BYTES) {
-            return done(Err(StoreError::RecordTooLarge));
-        }
         if records.is_empty() {
             return done(Ok(self.last_seq()));
         }
-        let bytes = records.iter().map(encoded_len).sum();
-        let job = Job::Write { records, done: Box::new(done) };
-        if let Err(Job::Write { done, .. }) = self.shared.jobs.push(job, bytes) {
+        let done: Done = Box::new(done);
+        let (job, bytes) = match refuse(&records) {
+            Some(error) => (Job::Refuse { error, done }, 0),
+            None => {
+                let bytes = records.iter().map(encoded_len).sum();
+                (Job::Write { records, done }, bytes)
+            }
+        };
+        if let Err(Job::Write { done, .. } | Job::Refuse { done, .. }) =
+            self.shared.jobs.push(job, bytes)
+        {
             done(Err(StoreError::Poisoned));
         }
     }
@@ -277,6 +279,18 @@ impl Store {
     pub fn settle(&self) -> Result<(), StoreError> {
         self.shared.settle()
     }
+}
+
+/// Why a batch cannot be written, whatever the disk says.
+fn refuse(records: &[Record]) -> Option<StoreError> {
+    let fault = |record: &Record| match record {
+        record if record.table == RESERVED_TABLE => Some(StoreError::ReservedTable(record.table)),
+        record if encoded_len(record) + BATCH_HEAD_BYTES > MAX_FRAME_BYTES => {
+            Some(StoreError::RecordTooLarge)
+        }
+        _ => None,
+    };
+    records.iter().find_map(fault)
 }
 
 /// Starts the threads that write.

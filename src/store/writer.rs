@@ -32,6 +32,11 @@ pub(super) enum Job {
         records: Vec<Record>,
         done: Done,
     },
+    /// A batch that cannot be written.
+    Refuse {
+        error: StoreError,
+        done: Done,
+    },
     /// Ends the current file, and answers with the number of the last batch in it.
     Seal(mpsc::Sender<Result<u64, StoreError>>),
 }
@@ -174,6 +179,12 @@ pub(super) fn run_journal(shared: &Shared, mut journal: Journal) {
         for job in jobs {
             match job {
                 Job::Write { records, done } => waiting.push((records, done)),
+                Job::Refuse { error, done } => {
+                    write(shared, &mut journal, &mut has_failed, std::mem::take(&mut waiting));
+                    let error = if has_failed { StoreError::Poisoned } else { error };
+                    has_failed = true;
+                    done(Err(error));
+                }
                 Job::Seal(answer) => {
                     write(shared, &mut journal, &mut has_failed, std::mem::take(&mut waiting));
                     // Who asked may have given up.

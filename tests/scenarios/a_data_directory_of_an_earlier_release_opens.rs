@@ -21,7 +21,7 @@ use capex::sim::World;
 use capex::store::{Meta, Store};
 use capex::wallet;
 use capex_core::engine::holdings::HoldingsCommand;
-use capex_core::engine::kernel::{Cause, Record, Table, Unreadable};
+use capex_core::engine::kernel::{Cause, Record, RecordFault, Table, Unreadable};
 use capex_core::engine::leases::LeaseCommand;
 use capex_core::engine::{Done, Effect, Engine, Input, Keys};
 use capex_core::ids::{Digest, from_hex, to_hex};
@@ -58,7 +58,7 @@ fn started(number: usize, now_ms: u64, records: Vec<Record>) -> (Engine, Option<
     engine.handle(now_ms, Input::Started { records, salt: [9; 32] });
     let mut halt = None;
     while let Some(effect) = engine.poll_effect() {
-        if let Effect::Halt { fault } = effect {
+        if let Effect::Halt { fault: RecordFault::Unreadable(fault) } = effect {
             halt = Some(fault);
         }
     }

@@ -176,8 +176,8 @@ impl Engine {
     fn start(&mut self, now_ms: TimeMs, records: &[Record], salt: [u8; 32]) {
         if let Err(fault) = self.load(now_ms, records, salt) {
             self.is_halted = true;
-            self.kernel.out.clear();
-            self.kernel.out.push(Effect::Halt { fault });
+            self.kernel.out.halt(fault.into());
+            self.kernel.out.flush();
         }
     }
 

@@ -29,7 +29,7 @@ impl Engine {
         let (verdict, code) = match topic {
             Topic::Orders => match self.market.epochs.on_orders(&ctx, bytes) {
                 Ok(candidates) => {
-                    ctx.out.push_inside(Effect::Verify { peer, ticket, candidates });
+                    ctx.out.push(Effect::Verify { peer, ticket, candidates });
                     return;
                 }
                 Err(reason) => judge(Err(reason)),

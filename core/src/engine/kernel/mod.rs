@@ -24,7 +24,7 @@ pub(super) use self::gossip::{gossip_envelope, judge};
 pub use self::keys::Keys;
 pub use self::outbox::{KernelNews, Outbox};
 pub use self::record::{
-    Cause, Record, RecordTooLarge, Stored, Table, Unreadable, check_tables, records,
+    Cause, Record, RecordFault, RecordTooLarge, Stored, Table, Unreadable, check_tables, records,
 };
 pub(super) use self::refusal::answer;
 pub use self::refusal::remote_code;

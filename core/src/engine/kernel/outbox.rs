@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use serde::Serialize;
 
-use super::record::{Record, RecordTooLarge, Stored, Table};
+use super::record::{Record, RecordFault, Stored, Table};
 use crate::engine::io::{Effect, Event, Protocol};
 use crate::engine::messages::Purpose;
 use crate::ids::Key;
@@ -13,32 +13,43 @@ use crate::limits::REQUESTS_PENDING_MAX;
 /// What concerns no component alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KernelNews {
-    /// A record was not written, since it could not be read back.
-    RecordRefused { table: Table, bytes: usize },
     /// A peer sent what its bytes alone prove wrong.
     Refused { peer: Key, code: String },
 }
 
 /// Effects in order, with the records that must be on disk before them.
+///
+/// All that one input records is one [`Effect::Persist`], before its other effects: after a
+/// crash a step is there whole or not at all. A record that could not be read back ends the
+/// engine, and nothing of its step is written or leaves.
 #[derive(Debug, Default)]
 pub struct Outbox {
+    /// Of steps that are complete.
     effects: VecDeque<Effect>,
+    /// Of the step that is being made.
+    step: Vec<Effect>,
     records: Vec<Record>,
+    /// Nothing leaves any more.
+    fault: Option<RecordFault>,
+    has_told_fault: bool,
     persist_seq: u64,
     next_request: u64,
     pending: BTreeMap<u64, (Key, Purpose)>,
 }
 
 impl Outbox {
-    /// Records an upsert, to be on disk before the next effect leaves. One that could not be
-    /// read back is left out, and that is news.
+    /// Records an upsert, to be on disk before any effect of this step leaves. One that could
+    /// not be read back ends the engine.
     pub fn store<S: Stored>(&mut self, key: &[u8], value: &S) {
         match Record::store(key, value) {
             Ok(record) => self.records.push(record),
-            Err(RecordTooLarge { table, bytes }) => {
-                self.notify(KernelNews::RecordRefused { table, bytes });
-            }
+            Err(fault) => self.halt(fault.into()),
         }
+    }
+
+    /// Ends the engine: nothing of this step leaves, and nothing of any later one.
+    pub fn halt(&mut self, fault: RecordFault) {
+        self.fault.get_or_insert(fault);
     }
 
     /// Records what was encoded elsewhere.
@@ -51,21 +62,14 @@ impl Outbox {
         self.records.push(Record::delete(table, key));
     }
 
-    /// Queues an effect behind everything recorded so far.
+    /// Queues an effect behind everything that this step records.
     pub fn push(&mut self, effect: Effect) {
-        self.flush();
-        self.effects.push_back(effect);
+        self.step.push(effect);
     }
 
-    /// Queues an effect that stays inside the machine: it does not wait for the disk, and what
-    /// was recorded so far is written together with what follows.
-    pub fn push_inside(&mut self, effect: Effect) {
-        self.effects.push_back(effect);
-    }
-
-    /// Queues news. News never waits for the disk, since it changes nothing outside.
+    /// Queues news.
     pub fn notify(&mut self, news: impl Into<Event>) {
-        self.effects.push_back(Effect::Notify(news.into()));
+        self.push(Effect::Notify(news.into()));
     }
 
     /// Asks a peer. False if too many requests wait already: the caller's timer tries again.
@@ -91,24 +95,28 @@ impl Outbox {
         self.pending.remove(&id)
     }
 
-    /// Turns what was recorded into a Persist.
+    /// Completes a step: what it recorded, then its effects.
     pub fn flush(&mut self) {
-        if self.records.is_empty() {
+        let (records, step) = (std::mem::take(&mut self.records), std::mem::take(&mut self.step));
+        if let Some(fault) = &self.fault {
+            if !std::mem::replace(&mut self.has_told_fault, true) {
+                self.effects.push_back(Effect::Halt { fault: fault.clone() });
+            }
             return;
         }
-        self.persist_seq += 1;
-        let records = std::mem::take(&mut self.records);
-        self.effects.push_back(Effect::Persist { seq: self.persist_seq, records });
+        if !records.is_empty() {
+            self.persist_seq += 1;
+            self.effects.push_back(Effect::Persist { seq: self.persist_seq, records });
+        }
+        self.effects.extend(step);
     }
 
-    /// Forgets every effect and record that waits.
-    pub fn clear(&mut self) {
-        self.effects.clear();
-        self.records.clear();
-    }
-
-    /// Next effect.
+    /// Next effect of the steps that are complete; without one, the step so far is taken to be
+    /// complete.
     pub fn poll(&mut self) -> Option<Effect> {
+        if self.effects.is_empty() {
+            self.flush();
+        }
         self.effects.pop_front()
     }
 }
@@ -128,26 +136,49 @@ mod tests {
         const TABLE: Table = Table::Epoch;
     }
 
+    fn reply(id: u64) -> Effect {
+        Effect::Reply { id, bytes: Vec::new() }
+    }
+
     #[test]
-    fn a_record_that_could_not_be_read_back_is_news_and_the_rest_is_written() {
+    fn all_that_a_step_records_is_one_batch_before_its_effects() {
         let mut out = Outbox::default();
         out.store(b"a", &CounterV1(1));
+        out.push(reply(1));
+        out.store(b"b", &CounterV1(2));
+        out.push(reply(2));
+        out.flush();
+        out.push(reply(3));
+        out.flush();
+        let Some(Effect::Persist { seq: 1, records }) = out.poll() else { panic!("not first") };
+        let keys: Vec<&[u8]> = records.iter().map(|record| record.key.as_slice()).collect();
+        assert_eq!(keys, [b"a", b"b"]);
+        let rest: Vec<Effect> = std::iter::from_fn(|| out.poll()).collect();
+        assert_eq!(rest, [reply(1), reply(2), reply(3)]);
+    }
+
+    #[test]
+    fn a_record_that_could_not_be_read_back_ends_the_engine_before_anything_of_its_step_leaves() {
+        let mut out = Outbox::default();
+        out.push(reply(1));
+        out.flush();
+        out.store(b"a", &CounterV1(1));
+        out.push(reply(2));
         out.store(b"b", &Bytes(vec![0; RECORD_MAX_BYTES]));
         out.store(b"c", &CounterV1(2));
+        out.push(reply(3));
         out.flush();
-        let told = out.poll();
-        assert!(
-            matches!(
-                told,
-                Some(Effect::Notify(Event::Kernel(KernelNews::RecordRefused {
-                    table: Table::Epoch,
-                    bytes,
-                }))) if bytes > RECORD_MAX_BYTES
-            ),
-            "{told:?}"
-        );
-        let Some(Effect::Persist { records, .. }) = out.poll() else { panic!("nothing written") };
-        let keys: Vec<&[u8]> = records.iter().map(|record| record.key.as_slice()).collect();
-        assert_eq!(keys, [b"a", b"c"]);
+        assert_eq!(out.poll(), Some(reply(1)), "an earlier step");
+        match out.poll() {
+            Some(Effect::Halt { fault: RecordFault::TooLarge(fault) }) => {
+                assert_eq!((fault.table, &fault.key[..]), (Table::Epoch, &b"b"[..]));
+                assert!(fault.bytes > RECORD_MAX_BYTES);
+            }
+            other => panic!("{other:?}"),
+        }
+        out.store(b"d", &CounterV1(3));
+        out.push(reply(4));
+        out.flush();
+        assert_eq!(out.poll(), None, "nothing of any later step either");
     }
 }

@@ -207,18 +207,53 @@ pub struct Record {
 }
 
 /// A value that no later life could read back. What goes into a table is bounded so that there
-/// is none; the check stands where a record is made, so that a bound that was forgotten costs
-/// one record and is told, and not the node.
+/// is none; the check stands where a record is made, so that a bound that was forgotten stops
+/// the node with the name of the table, and before anything that follows from the record.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("a record of {bytes} bytes for table {table:?}, allowed are {RECORD_MAX_BYTES}")]
+#[error("the record {} in table `{}` would have {bytes} bytes", to_hex(.key), .table.name())]
 pub struct RecordTooLarge {
     pub table: Table,
+    pub key: Vec<u8>,
     pub bytes: usize,
 }
 
 impl RecordTooLarge {
     /// Stable reason code.
     pub const CODE: &'static str = "record.too_large";
+}
+
+/// Why an engine ends: going on could break a promise.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RecordFault {
+    /// A record of an earlier life.
+    #[error(transparent)]
+    Unreadable(#[from] Unreadable),
+    /// A record that was about to be written.
+    #[error(transparent)]
+    TooLarge(#[from] RecordTooLarge),
+}
+
+impl RecordFault {
+    /// Stable reason code.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Unreadable(_) => Unreadable::CODE,
+            Self::TooLarge(_) => RecordTooLarge::CODE,
+        }
+    }
+
+    /// What to do about it.
+    #[must_use]
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::Unreadable(fault) => fault.hint(),
+            Self::TooLarge(_) => {
+                "nothing of that step was written or sent, so a restart is safe; report the \
+                 table and the size, since what goes into it should have been bounded"
+            }
+        }
+    }
 }
 
 impl Record {
@@ -230,7 +265,8 @@ impl Record {
         let mut bytes = vec![S::VERSION];
         bytes.extend(wire::encode(value));
         if bytes.len() > RECORD_MAX_BYTES {
-            return Err(RecordTooLarge { table: S::TABLE, bytes: bytes.len() });
+            let (key, bytes) = (key.to_vec(), bytes.len());
+            return Err(RecordTooLarge { table: S::TABLE, key, bytes });
         }
         Ok(Self { table: S::TABLE.number(), key: key.to_vec(), value: Some(bytes) })
     }
@@ -387,6 +423,9 @@ mod tests {
         assert_eq!(record.load().as_ref(), Ok(&largest));
         let larger = Bytes(vec![7_u8; largest.0.len() + 1]);
         let refused = Record::store(b"k", &larger).unwrap_err();
-        assert_eq!(refused, RecordTooLarge { table: Table::Epoch, bytes: RECORD_MAX_BYTES + 1 });
+        let (key, bytes) = (b"k".to_vec(), RECORD_MAX_BYTES + 1);
+        assert_eq!(refused, RecordTooLarge { table: Table::Epoch, key, bytes });
+        let text = RecordFault::from(refused).to_string();
+        assert!(text.contains("record 6b in table `epoch` would have 4194305 bytes"), "{text}");
     }
 }

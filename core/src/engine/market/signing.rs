@@ -284,7 +284,7 @@ impl Market {
         let mut prefix = signing_prefix(&order, ctx.params.magic);
         prefix.truncate(prefix.len().saturating_sub(size_of::<u64>()));
         let job = self.drafts.search(Draft { order, signed });
-        ctx.out.push_inside(Effect::Mine { job, prefix, bits: ctx.params.pow_bits });
+        ctx.out.push(Effect::Mine { job, prefix, bits: ctx.params.pow_bits });
     }
 
     /// A proof of work was found.
