@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test ends at its first surprise")]
 
+#[path = "cli/db.rs"]
+mod db;
 #[path = "api/fake.rs"]
 #[allow(dead_code)]
 mod fake;

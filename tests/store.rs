@@ -162,9 +162,9 @@ fn a_batch_of_many_frames_is_there_whole_or_not_at_all() {
         let mut bad = bytes.clone();
         bad[at] ^= 0x10;
         fs::write(&target, &bad).unwrap();
-        assert_eq!(check(copy.path()).unwrap_err().code(), "store.corrupt");
+        assert_eq!(check(copy.path(), &mut |_| ()).unwrap_err().code(), "store.corrupt");
         fs::write(&target, &bytes[..at]).unwrap();
-        assert_eq!(check(copy.path()).unwrap_err().code(), "store.corrupt");
+        assert_eq!(check(copy.path(), &mut |_| ()).unwrap_err().code(), "store.corrupt");
     }
 }
 
@@ -278,10 +278,14 @@ fn a_damaged_snapshot_is_an_error() {
         let mut bad = bytes.clone();
         bad[at] ^= 1;
         fs::write(&snapshot, &bad).unwrap();
-        assert_eq!(check(dir.path()).unwrap_err().code(), "store.corrupt", "byte {at}");
+        assert_eq!(
+            check(dir.path(), &mut |_| ()).unwrap_err().code(),
+            "store.corrupt",
+            "byte {at}"
+        );
     }
     fs::write(&snapshot, &bytes[..bytes.len() - 1]).unwrap();
-    assert_eq!(check(dir.path()).unwrap_err().code(), "store.corrupt");
+    assert_eq!(check(dir.path(), &mut |_| ()).unwrap_err().code(), "store.corrupt");
 }
 
 #[test]
@@ -343,7 +347,7 @@ fn an_index_that_says_something_else_is_put_aside() {
     }
     fs::remove_dir_all(dir.path().join("index")).unwrap();
     fs::rename(other.path().join("index"), dir.path().join("index")).unwrap();
-    assert_eq!(check(dir.path()).unwrap().index, IndexState::Disagrees);
+    assert_eq!(check(dir.path(), &mut |_| ()).unwrap().index, IndexState::Disagrees);
     let (store, report) = open(dir.path());
     assert!(report.quarantined.is_some());
     assert_eq!(store.load().unwrap(), expected);
@@ -371,7 +375,7 @@ fn a_deleted_index_comes_back() {
     let dir = tempfile::tempdir().unwrap();
     let expected = fill(dir.path(), 25);
     fs::remove_dir_all(dir.path().join("index")).unwrap();
-    assert_eq!(check(dir.path()).unwrap().index, IndexState::Absent);
+    assert_eq!(check(dir.path(), &mut |_| ()).unwrap().index, IndexState::Absent);
     let (store, report) = open(dir.path());
     assert_eq!((report.records, report.quarantined), (25, None));
     assert_eq!(store.load().unwrap(), expected);
@@ -386,7 +390,7 @@ fn a_second_open_says_who_holds_the_store() {
         StoreError::Locked { pid, .. } => assert_eq!(pid, Some(std::process::id())),
         other => panic!("{other}"),
     }
-    assert_eq!(check(dir.path()).unwrap_err().code(), "store.locked");
+    assert_eq!(check(dir.path(), &mut |_| ()).unwrap_err().code(), "store.locked");
     drop(store);
     open(dir.path());
 }
@@ -662,13 +666,13 @@ fn a_changed_or_shortened_export_is_refused_and_leaves_no_store() {
 #[test]
 fn a_check_reports_without_repairing() {
     let dir = tempfile::tempdir().unwrap();
-    assert_eq!(check(dir.path()).unwrap().meta, None);
+    assert_eq!(check(dir.path(), &mut |_| ()).unwrap().meta, None);
     fill(dir.path(), 30);
     let last = journal_files(dir.path()).pop().unwrap();
     let mut bytes = fs::read(&last).unwrap();
     bytes.extend_from_slice(&[0; 11]);
     fs::write(&last, &bytes).unwrap();
-    let report = check(dir.path()).unwrap();
+    let report = check(dir.path(), &mut |_| ()).unwrap();
     assert_eq!(report.meta, Some(meta()));
     assert_eq!((report.records, report.last_seq, report.torn_bytes), (30, 30, 11));
     assert_eq!(report.index, IndexState::Agrees);

@@ -2,9 +2,14 @@
 
 #![allow(clippy::unwrap_used, reason = "a broken fixture should end the test")]
 
+use std::fs;
+use std::path::Path;
+
 use capex_core::engine::kernel::{Cause, Record, RecordFault, Table, Unreadable};
 use capex_core::engine::register::RegisterCommand;
+use capex_core::engine::stored::reread;
 use capex_core::engine::{Effect, Engine, Input, Keys};
+use capex_core::ids::from_hex;
 use capex_core::test_support::devnet;
 
 const NOW_MS: u64 = 1_800_000_000_000;
@@ -70,4 +75,41 @@ fn records_of_the_shell_are_passed_over() {
     let record = Record { table: 0xe0, key: b"d".to_vec(), value: Some(b"{}".to_vec()) };
     engine.handle(NOW_MS, Input::Started { records: vec![record], salt: [3; 32] });
     assert!(!effects(&mut engine).iter().any(|effect| matches!(effect, Effect::Halt { .. })));
+}
+
+/// The frozen record of a table.
+fn frozen(table: Table) -> Record {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/vectors/records");
+    let path = folder.join(format!("{}.hex", table.name()));
+    let text = fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    let bytes = |word: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(word)).unwrap();
+        from_hex(line.trim()).unwrap()
+    };
+    Record { table: table.number(), key: bytes("key "), value: Some(bytes("value ")) }
+}
+
+#[test]
+fn each_table_has_a_frozen_record_that_is_written_again_byte_for_byte() {
+    for table in Table::ALL {
+        let record = frozen(table);
+        assert_eq!(reread(&record), Ok(record.clone()), "{table:?}");
+        let value = record.value.clone().unwrap();
+        let damaged = |value: Vec<u8>| Record { value: Some(value), ..record.clone() };
+        let later = [&[0xee], &value[1..]].concat();
+        let longer = [&value[..], &[0]].concat();
+        let unknown = Cause::Version { found: 0xee, known: value[0] };
+        let cases = [
+            (damaged(later), unknown),
+            (damaged(value[..value.len() - 1].to_vec()), Cause::Malformed),
+            (damaged(longer), Cause::Malformed),
+            (damaged(Vec::new()), Cause::Malformed),
+            (Record { key: [&record.key[..], &[0xff]].concat(), ..record.clone() }, Cause::Key),
+        ];
+        for (bad, cause) in cases {
+            assert_eq!(reread(&bad), Err(bad.unreadable(cause)), "{table:?}");
+        }
+    }
+    let foreign = Record { table: 0x7f, ..frozen(Table::Counter) };
+    assert_eq!(reread(&foreign), Err(foreign.unreadable(Cause::Table)));
 }

@@ -11,19 +11,24 @@ use super::Context;
 use super::failure::Failure;
 use super::output::{Io, Page};
 use crate::node::config::Config;
-use crate::store::{self, IndexState, Meta, Report, Store, StoreError};
+use crate::store::{self, IndexState, Meta, Record, Report, Store, StoreError};
+use crate::wallet;
+use capex_core::engine::stored::reread;
+use capex_core::engine::{Table, Unreadable};
 use capex_core::reason;
 
+/// Unreadable records that a check names; the others are counted.
+const FAULTS_SHOWN: usize = 16;
 /// Records between two lines of progress.
 const PROGRESS_EVERY: usize = 100_000;
 
 /// What about the store.
 #[derive(Debug, clap::Subcommand)]
 pub enum Noun {
-    /// Read every byte of the store, and repair nothing
+    /// Read every record of the store as a start would, and repair nothing
     #[command(after_help = "Examples:
   capex db check
-  capex db check --datadir /tmp/a --json
+  capex db check --network devnet --datadir /tmp/a --json
 
 Next: capex up")]
     Check,
@@ -85,8 +90,17 @@ pub fn run(noun: &Noun, context: &mut Context<'_>) -> Result<(), Failure> {
 }
 
 fn check(context: &mut Context<'_>) -> Result<(), Failure> {
-    let dir = existing(&context.config()?)?;
-    let report = store::check(&dir).map_err(|error| refused(&error))?;
+    let config = context.config()?;
+    let dir = existing(&config)?;
+    let mut found = Faults::default();
+    let report = store::check(&dir, &mut |record| found.look(record));
+    let report = report.map_err(|error| refused(&error))?;
+    let expected = meta(&config);
+    if let Some(other) = report.meta.as_ref().filter(|meta| **meta != expected) {
+        let (found, expected) = (other.network.clone(), expected.network);
+        return Err(refused(&StoreError::WrongNetwork { found, expected }));
+    }
+    found.verdict()?;
     context.show(&checked(report), |found, page| {
         page.maybe("network", found.network.as_ref())
             .field("journal", format_args!("{} bytes, {} files", found.journal_bytes, found.files))
@@ -98,6 +112,39 @@ fn check(context: &mut Context<'_>) -> Result<(), Failure> {
         }
         page.field("index", index_line(found.index));
     })
+}
+
+/// Records that no start could read.
+#[derive(Default)]
+struct Faults {
+    first: Vec<Unreadable>,
+    more: usize,
+}
+
+impl Faults {
+    fn look(&mut self, record: &Record) {
+        let read = if record.table < Table::FIRST_OF_SHELL {
+            reread(record).map(drop)
+        } else {
+            wallet::check_row(record)
+        };
+        match read {
+            Ok(()) => {}
+            Err(fault) if self.first.len() < FAULTS_SHOWN => self.first.push(fault),
+            Err(_) => self.more += 1,
+        }
+    }
+
+    /// All of them in one message, with what to do about the first.
+    fn verdict(self) -> Result<(), Failure> {
+        let Some(first) = self.first.first() else { return Ok(()) };
+        let lines: Vec<String> = self.first.iter().map(Unreadable::to_string).collect();
+        let mut message = lines.join("\n  ");
+        if self.more > 0 {
+            message += &format!("\n  and {} more", self.more);
+        }
+        Err(Failure::coded(Unreadable::CODE, message).with_hint(first.hint()))
+    }
 }
 
 fn checked(report: Report) -> Checked {

@@ -5,9 +5,10 @@ use std::path::Path;
 use super::error::StoreError;
 use super::layout::Layout;
 use super::lock::DirLock;
+use super::record::upsert;
 use super::replay::Replay;
 use super::schema::Meta;
-use super::{INDEX_DIR, JOURNAL_DIR, open_index};
+use super::{INDEX_DIR, JOURNAL_DIR, Record, open_index};
 
 /// How the index compares with the journal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,12 +36,13 @@ pub struct Report {
     pub index: IndexState,
 }
 
-/// Reads the whole store in `dir`, which no process may hold.
+/// Reads the whole store in `dir`, which no process may hold, and shows each live record to
+/// `look`, which knows what the tables mean.
 ///
 /// # Errors
 /// [`StoreError::Locked`], [`StoreError::Corrupt`] with the file and offset of the first damage
 /// to the journal, or a failed file operation.
-pub fn check(dir: &Path) -> Result<Report, StoreError> {
+pub fn check(dir: &Path, look: &mut dyn FnMut(&Record)) -> Result<Report, StoreError> {
     let _lock = DirLock::take(dir)?;
     let layout = Layout::scan(&dir.join(JOURNAL_DIR))?;
     let Some(meta) = named(&layout)? else {
@@ -72,6 +74,12 @@ pub fn check(dir: &Path) -> Result<Report, StoreError> {
         Some(_) => IndexState::Disagrees,
     };
     replay.settle();
+    for entry in replay.entries() {
+        let (key, value) = entry?;
+        if let Some((table, key)) = key.split_first() {
+            look(&upsert(*table, key, value));
+        }
+    }
     Ok(Report {
         meta: Some(meta),
         files: layout.segments.len() + usize::from(layout.snapshot.is_some()),

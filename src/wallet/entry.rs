@@ -144,6 +144,16 @@ pub(super) fn row(id: &EntryId, entry: &Entry) -> Result<Record, WalletError> {
     Ok(upsert(FUND_TABLE, *id, value))
 }
 
+fn read(key: &[u8], value: &[u8]) -> Option<(EntryId, Entry)> {
+    let row: Stored = serde_json::from_slice(value).ok()?;
+    (row.v == ROW_VERSION).then_some((key.try_into().ok()?, row.entry))
+}
+
+/// Whether [`Entries::load`] could read a row.
+pub(super) fn is_row(key: &[u8], value: &[u8]) -> bool {
+    read(key, value).is_some()
+}
+
 /// All entries, and for each coin those that spend it.
 #[derive(Debug, Default)]
 pub(super) struct Entries {
@@ -157,11 +167,8 @@ impl Entries {
         let damaged = || WalletError::Damaged("a fund row");
         let mut entries = Self::default();
         for (key, value) in persist.rows(FUND_TABLE)? {
-            let row: Stored = serde_json::from_slice(&value).map_err(|_| damaged())?;
-            if row.v != ROW_VERSION {
-                return Err(damaged());
-            }
-            entries.insert(key.try_into().map_err(|_| damaged())?, row.entry);
+            let (id, entry) = read(&key, &value).ok_or_else(damaged)?;
+            entries.insert(id, entry);
         }
         Ok(entries)
     }

@@ -32,7 +32,7 @@ pub use error::WalletError;
 pub use faucet::faucet_spend;
 pub use fund::{Amounts, Funded, MAX_FEERATE_SAT_KVB, MAX_FUND_OUTPUTS, Payment};
 pub use keys::Keys;
-pub use persist::{CHAIN_TABLE, FUND_TABLE, Persist};
+pub use persist::{CHAIN_TABLE, FUND_TABLE, Persist, check_row};
 
 use crate::store::Record;
 use entry::Entries;

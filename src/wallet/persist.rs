@@ -33,6 +33,8 @@ use serde::{Deserialize, Serialize};
 use super::HistoryEntry;
 use super::error::WalletError;
 use crate::store::{Record, Row, Store, StoreError, erase, upsert};
+use capex_core::engine::Unreadable;
+use capex_core::engine::kernel::Cause;
 
 /// Table of what bdk knows of the chain.
 pub const CHAIN_TABLE: u8 = 0xe0;
@@ -182,11 +184,15 @@ pub(super) fn history_row(entry: &HistoryEntry) -> Result<Record, WalletError> {
 
 /// Pruned transactions.
 pub(super) fn history(persist: &dyn Persist) -> Result<Vec<HistoryEntry>, WalletError> {
-    let entry = |(_, value): Row| match serde_json::from_slice(&value) {
+    let rows = persist.rows(HISTORY_TABLE)?;
+    rows.iter().map(|(_, value)| read_history(value)).collect()
+}
+
+fn read_history(value: &[u8]) -> Result<HistoryEntry, WalletError> {
+    match serde_json::from_slice(value) {
         Ok(StoredHistory { v: ROWS_VERSION, entry }) => Ok(entry),
         Ok(_) | Err(_) => Err(WalletError::Damaged("a history row")),
-    };
-    persist.rows(HISTORY_TABLE)?.into_iter().map(entry).collect()
+    }
 }
 
 /// The rows that add `changes` to what is stored.
@@ -233,6 +239,24 @@ fn push_graph_rows(rows: &mut Vec<Record>, changes: &ChangeSet) {
             rows.push(put(kind, &[txid.as_byte_array()], at.to_be_bytes()));
         }
     }
+}
+
+/// Whether an open of the wallet could read a row.
+///
+/// # Errors
+/// [`Unreadable`] with table, key and cause.
+pub fn check_row(record: &Record) -> Result<(), Unreadable> {
+    let value = record.value.as_deref().unwrap_or_default();
+    let is_sound = match record.table {
+        CHAIN_TABLE => {
+            let is_mark = Marks::default().take(&record.key, value).is_some();
+            is_mark && take_row(&mut ChangeSet::default(), &record.key, value).is_some()
+        }
+        FUND_TABLE => super::entry::is_row(&record.key, value),
+        HISTORY_TABLE => read_history(value).is_ok(),
+        _ => return Err(record.unreadable(Cause::Table)),
+    };
+    if is_sound { Ok(()) } else { Err(record.unreadable(Cause::Malformed)) }
 }
 
 /// Everything that the rows say, as one change set; `None` for a wallet without rows.

@@ -2,7 +2,8 @@
 //!
 //! `tests/vectors/datadir/v1` holds the journals of a provider, a buyer that gave its
 //! certificate away and a holder that redeemed it, with what an engine must find in them;
-//! `tests/vectors/records` one record of each table in them. This release has to read them, and
+//! `tests/vectors/records` one record of each table in them, and two that
+//! need a counterparty that cheats or fails. This release has to read them, and
 //! so has every later one: a new form of a record gets a new version, and these stay. Where
 //! nothing was released yet they may be made anew:
 //!
@@ -20,19 +21,19 @@ use super::kit::{bid, bought_cert, devnet, pair, place, reach, story, trades, wi
 use capex::sim::World;
 use capex::store::{Meta, Store};
 use capex::wallet;
+use capex_core::certificate::equivocation::{Statement, prove};
+use capex_core::certificate::objects::{RedeemGrant, StatementKind};
 use capex_core::engine::holdings::HoldingsCommand;
 use capex_core::engine::kernel::{Cause, Record, RecordFault, Table, Unreadable};
 use capex_core::engine::leases::LeaseCommand;
-use capex_core::engine::{Done, Effect, Engine, Input, Keys};
-use capex_core::ids::{Digest, from_hex, to_hex};
+use capex_core::engine::{Done, Effect, Engine, Input, Keys, Topic};
+use capex_core::ids::{CertId, Digest, Key, LeaseId, from_hex, to_hex};
 use capex_core::lease::objects::{Workload, WorkloadKind};
-use capex_core::wire::sha256;
+use capex_core::wire::{VERSION, encode, sha256, sign};
+use ed25519_dalek::SigningKey;
 
 const SEED: u64 = 23;
 const NODES: [&str; 3] = ["provider", "giver", "holder"];
-/// Tables whose records need trouble, or a moment that the story does not have.
-const NOT_FROZEN: [Table; 2] = [Table::Proof, Table::Conduct];
-
 fn vectors(folder: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors").join(folder)
 }
@@ -157,6 +158,9 @@ fn bless() {
             tables.entry(record.table).or_insert((number, record));
         }
     }
+    for record in [proof(), conduct()] {
+        tables.insert(record.table, (2, record));
+    }
     fs::create_dir_all(vectors("records")).unwrap();
     for (table, (number, record)) in tables {
         let name = Table::with_number(table).unwrap().name();
@@ -165,6 +169,43 @@ fn bless() {
         let text = format!("node {node}\nkey {key}\nvalue {value}\n");
         fs::write(vectors("records").join(format!("{name}.hex")), text).unwrap();
     }
+}
+
+/// What a node keeps of a provider that let two leases have one certificate.
+fn proof() -> Record {
+    let mut engine = engine(2);
+    engine.handle(0, Input::Started { records: Vec::new(), salt: [9; 32] });
+    let provider = SigningKey::from_bytes(&[5; 32]);
+    let grant = |redeem_hash: [u8; 32]| {
+        let grant = RedeemGrant {
+            v: VERSION,
+            provider: Key(provider.verifying_key().to_bytes()),
+            cert_id: CertId([6; 32]),
+            seq: 1,
+            attempt: 0,
+            redeem_hash: LeaseId(redeem_hash),
+            p_height: 200,
+        };
+        let magic = devnet().magic;
+        let signed = sign(grant, magic, &provider);
+        Statement::verify(StatementKind::RedeemGrant, signed.envelope(), magic).unwrap()
+    };
+    let bytes = encode(&prove(&grant([1; 32]), &grant([2; 32])).unwrap());
+    engine.handle(0, Input::Gossip { peer: Key([4; 32]), topic: Topic::Proofs, bytes, ticket: 1 });
+    let effects = std::iter::from_fn(|| engine.poll_effect());
+    let records = effects.filter_map(|effect| match effect {
+        Effect::Persist { records, .. } => Some(records),
+        _ => None,
+    });
+    records.flatten().find(|record| record.table == Table::Proof.number()).unwrap()
+}
+
+/// What a node keeps of a key that signed no terms three times.
+fn conduct() -> Record {
+    let until_ms = 1_800_000_000_000_u64.to_be_bytes();
+    let parts: [&[u8]; 6] =
+        [&[1], &until_ms, &[2], &[0, 0, 0, 0, 0, 0, 0, 1], &[0; 4], &[0, 0, 0, 3]];
+    Record { table: Table::Conduct.number(), key: vec![7; 32], value: Some(parts.concat()) }
 }
 
 /// Opens a copy of a frozen directory: its records, when it was written, what it must show.
@@ -216,9 +257,14 @@ fn its_orders_trades_certificates_and_leases_are_all_there() {
 fn each_table_has_a_frozen_record_and_a_damaged_one_is_named() {
     bless_if_asked();
     let bytes = |record: &Record| record.value.clone().unwrap();
-    for table in Table::ALL.into_iter().filter(|table| !NOT_FROZEN.contains(table)) {
+    for table in Table::ALL {
         let (number, record) = frozen(table);
-        let (records, now_ms, _) = opened(NODES[number]);
+        let (mut records, now_ms, _) = opened(NODES[number]);
+        if let Some(sample) = [proof(), conduct()].iter().find(|other| other.table == record.table)
+        {
+            assert_eq!(record, *sample);
+            records.push(record.clone());
+        }
         assert!(records.contains(&record), "{table:?} is in the directory as it is in the file");
         let version = bytes(&record)[0];
         let mut later = bytes(&record);

@@ -16,6 +16,7 @@ pub mod messages;
 mod queries;
 pub mod register;
 mod router;
+pub mod stored;
 pub mod sync;
 pub mod trades;
 pub mod witness;

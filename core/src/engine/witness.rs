@@ -27,7 +27,7 @@ const STATEMENTS_PER_SEQ: usize = 16;
 
 /// A proof on disk; its key is that of the provider.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct ProofRecord(EquivProof);
+pub(super) struct ProofRecord(EquivProof);
 
 impl Stored for ProofRecord {
     const TABLE: Table = Table::Proof;

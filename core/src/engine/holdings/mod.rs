@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 
 pub use messages::{HoldingsCommand, HoldingsPurpose};
 
-use self::records::HeldRecord;
+pub(in crate::engine) use self::records::HeldRecord;
 use super::certificates::notify;
 use super::kernel::{Cause, Context, Pace, Record, Retry, Table, Unreadable, records as read};
 use super::witness::Witness;

@@ -16,7 +16,7 @@ pub(super) struct PendingGift {
 
 /// A certificate that this node holds or held.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct HeldRecord {
+pub(in crate::engine) struct HeldRecord {
     /// Every signed byte that this node knows.
     pub(super) certificate: Certificate,
     pub(super) facts: VerifiedCertificate,

@@ -22,7 +22,7 @@ pub use views::{LeaseRole, LeaseView};
 
 use self::calls::Replay;
 use self::fetch::Fetch;
-use self::records::{HeldLease, LeaseRecord};
+pub(in crate::engine) use self::records::{HeldLease, LeaseRecord};
 use super::holdings::Holdings;
 use super::io::Done;
 use super::kernel::{Context, Pace, Record, Retry, Table, Unreadable, answer, records as read};

@@ -11,7 +11,7 @@ use crate::wire::Envelope;
 
 /// A lease on this host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct LeaseRecord {
+pub(in crate::engine) struct LeaseRecord {
     pub(super) cert_id: CertId,
     pub(super) holder: Key,
     /// Signed RedeemGrant, to answer a repeated Redeem.
@@ -47,7 +47,7 @@ pub(super) enum Answer {
 
 /// A lease of this holder.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct HeldLease {
+pub(in crate::engine) struct HeldLease {
     pub(super) redeem: Envelope,
     pub(super) cert_id: CertId,
     pub(super) provider: Key,

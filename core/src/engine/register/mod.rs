@@ -19,7 +19,8 @@ pub use desk::Desk;
 pub use messages::{RegisterCommand, RegisterPurpose, RegisterReply, RegisterRequest};
 pub use redeem::publish_grant;
 
-use self::records::{CapacityRecord, Head, IssuedRecord};
+use self::records::Head;
+pub(in crate::engine) use self::records::{CapacityRecord, IssuedRecord};
 use super::courier::{CourierReply, CourierRequest};
 use super::io::{Done, Protocol};
 use super::kernel::{

@@ -86,7 +86,7 @@ impl Head {
 
 /// A certificate in the provider's register.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct IssuedRecord {
+pub(in crate::engine) struct IssuedRecord {
     pub(super) certificate: Certificate,
     /// What it says; its `seq` is the one that `head` is about.
     pub(super) facts: VerifiedCertificate,
@@ -105,7 +105,7 @@ impl Stored for IssuedRecord {
 
 /// How many units of a class this host sells; its key is the class, two bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct CapacityRecord {
+pub(in crate::engine) struct CapacityRecord {
     pub(super) units: u32,
 }
 
