@@ -54,6 +54,35 @@ fn json_error((code, out, err): (i32, String, String)) -> (i32, String) {
     (code, value["error"]["code"].as_str().unwrap().to_owned())
 }
 
+#[test]
+fn a_list_comes_in_pages_and_says_how_to_go_on() {
+    let fake = Fake::start();
+    let (code, out, _) = ask(&fake, &["epoch", "list", "--limit", "2"]);
+    assert_eq!(code, 0);
+    assert!(out.ends_with("more: capex epoch list --before 4\n"), "{out}");
+    let epochs = |args: &[&str]| -> Vec<u64> {
+        let (code, out, err) = ask(&fake, args);
+        assert_eq!((code, err.as_str()), (0, ""));
+        let value: Value = serde_json::from_str(&out).unwrap();
+        value.as_array().unwrap().iter().map(|epoch| epoch["epoch"].as_u64().unwrap()).collect()
+    };
+    assert_eq!(epochs(&["epoch", "list", "--limit", "2", "--json"]), [5, 4]);
+    let rest = ["epoch", "list", "--limit", "9", "--before", "4", "--json"];
+    assert_eq!(epochs(&rest), [3, 2, 1]);
+    let (_, out, _) = ask(&fake, &["epoch", "list", "--before", "4"]);
+    assert!(!out.contains("more:"), "{out}");
+    for bad in [["--limit", "0"], ["--limit", "1001"], ["--before", "x"]] {
+        let mut args = vec!["trade", "list"];
+        args.extend(bad);
+        assert_eq!(ask(&fake, &args).0, 2, "{bad:?}");
+    }
+    for noun in ["order", "trade", "cert", "lease"] {
+        let place = format!("9-{}", "0f".repeat(32));
+        let (code, out, err) = ask(&fake, &[noun, "list", "--before", &place, "--limit", "1"]);
+        assert_eq!((code, err.as_str()), (0, ""), "{noun}: {out}");
+    }
+}
+
 const PEER: &str = "/ip4/127.0.0.1/tcp/1/p2p/12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN";
 const BID: [&str; 9] =
     ["buy", "--class", "cpu.standard", "--max-price", "20sat", "--for", "2slots", "--qty", "2"];

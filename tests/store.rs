@@ -591,8 +591,11 @@ fn a_table_is_read_page_by_page() {
     assert_eq!(keys(store.page(1, None, 4).unwrap()), (0..4).map(key).collect::<Vec<_>>());
     assert_eq!(keys(store.page(1, Some(&key(7)), 4).unwrap()), [key(8), key(9)]);
     assert_eq!(keys(store.page(1, Some(&key(9)), 4).unwrap()), Vec::<Vec<u8>>::new());
-    assert_eq!(keys(store.last(1, 3).unwrap()), [key(7), key(8), key(9)]);
-    assert_eq!(keys(store.last(3, 3).unwrap()), Vec::<Vec<u8>>::new());
+    assert_eq!(keys(store.page_back(1, None, 3).unwrap()), [key(9), key(8), key(7)]);
+    assert_eq!(keys(store.page_back(1, Some(&key(2)), 3).unwrap()), [key(1), key(0)]);
+    assert_eq!(keys(store.page_back(1, Some(&key(0)), 3).unwrap()), Vec::<Vec<u8>>::new());
+    assert_eq!(keys(store.page_back(3, None, 3).unwrap()), Vec::<Vec<u8>>::new());
+    assert_eq!(keys(store.select(1, |key| key[7] % 4 == 1).unwrap()), [key(1), key(5), key(9)]);
     assert_eq!(keys(store.scan_prefix(1, &[0; 7]).unwrap()).len(), 10);
     assert_eq!(keys(store.scan_prefix(1, &key(3)).unwrap()), [key(3)]);
 }

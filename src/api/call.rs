@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 use super::error::ApiError;
+use super::paging::{Listed, Page};
 use super::prefix::Prefix;
 use super::types;
 use capex_core::engine::io::{Command, Done};
@@ -34,8 +35,8 @@ pub enum Call {
 pub enum Query {
     /// → [`types::Status`]
     Status,
-    /// → `Vec<`[`types::Order`]`>`, newest first
-    Orders,
+    /// By when they were placed → [`Listed`] of [`types::Order`]
+    Orders(Page),
     /// By standing id, or by the id of an appearance → [`types::Order`]
     Order(Prefix),
     /// By class name → [`types::Book`]
@@ -49,18 +50,18 @@ pub enum Query {
     Preview(Box<OrderSpec>),
     /// What an order would get → [`types::Quote`]
     Quote(Box<OrderSpec>),
-    /// → `Vec<`[`types::Trade`]`>`, newest first
-    Trades,
+    /// By epoch → [`Listed`] of [`types::Trade`]
+    Trades(Page),
     /// → [`types::Trade`]
     Trade(Prefix),
-    /// → `Vec<`[`types::Certificate`]`>`
-    Certificates,
+    /// By first slot → [`Listed`] of [`types::Certificate`]
+    Certificates(Page),
     /// → [`types::Certificate`]
     Certificate(Prefix),
     /// → [`CertificateText`]
     CertificateFile(Prefix),
-    /// → `Vec<`[`types::Lease`]`>`, newest first
-    Leases,
+    /// By first slot → [`Listed`] of [`types::Lease`]
+    Leases(Page),
     /// → [`types::Lease`]
     Lease(Prefix),
     /// → [`types::Part`], at most 256 KiB
@@ -77,6 +78,8 @@ pub enum Query {
     Peers,
     /// By a prefix of its key → [`types::Peer`]
     Peer(Prefix),
+    /// Computed ones → [`Listed`] of [`types::EpochHead`]
+    Epochs(Page),
     /// `None` for the last computed → [`types::Epoch`]
     Epoch(Option<u64>),
     /// The epoch computed again from its orders → [`types::EpochCheck`]
@@ -167,19 +170,20 @@ macro_rules! answers {
 
 answers! {
     Status(types::Status),
-    Orders(Vec<types::Order>),
+    Orders(Listed<types::Order>),
     Order(types::Order),
     Book(types::Book),
     Depth(types::Depth),
     Explanation(types::Explanation),
     Preview(types::Preview),
     Quote(types::Quote),
-    Trades(Vec<types::Trade>),
+    Trades(Listed<types::Trade>),
     Trade(types::Trade),
-    Certificates(Vec<types::Certificate>),
+    Certificates(Listed<types::Certificate>),
     Certificate(types::Certificate),
     CertificateText(CertificateText),
-    Leases(Vec<types::Lease>),
+    Leases(Listed<types::Lease>),
+    Epochs(Listed<types::EpochHead>),
     Lease(types::Lease),
     Part(types::Part),
     Balance(types::Balance),

@@ -10,7 +10,9 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 
 use super::extract::{Body, Id};
 use super::types::{Certificate, FileBody, GiftTo, Gifted, RedeemBody, Redeemed};
-use super::{ApiError, ApiState, CertificateText, Prefix, Query, RedeemCall, ShellCommand};
+use super::{
+    ApiError, ApiState, CertificateText, Listed, Page, Prefix, Query, RedeemCall, ShellCommand,
+};
 use capex_core::engine::holdings::HoldingsCommand;
 use capex_core::engine::io::Done;
 use capex_core::ids::{CertId, Key};
@@ -31,8 +33,8 @@ pub(super) fn routes() -> Router<ApiState> {
         .route("/certificates/{id}/redeem", upload)
 }
 
-async fn list(State(state): State<ApiState>) -> Result<Json<Vec<Certificate>>, ApiError> {
-    Ok(Json(state.node.query(Query::Certificates).await?))
+async fn list(State(state): State<ApiState>, page: Page) -> Result<Listed<Certificate>, ApiError> {
+    state.node.query(Query::Certificates(page)).await
 }
 
 async fn show(State(state): State<ApiState>, Id(id): Id) -> Result<Json<Certificate>, ApiError> {

@@ -8,8 +8,8 @@ use axum::routing::get;
 use axum::{Json, Router};
 
 use super::extract::segments;
-use super::types::{Epoch, EpochCheck};
-use super::{ApiError, ApiState, EpochFile, EpochInput, Query};
+use super::types::{Epoch, EpochCheck, EpochHead};
+use super::{ApiError, ApiState, EpochFile, EpochInput, Listed, Page, Query};
 
 /// The `{n}` of a path.
 struct Number(u64);
@@ -25,11 +25,16 @@ impl<S: Send + Sync> FromRequestParts<S> for Number {
 
 pub(super) fn routes() -> Router<ApiState> {
     Router::new()
+        .route("/epochs", get(list))
         .route("/epochs/last", get(last))
         .route("/epochs/{n}", get(show))
         .route("/epochs/{n}/verify", get(verify))
         .route("/epochs/{n}/export", get(export))
         .route("/epochs/{n}/signed", get(signed))
+}
+
+async fn list(State(state): State<ApiState>, page: Page) -> Result<Listed<EpochHead>, ApiError> {
+    state.node.query(Query::Epochs(page)).await
 }
 
 async fn last(State(state): State<ApiState>) -> Result<Json<Epoch>, ApiError> {

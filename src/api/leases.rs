@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::extract::{Id, Params, segments};
 use super::types::{Acknowledged, Lease, Part, Stream};
-use super::{ApiError, ApiState, Prefix, Query};
+use super::{ApiError, ApiState, Listed, Page, Prefix, Query};
 use capex_core::engine::io::Done;
 use capex_core::engine::leases::LeaseCommand;
 
@@ -48,8 +48,8 @@ pub(super) fn routes() -> Router<ApiState> {
         .route("/leases/{id}/results/{name}", get(result))
 }
 
-async fn list(State(state): State<ApiState>) -> Result<Json<Vec<Lease>>, ApiError> {
-    Ok(Json(state.node.query(Query::Leases).await?))
+async fn list(State(state): State<ApiState>, page: Page) -> Result<Listed<Lease>, ApiError> {
+    state.node.query(Query::Leases(page)).await
 }
 
 async fn show(State(state): State<ApiState>, Id(id): Id) -> Result<Json<Lease>, ApiError> {

@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | `GET /status` | | [`types::Status`] |
 //! | `POST /shutdown` | | [`types::Acknowledged`] |
-//! | `GET /orders`, `GET /orders/{id}` | | [`types::Order`] |
+//! | `GET /orders?before=&limit=`, `GET /orders/{id}` | | [`types::Order`] |
 //! | `POST /orders` | [`types::PlaceOrder`] | [`types::Placed`] |
 //! | `DELETE /orders/{id}` | | [`types::Acknowledged`] |
 //! | `GET /orders/{id}/explain?epoch=` | | [`types::Explanation`] |
@@ -12,12 +12,12 @@
 //! | `POST /quote` | [`types::PlaceOrder`] | [`types::Quote`] |
 //! | `GET /book?class=` | | [`types::Book`] |
 //! | `GET /depth?class=` | | [`types::Depth`] |
-//! | `GET /trades`, `GET /trades/{id}` | | [`types::Trade`] |
-//! | `GET /certificates`, `GET /certificates/{id}` | | [`types::Certificate`] |
+//! | `GET /trades?before=&limit=`, `GET /trades/{id}` | | [`types::Trade`] |
+//! | `GET /certificates?before=&limit=`, `GET /certificates/{id}` | | [`types::Certificate`] |
 //! | `GET /certificates/{id}/file` | | text of the certificate file |
 //! | `POST /certificates/{id}/gift` | [`types::GiftTo`] | [`types::Gifted`] |
 //! | `POST /certificates/{id}/redeem` | [`types::RedeemBody`] | [`types::Redeemed`] |
-//! | `GET /leases`, `GET /leases/{id}` | | [`types::Lease`] |
+//! | `GET /leases?before=&limit=`, `GET /leases/{id}` | | [`types::Lease`] |
 //! | `GET /leases/{id}/logs?stream=&from=` | | bytes, header `capex-end` |
 //! | `GET /leases/{id}/results/{name}?from=` | | bytes, header `capex-end` |
 //! | `DELETE /leases/{id}` | | [`types::Acknowledged`] |
@@ -33,12 +33,13 @@
 //! | `GET /peers/{key}` | | [`types::Peer`] |
 //! | `DELETE /peers/{key}/misses` | | [`types::Acknowledged`] |
 //! | `POST /peers` | [`types::AddPeer`] | [`types::Acknowledged`] |
+//! | `GET /epochs?before=&limit=` | | [`types::EpochHead`] |
 //! | `GET /epochs/last`, `GET /epochs/{n}` | | [`types::Epoch`] |
 //! | `GET /epochs/{n}/verify` | | [`types::EpochCheck`] |
 //! | `GET /epochs/{n}/export` | | what `capex match` reads |
 //! | `GET /epochs/{n}/signed` | | text of the signed orders and the result |
 //!
-//! `GET /livez` needs no cookie. `{id}` is a unique prefix of at least eight digits. Errors
+//! Lists are answered in pages: [`paging`](self::Page). `GET /livez` needs no cookie. `{id}` is a unique prefix of at least eight digits. Errors
 //! are `{"error":{"code","message","hint"}}` (`error`); who may call is in [`auth`].
 
 pub mod auth;
@@ -51,6 +52,7 @@ mod error;
 mod extract;
 mod leases;
 mod orders;
+mod paging;
 mod peers;
 mod prefix;
 mod status;
@@ -75,6 +77,7 @@ pub use call::{
 };
 pub use error::{ApiError, ErrorBody, ErrorFields, Noun};
 pub use extract::END_HEADER;
+pub use paging::{BEFORE_HEADER, Listed, PAGE_DEFAULT, PAGE_MAX, Page, Place};
 pub use prefix::{PREFIX_MIN_DIGITS, Prefix};
 
 use capex_core::params::Params;

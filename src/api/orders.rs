@@ -10,7 +10,7 @@ use super::types::{
     Acknowledged, ClassLimit, Explanation, Mode, Order, PlaceOrder, Placed, Preview, Quote, Side,
     TimeInForce,
 };
-use super::{ApiError, ApiState, Query};
+use super::{ApiError, ApiState, Listed, Page, Query};
 use capex_core::engine::io::Done;
 use capex_core::engine::market::MarketCommand;
 use capex_core::engine::market::{self, OrderSpec};
@@ -31,8 +31,8 @@ pub(super) fn routes() -> Router<ApiState> {
         .route("/quote", post(quote))
 }
 
-async fn list(State(state): State<ApiState>) -> Result<Json<Vec<Order>>, ApiError> {
-    Ok(Json(state.node.query(Query::Orders).await?))
+async fn list(State(state): State<ApiState>, page: Page) -> Result<Listed<Order>, ApiError> {
+    state.node.query(Query::Orders(page)).await
 }
 
 async fn show(State(state): State<ApiState>, Id(id): Id) -> Result<Json<Order>, ApiError> {

@@ -6,14 +6,14 @@ use axum::{Json, Router};
 
 use super::extract::Id;
 use super::types::Trade;
-use super::{ApiError, ApiState, Query};
+use super::{ApiError, ApiState, Listed, Page, Query};
 
 pub(super) fn routes() -> Router<ApiState> {
     Router::new().route("/trades", get(list)).route("/trades/{id}", get(show))
 }
 
-async fn list(State(state): State<ApiState>) -> Result<Json<Vec<Trade>>, ApiError> {
-    Ok(Json(state.node.query(Query::Trades).await?))
+async fn list(State(state): State<ApiState>, page: Page) -> Result<Listed<Trade>, ApiError> {
+    state.node.query(Query::Trades(page)).await
 }
 
 async fn show(State(state): State<ApiState>, Id(id): Id) -> Result<Json<Trade>, ApiError> {

@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use super::failure::Failure;
-use super::output::{Page, short, slots};
+use super::output::{self, short, slots};
+use super::paging::{Page, more};
 use super::{Context, cert_verify, id, key, redeem};
 use crate::api::types::{Certificate, GiftTo, Gifted, TransferKind};
 
@@ -13,10 +14,10 @@ pub enum Noun {
     /// List certificates that this node issued, holds or held
     #[command(after_help = "Examples:
   capex cert list
-  capex cert list --json
+  capex cert list --limit 20 --json
 
 Next: capex cert show <id>")]
-    List,
+    List(Page),
     /// Show one certificate
     #[command(after_help = "Examples:
   capex cert show 0123abcd
@@ -68,9 +69,13 @@ Next: capex cert show <id>")]
 /// What a file, the daemon or the provider refused.
 pub fn run(noun: &Noun, context: &mut Context<'_>) -> Result<(), Failure> {
     match noun {
-        Noun::List => {
-            let certificates: Vec<Certificate> = context.client()?.get("/certificates")?;
-            context.show(&certificates, |certificates, page| list(certificates, page))
+        Noun::List(page) => {
+            let (certificates, before): (Vec<Certificate>, _) =
+                context.client()?.list("/certificates", page)?;
+            context.show(&certificates, |certificates, page| {
+                list(certificates, page);
+                more("cert list", before, page);
+            })
         }
         Noun::Show { id } => {
             let certificate: Certificate = context.client()?.get(&format!("/certificates/{id}"))?;
@@ -104,7 +109,7 @@ fn gift(id: &str, to: &str, context: &mut Context<'_>) -> Result<(), Failure> {
     let client = context.client()?;
     if !context.global.yes {
         let certificate: Certificate = client.get(&format!("/certificates/{id}"))?;
-        let mut preview = Page::default();
+        let mut preview = output::Page::default();
         show(&certificate, &mut preview);
         preview.field("gift to", to).line("A gift is final and costs no fee.");
         context.io.confirm(&preview, "Give it away?", false)?;
@@ -118,7 +123,7 @@ fn gift(id: &str, to: &str, context: &mut Context<'_>) -> Result<(), Failure> {
     })
 }
 
-fn list(certificates: &[Certificate], page: &mut Page) {
+fn list(certificates: &[Certificate], page: &mut output::Page) {
     let row = |certificate: &Certificate| {
         [
             short(&certificate.cert_id),
@@ -134,7 +139,7 @@ fn list(certificates: &[Certificate], page: &mut Page) {
     page.table(headings, certificates.iter().map(row), "no certificates: see `capex help buy`");
 }
 
-fn show(certificate: &Certificate, page: &mut Page) {
+fn show(certificate: &Certificate, page: &mut output::Page) {
     let ranges = certificate.units.iter().map(|[first, end]| format!("[{first}, {end})"));
     page.field("certificate", &certificate.cert_id)
         .field("provider", &certificate.provider)

@@ -13,9 +13,10 @@ use ureq::http::Response;
 use ureq::{Agent, Body};
 
 use super::failure::Failure;
+use super::paging::Page;
 use crate::api::auth::COOKIE_FILE;
 use crate::api::types::{Endpoints, Part, Status};
-use crate::api::{ApiError, CALL_TIMEOUT, END_HEADER, ErrorBody, endpoints};
+use crate::api::{ApiError, BEFORE_HEADER, CALL_TIMEOUT, END_HEADER, ErrorBody, Place, endpoints};
 use capex_core::epoch::signed::TEXT_MAX_BYTES;
 use capex_core::reason;
 
@@ -74,6 +75,25 @@ impl Client {
     /// What the daemon refused, or exit 3.
     pub fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
         self.read(self.send_get(path)?)
+    }
+
+    /// `GET` of a page of a list, and the place where the list goes on.
+    ///
+    /// # Errors
+    /// As [`Client::get`].
+    pub fn list<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        page: &Page,
+    ) -> Result<(Vec<T>, Option<Place>), Failure> {
+        let response = self.accepted(self.send_get(&format!("{path}?{}", page.query()))?)?;
+        let before = response.headers().get(BEFORE_HEADER);
+        let before = before.map(|place| {
+            let place = place.to_str().ok().and_then(|text| text.parse().ok());
+            place.ok_or_else(|| malformed("a place that is none"))
+        });
+        let before = before.transpose()?;
+        Ok((self.read(response)?, before))
     }
 
     /// `POST` with a JSON body, answer as JSON.

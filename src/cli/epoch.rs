@@ -1,17 +1,25 @@
-//! `capex epoch show|verify|export`.
+//! `capex epoch list|show|verify|export`.
 
 use std::path::{Path, PathBuf};
 
 use super::failure::Failure;
-use super::output::{Page, sat, short, slots};
+use super::output::{self, sat, short, slots};
+use super::paging::{Page, more};
 use super::sanitise::paragraph;
 use super::{Context, epoch_verify};
-use crate::api::types::{Epoch, EpochRow};
+use crate::api::types::{Epoch, EpochHead, EpochRow};
 use capex_core::units::msat_to_sat;
 
 /// What about epochs.
 #[derive(Debug, clap::Subcommand)]
 pub enum Noun {
+    /// List computed epochs, newest first
+    #[command(after_help = "Examples:
+  capex epoch list
+  capex epoch list --limit 20 --json
+
+Next: capex epoch show <number>")]
+    List(Page),
     /// Show the result of an epoch
     #[command(after_help = "Examples:
   capex epoch show
@@ -48,6 +56,13 @@ Next: capex epoch verify --from epoch.txt")]
 /// What a file or the daemon refused; exit 1 if a verification fails.
 pub fn run(noun: &Noun, context: &mut Context<'_>) -> Result<(), Failure> {
     match noun {
+        Noun::List(page) => {
+            let (epochs, before): (Vec<EpochHead>, _) = context.client()?.list("/epochs", page)?;
+            context.show(&epochs, |epochs, page| {
+                list(epochs, page);
+                more("epoch list", before, page);
+            })
+        }
         Noun::Show { epoch } => {
             let which = epoch.map_or("last".to_owned(), |epoch| epoch.to_string());
             let epoch: Epoch = context.client()?.get(&format!("/epochs/{which}"))?;
@@ -87,7 +102,17 @@ fn write(path: &Path, bytes: &[u8], context: &mut Context<'_>) -> Result<(), Fai
     })
 }
 
-fn show(epoch: &Epoch, page: &mut Page) {
+fn list(epochs: &[EpochHead], page: &mut output::Page) {
+    let row = |epoch: &EpochHead| {
+        let counts = [epoch.epoch.to_string(), epoch.count.to_string(), epoch.rows.to_string()];
+        let [number, orders, rows] = counts;
+        [number, orders, rows, short(&epoch.root), short(&epoch.result_root)]
+    };
+    let headings = ["epoch", "orders", "trades", "root", "result"];
+    page.table(headings, epochs.iter().map(row), "no epochs with orders yet");
+}
+
+fn show(epoch: &Epoch, page: &mut output::Page) {
     let differ = epoch.roots.iter().filter(|seen| seen.root != epoch.root).count();
     page.field("epoch", epoch.epoch)
         .field("orders", epoch.count)

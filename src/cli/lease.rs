@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use super::client::Client;
 use super::failure::Failure;
-use super::output::{Page, short, slots};
+use super::output::{self, short, slots};
+use super::paging::{Page, more};
 use super::time::utc;
 use super::{Context, id, sanitise};
 use crate::api::types::{Acknowledged, Lease};
@@ -17,10 +18,10 @@ pub enum Noun {
     /// List leases, newest first
     #[command(after_help = "Examples:
   capex lease list
-  capex lease list --json
+  capex lease list --limit 20 --json
 
 Next: capex lease show <id>")]
-    List,
+    List(Page),
     /// Show one lease
     #[command(after_help = "Examples:
   capex lease show 0123abcd
@@ -82,9 +83,12 @@ Next: capex lease show <id>")]
 pub fn run(noun: &Noun, context: &mut Context<'_>) -> Result<(), Failure> {
     let client = context.client()?;
     match noun {
-        Noun::List => {
-            let leases: Vec<Lease> = client.get("/leases")?;
-            context.show(&leases, |leases, page| list(leases, page))
+        Noun::List(page) => {
+            let (leases, before): (Vec<Lease>, _) = client.list("/leases", page)?;
+            context.show(&leases, |leases, page| {
+                list(leases, page);
+                more("lease list", before, page);
+            })
         }
         Noun::Show { id } => {
             let lease: Lease = client.get(&format!("/leases/{id}"))?;
@@ -163,7 +167,7 @@ pub fn wait(client: &Client, id: &str, timeout: Duration) -> Result<Lease, Failu
     }
 }
 
-fn list(leases: &[Lease], page: &mut Page) {
+fn list(leases: &[Lease], page: &mut output::Page) {
     let row = |lease: &Lease| {
         [
             short(&lease.lease_id),
@@ -179,7 +183,7 @@ fn list(leases: &[Lease], page: &mut Page) {
 }
 
 /// One lease.
-pub fn show(lease: &Lease, page: &mut Page) {
+pub fn show(lease: &Lease, page: &mut output::Page) {
     page.field("lease", &lease.lease_id)
         .field("certificate", &lease.cert_id)
         .field("provider", &lease.provider)

@@ -28,6 +28,7 @@ pub mod order;
 pub mod order_file;
 pub mod order_flags;
 pub mod output;
+pub mod paging;
 pub mod peer;
 pub mod preview;
 pub mod quote;

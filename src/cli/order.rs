@@ -1,7 +1,8 @@
 //! `capex order list|show|explain|cancel`: what this node keeps in the market.
 
 use super::failure::Failure;
-use super::output::{Page, sat, short, slots};
+use super::output::{self, sat, short, slots};
+use super::paging::{Page, more};
 use super::{Context, explain, id};
 use crate::api::types::{Acknowledged, Order, Side};
 use crate::cli::explain::because;
@@ -13,10 +14,10 @@ pub enum Noun {
     /// List standing orders, newest first
     #[command(after_help = "Examples:
   capex order list
-  capex order list --json
+  capex order list --limit 20 --json
 
 Next: capex order show <id>")]
-    List,
+    List(Page),
     /// Show one order
     #[command(after_help = "Examples:
   capex order show 0123abcd
@@ -62,9 +63,12 @@ Next: capex order list")]
 pub fn run(noun: &Noun, context: &mut Context<'_>) -> Result<(), Failure> {
     let client = context.client()?;
     match noun {
-        Noun::List => {
-            let orders: Vec<Order> = client.get("/orders")?;
-            context.show(&orders, |orders, page| list(orders, page))
+        Noun::List(page) => {
+            let (orders, before): (Vec<Order>, _) = client.list("/orders", page)?;
+            context.show(&orders, |orders, page| {
+                list(orders, page);
+                more("order list", before, page);
+            })
         }
         Noun::Show { id } => {
             let order: Order = client.get(&format!("/orders/{id}"))?;
@@ -80,7 +84,7 @@ pub fn run(noun: &Noun, context: &mut Context<'_>) -> Result<(), Failure> {
     }
 }
 
-fn list(orders: &[Order], page: &mut Page) {
+fn list(orders: &[Order], page: &mut output::Page) {
     let row = |order: &Order| {
         [
             short(&order.order_id),
@@ -96,7 +100,7 @@ fn list(orders: &[Order], page: &mut Page) {
     page.table(headings, orders.iter().map(row), "no orders: see `capex help sell`");
 }
 
-fn show(order: &Order, page: &mut Page) {
+fn show(order: &Order, page: &mut output::Page) {
     page.field("order", &order.order_id).field("side", side(order.side));
     for limit in &order.alternatives {
         let price = msat_to_sat(limit.limit_msat);

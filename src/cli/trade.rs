@@ -2,7 +2,8 @@
 
 use super::failure::Failure;
 use super::order::side;
-use super::output::{Page, sat, short, slots};
+use super::output::{self, sat, short, slots};
+use super::paging::{Page, more};
 use super::{Context, id};
 use crate::api::types::{ChainTx, Trade};
 
@@ -12,10 +13,10 @@ pub enum Noun {
     /// List trades of this node, newest first
     #[command(after_help = "Examples:
   capex trade list
-  capex trade list --json
+  capex trade list --limit 20 --json
 
 Next: capex trade show <id>")]
-    List,
+    List(Page),
     /// Show one trade with its settlement
     #[command(after_help = "Examples:
   capex trade show 0123abcd
@@ -36,9 +37,12 @@ Next: capex cert list")]
 pub fn run(noun: &Noun, context: &mut Context<'_>) -> Result<(), Failure> {
     let client = context.client()?;
     match noun {
-        Noun::List => {
-            let trades: Vec<Trade> = client.get("/trades")?;
-            context.show(&trades, |trades, page| list(trades, page))
+        Noun::List(page) => {
+            let (trades, before): (Vec<Trade>, _) = client.list("/trades", page)?;
+            context.show(&trades, |trades, page| {
+                list(trades, page);
+                more("trade list", before, page);
+            })
         }
         Noun::Show { id } => {
             let trade: Trade = client.get(&format!("/trades/{id}"))?;
@@ -47,7 +51,7 @@ pub fn run(noun: &Noun, context: &mut Context<'_>) -> Result<(), Failure> {
     }
 }
 
-fn list(trades: &[Trade], page: &mut Page) {
+fn list(trades: &[Trade], page: &mut output::Page) {
     let row = |trade: &Trade| {
         [
             short(&trade.trade_id),
@@ -63,7 +67,7 @@ fn list(trades: &[Trade], page: &mut Page) {
     page.table(headings, trades.iter().map(row), "no trades: see `capex book`");
 }
 
-fn show(trade: &Trade, page: &mut Page) {
+fn show(trade: &Trade, page: &mut output::Page) {
     page.field("trade", &trade.trade_id)
         .field("epoch", trade.epoch)
         .field("side", side(trade.side))

@@ -13,14 +13,19 @@ mod studies;
 mod trades;
 mod wallet;
 
+use std::sync::Arc;
+
 use tokio::sync::oneshot;
 
 pub(super) use redemptions::{Redemption, Redemptions};
 
-use super::{Node, now_ms};
+use super::{Node, history, now_ms};
 use crate::api::{Answer, ApiError, Call, Query, Request, ShellCommand};
 use capex_core::engine::{Command, Done};
 use capex_core::reason;
+
+/// An answer that takes a look into the store.
+type Read = Box<dyn FnOnce() -> Result<Answer, ApiError> + Send>;
 
 impl Node {
     pub(super) fn on_api(&mut self, request: Request) {
@@ -31,6 +36,13 @@ impl Node {
             }
             Call::Query(Query::Result { lease, name, from }) => {
                 Self::answer_file(self.lease_result(&lease, &name, from), answer);
+            }
+            Call::Query(Query::Trades(page)) => Self::answer_read(self.trades(page), answer),
+            Call::Query(Query::Trade(prefix)) => Self::answer_read(self.trade(prefix), answer),
+            Call::Query(Query::Epochs(page)) => {
+                let store = Arc::clone(&self.outside.store);
+                let read = move || history::epochs(&store, page).map(Answer::from);
+                Self::answer_read(Box::new(read), answer);
             }
             Call::Query(query) => {
                 if let Some(study) = self.study(&query) {
@@ -46,10 +58,16 @@ impl Node {
         }
     }
 
+    /// Reads the store beside the loop.
+    fn answer_read(read: Read, answer: oneshot::Sender<Result<Answer, ApiError>>) {
+        // The client may have given up.
+        tokio::task::spawn_blocking(move || answer.send(read()));
+    }
+
     fn query(&self, query: Query) -> Result<Answer, ApiError> {
         Ok(match query {
             Query::Status => self.status().into(),
-            Query::Orders => self.orders().into(),
+            Query::Orders(page) => self.orders(page).into(),
             Query::Preview(spec) => self.preview(&spec).into(),
             Query::Order(prefix) => self.order(&prefix)?.into(),
             Query::Book(class) => self.book(&class)?.into(),
@@ -60,15 +78,16 @@ impl Node {
             | Query::EpochExport(_)
             | Query::EpochSigned(_)
             | Query::Logs { .. }
-            | Query::Result { .. } => {
+            | Query::Result { .. }
+            | Query::Trades(_)
+            | Query::Trade(_)
+            | Query::Epochs(_) => {
                 return Err(ApiError::internal("studies and files are read beside the loop"));
             }
-            Query::Trades => self.trades().into(),
-            Query::Trade(prefix) => self.trade(&prefix)?.into(),
-            Query::Certificates => self.certificates().into(),
+            Query::Certificates(page) => self.certificates(page).into(),
             Query::Certificate(prefix) => self.certificate(&prefix)?.into(),
             Query::CertificateFile(prefix) => self.certificate_file(&prefix)?.into(),
-            Query::Leases => self.leases().into(),
+            Query::Leases(page) => self.leases(page).into(),
             Query::Lease(prefix) => self.lease(&prefix)?.into(),
             Query::Balance => self.balance().into(),
             Query::Coins => self.coins().into(),

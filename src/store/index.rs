@@ -207,17 +207,21 @@ impl Index {
         })
     }
 
-    /// The last `limit` records of `table`, in key order.
-    pub(super) fn last(&self, table: u8, limit: usize) -> Result<Vec<Row>, StoreError> {
-        let range = vec![table]..vec![table.saturating_add(1)];
+    /// Up to `limit` records of `table` with keys before `before`, the last one first; from its
+    /// last record without one.
+    pub(super) fn page_back(
+        &self,
+        table: u8,
+        before: Option<&[u8]>,
+        limit: usize,
+    ) -> Result<Vec<Row>, StoreError> {
+        let end = before.map_or_else(|| vec![table.saturating_add(1)], |key| full_key(table, key));
         guarded(|| {
-            let rows = self.db.range(range).rev().take(limit).map(|entry| {
+            let rows = self.db.range(vec![table]..end).rev().take(limit).map(|entry| {
                 let (key, raw) = entry.map_err(index_error)?;
                 Ok((key.get(1..).unwrap_or_default().to_vec(), unseal(&raw)?.to_vec()))
             });
-            let mut rows = rows.collect::<Result<Vec<Row>, StoreError>>()?;
-            rows.reverse();
-            Ok(rows)
+            rows.collect()
         })
     }
 

@@ -248,9 +248,31 @@ impl Store {
         self.caught_up()?.page(table, after, limit)
     }
 
-    /// The last `limit` records of `table`, in key order.
-    pub fn last(&self, table: u8, limit: usize) -> Result<Vec<Row>, StoreError> {
-        self.caught_up()?.last(table, limit)
+    /// Up to `limit` records of `table` with keys before `before`, the last one first; from the
+    /// last one without it.
+    pub fn page_back(
+        &self,
+        table: u8,
+        before: Option<&[u8]>,
+        limit: usize,
+    ) -> Result<Vec<Row>, StoreError> {
+        self.caught_up()?.page_back(table, before, limit)
+    }
+
+    /// The records of `table` whose keys are wanted, in key order. Reads the whole table.
+    pub fn select(
+        &self,
+        table: u8,
+        is_wanted: impl Fn(&[u8]) -> bool,
+    ) -> Result<Vec<Row>, StoreError> {
+        let mut rows = Vec::new();
+        self.caught_up()?.visit(&[table], |_, key, value| {
+            if is_wanted(key) {
+                rows.push((key.to_vec(), value.to_vec()));
+            }
+            Ok(())
+        })?;
+        Ok(rows)
     }
 
     /// Number of the last acknowledged batch, zero before the first.

@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use capex::api::types::{
-    Address, Balance, BookOrder, Certificate, Coin, Depth, Endpoints, EpochDifference, Explanation,
-    Funded, Lease, Order, Part, Payment, Peer, Preview, Quote, Rescan, Status, WalletTx,
+    Address, Balance, BookOrder, Certificate, Coin, Depth, Endpoints, EpochDifference, EpochHead,
+    Explanation, Funded, Lease, Order, Part, Payment, Peer, Preview, Quote, Rescan, Status,
+    WalletTx,
 };
 use capex::api::{
-    Answer, ApiError, ApiHandle, ApiState, Call, CertificateText, Cookie, Noun, Prefix, Query,
-    ShellCommand, endpoints, serve,
+    Answer, ApiError, ApiHandle, ApiState, Call, CertificateText, Cookie, Noun, Place, Prefix,
+    Query, ShellCommand, endpoints, serve,
 };
 use capex::definitions;
 use capex_core::engine::holdings::HoldingsCommand;
@@ -164,9 +165,9 @@ fn read(query: Query) -> Result<Answer, ApiError> {
     let one = |prefix: &Prefix, noun: Noun, byte: u8| prefix.find(noun, [[byte; 32]], |id| *id);
     Ok(match query {
         Query::Status => status().into(),
-        Query::Orders => vec![order()].into(),
+        Query::Orders(page) => page.cut([(place(7, 7), order())]).into(),
         Query::Order(id) => one(&id, Noun::Order, 7).map(|_| order())?.into(),
-        Query::Trades => Vec::<capex::api::types::Trade>::new().into(),
+        Query::Trades(page) => page.cut(Vec::<(Place, capex::api::types::Trade)>::new()).into(),
         Query::Trade(id) => return Err(ApiError::not_found(Noun::Trade, id.as_str())),
         Query::Book(class) => capex::api::types::Book {
             epoch: 200,
@@ -198,10 +199,11 @@ fn read(query: Query) -> Result<Answer, ApiError> {
             return Err(refusal.into());
         }
         Query::Quote(spec) => quote(spec.qty).into(),
-        Query::Certificates => vec![certificate()].into(),
+        Query::Certificates(page) => page.cut([(place(7, 0xcc), certificate())]).into(),
         Query::Certificate(id) => one(&id, Noun::Certificate, 0xcc).map(|_| certificate())?.into(),
         Query::CertificateFile(_) => CertificateText("capex-certificate 1 devnet\n".into()).into(),
-        Query::Leases => Vec::<Lease>::new().into(),
+        Query::Leases(page) => page.cut(Vec::<(Place, Lease)>::new()).into(),
+        Query::Epochs(page) => page.cut((1..=5).map(|n| (place(n, 0), epoch_head(n)))).into(),
         Query::Lease(id) => one(&id, Noun::Lease, 0xee).map(|_| lease())?.into(),
         Query::Logs { from, .. } => part(b"hello\nworld\n", from).into(),
         Query::Result { name, .. } if name != "out file.txt" => {
@@ -269,6 +271,15 @@ fn wallet_tx() -> WalletTx {
     }
 }
 
+fn place(number: u64, id: u8) -> Place {
+    Place { number, id: [id; 32] }
+}
+
+fn epoch_head(epoch: u64) -> EpochHead {
+    let (root, result_root) = ("ab".repeat(32), "cd".repeat(32));
+    EpochHead { epoch, count: 3, rows: 1, root, result_root }
+}
+
 fn difference() -> EpochDifference {
     EpochDifference {
         code: "epoch.bad_price".into(),
@@ -292,7 +303,7 @@ pub(crate) fn status() -> Status {
 
 fn order() -> Order {
     serde_json::from_value(serde_json::json!({
-        "order_id": "07".repeat(32), "side": "sell", "class": "cpu.standard",
+        "order_id": "07".repeat(32), "placed_at": 7, "side": "sell", "class": "cpu.standard",
         "limit_msat": 20_000, "alternatives": [{"class": "cpu.standard", "limit_msat": 20_000}],
         "qty": 2, "filled_qty": 1, "min_qty": 1, "mode": "sticky", "window": [100, 200],
         "slots": 0, "features": [], "time_in_force": "gtc", "expires_at": null,

@@ -17,11 +17,12 @@ pub const PRICES_PER_PART: usize = 8192;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ResultHead {
     pub epoch: u64,
-    root: [u8; 32],
-    count: u32,
-    rows: u32,
+    pub root: [u8; 32],
+    /// Orders.
+    pub count: u32,
+    pub rows: u32,
     prices: u32,
-    result_root: [u8; 32],
+    pub result_root: [u8; 32],
     welfare_msat: u128,
 }
 

@@ -25,6 +25,19 @@ pub struct SeenRoot {
     pub count: u32,
 }
 
+/// A computed epoch in a list.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EpochHead {
+    pub epoch: u64,
+    /// Orders known here.
+    pub count: u32,
+    /// Rows of its result, anyone's.
+    pub rows: u32,
+    /// Tree hash over the ids of all valid orders known here.
+    pub root: String,
+    pub result_root: String,
+}
+
 /// A computed epoch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Epoch {

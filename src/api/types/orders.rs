@@ -147,6 +147,8 @@ pub struct SignedOrder {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Order {
     pub order_id: String,
+    /// When it was placed, unix ms.
+    pub placed_at: u64,
     pub side: Side,
     /// Class of the first alternative.
     pub class: String,

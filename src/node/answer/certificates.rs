@@ -1,18 +1,23 @@
 //! Certificates that this node issued, holds or held.
 
 use crate::api::types::{Certificate, CertificateTransfer, TransferKind, slot_range, unit_ranges};
-use crate::api::{ApiError, CertificateText, Noun, Prefix};
+use crate::api::{ApiError, CertificateText, Listed, Noun, Page, Place, Prefix};
 use crate::node::Node;
 use capex_core::certificate::file;
 use capex_core::engine::certificates::{CertificateRole, CertificateView};
 
 impl Node {
-    fn certificate_views(&self) -> Vec<CertificateView> {
+    pub(super) fn certificate_views(&self) -> Vec<CertificateView> {
         self.engine().certificates(self.now_slot())
     }
 
-    pub(super) fn certificates(&self) -> Vec<Certificate> {
-        self.certificate_views().iter().map(|view| self.certificate_dto(view)).collect()
+    pub(super) fn certificates(&self, page: Page) -> Listed<Certificate> {
+        let place = |view: &CertificateView| {
+            let facts = &view.facts;
+            Place { number: facts.window.start.into(), id: facts.cert_id.0 }
+        };
+        let views = self.certificate_views().into_iter();
+        page.cut(views.map(|view| (place(&view), view))).map(|view| self.certificate_dto(&view))
     }
 
     pub(super) fn certificate(&self, prefix: &Prefix) -> Result<Certificate, ApiError> {

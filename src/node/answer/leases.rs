@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use crate::api::types::{Lease, Part, ResultFile, Stream, seconds, slot_range};
-use crate::api::{Answer, ApiError, Noun, Prefix};
+use crate::api::{Answer, ApiError, Listed, Noun, Page, Place, Prefix};
 use crate::node::Node;
 use crate::node::lease_client::read_at;
 use capex_core::engine::leases::{FetchedResult, LeaseRole, LeaseView};
@@ -19,10 +19,11 @@ use capex_core::reason;
 pub(super) type FileRead = Box<dyn FnOnce() -> Result<Part, ApiError> + Send>;
 
 impl Node {
-    pub(super) fn leases(&self) -> Vec<Lease> {
-        let mut views = self.engine().leases().views(self.engine().me());
-        views.sort_by_key(|view| std::cmp::Reverse((view.window.start, view.lease_id)));
-        views.iter().map(|view| self.lease_dto(view)).collect()
+    pub(super) fn leases(&self, page: Page) -> Listed<Lease> {
+        let place =
+            |view: &LeaseView| Place { number: view.window.start.into(), id: view.lease_id.0 };
+        let views = self.engine().leases().views(self.engine().me()).into_iter();
+        page.cut(views.map(|view| (place(&view), view))).map(|view| self.lease_dto(&view))
     }
 
     pub(super) fn lease(&self, prefix: &Prefix) -> Result<Lease, ApiError> {

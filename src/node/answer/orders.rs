@@ -6,7 +6,7 @@ use crate::api::types::{
     Book, BookOrder, ClassDepth, ClassLimit, Depth, Level, Mode, Order, Side, SignedOrder,
     SlotDepth, TimeInForce, slot_range,
 };
-use crate::api::{ApiError, Noun, Prefix};
+use crate::api::{ApiError, Listed, Noun, Page, Place, Prefix};
 use crate::node::offload::prices;
 use crate::node::{Node, now_ms};
 use capex_core::engine::market::TimeInForce as Force;
@@ -22,10 +22,10 @@ use capex_core::wire::Verified;
 const BOOK_DEPTH: usize = 200;
 
 impl Node {
-    pub(super) fn orders(&self) -> Vec<Order> {
-        let mut standing: Vec<&Standing> = self.engine().market().standing().collect();
-        standing.sort_by_key(|order| std::cmp::Reverse((order.placed_at_ms, order.id)));
-        standing.into_iter().map(|order| self.order_dto(order)).collect()
+    pub(super) fn orders(&self, page: Page) -> Listed<Order> {
+        let place = |order: &Standing| Place { number: order.placed_at_ms, id: order.id.0 };
+        let standing = self.engine().market().standing();
+        page.cut(standing.map(|order| (place(order), order))).map(|order| self.order_dto(order))
     }
 
     pub(super) fn order(&self, prefix: &Prefix) -> Result<Order, ApiError> {
@@ -54,6 +54,7 @@ impl Node {
         });
         Order {
             order_id: standing.id.to_string(),
+            placed_at: standing.placed_at_ms,
             side: side(spec.side),
             class: alternatives.first().map(|alt| alt.class.clone()).unwrap_or_default(),
             limit_msat: alternatives.first().map_or(0, |alt| alt.limit_msat),

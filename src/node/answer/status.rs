@@ -1,6 +1,6 @@
 //! One screen about this node.
 
-use crate::api::types::{Capacity, ChainStatus, Open, Reason, Status};
+use crate::api::types::{Capacity, ChainStatus, LEASE_ENDED_PHASES, Open, Reason, Status};
 use crate::node::{Node, now_ms};
 use capex_core::epoch::{computed_at_ms, epoch_at};
 
@@ -59,12 +59,15 @@ impl Node {
 
     fn open_matters(&self) -> Open {
         let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
-        let me = self.engine().me().to_string();
-        let held = self.certificates().into_iter().filter(|cert| cert.holder == me).count();
-        let leases = self.leases().into_iter().filter(|lease| !lease.is_over()).count();
+        let me = self.engine().me();
+        let certificates = self.certificate_views();
+        let held = certificates.iter().filter(|view| view.facts.holder == me).count();
+        let is_over = |phase: &str| LEASE_ENDED_PHASES.contains(&phase);
+        let leases = self.engine().leases().views(me);
+        let leases = leases.iter().filter(|view| !is_over(&view.phase)).count();
         Open {
             orders: count(self.engine().market().standing().filter(|o| o.is_open()).count()),
-            trades: count(self.engine().trades().views().filter(|trade| !trade.done).count()),
+            trades: count(self.engine().trades().newest(None, 0).count()),
             certificates: count(held),
             leases: count(leases),
         }

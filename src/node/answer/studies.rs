@@ -30,17 +30,17 @@ impl Node {
                 Some(self.epoch_study(*epoch, Study::EpochShow))
             }
             Query::Status
-            | Query::Orders
+            | Query::Orders(_)
             | Query::Order(_)
             | Query::Preview(_)
             | Query::Book(_)
             | Query::Depth(_)
-            | Query::Trades
+            | Query::Trades(_)
             | Query::Trade(_)
-            | Query::Certificates
+            | Query::Certificates(_)
             | Query::Certificate(_)
             | Query::CertificateFile(_)
-            | Query::Leases
+            | Query::Leases(_)
             | Query::Lease(_)
             | Query::Logs { .. }
             | Query::Result { .. }
@@ -49,6 +49,7 @@ impl Node {
             | Query::WalletHistory
             | Query::Peers
             | Query::Peer(_)
+            | Query::Epochs(_)
             | Query::Epoch(_) => None,
         }
     }

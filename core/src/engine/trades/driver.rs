@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bitcoin::secp256k1::{Keypair, SecretKey};
+use bitcoin::secp256k1::{All, Keypair, Secp256k1, SecretKey};
 use bitcoin::{OutPoint, Txid};
 
 use super::certainty::Certainty;
@@ -14,6 +14,7 @@ use super::{Party, TradeEvent, TradeNews};
 use crate::engine::io::Effect;
 use crate::engine::kernel::{Context, Miss, Stored, Subject, Timer};
 use crate::ids::{FundingId, Key, TermsHash, TradeId};
+use crate::params::Params;
 use crate::settlement::check::{Now, SignedTerms};
 use crate::settlement::facts::{ChainFacts, Facts, FundFact};
 use crate::settlement::timelock::RESCAN_BLOCKS;
@@ -136,32 +137,38 @@ pub(super) struct Open<M> {
 }
 
 impl<M: Machine> Open<M> {
-    fn with(turn: &Turn<'_, '_>, machine: M, certainty: Certainty) -> Self {
+    fn with(params: &Params, machine: M, certainty: Certainty) -> Self {
         Self {
             machine,
             rail: None,
-            tries: Tries::new(turn.ctx.params),
+            tries: Tries::new(params),
             certainty,
             refusal: None,
             trouble: None,
             names: Names::default(),
             deadline: None,
             has_moved: false,
-            slot_s: turn.ctx.params.slot_s,
+            slot_s: params.slot_s,
         }
+    }
+
+    /// A trade that has ended, to be shown.
+    pub(super) fn ended(secp: &Secp256k1<All>, params: &Params, machine: M) -> Self {
+        let mut open = Self::with(params, machine, Certainty::resumed());
+        open.compute_rail(secp);
+        open
     }
 
     /// A new trade, written before anything that follows from it.
     pub(super) fn new(turn: &mut Turn<'_, '_>, machine: M) -> Self {
-        let mut open = Self::with(turn, machine, Certainty::Sure);
+        let mut open = Self::with(turn.ctx.params, machine, Certainty::Sure);
         open.moved(turn);
         open
     }
 
     /// A trade that a restart brought back.
     pub(super) fn load(turn: &mut Turn<'_, '_>, machine: M) -> Self {
-        let mut open = Self::with(turn, machine, Certainty::resumed());
-        open.compute_rail(turn);
+        let mut open = Self::ended(turn.ctx.secp, turn.ctx.params, machine);
         if !open.machine.is_done() {
             open.rename(turn);
         }
@@ -170,11 +177,11 @@ impl<M: Machine> Open<M> {
         open
     }
 
-    fn compute_rail(&mut self, turn: &Turn<'_, '_>) {
+    fn compute_rail(&mut self, secp: &Secp256k1<All>) {
         if self.rail.is_none()
             && let Some(signed) = self.machine.terms()
         {
-            self.rail = Rail::of(turn.ctx.secp, &signed.terms, signed.hash).ok();
+            self.rail = Rail::of(secp, &signed.terms, signed.hash).ok();
         }
     }
 
@@ -196,7 +203,7 @@ impl<M: Machine> Open<M> {
                 (Subject::Coin(_), Ok(())) => {}
             }
         }
-        self.compute_rail(turn);
+        self.compute_rail(turn.ctx.secp);
         self.save(turn);
         self.rename(turn);
         self.machine.tell(turn);

@@ -6,7 +6,8 @@
 //! outbox puts records before effects.
 //!
 //! Work is done on what an input concerns: an open trade is found by its names on the chain
-//! or by its next deadline, and an ended one leaves memory but for a bounded rest.
+//! or by its next deadline, and an ended one leaves memory but for a bounded rest. The store
+//! keeps all, and is asked page by page.
 
 mod buyer;
 mod certainty;
@@ -28,7 +29,7 @@ use bitcoin::{ScriptBuf, Txid};
 
 use self::driver::{Driver, Open, Told, Turn};
 use self::index::Index;
-use self::past::{LateAsk, PAST_KEPT, Past};
+use self::past::{LateAsk, Past};
 use self::prepaid::Prepaid;
 use super::io::{Effect, Funding};
 use super::kernel::{Answer, Context, Record, Stored, Timer, Unreadable, records};
@@ -46,7 +47,7 @@ use crate::wire::Envelope;
 
 pub use self::buyer::Purchase;
 pub use self::messages::{TradeNews, TradePurpose, TradeReply, TradeRequest};
-pub use self::past::PastTradeV1;
+pub use self::past::{PAST_KEPT, PastTradeV1, past_key_prefix};
 pub use self::titles::Titles;
 pub use self::view::{Role, TradeView, TxView};
 

@@ -2,7 +2,9 @@
 //! and what a late request may still ask; the whole stays in the store.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Bound;
 
+use bitcoin::secp256k1::{All, Secp256k1};
 use serde::{Deserialize, Serialize};
 
 use super::TradeReply;
@@ -10,12 +12,14 @@ use super::driver::Open;
 use super::view::{Role, TradeView, of_buyer, of_seller};
 use crate::engine::kernel::{Context, Stored, Table};
 use crate::ids::{FundingId, Key, TermsHash, TradeId};
+use crate::params::Params;
 use crate::settlement::buyer::{self, Buyer};
 use crate::settlement::registrar::{Registrar, State};
 use crate::settlement::seller::{Refused, Seller};
 
-/// Ended trades of each side that stay in memory, the newest by epoch: about 1 KiB each.
-pub(super) const PAST_KEPT: usize = 1024;
+/// Ended trades of each side that stay in memory, the newest by epoch: about 1 KiB each. A life
+/// begins with as many, so a start takes no longer after years. All are in the store.
+pub const PAST_KEPT: usize = 1024;
 /// Ended locks whose requests are still answered, the last ones to end: about 2 KiB each. A
 /// buyer that comes later gets its certificate from the register.
 pub(super) const LATE_KEPT: usize = 1024;
@@ -36,14 +40,30 @@ impl Stored for PastTradeV1 {
 /// Orders ended trades: the oldest epoch first.
 type PastKey = (u64, TradeId);
 
+/// What the keys of a trade's records begin with.
+#[must_use]
+pub fn past_key_prefix(epoch: u64, trade: TradeId) -> Vec<u8> {
+    [epoch.to_be_bytes().as_slice(), &trade.0].concat()
+}
+
 fn record_key((epoch, trade): PastKey, role: Role) -> Vec<u8> {
-    let mut key = epoch.to_be_bytes().to_vec();
-    key.extend(trade.0);
+    let mut key = past_key_prefix(epoch, trade);
     key.push(match role {
         Role::Buyer => 1,
         Role::Seller => 2,
     });
     key
+}
+
+impl PastTradeV1 {
+    /// The trade as it is shown.
+    #[must_use]
+    pub fn view(self, secp: &Secp256k1<All>, params: &Params) -> TradeView {
+        match self {
+            Self::Buyer(buyer) => of_buyer(&Open::ended(secp, params, *buyer)),
+            Self::Seller(seller) => of_seller(&Open::ended(secp, params, *seller)),
+        }
+    }
 }
 
 /// What a late request about an ended lock gets.
@@ -168,6 +188,20 @@ impl Past {
             Role::Buyer => self.buys.get(&key),
             Role::Seller => self.sells.get(&key),
         }
+    }
+
+    /// Those before a place, the newest first.
+    pub(super) fn newest(
+        &self,
+        role: Role,
+        before: Option<PastKey>,
+    ) -> impl Iterator<Item = &TradeView> {
+        let views = match role {
+            Role::Buyer => &self.buys,
+            Role::Seller => &self.sells,
+        };
+        let before = before.map_or(Bound::Unbounded, Bound::Excluded);
+        views.range((Bound::Unbounded, before)).rev().map(|(_, view)| view)
     }
 
     pub(super) fn views(&self, role: Role) -> impl Iterator<Item = &TradeView> {

@@ -231,6 +231,24 @@ impl Trades {
         all.into_iter()
     }
 
+    /// Trades in memory before a place, which is an epoch and a trade, in any order: all open
+    /// ones, and of the ended ones of each side the newest, up to `limit`. The store has the
+    /// rest.
+    pub fn newest(
+        &self,
+        before: Option<(u64, TradeId)>,
+        limit: usize,
+    ) -> impl Iterator<Item = TradeView> {
+        let is_before = move |row: &Row, trade| before.is_none_or(|b| (row.epoch, trade) < b);
+        let buys = self.buyers.iter();
+        let buys = buys.filter(move |open| is_before(&open.machine.row, open.machine.trade));
+        let sells = self.sellers.iter();
+        let sells = sells.filter(move |open| is_before(&open.machine.row, open.machine.trade));
+        let past = [Role::Buyer, Role::Seller].into_iter();
+        let past = past.flat_map(move |role| self.past.newest(role, before).take(limit).cloned());
+        buys.map(of_buyer).chain(sells.map(of_seller)).chain(past)
+    }
+
     /// One trade.
     #[must_use]
     pub fn view(&self, trade: TradeId) -> Option<TradeView> {

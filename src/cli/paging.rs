@@ -1,0 +1,34 @@
+//! `--limit` and `--before` of every list.
+
+use std::fmt::Display;
+
+use super::output;
+use crate::api::{PAGE_DEFAULT, PAGE_MAX, Place};
+
+/// Which part of a list.
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub struct Page {
+    /// Most lines, 1 to 1000
+    #[arg(long, value_name = "N", default_value_t = PAGE_DEFAULT as u64,
+          value_parser = clap::value_parser!(u64).range(1..=PAGE_MAX as u64))]
+    pub limit: u64,
+    /// Go on from this place of an earlier list, which that list names at its end
+    #[arg(long, value_name = "PLACE")]
+    pub before: Option<Place>,
+}
+
+impl Page {
+    /// As parameters of a request.
+    #[must_use]
+    pub fn query(&self) -> String {
+        let before = self.before.map(|place| format!("&before={place}")).unwrap_or_default();
+        format!("limit={}{before}", self.limit)
+    }
+}
+
+/// Says how to go on, at the end of a list that does.
+pub(super) fn more(command: &str, before: Option<impl Display>, page: &mut output::Page) {
+    if let Some(before) = before {
+        page.line(format_args!("more: capex {command} --before {before}"));
+    }
+}
