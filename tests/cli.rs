@@ -172,6 +172,7 @@ fn every_command_with_json_prints_exactly_one_value() {
         vec!["wallet", "balance"],
         vec!["wallet", "coins"],
         vec!["wallet", "history"],
+        vec!["wallet", "descriptor"],
         vec!["wallet", "send", "bcrt1qexample", "0.1btc", "--yes"],
         vec!["wallet", "bump", "ab", "--yes"],
         vec!["wallet", "rescan", "--gap", "50"],
@@ -457,6 +458,65 @@ fn init_writes_once_and_config_shows_where_values_come_from() {
     let refused = json_error(run(home.path(), &["init", "--peer", "x", "--json"]));
     assert_eq!(refused, (2, "config.invalid".to_owned()));
     assert!(!home.path().join(".config/capex").exists());
+}
+
+#[test]
+fn a_seed_is_made_shown_sealed_and_restored_without_a_daemon() {
+    use std::os::unix::fs::PermissionsExt;
+    let home = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = home.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let (dir, other) = (home.path().join("n"), home.path().join("o"));
+    let (dir, other) = (dir.to_str().unwrap(), other.to_str().unwrap());
+    let at = |dir: &str, args: &[&str]| {
+        run(home.path(), &[args, &["--datadir", dir, "--json"]].concat())
+    };
+    let words = |dir: &str, args: &[&str]| -> Value {
+        let (code, out, err) = at(dir, &[&["wallet", "words"], args].concat());
+        assert_eq!(code, 0, "{err}");
+        serde_json::from_str(&out).unwrap()
+    };
+    assert_eq!(at(dir, &["init", "--network", "devnet"]).0, 0);
+    let made = words(dir, &[]);
+    assert_eq!(made["words"].as_array().unwrap().len(), 24);
+    assert!(made["birthday_at"].as_u64().unwrap() > 1_700_000_000_000);
+
+    let (right, wrong) = (file("right", "correct horse\n"), file("wrong", "battery\n"));
+    let none = json_error(at(dir, &["wallet", "encrypt"]));
+    assert_eq!(none, (2, "secret.no_password".to_owned()));
+    let opened = json_error(at(dir, &["wallet", "decrypt", "--password-file", &right]));
+    assert_eq!(opened, (6, "secret.not_sealed".to_owned()));
+    assert_eq!(at(dir, &["wallet", "encrypt", "--password-file", &right]).0, 0);
+    assert_eq!(json_error(at(dir, &["wallet", "words"])), (1, "secret.sealed".to_owned()));
+    let locked = json_error(at(dir, &["wallet", "words", "--password-file", &wrong]));
+    assert_eq!(locked, (4, "secret.wrong_password".to_owned()));
+    assert_eq!(words(dir, &["--password-file", &right]), made);
+    assert_eq!(at(dir, &["wallet", "decrypt", "--password-file", &right]).0, 0);
+    assert_eq!(words(dir, &[]), made);
+
+    let list: Vec<&str> =
+        made["words"].as_array().unwrap().iter().map(|w| w.as_str().unwrap()).collect();
+    let copy = file("copy", &list.join("\n"));
+    let again =
+        ["init", "--network", "devnet", "--restore-words", &copy, "--birthday", "1800000000"];
+    assert_eq!(at(other, &again).0, 0);
+    let restored = words(other, &[]);
+    assert_eq!(restored["words"], made["words"]);
+    assert_eq!(restored["birthday_at"], 1_800_000_000_000_u64);
+    let taken = json_error(at(other, &["wallet", "restore", &copy]));
+    assert_eq!(taken, (6, "secret.exists".to_owned()));
+    let third = home.path().join("p");
+    let bad = file("bad", &list[1..].join(" "));
+    let refused = json_error(at(third.to_str().unwrap(), &["wallet", "restore", &bad]));
+    assert_eq!(refused, (2, "secret.words".to_owned()));
+    std::fs::set_permissions(&copy, PermissionsExt::from_mode(0o644)).unwrap();
+    let open = json_error(at(third.to_str().unwrap(), &["wallet", "restore", &copy]));
+    assert_eq!(open, (1, "secret.permissions".to_owned()));
+    assert!(!third.join("wallet.seed").exists());
 }
 
 fn issued() -> String {

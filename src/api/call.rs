@@ -72,6 +72,8 @@ pub enum Query {
     Balance,
     /// → `Vec<`[`types::Coin`]`>`
     Coins,
+    /// → [`types::Descriptors`]
+    Descriptors,
     /// → `Vec<`[`types::WalletTx`]`>`, newest first
     WalletHistory,
     /// → `Vec<`[`types::Peer`]`>`
@@ -192,6 +194,7 @@ answers! {
     Coins(Vec<types::Coin>),
     WalletHistory(Vec<types::WalletTx>),
     Payment(types::Payment),
+    Descriptors(types::Descriptors),
     Rescan(types::Rescan),
     Peers(Vec<types::Peer>),
     Peer(types::Peer),

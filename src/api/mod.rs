@@ -24,6 +24,7 @@
 //! | `GET /wallet` | | [`types::Balance`] |
 //! | `GET /wallet/coins` | | [`types::Coin`] |
 //! | `GET /wallet/history` | | [`types::WalletTx`] |
+//! | `GET /wallet/descriptors` | | [`types::Descriptors`] |
 //! | `POST /wallet/address` | | [`types::Address`] |
 //! | `POST /wallet/send` | [`types::SendCoins`] | [`types::Payment`] |
 //! | `POST /wallet/bump` | [`types::BumpPayment`] | [`types::Payment`] |

@@ -7,8 +7,8 @@ use axum::{Json, Router};
 
 use super::extract::Body;
 use super::types::{
-    Address, Balance, BumpPayment, Coin, FundWallet, Funded, Payment, Rescan, RescanWallet,
-    SendCoins, WalletTx,
+    Address, Balance, BumpPayment, Coin, Descriptors, FundWallet, Funded, Payment, Rescan,
+    RescanWallet, SendCoins, WalletTx,
 };
 use super::{ApiError, ApiState, Query, ShellCommand};
 
@@ -17,6 +17,7 @@ pub(super) fn routes() -> Router<ApiState> {
         .route("/wallet", get(balance))
         .route("/wallet/coins", get(coins))
         .route("/wallet/history", get(history))
+        .route("/wallet/descriptors", get(descriptors))
         .route("/wallet/address", post(address))
         .route("/wallet/send", post(send))
         .route("/wallet/bump", post(bump))
@@ -34,6 +35,10 @@ async fn coins(State(state): State<ApiState>) -> Result<Json<Vec<Coin>>, ApiErro
 
 async fn history(State(state): State<ApiState>) -> Result<Json<Vec<WalletTx>>, ApiError> {
     Ok(Json(state.node.query(Query::WalletHistory).await?))
+}
+
+async fn descriptors(State(state): State<ApiState>) -> Result<Json<Descriptors>, ApiError> {
+    Ok(Json(state.node.query(Query::Descriptors).await?))
 }
 
 async fn address(State(state): State<ApiState>) -> Result<Json<Address>, ApiError> {

@@ -74,6 +74,9 @@ fn settings(config: &Config) -> Vec<Shown> {
         "p2p.peers" => config.p2p.peers.clone().into(),
         "api.listen" => config.api.listen.to_string().into(),
         "wallet.payout" => config.wallet.payout.as_ref().map(ToString::to_string).into(),
+        "wallet.password_file" => {
+            config.wallet.password_file.as_ref().map(|path| path.to_string_lossy()).into()
+        }
         "capacity" => serde_json::json!(named),
         "max_fee_share" => format!("{}%", config.max_fee_percent).into(),
         "log" => config.log.clone().into(),

@@ -16,6 +16,7 @@ use std::io;
 
 use crate::api::{ApiError, ErrorBody, ErrorFields};
 use crate::node::config::ConfigError;
+use crate::store::SecretError;
 use capex_core::reason;
 use capex_core::reasons::Reason;
 
@@ -91,6 +92,12 @@ impl From<io::Error> for Failure {
 
 impl From<ConfigError> for Failure {
     fn from(error: ConfigError) -> Self {
+        Self::coded(error.code(), error.to_string())
+    }
+}
+
+impl From<SecretError> for Failure {
+    fn from(error: SecretError) -> Self {
         Self::coded(error.code(), error.to_string())
     }
 }

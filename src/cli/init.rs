@@ -1,4 +1,5 @@
-//! `capex init`: writes a configuration file. Keys are made at the first `capex up`.
+//! `capex init`: writes a configuration file and the seed of the wallet. The identity is made at
+//! the first `capex up`.
 
 use std::fs::OpenOptions;
 use std::io::{ErrorKind, Write};
@@ -10,8 +11,11 @@ use serde::Serialize;
 use super::Context;
 use super::failure::Failure;
 use super::output::Page;
+use super::seed::{self, Restored};
+use super::time::Moment;
 use crate::definitions;
-use crate::node::config::{self, ChainConfig, Config, Overrides};
+use crate::node::config::{self, ChainConfig, Config, Overrides, SEED_FILE};
+use crate::store::Password;
 use capex_core::reason;
 
 /// Flags of `init`.
@@ -34,6 +38,15 @@ pub struct Flags {
     /// Peer to stay connected to, a multiaddr with /p2p/<id>
     #[arg(long, value_name = "ADDR")]
     pub peer: Vec<String>,
+    /// File with the words of a wallet to restore, readable by its owner alone
+    #[arg(long, value_name = "FILE")]
+    pub restore_words: Option<PathBuf>,
+    /// When the words were made, so that no older chain block is read
+    #[arg(long, value_name = "TIME", requires = "restore_words")]
+    pub birthday: Option<Moment>,
+    /// Seal the seed with the password in this file
+    #[arg(long, value_name = "FILE")]
+    pub password_file: Option<PathBuf>,
     /// Replace a file that is there
     #[arg(long)]
     pub force: bool,
@@ -72,6 +85,7 @@ pub fn run(flags: &Flags, context: &mut Context<'_>) -> Result<(), Failure> {
     }
     let checked = Config::load(&overrides, context.env)?;
     let chain = named_chain(flags, &checked);
+    let password = flags.password_file.as_deref().map(Password::read).transpose()?;
     let text = config::template(
         &checked.params.name,
         chain.as_ref(),
@@ -79,7 +93,10 @@ pub fn run(flags: &Flags, context: &mut Context<'_>) -> Result<(), Failure> {
         &flags.peer,
     );
     write_new(&path, &text, flags.force)?;
-    make_private_dir(&checked.datadir)?;
+    let restored = flags.restore_words.as_ref();
+    let restored =
+        restored.map(|words| Restored { words: words.clone(), birthday: flags.birthday });
+    seed::create(&checked.datadir.join(SEED_FILE), restored.as_ref(), password.as_ref())?;
     let made = Made {
         config: path,
         datadir: checked.datadir,
@@ -96,7 +113,7 @@ fn page(made: &Made, page: &mut Page) {
         .field("network", &made.network)
         .field("chain", &made.chain_url)
         .field("chain cookie", made.chain_cookie.display())
-        .line("Keys are made at the first start: back up the seed file in the datadir then.")
+        .line("The seed of the wallet is made: write its words down (capex wallet words).")
         .line("Next: capex up");
 }
 
@@ -124,7 +141,7 @@ fn write_new(path: &Path, text: &str, force: bool) -> Result<(), Failure> {
     file.write_all(text.as_bytes()).map_err(|error| Failure::file(path, &error))
 }
 
-fn make_private_dir(dir: &Path) -> Result<(), Failure> {
+pub(super) fn make_private_dir(dir: &Path) -> Result<(), Failure> {
     let mut builder = std::fs::DirBuilder::new();
     builder.recursive(true).mode(0o700);
     builder.create(dir).map_err(|error| Failure::file(dir, &error))

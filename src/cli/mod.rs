@@ -34,6 +34,7 @@ pub mod preview;
 pub mod quote;
 pub mod redeem;
 pub mod sanitise;
+pub mod seed;
 pub mod sell;
 pub mod status;
 pub mod time;
@@ -130,7 +131,7 @@ pub enum Command {
     /// Leases: list, show, logs, result, stop
     #[command(subcommand)]
     Lease(lease::Noun),
-    /// Wallet: balance, address, fund
+    /// Wallet: balance, coins, history, address, send, bump, words, encrypt
     #[command(subcommand)]
     Wallet(wallet::Noun),
     /// Peers: list, add

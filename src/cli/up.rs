@@ -43,6 +43,9 @@ pub struct Flags {
     /// Loopback address of the HTTP API
     #[arg(long, value_name = "ADDR")]
     pub api_listen: Option<String>,
+    /// File with the password of a sealed seed, readable by its owner alone
+    #[arg(long, value_name = "FILE")]
+    pub password_file: Option<PathBuf>,
     /// Filter of the log, such as info,capex=debug
     #[arg(long, value_name = "FILTER")]
     pub log: Option<String>,
@@ -63,6 +66,7 @@ pub fn run(flags: &Flags, context: &mut Context<'_>) -> Result<(), Failure> {
         peers: flags.peer.clone(),
         api_listen: flags.api_listen.clone(),
         log: flags.log.clone(),
+        password_file: flags.password_file.as_ref().map(|path| path.to_string_lossy().into_owned()),
         ..context.overrides()
     };
     let config = Config::load(&overrides, context.env)?;

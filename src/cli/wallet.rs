@@ -1,12 +1,15 @@
-//! `capex wallet balance|coins|history|address|send|bump|rescan|fund`.
+//! `capex wallet`: what the daemon says and does of coins. The seed file is in [`seed`].
+
+use std::path::PathBuf;
 
 use super::Context;
 use super::failure::Failure;
 use super::output::{Page, sat, short};
+use super::seed::{self, Restored};
 use super::time::utc;
 use crate::api::types::{
-    Address, Balance, BumpPayment, Coin, FundWallet, Funded, Payment, Rescan, RescanWallet,
-    SendCoins, WalletTx,
+    Address, Balance, BumpPayment, Coin, Descriptors, FundWallet, Funded, Payment, Rescan,
+    RescanWallet, SendCoins, WalletTx,
 };
 use crate::wallet::RESTORE_GAP;
 use capex_core::units::{amount_sat, feerate_sat_kvb};
@@ -73,6 +76,48 @@ Next: capex wallet balance")]
         #[arg(long, default_value_t = RESTORE_GAP)]
         gap: u32,
     },
+    /// Show the public descriptors, to watch this wallet elsewhere
+    #[command(after_help = "Examples:
+  capex wallet descriptor
+  capex wallet descriptor --json
+
+Next: capex wallet words")]
+    Descriptor,
+    /// Show the words from which the wallet can be restored
+    #[command(after_help = "Examples:
+  capex wallet words
+  capex wallet words --password-file /run/secrets/capex
+
+Next: capex wallet encrypt")]
+    Words(PasswordFile),
+    /// Seal the seed file with a password
+    #[command(after_help = "Examples:
+  capex wallet encrypt --password-file /run/secrets/capex
+  capex wallet encrypt --datadir /tmp/a --password-file /tmp/a.password
+
+Next: capex up --password-file /run/secrets/capex")]
+    Encrypt(PasswordFile),
+    /// Take the password away from the seed file
+    #[command(after_help = "Examples:
+  capex wallet decrypt --password-file /run/secrets/capex
+  capex wallet decrypt --datadir /tmp/a --password-file /tmp/a.password
+
+Next: capex wallet words")]
+    Decrypt(PasswordFile),
+    /// Make the seed file from words
+    #[command(after_help = "Examples:
+  capex wallet restore words.txt
+  capex wallet restore words.txt --birthday 2026-01-31T00:00:00Z
+
+Next: capex up")]
+    Restore {
+        /// The words.
+        #[command(flatten)]
+        from: Restored,
+        /// The password.
+        #[command(flatten)]
+        password: PasswordFile,
+    },
     /// Let the faucet of a development network pay this wallet
     #[command(after_help = "Examples:
   capex wallet fund 0.1btc
@@ -84,6 +129,14 @@ Next: capex wallet balance")]
         #[arg(default_value = "0.1btc", value_name = "AMOUNT", value_parser = amount)]
         amount: u64,
     },
+}
+
+/// Where the password of a sealed seed is.
+#[derive(Debug, Clone, clap::Args)]
+pub struct PasswordFile {
+    /// File with the password, readable by its owner alone
+    #[arg(long, value_name = "FILE")]
+    pub password_file: Option<PathBuf>,
 }
 
 /// Flags of `send`.
@@ -111,6 +164,22 @@ pub struct Send {
 /// # Errors
 /// What the daemon refused.
 pub fn run(noun: &Noun, context: &mut Context<'_>) -> Result<(), Failure> {
+    match noun {
+        Noun::Words(flag) => return seed::words(flag.password_file.as_deref(), context),
+        Noun::Encrypt(flag) => return seed::encrypt(flag.password_file.as_deref(), context),
+        Noun::Decrypt(flag) => return seed::decrypt(flag.password_file.as_deref(), context),
+        Noun::Restore { from, password } => {
+            return seed::restore(from, password.password_file.as_deref(), context);
+        }
+        Noun::Send(flags) => return send(flags, context),
+        Noun::Bump { txid, fee_rate } => return bump(txid, *fee_rate, context),
+        _ => {}
+    }
+    ask(noun, context)
+}
+
+/// What the daemon answers at once.
+fn ask(noun: &Noun, context: &mut Context<'_>) -> Result<(), Failure> {
     let client = context.client()?;
     match noun {
         Noun::Balance => {
@@ -136,15 +205,10 @@ pub fn run(noun: &Noun, context: &mut Context<'_>) -> Result<(), Failure> {
                 page.line(&address.address);
             })
         }
-        Noun::Send(flags) => send(flags, context),
-        Noun::Bump { txid, fee_rate } => {
-            let body = BumpPayment { txid: txid.clone(), feerate_sat_kvb: *fee_rate };
-            let question = format!("Replace {} by a payment with a higher fee?", short(txid));
-            context.io.confirm(&Page::default(), &question, context.global.yes)?;
-            let bumped: Payment = client.post("/wallet/bump", &body)?;
-            context.show(&bumped, |bumped, page| {
-                show_payment(bumped, page);
-                page.line("The payment before it is void.");
+        Noun::Descriptor => {
+            let found: Descriptors = client.get("/wallet/descriptors")?;
+            context.show(&found, |found, page| {
+                page.line(&found.receive).line(&found.change);
             })
         }
         Noun::Rescan { gap } => {
@@ -165,7 +229,29 @@ pub fn run(noun: &Noun, context: &mut Context<'_>) -> Result<(), Failure> {
                     .field("txid", &funded.txid);
             })
         }
+        Noun::Words(_)
+        | Noun::Encrypt(_)
+        | Noun::Decrypt(_)
+        | Noun::Restore { .. }
+        | Noun::Send(_)
+        | Noun::Bump { .. } => Ok(()),
     }
+}
+
+fn bump(
+    txid: &str,
+    feerate_sat_kvb: Option<u64>,
+    context: &mut Context<'_>,
+) -> Result<(), Failure> {
+    let client = context.client()?;
+    let body = BumpPayment { txid: txid.to_owned(), feerate_sat_kvb };
+    let question = format!("Replace {} by a payment with a higher fee?", short(txid));
+    context.io.confirm(&Page::default(), &question, context.global.yes)?;
+    let bumped: Payment = client.post("/wallet/bump", &body)?;
+    context.show(&bumped, |bumped, page| {
+        show_payment(bumped, page);
+        page.line("The payment before it is void.");
+    })
 }
 
 /// Previews, asks, pays.

@@ -90,6 +90,7 @@ impl Node {
             Query::Leases(page) => self.leases(page).into(),
             Query::Lease(prefix) => self.lease(&prefix)?.into(),
             Query::Balance => self.balance().into(),
+            Query::Descriptors => self.descriptors().into(),
             Query::Coins => self.coins().into(),
             Query::WalletHistory => self.wallet_history()?.into(),
             Query::Peer(prefix) => self.peer(&prefix)?.into(),

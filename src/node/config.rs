@@ -8,6 +8,7 @@
 //! | chain source | `--chain-url`, `--chain-cookie` | `CAPEX_CHAIN_URL`, `CAPEX_CHAIN_COOKIE` | `[chain] url, cookie` |
 //! | peer-to-peer | `--listen`, `--peer` | `CAPEX_P2P_LISTEN`, `CAPEX_P2P_PEERS` | `[p2p] listen, peers` |
 //! | HTTP API | `--api-listen` | `CAPEX_API_LISTEN` | `[api] listen` |
+//! | password of the seed | `--password-file` | `CAPEX_PASSWORD_FILE` | `[wallet] password_file` |
 //! | payout of sales | | `CAPEX_WALLET_PAYOUT` | `[wallet] payout` |
 //! | units for sale | | `CAPEX_CAPACITY` (`cpu.standard=4,…`) | `[capacity] "cpu.standard" = 4` |
 //! | fees of a trade | | `CAPEX_MAX_FEE_SHARE` (`20%`) | `max_fee_share` |
@@ -37,6 +38,8 @@ use dirs::Env;
 use file::FileConfig;
 use layers::{FileText, Names, Origin, Sourced, pick, pick_list};
 
+/// Seed of the wallet in a data directory.
+pub const SEED_FILE: &str = "wallet.seed";
 /// Where `capex devchain` listens by default.
 pub const DEVCHAIN_LISTEN: &str = "127.0.0.1:18543";
 /// Levels of the log.
@@ -102,6 +105,8 @@ pub struct Overrides {
     pub api_listen: Option<String>,
     /// `--log`
     pub log: Option<String>,
+    /// `--password-file`
+    pub password_file: Option<String>,
 }
 
 /// Where chain facts come from.
@@ -133,6 +138,8 @@ pub struct ApiConfig {
 pub struct WalletConfig {
     /// Where sales are paid out, if not to the wallet.
     pub payout: Option<Address>,
+    /// File with the password of a sealed seed.
+    pub password_file: Option<PathBuf>,
 }
 
 /// A complete configuration: every value checked, nothing left to look up.
@@ -162,6 +169,7 @@ const CHAIN_COOKIE: Names = Names { flag: "--chain-cookie", env: "CAPEX_CHAIN_CO
 const LISTEN: Names = Names { flag: "--listen", env: "CAPEX_P2P_LISTEN" };
 const PEERS: Names = Names { flag: "--peer", env: "CAPEX_P2P_PEERS" };
 const API_LISTEN: Names = Names { flag: "--api-listen", env: "CAPEX_API_LISTEN" };
+const PASSWORD_FILE: Names = Names { flag: "--password-file", env: "CAPEX_PASSWORD_FILE" };
 const PAYOUT: Names = Names { flag: "", env: "CAPEX_WALLET_PAYOUT" };
 const LOG: Names = Names { flag: "--log", env: "CAPEX_LOG" };
 
@@ -253,6 +261,8 @@ impl Layers<'_> {
         keep("api.listen", api.origin);
         let wallet = self.wallet(&params)?;
         keep("wallet.payout", wallet.origin);
+        let password_file = self.password_file();
+        keep("wallet.password_file", password_file.origin);
         let capacity = self.capacity(&params)?;
         keep("capacity", capacity.origin);
         let max_fee = self.max_fee_percent()?;
@@ -264,7 +274,7 @@ impl Layers<'_> {
             chain: ChainConfig { url: url.value, cookie: cookie.value },
             p2p: P2pConfig { listen: listen.value, peers: peers.value },
             api: ApiConfig { listen: api.value },
-            wallet: wallet.value,
+            wallet: WalletConfig { password_file: password_file.value, ..wallet.value },
             capacity: capacity.value,
             max_fee_percent: max_fee.value,
             log: log.value,
@@ -350,8 +360,19 @@ impl Layers<'_> {
         };
         named.parse(|text| {
             let payout = check_payout(&text, params.chain.network)?;
-            Ok(WalletConfig { payout: Some(payout) })
+            Ok(WalletConfig { payout: Some(payout), password_file: None })
         })
+    }
+
+    fn password_file(&self) -> Sourced<Option<PathBuf>> {
+        let (flag, in_file) =
+            (self.flags.password_file.as_deref(), &self.parsed.wallet.password_file);
+        match pick(PASSWORD_FILE, flag, self.env, &self.file, in_file.as_ref()) {
+            Some(Sourced { value, origin }) => {
+                Sourced { value: Some(PathBuf::from(value)), origin }
+            }
+            None => Sourced { value: None, origin: Origin::Default },
+        }
     }
 
     fn listen(&self, params: &Params) -> Result<Sourced<Vec<String>>, ConfigError> {

@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use super::chain_task::{ChainHandle, ChainTasks};
-use super::config::Config;
+use super::config::{Config, SEED_FILE};
 use super::lease_client::HeldFiles;
 use super::lease_host::LeaseHost;
 use super::owner::{Owner, OwnerError};
@@ -25,8 +25,8 @@ use crate::api::{self, ApiHandle, ApiState, Cookie};
 use crate::chain::rpc::{RpcClient, RpcConfig, RpcSource};
 use crate::driver::Driver;
 use crate::executor::{EVENT_QUEUE, Manager};
-use crate::store::{self, Meta, Store, load_or_create_secret};
-use crate::wallet::{self, Wallet, WalletError};
+use crate::store::{self, Meta, Password, Store, load_or_create_secret};
+use crate::wallet::{self, RESTORE_GAP, Wallet, WalletError};
 use capex_core::engine::{Engine, Keys, Protocol, Record, Topic};
 use capex_core::limits::{LEASE_MAX_BYTES, SETTLE_MAX_BYTES, SYNC_MAX_BYTES};
 
@@ -73,21 +73,27 @@ pub(super) fn open_datadir(config: &Config) -> Result<Opened, NodeError> {
     }
     let records = super::history::opening_records(&store)?;
     let store = Arc::new(store);
-    let (identity_file, seed_file) = (datadir.join("identity.key"), datadir.join("wallet.seed"));
+    let (identity_file, seed_file) = (datadir.join("identity.key"), datadir.join(SEED_FILE));
     let owner = Owner::of(&store)?;
     owner.expect(&identity_file)?;
     owner.expect(&seed_file)?;
     let identity = load_or_create_secret(&identity_file)?;
     let chain = config.params.chain.network;
     let birthday_s = (!seed_file.exists()).then(|| now_ms() / 1000);
-    let keys = wallet::Keys::load_or_create(&seed_file, chain)?;
+    let password = config.wallet.password_file.as_deref().map(Password::read).transpose()?;
+    let now_s = now_ms() / 1000;
+    let keys = wallet::Keys::load_or_create(&seed_file, chain, password.as_ref(), now_s)?;
     let settlement = keys.settlement_secret()?;
     owner.admit(&store, &identity_file, Keys::new(identity, settlement).public())?;
     let wallet = Wallet::open(&keys, chain, Arc::clone(&store), None);
-    let wallet = wallet.map_err(|error| match error {
+    let mut wallet = wallet.map_err(|error| match error {
         WalletError::OtherSeed => OwnerError::Foreign { path: seed_file, keys: None }.into(),
         error => NodeError::from(error),
     })?;
+    if keys.birthday_s().is_none() {
+        // Another life may have handed out addresses in a row that nobody paid to.
+        wallet.widen(RESTORE_GAP)?;
+    }
     Ok(Opened { store, records, salt: fresh_salt()?, wallet, birthday_s, identity, settlement })
 }
 

@@ -27,6 +27,7 @@ mod queue;
 mod record;
 mod replay;
 mod schema;
+mod seal;
 mod secret;
 mod segment;
 mod writer;
@@ -45,7 +46,10 @@ pub use export::import;
 pub use journal::Tuning;
 pub use record::{MAX_FRAME_BYTES, Row, erase, upsert};
 pub use schema::{Meta, RESERVED_TABLE, SCHEMA_VERSION};
-pub use secret::{SecretError, load_or_create_secret};
+pub use seal::{Password, SealError, seal, unseal};
+pub use secret::{
+    SecretError, create_private, load_or_create_secret, read_private, replace_private,
+};
 
 use index::{Index, record_bytes};
 use journal::Journal;

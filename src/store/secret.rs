@@ -1,13 +1,15 @@
-//! Secrets in files: 32 bytes as hex, readable by their owner alone, made at the first start.
+//! Secrets in files: readable by their owner alone, whole or absent, never replaced by chance.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use zeroize::Zeroizing;
+
 use capex_core::ids::{from_hex, to_hex};
 
-/// Longest file that is read, bytes: 64 digits and a line end.
+/// Longest file of a plain secret, bytes: 64 digits and a line end.
 const FILE_MAX_BYTES: u64 = 66;
 
 /// Why there is no secret.
@@ -16,9 +18,27 @@ pub enum SecretError {
     /// The file can be read by others than its owner.
     #[error("{} has mode {mode:03o}; allow only its owner: chmod 600 {}", .path.display(), .path.display())]
     Permissions { path: PathBuf, mode: u32 },
-    /// The file does not hold 32 bytes in hex.
-    #[error("{} must hold 64 lower-case hex digits; restore it from its backup", .0.display())]
+    /// The file does not hold what it should.
+    #[error("{} does not hold a secret in its form; restore it from its backup", .0.display())]
     Invalid(PathBuf),
+    /// A seed as 64 hex digits, from which no words follow.
+    #[error("{} holds a seed of an earlier form, which this release does not read", .0.display())]
+    OldForm(PathBuf),
+    /// The file is sealed, and no password was given.
+    #[error("{} is sealed with a password", .0.display())]
+    Sealed(PathBuf),
+    /// The file is not sealed.
+    #[error("{} is not sealed", .0.display())]
+    NotSealed(PathBuf),
+    /// The file was sealed with another password, or was changed.
+    #[error("the password does not open {}", .0.display())]
+    WrongPassword(PathBuf),
+    /// The password file is empty.
+    #[error("{} holds no password", .0.display())]
+    NoPassword(PathBuf),
+    /// The file does not hold words of a seed.
+    #[error("{} does not hold the words of a seed: {}", .0.display(), .1)]
+    Words(PathBuf, String),
     /// The file cannot be read or written.
     #[error("cannot use {}: {source}", .path.display())]
     Io {
@@ -35,8 +55,19 @@ impl SecretError {
         match self {
             Self::Permissions { .. } => "secret.permissions",
             Self::Invalid(_) => "secret.invalid",
+            Self::OldForm(_) => "secret.old_form",
+            Self::Sealed(_) => "secret.sealed",
+            Self::NotSealed(_) => "secret.not_sealed",
+            Self::WrongPassword(_) => "secret.wrong_password",
+            Self::NoPassword(_) => "secret.no_password",
+            Self::Words(..) => "secret.words",
             Self::Io { .. } => "secret.io",
         }
+    }
+
+    /// A file that the system refuses.
+    pub(crate) fn io(path: &Path, source: io::Error) -> Self {
+        Self::Io { path: path.to_owned(), source }
     }
 }
 
@@ -46,48 +77,77 @@ impl SecretError {
 /// # Errors
 /// Others may read the file, it holds something else, or the system refuses.
 pub fn load_or_create_secret(path: &Path) -> Result<[u8; 32], SecretError> {
-    let io = |source| SecretError::Io { path: path.to_owned(), source };
-    match File::open(path) {
-        Ok(file) => read(path, file),
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            create(path).map_err(io)?;
-            read(path, File::open(path).map_err(io)?)
-        }
-        Err(error) => Err(io(error)),
+    if !path.try_exists().map_err(|source| SecretError::io(path, source))? {
+        let mut secret = Zeroizing::new([0u8; 32]);
+        let drawn = getrandom::fill(secret.as_mut()).map_err(io::Error::other);
+        drawn.map_err(|source| SecretError::io(path, source))?;
+        create_private(path, &Zeroizing::new(format!("{}\n", to_hex(secret.as_ref()))))?;
     }
+    let bytes = read_private(path, FILE_MAX_BYTES)?;
+    let text = std::str::from_utf8(&bytes).unwrap_or_default();
+    from_hex(text.strip_suffix('\n').unwrap_or(text))
+        .and_then(|bytes| Zeroizing::new(bytes).as_slice().try_into().ok())
+        .ok_or_else(|| SecretError::Invalid(path.to_owned()))
 }
 
-fn read(path: &Path, file: File) -> Result<[u8; 32], SecretError> {
-    let io = |source| SecretError::Io { path: path.to_owned(), source };
+/// Reads a file that only its owner may read.
+///
+/// # Errors
+/// Others may read it, it is longer than `max_bytes`, or the system refuses.
+pub fn read_private(path: &Path, max_bytes: u64) -> Result<Zeroizing<Vec<u8>>, SecretError> {
+    let io = |source| SecretError::io(path, source);
+    let file = File::open(path).map_err(io)?;
     let mode = file.metadata().map_err(io)?.permissions().mode() & 0o777;
     if mode & 0o077 != 0 {
         return Err(SecretError::Permissions { path: path.to_owned(), mode });
     }
-    let mut bytes = Vec::new();
-    file.take(FILE_MAX_BYTES + 1).read_to_end(&mut bytes).map_err(io)?;
-    let text = std::str::from_utf8(&bytes).unwrap_or_default();
-    from_hex(text.strip_suffix('\n').unwrap_or(text))
-        .and_then(|bytes| bytes.try_into().ok())
-        .ok_or_else(|| SecretError::Invalid(path.to_owned()))
+    let mut bytes = Zeroizing::new(Vec::new());
+    file.take(max_bytes + 1).read_to_end(&mut bytes).map_err(io)?;
+    if bytes.len() as u64 > max_bytes {
+        return Err(SecretError::Invalid(path.to_owned()));
+    }
+    Ok(bytes)
 }
 
-/// Writes a fresh secret under a temporary name first, so that a crash leaves a whole file
-/// or none, and links it into place, so that one that appeared meanwhile is never replaced.
-fn create(path: &Path) -> io::Result<()> {
-    let mut secret = [0u8; 32];
-    getrandom::fill(&mut secret).map_err(io::Error::other)?;
+/// Writes a new file of mode 0600, durably and whole; one that is there already stays.
+///
+/// # Errors
+/// The system refuses.
+pub fn create_private(path: &Path, text: &str) -> Result<(), SecretError> {
+    let link = |temporary: &Path| match fs::hard_link(temporary, path) {
+        // One that appeared meanwhile is never replaced.
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+        other => other,
+    };
+    write_private(path, text, link).map_err(|source| SecretError::io(path, source))
+}
+
+/// Puts a file of mode 0600 in the place of another, durably and whole.
+///
+/// # Errors
+/// The system refuses; the old file is there then.
+pub fn replace_private(path: &Path, text: &str) -> Result<(), SecretError> {
+    let rename = |temporary: &Path| fs::rename(temporary, path);
+    write_private(path, text, rename).map_err(|source| SecretError::io(path, source))
+}
+
+/// Writes under a temporary name first, so that a crash leaves a whole file or none.
+fn write_private(
+    path: &Path,
+    text: &str,
+    place: impl FnOnce(&Path) -> io::Result<()>,
+) -> io::Result<()> {
     let temporary = path.with_extension(format!("{}.tmp", std::process::id()));
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
-    let written = writeln!(file, "{}", to_hex(&secret))
+    let written = file
+        .write_all(text.as_bytes())
         .and_then(|()| file.sync_all())
-        .and_then(|()| fs::hard_link(&temporary, path));
-    fs::remove_file(&temporary)?;
-    match written {
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
-        Err(error) => Err(error),
-        Ok(()) => {
-            let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-            File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
-        }
+        .and_then(|()| place(&temporary));
+    match fs::remove_file(&temporary) {
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        other => other?,
     }
+    written?;
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
 }

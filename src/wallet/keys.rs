@@ -8,7 +8,8 @@ use bitcoin::key::{Keypair, TapTweak};
 use bitcoin::secp256k1::{All, Secp256k1};
 
 use super::error::WalletError;
-use crate::store::load_or_create_secret;
+use super::seed::Seed;
+use crate::store::Password;
 
 /// Purpose of the spending wallet's account: single-key taproot outputs (BIP-86).
 const PURPOSE_SPEND: u32 = 86;
@@ -21,7 +22,15 @@ pub struct Keys {
     network: Network,
     master: Xpriv,
     account: Xpriv,
+    birthday_s: Option<u64>,
     secp: Secp256k1<All>,
+}
+
+impl Drop for Keys {
+    fn drop(&mut self) {
+        self.master.private_key.non_secure_erase();
+        self.account.private_key.non_secure_erase();
+    }
 }
 
 impl std::fmt::Debug for Keys {
@@ -31,13 +40,27 @@ impl std::fmt::Debug for Keys {
 }
 
 impl Keys {
-    /// Reads the seed file at `path`, or creates it from the system's randomness: 32 bytes in
-    /// hex, mode 0600.
+    /// The keys of the seed file at `path`, which is made if there is none.
     ///
     /// # Errors
     /// [`WalletError::Seed`].
-    pub fn load_or_create(path: &Path, network: Network) -> Result<Self, WalletError> {
-        Self::from_seed(&load_or_create_secret(path)?, network)
+    pub fn load_or_create(
+        path: &Path,
+        network: Network,
+        password: Option<&Password>,
+        now_s: u64,
+    ) -> Result<Self, WalletError> {
+        Self::of(&Seed::load_or_create(path, password, now_s)?, network)
+    }
+
+    /// The keys that follow from a seed.
+    ///
+    /// # Errors
+    /// As [`Keys::from_seed`].
+    pub fn of(seed: &Seed, network: Network) -> Result<Self, WalletError> {
+        let mut keys = Self::from_seed(seed.bytes().as_ref(), network)?;
+        keys.birthday_s = seed.birthday_s();
+        Ok(keys)
     }
 
     /// The keys of a given BIP-32 seed of 16 to 64 bytes.
@@ -49,7 +72,12 @@ impl Keys {
         let master = Xpriv::new_master(network, seed).map_err(WalletError::build)?;
         let path = account_path(PURPOSE_SPEND, network).map_err(WalletError::build)?;
         let account = master.derive_priv(&secp, &path).map_err(WalletError::build)?;
-        Ok(Self { network, master, account, secp })
+        Ok(Self { network, master, account, birthday_s: None, secp })
+    }
+
+    /// When the seed was made, unix seconds, if that is known: it has no older coins.
+    pub fn birthday_s(&self) -> Option<u64> {
+        self.birthday_s
     }
 
     /// The network whose coin type is in every path.

@@ -1,4 +1,4 @@
-//! The node's coins: a taproot descriptor wallet (BIP-86) from one seed file.
+//! The node's coins: a taproot descriptor wallet (BIP-86) from the words of one seed file (BIP-39).
 //!
 //! The wallet selects coins, locks them, signs, and journals every signed transaction before
 //! it hands it out, so that no crash can make it spend a coin twice. It follows
@@ -15,6 +15,7 @@ mod keys;
 mod persist;
 mod prune;
 mod replace;
+mod seed;
 mod select;
 mod sign;
 mod sync;
@@ -33,6 +34,7 @@ pub use faucet::faucet_spend;
 pub use fund::{Amounts, Funded, MAX_FEERATE_SAT_KVB, MAX_FUND_OUTPUTS, Payment};
 pub use keys::Keys;
 pub use persist::{CHAIN_TABLE, FUND_TABLE, Persist, check_row};
+pub use seed::Seed;
 
 use crate::store::Record;
 use entry::Entries;
@@ -286,6 +288,13 @@ impl Wallet {
         let known = self.bdk.latest_checkpoint();
         let heights = known.iter().map(|checkpoint| checkpoint.height());
         heights.filter(|height| *height > 0).min().unwrap_or(0)
+    }
+
+    /// Public descriptors of receiving and change addresses, with their checksums: any wallet
+    /// that reads them sees all coins and can spend none.
+    pub fn descriptors(&self) -> [String; 2] {
+        [KeychainKind::External, KeychainKind::Internal]
+            .map(|keychain| self.bdk.public_descriptor(keychain).to_string())
     }
 
     /// Every script whose coins belong to the wallet, revealed or within reach: what a chain

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use capex::api::types::{
-    Address, Balance, BookOrder, Certificate, Coin, Depth, Endpoints, EpochDifference, EpochHead,
-    Explanation, Funded, Lease, Order, Part, Payment, Peer, Preview, Quote, Rescan, Status,
-    WalletTx,
+    Address, Balance, BookOrder, Certificate, Coin, Depth, Descriptors, Endpoints, EpochDifference,
+    EpochHead, Explanation, Funded, Lease, Order, Part, Payment, Peer, Preview, Quote, Rescan,
+    Status, WalletTx,
 };
 use capex::api::{
     Answer, ApiError, ApiHandle, ApiState, Call, CertificateText, Cookie, Noun, Place, Prefix,
@@ -211,6 +211,9 @@ fn read(query: Query) -> Result<Answer, ApiError> {
         }
         Query::Result { from, .. } => part(b"result bytes", from).into(),
         Query::Balance => Balance { spendable_sat: 1_234_567, ..Balance::default() }.into(),
+        Query::Descriptors => {
+            Descriptors { receive: "tr(a)#x".into(), change: "tr(b)#y".into() }.into()
+        }
         Query::Coins => vec![coin()].into(),
         Query::WalletHistory => vec![wallet_tx()].into(),
         Query::Peers => vec![peer()].into(),

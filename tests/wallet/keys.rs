@@ -13,29 +13,94 @@ fn the_stored_wallet_of_another_seed_is_refused() {
     assert_eq!(signet.unwrap_err().code(), "wallet.other_seed");
 }
 
+const WORDS: &str = "abandon abandon abandon abandon abandon abandon abandon abandon abandon \
+                     abandon abandon about";
+
 #[test]
 fn a_seed_file_is_created_private_and_read_again() {
     use std::os::unix::fs::PermissionsExt;
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("seed");
-    let first = Keys::load_or_create(&path, NETWORK).unwrap();
+    let load = |path: &Path| Keys::load_or_create(path, NETWORK, None, 1_800_000_000);
+    let first = load(&path).unwrap();
+    assert_eq!(first.birthday_s(), Some(1_800_000_000));
     let mode = std::fs::metadata(&path).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode, 0o600);
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "no temporary file stays");
-    let second = Keys::load_or_create(&path, NETWORK).unwrap();
+    let second = Keys::load_or_create(&path, NETWORK, None, 1_900_000_000).unwrap();
     assert_eq!(first.settlement_secret().unwrap(), second.settlement_secret().unwrap());
+    assert_eq!(second.birthday_s(), first.birthday_s(), "it stays what it was");
     let text = std::fs::read_to_string(&path).unwrap();
-    assert!(!format!("{first:?}").contains(text.trim()));
+    assert_eq!(Seed::load(&path, None).unwrap().words().split(' ').count(), 24);
+    assert!(!format!("{first:?}").contains("1_800"));
 
     std::fs::set_permissions(&path, PermissionsExt::from_mode(0o640)).unwrap();
-    let error = Keys::load_or_create(&path, NETWORK).unwrap_err();
-    assert_eq!(error.code(), "secret.permissions");
+    assert_eq!(load(&path).unwrap_err().code(), "secret.permissions");
     std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).unwrap();
-    for bad in ["", "00", &text[1..], &format!("{text}x"), &"g".repeat(64)] {
-        std::fs::write(&path, bad).unwrap();
-        let error = Keys::load_or_create(&path, NETWORK).unwrap_err();
-        assert_eq!(error.code(), "secret.invalid", "{bad:?}");
+    let table = [
+        (String::new(), "secret.invalid"),
+        (text[1..].to_owned(), "secret.invalid"),
+        (format!("{text}x"), "secret.invalid"),
+        (text.replace("birthday 1", "birthday x"), "secret.invalid"),
+        (text.replace("words ", "words zoo "), "secret.invalid"),
+        (text.replace("words ", "sealed "), "secret.invalid"),
+        ("7".repeat(2_000), "secret.invalid"),
+        (format!("{}\n", "07".repeat(32)), "secret.old_form"),
+    ];
+    for (bad, code) in table {
+        std::fs::write(&path, &bad).unwrap();
+        assert_eq!(load(&path).unwrap_err().code(), code, "{bad:?}");
     }
+}
+
+#[test]
+fn words_in_any_case_and_spacing_are_those_of_bip_39() {
+    let seed = Seed::from_words(WORDS, None).unwrap();
+    assert_eq!(*seed.words(), WORDS);
+    let shouted = format!("  {}\n", WORDS.to_uppercase().replace(' ', "\n\t"));
+    assert_eq!(*Seed::from_words(&shouted, None).unwrap().words(), WORDS);
+    let keys = Keys::of(&seed, Network::Bitcoin).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let mut wallet = Wallet::open(&keys, Network::Bitcoin, open_store(dir.path()), None).unwrap();
+    // The first address of BIP-86, whose vectors come from these words.
+    let first = "bc1p5cyxnuxmeuwuvkwfem96lqzszd02n6xdcjrs20cac6yqjjwudpxqkedrcr";
+    assert_eq!(wallet.next_address().unwrap().to_string(), first);
+    let [receive, change] = wallet.descriptors();
+    let account = "tr([73c5da0a/86'/0'/0']xpub6BgBgsespWvERF3LHQu6CnqdvfEvtMcQjYrcRzx53QJjS\
+                   xarj2afYWcLteoGVky7D3UKDP9QyrLprQ3VCECoY49yfdDEHGCtMMj92pReUsQ";
+    assert!(receive.starts_with(&format!("{account}/0/*)#")), "{receive}");
+    assert!(change.starts_with(&format!("{account}/1/*)#")), "{change}");
+    let wrong = [
+        "",
+        "abandon",
+        &WORDS.replace("about", "abandon"),
+        &WORDS.replace("about", "aboot"),
+        &format!("{WORDS} about"),
+    ];
+    for words in wrong {
+        assert!(Seed::from_words(words, None).is_err(), "{words}");
+    }
+}
+
+#[test]
+fn a_sealed_seed_opens_with_its_password_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("seed");
+    let (right, wrong) = (Password::new("a b c"), Password::new("a b d"));
+    let seed = Seed::from_words(WORDS, Some(7)).unwrap();
+    seed.create(&path, Some(&right)).unwrap();
+    let text = std::fs::read_to_string(&path).unwrap();
+    assert!(!text.contains("abandon") && text.contains("birthday 7"), "{text}");
+    assert_eq!(Seed::load(&path, None).unwrap_err().code(), "secret.sealed");
+    assert_eq!(Seed::load(&path, Some(&wrong)).unwrap_err().code(), "secret.wrong_password");
+    let opened = Seed::load(&path, Some(&right)).unwrap();
+    assert_eq!((opened.words(), opened.birthday_s()), (seed.words(), Some(7)));
+    // One that is there is never replaced by chance, but on purpose.
+    Seed::generate(9).unwrap().create(&path, None).unwrap();
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
+    opened.replace(&path, None).unwrap();
+    assert_eq!(Seed::load(&path, None).unwrap().words(), seed.words());
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "no temporary file stays");
 }
 
 #[test]

@@ -141,14 +141,26 @@ pub(super) const FAMILIES: &[Family] = &[
     },
     family! {
         "secret", "node: the files of identity and seed";
+        "secret.exists": Rejected, Local, "a seed is there already",
+            "name another --datadir, or move it away first";
         "secret.foreign": Failed, Local, "the file does not belong to the store beside it",
             "put the store's own file back from its backup; to start anew, name another --datadir";
         "secret.invalid": Failed, Local, "the file does not hold a secret";
         "secret.io": Failed, Local, "the file of a secret cannot be read or written";
         "secret.missing": Failed, Local, "a file is missing without which the store is nobody's",
             "restore it from its backup; to start anew and leave what it holds, name another --datadir";
+        "secret.no_password": Usage, Local, "no password is given",
+            "--password-file FILE";
+        "secret.not_sealed": Rejected, Local, "a secret is not sealed with a password";
+        "secret.old_form": Failed, Local, "a seed file has a form that this release does not read",
+            "start the release that wrote it, and send its coins to an address of this one";
         "secret.permissions": Failed, Local, "others may read the file of a secret",
             "set its mode to 0600";
+        "secret.sealed": Failed, Local, "a secret is sealed with a password",
+            "name its file with --password-file, or as `wallet.password_file` in the configuration";
+        "secret.words": Usage, Local, "a file does not hold the words of a seed",
+            "12 to 24 English words of BIP-39, in their order";
+        "secret.wrong_password": Unauthorised, Local, "the password does not open a secret";
     },
     family! {
         "node", "node: start and stop";

@@ -68,6 +68,13 @@ pub struct BumpPayment {
     pub feerate_sat_kvb: Option<u64>,
 }
 
+/// Answer to `GET /api/v1/wallet/descriptors`: public, so they show all coins and spend none.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Descriptors {
+    pub receive: String,
+    pub change: String,
+}
+
 /// Body of `POST /api/v1/wallet/rescan`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use crate::wallet::Seed;
 use capex_core::ids::to_hex;
 use capex_core::wire::sha256;
 
@@ -100,6 +101,12 @@ impl Plan {
             funds_sat: FUNDS_SAT + 1000 * draw.below(&format!("{name} funds"), 1000),
         });
         Self { seed, seats: seats.collect(), trades }
+    }
+
+    /// The seed file of a node.
+    pub(super) fn seed_file(&self, name: &str) -> String {
+        let seed = Seed::from_digest(Draw(self.seed).hash(&[name, "wallet"]), Some(0));
+        seed.plain_text().to_string()
     }
 
     /// A secret of a node, as its key files hold it: 64 hex digits.

@@ -129,7 +129,7 @@ impl Run<'_> {
         let files = [
             (CONFIG_FILE, config_file(seat, chain, peers)?),
             ("identity.key", secret("identity")),
-            ("wallet.seed", secret("wallet")),
+            ("wallet.seed", self.plan.seed_file(seat.name)),
         ];
         let dir = self.home.write(seat.name, &files)?;
         let args = ["--network", "devnet", "--datadir"].map(OsStr::new);

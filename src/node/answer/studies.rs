@@ -46,6 +46,7 @@ impl Node {
             | Query::Result { .. }
             | Query::Balance
             | Query::Coins
+            | Query::Descriptors
             | Query::WalletHistory
             | Query::Peers
             | Query::Peer(_)

@@ -35,6 +35,11 @@ impl Node {
         Ok(types::Address { address: address.to_string() })
     }
 
+    pub(super) fn descriptors(&self) -> types::Descriptors {
+        let [receive, change] = self.driver.wallet().descriptors();
+        types::Descriptors { receive, change }
+    }
+
     pub(super) fn coins(&self) -> Vec<types::Coin> {
         let coin = |coin: crate::wallet::Coin| types::Coin {
             outpoint: coin.outpoint.to_string(),

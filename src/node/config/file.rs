@@ -69,6 +69,8 @@ pub struct ApiFile {
 pub struct WalletFile {
     /// Address that sales are paid out to, instead of a fresh one of the wallet.
     pub payout: Option<Spanned<String>>,
+    /// File with the password of a sealed seed.
+    pub password_file: Option<Spanned<String>>,
 }
 
 /// Parses a TOML text into `T`.

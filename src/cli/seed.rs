@@ -1,0 +1,164 @@
+//! `capex wallet words|encrypt|decrypt|restore`: the seed file, whether a daemon runs or not.
+
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use super::Context;
+use super::failure::Failure;
+use super::output::Page;
+use super::time::{Moment, utc};
+use crate::node::config::SEED_FILE;
+use crate::node::now_ms;
+use crate::store::{Password, SecretError};
+use crate::wallet::Seed;
+use capex_core::reason;
+
+/// Words on one line, as people copy them.
+const WORDS_PER_LINE: usize = 4;
+
+/// Where a seed comes from that is restored.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Restored {
+    /// File with the 12 to 24 words, readable by its owner alone
+    #[arg(value_name = "WORDS_FILE")]
+    pub words: PathBuf,
+    /// When the words were made, so that no older chain block is read
+    #[arg(long, value_name = "TIME")]
+    pub birthday: Option<Moment>,
+}
+
+#[derive(Serialize)]
+struct Words<'a> {
+    words: Vec<&'a str>,
+    birthday_at: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct Kept {
+    seed: PathBuf,
+    encrypted: bool,
+}
+
+/// The seed file of the data directory that flags and configuration name.
+fn place(context: &Context<'_>) -> Result<PathBuf, Failure> {
+    Ok(context.config()?.datadir.join(SEED_FILE))
+}
+
+/// The password of a flag, else of the configuration.
+fn password(flag: Option<&Path>, context: &Context<'_>) -> Result<Option<Password>, Failure> {
+    let file = match flag {
+        Some(path) => Some(path.to_owned()),
+        None => context.config()?.wallet.password_file,
+    };
+    Ok(file.map(|path| Password::read(&path)).transpose()?)
+}
+
+fn needed(password: Option<Password>) -> Result<Password, Failure> {
+    let message = "name the file of the password";
+    password.ok_or_else(|| Failure::new(reason!("secret.no_password"), message))
+}
+
+/// Shows the words.
+///
+/// # Errors
+/// The seed file cannot be read or opened.
+pub fn words(flag: Option<&Path>, context: &mut Context<'_>) -> Result<(), Failure> {
+    let seed = Seed::load(&place(context)?, password(flag, context)?.as_ref())?;
+    let words = seed.words();
+    let words = Words {
+        words: words.split(' ').collect(),
+        birthday_at: seed.birthday_s().map(|at_s| at_s.saturating_mul(1000)),
+    };
+    context.show(&words, |shown, page| {
+        for (line, words) in shown.words.chunks(WORDS_PER_LINE).enumerate() {
+            let numbered = words.iter().enumerate().map(|(column, word)| {
+                format!("{:>2} {word:<10}", line * WORDS_PER_LINE + column + 1)
+            });
+            page.line(numbered.collect::<Vec<_>>().join(" ").trim_end());
+        }
+        page.maybe("made", shown.birthday_at.map(utc))
+            .line(
+                "Whoever reads these words can spend the coins. Keep them on paper, with the date.",
+            )
+            .line(
+                "They restore coins, not open trades and not the identity: keep identity.key too.",
+            );
+    })
+}
+
+/// Seals the seed file with a password.
+///
+/// # Errors
+/// It is sealed already, or a file cannot be read or written.
+pub fn encrypt(flag: Option<&Path>, context: &mut Context<'_>) -> Result<(), Failure> {
+    let (path, password) = (place(context)?, needed(password(flag, context)?)?);
+    let seed = Seed::load(&path, None)?;
+    seed.replace(&path, Some(&password))?;
+    kept(path, true, context)
+}
+
+/// Takes the password away from the seed file.
+///
+/// # Errors
+/// The password is wrong, or a file cannot be read or written.
+pub fn decrypt(flag: Option<&Path>, context: &mut Context<'_>) -> Result<(), Failure> {
+    let (path, password) = (place(context)?, needed(password(flag, context)?)?);
+    if Seed::load(&path, None).is_ok() {
+        return Err(SecretError::NotSealed(path).into());
+    }
+    Seed::load(&path, Some(&password))?.replace(&path, None)?;
+    kept(path, false, context)
+}
+
+/// Makes the seed file from words.
+///
+/// # Errors
+/// There is one, or the words are wrong.
+pub fn restore(
+    from: &Restored,
+    flag: Option<&Path>,
+    context: &mut Context<'_>,
+) -> Result<(), Failure> {
+    let (path, password) = (place(context)?, password(flag, context)?);
+    create(&path, Some(from), password.as_ref())?;
+    kept(path, password.is_some(), context)
+}
+
+/// Makes a seed file: of words, or fresh. An old one stays where a fresh one would do.
+///
+/// # Errors
+/// There is one already, or the words are wrong.
+pub fn create(
+    path: &Path,
+    from: Option<&Restored>,
+    password: Option<&Password>,
+) -> Result<(), Failure> {
+    let is_there = path.try_exists().map_err(|error| Failure::file(path, &error))?;
+    let seed = match from {
+        Some(_) if is_there => {
+            let message = format!("{} holds a seed already", path.display());
+            return Err(Failure::new(reason!("secret.exists"), message));
+        }
+        Some(from) => {
+            let birthday_s = from.birthday.map(|at| at.at_ms(now_ms()) / 1000);
+            Seed::read_words(&from.words, birthday_s)?
+        }
+        None if is_there => return Ok(()),
+        None => Seed::generate(now_ms() / 1000).map_err(|error| Failure::file(path, &error))?,
+    };
+    if let Some(dir) = path.parent() {
+        super::init::make_private_dir(dir)?;
+    }
+    Ok(seed.create(path, password)?)
+}
+
+fn kept(seed: PathBuf, encrypted: bool, context: &mut Context<'_>) -> Result<(), Failure> {
+    context.show(&Kept { seed, encrypted }, |kept, page: &mut Page| {
+        page.field("seed", kept.seed.display())
+            .field("encrypted", if kept.encrypted { "yes" } else { "no" });
+        if kept.encrypted {
+            page.line("A start needs the password: capex up --password-file FILE");
+        }
+    })
+}
