@@ -522,6 +522,18 @@ fn batches_that_wait_are_durable_in_order_and_share_an_fsync() {
     assert_eq!(open(dir.path()).0.load().unwrap(), expected);
 }
 
+/// What is written at once is held in memory several times.
+#[test]
+fn a_burst_is_written_in_batches_of_bounded_size() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = Store::open(dir.path(), &meta()).unwrap();
+    let batch = |n: u64| vec![upsert(1, n.to_be_bytes(), vec![7; 256 << 10])];
+    let answers = submit_all(&store, (0..64).map(batch).collect());
+    assert!(answers.iter().all(|(_, result)| result.is_ok()));
+    assert!(store.last_seq() >= 12, "16 MiB in {} batches", store.last_seq());
+    assert_eq!(store.load().unwrap().len(), 64);
+}
+
 #[test]
 fn what_was_submitted_is_written_before_the_store_is_gone() {
     let dir = tempfile::tempdir().unwrap();

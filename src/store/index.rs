@@ -25,8 +25,9 @@ const APPLIED_KEY: &[u8] = &[RESERVED_TABLE, b's', b'e', b'q'];
 const CACHE_BYTES: u64 = 32 << 20;
 /// How often sled writes its log in the background, in ms. The journal makes up for the rest.
 const FLUSH_EVERY_MS: u64 = 200;
-/// Bytes per batch when the index is filled anew: bounds sled's in-memory batch.
-const FILL_BATCH_BYTES: usize = 4 << 20;
+/// Bytes per batch when the index is filled anew: sled keeps every version of a page that a batch
+/// makes until the batch ends.
+const FILL_BATCH_BYTES: usize = 256 << 10;
 /// How long an index that this process just closed may take to let go of its file.
 const RELEASE_WAIT: Duration = Duration::from_secs(5);
 

@@ -23,6 +23,10 @@ use capex_core::engine::Record;
 
 /// Bytes of records that may wait for the journal or for the index.
 const WAITING_BYTES_MAX: usize = 64 << 20;
+/// Bytes of batches that are written as one. More would not save much: they share one fsync. sled
+/// keeps every version of a page that a write makes until the write ends, so one of 64 MiB in
+/// small records took over a gigabyte.
+const SHARED_BYTES: usize = 1 << 20;
 
 /// Called once a batch is durable, or is not going to be.
 pub(super) type Done = Box<dyn FnOnce(Result<u64, StoreError>) + Send>;
@@ -197,22 +201,37 @@ pub(super) fn run_journal(shared: &Shared, mut journal: Journal) {
     shared.written.close();
 }
 
-/// Writes all of `waiting` as one batch. After a failure nothing is written any more: what
-/// comes later may build on what was lost.
+/// Writes all of `waiting`, as many together as may be. After a failure nothing is written any
+/// more: what comes later may build on what was lost.
 fn write(
     shared: &Shared,
     journal: &mut Journal,
     has_failed: &mut bool,
     waiting: Vec<(Vec<Record>, Done)>,
 ) {
-    let (mut batch, mut dones) = (Vec::new(), Vec::new());
+    let (mut batch, mut dones, mut bytes) = (Vec::new(), Vec::new(), 0);
     for (records, done) in waiting {
+        bytes += records.iter().map(encoded_len).sum::<usize>();
         batch.extend(records);
         dones.push(done);
+        if bytes >= SHARED_BYTES {
+            let (batch, dones) = (std::mem::take(&mut batch), std::mem::take(&mut dones));
+            write_batch(shared, journal, has_failed, batch, dones);
+            bytes = 0;
+        }
     }
-    if dones.is_empty() {
-        return;
+    if !dones.is_empty() {
+        write_batch(shared, journal, has_failed, batch, dones);
     }
+}
+
+fn write_batch(
+    shared: &Shared,
+    journal: &mut Journal,
+    has_failed: &mut bool,
+    batch: Vec<Record>,
+    dones: Vec<Done>,
+) {
     let written = if *has_failed { Err(StoreError::Poisoned) } else { journal.append(&batch) };
     match written {
         Ok(seq) => {
@@ -237,7 +256,7 @@ pub(super) fn run_index(shared: &Arc<Shared>) {
     let mut compaction: Option<thread::JoinHandle<()>> = None;
     while let Some(written) = shared.written.take_all() {
         let Some(seq) = written.back().map(|last| last.seq) else { continue };
-        let applied = apply(shared, written, seq);
+        let applied = apply_all(shared, written);
         let mut progress = shared.progress();
         progress.indexed_seq = seq;
         if let Err(error) = applied {
@@ -261,7 +280,22 @@ pub(super) fn run_index(shared: &Arc<Shared>) {
     }
 }
 
-fn apply(shared: &Shared, written: VecDeque<Written>, seq: u64) -> Result<(), StoreError> {
+/// Applies batches in their order, a few together.
+fn apply_all(shared: &Shared, written: VecDeque<Written>) -> Result<(), StoreError> {
+    let (mut together, mut bytes) = (Vec::new(), 0);
+    for batch in written {
+        bytes += batch.records.iter().map(encoded_len).sum::<usize>();
+        together.push(batch);
+        if bytes >= SHARED_BYTES {
+            apply(shared, std::mem::take(&mut together))?;
+            bytes = 0;
+        }
+    }
+    apply(shared, together)
+}
+
+fn apply(shared: &Shared, written: Vec<Written>) -> Result<(), StoreError> {
+    let Some(seq) = written.last().map(|last| last.seq) else { return Ok(()) };
     if let Some(error) = &shared.progress().index_error {
         return Err(StoreError::Index(error.clone()));
     }
