@@ -21,6 +21,7 @@ use super::deadline::Deadline;
 use super::objects::{Row, TermsRequest, Transfer};
 use super::rails::Rail;
 use super::rails::chain::facts::{ContractFacts, Facts};
+use super::rails::chain::fees;
 use super::rails::chain::timelock::Timelocks;
 use super::rails::chain::transaction::{KnownTx, OwnTx};
 use crate::certificate::objects::{Certificate, Hop};
@@ -370,6 +371,13 @@ pub fn transfer(facts: &Facts, terms_hash: TermsHash) -> Option<Transfer> {
 }
 
 impl Buyer {
+    /// Whether all fees of the trade, a refund in vain included, would come to more than its
+    /// owner is willing to lose.
+    #[must_use]
+    pub fn is_uneconomical(&self, feerate_sat_kvb: u64) -> bool {
+        fees::fee_sat(feerate_sat_kvb, fees::SETTLEMENT_VSIZE) > self.max_loss_sat
+    }
+
     /// Scripts of the wallet that refunds on their way pay to.
     #[must_use]
     pub fn refund_scripts(&self) -> Vec<ScriptBuf> {

@@ -668,7 +668,16 @@ fn a_buyer_funds_only_under_the_lock_of_its_terms() {
 #[test]
 fn a_buyer_checks_time_and_fees_again_before_its_wallet_signs() {
     type Late = (&'static str, fn(&mut World));
-    let rows: [Late; 2] = [
+    let rows: [Late; 4] = [
+        ("fund.uneconomical", |world| {
+            // 154 vB at 25 sat/vB are not, but 447 vB are more than its owner would lose.
+            world.chain.feerates = vec![(2, 25_000)];
+            world.facts(&[]);
+        }),
+        ("fund.late", |world| {
+            world.chain.feerates = Vec::new();
+            world.facts(&[]);
+        }),
         ("terms.window_too_near", |world| world.setup.params.chain.block_ms *= 10),
         ("fund.fee_above_cap", |world| {
             // 154 vB at 65 sat/vB are more than the 10,000 sat of this bid.
@@ -684,6 +693,19 @@ fn a_buyer_checks_time_and_fees_again_before_its_wallet_signs() {
         assert_eq!(world.codes()[BUYER].as_deref(), Some(code));
         assert!(!world.parties[BUYER].has_funded(), "{code}");
     }
+}
+
+#[test]
+fn a_part_that_is_not_worth_its_fees_is_not_asked_for() {
+    let mut world = World::new(Faults::default());
+    world.chain.feerates = vec![(2, 25_000)];
+    world.facts(&[]);
+    let mut world = world.open();
+    world.until("the offer lapses", |world| world.state(SELLER) == "released");
+    assert_eq!(world.state(BUYER), "none");
+    let void = |event: &TradeEvent| matches!(event, TradeEvent::Void { code, .. } if code == "fund.uneconomical");
+    assert!(world.events[BUYER].iter().any(void), "{:?}", world.events[BUYER]);
+    assert!(!world.parties[BUYER].has_funded());
 }
 
 #[test]

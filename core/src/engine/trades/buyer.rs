@@ -391,7 +391,11 @@ impl Open<Buyer> {
         let Some(outputs) = self.outputs(&signed) else { return };
         let terms = signed.agreement.terms();
         let left = terms.fund_by.saturating_sub(turn.ctx.chain.height);
-        let feerate_sat_kvb = turn.ctx.chain.feerate_sat_kvb(fees::fund_target(left));
+        // Without an estimate nobody knows what it costs: it waits for one until its deadline.
+        let Some(feerate_sat_kvb) = turn.ctx.chain.estimate(fees::fund_target(left)) else {
+            self.tried(turn);
+            return;
+        };
         let conflict = turn.titles.conflicting_lock(
             signed.agreement.registrar,
             terms.cert_id,
@@ -403,6 +407,8 @@ impl Open<Buyer> {
             Some("lock.conflict")
         } else if fees::fund_fee_sat(feerate_sat_kvb) > self.machine.fee_cap_sat {
             Some("fund.fee_above_cap")
+        } else if self.machine.is_uneconomical(feerate_sat_kvb) {
+            Some("fund.uneconomical")
         } else {
             check::reach(turn.now(), terms).err().map(CheckError::code)
         };

@@ -38,6 +38,7 @@ use crate::ids::{CertId, FundingId, Key, TermsHash, TradeId};
 use crate::limits::OPEN_SETTLEMENTS_MAX;
 use crate::settlement::buyer::{Buyer, Phase, State};
 use crate::settlement::facts::ChainFacts;
+use crate::settlement::fees;
 use crate::settlement::objects::{Row, Terms, TermsCancel, TermsRequest, Transfer};
 use crate::settlement::registrar::Registrar;
 use crate::settlement::seller::{Goods, Refused, Seller};
@@ -196,6 +197,11 @@ impl Trades {
     fn refuse_buy(&mut self, ctx: &Context<'_>, buyer: &Buyer) -> Option<Refused> {
         if self.buyers.len() >= OPEN_SETTLEMENTS_MAX {
             return Some("trade.too_many_open");
+        }
+        // A part of a bid may be too small for its fees: its seller is not even asked.
+        let rate = ctx.chain.estimate(fees::FUND_TARGET);
+        if rate.is_some_and(|rate| buyer.is_uneconomical(rate)) {
+            return Some("fund.uneconomical");
         }
         self.prepaid.expire(ctx.now_ms);
         let cap = ctx.params.prepaid_cap_sat;
