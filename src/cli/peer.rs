@@ -88,7 +88,7 @@ pub fn run(noun: &Noun, context: &mut Context<'_>) -> Result<(), Failure> {
         Noun::Forgive { key } => {
             let done: Acknowledged = client.delete(&format!("/peers/{key}/misses"))?;
             context.show(&done, |_, page| {
-                page.line("forgiven: orders are signed towards it again");
+                page.line("forgiven: its misses count no more");
             })
         }
         Noun::Add { address } => {

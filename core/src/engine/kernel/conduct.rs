@@ -411,6 +411,23 @@ mod tests {
     }
 
     #[test]
+    fn the_record_has_a_frozen_form() {
+        let counts = BTreeMap::from([(Miss::Terms, 1), (Miss::Default, 2)]);
+        let known = ConductV1 { until_ms: 0x0102, points: 9, counts };
+        let record = Record::store(&Subject::Key(key(3)).record_key(), &known).unwrap();
+        let value = [
+            &[1][..],
+            &[0, 0, 0, 0, 0, 0, 1, 2],
+            &[9],
+            &[0, 0, 0, 0, 0, 0, 0, 2],
+            &[0, 0, 0, 0, 0, 0, 0, 1],
+            &[0, 0, 0, 5, 0, 0, 0, 2],
+        ];
+        assert_eq!((record.table, record.value.as_deref()), (18, Some(&value.concat()[..])));
+        assert_eq!(record.load(), Ok(known));
+    }
+
+    #[test]
     fn records_of_keys_and_coins_come_back_and_others_are_refused() {
         for subject in [Subject::Key(key(3)), Subject::Coin(coin(9))] {
             let record = Record::store(&subject.record_key(), &ConductV1::default()).unwrap();
