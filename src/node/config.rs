@@ -567,8 +567,11 @@ pub fn template(
     let quoted = |text: &str| toml::Value::String(text.to_owned()).to_string();
     let mut text = format!(
         "# Capex node. Flags and CAPEX_* variables win over this file; unknown keys are errors.\n\
-         network = {}\n",
-        quoted(network)
+         network = {}\n\
+         # No order is signed while the fees of a trade exceed this share of its worth.\n\
+         # max_fee_share = \"{}%\"\n",
+        quoted(network),
+        FeeLimit::DEFAULT_PERCENT
     );
     if let Some(chain) = chain {
         let cookie = chain.cookie.to_string_lossy();

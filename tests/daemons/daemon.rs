@@ -53,6 +53,8 @@ pub(crate) fn capex(home: &Path, args: &[&str], env: &[(&str, &str)]) -> Said {
 fn command(home: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_capex"));
     command.env_clear().env("HOME", home).stdin(Stdio::null());
+    // Trades of a test are small.
+    command.env("CAPEX_MAX_FEE_SHARE", "100%");
     command
 }
 

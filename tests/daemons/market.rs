@@ -77,8 +77,7 @@ fn order_for(side: Side, qty: u32, window: [u32; 2], limit_msat: u64) -> PlaceOr
         expires_at: None,
         beneficiary: None,
         max_fee_sat: None,
-        // Trades of a test are small.
-        max_fee_percent: Some(50),
+        max_fee_percent: None,
     }
 }
 
