@@ -161,8 +161,8 @@ mod tests {
         let public = FeeBounds { max_sat_kvb: 2_000_000, fallback_sat_kvb: 0 };
         let own = FeeBounds { fallback_sat_kvb: 1_000, ..public };
         // heard, bounds, estimates for 1, 3 and 144 chain blocks
-        type Rates = [Option<u64>; 3];
-        let table: [(&[(u16, u64)], FeeBounds, Rates); 5] = [
+        type Row = (&'static [(u16, u64)], FeeBounds, [Option<u64>; 3]);
+        let table: [Row; 5] = [
             (&[(2, 9_000), (6, 5_000)], public, [Some(9_000), Some(9_000), Some(5_000)]),
             (&[(2, 50_000_000), (6, 0)], public, [Some(2_000_000), Some(2_000_000), Some(1_000)]),
             (&[(6, u64::MAX)], own, [Some(2_000_000); 3]),

@@ -377,7 +377,8 @@ fn who_let_trades_lapse_is_denied_as_far_as_there_is_room() {
     let keys = |numbers: &[u8]| numbers.iter().map(|n| Key([*n; 32])).collect::<Vec<Key>>();
     let all: Vec<u8> = (1..=20).collect();
     // allow, deny of the owner; who missed, the worst first; allow, deny of the order
-    let table: [(&[u8], &[u8], &[u8], &[u8], &[u8]); 6] = [
+    type Row<'a> = (&'a [u8], &'a [u8], &'a [u8], &'a [u8], &'a [u8]);
+    let table: [Row<'_>; 6] = [
         (&[], &[], &[], &[], &[]),
         (&[], &[9], &[], &[], &[9]),
         (&[], &[9], &[7, 9, 8], &[], &[7, 8, 9]),
