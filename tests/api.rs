@@ -152,6 +152,13 @@ fn every_refusal_has_the_form_of_an_error() {
             404,
             "certificate.not_found",
         ),
+        ("POST /api/v1/certificates/cccccccc/fetch", r#"{"provider":"me"}"#, 400, "key.syntax"),
+        (
+            "POST /api/v1/certificates/cccccccc/fetch",
+            &format!(r#"{{"provider":"{}"}}"#, "ab".repeat(32)),
+            400,
+            "id.syntax",
+        ),
         (
             "POST /api/v1/certificates/cccccccc/redeem",
             r#"{"component_base64":"%"}"#,

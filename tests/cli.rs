@@ -133,7 +133,7 @@ fn every_command_with_json_prints_exactly_one_value() {
     let fake = Fake::start();
     let id = |byte: &str| byte.repeat(4);
     let (order, cert, lease) = (id("07"), id("cc"), id("ee"));
-    let to = "ab".repeat(32);
+    let (whole, to) = ("cc".repeat(32), "ab".repeat(32));
     let wasm = fake.path().join("a.wasm");
     std::fs::write(&wasm, b"\0asm").unwrap();
     let wasm = wasm.to_str().unwrap().to_owned();
@@ -164,6 +164,7 @@ fn every_command_with_json_prints_exactly_one_value() {
         vec!["cert", "show", &cert],
         vec!["cert", "export", &cert],
         vec!["cert", "gift", &cert, "--to", &to, "--yes"],
+        vec!["cert", "fetch", &whole, "--provider", &to],
         vec!["cert", "redeem", &cert, "--wasm", &wasm, "--arg", "-v", "--result", "out"],
         vec!["lease", "list"],
         vec!["lease", "show", &lease],

@@ -11,7 +11,7 @@ use capex_core::certificate::objects::EquivProof;
 use capex_core::certificate::objects::StatementKind;
 use capex_core::engine::contacts::Contact;
 use capex_core::engine::courier::{CourierReply, CourierRequest};
-use capex_core::engine::holdings::GIFTED_HOPS_MAX;
+use capex_core::engine::holdings::{BROUGHT_HOPS_MAX, BROUGHT_HOPS_PER_PROVIDER};
 use capex_core::engine::messages::{SettleReply, SettleRequest};
 use capex_core::engine::sync::{SyncReply, SyncRequest};
 use capex_core::engine::{Effect, Engine, Input, Protocol, Topic, Unchecked, Verdict};
@@ -349,31 +349,85 @@ fn a_proof_of_long_statements_is_heard() {
     assert_eq!(gossip(&mut engine, Topic::Proofs, long).0, Verdict::Reject);
 }
 
-#[test]
-fn gifts_of_strangers_leave_room_for_what_is_bought() {
+/// A certificate that its provider sold to itself and gave away as often as it can be, to us.
+fn gift(provider: u8, number: u32, window: Window, gifts: usize) -> SettleRequest {
     let params = world::params();
-    let window = Window { start: 1000, end: 1004 };
+    let mut draft = world::Draft::new(provider, world::units(number, number + 1), window, &params);
+    draft = draft.sell(PROVIDER);
+    for _ in 0..gifts / 2 {
+        draft = draft.give(ME).give(PROVIDER);
+    }
+    SettleRequest::Courier(CourierRequest::Push(draft.give(ME).certificate()))
+}
+
+fn bring(engine: &mut Engine, gift: &SettleRequest) -> Result<(), String> {
+    match reply(&request(engine, Protocol::Settle, encode(gift))) {
+        SettleReply::Courier(CourierReply::Stored) => Ok(()),
+        SettleReply::Refused { code } => Err(code),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Slots that an order may name now.
+fn soon() -> Window {
+    let first = world::params().slot_at(NOW_MS) + 10;
+    Window { start: first, end: first + 4 }
+}
+
+#[test]
+fn gifts_of_strangers_never_shut_out_those_of_a_trader() {
     let mut engine = world::engine();
-    let mut stored = 0;
-    let mut refused = None;
-    for number in 0..100 {
-        // A made-up provider sells to itself and gives back and forth, as long as it can be.
-        let mut draft =
-            world::Draft::new(STRANGER, world::units(number, number + 1), window, &params);
-        draft = draft.sell(PROVIDER);
-        for _ in 0..31 {
-            draft = draft.give(ME).give(PROVIDER);
+    let full = Err("acquire.full".to_owned());
+    let each = u32::try_from(BROUGHT_HOPS_PER_PROVIDER / 64).unwrap();
+    let providers = u8::try_from(BROUGHT_HOPS_MAX / BROUGHT_HOPS_PER_PROVIDER).unwrap();
+    let last = 100 + providers - 1;
+    for provider in 100..=last {
+        // The engine has a certificate of another provider already.
+        let most = if provider == last { each - 1 } else { each };
+        for number in 0..most {
+            let brought = bring(&mut engine, &gift(provider, number, soon(), 62));
+            assert_eq!(brought, Ok(()), "{provider} {number}");
         }
-        let certificate = draft.give(ME).certificate();
-        let bytes = encode(&SettleRequest::Courier(CourierRequest::Push(certificate)));
-        match reply(&request(&mut engine, Protocol::Settle, bytes)) {
-            SettleReply::Courier(CourierReply::Stored) => stored += 1,
-            SettleReply::Refused { code } => refused = Some(code),
-            other => panic!("{other:?}"),
+        if provider != last {
+            let more = bring(&mut engine, &gift(provider, each, soon(), 0));
+            assert_eq!(more, full, "its share is used");
         }
     }
-    assert_eq!(stored, GIFTED_HOPS_MAX / 64 - 1);
-    assert_eq!(refused.as_deref(), Some("acquire.full"));
+    let held = |engine: &Engine| engine.certificates(0).len();
+    let before = held(&engine);
+    // One more stranger takes the place of one that has more.
+    assert_eq!(bring(&mut engine, &gift(200, 0, soon(), 62)), Ok(()));
+    assert_eq!(held(&engine), before);
+    // A provider that trades always has its share.
+    let order = world::bundle(&[world::order(STRANGER, Side::Sell)]);
+    assert_eq!(gossip(&mut engine, Topic::Orders, order).0, Verdict::Accept);
+    for number in 0..each {
+        assert_eq!(bring(&mut engine, &gift(STRANGER, number, soon(), 62)), Ok(()));
+    }
+    assert_eq!(held(&engine), before);
+    assert_eq!(bring(&mut engine, &gift(STRANGER, each, soon(), 62)), full);
+    // What strangers bring now goes no more at its cost.
+    for provider in 210..=255 {
+        let _ = bring(&mut engine, &gift(provider, 0, soon(), 62));
+    }
+    let of_trader = engine.certificates(0).into_iter();
+    let of_trader = of_trader.filter(|view| view.facts.provider == public(STRANGER));
+    assert_eq!(of_trader.count(), usize::try_from(each).unwrap());
+}
+
+#[test]
+fn a_gift_for_a_window_that_nobody_can_trade_is_refused() {
+    let mut engine = world::engine();
+    let before = engine.certificates(0).len();
+    let refused = Err("acquire.beyond_horizon".to_owned());
+    for start in [u32::MAX - 10, soon().start + 400] {
+        let window = Window { start, end: start + 4 };
+        assert_eq!(bring(&mut engine, &gift(STRANGER, 0, window, 0)), refused, "{start}");
+    }
+    let past = Window { start: soon().start - 14, end: soon().start - 12 };
+    let expected = Err("acquire.window_past".to_owned());
+    assert_eq!(bring(&mut engine, &gift(STRANGER, 1, past, 0)), expected);
+    assert_eq!(engine.certificates(0).len(), before);
 }
 
 #[test]

@@ -8,9 +8,11 @@ use capex_core::certificate::equivocation::verify_proof;
 use capex_core::certificate::objects::{EquivProof, Gift};
 use capex_core::certificate::verify;
 use capex_core::engine::courier::{CourierReply, CourierRequest};
+use capex_core::engine::holdings::HoldingsCommand;
 use capex_core::engine::io::{Done, Effect, Topic, Verdict};
 use capex_core::engine::messages::SettleReply;
-use capex_core::engine::register::{RegisterReply, RegisterRequest};
+use capex_core::engine::register::{Desk, RegisterReply, RegisterRequest};
+use capex_core::engine::trades::Titles;
 use capex_core::ids::{CertId, TradeId};
 use capex_core::settlement::objects::{Funder, LockGrant, Terms};
 use capex_core::wire::{self, Verified};
@@ -338,6 +340,103 @@ fn a_gift_survives_an_absent_provider_an_absent_receiver_and_a_restart() {
 }
 
 #[test]
+fn a_receiver_away_until_the_last_slot_is_brought_its_gift_as_it_comes_up() {
+    let mut net = Net::new(&[PROVIDER, ALICE, BOB]);
+    let cert = net.sell(7, &units(0, 3), ALICE);
+    net.party(BOB).up = false;
+    net.give(ALICE, 1, cert, BOB);
+    for _ in 0..74 {
+        net.pass(1_000);
+    }
+    assert!(net.party(PROVIDER).books.next_deadline(&devnet()).is_some(), "still to be brought");
+    net.party(BOB).up = true;
+    assert!(net.party(BOB).books.holdings.held(&cert).is_none());
+    net.party(PROVIDER).with(|ctx, books, _| books.register.on_peer_up(ctx, public(BOB)));
+    net.pump();
+    assert_eq!(net.state(BOB, cert), ("active", 2, public(BOB)));
+    assert_eq!(net.party(PROVIDER).books.next_deadline(&devnet()), None);
+}
+
+#[test]
+fn what_nobody_takes_is_brought_no_longer_than_its_window() {
+    let mut net = Net::new(&[PROVIDER, ALICE, BOB]);
+    let cert = net.sell(7, &units(0, 3), ALICE);
+    net.party(BOB).up = false;
+    net.give(ALICE, 1, cert, BOB);
+    net.until(1004 * 4000 + 130_000);
+    net.pass(1);
+    for party in [PROVIDER, ALICE] {
+        assert_eq!(net.party(party).books.next_deadline(&devnet()), None, "{party}");
+    }
+    net.restart(PROVIDER);
+    assert_eq!(net.party(PROVIDER).books.next_deadline(&devnet()), None);
+}
+
+#[test]
+fn a_buyer_that_never_asks_is_brought_what_it_paid_for() {
+    let mut net = Net::new(&[PROVIDER, ALICE]);
+    let terms = net.offer(7, &units(0, 2), ALICE);
+    lock(&mut net, &terms, ALICE).unwrap();
+    net.activate(&terms);
+    net.pump();
+    assert!(net.party(ALICE).books.holdings.held(&terms.cert_id).is_none(), "time to ask");
+    net.pass(5_000);
+    assert_eq!(net.state(ALICE, terms.cert_id), ("active", 1, public(ALICE)));
+    // However late it asks, the register has the answer, for a party alone.
+    let activation = |net: &mut Net, peer: u8| {
+        net.party(PROVIDER).with(|_, books, _| {
+            let desk = Desk { register: &mut books.register, witness: &books.witness };
+            desk.activation(terms_hash(&terms), public(peer))
+        })
+    };
+    for _ in 0..2 {
+        assert!(activation(&mut net, ALICE).is_some());
+        assert!(activation(&mut net, BOB).is_none());
+        net.restart(PROVIDER);
+    }
+}
+
+#[test]
+fn a_holder_that_lost_everything_learns_from_its_provider_what_it_holds() {
+    let mut net = Net::new(&[PROVIDER, ALICE, BOB]);
+    let given = net.sell(7, &units(0, 3), ALICE);
+    let bought = net.sell(8, &units(3, 5), BOB);
+    net.give(ALICE, 1, given, BOB);
+    net.party(BOB).disk.clear();
+    net.restart(BOB);
+    net.party(BOB)
+        .with(|ctx, books, _| books.holdings.on_peer_up(ctx, public(PROVIDER), &|_| true));
+    net.pump();
+    assert_eq!(net.state(BOB, given), ("active", 2, public(BOB)));
+    assert_eq!(net.state(BOB, bought), ("active", 1, public(BOB)));
+    // Nobody is told what another holds.
+    let held = RegisterRequest::Held { after: CertId([0; 32]) };
+    let SettleReply::Register(RegisterReply::Held(told)) = net.settle(PROVIDER, CAROL, held) else {
+        panic!("no list");
+    };
+    assert_eq!(told, []);
+}
+
+#[test]
+fn a_certificate_is_fetched_for_an_operator_or_refused_for_its_reason() {
+    let mut net = Net::new(&[PROVIDER, ALICE, BOB]);
+    let cert = net.sell(7, &units(0, 3), ALICE);
+    net.party(ALICE).disk.clear();
+    net.restart(ALICE);
+    let fetch = |net: &mut Net, who: u8, command: u64| {
+        let fetch = HoldingsCommand::Fetch { cert, provider: public(PROVIDER) };
+        net.party(who).with(|ctx, books, _| books.holdings.on_command(ctx, command, fetch));
+        net.pump();
+        net.party(who).done().last().unwrap().clone()
+    };
+    assert_eq!(fetch(&mut net, ALICE, 1), (1, Ok(Done::Ok)));
+    assert_eq!(net.state(ALICE, cert), ("active", 1, public(ALICE)));
+    assert_eq!(fetch(&mut net, BOB, 2), (2, Err("certificate.not_a_party".to_owned())));
+    net.party(PROVIDER).up = false;
+    assert_eq!(fetch(&mut net, ALICE, 3), (3, Err("certificate.no_answer".to_owned())));
+}
+
+#[test]
 fn a_giver_learns_when_the_provider_stays_away() {
     let mut net = Net::new(&[PROVIDER, ALICE, BOB]);
     let cert = net.sell(7, &units(0, 3), ALICE);
@@ -375,7 +474,7 @@ fn a_certificate_is_told_to_its_parties_alone() {
     // Who lost its copy fetches it.
     net.party(BOB).disk.clear();
     net.restart(BOB);
-    net.party(BOB).with(|ctx, books, _| books.holdings.fetch(ctx, public(PROVIDER), cert));
+    net.party(BOB).with(|ctx, books, _| books.holdings.fetch(ctx, public(PROVIDER), cert, None));
     net.pump();
     assert_eq!(net.state(BOB, cert), ("active", 2, public(BOB)));
 }

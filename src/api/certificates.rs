@@ -9,7 +9,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
 use super::extract::{Body, Id};
-use super::types::{Certificate, FileBody, GiftTo, Gifted, RedeemBody, Redeemed};
+use super::types::{Certificate, FetchFrom, FileBody, GiftTo, Gifted, RedeemBody, Redeemed};
 use super::{
     ApiError, ApiState, CertificateText, Listed, Page, Prefix, Query, RedeemCall, ShellCommand,
 };
@@ -30,6 +30,7 @@ pub(super) fn routes() -> Router<ApiState> {
         .route("/certificates/{id}", get(show))
         .route("/certificates/{id}/file", get(file))
         .route("/certificates/{id}/gift", post(gift))
+        .route("/certificates/{id}/fetch", post(fetch))
         .route("/certificates/{id}/redeem", upload)
 }
 
@@ -51,10 +52,7 @@ async fn gift(
     Id(id): Id,
     Body(body): Body<GiftTo>,
 ) -> Result<Json<Gifted>, ApiError> {
-    let to: Key = body
-        .to
-        .parse()
-        .map_err(|error| ApiError::new(reason!("key.syntax"), format!("`to`: {error}")))?;
+    let to = key("to", &body.to)?;
     let cert = whole_id(&state, id).await?;
     match state.node.command(HoldingsCommand::Gift { cert, to }).await? {
         Done::Gifted { seq } => {
@@ -62,6 +60,25 @@ async fn gift(
         }
         _ => Err(ApiError::internal("expected Gifted")),
     }
+}
+
+/// Gets a certificate that this node does not know yet, so its id is given whole.
+async fn fetch(
+    State(state): State<ApiState>,
+    Id(id): Id,
+    Body(body): Body<FetchFrom>,
+) -> Result<Json<Certificate>, ApiError> {
+    let provider = key("provider", &body.provider)?;
+    let cert: CertId = id.as_str().parse().map_err(|_| {
+        ApiError::new(reason!("id.syntax"), "a certificate to fetch needs all 64 digits of its id")
+    })?;
+    let _: Done = state.node.command(HoldingsCommand::Fetch { cert, provider }).await?;
+    Ok(Json(state.node.query(Query::Certificate(id)).await?))
+}
+
+fn key(field: &str, text: &str) -> Result<Key, ApiError> {
+    text.parse()
+        .map_err(|error| ApiError::new(reason!("key.syntax"), format!("`{field}`: {error}")))
 }
 
 async fn redeem(

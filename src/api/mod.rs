@@ -16,6 +16,7 @@
 //! | `GET /certificates?before=&limit=`, `GET /certificates/{id}` | | [`types::Certificate`] |
 //! | `GET /certificates/{id}/file` | | text of the certificate file |
 //! | `POST /certificates/{id}/gift` | [`types::GiftTo`] | [`types::Gifted`] |
+//! | `POST /certificates/{id}/fetch` | [`types::FetchFrom`] | [`types::Certificate`] |
 //! | `POST /certificates/{id}/redeem` | [`types::RedeemBody`] | [`types::Redeemed`] |
 //! | `GET /leases?before=&limit=`, `GET /leases/{id}` | | [`types::Lease`] |
 //! | `GET /leases/{id}/logs?stream=&from=` | | bytes, header `capex-end` |

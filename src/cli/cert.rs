@@ -1,4 +1,4 @@
-//! `capex cert list|show|export|verify|gift|redeem`.
+//! `capex cert list|show|export|verify|gift|fetch|redeem`.
 
 use std::path::{Path, PathBuf};
 
@@ -6,7 +6,7 @@ use super::failure::Failure;
 use super::output::{self, short, slots};
 use super::paging::{Page, more};
 use super::{Context, cert_verify, id, key, redeem};
-use crate::api::types::{Certificate, GiftTo, Gifted, TransferKind};
+use crate::api::types::{Certificate, FetchFrom, GiftTo, Gifted, TransferKind};
 
 /// What about certificates.
 #[derive(Debug, clap::Subcommand)]
@@ -59,6 +59,24 @@ Next: capex cert show <id>")]
         #[arg(long, value_name = "KEY", value_parser = key)]
         to: String,
     },
+    /// Get a certificate that you hold from its provider
+    #[command(
+        after_help = "A provider brings a certificate to its holder until the delivery window ends.
+Fetch one that did not come: while this node was away, or had no room.
+
+Examples:
+  capex cert fetch <all 64 digits of the id> --provider <key of the provider>
+
+Next: capex cert show <id>"
+    )]
+    Fetch {
+        /// Id, all 64 digits
+        #[arg(value_parser = id)]
+        id: String,
+        /// Key of the provider
+        #[arg(long, value_name = "KEY", value_parser = key)]
+        provider: String,
+    },
     /// Run a workload on the capacity of a certificate; final
     Redeem(redeem::Flags),
 }
@@ -84,6 +102,12 @@ pub fn run(noun: &Noun, context: &mut Context<'_>) -> Result<(), Failure> {
         Noun::Export { id, out } => export(id, out.as_deref(), context),
         Noun::Verify(flags) => cert_verify::run(flags, context),
         Noun::Gift { id, to } => gift(id, to, context),
+        Noun::Fetch { id, provider } => {
+            let body = FetchFrom { provider: provider.clone() };
+            let path = format!("/certificates/{id}/fetch");
+            let certificate: Certificate = context.client()?.post(&path, &body)?;
+            context.show(&certificate, show)
+        }
         Noun::Redeem(flags) => redeem::run(flags, context),
     }
 }

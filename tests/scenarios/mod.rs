@@ -1,5 +1,6 @@
 mod kit;
 
+mod a_buyer_away_after_its_payment_finds_its_certificate;
 mod a_data_directory_of_an_earlier_release_opens;
 mod a_gift_redeemed_and_the_former_holder_refused;
 mod a_hostile_book_ends_no_node;

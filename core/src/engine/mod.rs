@@ -101,14 +101,7 @@ impl Engine {
             }
             Input::Response { id, result } => self.on_response(now_ms, id, result),
             Input::Peer { key, up } => {
-                if up {
-                    self.peers.insert(key);
-                    self.contacts.on_peer_up();
-                } else {
-                    self.peers.remove(&key);
-                }
-                self.sync.on_peer(&mut self.kernel.context(now_ms), key, up);
-                self.judge_clock(now_ms);
+                self.on_peer(now_ms, key, up);
             }
             Input::Chain(facts) => self.on_chain(now_ms, &facts),
             Input::ChainSource { up } => self.kernel.chain.up = up,
@@ -167,6 +160,21 @@ impl Engine {
         .into_iter()
         .flatten()
         .fold(market, |first, other| if other.0 < first.0 { other } else { first })
+    }
+
+    fn on_peer(&mut self, now_ms: TimeMs, peer: Key, up: bool) {
+        let mut ctx = self.kernel.context(now_ms);
+        self.sync.on_peer(&mut ctx, peer, up);
+        if up {
+            self.peers.insert(peer);
+            self.contacts.on_peer_up();
+            self.register.on_peer_up(&mut ctx, peer);
+            let is_trader = |key: &Key| self.market.epochs.is_trader(key);
+            self.holdings.on_peer_up(&mut ctx, peer, &is_trader);
+        } else {
+            self.peers.remove(&peer);
+        }
+        self.judge_clock(now_ms);
     }
 
     fn judge_clock(&mut self, now_ms: TimeMs) {

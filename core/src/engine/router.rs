@@ -4,11 +4,13 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::Engine;
+use super::courier::CourierRequest;
 use super::io::{Checked, Command, Effect, Protocol, Topic, Verdict};
 use super::kernel::{KernelNews, judge};
 use super::messages::{Purpose, SettleReply, SettleRequest};
 use super::register::Desk;
 use super::sync::{SyncReply, SyncRequest};
+use crate::certificate::Certificate;
 use crate::ids::Key;
 use crate::lease::objects::{LeaseReply, LeaseRequest};
 use crate::limits::{LEASE_MAX_BYTES, SETTLE_MAX_BYTES, SYNC_MAX_BYTES};
@@ -118,13 +120,28 @@ impl Engine {
                 SettleReply::of(self.register.on_request(&mut ctx, peer, &request, held))
             }
             SettleRequest::Courier(request) => {
-                SettleReply::of(self.holdings.on_request(&mut ctx, &mut self.witness, &request))
+                let is_trader = |key: &Key| self.market.epochs.is_trader(key);
+                let (holdings, witness) = (&mut self.holdings, &mut self.witness);
+                let reply = holdings.on_request(&mut ctx, witness, &is_trader, &request);
+                if reply.is_ok() {
+                    let CourierRequest::Push(certificate) = &request;
+                    self.tell_buyer(now_ms, certificate);
+                }
+                SettleReply::of(reply)
             }
         };
         if let SettleReply::Refused { code } = &reply {
             self.count(code);
         }
         encode(&reply)
+    }
+
+    /// A certificate that came by another way may be what a trade waits for.
+    fn tell_buyer(&mut self, now_ms: TimeMs, certificate: &Certificate) {
+        let mut ctx = self.kernel.context(now_ms);
+        let mut desk = Desk { register: &mut self.register, witness: &self.witness };
+        let events = self.trades.on_certificate(&mut ctx, &mut desk, certificate);
+        self.apply(now_ms, events);
     }
 
     fn on_sync(&mut self, now_ms: TimeMs, peer: Key, bytes: &[u8]) -> Vec<u8> {
@@ -167,7 +184,13 @@ impl Engine {
             Purpose::Holdings(purpose) => {
                 let reply = self.read_reply(peer, result, SETTLE_MAX_BYTES);
                 let mut ctx = self.kernel.context(now_ms);
-                self.holdings.on_reply(&mut ctx, &mut self.witness, purpose, reply);
+                let is_trader = |key: &Key| self.market.epochs.is_trader(key);
+                let (holdings, witness) = (&mut self.holdings, &mut self.witness);
+                let here = holdings.on_reply(&mut ctx, witness, &is_trader, peer, purpose, reply);
+                let certificate = here.and_then(|id| self.holdings.certificate(&id)).cloned();
+                if let Some(certificate) = certificate {
+                    self.tell_buyer(now_ms, &certificate);
+                }
             }
             Purpose::Lease(purpose) => {
                 let reply = self.read_reply(peer, result, LEASE_MAX_BYTES);

@@ -26,6 +26,8 @@ pub(super) const FAMILIES: &[Family] = &[
         "certificate.gift_before_sale": Rejected, Peer, "it was given away before it was sold";
         "certificate.lock_mismatch": Rejected, Peer, "a lock does not match its terms";
         "certificate.malformed": Rejected, Peer, "a signed object is malformed";
+        "certificate.no_answer": TimedOut, Peer, "the provider does not answer",
+            "try again when it is up: `capex peer list`";
         "certificate.not_a_party": Rejected, Nobody,
             "only parties of a certificate may fetch it";
         "certificate.not_found": NotFound, Local, "no such certificate",
@@ -52,6 +54,8 @@ pub(super) const FAMILIES: &[Family] = &[
     },
     family! {
         "acquire", "node: taking over a certificate that was pushed to it";
+        "acquire.beyond_horizon": Rejected, Nobody,
+            "the delivery window lies further ahead than any order may";
         "acquire.full": Rejected, Nobody, "as many certificates are held as may be";
         "acquire.not_holder": Rejected, Peer, "the certificate belongs to another key";
         "acquire.window_past": Rejected, Nobody, "the delivery window is over";

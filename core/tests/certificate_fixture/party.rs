@@ -81,7 +81,8 @@ impl Books {
                 SettleReply::of(self.register.on_request(ctx, peer, request, held))
             }
             SettleRequest::Courier(request) => {
-                SettleReply::of(self.holdings.on_request(ctx, &mut self.witness, request))
+                let reply = self.holdings.on_request(ctx, &mut self.witness, &|_| true, request);
+                SettleReply::of(reply)
             }
             other => panic!("no {other:?} here"),
         }
@@ -90,6 +91,7 @@ impl Books {
     fn on_reply(
         &mut self,
         ctx: &mut Context<'_>,
+        peer: Key,
         purpose: Purpose,
         reply: Result<SettleReply, String>,
     ) {
@@ -98,7 +100,7 @@ impl Books {
                 self.register.on_reply(ctx, purpose, &SettleReply::told(reply));
             }
             Purpose::Holdings(purpose) => {
-                self.holdings.on_reply(ctx, &mut self.witness, purpose, reply);
+                self.holdings.on_reply(ctx, &mut self.witness, &|_| true, peer, purpose, reply);
             }
             other => panic!("no {other:?} here"),
         }
@@ -331,12 +333,12 @@ impl Net {
 
     fn answer(&mut self, to: u8, id: u64, protocol: Protocol, answer: Result<Vec<u8>, String>) {
         self.party(to).with(|ctx, books, leases| {
-            let (_, purpose) = ctx.out.take_request(id).unwrap();
+            let (peer, purpose) = ctx.out.take_request(id).unwrap();
             match protocol {
                 Protocol::Settle => {
                     let reply =
                         answer.map(|bytes| wire::decode_record::<SettleReply>(&bytes).unwrap());
-                    books.on_reply(ctx, purpose, reply);
+                    books.on_reply(ctx, peer, purpose, reply);
                 }
                 _ => {
                     let Purpose::Lease(purpose) = purpose else { panic!("{purpose:?}") };

@@ -345,6 +345,10 @@ impl Titles for Ledger {
         Ok(self.activation.clone().unwrap())
     }
 
+    fn activation(&self, _: TermsHash, _: Key) -> Option<Envelope> {
+        None
+    }
+
     fn conflicting_lock(
         &self,
         _provider: Key,

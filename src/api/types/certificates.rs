@@ -48,6 +48,13 @@ pub struct GiftTo {
     pub to: String,
 }
 
+/// Body of `POST /api/v1/certificates/{id}/fetch`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FetchFrom {
+    pub provider: String,
+}
+
 /// Answer to a gift.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Gifted {

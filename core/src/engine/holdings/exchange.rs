@@ -1,17 +1,36 @@
 //! Whole certificates between peers: acquire, push, fetch.
 
 use super::records::HeldRecord;
-use super::{Errand, GIFTED_HOPS_MAX, HELD_MAX, Holdings, HoldingsPurpose};
+use super::{BROUGHT_HOPS_PER_PROVIDER, HELD_MAX, Holdings, HoldingsPurpose};
 use crate::certificate::objects::Issue;
 use crate::certificate::{Certificate, verify};
 use crate::engine::certificates::notify;
-use crate::engine::courier::{CourierReply, CourierRequest};
-use crate::engine::io::Protocol;
-use crate::engine::kernel::{Answer, Context, answer};
+use crate::engine::courier::{self, CourierReply, CourierRequest};
+use crate::engine::io::{Done, Protocol};
+use crate::engine::kernel::{Answer, Context, answer, remote_code};
 use crate::engine::messages::{SettleReply, SettleRequest};
 use crate::engine::register::{RegisterReply, RegisterRequest};
 use crate::engine::witness::Witness;
 use crate::ids::{CertId, Key};
+
+/// How a certificate comes here.
+#[derive(Clone, Copy)]
+enum How<'a> {
+    Bought,
+    /// An operator asked for it.
+    Fetched,
+    /// A peer brought it, or its provider told of it. Says who has an order.
+    Brought(&'a dyn Fn(&Key) -> bool),
+}
+
+impl How<'_> {
+    fn what(self) -> &'static str {
+        match self {
+            Self::Bought => "acquired",
+            Self::Fetched | Self::Brought(_) => "received",
+        }
+    }
+}
 
 impl Holdings {
     /// Stores a certificate that a sale has made this node's.
@@ -25,7 +44,7 @@ impl Holdings {
         witness: &mut Witness,
         certificate: Certificate,
     ) -> Result<CertId, &'static str> {
-        self.take(ctx, witness, certificate, "acquired")
+        self.take(ctx, witness, certificate, How::Bought)
     }
 
     /// Verifies a certificate and stores it if it is this node's and longer than what it has.
@@ -34,7 +53,7 @@ impl Holdings {
         ctx: &mut Context<'_>,
         witness: &mut Witness,
         certificate: Certificate,
-        what: &'static str,
+        how: How<'_>,
     ) -> Result<CertId, &'static str> {
         let facts = verify(&certificate, ctx.params).map_err(|error| error.code())?;
         let id = facts.cert_id;
@@ -42,116 +61,158 @@ impl Holdings {
             return Err("acquire.not_holder");
         }
         witness.learn_certificate(ctx, &certificate);
-        let known = self.held.get(&id);
-        if known.is_some_and(|known| known.facts.seq >= facts.seq) {
+        let is_wanted = !matches!(how, How::Brought(_));
+        let known = self.held.get_mut(&id);
+        let was_wanted = known.as_ref().is_some_and(|known| known.is_wanted);
+        if let Some(known) = known.filter(|known| known.facts.seq >= facts.seq) {
+            if is_wanted && !was_wanted {
+                known.is_wanted = true;
+                self.save(ctx, id);
+            }
             return Ok(id);
         }
         if ctx.params.slot_at(ctx.now_ms) >= facts.window.end {
             return Err("acquire.window_past");
         }
-        if known.is_none() && self.held.len() >= HELD_MAX {
+        let is_known = self.held.contains_key(&id);
+        if !is_known && self.held.len() >= HELD_MAX {
             return Err("acquire.full");
         }
-        self.errands.remove(&Errand::Gift(id));
+        if let How::Brought(is_trader) = how
+            && !was_wanted
+        {
+            if Self::is_beyond_horizon(ctx, facts.window.end) {
+                return Err("acquire.beyond_horizon");
+            }
+            if !is_known {
+                self.make_room(ctx, facts.provider, certificate.hops.len(), is_trader)?;
+            }
+        }
+        self.gifts.remove(&id);
+        self.pushes.end(id);
         let command = self.commands.remove(&id);
         answer(ctx, command, Err("gift.stale_seq"));
-        self.held.insert(id, HeldRecord::new(certificate, facts));
+        self.held.insert(id, HeldRecord::new(certificate, facts, is_wanted || was_wanted));
         self.save(ctx, id);
-        notify(ctx, id, what);
+        notify(ctx, id, how.what());
         Ok(id)
     }
 
     /// Asks the provider for a certificate that has moved on without this node hearing of
-    /// it, as one does that was given away and came back. One that gets no answer is asked
-    /// for again when it is used again.
-    pub fn fetch(&self, ctx: &mut Context<'_>, provider: Key, cert: CertId) {
+    /// it, as one does that was given away and came back. Without a command, one that gets no
+    /// answer is asked for again when the provider is asked what this node holds.
+    pub fn fetch(&self, ctx: &mut Context<'_>, provider: Key, cert: CertId, command: Option<u64>) {
         let request = SettleRequest::Register(RegisterRequest::Get(cert));
-        ctx.out.send(provider, Protocol::Settle, &request, HoldingsPurpose::Fetch(cert));
+        let purpose = HoldingsPurpose::Fetch(cert, command);
+        if !ctx.out.send(provider, Protocol::Settle, &request, purpose) {
+            answer(ctx, command, Err("node.busy"));
+        }
     }
 
     /// Answers a peer that brings a certificate.
     ///
     /// # Errors
-    /// As [`Holdings::acquire`].
+    /// As [`Holdings::acquire`], and `acquire.beyond_horizon`.
     pub fn on_request(
         &mut self,
         ctx: &mut Context<'_>,
         witness: &mut Witness,
+        is_trader: &dyn Fn(&Key) -> bool,
         request: &CourierRequest,
     ) -> Result<CourierReply, &'static str> {
         let CourierRequest::Push(certificate) = request;
-        self.on_push(ctx, witness, certificate).map(|()| CourierReply::Stored)
-    }
-
-    /// Takes what a stranger says is this node's. Anyone can make up a provider and give its
-    /// certificates away, so gifts may not use up the room of what this node buys.
-    ///
-    /// # Errors
-    /// As [`Holdings::acquire`].
-    pub fn on_push(
-        &mut self,
-        ctx: &mut Context<'_>,
-        witness: &mut Witness,
-        certificate: &Certificate,
-    ) -> Result<(), &'static str> {
-        let is_known =
-            self.held.contains_key(&CertId(certificate.issue.id::<Issue>(ctx.params.magic)));
-        let hops = |record: &HeldRecord| record.certificate.hops.len();
-        let held: usize = self.held.values().map(hops).sum();
-        if held.saturating_add(certificate.hops.len()) > GIFTED_HOPS_MAX && !is_known {
+        let provider = certificate.issue.peek::<Issue>().map(|issue| issue.provider);
+        // Signatures are checked only of what there could be room for.
+        if provider.is_ok_and(|key| self.is_provider_full(&key)) && !self.knows(ctx, certificate) {
             return Err("acquire.full");
         }
-        self.take(ctx, witness, certificate.clone(), "received").map(|_| ())
+        self.take(ctx, witness, certificate.clone(), How::Brought(is_trader))?;
+        Ok(CourierReply::Stored)
     }
 
-    /// A peer answered, or could not be reached.
+    fn knows(&self, ctx: &Context<'_>, certificate: &Certificate) -> bool {
+        self.held.contains_key(&CertId(certificate.issue.id::<Issue>(ctx.params.magic)))
+    }
+
+    fn is_provider_full(&self, provider: &Key) -> bool {
+        let of = self.brought().filter(|(_, record)| record.facts.provider == *provider);
+        let hops: usize = of.map(|(_, record)| record.certificate.hops.len()).sum();
+        hops >= BROUGHT_HOPS_PER_PROVIDER
+    }
+
+    /// A peer answered, or could not be reached. Returns the certificate that is here by it.
     pub fn on_reply(
         &mut self,
         ctx: &mut Context<'_>,
         witness: &mut Witness,
+        is_trader: &dyn Fn(&Key) -> bool,
+        peer: Key,
         purpose: HoldingsPurpose,
         result: Result<SettleReply, String>,
-    ) {
+    ) -> Option<CertId> {
         match purpose {
             HoldingsPurpose::Gift(cert) => {
                 self.on_gift_reply(ctx, witness, cert, SettleReply::told(result));
+                None
             }
-            HoldingsPurpose::Push(cert) => match SettleReply::told(result) {
-                Answer::Said(CourierReply::Stored) | Answer::Refused(_) => self.end_push(ctx, cert),
-                Answer::None => {}
-            },
-            HoldingsPurpose::Fetch(cert) => {
-                if let Answer::Said(RegisterReply::Certificate(certificate)) =
-                    SettleReply::told(result)
-                    && certificate.issue.id::<Issue>(ctx.params.magic) == cert.0
-                {
-                    // A certificate that is not this node's, or does not verify, is dropped.
-                    let _ = self.take(ctx, witness, certificate, "received");
+            HoldingsPurpose::Push(cert, seq) => {
+                // One that has moved on since is on its way to another holder.
+                let is_current = self.held.get(&cert).is_some_and(|held| held.facts.seq == seq);
+                if is_current && courier::ends(&SettleReply::told(result)) {
+                    self.end_push(ctx, cert);
                 }
+                None
+            }
+            HoldingsPurpose::Fetch(cert, command) => {
+                let how = command.map_or(How::Brought(is_trader), |_| How::Fetched);
+                let fetched = self.take_fetched(ctx, witness, cert, SettleReply::told(result), how);
+                let done = fetched.as_ref().map(|_| Done::Ok);
+                answer(ctx, command, done.map_err(|code| remote_code(code)));
+                fetched.ok()
+            }
+            HoldingsPurpose::Held => {
+                if let Answer::Said(RegisterReply::Held(told)) = SettleReply::told(result) {
+                    self.on_held(ctx, peer, &told);
+                }
+                None
             }
         }
     }
 
-    /// Pushes a given certificate to its new holder, which can also fetch it.
-    pub(super) fn send_push(&mut self, ctx: &mut Context<'_>, cert: CertId) {
-        let record = self.held.get(&cert);
-        let Some((to, record)) = record.and_then(|record| Some((record.push?, record))) else {
-            self.errands.remove(&Errand::Push(cert));
-            return;
-        };
-        let request = CourierRequest::Push(record.certificate.clone());
-        let may_try =
-            self.errands.get_mut(&Errand::Push(cert)).is_some_and(|errand| errand.take(ctx.now_ms));
-        if !may_try || to == ctx.me() {
-            self.end_push(ctx, cert);
-            return;
+    fn take_fetched(
+        &mut self,
+        ctx: &mut Context<'_>,
+        witness: &mut Witness,
+        cert: CertId,
+        told: Answer<RegisterReply>,
+        how: How<'_>,
+    ) -> Result<CertId, String> {
+        match told {
+            Answer::Said(RegisterReply::Certificate(certificate))
+                if certificate.issue.id::<Issue>(ctx.params.magic) == cert.0 =>
+            {
+                self.take(ctx, witness, certificate, how).map_err(str::to_owned)
+            }
+            Answer::Refused(code) => Err(code),
+            Answer::Said(_) | Answer::None => Err("certificate.no_answer".to_owned()),
         }
-        let request = SettleRequest::Courier(request);
-        ctx.out.send(to, Protocol::Settle, &request, HoldingsPurpose::Push(cert));
+    }
+
+    /// Brings given certificates to their new holders, which can also fetch them.
+    pub(super) fn bring_due(&mut self, ctx: &mut Context<'_>) {
+        for (cert, to) in self.pushes.take_due(ctx.now_ms) {
+            match (to, self.held.get(&cert)) {
+                (Some(to), Some(record)) => {
+                    let purpose = HoldingsPurpose::Push(cert, record.facts.seq);
+                    courier::bring(ctx, to, record.certificate.clone(), purpose);
+                }
+                _ => self.end_push(ctx, cert),
+            }
+        }
     }
 
     fn end_push(&mut self, ctx: &mut Context<'_>, cert: CertId) {
-        self.errands.remove(&Errand::Push(cert));
+        self.pushes.end(cert);
         if let Some(record) = self.held.get_mut(&cert).filter(|record| record.push.is_some()) {
             record.push = None;
             self.save(ctx, cert);

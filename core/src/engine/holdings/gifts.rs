@@ -1,12 +1,12 @@
 //! Gifts: the giver signs, the provider activates, both push the certificate on.
 
 use super::records::{HeldRecord, PendingGift};
-use super::{Errand, Holdings, HoldingsCommand, HoldingsPurpose};
+use super::{GIFT_PACE, Holdings, HoldingsCommand, HoldingsPurpose};
 use crate::certificate::objects::{Gift, Hop};
 use crate::certificate::verify::verify;
 use crate::engine::certificates::notify;
 use crate::engine::io::{Done, Protocol};
-use crate::engine::kernel::{Answer, Context, Pace, Retry, answer, remote_code};
+use crate::engine::kernel::{Answer, Context, Retry, answer, remote_code};
 use crate::engine::messages::SettleRequest;
 use crate::engine::register::{RegisterReply, RegisterRequest};
 use crate::engine::witness::Witness;
@@ -19,8 +19,12 @@ const GIFT_COMMAND_TRIES: u32 = 5;
 impl Holdings {
     /// Does what an operator asks.
     pub fn on_command(&mut self, ctx: &mut Context<'_>, id: u64, command: HoldingsCommand) {
-        let HoldingsCommand::Gift { cert, to } = command;
-        self.gift(ctx, id, cert, to);
+        match command {
+            HoldingsCommand::Gift { cert, to } => self.gift(ctx, id, cert, to),
+            HoldingsCommand::Fetch { cert, provider } => {
+                self.fetch(ctx, provider, cert, Some(id));
+            }
+        }
     }
 
     /// Gives a certificate away, as its holder. Answers the command when the provider has.
@@ -32,7 +36,7 @@ impl Holdings {
         if let Some(earlier) = self.commands.insert(cert, command) {
             answer(ctx, Some(earlier), Err("gift.pending"));
         }
-        self.errands.insert(Errand::Gift(cert), Retry::new(Pace::PEER, ctx.now_ms));
+        self.gifts.insert(cert, Retry::new(GIFT_PACE, ctx.now_ms));
         self.send_gift(ctx, cert);
     }
 
@@ -70,21 +74,16 @@ impl Holdings {
             Some((gift, record.facts.provider, record.facts.window.starts_at_ms(ctx.params.slot_s)))
         });
         let Some((gift, provider, until_ms)) = pending else {
-            self.errands.remove(&Errand::Gift(cert));
+            self.gifts.remove(&cert);
             return;
         };
         if ctx.now_ms >= until_ms {
             self.end_gift(ctx, cert, Err("gift.window_started"));
             return;
         }
-        let errand =
-            self.errands.entry(Errand::Gift(cert)).or_insert(Retry::new(Pace::PEER, ctx.now_ms));
+        let errand = self.gifts.entry(cert).or_insert(Retry::new(GIFT_PACE, ctx.now_ms));
         let tries = errand.tries();
-        if !errand.take(ctx.now_ms) {
-            // The gift stays pending: the next command or start repeats it.
-            self.errands.remove(&Errand::Gift(cert));
-            return;
-        }
+        errand.take(ctx.now_ms);
         if tries >= GIFT_COMMAND_TRIES {
             let command = self.commands.remove(&cert);
             answer(ctx, command, Err("gift.no_answer"));
@@ -111,12 +110,13 @@ impl Holdings {
             }
             Answer::Refused(code) => {
                 if code == "gift.stale_seq" {
-                    self.fetch(ctx, provider, cert);
+                    self.fetch(ctx, provider, cert, None);
                 }
                 self.end_gift(ctx, cert, Err(remote_code(&code)));
             }
             // Anything else is no answer: the errand tries again.
-            Answer::Said(RegisterReply::Certificate(_)) | Answer::None => {}
+            Answer::Said(RegisterReply::Certificate(_) | RegisterReply::Held(_)) | Answer::None => {
+            }
         }
     }
 
@@ -136,16 +136,17 @@ impl Holdings {
         let facts = verify(&certificate, ctx.params).map_err(|_| ())?;
         let seq = facts.seq;
         witness.learn_certificate(ctx, &certificate);
-        let mut moved = HeldRecord::new(certificate, facts);
+        let until_ms = facts.window.ends_at_ms(ctx.params.slot_s);
+        let mut moved = HeldRecord::new(certificate, facts, record.is_wanted);
         moved.push = Some(to);
         self.held.insert(cert, moved);
-        self.errands.remove(&Errand::Gift(cert));
+        self.gifts.remove(&cert);
         self.save(ctx, cert);
         let command = self.commands.remove(&cert);
         answer(ctx, command, Ok(Done::Gifted { seq }));
         notify(ctx, cert, "given");
-        self.errands.insert(Errand::Push(cert), Retry::new(Pace::PEER, ctx.now_ms));
-        self.send_push(ctx, cert);
+        self.pushes.take(cert, to, ctx.now_ms, until_ms);
+        self.bring_due(ctx);
         Ok(())
     }
 
@@ -153,7 +154,7 @@ impl Holdings {
         if let Some(record) = self.held.get_mut(&cert) {
             record.gift = None;
         }
-        self.errands.remove(&Errand::Gift(cert));
+        self.gifts.remove(&cert);
         self.save(ctx, cert);
         let command = self.commands.remove(&cert);
         answer(ctx, command, result);

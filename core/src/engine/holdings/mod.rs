@@ -4,15 +4,20 @@
 mod exchange;
 mod gifts;
 mod messages;
+mod providers;
 mod records;
+mod room;
 mod views;
 
 use std::collections::BTreeMap;
 
 pub use messages::{HoldingsCommand, HoldingsPurpose};
+pub use room::{BROUGHT_HOPS_MAX, BROUGHT_HOPS_PER_PROVIDER};
 
 pub(in crate::engine) use self::records::HeldRecord;
+use self::providers::Providers;
 use super::certificates::notify;
+use super::courier::Courier;
 use super::kernel::{Cause, Context, Pace, Record, Retry, Table, Unreadable, records as read};
 use super::witness::Witness;
 use crate::ids::{CertId, LeaseId};
@@ -21,22 +26,19 @@ use crate::units::{Slot, TimeMs};
 
 /// Certificates held by one node: at about 2 KiB each, 16 MiB.
 pub const HELD_MAX: usize = 8192;
-/// Hops of all held certificates beyond which none is taken as a gift: half of the room is
-/// left for what this node buys, and at most 2 KiB a hop strangers fill 8 MiB.
-pub const GIFTED_HOPS_MAX: usize = HELD_MAX / 2;
 
-/// What waits for a peer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Errand {
-    Gift(CertId),
-    Push(CertId),
-}
+/// Waits between two tries of a gift, which ends when the window begins.
+const GIFT_PACE: Pace = Pace::between(1_000, 600_000);
 
 /// Certificates that this node holds, or held.
 #[derive(Debug, Default)]
 pub struct Holdings {
     held: BTreeMap<CertId, HeldRecord>,
-    errands: BTreeMap<Errand, Retry>,
+    /// Gifts that wait for their provider.
+    gifts: BTreeMap<CertId, Retry>,
+    /// Given certificates that have still to be pushed.
+    pushes: Courier,
+    providers: Providers,
     /// Commands that wait for a gift.
     commands: BTreeMap<CertId, u64>,
     /// Slot in which the records were last cleared.
@@ -65,11 +67,12 @@ impl Holdings {
             self.held.insert(id, held);
         }
         for (id, record) in &self.held {
-            if record.push.is_some() {
-                self.errands.insert(Errand::Push(*id), Retry::new(Pace::PEER, ctx.now_ms));
+            if let Some(to) = record.push {
+                let until_ms = record.facts.window.ends_at_ms(ctx.params.slot_s);
+                self.pushes.take(*id, to, ctx.now_ms, until_ms);
             }
             if record.gift.is_some() {
-                self.errands.insert(Errand::Gift(*id), Retry::new(Pace::PEER, ctx.now_ms));
+                self.gifts.insert(*id, Retry::new(GIFT_PACE, ctx.now_ms));
             }
         }
         Ok(())
@@ -86,14 +89,11 @@ impl Holdings {
 
     /// Repeats what peers did not answer, forgets what is long past.
     pub fn on_tick(&mut self, ctx: &mut Context<'_>) {
-        let due = self.errands.iter().filter(|(_, errand)| errand.due_ms() <= ctx.now_ms);
-        let due: Vec<Errand> = due.map(|(errand, _)| *errand).collect();
-        for errand in due {
-            match errand {
-                Errand::Gift(cert) => self.send_gift(ctx, cert),
-                Errand::Push(cert) => self.send_push(ctx, cert),
-            }
-        }
+        self.ask_at_start(ctx);
+        let due = self.gifts.iter().filter(|(_, gift)| gift.due_ms() <= ctx.now_ms);
+        let due: Vec<CertId> = due.map(|(cert, _)| *cert).collect();
+        due.into_iter().for_each(|cert| self.send_gift(ctx, cert));
+        self.bring_due(ctx);
         let slot = ctx.params.slot_at(ctx.now_ms);
         if slot > self.cleared {
             self.cleared = slot;
@@ -104,7 +104,8 @@ impl Holdings {
     /// When [`Holdings::on_tick`] has something to do.
     #[must_use]
     pub fn next_deadline(&self) -> Option<TimeMs> {
-        self.errands.values().map(|errand| errand.due_ms()).min()
+        let gifts = self.gifts.values().map(|gift| gift.due_ms());
+        gifts.chain(self.pushes.next_deadline()).min()
     }
 
     /// Deletes records whose windows ended a horizon ago: no order can name them any more.

@@ -24,6 +24,8 @@ pub(in crate::engine) struct HeldRecord {
     pub(super) gift: Option<PendingGift>,
     /// To whom the certificate has still to be pushed.
     pub(super) push: Option<Key>,
+    /// Whether this node bought it or asked for it: then it has a place of its own.
+    pub(super) is_wanted: bool,
 }
 
 impl Stored for HeldRecord {
@@ -32,7 +34,11 @@ impl Stored for HeldRecord {
 
 impl HeldRecord {
     /// A certificate as it arrives.
-    pub(super) fn new(certificate: Certificate, facts: VerifiedCertificate) -> Self {
-        Self { certificate, facts, redeemed: None, gift: None, push: None }
+    pub(super) fn new(
+        certificate: Certificate,
+        facts: VerifiedCertificate,
+        is_wanted: bool,
+    ) -> Self {
+        Self { certificate, facts, redeemed: None, gift: None, push: None, is_wanted }
     }
 }

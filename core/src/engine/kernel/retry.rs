@@ -69,6 +69,11 @@ impl Retry {
         true
     }
 
+    /// Due at a time, unless it is due earlier. The waits that follow stay as they are.
+    pub fn hasten(&mut self, due_ms: TimeMs) {
+        self.due_ms = self.due_ms.min(due_ms);
+    }
+
     /// Begins anew, due at a time.
     pub fn reset(&mut self, due_ms: TimeMs) {
         *self = Self::new(self.pace, due_ms);

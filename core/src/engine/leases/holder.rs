@@ -185,7 +185,7 @@ impl Leases {
             }
             Ok(LeaseReply::Refused { code }) => {
                 if code == "redeem.stale_seq" {
-                    holdings.fetch(ctx, record.provider, record.cert_id);
+                    holdings.fetch(ctx, record.provider, record.cert_id, None);
                 }
                 let refused = Answer::Refused(remote_code(&code).to_owned());
                 self.end_redeem(ctx, lease, refused);

@@ -58,6 +58,10 @@ impl Titles for Desk<'_> {
         self.register.activate_sale(ctx, terms, transfer)
     }
 
+    fn activation(&self, terms: TermsHash, peer: Key) -> Option<Envelope> {
+        self.register.activation_of_sale(terms, peer)
+    }
+
     fn conflicting_lock(
         &self,
         provider: Key,

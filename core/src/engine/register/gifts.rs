@@ -51,9 +51,9 @@ impl Register {
         if !has_room(&record.certificate) {
             return Err("gift.too_many_hops");
         }
-        let cause = Move { kind: TransferKind::Gift, to: gift.to, hash: gift.id() };
+        let cause = Move { kind: TransferKind::Gift, to: gift.to, hash: gift.id(), wait_ms: 0 };
         let bytes = gift.envelope().clone();
         let hop = |activation| Hop::Gift { gift: bytes, activation };
-        self.activate(ctx, gift.cert_id, cause, true, hop)
+        self.activate(ctx, gift.cert_id, cause, hop)
     }
 }

@@ -14,6 +14,8 @@ pub enum RegisterRequest {
     /// Anyone who is, or was told to be, a party → P, or whoever holds it. Answer:
     /// `Certificate`.
     Get(CertId),
+    /// Anyone → P: what do I hold, of certificates above this id? Answer: `Held`.
+    Held { after: CertId },
 }
 
 /// What a register answers.
@@ -22,13 +24,19 @@ pub enum RegisterReply {
     /// Signed Activation: the certificate moved.
     Activation(Envelope),
     Certificate(Certificate),
+    /// Certificates that can still be used, with their sequence numbers, ascending: at most
+    /// [`HELD_PER_REPLY`]. A full answer has a next one.
+    Held(Vec<(CertId, u32)>),
 }
+
+/// Certificates in one answer: 9 KiB.
+pub const HELD_PER_REPLY: usize = 256;
 
 /// What the register has asked a peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RegisterPurpose {
-    /// A certificate was pushed to its new holder.
-    Push(CertId),
+    /// A certificate was pushed to its new holder, at a sequence number.
+    Push(CertId, u32),
 }
 
 /// What an operator asks of the register.

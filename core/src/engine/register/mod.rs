@@ -13,20 +13,19 @@ mod redeem;
 mod sales;
 mod views;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 pub use desk::Desk;
-pub use messages::{RegisterCommand, RegisterPurpose, RegisterReply, RegisterRequest};
+pub use messages::{
+    HELD_PER_REPLY, RegisterCommand, RegisterPurpose, RegisterReply, RegisterRequest,
+};
 pub use redeem::publish_grant;
 
 use self::records::Head;
 pub(in crate::engine) use self::records::{CapacityRecord, IssuedRecord};
-use super::courier::{CourierReply, CourierRequest};
-use super::io::{Done, Protocol};
-use super::kernel::{
-    Answer, Cause, Context, Pace, Record, Retry, Table, Unreadable, answer, records as read,
-};
-use super::messages::SettleRequest;
+use super::courier::{self, Courier, CourierReply};
+use super::io::Done;
+use super::kernel::{Answer, Cause, Context, Record, Table, Unreadable, answer, records as read};
 use crate::certificate::objects::{Activation, Hop, Issue};
 use crate::certificate::verify::{TransferFact, TransferKind};
 use crate::certificate::{Certificate, Claim, Ledger, VerifiedCertificate};
@@ -50,8 +49,12 @@ pub struct Register {
     by_trade: BTreeMap<TradeId, CertId>,
     /// Live locks by their terms.
     locked: BTreeMap<TermsHash, CertId>,
+    /// The certificate that each sale moved.
+    sold: BTreeMap<TermsHash, CertId>,
+    /// What each key holds.
+    by_holder: BTreeSet<(Key, CertId)>,
     /// Certificates that have still to be pushed.
-    pushes: BTreeMap<CertId, Retry>,
+    pushes: Courier,
     /// Slot in which the records were last cleared.
     cleared: Slot,
 }
@@ -61,6 +64,9 @@ struct Move {
     kind: TransferKind,
     to: Key,
     hash: [u8; 32],
+    /// How long the new holder has to take its Activation from an answer before it is brought
+    /// the certificate, ms.
+    wait_ms: u64,
 }
 
 impl Register {
@@ -98,8 +104,18 @@ impl Register {
             if let Some(lock) = record.head.lock() {
                 self.locked.insert(lock.terms_hash, *id);
             }
-            if record.push.is_some() {
-                self.pushes.insert(*id, Retry::new(Pace::PEER, ctx.now_ms));
+            if let Some(to) = record.push {
+                let until_ms = facts.window.ends_at_ms(ctx.params.slot_s);
+                self.pushes.take(*id, to, ctx.now_ms, until_ms);
+            }
+            for hop in &record.certificate.hops {
+                let (Hop::Sale { activation, .. } | Hop::Gift { activation, .. }) = hop;
+                if let (Hop::Sale { .. }, Ok(moved)) = (hop, activation.peek::<Activation>()) {
+                    self.sold.insert(TermsHash(moved.cause_hash), *id);
+                }
+            }
+            if facts.seq > 0 {
+                self.by_holder.insert((facts.holder, *id));
             }
         }
         Ok(())
@@ -130,9 +146,7 @@ impl Register {
     /// forgets what is long past.
     pub fn on_tick(&mut self, ctx: &mut Context<'_>) {
         self.void_unsold(ctx);
-        let due = self.pushes.iter().filter(|(_, push)| push.due_ms() <= ctx.now_ms);
-        let due: Vec<CertId> = due.map(|(cert, _)| *cert).collect();
-        due.into_iter().for_each(|cert| self.send_push(ctx, cert));
+        self.bring_due(ctx);
         let slot = ctx.params.slot_at(ctx.now_ms);
         if slot > self.cleared {
             self.cleared = slot;
@@ -144,7 +158,7 @@ impl Register {
     /// When [`Register::on_tick`] has something to do.
     #[must_use]
     pub fn next_deadline(&self, params: &Params) -> Option<TimeMs> {
-        let pushes = self.pushes.values().map(|push| push.due_ms());
+        let pushes = self.pushes.next_deadline().into_iter();
         let unsold = self.issued.values().filter(|record| record.is_unsold());
         pushes.chain(unsold.map(|record| sales::sold_by_ms(record, params))).min()
     }
@@ -152,11 +166,14 @@ impl Register {
     /// Deletes records whose windows ended a horizon ago: no order can name them any more.
     fn forget(&mut self, ctx: &mut Context<'_>, slot: Slot) {
         let (by_trade, locked, pushes) = (&mut self.by_trade, &mut self.locked, &mut self.pushes);
+        let (by_holder, mut gone) = (&mut self.by_holder, BTreeSet::new());
         self.issued.retain(|id, record| {
             let keep = record.facts.window.end.saturating_add(HORIZON_SLOTS) >= slot;
             if !keep {
                 by_trade.remove(&record.trade);
-                pushes.remove(id);
+                by_holder.remove(&(record.facts.holder, *id));
+                pushes.end(*id);
+                gone.insert(*id);
                 if let Some(lock) = record.head.lock() {
                     locked.remove(&lock.terms_hash);
                 }
@@ -164,6 +181,9 @@ impl Register {
             }
             keep
         });
+        if !gone.is_empty() {
+            self.sold.retain(|_, cert| !gone.contains(cert));
+        }
     }
 
     fn save(&self, ctx: &mut Context<'_>, id: CertId) {
@@ -179,7 +199,6 @@ impl Register {
         ctx: &mut Context<'_>,
         id: CertId,
         cause: Move,
-        push: bool,
         hop: impl FnOnce(Envelope) -> Hop,
     ) -> Result<Envelope, &'static str> {
         let record = self.issued.get_mut(&id).ok_or("transfer.unknown_certificate")?;
@@ -191,44 +210,52 @@ impl Register {
         record.certificate.hops.push(hop(bytes.clone()));
         let facts = &mut record.facts;
         facts.transfers.push(TransferFact { kind: cause.kind, from: facts.holder, to: cause.to });
+        self.by_holder.remove(&(facts.holder, id));
+        self.by_holder.insert((cause.to, id));
+        if cause.kind == TransferKind::Sale {
+            self.sold.insert(TermsHash(cause.hash), id);
+        }
         facts.holder = cause.to;
         facts.seq = activation.seq;
         facts.last_hash = activation.id();
         facts.as_of_height = activation.p_height;
         record.head = Head::fresh();
-        record.push = push.then_some(cause.to);
-        self.pushes.remove(&id);
-        self.save(ctx, id);
-        if push {
-            self.pushes.insert(id, Retry::new(Pace::PEER, ctx.now_ms));
-            self.send_push(ctx, id);
+        record.push = (cause.to != ctx.me()).then_some(cause.to);
+        self.pushes.end(id);
+        if let Some(to) = record.push {
+            let until_ms = record.facts.window.ends_at_ms(ctx.params.slot_s);
+            self.pushes.take(id, to, ctx.now_ms.saturating_add(cause.wait_ms), until_ms);
         }
+        self.save(ctx, id);
+        self.bring_due(ctx);
         Ok(bytes)
     }
 
-    /// Pushes a certificate to its new holder, which can also fetch it.
-    fn send_push(&mut self, ctx: &mut Context<'_>, id: CertId) {
-        let record = self.issued.get(&id);
-        let Some((to, record)) = record.and_then(|record| Some((record.push?, record))) else {
-            self.pushes.remove(&id);
-            return;
-        };
-        let request = CourierRequest::Push(record.certificate.clone());
-        let may_try = self.pushes.get_mut(&id).is_some_and(|push| push.take(ctx.now_ms));
-        if !may_try || to == ctx.me() {
-            self.end_push(ctx, id);
-            return;
+    /// Brings certificates to their new holders, which can also fetch them.
+    fn bring_due(&mut self, ctx: &mut Context<'_>) {
+        for (id, to) in self.pushes.take_due(ctx.now_ms) {
+            match (to, self.issued.get(&id)) {
+                (Some(to), Some(record)) => {
+                    let purpose = RegisterPurpose::Push(id, record.facts.seq);
+                    courier::bring(ctx, to, record.certificate.clone(), purpose);
+                }
+                _ => self.end_push(ctx, id),
+            }
         }
-        let request = SettleRequest::Courier(request);
-        ctx.out.send(to, Protocol::Settle, &request, RegisterPurpose::Push(id));
     }
 
     fn end_push(&mut self, ctx: &mut Context<'_>, id: CertId) {
-        self.pushes.remove(&id);
+        self.pushes.end(id);
         if let Some(record) = self.issued.get_mut(&id).filter(|record| record.push.is_some()) {
             record.push = None;
             self.save(ctx, id);
         }
+    }
+
+    /// A peer came up: what is for it is brought.
+    pub fn on_peer_up(&mut self, ctx: &mut Context<'_>, peer: Key) {
+        self.pushes.on_peer_up(peer, ctx.now_ms);
+        self.bring_due(ctx);
     }
 
     /// A peer answered, or could not be reached.
@@ -238,10 +265,11 @@ impl Register {
         purpose: RegisterPurpose,
         answer: &Answer<CourierReply>,
     ) {
-        let RegisterPurpose::Push(cert) = purpose;
-        match answer {
-            Answer::Said(CourierReply::Stored) | Answer::Refused(_) => self.end_push(ctx, cert),
-            Answer::None => {}
+        let RegisterPurpose::Push(id, seq) = purpose;
+        // One that has moved on since is on its way to another holder.
+        let is_current = self.issued.get(&id).is_some_and(|record| record.facts.seq == seq);
+        if is_current && courier::ends(answer) {
+            self.end_push(ctx, id);
         }
     }
 
@@ -264,6 +292,10 @@ impl Register {
                 let found = self.certificate_for(peer, id).or_else(|| held(id));
                 let found = found.ok_or("certificate.not_a_party")?;
                 Ok(RegisterReply::Certificate(found.clone()))
+            }
+            RegisterRequest::Held { after } => {
+                let slot = ctx.params.slot_at(ctx.now_ms);
+                Ok(RegisterReply::Held(self.held_by(peer, *after, slot)))
             }
         }
     }

@@ -15,6 +15,10 @@ use crate::settlement::objects::{Accept, LockGrant, Terms, Transfer};
 use crate::units::{TimeMs, Units, Window};
 use crate::wire::{Envelope, VERSION, Verified, sha256};
 
+/// How long a buyer that pays for itself is left to ask for its Activation, ms: it does so on
+/// the tip that has the claim, as a rule within a round trip.
+const ASKS_WITHIN_MS: u64 = 5_000;
+
 /// Until when the buyer of a fresh certificate may ask for its lock, unix ms: it has the
 /// time for terms to get them and the time for funding to answer.
 pub(super) fn sold_by_ms(record: &IssuedRecord, params: &Params) -> TimeMs {
@@ -145,10 +149,12 @@ impl Register {
             transfer: transfer.clone(),
             activation,
         };
-        let cause = Move { kind: TransferKind::Sale, to: terms.to, hash: terms.id() };
-        // The buyer takes its Activation from the answer; a beneficiary hears of it first now.
-        let told = terms.funders.iter().any(|funder| funder.key == terms.to);
-        self.activate(ctx, terms.cert_id, cause, !told, hop)
+        // The buyer asks for its Activation on each new tip; a beneficiary hears of it first now.
+        let asks = terms.funders.iter().any(|funder| funder.key == terms.to);
+        let wait_ms = if asks { ASKS_WITHIN_MS } else { 0 };
+        let (to, hash) = (terms.to, terms.id());
+        let cause = Move { kind: TransferKind::Sale, to, hash, wait_ms };
+        self.activate(ctx, terms.cert_id, cause, hop)
     }
 
     fn live_locks(&self, funder: Key) -> usize {

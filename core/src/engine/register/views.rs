@@ -1,12 +1,15 @@
 //! What the register tells of its certificates.
 
-use super::Register;
+use std::ops::Bound;
+
 use super::records::{Hold, IssuedRecord, LiveLock};
+use super::{HELD_PER_REPLY, Register, activation_of};
 use crate::certificate::{Certificate, VerifiedCertificate};
 use crate::engine::certificates::{CertificateRole, CertificateView, LockView, is_party, state};
-use crate::ids::{CertId, Key};
+use crate::ids::{CertId, Key, TermsHash};
 use crate::settlement::objects::LockGrant;
 use crate::units::Slot;
+use crate::wire::Envelope;
 
 impl Register {
     /// Every signed byte of a certificate issued here.
@@ -34,6 +37,26 @@ impl Register {
         let waits = lock.is_some_and(|lock| lock.to == peer || lock.funders.contains(&peer));
         let is_party = is_party(&record.certificate, &record.facts, peer);
         (waits || is_party).then_some(&record.certificate)
+    }
+
+    /// What a key holds and can still use, of certificates above an id: one answer of them.
+    pub(super) fn held_by(&self, holder: Key, after: CertId, slot: Slot) -> Vec<(CertId, u32)> {
+        let last = (holder, CertId([0xff; 32]));
+        let above = self.by_holder.range((Bound::Excluded((holder, after)), Bound::Included(last)));
+        let usable = |record: &&IssuedRecord| {
+            record.head.lease().is_none() && record.facts.window.end > slot
+        };
+        let records = above.filter_map(|(_, id)| self.valid(id).filter(usable));
+        records
+            .take(HELD_PER_REPLY)
+            .map(|record| (record.facts.cert_id, record.facts.seq))
+            .collect()
+    }
+
+    /// The Activation of a sale, for a party of its certificate.
+    pub(super) fn activation_of_sale(&self, terms: TermsHash, peer: Key) -> Option<Envelope> {
+        let certificate = self.certificate_for(peer, self.sold.get(&terms)?)?;
+        activation_of(certificate, terms.0)
     }
 
     /// Certificates issued here; those that were never sold are left out.

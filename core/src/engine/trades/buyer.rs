@@ -663,7 +663,7 @@ impl Open<Buyer> {
         }
     }
 
-    fn on_activation(&mut self, turn: &mut Turn<'_, '_>, activation: Envelope) {
+    pub(super) fn on_activation(&mut self, turn: &mut Turn<'_, '_>, activation: Envelope) {
         match self.machine.activation(turn.now(), &activation) {
             Some(Ok(transfer)) => {
                 self.refusal = None;

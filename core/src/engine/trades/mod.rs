@@ -33,7 +33,7 @@ use self::past::{LateAsk, Past};
 use self::prepaid::Prepaid;
 use super::io::{Effect, Funding};
 use super::kernel::{Answer, Context, Record, Stored, Timer, Unreadable, records};
-use crate::certificate::Certificate;
+use crate::certificate::{Certificate, Hop};
 use crate::ids::{CertId, FundingId, Key, TermsHash, TradeId};
 use crate::limits::OPEN_SETTLEMENTS_MAX;
 use crate::settlement::buyer::{Buyer, Phase, State};
@@ -350,7 +350,10 @@ impl Trades {
         let answer =
             self.registrars.touch(turn, hash, |open, turn| open.on_transfer(turn, peer, transfer));
         let late = || self.past.answer(hash, peer, LateAsk::Transfer);
-        answer.or_else(late).unwrap_or(Err(NO_AGREEMENT))
+        let answer = answer.or_else(late).unwrap_or(Err(NO_AGREEMENT));
+        // The register remembers a sale for as long as anyone can use it.
+        let sold = || turn.titles.activation(hash, peer).map(TradeReply::Activation);
+        answer.or_else(|code| sold().ok_or(code))
     }
 
     fn on_cancel(
@@ -414,6 +417,27 @@ impl Trades {
         };
         turn!(self, ctx, titles, |turn| {
             self.buyers.touch(turn, trade, |open, turn| open.on_reply(turn, peer, answer))
+        })
+        .1
+    }
+
+    /// A certificate has arrived by another way than the answer to its buyer, who takes the
+    /// Activation from it.
+    pub fn on_certificate(
+        &mut self,
+        ctx: &mut Context<'_>,
+        titles: &mut dyn Titles,
+        certificate: &Certificate,
+    ) -> Vec<TradeEvent> {
+        turn!(self, ctx, titles, |turn| {
+            for hop in &certificate.hops {
+                let Hop::Sale { terms, activation, .. } = hop else { continue };
+                let hash = TermsHash(terms.id::<Terms>(turn.ctx.params.magic));
+                let Some(trade) = buyer_of(turn.index, &hash) else { continue };
+                self.buyers.touch(turn, trade, |open, turn| {
+                    open.on_activation(turn, activation.clone());
+                });
+            }
         })
         .1
     }
@@ -553,6 +577,13 @@ impl Trades {
             }
         })
     }
+}
+
+fn buyer_of(index: &Index, terms: &TermsHash) -> Option<TradeId> {
+    index.by_terms(terms).iter().find_map(|party| match party {
+        Party::Buyer(trade) => Some(*trade),
+        Party::Seller(_) | Party::Registrar(_) => None,
+    })
 }
 
 fn seller_of(index: &Index, terms: &TermsHash) -> Option<TradeId> {

@@ -20,8 +20,10 @@ use crate::settlement::seller::{Refused, Seller};
 /// Ended trades of each side that stay in memory, the newest by epoch: about 1 KiB each. A life
 /// begins with as many, so a start takes no longer after years. All are in the store.
 pub const PAST_KEPT: usize = 1024;
-/// Ended locks whose requests are still answered, the last ones to end: about 2 KiB each. A
-/// buyer that comes later gets its certificate from the register.
+/// Ended locks whose requests are still answered, the last ones to end, of those that were
+/// paid and of those that were not: about 2 KiB each. Anyone can have a lock for nothing and let
+/// it go, so that those never push out a paid one. A buyer that comes later still gets its
+/// certificate, from the register.
 pub(super) const LATE_KEPT: usize = 1024;
 
 /// An ended trade as it stands on disk, by (epoch, trade, role).
@@ -82,7 +84,8 @@ pub(super) struct Past {
     /// Fundings that were given up before any left this node.
     unfunded: BTreeMap<FundingId, PastKey>,
     late: BTreeMap<TermsHash, Late>,
-    late_order: VecDeque<TermsHash>,
+    activated: VecDeque<TermsHash>,
+    released: VecDeque<TermsHash>,
 }
 
 impl Past {
@@ -135,11 +138,15 @@ impl Past {
         let (hash, terms) = (registrar.hash(), &registrar.signed.terms);
         let funders = terms.funders.iter().map(|funder| funder.key);
         let parties = funders.chain([terms.to]).collect();
+        let order = match registrar.state {
+            State::Activated { .. } => &mut self.activated,
+            State::Locked | State::Funded | State::Released { .. } => &mut self.released,
+        };
         if self.late.insert(hash, Late { parties, end: registrar.state }).is_none() {
-            self.late_order.push_back(hash);
+            order.push_back(hash);
         }
-        if self.late_order.len() > LATE_KEPT
-            && let Some(oldest) = self.late_order.pop_front()
+        if order.len() > LATE_KEPT
+            && let Some(oldest) = order.pop_front()
         {
             self.late.remove(&oldest);
             ctx.out.delete(Table::Registrar, &oldest.0);

@@ -59,6 +59,9 @@ pub trait Titles {
         transfer: &Transfer,
     ) -> Result<Envelope, &'static str>;
 
+    /// The Activation of a sale, for a party of its certificate; however long ago it was.
+    fn activation(&self, terms: TermsHash, peer: Key) -> Option<Envelope>;
+
     /// Whether a grant of this provider for (cert, seq, attempt) with other terms was heard.
     fn conflicting_lock(
         &self,
