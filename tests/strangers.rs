@@ -9,6 +9,7 @@ use capex_core::bundle::pack;
 use capex_core::certificate::equivocation::{Statement, prove};
 use capex_core::certificate::objects::EquivProof;
 use capex_core::certificate::objects::StatementKind;
+use capex_core::certificate::{Certificate, Hop};
 use capex_core::engine::contacts::Contact;
 use capex_core::engine::courier::{CourierReply, CourierRequest};
 use capex_core::engine::holdings::{BROUGHT_HOPS_MAX, BROUGHT_HOPS_PER_PROVIDER};
@@ -347,6 +348,47 @@ fn a_proof_of_long_statements_is_heard() {
     assert_eq!(gossip(&mut engine, Topic::Proofs, bytes).0, Verdict::Accept);
     let long = vec![0; PROOF_MAX_BYTES + 1];
     assert_eq!(gossip(&mut engine, Topic::Proofs, long).0, Verdict::Reject);
+}
+
+#[test]
+fn what_keys_that_do_not_trade_say_is_neither_kept_nor_passed_on() {
+    let params = world::params();
+    let mut engine = world::engine();
+    let draft = |to: u8| {
+        world::Draft::new(STRANGER, world::units(0, 1), soon(), &params).sell(to).certificate()
+    };
+    let said = |certificate: &Certificate| {
+        let Some(Hop::Sale { lock, activation, .. }) = certificate.hops.first() else { panic!() };
+        (lock.clone(), activation.clone())
+    };
+    let (lock, sale) = said(&draft(PROVIDER));
+    let (_, other) = said(&draft(ME));
+    let verified = |bytes: &Envelope| {
+        Statement::verify(StatementKind::Activation, bytes, params.magic).unwrap()
+    };
+    let proof = encode(&prove(&verified(&sale), &verified(&other)).unwrap());
+    let hear = |engine: &mut Engine, topic: Topic, bytes: Vec<u8>| {
+        let (_, effects) = gossip(engine, topic, bytes);
+        effects.into_iter().find_map(|effect| match effect {
+            Effect::Verdict { verdict, code, .. } => Some((verdict, code)),
+            _ => None,
+        })
+    };
+    let ignored = |code: &str| Some((Verdict::Ignore, Some(code.to_owned())));
+    for bytes in [encode(&lock), encode(&sale)] {
+        assert_eq!(hear(&mut engine, Topic::Locks, bytes), ignored("lock.not_a_trader"));
+    }
+    let heard = hear(&mut engine, Topic::Proofs, proof.clone());
+    assert_eq!(heard, ignored("proof.not_a_trader"));
+    assert_eq!(engine.witness().proofs().count(), 0);
+    // With an order it is a trader, whose words count.
+    let order = world::bundle(&[world::order(STRANGER, Side::Sell)]);
+    assert_eq!(gossip(&mut engine, Topic::Orders, order).0, Verdict::Accept);
+    for bytes in [encode(&lock), encode(&sale)] {
+        assert_eq!(hear(&mut engine, Topic::Locks, bytes), Some((Verdict::Accept, None)));
+    }
+    assert_eq!(hear(&mut engine, Topic::Proofs, proof), Some((Verdict::Accept, None)));
+    assert!(engine.witness().is_equivocator(public(STRANGER)));
 }
 
 /// A certificate that its provider sold to itself and gave away as often as it can be, to us.

@@ -105,7 +105,8 @@ pub const OPEN_LEASES_MAX: usize = 1024;
 pub const CHALLENGES_MAX: usize = 1024;
 /// How long a challenge is good, ms.
 pub const CHALLENGE_MS: u64 = 60_000;
-/// Lock facts remembered for conflict checks; the oldest is forgotten.
+/// Statements of providers remembered for conflict checks, at most about 30 MB; when there are
+/// more, the provider of whom most is remembered gives up its oldest.
 pub const GRANTS_MAX: usize = 65_536;
 /// A reason code that is taken from a peer: twice the longest that this program has.
 pub const CODE_MAX_BYTES: usize = 64;

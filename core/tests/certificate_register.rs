@@ -10,11 +10,14 @@ use capex_core::certificate::verify;
 use capex_core::engine::courier::{CourierReply, CourierRequest};
 use capex_core::engine::holdings::HoldingsCommand;
 use capex_core::engine::io::{Done, Effect, Topic, Verdict};
+use capex_core::engine::kernel::Record;
+use capex_core::engine::market::Inventory;
 use capex_core::engine::messages::SettleReply;
-use capex_core::engine::register::{Desk, RegisterReply, RegisterRequest};
+use capex_core::engine::register::{Desk, RegisterReply, RegisterRequest, RestoredV1};
 use capex_core::engine::trades::Titles;
-use capex_core::ids::{CertId, TradeId};
+use capex_core::ids::{CertId, Key, TradeId};
 use capex_core::settlement::objects::{Funder, LockGrant, Terms};
+use capex_core::units::Units;
 use capex_core::wire::{self, Verified};
 use certificate_fixture::party::*;
 use certificate_fixture::*;
@@ -62,7 +65,7 @@ fn a_sale_moves_units_from_row_to_certificate_and_the_certificate_to_its_buyer()
     assert_eq!(ledger.free_units(1, WINDOW), 61);
     let certificate = net.party(ALICE).books.certificate(&cert).unwrap().clone();
     assert_eq!(verify(&certificate, &devnet()).unwrap().holder, public(ALICE));
-    assert_eq!(is_published(&net.party(PROVIDER).log, Topic::Locks), 1);
+    assert_eq!(is_published(&net.party(PROVIDER).log, Topic::Locks), 2, "lock and sale");
 }
 
 #[test]
@@ -78,7 +81,7 @@ fn every_answer_of_the_register_repeats() {
     let certificate = net.activate(&terms);
     assert_eq!(net.activate(&terms), certificate);
     net.pump();
-    assert_eq!(is_published(&net.party(PROVIDER).log, Topic::Locks), 1);
+    assert_eq!(is_published(&net.party(PROVIDER).log, Topic::Locks), 2, "lock and sale");
     assert_eq!(lock(&mut net, &terms, ALICE).unwrap_err(), "lock.not_holder");
 }
 
@@ -544,6 +547,139 @@ fn two_locks_for_one_number_convict_the_provider_everywhere() {
     assert_eq!(again, (Verdict::Ignore, Some("proof.known")));
     net.restart(BOB);
     assert!(net.party(BOB).books.witness.is_equivocator(public(PROVIDER)));
+}
+
+#[test]
+fn a_unit_sold_twice_convicts_its_provider_wherever_both_sales_are_heard() {
+    let params = devnet();
+    let draft = |units: Units| Draft::new(PROVIDER, units, WINDOW, &params);
+    let apart = [draft(units(0, 2)), draft(units(2, 4))];
+    let twice = [draft(units(0, 2)), draft(units(1, 3))];
+    for (what, [one, other], convicted) in [("apart", apart, false), ("twice", twice, true)] {
+        // The provider publishes neither: those who paid do.
+        let mut net = Net::new(&[ALICE, BOB, CAROL]);
+        for (buyer, sold) in [(ALICE, one), (BOB, other)] {
+            let certificate = sold.sell(buyer).certificate();
+            net.party(buyer).with(|ctx, books, _| books.acquire(ctx, certificate).unwrap());
+            net.pump();
+            assert_eq!(is_published(&net.party(buyer).log, Topic::Locks), 1, "{what}");
+        }
+        for party in [ALICE, BOB, CAROL] {
+            let witness = &net.party(party).books.witness;
+            assert_eq!(witness.is_equivocator(public(PROVIDER)), convicted, "{what}, {party}");
+        }
+    }
+}
+
+#[test]
+fn a_sale_for_another_than_the_payer_is_published_by_nobody() {
+    let mut net = Net::new(&[PROVIDER, ALICE]);
+    let offer = net.offer(7, &units(0, 2), ALICE);
+    let mut value = offer.into_value();
+    value.funders[0].key = public(BOB);
+    let terms = by(PROVIDER, value, &devnet());
+    lock(&mut net, &terms, BOB).unwrap();
+    let certificate = net.activate(&terms);
+    net.party(ALICE).with(|ctx, books, _| books.acquire(ctx, certificate).unwrap());
+    net.pump();
+    assert_eq!(is_published(&net.party(PROVIDER).log, Topic::Locks), 1, "the lock");
+    assert_eq!(is_published(&net.party(ALICE).log, Topic::Locks), 0);
+}
+
+/// Asks the peers what the provider has said, as at the start of a life.
+fn ask_witnesses(net: &mut Net, peers: &[u8]) -> Option<&'static str> {
+    let peers: Vec<Key> = peers.iter().map(|peer| public(*peer)).collect();
+    net.party(PROVIDER).with(|ctx, books, _| {
+        books.register.ask_witnesses(ctx, peers.into_iter());
+    });
+    net.pump();
+    net.party(PROVIDER).books.register.halted()
+}
+
+fn issue_more(net: &mut Net) -> Result<(), &'static str> {
+    net.party(PROVIDER).with(|ctx, books, _| {
+        let issued = books.register.issue(ctx, TradeId([99; 32]), 1, 0, &units(60, 61), WINDOW);
+        issued.map(|_| ())
+    })
+}
+
+#[test]
+fn a_register_restored_from_an_old_copy_is_halted_by_what_others_heard_of_it() {
+    let behind = Some("register.behind");
+    let mut net = Net::new(&[PROVIDER, ALICE, BOB]);
+    let first = net.sell(6, &units(10, 11), ALICE);
+    let old = net.party(PROVIDER).disk.clone();
+    let cert = net.sell(7, &units(0, 3), ALICE);
+    let grant = net.party(PROVIDER).log.iter().rev().find_map(|effect| match effect {
+        Effect::Publish { topic: Topic::Locks, bytes } => Some(bytes.clone()),
+        _ => None,
+    });
+    // Its own journal knows all that was heard of it, also after a gift.
+    net.give(ALICE, 1, first, BOB);
+    net.restart(PROVIDER);
+    assert_eq!(ask_witnesses(&mut net, &[ALICE, BOB]), None);
+    let terms = resale(&mut net, cert, ALICE, BOB, |_| {});
+    // An old copy does not, and learns of it by asking or by gossip.
+    for asks in [true, false] {
+        net.party(PROVIDER).disk = old.clone();
+        net.restart(PROVIDER);
+        assert_eq!(net.party(PROVIDER).books.register.halted(), None);
+        if asks {
+            assert_eq!(ask_witnesses(&mut net, &[BOB]), behind);
+        } else {
+            let bytes = grant.clone().unwrap();
+            net.party(PROVIDER).with(|ctx, books, _| books.on_gossip(ctx, Topic::Locks, &bytes));
+        }
+        net.pump();
+        // For good: in this life and the next.
+        for _ in 0..2 {
+            assert_eq!(net.party(PROVIDER).books.register.halted(), behind);
+            assert_eq!(issue_more(&mut net), Err("register.behind"));
+            let offers = &net.party(PROVIDER).books.register;
+            assert!(offers.free_within(1, &units(40, 50), WINDOW).is_empty(), "nothing is offered");
+            net.restart(PROVIDER);
+        }
+        // What it knows of, it moves no more.
+        let facts = net.party(PROVIDER).books.register.issued(&first).unwrap().clone();
+        assert_eq!((facts.seq, facts.holder), (1, public(ALICE)), "as it was");
+        let gift = Gift {
+            v: 1,
+            cert_id: first,
+            seq: 1,
+            prev_hash: facts.last_hash,
+            to: public(CAROL),
+            nonce16: [1; 16],
+        };
+        let gift = by(ALICE, gift, &devnet()).envelope().clone();
+        let refused = net.settle(PROVIDER, ALICE, RegisterRequest::Gift(gift));
+        assert_eq!(refused, SettleReply::Refused { code: "register.behind".to_owned() });
+        assert_eq!(lock(&mut net, &terms, BOB).unwrap_err(), "lock.unknown_certificate");
+    }
+}
+
+#[test]
+fn a_restored_register_waits_for_three_witnesses_or_six_blocks() {
+    let restored = |net: &mut Net| {
+        let marker = RestoredV1 { at_ms: START_MS };
+        let record = Record::store(RestoredV1::KEY, &marker).unwrap();
+        let key = (record.table, record.key);
+        net.party(PROVIDER).disk.insert(key, record.value.unwrap());
+        net.restart(PROVIDER);
+    };
+    let mut net = Net::new(&[PROVIDER, ALICE, BOB, CAROL]);
+    net.sell(7, &units(0, 3), ALICE);
+    restored(&mut net);
+    assert_eq!(issue_more(&mut net), Err("register.restored"));
+    assert_eq!(ask_witnesses(&mut net, &[ALICE, BOB]), Some("register.restored"));
+    assert_eq!(ask_witnesses(&mut net, &[CAROL]), None);
+    assert_eq!(issue_more(&mut net), Ok(()));
+    net.restart(PROVIDER);
+    assert_eq!(net.party(PROVIDER).books.register.halted(), None, "once");
+    restored(&mut net);
+    net.pass(2_999);
+    assert_eq!(net.party(PROVIDER).books.register.halted(), Some("register.restored"));
+    net.pass(1);
+    assert_eq!(net.party(PROVIDER).books.register.halted(), None);
 }
 
 #[test]

@@ -104,7 +104,8 @@ fn effects(net: &mut Net, is: fn(&Effect) -> bool) -> usize {
 #[test]
 fn a_lease_goes_from_redemption_to_release() {
     let (mut net, cert, lease) = redeemed();
-    assert_eq!(is_published(&net.party(PROVIDER).log, Topic::Locks), 2);
+    let said = is_published(&net.party(PROVIDER).log, Topic::Locks);
+    assert_eq!(said, 3, "lock, sale and redemption");
     assert_eq!(net.state(ALICE, cert).0, "redeemed");
     assert_eq!(net.state(PROVIDER, cert).0, "redeemed");
     let start = net

@@ -52,6 +52,7 @@ impl Evidence {
             Topic::Locks => {
                 if let Ok(envelope) = decode_record::<Envelope>(bytes) {
                     self.lock(node, &envelope);
+                    self.activation(node, &envelope);
                 }
             }
             Topic::Proofs => self.broken(format!("node {node} proves an equivocation")),

@@ -2,8 +2,8 @@
 //!
 //! `tests/vectors/datadir/v1` holds the journals of a provider, a buyer that gave its
 //! certificate away and a holder that redeemed it, with what an engine must find in them;
-//! `tests/vectors/records` one record of each table in them, and two that
-//! need a counterparty that cheats or fails. This release has to read them, and
+//! `tests/vectors/records` one record of each table in them, and four that
+//! need a counterparty that cheats or fails, or a store that was restored. This release has to read them, and
 //! so has every later one: a new form of a record gets a new version, and these stay. Where
 //! nothing was released yet they may be made anew:
 //!
@@ -26,7 +26,8 @@ use capex_core::certificate::objects::{RedeemGrant, StatementKind};
 use capex_core::engine::holdings::HoldingsCommand;
 use capex_core::engine::kernel::{Cause, Record, RecordFault, Table, Unreadable};
 use capex_core::engine::leases::LeaseCommand;
-use capex_core::engine::{Done, Effect, Engine, Input, Keys, Topic};
+use capex_core::engine::register::RestoredV1;
+use capex_core::engine::{Done, Effect, Engine, Input, Keys};
 use capex_core::ids::{CertId, Digest, Key, LeaseId, from_hex, to_hex};
 use capex_core::lease::objects::{Workload, WorkloadKind};
 use capex_core::wire::{VERSION, encode, sha256, sign};
@@ -34,6 +35,7 @@ use ed25519_dalek::SigningKey;
 
 const SEED: u64 = 23;
 const NODES: [&str; 3] = ["provider", "giver", "holder"];
+
 fn vectors(folder: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors").join(folder)
 }
@@ -158,7 +160,7 @@ fn bless() {
             tables.entry(record.table).or_insert((number, record));
         }
     }
-    for record in [proof(), conduct()] {
+    for record in [proof(), conduct(), behind(), restored()] {
         tables.insert(record.table, (2, record));
     }
     fs::create_dir_all(vectors("records")).unwrap();
@@ -171,33 +173,42 @@ fn bless() {
     }
 }
 
+/// A redemption by a provider of its own key.
+fn grant(redeem_hash: [u8; 32]) -> Statement {
+    let provider = SigningKey::from_bytes(&[5; 32]);
+    let grant = RedeemGrant {
+        v: VERSION,
+        provider: Key(provider.verifying_key().to_bytes()),
+        cert_id: CertId([6; 32]),
+        seq: 1,
+        attempt: 0,
+        redeem_hash: LeaseId(redeem_hash),
+        p_height: 200,
+    };
+    let magic = devnet().magic;
+    let signed = sign(grant, magic, &provider);
+    Statement::verify(StatementKind::RedeemGrant, signed.envelope(), magic).unwrap()
+}
+
 /// What a node keeps of a provider that let two leases have one certificate.
 fn proof() -> Record {
-    let mut engine = engine(2);
-    engine.handle(0, Input::Started { records: Vec::new(), salt: [9; 32] });
-    let provider = SigningKey::from_bytes(&[5; 32]);
-    let grant = |redeem_hash: [u8; 32]| {
-        let grant = RedeemGrant {
-            v: VERSION,
-            provider: Key(provider.verifying_key().to_bytes()),
-            cert_id: CertId([6; 32]),
-            seq: 1,
-            attempt: 0,
-            redeem_hash: LeaseId(redeem_hash),
-            p_height: 200,
-        };
-        let magic = devnet().magic;
-        let signed = sign(grant, magic, &provider);
-        Statement::verify(StatementKind::RedeemGrant, signed.envelope(), magic).unwrap()
-    };
-    let bytes = encode(&prove(&grant([1; 32]), &grant([2; 32])).unwrap());
-    engine.handle(0, Input::Gossip { peer: Key([4; 32]), topic: Topic::Proofs, bytes, ticket: 1 });
-    let effects = std::iter::from_fn(|| engine.poll_effect());
-    let records = effects.filter_map(|effect| match effect {
-        Effect::Persist { records, .. } => Some(records),
-        _ => None,
-    });
-    records.flatten().find(|record| record.table == Table::Proof.number()).unwrap()
+    let proof = prove(&grant([1; 32]), &grant([2; 32])).unwrap();
+    let provider = proof.a.1.key.to_vec();
+    let value = [&[1], encode(&proof).as_slice(), &7_u32.to_be_bytes()].concat();
+    Record { table: Table::Proof.number(), key: provider, value: Some(value) }
+}
+
+/// What a register keeps of a statement of its own that it does not know.
+fn behind() -> Record {
+    let said = grant([1; 32]);
+    let value = [&[1], encode(&(said.kind(), said.envelope())).as_slice()].concat();
+    Record { table: Table::Behind.number(), key: RestoredV1::KEY.to_vec(), value: Some(value) }
+}
+
+/// What stands in a store that was restored from a copy.
+fn restored() -> Record {
+    let marker = RestoredV1 { at_ms: 1_800_000_000_000 };
+    Record::store(RestoredV1::KEY, &marker).unwrap()
 }
 
 /// What a node keeps of a key that signed no terms three times.
@@ -260,8 +271,8 @@ fn each_table_has_a_frozen_record_and_a_damaged_one_is_named() {
     for table in Table::ALL {
         let (number, record) = frozen(table);
         let (mut records, now_ms, _) = opened(NODES[number]);
-        if let Some(sample) = [proof(), conduct()].iter().find(|other| other.table == record.table)
-        {
+        let samples = [proof(), conduct(), behind(), restored()];
+        if let Some(sample) = samples.iter().find(|other| other.table == record.table) {
             assert_eq!(record, *sample);
             records.push(record.clone());
         }

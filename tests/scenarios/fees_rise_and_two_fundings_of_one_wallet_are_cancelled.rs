@@ -46,7 +46,7 @@ fn and_no_coin_stays_locked() {
 
 #[test]
 fn and_the_second_goes_on_if_the_first_confirms_after_all() {
-    let mut world = two_fundings(23);
+    let mut world = two_fundings(21);
     let sent = |world: &World| buyers(world, "fund_sent") == 2;
     assert!(world.run_until(TRADE_MS, sent), "{}", story(&world));
     world.chain.set_mined_floor(0);

@@ -179,8 +179,8 @@ fn gossip(now_epoch: u64, known: Envelope) -> Vec<Gossip> {
             "another lock",
             Topic::Locks,
             encode(&signed(lock(), &there)),
-            Reject,
-            "wire.bad_signature",
+            Ignore,
+            "lock.not_a_trader",
         ),
     ]
 }

@@ -10,6 +10,7 @@ use super::leases::LeasePurpose;
 use super::register::{RegisterPurpose, RegisterReply, RegisterRequest};
 use super::sync::SyncPurpose;
 use super::trades::{TradePurpose, TradeReply, TradeRequest};
+use super::witness::{WitnessReply, WitnessRequest};
 
 /// Requests of `settle/1`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,6 +18,7 @@ pub enum SettleRequest {
     Trade(TradeRequest),
     Register(RegisterRequest),
     Courier(CourierRequest),
+    Witness(WitnessRequest),
 }
 
 /// Answers of `settle/1`.
@@ -25,6 +27,7 @@ pub enum SettleReply {
     Trade(TradeReply),
     Register(RegisterReply),
     Courier(CourierReply),
+    Witness(WitnessReply),
     /// No, with a stable reason code.
     Refused {
         /// Reason code, at most 64 bytes.
@@ -67,11 +70,13 @@ wraps! {
         Trade(TradeRequest),
         Register(RegisterRequest),
         Courier(CourierRequest),
+        Witness(WitnessRequest),
     }
     SettleReply {
         Trade(TradeReply),
         Register(RegisterReply),
         Courier(CourierReply),
+        Witness(WitnessReply),
     }
     Purpose {
         Trade(TradePurpose),

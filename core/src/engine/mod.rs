@@ -169,6 +169,7 @@ impl Engine {
             self.peers.insert(peer);
             self.contacts.on_peer_up();
             self.register.on_peer_up(&mut ctx, peer);
+            self.register.ask_witnesses(&mut ctx, [peer].into_iter());
             let is_trader = |key: &Key| self.market.epochs.is_trader(key);
             self.holdings.on_peer_up(&mut ctx, peer, &is_trader);
         } else {
@@ -242,6 +243,11 @@ impl Engine {
         let events = self.trades.on_tick(&mut ctx, &mut desk);
         self.apply(now_ms, events);
         let mut ctx = self.kernel.context(now_ms);
+        {
+            let is_known = router::known_to(&self.market, &self.holdings, &self.trades);
+            self.witness.on_tick(&mut ctx, &is_known);
+        }
+        self.register.ask_witnesses(&mut ctx, self.peers.iter().copied());
         self.register.on_tick(&mut ctx);
         self.holdings.on_tick(&mut ctx);
         self.leases.on_tick(&mut ctx);

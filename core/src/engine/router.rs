@@ -5,18 +5,21 @@ use serde::de::DeserializeOwned;
 
 use super::Engine;
 use super::courier::CourierRequest;
+use super::holdings::Holdings;
 use super::io::{Checked, Command, Effect, Protocol, Topic, Verdict};
 use super::kernel::{KernelNews, judge};
+use super::market::Market;
 use super::messages::{Purpose, SettleReply, SettleRequest};
 use super::register::Desk;
 use super::sync::{SyncReply, SyncRequest};
+use super::trades::Trades;
 use crate::certificate::Certificate;
+use crate::certificate::equivocation::Statement;
 use crate::ids::Key;
 use crate::lease::objects::{LeaseReply, LeaseRequest};
 use crate::limits::{LEASE_MAX_BYTES, SETTLE_MAX_BYTES, SYNC_MAX_BYTES};
-use crate::settlement::objects::LockGrant;
 use crate::units::TimeMs;
-use crate::wire::{Envelope, WireError, decode_record, encode};
+use crate::wire::{WireError, decode_record, encode};
 
 impl Engine {
     pub(super) fn on_gossip(
@@ -47,12 +50,21 @@ impl Engine {
                 let is_trader = |key: &Key| self.market.epochs.is_trader(key);
                 self.contacts.on_gossip(&mut ctx, is_trader, bytes)
             }
-            Topic::Locks => self.witness.on_lock_gossip(&mut ctx, bytes),
-            Topic::Proofs => self.witness.on_proof_gossip(&mut ctx, bytes),
+            Topic::Locks => {
+                let heard = {
+                    let is_known = known_to(&self.market, &self.holdings, &self.trades);
+                    self.witness.on_statement(&mut ctx, &is_known, bytes)
+                };
+                if let Ok(statement) = &heard {
+                    self.hear(now_ms, statement);
+                }
+                judge(heard.map(|_| ()))
+            }
+            Topic::Proofs => {
+                let is_known = known_to(&self.market, &self.holdings, &self.trades);
+                self.witness.on_proof_gossip(&mut ctx, &is_known, bytes)
+            }
         };
-        if verdict == Verdict::Accept && topic == Topic::Locks {
-            self.hear_lock(now_ms, bytes);
-        }
         self.judge(peer, ticket, verdict, code);
     }
 
@@ -74,11 +86,12 @@ impl Engine {
         self.kernel.out.push(Effect::Verdict { ticket, verdict, code });
     }
 
-    /// A grant that the witness took may be the lock that a seller waits for.
-    fn hear_lock(&mut self, now_ms: TimeMs, bytes: &[u8]) {
-        let envelope = decode_record::<Envelope>(bytes);
-        let Ok(grant) = envelope.and_then(|envelope| envelope.peek::<LockGrant>()) else { return };
+    /// A statement that the witness took may be the lock that a seller waits for, or one of this
+    /// node.
+    fn hear(&mut self, now_ms: TimeMs, statement: &Statement) {
         let mut ctx = self.kernel.context(now_ms);
+        self.register.hear_own(&mut ctx, statement);
+        let Statement::Lock(grant) = statement else { return };
         let mut desk = Desk { register: &mut self.register, witness: &self.witness };
         let events = self.trades.on_lock(&mut ctx, &mut desk, grant.provider, grant.terms_hash);
         self.apply(now_ms, events);
@@ -129,6 +142,9 @@ impl Engine {
                 }
                 SettleReply::of(reply)
             }
+            SettleRequest::Witness(request) => {
+                SettleReply::Witness(self.witness.on_request(peer, request))
+            }
         };
         if let SettleReply::Refused { code } = &reply {
             self.count(code);
@@ -178,8 +194,8 @@ impl Engine {
                 self.apply(now_ms, events);
             }
             Purpose::Register(purpose) => {
-                let answer = SettleReply::told(self.read_reply(peer, result, SETTLE_MAX_BYTES));
-                self.register.on_reply(&mut self.kernel.context(now_ms), purpose, &answer);
+                let reply = self.read_reply(peer, result, SETTLE_MAX_BYTES);
+                self.register.on_reply(&mut self.kernel.context(now_ms), peer, purpose, reply);
             }
             Purpose::Holdings(purpose) => {
                 let reply = self.read_reply(peer, result, SETTLE_MAX_BYTES);
@@ -240,6 +256,18 @@ impl Engine {
         limit: usize,
     ) -> Result<T, String> {
         bounded(&result?, limit).map_err(|error| self.refuse(peer, error))
+    }
+}
+
+/// Whether a key trades, or is the provider of something that this node has or buys: whose
+/// statements are worth room here.
+pub(super) fn known_to<'a>(
+    market: &'a Market,
+    holdings: &'a Holdings,
+    trades: &'a Trades,
+) -> impl Fn(&Key) -> bool + 'a {
+    move |key| {
+        market.epochs.is_trader(key) || trades.has_provider(key) || holdings.has_provider(key)
     }
 }
 

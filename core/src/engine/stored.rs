@@ -4,7 +4,7 @@ use super::holdings::HeldRecord;
 use super::kernel::{Cause, ConductV1, CounterV1, Record, SaltV1, Stored, Table, Unreadable};
 use super::leases::{HeldLease, LeaseRecord};
 use super::market::records::{EpochV1, OrderV1, OrdersV1, StandingV1};
-use super::register::{CapacityRecord, IssuedRecord};
+use super::register::{BehindV1, CapacityRecord, IssuedRecord, RestoredV1};
 use super::trades::PastTradeV1;
 use super::witness::ProofRecord;
 use crate::epoch::parts::{ResultPart, read_part_key};
@@ -39,6 +39,8 @@ pub fn reread(record: &Record) -> Result<Record, Unreadable> {
         Table::Registrar => again::<Registrar>(record, has::<32>),
         Table::PastTrade => again::<PastTradeV1>(record, has::<41>),
         Table::Salt => again::<SaltV1>(record, has::<8>),
+        Table::Behind => again::<BehindV1>(record, |key| key == RestoredV1::KEY),
+        Table::Restored => again::<RestoredV1>(record, |key| key == RestoredV1::KEY),
         Table::Conduct => again::<ConductV1>(record, |key| matches!(key.len(), 32 | 36)),
     }
 }

@@ -61,6 +61,15 @@ pub(super) const FAMILIES: &[Family] = &[
         "acquire.window_past": Rejected, Nobody, "the delivery window is over";
     },
     family! {
+        "register", "provider: whether its register is whole";
+        "register.behind": Unavailable, Local,
+            "this node has signed what its register does not know, so it issues nothing",
+            "its store is an old copy: restore a newer one, or sell with a new identity";
+        "register.restored": Unavailable, Local,
+            "the store was restored, and peers have not yet told what this node has signed",
+            "wait until three peers have answered, or six blocks";
+    },
+    family! {
         "gift", "provider or giver: a gift";
         "gift.bad_activation": Rejected, Peer, "the provider's activation is not that of the gift";
         "gift.consumed": Rejected, Nobody, "the certificate was redeemed already",
@@ -107,6 +116,8 @@ pub(super) const FAMILIES: &[Family] = &[
         "proof.compatible": Rejected, Peer, "the statements do not contradict each other";
         "proof.full": Rejected, Nobody, "as many proofs are kept as may be";
         "proof.known": Rejected, Nobody, "the provider was convicted already";
+        "proof.not_a_trader": Rejected, Nobody,
+            "the provider has no order in recent epochs, and nothing here is of it";
         "proof.order": Rejected, Peer, "the statements are not in canonical order";
     },
     family! {

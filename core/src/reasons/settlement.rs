@@ -61,9 +61,13 @@ pub(super) const FAMILIES: &[Family] = &[
         "lock.late": Rejected, Peer, "the provider granted no lock in time";
         "lock.live": Rejected, Nobody, "another sale of the certificate is open";
         "lock.mismatch": Rejected, Peer, "the terms do not fit the certificate";
+        "lock.not_a_trader": Rejected, Nobody,
+            "the provider has no order in recent epochs, and nothing here is of it";
         "lock.not_granted": Rejected, Nobody, "no lock was granted for these terms";
         "lock.not_holder": Rejected, Peer, "the seller does not hold the certificate";
         "lock.prev_hash": Rejected, Peer, "the terms do not name the last activation";
+        "lock.quota": Rejected, Nobody,
+            "the provider has said as much in the epoch as is taken";
         "lock.released": Rejected, Nobody, "the lock was released";
         "lock.stale_seq": Rejected, Nobody, "the certificate has moved on";
         "lock.too_many": Rejected, Local, "as many locks are kept as may be";

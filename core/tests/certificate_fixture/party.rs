@@ -18,6 +18,7 @@ use capex_core::ids::{CertId, Key, LeaseId, TermsHash, TradeId};
 use capex_core::lease::ExecutorEvent;
 use capex_core::lease::objects::{LeaseReply, LeaseRequest};
 use capex_core::params::Params;
+use capex_core::reasons::{Blame, Reason};
 use capex_core::settlement::objects::Terms;
 use capex_core::units::{Units, Window};
 use capex_core::wire::{self, Verified, sha256};
@@ -63,8 +64,14 @@ impl Books {
         bytes: &[u8],
     ) -> (Verdict, Option<&'static str>) {
         match topic {
-            Topic::Locks => self.witness.on_lock_gossip(ctx, bytes),
-            Topic::Proofs => self.witness.on_proof_gossip(ctx, bytes),
+            Topic::Locks => {
+                let heard = self.witness.on_statement(ctx, &|_| true, bytes);
+                if let Ok(statement) = &heard {
+                    self.register.hear_own(ctx, statement);
+                }
+                verdict(heard.map(|_| ()))
+            }
+            Topic::Proofs => self.witness.on_proof_gossip(ctx, &|_| true, bytes),
             other => panic!("no {other:?} here"),
         }
     }
@@ -84,7 +91,10 @@ impl Books {
                 let reply = self.holdings.on_request(ctx, &mut self.witness, &|_| true, request);
                 SettleReply::of(reply)
             }
-            other => panic!("no {other:?} here"),
+            SettleRequest::Witness(request) => {
+                SettleReply::Witness(self.witness.on_request(peer, *request))
+            }
+            other @ SettleRequest::Trade(_) => panic!("no {other:?} here"),
         }
     }
 
@@ -97,7 +107,7 @@ impl Books {
     ) {
         match purpose {
             Purpose::Register(purpose) => {
-                self.register.on_reply(ctx, purpose, &SettleReply::told(reply));
+                self.register.on_reply(ctx, peer, purpose, reply);
             }
             Purpose::Holdings(purpose) => {
                 self.holdings.on_reply(ctx, &mut self.witness, &|_| true, peer, purpose, reply);
@@ -448,6 +458,15 @@ impl Net {
         let view = views.iter().rev().find(|view| view.facts.cert_id == cert).unwrap();
         (view.state, view.facts.seq, view.facts.holder)
     }
+}
+
+fn verdict(taken: Result<(), Reason>) -> (Verdict, Option<&'static str>) {
+    let Err(reason) = taken else { return (Verdict::Accept, None) };
+    let verdict = match reason.blame() {
+        Blame::Peer => Verdict::Reject,
+        Blame::Nobody | Blame::Local => Verdict::Ignore,
+    };
+    (verdict, Some(reason.code()))
 }
 
 pub fn evidence(n: u8) -> [u8; 32] {

@@ -20,22 +20,16 @@ const BOTH: [Of; 2] = [World::new, World::of_three];
 
 fn request_of(message: &Message) -> Option<TradeRequest> {
     match message {
-        Message::Request { bytes, .. } => match decode_record(bytes).ok()? {
-            SettleRequest::Trade(request) => Some(request),
-            SettleRequest::Register(_) | SettleRequest::Courier(_) => None,
-        },
+        Message::Request { bytes, .. } => {
+            decode_record::<SettleRequest>(bytes).ok()?.try_into().ok()
+        }
         Message::Reply { .. } | Message::Lock(_) => None,
     }
 }
 
 fn reply_of(message: &Message) -> Option<TradeReply> {
     match message {
-        Message::Reply { bytes, .. } => match decode_record(bytes).ok()? {
-            SettleReply::Trade(reply) => Some(reply),
-            SettleReply::Register(_) | SettleReply::Courier(_) | SettleReply::Refused { .. } => {
-                None
-            }
-        },
+        Message::Reply { bytes, .. } => decode_record::<SettleReply>(bytes).ok()?.try_into().ok(),
         Message::Request { .. } | Message::Lock(_) => None,
     }
 }

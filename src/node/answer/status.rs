@@ -88,6 +88,12 @@ impl Node {
         if self.engine().market().clock_is_off() {
             warn("clock.off", "the clock differs from that of the peers; set it by NTP".to_owned());
         }
+        if let Some(reason) =
+            self.engine().register().halted().and_then(capex_core::reasons::Reason::find)
+        {
+            let hint = reason.hint().unwrap_or_default();
+            warn(reason.code(), format!("{}: {hint}", reason.sentence()));
+        }
         warnings
     }
 }

@@ -60,6 +60,9 @@ impl Holdings {
         if facts.holder != ctx.me() {
             return Err("acquire.not_holder");
         }
+        if matches!(how, How::Bought) {
+            witness.testify(ctx, &certificate);
+        }
         witness.learn_certificate(ctx, &certificate);
         let is_wanted = !matches!(how, How::Brought(_));
         let known = self.held.get_mut(&id);

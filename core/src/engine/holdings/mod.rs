@@ -14,8 +14,8 @@ use std::collections::BTreeMap;
 pub use messages::{HoldingsCommand, HoldingsPurpose};
 pub use room::{BROUGHT_HOPS_MAX, BROUGHT_HOPS_PER_PROVIDER};
 
-pub(in crate::engine) use self::records::HeldRecord;
 use self::providers::Providers;
+pub(in crate::engine) use self::records::HeldRecord;
 use super::certificates::notify;
 use super::courier::Courier;
 use super::kernel::{Cause, Context, Pace, Record, Retry, Table, Unreadable, records as read};

@@ -20,6 +20,13 @@ pub const BROUGHT_HOPS_MAX: usize = HELD_MAX / 2;
 /// Hops of those of one provider.
 pub const BROUGHT_HOPS_PER_PROVIDER: usize = BROUGHT_HOPS_MAX / 4;
 
+/// What one provider takes of the room.
+struct Share {
+    hops: usize,
+    /// Whether it has an order in recent epochs.
+    trades: bool,
+}
+
 impl Holdings {
     /// Makes room for a certificate of a provider, if there can be.
     pub(super) fn make_room(
@@ -30,33 +37,33 @@ impl Holdings {
         is_trader: &dyn Fn(&Key) -> bool,
     ) -> Result<(), &'static str> {
         let slot = ctx.params.slot_at(ctx.now_ms);
-        let mut of_provider: BTreeMap<Key, usize> = BTreeMap::new();
+        let mut shares: BTreeMap<Key, Share> = BTreeMap::new();
         for record in self.brought().map(|(_, record)| record) {
-            *of_provider.entry(record.facts.provider).or_default() += record.certificate.hops.len();
+            let key = record.facts.provider;
+            let new = || Share { hops: 0, trades: is_trader(&key) };
+            shares.entry(key).or_insert_with(new).hops += record.certificate.hops.len();
         }
-        let own = of_provider.get(&provider).copied().unwrap_or(0).saturating_add(hops);
+        let own = shares.get(&provider).map_or(0, |share| share.hops).saturating_add(hops);
         if own > BROUGHT_HOPS_PER_PROVIDER {
             return Err("acquire.full");
         }
-        let mut total: usize = of_provider.values().sum();
+        let mut total: usize = shares.values().map(|share| share.hops).sum();
         // A stranger takes the place of one that has more, never that of one with less.
         let least = if is_trader(&provider) { 0 } else { own };
         while total.saturating_add(hops) > BROUGHT_HOPS_MAX {
-            let of = |record: &HeldRecord| of_provider.get(&record.facts.provider).copied();
-            let rank = |record: &HeldRecord| -> (bool, usize) {
-                (record.facts.window.end <= slot, of(record).unwrap_or(0))
+            let rank = |record: &HeldRecord| -> Option<(bool, usize)> {
+                let share = shares.get(&record.facts.provider)?;
+                let is_past = record.facts.window.end <= slot;
+                let goes = is_past || (share.hops > least && !share.trades);
+                (goes && record.is_free()).then_some((is_past, share.hops))
             };
-            let goes = |record: &HeldRecord| {
-                let (is_past, size) = rank(record);
-                is_past || (size > least && !is_trader(&record.facts.provider))
-            };
-            let free = self.brought().filter(|(_, record)| record.is_free() && goes(record));
-            let victim = free.max_by_key(|(id, record)| (rank(record), **id)).map(|(id, _)| *id);
+            let ranked = self.brought().filter_map(|(id, record)| Some((rank(record)?, *id)));
+            let victim = ranked.max().map(|(_, id)| id);
             let gone = victim.and_then(|id| self.evict(ctx, id)).ok_or("acquire.full")?;
             let freed = gone.certificate.hops.len();
             total = total.saturating_sub(freed);
-            if let Some(size) = of_provider.get_mut(&gone.facts.provider) {
-                *size = size.saturating_sub(freed);
+            if let Some(share) = shares.get_mut(&gone.facts.provider) {
+                share.hops = share.hops.saturating_sub(freed);
             }
         }
         Ok(())

@@ -26,6 +26,12 @@ impl Holdings {
         is_party(&held.certificate, &held.facts, peer).then_some(&held.certificate)
     }
 
+    /// Whether this node has a certificate of a provider.
+    #[must_use]
+    pub fn has_provider(&self, provider: &Key) -> bool {
+        self.held.values().any(|record| record.facts.provider == *provider)
+    }
+
     /// Certificates held, as the API shows them.
     pub fn views(&self, me: Key, slot: Slot) -> impl Iterator<Item = CertificateView> {
         self.held.values().map(move |record| {

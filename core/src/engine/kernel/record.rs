@@ -51,11 +51,15 @@ pub enum Table {
     Salt = 17,
     /// Misses of others by key, or by coin.
     Conduct = 18,
+    /// A statement of this node that its register does not have.
+    Behind = 20,
+    /// When the store was restored from a copy, until peers have been asked.
+    Restored = 21,
 }
 
 impl Table {
     /// Every table.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 20] = [
         Self::Counter,
         Self::Standing,
         Self::Epoch,
@@ -74,6 +78,8 @@ impl Table {
         Self::PastTrade,
         Self::Salt,
         Self::Conduct,
+        Self::Behind,
+        Self::Restored,
     ];
     /// Tables from this number on belong to the program around the engine.
     pub const FIRST_OF_SHELL: u8 = 0x80;
@@ -112,6 +118,8 @@ impl Table {
             Self::PastTrade => "past_trade",
             Self::Salt => "salt",
             Self::Conduct => "conduct",
+            Self::Behind => "behind",
+            Self::Restored => "restored",
         }
     }
 }

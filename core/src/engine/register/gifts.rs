@@ -22,6 +22,7 @@ impl Register {
         if let Some(activation) = activation_of(&record.certificate, gift.id()) {
             return Ok(activation);
         }
+        self.may_issue()?;
         check_gift(&record.facts, &gift).map_err(|fault| match fault {
             Fault::Unsold | Fault::NotHolder => "gift.not_holder",
             Fault::Seq => "gift.stale_seq",

@@ -9,6 +9,10 @@ use crate::units::{Units, Window};
 
 impl Inventory for Register {
     fn free_within(&self, class: u16, units: &Units, window: Window) -> Vec<Rectangle> {
+        // What may not be sold is not offered.
+        if self.halted().is_some() {
+            return Vec::new();
+        }
         let free = self.ledger.free_rectangles(class, window);
         free.into_iter()
             .filter_map(|(free, window)| Some((free.intersection(units)?, window)))

@@ -37,6 +37,8 @@ pub const HELD_PER_REPLY: usize = 256;
 pub enum RegisterPurpose {
     /// A certificate was pushed to its new holder, at a sequence number.
     Push(CertId, u32),
+    /// A peer is to tell what it has heard of this register.
+    Mine,
 }
 
 /// What an operator asks of the register.

@@ -4,6 +4,7 @@
 //! The register grants one of them at a time, and what it grants is on disk before it
 //! leaves. It knows nothing of payment: its callers check that before they ask.
 
+mod behind;
 mod desk;
 mod gifts;
 mod inventory;
@@ -15,17 +16,20 @@ mod views;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+pub use behind::{BehindV1, RestoredV1};
 pub use desk::Desk;
 pub use messages::{
     HELD_PER_REPLY, RegisterCommand, RegisterPurpose, RegisterReply, RegisterRequest,
 };
 pub use redeem::publish_grant;
 
+use self::behind::Mirror;
 use self::records::Head;
 pub(in crate::engine) use self::records::{CapacityRecord, IssuedRecord};
-use super::courier::{self, Courier, CourierReply};
+use super::courier::{self, Courier};
 use super::io::Done;
 use super::kernel::{Answer, Cause, Context, Record, Table, Unreadable, answer, records as read};
+use super::messages::SettleReply;
 use crate::certificate::objects::{Activation, Hop, Issue};
 use crate::certificate::verify::{TransferFact, TransferKind};
 use crate::certificate::{Certificate, Claim, Ledger, VerifiedCertificate};
@@ -55,6 +59,7 @@ pub struct Register {
     by_holder: BTreeSet<(Key, CertId)>,
     /// Certificates that have still to be pushed.
     pushes: Courier,
+    mirror: Mirror,
     /// Slot in which the records were last cleared.
     cleared: Slot,
 }
@@ -91,6 +96,7 @@ impl Register {
             self.by_trade.insert(issued.trade, id);
             self.issued.insert(id, issued);
         }
+        self.mirror.load(records)?;
         let slot = ctx.params.slot_at(ctx.now_ms);
         for (id, record) in &self.issued {
             let facts = &record.facts;
@@ -146,6 +152,7 @@ impl Register {
     /// forgets what is long past.
     pub fn on_tick(&mut self, ctx: &mut Context<'_>) {
         self.void_unsold(ctx);
+        self.end_wait_due(ctx);
         self.bring_due(ctx);
         let slot = ctx.params.slot_at(ctx.now_ms);
         if slot > self.cleared {
@@ -158,7 +165,7 @@ impl Register {
     /// When [`Register::on_tick`] has something to do.
     #[must_use]
     pub fn next_deadline(&self, params: &Params) -> Option<TimeMs> {
-        let pushes = self.pushes.next_deadline().into_iter();
+        let pushes = self.pushes.next_deadline().into_iter().chain(self.waits_until_ms(params));
         let unsold = self.issued.values().filter(|record| record.is_unsold());
         pushes.chain(unsold.map(|record| sales::sold_by_ms(record, params))).min()
     }
@@ -262,14 +269,23 @@ impl Register {
     pub fn on_reply(
         &mut self,
         ctx: &mut Context<'_>,
+        peer: Key,
         purpose: RegisterPurpose,
-        answer: &Answer<CourierReply>,
+        result: Result<SettleReply, String>,
     ) {
-        let RegisterPurpose::Push(id, seq) = purpose;
-        // One that has moved on since is on its way to another holder.
-        let is_current = self.issued.get(&id).is_some_and(|record| record.facts.seq == seq);
-        if is_current && courier::ends(answer) {
-            self.end_push(ctx, id);
+        match purpose {
+            RegisterPurpose::Push(id, seq) => {
+                // One that has moved on since is on its way to another holder.
+                let is_current = self.issued.get(&id).is_some_and(|record| record.facts.seq == seq);
+                if is_current && courier::ends(&SettleReply::told(result)) {
+                    self.end_push(ctx, id);
+                }
+            }
+            RegisterPurpose::Mine => {
+                if let Answer::Said(said) = SettleReply::told(result) {
+                    self.on_witness(ctx, peer, said);
+                }
+            }
         }
     }
 

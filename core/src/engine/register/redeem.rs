@@ -16,8 +16,10 @@ impl Register {
     ///
     /// # Errors
     /// `redeem.unknown_certificate`, `redeem.not_holder`, `redeem.stale_seq`,
-    /// `redeem.consumed`, `redeem.locked` or `redeem.window_past`.
+    /// `redeem.consumed`, `redeem.locked`, `redeem.window_past`, `register.behind` or
+    /// `register.restored`.
     pub fn check_redeem(&self, ctx: &Context<'_>, redeem: &Redeem) -> Result<(), &'static str> {
+        self.may_issue()?;
         let record = self.valid(&redeem.cert_id).ok_or("redeem.unknown_certificate")?;
         if record.facts.holder != redeem.holder || record.facts.seq == 0 {
             return Err("redeem.not_holder");
@@ -66,7 +68,7 @@ impl Register {
     }
 }
 
-/// Gossips a grant, behind the records that were made with it.
+/// Gossips a statement, behind the records that were made with it.
 pub fn publish_grant(ctx: &mut Context<'_>, grant: &Envelope) {
     ctx.out.push(Effect::Publish { topic: Topic::Locks, bytes: wire::encode(grant) });
 }

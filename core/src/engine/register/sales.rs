@@ -46,6 +46,7 @@ impl Register {
             }
             return record.certificate.issue.verify(ctx.params.magic).map_err(|e| e.code());
         }
+        self.may_issue()?;
         if self.issued.len() >= ISSUED_MAX {
             return Err("issue.full");
         }
@@ -88,6 +89,7 @@ impl Register {
                 Err("lock.live")
             };
         }
+        self.may_issue()?;
         may_lock(record, terms, ctx)?;
         let agreed = |(funder, accept): (&Key, &Verified<Accept>)| {
             accept.terms_hash == terms_hash && Key(accept.key()) == *funder
@@ -154,7 +156,12 @@ impl Register {
         let wait_ms = if asks { ASKS_WITHIN_MS } else { 0 };
         let (to, hash) = (terms.to, terms.id());
         let cause = Move { kind: TransferKind::Sale, to, hash, wait_ms };
-        self.activate(ctx, terms.cert_id, cause, hop)
+        let activation = self.activate(ctx, terms.cert_id, cause, hop)?;
+        // Whom a purchase is for, if not for who pays, is nobody's business.
+        if asks {
+            publish_grant(ctx, &activation);
+        }
+        Ok(activation)
     }
 
     fn live_locks(&self, funder: Key) -> usize {

@@ -221,6 +221,12 @@ fn next_of_seller(state: &seller::State) -> &'static str {
 }
 
 impl Trades {
+    /// Whether this node is buying of a provider.
+    #[must_use]
+    pub fn has_provider(&self, provider: &Key) -> bool {
+        self.buyers.iter().any(|open| open.machine.registrar == *provider)
+    }
+
     /// Every trade that this node remembers, buys first, by trade id.
     pub fn views(&self) -> impl Iterator<Item = TradeView> {
         let buys = self.buyers.iter().map(of_buyer);

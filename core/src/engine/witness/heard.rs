@@ -1,0 +1,232 @@
+//! Statements of providers as they were heard, in bounded room.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use crate::certificate::equivocation::Statement;
+use crate::ids::{CertId, Key, TermsHash};
+use crate::limits::{GRANTS_MAX, HORIZON_SLOTS};
+use crate::units::Slot;
+
+/// Statements remembered of one (cert_id, seq): attempts beyond are rare, and the oldest
+/// matter least.
+const STATEMENTS_PER_SEQ: usize = 16;
+/// Statements remembered of one provider: an Activation is compared with all of them, at most
+/// about a millisecond.
+const STATEMENTS_PER_PROVIDER: usize = 8192;
+/// Statements of one provider that are taken in one epoch: lock, Activation and redemption of
+/// as many trades as one daemon may have open. What comes beyond is not relayed either.
+const STATEMENTS_PER_EPOCH: u32 = 3 * 1024;
+
+type Place = (CertId, u32);
+
+/// What one provider said.
+#[derive(Debug, Default)]
+struct OfProvider {
+    by_place: BTreeMap<Place, VecDeque<Statement>>,
+    /// In the order of hearing, with the slot.
+    order: VecDeque<(Slot, Place)>,
+    epoch: u64,
+    in_epoch: u32,
+}
+
+impl OfProvider {
+    fn forget_oldest(&mut self) {
+        let Some((_, place)) = self.order.pop_front() else { return };
+        if let Some(known) = self.by_place.get_mut(&place) {
+            known.pop_front();
+            if known.is_empty() {
+                self.by_place.remove(&place);
+            }
+        }
+    }
+}
+
+/// What was heard of all providers: about 30 MB when full. A key costs a stranger the work of an
+/// order in every epoch in which it wants to be heard; when the room is full, the provider of
+/// whom most is remembered gives up its oldest, so that none is pushed out by another's noise.
+/// After the horizon a statement is forgotten: its window is over.
+#[derive(Debug, Default)]
+pub(super) struct Heard {
+    of: BTreeMap<Key, OfProvider>,
+    sizes: BTreeSet<(usize, Key)>,
+    total: usize,
+}
+
+impl Heard {
+    fn place(statement: &Statement) -> (Key, Place) {
+        let consumed = statement.consumes();
+        (consumed.provider, (consumed.cert_id, consumed.seq))
+    }
+
+    /// Whether anything is remembered of a provider.
+    pub(super) fn has(&self, provider: &Key) -> bool {
+        self.of.contains_key(provider)
+    }
+
+    /// Whether a provider has said as much in an epoch as it may.
+    pub(super) fn is_loud(&self, provider: &Key, epoch: u64) -> bool {
+        let of = self.of.get(provider);
+        of.is_some_and(|of| of.epoch == epoch && of.in_epoch >= STATEMENTS_PER_EPOCH)
+    }
+
+    pub(super) fn knows(&self, statement: &Statement) -> bool {
+        let (provider, place) = Self::place(statement);
+        let known = self.of.get(&provider).and_then(|of| of.by_place.get(&place));
+        known.is_some_and(|known| known.contains(statement))
+    }
+
+    /// A statement that contradicts this one.
+    pub(super) fn contradiction(&self, statement: &Statement) -> Option<&Statement> {
+        let (provider, place) = Self::place(statement);
+        let of = self.of.get(&provider)?;
+        if !matches!(statement, Statement::Activation(_)) {
+            return of.by_place.get(&place)?.iter().find(|known| known.contradicts(statement));
+        }
+        // Activations may also clash with those of the provider's other certificates.
+        of.by_place.values().flatten().find(|known| known.contradicts(statement))
+    }
+
+    pub(super) fn insert(&mut self, statement: Statement, slot: Slot, epoch: u64) {
+        let (provider, place) = Self::place(&statement);
+        let of = self.of.entry(provider).or_default();
+        let before = of.order.len();
+        if of.epoch != epoch {
+            (of.epoch, of.in_epoch) = (epoch, 0);
+        }
+        of.in_epoch = of.in_epoch.saturating_add(1);
+        let known = of.by_place.entry(place).or_default();
+        known.push_back(statement);
+        if known.len() > STATEMENTS_PER_SEQ {
+            known.pop_front();
+        } else {
+            of.order.push_back((slot, place));
+        }
+        if of.order.len() > STATEMENTS_PER_PROVIDER {
+            of.forget_oldest();
+        }
+        self.resized(provider, before);
+        if self.total > GRANTS_MAX
+            && let Some((_, largest)) = self.sizes.last().copied()
+        {
+            self.shrink(largest, OfProvider::forget_oldest);
+        }
+    }
+
+    /// Forgets what was heard more than a horizon ago.
+    pub(super) fn expire(&mut self, slot: Slot) {
+        let providers: Vec<Key> = self.of.keys().copied().collect();
+        for provider in providers {
+            self.shrink(provider, |of| {
+                let old = |(heard, _): &(Slot, Place)| heard.saturating_add(HORIZON_SLOTS) < slot;
+                while of.order.front().is_some_and(old) {
+                    of.forget_oldest();
+                }
+            });
+        }
+    }
+
+    fn shrink(&mut self, provider: Key, change: impl FnOnce(&mut OfProvider)) {
+        let Some(of) = self.of.get_mut(&provider) else { return };
+        let before = of.order.len();
+        change(of);
+        self.resized(provider, before);
+    }
+
+    /// Keeps the sizes true after a change of one provider.
+    fn resized(&mut self, provider: Key, before: usize) {
+        let now = self.of.get(&provider).map_or(0, |of| of.order.len());
+        self.sizes.remove(&(before, provider));
+        self.total = self.total.saturating_sub(before).saturating_add(now);
+        if now == 0 {
+            self.of.remove(&provider);
+        } else {
+            self.sizes.insert((now, provider));
+        }
+    }
+
+    /// Whether a grant for other terms, of this or a later attempt, was heard.
+    pub(super) fn conflicts(
+        &self,
+        provider: Key,
+        cert: CertId,
+        seq: u32,
+        attempt: u32,
+        terms_hash: TermsHash,
+    ) -> bool {
+        let known = self.of.get(&provider).and_then(|of| of.by_place.get(&(cert, seq)));
+        known.into_iter().flatten().any(|statement| {
+            let heard = statement.consumes();
+            heard.cause != terms_hash.0 && (heard.attempt >= attempt || heard.is_final)
+        })
+    }
+
+    /// What a provider said, the newest first.
+    pub(super) fn said_by(&self, provider: &Key) -> impl Iterator<Item = &Statement> {
+        let of = self.of.get(provider);
+        let places = of.into_iter().flat_map(|of| of.order.iter().rev().map(move |at| (of, at.1)));
+        let mut seen = BTreeSet::new();
+        let fresh = places.filter(move |(_, place)| seen.insert(*place));
+        fresh.flat_map(|(of, place)| of.by_place.get(&place).into_iter().flatten().rev())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::certificate::objects::RedeemGrant;
+    use crate::engine::kernel::Keys;
+    use crate::ids::LeaseId;
+    use crate::test_support::devnet;
+    use crate::wire::VERSION;
+
+    fn grant(provider: u8, number: u32) -> Statement {
+        let keys = Keys::new([provider; 32], [provider; 32]);
+        let mut cert_id = CertId([0; 32]);
+        cert_id.0[..4].copy_from_slice(&number.to_be_bytes());
+        let grant = RedeemGrant {
+            v: VERSION,
+            provider: keys.public(),
+            cert_id,
+            seq: 1,
+            attempt: 0,
+            redeem_hash: LeaseId([7; 32]),
+            p_height: 0,
+        };
+        Statement::Redeem(keys.sign(grant, &devnet()))
+    }
+
+    /// A copy of a statement as a provider of many would have it, without its signatures.
+    fn key(statement: &Statement) -> Key {
+        statement.consumes().provider
+    }
+
+    #[test]
+    fn a_quiet_provider_is_not_forgotten_for_a_loud_one() {
+        let mut heard = Heard::default();
+        let quiet = grant(1, 0);
+        heard.insert(quiet.clone(), 5, 1);
+        for number in 0..50 {
+            heard.insert(grant(2, number), 5, 1);
+        }
+        assert_eq!((heard.total, heard.sizes.len()), (51, 2));
+        let (_, largest) = heard.sizes.last().copied().unwrap();
+        assert_eq!(largest, key(&grant(2, 0)), "the loud one gives way");
+        heard.shrink(largest, OfProvider::forget_oldest);
+        assert!(heard.knows(&quiet) && !heard.knows(&grant(2, 0)) && heard.knows(&grant(2, 1)));
+        assert_eq!(heard.total, 50);
+    }
+
+    #[test]
+    fn an_epoch_has_a_bound_and_a_horizon_an_end() {
+        let mut heard = Heard::default();
+        let one = grant(1, 0);
+        heard.insert(one.clone(), 5, 1);
+        heard.of.get_mut(&key(&one)).unwrap().in_epoch = STATEMENTS_PER_EPOCH;
+        assert!(heard.is_loud(&key(&one), 1) && !heard.is_loud(&key(&one), 2));
+        heard.expire(5 + HORIZON_SLOTS);
+        assert!(heard.knows(&one));
+        heard.expire(6 + HORIZON_SLOTS);
+        assert!(!heard.knows(&one) && !heard.has(&key(&one)));
+        assert_eq!((heard.total, heard.sizes.len()), (0, 0));
+    }
+}

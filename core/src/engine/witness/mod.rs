@@ -1,0 +1,233 @@
+//! What providers have signed, as it is heard: locks, sales, redemptions, and proofs against those
+//! that contradict themselves.
+//!
+//! Every sale is heard: the provider publishes its Activation, and so does the buyer, who cannot
+//! be kept from it. Two sales of one unit thus meet at every node, which convicts the
+//! provider. The Activation of a sale for another key than the payer's is published by nobody: it
+//! would tell whom the purchase is for.
+
+mod heard;
+mod messages;
+mod proofs;
+
+pub use messages::{WitnessReply, WitnessRequest};
+
+use self::heard::Heard;
+pub(super) use self::proofs::ProofRecord;
+use self::proofs::Proofs;
+use super::io::{Effect, Topic};
+use super::kernel::{Context, Judged, Record, Unreadable, judge};
+use crate::certificate::Certificate;
+use crate::certificate::equivocation::{ProofError, Statement, prove, verify_proof};
+use crate::certificate::objects::{EquivProof, Hop, StatementKind};
+use crate::epoch::epoch_at;
+use crate::ids::{CertId, Key, TermsHash};
+use crate::limits::{PROOF_MAX_BYTES, SETTLE_MAX_BYTES};
+use crate::reason;
+use crate::reasons::Reason;
+use crate::settlement::objects::Terms;
+use crate::units::Slot;
+use crate::wire::{self, Envelope, WireError};
+
+/// Bytes of statements in one answer: three quarters of a message.
+const ANSWER_MAX_BYTES: usize = SETTLE_MAX_BYTES / 4 * 3;
+
+/// Statements of all providers that this node has heard of, and proofs against them.
+#[derive(Debug, Default)]
+pub struct Witness {
+    heard: Heard,
+    proofs: Proofs,
+    /// Slot in which what is old was last forgotten.
+    cleared: Slot,
+}
+
+impl Witness {
+    /// Restores proofs from the journal. Records of other tables are left alone.
+    ///
+    /// # Errors
+    /// [`Unreadable`].
+    pub fn load(&mut self, ctx: &mut Context<'_>, records: &[Record]) -> Result<(), Unreadable> {
+        self.proofs.load(ctx, records)
+    }
+
+    /// Whether a provider was proven to have made contradicting statements.
+    #[must_use]
+    pub fn is_equivocator(&self, provider: Key) -> bool {
+        self.proofs.has(&provider)
+    }
+
+    /// Proofs of equivocation by provider.
+    pub fn proofs(&self) -> impl Iterator<Item = (&Key, &EquivProof)> {
+        self.proofs.iter()
+    }
+
+    /// Whether a grant of this provider for (cert, seq) with other terms, of this or a later
+    /// attempt, was heard, or anything that convicts it.
+    #[must_use]
+    pub fn conflicting_lock(
+        &self,
+        provider: Key,
+        cert: CertId,
+        seq: u32,
+        attempt: u32,
+        terms_hash: TermsHash,
+    ) -> bool {
+        self.is_equivocator(provider)
+            || self.heard.conflicts(provider, cert, seq, attempt, terms_hash)
+    }
+
+    /// Takes a statement from `locks`, of a provider that trades or of whom this node has
+    /// something: `is_known` tells. Others' are neither kept nor passed on.
+    ///
+    /// # Errors
+    /// Why it is not taken.
+    pub fn on_statement(
+        &mut self,
+        ctx: &mut Context<'_>,
+        is_known: &dyn Fn(&Key) -> bool,
+        bytes: &[u8],
+    ) -> Result<Statement, Reason> {
+        let envelope: Envelope = wire::decode_exact(bytes).map_err(WireError::reason)?;
+        let provider = Key(envelope.key);
+        let is_trader = || self.heard.has(&provider) || is_known(&provider);
+        if provider != ctx.me() && !is_trader() {
+            return Err(reason!("lock.not_a_trader"));
+        }
+        if self.heard.is_loud(&provider, epoch_at(ctx.now_ms, ctx.params)) {
+            return Err(reason!("lock.quota"));
+        }
+        let statement = verify(&envelope, ctx).map_err(WireError::reason)?;
+        if self.heard.knows(&statement) {
+            return Err(reason!("lock.known"));
+        }
+        self.learn(ctx, statement.clone());
+        Ok(statement)
+    }
+
+    /// Judges a message on `proofs`; `is_known` as for a statement.
+    pub fn on_proof_gossip(
+        &mut self,
+        ctx: &mut Context<'_>,
+        is_known: &dyn Fn(&Key) -> bool,
+        bytes: &[u8],
+    ) -> Judged {
+        judge(self.on_proof(ctx, is_known, bytes))
+    }
+
+    fn on_proof(
+        &mut self,
+        ctx: &mut Context<'_>,
+        is_known: &dyn Fn(&Key) -> bool,
+        bytes: &[u8],
+    ) -> Result<(), Reason> {
+        if bytes.len() > PROOF_MAX_BYTES {
+            return Err(WireError::Oversize.reason());
+        }
+        let proof: EquivProof = wire::decode_record(bytes).map_err(WireError::reason)?;
+        let signer = Key(proof.a.1.key);
+        if self.is_equivocator(signer) {
+            return Err(reason!("proof.known"));
+        }
+        let matters = |key: &Key| self.heard.has(key) || is_known(key);
+        if !matters(&signer) {
+            return Err(reason!("proof.not_a_trader"));
+        }
+        let provider = verify_proof(&proof, ctx.params.magic).map_err(ProofError::reason)?;
+        if self.proofs.take(ctx, provider, proof, &matters, false) {
+            Ok(())
+        } else {
+            Err(reason!("proof.full"))
+        }
+    }
+
+    /// Remembers a statement and publishes the proof if it contradicts an earlier one.
+    fn learn(&mut self, ctx: &mut Context<'_>, statement: Statement) {
+        if self.heard.knows(&statement) {
+            return;
+        }
+        let provider = statement.consumes().provider;
+        let proof = self.heard.contradiction(&statement).and_then(|known| prove(known, &statement));
+        let slot = ctx.params.slot_at(ctx.now_ms);
+        self.heard.insert(statement, slot, epoch_at(ctx.now_ms, ctx.params));
+        let Some(proof) = proof else { return };
+        let bytes = wire::encode(&proof);
+        let matters = |key: &Key| self.heard.has(key);
+        if !self.proofs.has(&provider) && self.proofs.take(ctx, provider, proof, &matters, true) {
+            ctx.out.push(Effect::Publish { topic: Topic::Proofs, bytes });
+        }
+    }
+
+    /// Remembers every provider statement in a certificate that has verified.
+    pub fn learn_certificate(&mut self, ctx: &mut Context<'_>, certificate: &Certificate) {
+        for hop in &certificate.hops {
+            let statements = match hop {
+                Hop::Sale { lock, activation, .. } => [
+                    Some((StatementKind::LockGrant, lock)),
+                    Some((StatementKind::Activation, activation)),
+                ],
+                Hop::Gift { activation, .. } => {
+                    [None, Some((StatementKind::Activation, activation))]
+                }
+            };
+            for (kind, bytes) in statements.into_iter().flatten() {
+                if let Ok(statement) = Statement::verify(kind, bytes, ctx.params.magic) {
+                    self.learn(ctx, statement);
+                }
+            }
+        }
+    }
+
+    /// Publishes what this node has just bought, unless the provider did: two that were sold the
+    /// same learn of each other so.
+    pub fn testify(&self, ctx: &mut Context<'_>, certificate: &Certificate) {
+        let Some(Hop::Sale { terms, activation, .. }) = certificate.hops.last() else { return };
+        let kind = StatementKind::Activation;
+        let Ok(statement) = Statement::verify(kind, activation, ctx.params.magic) else { return };
+        if is_public(terms) && !self.heard.knows(&statement) {
+            ctx.out.push(Effect::Publish { topic: Topic::Locks, bytes: wire::encode(activation) });
+        }
+    }
+
+    /// Answers a provider that asks what it has said.
+    #[must_use]
+    pub fn on_request(&self, peer: Key, request: WitnessRequest) -> WitnessReply {
+        let WitnessRequest::Mine = request;
+        let mut bytes = 0_usize;
+        let said = self.heard.said_by(&peer).map(|said| (said.kind(), said.envelope().clone()));
+        let fits = said.take_while(|(_, envelope)| {
+            bytes = bytes.saturating_add(wire::encode(envelope).len());
+            bytes <= ANSWER_MAX_BYTES
+        });
+        WitnessReply::Heard(fits.collect())
+    }
+
+    /// Forgets what is old, once a slot.
+    pub fn on_tick(&mut self, ctx: &mut Context<'_>, is_known: &dyn Fn(&Key) -> bool) {
+        let slot = ctx.params.slot_at(ctx.now_ms);
+        if slot > self.cleared {
+            self.cleared = slot;
+            self.heard.expire(slot);
+            self.proofs.expire(ctx, is_known);
+        }
+    }
+}
+
+/// Whether the sale of these terms is for one who pays: then its order has named it already.
+#[must_use]
+pub fn is_public(terms: &Envelope) -> bool {
+    let terms = terms.peek::<Terms>();
+    terms.is_ok_and(|terms| terms.funders.iter().any(|funder| funder.key == terms.to))
+}
+
+/// All kinds have lengths that differ, so at most one decodes.
+fn verify(envelope: &Envelope, ctx: &Context<'_>) -> Result<Statement, WireError> {
+    let kinds = [StatementKind::LockGrant, StatementKind::RedeemGrant, StatementKind::Activation];
+    let mut result = Err(WireError::Malformed);
+    for kind in kinds {
+        result = Statement::verify(kind, envelope, ctx.params.magic);
+        if !matches!(result, Err(WireError::Malformed | WireError::NotCanonical)) {
+            break;
+        }
+    }
+    result
+}
