@@ -23,12 +23,10 @@ const TABLE: &str = "core/src/reasons";
 const FILE_ENDINGS: [&str; 8] = ["addr", "dat", "html", "part", "tmp", "toml", "txt", "wasm"];
 const NO_FAMILIES: [&str; 3] = ["cpu", "gpu", "memory"];
 /// Files, settings, and labels of counters and secrets.
-const OTHER_NAMES: [&str; 15] = [
+const OTHER_NAMES: [&str; 13] = [
     "api.listen",
     "chain.cookie",
     "chain.url",
-    "epoch.computed",
-    "epoch.signed",
     "identity.key",
     "json.tmp",
     "order.nonce",

@@ -1,6 +1,7 @@
 //! The own clock against those of peers, through the engine alone.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use capex_core::engine::kernel::ClockState;
 use capex_core::engine::sync::{SyncReply, SyncRequest};
 use capex_core::engine::{Effect, Engine, Input, Keys, Protocol};
 use capex_core::ids::Key;
@@ -56,13 +57,14 @@ fn five_peers_judge_and_liars_and_slow_answers_do_not() {
     says(&mut engine, slow, 151, &right(151));
     let other = comes(&mut engine, 22);
     says(&mut engine, other, 0, &SyncReply::Ids(Vec::new()));
-    assert!(!engine.market().clock_is_off(), "four samples are too few");
+    let state = |engine: &Engine| engine.market().clock().state;
+    assert_eq!(state(&engine), ClockState::Doubtful, "four samples are too few");
     let id = comes(&mut engine, 23);
     says(&mut engine, id, 0, &SyncReply::Clock { unix_ms: u64::MAX });
-    assert!(engine.market().clock_is_off(), "the median of five is 300 ms");
+    assert_eq!(state(&engine), ClockState::Off, "the median of five is 300 ms");
     // A sample goes with its peer.
     engine.handle(NOW_MS, Input::Peer { key: Key([10; 32]), up: false });
-    assert!(!engine.market().clock_is_off());
+    assert_eq!(state(&engine), ClockState::Doubtful);
 }
 
 #[test]
@@ -80,4 +82,9 @@ fn peers_are_asked_again_once_a_minute() {
     assert_eq!(asked(&mut engine).len(), 3);
     engine.handle(NOW_MS + 60_001, Input::Tick);
     assert!(asked(&mut engine).is_empty());
+    // A clock that is set back by a day asks all the same.
+    let earlier_ms = NOW_MS - 86_400_000;
+    engine.handle(earlier_ms, Input::Tick);
+    assert_eq!(asked(&mut engine).len(), 3);
+    assert!(engine.poll_timeout(earlier_ms).0 <= earlier_ms + 60_000);
 }

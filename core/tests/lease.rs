@@ -558,6 +558,9 @@ fn a_restart_at_any_state_goes_on() {
         )),
         0
     );
+    for party in [PROVIDER, ALICE] {
+        net.party(party).chain.median_time_past_s = u32::MAX;
+    }
     net.until(ENDS_MS + 337 * 4000);
     for party in [PROVIDER, ALICE] {
         assert!(net.party(party).leases.views(public(party)).is_empty());

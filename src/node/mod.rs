@@ -10,6 +10,7 @@
 
 mod answer;
 mod chain_task;
+mod clock;
 pub mod config;
 mod faucet;
 mod history;

@@ -20,7 +20,7 @@ use crate::wallet::WalletError;
 use capex_core::book::OrderSet;
 use capex_core::bundle::Candidates;
 use capex_core::engine::certificates::CertificateNews;
-use capex_core::engine::kernel::KernelNews;
+use capex_core::engine::kernel::{ClockState, KernelNews};
 use capex_core::engine::leases::{LeaseEffect, LeaseNews};
 use capex_core::engine::market::{ComputeError, Computed, MarketNews};
 use capex_core::engine::trades::TradeNews;
@@ -249,6 +249,20 @@ impl Shell for Outside {
             }
             Event::Market(MarketNews::Failed { epoch, code }) => {
                 tracing::error!(epoch, code, "epoch not computed");
+            }
+            Event::Market(MarketNews::Clock(clock)) => match clock.state {
+                ClockState::Right => tracing::info!("the clock agrees with others again"),
+                ClockState::Doubtful | ClockState::Off => {
+                    tracing::warn!(code = "clock.off", "{}", super::clock::words(&clock));
+                }
+            },
+            Event::Market(MarketNews::ClockWasAhead { through, epoch }) => {
+                tracing::warn!(
+                    code = "clock.was_ahead",
+                    through,
+                    epoch,
+                    "the clock was ahead: what was signed and computed by it is forgotten"
+                );
             }
             Event::Trade(TradeNews { trade, state }) => tracing::info!(%trade, %state, "trade"),
             Event::Certificate(CertificateNews { cert, what }) => {

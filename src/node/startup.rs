@@ -86,9 +86,12 @@ pub(super) fn open_datadir(config: &Config) -> Result<Opened, NodeError> {
     let settlement = keys.settlement_secret()?;
     owner.admit(&store, &identity_file, Keys::new(identity, settlement).public())?;
     let wallet = Wallet::open(&keys, chain, Arc::clone(&store), None);
-    let mut wallet = wallet.map_err(|error| match error {
-        WalletError::OtherSeed => OwnerError::Foreign { path: seed_file, keys: None }.into(),
-        error => NodeError::from(error),
+    let mut wallet = wallet.map_err(|error| {
+        if matches!(error, WalletError::OtherSeed) {
+            OwnerError::Foreign { path: seed_file, keys: None }.into()
+        } else {
+            NodeError::from(error)
+        }
     })?;
     if keys.birthday_s().is_none() {
         // Another life may have handed out addresses in a row that nobody paid to.

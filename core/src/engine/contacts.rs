@@ -96,7 +96,13 @@ impl Contacts {
 
     /// Publishes our Contact when it is due.
     pub fn on_tick(&mut self, ctx: &mut Context<'_>) {
-        if self.own.is_empty() || ctx.now_ms < self.due_at_ms {
+        // A clock that was set back would wait for its former time, and its number would be one
+        // of the future.
+        let was_set_back = ctx.now_ms < self.published_at_ms;
+        if was_set_back {
+            self.seq = 0;
+        }
+        if self.own.is_empty() || ctx.now_ms < self.due_at_ms && !was_set_back {
             return;
         }
         self.published_at_ms = ctx.now_ms;

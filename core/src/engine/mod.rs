@@ -26,7 +26,7 @@ use std::sync::Arc;
 
 use self::contacts::Contacts;
 use self::holdings::Holdings;
-use self::kernel::{Counters, Kernel};
+use self::kernel::{ClockCheck, Counters, Kernel};
 use self::leases::Leases;
 use self::market::{Circumstances, ComputeError, Computed, Inventory, Market, Matched};
 use self::register::{Desk, Register};
@@ -179,8 +179,9 @@ impl Engine {
     }
 
     fn judge_clock(&mut self, now_ms: TimeMs) {
-        let (offset_ms, peers) = self.sync.clock_offset();
-        self.market.on_clock(&self.kernel.context(now_ms), offset_ms, peers);
+        let mut ctx = self.kernel.context(now_ms);
+        let clock = ClockCheck::new(now_ms, self.sync.clock_offset(), ctx.chain, ctx.params);
+        self.market.on_clock(&mut ctx, clock);
     }
 
     fn start(&mut self, now_ms: TimeMs, records: &[Record], salt: [u8; 32]) {
@@ -236,6 +237,7 @@ impl Engine {
     }
 
     fn tick(&mut self, now_ms: TimeMs) {
+        self.judge_clock(now_ms);
         let mut ctx = self.kernel.context(now_ms);
         self.market.on_tick(&mut ctx, &self.register);
         let mut ctx = self.kernel.context(now_ms);

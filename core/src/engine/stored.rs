@@ -3,6 +3,7 @@
 use super::holdings::HeldRecord;
 use super::kernel::{Cause, ConductV1, CounterV1, Record, SaltV1, Stored, Table, Unreadable};
 use super::leases::{HeldLease, LeaseRecord};
+use super::market::SignedEpochs;
 use super::market::records::{EpochV1, OrderV1, OrdersV1, StandingV1};
 use super::register::{BehindV1, CapacityRecord, IssuedRecord, RestoredV1};
 use super::trades::PastTradeV1;
@@ -41,6 +42,7 @@ pub fn reread(record: &Record) -> Result<Record, Unreadable> {
         Table::Salt => again::<SaltV1>(record, has::<8>),
         Table::Behind => again::<BehindV1>(record, |key| key == RestoredV1::KEY),
         Table::Restored => again::<RestoredV1>(record, |key| key == RestoredV1::KEY),
+        Table::SignedEpochs => again::<SignedEpochs>(record, has::<1>),
         Table::Conduct => again::<ConductV1>(record, |key| matches!(key.len(), 32 | 36)),
     }
 }

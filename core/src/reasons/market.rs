@@ -136,7 +136,10 @@ pub(super) const FAMILIES: &[Family] = &[
     },
     family! {
         "clock", "node: its own clock";
-        "clock.off": Note, Local, "the clock differs from that of the peers", "set it by NTP";
+        "clock.off": Note, Local, "the clock differs from that of the peers or of the chain",
+            "set it by NTP";
+        "clock.was_ahead": Note, Local,
+            "the clock was ahead once: orders were signed for epochs that are still to come";
     },
     family! {
         "sync", "node: an epoch that it does not keep";

@@ -135,7 +135,7 @@ pub struct Party {
     pub loses: fn(&[u8]) -> bool,
     keys: Keys,
     secp: Secp256k1<All>,
-    chain: ChainView,
+    pub(crate) chain: ChainView,
     wallet: WalletView,
     counters: Counters,
     out: Outbox,

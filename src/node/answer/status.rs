@@ -1,7 +1,8 @@
 //! One screen about this node.
 
 use crate::api::types::{Capacity, ChainStatus, LEASE_ENDED_PHASES, Open, Reason, Status};
-use crate::node::{Node, now_ms};
+use crate::node::{Node, clock, now_ms};
+use capex_core::engine::kernel::ClockState;
 use capex_core::epoch::{computed_at_ms, epoch_at};
 
 /// Confirmation target of the fee rate shown, chain blocks.
@@ -85,8 +86,19 @@ impl Node {
         if self.engine().peers().is_empty() {
             warn("peers.none", "no peers: add one with `capex peer add ADDRESS`".to_owned());
         }
-        if self.engine().market().clock_is_off() {
-            warn("clock.off", "the clock differs from that of the peers; set it by NTP".to_owned());
+        let market = self.engine().market();
+        let clock = market.clock();
+        if clock.state != ClockState::Right {
+            warn("clock.off", clock::words(&clock));
+        }
+        if let Some(last) = market.signed_ahead(now_ms(), self.engine().params()) {
+            warn(
+                "clock.was_ahead",
+                format!(
+                    "the clock was ahead once and orders were signed for epochs up to {last}: when \
+                     those come, this node signs none for them; all others are as ever"
+                ),
+            );
         }
         if let Some(reason) =
             self.engine().register().halted().and_then(capex_core::reasons::Reason::find)

@@ -5,10 +5,9 @@ use std::collections::BTreeSet;
 use crate::api::{ApiError, Noun, Prefix, Query};
 use crate::node::history::epoch_not_found;
 use crate::node::offload::{EpochStudy, ExplainStudy, QuoteStudy, Study};
-use crate::node::{Node, now_ms};
+use crate::node::{Node, clock, now_ms};
 use capex_core::book::instance;
-use capex_core::engine::market::OrderSpec;
-use capex_core::engine::market::{EpochView, Standing, quote};
+use capex_core::engine::market::{EpochView, Obstacle, OrderSpec, Standing, quote};
 use capex_core::epoch::{Phase, computed_at_ms, epoch_at};
 use capex_core::ids::{OrderId, StandingId};
 use capex_core::limits::ORDERS_PER_OWNER_BOOK;
@@ -163,6 +162,11 @@ impl Node {
 
     fn not_signed(&self, standing: &Standing) -> (String, String) {
         let id = standing.id.to_string();
+        let engine = self.engine();
+        let obstacle = engine.market().obstacle(now_ms(), engine.params(), engine.chain().up);
+        if let Some(obstacle) = obstacle.filter(|_| standing.is_open()) {
+            return self.held_up(obstacle);
+        }
         if let Some(note) = &standing.note {
             let message = format!("the order was not signed for the last epoch: {note}");
             return (message, format!("see `capex order show {id}`"));
@@ -182,6 +186,28 @@ impl Node {
                 "the order was not signed for any epoch yet".to_owned(),
                 format!("ask again in a moment, or see `capex order show {id}`"),
             ),
+        }
+    }
+
+    /// Why nothing is signed now, whatever the order.
+    fn held_up(&self, obstacle: Obstacle) -> (String, String) {
+        let status = "see `capex status`".to_owned();
+        match obstacle {
+            Obstacle::Clock(clock) => {
+                (format!("nothing is signed: {}", clock::words(&clock)), status)
+            }
+            Obstacle::Chain => {
+                ("nothing is signed while the chain source is away".to_owned(), status)
+            }
+            Obstacle::SignedBefore(epoch) => {
+                let wait_ms =
+                    computed_at_ms(epoch, self.engine().params()).saturating_sub(now_ms());
+                let message = format!(
+                    "this node has signed for epoch {epoch} in an earlier life, or by a clock \
+                     that was ahead; the order is signed for the next one"
+                );
+                (message, format!("ask again in {} s", wait_ms.div_ceil(1000)))
+            }
         }
     }
 

@@ -90,11 +90,11 @@ impl Holdings {
     /// Repeats what peers did not answer, forgets what is long past.
     pub fn on_tick(&mut self, ctx: &mut Context<'_>) {
         self.ask_at_start(ctx);
-        let due = self.gifts.iter().filter(|(_, gift)| gift.due_ms() <= ctx.now_ms);
+        let due = self.gifts.iter().filter(|(_, gift)| gift.is_due(ctx.now_ms));
         let due: Vec<CertId> = due.map(|(cert, _)| *cert).collect();
         due.into_iter().for_each(|cert| self.send_gift(ctx, cert));
         self.bring_due(ctx);
-        let slot = ctx.params.slot_at(ctx.now_ms);
+        let slot = ctx.params.slot_at(ctx.past_ms());
         if slot > self.cleared {
             self.cleared = slot;
             self.forget(ctx, slot);

@@ -134,6 +134,13 @@ impl Context<'_> {
         self.secret(label, index)
     }
 
+    /// A time that has passed, by the own clock and by the chain, unix ms: what it ends may be
+    /// forgotten for good. None has without a chain, since a clock alone may be ahead.
+    #[must_use]
+    pub fn past_ms(&self) -> TimeMs {
+        self.now_ms.min(u64::from(self.chain.median_time_past_s).saturating_mul(1000))
+    }
+
     /// Public identity of this node.
     #[must_use]
     pub fn me(&self) -> Key {

@@ -1,6 +1,7 @@
 //! What all components of the engine stand on, and nothing that belongs to one of them.
 
 mod answer;
+mod clock;
 mod conduct;
 mod context;
 mod counters;
@@ -16,6 +17,7 @@ mod treasury;
 use bitcoin::secp256k1::{All, Secp256k1};
 
 pub use self::answer::Answer;
+pub use self::clock::{ClockCheck, ClockState};
 pub use self::conduct::{Conduct, ConductV1, Denial, Miss, Subject};
 pub use self::context::{ChainView, Context, WalletView};
 pub use self::counters::{CounterV1, Counters, SaltV1};

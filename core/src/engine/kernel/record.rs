@@ -17,7 +17,7 @@ use crate::wire::{self, WireError};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Table {
-    /// Counters by name: highest epoch signed, next nonce, next key index.
+    /// Counters by name: next nonce, next key index.
     Counter = 1,
     Standing = 2,
     /// Computed epochs by number: root, counts and hash of the result.
@@ -51,6 +51,8 @@ pub enum Table {
     Salt = 17,
     /// Misses of others by key, or by coin.
     Conduct = 18,
+    /// Epochs for which orders were signed, as ranges.
+    SignedEpochs = 19,
     /// A statement of this node that its register does not have.
     Behind = 20,
     /// When the store was restored from a copy, until peers have been asked.
@@ -59,7 +61,7 @@ pub enum Table {
 
 impl Table {
     /// Every table.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::Counter,
         Self::Standing,
         Self::Epoch,
@@ -78,6 +80,7 @@ impl Table {
         Self::PastTrade,
         Self::Salt,
         Self::Conduct,
+        Self::SignedEpochs,
         Self::Behind,
         Self::Restored,
     ];
@@ -118,6 +121,7 @@ impl Table {
             Self::PastTrade => "past_trade",
             Self::Salt => "salt",
             Self::Conduct => "conduct",
+            Self::SignedEpochs => "signed_epochs",
             Self::Behind => "behind",
             Self::Restored => "restored",
         }

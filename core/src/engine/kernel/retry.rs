@@ -45,6 +45,13 @@ impl Retry {
         self.due_ms
     }
 
+    /// Whether the next try is due. One that is further away than any wait was set by a clock
+    /// that has been set back since.
+    #[must_use]
+    pub fn is_due(self, now_ms: TimeMs) -> bool {
+        now_ms >= self.due_ms || self.due_ms - now_ms > self.pace.longest_ms
+    }
+
     /// Tries so far.
     #[must_use]
     pub fn tries(self) -> u32 {

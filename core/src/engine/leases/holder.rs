@@ -366,7 +366,7 @@ impl Leases {
 
     pub(super) fn tick_held(&mut self, ctx: &mut Context<'_>) {
         let now_ms = ctx.now_ms;
-        let due = |retry: &Retry| retry.due_ms() <= now_ms;
+        let due = |retry: &Retry| retry.is_due(now_ms);
         let asking = self.asking.iter().filter(|(_, asking)| due(&asking.retry));
         let commands: Vec<u64> = asking.map(|(command, _)| *command).collect();
         commands.into_iter().for_each(|command| self.ask_challenge(ctx, command));

@@ -108,7 +108,7 @@ impl Leases {
         self.tick_hosted(ctx);
         self.tick_held(ctx);
         self.tick_fetching(ctx);
-        let slot = ctx.params.slot_at(ctx.now_ms);
+        let slot = ctx.params.slot_at(ctx.past_ms());
         if slot > self.cleared {
             self.cleared = slot;
             self.forget(ctx, slot);

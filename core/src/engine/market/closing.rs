@@ -5,9 +5,14 @@
 
 use std::sync::Arc;
 
-use super::{COMPUTED_THROUGH, ComputeError, Computed, Inventory, Market, MarketNews, Matched};
+use super::records::StandingV1;
+use super::{ComputeError, Computed, Inventory, Market, MarketNews, Matched};
 use crate::engine::io::Effect;
+use crate::engine::kernel::ClockState;
 use crate::engine::kernel::Context;
+use crate::epoch::epoch_at;
+use crate::params::Params;
+use crate::units::TimeMs;
 
 /// Epochs that wait for their result. A node that needs longer than an epoch for each gives
 /// up the newest, for which it has signed nothing.
@@ -18,7 +23,7 @@ impl Market {
     pub(super) fn freeze_due(&mut self, ctx: &mut Context<'_>, now_epoch: u64) {
         let through = now_epoch.saturating_sub(1);
         let mut due = self.epochs.unfrozen(through);
-        if self.clock_is_off {
+        if self.clock.state == ClockState::Off {
             due.clear();
         }
         self.epochs.frozen_through = through;
@@ -66,6 +71,36 @@ impl Market {
         Some(matched)
     }
 
+    /// The clock was ahead and is set back by more than an epoch. What was signed and computed
+    /// by it was meant for nobody: it is forgotten, and the node takes part in the open epoch
+    /// unless it has signed for it already.
+    pub(super) fn set_back(&mut self, ctx: &mut Context<'_>, epoch: u64) {
+        let latest = self.signed_epochs.last().max(self.epochs.latest());
+        let latest = latest.unwrap_or(0).max(self.epochs.frozen_through);
+        ctx.out.notify(MarketNews::ClockWasAhead { through: latest, epoch });
+        self.closed_epochs = self.signed_epochs.clone();
+        self.ended.clear();
+        self.drafts.discard(|_| true);
+        ctx.treasury.release_bids_through(u64::MAX);
+        self.signed.retain(|_, signed| signed.epoch <= epoch);
+        self.resigned_through = self.resigned_through.min(epoch.saturating_sub(1));
+        for standing in self.standing.values_mut() {
+            if standing.last_epoch.is_some_and(|last| last > epoch) {
+                (standing.last_epoch, standing.last_order) = (None, None);
+                ctx.out.store(&standing.id.0, &StandingV1::from(&*standing));
+            }
+        }
+        self.epochs.set_back(ctx, epoch);
+    }
+
+    /// The last epoch for which this node has signed while its clock was ahead, if that has
+    /// not come yet.
+    #[must_use]
+    pub fn signed_ahead(&self, now_ms: TimeMs, params: &Params) -> Option<u64> {
+        let epoch = epoch_at(now_ms, params);
+        self.closed_epochs.last().filter(|last| is_ahead(*last, epoch))
+    }
+
     /// Takes note of what is computed, once its rows are settlements, and hands out the next
     /// set.
     pub fn advance(&mut self, ctx: &mut Context<'_>) {
@@ -73,10 +108,6 @@ impl Market {
         let through = next.map_or(self.epochs.frozen_through, |epoch| epoch.saturating_sub(1));
         // The rows that bind are committed by now, so nothing is free in between.
         ctx.treasury.release_bids_through(through);
-        // An epoch without orders leaves nothing to keep, and no write.
-        if self.epochs.any_orders_through(through) {
-            ctx.set_counter(COMPUTED_THROUGH, through);
-        }
         self.epochs.computed_through = through;
         self.epochs.forget_oldest(ctx);
         self.close_one_shots(ctx, through);
@@ -90,17 +121,25 @@ impl Market {
     }
 }
 
+/// Whether an epoch is further ahead of the clock than one that was set back a little makes it.
+pub(super) fn is_ahead(epoch: u64, now_epoch: u64) -> bool {
+    epoch > now_epoch.saturating_add(1)
+}
+
 fn failed(ctx: &mut Context<'_>, epoch: u64, error: &ComputeError) {
     ctx.out.notify(MarketNews::Failed { epoch, code: error.code() });
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{Empty, bid, with};
+    use std::collections::BTreeMap;
+
+    use super::super::tests::{Empty, bid, with, written};
     use super::*;
     use crate::book::OrderSet;
     use crate::engine::io::Event;
-    use crate::engine::kernel::{Keys, Miss, Subject};
+    use crate::engine::kernel::{ClockCheck, Keys, Miss, Record, Subject};
+    use crate::engine::market::signing::Obstacle;
     use crate::engine::market::signing::{order_of, signs_at_ms};
     use crate::engine::market::{Circumstances, TimeInForce};
     use crate::epoch::{opens_at_ms, root_at_ms};
@@ -121,6 +160,8 @@ mod tests {
                 Effect::Notify(Event::Market(news)) => told.push(match news {
                     MarketNews::Computed { epoch, .. } => (epoch, "done"),
                     MarketNews::Failed { epoch, code } => (epoch, code),
+                    MarketNews::Clock(_) => (0, "clock"),
+                    MarketNews::ClockWasAhead { through, .. } => (through, "ahead"),
                 }),
                 _ => {}
             }
@@ -259,12 +300,104 @@ mod tests {
         with(&[], |ctx, epoch| {
             let mut market = begun(ctx);
             place(&mut market, ctx);
+            let records = written(ctx);
             ctx.now_ms = opens_at_ms(epoch + 1, ctx.params);
             market.on_tick(ctx, &Empty);
             assert_eq!(effects(ctx).0.len(), 1);
-            let next = begun(ctx);
+            let mut next = Market::default();
+            next.load(ctx, &records).unwrap();
+            next.on_tick(ctx, &Empty);
             assert!(effects(ctx).0.is_empty(), "half a set is not matched");
-            assert_eq!((next.epochs.computed_through, next.floor), (epoch, epoch));
+            assert!(next.closed_epochs.contains(epoch));
+            assert_eq!(next.epochs.computed_through, epoch);
+        });
+    }
+
+    /// A day of epochs.
+    const FAR: u64 = 86_400_000;
+
+    /// Epochs to match, and everything that was written since the last call added to a journal.
+    fn drained(
+        ctx: &mut Context<'_>,
+        journal: &mut BTreeMap<(u8, Vec<u8>), Record>,
+    ) -> Vec<(u64, Arc<OrderSet>)> {
+        ctx.out.flush();
+        let mut matches = Vec::new();
+        while let Some(effect) = ctx.out.poll() {
+            match effect {
+                Effect::Match { epoch, set } => matches.push((epoch, set)),
+                Effect::Persist { records, .. } => {
+                    for record in records {
+                        journal.insert((record.table, record.key.clone()), record);
+                    }
+                }
+                _ => {}
+            }
+        }
+        journal.retain(|_, record| record.value.is_some());
+        matches
+    }
+
+    #[test]
+    fn a_clock_that_was_ahead_once_silences_nobody_and_signs_nothing_twice() {
+        with(&[], |ctx, epoch| {
+            let (right_ms, mut journal) = (ctx.now_ms, BTreeMap::new());
+            let mut market = begun(ctx);
+            place(&mut market, ctx);
+            // The clock runs ahead: the open epoch ends, and what stands is signed for one that
+            // is far away.
+            ctx.now_ms += FAR;
+            let ahead = epoch_at(ctx.now_ms, ctx.params);
+            ctx.now_ms = signs_at_ms(ctx.me(), ahead, ctx.params);
+            market.on_tick(ctx, &Empty);
+            let ended = drained(ctx, &mut journal).remove(0);
+            let result = computed(ctx, &ended);
+            market.on_matched(ctx, &mut Empty, epoch, result).unwrap();
+            market.advance(ctx);
+            place(&mut market, ctx);
+            assert_eq!(market.signed_for(ahead).count(), 1);
+            assert!(drained(ctx, &mut journal).is_empty());
+            let records: Vec<Record> = journal.into_values().collect();
+
+            // It is set back while the node runs, or between two lives.
+            ctx.now_ms = right_ms;
+            let mut next = Market::default();
+            next.load(ctx, &records).unwrap();
+            for (mut market, name) in [(market, "runs"), (next, "starts again")] {
+                ctx.now_ms = right_ms;
+                market.on_tick(ctx, &Empty);
+                assert_eq!(market.signed_ahead(ctx.now_ms, ctx.params), Some(ahead), "{name}");
+                assert_eq!(ctx.treasury.reserved_sat(), 0, "{name}");
+                let before = market.obstacle(ctx.now_ms, ctx.params, true);
+                assert_eq!(before, Some(Obstacle::SignedBefore(epoch)), "{name}");
+                let signed = market.signed_for(epoch).count();
+                place(&mut market, ctx);
+                assert_eq!(market.signed_for(epoch).count(), signed, "{name}: not twice");
+                ctx.now_ms = opens_at_ms(epoch + 1, ctx.params);
+                market.on_tick(ctx, &Empty);
+                assert_eq!(market.obstacle(ctx.now_ms, ctx.params, true), None, "{name}");
+                ctx.now_ms = signs_at_ms(ctx.me(), epoch + 1, ctx.params);
+                market.on_tick(ctx, &Empty);
+                assert!(market.signed_for(epoch + 1).count() > 0, "{name}");
+                assert!(market.closed_epochs.contains(ahead), "{name}: nor when that day comes");
+                ctx.treasury.release_bids_through(u64::MAX);
+            }
+        });
+    }
+
+    #[test]
+    fn nothing_expires_by_a_clock_that_the_chain_contradicts() {
+        with(&[], |ctx, _| {
+            let mut market = begun(ctx);
+            place(&mut market, ctx);
+            ctx.now_ms += FAR;
+            let from_chain_ms = Some(86_400_001);
+            let doubt = ClockCheck { from_chain_ms, ..ClockCheck::default() };
+            for (clock, is_open) in [(doubt, true), (ClockCheck::default(), false)] {
+                market.on_clock(ctx, clock);
+                market.on_tick(ctx, &Empty);
+                assert_eq!(market.standing().all(|order| order.is_open()), is_open);
+            }
         });
     }
 }

@@ -90,6 +90,37 @@ impl Epochs {
         self.views.values().rev().take(TRADER_EPOCHS).any(|view| view.set.has_owner(key))
     }
 
+    /// The latest epoch that is known or on disk.
+    pub(super) fn latest(&self) -> Option<u64> {
+        let known = self.views.last_key_value().map(|(epoch, _)| *epoch);
+        known.max(self.archived.last_key_value().map(|(epoch, _)| *epoch))
+    }
+
+    /// Forgets all epochs after the open one: the clock was ahead, and they are still to come.
+    pub(super) fn set_back(&mut self, ctx: &mut Context<'_>, open: u64) {
+        let through = open.saturating_sub(1);
+        self.computed_through = through;
+        self.frozen_through = through;
+        self.voted_through = self.voted_through.min(through);
+        self.lacks.clear();
+        for (epoch, view) in self.views.split_off(&open.saturating_add(1)) {
+            self.discard(ctx, epoch, view);
+        }
+        for (epoch, parts) in self.archived.split_off(&open.saturating_add(1)) {
+            archive::delete(ctx.out, epoch, parts);
+        }
+    }
+
+    /// Lets go of an epoch in memory.
+    fn discard(&self, ctx: &mut Context<'_>, epoch: u64, view: EpochView) {
+        if view.result.is_none() {
+            for id in view.set.ids_of(&ctx.me()) {
+                ctx.out.delete(Table::Order, &order_key(epoch, &id));
+            }
+        }
+        ctx.out.push(Effect::Discard { set: view.set });
+    }
+
     /// Distinct valid orders seen in this life, own ones included.
     #[must_use]
     pub fn orders_seen(&self) -> u64 {
@@ -143,7 +174,8 @@ impl Epochs {
     pub(in crate::engine) fn is_open(&self, ctx: &Context<'_>, epoch: u64) -> Result<(), Reason> {
         let tolerance_ms = ctx.params.clock_tolerance_ms();
         let now = epoch_at(ctx.now_ms, ctx.params);
-        if epoch < now || epoch <= self.frozen_through {
+        // One with a result is over, even if the clock was ahead when it got that.
+        if epoch < now || epoch <= self.frozen_through || self.is_archived(epoch) {
             return Err(reason!("order.stale_epoch"));
         }
         let early = opens_at_ms(epoch, ctx.params).saturating_sub(tolerance_ms);
@@ -211,7 +243,7 @@ impl Epochs {
         self.voted_through = epoch;
         let me = ctx.me();
         let Some(view) = self.views.get_mut(&epoch) else { return };
-        if view.set.is_empty() {
+        if view.set.is_empty() || view.roots.contains_key(&me) {
             return;
         }
         let root = Root {
@@ -226,13 +258,6 @@ impl Epochs {
             let bytes = encode(ctx.sign(root).envelope());
             ctx.out.push(Effect::Publish { topic: Topic::Roots, bytes });
         }
-    }
-
-    /// Whether an epoch up to `through` that is not computed has orders.
-    pub(super) fn any_orders_through(&self, through: u64) -> bool {
-        let first = self.computed_through.saturating_add(1);
-        // What was computed just now has its orders too.
-        first <= through && self.views.range(first..=through).any(|(_, view)| !view.set.is_empty())
     }
 
     /// Epochs up to `through` that have orders and end only now.
@@ -274,12 +299,7 @@ impl Epochs {
         let ended = self.views.range(..=self.computed_through).count();
         for _ in EPOCHS_IN_MEMORY..ended {
             let Some((epoch, view)) = self.views.pop_first() else { break };
-            if view.result.is_none() {
-                for id in view.set.ids_of(&ctx.me()) {
-                    ctx.out.delete(Table::Order, &order_key(epoch, &id));
-                }
-            }
-            ctx.out.push(Effect::Discard { set: view.set });
+            self.discard(ctx, epoch, view);
         }
         while self.archived.len() > EPOCHS_KEPT {
             let Some((epoch, parts)) = self.archived.pop_first() else { break };

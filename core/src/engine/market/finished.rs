@@ -28,6 +28,9 @@ impl Market {
 
     /// Ends the standing orders whose time or window has passed.
     pub(super) fn expire(&mut self, ctx: &mut Context<'_>) {
+        if self.clock.may_be_ahead() {
+            return;
+        }
         let first = ctx.params.first_slot(epoch_at(ctx.now_ms, ctx.params));
         for standing in self.standing.values_mut().filter(|standing| standing.is_open()) {
             if standing.is_past(ctx.now_ms, first) {

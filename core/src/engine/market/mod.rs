@@ -18,6 +18,7 @@ mod messages;
 pub mod quote;
 pub mod records;
 mod rows;
+mod signed;
 pub mod signing;
 mod spec;
 pub mod standing;
@@ -30,13 +31,16 @@ pub use epochs::{EpochView, Epochs, Lack};
 pub use inventory::Inventory;
 pub use messages::{MarketCommand, MarketNews};
 pub use rows::Matched;
+pub use signed::SignedEpochs;
+pub use signing::Obstacle;
 pub use spec::{OrderSpec, TimeInForce};
 pub use standing::{Standing, StandingState};
 
+use self::closing::is_ahead;
 use self::drafts::Drafts;
 use self::records::StandingV1;
 use super::io::{Done, Effect, Refusal};
-use super::kernel::{Context, Record, Timer, Unreadable, records};
+use super::kernel::{ClockCheck, Context, Record, Timer, Unreadable, records};
 use crate::epoch::{computed_at_ms, epoch_at, root_at_ms};
 use crate::ids::{Key, OrderId, StandingId};
 use crate::params::Params;
@@ -66,21 +70,22 @@ pub struct Market {
     drafts: Drafts,
     /// Number of the last order of ours.
     nonce: u64,
-    /// Never sign for an epoch up to this one: an earlier life may have.
-    floor: u64,
+    /// Epochs for which this life or an earlier one has signed.
+    signed_epochs: SignedEpochs,
+    /// The same at the start of this life, or when its clock was last set back: for these
+    /// nothing is signed any more.
+    closed_epochs: SignedEpochs,
     /// Standing orders were signed again for every epoch up to here.
     resigned_through: u64,
     /// Epochs that ended and have no result yet, oldest first: the first is being computed.
     ended: VecDeque<u64>,
     /// Whom nothing was signed towards last time, the worst first.
     denied: Vec<Key>,
-    clock_is_off: bool,
+    clock: ClockCheck,
     started: bool,
 }
 
-const SIGNED_THROUGH: &str = "epoch.signed";
 const NONCE: &str = "order.nonce";
-const COMPUTED_THROUGH: &str = "epoch.computed";
 
 impl Market {
     /// Restores state from the journal.
@@ -94,8 +99,8 @@ impl Market {
             self.standing.insert(id, standing.with_id(id));
         }
         self.epochs.load(ctx, all)?;
-        self.floor = ctx.counter(SIGNED_THROUGH);
-        self.resigned_through = self.floor;
+        self.signed_epochs = SignedEpochs::load(all)?;
+        self.closed_epochs = self.signed_epochs.clone();
         self.nonce = ctx.counter(NONCE);
         let now_epoch = epoch_at(ctx.now_ms, ctx.params);
         // What ended meanwhile was missed, also where it waited for its result. The orders of
@@ -103,9 +108,12 @@ impl Market {
         // epoch of 100,000 orders would cost the loop 60 MB, and fetched anew from peers it would
         // be a set that this node has not voted for. Nothing is owed: no terms were signed, and
         // the counterparty's request ends as `trade.no_agreement`.
-        self.epochs.computed_through =
-            ctx.counter(COMPUTED_THROUGH).max(now_epoch.saturating_sub(1));
+        self.epochs.computed_through = now_epoch.saturating_sub(1);
         self.epochs.frozen_through = self.epochs.computed_through;
+        let latest = self.signed_epochs.last().max(self.epochs.latest());
+        if latest.is_some_and(|latest| is_ahead(latest, now_epoch)) {
+            self.set_back(ctx, now_epoch);
+        }
         self.started = true;
         Ok(())
     }
@@ -189,6 +197,9 @@ impl Market {
             return;
         }
         let epoch = epoch_at(ctx.now_ms, ctx.params);
+        if is_ahead(self.epochs.frozen_through, epoch) {
+            self.set_back(ctx, epoch);
+        }
         if self.epochs.frozen_through.saturating_add(1) < epoch {
             self.freeze_due(ctx, epoch);
         }
@@ -220,18 +231,19 @@ impl Market {
         }
     }
 
-    /// The clock was compared with that of peers: beyond min(2 s, FREEZE / 4)
-    /// this node computes nothing.
-    pub fn on_clock(&mut self, ctx: &Context<'_>, offset_ms: i64, peers: u16) {
-        const PEERS_TO_JUDGE: u16 = 5;
-        let is_far = offset_ms.unsigned_abs() > ctx.params.clock_tolerance_ms();
-        self.clock_is_off = peers >= PEERS_TO_JUDGE && is_far;
+    /// The clock was compared with those of others: one that is off signs and computes
+    /// nothing.
+    pub fn on_clock(&mut self, ctx: &mut Context<'_>, clock: ClockCheck) {
+        if clock.state != self.clock.state {
+            ctx.out.notify(MarketNews::Clock(clock));
+        }
+        self.clock = clock;
     }
 
-    /// Whether the clock is too far off to match.
+    /// What others say of the clock.
     #[must_use]
-    pub fn clock_is_off(&self) -> bool {
-        self.clock_is_off
+    pub fn clock(&self) -> ClockCheck {
+        self.clock
     }
 }
 

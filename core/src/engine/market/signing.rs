@@ -6,7 +6,7 @@ use super::{Circumstances, Inventory, Market, OrderSpec, SignedOrder, Standing, 
 use crate::admission::check_rules;
 use crate::bundle::pack;
 use crate::engine::io::{Effect, Topic};
-use crate::engine::kernel::Context;
+use crate::engine::kernel::{ClockCheck, ClockState, Context};
 use crate::epoch::{Phase, epoch_at, opens_at_ms};
 use crate::ids::{Key, OrderId, StandingId};
 use crate::limits::{ALLOW_DENY_MAX, ORDERS_PER_OWNER_BOOK};
@@ -14,6 +14,17 @@ use crate::order::{Order, Side, Source};
 use crate::params::Params;
 use crate::units::{TimeMs, Units, Window};
 use crate::wire::{VERSION, sha256, signing_prefix};
+
+/// What keeps a node from signing, whatever the order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Obstacle {
+    /// Its clock is off.
+    Clock(ClockCheck),
+    /// No chain source answers.
+    Chain,
+    /// It has signed for this epoch in an earlier life, or by a clock that was ahead.
+    SignedBefore(u64),
+}
 
 /// The order that is signed now for an epoch, without its proof of work.
 pub(super) fn order_of(
@@ -90,10 +101,23 @@ pub fn signs_at_ms(owner: Key, epoch: u64, params: &Params) -> TimeMs {
 impl Market {
     /// Whether this node may sign for an epoch now.
     fn may_sign(&self, now_ms: TimeMs, params: &Params, epoch: u64) -> bool {
-        epoch > self.floor
+        !self.closed_epochs.contains(epoch)
             && self.epochs.computed_through.saturating_add(1) == epoch
             && Phase::at(now_ms, params) == Phase::Open
-            && !self.clock_is_off
+            && self.clock.state != ClockState::Off
+    }
+
+    /// What keeps this node from signing anything in this epoch.
+    #[must_use]
+    pub fn obstacle(&self, now_ms: TimeMs, params: &Params, is_chain_up: bool) -> Option<Obstacle> {
+        let epoch = epoch_at(now_ms, params);
+        if self.clock.state == ClockState::Off {
+            Some(Obstacle::Clock(self.clock))
+        } else if !is_chain_up {
+            Some(Obstacle::Chain)
+        } else {
+            self.closed_epochs.contains(epoch).then_some(Obstacle::SignedBefore(epoch))
+        }
     }
 
     /// Whether standing orders wait for the moment at which they are signed again.
@@ -309,7 +333,7 @@ impl Market {
         }
         // On disk before anything signed leaves: after a restart this epoch is over for us.
         ctx.set_counter(super::NONCE, self.nonce);
-        ctx.set_counter(super::SIGNED_THROUGH, epoch);
+        self.signed_epochs.add(ctx, epoch);
         let mut orders = Vec::with_capacity(drafts.len());
         for Draft { order, signed } in drafts {
             let order = ctx.sign(order);

@@ -154,7 +154,7 @@ impl Register {
         self.void_unsold(ctx);
         self.end_wait_due(ctx);
         self.bring_due(ctx);
-        let slot = ctx.params.slot_at(ctx.now_ms);
+        let slot = ctx.params.slot_at(ctx.past_ms());
         if slot > self.cleared {
             self.cleared = slot;
             self.ledger.expire(slot);

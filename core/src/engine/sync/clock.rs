@@ -31,9 +31,11 @@ impl Clocks {
 
     /// Asks every peer, once a minute.
     pub(super) fn on_tick(&mut self, ctx: &mut Context<'_>, peers: impl Iterator<Item = Key>) {
-        let due_ms = *self.due_ms.get_or_insert(ctx.now_ms.saturating_add(ASK_EVERY_MS));
-        if ctx.now_ms >= due_ms {
-            self.due_ms = Some(ctx.now_ms.saturating_add(ASK_EVERY_MS));
+        let later_ms = ctx.now_ms.saturating_add(ASK_EVERY_MS);
+        let due_ms = *self.due_ms.get_or_insert(later_ms);
+        // A clock that was set back would wait for its former time.
+        if ctx.now_ms >= due_ms || due_ms > later_ms {
+            self.due_ms = Some(later_ms);
             peers.for_each(|peer| self.ask(ctx, peer));
         }
     }

@@ -34,7 +34,7 @@ impl Tries {
 
     /// Whether a message may be sent (again).
     pub(super) fn is_message_due(&self, now_ms: TimeMs) -> bool {
-        now_ms >= self.message.due_ms()
+        self.message.is_due(now_ms)
     }
 
     /// Whether this tip has not been acted on.
