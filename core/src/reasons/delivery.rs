@@ -99,8 +99,20 @@ pub(super) const FAMILIES: &[Family] = &[
     },
     family! {
         "workload", "CLI and API: a workload";
+        "workload.core_module": Usage, Local,
+            "the file is a core module, and a lease runs components",
+            "build for wasm32-wasip2, or wrap it with wasm-tools component new";
+        "workload.import": Usage, Local, "the component imports what a lease does not offer",
+            "only WASI 0.2 without the network is offered";
         "workload.invalid": Usage, Local,
             "the workload is not allowed: a name, a count, a size or the content";
+        "workload.memory": Usage, Local,
+            "the component begins with more memory than its blocks have",
+            "redeem a certificate of more units";
+        "workload.no_command": Usage, Local,
+            "the component is not a command: nothing in it can be run",
+            "export wasi:cli/run, as programs with a main function do";
+        "workload.not_wasm": Usage, Local, "the file is no valid WebAssembly component";
     },
     family! {
         "executor", "provider: the host and its back end";

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use crate::api::{Answer, ApiError, RedeemCall};
+use crate::executor::inspect;
 use crate::node::Node;
 use crate::node::lease_client::Content;
 use capex_core::engine::leases::LeaseCommand;
@@ -57,7 +58,15 @@ impl Node {
             return;
         };
         let events = self.redemptions.events.clone();
+        let memory_bytes = self.memory_of(&call.cert);
         tokio::task::spawn_blocking(move || {
+            // Nothing is asked of the provider for what cannot run: it would consume the
+            // certificate.
+            let fits = inspect(&call.component).and_then(|needs| needs.fit(memory_bytes));
+            if let Err(unfit) = fits {
+                let _ = reply.send(Err(ApiError::new(unfit.reason(), unfit.to_string())));
+                return;
+            }
             let cert = call.cert;
             let (workload, content) = named(call);
             let digest = workload::digest(&workload);
@@ -65,6 +74,17 @@ impl Node {
             // The loop is gone only when the node stops.
             let _ = events.blocking_send(Redemption { cert, workload, digest, stage, reply, turn });
         });
+    }
+
+    /// Memory of all blocks of a certificate; as much as there can be of one that is not known
+    /// here, which the engine refuses.
+    fn memory_of(&self, cert: &CertId) -> u64 {
+        let memory = self.engine().holdings().held(cert).and_then(|facts| {
+            let class = self.engine().params().class(facts.class)?;
+            let units = u64::from(facts.units.count());
+            Some((u64::from(class.floors.memory_mib) << 20).saturating_mul(units))
+        });
+        memory.unwrap_or(u64::MAX)
     }
 
     /// A redemption is a step further.
