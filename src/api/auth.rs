@@ -28,19 +28,19 @@ pub const LIVEZ: &str = "/livez";
 /// Requests in progress: a dashboard and a few scripts. More is a runaway loop.
 pub const REQUESTS_MAX: usize = 64;
 
-/// The secret of one daemon life. Removes its file when dropped.
-pub struct Cookie {
+/// The secret of one daemon life, in its file. Removes that when dropped.
+pub struct CookieFile {
     path: PathBuf,
     secret: String,
 }
 
-impl std::fmt::Debug for Cookie {
+impl std::fmt::Debug for CookieFile {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Cookie({})", self.path.display())
+        write!(f, "CookieFile({})", self.path.display())
     }
 }
 
-impl Cookie {
+impl CookieFile {
     /// Draws a new secret and writes it to `<datadir>/cookie`, mode 0600. The caller holds
     /// the lock of the data directory, so a file that is already there is a dead daemon's.
     ///
@@ -49,18 +49,32 @@ impl Cookie {
     pub fn create(datadir: &Path) -> io::Result<Self> {
         let mut bytes = [0; 32];
         getrandom::fill(&mut bytes).map_err(io::Error::other)?;
-        let path = datadir.join(COOKIE_FILE);
-        match std::fs::remove_file(&path) {
+        let file = Self { path: datadir.join(COOKIE_FILE), secret: to_hex(&bytes) };
+        file.write()?;
+        Ok(file)
+    }
+
+    /// Writes the file again if it is gone or holds something else.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn restore(&self) -> io::Result<()> {
+        match std::fs::read(&self.path) {
+            Ok(found) if found == self.secret.as_bytes() => Ok(()),
+            _ => self.write(),
+        }
+    }
+
+    fn write(&self) -> io::Result<()> {
+        match std::fs::remove_file(&self.path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        let secret = to_hex(&bytes);
-        private_file(&path)?.write_all(secret.as_bytes())?;
-        Ok(Self { path, secret })
+        private_file(&self.path)?.write_all(self.secret.as_bytes())
     }
 }
 
-impl Drop for Cookie {
+impl Drop for CookieFile {
     fn drop(&mut self) {
         // Stays behind only if the directory itself is gone or read-only.
         let _ = std::fs::remove_file(&self.path);
@@ -75,7 +89,7 @@ fn private_file(path: &Path) -> io::Result<File> {
 /// Checks every request before its body is read.
 #[derive(Debug)]
 pub struct Guard {
-    cookie: Cookie,
+    cookie: Arc<CookieFile>,
     hosts: Vec<String>,
     slots: Semaphore,
 }
@@ -83,7 +97,7 @@ pub struct Guard {
 impl Guard {
     /// For the bound address.
     #[must_use]
-    pub fn new(cookie: Cookie, bound: SocketAddr) -> Self {
+    pub fn new(cookie: Arc<CookieFile>, bound: SocketAddr) -> Self {
         let port = bound.port();
         let hosts = ["127.0.0.1", "localhost", "[::1]"].map(|host| format!("{host}:{port}"));
         Self { cookie, hosts: hosts.to_vec(), slots: Semaphore::new(REQUESTS_MAX) }
@@ -137,12 +151,16 @@ fn equal(a: &[u8], b: &[u8]) -> bool {
 
 /// The middleware in front of every route.
 pub async fn guard(State(guard): State<Arc<Guard>>, request: Request, next: Next) -> Response {
-    let Ok(_slot) = guard.slots.try_acquire() else {
-        return ApiError::new(reason!("api.busy"), "too many requests at once").into_response();
-    };
-    match guard.check(request.uri().path(), request.headers()) {
-        Ok(()) => next.run(request).await,
-        Err(error) => error.into_response(),
+    let path = request.uri().path();
+    if let Err(error) = guard.check(path, request.headers()) {
+        return error.into_response();
+    }
+    // A node with too many requests is alive: a supervisor that was told otherwise would
+    // restart it.
+    let slot = if path == LIVEZ { Ok(None) } else { guard.slots.try_acquire().map(Some) };
+    match slot {
+        Ok(_slot) => next.run(request).await,
+        Err(_) => ApiError::new(reason!("api.busy"), "too many requests at once").into_response(),
     }
 }
 
@@ -156,14 +174,21 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join(COOKIE_FILE);
         std::fs::write(&path, "stale").unwrap();
-        let first = Cookie::create(dir.path()).unwrap();
+        let first = CookieFile::create(dir.path()).unwrap();
         let mode = std::fs::metadata(&path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         assert_eq!(std::fs::read_to_string(&path).unwrap(), first.secret);
         let secret = first.secret.clone();
+        for spoil in
+            [|path: &Path| std::fs::remove_file(path), |path: &Path| std::fs::write(path, "x")]
+        {
+            spoil(&path).unwrap();
+            first.restore().unwrap();
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), secret);
+        }
         drop(first);
         assert!(!path.exists());
-        assert_ne!(Cookie::create(dir.path()).unwrap().secret, secret);
+        assert_ne!(CookieFile::create(dir.path()).unwrap().secret, secret);
     }
 
     #[test]

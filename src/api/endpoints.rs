@@ -9,26 +9,29 @@ use super::types::Endpoints;
 /// Name of the file in the data directory.
 pub const ENDPOINTS_FILE: &str = "endpoints";
 
-/// The written file. Removes it when dropped.
+/// The file of a daemon. Removes it when dropped.
 #[derive(Debug)]
 pub struct EndpointsFile(PathBuf);
 
 impl EndpointsFile {
-    /// Writes the file of a data directory.
-    ///
-    /// # Errors
-    /// The file cannot be written.
-    pub fn create(datadir: &Path, endpoints: &Endpoints) -> io::Result<Self> {
-        let file = Self(datadir.join(ENDPOINTS_FILE));
-        file.rewrite(endpoints)?;
-        Ok(file)
+    /// The file of a data directory, not written yet.
+    #[must_use]
+    pub fn of(datadir: &Path) -> Self {
+        Self(datadir.join(ENDPOINTS_FILE))
+    }
+
+    /// Whether the file is there and says so.
+    #[must_use]
+    pub fn holds(&self, endpoints: &Endpoints) -> bool {
+        let found = std::fs::read(&self.0).unwrap_or_default();
+        serde_json::to_vec_pretty(endpoints).is_ok_and(|text| text == found)
     }
 
     /// Replaces the content at once: a reader sees all of it or what was there before.
     ///
     /// # Errors
     /// The file cannot be written.
-    pub fn rewrite(&self, endpoints: &Endpoints) -> io::Result<()> {
+    pub fn write(&self, endpoints: &Endpoints) -> io::Result<()> {
         let part = self.0.with_extension("part");
         std::fs::write(&part, serde_json::to_vec_pretty(endpoints)?)?;
         std::fs::rename(&part, &self.0)

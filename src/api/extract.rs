@@ -6,6 +6,7 @@ use axum::http::{HeaderName, HeaderValue, StatusCode, header, request::Parts};
 use axum::response::{IntoResponse, Response};
 use serde::de::DeserializeOwned;
 
+use super::BODY_TIME;
 use super::error::ApiError;
 use super::prefix::Prefix;
 use super::types::Part;
@@ -21,15 +22,16 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
-        let bytes =
-            Bytes::from_request(request, state).await.map_err(|rejection| {
-                match rejection.status() {
-                    StatusCode::PAYLOAD_TOO_LARGE => {
-                        ApiError::new(reason!("api.body_too_large"), "the body is too large")
-                    }
-                    _ => ApiError::new(reason!("api.body"), "the body could not be read"),
-                }
-            })?;
+        let read = tokio::time::timeout(BODY_TIME, Bytes::from_request(request, state)).await;
+        let read = read.map_err(|_| {
+            ApiError::new(reason!("api.body_timeout"), "the body did not come in time")
+        })?;
+        let bytes = read.map_err(|rejection| match rejection.status() {
+            StatusCode::PAYLOAD_TOO_LARGE => {
+                ApiError::new(reason!("api.body_too_large"), "the body is too large")
+            }
+            _ => ApiError::new(reason!("api.body"), "the body could not be read"),
+        })?;
         serde_json::from_slice(&bytes)
             .map(Self)
             .map_err(|error| ApiError::new(reason!("api.body"), error.to_string()))

@@ -57,6 +57,7 @@ mod orders;
 mod paging;
 mod peers;
 mod prefix;
+mod serve;
 mod status;
 mod trades;
 pub mod types;
@@ -72,7 +73,7 @@ use axum::{Router, middleware};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
-pub use auth::{Cookie, Guard};
+pub use auth::{CookieFile, Guard, REQUESTS_MAX};
 pub use call::{
     Answer, ApiHandle, CALL_QUEUE, CALL_TIMEOUT, Call, CertificateText, EpochFile, EpochInput,
     Query, RedeemCall, Request, ShellCommand,
@@ -89,6 +90,9 @@ use capex_core::reason;
 pub const BODY_MAX_BYTES: usize = 64 << 10;
 /// Uploads in progress: each holds its content in memory twice.
 pub const UPLOADS_MAX: usize = 2;
+/// How long the body of a request may take: an upload of 64 MiB from the same machine takes
+/// seconds.
+pub const BODY_TIME: Duration = Duration::from_secs(30);
 /// How long open connections may finish their requests when the daemon stops.
 pub const DRAIN_TIME: Duration = Duration::from_secs(2);
 
@@ -136,33 +140,17 @@ pub fn router(state: ApiState, guard: Guard) -> Router {
 }
 
 /// Serves until `shutdown` resolves, then lets open requests finish for [`DRAIN_TIME`]. The
-/// cookie of the daemon is created by [`Cookie::create`] and deleted on return.
+/// cookie of the daemon is created by [`CookieFile::create`] and deleted on return.
 ///
 /// # Errors
-/// The listener has no local address, or accepting fails for good.
+/// The listener has no local address.
 pub async fn serve(
     listener: TcpListener,
     state: ApiState,
-    cookie: Cookie,
+    cookie: Arc<CookieFile>,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
     let app = router(state, Guard::new(cookie, listener.local_addr()?));
-    let (stopping, mut stopped) = tokio::sync::watch::channel(false);
-    let signal = async move {
-        shutdown.await;
-        stopping.send_replace(true);
-    };
-    let server = axum::serve(listener, app).with_graceful_shutdown(signal);
-    let overdue = async {
-        // An error means that the server ended first.
-        if stopped.wait_for(|stopped| *stopped).await.is_ok() {
-            tokio::time::sleep(DRAIN_TIME).await;
-        } else {
-            std::future::pending::<()>().await;
-        }
-    };
-    tokio::select! {
-        result = server.into_future() => result,
-        () = overdue => Ok(()),
-    }
+    serve::run(listener, app, serve::Bounds::DEFAULT, shutdown).await;
+    Ok(())
 }

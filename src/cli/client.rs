@@ -17,6 +17,7 @@ use super::paging::Page;
 use crate::api::auth::COOKIE_FILE;
 use crate::api::types::{Endpoints, Part, Status};
 use crate::api::{ApiError, BEFORE_HEADER, CALL_TIMEOUT, END_HEADER, ErrorBody, Place, endpoints};
+use crate::store;
 use capex_core::epoch::signed::TEXT_MAX_BYTES;
 use capex_core::reason;
 
@@ -41,10 +42,10 @@ impl Client {
     /// # Errors
     /// Exit 3 if none runs, exit 4 if its cookie cannot be read.
     pub fn open(datadir: &Path) -> Result<Self, Failure> {
-        let found = endpoints::read(datadir).map_err(|_| unreachable(datadir))?;
+        let found = endpoints::read(datadir).map_err(|_| absent(datadir))?;
         let cookie = std::fs::read_to_string(datadir.join(COOKIE_FILE)).map_err(|error| {
             if error.kind() == ErrorKind::NotFound {
-                return unreachable(datadir);
+                return absent(datadir);
             }
             let message = format!("the cookie of {}: {error}", datadir.display());
             Failure::new(reason!("cli.cookie"), message)
@@ -238,6 +239,16 @@ impl Client {
         let message = format!("no daemon answers at {}: {error}", self.base);
         Failure::new(reason!("daemon.unreachable"), message).with_hint("start it with `capex up`")
     }
+}
+
+/// A file by which a daemon is found is missing: it may run all the same.
+fn absent(datadir: &Path) -> Failure {
+    let Some(pid) = store::holder(&datadir.join(store::DIR)) else { return unreachable(datadir) };
+    let dir = datadir.display();
+    let message = format!(
+        "process {pid} uses {dir}, but the files by which a daemon there is found are missing"
+    );
+    Failure::new(reason!("daemon.unlisted"), message)
 }
 
 fn unreachable(datadir: &Path) -> Failure {

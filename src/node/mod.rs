@@ -19,6 +19,7 @@ mod lease_host;
 mod offload;
 mod owner;
 mod peers;
+mod presence;
 mod shell;
 mod startup;
 mod verify;
@@ -32,6 +33,7 @@ use tokio::task::JoinSet;
 
 use self::chain_task::ChainEvent;
 use self::config::Config;
+use self::presence::Presence;
 use self::shell::{CommandAnswer, Outside};
 use crate::api;
 use crate::chain::{Behind, ChainUpdate};
@@ -126,14 +128,6 @@ struct Node {
     served: JoinSet<()>,
     studies: offload::Studies,
     stop: bool,
-}
-
-/// Where this node can be found.
-struct Presence {
-    api_addr: String,
-    listening: Vec<String>,
-    endpoints: Option<api::endpoints::EndpointsFile>,
-    started_at_ms: u64,
 }
 
 /// What `status` says of the chain source.
@@ -302,7 +296,7 @@ impl Node {
         }
         tracing::info!(%addr, "listening");
         self.presence.listening.push(addr);
-        self.write_endpoints();
+        self.tell_endpoints();
         let addrs = self.presence.listening.clone();
         self.command(ContactsCommand::SetAddresses(addrs).into(), None);
     }
@@ -328,6 +322,9 @@ impl Node {
     }
 
     fn on_executor(&mut self, event: &LeaseEvent) {
+        if let LeaseEvent::Failed { lease, code, reason, .. } = event {
+            tracing::warn!(%lease, code, %reason, "a workload never ran");
+        }
         let (lease, event) = event.for_engine();
         self.feed(Input::Executor { lease, event });
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bitcoin::Address;
 use capex_network::{Command as NetCommand, PeerKey, ProtocolConfig, Secret, TopicConfig};
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 
 use super::chain_task::{ChainHandle, ChainTasks};
 use super::config::{Config, SEED_FILE};
@@ -17,11 +17,13 @@ use super::lease_client::HeldFiles;
 use super::lease_host::LeaseHost;
 use super::owner::{Owner, OwnerError};
 use super::peers::Peers;
+use super::presence::Presence;
 use super::shell::Outside;
 use super::verify::Verifier;
-use super::{ChainStatus, Node, NodeError, Presence, Sources, chain_task, now_ms};
+use super::{ChainStatus, Node, NodeError, Sources, chain_task, now_ms};
+use crate::api::endpoints::EndpointsFile;
 use crate::api::types::Endpoints;
-use crate::api::{self, ApiHandle, ApiState, Cookie};
+use crate::api::{self, ApiHandle, ApiState, CookieFile};
 use crate::chain::rpc::{RpcClient, RpcConfig, RpcSource};
 use crate::driver::Driver;
 use crate::executor::{EVENT_QUEUE, Manager};
@@ -128,7 +130,7 @@ pub(super) async fn open(config: Config) -> Result<(Node, Sources, Tasks), NodeE
     let peers = Peers::open(&config.datadir);
     let held = HeldFiles::start(config.datadir.join("held"), lease_events.clone());
     let held = at("the thread for files of leases", held)?;
-    let (api_addr, api_events) = start_api(&config, &mut tasks).await?;
+    let (presence, api_events) = start_api(&config, &mut tasks).await?;
     let keys = Keys::new(opened.identity, opened.settlement);
     let host = LeaseHost::new(manager, network.clone(), lease_events, params.lease.grace_ms);
     let shared_params = Arc::new(params.clone());
@@ -147,12 +149,7 @@ pub(super) async fn open(config: Config) -> Result<(Node, Sources, Tasks), NodeE
         config,
         redemptions: super::answer::Redemptions::new(redemption_events),
         chain_status: ChainStatus::default(),
-        presence: Presence {
-            api_addr,
-            listening: Vec::new(),
-            endpoints: None,
-            started_at_ms: now_ms(),
-        },
+        presence,
         served: JoinSet::new(),
         studies: super::offload::Studies::new(),
         stop: false,
@@ -200,26 +197,18 @@ impl Node {
             // The book takes four times as many; a hint that is lost does no harm.
             let _ = self.outside.network.try_send(command);
         }
-        self.write_endpoints();
+        self.tell_endpoints();
     }
 
     /// Tells the command line where this node is.
-    pub(super) fn write_endpoints(&mut self) {
-        let endpoints = Endpoints {
+    pub(super) fn tell_endpoints(&self) {
+        self.presence.tell(Endpoints {
             api: self.presence.api_addr.clone(),
             p2p: self.presence.listening.clone(),
             pid: std::process::id(),
             network: self.config.params.name.clone(),
             key: self.engine().me().to_string(),
-        };
-        let written = match &self.presence.endpoints {
-            Some(file) => file.rewrite(&endpoints),
-            None => api::endpoints::EndpointsFile::create(&self.config.datadir, &endpoints)
-                .map(|file| self.presence.endpoints = Some(file)),
-        };
-        if let Err(error) = written {
-            tracing::error!(%error, "could not write the endpoints file");
-        }
+        });
     }
 }
 
@@ -228,11 +217,17 @@ impl Node {
 pub(super) struct Tasks {
     set: JoinSet<()>,
     api_stop: Option<oneshot::Sender<()>>,
+    keeper: Option<JoinHandle<()>>,
 }
 
 impl Tasks {
     /// Ends the API gracefully, then everything else.
     pub(super) async fn shutdown(&mut self) {
+        if let Some(keeper) = self.keeper.take() {
+            // It must not bring back what is removed at the end.
+            keeper.abort();
+            let _ = keeper.await;
+        }
         if let Some(stop) = self.api_stop.take() {
             let _ = stop.send(());
             let _ = tokio::time::timeout(api::DRAIN_TIME * 2, self.set.join_next()).await;
@@ -288,12 +283,16 @@ fn chain_source(
 async fn start_api(
     config: &Config,
     tasks: &mut Tasks,
-) -> Result<(String, mpsc::Receiver<api::Request>), NodeError> {
+) -> Result<(Presence, mpsc::Receiver<api::Request>), NodeError> {
     let listen = config.api.listen;
     let listener = tokio::net::TcpListener::bind(listen).await;
     let listener = at(format!("the API cannot listen on {listen}"), listener)?;
     let addr = at("the API's address", listener.local_addr())?;
-    let cookie = at("the cookie file", Cookie::create(&config.datadir))?;
+    let cookie = Arc::new(at("the cookie file", CookieFile::create(&config.datadir))?);
+    let file = EndpointsFile::of(&config.datadir);
+    let (presence, keeper) =
+        Presence::start(format!("http://{addr}"), now_ms(), file, Arc::clone(&cookie));
+    tasks.keeper = Some(keeper);
     let (handle, requests) = ApiHandle::channel();
     let state = ApiState::new(handle, Arc::new(config.params.clone()), config.max_fee_percent);
     let (stop, stopped) = oneshot::channel::<()>();
@@ -307,5 +306,5 @@ async fn start_api(
             tracing::error!(%error, "the API ended");
         }
     });
-    Ok((format!("http://{addr}"), requests))
+    Ok((presence, requests))
 }

@@ -39,6 +39,19 @@ impl DirLock {
     }
 }
 
+/// The process that has the store in `dir` open, if it is of the same user: its lock dies with
+/// it, so the file alone says nothing. Takes no lock, which could keep a node from starting.
+#[must_use]
+pub fn holder(dir: &Path) -> Option<u32> {
+    let path = dir.join(LOCK_FILE).canonicalize().ok()?;
+    let pid = read_pid(&mut File::open(&path).ok()?)?;
+    let files = std::fs::read_dir(format!("/proc/{pid}/fd")).ok()?;
+    let is_open = |file: std::fs::DirEntry| {
+        std::fs::read_link(file.path()).is_ok_and(|target| target == path)
+    };
+    files.flatten().any(is_open).then_some(pid)
+}
+
 fn write_pid(file: &mut File) -> std::io::Result<()> {
     file.set_len(0)?;
     file.rewind()?;

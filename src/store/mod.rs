@@ -44,6 +44,7 @@ pub use check::{IndexState, Report, check};
 pub use error::StoreError;
 pub use export::import;
 pub use journal::Tuning;
+pub use lock::holder;
 pub use record::{MAX_FRAME_BYTES, Row, erase, upsert};
 pub use schema::{Meta, RESERVED_TABLE, SCHEMA_VERSION};
 pub use seal::{Password, SealError, seal, unseal};

@@ -10,7 +10,7 @@ use capex::api::types::{
     Status, WalletTx,
 };
 use capex::api::{
-    Answer, ApiError, ApiHandle, ApiState, Call, CertificateText, Cookie, Noun, Place, Prefix,
+    Answer, ApiError, ApiHandle, ApiState, Call, CertificateText, CookieFile, Noun, Place, Prefix,
     Query, ShellCommand, endpoints, serve,
 };
 use capex::definitions;
@@ -94,7 +94,7 @@ async fn run(
     let params = Arc::new(definitions::load("devnet").unwrap());
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
-    let cookie = Cookie::create(&datadir).unwrap();
+    let cookie = Arc::new(CookieFile::create(&datadir).unwrap());
     let found = Endpoints {
         api: format!("http://{addr}"),
         p2p: Vec::new(),
@@ -102,7 +102,8 @@ async fn run(
         network: "devnet".to_owned(),
         key: "aa".repeat(32),
     };
-    let _file = endpoints::EndpointsFile::create(&datadir, &found).unwrap();
+    let file = endpoints::EndpointsFile::of(&datadir);
+    file.write(&found).unwrap();
     ready.send(addr).unwrap();
     tokio::spawn(async move {
         let mut held = Vec::new();

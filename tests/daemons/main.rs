@@ -18,5 +18,6 @@ mod bad_input_is_refused_with_a_code;
 mod daemon;
 mod market;
 mod spends_nothing_without_a_chain_source;
+mod the_files_that_name_a_daemon_come_back;
 mod two_daemons_trade_and_settle;
 mod world;

@@ -6,6 +6,7 @@ pub(super) const FAMILIES: &[Family] = &[
     family! {
         "api", "API: the request itself";
         "api.body": Usage, Local, "the body is not what the route reads";
+        "api.body_timeout": TimedOut, Local, "the body did not come in time";
         "api.body_too_large": TooLarge, Local, "the body is too large";
         "api.busy": Unavailable, Nobody, "the node has too much to do",
             "try again in a moment";
@@ -40,6 +41,9 @@ pub(super) const FAMILIES: &[Family] = &[
         "daemon.malformed": Failed, Local, "the daemon's answer cannot be read",
             "are command and daemon of one version? see `capex status`";
         "daemon.timeout": TimedOut, Nobody, "the daemon did not answer in time";
+        "daemon.unlisted": Unavailable, Local,
+            "a process uses the data directory, but its files endpoints and cookie are missing",
+            "it may be starting; else see its log: the disk may be full";
         "daemon.unreachable": Unavailable, Local, "no daemon can be reached",
             "start it with `capex up`";
     },
