@@ -53,10 +53,10 @@ check_welfare() {
     scripts/bench/welfare/run --gate
 }
 
-# Everything that touches Bitcoin, on a real Bitcoin Core: the development chain judges like it
-# and settlements end as they should.
+# Everything that touches Bitcoin, on a real Bitcoin Core: the development chain judges like it,
+# settlements end as they should, and the main job runs on it.
 check_bitcoind() {
-    local path
+    local out path
     if ! path=$(scripts/bitcoind); then
         if [ -n "${CI:-}" ]; then
             echo 'there is no Bitcoin Core: .ci/run installs what a build needs' >&2
@@ -70,6 +70,15 @@ check_bitcoind() {
     cargo test --locked --test devchain differential -- --nocapture
     # Four worlds beside each other are what two cores carry in time.
     cargo test --locked --test bitcoind -- --test-threads 4
+    out=$(mktemp -d)
+    cargo build --locked --release
+    target/release/capex devnet --chain bitcoind --json --seed 7 \
+        >"$out/devnet.json" 2>"$out/story.txt" || {
+        cat "$out/story.txt" "$out/devnet.json" >&2
+        return 1
+    }
+    python3 scripts/check_devnet.py "$out/devnet.json" bitcoind
+    rm -rf "$out"
 }
 
 steps=("$@")

@@ -1,6 +1,6 @@
 //! `capex devnet`: a whole market on this machine, as processes that only share a chain.
 //!
-//! One `capex devchain` and five `capex up` run as children, each node with its own
+//! One `capex devchain` (by itself, or around a real Bitcoin Core) and five `capex up` run as children, each node with its own
 //! directory, keys, store and swarm. Everything is done and seen through their HTTP APIs,
 //! as a user would: nothing here reaches into a node. What the nodes answer becomes a story
 //! for people and a document for programs.
@@ -31,6 +31,7 @@ use self::plan::Plan;
 use self::story::{Story, seconds};
 use self::wait::{Awaited, Look, wait};
 use super::Context;
+use super::devchain::bitcoind;
 use super::failure::{Exit, Failure};
 use super::output::Io;
 use super::sanitise;
@@ -41,18 +42,42 @@ use capex_core::reason;
 #[command(after_help = "Examples:
   capex devnet --keep
   capex devnet --seed 8 --json > market.json
+  capex devnet --chain bitcoind
 
 Next: capex init --network devnet")]
 pub struct Flags {
     /// Decides names, keys, prices, quantities and inputs
     #[arg(long, default_value_t = 7)]
     pub seed: u64,
+    /// What the market settles on
+    #[arg(long, value_enum, default_value_t = ChainKind::Devchain)]
+    pub chain: ChainKind,
     /// Keep the market running, and its directory, until interrupted
     #[arg(long)]
     pub keep: bool,
     /// New or empty directory for everything; it stays [default: a temporary one]
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
+}
+
+/// What a market settles on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum ChainKind {
+    /// The development chain: no further program is needed
+    Devchain,
+    /// The regtest of a real Bitcoin Core: $BITCOIND, or bitcoind on PATH, or what
+    /// scripts/bitcoind has built
+    Bitcoind,
+}
+
+impl ChainKind {
+    /// As in the document, and of its directory and log.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Devchain => "devchain",
+            Self::Bitcoind => "bitcoind",
+        }
+    }
 }
 
 /// A trade of this run and what came of it.
@@ -63,6 +88,7 @@ struct Sold {
 
 /// A market in progress.
 struct Run<'a> {
+    chain: ChainKind,
     plan: Plan,
     home: &'a Home,
     fleet: &'a Fleet,
@@ -117,6 +143,10 @@ impl Run<'_> {
 /// What failed first, with exit 1; exit 2 for a directory that cannot be used, 130 if
 /// interrupted.
 pub fn run(flags: &Flags, context: &mut Context<'_>) -> Result<(), Failure> {
+    if flags.chain == ChainKind::Bitcoind {
+        // Said before anything is started.
+        bitcoind::find(context.env)?;
+    }
     let mut home = Home::open(flags.dir.as_deref()).map_err(|broken| broken.failure)?;
     let fleet = Fleet::new(home.path()).map_err(|broken| broken.failure)?;
     if flags.keep {
@@ -126,11 +156,12 @@ pub fn run(flags: &Flags, context: &mut Context<'_>) -> Result<(), Failure> {
     let (story, document): (&mut dyn Write, _) =
         if context.global.json { (err, Some(out)) } else { (out, None) };
     let mut run = Run {
+        chain: flags.chain,
         plan: Plan::of(flags.seed),
         home: &home,
         fleet: &fleet,
         story: Story::new(story),
-        document: Document::new(flags.seed),
+        document: Document::new(flags.seed, flags.chain.name()),
         nodes: Vec::new(),
         bids: Vec::new(),
         sold: Vec::new(),

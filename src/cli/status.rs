@@ -27,7 +27,7 @@ pub fn run(_flags: &Flags, context: &mut Context<'_>) -> Result<(), Failure> {
 fn page(status: &Status, page: &mut Page) {
     let ends_s = status.epoch_ends_at.saturating_sub(status.now_at) / 1000;
     let chain = &status.chain;
-    let tip = if chain.up { format!("height {}", chain.height) } else { "no source".to_owned() };
+    let tip = if chain.up { format!("height {}", chain.height) } else { "not ready".to_owned() };
     page.field("node", &status.key)
         .field("network", format_args!("{} ({})", status.network, status.phase))
         .field("version", &status.version)

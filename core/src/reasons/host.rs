@@ -182,9 +182,12 @@ pub(super) const FAMILIES: &[Family] = &[
     },
     family! {
         "devchain", "`capex devchain`";
+        "devchain.bitcoind": Failed, Local, "the Bitcoin Core does not run";
         "devchain.in_use": Failed, Local, "another devchain uses the state directory";
         "devchain.listen": Failed, Local, "the address cannot be listened on",
             "choose another with --listen";
+        "devchain.no_bitcoind": Failed, Local, "there is no Bitcoin Core on this machine",
+            "name one in BITCOIND, install bitcoind, or run scripts/bitcoind";
         "devchain.random": Failed, Local, "cannot generate the cookie: no entropy";
         "devchain.state": Failed, Local, "the state directory cannot be read or written";
     },

@@ -43,12 +43,12 @@ pub(super) struct Document {
 
 impl Document {
     /// Nothing has happened yet.
-    pub(super) fn new(seed: u64) -> Self {
+    pub(super) fn new(seed: u64, chain: &'static str) -> Self {
         Self {
             schema: SCHEMA,
             seed,
             network: crate::definitions::DEVNET,
-            chain: "devchain",
+            chain,
             elapsed_s: String::new(),
             ok: false,
             error: None,

@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::Run;
 use super::broken::Broken;
 use super::node::Node;
 use super::plan::{Role, Seat};
 use super::story::list;
 use super::wait::{Awaited, Look};
+use super::{ChainKind, Run};
 use crate::api::endpoints;
 use crate::api::types::{FundWallet, Funded};
 use crate::cli::failure::Failure;
@@ -21,7 +21,6 @@ use capex_core::reason;
 
 /// Time between chain blocks, as the devnet's definition has it.
 const BLOCK_EVERY: &str = "500ms";
-const DEVCHAIN: &str = "devchain";
 /// File in which a devchain says where it listens.
 const DEVCHAIN_ADDR: &str = "devchain.addr";
 /// Filter of the nodes' logs.
@@ -29,7 +28,8 @@ const LOG: &str = "info,capex=debug";
 /// Loopback, any free port, both transports.
 const LISTEN: [&str; 2] = ["/ip4/127.0.0.1/udp/0/quic-v1", "/ip4/127.0.0.1/tcp/0"];
 
-const CHAIN_TIME: Duration = Duration::from_secs(20);
+/// A real Bitcoin Core needs some seconds.
+const CHAIN_TIME: Duration = Duration::from_secs(60);
 const NODE_TIME: Duration = Duration::from_secs(30);
 const PEERS_TIME: Duration = Duration::from_secs(30);
 const FUNDS_TIME: Duration = Duration::from_secs(30);
@@ -81,13 +81,18 @@ impl Run<'_> {
     }
 
     fn start_chain(&mut self) -> Result<Chain, Broken> {
-        let dir = self.home.dir(DEVCHAIN);
+        let name = self.chain.name();
+        let (dir, log) = (self.home.dir(name), self.home.log(name));
         let args = ["devchain", "--exit-on-stdin-eof", "--listen", "127.0.0.1:0", "--block-every"];
-        let args = args.into_iter().chain([BLOCK_EVERY, "--dir"]).map(OsStr::new);
-        let args: Vec<&OsStr> = args.chain([dir.as_os_str()]).collect();
-        self.fleet.start(DEVCHAIN, &self.home.log(DEVCHAIN), &args)?;
+        let mut args: Vec<&OsStr> =
+            args.into_iter().chain([BLOCK_EVERY, "--dir"]).map(OsStr::new).collect();
+        args.push(dir.as_os_str());
+        if self.chain == ChainKind::Bitcoind {
+            args.push(OsStr::new("--bitcoind"));
+        }
+        self.fleet.start(name, &log, &args)?;
         let file = dir.join(DEVCHAIN_ADDR);
-        let awaited = Awaited { what: "its address", from: DEVCHAIN, limit: CHAIN_TIME };
+        let awaited = Awaited { what: "its address", from: name, limit: CHAIN_TIME };
         let addr = self.wait(awaited, || {
             let text = std::fs::read_to_string(&file).unwrap_or_default();
             // A line that ends is a line that is whole.
@@ -96,10 +101,15 @@ impl Run<'_> {
             }))
         })?;
         let chain = Chain { url: format!("http://{addr}"), cookie: chain_cookie(&dir) };
-        self.story.tell(format_args!(
-            "a bitcoin chain of its own at {}, a block each half second; no bitcoind",
-            chain.url
-        ))?;
+        let what = match self.chain {
+            ChainKind::Devchain => "a bitcoin chain of its own",
+            ChainKind::Bitcoind => "the regtest of a real Bitcoin Core",
+        };
+        let rest = match self.chain {
+            ChainKind::Devchain => "; no bitcoind",
+            ChainKind::Bitcoind => "",
+        };
+        self.story.tell(format_args!("{what} at {}, a block each half second{rest}", chain.url))?;
         Ok(chain)
     }
 

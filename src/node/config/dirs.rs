@@ -20,6 +20,9 @@ pub fn process_env(name: &str) -> Option<String> {
 /// Name of the configuration file.
 pub const CONFIG_FILE: &str = "config.toml";
 
+/// Where `scripts/bitcoind` leaves what it builds, in the cache folder.
+const BUILT_BITCOIND: &str = "bitcoind-0.4.1/bin/bitcoind";
+
 /// `$XDG_CONFIG_HOME/capex/config.toml`; `None` without a home directory.
 #[must_use]
 pub fn config_file(env: Env<'_>) -> Option<PathBuf> {
@@ -48,6 +51,19 @@ pub fn chain_cookie(dir: &Path) -> PathBuf {
 #[must_use]
 pub fn bitcoin_core(env: Env<'_>) -> Option<PathBuf> {
     Some(PathBuf::from(env("HOME")?).join(".bitcoin"))
+}
+
+/// A Bitcoin Core daemon on this machine: the one that `BITCOIND` names, else `bitcoind` on
+/// PATH, else the one that `scripts/bitcoind` built into the cache.
+#[must_use]
+pub fn found_bitcoind(env: Env<'_>) -> Option<PathBuf> {
+    if let Some(named) = env("BITCOIND").filter(|named| !named.is_empty()) {
+        return Some(PathBuf::from(named));
+    }
+    let path = env("PATH").unwrap_or_default();
+    let on_path = std::env::split_paths(&path).map(|dir| dir.join("bitcoind"));
+    let built = base(env, "XDG_CACHE_HOME", ".cache").map(|cache| cache.join(BUILT_BITCOIND));
+    on_path.chain(built).find(|program| program.is_file())
 }
 
 fn base(env: Env<'_>, variable: &str, fallback: &str) -> Option<PathBuf> {
