@@ -81,7 +81,6 @@ pub(super) fn open_datadir(config: &Config) -> Result<Opened, NodeError> {
     owner.expect(&seed_file)?;
     let identity = load_or_create_secret(&identity_file)?;
     let chain = config.params.chain.network;
-    let birthday_s = (!seed_file.exists()).then(|| now_ms() / 1000);
     let password = config.wallet.password_file.as_deref().map(Password::read).transpose()?;
     let now_s = now_ms() / 1000;
     let keys = wallet::Keys::load_or_create(&seed_file, chain, password.as_ref(), now_s)?;
@@ -95,7 +94,8 @@ pub(super) fn open_datadir(config: &Config) -> Result<Opened, NodeError> {
             NodeError::from(error)
         }
     })?;
-    if keys.birthday_s().is_none() {
+    let birthday_s = keys.birthday_s();
+    if birthday_s.is_none() {
         // Another life may have handed out addresses in a row that nobody paid to.
         wallet.widen(RESTORE_GAP)?;
     }

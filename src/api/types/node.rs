@@ -23,7 +23,7 @@ pub struct ChainStatus {
     /// Whether it delivers facts now.
     pub up: bool,
     pub height: u32,
-    /// When the tip last changed, unix ms; null before the first.
+    /// Time that the last block itself names, unix ms; null before the first.
     pub tip_at: Option<u64>,
     /// Fee rate for a funding now, sat per 1,000 vB.
     pub feerate_sat_kvb: u64,
