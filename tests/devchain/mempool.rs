@@ -15,7 +15,7 @@ fn a_transaction_that_is_not_relayed_is_refused_with_cores_reason() {
             let sat = coin.output.value.to_sat() - 10_000;
             pay(&[coin], &[(faucet_script(), sat), (faucet_script(), 329)])
         }),
-        ("min relay fee not met", |kit| sweep(&kit.next_coinbase(), 110)),
+        ("min relay fee not met", |kit| sweep(&kit.next_coinbase(), 11)),
         ("version", |kit| {
             let coin = kit.next_coinbase();
             let mut tx = unsigned(std::slice::from_ref(&coin), &[(faucet_script(), 10_000)]);
@@ -69,8 +69,8 @@ fn a_transaction_that_is_not_relayed_is_refused_with_cores_reason() {
 fn the_smallest_fee_and_the_smallest_output_are_accepted() {
     let mut kit = Kit::new();
     let coin = kit.next_coinbase();
-    let vsize = sweep(&coin, 1_000).vsize() as u64;
-    kit.send(&sweep(&coin, vsize)).expect("1 sat/vB");
+    let least_sat = (sweep(&coin, 1_000).vsize() as u64).div_ceil(10);
+    kit.send(&sweep(&coin, least_sat)).expect("0.1 sat/vB");
     let coin = kit.next_coinbase();
     let sat = coin.output.value.to_sat() - 10_000;
     kit.send(&pay(&[coin], &[(faucet_script(), sat), (faucet_script(), 330)])).expect("not dust");
@@ -81,16 +81,16 @@ fn a_replacement_pays_for_what_it_evicts_and_for_itself() {
     let mut kit = Kit::new();
     let coin = kit.next_coinbase();
     let first = sweep(&coin, 1_000);
-    let vsize = first.vsize() as u64;
+    let more_sat = (first.vsize() as u64).div_ceil(10);
     kit.send(&first).expect("the first");
-    for fee_sat in [500, 1_000, 1_000 + vsize - 1] {
+    for fee_sat in [500, 1_000, 1_000 + more_sat - 1] {
         let refused = sweep(&coin, fee_sat);
         if fee_sat != 1_000 {
             assert_eq!(kit.refusal(&refused), "insufficient fee", "{fee_sat} sat");
         }
     }
-    let second = sweep(&coin, 1_000 + vsize);
-    kit.send(&second).expect("one sat/vB more");
+    let second = sweep(&coin, 1_000 + more_sat);
+    kit.send(&second).expect("0.1 sat/vB more");
     assert!(kit.chain.mempool().get(&first.compute_txid()).is_none());
     kit.mine(1);
     assert!(kit.chain.confirmed_tx(&second.compute_txid()).is_some());
@@ -105,6 +105,11 @@ fn a_replacement_pays_for_descendants_too() {
     kit.send(&parent).expect("a spend");
     kit.send(&child).expect("a child");
     assert_eq!(kit.refusal(&sweep(&coin, 20_000)), "insufficient fee");
+    // More than both together, and yet worth less to a miner by the byte.
+    let sat = coin.output.value.to_sat();
+    let mut wide = vec![(faucet_script(), 10_000); 40];
+    wide.push((faucet_script(), sat - 400_000 - 60_000));
+    assert_eq!(kit.refusal(&pay(std::slice::from_ref(&coin), &wide)), "insufficient fee");
     kit.send(&sweep(&coin, 52_000)).expect("more than both");
     assert_eq!(kit.chain.mempool().len(), 1);
 }

@@ -125,6 +125,7 @@ impl Devchain {
         accepted: Accepted,
         direct: &BTreeSet<Txid>,
     ) -> Result<BTreeSet<Txid>, Reject> {
+        policy::check_standard_witnesses(tx, spent)?;
         policy::check_standard_sigops(sigop_cost(tx, spent))?;
         policy::check_fee(accepted.fee_sat, accepted.vsize)?;
         if !direct.is_empty() {

@@ -1,16 +1,22 @@
 //! What the mempool accepts beyond what a block may hold (Core's `src/policy/`).
+//!
+//! Limits of fees are the defaults of Core since 29.1. Where later versions are more generous
+//! (chains of unconfirmed transactions, new unconfirmed inputs of a replacement, OP_RETURN),
+//! the older rule stands: what this mempool takes, every node in use takes.
 
 use std::collections::BTreeSet;
 
-use bitcoin::{FeeRate, OutPoint, Script, Transaction, Txid, Weight};
+use bitcoin::taproot::{TAPROOT_ANNEX_PREFIX, TAPROOT_LEAF_MASK, TAPROOT_LEAF_TAPSCRIPT};
+use bitcoin::{FeeRate, OutPoint, Script, Transaction, Txid, Weight, Witness};
 
+use super::consensus::Coin;
 use super::mempool::{MAX_MEMPOOL_TXS, MAX_MEMPOOL_VSIZE, Mempool};
 use super::reject::Reject;
 
-/// Least feerate relayed, sat per 1,000 vB (Core's `-minrelaytxfee` before 29.1).
-pub const MIN_RELAY_SAT_KVB: u64 = 1_000;
+/// Least feerate relayed, sat per 1,000 vB (Core's `-minrelaytxfee`).
+pub const MIN_RELAY_SAT_KVB: u64 = 100;
 /// Least a replacement adds per 1,000 vB of its own size (`-incrementalrelayfee`).
-pub const INCREMENTAL_SAT_KVB: u64 = 1_000;
+pub const INCREMENTAL_SAT_KVB: u64 = 100;
 /// Feerate at which an output must be worth spending (`-dustrelayfee`).
 pub const DUST_RELAY_SAT_KVB: u64 = 3_000;
 
@@ -24,6 +30,8 @@ const MAX_SCRIPT_SIG_BYTES: usize = 1_650;
 const MAX_OP_RETURN_BYTES: usize = 83;
 /// Most signature operations, weighted, in a relayed transaction.
 const MAX_SIGOPS_COST: usize = 16_000;
+/// Longest item on the stack of a relayed tapscript spend, in bytes.
+const MAX_TAPSCRIPT_ITEM_BYTES: usize = 80;
 /// Most transactions in a chain of unconfirmed ones, the new one included.
 const MAX_CHAIN_TXS: usize = 25;
 /// Most transactions that one replacement may evict.
@@ -111,6 +119,28 @@ fn is_standard_script(script: &Script) -> bool {
     script.is_witness_program() || script.is_p2pkh() || script.is_p2sh() || script.is_p2pk()
 }
 
+/// Whether the witnesses that spend taproot outputs are relayed (Core's `IsWitnessStandard`).
+pub(super) fn check_standard_witnesses(tx: &Transaction, spent: &[Coin]) -> Result<(), Reject> {
+    let is_standard = |witness: &Witness| {
+        let items: Vec<&[u8]> = witness.iter().collect();
+        match items.split_last() {
+            // Scripts decide on those.
+            None | Some((_, [])) => true,
+            Some((last, [stack @ .., _script])) => last.first().is_some_and(|first| {
+                *first != TAPROOT_ANNEX_PREFIX
+                    && (first & TAPROOT_LEAF_MASK != TAPROOT_LEAF_TAPSCRIPT
+                        || stack.iter().all(|item| item.len() <= MAX_TAPSCRIPT_ITEM_BYTES))
+            }),
+        }
+    };
+    let of_taproot =
+        tx.input.iter().zip(spent).filter(|(_, coin)| coin.output.script_pubkey.is_p2tr());
+    match of_taproot.map(|(input, _)| &input.witness).all(is_standard) {
+        true => Ok(()),
+        false => Err(Reject::new("bad-witness-nonstandard")),
+    }
+}
+
 /// Checks the weighted signature operations of a relayed transaction.
 pub(super) fn check_standard_sigops(cost: usize) -> Result<(), Reject> {
     match cost > MAX_SIGOPS_COST {
@@ -191,7 +221,7 @@ pub(super) fn check_replacement(
         return Err(Reject::with("too many potential replacements", detail));
     }
     check_no_new_unconfirmed(mempool, tx, direct)?;
-    check_replacement_fee(mempool, tx, fee_sat, direct, &evicted)?;
+    check_replacement_fee(mempool, tx, fee_sat, &evicted)?;
     Ok(evicted)
 }
 
@@ -220,19 +250,22 @@ fn check_replacement_fee(
     mempool: &Mempool,
     tx: &Transaction,
     fee_sat: u64,
-    direct: &BTreeSet<Txid>,
     evicted: &BTreeSet<Txid>,
 ) -> Result<(), Reject> {
     let (txid, vsize) = (tx.compute_txid(), tx.vsize() as u64);
     let refuse = |why: String| {
         Err(Reject::with("insufficient fee", format!("rejecting replacement {txid}{why}")))
     };
-    for entry in direct.iter().filter_map(|conflict| mempool.get(conflict)) {
-        // fee / vsize must exceed the rate of each direct conflict.
-        if fee_sat as u128 * entry.vsize as u128 <= entry.fee_sat as u128 * vsize as u128 {
+    // Since a child may pay for its parents, what counts is each with those that it would be
+    // mined with.
+    for gone in evicted.iter().filter_map(|gone| mempool.get(gone)) {
+        let package: BTreeSet<Txid> =
+            mempool.ancestors(&gone.tx).intersection(evicted).copied().collect();
+        let old_sat = gone.fee_sat + mempool.sum(&package, |entry| entry.fee_sat);
+        let old_vsize = gone.vsize + mempool.sum(&package, |entry| entry.vsize);
+        if fee_sat as u128 * old_vsize as u128 <= old_sat as u128 * vsize as u128 {
             return refuse(format!(
-                "; new feerate {fee_sat} sat / {vsize} vB <= old feerate {} sat / {} vB",
-                entry.fee_sat, entry.vsize
+                "; new feerate {fee_sat} sat / {vsize} vB <= old feerate {old_sat} sat / {old_vsize} vB"
             ));
         }
     }
