@@ -202,3 +202,92 @@ fn daemons_that_are_killed_and_start_again_finish_their_trade() {
     deal.provider.start(&[]);
     deal.assert_ends(["active", "settled"]);
 }
+
+#[test]
+fn a_funding_that_the_mempool_lost_is_sent_again() {
+    let Some(deal) = Deal::begin("a_funding_that_the_mempool_lost") else { return };
+    deal.wait(&deal.provider, &["lock_granted"]);
+    deal.world.miner.pause();
+    let address = deal.address();
+    let fund = until("funding", SETTLING, || deal.world.chain.waiting_for(&address));
+    deal.wait(&deal.buyer, &["fund_sent"]);
+    deal.world.chain.stop();
+    deal.world.chain.start(&["-persistmempool=0"]);
+    deal.world.chain.mine_empty(1);
+    let look = || deal.world.chain.waiting_for(&address);
+    let again = until_or("funding again", SETTLING, look, || picture(&[&deal.buyer]));
+    assert_eq!(again.compute_txid(), fund.compute_txid());
+    deal.world.miner.resume();
+    deal.assert_ends(["active", "settled"]);
+}
+
+#[test]
+fn a_reorganisation_under_the_funding_alone_changes_no_end() {
+    let Some(deal) = Deal::begin("a_reorganisation_under_the_funding") else { return };
+    deal.wait(&deal.provider, &["lock_granted"]);
+    deal.world.miner.pause();
+    let address = deal.address();
+    until("funding", SETTLING, || deal.world.chain.waiting_for(&address));
+    deal.world.chain.mine(1);
+    deal.world.chain.invalidate(deal.world.chain.height());
+    deal.world.chain.mine_empty(2);
+    deal.world.miner.resume();
+    deal.assert_ends(["active", "settled"]);
+}
+
+#[test]
+fn a_buyer_that_dies_after_paying_takes_its_coins_back_when_it_returns() {
+    let Some(mut deal) = Deal::begin("a_buyer_that_dies_after_paying") else { return };
+    deal.wait(&deal.buyer, &["fund_sent", "fund_confirmed"]);
+    // Whoever is first, nobody reveals anything any more.
+    deal.provider.kill();
+    deal.buyer.kill();
+    deal.world.miner.pause();
+    deal.world.chain.mine(PAST_REFUND);
+    deal.world.miner.resume();
+    deal.buyer.start(&[]);
+    let look = || deal.buyer.trade(&deal.trade_id).filter(is_over);
+    let end = until_or("end of the buyer", ENDING, look, || picture(&[&deal.buyer]));
+    deal.provider.start(&[&deal.buyer.p2p()]);
+    // A claim that had left the provider before it died stands.
+    let expected = if end.state == "active" { "settled" } else { "released" };
+    deal.assert_ends([&end.state, expected]);
+}
+
+#[test]
+fn a_refund_pays_what_the_mempool_asks_for() {
+    let Some(mut deal) = Deal::begin("a_refund_pays_what_the_mempool_asks_for") else { return };
+    deal.wait(&deal.provider, &["lock_granted"]);
+    deal.world.miner.pause();
+    let address = deal.address();
+    until("funding", SETTLING, || deal.world.chain.waiting_for(&address));
+    deal.wait(&deal.buyer, &["fund_sent"]);
+    deal.provider.kill();
+    deal.world.chain.mine(1);
+    deal.world.chain.stop();
+    deal.world.chain.start(&["-minrelaytxfee=0.00004"]);
+    deal.world.miner.resume();
+    let look = || deal.buyer.trade(&deal.trade_id).filter(is_over);
+    let end = until_or("end of the buyer", ENDING, look, || picture(&[&deal.buyer]));
+    assert_eq!(end.state, "refunded");
+    let refund = end.settlement.unwrap().refund.unwrap();
+    assert!(refund.fee_sat.unwrap() >= 4 * refund.vsize, "{refund:?}");
+    deal.provider.start(&[]);
+    deal.assert_ends(["refunded", "released"]);
+}
+
+#[test]
+fn two_trades_of_one_wallet_settle_beside_each_other() {
+    let Some(deal) = Deal::begin("two_trades_of_one_wallet") else { return };
+    let [_, end] = deal.buyer.trade(&deal.trade_id).unwrap().window;
+    let second = [end, end + 2];
+    buy(&deal.buyer, 4, second, TimeInForce::Gtc);
+    let look = || {
+        let trades: Vec<Trade> = deal.buyer.try_get("/trades").ok()?;
+        let both = trades.len() == 2 && trades.iter().all(is_over);
+        both.then_some(trades)
+    };
+    let trades = until_or("two ends", ENDING, look, || picture(&[&deal.provider, &deal.buyer]));
+    assert!(trades.iter().all(|trade| trade.state == "active"), "{trades:?}");
+    deal.assert_ends(["active", "settled"]);
+}

@@ -52,10 +52,15 @@ fn a_new_wallet_needs_no_block_that_a_pruned_core_has_deleted() {
     // Keys of unknown age may own anything; then it says what is missing, and what to do.
     let mut restored = world.daemon("restored", 0);
     std::fs::create_dir_all(&restored.dir).unwrap();
-    let mut seed = OpenOptions::new();
-    let seed = seed.write(true).create_new(true).mode(0o600);
-    let mut seed = seed.open(restored.dir.join("wallet.seed")).unwrap();
-    writeln!(seed, "{}", "5a".repeat(32)).unwrap();
+    let seed = std::fs::read_to_string(fresh.dir.join("wallet.seed")).unwrap();
+    let ageless = |line: &str| match line.starts_with("birthday ") {
+        true => "birthday -\n".to_owned(),
+        false => format!("{line}\n"),
+    };
+    let mut options = OpenOptions::new();
+    let file = options.write(true).create_new(true).mode(0o600);
+    let mut file = file.open(restored.dir.join("wallet.seed")).unwrap();
+    file.write_all(seed.lines().map(ageless).collect::<String>().as_bytes()).unwrap();
     restored.start(&[]);
     let words = warning(&restored, "chain.pruned");
     assert!(words.contains("prune=0"), "{words}");
@@ -106,6 +111,7 @@ fn a_core_that_downloads_the_chain_is_not_believed_and_says_how_far_it_is() {
     assert!(words.contains("downloading") && words.contains(&top.to_string()), "{words}");
     assert!(!daemon.status().unwrap().chain.up);
     let bid = ["buy", "--class", "cpu.standard", "--qty", "2", "--max-price", "900sat"];
+    let bid = [&bid[..], &["--for", "2slots"]].concat();
     assert_eq!(daemon.cli_error(&bid).0, 3);
     for block in &blocks[10..] {
         let _: Value = world.chain.call("submitblock", vec![json!(block)]);
