@@ -97,15 +97,17 @@ pub const SAT_PER_BTC: u64 = 100_000_000;
 /// A number in small units, `None` if it is too large to be one.
 fn scaled(number: &str, scale: u64) -> Result<Option<Decimal>, MoneyError> {
     let number = number.trim();
-    let is_digit = |c: char| c.is_ascii_digit() || matches!(c, '.' | '-' | '+');
-    if !number.chars().all(is_digit) {
+    let (whole, rest) = number.split_once('.').unwrap_or((number, "0"));
+    let unsigned = whole.strip_prefix('-').unwrap_or(whole);
+    let is_number = |digits: &str| !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
+    if !is_number(unsigned) || !is_number(rest) {
         return Err(MoneyError::Syntax);
     }
     // Not rounded: what does not fit is finer than any unit, or larger than any amount.
     let value = match Decimal::from_str_exact(number) {
         Ok(value) => value,
         Err(_) if Decimal::from_str(number).is_ok() => return Err(MoneyError::TooFine),
-        Err(_) => return Err(MoneyError::Syntax),
+        Err(_) => return Ok(None),
     };
     let Some(small) = value.checked_mul(Decimal::from(scale)) else { return Ok(None) };
     let small = small.normalize();
@@ -351,7 +353,9 @@ mod tests {
             ("0btc", Err(MoneyError::AmountRange)),
             ("-1sat", Err(MoneyError::AmountRange)),
             ("22000000btc", Err(MoneyError::AmountRange)),
-            ("99999999999999999999999999999sat", Err(MoneyError::TooFine)),
+            ("99999999999999999999999999999sat", Err(MoneyError::AmountRange)),
+            (".5btc", Err(MoneyError::Syntax)),
+            ("5.sat", Err(MoneyError::Syntax)),
             ("tenbtc", Err(MoneyError::Syntax)),
         ];
         for (text, expected) in table {
