@@ -7,6 +7,7 @@ mod a_hostile_book_ends_no_node;
 mod a_large_market_is_cheap_to_simulate;
 mod a_market_of_every_fault_keeps_its_promises;
 mod a_node_back_in_the_same_epoch_signs_nothing_for_it;
+mod a_provider_starts_from_a_copy_made_before_a_sale;
 mod a_provider_that_acknowledges_no_funding_is_left_out;
 mod an_order_released_to_half_the_network_costs_only_its_rows;
 mod both_restart_at_every_persist;
