@@ -14,6 +14,7 @@ use super::mempool::Mempool;
 use super::policy::Policy;
 use super::reject::Reject;
 use super::script::verify_scripts;
+use crate::chain::FEE_FLOOR_SAT_KVB;
 
 /// Blocks that a new devchain starts with: 100 of them are mature.
 pub const PREMINED_BLOCKS: u32 = 200;
@@ -64,11 +65,26 @@ pub struct Devchain {
     pub(super) coins: HashMap<OutPoint, Coin>,
     pub(super) mempool: Mempool,
     pub(super) policy: Policy,
-    /// Least rate that miners take, sat per 1,000 vB.
-    mined_floor_sat_kvb: u64,
     /// Where each transaction of the best chain stands.
     pub(super) confirmed: HashMap<Txid, u32>,
     arrivals: u64,
+    fees: Fees,
+}
+
+/// What block space costs on this chain, sat per 1,000 vB. A test changes it; a devchain that
+/// nobody asked to mines everything that it relays.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fees {
+    /// What every estimate says, whatever the target.
+    pub estimate_sat_kvb: u64,
+    /// A miner leaves out what pays less.
+    pub mined_sat_kvb: u64,
+}
+
+impl Default for Fees {
+    fn default() -> Self {
+        Self { estimate_sat_kvb: FEE_FLOOR_SAT_KVB, mined_sat_kvb: 0 }
+    }
 }
 
 impl Devchain {
@@ -104,9 +120,9 @@ impl Devchain {
             coins: HashMap::new(),
             mempool: Mempool::default(),
             policy: Policy::default(),
-            mined_floor_sat_kvb: 0,
             confirmed: HashMap::new(),
             arrivals: 0,
+            fees: Fees::default(),
         }
     }
 
@@ -115,9 +131,20 @@ impl Devchain {
         self.policy = policy;
     }
 
-    /// Lets miners leave what pays less in the mempool, sat per 1,000 vB: fees have risen.
-    pub fn set_mined_floor(&mut self, floor_sat_kvb: u64) {
-        self.mined_floor_sat_kvb = floor_sat_kvb;
+    /// Replaces what block space costs.
+    pub fn set_fees(&mut self, fees: Fees) {
+        self.fees = fees;
+    }
+
+    /// What block space costs.
+    pub fn fees(&self) -> Fees {
+        self.fees
+    }
+
+    /// Forgets an unconfirmed transaction and all that depend on it, as a mempool does when
+    /// it is full or restarted.
+    pub fn evict(&mut self, txid: Txid) {
+        self.mempool.remove_with_descendants(txid);
     }
 
     /// Height of the best block.
@@ -191,7 +218,7 @@ impl Devchain {
     /// The block that [`Self::mine`] would submit, solved.
     pub fn template(&self, payee: &Script, now_s: u32) -> Block {
         let budget = Weight::MAX_BLOCK - RESERVED_WEIGHT;
-        let (txs, fees_sat) = self.mempool.select(budget, self.mined_floor_sat_kvb);
+        let (txs, fees_sat) = self.mempool.select(budget, self.fees.mined_sat_kvb);
         let time_s = now_s.max(self.median_time_past_s().saturating_add(1));
         build_block(self.tip(), self.height() + 1, time_s, txs, fees_sat, payee, self.arrivals)
     }

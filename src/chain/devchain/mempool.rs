@@ -175,8 +175,8 @@ impl Mempool {
     }
 
     /// Transactions for a block of at most `budget`, best paying packages (a transaction
-    /// with its ancestors) first, parents before children, none below a rate; and the sum of
-    /// their fees.
+    /// with its ancestors) first, parents before children; and the sum of their fees. A
+    /// package that pays less than `floor_sat_kvb` is left to wait.
     pub(super) fn select(&self, budget: Weight, floor_sat_kvb: u64) -> (Vec<Transaction>, u64) {
         let mut packages: Vec<(u64, u64, Txid)> = self
             .entries

@@ -24,7 +24,7 @@ pub mod server;
 mod source;
 
 pub use block::{BLOCK_BITS, build_block, solve, subsidy_sat};
-pub use chain::{Devchain, MAX_BLOCKS, PREMINED_BLOCKS};
+pub use chain::{Devchain, Fees, MAX_BLOCKS, PREMINED_BLOCKS};
 pub use consensus::{COINBASE_MATURITY, Coin};
 pub use faucet::{faucet_address, faucet_keypair, faucet_script};
 pub use mempool::{MAX_MEMPOOL_TXS, MAX_MEMPOOL_VSIZE, Mempool, MempoolEntry};

@@ -67,7 +67,7 @@ pub struct Accepted {
 
 /// The fee in sat that `vsize` bytes cost at a rate, rounded up as Core's `CFeeRate` does.
 pub(super) fn fee_sat_at(rate_sat_kvb: u64, vsize: u64) -> u64 {
-    (rate_sat_kvb * vsize).div_ceil(1_000)
+    rate_sat_kvb.saturating_mul(vsize).div_ceil(1_000)
 }
 
 /// Whether a transaction is relayed at all (Core's `IsStandardTx`).

@@ -101,7 +101,8 @@ impl Cursor {
         update.median_time_past_s = mtp_s;
         update.tip_time_s = chain.block(&tip).map_or(0, |block| block.header.time);
         update.least_feerate_sat_kvb = FEE_FLOOR_SAT_KVB;
-        update.feerates = FEE_TARGETS.map(|target| (target, FEE_FLOOR_SAT_KVB)).to_vec();
+        let estimate_sat_kvb = chain.fees().estimate_sat_kvb;
+        update.feerates = FEE_TARGETS.map(|target| (target, estimate_sat_kvb)).to_vec();
         let changed = self.told.replace(tip) != Some(tip)
             || !update.disconnected.is_empty()
             || !update.connected.is_empty()
