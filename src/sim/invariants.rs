@@ -18,8 +18,15 @@ use capex_core::wire::encode;
 #[derive(Debug, Default)]
 struct Coins {
     unspent: BTreeMap<OutPoint, TxOut>,
-    /// Fees of transactions that spend such coins, sat.
-    fees_sat: u64,
+    spends: Vec<Spend>,
+}
+
+/// A transaction that spends such coins.
+#[derive(Debug)]
+struct Spend {
+    from: Vec<ScriptBuf>,
+    to: Vec<ScriptBuf>,
+    fee_sat: u64,
 }
 
 impl World {
@@ -40,7 +47,7 @@ impl World {
         self.check_money(&mut faults);
         for (node, engine) in self.engines() {
             for trade in engine.trades().views() {
-                if !trade.done {
+                if !trade.done && !self.is_default(&trade) {
                     faults.push(format!("node {node}: a trade rests in {}", trade.state));
                 }
                 self.check_delivery(node, &trade, &mut faults);
@@ -48,6 +55,12 @@ impl World {
             self.check_wallet(node, engine, &mut faults);
         }
         faults
+    }
+
+    /// Whether a buyer has paid a provider that is gone: it holds the proof, and asks on.
+    fn is_default(&self, trade: &TradeView) -> bool {
+        let is_gone = self.engines().all(|(_, engine)| engine.me() != trade.counterparty);
+        trade.role == Role::Buyer && trade.state == "preimage_known" && is_gone
     }
 
     /// Equal roots give byte-equal results, and no row breaks a limit.
@@ -61,11 +74,20 @@ impl World {
                 if *first != bytes {
                     faults.push(format!("node {node}: another result of epoch {epoch}"));
                 }
+                let order = |id| view.set.get(&OrderId(id)).map(|order| &**order);
+                let mut bought: BTreeMap<[u8; 32], u32> = BTreeMap::new();
                 for found in &result.rows {
-                    let order = |id| view.set.get(&OrderId(id)).map(|order| &**order);
+                    *bought.entry(found.row.buy).or_default() += found.row.qty;
                     if !keeps_limits(&found.row, order(found.row.buy), order(found.row.sell)) {
                         faults.push(format!("node {node}: a row of epoch {epoch} breaks a limit"));
                     }
+                }
+                // One bid may be filled by several asks, with a row for each.
+                let too_few = |(buy, qty): (&[u8; 32], &u32)| {
+                    order(*buy).is_none_or(|order| *qty < order.min_qty)
+                };
+                if bought.iter().any(too_few) {
+                    faults.push(format!("node {node}: a bid of epoch {epoch} got too little"));
                 }
             }
         }
@@ -87,17 +109,16 @@ impl World {
         }
     }
 
-    /// Never paid and the certificate not moved, while both sides live.
+    /// Never paid and the certificate not moved, while the provider lives.
     fn check_delivery(&self, node: NodeId, trade: &TradeView, faults: &mut Vec<String>) {
         let Some(cert) = trade.cert else { return };
         let other = self.engines().find(|(_, other)| other.me() == trade.counterparty);
-        let Some((_, other)) = other else { return };
-        let moved = self.evidence.activations().any(|found| found.cert_id == cert);
         match (trade.role, trade.state) {
-            (Role::Seller, "claimed" | "settled") if !moved => {
+            (Role::Seller, "claimed" | "settled") if !self.has_moved(cert) => {
                 faults.push(format!("node {node} was paid and did not deliver"));
             }
             (Role::Buyer, "active") => {
+                let Some((_, other)) = other else { return };
                 let sold = other.register().issued(&cert).is_some_and(|facts| facts.seq > 0);
                 let paid = other
                     .trades()
@@ -111,14 +132,22 @@ impl World {
         }
     }
 
+    /// Whether a certificate has a buyer: by the word of its provider, or by its register.
+    fn has_moved(&self, cert: CertId) -> bool {
+        let told = self.evidence.activations().any(|found| found.cert_id == cert);
+        let is_sold =
+            |engine: &Engine| engine.register().issued(&cert).is_some_and(|facts| facts.seq > 0);
+        told || self.engines().any(|(_, engine)| is_sold(engine))
+    }
+
     /// No coin is lost: all of them, and the fees, are what the nodes began with; every coin
     /// is in a wallet, or in a contract that is still open.
     fn check_money(&self, faults: &mut Vec<String>) {
         let coins = self.coins();
         let began_sat = self.coins_sat * self.nodes.len() as u64;
         let now_sat: u64 = coins.unspent.values().map(|coin| coin.value.to_sat()).sum();
-        if now_sat + coins.fees_sat != began_sat {
-            let fees_sat = coins.fees_sat;
+        let fees_sat: u64 = coins.spends.iter().map(|spend| spend.fee_sat).sum();
+        if now_sat + fees_sat != began_sat {
             faults.push(format!("{began_sat} sat became {now_sat} and {fees_sat} sat of fees"));
         }
         let own: BTreeSet<ScriptBuf> =
@@ -152,44 +181,13 @@ impl World {
             faults.push(format!("node {node} rests with {} sat locked", balance.locked_sat));
         }
         let trades: Vec<TradeView> = engine.trades().views().collect();
-        if trades.iter().all(|trade| trade.done) {
-            let trades_sat: i128 = trades.iter().map(change_sat).sum();
-            let cancels_sat = self.cancels_sat(node);
-            let due_sat = i128::from(self.coins_sat) + trades_sat - i128::from(cancels_sat);
+        if trades.iter().all(|trade| trade.done || self.is_default(trade)) {
+            let change_sat: i128 = trades.iter().map(change_sat).sum();
+            let due_sat = i128::from(self.coins_sat) + change_sat - coins.paid_by(&own);
             if due_sat != i128::from(held_sat) {
-                faults.push(format!(
-                    "node {node} has {held_sat} sat; its trades and {cancels_sat} sat of fees \
-                     for cancels say {due_sat}"
-                ));
+                faults.push(format!("node {node} has {held_sat} sat, its trades say {due_sat}"));
             }
         }
-    }
-
-    /// Fees that a node paid for what only moved its coins, sat: replaced fundings.
-    fn cancels_sat(&self, node: NodeId) -> u64 {
-        let own: BTreeSet<ScriptBuf> = self.scripts(node).into_iter().collect();
-        let mut outputs: BTreeMap<OutPoint, TxOut> = BTreeMap::new();
-        let mut fees_sat = 0;
-        for tx in self.transactions() {
-            let spent: Vec<_> =
-                tx.input.iter().map(|input| outputs.get(&input.previous_output)).collect();
-            let all_own =
-                |found: Option<&TxOut>| found.is_some_and(|out| own.contains(&out.script_pubkey));
-            if spent.iter().all(|found| all_own(*found))
-                && tx.output.iter().all(|out| all_own(Some(out)))
-            {
-                let sum = |outs: &mut dyn Iterator<Item = &TxOut>| -> u64 {
-                    outs.map(|out| out.value.to_sat()).sum()
-                };
-                let spent_sat = sum(&mut spent.iter().flatten().copied());
-                fees_sat += spent_sat.saturating_sub(sum(&mut tx.output.iter()));
-            }
-            let txid = tx.compute_txid();
-            for (vout, output) in (0u32..).zip(&tx.output) {
-                outputs.insert(OutPoint { txid, vout }, output.clone());
-            }
-        }
-        fees_sat
     }
 
     /// Every transaction since the world began, coinbases left out.
@@ -220,7 +218,8 @@ impl World {
 impl Coins {
     fn spend(&mut self, tx: &Transaction, faucet: &ScriptBuf) {
         let spent = tx.input.iter().filter_map(|input| self.unspent.remove(&input.previous_output));
-        let spent_sat: u64 = spent.map(|coin| coin.value.to_sat()).sum();
+        let spent: Vec<TxOut> = spent.collect();
+        let spent_sat: u64 = spent.iter().map(|coin| coin.value.to_sat()).sum();
         let paid = (0u32..).zip(&tx.output).filter(|(_, out)| out.script_pubkey != *faucet);
         let txid = tx.compute_txid();
         let mut paid_sat = 0;
@@ -229,7 +228,23 @@ impl Coins {
             self.unspent.insert(OutPoint { txid, vout }, output.clone());
         }
         // The faucet pays its own fees.
-        self.fees_sat += spent_sat.saturating_sub(paid_sat);
+        if !spent.is_empty() {
+            let script = |output: &TxOut| output.script_pubkey.clone();
+            let from = spent.iter().map(script).collect();
+            let to = tx.output.iter().map(script).collect();
+            self.spends.push(Spend { from, to, fee_sat: spent_sat.saturating_sub(paid_sat) });
+        }
+    }
+
+    /// Fees that came out of the coins of these scripts, or of a contract that paid them, sat.
+    fn paid_by(&self, own: &BTreeSet<ScriptBuf>) -> i128 {
+        let is_own = |scripts: &[ScriptBuf]| scripts.iter().any(|script| own.contains(script));
+        let contract = |spend: &Spend| spend.from.len() == 1 && spend.to.len() == 1;
+        let paid = self
+            .spends
+            .iter()
+            .filter(|spend| is_own(&spend.from) || contract(spend) && is_own(&spend.to));
+        paid.map(|spend| i128::from(spend.fee_sat)).sum()
     }
 }
 
@@ -243,22 +258,17 @@ fn keeps_limits(row: &Row, buy: Option<&Order>, sell: Option<&Order>) -> bool {
     (buy.side, sell.side) == (Side::Buy, Side::Sell)
         && limit(buy).is_some_and(|most| u128::from(row.msat) <= most)
         && limit(sell).is_some_and(|least| u128::from(row.msat) >= least)
-        && (buy.min_qty..=buy.qty).contains(&row.qty)
-        && row.qty <= sell.qty
+        && row.qty <= buy.qty.min(sell.qty)
         && buy.window.covers(row.window())
         && sell.window.covers(row.window())
 }
 
-/// What an ended trade did to the wallet, sat.
+/// What an ended trade did to the wallet, without fees, sat.
 fn change_sat(trade: &TradeView) -> i128 {
-    let fee = |tx: Option<capex_core::engine::trades::TxView>| {
-        i128::from(tx.and_then(|tx| tx.fee_sat).unwrap_or(0))
-    };
     let price_sat = i128::from(trade.price_sat);
     match (trade.role, trade.state) {
-        (Role::Buyer, "active") => -price_sat - fee(trade.fund),
-        (Role::Buyer, "refunded") => -fee(trade.fund) - fee(trade.refund),
-        (Role::Seller, "settled") => price_sat - fee(trade.claim),
+        (Role::Buyer, "active" | "preimage_known" | "defaulted") => -price_sat,
+        (Role::Seller, "settled") => price_sat,
         _ => 0,
     }
 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bitcoin::{BlockHash, Network};
 
+use super::chain::Source;
 use super::disk::Disk;
 use super::host::{HeldFiles, Host};
 use super::queue::Message;
@@ -30,6 +31,7 @@ pub struct Node {
     pub ignores_fundings: bool,
     /// Own clock minus true time, ms.
     pub(super) offset_ms: i64,
+    pub(super) source: Source,
     pub(super) lives: u32,
     pub(super) life: Option<Life>,
 }
@@ -71,6 +73,7 @@ impl Node {
             capacity: Vec::new(),
             ignores_fundings: false,
             offset_ms: 0,
+            source: Source::default(),
             lives: 0,
             life: None,
         }

@@ -38,6 +38,53 @@ impl Links {
     }
 }
 
+/// What happens to one message that a test chose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mishap {
+    Lost,
+    /// It arrives once more, so long after the first time, ms.
+    Again(u64),
+    /// It is overtaken by what is sent within this time, ms.
+    Late(u64),
+}
+
+impl Mishap {
+    fn applied(self, arrivals: &mut Vec<TimeMs>) {
+        match self {
+            Self::Lost => arrivals.clear(),
+            Self::Again(ms) => arrivals.extend(arrivals.first().map(|first| first + ms)),
+            Self::Late(ms) => arrivals.iter_mut().for_each(|at_ms| *at_ms += ms),
+        }
+    }
+}
+
+/// Messages of settlements, requests and answers, in the order in which they are sent.
+#[derive(Debug, Clone, Default)]
+pub struct Settling {
+    sent: u64,
+    chosen: Option<(u64, Mishap)>,
+}
+
+impl Settling {
+    /// Lets something happen to such a message, counted from 1.
+    pub fn choose(&mut self, number: u64, mishap: Mishap) {
+        self.chosen = Some((number, mishap));
+    }
+
+    /// Messages sent so far.
+    #[must_use]
+    pub fn sent(&self) -> u64 {
+        self.sent
+    }
+
+    pub(super) fn send(&mut self, arrivals: &mut Vec<TimeMs>) {
+        self.sent += 1;
+        if let Some((_, mishap)) = self.chosen.filter(|(number, _)| *number == self.sent) {
+            mishap.applied(arrivals);
+        }
+    }
+}
+
 /// Which nodes reach each other: those of one side.
 #[derive(Debug, Clone, Default)]
 pub struct Sides(Vec<NodeId>);

@@ -6,6 +6,7 @@
 //! and no randomness but the seed's, so that a failure is found again by its seed alone
 //! ([`World::digest`]).
 
+mod chain;
 mod disk;
 mod evidence;
 mod host;
@@ -19,10 +20,11 @@ mod stranger;
 mod trace;
 mod world;
 
+pub use chain::Branch;
 pub use disk::{Disk, Kill};
 pub use evidence::Evidence;
 pub use life::Node;
-pub use links::{Links, Sides};
+pub use links::{Links, Mishap, Settling, Sides};
 pub use queue::NodeId;
 pub use rng::Rng;
 pub use world::{BEGIN_MS, Setup, World};

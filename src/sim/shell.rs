@@ -291,10 +291,18 @@ impl World {
         if !self.sides.joins(node, to) {
             return;
         }
-        for at_ms in self.links.arrivals(self.now_ms, &mut self.rng) {
+        for at_ms in self.arrivals(protocol) {
             let bytes = bytes.to_vec();
             self.queue.push(at_ms, Happening::Request { to, call, protocol, bytes });
         }
+    }
+
+    fn arrivals(&mut self, protocol: Protocol) -> Vec<TimeMs> {
+        let mut arrivals = self.links.arrivals(self.now_ms, &mut self.rng);
+        if protocol == Protocol::Settle {
+            self.settling.send(&mut arrivals);
+        }
+        arrivals
     }
 
     pub(super) fn request(&mut self, to: NodeId, call: u64, protocol: Protocol, bytes: Vec<u8>) {
@@ -307,13 +315,14 @@ impl World {
 
     pub(super) fn reply(&mut self, node: NodeId, call: u64, bytes: Vec<u8>) {
         let Some(found) = self.calls.get(&call) else { return };
-        self.evidence.reply(node, found.protocol, &bytes);
+        let protocol = found.protocol;
+        self.evidence.reply(node, protocol, &bytes);
         let Some(to) = found.from else {
             self.answered = Some(bytes);
             return;
         };
         if self.sides.joins(node, to) {
-            for at_ms in self.links.arrivals(self.now_ms, &mut self.rng) {
+            for at_ms in self.arrivals(protocol) {
                 let result = Ok(bytes.clone());
                 self.queue.push(at_ms, Happening::Response { call, result });
             }
@@ -326,29 +335,6 @@ impl World {
         };
         if self.nodes[node].lives == life {
             self.feed(node, Input::Response { id, result });
-        }
-    }
-
-    /// A transaction of a node reaches the Bitcoin network.
-    pub(super) fn broadcast(&mut self, node: NodeId, tx: &Transaction) {
-        let result = match self.chain.submit_tx(tx.clone()) {
-            Err(reject) if !reject.is_already_known() => Err(reject.to_string()),
-            _ => Ok(()),
-        };
-        self.drive(node, |driver, here| driver.on_broadcasted(here, tx, result));
-        self.poll(node);
-    }
-
-    /// Looks at the chain, and gives the node what is new.
-    pub(super) fn poll(&mut self, node: NodeId) {
-        while let Some(life) = self.nodes[node].life.as_mut()
-            && let Some(update) = life.body.cursor.changes(&self.chain)
-        {
-            let mut took = false;
-            self.drive(node, |driver, here| took = driver.on_chain(here, &update));
-            if !took {
-                return;
-            }
         }
     }
 }

@@ -7,12 +7,12 @@ use bitcoin::{Amount, BlockHash, OutPoint};
 
 use super::evidence::Evidence;
 use super::life::Node;
-use super::links::{Links, Sides};
+use super::links::{Links, Settling, Sides};
 use super::queue::{Happening, NodeId, Queue};
 use super::rng::Rng;
 use super::shell::Here;
 use super::trace::Trace;
-use crate::chain::devchain::{Devchain, PREMINED_BLOCKS, faucet_keypair, faucet_script};
+use crate::chain::devchain::{Devchain, PREMINED_BLOCKS, faucet_keypair};
 use crate::driver::Driver;
 use crate::wallet::{Balance, faucet_spend};
 use capex_core::engine::market::{ComputeError, Computed};
@@ -24,8 +24,6 @@ use capex_core::units::TimeMs;
 
 /// When every world begins, unix ms: the start of an epoch and of a slot on a devnet.
 pub const BEGIN_MS: TimeMs = 1_800_000_000_000;
-/// Chain blocks come this much earlier or later than the network's mean, ms.
-const BLOCK_JITTER_MS: u64 = 100;
 /// Looks at the chain per chain block, as in a node.
 const POLLS_PER_BLOCK: u64 = 5;
 /// A peer notices a broken connection, and a node that its request found nobody, ms.
@@ -65,6 +63,7 @@ pub struct World {
     pub chain: Devchain,
     pub links: Links,
     pub sides: Sides,
+    pub settling: Settling,
     /// Every node, dead or alive.
     pub nodes: Vec<Node>,
     /// What was signed, and which rules it breaks.
@@ -105,6 +104,7 @@ impl World {
             chain,
             links: setup.links,
             sides: Sides::default(),
+            settling: Settling::default(),
             nodes: (0..setup.nodes).map(|number| Node::new(setup.seed, number)).collect(),
             evidence: Evidence::default(),
             params: setup.params,
@@ -121,10 +121,13 @@ impl World {
             birthday,
             coins_sat: setup.coins_sat,
         };
+        for node in 0..setup.nodes {
+            world.start(node);
+        }
         world.pay_everyone();
         world.mine_block();
         for node in 0..setup.nodes {
-            world.start(node);
+            world.poll(node);
         }
         world
     }
@@ -139,9 +142,8 @@ impl World {
                 OutPoint::new(coinbase.compute_txid(), 0),
                 coinbase.output.first().map_or(Amount::ZERO, |output| output.value).to_sat(),
             );
-            let opened = self.nodes[number].open_wallet(self.birthday);
-            let scripts = opened.and_then(|(mut wallet, _)| wallet.fresh_scripts(4));
-            let Ok(scripts) = scripts else { return };
+            let Some(life) = &mut self.nodes[number].life else { return };
+            let Ok(scripts) = life.driver.wallet_mut().fresh_scripts(4) else { return };
             let Ok(to) = scripts.try_into() else { return };
             if let Ok(tx) = faucet_spend(&[coin], &faucet_keypair(), to, self.coins_sat, 1000) {
                 // A refused payment shows as an empty wallet.
@@ -217,29 +219,6 @@ impl World {
             Happening::Block => self.mine_block(),
             Happening::Crash(node) => self.crash(node),
             Happening::Start(node) => self.start(node),
-        }
-    }
-
-    fn mine_block(&mut self) {
-        let now_s = u32::try_from(self.now_ms / 1000).unwrap_or(u32::MAX);
-        // Only a full block store could refuse; then height stands still, and tests see it.
-        let _ = self.chain.mine(&faucet_script(), now_s);
-        let mean_ms = self.params.chain.block_ms;
-        let low = mean_ms.saturating_sub(BLOCK_JITTER_MS);
-        let wait_ms = self.rng.within(low, mean_ms + BLOCK_JITTER_MS).max(1);
-        self.queue.push(self.now_ms + wait_ms, Happening::Block);
-    }
-
-    /// Another branch, one chain block longer, takes the place of the last chain blocks.
-    pub fn reorganise(&mut self, depth: u32) {
-        let now_s = u32::try_from(self.now_ms / 1000).unwrap_or(u32::MAX);
-        let fork = self.chain.height().saturating_sub(depth) + 1;
-        let Some(first) = self.chain.hash_at(fork) else { return };
-        let left = self.chain.invalidate_block(&first);
-        let payee = faucet_script();
-        let joined = (0..=depth).try_for_each(|_| self.chain.mine(&payee, now_s).map(drop));
-        if left.and(joined).is_err() {
-            self.evidence.broken("the chain refused to reorganise".to_owned());
         }
     }
 

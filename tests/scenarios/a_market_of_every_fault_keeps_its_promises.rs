@@ -1,5 +1,5 @@
 use super::kit::{ask, assert_sound, bid, bought, place, rest, window, world};
-use capex::sim::{BEGIN_MS, Links, Rng, Sides, World};
+use capex::sim::{BEGIN_MS, Branch, Links, Rng, Sides, World};
 
 /// Seeds of a normal test run.
 const SEEDS: u64 = 20;
@@ -42,7 +42,7 @@ fn loss_duplication_reordering_cuts_reorganisations_and_restarts_break_nothing()
             world.sides = if rng.hits(200) { Sides::cut(&cut) } else { Sides::default() };
             world.run_for(2_000);
             if rng.hits(100) {
-                world.reorganise(1);
+                world.reorganise(1, Branch::Same);
             }
             let faults = world.faults();
             assert!(faults.is_empty(), "seed {seed}, step {}: {faults:#?}", world.steps());
