@@ -340,6 +340,9 @@ impl Payment {
         if self.own_depth(|facts| facts.refund_depth(tip)) >= deep {
             return Some(Phase::Refunded);
         }
+        if self.own_depth(|facts| facts.conflict_depth(tip)) >= deep {
+            return Some(Phase::Cancelled);
+        }
         let is_revealed = matches!(phase, Phase::PreimageKnown);
         let revealed = (!is_revealed).then_some(Phase::PreimageKnown);
         if self.facts.claim_depth(tip) > 0 {
@@ -353,9 +356,6 @@ impl Payment {
         }
         if self.own_depth(|facts| facts.fund_depth(tip)) > 0 {
             return (*phase != Phase::Confirmed).then_some(Phase::Confirmed);
-        }
-        if self.own_depth(|facts| facts.conflict_depth(tip)) >= deep {
-            return Some(Phase::Cancelled);
         }
         let stays = matches!(phase, Phase::Sent | Phase::Cancelling { .. });
         (!stays).then_some(Phase::Sent)

@@ -19,7 +19,7 @@ use super::check::{CheckError, Now, SignedTerms, consents};
 use super::deadline::Deadline;
 use super::objects::{Accept, Terms, TermsCancel, Transfer};
 use super::rails::Rail;
-use super::rails::chain::facts::Facts;
+use super::rails::chain::facts::{Facts, SpendFact};
 use super::rails::chain::timelock::Timelocks;
 use super::rails::chain::transaction::KnownTx;
 use super::seller::{Refused, take_fund};
@@ -181,21 +181,29 @@ impl Registrar {
     }
 
     fn due_funded(&self, now: Now<'_>, sure: bool) -> Step {
-        if self.facts.claim_depth(now.tip) > 0
+        if self.is_paid(now)
             && let Some(transfer) = transfer(&self.facts, self.hash())
         {
             return Step::Activate(transfer);
         }
-        if let Some(txid) = self.facts.refund(now.tip, now.params.chain.final_blocks) {
+        let deep = now.params.chain.final_blocks;
+        if let Some(txid) = self.facts.refund(now.tip, deep) {
             let evidence = Some(txid.to_byte_array());
             return Step::Release { code: "settle.refunded", evidence };
         }
-        if now.ms >= self.signed.terms.window.ends_at_ms(now.params.slot_s) {
+        if let Some(txid) = self.facts.conflict(now.tip, deep) {
+            let evidence = Some(txid.to_byte_array());
+            return Step::Release { code: "fund.cancelled", evidence };
+        }
+        // Not before this life has seen whether there is a claim.
+        let is_claimed = self.facts.claim_depth(now.tip) > 0;
+        if sure && !is_claimed && now.ms >= self.signed.terms.window.ends_at_ms(now.params.slot_s) {
             // Delivery is over, so a lock is worth nothing.
             return Step::Release { code: "settle.window_over", evidence: None };
         }
         let heights = self.heights(now);
-        if sure && now.tip >= heights.release_at() && !self.facts.any_confirmed() {
+        // A funding that was thrown out of its block may come back, and its claim with it.
+        if sure && now.tip >= heights.release_at() && !self.facts.any_was_confirmed() {
             let evidence = Some(self.consent.accept_id);
             return Step::Release { code: "fund.not_confirmed", evidence };
         }
@@ -204,6 +212,18 @@ impl Registrar {
             return Step::BroadcastFund;
         }
         Step::Wait
+    }
+
+    /// Whether a claim is deep enough to move the certificate: one block, while it could be
+    /// thrown out and mined again before the buyer's refund is valid; else it must be final,
+    /// or a reorganisation could give the buyer both.
+    fn is_paid(&self, now: Now<'_>) -> bool {
+        let deep = now.params.chain.final_blocks;
+        let Some((SpendFact { height: Some(height), .. }, _)) = self.facts.claim() else {
+            return false;
+        };
+        let in_time = height.saturating_add(deep) <= self.heights(now).last_reveal + 1;
+        self.facts.claim_depth(now.tip) >= if in_time { 1 } else { deep }
     }
 
     /// Times at which something falls due, unix ms, with what.
@@ -246,9 +266,7 @@ impl Registrar {
         match &self.state {
             State::Released { .. } => Err("transfer.not_paid"),
             State::Activated { activation, .. } => Ok(Paid::Activated(activation)),
-            State::Locked | State::Funded if self.facts.claim_depth(now.tip) == 0 => {
-                Ok(Paid::NotYet)
-            }
+            State::Locked | State::Funded if !self.is_paid(now) => Ok(Paid::NotYet),
             State::Locked | State::Funded if self.is_claim(now.tip, named) => Ok(Paid::Yes),
             State::Locked | State::Funded => Err("transfer.not_the_claim"),
         }
@@ -362,6 +380,40 @@ mod tests {
         };
         assert_eq!(due([NO; 4], UNTIL_MS, 810), Step::Wait);
         assert_eq!(due([WAITS, NO, NO, NO], 0, 842), Step::Wait);
+        // The claim may have come while this node was away.
+        assert_eq!(due([Some(801), NO, NO, NO], 500_004 * 3_600_000, 960), Step::Wait);
+    }
+
+    #[test]
+    fn a_claim_that_a_refund_could_still_outrun_must_be_final() {
+        let params = sample::params("mainnet");
+        let due = |claim, tip| {
+            let claimed = registrar(&[[Some(801), Some(claim), NO, NO]]);
+            claimed.due(sample::now(&params, 0, tip), true)
+        };
+        // Six blocks deep at R + 1, with the margin to be mined again in.
+        assert_eq!(due(909, 909), Step::Activate(claim()));
+        assert_eq!(due(910, 914), Step::Wait);
+        assert_eq!(due(910, 915), Step::Activate(claim()));
+        let late = registrar(&[[Some(801), Some(910), NO, NO]]);
+        assert_eq!(late.paid(sample::now(&params, 0, 914), &claim()), Ok(Paid::NotYet));
+        assert_eq!(late.paid(sample::now(&params, 0, 915), &claim()), Ok(Paid::Yes));
+    }
+
+    #[test]
+    fn a_funding_that_stood_in_a_block_keeps_its_lock() {
+        let params = sample::params("mainnet");
+        let mut contract = sample::contract_facts([Some(836), NO, NO, NO]);
+        contract.fund.as_mut().unwrap().height = None;
+        let mut thrown_out = registrar(&[[Some(836), NO, NO, NO]]);
+        thrown_out.facts = Facts::new(vec![contract.clone()]);
+        let due = |registrar: &Registrar, tip| registrar.due(sample::now(&params, 0, tip), true);
+        assert_eq!(due(&thrown_out, 842), Step::Wait);
+        contract.conflict = sample::contract_facts([NO, NO, NO, Some(845)]).conflict;
+        thrown_out.facts = Facts::new(vec![contract]);
+        assert_eq!(due(&thrown_out, 849), Step::Wait);
+        let evidence = Some([3; 32]);
+        assert_eq!(due(&thrown_out, 850), Step::Release { code: "fund.cancelled", evidence });
     }
 
     #[test]

@@ -130,7 +130,13 @@ pub(crate) fn contract_facts(heights: [Option<u32>; 4]) -> ContractFacts {
         height: block(height),
     };
     ContractFacts {
-        fund: fund.map(|height| FundFact { tx: tx(), vout: 0, seen: true, height: block(height) }),
+        fund: fund.map(|height| FundFact {
+            tx: tx(),
+            vout: 0,
+            seen: true,
+            height: block(height),
+            was_confirmed: height > 0,
+        }),
         claim: claim.map(|height| (spend(height, 1), [3; 32])),
         refund: refund.map(|height| spend(height, 2)),
         conflict: conflict.map(|height| spend(height, 3)),

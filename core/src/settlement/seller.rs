@@ -254,6 +254,11 @@ impl Signed {
         self.facts.refund(now.tip, now.params.chain.final_blocks).is_some()
     }
 
+    /// Whether the funding can never be in a block any more.
+    fn is_cancelled(&self, now: Now<'_>) -> bool {
+        self.facts.conflict(now.tip, now.params.chain.final_blocks).is_some()
+    }
+
     /// The phase that the facts demand, if it is another one.
     fn settle(&self, phase: &Phase, now: Now<'_>) -> Option<Phase> {
         match phase {
@@ -312,6 +317,11 @@ impl Signed {
             Phase::TermsSigned { until_ms } if now.ms >= *until_ms => {
                 Step::Release("trade.buyer_silent")
             }
+            Phase::FundSeen | Phase::ClaimSent { .. } | Phase::NeverReveal { .. }
+                if self.is_cancelled(now) =>
+            {
+                Step::Release("fund.cancelled")
+            }
             Phase::LockGranted | Phase::FundSeen
                 if sure && now.tip >= release_at && !self.facts.any_confirmed() =>
             {
@@ -328,7 +338,9 @@ impl Signed {
             Phase::Claimed { .. } if self.unclaimed(now.tip).next().is_some() => Step::Claim,
             Phase::NeverReveal { .. } if self.is_refunded(now) => Step::Release("settle.refunded"),
             // Delivery is over, so what was sold is worth nothing.
-            Phase::NeverReveal { .. } if self.is_over(now) => Step::Release("settle.window_over"),
+            Phase::NeverReveal { .. } if sure && self.is_over(now) => {
+                Step::Release("settle.window_over")
+            }
             Phase::TermsSigned { .. }
             | Phase::LockGranted
             | Phase::FundSeen
@@ -681,6 +693,14 @@ mod tests {
                 90_000,
                 956,
                 Step::Release("settle.claim_lost"),
+            ),
+            // The buyer's replacement won a reorganisation: there is nothing left to claim.
+            (claim_sent([WAITS, WAITS, NO, Some(835)]), 90_000, 839, Step::Claim),
+            (
+                claim_sent([WAITS, WAITS, NO, Some(835)]),
+                90_000,
+                840,
+                Step::Release("fund.cancelled"),
             ),
             (never(NO), 90_000, 960, Step::Wait),
             (never(Some(951)), 90_000, 955, Step::Wait),

@@ -109,10 +109,6 @@ impl Machine for Buyer {
         }
     }
 
-    fn watches_inputs(&self) -> bool {
-        true
-    }
-
     fn own_txids(&self) -> Vec<Txid> {
         match &self.state {
             State::Paying { phase: Phase::Cancelling { cancel: Some(own) }, .. } => {

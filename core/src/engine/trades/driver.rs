@@ -14,6 +14,7 @@ use super::{Party, TradeEvent, TradeNews};
 use crate::engine::io::Effect;
 use crate::engine::kernel::{Context, Miss, Stored, Subject, Timer};
 use crate::ids::{FundingId, Key, TermsHash, TradeId};
+use crate::limits::WATCHED_INPUTS_MAX;
 use crate::params::Params;
 use crate::settlement::check::{Now, SignedTerms};
 use crate::settlement::facts::{ChainFacts, Facts, FundFact};
@@ -89,10 +90,6 @@ pub(super) trait Machine: Stored {
     fn is_done(&self) -> bool;
     /// Whether it waits for an answer that is asked for again and again.
     fn is_asking(&self) -> bool {
-        false
-    }
-    /// Whether its payer must learn of a replacement of the funding.
-    fn watches_inputs(&self) -> bool {
         false
     }
     /// Own transactions, so that the answer to their broadcast finds it.
@@ -247,15 +244,15 @@ impl<M: Machine> Open<M> {
         for contract in facts.contracts() {
             names.txids.extend(contract.txids());
             let Some(fund) = &contract.fund else { continue };
-            names.outpoints.extend(self.watched(fund));
+            names.outpoints.extend(Self::watched(fund));
         }
         names
     }
 
-    /// The contract's output, and for its payer what the funding spends.
-    fn watched(&self, fund: &FundFact) -> BTreeSet<OutPoint> {
-        let inputs = fund.inputs().filter(|_| self.machine.watches_inputs());
-        inputs.chain([fund.outpoint()]).collect()
+    /// The contract's output, and what the funding spends: every role must learn of a
+    /// replacement, which ends the trade.
+    fn watched(fund: &FundFact) -> BTreeSet<OutPoint> {
+        fund.inputs().take(WATCHED_INPUTS_MAX).chain([fund.outpoint()]).collect()
     }
 
     pub(super) fn tried(&mut self, turn: &Turn<'_, '_>) {

@@ -43,6 +43,9 @@ pub struct FundFact {
     pub seen: bool,
     /// Block, if confirmed.
     pub height: Option<u32>,
+    /// Whether it ever stood in a block, also of a branch that was left: from then on the
+    /// preimage may be public, and the funding may come back.
+    pub was_confirmed: bool,
 }
 
 impl FundFact {
@@ -148,7 +151,8 @@ impl ContractFacts {
     /// Confirmations of a transaction that makes the funding impossible.
     #[must_use]
     pub fn conflict_depth(&self, tip: u32) -> u32 {
-        depth_of(self.conflict.and_then(|spend| spend.height), tip)
+        let conflict = self.conflict.filter(|_| self.fund_height().is_none());
+        depth_of(conflict.and_then(|spend| spend.height), tip)
     }
 
     /// Ids of every transaction that is known of it.
@@ -184,6 +188,7 @@ impl ContractFacts {
         if let Some(fund) = self.fund.as_mut().filter(|fund| fund.txid() == tx.txid()) {
             fund.seen = true;
             fund.height = height.or(fund.height);
+            fund.was_confirmed |= height.is_some();
             if height.is_some() && fund.tx != *tx {
                 // The id says nothing of the witness: the peer's copy may have a broken one,
                 // and after a reorganisation it is this node's to send again.
@@ -200,7 +205,10 @@ impl ContractFacts {
             Some(fund) => fund.height.is_none() && height.is_some(),
         };
         if replaces {
-            self.fund = Some(FundFact { tx: tx.clone(), vout, seen: true, height: *height });
+            let (height, was_confirmed) = (*height, height.is_some());
+            self.fund = Some(FundFact { tx: tx.clone(), vout, seen: true, height, was_confirmed });
+            // One that took the former's place was in conflict with it until now.
+            self.conflict = self.conflict.filter(|conflict| conflict.txid != tx.txid());
             change.confirmed_fund |= height.is_some();
         }
     }
@@ -265,7 +273,8 @@ impl Facts {
             let Some(vout) = contract_vout(tx.tx(), contract) else { continue };
             paid += 1;
             if facts.fund.is_none() {
-                facts.fund = Some(FundFact { tx: tx.clone(), vout, seen, height: None });
+                let (tx, was_confirmed) = (tx.clone(), false);
+                facts.fund = Some(FundFact { tx, vout, seen, height: None, was_confirmed });
             }
         }
         paid
@@ -281,6 +290,13 @@ impl Facts {
     #[must_use]
     pub fn any_confirmed(&self) -> bool {
         self.contracts.iter().any(|contract| contract.fund_height().is_some())
+    }
+
+    /// Whether a funding of any contract ever stood in a block.
+    #[must_use]
+    pub fn any_was_confirmed(&self) -> bool {
+        let funds = self.contracts.iter().filter_map(|contract| contract.fund.as_ref());
+        funds.into_iter().any(|fund| fund.was_confirmed)
     }
 
     /// Confirmations of the youngest funding; 0 unless every contract is funded.
@@ -324,6 +340,16 @@ impl Facts {
         let mut funded = self.contracts.iter().filter(confirmed).peekable();
         let first = funded.peek().and_then(|contract| contract.refund)?;
         funded.all(|contract| contract.refund_depth(tip) >= deep).then_some(first.txid)
+    }
+
+    /// The transaction that makes a funding impossible, if every funding that is known has
+    /// one, `deep` confirmations ago.
+    #[must_use]
+    pub fn conflict(&self, tip: u32, deep: u32) -> Option<Txid> {
+        let mut funded =
+            self.contracts.iter().filter(|contract| contract.fund.is_some()).peekable();
+        let first = funded.peek().and_then(|contract| contract.conflict)?;
+        funded.all(|contract| contract.conflict_depth(tip) >= deep).then_some(first.txid)
     }
 
     /// Fundings that are not in a block, each transaction once.
