@@ -1,0 +1,170 @@
+//! Every state that a settlement can come to: the machines of buyer, seller and registrar
+//! under breadth-first search.
+//!
+//! The bounds are small, and within them nothing is left to chance. A message that was sent
+//! may arrive at any later time, any number of times, or never; a transaction may reach the
+//! mempools at any later time; a block takes any part of what waits, which is what a jump of
+//! fees does; each party may stop once between any two steps and come back, or not; a block
+//! may be replaced by two others. Every state must keep the rules, and from every state everybody who is there can come to an end
+//! without anybody coming back.
+//!
+//! `CAPEX_STATES=large` searches further than a normal test run.
+
+#![allow(clippy::unwrap_used, reason = "a broken fixture should end the test")]
+
+#[path = "settlement_states/cast.rs"]
+mod cast;
+#[path = "settlement_states/roles.rs"]
+mod roles;
+#[path = "settlement_states/world.rs"]
+mod world;
+
+use std::collections::HashMap;
+use std::time::Instant;
+
+use world::{Action, Bounds, State, World};
+
+/// One run of the search.
+struct Search {
+    world: World,
+    states: Vec<State>,
+    numbers: HashMap<State, u32>,
+    /// How each state was first come to.
+    from: Vec<(u32, Action)>,
+    /// Steps that need nobody to come back.
+    steps: Vec<(u32, u32)>,
+}
+
+impl Search {
+    fn new(bounds: Bounds) -> Self {
+        let mut world = World::new(bounds);
+        let first = world.first();
+        Self {
+            world,
+            states: vec![first],
+            numbers: HashMap::from([(first, 0)]),
+            from: vec![(0, Action::Begin)],
+            steps: Vec::new(),
+        }
+    }
+
+    /// Finds every state, and checks the rules in each.
+    fn explore(&mut self) {
+        let mut next = 0;
+        while let Some(state) = self.states.get(next).copied() {
+            let number = u32::try_from(next).unwrap();
+            if let Some(rule) = self.world.broken(&state) {
+                panic!("{rule}:\n{}", self.way_to(number));
+            }
+            for (action, after, broken) in self.world.next(&state) {
+                let to = self.number(after, number, action);
+                if let Some(rule) = broken {
+                    panic!("{rule}:\n{}", self.way_to(to));
+                }
+                if !matches!(action, Action::Return(_)) {
+                    self.steps.push((to, number));
+                }
+            }
+            next += 1;
+        }
+    }
+
+    fn number(&mut self, state: State, from: u32, action: Action) -> u32 {
+        let next = u32::try_from(self.states.len()).unwrap();
+        *self.numbers.entry(state).or_insert_with(|| {
+            self.states.push(state);
+            self.from.push((from, action));
+            next
+        })
+    }
+
+    /// Goes back from every end, and finds a state from which there is no way to any.
+    fn stuck(&mut self) -> Option<u32> {
+        self.steps.sort_unstable();
+        let mut ends = vec![false; self.states.len()];
+        let mut queue: Vec<u32> = Vec::new();
+        for (number, state) in (0..).zip(&self.states) {
+            if self.world.is_end(state) || self.world.finishes(state) {
+                ends[number as usize] = true;
+                queue.push(number);
+            }
+        }
+        while let Some(to) = queue.pop() {
+            let first = self.steps.partition_point(|(other, _)| *other < to);
+            let before = self.steps[first..].iter().take_while(|(other, _)| *other == to);
+            for (_, from) in before {
+                if !std::mem::replace(&mut ends[*from as usize], true) {
+                    queue.push(*from);
+                }
+            }
+        }
+        ends.iter().position(|end| !end).map(|number| u32::try_from(number).unwrap())
+    }
+
+    fn way_to(&self, mut number: u32) -> String {
+        let mut way = Vec::new();
+        loop {
+            let (from, action) = self.from[number as usize];
+            let state = &self.states[number as usize];
+            way.push(format!("{action:?}\n    {}", self.world.tell(state)));
+            if number == 0 {
+                break;
+            }
+            number = from;
+        }
+        way.reverse();
+        way.join("\n")
+    }
+}
+
+#[allow(clippy::print_stdout, reason = "says how many states there are")]
+fn check(name: &str, bounds: Bounds) -> usize {
+    let begun = Instant::now();
+    let mut search = Search::new(bounds);
+    search.explore();
+    if let Some(stuck) = search.stuck() {
+        panic!("{name}: no way to an end:\n{}", search.way_to(stuck));
+    }
+    let (states, steps) = (search.states.len(), search.steps.len());
+    let run = search.world.moves();
+    let time = begun.elapsed();
+    println!("{name}: {states} states, {steps} steps, {run} moves of machines, {time:.1?}");
+    states
+}
+
+fn is_large() -> bool {
+    std::env::var("CAPEX_STATES").is_ok_and(|size| size == "large")
+}
+
+/// Bounds that a normal test run can afford, or all of it.
+fn bounds(trades: usize, is_one_node: bool, stops_in_all: u8, reorganisations: u8) -> Bounds {
+    let large = is_large();
+    Bounds {
+        trades,
+        is_one_node,
+        stops: 1,
+        stops_in_all: if large { u8::MAX } else { stops_in_all },
+        reorganisations: if large { 1 } else { reorganisations },
+        is_brisk: !large,
+    }
+}
+
+#[test]
+fn a_sale_by_the_provider() {
+    assert!(check("one trade, two nodes", bounds(1, true, 2, 1)) > 100_000);
+}
+
+#[test]
+fn a_resale() {
+    assert!(check("one trade, three nodes", bounds(1, false, 1, 1)) > 100_000);
+}
+
+#[test]
+fn two_sales_of_one_certificate() {
+    assert!(check("two trades, two nodes", bounds(2, true, 0, 0)) > 10_000);
+}
+
+#[test]
+fn two_resales_of_one_certificate() {
+    assert!(check("two trades, three nodes", bounds(2, false, 0, 0)) > 10_000);
+}

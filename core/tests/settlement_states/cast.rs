@@ -1,0 +1,350 @@
+//! Everything that the parties of one trade sign, made once.
+
+use bitcoin::absolute::LockTime;
+use bitcoin::hashes::Hash;
+use bitcoin::secp256k1::{All, Keypair, Secp256k1, SecretKey};
+use bitcoin::transaction::Version;
+use bitcoin::{Amount, OutPoint, ScriptBuf, Sequence, Transaction, TxIn, TxOut, Txid};
+use capex_core::certificate::objects::{Activation, Binding, Issue, Payment};
+use capex_core::certificate::{Certificate, verify};
+use capex_core::engine::kernel::Keys;
+use capex_core::ids::{CertId, Key, TermsHash, TradeId};
+use capex_core::params::{ChainParams, Params, Profile, SettleTimes};
+use capex_core::settlement::Rail;
+use capex_core::settlement::check::{Agreement, Now};
+use capex_core::settlement::objects::{
+    Accept, Funder, LockGrant, Row, Terms, TermsCancel, TermsRequest,
+};
+use capex_core::settlement::script::TEMPLATE;
+use capex_core::settlement::timelock::Timelocks;
+use capex_core::settlement::transaction::{Holding, KnownTx, OwnTx, claim, refund};
+use capex_core::units::Units;
+use capex_core::wire::{Envelope, VERSION, Verified, object_id, sha256};
+
+/// Height of the first tip.
+pub(crate) const FIRST: u32 = 300;
+/// Time of the first tip, unix ms.
+const START_MS: u64 = 1_000_000_000;
+/// A chain block, and a slot.
+const BLOCK_MS: u64 = 1_000;
+const PRICE_SAT: u64 = 50_000;
+const FEE_SAT: u64 = 500;
+/// Delivery lasts so many slots.
+const SLOTS: u16 = 2;
+
+/// What all trades of a run share.
+pub(crate) struct Stage {
+    pub(crate) params: Params,
+    pub(crate) secp: Secp256k1<All>,
+    pub(crate) buyer: Keys,
+    pub(crate) seller: Keys,
+    pub(crate) provider: Keys,
+    row: Row,
+    issue: Verified<Issue>,
+    title: Certificate,
+    /// Blocks from the first tip to the start of delivery.
+    pub(crate) delivery_in: u32,
+}
+
+/// The smallest profile that has every height of a settlement.
+fn params() -> Params {
+    let text = include_str!("../../../network/definitions/devnet.toml");
+    let params: Params = toml::from_str(text).unwrap();
+    let profile = Profile {
+        min_price_sat: 0,
+        fund_blocks: 3,
+        funding_confirmations: 2,
+        claim_blocks: 1,
+        margin_blocks: 1,
+        refund_blocks: 7,
+        lead_s: 0,
+    };
+    let settle = SettleTimes { terms_ms: BLOCK_MS, fund_ms: 2 * BLOCK_MS, conflict_wait_ms: 0 };
+    let chain = ChainParams { block_ms: BLOCK_MS, final_blocks: 2, ..params.chain };
+    Params { slot_s: 1, profiles: vec![profile], settle, chain, ..params }.validate().unwrap()
+}
+
+impl Stage {
+    /// The seller is the provider itself, or another holder of the certificate.
+    pub(crate) fn new(trades: usize, is_one_node: bool) -> Self {
+        let params = params();
+        let keys = |seed| Keys::new([seed; 32], [seed; 32]);
+        let (buyer, provider) = (keys(1), keys(3));
+        let seller = if is_one_node { keys(3) } else { keys(2) };
+        // Time for a second trade after the first has been given up.
+        let delivery_in = if trades == 1 { 9 } else { 15 };
+        let start = u32::try_from(START_MS / 1000).unwrap() + delivery_in;
+        let msat = PRICE_SAT * 1000;
+        let (buy, sell) = ([1; 32], [2; 32]);
+        let (class, slots, qty) = (1, SLOTS, 2);
+        let row = Row { v: VERSION, epoch: 5, buy, sell, class, start, slots, qty, msat };
+        let issue = provider.sign(
+            Issue {
+                v: VERSION,
+                provider: provider.public(),
+                class: 1,
+                class_hash: params.class_hash(1).unwrap(),
+                features: 0,
+                units: Units::range(4, 6).unwrap(),
+                window: row.window(),
+                pay: Payment::Prepaid,
+                binding: Binding::Registrar,
+                nonce32: [4; 32],
+                not_after_slot: row.window().end - 1,
+            },
+            &params,
+        );
+        let fresh = Certificate { issue: issue.envelope().clone(), hops: Vec::new() };
+        let mut stage = Self {
+            secp: Secp256k1::new(),
+            buyer,
+            seller,
+            provider,
+            row,
+            issue,
+            title: fresh,
+            delivery_in,
+            params,
+        };
+        if !is_one_node {
+            stage.title = stage.resold();
+        }
+        stage
+    }
+
+    /// The certificate after the provider sold it to the seller.
+    fn resold(&self) -> Certificate {
+        let (cert_id, x) = (CertId(self.issue.id()), [6; 32]);
+        let window = self.row.window();
+        let terms = self.provider.sign(
+            Terms {
+                v: VERSION,
+                trade_id: TradeId([3; 32]),
+                cert_id,
+                seq: 0,
+                prev_hash: self.issue.id(),
+                class: 1,
+                units: self.issue.units.clone(),
+                window,
+                from: self.provider.public(),
+                to: self.seller.public(),
+                funders: Vec::new(),
+                price_sat: 0,
+                payment_hash: sha256(&[&x]),
+                s_xonly: [0; 32],
+                payout_spk: Vec::new(),
+                t0: 0,
+                fund_by: 0,
+                refund_at: 0,
+                funding_confirmations: 1,
+                template: TEMPLATE,
+                nonce16: [0; 16],
+            },
+            &self.params,
+        );
+        let lock = self.lock(&terms, 0);
+        let activation = self.activation(&terms, 0);
+        let terms_hash = TermsHash(terms.id());
+        let transfer = capex_core::settlement::objects::Transfer {
+            v: VERSION,
+            terms_hash,
+            x,
+            spend_txid: [0; 32],
+            vin: 0,
+        };
+        let hop = capex_core::certificate::Hop::Sale {
+            terms: terms.envelope().clone(),
+            lock,
+            transfer,
+            activation,
+        };
+        Certificate { issue: self.issue.envelope().clone(), hops: vec![hop] }
+    }
+
+    fn lock(&self, terms: &Verified<Terms>, attempt: u32) -> Envelope {
+        let lock = LockGrant {
+            v: VERSION,
+            provider: self.provider.public(),
+            cert_id: terms.cert_id,
+            seq: terms.seq,
+            attempt,
+            prev_release: if attempt == 0 { [0; 32] } else { [9; 32] },
+            terms_hash: TermsHash(terms.id()),
+            fund_by: terms.fund_by,
+            refund_at: terms.refund_at,
+            p_height: terms.t0,
+        };
+        self.provider.sign(lock, &self.params).envelope().clone()
+    }
+
+    fn activation(&self, terms: &Verified<Terms>, attempt: u32) -> Envelope {
+        let activation = Activation {
+            v: VERSION,
+            provider: self.provider.public(),
+            cert_id: terms.cert_id,
+            seq: terms.seq + 1,
+            attempt,
+            holder: terms.to,
+            class: terms.class,
+            features: 0,
+            units: terms.units.clone(),
+            window: terms.window,
+            prev_hash: terms.prev_hash,
+            cause_hash: terms.id(),
+            p_height: terms.t0,
+        };
+        self.provider.sign(activation, &self.params).envelope().clone()
+    }
+
+    /// What a party knows so many blocks after the first tip.
+    pub(crate) fn now(&self, tip: u8) -> Now<'_> {
+        let ms = START_MS + u64::from(tip) * BLOCK_MS;
+        Now { ms, tip: FIRST + u32::from(tip), chain_up: true, params: &self.params }
+    }
+
+    fn key(&self, seed: u8) -> Keypair {
+        Keypair::from_secret_key(&self.secp, &SecretKey::from_slice(&[seed; 32]).unwrap())
+    }
+
+    fn spk(&self, seed: u8) -> ScriptBuf {
+        ScriptBuf::new_p2tr(&self.secp, self.key(seed).x_only_public_key().0, None)
+    }
+}
+
+/// One trade: who signs what, and every transaction that it can come to.
+pub(crate) struct Cast {
+    pub(crate) trade: TradeId,
+    pub(crate) row: Row,
+    pub(crate) registrar: Key,
+    pub(crate) title: Option<Certificate>,
+    pub(crate) request: TermsRequest,
+    pub(crate) issue: Option<Envelope>,
+    pub(crate) terms: Verified<Terms>,
+    pub(crate) agreement: Agreement,
+    pub(crate) rail: Rail,
+    pub(crate) heights: Timelocks,
+    pub(crate) lock: Envelope,
+    pub(crate) activation: Envelope,
+    pub(crate) cancel: Verified<TermsCancel>,
+    pub(crate) fund: KnownTx,
+    pub(crate) fund_cancel: OwnTx,
+    pub(crate) claim: OwnTx,
+    pub(crate) refund: OwnTx,
+}
+
+impl Cast {
+    /// The trade of a number that begins at a tip.
+    pub(crate) fn new(stage: &Stage, number: u8, t0: u8) -> Self {
+        let (params, title) = (&stage.params, &stage.title);
+        let row = Row { epoch: stage.row.epoch + u64::from(number), ..stage.row.clone() };
+        let trade = TradeId(object_id(&row, params.magic));
+        let xonly = |seed: u8| stage.key(seed + number).x_only_public_key().0.serialize();
+        let funder =
+            Funder { key: stage.buyer.public(), refund_xonly: xonly(10), amount_sat: PRICE_SAT };
+        let tip_height = FIRST + u32::from(t0);
+        let request = TermsRequest {
+            trade_id: trade,
+            to: stage.buyer.public(),
+            funders: vec![funder],
+            tip_height,
+        };
+        let facts = verify(title, params).unwrap();
+        let heights = Timelocks::new(params.profile(PRICE_SAT), tip_height);
+        let x = [40 + number; 32];
+        let terms = stage.seller.sign(
+            Terms {
+                v: VERSION,
+                trade_id: trade,
+                cert_id: facts.cert_id,
+                seq: facts.seq,
+                prev_hash: facts.last_hash,
+                class: row.class,
+                units: facts.units.clone(),
+                window: row.window(),
+                from: stage.seller.public(),
+                to: request.to,
+                funders: request.funders.clone(),
+                price_sat: PRICE_SAT,
+                payment_hash: sha256(&[&x]),
+                s_xonly: xonly(20),
+                payout_spk: stage.spk(30).to_bytes(),
+                t0: heights.t0,
+                fund_by: heights.fund_by,
+                refund_at: heights.refund_at,
+                funding_confirmations: heights.funding_confirmations,
+                template: TEMPLATE,
+                nonce16: [number; 16],
+            },
+            params,
+        );
+        let hash = TermsHash(terms.id());
+        let rail = Rail::of(&stage.secp, &terms, hash).unwrap();
+        let txs = Txs::new(stage, number, &terms, &rail, x);
+        let cancel = TermsCancel { v: VERSION, terms_hash: hash };
+        Self {
+            trade,
+            row,
+            registrar: stage.provider.public(),
+            title: (!title.hops.is_empty()).then(|| title.clone()),
+            request,
+            issue: title.hops.is_empty().then(|| title.issue.clone()),
+            agreement: Agreement::new(title.clone(), &facts, &terms),
+            lock: stage.lock(&terms, u32::from(number)),
+            activation: stage.activation(&terms, u32::from(number)),
+            cancel: stage.buyer.sign(cancel, params),
+            rail,
+            heights,
+            terms,
+            fund: txs.fund,
+            fund_cancel: txs.cancel,
+            claim: txs.claim,
+            refund: txs.refund,
+        }
+    }
+
+    /// The buyer's consent, given at a tip.
+    pub(crate) fn accept(&self, stage: &Stage, tip: u8) -> Verified<Accept> {
+        stage.buyer.sign(
+            Accept {
+                v: VERSION,
+                terms_hash: self.agreement.hash(),
+                release_at_height: self.heights.release_at(),
+                release_at_ms: stage.now(tip).ms + stage.params.settle.fund_ms,
+            },
+            &stage.params,
+        )
+    }
+}
+
+struct Txs {
+    fund: KnownTx,
+    cancel: OwnTx,
+    claim: OwnTx,
+    refund: OwnTx,
+}
+
+impl Txs {
+    fn new(stage: &Stage, number: u8, terms: &Terms, rail: &Rail, x: [u8; 32]) -> Self {
+        let contract = &rail.contracts()[0];
+        let coin = OutPoint { txid: Txid::from_byte_array([50 + number; 32]), vout: 0 };
+        let spend = |script_pubkey: ScriptBuf, sat| Transaction {
+            version: Version::TWO,
+            lock_time: LockTime::ZERO,
+            input: vec![TxIn {
+                previous_output: coin,
+                sequence: Sequence::ENABLE_RBF_NO_LOCKTIME,
+                ..TxIn::default()
+            }],
+            output: vec![TxOut { value: Amount::from_sat(sat), script_pubkey }],
+        };
+        let fund = KnownTx::new(spend(contract.spk.clone(), PRICE_SAT));
+        let cancel = OwnTx::new(spend(stage.spk(31), PRICE_SAT - FEE_SAT), FEE_SAT);
+        let outpoint = OutPoint { txid: fund.txid(), vout: 0 };
+        let holding = Holding { contract, outpoint, value_sat: PRICE_SAT };
+        let payout = ScriptBuf::from_bytes(terms.payout_spk.clone());
+        let claim = claim(&stage.secp, holding, &stage.key(20 + number), x, payout, FEE_SAT);
+        let (key, to) = (stage.key(10 + number), stage.spk(32));
+        let refund = refund(&stage.secp, holding, &key, terms.refund_at, to, FEE_SAT);
+        Self { fund, cancel, claim: claim.unwrap(), refund: refund.unwrap() }
+    }
+}

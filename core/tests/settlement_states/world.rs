@@ -1,0 +1,663 @@
+//! Parties, chain and messages in a few bytes, and every step that can follow.
+
+use std::collections::{BTreeMap, HashMap};
+
+use capex_core::settlement::buyer::{self, Buyer};
+use capex_core::settlement::registrar::{self, Registrar};
+use capex_core::settlement::seller::{self, Seller};
+use capex_core::wire::encode;
+
+use crate::cast::{Cast, FIRST, Stage};
+use crate::roles::{
+    Left, Role, Scene, Tx, View, message, new_buyer, new_seller, tell_buyer, tell_registrar,
+    tell_seller,
+};
+
+/// A spend is as good as final after so many confirmations.
+const FINAL: u8 = 2;
+/// Slots of delivery, and blocks after it.
+const AFTER_DELIVERY: u8 = 5;
+/// More than the deepest confirmation takes, after everything else.
+const BLOCKS_TO_FINISH: u8 = 12;
+/// No machine.
+const NONE: u16 = u16::MAX;
+
+/// How far a search goes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bounds {
+    /// Sales of the same certificate, one after the other, at most two.
+    pub(crate) trades: usize,
+    /// The seller is the provider.
+    pub(crate) is_one_node: bool,
+    /// How often each party may stop, and all together.
+    pub(crate) stops: u8,
+    pub(crate) stops_in_all: u8,
+    /// Of one block each.
+    pub(crate) reorganisations: u8,
+    /// Once the second trade is matched no message is late, and a block takes all that waits
+    /// or nothing.
+    pub(crate) is_brisk: bool,
+}
+
+/// A party.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Who {
+    Buyer,
+    Seller,
+    Provider,
+}
+
+impl Who {
+    const ALL: [Self; 3] = [Self::Buyer, Self::Seller, Self::Provider];
+
+    fn bit(self) -> u8 {
+        1 << self as u8
+    }
+}
+
+/// Something that happens.
+#[derive(Debug, Clone, Copy)]
+#[allow(dead_code, reason = "people read the fields in a failure")]
+pub(crate) enum Action {
+    Begin,
+    /// The second trade is matched.
+    Match,
+    /// A message of a trade arrives.
+    Arrive(u8, u16),
+    /// A transaction of a trade reaches the mempools.
+    Relay(u8, Tx),
+    /// A block takes these transactions of each trade.
+    Mine([u8; 2]),
+    /// The last block gives way to two empty ones; whether its transactions wait again.
+    Reorganise(bool),
+    Stop(Who),
+    Return(Who),
+}
+
+/// Everything that matters for what can follow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct State {
+    /// Blocks after the first tip.
+    tip: u8,
+    /// Tip at which each trade began; none before.
+    t0: [Option<u8>; 2],
+    view: [View; 2],
+    /// Transactions that ever left a node.
+    offered: [u8; 2],
+    /// Messages that were ever sent.
+    sent: [u16; 2],
+    buyer: [u16; 2],
+    seller: [u16; 2],
+    registrar: [u16; 2],
+    up: u8,
+    /// Whose facts of which trade are sure.
+    sure: [u8; 2],
+    /// How often each party stopped.
+    stops: [u8; 3],
+    reorganisations: u8,
+    /// Whether the claim of each trade was thrown out of its block.
+    thrown_out: [bool; 2],
+}
+
+/// Machines by number: equal ones have the same.
+struct Pool<M> {
+    all: Vec<M>,
+    numbers: HashMap<Vec<u8>, u16>,
+}
+
+impl<M: serde::Serialize> Pool<M> {
+    fn new() -> Self {
+        Self { all: Vec::new(), numbers: HashMap::new() }
+    }
+
+    fn put(&mut self, machine: M) -> u16 {
+        let next = u16::try_from(self.all.len()).unwrap();
+        *self.numbers.entry(encode(&machine)).or_insert_with(|| {
+            self.all.push(machine);
+            next
+        })
+    }
+
+    fn get(&self, number: u16) -> Option<&M> {
+        self.all.get(usize::from(number))
+    }
+}
+
+/// What decides how a machine moves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Move {
+    who: u8,
+    machine: u16,
+    trade: u8,
+    t0: u8,
+    view: View,
+    tip: u8,
+    is_sure: bool,
+    bit: u16,
+    may_lock: bool,
+}
+
+pub(crate) struct World {
+    bounds: Bounds,
+    stage: Stage,
+    casts: BTreeMap<(u8, u8), Cast>,
+    buyers: Pool<Buyer>,
+    sellers: Pool<Seller>,
+    registrars: Pool<Registrar>,
+    moves: HashMap<Move, (u16, Left)>,
+}
+
+/// The lock is gone, as the register tells the seller of the same node.
+const LOCK_GONE: u16 = 1 << 15;
+
+impl World {
+    pub(crate) fn new(bounds: Bounds) -> Self {
+        Self {
+            stage: Stage::new(bounds.trades, bounds.is_one_node),
+            bounds,
+            casts: BTreeMap::new(),
+            buyers: Pool::new(),
+            sellers: Pool::new(),
+            registrars: Pool::new(),
+            moves: HashMap::new(),
+        }
+    }
+
+    /// Different moves that a machine made.
+    pub(crate) fn moves(&self) -> usize {
+        self.moves.len()
+    }
+
+    /// The first trade has just been matched.
+    pub(crate) fn first(&mut self) -> State {
+        let mut state = State {
+            tip: 0,
+            t0: [None; 2],
+            view: [View::default(); 2],
+            offered: [0; 2],
+            sent: [0; 2],
+            buyer: [NONE; 2],
+            seller: [NONE; 2],
+            registrar: [NONE; 2],
+            up: 0b111,
+            sure: [0b111; 2],
+            stops: [0; 3],
+            reorganisations: 0,
+            thrown_out: [false; 2],
+        };
+        self.open(&mut state, 0);
+        state
+    }
+
+    fn open(&mut self, state: &mut State, trade: usize) {
+        let number = u8::try_from(trade).unwrap();
+        let stage = &self.stage;
+        let cast = self
+            .casts
+            .entry((number, state.tip))
+            .or_insert_with(|| Cast::new(stage, number, state.tip));
+        state.buyer[trade] = self.buyers.put(new_buyer(stage, cast));
+        state.seller[trade] = self.sellers.put(new_seller(stage, cast));
+        state.t0[trade] = Some(state.tip);
+        let _ = self.drive_all(state);
+    }
+
+    fn trades(state: &State) -> impl Iterator<Item = usize> + use<> {
+        let begun = state.t0.map(|t0| t0.is_some());
+        (0..2).filter(move |trade| begun[*trade])
+    }
+
+    fn is_up(state: &State, who: Who) -> bool {
+        state.up & who.bit() != 0
+    }
+
+    /// Moves one machine: a message first if there is one, then what is due.
+    fn drive(
+        &mut self,
+        state: &mut State,
+        who: Who,
+        trade: usize,
+        bit: u16,
+    ) -> Option<&'static str> {
+        if !Self::is_up(state, who) {
+            return None;
+        }
+        let machine = match who {
+            Who::Buyer => state.buyer[trade],
+            Who::Seller => state.seller[trade],
+            Who::Provider => state.registrar[trade],
+        };
+        let key = Move {
+            who: who.bit(),
+            machine,
+            trade: u8::try_from(trade).unwrap(),
+            t0: state.t0[trade]?,
+            view: state.view[trade],
+            tip: state.tip,
+            is_sure: state.sure[trade] & who.bit() != 0,
+            bit,
+            may_lock: who == Who::Provider && self.may_lock(state, trade),
+        };
+        let (after, left) = match self.moves.get(&key) {
+            Some(known) => *known,
+            None => {
+                let made = self.make(who, key);
+                self.moves.insert(key, made);
+                made
+            }
+        };
+        let place = match who {
+            Who::Buyer => &mut state.buyer[trade],
+            Who::Seller => &mut state.seller[trade],
+            Who::Provider => &mut state.registrar[trade],
+        };
+        *place = after;
+        state.sent[trade] |= left.sent;
+        state.offered[trade] |= left.offered;
+        let is_freed = who == Who::Provider && self.bounds.is_one_node && self.is_released(after);
+        let told = if is_freed { self.drive(state, Who::Seller, trade, LOCK_GONE) } else { None };
+        left.broken.or(told)
+    }
+
+    fn make(&mut self, who: Who, key: Move) -> (u16, Left) {
+        let scene = Scene {
+            stage: &self.stage,
+            cast: &self.casts[&(key.trade, key.t0)],
+            view: key.view,
+            tip: key.tip,
+            is_sure: key.is_sure,
+        };
+        match who {
+            Who::Buyer => {
+                let mut buyer = self.buyers.all[usize::from(key.machine)].clone();
+                let told = tell_buyer(&mut buyer, scene, key.bit);
+                let left = told.and(buyer.drive(scene));
+                (self.buyers.put(buyer), left)
+            }
+            Who::Seller => {
+                let mut seller = self.sellers.all[usize::from(key.machine)].clone();
+                if key.bit == LOCK_GONE {
+                    seller.lock_released("lock.released");
+                }
+                let told = tell_seller(&mut seller, scene, key.bit);
+                let left = told.and(seller.drive(scene));
+                (self.sellers.put(seller), left)
+            }
+            Who::Provider => {
+                let known = self.registrars.get(key.machine).cloned();
+                let (registrar, told) = tell_registrar(known, scene, key.bit, key.may_lock);
+                let Some(mut registrar) = registrar else { return (NONE, told) };
+                let left = told.and(registrar.drive(scene));
+                (self.registrars.put(registrar), left)
+            }
+        }
+    }
+
+    fn is_released(&self, registrar: u16) -> bool {
+        let registrar = self.registrars.get(registrar);
+        registrar.is_some_and(|r| matches!(r.state, registrar::State::Released { .. }))
+    }
+
+    /// Whether the register has the certificate free for a trade.
+    fn may_lock(&self, state: &State, trade: usize) -> bool {
+        let other = state.registrar[1 - trade];
+        other == NONE || self.is_released(other)
+    }
+
+    fn drive_all(&mut self, state: &mut State) -> Option<&'static str> {
+        let mut broken = None;
+        for trade in Self::trades(state) {
+            for who in Who::ALL {
+                broken = broken.or(self.drive(state, who, trade, 0));
+            }
+        }
+        broken
+    }
+
+    /// Every step that can follow, with a rule that it breaks.
+    pub(crate) fn next(&mut self, state: &State) -> Vec<(Action, State, Option<&'static str>)> {
+        let mut all = Vec::new();
+        self.arrivals(state, &mut all);
+        self.relays(state, &mut all);
+        self.blocks(state, &mut all);
+        self.comings_and_goings(state, &mut all);
+        self.second(state, &mut all);
+        for (_, after, broken) in &mut all {
+            if self.is_brisk(after) {
+                *broken = broken.or(self.hurry(after, 0)).or(self.hurry(after, 1));
+            }
+        }
+        all.retain(|(_, after, broken)| after != state || broken.is_some());
+        all
+    }
+
+    fn arrivals(&mut self, state: &State, all: &mut Vec<(Action, State, Option<&'static str>)>) {
+        for trade in Self::trades(state) {
+            for bit in (0..14).map(|n| 1 << n).filter(|bit| state.sent[trade] & bit != 0) {
+                let mut after = *state;
+                let broken = self.drive(&mut after, recipient(bit), trade, bit);
+                let trade = u8::try_from(trade).unwrap();
+                all.push((Action::Arrive(trade, bit), after, broken));
+            }
+        }
+    }
+
+    fn relays(&mut self, state: &State, all: &mut Vec<(Action, State, Option<&'static str>)>) {
+        for trade in Self::trades(state) {
+            for tx in Tx::ALL.into_iter().filter(|tx| state.offered[trade] & tx.bit() != 0) {
+                let mut after = *state;
+                if !self.relay(&mut after, trade, tx) {
+                    continue;
+                }
+                let broken = self.drive_all(&mut after);
+                let trade = u8::try_from(trade).unwrap();
+                all.push((Action::Relay(trade, tx), after, broken));
+            }
+        }
+    }
+
+    /// Puts a transaction into the mempools, if it can be in the next block. Of two that
+    /// spend the same the later one may always pay more, but a cancel pays more than a funding.
+    fn relay(&self, state: &mut State, trade: usize, tx: Tx) -> bool {
+        let view = &mut state.view[trade];
+        if view.is_mined(tx) || view.waits(tx) {
+            return false;
+        }
+        let cast = &self.casts[&(u8::try_from(trade).unwrap(), state.t0[trade].unwrap())];
+        let is_funded = view.is_mined(Tx::Fund) || view.waits(Tx::Fund);
+        let replaced = match tx {
+            Tx::Fund if view.is_mined(Tx::Cancel) || view.waits(Tx::Cancel) => return false,
+            Tx::Fund => 0,
+            Tx::Cancel if view.is_mined(Tx::Fund) => return false,
+            Tx::Cancel => u8::MAX,
+            Tx::Claim if !is_funded || view.is_mined(Tx::Refund) => return false,
+            Tx::Claim => Tx::Refund.bit(),
+            Tx::Refund if !is_funded || view.is_mined(Tx::Claim) => return false,
+            Tx::Refund if FIRST + u32::from(state.tip) < cast.heights.refund_at => return false,
+            Tx::Refund => Tx::Claim.bit(),
+        };
+        view.mempool = (view.mempool & !replaced) | tx.bit();
+        true
+    }
+
+    fn tip_max(&self) -> u8 {
+        u8::try_from(self.stage.delivery_in).unwrap() + AFTER_DELIVERY
+    }
+
+    fn blocks(&mut self, state: &State, all: &mut Vec<(Action, State, Option<&'static str>)>) {
+        if state.tip >= self.tip_max() {
+            return;
+        }
+        let parts = |trade: usize| {
+            let view = state.view[trade];
+            let must = if self.is_due_again(state, trade) { Tx::Claim.bit() } else { 0 };
+            (0..16_u8).filter(move |part| part & must == must).filter(move |part| {
+                let needs_fund = part & (Tx::Claim.bit() | Tx::Refund.bit()) != 0;
+                let has_fund = view.is_mined(Tx::Fund) || part & Tx::Fund.bit() != 0;
+                part & !view.mempool == 0 && (!needs_fund || has_fund)
+            })
+        };
+        let mut parts: [Vec<u8>; 2] = [0, 1].map(|trade| parts(trade).collect());
+        if self.is_brisk(state) {
+            for (part, view) in parts.iter_mut().zip(&state.view) {
+                part.retain(|part| *part == 0 || *part == view.mempool);
+            }
+        }
+        for first in parts[0].iter().copied() {
+            for second in parts[1].iter().copied() {
+                let mut after = *state;
+                after.tip += 1;
+                for (trade, part) in [first, second].into_iter().enumerate() {
+                    let view = &mut after.view[trade];
+                    after.thrown_out[trade] &= part & Tx::Claim.bit() == 0;
+                    for tx in Tx::ALL.into_iter().filter(|tx| part & tx.bit() != 0) {
+                        view.mined[tx as usize] = after.tip + 1;
+                    }
+                    view.mempool &= !part;
+                }
+                let broken = self.new_tip(&mut after);
+                all.push((Action::Mine([first, second]), after, broken));
+            }
+        }
+        // Deeper than the gap between F − g and F + g nothing is promised.
+        if state.reorganisations < self.bounds.reorganisations && state.tip > 0 {
+            for is_kept in [true, false] {
+                let mut after = *state;
+                after.reorganisations += 1;
+                after.tip += 1;
+                for (view, thrown_out) in after.view.iter_mut().zip(&mut after.thrown_out) {
+                    *thrown_out |= view.mined[Tx::Claim as usize] == state.tip + 1;
+                    *view = leave_block(*view, state.tip + 1, is_kept);
+                }
+                let broken = self.new_tip(&mut after);
+                all.push((Action::Reorganise(is_kept), after, broken));
+            }
+        }
+    }
+
+    /// A claim that was thrown out of its block is mined again before the refund is valid: the
+    /// margin is one block here, so it has to be the next.
+    fn is_due_again(&self, state: &State, trade: usize) -> bool {
+        let Some(t0) = state.t0[trade].filter(|_| state.thrown_out[trade]) else { return false };
+        let cast = &self.casts[&(u8::try_from(trade).unwrap(), t0)];
+        FIRST + u32::from(state.tip) < cast.heights.refund_at
+    }
+
+    /// A rescan that found nothing by the second tip has nothing to find.
+    fn new_tip(&mut self, state: &mut State) -> Option<&'static str> {
+        for sure in &mut state.sure {
+            *sure |= state.up;
+        }
+        self.drive_all(state)
+    }
+
+    fn comings_and_goings(
+        &mut self,
+        state: &State,
+        all: &mut Vec<(Action, State, Option<&'static str>)>,
+    ) {
+        for who in Who::ALL {
+            if who == Who::Provider && self.bounds.is_one_node {
+                continue;
+            }
+            // One node plays both roles.
+            let both = Who::Seller.bit() | Who::Provider.bit();
+            let bits = if who == Who::Seller && self.bounds.is_one_node { both } else { who.bit() };
+            let mut after = *state;
+            if !Self::is_up(state, who) {
+                after.up |= bits;
+                for (sure, view) in after.sure.iter_mut().zip(&after.view) {
+                    // The rescan finds a funding at once.
+                    *sure = if view.is_mined(Tx::Fund) { *sure | bits } else { *sure & !bits };
+                }
+                let broken = self.drive_all(&mut after);
+                all.push((Action::Return(who), after, broken));
+            } else if state.stops[who as usize] < self.bounds.stops
+                && state.stops.iter().sum::<u8>() < self.bounds.stops_in_all
+            {
+                after.up &= !bits;
+                after.stops[who as usize] += 1;
+                all.push((Action::Stop(who), after, None));
+            }
+        }
+    }
+
+    /// Once nothing holds the certificate it is sold again, if there is time for a refund.
+    fn second(&mut self, state: &State, all: &mut Vec<(Action, State, Option<&'static str>)>) {
+        let is_free = self
+            .sellers
+            .get(state.seller[0])
+            .is_some_and(|seller| matches!(seller.state, seller::State::Released { .. }));
+        let begins = self.bounds.trades == 2
+            && state.t0[1].is_none()
+            && is_free
+            && self.may_lock(state, 1)
+            && state.up == 0b111
+            && u32::from(state.tip) + 8 <= self.stage.delivery_in;
+        if begins {
+            let mut after = *state;
+            self.open(&mut after, 1);
+            all.push((Action::Match, after, None));
+        }
+    }
+
+    fn is_brisk(&self, state: &State) -> bool {
+        self.bounds.is_brisk && state.t0[1].is_some()
+    }
+
+    /// Delivers all messages of a trade until none has an effect.
+    fn hurry(&mut self, state: &mut State, trade: usize) -> Option<&'static str> {
+        let mut broken = None;
+        loop {
+            let before = *state;
+            for bit in (0..14).map(|n| 1 << n).filter(|bit| before.sent[trade] & bit != 0) {
+                broken = broken.or(self.drive(state, recipient(bit), trade, bit));
+            }
+            if *state == before {
+                return broken;
+            }
+        }
+    }
+
+    /// A rule that a state breaks.
+    pub(crate) fn broken(&self, state: &State) -> Option<&'static str> {
+        let lives = |number: u16| {
+            let registrar = self.registrars.get(number);
+            registrar.is_some_and(|r| !matches!(r.state, registrar::State::Released { .. }))
+        };
+        if state.registrar.into_iter().all(lives) {
+            return Some("two locks of one certificate live");
+        }
+        let is_paid = |trade: usize| state.view[trade].depth(Tx::Claim, state.tip) >= FINAL;
+        if is_paid(0) && is_paid(1) {
+            return Some("one certificate is paid twice");
+        }
+        Self::trades(state).find_map(|trade| self.broken_trade(state, trade))
+    }
+
+    fn broken_trade(&self, state: &State, trade: usize) -> Option<&'static str> {
+        let registrar = self.registrars.get(state.registrar[trade]).map(|r| &r.state);
+        let has_moved = matches!(registrar, Some(registrar::State::Activated { .. }));
+        let buyer = self.buyers.get(state.buyer[trade])?;
+        let has_coins = matches!(buyer.state.name(), "refunded" | "cancelled" | "aborted");
+        if has_coins && has_moved {
+            return Some("the buyer has its coins and the certificate");
+        }
+        let view = &state.view[trade];
+        if buyer.state.name() == "aborted" && view.is_mined(Tx::Fund) {
+            return Some("the buyer gave up a trade that it funded");
+        }
+        let is_there = state.up & state.sure[trade] & Who::Provider.bit() != 0;
+        let lapsed = matches!(
+            registrar,
+            Some(registrar::State::Released { code }) if code == "settle.window_over"
+        );
+        let is_paid = view.depth(Tx::Claim, state.tip) >= FINAL;
+        if is_paid && is_there && !has_moved && !lapsed {
+            return Some("the seller is paid and the certificate has not moved");
+        }
+        // A settled sale is as deep as anything is.
+        let seller = self.sellers.get(state.seller[trade])?;
+        if seller.state.name() == "released" && is_paid {
+            return Some("the seller has given up what it was paid for");
+        }
+        None
+    }
+
+    /// Whether nothing is left to do for anybody who is there.
+    pub(crate) fn is_end(&self, state: &State) -> bool {
+        Self::trades(state).all(|trade| {
+            let buyer = self.buyers.get(state.buyer[trade]).map(|buyer| &buyer.state);
+            let seller = self.sellers.get(state.seller[trade]);
+            let registrar = self.registrars.get(state.registrar[trade]);
+            // It holds the proof of what it paid for: the provider is gone, or delivery is over.
+            let is_over = u32::from(state.tip) >= self.stage.delivery_in;
+            let waits_for_provider = (is_over || !Self::is_up(state, Who::Provider))
+                && buyer.map(buyer::State::name) == Some("preimage_known");
+            let done = |who: Who, is_done: bool| is_done || !Self::is_up(state, who);
+            done(Who::Buyer, buyer.is_none_or(|buyer| buyer.is_done()) || waits_for_provider)
+                && done(Who::Seller, seller.is_none_or(|seller| seller.state.is_done()))
+                && done(Who::Provider, registrar.is_none_or(|r| r.state.is_done()))
+        })
+    }
+
+    /// Whether a state at the end of the search still comes to an end when all that was sent
+    /// arrives, and every block takes what it can.
+    pub(crate) fn finishes(&mut self, state: &State) -> bool {
+        if state.tip < self.tip_max() {
+            return false;
+        }
+        let mut state = *state;
+        for _ in 0..BLOCKS_TO_FINISH {
+            for trade in Self::trades(&state) {
+                let sent = state.sent[trade];
+                for bit in (0..14).map(|n| 1 << n).filter(|bit| sent & bit != 0) {
+                    self.drive(&mut state, recipient(bit), trade, bit);
+                }
+                let offered = state.offered[trade];
+                for tx in Tx::ALL.into_iter().filter(|tx| offered & tx.bit() != 0) {
+                    self.relay(&mut state, trade, tx);
+                }
+            }
+            state.tip += 1;
+            for view in &mut state.view {
+                for tx in Tx::ALL.into_iter().filter(|tx| view.mempool & tx.bit() != 0) {
+                    view.mined[tx as usize] = state.tip + 1;
+                }
+                view.mempool = 0;
+            }
+            self.new_tip(&mut state);
+            if self.is_end(&state) {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// A state in a line, for people.
+    pub(crate) fn tell(&self, state: &State) -> String {
+        let mut text = format!("tip {}, up {:03b}", state.tip, state.up);
+        for trade in Self::trades(state) {
+            let buyer = self.buyers.get(state.buyer[trade]).map_or("-", |b| b.state.name());
+            let seller = self.sellers.get(state.seller[trade]).map_or("-", |s| s.state.name());
+            let registrar =
+                self.registrars.get(state.registrar[trade]).map_or("-", |r| r.state.name());
+            let View { mined, mempool } = state.view[trade];
+            text += &format!(
+                "; trade {trade}: buyer {buyer}, seller {seller}, registrar {registrar}, \
+                 mined {mined:?}, mempool {mempool:04b}"
+            );
+        }
+        text
+    }
+}
+
+/// Who gets a message.
+fn recipient(bit: u16) -> Who {
+    match bit {
+        message::TERMS | message::LOCK | message::ACK | message::ACTIVATION | message::WALLET => {
+            Who::Buyer
+        }
+        message::REQUEST | message::LOCK_HEARD | message::FUND_SHOWN | message::CANCEL_SHOWN => {
+            Who::Seller
+        }
+        _ => Who::Provider,
+    }
+}
+
+/// A block leaves the chain: what it held waits again, or is forgotten with what needs it.
+fn leave_block(mut view: View, block: u8, is_kept: bool) -> View {
+    for tx in Tx::ALL {
+        if view.mined[tx as usize] == block {
+            view.mined[tx as usize] = 0;
+            if is_kept {
+                view.mempool |= tx.bit();
+            }
+        }
+    }
+    let has_fund = view.is_mined(Tx::Fund) || view.waits(Tx::Fund);
+    if !has_fund {
+        view.mempool &= !(Tx::Claim.bit() | Tx::Refund.bit());
+    }
+    view
+}
