@@ -132,11 +132,16 @@ pub(super) fn rest(world: &mut World) {
 
 /// Every promise is kept, or the seed is told.
 pub(super) fn assert_sound(world: &World) {
+    assert_sound_after("", world);
+}
+
+/// The same, and what was done to the world is told too.
+pub(super) fn assert_sound_after(what: &str, world: &World) {
     let faults = world.faults_at_rest();
     let (seed, step) = (world.seed(), world.steps());
     assert!(
         faults.is_empty(),
-        "seed {seed}, step {step}:\n{}\n{}",
+        "{what}, seed {seed}, step {step}:\n{}\n{}",
         faults.join("\n"),
         story(world)
     );
