@@ -1,4 +1,5 @@
 mod kit;
+mod plan;
 mod troubles;
 
 mod a_buyer_away_after_its_payment_finds_its_certificate;
@@ -16,6 +17,7 @@ mod a_provider_starts_from_a_copy_made_before_a_sale;
 mod a_provider_that_acknowledges_no_funding_is_left_out;
 mod a_reorganisation_under_the_funding_or_the_claim_moves_no_money;
 mod a_stale_or_lying_chain_source_costs_nobody_money;
+mod a_world_of_random_troubles_keeps_its_promises;
 mod an_order_released_to_half_the_network_costs_only_its_rows;
 mod any_message_lost_repeated_or_overtaken_costs_no_money;
 mod both_restart_at_every_persist;
