@@ -8,8 +8,8 @@ use capex_core::engine::leases::{LeaseEffect, LeasePurpose, LeaseRole, LeaseView
 use capex_core::ids::{CertId, Digest, LeaseId};
 use capex_core::lease::ExecutorEvent;
 use capex_core::lease::objects::{
-    Countersign, InputFile, LeaseCall, LeaseReply, LeaseRequest, Outcome, Receipt, Redeem, Verb,
-    Workload, WorkloadKind,
+    Countersign, InputFile, LeaseCall, LeaseReply, LeaseRequest, LeaseStatus, Outcome, Receipt,
+    Redeem, Verb, Workload, WorkloadKind,
 };
 use capex_core::lease::workload;
 use capex_core::wire::{self, Envelope};
@@ -91,7 +91,20 @@ fn fetch_receipts(net: &mut Net, lease: LeaseId, counter: u64) -> Vec<Envelope> 
 }
 
 fn take_receipts(net: &mut Net, lease: LeaseId, receipts: &[Envelope]) -> Result<(), &'static str> {
-    let taken = net.party(ALICE).with(|ctx, _, leases| leases.store_receipts(ctx, lease, receipts));
+    let status = net.party(PROVIDER).leases.status(&lease).unwrap();
+    take_with_status(net, lease, receipts, status)
+}
+
+fn take_with_status(
+    net: &mut Net,
+    lease: LeaseId,
+    receipts: &[Envelope],
+    status: LeaseStatus,
+) -> Result<(), &'static str> {
+    let taken = net.party(ALICE).with(|ctx, _, leases| {
+        leases.note_status(ctx, lease, status);
+        leases.store_receipts(ctx, lease, receipts)
+    });
     net.pump();
     taken
 }
@@ -464,6 +477,62 @@ fn only_the_holder_countersigns_a_receipt_that_exists() {
 }
 
 #[test]
+fn what_never_began_is_not_delivered() {
+    for (outcome, unavailable_ms, code) in [
+        (Outcome::Stopped, 0, None),
+        (Outcome::Deadline, 3_000, None),
+        (Outcome::Failed, 3_000, Some("lease.failed")),
+    ] {
+        let (mut net, _, lease) = redeemed();
+        net.until(STARTS_MS + 3_000);
+        let end = ExecutorEvent::Ended {
+            outcome,
+            started_at_ms: None,
+            at_ms: STARTS_MS + 3_000,
+            cpu_us: 0,
+            memory_peak_bytes: 0,
+            output_bytes: 0,
+        };
+        net.party(PROVIDER).executor(lease, end);
+        net.pump();
+        let receipts = fetch_receipts(&mut net, lease, 1);
+        let receipt: Receipt = receipts[0].peek().unwrap();
+        assert_eq!((receipt.delivered_ms, receipt.unavailable_ms), (0, unavailable_ms));
+        take_receipts(&mut net, lease, &receipts).unwrap();
+        for party in [PROVIDER, ALICE] {
+            let view = view(&mut net, party, lease);
+            assert_eq!((view.started_at_ms, view.delivered_ms, view.countersigned), (None, 0, 1));
+            assert_eq!(view.refusal.as_deref(), code, "both sides are told why");
+        }
+    }
+}
+
+#[test]
+fn receipts_are_countersigned_only_as_far_as_the_holder_saw_the_lease() {
+    type Change = fn(&mut LeaseStatus);
+    let table: [(Change, Option<&str>); 5] = [
+        (|_| {}, None),
+        (|status| status.started_at_ms = None, Some("receipt.not_as_seen")),
+        (|status| status.started_at_ms = Some(STARTS_MS + 1_000), Some("receipt.not_as_seen")),
+        (|status| status.outcome = Some(Outcome::Failed), Some("receipt.not_as_seen")),
+        // Not a state at all: nothing was seen.
+        (|status| status.phase = "fine".to_owned(), Some("receipt.unseen")),
+    ];
+    for (row, (change, code)) in table.into_iter().enumerate() {
+        let (mut net, _, lease) = redeemed();
+        run_to_end(&mut net, lease);
+        let receipts = fetch_receipts(&mut net, lease, 1);
+        let mut status = net.party(PROVIDER).leases.status(&lease).unwrap();
+        change(&mut status);
+        take_with_status(&mut net, lease, &receipts, status).unwrap();
+        let view = view(&mut net, ALICE, lease);
+        assert_eq!(view.refusal.as_deref(), code, "row {row}");
+        let agreed = u32::from(code.is_none());
+        assert_eq!((view.receipts, view.countersigned), (1, agreed), "row {row}: kept");
+    }
+}
+
+#[test]
 fn a_tampered_receipt_is_neither_stored_nor_countersigned() {
     let (mut net, _, lease) = redeemed();
     run_to_end(&mut net, lease);
@@ -495,6 +564,7 @@ fn a_long_lease_on_a_public_network_has_a_receipt_after_a_minute() {
     assert_eq!(net.party(PROVIDER).leases.next_deadline(&params).unwrap(), start_ms + 60_000);
     net.pass(61_000);
     assert_eq!(net.party(PROVIDER).leases.receipts(&lease).len(), 1);
+    net.until(start_ms + 100_000);
     let mut end = ended(Outcome::Exited { code: 3 }, start_ms + 100_000);
     if let ExecutorEvent::Ended { cpu_us, .. } = &mut end {
         *cpu_us = 100;

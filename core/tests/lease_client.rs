@@ -154,6 +154,20 @@ fn what_runs_goes_up_and_what_it_leaves_comes_back() {
 }
 
 #[test]
+fn a_holder_is_told_that_its_lease_runs_while_it_does() {
+    let (mut net, lease) = redeemed();
+    assert_eq!(view(&mut net, ALICE, lease).started_at_ms, None);
+    prints(&mut net, lease);
+    pass(&mut net, 1_100, |_| {});
+    let running = view(&mut net, ALICE, lease);
+    assert_eq!(running.phase, "running");
+    assert_eq!(running.started_at_ms, Some(STARTS_MS + 100));
+    let now_ms = net.party(ALICE).now_ms;
+    assert_eq!(running.delivered_by(now_ms, 4), now_ms - STARTS_MS - 100);
+    assert_eq!(running.delivered_by(u64::MAX, 4), ENDS_MS - STARTS_MS - 100, "no longer than sold");
+}
+
+#[test]
 fn a_refusal_that_passes_does_not_end_an_upload() {
     let (mut net, _) = redeemed_at(&["lease.busy", "lease.not_found", "lease.busy"]);
     assert!(net.party(PROVIDER).host.content.is_empty());

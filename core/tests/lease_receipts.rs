@@ -8,7 +8,7 @@ use capex_core::lease::ExecutorEvent;
 use capex_core::lease::objects::{InputFile, Outcome, Receipt, Workload, WorkloadKind};
 use capex_core::lease::receipts::{Period, RECEIPTS_MAX, extend, next};
 use capex_core::lease::workload::{needs, validate};
-use capex_core::lease::{Phase, Usage};
+use capex_core::lease::{End, Phase, Usage};
 use capex_core::wire::Envelope;
 use certificate_fixture::*;
 
@@ -24,7 +24,7 @@ fn chain() -> Vec<Envelope> {
     for (from_ms, to_ms, outcome) in
         [(10, 20, None), (20, 50, None), (50, 60, Some(Outcome::Deadline))]
     {
-        let period = Period { from_ms, to_ms, usage: usage(to_ms), outcome };
+        let period = Period { from_ms, to_ms, has_run: true, usage: usage(to_ms), outcome };
         chain.push(by(PROVIDER, next(public(PROVIDER), LEASE, &chain, period), &devnet()));
     }
     chain.iter().map(|receipt| receipt.envelope().clone()).collect()
@@ -83,7 +83,7 @@ fn nothing_follows_the_final_receipt() {
     let magic = devnet().magic;
     let mut known = Vec::new();
     extend(&mut known, public(PROVIDER), LEASE, &chain(), magic).unwrap();
-    let period = Period { from_ms: 60, to_ms: 61, usage: usage(61), outcome: None };
+    let period = Period { from_ms: 60, to_ms: 61, has_run: true, usage: usage(61), outcome: None };
     let more = by(PROVIDER, next(public(PROVIDER), LEASE, &known, period), &devnet());
     let more = [more.envelope().clone()];
     let error = extend(&mut known, public(PROVIDER), LEASE, &more, magic).unwrap_err();
@@ -92,9 +92,38 @@ fn nothing_follows_the_final_receipt() {
 
 #[test]
 fn a_failed_period_counts_as_not_delivered() {
-    let period = Period { from_ms: 5, to_ms: 9, usage: usage(0), outcome: Some(Outcome::Failed) };
+    let period = Period {
+        from_ms: 5,
+        to_ms: 9,
+        has_run: true,
+        usage: usage(0),
+        outcome: Some(Outcome::Failed),
+    };
     let receipt = next(public(PROVIDER), LEASE, &[], period);
     assert_eq!((receipt.delivered_ms, receipt.unavailable_ms), (0, 4));
+}
+
+#[test]
+fn a_period_ends_with_its_window_and_without_a_start_delivers_nothing() {
+    let end = |started_at_ms, outcome| End {
+        started_at_ms,
+        ended_at_ms: 120,
+        outcome,
+        usage: Usage::default(),
+    };
+    let table = [
+        (end(Some(20), Outcome::Deadline), 20, 100, 80, 0),
+        (end(None, Outcome::Stopped), 10, 100, 0, 0),
+        (end(None, Outcome::Deadline), 10, 100, 0, 90),
+        (end(Some(20), Outcome::Failed), 20, 100, 0, 80),
+    ];
+    for (end, from_ms, to_ms, delivered_ms, unavailable_ms) in table {
+        let period = Period::last(&end, (10, 100), None);
+        assert_eq!((period.from_ms, period.to_ms), (from_ms, to_ms), "{end:?}");
+        let receipt = next(public(PROVIDER), LEASE, &[], period);
+        let counted = (receipt.delivered_ms, receipt.unavailable_ms);
+        assert_eq!(counted, (delivered_ms, unavailable_ms), "{end:?}");
+    }
 }
 
 fn work() -> Workload {

@@ -180,6 +180,8 @@ pub struct LeaseStatus {
     pub memory_peak_bytes: u64,
     /// Content that is still missing.
     pub need: Vec<Digest>,
+    /// Why it could not be run: reason code, at most 64 bytes.
+    pub code: Option<String>,
 }
 
 /// Requests of `lease/1`.

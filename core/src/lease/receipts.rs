@@ -6,7 +6,7 @@
 //! receipt's own period; the memory peak is that since the start.
 
 use super::lifecycle::{End, Usage};
-use super::objects::{Outcome, Receipt};
+use super::objects::{LeaseStatus, Outcome, Receipt};
 use crate::ids::{Key, LeaseId};
 use crate::reason;
 use crate::reasons::Reason;
@@ -45,6 +45,12 @@ pub enum ReceiptError {
     /// More receipts than a lease has.
     #[error("too many receipts")]
     TooMany,
+    /// More was delivered than the holder's node saw of the lease.
+    #[error("the receipts say more than this node saw of the lease")]
+    NotAsSeen,
+    /// The holder's node saw nothing of the lease.
+    #[error("this node saw nothing of the lease")]
+    Unseen,
 }
 
 impl ReceiptError {
@@ -66,6 +72,8 @@ impl ReceiptError {
             Self::Times => reason!("receipt.times"),
             Self::AfterFinal => reason!("receipt.after_final"),
             Self::TooMany => reason!("receipt.too_many"),
+            Self::NotAsSeen => reason!("receipt.not_as_seen"),
+            Self::Unseen => reason!("receipt.unseen"),
         }
     }
 }
@@ -77,6 +85,8 @@ pub struct Period {
     pub from_ms: TimeMs,
     /// End, unix ms.
     pub to_ms: TimeMs,
+    /// Whether the workload ran in it: what never began is not delivered.
+    pub has_run: bool,
     /// Usage since the start of the lease.
     pub usage: Usage,
     /// The end, for the final receipt.
@@ -85,22 +95,29 @@ pub struct Period {
 
 impl Period {
     /// The last period of a lease: from the last receipt, else the start of the workload,
-    /// else of the window, to its end.
+    /// else of the window, to its end. What a workload takes beyond its window is not sold.
     #[must_use]
-    pub fn last(end: &End, window_start_ms: TimeMs, last: Option<&Receipt>) -> Self {
+    pub fn last(
+        end: &End,
+        (window_start_ms, window_end_ms): (TimeMs, TimeMs),
+        last: Option<&Receipt>,
+    ) -> Self {
         let start_ms = end.started_at_ms.unwrap_or(window_start_ms);
-        let from_ms = last.map_or(start_ms, |receipt| receipt.to_ms).min(end.ended_at_ms);
-        let outcome = Some(end.outcome.clone());
-        Self { from_ms, to_ms: end.ended_at_ms, usage: end.usage, outcome }
+        let to_ms = end.ended_at_ms.min(window_end_ms.max(start_ms));
+        let from_ms = last.map_or(start_ms, |receipt| receipt.to_ms).min(to_ms);
+        let (has_run, outcome) = (end.started_at_ms.is_some(), Some(end.outcome.clone()));
+        Self { from_ms, to_ms, has_run, usage: end.usage, outcome }
     }
 }
 
 /// The next receipt of a chain. A period that ends in the provider's failure counts as not
-/// delivered.
+/// delivered, and so does one in which the workload never began: then it was at nobody's
+/// disposal, and the provider's fault if its window ended first.
 #[must_use]
 pub fn next(provider: Key, lease: LeaseId, chain: &[Verified<Receipt>], period: Period) -> Receipt {
     let length_ms = period.to_ms.saturating_sub(period.from_ms);
-    let failed = period.outcome == Some(Outcome::Failed);
+    let is_late = !period.has_run && period.outcome == Some(Outcome::Deadline);
+    let failed = is_late || period.outcome == Some(Outcome::Failed);
     let cpu_before: u64 = chain.iter().map(|receipt| receipt.cpu_us).sum();
     let output_before: u64 = chain.iter().map(|receipt| receipt.output_bytes).sum();
     Receipt {
@@ -111,7 +128,7 @@ pub fn next(provider: Key, lease: LeaseId, chain: &[Verified<Receipt>], period: 
         prev_hash: chain.last().map_or([0; 32], Verified::id),
         from_ms: period.from_ms,
         to_ms: period.to_ms,
-        delivered_ms: if failed { 0 } else { length_ms },
+        delivered_ms: if failed || !period.has_run { 0 } else { length_ms },
         unavailable_ms: if failed { length_ms } else { 0 },
         cpu_us: period.usage.cpu_us.saturating_sub(cpu_before),
         memory_peak_bytes: period.usage.memory_peak_bytes,
@@ -180,4 +197,46 @@ fn push(
     }
     chain.push(receipt);
     Ok(())
+}
+
+/// What a holder knows of a lease beside its receipts.
+#[derive(Debug, Clone, Copy)]
+pub struct Seen<'a> {
+    /// Start and end of the window, unix ms.
+    pub window_ms: (TimeMs, TimeMs),
+    /// The own time, unix ms.
+    pub now_ms: TimeMs,
+    /// What the provider said of the lease last.
+    pub status: Option<&'a LeaseStatus>,
+}
+
+/// Two machines may disagree by so much on what time it is, ms.
+const SLACK_MS: u64 = 5_000;
+
+impl Seen<'_> {
+    /// Whether a holder may agree to a chain of receipts: nothing in it is outside the window or
+    /// still to come, and it says of start, end and time what the provider told all along.
+    ///
+    /// # Errors
+    /// [`ReceiptError::NotAsSeen`] or [`ReceiptError::Unseen`].
+    pub fn agree(&self, chain: &[Verified<Receipt>]) -> Result<(), ReceiptError> {
+        let delivered = || chain.iter().filter(|receipt| receipt.delivered_ms > 0);
+        let delivered_ms = delivered().fold(0, |sum: u64, r| sum.saturating_add(r.delivered_ms));
+        let (Some(first), Some(last)) = (delivered().next(), chain.last()) else {
+            // Nothing is claimed.
+            return Ok(());
+        };
+        let status = self.status.ok_or(ReceiptError::Unseen)?;
+        let started_at_ms = status.started_at_ms.ok_or(ReceiptError::NotAsSeen)?;
+        let latest_ms = self.window_ms.1.min(self.now_ms).saturating_add(SLACK_MS);
+        let earliest_ms = self.window_ms.0.saturating_sub(SLACK_MS);
+        let elapsed_ms = last.to_ms.saturating_sub(started_at_ms);
+        let is_in_time = first.from_ms >= earliest_ms && last.to_ms <= latest_ms;
+        let is_as_told = first.from_ms >= started_at_ms && delivered_ms <= elapsed_ms;
+        let ends_alike = match (&status.outcome, &last.outcome) {
+            (Some(told), Some(signed)) => told == signed,
+            _ => true,
+        };
+        if is_in_time && is_as_told && ends_alike { Ok(()) } else { Err(ReceiptError::NotAsSeen) }
+    }
 }

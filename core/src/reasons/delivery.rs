@@ -81,11 +81,16 @@ pub(super) const FAMILIES: &[Family] = &[
         "receipt.changed": Rejected, Peer, "another receipt has the same number";
         "receipt.foreign": Rejected, Peer, "the receipt belongs to another provider or lease";
         "receipt.gap": Rejected, Peer, "receipt numbers have a gap";
+        "receipt.not_as_seen": Rejected, Peer,
+            "the receipts say more than this node saw of the lease",
+            "keep them: they are the provider's own word, and not countersigned";
         "receipt.prev_hash": Rejected, Peer, "a receipt does not name the one before";
         "receipt.times": Rejected, Peer,
             "periods overlap, or hold less time than was delivered";
         "receipt.too_many": Rejected, Peer, "there are too many receipts";
         "receipt.unknown": NotFound, Nobody, "the provider signed no such receipt";
+        "receipt.unseen": Rejected, Nobody,
+            "this node saw nothing of the lease, so it agrees to no receipts";
     },
     family! {
         "spec", "provider: a workload";

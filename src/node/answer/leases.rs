@@ -7,8 +7,8 @@ use tokio::sync::oneshot;
 
 use crate::api::types::{Lease, Part, ResultFile, Stream, seconds, slot_range};
 use crate::api::{Answer, ApiError, Listed, Noun, Page, Place, Prefix};
-use crate::node::Node;
 use crate::node::lease_client::read_at;
+use crate::node::{Node, now_ms};
 use capex_core::engine::leases::{FetchedResult, LeaseRole, LeaseView};
 use capex_core::ids::{CertId, LeaseId};
 use capex_core::lease::objects::{self, Outcome};
@@ -61,7 +61,7 @@ impl Node {
             outcome: view.outcome.as_ref().map(|outcome| outcome_name(outcome).to_owned()),
             started_at: view.started_at_ms,
             ended_at: view.ended_at_ms,
-            delivered_s: seconds(view.delivered_ms),
+            delivered_s: seconds(view.delivered_by(now_ms(), self.engine().params().slot_s)),
             cpu_us: view.usage.cpu_us,
             memory_peak_bytes: view.usage.memory_peak_bytes,
             receipts: view.receipts,

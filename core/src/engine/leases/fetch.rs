@@ -3,7 +3,7 @@
 //! record of the lease and in its files.
 //!
 //! ```text
-//! Open → Upload… → stdout → stderr → each result → receipts
+//! Open → Upload… → stdout → stderr → each result → status → receipts
 //! ```
 //!
 //! A step that fails does not stop the next ones: after a restart the lease may have ended,
@@ -27,6 +27,9 @@ const CALL_LIFE_S: u64 = 60;
 /// Wait before asking again where there was nothing new, ms: the provider waits a little by
 /// itself before it says so.
 const PAUSE_MS: u64 = 100;
+/// How often the provider is asked where the lease stands while its output is followed, ms: a
+/// person who looks sees it move, and each call costs the provider a signature check.
+const STATUS_MS: u64 = 1_000;
 /// Repetition of what was not answered: the provider may be restarting.
 const UNANSWERED: Pace = Pace::between(100, 5_000);
 /// After this time an answer of the own disk is lost, ms.
@@ -50,6 +53,8 @@ enum Step {
         index: usize,
         from: u64,
     },
+    /// How it ended, as told: receipts are compared with it.
+    Status,
     Receipts,
 }
 
@@ -81,6 +86,8 @@ pub(super) struct Fetch {
     stderr: u64,
     /// Bytes of results that may still come.
     room: u64,
+    /// When the provider told last where the lease stands.
+    told_ms: Option<TimeMs>,
 }
 
 impl Fetch {
@@ -93,11 +100,22 @@ impl Fetch {
             retry: Retry::new(UNANSWERED, now_ms),
             stderr: 0,
             room: RESULTS_MAX_BYTES.saturating_sub(fetched.fold(0, u64::saturating_add)),
+            told_ms: None,
         }
     }
 
     fn wait(&mut self, waits: Waits, due_ms: TimeMs) {
         (self.waits, self.due_ms) = (waits, due_ms);
+    }
+
+    /// Whether it is time to ask where the lease stands, also after the clock was set back.
+    fn asks_status(&self, now_ms: TimeMs) -> bool {
+        let is_old = |told_ms: TimeMs| now_ms.abs_diff(told_ms) >= STATUS_MS;
+        match self.step {
+            Step::Status => true,
+            Step::Output { .. } => self.told_ms.is_none_or(is_old),
+            Step::Open | Step::Upload { .. } | Step::Result { .. } | Step::Receipts => false,
+        }
     }
 
     fn go_to(&mut self, step: Step, now_ms: TimeMs) {
@@ -116,6 +134,14 @@ impl Leases {
             .filter(|record| !record.is_fetched && matches!(record.answer, Answer::Granted(_)));
         if let Some(record) = granted {
             self.fetching.entry(lease).or_insert_with(|| Fetch::new(now_ms, record));
+        }
+    }
+
+    /// Asks once more how a lease ended, and for its receipts, to compare them.
+    pub(super) fn compare_again(&mut self, now_ms: TimeMs, lease: LeaseId) {
+        if let Some(record) = self.held.get(&lease) {
+            let fetch = Fetch { step: Step::Status, ..Fetch::new(now_ms, record) };
+            self.fetching.insert(lease, fetch);
         }
     }
 
@@ -143,6 +169,10 @@ impl Leases {
         };
         let disk_ms = ctx.now_ms.saturating_add(DISK_MS);
         let workload = &record.workload;
+        if fetch.asks_status(ctx.now_ms) {
+            let status = |call| LeaseRequest::Status { call };
+            return self.call(ctx, lease, Verb::Status, status);
+        }
         let (verb, request): (Verb, Box<dyn FnOnce(Envelope) -> LeaseRequest>) = match &fetch.step {
             Step::Open => {
                 fetch.wait(Waits::Disk, disk_ms);
@@ -166,6 +196,8 @@ impl Leases {
                 let name = name.unwrap_or_default();
                 (Verb::Get, Box::new(move |call| LeaseRequest::Get { call, name, from }))
             }
+            // Asked above.
+            Step::Status => return,
             Step::Receipts => {
                 (Verb::Receipt, Box::new(|call| LeaseRequest::Receipts { call, from_seq: 0 }))
             }
@@ -300,6 +332,17 @@ impl Leases {
             (Step::Result { index, from }, Ok(LeaseReply::Bytes { bytes, end })) => {
                 self.on_part(ctx, lease, index, from, bytes, end);
             }
+            (Step::Status, Ok(LeaseReply::Status(status))) => {
+                self.note_status(ctx, lease, status);
+                self.skip(ctx, lease);
+            }
+            (Step::Output { .. }, Ok(LeaseReply::Status(status))) => {
+                fetch.told_ms = Some(ctx.now_ms);
+                fetch.retry.reset(ctx.now_ms);
+                fetch.wait(Waits::Until, ctx.now_ms);
+                self.note_status(ctx, lease, status);
+                self.act_if_due(ctx, lease);
+            }
             (Step::Receipts, Ok(LeaseReply::Receipts(receipts))) => {
                 self.on_receipts_reply(ctx, lease, &receipts);
             }
@@ -323,6 +366,7 @@ impl Leases {
             | Step::Upload { .. }
             | Step::Output { .. }
             | Step::Result { .. }
+            | Step::Status
             | Step::Receipts => self.act(ctx, lease),
         }
     }
@@ -419,7 +463,7 @@ impl Leases {
         if last.is_none_or(|last| last.outcome.is_none()) {
             return self.pause(ctx, lease);
         }
-        // Receipts that do not prove what was delivered are neither kept nor countersigned.
+        // Receipts that prove nothing are neither kept nor countersigned.
         let _ = self.store_receipts(ctx, lease, receipts);
         if let Some(record) = self.held.get_mut(&lease) {
             record.is_fetched = true;
@@ -470,7 +514,7 @@ impl Leases {
             let is_here = |name: &String| record.results.iter().any(|there| there.name == *name);
             let wanted = record.workload.results.iter().enumerate().skip(first);
             let next = wanted.filter(|(_, name)| !is_here(name)).map(|(index, _)| index).next();
-            next.map_or(Step::Receipts, |index| Step::Result { index, from: 0 })
+            next.map_or(Step::Status, |index| Step::Result { index, from: 0 })
         };
         let next = match &fetch.step {
             Step::Open => Step::Upload { index: 0, offset: 0 },
@@ -480,6 +524,7 @@ impl Leases {
             }
             Step::Output { stream: Stream::Stderr, .. } => result_from(0),
             Step::Result { index, .. } => result_from(index + 1),
+            Step::Status => Step::Receipts,
             Step::Receipts => return self.end_fetch(ctx, lease),
         };
         fetch.go_to(next, ctx.now_ms);

@@ -10,6 +10,7 @@ use crate::ids::{CertId, LeaseId};
 use crate::lease::objects::{
     Countersign, LeaseReply, LeaseRequest, LeaseStatus, Receipt, Redeem, Verb, Workload,
 };
+use crate::lease::receipts::Seen;
 use crate::lease::{Phase, receipts, workload};
 use crate::limits::{CHALLENGE_MS, OPEN_LEASES_MAX, WORKLOAD_FILES_MAX};
 use crate::units::TimeMs;
@@ -232,14 +233,21 @@ impl Leases {
 
     /// Notes what the provider of a held lease says of it, unless it is not a state at all:
     /// its texts are shown to people, and kept.
-    pub fn note_status(&mut self, lease: LeaseId, mut status: LeaseStatus) {
-        if self.held.contains_key(&lease) && Phase::is_name(&status.phase) {
-            status.need.truncate(WORKLOAD_FILES_MAX + 1);
-            self.told.insert(lease, status);
+    pub fn note_status(&mut self, ctx: &mut Context<'_>, lease: LeaseId, mut status: LeaseStatus) {
+        if !self.held.contains_key(&lease) || !Phase::is_name(&status.phase) {
+            return;
+        }
+        status.need.truncate(WORKLOAD_FILES_MAX + 1);
+        status.code = status.code.map(|code| remote_code(&code).to_owned());
+        let known = self.told.insert(lease, status);
+        let phase = self.told.get(&lease).map(|status| status.phase.clone()).unwrap_or_default();
+        if known.is_none_or(|known| known.phase != phase) {
+            notify(ctx, lease, &phase);
         }
     }
 
-    /// Receipts of a held lease arrived: checks, stores and countersigns them.
+    /// Receipts of a held lease arrived: checks and stores them, and countersigns those that say
+    /// what this node saw. Others are kept as the provider's own word against it.
     ///
     /// # Errors
     /// `lease.not_found`, `receipt.bad_chain` or `receipt.bad_signature`.
@@ -256,10 +264,22 @@ impl Leases {
         receipts::extend(&mut chain, record.provider, lease, new, magic)
             .map_err(|error| error.code())?;
         let waits = usize::try_from(record.countersigned).is_ok_and(|n| n < chain.len());
+        let slot_s = ctx.params.slot_s;
+        let seen = Seen {
+            window_ms: (record.window.starts_at_ms(slot_s), record.window.ends_at_ms(slot_s)),
+            now_ms: ctx.now_ms,
+            status: self.told.get(&lease),
+        };
+        let agreed = seen.agree(&chain);
         if chain.len() > record.receipts.len() {
             record.receipts = chain.iter().map(|receipt| receipt.envelope().clone()).collect();
             ctx.out.store(&lease.0, record);
         }
+        if let Err(error) = agreed {
+            self.disputes.insert(lease, error.reason());
+            return Ok(());
+        }
+        self.disputes.remove(&lease);
         if waits {
             self.countersigning.insert(lease, Retry::new(Pace::PEER, ctx.now_ms));
             self.send_countersign(ctx, lease);
@@ -341,7 +361,7 @@ impl Leases {
     ) {
         match result {
             Ok(LeaseReply::Status(status)) => {
-                self.note_status(lease, status);
+                self.note_status(ctx, lease, status);
                 answer(ctx, Some(command), Ok(Done::Ok));
             }
             Ok(LeaseReply::Refused { code }) => {
@@ -352,14 +372,17 @@ impl Leases {
     }
 
     pub(super) fn resume_held(&mut self, now_ms: TimeMs) {
+        let mut unsigned = Vec::new();
         for (lease, record) in &self.held {
             if record.answer == Answer::Waiting {
                 self.redeeming.insert(*lease, (Retry::new(Pace::PEER, now_ms), None));
             }
             if usize::try_from(record.countersigned).is_ok_and(|n| n < record.receipts.len()) {
-                self.countersigning.insert(*lease, Retry::new(Pace::PEER, now_ms));
+                unsigned.push(*lease);
             }
         }
+        // What an earlier life saw of them is not known any more.
+        unsigned.into_iter().for_each(|lease| self.compare_again(now_ms, lease));
         let held: Vec<LeaseId> = self.held.keys().copied().collect();
         held.into_iter().for_each(|lease| self.follow(now_ms, lease));
     }

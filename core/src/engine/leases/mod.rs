@@ -30,6 +30,7 @@ use crate::ids::{CertId, Key, LeaseId};
 use crate::lease::objects::{LeaseStatus, Verb, Workload};
 use crate::limits::HORIZON_SLOTS;
 use crate::params::Params;
+use crate::reasons::Reason;
 use crate::units::TimeMs;
 use crate::wire::Envelope;
 
@@ -77,6 +78,8 @@ pub struct Leases {
     fetching: BTreeMap<LeaseId, Fetch>,
     /// Last status that each provider told.
     told: BTreeMap<LeaseId, LeaseStatus>,
+    /// Why receipts are not agreed to.
+    disputes: BTreeMap<LeaseId, Reason>,
     counter: u64,
     /// Slot in which the records were last cleared.
     cleared: u32,
@@ -180,6 +183,7 @@ impl Leases {
         for id in gone {
             self.held.remove(&id);
             self.told.remove(&id);
+            self.disputes.remove(&id);
             self.redeeming.remove(&id);
             self.countersigning.remove(&id);
             self.fetching.remove(&id);

@@ -224,6 +224,7 @@ impl Leases {
             cpu_us: usage.cpu_us,
             memory_peak_bytes: usage.memory_peak_bytes,
             need: if waits { workload::needs(&record.workload) } else { Vec::new() },
+            code: record.failure.clone(),
         })
     }
 
@@ -320,9 +321,15 @@ impl Leases {
             return;
         };
         if let Phase::Ended(end) = &record.phase {
+            if end.outcome == Outcome::Failed && record.failure.is_none() {
+                let ran = end.started_at_ms.is_some();
+                let code = if ran { "lease.interrupted" } else { "lease.failed" };
+                record.failure = Some(code.to_owned());
+            }
             let chain = chain(record, ctx.params.magic);
             let last = chain.last().map(|receipt| &**receipt);
-            let period = Period::last(end, record.starts_at_ms, last);
+            let window_ms = (record.starts_at_ms, record.ends_at_ms);
+            let period = Period::last(end, window_ms, last);
             let receipt = ctx.sign(receipts::next(ctx.me(), lease, &chain, period));
             record.receipts.push(receipt.envelope().clone());
         }
@@ -367,7 +374,8 @@ impl Leases {
         let Phase::Running { started_at_ms, usage } = record.phase else {
             return;
         };
-        let period = Period { from_ms: started_at_ms, to_ms: due_ms, usage, outcome: None };
+        let period =
+            Period { from_ms: started_at_ms, to_ms: due_ms, has_run: true, usage, outcome: None };
         let receipt = ctx.sign(receipts::next(ctx.me(), lease, &[], period));
         record.receipts.push(receipt.envelope().clone());
         ctx.out.store(&lease.0, record);

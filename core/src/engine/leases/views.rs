@@ -44,7 +44,8 @@ pub struct LeaseView {
     pub countersigned: u32,
     /// What the provider could not remove.
     pub left_behind: Vec<String>,
-    /// Reason code of a refused redemption, or of a host that could not run it.
+    /// Reason code of a refused redemption, of a host that could not run it, or of receipts
+    /// that this holder does not agree to.
     pub refusal: Option<String>,
     /// Results that are on this holder's disk.
     pub results: Vec<FetchedResult>,
@@ -52,12 +53,30 @@ pub struct LeaseView {
     pub is_fetched: bool,
 }
 
+impl LeaseView {
+    /// Time delivered so far, ms: that of the receipts, or while it runs since its start.
+    #[must_use]
+    pub fn delivered_by(&self, now_ms: TimeMs, slot_s: u32) -> u64 {
+        match self.started_at_ms {
+            Some(started_at_ms) if self.phase == "running" => {
+                let end_ms = now_ms.min(self.window.ends_at_ms(slot_s));
+                end_ms.saturating_sub(started_at_ms).max(self.delivered_ms)
+            }
+            _ => self.delivered_ms,
+        }
+    }
+}
+
 impl Leases {
     /// Every lease of this node, hosted ones first.
     #[must_use]
     pub fn views(&self, me: Key) -> Vec<LeaseView> {
         let hosted = self.hosted.iter().map(|(id, record)| hosted(me, *id, record));
-        let held = self.held.iter().map(|(id, record)| held(me, *id, record, self.told.get(id)));
+        let held = self.held.iter().map(|(id, record)| {
+            let view = held(me, *id, record, self.told.get(id));
+            let dispute = self.disputes.get(id).map(|reason| reason.code().to_owned());
+            LeaseView { refusal: view.refusal.or(dispute), ..view }
+        });
         hosted.chain(held).collect()
     }
 }
@@ -103,7 +122,9 @@ fn held(me: Key, lease_id: LeaseId, record: &HeldLease, told: Option<&LeaseStatu
         memory_peak_bytes: told.memory_peak_bytes,
         output_bytes: 0,
     });
-    let first_ms = read(&record.receipts).next().map(|receipt| receipt.from_ms);
+    // A receipt without time delivered does not say that anything began.
+    let first = read(&record.receipts).find(|receipt| receipt.delivered_ms > 0);
+    let first_ms = first.map(|receipt| receipt.from_ms);
     let told_end = told.and_then(|told| told.outcome.clone());
     LeaseView {
         lease_id,
@@ -125,7 +146,7 @@ fn held(me: Key, lease_id: LeaseId, record: &HeldLease, told: Option<&LeaseStatu
         left_behind: Vec::new(),
         refusal: match &record.answer {
             Answer::Refused(code) => Some(code.clone()),
-            Answer::Waiting | Answer::Granted(_) => None,
+            Answer::Waiting | Answer::Granted(_) => told.and_then(|told| told.code.clone()),
         },
         results: record.results.clone(),
         is_fetched: record.is_fetched,
