@@ -26,7 +26,7 @@ impl Listeners {
         for (index, addr) in plan.listen.iter().enumerate() {
             let id = swarm.listen_on(addr.clone()).map_err(|error| NetworkError::Listen {
                 addr: addr.to_string(),
-                reason: error.to_string(),
+                reason: causes(&error),
             })?;
             listeners.open.insert(id, index);
         }
@@ -78,5 +78,79 @@ impl Listeners {
         if let Some(index) = self.open.remove(&id) {
             self.missing.push((index, 0));
         }
+    }
+}
+
+/// An error with all its causes in one line. Some of the transports' say nothing themselves, so
+/// that only the cause has words, and some repeat it.
+fn causes(error: &dyn std::error::Error) -> String {
+    let mut parts: Vec<String> = Vec::new();
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let text = error.to_string();
+        let text = text.trim().trim_end_matches(':').to_owned();
+        let is_new = !text.is_empty() && !parts.iter().any(|part| part.contains(&text));
+        if is_new {
+            parts.push(text);
+        }
+        next = error.source();
+    }
+    if parts.is_empty() { format!("{error:?}") } else { parts.join(": ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt;
+    use std::io;
+
+    use super::*;
+
+    /// Says something or nothing, for a reason.
+    #[derive(Debug)]
+    struct Outer(&'static str, Option<io::Error>);
+
+    impl fmt::Display for Outer {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str(self.0)
+        }
+    }
+
+    impl std::error::Error for Outer {
+        fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+            self.1.as_ref().map(|error| error as _)
+        }
+    }
+
+    #[test]
+    fn an_error_keeps_its_cause() {
+        let in_use = || Some(io::Error::other("address in use"));
+        let table = [
+            (Outer("", in_use()), "address in use"),
+            (Outer("no: ", in_use()), "no: address in use"),
+            (Outer("no: address in use", in_use()), "no: address in use"),
+            (Outer("no", None), "no"),
+            (Outer("", None), "Outer(\"\", None)"),
+        ];
+        for (error, text) in table {
+            assert_eq!(causes(&error), text);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_port_that_is_taken_is_named_with_what_the_system_says() {
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = format!("/ip4/127.0.0.1/tcp/{}", taken.local_addr().unwrap().port());
+        let config = crate::Config {
+            network: "devnet".to_owned(),
+            secret: crate::Secret::new([1; 32]),
+            listen: vec![addr],
+            bootstrap: Vec::new(),
+            loopback: true,
+            topics: Vec::new(),
+            protocols: Vec::new(),
+            epoch_ms: 2_000,
+        };
+        let error = crate::start(config).map(drop).unwrap_err().to_string();
+        assert!(error.contains("in use"), "{error}");
     }
 }
