@@ -562,6 +562,21 @@ fn certificate_files_are_verified_offline() {
     assert_eq!((&report["network"], &report["seq"]), (&"devnet".into(), &0.into()));
     assert_eq!(report["units"], serde_json::json!([[0, 2]]));
 
+    // As editors and mail programs leave it, and as a pipe brings it.
+    let (head, tail) = good.split_at(good.len() - 90);
+    let (middle, tail) = tail.split_at(60);
+    for pasted in [
+        format!("\u{feff}{good}\n\n"),
+        good.replace('\n', "\r\n"),
+        format!("{head}\n{middle}\r\n{tail}"),
+    ] {
+        let (code, _, err) = verify(&pasted, false);
+        assert_eq!(code, 0, "{pasted:?}: {err}");
+    }
+    let file = std::fs::File::open(&path).unwrap();
+    let piped = capex(home.path(), &["cert", "verify", "-"]).stdin(file).output().unwrap();
+    assert_eq!(done(piped).0, 0);
+
     let end = good.trim_end().len() - 1;
     let flipped = if good.as_bytes()[end] == b'0' { "1" } else { "0" };
     let table = [

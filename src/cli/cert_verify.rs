@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::failure::Failure;
 use super::output::{Page, slots};
-use super::{Context, read_text};
+use super::{Context, pasted, read_text_or_input};
 use crate::api::types::{
     CertificateTransfer, SlotRange, TransferKind, UnitRanges, slot_range, unit_ranges,
 };
@@ -23,7 +23,8 @@ use capex_core::params::Params;
 
 Next: capex cert redeem <id> --wasm <file>")]
 pub struct Flags {
-    /// Certificate file
+    /// Certificate file, `-` for standard input
+    #[arg(value_name = "FILE|-")]
     pub file: PathBuf,
 }
 
@@ -52,11 +53,24 @@ struct Report {
 /// # Errors
 /// Exit 2 for a file that cannot be read, exit 6 for one that proves nothing.
 pub(super) fn run(flags: &Flags, context: &mut Context<'_>) -> Result<(), Failure> {
-    let text = read_text(&flags.file, TEXT_MAX_BYTES as u64)?;
-    let report = report(&text).map_err(|(code, what)| {
+    let text = read_text_or_input(&flags.file, TEXT_MAX_BYTES as u64, context)?;
+    let report = report(&unwrapped(pasted(&text))).map_err(|(code, what)| {
         Failure::coded(code, format!("{}: {what}", flags.file.display()))
     })?;
     context.show(&report, page)
+}
+
+/// Lines that a mail program has wrapped, put together again: every line of a certificate begins
+/// with a word and a blank, and what follows has none.
+fn unwrapped(text: &str) -> String {
+    let mut whole = String::new();
+    for line in text.lines().map(str::trim_end) {
+        if !whole.is_empty() && line.contains(' ') {
+            whole.push('\n');
+        }
+        whole.push_str(line);
+    }
+    whole
 }
 
 fn report(text: &str) -> Result<Report, (&'static str, String)> {

@@ -379,14 +379,42 @@ fn read_file(path: &Path, max_bytes: u64) -> Result<Vec<u8>, Failure> {
 }
 
 fn read_text(path: &Path, max_bytes: u64) -> Result<String, Failure> {
-    let bytes = read_file(path, max_bytes)?;
+    text_of(path, read_file(path, max_bytes)?)
+}
+
+fn text_of(path: &Path, bytes: Vec<u8>) -> Result<String, Failure> {
     String::from_utf8(bytes)
         .map_err(|_| Failure::file(path, &std::io::Error::other("not UTF-8 text")))
 }
 
-/// For clap: an id or a unique prefix of at least eight digits.
+/// The same with `-` for standard input.
+fn read_text_or_input(
+    path: &Path,
+    max_bytes: u64,
+    context: &mut Context<'_>,
+) -> Result<String, Failure> {
+    if path != Path::new("-") {
+        return read_text(path, max_bytes);
+    }
+    let mut bytes = Vec::new();
+    let mut input = (&mut *context.io.input).take(max_bytes + 1);
+    input.read_to_end(&mut bytes).map_err(|error| Failure::file(path, &error))?;
+    if bytes.len() as u64 > max_bytes {
+        let error = std::io::Error::other(format!("larger than {max_bytes} bytes"));
+        return Err(Failure::file(path, &error));
+    }
+    text_of(path, bytes)
+}
+
+/// Text that somebody copied: without the mark that some editors put first, and the blank lines
+/// that others leave at the end.
+fn pasted(text: &str) -> &str {
+    text.strip_prefix('\u{feff}').unwrap_or(text).trim_end()
+}
+
+/// For clap: an id or a unique prefix of at least eight digits, as people copy it.
 fn id(text: &str) -> Result<String, String> {
-    match Prefix::parse(text) {
+    match Prefix::parse(&text.trim().to_ascii_lowercase()) {
         Ok(prefix) => Ok(prefix.as_str().to_owned()),
         Err(error) => Err(error.message),
     }
@@ -394,6 +422,7 @@ fn id(text: &str) -> Result<String, String> {
 
 /// For clap: a whole key.
 fn key(text: &str) -> Result<String, String> {
+    let text = text.trim().to_ascii_lowercase();
     text.parse::<capex_core::ids::Key>().map(|key| key.to_string()).map_err(|e| e.to_string())
 }
 
@@ -406,6 +435,21 @@ fn wait_ms(text: &str) -> Result<u64, String> {
 mod tests {
     use super::*;
     use clap::CommandFactory;
+
+    #[test]
+    fn ids_and_keys_are_taken_as_people_copy_them() {
+        let digits = "0123456789abcdef".repeat(4);
+        for text in [digits.clone(), digits.to_uppercase(), format!(" {digits}\n")] {
+            assert_eq!((id(&text), key(&text)), (Ok(digits.clone()), Ok(digits.clone())));
+        }
+        assert!(id("0123 4567").is_err() && id("0123456").is_err());
+    }
+
+    #[test]
+    fn pasted_text_loses_what_editors_add() {
+        assert_eq!(pasted("\u{feff}a 1\r\nb 2\r\n\r\n \n"), "a 1\r\nb 2");
+        assert_eq!(pasted("a\u{feff}"), "a\u{feff}");
+    }
 
     #[test]
     fn the_command_tree_is_consistent() {
