@@ -7,9 +7,10 @@ use serde::Serialize;
 use super::Context;
 use super::failure::Failure;
 use super::up::runtime;
-use crate::executor::inventory::{self, HostCapacity};
+use crate::executor::inventory::{self, Demand, HostCapacity, cpus};
 use crate::executor::{Proved, self_test};
 use crate::node::config::Config;
+use capex_core::reason;
 
 /// What about this host.
 #[derive(Debug, clap::Subcommand)]
@@ -34,14 +35,10 @@ Next: capex up")]
 struct Shown {
     host: HostCapacity,
     /// What all configured units need at once.
-    configured: Needs,
+    configured: Demand,
     fits: bool,
-}
-
-#[derive(Serialize, Default, PartialEq, Eq, Debug)]
-struct Needs {
-    cpu_milli: u64,
-    memory_bytes: u64,
+    /// What this machine does not have.
+    beyond: Option<String>,
 }
 
 /// Runs it.
@@ -59,14 +56,20 @@ pub fn run(noun: &Noun, context: &mut Context<'_>) -> Result<(), Failure> {
                     .field("memory", mib(shown.host.memory_bytes))
                     .field("configured", cpus(shown.configured.cpu_milli))
                     .field("configured memory", mib(shown.configured.memory_bytes));
-                page.line(if shown.fits {
-                    "the configured capacity fits"
-                } else {
-                    "the configured capacity does not fit: lower [capacity] in the configuration"
-                });
+                match &shown.beyond {
+                    None => page.line("the configured capacity fits"),
+                    Some(beyond) => {
+                        page.line(format_args!("{beyond}: lower [capacity] in the configuration"))
+                    }
+                };
             })
         }
         Noun::Test => {
+            let beyond = Demand::of(&config.capacity, &config.params)
+                .beyond(inventory::read(Path::new("/")));
+            if let Some(beyond) = beyond.filter(|_| !config.allow_overcommit) {
+                return Err(Failure::new(reason!("capacity.exceeds_host"), beyond));
+            }
             let proved = test(&config)?;
             context.show(&proved, |proved, page| {
                 page.field("back end", proved.backend)
@@ -79,21 +82,9 @@ pub fn run(noun: &Noun, context: &mut Context<'_>) -> Result<(), Failure> {
 }
 
 fn show(host: HostCapacity, config: &Config) -> Shown {
-    let mut configured = Needs::default();
-    for (class, units) in &config.capacity {
-        let Some(class) = config.params.class(*class) else { continue };
-        let times = |floor: u32| u64::from(floor).saturating_mul(u64::from(*units));
-        configured.cpu_milli = configured.cpu_milli.saturating_add(times(class.floors.cpu_milli));
-        let bytes = times(class.floors.memory_mib).saturating_mul(1 << 20);
-        configured.memory_bytes = configured.memory_bytes.saturating_add(bytes);
-    }
-    let fits =
-        configured.cpu_milli <= host.cpu_milli && configured.memory_bytes <= host.memory_bytes;
-    Shown { host, configured, fits }
-}
-
-fn cpus(milli: u64) -> String {
-    format!("{}.{:03}", milli / 1000, milli % 1000)
+    let configured = Demand::of(&config.capacity, &config.params);
+    let beyond = configured.beyond(host);
+    Shown { host, configured, fits: beyond.is_none(), beyond }
 }
 
 /// In the data directory, since that is the disk where leases run.

@@ -46,6 +46,9 @@ pub struct Flags {
     /// File with the password of a sealed seed, readable by its owner alone
     #[arg(long, value_name = "FILE")]
     pub password_file: Option<PathBuf>,
+    /// Sell more than this machine has
+    #[arg(long)]
+    pub allow_overcommit: bool,
     /// Filter of the log, such as info,capex=debug
     #[arg(long, value_name = "FILTER")]
     pub log: Option<String>,
@@ -65,6 +68,7 @@ pub fn run(flags: &Flags, context: &mut Context<'_>) -> Result<(), Failure> {
         listen: flags.listen.clone(),
         peers: flags.peer.clone(),
         api_listen: flags.api_listen.clone(),
+        allow_overcommit: flags.allow_overcommit,
         log: flags.log.clone(),
         password_file: flags.password_file.as_ref().map(|path| path.to_string_lossy().into_owned()),
         ..context.overrides()

@@ -3,10 +3,13 @@
 //! Both cgroup versions are read (hosts with both are common), and
 //! every ancestor counts: the tightest limit holds. Files that are missing limit nothing.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
+
+use capex_core::params::Params;
 
 /// A version 1 limit of memory near `i64::MAX` means none.
 const V1_UNLIMITED_BYTES: u64 = 1 << 60;
@@ -23,6 +26,57 @@ pub struct HostCapacity {
     pub cpu_is_limited: bool,
     /// Whether a cgroup, rather than the machine, is the limit of memory.
     pub memory_is_limited: bool,
+}
+
+/// What units for sale need at once.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Demand {
+    /// Thousandths of a processor.
+    pub cpu_milli: u64,
+    pub memory_bytes: u64,
+    pub gpus: u64,
+}
+
+impl Demand {
+    /// Of so many units of some classes, by number.
+    #[must_use]
+    pub fn of(capacity: &BTreeMap<u16, u32>, params: &Params) -> Self {
+        let mut demand = Self::default();
+        for (class, units) in capacity {
+            let Some(class) = params.class(*class) else { continue };
+            let times = |floor: u32| u64::from(floor).saturating_mul(u64::from(*units));
+            let bytes = times(class.floors.memory_mib).saturating_mul(1 << 20);
+            let gpus = times(u32::from(class.floors.gpus));
+            demand.cpu_milli = demand.cpu_milli.saturating_add(times(class.floors.cpu_milli));
+            demand.memory_bytes = demand.memory_bytes.saturating_add(bytes);
+            demand.gpus = demand.gpus.saturating_add(gpus);
+        }
+        demand
+    }
+
+    /// What of it a host does not have, in words; `None` if it has all.
+    #[must_use]
+    pub fn beyond(self, host: HostCapacity) -> Option<String> {
+        let mut parts = Vec::new();
+        if self.cpu_milli > host.cpu_milli {
+            let [asked, there] = [self.cpu_milli, host.cpu_milli].map(cpus);
+            parts.push(format!("{asked} processors of {there}"));
+        }
+        if self.memory_bytes > host.memory_bytes {
+            let [asked, there] = [self.memory_bytes, host.memory_bytes].map(|bytes| bytes >> 20);
+            parts.push(format!("{asked} MiB of memory of {there}"));
+        }
+        if self.gpus > 0 {
+            parts.push(format!("{} GPUs, and leases run on processors alone", self.gpus));
+        }
+        (!parts.is_empty()).then(|| format!("the units for sale need {}", parts.join(", ")))
+    }
+}
+
+/// Thousandths of a processor in processors.
+#[must_use]
+pub fn cpus(milli: u64) -> String {
+    format!("{}.{:03}", milli / 1000, milli % 1000)
 }
 
 /// Reads the host below a root, `/` but for tests. What cannot be read counts as absent:
@@ -167,6 +221,31 @@ fn cpus_in_list(list: &str) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_host_does_not_have_is_named() {
+        let host = HostCapacity {
+            cpu_milli: 2_000,
+            memory_bytes: 1 << 30,
+            cpu_is_limited: false,
+            memory_is_limited: false,
+        };
+        let params = crate::definitions::load("devnet").unwrap();
+        let table: [(&[(u16, u32)], &str); 5] = [
+            (&[], ""),
+            (&[(1, 2)], ""),
+            (&[(1, 3)], "the units for sale need 3.000 processors of 2.000"),
+            (&[(2, 2)], "the units for sale need 2048 MiB of memory of 1024"),
+            (&[(99, 1)], ""),
+        ];
+        for (capacity, words) in table {
+            let demand = Demand::of(&capacity.iter().copied().collect(), &params);
+            assert_eq!(demand.beyond(host).unwrap_or_default(), words);
+        }
+        let rich = HostCapacity { cpu_milli: u64::MAX, memory_bytes: u64::MAX, ..host };
+        let demand = Demand::of(&BTreeMap::from([(4, 8)]), &params);
+        assert!(demand.beyond(rich).unwrap().contains("8 GPUs"), "none can be delivered");
+    }
 
     #[test]
     fn lists_of_processors() {

@@ -13,6 +13,7 @@
 //! | units for sale | | `CAPEX_CAPACITY` (`cpu.standard=4,…`) | `[capacity] "cpu.standard" = 4` |
 //! | fees of a trade | | `CAPEX_MAX_FEE_SHARE` (`20%`) | `max_fee_share` |
 //! | log filter | `--log` | `CAPEX_LOG` | `log` |
+//! | more for sale than there is | `--allow-overcommit` | | `allow_overcommit` |
 //! | real money | | | `allow_mainnet` |
 //!
 //! Secrets are never flags. `--datadir` puts everything in one directory, the file
@@ -103,6 +104,8 @@ pub struct Overrides {
     pub peers: Vec<String>,
     /// `--api-listen`
     pub api_listen: Option<String>,
+    /// `--allow-overcommit`
+    pub allow_overcommit: bool,
     /// `--log`
     pub log: Option<String>,
     /// `--password-file`
@@ -156,6 +159,8 @@ pub struct Config {
     pub wallet: WalletConfig,
     /// Units for sale by class number.
     pub capacity: BTreeMap<u16, u32>,
+    /// Sell them though this machine does not have them.
+    pub allow_overcommit: bool,
     /// Share of its worth that a trade may cost in fees, percent.
     pub max_fee_percent: u8,
     pub log: String,
@@ -276,6 +281,8 @@ impl Layers<'_> {
             api: ApiConfig { listen: api.value },
             wallet: WalletConfig { password_file: password_file.value, ..wallet.value },
             capacity: capacity.value,
+            allow_overcommit: self.flags.allow_overcommit
+                || self.parsed.allow_overcommit == Some(true),
             max_fee_percent: max_fee.value,
             log: log.value,
             file: self.file.path,

@@ -68,6 +68,9 @@ pub enum NodeError {
     /// The identity file.
     #[error(transparent)]
     Identity(#[from] crate::store::SecretError),
+    /// More for sale than there is.
+    #[error("{0}")]
+    Capacity(String),
     /// A secret that is not the store's.
     #[error(transparent)]
     Owner(#[from] owner::OwnerError),
@@ -87,6 +90,7 @@ impl NodeError {
             Self::Executor(error) => error.code(),
             Self::Io { .. } => "node.io",
             Self::Identity(error) => error.code(),
+            Self::Capacity(_) => "capacity.exceeds_host",
             Self::Owner(error) => error.reason().code(),
             Self::Fault(fault) => fault.code(),
         }
@@ -104,6 +108,7 @@ impl NodeError {
             | Self::Io { .. }
             | Self::Identity(_)
             | Self::Owner(_)
+            | Self::Capacity(_)
             | Self::Fault(_) => Reason::find(self.code()).and_then(Reason::hint),
         }
     }
@@ -124,6 +129,8 @@ struct Node {
     redemptions: answer::Redemptions,
     chain_status: ChainStatus,
     presence: Presence,
+    /// What of the units for sale this machine does not have.
+    overcommitted: Option<String>,
     /// Answers that are being prepared.
     served: JoinSet<()>,
     studies: offload::Studies,

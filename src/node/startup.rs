@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,6 +27,7 @@ use crate::api::types::Endpoints;
 use crate::api::{self, ApiHandle, ApiState, CookieFile};
 use crate::chain::rpc::{RpcClient, RpcConfig, RpcSource};
 use crate::driver::Driver;
+use crate::executor::inventory::{self, Demand, HostCapacity};
 use crate::executor::{EVENT_QUEUE, Manager};
 use crate::store::{self, Meta, Password, Store, load_or_create_secret};
 use crate::wallet::{self, RESTORE_GAP, Wallet, WalletError};
@@ -102,6 +104,23 @@ pub(super) fn open_datadir(config: &Config) -> Result<Opened, NodeError> {
     Ok(Opened { store, records, salt: fresh_salt()?, wallet, birthday_s, identity, settlement })
 }
 
+/// What of the units for sale a host does not have. On a network of one machine processors and
+/// memory may be shared by many nodes, as in a demonstration; no machine is shared by GPUs that
+/// it does not have.
+///
+/// # Errors
+/// [`NodeError::Capacity`], unless the configuration allows it.
+fn overcommitted(config: &Config, host: HostCapacity) -> Result<Option<String>, NodeError> {
+    let demand = Demand::of(&config.capacity, &config.params);
+    let Some(words) = demand.beyond(host) else { return Ok(None) };
+    let is_demonstration = config.params.loopback && demand.gpus == 0;
+    if config.allow_overcommit || is_demonstration {
+        tracing::warn!(code = "capacity.exceeds_host", "{words}");
+        return Ok(Some(words));
+    }
+    Err(NodeError::Capacity(words))
+}
+
 /// Random bytes from the operating system.
 fn fresh_salt() -> Result<[u8; 32], NodeError> {
     let mut salt = [0; 32];
@@ -113,6 +132,7 @@ fn fresh_salt() -> Result<[u8; 32], NodeError> {
 }
 
 pub(super) async fn open(config: Config) -> Result<(Node, Sources, Tasks), NodeError> {
+    let overcommitted = overcommitted(&config, inventory::read(Path::new("/")))?;
     let opened = open_datadir(&config)?;
     let params = config.params.clone();
     let mut tasks = Tasks::default();
@@ -150,6 +170,7 @@ pub(super) async fn open(config: Config) -> Result<(Node, Sources, Tasks), NodeE
         redemptions: super::answer::Redemptions::new(redemption_events),
         chain_status: ChainStatus::default(),
         presence,
+        overcommitted,
         served: JoinSet::new(),
         studies: super::offload::Studies::new(),
         stop: false,
@@ -307,4 +328,43 @@ async fn start_api(
         }
     });
     Ok((presence, requests))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::node::config::Overrides;
+
+    #[test]
+    fn a_node_sells_what_its_machine_has() {
+        let host = HostCapacity {
+            cpu_milli: 2_000,
+            memory_bytes: 4 << 30,
+            cpu_is_limited: false,
+            memory_is_limited: false,
+        };
+        let table = [
+            ("signet", "cpu.standard=2", false, true),
+            ("signet", "cpu.standard=200", false, false),
+            ("signet", "cpu.standard=200", true, true),
+            ("devnet", "cpu.standard=200", false, true),
+            ("devnet", "gpu.h100=1", false, false),
+            ("devnet", "gpu.h100=1", true, true),
+        ];
+        for (network, capacity, allow_overcommit, starts) in table {
+            let dir = tempfile::tempdir().unwrap();
+            let flags = Overrides {
+                network: Some(network.to_owned()),
+                datadir: Some(dir.path().to_owned()),
+                allow_overcommit,
+                ..Overrides::default()
+            };
+            let env = |name: &str| (name == "CAPEX_CAPACITY").then(|| capacity.to_owned());
+            let config = Config::load(&flags, &env).unwrap();
+            let checked = overcommitted(&config, host);
+            let code = checked.as_ref().map_err(NodeError::code).err();
+            let expected = (!starts).then_some("capacity.exceeds_host");
+            assert_eq!(code, expected, "{network} {capacity} {allow_overcommit}");
+        }
+    }
 }

@@ -106,6 +106,8 @@ pub(super) const FAMILIES: &[Family] = &[
         "capacity", "node: units for sale in the configuration";
         "capacity.below_claims": Rejected, Local,
             "capacity would shrink below what is offered or sold", "cancel offers or wait";
+        "capacity.exceeds_host": Usage, Local, "more units are for sale than this machine has",
+            "lower [capacity] in the configuration, or set allow_overcommit";
         "capacity.too_large": Rejected, Local, "a class cannot number so many units",
             "lower it in [capacity] of the configuration";
         "capacity.unknown_class": Rejected, Local, "the network has no such resource class",

@@ -83,6 +83,9 @@ impl Node {
             let (code, why) = self.chain_status.trouble();
             warn(code, format!("nothing is spent while the chain source is not ready: {why}"));
         }
+        if let Some(words) = &self.overcommitted {
+            warn("capacity.exceeds_host", words.clone());
+        }
         if self.engine().peers().is_empty() {
             warn("peers.none", "no peers: add one with `capex peer add ADDRESS`".to_owned());
         }

@@ -20,6 +20,8 @@ pub struct Mistake {
 pub struct FileConfig {
     pub network: Option<Spanned<String>>,
     pub allow_mainnet: Option<bool>,
+    /// Sell what this machine does not have.
+    pub allow_overcommit: Option<bool>,
     /// Filter of the log, as in `info,capex=debug`.
     pub log: Option<Spanned<String>>,
     /// Share of its worth that a trade may cost in fees, as in `20%`.
