@@ -195,7 +195,6 @@ mod tests {
         Statement::Redeem(keys.sign(grant, &devnet()))
     }
 
-    /// A copy of a statement as a provider of many would have it, without its signatures.
     fn key(statement: &Statement) -> Key {
         statement.consumes().provider
     }
