@@ -11,6 +11,7 @@
 //! files for them.
 
 pub mod api;
+pub mod backup;
 pub mod chain;
 pub mod cli;
 pub mod definitions;

@@ -90,6 +90,8 @@ pub enum Query {
     EpochExport(u64),
     /// The signed orders with the result → [`EpochFile`]
     EpochSigned(u64),
+    /// What a backup keeps of the store → [`BackupRecords`]
+    BackupRecords,
 }
 
 /// What the shell around the engine does.
@@ -138,6 +140,10 @@ pub struct CertificateText(pub String);
 /// Text of an epoch with its signed orders.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EpochFile(pub String);
+
+/// What a backup keeps of a store, as lines of an export.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BackupRecords(pub String);
 
 /// An epoch in the form that `capex match` reads, as JSON text.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -202,6 +208,7 @@ answers! {
     EpochCheck(types::EpochCheck),
     EpochInput(EpochInput),
     EpochFile(EpochFile),
+    BackupRecords(BackupRecords),
     Done(Done),
 }
 

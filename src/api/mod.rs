@@ -40,11 +40,13 @@
 //! | `GET /epochs/{n}/verify` | | [`types::EpochCheck`] |
 //! | `GET /epochs/{n}/export` | | what `capex match` reads |
 //! | `GET /epochs/{n}/signed` | | text of the signed orders and the result |
+//! | `GET /backup` | | what a backup keeps of the store, secrets of open settlements included |
 //!
 //! Lists are answered in pages: [`paging`](self::Page). `GET /livez` needs no cookie. `{id}` is a unique prefix of at least eight digits. Errors
 //! are `{"error":{"code","message","hint"}}` (`error`); who may call is in [`auth`].
 
 pub mod auth;
+mod backup;
 mod book;
 mod call;
 mod certificates;
@@ -75,8 +77,8 @@ use tokio::sync::Semaphore;
 
 pub use auth::{CookieFile, Guard, REQUESTS_MAX};
 pub use call::{
-    Answer, ApiHandle, CALL_QUEUE, CALL_TIMEOUT, Call, CertificateText, EpochFile, EpochInput,
-    Query, RedeemCall, Request, ShellCommand,
+    Answer, ApiHandle, BackupRecords, CALL_QUEUE, CALL_TIMEOUT, Call, CertificateText, EpochFile,
+    EpochInput, Query, RedeemCall, Request, ShellCommand,
 };
 pub use error::{ApiError, ErrorBody, ErrorFields, Noun};
 pub use extract::END_HEADER;
@@ -126,7 +128,8 @@ pub fn router(state: ApiState, guard: Guard) -> Router {
         .merge(leases::routes())
         .merge(wallet::routes())
         .merge(peers::routes())
-        .merge(epochs::routes());
+        .merge(epochs::routes())
+        .merge(backup::routes());
     Router::new()
         .nest("/api/v1", api)
         .route(auth::LIVEZ, axum::routing::get(|| async { "ok\n" }))

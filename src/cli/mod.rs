@@ -6,6 +6,7 @@
 
 #![allow(rustdoc::invalid_html_tags, reason = "help texts are for terminals")]
 
+pub mod backup;
 pub mod book;
 pub mod buy;
 pub mod cert;
@@ -151,6 +152,9 @@ pub enum Command {
     /// Store of the data directory, while no daemon runs: check, export, import
     #[command(subcommand)]
     Db(db::Noun),
+    /// One sealed file from which a node goes on elsewhere: create, restore
+    #[command(subcommand)]
+    Backup(backup::Noun),
     /// Run one lease; the daemon starts this
     #[command(hide = true)]
     Shim(ShimFlags),
@@ -343,6 +347,7 @@ fn dispatch(command: Command, context: &mut Context<'_>) -> Result<ExitCode, Fai
         Command::Host(noun) => host::run(&noun, context),
         Command::Config(noun) => config::run(&noun, context),
         Command::Db(noun) => db::run(&noun, context),
+        Command::Backup(noun) => backup::run(&noun, context),
         Command::Shim(flags) => {
             return Ok(ExitCode::from(crate::executor::shim::run(&flags.dir)));
         }

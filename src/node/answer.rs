@@ -20,7 +20,7 @@ use tokio::sync::oneshot;
 pub(super) use redemptions::{Redemption, Redemptions};
 
 use super::{Node, history, now_ms};
-use crate::api::{Answer, ApiError, Call, Query, Request, ShellCommand};
+use crate::api::{Answer, ApiError, BackupRecords, Call, Query, Request, ShellCommand};
 use capex_core::engine::{Command, Done};
 use capex_core::reason;
 
@@ -37,6 +37,7 @@ impl Node {
             Call::Query(Query::Result { lease, name, from }) => {
                 Self::answer_file(self.lease_result(&lease, &name, from), answer);
             }
+            Call::Query(Query::BackupRecords) => Self::answer_read(self.backup_records(), answer),
             Call::Query(Query::Trades(page)) => Self::answer_read(self.trades(page), answer),
             Call::Query(Query::Trade(prefix)) => Self::answer_read(self.trade(prefix), answer),
             Call::Query(Query::Epochs(page)) => {
@@ -64,6 +65,17 @@ impl Node {
         tokio::task::spawn_blocking(move || answer.send(read()));
     }
 
+    /// The records that a backup keeps, read beside the loop.
+    fn backup_records(&self) -> Read {
+        let store = Arc::clone(&self.outside.store);
+        Box::new(move || {
+            let text = crate::backup::records(&store)
+                .map_err(|error| ApiError::coded(error.code(), error.to_string()))?;
+            // Lines of JSON are text.
+            Ok(BackupRecords(String::from_utf8_lossy(&text).into_owned()).into())
+        })
+    }
+
     fn query(&self, query: Query) -> Result<Answer, ApiError> {
         Ok(match query {
             Query::Status => self.status().into(),
@@ -77,6 +89,7 @@ impl Node {
             | Query::EpochCheck(_)
             | Query::EpochExport(_)
             | Query::EpochSigned(_)
+            | Query::BackupRecords
             | Query::Logs { .. }
             | Query::Result { .. }
             | Query::Trades(_)

@@ -9,6 +9,8 @@
 //! | peer-to-peer | `--listen`, `--peer` | `CAPEX_P2P_LISTEN`, `CAPEX_P2P_PEERS` | `[p2p] listen, peers` |
 //! | HTTP API | `--api-listen` | `CAPEX_API_LISTEN` | `[api] listen` |
 //! | password of the seed | `--password-file` | `CAPEX_PASSWORD_FILE` | `[wallet] password_file` |
+//! | backup | | `CAPEX_BACKUP_PATH` | `[backup] path` |
+//! | password of the backup | | `CAPEX_BACKUP_PASSWORD_FILE` | `[backup] password_file` |
 //! | payout of sales | | `CAPEX_WALLET_PAYOUT` | `[wallet] payout` |
 //! | units for sale | | `CAPEX_CAPACITY` (`cpu.standard=4,…`) | `[capacity] "cpu.standard" = 4` |
 //! | fees of a trade | | `CAPEX_MAX_FEE_SHARE` (`20%`) | `max_fee_share` |
@@ -38,7 +40,10 @@ use crate::definitions::{self, DEFAULT_NETWORK, DEVNET, MAINNET};
 use dirs::Env;
 use file::FileConfig;
 use layers::{FileText, Names, Origin, Sourced, pick, pick_list};
+use toml::Spanned;
 
+/// Identity of the node in a data directory.
+pub const IDENTITY_FILE: &str = "identity.key";
 /// Seed of the wallet in a data directory.
 pub const SEED_FILE: &str = "wallet.seed";
 /// Where `capex devchain` listens by default.
@@ -145,6 +150,15 @@ pub struct WalletConfig {
     pub password_file: Option<PathBuf>,
 }
 
+/// The backup that the node writes by itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct BackupConfig {
+    /// File that is written anew at each change; none if not set.
+    pub path: Option<PathBuf>,
+    /// File with its password; under the words of the wallet if not set.
+    pub password_file: Option<PathBuf>,
+}
+
 /// A complete configuration: every value checked, nothing left to look up.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -157,6 +171,7 @@ pub struct Config {
     pub p2p: P2pConfig,
     pub api: ApiConfig,
     pub wallet: WalletConfig,
+    pub backup: BackupConfig,
     /// Units for sale by class number.
     pub capacity: BTreeMap<u16, u32>,
     /// Sell them though this machine does not have them.
@@ -176,6 +191,8 @@ const PEERS: Names = Names { flag: "--peer", env: "CAPEX_P2P_PEERS" };
 const API_LISTEN: Names = Names { flag: "--api-listen", env: "CAPEX_API_LISTEN" };
 const PASSWORD_FILE: Names = Names { flag: "--password-file", env: "CAPEX_PASSWORD_FILE" };
 const PAYOUT: Names = Names { flag: "", env: "CAPEX_WALLET_PAYOUT" };
+const BACKUP: Names = Names { flag: "", env: "CAPEX_BACKUP_PATH" };
+const BACKUP_PASSWORD: Names = Names { flag: "", env: "CAPEX_BACKUP_PASSWORD_FILE" };
 const LOG: Names = Names { flag: "--log", env: "CAPEX_LOG" };
 
 impl Config {
@@ -266,8 +283,15 @@ impl Layers<'_> {
         keep("api.listen", api.origin);
         let wallet = self.wallet(&params)?;
         keep("wallet.payout", wallet.origin);
-        let password_file = self.password_file();
+        let (flag, in_file) =
+            (self.flags.password_file.as_deref(), self.parsed.wallet.password_file.as_ref());
+        let password_file = self.path(PASSWORD_FILE, flag, in_file);
         keep("wallet.password_file", password_file.origin);
+        let backup = self.path(BACKUP, None, self.parsed.backup.path.as_ref());
+        keep("backup.path", backup.origin);
+        let in_file = self.parsed.backup.password_file.as_ref();
+        let backup_password = self.path(BACKUP_PASSWORD, None, in_file);
+        keep("backup.password_file", backup_password.origin);
         let capacity = self.capacity(&params)?;
         keep("capacity", capacity.origin);
         let max_fee = self.max_fee_percent()?;
@@ -280,6 +304,7 @@ impl Layers<'_> {
             p2p: P2pConfig { listen: listen.value, peers: peers.value },
             api: ApiConfig { listen: api.value },
             wallet: WalletConfig { password_file: password_file.value, ..wallet.value },
+            backup: BackupConfig { path: backup.value, password_file: backup_password.value },
             capacity: capacity.value,
             allow_overcommit: self.flags.allow_overcommit
                 || self.parsed.allow_overcommit == Some(true),
@@ -371,10 +396,14 @@ impl Layers<'_> {
         })
     }
 
-    fn password_file(&self) -> Sourced<Option<PathBuf>> {
-        let (flag, in_file) =
-            (self.flags.password_file.as_deref(), &self.parsed.wallet.password_file);
-        match pick(PASSWORD_FILE, flag, self.env, &self.file, in_file.as_ref()) {
+    /// A file that need not be named.
+    fn path(
+        &self,
+        names: Names,
+        flag: Option<&str>,
+        in_file: Option<&Spanned<String>>,
+    ) -> Sourced<Option<PathBuf>> {
+        match pick(names, flag, self.env, &self.file, in_file) {
             Some(Sourced { value, origin }) => {
                 Sourced { value: Some(PathBuf::from(value)), origin }
             }

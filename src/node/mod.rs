@@ -36,6 +36,7 @@ use self::config::Config;
 use self::presence::Presence;
 use self::shell::{CommandAnswer, Outside};
 use crate::api;
+use crate::backup::Keeper;
 use crate::chain::{Behind, ChainUpdate};
 use crate::driver::{Driver, Fault};
 use crate::executor::LeaseEvent;
@@ -74,6 +75,9 @@ pub enum NodeError {
     /// A secret that is not the store's.
     #[error(transparent)]
     Owner(#[from] owner::OwnerError),
+    /// The backup that is written by itself.
+    #[error(transparent)]
+    Backup(#[from] crate::backup::BackupError),
     /// The loop cannot go on.
     #[error(transparent)]
     Fault(#[from] Fault),
@@ -92,6 +96,7 @@ impl NodeError {
             Self::Identity(error) => error.code(),
             Self::Capacity(_) => "capacity.exceeds_host",
             Self::Owner(error) => error.reason().code(),
+            Self::Backup(error) => error.code(),
             Self::Fault(fault) => fault.code(),
         }
     }
@@ -109,6 +114,7 @@ impl NodeError {
             | Self::Identity(_)
             | Self::Owner(_)
             | Self::Capacity(_)
+            | Self::Backup(_)
             | Self::Fault(_) => Reason::find(self.code()).and_then(Reason::hint),
         }
     }
@@ -126,6 +132,8 @@ struct Node {
     config: Config,
     driver: Driver,
     outside: Outside,
+    /// The backup that is written by itself.
+    backup: Option<Keeper>,
     redemptions: answer::Redemptions,
     chain_status: ChainStatus,
     presence: Presence,

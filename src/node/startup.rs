@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::os::unix::fs::DirBuilderExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::chain_task::{ChainHandle, ChainTasks};
-use super::config::{Config, SEED_FILE};
+use super::config::{Config, IDENTITY_FILE, SEED_FILE};
 use super::lease_client::HeldFiles;
 use super::lease_host::LeaseHost;
 use super::owner::{Owner, OwnerError};
@@ -25,6 +25,7 @@ use super::{ChainStatus, Node, NodeError, Sources, chain_task, now_ms};
 use crate::api::endpoints::EndpointsFile;
 use crate::api::types::Endpoints;
 use crate::api::{self, ApiHandle, ApiState, CookieFile};
+use crate::backup::{Backup, Keeper};
 use crate::chain::rpc::{RpcClient, RpcConfig, RpcSource};
 use crate::driver::Driver;
 use crate::executor::inventory::{self, Demand, HostCapacity};
@@ -77,7 +78,7 @@ pub(super) fn open_datadir(config: &Config) -> Result<Opened, NodeError> {
     }
     let records = super::history::opening_records(&store)?;
     let store = Arc::new(store);
-    let (identity_file, seed_file) = (datadir.join("identity.key"), datadir.join(SEED_FILE));
+    let (identity_file, seed_file) = (datadir.join(IDENTITY_FILE), datadir.join(SEED_FILE));
     let owner = Owner::of(&store)?;
     owner.expect(&identity_file)?;
     owner.expect(&seed_file)?;
@@ -121,6 +122,17 @@ fn overcommitted(config: &Config, host: HostCapacity) -> Result<Option<String>, 
     Err(NodeError::Capacity(words))
 }
 
+/// The backup that is written by itself, if one is configured.
+fn keep_backup(config: &Config, store: &Arc<Store>) -> Result<Option<Keeper>, NodeError> {
+    let Some(path) = config.backup.path.clone() else { return Ok(None) };
+    let read = |path: &Option<PathBuf>| path.as_deref().map(Password::read).transpose();
+    let seed_password = read(&config.wallet.password_file)?;
+    let password = read(&config.backup.password_file)?;
+    let backup = Backup::read(&config.datadir, seed_password.as_ref(), password.as_ref())?;
+    let keeper = Keeper::start(backup, store, path, now_ms);
+    Ok(Some(at("the thread for backups", keeper)?))
+}
+
 /// Random bytes from the operating system.
 fn fresh_salt() -> Result<[u8; 32], NodeError> {
     let mut salt = [0; 32];
@@ -151,6 +163,7 @@ pub(super) async fn open(config: Config) -> Result<(Node, Sources, Tasks), NodeE
     let held = HeldFiles::start(config.datadir.join("held"), lease_events.clone());
     let held = at("the thread for files of leases", held)?;
     let (presence, api_events) = start_api(&config, &mut tasks).await?;
+    let backup = keep_backup(&config, &opened.store)?;
     let keys = Keys::new(opened.identity, opened.settlement);
     let host = LeaseHost::new(manager, network.clone(), lease_events, params.lease.grace_ms);
     let shared_params = Arc::new(params.clone());
@@ -167,6 +180,7 @@ pub(super) async fn open(config: Config) -> Result<(Node, Sources, Tasks), NodeE
             (host, held),
         ),
         config,
+        backup,
         redemptions: super::answer::Redemptions::new(redemption_events),
         chain_status: ChainStatus::default(),
         presence,

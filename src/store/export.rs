@@ -77,6 +77,16 @@ impl Store {
         w: &mut dyn Write,
         progress: &mut dyn FnMut(usize),
     ) -> Result<usize, StoreError> {
+        self.export_tables(|_| true, w, progress)
+    }
+
+    /// [`Store::export`] of some tables only.
+    pub fn export_tables(
+        &self,
+        is_wanted: impl Fn(u8) -> bool,
+        w: &mut dyn Write,
+        progress: &mut dyn FnMut(usize),
+    ) -> Result<usize, StoreError> {
         let io = |e| StoreError::io("write", Path::new("the export"), e);
         let mut out = Hashed { inner: w, hash: Sha256::new() };
         out.line(&Head {
@@ -89,6 +99,9 @@ impl Store {
         .map_err(io)?;
         let mut records = 0;
         self.caught_up()?.visit(&[], |table, key, value| {
+            if !is_wanted(table) {
+                return Ok(());
+            }
             records += 1;
             progress(records);
             let (key, value) = (key.to_lower_hex_string(), value.to_lower_hex_string());

@@ -36,7 +36,7 @@ use std::fs;
 use std::io::ErrorKind;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, OnceLock, mpsc};
 use std::thread::{self, JoinHandle};
 
 pub use capex_core::engine::Record;
@@ -47,9 +47,9 @@ pub use journal::Tuning;
 pub use lock::holder;
 pub use record::{MAX_FRAME_BYTES, Row, erase, upsert};
 pub use schema::{Meta, RESERVED_TABLE, SCHEMA_VERSION};
-pub use seal::{Password, SealError, seal, unseal};
+pub use seal::{Password, SealError, Sealer, seal, unseal};
 pub use secret::{
-    SecretError, create_private, load_or_create_secret, read_private, replace_private,
+    SecretError, create_private, load_or_create_secret, load_secret, read_private, replace_private,
 };
 
 use index::{Index, record_bytes};
@@ -79,6 +79,12 @@ pub struct OpenReport {
     pub truncated_bytes: u64,
 }
 
+/// Who is told that records of some tables have become durable.
+struct Observer {
+    is_wanted: Box<dyn Fn(u8) -> bool + Send + Sync>,
+    tell: Arc<dyn Fn() + Send + Sync>,
+}
+
 /// The open store of one data directory. Holds its lock until dropped.
 ///
 /// Its methods take `&self`, so it is shared as it is. Dropping it waits until what was submitted
@@ -86,6 +92,7 @@ pub struct OpenReport {
 pub struct Store {
     meta: Meta,
     shared: Arc<Shared>,
+    observer: OnceLock<Observer>,
     threads: Vec<JoinHandle<()>>,
     _lock: DirLock,
 }
@@ -156,7 +163,8 @@ impl Store {
         let shared = Shared::new(journal_dir, meta.clone(), tuning, &journal, index, live_bytes);
         let shared = Arc::new(shared);
         let threads = start(&shared, journal).map_err(|e| StoreError::io("start", dir, e))?;
-        Ok((Self { meta: meta.clone(), shared, threads, _lock: lock }, report))
+        let observer = OnceLock::new();
+        Ok((Self { meta: meta.clone(), shared, observer, threads, _lock: lock }, report))
     }
 
     /// Queues `records` as one atomic batch and calls `done` once it survives a loss of power,
@@ -179,7 +187,16 @@ impl Store {
         if records.is_empty() {
             return done(Ok(self.last_seq()));
         }
-        let done: Done = Box::new(done);
+        let told = self.observer.get().filter(|o| records.iter().any(|r| (o.is_wanted)(r.table)));
+        let done: Done = match told.map(|observer| Arc::clone(&observer.tell)) {
+            None => Box::new(done),
+            Some(tell) => Box::new(move |result| {
+                if result.is_ok() {
+                    tell();
+                }
+                done(result);
+            }),
+        };
         let (job, bytes) = match refuse(&records) {
             Some(error) => (Job::Refuse { error, done }, 0),
             None => {
@@ -205,6 +222,18 @@ impl Store {
             let _ = answer.send(result);
         });
         written.recv().unwrap_or(Err(StoreError::Poisoned))
+    }
+
+    /// Calls `tell` after each batch that changed a table of interest, once it is durable. It
+    /// runs on the thread that writes, so it only passes the word on. The first call counts.
+    pub fn on_durable(
+        &self,
+        is_wanted: impl Fn(u8) -> bool + Send + Sync + 'static,
+        tell: impl Fn() + Send + Sync + 'static,
+    ) {
+        let observer = Observer { is_wanted: Box::new(is_wanted), tell: Arc::new(tell) };
+        // A second one is a mistake of the program, and changes nothing.
+        let _ = self.observer.set(observer);
     }
 
     /// The index, once it holds everything that is durable now.

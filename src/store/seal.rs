@@ -83,26 +83,51 @@ impl Password {
     }
 }
 
+/// Closes any number of files under one password, whose key is derived once.
+pub struct Sealer {
+    cipher: XChaCha20Poly1305,
+    salt: [u8; SALT_BYTES],
+}
+
+impl Sealer {
+    /// With a salt of its own.
+    ///
+    /// # Errors
+    /// [`SealError::System`].
+    pub fn new(password: &Password) -> Result<Self, SealError> {
+        let mut salt = [0; SALT_BYTES];
+        getrandom::fill(&mut salt).map_err(|_| SealError::System)?;
+        Ok(Self { cipher: cipher(password, COST, &salt)?, salt })
+    }
+
+    /// Closes bytes for a purpose. Nonces are random and 24 bytes long, so that no number of
+    /// files makes one come twice.
+    ///
+    /// # Errors
+    /// [`SealError::System`].
+    pub fn seal(&self, purpose: &str, plain: &[u8]) -> Result<Vec<u8>, SealError> {
+        let mut nonce = [0; NONCE_BYTES];
+        getrandom::fill(&mut nonce).map_err(|_| SealError::System)?;
+        let mut sealed = MAGIC.to_vec();
+        for number in [COST.memory_kib, COST.passes, COST.lanes] {
+            sealed.extend_from_slice(&number.to_be_bytes());
+        }
+        sealed.extend_from_slice(&self.salt);
+        sealed.extend_from_slice(&nonce);
+        let aad = [&sealed, purpose.as_bytes()].concat();
+        let payload = Payload { msg: plain, aad: &aad };
+        let boxed = self.cipher.encrypt(XNonce::from_slice(&nonce), payload);
+        sealed.extend(boxed.map_err(|_| SealError::System)?);
+        Ok(sealed)
+    }
+}
+
 /// Closes bytes under a password, for a purpose.
 ///
 /// # Errors
 /// [`SealError::System`].
 pub fn seal(password: &Password, purpose: &str, plain: &[u8]) -> Result<Vec<u8>, SealError> {
-    let (mut salt, mut nonce) = ([0; SALT_BYTES], [0; NONCE_BYTES]);
-    getrandom::fill(&mut salt).map_err(|_| SealError::System)?;
-    getrandom::fill(&mut nonce).map_err(|_| SealError::System)?;
-    let mut sealed = MAGIC.to_vec();
-    for number in [COST.memory_kib, COST.passes, COST.lanes] {
-        sealed.extend_from_slice(&number.to_be_bytes());
-    }
-    sealed.extend_from_slice(&salt);
-    sealed.extend_from_slice(&nonce);
-    let aad = [&sealed, purpose.as_bytes()].concat();
-    let payload = Payload { msg: plain, aad: &aad };
-    let cipher = cipher(password, COST, &salt)?;
-    let boxed = cipher.encrypt(XNonce::from_slice(&nonce), payload);
-    sealed.extend(boxed.map_err(|_| SealError::System)?);
-    Ok(sealed)
+    Sealer::new(password)?.seal(purpose, plain)
 }
 
 /// Opens what [`seal`] closed for the same purpose.

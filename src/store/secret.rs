@@ -81,8 +81,16 @@ pub fn load_or_create_secret(path: &Path) -> Result<[u8; 32], SecretError> {
         let mut secret = Zeroizing::new([0u8; 32]);
         let drawn = getrandom::fill(secret.as_mut()).map_err(io::Error::other);
         drawn.map_err(|source| SecretError::io(path, source))?;
-        create_private(path, &Zeroizing::new(format!("{}\n", to_hex(secret.as_ref()))))?;
+        create_private(path, Zeroizing::new(format!("{}\n", to_hex(secret.as_ref()))).as_bytes())?;
     }
+    load_secret(path)
+}
+
+/// Reads the secret of a file.
+///
+/// # Errors
+/// Others may read the file, it holds something else, or it cannot be read.
+pub fn load_secret(path: &Path) -> Result<[u8; 32], SecretError> {
     let bytes = read_private(path, FILE_MAX_BYTES)?;
     let text = std::str::from_utf8(&bytes).unwrap_or_default();
     from_hex(text.strip_suffix('\n').unwrap_or(text))
@@ -113,36 +121,34 @@ pub fn read_private(path: &Path, max_bytes: u64) -> Result<Zeroizing<Vec<u8>>, S
 ///
 /// # Errors
 /// The system refuses.
-pub fn create_private(path: &Path, text: &str) -> Result<(), SecretError> {
+pub fn create_private(path: &Path, content: impl AsRef<[u8]>) -> Result<(), SecretError> {
     let link = |temporary: &Path| match fs::hard_link(temporary, path) {
         // One that appeared meanwhile is never replaced.
         Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
         other => other,
     };
-    write_private(path, text, link).map_err(|source| SecretError::io(path, source))
+    write_private(path, content.as_ref(), link).map_err(|source| SecretError::io(path, source))
 }
 
 /// Puts a file of mode 0600 in the place of another, durably and whole.
 ///
 /// # Errors
 /// The system refuses; the old file is there then.
-pub fn replace_private(path: &Path, text: &str) -> Result<(), SecretError> {
+pub fn replace_private(path: &Path, content: impl AsRef<[u8]>) -> Result<(), SecretError> {
     let rename = |temporary: &Path| fs::rename(temporary, path);
-    write_private(path, text, rename).map_err(|source| SecretError::io(path, source))
+    write_private(path, content.as_ref(), rename).map_err(|source| SecretError::io(path, source))
 }
 
 /// Writes under a temporary name first, so that a crash leaves a whole file or none.
 fn write_private(
     path: &Path,
-    text: &str,
+    content: &[u8],
     place: impl FnOnce(&Path) -> io::Result<()>,
 ) -> io::Result<()> {
     let temporary = path.with_extension(format!("{}.tmp", std::process::id()));
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
-    let written = file
-        .write_all(text.as_bytes())
-        .and_then(|()| file.sync_all())
-        .and_then(|()| place(&temporary));
+    let written =
+        file.write_all(content).and_then(|()| file.sync_all()).and_then(|()| place(&temporary));
     match fs::remove_file(&temporary) {
         Err(error) if error.kind() == ErrorKind::NotFound => {}
         other => other?,

@@ -33,7 +33,7 @@ pub use error::WalletError;
 pub use faucet::faucet_spend;
 pub use fund::{Amounts, Funded, MAX_FEERATE_SAT_KVB, MAX_FUND_OUTPUTS, Payment};
 pub use keys::Keys;
-pub use persist::{CHAIN_TABLE, FUND_TABLE, Persist, check_row};
+pub use persist::{CHAIN_TABLE, FUND_TABLE, HISTORY_TABLE, Persist, check_row};
 pub use seed::Seed;
 
 use crate::store::Record;

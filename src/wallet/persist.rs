@@ -42,7 +42,7 @@ pub const CHAIN_TABLE: u8 = 0xe0;
 pub const FUND_TABLE: u8 = 0xe1;
 
 /// Table of the history of pruned transactions, by txid.
-pub(super) const HISTORY_TABLE: u8 = 0xe2;
+pub const HISTORY_TABLE: u8 = 0xe2;
 
 /// Version of the rows; stands in the `d` row.
 const ROWS_VERSION: u8 = 1;

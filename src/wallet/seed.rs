@@ -13,6 +13,7 @@
 use std::path::Path;
 
 use bip39::{Language, Mnemonic};
+use bitcoin::hashes::{Hash, HashEngine, Hmac, HmacEngine, sha256};
 use zeroize::Zeroizing;
 
 use crate::store::{
@@ -24,6 +25,8 @@ use capex_core::ids::{from_hex, to_hex};
 const HEAD: &str = "capex-seed 1";
 /// What a sealed seed is sealed for.
 const PURPOSE: &str = "capex wallet seed";
+/// What the password of backups is derived for.
+const BACKUP_LABEL: &[u8] = b"capex backup password";
 /// Longest seed file, bytes: 24 words, or the sealed entropy in hex.
 const FILE_MAX_BYTES: u64 = 1024;
 /// Longest file of words, bytes.
@@ -109,6 +112,14 @@ impl Seed {
         self.birthday_s
     }
 
+    /// A password that whoever has the words can make again, for what is sealed under them.
+    #[must_use]
+    pub fn backup_password(&self) -> Password {
+        let mut mac = HmacEngine::<sha256::Hash>::new(&self.entropy);
+        mac.input(BACKUP_LABEL);
+        Password::new(&to_hex(Hmac::from_engine(mac).as_byte_array()))
+    }
+
     /// The 64 bytes of BIP-39 from which BIP-32 keys follow.
     pub(super) fn bytes(&self) -> Zeroizing<[u8; 64]> {
         let mnemonic = Mnemonic::from_entropy_in(Language::English, &self.entropy);
@@ -171,7 +182,7 @@ impl Seed {
     /// # Errors
     /// The system refuses.
     pub fn create(&self, path: &Path, password: Option<&Password>) -> Result<(), SecretError> {
-        create_private(path, &self.text(path, password)?)
+        create_private(path, self.text(path, password)?.as_bytes())
     }
 
     /// Puts itself in the place of a seed file, sealed if there is a password.
@@ -179,7 +190,7 @@ impl Seed {
     /// # Errors
     /// The system refuses; the old file is whole then.
     pub fn replace(&self, path: &Path, password: Option<&Password>) -> Result<(), SecretError> {
-        replace_private(path, &self.text(path, password)?)
+        replace_private(path, self.text(path, password)?.as_bytes())
     }
 
     fn text(

@@ -234,6 +234,7 @@ fn read(query: Query) -> Result<Answer, ApiError> {
         Query::EpochExport(epoch) => {
             capex::api::EpochInput(serde_json::json!({ "epoch": epoch }).to_string()).into()
         }
+        Query::BackupRecords => capex::api::BackupRecords("{}\n".to_owned()).into(),
         Query::EpochSigned(epoch) => {
             let signed = SignedEpoch {
                 epoch,

@@ -122,6 +122,11 @@ impl Daemon {
         }
     }
 
+    /// Configures its next life.
+    pub(crate) fn set(&mut self, name: &str, value: &str) {
+        self.env.push((name.to_owned(), value.to_owned()));
+    }
+
     /// Starts it and waits until it can be asked and dialled.
     pub(crate) fn start(&mut self, peers: &[&str]) {
         let dir = self.dir.to_str().unwrap().to_owned();

@@ -13,6 +13,7 @@ mod a_daemon_takes_up_where_it_stopped;
 mod a_data_directory_has_one_user_and_one_network;
 mod a_lease_outlives_its_daemon;
 mod a_log_that_cannot_be_written_ends_no_daemon;
+mod a_node_goes_on_elsewhere_from_its_backup;
 mod an_order_is_explained_and_quoted;
 mod bad_input_is_refused_with_a_code;
 mod daemon;

@@ -163,6 +163,17 @@ pub(super) const FAMILIES: &[Family] = &[
         "secret.wrong_password": Unauthorised, Local, "the password does not open a secret";
     },
     family! {
+        "backup", "CLI and node: the sealed file from which a node goes on elsewhere";
+        "backup.failed": Note, Local, "the backup that is written by itself could not be written",
+            "see that its directory is there and has room: `capex config show` names it";
+        "backup.form": Usage, Local, "the file is not a backup that this release reads";
+        "backup.not_empty": Rejected, Local, "the data directory belongs to a node already",
+            "restore into another: --datadir DIR";
+        "backup.password": Rejected, Local, "the backup does not open",
+            "try the words of its wallet with --words-file, or its password with --password-file";
+        "backup.seal": Failed, Local, "the backup cannot be sealed";
+    },
+    family! {
         "node", "node: start and stop";
         "node.busy": Unavailable, Nobody,
             "the node has too many signatures to check; a message was dropped";

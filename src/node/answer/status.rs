@@ -109,6 +109,12 @@ impl Node {
             let hint = reason.hint().unwrap_or_default();
             warn(reason.code(), format!("{}: {hint}", reason.sentence()));
         }
+        if let Some(keeper) = &self.backup
+            && let Some(trouble) = keeper.standing().trouble
+        {
+            let path = keeper.path().display();
+            warn("backup.failed", format!("the backup {path} is old: {trouble}"));
+        }
         warnings
     }
 }

@@ -50,7 +50,8 @@ impl Node {
             | Query::Peers
             | Query::Peer(_)
             | Query::Epochs(_)
-            | Query::Epoch(_) => None,
+            | Query::Epoch(_)
+            | Query::BackupRecords => None,
         }
     }
 

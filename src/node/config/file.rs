@@ -34,6 +34,8 @@ pub struct FileConfig {
     pub api: ApiFile,
     /// `[wallet]`
     pub wallet: WalletFile,
+    /// `[backup]`
+    pub backup: BackupFile,
     /// `[capacity]`: units for sale by class name.
     pub capacity: BTreeMap<String, Spanned<u32>>,
 }
@@ -72,6 +74,16 @@ pub struct WalletFile {
     /// Address that sales are paid out to, instead of a fresh one of the wallet.
     pub payout: Option<Spanned<String>>,
     /// File with the password of a sealed seed.
+    pub password_file: Option<Spanned<String>>,
+}
+
+/// `[backup]`: a backup that the node writes anew at each change.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct BackupFile {
+    /// Where it is written; best on another disk.
+    pub path: Option<Spanned<String>>,
+    /// File with its password, instead of the words of the wallet.
     pub password_file: Option<Spanned<String>>,
 }
 
