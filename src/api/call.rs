@@ -106,10 +106,7 @@ pub enum ShellCommand {
     /// Replace a payment → [`types::Payment`]
     WalletBump(types::BumpPayment),
     /// Look for coins further ahead, in old chain blocks too → [`types::Rescan`]
-    WalletRescan {
-        /// Addresses beyond the last one that was handed out.
-        gap: u32,
-    },
+    WalletRescan(types::RescanWallet),
     /// Let the faucet of a development network pay this wallet → [`types::Funded`]
     WalletFund {
         /// How much, sat.

@@ -63,7 +63,7 @@ async fn rescan(
     State(state): State<ApiState>,
     Body(body): Body<RescanWallet>,
 ) -> Result<Json<Rescan>, ApiError> {
-    Ok(Json(state.node.shell(ShellCommand::WalletRescan { gap: body.gap }).await?))
+    Ok(Json(state.node.shell(ShellCommand::WalletRescan(body)).await?))
 }
 
 async fn fund(

@@ -68,13 +68,16 @@ Next: capex wallet history")]
     /// Look for coins further ahead, as after a restore
     #[command(after_help = "Examples:
   capex wallet rescan
-  capex wallet rescan --gap 5000
+  capex wallet rescan --gap 5000 --from 800000
 
 Next: capex wallet balance")]
     Rescan {
         /// Addresses to look at beyond the last one that was handed out
         #[arg(long, default_value_t = RESTORE_GAP)]
         gap: u32,
+        /// First chain block to read again [default: the first that the wallet knew]
+        #[arg(long, value_name = "HEIGHT")]
+        from: Option<u32>,
     },
     /// Show the public descriptors, to watch this wallet elsewhere
     #[command(after_help = "Examples:
@@ -211,8 +214,9 @@ fn ask(noun: &Noun, context: &mut Context<'_>) -> Result<(), Failure> {
                 page.line(&found.receive).line(&found.change);
             })
         }
-        Noun::Rescan { gap } => {
-            let rescan: Rescan = client.post("/wallet/rescan", &RescanWallet { gap: *gap })?;
+        Noun::Rescan { gap, from } => {
+            let body = RescanWallet { gap: *gap, from_height: *from };
+            let rescan: Rescan = client.post("/wallet/rescan", &body)?;
             context.show(&rescan, |rescan, page| {
                 page.line(format_args!(
                     "Chain blocks from height {} are read again for {gap} addresses ahead.",

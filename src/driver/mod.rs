@@ -406,13 +406,18 @@ impl Driver {
     }
 
     /// Looks for coins further beyond the last address that was handed out, in all chain blocks
-    /// since the wallet's birthday.
+    /// from a height on, or from the first that the wallet knew.
     ///
     /// # Errors
     /// The wallet's refusal.
-    pub fn rescan_wallet(&mut self, shell: &mut impl Shell, gap: u32) -> Result<u32, WalletError> {
+    pub fn rescan_wallet(
+        &mut self,
+        shell: &mut impl Shell,
+        gap: u32,
+        from_height: Option<u32>,
+    ) -> Result<u32, WalletError> {
         self.wallet.widen(gap)?;
-        let from_height = self.wallet.birthday();
+        let from_height = from_height.unwrap_or_else(|| self.wallet.first_height());
         self.ask_rescan(from_height);
         self.feed(shell, Input::Tick);
         Ok(from_height)

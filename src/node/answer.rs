@@ -148,8 +148,8 @@ impl Node {
             ShellCommand::WalletBump(body) => {
                 let _ = answer.send(self.bump_payment(&body).map(Into::into));
             }
-            ShellCommand::WalletRescan { gap } => {
-                let _ = answer.send(self.rescan_wallet(gap).map(Into::into));
+            ShellCommand::WalletRescan(body) => {
+                let _ = answer.send(self.rescan_wallet(body).map(Into::into));
             }
             ShellCommand::WalletFund { amount_sat } => self.fund_from_faucet(amount_sat, answer),
             ShellCommand::Redeem(call) => self.answer_redeem(*call, answer),

@@ -61,8 +61,8 @@ pub struct Balance {
     pub pending_sat: u64,
     /// Coins kept for a FUND or payment that is not in the mempool or chain yet.
     pub locked_sat: u64,
-    /// What [`Wallet::fund`] can spend now: unlocked confirmed coins, and in another FUND own
-    /// unconfirmed change.
+    /// What [`Wallet::fund`] can spend at once: unlocked confirmed coins, or own unconfirmed
+    /// change if that is more. The two are never mixed.
     pub spendable_sat: u64,
 }
 
@@ -94,6 +94,8 @@ pub struct Wallet {
     pool: BTreeSet<u32>,
     /// Addresses watched beyond the last revealed one.
     lookahead: u32,
+    /// First chain block that was joined, which pruning forgets.
+    first_height: Option<u32>,
     /// What [`Wallet::balance`] answers; kept up to date by every change of coins or tip.
     balance: Balance,
     /// Whether a coin waits for its maturity, so that a new tip alone changes the balance.
@@ -139,6 +141,7 @@ impl Wallet {
             spent: marks.spent,
             pool: marks.pool,
             lookahead,
+            first_height: marks.first_height,
             balance: Balance::default(),
             is_maturing: false,
             since_prune: 0,
@@ -146,6 +149,7 @@ impl Wallet {
         };
         if let Some((height, hash)) = birthday.filter(|(height, _)| is_new && *height > 0) {
             wallet.push_checkpoint(height, hash)?;
+            wallet.note_first(height)?;
         }
         wallet.mark_journaled_addresses();
         wallet.commit(Vec::new())?;
@@ -187,7 +191,7 @@ impl Wallet {
     fn refresh_balance(&mut self) {
         let tip_height = self.tip_height();
         let mut balance = Balance::default();
-        let mut is_maturing = false;
+        let (mut is_maturing, mut free_sat, mut change_sat) = (false, 0u64, 0u64);
         for coin in self.coins() {
             let value_sat = coin.txout.value.to_sat();
             let is_settled = self.is_mature(&coin, tip_height);
@@ -197,13 +201,16 @@ impl Wallet {
             *total = total.saturating_add(value_sat);
             let part = if self.entries.is_locked(coin.outpoint) {
                 &mut balance.locked_sat
-            } else if is_settled || self.is_own_change(&coin) {
-                &mut balance.spendable_sat
+            } else if is_settled {
+                &mut free_sat
+            } else if self.is_own_change(&coin) {
+                &mut change_sat
             } else {
                 continue;
             };
             *part = part.saturating_add(value_sat);
         }
+        balance.spendable_sat = free_sat.max(change_sat);
         self.balance = balance;
         self.is_maturing = is_maturing;
     }
@@ -266,7 +273,7 @@ impl Wallet {
     }
 
     /// Looks for coins this far beyond the last address that was handed out, from now on. The
-    /// chain has to be read again for what was passed over: [`Wallet::birthday`] says from where.
+    /// chain has to be read again for what was passed over, from [`Wallet::first_height`] on.
     ///
     /// # Errors
     /// [`WalletError::BadGap`], [`WalletError::Store`].
@@ -282,12 +289,10 @@ impl Wallet {
         Ok(())
     }
 
-    /// Height of the oldest chain block that the wallet knows above genesis: it has no older
-    /// coins.
-    pub fn birthday(&self) -> u32 {
-        let known = self.bdk.latest_checkpoint();
-        let heights = known.iter().map(|checkpoint| checkpoint.height());
-        heights.filter(|height| *height > 0).min().unwrap_or(0)
+    /// Height of the first chain block that the wallet has ever joined: it has looked at no
+    /// older one.
+    pub fn first_height(&self) -> u32 {
+        self.first_height.unwrap_or(0)
     }
 
     /// Public descriptors of receiving and change addresses, with their checksums: any wallet
@@ -314,8 +319,10 @@ impl Wallet {
         let txids = newest_first.into_iter().map(|tx| tx.tx_node.txid).take(limit);
         let mut entries: Vec<_> = txids.filter_map(|txid| self.history_entry(txid)).collect();
         if entries.len() < limit {
+            let known: BTreeSet<Txid> = entries.iter().map(|entry| entry.txid).collect();
             // A pruned transaction may be younger than an old one that still holds a coin.
-            entries.extend(persist::history(self.persist.as_ref())?);
+            let pruned = persist::history(self.persist.as_ref())?.into_iter();
+            entries.extend(pruned.filter(|entry| !known.contains(&entry.txid)));
             entries.sort_by_key(|entry| {
                 let height = entry.height.unwrap_or(u32::MAX);
                 (std::cmp::Reverse((height, entry.at_s)), entry.txid)
@@ -356,6 +363,15 @@ impl Wallet {
         self.bdk.take_staged();
         if has_moved_coins {
             self.refresh_balance();
+        }
+        Ok(())
+    }
+
+    /// Remembers the first chain block that is joined.
+    fn note_first(&mut self, height: u32) -> Result<(), WalletError> {
+        if self.first_height.is_none() {
+            self.commit(vec![persist::first_row(height)])?;
+            self.first_height = Some(height);
         }
         Ok(())
     }

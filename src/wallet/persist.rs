@@ -15,6 +15,7 @@
 //! | `x` outpoint | empty: spent by a pruned transaction |
 //! | `p` index u32 | empty: receiving address for trades, not paid to yet |
 //! | `g` | how far to look for coins, u32 |
+//! | `h` | height of the first chain block that was joined, u32 |
 //!
 //! A pruned transaction leaves one row of history, in a table that is read only to be shown.
 //!
@@ -144,6 +145,11 @@ pub(super) fn gap_row(gap: u32) -> Record {
     put(b'g', &[], gap.to_be_bytes())
 }
 
+/// The row that keeps the first chain block that was joined.
+pub(super) fn first_row(height: u32) -> Record {
+    put(b'h', &[], height.to_be_bytes())
+}
+
 /// What the wallet keeps beside bdk.
 #[derive(Debug, Default)]
 pub(super) struct Marks {
@@ -153,6 +159,8 @@ pub(super) struct Marks {
     pub(super) pool: BTreeSet<u32>,
     /// How far the wallet looks for coins, if it was told.
     pub(super) gap: Option<u32>,
+    /// First chain block that was joined.
+    pub(super) first_height: Option<u32>,
 }
 
 impl Marks {
@@ -169,6 +177,7 @@ impl Marks {
             (b'x', coin) => drop(self.spent.insert(deserialize(coin).ok()?)),
             (b'p', index) => drop(self.pool.insert(be_u32(index)?)),
             (b'g', []) => self.gap = Some(be_u32(value)?),
+            (b'h', []) => self.first_height = Some(be_u32(value)?),
             _ => {}
         }
         Some(())
@@ -297,7 +306,7 @@ fn take_row(changes: &mut ChangeSet, key: &[u8], value: &[u8]) -> Option<()> {
         b'f' => drop(graph.first_seen.insert(Txid::from_slice(key).ok()?, be_u64(value)?)),
         b'e' => drop(graph.last_evicted.insert(Txid::from_slice(key).ok()?, be_u64(value)?)),
         // Not bdk's: see [`Marks`].
-        b'x' | b'p' | b'g' => {}
+        b'x' | b'p' | b'g' | b'h' => {}
         _ => return None,
     }
     Some(())

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use bdk_wallet::Update;
+use bdk_wallet::chain::BlockId;
 use bitcoin::{Block, Transaction};
 
 use super::Wallet;
@@ -19,6 +21,9 @@ impl Wallet {
     /// [`Wallet::checkpoints`]: the chain source then has to begin again from these.
     pub fn apply(&mut self, update: &ChainUpdate, seen_at_s: u64) -> Result<(), WalletError> {
         self.rewind(&update.disconnected, seen_at_s)?;
+        if let Some((height, _)) = update.connected.first() {
+            self.note_first(*height)?;
+        }
         for (height, block) in &update.connected {
             self.connect(*height, block)?;
         }
@@ -38,8 +43,17 @@ impl Wallet {
     }
 
     fn connect(&mut self, height: u32, block: &Block) -> Result<(), WalletError> {
-        let below = self.bdk.latest_checkpoint().floor_at(height.saturating_sub(1));
+        let tip = self.bdk.latest_checkpoint();
+        let below = tip.floor_at(height.saturating_sub(1));
+        let is_gap = 0 < height && height < tip.height() && tip.get(height).is_none();
         let joined = match below {
+            // Read again where pruning left no checkpoint: it stands between those that stayed.
+            Some(_) if is_gap => {
+                let id = BlockId { height, hash: block.block_hash() };
+                let chain = Some(tip.insert(id));
+                self.bdk.apply_update(Update { chain, ..Update::default() }).is_ok()
+                    && self.bdk.apply_block_connected_to(block, height, id).is_ok()
+            }
             // A light source leaves out blocks without anything of interest.
             Some(cp) if cp.height() + 1 < height => {
                 self.bdk.apply_block_connected_to(block, height, cp.block_id()).is_ok()

@@ -142,7 +142,7 @@ fn answer(call: Call, seen: &Mutex<Vec<String>>) -> Result<Answer, ApiError> {
                 ShellCommand::WalletSend(body) => {
                     payment(body.amount_sat.unwrap_or(7_000), !body.dry_run).into()
                 }
-                ShellCommand::WalletRescan { .. } => Rescan { from_height: 7 }.into(),
+                ShellCommand::WalletRescan(_) => Rescan { from_height: 7 }.into(),
                 ShellCommand::WalletBump(_) => payment(7_000, true).into(),
                 ShellCommand::Redeem(_) => Done::Redeemed { lease: LeaseId([0xee; 32]) }.into(),
                 ShellCommand::AddPeer(_) | ShellCommand::Shutdown => Done::Ok.into(),

@@ -16,6 +16,7 @@ mod a_log_that_cannot_be_written_ends_no_daemon;
 mod a_node_goes_on_elsewhere_from_its_backup;
 mod an_order_is_explained_and_quoted;
 mod bad_input_is_refused_with_a_code;
+mod coins_go_out_and_come_back_from_words;
 mod daemon;
 mod market;
 mod spends_nothing_without_a_chain_source;

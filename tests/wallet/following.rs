@@ -110,6 +110,7 @@ fn a_birthday_skips_older_blocks() {
     let birthday = Some((10, chain.tip()));
     let mut wallet = Wallet::open(&keys(), NETWORK, open_store(dir.path()), birthday).unwrap();
     assert_eq!(wallet.checkpoints()[0], (10, chain.tip()));
+    assert_eq!(wallet.first_height(), 10);
     let script = wallet.fresh_scripts(1).unwrap().remove(0);
     wallet.apply(&chain.mine(vec![payment(1, script, 50_000)]), 1).unwrap();
     assert_eq!(wallet.balance().confirmed_sat, 50_000);

@@ -81,6 +81,9 @@ pub struct Descriptors {
 pub struct RescanWallet {
     /// How many addresses beyond the last one that was handed out are looked at, from now on.
     pub gap: u32,
+    /// First chain block to read again; null for the first that the wallet knew.
+    #[serde(default)]
+    pub from_height: Option<u32>,
 }
 
 /// Answer to `POST /api/v1/wallet/rescan`.

@@ -106,9 +106,12 @@ impl Node {
         Ok(payment(&bumped.map_err(refused)?, true))
     }
 
-    pub(super) fn rescan_wallet(&mut self, gap: u32) -> Result<types::Rescan, ApiError> {
-        let from_height = self.driver.rescan_wallet(&mut self.outside, gap).map_err(refused)?;
-        Ok(types::Rescan { from_height })
+    pub(super) fn rescan_wallet(
+        &mut self,
+        body: types::RescanWallet,
+    ) -> Result<types::Rescan, ApiError> {
+        let rescan = self.driver.rescan_wallet(&mut self.outside, body.gap, body.from_height);
+        Ok(types::Rescan { from_height: rescan.map_err(refused)? })
     }
 
     fn read_address(&self, text: &str) -> Result<Address, ApiError> {
