@@ -186,6 +186,9 @@ impl World {
                 self.parties[who].on_funded(&self.setup, self.now_ms, terms_hash, funding);
                 continue;
             }
+            if self.parties[who].hear_broadcast(&self.setup, self.now_ms) {
+                continue;
+            }
             if self.parties[who].idle() {
                 return;
             }
@@ -486,8 +489,26 @@ fn an_unacknowledged_funding_is_never_broadcast_and_its_coins_come_back() {
     world.parties[SELLER].online = false;
     world.until("built", |world| world.state(BUYER) == "fund_built");
     let fund = world.view(BUYER).unwrap().fund.unwrap().txid;
+    world.until("lapsed", |world| world.state(BUYER) == "fund_lapsed");
+    assert_eq!(world.parties[BUYER].lent.len(), 1, "others may have its coins");
+    world.until("cancelling", |world| world.state(BUYER) == "cancelling");
+    let view = world.view(BUYER).unwrap();
+    assert_eq!(Some(world.chain.height() + 4), view.fund_by, "at F − g and not before");
     world.until("cancelled", |world| world.state(BUYER) == "cancelled");
     assert!(!world.chain.offered.contains(&fund));
+}
+
+/// No transaction of its own, and no fee.
+#[test]
+fn an_unacknowledged_funding_ends_with_the_next_that_takes_its_coins() {
+    let mut world = World::new(Faults::default()).open();
+    world.until("locked", |world| world.state(BUYER) == "locked");
+    world.parties[SELLER].online = false;
+    world.until("lapsed", |world| world.state(BUYER) == "fund_lapsed");
+    let other = world.setup.pay(&[], 300).tx;
+    world.chain.broadcast(&other).unwrap();
+    world.until("cancelled", |world| world.state(BUYER) == "cancelled");
+    assert_eq!(world.chain.offered, [other.compute_txid()]);
 }
 
 #[test]
@@ -719,7 +740,7 @@ fn any_party_of_a_resale_may_crash_after_any_write() {
 #[test]
 fn a_reseller_that_vanishes_leaves_the_refund() {
     let mut world = World::of_three(Faults::default()).open();
-    world.until("funded", |world| world.state(SELLER) == "fund_seen");
+    world.until("funded", |world| world.state(BUYER) == "fund_sent");
     world.parties[SELLER].online = false;
     world.until("refunded", |world| world.state(BUYER) == "refunded");
     world.until("free", |world| world.parties[PROVIDER].registrar.released.len() == 1);
@@ -735,9 +756,11 @@ fn a_buyer_that_vanishes_before_it_funds_a_resale_frees_the_lock() {
     world.until("locked", |world| world.state(SELLER) == "lock_granted");
     world.parties[BUYER].online = false;
     world.until("free", |world| world.parties[PROVIDER].registrar.released.len() == 1);
-    // The reseller does not hear of it, and waits as long as a funding could still confirm.
+    // The reseller does not hear of it, but knows how long a consent can last.
+    let fund_by = world.view(SELLER).unwrap().fund_by.unwrap();
     world.until("released", |world| world.state(SELLER) == "released");
-    assert_eq!(world.codes()[SELLER].as_deref(), Some("fund.not_confirmed"));
+    assert_eq!(world.codes()[SELLER].as_deref(), Some("fund.not_sent"));
+    assert!(world.chain.height() < fund_by);
 }
 
 #[test]

@@ -117,7 +117,10 @@ impl Engine {
                 self.apply(now_ms, events);
             }
             Input::Broadcasted { txid, result } => {
-                self.trades.on_broadcasted(txid, &result);
+                let mut ctx = self.kernel.context(now_ms);
+                let mut desk = Desk { register: &mut self.register, witness: &self.witness };
+                let events = self.trades.on_broadcasted(&mut ctx, &mut desk, txid, &result);
+                self.apply(now_ms, events);
             }
             Input::Matched { epoch, result } => self.on_matched(now_ms, epoch, result),
             Input::Mined { job, nonce } => {

@@ -87,6 +87,8 @@ pub(super) const FAMILIES: &[Family] = &[
         "fund.fee_above_cap": Rejected, Nobody, "the network fee would exceed the cap";
         "fund.late": Rejected, Nobody, "it is too late for the payment to confirm in time";
         "fund.malformed": Rejected, Peer, "the bytes are not a transaction";
+        "fund.not_accepted": Rejected, Peer,
+            "the provider's own chain source did not accept the payment";
         "fund.not_confirmed": Rejected, Peer, "the payment did not confirm in time";
         "fund.not_sent": Rejected, Peer, "the buyer sent no payment in time";
         "fund.pays_not_the_contract": Rejected, Peer,

@@ -129,6 +129,9 @@ pub enum State {
 pub enum Phase {
     /// The registrar is asked to acknowledge the funding.
     Built,
+    /// It was not acknowledged in time. The registrar may still hold it, so only a conflict
+    /// ends it: the next funding that takes its coins, or near `F` a payment to self.
+    Lapsed,
     /// The funding is acknowledged and broadcast.
     Sent,
     /// The funding is in a block.
@@ -165,6 +168,8 @@ pub enum Step {
     AskWallet,
     /// Ask the registrar to acknowledge the funding, and show it to the seller.
     SendFund,
+    /// Nobody acknowledged the funding: let others have its coins.
+    Lapse,
     /// Broadcast the funding (again).
     BroadcastFund,
     /// Ask the wallet for a replacement that pays to self.
@@ -185,6 +190,7 @@ impl Phase {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Built => "fund_built",
+            Self::Lapsed => "fund_lapsed",
             Self::Sent => "fund_sent",
             Self::Confirmed => "fund_confirmed",
             Self::PreimageKnown => "preimage_known",
@@ -328,9 +334,13 @@ impl Payment {
         let (tip, deep) = (now.tip, now.params.chain.final_blocks);
         match phase {
             Phase::Active { .. } | Phase::Cancelled | Phase::Refunded => return None,
-            // Until someone broadcasts it only its own deadline counts.
-            Phase::Built if !self.is_fund_seen() => return None,
+            // Until someone broadcasts it only its own deadline counts, and who takes its coins.
+            Phase::Built | Phase::Lapsed if !self.is_fund_seen() => {
+                let taken = self.own_depth(|facts| facts.conflict_depth(tip)) >= deep;
+                return taken.then_some(Phase::Cancelled);
+            }
             Phase::Built
+            | Phase::Lapsed
             | Phase::Sent
             | Phase::Confirmed
             | Phase::PreimageKnown
@@ -505,7 +515,7 @@ impl Buyer {
     ) -> Result<Facts, &'static str> {
         let contracts = rail.contracts();
         let mut facts = Facts::none(contracts.len());
-        facts.fund(contracts, tx, false);
+        facts.fund(contracts, tx);
         let paid = |n: &u8| {
             facts.contracts().get(usize::from(*n)).is_some_and(|contract| contract.fund.is_some())
         };
@@ -557,10 +567,10 @@ impl Payment {
         let cancel_at = Timelocks::of(terms, now.params).cancel_at();
         match phase {
             // Once the bytes left, the registrar may hold them: only a replacement is safe.
-            Phase::Built if now.ms >= self.signed.release_at_ms || tip >= cancel_at => {
-                Step::AskCancel
-            }
+            Phase::Built | Phase::Lapsed if tip >= cancel_at => Step::AskCancel,
+            Phase::Built if now.ms >= self.signed.release_at_ms => Step::Lapse,
             Phase::Built => Step::SendFund,
+            Phase::Lapsed => Step::Wait,
             Phase::Sent if sure && tip >= cancel_at => Step::AskCancel,
             Phase::Sent => Step::BroadcastFund,
             Phase::Cancelling { cancel: None } => Step::AskCancel,
@@ -712,6 +722,7 @@ mod tests {
         let draft = || State::Draft { request: None, until_ms: UNTIL_MS };
         let locked = || State::Locked { signed: signed(), lock: lock(), quiet_until_ms: 30_000 };
         let built = |fund| paying([fund, None, None, None], Phase::Built);
+        let lapsed = || paying([Some(0), None, None, None], Phase::Lapsed);
         let sent = || paying([Some(0), None, None, None], Phase::Sent);
         let confirmed = || paying([Some(801), None, None, None], Phase::Confirmed);
         let revealed = |claim| paying([Some(801), claim, None, None], Phase::PreimageKnown);
@@ -726,7 +737,9 @@ mod tests {
             (locked(), 30_000, 800, Step::AskWallet),
             (locked(), 60_000, 800, Step::Abort("fund.late")),
             (built(Some(0)), 59_999, 800, Step::SendFund),
-            (built(Some(0)), 60_000, 800, Step::AskCancel),
+            (built(Some(0)), 60_000, 800, Step::Lapse),
+            (lapsed(), 90_000, 829, Step::Wait),
+            (lapsed(), 90_000, 830, Step::AskCancel),
             (built(Some(0)), 59_999, 830, Step::AskCancel),
             (sent(), 90_000, 829, Step::BroadcastFund),
             (sent(), 90_000, 830, Step::AskCancel),
@@ -787,6 +800,29 @@ mod tests {
         assert_eq!(funded(&late, near), None);
         assert_eq!(funded(&late, near + 1), Some("terms.window_too_near"));
         assert_eq!(funded(&nobody, 0), Some("fund.pays_not_the_contract"));
+    }
+
+    #[test]
+    fn a_funding_that_lapsed_ends_with_whoever_takes_its_coins() {
+        let lapsed = |seen: bool, conflict| {
+            let mut payment = payment([Some(0), None, None, conflict]);
+            if !seen {
+                payment.facts = sample::unseen_with(conflict);
+            }
+            State::Paying { payment, phase: Phase::Lapsed }
+        };
+        let table = [
+            (lapsed(false, None), 801, "fund_lapsed"),
+            (lapsed(false, Some(0)), 801, "fund_lapsed"),
+            (lapsed(false, Some(801)), 805, "fund_lapsed"),
+            (lapsed(false, Some(801)), 806, "cancelled"),
+            // The registrar sends it after all.
+            (lapsed(true, None), 801, "fund_sent"),
+            (lapsed(true, Some(801)), 806, "cancelled"),
+        ];
+        for (state, tip, expected) in table {
+            assert_eq!(settled(state, tip), expected, "at {tip}");
+        }
     }
 
     #[test]

@@ -61,7 +61,7 @@ pub enum State {
 pub enum Step {
     /// Nothing until something happens.
     Wait,
-    /// Broadcast the fundings that wait (again).
+    /// Offer the fundings that wait to the own chain source (again).
     BroadcastFund,
     Activate(Transfer),
     Release {
@@ -175,6 +175,7 @@ impl Registrar {
             State::Locked if sure && now.ms >= self.consent.release_at_ms => {
                 Step::Release { code: "fund.not_sent", evidence: Some(self.consent.accept_id) }
             }
+            State::Locked if self.facts.any_unseen() => Step::BroadcastFund,
             State::Funded => self.due_funded(now, sure),
             State::Locked | State::Activated { .. } | State::Released { .. } => Step::Wait,
         }
@@ -238,7 +239,8 @@ impl Registrar {
         }
     }
 
-    /// Takes note of a funding. Returns whether that is news.
+    /// Takes note of a funding, which counts from when the own chain source has accepted it:
+    /// until then the lock goes with the consent. Returns whether that is news.
     ///
     /// # Errors
     /// `lock.released`, `chain.down`, `fund.already_acknowledged`,
@@ -370,6 +372,23 @@ mod tests {
             let got = registrar(contracts).due(sample::now(&params, now_ms, tip), true);
             assert_eq!(got, expected, "{contracts:?} at {now_ms} ms, {tip}");
         }
+    }
+
+    /// A peer can show a payment of coins that do not exist.
+    #[test]
+    fn a_funding_that_only_its_buyer_knows_holds_no_lock() {
+        let params = sample::params("mainnet");
+        let mut shown = registrar(&[[NO; 4]]);
+        shown.facts = sample::unseen();
+        assert!(!shown.settle());
+        let due = |shown: &Registrar, now_ms| shown.due(sample::now(&params, now_ms, 801), true);
+        assert_eq!(due(&shown, 59_999), Step::BroadcastFund);
+        let released = Step::Release { code: "fund.not_sent", evidence: Some([8; 32]) };
+        assert_eq!(due(&shown, 60_000), released);
+        assert!(shown.facts.accepted(sample::tx().txid()));
+        assert!(!shown.facts.accepted(sample::tx().txid()), "once");
+        assert!(shown.settle());
+        assert_eq!(shown.state, State::Funded);
     }
 
     #[test]

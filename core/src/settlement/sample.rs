@@ -11,7 +11,7 @@ use bitcoin::{Transaction, Txid};
 
 use super::check::{Agreement, Now, SignedTerms};
 use super::objects::{Funder, Row, Terms};
-use super::rails::chain::facts::{ContractFacts, FundFact, SpendFact};
+use super::rails::chain::facts::{ContractFacts, Facts, FundFact, SpendFact};
 use super::rails::chain::script::TEMPLATE;
 use super::rails::chain::transaction::KnownTx;
 use crate::certificate::Certificate;
@@ -115,6 +115,20 @@ pub(crate) fn tx() -> KnownTx {
         input: Vec::new(),
         output: Vec::new(),
     })
+}
+
+/// Of one contract, whose funding only a peer knows.
+pub(crate) fn unseen() -> Facts {
+    unseen_with(None)
+}
+
+/// The same with a conflict.
+pub(crate) fn unseen_with(conflict: Option<u32>) -> Facts {
+    let mut facts = contract_facts([Some(0), None, None, conflict]);
+    if let Some(fund) = &mut facts.fund {
+        fund.seen = false;
+    }
+    Facts::new(vec![facts])
 }
 
 /// Facts by the heights of funding, claim, refund and conflict: `None` unknown, `Some(0)`

@@ -96,7 +96,11 @@ pub enum Phase {
         until_ms: TimeMs,
     },
     /// The lock stands; waits for the funding.
-    LockGranted,
+    LockGranted {
+        /// When every consent to it has elapsed for sure, unix ms: without a funding the
+        /// registrar has freed it by then.
+        until_ms: TimeMs,
+    },
     /// A funding is known, and not every contract is funded deep enough.
     FundSeen,
     /// Every contract is funded deep enough, and the seller may reveal.
@@ -146,7 +150,7 @@ impl Phase {
     pub fn name(&self) -> &'static str {
         match self {
             Self::TermsSigned { .. } => "terms_signed",
-            Self::LockGranted => "lock_granted",
+            Self::LockGranted { .. } => "lock_granted",
             Self::FundSeen => "fund_seen",
             Self::FundFinal => "fund_final",
             Self::ClaimSent { .. } => "claim_sent",
@@ -164,7 +168,7 @@ impl Phase {
                 Some(claims)
             }
             Self::TermsSigned { .. }
-            | Self::LockGranted
+            | Self::LockGranted { .. }
             | Self::FundSeen
             | Self::FundFinal
             | Self::NeverReveal { .. } => None,
@@ -262,11 +266,14 @@ impl Signed {
     /// The phase that the facts demand, if it is another one.
     fn settle(&self, phase: &Phase, now: Now<'_>) -> Option<Phase> {
         match phase {
-            Phase::TermsSigned { .. } if !self.facts.any_funding() => None,
-            Phase::TermsSigned { .. } | Phase::LockGranted | Phase::FundSeen | Phase::FundFinal => {
-                let demanded = self.funded(now);
-                (demanded != *phase).then_some(demanded)
+            // The news of the lock was lost: a funding that is shown says that it stands.
+            Phase::TermsSigned { .. } if self.facts.any_unseen() && !self.facts.any_funding() => {
+                Some(Phase::LockGranted { until_ms: now.ms })
             }
+            Phase::TermsSigned { .. }
+            | Phase::LockGranted { .. }
+            | Phase::FundSeen
+            | Phase::FundFinal => self.funded(now).filter(|demanded| demanded != phase),
             Phase::ClaimSent { claims } | Phase::Claimed { claims } => {
                 let claims = || claims.clone();
                 let is_claimed = self.facts.claim_depth(now.tip) > 0;
@@ -281,7 +288,7 @@ impl Signed {
                         Some(Phase::ClaimSent { claims: claims() })
                     }
                     Phase::TermsSigned { .. }
-                    | Phase::LockGranted
+                    | Phase::LockGranted { .. }
                     | Phase::FundSeen
                     | Phase::FundFinal
                     | Phase::ClaimSent { .. }
@@ -294,20 +301,19 @@ impl Signed {
         }
     }
 
-    fn funded(&self, now: Now<'_>) -> Phase {
+    /// The phase of a funding that the own chain source knows.
+    fn funded(&self, now: Now<'_>) -> Option<Phase> {
         let heights = self.heights(now);
         let late = |contract: &ContractFacts| {
             contract.fund_height().is_some_and(|height| height > heights.fund_by)
         };
         if self.facts.contracts().iter().any(late) {
             // The buyer was told that it would not count.
-            Phase::NeverReveal { code: "fund.late".to_owned() }
+            Some(Phase::NeverReveal { code: "fund.late".to_owned() })
         } else if self.facts.fund_depth(now.tip) >= heights.funding_confirmations.max(1) {
-            Phase::FundFinal
-        } else if self.facts.any_funding() {
-            Phase::FundSeen
+            Some(Phase::FundFinal)
         } else {
-            Phase::LockGranted
+            self.facts.any_funding().then_some(Phase::FundSeen)
         }
     }
 
@@ -322,7 +328,14 @@ impl Signed {
             {
                 Step::Release("fund.cancelled")
             }
-            Phase::LockGranted | Phase::FundSeen
+            // Whoever keeps the lock has let it go: no funding came in the time consented to. One
+            // that was shown may be on its way to a block where no mempool is seen.
+            Phase::LockGranted { until_ms }
+                if sure && now.ms >= *until_ms && !self.facts.any_unseen() =>
+            {
+                Step::Release("fund.not_sent")
+            }
+            Phase::LockGranted { .. } | Phase::FundSeen
                 if sure && now.tip >= release_at && !self.facts.any_confirmed() =>
             {
                 Step::Release("fund.not_confirmed")
@@ -342,7 +355,7 @@ impl Signed {
                 Step::Release("settle.window_over")
             }
             Phase::TermsSigned { .. }
-            | Phase::LockGranted
+            | Phase::LockGranted { .. }
             | Phase::FundSeen
             | Phase::FundFinal
             | Phase::Claimed { .. }
@@ -390,10 +403,10 @@ impl Seller {
                 Phase::NeverReveal { .. } => {
                     vec![(window.ends_at_ms(slot_s), Deadline::DeliveryEnds)]
                 }
-                Phase::LockGranted
-                | Phase::ClaimSent { .. }
-                | Phase::Claimed { .. }
-                | Phase::Settled { .. } => Vec::new(),
+                Phase::LockGranted { until_ms } => vec![(*until_ms, Deadline::Funding)],
+                Phase::ClaimSent { .. } | Phase::Claimed { .. } | Phase::Settled { .. } => {
+                    Vec::new()
+                }
             },
             State::Released { .. } => Vec::new(),
         }
@@ -443,12 +456,15 @@ impl Seller {
     }
 
     /// The registrar locked the certificate for these terms. Returns whether it moved.
-    pub fn lock_granted(&mut self, registrar: Key, terms_hash: TermsHash) -> bool {
+    pub fn lock_granted(&mut self, now: Now<'_>, registrar: Key, terms_hash: TermsHash) -> bool {
         let State::Agreed { signed, phase } = &mut self.state else { return false };
         let ours = registrar == self.registrar && signed.hash() == terms_hash;
         let waits = matches!(phase, Phase::TermsSigned { .. });
         if ours && waits {
-            *phase = Phase::LockGranted;
+            let settle = now.params.settle;
+            // A consent that the registrar takes lasts no longer.
+            let until_ms = now.ms.saturating_add(settle.fund_ms).saturating_add(settle.terms_ms);
+            *phase = Phase::LockGranted { until_ms };
         }
         ours && waits
     }
@@ -495,15 +511,17 @@ impl Seller {
             return Err("trade.not_the_buyer");
         }
         match &self.state {
-            State::Agreed { phase: Phase::TermsSigned { .. } | Phase::LockGranted, .. } => Ok(true),
+            State::Agreed {
+                phase: Phase::TermsSigned { .. } | Phase::LockGranted { .. }, ..
+            } => Ok(true),
             State::Released { .. } => Ok(false),
             State::Offered { .. } | State::Agreed { .. } => Err("fund.already_acknowledged"),
         }
     }
 }
 
-/// Takes a funding into the facts, for the seller and the registrar alike. Returns whether it
-/// was news.
+/// Takes a funding into the facts, for the seller and the registrar alike, as something that
+/// the own chain source has yet to accept. Returns whether it was news.
 pub(super) fn take_fund(
     now: Now<'_>,
     terms: &super::objects::Terms,
@@ -513,7 +531,7 @@ pub(super) fn take_fund(
 ) -> Result<bool, Refused> {
     let contracts = rail.contracts();
     let mut funded = Facts::none(contracts.len());
-    if funded.fund(contracts, tx, true) == 0 {
+    if funded.fund(contracts, tx) == 0 {
         return Err("fund.pays_not_the_contract");
     }
     let mut news = false;
@@ -521,7 +539,10 @@ pub(super) fn take_fund(
         match (&known.fund, &new.fund) {
             // Two fundings of one contract could both be claimed with one preimage.
             (Some(known), Some(new)) if known.txid() != new.txid() => {
-                return Err("fund.already_acknowledged");
+                if known.seen {
+                    return Err("fund.already_acknowledged");
+                }
+                news = true;
             }
             (None, Some(_)) => news = true,
             _ => {}
@@ -532,7 +553,7 @@ pub(super) fn take_fund(
             return Err("chain.down");
         }
         reach(now, terms).map_err(CheckError::code)?;
-        facts.fund(contracts, tx, true);
+        facts.fund(contracts, tx);
     }
     Ok(news)
 }
@@ -545,6 +566,8 @@ mod tests {
     /// t0 of the sample terms: F − g, F, F + g, R, T_R are 830, 836, 842, 914, 950.
     const T0: u32 = 800;
     const UNTIL_MS: TimeMs = 60_000;
+    /// When a lock that nobody funds is gone, unix ms.
+    const FREE_MS: TimeMs = 100_000;
     const NO: Option<u32> = None;
     const WAITS: Option<u32> = Some(0);
 
@@ -553,6 +576,10 @@ mod tests {
         let facts = Facts::new(contracts.iter().map(|c| sample::contract_facts(*c)).collect());
         let agreement = sample::agreement(terms);
         State::Agreed { signed: Box::new(Signed { agreement, key_index: 1, facts }), phase }
+    }
+
+    fn granted() -> Phase {
+        Phase::LockGranted { until_ms: FREE_MS }
     }
 
     fn claims() -> BTreeMap<u8, OwnTx> {
@@ -594,8 +621,8 @@ mod tests {
             (agreed(&[[NO; 4]], terms()), 801, "terms_signed"),
             // The buyer's funding says that a lock was granted.
             (agreed(&[[WAITS, NO, NO, NO]], terms()), 801, "fund_seen"),
-            (agreed(&[[NO; 4]], Phase::LockGranted), 801, "lock_granted"),
-            (agreed(&[[WAITS, NO, NO, NO]], Phase::LockGranted), 801, "fund_seen"),
+            (agreed(&[[NO; 4]], granted()), 801, "lock_granted"),
+            (agreed(&[[WAITS, NO, NO, NO]], granted()), 801, "fund_seen"),
             (seen(Some(801)), 805, "fund_seen"),
             (seen(Some(801)), 806, "fund_final"),
             (seen(Some(836)), 841, "fund_final"),
@@ -657,7 +684,15 @@ mod tests {
     fn what_is_due() {
         let offered = || State::Offered { until_ms: UNTIL_MS };
         let terms = || agreed(&[[NO; 4]], Phase::TermsSigned { until_ms: UNTIL_MS });
-        let locked = || agreed(&[[NO; 4]], Phase::LockGranted);
+        let locked = || agreed(&[[NO; 4]], granted());
+        // The buyer says that it paid, and the own chain source does not know of it.
+        let shown = || {
+            let mut state = agreed(&[[WAITS, NO, NO, NO]], granted());
+            if let State::Agreed { signed, .. } = &mut state {
+                signed.facts = sample::unseen();
+            }
+            state
+        };
         let seen = |fund| agreed(&[[fund, NO, NO, NO]], Phase::FundSeen);
         let ready = || agreed(&[[Some(801), NO, NO, NO]], Phase::FundFinal);
         let never = |refund| {
@@ -675,6 +710,9 @@ mod tests {
             (terms(), 59_999, 800, Step::Wait),
             (terms(), 60_000, 800, silent),
             (locked(), 90_000, 841, Step::Wait),
+            (locked(), FREE_MS, 801, Step::Release("fund.not_sent")),
+            (shown(), FREE_MS, 841, Step::Wait),
+            (shown(), FREE_MS, 842, unconfirmed),
             (locked(), 90_000, 842, unconfirmed),
             (seen(WAITS), 90_000, 841, Step::Wait),
             (seen(WAITS), 90_000, 842, unconfirmed),
@@ -726,7 +764,7 @@ mod tests {
 
     #[test]
     fn a_lock_that_is_gone_ends_what_is_not_revealed() {
-        let mut locked = seller(agreed(&[[NO; 4]], Phase::LockGranted));
+        let mut locked = seller(agreed(&[[NO; 4]], granted()));
         assert!(locked.lock_released("fund.not_sent"));
         assert_eq!(locked.state.name(), "released");
         let mut sent = seller(claim_sent([Some(801), WAITS, NO, NO]));
@@ -737,10 +775,12 @@ mod tests {
     #[test]
     fn only_the_registrars_lock_for_these_terms_counts() {
         let terms = || seller(agreed(&[[NO; 4]], Phase::TermsSigned { until_ms: UNTIL_MS }));
-        assert!(!terms().lock_granted(Key([2; 32]), TermsHash([7; 32])));
-        assert!(!terms().lock_granted(Key([1; 32]), TermsHash([8; 32])));
+        let params = sample::params("mainnet");
+        let now = sample::now(&params, 0, 801);
+        assert!(!terms().lock_granted(now, Key([2; 32]), TermsHash([7; 32])));
+        assert!(!terms().lock_granted(now, Key([1; 32]), TermsHash([8; 32])));
         let mut locked = terms();
-        assert!(locked.lock_granted(Key([1; 32]), TermsHash([7; 32])));
-        assert!(!locked.lock_granted(Key([1; 32]), TermsHash([7; 32])), "once");
+        assert!(locked.lock_granted(now, Key([1; 32]), TermsHash([7; 32])));
+        assert!(!locked.lock_granted(now, Key([1; 32]), TermsHash([7; 32])), "once");
     }
 }

@@ -384,6 +384,10 @@ pub(crate) struct Party {
     /// Its coins wait for the change of another funding.
     pub(crate) is_short: bool,
     pub(crate) released: Vec<FundingId>,
+    /// Fundings whose coins others may take.
+    pub(crate) lent: Vec<FundingId>,
+    /// Answers to broadcasts that it has not heard.
+    answers: Vec<(Txid, Result<(), String>)>,
     pub(crate) outgoing: Vec<(Option<Key>, Message)>,
     pub(crate) events: Vec<TradeEvent>,
     seed: u8,
@@ -432,6 +436,8 @@ impl Party {
             funded: Vec::new(),
             is_short: false,
             released: Vec::new(),
+            lent: Vec::new(),
+            answers: Vec::new(),
             outgoing: Vec::new(),
             events: Vec::new(),
             seed,
@@ -492,7 +498,7 @@ impl Party {
     }
 
     pub(crate) fn idle(&self) -> bool {
-        self.funded.is_empty() && !self.rescan
+        self.funded.is_empty() && self.answers.is_empty() && !self.rescan
     }
 
     /// A new process: only records, wallet journal and ledger are left.
@@ -504,6 +510,7 @@ impl Party {
         (self.spks, self.outpoints) = (Vec::new(), Vec::new());
         (self.pending_reply, self.rescan) = (None, true);
         self.funded.clear();
+        self.answers.clear();
         self.outgoing.clear();
         // Events of a handled input that was not taken to the end are lost too.
         self.events.clear();
@@ -558,12 +565,13 @@ impl Party {
                 }
                 Effect::Broadcast { tx } => {
                     let result = chain.broadcast(&tx);
-                    self.trades.on_broadcasted(tx.compute_txid(), &result);
+                    self.answers.push((tx.compute_txid(), result));
                 }
                 Effect::Fund { funding, outputs, feerate_sat_kvb } => {
                     self.fund(setup, funding, &outputs, feerate_sat_kvb);
                 }
                 Effect::Notify(_) => {}
+                Effect::LendCoins { funding } => self.lent.push(funding),
                 Effect::ReleaseCoins { funding } => {
                     self.released.push(funding);
                     self.journal.remove(&funding);
@@ -612,6 +620,15 @@ impl Party {
         let mut ctx = context!(self, setup, now_ms);
         let events = self.trades.on_funded(&mut ctx, &mut self.registrar, id, result);
         self.events.extend(events);
+    }
+
+    /// Hears the answer to a broadcast; false if none waits.
+    pub(crate) fn hear_broadcast(&mut self, setup: &Setup, now_ms: u64) -> bool {
+        let Some((txid, result)) = self.answers.pop() else { return false };
+        let mut ctx = context!(self, setup, now_ms);
+        let events = self.trades.on_broadcasted(&mut ctx, &mut self.registrar, txid, &result);
+        self.events.extend(events);
+        true
     }
 
     pub(crate) fn tick(&mut self, setup: &Setup, now_ms: u64) {

@@ -351,6 +351,46 @@ fn a_second_funding_of_the_same_terms_is_refused() {
     }
 }
 
+/// Coins that do not exist cost nothing to promise: nothing is acknowledged, and the lock goes
+/// with the consent.
+#[test]
+fn a_funding_that_the_own_node_does_not_take_is_not_acknowledged() {
+    for of in BOTH {
+        let mut shot = Shot::of(of, is_fund);
+        shot.world.parties[BUYER].online = false;
+        let good = shot.request.clone();
+        shot.funding(|tx| tx.input[0].previous_output.vout = 7);
+        assert_eq!(shot.answer(), Ok(TradeReply::NotYet));
+        assert_eq!(shot.world.chain.rejected, ["missing-or-spent"]);
+        assert_eq!(shot.answer(), Err("fund.not_accepted"));
+        // Another one is tried, but not at any rate.
+        let fake = std::mem::replace(&mut shot.request, good);
+        assert_eq!(shot.refusal(), "fund.not_accepted");
+        shot.request = fake;
+        assert_ne!(shot.world.state(SELLER), "fund_seen");
+        let provider = shot.world.provider();
+        shot.world.until("free", |world| world.parties[provider].registrar.released.len() == 1);
+        shot.world.until("released", |world| world.state(SELLER) == "released");
+        // A reseller was not shown it.
+        assert_eq!(shot.world.codes()[SELLER].as_deref(), Some("fund.not_sent"));
+    }
+}
+
+#[test]
+fn a_good_funding_may_follow_one_that_was_not_taken() {
+    for of in BOTH {
+        let mut shot = Shot::of(of, is_fund);
+        let good = shot.request.clone();
+        shot.funding(|tx| tx.input[0].previous_output.vout = 7);
+        shot.answer().unwrap();
+        shot.request = good;
+        shot.now_ms += 500;
+        assert_eq!(shot.answer(), Ok(TradeReply::NotYet));
+        assert!(matches!(shot.answer(), Ok(TradeReply::FundAck { .. })));
+        shot.world.run("active", "settled");
+    }
+}
+
 #[test]
 fn only_the_buyer_gives_up_and_only_before_it_has_funded() {
     fn cancel(shot: &mut Shot, keys: &Keys, terms_hash: TermsHash) {

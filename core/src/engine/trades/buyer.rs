@@ -97,7 +97,8 @@ impl Machine for Buyer {
                 Phase::PreimageKnown => {
                     payment.facts.claim().is_some_and(|(spend, _)| spend.height.is_some())
                 }
-                Phase::Sent
+                Phase::Lapsed
+                | Phase::Sent
                 | Phase::Confirmed
                 | Phase::Active { .. }
                 | Phase::Cancelling { .. }
@@ -143,6 +144,7 @@ impl Machine for Buyer {
                 vec![(Subject::Key(self.seller), Err(Miss::Claim))]
             }
             Phase::Built
+            | Phase::Lapsed
             | Phase::Sent
             | Phase::Confirmed
             | Phase::PreimageKnown
@@ -189,6 +191,10 @@ impl Machine for Buyer {
                 vec![own.tx.clone()]
             }
             // The crash may have come before the wallet heard of it.
+            State::Paying { payment, phase: Phase::Lapsed } => {
+                turn.ctx.out.push(Effect::LendCoins { funding: payment.funding });
+                return;
+            }
             State::Aborted { agreement: Some(agreement), .. } => {
                 let funding = FundingId::of(&[agreement.hash()]);
                 turn.ctx.out.push(Effect::ReleaseCoins { funding });
@@ -272,6 +278,7 @@ impl Open<Buyer> {
             Step::AskWallet if message => self.ask_wallet(turn),
             Step::SendFund if message => self.send_fund(turn),
             Step::AskActivation if message || tip => self.ask_activation(turn),
+            Step::Lapse => self.lapse(turn),
             Step::BroadcastFund if tip => self.broadcast_fund(turn),
             Step::AskCancel if tip => self.ask_cancel(turn),
             Step::BroadcastCancel if tip => self.broadcast_cancel(turn),
@@ -440,6 +447,15 @@ impl Open<Buyer> {
         self.send_both(turn, request, TradePurpose::Fund(self.machine.trade));
     }
 
+    /// Nobody acknowledged the funding in time: the next one may take its coins, and a block
+    /// with that one ends this trade at no extra cost.
+    fn lapse(&mut self, turn: &mut Turn<'_, '_>) {
+        let Some(funding) = self.machine.state.funding() else { return };
+        self.missed(turn, self.machine.registrar, Miss::Acknowledgement);
+        self.enter_phase(turn, Phase::Lapsed);
+        turn.ctx.out.push(Effect::LendCoins { funding });
+    }
+
     fn broadcast_fund(&mut self, turn: &mut Turn<'_, '_>) {
         let fund = self.machine.state.payment().and_then(Payment::fund).cloned();
         self.tried(turn);
@@ -451,7 +467,7 @@ impl Open<Buyer> {
     fn ask_cancel(&mut self, turn: &mut Turn<'_, '_>) {
         let State::Paying { payment, phase } = &self.machine.state else { return };
         let funding = payment.funding;
-        if matches!(phase, Phase::Built | Phase::Sent) {
+        if matches!(phase, Phase::Built | Phase::Lapsed | Phase::Sent) {
             if *phase == Phase::Built {
                 self.missed(turn, self.machine.registrar, Miss::Acknowledgement);
             }
@@ -496,6 +512,7 @@ impl Open<Buyer> {
         let sent = match phase {
             Phase::Refunding { refunds } => refunds.clone(),
             Phase::Built
+            | Phase::Lapsed
             | Phase::Sent
             | Phase::Confirmed
             | Phase::PreimageKnown

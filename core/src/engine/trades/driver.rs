@@ -18,6 +18,7 @@ use crate::limits::WATCHED_INPUTS_MAX;
 use crate::params::Params;
 use crate::settlement::check::{Now, SignedTerms};
 use crate::settlement::facts::{ChainFacts, Facts, FundFact};
+use crate::settlement::seller::Refused;
 use crate::settlement::timelock::RESCAN_BLOCKS;
 use crate::settlement::transaction::KnownTx;
 use crate::settlement::{Deadline, Rail};
@@ -39,6 +40,19 @@ pub(super) struct Turn<'a, 'c> {
     /// For the seller of the same node.
     pub(super) told: Vec<Told>,
 }
+
+/// What the own chain source says of a funding that a peer showed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Known {
+    Accepted,
+    /// It has not been asked, or has not answered.
+    NotYet,
+    /// It did not take it so far.
+    Refused,
+}
+
+/// The own chain source did not take a funding.
+pub(super) const NOT_ACCEPTED: Refused = "fund.not_accepted";
 
 /// What a registrar tells the seller, where one node is both.
 #[derive(Debug)]
@@ -264,11 +278,31 @@ impl<M: Machine> Open<M> {
         turn.ctx.out.push(Effect::Broadcast { tx: tx.tx().clone() });
     }
 
-    /// The answer to a broadcast. Only remembered for people: the chain decides, and every
-    /// new tip tries again.
-    pub(super) fn broadcasted(&mut self, result: &Result<(), String>) {
+    /// The answer to a broadcast. That a funding was accepted makes it known to the own chain
+    /// source; a refusal is only remembered for people: the chain decides, and every new tip
+    /// tries again.
+    pub(super) fn broadcasted(
+        &mut self,
+        turn: &mut Turn<'_, '_>,
+        txid: Txid,
+        result: &Result<(), String>,
+    ) {
         let short = |text: &String| text.chars().take(ERROR_MAX_CHARS).collect();
         self.trouble = result.as_ref().err().map(short);
+        if result.is_ok() && self.machine.facts_mut().is_some_and(|facts| facts.accepted(txid)) {
+            self.changed(turn);
+        }
+    }
+
+    /// What the own chain source says of a funding that a peer showed.
+    pub(super) fn known(&self, tx: &KnownTx) -> Known {
+        if self.machine.facts().is_some_and(|facts| facts.is_accepted(tx.txid())) {
+            Known::Accepted
+        } else if self.trouble.is_some() {
+            Known::Refused
+        } else {
+            Known::NotYet
+        }
     }
 
     /// Applies new chain facts, if they concern this trade.
@@ -377,10 +411,14 @@ impl<M: Machine> Driver<M> {
     }
 
     /// The answer to a broadcast of a trade's transaction.
-    pub(super) fn broadcasted(&mut self, id: &M::Id, result: &Result<(), String>) {
-        if let Some(open) = self.open.get_mut(id) {
-            open.broadcasted(result);
-        }
+    pub(super) fn broadcasted(
+        &mut self,
+        turn: &mut Turn<'_, '_>,
+        id: M::Id,
+        txid: Txid,
+        result: &Result<(), String>,
+    ) {
+        self.touch(turn, id, |open, turn| open.broadcasted(turn, txid, result));
     }
 
     /// Lets something happen to a trade, does what is due of it after that, and puts it

@@ -27,7 +27,7 @@ use std::collections::BTreeSet;
 use bitcoin::hashes::Hash;
 use bitcoin::{ScriptBuf, Txid};
 
-use self::driver::{Driver, Open, Told, Turn};
+use self::driver::{Driver, Known, NOT_ACCEPTED, Open, Told, Turn};
 use self::index::Index;
 use self::past::{LateAsk, Past};
 use self::prepaid::Prepaid;
@@ -303,6 +303,9 @@ impl Trades {
         if self.registrars.len() >= OPEN_SETTLEMENTS_MAX {
             return Err("trade.too_many_open");
         }
+        if self.holds_unfunded(peer) {
+            return Err("lock.too_many");
+        }
         let registrar = registrar::lock(turn, peer, terms, accepts)?;
         let reply = TradeReply::LockGrant(registrar.lock.clone());
         let open = Open::new(turn, registrar);
@@ -310,8 +313,22 @@ impl Trades {
         Ok(reply)
     }
 
-    /// The registrar acknowledges a funding; a seller is shown it, on the same node only if
-    /// it was acknowledged.
+    /// Whether a peer has a lock here that nobody funded yet, and has not shown that it funds:
+    /// a key costs nothing, so before that one free option is enough for it.
+    fn holds_unfunded(&self, peer: Key) -> bool {
+        let mut waits = false;
+        for open in self.registrars.iter().filter(|open| open.machine.is_party(peer)) {
+            match open.machine.state {
+                registrar::State::Funded | registrar::State::Activated { .. } => return false,
+                registrar::State::Locked => waits = true,
+                registrar::State::Released { .. } => {}
+            }
+        }
+        waits && !self.past.has_funded(peer)
+    }
+
+    /// The registrar acknowledges a funding once its own chain source has accepted it; until
+    /// then the buyer asks again. A seller is shown it too.
     fn on_fund(
         &mut self,
         turn: &mut Turn<'_, '_>,
@@ -331,13 +348,21 @@ impl Trades {
         if let Some(Err(code)) = registered {
             return Err(code);
         }
+        let registered = registered.transpose()?;
         let shown = seller.and_then(|trade| {
             self.sellers.touch(turn, trade, |open, turn| open.on_fund(turn, peer, &tx))
         });
-        if registered.is_none() {
-            shown.unwrap_or(Err(NO_AGREEMENT))?;
+        let known = match registered {
+            Some(known) => known,
+            None => shown.unwrap_or(Err(NO_AGREEMENT))?,
+        };
+        match known {
+            Known::Accepted => {
+                Ok(TradeReply::FundAck { terms_hash, txid: tx.txid().to_byte_array() })
+            }
+            Known::NotYet => Ok(TradeReply::NotYet),
+            Known::Refused => Err(NOT_ACCEPTED),
         }
-        Ok(TradeReply::FundAck { terms_hash, txid: tx.txid().to_byte_array() })
     }
 
     fn on_transfer(
@@ -484,14 +509,25 @@ impl Trades {
     }
 
     /// What became of a broadcast.
-    pub fn on_broadcasted(&mut self, txid: Txid, result: &Result<(), String>) {
-        for party in self.index.by_txid(&txid) {
-            match party {
-                Party::Buyer(trade) => self.buyers.broadcasted(&trade, result),
-                Party::Seller(trade) => self.sellers.broadcasted(&trade, result),
-                Party::Registrar(terms) => self.registrars.broadcasted(&terms, result),
+    pub fn on_broadcasted(
+        &mut self,
+        ctx: &mut Context<'_>,
+        titles: &mut dyn Titles,
+        txid: Txid,
+        result: &Result<(), String>,
+    ) -> Vec<TradeEvent> {
+        turn!(self, ctx, titles, |turn| {
+            for party in turn.index.by_txid(&txid) {
+                match party {
+                    Party::Buyer(trade) => self.buyers.broadcasted(turn, trade, txid, result),
+                    Party::Seller(trade) => self.sellers.broadcasted(turn, trade, txid, result),
+                    Party::Registrar(terms) => {
+                        self.registrars.broadcasted(turn, terms, txid, result);
+                    }
+                }
             }
-        }
+        })
+        .1
     }
 
     /// Time passed.
@@ -513,7 +549,7 @@ impl Trades {
             self.sellers.touch(turn, trade, |open, turn| {
                 let moved = match &told {
                     Told::Granted { provider, terms } => {
-                        open.machine.lock_granted(*provider, *terms)
+                        open.machine.lock_granted(turn.now(), *provider, *terms)
                     }
                     Told::Released { code, .. } => open.machine.lock_released(code),
                 };

@@ -72,6 +72,9 @@ impl PastTradeV1 {
 #[derive(Debug)]
 struct Late {
     parties: BTreeSet<Key>,
+    /// Counts up with each end.
+    number: u64,
+    was_funded: bool,
     end: State,
 }
 
@@ -84,6 +87,7 @@ pub(super) struct Past {
     /// Fundings that were given up before any left this node.
     unfunded: BTreeMap<FundingId, PastKey>,
     late: BTreeMap<TermsHash, Late>,
+    ended: u64,
     activated: VecDeque<TermsHash>,
     released: VecDeque<TermsHash>,
 }
@@ -142,7 +146,10 @@ impl Past {
             State::Activated { .. } => &mut self.activated,
             State::Locked | State::Funded | State::Released { .. } => &mut self.released,
         };
-        if self.late.insert(hash, Late { parties, end: registrar.state }).is_none() {
+        self.ended = self.ended.saturating_add(1);
+        let (number, was_funded) = (self.ended, registrar.facts.any_funding());
+        let late = Late { parties, number, was_funded, end: registrar.state };
+        if self.late.insert(hash, late).is_none() {
             order.push_back(hash);
         }
         if order.len() > LATE_KEPT
@@ -173,6 +180,13 @@ impl Past {
             (_, LateAsk::Cancel) => Err("fund.already_acknowledged"),
             (_, LateAsk::Lock) => Err("lock.released"),
         })
+    }
+
+    /// Whether the last lock of a peer that ended had been funded.
+    pub(super) fn has_funded(&self, peer: Key) -> bool {
+        let ended = self.late.values().filter(|late| late.parties.contains(&peer));
+        let last = ended.max_by_key(|late| late.number);
+        last.is_some_and(|late| late.was_funded)
     }
 
     /// Whether a funding was given up before it left this node.

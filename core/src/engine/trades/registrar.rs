@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::driver::{Machine, Open, Told, Turn};
+use super::driver::{Known, Machine, NOT_ACCEPTED, Open, Told, Turn};
 use super::{NO_AGREEMENT, Party, TradeReply};
 use crate::engine::kernel::{Miss, Stored, Subject, Table};
 use crate::ids::{Key, TermsHash, TradeId};
@@ -10,7 +10,8 @@ use crate::settlement::Deadline;
 use crate::settlement::check::{Now, SignedTerms};
 use crate::settlement::facts::{Facts, FundFact};
 use crate::settlement::objects::{Terms, Transfer};
-use crate::settlement::registrar::{Paid, Registrar, State, Step, request};
+pub(super) use crate::settlement::registrar::State;
+use crate::settlement::registrar::{Paid, Registrar, Step, request};
 use crate::settlement::seller::Refused;
 use crate::settlement::transaction::KnownTx;
 use crate::units::TimeMs;
@@ -94,7 +95,10 @@ impl Machine for Registrar {
                 }
             }
             Step::BroadcastFund => {
-                if chain.up && open.tries.is_tip_due(chain.height) {
+                // A buyer that waits for its acknowledgement makes the retries.
+                let waits = open.machine.state == State::Locked
+                    && open.tries.is_message_due(turn.ctx.now_ms);
+                if chain.up && (waits || open.tries.is_tip_due(chain.height)) {
                     open.broadcast_fundings(turn);
                 }
             }
@@ -184,7 +188,7 @@ impl Open<Registrar> {
         turn: &mut Turn<'_, '_>,
         peer: Key,
         tx: &KnownTx,
-    ) -> Result<(), Refused> {
+    ) -> Result<Known, Refused> {
         if !self.machine.is_party(peer) {
             return Err("trade.not_the_buyer");
         }
@@ -194,10 +198,19 @@ impl Open<Registrar> {
             return Err("fund.coin_denied");
         }
         let Some(rail) = &self.rail else { return Err("lock.not_granted") };
-        if self.machine.fund(turn.now(), rail, tx)? {
+        let waits = self.machine.facts.any_unseen();
+        let may_try = self.tries.is_message_due(turn.ctx.now_ms);
+        let mut next = self.machine.clone();
+        if next.fund(turn.now(), rail, tx)? {
+            // Each costs a write and a call of the chain source.
+            if waits && !may_try {
+                return Err(NOT_ACCEPTED);
+            }
+            self.machine = next;
+            self.trouble = None;
             self.changed(turn);
         }
-        Ok(())
+        Ok(self.known(tx))
     }
 
     /// The buyer asks for the Activation.

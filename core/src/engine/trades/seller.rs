@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bitcoin::{ScriptBuf, Txid};
 
-use super::driver::{Machine, Open, Turn};
+use super::driver::{Known, Machine, Open, Turn};
 use super::{KEYS, Party, TradeEvent, TradeReply};
 use crate::certificate::{Certificate, VerifiedCertificate, verify};
 use crate::engine::kernel::{Context, Miss, Stored, Subject, Table};
@@ -278,13 +278,14 @@ impl Open<Seller> {
         Ok(Signed { agreement, key_index, facts })
     }
 
-    /// The buyer shows its funding.
+    /// The buyer shows its funding. It is the registrar's to send: before that one has
+    /// acknowledged it nobody may be sure that the certificate will move.
     pub(super) fn on_fund(
         &mut self,
         turn: &mut Turn<'_, '_>,
         peer: Key,
         tx: &KnownTx,
-    ) -> Result<(), Refused> {
+    ) -> Result<Known, Refused> {
         if peer != self.machine.buyer {
             return Err("trade.not_the_buyer");
         }
@@ -292,7 +293,7 @@ impl Open<Seller> {
         if self.machine.fund(turn.now(), rail, tx)? {
             self.changed(turn);
         }
-        Ok(())
+        Ok(self.known(tx))
     }
 
     /// Sends the claim of each contract, or a better paying one, or the same once more.

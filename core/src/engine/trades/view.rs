@@ -190,6 +190,7 @@ fn next_of_buyer(state: &buyer::State) -> &'static str {
         State::Funding { .. } => "the wallet signs the funding",
         State::Paying { phase, .. } => match phase {
             Phase::Built => "the provider acknowledges the funding",
+            Phase::Lapsed => "another funding takes its coins, or a payment to self does",
             Phase::Sent => "the funding confirms",
             Phase::Confirmed => "the seller claims, or the refund height comes",
             Phase::PreimageKnown => "the claim confirms and the provider activates",
@@ -208,7 +209,7 @@ fn next_of_seller(state: &seller::State) -> &'static str {
         State::Offered { .. } => "the buyer asks for terms",
         State::Agreed { phase, .. } => match phase {
             Phase::TermsSigned { .. } => "the buyer accepts",
-            Phase::LockGranted => "the buyer sends its funding",
+            Phase::LockGranted { .. } => "the buyer sends its funding",
             Phase::FundSeen => "the funding confirms deep enough",
             Phase::FundFinal => "the claim is sent",
             Phase::ClaimSent { .. } => "the claim confirms",

@@ -39,7 +39,8 @@ pub struct FundFact {
     pub tx: KnownTx,
     /// Its output that pays the contract.
     pub vout: u32,
-    /// Whether it was seen in a mempool or block: its buyer knows it before.
+    /// Whether the own chain source accepted it, or showed it in a mempool or block. Its buyer
+    /// knows it before; what a peer only says of it counts for nothing.
     pub seen: bool,
     /// Block, if confirmed.
     pub height: Option<u32>,
@@ -265,25 +266,50 @@ impl Facts {
         &self.contracts
     }
 
-    /// Notes a funding of this transaction for every contract that it pays and that has
-    /// none. `seen` says whether others know it. Returns how many contracts it pays.
-    pub fn fund(&mut self, contracts: &[Contract], tx: &KnownTx, seen: bool) -> usize {
+    /// Notes a funding that nobody has seen yet for every contract that it pays and that has
+    /// none, or none that was ever seen. Returns how many contracts it pays.
+    pub fn fund(&mut self, contracts: &[Contract], tx: &KnownTx) -> usize {
         let mut paid = 0;
         for (facts, contract) in self.contracts.iter_mut().zip(contracts) {
             let Some(vout) = contract_vout(tx.tx(), contract) else { continue };
             paid += 1;
-            if facts.fund.is_none() {
-                let (tx, was_confirmed) = (tx.clone(), false);
+            if facts.fund.as_ref().is_none_or(|fund| !fund.seen) {
+                let (tx, seen, was_confirmed) = (tx.clone(), false, false);
                 facts.fund = Some(FundFact { tx, vout, seen, height: None, was_confirmed });
             }
         }
         paid
     }
 
-    /// Whether a funding of any contract is known.
+    /// The own chain source accepted a transaction. Returns whether that is news.
+    pub fn accepted(&mut self, txid: Txid) -> bool {
+        let mut news = false;
+        for fund in self.contracts.iter_mut().filter_map(|contract| contract.fund.as_mut()) {
+            if fund.txid() == txid && !fund.seen {
+                fund.seen = true;
+                news = true;
+            }
+        }
+        news
+    }
+
+    /// Whether a transaction funds a contract and the own chain source knows it.
+    #[must_use]
+    pub fn is_accepted(&self, txid: Txid) -> bool {
+        let funds = self.contracts.iter().filter_map(|contract| contract.fund.as_ref());
+        funds.filter(|fund| fund.seen).any(|fund| fund.txid() == txid)
+    }
+
+    /// Whether a funding of any contract is known to the own chain source.
     #[must_use]
     pub fn any_funding(&self) -> bool {
-        self.contracts.iter().any(|contract| contract.fund.is_some())
+        self.contracts.iter().any(|contract| contract.fund.as_ref().is_some_and(|fund| fund.seen))
+    }
+
+    /// Whether a funding was shown that the own chain source has not accepted yet.
+    #[must_use]
+    pub fn any_unseen(&self) -> bool {
+        self.contracts.iter().any(|contract| contract.fund.as_ref().is_some_and(|fund| !fund.seen))
     }
 
     /// Whether a funding of any contract is in a block.
@@ -323,7 +349,7 @@ impl Facts {
     #[must_use]
     pub fn is_spent(&self, tip: u32, deep: u32) -> bool {
         let spent = |contract: &ContractFacts| {
-            contract.fund.is_none()
+            contract.fund.as_ref().is_none_or(|fund| !fund.seen)
                 || contract.claim_depth(tip) >= deep
                 || contract.refund_depth(tip) >= deep
         };
