@@ -11,12 +11,15 @@ mod party;
 mod rules;
 
 use bitcoin::absolute::LockTime;
+use bitcoin::hashes::Hash;
 use capex_core::certificate::{Certificate, Hop, verify};
 use capex_core::engine::trades::{TradeEvent, TradeView};
 use capex_core::ids::Key;
+use capex_core::settlement::objects::{LockGrant, Terms};
 use capex_core::settlement::seller::Goods;
 use capex_core::settlement::transaction::SpendKind;
 use capex_core::units::Units;
+use capex_core::wire::sha256;
 
 use chain::Chain;
 use party::{Message, Party, Setup};
@@ -799,6 +802,100 @@ fn a_provider_back_after_the_claim_activates_by_itself() {
     world.until("activated", |world| world.parties[PROVIDER].registrar.activations == 1);
     world.heal();
     world.run("active", "settled");
+}
+
+/// The window is over, and the provider was paid: what is left is what shows it.
+#[test]
+fn a_provider_that_never_activates_leaves_the_proof_of_its_default() {
+    let mut world = World::of_three(Faults::default()).open();
+    world.until("funded", |world| world.state(BUYER) == "fund_confirmed");
+    world.parties[PROVIDER].online = false;
+    world.until("settled", |world| world.state(SELLER) == "settled");
+    let slot_s = world.setup.params.slot_s;
+    let ends_ms = world.setup.row.window().ends_at_ms(slot_s);
+    world.until("defaulted", |world| world.state(BUYER) == "defaulted");
+    assert!((ends_ms..ends_ms + 1_000).contains(&world.now_ms));
+    let view = world.view(BUYER).unwrap();
+    assert_eq!((view.code.as_deref(), view.done), (Some("settle.defaulted"), true));
+    let (proof, params) = (view.proof.unwrap(), &world.setup.params);
+    let terms = proof.terms.verify::<Terms>(params.magic).unwrap();
+    let lock = proof.lock.verify::<LockGrant>(params.magic).unwrap();
+    let provider = world.parties[PROVIDER].key();
+    assert_eq!(
+        (verify(&proof.title, params).unwrap().provider, lock.provider),
+        (provider, provider)
+    );
+    assert_eq!((lock.terms_hash.0, proof.transfer.terms_hash.0), (terms.id(), terms.id()));
+    assert_eq!(sha256(&[&proof.transfer.x]), terms.payment_hash);
+    assert_eq!(proof.transfer.spend_txid, view.claim.unwrap().txid.to_byte_array());
+    // It stays known after a restart, and no late word changes it.
+    world.parties[BUYER].restart(&world.setup, world.now_ms);
+    world.settle(BUYER);
+    world.heal();
+    world.step();
+    assert_eq!(world.state(BUYER), "defaulted");
+}
+
+/// A clock that jumps ahead stops the claim while it lasts, and decides nothing for good.
+#[test]
+fn a_clock_that_jumps_past_the_start_costs_no_sale() {
+    let mut world = World::new(Faults::default()).open();
+    world.until("funded", |world| world.state(SELLER) == "fund_seen");
+    let starts_ms = world.setup.row.window().starts_at_ms(world.setup.params.slot_s);
+    world.chain.median_time_past_s = u32::try_from(world.now_ms / 1000).unwrap();
+    let party = &mut world.parties[SELLER];
+    for _ in 0..3 {
+        world.chain.mine();
+        let facts = party.tip_facts(&world.setup, &world.chain, &[]);
+        party.on_chain(&world.setup, starts_ms, &facts);
+    }
+    world.settle(SELLER);
+    assert_eq!(world.state(SELLER), "fund_final", "neither revealed nor given up");
+    world.facts(&[]);
+    world.run("active", "settled");
+}
+
+#[test]
+fn a_funding_that_waits_near_its_last_height_pays_more_within_the_cap() {
+    let mut world = World::new(Faults::default()).open();
+    world.chain.hold_contracts = true;
+    world.until("sent", |world| world.state(BUYER) == "fund_sent");
+    let first = world.view(BUYER).unwrap().fund.unwrap();
+    let fund = |world: &World| world.view(BUYER).unwrap().fund.unwrap();
+    // 154 vB at 70 sat/vB are more than the cap of 10,000 sat.
+    world.chain.feerates = vec![(2, 70_000)];
+    world.chain.mine();
+    world.facts(&[]);
+    assert_eq!(fund(&world).txid, first.txid);
+    world.chain.feerates = vec![(2, 5_000)];
+    world.chain.mine();
+    world.facts(&[]);
+    let second = fund(&world);
+    assert!(second.txid != first.txid && second.fee_sat > first.fee_sat, "{second:?}");
+    assert!(world.chain.mempool.iter().any(|tx| tx.compute_txid() == second.txid));
+    // The provider still offers the form that it acknowledged.
+    let other = |why: &&String| !why.starts_with("insufficient fee: 154");
+    assert_eq!(world.chain.rejected.iter().find(other), None);
+    world.chain.hold_contracts = false;
+    world.run("active", "settled");
+    assert_eq!(world.view(SELLER).unwrap().fund.unwrap().txid, second.txid);
+}
+
+/// The first form may be mined after all.
+#[test]
+fn a_funding_and_its_better_form_end_in_one_sale_whichever_is_mined() {
+    let mut world = World::new(Faults::default()).open();
+    world.chain.hold_contracts = true;
+    world.until("sent", |world| world.state(BUYER) == "fund_sent");
+    let first = world.chain.mempool.clone();
+    world.chain.feerates = vec![(2, 5_000)];
+    world.chain.mine();
+    world.facts(&[]);
+    assert!(world.chain.mempool != first);
+    world.chain.mempool = first.clone();
+    world.chain.hold_contracts = false;
+    world.run("active", "settled");
+    assert_eq!(world.view(BUYER).unwrap().fund.unwrap().txid, first[0].compute_txid());
 }
 
 #[test]

@@ -100,6 +100,9 @@ pub(super) const FAMILIES: &[Family] = &[
     family! {
         "settle", "both sides: a settlement";
         "settle.claim_lost": Rejected, Peer, "another transaction spent the contract";
+        "settle.defaulted": Rejected, Peer,
+            "paid, and the provider did not hand over the certificate while its window lasted",
+            "the trade shows the proof: terms, lock, preimage and the payment on the chain";
         "settle.key": Failed, Nobody, "no settlement key could be derived";
         "settle.refunded": Rejected, Peer, "the payment went back to the buyer";
         "settle.too_late_to_reveal": Rejected, Nobody,

@@ -129,9 +129,6 @@ pub enum State {
 pub enum Phase {
     /// The registrar is asked to acknowledge the funding.
     Built,
-    /// It was not acknowledged in time. The registrar may still hold it, so only a conflict
-    /// ends it: the next funding that takes its coins, or near `F` a payment to self.
-    Lapsed,
     /// The funding is acknowledged and broadcast.
     Sent,
     /// The funding is in a block.
@@ -154,6 +151,28 @@ pub enum Phase {
         refunds: BTreeMap<u8, OwnTx>,
     },
     Refunded,
+    /// Paid, and the certificate did not come while its window lasted: what is left is the
+    /// proof against the provider.
+    Defaulted {
+        transfer: Transfer,
+    },
+    /// It was not acknowledged in time. The registrar may still hold it, so only a conflict
+    /// ends it: the next funding that takes its coins, or near `F` a payment to self.
+    Lapsed,
+}
+
+/// What shows anyone that a provider was paid and gave nothing. Whether the spend stands on
+/// the chain, and that no Activation was signed, only the chain and the provider can answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DefaultProof {
+    /// The certificate up to the sale; at a primary sale its Issue alone.
+    pub title: Certificate,
+    /// Signed by the seller.
+    pub terms: Envelope,
+    /// The provider's promise to move the certificate if this is paid.
+    pub lock: Envelope,
+    /// The preimage and the spend that revealed it.
+    pub transfer: Transfer,
 }
 
 /// What a buyer does next.
@@ -180,6 +199,8 @@ pub enum Step {
     Refund,
     /// Ask the registrar for the Activation.
     AskActivation,
+    /// The window is over, and the certificate never came.
+    Default,
     /// Give up before any funding left.
     Abort(&'static str),
 }
@@ -199,6 +220,7 @@ impl Phase {
             Self::Cancelled => "cancelled",
             Self::Refunding { .. } => "refunding",
             Self::Refunded => "refunded",
+            Self::Defaulted { .. } => "defaulted",
         }
     }
 }
@@ -223,13 +245,25 @@ impl State {
         match self {
             Self::Aborted { .. } => true,
             Self::Paying { phase, .. } => {
-                matches!(phase, Phase::Active { .. } | Phase::Cancelled | Phase::Refunded)
+                matches!(
+                    phase,
+                    Phase::Active { .. }
+                        | Phase::Cancelled
+                        | Phase::Refunded
+                        | Phase::Defaulted { .. }
+                )
             }
             Self::Draft { .. }
             | Self::TermsSigned(_)
             | Self::Locked { .. }
             | Self::Funding { .. } => false,
         }
+    }
+
+    /// Whether the provider was paid and gave nothing.
+    #[must_use]
+    pub fn has_defaulted(&self) -> bool {
+        matches!(self, Self::Paying { phase: Phase::Defaulted { .. }, .. })
     }
 
     /// Terms, from TermsSigned on.
@@ -313,6 +347,18 @@ impl Payment {
         transfer(&self.facts, self.hash())
     }
 
+    /// What shows that the provider was paid, once a claim is known.
+    #[must_use]
+    pub fn default_proof(&self) -> Option<DefaultProof> {
+        let agreement = &self.signed.agreement;
+        Some(DefaultProof {
+            title: agreement.title.clone(),
+            terms: agreement.signed.envelope.clone(),
+            lock: self.lock.signed.clone(),
+            transfer: self.transfer()?,
+        })
+    }
+
     /// The certificate that the sale makes.
     #[must_use]
     pub fn certificate(&self, transfer: &Transfer, activation: &Envelope) -> Certificate {
@@ -333,7 +379,9 @@ impl Payment {
     fn settle(&self, phase: &Phase, now: Now<'_>) -> Option<Phase> {
         let (tip, deep) = (now.tip, now.params.chain.final_blocks);
         match phase {
-            Phase::Active { .. } | Phase::Cancelled | Phase::Refunded => return None,
+            Phase::Active { .. } | Phase::Cancelled | Phase::Refunded | Phase::Defaulted { .. } => {
+                return None;
+            }
             // Until someone broadcasts it only its own deadline counts, and who takes its coins.
             Phase::Built | Phase::Lapsed if !self.is_fund_seen() => {
                 let taken = self.own_depth(|facts| facts.conflict_depth(tip)) >= deep;
@@ -433,7 +481,7 @@ impl Buyer {
 
     /// Times at which something falls due, unix ms, with what.
     #[must_use]
-    pub fn deadlines(&self) -> Vec<(TimeMs, Deadline)> {
+    pub fn deadlines(&self, slot_s: u32) -> Vec<(TimeMs, Deadline)> {
         match &self.state {
             State::Draft { until_ms, .. } => vec![(*until_ms, Deadline::Terms)],
             State::TermsSigned(signed) | State::Funding { signed, .. } => {
@@ -444,6 +492,9 @@ impl Buyer {
             }
             State::Paying { payment, phase: Phase::Built } => {
                 vec![(payment.signed.release_at_ms, Deadline::Funding)]
+            }
+            State::Paying { phase: Phase::PreimageKnown, .. } => {
+                vec![(self.row.window().ends_at_ms(slot_s), Deadline::DeliveryEnds)]
             }
             State::Paying { .. } | State::Aborted { .. } => Vec::new(),
         }
@@ -532,6 +583,26 @@ impl Buyer {
         Ok(facts)
     }
 
+    /// Takes a better paying form of a funding that waits: the same contracts, within the cap.
+    /// Returns whether it is another one.
+    pub fn bumped(&mut self, rail: &Rail, tx: &KnownTx, fee_sat: u64) -> bool {
+        let State::Paying { payment, phase: Phase::Sent } = &mut self.state else { return false };
+        let contracts = rail.contracts();
+        let mut facts = Facts::none(contracts.len());
+        facts.fund(contracts, tx);
+        let paid = |n: &u8| {
+            facts.contracts().get(usize::from(*n)).is_some_and(|contract| contract.fund.is_some())
+        };
+        let is_other = payment.fund().is_some_and(|fund| fund.txid() != tx.txid());
+        let is_better = fee_sat > payment.fee_sat && fee_sat <= self.fee_cap_sat;
+        if !is_other || !is_better || !payment.signed.own.iter().all(paid) {
+            return false;
+        }
+        payment.facts.replace_fund(contracts, tx);
+        payment.fee_sat = fee_sat;
+        true
+    }
+
     /// Whether this acknowledges the funding that waits for it.
     #[must_use]
     pub fn is_acknowledged(&self, terms_hash: TermsHash, txid: [u8; 32]) -> bool {
@@ -575,13 +646,20 @@ impl Payment {
             Phase::Sent => Step::BroadcastFund,
             Phase::Cancelling { cancel: None } => Step::AskCancel,
             Phase::Cancelling { cancel: Some(_) } => Step::BroadcastCancel,
-            Phase::PreimageKnown if self.facts.claim_depth(tip) > 0 => Step::AskActivation,
+            Phase::PreimageKnown if self.facts.claim_depth(tip) > 0 => {
+                // One that a reorganisation could still undo is no default yet.
+                let stands = self.facts.claim_depth(tip) >= now.params.chain.final_blocks;
+                let over = now.ms >= terms.window.ends_at_ms(now.params.slot_s);
+                if sure && stands && over { Step::Default } else { Step::AskActivation }
+            }
             Phase::Confirmed | Phase::PreimageKnown if sure && tip >= terms.refund_at => {
                 Step::Refund
             }
             Phase::Confirmed | Phase::PreimageKnown => Step::Wait,
             Phase::Refunding { .. } => Step::Refund,
-            Phase::Active { .. } | Phase::Cancelled | Phase::Refunded => Step::Wait,
+            Phase::Active { .. } | Phase::Cancelled | Phase::Refunded | Phase::Defaulted { .. } => {
+                Step::Wait
+            }
         }
     }
 }
@@ -725,6 +803,8 @@ mod tests {
         let lapsed = || paying([Some(0), None, None, None], Phase::Lapsed);
         let sent = || paying([Some(0), None, None, None], Phase::Sent);
         let confirmed = || paying([Some(801), None, None, None], Phase::Confirmed);
+        // The window of the sample terms ends at 500,004 h.
+        let ends = 500_004 * 3_600_000;
         let revealed = |claim| paying([Some(801), claim, None, None], Phase::PreimageKnown);
         let cancelling = |cancel| paying([Some(0); 4], Phase::Cancelling { cancel });
         // state, now, tip, step
@@ -750,6 +830,9 @@ mod tests {
             (revealed(Some(0)), 90_000, 949, Step::Wait),
             (revealed(Some(0)), 90_000, 950, Step::Refund),
             (revealed(Some(809)), 90_000, 950, Step::AskActivation),
+            (revealed(Some(809)), ends - 1, 950, Step::AskActivation),
+            (revealed(Some(809)), ends, 813, Step::AskActivation),
+            (revealed(Some(809)), ends, 814, Step::Default),
         ];
         let params = sample::params("mainnet");
         for (state, now_ms, tip, expected) in table {

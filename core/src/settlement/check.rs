@@ -99,10 +99,21 @@ pub struct Now<'a> {
     /// Unix ms.
     pub ms: TimeMs,
     pub tip: u32,
+    /// Median time past of the tip, unix s: what the chain holds for the time, at most an hour
+    /// or so behind.
+    pub median_time_past_s: u32,
     /// Whether a chain source delivers facts: without one nothing is signed that leads to
     /// spending.
     pub chain_up: bool,
     pub params: &'a Params,
+}
+
+impl Now<'_> {
+    /// Median time past of the tip, unix ms.
+    #[must_use]
+    pub fn median_ms(&self) -> TimeMs {
+        u64::from(self.median_time_past_s).saturating_mul(1000)
+    }
 }
 
 /// Terms as their seller signed them.

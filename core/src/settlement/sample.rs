@@ -104,7 +104,8 @@ pub(crate) fn row() -> Row {
 }
 
 pub(crate) fn now(params: &Params, now_ms: u64, tip: u32) -> Now<'_> {
-    Now { ms: now_ms, tip, chain_up: true, params }
+    let median_time_past_s = u32::try_from(now_ms / 1000).unwrap_or(u32::MAX);
+    Now { ms: now_ms, tip, median_time_past_s, chain_up: true, params }
 }
 
 /// A transaction without inputs and outputs.

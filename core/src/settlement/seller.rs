@@ -244,10 +244,16 @@ impl Signed {
         (0_u8..).zip(self.facts.contracts()).filter(move |(_, contract)| open(contract))
     }
 
-    /// Whether it is too late to reveal first: past `R`, or delivery has begun.
+    /// Whether it is too late to reveal first: past `R`, or delivery has begun by the clock
+    /// and by the chain. A clock that jumped decides nothing for good.
     fn is_too_late(&self, now: Now<'_>) -> bool {
         let starts = self.agreement.terms().window.starts_at_ms(now.params.slot_s);
-        now.tip > self.heights(now).last_reveal || now.ms >= starts
+        now.tip > self.heights(now).last_reveal || now.ms >= starts && now.median_ms() >= starts
+    }
+
+    /// Whether the clock says that delivery has begun: then nothing is revealed first.
+    fn has_begun(&self, now: Now<'_>) -> bool {
+        now.ms >= self.agreement.terms().window.starts_at_ms(now.params.slot_s)
     }
 
     fn is_over(&self, now: Now<'_>) -> bool {
@@ -345,7 +351,7 @@ impl Signed {
             {
                 Step::NeverReveal("settle.too_late_to_reveal")
             }
-            Phase::FundFinal if sure => Step::Claim,
+            Phase::FundFinal if sure && !self.has_begun(now) => Step::Claim,
             Phase::ClaimSent { .. } if self.is_refunded(now) => Step::Release("settle.claim_lost"),
             Phase::ClaimSent { .. } => Step::Claim,
             Phase::Claimed { .. } if self.unclaimed(now.tip).next().is_some() => Step::Claim,

@@ -31,6 +31,8 @@ pub(crate) struct Chain {
     pub(crate) censor_claims: bool,
     /// (target, sat per 1,000 vB) that every source tells.
     pub(crate) feerates: Vec<(u16, u64)>,
+    /// Median time past that every source tells, unix s.
+    pub(crate) median_time_past_s: u32,
     /// Why broadcasts were refused.
     pub(crate) rejected: Vec<String>,
     /// Every transaction ever offered.
@@ -47,6 +49,7 @@ impl Chain {
             hold_claims: false,
             censor_claims: false,
             feerates: vec![(2, 1000), (6, 1000)],
+            median_time_past_s: 0,
             rejected: Vec::new(),
             offered: Vec::new(),
         }

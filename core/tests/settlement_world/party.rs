@@ -601,7 +601,7 @@ impl Party {
         let funding = if outputs.is_empty() {
             setup.pay(&[], fee_sat * 3)
         } else {
-            let known = self.journal.get(&id).cloned();
+            let known = self.journal.get(&id).filter(|known| known.fee_sat >= fee_sat).cloned();
             known.unwrap_or_else(|| setup.pay(outputs, fee_sat))
         };
         if !outputs.is_empty() {
@@ -669,7 +669,7 @@ impl Party {
             chain.confirmed().filter(|(height, tx)| *height >= from && self.relevant(tx));
         ChainFacts {
             height: chain.height(),
-            median_time_past_s: 0,
+            median_time_past_s: chain.median_time_past_s,
             feerates: chain.feerates.clone(),
             least_feerate_sat_kvb: 1000,
             seen: connected

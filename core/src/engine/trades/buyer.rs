@@ -81,8 +81,8 @@ impl Machine for Buyer {
         Self::due(self, now, sure)
     }
 
-    fn deadlines(&self, _: u32) -> Vec<(TimeMs, Deadline)> {
-        Self::deadlines(self)
+    fn deadlines(&self, slot_s: u32) -> Vec<(TimeMs, Deadline)> {
+        Self::deadlines(self, slot_s)
     }
 
     fn is_done(&self) -> bool {
@@ -104,7 +104,8 @@ impl Machine for Buyer {
                 | Phase::Cancelling { .. }
                 | Phase::Cancelled
                 | Phase::Refunding { .. }
-                | Phase::Refunded => false,
+                | Phase::Refunded
+                | Phase::Defaulted { .. } => false,
             },
             State::Locked { .. } | State::Aborted { .. } => false,
         }
@@ -143,6 +144,8 @@ impl Machine for Buyer {
             Phase::Refunded if payment.is_fund_in_time() => {
                 vec![(Subject::Key(self.seller), Err(Miss::Claim))]
             }
+            // Only who keeps the register could have moved it.
+            Phase::Defaulted { .. } => vec![(Subject::Key(self.registrar), Err(Miss::Default))],
             Phase::Built
             | Phase::Lapsed
             | Phase::Sent
@@ -165,6 +168,7 @@ impl Machine for Buyer {
             State::Aborted { code, .. } => code.clone(),
             State::Paying { phase: Phase::Cancelled, .. } => "fund.cancelled".to_owned(),
             State::Paying { phase: Phase::Refunded, .. } => "settle.refunded".to_owned(),
+            State::Paying { phase: Phase::Defaulted { .. }, .. } => "settle.defaulted".to_owned(),
             State::Paying { payment, phase: Phase::Active { transfer, activation } } => {
                 let certificate = payment.certificate(transfer, activation);
                 turn.events.push(TradeEvent::Bought { trade, certificate });
@@ -278,6 +282,7 @@ impl Open<Buyer> {
             Step::AskWallet if message => self.ask_wallet(turn),
             Step::SendFund if message => self.send_fund(turn),
             Step::AskActivation if message || tip => self.ask_activation(turn),
+            Step::Default => self.default(turn),
             Step::Lapse => self.lapse(turn),
             Step::BroadcastFund if tip => self.broadcast_fund(turn),
             Step::AskCancel if tip => self.ask_cancel(turn),
@@ -459,8 +464,28 @@ impl Open<Buyer> {
     fn broadcast_fund(&mut self, turn: &mut Turn<'_, '_>) {
         let fund = self.machine.state.payment().and_then(Payment::fund).cloned();
         self.tried(turn);
+        self.ask_bump(turn);
         if let Some(fund) = fund {
             self.broadcast(turn, &fund);
+        }
+    }
+
+    /// Near its last height a funding that waits is worth what is paid for the next block, if
+    /// the buyer allows as much.
+    fn ask_bump(&self, turn: &mut Turn<'_, '_>) {
+        let Some(payment) = self.machine.state.payment() else { return };
+        let fund_by = payment.signed.agreement.terms().fund_by;
+        let left = fund_by.saturating_sub(turn.ctx.chain.height);
+        let Some(rate) = turn.ctx.chain.estimate(fees::URGENT_TARGET) else { return };
+        let Some(vsize) = payment.fund().map(|fund| fund.tx().vsize() as u64) else { return };
+        let wanted_sat = fees::fee_sat(rate, vsize);
+        let is_better = fees::bump(payment.fee_sat, wanted_sat, vsize).is_some();
+        if left > fees::LAST_BLOCKS || !is_better || wanted_sat > self.machine.fee_cap_sat {
+            return;
+        }
+        let (funding, feerate_sat_kvb) = (payment.funding, rate);
+        if let Some(outputs) = self.outputs(&payment.signed) {
+            turn.ctx.out.push(Effect::Fund { funding, outputs, feerate_sat_kvb });
         }
     }
 
@@ -497,6 +522,13 @@ impl Open<Buyer> {
         Self::want_cancel(turn, funding);
     }
 
+    fn default(&mut self, turn: &mut Turn<'_, '_>) {
+        let payment = self.machine.state.payment();
+        if let Some(transfer) = payment.and_then(Payment::transfer) {
+            self.enter_phase(turn, Phase::Defaulted { transfer });
+        }
+    }
+
     fn ask_activation(&mut self, turn: &mut Turn<'_, '_>) {
         let payment = self.machine.state.payment();
         let Some(transfer) = payment.and_then(Payment::transfer) else { return };
@@ -519,7 +551,8 @@ impl Open<Buyer> {
             | Phase::Active { .. }
             | Phase::Cancelling { .. }
             | Phase::Cancelled
-            | Phase::Refunded => BTreeMap::new(),
+            | Phase::Refunded
+            | Phase::Defaulted { .. } => BTreeMap::new(),
         };
         let (mut refunds, mut waiting) = (sent.clone(), Vec::new());
         for (n, facts) in payment.own() {
@@ -567,7 +600,9 @@ impl Open<Buyer> {
         let fund = facts.fund.as_ref()?;
         let rival = facts.claim.map(|(spend, _)| spend);
         let target = if rival.is_some() { fees::URGENT_TARGET } else { fees::REFUND_TARGET };
-        let estimate = turn.ctx.chain.feerate_sat_kvb(target);
+        let refund_at = payment.signed.agreement.terms().refund_at;
+        let waited = turn.ctx.chain.height.saturating_sub(refund_at);
+        let estimate = fees::climbed(turn.ctx.chain.feerate_sat_kvb(target), waited);
         let all_sat = fund.value_sat().saturating_sub(fees::DUST_SAT);
         let mut fee_sat = fees::refund_fee_sat(fund.value_sat(), estimate, rival.is_some())?;
         if let Some(rival) = rival {
@@ -583,7 +618,6 @@ impl Open<Buyer> {
             None => turn.ctx.wallet.fresh_spks.pop_front()?,
         };
         let key = turn.single_use_key(REFUND_LABEL, self.machine.key_index)?;
-        let refund_at = payment.signed.agreement.terms().refund_at;
         transaction::refund(turn.ctx.secp, fund.holding(contract), &key, refund_at, to, fee_sat)
     }
 
@@ -702,6 +736,14 @@ impl Open<Buyer> {
                     *cancel = Some(OwnTx::new(funding.tx, funding.fee_sat));
                     self.changed(turn);
                     self.tries.reset();
+                }
+            }
+            (State::Paying { phase: Phase::Sent, .. }, Ok(funding)) => {
+                let (tx, fee_sat) = (KnownTx::new(funding.tx), funding.fee_sat);
+                let rail = self.rail.as_ref();
+                if rail.is_some_and(|rail| self.machine.bumped(rail, &tx, fee_sat)) {
+                    self.changed(turn);
+                    self.broadcast(turn, &tx);
                 }
             }
             (State::Paying { phase: Phase::Cancelling { .. }, .. }, Err(code)) => {

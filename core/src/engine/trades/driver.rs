@@ -72,7 +72,13 @@ impl<'a, 'c> Turn<'a, 'c> {
 
     pub(super) fn now(&self) -> Now<'c> {
         let ctx = &self.ctx;
-        Now { ms: ctx.now_ms, tip: ctx.chain.height, chain_up: ctx.chain.up, params: ctx.params }
+        Now {
+            ms: ctx.now_ms,
+            tip: ctx.chain.height,
+            median_time_past_s: ctx.chain.median_time_past_s,
+            chain_up: ctx.chain.up,
+            params: ctx.params,
+        }
     }
 
     /// A single-use key; `None` with probability 2^-128.

@@ -6,7 +6,7 @@ use super::Trades;
 use super::driver::{Machine, Open};
 use crate::ids::{CertId, Key, TermsHash, TradeId};
 use crate::settlement::Deadline;
-use crate::settlement::buyer::{self, Buyer};
+use crate::settlement::buyer::{self, Buyer, DefaultProof};
 use crate::settlement::check::Agreement;
 use crate::settlement::facts::{Facts, SpendFact};
 use crate::settlement::objects::Row;
@@ -73,6 +73,8 @@ pub struct TradeView {
     pub opened_ms: TimeMs,
     /// Times at which something falls due, unix ms, with what.
     pub deadlines: Vec<(TimeMs, Deadline)>,
+    /// Against a provider that was paid and gave nothing.
+    pub proof: Option<Box<DefaultProof>>,
     /// Why the last broadcast failed, in the chain source's words.
     pub trouble: Option<String>,
 }
@@ -122,6 +124,7 @@ fn common<M: Machine>(open: &Open<M>, row: &Row, agreement: Option<&Agreement>) 
         preimage: claim.map(|(_, x)| x),
         opened_ms: 0,
         deadlines: open.deadlines(),
+        proof: None,
         trouble: open.trouble.clone(),
     }
 }
@@ -137,6 +140,9 @@ pub(super) fn of_buyer(open: &Open<Buyer>) -> TradeView {
         buyer::State::Paying { phase: buyer::Phase::Refunded, .. } => {
             Some("settle.refunded".to_owned())
         }
+        buyer::State::Paying { phase: buyer::Phase::Defaulted { .. }, .. } => {
+            Some("settle.defaulted".to_owned())
+        }
         buyer::State::Draft { .. }
         | buyer::State::TermsSigned(_)
         | buyer::State::Locked { .. }
@@ -151,6 +157,9 @@ pub(super) fn of_buyer(open: &Open<Buyer>) -> TradeView {
         to: Some(buyer.to),
         fund: payment.and_then(|payment| fund_view(&payment.facts, Some(payment.fee_sat))),
         opened_ms: buyer.opened_ms,
+        proof: payment
+            .filter(|_| buyer.state.has_defaulted())
+            .and_then(|payment| payment.default_proof().map(Box::new)),
         ..common(open, &buyer.row, buyer.state.agreement())
     }
 }
@@ -198,6 +207,7 @@ fn next_of_buyer(state: &buyer::State) -> &'static str {
             Phase::Cancelling { .. } => "the replacement of the funding confirms",
             Phase::Refunding { .. } => "the refund confirms",
             Phase::Cancelled | Phase::Refunded => "nothing: the coins are back",
+            Phase::Defaulted { .. } => "nothing: the window is over; the proof can be shown",
         },
         State::Aborted { .. } => "nothing: no coins left this node",
     }

@@ -281,6 +281,17 @@ impl Facts {
         paid
     }
 
+    /// Another form of a funding takes its place for every contract that it pays, unless one is
+    /// in a block.
+    pub fn replace_fund(&mut self, contracts: &[Contract], tx: &KnownTx) {
+        for (facts, contract) in self.contracts.iter_mut().zip(contracts) {
+            if facts.fund_height().is_none() && contract_vout(tx.tx(), contract).is_some() {
+                facts.fund = None;
+            }
+        }
+        self.fund(contracts, tx);
+    }
+
     /// The own chain source accepted a transaction. Returns whether that is news.
     pub fn accepted(&mut self, txid: Txid) -> bool {
         let mut news = false;

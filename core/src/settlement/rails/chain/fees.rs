@@ -24,6 +24,10 @@ pub const STEP_SAT_KVB: u64 = 1000;
 pub const LAST_BLOCKS: u32 = 12;
 /// Confirmation target of a refund that nothing hurries, chain blocks.
 pub const REFUND_TARGET: u32 = 6;
+/// A refund that waits doubles its rate after so many chain blocks: six hours of Bitcoin.
+pub const CLIMB_BLOCKS: u32 = 36;
+/// Doublings of a refund's rate: to 1,024 times the estimate, and never above half of the value.
+const CLIMBS_MAX: u32 = 10;
 /// Longest confirmation target of a funding, chain blocks.
 pub const FUND_TARGET: u32 = 3;
 /// Shortest confirmation target that estimates know, chain blocks.
@@ -90,6 +94,14 @@ pub fn refund_fee_sat(value_sat: u64, estimate_sat_kvb: u64, urgent: bool) -> Op
     let all = spendable(value_sat, REFUND_VSIZE)?;
     let cap = if urgent { all } else { all.min(value_sat / 2) };
     Some(fee_sat(estimate_sat_kvb.max(FLOOR_SAT_KVB), REFUND_VSIZE).min(cap))
+}
+
+/// Rate of a refund that has waited so many chain blocks: an estimate may be wrong for long,
+/// and nothing else would raise it.
+#[must_use]
+pub fn climbed(estimate_sat_kvb: u64, waited_blocks: u32) -> u64 {
+    let doublings = (waited_blocks / CLIMB_BLOCKS).min(CLIMBS_MAX);
+    estimate_sat_kvb.max(FLOOR_SAT_KVB).saturating_mul(1 << doublings)
 }
 
 /// What a spend of `vsize` may cost at most: all but dust, and at least the floor.
@@ -259,6 +271,16 @@ mod tests {
                 None => prop_assert!(limit.allowed_sat(u64::MAX) < fee),
             }
         }
+    }
+
+    #[test]
+    fn a_refund_that_waits_climbs_by_time() {
+        let table = [(0, 2_000), (35, 2_000), (36, 4_000), (72, 8_000), (360, 2_048_000)];
+        for (waited, rate) in table {
+            assert_eq!(climbed(2_000, waited), rate, "{waited}");
+        }
+        assert_eq!(climbed(2_000, u32::MAX), 2_048_000);
+        assert_eq!(climbed(0, 0), FLOOR_SAT_KVB);
     }
 
     #[test]
