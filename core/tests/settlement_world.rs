@@ -481,7 +481,7 @@ fn a_funding_that_does_not_confirm_is_replaced_by_a_payment_to_self() {
     let view = world.view(BUYER).unwrap();
     assert_eq!(Some(world.chain.height() + 4), view.fund_by, "at F − g");
     world.run("cancelled", "released");
-    assert_eq!(world.codes()[SELLER].as_deref(), Some("fund.not_confirmed"));
+    assert_eq!(world.codes()[SELLER].as_deref(), Some("fund.cancelled"));
     assert!(world.chain.contract_spend(&world.parties[BUYER]).is_none());
 }
 
