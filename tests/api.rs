@@ -121,6 +121,26 @@ fn requests_at_once_are_bounded_and_leave_the_node_alive() {
 }
 
 #[test]
+fn a_trade_says_what_comes_next_and_what_can_be_lost() {
+    let fake = Fake::start();
+    let (status, trade) = with_cookie(&fake, "GET /api/v1/trades/33333333", "");
+    assert_eq!(status, 200);
+    assert_eq!(trade["due"]["kind"], "refund");
+    assert_eq!(
+        (&trade["due"]["height"], &trade["due"]["minutes_left"]),
+        (&350.into(), &1400.into())
+    );
+    assert_eq!((&trade["at_risk_sat"], &trade["fees_sat"]), (&446.into(), &308.into()));
+    let steps = trade["timeline"].as_array().unwrap();
+    let steps: Vec<&str> = steps.iter().map(|step| step["what"].as_str().unwrap()).collect();
+    assert_eq!(steps, ["opened", "terms", "locked", "fund"]);
+    assert!(trade["stuck"].is_null() && trade["advice"].is_null());
+    let (status, stuck) = with_cookie(&fake, "GET /api/v1/trades/stuck", "");
+    assert_eq!((status, stuck.as_array().unwrap().len()), (200, 1));
+    assert_eq!(stuck[0]["stuck"]["code"], "trade.broadcast_failed");
+}
+
+#[test]
 fn every_refusal_has_the_form_of_an_error() {
     let fake = Fake::start();
     let good = r#"{"side":"buy","alternatives":[{"class":"cpu.standard","limit_msat":1}],"qty":1,"window":[1,2],"slots":1}"#;

@@ -160,6 +160,8 @@ fn every_command_with_json_prints_exactly_one_value() {
             "1h",
         ],
         vec!["trade", "list"],
+        vec!["trade", "list", "--stuck"],
+        vec!["trade", "show", "33333333"],
         vec!["cert", "list"],
         vec!["cert", "show", &cert],
         vec!["cert", "export", &cert],
@@ -213,6 +215,7 @@ fn refusals_of_the_daemon_have_their_exit_codes() {
     let table: Vec<(Vec<&str>, i32, &str)> = vec![
         (vec!["order", "show", "deadbeef"], 5, "order.not_found"),
         (vec!["trade", "show", "deadbeef"], 5, "trade.not_found"),
+        (vec!["trade", "list", "--stuck", "--limit", "3"], 2, "cli.usage"),
         (vec!["epoch", "show"], 6, "epoch.not_computed"),
         (vec!["epoch", "verify", "13"], 1, "epoch.bad_price"),
         (vec!["epoch", "verify", "--from", "/nowhere"], 2, "file.unusable"),
@@ -249,6 +252,48 @@ fn refusals_of_the_daemon_have_their_exit_codes() {
         let found = json_error(ask(&fake, &[args.as_slice(), &["--json"]].concat()));
         assert_eq!(found, (exit, code.to_owned()), "{args:?}");
     }
+}
+
+#[test]
+fn a_trade_is_shown_as_a_timeline_with_what_comes_next() {
+    let fake = Fake::start();
+    let (code, out, err) = ask(&fake, &["trade", "show", "33333333"]);
+    assert_eq!((code, err.as_str()), (0, ""));
+    let fund = format!("fund         {} (height 203, 154 vB, fee 308 sat)", "f1".repeat(32));
+    let parts = [
+        "timeline       opened       2027-01-15 08:00:00 UTC\n",
+        "               terms        height 200\n",
+        "               locked\n",
+        &fund,
+        "next           the seller claims, or the refund height comes\n",
+        "by             height 350 (about 1400 min from now, 2027-01-16 07:20:00 UTC): the refund \
+         is sent\n",
+        "at risk        446 sat\n",
+        "fees so far    308 sat\n",
+        "you can        nothing: the node acts by itself while it runs\n",
+    ];
+    let mut rest = out.as_str();
+    for part in parts {
+        let at = rest.find(part).unwrap_or_else(|| panic!("{part:?} in its order: {out}"));
+        rest = &rest[at + part.len()..];
+    }
+    assert!(!out.contains("stuck") && !out.contains("broadcast"), "{out}");
+}
+
+#[test]
+fn a_stuck_trade_says_why_and_what_can_be_done() {
+    let fake = Fake::start();
+    let list = ask(&fake, &["trade", "list", "--stuck"]).1;
+    let show = ask(&fake, &["trade", "show", "44444444"]).1;
+    for part in ["refused a transaction", "look at the chain source", "evil\\u{1b}"] {
+        assert!(list.contains(part) && show.contains(part), "{part}: {list}{show}");
+    }
+    assert!(
+        list.contains("444444444444 refunding: ") && list.contains("height 350 (now)"),
+        "{list}"
+    );
+    assert!(list.contains("capex trade show 444444444444"), "{list}");
+    assert!(show.contains("[trade.broadcast_failed]"), "{show}");
 }
 
 #[test]

@@ -52,6 +52,8 @@ pub enum Query {
     Quote(Box<OrderSpec>),
     /// By epoch → [`Listed`] of [`types::Trade`]
     Trades(Page),
+    /// Open ones that do not go on by themselves → `Vec<`[`types::Trade`]`>`
+    StuckTrades,
     /// → [`types::Trade`]
     Trade(Prefix),
     /// By first slot → [`Listed`] of [`types::Certificate`]
@@ -184,6 +186,7 @@ answers! {
     Quote(types::Quote),
     Trades(Listed<types::Trade>),
     Trade(types::Trade),
+    StuckTrades(Vec<types::Trade>),
     Certificates(Listed<types::Certificate>),
     Certificate(types::Certificate),
     CertificateText(CertificateText),

@@ -13,6 +13,7 @@
 //! | `GET /book?class=` | | [`types::Book`] |
 //! | `GET /depth?class=` | | [`types::Depth`] |
 //! | `GET /trades?before=&limit=`, `GET /trades/{id}` | | [`types::Trade`] |
+//! | `GET /trades/stuck` | | [`types::Trade`] |
 //! | `GET /certificates?before=&limit=`, `GET /certificates/{id}` | | [`types::Certificate`] |
 //! | `GET /certificates/{id}/file` | | text of the certificate file |
 //! | `POST /certificates/{id}/gift` | [`types::GiftTo`] | [`types::Gifted`] |

@@ -4,8 +4,9 @@ use super::failure::Failure;
 use super::order::side;
 use super::output::{self, sat, short, slots};
 use super::paging::{Page, more};
+use super::time::utc;
 use super::{Context, id};
-use crate::api::types::{ChainTx, Trade};
+use crate::api::types::{ChainTx, Trade, TradeDue, TradeStep};
 
 /// What about trades.
 #[derive(Debug, clap::Subcommand)]
@@ -14,10 +15,17 @@ pub enum Noun {
     #[command(after_help = "Examples:
   capex trade list
   capex trade list --limit 20 --json
+  capex trade list --stuck
 
 Next: capex trade show <id>")]
-    List(Page),
-    /// Show one trade with its settlement
+    List {
+        #[command(flatten)]
+        page: Page,
+        /// Only open trades that do not go on by themselves: overdue, or refused by the chain
+        #[arg(long, conflicts_with_all = ["limit", "before"])]
+        stuck: bool,
+    },
+    /// Show what happened in a trade, what comes next and when, and what can be lost
     #[command(after_help = "Examples:
   capex trade show 0123abcd
   capex trade show 0123abcd --json
@@ -37,7 +45,11 @@ Next: capex cert list")]
 pub fn run(noun: &Noun, context: &mut Context<'_>) -> Result<(), Failure> {
     let client = context.client()?;
     match noun {
-        Noun::List(page) => {
+        Noun::List { stuck: true, .. } => {
+            let trades: Vec<Trade> = client.get("/trades/stuck")?;
+            context.show(&trades, |trades, page| stuck(trades, page))
+        }
+        Noun::List { page, .. } => {
             let (trades, before): (Vec<Trade>, _) = client.list("/trades", page)?;
             context.show(&trades, |trades, page| {
                 list(trades, page);
@@ -81,16 +93,76 @@ fn show(trade: &Trade, page: &mut output::Page) {
         .maybe("certificate", trade.cert_id.as_ref())
         .field("state", &trade.state)
         .maybe("reason", trade.code.as_ref());
-    let Some(settlement) = &trade.settlement else {
-        return;
-    };
-    page.field("terms", &settlement.terms_hash).field("address", &settlement.address);
-    for (name, tx) in
-        [("fund", &settlement.fund), ("claim", &settlement.claim), ("refund", &settlement.refund)]
-    {
-        page.maybe(name, tx.as_ref().map(transaction));
+    if let Some(settlement) = &trade.settlement {
+        page.field("terms", &settlement.terms_hash).field("address", &settlement.address);
+        page.maybe("preimage", settlement.preimage.as_ref());
     }
-    page.maybe("preimage", settlement.preimage.as_ref());
+    for (n, step) in trade.timeline.iter().enumerate() {
+        page.field(if n == 0 { "timeline" } else { "" }, happened(step));
+    }
+    page.field("next", &trade.next)
+        .maybe("by", trade.due.as_ref().map(by))
+        .field("at risk", at_risk(trade))
+        .field("fees so far", trade.fees_sat.map_or("see `capex wallet history`".to_owned(), sat))
+        .maybe("broadcast", trade.trouble.as_ref().map(|why| format!("failed: {why}")));
+    if let Some(stuck) = &trade.stuck {
+        page.field("stuck", format_args!("[{}] {}", stuck.code, stuck.message));
+    }
+    let nothing = trade.due.as_ref().map(|_| "nothing: the node acts by itself while it runs");
+    page.maybe("you can", trade.advice.as_deref().or(nothing));
+}
+
+/// One line of the timeline.
+fn happened(step: &TradeStep) -> String {
+    let what = match (&step.tx, step.height, step.at) {
+        (Some(tx), ..) => transaction(tx),
+        (None, Some(height), _) => format!("height {height}"),
+        (None, None, Some(at)) => utc(at),
+        (None, None, None) => String::new(),
+    };
+    format!("{:<STEP_WIDTH$} {what}", step.what).trim_end().to_owned()
+}
+
+/// Width of the names in a timeline.
+const STEP_WIDTH: usize = 12;
+
+/// By when what happens.
+fn by(due: &TradeDue) -> String {
+    let when = if due.minutes_left == 0 {
+        "now".to_owned()
+    } else {
+        format!("about {} min from now, {}", due.minutes_left, utc(due.expected_at))
+    };
+    match due.height {
+        Some(height) => format!("height {height} ({when}): {}", due.then),
+        None => format!("{when}: {}", due.then),
+    }
+}
+
+fn at_risk(trade: &Trade) -> String {
+    match (trade.at_risk_sat, trade.at_risk_units) {
+        (0, 0) => "nothing".to_owned(),
+        (sats, 0) => sat(sats),
+        (0, units) => format!("no coins; {units} units are kept for it"),
+        (sats, units) => format!("{} and {units} units", sat(sats)),
+    }
+}
+
+/// What waits for somebody, with what can be done.
+fn stuck(trades: &[Trade], page: &mut output::Page) {
+    if trades.is_empty() {
+        page.line("no trade is stuck");
+    }
+    for trade in trades {
+        let why = trade.stuck.as_ref().map_or("", |reason| &reason.message);
+        let head = format_args!("{} {}: {why}", short(&trade.trade_id), trade.state).to_string();
+        page.line(head)
+            .maybe("  failed", trade.trouble.as_ref())
+            .maybe("  by", trade.due.as_ref().map(by))
+            .field("  at risk", at_risk(trade))
+            .maybe("  you can", trade.advice.as_ref())
+            .field("  more", format_args!("capex trade show {}", short(&trade.trade_id)));
+    }
 }
 
 fn transaction(tx: &ChainTx) -> String {

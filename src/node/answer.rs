@@ -97,6 +97,7 @@ impl Node {
             | Query::Epochs(_) => {
                 return Err(ApiError::internal("studies and files are read beside the loop"));
             }
+            Query::StuckTrades => self.stuck_trades().into(),
             Query::Certificates(page) => self.certificates(page).into(),
             Query::Certificate(prefix) => self.certificate(&prefix)?.into(),
             Query::CertificateFile(prefix) => self.certificate_file(&prefix)?.into(),

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 
 use capex::api::types::{
     Address, Balance, BookOrder, Certificate, Coin, Depth, Descriptors, Endpoints, EpochDifference,
-    EpochHead, Explanation, Funded, Lease, Order, Part, Payment, Peer, Preview, Quote, Rescan,
-    Status, WalletTx,
+    EpochHead, Explanation, Funded, Lease, Order, Part, Payment, Peer, Preview, Quote, Reason,
+    Rescan, Status, Trade, WalletTx,
 };
 use capex::api::{
     Answer, ApiError, ApiHandle, ApiState, Call, CertificateText, CookieFile, Noun, Place, Prefix,
@@ -168,8 +168,12 @@ fn read(query: Query) -> Result<Answer, ApiError> {
         Query::Status => status().into(),
         Query::Orders(page) => page.cut([(place(7, 7), order())]).into(),
         Query::Order(id) => one(&id, Noun::Order, 7).map(|_| order())?.into(),
-        Query::Trades(page) => page.cut(Vec::<(Place, capex::api::types::Trade)>::new()).into(),
-        Query::Trade(id) => return Err(ApiError::not_found(Noun::Trade, id.as_str())),
+        Query::Trades(page) => page.cut([(place(7, 0x33), trade())]).into(),
+        Query::StuckTrades => vec![stuck_trade()].into(),
+        Query::Trade(id) if id.as_str().starts_with("44") => {
+            one(&id, Noun::Trade, 0x44).map(|_| stuck_trade())?.into()
+        }
+        Query::Trade(id) => one(&id, Noun::Trade, 0x33).map(|_| trade())?.into(),
         Query::Book(class) => capex::api::types::Book {
             epoch: 200,
             class,
@@ -316,6 +320,57 @@ fn order() -> Order {
         "code": null, "signed": [],
     }))
     .unwrap()
+}
+
+/// A purchase whose funding is in a block.
+fn trade() -> Trade {
+    let fund = serde_json::json!({
+        "txid": "f1".repeat(32), "height": 203, "vsize": 154, "fee_sat": 308,
+    });
+    serde_json::from_value(serde_json::json!({
+        "trade_id": "33".repeat(32), "epoch": 199, "side": "buy", "class": "cpu.standard",
+        "window": [110, 112], "qty": 2, "price_msat": 100_000_000, "price_sat": 100_000,
+        "buyer": "aa".repeat(32), "seller": "bb".repeat(32), "buy_order": "b0".repeat(32),
+        "sell_order": "50".repeat(32), "cert_id": "cc".repeat(32), "state": "fund_confirmed",
+        "code": null,
+        "settlement": {
+            "terms_hash": "7e".repeat(32), "address": "bcrt1pexample", "fund": fund,
+            "claim": null, "refund": null, "preimage": null, "state": "fund_confirmed",
+        },
+        "timeline": [
+            {"what": "opened", "at": 1_800_000_000_000_u64, "height": null, "tx": null},
+            {"what": "terms", "at": null, "height": 200, "tx": null},
+            {"what": "locked", "at": null, "height": null, "tx": null},
+            {"what": "fund", "at": null, "height": 203, "tx": fund},
+        ],
+        "next": "the seller claims, or the refund height comes",
+        "due": {
+            "kind": "refund", "height": 350, "expected_at": 1_800_084_000_000_u64,
+            "minutes_left": 1400, "then": "the refund is sent",
+        },
+        "at_risk_sat": 446, "at_risk_units": 0, "fees_sat": 308, "trouble": null, "stuck": null,
+        "advice": null,
+    }))
+    .unwrap()
+}
+
+/// A purchase whose refund nobody takes.
+fn stuck_trade() -> Trade {
+    let message = "the chain source refused a transaction of the trade".into();
+    let mut due = trade().due;
+    if let Some(due) = &mut due {
+        (due.kind, due.then) = ("refund_final".into(), "the refund is final".into());
+        due.minutes_left = 0;
+    }
+    Trade {
+        trade_id: "44".repeat(32),
+        state: "refunding".into(),
+        due,
+        trouble: Some(HOSTILE.into()),
+        stuck: Some(Reason { code: "trade.broadcast_failed".into(), message }),
+        advice: Some("look at the chain source".into()),
+        ..trade()
+    }
 }
 
 fn depth(class: Option<String>) -> Depth {

@@ -10,6 +10,9 @@ pub(super) const FAMILIES: &[Family] = &[
             "give more digits";
         "trade.below_minimum": Rejected, Nobody, "a trade of so few sats is void",
             "ask for more blocks in one trade";
+        "trade.broadcast_failed": Note, Nobody,
+            "the chain source refused a transaction of the trade",
+            "it is tried again at each block: `capex trade show ID` says why it failed";
         "trade.buyer_silent": Rejected, Peer, "the buyer did not go on in time";
         "trade.cancelled_by_buyer": Rejected, Peer, "the buyer withdrew before paying";
         "trade.default_risk": Note, Nobody,
@@ -20,6 +23,8 @@ pub(super) const FAMILIES: &[Family] = &[
             "`capex trade list` shows the known ones";
         "trade.not_inside": Rejected, Nobody, "the rectangle has fewer free units than the row";
         "trade.not_the_buyer": Rejected, Peer, "the request does not come from the buyer";
+        "trade.overdue": Note, Nobody, "what was due in the trade has not happened",
+            "`capex trade show ID` says what it waits for and what can be done";
         "trade.prepaid_cap": Rejected, Local,
             "more would be paid ahead to this provider than the configuration allows",
             "wait for deliveries, or raise the cap in the configuration";

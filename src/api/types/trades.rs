@@ -1,6 +1,6 @@
 use serde::{Deserialize, Serialize};
 
-use super::{Side, SlotRange};
+use super::{Reason, Side, SlotRange};
 
 /// A trade of this node: a row of an epoch's result and its settlement.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,6 +30,53 @@ pub struct Trade {
     pub code: Option<String>,
     /// Terms and transactions, once Terms exist.
     pub settlement: Option<Settlement>,
+    /// What has happened, in its order.
+    pub timeline: Vec<TradeStep>,
+    /// What happens next, for people.
+    pub next: String,
+    /// By when something happens by itself; null once the trade has ended.
+    pub due: Option<TradeDue>,
+    /// The most that this node can lose until then if others do their worst and it goes on
+    /// running, sat.
+    pub at_risk_sat: u64,
+    /// Units that hang on it: to a buyer those paid for, to a seller those kept for the sale.
+    pub at_risk_units: u32,
+    /// Fees of this node so far, sat; null if another transaction of its wallet replaced the
+    /// funding, whose fee stands in the history of the wallet.
+    pub fees_sat: Option<u64>,
+    /// Why the last broadcast failed, in the words of the chain source.
+    pub trouble: Option<String>,
+    /// Why somebody should look at it; null if it goes on by itself.
+    pub stuck: Option<Reason>,
+    /// What a person can do about that.
+    pub advice: Option<String>,
+}
+
+/// Something that happened in a trade.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TradeStep {
+    /// `opened`, `terms`, `locked`, `fund`, `replacement`, `claim`, `refund` or `activated`.
+    pub what: String,
+    /// Unix ms, where this node noted the time.
+    pub at: Option<u64>,
+    /// Chain height, where it is known; null while a transaction waits.
+    pub height: Option<u32>,
+    pub tx: Option<ChainTx>,
+}
+
+/// By when something happens in a trade.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TradeDue {
+    /// Stable name of what is due, as `refund` or `activation`.
+    pub kind: String,
+    /// Chain height; null where a time decides.
+    pub height: Option<u32>,
+    /// That time, or about when the chain will have that height, unix ms.
+    pub expected_at: u64,
+    /// The same from now on, minutes rounded up; 0 once it has passed.
+    pub minutes_left: u64,
+    /// What happens then if nothing else has come before, for people.
+    pub then: String,
 }
 
 /// The contract of a trade and what happened to it on the chain.

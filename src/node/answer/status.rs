@@ -8,6 +8,11 @@ use capex_core::epoch::{computed_at_ms, epoch_at};
 /// Confirmation target of the fee rate shown, chain blocks.
 const FEE_TARGET: u32 = 3;
 
+/// Trades that need somebody and are named one by one.
+const STUCK_SHOWN: usize = 5;
+/// Digits of an id that tell it from others.
+const SHORT_ID: usize = 12;
+
 impl Node {
     pub(super) fn status(&self) -> Status {
         let params = self.engine().params();
@@ -89,6 +94,7 @@ impl Node {
         if self.engine().peers().is_empty() {
             warn("peers.none", "no peers: add one with `capex peer add ADDRESS`".to_owned());
         }
+        self.warn_of_trades(&mut warn);
         let market = self.engine().market();
         let clock = market.clock();
         if clock.state != ClockState::Right {
@@ -116,5 +122,21 @@ impl Node {
             warn("backup.failed", format!("the backup {path} is old: {trouble}"));
         }
         warnings
+    }
+
+    /// Trades that do not go on by themselves, each with what can be done.
+    fn warn_of_trades(&self, warn: &mut impl FnMut(&str, String)) {
+        let stuck = self.stuck_trades();
+        for trade in stuck.iter().take(STUCK_SHOWN) {
+            let Some(reason) = &trade.stuck else { continue };
+            let id: String = trade.trade_id.chars().take(SHORT_ID).collect();
+            let state = &trade.state;
+            let what = &reason.message;
+            warn(&reason.code, format!("trade {id} ({state}): {what}: `capex trade show {id}`"));
+        }
+        let more = stuck.len().saturating_sub(STUCK_SHOWN);
+        if more > 0 {
+            warn("trade.overdue", format!("{more} more trades: `capex trade list --stuck`"));
+        }
     }
 }

@@ -35,6 +35,7 @@ impl Node {
             | Query::Book(_)
             | Query::Depth(_)
             | Query::Trades(_)
+            | Query::StuckTrades
             | Query::Trade(_)
             | Query::Certificates(_)
             | Query::Certificate(_)

@@ -210,6 +210,7 @@ impl<M: Machine> Open<M> {
     pub(super) fn moved(&mut self, turn: &mut Turn<'_, '_>) {
         self.has_moved = true;
         self.tries.reset();
+        self.trouble = None;
         if let Some((trade, state)) = self.machine.news() {
             turn.ctx.out.notify(TradeNews { trade, state: state.to_owned() });
         }

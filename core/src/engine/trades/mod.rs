@@ -14,6 +14,7 @@ mod certainty;
 mod driver;
 mod index;
 mod messages;
+mod outlook;
 mod past;
 mod prepaid;
 mod registrar;
@@ -48,9 +49,10 @@ use crate::wire::Envelope;
 
 pub use self::buyer::Purchase;
 pub use self::messages::{TradeNews, TradePurpose, TradeReply, TradeRequest};
+pub use self::outlook::{Due, Milestone, Moment, Outlook, Stuck};
 pub use self::past::{PAST_KEPT, PastTradeV1, past_key_prefix};
 pub use self::titles::Titles;
-pub use self::view::{Role, TradeView, TxView};
+pub use self::view::{Role, StepView, TradeView, TxView};
 
 /// Counter of single-use settlement keys.
 const KEYS: &str = "settlement";

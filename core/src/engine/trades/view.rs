@@ -4,7 +4,10 @@ use bitcoin::{ScriptBuf, Txid};
 
 use super::Trades;
 use super::driver::{Machine, Open};
+use super::outlook::{self, Outlook};
+use crate::certificate::objects::Activation;
 use crate::ids::{CertId, Key, TermsHash, TradeId};
+use crate::params::Params;
 use crate::settlement::Deadline;
 use crate::settlement::buyer::{self, Buyer, DefaultProof};
 use crate::settlement::check::Agreement;
@@ -33,6 +36,19 @@ pub struct TxView {
     pub fee_sat: Option<u64>,
 }
 
+/// Something that happened in a trade.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StepView {
+    /// Stable name.
+    pub what: &'static str,
+    /// Unix ms, where this node noted the time.
+    pub at_ms: Option<TimeMs>,
+    /// Chain height, where it is known.
+    pub height: Option<u32>,
+    /// The transaction that it was.
+    pub tx: Option<TxView>,
+}
+
 /// A settlement as the API shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TradeView {
@@ -48,6 +64,8 @@ pub struct TradeView {
     pub code: Option<String>,
     pub row: Row,
     pub counterparty: Key,
+    /// The provider, which keeps the register of holders.
+    pub registrar: Key,
     /// Holder after the sale, once known.
     pub to: Option<Key>,
     /// Object id of the terms, once signed.
@@ -58,6 +76,10 @@ pub struct TradeView {
     pub contract_spk: Option<ScriptBuf>,
     /// Price, sat.
     pub price_sat: u64,
+    /// Height at which the terms were signed (`t0`).
+    pub t0: Option<u32>,
+    /// Whether the provider's lock stands or stood, as far as it is known here.
+    pub is_locked: bool,
     /// Last height for the funding to confirm (`F`).
     pub fund_by: Option<u32>,
     /// Height from which the buyer can refund (`T_R`).
@@ -67,6 +89,12 @@ pub struct TradeView {
     pub claim: Option<TxView>,
     /// The buyer's refund.
     pub refund: Option<TxView>,
+    /// What replaces the funding by a payment to self.
+    pub cancel: Option<TxView>,
+    /// The provider's height when it activated the certificate for this buyer.
+    pub activated_at: Option<u32>,
+    /// Fees of this node so far, sat; `None` if they are not known here.
+    pub fees_sat: Option<u64>,
     /// The preimage, once public.
     pub preimage: Option<[u8; 32]>,
     /// When the trade was opened here, unix ms.
@@ -111,16 +139,22 @@ fn common<M: Machine>(open: &Open<M>, row: &Row, agreement: Option<&Agreement>) 
         code: None,
         row: row.clone(),
         counterparty: Key::default(),
+        registrar: Key::default(),
         to: None,
         terms_hash: agreement.map(Agreement::hash),
         cert: agreement.map(|agreement| agreement.terms().cert_id),
         contract_spk: open.rail.as_ref().and_then(|rail| rail.spks().next().cloned()),
         price_sat: row.price_sat(),
+        t0: agreement.map(|agreement| agreement.terms().t0),
+        is_locked: false,
         fund_by: agreement.map(|agreement| agreement.terms().fund_by),
         refund_at: agreement.map(|agreement| agreement.terms().refund_at),
         fund: facts.and_then(|facts| fund_view(facts, None)),
         claim: claim.map(|(spend, _)| spend_view(spend)),
         refund: refunds.filter_map(|contract| contract.refund).map(spend_view).next(),
+        cancel: None,
+        activated_at: None,
+        fees_sat: None,
         preimage: claim.map(|(_, x)| x),
         opened_ms: 0,
         deadlines: open.deadlines(),
@@ -149,18 +183,27 @@ pub(super) fn of_buyer(open: &Open<Buyer>) -> TradeView {
         | buyer::State::Funding { .. }
         | buyer::State::Paying { .. } => open.refusal.clone(),
     };
+    let view = common(open, &buyer.row, buyer.state.agreement());
     TradeView {
         role: Role::Buyer,
         next: next_of_buyer(&buyer.state),
         code,
         counterparty: buyer.seller,
+        registrar: buyer.registrar,
+        is_locked: payment.is_some()
+            || matches!(buyer.state, buyer::State::Locked { .. } | buyer::State::Funding { .. }),
+        cancel: cancel_view(&buyer.state),
+        activated_at: activated_at(&buyer.state),
+        fees_sat: outlook::buyer_fees_sat(buyer),
         to: Some(buyer.to),
         fund: payment.and_then(|payment| fund_view(&payment.facts, Some(payment.fee_sat))),
+        // The own refund is known before a mempool shows it.
+        refund: view.refund.or_else(|| refund_view(&buyer.state)),
         opened_ms: buyer.opened_ms,
         proof: payment
             .filter(|_| buyer.state.has_defaulted())
             .and_then(|payment| payment.default_proof().map(Box::new)),
-        ..common(open, &buyer.row, buyer.state.agreement())
+        ..view
     }
 }
 
@@ -183,11 +226,53 @@ pub(super) fn of_seller(open: &Open<Seller>) -> TradeView {
         next: next_of_seller(&seller.state),
         code,
         counterparty: seller.buyer,
+        registrar: seller.registrar,
+        is_locked: phase.is_some_and(|phase| !matches!(phase, seller::Phase::TermsSigned { .. })),
+        fees_sat: Some(outlook::seller_fees_sat(seller)),
         to: seller.state.agreement().map(|agreement| agreement.terms().to),
         claim: view.claim.or(sent),
         opened_ms: seller.opened_ms,
         ..view
     }
+}
+
+/// The replacement that was sent, or the one that a block holds.
+fn cancel_view(state: &buyer::State) -> Option<TxView> {
+    use buyer::{Phase, State};
+    let State::Paying { payment, phase } = state else { return None };
+    let known = payment.own().find_map(|(_, facts)| facts.conflict);
+    let known = known.map(|spend| TxView { fee_sat: None, ..spend_view(spend) });
+    match phase {
+        Phase::Cancelling { cancel } => {
+            let in_block = known.filter(|tx| tx.height.is_some());
+            in_block.or_else(|| cancel.as_ref().map(own_view))
+        }
+        Phase::Cancelled => known,
+        Phase::Built
+        | Phase::Lapsed
+        | Phase::Sent
+        | Phase::Confirmed
+        | Phase::PreimageKnown
+        | Phase::Active { .. }
+        | Phase::Refunding { .. }
+        | Phase::Refunded
+        | Phase::Defaulted { .. } => None,
+    }
+}
+
+/// The refund last sent.
+fn refund_view(state: &buyer::State) -> Option<TxView> {
+    let buyer::State::Paying { phase: buyer::Phase::Refunding { refunds }, .. } = state else {
+        return None;
+    };
+    refunds.values().next().map(own_view)
+}
+
+fn activated_at(state: &buyer::State) -> Option<u32> {
+    let buyer::State::Paying { phase: buyer::Phase::Active { activation, .. }, .. } = state else {
+        return None;
+    };
+    activation.peek::<Activation>().ok().map(|activation| activation.p_height)
 }
 
 fn next_of_buyer(state: &buyer::State) -> &'static str {
@@ -236,6 +321,22 @@ impl Trades {
     #[must_use]
     pub fn has_provider(&self, provider: &Key) -> bool {
         self.buyers.iter().any(|open| open.machine.registrar == *provider)
+    }
+
+    /// What lies ahead of a trade; nothing if it has ended or is not known.
+    #[must_use]
+    pub fn outlook(&self, role: Role, trade: TradeId, params: &Params) -> Outlook {
+        let found = match role {
+            Role::Buyer => {
+                let open = self.buyers.get(&trade);
+                open.map(|open| outlook::of_buyer(&open.machine, params))
+            }
+            Role::Seller => {
+                let open = self.sellers.get(&trade);
+                open.map(|open| outlook::of_seller(&open.machine, params))
+            }
+        };
+        found.unwrap_or_default()
     }
 
     /// Every trade that this node remembers, buys first, by trade id.
