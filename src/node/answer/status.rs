@@ -86,7 +86,8 @@ impl Node {
         };
         if !self.engine().chain().up {
             let (code, why) = self.chain_status.trouble();
-            warn(code, format!("nothing is spent while the chain source is not ready: {why}"));
+            let what = "nothing is spent while the chain source is not ready";
+            warn(code, format!("{what}: {why}; `capex config show` names it"));
         }
         if let Some(words) = &self.overcommitted {
             warn("capacity.exceeds_host", words.clone());
@@ -119,7 +120,8 @@ impl Node {
             && let Some(trouble) = keeper.standing().trouble
         {
             let path = keeper.path().display();
-            warn("backup.failed", format!("the backup {path} is old: {trouble}"));
+            let now = "`capex backup create FILE` writes one elsewhere";
+            warn("backup.failed", format!("the backup {path} is old: {trouble}; {now}"));
         }
         warnings
     }
