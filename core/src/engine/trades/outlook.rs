@@ -228,7 +228,9 @@ fn of_payment(
             let due = Due::time(payment.signed.release_at_ms, Milestone::Acknowledgement);
             at(due, fund_fee_sat)
         }
-        Phase::Sent => at(Due::height(heights.cancel_at(), Milestone::Replacement), fund_fee_sat),
+        Phase::Lapsed | Phase::Sent => {
+            at(Due::height(heights.cancel_at(), Milestone::Replacement), fund_fee_sat)
+        }
         Phase::Confirmed => at(Due::height(heights.refund_at, Milestone::Refund), fees_sat),
         Phase::PreimageKnown => match final_height(claim_height(&payment.facts), deep) {
             Some(height) => paid(Due::height(height, Milestone::Activation)),
