@@ -199,7 +199,9 @@ impl Stage {
     /// What a party knows so many blocks after the first tip.
     pub(crate) fn now(&self, tip: u8) -> Now<'_> {
         let ms = START_MS + u64::from(tip) * BLOCK_MS;
-        Now { ms, tip: FIRST + u32::from(tip), chain_up: true, params: &self.params }
+        let median_time_past_s = u32::try_from(ms / 1000).unwrap();
+        let tip = FIRST + u32::from(tip);
+        Now { ms, tip, median_time_past_s, chain_up: true, params: &self.params }
     }
 
     fn key(&self, seed: u8) -> Keypair {

@@ -202,7 +202,7 @@ fn perform(buyer: &mut Buyer, scene: Scene<'_>, step: buyer::Step, left: &mut Le
         Step::BroadcastFund => left.offered |= Tx::Fund.bit(),
         Step::AskCancel => {
             left.sent |= message::WALLET;
-            if let State::Paying { phase: phase @ (Phase::Built | Phase::Sent), .. } =
+            if let State::Paying { phase: phase @ (Phase::Built | Phase::Lapsed | Phase::Sent), .. } =
                 &mut buyer.state
             {
                 *phase = Phase::Cancelling { cancel: None };
@@ -217,6 +217,18 @@ fn perform(buyer: &mut Buyer, scene: Scene<'_>, step: buyer::Step, left: &mut Le
             }
         }
         Step::AskActivation => left.sent |= message::TRANSFER,
+        Step::Lapse => {
+            if let State::Paying { phase, .. } = &mut buyer.state {
+                *phase = Phase::Lapsed;
+            }
+        }
+        Step::Default => {
+            if let State::Paying { payment, phase } = &mut buyer.state
+                && let Some(transfer) = payment.transfer()
+            {
+                *phase = Phase::Defaulted { transfer };
+            }
+        }
         Step::Abort(code) => abort(buyer, left, code),
     }
 }
@@ -457,7 +469,7 @@ pub(crate) fn tell_seller(seller: &mut Seller, scene: Scene<'_>, bit: u16) -> Le
             Ok(Answer::Sign(_)) | Err(_) => {}
         },
         message::LOCK_HEARD => {
-            seller.lock_granted(cast.registrar, cast.agreement.hash());
+            seller.lock_granted(now, cast.registrar, cast.agreement.hash());
         }
         message::FUND_SHOWN => {
             let _ = seller.fund(now, &cast.rail, &cast.fund);
