@@ -23,7 +23,7 @@ const TABLE: &str = "core/src/reasons";
 const FILE_ENDINGS: [&str; 8] = ["addr", "dat", "html", "part", "tmp", "toml", "txt", "wasm"];
 const NO_FAMILIES: [&str; 3] = ["cpu", "gpu", "memory"];
 /// Files, settings, and labels of counters and secrets.
-const OTHER_NAMES: [&str; 13] = [
+const OTHER_NAMES: [&str; 15] = [
     "api.listen",
     "chain.cookie",
     "chain.url",
@@ -34,6 +34,8 @@ const OTHER_NAMES: [&str; 13] = [
     "spec.json",
     "state.json",
     "usage.json",
+    "backup.password_file",
+    "backup.path",
     "wallet.password_file",
     "wallet.payout",
     "wallet.seed",

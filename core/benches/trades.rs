@@ -116,10 +116,13 @@ fn cost(engine: &mut Engine, make: fn(u64) -> Input) -> f64 {
     clock.elapsed().as_nanos() as f64 / INPUTS as f64
 }
 
+/// Name of an input, and the input of a round.
+type Kind = (&'static str, fn(u64) -> Input);
+
 fn main() {
     let records = past();
     println!("ns an input: without past trades, after {PAST}, ratio");
-    let kinds: [(&str, fn(u64) -> Input); 3] =
+    let kinds: [Kind; 3] =
         [("tick", tick), ("chain block", block), ("gossip that is refused", gossip)];
     for (name, make) in kinds {
         let (mut empty, mut full) = (f64::MAX, f64::MAX);

@@ -20,15 +20,15 @@ use capex_core::reason;
 #[derive(Debug, clap::Subcommand)]
 pub enum Noun {
     /// Write a sealed file with keys, open settlements, certificates and units sold
+    ///
+    /// The file opens with the words of the wallet (`capex wallet words`), or with a password if one
+    /// is named. It is as old as the moment it was made: let the node write one at each change, with
+    /// `[backup] path` in the configuration.
     #[command(after_help = "Examples:
   capex backup create /media/usb/capex.backup
-  capex backup create capex.backup --password-file ~/.capex-password
+  capex backup create capex.backup --password-file password.txt
 
-The file opens with the password, or without one with the words of the wallet
-(capex wallet words). It is as old as the moment it was made: let the node write
-one at each change with [backup] path = \"…\" in the configuration.
-
-Next: capex backup restore capex.backup --datadir /tmp/other --words-file WORDS")]
+Next: capex backup restore capex.backup --words-file words.txt --datadir other")]
     Create {
         /// New file
         #[arg(value_name = "FILE")]
@@ -38,12 +38,12 @@ Next: capex backup restore capex.backup --datadir /tmp/other --words-file WORDS"
         password_file: Option<PathBuf>,
     },
     /// Make a node of a backup, in a data directory that has none
+    ///
+    /// Never run the old node beside the restored one. The restored node first asks its peers what
+    /// its key has signed since the backup was made, and sells nothing before.
     #[command(after_help = "Examples:
   capex backup restore capex.backup --words-file words.txt
-  capex backup restore capex.backup --password-file ~/.capex-password --datadir /tmp/b
-
-Never run the old node beside the restored one. The restored node first asks its
-peers what its key has signed since the backup was made, and sells nothing before.
+  capex backup restore capex.backup --password-file password.txt --datadir other
 
 Next: capex up")]
     Restore {

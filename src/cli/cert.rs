@@ -60,15 +60,14 @@ Next: capex cert show <id>")]
         to: String,
     },
     /// Get a certificate that you hold from its provider
-    #[command(
-        after_help = "A provider brings a certificate to its holder until the delivery window ends.
-Fetch one that did not come: while this node was away, or had no room.
+    ///
+    /// A provider brings a certificate to its holder until the delivery window ends. Fetch one that
+    /// did not come: while this node was away, or had no room.
+    #[command(after_help = "Examples:
+  capex cert fetch $CERT_ID --provider $PROVIDER_KEY
+  capex cert fetch $CERT_ID --provider $PROVIDER_KEY --json
 
-Examples:
-  capex cert fetch <all 64 digits of the id> --provider <key of the provider>
-
-Next: capex cert show <id>"
-    )]
+Next: capex cert list")]
     Fetch {
         /// Id, all 64 digits
         #[arg(value_parser = id)]

@@ -495,7 +495,9 @@ mod tests {
                     .split(['|', '>'])
                     .next()
                     .unwrap()
-                    .replace("<key of the next holder", &"ab".repeat(32));
+                    .replace("<key of the next holder", &"ab".repeat(32))
+                    .replace("$CERT_ID", &"cd".repeat(32))
+                    .replace("$PROVIDER_KEY", &"ab".repeat(32));
                 let line = line.trim();
                 let error = Cli::try_parse_from(line.split_whitespace()).err();
                 assert!(error.is_none_or(|error| !error.use_stderr()), "{line}");

@@ -13,7 +13,6 @@ use crate::api::types::{ChainTx, Trade, TradeDue, TradeStep};
 pub enum Noun {
     /// List trades of this node, newest first
     #[command(after_help = "Examples:
-  capex trade list
   capex trade list --limit 20 --json
   capex trade list --stuck
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use capex::api::types::{Gifted, Lease, Redeemed, TimeInForce};
 use capex::executor::samples::{WORDSUM, wordsum};
 
-use crate::daemon::{Daemon, processes_of, until};
+use crate::daemon::{Daemon, processes_of, until, until_or};
 use crate::market::{
     SETTLING, all_settled, bought, buy, certificates, meet, provider_and_buyer, sell, soon,
 };
@@ -60,8 +60,9 @@ fn a_certificate_is_given_and_redeemed() {
     assert_eq!(again.0, 6, "{again:?}");
 
     let id = redeemed.lease_id;
-    let ended = until("receipt of both", SETTLING, || {
-        lease(&third, &id).filter(|lease| lease.countersigned && lease.is_over())
+    let look = || lease(&third, &id).filter(|lease| lease.countersigned && lease.is_over());
+    let ended = until_or("receipt of both", SETTLING, look, || {
+        format!("{:#?}", [&third, &provider].map(|daemon| lease(daemon, &id)))
     });
     assert_eq!((ended.role.as_str(), ended.exit_code), ("holder", Some(0)));
     assert_eq!(ended.outcome.as_deref(), Some("exited"));

@@ -5,7 +5,7 @@ use crate::world::World;
 
 #[test]
 fn the_files_that_name_a_daemon_come_back() {
-    let world = World::without_chain();
+    let world = World::new();
     let mut daemon = world.daemon("cleaned", 0);
     daemon.start(&[]);
     for file in ["endpoints", "cookie"] {

@@ -44,6 +44,8 @@ pub(super) enum End {
     Undone,
     /// One of these, as chance has it.
     Either,
+    /// One of these, or the provider did not deliver.
+    EitherOrDefaulted,
     /// The provider was paid and is gone: the buyer may be left with the proof of it.
     Defaulted,
 }
@@ -93,7 +95,8 @@ pub(super) fn assert_end(world: &mut World, label: &str, end: End) {
     let as_expected = match end {
         End::Settled => all.all(settled),
         End::Undone => all.all(undone),
-        End::Either => all.all(|state| settled(&state) || undone(&state)),
+        End::Either => all.all(|state| settled(state) || undone(state)),
+        End::EitherOrDefaulted => all.all(|state| paid(state) || undone(state)),
         End::Defaulted => all.all(paid),
     };
     assert!(as_expected, "{}: {}", told(), story(world));

@@ -202,8 +202,10 @@ fn perform(buyer: &mut Buyer, scene: Scene<'_>, step: buyer::Step, left: &mut Le
         Step::BroadcastFund => left.offered |= Tx::Fund.bit(),
         Step::AskCancel => {
             left.sent |= message::WALLET;
-            if let State::Paying { phase: phase @ (Phase::Built | Phase::Lapsed | Phase::Sent), .. } =
-                &mut buyer.state
+            if let State::Paying {
+                phase: phase @ (Phase::Built | Phase::Lapsed | Phase::Sent),
+                ..
+            } = &mut buyer.state
             {
                 *phase = Phase::Cancelling { cancel: None };
             }
@@ -474,10 +476,8 @@ pub(crate) fn tell_seller(seller: &mut Seller, scene: Scene<'_>, bit: u16) -> Le
         message::FUND_SHOWN => {
             let _ = seller.fund(now, &cast.rail, &cast.fund);
         }
-        message::CANCEL_SHOWN => {
-            if seller.cancel(&cast.cancel) == Ok(true) {
-                release(seller, "trade.cancelled_by_buyer");
-            }
+        message::CANCEL_SHOWN if seller.cancel(&cast.cancel) == Ok(true) => {
+            release(seller, "trade.cancelled_by_buyer");
         }
         _ => {}
     }
@@ -508,10 +508,8 @@ pub(crate) fn tell_registrar(
         return (Some(Registrar::locked(&cast.terms, cast.lock.clone(), &accepts)), left);
     };
     match bit {
-        message::FUND => {
-            if registrar.fund(now, &cast.rail, &cast.fund).is_ok() {
-                left.sent |= message::ACK;
-            }
+        message::FUND if registrar.fund(now, &cast.rail, &cast.fund).is_ok() => {
+            left.sent |= message::ACK;
         }
         message::TRANSFER => {
             let transfer = buyer::transfer(&registrar.facts, cast.agreement.hash());
@@ -522,10 +520,8 @@ pub(crate) fn tell_registrar(
                 left.sent |= message::ACTIVATION;
             }
         }
-        message::CANCEL => {
-            if registrar.cancel(&cast.cancel) == Ok(true) {
-                registrar.state = State::Released { code: "trade.cancelled_by_buyer".to_owned() };
-            }
+        message::CANCEL if registrar.cancel(&cast.cancel) == Ok(true) => {
+            registrar.state = State::Released { code: "trade.cancelled_by_buyer".to_owned() };
         }
         _ => {}
     }

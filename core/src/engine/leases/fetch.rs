@@ -333,8 +333,11 @@ impl Leases {
                 self.on_part(ctx, lease, index, from, bytes, end);
             }
             (Step::Status, Ok(LeaseReply::Status(status))) => {
+                let has_ended = status.outcome.is_some();
                 self.note_status(ctx, lease, status);
-                self.skip(ctx, lease);
+                // The output can end before the provider's engine knows. Receipts are judged by
+                // what was told of the end, so that is awaited.
+                if has_ended { self.skip(ctx, lease) } else { self.pause(ctx, lease) }
             }
             (Step::Output { .. }, Ok(LeaseReply::Status(status))) => {
                 fetch.told_ms = Some(ctx.now_ms);

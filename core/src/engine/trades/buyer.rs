@@ -228,6 +228,10 @@ pub struct Purchase {
     pub limits: BuyLimits,
 }
 
+/// How often a registrar is asked, in one life of the buyer, before its silence is a default: the
+/// waits in between sum up to four times what Terms have.
+const ASKED_BEFORE_DEFAULT: u32 = 5;
+
 /// A new buyer's side.
 pub(super) fn draft(ctx: &mut Context<'_>, row: &Row, trade: TradeId, buy: Purchase) -> Buyer {
     let until_ms = ctx.now_ms.saturating_add(ctx.params.settle.terms_ms);
@@ -282,7 +286,9 @@ impl Open<Buyer> {
             Step::AskWallet if message => self.ask_wallet(turn),
             Step::SendFund if message => self.send_fund(turn),
             Step::AskActivation if message || tip => self.ask_activation(turn),
-            Step::Default => self.default(turn),
+            // A buyer that was away has not given the registrar a chance to answer.
+            Step::Default if self.tries.count() >= ASKED_BEFORE_DEFAULT => self.default(turn),
+            Step::Default if message || tip => self.ask_activation(turn),
             Step::Lapse => self.lapse(turn),
             Step::BroadcastFund if tip => self.broadcast_fund(turn),
             Step::AskCancel if tip => self.ask_cancel(turn),
@@ -298,6 +304,7 @@ impl Open<Buyer> {
             | Step::BroadcastCancel
             | Step::Refund
             | Step::AskActivation
+            | Step::Default
             | Step::Abort(_) => {}
         }
     }

@@ -48,6 +48,11 @@ impl Tries {
         self.acted_tip = Some(tip);
     }
 
+    /// Messages and broadcasts tried since the last change of state, in this life.
+    pub(super) fn count(&self) -> u32 {
+        self.message.tries()
+    }
+
     /// Whether anything was tried since the last change of state.
     pub(super) fn has_tried(&self) -> bool {
         self.acted_tip.is_some()
