@@ -18,7 +18,6 @@ use capex_core::reason;
 /// Flags of `devchain`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
-  capex devchain
   capex devchain --listen 127.0.0.1:0 --block-every 500ms --dir /tmp/chain
   capex devchain --bitcoind --dir /tmp/regtest
 

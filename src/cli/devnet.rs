@@ -40,7 +40,6 @@ use capex_core::reason;
 /// Flags of `devnet`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
-  capex devnet --keep
   capex devnet --seed 8 --json > market.json
   capex devnet --chain bitcoind
 

@@ -64,7 +64,7 @@ pub(super) const FAMILIES: &[Family] = &[
         "register", "provider: whether its register is whole";
         "register.behind": Unavailable, Local,
             "this node has signed what its register does not know, so it issues nothing",
-            "its store is an old copy: restore a newer one (`capex backup restore FILE`), or sell with a new identity";
+            "its store is an old copy: restore a newer one (`capex backup restore FILE --words-file WORDS`), or sell with a new identity";
         "register.restored": Unavailable, Local,
             "the store was restored, and peers have not yet told what this node has signed",
             "wait until three peers have answered, or six blocks";
