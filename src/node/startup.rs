@@ -2,7 +2,7 @@
 //! chain, network and API. What is opened last is closed first.
 
 use std::fs;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -71,6 +71,10 @@ pub(super) fn open_datadir(config: &Config) -> Result<Opened, NodeError> {
     let datadir = &config.datadir;
     let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(datadir);
     at(datadir.display().to_string(), made)?;
+    for name in ["leases", "held"] {
+        let dir = datadir.join(name);
+        at(dir.display().to_string(), own_alone(&dir))?;
+    }
     let meta = Meta { network: config.params.name.clone(), magic: config.params.magic };
     let (store, report) = Store::open(&datadir.join(store::DIR), &meta)?;
     if let Some(quarantined) = &report.quarantined {
@@ -103,6 +107,13 @@ pub(super) fn open_datadir(config: &Config) -> Result<Opened, NodeError> {
         wallet.widen(RESTORE_GAP)?;
     }
     Ok(Opened { store, records, salt: fresh_salt()?, wallet, birthday_s, identity, settlement })
+}
+
+/// A directory that only its owner reads, also inside one that others may: content of leases is
+/// their holders'.
+fn own_alone(dir: &Path) -> std::io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+    fs::set_permissions(dir, fs::Permissions::from_mode(0o700))
 }
 
 /// What of the units for sale a host does not have. On a network of one machine processors and

@@ -34,3 +34,20 @@ fn a_data_directory_has_one_user_and_one_network() {
     assert_eq!(error_of(up("regtest", true)), (1, "store.wrong_network".to_owned()));
     daemon.start(&[]);
 }
+
+#[test]
+fn others_of_the_machine_read_no_lease_in_a_directory_that_was_there() {
+    use std::os::unix::fs::PermissionsExt;
+    let world = World::new();
+    let mut daemon = world.daemon("open", 0);
+    let dirs = ["leases", "held"].map(|name| daemon.dir.join(name));
+    for dir in &dirs {
+        std::fs::create_dir_all(dir).unwrap();
+        std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    daemon.start(&[]);
+    for dir in &dirs {
+        let mode = std::fs::metadata(dir).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode, 0o700, "{}", dir.display());
+    }
+}
