@@ -7,8 +7,12 @@
 mod chain;
 #[path = "settlement_world/party.rs"]
 mod party;
+#[path = "settlement_world/resale.rs"]
+mod resale;
 #[path = "settlement_world/rules.rs"]
 mod rules;
+#[path = "settlement_world/vanish.rs"]
+mod vanish;
 
 use bitcoin::absolute::LockTime;
 use bitcoin::hashes::Hash;
@@ -436,85 +440,6 @@ fn a_party_may_crash_after_any_write_of_a_cancelled_funding() {
 }
 
 #[test]
-fn a_vanished_seller_leaves_the_refund_from_its_height_on() {
-    let mut world = World::new(Faults::default()).open();
-    world.until("funded", |world| world.state(SELLER) == "fund_seen");
-    world.parties[SELLER].online = false;
-    world.until("refunding", |world| world.state(BUYER) == "refunding");
-    let view = world.view(BUYER).unwrap();
-    assert_eq!(Some(world.chain.height()), view.refund_at, "first sent at this tip");
-    world.until("refunded", |world| world.state(BUYER) == "refunded");
-    let refund = world.view(BUYER).unwrap().refund.unwrap();
-    assert_eq!(refund.height, view.refund_at.map(|height| height + 1));
-    // Nothing was ever sent that the chain would refuse as not yet final.
-    assert_eq!(world.chain.rejected, Vec::<String>::new());
-    assert!(
-        world.events[BUYER].iter().any(
-            |event| matches!(event, TradeEvent::Void { code, .. } if code == "settle.refunded")
-        )
-    );
-}
-
-#[test]
-fn a_vanished_buyer_frees_the_lock() {
-    let mut world = World::new(Faults::default()).open();
-    world.until("locked", |world| world.state(SELLER) == "lock_granted");
-    world.parties[BUYER].online = false;
-    world.until("released", |world| world.state(SELLER) == "released");
-    assert_eq!(world.codes()[SELLER].as_deref(), Some("fund.not_sent"));
-    assert_eq!(world.parties[SELLER].registrar.released.len(), 1);
-}
-
-#[test]
-fn a_buyer_that_never_asks_frees_the_units() {
-    let mut world = World::new(Faults::default());
-    world.open_sell();
-    world.until("released", |world| world.state(SELLER) == "released");
-    assert_eq!(world.codes()[SELLER].as_deref(), Some("trade.buyer_silent"));
-}
-
-#[test]
-fn a_funding_that_does_not_confirm_is_replaced_by_a_payment_to_self() {
-    let mut world = World::new(Faults::default()).open();
-    world.chain.hold_contracts = true;
-    world.until("cancelling", |world| world.state(BUYER) == "cancelling");
-    let view = world.view(BUYER).unwrap();
-    assert_eq!(Some(world.chain.height() + 4), view.fund_by, "at F − g");
-    world.run("cancelled", "released");
-    assert_eq!(world.codes()[SELLER].as_deref(), Some("fund.cancelled"));
-    assert!(world.chain.contract_spend(&world.parties[BUYER]).is_none());
-}
-
-#[test]
-fn an_unacknowledged_funding_is_never_broadcast_and_its_coins_come_back() {
-    let mut world = World::new(Faults::default()).open();
-    world.until("locked", |world| world.state(BUYER) == "locked");
-    world.parties[SELLER].online = false;
-    world.until("built", |world| world.state(BUYER) == "fund_built");
-    let fund = world.view(BUYER).unwrap().fund.unwrap().txid;
-    world.until("lapsed", |world| world.state(BUYER) == "fund_lapsed");
-    assert_eq!(world.parties[BUYER].lent.len(), 1, "others may have its coins");
-    world.until("cancelling", |world| world.state(BUYER) == "cancelling");
-    let view = world.view(BUYER).unwrap();
-    assert_eq!(Some(world.chain.height() + 4), view.fund_by, "at F − g and not before");
-    world.until("cancelled", |world| world.state(BUYER) == "cancelled");
-    assert!(!world.chain.offered.contains(&fund));
-}
-
-/// No transaction of its own, and no fee.
-#[test]
-fn an_unacknowledged_funding_ends_with_the_next_that_takes_its_coins() {
-    let mut world = World::new(Faults::default()).open();
-    world.until("locked", |world| world.state(BUYER) == "locked");
-    world.parties[SELLER].online = false;
-    world.until("lapsed", |world| world.state(BUYER) == "fund_lapsed");
-    let other = world.setup.pay(&[], 300).tx;
-    world.chain.broadcast(&other).unwrap();
-    world.until("cancelled", |world| world.state(BUYER) == "cancelled");
-    assert_eq!(world.chain.offered, [other.compute_txid()]);
-}
-
-#[test]
 fn a_seller_that_is_late_never_reveals() {
     let mut world = World::new(Faults::default()).open();
     world.until("funded", |world| world.state(SELLER) == "fund_seen");
@@ -685,106 +610,6 @@ fn nothing_is_spent_while_the_chain_source_is_down() {
     world.until("aborted", |world| world.state(BUYER) == "aborted");
     assert_eq!(world.codes()[BUYER].as_deref(), Some("fund.late"));
     assert!(world.chain.offered.is_empty());
-}
-
-/// Buyer, reseller and provider are three nodes: the lock and the Activation come from one,
-/// the terms and the claim from another.
-#[test]
-fn a_resale_of_three_parties_ends_with_the_certificate_and_the_payment() {
-    let mut world = World::of_three(Faults::default()).open();
-    world.run("active", "settled");
-    let bought = world.events[BUYER].iter().find_map(|event| match event {
-        TradeEvent::Bought { certificate, .. } => Some(certificate.clone()),
-        _ => None,
-    });
-    let facts = verify(&bought.unwrap(), &world.setup.params).unwrap();
-    assert_eq!((facts.seq, facts.holder), (2, world.parties[BUYER].key()));
-    assert_eq!(facts.provider, world.parties[PROVIDER].key());
-    assert_eq!(world.parties[PROVIDER].registrar.activations, 1);
-    assert_eq!(world.parties[SELLER].registrar.locks, 0);
-    assert_eq!(world.chain.rejected, Vec::<String>::new());
-}
-
-#[test]
-fn any_one_message_of_a_resale_may_be_lost_or_come_twice() {
-    let mut total = usize::MAX;
-    let mut lose = 0;
-    while lose < total {
-        let faults = Faults { lose: Some(lose), ..Faults::default() };
-        let mut world = World::of_three(faults).open();
-        world.run("active", "settled");
-        total = total.min(world.messages - 1);
-        lose += 1;
-    }
-    assert!(total >= 9, "{total}");
-    let mut world = World::of_three(Faults { repeat: true, ..Faults::default() }).open();
-    world.run("active", "settled");
-    let registrar = &world.parties[PROVIDER].registrar;
-    assert_eq!((registrar.locks, registrar.activations), (1, 1));
-}
-
-#[test]
-fn any_party_of_a_resale_may_crash_after_any_write() {
-    for (who, least) in [(BUYER, 7), (SELLER, 6), (PROVIDER, 3)] {
-        let mut number = 0;
-        loop {
-            let faults = Faults { crash: Some((who, number)), ..Faults::default() };
-            let mut world = World::of_three(faults).open();
-            world.run("active", "settled");
-            if world.crashes == 0 {
-                break;
-            }
-            number += 1;
-        }
-        assert!(number >= least, "party {who}: {number}");
-    }
-}
-
-#[test]
-fn a_reseller_that_vanishes_leaves_the_refund() {
-    let mut world = World::of_three(Faults::default()).open();
-    world.until("funded", |world| world.state(BUYER) == "fund_sent");
-    world.parties[SELLER].online = false;
-    world.until("refunded", |world| world.state(BUYER) == "refunded");
-    world.until("free", |world| world.parties[PROVIDER].registrar.released.len() == 1);
-    assert_eq!(world.parties[PROVIDER].registrar.activations, 0);
-    world.heal();
-    world.run("refunded", "released");
-    assert_eq!(world.view(SELLER).unwrap().preimage, None);
-}
-
-#[test]
-fn a_buyer_that_vanishes_before_it_funds_a_resale_frees_the_lock() {
-    let mut world = World::of_three(Faults::default()).open();
-    world.until("locked", |world| world.state(SELLER) == "lock_granted");
-    world.parties[BUYER].online = false;
-    world.until("free", |world| world.parties[PROVIDER].registrar.released.len() == 1);
-    // The reseller does not hear of it, but knows how long a consent can last.
-    let fund_by = world.view(SELLER).unwrap().fund_by.unwrap();
-    world.until("released", |world| world.state(SELLER) == "released");
-    assert_eq!(world.codes()[SELLER].as_deref(), Some("fund.not_sent"));
-    assert!(world.chain.height() < fund_by);
-}
-
-#[test]
-fn a_provider_that_vanishes_before_the_lock_costs_nothing() {
-    let mut world = World::of_three(Faults::default());
-    world.parties[PROVIDER].online = false;
-    let mut world = world.open();
-    world.run("aborted", "released");
-    assert_eq!(world.codes()[BUYER].as_deref(), Some("lock.late"));
-    assert!(world.chain.offered.is_empty());
-}
-
-#[test]
-fn a_provider_that_vanishes_before_its_acknowledgement_keeps_the_funding_at_home() {
-    let mut world = World::of_three(Faults::default()).open();
-    world.until("locked", |world| world.state(BUYER) == "locked");
-    world.parties[PROVIDER].online = false;
-    world.until("built", |world| world.state(BUYER) == "fund_built");
-    let fund = world.view(BUYER).unwrap().fund.unwrap().txid;
-    world.until("cancelled", |world| world.state(BUYER) == "cancelled");
-    assert!(!world.chain.offered.contains(&fund), "the seller's word is not enough");
 }
 
 /// The claim is the transfer: a provider that comes back moves the certificate.
