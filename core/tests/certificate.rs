@@ -3,11 +3,14 @@
 
 mod certificate_fixture;
 
-use capex_core::certificate::file::{parse, write};
+use capex_core::certificate::file::{TEXT_MAX_BYTES, parse, write};
 use capex_core::certificate::objects::{Activation, Hop, Issue};
 use capex_core::certificate::verify::TransferKind;
 use capex_core::certificate::{Certificate, verify};
-use capex_core::units::Window;
+use capex_core::ids::{CertId, TermsHash};
+use capex_core::limits::UNITS_MAX;
+use capex_core::settlement::objects::LockGrant;
+use capex_core::units::{UnitRange, Units, Window};
 use capex_core::wire::{self, Envelope, Object};
 use certificate_fixture::*;
 
@@ -33,6 +36,7 @@ fn a_sale_and_three_gifts_verify_with_every_change_of_holder() {
     assert_eq!((facts.last_hash, facts.cert_id.0), (draft.last, draft.issue.id()));
     assert_eq!((facts.units.count(), facts.window, facts.not_after_slot), (3, WINDOW, 1003));
     let kinds: Vec<_> = facts.transfers.iter().map(|fact| fact.kind).collect();
+    assert_eq!([kinds[0], kinds[1]].map(TransferKind::name), ["sale", "gift"]);
     assert_eq!(kinds[0], TransferKind::Sale);
     assert_eq!(kinds[1..], [TransferKind::Gift; 3]);
     let holders: Vec<_> = facts.transfers.iter().map(|fact| (fact.from, fact.to)).collect();
@@ -62,8 +66,18 @@ fn change_activation(certificate: &mut Certificate, hop: usize, change: impl Fn(
     }
 }
 
+fn change_lock(certificate: &mut Certificate, change: impl Fn(&mut LockGrant)) {
+    let Hop::Sale { lock, .. } = &mut certificate.hops[0] else { panic!() };
+    *lock = resigned(PROVIDER, lock, change);
+}
+
 fn change_issue(certificate: &mut Certificate, change: impl Fn(&mut Issue)) {
     certificate.issue = resigned(PROVIDER, &certificate.issue, change);
+}
+
+/// Units that no class may number.
+fn beyond() -> Units {
+    wire::decode_record(&wire::encode(&vec![UnitRange { first: 0, end: UNITS_MAX + 1 }])).unwrap()
 }
 
 type Change = fn(&mut Certificate);
@@ -79,6 +93,40 @@ fn every_broken_link_has_its_code_and_hop() {
         ("certificate.bad_area", None, |c| change_issue(c, |issue| issue.window.end = 1000)),
         ("certificate.foreign_part", Some(0), |c| change_issue(c, |issue| issue.nonce32 = [8; 32])),
         ("certificate.bad_signature", None, |c| c.issue.key = public(MALLORY).0),
+        ("certificate.bad_area", None, |c| {
+            change_issue(c, |issue| issue.units = beyond());
+        }),
+        ("certificate.bad_signature", Some(0), |c| {
+            let Hop::Sale { activation, .. } = &mut c.hops[0] else { panic!() };
+            *activation = resigned(MALLORY, activation, |_: &mut Activation| ());
+        }),
+        ("certificate.bad_signature", Some(1), |c| {
+            let Hop::Gift { activation, .. } = &mut c.hops[1] else { panic!() };
+            *activation = resigned(MALLORY, activation, |_: &mut Activation| ());
+        }),
+        ("certificate.foreign_part", Some(0), |c| {
+            let Hop::Sale { activation, .. } = &mut c.hops[0] else { panic!() };
+            *activation = resigned(MALLORY, activation, |activation: &mut Activation| {
+                activation.provider = public(MALLORY);
+            });
+        }),
+        ("certificate.foreign_part", Some(0), |c| {
+            change_activation(c, 0, |a| a.cert_id = CertId([8; 32]));
+        }),
+        ("certificate.foreign_part", Some(0), |c| change_lock(c, |l| l.cert_id = CertId([8; 32]))),
+        ("certificate.lock_mismatch", Some(0), |c| change_lock(c, |lock| lock.seq += 1)),
+        ("certificate.lock_mismatch", Some(0), |c| {
+            change_lock(c, |lock| lock.terms_hash = TermsHash([8; 32]));
+        }),
+        ("certificate.lock_mismatch", Some(0), |c| change_lock(c, |lock| lock.fund_by += 1)),
+        ("certificate.preimage", Some(0), |c| {
+            let Hop::Sale { transfer, .. } = &mut c.hops[0] else { panic!() };
+            transfer.v = 2;
+        }),
+        ("certificate.preimage", Some(0), |c| {
+            let Hop::Sale { transfer, .. } = &mut c.hops[0] else { panic!() };
+            transfer.terms_hash = TermsHash([8; 32]);
+        }),
         ("certificate.bad_signature", Some(1), |c| {
             let Hop::Gift { gift, .. } = &mut c.hops[1] else { panic!() };
             gift.signature[0][0] ^= 1;
@@ -94,16 +142,7 @@ fn every_broken_link_has_its_code_and_hop() {
                     lock.provider = public(MALLORY);
                 });
         }),
-        ("certificate.lock_mismatch", Some(0), |c| {
-            let Hop::Sale { lock, .. } = &mut c.hops[0] else { panic!() };
-            *lock = resigned(
-                PROVIDER,
-                lock,
-                |lock: &mut capex_core::settlement::objects::LockGrant| {
-                    lock.refund_at += 1;
-                },
-            );
-        }),
+        ("certificate.lock_mismatch", Some(0), |c| change_lock(c, |lock| lock.refund_at += 1)),
         ("certificate.preimage", Some(0), |c| {
             let Hop::Sale { transfer, .. } = &mut c.hops[0] else { panic!() };
             transfer.x[0] ^= 1;
@@ -200,7 +239,8 @@ fn a_broken_file_names_its_line() {
         (with(7, ""), 7, "certificate.file_kind"),
         (lines[..7].join("\n"), 8, "certificate.file_truncated"),
         (lines[..4].join("\n"), 5, "certificate.file_truncated"),
-        ("x".repeat(3 << 20), 1, "certificate.file_too_long"),
+        ("x".repeat(TEXT_MAX_BYTES), 1, "certificate.file_header"),
+        ("x".repeat(TEXT_MAX_BYTES + 1), 1, "certificate.file_too_long"),
     ];
     for (index, (text, line, code)) in table.into_iter().enumerate() {
         let error = parse(&text, &params).unwrap_err();

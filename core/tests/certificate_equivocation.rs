@@ -42,6 +42,13 @@ fn activation(draft: &Draft, attempt: u32, holder: u8, cause: u8) -> Statement {
     statement(StatementKind::Activation, &by(PROVIDER, value, &devnet()))
 }
 
+/// The same Activation, signed again at another height.
+fn told_later(draft: &Draft, holder: u8, cause: u8) -> Statement {
+    let mut value = draft.activation(0, holder, [cause; 32]);
+    value.p_height += 1;
+    statement(StatementKind::Activation, &by(PROVIDER, value, &devnet()))
+}
+
 fn draft(nonce: u8, first: u32, end: u32, window: Window) -> Draft {
     let params = devnet();
     let mut draft = Draft::new(PROVIDER, units(first, end), window, &params);
@@ -71,6 +78,18 @@ fn contradictions_are_found_and_honest_pairs_are_not() {
             activation(&one, 0, ALICE, 1),
             activation(&one, 0, BOB, 1),
             true,
+        ),
+        (
+            "given to one for two causes",
+            activation(&one, 0, ALICE, 1),
+            activation(&one, 0, ALICE, 2),
+            true,
+        ),
+        (
+            "given once, told twice",
+            activation(&one, 0, ALICE, 1),
+            told_later(&one, ALICE, 1),
+            false,
         ),
         (
             "given, then redeemed by the giver",

@@ -7,7 +7,8 @@ use capex_core::certificate::ledger::{
     Claim, Ledger, LedgerError, RECTANGLES_MAX, RowNeed, number_rows,
 };
 use capex_core::ids::{CertId, TradeId};
-use capex_core::units::{Units, Window};
+use capex_core::limits::UNITS_MAX;
+use capex_core::units::{UnitRange, Units, Window};
 use proptest::prelude::*;
 
 fn units(first: u32, end: u32) -> Units {
@@ -67,10 +68,93 @@ fn capacity_never_shrinks_below_a_claim() {
     assert_eq!(ledger.set_capacity(1, 2), Err(LedgerError::BelowClaims));
     assert_eq!(ledger.capacity(1), 4);
     ledger.set_capacity(1, 3).unwrap();
-    assert_eq!(ledger.set_capacity(1, u32::MAX), Err(LedgerError::TooLarge));
+    assert_eq!(ledger.set_capacity(1, UNITS_MAX + 1), Err(LedgerError::TooLarge));
+    assert_eq!(ledger.capacity(1), 3);
+    ledger.set_capacity(1, UNITS_MAX).unwrap();
     ledger.release(row(1));
     ledger.set_capacity(1, 0).unwrap();
     assert!(ledger.free_rectangles(1, window(0, 10)).is_empty());
+}
+
+#[test]
+fn a_claim_ends_with_its_window_and_no_slot_earlier() {
+    let mut ledger = ledger(4);
+    ledger.claim(row(1), 1, &units(0, 1), window(10, 12)).unwrap();
+    ledger.claim(row(1), 1, &units(1, 3), window(10, 13)).unwrap();
+    ledger.expire(11);
+    assert_eq!(ledger.areas(row(1)).count(), 2);
+    ledger.expire(12);
+    assert_eq!(ledger.areas(row(1)).collect::<Vec<_>>(), [(1, &units(1, 3), window(10, 13))]);
+    assert_eq!(ledger.free_units(1, window(10, 13)), 2, "of four");
+}
+
+/// A provider that sells for years must not keep a cut for each sale.
+#[test]
+fn what_is_given_back_leaves_nothing_behind() {
+    let mut ledger = ledger(4);
+    ledger.claim(row(1), 1, &units(0, 1), window(10, 20)).unwrap();
+    let before = format!("{ledger:?}");
+    for (start, end) in [(5, 10), (5, 12), (12, 15), (15, 20), (18, 25), (20, 25), (30, 40)] {
+        ledger.claim(row(2), 1, &units(2, 4), window(start, end)).unwrap();
+        ledger.release(row(2));
+        assert_eq!(format!("{ledger:?}"), before, "{start} to {end}");
+    }
+}
+
+#[test]
+fn the_lowest_units_are_picked_that_are_free_throughout() {
+    let mut ledger = ledger(40);
+    ledger.claim(row(1), 1, &units(0, 2), window(10, 12)).unwrap();
+    ledger.claim(row(2), 1, &units(4, 5), window(12, 14)).unwrap();
+    let ranges = |ranges: &[(u32, u32)]| {
+        let ranges = ranges.iter().map(|(first, end)| UnitRange { first: *first, end: *end });
+        Units::new(ranges.collect())
+    };
+    // class, units wanted, window, taken besides, picked
+    type Row<'a> = (u16, u32, Window, &'a [Units], Option<Units>);
+    let table: &[Row] = &[
+        (1, 2, window(0, 10), &[], ranges(&[(0, 2)])),
+        (1, 2, window(10, 12), &[], ranges(&[(2, 4)])),
+        (1, 2, window(9, 11), &[], ranges(&[(2, 4)])),
+        (1, 4, window(11, 13), &[], ranges(&[(2, 4), (5, 7)])),
+        (1, 3, window(12, 13), &[units(1, 3)], ranges(&[(0, 1), (3, 4), (5, 6)])),
+        (1, 2, window(0, 1), &[units(1, 3), units(2, 6), units(0, 2)], ranges(&[(6, 8)])),
+        (1, 38, window(10, 12), &[], ranges(&[(2, 40)])),
+        (1, 39, window(10, 12), &[], None),
+        (1, 40, window(14, 15), &[], ranges(&[(0, 40)])),
+        (1, 1, window(10, 10), &[], None),
+        (2, 1, window(0, 1), &[], None),
+    ];
+    for (class, wanted, when, taken, expected) in table {
+        let picked = ledger.pick(*class, *wanted, *when, taken);
+        assert_eq!(picked, *expected, "{wanted} in {when} beside {taken:?}");
+    }
+    // Every other unit is free: 16 ranges are units of a certificate, 17 are not.
+    let odd: Vec<Units> = (0..20).map(|n| units(2 * n + 1, 2 * n + 2)).collect();
+    assert_eq!(ledger.pick(1, 16, window(0, 1), &odd).unwrap().ranges().len(), 16);
+    assert_eq!(ledger.pick(1, 17, window(0, 1), &odd), None);
+}
+
+#[test]
+fn of_free_units_in_many_pieces_the_widest_sixteen_are_offered() {
+    let mut ledger = ledger(200);
+    // Holes of one unit between ranges of 18, 17, … 1 units.
+    let (mut at, mut ranges) = (0, Vec::new());
+    for width in (1..=18).rev() {
+        ranges.push(UnitRange { first: at, end: at + width });
+        at += width + 1;
+        ledger
+            .claim(row(u8::try_from(width).unwrap()), 1, &units(at - 1, at), window(0, 9))
+            .unwrap();
+    }
+    ledger.claim(row(99), 1, &units(at, 200), window(0, 9)).unwrap();
+    let widest = Units::new(ranges[..16].to_vec()).unwrap();
+    assert_eq!(ledger.free_rectangles(1, window(0, 9)), [(widest.clone(), window(0, 9))]);
+    // With the two narrowest taken, all that is left fits.
+    for (n, range) in (97..).zip(&ranges[16..]) {
+        ledger.claim(row(n), 1, &units(range.first, range.end), window(0, 9)).unwrap();
+    }
+    assert_eq!(ledger.free_rectangles(1, window(0, 9)), [(widest, window(0, 9))]);
 }
 
 #[test]

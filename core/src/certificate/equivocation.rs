@@ -6,6 +6,8 @@
 //! never signs two for one number. An Activation or RedeemGrant is final: nothing may
 //! consume the same (cert_id, seq) at a later attempt.
 
+use std::cmp::Ordering;
+
 use super::objects::{Activation, EquivProof, RedeemGrant, StatementKind};
 use crate::ids::{CertId, Key};
 use crate::reason;
@@ -144,9 +146,13 @@ impl Statement {
             return activations_clash(x, y);
         }
         let same = a.cert_id == b.cert_id && a.seq == b.seq && a.cause != b.cause;
-        let outlived =
-            (a.is_final && a.attempt < b.attempt) || (b.is_final && b.attempt < a.attempt);
-        same && (a.attempt == b.attempt || outlived)
+        // A later attempt says that the earlier one was released.
+        let clash = match a.attempt.cmp(&b.attempt) {
+            Ordering::Less => a.is_final,
+            Ordering::Equal => true,
+            Ordering::Greater => b.is_final,
+        };
+        same && clash
     }
 }
 

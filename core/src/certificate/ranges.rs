@@ -3,6 +3,8 @@
 //!
 //! [`Units`]: crate::units::Units
 
+use std::cmp::Reverse;
+
 use crate::limits::UNIT_RANGES_MAX;
 use crate::units::{UnitRange, Units};
 
@@ -10,7 +12,7 @@ use crate::units::{UnitRange, Units};
 /// itself.
 pub(super) fn subtract(from: &[UnitRange], gone: &[UnitRange]) -> Vec<UnitRange> {
     let mut left = Vec::new();
-    let mut holes = joined(gone).into_iter().peekable();
+    let mut holes = gone.iter().copied().peekable();
     for range in from {
         let mut first = range.first;
         while let Some(hole) = holes.peek().copied().filter(|hole| hole.first < range.end) {
@@ -30,18 +32,6 @@ pub(super) fn subtract(from: &[UnitRange], gone: &[UnitRange]) -> Vec<UnitRange>
     left
 }
 
-/// Ranges that ascend by `first`, without their overlaps.
-pub(super) fn joined(ranges: &[UnitRange]) -> Vec<UnitRange> {
-    let mut joined: Vec<UnitRange> = Vec::with_capacity(ranges.len());
-    for range in ranges {
-        match joined.last_mut() {
-            Some(last) if range.first <= last.end => last.end = last.end.max(range.end),
-            _ => joined.push(*range),
-        }
-    }
-    joined
-}
-
 /// How many units.
 #[cfg(any(test, feature = "test-support"))]
 pub(super) fn count(ranges: &[UnitRange]) -> u64 {
@@ -51,11 +41,9 @@ pub(super) fn count(ranges: &[UnitRange]) -> u64 {
 /// The 16 widest ranges, of equally wide ones the lowest.
 pub(super) fn widest(ranges: &[UnitRange]) -> Vec<UnitRange> {
     let mut kept = ranges.to_vec();
-    if kept.len() > UNIT_RANGES_MAX {
-        kept.sort_by_key(|range| (u32::MAX - (range.end - range.first), range.first));
-        kept.truncate(UNIT_RANGES_MAX);
-        kept.sort();
-    }
+    kept.sort_by_key(|range| (Reverse(range.end - range.first), range.first));
+    kept.truncate(UNIT_RANGES_MAX);
+    kept.sort();
     kept
 }
 

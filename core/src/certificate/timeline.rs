@@ -53,10 +53,10 @@ impl Timeline {
         if window.is_empty() {
             return Vec::new();
         }
-        let mut taken: Vec<(u32, u32)> =
-            self.within(window).flat_map(|(_, taken)| taken.iter().map(pair)).collect();
+        let mut taken: Vec<UnitRange> =
+            self.within(window).flat_map(|(_, taken)| ranges_of(taken)).collect();
         taken.sort_unstable();
-        gaps(capacity, taken.into_iter())
+        ranges::subtract(&below(capacity), &taken)
     }
 
     /// Units that become free together in a window and are taken again together, with the
@@ -65,14 +65,14 @@ impl Timeline {
         let mut before: Vec<UnitRange> = Vec::new();
         let mut open = Open::default();
         let mut groups: BTreeMap<(Slot, Slot), Vec<UnitRange>> = BTreeMap::new();
-        for (part, free) in self.free_strips(capacity, window) {
+        for (slot, free) in self.free_from(capacity, window) {
             for range in ranges::subtract(&before, &free) {
                 for (start, closed) in open.close(range) {
-                    groups.entry((start, part.start)).or_default().push(closed);
+                    groups.entry((start, slot)).or_default().push(closed);
                 }
             }
             for range in ranges::subtract(&free, &before) {
-                open.ranges.insert(range.first, (range.end, part.start));
+                open.ranges.insert(range.first, (range.end, slot));
             }
             before = free;
         }
@@ -80,34 +80,24 @@ impl Timeline {
             groups.entry((start, window.end)).or_default().push(UnitRange { first, end });
         }
         let whole = |((start, end), units): (_, Vec<UnitRange>)| {
-            let units = Units::new(ranges::widest(&ranges::joined(&units)))?;
+            let units = Units::new(ranges::widest(&units))?;
             Some((units, Window { start, end }))
         };
         groups.into_iter().filter_map(whole).collect()
     }
 
-    /// The window cut where free space changes, with what is free in each part.
-    fn free_strips(&self, capacity: u32, window: Window) -> Vec<(Window, Vec<UnitRange>)> {
-        let mut strips: Vec<(Window, Vec<UnitRange>)> = Vec::new();
+    /// What is free from each slot of a window on at which that may change.
+    fn free_from(&self, capacity: u32, window: Window) -> BTreeMap<Slot, Vec<UnitRange>> {
         if window.is_empty() {
-            return strips;
+            return BTreeMap::new();
         }
-        let mut first = vec![(window.start, gaps(capacity, std::iter::empty()))];
-        first.extend(
-            self.within(window).map(|(slot, taken)| {
-                (slot.max(window.start), gaps(capacity, taken.iter().map(pair)))
-            }),
-        );
-        let ends: Vec<Slot> =
-            first.iter().skip(1).map(|(slot, _)| *slot).chain([window.end]).collect();
-        for ((start, free), end) in first.into_iter().zip(ends) {
-            match strips.last_mut() {
-                _ if start == end => {}
-                Some((last, same)) if *same == free => last.end = end,
-                _ => strips.push((Window { start, end }, free)),
-            }
-        }
-        strips
+        // All is free until the first strip, which may have begun before the window.
+        let mut free = BTreeMap::from([(window.start, below(capacity).to_vec())]);
+        free.extend(self.within(window).map(|(slot, taken)| {
+            let taken: Vec<UnitRange> = ranges_of(taken).collect();
+            (slot.max(window.start), ranges::subtract(&below(capacity), &taken))
+        }));
+        free
     }
 
     /// Strips that overlap a window that is not empty.
@@ -172,19 +162,11 @@ impl Open {
     }
 }
 
-fn pair((first, end): (&u32, &u32)) -> (u32, u32) {
-    (*first, *end)
+fn ranges_of(taken: &BTreeMap<u32, u32>) -> impl Iterator<Item = UnitRange> {
+    taken.iter().map(|(first, end)| UnitRange { first: *first, end: *end })
 }
 
-/// What ascending ranges leave of the units below a capacity.
-fn gaps(capacity: u32, taken: impl Iterator<Item = (u32, u32)>) -> Vec<UnitRange> {
-    let mut free = Vec::new();
-    let mut at = 0;
-    for (first, end) in taken.chain([(capacity, capacity)]) {
-        if at < first.min(capacity) {
-            free.push(UnitRange { first: at, end: first.min(capacity) });
-        }
-        at = at.max(end);
-    }
-    free
+/// Every unit of a class.
+fn below(capacity: u32) -> [UnitRange; 1] {
+    [UnitRange { first: 0, end: capacity }]
 }
