@@ -207,6 +207,18 @@ fn every_refusal_has_the_form_of_an_error() {
             "id.syntax",
         ),
         (
+            "POST /api/v1/certificates/import",
+            r#"{"file":"capex-certificate 1 signet\n"}"#,
+            409,
+            "certificate.other_network",
+        ),
+        (
+            "POST /api/v1/certificates/import",
+            r#"{"file":"capex-certificate 1 devnet\n","provider":"me"}"#,
+            400,
+            "key.syntax",
+        ),
+        (
             "POST /api/v1/certificates/cccccccc/redeem",
             r#"{"component_base64":"%"}"#,
             400,
@@ -258,6 +270,15 @@ fn bodies_are_bounded_before_they_are_read() {
     let large = format!("{{\"address\":\"{}\"}}", "x".repeat(capex::api::BODY_MAX_BYTES));
     let (status, value) = with_cookie(&fake, "POST /api/v1/peers", &large);
     assert_eq!((status, value["error"]["code"].as_str()), (413, Some("api.body_too_large")));
+    // A certificate may be larger than anything else that is no upload, and no larger.
+    let import = |bytes: usize| {
+        let body = format!("{{\"file\":\"{}\"}}", "x".repeat(bytes));
+        let (status, value) = with_cookie(&fake, "POST /api/v1/certificates/import", &body);
+        (status, value["error"]["code"].as_str().unwrap_or_default().to_owned())
+    };
+    let longest = capex_core::certificate::file::TEXT_MAX_BYTES;
+    assert_eq!(import(longest), (409, "certificate.file_header".to_owned()));
+    assert_eq!(import(longest + 1), (413, "certificate.file_too_long".to_owned()));
     // Without the cookie nothing of the body is read.
     let host = format!("Host: {}\r\n", fake.addr);
     assert_eq!(request(&fake, "POST /api/v1/peers", &host, &large).0, 401);

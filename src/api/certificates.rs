@@ -9,13 +9,17 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
 use super::extract::{Body, Id};
-use super::types::{Certificate, FetchFrom, FileBody, GiftTo, Gifted, RedeemBody, Redeemed};
+use super::types::{
+    Certificate, FetchFrom, FileBody, GiftTo, Gifted, ImportCertificate, RedeemBody, Redeemed,
+};
 use super::{
     ApiError, ApiState, CertificateText, Listed, Page, Prefix, Query, RedeemCall, ShellCommand,
 };
+use capex_core::certificate::file::{self, TEXT_MAX_BYTES};
+use capex_core::certificate::objects::Issue;
 use capex_core::engine::holdings::HoldingsCommand;
 use capex_core::engine::io::Done;
-use capex_core::ids::{CertId, Key};
+use capex_core::ids::{CertId, Key, to_hex};
 use capex_core::limits::{WORKLOAD_FILES_MAX, WORKLOAD_MAX_BYTES, WORKLOAD_NAME_BYTES};
 use capex_core::reason;
 
@@ -23,12 +27,16 @@ use capex_core::reason;
 const UPLOAD_MAX_BYTES: usize =
     (WORKLOAD_MAX_BYTES as usize).div_ceil(3) * 4 + super::BODY_MAX_BYTES;
 
+/// A certificate file, with a line end that JSON writes as two bytes.
+const IMPORT_MAX_BYTES: usize = TEXT_MAX_BYTES + super::BODY_MAX_BYTES;
+
 pub(super) fn routes() -> Router<ApiState> {
     let upload = post(redeem).layer(DefaultBodyLimit::max(UPLOAD_MAX_BYTES));
     Router::new()
         .route("/certificates", get(list))
+        .route("/certificates/import", post(import).layer(DefaultBodyLimit::max(IMPORT_MAX_BYTES)))
         .route("/certificates/{id}", get(show))
-        .route("/certificates/{id}/file", get(file))
+        .route("/certificates/{id}/file", get(text))
         .route("/certificates/{id}/gift", post(gift))
         .route("/certificates/{id}/fetch", post(fetch))
         .route("/certificates/{id}/redeem", upload)
@@ -42,7 +50,7 @@ async fn show(State(state): State<ApiState>, Id(id): Id) -> Result<Json<Certific
     Ok(Json(state.node.query(Query::Certificate(id)).await?))
 }
 
-async fn file(State(state): State<ApiState>, Id(id): Id) -> Result<Response, ApiError> {
+async fn text(State(state): State<ApiState>, Id(id): Id) -> Result<Response, ApiError> {
     let CertificateText(text) = state.node.query(Query::CertificateFile(id)).await?;
     Ok(([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], text).into_response())
 }
@@ -74,6 +82,20 @@ async fn fetch(
     })?;
     let _: Done = state.node.command(HoldingsCommand::Fetch { cert, provider }).await?;
     Ok(Json(state.node.query(Query::Certificate(id)).await?))
+}
+
+/// Takes in what a file says that this node holds.
+async fn import(
+    State(state): State<ApiState>,
+    Body(body): Body<ImportCertificate>,
+) -> Result<Json<Certificate>, ApiError> {
+    let provider = body.provider.as_deref().map(|text| key("provider", text)).transpose()?;
+    let certificate = file::parse(&body.file, &state.params)
+        .map_err(|error| ApiError::new(error.reason(), error.to_string()))?;
+    let id = to_hex(&certificate.issue.id::<Issue>(state.params.magic));
+    let certificate = Box::new(certificate);
+    let _: Done = state.node.command(HoldingsCommand::Import { certificate, provider }).await?;
+    Ok(Json(state.node.query(Query::Certificate(Prefix::parse(&id)?)).await?))
 }
 
 fn key(field: &str, text: &str) -> Result<Key, ApiError> {

@@ -18,6 +18,7 @@
 //! | `GET /certificates/{id}/file` | | text of the certificate file |
 //! | `POST /certificates/{id}/gift` | [`types::GiftTo`] | [`types::Gifted`] |
 //! | `POST /certificates/{id}/fetch` | [`types::FetchFrom`] | [`types::Certificate`] |
+//! | `POST /certificates/import` | [`types::ImportCertificate`] | [`types::Certificate`] |
 //! | `POST /certificates/{id}/redeem` | [`types::RedeemBody`] | [`types::Redeemed`] |
 //! | `GET /leases?before=&limit=`, `GET /leases/{id}` | | [`types::Lease`] |
 //! | `GET /leases/{id}/logs?stream=&from=` | | bytes, header `capex-end` |

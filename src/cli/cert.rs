@@ -1,4 +1,4 @@
-//! `capex cert list|show|export|verify|gift|fetch|redeem`.
+//! `capex cert list|show|export|verify|gift|fetch|import|redeem`.
 
 use std::path::{Path, PathBuf};
 
@@ -6,7 +6,7 @@ use super::failure::Failure;
 use super::output::{self, short, slots};
 use super::paging::{Page, more};
 use super::{Context, cert_verify, id, key, redeem};
-use crate::api::types::{Certificate, FetchFrom, GiftTo, Gifted, TransferKind};
+use crate::api::types::{Certificate, FetchFrom, GiftTo, Gifted, ImportCertificate, TransferKind};
 
 /// What about certificates.
 #[derive(Debug, clap::Subcommand)]
@@ -76,6 +76,23 @@ Next: capex cert list")]
         #[arg(long, value_name = "KEY", value_parser = key)]
         provider: String,
     },
+    /// Take in a certificate file that names this node as holder
+    ///
+    /// The way back to what was paid for when the data directory is lost but the key and the file
+    /// are not. Everything in the file is verified, offline; nothing is asked of the provider.
+    #[command(after_help = "Examples:
+  capex cert import cert.txt
+  capex cert import cert.txt --provider $PROVIDER_KEY --json
+
+Next: capex cert redeem <id> --wasm <file>")]
+    Import {
+        /// Certificate file, `-` for standard input
+        #[arg(value_name = "FILE|-")]
+        file: PathBuf,
+        /// Key of the provider, needed where this node knows nothing of it
+        #[arg(long, value_name = "KEY", value_parser = key)]
+        provider: Option<String>,
+    },
     /// Run a workload on the capacity of a certificate; final
     Redeem(redeem::Flags),
 }
@@ -105,6 +122,12 @@ pub fn run(noun: &Noun, context: &mut Context<'_>) -> Result<(), Failure> {
             let body = FetchFrom { provider: provider.clone() };
             let path = format!("/certificates/{id}/fetch");
             let certificate: Certificate = context.client()?.post(&path, &body)?;
+            context.show(&certificate, show)
+        }
+        Noun::Import { file, provider } => {
+            let file = cert_verify::read(file, context)?;
+            let body = ImportCertificate { file, provider: provider.clone() };
+            let certificate: Certificate = context.client()?.post("/certificates/import", &body)?;
             context.show(&certificate, show)
         }
         Noun::Redeem(flags) => redeem::run(flags, context),

@@ -1,6 +1,6 @@
 //! `capex cert verify FILE`: what a certificate proves by itself, without daemon or network.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
@@ -53,11 +53,19 @@ struct Report {
 /// # Errors
 /// Exit 2 for a file that cannot be read, exit 6 for one that proves nothing.
 pub(super) fn run(flags: &Flags, context: &mut Context<'_>) -> Result<(), Failure> {
-    let text = read_text_or_input(&flags.file, TEXT_MAX_BYTES as u64, context)?;
-    let report = report(&unwrapped(pasted(&text))).map_err(|(code, what)| {
+    let report = report(&read(&flags.file, context)?).map_err(|(code, what)| {
         Failure::coded(code, format!("{}: {what}", flags.file.display()))
     })?;
     context.show(&report, page)
+}
+
+/// Text of a certificate file, as it was written.
+///
+/// # Errors
+/// It cannot be read, or is longer than a certificate can be.
+pub(super) fn read(file: &Path, context: &mut Context<'_>) -> Result<String, Failure> {
+    let text = read_text_or_input(file, TEXT_MAX_BYTES as u64, context)?;
+    Ok(unwrapped(pasted(&text)))
 }
 
 /// Lines that a mail program has wrapped, put together again: every line of a certificate begins

@@ -22,4 +22,5 @@ mod market;
 mod spends_nothing_without_a_chain_source;
 mod the_files_that_name_a_daemon_come_back;
 mod two_daemons_trade_and_settle;
+mod what_was_paid_for_comes_back_from_its_file;
 mod world;

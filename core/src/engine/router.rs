@@ -5,7 +5,7 @@ use serde::de::DeserializeOwned;
 
 use super::Engine;
 use super::courier::CourierRequest;
-use super::holdings::Holdings;
+use super::holdings::{Holdings, HoldingsCommand};
 use super::io::{Checked, Command, Effect, Protocol, Topic, Verdict};
 use super::kernel::{KernelNews, judge};
 use super::market::Market;
@@ -15,7 +15,7 @@ use super::sync::{SyncReply, SyncRequest};
 use super::trades::Trades;
 use crate::certificate::Certificate;
 use crate::certificate::equivocation::Statement;
-use crate::ids::Key;
+use crate::ids::{CertId, Key};
 use crate::lease::objects::{LeaseReply, LeaseRequest};
 use crate::limits::{LEASE_MAX_BYTES, SETTLE_MAX_BYTES, SYNC_MAX_BYTES};
 use crate::units::TimeMs;
@@ -152,6 +152,13 @@ impl Engine {
         encode(&reply)
     }
 
+    fn tell_of(&mut self, now_ms: TimeMs, here: Option<CertId>) {
+        let certificate = here.and_then(|id| self.holdings.certificate(&id)).cloned();
+        if let Some(certificate) = certificate {
+            self.tell_buyer(now_ms, &certificate);
+        }
+    }
+
     /// A certificate that came by another way may be what a trade waits for.
     fn tell_buyer(&mut self, now_ms: TimeMs, certificate: &Certificate) {
         let mut ctx = self.kernel.context(now_ms);
@@ -203,10 +210,7 @@ impl Engine {
                 let is_trader = |key: &Key| self.market.epochs.is_trader(key);
                 let (holdings, witness) = (&mut self.holdings, &mut self.witness);
                 let here = holdings.on_reply(&mut ctx, witness, &is_trader, peer, purpose, reply);
-                let certificate = here.and_then(|id| self.holdings.certificate(&id)).cloned();
-                if let Some(certificate) = certificate {
-                    self.tell_buyer(now_ms, &certificate);
-                }
+                self.tell_of(now_ms, here);
             }
             Purpose::Lease(purpose) => {
                 let reply = self.read_reply(peer, result, LEASE_MAX_BYTES);
@@ -228,10 +232,20 @@ impl Engine {
         match command {
             Command::Market(command) => self.market.on_command(ctx, &self.register, id, command),
             Command::Register(command) => self.register.on_command(ctx, id, &command),
-            Command::Holdings(command) => self.holdings.on_command(ctx, id, command),
+            Command::Holdings(command) => self.on_holdings(now_ms, id, command),
             Command::Lease(command) => self.leases.on_command(ctx, &self.holdings, id, command),
             Command::Contacts(command) => self.contacts.on_command(ctx, id, command),
         }
+    }
+
+    fn on_holdings(&mut self, now_ms: TimeMs, id: u64, command: HoldingsCommand) {
+        let me = self.me();
+        let mut ctx = self.kernel.context(now_ms);
+        let known: &dyn Fn(&Key) -> bool =
+            &|key| self.market.epochs.is_trader(key) || self.trades.has_provider(key) || *key == me;
+        let (holdings, witness) = (&mut self.holdings, &mut self.witness);
+        let here = holdings.on_command(&mut ctx, witness, known, id, command);
+        self.tell_of(now_ms, here);
     }
 
     fn refuse(&mut self, peer: Key, error: WireError) -> String {

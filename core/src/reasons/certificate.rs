@@ -53,11 +53,21 @@ pub(super) const FAMILIES: &[Family] = &[
         "issue.void": Rejected, Nobody, "the sale of these units has ended";
     },
     family! {
-        "acquire", "node: taking over a certificate that was pushed to it";
+        "acquire", "node: taking over a certificate that was pushed to it, or imported from a file";
         "acquire.beyond_horizon": Rejected, Nobody,
             "the delivery window lies further ahead than any order may";
+        "acquire.contradicted": Rejected, Peer,
+            "another history of this certificate is here: its provider has signed both",
+            "keep both files: they prove that the provider sold it twice";
         "acquire.full": Rejected, Nobody, "as many certificates are held as may be";
         "acquire.not_holder": Rejected, Peer, "the certificate belongs to another key";
+        "acquire.other_provider": Rejected, Local, "the certificate was issued by another provider",
+            "see `capex cert verify FILE`";
+        "acquire.stale": Rejected, Local, "the certificate has moved on since this file was written",
+            "see `capex cert show <id>`";
+        "acquire.unknown_provider": Rejected, Local,
+            "nothing is known here of the provider that issued the certificate",
+            "if you know it, name its key: --provider KEY";
         "acquire.window_past": Rejected, Nobody, "the delivery window is over";
     },
     family! {

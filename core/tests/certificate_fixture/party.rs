@@ -241,6 +241,14 @@ impl Party {
         reply
     }
 
+    /// Does what an operator asks of the holdings, where providers that nothing here is of are
+    /// known or not.
+    pub fn command(&mut self, id: u64, command: HoldingsCommand, is_known: bool) -> Option<CertId> {
+        self.with(|ctx, books, _| {
+            books.holdings.on_command(ctx, &mut books.witness, &|_| is_known, id, command)
+        })
+    }
+
     /// Answers of commands so far.
     pub fn done(&self) -> Vec<(u64, Result<Done, String>)> {
         let done = self.log.iter().filter_map(|effect| match effect {
@@ -446,7 +454,7 @@ impl Net {
 
     pub fn give(&mut self, from: u8, command: u64, cert: CertId, to: u8) {
         let gift = HoldingsCommand::Gift { cert, to: public(to) };
-        self.party(from).with(|ctx, books, _| books.holdings.on_command(ctx, command, gift));
+        self.party(from).command(command, gift, false);
         self.pump();
     }
 

@@ -55,6 +55,17 @@ pub struct FetchFrom {
     pub provider: String,
 }
 
+/// Body of `POST /api/v1/certificates/import`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ImportCertificate {
+    /// Text of the certificate file.
+    pub file: String,
+    /// Key of its provider, needed where this node knows nothing of it.
+    #[serde(default)]
+    pub provider: Option<String>,
+}
+
 /// Answer to a gift.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Gifted {

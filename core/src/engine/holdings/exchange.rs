@@ -17,7 +17,7 @@ use crate::ids::{CertId, Key};
 #[derive(Clone, Copy)]
 enum How<'a> {
     Bought,
-    /// An operator asked for it.
+    /// An operator asked for it, or brought it as a file.
     Fetched,
     /// A peer brought it, or its provider told of it. Says who has an order.
     Brought(&'a dyn Fn(&Key) -> bool),
@@ -99,6 +99,43 @@ impl Holdings {
         self.save(ctx, id);
         notify(ctx, id, how.what());
         Ok(id)
+    }
+
+    /// Takes in a certificate that an operator kept as a file: what this node was sold or given,
+    /// though it may know nothing of it any more. One that is here already changes nothing.
+    ///
+    /// # Errors
+    /// As [`Holdings::acquire`]; `acquire.unknown_provider` unless `is_known` knows its provider or the
+    /// operator names it, `acquire.other_provider`, `acquire.stale`, `acquire.contradicted`.
+    pub(super) fn import(
+        &mut self,
+        ctx: &mut Context<'_>,
+        witness: &mut Witness,
+        is_known: &dyn Fn(&Key) -> bool,
+        certificate: Certificate,
+        named: Option<Key>,
+    ) -> Result<CertId, &'static str> {
+        let facts = verify(&certificate, ctx.params).map_err(|error| error.code())?;
+        if facts.holder != ctx.me() {
+            return Err("acquire.not_holder");
+        }
+        match named {
+            Some(key) if key != facts.provider => return Err("acquire.other_provider"),
+            // Anyone can make up a provider, and its certificates with it.
+            None if !is_known(&facts.provider) && !self.has_provider(&facts.provider) => {
+                return Err("acquire.unknown_provider");
+            }
+            Some(_) | None => {}
+        }
+        if let Some(known) = self.held(&facts.cert_id) {
+            if known.seq > facts.seq {
+                return Err("acquire.stale");
+            }
+            if known.seq == facts.seq && known.last_hash != facts.last_hash {
+                return Err("acquire.contradicted");
+            }
+        }
+        self.take(ctx, witness, certificate, How::Fetched)
     }
 
     /// Asks the provider for a certificate that has moved on without this node hearing of

@@ -17,14 +17,27 @@ use crate::wire::{Envelope, VERSION};
 const GIFT_COMMAND_TRIES: u32 = 5;
 
 impl Holdings {
-    /// Does what an operator asks.
-    pub fn on_command(&mut self, ctx: &mut Context<'_>, id: u64, command: HoldingsCommand) {
+    /// Does what an operator asks. Returns the certificate that is here by it.
+    pub fn on_command(
+        &mut self,
+        ctx: &mut Context<'_>,
+        witness: &mut Witness,
+        is_known: &dyn Fn(&Key) -> bool,
+        id: u64,
+        command: HoldingsCommand,
+    ) -> Option<CertId> {
         match command {
             HoldingsCommand::Gift { cert, to } => self.gift(ctx, id, cert, to),
             HoldingsCommand::Fetch { cert, provider } => {
                 self.fetch(ctx, provider, cert, Some(id));
             }
+            HoldingsCommand::Import { certificate, provider } => {
+                let taken = self.import(ctx, witness, is_known, *certificate, provider);
+                answer(ctx, Some(id), taken.map(|_| Done::Ok));
+                return taken.ok();
+            }
         }
+        None
     }
 
     /// Gives a certificate away, as its holder. Answers the command when the provider has.

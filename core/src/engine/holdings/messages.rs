@@ -1,5 +1,6 @@
 //! What the holder asks of peers, and what it is told to do.
 
+use crate::certificate::Certificate;
 use crate::ids::{CertId, Key};
 
 /// What the holder has asked a peer.
@@ -16,7 +17,7 @@ pub enum HoldingsPurpose {
 }
 
 /// What an operator asks of the holdings.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HoldingsCommand {
     Gift {
         cert: CertId,
@@ -26,5 +27,11 @@ pub enum HoldingsCommand {
     Fetch {
         cert: CertId,
         provider: Key,
+    },
+    /// Take in a certificate that somebody kept as a file.
+    Import {
+        certificate: Box<Certificate>,
+        /// Who must have issued it, where this node does not know its provider.
+        provider: Option<Key>,
     },
 }
