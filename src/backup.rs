@@ -6,12 +6,12 @@
 //! leases.
 //!
 //! ```text
-//! {"capex_backup":1,"made_at_ms":…,"identity":"…","seed":"…"}
+//! {"capex_backup":1,"made_at_ms":…,"identity":"…","seed":"…","sealed":false}
 //! … lines of an export of the store …
 //! ```
 //!
 //! The text is sealed under a password, or under one that follows from the words of the wallet,
-//! so that words and file are enough. A restored store is marked as such: its node issues nothing
+//! so that words and file are enough: in it, identity and seed lie open. A restored store is marked as such: its node issues nothing
 //! until it has asked its peers what its own key has signed since.
 
 use std::fs;
@@ -26,8 +26,8 @@ use zeroize::{Zeroize, Zeroizing};
 
 use crate::node::config::{IDENTITY_FILE, SEED_FILE};
 use crate::store::{
-    self, Meta, Password, SealError, Sealer, SecretError, Store, StoreError, create_private,
-    load_secret, read_private, replace_private, unseal,
+    self, Meta, Password, SealError, Sealer, SecretError, Store, StoreError, create_secret,
+    is_open_secret, load_secret, replace_private, unseal,
 };
 use crate::wallet::{FUND_TABLE, HISTORY_TABLE, Seed};
 use capex_core::engine::kernel::{Record, RecordTooLarge, Table};
@@ -97,6 +97,8 @@ struct Head {
     made_at_ms: TimeMs,
     identity: String,
     seed: String,
+    /// Whether identity and seed lay sealed in their directory.
+    sealed: bool,
 }
 
 impl Drop for Head {
@@ -135,6 +137,7 @@ fn is_promise(table: u8) -> bool {
 pub struct Backup {
     identity: Zeroizing<[u8; 32]>,
     seed_text: Zeroizing<String>,
+    is_sealed: bool,
     sealer: Sealer,
 }
 
@@ -146,27 +149,25 @@ impl std::fmt::Debug for Backup {
 
 impl Backup {
     /// Of the node in a data directory: backups under `password`, or without one under the words of
-    /// its seed, which `seed_password` opens if it is sealed.
+    /// its seed. `keys_password` opens identity and seed if they are sealed.
     ///
     /// # Errors
     /// A key file cannot be read, or the system lacks memory or randomness.
     pub fn read(
         datadir: &Path,
-        seed_password: Option<&Password>,
+        keys_password: Option<&Password>,
         password: Option<&Password>,
     ) -> Result<Self, BackupError> {
-        let seed_file = datadir.join(SEED_FILE);
-        let seed = Seed::load(&seed_file, seed_password)?;
-        let seed_text = read_private(&seed_file, HEAD_MAX_BYTES)?;
+        let (identity_file, seed_file) = (datadir.join(IDENTITY_FILE), datadir.join(SEED_FILE));
+        let seed = Seed::load(&seed_file, keys_password)?;
         let sealer = match password {
             Some(password) => Sealer::new(password)?,
             None => Sealer::new(&seed.backup_password())?,
         };
-        let form = || SecretError::Invalid(seed_file.clone());
-        let seed_text = std::str::from_utf8(&seed_text).map_err(|_| form())?;
         Ok(Self {
-            identity: Zeroizing::new(load_secret(&datadir.join(IDENTITY_FILE))?),
-            seed_text: Zeroizing::new(seed_text.to_owned()),
+            identity: Zeroizing::new(load_secret(&identity_file, keys_password)?),
+            seed_text: seed.plain_text(),
+            is_sealed: !is_open_secret(&identity_file)? || !Seed::is_open(&seed_file)?,
             sealer,
         })
     }
@@ -181,6 +182,7 @@ impl Backup {
             made_at_ms: now_ms,
             identity: to_hex(self.identity.as_ref()),
             seed: self.seed_text.to_string(),
+            sealed: self.is_sealed,
         };
         let head = serde_json::to_vec(&head)
             .map_err(|error| BackupError::io(Path::new("the backup"), error.into()))?;
@@ -215,10 +217,12 @@ pub fn records(store: &Store) -> Result<Zeroizing<Vec<u8>>, StoreError> {
 pub struct Restored {
     pub made_at_ms: TimeMs,
     pub records: usize,
+    /// Whether identity and seed lie open now, though they were sealed where the backup was made.
+    pub is_opened: bool,
 }
 
 /// Opens a backup and makes a node of it in `datadir`, which has none: store, identity and seed.
-/// The seed lies there as it did, sealed if it was.
+/// The two are sealed with `keys_password` if there is one.
 ///
 /// # Errors
 /// The directory belongs to a node, the file does not open or is of another network; nothing is
@@ -226,6 +230,7 @@ pub struct Restored {
 pub fn restore(
     file: &Path,
     password: &Password,
+    keys_password: Option<&Password>,
     datadir: &Path,
     meta: &Meta,
     now_ms: TimeMs,
@@ -242,15 +247,20 @@ pub fn restore(
         .map_err(|source| BackupError::io(file, source))?;
     let form = || BackupError::Form(file.to_owned());
     let head: Head = serde_json::from_slice(&first).map_err(|_| form())?;
-    if head.capex_backup != VERSION || from_hex(&head.identity).is_none_or(|b| b.len() != 32) {
+    let identity = Zeroizing::new(from_hex(&head.identity).unwrap_or_default());
+    let identity = <&[u8; 32]>::try_from(identity.as_slice()).map_err(|_| form())?;
+    if head.capex_backup != VERSION {
         return Err(form());
     }
+    let seed = Seed::parse(&head.seed, &seed_file, None).map_err(|_| form())?;
+    let sealer = keys_password.map(Sealer::new).transpose()?;
     let dir = datadir.join(store::DIR);
     let records = store::import(&dir, meta, &mut lines, &mut |_| {})?;
     mark_restored(&dir, meta, now_ms)?;
-    create_private(&identity_file, Zeroizing::new(format!("{}\n", head.identity)).as_bytes())?;
-    create_private(&seed_file, head.seed.as_bytes())?;
-    Ok(Restored { made_at_ms: head.made_at_ms, records })
+    create_secret(&identity_file, identity, sealer.as_ref())?;
+    seed.create(&seed_file, sealer.as_ref())?;
+    let is_opened = head.sealed && sealer.is_none();
+    Ok(Restored { made_at_ms: head.made_at_ms, records, is_opened })
 }
 
 fn open(file: &Path, password: &Password) -> Result<Zeroizing<Vec<u8>>, BackupError> {

@@ -532,17 +532,43 @@ fn a_seed_is_made_shown_sealed_and_restored_without_a_daemon() {
     assert!(made["birthday_at"].as_u64().unwrap() > 1_700_000_000_000);
 
     let (right, wrong) = (file("right", "correct horse\n"), file("wrong", "battery\n"));
+    // As the first start makes it.
+    let (key, seed) = (format!("{dir}/identity.key"), format!("{dir}/wallet.seed"));
+    let identity = format!("{}\n", "5a".repeat(32));
+    file(&key, &identity);
+    let read = |path: &str| std::fs::read_to_string(path).unwrap();
+    let open_seed = read(&seed);
     let none = json_error(at(dir, &["wallet", "encrypt"]));
     assert_eq!(none, (2, "secret.no_password".to_owned()));
     let opened = json_error(at(dir, &["wallet", "decrypt", "--password-file", &right]));
     assert_eq!(opened, (6, "secret.not_sealed".to_owned()));
     assert_eq!(at(dir, &["wallet", "encrypt", "--password-file", &right]).0, 0);
+    assert!(!read(&key).contains(identity.trim()), "the identity is sealed as well");
+    let twice = json_error(at(dir, &["wallet", "encrypt", "--password-file", &right]));
+    assert_eq!(twice, (1, "secret.sealed".to_owned()));
+    let (sealed_key, sealed_seed) = (read(&key), read(&seed));
+    let shut = json_error(at(dir, &["wallet", "decrypt", "--password-file", &wrong]));
+    assert_eq!(shut, (4, "secret.wrong_password".to_owned()));
+    assert_eq!((read(&key), read(&seed)), (sealed_key.clone(), sealed_seed.clone()));
+    // A crash between the two files: the same command, or its opposite, ends the work.
+    for (left_key, left_seed) in [(&identity, &sealed_seed), (&sealed_key, &open_seed)] {
+        for (verb, is_sealed) in [("encrypt", true), ("decrypt", false)] {
+            file(&key, left_key);
+            file(&seed, left_seed);
+            assert_eq!(at(dir, &["wallet", verb, "--password-file", &right]).0, 0);
+            let kept = [read(&key) != identity, read(&seed) != open_seed];
+            assert_eq!(kept, [is_sealed; 2], "{verb}");
+        }
+    }
+    file(&key, &sealed_key);
+    file(&seed, &sealed_seed);
     assert_eq!(json_error(at(dir, &["wallet", "words"])), (1, "secret.sealed".to_owned()));
     let locked = json_error(at(dir, &["wallet", "words", "--password-file", &wrong]));
     assert_eq!(locked, (4, "secret.wrong_password".to_owned()));
     assert_eq!(words(dir, &["--password-file", &right]), made);
     assert_eq!(at(dir, &["wallet", "decrypt", "--password-file", &right]).0, 0);
     assert_eq!(words(dir, &[]), made);
+    assert_eq!((read(&key), read(&seed)), (identity, open_seed));
 
     let list: Vec<&str> =
         made["words"].as_array().unwrap().iter().map(|w| w.as_str().unwrap()).collect();

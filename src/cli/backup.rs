@@ -40,7 +40,8 @@ Next: capex backup restore capex.backup --words-file words.txt --datadir other")
     /// Make a node of a backup, in a data directory that has none
     ///
     /// Never run the old node beside the restored one. The restored node first asks its peers what
-    /// its key has signed since the backup was made, and sells nothing before.
+    /// its key has signed since the backup was made, and sells nothing before. Keys are sealed if
+    /// the configuration names a password for them (wallet.password_file), else they lie open.
     #[command(after_help = "Examples:
   capex backup restore capex.backup --words-file words.txt
   capex backup restore capex.backup --password-file password.txt --datadir other
@@ -73,6 +74,7 @@ struct RestoredNode {
     datadir: PathBuf,
     made_at: u64,
     records: usize,
+    encrypted: bool,
 }
 
 /// Runs it.
@@ -133,19 +135,26 @@ fn records(config: &Config) -> Result<zeroize::Zeroizing<Vec<u8>>, Failure> {
 fn restore(from: &Path, password: &Password, context: &mut Context<'_>) -> Result<(), Failure> {
     let config = context.config()?;
     let meta = Meta { network: config.params.name.clone(), magic: config.params.magic };
-    let restored = backup::restore(from, password, &config.datadir, &meta, now_ms())
+    let keys = config.wallet.password_file.as_deref().map(Password::read).transpose()?;
+    let restored = backup::restore(from, password, keys.as_ref(), &config.datadir, &meta, now_ms())
         .map_err(|error| refused(&error))?;
     let shown = RestoredNode {
         datadir: config.datadir,
         made_at: restored.made_at_ms,
         records: restored.records,
+        encrypted: keys.is_some(),
     };
     context.show(&shown, |shown, page| {
         page.field("datadir", shown.datadir.display())
             .field("made", utc(shown.made_at))
             .field("records", shown.records)
-            .line("What was signed after that moment is not in it: the node asks its peers for it.")
-            .line("Next: capex up");
+            .line(
+                "What was signed after that moment is not in it: the node asks its peers for it.",
+            );
+        if restored.is_opened {
+            page.line("Keys that were sealed lie open here: capex wallet encrypt");
+        }
+        page.line("Next: capex up");
     })
 }
 

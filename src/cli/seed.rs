@@ -1,16 +1,17 @@
-//! `capex wallet words|encrypt|decrypt|restore`: the seed file, whether a daemon runs or not.
+//! `capex wallet words|encrypt|decrypt|restore`: the files of keys, whether a daemon runs or not.
 
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
+use zeroize::Zeroizing;
 
 use super::Context;
 use super::failure::Failure;
 use super::output::Page;
 use super::time::{Moment, utc};
-use crate::node::config::SEED_FILE;
+use crate::node::config::{IDENTITY_FILE, SEED_FILE};
 use crate::node::now_ms;
-use crate::store::{Password, SecretError};
+use crate::store::{Password, Sealer, SecretError, is_open_secret, load_secret, replace_secret};
 use crate::wallet::Seed;
 use capex_core::reason;
 
@@ -37,7 +38,53 @@ struct Words<'a> {
 #[derive(Serialize)]
 struct Kept {
     seed: PathBuf,
+    /// Absent before the first start, which makes it.
+    identity: Option<PathBuf>,
     encrypted: bool,
+}
+
+/// Both files of keys, of which the identity is made by the first start.
+struct Files {
+    seed: PathBuf,
+    identity: PathBuf,
+}
+
+impl Files {
+    fn of(context: &Context<'_>) -> Result<Self, Failure> {
+        let dir = context.config()?.datadir;
+        Ok(Self { seed: dir.join(SEED_FILE), identity: dir.join(IDENTITY_FILE) })
+    }
+
+    fn has_identity(&self) -> Result<bool, Failure> {
+        self.identity.try_exists().map_err(|error| Failure::file(&self.identity, &error))
+    }
+
+    /// Seals both files, or opens both. Each is whole at any moment, and a start reads one of
+    /// either kind with the password: what a crash leaves half done is done by the next time.
+    fn rewrite(&self, password: &Password, seal: bool) -> Result<Option<PathBuf>, Failure> {
+        // Before anything is written: a wrong password leaves both as they are.
+        let seed = Seed::load(&self.seed, Some(password))?;
+        let identity = self.has_identity()?;
+        let identity = identity.then(|| load_secret(&self.identity, Some(password)));
+        let identity = identity.transpose()?.map(Zeroizing::new);
+        let sealer = seal.then(|| Sealer::new(password)).transpose();
+        let sealer =
+            sealer.map_err(|error| Failure::file(&self.seed, &std::io::Error::other(error)))?;
+        if Seed::is_open(&self.seed)? == seal {
+            seed.replace(&self.seed, sealer.as_ref())?;
+        }
+        let Some(identity) = identity else { return Ok(None) };
+        if is_open_secret(&self.identity)? == seal {
+            replace_secret(&self.identity, &identity, sealer.as_ref())?;
+        }
+        Ok(Some(self.identity.clone()))
+    }
+
+    /// Whether seed and identity both lie open (or sealed).
+    fn are_all(&self, open: bool) -> Result<bool, Failure> {
+        let identity = !self.has_identity()? || is_open_secret(&self.identity)? == open;
+        Ok(identity && Seed::is_open(&self.seed)? == open)
+    }
 }
 
 /// The seed file of the data directory that flags and configuration name.
@@ -87,28 +134,30 @@ pub fn words(flag: Option<&Path>, context: &mut Context<'_>) -> Result<(), Failu
     })
 }
 
-/// Seals the seed file with a password.
+/// Seals seed and identity with a password.
 ///
 /// # Errors
-/// It is sealed already, or a file cannot be read or written.
+/// They are sealed already, or a file cannot be read or written.
 pub fn encrypt(flag: Option<&Path>, context: &mut Context<'_>) -> Result<(), Failure> {
-    let (path, password) = (place(context)?, needed(password(flag, context)?)?);
-    let seed = Seed::load(&path, None)?;
-    seed.replace(&path, Some(&password))?;
-    kept(path, true, context)
+    let (files, password) = (Files::of(context)?, needed(password(flag, context)?)?);
+    if files.are_all(false)? {
+        return Err(SecretError::Sealed(files.seed).into());
+    }
+    let identity = files.rewrite(&password, true)?;
+    kept(Kept { seed: files.seed, identity, encrypted: true }, context)
 }
 
-/// Takes the password away from the seed file.
+/// Takes the password away from seed and identity.
 ///
 /// # Errors
 /// The password is wrong, or a file cannot be read or written.
 pub fn decrypt(flag: Option<&Path>, context: &mut Context<'_>) -> Result<(), Failure> {
-    let (path, password) = (place(context)?, needed(password(flag, context)?)?);
-    if Seed::load(&path, None).is_ok() {
-        return Err(SecretError::NotSealed(path).into());
+    let (files, password) = (Files::of(context)?, needed(password(flag, context)?)?);
+    if files.are_all(true)? {
+        return Err(SecretError::NotSealed(files.seed).into());
     }
-    Seed::load(&path, Some(&password))?.replace(&path, None)?;
-    kept(path, false, context)
+    let identity = files.rewrite(&password, false)?;
+    kept(Kept { seed: files.seed, identity, encrypted: false }, context)
 }
 
 /// Makes the seed file from words.
@@ -122,7 +171,7 @@ pub fn restore(
 ) -> Result<(), Failure> {
     let (path, password) = (place(context)?, password(flag, context)?);
     create(&path, Some(from), password.as_ref())?;
-    kept(path, password.is_some(), context)
+    kept(Kept { seed: path, identity: None, encrypted: password.is_some() }, context)
 }
 
 /// Makes a seed file: of words, or fresh. An old one stays where a fresh one would do.
@@ -150,12 +199,15 @@ pub fn create(
     if let Some(dir) = path.parent() {
         super::init::make_private_dir(dir)?;
     }
-    Ok(seed.create(path, password)?)
+    let sealer = password.map(Sealer::new).transpose();
+    let sealer = sealer.map_err(|error| Failure::file(path, &std::io::Error::other(error)))?;
+    Ok(seed.create(path, sealer.as_ref())?)
 }
 
-fn kept(seed: PathBuf, encrypted: bool, context: &mut Context<'_>) -> Result<(), Failure> {
-    context.show(&Kept { seed, encrypted }, |kept, page: &mut Page| {
+fn kept(kept: Kept, context: &mut Context<'_>) -> Result<(), Failure> {
+    context.show(&kept, |kept, page: &mut Page| {
         page.field("seed", kept.seed.display())
+            .maybe("identity", kept.identity.as_ref().map(|path| path.display()))
             .field("encrypted", if kept.encrypted { "yes" } else { "no" });
         if kept.encrypted {
             page.line("A start needs the password: capex up --password-file FILE");

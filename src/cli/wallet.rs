@@ -93,14 +93,14 @@ Next: capex wallet words")]
 
 Next: capex wallet encrypt")]
     Words(PasswordFile),
-    /// Seal the seed file with a password
+    /// Seal the keys, of coins and of the node, with a password
     #[command(after_help = "Examples:
   capex wallet encrypt --password-file /run/secrets/capex
   capex wallet encrypt --datadir /tmp/a --password-file /tmp/a.password
 
 Next: capex up --password-file /run/secrets/capex")]
     Encrypt(PasswordFile),
-    /// Take the password away from the seed file
+    /// Take the password away from the keys
     #[command(after_help = "Examples:
   capex wallet decrypt --password-file /run/secrets/capex
   capex wallet decrypt --datadir /tmp/a --password-file /tmp/a.password

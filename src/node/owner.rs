@@ -99,8 +99,10 @@ mod tests {
 
     use super::*;
     use crate::node::NodeError;
-    use crate::node::config::{Config, Overrides};
+    use crate::node::config::{Config, IDENTITY_FILE, Overrides, SEED_FILE};
     use crate::node::startup::open_datadir;
+    use crate::store::{Password, Sealer, create_private, is_open_secret, replace_secret};
+    use crate::wallet::Seed;
 
     fn config(dir: &Path) -> Config {
         let flags = Overrides {
@@ -138,6 +140,39 @@ mod tests {
             fs::write(&path, own).unwrap();
             open().unwrap();
         }
+    }
+
+    /// Identity and seed, each sealed or open: what a crash in the middle of sealing or opening
+    /// them can leave.
+    #[test]
+    fn a_directory_opens_with_the_password_whatever_a_crash_left_sealed() {
+        let dir = tempfile::tempdir().unwrap();
+        let open = config(dir.path());
+        let opened = |config: &Config| open_datadir(config).map(|opened| opened.identity);
+        let identity = opened(&open).unwrap();
+        let file = dir.path().join("password");
+        create_private(&file, "correct horse\n").unwrap();
+        let mut sealed = config(dir.path());
+        sealed.wallet.password_file = Some(file.clone());
+        let (key, seed) = (dir.path().join(IDENTITY_FILE), dir.path().join(SEED_FILE));
+        let words = Seed::load(&seed, None).unwrap();
+        let sealer = Sealer::new(&Password::read(&file).unwrap()).unwrap();
+        for (seals_key, seals_seed) in [(false, true), (true, true), (true, false), (false, false)]
+        {
+            replace_secret(&key, &identity, seals_key.then_some(&sealer)).unwrap();
+            words.replace(&seed, seals_seed.then_some(&sealer)).unwrap();
+            assert_eq!(opened(&sealed).unwrap(), identity, "{seals_key} {seals_seed}");
+            let code = opened(&open).map_err(|error| error.code().to_owned());
+            let refused = seals_key || seals_seed;
+            let expected = if refused { Err("secret.sealed".to_owned()) } else { Ok(identity) };
+            assert_eq!(code, expected, "{seals_key} {seals_seed}");
+        }
+        // The first start with a password leaves no key open.
+        let other = tempfile::tempdir().unwrap();
+        let fresh = Config { wallet: sealed.wallet, ..config(other.path()) };
+        opened(&fresh).unwrap();
+        assert!(!is_open_secret(&other.path().join(IDENTITY_FILE)).unwrap());
+        assert!(!Seed::is_open(&other.path().join(SEED_FILE)).unwrap());
     }
 
     #[test]

@@ -86,9 +86,9 @@ pub(super) fn open_datadir(config: &Config) -> Result<Opened, NodeError> {
     let owner = Owner::of(&store)?;
     owner.expect(&identity_file)?;
     owner.expect(&seed_file)?;
-    let identity = load_or_create_secret(&identity_file)?;
-    let chain = config.params.chain.network;
     let password = config.wallet.password_file.as_deref().map(Password::read).transpose()?;
+    let identity = load_or_create_secret(&identity_file, password.as_ref())?;
+    let chain = config.params.chain.network;
     let now_s = now_ms() / 1000;
     let keys = wallet::Keys::load_or_create(&seed_file, chain, password.as_ref(), now_s)?;
     let settlement = keys.settlement_secret()?;

@@ -20,6 +20,7 @@ mod error;
 mod export;
 mod index;
 mod journal;
+mod key_file;
 mod layout;
 mod lock;
 mod places;
@@ -44,13 +45,14 @@ pub use check::{IndexState, Report, check};
 pub use error::StoreError;
 pub use export::import;
 pub use journal::Tuning;
+pub use key_file::{
+    create_secret, is_open_secret, load_or_create_secret, load_secret, replace_secret,
+};
 pub use lock::holder;
 pub use record::{MAX_FRAME_BYTES, Row, erase, upsert};
 pub use schema::{Meta, RESERVED_TABLE, SCHEMA_VERSION};
-pub use seal::{Password, SealError, Sealer, seal, unseal};
-pub use secret::{
-    SecretError, create_private, load_or_create_secret, load_secret, read_private, replace_private,
-};
+pub use seal::{Password, SealError, Sealer, unseal};
+pub use secret::{SecretError, create_private, read_private, replace_private};
 
 use index::{Index, record_bytes};
 use journal::Journal;

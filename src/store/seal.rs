@@ -122,15 +122,7 @@ impl Sealer {
     }
 }
 
-/// Closes bytes under a password, for a purpose.
-///
-/// # Errors
-/// [`SealError::System`].
-pub fn seal(password: &Password, purpose: &str, plain: &[u8]) -> Result<Vec<u8>, SealError> {
-    Sealer::new(password)?.seal(purpose, plain)
-}
-
-/// Opens what [`seal`] closed for the same purpose.
+/// Opens what [`Sealer::seal`] closed for the same purpose.
 ///
 /// # Errors
 /// All of [`SealError`].
@@ -175,6 +167,10 @@ fn be_u32(bytes: &[u8]) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn seal(password: &Password, purpose: &str, plain: &[u8]) -> Result<Vec<u8>, SealError> {
+        Sealer::new(password)?.seal(purpose, plain)
+    }
 
     #[test]
     fn what_is_sealed_opens_with_its_password_for_its_purpose_alone() {

@@ -7,11 +7,6 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
-use capex_core::ids::{from_hex, to_hex};
-
-/// Longest file of a plain secret, bytes: 64 digits and a line end.
-const FILE_MAX_BYTES: u64 = 66;
-
 /// Why there is no secret.
 #[derive(Debug, thiserror::Error)]
 pub enum SecretError {
@@ -69,33 +64,6 @@ impl SecretError {
     pub(crate) fn io(path: &Path, source: io::Error) -> Self {
         Self::Io { path: path.to_owned(), source }
     }
-}
-
-/// Reads the secret of a file, or makes it from the system's randomness: 32 bytes in hex,
-/// mode 0600.
-///
-/// # Errors
-/// Others may read the file, it holds something else, or the system refuses.
-pub fn load_or_create_secret(path: &Path) -> Result<[u8; 32], SecretError> {
-    if !path.try_exists().map_err(|source| SecretError::io(path, source))? {
-        let mut secret = Zeroizing::new([0u8; 32]);
-        let drawn = getrandom::fill(secret.as_mut()).map_err(io::Error::other);
-        drawn.map_err(|source| SecretError::io(path, source))?;
-        create_private(path, Zeroizing::new(format!("{}\n", to_hex(secret.as_ref()))).as_bytes())?;
-    }
-    load_secret(path)
-}
-
-/// Reads the secret of a file.
-///
-/// # Errors
-/// Others may read the file, it holds something else, or it cannot be read.
-pub fn load_secret(path: &Path) -> Result<[u8; 32], SecretError> {
-    let bytes = read_private(path, FILE_MAX_BYTES)?;
-    let text = std::str::from_utf8(&bytes).unwrap_or_default();
-    from_hex(text.strip_suffix('\n').unwrap_or(text))
-        .and_then(|bytes| Zeroizing::new(bytes).as_slice().try_into().ok())
-        .ok_or_else(|| SecretError::Invalid(path.to_owned()))
 }
 
 /// Reads a file that only its owner may read.

@@ -17,7 +17,7 @@ use bitcoin::hashes::{Hash, HashEngine, Hmac, HmacEngine, sha256};
 use zeroize::Zeroizing;
 
 use crate::store::{
-    Password, SealError, SecretError, create_private, read_private, replace_private, seal, unseal,
+    Password, SealError, Sealer, SecretError, create_private, read_private, replace_private, unseal,
 };
 use capex_core::ids::{from_hex, to_hex};
 
@@ -120,6 +120,18 @@ impl Seed {
         Password::new(&to_hex(Hmac::from_engine(mac).as_byte_array()))
     }
 
+    /// Whether the seed of a file lies open.
+    ///
+    /// # Errors
+    /// As [`Seed::load`].
+    pub fn is_open(path: &Path) -> Result<bool, SecretError> {
+        match Self::load(path, None) {
+            Ok(_) => Ok(true),
+            Err(SecretError::Sealed(_)) => Ok(false),
+            Err(other) => Err(other),
+        }
+    }
+
     /// The 64 bytes of BIP-39 from which BIP-32 keys follow.
     pub(super) fn bytes(&self) -> Zeroizing<[u8; 64]> {
         let mnemonic = Mnemonic::from_entropy_in(Language::English, &self.entropy);
@@ -133,7 +145,18 @@ impl Seed {
     /// Others may read the file, it holds no seed, or it is sealed under another password.
     pub fn load(path: &Path, password: Option<&Password>) -> Result<Self, SecretError> {
         let bytes = read_private(path, FILE_MAX_BYTES)?;
-        let text = std::str::from_utf8(&bytes).unwrap_or_default();
+        Self::parse(std::str::from_utf8(&bytes).unwrap_or_default(), path, password)
+    }
+
+    /// Reads the text of a seed file that lies, or shall lie, at `path`.
+    ///
+    /// # Errors
+    /// As [`Seed::load`].
+    pub fn parse(
+        text: &str,
+        path: &Path,
+        password: Option<&Password>,
+    ) -> Result<Self, SecretError> {
         let invalid = || SecretError::Invalid(path.to_owned());
         let mut lines = text.lines();
         if lines.next() != Some(HEAD) {
@@ -172,34 +195,33 @@ impl Seed {
     ) -> Result<Self, SecretError> {
         if !path.try_exists().map_err(|source| SecretError::io(path, source))? {
             let seed = Self::generate(now_s).map_err(|source| SecretError::io(path, source))?;
-            seed.create(path, password)?;
+            let sealer = password.map(Sealer::new).transpose();
+            let sealer =
+                sealer.map_err(|error| SecretError::io(path, std::io::Error::other(error)))?;
+            seed.create(path, sealer.as_ref())?;
         }
         Self::load(path, password)
     }
 
-    /// Writes a new seed file, sealed if there is a password; one that is there already stays.
+    /// Writes a new seed file, sealed or open; one that is there already stays.
     ///
     /// # Errors
     /// The system refuses.
-    pub fn create(&self, path: &Path, password: Option<&Password>) -> Result<(), SecretError> {
-        create_private(path, self.text(path, password)?.as_bytes())
+    pub fn create(&self, path: &Path, sealer: Option<&Sealer>) -> Result<(), SecretError> {
+        create_private(path, self.text(path, sealer)?.as_bytes())
     }
 
-    /// Puts itself in the place of a seed file, sealed if there is a password.
+    /// Puts itself in the place of a seed file, sealed or open.
     ///
     /// # Errors
     /// The system refuses; the old file is whole then.
-    pub fn replace(&self, path: &Path, password: Option<&Password>) -> Result<(), SecretError> {
-        replace_private(path, self.text(path, password)?.as_bytes())
+    pub fn replace(&self, path: &Path, sealer: Option<&Sealer>) -> Result<(), SecretError> {
+        replace_private(path, self.text(path, sealer)?.as_bytes())
     }
 
-    fn text(
-        &self,
-        path: &Path,
-        password: Option<&Password>,
-    ) -> Result<Zeroizing<String>, SecretError> {
-        let Some(password) = password else { return Ok(self.plain_text()) };
-        let sealed = seal(password, PURPOSE, &self.entropy);
+    fn text(&self, path: &Path, sealer: Option<&Sealer>) -> Result<Zeroizing<String>, SecretError> {
+        let Some(sealer) = sealer else { return Ok(self.plain_text()) };
+        let sealed = sealer.seal(PURPOSE, &self.entropy);
         let sealed = sealed.map_err(|e| SecretError::io(path, std::io::Error::other(e)))?;
         Ok(self.file_text(&format!("sealed {}", to_hex(&sealed))))
     }

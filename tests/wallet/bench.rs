@@ -16,7 +16,7 @@ pub(crate) use bitcoin::{
     Transaction, TxIn, TxMerkleNode, TxOut, Txid, Witness, constants::genesis_block,
 };
 pub(crate) use capex::chain::ChainUpdate;
-pub(crate) use capex::store::{Meta, Password, Record, Row, Store, StoreError};
+pub(crate) use capex::store::{Meta, Password, Record, Row, Sealer, Store, StoreError};
 pub(crate) use capex::wallet::{
     Amounts, Balance, Funded, Keys, Persist, Seed, Wallet, WalletError, faucet_spend,
 };

@@ -88,7 +88,7 @@ fn a_sealed_seed_opens_with_its_password_alone() {
     let path = dir.path().join("seed");
     let (right, wrong) = (Password::new("a b c"), Password::new("a b d"));
     let seed = Seed::from_words(WORDS, Some(7)).unwrap();
-    seed.create(&path, Some(&right)).unwrap();
+    seed.create(&path, Some(&Sealer::new(&right).unwrap())).unwrap();
     let text = std::fs::read_to_string(&path).unwrap();
     assert!(!text.contains("abandon") && text.contains("birthday 7"), "{text}");
     assert_eq!(Seed::load(&path, None).unwrap_err().code(), "secret.sealed");
