@@ -5,6 +5,12 @@
 
 #[path = "settlement_world/chain.rs"]
 mod chain;
+#[path = "settlement_world/conduct.rs"]
+mod conduct;
+#[path = "settlement_world/fees.rs"]
+mod fees;
+#[path = "settlement_world/pace.rs"]
+mod pace;
 #[path = "settlement_world/party.rs"]
 mod party;
 #[path = "settlement_world/resale.rs"]
@@ -74,6 +80,8 @@ struct World {
     catch: Option<fn(&Message) -> bool>,
     caught: Vec<(usize, usize, Message)>,
     messages: usize,
+    /// Every message posted: when, by whom, to whom.
+    posted: Vec<(u64, usize, usize, Message)>,
     faults: Faults,
     events: Vec<Vec<TradeEvent>>,
     crashes: usize,
@@ -111,6 +119,7 @@ impl World {
             catch: None,
             caught: Vec::new(),
             messages: 0,
+            posted: Vec::new(),
             faults,
             events: vec![Vec::new(); 3],
             crashes: 0,
@@ -206,6 +215,7 @@ impl World {
     fn post(&mut self, from: usize, to: usize, message: Message) {
         let number = self.messages;
         self.messages += 1;
+        self.posted.push((self.now_ms, from, to, message.clone()));
         if self.catch.is_some_and(|is| is(&message)) {
             self.caught.push((from, to, message));
             return;

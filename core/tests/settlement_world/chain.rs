@@ -27,6 +27,10 @@ pub(crate) struct Chain {
     pub(crate) hold_contracts: bool,
     /// No claim is mined.
     pub(crate) hold_claims: bool,
+    /// Nothing is mined.
+    pub(crate) hold_all: bool,
+    /// Why every broadcast is refused.
+    pub(crate) refuses: Option<&'static str>,
     /// No claim reaches anybody's mempool.
     pub(crate) censor_claims: bool,
     /// (target, sat per 1,000 vB) that every source tells.
@@ -47,6 +51,8 @@ impl Chain {
             mempool: Vec::new(),
             hold_contracts: false,
             hold_claims: false,
+            hold_all: false,
+            refuses: None,
             censor_claims: false,
             feerates: vec![(2, 1000), (6, 1000)],
             median_time_past_s: 0,
@@ -84,6 +90,9 @@ impl Chain {
     pub(crate) fn broadcast(&mut self, tx: &Transaction) -> Result<(), String> {
         let txid = tx.compute_txid();
         self.offered.push(txid);
+        if let Some(why) = self.refuses {
+            return Err(why.to_owned());
+        }
         if self.censor_claims && is_claim(tx) {
             return Ok(());
         }
@@ -163,8 +172,11 @@ impl Chain {
     /// before it in this one.
     pub(crate) fn mine(&mut self) {
         let (hold_contracts, hold_claims) = (self.hold_contracts, self.hold_claims);
+        let hold_all = self.hold_all;
         let held = |tx: &Transaction| {
-            hold_contracts && tx.output[0].value.to_sat() == 50_000 || hold_claims && is_claim(tx)
+            hold_all
+                || hold_contracts && tx.output[0].value.to_sat() == 50_000
+                || hold_claims && is_claim(tx)
         };
         let mut block: Vec<Transaction> = Vec::new();
         let mut left = Vec::new();

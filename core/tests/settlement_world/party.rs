@@ -15,7 +15,8 @@ use capex_core::certificate::objects::{Activation, Binding, Issue, Payment};
 use capex_core::certificate::{Certificate, Hop, VerifiedCertificate, verify};
 use capex_core::engine::io::{Effect, Funding, Topic};
 use capex_core::engine::kernel::{
-    ChainView, Conduct, Context, Counters, Keys, Outbox, Record, Treasury, WalletView,
+    ChainView, Conduct, Context, Counters, Keys, Miss, Outbox, Record, Subject, Timer, Treasury,
+    WalletView,
 };
 use capex_core::engine::messages::{SettleReply, SettleRequest};
 use capex_core::engine::trades::{
@@ -383,6 +384,12 @@ pub(crate) struct Party {
     pub(crate) funded: Vec<(FundingId, Result<Funding, String>)>,
     /// Its coins wait for the change of another funding.
     pub(crate) is_short: bool,
+    /// Most that it is willing to lose in fees, sat.
+    pub(crate) max_loss_sat: u64,
+    /// Why its wallet refuses everything.
+    pub(crate) wallet_refuses: Option<&'static str>,
+    /// What its wallet was asked for: the number of outputs, and sat per 1,000 vB.
+    pub(crate) wallet_asked: Vec<(usize, u64)>,
     pub(crate) released: Vec<FundingId>,
     /// Fundings whose coins others may take.
     pub(crate) lent: Vec<FundingId>,
@@ -435,6 +442,9 @@ impl Party {
             rescan: false,
             funded: Vec::new(),
             is_short: false,
+            max_loss_sat: 10_000,
+            wallet_refuses: None,
+            wallet_asked: Vec::new(),
             released: Vec::new(),
             lent: Vec::new(),
             answers: Vec::new(),
@@ -471,8 +481,11 @@ impl Party {
         seller: Key,
         title: Option<(Key, Certificate)>,
     ) -> Vec<TradeEvent> {
-        let limits =
-            BuyLimits { fee_cap_sat: 10_000, max_loss_sat: 10_000, features: setup.features };
+        let limits = BuyLimits {
+            fee_cap_sat: 10_000,
+            max_loss_sat: self.max_loss_sat,
+            features: setup.features,
+        };
         let purchase = Purchase { seller, to: self.key(), title, limits };
         let mut ctx = context!(self, setup, now_ms);
         let (row, trade) = (&setup.row, setup.trade());
@@ -488,6 +501,18 @@ impl Party {
 
     pub(crate) fn view(&self, setup: &Setup) -> Option<TradeView> {
         self.trades.view(setup.trade())
+    }
+
+    /// Another broke a promise earlier.
+    pub(crate) fn has_missed(&mut self, setup: &Setup, miss: Miss, by: usize) {
+        let by = Self::new(u8::try_from(by + 1).unwrap()).key();
+        let mut ctx = context!(self, setup, setup.start_ms);
+        ctx.missed(Subject::Key(by), miss);
+    }
+
+    /// What it waits for next.
+    pub(crate) fn next_timer(&self) -> Option<Timer> {
+        self.trades.next_deadline().map(|(_, why)| why)
     }
 
     pub(crate) fn committed_sat(&self) -> u64 {
@@ -594,8 +619,10 @@ impl Party {
         outputs: &[(ScriptBuf, u64)],
         feerate_sat_kvb: u64,
     ) {
-        if self.is_short {
-            self.funded.push((id, Err("wallet.insufficient_funds".to_owned())));
+        self.wallet_asked.push((outputs.len(), feerate_sat_kvb));
+        let short = self.is_short.then_some("wallet.insufficient_funds");
+        if let Some(code) = self.wallet_refuses.or(short) {
+            self.funded.push((id, Err(code.to_owned())));
             return;
         }
         let fee_sat = feerate_sat_kvb * 154 / 1000;

@@ -1,0 +1,131 @@
+//! What a party remembers of the others: who broke a promise, and who kept one.
+
+use std::collections::BTreeMap;
+
+use capex_core::engine::kernel::Miss;
+
+use super::*;
+
+impl World {
+    /// What a party holds against another.
+    fn misses(&self, who: usize, of: usize) -> BTreeMap<Miss, u32> {
+        let key = self.parties[of].key();
+        self.parties[who].conduct.misses(&key).cloned().unwrap_or_default()
+    }
+
+    /// Brings one party back.
+    pub(crate) fn heal_only(&mut self, who: usize) {
+        self.parties[who].online = true;
+        self.parties[who].restart(&self.setup, self.now_ms);
+        self.settle(who);
+    }
+}
+
+fn once(miss: Miss) -> BTreeMap<Miss, u32> {
+    BTreeMap::from([(miss, 1)])
+}
+
+#[test]
+fn who_lets_a_trade_lapse_is_remembered_and_nobody_else() {
+    let none = BTreeMap::new;
+    // No terms.
+    let mut world = World::of_three(Faults::default());
+    world.parties[SELLER].online = false;
+    let mut world = world.open();
+    world.until("aborted", |world| world.state(BUYER) == "aborted");
+    assert_eq!(world.misses(BUYER, SELLER), once(Miss::Terms));
+    assert_eq!(world.misses(BUYER, PROVIDER), none());
+
+    // No lock.
+    let mut world = World::of_three(Faults::default());
+    world.parties[PROVIDER].online = false;
+    let mut world = world.open();
+    world.until("aborted", |world| world.state(BUYER) == "aborted");
+    assert_eq!(world.misses(BUYER, PROVIDER), once(Miss::Lock));
+    assert_eq!(world.misses(BUYER, SELLER), none());
+
+    // No acknowledgement.
+    let mut world = World::of_three(Faults::default()).open();
+    world.until("locked", |world| world.state(BUYER) == "locked");
+    world.parties[PROVIDER].online = false;
+    world.until("cancelled", |world| world.state(BUYER) == "cancelled");
+    assert_eq!(world.misses(BUYER, PROVIDER), once(Miss::Acknowledgement));
+
+    // A provider that was paid.
+    let mut world = World::of_three(Faults::default()).open();
+    world.until("funded", |world| world.state(BUYER) == "fund_confirmed");
+    world.parties[PROVIDER].online = false;
+    world.until("defaulted", |world| world.state(BUYER) == "defaulted");
+    assert_eq!(world.misses(BUYER, PROVIDER), once(Miss::Default));
+    assert_eq!(world.misses(BUYER, SELLER), none());
+}
+
+#[test]
+fn a_seller_that_does_not_claim_in_time_is_remembered() {
+    let mut world = World::of_three(Faults::default()).open();
+    world.until("funded", |world| world.state(BUYER) == "fund_sent");
+    world.parties[SELLER].online = false;
+    world.until("refunded", |world| world.state(BUYER) == "refunded");
+    assert_eq!(world.misses(BUYER, SELLER), once(Miss::Claim));
+    assert_eq!(world.misses(BUYER, PROVIDER), BTreeMap::new());
+}
+
+/// It must not reveal: the refund would outrun its claim.
+#[test]
+fn a_seller_that_was_funded_too_late_is_not() {
+    let mut world = World::new(Faults::default()).open();
+    world.chain.hold_contracts = true;
+    world.until("sent", |world| world.state(BUYER) == "fund_sent");
+    let fund = world.chain.mempool.clone();
+    let fund_by = world.view(BUYER).unwrap().fund_by.unwrap();
+    world.until("past F", |world| {
+        world.chain.height() >= fund_by || world.state(BUYER) == "cancelling"
+    });
+    // Nothing is mined until then, and then it is the funding.
+    world.chain.hold_all = true;
+    world.until("past F", |world| world.chain.height() >= fund_by);
+    world.chain.mempool = fund;
+    (world.chain.hold_all, world.chain.hold_contracts) = (false, false);
+    world.run("refunded", "released");
+    assert_eq!(world.misses(BUYER, SELLER), BTreeMap::new());
+}
+
+/// One that waits for a block too long is nobody's fault.
+#[test]
+fn a_funding_that_does_not_confirm_is_held_against_nobody() {
+    let mut world = World::new(Faults::default()).open();
+    world.chain.hold_contracts = true;
+    world.run("cancelled", "released");
+    assert_eq!(world.misses(BUYER, SELLER), BTreeMap::new());
+}
+
+#[test]
+fn a_sale_that_comes_true_makes_good_for_an_earlier_miss() {
+    let mut world = World::new(Faults::default());
+    world.parties[BUYER].has_missed(&Setup::new(), Miss::Terms, SELLER);
+    assert_eq!(world.misses(BUYER, SELLER), once(Miss::Terms));
+    let mut world = world.open();
+    world.run("active", "settled");
+    assert_eq!(world.misses(BUYER, SELLER), BTreeMap::new());
+}
+
+#[test]
+fn a_broadcast_that_is_refused_says_why_until_one_is_taken() {
+    let mut world = World::new(Faults::default()).open();
+    world.until("funded", |world| world.state(SELLER) == "fund_seen");
+    world.parties[SELLER].online = false;
+    world.chain.refuses = Some("mempool full");
+    world.until("refunding", |world| world.state(BUYER) == "refunding");
+    assert_eq!(world.view(BUYER).unwrap().trouble.as_deref(), Some("mempool full"));
+    world.chain.refuses = None;
+    world.until("sent", |world| world.view(BUYER).unwrap().trouble.is_none());
+    world.until("refunded", |world| world.state(BUYER) == "refunded");
+
+    let mut world = World::new(Faults::default()).open();
+    world.chain.hold_contracts = true;
+    world.until("cancelling", |world| world.state(BUYER) == "cancelling");
+    world.chain.refuses = Some("mempool full");
+    world.until("refused", |world| world.view(BUYER).unwrap().trouble.is_some());
+    world.chain.refuses = None;
+    world.run("cancelled", "released");
+}
