@@ -190,6 +190,16 @@ fn a_buyer_takes_only_the_certificate_of_its_row() {
             let provider = stranger().key();
             resign(stranger().keys(), setup, issue, |issue: &mut Issue| issue.provider = provider);
         }),
+        ("another provider, and terms that follow it", "terms.wrong_issue", |a| {
+            let (setup, seller) = (&a.world.setup, a.world.parties[SELLER].keys());
+            let TradeReply::Terms { issue: Some(issue), terms } = &mut a.reply else { panic!() };
+            let provider = stranger().key();
+            resign(stranger().keys(), setup, issue, |issue: &mut Issue| issue.provider = provider);
+            let id = issue.id::<Issue>(setup.params.magic);
+            resign(seller, setup, terms, |terms: &mut Terms| {
+                (terms.cert_id, terms.prev_hash) = (CertId(id), id);
+            });
+        }),
         ("another hand", "wire.wrong_signer", |a| {
             let setup = &a.world.setup;
             let TradeReply::Terms { issue: Some(issue), .. } = &mut a.reply else { panic!() };
@@ -201,6 +211,59 @@ fn a_buyer_takes_only_the_certificate_of_its_row() {
         }),
     ];
     each_ends_the_trade(World::new, is_terms, rows);
+}
+
+/// What every unit of the class has is needed whether the bid says so or not.
+#[test]
+fn a_certificate_without_what_its_class_promises_is_refused() {
+    for (floor, features, bought) in [(1, 1, true), (2, 3, true), (2, 1, false), (3, 2, false)] {
+        let mut world = World::new(Faults::default());
+        world.setup.features = 1;
+        let class = world.setup.row.class;
+        let named = world.setup.params.classes.iter_mut().find(|named| named.floors.id == class);
+        named.unwrap().floors.features = floor;
+        // Not what a seller would offer, so it is put into its answer.
+        world.catch = Some(is_terms);
+        let mut world = world.open();
+        world.until("caught", |world| !world.caught.is_empty());
+        world.catch = None;
+        let (from, _, message) = world.caught.remove(0);
+        let Message::Reply { id, .. } = message else { panic!("no answer") };
+        let mut answer = Answer { world, from, id, reply: reply_of(&message).unwrap() };
+        let (setup, seller) = (&answer.world.setup, answer.world.parties[SELLER].keys());
+        let TradeReply::Terms { issue: Some(issue), terms } = &mut answer.reply else { panic!() };
+        resign(seller, setup, issue, |issue: &mut Issue| issue.features = features);
+        let issued = issue.id::<Issue>(setup.params.magic);
+        resign(seller, setup, terms, |terms: &mut Terms| {
+            (terms.cert_id, terms.prev_hash) = (CertId(issued), issued);
+        });
+        answer.arrive();
+        let (state, code) = (answer.world.state(BUYER), answer.world.codes()[BUYER].clone());
+        let expected = if bought {
+            ("terms_signed", None)
+        } else {
+            ("aborted", Some("terms.wrong_issue".to_owned()))
+        };
+        assert_eq!((state, code), expected, "class {floor:b}, certificate {features:b}");
+    }
+}
+
+#[test]
+fn terms_that_come_late_or_while_the_chain_is_unknown_are_not_signed() {
+    let mut late = Answer::of(World::new, is_terms);
+    late.world.now_ms += late.world.setup.params.settle.terms_ms;
+    late.arrive();
+    assert_eq!(late.world.state(BUYER), "aborted");
+    assert_eq!(late.world.codes()[BUYER].as_deref(), Some("terms.late"));
+
+    let mut blind = Answer::of(World::new, is_terms);
+    blind.world.parties[BUYER].chain_up = false;
+    blind.world.step();
+    blind.arrive();
+    assert_eq!(blind.world.state(BUYER), "draft");
+    blind.world.parties[BUYER].chain_up = true;
+    blind.world.facts(&[]);
+    blind.world.run("active", "settled");
 }
 
 #[test]

@@ -50,6 +50,7 @@ fn who_lets_a_trade_lapse_is_remembered_and_nobody_else() {
     world.parties[PROVIDER].online = false;
     world.until("cancelled", |world| world.state(BUYER) == "cancelled");
     assert_eq!(world.misses(BUYER, PROVIDER), once(Miss::Acknowledgement));
+    assert_eq!(world.view(BUYER).unwrap().proof, None, "it was not paid");
 
     // A provider that was paid.
     let mut world = World::of_three(Faults::default()).open();

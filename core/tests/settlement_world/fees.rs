@@ -178,3 +178,50 @@ fn what_the_wallet_says_ends_a_trade_or_is_waited_for() {
     world.until("cancelled", |world| world.state(BUYER) == "cancelled");
     assert_eq!(world.view(BUYER).unwrap().cancel, None);
 }
+
+/// 447 vB are funding, claim and a refund in vain.
+#[test]
+fn a_trade_may_cost_what_its_owner_is_willing_to_lose_and_not_a_sat_more() {
+    for (max_loss_sat, state) in [(447, "draft"), (446, "none")] {
+        let mut world = World::new(Faults::default());
+        world.parties[BUYER].max_loss_sat = max_loss_sat;
+        let world = world.open();
+        assert_eq!(world.state(BUYER), state, "{max_loss_sat}");
+    }
+}
+
+/// The wallet may repeat an answer, or make another transaction than was asked for.
+#[test]
+fn only_a_better_form_within_the_cap_takes_the_place_of_a_funding() {
+    let mut world = waiting(1_000);
+    let fund = |world: &World| world.view(BUYER).unwrap().fund.unwrap();
+    let first = fund(&world);
+    let (contract, _) = world.parties[BUYER].contract().unwrap();
+    let outputs = [(contract.spk.clone(), contract.amount_sat)];
+    let id = world.parties[BUYER].funding_id();
+    let mut told = |pays_sat: u64, says_sat: u64, outputs: &[(bitcoin::ScriptBuf, u64)]| {
+        let mut funding = world.setup.pay(outputs, pays_sat);
+        funding.fee_sat = says_sat;
+        world.parties[BUYER].on_funded(&world.setup, world.now_ms, id, Ok(funding));
+        world.settle(BUYER);
+        world.facts(&[]);
+        (fund(&world).txid != first.txid, fund(&world).fee_sat)
+    };
+    let same = (false, first.fee_sat);
+    assert_eq!(told(154, 154, &outputs), same, "the same");
+    assert_eq!(told(154, 5_000, &outputs), same, "the same at another price");
+    assert_eq!(told(400, 154, &outputs), same, "no better");
+    assert_eq!(told(400, 100, &outputs), same, "cheaper");
+    assert_eq!(told(10_001, 10_001, &outputs), same, "above the cap");
+    let other = [(contract.spk.clone(), contract.amount_sat - 1)];
+    assert_eq!(told(400, 400, &other), same, "another contract");
+    assert_eq!(told(10_000, 10_000, &outputs), (true, Some(10_000)), "at the cap");
+}
+
+#[test]
+fn a_refund_on_its_way_keeps_its_address() {
+    let world = refunding();
+    let refund = world.view(BUYER).unwrap().refund.unwrap().txid;
+    let sent = world.chain.mempool.iter().find(|tx| tx.compute_txid() == refund).unwrap();
+    assert_eq!(world.parties[BUYER].promised(), [sent.output[0].script_pubkey.clone()]);
+}

@@ -510,6 +510,16 @@ impl Party {
         ctx.missed(Subject::Key(by), miss);
     }
 
+    /// The one funding that its wallet made.
+    pub(crate) fn funding_id(&self) -> FundingId {
+        *self.journal.keys().next().unwrap()
+    }
+
+    /// Scripts that its wallet must not hand out again.
+    pub(crate) fn promised(&self) -> Vec<ScriptBuf> {
+        self.trades.promised_scripts().into_iter().collect()
+    }
+
     /// What it waits for next.
     pub(crate) fn next_timer(&self) -> Option<Timer> {
         self.trades.next_deadline().map(|(_, why)| why)
