@@ -219,6 +219,54 @@ fn a_journal_that_vanished_from_beside_its_index_is_an_error() {
     assert_eq!(Store::open(dir.path(), &meta()).unwrap_err().code(), "store.corrupt");
 }
 
+/// Bytes are gone from the end of the journal after they were acknowledged: a card that lies, or a
+/// cut by hand.
+#[test]
+fn a_journal_that_ends_too_early_is_refused_with_the_index_and_without() {
+    let dir = tempfile::tempdir().unwrap();
+    fill(dir.path(), 25);
+    let last = journal_files(dir.path()).pop().unwrap();
+    let (bytes, index) = (fs::read(&last).unwrap(), dir.path().join("index"));
+    let opened = || Store::open_with(dir.path(), &meta(), small()).map(drop);
+    let looked = || check(dir.path(), &mut |_| ()).map(drop);
+    for has_index in [true, false] {
+        if !has_index {
+            fs::remove_dir_all(&index).unwrap();
+        }
+        for gone in [1, 5, bytes.len()] {
+            fs::write(&last, &bytes[..bytes.len() - gone]).unwrap();
+            for refused in [looked(), opened()] {
+                let error = refused.unwrap_err();
+                assert_eq!(error.code(), "store.lost", "{gone} bytes, index: {has_index}");
+                assert!(error.to_string().contains("up to 25 were acknowledged"), "{error}");
+            }
+            assert_eq!(fs::read(&last).unwrap().len(), bytes.len() - gone, "nothing is changed");
+        }
+        fs::remove_file(&last).unwrap();
+        assert_eq!(opened().unwrap_err().code(), "store.lost");
+        fs::write(&last, &bytes).unwrap();
+        looked().unwrap();
+        opened().unwrap();
+    }
+    // The index alone knows it too.
+    fs::write(&last, &bytes[..bytes.len() - 5]).unwrap();
+    fs::remove_file(dir.path().join("acknowledged")).unwrap();
+    assert_eq!(looked().unwrap_err().code(), "store.lost");
+    assert_eq!(opened().unwrap_err().code(), "store.lost");
+    assert!(index.exists(), "it is not blamed");
+}
+
+#[test]
+fn a_journal_that_vanished_with_its_index_is_an_error() {
+    let dir = tempfile::tempdir().unwrap();
+    fill(dir.path(), 3);
+    for name in ["journal", "index"] {
+        fs::remove_dir_all(dir.path().join(name)).unwrap();
+    }
+    assert_eq!(check(dir.path(), &mut |_| ()).unwrap_err().code(), "store.lost");
+    assert_eq!(Store::open(dir.path(), &meta()).unwrap_err().code(), "store.lost");
+}
+
 /// Every file state that a crash inside a compaction can leave.
 #[test]
 fn a_crash_at_any_step_of_a_compaction_loses_nothing() {

@@ -8,7 +8,7 @@ use super::lock::DirLock;
 use super::record::upsert;
 use super::replay::Replay;
 use super::schema::Meta;
-use super::{INDEX_DIR, JOURNAL_DIR, Record, open_index};
+use super::{INDEX_DIR, JOURNAL_DIR, Record, mark, open_index};
 
 /// How the index compares with the journal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,11 +41,12 @@ pub struct Report {
 ///
 /// # Errors
 /// [`StoreError::Locked`], [`StoreError::Corrupt`] with the file and offset of the first damage
-/// to the journal, or a failed file operation.
+/// to the journal, [`StoreError::Lost`] when its end is gone, or a failed file operation.
 pub fn check(dir: &Path, look: &mut dyn FnMut(&Record)) -> Result<Report, StoreError> {
     let _lock = DirLock::take(dir)?;
     let layout = Layout::scan(&dir.join(JOURNAL_DIR))?;
     let Some(meta) = named(&layout)? else {
+        mark::admit(&dir.join(JOURNAL_DIR), 0, mark::read(dir))?;
         return Ok(Report {
             meta: None,
             files: 0,
@@ -62,16 +63,16 @@ pub fn check(dir: &Path, look: &mut dyn FnMut(&Record)) -> Result<Report, StoreE
         _ => u64::MAX,
     };
     let mut replay = Replay::read(&layout, &meta, cut_seq)?;
+    let indexed_seq = found.as_ref().and_then(|found| found.as_ref().ok()?.1);
+    mark::admit(&dir.join(JOURNAL_DIR), replay.last_seq, mark::read(dir).max(indexed_seq))?;
     let index = match found {
         None | Some(Ok((_, None))) => IndexState::Absent,
         Some(Ok((_, Some(seq)))) if seq < replay.snapshot_seq => IndexState::Absent,
-        Some(Ok((index, Some(seq)))) if seq <= replay.last_seq => {
-            match index.equals(&replay.base) {
-                Ok(true) => IndexState::Agrees,
-                _ => IndexState::Disagrees,
-            }
-        }
-        Some(_) => IndexState::Disagrees,
+        Some(Ok((index, Some(_)))) => match index.equals(&replay.base) {
+            Ok(true) => IndexState::Agrees,
+            _ => IndexState::Disagrees,
+        },
+        Some(Err(_)) => IndexState::Disagrees,
     };
     replay.settle();
     for entry in replay.entries() {

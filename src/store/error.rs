@@ -41,12 +41,21 @@ pub enum StoreError {
         oldest: u16,
     },
     /// Acknowledged bytes of the journal are damaged or missing.
-    #[error("{} is damaged at byte {offset}: {what}", .file.display())]
+    #[error("{} is damaged at byte {offset}: {what} should be there", .file.display())]
     Corrupt {
         file: PathBuf,
         /// Offset of the first bad byte's frame.
         offset: u64,
         what: &'static str,
+    },
+    /// The journal ends before what was acknowledged: the disk has lost it, or somebody cut it off.
+    #[error("{} ends with batch {last_seq}, and batches up to {acknowledged_seq} were acknowledged: the disk has lost {}", .journal.display(), lost(*.last_seq, *.acknowledged_seq))]
+    Lost {
+        journal: PathBuf,
+        /// Number of the last batch that is there.
+        last_seq: u64,
+        /// Number of the last batch that was promised to be durable.
+        acknowledged_seq: u64,
     },
     /// The disk is full; nothing of the batch was kept.
     #[error("no space left to write {}", .path.display())]
@@ -82,6 +91,13 @@ pub enum StoreError {
     NotEmpty(PathBuf),
 }
 
+fn lost(last_seq: u64, acknowledged_seq: u64) -> String {
+    match acknowledged_seq.saturating_sub(last_seq) {
+        1 => "the last one".to_owned(),
+        count => format!("the last {count}"),
+    }
+}
+
 impl StoreError {
     /// Stable reason code.
     pub fn code(&self) -> &'static str {
@@ -91,6 +107,7 @@ impl StoreError {
             Self::NewerSchema { .. } => "store.newer_schema",
             Self::OlderSchema { .. } => "store.older_schema",
             Self::Corrupt { .. } => "store.corrupt",
+            Self::Lost { .. } => "store.lost",
             Self::Full { .. } => "store.full",
             Self::Io { .. } => "store.io",
             Self::Index(_) => "store.index",

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::error::StoreError;
 use super::layout::{Layout, segment_path};
+use super::mark::Mark;
 use super::record::{encode_batch, split};
 use super::replay::Replay;
 use super::schema::Meta;
@@ -64,6 +65,8 @@ pub(super) struct Journal {
     active_bytes: u64,
     sizes: Arc<Sizes>,
     next_seq: u64,
+    /// Where it is noted what was acknowledged.
+    mark: Mark,
     is_poisoned: bool,
 }
 
@@ -75,6 +78,7 @@ impl Journal {
         tuning: Tuning,
         layout: &Layout,
         replay: &Replay,
+        mark: Mark,
     ) -> Result<Self, StoreError> {
         remove_all(dir, &layout.leftovers)?;
         let next_seq = replay.last_seq + 1;
@@ -87,6 +91,14 @@ impl Journal {
         let mut active = open_append(&path)?;
         if let Some(keep @ 1..) = keep_bytes {
             active.truncate(keep).map_err(|e| StoreError::io("truncate", &path, e))?;
+        }
+        if let Some(torn) = &replay.torn {
+            tracing::warn!(
+                file = %path.display(),
+                at = torn.keep_bytes,
+                bytes = torn.torn_bytes,
+                "the end of the journal was an unfinished write and has been cut off"
+            );
         }
         let active_bytes = active.metadata().map_err(|e| StoreError::io("read", &path, e))?.len();
         let sizes = Arc::new(Sizes::default());
@@ -102,6 +114,7 @@ impl Journal {
             active_bytes,
             sizes,
             next_seq,
+            mark,
             is_poisoned: false,
         })
     }
@@ -148,6 +161,7 @@ impl Journal {
         self.active_bytes += batch_bytes;
         self.sizes.active.store(self.active_bytes, Ordering::Relaxed);
         self.next_seq += 1;
+        self.mark.set(seq);
         Ok(seq)
     }
 
@@ -253,7 +267,15 @@ mod tests {
         let layout = Layout::scan(dir).unwrap();
         let mut replay = Replay::read(&layout, &meta(), u64::MAX).unwrap();
         assert_eq!(replay.torn, None, "a failed write must leave whole frames");
-        let journal = Journal::open(dir, &meta(), Tuning::default(), &layout, &replay).unwrap();
+        let journal = Journal::open(
+            dir,
+            &meta(),
+            Tuning::default(),
+            &layout,
+            &replay,
+            Mark::open(dir).unwrap(),
+        )
+        .unwrap();
         replay.settle();
         (journal, replay.base)
     }

@@ -8,6 +8,7 @@
 //!
 //! ```text
 //! <dir>/lock                       who holds the store
+//! <dir>/acknowledged              number of the last batch that was promised
 //! <dir>/journal/segment-<seq>.log  batches from <seq> on
 //! <dir>/journal/snapshot-<seq>.log every live record as of <seq>
 //! <dir>/index/                     sled
@@ -23,6 +24,7 @@ mod journal;
 mod key_file;
 mod layout;
 mod lock;
+mod mark;
 mod places;
 mod queue;
 mod record;
@@ -58,6 +60,7 @@ use index::{Index, record_bytes};
 use journal::Journal;
 use layout::Layout;
 use lock::DirLock;
+use mark::Mark;
 use record::{BATCH_HEAD_BYTES, encoded_len, full_key};
 use replay::Replay;
 use writer::{Done, Job, Shared};
@@ -124,8 +127,8 @@ impl Store {
     /// # Errors
     /// [`StoreError::Locked`] while another process has it, [`StoreError::WrongNetwork`],
     /// [`StoreError::NewerSchema`], [`StoreError::OlderSchema`], [`StoreError::Corrupt`] when
-    /// acknowledged bytes of the journal are damaged (nothing is changed then), or a failed file
-    /// operation.
+    /// acknowledged bytes of the journal are damaged, [`StoreError::Lost`] when they are gone
+    /// (nothing is changed then), or a failed file operation.
     pub fn open(dir: &Path, meta: &Meta) -> Result<(Self, OpenReport), StoreError> {
         Self::open_with(dir, meta, Tuning::default())
     }
@@ -150,7 +153,9 @@ impl Store {
             return Err(StoreError::corrupt(&journal_dir, 0, "the journal of the index"));
         }
         let mut replay = Replay::read(&layout, meta, applied_seq.unwrap_or(u64::MAX))?;
-        let journal = Journal::open(&journal_dir, meta, tuning.clone(), &layout, &replay)?;
+        mark::admit(&journal_dir, replay.last_seq, mark::read(dir).max(applied_seq))?;
+        let mark = Mark::open(dir)?;
+        let journal = Journal::open(&journal_dir, meta, tuning.clone(), &layout, &replay, mark)?;
         let agreed = found.and_then(|(index, seq)| agree(index, seq, &mut replay));
         replay.settle();
         let (index, quarantined) = settle_index(dir, agreed, &mut replay)?;
@@ -415,7 +420,6 @@ fn agree(
 ) -> Result<Option<Index>, StoreError> {
     let disagree = || StoreError::Index("it disagrees with the journal".to_owned());
     match applied_seq {
-        Some(seq) if seq > replay.last_seq => Err(disagree()),
         Some(seq) if seq >= replay.snapshot_seq => {
             if !index.equals(&replay.base)? {
                 return Err(disagree());

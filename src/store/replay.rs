@@ -122,7 +122,7 @@ impl Replay {
         cut_seq: u64,
     ) -> Result<(), StoreError> {
         if file.seq != self.last_seq + 1 {
-            return Err(StoreError::corrupt(&file.path, 0, "an earlier segment is missing"));
+            return Err(StoreError::corrupt(&file.path, 0, "the segment before it"));
         }
         let bytes = fs::read(&file.path).map_err(|e| StoreError::io("read", &file.path, e))?;
         let number = self.values.add(file.path.clone());

@@ -122,6 +122,8 @@ pub(super) const FAMILIES: &[Family] = &[
         "store.io": Failed, Local, "a file of the store cannot be read or written";
         "store.locked": Failed, Local, "another process uses the data directory",
             "stop that process";
+        "store.lost": Failed, Local, "the disk has lost the end of the journal",
+            "see docs/operations.md before anything else";
         "store.newer_schema": Failed, Local, "the store was written by a newer release",
             "use that release";
         "store.not_empty": Rejected, Local, "a store is there already";
