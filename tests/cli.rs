@@ -4,6 +4,8 @@
 
 #[path = "cli/db.rs"]
 mod db;
+#[path = "cli/environment.rs"]
+mod environment;
 #[path = "api/fake.rs"]
 #[allow(dead_code)]
 mod fake;

@@ -120,7 +120,12 @@ fn page(made: &Made, page: &mut Page) {
 /// A source that was named, or the devchain: others follow Bitcoin Core's defaults.
 fn named_chain(flags: &Flags, checked: &Config) -> Option<ChainConfig> {
     let named = flags.chain_url.is_some() || flags.chain_cookie.is_some();
-    (named || checked.params.name == definitions::DEVNET).then(|| checked.chain.clone())
+    (named || checked.params.name == definitions::DEVNET).then(|| ChainConfig {
+        url: checked.chain.url.clone(),
+        // In the file, a relative path would begin where the file is.
+        cookie: std::path::absolute(&checked.chain.cookie)
+            .unwrap_or_else(|_| checked.chain.cookie.clone()),
+    })
 }
 
 fn write_new(path: &Path, text: &str, force: bool) -> Result<(), Failure> {

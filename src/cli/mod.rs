@@ -52,7 +52,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::api::Prefix;
-use crate::node::config::{Config, Overrides, dirs};
+use crate::node::config::{self as settings, Config, Overrides, dirs, variables};
 use capex_core::matching::Algorithm;
 use capex_core::reason;
 use client::Client;
@@ -233,8 +233,8 @@ impl Context<'_> {
     /// Exit 3 if none runs.
     pub fn client(&self) -> Result<Client, Failure> {
         // A directory that is named needs no configuration file to be understood.
-        match &self.global.datadir {
-            Some(datadir) => Client::open(datadir),
+        match settings::datadir_named(&self.overrides(), self.env)? {
+            Some(named) => Client::open(&named.value),
             None => Client::open(&self.config()?.datadir),
         }
     }
@@ -269,13 +269,14 @@ pub fn main() -> ExitCode {
         err: &mut stderr,
         input: &mut stdin.lock(),
     };
-    run(std::env::args_os(), &dirs::process_env, &mut io)
+    let environment: Vec<(OsString, OsString)> = std::env::vars_os().collect();
+    run(std::env::args_os(), &environment, &mut io)
 }
 
-/// Runs one command and gives its exit code.
+/// Runs one command in an environment and gives its exit code.
 pub fn run(
     args: impl IntoIterator<Item = OsString>,
-    env: dirs::Env<'_>,
+    environment: &[(OsString, OsString)],
     io: &mut Io<'_>,
 ) -> ExitCode {
     let args: Vec<OsString> = args.into_iter().collect();
@@ -292,8 +293,10 @@ pub fn run(
         can_ask: io.can_ask,
         out_is_terminal: io.out_is_terminal,
     };
-    let mut context = Context { global: cli.global, env, io: reborrowed };
-    match dispatch(cli.command, &mut context) {
+    let env = |name: &str| dirs::text_of(environment, name);
+    let mut context = Context { global: cli.global, env: &env, io: reborrowed };
+    let checked = variables::check(environment).map_err(Failure::from);
+    match checked.and_then(|()| dispatch(cli.command, &mut context)) {
         Ok(code) => code,
         Err(failure) => ExitCode::from(context.io.fail(&failure, json)),
     }

@@ -19,11 +19,14 @@
 //! | real money | | | `allow_mainnet` |
 //!
 //! Secrets are never flags. `--datadir` puts everything in one directory, the file
-//! included; without it the XDG base directories are used ([`dirs`]).
+//! included; without it the XDG base directories are used ([`dirs`]). In the file and in the
+//! environment a path may begin with `~/`; one that is relative begins where the file is, and is
+//! refused in a variable, which has no place of its own.
 
 pub mod dirs;
 pub mod file;
 pub mod layers;
+pub mod variables;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -48,6 +51,8 @@ pub const IDENTITY_FILE: &str = "identity.key";
 pub const SEED_FILE: &str = "wallet.seed";
 /// Where `capex devchain` listens by default.
 pub const DEVCHAIN_LISTEN: &str = "127.0.0.1:18543";
+/// How the names of all variables begin.
+pub const PREFIX: &str = "CAPEX_";
 /// Levels of the log.
 const LOG_LEVELS: [&str; 6] = ["error", "warn", "info", "debug", "trace", "off"];
 /// A configuration file is a page of text; a larger one is a mistake.
@@ -219,20 +224,66 @@ impl Config {
 /// # Errors
 /// [`ConfigError::NoHome`].
 pub fn file_path(flags: &Overrides, env: Env<'_>) -> Result<(PathBuf, bool), ConfigError> {
-    if let Some(path) = flags.config.clone().or_else(|| env("CAPEX_CONFIG").map(PathBuf::from)) {
-        return Ok((path, true));
+    if let Some(named) = path_named(("--config", flags.config.as_ref()), "CAPEX_CONFIG", env)? {
+        return Ok((named.value, true));
     }
-    let path = match datadir_named(flags, env) {
+    let path = match datadir_named(flags, env)? {
         Some(dir) => Some(dir.value.join(dirs::CONFIG_FILE)),
         None => dirs::config_file(env),
     };
     path.map(|path| (path, false)).ok_or(ConfigError::NoHome)
 }
 
-fn datadir_named(flags: &Overrides, env: Env<'_>) -> Option<Sourced<PathBuf>> {
-    let flag = flags.datadir.clone().map(|dir| (dir, Origin::Flag("--datadir")));
-    let from_env = || Some((PathBuf::from(env("CAPEX_DATADIR")?), Origin::Env("CAPEX_DATADIR")));
-    flag.or_else(from_env).map(|(value, origin)| Sourced { value, origin })
+/// The data directory that a flag or a variable names.
+///
+/// # Errors
+/// A path that cannot be meant.
+pub fn datadir_named(
+    flags: &Overrides,
+    env: Env<'_>,
+) -> Result<Option<Sourced<PathBuf>>, ConfigError> {
+    path_named(("--datadir", flags.datadir.as_ref()), "CAPEX_DATADIR", env)
+}
+
+fn path_named(
+    (flag, value): (&'static str, Option<&PathBuf>),
+    variable: &'static str,
+    env: Env<'_>,
+) -> Result<Option<Sourced<PathBuf>>, ConfigError> {
+    let origin = Origin::Flag(flag);
+    if let Some(path) = value {
+        // Not every path is a text, and only a text begins with `~`.
+        let value = match path.to_str() {
+            Some(text) => place(text, &origin, env).map_err(|what| origin.refuse(what))?,
+            None => path.clone(),
+        };
+        return Ok(Some(Sourced { value, origin }));
+    }
+    let named = env(variable).filter(|text| !text.is_empty());
+    let named = named.map(|value| Sourced { value, origin: Origin::Env(variable) });
+    named.map(|named| named.place(env)).transpose()
+}
+
+/// The path that a text of a flag, a variable or the file means.
+fn place(text: &str, origin: &Origin, env: Env<'_>) -> Result<PathBuf, String> {
+    let path = match text.strip_prefix('~') {
+        None => PathBuf::from(text),
+        Some(rest) => match rest.strip_prefix('/').or(rest.is_empty().then_some("")) {
+            Some(rest) => {
+                let home = dirs::home(env);
+                home.ok_or_else(|| format!("`{text}`: HOME is not set"))?.join(rest)
+            }
+            None => return Err(format!("`{text}`: write the whole path, only ~/ is understood")),
+        },
+    };
+    match origin {
+        Origin::Env(_) if path.is_relative() => Err(format!(
+            "`{text}` is relative, and would be another file in another directory: write the \
+             whole path"
+        )),
+        Origin::File(file, _) => Ok(file.parent().unwrap_or(Path::new("")).join(path)),
+        Origin::Flag(_) | Origin::Env(_) | Origin::Other(_) | Origin::Default => Ok(path),
+    }
 }
 
 fn read_file(path: PathBuf, must_exist: bool) -> Result<FileText, ConfigError> {
@@ -285,12 +336,12 @@ impl Layers<'_> {
         keep("wallet.payout", wallet.origin);
         let (flag, in_file) =
             (self.flags.password_file.as_deref(), self.parsed.wallet.password_file.as_ref());
-        let password_file = self.path(PASSWORD_FILE, flag, in_file);
+        let password_file = self.path(PASSWORD_FILE, flag, in_file)?;
         keep("wallet.password_file", password_file.origin);
-        let backup = self.path(BACKUP, None, self.parsed.backup.path.as_ref());
+        let backup = self.path(BACKUP, None, self.parsed.backup.path.as_ref())?;
         keep("backup.path", backup.origin);
         let in_file = self.parsed.backup.password_file.as_ref();
-        let backup_password = self.path(BACKUP_PASSWORD, None, in_file);
+        let backup_password = self.path(BACKUP_PASSWORD, None, in_file)?;
         keep("backup.password_file", backup_password.origin);
         let capacity = self.capacity(&params)?;
         keep("capacity", capacity.origin);
@@ -340,7 +391,7 @@ impl Layers<'_> {
     }
 
     fn datadir(&self, params: &Params) -> Result<Sourced<PathBuf>, ConfigError> {
-        if let Some(named) = datadir_named(self.flags, self.env) {
+        if let Some(named) = datadir_named(self.flags, self.env)? {
             return Ok(named);
         }
         let value = dirs::data(self.env, &params.name).ok_or(ConfigError::NoHome)?;
@@ -358,7 +409,7 @@ impl Layers<'_> {
         let named =
             pick(CHAIN_COOKIE, flag, self.env, &self.file, self.parsed.chain.cookie.as_ref());
         let cookie = match named {
-            Some(named) => named.parse(|path| Ok(PathBuf::from(path)))?,
+            Some(named) => named.place(self.env)?,
             None => Sourced { value: default.cookie, origin },
         };
         Ok((url, cookie))
@@ -402,12 +453,13 @@ impl Layers<'_> {
         names: Names,
         flag: Option<&str>,
         in_file: Option<&Spanned<String>>,
-    ) -> Sourced<Option<PathBuf>> {
+    ) -> Result<Sourced<Option<PathBuf>>, ConfigError> {
         match pick(names, flag, self.env, &self.file, in_file) {
-            Some(Sourced { value, origin }) => {
-                Sourced { value: Some(PathBuf::from(value)), origin }
+            Some(named) => {
+                let Sourced { value, origin } = named.place(self.env)?;
+                Ok(Sourced { value: Some(value), origin })
             }
-            None => Sourced { value: None, origin: Origin::Default },
+            None => Ok(Sourced { value: None, origin: Origin::Default }),
         }
     }
 
@@ -450,7 +502,8 @@ impl Layers<'_> {
         let mut origin = Origin::Default;
         for (name, units) in &self.parsed.capacity {
             origin = self.file.origin(units);
-            let (class, units) = check_capacity(name, *units.get_ref(), params)
+            let (class, units) = units_of_value(name, units.get_ref())
+                .and_then(|units| check_capacity(name, units, params))
                 .map_err(|what| origin.refuse(what))?;
             value.insert(class, units);
         }
@@ -589,7 +642,29 @@ fn capacity_of_text(text: &str, params: &Params) -> Result<BTreeMap<u16, u32>, S
             units.trim().parse().map_err(|_| format!("`{units}` is not a number of units"))?;
         check_capacity(name.trim(), units, params)
     };
-    text.split(',').map(item).collect()
+    let mut capacity = BTreeMap::new();
+    for (class, units) in text.split(',').map(item).collect::<Result<Vec<_>, String>>()? {
+        if capacity.insert(class, units).is_some() {
+            let name = params.class(class).map(|class| class.name.as_str()).unwrap_or_default();
+            return Err(format!("`{name}` stands there twice"));
+        }
+    }
+    Ok(capacity)
+}
+
+/// The number behind a class in the file. A table is what a dot without quotes makes.
+fn units_of_value(name: &str, value: &toml::Value) -> Result<u32, String> {
+    if let toml::Value::Table(inner) = value {
+        let inner = inner.keys().next().map_or("standard", String::as_str);
+        return Err(format!(
+            "a class is quoted, as in \"{name}.{inner}\" = 4: without quotes the dot makes a table \
+             of it"
+        ));
+    }
+    let Some(units) = value.as_integer() else {
+        return Err(format!("`{value}` is not a number of units: write one without quotes"));
+    };
+    u32::try_from(units).map_err(|_| format!("{units} is not a number of units"))
 }
 
 /// Text of a first configuration file.

@@ -6,15 +6,18 @@
 //! $XDG_STATE_HOME/capex/devchain/         the development chain and its cookie
 //! ```
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 /// Reads the environment. A function, so that tests need not change the real one.
 pub type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
 
-/// The real environment; a variable that is not UTF-8 counts as absent.
+/// A variable of an environment. One that is not UTF-8 counts as absent here;
+/// [`super::variables::check`] refuses those that matter.
 #[must_use]
-pub fn process_env(name: &str) -> Option<String> {
-    std::env::var(name).ok()
+pub fn text_of(environment: &[(OsString, OsString)], name: &str) -> Option<String> {
+    let (_, value) = environment.iter().find(|(key, _)| key == name)?;
+    value.to_str().map(str::to_owned)
 }
 
 /// Name of the configuration file.
@@ -50,7 +53,13 @@ pub fn chain_cookie(dir: &Path) -> PathBuf {
 /// Bitcoin Core's own directory.
 #[must_use]
 pub fn bitcoin_core(env: Env<'_>) -> Option<PathBuf> {
-    Some(PathBuf::from(env("HOME")?).join(".bitcoin"))
+    Some(home(env)?.join(".bitcoin"))
+}
+
+/// The home directory. An empty or relative one is none: files would lie wherever a command runs.
+#[must_use]
+pub fn home(env: Env<'_>) -> Option<PathBuf> {
+    env("HOME").map(PathBuf::from).filter(|path| path.is_absolute())
 }
 
 /// A Bitcoin Core daemon on this machine: the one that `BITCOIND` names, else `bitcoind` on
@@ -71,7 +80,7 @@ fn base(env: Env<'_>, variable: &str, fallback: &str) -> Option<PathBuf> {
     let set = env(variable).map(PathBuf::from).filter(|path| path.is_absolute());
     let dir = match set {
         Some(dir) => dir,
-        None => PathBuf::from(env("HOME")?).join(fallback),
+        None => home(env)?.join(fallback),
     };
     Some(dir.join("capex"))
 }
@@ -92,5 +101,9 @@ mod tests {
         assert_eq!(data(&env, "signet").unwrap(), Path::new("/data/capex/signet"));
         assert_eq!(devchain(&env).unwrap(), Path::new("/home/a/.local/state/capex/devchain"));
         assert_eq!(data(&|_| None, "signet"), None);
+        for home in ["", "home", "./home"] {
+            let env = |name: &str| (name == "HOME").then(|| home.to_owned());
+            assert_eq!((data(&env, "signet"), bitcoin_core(&env)), (None, None), "{home:?}");
+        }
     }
 }

@@ -36,8 +36,8 @@ pub struct FileConfig {
     pub wallet: WalletFile,
     /// `[backup]`
     pub backup: BackupFile,
-    /// `[capacity]`: units for sale by class name.
-    pub capacity: BTreeMap<String, Spanned<u32>>,
+    /// `[capacity]`: units for sale by class name. Any value, so that a mistake gets a word.
+    pub capacity: BTreeMap<String, Spanned<toml::Value>>,
 }
 
 /// `[chain]`: where chain facts come from.

@@ -14,6 +14,8 @@ use super::file::line_of;
 pub enum Origin {
     Flag(&'static str),
     Env(&'static str),
+    /// A variable that sets nothing.
+    Other(String),
     /// A line of the file, from 1.
     File(PathBuf, usize),
     /// Built in, or part of the network definition.
@@ -24,6 +26,7 @@ impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Flag(name) | Self::Env(name) => f.write_str(name),
+            Self::Other(name) => f.write_str(name),
             Self::File(path, line) => write!(f, "{}:{line}", path.display()),
             Self::Default => f.write_str("default"),
         }
@@ -55,6 +58,14 @@ impl<T> Sourced<T> {
             Ok(value) => Ok(Sourced { value, origin }),
             Err(what) => Err(origin.refuse(what)),
         }
+    }
+}
+
+impl Sourced<String> {
+    /// The path that the text means.
+    pub fn place(self, env: Env<'_>) -> Result<Sourced<PathBuf>, ConfigError> {
+        let origin = self.origin.clone();
+        self.parse(|text| super::place(&text, &origin, env))
     }
 }
 

@@ -58,7 +58,21 @@ fn mistakes_name_file_and_line() {
         ("# c\n[api]\nlisten = \"localhost\"\n", "config.toml:3: `localhost` is not an address"),
         ("[api]\nlisten = \"0.0.0.0:80\"\n", "config.toml:2: 0.0.0.0:80 is not a loopback"),
         ("[capacity]\n\"cpu.standard\" = 1\n\"cpu.big\" = 1\n", "config.toml:3: unknown class"),
-        ("[capacity]\n\"cpu.standard\" = -1\n", "config.toml:2: invalid value"),
+        ("[capacity]\n\"cpu.standard\" = -1\n", "config.toml:2: -1 is not a number of units"),
+        (
+            "[capacity]\ncpu.standard = 4\n",
+            "config.toml:2: a class is quoted, as in \"cpu.standard\" = 4",
+        ),
+        ("[capacity.cpu]\nstandard = 4\n", "config.toml:1: a class is quoted, as in \"cpu.stan"),
+        (
+            "[capacity]\n\"cpu.standard\" = \"4\"\n",
+            "config.toml:2: `\"4\"` is not a number of units: write one without quotes",
+        ),
+        (
+            "[capacity]\n\"cpu.standard\" = 1\n\"cpu.standard\" = 2\n",
+            "config.toml:3: duplicate key",
+        ),
+        ("[backup]\npath = \"~ann/b\"\n", "config.toml:2: `~ann/b`: write the whole path"),
         ("[capacity]\n\"cpu.standard\" = 1000001\n", "config.toml:2: 1000001 units"),
         (
             "[p2p]\npeers = [\n \"/ip4/1.2.3.4/tcp/1\",\n]\n",
@@ -151,6 +165,56 @@ fn capacity_comes_from_the_file_or_the_environment() {
     };
     let config = Config::load(&Overrides::default(), &env).unwrap();
     assert_eq!(config.capacity, BTreeMap::from([(1, 3), (3, 1)]));
+}
+
+#[test]
+fn a_class_stands_in_the_environment_once() {
+    let env = |name: &str| match name {
+        "CAPEX_CAPACITY" => Some("cpu.standard=3,cpu.highmem=1, cpu.standard=4".to_owned()),
+        _ => home(name),
+    };
+    let error = Config::load(&Overrides::default(), &env).unwrap_err();
+    assert_eq!(error.to_string(), "CAPEX_CAPACITY: `cpu.standard` stands there twice");
+}
+
+#[test]
+fn paths_of_the_file_begin_where_it_is_or_at_home() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("c.toml");
+    let text = "[chain]\ncookie = \"~/core/.cookie\"\n[backup]\npath = \"safe/b\"\n\
+                password_file = \"/p\"\n";
+    std::fs::write(&path, text).unwrap();
+    let flags = Overrides { config: Some(path.clone()), ..Overrides::default() };
+    let config = Config::load(&flags, &home).unwrap();
+    assert_eq!(config.chain.cookie, Path::new("/home/a/core/.cookie"));
+    assert_eq!(config.backup.path, Some(dir.path().join("safe/b")));
+    assert_eq!(config.backup.password_file.as_deref(), Some(Path::new("/p")));
+    let flags = Overrides { datadir: Some(dir.path().to_owned()), ..flags };
+    let homeless = Config::load(&flags, &|_| None).unwrap_err().to_string();
+    assert!(homeless.ends_with("c.toml:2: `~/core/.cookie`: HOME is not set"), "{homeless}");
+}
+
+#[test]
+fn paths_of_variables_are_whole() {
+    let load = |variable: &'static str, text: &'static str| {
+        let env = move |name: &str| match name {
+            name if name == variable => Some(text.to_owned()),
+            _ => home(name),
+        };
+        Config::load(&Overrides::default(), &env).map_err(|error| error.to_string())
+    };
+    for variable in ["CAPEX_DATADIR", "CAPEX_CONFIG", "CAPEX_CHAIN_COOKIE", "CAPEX_BACKUP_PATH"] {
+        for text in ["a", "./a", "../a"] {
+            let error = load(variable, text).unwrap_err();
+            assert!(error.starts_with(&format!("{variable}: `{text}` is relative")), "{error}");
+        }
+    }
+    assert_eq!(load("CAPEX_DATADIR", "~/a").unwrap().datadir, Path::new("/home/a/a"));
+    assert_eq!(load("CAPEX_DATADIR", "").unwrap().datadir, load("", "").unwrap().datadir);
+    let flags = Overrides { datadir: Some("~/b".into()), ..Overrides::default() };
+    assert_eq!(Config::load(&flags, &home).unwrap().datadir, Path::new("/home/a/b"));
+    let flags = Overrides { datadir: Some("b".into()), ..Overrides::default() };
+    assert_eq!(Config::load(&flags, &home).unwrap().datadir, Path::new("b"));
 }
 
 #[test]
