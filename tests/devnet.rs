@@ -91,6 +91,32 @@ fn a_market_trades_settles_delivers_and_leaves_nothing() {
     assert_eq!(sum("before_sat") - sum("after_sat"), number(&document, "fees_paid_sat"));
 }
 
+#[test]
+fn an_interrupted_market_leaves_no_directory_behind() {
+    let place = tempfile::tempdir().unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_capex"))
+        .args(["devnet", "--keep"])
+        .env("TMPDIR", place.path())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let started = Instant::now();
+    let has_log = || {
+        let home = std::fs::read_dir(place.path()).unwrap().next();
+        home.is_some_and(|home| home.unwrap().path().join("devchain.log").exists())
+    };
+    while !has_log() {
+        assert!(started.elapsed() < RUN_TIME, "it does not begin");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let pid = child.id().to_string();
+    assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+    assert_eq!(wait(&mut child), Some(130));
+    assert_eq!(std::fs::read_dir(place.path()).unwrap().count(), 0);
+}
+
 fn nodes_agree(document: &Value) {
     let nodes = list(document, "nodes");
     let keys: BTreeSet<&str> = nodes.iter().map(|node| text(node, "key")).collect();

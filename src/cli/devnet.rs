@@ -51,7 +51,7 @@ pub struct Flags {
     /// What the market settles on
     #[arg(long, value_enum, default_value_t = ChainKind::Devchain)]
     pub chain: ChainKind,
-    /// Keep the market running, and its directory, until interrupted
+    /// Keep the market running until interrupted; its directory goes then, unless --dir names one
     #[arg(long)]
     pub keep: bool,
     /// New or empty directory for everything; it stays [default: a temporary one]
@@ -124,8 +124,14 @@ impl Run<'_> {
             let name = node.name();
             self.story.line(format_args!("{name:<10} {}  {}", status.api, status.datadir))?;
         }
-        self.story
-            .line("Next: capex status --datadir DIR, with one of these; ctrl-c ends it all")?;
+        let home = self.home.path().display();
+        let after = if self.home.is_kept() {
+            format!("{home} stays; remove it with: rm -r {home}")
+        } else {
+            format!("{home} goes too; --dir DIR keeps it")
+        };
+        self.story.line(format_args!("Next: capex status --datadir DIR, with one of these"))?;
+        self.story.line(format_args!("Ctrl-c ends it all, and {after}"))?;
         while self.fleet.check().is_ok() {
             std::thread::sleep(LOOK_EVERY);
         }
@@ -148,9 +154,6 @@ pub fn run(flags: &Flags, context: &mut Context<'_>) -> Result<(), Failure> {
     }
     let mut home = Home::open(flags.dir.as_deref()).map_err(|broken| broken.failure)?;
     let fleet = Fleet::new(home.path()).map_err(|broken| broken.failure)?;
-    if flags.keep {
-        home.keep();
-    }
     let Io { out, err, .. } = &mut context.io;
     let (story, document): (&mut dyn Write, _) =
         if context.global.json { (err, Some(out)) } else { (out, None) };

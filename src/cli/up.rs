@@ -145,7 +145,8 @@ async fn ready(datadir: PathBuf) -> Endpoints {
     }
 }
 
-/// Resolves on SIGINT or SIGTERM. The handlers are in place when this returns, so that a
+/// Resolves on SIGINT, SIGTERM, or the end of the terminal, unless `nohup` or a supervisor has
+/// chosen to outlive it. The handlers are in place when this returns, so that a
 /// signal that comes before the first poll is not lost.
 ///
 /// # Errors
@@ -154,12 +155,30 @@ pub(super) fn interrupted() -> Result<impl Future<Output = ()> + Send + 'static,
     let failed = |error: std::io::Error| Failure::new(reason!("node.signals"), error.to_string());
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+    // A handler would undo the choice.
+    let mut hangup =
+        if ignores_hangup() { None } else { Some(signal(SignalKind::hangup()).map_err(failed)?) };
     Ok(async move {
+        let hung_up = async {
+            match &mut hangup {
+                Some(hangup) => hangup.recv().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
+            _ = hung_up => {}
         }
     })
+}
+
+/// Whether SIGHUP, the first of all signals, is ignored by this process.
+fn ignores_hangup() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .is_some_and(|mask| mask & 1 == 1)
 }
 
 /// As [`interrupted`], and, if asked to, at the end of standard input: whoever started this

@@ -174,9 +174,14 @@ impl Daemon {
 
     /// SIGTERM, and waits at most `bound`; how it ended and after how long.
     pub(crate) fn terminate(&mut self, bound: Duration) -> (ExitStatus, Duration) {
+        self.end_by("TERM", bound)
+    }
+
+    /// The same by another signal.
+    pub(crate) fn end_by(&mut self, name: &str, bound: Duration) -> (ExitStatus, Duration) {
         let mut process = self.process.take().unwrap();
         let begun = Instant::now();
-        signal(process.child.id(), "TERM");
+        signal(process.child.id(), name);
         let status = until(&format!("end of {}", self.name), bound, || process.ended());
         (status, begun.elapsed())
     }

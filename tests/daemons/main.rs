@@ -20,6 +20,7 @@ mod coins_go_out_and_come_back_from_words;
 mod daemon;
 mod market;
 mod spends_nothing_without_a_chain_source;
+mod the_end_of_a_terminal_ends_a_daemon_cleanly;
 mod the_files_that_name_a_daemon_come_back;
 mod two_daemons_trade_and_settle;
 mod what_was_paid_for_comes_back_from_its_file;
