@@ -1,18 +1,23 @@
-//! Kills a party at every point of a settlement, restarts it on its directory, and counts.
+//! Kills a party, or both, at every point of a settlement, restarts them on their directories,
+//! and counts.
 //!
-//! A round is one trade and one kill, of the buyer or the provider, when a state is first
-//! seen or after a drawn delay. The victim stays away for a drawn time. Rounds are dealt to
-//! lanes, each a market of its own, which run beside each other.
+//! A round is one or two trades at once and one kill, when a state is first seen or after a drawn
+//! delay. The victim stays away for a drawn time. After each round no sat is missing but the
+//! fees, no coin is locked, and no unit is sold twice. Rounds are dealt to lanes, each a market
+//! of its own, which run beside each other. `scripts/kill_loop` plays as many as it is told.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use capex::api::types::{Certificate, Side, TimeInForce, Trade};
+use capex::api::types::{Acknowledged, Certificate, Coin, Side, TimeInForce, Trade};
+use capex::cli::failure::{Exit, Failure};
 
 use crate::daemon::{Daemon, until, until_or};
 use crate::market::{
-    Coins, all_settled, buy, cancel, certificates, meet, picture, provider_and_buyer, sell, soon,
+    Coins, all_settled, balance, buy, cancel, certificates, meet, picture, provider_and_buyer,
+    sell, soon,
 };
 use crate::world::World;
 
@@ -60,9 +65,14 @@ enum Moment {
 /// One kill.
 #[derive(Debug, Clone, Copy)]
 struct Round {
+    /// Whose state or delay decides.
     victim: Side,
+    /// The other one is killed too, and comes back first or last.
+    both: bool,
     moment: Moment,
     away: Duration,
+    /// Trades that are under way.
+    trades: u32,
 }
 
 /// SplitMix64: repeats from run to run.
@@ -96,7 +106,12 @@ fn rounds(count: usize, seed: u64) -> Vec<Round> {
                 0 => 4000 + draw(&mut random) % 6000,
                 _ => draw(&mut random) % 1000,
             };
-            all.push(Round { victim, moment, away: Duration::from_millis(away_ms) });
+            let (both, trades) = (
+                draw(&mut random).is_multiple_of(4),
+                1 + u32::from(draw(&mut random).is_multiple_of(3)),
+            );
+            let away = Duration::from_millis(away_ms);
+            all.push(Round { victim, both, moment, away, trades });
         }
     }
     all.truncate(count);
@@ -111,14 +126,15 @@ fn setting(name: &str) -> Option<u64> {
 fn a_daemon_killed_in_mid_settlement_loses_nothing() {
     let count = setting("CAPEX_KILL_ROUNDS").map_or(ROUNDS, |n| usize::try_from(n).unwrap());
     let seed = setting("CAPEX_KILL_SEED").unwrap_or(SEED);
+    let core = std::env::var_os("CAPEX_KILL_BITCOIND").map(PathBuf::from);
     let rounds = rounds(count, seed);
     let ends = Mutex::new(BTreeMap::<String, usize>::new());
     std::thread::scope(|scope| {
         for lane in 0..LANES.min(count) {
             let mine: Vec<Round> = rounds.iter().copied().skip(lane).step_by(LANES).collect();
-            let ends = &ends;
+            let (ends, core) = (&ends, core.clone());
             scope.spawn(move || {
-                for end in play(lane, &mine) {
+                for end in play(lane, core, &mine) {
                     *ends.lock().unwrap().entry(end).or_default() += 1;
                 }
             });
@@ -126,71 +142,121 @@ fn a_daemon_killed_in_mid_settlement_loses_nothing() {
     });
     let ends = ends.into_inner().unwrap();
     println!("seed {seed}, {count} kills: {ends:?}");
-    assert_eq!(ends.values().sum::<usize>(), count);
+    let trades: usize = rounds.iter().map(|round| round.trades as usize).sum();
+    assert!(ends.values().sum::<usize>() >= trades, "each trade came to an end");
 }
 
-/// Plays the rounds on one market; how each ended.
-fn play(lane: usize, rounds: &[Round]) -> Vec<String> {
-    let world = World::new();
+/// Plays the rounds on one market; how each trade ended.
+fn play(lane: usize, core: Option<PathBuf>, rounds: &[Round]) -> Vec<String> {
+    let world = core.map_or_else(World::new, World::on_bitcoind);
     let (mut provider, mut buyer) = provider_and_buyer(&world, 2);
-    let coins = Coins::count(&world, &[&provider, &buyer]);
+    let mut coins = Coins::count(&world, &[&provider, &buyer]);
     let ask = sell(&provider, 2);
     let mut ends = Vec::new();
     for round in rounds {
         let begun = Instant::now();
         let end = play_round(&mut provider, &mut buyer, round);
-        println!("lane {lane}: {round:?} → {end} after {:?}", begun.elapsed());
-        ends.push(end);
+        let fees_sat = coins.assert_only_fees_left(&world, &[&provider, &buyer]);
+        assert_nothing_is_locked(&[&provider, &buyer]);
+        for daemon in [&provider, &buyer] {
+            assert_no_unit_is_sold_twice(&certificates(daemon));
+        }
+        coins = Coins::count(&world, &[&provider, &buyer]);
+        forgive(&provider, &buyer);
+        forgive(&buyer, &provider);
+        let took = begun.elapsed();
+        println!("lane {lane}: {round:?} → {end:?}, {fees_sat} sat of fees, after {took:?}");
+        ends.extend(end);
     }
     cancel(&provider, &ask);
-    coins.assert_only_fees_left(&world, &[&provider, &buyer]);
-    assert_no_unit_is_sold_twice(&certificates(&buyer));
-    assert_no_unit_is_sold_twice(&certificates(&provider));
     ends
 }
 
-fn play_round(provider: &mut Daemon, buyer: &mut Daemon, round: &Round) -> String {
-    let known: Vec<Trade> = buyer.get("/trades");
-    let victim = |provider: &Daemon, buyer: &Daemon| -> Option<Trade> {
-        let daemon = if round.victim == Side::Buy { buyer } else { provider };
-        let trades: Vec<Trade> = daemon.try_get("/trades").ok()?;
-        let fresh = |trade: &Trade| known.iter().all(|old| old.trade_id != trade.trade_id);
-        trades.into_iter().find(fresh)
-    };
-    // Right after a restart a bid may live in an epoch in which only one side sees both
-    // orders, which binds nobody: then it is made again.
-    let mut bid_at: Option<Instant> = None;
-    let look = || {
-        if bid_at.is_none_or(|at| at.elapsed() > MATCHING) {
-            buy(buyer, 1, soon(buyer), TimeInForce::Ioc);
-            bid_at = Some(Instant::now());
-        }
-        victim(provider, buyer)
-    };
-    let id = until_or("match", BIDDING, look, || picture(&[provider, buyer])).trade_id;
+/// A victim that lets trades lapse is left out for a while: the next round is not to wait for that.
+fn forgive(daemon: &Daemon, other: &Daemon) {
+    let path = format!("/peers/{}/misses", other.key());
+    let forgiven: Result<Acknowledged, Failure> = daemon.client().unwrap().delete(&path);
+    if let Err(refused) = forgiven {
+        assert_eq!(refused.exit, Exit::NotFound, "there was nothing to forgive: {refused}");
+    }
+}
+
+/// At rest no coin is kept for a funding.
+fn assert_nothing_is_locked(daemons: &[&Daemon]) {
+    for daemon in daemons {
+        let locked = || -> Vec<Coin> {
+            let coins: Vec<Coin> = daemon.get("/wallet/coins");
+            coins.into_iter().filter(|coin| coin.state == "locked").collect()
+        };
+        until_or(
+            &format!("free coins of {}", daemon.name),
+            Duration::from_secs(20),
+            || (locked().is_empty() && balance(daemon).reserved_sat == 0).then_some(()),
+            || format!("{:?} {:?}", locked(), balance(daemon)),
+        );
+    }
+}
+
+fn play_round(provider: &mut Daemon, buyer: &mut Daemon, round: &Round) -> Vec<String> {
+    let ids = matched(provider, buyer, round);
     match round.moment {
         Moment::After(delay) => std::thread::sleep(delay),
         Moment::State(state) => {
             let names: &[&str] = if round.victim == Side::Buy { &BUYER } else { &SELLER };
             let place = |state: &str| names.iter().position(|name| *name == state);
+            let victim = if round.victim == Side::Buy { &*buyer } else { &*provider };
             until(state, SEEING, || {
-                let seen = victim(provider, buyer)?.state;
-                (place(&seen) >= place(state)).then_some(())
+                let seen = ids.iter().filter_map(|id| victim.trade(id));
+                let furthest = seen.map(|trade| place(&trade.state)).max()?;
+                (furthest >= place(state)).then_some(())
             });
         }
     }
-    if round.victim == Side::Buy {
-        buyer.kill();
-        std::thread::sleep(round.away);
-        buyer.start(&[]);
+    let (first, last) = match round.victim {
+        Side::Buy => (&mut *buyer, &mut *provider),
+        Side::Sell => (&mut *provider, &mut *buyer),
+    };
+    first.kill();
+    if round.both {
+        last.kill();
+        std::thread::sleep(round.away / 2);
+        last.start(&[]);
+        std::thread::sleep(round.away / 2);
     } else {
-        provider.kill();
         std::thread::sleep(round.away);
-        provider.start(&[]);
     }
+    // After a kill of both, the one that came back has another address.
+    let peer = last.p2p();
+    first.start(&[&peer]);
     meet(&[provider, buyer]);
     all_settled(&[provider, buyer]);
-    end_of(provider, buyer, &id)
+    ids.iter().map(|id| end_of(provider, buyer, id)).collect()
+}
+
+/// Bids until as many trades are under way as the round wants; their ids.
+fn matched(provider: &Daemon, buyer: &Daemon, round: &Round) -> BTreeSet<String> {
+    let all = |daemon: &Daemon| -> BTreeSet<String> {
+        let trades: Vec<Trade> = daemon.try_get("/trades").unwrap_or_default();
+        trades.into_iter().map(|trade| trade.trade_id).collect()
+    };
+    let known = &all(buyer) | &all(provider);
+    // Right after a restart a bid may live in an epoch in which only one side sees both
+    // orders, which binds nobody: then it is made again.
+    let mut bid_at: Option<Instant> = None;
+    let wanted = round.trades as usize;
+    let look = || {
+        let fresh = &(&all(buyer) | &all(provider)) - &known;
+        if bid_at.is_none_or(|at| at.elapsed() > MATCHING) {
+            let window = soon(buyer);
+            for _ in fresh.len()..wanted {
+                buy(buyer, 1, window, TimeInForce::Ioc);
+            }
+            bid_at = Some(Instant::now());
+        }
+        let victim = all(if round.victim == Side::Buy { buyer } else { provider });
+        (fresh.len() >= wanted && !victim.is_disjoint(&fresh)).then_some(fresh)
+    };
+    until_or("match", BIDDING, look, || picture(&[provider, buyer]))
 }
 
 /// Checks that both sides came to ends that fit.

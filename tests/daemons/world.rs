@@ -16,6 +16,8 @@ pub(crate) struct Chain {
     dir: PathBuf,
     log: PathBuf,
     addr: Option<String>,
+    /// A Bitcoin Core in its place.
+    core: Option<PathBuf>,
     process: Option<Process>,
     runtime: Runtime,
 }
@@ -27,6 +29,7 @@ impl Chain {
             dir: home.join("chain"),
             log: home.join("chain.log"),
             addr: None,
+            core: None,
             process: None,
             runtime,
         }
@@ -39,8 +42,13 @@ impl Chain {
         let _ = std::fs::remove_file(&file);
         let listen = self.addr.clone().unwrap_or_else(|| "127.0.0.1:0".to_owned());
         let dir = self.dir.to_str().unwrap().to_owned();
-        let args = ["devchain", "--listen", &listen, "--dir", &dir];
-        self.process = Some(Process::start(self.dir.parent().unwrap(), &args, &[], &self.log));
+        let mut args = vec!["devchain", "--listen", &listen, "--dir", &dir];
+        let mut env = Vec::new();
+        if let Some(core) = &self.core {
+            args.push("--bitcoind");
+            env.push(("BITCOIND".to_owned(), core.to_str().unwrap().to_owned()));
+        }
+        self.process = Some(Process::start(self.dir.parent().unwrap(), &args, &env, &self.log));
         let addr = until("address of the chain", STARTING, || {
             std::fs::read_to_string(&file).ok().filter(|text| !text.is_empty())
         });
@@ -99,6 +107,14 @@ impl World {
     /// With a running chain.
     pub(crate) fn new() -> Self {
         let mut world = Self::without_chain();
+        world.chain.start();
+        world
+    }
+
+    /// The same on the regtest of a Bitcoin Core.
+    pub(crate) fn on_bitcoind(program: PathBuf) -> Self {
+        let mut world = Self::without_chain();
+        world.chain.core = Some(program);
         world.chain.start();
         world
     }
