@@ -129,13 +129,24 @@ impl Daemon {
 
     /// Starts it and waits until it can be asked and dialled.
     pub(crate) fn start(&mut self, peers: &[&str]) {
+        self.begin(peers);
+        self.await_start();
+    }
+
+    /// Starts it.
+    pub(crate) fn begin(&mut self, peers: &[&str]) {
         let dir = self.dir.to_str().unwrap().to_owned();
         let mut args = vec!["--network", "devnet", "--datadir", &dir, "up"];
         for peer in peers {
             args.extend(["--peer", peer]);
         }
         let process = Process::start(self.dir.parent().unwrap(), &args, &self.env, &self.log);
-        self.await_start(process);
+        self.process = Some(process);
+    }
+
+    /// How it has ended by itself, if it has.
+    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
+        self.process.as_mut().and_then(Process::ended)
     }
 
     /// The same with other places for what it prints.
@@ -143,15 +154,14 @@ impl Daemon {
         let dir = self.dir.to_str().unwrap().to_owned();
         let args = ["--network", "devnet", "--datadir", &dir, "up"];
         let home = self.dir.parent().unwrap();
-        let process = Process::start_with(home, &args, &self.env, out, err);
-        self.await_start(process);
+        self.process = Some(Process::start_with(home, &args, &self.env, out, err));
+        self.await_start();
     }
 
-    fn await_start(&mut self, process: Process) {
-        let pid = process.child.id();
-        self.process = Some(process);
+    fn await_start(&mut self) {
+        let pid = self.pid();
         until(&format!("start of {}", self.name), STARTING, || {
-            let ended = self.process.as_mut().and_then(Process::ended);
+            let ended = self.ended();
             assert!(ended.is_none(), "{} ended with {ended:?}", self.name);
             let found = endpoints::read(&self.dir).ok()?;
             (found.pid == pid && !found.p2p.is_empty()).then_some(())

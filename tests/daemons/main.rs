@@ -11,6 +11,7 @@ mod a_certificate_is_given_and_redeemed;
 mod a_daemon_killed_in_mid_settlement_loses_nothing;
 mod a_daemon_takes_up_where_it_stopped;
 mod a_data_directory_has_one_user_and_one_network;
+mod a_full_disk_loses_nothing;
 mod a_lease_outlives_its_daemon;
 mod a_log_that_cannot_be_written_ends_no_daemon;
 mod a_node_goes_on_elsewhere_from_its_backup;
