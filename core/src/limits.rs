@@ -71,7 +71,7 @@ pub const LIVE_LOCKS_PER_KEY: usize = 8;
 pub const CONTACT_ADDRS_MAX: usize = 8;
 /// Bytes of one address of a Contact.
 pub const CONTACT_ADDR_BYTES: usize = 128;
-/// Contacts remembered, at most 1.2 kB each, 5 MB in all; the one heard longest ago goes first,
+/// Contacts remembered, at most 3.7 kB each, 15 MB in all; the one heard longest ago goes first,
 /// of those without an order before those with one, since keys are free and work is not. Who
 /// was dropped is heard again within a minute.
 pub const CONTACTS_MAX: usize = 4096;

@@ -29,6 +29,10 @@ fn asked(engine: &mut Engine) -> Vec<(u64, Key)> {
         .collect()
 }
 
+fn clock(unix_ms: u64) -> SyncReply {
+    SyncReply::Clock { unix_ms, contacts: Vec::new() }
+}
+
 fn comes(engine: &mut Engine, peer: u8) -> u64 {
     engine.handle(NOW_MS, Input::Peer { key: Key([peer; 32]), up: true });
     let asked = asked(engine);
@@ -46,13 +50,13 @@ fn says(engine: &mut Engine, id: u64, took_ms: u64, reply: &SyncReply) {
 fn five_peers_judge_and_liars_and_slow_answers_do_not() {
     let mut engine = started();
     // The own clock is 300 ms ahead, seen half a round trip ago; the tolerance is 150.
-    let right = |took_ms: u64| SyncReply::Clock { unix_ms: NOW_MS + took_ms / 2 - 300 };
+    let right = |took_ms: u64| clock(NOW_MS + took_ms / 2 - 300);
     for peer in 0..3 {
         let id = comes(&mut engine, peer + 10);
         says(&mut engine, id, 100, &right(100));
     }
     let id = comes(&mut engine, 20);
-    says(&mut engine, id, 0, &SyncReply::Clock { unix_ms: 0 });
+    says(&mut engine, id, 0, &clock(0));
     let slow = comes(&mut engine, 21);
     says(&mut engine, slow, 151, &right(151));
     let other = comes(&mut engine, 22);
@@ -60,7 +64,7 @@ fn five_peers_judge_and_liars_and_slow_answers_do_not() {
     let state = |engine: &Engine| engine.market().clock().state;
     assert_eq!(state(&engine), ClockState::Doubtful, "four samples are too few");
     let id = comes(&mut engine, 23);
-    says(&mut engine, id, 0, &SyncReply::Clock { unix_ms: u64::MAX });
+    says(&mut engine, id, 0, &clock(u64::MAX));
     assert_eq!(state(&engine), ClockState::Off, "the median of five is 300 ms");
     // A sample goes with its peer.
     engine.handle(NOW_MS, Input::Peer { key: Key([10; 32]), up: false });

@@ -5,7 +5,7 @@
 use std::fs;
 use std::path::Path;
 
-use capex_core::engine::kernel::{Cause, Record, RecordFault, Table, Unreadable};
+use capex_core::engine::kernel::{Cause, Halt, Record, Table, Unreadable};
 use capex_core::engine::register::RegisterCommand;
 use capex_core::engine::stored::reread;
 use capex_core::engine::{Effect, Engine, Input, Keys};
@@ -56,7 +56,7 @@ fn an_unreadable_record_halts_the_engine_for_good() {
         let fault = Unreadable { table: record.table, key: record.key.clone(), cause };
         engine.handle(NOW_MS, Input::Started { records: vec![record], salt: [3; 32] });
         match &effects(&mut engine)[..] {
-            [Effect::Halt { fault: RecordFault::Unreadable(found) }] => assert_eq!(*found, fault),
+            [Effect::Halt { fault: Halt::Unreadable(found) }] => assert_eq!(*found, fault),
             other => panic!("{fault}: {other:?}"),
         }
         assert!(!fault.hint().is_empty());

@@ -26,7 +26,7 @@ use crate::chain::{Behind, ChainUpdate, Relevant, WatchFull, Watcher};
 use crate::store::StoreError;
 use crate::wallet::{Amounts, Payment, Wallet, WalletError};
 use capex_core::engine::io::WalletFacts;
-use capex_core::engine::kernel::RecordFault;
+use capex_core::engine::kernel::Halt;
 use capex_core::engine::register::RegisterCommand;
 use capex_core::engine::{Effect, Engine, Input, Record, Timer};
 use capex_core::ids::{FundingId, Key};
@@ -53,9 +53,9 @@ pub enum Fault {
     /// The wallet cannot keep what it signed.
     #[error(transparent)]
     Wallet(#[from] WalletError),
-    /// A record of this node that this release cannot read, or could not read back.
+    /// The engine cannot go on.
     #[error(transparent)]
-    Record(#[from] RecordFault),
+    Halt(#[from] Halt),
     /// A contract cannot be watched: a node that does not see it paid or spent would release
     /// what is paid for.
     #[error(transparent)]
@@ -76,7 +76,7 @@ impl Fault {
         match self {
             Self::Store(error) => error.code(),
             Self::Wallet(error) => error.code(),
-            Self::Record(fault) => fault.code(),
+            Self::Halt(fault) => fault.code(),
             Self::Watch(full) => full.code(),
             Self::Fuse { .. } => "node.fuse",
         }

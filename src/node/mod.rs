@@ -105,7 +105,7 @@ impl NodeError {
     #[must_use]
     pub fn hint(&self) -> Option<&'static str> {
         match self {
-            Self::Fault(Fault::Record(fault)) => Some(fault.hint()),
+            Self::Fault(Fault::Halt(fault)) => Some(fault.hint()),
             Self::Store(_)
             | Self::Wallet(_)
             | Self::Network(_)

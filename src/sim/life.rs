@@ -10,6 +10,7 @@ use super::host::{HeldFiles, Host};
 use super::queue::Message;
 use crate::chain::devchain::{Cursor, Devchain};
 use crate::driver::{Driver, START_COMMAND};
+use crate::store::StoreError;
 use crate::wallet::{self, Wallet, WalletError};
 use capex_core::engine::{Done, Engine, Keys, Refusal, Verdict};
 use capex_core::ids::Key;
@@ -31,6 +32,8 @@ pub struct Node {
     pub ignores_fundings: bool,
     /// Own clock minus true time, ms.
     pub(super) offset_ms: i64,
+    /// It stopped because another process has its key.
+    pub gave_way: bool,
     pub(super) source: Source,
     pub(super) lives: u32,
     pub(super) life: Option<Life>,
@@ -73,10 +76,32 @@ impl Node {
             capacity: Vec::new(),
             ignores_fundings: false,
             offset_ms: 0,
+            gave_way: false,
             source: Source::default(),
             lives: 0,
             life: None,
         }
+    }
+
+    /// A second process with the keys of a node, on what its disk has now.
+    pub(super) fn copy(&self) -> Result<Self, StoreError> {
+        let disk = Disk::default();
+        disk.write(&self.disk.records())?;
+        Ok(Self {
+            key: self.key,
+            disk,
+            host: Host::default(),
+            held: HeldFiles::default(),
+            secret: self.secret,
+            capacity: self.capacity.clone(),
+            ignores_fundings: false,
+            offset_ms: 0,
+            gave_way: false,
+            source: Source::default(),
+            // Its random bytes are its own.
+            lives: 1 << 16,
+            life: None,
+        })
     }
 
     /// Random bytes of the life that has begun.

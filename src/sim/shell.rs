@@ -246,7 +246,8 @@ impl World {
     fn flood(&mut self, node: NodeId, from: Option<Key>, message: &Message) {
         let key = self.nodes[node].key;
         for to in 0..self.nodes.len() {
-            if to == node || Some(self.nodes[to].key) == from || !self.sides.joins(node, to) {
+            let other = self.nodes[to].key;
+            if other == key || Some(other) == from || !self.sides.joins(node, to) {
                 continue;
             }
             let Some(life) = self.nodes[to].life.as_mut().filter(|l| !l.body.awaits(message))

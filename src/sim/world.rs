@@ -14,6 +14,7 @@ use super::shell::Here;
 use super::trace::Trace;
 use crate::chain::devchain::{Devchain, PREMINED_BLOCKS, faucet_keypair};
 use crate::driver::Driver;
+use crate::store::StoreError;
 use crate::wallet::{Balance, faucet_spend};
 use capex_core::engine::market::{ComputeError, Computed};
 use capex_core::engine::register::RegisterCommand;
@@ -234,7 +235,7 @@ impl World {
             return;
         }
         let key = self.nodes[node].key;
-        self.tell_peers(node, key, false);
+        self.tell_peers(key, false);
         let broken: Vec<u64> =
             self.calls.iter().filter(|(_, call)| call.to == node).map(|(id, _)| *id).collect();
         for call in broken {
@@ -255,11 +256,24 @@ impl World {
         self.queue.push(at_ms + after_ms, Happening::Start(node));
     }
 
-    fn tell_peers(&mut self, node: NodeId, key: Key, up: bool) {
-        for peer in (0..self.nodes.len()).filter(|peer| *peer != node) {
+    fn tell_peers(&mut self, key: Key, up: bool) {
+        for peer in (0..self.nodes.len()).filter(|peer| self.nodes[*peer].key != key) {
             let (life, at_ms) = (self.nodes[peer].lives, self.now_ms + NOTICE_MS);
             self.queue.push(at_ms, Happening::Peer { node: peer, life, key, up });
         }
+    }
+
+    /// Starts a second process with the keys of a node, on a copy of its disk. To others the two
+    /// are one, and they do not reach each other.
+    ///
+    /// # Errors
+    /// The disk cannot be copied.
+    pub fn start_second(&mut self, of: NodeId) -> Result<NodeId, StoreError> {
+        let second = self.nodes[of].copy()?;
+        self.nodes.push(second);
+        let node = self.nodes.len() - 1;
+        self.start(node);
+        Ok(node)
     }
 
     /// Begins a life: the driver from what is on disk, then chain and peers.
@@ -277,14 +291,15 @@ impl World {
         self.drive(node, |driver, here| driver.start(here, records, salt, capacity));
         self.poll(node);
         self.poll_again(node);
-        for peer in (0..self.nodes.len()).filter(|peer| *peer != node) {
-            if self.nodes[peer].life.is_some() {
-                let key = self.nodes[peer].key;
+        let me = self.nodes[node].key;
+        for peer in 0..self.nodes.len() {
+            let key = self.nodes[peer].key;
+            if key != me && self.nodes[peer].life.is_some() {
                 self.drive(node, |driver, here| driver.on_peer(here, key, true));
             }
         }
         if self.nodes[node].life.is_some() {
-            self.tell_peers(node, self.nodes[node].key, true);
+            self.tell_peers(me, true);
         }
     }
 
@@ -300,7 +315,8 @@ impl World {
         let fault = life.driver.take_fault();
         self.nodes[node].life = Some(life);
         let Some(fault) = fault else { return self.set_timer(node) };
-        if !self.nodes[node].disk.is_dead() {
+        self.nodes[node].gave_way = fault.code() == "identity.in_use";
+        if !self.nodes[node].disk.is_dead() && !self.nodes[node].gave_way {
             self.evidence.broken(format!("node {node}: {fault}"));
         }
         self.crash(node);

@@ -24,7 +24,7 @@ use capex::wallet;
 use capex_core::certificate::equivocation::{Statement, prove};
 use capex_core::certificate::objects::{RedeemGrant, StatementKind};
 use capex_core::engine::holdings::HoldingsCommand;
-use capex_core::engine::kernel::{Cause, Record, RecordFault, Table, Unreadable};
+use capex_core::engine::kernel::{Cause, Halt, Record, Table, Unreadable};
 use capex_core::engine::leases::LeaseCommand;
 use capex_core::engine::register::RestoredV1;
 use capex_core::engine::{Done, Effect, Engine, Input, Keys};
@@ -61,7 +61,7 @@ fn started(number: usize, now_ms: u64, records: Vec<Record>) -> (Engine, Option<
     engine.handle(now_ms, Input::Started { records, salt: [9; 32] });
     let mut halt = None;
     while let Some(effect) = engine.poll_effect() {
-        if let Effect::Halt { fault: RecordFault::Unreadable(fault) } = effect {
+        if let Effect::Halt { fault: Halt::Unreadable(fault) } = effect {
             halt = Some(fault);
         }
     }

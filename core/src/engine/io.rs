@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::certificates::CertificateNews;
 use super::contacts::ContactsCommand;
 use super::holdings::HoldingsCommand;
-use super::kernel::{KernelNews, Record, RecordFault};
+use super::kernel::{Halt, KernelNews, Record};
 use super::leases::{HeldEvent, LeaseCommand, LeaseEffect, LeaseNews};
 use super::market::{ComputeError, Computed, MarketCommand, MarketNews};
 use super::messages::wraps;
@@ -308,10 +308,9 @@ wraps! {
 /// node before its fsync.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Effect {
-    /// Stop the node: a record of its own cannot be read or written, and acting without it
-    /// could break a promise. Nothing follows.
+    /// Stop the node: going on could break a promise. Nothing follows.
     Halt {
-        fault: RecordFault,
+        fault: Halt,
     },
     Persist {
         seq: u64,

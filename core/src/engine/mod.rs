@@ -205,6 +205,7 @@ impl Engine {
         self.kernel.counters = Counters::load(records, salt)?;
         let mut ctx = self.kernel.context(now_ms);
         ctx.conduct.load(records)?;
+        self.contacts.begin(&ctx);
         self.market.load(&mut ctx, records)?;
         self.register.load(&mut ctx, records)?;
         self.witness.load(&mut ctx, records)?;

@@ -169,7 +169,10 @@ impl Engine {
 
     fn on_sync(&mut self, now_ms: TimeMs, peer: Key, bytes: &[u8]) -> Vec<u8> {
         match bounded::<SyncRequest>(bytes, SYNC_MAX_BYTES) {
-            Ok(request) => encode(&self.sync.on_request(now_ms, &self.market.epochs, &request)),
+            Ok(request) => {
+                let contacts = self.contacts.last_two(&peer).cloned().collect();
+                encode(&self.sync.on_request(now_ms, &self.market.epochs, contacts, &request))
+            }
             Err(error) => encode(&SyncReply::Refused { code: self.refuse(peer, error) }),
         }
     }
@@ -220,6 +223,9 @@ impl Engine {
             Purpose::Sync(purpose) => {
                 if let Ok(reply) = self.read_reply(peer, result, SYNC_MAX_BYTES) {
                     let mut ctx = self.kernel.context(now_ms);
+                    if let SyncReply::Clock { contacts, .. } = &reply {
+                        self.contacts.on_told(&mut ctx, contacts);
+                    }
                     self.sync.on_reply(&mut ctx, &mut self.market.epochs, peer, purpose, reply);
                     self.judge_clock(now_ms);
                 }

@@ -186,6 +186,12 @@ pub(super) const FAMILIES: &[Family] = &[
         "node.signals": Failed, Local, "the node cannot listen for signals";
     },
     family! {
+        "identity", "node: the key that it signs with";
+        "identity.in_use": Failed, Local,
+            "another process signs with the identity key of this node, so this one has stopped",
+            "stop the other, then start the one with the newer data directory; never start both, nor a backup beside what it was made of";
+    },
+    family! {
         "config", "CLI and node: the configuration";
         "config.invalid": Usage, Local, "a setting is wrong", "see `capex config show`";
         "config.mainnet_refused": Usage, Local, "mainnet needs allow_mainnet = true",

@@ -6,6 +6,7 @@ mod conduct;
 mod context;
 mod counters;
 mod gossip;
+mod halt;
 mod keys;
 mod outbox;
 mod record;
@@ -23,10 +24,11 @@ pub use self::context::{ChainView, Context, WalletView};
 pub use self::counters::{CounterV1, Counters, SaltV1};
 pub use self::gossip::Judged;
 pub(super) use self::gossip::{gossip_envelope, judge};
+pub use self::halt::{Halt, IdentityInUse};
 pub use self::keys::Keys;
 pub use self::outbox::{KernelNews, Outbox};
 pub use self::record::{
-    Cause, Record, RecordFault, RecordTooLarge, Stored, Table, Unreadable, check_tables, records,
+    Cause, Record, RecordTooLarge, Stored, Table, Unreadable, check_tables, records,
 };
 pub(super) use self::refusal::answer;
 pub use self::refusal::remote_code;

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use serde::Serialize;
 
-use super::record::{Record, RecordFault, Stored, Table};
+use super::halt::Halt;
+use super::record::{Record, Stored, Table};
 use crate::engine::io::{Effect, Event, Protocol};
 use crate::engine::messages::Purpose;
 use crate::ids::Key;
@@ -30,7 +31,7 @@ pub struct Outbox {
     step: Vec<Effect>,
     records: Vec<Record>,
     /// Nothing leaves any more.
-    fault: Option<RecordFault>,
+    fault: Option<Halt>,
     has_told_fault: bool,
     persist_seq: u64,
     next_request: u64,
@@ -48,7 +49,7 @@ impl Outbox {
     }
 
     /// Ends the engine: nothing of this step leaves, and nothing of any later one.
-    pub fn halt(&mut self, fault: RecordFault) {
+    pub fn halt(&mut self, fault: Halt) {
         self.fault.get_or_insert(fault);
     }
 
@@ -170,7 +171,7 @@ mod tests {
         out.flush();
         assert_eq!(out.poll(), Some(reply(1)), "an earlier step");
         match out.poll() {
-            Some(Effect::Halt { fault: RecordFault::TooLarge(fault) }) => {
+            Some(Effect::Halt { fault: Halt::TooLarge(fault) }) => {
                 assert_eq!((fault.table, &fault.key[..]), (Table::Epoch, &b"b"[..]));
                 assert!(fault.bytes > RECORD_MAX_BYTES);
             }

@@ -234,40 +234,6 @@ impl RecordTooLarge {
     pub const CODE: &'static str = "record.too_large";
 }
 
-/// Why an engine ends: going on could break a promise.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum RecordFault {
-    /// A record of an earlier life.
-    #[error(transparent)]
-    Unreadable(#[from] Unreadable),
-    /// A record that was about to be written.
-    #[error(transparent)]
-    TooLarge(#[from] RecordTooLarge),
-}
-
-impl RecordFault {
-    /// Stable reason code.
-    #[must_use]
-    pub fn code(&self) -> &'static str {
-        match self {
-            Self::Unreadable(_) => Unreadable::CODE,
-            Self::TooLarge(_) => RecordTooLarge::CODE,
-        }
-    }
-
-    /// What to do about it.
-    #[must_use]
-    pub fn hint(&self) -> &'static str {
-        match self {
-            Self::Unreadable(fault) => fault.hint(),
-            Self::TooLarge(_) => {
-                "nothing of that step was written or sent, so a restart is safe; report the \
-                 table and the size, since what goes into it should have been bounded"
-            }
-        }
-    }
-}
-
 impl Record {
     /// An upsert of a stored form.
     ///
@@ -437,7 +403,7 @@ mod tests {
         let refused = Record::store(b"k", &larger).unwrap_err();
         let (key, bytes) = (b"k".to_vec(), RECORD_MAX_BYTES + 1);
         assert_eq!(refused, RecordTooLarge { table: Table::Epoch, key, bytes });
-        let text = RecordFault::from(refused).to_string();
+        let text = refused.to_string();
         assert!(text.contains("record 6b in table `epoch` would have 4194305 bytes"), "{text}");
     }
 }

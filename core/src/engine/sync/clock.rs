@@ -54,7 +54,7 @@ impl Clocks {
         reply: &SyncReply,
     ) {
         let took_ms = ctx.now_ms.saturating_sub(sent_ms);
-        let (SyncReply::Clock { unix_ms }, true) =
+        let (SyncReply::Clock { unix_ms, .. }, true) =
             (reply, took_ms <= ctx.params.clock_tolerance_ms())
         else {
             return;

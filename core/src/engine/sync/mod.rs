@@ -39,7 +39,7 @@ pub enum SyncRequest {
         /// At most 256.
         ids: Vec<OrderId>,
     },
-    /// What time is it for you?
+    /// What time is it for you, and where am I, as far as you have heard?
     Clock,
 }
 
@@ -56,6 +56,8 @@ pub enum SyncReply {
     Clock {
         /// Unix ms.
         unix_ms: u64,
+        /// The last Contacts of whoever asks, as they were heard: at most two.
+        contacts: Vec<Envelope>,
     },
 }
 
@@ -115,12 +117,18 @@ impl Sync {
         }
     }
 
-    /// Answers a peer.
+    /// Answers a peer, of which these are the last Contacts.
     #[must_use]
-    pub fn on_request(&self, now_ms: TimeMs, epochs: &Epochs, request: &SyncRequest) -> SyncReply {
+    pub fn on_request(
+        &self,
+        now_ms: TimeMs,
+        epochs: &Epochs,
+        contacts: Vec<Envelope>,
+        request: &SyncRequest,
+    ) -> SyncReply {
         let set = |epoch: &u64| epochs.get(*epoch).map(|view| &*view.set);
         let reply = match request {
-            SyncRequest::Clock => Some(SyncReply::Clock { unix_ms: now_ms }),
+            SyncRequest::Clock => Some(SyncReply::Clock { unix_ms: now_ms, contacts }),
             SyncRequest::Ids { epoch } => {
                 set(epoch).map(|set| SyncReply::Ids(set.ids().take(IDS_PER_REPLY).collect()))
             }

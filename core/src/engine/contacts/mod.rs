@@ -1,18 +1,21 @@
 //! Signed addresses of nodes, gossiped each minute and on change.
 
+mod own;
+
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
 use serde::{Deserialize, Serialize};
 
+use self::own::Own;
 use super::io::{Done, Effect, Topic};
-use super::kernel::{Context, Judged, Timer, answer, gossip_envelope, judge};
+use super::kernel::{Context, IdentityInUse, Judged, Timer, answer, gossip_envelope, judge};
 use crate::ids::Key;
 use crate::limits::{CONTACT_ADDR_BYTES, CONTACT_ADDRS_MAX, CONTACT_SKEW_MS, CONTACTS_MAX};
 use crate::reason;
 use crate::reasons::Reason;
 use crate::units::TimeMs;
-use crate::wire::{Object, VERSION, WireError, encode};
+use crate::wire::{Envelope, Object, VERSION, Verified, WireError, encode};
 
 /// How often an unchanged Contact is published again, ms.
 const REPUBLISH_MS: u64 = 60_000;
@@ -48,6 +51,11 @@ impl Contact {
     }
 }
 
+/// Contacts of this node that a peer may tell of in an answer.
+const TOLD_MAX: usize = 2;
+/// Counter of the highest number that this node has given a Contact.
+const SIGNED: &str = "contact";
+
 /// What the shell tells of this node's addresses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ContactsCommand {
@@ -55,12 +63,22 @@ pub enum ContactsCommand {
     SetAddresses(Vec<String>),
 }
 
+/// Contacts heard of a key.
+#[derive(Debug)]
+struct Heard {
+    /// When the latest was heard, unix ms.
+    at_ms: TimeMs,
+    latest: Verified<Contact>,
+    /// The one before: of two processes with one key, each peer has one of both.
+    before: Option<Envelope>,
+}
+
 /// Contacts heard, and our own.
 #[derive(Debug, Default)]
 pub struct Contacts {
-    /// With the time of hearing, unix ms.
-    heard: BTreeMap<Key, (TimeMs, Contact)>,
-    own: Vec<String>,
+    heard: BTreeMap<Key, Heard>,
+    own: Own,
+    addrs: Vec<String>,
     due_at_ms: TimeMs,
     /// Of the Contact published last, and when.
     seq: u64,
@@ -70,7 +88,18 @@ pub struct Contacts {
 impl Contacts {
     /// Contacts heard, by key.
     pub fn iter(&self) -> impl Iterator<Item = &Contact> {
-        self.heard.values().map(|(_, contact)| contact)
+        self.heard.values().map(|heard| &*heard.latest)
+    }
+
+    /// The last two Contacts of a key, as they were heard.
+    pub fn last_two(&self, key: &Key) -> impl Iterator<Item = &Envelope> {
+        let heard = self.heard.get(key).into_iter();
+        heard.flat_map(|heard| heard.before.iter().chain([heard.latest.envelope()]))
+    }
+
+    /// A life begins.
+    pub fn begin(&mut self, ctx: &Context<'_>) {
+        self.own = Own::begin(ctx.now_ms, ctx.counter(SIGNED));
     }
 
     /// Does what the shell asks.
@@ -83,8 +112,8 @@ impl Contacts {
 
     /// Own addresses changed.
     fn set_own(&mut self, addrs: Vec<String>) {
-        if self.own != addrs {
-            self.own = addrs;
+        if self.addrs != addrs {
+            self.addrs = addrs;
             self.due_at_ms = 0;
         }
     }
@@ -102,17 +131,19 @@ impl Contacts {
         if was_set_back {
             self.seq = 0;
         }
-        if self.own.is_empty() || ctx.now_ms < self.due_at_ms && !was_set_back {
+        if self.addrs.is_empty() || ctx.now_ms < self.due_at_ms && !was_set_back {
             return;
         }
         self.published_at_ms = ctx.now_ms;
         self.due_at_ms = ctx.now_ms + REPUBLISH_MS;
         // Two changes within a millisecond are two Contacts, of which the later counts.
         self.seq = ctx.now_ms.max(self.seq + 1);
+        self.own.sign(self.seq);
+        ctx.set_counter(SIGNED, self.seq);
         let contact = Contact {
             v: VERSION,
             key: ctx.me(),
-            addrs: self.own.iter().take(CONTACT_ADDRS_MAX).cloned().collect(),
+            addrs: self.addrs.iter().take(CONTACT_ADDRS_MAX).cloned().collect(),
             seq: self.seq,
         };
         let bytes = encode(ctx.sign(contact).envelope());
@@ -122,7 +153,7 @@ impl Contacts {
     /// When `on_tick` is due.
     #[must_use]
     pub fn next_deadline(&self) -> Option<(TimeMs, Timer)> {
-        (!self.own.is_empty()).then_some((self.due_at_ms, Timer::Contact))
+        (!self.addrs.is_empty()).then_some((self.due_at_ms, Timer::Contact))
     }
 
     /// A Contact on gossip. `is_trader` tells who has an order.
@@ -143,12 +174,17 @@ impl Contacts {
     ) -> Result<(), Reason> {
         let verified =
             gossip_envelope(bytes).and_then(|env| env.verify::<Contact>(ctx.params.magic));
-        let contact = verified.map_err(WireError::reason)?.into_value();
+        let verified = verified.map_err(WireError::reason)?;
+        let contact: &Contact = &verified;
         if !contact.is_bounded() {
             return Err(WireError::Oversize.reason());
         }
+        if contact.key == ctx.me() {
+            self.hear_own(ctx, contact);
+            return Err(reason!("contact.duplicate"));
+        }
         let known = self.heard.get(&contact.key);
-        if known.is_some_and(|(_, old)| old.seq >= contact.seq) || contact.key == ctx.me() {
+        if known.is_some_and(|heard| heard.latest.seq >= contact.seq) {
             return Err(reason!("contact.duplicate"));
         }
         if contact.seq.abs_diff(ctx.now_ms) > CONTACT_SKEW_MS {
@@ -158,9 +194,30 @@ impl Contacts {
             return Err(reason!("contact.full"));
         }
         let (key, addrs) = (contact.key, contact.addrs.clone());
-        self.heard.insert(key, (ctx.now_ms, contact));
+        let before = self.heard.remove(&key).map(|heard| heard.latest.envelope().clone());
+        self.heard.insert(key, Heard { at_ms: ctx.now_ms, latest: verified, before });
         ctx.out.push(Effect::Addrs { key, addrs });
         Ok(())
+    }
+
+    /// A peer told what it has heard of this node: of two processes with one key none hears the
+    /// other through a peer that takes both for one.
+    pub fn on_told(&mut self, ctx: &mut Context<'_>, contacts: &[Envelope]) {
+        let me = ctx.me();
+        let of_me = contacts.iter().take(TOLD_MAX).filter(|told| told.key == me.0);
+        for told in of_me {
+            if let Ok(contact) = told.verify::<Contact>(ctx.params.magic)
+                && contact.is_bounded()
+            {
+                self.hear_own(ctx, &contact);
+            }
+        }
+    }
+
+    fn hear_own(&mut self, ctx: &mut Context<'_>, contact: &Contact) {
+        if self.own.hear(ctx.now_ms, contact.seq) {
+            ctx.out.halt(IdentityInUse { addrs: contact.addrs.clone() }.into());
+        }
     }
 
     /// Forgets the contact heard longest ago, of keys without an order before those with one;
@@ -169,8 +226,7 @@ impl Contacts {
         if self.heard.len() < CONTACTS_MAX {
             return true;
         }
-        let age =
-            |(key, (heard_ms, _)): (&Key, &(TimeMs, Contact))| (is_trader(key), *heard_ms, *key);
+        let age = |(key, heard): (&Key, &Heard)| (is_trader(key), heard.at_ms, *key);
         let Some((trades, _, oldest)) = self.heard.iter().map(age).min() else { return true };
         if trades && !is_trader(newcomer) {
             return false;
@@ -182,7 +238,7 @@ impl Contacts {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Engine, Input, Keys};
+    use super::super::{Engine, Input, Keys, Protocol};
     use super::*;
     use crate::test_support::devnet;
     use crate::wire::decode_record;
@@ -234,5 +290,87 @@ mod tests {
         let up = Input::Peer { key: Key([99; 32]), up: true };
         published(&mut engine, later + 5000, up);
         assert_eq!(published(&mut engine, later + 5000, Input::Tick).len(), 1);
+    }
+
+    fn begun(secret: u8, now_ms: TimeMs) -> Engine {
+        let mut engine = Engine::new(devnet(), Keys::new([secret; 32], [2; 32]));
+        engine.handle(now_ms, Input::Started { records: Vec::new(), salt: [secret; 32] });
+        while engine.poll_effect().is_some() {}
+        engine
+    }
+
+    /// The Contact of a minute, as bytes.
+    fn publish(engine: &mut Engine, now_ms: TimeMs) -> Vec<u8> {
+        engine.handle(now_ms, listens(&["/a"]));
+        let mut bytes = Vec::new();
+        while let Some(effect) = engine.poll_effect() {
+            if let Effect::Publish { topic: Topic::Contacts, bytes: found } = effect {
+                bytes = found;
+            }
+        }
+        bytes
+    }
+
+    fn halt(engine: &mut Engine) -> Option<&'static str> {
+        let mut effects = std::iter::from_fn(|| engine.poll_effect());
+        effects.find_map(|effect| match effect {
+            Effect::Halt { fault } => Some(fault.code()),
+            _ => None,
+        })
+    }
+
+    fn hears(engine: &mut Engine, now_ms: TimeMs, bytes: &[u8]) -> Option<&'static str> {
+        let (peer, topic, bytes) = (Key([9; 32]), Topic::Contacts, bytes.to_vec());
+        engine.handle(now_ms, Input::Gossip { peer, topic, bytes, ticket: 1 });
+        halt(engine)
+    }
+
+    #[test]
+    fn a_second_process_with_the_same_key_stops_the_first() {
+        let now = 1_800_000_000_000;
+        let (mut one, mut two) = (begun(1, now), begun(1, now));
+        let first = publish(&mut two, now + 10);
+        assert_eq!(hears(&mut one, now + 20, &first), None);
+        assert_eq!(hears(&mut one, now + 30, &first), None, "the same once more");
+        let own = publish(&mut one, now + 60_000);
+        assert_eq!(hears(&mut one, now + 60_010, &own), None, "its own");
+        let second = publish(&mut two, now + 60_020);
+        assert_eq!(hears(&mut one, now + 60_030, &second), Some("identity.in_use"));
+        assert_eq!(hears(&mut one, now + 60_040, &second), None, "it does nothing any more");
+    }
+
+    /// Two processes with one key are one peer to others, who bring none the other's gossip.
+    #[test]
+    fn a_peer_that_takes_both_for_one_tells_both() {
+        let now = 1_800_000_000_000;
+        let (mut one, mut two, mut peer) = (begun(1, now), begun(1, now), begun(3, now));
+        let me = one.me();
+        let mut ends = Vec::new();
+        for minute in 0..4 {
+            let at = now + 1 + minute * REPUBLISH_MS;
+            for (process, late_ms) in [(&mut one, 0), (&mut two, 30_000)] {
+                let bytes = publish(process, at + late_ms);
+                hears(&mut peer, at + late_ms, &bytes);
+                let up = Input::Peer { key: peer.me(), up: true };
+                process.handle(at + late_ms, up);
+                let mut effects = std::iter::from_fn(|| process.poll_effect());
+                let asked = effects.find_map(|effect| match effect {
+                    Effect::Send { id, protocol: Protocol::Sync, bytes, .. } => Some((id, bytes)),
+                    _ => None,
+                });
+                let Some((id, bytes)) = asked else { continue };
+                while process.poll_effect().is_some() {}
+                let request = Input::Request { peer: me, id, protocol: Protocol::Sync, bytes };
+                peer.handle(at + late_ms, request);
+                let mut effects = std::iter::from_fn(|| peer.poll_effect());
+                let reply = effects.find_map(|effect| match effect {
+                    Effect::Reply { bytes, .. } => Some(bytes),
+                    _ => None,
+                });
+                process.handle(at + late_ms, Input::Response { id, result: Ok(reply.unwrap()) });
+                ends.extend(halt(process).map(|code| (minute, code)));
+            }
+        }
+        assert_eq!(ends, [(1, "identity.in_use"), (2, "identity.in_use")]);
     }
 }
