@@ -139,6 +139,9 @@ fn every_command_with_json_prints_exactly_one_value() {
     let wasm = fake.path().join("a.wasm");
     std::fs::write(&wasm, b"\0asm").unwrap();
     let wasm = wasm.to_str().unwrap().to_owned();
+    let psbt = fake.path().join("fund.psbt");
+    std::fs::write(&psbt, b"psbt\xff").unwrap();
+    let psbt = psbt.to_str().unwrap().to_owned();
     let table: Vec<Vec<&str>> = vec![
         vec!["status"],
         vec!["order", "list"],
@@ -181,6 +184,9 @@ fn every_command_with_json_prints_exactly_one_value() {
         vec!["wallet", "send", "bcrt1qexample", "0.1btc", "--yes"],
         vec!["wallet", "bump", "ab", "--yes"],
         vec!["wallet", "rescan", "--gap", "50"],
+        vec!["wallet", "psbt", "list"],
+        vec!["wallet", "psbt", "export", "abababab"],
+        vec!["wallet", "psbt", "import", &psbt],
         vec!["wallet", "address"],
         vec!["wallet", "fund", "--yes"],
         vec!["peer", "list"],
@@ -224,6 +230,8 @@ fn refusals_of_the_daemon_have_their_exit_codes() {
         (vec!["epoch", "verify", "--from", wasm], 6, "epoch.file_header"),
         (vec!["epoch", "verify"], 2, "cli.usage"),
         (vec!["wallet", "fund", "5000"], 2, "cli.usage"),
+        (vec!["wallet", "psbt", "import", "/nowhere"], 2, "file.unusable"),
+        (vec!["wallet", "psbt", "import", wasm], 6, "wallet.psbt_malformed"),
         (vec!["wallet", "send", "bcrt1qexample"], 2, "cli.usage"),
         (vec!["wallet", "send", "bcrt1qexample", "0.1"], 2, "cli.usage"),
         (vec!["wallet", "send", "bcrt1qexample", "1sat", "--all"], 2, "cli.usage"),

@@ -23,7 +23,7 @@ const TABLE: &str = "core/src/reasons";
 const FILE_ENDINGS: [&str; 8] = ["addr", "dat", "html", "part", "tmp", "toml", "txt", "wasm"];
 const NO_FAMILIES: [&str; 3] = ["cpu", "gpu", "memory"];
 /// Files, settings, and labels of counters and secrets.
-const OTHER_NAMES: [&str; 15] = [
+const OTHER_NAMES: [&str; 16] = [
     "api.listen",
     "chain.cookie",
     "chain.url",
@@ -36,6 +36,7 @@ const OTHER_NAMES: [&str; 15] = [
     "usage.json",
     "backup.password_file",
     "backup.path",
+    "wallet.descriptor",
     "wallet.password_file",
     "wallet.payout",
     "wallet.seed",

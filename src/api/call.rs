@@ -78,6 +78,10 @@ pub enum Query {
     Descriptors,
     /// → `Vec<`[`types::WalletTx`]`>`, newest first
     WalletHistory,
+    /// What waits for a signature made elsewhere → `Vec<`[`types::WaitingPsbt`]`>`
+    Psbts,
+    /// → [`types::PsbtText`]
+    Psbt(Prefix),
     /// → `Vec<`[`types::Peer`]`>`
     Peers,
     /// By a prefix of its key → [`types::Peer`]
@@ -107,6 +111,8 @@ pub enum ShellCommand {
     WalletSend(types::SendCoins),
     /// Replace a payment → [`types::Payment`]
     WalletBump(types::BumpPayment),
+    /// Take back what was signed elsewhere → [`types::SignedPsbt`]
+    TakePsbt(Vec<u8>),
     /// Look for coins further ahead, in old chain blocks too → [`types::Rescan`]
     WalletRescan(types::RescanWallet),
     /// Let the faucet of a development network pay this wallet → [`types::Funded`]
@@ -200,6 +206,9 @@ answers! {
     Coins(Vec<types::Coin>),
     WalletHistory(Vec<types::WalletTx>),
     Payment(types::Payment),
+    Psbts(Vec<types::WaitingPsbt>),
+    PsbtText(types::PsbtText),
+    SignedPsbt(types::SignedPsbt),
     Descriptors(types::Descriptors),
     Rescan(types::Rescan),
     Peers(Vec<types::Peer>),

@@ -31,6 +31,9 @@
 //! | `POST /wallet/address` | | [`types::Address`] |
 //! | `POST /wallet/send` | [`types::SendCoins`] | [`types::Payment`] |
 //! | `POST /wallet/bump` | [`types::BumpPayment`] | [`types::Payment`] |
+//! | `GET /wallet/psbts` | | [`types::WaitingPsbt`] |
+//! | `GET /wallet/psbts/{id}` | | [`types::PsbtText`] |
+//! | `POST /wallet/psbts` | [`types::PsbtText`] | [`types::SignedPsbt`] |
 //! | `POST /wallet/rescan` | [`types::RescanWallet`] | [`types::Rescan`] |
 //! | `POST /wallet/fund` | [`types::FundWallet`] | [`types::Funded`] |
 //! | `GET /peers` | | [`types::Peer`] |

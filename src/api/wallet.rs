@@ -1,18 +1,27 @@
 //! `/wallet`: balance, coins, history, payments, receiving address, faucet of a development
 //! network.
 
-use axum::extract::State;
+use axum::extract::{DefaultBodyLimit, State};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 
-use super::extract::Body;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+
+use super::extract::{Body, Id};
 use super::types::{
-    Address, Balance, BumpPayment, Coin, Descriptors, FundWallet, Funded, Payment, Rescan,
-    RescanWallet, SendCoins, WalletTx,
+    Address, Balance, BumpPayment, Coin, Descriptors, FundWallet, Funded, Payment, PsbtText,
+    Rescan, RescanWallet, SendCoins, SignedPsbt, WaitingPsbt, WalletTx,
 };
 use super::{ApiError, ApiState, Query, ShellCommand};
+use crate::wallet::PSBT_MAX_BYTES;
+use capex_core::reason;
+
+/// A transaction in base64 that comes back from its signer.
+const PSBT_BODY_MAX_BYTES: usize = PSBT_MAX_BYTES.div_ceil(3) * 4 + super::BODY_MAX_BYTES;
 
 pub(super) fn routes() -> Router<ApiState> {
+    let psbt_limit = DefaultBodyLimit::max(PSBT_BODY_MAX_BYTES);
     Router::new()
         .route("/wallet", get(balance))
         .route("/wallet/coins", get(coins))
@@ -21,6 +30,8 @@ pub(super) fn routes() -> Router<ApiState> {
         .route("/wallet/address", post(address))
         .route("/wallet/send", post(send))
         .route("/wallet/bump", post(bump))
+        .route("/wallet/psbts", get(psbts).post(take_psbt).layer(psbt_limit))
+        .route("/wallet/psbts/{id}", get(psbt))
         .route("/wallet/rescan", post(rescan))
         .route("/wallet/fund", post(fund))
 }
@@ -57,6 +68,26 @@ async fn bump(
     Body(body): Body<BumpPayment>,
 ) -> Result<Json<Payment>, ApiError> {
     Ok(Json(state.node.shell(ShellCommand::WalletBump(body)).await?))
+}
+
+async fn psbts(State(state): State<ApiState>) -> Result<Json<Vec<WaitingPsbt>>, ApiError> {
+    Ok(Json(state.node.query(Query::Psbts).await?))
+}
+
+async fn psbt(State(state): State<ApiState>, Id(id): Id) -> Result<Json<PsbtText>, ApiError> {
+    Ok(Json(state.node.query(Query::Psbt(id)).await?))
+}
+
+async fn take_psbt(
+    State(state): State<ApiState>,
+    Body(body): Body<PsbtText>,
+) -> Result<Json<SignedPsbt>, ApiError> {
+    let bytes = BASE64.decode(body.psbt.trim());
+    let bytes = bytes.ok().filter(|bytes| bytes.len() <= PSBT_MAX_BYTES).ok_or_else(|| {
+        let message = format!("expected base64 of at most {PSBT_MAX_BYTES} bytes");
+        ApiError::new(reason!("wallet.psbt_malformed"), message)
+    })?;
+    Ok(Json(state.node.shell(ShellCommand::TakePsbt(bytes)).await?))
 }
 
 async fn rescan(

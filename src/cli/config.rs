@@ -74,6 +74,7 @@ fn settings(config: &Config) -> Vec<Shown> {
         "p2p.peers" => config.p2p.peers.clone().into(),
         "api.listen" => config.api.listen.to_string().into(),
         "wallet.payout" => config.wallet.payout.as_ref().map(ToString::to_string).into(),
+        "wallet.descriptor" => config.wallet.watched.as_ref().map(ToString::to_string).into(),
         "backup.path" => config.backup.path.as_ref().map(|path| path.to_string_lossy()).into(),
         "backup.password_file" => {
             config.backup.password_file.as_ref().map(|path| path.to_string_lossy()).into()

@@ -32,6 +32,7 @@ pub mod output;
 pub mod paging;
 pub mod peer;
 pub mod preview;
+pub mod psbt;
 pub mod quote;
 pub mod redeem;
 pub mod sanitise;

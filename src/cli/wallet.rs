@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use super::Context;
 use super::failure::Failure;
 use super::output::{Page, sat, short};
+use super::psbt;
 use super::seed::{self, Restored};
 use super::time::utc;
 use crate::api::types::{
@@ -48,7 +49,7 @@ Next: capex wallet balance")]
     /// Pay to an address
     #[command(after_help = "Examples:
   capex wallet send bcrt1qexample 0.01btc --dry-run
-  capex wallet send bcrt1qexample --all --fee-rate 2.5
+  capex wallet send bcrt1qexample --all --coin 1111111111111111111111111111111111111111111111111111111111111111:0
 
 Next: capex wallet history")]
     Send(Send),
@@ -65,6 +66,9 @@ Next: capex wallet history")]
         #[arg(long, value_name = "RATE", value_parser = feerate)]
         fee_rate: Option<u64>,
     },
+    /// Transactions that wait for a signature made elsewhere: list, export, import
+    #[command(subcommand)]
+    Psbt(psbt::Noun),
     /// Look for coins further ahead, as after a restore
     #[command(after_help = "Examples:
   capex wallet rescan
@@ -157,6 +161,9 @@ pub struct Send {
     /// Sat per virtual byte [default: what six chain blocks should take]
     #[arg(long, value_name = "RATE", value_parser = feerate)]
     pub fee_rate: Option<u64>,
+    /// Spend all of these coins and no others, as `wallet coins` names them
+    #[arg(long = "coin", value_name = "TXID:VOUT", num_args = 1..)]
+    pub coins: Vec<String>,
     /// Show amount and fee, and send nothing
     #[arg(long)]
     pub dry_run: bool,
@@ -175,6 +182,7 @@ pub fn run(noun: &Noun, context: &mut Context<'_>) -> Result<(), Failure> {
             return seed::restore(from, password.password_file.as_deref(), context);
         }
         Noun::Send(flags) => return send(flags, context),
+        Noun::Psbt(noun) => return psbt::run(noun, context),
         Noun::Bump { txid, fee_rate } => return bump(txid, *fee_rate, context),
         _ => {}
     }
@@ -238,6 +246,7 @@ fn ask(noun: &Noun, context: &mut Context<'_>) -> Result<(), Failure> {
         | Noun::Decrypt(_)
         | Noun::Restore { .. }
         | Noun::Send(_)
+        | Noun::Psbt(_)
         | Noun::Bump { .. } => Ok(()),
     }
 }
@@ -265,6 +274,7 @@ fn send(flags: &Send, context: &mut Context<'_>) -> Result<(), Failure> {
         to: flags.to.clone(),
         amount_sat: flags.amount,
         feerate_sat_kvb,
+        coins: flags.coins.clone(),
         dry_run,
     };
     let quote: Payment = client.post("/wallet/send", &body(true, flags.fee_rate))?;

@@ -18,15 +18,15 @@
 mod bridge;
 mod shell;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
-use bitcoin::{Address, ScriptBuf, Transaction, Txid};
+use bitcoin::{Address, OutPoint, ScriptBuf, Transaction, Txid};
 
 use crate::chain::{Behind, ChainUpdate, Relevant, WatchFull, Watcher};
 use crate::store::StoreError;
-use crate::wallet::{Amounts, Payment, Wallet, WalletError};
-use capex_core::engine::io::WalletFacts;
-use capex_core::engine::kernel::Halt;
+use crate::wallet::{Amounts, Payment, PayoutDescriptor, Wallet, WalletError};
+use capex_core::engine::io::{Funding, WalletFacts};
+use capex_core::engine::kernel::{Halt, Payout};
 use capex_core::engine::register::RegisterCommand;
 use capex_core::engine::{Effect, Engine, Input, Record, Timer};
 use capex_core::ids::{FundingId, Key};
@@ -83,6 +83,17 @@ impl Fault {
     }
 }
 
+/// Where sales are paid out.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum PayTo {
+    #[default]
+    Wallet,
+    /// All to one place.
+    Script(ScriptBuf),
+    /// Each to a fresh address of this descriptor.
+    Descriptor(PayoutDescriptor),
+}
+
 /// One node without its surroundings.
 #[derive(Debug)]
 pub struct Driver {
@@ -93,8 +104,8 @@ pub struct Driver {
     backlog: Relevant,
     /// From where the chain source has to read again.
     rescan_from: Option<u32>,
-    /// Where sales are paid out, if not to the wallet.
-    payout_spk: Option<ScriptBuf>,
+    /// Where sales are paid out.
+    payout: PayTo,
     inputs: Inputs,
     /// Effects in order, each with the last `Persist` before it.
     held: VecDeque<(u64, Effect)>,
@@ -114,7 +125,7 @@ impl Driver {
             watcher: Watcher::new(),
             backlog: Relevant::default(),
             rescan_from: None,
-            payout_spk: None,
+            payout: PayTo::Wallet,
             inputs: Inputs::default(),
             held: VecDeque::new(),
             written: 0,
@@ -123,10 +134,10 @@ impl Driver {
         }
     }
 
-    /// Lets sales be paid out to a script outside the wallet.
+    /// Lets sales be paid out elsewhere.
     #[must_use]
-    pub fn paying_out_to(self, payout_spk: Option<ScriptBuf>) -> Self {
-        Self { payout_spk, ..self }
+    pub fn paying_out_to(self, payout: PayTo) -> Self {
+        Self { payout, ..self }
     }
 
     /// Begins a life: records, what this host sells, fundings that may not have reached the
@@ -310,9 +321,27 @@ impl Driver {
             }
         };
         let spendable_sat = self.wallet.balance().spendable_sat;
-        let payout_spk = self.payout_spk.clone();
-        self.inputs.push(Input::Wallet(WalletFacts { spendable_sat, fresh_spks, payout_spk }));
+        let payout = self.payout()?;
+        self.inputs.push(Input::Wallet(WalletFacts { spendable_sat, fresh_spks, payout }));
         Ok(())
+    }
+
+    /// Where sales are paid out from now on, with as many fresh places as the engine lacks.
+    fn payout(&mut self) -> Result<Payout, WalletError> {
+        let descriptor = match &self.payout {
+            PayTo::Wallet => return Ok(Payout::Wallet),
+            PayTo::Script(spk) => return Ok(Payout::Fixed(spk.clone())),
+            PayTo::Descriptor(descriptor) => descriptor,
+        };
+        let at_hand = self.engine.fresh_payouts().chain(self.inputs.fresh_payouts());
+        let at_hand: BTreeSet<ScriptBuf> = at_hand.cloned().collect();
+        let lacking = FRESH_SCRIPTS.saturating_sub(at_hand.len());
+        if lacking == 0 {
+            return Ok(Payout::Fresh(VecDeque::new()));
+        }
+        let promised = self.engine.trades().promised_scripts();
+        let fresh = self.wallet.payout_scripts(descriptor, lacking, &at_hand, &promised)?;
+        Ok(Payout::Fresh(fresh.into()))
     }
 
     fn queue_wallet(&mut self) {
@@ -373,6 +402,25 @@ impl Driver {
         true
     }
 
+    /// Takes back what was signed elsewhere; the trade that waits for it goes on.
+    ///
+    /// # Errors
+    /// The wallet's refusal; nothing has changed then.
+    pub fn take_psbt(
+        &mut self,
+        shell: &mut impl Shell,
+        bytes: &[u8],
+    ) -> Result<(FundingId, Txid), WalletError> {
+        let (terms_hash, funded) = self.wallet.take_psbt(bytes)?;
+        let (id, txid) = (FundingId(terms_hash), funded.tx.compute_txid());
+        let fee_sat = funded.fee_sat;
+        let funding = Funding { tx: funded.tx, outpoints: funded.outpoints, fee_sat };
+        self.queue_wallet();
+        self.feed(shell, Input::Funded { funding: id, result: Ok(funding) });
+        self.feed(shell, Input::Tick);
+        Ok((id, txid))
+    }
+
     /// Pays to an address: journaled, then handed to the Bitcoin network, and again at every
     /// new tip until it confirms.
     ///
@@ -384,8 +432,9 @@ impl Driver {
         to: &Address,
         amount: Amounts,
         feerate_sat_kvb: u64,
+        coins: &[OutPoint],
     ) -> Result<Payment, WalletError> {
-        let payment = self.wallet.send(to, amount, feerate_sat_kvb)?;
+        let payment = self.wallet.send(to, amount, feerate_sat_kvb, coins)?;
         self.sent(shell, &payment);
         Ok(payment)
     }

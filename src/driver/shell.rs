@@ -9,6 +9,8 @@ use crate::store::StoreError;
 use crate::wallet::WalletError;
 use capex_core::book::OrderSet;
 use capex_core::bundle::Candidates;
+use capex_core::engine::io::WalletFacts;
+use capex_core::engine::kernel::Payout;
 use capex_core::engine::leases::LeaseEffect;
 use capex_core::engine::{Done, Effect, Event, Input, Protocol, Record, Refusal, Topic, Verdict};
 use capex_core::ids::Key;
@@ -34,8 +36,24 @@ impl Inputs {
 
     /// Scripts that are on their way to the engine.
     pub(super) fn fresh_scripts(&self) -> impl Iterator<Item = &ScriptBuf> {
-        self.0.iter().flat_map(|input| match input {
-            Input::Wallet(facts) => facts.fresh_spks.as_slice(),
+        self.wallet_facts().flat_map(|facts| &facts.fresh_spks)
+    }
+
+    /// Places for what sales earn that are on their way to the engine.
+    pub(super) fn fresh_payouts(&self) -> impl Iterator<Item = &ScriptBuf> {
+        self.wallet_facts().flat_map(|facts| {
+            match &facts.payout {
+                Payout::Fresh(spks) => Some(spks),
+                Payout::Wallet | Payout::Fixed(_) => None,
+            }
+            .into_iter()
+            .flatten()
+        })
+    }
+
+    fn wallet_facts(&self) -> impl Iterator<Item = &WalletFacts> {
+        self.0.iter().filter_map(|input| match input {
+            Input::Wallet(facts) => Some(facts),
             Input::Started { .. }
             | Input::Tick
             | Input::Gossip { .. }
@@ -52,7 +70,7 @@ impl Inputs {
             | Input::Persisted { .. }
             | Input::Executor { .. }
             | Input::Held { .. }
-            | Input::Command { .. } => &[],
+            | Input::Command { .. } => None,
         })
     }
 }

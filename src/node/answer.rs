@@ -107,6 +107,8 @@ impl Node {
             Query::Descriptors => self.descriptors().into(),
             Query::Coins => self.coins().into(),
             Query::WalletHistory => self.wallet_history()?.into(),
+            Query::Psbts => self.psbts().into(),
+            Query::Psbt(prefix) => self.psbt(&prefix)?.into(),
             Query::Peer(prefix) => self.peer(&prefix)?.into(),
             Query::Peers => self.peers().into(),
             Query::Epoch(epoch) => self.epoch(epoch)?.into(),
@@ -148,6 +150,9 @@ impl Node {
             }
             ShellCommand::WalletBump(body) => {
                 let _ = answer.send(self.bump_payment(&body).map(Into::into));
+            }
+            ShellCommand::TakePsbt(bytes) => {
+                let _ = answer.send(self.take_psbt(&bytes).map(Into::into));
             }
             ShellCommand::WalletRescan(body) => {
                 let _ = answer.send(self.rescan_wallet(body).map(Into::into));

@@ -12,6 +12,7 @@
 //! | backup | | `CAPEX_BACKUP_PATH` | `[backup] path` |
 //! | password of the backup | | `CAPEX_BACKUP_PASSWORD_FILE` | `[backup] password_file` |
 //! | payout of sales | | `CAPEX_WALLET_PAYOUT` | `[wallet] payout` |
+//! | coins whose keys are elsewhere | | `CAPEX_WALLET_DESCRIPTOR`, `CAPEX_WALLET_CHANGE_DESCRIPTOR` | `[wallet] descriptor, change_descriptor` |
 //! | units for sale | | `CAPEX_CAPACITY` (`cpu.standard=4,…`) | `[capacity] "cpu.standard" = 4` |
 //! | fees of a trade | | `CAPEX_MAX_FEE_SHARE` (`20%`) | `max_fee_share` |
 //! | log filter | `--log` | `CAPEX_LOG` | `log` |
@@ -40,6 +41,7 @@ use capex_core::settlement::fees::FeeLimit;
 use capex_network::check_address;
 
 use crate::definitions::{self, DEFAULT_NETWORK, DEVNET, MAINNET};
+use crate::wallet::{PayoutDescriptor, Watched};
 use dirs::Env;
 use file::FileConfig;
 use layers::{FileText, Names, Origin, Sourced, pick, pick_list};
@@ -146,11 +148,31 @@ pub struct ApiConfig {
     pub listen: SocketAddr,
 }
 
+/// A place outside the wallet for what sales earn.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PayoutTo {
+    /// All to one address.
+    Address(Address),
+    /// Each to a fresh address.
+    Descriptor(PayoutDescriptor),
+}
+
+impl std::fmt::Display for PayoutTo {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Address(address) => address.fmt(f),
+            Self::Descriptor(descriptor) => descriptor.fmt(f),
+        }
+    }
+}
+
 /// Coins.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct WalletConfig {
     /// Where sales are paid out, if not to the wallet.
-    pub payout: Option<Address>,
+    pub payout: Option<PayoutTo>,
+    /// Coins whose keys are elsewhere.
+    pub watched: Option<Watched>,
     /// File with the password of a sealed seed.
     pub password_file: Option<PathBuf>,
 }
@@ -196,6 +218,8 @@ const PEERS: Names = Names { flag: "--peer", env: "CAPEX_P2P_PEERS" };
 const API_LISTEN: Names = Names { flag: "--api-listen", env: "CAPEX_API_LISTEN" };
 const PASSWORD_FILE: Names = Names { flag: "--password-file", env: "CAPEX_PASSWORD_FILE" };
 const PAYOUT: Names = Names { flag: "", env: "CAPEX_WALLET_PAYOUT" };
+const DESCRIPTOR: Names = Names { flag: "", env: "CAPEX_WALLET_DESCRIPTOR" };
+const CHANGE_DESCRIPTOR: Names = Names { flag: "", env: "CAPEX_WALLET_CHANGE_DESCRIPTOR" };
 const BACKUP: Names = Names { flag: "", env: "CAPEX_BACKUP_PATH" };
 const BACKUP_PASSWORD: Names = Names { flag: "", env: "CAPEX_BACKUP_PASSWORD_FILE" };
 const LOG: Names = Names { flag: "--log", env: "CAPEX_LOG" };
@@ -332,8 +356,10 @@ impl Layers<'_> {
         keep("p2p.peers", peers.origin);
         let api = self.api(&params)?;
         keep("api.listen", api.origin);
-        let wallet = self.wallet(&params)?;
-        keep("wallet.payout", wallet.origin);
+        let payout = self.payout(&params)?;
+        keep("wallet.payout", payout.origin);
+        let watched = self.watched(&params)?;
+        keep("wallet.descriptor", watched.origin);
         let (flag, in_file) =
             (self.flags.password_file.as_deref(), self.parsed.wallet.password_file.as_ref());
         let password_file = self.path(PASSWORD_FILE, flag, in_file)?;
@@ -354,7 +380,11 @@ impl Layers<'_> {
             chain: ChainConfig { url: url.value, cookie: cookie.value },
             p2p: P2pConfig { listen: listen.value, peers: peers.value },
             api: ApiConfig { listen: api.value },
-            wallet: WalletConfig { password_file: password_file.value, ..wallet.value },
+            wallet: WalletConfig {
+                payout: payout.value,
+                watched: watched.value,
+                password_file: password_file.value,
+            },
             backup: BackupConfig { path: backup.value, password_file: backup_password.value },
             capacity: capacity.value,
             allow_overcommit: self.flags.allow_overcommit
@@ -436,15 +466,29 @@ impl Layers<'_> {
         }
     }
 
-    fn wallet(&self, params: &Params) -> Result<Sourced<WalletConfig>, ConfigError> {
+    fn payout(&self, params: &Params) -> Result<Sourced<Option<PayoutTo>>, ConfigError> {
         let in_file = self.parsed.wallet.payout.as_ref();
         let Some(named) = pick(PAYOUT, None, self.env, &self.file, in_file) else {
-            return Ok(Sourced { value: WalletConfig::default(), origin: Origin::Default });
+            return Ok(Sourced { value: None, origin: Origin::Default });
         };
-        named.parse(|text| {
-            let payout = check_payout(&text, params.chain.network)?;
-            Ok(WalletConfig { payout: Some(payout), password_file: None })
-        })
+        named.parse(|text| check_payout(&text, params.chain.network).map(Some))
+    }
+
+    fn watched(&self, params: &Params) -> Result<Sourced<Option<Watched>>, ConfigError> {
+        let in_file = self.parsed.wallet.change_descriptor.as_ref();
+        let change = pick(CHANGE_DESCRIPTOR, None, self.env, &self.file, in_file);
+        let in_file = self.parsed.wallet.descriptor.as_ref();
+        let Some(named) = pick(DESCRIPTOR, None, self.env, &self.file, in_file) else {
+            return match change {
+                Some(change) => {
+                    Err(change.origin.refuse("a change_descriptor without a descriptor".to_owned()))
+                }
+                None => Ok(Sourced { value: None, origin: Origin::Default }),
+            };
+        };
+        let change = change.map(|change| change.value);
+        let network = params.chain.network;
+        named.parse(|text| Watched::parse(&text, change.as_deref(), network).map(Some))
     }
 
     /// A file that need not be named.
@@ -603,15 +647,19 @@ fn check_log(filter: String) -> Result<String, String> {
     }
 }
 
-/// A native segwit address: what sales pay to must be small, whatever the seller likes.
-fn check_payout(text: &str, network: bitcoin::Network) -> Result<Address, String> {
+/// A native segwit address, or a descriptor of such: what sales pay to must be small, whatever
+/// the seller likes.
+fn check_payout(text: &str, network: bitcoin::Network) -> Result<PayoutTo, String> {
+    if text.contains('(') {
+        return PayoutDescriptor::parse(text, network).map(PayoutTo::Descriptor);
+    }
     let address: Address<NetworkUnchecked> =
         text.parse().map_err(|_| format!("`{text}` is not a bitcoin address"))?;
     let address = address
         .require_network(network)
         .map_err(|_| format!("`{text}` is not an address of {network}"))?;
     match address.script_pubkey().is_witness_program() {
-        true => Ok(address),
+        true => Ok(PayoutTo::Address(address)),
         false => Err(format!("`{text}` is not a native segwit address (bc1…, tb1…, bcrt1…)")),
     }
 }

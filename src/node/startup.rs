@@ -7,13 +7,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bitcoin::Address;
 use capex_network::{Command as NetCommand, PeerKey, ProtocolConfig, Secret, TopicConfig};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::chain_task::{ChainHandle, ChainTasks};
-use super::config::{Config, IDENTITY_FILE, SEED_FILE};
+use super::config::{Config, IDENTITY_FILE, PayoutTo, SEED_FILE};
 use super::lease_client::HeldFiles;
 use super::lease_host::LeaseHost;
 use super::owner::{Owner, OwnerError};
@@ -27,7 +26,7 @@ use crate::api::types::Endpoints;
 use crate::api::{self, ApiHandle, ApiState, CookieFile};
 use crate::backup::{Backup, Keeper};
 use crate::chain::rpc::{RpcClient, RpcConfig, RpcSource};
-use crate::driver::Driver;
+use crate::driver::{Driver, PayTo};
 use crate::executor::inventory::{self, Demand, HostCapacity};
 use crate::executor::{EVENT_QUEUE, Manager};
 use crate::store::{self, Meta, Password, Store, load_or_create_secret};
@@ -91,19 +90,20 @@ pub(super) fn open_datadir(config: &Config) -> Result<Opened, NodeError> {
     let chain = config.params.chain.network;
     let now_s = now_ms() / 1000;
     let keys = wallet::Keys::load_or_create(&seed_file, chain, password.as_ref(), now_s)?;
+    let keys = keys.watching(config.wallet.watched.clone());
     let settlement = keys.settlement_secret()?;
     owner.admit(&store, &identity_file, Keys::new(identity, settlement).public())?;
     let wallet = Wallet::open(&keys, chain, Arc::clone(&store), None);
     let mut wallet = wallet.map_err(|error| {
-        if matches!(error, WalletError::OtherSeed) {
+        if matches!(error, WalletError::OtherSeed) && config.wallet.watched.is_none() {
             OwnerError::Foreign { path: seed_file, keys: None }.into()
         } else {
             NodeError::from(error)
         }
     })?;
     let birthday_s = keys.birthday_s();
-    if birthday_s.is_none() {
-        // Another life may have handed out addresses in a row that nobody paid to.
+    if birthday_s.is_none() || wallet.is_watch_only() {
+        // Another life, or another program, may have handed out addresses in a row that nobody paid to.
         wallet.widen(RESTORE_GAP)?;
     }
     Ok(Opened { store, records, salt: fresh_salt()?, wallet, birthday_s, identity, settlement })
@@ -131,6 +131,14 @@ fn overcommitted(config: &Config, host: HostCapacity) -> Result<Option<String>, 
         return Ok(Some(words));
     }
     Err(NodeError::Capacity(words))
+}
+
+fn pay_to(config: &Config) -> PayTo {
+    match &config.wallet.payout {
+        None => PayTo::Wallet,
+        Some(PayoutTo::Address(address)) => PayTo::Script(address.script_pubkey()),
+        Some(PayoutTo::Descriptor(descriptor)) => PayTo::Descriptor(descriptor.clone()),
+    }
 }
 
 /// The backup that is written by itself, if one is configured.
@@ -180,7 +188,7 @@ pub(super) async fn open(config: Config) -> Result<(Node, Sources, Tasks), NodeE
     let shared_params = Arc::new(params.clone());
     let mut node = Node {
         driver: Driver::new(Engine::new(params, keys), opened.wallet)
-            .paying_out_to(config.wallet.payout.as_ref().map(Address::script_pubkey)),
+            .paying_out_to(pay_to(&config)),
         outside: Outside::new(
             network,
             chain,

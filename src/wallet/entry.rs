@@ -63,6 +63,9 @@ pub(super) struct Fund {
     /// is welcome.
     pub(super) is_lent: bool,
     pub(super) cancel: Option<Cancel>,
+    /// Whether it waits for a signature made elsewhere.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub(super) awaits: bool,
 }
 
 /// What pays the coins of a FUND back to the wallet.
@@ -70,6 +73,14 @@ pub(super) struct Fund {
 pub(super) struct Cancel {
     pub(super) tx: Transaction,
     pub(super) feerate_sat_kvb: u64,
+    /// As of a [`Fund`].
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub(super) awaits: bool,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks by reference")]
+fn is_false(flag: &bool) -> bool {
+    !flag
 }
 
 #[derive(Serialize, Deserialize)]
@@ -81,7 +92,8 @@ struct Stored {
 impl Fund {
     /// The transaction that should confirm now.
     pub(super) fn wanted(&self) -> &Transaction {
-        self.cancel.as_ref().map_or(&self.tx, |cancel| &cancel.tx)
+        let signed = self.cancel.as_ref().filter(|cancel| !cancel.awaits);
+        signed.map_or(&self.tx, |cancel| &cancel.tx)
     }
 
     /// Fee of one of its versions, sat.

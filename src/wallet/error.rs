@@ -1,5 +1,8 @@
 //! What can go wrong with the wallet.
 
+use bitcoin::OutPoint;
+
+use super::psbt::PsbtFault;
 use crate::store::{SecretError, StoreError};
 
 /// Every way in which the wallet refuses or fails.
@@ -9,7 +12,7 @@ pub enum WalletError {
     #[error(transparent)]
     Seed(#[from] SecretError),
     /// The stored wallet belongs to another seed or network.
-    #[error("the stored wallet belongs to another seed or network")]
+    #[error("the stored wallet belongs to another seed, descriptor or network")]
     OtherSeed,
     /// A stored row of the wallet cannot be read.
     #[error("a stored row of the wallet cannot be read: {0}")]
@@ -77,6 +80,24 @@ pub enum WalletError {
     /// A chain block does not follow from what the wallet knows.
     #[error("the chain block at height {height} does not connect")]
     Disconnected { height: u32 },
+    /// The transaction waits for a signature made elsewhere.
+    #[error("the transaction waits for its signature")]
+    Unsigned,
+    /// The keys of the coins are elsewhere.
+    #[error("this wallet has no keys of its coins: pay from the one that has")]
+    WatchOnly,
+    /// What came back from a signer.
+    #[error(transparent)]
+    Psbt(#[from] PsbtFault),
+    /// A coin that was named is not one of this wallet, or is spent.
+    #[error("{coin} is no coin of this wallet")]
+    NoCoin { coin: OutPoint },
+    /// A coin that was named is kept for a funding or payment.
+    #[error("{coin} is kept for a funding or payment that waits")]
+    CoinLocked { coin: OutPoint },
+    /// A coin that was named can hardly be spent yet.
+    #[error("{coin} is an unconfirmed payment of others, or immature")]
+    CoinPending { coin: OutPoint },
     /// A transaction could not be built or signed.
     #[error("cannot build the transaction: {0}")]
     Build(String),
@@ -107,6 +128,12 @@ impl WalletError {
             Self::Confirmed => "wallet.confirmed",
             Self::OtherNetwork => "wallet.other_network",
             Self::Disconnected { .. } => "wallet.disconnected",
+            Self::Unsigned => "wallet.unsigned",
+            Self::WatchOnly => "wallet.watch_only",
+            Self::Psbt(fault) => fault.code(),
+            Self::NoCoin { .. } => "wallet.no_coin",
+            Self::CoinLocked { .. } => "wallet.coin_locked",
+            Self::CoinPending { .. } => "wallet.coin_pending",
             Self::Build(_) => "wallet.build",
         }
     }

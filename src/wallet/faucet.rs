@@ -49,7 +49,7 @@ pub fn faucet_spend(
             witness: Witness::new(),
         });
         have_sat = have_sat.saturating_add(*value_sat);
-        need_sat = fee_sat(feerate_sat_kvb, signed_vsize(&tx))
+        need_sat = fee_sat(feerate_sat_kvb, signed_vsize(&tx, true))
             .and_then(|fee| fee.checked_add(total_sat))
             .ok_or(WalletError::BadFeerate { feerate_sat_kvb })?;
         if have_sat >= need_sat {

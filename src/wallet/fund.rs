@@ -59,10 +59,11 @@ impl Wallet {
     ///
     /// Coins are confirmed ones; only where these do not suffice own unconfirmed change, and
     /// then nothing else. `tip_height` becomes the lock time, against fee sniping. Nothing is
-    /// broadcast.
+    /// broadcast. Where the keys are elsewhere, the transaction waits for its signature
+    /// ([`Wallet::take_psbt`]); asked again, it is what came back.
     ///
     /// # Errors
-    /// [`WalletError::InsufficientFunds`], [`WalletError::BadAmount`],
+    /// [`WalletError::Unsigned`], [`WalletError::InsufficientFunds`], [`WalletError::BadAmount`],
     /// [`WalletError::TooManyOutputs`], [`WalletError::BadFeerate`],
     /// [`WalletError::OtherOutputs`], [`WalletError::Cancelled`], [`WalletError::Released`],
     /// [`WalletError::NoFund`], [`WalletError::Confirmed`], [`WalletError::Dead`],
@@ -82,13 +83,17 @@ impl Wallet {
                 End::Paid => WalletError::Confirmed,
                 End::Dead => WalletError::Dead,
             }),
+            Some(Entry::Live(fund)) if fund.awaits && fund.outputs == outputs => {
+                Err(WalletError::Unsigned)
+            }
             Some(Entry::Live(fund)) if outputs.is_empty() => {
                 let fund = fund.clone();
                 self.cancel(terms_hash, fund, feerate_sat_kvb, tip_height)
             }
             Some(Entry::Live(fund)) if fund.cancel.is_some() => Err(WalletError::Cancelled),
             Some(Entry::Live(fund)) if fund.outputs != outputs => Err(WalletError::OtherOutputs),
-            Some(Entry::Live(fund)) if fund.is_broadcast => {
+            // Who signs elsewhere is not asked again for a better fee.
+            Some(Entry::Live(fund)) if fund.is_broadcast && !self.is_watch_only() => {
                 let fund = fund.clone();
                 match self.bump(terms_hash, fund.clone(), feerate_sat_kvb) {
                     Ok(bumped) => Ok(bumped.funded()),
@@ -101,9 +106,9 @@ impl Wallet {
             None => {
                 check_amounts(outputs)?;
                 let fund = self.build(Wish::Outputs(outputs), feerate_sat_kvb, tip_height)?;
-                let funded = fund.funded();
+                let (funded, awaits) = (fund.funded(), fund.awaits);
                 self.store_entry(terms_hash, Entry::Live(fund))?;
-                Ok(funded)
+                if awaits { Err(WalletError::Unsigned) } else { Ok(funded) }
             }
         }
     }
@@ -126,18 +131,21 @@ impl Wallet {
         self.store_entry(terms_hash, Entry::Live(Fund { is_lent: true, ..fund.clone() }))
     }
 
-    /// Pays to an address. The transaction is journaled like a FUND, counts as broadcast from
-    /// now on, and is forgotten by itself once it is final.
+    /// Pays to an address, from the given coins and no others if there are any. The transaction is
+    /// journaled like a FUND, counts as broadcast from now on, and is forgotten by itself once it
+    /// is final.
     ///
     /// # Errors
-    /// As [`Wallet::fund`]; [`WalletError::OtherNetwork`].
+    /// As [`Wallet::fund`]; [`WalletError::OtherNetwork`], [`WalletError::WatchOnly`],
+    /// [`WalletError::NoCoin`], [`WalletError::CoinLocked`], [`WalletError::CoinPending`].
     pub fn send(
         &mut self,
         to: &Address,
         amount: Amounts,
         feerate_sat_kvb: u64,
+        coins: &[OutPoint],
     ) -> Result<Payment, WalletError> {
-        let mut fund = self.build_payment(to, amount, feerate_sat_kvb)?;
+        let mut fund = self.build_payment(to, amount, feerate_sat_kvb, coins)?;
         fund.is_broadcast = true;
         let payment = payment_of(&fund);
         let mut hash = Sha256::new_with_prefix(b"capex/payment/v1\0");
@@ -155,8 +163,9 @@ impl Wallet {
         to: &Address,
         amount: Amounts,
         feerate_sat_kvb: u64,
+        coins: &[OutPoint],
     ) -> Result<Payment, WalletError> {
-        let fund = self.build_payment(to, amount, feerate_sat_kvb)?;
+        let fund = self.build_payment(to, amount, feerate_sat_kvb, coins)?;
         self.drop_draft(&fund.tx);
         Ok(payment_of(&fund))
     }
@@ -166,7 +175,11 @@ impl Wallet {
         to: &Address,
         amount: Amounts,
         feerate_sat_kvb: u64,
+        coins: &[OutPoint],
     ) -> Result<Fund, WalletError> {
+        if self.is_watch_only() {
+            return Err(WalletError::WatchOnly);
+        }
         check_feerate(feerate_sat_kvb)?;
         if !to.as_unchecked().is_valid_for_network(self.keys.network()) {
             return Err(WalletError::OtherNetwork);
@@ -176,9 +189,11 @@ impl Wallet {
             Amounts::Exactly(amount_sat) => {
                 let outputs = [(script, amount_sat)];
                 check_amounts(&outputs)?;
-                self.build(Wish::Outputs(&outputs), feerate_sat_kvb, tip_height)?
+                self.build_from(coins, Wish::Outputs(&outputs), feerate_sat_kvb, tip_height)?
             }
-            Amounts::All => self.build(Wish::Sweep(&script), feerate_sat_kvb, tip_height)?,
+            Amounts::All => {
+                self.build_from(coins, Wish::Sweep(&script), feerate_sat_kvb, tip_height)?
+            }
         };
         let is_sweep = amount == Amounts::All;
         Ok(Fund { kind: Kind::Payment { is_sweep }, ..fund })
@@ -195,6 +210,9 @@ impl Wallet {
         txid: Txid,
         feerate_sat_kvb: u64,
     ) -> Result<Payment, WalletError> {
+        if self.is_watch_only() {
+            return Err(WalletError::WatchOnly);
+        }
         check_feerate(feerate_sat_kvb)?;
         let is_meant = |fund: &Fund| {
             matches!(fund.kind, Kind::Payment { .. }) && fund.tx.compute_txid() == txid
@@ -281,11 +299,15 @@ impl Wallet {
         erase(FUND_TABLE, id)
     }
 
+    /// Signs every input; where the keys are elsewhere, none.
     pub(super) fn sign(
         &self,
         mut tx: Transaction,
         prevouts: &[TxOut],
     ) -> Result<Transaction, WalletError> {
+        if self.is_watch_only() {
+            return Ok(tx);
+        }
         let mut keys = Vec::with_capacity(prevouts.len());
         for prevout in prevouts {
             let derivation = self.bdk.derivation_of_spk(prevout.script_pubkey.clone());

@@ -9,6 +9,7 @@ use bitcoin::secp256k1::{All, Secp256k1};
 
 use super::error::WalletError;
 use super::seed::Seed;
+use super::watched::Watched;
 use crate::store::Password;
 
 /// Purpose of the spending wallet's account: single-key taproot outputs (BIP-86).
@@ -23,6 +24,8 @@ pub struct Keys {
     master: Xpriv,
     account: Xpriv,
     birthday_s: Option<u64>,
+    /// Where the coins are, if their keys are elsewhere.
+    watched: Option<Watched>,
     secp: Secp256k1<All>,
 }
 
@@ -72,7 +75,19 @@ impl Keys {
         let master = Xpriv::new_master(network, seed).map_err(WalletError::build)?;
         let path = account_path(PURPOSE_SPEND, network).map_err(WalletError::build)?;
         let account = master.derive_priv(&secp, &path).map_err(WalletError::build)?;
-        Ok(Self { network, master, account, birthday_s: None, secp })
+        Ok(Self { network, master, account, birthday_s: None, watched: None, secp })
+    }
+
+    /// The same settlement keys, beside coins whose keys are elsewhere.
+    #[must_use]
+    pub fn watching(mut self, watched: Option<Watched>) -> Self {
+        self.watched = watched;
+        self
+    }
+
+    /// Whether the keys of the coins are elsewhere.
+    pub(super) fn is_watch_only(&self) -> bool {
+        self.watched.is_some()
     }
 
     /// When the seed was made, unix seconds, if that is known: it has no older coins.
@@ -98,6 +113,9 @@ impl Keys {
 
     /// Public descriptor of receiving (`0`) or change (`1`) addresses.
     pub(super) fn descriptor(&self, branch: u32) -> String {
+        if let Some(watched) = &self.watched {
+            return watched.branch(branch).to_owned();
+        }
         let fingerprint = self.master.fingerprint(&self.secp);
         let xpub = Xpub::from_priv(&self.secp, &self.account);
         let coin = coin_type(self.network);

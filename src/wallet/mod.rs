@@ -12,17 +12,21 @@ mod fate;
 mod faucet;
 mod fund;
 mod keys;
+mod payout;
 mod persist;
 mod prune;
+mod psbt;
 mod replace;
 mod seed;
 mod select;
 mod sign;
 mod sync;
+mod watched;
 
 use std::collections::BTreeSet;
 
 use bdk_wallet::chain::{BlockId, ChainPosition, ConfirmationBlockTime, Merge as _};
+use bdk_wallet::miniscript::Descriptor;
 use bdk_wallet::{KeychainKind, LocalOutput, Update};
 use bitcoin::constants::COINBASE_MATURITY;
 use bitcoin::{Address, BlockHash, Network, OutPoint, ScriptBuf, Txid};
@@ -34,10 +38,13 @@ pub use faucet::faucet_spend;
 pub use fund::{Amounts, Funded, MAX_FEERATE_SAT_KVB, MAX_FUND_OUTPUTS, Payment};
 pub use keys::Keys;
 pub use persist::{CHAIN_TABLE, FUND_TABLE, HISTORY_TABLE, Persist, check_row};
+pub use psbt::{PSBT_MAX_BYTES, PsbtFault, Waiting};
 pub use seed::Seed;
+pub use watched::{PayoutDescriptor, Watched};
 
 use crate::store::Record;
 use entry::Entries;
+use payout::AllPayouts;
 
 /// Addresses watched beyond the last revealed one: how many FUNDs may be built and dropped in a
 /// row.
@@ -92,6 +99,10 @@ pub struct Wallet {
     spent: BTreeSet<OutPoint>,
     /// Indices of receiving addresses that trades may use and nobody has paid to.
     pool: BTreeSet<u32>,
+    /// Addresses outside the wallet for what sales earn.
+    payouts: AllPayouts,
+    /// Those of them that this life has handed out.
+    paid_out: BTreeSet<ScriptBuf>,
     /// Addresses watched beyond the last revealed one.
     lookahead: u32,
     /// First chain block that was joined, which pruning forgets.
@@ -140,6 +151,8 @@ impl Wallet {
             entries: Entries::load(&persist)?,
             spent: marks.spent,
             pool: marks.pool,
+            payouts: marks.payouts,
+            paid_out: BTreeSet::new(),
             lookahead,
             first_height: marks.first_height,
             balance: Balance::default(),
@@ -344,6 +357,11 @@ impl Wallet {
             fee_sat: self.bdk.calculate_fee(&node.tx).ok().map(|fee| fee.to_sat()),
             at_s: anchor.map(|anchor| anchor.confirmation_time).or(node.first_seen),
         })
+    }
+
+    /// Whether its coins are spent by key path; only descriptors of others say otherwise.
+    fn is_taproot(&self) -> bool {
+        matches!(self.bdk.public_descriptor(KeychainKind::External), Descriptor::Tr(_))
     }
 
     /// Stores what bdk has staged together with `records`, in one batch.

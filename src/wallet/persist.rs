@@ -15,6 +15,8 @@
 //! | `x` outpoint | empty: spent by a pruned transaction |
 //! | `p` index u32 | empty: receiving address for trades, not paid to yet |
 //! | `g` | how far to look for coins, u32 |
+//! | `y` name of a descriptor, index u32 | empty: handed out for a sale, not used |
+//! | `z` name of a descriptor | first index that was never handed out, u32 |
 //! | `h` | height of the first chain block that was joined, u32 |
 //!
 //! A pruned transaction leaves one row of history, in a table that is read only to be shown.
@@ -33,6 +35,7 @@ use serde::{Deserialize, Serialize};
 
 use super::HistoryEntry;
 use super::error::WalletError;
+use super::payout::AllPayouts;
 use crate::store::{Record, Row, Store, StoreError, erase, upsert};
 use capex_core::engine::Unreadable;
 use capex_core::engine::kernel::Cause;
@@ -140,6 +143,21 @@ pub(super) fn leave_pool(index: u32) -> Record {
     erase(CHAIN_TABLE, key(b'p', &[&index.to_be_bytes()]))
 }
 
+/// The row that says that an address for sales was handed out.
+pub(super) fn offer_payout(name: [u8; 8], index: u32) -> Record {
+    put(b'y', &[&name, &index.to_be_bytes()], [])
+}
+
+/// The row that says that it was used.
+pub(super) fn use_payout(name: [u8; 8], index: u32) -> Record {
+    erase(CHAIN_TABLE, key(b'y', &[&name, &index.to_be_bytes()]))
+}
+
+/// The row that keeps the first index for sales that was never handed out.
+pub(super) fn next_payout(name: [u8; 8], index: u32) -> Record {
+    put(b'z', &[&name], index.to_be_bytes())
+}
+
 /// The row that keeps how far the wallet looks for coins.
 pub(super) fn gap_row(gap: u32) -> Record {
     put(b'g', &[], gap.to_be_bytes())
@@ -157,6 +175,8 @@ pub(super) struct Marks {
     pub(super) spent: BTreeSet<OutPoint>,
     /// Receiving addresses that trades may use.
     pub(super) pool: BTreeSet<u32>,
+    /// Addresses outside the wallet for what sales earn.
+    pub(super) payouts: AllPayouts,
     /// How far the wallet looks for coins, if it was told.
     pub(super) gap: Option<u32>,
     /// First chain block that was joined.
@@ -176,6 +196,14 @@ impl Marks {
         match key.split_first()? {
             (b'x', coin) => drop(self.spent.insert(deserialize(coin).ok()?)),
             (b'p', index) => drop(self.pool.insert(be_u32(index)?)),
+            (b'y', place) => {
+                let (name, index) = place.split_at_checked(8)?;
+                let payouts = self.payouts.entry(name.try_into().ok()?).or_default();
+                payouts.offered.insert(be_u32(index)?);
+            }
+            (b'z', name) => {
+                self.payouts.entry(name.try_into().ok()?).or_default().next = be_u32(value)?;
+            }
             (b'g', []) => self.gap = Some(be_u32(value)?),
             (b'h', []) => self.first_height = Some(be_u32(value)?),
             _ => {}
@@ -306,7 +334,7 @@ fn take_row(changes: &mut ChangeSet, key: &[u8], value: &[u8]) -> Option<()> {
         b'f' => drop(graph.first_seen.insert(Txid::from_slice(key).ok()?, be_u64(value)?)),
         b'e' => drop(graph.last_evicted.insert(Txid::from_slice(key).ok()?, be_u64(value)?)),
         // Not bdk's: see [`Marks`].
-        b'x' | b'p' | b'g' | b'h' => {}
+        b'x' | b'p' | b'y' | b'z' | b'g' | b'h' => {}
         _ => return None,
     }
     Some(())

@@ -45,18 +45,25 @@ impl Wallet {
             .cancel
             .as_ref()
             .filter(|last| last.tx.input.iter().map(coin_of).eq(coins.iter().copied()));
-        if let Some(last) = last.filter(|last| !is_step(last.feerate_sat_kvb, feerate_sat_kvb)) {
-            return Ok(fund.cancelled(last));
+        // Who signs elsewhere is not asked again for a better fee.
+        let is_enough = |last: &&Cancel| {
+            self.is_watch_only() || !is_step(last.feerate_sat_kvb, feerate_sat_kvb)
+        };
+        if let Some(last) = last.filter(is_enough) {
+            return if last.awaits { Err(WalletError::Unsigned) } else { Ok(fund.cancelled(last)) };
         }
         let tx = match self.build_cancel(&fund, &coins, feerate_sat_kvb, tip_height) {
             Err(error) => return last.map(|last| fund.cancelled(last)).ok_or(error),
             Ok(tx) => tx,
         };
-        let cancel = Cancel { tx, feerate_sat_kvb };
+        let awaits = self.is_watch_only();
+        let cancel = Cancel { tx, feerate_sat_kvb, awaits };
         let funded = fund.cancelled(&cancel);
-        self.store_entry(id, Entry::Live(Fund { cancel: Some(cancel), is_lent: false, ..fund }))?;
+        // Until it is signed, nothing replaces the funding.
+        let is_lent = awaits && fund.is_lent;
+        self.store_entry(id, Entry::Live(Fund { cancel: Some(cancel), is_lent, ..fund }))?;
         self.mark_journaled_addresses();
-        Ok(funded)
+        if awaits { Err(WalletError::Unsigned) } else { Ok(funded) }
     }
 
     /// Coins of a FUND from which a transaction can be made that cancels it.
@@ -172,7 +179,7 @@ impl Wallet {
         tx: &Transaction,
         feerate_sat_kvb: u64,
     ) -> Option<Fees> {
-        let vsize = signed_vsize(tx);
+        let vsize = signed_vsize(tx, self.is_taproot());
         let replaced = fund.wanted();
         let replaced_fee = fund.fee_of(replaced);
         let evicted = replaced_fee.checked_add(self.descendants_fee(replaced.compute_txid()))?;

@@ -37,6 +37,13 @@ enum Source {
     Change,
 }
 
+/// How many of the coins a transaction takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Take {
+    Enough,
+    All,
+}
+
 /// What a transaction shall pay.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Wish<'a> {
@@ -60,7 +67,7 @@ impl Wallet {
             if coins.is_empty() && source != Source::Confirmed {
                 continue;
             }
-            match self.select(&coins, wish, feerate_sat_kvb, tip_height) {
+            match self.select(&coins, wish, feerate_sat_kvb, tip_height, Take::Enough) {
                 Ok(psbt) => return self.finish(psbt, wish),
                 Err(CreateTxError::CoinSelection(lack)) => {
                     let have_sat = coins.values().map(|coin| coin.txout.value.to_sat()).sum();
@@ -76,6 +83,50 @@ impl Wallet {
         }
         let (have_sat, need_sat) = short.unwrap_or_default();
         Err(WalletError::InsufficientFunds { have_sat, need_sat })
+    }
+
+    /// The same from the given coins alone, all of them; from any if there are none.
+    pub(super) fn build_from(
+        &mut self,
+        named: &[OutPoint],
+        wish: Wish<'_>,
+        feerate_sat_kvb: u64,
+        tip_height: u32,
+    ) -> Result<Fund, WalletError> {
+        if named.is_empty() {
+            return self.build(wish, feerate_sat_kvb, tip_height);
+        }
+        let coins = self.named(named)?;
+        match self.select(&coins, wish, feerate_sat_kvb, tip_height, Take::All) {
+            Ok(psbt) => self.finish(psbt, wish),
+            Err(CreateTxError::CoinSelection(lack)) => {
+                let have_sat = coins.values().map(|coin| coin.txout.value.to_sat()).sum();
+                Err(WalletError::InsufficientFunds { have_sat, need_sat: lack.needed.to_sat() })
+            }
+            Err(CreateTxError::OutputBelowDustLimit(index)) => {
+                Err(WalletError::BadAmount { index })
+            }
+            Err(other) => Err(WalletError::build(other)),
+        }
+    }
+
+    /// Coins that somebody named, each of which can be spent.
+    fn named(&self, named: &[OutPoint]) -> Result<BTreeMap<OutPoint, LocalOutput>, WalletError> {
+        let tip_height = self.tip_height();
+        let all: BTreeMap<OutPoint, LocalOutput> =
+            self.coins().map(|coin| (coin.outpoint, coin)).collect();
+        let check = |coin: &OutPoint| {
+            let coin = *coin;
+            let found = all.get(&coin).ok_or(WalletError::NoCoin { coin })?;
+            if self.entries.is_locked(coin) {
+                Err(WalletError::CoinLocked { coin })
+            } else if !self.is_mature(found, tip_height) && !self.is_own_change(found) {
+                Err(WalletError::CoinPending { coin })
+            } else {
+                Ok((coin, found.clone()))
+            }
+        };
+        named.iter().map(check).collect()
     }
 
     fn coins_from(&self, source: Source) -> BTreeMap<OutPoint, LocalOutput> {
@@ -98,6 +149,7 @@ impl Wallet {
         wish: Wish<'_>,
         feerate_sat_kvb: u64,
         tip_height: u32,
+        take: Take,
     ) -> Result<Psbt, CreateTxError> {
         let avoided: Vec<OutPoint> = self
             .bdk
@@ -118,8 +170,19 @@ impl Wallet {
                     builder.set_recipients(outputs.iter().map(amount).collect());
                 }
                 Wish::Sweep(script) => {
-                    builder.drain_wallet().drain_to(script.clone());
+                    builder.drain_to(script.clone());
                 }
+            }
+            match (take, wish) {
+                (Take::All, _) => {
+                    let named: Vec<OutPoint> = coins.keys().copied().collect();
+                    builder.add_utxos(&named).map_err(|_| CreateTxError::NoUtxosSelected)?;
+                    builder.manually_selected_only();
+                }
+                (Take::Enough, Wish::Sweep(_)) => {
+                    builder.drain_wallet();
+                }
+                (Take::Enough, Wish::Outputs(_)) => {}
             }
             builder
                 .fee_rate(FeeRate::from_sat_per_kwu(rate_sat_kvb.div_ceil(4)))
@@ -152,7 +215,7 @@ impl Wallet {
     /// rate; and its own size.
     fn package_lack(&self, psbt: &Psbt, feerate_sat_kvb: u64) -> (u64, u64) {
         let tx = &psbt.unsigned_tx;
-        let vsize = signed_vsize(tx);
+        let vsize = signed_vsize(tx, self.is_taproot());
         let spent_sat: u64 =
             psbt.inputs.iter().filter_map(|input| input.witness_utxo.as_ref()).map(sat).sum();
         let fee = spent_sat.saturating_sub(tx.output.iter().map(sat).sum());
@@ -203,6 +266,7 @@ impl Wallet {
             is_broadcast: false,
             is_lent: false,
             cancel: None,
+            awaits: self.is_watch_only(),
         })
     }
 }

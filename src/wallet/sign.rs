@@ -9,6 +9,10 @@ use super::error::WalletError;
 
 /// Bytes of a key-path witness item: a Schnorr signature with the default sighash type.
 const SIGNATURE_BYTES: usize = 64;
+/// Bytes of an ECDSA signature with its sighash type, at most.
+const ECDSA_BYTES: usize = 72;
+/// Bytes of a public key.
+const KEY_BYTES: usize = 33;
 
 /// Signs every input of `tx` by key path with the tweaked key pair at its position.
 ///
@@ -39,11 +43,16 @@ pub(super) fn sign_key_spends<C: Signing>(
     Ok(())
 }
 
-/// Virtual size that `tx` has once all its inputs are signed by key path.
-pub(super) fn signed_vsize(tx: &Transaction) -> u64 {
+/// Virtual size that `tx` has once all its inputs are signed: by key path, or as witness key
+/// hashes.
+pub(super) fn signed_vsize(tx: &Transaction, is_taproot: bool) -> u64 {
+    let witness = match is_taproot {
+        true => Witness::from_slice(&[[0u8; SIGNATURE_BYTES]]),
+        false => Witness::from_slice(&[&[0u8; ECDSA_BYTES][..], &[0u8; KEY_BYTES][..]]),
+    };
     let mut signed = tx.clone();
     for input in &mut signed.input {
-        input.witness = Witness::from_slice(&[[0u8; SIGNATURE_BYTES]]);
+        input.witness = witness.clone();
     }
     signed.vsize() as u64
 }

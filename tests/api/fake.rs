@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 
 use capex::api::types::{
     Address, Balance, BookOrder, Certificate, Coin, Depth, Descriptors, Endpoints, EpochDifference,
-    EpochHead, Explanation, Funded, Lease, Order, Part, Payment, Peer, Preview, Quote, Reason,
-    Rescan, Status, Trade, WalletTx,
+    EpochHead, Explanation, Funded, Lease, Order, Part, Payment, Peer, Preview, PsbtText, Quote,
+    Reason, Rescan, SignedPsbt, Status, Trade, WaitingPsbt, WalletTx,
 };
 use capex::api::{
     Answer, ApiError, ApiHandle, ApiState, Call, CertificateText, CookieFile, Noun, Place, Prefix,
@@ -143,6 +143,9 @@ fn answer(call: Call, seen: &Mutex<Vec<String>>) -> Result<Answer, ApiError> {
                     payment(body.amount_sat.unwrap_or(7_000), !body.dry_run).into()
                 }
                 ShellCommand::WalletRescan(_) => Rescan { from_height: 7 }.into(),
+                ShellCommand::TakePsbt(_) => {
+                    SignedPsbt { txid: "ab".repeat(32), trade_id: None }.into()
+                }
                 ShellCommand::WalletBump(_) => payment(7_000, true).into(),
                 ShellCommand::Redeem(_) => Done::Redeemed { lease: LeaseId([0xee; 32]) }.into(),
                 ShellCommand::AddPeer(_) | ShellCommand::Shutdown => Done::Ok.into(),
@@ -221,6 +224,8 @@ fn read(query: Query) -> Result<Answer, ApiError> {
         }
         Query::Coins => vec![coin()].into(),
         Query::WalletHistory => vec![wallet_tx()].into(),
+        Query::Psbts => vec![waiting_psbt()].into(),
+        Query::Psbt(_) => PsbtText { psbt: "cHNidP8=".to_owned() }.into(),
         Query::Peers => vec![peer()].into(),
         Query::Peer(key) => one(&key, Noun::Peer, 0xab).map(|_| peer())?.into(),
         Query::Epoch(_) => {
@@ -475,4 +480,15 @@ fn lease() -> Lease {
         "receipts": 1, "countersigned": false, "results": [], "left_behind": [], "code": null,
     }))
     .unwrap()
+}
+
+fn waiting_psbt() -> WaitingPsbt {
+    WaitingPsbt {
+        txid: "ab".repeat(32),
+        what: "fund".to_owned(),
+        trade_id: Some("33".repeat(32)),
+        amount_sat: 20_000,
+        fee_sat: 300,
+        until: Some(1_800_000_000_000),
+    }
 }

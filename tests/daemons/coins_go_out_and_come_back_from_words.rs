@@ -121,3 +121,46 @@ fn sales_are_paid_out_to_the_address_that_their_owner_named() {
         (balance(&buyer).pending_sat == 0).then_some(())
     });
 }
+
+/// The account of the first test vector of BIP-84, as a key of test networks.
+const PAYOUTS: &str = "wpkh(tpubD6NzVbkrYhZ4XgiXtGrdW5XDAPFCL9h7we1vwNCpn8tGbBcgfVYjXyhWo4E1xkh56hjod1RhGjxbaTLV3X4FyWuejifB9jusQ46QzG87VKp/0/*)";
+
+#[test]
+fn each_sale_is_paid_out_to_a_fresh_address_of_the_descriptor_that_its_owner_named() {
+    let world = World::new();
+    let mut provider = world.daemon("provider", 4);
+    provider.set("CAPEX_WALLET_PAYOUT", PAYOUTS);
+    provider.start(&[]);
+    let mut buyer = world.daemon("buyer", 0);
+    buyer.start(&[&provider.p2p()]);
+    fund(&buyer);
+    meet(&[&provider, &buyer]);
+    sell(&provider, 4);
+    let height = world.chain.height();
+    for _ in 0..2 {
+        let window = soon(&buyer);
+        buy(&buyer, 1, window, TimeInForce::Ioc);
+        bought(&buyer, window);
+        all_settled(&[&provider, &buyer]);
+    }
+    assert_eq!(total_sat(&provider), 0);
+    let own: Vec<_> = payouts(8);
+    let paid = until_or(
+        "both payouts",
+        BLOCKS,
+        || {
+            Some(world.chain.scripts_after(height))
+                .filter(|paid| own.iter().filter(|spk| paid.contains(spk)).count() == 2)
+        },
+        || picture(&[&provider, &buyer]),
+    );
+    for spk in &own {
+        assert!(paid.iter().filter(|paid| *paid == spk).count() <= 1, "an address was used twice");
+    }
+}
+
+fn payouts(count: u32) -> Vec<bitcoin::ScriptBuf> {
+    use miniscript::{Descriptor, DescriptorPublicKey};
+    let descriptor: Descriptor<DescriptorPublicKey> = PAYOUTS.parse().unwrap();
+    (0..count).map(|n| descriptor.at_derivation_index(n).unwrap().script_pubkey()).collect()
+}

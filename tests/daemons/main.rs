@@ -15,6 +15,7 @@ mod a_full_disk_loses_nothing;
 mod a_lease_outlives_its_daemon;
 mod a_log_that_cannot_be_written_ends_no_daemon;
 mod a_node_goes_on_elsewhere_from_its_backup;
+mod a_payment_is_signed_elsewhere;
 mod an_order_is_explained_and_quoted;
 mod bad_input_is_refused_with_a_code;
 mod coins_go_out_and_come_back_from_words;

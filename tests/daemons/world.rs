@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use bitcoin::Block;
+use bitcoin::{Block, ScriptBuf};
 use capex::chain::devchain::subsidy_sat;
 use capex::chain::rpc::RpcClient;
 use tempfile::TempDir;
@@ -82,6 +82,13 @@ impl Chain {
 
     fn block(&self, height: u32) -> Block {
         self.runtime.block_on(self.rpc().block_at(height)).unwrap().unwrap()
+    }
+
+    /// Scripts paid in the blocks above `after`.
+    pub(crate) fn scripts_after(&self, after: u32) -> Vec<ScriptBuf> {
+        let blocks = (after + 1..=self.height()).map(|height| self.block(height));
+        let txs = blocks.flat_map(|block| block.txdata);
+        txs.flat_map(|tx| tx.output).map(|output| output.script_pubkey).collect()
     }
 
     /// What miners earned beyond the subsidy in the blocks above `after`, up to the tip, sat.

@@ -242,7 +242,7 @@ fn bad_requests_are_refused_with_their_code() {
 fn a_payment_is_rebroadcast_until_it_confirms_and_forgotten_when_final() {
     let mut bench = Bench::with_coins(&[50_000]);
     let to = Address::from_script(&foreign_script(5), NETWORK).unwrap();
-    let tx = bench.wallet.send(&to, Amounts::Exactly(20_000), FEERATE).unwrap().tx;
+    let tx = bench.wallet.send(&to, Amounts::Exactly(20_000), FEERATE, &[]).unwrap().tx;
     verify(&tx, &bench.prevouts(&tx)).unwrap();
     let mut bench = bench.reopen();
     assert_eq!(bench.wallet.unsettled()[0].1, tx);
@@ -258,7 +258,7 @@ fn a_payment_is_rebroadcast_until_it_confirms_and_forgotten_when_final() {
     assert_eq!(rows(dir.path()), 0);
     let foreign = Address::from_script(&foreign_script(5), Network::Bitcoin).unwrap();
     let mut wallet = open_wallet(dir.path());
-    let error = wallet.send(&foreign, Amounts::Exactly(1_000), FEERATE).unwrap_err();
+    let error = wallet.send(&foreign, Amounts::Exactly(1_000), FEERATE, &[]).unwrap_err();
     assert_eq!(error.code(), "wallet.other_network");
 }
 

@@ -4,10 +4,12 @@
 #![allow(clippy::unwrap_used, reason = "a broken fixture should end the test")]
 
 mod bench;
+mod external;
 mod following;
 mod funding;
 mod histories;
 mod keys;
+mod payouts;
 mod pruning;
 mod replacing;
 mod sending;

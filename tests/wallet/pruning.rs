@@ -73,12 +73,12 @@ fn a_coin_of_a_pruned_spender_does_not_come_back() {
     let mut bench = Bench::with_coins(&[]);
     bench.pay_twice([1_000, 900_000]);
     // Spends the large one; the small one keeps its transaction in the wallet for ever.
-    let spend = bench.wallet.send(&address(9), Amounts::Exactly(800_000), FEERATE).unwrap().tx;
+    let spend = bench.wallet.send(&address(9), Amounts::Exactly(800_000), FEERATE, &[]).unwrap().tx;
     bench.mine(vec![spend.clone()]);
     let change = spend.output.iter().find(|o| o.value.to_sat() != 800_000).unwrap().value;
     // The change goes as well, so that nothing of the spender is left.
     let rest = Amounts::Exactly(change.to_sat() - 2_000);
-    let rest = bench.wallet.send(&address(8), rest, FEERATE).unwrap();
+    let rest = bench.wallet.send(&address(8), rest, FEERATE, &[]).unwrap();
     bench.mine(vec![rest.tx]);
     let before = bench.wallet.balance();
     assert!(before.spendable_sat < 5_000, "{before:?}");

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::certificates::CertificateNews;
 use super::contacts::ContactsCommand;
 use super::holdings::HoldingsCommand;
-use super::kernel::{Halt, KernelNews, Record};
+use super::kernel::{Halt, KernelNews, Payout, Record};
 use super::leases::{HeldEvent, LeaseCommand, LeaseEffect, LeaseNews};
 use super::market::{ComputeError, Computed, MarketCommand, MarketNews};
 use super::messages::wraps;
@@ -143,8 +143,8 @@ pub struct WalletFacts {
     pub spendable_sat: u64,
     /// Unused scripts for payouts and refunds.
     pub fresh_spks: Vec<ScriptBuf>,
-    /// Where sales are paid out instead, if the owner named a place.
-    pub payout_spk: Option<ScriptBuf>,
+    /// Where sales are paid out; fresh places come to those that were told before.
+    pub payout: Payout,
 }
 
 /// A funding transaction that the wallet signed, locked and journaled.

@@ -108,7 +108,7 @@ impl Engine {
             Input::Wallet(facts) => {
                 self.kernel.treasury.set_spendable(facts.spendable_sat);
                 self.kernel.wallet.fresh_spks.extend(facts.fresh_spks);
-                self.kernel.wallet.payout_spk = facts.payout_spk;
+                self.kernel.wallet.pay_out_to(facts.payout);
             }
             Input::Funded { funding, result } => {
                 let mut ctx = self.kernel.context(now_ms);

@@ -8,7 +8,7 @@ use super::Engine;
 use super::certificates::CertificateView;
 use super::contacts::Contacts;
 use super::holdings::Holdings;
-use super::kernel::{ChainView, Conduct, Kernel, Treasury};
+use super::kernel::{ChainView, Conduct, Kernel, Payout, Treasury};
 use super::leases::Leases;
 use super::market::{Circumstances, Judgement, Market, OrderSpec};
 use super::register::Register;
@@ -41,6 +41,15 @@ impl Engine {
     /// Unused scripts of the wallet at hand.
     pub fn fresh_scripts(&self) -> impl ExactSizeIterator<Item = &ScriptBuf> {
         self.kernel.wallet.fresh_spks.iter()
+    }
+
+    /// Places for what sales earn that are at hand, each for one sale.
+    pub fn fresh_payouts(&self) -> impl Iterator<Item = &ScriptBuf> {
+        let fresh = match &self.kernel.wallet.payout {
+            Payout::Fresh(spks) => Some(spks),
+            Payout::Wallet | Payout::Fixed(_) => None,
+        };
+        fresh.into_iter().flatten()
     }
 
     /// Coins and what they are reserved for.

@@ -64,7 +64,7 @@ pub(super) const FAMILIES: &[Family] = &[
         "acquire.other_provider": Rejected, Local, "the certificate was issued by another provider",
             "see `capex cert verify FILE`";
         "acquire.stale": Rejected, Local, "the certificate has moved on since this file was written",
-            "see `capex cert show <id>`";
+            "see `capex cert list`";
         "acquire.unknown_provider": Rejected, Local,
             "nothing is known here of the provider that issued the certificate",
             "if you know it, name its key: --provider KEY";

@@ -77,10 +77,15 @@ pub(super) const FAMILIES: &[Family] = &[
         "wallet", "node: coins";
         "wallet.bad_address": Usage, Local, "a text is no bitcoin address";
         "wallet.bad_amount": Rejected, Local, "an amount cannot be paid";
+        "wallet.bad_coin": Usage, Local, "a text is no coin of the form TXID:VOUT";
         "wallet.bad_feerate": Rejected, Local, "the fee rate is out of bounds";
         "wallet.bad_gap": Usage, Local, "a wallet looks at most 100,000 addresses ahead";
         "wallet.build": Failed, Local, "the transaction cannot be built";
         "wallet.cancelled": Rejected, Local, "the payment of these terms was cancelled";
+        "wallet.coin_locked": Rejected, Local, "the coin is kept for a payment that waits",
+            "see `capex wallet coins`";
+        "wallet.coin_pending": Rejected, Local,
+            "the coin is unconfirmed and of others, or an immature coinbase", "wait for its blocks";
         "wallet.confirmed": Rejected, Nobody, "the payment of these terms is confirmed";
         "wallet.damaged": Failed, Local, "a stored row of the wallet cannot be read";
         "wallet.disconnected": Failed, Nobody, "a chain block does not connect to the last one";
@@ -93,6 +98,8 @@ pub(super) const FAMILIES: &[Family] = &[
             "fewer coins can be spent than are needed",
             "fund the wallet: `capex wallet address`";
         "wallet.no_address": Unavailable, Local, "the wallet has no fresh address ready";
+        "wallet.no_coin": NotFound, Local, "the wallet has no such coin, or it is spent",
+            "see `capex wallet coins`";
         "wallet.no_faucet": Rejected, Local, "only devnet and regtest have a faucet",
             "send coins to `capex wallet address`";
         "wallet.no_fund": Rejected, Nobody, "these terms have no payment";
@@ -103,12 +110,35 @@ pub(super) const FAMILIES: &[Family] = &[
             "name a fee rate that is higher by a quarter";
         "wallet.other_network": Rejected, Local, "the address belongs to another network";
         "wallet.other_outputs": Rejected, Local, "these terms are paid with other outputs";
-        "wallet.other_seed": Failed, Local, "the stored wallet belongs to another seed or network";
+        "wallet.other_seed": Failed, Local,
+            "the stored wallet belongs to another seed, descriptor or network";
+        "wallet.psbt_form": Rejected, Local,
+            "version, lock time or sequence differ from the transaction that waits",
+            "sign what `capex wallet psbt export ID` wrote, unchanged";
+        "wallet.psbt_inputs": Rejected, Local,
+            "it spends other coins than the transaction that waits",
+            "sign what `capex wallet psbt export ID` wrote, unchanged";
+        "wallet.psbt_malformed": Rejected, Local, "the bytes are no partially signed transaction";
+        "wallet.psbt_outputs": Rejected, Local,
+            "it pays something else than the transaction that waits",
+            "sign what `capex wallet psbt export ID` wrote, unchanged";
+        "wallet.psbt_sighash": Rejected, Local,
+            "a signature does not cover the whole transaction",
+            "sign with SIGHASH_ALL, or the default of taproot";
+        "wallet.psbt_signature": Rejected, Local, "a signature is not valid";
+        "wallet.psbt_unknown": NotFound, Local,
+            "no transaction of this wallet waits for this signature",
+            "see `capex wallet psbt list`: its trade may have ended";
+        "wallet.psbt_unsigned": Rejected, Local, "a signature is missing";
         "wallet.released": Rejected, Nobody, "the coins of these terms were released";
         "wallet.reserved": Unpayable, Local,
             "standing orders and open trades count on these coins",
             "send less, or cancel orders: `capex order list`";
         "wallet.too_many_outputs": Rejected, Local, "there are too many outputs";
+        "wallet.unsigned": Rejected, Local, "nobody has signed the payment yet",
+            "see `capex wallet psbt list`";
+        "wallet.watch_only": Rejected, Local, "this wallet has no keys of its coins",
+            "pay from the wallet that has";
     },
     family! {
         "store", "node: the data directory";

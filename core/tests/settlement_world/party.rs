@@ -425,7 +425,7 @@ impl Party {
             trades: Trades::default(),
             keys: Keys::new([seed; 32], [seed + 100; 32]),
             view: ChainView::default(),
-            wallet: WalletView { fresh_spks, payout_spk: None },
+            wallet: WalletView { fresh_spks, ..WalletView::default() },
             treasury: Treasury::default(),
             conduct: Conduct::default(),
             counters: Counters::default(),

@@ -52,9 +52,41 @@ pub struct SendCoins {
     /// Sat per 1,000 vB; null for the present estimate.
     #[serde(default)]
     pub feerate_sat_kvb: Option<u64>,
+    /// Coins to spend, `txid:vout`: all of these and no others; empty for whichever are free.
+    #[serde(default)]
+    pub coins: Vec<String>,
     /// Only says what would happen.
     #[serde(default)]
     pub dry_run: bool,
+}
+
+/// A transaction that waits for a signature made elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WaitingPsbt {
+    pub txid: String,
+    /// `fund`, or `cancel`: what pays the coins of a funding back.
+    pub what: String,
+    pub trade_id: Option<String>,
+    /// What it pays into contracts, sat.
+    pub amount_sat: u64,
+    pub fee_sat: u64,
+    /// Until when it is worth a signature, unix ms; null where there is no such time.
+    pub until: Option<u64>,
+}
+
+/// Answer to `GET /api/v1/wallet/psbts/{txid}`, and body of `POST /api/v1/wallet/psbts`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PsbtText {
+    /// Partially signed transaction (BIP-174) in base64.
+    pub psbt: String,
+}
+
+/// Answer to `POST /api/v1/wallet/psbts`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SignedPsbt {
+    pub txid: String,
+    pub trade_id: Option<String>,
 }
 
 /// Body of `POST /api/v1/wallet/bump`.

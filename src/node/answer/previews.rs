@@ -48,6 +48,16 @@ impl Node {
         let mut warnings: Vec<Reason> = objections
             .map(|refusal| Reason { code: refusal.code, message: refusal.message })
             .collect();
+        if spec.side == Side::Buy && self.driver.wallet().is_watch_only() {
+            let fund_s = self.engine().params().settle.fund_ms / 1000;
+            warnings.push(Reason {
+                code: "wallet.unsigned".to_owned(),
+                message: format!(
+                    "each trade waits for a signature made elsewhere, at most {fund_s} s after its \
+                     terms: `capex wallet psbt list`"
+                ),
+            });
+        }
         if spec.side == Side::Buy {
             warnings.push(Reason {
                 code: "trade.default_risk".to_owned(),

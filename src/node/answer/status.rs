@@ -95,6 +95,17 @@ impl Node {
         if self.engine().peers().is_empty() {
             warn("peers.none", "no peers: add one with `capex peer add ADDRESS`".to_owned());
         }
+        for waiting in self.psbts() {
+            let txid: String = waiting.txid.chars().take(SHORT_ID).collect();
+            let sat = waiting.amount_sat;
+            warn(
+                "wallet.unsigned",
+                format!(
+                    "a {} of {sat} sat waits for its signature: `capex wallet psbt export {txid}`",
+                    waiting.what
+                ),
+            );
+        }
         self.warn_of_trades(&mut warn);
         let market = self.engine().market();
         let clock = market.clock();

@@ -31,6 +31,8 @@ impl Node {
             Query::Status
             | Query::Orders(_)
             | Query::Order(_)
+            | Query::Psbts
+            | Query::Psbt(_)
             | Query::Preview(_)
             | Query::Book(_)
             | Query::Depth(_)

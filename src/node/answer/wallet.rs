@@ -2,13 +2,16 @@
 
 use std::collections::BTreeMap;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use bitcoin::address::NetworkUnchecked;
-use bitcoin::{Address, Txid};
+use bitcoin::{Address, OutPoint, Txid};
 
-use crate::api::{ApiError, types};
+use crate::api::{ApiError, Prefix, types};
 use crate::node::Node;
-use crate::wallet::{Amounts, HistoryEntry, Payment, WalletError};
+use crate::wallet::{Amounts, HistoryEntry, Payment, PsbtFault, Waiting, WalletError};
 use capex_core::engine::trades::TradeView;
+use capex_core::ids::FundingId;
 use capex_core::reason;
 
 /// Confirmation target of a payment without a fee rate, chain blocks.
@@ -80,7 +83,9 @@ impl Node {
         let feerate = body.feerate_sat_kvb.unwrap_or(chain.feerate_sat_kvb(PAYMENT_TARGET));
         let to = self.read_address(&body.to)?;
         let amount = body.amount_sat.map_or(Amounts::All, Amounts::Exactly);
-        let quote = self.driver.wallet_mut().quote_send(&to, amount, feerate).map_err(refused)?;
+        let coins = read_coins(&body.coins)?;
+        let wallet = self.driver.wallet_mut();
+        let quote = wallet.quote_send(&to, amount, feerate, &coins).map_err(refused)?;
         let need_sat = quote.amount_sat.saturating_add(quote.fee_sat);
         let spendable_sat = self.driver.wallet().balance().spendable_sat;
         let reserved_sat = self.engine().treasury().reserved_sat();
@@ -91,7 +96,7 @@ impl Node {
         if body.dry_run {
             return Ok(payment(&quote, false));
         }
-        let sent = self.driver.pay(&mut self.outside, &to, amount, feerate);
+        let sent = self.driver.pay(&mut self.outside, &to, amount, feerate, &coins);
         Ok(payment(&sent.map_err(refused)?, true))
     }
 
@@ -104,6 +109,41 @@ impl Node {
         let feerate = body.feerate_sat_kvb.unwrap_or(estimate);
         let bumped = self.driver.bump_payment(&mut self.outside, txid, feerate);
         Ok(payment(&bumped.map_err(refused)?, true))
+    }
+
+    /// What waits for a signature made elsewhere.
+    pub(super) fn psbts(&self) -> Vec<types::WaitingPsbt> {
+        let waiting = self.driver.wallet().waiting();
+        waiting.into_iter().map(|waiting| self.waiting_dto(&waiting)).collect()
+    }
+
+    fn waiting_dto(&self, waiting: &Waiting) -> types::WaitingPsbt {
+        let purchase = self.engine().trades().purchase_of(FundingId(waiting.terms_hash));
+        types::WaitingPsbt {
+            txid: waiting.txid.to_string(),
+            what: if waiting.is_cancel { "cancel" } else { "fund" }.to_owned(),
+            trade_id: purchase.map(|(trade, _)| trade.to_string()),
+            amount_sat: waiting.amount_sat,
+            fee_sat: waiting.fee_sat,
+            until: purchase.and_then(|(_, until_ms)| until_ms),
+        }
+    }
+
+    pub(super) fn psbt(&self, prefix: &Prefix) -> Result<types::PsbtText, ApiError> {
+        let wallet = self.driver.wallet();
+        let mut waiting = wallet.waiting().into_iter().map(|waiting| waiting.txid);
+        let txid = waiting
+            .find(|txid| txid.to_string().starts_with(prefix.as_str()))
+            .ok_or_else(|| refused(PsbtFault::Unknown.into()))?;
+        let bytes = wallet.psbt(txid).map_err(refused)?;
+        Ok(types::PsbtText { psbt: BASE64.encode(bytes) })
+    }
+
+    pub(super) fn take_psbt(&mut self, bytes: &[u8]) -> Result<types::SignedPsbt, ApiError> {
+        let (funding, txid) = self.driver.take_psbt(&mut self.outside, bytes).map_err(refused)?;
+        let purchase = self.engine().trades().purchase_of(funding);
+        let trade_id = purchase.map(|(trade, _)| trade.to_string());
+        Ok(types::SignedPsbt { txid: txid.to_string(), trade_id })
     }
 
     pub(super) fn rescan_wallet(
@@ -121,6 +161,14 @@ impl Node {
             text.parse().map_err(|_| unusable("this is no bitcoin address"))?;
         address.require_network(network).map_err(|_| refused(WalletError::OtherNetwork))
     }
+}
+
+fn read_coins(texts: &[String]) -> Result<Vec<OutPoint>, ApiError> {
+    let read = |text: &String| {
+        text.parse()
+            .map_err(|_| ApiError::new(reason!("wallet.bad_coin"), "a coin is named as TXID:VOUT"))
+    };
+    texts.iter().map(read).collect()
 }
 
 fn transactions(view: &TradeView) -> impl Iterator<Item = (&'static str, Txid)> {

@@ -71,8 +71,13 @@ pub struct ApiFile {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct WalletFile {
-    /// Address that sales are paid out to, instead of a fresh one of the wallet.
+    /// Address that sales are paid out to, or a descriptor of which each takes a fresh one,
+    /// instead of a fresh address of the wallet.
     pub payout: Option<Spanned<String>>,
+    /// Public descriptor of coins whose keys are elsewhere; with `<0;1>`, change included.
+    pub descriptor: Option<Spanned<String>>,
+    /// The one of its change, where it has no `<0;1>`.
+    pub change_descriptor: Option<Spanned<String>>,
     /// File with the password of a sealed seed.
     pub password_file: Option<Spanned<String>>,
 }

@@ -238,3 +238,26 @@ fn the_template_is_a_valid_file() {
     assert_eq!(config.p2p.peers, peers);
     assert!(load_text(&template("signet", None, None, &[])).is_ok());
 }
+
+#[test]
+fn coins_elsewhere_and_payouts_are_named_by_public_descriptors_of_the_network() {
+    const KEY: &str = "tpubD6NzVbkrYhZ4XgiXtGrdW5XDAPFCL9h7we1vwNCpn8tGbBcgfVYjXyhWo4E1xkh56hjod1RhGjxbaTLV3X4FyWuejifB9jusQ46QzG87VKp";
+    let load = |lines: &str| load_text(&format!("network = \"signet\"\n[wallet]\n{lines}\n"));
+    let both = load(&format!("descriptor = \"wpkh({KEY}/<0;1>/*)\"")).unwrap().wallet;
+    let each = format!("descriptor = \"wpkh({KEY}/0/*)\"\nchange_descriptor = \"wpkh({KEY}/1/*)\"");
+    assert_eq!(load(&each).unwrap().wallet.watched, both.watched);
+    assert!(both.watched.is_some());
+    let payout = load(&format!("payout = \"tr({KEY}/0/*)\"")).unwrap().wallet.payout;
+    assert!(matches!(payout, Some(PayoutTo::Descriptor(_))), "{payout:?}");
+    let bad = [
+        format!("descriptor = \"wpkh({KEY}/0/*)\""),
+        format!("change_descriptor = \"wpkh({KEY}/1/*)\""),
+        format!("descriptor = \"pkh({KEY}/<0;1>/*)\""),
+        format!("payout = \"tr({KEY}/<0;1>/*)\""),
+        format!("payout = \"sh(wpkh({KEY}/0/*))\""),
+    ];
+    for lines in bad {
+        let error = load(&lines).unwrap_err();
+        assert!(error.starts_with("config.toml:3: "), "{lines}: {error}");
+    }
+}

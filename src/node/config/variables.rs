@@ -11,7 +11,7 @@ use super::layers::Origin;
 use super::{ConfigError, PREFIX};
 
 /// Every variable that sets something.
-pub const SETTINGS: [&str; 15] = [
+pub const SETTINGS: [&str; 17] = [
     "CAPEX_API_LISTEN",
     "CAPEX_BACKUP_PASSWORD_FILE",
     "CAPEX_BACKUP_PATH",
@@ -26,6 +26,8 @@ pub const SETTINGS: [&str; 15] = [
     "CAPEX_P2P_LISTEN",
     "CAPEX_P2P_PEERS",
     "CAPEX_PASSWORD_FILE",
+    "CAPEX_WALLET_CHANGE_DESCRIPTOR",
+    "CAPEX_WALLET_DESCRIPTOR",
     "CAPEX_WALLET_PAYOUT",
 ];
 

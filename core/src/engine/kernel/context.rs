@@ -69,8 +69,49 @@ impl ChainView {
 pub struct WalletView {
     /// Unused scripts; taken from the front.
     pub fresh_spks: VecDeque<ScriptBuf>,
-    /// Where sales are paid out instead, if the owner named a place.
-    pub payout_spk: Option<ScriptBuf>,
+    /// Where sales are paid out.
+    pub payout: Payout,
+}
+
+/// Where sales are paid out.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Payout {
+    /// To a fresh script of the wallet.
+    #[default]
+    Wallet,
+    /// To the one place that the owner named.
+    Fixed(ScriptBuf),
+    /// To these places that the owner named, each once.
+    Fresh(VecDeque<ScriptBuf>),
+}
+
+impl WalletView {
+    /// Takes in what the wallet says: fresh places come to those that are there.
+    pub fn pay_out_to(&mut self, payout: Payout) {
+        match (&mut self.payout, payout) {
+            (Payout::Fresh(have), Payout::Fresh(more)) => have.extend(more),
+            (have, new) => *have = new,
+        }
+    }
+
+    /// Where the next sale is paid out, if there is a place.
+    #[must_use]
+    pub fn next_payout(&self) -> Option<&ScriptBuf> {
+        match &self.payout {
+            Payout::Wallet => self.fresh_spks.front(),
+            Payout::Fixed(spk) => Some(spk),
+            Payout::Fresh(spks) => spks.front(),
+        }
+    }
+
+    /// Gives that place to a sale.
+    pub fn use_payout(&mut self) {
+        match &mut self.payout {
+            Payout::Wallet => drop(self.fresh_spks.pop_front()),
+            Payout::Fixed(_) => {}
+            Payout::Fresh(spks) => drop(spks.pop_front()),
+        }
+    }
 }
 
 /// Everything that a part of the engine may use while it handles one input.

@@ -20,7 +20,7 @@ use bitcoin::secp256k1::{All, Secp256k1};
 pub use self::answer::Answer;
 pub use self::clock::{ClockCheck, ClockState};
 pub use self::conduct::{Conduct, ConductV1, Denial, Miss, Subject};
-pub use self::context::{ChainView, Context, WalletView};
+pub use self::context::{ChainView, Context, Payout, WalletView};
 pub use self::counters::{CounterV1, Counters, SaltV1};
 pub use self::gossip::Judged;
 pub(super) use self::gossip::{gossip_envelope, judge};

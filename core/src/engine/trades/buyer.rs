@@ -27,6 +27,8 @@ use crate::wire::{Envelope, VERSION};
 const REFUND_LABEL: &str = "settlement/refund";
 /// The wallet's reason when too few coins are free.
 const NO_COINS: &str = "wallet.insufficient_funds";
+/// The wallet's reason when its keys are elsewhere and somebody has still to sign.
+const UNSIGNED: &str = "wallet.unsigned";
 /// The wallet's reason when a funding can never confirm, and so needs no cancel.
 const FUND_DEAD: &str = "wallet.fund_dead";
 
@@ -733,7 +735,9 @@ impl Open<Buyer> {
         match (&mut self.machine.state, result) {
             (State::Funding { .. }, Ok(funding)) => self.take_funding(turn, funding),
             // The change of another funding comes free as soon as that is broadcast.
-            (State::Funding { .. }, Err(code)) if code == NO_COINS => self.refusal = Some(code),
+            (State::Funding { .. }, Err(code)) if code == NO_COINS || code == UNSIGNED => {
+                self.refusal = Some(code);
+            }
             (State::Funding { .. }, Err(code)) => self.abort(turn, remote_code(&code)),
             (State::Paying { payment, phase: Phase::Cancelling { cancel } }, Ok(funding)) => {
                 // The wallet may repeat its answer to the funding itself.

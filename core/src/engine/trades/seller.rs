@@ -271,9 +271,7 @@ impl Open<Seller> {
         let agreement = Agreement::new(title, &facts, &terms);
         // A funder's key may be unusable: then there is no address to agree on.
         Rail::of(ctx.secp, &terms, agreement.hash()).map_err(|error| error.code())?;
-        if ctx.wallet.payout_spk.is_none() {
-            ctx.wallet.fresh_spks.pop_front();
-        }
+        ctx.wallet.use_payout();
         let facts = Facts::none(terms.funders.len());
         Ok(Signed { agreement, key_index, facts })
     }
@@ -375,12 +373,9 @@ impl Open<Seller> {
     }
 }
 
-/// Where the seller wants to be paid: the place that its owner named, or the next script of the
-/// wallet, which stays there until the terms are signed.
+/// Where the seller wants to be paid, which stays at hand until the terms are signed.
 fn fresh_payout(ctx: &Context<'_>) -> Result<Vec<u8>, Refused> {
-    let named = ctx.wallet.payout_spk.as_ref();
-    let payout = named.or_else(|| ctx.wallet.fresh_spks.front()).ok_or("wallet.no_address")?;
-    let payout = payout.to_bytes();
+    let payout = ctx.wallet.next_payout().ok_or("wallet.no_address")?.to_bytes();
     let fits = (1..=PAYOUT_SPK_MAX_BYTES).contains(&payout.len());
     fits.then_some(payout).ok_or("wallet.no_address")
 }

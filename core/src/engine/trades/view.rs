@@ -6,7 +6,7 @@ use super::Trades;
 use super::driver::{Machine, Open};
 use super::outlook::{self, Outlook};
 use crate::certificate::objects::Activation;
-use crate::ids::{CertId, Key, TermsHash, TradeId};
+use crate::ids::{CertId, FundingId, Key, TermsHash, TradeId};
 use crate::params::Params;
 use crate::settlement::Deadline;
 use crate::settlement::buyer::{self, Buyer, DefaultProof};
@@ -321,6 +321,22 @@ impl Trades {
     #[must_use]
     pub fn has_provider(&self, provider: &Key) -> bool {
         self.buyers.iter().any(|open| open.machine.registrar == *provider)
+    }
+
+    /// The purchase that a funding is for, and until when, unix ms, the funding can still be sent
+    /// if it has not been built.
+    #[must_use]
+    pub fn purchase_of(&self, funding: FundingId) -> Option<(TradeId, Option<TimeMs>)> {
+        let open = self.buyers.iter().find(|o| o.machine.state.funding() == Some(funding))?;
+        let until_ms = match &open.machine.state {
+            buyer::State::Funding { signed, .. } => Some(signed.release_at_ms),
+            buyer::State::Draft { .. }
+            | buyer::State::TermsSigned(_)
+            | buyer::State::Locked { .. }
+            | buyer::State::Paying { .. }
+            | buyer::State::Aborted { .. } => None,
+        };
+        Some((open.machine.trade, until_ms))
     }
 
     /// What lies ahead of a trade; nothing if it has ended or is not known.

@@ -1,0 +1,135 @@
+//! `capex wallet psbt list|export|import`: what waits for a signature made elsewhere.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+
+use super::failure::Failure;
+use super::output::{Page, sat, short};
+use super::time::utc;
+use super::{Context, id};
+use crate::api::types::{PsbtText, SignedPsbt, WaitingPsbt};
+use crate::wallet::PSBT_MAX_BYTES;
+use capex_core::reason;
+
+/// First bytes of a partially signed transaction.
+const MAGIC: &[u8] = b"psbt\xff";
+
+/// What about transactions that wait for a signature.
+#[derive(Debug, clap::Subcommand)]
+pub enum Noun {
+    /// List what waits for a signature, and until when
+    #[command(after_help = "Examples:
+  capex wallet psbt list
+  capex wallet psbt list --json
+
+Next: capex wallet psbt export <txid> --out fund.psbt")]
+    List,
+    /// Write a transaction for its signer (BIP-174)
+    ///
+    /// Let the signer sign and nothing else: the node sends the transaction once the provider has
+    /// acknowledged it. One that is sent before, or after its time, can be lost with its coins
+    /// until the refund.
+    #[command(after_help = "Examples:
+  capex wallet psbt export 0123abcd --out fund.psbt
+  capex wallet psbt export 0123abcd
+
+Next: capex wallet psbt import fund.signed.psbt")]
+    Export {
+        /// Id of the transaction, or its first 8 or more digits
+        #[arg(value_parser = id)]
+        txid: String,
+        /// File to write, in binary [default: standard output, in base64]
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+    /// Bring back what was signed; its trade goes on
+    #[command(after_help = "Examples:
+  capex wallet psbt import fund.signed.psbt
+  capex wallet psbt import fund.signed.psbt --json
+
+Next: capex trade list")]
+    Import {
+        /// File, binary or base64, `-` for standard input
+        #[arg(value_name = "FILE|-")]
+        file: PathBuf,
+    },
+}
+
+/// Runs it.
+///
+/// # Errors
+/// What a file or the daemon refused.
+pub fn run(noun: &Noun, context: &mut Context<'_>) -> Result<(), Failure> {
+    match noun {
+        Noun::List => {
+            let waiting: Vec<WaitingPsbt> = context.client()?.get("/wallet/psbts")?;
+            context.show(&waiting, |waiting, page| list(waiting, page))
+        }
+        Noun::Export { txid, out } => export(txid, out.as_deref(), context),
+        Noun::Import { file } => {
+            let body = PsbtText { psbt: read(file, context)? };
+            let signed: SignedPsbt = context.client()?.post("/wallet/psbts", &body)?;
+            context.show(&signed, |signed, page| {
+                page.field("signed", &signed.txid).maybe("trade", signed.trade_id.as_deref());
+            })
+        }
+    }
+}
+
+fn list(waiting: &[WaitingPsbt], page: &mut Page) {
+    let row = |waiting: &WaitingPsbt| {
+        [
+            waiting.what.clone(),
+            sat(waiting.amount_sat),
+            sat(waiting.fee_sat),
+            waiting.until.map(utc).unwrap_or_default(),
+            waiting.trade_id.as_deref().map(short).unwrap_or_default(),
+            waiting.txid.clone(),
+        ]
+    };
+    let headings = ["WHAT", "AMOUNT", "FEE", "UNTIL", "TRADE", "TXID"];
+    page.table(headings, waiting.iter().map(row), "Nothing waits for a signature.");
+}
+
+fn export(txid: &str, out: Option<&Path>, context: &mut Context<'_>) -> Result<(), Failure> {
+    let found: PsbtText = context.client()?.get(&format!("/wallet/psbts/{txid}"))?;
+    let Some(path) = out else {
+        return context.show(&found, |found, page| {
+            page.line(&found.psbt);
+        });
+    };
+    let bytes = BASE64.decode(&found.psbt).map_err(|_| malformed(path))?;
+    std::fs::write(path, bytes).map_err(|error| Failure::file(path, &error))?;
+    context.show(&serde_json::json!({ "path": path }), |_, page| {
+        page.line(format_args!("written to {}", path.display()));
+    })
+}
+
+/// A file as base64, whichever of the two forms it has.
+fn read(path: &Path, context: &mut Context<'_>) -> Result<String, Failure> {
+    let most = (PSBT_MAX_BYTES.div_ceil(3) * 4 + 2) as u64;
+    let mut bytes = Vec::new();
+    let read = if path == Path::new("-") {
+        (&mut *context.io.input).take(most + 1).read_to_end(&mut bytes)
+    } else {
+        std::fs::File::open(path).and_then(|file| file.take(most + 1).read_to_end(&mut bytes))
+    };
+    read.map_err(|error| Failure::file(path, &error))?;
+    if bytes.len() as u64 > most {
+        let error = std::io::Error::other(format!("larger than {most} bytes"));
+        return Err(Failure::file(path, &error));
+    }
+    if bytes.starts_with(MAGIC) {
+        return Ok(BASE64.encode(bytes));
+    }
+    let text = String::from_utf8(bytes).map_err(|_| malformed(path))?;
+    Ok(text.split_whitespace().collect())
+}
+
+fn malformed(path: &Path) -> Failure {
+    let message = format!("{} is no partially signed transaction", path.display());
+    Failure::new(reason!("wallet.psbt_malformed"), message)
+}

@@ -1,0 +1,312 @@
+//! Coins whose keys are elsewhere: what waits for a signature, and what comes back.
+
+use std::str::FromStr;
+
+use bitcoin::bip32::{DerivationPath, Xpriv, Xpub};
+use bitcoin::psbt::{Psbt, PsbtSighashType};
+use bitcoin::{EcdsaSighashType, TapSighashType};
+use capex::wallet::Watched;
+
+use crate::bench::*;
+
+/// A wallet elsewhere: rust-bitcoin's own signer.
+struct Signer {
+    master: Xpriv,
+    form: &'static str,
+}
+
+const FORMS: [&str; 2] = ["tr", "wpkh"];
+
+impl Signer {
+    fn new(form: &'static str, seed: u8) -> Self {
+        Self { master: Xpriv::new_master(NETWORK, &[seed; 32]).unwrap(), form }
+    }
+
+    fn descriptor(&self, branch: &str) -> String {
+        let secp = Secp256k1::new();
+        let purpose = if self.form == "tr" { 86 } else { 84 };
+        let path = DerivationPath::from_str(&format!("{purpose}h/1h/0h")).unwrap();
+        let account = Xpub::from_priv(&secp, &self.master.derive_priv(&secp, &path).unwrap());
+        let fingerprint = self.master.fingerprint(&secp);
+        format!("{}([{fingerprint}/{path}]{account}/{branch}/*)", self.form)
+    }
+
+    fn sign(&self, bytes: &[u8]) -> Psbt {
+        self.sign_as(bytes, None)
+    }
+
+    fn sign_as(&self, bytes: &[u8], sighash: Option<PsbtSighashType>) -> Psbt {
+        let mut psbt = Psbt::deserialize(bytes).unwrap();
+        psbt.inputs.iter_mut().for_each(|input| input.sighash_type = sighash);
+        psbt.sign(&self.master, &Secp256k1::new()).unwrap();
+        psbt
+    }
+}
+
+fn watching(signer: &Signer) -> Keys {
+    let watched = Watched::parse(&signer.descriptor("<0;1>"), None, NETWORK).unwrap();
+    keys().watching(Some(watched))
+}
+
+fn open(dir: &Path, signer: &Signer) -> Wallet {
+    Wallet::open(&watching(signer), NETWORK, open_store(dir), None).unwrap()
+}
+
+fn bench(signer: &Signer, coins_sat: &[u64]) -> Bench {
+    let dir = tempfile::tempdir().unwrap();
+    let wallet = open(dir.path(), signer);
+    let mut bench = Bench { dir, chain: Chain::new(), wallet };
+    let scripts = bench.wallet.fresh_scripts(coins_sat.len() as u16).unwrap();
+    let payments = scripts.into_iter().zip(coins_sat).enumerate();
+    let txs = payments.map(|(n, (script, sat))| payment(n as u8 + 1, script, *sat)).collect();
+    bench.mine(txs);
+    bench
+}
+
+/// Asks for a funding, which waits; what a signer gets to see of it.
+fn export(bench: &mut Bench, terms: u8, sat: u64) -> Vec<u8> {
+    assert_eq!(bench.fund(terms, sat).unwrap_err().code(), "wallet.unsigned");
+    let waiting = bench.wallet.waiting();
+    let found = waiting.iter().find(|waiting| waiting.terms_hash == [terms; 32]).unwrap();
+    bench.wallet.psbt(found.txid).unwrap()
+}
+
+#[test]
+fn a_fund_that_was_signed_elsewhere_is_like_any_other() {
+    for form in FORMS {
+        let signer = Signer::new(form, 9);
+        let mut bench = bench(&signer, &[50_000, 60_000]);
+        let psbt = export(&mut bench, 1, 80_000);
+        assert_eq!(export(&mut bench, 1, 80_000), psbt, "{form}: it waits once");
+        assert_eq!(bench.fund(1, 70_000).unwrap_err().code(), "wallet.other_outputs");
+        let [waiting] = &bench.wallet.waiting()[..] else { panic!("{form}") };
+        assert_eq!((waiting.amount_sat, waiting.is_cancel), (80_000, false));
+        assert_eq!(bench.wallet.balance().locked_sat, 110_000);
+        assert_eq!(bench.fund(2, 10_000).unwrap_err().code(), "wallet.insufficient_funds");
+        assert!(bench.wallet.unsettled().is_empty(), "nothing to broadcast");
+        // Nothing is lost over a restart.
+        let Bench { dir, chain, wallet } = bench;
+        drop(wallet);
+        let mut bench = Bench { wallet: open(dir.path(), &signer), dir, chain };
+        assert_eq!(export(&mut bench, 1, 80_000), psbt);
+        let signed = signer.sign(&psbt).serialize();
+        let (terms, funded) = bench.wallet.take_psbt(&signed).unwrap();
+        assert_eq!(terms, [1; 32]);
+        verify(&funded.tx, &bench.prevouts(&funded.tx)).unwrap();
+        assert_eq!(bench.fund(1, 80_000).unwrap(), funded, "{form}: the wallet has it now");
+        assert_eq!(bench.wallet.take_psbt(&signed).unwrap(), (terms, funded.clone()), "again");
+        assert!(bench.wallet.waiting().is_empty());
+        bench.wallet.mark_broadcast(&funded.tx, 1_700_000_001).unwrap();
+        assert_eq!(bench.wallet.unsettled().len(), 1);
+        let Bench { dir, chain, wallet } = bench;
+        drop(wallet);
+        let mut bench = Bench { wallet: open(dir.path(), &signer), dir, chain };
+        assert_eq!(bench.fund(1, 80_000).unwrap(), funded);
+        bench.mine(vec![funded.tx]);
+        for _ in 0..6 {
+            bench.mine(vec![]);
+        }
+        assert_eq!(bench.wallet.balance().locked_sat, 0);
+    }
+}
+
+#[test]
+fn a_finalised_witness_is_as_good_as_a_signature() {
+    for form in FORMS {
+        let signer = Signer::new(form, 9);
+        let mut bench = bench(&signer, &[50_000]);
+        let psbt = export(&mut bench, 1, 20_000);
+        let mut signed = signer.sign(&psbt);
+        let input = &mut signed.inputs[0];
+        let witness = match input.tap_key_sig.take() {
+            Some(signature) => Witness::p2tr_key_spend(&signature),
+            None => {
+                let (key, signature) = input.partial_sigs.pop_first().unwrap();
+                Witness::p2wpkh(&signature, &key.inner)
+            }
+        };
+        input.final_script_witness = Some(witness.clone());
+        // What signers add is left unread.
+        input.witness_utxo = None;
+        let (_, funded) = bench.wallet.take_psbt(&signed.serialize()).unwrap();
+        assert_eq!(funded.tx.input[0].witness, witness);
+        verify(&funded.tx, &bench.prevouts(&funded.tx)).unwrap();
+    }
+}
+
+#[test]
+fn anything_but_the_transaction_that_was_asked_for_is_refused() {
+    type Change = fn(&mut Psbt);
+    let changes: [(&str, Change); 9] = [
+        ("wallet.psbt_outputs", |psbt| {
+            psbt.unsigned_tx.output[0].script_pubkey = foreign_script(66);
+        }),
+        ("wallet.psbt_outputs", |psbt| {
+            psbt.unsigned_tx.output[0].value -= Amount::from_sat(1);
+        }),
+        ("wallet.psbt_inputs", |psbt| {
+            let other = OutPoint::new(Txid::from_byte_array([7; 32]), 0);
+            let mut input = psbt.unsigned_tx.input[0].clone();
+            input.previous_output = other;
+            psbt.unsigned_tx.input.push(input);
+            psbt.inputs.push(psbt.inputs[0].clone());
+        }),
+        ("wallet.psbt_inputs", |psbt| {
+            psbt.inputs[0].witness_utxo.as_mut().unwrap().value += Amount::from_sat(1);
+        }),
+        ("wallet.psbt_form", |psbt| psbt.unsigned_tx.lock_time = LockTime::ZERO),
+        ("wallet.psbt_form", |psbt| psbt.unsigned_tx.input[0].sequence = Sequence::MAX),
+        ("wallet.psbt_unknown", |psbt| {
+            for (n, input) in psbt.unsigned_tx.input.iter_mut().enumerate() {
+                input.previous_output.txid = Txid::from_byte_array([n as u8; 32]);
+            }
+        }),
+        ("wallet.psbt_unsigned", |psbt| {
+            psbt.inputs[1].tap_key_sig = None;
+            psbt.inputs[1].partial_sigs.clear();
+        }),
+        ("wallet.psbt_signature", |psbt| {
+            let first = psbt.inputs[0].clone();
+            psbt.inputs[0].tap_key_sig = psbt.inputs[1].tap_key_sig;
+            psbt.inputs[1].tap_key_sig = first.tap_key_sig;
+            for input in &mut psbt.inputs {
+                for signature in input.partial_sigs.values_mut() {
+                    let mut bytes = signature.signature.serialize_compact();
+                    bytes[40] ^= 1;
+                    signature.signature =
+                        bitcoin::secp256k1::ecdsa::Signature::from_compact(&bytes).unwrap();
+                }
+            }
+        }),
+    ];
+    for form in FORMS {
+        let signer = Signer::new(form, 9);
+        let mut bench = bench(&signer, &[50_000, 60_000]);
+        let psbt = export(&mut bench, 1, 80_000);
+        let (before, waiting) = (bench.wallet.balance(), bench.wallet.waiting());
+        let refused = |bench: &mut Bench, bytes: &[u8], code: &str, row: usize| {
+            let error = bench.wallet.take_psbt(bytes).unwrap_err();
+            assert_eq!(error.code(), code, "{form} row {row}");
+            assert_eq!(bench.wallet.waiting(), waiting, "{form} row {row}");
+            assert_eq!(bench.wallet.balance(), before);
+            assert_eq!(bench.fund(1, 80_000).unwrap_err().code(), "wallet.unsigned");
+        };
+        for (row, (code, change)) in changes.iter().enumerate() {
+            let mut changed = signer.sign(&psbt);
+            change(&mut changed);
+            refused(&mut bench, &changed.serialize(), code, row);
+        }
+        let some: PsbtSighashType = if form == "tr" {
+            TapSighashType::NonePlusAnyoneCanPay.into()
+        } else {
+            EcdsaSighashType::SinglePlusAnyoneCanPay.into()
+        };
+        let partial = signer.sign_as(&psbt, Some(some)).serialize();
+        refused(&mut bench, &partial, "wallet.psbt_sighash", 90);
+        let stranger = Signer::new(form, 8);
+        let foreign = stranger.sign_if_it_can(&psbt).serialize();
+        refused(&mut bench, &foreign, "wallet.psbt_unsigned", 91);
+        refused(&mut bench, b"psbt\xff", "wallet.psbt_malformed", 92);
+        let all: PsbtSighashType =
+            if form == "tr" { TapSighashType::All.into() } else { EcdsaSighashType::All.into() };
+        let (_, funded) =
+            bench.wallet.take_psbt(&signer.sign_as(&psbt, Some(all)).serialize()).unwrap();
+        verify(&funded.tx, &bench.prevouts(&funded.tx)).unwrap();
+    }
+}
+
+impl Signer {
+    fn sign_if_it_can(&self, bytes: &[u8]) -> Psbt {
+        let mut psbt = Psbt::deserialize(bytes).unwrap();
+        // It has none of the keys.
+        let _ = psbt.sign(&self.master, &Secp256k1::new());
+        psbt
+    }
+}
+
+#[test]
+fn coins_of_a_fund_that_nobody_signed_are_free_again() {
+    let signer = Signer::new("tr", 9);
+    let mut bench = bench(&signer, &[50_000]);
+    let psbt = export(&mut bench, 1, 20_000);
+    bench.wallet.release([1; 32]).unwrap();
+    assert_eq!(bench.wallet.balance().locked_sat, 0);
+    assert!(bench.wallet.waiting().is_empty());
+    let late = bench.wallet.take_psbt(&signer.sign(&psbt).serialize()).unwrap_err();
+    assert_eq!(late.code(), "wallet.psbt_unknown");
+    assert_eq!(bench.fund(1, 20_000).unwrap_err().code(), "wallet.released");
+    let other = export(&mut bench, 2, 30_000);
+    bench.wallet.take_psbt(&signer.sign(&other).serialize()).unwrap();
+}
+
+#[test]
+fn what_replaces_a_fund_waits_for_its_signature_too() {
+    let signer = Signer::new("tr", 9);
+    let mut bench = bench(&signer, &[50_000]);
+    let psbt = export(&mut bench, 1, 20_000);
+    let (_, funded) = bench.wallet.take_psbt(&signer.sign(&psbt).serialize()).unwrap();
+    bench.wallet.mark_broadcast(&funded.tx, 1_700_000_001).unwrap();
+    assert_eq!(bench.cancel(1, 20_000).unwrap_err().code(), "wallet.unsigned");
+    let unsettled: Vec<_> = bench.wallet.unsettled().into_iter().map(|(_, tx)| tx).collect();
+    assert_eq!(unsettled, [funded.tx.clone()], "until it is signed, the funding counts");
+    let [waiting] = &bench.wallet.waiting()[..] else { panic!() };
+    assert!(waiting.is_cancel);
+    let psbt = bench.wallet.psbt(waiting.txid).unwrap();
+    let (terms, cancelled) = bench.wallet.take_psbt(&signer.sign(&psbt).serialize()).unwrap();
+    assert_eq!((terms, cancelled.outpoints.len()), ([1; 32], 0));
+    verify(&cancelled.tx, &bench.prevouts(&cancelled.tx)).unwrap();
+    assert!(cancelled.fee_sat > funded.fee_sat);
+    assert_eq!(bench.cancel(1, 90_000).unwrap(), cancelled, "it is signed once");
+}
+
+#[test]
+fn a_wallet_without_keys_sends_nothing_and_is_nobody_elses() {
+    let signer = Signer::new("tr", 9);
+    let mut bench = bench(&signer, &[50_000]);
+    let to = Address::from_script(&foreign_script(5), NETWORK).unwrap();
+    let sent = bench.wallet.send(&to, Amounts::All, FEERATE, &[]).unwrap_err();
+    assert_eq!(sent.code(), "wallet.watch_only");
+    let bumped = bench.wallet.bump_payment(Txid::all_zeros(), FEERATE).unwrap_err();
+    assert_eq!(bumped.code(), "wallet.watch_only");
+    assert!(bench.wallet.descriptors()[0].starts_with(&signer.descriptor("0")));
+    let Bench { dir, wallet, .. } = bench;
+    drop(wallet);
+    let store = open_store(dir.path());
+    let own = Wallet::open(&keys(), NETWORK, store.clone(), None).unwrap_err();
+    assert_eq!(own.code(), "wallet.other_seed");
+    let other = watching(&Signer::new("tr", 8));
+    let other = Wallet::open(&other, NETWORK, store, None).unwrap_err();
+    assert_eq!(other.code(), "wallet.other_seed");
+}
+
+#[test]
+fn only_simple_ranged_public_descriptors_of_the_network_are_watched() {
+    let signer = Signer::new("wpkh", 9);
+    let parse = |text: &str, change: Option<&str>| Watched::parse(text, change, NETWORK);
+    let (receive, change) = (signer.descriptor("0"), signer.descriptor("1"));
+    assert_eq!(
+        parse(&signer.descriptor("<0;1>"), None).unwrap(),
+        parse(&receive, Some(&change)).unwrap()
+    );
+    let xpub = receive.split(']').nth(1).unwrap().split('/').next().unwrap().to_owned();
+    let master = signer.master.to_string();
+    let bad: Vec<(String, Option<&str>)> = vec![
+        (receive.clone(), None),
+        (receive.clone(), Some(&receive)),
+        (signer.descriptor("<0;1>"), Some(&change)),
+        (signer.descriptor("<0;1;2>"), None),
+        (receive.replace("/*", ""), Some(&change)),
+        (receive.replace("/*", "/*h"), Some(&change)),
+        (format!("wpkh({master}/0/*)"), Some(&change)),
+        (format!("pkh({xpub}/0/*)"), Some(&change)),
+        (format!("sh(wpkh({xpub}/0/*))"), Some(&change)),
+        (format!("tr({xpub}/0/*,pk({xpub}/1/*))"), Some(&change)),
+        (format!("wsh(pk({xpub}/0/*))"), Some(&change)),
+        ("bcrt1q".to_owned(), Some(&change)),
+    ];
+    for (text, change) in bad {
+        assert!(parse(&text, change).is_err(), "{text} {change:?}");
+    }
+    let other = Watched::parse(&signer.descriptor("<0;1>"), None, Network::Bitcoin);
+    assert!(other.unwrap_err().contains("bitcoin"));
+}
