@@ -69,6 +69,26 @@ fn a_hundred_settled_trades_leave_a_small_wallet_with_the_same_coins() {
 }
 
 #[test]
+fn the_whole_chain_read_again_changes_nothing() {
+    let mut bench = Bench::with_coins(&[5_000_000]);
+    bench.trade(1..20, 50_000);
+    bench.wait(A_WHILE);
+    let before = (bench.wallet.balance(), bench.wallet.history(1_000).unwrap());
+    assert_eq!(bench.wallet.first_height(), 1, "also when its checkpoint is forgotten");
+    bench.wallet.widen(300).unwrap();
+    let blocks: Vec<_> = (1..).zip(bench.chain.blocks[1..].iter().cloned()).collect();
+    for part in blocks.chunks(500) {
+        let update = bench.chain.update(part.to_vec());
+        bench.apply(&update);
+    }
+    assert_eq!((bench.wallet.balance(), bench.wallet.history(1_000).unwrap()), before);
+    let mut bench = bench.reopen();
+    assert_eq!((bench.wallet.balance(), bench.wallet.history(1_000).unwrap()), before);
+    bench.wait(A_WHILE);
+    assert_eq!(bench.wallet.balance(), before.0, "nor after the next pruning");
+}
+
+#[test]
 fn a_coin_of_a_pruned_spender_does_not_come_back() {
     let mut bench = Bench::with_coins(&[]);
     bench.pay_twice([1_000, 900_000]);
