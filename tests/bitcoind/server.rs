@@ -106,6 +106,11 @@ impl Core {
         }
     }
 
+    /// Its process, to be stopped and continued.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child().as_ref().unwrap().id()
+    }
+
     fn child(&self) -> MutexGuard<'_, Option<Child>> {
         self.child.lock().unwrap_or_else(PoisonError::into_inner)
     }

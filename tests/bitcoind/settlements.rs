@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bitcoin::Transaction;
 use capex::api::types::{TimeInForce, Trade};
 
 use crate::daemon::{Daemon, signal, until, until_or};
@@ -55,6 +56,17 @@ impl Deal {
         until("terms", SETTLING, || Some(self.buyer.trade(&self.trade_id)?.settlement?.address))
     }
 
+    /// Lets no further block come as soon as the funding waits for one. A state that lasts for a
+    /// block is easily missed on a busy machine.
+    fn hold_funding(&self) -> Transaction {
+        self.wait(&self.provider, &["lock_granted", "fund_seen"]);
+        self.world.miner.pause();
+        let address = self.address();
+        let fund = until("funding", SETTLING, || self.world.chain.waiting_for(&address));
+        self.wait(&self.buyer, &["fund_sent"]);
+        fund
+    }
+
     /// Waits for the ends of both sides; the states in which they are.
     fn ends(&self) -> [String; 2] {
         [&self.buyer, &self.provider].map(|daemon| {
@@ -62,6 +74,15 @@ impl Deal {
             let what = format!("end of the trade at {}", daemon.name);
             until_or(&what, ENDING, look, || picture(&[&self.provider, &self.buyer])).state
         })
+    }
+
+    /// Whatever they are, they fit: paid and delivered, or neither.
+    fn assert_ends_fit(&self) {
+        let [bought, sold] = self.ends();
+        let unpaid = ["refunded", "cancelled", "aborted"].contains(&bought.as_str());
+        let fit = (bought == "active" && sold == "settled") || (unpaid && sold == "released");
+        assert!(fit, "{bought} and {sold}: {}", picture(&[&self.provider, &self.buyer]));
+        self.assert_ends([&bought, &sold]);
     }
 
     fn assert_ends(&self, expected: [&str; 2]) {
@@ -100,8 +121,9 @@ fn a_seller_that_falls_silent_at_the_lock_costs_the_buyer_a_fee_at_most() {
 #[test]
 fn a_seller_that_dies_after_the_funding_costs_the_buyer_a_wait() {
     let Some(mut deal) = Deal::begin("a_seller_that_dies_after_the_funding") else { return };
-    deal.wait(&deal.buyer, &["fund_sent", "fund_confirmed"]);
+    deal.hold_funding();
     deal.provider.kill();
+    deal.world.miner.resume();
     let look = || deal.buyer.trade(&deal.trade_id).filter(is_over);
     let end = until_or("end of the buyer", ENDING, look, || picture(&[&deal.buyer]));
     assert_eq!(end.state, "refunded");
@@ -144,11 +166,7 @@ fn a_reorganisation_under_funding_and_claim_changes_no_end() {
 #[test]
 fn blocks_that_come_at_once_let_the_seller_reveal_nothing_and_the_buyer_refund() {
     let Some(deal) = Deal::begin("blocks_that_come_at_once") else { return };
-    deal.wait(&deal.provider, &["lock_granted"]);
-    deal.world.miner.pause();
-    let address = deal.address();
-    until("funding", SETTLING, || deal.world.chain.waiting_for(&address));
-    deal.wait(&deal.buyer, &["fund_sent"]);
+    deal.hold_funding();
     deal.world.chain.mine(PAST_REFUND);
     deal.world.miner.resume();
     deal.assert_ends(["refunded", "released"]);
@@ -157,8 +175,7 @@ fn blocks_that_come_at_once_let_the_seller_reveal_nothing_and_the_buyer_refund()
 #[test]
 fn a_chain_server_that_restarts_with_another_cookie_only_delays_a_trade() {
     let Some(deal) = Deal::begin("a_chain_server_that_restarts") else { return };
-    deal.wait(&deal.buyer, &["fund_sent", "fund_confirmed"]);
-    deal.world.miner.pause();
+    deal.hold_funding();
     let before = std::fs::read(deal.world.chain.cookie()).unwrap();
     deal.world.chain.stop();
     for daemon in [&deal.provider, &deal.buyer] {
@@ -170,6 +187,19 @@ fn a_chain_server_that_restarts_with_another_cookie_only_delays_a_trade() {
     for daemon in [&deal.provider, &deal.buyer] {
         until("word of a source", SETTLING, || daemon.status()?.chain.up.then_some(()));
     }
+    deal.world.miner.resume();
+    deal.assert_ends(["active", "settled"]);
+}
+
+#[test]
+fn a_chain_server_that_hangs_is_noticed_and_only_delays_a_trade() {
+    let Some(deal) = Deal::begin("a_chain_server_that_hangs") else { return };
+    deal.hold_funding();
+    signal(deal.world.chain.pid(), "STOP");
+    for daemon in [&deal.provider, &deal.buyer] {
+        until("word of a silent source", SETTLING, || (!daemon.status()?.chain.up).then_some(()));
+    }
+    signal(deal.world.chain.pid(), "CONT");
     deal.world.miner.resume();
     deal.assert_ends(["active", "settled"]);
 }
@@ -206,11 +236,8 @@ fn daemons_that_are_killed_and_start_again_finish_their_trade() {
 #[test]
 fn a_funding_that_the_mempool_lost_is_sent_again() {
     let Some(deal) = Deal::begin("a_funding_that_the_mempool_lost") else { return };
-    deal.wait(&deal.provider, &["lock_granted"]);
-    deal.world.miner.pause();
+    let fund = deal.hold_funding();
     let address = deal.address();
-    let fund = until("funding", SETTLING, || deal.world.chain.waiting_for(&address));
-    deal.wait(&deal.buyer, &["fund_sent"]);
     deal.world.chain.stop();
     deal.world.chain.start(&["-persistmempool=0"]);
     deal.world.chain.mine_empty(1);
@@ -238,30 +265,22 @@ fn a_reorganisation_under_the_funding_alone_changes_no_end() {
 #[test]
 fn a_buyer_that_dies_after_paying_takes_its_coins_back_when_it_returns() {
     let Some(mut deal) = Deal::begin("a_buyer_that_dies_after_paying") else { return };
-    deal.wait(&deal.buyer, &["fund_sent", "fund_confirmed"]);
-    // Whoever is first, nobody reveals anything any more.
+    deal.hold_funding();
     deal.provider.kill();
     deal.buyer.kill();
-    deal.world.miner.pause();
     deal.world.chain.mine(PAST_REFUND);
     deal.world.miner.resume();
     deal.buyer.start(&[]);
     let look = || deal.buyer.trade(&deal.trade_id).filter(is_over);
-    let end = until_or("end of the buyer", ENDING, look, || picture(&[&deal.buyer]));
+    until_or("end of the buyer", ENDING, look, || picture(&[&deal.buyer]));
     deal.provider.start(&[&deal.buyer.p2p()]);
-    // A claim that had left the provider before it died stands.
-    let expected = if end.state == "active" { "settled" } else { "released" };
-    deal.assert_ends([&end.state, expected]);
+    deal.assert_ends(["refunded", "released"]);
 }
 
 #[test]
 fn a_refund_pays_what_the_mempool_asks_for() {
     let Some(mut deal) = Deal::begin("a_refund_pays_what_the_mempool_asks_for") else { return };
-    deal.wait(&deal.provider, &["lock_granted"]);
-    deal.world.miner.pause();
-    let address = deal.address();
-    until("funding", SETTLING, || deal.world.chain.waiting_for(&address));
-    deal.wait(&deal.buyer, &["fund_sent"]);
+    deal.hold_funding();
     deal.provider.kill();
     deal.world.chain.mine(1);
     deal.world.chain.stop();
@@ -290,4 +309,56 @@ fn two_trades_of_one_wallet_settle_beside_each_other() {
     let trades = until_or("two ends", ENDING, look, || picture(&[&deal.provider, &deal.buyer]));
     assert!(trades.iter().all(|trade| trade.state == "active"), "{trades:?}");
     deal.assert_ends(["active", "settled"]);
+}
+
+/// The states of the buyer and of the provider, in order.
+const BUYER: [&str; 8] = [
+    "terms_signed",
+    "locked",
+    "funding",
+    "fund_built",
+    "fund_sent",
+    "fund_confirmed",
+    "preimage_known",
+    "active",
+];
+const PROVIDER: [&str; 7] =
+    ["terms_signed", "lock_granted", "fund_seen", "fund_final", "claim_sent", "claimed", "settled"];
+
+/// Kills a side when it is first seen in a state or past it, and starts it again at once.
+fn kill_at(test: &str, is_buyer: bool, state: &str) {
+    let Some(mut deal) = Deal::begin(test) else { return };
+    let states: &[&str] = if is_buyer { &BUYER } else { &PROVIDER };
+    let from = states.iter().position(|name| *name == state).unwrap();
+    let victim = if is_buyer { &deal.buyer } else { &deal.provider };
+    // One that ended otherwise is past it too.
+    let ends = ["refunded", "cancelled", "aborted", "released"];
+    deal.wait(victim, &[&states[from..], &ends[..]].concat());
+    let peer = if is_buyer { deal.provider.p2p() } else { deal.buyer.p2p() };
+    let victim = if is_buyer { &mut deal.buyer } else { &mut deal.provider };
+    victim.kill();
+    victim.start(&[&peer]);
+    deal.assert_ends_fit();
+}
+
+macro_rules! killed {
+    ($($name:ident: $is_buyer:literal, $state:literal;)*) => {
+        $(#[test]
+        fn $name() {
+            kill_at(stringify!($name), $is_buyer, $state);
+        })*
+    };
+}
+
+killed! {
+    a_buyer_killed_with_terms_in_hand_loses_nothing: true, "terms_signed";
+    a_buyer_killed_at_the_lock_loses_nothing: true, "locked";
+    a_buyer_killed_with_a_funding_in_hand_loses_nothing: true, "fund_built";
+    a_buyer_killed_after_its_funding_loses_nothing: true, "fund_sent";
+    a_buyer_killed_with_the_preimage_loses_nothing: true, "preimage_known";
+    a_provider_killed_at_the_lock_loses_nothing: false, "lock_granted";
+    a_provider_killed_when_it_sees_the_funding_loses_nothing: false, "fund_seen";
+    a_provider_killed_before_its_claim_loses_nothing: false, "fund_final";
+    a_provider_killed_after_its_claim_loses_nothing: false, "claim_sent";
+    a_provider_killed_when_it_is_paid_loses_nothing: false, "claimed";
 }

@@ -134,3 +134,15 @@ fn a_core_with_a_fixed_password_is_read_by_a_file_written_by_hand() {
     daemon.start(&[]);
     follows(&world, &daemon);
 }
+
+#[test]
+fn a_node_may_be_there_before_its_chain_server() {
+    let Some(world) = World::still("a_node_before_its_chain_server", |_| {}) else { return };
+    let mut daemon = world.daemon("early", 0);
+    daemon.start(&[]);
+    warning(&daemon, "chain.down");
+    world.chain.start(&[]);
+    begin(&world.chain);
+    world.miner.resume();
+    follows(&world, &daemon);
+}
