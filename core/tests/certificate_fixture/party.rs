@@ -203,7 +203,8 @@ impl Party {
         self.disk.iter().map(record).collect()
     }
 
-    fn take_effects(&mut self) -> Vec<Effect> {
+    /// What is to be done now; records are on disk then.
+    pub fn take_effects(&mut self) -> Vec<Effect> {
         let mut effects = Vec::new();
         while let Some(effect) = self.out.poll() {
             if let Effect::Persist { records, .. } = effect {
@@ -219,6 +220,17 @@ impl Party {
             }
         }
         effects
+    }
+
+    /// Requests of `settle/1` that are to be sent now, and to whom; other effects are dropped.
+    pub fn take_asked(&mut self) -> Vec<(Key, SettleRequest)> {
+        let asked = self.take_effects().into_iter().filter_map(|effect| match effect {
+            Effect::Send { key, protocol: Protocol::Settle, bytes, .. } => {
+                Some((key, wire::decode_record(&bytes).unwrap()))
+            }
+            _ => None,
+        });
+        asked.collect()
     }
 
     /// Serves the request that the engine has just allowed.
