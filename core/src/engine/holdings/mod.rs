@@ -95,8 +95,7 @@ impl Holdings {
         due.into_iter().for_each(|cert| self.send_gift(ctx, cert));
         self.bring_due(ctx);
         let slot = ctx.params.slot_at(ctx.past_ms());
-        if slot > self.cleared {
-            self.cleared = slot;
+        if std::mem::replace(&mut self.cleared, slot) != slot {
             self.forget(ctx, slot);
         }
     }

@@ -29,12 +29,12 @@ pub(super) struct Providers {
 impl Providers {
     /// Whether a provider may be asked now; then it counts as asked.
     fn may_ask(&mut self, provider: Key, now_ms: TimeMs) -> bool {
-        let last = self.asked.get(&provider);
-        if last.is_some_and(|last| now_ms < last.saturating_add(ASK_EVERY_MS)) {
+        let is_recent = |last: &TimeMs| now_ms < last.saturating_add(ASK_EVERY_MS);
+        if self.asked.get(&provider).is_some_and(is_recent) {
             return false;
         }
-        if self.asked.len() >= ASKED_MAX && last.is_none() {
-            self.asked.retain(|_, last| now_ms < last.saturating_add(ASK_EVERY_MS));
+        if self.asked.len() >= ASKED_MAX {
+            self.asked.retain(|_, last| is_recent(last));
             if self.asked.len() >= ASKED_MAX {
                 return false;
             }

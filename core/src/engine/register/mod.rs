@@ -155,8 +155,7 @@ impl Register {
         self.end_wait_due(ctx);
         self.bring_due(ctx);
         let slot = ctx.params.slot_at(ctx.past_ms());
-        if slot > self.cleared {
-            self.cleared = slot;
+        if std::mem::replace(&mut self.cleared, slot) != slot {
             self.ledger.expire(slot);
             self.forget(ctx, slot);
         }
@@ -173,14 +172,13 @@ impl Register {
     /// Deletes records whose windows ended a horizon ago: no order can name them any more.
     fn forget(&mut self, ctx: &mut Context<'_>, slot: Slot) {
         let (by_trade, locked, pushes) = (&mut self.by_trade, &mut self.locked, &mut self.pushes);
-        let (by_holder, mut gone) = (&mut self.by_holder, BTreeSet::new());
+        let by_holder = &mut self.by_holder;
         self.issued.retain(|id, record| {
             let keep = record.facts.window.end.saturating_add(HORIZON_SLOTS) >= slot;
             if !keep {
                 by_trade.remove(&record.trade);
                 by_holder.remove(&(record.facts.holder, *id));
                 pushes.end(*id);
-                gone.insert(*id);
                 if let Some(lock) = record.head.lock() {
                     locked.remove(&lock.terms_hash);
                 }
@@ -188,9 +186,8 @@ impl Register {
             }
             keep
         });
-        if !gone.is_empty() {
-            self.sold.retain(|_, cert| !gone.contains(cert));
-        }
+        let issued = &self.issued;
+        self.sold.retain(|_, cert| issued.contains_key(cert));
     }
 
     fn save(&self, ctx: &mut Context<'_>, id: CertId) {

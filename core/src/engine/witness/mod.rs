@@ -204,8 +204,7 @@ impl Witness {
     /// Forgets what is old, once a slot.
     pub fn on_tick(&mut self, ctx: &mut Context<'_>, is_known: &dyn Fn(&Key) -> bool) {
         let slot = ctx.params.slot_at(ctx.now_ms);
-        if slot > self.cleared {
-            self.cleared = slot;
+        if std::mem::replace(&mut self.cleared, slot) != slot {
             self.heard.expire(slot);
             self.proofs.expire(ctx, is_known);
         }
