@@ -362,7 +362,7 @@ fn an_operator_is_told_when_too_much_waits_already() {
     let mut net = alice([]);
     let fetch = |net: &mut Net, command: u64| {
         let fetch = HoldingsCommand::Fetch { cert: number(1), provider: public(NEWCOMER) };
-        net.party(ALICE).with(|ctx, books, _| books.holdings.on_command(ctx, command, fetch));
+        net.party(ALICE).command(command, fetch, false);
     };
     for command in 0..REQUESTS_PENDING_MAX as u64 {
         fetch(&mut net, command);
@@ -407,7 +407,7 @@ fn a_giver_is_refused_at_once_where_its_own_books_say_no() {
     for (n, to, expected) in table {
         let gift = HoldingsCommand::Gift { cert: number(n), to: public(to) };
         let before = stored(&mut net, number(n)).map(|record| record.gift.is_some());
-        net.party(ALICE).with(|ctx, books, _| books.holdings.on_command(ctx, 7, gift));
+        net.party(ALICE).command(7, gift, false);
         let effects = net.party(ALICE).take_effects();
         let told = effects.iter().find_map(|effect| match effect {
             Effect::CommandDone { result: Err(refusal), .. } => Some(refusal.code.as_str()),
