@@ -56,7 +56,7 @@ impl Milestone {
             Self::Funding => ("funding", "the trade ends unpaid"),
             Self::Acknowledgement => (
                 "acknowledgement",
-                "the provider has not acknowledged the funding: it is taken back",
+                "the provider has not acknowledged the funding: another payment may spend its coins",
             ),
             Self::Replacement => ("replacement", "a payment to self replaces the funding"),
             Self::Release => ("release", "the lock is free and the trade ends unpaid"),
@@ -494,7 +494,8 @@ mod tests {
         }
         let facts = Facts::new(vec![facts]);
         let agreement = sample::agreement(sample::terms(T0));
-        let signed = Box::new(seller::Signed { agreement, key_index: 1, facts });
+        let signed =
+            Box::new(seller::Signed { agreement, key_index: 1, claimed_from: None, facts });
         seller(seller::State::Agreed { signed, phase })
     }
 

@@ -241,3 +241,63 @@ pub(super) enum LateAsk {
     Transfer,
     Cancel,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::kernel::{Kernel, Keys};
+    use crate::settlement::check::SignedTerms;
+    use crate::settlement::facts::Facts;
+    use crate::settlement::objects::Transfer;
+    use crate::settlement::registrar::Consent;
+    use crate::settlement::sample;
+    use crate::test_support::devnet;
+
+    fn ended(number: usize, state: State) -> Registrar {
+        let mut hash = [0; 32];
+        hash[..8].copy_from_slice(&(number as u64).to_be_bytes());
+        let signed =
+            SignedTerms { hash: TermsHash(hash), ..sample::signed_terms(sample::terms(800)) };
+        let consent = Consent { accept_id: [8; 32], release_at_ms: 0 };
+        Registrar { signed, lock: sample::envelope(), consent, facts: Facts::none(1), state }
+    }
+
+    fn paid(number: usize) -> Registrar {
+        let mut registrar = ended(number, State::Locked);
+        let terms_hash = registrar.hash();
+        let transfer = Transfer { v: 1, terms_hash, x: [3; 32], spend_txid: [1; 32], vin: 0 };
+        registrar.state = State::Activated { transfer, activation: sample::envelope() };
+        registrar
+    }
+
+    fn free(number: usize) -> Registrar {
+        ended(number, State::Released { code: "fund.not_sent".to_owned() })
+    }
+
+    /// Locks cost nothing, so those that were let go must not make a paid one forgotten.
+    #[test]
+    fn locks_that_were_let_go_push_out_each_other_and_no_paid_one() {
+        let mut kernel = Kernel::new(devnet(), Keys::new([1; 32], [2; 32]));
+        let mut ctx = kernel.context(0);
+        let mut past = Past::default();
+        let buyer = sample::terms(800).funders[0].key;
+        past.end_registrar(&mut ctx, paid(0));
+        for number in 1..=LATE_KEPT + 1 {
+            past.end_registrar(&mut ctx, free(number));
+        }
+        assert_eq!(past.late.len(), LATE_KEPT + 1);
+        let answer = |past: &Past, of: &Registrar| past.answer(of.hash(), buyer, LateAsk::Transfer);
+        let activation = Ok(TradeReply::Activation(sample::envelope()));
+        assert_eq!(answer(&past, &paid(0)), Some(activation.clone()));
+        assert_eq!(answer(&past, &free(1)), None, "the first to go");
+        assert_eq!(answer(&past, &free(2)), Some(Err("transfer.not_paid")));
+        // Paid ones have a bound of their own.
+        for number in 1..=LATE_KEPT {
+            past.end_registrar(&mut ctx, paid(10_000 + number));
+        }
+        assert_eq!(past.late.len(), 2 * LATE_KEPT);
+        assert_eq!(answer(&past, &paid(0)), None);
+        assert_eq!(answer(&past, &paid(10_001)), Some(activation));
+        assert_eq!(answer(&past, &free(2)), Some(Err("transfer.not_paid")));
+    }
+}

@@ -283,7 +283,9 @@ fn next_of_buyer(state: &buyer::State) -> &'static str {
         State::Locked { .. } => "listening for a conflicting lock",
         State::Funding { .. } => "the wallet signs the funding",
         State::Paying { phase, .. } => match phase {
-            Phase::Built => "the provider acknowledges the funding",
+            Phase::Built => {
+                "the provider acknowledges the funding, else another payment may spend its coins"
+            }
             Phase::Lapsed => "another funding takes its coins, or a payment to self does",
             Phase::Sent => "the funding confirms",
             Phase::Confirmed => "the seller claims, or the refund height comes",
