@@ -185,6 +185,7 @@ impl Engine {
         let mut ctx = self.kernel.context(now_ms);
         let clock = ClockCheck::new(now_ms, self.sync.clock_offset(), ctx.chain, ctx.params);
         self.market.on_clock(&mut ctx, clock);
+        self.leases.on_clock(clock);
     }
 
     fn start(&mut self, now_ms: TimeMs, records: &[Record], salt: [u8; 32]) {

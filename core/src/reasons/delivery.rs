@@ -16,7 +16,7 @@ pub(super) const FAMILIES: &[Family] = &[
         "redeem.consumed": Rejected, Nobody, "the certificate was redeemed already",
             "see `capex lease list`";
         "redeem.expired": Rejected, Nobody, "the provider's challenge is no longer good",
-            "redeem again";
+            "redeem again; if it goes on, compare the clocks: `capex status`";
         "redeem.locked": Rejected, Nobody, "a sale of the certificate is open",
             "wait until it settles or its lock is released";
         "redeem.no_answer": TimedOut, Peer, "the provider does not answer",
@@ -40,7 +40,8 @@ pub(super) const FAMILIES: &[Family] = &[
             "upload it first";
         "lease.busy": Unavailable, Nobody, "another call on the lease waits for its answer",
             "try again in a moment";
-        "lease.call_expired": Rejected, Nobody, "the call has expired";
+        "lease.call_expired": Rejected, Nobody, "the call has expired",
+            "it is tried again; if it goes on, compare the clocks: `capex status`";
         "lease.call_too_long": Rejected, Peer, "the call would be good for too long";
         "lease.conflict": Rejected, Peer, "the lease exists with another workload";
         "lease.deadline": Note, Nobody, "the delivery window ended and the workload with it";

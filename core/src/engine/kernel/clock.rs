@@ -6,6 +6,9 @@ use crate::units::TimeMs;
 
 /// Peers whose median alone is believed against the own clock: fewer may be liars together.
 const PEERS_TO_JUDGE: u16 = 5;
+/// Peers whose median corrects what is told of the own time, where nothing else follows from it:
+/// with fewer the one that lies may be the median.
+const PEERS_TO_CORRECT: u16 = 3;
 /// A chain block may be this far in the future of those who accept it, and the median of
 /// eleven is behind the last: a clock behind that median by more is wrong.
 const CHAIN_AHEAD_MAX_MS: u64 = 2 * 3_600_000;
@@ -59,6 +62,14 @@ impl ClockCheck {
             ClockState::Right
         };
         Self { state, offset_ms, peers, from_chain_ms }
+    }
+
+    /// The time as others have it, unix ms: what they judge a signed time by. The own one, unless
+    /// the median of three peers is far from it.
+    #[must_use]
+    pub fn shared_ms(&self, now_ms: TimeMs) -> TimeMs {
+        let is_off = self.state != ClockState::Right && self.peers >= PEERS_TO_CORRECT;
+        if is_off { now_ms.saturating_add_signed(-self.offset_ms) } else { now_ms }
     }
 
     /// Whether something that cannot be undone, such as an order that has expired, has to wait.

@@ -81,6 +81,12 @@ impl Leases {
         Ok(lease)
     }
 
+    /// Until when something that is signed now is good, unix s, by the provider's clock as far as
+    /// peers tell it: a holder whose clock is a minute behind would have everything refused.
+    pub(super) fn good_until_s(&self, now_ms: TimeMs, life_s: u64) -> u64 {
+        (self.clock.shared_ms(now_ms) / 1000).saturating_add(life_s)
+    }
+
     /// Signs a call on a held lease that is good for a while. Counters start at the time of
     /// the first, so that they also rise over restarts, then go up by one, so that parallel
     /// calls stay within the window.
@@ -98,7 +104,7 @@ impl Leases {
             return Err("lease.not_found");
         }
         self.counter = if self.counter == 0 { ctx.now_ms.max(1) } else { self.counter + 1 };
-        let not_after_s = (ctx.now_ms / 1000).saturating_add(life_s);
+        let not_after_s = self.good_until_s(ctx.now_ms, life_s);
         let call = LeaseCall { v: VERSION, lease, verb, counter: self.counter, not_after_s };
         Ok(ctx.sign(call).envelope().clone())
     }
@@ -107,6 +113,22 @@ impl Leases {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::kernel::{ChainView, ClockCheck};
+
+    #[test]
+    fn what_is_signed_is_good_by_the_clock_of_others() {
+        let params = crate::test_support::devnet();
+        let now_ms = 1_800_000_000_000;
+        // Own time minus that of the median peer, ms; peers; s that are added to the life.
+        let table = [(-90_000, 3, 90), (90_000, 3, -90), (-90_000, 2, 0), (-10, 9, 0)];
+        for (offset_ms, peers, added) in table {
+            let mut leases = Leases::default();
+            let told = (offset_ms, peers);
+            leases.on_clock(ClockCheck::new(now_ms, told, &ChainView::default(), &params));
+            let expected = (now_ms / 1000 + 60).saturating_add_signed(added);
+            assert_eq!(leases.good_until_s(now_ms, 60), expected, "{offset_ms} by {peers}");
+        }
+    }
 
     #[test]
     fn each_counter_is_good_once_and_may_come_late() {

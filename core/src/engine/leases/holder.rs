@@ -115,7 +115,7 @@ impl Leases {
             holder: ctx.me(),
             workload_digest: workload::digest(&asking.workload),
             challenge32,
-            not_after_s: ctx.now_ms.saturating_add(CHALLENGE_MS) / 1000,
+            not_after_s: self.good_until_s(ctx.now_ms, CHALLENGE_MS / 1000),
         });
         let lease = LeaseId(redeem.id());
         let record = HeldLease {

@@ -25,7 +25,9 @@ use self::fetch::Fetch;
 pub(in crate::engine) use self::records::{HeldLease, LeaseRecord};
 use super::holdings::Holdings;
 use super::io::Done;
-use super::kernel::{Context, Pace, Record, Retry, Table, Unreadable, answer, records as read};
+use super::kernel::{
+    ClockCheck, Context, Pace, Record, Retry, Table, Unreadable, answer, records as read,
+};
 use crate::ids::{CertId, Key, LeaseId};
 use crate::lease::objects::{LeaseStatus, Verb, Workload};
 use crate::limits::HORIZON_SLOTS;
@@ -81,6 +83,7 @@ pub struct Leases {
     /// Why receipts are not agreed to.
     disputes: BTreeMap<LeaseId, Reason>,
     counter: u64,
+    clock: ClockCheck,
     /// Slot in which the records were last cleared.
     cleared: u32,
 }
@@ -103,6 +106,11 @@ impl Leases {
         self.resume_hosted(ctx);
         self.resume_held(ctx.now_ms);
         Ok(())
+    }
+
+    /// What is to be thought of the own clock.
+    pub fn on_clock(&mut self, clock: ClockCheck) {
+        self.clock = clock;
     }
 
     /// Ends windows, issues receipts, releases what is over, repeats what peers did not
