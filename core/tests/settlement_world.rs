@@ -476,6 +476,9 @@ fn a_seller_back_in_time_still_claims() {
     world.parties[SELLER].online = true;
     world.parties[SELLER].restart(&world.setup, world.now_ms);
     world.settle(SELLER);
+    world.until("sent", |world| world.state(SELLER) == "claim_sent");
+    let claim = world.view(SELLER).unwrap().claim.unwrap();
+    assert_eq!(claim.fee_sat, Some(155), "the first try pays what is asked for");
     world.run("active", "settled");
 }
 

@@ -36,3 +36,20 @@ fn and_neither_sells_the_same_again_nor_convicts_itself() {
     world.run_for(500);
     assert_eq!(halted(&world), Some("register.behind"));
 }
+
+/// What peers heard outlives their own restarts, or an attacker would only have to wait for one.
+#[test]
+fn and_is_told_so_by_peers_that_have_all_restarted() {
+    let mut world = pair(32, 3);
+    let copy = world.nodes[0].disk.records();
+    reach(&mut world, 1, "active");
+    world.run_for(7_000);
+    (0..3).for_each(|node| world.crash(node));
+    world.run_for(7_000);
+    restore(&world, 0, &copy);
+    (0..3).for_each(|node| world.start(node));
+    let halted = |world: &World| world.engine(0).and_then(|engine| engine.register().halted());
+    let told = world.run_until(5_000, |world| halted(world).is_some());
+    assert!(told, "{}", story(&world));
+    assert_eq!(halted(&world), Some("register.behind"));
+}

@@ -102,6 +102,16 @@ impl Statement {
         }
     }
 
+    /// The provider's chain height when it signed.
+    #[must_use]
+    pub fn height(&self) -> u32 {
+        match self {
+            Self::Lock(lock) => lock.p_height,
+            Self::Activation(activation) => activation.p_height,
+            Self::Redeem(grant) => grant.p_height,
+        }
+    }
+
     /// What it consumes. An Activation of seq 0 does not exist; taken as consuming 0.
     #[must_use]
     pub fn consumes(&self) -> Consumption {

@@ -7,7 +7,7 @@ use super::market::SignedEpochs;
 use super::market::records::{EpochV1, OrderV1, OrdersV1, StandingV1};
 use super::register::{BehindV1, CapacityRecord, IssuedRecord, RestoredV1};
 use super::trades::PastTradeV1;
-use super::witness::ProofRecord;
+use super::witness::{HeardV1, ProofRecord};
 use crate::epoch::parts::{ResultPart, read_part_key};
 use crate::settlement::buyer::Buyer;
 use crate::settlement::registrar::Registrar;
@@ -41,6 +41,7 @@ pub fn reread(record: &Record) -> Result<Record, Unreadable> {
         Table::PastTrade => again::<PastTradeV1>(record, has::<41>),
         Table::Salt => again::<SaltV1>(record, has::<8>),
         Table::Behind => again::<BehindV1>(record, |key| key == RestoredV1::KEY),
+        Table::Heard => again::<HeardV1>(record, has::<32>),
         Table::Restored => again::<RestoredV1>(record, |key| key == RestoredV1::KEY),
         Table::SignedEpochs => again::<SignedEpochs>(record, has::<1>),
         Table::Conduct => again::<ConductV1>(record, |key| matches!(key.len(), 32 | 36)),

@@ -66,6 +66,8 @@ pub struct Signed {
     pub agreement: Agreement,
     /// Index of the claim key and of the preimage.
     pub key_index: u64,
+    /// Chain height at which the first claim was sent: its fee climbs from there.
+    pub claimed_from: Option<u32>,
     pub facts: Facts,
 }
 
@@ -581,7 +583,10 @@ mod tests {
         let terms = if contracts.len() == 2 { sample::two_funders(T0) } else { sample::terms(T0) };
         let facts = Facts::new(contracts.iter().map(|c| sample::contract_facts(*c)).collect());
         let agreement = sample::agreement(terms);
-        State::Agreed { signed: Box::new(Signed { agreement, key_index: 1, facts }), phase }
+        State::Agreed {
+            signed: Box::new(Signed { agreement, key_index: 1, claimed_from: None, facts }),
+            phase,
+        }
     }
 
     fn granted() -> Phase {

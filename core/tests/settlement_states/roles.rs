@@ -463,7 +463,8 @@ pub(crate) fn tell_seller(seller: &mut Seller, scene: Scene<'_>, bit: u16) -> Le
             Ok(Answer::Sign(heights)) if heights == cast.heights => {
                 let facts = Facts::none(cast.rail.contracts().len());
                 let agreement = cast.agreement.clone();
-                let signed = Box::new(Signed { agreement, key_index: 1, facts });
+                let signed =
+                    Box::new(Signed { agreement, key_index: 1, claimed_from: None, facts });
                 let phase = Phase::TermsSigned { until_ms: Seller::patience_ms(now) };
                 seller.state = State::Agreed { signed, phase };
                 left.sent |= message::TERMS;

@@ -57,11 +57,13 @@ pub enum Table {
     Behind = 20,
     /// When the store was restored from a copy, until peers have been asked.
     Restored = 21,
+    /// The newest statement of each provider that was heard, by its key.
+    Heard = 22,
 }
 
 impl Table {
     /// Every table.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::Counter,
         Self::Standing,
         Self::Epoch,
@@ -83,6 +85,7 @@ impl Table {
         Self::SignedEpochs,
         Self::Behind,
         Self::Restored,
+        Self::Heard,
     ];
     /// Tables from this number on belong to the program around the engine.
     pub const FIRST_OF_SHELL: u8 = 0x80;
@@ -124,6 +127,7 @@ impl Table {
             Self::SignedEpochs => "signed_epochs",
             Self::Behind => "behind",
             Self::Restored => "restored",
+            Self::Heard => "heard",
         }
     }
 }

@@ -151,11 +151,7 @@ impl Register {
     /// Whether the register has a statement of its own, or may have forgotten it.
     fn has_said(&self, ctx: &Context<'_>, statement: &Statement) -> bool {
         let said = statement.consumes();
-        let height = match statement {
-            Statement::Lock(lock) => lock.p_height,
-            Statement::Activation(activation) => activation.p_height,
-            Statement::Redeem(grant) => grant.p_height,
-        };
+        let height = statement.height();
         // A certificate is forgotten a horizon after its window, so no earlier than a horizon
         // after any statement of it. Blocks may be slow: half of the horizon's count.
         let params = ctx.params;

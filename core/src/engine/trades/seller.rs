@@ -273,7 +273,7 @@ impl Open<Seller> {
         Rail::of(ctx.secp, &terms, agreement.hash()).map_err(|error| error.code())?;
         ctx.wallet.use_payout();
         let facts = Facts::none(terms.funders.len());
-        Ok(Signed { agreement, key_index, facts })
+        Ok(Signed { agreement, key_index, claimed_from: None, facts })
     }
 
     /// The buyer shows its funding. It is the registrar's to send: before that one has
@@ -323,6 +323,9 @@ impl Open<Seller> {
     /// Written before anything is revealed.
     fn take_claims(&mut self, turn: &mut Turn<'_, '_>, new: BTreeMap<u8, OwnTx>, is_first: bool) {
         if is_first {
+            if let State::Agreed { signed, .. } = &mut self.machine.state {
+                signed.claimed_from = Some(turn.ctx.chain.height);
+            }
             self.enter_phase(turn, Phase::ClaimSent { claims: new });
             return;
         }
@@ -349,16 +352,15 @@ impl Open<Seller> {
         let ctx = &turn.ctx;
         let contract = self.rail.as_ref()?.contracts().get(usize::from(n))?;
         let fund = facts.fund.as_ref()?;
-        let heights = signed.heights(turn.now());
-        // Until the funding is back in a block after a reorganisation, its deadline stands in.
-        let confirmed = fund.height.unwrap_or(heights.fund_by);
-        let first = confirmed.saturating_add(heights.funding_confirmations).saturating_sub(1);
-        let left = heights.refund_at.saturating_sub(ctx.chain.height);
+        let refund_at = signed.agreement.terms().refund_at;
+        // From the first try on: one that comes late has been outbid by nobody yet.
+        let first = signed.claimed_from.unwrap_or(ctx.chain.height);
+        let left = refund_at.saturating_sub(ctx.chain.height);
         let fee_sat = fees::claim_fee_sat(ClaimProgress {
             value_sat: fund.value_sat(),
             estimate_sat_kvb: ctx.chain.feerate_sat_kvb(left / 2),
             elapsed: ctx.chain.height.saturating_sub(first),
-            window: heights.refund_at.saturating_sub(first),
+            window: refund_at.saturating_sub(first),
         })?;
         if let Some(sent) = sent
             && sent.spends(fund.outpoint())

@@ -8,11 +8,14 @@
 
 mod heard;
 mod messages;
+mod newest;
 mod proofs;
 
 pub use messages::{WitnessReply, WitnessRequest};
 
 use self::heard::Heard;
+pub(super) use self::newest::HeardV1;
+use self::newest::Memory;
 pub(super) use self::proofs::ProofRecord;
 use self::proofs::Proofs;
 use super::io::{Effect, Topic};
@@ -36,17 +39,22 @@ const ANSWER_MAX_BYTES: usize = SETTLE_MAX_BYTES / 4 * 3;
 #[derive(Debug, Default)]
 pub struct Witness {
     heard: Heard,
+    memory: Memory,
     proofs: Proofs,
     /// Slot in which what is old was last forgotten.
     cleared: Slot,
 }
 
 impl Witness {
-    /// Restores proofs from the journal. Records of other tables are left alone.
+    /// Restores proofs, and what was heard last of each provider, from the journal. Records of
+    /// other tables are left alone.
     ///
     /// # Errors
     /// [`Unreadable`].
     pub fn load(&mut self, ctx: &mut Context<'_>, records: &[Record]) -> Result<(), Unreadable> {
+        for (slot, statement) in self.memory.load(ctx, records)? {
+            self.heard.insert(statement, slot, 0);
+        }
         self.proofs.load(ctx, records)
     }
 
@@ -148,6 +156,7 @@ impl Witness {
         let provider = statement.consumes().provider;
         let proof = self.heard.contradiction(&statement).and_then(|known| prove(known, &statement));
         let slot = ctx.params.slot_at(ctx.now_ms);
+        self.memory.hear(ctx, &statement);
         self.heard.insert(statement, slot, epoch_at(ctx.now_ms, ctx.params));
         let Some(proof) = proof else { return };
         let bytes = wire::encode(&proof);
@@ -201,11 +210,13 @@ impl Witness {
         WitnessReply::Heard(fits.collect())
     }
 
-    /// Forgets what is old, once a slot.
+    /// Forgets what is old, once a slot, and writes what was heard, once an epoch.
     pub fn on_tick(&mut self, ctx: &mut Context<'_>, is_known: &dyn Fn(&Key) -> bool) {
+        self.memory.on_tick(ctx);
         let slot = ctx.params.slot_at(ctx.now_ms);
         if std::mem::replace(&mut self.cleared, slot) != slot {
             self.heard.expire(slot);
+            self.memory.expire(ctx, slot);
             self.proofs.expire(ctx, is_known);
         }
     }

@@ -61,14 +61,14 @@ fn geometric(low: u64, high: u64, elapsed: u32, window: u32) -> u64 {
     u64::try_from(low >> BITS).unwrap_or(u64::MAX)
 }
 
-/// Where a claim stands between its first chance and the refund height.
+/// Where a claim stands between its first try and the refund height.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClaimProgress {
     /// Value of the contract, sat.
     pub value_sat: u64,
     /// Estimate for half of the blocks left, sat/kvB.
     pub estimate_sat_kvb: u64,
-    /// Chain blocks since the claim became possible.
+    /// Chain blocks since the claim was first sent.
     pub elapsed: u32,
     /// Chain blocks from then to `T_R`.
     pub window: u32,
