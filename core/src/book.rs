@@ -145,7 +145,7 @@ impl OrderSet {
         let mut book: Vec<Entry<'_>> =
             all.map(|(&id, order)| Entry { id, owner: order.owner, order }).collect();
         let mut is_kept = vec![true; book.len()];
-        let owners = Owners::new(&book);
+        let owners = Owners::new(&book, &self.by_owner);
         for owned in owners.iter() {
             // Of one nonce the lowest id comes first.
             for pair in owned.windows(2).filter(|pair| pair[0].nonce == pair[1].nonce) {
@@ -195,8 +195,9 @@ impl Owned {
     }
 }
 
-/// The orders of a set by (owner, nonce, id).
+/// The orders of owners that have more than one, by (owner, nonce, id).
 struct Owners {
+    /// Those of others may be among them.
     all: Vec<Owned>,
     /// Where those of an owner begin and end, if it has more than one.
     several: Vec<(usize, usize)>,
@@ -205,17 +206,22 @@ struct Owners {
 }
 
 impl Owners {
-    /// Of orders that ascend by id.
-    fn new(orders: &[Entry<'_>]) -> Self {
-        let (mut all, mut resales) = (Vec::with_capacity(orders.len()), Vec::new());
-        for (at, entry) in orders.iter().enumerate() {
-            let prefix = entry.owner.0.first_chunk().map_or(0, |first| u64::from_be_bytes(*first));
+    /// Of orders that ascend by id, and their ids by owner.
+    fn new(orders: &[Entry<'_>], by_owner: &BTreeSet<(Key, OrderId)>) -> Self {
+        let owned = |at: usize| {
+            let Entry { owner, order, .. } = &orders[at];
+            let prefix = owner.0.first_chunk().map_or(0, |first| u64::from_be_bytes(*first));
             // Fewer than 2^32, see ORDERS_PER_EPOCH.
-            all.push(Owned { prefix, nonce: entry.order.nonce, at: at as u32 });
-            if entry.order.source != Source::Primary {
-                resales.push(at);
-            }
-        }
+            Owned { prefix, nonce: order.nonce, at: at as u32 }
+        };
+        // Few are looked up one by one; else it is faster to sort them all.
+        let found = |id: OrderId| orders.binary_search_by_key(&id, |entry| entry.id).ok();
+        let mut all: Vec<Owned> = match not_alone(by_owner, orders.len() / 8) {
+            Some(ids) => ids.into_iter().filter_map(found).map(owned).collect(),
+            None => (0..orders.len()).map(owned).collect(),
+        };
+        let is_resale = |at: &usize| orders[*at].order.source != Source::Primary;
+        let resales = (0..orders.len()).filter(is_resale).collect();
         all.sort_unstable_by_key(|owned| (owned.prefix, owned.nonce, owned.at));
         let owner = |owned: &Owned| orders[owned.at()].owner;
         let (mut several, mut begin) = (Vec::new(), 0);
@@ -238,6 +244,27 @@ impl Owners {
     fn iter(&self) -> impl Iterator<Item = &[Owned]> {
         self.several.iter().map(|&(begin, end)| &self.all[begin..end])
     }
+}
+
+/// The orders of owners that have more than one, if they are no more than `most`.
+fn not_alone(by_owner: &BTreeSet<(Key, OrderId)>, most: usize) -> Option<Vec<OrderId>> {
+    let mut found = Vec::new();
+    let (mut before, mut is_first) = (None, true);
+    for &(owner, id) in by_owner {
+        match before {
+            Some((last, other)) if last == owner => {
+                found.extend(is_first.then_some(other));
+                found.push(id);
+                is_first = false;
+            }
+            _ => is_first = true,
+        }
+        before = Some((owner, id));
+        if found.len() > most {
+            return None;
+        }
+    }
+    Some(found)
 }
 
 /// Merkle tree hash of RFC 6962 §2.1 with SHA-256.

@@ -22,6 +22,7 @@
 //! |---|---|
 //! | `view` | orders are read where they are kept, as text or as wire orders, once each |
 //! | `labels` | ids and keys are bytes and become ranks at once; only a hash or a reader needs their text |
+//! | `radix` | integers are sorted by digits |
 //! | `one_slot` | where all orders are for one slot each, one sweep takes the place of the passes |
 //! | `names` | an owner's draw is made only if its orders tie |
 //! | `pass` | a bid's most promising runs are searched first, until none of the rest can win |
@@ -46,6 +47,7 @@ mod one_slot;
 mod outcome;
 mod pass;
 mod prices;
+mod radix;
 mod ranked;
 mod search;
 mod supply;

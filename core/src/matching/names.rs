@@ -60,26 +60,13 @@ impl<'a> Names<'a> {
         owner: impl Fn(&T) -> u32,
     ) {
         items.sort_by_cached_key(&key);
-        self.break_ties(items, |a, b| key(a).0 == key(b).0, owner);
-    }
-
-    /// Sorts neighbours that are alike by the draw of the owner; of one owner they stay as
-    /// they are.
-    pub(super) fn break_ties<T>(
-        &self,
-        items: &mut [T],
-        are_alike: impl Fn(&T, &T) -> bool,
-        owner: impl Fn(&T) -> u32,
-    ) {
-        for tied in items.chunk_by_mut(are_alike).filter(|tied| tied.len() > 1) {
-            tied.sort_by_cached_key(|item| *self.draw(owner(item)));
-        }
+        break_ties(items, |a, b| key(a).0 == key(b).0, |item| *self.draw(owner(item)));
     }
 
     fn draw(&self, owner: u32) -> &[u8; 32] {
         let draws = self.draws.get_or_init(|| vec![OnceLock::new(); self.len()]);
         let label = self.ranks.label(owner);
-        draws[owner as usize].get_or_init(|| label.hash_after(&[b"draw", &self.beacon]))
+        draws[owner as usize].get_or_init(|| draw(&self.beacon, label))
     }
 
     /// A number from 0 to 1000 for one bid in one start of the search.
@@ -87,4 +74,20 @@ impl<'a> Names<'a> {
         let hash = bid.hash_after(&[b"pert", &self.beacon, &[start]]);
         u32::from_be_bytes([hash[0], hash[1], hash[2], hash[3]]) % 1001
     }
+}
+
+/// Sorts neighbours that are alike by the draw of the owner; of one owner they stay as they are.
+pub(super) fn break_ties<T>(
+    items: &mut [T],
+    are_alike: impl Fn(&T, &T) -> bool,
+    draw: impl Fn(&T) -> [u8; 32],
+) {
+    for tied in items.chunk_by_mut(are_alike).filter(|tied| tied.len() > 1) {
+        tied.sort_by_cached_key(&draw);
+    }
+}
+
+/// What decides for an owner among equals.
+pub(super) fn draw(beacon: &[u8; 32], owner: Label<'_>) -> [u8; 32] {
+    owner.hash_after(&[b"draw", beacon])
 }

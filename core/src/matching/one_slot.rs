@@ -10,14 +10,14 @@
 //! The general pass does differently where a bid meets an ask of its own owner or needs more
 //! asks than it may take; then, and where version 2 would go on searching, there is no sweep.
 
-use std::collections::BTreeMap;
-
 use super::closure::Closure;
 use super::improve;
 use super::instance::{MatchError, Mode, PMAX_MSAT};
-use super::names::Names;
+use super::labels::Label;
+use super::names::{break_ties, draw};
 use super::outcome::{Algorithm, Allocation, Allotment};
 use super::prices::{self, Pressure};
+use super::radix;
 use super::view::{Listing, View, ViewSide};
 
 /// What the general search would find, or `None` if only it can tell.
@@ -26,18 +26,20 @@ use super::view::{Listing, View, ViewSide};
 /// As [`super::solve`].
 pub(super) fn clear(
     listing: &mut Listing<'_>,
-    names: &Names<'_>,
     algorithm: Algorithm,
 ) -> Result<Option<Allocation>, MatchError> {
     let Some(plain) = listing.plain.take() else { return Ok(None) };
-    let markets = markets(&plain, listing, names);
+    let markets = markets(&plain, listing);
+    let owners = &listing.owners;
     let max_legs = listing.terms.max_legs.map_or(usize::MAX, usize::from);
     let mut allocation = Allocation::default();
     let mut least_work = 0;
-    for mut market in markets.into_values() {
-        market.sort(names);
-        let allotments = &mut allocation.allotments;
-        let Some(sweep) = Sweep::over(&market, max_legs, allotments) else { return Ok(None) };
+    for mut market in markets {
+        market.sort(owners, &listing.terms.beacon);
+        let mut allotments = Vec::with_capacity(market.bids.len().max(market.asks.len()));
+        let Some(sweep) = Sweep::over(&market, owners, max_legs, &mut allotments) else {
+            return Ok(None);
+        };
         least_work += sweep.served as u64 * improve::start_work(market.asks.len());
         let Some(pressure) = sweep.pressure() else { return Ok(None) };
         if sweep.served > 0 {
@@ -45,9 +47,29 @@ pub(super) fn clear(
             allocation.prices.insert((market.class, market.slot), price_msat);
         }
         allocation.welfare_msat += sweep.welfare_msat;
+        ordered(&allotments, &mut allocation.allotments);
     }
     let is_final = algorithm == Algorithm::One || improve::is_too_large(least_work);
     Ok(is_final.then_some(allocation))
+}
+
+/// Adds the allotments of a market, which come bid by bid, in canonical order.
+fn ordered(allotments: &[Allotment], all: &mut Vec<Allotment>) {
+    let mut first = 0;
+    let of_bid = |of_bid: &[Allotment]| {
+        let group = (of_bid.first().map_or(0, |one| one.bid), first, of_bid.len());
+        first += of_bid.len();
+        group
+    };
+    let mut groups: Vec<(u32, usize, usize)> =
+        allotments.chunk_by(|a, b| a.bid == b.bid).map(of_bid).collect();
+    radix::sort_by_key(&mut groups, |group| group.0.into());
+    all.reserve(allotments.len());
+    for (_, first, count) in groups {
+        let begin = all.len();
+        all.extend_from_slice(&allotments[first..first + count]);
+        all[begin..].sort_unstable_by_key(|one| one.ask);
+    }
 }
 
 fn price_msat(slot: u32, mut pressure: Pressure) -> Result<u64, MatchError> {
@@ -67,10 +89,12 @@ struct Market {
 }
 
 /// A bid or an ask.
+#[derive(Clone, Copy)]
 struct Offer {
     limit_msat: u64,
     qty: u32,
-    owner: u32,
+    /// Number of the order, by which its owner is found.
+    number: u32,
     id_rank: u32,
 }
 
@@ -107,36 +131,39 @@ impl Plain {
     }
 }
 
-/// The markets of plain orders, which come by number.
-fn markets(
-    plain: &[Plain],
-    listing: &Listing<'_>,
-    names: &Names<'_>,
-) -> BTreeMap<(u16, u32), Market> {
-    let mut markets: BTreeMap<(u16, u32), Market> = BTreeMap::new();
-    for (number, &Plain { class, is_bid, slot, qty, limit_msat }) in plain.iter().enumerate() {
-        let market = markets.entry((class, slot)).or_insert_with(|| Market {
-            class,
-            slot,
-            bids: Vec::new(),
-            asks: Vec::new(),
-        });
-        let offers = if is_bid { &mut market.bids } else { &mut market.asks };
-        let (owner, id_rank) = (names.owner(number), listing.id_rank(number));
-        offers.push(Offer { limit_msat, qty, owner, id_rank });
+/// The markets of plain orders, which come by number: ascending by class and slot.
+fn markets(plain: &[Plain], listing: &Listing<'_>) -> Vec<Market> {
+    let mut markets: Vec<Market> = Vec::new();
+    let mut at = 0;
+    for (&Plain { class, is_bid, slot, qty, limit_msat }, number) in plain.iter().zip(0..) {
+        let place = |market: &Market| (market.class, market.slot);
+        // Neighbours are often of one market.
+        if markets.get(at).is_none_or(|market| place(market) != (class, slot)) {
+            at = markets.binary_search_by_key(&(class, slot), place).unwrap_or_else(|at| {
+                markets.insert(at, Market { class, slot, bids: Vec::new(), asks: Vec::new() });
+                at
+            });
+        }
+        let offers = if is_bid { &mut markets[at].bids } else { &mut markets[at].asks };
+        let id_rank = listing.id_rank(number as usize);
+        offers.push(Offer { limit_msat, qty, number, id_rank });
     }
     markets
 }
 
 impl Market {
     /// Bids into the order of start 0, asks into that of their ranks.
-    fn sort(&mut self, names: &Names<'_>) {
-        self.bids.sort_unstable_by(|a, b| {
-            b.limit_msat.cmp(&a.limit_msat).then(a.id_rank.cmp(&b.id_rank))
-        });
-        self.asks.sort_unstable_by_key(|ask| (ask.limit_msat, ask.id_rank));
+    fn sort(&mut self, owners: &[Label<'_>], beacon: &[u8; 32]) {
         for offers in [&mut self.bids, &mut self.asks] {
-            names.break_ties(offers, |a, b| a.limit_msat == b.limit_msat, |offer| offer.owner);
+            if !offers.is_sorted_by_key(|offer| offer.id_rank) {
+                radix::sort_by_key(offers, |offer| offer.id_rank.into());
+            }
+        }
+        radix::sort_by_key(&mut self.bids, |bid| u64::MAX - bid.limit_msat);
+        radix::sort_by_key(&mut self.asks, |ask| ask.limit_msat);
+        for offers in [&mut self.bids, &mut self.asks] {
+            let draw = |offer: &Offer| draw(beacon, owners[offer.number as usize]);
+            break_ties(offers, |a, b| a.limit_msat == b.limit_msat, draw);
         }
     }
 }
@@ -144,6 +171,8 @@ impl Market {
 /// One walk over the bids and asks of a market.
 struct Sweep<'a> {
     market: &'a Market,
+    /// Owners by number of their orders.
+    owners: &'a [Label<'a>],
     max_legs: usize,
     allotments: &'a mut Vec<Allotment>,
     welfare_msat: u128,
@@ -161,11 +190,13 @@ impl<'a> Sweep<'a> {
     /// pass might not.
     fn over(
         market: &'a Market,
+        owners: &'a [Label<'a>],
         max_legs: usize,
         allotments: &'a mut Vec<Allotment>,
     ) -> Option<Self> {
         let mut sweep = Self {
             market,
+            owners,
             max_legs,
             allotments,
             welfare_msat: 0,
@@ -185,6 +216,10 @@ impl<'a> Sweep<'a> {
         Some(sweep)
     }
 
+    fn is_own(&self, bid: &Offer, ask: &Offer) -> bool {
+        self.owners[bid.number as usize] == self.owners[ask.number as usize]
+    }
+
     /// Units that a bid gets.
     fn fill(&mut self, bid: &Offer) -> Option<u32> {
         let (mut missing, mut legs) = (bid.qty, 0);
@@ -195,7 +230,7 @@ impl<'a> Sweep<'a> {
             let qty = missing.min(ask.qty - self.sold);
             missing -= qty;
             legs += 1;
-            if ask.owner == bid.owner || (missing > 0 && legs >= self.max_legs) {
+            if self.is_own(bid, ask) || (missing > 0 && legs >= self.max_legs) {
                 return None;
             }
             self.sold += qty;
@@ -225,7 +260,7 @@ impl<'a> Sweep<'a> {
         let asks = &market.asks[..self.next + usize::from(self.sold > 0)];
         let supply = market.asks.get(self.next);
         let meets_other =
-            |one: &Offer, others: &[Offer]| others.iter().any(|other| other.owner != one.owner);
+            |one: &Offer, others: &[Offer]| others.iter().any(|other| !self.is_own(one, other));
         let is_told = self.served == 0
             || self.unfilled.is_none_or(|bid| meets_other(bid, asks))
                 && supply.is_none_or(|ask| meets_other(ask, bids));

@@ -118,10 +118,12 @@ pub(crate) fn clear<'a>(
     algorithm: Algorithm,
 ) -> Result<Cleared, MatchError> {
     let mut listing = Listing::new(orders)?;
-    let names = Names::new(&mut listing);
-    match one_slot::clear(&mut listing, &names, algorithm)? {
+    match one_slot::clear(&mut listing, algorithm)? {
         Some(allocation) => allocation.cleared(&listing.ids),
-        None => search(orders, listing, names, algorithm),
+        None => {
+            let names = Names::new(&mut listing);
+            search(orders, listing, names, algorithm)
+        }
     }
 }
 
@@ -143,8 +145,7 @@ pub fn solve_by_search(instance: &Instance, algorithm: Algorithm) -> Result<Outc
 #[cfg(any(test, feature = "test-support"))]
 pub fn is_swept(instance: &Instance, algorithm: Algorithm) -> Result<bool, MatchError> {
     let mut listing = Listing::new(&instance)?;
-    let names = Names::new(&mut listing);
-    Ok(one_slot::clear(&mut listing, &names, algorithm)?.is_some())
+    Ok(one_slot::clear(&mut listing, algorithm)?.is_some())
 }
 
 /// Clears a book of any kind by passes over its bids.
@@ -201,6 +202,7 @@ pub(super) struct Allocation {
 }
 
 /// Units that one bid gets from one ask.
+#[derive(Clone, Copy)]
 pub(super) struct Allotment {
     pub(super) class: u16,
     pub(super) start: u32,
