@@ -14,6 +14,7 @@ pub mod api;
 pub mod backup;
 pub mod chain;
 pub mod cli;
+pub mod clock;
 pub mod definitions;
 pub mod driver;
 pub mod executor;

@@ -22,9 +22,10 @@ use super::process::ProcessId;
 use super::retention::{self, FreedProof};
 use super::spec::LeaseSpec;
 use super::state::{
-    Durability, Ended, Outcome, Record, State, Usage, now_ms, printable, read_json, write_json,
+    Durability, Ended, Outcome, Record, State, Usage, printable, read_json, write_json,
 };
 use super::supervise;
+use crate::clock::now_ms;
 use capex_core::ids::{Digest, LeaseId};
 use capex_core::lease::objects::Stream;
 use capex_core::limits::OPEN_LEASES_MAX;

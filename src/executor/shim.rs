@@ -23,9 +23,10 @@ use super::logs::CappedLog;
 use super::meter::Meter;
 use super::process::ProcessId;
 use super::spec::LeaseSpec;
-use super::state::{Durability, Ended, Outcome, Record, State, now_ms, read_json, write_json};
+use super::state::{Durability, Ended, Outcome, Record, State, read_json, write_json};
 use super::wasm;
 use super::watch::Watch;
+use crate::clock::now_ms;
 use capex_core::lease::objects::Stream;
 
 /// A workload is interrupted at most this late, and its CPU time is this fresh.

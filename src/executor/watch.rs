@@ -11,7 +11,8 @@ use super::logs::CappedLog;
 use super::meter::Meter;
 use super::quota;
 use super::spec::LeaseSpec;
-use super::state::{Durability, Outcome, Usage, now_ms, write_json};
+use super::state::{Durability, Outcome, Usage, write_json};
+use crate::clock::now_ms;
 
 /// Between two looks at the disk and the stop file.
 const LOOK: Duration = Duration::from_millis(50);

@@ -19,8 +19,9 @@ use tokio::sync::oneshot;
 
 pub(super) use redemptions::{Redemption, Redemptions};
 
-use super::{Node, history, now_ms};
+use super::{Node, history};
 use crate::api::{Answer, ApiError, BackupRecords, Call, Query, Request, ShellCommand};
+use crate::clock::now_ms;
 use capex_core::engine::{Command, Done};
 use capex_core::reason;
 

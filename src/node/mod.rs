@@ -25,7 +25,7 @@ mod startup;
 mod verify;
 
 use std::future::Future;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use capex_network::Event as NetEvent;
 use tokio::sync::mpsc;
@@ -38,6 +38,7 @@ use self::shell::{CommandAnswer, Outside};
 use crate::api;
 use crate::backup::Keeper;
 use crate::chain::{Behind, ChainUpdate};
+use crate::clock::now_ms;
 use crate::driver::{Driver, Fault};
 use crate::executor::LeaseEvent;
 use capex_core::engine::contacts::ContactsCommand;
@@ -118,13 +119,6 @@ impl NodeError {
             | Self::Fault(_) => Reason::find(self.code()).and_then(Reason::hint),
         }
     }
-}
-
-/// Milliseconds since 1970 by the wall clock.
-#[must_use]
-pub fn now_ms() -> u64 {
-    let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
-    u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Everything that the loop owns.

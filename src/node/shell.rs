@@ -11,9 +11,10 @@ use tokio::sync::{mpsc, oneshot};
 use super::chain_task::ChainHandle;
 use super::lease_client::{HeldFiles, Job};
 use super::lease_host::{LeaseHost, Room};
-use super::now_ms;
+
 use super::peers::Peers;
 use super::verify::Verifier;
+use crate::clock::now_ms;
 use crate::driver::{Inputs, START_COMMAND, Shell, search_nonce};
 use crate::store::{Store, StoreError};
 use crate::wallet::WalletError;

@@ -163,7 +163,7 @@ impl Core {
 
     /// Mines blocks that were made so long ago.
     pub(crate) fn mine_old(&self, blocks: u32, age_s: u64) {
-        let now_s = capex::node::now_ms() / 1000;
+        let now_s = capex::clock::now_ms() / 1000;
         let _: Value = self.call("setmocktime", vec![json!(now_s - age_s)]);
         self.mine(blocks);
         let _: Value = self.call("setmocktime", vec![json!(0)]);

@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use thiserror::Error;
 use tokio::net::TcpListener;
@@ -22,6 +22,7 @@ use tokio::time::MissedTickBehavior;
 use self::http::Shared;
 use self::ledger::{Ledger, LedgerError};
 use super::faucet::faucet_script;
+use crate::clock::now_ms;
 
 /// How long open connections may take to finish when the server stops.
 const STOP_GRACE: Duration = Duration::from_secs(3);
@@ -168,9 +169,7 @@ async fn mine(shared: Arc<Shared>, every: Duration, mut stopping: watch::Receive
 
 /// The clock of the server, unix seconds.
 fn now_s() -> u32 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |elapsed| u32::try_from(elapsed.as_secs()).unwrap_or(u32::MAX))
+    u32::try_from(now_ms() / 1000).unwrap_or(u32::MAX)
 }
 
 fn at(path: &Path) -> impl Fn(io::Error) -> ServeError + use<> {

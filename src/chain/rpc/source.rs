@@ -1,7 +1,6 @@
 //! Polling one server for what changed.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use bitcoin::{BlockHash, Network, Transaction, Txid};
@@ -13,6 +12,7 @@ use super::client::{RpcClient, blocking};
 use super::fees::{Feerates, feerates};
 use super::pool::Pool;
 use crate::chain::{Behind, ChainError, ChainSource, ChainUpdate, TxSender};
+use crate::clock::now_ms;
 
 /// A new wallet reads this many chain blocks before it looked at the chain first: a day, and
 /// deeper than any reorganisation.
@@ -232,7 +232,7 @@ impl State {
         branch: &Branch,
         update: ChainUpdate,
     ) -> Option<ChainUpdate> {
-        let behind = self.behind(info, branch, now_s());
+        let behind = self.behind(info, branch, now_ms() / 1000);
         let telling = (update.tip, behind);
         let is_news = self.told.replace(telling) != Some(telling)
             || !update.disconnected.is_empty()
@@ -299,8 +299,4 @@ fn birth_height(client: &RpcClient, info: &ChainInfo, born_s: u64) -> Result<u32
 
 fn header(client: &RpcClient, hash: BlockHash) -> Result<HeaderInfo, ChainError> {
     client.call_blocking("getblockheader", &[json!(hash), json!(true)])
-}
-
-fn now_s() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs())
 }

@@ -7,8 +7,9 @@ use tokio::sync::oneshot;
 
 use crate::api::types::{Lease, Part, ResultFile, Stream, seconds, slot_range};
 use crate::api::{Answer, ApiError, Listed, Noun, Page, Place, Prefix};
+use crate::clock::now_ms;
+use crate::node::Node;
 use crate::node::lease_client::read_at;
-use crate::node::{Node, now_ms};
 use capex_core::engine::leases::{FetchedResult, LeaseRole, LeaseView};
 use capex_core::ids::{CertId, LeaseId};
 use capex_core::lease::objects::{self, Outcome};

@@ -7,8 +7,9 @@ use crate::api::types::{
     SlotDepth, TimeInForce, slot_range,
 };
 use crate::api::{ApiError, Listed, Noun, Page, Place, Prefix};
+use crate::clock::now_ms;
+use crate::node::Node;
 use crate::node::offload::prices;
-use crate::node::{Node, now_ms};
 use capex_core::engine::market::TimeInForce as Force;
 use capex_core::engine::market::depth::{self as market, depth};
 use capex_core::engine::market::{EpochView, Standing};

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use crate::api::types::Peer;
 use crate::api::{ApiError, Noun, Prefix};
-use crate::node::{Node, now_ms};
+use crate::clock::now_ms;
+use crate::node::Node;
 use capex_core::engine::kernel::{Denial, Miss};
 use capex_core::ids::Key;
 

@@ -2,7 +2,8 @@
 
 use super::orders::side;
 use crate::api::types::{Preview, Reason, slot_range};
-use crate::node::{Node, now_ms};
+use crate::clock::now_ms;
+use crate::node::Node;
 use capex_core::engine::market::OrderSpec;
 use capex_core::order::Side;
 use capex_core::settlement::fees::{CLAIM_VSIZE, FUND_TARGET, FUND_VSIZE, REFUND_VSIZE, fee_sat};

@@ -1,7 +1,8 @@
 //! One screen about this node.
 
 use crate::api::types::{Capacity, ChainStatus, LEASE_ENDED_PHASES, Open, Reason, Status};
-use crate::node::{Node, clock, now_ms};
+use crate::clock::now_ms;
+use crate::node::{Node, clock};
 use capex_core::engine::kernel::ClockState;
 use capex_core::epoch::{computed_at_ms, epoch_at};
 

@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 
 use crate::api::{ApiError, Noun, Prefix, Query};
+use crate::clock::now_ms;
 use crate::node::history::epoch_not_found;
 use crate::node::offload::{EpochStudy, ExplainStudy, QuoteStudy, Study};
-use crate::node::{Node, clock, now_ms};
+use crate::node::{Node, clock};
 use capex_core::book::instance;
 use capex_core::engine::market::{EpochView, Obstacle, OrderSpec, Standing, quote};
 use capex_core::epoch::{Phase, computed_at_ms, epoch_at};
