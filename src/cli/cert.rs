@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::failure::Failure;
 use super::output::{self, short, slots};
-use super::paging::{Page, more};
+use super::paging::{Page, show_list};
 use super::{Context, cert_verify, id, key, redeem};
 use crate::api::types::{Certificate, FetchFrom, GiftTo, Gifted, ImportCertificate, TransferKind};
 
@@ -103,14 +103,7 @@ Next: capex cert redeem <id> --wasm <file>")]
 /// What a file, the daemon or the provider refused.
 pub fn run(noun: &Noun, context: &mut Context<'_>) -> Result<(), Failure> {
     match noun {
-        Noun::List(page) => {
-            let (certificates, before): (Vec<Certificate>, _) =
-                context.client()?.list("/certificates", page)?;
-            context.show(&certificates, |certificates, page| {
-                list(certificates, page);
-                more("cert list", before, page);
-            })
-        }
+        Noun::List(page) => show_list(context, "/certificates", "cert list", page, list),
         Noun::Show { id } => {
             let certificate: Certificate = context.client()?.get(&format!("/certificates/{id}"))?;
             context.show(&certificate, show)

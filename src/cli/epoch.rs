@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::failure::Failure;
 use super::output::{self, sat, short, slots};
-use super::paging::{Page, more};
+use super::paging::{Page, show_list};
 use super::sanitise::paragraph;
 use super::{Context, epoch_verify};
 use crate::api::types::{Epoch, EpochHead, EpochRow};
@@ -56,13 +56,7 @@ Next: capex epoch verify --from epoch.txt")]
 /// What a file or the daemon refused; exit 1 if a verification fails.
 pub fn run(noun: &Noun, context: &mut Context<'_>) -> Result<(), Failure> {
     match noun {
-        Noun::List(page) => {
-            let (epochs, before): (Vec<EpochHead>, _) = context.client()?.list("/epochs", page)?;
-            context.show(&epochs, |epochs, page| {
-                list(epochs, page);
-                more("epoch list", before, page);
-            })
-        }
+        Noun::List(page) => show_list(context, "/epochs", "epoch list", page, list),
         Noun::Show { epoch } => {
             let which = epoch.map_or("last".to_owned(), |epoch| epoch.to_string());
             let epoch: Epoch = context.client()?.get(&format!("/epochs/{which}"))?;

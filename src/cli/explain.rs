@@ -2,8 +2,7 @@
 
 use super::Context;
 use super::failure::Failure;
-use super::order::side;
-use super::output::{Page, sat, short, slots};
+use super::output::{Page, sat, short, side, slots};
 use crate::api::types::{
     AcceptedTrade, BestLimit, CounterOrder, Explanation, Fact, Fill, Paradox, Side,
 };

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::client::Client;
 use super::failure::Failure;
 use super::output::{self, short, slots};
-use super::paging::{Page, more};
+use super::paging::{Page, show_list};
 use super::time::utc;
 use super::{Context, id, sanitise};
 use crate::api::types::{Acknowledged, Lease};
@@ -83,13 +83,7 @@ Next: capex lease show <id>")]
 pub fn run(noun: &Noun, context: &mut Context<'_>) -> Result<(), Failure> {
     let client = context.client()?;
     match noun {
-        Noun::List(page) => {
-            let (leases, before): (Vec<Lease>, _) = client.list("/leases", page)?;
-            context.show(&leases, |leases, page| {
-                list(leases, page);
-                more("lease list", before, page);
-            })
-        }
+        Noun::List(page) => show_list(context, "/leases", "lease list", page, list),
         Noun::Show { id } => {
             let lease: Lease = client.get(&format!("/leases/{id}"))?;
             context.show(&lease, show)

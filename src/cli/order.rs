@@ -1,8 +1,8 @@
 //! `capex order list|show|explain|cancel`: what this node keeps in the market.
 
 use super::failure::Failure;
-use super::output::{self, sat, short, slots};
-use super::paging::{Page, more};
+use super::output::{self, sat, short, side, slots};
+use super::paging::{Page, show_list};
 use super::{Context, explain, id};
 use crate::api::types::{Acknowledged, Order, Side};
 use crate::cli::explain::because;
@@ -63,13 +63,7 @@ Next: capex order list")]
 pub fn run(noun: &Noun, context: &mut Context<'_>) -> Result<(), Failure> {
     let client = context.client()?;
     match noun {
-        Noun::List(page) => {
-            let (orders, before): (Vec<Order>, _) = client.list("/orders", page)?;
-            context.show(&orders, |orders, page| {
-                list(orders, page);
-                more("order list", before, page);
-            })
-        }
+        Noun::List(page) => show_list(context, "/orders", "order list", page, list),
         Noun::Show { id } => {
             let order: Order = client.get(&format!("/orders/{id}"))?;
             context.show(&order, show)
@@ -119,14 +113,5 @@ fn show(order: &Order, page: &mut output::Page) {
         .maybe("reason", order.code.as_ref().map(|code| format!("{}: {}", code, because(code))));
     for signed in &order.signed {
         page.field("signed", format_args!("epoch {}: {}", signed.epoch, signed.id));
-    }
-}
-
-/// A side in one word.
-#[must_use]
-pub fn side(side: Side) -> &'static str {
-    match side {
-        Side::Buy => "buy",
-        Side::Sell => "sell",
     }
 }

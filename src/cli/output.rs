@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::failure::{Exit, Failure};
 use super::sanitise;
+use crate::api::types::Side;
 use capex_core::reason;
 
 /// Where a command reads and writes.
@@ -203,6 +204,15 @@ pub fn sat(amount: u64) -> String {
 #[must_use]
 pub fn slots([start, end]: [u32; 2]) -> String {
     format!("[{start}, {end})")
+}
+
+/// A side in one word.
+#[must_use]
+pub fn side(side: Side) -> &'static str {
+    match side {
+        Side::Buy => "buy",
+        Side::Sell => "sell",
+    }
 }
 
 #[cfg(test)]

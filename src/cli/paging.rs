@@ -1,8 +1,10 @@
 //! `--limit` and `--before` of every list.
 
-use std::fmt::Display;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
-use super::output;
+use super::failure::Failure;
+use super::{Context, output};
 use crate::api::{PAGE_DEFAULT, PAGE_MAX, Place};
 
 /// Which part of a list.
@@ -26,9 +28,22 @@ impl Page {
     }
 }
 
-/// Says how to go on, at the end of a list that does.
-pub(super) fn more(command: &str, before: Option<impl Display>, page: &mut output::Page) {
-    if let Some(before) = before {
-        page.line(format_args!("more: capex {command} --before {before}"));
-    }
+/// Shows one part of the list at `path` and, at its end, how `command` goes on.
+///
+/// # Errors
+/// What the daemon refused.
+pub(super) fn show_list<T: DeserializeOwned + Serialize>(
+    context: &mut Context<'_>,
+    path: &str,
+    command: &str,
+    page: &Page,
+    rows: impl FnOnce(&[T], &mut output::Page),
+) -> Result<(), Failure> {
+    let (items, before): (Vec<T>, _) = context.client()?.list(path, page)?;
+    context.show(&items, |items, shown| {
+        rows(items, shown);
+        if let Some(before) = before {
+            shown.line(format_args!("more: capex {command} --before {before}"));
+        }
+    })
 }

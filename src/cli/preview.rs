@@ -3,8 +3,7 @@
 use serde::Serialize;
 
 use super::failure::Failure;
-use super::order::side;
-use super::output::{Page, sat, slots};
+use super::output::{Page, sat, side, slots};
 use super::time::utc;
 use super::{Context, client::Client};
 use crate::api::types::{PlaceOrder, Placed, Preview, Side};

@@ -4,13 +4,12 @@ use std::path::PathBuf;
 
 use super::buy::{self, Bid};
 use super::failure::Failure;
-use super::output::{Page, sat};
+use super::output::{Page, sat, side};
 use super::preview::preview;
 use super::sell::{self, Ask};
 use super::time::utc;
 use super::{Context, explain};
 use crate::api::types::{PlaceOrder, Quote, Side};
-use crate::cli::order::side;
 use capex_core::units::msat_to_sat;
 
 /// Which side.

@@ -1,9 +1,8 @@
 //! `capex trade list|show`.
 
 use super::failure::Failure;
-use super::order::side;
-use super::output::{self, sat, short, slots};
-use super::paging::{Page, more};
+use super::output::{self, sat, short, side, slots};
+use super::paging::{Page, show_list};
 use super::time::utc;
 use super::{Context, id};
 use crate::api::types::{ChainTx, Trade, TradeDue, TradeStep};
@@ -48,13 +47,7 @@ pub fn run(noun: &Noun, context: &mut Context<'_>) -> Result<(), Failure> {
             let trades: Vec<Trade> = client.get("/trades/stuck")?;
             context.show(&trades, |trades, page| stuck(trades, page))
         }
-        Noun::List { page, .. } => {
-            let (trades, before): (Vec<Trade>, _) = client.list("/trades", page)?;
-            context.show(&trades, |trades, page| {
-                list(trades, page);
-                more("trade list", before, page);
-            })
-        }
+        Noun::List { page, .. } => show_list(context, "/trades", "trade list", page, list),
         Noun::Show { id } => {
             let trade: Trade = client.get(&format!("/trades/{id}"))?;
             context.show(&trade, show)
