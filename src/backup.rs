@@ -110,9 +110,9 @@ impl Drop for Head {
 
 /// What a backup keeps of a store.
 fn is_kept(table: u8) -> bool {
-    let is_history = [Table::Epoch, Table::EpochPart, Table::EpochOrders, Table::PastTrade]
-        .iter()
-        .any(|history| history.number() == table);
+    let history =
+        [Table::Epoch, Table::EpochPart, Table::EpochOrders, Table::Frozen, Table::PastTrade];
+    let is_history = history.iter().any(|history| history.number() == table);
     !is_history && table != HISTORY_TABLE
 }
 

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use capex_core::engine::io::WalletFacts;
 use capex_core::engine::market::signing::signs_at_ms;
-use capex_core::engine::market::{Computed, MarketCommand, OrderSpec, TimeInForce};
+use capex_core::engine::market::{Computed, Frozen, MarketCommand, OrderSpec, TimeInForce};
 use capex_core::engine::{Effect, Engine, Input, Keys};
 use capex_core::epoch::{epoch_at, opens_at_ms};
 use capex_core::order::{Alternative, Mode, Side};
@@ -83,15 +83,18 @@ fn sign_own() -> Vec<Duration> {
     let mut took = Vec::new();
     for epoch in first..first + EPOCHS {
         engine.handle(opens_at_ms(epoch, &params), Input::Tick);
-        loop {
-            let match_of = |effect| match effect {
-                Effect::Match { epoch, set } => Some((epoch, set)),
-                _ => None,
+        while let Some(effect) = engine.poll_effect() {
+            let input = match effect {
+                Effect::Freeze { epoch, set, own } => {
+                    Input::Frozen { epoch, frozen: Frozen::new(epoch, &set, &own) }
+                }
+                Effect::Match { epoch, set } => {
+                    let result = Computed::new(epoch, &set, &params).map(Arc::new);
+                    Input::Matched { epoch, result }
+                }
+                _ => continue,
             };
-            let found = std::iter::from_fn(|| engine.poll_effect()).find_map(match_of);
-            let Some((epoch, set)) = found else { break };
-            let result = Computed::new(epoch, &set, &params).map(Arc::new);
-            engine.handle(opens_at_ms(epoch + 1, &params), Input::Matched { epoch, result });
+            engine.handle(opens_at_ms(epoch, &params), input);
         }
         let clock = Instant::now();
         engine.handle(signs_at_ms(me, epoch, &params), Input::Tick);

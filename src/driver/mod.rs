@@ -218,6 +218,7 @@ impl Driver {
                 shell.verify(&mut self.inputs, peer, ticket, candidates);
             }
             // Nothing of these leaves the node.
+            Effect::Freeze { epoch, set, own } => shell.freeze(&mut self.inputs, epoch, set, own),
             Effect::Match { epoch, set } => shell.compute(&mut self.inputs, epoch, set),
             Effect::Discard { set } => shell.discard(set),
             other @ (Effect::Verdict { .. }
@@ -246,6 +247,7 @@ impl Driver {
             Effect::Halt { .. }
             | Effect::Persist { .. }
             | Effect::Verify { .. }
+            | Effect::Freeze { .. }
             | Effect::Match { .. }
             | Effect::Discard { .. } => {}
             Effect::Watch { spks, outpoints, from_height } => {

@@ -1,6 +1,6 @@
 //! What surrounds a driver: one method for each kind of effect.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use bitcoin::{ScriptBuf, Transaction};
@@ -13,7 +13,7 @@ use capex_core::engine::io::WalletFacts;
 use capex_core::engine::kernel::Payout;
 use capex_core::engine::leases::LeaseEffect;
 use capex_core::engine::{Done, Effect, Event, Input, Protocol, Record, Refusal, Topic, Verdict};
-use capex_core::ids::Key;
+use capex_core::ids::{Key, OrderId};
 use capex_core::units::TimeMs;
 
 /// Inputs that wait for the engine, first in, first out.
@@ -64,6 +64,7 @@ impl Inputs {
             | Input::ChainSource { .. }
             | Input::Funded { .. }
             | Input::Broadcasted { .. }
+            | Input::Frozen { .. }
             | Input::Matched { .. }
             | Input::Mined { .. }
             | Input::Checked { .. }
@@ -130,6 +131,16 @@ pub trait Shell {
 
     /// The wallet could not follow an update and the chain is read again.
     fn chain_refused(&mut self, error: &WalletError);
+
+    /// Encodes orders with [`Frozen::new`](capex_core::engine::market::Frozen::new); always
+    /// answered by [`Input::Frozen`].
+    fn freeze(
+        &mut self,
+        inputs: &mut Inputs,
+        epoch: u64,
+        set: Arc<OrderSet>,
+        own: BTreeSet<OrderId>,
+    );
 
     /// Computes an epoch with [`Computed::new`](capex_core::engine::market::Computed::new);
     /// always answered by [`Input::Matched`].

@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bitcoin::Network;
@@ -11,6 +12,7 @@ use capex_core::bundle::Candidates;
 use capex_core::engine::leases::LeaseEffect;
 use capex_core::engine::register::RegisterCommand;
 use capex_core::engine::{Done, Event, Keys, Protocol, Refusal, Topic, Verdict};
+use capex_core::ids::OrderId;
 use capex_core::test_support::devnet;
 
 const BEGIN_S: u32 = 1_800_000_000;
@@ -91,6 +93,15 @@ impl Shell for Notes {
     }
 
     fn chain_refused(&mut self, _error: &WalletError) {}
+
+    fn freeze(
+        &mut self,
+        _inputs: &mut Inputs,
+        _epoch: u64,
+        _set: Arc<OrderSet>,
+        _own: BTreeSet<OrderId>,
+    ) {
+    }
 
     fn compute(&mut self, _inputs: &mut Inputs, _epoch: u64, _set: Arc<OrderSet>) {}
 

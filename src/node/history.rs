@@ -28,17 +28,19 @@ const PARTS_OF_EPOCHS: [Table; 2] = [Table::EpochPart, Table::EpochOrders];
 /// The index cannot be read.
 pub(super) fn opening_records(store: &Store) -> Result<Vec<Record>, StoreError> {
     let recent = store.page_back(Table::Epoch.number(), None, EPOCHS_IN_MEMORY)?;
+    let unmatched = store.scan(Table::Frozen.number())?;
+    let oldest = recent.last().into_iter().chain(unmatched.first()).map(|(epoch, _)| epoch).min();
     let parts = PARTS_OF_EPOCHS.map(Table::number);
     let mut records = Vec::new();
     // Numbers that this release does not know are the engine's to refuse.
     for table in 0..Table::FIRST_OF_SHELL {
-        let rows = match recent.last() {
+        let rows = match oldest {
             _ if table == Table::PastTrade.number() => {
                 // Of each side as many as an engine keeps.
                 store.page_back(table, None, 2 * PAST_KEPT)?
             }
             // Keys of parts begin with that of their epoch.
-            Some((oldest, _)) if parts.contains(&table) => {
+            Some(oldest) if parts.contains(&table) => {
                 store.page(table, Some(oldest), usize::MAX)?
             }
             _ => store.scan(table)?,
@@ -149,7 +151,7 @@ impl PastEpoch {
             .map(|value| record(Table::Epoch.number(), (key.to_vec(), value)))
             .into_iter()
             .collect();
-        for table in PARTS_OF_EPOCHS.map(Table::number) {
+        for table in [Table::EpochPart, Table::EpochOrders, Table::Order].map(Table::number) {
             let rows = self.store.scan_prefix(table, &key).map_err(|error| failed(&error))?;
             records.extend(rows.into_iter().map(|row| record(table, row)));
         }

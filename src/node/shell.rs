@@ -1,6 +1,6 @@
 //! The daemon's shell: effects become messages to its tasks, records and log lines.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -11,7 +11,6 @@ use tokio::sync::{mpsc, oneshot};
 use super::chain_task::ChainHandle;
 use super::lease_client::{HeldFiles, Job};
 use super::lease_host::{LeaseHost, Room};
-
 use super::peers::Peers;
 use super::verify::Verifier;
 use crate::clock::now_ms;
@@ -23,10 +22,10 @@ use capex_core::bundle::Candidates;
 use capex_core::engine::certificates::CertificateNews;
 use capex_core::engine::kernel::{ClockState, KernelNews};
 use capex_core::engine::leases::{LeaseEffect, LeaseNews};
-use capex_core::engine::market::{ComputeError, Computed, MarketNews};
+use capex_core::engine::market::{ComputeError, Computed, Frozen, MarketNews};
 use capex_core::engine::trades::TradeNews;
 use capex_core::engine::{Done, Event, Input, Protocol, Record, Refusal, Topic, Verdict};
-use capex_core::ids::Key;
+use capex_core::ids::{Key, OrderId};
 use capex_core::params::Params;
 use capex_core::units::TimeMs;
 
@@ -175,6 +174,22 @@ impl Shell for Outside {
 
     fn chain_refused(&mut self, error: &WalletError) {
         tracing::error!(%error, "the wallet refused a chain update");
+    }
+
+    fn freeze(
+        &mut self,
+        _inputs: &mut Inputs,
+        epoch: u64,
+        set: Arc<OrderSet>,
+        own: BTreeSet<OrderId>,
+    ) {
+        let answers = self.answers.clone();
+        tokio::spawn(async move {
+            let work = tokio::task::spawn_blocking(move || Frozen::new(epoch, &set, &own));
+            let frozen = work.await.unwrap_or(Err(ComputeError::Lost));
+            // The loop may be gone.
+            let _ = answers.send(Input::Frozen { epoch, frozen });
+        });
     }
 
     fn compute(&mut self, _inputs: &mut Inputs, epoch: u64, set: Arc<OrderSet>) {

@@ -1,5 +1,6 @@
 //! A simulated node's shell: links, disk, chain and host of the world.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bitcoin::Transaction;
@@ -13,7 +14,7 @@ use crate::wallet::WalletError;
 use capex_core::book::OrderSet;
 use capex_core::bundle::Candidates;
 use capex_core::engine::leases::LeaseEffect;
-use capex_core::engine::market::{ComputeError, Computed};
+use capex_core::engine::market::{ComputeError, Computed, Frozen};
 use capex_core::engine::messages::SettleRequest;
 use capex_core::engine::trades::TradeRequest;
 use capex_core::engine::{
@@ -132,6 +133,16 @@ impl Shell for Here<'_> {
     }
 
     fn chain_refused(&mut self, _error: &WalletError) {}
+
+    fn freeze(
+        &mut self,
+        inputs: &mut Inputs,
+        epoch: u64,
+        set: Arc<OrderSet>,
+        own: BTreeSet<OrderId>,
+    ) {
+        inputs.push(Input::Frozen { epoch, frozen: Frozen::new(epoch, &set, &own) });
+    }
 
     fn compute(&mut self, inputs: &mut Inputs, epoch: u64, set: Arc<OrderSet>) {
         let result = self.world.compute(epoch, &set);

@@ -2,8 +2,9 @@
 //!
 //! `tests/vectors/datadir/v1` holds the journals of a provider, a buyer that gave its
 //! certificate away and a holder that redeemed it, with what an engine must find in them;
-//! `tests/vectors/records` one record of each table in them, and four that
-//! need a counterparty that cheats or fails, or a store that was restored. This release has to read them, and
+//! `tests/vectors/records` one record of each table in them, and five that
+//! need a counterparty that cheats or fails, a store that was restored, or a node that ended
+//! within a moment. This release has to read them, and
 //! so has every later one: a new form of a record gets a new version, and these stay. Where
 //! nothing was released yet they may be made anew:
 //!
@@ -28,6 +29,7 @@ use capex_core::engine::kernel::{Cause, Halt, Record, Table, Unreadable};
 use capex_core::engine::leases::LeaseCommand;
 use capex_core::engine::register::RestoredV1;
 use capex_core::engine::{Done, Effect, Engine, Input, Keys};
+use capex_core::epoch::epoch_at;
 use capex_core::ids::{CertId, Digest, Key, LeaseId, from_hex, to_hex};
 use capex_core::lease::objects::{Workload, WorkloadKind};
 use capex_core::wire::{VERSION, encode, sha256, sign};
@@ -121,8 +123,8 @@ fn tell() -> World {
     place(&mut world, 2, bid(1, 1000, 1, window(12, 20), 2));
     let is_open = |world: &World, node| trades(world, node).iter().any(|trade| !trade.done);
     let has_signed = |world: &World| {
-        let records = world.nodes[1].disk.records();
-        records.iter().any(|record| record.table == Table::Order.number())
+        let epoch = epoch_at(world.now_ms, &devnet());
+        world.engine(1).is_some_and(|engine| engine.market().signed_for(epoch).count() > 0)
     };
     let is_settling = |world: &World| is_open(world, 0) && is_open(world, 2) && has_signed(world);
     assert!(world.run_until(10_000, is_settling), "{}", story(&world));
@@ -160,7 +162,7 @@ fn bless() {
             tables.entry(record.table).or_insert((number, record));
         }
     }
-    for record in [proof(), conduct(), behind(), restored()] {
+    for record in samples() {
         tables.insert(record.table, (2, record));
     }
     fs::create_dir_all(vectors("records")).unwrap();
@@ -203,6 +205,16 @@ fn behind() -> Record {
     let said = grant([1; 32]);
     let value = [&[1], encode(&(said.kind(), said.envelope())).as_slice()].concat();
     Record { table: Table::Behind.number(), key: RestoredV1::KEY.to_vec(), value: Some(value) }
+}
+
+/// What a node keeps of an epoch that ended, here without any order.
+fn frozen_epoch() -> Record {
+    let value = [[1].as_slice(), &[0; 12]].concat();
+    Record { table: Table::Frozen.number(), key: 7_u64.to_be_bytes().to_vec(), value: Some(value) }
+}
+
+fn samples() -> [Record; 5] {
+    [proof(), conduct(), behind(), restored(), frozen_epoch()]
 }
 
 /// What stands in a store that was restored from a copy.
@@ -271,7 +283,7 @@ fn each_table_has_a_frozen_record_and_a_damaged_one_is_named() {
     for table in Table::ALL {
         let (number, record) = frozen(table);
         let (mut records, now_ms, _) = opened(NODES[number]);
-        let samples = [proof(), conduct(), behind(), restored()];
+        let samples = samples();
         if let Some(sample) = samples.iter().find(|other| other.table == record.table) {
             assert_eq!(record, *sample);
             records.push(record.clone());

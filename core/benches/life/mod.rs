@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use capex_core::bundle::pack;
-use capex_core::engine::market::Computed;
+use capex_core::engine::market::{Computed, Frozen};
 use capex_core::engine::{Effect, Engine, Input, Keys, Topic, Unchecked, Verdict};
 use capex_core::epoch::{Root, computed_at_ms, opens_at_ms, root_at_ms};
 use capex_core::ids::Key;
@@ -57,6 +57,11 @@ impl Watched {
                 Effect::Verify { peer, ticket, candidates } => {
                     let checked = candidates.verify().map_err(Unchecked::Invalid);
                     self.handle(now_ms, "Checked", Input::Checked { peer, ticket, checked });
+                }
+                Effect::Freeze { epoch, set, own } => {
+                    let frozen = Frozen::new(epoch, &set, &own);
+                    drop(set);
+                    self.handle(now_ms, "Frozen", Input::Frozen { epoch, frozen });
                 }
                 Effect::Match { epoch, set } => {
                     let result = Computed::new(epoch, &set, &self.params).map(Arc::new);

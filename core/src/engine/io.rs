@@ -1,5 +1,6 @@
 //! What goes into the engine and what comes out. Nothing else crosses.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bitcoin::{OutPoint, ScriptBuf, Transaction, Txid};
@@ -10,14 +11,14 @@ use super::contacts::ContactsCommand;
 use super::holdings::HoldingsCommand;
 use super::kernel::{Halt, KernelNews, Payout, Record};
 use super::leases::{HeldEvent, LeaseCommand, LeaseEffect, LeaseNews};
-use super::market::{ComputeError, Computed, MarketCommand, MarketNews};
+use super::market::{ComputeError, Computed, Frozen, MarketCommand, MarketNews};
 use super::messages::wraps;
 use super::register::RegisterCommand;
 use super::trades::TradeNews;
 use crate::admission::AdmissionError;
 use crate::book::OrderSet;
 use crate::bundle::{Admitted, Candidates};
-use crate::ids::{FundingId, Key, LeaseId, StandingId};
+use crate::ids::{FundingId, Key, LeaseId, OrderId, StandingId};
 use crate::lease::ExecutorEvent;
 use crate::limits::{GOSSIP_MAX_BYTES, PROOF_MAX_BYTES};
 use crate::reasons::Reason;
@@ -236,6 +237,11 @@ pub enum Input {
         /// In the mempool or chain, or the source's words.
         result: Result<(), String>,
     },
+    /// Answer to `Effect::Freeze`.
+    Frozen {
+        epoch: u64,
+        frozen: Result<Frozen, ComputeError>,
+    },
     /// Answer to `Effect::Match`.
     Matched {
         epoch: u64,
@@ -383,6 +389,15 @@ pub enum Effect {
     /// cancels it at no extra cost.
     LendCoins {
         funding: FundingId,
+    },
+    /// Encode the orders of an epoch with [`Frozen::new`]; always answered by
+    /// `Input::Frozen`. At most one at a time.
+    Freeze {
+        epoch: u64,
+        /// Its orders, which change no more.
+        set: Arc<OrderSet>,
+        /// Those of this node, which are on disk.
+        own: BTreeSet<OrderId>,
     },
     /// Match the orders of an epoch with [`Computed::new`]; always answered by
     /// `Input::Matched`. At most one at a time.

@@ -28,7 +28,7 @@ use self::contacts::Contacts;
 use self::holdings::Holdings;
 use self::kernel::{ClockCheck, Counters, Kernel};
 use self::leases::Leases;
-use self::market::{Circumstances, ComputeError, Computed, Inventory, Market, Matched};
+use self::market::{Circumstances, ComputeError, Computed, Frozen, Inventory, Market, Matched};
 use self::register::{Desk, Register};
 use self::sync::Sync;
 use self::trades::{BuyLimits, Purchase, TradeEvent, Trades};
@@ -122,6 +122,7 @@ impl Engine {
                 let events = self.trades.on_broadcasted(&mut ctx, &mut desk, txid, &result);
                 self.apply(now_ms, events);
             }
+            Input::Frozen { epoch, frozen } => self.on_frozen(now_ms, epoch, frozen),
             Input::Matched { epoch, result } => self.on_matched(now_ms, epoch, result),
             Input::Mined { job, nonce } => {
                 self.market.on_mined(&mut self.kernel.context(now_ms), job, nonce);
@@ -222,6 +223,14 @@ impl Engine {
         self.market.forget_unopened(&mut ctx, |trade| self.trades.knows(trade));
         self.apply(now_ms, events);
         Ok(())
+    }
+
+    fn on_frozen(&mut self, now_ms: TimeMs, epoch: u64, frozen: Result<Frozen, ComputeError>) {
+        let mut ctx = self.kernel.context(now_ms);
+        if self.market.on_frozen(&mut ctx, epoch, frozen) {
+            self.market.advance(&mut self.kernel.context(now_ms));
+            self.tick(now_ms);
+        }
     }
 
     fn on_matched(

@@ -22,7 +22,7 @@ pub enum Table {
     Standing = 2,
     /// Computed epochs by number: root, counts and hash of the result.
     Epoch = 3,
-    /// Signed orders of this node in epochs without a result, by (epoch, id).
+    /// Signed orders of this node, by (epoch, id).
     Order = 4,
     /// Open trades of this buyer by trade id.
     Buyer = 5,
@@ -41,7 +41,7 @@ pub enum Table {
     Proof = 12,
     /// Rows and prices of computed epochs by (epoch, part).
     EpochPart = 13,
-    /// Signed orders of computed epochs by (epoch, part).
+    /// Signed orders of others in epochs that ended, by (epoch, part).
     EpochOrders = 15,
     /// Locks of this registrar by terms.
     Registrar = 14,
@@ -59,11 +59,13 @@ pub enum Table {
     Restored = 21,
     /// The newest statement of each provider that was heard, by its key.
     Heard = 22,
+    /// Epochs that ended and have no result yet, by number.
+    Frozen = 23,
 }
 
 impl Table {
     /// Every table.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::Counter,
         Self::Standing,
         Self::Epoch,
@@ -86,6 +88,7 @@ impl Table {
         Self::Behind,
         Self::Restored,
         Self::Heard,
+        Self::Frozen,
     ];
     /// Tables from this number on belong to the program around the engine.
     pub const FIRST_OF_SHELL: u8 = 0x80;
@@ -128,6 +131,7 @@ impl Table {
             Self::Behind => "behind",
             Self::Restored => "restored",
             Self::Heard => "heard",
+            Self::Frozen => "frozen",
         }
     }
 }

@@ -3,8 +3,8 @@
 //! The one writer of reservations, as the ledger is of units. A bid is signed only if its
 //! coins are free; a trade that was matched is owed, whatever the wallet has. Coins that the
 //! wallet locked for a funding are no longer spendable, so their trade needs none any more.
-//! In memory only: trades say again what they need when the journal is loaded, and bids of an
-//! earlier life cannot be matched in this one.
+//! In memory only: trades, and bids whose epoch is not computed yet, say again what they need
+//! when the journal is loaded.
 
 use std::collections::BTreeMap;
 
@@ -77,6 +77,14 @@ impl Treasury {
         Ok(())
     }
 
+    /// Takes over what an earlier life reserved for a bid that may still be matched: it is firm,
+    /// whatever the wallet has by now.
+    pub fn restore_bid(&mut self, epoch: u64, standing: StandingId, needed_sat: u64) {
+        let promised_sat = self.bids.entry((epoch, standing)).or_default();
+        *promised_sat = promised_sat.saturating_add(needed_sat);
+        self.reserved_sat = self.reserved_sat.saturating_add(needed_sat);
+    }
+
     /// The bid was not signed after all.
     pub fn release_bid(&mut self, epoch: u64, standing: StandingId) {
         let earlier_sat = self.bids.remove(&(epoch, standing)).unwrap_or(0);
@@ -121,10 +129,11 @@ mod tests {
         /// Epoch, standing order, sat; whether it fits.
         Bid(u64, u8, u64, bool),
         NoBid(u64, u8),
+        Kept(u64, u8, u64),
         Computed(u64),
         Trade(u8, u64),
     }
-    use Step::{Bid, Computed, NoBid, Spendable, Trade};
+    use Step::{Bid, Computed, Kept, NoBid, Spendable, Trade};
 
     #[test]
     fn bids_never_take_more_than_is_free() {
@@ -151,6 +160,7 @@ mod tests {
                 &[Spendable(9), Bid(1, 1, 9, true), Trade(7, 6), Computed(1), Bid(2, 1, 4, false)],
                 (3, 6),
             ),
+            ("of an earlier life", &[Kept(1, 1, 9), Spendable(8), Bid(1, 2, 1, false)], (0, 9)),
             ("a trade is owed", &[Spendable(5), Trade(7, 6), Bid(1, 1, 1, false)], (0, 6)),
             ("told again", &[Spendable(9), Trade(7, 6), Trade(7, 6), Trade(7, 4)], (5, 4)),
             (
@@ -192,6 +202,7 @@ mod tests {
                 }
             }
             NoBid(epoch, n) => treasury.release_bid(epoch, standing(n)),
+            Kept(epoch, n, sat) => treasury.restore_bid(epoch, standing(n), sat),
             Computed(epoch) => treasury.release_bids_through(epoch),
             Trade(n, sat) => {
                 treasury.commit(TradeId([n; 32]), sat);

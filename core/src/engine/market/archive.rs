@@ -1,17 +1,20 @@
-//! Computed epochs on disk: a head record each, and records for the parts of its orders and of
-//! its result.
+//! Epochs on disk: the orders of one that ended, then its result, each with a head record and
+//! records for its parts. An order of this node stands in a record of its own, which was written
+//! when it was signed.
 //!
 //! The last few are in memory too; older ones are only read, from the records of one of them,
 //! until they are forgotten.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::records::{EpochV1, OrdersV1, Parts};
+use super::SignedOrder;
+use super::records::{EpochV1, FrozenV1, OrderV1, OrdersV1, Parts};
 use crate::book::OrderSet;
 use crate::engine::kernel::{Cause, Outbox, Record, RecordTooLarge, Table, Unreadable, records};
 use crate::epoch::EpochResult;
 use crate::epoch::parts::{ResultPart, part_key, read_part_key};
+use crate::ids::OrderId;
 use crate::limits::EPOCHS_IN_MEMORY;
 use crate::order::Order;
 use crate::wire::{Magic, Verified};
@@ -31,45 +34,79 @@ pub struct ArchivedEpoch {
 pub(super) struct Loaded {
     pub(super) parts: BTreeMap<u64, Parts>,
     pub(super) recent: BTreeMap<u64, ArchivedEpoch>,
+    /// Epochs that ended and have no result.
+    pub(super) frozen: BTreeMap<u64, (FrozenV1, OrderSet)>,
+    pub(super) own: Vec<Own>,
 }
 
-/// Adds the records of an epoch, and says how many parts they are.
+/// An order of this node.
+#[derive(Debug, Clone)]
+pub(super) struct Own {
+    pub(super) order: Verified<Order>,
+    pub(super) signed: SignedOrder,
+}
+
+/// Key of the record of an order of this node: epoch and id.
+pub(super) fn order_key(epoch: u64, id: &OrderId) -> Vec<u8> {
+    [epoch.to_be_bytes().as_slice(), &id.0].concat()
+}
+
+/// Adds the records of orders but for those in `own`, and says how many they are.
 ///
 /// # Errors
 /// A record that could not be read back.
-pub(super) fn encode(
-    result: &EpochResult,
+pub(super) fn encode_orders(
+    epoch: u64,
     set: &OrderSet,
+    own: &BTreeSet<OrderId>,
     records: &mut Vec<Record>,
-) -> Result<Parts, RecordTooLarge> {
-    let mut parts = Parts::default();
-    let mut orders = set.iter().map(|order| order.envelope().clone());
+) -> Result<u32, RecordTooLarge> {
+    let others = set.iter().filter(|order| !own.contains(&OrderId(order.id())));
+    let mut orders = others.map(|order| order.envelope().clone());
+    let mut parts: u32 = 0;
     loop {
         let part: Vec<_> = orders.by_ref().take(ORDERS_PER_PART).collect();
         if part.is_empty() {
-            break;
+            return Ok(parts);
         }
-        records.push(Record::store(&part_key(result.epoch, parts.orders), &OrdersV1(part))?);
-        parts.orders = parts.orders.saturating_add(1);
+        records.push(Record::store(&part_key(epoch, parts), &OrdersV1(part))?);
+        parts = parts.saturating_add(1);
     }
+}
+
+/// Adds the records of a result but for its head, and says how many they are.
+///
+/// # Errors
+/// A record that could not be read back.
+pub(super) fn encode_result(
+    result: &EpochResult,
+    records: &mut Vec<Record>,
+) -> Result<u32, RecordTooLarge> {
+    let mut parts = 0;
     for (number, part) in result.parts() {
         records.push(Record::store(&part_key(result.epoch, number), &part)?);
-        parts.result = number.saturating_add(1);
+        parts = number.saturating_add(1);
     }
-    let head = EpochV1 { head: result.head(), parts };
-    records.push(Record::store(&result.epoch.to_be_bytes(), &head)?);
     Ok(parts)
 }
 
-/// Deletes an epoch that has so many parts.
-pub(super) fn delete(out: &mut Outbox, epoch: u64, parts: Parts) {
-    for number in 0..parts.orders {
-        out.delete(Table::EpochOrders, &part_key(epoch, number));
-    }
+/// Deletes an epoch that has so many parts, and these orders of this node.
+pub(super) fn delete(out: &mut Outbox, epoch: u64, parts: Parts, own: &BTreeSet<OrderId>) {
+    delete_orders(out, epoch, parts.orders, own);
     for number in 0..parts.result {
         out.delete(Table::EpochPart, &part_key(epoch, number));
     }
     out.delete(Table::Epoch, &epoch.to_be_bytes());
+}
+
+/// Deletes the orders of an epoch: so many parts, and these of this node.
+pub(super) fn delete_orders(out: &mut Outbox, epoch: u64, parts: u32, own: &BTreeSet<OrderId>) {
+    for number in 0..parts {
+        out.delete(Table::EpochOrders, &part_key(epoch, number));
+    }
+    for id in own {
+        out.delete(Table::Order, &order_key(epoch, id));
+    }
 }
 
 /// Reads the heads of all epochs and the last few of them whole, from records in any order.
@@ -78,19 +115,28 @@ pub(super) fn delete(out: &mut Outbox, epoch: u64, parts: Parts) {
 /// A record that cannot be read, or one of the last few epochs with too few or too many parts.
 pub(super) fn load(all: &[Record], magic: Magic) -> Result<Loaded, Unreadable> {
     let heads = heads(all)?;
+    let mut loaded = Loaded { own: own(all, magic)?, ..Loaded::default() };
+    let mut frozen = frozen(all)?;
     let recent: Vec<u64> = heads.keys().rev().take(EPOCHS_IN_MEMORY).copied().collect();
     let oldest = recent.last().copied().unwrap_or(u64::MAX);
+    let is_wanted =
+        |epoch| frozen.contains_key(&epoch) || epoch >= oldest && heads.contains_key(&epoch);
     let mut wanted = Pieces::default();
     for record in all.iter().filter(|record| is_part(record)) {
         let key = read_part_key(&record.key).ok_or_else(|| record.unreadable(Cause::Key))?;
-        if !heads.contains_key(&key.0) {
+        if !heads.contains_key(&key.0) && !frozen.contains_key(&key.0) {
             return Err(record.unreadable(Cause::Content));
         }
-        if key.0 >= oldest {
+        if is_wanted(key.0) {
             wanted.take(record, key, magic)?;
         }
     }
-    let mut loaded = Loaded::default();
+    for Own { order, .. } in loaded.own.iter().filter(|own| is_wanted(own.signed.epoch)) {
+        wanted.sets.entry(order.epoch).or_default().insert(order.clone());
+    }
+    while let Some((epoch, head)) = frozen.pop_first() {
+        loaded.frozen.insert(epoch, (head, wanted.assemble_frozen(epoch, head)?));
+    }
     for (epoch, head) in heads {
         loaded.parts.insert(epoch, head.parts);
         if epoch >= oldest {
@@ -118,6 +164,29 @@ fn heads(all: &[Record]) -> Result<BTreeMap<u64, EpochV1>, Unreadable> {
         Ok((epoch, head))
     });
     heads.collect()
+}
+
+fn frozen(all: &[Record]) -> Result<BTreeMap<u64, FrozenV1>, Unreadable> {
+    let frozen = records::<FrozenV1>(all).map(|found| {
+        let (record, head) = found?;
+        Ok((u64::from_be_bytes(record.key_array()?), head))
+    });
+    frozen.collect()
+}
+
+fn own(all: &[Record], magic: Magic) -> Result<Vec<Own>, Unreadable> {
+    let own = records::<OrderV1>(all).map(|found| {
+        let (record, OrderV1 { envelope, standing, rectangle, reserved_sat }) = found?;
+        let order = Verified::<Order>::from_own_journal(envelope, magic)
+            .map_err(|_| record.unreadable(Cause::Content))?;
+        let (epoch, features) = (order.epoch, order.features);
+        if record.key != order_key(epoch, &OrderId(order.id())) {
+            return Err(record.unreadable(Cause::Key));
+        }
+        let signed = SignedOrder { standing, epoch, rectangle, features, reserved_sat };
+        Ok(Own { order, signed })
+    });
+    own.collect()
 }
 
 fn is_part(record: &Record) -> bool {
@@ -157,6 +226,16 @@ impl Pieces {
         Ok(())
     }
 
+    fn assemble_frozen(&mut self, epoch: u64, head: FrozenV1) -> Result<OrderSet, Unreadable> {
+        let set = self.sets.remove(&epoch).unwrap_or_default();
+        let parts = self.order_parts.remove(&epoch).unwrap_or_default();
+        if parts == head.parts && usize::try_from(head.count) == Ok(set.len()) {
+            return Ok(set);
+        }
+        let (table, key) = (Table::Frozen.number(), epoch.to_be_bytes().to_vec());
+        Err(Unreadable { table, key, cause: Cause::Content })
+    }
+
     fn assemble(&mut self, epoch: u64, head: EpochV1) -> Result<ArchivedEpoch, Unreadable> {
         let set = self.sets.remove(&epoch).unwrap_or_default();
         let order_parts = self.order_parts.remove(&epoch).unwrap_or_default();
@@ -184,7 +263,7 @@ mod tests {
     use crate::engine::io::Effect;
     use crate::epoch::ResultRow;
     use crate::epoch::parts::{PRICES_PER_PART, ROWS_PER_PART};
-    use crate::ids::{Key, TradeId};
+    use crate::ids::{Key, StandingId, TradeId};
     use crate::limits::RECORD_MAX_BYTES;
     use crate::order::{Alternative, Mode, Side, Source};
     use crate::settlement::objects::Row;
@@ -255,9 +334,32 @@ mod tests {
     const MAGIC: Magic = [0xca, 0xfe, 0, 5];
 
     fn records(epoch: u64, rows: usize, prices: usize, orders: usize) -> (Parts, Vec<Record>) {
-        let (set, mut records) = (set(epoch, orders), Vec::new());
-        let parts = encode(&result(epoch, rows, prices, orders), &set, &mut records).unwrap();
+        let (result, mut records) = (result(epoch, rows, prices, orders), Vec::new());
+        let (set, own) = (set(epoch, orders), BTreeSet::new());
+        let orders = encode_orders(epoch, &set, &own, &mut records).unwrap();
+        let parts = Parts { orders, result: encode_result(&result, &mut records).unwrap() };
+        let head = EpochV1 { head: result.head(), parts };
+        records.push(Record::store(&epoch.to_be_bytes(), &head).unwrap());
         (parts, records)
+    }
+
+    /// An epoch that ended, of so many orders, of which the first two are this node's.
+    fn ended(epoch: u64, orders: usize) -> (FrozenV1, Vec<Record>) {
+        let (set, mut records) = (set(epoch, orders), Vec::new());
+        let own: BTreeSet<OrderId> = set.ids().take(2).collect();
+        let parts = encode_orders(epoch, &set, &own, &mut records).unwrap();
+        for id in own {
+            let order = OrderV1 {
+                envelope: set.get(&id).unwrap().envelope().clone(),
+                standing: StandingId([1; 32]),
+                rectangle: None,
+                reserved_sat: 5,
+            };
+            records.push(Record::store(&order_key(epoch, &id), &order).unwrap());
+        }
+        let head = FrozenV1 { count: orders as u32, parts, operators: 3 };
+        records.push(Record::store(&epoch.to_be_bytes(), &head).unwrap());
+        (head, records)
     }
 
     fn longest(records: &[Record]) -> usize {
@@ -332,10 +434,30 @@ mod tests {
     }
 
     #[test]
+    fn an_epoch_without_a_result_is_read_back_with_the_orders_of_this_node_or_not_at_all() {
+        for orders in [2, 3, ORDERS_PER_PART + 3] {
+            let (head, all) = ended(7, orders);
+            let loaded = load(&all, MAGIC).unwrap();
+            let (found, set_found) = &loaded.frozen[&7];
+            assert_eq!(*found, head);
+            assert!(set_found.iter().eq(set(7, orders).iter()));
+            assert_eq!(loaded.own.len(), 2);
+            assert!(loaded.recent.is_empty());
+            for gone in 0..all.len() {
+                let mut rest = all.clone();
+                rest.remove(gone);
+                let is_lost = gone + 1 == all.len() && head.parts == 0;
+                assert_eq!(load(&rest, MAGIC).is_err(), !is_lost, "{gone} of {orders}");
+            }
+        }
+    }
+
+    #[test]
     fn nothing_is_left_of_a_deleted_epoch() {
-        let (parts, written) = records(7, 2 * ROWS_PER_PART, 5, ORDERS_PER_PART + 1);
-        let mut out = Outbox::default();
-        delete(&mut out, 7, parts);
+        let (parts, mut written) = records(7, 2 * ROWS_PER_PART, 5, ORDERS_PER_PART + 1);
+        let (mut out, own) = (Outbox::default(), OrderId([1; 32]));
+        written.insert(2, Record::delete(Table::Order, &order_key(7, &own)));
+        delete(&mut out, 7, parts, &BTreeSet::from([own]));
         out.flush();
         let Some(Effect::Persist { records, .. }) = out.poll() else { panic!("nothing deleted") };
         let keys = |records: &[Record]| -> Vec<(u8, Vec<u8>)> {

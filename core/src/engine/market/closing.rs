@@ -1,4 +1,4 @@
-//! The end of an epoch: its set is closed, matched elsewhere, and its rows are taken.
+//! The end of an epoch: its set is closed, put on disk, matched elsewhere, and its rows are taken.
 //!
 //! Epochs are computed one after the other. Between the end of an epoch and its result no
 //! order of it is taken, and none is signed for a later one.
@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use super::records::StandingV1;
-use super::{ComputeError, Computed, Inventory, Market, MarketNews, Matched};
+use super::{ComputeError, Computed, Frozen, Inventory, Market, MarketNews, Matched};
 use crate::engine::io::Effect;
 use crate::engine::kernel::ClockState;
 use crate::engine::kernel::Context;
@@ -17,6 +17,14 @@ use crate::units::TimeMs;
 /// Epochs that wait for their result. A node that needs longer than an epoch for each gives
 /// up the newest, for which it has signed nothing.
 const ENDED_MAX: usize = 2;
+
+/// An epoch that has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Ended {
+    pub(super) epoch: u64,
+    /// Whether its orders are on disk.
+    pub(super) is_frozen: bool,
+}
 
 impl Market {
     /// Closes the sets of all epochs before this one.
@@ -32,13 +40,40 @@ impl Market {
         let is_idle = self.ended.is_empty();
         for epoch in due {
             if self.ended.len() < ENDED_MAX {
-                self.ended.push_back(epoch);
+                self.ended.push_back(Ended { epoch, is_frozen: false });
             } else {
                 failed(ctx, epoch, &ComputeError::Behind);
             }
         }
         if is_idle {
             self.advance(ctx);
+        }
+    }
+
+    /// The records of a set that is to be matched. Whether nothing comes of it: then
+    /// [`Market::advance`] follows.
+    pub fn on_frozen(
+        &mut self,
+        ctx: &mut Context<'_>,
+        epoch: u64,
+        frozen: Result<Frozen, ComputeError>,
+    ) -> bool {
+        let waits = Ended { epoch, is_frozen: false };
+        let Some(ended) = self.ended.front_mut().filter(|ended| **ended == waits) else {
+            return false;
+        };
+        match frozen {
+            Ok(frozen) => {
+                ended.is_frozen = true;
+                self.epochs.freeze(ctx, epoch, frozen);
+                self.hand_out(ctx);
+                false
+            }
+            Err(error) => {
+                self.ended.pop_front();
+                failed(ctx, epoch, &error);
+                true
+            }
         }
     }
 
@@ -51,7 +86,7 @@ impl Market {
         epoch: u64,
         result: Result<Arc<Computed>, ComputeError>,
     ) -> Option<Vec<Matched>> {
-        if self.ended.front() != Some(&epoch) {
+        if self.ended.front() != Some(&Ended { epoch, is_frozen: true }) {
             return None;
         }
         self.ended.pop_front();
@@ -59,14 +94,16 @@ impl Market {
         match result {
             Ok(computed) => {
                 let found = Arc::clone(&computed.result);
-                self.epochs.complete(ctx, epoch, computed);
+                let operators = self.epochs.complete(ctx, epoch, computed);
                 ctx.out.notify(MarketNews::Computed { epoch, rows: found.rows.len() });
-                let operators = self.epochs.operators(epoch, ctx.me());
                 if operators >= usize::from(ctx.params.min_operators) {
                     matched = self.own_rows(ctx, inventory, &found.rows);
                 }
             }
-            Err(error) => failed(ctx, epoch, &error),
+            Err(error) => {
+                self.epochs.thaw(ctx, epoch);
+                failed(ctx, epoch, &error);
+            }
         }
         Some(matched)
     }
@@ -104,7 +141,7 @@ impl Market {
     /// Takes note of what is computed, once its rows are settlements, and hands out the next
     /// set.
     pub fn advance(&mut self, ctx: &mut Context<'_>) {
-        let next = self.ended.front().copied();
+        let next = self.ended.front().map(|ended| ended.epoch);
         let through = next.map_or(self.epochs.frozen_through, |epoch| epoch.saturating_sub(1));
         // The rows that bind are committed by now, so nothing is free in between.
         ctx.treasury.release_bids_through(through);
@@ -114,10 +151,18 @@ impl Market {
         ctx.conduct.fade(ctx.out, ctx.now_ms, ctx.params.epoch_ms());
         self.forget_finished(ctx);
         self.signed.retain(|_, signed| signed.epoch > through.saturating_sub(8));
-        if let Some(epoch) = next {
-            let set = self.epochs.get(epoch).map(|view| Arc::clone(&view.set));
-            ctx.out.push(Effect::Match { epoch, set: set.unwrap_or_default() });
-        }
+        self.hand_out(ctx);
+    }
+
+    /// Hands out the first set that waits, to be written or to be matched.
+    pub(super) fn hand_out(&self, ctx: &mut Context<'_>) {
+        let Some(Ended { epoch, is_frozen }) = self.ended.front().copied() else { return };
+        let set = self.epochs.get(epoch).map(|view| Arc::clone(&view.set)).unwrap_or_default();
+        ctx.out.push(if is_frozen {
+            Effect::Match { epoch, set }
+        } else {
+            Effect::Freeze { epoch, set, own: self.epochs.own(epoch) }
+        });
     }
 }
 
@@ -134,7 +179,7 @@ fn failed(ctx: &mut Context<'_>, epoch: u64, error: &ComputeError) {
 mod tests {
     use std::collections::BTreeMap;
 
-    use super::super::tests::{Empty, bid, with, written};
+    use super::super::tests::{Empty, bid, with};
     use super::*;
     use crate::book::OrderSet;
     use crate::engine::io::Event;
@@ -142,13 +187,16 @@ mod tests {
     use crate::engine::market::signing::Obstacle;
     use crate::engine::market::signing::{order_of, signs_at_ms};
     use crate::engine::market::{Circumstances, TimeInForce};
+    use crate::epoch::Root;
     use crate::epoch::{opens_at_ms, root_at_ms};
+    use crate::ids::{Key, OrderId};
     use crate::order::Order;
     use crate::reason;
     use crate::units::Window;
     use crate::wire::Verified;
+    use crate::wire::{VERSION, encode};
 
-    /// Epochs to match with their orders, and what became of epochs, by name.
+    /// Epochs that ended with their orders, and what became of epochs, by name.
     type Told = (Vec<(u64, Arc<OrderSet>)>, Vec<(u64, &'static str)>);
 
     fn effects(ctx: &mut Context<'_>) -> Told {
@@ -156,7 +204,7 @@ mod tests {
         let (mut matches, mut told) = (Vec::new(), Vec::new());
         while let Some(effect) = ctx.out.poll() {
             match effect {
-                Effect::Match { epoch, set } => matches.push((epoch, set)),
+                Effect::Freeze { epoch, set, .. } => matches.push((epoch, set)),
                 Effect::Notify(Event::Market(news)) => told.push(match news {
                     MarketNews::Computed { epoch, .. } => (epoch, "done"),
                     MarketNews::Failed { epoch, code } => (epoch, code),
@@ -199,6 +247,12 @@ mod tests {
         Computed::new(*epoch, set, ctx.params).map(Arc::new)
     }
 
+    /// Puts the orders of an epoch on disk, so that it is matched.
+    fn freeze(market: &mut Market, ctx: &mut Context<'_>, (epoch, set): &(u64, Arc<OrderSet>)) {
+        let frozen = Frozen::new(*epoch, set, &market.epochs.own(*epoch));
+        assert!(!market.on_frozen(ctx, *epoch, frozen));
+    }
+
     #[test]
     fn between_an_end_and_its_result_nothing_joins_and_nothing_is_signed() {
         with(&[], |ctx, epoch| {
@@ -222,6 +276,8 @@ mod tests {
             assert_eq!(market.signed_for(epoch + 1).count(), 0);
             assert!(ctx.treasury.reserved_sat() > 0, "coins stay reserved until the result");
             let result = computed(ctx, &handed);
+            assert!(market.on_matched(ctx, &mut Empty, epoch, result.clone()).is_none());
+            freeze(&mut market, ctx, &handed);
             assert!(market.on_matched(ctx, &mut Empty, epoch, result.clone()).is_some());
             market.advance(ctx);
             assert_eq!(ctx.treasury.reserved_sat(), 0);
@@ -282,34 +338,117 @@ mod tests {
             let early = computed(ctx, &(first + 1, Arc::clone(&handed.1)));
             assert!(market.on_matched(ctx, &mut Empty, first + 1, early).is_none());
             let result = computed(ctx, &handed);
+            freeze(&mut market, ctx, &handed);
             assert!(market.on_matched(ctx, &mut Empty, first, result).is_some());
             market.advance(ctx);
             assert_eq!(market.epochs.computed_through, first);
-            assert_eq!(effects(ctx).0[0].0, first + 1);
-            // One that fails is told and passed.
+            let handed = effects(ctx).0.remove(0);
+            assert_eq!(handed.0, first + 1);
+            freeze(&mut market, ctx, &handed);
+            // One that fails is told, passed and forgotten.
             let lost = Err(ComputeError::Lost);
             assert!(market.on_matched(ctx, &mut Empty, first + 1, lost).is_some());
             market.advance(ctx);
             assert_eq!(market.epochs.computed_through, first + 2);
             assert_eq!(effects(ctx), (Vec::new(), vec![(first + 1, "epoch.lost")]));
+            assert!(market.epochs.frozen().is_empty());
         });
     }
 
+    /// A bid of this node and one of a stranger, and the journal when the epoch has ended and
+    /// its orders are on disk, if they are to be.
+    fn ended(ctx: &mut Context<'_>, epoch: u64, is_frozen: bool) -> (Arc<OrderSet>, Vec<Record>) {
+        let (mut market, mut journal) = (begun(ctx), BTreeMap::new());
+        place(&mut market, ctx);
+        let other = strange(ctx, epoch);
+        let root = Root { v: VERSION, epoch, root: [1; 32], count: 1 };
+        let root = Keys::new([9; 32], [9; 32]).sign(root, ctx.params);
+        market.epochs.insert(other);
+        market.epochs.on_root(ctx, Key([7; 32]), &encode(root.envelope()));
+        ctx.now_ms = opens_at_ms(epoch + 1, ctx.params);
+        market.on_tick(ctx, &Empty);
+        let handed = drained(ctx, &mut journal).remove(0);
+        if is_frozen {
+            freeze(&mut market, ctx, &handed);
+            drained(ctx, &mut journal);
+        }
+        ctx.treasury.release_bids_through(u64::MAX);
+        (handed.1, journal.into_values().collect())
+    }
+
     #[test]
-    fn a_life_that_ends_before_the_result_leaves_the_epoch_missed_and_unsigned() {
+    fn a_life_that_ends_before_the_orders_are_on_disk_leaves_the_epoch_missed_and_unsigned() {
         with(&[], |ctx, epoch| {
-            let mut market = begun(ctx);
-            place(&mut market, ctx);
-            let records = written(ctx);
-            ctx.now_ms = opens_at_ms(epoch + 1, ctx.params);
-            market.on_tick(ctx, &Empty);
-            assert_eq!(effects(ctx).0.len(), 1);
+            let (_, records) = ended(ctx, epoch, false);
             let mut next = Market::default();
             next.load(ctx, &records).unwrap();
             next.on_tick(ctx, &Empty);
             assert!(effects(ctx).0.is_empty(), "half a set is not matched");
             assert!(next.closed_epochs.contains(epoch));
             assert_eq!(next.epochs.computed_through, epoch);
+            assert_eq!(ctx.treasury.reserved_sat(), 0);
+        });
+    }
+
+    #[test]
+    fn a_life_that_ends_before_the_result_is_followed_by_one_that_matches_the_same_orders() {
+        with(&[], |ctx, epoch| {
+            let (set, records) = ended(ctx, epoch, true);
+            let mut next = Market::default();
+            next.load(ctx, &records).unwrap();
+            let handed = match ctx.out.poll() {
+                Some(Effect::Match { epoch, set }) => (epoch, set),
+                other => panic!("{other:?}"),
+            };
+            assert_eq!((handed.0, handed.1.root()), (epoch, set.root()));
+            assert_eq!(next.epochs.computed_through, epoch - 1);
+            assert_eq!(next.signed_for(epoch).count(), 1, "what it signed is known");
+            assert!(ctx.treasury.reserved_sat() > 0, "and its coins are reserved");
+            assert_eq!(next.epochs.operators(epoch, ctx.me()), 1, "roots heard then count");
+            let result = computed(ctx, &handed);
+            assert!(next.on_matched(ctx, &mut Empty, epoch, result).is_some());
+            next.advance(ctx);
+            assert_eq!(ctx.treasury.reserved_sat(), 0);
+            assert_eq!(next.epochs.computed_through, epoch);
+        });
+    }
+
+    #[test]
+    fn an_epoch_that_ended_long_before_a_start_is_forgotten() {
+        with(&[], |ctx, epoch| {
+            let (_, records) = ended(ctx, epoch, true);
+            for (later, is_matched) in [(0, false), (1, true), (2, true), (3, false)] {
+                ctx.now_ms = opens_at_ms(epoch + later, ctx.params);
+                let mut next = Market::default();
+                next.load(ctx, &records).unwrap();
+                ctx.out.flush();
+                let effects: Vec<Effect> = std::iter::from_fn(|| ctx.out.poll()).collect();
+                let matches = |effect: &Effect| matches!(effect, Effect::Match { .. });
+                assert_eq!(effects.iter().any(matches), is_matched, "{later}");
+                if !is_matched {
+                    let deleted = |effect: &Effect| match effect {
+                        Effect::Persist { records, .. } => records.len(),
+                        _ => 0,
+                    };
+                    let deleted: usize = effects.iter().map(deleted).sum();
+                    assert_eq!(deleted, 3, "head, the other's order and the own one: {later}");
+                }
+                ctx.treasury.release_bids_through(u64::MAX);
+            }
+        });
+    }
+
+    #[test]
+    fn orders_of_this_node_are_written_once() {
+        with(&[], |ctx, epoch| {
+            let (set, records) = ended(ctx, epoch, true);
+            let own: Vec<OrderId> = set.ids_of(&ctx.me()).collect();
+            let signed = encode(set.get(&own[0]).unwrap().envelope());
+            let holds = |record: &&Record| {
+                let value = record.value.as_deref().unwrap_or_default();
+                value.windows(signed.len()).any(|part| part == signed)
+            };
+            assert_eq!(records.iter().filter(holds).count(), 1);
         });
     }
 
@@ -325,7 +464,7 @@ mod tests {
         let mut matches = Vec::new();
         while let Some(effect) = ctx.out.poll() {
             match effect {
-                Effect::Match { epoch, set } => matches.push((epoch, set)),
+                Effect::Freeze { epoch, set, .. } => matches.push((epoch, set)),
                 Effect::Persist { records, .. } => {
                     for record in records {
                         journal.insert((record.table, record.key.clone()), record);
@@ -351,6 +490,7 @@ mod tests {
             ctx.now_ms = signs_at_ms(ctx.me(), ahead, ctx.params);
             market.on_tick(ctx, &Empty);
             let ended = drained(ctx, &mut journal).remove(0);
+            freeze(&mut market, ctx, &ended);
             let result = computed(ctx, &ended);
             market.on_matched(ctx, &mut Empty, epoch, result).unwrap();
             market.advance(ctx);

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use super::archive;
-use super::records::Parts;
 use crate::book::OrderSet;
 use crate::engine::kernel::{Record, RecordTooLarge};
 use crate::epoch::{EpochResult, compute};
@@ -16,7 +15,7 @@ pub enum ComputeError {
     /// The set broke a bound that admission should have kept.
     #[error(transparent)]
     Match(#[from] MatchError),
-    /// The result could not be read back.
+    /// The orders or the result could not be read back.
     #[error(transparent)]
     Record(#[from] RecordTooLarge),
     /// The computation ended without an answer.
@@ -40,16 +39,16 @@ impl ComputeError {
     }
 }
 
-/// A computed epoch: its result, and the records of it and its orders, ready to be written.
+/// A computed epoch: its result, and the records of its parts, ready to be written.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Computed {
     pub(super) result: Arc<EpochResult>,
     pub(super) records: Vec<Record>,
-    pub(super) parts: Parts,
+    pub(super) parts: u32,
 }
 
 impl Computed {
-    /// Matches a set and encodes what the journal keeps of it. Takes up to seconds: a shell
+    /// Matches a set and encodes what the journal keeps of the result. Takes up to seconds: a shell
     /// calls it on a thread of its own.
     ///
     /// # Errors
@@ -57,7 +56,7 @@ impl Computed {
     pub fn new(epoch: u64, set: &OrderSet, params: &Params) -> Result<Self, ComputeError> {
         let result = compute(epoch, set, params)?;
         let mut records = Vec::new();
-        let parts = archive::encode(&result, set, &mut records)?;
+        let parts = archive::encode_result(&result, &mut records)?;
         Ok(Self { result: Arc::new(result), records, parts })
     }
 

@@ -1,16 +1,16 @@
 //! Order sets, heard roots and results of recent epochs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::archive::{self, ArchivedEpoch};
+use super::SignedOrder;
+use super::archive::{self, ArchivedEpoch, Own, order_key};
 use super::computed::Computed;
-use super::records::{OrderV1, Parts};
+use super::frozen::Frozen;
+use super::records::{EpochV1, FrozenV1, OrderV1, Parts};
 use crate::book::{Inserted, OrderSet};
 use crate::engine::io::{Effect, Topic};
-use crate::engine::kernel::{
-    Cause, Context, Judged, Record, Table, Unreadable, gossip_envelope, judge, records,
-};
+use crate::engine::kernel::{Context, Judged, Record, Table, Unreadable, gossip_envelope, judge};
 use crate::epoch::{EpochResult, Root, epoch_at, opens_at_ms};
 use crate::ids::{Key, OrderId};
 use crate::limits::{EPOCHS_IN_MEMORY, EPOCHS_KEPT, ROOTS_PER_EPOCH};
@@ -56,6 +56,10 @@ pub struct Epochs {
     views: BTreeMap<u64, EpochView>,
     /// Epochs on disk, with the number of their records.
     archived: BTreeMap<u64, Parts>,
+    /// Epochs that ended, whose orders are on disk and whose result is not.
+    frozen: BTreeMap<u64, FrozenV1>,
+    /// Orders of this node that are on disk, by epoch.
+    own: BTreeMap<u64, BTreeSet<OrderId>>,
     /// Every epoch up to here is computed or was missed.
     pub computed_through: u64,
     /// Every epoch up to here has ended: its set is what it is.
@@ -107,18 +111,59 @@ impl Epochs {
             self.discard(ctx, epoch, view);
         }
         for (epoch, parts) in self.archived.split_off(&open.saturating_add(1)) {
-            archive::delete(ctx.out, epoch, parts);
+            self.delete(ctx, epoch, parts);
+        }
+        while let Some(epoch) = self.frozen.first_key_value().map(|(epoch, _)| *epoch) {
+            self.thaw(ctx, epoch);
         }
     }
 
     /// Lets go of an epoch in memory.
-    fn discard(&self, ctx: &mut Context<'_>, epoch: u64, view: EpochView) {
+    fn discard(&mut self, ctx: &mut Context<'_>, epoch: u64, view: EpochView) {
         if view.result.is_none() {
-            for id in view.set.ids_of(&ctx.me()) {
-                ctx.out.delete(Table::Order, &order_key(epoch, &id));
-            }
+            let own = self.own.remove(&epoch).unwrap_or_default();
+            archive::delete_orders(ctx.out, epoch, 0, &own);
         }
         ctx.out.push(Effect::Discard { set: view.set });
+    }
+
+    fn delete(&mut self, ctx: &mut Context<'_>, epoch: u64, parts: Parts) {
+        let own = self.own.remove(&epoch).unwrap_or_default();
+        archive::delete(ctx.out, epoch, parts, &own);
+    }
+
+    /// Epochs whose orders are on disk, and which have no result.
+    pub(super) fn frozen(&self) -> Vec<u64> {
+        self.frozen.keys().copied().collect()
+    }
+
+    /// Orders of this node in an epoch that are on disk.
+    pub(super) fn own(&self, epoch: u64) -> BTreeSet<OrderId> {
+        self.own.get(&epoch).cloned().unwrap_or_default()
+    }
+
+    /// Journals the orders of others in an epoch that ended: with those of this node it can be
+    /// matched by the next life too.
+    pub(super) fn freeze(&mut self, ctx: &mut Context<'_>, epoch: u64, frozen: Frozen) {
+        let Some(view) = self.views.get(&epoch) else { return };
+        let early = view.early_roots.keys().filter(|key| view.set.has_owner(key));
+        let known = view.roots.keys().chain(early).filter(|key| **key != ctx.me()).count();
+        let head = FrozenV1 {
+            count: number(view.set.len()),
+            parts: frozen.parts,
+            operators: number(known),
+        };
+        ctx.out.extend(frozen.records);
+        ctx.out.store(&epoch.to_be_bytes(), &head);
+        self.frozen.insert(epoch, head);
+    }
+
+    /// Forgets an epoch that gets no result.
+    pub(super) fn thaw(&mut self, ctx: &mut Context<'_>, epoch: u64) {
+        let Some(head) = self.frozen.remove(&epoch) else { return };
+        let own = self.own.remove(&epoch).unwrap_or_default();
+        archive::delete_orders(ctx.out, epoch, head.parts, &own);
+        ctx.out.delete(Table::Frozen, &epoch.to_be_bytes());
     }
 
     /// Distinct valid orders seen in this life, own ones included.
@@ -127,20 +172,15 @@ impl Epochs {
         self.orders_seen
     }
 
-    /// Restores state from the journal.
+    /// Restores state from the journal; returns the orders of this node.
     ///
     /// # Errors
     /// The first that cannot be read.
-    pub(super) fn load(&mut self, ctx: &Context<'_>, all: &[Record]) -> Result<(), Unreadable> {
-        for found in records::<OrderV1>(all) {
-            let (record, OrderV1(envelope)) = found?;
-            let order = Verified::<Order>::from_own_journal(envelope, ctx.params.magic)
-                .map_err(|_| record.unreadable(Cause::Content))?;
-            if record.key != order_key(order.epoch, &OrderId(order.id())) {
-                return Err(record.unreadable(Cause::Key));
-            }
-            self.set_mut(order.epoch).insert(order);
-        }
+    pub(super) fn load(
+        &mut self,
+        ctx: &Context<'_>,
+        all: &[Record],
+    ) -> Result<Vec<(OrderId, SignedOrder)>, Unreadable> {
         let loaded = archive::load(all, ctx.params.magic)?;
         for (epoch, ArchivedEpoch { set, result }) in loaded.recent {
             let view = self.views.entry(epoch).or_default();
@@ -148,16 +188,41 @@ impl Epochs {
             view.result = Some(result);
         }
         self.archived = loaded.parts;
-        Ok(())
+        for (epoch, (head, set)) in loaded.frozen {
+            self.views.entry(epoch).or_default().set = Arc::new(set);
+            self.frozen.insert(epoch, head);
+        }
+        let mut own = Vec::new();
+        for Own { order, signed } in loaded.own {
+            let (epoch, id) = (order.epoch, OrderId(order.id()));
+            self.own.entry(epoch).or_default().insert(id);
+            if !self.archived.contains_key(&epoch) && !self.frozen.contains_key(&epoch) {
+                self.set_mut(epoch).insert(order);
+            }
+            own.push((id, signed));
+        }
+        Ok(own)
     }
 
     fn set_mut(&mut self, epoch: u64) -> &mut OrderSet {
         Arc::make_mut(&mut self.views.entry(epoch).or_default().set)
     }
 
-    pub(super) fn insert_own(&mut self, ctx: &mut Context<'_>, order: Verified<Order>) {
-        let key = order_key(order.epoch, &OrderId(order.id()));
-        ctx.out.store(&key, &OrderV1(order.envelope().clone()));
+    pub(super) fn insert_own(
+        &mut self,
+        ctx: &mut Context<'_>,
+        order: Verified<Order>,
+        signed: &SignedOrder,
+    ) {
+        let (epoch, id) = (order.epoch, OrderId(order.id()));
+        let record = OrderV1 {
+            envelope: order.envelope().clone(),
+            standing: signed.standing,
+            rectangle: signed.rectangle.clone(),
+            reserved_sat: signed.reserved_sat,
+        };
+        ctx.out.store(&order_key(epoch, &id), &record);
+        self.own.entry(epoch).or_default().insert(id);
         self.insert(order);
     }
 
@@ -272,12 +337,22 @@ impl Epochs {
     /// Other traders whose roots of an epoch were heard.
     #[must_use]
     pub fn operators(&self, epoch: u64, me: Key) -> usize {
-        self.views.get(&epoch).map_or(0, |view| view.roots.keys().filter(|key| **key != me).count())
+        let roots = |view: &EpochView| view.roots.keys().filter(|key| **key != me).count();
+        let heard = self.views.get(&epoch).map_or(0, roots);
+        // An earlier life may have heard more.
+        let before = self.frozen.get(&epoch).and_then(|head| usize::try_from(head.operators).ok());
+        heard.max(before.unwrap_or(0))
     }
 
-    /// Takes the result of an epoch, and journals it with its orders.
-    pub(super) fn complete(&mut self, ctx: &mut Context<'_>, epoch: u64, computed: Arc<Computed>) {
-        let Some(view) = self.views.get_mut(&epoch) else { return };
+    /// Takes the result of an epoch, and journals it: its orders are on disk.
+    /// Returns how many other traders were heard.
+    pub(super) fn complete(
+        &mut self,
+        ctx: &mut Context<'_>,
+        epoch: u64,
+        computed: Arc<Computed>,
+    ) -> usize {
+        let Some(view) = self.views.get_mut(&epoch) else { return 0 };
         for (signer, root) in std::mem::take(&mut view.early_roots) {
             if view.set.has_owner(&signer) {
                 view.roots.entry(signer).or_insert(root);
@@ -285,13 +360,15 @@ impl Epochs {
         }
         // Only a simulator shares it: elsewhere nothing is copied.
         let Computed { result, records, parts } = Arc::unwrap_or_clone(computed);
+        view.result = Some(Arc::clone(&result));
+        let operators = self.operators(epoch, ctx.me());
+        let orders = self.frozen.remove(&epoch).map_or(0, |head| head.parts);
+        let parts = Parts { orders, result: parts };
         ctx.out.extend(records);
-        // They stand among the orders of the epoch now.
-        for id in view.set.ids_of(&ctx.me()) {
-            ctx.out.delete(Table::Order, &order_key(epoch, &id));
-        }
+        ctx.out.store(&epoch.to_be_bytes(), &EpochV1 { head: result.head(), parts });
+        ctx.out.delete(Table::Frozen, &epoch.to_be_bytes());
         self.archived.insert(epoch, parts);
-        view.result = Some(result);
+        operators
     }
 
     /// Keeps the last epochs only: a few in memory, more of them on disk.
@@ -303,7 +380,7 @@ impl Epochs {
         }
         while self.archived.len() > EPOCHS_KEPT {
             let Some((epoch, parts)) = self.archived.pop_first() else { break };
-            archive::delete(ctx.out, epoch, parts);
+            self.delete(ctx, epoch, parts);
         }
     }
 
@@ -314,7 +391,7 @@ impl Epochs {
     }
 }
 
-/// Key of an order's record: epoch and id.
-fn order_key(epoch: u64, id: &OrderId) -> Vec<u8> {
-    [epoch.to_be_bytes().as_slice(), &id.0].concat()
+/// Fewer than 2^32, see [`crate::limits::ORDERS_PER_EPOCH`].
+fn number(count: usize) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
 }

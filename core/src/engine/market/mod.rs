@@ -12,6 +12,7 @@ pub mod depth;
 mod drafts;
 pub mod epochs;
 mod finished;
+mod frozen;
 mod gossip;
 pub mod inventory;
 mod messages;
@@ -28,6 +29,7 @@ use std::collections::{BTreeMap, VecDeque};
 pub use computed::{ComputeError, Computed};
 pub use conditions::{Circumstances, Judgement};
 pub use epochs::{EpochView, Epochs, Lack};
+pub use frozen::Frozen;
 pub use inventory::Inventory;
 pub use messages::{MarketCommand, MarketNews};
 pub use rows::Matched;
@@ -36,7 +38,7 @@ pub use signing::Obstacle;
 pub use spec::{OrderSpec, TimeInForce};
 pub use standing::{Standing, StandingState};
 
-use self::closing::is_ahead;
+use self::closing::{Ended, is_ahead};
 use self::drafts::Drafts;
 use self::records::StandingV1;
 use super::io::{Done, Effect, Refusal};
@@ -58,6 +60,8 @@ pub struct SignedOrder {
     pub epoch: u64,
     pub rectangle: Option<Rectangle>,
     pub features: u64,
+    /// What a bid may cost, sat.
+    pub reserved_sat: u64,
 }
 
 /// Standing orders, epochs and their results.
@@ -78,7 +82,7 @@ pub struct Market {
     /// Standing orders were signed again for every epoch up to here.
     resigned_through: u64,
     /// Epochs that ended and have no result yet, oldest first: the first is being computed.
-    ended: VecDeque<u64>,
+    ended: VecDeque<Ended>,
     /// Whom nothing was signed towards last time, the worst first.
     denied: Vec<Key>,
     clock: ClockCheck,
@@ -98,18 +102,12 @@ impl Market {
             let id = StandingId(record.key_array()?);
             self.standing.insert(id, standing.with_id(id));
         }
-        self.epochs.load(ctx, all)?;
+        let own = self.epochs.load(ctx, all)?;
         self.signed_epochs = SignedEpochs::load(all)?;
         self.closed_epochs = self.signed_epochs.clone();
         self.nonce = ctx.counter(NONCE);
         let now_epoch = epoch_at(ctx.now_ms, ctx.params);
-        // What ended meanwhile was missed, also where it waited for its result. The orders of
-        // others and the roots heard are on disk only with the result: written before it, an
-        // epoch of 100,000 orders would cost the loop 60 MB, and fetched anew from peers it would
-        // be a set that this node has not voted for. Nothing is owed: no terms were signed, and
-        // the counterparty's request ends as `trade.no_agreement`.
-        self.epochs.computed_through = now_epoch.saturating_sub(1);
-        self.epochs.frozen_through = self.epochs.computed_through;
+        self.resume(ctx, now_epoch, own);
         let latest = self.signed_epochs.last().max(self.epochs.latest());
         if latest.is_some_and(|latest| is_ahead(latest, now_epoch)) {
             self.set_back(ctx, now_epoch);

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::Rectangle;
 use super::spec::{OrderSpec, TimeInForce};
 use super::standing::{Standing, StandingState};
 use crate::engine::kernel::{Stored, Table};
@@ -109,9 +110,16 @@ impl StandingV1 {
     }
 }
 
-/// A signed order of this node in an epoch without a result; its key is epoch and id.
+/// A signed order of this node, and what it promises; its key is epoch and id.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct OrderV1(pub Envelope);
+pub struct OrderV1 {
+    pub envelope: Envelope,
+    pub(super) standing: StandingId,
+    /// What an ask stands for.
+    pub(super) rectangle: Option<Rectangle>,
+    /// What a bid may cost.
+    pub(super) reserved_sat: u64,
+}
 
 impl Stored for OrderV1 {
     const TABLE: Table = Table::Order;
@@ -136,8 +144,24 @@ impl Stored for EpochV1 {
     const TABLE: Table = Table::Epoch;
 }
 
-/// Some orders of a computed epoch as they were received, ascending by id; its key is epoch and
-/// number.
+/// An epoch that ended: what stands on disk of its orders until it is computed; its key is the
+/// epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FrozenV1 {
+    /// Orders, those of this node included.
+    pub(super) count: u32,
+    /// Records with orders of others.
+    pub(super) parts: u32,
+    /// Other traders whose roots had been heard.
+    pub(super) operators: u32,
+}
+
+impl Stored for FrozenV1 {
+    const TABLE: Table = Table::Frozen;
+}
+
+/// Some orders of an epoch that ended as they were received, ascending by id, without those of
+/// this node; its key is epoch and number.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OrdersV1(pub Vec<Envelope>);
 

@@ -237,6 +237,7 @@ impl Market {
             epoch,
             rectangle: None,
             features: standing.spec.features,
+            reserved_sat: needed,
         };
         self.begin(ctx, &standing.spec, qty, window, signed);
     }
@@ -276,6 +277,7 @@ impl Market {
                 epoch,
                 rectangle: Some((units, window)),
                 features: standing.spec.features,
+                reserved_sat: 0,
             };
             self.begin(ctx, &standing.spec, qty, window, signed);
         }
@@ -331,7 +333,7 @@ impl Market {
         if drafts.is_empty() {
             return;
         }
-        // On disk before anything signed leaves: after a restart this epoch is over for us.
+        // On disk before anything signed leaves: after a restart nothing is added to it.
         ctx.set_counter(super::NONCE, self.nonce);
         self.signed_epochs.add(ctx, epoch);
         let mut orders = Vec::with_capacity(drafts.len());
@@ -344,8 +346,8 @@ impl Market {
                 standing.note = None;
                 ctx.out.store(&standing.id.0, &StandingV1::from(&*standing));
             }
+            self.epochs.insert_own(ctx, order.clone(), &signed);
             self.signed.insert(id, signed);
-            self.epochs.insert_own(ctx, order.clone());
             orders.push(order);
         }
         for bytes in pack(&orders) {
