@@ -51,6 +51,20 @@ impl ChainError {
         Self::Rejected { kind: RejectKind::of(message), message: clean(message) }
     }
 
+    /// Whether a transaction may be on its way although handing it over ended like this. A server
+    /// that answers with an error of its own has not taken it.
+    pub fn may_have_sent(&self) -> bool {
+        match self {
+            Self::Unreachable(_) | Self::Malformed(_) => true,
+            Self::Unauthorized(_)
+            | Self::WarmingUp(_)
+            | Self::Rejected { .. }
+            | Self::WrongNetwork { .. }
+            | Self::Rpc { .. }
+            | Self::Pruned => false,
+        }
+    }
+
     /// The stable reason code.
     pub fn code(&self) -> &'static str {
         match self {
@@ -192,6 +206,23 @@ mod tests {
         ];
         for (words, code) in table {
             assert_eq!(ChainError::rejected(words).code(), code, "{words}");
+        }
+    }
+
+    /// A server that has taken a transaction and died before its answer looks like one that
+    /// was never reached.
+    #[test]
+    fn only_an_answer_says_that_a_transaction_was_not_sent() {
+        let text = String::new;
+        for (error, expected) in [
+            (ChainError::Unreachable(text()), true),
+            (ChainError::Malformed(text()), true),
+            (ChainError::rejected("dust"), false),
+            (ChainError::Rpc { code: -22, message: text() }, false),
+            (ChainError::Unauthorized(text()), false),
+            (ChainError::WarmingUp(text()), false),
+        ] {
+            assert_eq!(error.may_have_sent(), expected, "{error:?}");
         }
     }
 

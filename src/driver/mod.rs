@@ -25,7 +25,7 @@ use bitcoin::{Address, OutPoint, ScriptBuf, Transaction, Txid};
 use crate::chain::{Behind, ChainUpdate, Relevant, WatchFull, Watcher};
 use crate::store::StoreError;
 use crate::wallet::{Amounts, Payment, PayoutDescriptor, Wallet, WalletError};
-use capex_core::engine::io::{Funding, WalletFacts};
+use capex_core::engine::io::{Funding, Unsent, WalletFacts};
 use capex_core::engine::kernel::{Halt, Payout};
 use capex_core::engine::register::RegisterCommand;
 use capex_core::engine::{Effect, Engine, Input, Record, Timer};
@@ -485,7 +485,7 @@ impl Driver {
         &mut self,
         shell: &mut impl Shell,
         tx: &Transaction,
-        result: Result<(), String>,
+        result: Result<(), Unsent>,
     ) {
         if result.is_ok() {
             // Change of an own funding can be spent before it confirms.

@@ -8,6 +8,7 @@ use bitcoin::Transaction;
 use tokio::sync::mpsc;
 
 use crate::chain::{ChainError, ChainSource, ChainUpdate, TxSender};
+use capex_core::engine::io::Unsent;
 
 /// Transactions that wait to be sent. More than a node has open settlements only means that
 /// the server hangs, and every new tip tries again.
@@ -39,8 +40,8 @@ pub(super) enum ChainEvent {
     Update(Box<ChainUpdate>),
     Broadcasted {
         tx: Box<Transaction>,
-        /// Sent, or the source's words.
-        result: Result<(), String>,
+        /// Sent, or why that is not known.
+        result: Result<(), Unsent>,
     },
     /// The source does not answer, and why.
     Down(ChainError),
@@ -134,7 +135,10 @@ async fn send(
 ) {
     while let Some(tx) = sends.recv().await {
         let sent = sender.broadcast(&tx).await;
-        let result = sent.map(|_| ()).map_err(|error| error.to_string());
+        let result = sent.map(|_| ()).map_err(|error| match error.may_have_sent() {
+            true => Unsent::NoAnswer(error.to_string()),
+            false => Unsent::Refused(error.to_string()),
+        });
         if events.send(ChainEvent::Broadcasted { tx, result }).await.is_err() {
             return;
         }

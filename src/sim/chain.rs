@@ -8,6 +8,7 @@ use super::queue::{Happening, NodeId};
 use super::world::World;
 use crate::chain::ChainUpdate;
 use crate::chain::devchain::{Devchain, Fees, faucet_script};
+use capex_core::engine::io::Unsent;
 
 /// Chain blocks come this much earlier or later than the network's mean, ms.
 const BLOCK_JITTER_MS: u64 = 100;
@@ -19,6 +20,8 @@ pub(super) enum Source {
     Honest,
     /// It answers, but nothing new reaches it and nothing leaves it.
     Stale,
+    /// It passes on what it is handed, and neither says so nor shows anything new.
+    Silent,
     /// It shows a branch of its own on which nothing is ever confirmed, and keeps what it is
     /// handed. Half its lies are true: every block below the fork.
     Lying(Box<Devchain>),
@@ -41,7 +44,7 @@ impl Node {
         let cursor = &mut self.life.as_mut()?.body.cursor;
         match &self.source {
             Source::Honest => cursor.changes(chain),
-            Source::Stale => None,
+            Source::Stale | Source::Silent => None,
             Source::Lying(lie) => cursor.changes(lie),
         }
     }
@@ -110,6 +113,12 @@ impl World {
         self.nodes[node].source = Source::Stale;
     }
 
+    /// A node's source answers nothing any more, but hears.
+    pub fn silence_source(&mut self, node: NodeId) {
+        self.heal_source(node);
+        self.nodes[node].source = Source::Silent;
+    }
+
     /// A node's source shows from now on a branch that confirms nothing.
     pub fn deceive(&mut self, node: NodeId) {
         self.heal_source(node);
@@ -142,10 +151,16 @@ impl World {
         let sent = match &mut self.nodes[node].source {
             Source::Honest => self.chain.submit_tx(tx.clone()),
             Source::Stale => Ok(tx.compute_txid()),
+            Source::Silent => {
+                let _ = self.chain.submit_tx(tx.clone());
+                let result = Err(Unsent::NoAnswer("the source is silent".to_owned()));
+                self.drive(node, |driver, here| driver.on_broadcasted(here, tx, result));
+                return;
+            }
             Source::Lying(lie) => lie.submit_tx(tx.clone()),
         };
         let result = match sent {
-            Err(reject) if !reject.is_already_known() => Err(reject.to_string()),
+            Err(reject) if !reject.is_already_known() => Err(Unsent::Refused(reject.to_string())),
             _ => Ok(()),
         };
         self.drive(node, |driver, here| driver.on_broadcasted(here, tx, result));

@@ -29,6 +29,11 @@ fn that_stands_still() {
 }
 
 #[test]
+fn that_only_hears() {
+    play(93, "only hears", World::silence_source);
+}
+
+#[test]
 fn that_lies() {
     play(92, "lies", World::deceive);
 }

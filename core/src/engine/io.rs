@@ -148,6 +148,25 @@ pub struct WalletFacts {
     pub payout: Payout,
 }
 
+/// Why a broadcast is not known to have gone out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unsent {
+    /// The source did not take the transaction, in its words: by this try it went nowhere.
+    Refused(String),
+    /// The source did not say: it may have sent the transaction.
+    NoAnswer(String),
+}
+
+impl Unsent {
+    /// The source's words, or what happened to it.
+    #[must_use]
+    pub fn words(&self) -> &str {
+        match self {
+            Self::Refused(words) | Self::NoAnswer(words) => words,
+        }
+    }
+}
+
 /// A funding transaction that the wallet signed, locked and journaled.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Funding {
@@ -234,8 +253,8 @@ pub enum Input {
     /// Answer to `Effect::Broadcast`.
     Broadcasted {
         txid: Txid,
-        /// In the mempool or chain, or the source's words.
-        result: Result<(), String>,
+        /// In the mempool or chain, or why that is not known.
+        result: Result<(), Unsent>,
     },
     /// Answer to `Effect::Freeze`.
     Frozen {

@@ -98,6 +98,9 @@ pub(super) const FAMILIES: &[Family] = &[
         "fund.not_sent": Rejected, Peer, "the buyer sent no payment in time";
         "fund.pays_not_the_contract": Rejected, Peer,
             "the transaction does not pay the contract of the terms";
+        "fund.undecided": Rejected, Nobody,
+            "the provider does not know yet whether the payment it was shown has been sent",
+            "wait until the chain shows it, or the provider has given it up";
         "fund.uneconomical": Rejected, Local,
             "all fees of the trade come to more than the owner of the bid accepts to lose",
             "wait for lower fees, or accept more with --max-fee and `max_fee_share`";

@@ -20,7 +20,7 @@ use super::check::{self, Agreement, CheckError, Expected, Now};
 use super::deadline::Deadline;
 use super::objects::{Row, TermsRequest, Transfer};
 use super::rails::Rail;
-use super::rails::chain::facts::{ContractFacts, Facts};
+use super::rails::chain::facts::{ContractFacts, Facts, FundFact};
 use super::rails::chain::fees;
 use super::rails::chain::timelock::Timelocks;
 use super::rails::chain::transaction::{KnownTx, OwnTx};
@@ -326,7 +326,7 @@ impl Payment {
     }
 
     fn is_fund_seen(&self) -> bool {
-        self.own().any(|(_, facts)| facts.fund.as_ref().is_some_and(|fund| fund.seen))
+        self.own().any(|(_, facts)| facts.fund.as_ref().is_some_and(FundFact::is_seen))
     }
 
     /// Whether the funding confirmed early enough to be claimed.

@@ -7,7 +7,8 @@
 //!
 //! The registrar locks one (certificate, seq) for one Terms and frees it only on evidence:
 //! the buyer's word, its elapsed consent, or a final refund; never by a clock alone while
-//! money is locked. It moves the certificate by itself once a claim is in a block. Whether
+//! money is locked, or may be: a funding that was handed to the chain source and not refused
+//! keeps the lock as long as one that is known. It moves the certificate by itself once a claim is in a block. Whether
 //! a certificate may be locked at all is known to the provider's register.
 
 use bitcoin::hashes::Hash;
@@ -172,13 +173,43 @@ impl Registrar {
     #[must_use]
     pub fn due(&self, now: Now<'_>, sure: bool) -> Step {
         match self.state {
-            State::Locked if sure && now.ms >= self.consent.release_at_ms => {
-                Step::Release { code: "fund.not_sent", evidence: Some(self.consent.accept_id) }
-            }
-            State::Locked if self.facts.any_unseen() => Step::BroadcastFund,
+            State::Locked => self.due_locked(now, sure),
             State::Funded => self.due_funded(now, sure),
-            State::Locked | State::Activated { .. } | State::Released { .. } => Step::Wait,
+            State::Activated { .. } | State::Released { .. } => Step::Wait,
         }
+    }
+
+    /// The consent frees a lock without a funding, and one whose funding the own chain source
+    /// refused: what never left this node is nowhere, since no buyer sends it unacknowledged.
+    /// One without an answer may be in mempools that this node does not see, and its seller be
+    /// paid by it: the lock outlasts it.
+    ///
+    /// A stranger gains nothing by that. It cannot silence a provider's chain source, and while
+    /// that is down no funding is taken. Where it fails in between, the units of one lock for
+    /// each key without a paid sale stay out of the market until `F + g`: 8 chain blocks for a
+    /// small sale, 42 for a large one, no longer than for coins that exist.
+    fn due_locked(&self, now: Now<'_>, sure: bool) -> Step {
+        let heights = self.heights(now);
+        let evidence = Some(self.consent.accept_id);
+        if self.facts.any_undecided() {
+            if sure && now.tip >= heights.release_at() {
+                return Step::Release { code: "fund.not_confirmed", evidence };
+            }
+        } else if sure && now.ms >= self.consent.release_at_ms {
+            return Step::Release { code: "fund.not_sent", evidence };
+        }
+        if now.tip < heights.cancel_at() && self.facts.any_unseen() {
+            return Step::BroadcastFund;
+        }
+        Step::Wait
+    }
+
+    /// Whether it can be said that the funders let the lock lapse: not as long as their payment
+    /// may be where this node does not see it.
+    #[must_use]
+    pub fn is_lapsed(&self) -> bool {
+        let State::Released { code } = &self.state else { return false };
+        (code == "fund.not_sent" || code == "fund.not_confirmed") && !self.facts.any_undecided()
     }
 
     fn due_funded(&self, now: Now<'_>, sure: bool) -> Step {
@@ -239,12 +270,13 @@ impl Registrar {
         }
     }
 
-    /// Takes note of a funding, which counts from when the own chain source has accepted it:
-    /// until then the lock goes with the consent. Returns whether that is news.
+    /// Takes note of a funding, which counts from when the own chain source has been asked about
+    /// it and has not refused it: until then the lock goes with the consent. Returns whether that
+    /// is news.
     ///
     /// # Errors
-    /// `lock.released`, `chain.down`, `fund.already_acknowledged`,
-    /// `fund.pays_not_the_contract`, or why it can no longer confirm in time.
+    /// `lock.released`, `chain.down`, `fund.already_acknowledged`, `fund.undecided`: another is
+    /// on its way; `fund.pays_not_the_contract`, or why it can no longer confirm in time.
     pub fn fund(&mut self, now: Now<'_>, rail: &Rail, tx: &KnownTx) -> Result<bool, Refused> {
         if matches!(self.state, State::Released { .. }) {
             return Err("lock.released");
@@ -254,6 +286,12 @@ impl Registrar {
         let news = take_fund(now, &self.signed.terms, rail, &mut facts, tx)?;
         if news && late {
             return Err("lock.released");
+        }
+        let taken = facts.contracts().iter().filter_map(|contract| contract.fund.as_ref());
+        let kept = |txid| taken.clone().any(|fund| fund.txid() == txid);
+        let mut known = self.facts.contracts().iter().filter_map(|known| known.fund.as_ref());
+        if known.any(|fund| fund.standing.is_undecided() && !kept(fund.txid())) {
+            return Err("fund.undecided");
         }
         self.facts = facts;
         Ok(news)
@@ -290,8 +328,8 @@ impl Registrar {
     /// The buyer gives up. Returns whether that frees the lock now.
     ///
     /// # Errors
-    /// `trade.not_the_buyer`; `fund.already_acknowledged`: a funding is known, and only the
-    /// chain can end it.
+    /// `trade.not_the_buyer`; `fund.already_acknowledged` or `fund.undecided`: a funding is known,
+    /// or may be on its way, and only the chain can end it.
     pub fn cancel(&self, cancel: &Verified<TermsCancel>) -> Result<bool, Refused> {
         let is_funder = |funder: &super::objects::Funder| funder.key.0 == cancel.key();
         let ours = cancel.terms_hash == self.hash();
@@ -299,6 +337,7 @@ impl Registrar {
             return Err("trade.not_the_buyer");
         }
         match self.state {
+            State::Locked if self.facts.any_undecided() => Err("fund.undecided"),
             State::Locked => Ok(true),
             State::Released { .. } => Ok(false),
             State::Funded | State::Activated { .. } => Err("fund.already_acknowledged"),
@@ -308,6 +347,7 @@ impl Registrar {
 
 #[cfg(test)]
 mod tests {
+    use super::super::rails::chain::facts::Standing;
     use super::super::sample;
     use super::*;
 
@@ -374,21 +414,79 @@ mod tests {
         }
     }
 
-    /// A peer can show a payment of coins that do not exist.
+    /// A peer can show a payment of coins that do not exist; but what a chain source may have
+    /// passed on can confirm, and pay the seller.
     #[test]
-    fn a_funding_that_only_its_buyer_knows_holds_no_lock() {
+    fn a_funding_holds_the_lock_from_when_it_may_have_left_this_node() {
         let params = sample::params("mainnet");
-        let mut shown = registrar(&[[NO; 4]]);
-        shown.facts = sample::unseen();
-        assert!(!shown.settle());
-        let due = |shown: &Registrar, now_ms| shown.due(sample::now(&params, now_ms, 801), true);
-        assert_eq!(due(&shown, 59_999), Step::BroadcastFund);
-        let released = Step::Release { code: "fund.not_sent", evidence: Some([8; 32]) };
-        assert_eq!(due(&shown, 60_000), released);
-        assert!(shown.facts.accepted(sample::tx().txid()));
-        assert!(!shown.facts.accepted(sample::tx().txid()), "once");
-        assert!(shown.settle());
-        assert_eq!(shown.state, State::Funded);
+        let due = |standing, now_ms, tip| {
+            let mut shown = registrar(&[[NO; 4]]);
+            shown.facts = sample::standing(standing);
+            assert!(!shown.settle(), "{standing:?}");
+            shown.due(sample::now(&params, now_ms, tip), true)
+        };
+        let release = |code| Step::Release { code, evidence: Some([8; 32]) };
+        for standing in [Standing::Shown, Standing::Refused] {
+            assert_eq!(due(standing, 59_999, 829), Step::BroadcastFund, "{standing:?}");
+            assert_eq!(due(standing, 59_999, 830), Step::Wait, "{standing:?}");
+            assert_eq!(due(standing, 60_000, 801), release("fund.not_sent"), "{standing:?}");
+        }
+        for standing in [Standing::Offered, Standing::Unanswered] {
+            assert_eq!(due(standing, 60_000, 829), Step::BroadcastFund, "{standing:?}");
+            assert_eq!(due(standing, 60_000, 841), Step::Wait, "{standing:?}");
+            assert_eq!(due(standing, 60_000, 842), release("fund.not_confirmed"), "{standing:?}");
+        }
+    }
+
+    #[test]
+    fn only_a_refusal_each_time_says_that_a_funding_is_nowhere() {
+        use Standing::{Offered, Refused, Seen, Shown, Unanswered};
+        let txid = sample::tx().txid();
+        let table: [(Standing, Option<bool>, Standing); 12] = [
+            (Shown, Some(true), Seen),
+            (Shown, Some(false), Shown),
+            (Shown, None, Shown),
+            (Offered, Some(true), Seen),
+            (Offered, Some(false), Refused),
+            (Offered, None, Unanswered),
+            (Unanswered, Some(true), Seen),
+            (Unanswered, Some(false), Unanswered),
+            (Refused, Some(true), Seen),
+            (Refused, None, Refused),
+            (Seen, Some(false), Seen),
+            (Seen, None, Seen),
+        ];
+        for (before, took, after) in table {
+            let mut facts = sample::standing(before);
+            assert_eq!(facts.answered(txid, took), before != after, "{before:?} {took:?}");
+            assert_eq!(facts.standing(txid), Some(after), "{before:?} {took:?}");
+        }
+        let again = [
+            (Shown, Offered),
+            (Refused, Offered),
+            (Offered, Unanswered),
+            (Unanswered, Unanswered),
+            (Seen, Seen),
+        ];
+        for (before, after) in again {
+            let mut facts = sample::standing(before);
+            assert_eq!(facts.offer(), before != after, "{before:?}");
+            assert_eq!(facts.standing(txid), Some(after), "{before:?}");
+        }
+    }
+
+    #[test]
+    fn nobody_is_blamed_for_a_payment_that_may_be_on_its_way() {
+        let lapsed = |standing, code: &str| {
+            let mut released = registrar(&[[NO; 4]]);
+            released.facts = sample::standing(standing);
+            released.state = State::Released { code: code.to_owned() };
+            released.is_lapsed()
+        };
+        assert!(lapsed(Standing::Refused, "fund.not_sent"));
+        assert!(lapsed(Standing::Seen, "fund.not_confirmed"));
+        assert!(!lapsed(Standing::Unanswered, "fund.not_confirmed"));
+        assert!(!lapsed(Standing::Seen, "settle.refunded"));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use bitcoin::{Transaction, Txid};
 
 use super::check::{Agreement, Now, SignedTerms};
 use super::objects::{Funder, Row, Terms};
-use super::rails::chain::facts::{ContractFacts, Facts, FundFact, SpendFact};
+use super::rails::chain::facts::{ContractFacts, Facts, FundFact, SpendFact, Standing};
 use super::rails::chain::script::TEMPLATE;
 use super::rails::chain::transaction::KnownTx;
 use crate::certificate::Certificate;
@@ -123,11 +123,20 @@ pub(crate) fn unseen() -> Facts {
     unseen_with(None)
 }
 
+/// The same, of which the own chain source says this.
+pub(crate) fn standing(standing: Standing) -> Facts {
+    let mut fact = contract_facts([Some(0), None, None, None]);
+    if let Some(fund) = &mut fact.fund {
+        fund.standing = standing;
+    }
+    Facts::new(vec![fact])
+}
+
 /// The same with a conflict.
 pub(crate) fn unseen_with(conflict: Option<u32>) -> Facts {
     let mut facts = contract_facts([Some(0), None, None, conflict]);
     if let Some(fund) = &mut facts.fund {
-        fund.seen = false;
+        fund.standing = Standing::Shown;
     }
     Facts::new(vec![facts])
 }
@@ -148,7 +157,7 @@ pub(crate) fn contract_facts(heights: [Option<u32>; 4]) -> ContractFacts {
         fund: fund.map(|height| FundFact {
             tx: tx(),
             vout: 0,
-            seen: true,
+            standing: Standing::Seen,
             height: block(height),
             was_confirmed: height > 0,
         }),

@@ -547,7 +547,7 @@ pub(super) fn take_fund(
         match (&known.fund, &new.fund) {
             // Two fundings of one contract could both be claimed with one preimage.
             (Some(known), Some(new)) if known.txid() != new.txid() => {
-                if known.seen {
+                if known.is_seen() {
                     return Err("fund.already_acknowledged");
                 }
                 news = true;

@@ -13,7 +13,7 @@ use bitcoin::{
 };
 use capex_core::certificate::objects::{Activation, Binding, Issue, Payment};
 use capex_core::certificate::{Certificate, Hop, VerifiedCertificate, verify};
-use capex_core::engine::io::{Effect, Funding, Topic};
+use capex_core::engine::io::{Effect, Funding, Topic, Unsent};
 use capex_core::engine::kernel::{
     ChainView, Conduct, Context, Counters, Keys, Miss, Outbox, Record, Subject, Timer, Treasury,
     WalletView,
@@ -394,7 +394,9 @@ pub(crate) struct Party {
     /// Fundings whose coins others may take.
     pub(crate) lent: Vec<FundingId>,
     /// Answers to broadcasts that it has not heard.
-    answers: Vec<(Txid, Result<(), String>)>,
+    answers: Vec<(Txid, Result<(), Unsent>)>,
+    /// Its chain source passes on what it is handed without saying so, and shows no transaction.
+    pub(crate) is_silent: bool,
     pub(crate) outgoing: Vec<(Option<Key>, Message)>,
     pub(crate) events: Vec<TradeEvent>,
     seed: u8,
@@ -448,6 +450,7 @@ impl Party {
             released: Vec::new(),
             lent: Vec::new(),
             answers: Vec::new(),
+            is_silent: false,
             outgoing: Vec::new(),
             events: Vec::new(),
             seed,
@@ -600,7 +603,11 @@ impl Party {
                     self.rescan = true;
                 }
                 Effect::Broadcast { tx } => {
-                    let result = chain.broadcast(&tx);
+                    let sent = chain.broadcast(&tx);
+                    let result = match self.is_silent {
+                        true => Err(Unsent::NoAnswer("timeout".to_owned())),
+                        false => sent.map_err(Unsent::Refused),
+                    };
                     self.answers.push((tx.compute_txid(), result));
                 }
                 Effect::Fund { funding, outputs, feerate_sat_kvb } => {
@@ -685,6 +692,9 @@ impl Party {
     }
 
     pub(crate) fn tip_facts(&self, _: &Setup, chain: &Chain, disconnected: &[Txid]) -> ChainFacts {
+        if self.is_silent {
+            return self.blind_facts(chain);
+        }
         let from = if disconnected.is_empty() { chain.height() } else { 0 };
         ChainFacts { disconnected: disconnected.to_vec(), ..self.facts_from(chain, from) }
     }
@@ -699,6 +709,9 @@ impl Party {
     }
 
     pub(crate) fn rescan_facts(&self, _: &Setup, chain: &Chain) -> ChainFacts {
+        if self.is_silent {
+            return self.blind_facts(chain);
+        }
         self.facts_from(chain, 0)
     }
 

@@ -385,6 +385,79 @@ fn a_funding_that_the_own_node_does_not_take_is_not_acknowledged() {
     }
 }
 
+/// What the chain source may have passed on can confirm although nobody hears of it: the seller
+/// would be paid, and the certificate free.
+#[test]
+fn a_lock_outlasts_a_broadcast_that_is_not_answered() {
+    for of in BOTH {
+        let mut shot = Shot::of(of, is_fund);
+        shot.world.parties[shot.to].is_silent = true;
+        assert_eq!(shot.answer(), Ok(TradeReply::NotYet));
+        shot.world.parties[BUYER].online = false;
+        let consent_ms = shot.world.setup.params.settle.fund_ms;
+        let until_ms = shot.now_ms + consent_ms + 1_000;
+        shot.world.until("past the consent", |world| world.now_ms > until_ms);
+        assert!(shot.world.parties[shot.to].registrar.released.is_empty());
+        // The word of one buyer that there is none frees nothing: another may have paid too.
+        let TradeRequest::Fund { terms_hash, .. } = shot.request else { panic!() };
+        let (buyer, params) = (Party::new(1), &shot.world.setup.params);
+        let cancel = buyer.keys().sign(TermsCancel { v: 1, terms_hash }, params);
+        shot.request = TradeRequest::Cancel(cancel.envelope().clone());
+        shot.now_ms = shot.world.now_ms;
+        assert_eq!(shot.answer(), Err("fund.undecided"));
+        // A source loses no update: what it did not show comes when it answers again.
+        shot.world.parties[shot.to].is_silent = false;
+        shot.world.parties[shot.to].rescan = true;
+        shot.world.settle(shot.to);
+        shot.world.heal();
+        shot.world.run("active", "settled");
+    }
+}
+
+/// It is given up like one that is known: at `F + g`, and nobody is to blame.
+#[test]
+fn a_funding_without_an_answer_holds_the_lock_no_longer_than_one_that_waits() {
+    for of in BOTH {
+        let mut shot = Shot::of(of, is_fund);
+        shot.world.parties[shot.to].is_silent = true;
+        shot.world.chain.hold_contracts = true;
+        assert_eq!(shot.answer(), Ok(TradeReply::NotYet));
+        let fund_by = shot.world.view(SELLER).unwrap().fund_by.unwrap();
+        for who in [BUYER, SELLER].into_iter().filter(|who| *who != shot.to) {
+            shot.world.parties[who].online = false;
+        }
+        let to = shot.to;
+        shot.funding(|tx| tx.output[1].value -= Amount::from_sat(500));
+        assert_eq!(shot.refusal(), "fund.undecided");
+        shot.world.until("free", |world| !world.parties[to].registrar.released.is_empty());
+        assert_eq!(shot.world.chain.height(), fund_by + 4, "at F + g");
+        let buyer = shot.world.parties[BUYER].key();
+        assert_eq!(shot.world.parties[to].conduct.misses(&buyer), None);
+    }
+}
+
+/// Whoever shows a payment of coins that are not its own does not get these denied.
+#[test]
+fn only_coins_of_a_funding_that_the_own_node_knows_are_blamed() {
+    let coin_is_denied = |is_known: bool| {
+        let mut shot = Shot::of(World::new, is_fund);
+        shot.world.parties[BUYER].online = false;
+        shot.world.chain.hold_contracts = true;
+        let coin = shot.world.setup.coin()[0].0;
+        if !is_known {
+            shot.funding(|tx| tx.input[0].witness.clear());
+        }
+        shot.answer().unwrap();
+        let released = |world: &World| world.parties[SELLER].registrar.released.len();
+        shot.world.until("free", |world| released(world) == 1);
+        let (buyer, provider) = (shot.world.parties[BUYER].key(), &shot.world.parties[SELLER]);
+        assert!(provider.conduct.misses(&buyer).is_some(), "the key is blamed");
+        provider.conduct.is_coin_denied(shot.world.now_ms, coin)
+    };
+    assert!(coin_is_denied(true));
+    assert!(!coin_is_denied(false));
+}
+
 #[test]
 fn a_good_funding_may_follow_one_that_was_not_taken() {
     for of in BOTH {

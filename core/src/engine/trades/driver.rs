@@ -11,13 +11,13 @@ use super::index::{Index, Names};
 use super::titles::Titles;
 use super::tries::Tries;
 use super::{Party, TradeEvent, TradeNews};
-use crate::engine::io::Effect;
+use crate::engine::io::{Effect, Unsent};
 use crate::engine::kernel::{Context, Miss, Stored, Subject, Timer};
 use crate::ids::{FundingId, Key, TermsHash, TradeId};
 use crate::limits::WATCHED_INPUTS_MAX;
 use crate::params::Params;
 use crate::settlement::check::{Now, SignedTerms};
-use crate::settlement::facts::{ChainFacts, Facts, FundFact};
+use crate::settlement::facts::{ChainFacts, Facts, FundFact, Standing};
 use crate::settlement::seller::Refused;
 use crate::settlement::timelock::RESCAN_BLOCKS;
 use crate::settlement::transaction::KnownTx;
@@ -285,30 +285,35 @@ impl<M: Machine> Open<M> {
         turn.ctx.out.push(Effect::Broadcast { tx: tx.tx().clone() });
     }
 
-    /// The answer to a broadcast. That a funding was accepted makes it known to the own chain
-    /// source; a refusal is only remembered for people: the chain decides, and every new tip
+    /// The answer to a broadcast. Of a funding it says whether the own chain source knows it; a
+    /// refusal is otherwise only remembered for people: the chain decides, and every new tip
     /// tries again.
     pub(super) fn broadcasted(
         &mut self,
         turn: &mut Turn<'_, '_>,
         txid: Txid,
-        result: &Result<(), String>,
+        result: &Result<(), Unsent>,
     ) {
-        let short = |text: &String| text.chars().take(ERROR_MAX_CHARS).collect();
+        let short = |error: &Unsent| error.words().chars().take(ERROR_MAX_CHARS).collect();
         self.trouble = result.as_ref().err().map(short);
-        if result.is_ok() && self.machine.facts_mut().is_some_and(|facts| facts.accepted(txid)) {
+        let took = match result {
+            Ok(()) => Some(true),
+            Err(Unsent::Refused(_)) => Some(false),
+            Err(Unsent::NoAnswer(_)) => None,
+        };
+        if self.machine.facts_mut().is_some_and(|facts| facts.answered(txid, took)) {
             self.changed(turn);
         }
     }
 
     /// What the own chain source says of a funding that a peer showed.
     pub(super) fn known(&self, tx: &KnownTx) -> Known {
-        if self.machine.facts().is_some_and(|facts| facts.is_accepted(tx.txid())) {
-            Known::Accepted
-        } else if self.trouble.is_some() {
-            Known::Refused
-        } else {
-            Known::NotYet
+        match self.machine.facts().and_then(|facts| facts.standing(tx.txid())) {
+            Some(Standing::Seen) => Known::Accepted,
+            Some(Standing::Refused) => Known::Refused,
+            Some(Standing::Shown | Standing::Offered | Standing::Unanswered) | None => {
+                Known::NotYet
+            }
         }
     }
 
@@ -423,7 +428,7 @@ impl<M: Machine> Driver<M> {
         turn: &mut Turn<'_, '_>,
         id: M::Id,
         txid: Txid,
-        result: &Result<(), String>,
+        result: &Result<(), Unsent>,
     ) {
         self.touch(turn, id, |open, turn| open.broadcasted(turn, txid, result));
     }

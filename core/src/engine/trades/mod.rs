@@ -32,7 +32,7 @@ use self::driver::{Driver, Known, NOT_ACCEPTED, Open, Told, Turn};
 use self::index::Index;
 use self::past::{LateAsk, Past};
 use self::prepaid::Prepaid;
-use super::io::{Effect, Funding};
+use super::io::{Effect, Funding, Unsent};
 use super::kernel::{Answer, Context, Record, Stored, Timer, Unreadable, records};
 use crate::certificate::{Certificate, Hop};
 use crate::ids::{CertId, FundingId, Key, TermsHash, TradeId};
@@ -516,7 +516,7 @@ impl Trades {
         ctx: &mut Context<'_>,
         titles: &mut dyn Titles,
         txid: Txid,
-        result: &Result<(), String>,
+        result: &Result<(), Unsent>,
     ) -> Vec<TradeEvent> {
         turn!(self, ctx, titles, |turn| {
             for party in turn.index.by_txid(&txid) {

@@ -72,13 +72,14 @@ impl Machine for Registrar {
 
     /// The lock stood for nothing: those who were to pay let it, and so may their coins again.
     fn conduct(&self) -> Vec<(Subject, Result<(), Miss>)> {
-        let State::Released { code } = &self.state else { return Vec::new() };
-        if code != "fund.not_sent" && code != "fund.not_confirmed" {
+        if !self.is_lapsed() {
             return Vec::new();
         }
         let payers = self.signed.terms.funders.iter().map(|funder| Subject::Key(funder.key));
         let funds = self.facts.contracts().iter().filter_map(|contract| contract.fund.as_ref());
-        let coins = funds.flat_map(FundFact::inputs).map(Subject::Coin);
+        // Anyone can name the coins of another in a payment that no chain source takes.
+        let seen = funds.filter(|fund| fund.is_seen());
+        let coins = seen.flat_map(FundFact::inputs).map(Subject::Coin);
         let blamed: BTreeSet<Subject> = payers.chain(coins).collect();
         blamed.into_iter().map(|by| (by, Err(Miss::Funding))).collect()
     }
@@ -95,9 +96,11 @@ impl Machine for Registrar {
                 }
             }
             Step::BroadcastFund => {
-                // A buyer that waits for its acknowledgement makes the retries.
+                // A buyer that waits for its acknowledgement makes the retries, unless the chain
+                // source has not answered yet.
                 let waits = open.machine.state == State::Locked
-                    && open.tries.is_message_due(turn.ctx.now_ms);
+                    && open.tries.is_message_due(turn.ctx.now_ms)
+                    && !open.machine.facts.any_offered();
                 if chain.up && (waits || open.tries.is_tip_due(chain.height)) {
                     open.broadcast_fundings(turn);
                 }
@@ -152,6 +155,10 @@ impl Open<Registrar> {
         let waiting = self.machine.facts.waiting_fundings();
         let waiting: Vec<KnownTx> = waiting.into_iter().cloned().collect();
         self.tried(turn);
+        // Written before it leaves: after a crash nobody knows what the chain source answered.
+        if self.machine.facts.offer() {
+            self.changed(turn);
+        }
         for tx in waiting {
             self.broadcast(turn, &tx);
         }

@@ -39,9 +39,7 @@ pub struct FundFact {
     pub tx: KnownTx,
     /// Its output that pays the contract.
     pub vout: u32,
-    /// Whether the own chain source accepted it, or showed it in a mempool or block. Its buyer
-    /// knows it before; what a peer only says of it counts for nothing.
-    pub seen: bool,
+    pub standing: Standing,
     /// Block, if confirmed.
     pub height: Option<u32>,
     /// Whether it ever stood in a block, also of a branch that was left: from then on the
@@ -49,7 +47,38 @@ pub struct FundFact {
     pub was_confirmed: bool,
 }
 
+/// What the own chain source says of a funding. Its buyer knows it before; what a peer only
+/// says of it counts for nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Standing {
+    /// It has not been asked.
+    Shown,
+    /// It has been handed the funding, and has not answered.
+    Offered,
+    /// It was handed the funding again without having answered, or could not say: the funding
+    /// may be on its way from mempool to mempool, whatever the source answers later.
+    Unanswered,
+    /// It did not take the funding, each time that it was asked.
+    Refused,
+    /// It accepted the funding, or showed it in a mempool or block.
+    Seen,
+}
+
+impl Standing {
+    /// Whether the funding may have left this node without its source having said so.
+    #[must_use]
+    pub fn is_undecided(self) -> bool {
+        matches!(self, Self::Offered | Self::Unanswered)
+    }
+}
+
 impl FundFact {
+    /// Whether the own chain source knows it.
+    #[must_use]
+    pub fn is_seen(&self) -> bool {
+        self.standing == Standing::Seen
+    }
+
     /// Its id.
     #[must_use]
     pub fn txid(&self) -> Txid {
@@ -187,7 +216,7 @@ impl ContractFacts {
     fn see_fund(&mut self, contract: &Contract, sighting: &Sighting, change: &mut Change) {
         let Sighting { tx, height } = sighting;
         if let Some(fund) = self.fund.as_mut().filter(|fund| fund.txid() == tx.txid()) {
-            fund.seen = true;
+            fund.standing = Standing::Seen;
             fund.height = height.or(fund.height);
             fund.was_confirmed |= height.is_some();
             if height.is_some() && fund.tx != *tx {
@@ -207,7 +236,8 @@ impl ContractFacts {
         };
         if replaces {
             let (height, was_confirmed) = (*height, height.is_some());
-            self.fund = Some(FundFact { tx: tx.clone(), vout, seen: true, height, was_confirmed });
+            let standing = Standing::Seen;
+            self.fund = Some(FundFact { tx: tx.clone(), vout, standing, height, was_confirmed });
             // One that took the former's place was in conflict with it until now.
             self.conflict = self.conflict.filter(|conflict| conflict.txid != tx.txid());
             change.confirmed_fund |= height.is_some();
@@ -273,9 +303,9 @@ impl Facts {
         for (facts, contract) in self.contracts.iter_mut().zip(contracts) {
             let Some(vout) = contract_vout(tx.tx(), contract) else { continue };
             paid += 1;
-            if facts.fund.as_ref().is_none_or(|fund| !fund.seen) {
-                let (tx, seen, was_confirmed) = (tx.clone(), false, false);
-                facts.fund = Some(FundFact { tx, vout, seen, height: None, was_confirmed });
+            if facts.fund.as_ref().is_none_or(|fund| !fund.is_seen()) {
+                let (tx, standing, was_confirmed) = (tx.clone(), Standing::Shown, false);
+                facts.fund = Some(FundFact { tx, vout, standing, height: None, was_confirmed });
             }
         }
         paid
@@ -292,35 +322,74 @@ impl Facts {
         self.fund(contracts, tx);
     }
 
-    /// The own chain source accepted a transaction. Returns whether that is news.
-    pub fn accepted(&mut self, txid: Txid) -> bool {
+    /// Notes that the fundings that wait are about to be handed to the own chain source. Returns
+    /// whether that is to be remembered.
+    pub fn offer(&mut self) -> bool {
         let mut news = false;
         for fund in self.contracts.iter_mut().filter_map(|contract| contract.fund.as_mut()) {
-            if fund.txid() == txid && !fund.seen {
-                fund.seen = true;
-                news = true;
-            }
+            let offered = match fund.standing {
+                Standing::Shown | Standing::Refused => Standing::Offered,
+                Standing::Offered => Standing::Unanswered,
+                kept @ (Standing::Unanswered | Standing::Seen) => kept,
+            };
+            news |= std::mem::replace(&mut fund.standing, offered) != offered;
         }
         news
     }
 
-    /// Whether a transaction funds a contract and the own chain source knows it.
+    /// Notes what the own chain source answered when it was handed a transaction: whether it
+    /// took it, if it could say. Returns whether that is news.
+    pub fn answered(&mut self, txid: Txid, took: Option<bool>) -> bool {
+        let mut news = false;
+        for fund in self.contracts.iter_mut().filter_map(|contract| contract.fund.as_mut()) {
+            if fund.txid() != txid {
+                continue;
+            }
+            let known = match (fund.standing, took) {
+                (_, Some(true)) => Standing::Seen,
+                (Standing::Offered, Some(false)) => Standing::Refused,
+                (Standing::Offered, None) => Standing::Unanswered,
+                (kept, _) => kept,
+            };
+            news |= std::mem::replace(&mut fund.standing, known) != known;
+        }
+        news
+    }
+
+    /// What the own chain source says of a funding.
     #[must_use]
-    pub fn is_accepted(&self, txid: Txid) -> bool {
-        let funds = self.contracts.iter().filter_map(|contract| contract.fund.as_ref());
-        funds.filter(|fund| fund.seen).any(|fund| fund.txid() == txid)
+    pub fn standing(&self, txid: Txid) -> Option<Standing> {
+        let mut funds = self.contracts.iter().filter_map(|contract| contract.fund.as_ref());
+        funds.find(|fund| fund.txid() == txid).map(|fund| fund.standing)
+    }
+
+    fn any_fund(&self, is: impl Fn(Standing) -> bool) -> bool {
+        let mut funds = self.contracts.iter().filter_map(|contract| contract.fund.as_ref());
+        funds.any(|fund| is(fund.standing))
     }
 
     /// Whether a funding of any contract is known to the own chain source.
     #[must_use]
     pub fn any_funding(&self) -> bool {
-        self.contracts.iter().any(|contract| contract.fund.as_ref().is_some_and(|fund| fund.seen))
+        self.any_fund(|standing| standing == Standing::Seen)
     }
 
     /// Whether a funding was shown that the own chain source has not accepted yet.
     #[must_use]
     pub fn any_unseen(&self) -> bool {
-        self.contracts.iter().any(|contract| contract.fund.as_ref().is_some_and(|fund| !fund.seen))
+        self.any_fund(|standing| standing != Standing::Seen)
+    }
+
+    /// Whether a funding may have left this node without its source having said so.
+    #[must_use]
+    pub fn any_undecided(&self) -> bool {
+        self.any_fund(Standing::is_undecided)
+    }
+
+    /// Whether the own chain source has been handed a funding and may still answer.
+    #[must_use]
+    pub fn any_offered(&self) -> bool {
+        self.any_fund(|standing| standing == Standing::Offered)
     }
 
     /// Whether a funding of any contract is in a block.
@@ -360,7 +429,7 @@ impl Facts {
     #[must_use]
     pub fn is_spent(&self, tip: u32, deep: u32) -> bool {
         let spent = |contract: &ContractFacts| {
-            contract.fund.as_ref().is_none_or(|fund| !fund.seen)
+            contract.fund.as_ref().is_none_or(|fund| !fund.is_seen())
                 || contract.claim_depth(tip) >= deep
                 || contract.refund_depth(tip) >= deep
         };
