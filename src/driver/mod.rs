@@ -20,7 +20,7 @@ mod shell;
 
 use std::collections::{BTreeSet, VecDeque};
 
-use bitcoin::{Address, OutPoint, ScriptBuf, Transaction, Txid};
+use bitcoin::{Address, BlockHash, OutPoint, ScriptBuf, Transaction, Txid};
 
 use crate::chain::{Behind, ChainUpdate, Relevant, WatchFull, Watcher};
 use crate::store::StoreError;
@@ -41,7 +41,8 @@ pub const START_COMMAND: u64 = 0;
 const INPUTS_PER_EVENT_MAX: usize = 10_000;
 /// Addresses for payouts and refunds that the engine has at hand.
 const FRESH_SCRIPTS: usize = 8;
-/// How deep the chain is read again when an update does not fit the wallet, chain blocks.
+/// How deep the chain is read again when an update does not fit the wallet, chain blocks; twice
+/// as deep each time that it still does not.
 const REWIND_BLOCKS: u32 = 144;
 
 /// Why a node must stop: the engine may be ahead of what is on disk.
@@ -94,6 +95,15 @@ pub enum PayTo {
     Descriptor(PayoutDescriptor),
 }
 
+/// An update that did not fit the wallet.
+#[derive(Debug, Clone, Copy)]
+struct RefusedUpdate {
+    /// Tip of its branch.
+    tip: Option<BlockHash>,
+    /// From how far below its last block on the chain was to be read again.
+    depth: u32,
+}
+
 /// One node without its surroundings.
 #[derive(Debug)]
 pub struct Driver {
@@ -104,6 +114,8 @@ pub struct Driver {
     backlog: Relevant,
     /// From where the chain source has to read again.
     rescan_from: Option<u32>,
+    /// What the wallet refused last, until it has followed to a tip.
+    refused: Option<RefusedUpdate>,
     /// Where sales are paid out.
     payout: PayTo,
     inputs: Inputs,
@@ -125,6 +137,7 @@ impl Driver {
             watcher: Watcher::new(),
             backlog: Relevant::default(),
             rescan_from: None,
+            refused: None,
             payout: PayTo::Wallet,
             inputs: Inputs::default(),
             held: VecDeque::new(),
@@ -374,12 +387,12 @@ impl Driver {
             }
             Err(error) => {
                 shell.chain_refused(&error);
-                self.ask_rescan(update.height.saturating_sub(REWIND_BLOCKS));
-                if self.rescan_from.is_some_and(|height| shell.rescan_from(height)) {
-                    self.rescan_from = None;
-                }
+                self.read_deeper(shell, update);
                 return false;
             }
+        }
+        if !matches!(update.behind, Some(Behind::Reading { .. })) {
+            self.refused = None;
         }
         self.backlog.append(self.watcher.reduce(update));
         match update.behind {
@@ -421,6 +434,23 @@ impl Driver {
         self.feed(shell, Input::Funded { funding: id, result: Ok(funding) });
         self.feed(shell, Input::Tick);
         Ok((id, txid))
+    }
+
+    /// Reads the chain again after an update that did not fit: from further below each time, since
+    /// a branch may have left the wallet's longer ago than any reading began. What does not fit
+    /// from the first block on is not read again before there is another tip.
+    fn read_deeper(&mut self, shell: &mut impl Shell, update: &ChainUpdate) {
+        let depth = match self.refused {
+            Some(last) if last.depth < update.height => last.depth.saturating_mul(2),
+            Some(last) if last.tip == update.tip => return,
+            Some(_) => update.height,
+            None => REWIND_BLOCKS,
+        };
+        self.refused = Some(RefusedUpdate { tip: update.tip, depth });
+        self.ask_rescan(update.height.saturating_sub(depth));
+        if self.rescan_from.is_some_and(|height| shell.rescan_from(height)) {
+            self.rescan_from = None;
+        }
     }
 
     /// Pays to an address: journaled, then handed to the Bitcoin network, and again at every

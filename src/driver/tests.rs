@@ -214,3 +214,47 @@ fn a_rescan_that_the_source_was_too_busy_for_is_asked_for_again() {
     assert_eq!(shell.rescans, [from, from]);
     assert_eq!(shell.chain_facts, [ours.height()]);
 }
+
+/// The wallet follows a branch of its own from the second block on.
+fn astray(shell: &mut Notes) -> (Driver, Devchain) {
+    let (ours, theirs) = (Devchain::new(BEGIN_S), Devchain::new(BEGIN_S + 7));
+    let mut driver = started(shell);
+    assert!(driver.on_chain(shell, &Cursor::at(1).changes(&ours).unwrap()));
+    (driver, theirs)
+}
+
+#[test]
+fn a_branch_that_left_the_wallets_long_ago_is_read_from_further_below_each_time() {
+    let mut shell = Notes { busy: 1, ..Notes::default() };
+    let (mut driver, theirs) = astray(&mut shell);
+    let height = theirs.height();
+    let mut cursor = Cursor::at(height);
+    for _ in 0..10 {
+        let Some(update) = cursor.changes(&theirs) else { break };
+        if !driver.on_chain(&mut shell, &update) {
+            cursor.rescan_from(*shell.rescans.last().unwrap());
+        }
+    }
+    assert_eq!(shell.rescans, [height - REWIND_BLOCKS, 0]);
+    assert_eq!(driver.wallet().checkpoints()[0], (height, theirs.tip()));
+    assert_eq!(shell.chain_facts.len(), 2);
+}
+
+#[test]
+fn what_does_not_fit_from_the_first_block_on_waits_for_another_tip() {
+    let mut shell = Notes { busy: 1, ..Notes::default() };
+    let (mut driver, mut theirs) = astray(&mut shell);
+    let height = theirs.height();
+    // A source that never shows what is below.
+    for _ in 0..20 {
+        let update = Cursor::at(height).changes(&theirs).unwrap();
+        assert!(!driver.on_chain(&mut shell, &update));
+    }
+    assert_eq!(shell.rescans, [height - REWIND_BLOCKS, 0]);
+    theirs.mine(&faucet_script(), BEGIN_S + 600).unwrap();
+    for _ in 0..20 {
+        let update = Cursor::at(height).changes(&theirs).unwrap();
+        assert!(!driver.on_chain(&mut shell, &update));
+    }
+    assert_eq!(shell.rescans, [height - REWIND_BLOCKS, 0, 0]);
+}
