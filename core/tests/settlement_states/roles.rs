@@ -14,6 +14,7 @@ use capex_core::settlement::seller::{self, Answer, Goods, Seller};
 use capex_core::units::Units;
 
 use crate::cast::{Cast, FIRST, Stage};
+use crate::quiet::Ends;
 
 /// Steps that one input may cause: more than there are states.
 const STEPS_MAX: usize = 16;
@@ -36,6 +37,23 @@ pub(crate) mod message {
     pub(crate) const CANCEL_SHOWN: u16 = 1 << 12;
     /// Not a message: the wallet of the buyer answers.
     pub(crate) const WALLET: u16 = 1 << 13;
+    /// The chain source of the registrar says that it took the funding.
+    pub(crate) const TAKEN: u16 = 1 << 14;
+    /// The funding is at the registrar's chain source, which takes it or refuses it, once.
+    pub(crate) const OFFERED: u16 = 1 << 15;
+}
+
+/// What moves a machine besides messages, and is not kept.
+pub(crate) mod cause {
+    /// Facts of the chain.
+    pub(crate) const FACTS: u16 = 0;
+    /// A new tip, or a new life.
+    pub(crate) const TIP: u16 = 3;
+    /// The lock is gone, as the register tells the seller of the same node.
+    pub(crate) const LOCK_GONE: u16 = 5;
+    /// The registrar's chain source refuses the funding, or cannot say.
+    pub(crate) const REFUSED: u16 = 6;
+    pub(crate) const NO_ANSWER: u16 = 7;
 }
 
 /// Transactions of one trade.
@@ -153,12 +171,15 @@ impl Scene<'_> {
 
 /// A role that can be driven.
 pub(crate) trait Role {
-    /// Does what is due until nothing is.
-    fn drive(&mut self, scene: Scene<'_>) -> Left;
+    /// Does what is due after a message or another cause, until nothing is.
+    fn drive(&mut self, scene: Scene<'_>, cause: u16) -> Left;
 }
 
 impl Role for Buyer {
-    fn drive(&mut self, scene: Scene<'_>) -> Left {
+    fn drive(&mut self, scene: Scene<'_>, _: u16) -> Left {
+        if self.is_done() {
+            return Left::default();
+        }
         if let buyer::State::Paying { payment, .. } = &mut self.state {
             scene.learn(&mut payment.facts);
         }
@@ -255,8 +276,11 @@ fn abort(buyer: &mut Buyer, left: &mut Left, code: &str) {
 }
 
 impl Role for Seller {
-    fn drive(&mut self, scene: Scene<'_>) -> Left {
+    fn drive(&mut self, scene: Scene<'_>, _: u16) -> Left {
         use seller::{Phase, State, Step};
+        if self.is_done() {
+            return Left::default();
+        }
         if let State::Agreed { signed, phase } = &mut self.state
             && !matches!(phase, Phase::TermsSigned { .. })
         {
@@ -313,8 +337,11 @@ fn release(seller: &mut Seller, code: &str) {
 }
 
 impl Role for Registrar {
-    fn drive(&mut self, scene: Scene<'_>) -> Left {
+    fn drive(&mut self, scene: Scene<'_>, cause: u16) -> Left {
         use registrar::{State, Step};
+        if self.is_done() {
+            return Left::default();
+        }
         scene.learn(&mut self.facts);
         let mut left = Left::default();
         for _ in 0..STEPS_MAX {
@@ -322,7 +349,18 @@ impl Role for Registrar {
             let before = self.state.clone();
             match self.due(scene.now(), scene.is_sure) {
                 Step::Wait => {}
-                Step::BroadcastFund => left.offered |= Tx::Fund.bit(),
+                Step::BroadcastFund if self.state == State::Funded => {
+                    left.offered |= Tx::Fund.bit();
+                }
+                // Once for each new tip, and each time that the buyer shows it.
+                Step::BroadcastFund => {
+                    let is_asked = cause == message::FUND && !self.facts.any_offered();
+                    if is_asked || cause == cause::TIP {
+                        self.facts.offer();
+                        left.sent |= message::OFFERED;
+                        return left;
+                    }
+                }
                 Step::Activate(transfer) => {
                     let activation = scene.cast.activation.clone();
                     self.state = State::Activated { transfer, activation };
@@ -509,8 +547,25 @@ pub(crate) fn tell_registrar(
         return (Some(Registrar::locked(&cast.terms, cast.lock.clone(), &accepts)), left);
     };
     match bit {
-        message::FUND if registrar.fund(now, &cast.rail, &cast.fund).is_ok() => {
+        // What has ended answers from its record.
+        message::FUND if matches!(registrar.state, State::Activated { .. }) => {
             left.sent |= message::ACK;
+        }
+        message::FUND if registrar.fund(now, &cast.rail, &cast.fund).is_ok() => {
+            if registrar.facts.any_funding() {
+                left.sent |= message::ACK;
+            }
+        }
+        message::TAKEN | cause::REFUSED | cause::NO_ANSWER => {
+            let took = match bit {
+                message::TAKEN => Some(true),
+                cause::REFUSED => Some(false),
+                _ => None,
+            };
+            registrar.facts.answered(cast.fund.txid(), took);
+        }
+        message::TRANSFER if matches!(registrar.state, State::Activated { .. }) => {
+            left.sent |= message::ACTIVATION;
         }
         message::TRANSFER => {
             let transfer = buyer::transfer(&registrar.facts, cast.agreement.hash());

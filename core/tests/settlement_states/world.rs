@@ -1,6 +1,7 @@
 //! Parties, chain and messages in a few bytes, and every step that can follow.
 
 use std::collections::{BTreeMap, HashMap};
+use std::hash::Hasher;
 
 use capex_core::settlement::buyer::{self, Buyer};
 use capex_core::settlement::registrar::{self, Registrar};
@@ -8,8 +9,10 @@ use capex_core::settlement::seller::{self, Seller};
 use capex_core::wire::encode;
 
 use crate::cast::{Cast, FIRST, Stage};
+use crate::index::{Mixer, Mixing};
+use crate::quiet::{Ends, heard_by_buyer, heard_by_registrar, heard_by_seller};
 use crate::roles::{
-    Left, Role, Scene, Tx, View, message, new_buyer, new_seller, tell_buyer, tell_registrar,
+    Left, Role, Scene, Tx, View, cause, message, new_buyer, new_seller, tell_buyer, tell_registrar,
     tell_seller,
 };
 
@@ -64,6 +67,12 @@ pub(crate) enum Action {
     Match,
     /// A message of a trade arrives.
     Arrive(u8, u16),
+    /// The registrar's chain source takes the funding of a trade or not, and says so or not.
+    Answer {
+        trade: u8,
+        took: bool,
+        says: bool,
+    },
     /// A transaction of a trade reaches the mempools.
     Relay(u8, Tx),
     /// A block takes these transactions of each trade.
@@ -75,7 +84,7 @@ pub(crate) enum Action {
 }
 
 /// Everything that matters for what can follow.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct State {
     /// Blocks after the first tip.
     tip: u8,
@@ -99,18 +108,43 @@ pub(crate) struct State {
     thrown_out: [bool; 2],
 }
 
+impl State {
+    /// Its hash, of whole words: field by field it would take most of the search.
+    pub(crate) fn digest(&self) -> u64 {
+        let mut mixer = Mixer::default();
+        for trade in 0..2 {
+            let View { mined, mempool } = self.view[trade];
+            let t0 = self.t0[trade].map_or(u8::MAX, |t0| t0);
+            let [a, b, c, d] = mined;
+            let (offered, sure) = (self.offered[trade], self.sure[trade]);
+            mixer.write_u64(u64::from_le_bytes([a, b, c, d, mempool, t0, offered, sure]));
+            let machines = [self.buyer[trade], self.seller[trade], self.registrar[trade]];
+            let word = machines.into_iter().fold(0, |word, part| word << 16 | u64::from(part));
+            mixer.write_u64(word << 16 | u64::from(self.sent[trade]));
+        }
+        let [a, b, c] = self.stops;
+        let thrown_out = u8::from(self.thrown_out[0]) | u8::from(self.thrown_out[1]) << 1;
+        let last = [self.tip, self.up, a, b, c, self.reorganisations, thrown_out, 0];
+        mixer.write_u64(u64::from_le_bytes(last));
+        mixer.finish()
+    }
+}
+
 /// Machines by number: equal ones have the same.
 struct Pool<M> {
     all: Vec<M>,
     numbers: HashMap<Vec<u8>, u16>,
 }
 
-impl<M: serde::Serialize> Pool<M> {
+impl<M: serde::Serialize + Ends> Pool<M> {
     fn new() -> Self {
         Self { all: Vec::new(), numbers: HashMap::new() }
     }
 
-    fn put(&mut self, machine: M) -> u16 {
+    fn put(&mut self, mut machine: M) -> u16 {
+        if machine.is_done() {
+            machine.forget();
+        }
         let next = u16::try_from(self.all.len()).unwrap();
         *self.numbers.entry(encode(&machine)).or_insert_with(|| {
             self.all.push(machine);
@@ -124,7 +158,7 @@ impl<M: serde::Serialize> Pool<M> {
 }
 
 /// What decides how a machine moves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy)]
 struct Move {
     who: u8,
     machine: u16,
@@ -137,6 +171,26 @@ struct Move {
     may_lock: bool,
 }
 
+impl Move {
+    /// All of it in one number: every height fits into six bits.
+    fn packed(&self) -> u128 {
+        let bits = |word: u128, (value, width): (u16, u32)| word << width | u128::from(value);
+        let View { mined, mempool } = self.view;
+        let heights = mined.map(|height| (u16::from(height), 6));
+        let flags = [u16::from(self.is_sure), u16::from(self.may_lock)].map(|flag| (flag, 1));
+        let rest = [
+            (u16::from(self.who), 3),
+            (self.machine, 16),
+            (u16::from(self.trade), 1),
+            (u16::from(self.t0), 6),
+            (u16::from(mempool), 4),
+            (u16::from(self.tip), 6),
+            (self.bit, 16),
+        ];
+        heights.into_iter().chain(flags).chain(rest).fold(0, bits)
+    }
+}
+
 pub(crate) struct World {
     bounds: Bounds,
     stage: Stage,
@@ -144,11 +198,8 @@ pub(crate) struct World {
     buyers: Pool<Buyer>,
     sellers: Pool<Seller>,
     registrars: Pool<Registrar>,
-    moves: HashMap<Move, (u16, Left)>,
+    moves: HashMap<u128, (u16, Left), Mixing>,
 }
-
-/// The lock is gone, as the register tells the seller of the same node.
-const LOCK_GONE: u16 = 1 << 15;
 
 impl World {
     pub(crate) fn new(bounds: Bounds) -> Self {
@@ -159,7 +210,7 @@ impl World {
             buyers: Pool::new(),
             sellers: Pool::new(),
             registrars: Pool::new(),
-            moves: HashMap::new(),
+            moves: HashMap::default(),
         }
     }
 
@@ -199,7 +250,7 @@ impl World {
         state.buyer[trade] = self.buyers.put(new_buyer(stage, cast));
         state.seller[trade] = self.sellers.put(new_seller(stage, cast));
         state.t0[trade] = Some(state.tip);
-        let _ = self.drive_all(state);
+        let _ = self.drive_all(state, cause::TIP);
     }
 
     fn trades(state: &State) -> impl Iterator<Item = usize> + use<> {
@@ -238,11 +289,11 @@ impl World {
             bit,
             may_lock: who == Who::Provider && self.may_lock(state, trade),
         };
-        let (after, left) = match self.moves.get(&key) {
+        let (after, left) = match self.moves.get(&key.packed()) {
             Some(known) => *known,
             None => {
                 let made = self.make(who, key);
-                self.moves.insert(key, made);
+                self.moves.insert(key.packed(), made);
                 made
             }
         };
@@ -255,7 +306,8 @@ impl World {
         state.sent[trade] |= left.sent;
         state.offered[trade] |= left.offered;
         let is_freed = who == Who::Provider && self.bounds.is_one_node && self.is_released(after);
-        let told = if is_freed { self.drive(state, Who::Seller, trade, LOCK_GONE) } else { None };
+        let told =
+            if is_freed { self.drive(state, Who::Seller, trade, cause::LOCK_GONE) } else { None };
         left.broken.or(told)
     }
 
@@ -271,23 +323,23 @@ impl World {
             Who::Buyer => {
                 let mut buyer = self.buyers.all[usize::from(key.machine)].clone();
                 let told = tell_buyer(&mut buyer, scene, key.bit);
-                let left = told.and(buyer.drive(scene));
+                let left = told.and(buyer.drive(scene, key.bit));
                 (self.buyers.put(buyer), left)
             }
             Who::Seller => {
                 let mut seller = self.sellers.all[usize::from(key.machine)].clone();
-                if key.bit == LOCK_GONE {
+                if key.bit == cause::LOCK_GONE {
                     seller.lock_released("lock.released");
                 }
                 let told = tell_seller(&mut seller, scene, key.bit);
-                let left = told.and(seller.drive(scene));
+                let left = told.and(seller.drive(scene, key.bit));
                 (self.sellers.put(seller), left)
             }
             Who::Provider => {
                 let known = self.registrars.get(key.machine).cloned();
                 let (registrar, told) = tell_registrar(known, scene, key.bit, key.may_lock);
                 let Some(mut registrar) = registrar else { return (NONE, told) };
-                let left = told.and(registrar.drive(scene));
+                let left = told.and(registrar.drive(scene, key.bit));
                 (self.registrars.put(registrar), left)
             }
         }
@@ -304,11 +356,11 @@ impl World {
         other == NONE || self.is_released(other)
     }
 
-    fn drive_all(&mut self, state: &mut State) -> Option<&'static str> {
+    fn drive_all(&mut self, state: &mut State, cause: u16) -> Option<&'static str> {
         let mut broken = None;
         for trade in Self::trades(state) {
             for who in Who::ALL {
-                broken = broken.or(self.drive(state, who, trade, 0));
+                broken = broken.or(self.drive(state, who, trade, cause));
             }
         }
         broken
@@ -317,7 +369,11 @@ impl World {
     /// Every step that can follow, with a rule that it breaks.
     pub(crate) fn next(&mut self, state: &State) -> Vec<(Action, State, Option<&'static str>)> {
         let mut all = Vec::new();
+        if self.is_over(state) {
+            return all;
+        }
         self.arrivals(state, &mut all);
+        self.answers(state, &mut all);
         self.relays(state, &mut all);
         self.blocks(state, &mut all);
         self.comings_and_goings(state, &mut all);
@@ -327,17 +383,134 @@ impl World {
                 *broken = broken.or(self.hurry(after, 0)).or(self.hurry(after, 1));
             }
         }
+        for (_, after, _) in &mut all {
+            self.simplify(after);
+        }
         all.retain(|(_, after, broken)| after != state || broken.is_some());
         all
     }
 
+    /// Leaves out of a state what can never have an effect again.
+    fn simplify(&self, state: &mut State) {
+        for who in Who::ALL {
+            if self.has_ended(state, who) && !self.bounds.is_one_node {
+                state.up |= who.bit();
+            }
+        }
+        for trade in Self::trades(state) {
+            let buyer = self.buyers.get(state.buyer[trade]);
+            let seller = self.sellers.get(state.seller[trade]);
+            let registrar = self.registrars.get(state.registrar[trade]);
+            let by_buyer = buyer.map_or(0, heard_by_buyer);
+            let missing = by_buyer & !state.sent[trade];
+            let by_seller = seller.map_or(0, heard_by_seller);
+            let offered = state.offered[trade];
+            // Once it is everywhere no answer of one source adds to it.
+            let waits = registrar.is_some_and(|r| matches!(r.state, registrar::State::Locked))
+                || offered & Tx::Fund.bit() == 0;
+            let by_source = if waits { message::OFFERED } else { 0 };
+            let live = by_buyer | by_seller | heard_by_registrar(registrar, missing) | by_source;
+            state.sent[trade] &= live;
+
+            let (view, tip) = (&mut state.view[trade], state.tip);
+            // The last block alone can still leave the chain.
+            let is_fixed = |view: &View, tx: Tx| {
+                let deep = view.depth(tx, tip);
+                deep > 1 || deep > 0 && state.reorganisations >= self.bounds.reorganisations
+            };
+            let mut void = 0;
+            if is_fixed(view, Tx::Fund) {
+                void |= Tx::Fund.bit() | Tx::Cancel.bit();
+            }
+            if is_fixed(view, Tx::Cancel) {
+                void |= u8::MAX;
+            }
+            if is_fixed(view, Tx::Claim) || is_fixed(view, Tx::Refund) {
+                void |= Tx::Claim.bit() | Tx::Refund.bit();
+            }
+            state.offered[trade] &= !void;
+
+            let is_done = |who: Who| match who {
+                Who::Buyer => buyer.is_none_or(Ends::is_done),
+                Who::Seller => seller.is_none_or(Ends::is_done),
+                Who::Provider => registrar.is_none_or(Ends::is_done),
+            };
+            for who in Who::ALL {
+                if is_done(who) {
+                    // A new lock is sure of what its chain shows.
+                    state.sure[trade] |= who.bit();
+                } else if !Self::is_up(state, who) {
+                    state.sure[trade] &= !who.bit();
+                }
+            }
+            let refund_at = self.casts[&(u8::try_from(trade).unwrap(), state.t0[trade].unwrap())]
+                .heights
+                .refund_at;
+            state.thrown_out[trade] &= FIRST + u32::from(state.tip) < refund_at;
+        }
+    }
+
+    /// Whether all that a party plays has ended, so that it misses nothing while it is away.
+    fn has_ended(&self, state: &State, who: Who) -> bool {
+        Self::trades(state).all(|trade| match who {
+            Who::Buyer => self.buyers.get(state.buyer[trade]).is_none_or(Ends::is_done),
+            Who::Seller => self.sellers.get(state.seller[trade]).is_none_or(Ends::is_done),
+            Who::Provider => self.registrars.get(state.registrar[trade]).is_none_or(Ends::is_done),
+        })
+    }
+
+    /// The same for all that runs on the node of a party.
+    fn has_ended_here(&self, state: &State, who: Who) -> bool {
+        let is_also_provider = who == Who::Seller && self.bounds.is_one_node;
+        self.has_ended(state, who) && (!is_also_provider || self.has_ended(state, Who::Provider))
+    }
+
+    /// Whether nothing can happen any more but that blocks go by.
+    pub(crate) fn is_over(&self, state: &State) -> bool {
+        let waits_for_second = self.bounds.trades == 2 && state.t0[1].is_none();
+        let is_quiet = |trade: usize| {
+            let on_its_way = state.offered[trade] | state.view[trade].mempool;
+            state.sent[trade] == 0 && on_its_way == 0
+        };
+        !waits_for_second
+            && Who::ALL.into_iter().all(|who| self.has_ended(state, who))
+            && Self::trades(state).all(is_quiet)
+    }
+
     fn arrivals(&mut self, state: &State, all: &mut Vec<(Action, State, Option<&'static str>)>) {
         for trade in Self::trades(state) {
-            for bit in (0..14).map(|n| 1 << n).filter(|bit| state.sent[trade] & bit != 0) {
+            for bit in messages().filter(|bit| state.sent[trade] & bit != 0) {
                 let mut after = *state;
                 let broken = self.drive(&mut after, recipient(bit), trade, bit);
                 let trade = u8::try_from(trade).unwrap();
                 all.push((Action::Arrive(trade, bit), after, broken));
+            }
+        }
+    }
+
+    /// The registrar's chain source takes the funding that it was handed, or refuses it, which it
+    /// says at once; that it took it may be heard later, or not. Or it does not say what it did.
+    fn answers(&mut self, state: &State, all: &mut Vec<(Action, State, Option<&'static str>)>) {
+        for trade in Self::trades(state) {
+            if state.sent[trade] & message::OFFERED == 0 {
+                continue;
+            }
+            for (took, says) in [(true, true), (false, true), (true, false), (false, false)] {
+                let mut after = *state;
+                after.sent[trade] &= !message::OFFERED;
+                if took {
+                    after.offered[trade] |= Tx::Fund.bit();
+                }
+                let broken = match (took, says) {
+                    (true, true) => {
+                        after.sent[trade] |= message::TAKEN;
+                        None
+                    }
+                    (false, true) => self.drive(&mut after, Who::Provider, trade, cause::REFUSED),
+                    (_, false) => self.drive(&mut after, Who::Provider, trade, cause::NO_ANSWER),
+                };
+                let trade = u8::try_from(trade).unwrap();
+                all.push((Action::Answer { trade, took, says }, after, broken));
             }
         }
     }
@@ -349,7 +522,7 @@ impl World {
                 if !self.relay(&mut after, trade, tx) {
                     continue;
                 }
-                let broken = self.drive_all(&mut after);
+                let broken = self.drive_all(&mut after, cause::FACTS);
                 let trade = u8::try_from(trade).unwrap();
                 all.push((Action::Relay(trade, tx), after, broken));
             }
@@ -448,7 +621,7 @@ impl World {
         for sure in &mut state.sure {
             *sure |= state.up;
         }
-        self.drive_all(state)
+        self.drive_all(state, cause::TIP)
     }
 
     fn comings_and_goings(
@@ -470,9 +643,10 @@ impl World {
                     // The rescan finds a funding at once.
                     *sure = if view.is_mined(Tx::Fund) { *sure | bits } else { *sure & !bits };
                 }
-                let broken = self.drive_all(&mut after);
+                let broken = self.drive_all(&mut after, cause::TIP);
                 all.push((Action::Return(who), after, broken));
-            } else if state.stops[who as usize] < self.bounds.stops
+            } else if !self.has_ended_here(state, who)
+                && state.stops[who as usize] < self.bounds.stops
                 && state.stops.iter().sum::<u8>() < self.bounds.stops_in_all
             {
                 after.up &= !bits;
@@ -510,7 +684,7 @@ impl World {
         let mut broken = None;
         loop {
             let before = *state;
-            for bit in (0..14).map(|n| 1 << n).filter(|bit| before.sent[trade] & bit != 0) {
+            for bit in messages().filter(|bit| before.sent[trade] & bit != 0) {
                 broken = broken.or(self.drive(state, recipient(bit), trade, bit));
             }
             if *state == before {
@@ -591,7 +765,7 @@ impl World {
         for _ in 0..BLOCKS_TO_FINISH {
             for trade in Self::trades(&state) {
                 let sent = state.sent[trade];
-                for bit in (0..14).map(|n| 1 << n).filter(|bit| sent & bit != 0) {
+                for bit in messages().filter(|bit| sent & bit != 0) {
                     self.drive(&mut state, recipient(bit), trade, bit);
                 }
                 let offered = state.offered[trade];
@@ -630,6 +804,11 @@ impl World {
         }
         text
     }
+}
+
+/// All that may arrive.
+fn messages() -> impl Iterator<Item = u16> {
+    (0..15).map(|n| 1 << n)
 }
 
 /// Who gets a message.

@@ -1,0 +1,113 @@
+//! What can still matter to a role: two states that differ in nothing else are one.
+
+use capex_core::settlement::buyer::{Buyer, Phase, State as Buys};
+use capex_core::settlement::facts::Facts;
+use capex_core::settlement::registrar::{Registrar, State as Keeps};
+use capex_core::settlement::seller::{self, Seller, State as Sells};
+
+use crate::roles::message;
+
+/// Messages that a buyer may still act on.
+pub(crate) fn heard_by_buyer(buyer: &Buyer) -> u16 {
+    use message::{ACK, ACTIVATION, LOCK, TERMS, WALLET};
+    match &buyer.state {
+        Buys::Draft { .. } => TERMS | LOCK | ACK | ACTIVATION,
+        Buys::TermsSigned(_) => LOCK | ACK | ACTIVATION,
+        Buys::Locked { .. } => ACK | ACTIVATION,
+        // The wallet is asked again in each of these states.
+        Buys::Funding { .. } => WALLET | ACK | ACTIVATION,
+        Buys::Paying { phase, .. } => match phase {
+            Phase::Built => ACK | ACTIVATION,
+            Phase::Cancelling { cancel: None } => WALLET | ACTIVATION,
+            Phase::Lapsed
+            | Phase::Sent
+            | Phase::Confirmed
+            | Phase::PreimageKnown
+            | Phase::Cancelling { cancel: Some(_) }
+            | Phase::Refunding { .. } => ACTIVATION,
+            Phase::Active { .. } | Phase::Cancelled | Phase::Refunded | Phase::Defaulted { .. } => {
+                0
+            }
+        },
+        Buys::Aborted { .. } => 0,
+    }
+}
+
+/// Messages that a seller may still act on.
+pub(crate) fn heard_by_seller(seller: &Seller) -> u16 {
+    use message::{CANCEL_SHOWN, FUND_SHOWN, LOCK_HEARD, REQUEST};
+    let Sells::Agreed { signed, phase } = &seller.state else {
+        let is_open = matches!(seller.state, Sells::Offered { .. });
+        return if is_open { REQUEST | LOCK_HEARD | FUND_SHOWN | CANCEL_SHOWN } else { 0 };
+    };
+    let shown = if has_fund(&signed.facts) { 0 } else { FUND_SHOWN };
+    match phase {
+        seller::Phase::TermsSigned { .. } => LOCK_HEARD | shown | CANCEL_SHOWN,
+        seller::Phase::LockGranted { .. } => shown | CANCEL_SHOWN,
+        seller::Phase::FundSeen
+        | seller::Phase::FundFinal
+        | seller::Phase::ClaimSent { .. }
+        | seller::Phase::Claimed { .. }
+        | seller::Phase::Settled { .. }
+        | seller::Phase::NeverReveal { .. } => 0,
+    }
+}
+
+/// Messages that a registrar may still act on, of those that were sent; `answers` are the
+/// messages that its buyer waits for and that no registrar has sent yet.
+pub(crate) fn heard_by_registrar(registrar: Option<&Registrar>, answers: u16) -> u16 {
+    use message::{ACCEPT, ACK, ACTIVATION, CANCEL, FUND, TAKEN, TRANSFER};
+    let Some(registrar) = registrar else { return ACCEPT[0] | ACCEPT[1] | CANCEL };
+    let fund = if answers & ACK == 0 { 0 } else { FUND };
+    let transfer = if answers & ACTIVATION == 0 { 0 } else { TRANSFER };
+    match &registrar.state {
+        Keeps::Locked => FUND | CANCEL | TAKEN | transfer,
+        Keeps::Funded | Keeps::Activated { .. } => fund | transfer,
+        Keeps::Released { .. } => 0,
+    }
+}
+
+fn has_fund(facts: &Facts) -> bool {
+    facts.contracts().iter().any(|contract| contract.fund.is_some())
+}
+
+/// A machine that has ended knows of the chain no more than how it ended.
+pub(crate) trait Ends {
+    fn is_done(&self) -> bool;
+    fn forget(&mut self);
+}
+
+impl Ends for Buyer {
+    fn is_done(&self) -> bool {
+        self.state.is_done()
+    }
+
+    fn forget(&mut self) {
+        if let Buys::Paying { payment, .. } = &mut self.state {
+            payment.facts = Facts::none(payment.facts.contracts().len());
+        }
+    }
+}
+
+impl Ends for Seller {
+    fn is_done(&self) -> bool {
+        self.state.is_done()
+    }
+
+    fn forget(&mut self) {
+        if let Sells::Agreed { signed, .. } = &mut self.state {
+            signed.facts = Facts::none(signed.facts.contracts().len());
+        }
+    }
+}
+
+impl Ends for Registrar {
+    fn is_done(&self) -> bool {
+        self.state.is_done()
+    }
+
+    fn forget(&mut self) {
+        self.facts = Facts::none(self.facts.contracts().len());
+        self.consent.release_at_ms = 0;
+    }
+}
