@@ -84,6 +84,9 @@ pub struct World {
     pub(super) answered: Option<Vec<u8>>,
     pub(super) birthday: (u32, BlockHash),
     pub(super) coins_sat: u64,
+    /// Happenings so far, and the most before time stands still.
+    happened: u64,
+    fuse: u64,
 }
 
 /// The premined chain is the same in every world.
@@ -121,6 +124,8 @@ impl World {
             answered: None,
             birthday,
             coins_sat: setup.coins_sat,
+            happened: 0,
+            fuse: u64::MAX,
         };
         for node in 0..setup.nodes {
             world.start(node);
@@ -162,14 +167,37 @@ impl World {
     pub fn run_until(&mut self, most_ms: u64, mut so: impl FnMut(&Self) -> bool) -> bool {
         let end_ms = self.now_ms.saturating_add(most_ms);
         while !so(self) {
+            if self.happened >= self.fuse {
+                self.blow();
+                return so(self);
+            }
             let Some((at_ms, happening)) = self.queue.pop(end_ms) else {
                 self.now_ms = end_ms;
                 return so(self);
             };
             self.now_ms = at_ms;
+            self.happened += 1;
             self.happen(happening);
         }
         true
+    }
+
+    /// Lets no more than so many things happen: a world that goes in circles is a fault.
+    pub fn set_fuse(&mut self, most: u64) {
+        self.fuse = most;
+    }
+
+    /// Things that happened so far.
+    #[must_use]
+    pub fn happened(&self) -> u64 {
+        self.happened
+    }
+
+    fn blow(&mut self) {
+        let what = format!("it does not end: {} things happened", self.happened);
+        if !self.evidence.faults().contains(&what) {
+            self.evidence.broken(what);
+        }
     }
 
     fn happen(&mut self, happening: Happening) {

@@ -1,8 +1,9 @@
 //! Plays worlds drawn from seeds, and makes a small one of each that breaks a promise.
 //!
-//! `CAPEX_EXPLORE` says how long: `600s` are seconds, `2000` are seeds, and a name that a
-//! failure printed (`17/0,3/2/good`) plays that one. `CAPEX_EXPLORE_FROM` is the first seed.
-//! `scripts/explore` sets both and compiles for speed.
+//! `CAPEX_EXPLORE` says how long: `600s` are seconds, `2000` are seeds, `500..900` are these,
+//! and a name that a failure printed (`17/0,3/2/good`) plays that one. `CAPEX_EXPLORE_FROM` is
+//! the first seed. `scripts/explore` sets both and compiles for speed. A seed that does not end
+//! is a failure like any other.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -13,6 +14,8 @@ use super::plan::Plan;
 
 /// Seeds of a normal test run.
 const SEEDS: u64 = 60;
+/// A line of progress after so many seeds.
+const PROGRESS_EVERY: u64 = 100;
 
 /// How long to go on.
 enum Until {
@@ -25,9 +28,12 @@ enum Until {
 struct Found {
     seeds: u64,
     ends: BTreeMap<&'static str, u64>,
+    /// Most that happened in one.
+    happened: u64,
     failure: Option<u64>,
 }
 
+#[allow(clippy::print_stdout, reason = "says how far it has come")]
 fn explore(from: u64, until: &Until, threads: usize) -> Found {
     let (next, begun) = (AtomicU64::new(from), Instant::now());
     let found = Mutex::new(Found::default());
@@ -44,6 +50,10 @@ fn explore(from: u64, until: &Until, threads: usize) -> Found {
             let outcome = Plan::new(seed).run();
             let mut found = found.lock().unwrap();
             found.seeds += 1;
+            found.happened = found.happened.max(outcome.happened);
+            if found.seeds.is_multiple_of(PROGRESS_EVERY) {
+                println!("{} seeds in {:.0?}, up to {seed}", found.seeds, begun.elapsed());
+            }
             for (end, count) in outcome.ends {
                 *found.ends.entry(end).or_default() += count;
             }
@@ -73,6 +83,20 @@ fn report(plan: Plan) -> String {
     )
 }
 
+/// The first seed, and how long to go on.
+fn extent(asked: &str, from: u64) -> (u64, Until) {
+    if let Some((first, end)) = asked.split_once("..")
+        && let (Ok(first), Ok(end)) = (first.parse::<u64>(), end.parse::<u64>())
+    {
+        return (first, Until::Seeds(end.saturating_sub(first)));
+    }
+    let seconds = asked.strip_suffix('s').and_then(|text| text.parse().ok());
+    match seconds {
+        Some(seconds) => (from, Until::Time(Duration::from_secs(seconds))),
+        None => (from, Until::Seeds(asked.parse().unwrap_or(SEEDS))),
+    }
+}
+
 #[test]
 #[allow(clippy::print_stdout, reason = "says how far it came")]
 fn whatever_the_seed() {
@@ -84,19 +108,16 @@ fn whatever_the_seed() {
         assert!(outcome.faults.is_empty(), "{}", outcome.faults.join("\n"));
         return;
     }
-    let seconds = asked.strip_suffix('s').and_then(|text| text.parse().ok());
-    let until = match seconds {
-        Some(seconds) => Until::Time(Duration::from_secs(seconds)),
-        None => Until::Seeds(asked.parse().unwrap_or(SEEDS)),
-    };
     let from = std::env::var("CAPEX_EXPLORE_FROM").ok().and_then(|text| text.parse().ok());
+    let (from, until) = extent(&asked, from.unwrap_or(0));
     let threads = match asked.is_empty() {
         true => 1,
         false => std::thread::available_parallelism().map_or(1, usize::from),
     };
     let begun = Instant::now();
-    let found = explore(from.unwrap_or(0), &until, threads);
-    println!("{} seeds in {:.0?}: {:?}", found.seeds, begun.elapsed(), found.ends);
+    let found = explore(from, &until, threads);
+    let (time, most) = (begun.elapsed(), found.happened);
+    println!("{} seeds in {time:.0?}, {most} happenings at most: {:?}", found.seeds, found.ends);
     if let Some(seed) = found.failure {
         panic!("seed {seed}:\n{}", report(Plan::new(seed)));
     }

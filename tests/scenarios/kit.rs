@@ -6,7 +6,7 @@ use capex_core::engine::market::{MarketCommand, OrderSpec, TimeInForce};
 use capex_core::engine::trades::{Role, TradeView};
 use capex_core::ids::CertId;
 use capex_core::order::{Alternative, Mode, Side};
-use capex_core::params::Params;
+use capex_core::params::{ChainParams, Params, Profile};
 use capex_core::settlement::fees::FeeLimit;
 use capex_core::units::Window;
 
@@ -22,8 +22,26 @@ pub(super) fn devnet() -> Params {
 }
 
 pub(super) fn world(seed: u64, nodes: usize, links: Links) -> World {
-    let mut world =
-        World::new(Setup { seed, nodes, params: devnet(), links, coins_sat: COINS_SAT });
+    world_of(devnet(), seed, nodes, links)
+}
+
+/// A devnet on which a funding has to be so deep, and a spend is final one block deeper.
+pub(super) fn devnet_of_depth(confirmations: u32) -> Params {
+    let params = devnet();
+    let deeper = confirmations - 1;
+    let profiles = params.profiles.iter().map(|profile| Profile {
+        funding_confirmations: confirmations,
+        refund_blocks: profile.refund_blocks + deeper,
+        lead_s: profile.lead_s + u64::from(deeper),
+        ..profile.clone()
+    });
+    let profiles = profiles.collect();
+    let chain = ChainParams { final_blocks: confirmations + 1, ..params.chain };
+    Params { profiles, chain, ..params }.validate().unwrap()
+}
+
+pub(super) fn world_of(params: Params, seed: u64, nodes: usize, links: Links) -> World {
+    let mut world = World::new(Setup { seed, nodes, params, links, coins_sat: COINS_SAT });
     world.run_for(300);
     world
 }

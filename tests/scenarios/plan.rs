@@ -6,12 +6,16 @@ use std::fmt::Write as _;
 use capex::sim::{BEGIN_MS, Branch, Kill, Links, NodeId, Rng, Sides, World};
 use capex_core::engine::market::MarketCommand;
 
-use super::kit::{ask, bid, rest, story, trades, window, world};
+use super::kit::{ask, bid, devnet_of_depth, rest, story, trades, window, world_of};
 
 /// Sellers come first: they have capacity.
 const SELLERS_MAX: u64 = 2;
 const BUYERS_MAX: u64 = 3;
 const TROUBLES_MAX: u64 = 8;
+/// Deepest that a funding has to be in any plan: a reorganisation is no deeper than that.
+const CONFIRMATIONS_MAX: u64 = 3;
+/// A world in which more happens goes in circles: twenty times what the busiest seed needs.
+const HAPPENINGS_MAX: u64 = 100_000;
 /// How long troubles begin, ms.
 const TROUBLE_MS: u64 = 25_000;
 /// What relays at all, sat per 1,000 vB.
@@ -69,6 +73,11 @@ pub(super) enum Trouble {
         node: NodeId,
         ms: u64,
     },
+    /// The source hears, and says nothing.
+    Silence {
+        node: NodeId,
+        ms: u64,
+    },
     Deceive {
         node: NodeId,
         ms: u64,
@@ -85,6 +94,8 @@ pub(super) struct Plan {
     pub(super) seed: u64,
     pub(super) nodes: usize,
     pub(super) links: Links,
+    /// How deep a funding has to be.
+    pub(super) confirmations: u32,
     /// With their numbers, so that a smaller plan can be named.
     pub(super) orders: Vec<(usize, Placed)>,
     pub(super) troubles: Vec<(usize, u64, Trouble)>,
@@ -97,6 +108,8 @@ pub(super) struct Outcome {
     pub(super) story: String,
     /// How many trades ended how.
     pub(super) ends: BTreeMap<&'static str, u64>,
+    /// Things that happened.
+    pub(super) happened: u64,
 }
 
 impl Plan {
@@ -114,11 +127,14 @@ impl Plan {
             }
         }
         let count = below(&mut rng, TROUBLES_MAX + 1);
-        let mut troubles: Vec<(u64, Trouble)> =
-            (0..count).map(|_| (rng.within(500, TROUBLE_MS), trouble(&mut rng, nodes))).collect();
+        let confirmations = if rng.hits(500) { 1 } else { rng.within(1, CONFIRMATIONS_MAX + 1) };
+        let mut troubles: Vec<(u64, Trouble)> = (0..count)
+            .map(|_| (rng.within(500, TROUBLE_MS), trouble(&mut rng, nodes, confirmations)))
+            .collect();
         troubles.sort_by_key(|(at_ms, _)| *at_ms);
         let troubles = troubles.into_iter().enumerate().map(|(n, (at, what))| (n, at, what));
-        Self { seed, nodes, links, orders, troubles: troubles.collect() }
+        let confirmations = u32::try_from(confirmations).unwrap();
+        Self { seed, nodes, links, confirmations, orders, troubles: troubles.collect() }
     }
 
     /// Names this plan, however much has been taken out of it.
@@ -162,7 +178,9 @@ impl Plan {
     }
 
     fn play(&self) -> Outcome {
-        let mut world = world(self.seed, self.nodes, self.links);
+        let params = devnet_of_depth(self.confirmations);
+        let mut world = world_of(params, self.seed, self.nodes, self.links);
+        world.set_fuse(HAPPENINGS_MAX);
         let mut steps = self.steps();
         steps.sort_by_key(|(at_ms, _)| *at_ms);
         let mut gone = Vec::new();
@@ -171,7 +189,8 @@ impl Plan {
             step.perform(&mut world, &mut gone);
             let faults = world.faults();
             if !faults.is_empty() {
-                return Outcome { faults, story: story(&world), ends: BTreeMap::new() };
+                let (story, happened) = (story(&world), world.happened());
+                return Outcome { faults, story, ends: BTreeMap::new(), happened };
             }
         }
         heal(&mut world, self.nodes, &gone);
@@ -179,7 +198,8 @@ impl Plan {
         for trade in (0..self.nodes).flat_map(|node| trades(&world, node)) {
             *ends.entry(trade.state).or_default() += 1;
         }
-        Outcome { faults: world.faults_at_rest(), story: story(&world), ends }
+        let (faults, story) = (world.faults_at_rest(), story(&world));
+        Outcome { faults, story, ends, happened: world.happened() }
     }
 
     fn steps(&self) -> Vec<(u64, Step)> {
@@ -222,7 +242,8 @@ impl Plan {
 
     /// Orders and troubles in the order in which they come.
     pub(super) fn tell(&self) -> String {
-        let mut text = format!("{} nodes, {:?}\n", self.nodes, self.links);
+        let Self { nodes, links, confirmations, .. } = self;
+        let mut text = format!("{nodes} nodes, {links:?}, k_f = {confirmations}\n");
         for (_, order) in &self.orders {
             let _ = writeln!(text, "  {order:?}");
         }
@@ -271,7 +292,7 @@ fn order(rng: &mut Rng, node: NodeId, is_ask: bool) -> Placed {
     }
 }
 
-fn trouble(rng: &mut Rng, nodes: usize) -> Trouble {
+fn trouble(rng: &mut Rng, nodes: usize, confirmations: u64) -> Trouble {
     let node = below(rng, nodes as u64);
     // Shorter than a message's deadline, than the funding's, than the refund's; longer.
     let ms = [400, 2_000, 6_500, 10_000, 18_000][below(rng, 5)];
@@ -285,12 +306,16 @@ fn trouble(rng: &mut Rng, nodes: usize) -> Trouble {
         40..45 => Trouble::Vanish { node },
         45..53 => Trouble::Cut { node, ms },
         // One less than makes a spend final.
-        53..60 => Trouble::Reorganise { depth: 1, branch },
+        53..60 => {
+            let depth = u32::try_from(rng.within(1, confirmations + 1)).unwrap();
+            Trouble::Reorganise { depth, branch }
+        }
         60..70 => Trouble::Fees { times: [2, 20, 500][below(rng, 3)], ms },
         70..78 => Trouble::Unmined { ms },
         78..84 => Trouble::Forget,
-        84..90 => Trouble::Stall { node, ms },
-        90..96 => Trouble::Deceive { node, ms },
+        84..88 => Trouble::Stall { node, ms },
+        88..92 => Trouble::Silence { node, ms },
+        92..96 => Trouble::Deceive { node, ms },
         _ => Trouble::Halt { node },
     }
 }
@@ -304,6 +329,7 @@ impl Trouble {
             | Self::Fees { ms, .. }
             | Self::Unmined { ms }
             | Self::Stall { ms, .. }
+            | Self::Silence { ms, .. }
             | Self::Deceive { ms, .. } => Some(ms),
             Self::Vanish { .. } | Self::Reorganise { .. } | Self::Forget | Self::Halt { .. } => {
                 None
@@ -362,6 +388,7 @@ impl Trouble {
             Self::Unmined { .. } => world.set_mined_feerate(u64::MAX),
             Self::Forget => world.forget_mempool(),
             Self::Stall { node, .. } => world.stall_source(node),
+            Self::Silence { node, .. } => world.silence_source(node),
             Self::Deceive { node, .. } => world.deceive(node),
             Self::Halt { node } => super::troubles::halt_orders_of(world, node),
         }
@@ -374,7 +401,9 @@ impl Trouble {
             }
             Self::Cut { .. } => world.sides = Sides::default(),
             Self::Fees { .. } | Self::Unmined { .. } => world.set_feerate(FLOOR_SAT_KVB),
-            Self::Stall { node, .. } | Self::Deceive { node, .. } => world.heal_source(node),
+            Self::Stall { node, .. } | Self::Silence { node, .. } | Self::Deceive { node, .. } => {
+                world.heal_source(node);
+            }
             Self::Crash { .. }
             | Self::Kill { .. }
             | Self::Vanish { .. }
