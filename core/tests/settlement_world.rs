@@ -7,6 +7,10 @@
 mod chain;
 #[path = "settlement_world/conduct.rs"]
 mod conduct;
+#[path = "settlement_world/deadlines.rs"]
+mod deadlines;
+#[path = "settlement_world/facts.rs"]
+mod facts;
 #[path = "settlement_world/fees.rs"]
 mod fees;
 #[path = "settlement_world/pace.rs"]
@@ -372,6 +376,7 @@ fn a_sale_ends_with_the_certificate_and_the_payment() {
     assert_eq!(buyer.fund.unwrap().txid, seller.fund.unwrap().txid);
     assert!(buyer.claim.unwrap().height > buyer.fund.unwrap().height);
     assert_eq!(world.parties[BUYER].committed_sat(), 0);
+    assert_eq!(buyer.proof, None, "nobody defaulted");
 }
 
 #[test]

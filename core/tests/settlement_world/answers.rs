@@ -429,6 +429,23 @@ fn a_buyer_owes_a_provider_no_more_in_advance_than_its_cap() {
     }
 }
 
+/// A certificate that is not delivered yet is still owed.
+#[test]
+fn what_was_bought_counts_until_its_window_ends() {
+    let mut world = World::new(Faults::default());
+    world.setup.params.prepaid_cap_sat = 99_999;
+    let mut world = world.open();
+    world.run("active", "settled");
+    let seller = world.parties[SELLER].key();
+    world.setup.row.buy = [7; 32];
+    let told = world.parties[BUYER].try_buy(&world.setup, world.now_ms, seller, None);
+    let capped = |event: &TradeEvent| matches!(event, TradeEvent::Void { code, .. } if code == "trade.prepaid_cap");
+    assert!(told.iter().any(capped), "{told:?}");
+    let ends_ms = world.setup.row.window().ends_at_ms(world.setup.params.slot_s);
+    let told = world.parties[BUYER].try_buy(&world.setup, ends_ms, seller, None);
+    assert_eq!(told, []);
+}
+
 /// After a restart the records may say what the chain no longer does.
 #[test]
 fn nothing_is_concluded_before_the_chain_was_read_again() {

@@ -110,11 +110,10 @@ fn a_refund_is_replaced_only_by_one_that_pays_a_step_more_and_is_written_first()
 #[test]
 fn a_refund_in_a_block_is_not_sent_again() {
     let mut world = refunding();
+    world.setup.params.chain.final_blocks = 4;
     world.chain.hold_all = false;
     world.until("mined", |world| world.view(BUYER).unwrap().refund.unwrap().height.is_some());
-    if world.state(BUYER) == "refunded" {
-        return;
-    }
+    assert_eq!(world.state(BUYER), "refunding");
     let offered = world.chain.offered.len();
     world.until("refunded", |world| world.state(BUYER) == "refunded");
     assert_eq!(world.chain.offered.len(), offered);
@@ -224,4 +223,36 @@ fn a_refund_on_its_way_keeps_its_address() {
     let refund = world.view(BUYER).unwrap().refund.unwrap().txid;
     let sent = world.chain.mempool.iter().find(|tx| tx.compute_txid() == refund).unwrap();
     assert_eq!(world.parties[BUYER].promised(), [sent.output[0].script_pubkey.clone()]);
+}
+
+#[test]
+fn the_targets_and_curves_of_fees() {
+    use capex_core::settlement::fees::*;
+
+    let targets = [(0, 2), (1, 2), (4, 2), (5, 2), (6, 3), (7, 3), (100, 3)];
+    for (blocks_left, target) in targets {
+        assert_eq!(fund_target(blocks_left), target, "{blocks_left} blocks left");
+    }
+    // A quarter of 40 blocks before the end a claim may spend all but dust.
+    let claim = |elapsed, window| {
+        let estimate_sat_kvb = 10_000_000;
+        claim_fee_sat(ClaimProgress { value_sat: 50_000, estimate_sat_kvb, elapsed, window })
+    };
+    let table = [
+        (29, 40, 25_000),
+        (30, 40, 49_670),
+        (39, 40, 49_670),
+        // Never earlier than 12 blocks before it.
+        (87, 100, 25_000),
+        (88, 100, 49_670),
+        (7, 10, 25_000),
+        (8, 10, 49_670),
+    ];
+    for (elapsed, window, fee_sat) in table {
+        assert_eq!(claim(elapsed, window), Some(fee_sat), "{elapsed} of {window}");
+    }
+    let limit = |cap_sat| FeeLimit { share_percent: 20, cap_sat };
+    assert_eq!(limit(Some(100)).least_worth_sat(100), Some(500));
+    assert_eq!(limit(Some(99)).least_worth_sat(100), None);
+    assert_eq!(limit(None).least_worth_sat(100), Some(500));
 }

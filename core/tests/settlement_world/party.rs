@@ -523,6 +523,27 @@ impl Party {
         self.trades.promised_scripts().into_iter().collect()
     }
 
+    /// Whether its chain source watches anything.
+    pub(crate) fn is_watching(&self) -> bool {
+        !self.spks.is_empty() || !self.outpoints.is_empty()
+    }
+
+    /// The certificate of its sale came by another way than the answer to it.
+    pub(crate) fn hear_certificate(
+        &mut self,
+        setup: &Setup,
+        now_ms: u64,
+        transfer: &Transfer,
+        activation: &Envelope,
+    ) {
+        let read = |record: &Record| record.load::<Buyer>().ok().filter(|_| record.table == 5);
+        let buyer = self.records.values().find_map(read).unwrap();
+        let certificate = buyer.state.payment().unwrap().certificate(transfer, activation);
+        let mut ctx = context!(self, setup, now_ms);
+        let events = self.trades.on_certificate(&mut ctx, &mut self.registrar, &certificate);
+        self.events.extend(events);
+    }
+
     /// What it waits for next.
     pub(crate) fn next_timer(&self) -> Option<Timer> {
         self.trades.next_deadline().map(|(_, why)| why)

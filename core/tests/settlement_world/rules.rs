@@ -293,6 +293,114 @@ fn a_registrar_locks_only_for_terms_that_hold_and_everybody_consents_to() {
     }
 }
 
+/// Who gets the certificate may ask for it, also where another pays.
+#[test]
+fn a_holder_that_does_not_pay_is_a_party_too() {
+    let mut shot = Shot::of(World::of_three, is_accept);
+    shot.terms(|terms| terms.to = Party::new(9).key());
+    shot.peer = stranger().key();
+    assert!(matches!(shot.answer(), Ok(TradeReply::LockGrant(_))));
+    shot.peer = shot.world.parties[BUYER].key();
+    assert!(matches!(shot.answer(), Ok(TradeReply::LockGrant(_))));
+}
+
+/// A key costs nothing, so one that has not shown that it funds gets one free option.
+#[test]
+fn a_key_that_funds_nothing_gets_one_lock() {
+    fn again(shot: &mut Shot) {
+        shot.terms(|terms| terms.nonce16 = [9; 16]);
+    }
+    let mut shot = Shot::of(World::of_three, is_accept);
+    let first = shot.request.clone();
+    assert!(shot.answer().is_ok());
+    again(&mut shot);
+    assert_eq!(shot.refusal(), "lock.too_many");
+    // The same terms get the same lock.
+    shot.request = first;
+    assert!(shot.answer().is_ok());
+    // Once it has funded, the register alone decides: this certificate has its lock.
+    shot.world.until("funded", |world| world.state(BUYER) == "fund_confirmed");
+    again(&mut shot);
+    assert_eq!(shot.answer(), Err("lock.taken"));
+}
+
+/// The seller is told what the registrar is, and answers like it.
+#[test]
+fn a_reseller_is_released_by_its_buyer_alone_and_before_a_funding_is_seen() {
+    fn cancel(world: &World, by: &Keys) -> TradeRequest {
+        let terms_hash = world.view(SELLER).unwrap().terms_hash.unwrap();
+        let cancel = by.sign(TermsCancel { v: 1, terms_hash }, &world.setup.params);
+        TradeRequest::Cancel(cancel.envelope().clone())
+    }
+    fn tell(world: &mut World, request: TradeRequest) -> Result<TradeReply, &'static str> {
+        let peer = world.parties[BUYER].key();
+        let answer = world.parties[SELLER].answer(&world.setup, world.now_ms, peer, request);
+        world.settle(SELLER);
+        answer
+    }
+    for state in ["terms_signed", "lock_granted"] {
+        let mut world = World::of_three(Faults::default()).open();
+        world.until(state, |world| world.state(SELLER) == state);
+        let foreign = cancel(&world, stranger().keys());
+        assert_eq!(tell(&mut world, foreign), Err("trade.not_the_buyer"), "{state}");
+        assert_eq!(world.state(SELLER), state);
+        let own = cancel(&world, world.parties[BUYER].keys());
+        assert_eq!(tell(&mut world, own), Ok(TradeReply::Cancelled), "{state}");
+        assert_eq!(world.state(SELLER), "released");
+        assert_eq!(world.codes()[SELLER].as_deref(), Some("trade.cancelled_by_buyer"));
+    }
+    let mut world = World::of_three(Faults::default()).open();
+    world.chain.hold_contracts = true;
+    world.until("seen", |world| world.state(SELLER) == "fund_seen");
+    let own = cancel(&world, world.parties[BUYER].keys());
+    let before = world.parties[SELLER].records();
+    assert_eq!(tell(&mut world, own), Err("fund.already_acknowledged"));
+    assert!(before == world.parties[SELLER].records());
+}
+
+#[test]
+fn a_row_is_sold_once_however_often_it_is_matched() {
+    let mut world = World::new(Faults::default());
+    world.open_sell();
+    let before = world.parties[SELLER].records();
+    world.now_ms += 100;
+    world.open_sell();
+    assert!(before == world.parties[SELLER].records(), "while it is open");
+    let mut world = World::new(Faults::default()).open();
+    world.run("active", "settled");
+    let before = world.parties[SELLER].records();
+    world.open_sell();
+    assert!(before == world.parties[SELLER].records(), "after its end");
+}
+
+/// The courier brings it where the answer to the buyer was lost.
+#[test]
+fn a_certificate_that_comes_another_way_ends_the_sale() {
+    let is_activation =
+        |message: &Message| matches!(reply_of(message), Some(TradeReply::Activation(_)));
+    let mut world = caught(World::of_three, is_activation);
+    let (_, to, message) = world.caught.remove(0);
+    assert_eq!((to, world.state(BUYER)), (BUYER, "preimage_known"));
+    let Some(TradeReply::Activation(activation)) = reply_of(&message) else { panic!() };
+    let claim = world.view(BUYER).unwrap();
+    let transfer = Transfer {
+        v: 1,
+        terms_hash: claim.terms_hash.unwrap(),
+        x: claim.preimage.unwrap(),
+        spend_txid: claim.claim.unwrap().txid.to_byte_array(),
+        vin: 0,
+    };
+    let (setup, now_ms) = (&world.setup, world.now_ms);
+    let mut other = activation.clone();
+    resign(world.parties[1].keys(), setup, &mut other, |_: &mut Activation| ());
+    world.parties[BUYER].hear_certificate(&world.setup, now_ms, &transfer, &other);
+    world.settle(BUYER);
+    assert_eq!(world.state(BUYER), "preimage_known", "signed by another than the provider");
+    world.parties[BUYER].hear_certificate(&world.setup, now_ms, &transfer, &activation);
+    world.settle(BUYER);
+    world.run("active", "settled");
+}
+
 /// Terms as if signed so many blocks later.
 fn later(terms: &mut Terms, blocks: u32) {
     for height in [&mut terms.t0, &mut terms.fund_by, &mut terms.refund_at] {
