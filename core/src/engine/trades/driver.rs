@@ -124,9 +124,7 @@ pub(super) trait Machine: Stored {
         None
     }
     /// Who kept a promise by its having come to this state, or broke one.
-    fn conduct(&self) -> Vec<(Subject, Result<(), Miss>)> {
-        Vec::new()
-    }
+    fn conduct(&self) -> Vec<(Subject, Result<(), Miss>)>;
     /// Carries out a step.
     fn perform(open: &mut Open<Self>, turn: &mut Turn<'_, '_>, step: Self::Step);
     /// Tells the rest of the engine where it stands; again after a restart.

@@ -71,12 +71,6 @@ impl Timelocks {
     pub fn release_at(&self) -> u32 {
         self.fund_by.saturating_add(self.gap)
     }
-
-    /// Where a rescan starts.
-    #[must_use]
-    pub fn rescan_from(&self) -> u32 {
-        self.t0.saturating_sub(RESCAN_BLOCKS)
-    }
 }
 
 /// Whether a refund is sure to be possible before delivery starts:
