@@ -2,7 +2,7 @@
 
 use bitcoin::{OutPoint, ScriptBuf, Transaction, Txid, Witness};
 use capex_core::settlement::facts::{ChainFacts, ContractFacts, FundFact, Sighting};
-use capex_core::settlement::facts::{Change, Facts};
+use capex_core::settlement::facts::{Change, Facts, Standing};
 use capex_core::settlement::script::Contract;
 use capex_core::settlement::transaction::{KnownTx, spend_of};
 
@@ -187,7 +187,7 @@ fn fundings_that_wait_are_each_named_once() {
         fund: Some(FundFact {
             tx: KnownTx::new(tx.clone()),
             vout: 0,
-            seen: true,
+            standing: Standing::Seen,
             height,
             was_confirmed: false,
         }),
