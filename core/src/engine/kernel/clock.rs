@@ -81,16 +81,17 @@ impl ClockCheck {
 
 fn far_from_chain(now_ms: TimeMs, chain: &ChainView) -> Option<i64> {
     let median_ms = u64::from(chain.median_time_past_s).saturating_mul(1000);
-    let apart_ms = now_ms.abs_diff(median_ms);
-    let apart = i64::try_from(apart_ms).unwrap_or(i64::MAX);
     if median_ms == 0 {
         return None;
     }
-    if now_ms < median_ms {
-        return (apart_ms > CHAIN_AHEAD_MAX_MS).then_some(-apart);
+    let signed = |apart_ms: u64| i64::try_from(apart_ms).unwrap_or(i64::MAX);
+    let behind_ms = median_ms.saturating_sub(now_ms);
+    if behind_ms > CHAIN_AHEAD_MAX_MS {
+        return Some(-signed(behind_ms));
     }
     // What was heard last says nothing while the source is away.
-    (chain.up && apart_ms > CHAIN_BEHIND_MAX_MS).then_some(apart)
+    let ahead_ms = now_ms.saturating_sub(median_ms);
+    (chain.up && ahead_ms > CHAIN_BEHIND_MAX_MS).then_some(signed(ahead_ms))
 }
 
 #[cfg(test)]

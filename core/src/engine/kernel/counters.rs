@@ -116,7 +116,7 @@ impl Counters {
         });
         self.life = Some(life);
         let number = self.next(out, counter) & ((1 << NUMBER_BITS) - 1);
-        life << NUMBER_BITS | number
+        (life << NUMBER_BITS) + number
     }
 
     /// The salt for an index. [`Counters::keep_salts`] guarantees that the salt of an

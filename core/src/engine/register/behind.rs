@@ -6,6 +6,7 @@
 //! nothing is issued, locked, given on or redeemed. What is locked already still settles. A
 //! register that was restored on purpose issues nothing before it has asked.
 
+use std::cmp::Ordering;
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
@@ -162,9 +163,10 @@ impl Register {
             return true;
         }
         let Some(record) = self.issued.get(&said.cert_id) else { return false };
-        let (seq, attempt) = (record.facts.seq, record.head.attempt);
-        if (said.seq, said.attempt) != (seq, attempt) {
-            return (said.seq, said.attempt) < (seq, attempt);
+        match (said.seq, said.attempt).cmp(&(record.facts.seq, record.head.attempt)) {
+            Ordering::Less => return true,
+            Ordering::Greater => return false,
+            Ordering::Equal => {}
         }
         match (statement, &record.head.hold) {
             (Statement::Lock(_), Hold::Locked(lock)) => lock.terms_hash.0 == said.cause,
