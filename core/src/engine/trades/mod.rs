@@ -149,11 +149,12 @@ impl Trades {
                 PastTradeV1::Buyer(buyer) => {
                     let open = Open::load(turn, *buyer);
                     self.count(&open.machine, slot_s);
-                    self.past.keep_buyer(&open);
+                    // The newest are read, so none has to go.
+                    let _ = self.past.keep_buyer(&open);
                 }
                 PastTradeV1::Seller(seller) => {
                     let open = Open::load(turn, *seller);
-                    self.past.keep_seller(&open);
+                    let _ = self.past.keep_seller(&open);
                 }
             }
         }

@@ -18,7 +18,9 @@ use crate::settlement::registrar::{Registrar, State};
 use crate::settlement::seller::{Refused, Seller};
 
 /// Ended trades of each side that stay in memory, the newest by epoch: about 1 KiB each. A life
-/// begins with as many, so a start takes no longer after years. All are in the store.
+/// begins with as many, so a start takes no longer after years. Those that moved coins stay in
+/// the store for good; one that moved none goes when it leaves memory, since strangers have it
+/// for the work of an order, a thousand in an epoch, and would fill a disk with them.
 pub const PAST_KEPT: usize = 1024;
 /// Ended locks whose requests are still answered, the last ones to end, of those that were
 /// paid and of those that were not: about 2 KiB each. Anyone can have a lock for nothing and let
@@ -55,6 +57,16 @@ fn record_key((epoch, trade): PastKey, role: Role) -> Vec<u8> {
         Role::Seller => 2,
     });
     key
+}
+
+/// Takes the record of a trade that has left memory, unless it moved coins.
+fn forget(ctx: &mut Context<'_>, gone: Option<TradeView>) {
+    let Some(gone) = gone else { return };
+    let coins = [gone.fund, gone.claim, gone.refund, gone.cancel];
+    if coins.iter().all(Option::is_none) {
+        let key = record_key((gone.row.epoch, gone.trade), gone.role);
+        ctx.out.delete(Table::PastTrade, &key);
+    }
 }
 
 impl PastTradeV1 {
@@ -97,44 +109,44 @@ impl Past {
     pub(super) fn end_buyer(&mut self, ctx: &mut Context<'_>, open: Open<Buyer>) {
         let key = (open.machine.row.epoch, open.machine.trade);
         ctx.out.delete(Table::Buyer, &open.machine.trade.0);
-        self.keep_buyer(&open);
+        let gone = self.keep_buyer(&open);
         let stored = PastTradeV1::Buyer(Box::new(open.machine));
         ctx.out.store(&record_key(key, Role::Buyer), &stored);
+        forget(ctx, gone);
     }
 
     /// A seller's side has ended: it moves to the history.
     pub(super) fn end_seller(&mut self, ctx: &mut Context<'_>, open: Open<Seller>) {
         let key = (open.machine.row.epoch, open.machine.trade);
         ctx.out.delete(Table::Seller, &open.machine.trade.0);
-        self.keep_seller(&open);
+        let gone = self.keep_seller(&open);
         let stored = PastTradeV1::Seller(Box::new(open.machine));
         ctx.out.store(&record_key(key, Role::Seller), &stored);
+        forget(ctx, gone);
     }
 
-    pub(super) fn keep_buyer(&mut self, open: &Open<Buyer>) {
+    /// Takes one into memory; the one that leaves it for that.
+    pub(super) fn keep_buyer(&mut self, open: &Open<Buyer>) -> Option<TradeView> {
         let key = (open.machine.row.epoch, open.machine.trade);
         if let buyer::State::Aborted { agreement: Some(agreement), .. } = &open.machine.state {
             self.unfunded.insert(FundingId::of(&[agreement.hash()]), key);
         }
         self.buys.insert(key, of_buyer(open));
         self.epochs.insert(key.1, key.0);
-        if self.buys.len() > PAST_KEPT
-            && let Some((oldest, _)) = self.buys.pop_first()
-        {
-            self.epochs.remove(&oldest.1);
-            self.unfunded.retain(|_, of| *of != oldest);
-        }
+        let (oldest, gone) = self.buys.len().gt(&PAST_KEPT).then(|| self.buys.pop_first())??;
+        self.epochs.remove(&oldest.1);
+        self.unfunded.retain(|_, of| *of != oldest);
+        Some(gone)
     }
 
-    pub(super) fn keep_seller(&mut self, open: &Open<Seller>) {
+    /// The same for the other side.
+    pub(super) fn keep_seller(&mut self, open: &Open<Seller>) -> Option<TradeView> {
         let key = (open.machine.row.epoch, open.machine.trade);
         self.sells.insert(key, of_seller(open));
         self.epochs.insert(key.1, key.0);
-        if self.sells.len() > PAST_KEPT
-            && let Some((oldest, _)) = self.sells.pop_first()
-        {
-            self.epochs.remove(&oldest.1);
-        }
+        let (oldest, gone) = self.sells.len().gt(&PAST_KEPT).then(|| self.sells.pop_first())??;
+        self.epochs.remove(&oldest.1);
+        Some(gone)
     }
 
     /// A lock has ended. Its record goes when its requests are no longer answered.
@@ -245,7 +257,9 @@ pub(super) enum LateAsk {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::Effect;
     use crate::engine::kernel::{Kernel, Keys};
+    use crate::engine::trades::view::TxView;
     use crate::settlement::check::SignedTerms;
     use crate::settlement::facts::Facts;
     use crate::settlement::objects::Transfer;
@@ -299,5 +313,64 @@ mod tests {
         assert_eq!(answer(&past, &paid(0)), None);
         assert_eq!(answer(&past, &paid(10_001)), Some(activation));
         assert_eq!(answer(&past, &free(2)), Some(Err("transfer.not_paid")));
+    }
+
+    fn aborted(epoch: u64) -> Buyer {
+        let mut row = sample::row();
+        row.epoch = epoch;
+        let mut trade = TradeId([0; 32]);
+        trade.0[..8].copy_from_slice(&epoch.to_be_bytes());
+        Buyer {
+            trade,
+            row,
+            seller: Key([1; 32]),
+            registrar: Key([1; 32]),
+            to: Key([2; 32]),
+            title: None,
+            features: 0,
+            fee_cap_sat: 1_000,
+            max_loss_sat: 10_000,
+            fee_reserve_sat: 0,
+            key_index: 1,
+            opened_ms: 0,
+            state: buyer::State::Aborted { code: "fund.late".to_owned(), agreement: None },
+        }
+    }
+
+    #[test]
+    fn trades_that_moved_no_coins_do_not_fill_the_disk_and_those_that_did_stay() {
+        let mut kernel = Kernel::new(devnet(), Keys::new([1; 32], [2; 32]));
+        let (secp, params) = (Secp256k1::new(), devnet());
+        let mut past = Past::default();
+        let total = 2 * PAST_KEPT as u64 + 10;
+        for epoch in 0..total {
+            let open = Open::ended(&secp, &params, aborted(epoch));
+            past.end_buyer(&mut kernel.context(0), open);
+            // Each third one was paid.
+            if epoch % 3 == 0
+                && let Some(view) = past.buys.get_mut(&(epoch, aborted(epoch).trade))
+            {
+                let txid = sample::tx().txid();
+                view.fund = Some(TxView { txid, height: Some(1), vsize: 154, fee_sat: Some(1) });
+            }
+        }
+        kernel.out.flush();
+        let mut disk = BTreeSet::new();
+        while let Some(effect) = kernel.out.poll() {
+            let Effect::Persist { records, .. } = effect else { continue };
+            for record in records.iter().filter(|found| found.table == Table::PastTrade.number()) {
+                match record.value {
+                    Some(_) => disk.insert(record.key.clone()),
+                    None => disk.remove(&record.key),
+                };
+            }
+        }
+        assert_eq!(past.buys.len(), PAST_KEPT);
+        let first = total - PAST_KEPT as u64;
+        let expected: BTreeSet<Vec<u8>> = (0..total)
+            .filter(|epoch| *epoch >= first || epoch % 3 == 0)
+            .map(|epoch| record_key((epoch, aborted(epoch).trade), Role::Buyer))
+            .collect();
+        assert_eq!(disk, expected);
     }
 }
