@@ -10,6 +10,7 @@ use super::preview::place;
 use super::{key, order_file};
 use crate::api::types::{ClassLimit, Mode, PlaceOrder, Side, Status, TimeInForce};
 use capex_core::limits::SLOTS_MAX;
+use capex_core::reason;
 use capex_core::units::Price;
 
 /// Flags of `buy`.
@@ -110,9 +111,22 @@ fn soonest(status: &Status) -> u32 {
     status.first_slot.saturating_add(u32::try_from(slack).unwrap_or(u32::MAX))
 }
 
+/// The slots of a window that is bought whole. Hours are many slots where those are short.
+fn whole([start, end]: [u32; 2], slot_s: u32) -> Result<u16, Failure> {
+    let count = end.saturating_sub(start);
+    let slots = u16::try_from(count).ok().filter(|slots| *slots <= SLOTS_MAX);
+    slots.ok_or_else(|| {
+        let message = format!(
+            "the window has {count} slots of {slot_s} s, and a bid takes {SLOTS_MAX} at most"
+        );
+        Failure::new(reason!("order.run"), message)
+            .with_hint("shorten the window, as in --for 2slots, or say how many of them: --slots N")
+    })
+}
+
 fn order(bid: Bid, status: &Status) -> Result<PlaceOrder, Failure> {
     let window = bid.common.slots(status, soonest(status), bid.slots.map(u32::from))?;
-    let whole = || u16::try_from(window[1].saturating_sub(window[0])).unwrap_or(u16::MAX);
+    let slots = bid.slots.map_or_else(|| whole(window, status.slot_s), Ok)?;
     let common = bid.common;
     let tif = common.tif.unwrap_or(Tif::Plain(TimeInForce::Gtc));
     let (time_in_force, expires_at) = tif.resolve(status.now_at);
@@ -130,7 +144,7 @@ fn order(bid: Bid, status: &Status) -> Result<PlaceOrder, Failure> {
         min_qty: common.min_qty.unwrap_or(1),
         mode: if bid.gang { Mode::Gang } else { Mode::Sticky },
         window,
-        slots: bid.slots.unwrap_or_else(whole),
+        slots,
         features: common.feature,
         allow: common.allow,
         deny: common.deny,
@@ -173,6 +187,12 @@ mod tests {
         let window = Common { window: Some(SlotWindow { start: 5, end: 9 }), ..Common::default() };
         assert_eq!(bid(window, None), Ok(([5, 9], 4)));
         assert_eq!(bid(Common::default(), None), Err("order.incomplete".into()));
+        // 168 slots of 4 s, and one more.
+        let long =
+            |seconds: u64| Common { length: Some(Span::Ms(seconds * 1000)), ..Common::default() };
+        assert_eq!(bid(long(672), None), Ok(([107, 275], 168)));
+        assert_eq!(bid(long(676), None), Err("order.run".into()));
+        assert_eq!(bid(long(7200), Some(2)), Ok(([107, 1907], 2)));
         let uneven = Common { length: Some(Span::Ms(5000)), ..Common::default() };
         assert_eq!(bid(uneven, None), Err("order.window".into()));
     }

@@ -59,6 +59,9 @@ struct Made {
     network: String,
     chain_url: String,
     chain_cookie: PathBuf,
+    /// What the next commands need to find the directory.
+    #[serde(skip)]
+    named: String,
 }
 
 /// Writes the file, unless there is one.
@@ -97,12 +100,15 @@ pub fn run(flags: &Flags, context: &mut Context<'_>) -> Result<(), Failure> {
     let restored =
         restored.map(|words| Restored { words: words.clone(), birthday: flags.birthday });
     seed::create(&checked.datadir.join(SEED_FILE), restored.as_ref(), password.as_ref())?;
+    let named = context.global.datadir.as_ref().map(|dir| format!(" --datadir {}", dir.display()));
+    let named = named.unwrap_or_default();
     let made = Made {
         config: path,
         datadir: checked.datadir,
         network: checked.params.name,
         chain_url: checked.chain.url,
         chain_cookie: checked.chain.cookie,
+        named,
     };
     context.show(&made, page)
 }
@@ -113,8 +119,11 @@ fn page(made: &Made, page: &mut Page) {
         .field("network", &made.network)
         .field("chain", &made.chain_url)
         .field("chain cookie", made.chain_cookie.display())
-        .line("The seed of the wallet is made: write its words down (capex wallet words).")
-        .line("Next: capex up");
+        .line(format_args!(
+            "The seed of the wallet is made: write its words down (capex wallet words{}).",
+            made.named
+        ))
+        .line(format_args!("Next: capex up{}", made.named));
 }
 
 /// A source that was named, or the devchain: others follow Bitcoin Core's defaults.

@@ -65,6 +65,9 @@ fn a_first_configuration_names_whole_paths() {
     let args = ["init", "--datadir", "a", "--chain-cookie", "core/.cookie", "--network", "devnet"];
     let made = capex(home.path(), &args).current_dir(home.path()).output().unwrap();
     assert!(made.status.success());
+    let shown = String::from_utf8(made.stdout).unwrap();
+    assert!(shown.ends_with("Next: capex up --datadir a\n"), "{shown}");
+    assert!(shown.contains("(capex wallet words --datadir a)"), "{shown}");
     let text = fs::read_to_string(home.path().join("a/config.toml")).unwrap();
     let cookie = home.path().canonicalize().unwrap().join("core/.cookie");
     assert!(text.contains(&format!("cookie = {:?}", cookie.to_str().unwrap())), "{text}");
