@@ -17,6 +17,8 @@ mod fees;
 mod pace;
 #[path = "settlement_world/party.rs"]
 mod party;
+#[path = "settlement_world/proof.rs"]
+mod proof;
 #[path = "settlement_world/resale.rs"]
 mod resale;
 #[path = "settlement_world/rules.rs"]
@@ -25,15 +27,12 @@ mod rules;
 mod vanish;
 
 use bitcoin::absolute::LockTime;
-use bitcoin::hashes::Hash;
 use capex_core::certificate::{Certificate, Hop, verify};
 use capex_core::engine::trades::{TradeEvent, TradeView};
 use capex_core::ids::Key;
-use capex_core::settlement::objects::{LockGrant, Terms};
 use capex_core::settlement::seller::Goods;
 use capex_core::settlement::transaction::SpendKind;
 use capex_core::units::Units;
-use capex_core::wire::sha256;
 
 use chain::Chain;
 use party::{Message, Party, Setup};
@@ -645,38 +644,6 @@ fn a_provider_back_after_the_claim_activates_by_itself() {
     world.until("activated", |world| world.parties[PROVIDER].registrar.activations == 1);
     world.heal();
     world.run("active", "settled");
-}
-
-/// The window is over, and the provider was paid: what is left is what shows it.
-#[test]
-fn a_provider_that_never_activates_leaves_the_proof_of_its_default() {
-    let mut world = World::of_three(Faults::default()).open();
-    world.until("funded", |world| world.state(BUYER) == "fund_confirmed");
-    world.parties[PROVIDER].online = false;
-    world.until("settled", |world| world.state(SELLER) == "settled");
-    let slot_s = world.setup.params.slot_s;
-    let ends_ms = world.setup.row.window().ends_at_ms(slot_s);
-    world.until("defaulted", |world| world.state(BUYER) == "defaulted");
-    assert!((ends_ms..ends_ms + 1_000).contains(&world.now_ms));
-    let view = world.view(BUYER).unwrap();
-    assert_eq!((view.code.as_deref(), view.done), (Some("settle.defaulted"), true));
-    let (proof, params) = (view.proof.unwrap(), &world.setup.params);
-    let terms = proof.terms.verify::<Terms>(params.magic).unwrap();
-    let lock = proof.lock.verify::<LockGrant>(params.magic).unwrap();
-    let provider = world.parties[PROVIDER].key();
-    assert_eq!(
-        (verify(&proof.title, params).unwrap().provider, lock.provider),
-        (provider, provider)
-    );
-    assert_eq!((lock.terms_hash.0, proof.transfer.terms_hash.0), (terms.id(), terms.id()));
-    assert_eq!(sha256(&[&proof.transfer.x]), terms.payment_hash);
-    assert_eq!(proof.transfer.spend_txid, view.claim.unwrap().txid.to_byte_array());
-    // It stays known after a restart, and no late word changes it.
-    world.parties[BUYER].restart(&world.setup, world.now_ms);
-    world.settle(BUYER);
-    world.heal();
-    world.step();
-    assert_eq!(world.state(BUYER), "defaulted");
 }
 
 /// A clock that jumps ahead stops the claim while it lasts, and decides nothing for good.

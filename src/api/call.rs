@@ -56,11 +56,13 @@ pub enum Query {
     StuckTrades,
     /// → [`types::Trade`]
     Trade(Prefix),
+    /// What shows that its provider has defaulted → [`FileText`]
+    TradeProof(Prefix),
     /// By first slot → [`Listed`] of [`types::Certificate`]
     Certificates(Page),
     /// → [`types::Certificate`]
     Certificate(Prefix),
-    /// → [`CertificateText`]
+    /// → [`FileText`]
     CertificateFile(Prefix),
     /// By first slot → [`Listed`] of [`types::Lease`]
     Leases(Page),
@@ -138,9 +140,9 @@ pub struct RedeemCall {
     pub results: Vec<String>,
 }
 
-/// Text of a certificate file.
+/// Text of a file for people and other nodes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CertificateText(pub String);
+pub struct FileText(pub String);
 
 /// Text of an epoch with its signed orders.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -195,7 +197,7 @@ answers! {
     StuckTrades(Vec<types::Trade>),
     Certificates(Listed<types::Certificate>),
     Certificate(types::Certificate),
-    CertificateText(CertificateText),
+    FileText(FileText),
     Leases(Listed<types::Lease>),
     Epochs(Listed<types::EpochHead>),
     Lease(types::Lease),

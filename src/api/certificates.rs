@@ -12,9 +12,7 @@ use super::extract::{Body, Id};
 use super::types::{
     Certificate, FetchFrom, FileBody, GiftTo, Gifted, ImportCertificate, RedeemBody, Redeemed,
 };
-use super::{
-    ApiError, ApiState, CertificateText, Listed, Page, Prefix, Query, RedeemCall, ShellCommand,
-};
+use super::{ApiError, ApiState, FileText, Listed, Page, Prefix, Query, RedeemCall, ShellCommand};
 use capex_core::certificate::file::{self, TEXT_MAX_BYTES};
 use capex_core::certificate::objects::Issue;
 use capex_core::engine::holdings::HoldingsCommand;
@@ -51,7 +49,7 @@ async fn show(State(state): State<ApiState>, Id(id): Id) -> Result<Json<Certific
 }
 
 async fn text(State(state): State<ApiState>, Id(id): Id) -> Result<Response, ApiError> {
-    let CertificateText(text) = state.node.query(Query::CertificateFile(id)).await?;
+    let FileText(text) = state.node.query(Query::CertificateFile(id)).await?;
     Ok(([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], text).into_response())
 }
 

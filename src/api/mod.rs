@@ -14,6 +14,7 @@
 //! | `GET /depth?class=` | | [`types::Depth`] |
 //! | `GET /trades?before=&limit=`, `GET /trades/{id}` | | [`types::Trade`] |
 //! | `GET /trades/stuck` | | [`types::Trade`] |
+//! | `GET /trades/{id}/proof` | | text of the proof of a default |
 //! | `GET /certificates?before=&limit=`, `GET /certificates/{id}` | | [`types::Certificate`] |
 //! | `GET /certificates/{id}/file` | | text of the certificate file |
 //! | `POST /certificates/{id}/gift` | [`types::GiftTo`] | [`types::Gifted`] |
@@ -82,8 +83,8 @@ use tokio::sync::Semaphore;
 
 pub use auth::{CookieFile, Guard, REQUESTS_MAX};
 pub use call::{
-    Answer, ApiHandle, BackupRecords, CALL_QUEUE, CALL_TIMEOUT, Call, CertificateText, EpochFile,
-    EpochInput, Query, RedeemCall, Request, ShellCommand,
+    Answer, ApiHandle, BackupRecords, CALL_QUEUE, CALL_TIMEOUT, Call, EpochFile, EpochInput,
+    FileText, Query, RedeemCall, Request, ShellCommand,
 };
 pub use error::{ApiError, ErrorBody, ErrorFields, Noun};
 pub use extract::END_HEADER;

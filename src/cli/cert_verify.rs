@@ -89,7 +89,7 @@ fn report(text: &str) -> Result<Report, (&'static str, String)> {
 }
 
 /// The network that the first line names; an unknown one is left to the parser to refuse.
-fn network(text: &str) -> Result<Params, (&'static str, String)> {
+pub(super) fn network(text: &str) -> Result<Params, (&'static str, String)> {
     let name = text.lines().next().and_then(|line| line.rsplit(' ').next()).unwrap_or_default();
     let known = definitions::names().contains(&name);
     definitions::load(if known { name } else { definitions::DEFAULT_NETWORK })

@@ -41,6 +41,7 @@ pub mod sell;
 pub mod status;
 pub mod time;
 pub mod trade;
+mod trade_proof;
 pub mod up;
 pub mod wallet;
 pub mod watch;

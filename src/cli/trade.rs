@@ -1,10 +1,10 @@
-//! `capex trade list|show`.
+//! `capex trade list|show|proof`.
 
 use super::failure::Failure;
 use super::output::{self, sat, short, side, slots};
 use super::paging::{Page, show_list};
 use super::time::utc;
-use super::{Context, id};
+use super::{Context, id, trade_proof};
 use crate::api::types::{ChainTx, Trade, TradeDue, TradeStep};
 
 /// What about trades.
@@ -34,6 +34,8 @@ Next: capex cert list")]
         #[arg(value_parser = id)]
         id: String,
     },
+    /// Write what shows anyone that a provider was paid and gave nothing, or verify such a file
+    Proof(trade_proof::Flags),
 }
 
 /// Runs it.
@@ -41,8 +43,13 @@ Next: capex cert list")]
 /// # Errors
 /// What the daemon refused.
 pub fn run(noun: &Noun, context: &mut Context<'_>) -> Result<(), Failure> {
+    if let Noun::Proof(flags) = noun {
+        return trade_proof::run(flags, context);
+    }
     let client = context.client()?;
     match noun {
+        // It may need no daemon.
+        Noun::Proof(_) => Ok(()),
         Noun::List { stuck: true, .. } => {
             let trades: Vec<Trade> = client.get("/trades/stuck")?;
             context.show(&trades, |trades, page| stuck(trades, page))

@@ -41,6 +41,9 @@ impl Node {
             Call::Query(Query::BackupRecords) => Self::answer_read(self.backup_records(), answer),
             Call::Query(Query::Trades(page)) => Self::answer_read(self.trades(page), answer),
             Call::Query(Query::Trade(prefix)) => Self::answer_read(self.trade(prefix), answer),
+            Call::Query(Query::TradeProof(prefix)) => {
+                Self::answer_read(self.trade_proof(prefix), answer);
+            }
             Call::Query(Query::Epochs(page)) => {
                 let store = Arc::clone(&self.outside.store);
                 let read = move || history::epochs(&store, page).map(Answer::from);
@@ -95,6 +98,7 @@ impl Node {
             | Query::Result { .. }
             | Query::Trades(_)
             | Query::Trade(_)
+            | Query::TradeProof(_)
             | Query::Epochs(_) => {
                 return Err(ApiError::internal("studies and files are read beside the loop"));
             }

@@ -10,8 +10,8 @@ use capex::api::types::{
     Reason, Rescan, SignedPsbt, Status, Trade, WaitingPsbt, WalletTx,
 };
 use capex::api::{
-    Answer, ApiError, ApiHandle, ApiState, Call, CertificateText, CookieFile, Noun, Place, Prefix,
-    Query, ShellCommand, endpoints, serve,
+    Answer, ApiError, ApiHandle, ApiState, Call, CookieFile, FileText, Noun, Place, Prefix, Query,
+    ShellCommand, endpoints, serve,
 };
 use capex::definitions;
 use capex_core::engine::holdings::HoldingsCommand;
@@ -177,6 +177,9 @@ fn read(query: Query) -> Result<Answer, ApiError> {
             one(&id, Noun::Trade, 0x44).map(|_| stuck_trade())?.into()
         }
         Query::Trade(id) => one(&id, Noun::Trade, 0x33).map(|_| trade())?.into(),
+        Query::TradeProof(id) => {
+            one(&id, Noun::Trade, 0x33).map(|_| FileText("capex-default 1 devnet\n".into()))?.into()
+        }
         Query::Book(class) => capex::api::types::Book {
             epoch: 200,
             class,
@@ -209,7 +212,7 @@ fn read(query: Query) -> Result<Answer, ApiError> {
         Query::Quote(spec) => quote(spec.qty).into(),
         Query::Certificates(page) => page.cut([(place(7, 0xcc), certificate())]).into(),
         Query::Certificate(id) => one(&id, Noun::Certificate, 0xcc).map(|_| certificate())?.into(),
-        Query::CertificateFile(_) => CertificateText("capex-certificate 1 devnet\n".into()).into(),
+        Query::CertificateFile(_) => FileText("capex-certificate 1 devnet\n".into()).into(),
         Query::Leases(page) => page.cut(Vec::<(Place, Lease)>::new()).into(),
         Query::Epochs(page) => page.cut((1..=5).map(|n| (place(n, 0), epoch_head(n)))).into(),
         Query::Lease(id) => one(&id, Noun::Lease, 0xee).map(|_| lease())?.into(),

@@ -10,6 +10,9 @@
 //! gift <hex payload> <hex signature>         a gift: gift, activation
 //! activation <hex payload> <hex signature>
 //! ```
+//! The proof of a default begins with `capex-default 1 <network>`, holds the certificate up to a sale,
+//! and ends with that sale's terms, lock and transfer: the Activation is what was not given.
+//!
 //! Signer keys do not stand in the file: each object names its signer, and a gift is signed
 //! by the holder before.
 
@@ -17,7 +20,7 @@ use crate::reason;
 use crate::reasons::Reason;
 use std::fmt::Write;
 
-use super::objects::{Activation, Certificate, Gift, Hop, Issue};
+use super::objects::{Activation, Certificate, DefaultProof, Gift, Hop, Issue};
 use crate::ids::{from_hex, to_hex};
 use crate::limits::{CERTIFICATE_HOPS_MAX, SIGNED_MAX_BYTES};
 use crate::params::Params;
@@ -28,13 +31,14 @@ use crate::wire::{self, Envelope, Object, WireError};
 pub const TEXT_MAX_BYTES: usize = (CERTIFICATE_HOPS_MAX * 4 + 2) * (SIGNED_MAX_BYTES * 2 + 160);
 
 const HEADER: &str = "capex-certificate 1 ";
+const DEFAULT_HEADER: &str = "capex-default 1 ";
 
 /// What is wrong with a certificate file.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FileFault {
     /// The first line is not that of a certificate file, version 1.
-    #[error("expected `capex-certificate 1 <network>`")]
-    Header,
+    #[error("expected `{0}<network>`")]
+    Header(&'static str),
     /// A certificate of another network.
     #[error("certificate is for network `{0}`")]
     Network(String),
@@ -78,7 +82,7 @@ impl FileError {
     #[must_use]
     pub fn reason(&self) -> Reason {
         match self.fault {
-            FileFault::Header => reason!("certificate.file_header"),
+            FileFault::Header(_) => reason!("certificate.file_header"),
             FileFault::Network(_) => reason!("certificate.other_network"),
             FileFault::TooLong => reason!("certificate.file_too_long"),
             FileFault::Syntax => reason!("certificate.file_syntax"),
@@ -94,22 +98,37 @@ impl FileError {
 #[must_use]
 pub fn write(certificate: &Certificate, params: &Params) -> String {
     let mut text = format!("{HEADER}{}\n", params.name);
-    signed_line(&mut text, "issue", &certificate.issue);
+    write_parts(&mut text, certificate);
+    text
+}
+
+/// The text of the proof that a provider was paid and gave nothing.
+#[must_use]
+pub fn write_default(proof: &DefaultProof, params: &Params) -> String {
+    let mut text = format!("{DEFAULT_HEADER}{}\n", params.name);
+    write_parts(&mut text, &proof.title);
+    signed_line(&mut text, "terms", &proof.terms);
+    signed_line(&mut text, "lock", &proof.lock);
+    line(&mut text, "transfer", &wire::encode(&proof.transfer), "-");
+    text
+}
+
+fn write_parts(text: &mut String, certificate: &Certificate) {
+    signed_line(text, "issue", &certificate.issue);
     for hop in &certificate.hops {
         match hop {
             Hop::Sale { terms, lock, transfer, activation } => {
-                signed_line(&mut text, "terms", terms);
-                signed_line(&mut text, "lock", lock);
-                line(&mut text, "transfer", &wire::encode(transfer), "-");
-                signed_line(&mut text, "activation", activation);
+                signed_line(text, "terms", terms);
+                signed_line(text, "lock", lock);
+                line(text, "transfer", &wire::encode(transfer), "-");
+                signed_line(text, "activation", activation);
             }
             Hop::Gift { gift, activation } => {
-                signed_line(&mut text, "gift", gift);
-                signed_line(&mut text, "activation", activation);
+                signed_line(text, "gift", gift);
+                signed_line(text, "activation", activation);
             }
         }
     }
-    text
 }
 
 fn signed_line(text: &mut String, kind: &str, envelope: &Envelope) {
@@ -126,29 +145,67 @@ fn line(text: &mut String, kind: &str, payload: &[u8], signature: &str) {
 /// # Errors
 /// The first line that is wrong, and why.
 pub fn parse(text: &str, params: &Params) -> Result<Certificate, FileError> {
-    let mut reader = Reader { lines: text.lines(), line: 0 };
-    if text.len() > TEXT_MAX_BYTES {
-        return Err(reader.error(FileFault::TooLong));
-    }
-    let header = reader.next().unwrap_or_default();
-    let Some(network) = header.strip_prefix(HEADER) else {
-        return Err(reader.error(FileFault::Header));
-    };
-    if network != params.name {
-        return Err(reader.error(FileFault::Network(network.chars().take(32).collect())));
-    }
-    let (issue, issued) = reader.signed::<Issue>("issue", |issue| issue.provider.0)?;
-    let mut holder = issued.provider;
+    let (mut reader, issue, mut holder) = open(text, HEADER, params)?;
     let mut hops = Vec::new();
     while let Some(text) = reader.next() {
         if hops.len() >= CERTIFICATE_HOPS_MAX {
             return Err(reader.error(FileFault::TooLong));
         }
-        let (hop, activation) = reader.hop(text, holder.0)?;
+        let (hop, activation) = reader.hop(text, holder)?;
         hops.push(hop);
-        holder = activation.holder;
+        holder = activation.holder.0;
     }
     Ok(Certificate { issue, hops })
+}
+
+/// Reads the proof of a default. Only its form is checked: see [`super::verify::verify_default`].
+///
+/// # Errors
+/// The first line that is wrong, and why.
+pub fn parse_default(text: &str, params: &Params) -> Result<DefaultProof, FileError> {
+    let (mut reader, issue, mut holder) = open(text, DEFAULT_HEADER, params)?;
+    let mut hops = Vec::new();
+    loop {
+        let text = reader.expect("terms or gift")?;
+        if hops.len() >= CERTIFICATE_HOPS_MAX {
+            return Err(reader.error(FileFault::TooLong));
+        }
+        let (hop, moved) = if text.starts_with("gift ") {
+            reader.hop(text, holder)?
+        } else {
+            let (terms, lock, transfer) = reader.sale(text)?;
+            let Some(text) = reader.next() else {
+                let title = Certificate { issue, hops };
+                return Ok(DefaultProof { title, terms, lock, transfer });
+            };
+            let by_provider = |activation: &Activation| activation.provider.0;
+            let (activation, moved) = reader.envelope(text, "activation", by_provider)?;
+            (Hop::Sale { terms, lock, transfer, activation }, moved)
+        };
+        hops.push(hop);
+        holder = moved.holder.0;
+    }
+}
+
+/// Reads the first two lines: the Issue, and the provider, who holds what it has issued.
+fn open<'a>(
+    text: &'a str,
+    header: &'static str,
+    params: &Params,
+) -> Result<(Reader<'a>, Envelope, [u8; 32]), FileError> {
+    let mut reader = Reader { lines: text.lines(), line: 0 };
+    if text.len() > TEXT_MAX_BYTES {
+        return Err(reader.error(FileFault::TooLong));
+    }
+    let first = reader.next().unwrap_or_default();
+    let Some(network) = first.strip_prefix(header) else {
+        return Err(reader.error(FileFault::Header(header)));
+    };
+    if network != params.name {
+        return Err(reader.error(FileFault::Network(network.chars().take(32).collect())));
+    }
+    let (issue, issued) = reader.signed::<Issue>("issue", |issue| issue.provider.0)?;
+    Ok((reader, issue, issued.provider.0))
 }
 
 struct Reader<'a> {
@@ -172,14 +229,19 @@ impl<'a> Reader<'a> {
             let (activation, moved) = self.activation()?;
             return Ok((Hop::Gift { gift, activation }, moved));
         }
+        let (terms, lock, transfer) = self.sale(text)?;
+        let (activation, moved) = self.activation()?;
+        Ok((Hop::Sale { terms, lock, transfer, activation }, moved))
+    }
+
+    /// A sale without its Activation.
+    fn sale(&mut self, text: &str) -> Result<(Envelope, Envelope, Transfer), FileError> {
         if !text.starts_with("terms ") {
             return Err(self.error(FileFault::Kind("terms or gift")));
         }
         let (terms, _) = self.envelope::<Terms>(text, "terms", |terms| terms.from.0)?;
         let (lock, _) = self.signed::<LockGrant>("lock", |lock| lock.provider.0)?;
-        let transfer = self.transfer()?;
-        let (activation, moved) = self.activation()?;
-        Ok((Hop::Sale { terms, lock, transfer, activation }, moved))
+        Ok((terms, lock, self.transfer()?))
     }
 
     fn activation(&mut self) -> Result<(Envelope, Activation), FileError> {

@@ -172,3 +172,17 @@ pub struct Certificate {
     /// At most 64 hops.
     pub hops: Vec<Hop>,
 }
+
+/// What shows anyone that a provider was paid and gave nothing. Whether the spend stands on
+/// the chain, and that no Activation was signed, only the chain and the provider can answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DefaultProof {
+    /// The certificate up to the sale; at a primary sale its Issue alone.
+    pub title: Certificate,
+    /// Signed by the seller.
+    pub terms: Envelope,
+    /// The provider's promise to move the certificate if this is paid.
+    pub lock: Envelope,
+    /// The preimage and the spend that revealed it.
+    pub transfer: super::super::settlement::objects::Transfer,
+}

@@ -9,8 +9,8 @@ use crate::reason;
 use crate::reasons::Reason;
 use serde::{Deserialize, Serialize};
 
-use super::objects::{Activation, Certificate, Gift, Hop, Issue};
-use crate::ids::{CertId, Key};
+use super::objects::{Activation, Certificate, DefaultProof, Gift, Hop, Issue};
+use crate::ids::{CertId, Key, TermsHash};
 use crate::limits::CERTIFICATE_HOPS_MAX;
 use crate::params::Params;
 use crate::settlement::objects::{LockGrant, Terms, Transfer};
@@ -267,6 +267,36 @@ fn sale(
         cause_hash: terms.id(),
         attempt: Some(lock.attempt),
     })
+}
+
+/// What a valid proof of default says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VerifiedDefault {
+    /// The certificate before the sale.
+    pub title: VerifiedCertificate,
+    pub terms: Terms,
+    pub terms_hash: TermsHash,
+    /// The preimage of the terms, and where the spend that revealed it is to be found.
+    pub transfer: Transfer,
+}
+
+/// Verifies the proof of a default offline: that the holder sold the certificate on these terms,
+/// that the provider promised to move it when they are paid, and that their preimage is known.
+/// The spend is for the chain to show, and an Activation would be the provider's answer.
+///
+/// # Errors
+/// The first part that proves nothing; the sale counts as the hop after the last.
+pub fn verify_default(
+    proof: &DefaultProof,
+    params: &Params,
+) -> Result<VerifiedDefault, CertificateError> {
+    let title = verify(&proof.title, params)?;
+    let at_sale = |fault| CertificateError { hop: Some(proof.title.hops.len()), fault };
+    let DefaultProof { terms, lock, transfer, .. } = proof;
+    sale(&title, terms, lock, transfer, params.magic).map_err(at_sale)?;
+    let terms_hash = transfer.terms_hash;
+    let terms = terms.peek().map_err(|error| at_sale(error.into()))?;
+    Ok(VerifiedDefault { title, terms, terms_hash, transfer: transfer.clone() })
 }
 
 /// Whether terms sell this certificate, all of it, by its holder.

@@ -19,6 +19,9 @@ pub(super) const FAMILIES: &[Family] = &[
             "payment proves the sale, not delivery: a provider that sells can still fail";
         "trade.fragmented": Rejected, Nobody, "units are scattered over more than 16 ranges";
         "trade.no_agreement": Rejected, Nobody, "the other side does not have the row";
+        "trade.no_proof": NotFound, Local,
+            "there is nothing to prove: no provider has defaulted in the trade",
+            "`capex trade list --stuck` shows the trades that do not go on";
         "trade.not_found": NotFound, Local, "no such trade",
             "`capex trade list` shows the known ones";
         "trade.not_inside": Rejected, Nobody, "the rectangle has fewer free units than the row";
@@ -110,7 +113,7 @@ pub(super) const FAMILIES: &[Family] = &[
         "settle.claim_lost": Rejected, Peer, "another transaction spent the contract";
         "settle.defaulted": Rejected, Peer,
             "paid, and the provider did not hand over the certificate while its window lasted",
-            "the trade shows the proof: terms, lock, preimage and the payment on the chain";
+            "`capex trade proof ID` writes what shows it to anyone: terms, lock and preimage";
         "settle.key": Failed, Nobody, "no settlement key could be derived";
         "settle.refunded": Rejected, Peer, "the payment went back to the buyer";
         "settle.too_late_to_reveal": Rejected, Nobody,

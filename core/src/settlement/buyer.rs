@@ -24,7 +24,7 @@ use super::rails::chain::facts::{ContractFacts, Facts, FundFact};
 use super::rails::chain::fees;
 use super::rails::chain::timelock::Timelocks;
 use super::rails::chain::transaction::{KnownTx, OwnTx};
-use crate::certificate::objects::{Certificate, Hop};
+use crate::certificate::objects::{Certificate, DefaultProof, Hop};
 use crate::ids::{FundingId, Key, TermsHash, TradeId};
 use crate::units::TimeMs;
 use crate::wire::Envelope;
@@ -159,20 +159,6 @@ pub enum Phase {
     /// It was not acknowledged in time. The registrar may still hold it, so only a conflict
     /// ends it: the next funding that takes its coins, or near `F` a payment to self.
     Lapsed,
-}
-
-/// What shows anyone that a provider was paid and gave nothing. Whether the spend stands on
-/// the chain, and that no Activation was signed, only the chain and the provider can answer.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DefaultProof {
-    /// The certificate up to the sale; at a primary sale its Issue alone.
-    pub title: Certificate,
-    /// Signed by the seller.
-    pub terms: Envelope,
-    /// The provider's promise to move the certificate if this is paid.
-    pub lock: Envelope,
-    /// The preimage and the spend that revealed it.
-    pub transfer: Transfer,
 }
 
 /// What a buyer does next.

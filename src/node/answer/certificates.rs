@@ -1,7 +1,7 @@
 //! Certificates that this node issued, holds or held.
 
 use crate::api::types::{Certificate, CertificateTransfer, TransferKind, slot_range, unit_ranges};
-use crate::api::{ApiError, CertificateText, Listed, Noun, Page, Place, Prefix};
+use crate::api::{ApiError, FileText, Listed, Noun, Page, Place, Prefix};
 use crate::node::Node;
 use capex_core::certificate::file;
 use capex_core::engine::certificates::{CertificateRole, CertificateView};
@@ -26,14 +26,14 @@ impl Node {
         Ok(self.certificate_dto(&found))
     }
 
-    pub(super) fn certificate_file(&self, prefix: &Prefix) -> Result<CertificateText, ApiError> {
+    pub(super) fn certificate_file(&self, prefix: &Prefix) -> Result<FileText, ApiError> {
         let found =
             prefix.find(Noun::Certificate, self.certificate_views(), |v| v.facts.cert_id.0)?;
         let certificate = self
             .engine()
             .certificate(&found.facts.cert_id)
             .ok_or_else(|| ApiError::not_found(Noun::Certificate, prefix.as_str()))?;
-        Ok(CertificateText(file::write(certificate, self.engine().params())))
+        Ok(FileText(file::write(certificate, self.engine().params())))
     }
 
     fn certificate_dto(&self, view: &CertificateView) -> Certificate {

@@ -40,6 +40,7 @@ impl Node {
             | Query::Trades(_)
             | Query::StuckTrades
             | Query::Trade(_)
+            | Query::TradeProof(_)
             | Query::Certificates(_)
             | Query::Certificate(_)
             | Query::CertificateFile(_)

@@ -9,15 +9,17 @@ use bitcoin::Address;
 use super::Read;
 use super::orders::side;
 use crate::api::types::{ChainTx, Reason, Settlement, Trade, TradeDue, TradeStep, slot_range};
-use crate::api::{ApiError, Noun, Page, Place, Prefix};
+use crate::api::{ApiError, FileText, Noun, Page, Place, Prefix};
 use crate::clock::now_ms;
 use crate::node::Node;
 use crate::node::history::PastTrades;
 use crate::node::offload::class_name;
+use capex_core::certificate::file;
 use capex_core::engine::trades::{Due, Moment, Outlook, Role, StepView, Stuck, TradeView, TxView};
 use capex_core::ids::{Key, TradeId, to_hex};
 use capex_core::order::Side;
 use capex_core::params::Params;
+use capex_core::reason;
 use capex_core::reasons;
 use capex_core::settlement::check::Now;
 
@@ -55,6 +57,20 @@ impl Node {
             let all = if known.is_empty() { stored()? } else { known };
             let found = prefix.find(Noun::Trade, all, |(view, _)| view.trade.0)?;
             Ok(writer.trade(&found).into())
+        })
+    }
+
+    /// What shows anyone that the provider of a trade was paid and gave nothing.
+    pub(super) fn trade_proof(&self, prefix: Prefix) -> Read {
+        let (params, past) = (Arc::clone(&self.outside.params), self.past_trades());
+        let known = self.engine().trades().views().filter(|view| prefix.matches(&view.trade.0));
+        let known: Vec<TradeView> = known.collect();
+        Box::new(move || {
+            let all = if known.is_empty() { past.find(&prefix)? } else { known };
+            let found = prefix.find(Noun::Trade, all, |view| view.trade.0)?;
+            let none = reason!("trade.no_proof");
+            let proof = found.proof.ok_or_else(|| ApiError::new(none, none.sentence()))?;
+            Ok(FileText(file::write_default(&proof, &params)).into())
         })
     }
 

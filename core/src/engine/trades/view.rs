@@ -5,11 +5,11 @@ use bitcoin::{ScriptBuf, Txid};
 use super::Trades;
 use super::driver::{Machine, Open};
 use super::outlook::{self, Outlook};
-use crate::certificate::objects::Activation;
+use crate::certificate::objects::{Activation, DefaultProof};
 use crate::ids::{CertId, FundingId, Key, TermsHash, TradeId};
 use crate::params::Params;
 use crate::settlement::Deadline;
-use crate::settlement::buyer::{self, Buyer, DefaultProof};
+use crate::settlement::buyer::{self, Buyer};
 use crate::settlement::check::Agreement;
 use crate::settlement::facts::{Facts, SpendFact};
 use crate::settlement::objects::Row;
@@ -294,7 +294,9 @@ fn next_of_buyer(state: &buyer::State) -> &'static str {
             Phase::Cancelling { .. } => "the replacement of the funding confirms",
             Phase::Refunding { .. } => "the refund confirms",
             Phase::Cancelled | Phase::Refunded => "nothing: the coins are back",
-            Phase::Defaulted { .. } => "nothing: the window is over; the proof can be shown",
+            Phase::Defaulted { .. } => {
+                "nothing: the window is over; `capex trade proof` writes the proof"
+            }
         },
         State::Aborted { .. } => "nothing: no coins left this node",
     }
