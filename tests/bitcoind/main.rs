@@ -9,6 +9,8 @@
 #[allow(dead_code, reason = "shared with tests/daemons, which uses more of it")]
 #[path = "../daemons/daemon.rs"]
 mod daemon;
+#[path = "../daemons/home.rs"]
+mod home;
 #[allow(dead_code, reason = "shared with tests/daemons, which uses more of it")]
 #[path = "../daemons/market.rs"]
 mod market;

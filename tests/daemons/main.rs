@@ -20,6 +20,7 @@ mod an_order_is_explained_and_quoted;
 mod bad_input_is_refused_with_a_code;
 mod coins_go_out_and_come_back_from_words;
 mod daemon;
+mod home;
 mod market;
 mod spends_nothing_without_a_chain_source;
 mod the_end_of_a_terminal_ends_a_daemon_cleanly;

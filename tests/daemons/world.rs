@@ -6,10 +6,10 @@ use std::time::Duration;
 use bitcoin::{Block, ScriptBuf};
 use capex::chain::devchain::subsidy_sat;
 use capex::chain::rpc::RpcClient;
-use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
-use crate::daemon::{Daemon, Process, STARTING, processes_of, tail, until};
+use crate::daemon::{Daemon, Process, STARTING, until};
+use crate::home::Home;
 
 /// The development chain as a process.
 pub(crate) struct Chain {
@@ -106,8 +106,7 @@ impl Chain {
 /// test failed.
 pub(crate) struct World {
     pub chain: Chain,
-    home: TempDir,
-    logs: std::cell::RefCell<Vec<PathBuf>>,
+    home: Home,
 }
 
 impl World {
@@ -128,10 +127,10 @@ impl World {
 
     /// With a chain that was never started.
     pub(crate) fn without_chain() -> Self {
-        let home = tempfile::tempdir().unwrap();
+        let home = Home::new();
         let chain = Chain::new(home.path());
-        let logs = vec![chain.log.clone()].into();
-        Self { chain, home, logs }
+        home.watch(&chain.log);
+        Self { chain, home }
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -152,18 +151,7 @@ impl World {
         url: &str,
         cookie: &Path,
     ) -> Daemon {
-        let capacity = format!("cpu.standard={units}");
-        let mut env = vec![
-            ("CAPEX_CHAIN_URL", url),
-            ("CAPEX_CHAIN_COOKIE", cookie.to_str().unwrap()),
-            ("CAPEX_LOG", "info,capex=debug"),
-        ];
-        if units > 0 {
-            env.push(("CAPEX_CAPACITY", &capacity));
-        }
-        let daemon = Daemon::new(name, self.path(), &env);
-        self.logs.borrow_mut().push(daemon.log.clone());
-        daemon
+        self.home.daemon(name, units, url, cookie)
     }
 
     /// Waits for the chain to grow by `blocks`.
@@ -177,14 +165,6 @@ impl World {
 
 impl Drop for World {
     fn drop(&mut self) {
-        // Lease processes outlive a daemon on purpose.
-        for pid in processes_of(self.path()) {
-            let _ = std::process::Command::new("kill").args(["-KILL", &pid.to_string()]).status();
-        }
-        if std::thread::panicking() {
-            for log in self.logs.borrow().iter() {
-                eprintln!("--- {}\n{}", log.display(), tail(log));
-            }
-        }
+        self.home.end();
     }
 }

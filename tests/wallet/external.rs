@@ -248,7 +248,11 @@ fn what_replaces_a_fund_waits_for_its_signature_too() {
     bench.wallet.mark_broadcast(&funded.tx, 1_700_000_001).unwrap();
     assert_eq!(bench.cancel(1, 20_000).unwrap_err().code(), "wallet.unsigned");
     let unsettled: Vec<_> = bench.wallet.unsettled().into_iter().map(|(_, tx)| tx).collect();
-    assert_eq!(unsettled, [funded.tx.clone()], "until it is signed, the funding counts");
+    assert_eq!(
+        unsettled,
+        std::slice::from_ref(&funded.tx),
+        "until it is signed, the funding counts"
+    );
     let [waiting] = &bench.wallet.waiting()[..] else { panic!() };
     assert!(waiting.is_cancel);
     let psbt = bench.wallet.psbt(waiting.txid).unwrap();
