@@ -62,7 +62,7 @@ impl std::fmt::Display for Watched {
 /// A ranged descriptor of which each sale is paid out to a fresh address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PayoutDescriptor {
-    descriptor: Descriptor<DescriptorPublicKey>,
+    descriptor: Box<Descriptor<DescriptorPublicKey>>,
     name: [u8; NAME_BYTES],
 }
 
@@ -80,7 +80,7 @@ impl PayoutDescriptor {
         let hash = sha256::Hash::hash(descriptor.to_string().as_bytes());
         let mut name = [0; NAME_BYTES];
         name.copy_from_slice(&hash.as_byte_array()[..NAME_BYTES]);
-        Ok(Self { descriptor, name })
+        Ok(Self { descriptor: Box::new(descriptor), name })
     }
 
     /// What names it in the store.
