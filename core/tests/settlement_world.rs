@@ -25,6 +25,8 @@ mod resale;
 mod rules;
 #[path = "settlement_world/vanish.rs"]
 mod vanish;
+#[path = "settlement_world/views.rs"]
+mod views;
 
 use bitcoin::absolute::LockTime;
 use capex_core::certificate::{Certificate, Hop, verify};

@@ -130,3 +130,39 @@ fn a_broadcast_that_is_refused_says_why_until_one_is_taken() {
     world.chain.refuses = None;
     world.run("cancelled", "released");
 }
+
+/// The lock stood for nothing: its payer and the coins it named are left out for a while.
+#[test]
+fn a_registrar_holds_a_lapsed_funding_against_its_payer_and_its_coins() {
+    let mut world = World::of_three(Faults::default()).open();
+    world.chain.hold_all = true;
+    world.until("sent", |world| world.state(BUYER) == "fund_sent");
+    world.parties[BUYER].online = false;
+    world.until("free", |world| world.parties[PROVIDER].registrar.released.len() == 1);
+    assert_eq!(world.misses(PROVIDER, BUYER), once(Miss::Funding));
+    assert_eq!(world.misses(PROVIDER, SELLER), BTreeMap::new());
+    let (coin, _) = world.setup.coin().remove(0);
+    let conduct = &world.parties[PROVIDER].conduct;
+    assert!(conduct.is_coin_denied(world.now_ms, coin));
+    assert!(!conduct.is_coin_denied(world.now_ms + 3_600_000, coin), "not for ever");
+
+    // A lock whose funding confirmed and was refunded is nobody's miss here.
+    let mut world = World::of_three(Faults::default()).open();
+    world.until("sent", |world| world.state(BUYER) == "fund_sent");
+    world.parties[SELLER].online = false;
+    world.until("free", |world| world.parties[PROVIDER].registrar.released.len() == 1);
+    assert_eq!(world.misses(PROVIDER, BUYER), BTreeMap::new());
+}
+
+#[test]
+fn a_buyer_that_paid_makes_good_for_an_earlier_miss() {
+    let mut world = World::new(Faults::default());
+    world.parties[SELLER].has_missed(&Setup::new(), Miss::Terms, BUYER);
+    let known = world.misses(SELLER, BUYER);
+    assert_eq!(known, once(Miss::Terms));
+    let mut world = world.open();
+    world.until("claimed", |world| world.state(SELLER) == "claimed");
+    assert_eq!(world.misses(SELLER, BUYER), known, "not before it is final");
+    world.run("active", "settled");
+    assert_eq!(world.misses(SELLER, BUYER), BTreeMap::new());
+}

@@ -523,6 +523,11 @@ impl Party {
         self.trades.promised_scripts().into_iter().collect()
     }
 
+    /// Its open and ended trades.
+    pub(crate) fn trades(&self) -> &Trades {
+        &self.trades
+    }
+
     /// Whether its chain source watches anything.
     pub(crate) fn is_watching(&self) -> bool {
         !self.spks.is_empty() || !self.outpoints.is_empty()
