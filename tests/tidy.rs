@@ -246,6 +246,49 @@ fn code(text: &str) -> String {
     lines.map(|line| line.split("//").next().unwrap_or_default()).collect::<Vec<_>>().join("\n")
 }
 
+/// A folder of modules begins with its `mod.rs`.
+#[test]
+fn modules_have_one_style() {
+    let has_folder = |path: &Path| path.with_extension("").is_dir();
+    let beside: Vec<String> = sources()
+        .into_iter()
+        .map(|(path, _)| path)
+        .filter(|path| has_folder(path))
+        .map(|path| relative(&path))
+        .collect();
+    assert!(
+        beside.is_empty(),
+        "these belong into their folders, as mod.rs:\n{}",
+        beside.join("\n")
+    );
+}
+
+/// An error that is a code alone names it by `code!`, so that one that is in no table does not
+/// compile.
+#[test]
+fn codes_of_errors_are_looked_up_while_compiling() {
+    let mut faults = Vec::new();
+    for (path, text) in sources() {
+        let name = relative(&path);
+        if !name.starts_with("core/src/") || is_test_file(&path, &text) {
+            continue;
+        }
+        let code = code(&text);
+        for word in ["Err(\"", "ok_or(\""] {
+            for (at, _) in code.match_indices(word) {
+                let literal = code[at + word.len()..].split('"').next().unwrap_or_default();
+                let is_code = |part: &str| {
+                    !part.is_empty() && part.chars().all(|c| c.is_ascii_lowercase() || c == '_')
+                };
+                if literal.split('.').count() == 2 && literal.split('.').all(is_code) {
+                    faults.push(format!("{name}: {literal}"));
+                }
+            }
+        }
+    }
+    assert!(faults.is_empty(), "write code!(..) for these:\n{}", faults.join("\n"));
+}
+
 /// What stands below the engine does not name it.
 #[test]
 fn the_domain_does_not_name_its_engine() {

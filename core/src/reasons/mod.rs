@@ -154,6 +154,14 @@ macro_rules! reason {
     }};
 }
 
+/// The code of a reason, where an error is no more than that: it is looked up while compiling.
+#[macro_export]
+macro_rules! code {
+    ($code:literal) => {
+        $crate::reason!($code).code()
+    };
+}
+
 const fn same(a: &[u8], b: &[u8]) -> bool {
     a.len() == b.len() && begins(a, b)
 }

@@ -24,6 +24,7 @@ use super::rails::chain::facts::{Facts, SpendFact};
 use super::rails::chain::timelock::Timelocks;
 use super::rails::chain::transaction::KnownTx;
 use super::seller::{Refused, take_fund};
+use crate::code;
 use crate::ids::{Key, TermsHash};
 use crate::units::TimeMs;
 use crate::wire::{Envelope, Verified};
@@ -113,10 +114,10 @@ pub fn request<C: Verification>(
     accepts: &[Envelope],
 ) -> Result<Vec<Verified<Accept>>, Refused> {
     if !is_party(terms, peer) {
-        return Err("trade.not_the_buyer");
+        return Err(code!("trade.not_the_buyer"));
     }
     if !now.chain_up {
-        return Err("chain.down");
+        return Err(code!("chain.down"));
     }
     consents(secp, now, terms, accepts).map_err(CheckError::code)
 }
@@ -279,19 +280,19 @@ impl Registrar {
     /// on its way; `fund.pays_not_the_contract`, or why it can no longer confirm in time.
     pub fn fund(&mut self, now: Now<'_>, rail: &Rail, tx: &KnownTx) -> Result<bool, Refused> {
         if matches!(self.state, State::Released { .. }) {
-            return Err("lock.released");
+            return Err(code!("lock.released"));
         }
         let late = now.ms >= self.consent.release_at_ms;
         let mut facts = self.facts.clone();
         let news = take_fund(now, &self.signed.terms, rail, &mut facts, tx)?;
         if news && late {
-            return Err("lock.released");
+            return Err(code!("lock.released"));
         }
         let taken = facts.contracts().iter().filter_map(|contract| contract.fund.as_ref());
         let kept = |txid| taken.clone().any(|fund| fund.txid() == txid);
         let mut known = self.facts.contracts().iter().filter_map(|known| known.fund.as_ref());
         if known.any(|fund| fund.standing.is_undecided() && !kept(fund.txid())) {
-            return Err("fund.undecided");
+            return Err(code!("fund.undecided"));
         }
         self.facts = facts;
         Ok(news)
@@ -304,11 +305,11 @@ impl Registrar {
     /// another claim.
     pub fn paid(&self, now: Now<'_>, named: &Transfer) -> Result<Paid<'_>, Refused> {
         match &self.state {
-            State::Released { .. } => Err("transfer.not_paid"),
+            State::Released { .. } => Err(code!("transfer.not_paid")),
             State::Activated { activation, .. } => Ok(Paid::Activated(activation)),
             State::Locked | State::Funded if !self.is_paid(now) => Ok(Paid::NotYet),
             State::Locked | State::Funded if self.is_claim(now.tip, named) => Ok(Paid::Yes),
-            State::Locked | State::Funded => Err("transfer.not_the_claim"),
+            State::Locked | State::Funded => Err(code!("transfer.not_the_claim")),
         }
     }
 
@@ -334,13 +335,13 @@ impl Registrar {
         let is_funder = |funder: &super::objects::Funder| funder.key.0 == cancel.key();
         let ours = cancel.terms_hash == self.hash();
         if !ours || !self.signed.terms.funders.iter().any(is_funder) {
-            return Err("trade.not_the_buyer");
+            return Err(code!("trade.not_the_buyer"));
         }
         match self.state {
-            State::Locked if self.facts.any_undecided() => Err("fund.undecided"),
+            State::Locked if self.facts.any_undecided() => Err(code!("fund.undecided")),
             State::Locked => Ok(true),
             State::Released { .. } => Ok(false),
-            State::Funded | State::Activated { .. } => Err("fund.already_acknowledged"),
+            State::Funded | State::Activated { .. } => Err(code!("fund.already_acknowledged")),
         }
     }
 }

@@ -22,6 +22,7 @@ use super::rails::chain::facts::{ContractFacts, Facts};
 use super::rails::chain::timelock::{Timelocks, lead_suffices, tips_agree};
 use super::rails::chain::transaction::{KnownTx, OwnTx};
 use crate::certificate::Certificate;
+use crate::code;
 use crate::ids::{Key, TermsHash, TradeId};
 use crate::units::{TimeMs, Units};
 use crate::wire::Verified;
@@ -433,32 +434,32 @@ impl Seller {
     /// `terms.wrong_amount` or `terms.window_too_near`.
     pub fn request(&self, now: Now<'_>, request: &TermsRequest) -> Result<Answer<'_>, Refused> {
         let until_ms = match &self.state {
-            State::Released { .. } => return Err("trade.void"),
+            State::Released { .. } => return Err(code!("trade.void")),
             State::Agreed { signed, .. } => {
                 let terms = signed.agreement.terms();
                 let same = terms.to == request.to && terms.funders == request.funders;
                 let agreed = Answer::Agreed(&signed.agreement);
-                return if same { Ok(agreed) } else { Err("trade.already_agreed") };
+                return if same { Ok(agreed) } else { Err(code!("trade.already_agreed")) };
             }
             State::Offered { until_ms } => *until_ms,
         };
         if now.ms >= until_ms {
-            return Err("trade.void");
+            return Err(code!("trade.void"));
         }
         if !now.chain_up {
-            return Err("chain.down");
+            return Err(code!("chain.down"));
         }
         if !tips_agree(now.params, now.tip, request.tip_height) {
-            return Err("terms.tips_differ");
+            return Err(code!("terms.tips_differ"));
         }
         let price_sat = self.row.price_sat();
         if !shares_add_up(now.params, &request.funders, price_sat) {
-            return Err("terms.wrong_amount");
+            return Err(code!("terms.wrong_amount"));
         }
         let heights = Timelocks::new(now.params.profile(price_sat), now.tip);
         let window = self.row.window();
         if !lead_suffices(now.params, now.ms, now.tip, heights.refund_at, window) {
-            return Err("terms.window_too_near");
+            return Err(code!("terms.window_too_near"));
         }
         Ok(Answer::Sign(heights))
     }
@@ -496,8 +497,8 @@ impl Seller {
     /// `fund.pays_not_the_contract`, or why it can no longer confirm in time.
     pub fn fund(&mut self, now: Now<'_>, rail: &Rail, tx: &KnownTx) -> Result<bool, Refused> {
         let signed = match &mut self.state {
-            State::Offered { .. } => return Err("lock.not_granted"),
-            State::Released { .. } => return Err("lock.released"),
+            State::Offered { .. } => return Err(code!("lock.not_granted")),
+            State::Released { .. } => return Err(code!("lock.released")),
             State::Agreed { signed, .. } => signed,
         };
         let terms = signed.agreement.terms();
@@ -513,17 +514,17 @@ impl Seller {
         let Some(agreement) = self.state.agreement().filter(|agreed| {
             agreed.terms().funders.iter().any(|funder| funder.key.0 == cancel.key())
         }) else {
-            return Err("trade.not_the_buyer");
+            return Err(code!("trade.not_the_buyer"));
         };
         if agreement.hash() != cancel.terms_hash {
-            return Err("trade.not_the_buyer");
+            return Err(code!("trade.not_the_buyer"));
         }
         match &self.state {
             State::Agreed {
                 phase: Phase::TermsSigned { .. } | Phase::LockGranted { .. }, ..
             } => Ok(true),
             State::Released { .. } => Ok(false),
-            State::Offered { .. } | State::Agreed { .. } => Err("fund.already_acknowledged"),
+            State::Offered { .. } | State::Agreed { .. } => Err(code!("fund.already_acknowledged")),
         }
     }
 }
@@ -540,7 +541,7 @@ pub(super) fn take_fund(
     let contracts = rail.contracts();
     let mut funded = Facts::none(contracts.len());
     if funded.fund(contracts, tx) == 0 {
-        return Err("fund.pays_not_the_contract");
+        return Err(code!("fund.pays_not_the_contract"));
     }
     let mut news = false;
     for (known, new) in facts.contracts().iter().zip(funded.contracts()) {
@@ -548,7 +549,7 @@ pub(super) fn take_fund(
             // Two fundings of one contract could both be claimed with one preimage.
             (Some(known), Some(new)) if known.txid() != new.txid() => {
                 if known.is_seen() {
-                    return Err("fund.already_acknowledged");
+                    return Err(code!("fund.already_acknowledged"));
                 }
                 news = true;
             }
@@ -558,7 +559,7 @@ pub(super) fn take_fund(
     }
     if news {
         if !now.chain_up {
-            return Err("chain.down");
+            return Err(code!("chain.down"));
         }
         reach(now, terms).map_err(CheckError::code)?;
         facts.fund(contracts, tx);

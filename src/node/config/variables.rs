@@ -158,7 +158,7 @@ mod tests {
 
     #[test]
     fn every_setting_that_is_read_is_known() {
-        let read = include_str!("../config.rs");
+        let read = include_str!("mod.rs");
         let names = read.split('"').filter(|word| word.starts_with(PREFIX) && !word.contains(' '));
         let read: std::collections::BTreeSet<&str> = names.filter(|name| *name != PREFIX).collect();
         assert_eq!(read, SETTINGS.into_iter().collect());

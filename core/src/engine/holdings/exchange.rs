@@ -4,6 +4,7 @@ use super::records::HeldRecord;
 use super::{BROUGHT_HOPS_PER_PROVIDER, HELD_MAX, Holdings, HoldingsPurpose};
 use crate::certificate::objects::Issue;
 use crate::certificate::{Certificate, verify};
+use crate::code;
 use crate::engine::certificates::notify;
 use crate::engine::courier::{self, CourierReply, CourierRequest};
 use crate::engine::io::{Done, Protocol};
@@ -58,7 +59,7 @@ impl Holdings {
         let facts = verify(&certificate, ctx.params).map_err(|error| error.code())?;
         let id = facts.cert_id;
         if facts.holder != ctx.me() {
-            return Err("acquire.not_holder");
+            return Err(code!("acquire.not_holder"));
         }
         if matches!(how, How::Bought) {
             witness.testify(ctx, &certificate);
@@ -75,17 +76,17 @@ impl Holdings {
             return Ok(id);
         }
         if ctx.params.slot_at(ctx.now_ms) >= facts.window.end {
-            return Err("acquire.window_past");
+            return Err(code!("acquire.window_past"));
         }
         let is_known = self.held.contains_key(&id);
         if !is_known && self.held.len() >= HELD_MAX {
-            return Err("acquire.full");
+            return Err(code!("acquire.full"));
         }
         if let How::Brought(is_trader) = how
             && !was_wanted
         {
             if Self::is_beyond_horizon(ctx, facts.window.end) {
-                return Err("acquire.beyond_horizon");
+                return Err(code!("acquire.beyond_horizon"));
             }
             if !is_known {
                 self.make_room(ctx, facts.provider, certificate.hops.len(), is_trader)?;
@@ -94,7 +95,7 @@ impl Holdings {
         self.gifts.remove(&id);
         self.pushes.end(id);
         let command = self.commands.remove(&id);
-        answer(ctx, command, Err("gift.stale_seq"));
+        answer(ctx, command, Err(code!("gift.stale_seq")));
         self.held.insert(id, HeldRecord::new(certificate, facts, is_wanted || was_wanted));
         self.save(ctx, id);
         notify(ctx, id, how.what());
@@ -117,22 +118,22 @@ impl Holdings {
     ) -> Result<CertId, &'static str> {
         let facts = verify(&certificate, ctx.params).map_err(|error| error.code())?;
         if facts.holder != ctx.me() {
-            return Err("acquire.not_holder");
+            return Err(code!("acquire.not_holder"));
         }
         match named {
-            Some(key) if key != facts.provider => return Err("acquire.other_provider"),
+            Some(key) if key != facts.provider => return Err(code!("acquire.other_provider")),
             // Anyone can make up a provider, and its certificates with it.
             None if !is_known(&facts.provider) && !self.has_provider(&facts.provider) => {
-                return Err("acquire.unknown_provider");
+                return Err(code!("acquire.unknown_provider"));
             }
             Some(_) | None => {}
         }
         if let Some(known) = self.held(&facts.cert_id) {
             if known.seq > facts.seq {
-                return Err("acquire.stale");
+                return Err(code!("acquire.stale"));
             }
             if known.seq == facts.seq && known.last_hash != facts.last_hash {
-                return Err("acquire.contradicted");
+                return Err(code!("acquire.contradicted"));
             }
         }
         self.take(ctx, witness, certificate, How::Fetched)
@@ -145,7 +146,7 @@ impl Holdings {
         let request = SettleRequest::Register(RegisterRequest::Get(cert));
         let purpose = HoldingsPurpose::Fetch(cert, command);
         if !ctx.out.send(provider, Protocol::Settle, &request, purpose) {
-            answer(ctx, command, Err("node.busy"));
+            answer(ctx, command, Err(code!("node.busy")));
         }
     }
 
@@ -164,7 +165,7 @@ impl Holdings {
         let provider = certificate.issue.peek::<Issue>().map(|issue| issue.provider);
         // Signatures are checked only of what there could be room for.
         if provider.is_ok_and(|key| self.is_provider_full(&key)) && !self.knows(ctx, certificate) {
-            return Err("acquire.full");
+            return Err(code!("acquire.full"));
         }
         self.take(ctx, witness, certificate.clone(), How::Brought(is_trader))?;
         Ok(CourierReply::Stored)
@@ -234,7 +235,7 @@ impl Holdings {
                 self.take(ctx, witness, certificate, how).map_err(str::to_owned)
             }
             Answer::Refused(code) => Err(code),
-            Answer::Said(_) | Answer::None => Err("certificate.no_answer".to_owned()),
+            Answer::Said(_) | Answer::None => Err(code!("certificate.no_answer").to_owned()),
         }
     }
 

@@ -4,6 +4,7 @@ use super::records::{HeldRecord, PendingGift};
 use super::{GIFT_PACE, Holdings, HoldingsCommand, HoldingsPurpose};
 use crate::certificate::objects::{Gift, Hop};
 use crate::certificate::verify::verify;
+use crate::code;
 use crate::engine::certificates::notify;
 use crate::engine::io::{Done, Protocol};
 use crate::engine::kernel::{Answer, Context, Retry, answer, remote_code};
@@ -47,7 +48,7 @@ impl Holdings {
             return;
         }
         if let Some(earlier) = self.commands.insert(cert, command) {
-            answer(ctx, Some(earlier), Err("gift.pending"));
+            answer(ctx, Some(earlier), Err(code!("gift.pending")));
         }
         self.gifts.insert(cert, Retry::new(GIFT_PACE, ctx.now_ms));
         self.send_gift(ctx, cert);
@@ -59,11 +60,11 @@ impl Holdings {
         cert: CertId,
         to: Key,
     ) -> Result<(), &'static str> {
-        let record = self.held.get_mut(&cert).ok_or("gift.unknown_certificate")?;
+        let record = self.held.get_mut(&cert).ok_or(code!("gift.unknown_certificate"))?;
         may_give(record, ctx, to)?;
         if let Some(pending) = &record.gift {
             // Repeating the command repeats the same gift.
-            return if pending.to == to { Ok(()) } else { Err("gift.pending") };
+            return if pending.to == to { Ok(()) } else { Err(code!("gift.pending")) };
         }
         let mut nonce16 = [0; 16];
         nonce16.copy_from_slice(&ctx.fresh("gift")[..16]);
@@ -91,7 +92,7 @@ impl Holdings {
             return;
         };
         if ctx.now_ms >= until_ms {
-            self.end_gift(ctx, cert, Err("gift.window_started"));
+            self.end_gift(ctx, cert, Err(code!("gift.window_started")));
             return;
         }
         let errand = self.gifts.entry(cert).or_insert(Retry::new(GIFT_PACE, ctx.now_ms));
@@ -99,7 +100,7 @@ impl Holdings {
         errand.take(ctx.now_ms);
         if tries >= GIFT_COMMAND_TRIES {
             let command = self.commands.remove(&cert);
-            answer(ctx, command, Err("gift.no_answer"));
+            answer(ctx, command, Err(code!("gift.no_answer")));
         }
         let request = SettleRequest::Register(RegisterRequest::Gift(gift));
         ctx.out.send(provider, Protocol::Settle, &request, HoldingsPurpose::Gift(cert));
@@ -118,7 +119,7 @@ impl Holdings {
         match told {
             Answer::Said(RegisterReply::Activation(activation)) => {
                 if self.finish_gift(ctx, witness, cert, activation).is_err() {
-                    self.end_gift(ctx, cert, Err("gift.bad_activation"));
+                    self.end_gift(ctx, cert, Err(code!("gift.bad_activation")));
                 }
             }
             Answer::Refused(code) => {
@@ -176,16 +177,16 @@ impl Holdings {
 
 fn may_give(record: &HeldRecord, ctx: &Context<'_>, to: Key) -> Result<(), &'static str> {
     if record.redeemed.is_some() {
-        return Err("gift.consumed");
+        return Err(code!("gift.consumed"));
     }
     if record.facts.holder != ctx.me() {
-        return Err("gift.not_holder");
+        return Err(code!("gift.not_holder"));
     }
     if to == ctx.me() {
-        return Err("gift.to_self");
+        return Err(code!("gift.to_self"));
     }
     if ctx.now_ms >= record.facts.window.starts_at_ms(ctx.params.slot_s) {
-        return Err("gift.window_started");
+        return Err(code!("gift.window_started"));
     }
     Ok(())
 }

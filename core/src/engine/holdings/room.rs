@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 
 use super::records::HeldRecord;
 use super::{HELD_MAX, Holdings};
+use crate::code;
 use crate::engine::kernel::{Context, Table};
 use crate::ids::{CertId, Key};
 use crate::units::Slot;
@@ -45,7 +46,7 @@ impl Holdings {
         }
         let own = shares.get(&provider).map_or(0, |share| share.hops).saturating_add(hops);
         if own > BROUGHT_HOPS_PER_PROVIDER {
-            return Err("acquire.full");
+            return Err(code!("acquire.full"));
         }
         let mut total: usize = shares.values().map(|share| share.hops).sum();
         // A stranger takes the place of one that has more, never that of one with less.
@@ -59,7 +60,7 @@ impl Holdings {
             };
             let ranked = self.brought().filter_map(|(id, record)| Some((rank(record)?, *id)));
             let victim = ranked.max().map(|(_, id)| id);
-            let gone = victim.and_then(|id| self.evict(ctx, id)).ok_or("acquire.full")?;
+            let gone = victim.and_then(|id| self.evict(ctx, id)).ok_or(code!("acquire.full"))?;
             let freed = gone.certificate.hops.len();
             total = total.saturating_sub(freed);
             if let Some(share) = shares.get_mut(&gone.facts.provider) {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::Leases;
+use crate::code;
 use crate::engine::kernel::Context;
 use crate::ids::{Key, LeaseId};
 use crate::lease::objects::{LeaseCall, Verb};
@@ -59,24 +60,24 @@ impl Leases {
         verb: Verb,
     ) -> Result<LeaseId, &'static str> {
         let lease = call.peek::<LeaseCall>().map_err(|_| "lease.bad_call")?.lease;
-        let record = self.hosted.get(&lease).ok_or("lease.not_found")?;
+        let record = self.hosted.get(&lease).ok_or(code!("lease.not_found"))?;
         if record.holder != Key(call.key) {
-            return Err("lease.not_holder");
+            return Err(code!("lease.not_holder"));
         }
         let call = call.verify::<LeaseCall>(params.magic).map_err(|_| "lease.bad_signature")?;
         if call.verb != verb {
-            return Err("lease.wrong_verb");
+            return Err(code!("lease.wrong_verb"));
         }
         let now_s = now_ms / 1000;
         if call.not_after_s < now_s {
-            return Err("lease.call_expired");
+            return Err(code!("lease.call_expired"));
         }
         if call.not_after_s > now_s.saturating_add(CALL_LIFE_MAX_S) {
-            return Err("lease.call_too_long");
+            return Err(code!("lease.call_too_long"));
         }
         let used: &mut BTreeMap<Verb, Replay> = &mut self.watch.entry(lease).or_default().calls;
         if !used.entry(verb).or_default().accept(call.counter) {
-            return Err("lease.replayed");
+            return Err(code!("lease.replayed"));
         }
         Ok(lease)
     }
@@ -101,7 +102,7 @@ impl Leases {
         life_s: u64,
     ) -> Result<Envelope, &'static str> {
         if !self.held.contains_key(&lease) {
-            return Err("lease.not_found");
+            return Err(code!("lease.not_found"));
         }
         self.counter = if self.counter == 0 { ctx.now_ms.max(1) } else { self.counter + 1 };
         let not_after_s = self.good_until_s(ctx.now_ms, life_s);

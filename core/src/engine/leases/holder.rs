@@ -4,6 +4,7 @@
 use super::records::{Answer, HeldLease};
 use super::{Asking, Context, Holdings, LeasePurpose, Leases, Pace, Retry, notify};
 use crate::certificate::objects::RedeemGrant;
+use crate::code;
 use crate::engine::io::{Done, Protocol};
 use crate::engine::kernel::{answer, remote_code};
 use crate::ids::{CertId, LeaseId};
@@ -144,7 +145,7 @@ impl Leases {
         let tries = retry.tries();
         let go_on = retry.take(ctx.now_ms);
         let told = if tries >= COMMAND_TRIES { command.take() } else { None };
-        answer(ctx, told, Err("redeem.no_answer"));
+        answer(ctx, told, Err(code!("redeem.no_answer")));
         if !go_on {
             self.end_redeem(ctx, lease, Answer::Refused("redeem.no_answer".to_owned()));
             return;
@@ -221,13 +222,13 @@ impl Leases {
     pub(super) fn stop_held(&mut self, ctx: &mut Context<'_>, command: u64, lease: LeaseId) {
         let call = self.sign_call(ctx, lease, Verb::Stop, STOP_LIFE_S);
         let (Ok(call), Some(record)) = (call, self.held.get(&lease)) else {
-            answer(ctx, Some(command), Err("lease.not_found"));
+            answer(ctx, Some(command), Err(code!("lease.not_found")));
             return;
         };
         let request = LeaseRequest::Stop { call };
         let purpose = LeasePurpose::Stop(lease, command);
         if !ctx.out.send(record.provider, Protocol::Lease, &request, purpose) {
-            answer(ctx, Some(command), Err("lease.busy"));
+            answer(ctx, Some(command), Err(code!("lease.busy")));
         }
     }
 
@@ -257,7 +258,7 @@ impl Leases {
         lease: LeaseId,
         new: &[Envelope],
     ) -> Result<(), &'static str> {
-        let record = self.held.get_mut(&lease).ok_or("lease.not_found")?;
+        let record = self.held.get_mut(&lease).ok_or(code!("lease.not_found"))?;
         let magic = ctx.params.magic;
         let mut chain: Vec<Verified<Receipt>> =
             record.receipts.iter().filter_map(|receipt| receipt.verify(magic).ok()).collect();
@@ -367,7 +368,7 @@ impl Leases {
             Ok(LeaseReply::Refused { code }) => {
                 answer(ctx, Some(command), Err(remote_code(&code)));
             }
-            Ok(_) | Err(_) => answer(ctx, Some(command), Err("lease.no_answer")),
+            Ok(_) | Err(_) => answer(ctx, Some(command), Err(code!("lease.no_answer"))),
         }
     }
 

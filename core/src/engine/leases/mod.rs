@@ -28,6 +28,7 @@ use super::io::Done;
 use super::kernel::{
     ClockCheck, Context, Pace, Record, Retry, Table, Unreadable, answer, records as read,
 };
+use crate::code;
 use crate::ids::{CertId, Key, LeaseId};
 use crate::lease::objects::{LeaseStatus, Verb, Workload};
 use crate::limits::HORIZON_SLOTS;
@@ -157,7 +158,7 @@ impl Leases {
         } else if self.held.contains_key(&lease) {
             self.stop_held(ctx, command, lease);
         } else {
-            answer(ctx, Some(command), Err("lease.not_found"));
+            answer(ctx, Some(command), Err(code!("lease.not_found")));
         }
     }
 

@@ -3,6 +3,7 @@
 use super::io::{LeaseEffect, Serve, StopReason};
 use super::records::LeaseRecord;
 use super::{Challenge, Context, Leases, Pace, Retry, Watch, notify};
+use crate::code;
 use crate::engine::io::Effect;
 use crate::engine::register::{Register, publish_grant};
 use crate::ids::{CertId, Key, LeaseId};
@@ -94,7 +95,7 @@ impl Leases {
     ) -> Result<LeaseReply, &'static str> {
         // A challenge costs an fsync, so only what could be redeemed gets one, and who asks
         // again gets the same: certificate ids are public.
-        register.issued(&cert_id).ok_or("redeem.unknown_certificate")?;
+        register.issued(&cert_id).ok_or(code!("redeem.unknown_certificate"))?;
         let now_ms = ctx.now_ms;
         self.challenges.retain(|challenge| challenge.expires_at_ms > now_ms);
         let of_peer = || self.challenges.iter().filter(|challenge| challenge.peer == peer);
@@ -104,7 +105,7 @@ impl Leases {
             return Ok(LeaseReply::Challenge(live.nonce));
         }
         if of_peer().count() >= CHALLENGES_PER_PEER || self.challenges.len() >= CHALLENGES_MAX {
-            return Err("redeem.busy");
+            return Err(code!("redeem.busy"));
         }
         let nonce = ctx.fresh("challenge");
         let expires_at_ms = now_ms.saturating_add(CHALLENGE_MS);
@@ -130,18 +131,18 @@ impl Leases {
         }
         register.check_redeem(ctx, &redeem)?;
         if redeem.not_after_s < ctx.now_ms / 1000 {
-            return Err("redeem.expired");
+            return Err(code!("redeem.expired"));
         }
         if !self.use_challenge(ctx.now_ms, peer, &redeem) {
-            return Err("redeem.bad_challenge");
+            return Err(code!("redeem.bad_challenge"));
         }
         let named = workload::digest(workload) == redeem.workload_digest;
         if !named || workload::validate(workload).is_err() {
-            return Err("redeem.bad_workload");
+            return Err(code!("redeem.bad_workload"));
         }
         let open = self.hosted.values().filter(|record| !is_released(record)).count();
         if open >= OPEN_LEASES_MAX {
-            return Err("redeem.busy");
+            return Err(code!("redeem.busy"));
         }
         self.grant(ctx, register, lease, &redeem, workload)
     }
@@ -165,8 +166,9 @@ impl Leases {
         redeem: &Redeem,
         workload: &Workload,
     ) -> Result<LeaseReply, &'static str> {
-        let facts = register.issued(&redeem.cert_id).ok_or("redeem.unknown_certificate")?;
-        let floors = &ctx.params.class(facts.class).ok_or("redeem.unknown_certificate")?.floors;
+        let facts = register.issued(&redeem.cert_id).ok_or(code!("redeem.unknown_certificate"))?;
+        let floors =
+            &ctx.params.class(facts.class).ok_or(code!("redeem.unknown_certificate"))?.floors;
         let (units, window) = (u64::from(facts.units.count()), facts.window);
         let bytes = |mib: u32| (u64::from(mib) << 20).saturating_mul(units);
         let (memory_max_bytes, disk_max_bytes) = (bytes(floors.memory_mib), bytes(floors.disk_mib));
@@ -206,7 +208,7 @@ impl Leases {
         if verb == Verb::Stop {
             self.stop_hosted(ctx, lease, StopReason::Holder);
         }
-        self.status(&lease).map(LeaseReply::Status).ok_or("lease.not_found")
+        self.status(&lease).map(LeaseReply::Status).ok_or(code!("lease.not_found"))
     }
 
     /// State of a lease on this host. `need` is what the workload names while it is not
@@ -235,7 +237,7 @@ impl Leases {
         from_seq: u32,
     ) -> Result<LeaseReply, &'static str> {
         let lease = self.authorise(ctx.now_ms, ctx.params, call, Verb::Receipt)?;
-        let record = self.hosted.get(&lease).ok_or("lease.not_found")?;
+        let record = self.hosted.get(&lease).ok_or(code!("lease.not_found"))?;
         let from = usize::try_from(from_seq).unwrap_or(usize::MAX);
         let wanted = record.receipts.iter().skip(from).take(RECEIPTS_PER_REPLY);
         Ok(LeaseReply::Receipts(wanted.cloned().collect()))
@@ -247,15 +249,15 @@ impl Leases {
         lease: LeaseId,
         signature: &Envelope,
     ) -> Result<LeaseReply, &'static str> {
-        let record = self.hosted.get_mut(&lease).ok_or("lease.not_found")?;
+        let record = self.hosted.get_mut(&lease).ok_or(code!("lease.not_found"))?;
         if record.holder != Key(signature.key) {
-            return Err("lease.not_holder");
+            return Err(code!("lease.not_holder"));
         }
         let signed = signature.verify::<Countersign>(ctx.params.magic);
         let signed = signed.map_err(|_| "lease.bad_signature")?;
         let magic = ctx.params.magic;
         let is_meant = |receipt: &Envelope| receipt.id::<Receipt>(magic) == signed.receipt;
-        let place = record.receipts.iter().position(is_meant).ok_or("receipt.unknown")?;
+        let place = record.receipts.iter().position(is_meant).ok_or(code!("receipt.unknown"))?;
         let countersigned = u32::try_from(place).unwrap_or(u32::MAX).saturating_add(1);
         if countersigned > record.countersigned {
             record.countersigned = countersigned;

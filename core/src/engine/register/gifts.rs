@@ -4,6 +4,7 @@ use super::records::Hold;
 use super::{Move, Register, activation_of, has_room};
 use crate::certificate::objects::{Gift, Hop};
 use crate::certificate::verify::{Fault, TransferKind, check_gift};
+use crate::code;
 use crate::engine::kernel::Context;
 use crate::wire::Envelope;
 
@@ -18,7 +19,7 @@ impl Register {
         gift: &Envelope,
     ) -> Result<Envelope, &'static str> {
         let gift = gift.verify::<Gift>(ctx.params.magic).map_err(|error| error.code())?;
-        let record = self.valid(&gift.cert_id).ok_or("gift.unknown_certificate")?;
+        let record = self.valid(&gift.cert_id).ok_or(code!("gift.unknown_certificate"))?;
         if let Some(activation) = activation_of(&record.certificate, gift.id()) {
             return Ok(activation);
         }
@@ -39,18 +40,18 @@ impl Register {
         })?;
         match record.head.hold {
             Hold::Free => {}
-            Hold::Locked(_) => return Err("gift.locked"),
-            Hold::Redeemed(..) => return Err("gift.consumed"),
-            Hold::Void => return Err("gift.unknown_certificate"),
+            Hold::Locked(_) => return Err(code!("gift.locked")),
+            Hold::Redeemed(..) => return Err(code!("gift.consumed")),
+            Hold::Void => return Err(code!("gift.unknown_certificate")),
         }
         if ctx.now_ms >= record.facts.window.starts_at_ms(ctx.params.slot_s) {
-            return Err("gift.window_started");
+            return Err(code!("gift.window_started"));
         }
         if gift.to == record.facts.holder {
-            return Err("gift.to_self");
+            return Err(code!("gift.to_self"));
         }
         if !has_room(&record.certificate) {
-            return Err("gift.too_many_hops");
+            return Err(code!("gift.too_many_hops"));
         }
         let cause = Move { kind: TransferKind::Gift, to: gift.to, hash: gift.id(), wait_ms: 0 };
         let bytes = gift.envelope().clone();

@@ -33,6 +33,7 @@ use super::messages::SettleReply;
 use crate::certificate::objects::{Activation, Hop, Issue};
 use crate::certificate::verify::{TransferFact, TransferKind};
 use crate::certificate::{Certificate, Claim, Ledger, VerifiedCertificate};
+use crate::code;
 use crate::ids::{CertId, Key, TermsHash, TradeId};
 use crate::limits::{CERTIFICATE_HOPS_MAX, HORIZON_SLOTS, SETTLE_MAX_BYTES};
 use crate::params::Params;
@@ -138,7 +139,7 @@ impl Register {
     ) -> Result<(), &'static str> {
         let mut changed = self.ledger.clone();
         for (class, units) in capacity {
-            ctx.params.class(*class).ok_or("capacity.unknown_class")?;
+            ctx.params.class(*class).ok_or(code!("capacity.unknown_class"))?;
             changed.set_capacity(*class, *units).map_err(|error| error.code())?;
         }
         self.ledger = changed;
@@ -205,7 +206,7 @@ impl Register {
         cause: Move,
         hop: impl FnOnce(Envelope) -> Hop,
     ) -> Result<Envelope, &'static str> {
-        let record = self.issued.get_mut(&id).ok_or("transfer.unknown_certificate")?;
+        let record = self.issued.get_mut(&id).ok_or(code!("transfer.unknown_certificate"))?;
         if let Some(lock) = record.head.lock() {
             self.locked.remove(&lock.terms_hash);
         }
@@ -303,7 +304,7 @@ impl Register {
             // tells nothing.
             RegisterRequest::Get(id) => {
                 let found = self.certificate_for(peer, id).or_else(|| held(id));
-                let found = found.ok_or("certificate.not_a_party")?;
+                let found = found.ok_or(code!("certificate.not_a_party"))?;
                 Ok(RegisterReply::Certificate(found.clone()))
             }
             RegisterRequest::Held { after } => {

@@ -3,6 +3,7 @@
 use super::Register;
 use super::records::Hold;
 use crate::certificate::objects::RedeemGrant;
+use crate::code;
 use crate::engine::certificates::notify;
 use crate::engine::io::{Effect, Topic};
 use crate::engine::kernel::Context;
@@ -20,21 +21,21 @@ impl Register {
     /// `register.restored`.
     pub fn check_redeem(&self, ctx: &Context<'_>, redeem: &Redeem) -> Result<(), &'static str> {
         self.may_issue()?;
-        let record = self.valid(&redeem.cert_id).ok_or("redeem.unknown_certificate")?;
+        let record = self.valid(&redeem.cert_id).ok_or(code!("redeem.unknown_certificate"))?;
         if record.facts.holder != redeem.holder || record.facts.seq == 0 {
-            return Err("redeem.not_holder");
+            return Err(code!("redeem.not_holder"));
         }
         if record.facts.seq != redeem.seq {
-            return Err("redeem.stale_seq");
+            return Err(code!("redeem.stale_seq"));
         }
         match record.head.hold {
             Hold::Free => {}
-            Hold::Locked(_) => return Err("redeem.locked"),
-            Hold::Redeemed(..) => return Err("redeem.consumed"),
-            Hold::Void => return Err("redeem.unknown_certificate"),
+            Hold::Locked(_) => return Err(code!("redeem.locked")),
+            Hold::Redeemed(..) => return Err(code!("redeem.consumed")),
+            Hold::Void => return Err(code!("redeem.unknown_certificate")),
         }
         if ctx.params.slot_at(ctx.now_ms) > record.facts.not_after_slot {
-            return Err("redeem.window_past");
+            return Err(code!("redeem.window_past"));
         }
         Ok(())
     }
@@ -50,7 +51,7 @@ impl Register {
         cert_id: CertId,
         lease: LeaseId,
     ) -> Result<Envelope, &'static str> {
-        let record = self.issued.get_mut(&cert_id).ok_or("redeem.unknown_certificate")?;
+        let record = self.issued.get_mut(&cert_id).ok_or(code!("redeem.unknown_certificate"))?;
         let grant = ctx.sign(RedeemGrant {
             v: VERSION,
             provider: record.facts.provider,

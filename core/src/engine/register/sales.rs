@@ -6,6 +6,7 @@ use super::{ISSUED_MAX, Move, Register, activation_of, has_room};
 use crate::certificate::Claim;
 use crate::certificate::objects::{Binding, Hop, Issue, Payment};
 use crate::certificate::verify::{Fault, TransferKind, check_terms};
+use crate::code;
 use crate::engine::certificates::notify;
 use crate::engine::kernel::Context;
 use crate::ids::{CertId, Key, TermsHash, TradeId};
@@ -42,21 +43,21 @@ impl Register {
     ) -> Result<Verified<Issue>, &'static str> {
         if let Some(record) = self.by_trade.get(&trade).and_then(|id| self.issued.get(id)) {
             if record.head.is_void() {
-                return Err("issue.void");
+                return Err(code!("issue.void"));
             }
             return record.certificate.issue.verify(ctx.params.magic).map_err(|e| e.code());
         }
         self.may_issue()?;
         if self.issued.len() >= ISSUED_MAX {
-            return Err("issue.full");
+            return Err(code!("issue.full"));
         }
         if window.is_empty() || !units.is_canonical() {
-            return Err("issue.bad_area");
+            return Err(code!("issue.bad_area"));
         }
-        let class_hash = ctx.params.class_hash(class).ok_or("issue.unknown_class")?;
+        let class_hash = ctx.params.class_hash(class).ok_or(code!("issue.unknown_class"))?;
         // The market has claimed the row, else it is claimed now; never other units.
         if self.ledger.areas(Claim::Row(trade)).any(|area| area != (class, units, window)) {
-            return Err("issue.not_claimed");
+            return Err(code!("issue.not_claimed"));
         }
         self.ledger.claim(Claim::Row(trade), class, units, window).map_err(|e| e.code())?;
         let issue = sign_issue(ctx, class, class_hash, features, units, window);
@@ -81,12 +82,12 @@ impl Register {
         accepts: &[Verified<Accept>],
     ) -> Result<Verified<LockGrant>, &'static str> {
         let terms_hash = TermsHash(terms.id());
-        let record = self.issued.get(&terms.cert_id).ok_or("lock.unknown_certificate")?;
+        let record = self.issued.get(&terms.cert_id).ok_or(code!("lock.unknown_certificate"))?;
         if let Some(lock) = record.head.lock() {
             return if lock.terms_hash == terms_hash {
                 lock.grant.verify(ctx.params.magic).map_err(|error| error.code())
             } else {
-                Err("lock.live")
+                Err(code!("lock.live"))
             };
         }
         self.may_issue()?;
@@ -96,10 +97,10 @@ impl Register {
         };
         let funders: Vec<Key> = terms.funders.iter().map(|funder| funder.key).collect();
         if funders.len() != accepts.len() || !funders.iter().zip(accepts).all(agreed) {
-            return Err("lock.accept_missing");
+            return Err(code!("lock.accept_missing"));
         }
         if funders.iter().any(|funder| self.live_locks(*funder) >= LIVE_LOCKS_PER_KEY) {
-            return Err("lock.too_many");
+            return Err(code!("lock.too_many"));
         }
         let grant = sign_lock(ctx, record, terms);
         let live = LiveLock { grant: grant.envelope().clone(), terms_hash, funders, to: terms.to };
@@ -136,15 +137,16 @@ impl Register {
         terms: &Verified<Terms>,
         transfer: &Transfer,
     ) -> Result<Envelope, &'static str> {
-        let record = self.issued.get(&terms.cert_id).ok_or("transfer.unknown_certificate")?;
+        let record =
+            self.issued.get(&terms.cert_id).ok_or(code!("transfer.unknown_certificate"))?;
         if let Some(activation) = activation_of(&record.certificate, terms.id()) {
             return Ok(activation);
         }
         if transfer.terms_hash.0 != terms.id() || sha256(&[&transfer.x]) != terms.payment_hash {
-            return Err("transfer.preimage");
+            return Err(code!("transfer.preimage"));
         }
         let live = record.head.lock().filter(|lock| lock.terms_hash.0 == terms.id());
-        let lock = live.ok_or("transfer.no_lock")?.grant.clone();
+        let lock = live.ok_or(code!("transfer.no_lock"))?.grant.clone();
         let hop = |activation| Hop::Sale {
             terms: terms.envelope().clone(),
             lock,
@@ -207,12 +209,12 @@ fn may_lock(
 ) -> Result<(), &'static str> {
     match record.head.hold {
         Hold::Free => {}
-        Hold::Locked(_) => return Err("lock.live"),
-        Hold::Redeemed(..) => return Err("lock.consumed"),
-        Hold::Void => return Err("lock.void"),
+        Hold::Locked(_) => return Err(code!("lock.live")),
+        Hold::Redeemed(..) => return Err(code!("lock.consumed")),
+        Hold::Void => return Err(code!("lock.void")),
     }
     if record.head.released.contains(&TermsHash(terms.id())) {
-        return Err("lock.released");
+        return Err(code!("lock.released"));
     }
     check_terms(&record.facts, terms).map_err(|fault| match fault {
         Fault::NotHolder => "lock.not_holder",
@@ -230,10 +232,10 @@ fn may_lock(
         | Fault::Unsold => "lock.mismatch",
     })?;
     if !has_room(&record.certificate) {
-        return Err("lock.too_many_hops");
+        return Err(code!("lock.too_many_hops"));
     }
     if ctx.now_ms >= record.facts.window.starts_at_ms(ctx.params.slot_s) {
-        return Err("lock.window_started");
+        return Err(code!("lock.window_started"));
     }
     Ok(())
 }

@@ -35,6 +35,7 @@ use self::prepaid::Prepaid;
 use super::io::{Effect, Funding, Unsent};
 use super::kernel::{Answer, Context, Record, Stored, Timer, Unreadable, records};
 use crate::certificate::{Certificate, Hop};
+use crate::code;
 use crate::ids::{CertId, FundingId, Key, TermsHash, TradeId};
 use crate::limits::OPEN_SETTLEMENTS_MAX;
 use crate::settlement::buyer::{Buyer, Phase, State};
@@ -238,7 +239,7 @@ impl Trades {
         }
         let ((), events) = turn!(self, ctx, titles, |turn| {
             let offer = if self.sellers.len() >= OPEN_SETTLEMENTS_MAX {
-                Err("trade.too_many_open")
+                Err(code!("trade.too_many_open"))
             } else {
                 seller::offer(turn.now(), turn.ctx.me(), row, trade, buyer, goods)
             };
@@ -298,16 +299,16 @@ impl Trades {
         let hash = TermsHash(terms.id::<Terms>(turn.ctx.params.magic));
         if let Some(open) = self.registrars.get(&hash) {
             let lock = || TradeReply::LockGrant(open.machine.lock.clone());
-            return open.machine.is_party(peer).then(lock).ok_or("trade.not_the_buyer");
+            return open.machine.is_party(peer).then(lock).ok_or(code!("trade.not_the_buyer"));
         }
         if let Some(answer) = self.past.answer(hash, peer, LateAsk::Lock) {
             return answer;
         }
         if self.registrars.len() >= OPEN_SETTLEMENTS_MAX {
-            return Err("trade.too_many_open");
+            return Err(code!("trade.too_many_open"));
         }
         if self.holds_unfunded(peer) {
-            return Err("lock.too_many");
+            return Err(code!("lock.too_many"));
         }
         let registrar = registrar::lock(turn, peer, terms, accepts)?;
         let reply = TradeReply::LockGrant(registrar.lock.clone());

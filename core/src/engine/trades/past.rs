@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::TradeReply;
 use super::driver::Open;
 use super::view::{Role, TradeView, of_buyer, of_seller};
+use crate::code;
 use crate::engine::kernel::{Context, Stored, Table};
 use crate::ids::{FundingId, Key, TermsHash, TradeId};
 use crate::params::Params;
@@ -181,16 +182,16 @@ impl Past {
     ) -> Option<Result<TradeReply, Refused>> {
         let late = self.late.get(&terms)?;
         if !late.parties.contains(&peer) {
-            return Some(Err("trade.not_the_buyer"));
+            return Some(Err(code!("trade.not_the_buyer")));
         }
         Some(match (&late.end, ask) {
             (State::Activated { activation, .. }, LateAsk::Transfer) => {
                 Ok(TradeReply::Activation(activation.clone()))
             }
-            (_, LateAsk::Transfer) => Err("transfer.not_paid"),
+            (_, LateAsk::Transfer) => Err(code!("transfer.not_paid")),
             (State::Released { .. }, LateAsk::Cancel) => Ok(TradeReply::Cancelled),
-            (_, LateAsk::Cancel) => Err("fund.already_acknowledged"),
-            (_, LateAsk::Lock) => Err("lock.released"),
+            (_, LateAsk::Cancel) => Err(code!("fund.already_acknowledged")),
+            (_, LateAsk::Lock) => Err(code!("lock.released")),
         })
     }
 

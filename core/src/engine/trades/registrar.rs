@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::driver::{Known, Machine, NOT_ACCEPTED, Open, Told, Turn};
 use super::{NO_AGREEMENT, Party, TradeReply};
+use crate::code;
 use crate::engine::kernel::{Miss, Stored, Subject, Table};
 use crate::ids::{Key, TermsHash, TradeId};
 use crate::settlement::Deadline;
@@ -137,7 +138,7 @@ pub(super) fn lock(
     let peeked = terms.peek::<Terms>().map_err(|_| NO_AGREEMENT)?;
     let holder = turn.titles.holder(peeked.cert_id).ok_or(NO_AGREEMENT)?;
     if holder != peeked.from {
-        return Err("lock.not_holder");
+        return Err(code!("lock.not_holder"));
     }
     let terms = terms.verify::<Terms>(turn.ctx.params.magic).map_err(|error| error.code())?;
     let accepts = request(turn.ctx.secp, turn.now(), peer, &terms, accepts)?;
@@ -197,14 +198,14 @@ impl Open<Registrar> {
         tx: &KnownTx,
     ) -> Result<Known, Refused> {
         if !self.machine.is_party(peer) {
-            return Err("trade.not_the_buyer");
+            return Err(code!("trade.not_the_buyer"));
         }
         let (conduct, now_ms) = (&*turn.ctx.conduct, turn.ctx.now_ms);
         let coins = tx.tx().input.iter().map(|input| input.previous_output);
         if coins.into_iter().any(|coin| conduct.is_coin_denied(now_ms, coin)) {
-            return Err("fund.coin_denied");
+            return Err(code!("fund.coin_denied"));
         }
-        let Some(rail) = &self.rail else { return Err("lock.not_granted") };
+        let Some(rail) = &self.rail else { return Err(code!("lock.not_granted")) };
         let waits = self.machine.facts.any_unseen();
         let may_try = self.tries.is_message_due(turn.ctx.now_ms);
         let mut next = self.machine.clone();
@@ -228,7 +229,7 @@ impl Open<Registrar> {
         transfer: Transfer,
     ) -> Result<TradeReply, Refused> {
         if !self.machine.is_party(peer) {
-            return Err("trade.not_the_buyer");
+            return Err(code!("trade.not_the_buyer"));
         }
         match self.machine.paid(turn.now(), &transfer)? {
             Paid::NotYet => Ok(TradeReply::NotYet),

@@ -7,6 +7,7 @@ use bitcoin::{ScriptBuf, Txid};
 use super::driver::{Known, Machine, Open, Turn};
 use super::{KEYS, Party, TradeEvent, TradeReply};
 use crate::certificate::{Certificate, VerifiedCertificate, verify};
+use crate::code;
 use crate::engine::kernel::{Context, Miss, Stored, Subject, Table};
 use crate::ids::{Key, TradeId};
 use crate::settlement::check::{Agreement, Now, PAYOUT_SPK_MAX_BYTES, SignedTerms};
@@ -199,7 +200,7 @@ impl Open<Seller> {
         request: &TermsRequest,
     ) -> Result<TradeReply, Refused> {
         if peer != self.machine.buyer {
-            return Err("trade.not_the_buyer");
+            return Err(code!("trade.not_the_buyer"));
         }
         let heights = match self.machine.request(turn.now(), request)? {
             Answer::Agreed(agreement) => return Ok(terms_reply(agreement)),
@@ -240,7 +241,7 @@ impl Open<Seller> {
         let (title, facts) = self.title(turn)?;
         let ctx = &mut *turn.ctx;
         let key_index = ctx.next_index(KEYS);
-        let key = turn.single_use_key(CLAIM_LABEL, key_index).ok_or("settle.key")?;
+        let key = turn.single_use_key(CLAIM_LABEL, key_index).ok_or(code!("settle.key"))?;
         let ctx = &mut *turn.ctx;
         let mut nonce16 = [0; 16];
         nonce16.copy_from_slice(&ctx.secret(NONCE_LABEL, key_index)[..16]);
@@ -285,9 +286,9 @@ impl Open<Seller> {
         tx: &KnownTx,
     ) -> Result<Known, Refused> {
         if peer != self.machine.buyer {
-            return Err("trade.not_the_buyer");
+            return Err(code!("trade.not_the_buyer"));
         }
-        let Some(rail) = &self.rail else { return Err("lock.not_granted") };
+        let Some(rail) = &self.rail else { return Err(code!("lock.not_granted")) };
         if self.machine.fund(turn.now(), rail, tx)? {
             self.changed(turn);
         }
@@ -377,7 +378,7 @@ impl Open<Seller> {
 
 /// Where the seller wants to be paid, which stays at hand until the terms are signed.
 fn fresh_payout(ctx: &Context<'_>) -> Result<Vec<u8>, Refused> {
-    let payout = ctx.wallet.next_payout().ok_or("wallet.no_address")?.to_bytes();
+    let payout = ctx.wallet.next_payout().ok_or(code!("wallet.no_address"))?.to_bytes();
     let fits = (1..=PAYOUT_SPK_MAX_BYTES).contains(&payout.len());
-    fits.then_some(payout).ok_or("wallet.no_address")
+    fits.then_some(payout).ok_or(code!("wallet.no_address"))
 }

@@ -25,6 +25,7 @@ use super::rails::chain::fees;
 use super::rails::chain::timelock::Timelocks;
 use super::rails::chain::transaction::{KnownTx, OwnTx};
 use crate::certificate::objects::{Certificate, DefaultProof, Hop};
+use crate::code;
 use crate::ids::{FundingId, Key, TermsHash, TradeId};
 use crate::units::TimeMs;
 use crate::wire::Envelope;
@@ -557,13 +558,13 @@ impl Buyer {
             facts.contracts().get(usize::from(*n)).is_some_and(|contract| contract.fund.is_some())
         };
         if signed.own.is_empty() || !signed.own.iter().all(paid) {
-            return Err("fund.pays_not_the_contract");
+            return Err(code!("fund.pays_not_the_contract"));
         }
         if now.ms >= signed.release_at_ms {
-            return Err("fund.late");
+            return Err(code!("fund.late"));
         }
         if fee_sat > self.fee_cap_sat {
-            return Err("fund.fee_above_cap");
+            return Err(code!("fund.fee_above_cap"));
         }
         check::reach(now, signed.agreement.terms()).map_err(CheckError::code)?;
         Ok(facts)
