@@ -16,6 +16,8 @@ const TROUBLES_MAX: u64 = 8;
 const CONFIRMATIONS_MAX: u64 = 3;
 /// A world in which more happens goes in circles: twenty times what the busiest seed needs.
 const HAPPENINGS_MAX: u64 = 100_000;
+/// Until then a reorganisation would take back the coins that the nodes begin with, ms.
+const PAID_AFTER_MS: u64 = 3_000;
 /// How long troubles begin, ms.
 const TROUBLE_MS: u64 = 25_000;
 /// What relays at all, sat per 1,000 vB.
@@ -383,6 +385,7 @@ impl Trouble {
                 gone.push(node);
             }
             Self::Cut { node, .. } => world.sides = Sides::cut(&[node]),
+            Self::Reorganise { .. } if world.now_ms < BEGIN_MS + PAID_AFTER_MS => {}
             Self::Reorganise { depth, branch } => world.reorganise(depth, branch),
             Self::Fees { times, .. } => world.set_feerate(times * FLOOR_SAT_KVB),
             Self::Unmined { .. } => world.set_mined_feerate(u64::MAX),
