@@ -2,8 +2,8 @@
 //! restarted and asked over HTTP and by the command line.
 //!
 //! Every world has its own temporary directory and its own chain, and every port is given
-//! by the system, so that tests run beside each other. `CAPEX_KILL_ROUNDS` and
-//! `CAPEX_KILL_SEED` make the kill loop longer and different.
+//! by the system, so that tests run beside each other. `scripts/kill_loop` makes the kill loop
+//! longer and different.
 #![allow(clippy::unwrap_used, reason = "a broken fixture should end the test")]
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a failed wait shows its logs")]
 
