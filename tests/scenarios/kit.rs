@@ -33,7 +33,7 @@ pub(super) fn devnet_of_depth(confirmations: u32) -> Params {
         funding_confirmations: confirmations,
         refund_blocks: profile.refund_blocks + deeper,
         lead_s: profile.lead_s + u64::from(deeper),
-        ..profile.clone()
+        ..*profile
     });
     let profiles = profiles.collect();
     let chain = ChainParams { final_blocks: confirmations + 1, ..params.chain };

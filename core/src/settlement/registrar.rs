@@ -513,6 +513,10 @@ mod tests {
         assert_eq!(due(909, 909), Step::Activate(claim()));
         assert_eq!(due(910, 914), Step::Wait);
         assert_eq!(due(910, 915), Step::Activate(claim()));
+        // It is no longer free to lapse with the window, either.
+        let ends = 500_004 * 3_600_000;
+        let claimed = registrar(&[[Some(801), Some(910), NO, NO]]);
+        assert_eq!(claimed.due(sample::now(&params, ends, 914), true), Step::Wait);
         let late = registrar(&[[Some(801), Some(910), NO, NO]]);
         assert_eq!(late.paid(sample::now(&params, 0, 914), &claim()), Ok(Paid::NotYet));
         assert_eq!(late.paid(sample::now(&params, 0, 915), &claim()), Ok(Paid::Yes));

@@ -93,6 +93,9 @@ fn a_funding_that_stood_in_a_block_is_remembered_as_such() {
     let claim = known.claim(&fund, 40_000);
     assert!(!known.see(&[(&claim, None)]).confirmed_fund);
     assert_eq!(known.one().fund_height(), Some(301), "what is not shown again stays");
+    let change = known.see(&[(&claim, None)]);
+    assert_eq!((change.any, change.confirmed), (false, vec![]), "nothing new, and in no block");
+    assert_eq!(known.see(&[(&claim, Some(303))]).confirmed, [claim.compute_txid()]);
 }
 
 #[test]
@@ -108,11 +111,13 @@ fn another_funding_counts_once_it_is_in_a_block() {
 
     // A third that spends the same coin stays a conflict.
     let mut known = Known::new();
-    let third = known.world.setup.pay(&[], 500).tx;
+    let third = known.world.setup.pay(&[], 190_000).tx;
     known.see(&[(&first, None), (&third, None)]);
     known.see(&[(&second, Some(302))]);
     assert_eq!(known.fund_txid(), second.compute_txid());
-    assert_eq!(known.one().conflict.map(|spend| spend.txid), Some(third.compute_txid()));
+    let conflict = known.one().conflict.unwrap();
+    // Nobody knows here what its inputs held.
+    assert_eq!((conflict.txid, conflict.fee_sat), (third.compute_txid(), 0));
 }
 
 #[test]

@@ -256,3 +256,14 @@ fn the_targets_and_curves_of_fees() {
     assert_eq!(limit(Some(99)).least_worth_sat(100), None);
     assert_eq!(limit(None).least_worth_sat(100), Some(500));
 }
+
+/// The first claim has half of the blocks left until the refund.
+#[test]
+fn a_claim_pays_for_half_of_the_blocks_left() {
+    let mut world = World::new(Faults::default()).open();
+    world.until("funded", |world| world.state(BUYER) == "fund_sent");
+    world.chain.feerates = vec![(2, 9_000), (6, 3_000), (40, 1_000)];
+    world.facts(&[]);
+    world.until("sent", |world| world.view(SELLER).unwrap().claim.is_some());
+    assert_eq!(world.view(SELLER).unwrap().claim.unwrap().fee_sat, Some(465), "155 vB at 3 sat/vB");
+}

@@ -398,6 +398,7 @@ fn a_certificate_that_comes_another_way_ends_the_sale() {
     assert_eq!(world.state(BUYER), "preimage_known", "signed by another than the provider");
     world.parties[BUYER].hear_certificate(&world.setup, now_ms, &transfer, &activation);
     world.settle(BUYER);
+    assert_eq!(world.state(BUYER), "active");
     world.run("active", "settled");
 }
 
