@@ -3,11 +3,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use bitcoin::ScriptBuf;
 use bitcoin::secp256k1::Secp256k1;
 use capex_core::engine::io::{Topic, Verdict};
 use capex_core::engine::kernel::{
-    Cause, ChainView, Conduct, Context, CounterV1, Counters, Denial, Miss, Outbox, Pace, Record,
-    Retry, Stored, Subject, Table, Timer, Treasury, WalletView, remote_code,
+    Cause, ChainView, Conduct, Context, CounterV1, Counters, Denial, Miss, Outbox, Pace, Payout,
+    Record, Retry, Stored, Subject, Table, Timer, Treasury, WalletView, remote_code,
 };
 use capex_core::engine::register::RegisterCommand;
 use capex_core::engine::{Command, Effect, Engine, Input, Keys};
@@ -261,4 +262,31 @@ struct Bytes(Vec<u8>);
 
 impl Stored for Bytes {
     const TABLE: Table = Table::Epoch;
+}
+
+#[test]
+fn a_sale_is_paid_out_where_the_owner_says_and_fresh_places_serve_once() {
+    let spk = |n: u8| ScriptBuf::from_bytes(vec![0x51, n]);
+    let fresh = |places: &[u8]| Payout::Fresh(places.iter().map(|n| spk(*n)).collect());
+    // What the wallet says, one after the other; where the next three sales are paid out
+    let table: Vec<(Vec<Payout>, [Option<u8>; 3])> = vec![
+        (vec![], [Some(1), Some(2), None]),
+        (vec![Payout::Fixed(spk(7))], [Some(7); 3]),
+        (vec![fresh(&[8, 9])], [Some(8), Some(9), None]),
+        (vec![fresh(&[8]), fresh(&[9])], [Some(8), Some(9), None]),
+        (vec![fresh(&[8]), Payout::Fixed(spk(7))], [Some(7); 3]),
+        (vec![Payout::Fixed(spk(7)), Payout::Wallet], [Some(1), Some(2), None]),
+    ];
+    for (said, expected) in table {
+        let mut wallet = WalletView { fresh_spks: [spk(1), spk(2)].into(), ..Default::default() };
+        for payout in said.clone() {
+            wallet.pay_out_to(payout);
+        }
+        let paid = [(); 3].map(|()| {
+            let next = wallet.next_payout().cloned();
+            wallet.use_payout();
+            next
+        });
+        assert_eq!(paid, expected.map(|place| place.map(spk)), "{said:?}");
+    }
 }
