@@ -551,8 +551,9 @@ pub(crate) fn tell_registrar(
         message::FUND if matches!(registrar.state, State::Activated { .. }) => {
             left.sent |= message::ACK;
         }
-        message::FUND if registrar.fund(now, &cast.rail, &cast.fund).is_ok() => {
-            if registrar.facts.any_funding() {
+        message::FUND => {
+            let took = registrar.fund(now, &cast.rail, &cast.fund).is_ok();
+            if took && registrar.facts.any_funding() {
                 left.sent |= message::ACK;
             }
         }
