@@ -61,6 +61,21 @@ fn who_lets_a_trade_lapse_is_remembered_and_nobody_else() {
     assert_eq!(world.misses(BUYER, SELLER), none());
 }
 
+/// The deadline passed while this node was away, so nobody was asked.
+#[test]
+fn who_was_not_asked_has_missed_nothing() {
+    let mut world = World::new(Faults::default());
+    world.parties[SELLER].online = false;
+    let mut world = world.open();
+    world.parties[BUYER].online = false;
+    let until_ms = world.setup.start_ms + world.setup.params.settle.terms_ms;
+    world.until("late", |world| world.now_ms > until_ms);
+    world.heal_only(BUYER);
+    world.until("aborted", |world| world.state(BUYER) == "aborted");
+    assert_eq!(world.codes()[BUYER].as_deref(), Some("terms.late"));
+    assert_eq!(world.misses(BUYER, SELLER), BTreeMap::new());
+}
+
 #[test]
 fn a_seller_that_does_not_claim_in_time_is_remembered() {
     let mut world = World::of_three(Faults::default()).open();
@@ -121,6 +136,15 @@ fn a_broadcast_that_is_refused_says_why_until_one_is_taken() {
     world.chain.refuses = None;
     world.until("sent", |world| world.view(BUYER).unwrap().trouble.is_none());
     world.until("refunded", |world| world.state(BUYER) == "refunded");
+
+    let mut world = World::new(Faults::default()).open();
+    world.until("seen", |world| world.state(SELLER) == "fund_seen");
+    world.chain.refuses = Some("mempool full");
+    world.until("sent", |world| world.state(SELLER) == "claim_sent");
+    world.step();
+    assert_eq!(world.view(SELLER).unwrap().trouble.as_deref(), Some("mempool full"));
+    world.chain.refuses = None;
+    world.run("active", "settled");
 
     let mut world = World::new(Faults::default()).open();
     world.chain.hold_contracts = true;

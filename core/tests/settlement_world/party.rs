@@ -391,6 +391,8 @@ pub(crate) struct Party {
     /// What its wallet was asked for: the number of outputs, and sat per 1,000 vB.
     pub(crate) wallet_asked: Vec<(usize, u64)>,
     pub(crate) released: Vec<FundingId>,
+    /// News for people.
+    pub(crate) notified: usize,
     /// Fundings whose coins others may take.
     pub(crate) lent: Vec<FundingId>,
     /// Answers to broadcasts that it has not heard.
@@ -448,6 +450,7 @@ impl Party {
             wallet_refuses: None,
             wallet_asked: Vec::new(),
             released: Vec::new(),
+            notified: 0,
             lent: Vec::new(),
             answers: Vec::new(),
             is_silent: false,
@@ -639,7 +642,7 @@ impl Party {
                 Effect::Fund { funding, outputs, feerate_sat_kvb } => {
                     self.fund(setup, funding, &outputs, feerate_sat_kvb);
                 }
-                Effect::Notify(_) => {}
+                Effect::Notify(_) => self.notified += 1,
                 Effect::LendCoins { funding } => self.lent.push(funding),
                 Effect::ReleaseCoins { funding } => {
                     self.released.push(funding);

@@ -119,6 +119,11 @@ fn trades_are_found_again() {
         let trades = world.parties[BUYER].trades();
         (trades.has_provider(&provider), trades.has_provider(&world.parties[SELLER].key()))
     };
+    let place = (world.setup.row.epoch, trade);
+    let newest = |world: &World, before| {
+        let newest = world.parties[BUYER].trades().newest(before, 10);
+        newest.into_iter().map(|view| view.trade).collect::<Vec<_>>()
+    };
     assert_eq!(known(&world), [true, true, false]);
     assert_eq!(of(&world), (true, false));
     let lies_ahead = |world: &World, who: usize, role| {
@@ -127,6 +132,9 @@ fn trades_are_found_again() {
     };
     assert!(lies_ahead(&world, BUYER, Role::Buyer) && lies_ahead(&world, SELLER, Role::Seller));
     assert!(!lies_ahead(&world, BUYER, Role::Seller));
+    assert_eq!(newest(&world, None), [trade]);
+    assert_eq!(newest(&world, Some(place)), [], "before itself");
+    assert_eq!(newest(&world, Some((place.0 + 1, trade))), [trade]);
     world.run("active", "settled");
     assert_eq!(known(&world), [true, true, false]);
     assert_eq!(of(&world), (false, false), "nothing is open");
@@ -135,15 +143,10 @@ fn trades_are_found_again() {
     let seller = world.parties[SELLER].key();
     let told = world.parties[BUYER].try_buy(&world.setup, world.now_ms, seller, None);
     assert_eq!((told, world.state(BUYER)), (Vec::new(), "active"));
-    let place = (world.setup.row.epoch, trade);
-    let newest = |before| {
-        let newest = world.parties[BUYER].trades().newest(before, 10);
-        newest.into_iter().map(|view| view.trade).collect::<Vec<_>>()
-    };
-    assert_eq!(newest(None), [trade]);
-    assert_eq!(newest(Some(place)), [], "before itself");
-    assert_eq!(newest(Some((place.0 + 1, trade))), [trade]);
-    assert_eq!(newest(Some((place.0 - 1, trade))), []);
+    assert_eq!(newest(&world, None), [trade]);
+    assert_eq!(newest(&world, Some(place)), [], "before itself");
+    assert_eq!(newest(&world, Some((place.0 + 1, trade))), [trade]);
+    assert_eq!(newest(&world, Some((place.0 - 1, trade))), []);
 }
 
 /// Each side has its record under its own key, and both of a trade that has ended stay apart.
@@ -200,4 +203,67 @@ fn the_claim_pays_a_script_of_the_wallet() {
     let (tx, kind) = world.chain.contract_spend(&world.parties[BUYER]).unwrap();
     assert!(matches!(kind, SpendKind::Claim(_)));
     assert!(tx.output[0].script_pubkey.is_p2tr(), "{}", tx.output[0].script_pubkey);
+}
+
+/// A signature is awaited for a purchase until its consent ends, and for nothing once it is paid.
+#[test]
+fn a_funding_names_its_purchase() {
+    let mut world = World::new(Faults::default());
+    world.parties[BUYER].is_short = true;
+    let mut world = world.open();
+    world.until("funding", |world| world.state(BUYER) == "funding");
+    let hash = world.view(BUYER).unwrap().terms_hash.unwrap();
+    let funding = capex_core::ids::FundingId::of(&[hash]);
+    let of = |world: &World, funding| world.parties[BUYER].trades().purchase_of(funding);
+    let (trade, until_ms) = of(&world, funding).unwrap();
+    assert_eq!(trade, world.setup.trade());
+    let settle = world.setup.params.settle;
+    let latest_ms = world.now_ms + settle.fund_ms;
+    assert!(until_ms.is_some_and(|at_ms| world.now_ms < at_ms && at_ms <= latest_ms));
+    assert_eq!(of(&world, capex_core::ids::FundingId([9; 32])), None);
+    world.parties[BUYER].is_short = false;
+    world.chain.hold_contracts = true;
+    world.until("sent", |world| world.state(BUYER) == "fund_sent");
+    assert_eq!(of(&world, funding), Some((trade, None)));
+}
+
+/// The wallet answers when the trade has ended: what it locked is free again.
+#[test]
+fn a_funding_that_comes_too_late_is_given_back() {
+    let mut world = World::new(Faults::default());
+    world.parties[BUYER].is_short = true;
+    let mut world = world.open();
+    world.until("aborted", |world| world.state(BUYER) == "aborted");
+    let hash = world.view(BUYER).unwrap().terms_hash.unwrap();
+    let funding = capex_core::ids::FundingId::of(&[hash]);
+    let before = world.parties[BUYER].released.len();
+    let late = world.setup.pay(&[], 154);
+    world.parties[BUYER].on_funded(&world.setup, world.now_ms, funding, Ok(late.clone()));
+    world.settle(BUYER);
+    assert_eq!(world.parties[BUYER].released[before..], [funding]);
+
+    // One that was paid stays locked.
+    let mut world = World::new(Faults::default()).open();
+    world.run("active", "settled");
+    let funding = world.parties[BUYER].funding_id();
+    world.parties[BUYER].on_funded(&world.setup, world.now_ms, funding, Ok(late));
+    world.settle(BUYER);
+    assert_eq!(world.parties[BUYER].released, []);
+}
+
+/// The buyer and the seller tell people; the provider of another's sale has nothing to tell, and
+/// nothing is sold before a claim stands in a block.
+#[test]
+fn news_come_from_the_two_sides_and_a_sale_from_its_claim() {
+    let mut world = World::of_three(Faults::default()).open();
+    let sold = |world: &World| {
+        world.events[SELLER].iter().any(|event| matches!(event, TradeEvent::Sold { .. }))
+    };
+    world.until("an end", |world| {
+        let state = world.state(SELLER);
+        assert_eq!(sold(world), ["claimed", "settled"].contains(&state), "{state}");
+        world.states() == ["active", "settled"]
+    });
+    assert_eq!(world.parties[PROVIDER].notified, 0);
+    assert!(world.parties[BUYER].notified > 5 && world.parties[SELLER].notified > 3);
 }
