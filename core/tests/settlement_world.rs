@@ -23,6 +23,8 @@ mod proof;
 mod resale;
 #[path = "settlement_world/rules.rs"]
 mod rules;
+#[path = "settlement_world/setup.rs"]
+mod setup;
 #[path = "settlement_world/vanish.rs"]
 mod vanish;
 #[path = "settlement_world/views.rs"]
@@ -37,7 +39,8 @@ use capex_core::settlement::transaction::SpendKind;
 use capex_core::units::Units;
 
 use chain::Chain;
-use party::{Message, Party, Setup};
+use party::{Message, Party};
+use setup::Setup;
 
 /// Step of the virtual clock, ms.
 const STEP_MS: u64 = 50;

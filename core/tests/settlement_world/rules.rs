@@ -15,7 +15,8 @@ use capex_core::settlement::objects::{Accept, LockGrant, Terms, TermsCancel, Tra
 use capex_core::units::Units;
 use capex_core::wire::{Envelope, Object, decode_record, encode};
 
-use crate::party::{Message, Party, Setup};
+use crate::party::{Message, Party};
+use crate::setup::Setup;
 use crate::{BUYER, Faults, SELLER, World};
 
 type Of = fn(Faults) -> World;

@@ -31,8 +31,8 @@ fn a_sale_is_seen_alike_from_both_sides() {
     for state in ["draft", "terms_signed", "offered"] {
         assert!(!locked.contains(state), "{state}");
     }
-    for state in ["locked", "funding", "fund_built", "lock_granted"] {
-        assert!(locked.contains(state) || state == "funding", "{state}: {locked:?}");
+    for state in ["locked", "fund_built", "lock_granted"] {
+        assert!(locked.contains(state), "{state}: {locked:?}");
     }
 
     let (buyer, seller) = (world.view(BUYER).unwrap(), world.view(SELLER).unwrap());
