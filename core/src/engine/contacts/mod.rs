@@ -139,7 +139,8 @@ impl Contacts {
         // Two changes within a millisecond are two Contacts, of which the later counts.
         self.seq = ctx.now_ms.max(self.seq + 1);
         self.own.sign(self.seq);
-        ctx.set_counter(SIGNED, self.seq);
+        // Of a clock that was set back the former numbers are still the highest.
+        ctx.set_counter(SIGNED, ctx.counter(SIGNED).max(self.seq));
         let contact = Contact {
             v: VERSION,
             key: ctx.me(),
@@ -337,6 +338,37 @@ mod tests {
         let second = publish(&mut two, now + 60_020);
         assert_eq!(hears(&mut one, now + 60_030, &second), Some("identity.in_use"));
         assert_eq!(hears(&mut one, now + 60_040, &second), None, "it does nothing any more");
+    }
+
+    /// A peer keeps the highest Contacts, and tells them to whoever signed them.
+    #[test]
+    fn a_life_with_a_clock_that_was_set_back_does_not_stop_the_next() {
+        const AHEAD_MS: u64 = 300_000;
+        let now = 1_800_000_000_000;
+        let mut journal = BTreeMap::new();
+        let mut engine = begun(1, now + AHEAD_MS);
+        let mut told = Vec::new();
+        for at in [now + AHEAD_MS, now + AHEAD_MS + REPUBLISH_MS, now] {
+            engine.handle(at, listens(&["/a"]));
+            engine.handle(at, Input::Tick);
+            while let Some(effect) = engine.poll_effect() {
+                match effect {
+                    Effect::Persist { records, .. } => {
+                        journal.extend(records.into_iter().map(|r| ((r.table, r.key.clone()), r)))
+                    }
+                    Effect::Publish { topic: Topic::Contacts, bytes } => told.push(bytes),
+                    _ => {}
+                }
+            }
+        }
+        assert_eq!(told.len(), 3);
+        let mut next = Engine::new(devnet(), Keys::new([1; 32], [2; 32]));
+        let records = journal.into_values().collect();
+        next.handle(now + 1_000, Input::Started { records, salt: [4; 32] });
+        assert_eq!(halt(&mut next), None);
+        for bytes in &told {
+            assert_eq!(hears(&mut next, now + 1_000, bytes), None);
+        }
     }
 
     /// Two processes with one key are one peer to others, who bring none the other's gossip.
