@@ -657,6 +657,37 @@ fn a_redeem_whose_answer_is_lost_is_repeated_after_a_restart_of_both_sides() {
 }
 
 #[test]
+fn a_redeem_that_may_have_been_granted_is_repeated_until_its_window_ends() {
+    for comes_back in [true, false] {
+        let mut net = Net::new(&[PROVIDER, ALICE]);
+        let cert = net.sell(7, &units(0, 2), ALICE);
+        net.party(PROVIDER).loses = |bytes| {
+            matches!(wire::decode_record::<LeaseReply>(bytes), Ok(LeaseReply::Lease { .. }))
+        };
+        redeem(&mut net, ALICE, 1, cert);
+        let lease = net.party(ALICE).leases.views(public(ALICE))[0].lease_id;
+        net.party(PROVIDER).up = false;
+        for _ in 0..60 {
+            net.pass(60_000);
+        }
+        assert_eq!(net.party(ALICE).done(), [(1, Err("redeem.no_answer".to_owned()))]);
+        assert_eq!(view(&mut net, ALICE, lease).phase, "waiting");
+        if comes_back {
+            net.party(PROVIDER).loses = |_| false;
+            net.party(PROVIDER).up = true;
+        } else {
+            // The own clock alone may be ahead; the chain says that the window is over.
+            net.party(ALICE).chain.median_time_past_s = u32::try_from(ENDS_MS / 1000).unwrap();
+        }
+        net.pass(60_000);
+        let (state, phase) =
+            if comes_back { ("redeemed", "reserved") } else { ("expired", "refused") };
+        assert_eq!(view(&mut net, ALICE, lease).phase, phase);
+        assert_eq!(net.state(ALICE, cert).0, state);
+    }
+}
+
+#[test]
 fn a_grant_for_another_redeem_is_no_lease() {
     let mut net = Net::new(&[PROVIDER, ALICE]);
     let cert = net.sell(7, &units(0, 2), ALICE);

@@ -20,7 +20,7 @@ pub(super) const FAMILIES: &[Family] = &[
         "redeem.locked": Rejected, Nobody, "a sale of the certificate is open",
             "wait until it settles or its lock is released";
         "redeem.no_answer": TimedOut, Peer, "the provider does not answer",
-            "redeem again later";
+            "what was sent already is repeated until the window ends: see `capex lease list`; else redeem again later";
         "redeem.not_holder": Rejected, Nobody, "another key holds this certificate now",
             "ask its holder";
         "redeem.stale_seq": Rejected, Nobody, "the certificate has moved on",

@@ -19,6 +19,9 @@ use crate::wire::{Envelope, VERSION, Verified};
 
 /// Unanswered tries after which a command is told so: 15 s.
 const COMMAND_TRIES: u32 = 5;
+/// Repetition of a Redeem that was sent: it may have been granted, and what was paid for is used
+/// up by a grant that nobody hears of. Its window ends it.
+const REDEEMING: Pace = Pace::between(1_000, 60_000);
 /// Life of the call that stops a lease, s.
 const STOP_LIFE_S: u64 = 60;
 
@@ -133,7 +136,7 @@ impl Leases {
         };
         ctx.out.store(&lease.0, &record);
         self.held.insert(lease, record);
-        self.redeeming.insert(lease, (Retry::new(Pace::PEER, ctx.now_ms), Some(command)));
+        self.redeeming.insert(lease, (Retry::new(REDEEMING, ctx.now_ms), Some(command)));
         self.send_redeem(ctx, lease);
     }
 
@@ -142,17 +145,16 @@ impl Leases {
         let Some((retry, command)) = self.redeeming.get_mut(&lease) else {
             return;
         };
-        let tries = retry.tries();
-        let go_on = retry.take(ctx.now_ms);
-        let told = if tries >= COMMAND_TRIES { command.take() } else { None };
+        let told = if retry.tries() >= COMMAND_TRIES { command.take() } else { None };
         answer(ctx, told, Err(code!("redeem.no_answer")));
-        if !go_on {
-            self.end_redeem(ctx, lease, Answer::Refused("redeem.no_answer".to_owned()));
-            return;
-        }
         let Some(record) = self.held.get(&lease) else {
             return;
         };
+        let is_over = record.window.ends_at_ms(ctx.params.slot_s) <= ctx.past_ms();
+        if is_over || !retry.take(ctx.now_ms) {
+            self.end_redeem(ctx, lease, Answer::Refused("redeem.no_answer".to_owned()));
+            return;
+        }
         let request = LeaseRequest::Redeem {
             redeem: record.redeem.clone(),
             workload: record.workload.clone(),
@@ -376,7 +378,7 @@ impl Leases {
         let mut unsigned = Vec::new();
         for (lease, record) in &self.held {
             if record.answer == Answer::Waiting {
-                self.redeeming.insert(*lease, (Retry::new(Pace::PEER, now_ms), None));
+                self.redeeming.insert(*lease, (Retry::new(REDEEMING, now_ms), None));
             }
             if usize::try_from(record.countersigned).is_ok_and(|n| n < record.receipts.len()) {
                 unsigned.push(*lease);
