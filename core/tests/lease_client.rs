@@ -226,6 +226,20 @@ fn a_host_that_cannot_run_it_is_seen_within_a_second() {
 }
 
 #[test]
+fn a_clock_that_is_set_back_does_not_keep_a_lease_waiting() {
+    let (mut net, lease) = redeemed();
+    prints(&mut net, lease);
+    pass(&mut net, 300, |_| {});
+    for party in [PROVIDER, ALICE] {
+        net.party(party).now_ms -= 600_000;
+    }
+    net.party(PROVIDER).host.stdout = STDOUT.to_vec();
+    pass(&mut net, 1_000, |_| {});
+    let files = net.party(ALICE).files.as_ref().unwrap();
+    assert_eq!(files.output[&(lease, Stream::Stdout)], STDOUT, "not only after ten minutes");
+}
+
+#[test]
 fn a_provider_that_stays_away_is_asked_until_it_may_forget_the_lease() {
     let (mut net, lease) = redeemed();
     prints(&mut net, lease);

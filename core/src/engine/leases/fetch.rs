@@ -108,6 +108,13 @@ impl Fetch {
         (self.waits, self.due_ms) = (waits, due_ms);
     }
 
+    /// Whether something is due. What is further away than any wait was set by a clock that has
+    /// been set back since; an answer of the provider has no time.
+    fn is_due(&self, now_ms: TimeMs) -> bool {
+        let is_too_far = self.waits != Waits::Peer && self.due_ms.saturating_sub(now_ms) > DISK_MS;
+        self.due_ms <= now_ms || is_too_far
+    }
+
     /// Whether it is time to ask where the lease stands, also after the clock was set back.
     fn asks_status(&self, now_ms: TimeMs) -> bool {
         let is_old = |told_ms: TimeMs| now_ms.abs_diff(told_ms) >= STATUS_MS;
@@ -146,7 +153,7 @@ impl Leases {
     }
 
     pub(super) fn tick_fetching(&mut self, ctx: &mut Context<'_>) {
-        let due = self.fetching.iter().filter(|(_, fetch)| fetch.due_ms <= ctx.now_ms);
+        let due = self.fetching.iter().filter(|(_, fetch)| fetch.is_due(ctx.now_ms));
         let due: Vec<(LeaseId, Waits)> = due.map(|(lease, fetch)| (*lease, fetch.waits)).collect();
         for (lease, waits) in due {
             match waits {
