@@ -89,9 +89,7 @@ impl Journal {
             create_segment(&path, meta, first_seq)?;
         }
         let mut active = open_append(&path)?;
-        if let Some(keep @ 1..) = keep_bytes {
-            active.truncate(keep).map_err(|e| StoreError::io("truncate", &path, e))?;
-        }
+        take_over(&mut active, keep_bytes).map_err(|e| StoreError::io("sync", &path, e))?;
         if let Some(torn) = &replay.torn {
             tracing::warn!(
                 file = %path.display(),
@@ -212,6 +210,16 @@ impl Journal {
     }
 }
 
+/// Makes durable what a replay has read of the last segment, and cuts off what does not count. A
+/// process that was killed may have left its last batch in memory of the system alone; from here on
+/// the index and what is promised build on it.
+fn take_over(active: &mut dyn Medium, keep_bytes: Option<u64>) -> std::io::Result<()> {
+    match keep_bytes {
+        Some(keep @ 1..) => active.truncate(keep),
+        Some(0) | None => active.sync(),
+    }
+}
+
 fn create_segment(path: &Path, meta: &Meta, first_seq: u64) -> Result<u64, StoreError> {
     let header = encode_frame(Kind::Header, first_seq, &meta.encode());
     create_whole(path, |file| file.write(&header))?;
@@ -312,6 +320,18 @@ mod tests {
         journal.active = Box::new(open_append(&journal.active_path).unwrap());
         assert_eq!(journal.append(&put(1)).unwrap(), 1);
         assert_eq!(open(dir.path()).1.len(), 1);
+    }
+
+    /// A last batch that only a process which is gone has seen written.
+    #[test]
+    fn what_a_replay_has_read_is_fsynced_before_anything_builds_on_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let (journal, _) = open(dir.path());
+        for keep_bytes in [None, Some(0)] {
+            let file = open_append(&journal.active_path).unwrap();
+            let mut disk = Failing { file, left: 0, sync_fails: true };
+            assert!(take_over(&mut disk, keep_bytes).is_err());
+        }
     }
 
     #[test]
