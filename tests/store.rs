@@ -701,6 +701,20 @@ fn an_export_comes_back_equal() {
     assert_eq!(again.code(), "store.not_empty");
 }
 
+/// No start would read it beside the mark of the journal that is gone.
+#[test]
+fn an_export_is_not_imported_beside_what_is_left_of_another_store() {
+    let dir = tempfile::tempdir().unwrap();
+    fill(dir.path(), 3);
+    let text = export(&open(dir.path()).0);
+    fs::remove_dir_all(dir.path().join("journal")).unwrap();
+    fs::remove_dir_all(dir.path().join("index")).unwrap();
+    let again = import(dir.path(), &meta(), &mut &text[..], &mut |_| {});
+    assert_eq!(again.unwrap_err().code(), "store.not_empty");
+    fs::remove_file(dir.path().join("acknowledged")).unwrap();
+    assert_eq!(import(dir.path(), &meta(), &mut &text[..], &mut |_| {}).unwrap(), 3);
+}
+
 #[test]
 fn a_changed_or_shortened_export_is_refused_and_leaves_no_store() {
     let dir = tempfile::tempdir().unwrap();

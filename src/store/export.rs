@@ -21,7 +21,7 @@ use super::layout::Layout;
 use super::lock::DirLock;
 use super::record::{MAX_FRAME_BYTES, Row as Entry, full_key};
 use super::schema::{Meta, RESERVED_TABLE, SCHEMA_VERSION};
-use super::{JOURNAL_DIR, Store, create_private_dir};
+use super::{JOURNAL_DIR, Store, create_private_dir, mark};
 
 /// Version of the export's lines.
 const EXPORT_VERSION: u8 = 1;
@@ -129,7 +129,8 @@ pub fn import(
     let journal_dir = dir.join(JOURNAL_DIR);
     create_private_dir(dir)?;
     let _lock = DirLock::take(dir)?;
-    if !Layout::scan(&journal_dir)?.is_empty() {
+    // Beside the mark of another journal no start would read this one.
+    if !Layout::scan(&journal_dir)?.is_empty() || mark::read(dir).is_some() {
         return Err(StoreError::NotEmpty(dir.to_owned()));
     }
     let mut lines = Lines { inner: r, hash: Sha256::new(), number: 0 };
