@@ -198,13 +198,25 @@ impl Disk {
         self.dir.join("content").join(workload.to_string())
     }
 
+    /// Durable before the redemption is signed that promises it: that uses the certificate up.
     fn keep(&self, workload: &Digest, content: &Content) -> io::Result<()> {
         let dir = self.content(workload);
         fs::create_dir_all(&dir)?;
         for (digest, bytes) in content {
-            fs::write(dir.join(digest.to_string()), bytes)?;
+            let part = dir.join(format!("{digest}.part"));
+            let mut file = File::create(&part)?;
+            file.write_all(bytes)?;
+            file.sync_all()?;
+            // Another lease may be reading an equal file.
+            fs::rename(&part, dir.join(digest.to_string()))?;
         }
-        Ok(())
+        self.sync_up_to(&dir)
+    }
+
+    /// Makes durable which files a directory has, and that it is there.
+    fn sync_up_to(&self, dir: &Path) -> io::Result<()> {
+        let mut above = dir.ancestors().take_while(|above| above.starts_with(&self.dir));
+        above.try_for_each(|above| File::open(above)?.sync_all())
     }
 
     fn open(&self, lease: &LeaseId) -> io::Result<HeldEvent> {
@@ -238,9 +250,12 @@ impl Disk {
             return Err(io::Error::other("a result has no file name"));
         }
         let dir = self.dir.join(lease.to_string());
-        let partial = file_path(&dir, HeldFile::Partial);
+        let (partial, results) = (file_path(&dir, HeldFile::Partial), dir.join("results"));
         let (bytes, sha256) = hash(&partial)?;
-        fs::rename(&partial, dir.join("results").join(name))?;
+        // Once this is told, the provider need not keep it any more.
+        File::open(&partial)?.sync_all()?;
+        fs::rename(&partial, results.join(name))?;
+        self.sync_up_to(&results)?;
         Ok(HeldEvent::Finished { bytes, sha256 })
     }
 }
@@ -312,6 +327,27 @@ mod tests {
         assert_eq!(fs::read(files.result(&LEASE, "out")).unwrap(), b"1234");
         files.ask(Job::Open(LEASE));
         assert_eq!(next(&mut told), HeldEvent::Opened { stdout: 8, stderr: 0 });
+    }
+
+    #[test]
+    fn content_is_replaced_as_a_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut files, _told) = started(dir.path());
+        let (workload, content) = (Digest([1; 32]), Digest([2; 32]));
+        let place = dir.path().join("content").join(workload.to_string());
+        let (file, before) = (place.join(content.to_string()), dir.path().join("before"));
+        let mut keep = |bytes: &[u8]| {
+            let (kept, is_kept) = std::sync::mpsc::channel();
+            let kept = Box::new(move |result: io::Result<()>| kept.send(result.is_ok()).unwrap());
+            assert!(files.keep(workload, Content::from([(content, bytes.to_vec())]), kept));
+            assert_eq!(is_kept.recv(), Ok(true));
+        };
+        keep(b"whole");
+        fs::hard_link(&file, &before).unwrap();
+        keep(b"again");
+        assert_eq!(fs::read(&before).unwrap(), b"whole", "whoever reads it reads on");
+        assert_eq!(fs::read(&file).unwrap(), b"again");
+        assert_eq!(fs::read_dir(&place).unwrap().count(), 1, "nothing is left beside it");
     }
 
     #[test]
