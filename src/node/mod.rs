@@ -25,7 +25,7 @@ mod startup;
 mod verify;
 
 use std::future::Future;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use capex_network::Event as NetEvent;
 use tokio::sync::mpsc;
@@ -226,6 +226,7 @@ pub async fn run(
             Some(request) = sources.api.recv() => node.on_api(request),
             () = tokio::time::sleep(timeout.max(TICK_MIN)) => node.feed(Input::Tick),
         }
+        node.outside.peers.tend(Instant::now());
         if node.stop && !node.driver.has_failed() {
             break Ok(());
         }

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use capex_core::ids::Key;
 use capex_core::limits::{CONTACT_ADDR_BYTES, CONTACT_ADDRS_MAX, CONTACTS_MAX};
@@ -16,6 +17,10 @@ const REMEMBERED_MAX: usize = 64;
 const FILE_MAX_BYTES: u64 =
     (REMEMBERED_MAX * (CONTACT_ADDRS_MAX + 1) * (CONTACT_ADDR_BYTES + 16)) as u64;
 
+/// Least time between two writes of the file: a peer can say something new at any moment, and the
+/// loop waits for the disk.
+const WRITE_EVERY: Duration = Duration::from_secs(1);
+
 /// Addresses of peers, bounded in memory and on disk.
 #[derive(Debug)]
 pub(super) struct Peers {
@@ -23,6 +28,17 @@ pub(super) struct Peers {
     /// Peers that were connected, newest first.
     met: VecDeque<Key>,
     path: PathBuf,
+    /// Whether the file says something else.
+    is_changed: bool,
+    written_at: Option<Instant>,
+}
+
+impl Drop for Peers {
+    fn drop(&mut self) {
+        if self.is_changed {
+            self.write();
+        }
+    }
 }
 
 impl Peers {
@@ -30,7 +46,13 @@ impl Peers {
     /// is written anew.
     pub(super) fn open(datadir: &Path) -> Self {
         let path = datadir.join("peers.json");
-        let mut peers = Self { known: BTreeMap::new(), met: VecDeque::new(), path };
+        let mut peers = Self {
+            known: BTreeMap::new(),
+            met: VecDeque::new(),
+            path,
+            is_changed: false,
+            written_at: None,
+        };
         for (key, addrs) in peers.read().unwrap_or_default() {
             let Ok(key) = key.parse::<Key>() else { continue };
             if peers.met.len() < REMEMBERED_MAX && peers.known.insert(key, addrs).is_none() {
@@ -85,13 +107,27 @@ impl Peers {
         self.met.retain(|met| *met != key);
         self.met.push_front(key);
         self.met.truncate(REMEMBERED_MAX);
-        if let Err(error) = self.write() {
+        self.is_changed = true;
+    }
+
+    /// Writes the file if it is due.
+    pub(super) fn tend(&mut self, now: Instant) {
+        let is_early = |written_at| now.saturating_duration_since(written_at) < WRITE_EVERY;
+        if self.is_changed && !self.written_at.is_some_and(is_early) {
+            self.written_at = Some(now);
+            self.write();
+        }
+    }
+
+    fn write(&mut self) {
+        self.is_changed = false;
+        if let Err(error) = self.replace() {
             tracing::warn!(%error, path = %self.path.display(), "peers are not remembered");
         }
     }
 
     /// Replaces the file at once. Without fsync: a loss of power costs only hints.
-    fn write(&self) -> std::io::Result<()> {
+    fn replace(&self) -> std::io::Result<()> {
         let met: Vec<(String, &Vec<String>)> = self
             .met
             .iter()
@@ -125,10 +161,26 @@ mod tests {
         peers.hear(key(2), vec!["/b".into()], true);
         peers.reached(key(3), "/c".into());
         peers.hear(key(3), vec!["/d".into()], true);
+        drop(peers);
         let again = Peers::open(dir.path());
         assert_eq!(keys(&again), [key(2), key(3)]);
         assert_eq!(again.addrs(&key(3)), ["/d"], "its own word is newer");
         assert_eq!(again.addrs(&key(1)), [""; 0]);
+    }
+
+    #[test]
+    fn a_peer_with_much_news_does_not_keep_the_disk_busy() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut peers = Peers::open(dir.path());
+        let begin = Instant::now();
+        // Milliseconds, what the peer says then, what the file says after it.
+        for (at_ms, addr, kept) in
+            [(0, "/a", "/a"), (1, "/b", "/a"), (999, "/c", "/a"), (1_000, "/d", "/d")]
+        {
+            peers.hear(key(1), vec![addr.into()], true);
+            peers.tend(begin + Duration::from_millis(at_ms));
+            assert_eq!(Peers::open(dir.path()).addrs(&key(1)), [kept], "{at_ms}");
+        }
     }
 
     #[test]
@@ -142,6 +194,7 @@ mod tests {
             peers.hear(key(1000 + n), vec!["/s".into()], false);
         }
         assert!(peers.known.len() <= CONTACTS_MAX);
+        drop(peers);
         let again = Peers::open(dir.path());
         assert_eq!(again.known.len(), REMEMBERED_MAX);
         assert!(again.known.contains_key(&key(REMEMBERED_MAX + 9)), "the newest stay");
