@@ -234,8 +234,9 @@ pub async fn run(
     tracing::info!("shutting down");
     node.outside.network.shutdown().await;
     tasks.shutdown().await;
-    node.outside.store.durable_flush()?;
-    result
+    let flushed = node.outside.store.durable_flush();
+    // Why the node ended says more than what came of its end.
+    result.and(flushed.map_err(NodeError::from))
 }
 
 impl Node {
