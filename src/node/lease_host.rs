@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use capex_network::{Command as NetCommand, Handle};
 use tokio::sync::{Semaphore, mpsc};
-use tokio::task::JoinSet;
 
+use super::beside::Beside;
 use crate::executor::{Allowance, ExecutorError, LeaseSpec, LogChunk, Manager};
 use capex_core::engine::Input;
 use capex_core::engine::leases::{Serve, StopReason};
@@ -36,7 +36,7 @@ pub(super) struct LeaseHost {
     pub(super) executor: Arc<Manager>,
     network: Handle,
     events: mpsc::Sender<Input>,
-    tasks: JoinSet<()>,
+    tasks: Beside,
     /// Requests that are served: a holder has one or two at a time.
     serving: Arc<Semaphore>,
     grace_ms: u64,
@@ -53,7 +53,7 @@ impl LeaseHost {
             executor: Arc::new(executor),
             network,
             events,
-            tasks: JoinSet::new(),
+            tasks: Beside::default(),
             serving: Arc::new(Semaphore::new(2 * OPEN_LEASES_MAX)),
             grace_ms,
         }
@@ -65,7 +65,6 @@ impl LeaseHost {
         F: Future<Output = Option<ExecutorEvent>> + Send + 'static,
     {
         let (work, events) = (work(Arc::clone(&self.executor)), self.events.clone());
-        while self.tasks.try_join_next().is_some() {}
         self.tasks.spawn(async move {
             if let Some(event) = work.await {
                 // The loop is gone only when the node stops; its next life asks again.

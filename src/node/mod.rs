@@ -9,6 +9,7 @@
 #![cfg_attr(not(test), warn(clippy::wildcard_enum_match_arm))]
 
 mod answer;
+mod beside;
 mod chain_task;
 mod clock;
 pub mod config;
@@ -29,8 +30,8 @@ use std::time::{Duration, Instant};
 
 use capex_network::Event as NetEvent;
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
 
+use self::beside::Beside;
 use self::chain_task::ChainEvent;
 use self::config::Config;
 use self::presence::Presence;
@@ -134,7 +135,7 @@ struct Node {
     /// What of the units for sale this machine does not have.
     overcommitted: Option<String>,
     /// Answers that are being prepared.
-    served: JoinSet<()>,
+    served: Beside,
     studies: offload::Studies,
     stop: bool,
 }

@@ -11,6 +11,7 @@ use capex_network::{Command as NetCommand, PeerKey, ProtocolConfig, Secret, Topi
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinHandle, JoinSet};
 
+use super::beside::Beside;
 use super::chain_task::{ChainHandle, ChainTasks};
 use super::config::{Config, IDENTITY_FILE, PayoutTo, SEED_FILE};
 use super::lease_client::HeldFiles;
@@ -205,7 +206,7 @@ pub(super) async fn open(config: Config) -> Result<(Node, Sources, Tasks), NodeE
         chain_status: ChainStatus::default(),
         presence,
         overcommitted,
-        served: JoinSet::new(),
+        served: Beside::default(),
         studies: super::offload::Studies::new(),
         stop: false,
     };
