@@ -11,8 +11,8 @@
 //! ```
 //!
 //! The text is sealed under a password, or under one that follows from the words of the wallet,
-//! so that words and file are enough: in it, identity and seed lie open. A restored store is marked as such: its node issues nothing
-//! until it has asked its peers what its own key has signed since.
+//! so that words and file are enough: in it, identity and seed lie open. A restored store is marked
+//! as such: its node issues nothing until it has asked its peers what its own key has signed since.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
@@ -108,29 +108,57 @@ impl Drop for Head {
     }
 }
 
-/// What a backup keeps of a store.
-fn is_kept(table: u8) -> bool {
-    let history =
-        [Table::Epoch, Table::EpochPart, Table::EpochOrders, Table::Frozen, Table::PastTrade];
-    let is_history = history.iter().any(|history| history.number() == table);
-    !is_history && table != HISTORY_TABLE
+/// What a record is to a backup.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Worth {
+    /// A change of it makes the last backup dangerous to restore: coins in a contract that it does
+    /// not know, a certificate that is missing, units that would be sold again.
+    Promise,
+    /// Kept, and no reason to write the backup anew.
+    Kept,
+    /// Only read: left out.
+    History,
 }
 
-/// Whether a change of this table makes the last backup dangerous to restore: coins in a contract
-/// that it does not know, a certificate that is missing, units that would be sold again.
+fn worth(table: u8) -> Worth {
+    let Some(table) = Table::ALL.into_iter().find(|known| known.number() == table) else {
+        return match table {
+            FUND_TABLE => Worth::Promise,
+            HISTORY_TABLE => Worth::History,
+            _ => Worth::Kept,
+        };
+    };
+    match table {
+        Table::Standing
+        | Table::Buyer
+        | Table::Seller
+        | Table::Registrar
+        | Table::Issued
+        | Table::Held
+        | Table::Lease
+        | Table::HeldLease
+        | Table::Salt => Worth::Promise,
+        Table::Counter
+        | Table::Order
+        | Table::Capacity
+        | Table::Proof
+        | Table::Conduct
+        | Table::SignedEpochs
+        | Table::Behind
+        | Table::Restored
+        | Table::Heard => Worth::Kept,
+        Table::Epoch | Table::EpochPart | Table::EpochOrders | Table::Frozen | Table::PastTrade => {
+            Worth::History
+        }
+    }
+}
+
+fn is_kept(table: u8) -> bool {
+    worth(table) != Worth::History
+}
+
 fn is_promise(table: u8) -> bool {
-    let promises = [
-        Table::Standing,
-        Table::Buyer,
-        Table::Seller,
-        Table::Registrar,
-        Table::Issued,
-        Table::Held,
-        Table::Lease,
-        Table::HeldLease,
-        Table::Salt,
-    ];
-    table == FUND_TABLE || promises.iter().any(|promise| promise.number() == table)
+    worth(table) == Worth::Promise
 }
 
 /// The secrets of a node, and how its backups are sealed.
