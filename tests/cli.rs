@@ -515,6 +515,9 @@ fn init_writes_once_and_config_shows_where_values_come_from() {
     assert_eq!(run(home.path(), &["up", "--datadir", dir]).0, 2);
     let refused = json_error(run(home.path(), &["init", "--network", "mainnet", "--json"]));
     assert_eq!(refused, (2, "config.mainnet_refused".to_owned()));
+    let mut named = capex(home.path(), &["init"]);
+    let (code, _, err) = done(named.env("CAPEX_NETWORK", "mainnet").output().unwrap());
+    assert!(code == 2 && err.contains("allow_mainnet = true in") && !err.contains("null"), "{err}");
     let refused = json_error(run(home.path(), &["up", "--network", "mainnet", "--json"]));
     assert_eq!(refused, (2, "config.mainnet_refused".to_owned()));
     let refused = json_error(run(home.path(), &["init", "--peer", "x", "--json"]));
@@ -599,8 +602,18 @@ fn a_seed_is_made_shown_sealed_and_restored_without_a_daemon() {
     assert_eq!(taken, (6, "secret.exists".to_owned()));
     let third = home.path().join("p");
     let bad = file("bad", &list[1..].join(" "));
-    let refused = json_error(at(third.to_str().unwrap(), &["wallet", "restore", &bad]));
-    assert_eq!(refused, (2, "secret.words".to_owned()));
+    for command in [&["wallet", "restore", &bad][..], &["init", "--restore-words", &bad]] {
+        let refused = json_error(at(third.to_str().unwrap(), command));
+        assert_eq!(refused, (2, "secret.words".to_owned()));
+        assert!(!third.join("config.toml").exists(), "nothing is written then");
+    }
+    // The next command, as it is typed.
+    let spaced = home.path().join("my node");
+    let spaced = spaced.to_str().unwrap();
+    let init = ["init", "--network", "devnet", "--password-file", &right, "--datadir", spaced];
+    let (_, out, _) = run(home.path(), &init);
+    let next = format!("Next: capex up --datadir '{spaced}' --password-file {right}\n");
+    assert!(out.ends_with(&next), "{out}");
     std::fs::set_permissions(&copy, PermissionsExt::from_mode(0o644)).unwrap();
     let open = json_error(at(third.to_str().unwrap(), &["wallet", "restore", &copy]));
     assert_eq!(open, (1, "secret.permissions".to_owned()));

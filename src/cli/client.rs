@@ -13,6 +13,7 @@ use ureq::http::Response;
 use ureq::{Agent, Body};
 
 use super::failure::Failure;
+use super::output::typed;
 use super::paging::Page;
 use crate::api::auth::COOKIE_FILE;
 use crate::api::types::{Endpoints, Part, Status};
@@ -254,7 +255,7 @@ fn absent(datadir: &Path) -> Failure {
 fn unreachable(datadir: &Path) -> Failure {
     let dir = datadir.display();
     Failure::new(reason!("daemon.unreachable"), format!("no daemon runs on {dir}"))
-        .with_hint(format!("start it with `capex up --datadir {dir}`"))
+        .with_hint(format!("start it with `capex up --datadir {}`", typed(datadir)))
 }
 
 /// The cookie is sent nowhere but to this machine.

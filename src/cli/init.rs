@@ -10,11 +10,11 @@ use serde::Serialize;
 
 use super::Context;
 use super::failure::Failure;
-use super::output::Page;
+use super::output::{Page, typed};
 use super::seed::{self, Restored};
 use super::time::Moment;
 use crate::definitions;
-use crate::node::config::{self, ChainConfig, Config, Overrides, SEED_FILE};
+use crate::node::config::{self, ChainConfig, Config, ConfigError, Overrides, SEED_FILE};
 use crate::store::Password;
 use capex_core::reason;
 
@@ -59,7 +59,7 @@ struct Made {
     network: String,
     chain_url: String,
     chain_cookie: PathBuf,
-    /// What the next commands need to find the directory.
+    /// Flags that the next commands need too.
     #[serde(skip)]
     named: String,
 }
@@ -79,14 +79,10 @@ pub fn run(flags: &Flags, context: &mut Context<'_>) -> Result<(), Failure> {
         ..context.overrides()
     };
     let (path, _) = config::file_path(&context.overrides(), context.env)?;
-    if overrides.network.as_deref() == Some(definitions::MAINNET) {
-        let message = "mainnet is never configured by a command: write the file yourself";
-        return Err(Failure::new(reason!("config.mainnet_refused"), message).with_hint(format!(
-            "network = \"mainnet\" and allow_mainnet = true in {}",
-            path.display()
-        )));
-    }
-    let checked = Config::load(&overrides, context.env)?;
+    let checked = match Config::load(&overrides, context.env) {
+        Err(ConfigError::MainnetRefused { .. }) => return Err(no_mainnet(&path)),
+        other => other?,
+    };
     let chain = named_chain(flags, &checked);
     let password = flags.password_file.as_deref().map(Password::read).transpose()?;
     let text = config::template(
@@ -95,13 +91,22 @@ pub fn run(flags: &Flags, context: &mut Context<'_>) -> Result<(), Failure> {
         flags.api_listen.as_deref(),
         &flags.peer,
     );
-    write_new(&path, &text, flags.force)?;
     let restored = flags.restore_words.as_ref();
     let restored =
         restored.map(|words| Restored { words: words.clone(), birthday: flags.birthday });
-    seed::create(&checked.datadir.join(SEED_FILE), restored.as_ref(), password.as_ref())?;
-    let named = context.global.datadir.as_ref().map(|dir| format!(" --datadir {}", dir.display()));
-    let named = named.unwrap_or_default();
+    let seed_file = checked.datadir.join(SEED_FILE);
+    let seed = seed::made(&seed_file, restored.as_ref())?;
+    write_new(&path, &text, flags.force)?;
+    if let Some(seed) = seed {
+        seed::put(&seed, &seed_file, password.as_ref())?;
+    }
+    let named = [
+        ("--datadir", context.global.datadir.as_deref()),
+        ("--config", context.global.config.as_deref()),
+        ("--password-file", flags.password_file.as_deref()),
+    ];
+    let named = named.into_iter().filter_map(|(flag, path)| Some((flag, path?)));
+    let named = named.map(|(flag, path)| format!(" {flag} {}", typed(path))).collect();
     let made = Made {
         config: path,
         datadir: checked.datadir,
@@ -124,6 +129,12 @@ fn page(made: &Made, page: &mut Page) {
             made.named
         ))
         .line(format_args!("Next: capex up{}", made.named));
+}
+
+fn no_mainnet(path: &Path) -> Failure {
+    let message = "mainnet is never configured by a command: write the file yourself";
+    Failure::new(reason!("config.mainnet_refused"), message)
+        .with_hint(format!("network = \"mainnet\" and allow_mainnet = true in {}", path.display()))
 }
 
 /// A source that was named, or the devchain: others follow Bitcoin Core's defaults.

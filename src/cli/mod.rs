@@ -467,6 +467,15 @@ mod tests {
     }
 
     #[test]
+    fn a_coin_takes_no_address_for_another_coin() {
+        let coin = format!("{}:0", "11".repeat(32));
+        let args = ["capex", "wallet", "send", "--coin", &coin, "--coin", &coin, "bcrt1q", "1btc"];
+        let cli = Cli::try_parse_from(args).unwrap();
+        let Command::Wallet(wallet::Noun::Send(send)) = cli.command else { panic!("no send") };
+        assert_eq!((send.to.as_str(), send.coins.len()), ("bcrt1q", 2));
+    }
+
+    #[test]
     fn every_help_ends_in_two_examples_and_the_next_command() {
         let mut waiting = vec![("capex".to_owned(), Cli::command())];
         let mut leaves = 0;

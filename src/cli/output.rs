@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 use std::io::{BufRead, Write};
+use std::path::Path;
 
 use serde::Serialize;
 
@@ -206,6 +207,17 @@ pub fn slots([start, end]: [u32; 2]) -> String {
     format!("[{start}, {end})")
 }
 
+/// A path as it is typed into a shell: a command that is shown with it is the command that is meant.
+#[must_use]
+pub fn typed(path: &Path) -> String {
+    let text = path.to_string_lossy();
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+,:@%=".contains(c);
+    if !text.is_empty() && text.chars().all(is_plain) {
+        return text.into_owned();
+    }
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
 /// A side in one word.
 #[must_use]
 pub fn side(side: Side) -> &'static str {
@@ -225,6 +237,20 @@ mod tests {
             [(0, "0 sat"), (999, "999 sat"), (1000, "1,000 sat"), (1234567, "1,234,567 sat")];
         for (amount, text) in table {
             assert_eq!(sat(amount), text);
+        }
+    }
+
+    #[test]
+    fn a_path_is_typed_as_one_word() {
+        let table = [
+            ("/tmp/a-1_b.c", "/tmp/a-1_b.c"),
+            ("/tmp/my market", "'/tmp/my market'"),
+            ("/tmp/it's; rm", r"'/tmp/it'\''s; rm'"),
+            ("~", "'~'"),
+            ("", "''"),
+        ];
+        for (path, text) in table {
+            assert_eq!(typed(Path::new(path)), text);
         }
     }
 

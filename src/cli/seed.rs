@@ -170,32 +170,40 @@ pub fn restore(
     context: &mut Context<'_>,
 ) -> Result<(), Failure> {
     let (path, password) = (place(context)?, password(flag, context)?);
-    create(&path, Some(from), password.as_ref())?;
+    if let Some(seed) = made(&path, Some(from))? {
+        put(&seed, &path, password.as_ref())?;
+    }
     kept(Kept { seed: path, identity: None, encrypted: password.is_some() }, context)
 }
 
-/// Makes a seed file: of words, or fresh. An old one stays where a fresh one would do.
+/// A seed for a file: of words, or fresh; none where an old one stays instead of a fresh one.
 ///
 /// # Errors
 /// There is one already, or the words are wrong.
-pub fn create(
-    path: &Path,
-    from: Option<&Restored>,
-    password: Option<&Password>,
-) -> Result<(), Failure> {
+pub fn made(path: &Path, from: Option<&Restored>) -> Result<Option<Seed>, Failure> {
     let is_there = path.try_exists().map_err(|error| Failure::file(path, &error))?;
-    let seed = match from {
+    match from {
         Some(_) if is_there => {
             let message = format!("{} holds a seed already", path.display());
-            return Err(Failure::new(reason!("secret.exists"), message));
+            Err(Failure::new(reason!("secret.exists"), message))
         }
         Some(from) => {
             let birthday_s = from.birthday.map(|at| at.at_ms(now_ms()) / 1000);
-            Seed::read_words(&from.words, birthday_s)?
+            Ok(Some(Seed::read_words(&from.words, birthday_s)?))
         }
-        None if is_there => return Ok(()),
-        None => Seed::generate(now_ms() / 1000).map_err(|error| Failure::file(path, &error))?,
-    };
+        None if is_there => Ok(None),
+        None => {
+            let seed = Seed::generate(now_ms() / 1000);
+            seed.map(Some).map_err(|error| Failure::file(path, &error))
+        }
+    }
+}
+
+/// Writes a seed into its file, sealed if there is a password.
+///
+/// # Errors
+/// The system refuses.
+pub fn put(seed: &Seed, path: &Path, password: Option<&Password>) -> Result<(), Failure> {
     if let Some(dir) = path.parent() {
         super::init::make_private_dir(dir)?;
     }

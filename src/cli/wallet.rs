@@ -161,8 +161,8 @@ pub struct Send {
     /// Sat per virtual byte [default: what six chain blocks should take]
     #[arg(long, value_name = "RATE", value_parser = feerate)]
     pub fee_rate: Option<u64>,
-    /// Spend all of these coins and no others, as `wallet coins` names them
-    #[arg(long = "coin", value_name = "TXID:VOUT", num_args = 1..)]
+    /// Spend this coin and no others, as `wallet coins` names it; once for each coin
+    #[arg(long = "coin", value_name = "TXID:VOUT")]
     pub coins: Vec<String>,
     /// Show amount and fee, and send nothing
     #[arg(long)]

@@ -33,7 +33,7 @@ use self::wait::{Awaited, Look, wait};
 use super::Context;
 use super::devchain::bitcoind;
 use super::failure::{Exit, Failure};
-use super::output::Io;
+use super::output::{Io, typed};
 use super::sanitise;
 use capex_core::reason;
 
@@ -126,7 +126,7 @@ impl Run<'_> {
         }
         let home = self.home.path().display();
         let after = if self.home.is_kept() {
-            format!("{home} stays; remove it with: rm -r {home}")
+            format!("{home} stays; remove it with: rm -r {}", typed(self.home.path()))
         } else {
             format!("{home} goes too; --dir DIR keeps it")
         };
