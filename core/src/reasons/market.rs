@@ -124,7 +124,7 @@ pub(super) const FAMILIES: &[Family] = &[
         "contact", "node: a Contact heard";
         "contact.duplicate": Rejected, Nobody, "the contact is known already";
         "contact.full": Rejected, Nobody, "as many contacts are kept as may be";
-        "contact.stale": Rejected, Nobody, "a newer contact of the key is known";
+        "contact.stale": Rejected, Nobody, "the time in the contact is more than ten minutes off";
     },
     family! {
         "quote", "node: what a quote rests on";
