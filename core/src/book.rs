@@ -4,7 +4,7 @@
 //! order of arrival.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use super::admission::resale_activation;
 use super::ids::{Key, OrderId};
@@ -17,7 +17,8 @@ use crate::wire::{Verified, sha256};
 /// Valid orders of one epoch, bounded per owner and in all by evicting the highest ids.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct OrderSet {
-    orders: BTreeMap<OrderId, Verified<Order>>,
+    /// Behind a pointer: a copy of a set, and the sets of a simulated network, share the orders.
+    orders: BTreeMap<OrderId, Arc<Verified<Order>>>,
     by_owner: BTreeSet<(Key, OrderId)>,
     /// Of the present orders: every root on gossip is compared with it, and a full set costs
     /// 400,000 hashes.
@@ -35,7 +36,8 @@ pub enum Inserted {
 
 impl OrderSet {
     /// Adds an order. The result is the same for every order of arrival.
-    pub fn insert(&mut self, order: Verified<Order>) -> Inserted {
+    pub fn insert(&mut self, order: impl Into<Arc<Verified<Order>>>) -> Inserted {
+        let order = order.into();
         let id = OrderId(order.id());
         if self.orders.contains_key(&id) {
             return Inserted::Known;
@@ -108,7 +110,7 @@ impl OrderSet {
     /// One order.
     #[must_use]
     pub fn get(&self, id: &OrderId) -> Option<&Verified<Order>> {
-        self.orders.get(id)
+        self.orders.get(id).map(|order| &**order)
     }
 
     /// Ids, ascending.
@@ -123,7 +125,7 @@ impl OrderSet {
 
     /// Orders, ascending by id.
     pub fn iter(&self) -> impl Iterator<Item = &Verified<Order>> {
-        self.orders.values()
+        self.orders.values().map(|order| &**order)
     }
 
     /// RFC 6962 tree hash over the sorted ids: two nodes with equal roots hold equal sets.

@@ -11,6 +11,8 @@
 //! the owner's own message does, but each message that a node forwards brought it an order
 //! with its proof of work.
 
+use std::sync::Arc;
+
 use crate::admission::{AdmissionError, Candidate};
 use crate::ids::{Key, OrderId};
 use crate::limits::{BUNDLE_ORDERS_MAX, ENVELOPE_BYTES, GOSSIP_MAX_BYTES, ORDER_MAX_BYTES};
@@ -173,8 +175,8 @@ impl Candidates {
     /// # Errors
     /// The first that is wrong; then the whole message is.
     pub fn verify(self) -> Result<Admitted, AdmissionError> {
-        let orders = self.orders.into_iter().map(Candidate::verify).collect::<Result<_, _>>()?;
-        Ok(Admitted { epoch: self.epoch, orders })
+        let verified = self.orders.into_iter().map(|order| order.verify().map(Arc::new));
+        Ok(Admitted { epoch: self.epoch, orders: verified.collect::<Result<_, _>>()? })
     }
 }
 
@@ -182,7 +184,7 @@ impl Candidates {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Admitted {
     epoch: u64,
-    orders: Vec<Verified<Order>>,
+    orders: Vec<Arc<Verified<Order>>>,
 }
 
 impl Admitted {
@@ -194,7 +196,7 @@ impl Admitted {
 
     /// Takes the orders, ascending by id.
     #[must_use]
-    pub fn into_orders(self) -> Vec<Verified<Order>> {
+    pub fn into_orders(self) -> Vec<Arc<Verified<Order>>> {
         self.orders
     }
 }

@@ -226,7 +226,8 @@ impl Epochs {
         self.insert(order);
     }
 
-    pub(in crate::engine) fn insert(&mut self, order: Verified<Order>) -> Inserted {
+    pub(in crate::engine) fn insert(&mut self, order: impl Into<Arc<Verified<Order>>>) -> Inserted {
+        let order = order.into();
         let inserted = self.set_mut(order.epoch).insert(order);
         if inserted == Inserted::New {
             self.orders_seen += 1;
