@@ -17,6 +17,7 @@ pub mod ids;
 pub mod lease;
 pub mod limits;
 pub mod matching;
+pub mod memo;
 pub mod order;
 pub mod params;
 pub mod reasons;

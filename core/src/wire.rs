@@ -11,6 +11,7 @@
 //!
 //! This is the only file that names bincode.
 
+use crate::memo;
 use crate::reason;
 use crate::reasons::{Blame, Reason};
 use std::fmt;
@@ -408,14 +409,17 @@ impl<T> Parsed<T> {
 }
 
 fn verify_bytes(key: &[u8; 32], message: &[u8], sig: &[[u8; 32]; 2]) -> Result<(), WireError> {
-    let key = VerifyingKey::from_bytes(key).map_err(|_| WireError::WeakKey)?;
-    if key.is_weak() {
-        return Err(WireError::WeakKey);
-    }
     let mut bytes = [0; 64];
     bytes[..32].copy_from_slice(&sig[0]);
     bytes[32..].copy_from_slice(&sig[1]);
-    key.verify_strict(message, &Signature::from_bytes(&bytes)).map_err(|_| WireError::BadSignature)
+    memo::once(key, &bytes, message, || {
+        let key = VerifyingKey::from_bytes(key).map_err(|_| WireError::WeakKey)?;
+        if key.is_weak() {
+            return Err(WireError::WeakKey);
+        }
+        let signature = Signature::from_bytes(&bytes);
+        key.verify_strict(message, &signature).map_err(|_| WireError::BadSignature)
+    })
 }
 
 #[cfg(test)]

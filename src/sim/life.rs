@@ -1,13 +1,13 @@
 //! A node, and one life of it: everything that a crash takes away.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use bitcoin::{BlockHash, Network};
 
 use super::chain::Source;
 use super::disk::Disk;
 use super::host::{HeldFiles, Host};
-use super::queue::Message;
+use super::queue::{Heard, Message};
 use crate::chain::devchain::{Cursor, Devchain};
 use crate::driver::{Driver, START_COMMAND};
 use crate::store::StoreError;
@@ -54,10 +54,10 @@ pub(super) struct Body {
     /// Gossip that waits for its verdict.
     pub(super) tickets: BTreeMap<u64, (Key, Message)>,
     next_ticket: u64,
-    /// Hashes of gossip seen, as the mesh keeps them.
-    seen: BTreeSet<[u8; 32]>,
-    /// Hashes of gossip that arrives, or has arrived: a mesh asks nobody else for it.
-    coming: BTreeSet<[u8; 32]>,
+    /// Gossip seen, as the mesh keeps it.
+    seen: Heard,
+    /// Gossip that arrives, or has arrived: a mesh asks nobody else for it.
+    coming: Heard,
     pub(super) answers: BTreeMap<u64, Result<Done, Refusal>>,
     pub(super) next_command: u64,
     pub(super) verdict: Option<(Verdict, Option<String>)>,
@@ -138,8 +138,8 @@ impl Node {
             tick_at_ms: 0,
             tickets: BTreeMap::new(),
             next_ticket: 0,
-            seen: BTreeSet::new(),
-            coming: BTreeSet::new(),
+            seen: Heard::default(),
+            coming: Heard::default(),
             answers: BTreeMap::new(),
             next_command: START_COMMAND,
             verdict: None,
@@ -157,18 +157,18 @@ impl Node {
 impl Body {
     /// Whether a gossip message is new here.
     pub(super) fn is_news(&mut self, message: &Message) -> bool {
-        self.coming.insert(message.hash);
-        self.seen.insert(message.hash)
+        self.coming.insert(message);
+        self.seen.insert(message)
     }
 
     /// Whether a gossip message is on its way to this node already.
     pub(super) fn awaits(&self, message: &Message) -> bool {
-        self.coming.contains(&message.hash)
+        self.coming.contains(message)
     }
 
     /// A gossip message is on its way to this node.
     pub(super) fn expect(&mut self, message: &Message) {
-        self.coming.insert(message.hash);
+        self.coming.insert(message);
     }
 
     /// Keeps a gossip message until its verdict.

@@ -18,14 +18,48 @@ pub type NodeId = usize;
 pub(super) struct Message {
     pub(super) topic: Topic,
     pub(super) bytes: Arc<[u8]>,
-    /// Names it, as the mesh does.
-    pub(super) hash: [u8; 32],
+    /// Names it in its world.
+    pub(super) number: usize,
 }
 
-impl Message {
-    pub(super) fn new(topic: Topic, bytes: &[u8]) -> Self {
-        Self { topic, bytes: bytes.into(), hash: sha256(&[topic.name().as_bytes(), bytes]) }
+/// Messages of a world, numbered: equal ones are the same, as in a mesh.
+#[derive(Debug, Default)]
+pub(super) struct Messages(BTreeMap<[u8; 32], usize>);
+
+impl Messages {
+    pub(super) fn get(&mut self, topic: Topic, bytes: &[u8]) -> Message {
+        let next = self.0.len();
+        let hash = sha256(&[topic.name().as_bytes(), bytes]);
+        let number = *self.0.entry(hash).or_insert(next);
+        Message { topic, bytes: bytes.into(), number }
     }
+}
+
+/// Some messages of a world, a bit for each: in a large market every node is asked about every
+/// message by all others.
+#[derive(Debug, Default)]
+pub(super) struct Heard(Vec<u64>);
+
+impl Heard {
+    pub(super) fn contains(&self, message: &Message) -> bool {
+        let (word, bit) = place(message);
+        self.0.get(word).is_some_and(|word| word & bit != 0)
+    }
+
+    /// Whether it was not there.
+    pub(super) fn insert(&mut self, message: &Message) -> bool {
+        let (word, bit) = place(message);
+        if self.0.len() <= word {
+            self.0.resize(word + 1, 0);
+        }
+        let is_new = self.0[word] & bit == 0;
+        self.0[word] |= bit;
+        is_new
+    }
+}
+
+fn place(message: &Message) -> (usize, u64) {
+    (message.number / 64, 1 << (message.number % 64))
 }
 
 /// Something that happens at a time.

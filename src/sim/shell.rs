@@ -92,7 +92,7 @@ impl Shell for Here<'_> {
     fn publish(&mut self, topic: Topic, bytes: Vec<u8>) {
         let lives = self.world.nodes[self.node].lives;
         self.world.evidence.published(self.node, lives, topic, &bytes);
-        let message = Message::new(topic, &bytes);
+        let message = self.world.messages.get(topic, &bytes);
         self.body.is_news(&message);
         self.world.flood(self.node, None, &message);
     }
@@ -158,7 +158,7 @@ impl Shell for Here<'_> {
     }
 
     fn verify(&mut self, inputs: &mut Inputs, peer: Key, ticket: u64, candidates: Candidates) {
-        let message = self.body.tickets.get(&ticket).map(|(_, message)| message.hash);
+        let message = self.body.tickets.get(&ticket).map(|(_, message)| message.number);
         let checked = match message {
             Some(message) => self.world.verify(message, candidates),
             None => candidates.verify().map_err(Unchecked::Invalid),
@@ -239,7 +239,7 @@ impl World {
 
     /// The same orders of the same message are good or bad for every node, so they are
     /// verified once in the world. Nodes know different orders of it already.
-    fn verify(&mut self, message: [u8; 32], candidates: Candidates) -> Checked {
+    fn verify(&mut self, message: usize, candidates: Candidates) -> Checked {
         let of_orders: (_, Vec<OrderId>) = (message, candidates.ids().collect());
         if let Some(known) = self.verified.get(&of_orders) {
             return known.clone();
@@ -257,14 +257,14 @@ impl World {
     fn flood(&mut self, node: NodeId, from: Option<Key>, message: &Message) {
         let key = self.nodes[node].key;
         for to in 0..self.nodes.len() {
-            let other = self.nodes[to].key;
-            if other == key || Some(other) == from || !self.sides.joins(node, to) {
-                continue;
-            }
-            let Some(life) = self.nodes[to].life.as_mut().filter(|l| !l.body.awaits(message))
-            else {
+            let other = &mut self.nodes[to];
+            let has_it = other.key == key || Some(other.key) == from;
+            let Some(life) = other.life.as_mut().filter(|life| !life.body.awaits(message)) else {
                 continue;
             };
+            if has_it || !self.sides.joins(node, to) {
+                continue;
+            }
             for at_ms in self.links.arrivals(self.now_ms, &mut self.rng) {
                 life.body.expect(message);
                 let message = message.clone();

@@ -1,6 +1,6 @@
 //! What someone outside the world can do to a node, answered at once.
 
-use super::queue::{Message, NodeId};
+use super::queue::NodeId;
 use super::world::{Call, World};
 use capex_core::engine::{Input, Keys, Protocol, Topic, Verdict};
 use capex_core::ids::Key;
@@ -22,9 +22,9 @@ impl World {
         topic: Topic,
         bytes: &[u8],
     ) -> Option<(Verdict, Option<String>)> {
+        let message = self.messages.get(topic, bytes);
         let body = &mut self.nodes[to].life.as_mut()?.body;
         body.verdict = None;
-        let message = Message::new(topic, bytes);
         body.is_news(&message);
         let ticket = body.ticket(stranger, message);
         self.feed(to, Input::Gossip { peer: stranger, topic, bytes: bytes.to_vec(), ticket });

@@ -8,7 +8,7 @@ use bitcoin::{Amount, BlockHash, OutPoint};
 use super::evidence::Evidence;
 use super::life::Node;
 use super::links::{Links, Settling, Sides};
-use super::queue::{Happening, NodeId, Queue};
+use super::queue::{Happening, Messages, NodeId, Queue};
 use super::rng::Rng;
 use super::shell::Here;
 use super::trace::Trace;
@@ -20,6 +20,7 @@ use capex_core::engine::market::{ComputeError, Computed};
 use capex_core::engine::register::RegisterCommand;
 use capex_core::engine::{Checked, Command, Done, Engine, Input, Protocol, Refusal};
 use capex_core::ids::{Key, OrderId};
+use capex_core::memo::remember_good_signatures;
 use capex_core::params::Params;
 use capex_core::units::TimeMs;
 
@@ -76,8 +77,9 @@ pub struct World {
     pub(super) trace: Trace,
     /// Results by epoch and root.
     pub(super) computed: BTreeMap<(u64, [u8; 32]), Result<Arc<Computed>, ComputeError>>,
-    /// Results of verification by hash of the message and the orders looked at.
-    pub(super) verified: BTreeMap<([u8; 32], Vec<OrderId>), Checked>,
+    pub(super) messages: Messages,
+    /// Results of verification by message and the orders looked at.
+    pub(super) verified: BTreeMap<(usize, Vec<OrderId>), Checked>,
     pub(super) verifications: u64,
     pub(super) calls: BTreeMap<u64, Call>,
     pub(super) next_call: u64,
@@ -100,6 +102,8 @@ impl World {
     /// A world in which every node has its coins and has just begun.
     #[must_use]
     pub fn new(setup: Setup) -> Self {
+        // Every node is handed the same bytes.
+        remember_good_signatures();
         let chain = premined();
         let born = chain.height().saturating_sub(BIRTHDAY_DEPTH);
         let birthday = (born, chain.hash_at(born).unwrap_or_else(|| chain.tip()));
@@ -117,6 +121,7 @@ impl World {
             queue: Queue::default(),
             trace: Trace::default(),
             computed: BTreeMap::new(),
+            messages: Messages::default(),
             verified: BTreeMap::new(),
             verifications: 0,
             calls: BTreeMap::new(),
