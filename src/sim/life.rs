@@ -18,6 +18,10 @@ use capex_core::params::Params;
 use capex_core::units::TimeMs;
 use capex_core::wire::sha256;
 
+/// Addresses that a wallet watches beyond the last revealed one, which its disk has: more than a
+/// life reveals that the copy of a disk has not seen.
+const LOOKAHEAD: u32 = 16;
+
 /// What stays of a node when it ends: keys, disk, host, and how many lives it had.
 #[derive(Debug)]
 pub struct Node {
@@ -116,7 +120,8 @@ impl Node {
     ) -> Result<(Wallet, [u8; 32]), WalletError> {
         let keys = wallet::Keys::from_seed(&self.secret, Network::Regtest)?;
         let settlement = keys.settlement_secret()?;
-        let wallet = Wallet::open(&keys, Network::Regtest, self.disk.clone(), Some(birthday))?;
+        let (network, disk) = (Network::Regtest, self.disk.clone());
+        let wallet = Wallet::open_within(&keys, network, disk, Some(birthday), LOOKAHEAD)?;
         Ok((wallet, settlement))
     }
 

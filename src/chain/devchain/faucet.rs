@@ -1,5 +1,7 @@
 //! The published key that every devchain block pays.
 
+use std::sync::LazyLock;
+
 use bitcoin::key::{Keypair, TapTweak};
 use bitcoin::secp256k1::{Secp256k1, SecretKey};
 use bitcoin::{Address, Network, ScriptBuf};
@@ -19,10 +21,14 @@ pub fn faucet_keypair() -> Keypair {
 
 /// The faucet's P2TR key-path output script (BIP-86).
 pub fn faucet_script() -> ScriptBuf {
-    let output = faucet_keypair().tap_tweak(&Secp256k1::new(), None).to_keypair();
-    ScriptBuf::new_p2tr_tweaked(bitcoin::key::TweakedPublicKey::dangerous_assume_tweaked(
-        output.x_only_public_key().0,
-    ))
+    // Every block pays it.
+    static SCRIPT: LazyLock<ScriptBuf> = LazyLock::new(|| {
+        let output = faucet_keypair().tap_tweak(&Secp256k1::new(), None).to_keypair();
+        ScriptBuf::new_p2tr_tweaked(bitcoin::key::TweakedPublicKey::dangerous_assume_tweaked(
+            output.x_only_public_key().0,
+        ))
+    });
+    SCRIPT.clone()
 }
 
 /// The faucet's address (`bcrt1p…`).
