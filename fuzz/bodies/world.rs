@@ -8,6 +8,7 @@ use capex_core::bundle::pack;
 use capex_core::certificate::Certificate;
 use capex_core::engine::contacts::Contact;
 use capex_core::engine::courier::CourierRequest;
+use capex_core::engine::holdings::HoldingsCommand;
 use capex_core::engine::messages::SettleRequest;
 use capex_core::engine::{Effect, Engine, Input, Keys, Protocol, Record, Unchecked};
 use capex_core::epoch::{Root, epoch_at};
@@ -42,6 +43,10 @@ pub fn engine() -> Engine {
     let bytes = encode(&SettleRequest::Courier(CourierRequest::Push(certificate())));
     let (peer, protocol) = (public(PROVIDER), Protocol::Settle);
     engine.handle(NOW_MS, Input::Request { peer, id: 1, protocol, bytes });
+    // Its owner wants it: so the words of its provider are heard.
+    let (certificate, provider) = (Box::new(certificate()), Some(public(PROVIDER)));
+    let command = HoldingsCommand::Import { certificate, provider }.into();
+    engine.handle(NOW_MS, Input::Command { id: 2, command });
     effects(&mut engine);
     assert!(engine.certificate(&certificate_id()).is_some());
     engine

@@ -211,7 +211,8 @@ impl Engine {
         self.market.load(&mut ctx, records)?;
         self.register.load(&mut ctx, records)?;
         self.witness.load(&mut ctx, records)?;
-        self.holdings.load(&mut ctx, &mut self.witness, records)?;
+        let is_trader = |key: &Key| self.market.epochs.is_trader(key);
+        self.holdings.load(&mut ctx, &mut self.witness, &is_trader, records)?;
         let mut desk = Desk { register: &mut self.register, witness: &self.witness };
         let events = self.trades.load(&mut ctx, &mut desk, records)?;
         ctx.counters.keep_salts(ctx.out, self.trades.key_indices())?;

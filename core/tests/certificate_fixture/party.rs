@@ -42,7 +42,7 @@ impl Books {
     fn load(&mut self, ctx: &mut Context<'_>, records: &[Record]) {
         self.register.load(ctx, records).unwrap();
         self.witness.load(ctx, records).unwrap();
-        self.holdings.load(ctx, &mut self.witness, records).unwrap();
+        self.holdings.load(ctx, &mut self.witness, &|_| true, records).unwrap();
     }
 
     pub fn certificate(&self, id: &CertId) -> Option<&Certificate> {

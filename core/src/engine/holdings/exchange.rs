@@ -64,7 +64,14 @@ impl Holdings {
         if matches!(how, How::Bought) {
             witness.testify(ctx, &certificate);
         }
-        witness.learn_certificate(ctx, &certificate);
+        // Anyone can make up a provider whose words cost nothing: they have no room.
+        let matters = match how {
+            How::Bought | How::Fetched => true,
+            How::Brought(is_trader) => is_trader(&facts.provider),
+        };
+        if matters || self.has_provider(&facts.provider) {
+            witness.learn_certificate(ctx, &certificate);
+        }
         let is_wanted = !matches!(how, How::Brought(_));
         let known = self.held.get_mut(&id);
         let was_wanted = known.as_ref().is_some_and(|known| known.is_wanted);

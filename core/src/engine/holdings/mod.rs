@@ -20,7 +20,7 @@ use super::certificates::notify;
 use super::courier::Courier;
 use super::kernel::{Cause, Context, Pace, Record, Retry, Table, Unreadable, records as read};
 use super::witness::Witness;
-use crate::ids::{CertId, LeaseId};
+use crate::ids::{CertId, Key, LeaseId};
 use crate::limits::HORIZON_SLOTS;
 use crate::units::{Slot, TimeMs};
 
@@ -47,7 +47,7 @@ pub struct Holdings {
 
 impl Holdings {
     /// Restores certificates from the journal and resumes what was under way. Records of
-    /// other tables are left alone.
+    /// other tables are left alone. `is_trader` tells who has an order.
     ///
     /// # Errors
     /// [`Unreadable`].
@@ -55,6 +55,7 @@ impl Holdings {
         &mut self,
         ctx: &mut Context<'_>,
         witness: &mut Witness,
+        is_trader: &dyn Fn(&Key) -> bool,
         records: &[Record],
     ) -> Result<(), Unreadable> {
         for found in read::<HeldRecord>(records) {
@@ -63,7 +64,9 @@ impl Holdings {
             if held.facts.cert_id != id {
                 return Err(record.unreadable(Cause::Content));
             }
-            witness.learn_certificate(ctx, &held.certificate);
+            if held.matters() || is_trader(&held.facts.provider) {
+                witness.learn_certificate(ctx, &held.certificate);
+            }
             self.held.insert(id, held);
         }
         for (id, record) in &self.held {

@@ -92,4 +92,9 @@ impl HeldRecord {
     fn is_free(&self) -> bool {
         self.redeemed.is_none() && self.gift.is_none() && self.push.is_none()
     }
+
+    /// Whether this node bought it, asked for it or uses it.
+    pub(super) fn matters(&self) -> bool {
+        self.is_wanted || !self.is_free()
+    }
 }

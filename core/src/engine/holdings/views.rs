@@ -1,6 +1,6 @@
 //! What this node tells of the certificates that it holds or held.
 
-use super::Holdings;
+use super::{HeldRecord, Holdings};
 use crate::certificate::{Certificate, VerifiedCertificate};
 use crate::engine::certificates::{CertificateRole, CertificateView, is_party, state};
 use crate::ids::{CertId, Key};
@@ -26,10 +26,12 @@ impl Holdings {
         is_party(&held.certificate, &held.facts, peer).then_some(&held.certificate)
     }
 
-    /// Whether this node has a certificate of a provider.
+    /// Whether this node has a certificate of a provider that it bought, asked for or uses: what
+    /// was only brought here may be of a provider that somebody made up.
     #[must_use]
     pub fn has_provider(&self, provider: &Key) -> bool {
-        self.held.values().any(|record| record.facts.provider == *provider)
+        let mut of = self.held.values().filter(|record| record.facts.provider == *provider);
+        of.any(HeldRecord::matters)
     }
 
     /// Certificates held, as the API shows them.

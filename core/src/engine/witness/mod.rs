@@ -166,7 +166,8 @@ impl Witness {
         }
     }
 
-    /// Remembers every provider statement in a certificate that has verified.
+    /// Remembers every provider statement in a certificate that has verified. Its provider is one
+    /// that trades, or that matters to this node.
     pub fn learn_certificate(&mut self, ctx: &mut Context<'_>, certificate: &Certificate) {
         for hop in &certificate.hops {
             let statements = match hop {
