@@ -105,9 +105,8 @@ pub const OPEN_SETTLEMENTS_MAX: usize = 1024;
 pub const WATCHED_INPUTS_MAX: usize = 64;
 /// Leases that have not been released, per daemon.
 pub const OPEN_LEASES_MAX: usize = 1024;
-/// Challenges waiting for their Redeem.
-pub const CHALLENGES_MAX: usize = 1024;
-/// How long a challenge is good, ms.
+/// How long a challenge waits for its Redeem, ms. There is one for each certificate issued, given
+/// to none but its holder.
 pub const CHALLENGE_MS: u64 = 60_000;
 /// Statements of providers remembered for conflict checks, at most about 30 MB; when there are
 /// more, the provider of whom most is remembered gives up its oldest.

@@ -7,13 +7,14 @@ mod certificate_fixture;
 use std::collections::BTreeMap;
 
 use capex_core::engine::io::{Done, Effect};
+use capex_core::engine::kernel::Table;
 use capex_core::engine::leases::{FetchedResult, LeaseEffect, LeaseView};
 use capex_core::ids::{Digest, LeaseId};
 use capex_core::lease::ExecutorEvent;
 use capex_core::lease::objects::{InputFile, Outcome, Stream, Workload, WorkloadKind};
 use capex_core::lease::workload;
 use capex_core::limits::STREAM_MAX_BYTES;
-use capex_core::wire::sha256;
+use capex_core::wire::{self, sha256};
 use certificate_fixture::files::HeldFiles;
 use certificate_fixture::party::*;
 use certificate_fixture::*;
@@ -266,6 +267,31 @@ fn a_provider_that_sends_too_much_fills_no_disk() {
     assert!(view(&mut net, ALICE, lease).is_fetched);
     let files = net.party(ALICE).files.as_ref().unwrap();
     assert_eq!(files.output[&(lease, Stream::Stdout)].len() as u64, STREAM_MAX_BYTES);
+}
+
+/// Results that are here already, by their length alone, leave room for the rest.
+#[test]
+fn results_beyond_256_mib_are_left_out() {
+    for (room, is_taken) in [(RESULT.len() as u64, true), (RESULT.len() as u64 - 1, false)] {
+        let (mut net, lease) = redeemed();
+        let bytes = (256 << 20) - room;
+        let before = FetchedResult { name: "absent".to_owned(), bytes, sha256: Digest([0; 32]) };
+        // The record ends with its results, none so far, and whether they are all here.
+        let key = (Table::HeldLease.number(), lease.0.to_vec());
+        let record = net.party(ALICE).disk.get_mut(&key).unwrap();
+        let none = [wire::encode(&Vec::<FetchedResult>::new()), vec![0]].concat();
+        assert!(record.ends_with(&none));
+        record.truncate(record.len() - none.len());
+        record.extend([wire::encode(&vec![before]), vec![0]].concat());
+        net.restart(ALICE);
+        prints(&mut net, lease);
+        ends(&mut net, lease);
+        pass(&mut net, 10_000, |_| {});
+        let held = view(&mut net, ALICE, lease);
+        assert!(held.is_fetched, "{room}");
+        let files = net.party(ALICE).files.as_ref().unwrap();
+        assert_eq!(files.results.contains_key(&(lease, "out".to_owned())), is_taken, "{room}");
+    }
 }
 
 #[test]

@@ -7,7 +7,7 @@ use capex_core::ids::{Digest, LeaseId};
 use capex_core::lease::ExecutorEvent;
 use capex_core::lease::objects::{InputFile, Outcome, Receipt, Workload, WorkloadKind};
 use capex_core::lease::receipts::{Period, RECEIPTS_MAX, extend, next};
-use capex_core::lease::workload::{needs, validate};
+use capex_core::lease::workload::{WorkloadError, needs, validate};
 use capex_core::lease::{End, Phase, Usage};
 use capex_core::wire::Envelope;
 use certificate_fixture::*;
@@ -134,7 +134,7 @@ fn work() -> Workload {
         component: Digest([1; 32]),
         component_bytes: 1,
         args: vec![],
-        inputs: vec![input("a", 2), input("b", 2), input("c", 1)],
+        inputs: vec![input("a", 2), input("b", 2), input("c", 3)],
         results: vec!["a".to_owned()],
     }
 }
@@ -148,6 +148,12 @@ fn a_workload_stays_within_its_bounds() {
         (true, |w| w.component_bytes = (64 << 20) - 30),
         (false, |w| w.component_bytes = (64 << 20) - 29),
         (false, |w| w.inputs[0].bytes = u64::MAX),
+        // Of one content the length is the same everywhere.
+        (false, |w| w.inputs[0].bytes = 9),
+        (false, |w| w.inputs[1].bytes = 11),
+        (true, |w| w.inputs[2].bytes = 9),
+        (false, |w| w.inputs[2].digest = w.component),
+        (true, |w| (w.inputs[2].digest, w.inputs[2].bytes) = (w.component, w.component_bytes)),
         (false, |w| w.inputs = vec![w.inputs[0].clone(); 17]),
         (false, |w| w.results = (0..17).map(|n| n.to_string()).collect()),
         (true, |w| w.results = (0..16).map(|n| n.to_string()).collect()),
@@ -171,9 +177,12 @@ fn a_workload_stays_within_its_bounds() {
     for (index, (good, change)) in table.into_iter().enumerate() {
         let mut workload = work();
         change(&mut workload);
-        assert_eq!(validate(&workload).is_ok(), good, "row {index}");
+        assert_eq!(validate(&workload, 1 << 20).is_ok(), good, "row {index}");
     }
-    assert_eq!(needs(&work()), [Digest([1; 32]), Digest([2; 32])]);
+    // The inputs lie on the disk that was bought, the component beside it.
+    assert_eq!(validate(&work(), 30), Ok(()));
+    assert_eq!(validate(&work(), 29), Err(WorkloadError::Disk));
+    assert_eq!(needs(&work()), [1, 2, 3].map(|n| Digest([n; 32])));
 }
 
 #[test]

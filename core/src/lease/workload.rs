@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use super::objects::Workload;
+use super::objects::{InputFile, Workload};
 use crate::ids::Digest;
 use crate::limits::{WORKLOAD_FILES_MAX, WORKLOAD_MAX_BYTES, WORKLOAD_NAME_BYTES};
 use crate::wire;
@@ -20,6 +20,12 @@ pub enum WorkloadError {
     /// No component, or more bytes than allowed.
     #[error("component and inputs together must have 1 byte to 64 MiB")]
     Size,
+    /// Inputs that the disk of the lease does not hold.
+    #[error("the inputs are larger than the disk that was bought")]
+    Disk,
+    /// One digest for contents of two lengths.
+    #[error("one digest has two sizes")]
+    Digest,
     /// Too many inputs or results.
     #[error("at most 16 inputs and 16 results")]
     Files,
@@ -58,11 +64,12 @@ pub fn size_of(workload: &Workload, digest: Digest) -> u64 {
     input.map_or(0, |input| input.bytes)
 }
 
-/// Checks names, counts and sizes.
+/// Checks names, counts and sizes: all that a host would refuse to make room for, so that nothing
+/// is consumed for it. `disk_bytes` is the disk of the lease.
 ///
 /// # Errors
 /// The first bound that is broken.
-pub fn validate(workload: &Workload) -> Result<(), WorkloadError> {
+pub fn validate(workload: &Workload, disk_bytes: u64) -> Result<(), WorkloadError> {
     if workload.inputs.len() > WORKLOAD_FILES_MAX || workload.results.len() > WORKLOAD_FILES_MAX {
         return Err(WorkloadError::Files);
     }
@@ -70,6 +77,13 @@ pub fn validate(workload: &Workload) -> Result<(), WorkloadError> {
     let total = sizes.fold(workload.component_bytes, u64::saturating_add);
     if workload.component_bytes == 0 || total > WORKLOAD_MAX_BYTES {
         return Err(WorkloadError::Size);
+    }
+    if total - workload.component_bytes > disk_bytes {
+        return Err(WorkloadError::Disk);
+    }
+    let has_its_size = |input: &InputFile| size_of(workload, input.digest) == input.bytes;
+    if !workload.inputs.iter().all(has_its_size) {
+        return Err(WorkloadError::Digest);
     }
     let inputs = workload.inputs.iter().map(|input| input.name.as_str());
     let results = workload.results.iter().map(String::as_str);

@@ -2,7 +2,7 @@
 //! this side sends what it knows, even of a certificate that it has given away.
 
 use super::records::{Answer, HeldLease};
-use super::{Asking, Context, Holdings, LeasePurpose, Leases, Pace, Retry, notify};
+use super::{Asking, Bought, Context, Holdings, LeasePurpose, Leases, Pace, Retry, notify};
 use crate::certificate::objects::RedeemGrant;
 use crate::code;
 use crate::engine::io::{Done, Protocol};
@@ -39,7 +39,8 @@ impl Leases {
             self.refuse(ctx, command, &workload, "redeem.unknown_certificate");
             return;
         };
-        let refused = if workload::validate(&workload).is_err() {
+        let disk_bytes = Bought::by(facts, ctx.params).map_or(0, |bought| bought.disk_bytes);
+        let refused = if workload::validate(&workload, disk_bytes).is_err() {
             Some("redeem.bad_workload")
         } else if self.asking.len() >= OPEN_LEASES_MAX || self.held.len() >= 4 * OPEN_LEASES_MAX {
             Some("redeem.busy")

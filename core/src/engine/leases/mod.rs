@@ -12,7 +12,7 @@ mod provider;
 mod records;
 mod views;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 
 pub use io::{
     HeldEvent, HeldFile, LeaseCommand, LeaseEffect, LeaseNews, LeasePurpose, Serve, StopReason,
@@ -28,22 +28,47 @@ use super::io::Done;
 use super::kernel::{
     ClockCheck, Context, Pace, Record, Retry, Table, Unreadable, answer, records as read,
 };
+use crate::certificate::VerifiedCertificate;
 use crate::code;
 use crate::ids::{CertId, Key, LeaseId};
 use crate::lease::objects::{LeaseStatus, Verb, Workload};
 use crate::limits::HORIZON_SLOTS;
 use crate::params::Params;
 use crate::reasons::Reason;
-use crate::units::TimeMs;
+use crate::units::{TimeMs, Window};
 use crate::wire::Envelope;
 
 /// A challenge that waits for its Redeem.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Challenge {
     nonce: [u8; 32],
-    cert_id: CertId,
+    /// Who held the certificate when it asked.
     peer: Key,
     expires_at_ms: TimeMs,
+}
+
+/// What a certificate gives to a lease.
+#[derive(Debug, Clone, Copy)]
+struct Bought {
+    window: Window,
+    /// Memory of all its blocks.
+    memory_bytes: u64,
+    /// Disk of all its blocks.
+    disk_bytes: u64,
+}
+
+impl Bought {
+    /// `None` for a class that the network does not define.
+    fn by(facts: &VerifiedCertificate, params: &Params) -> Option<Self> {
+        let floors = &params.class(facts.class)?.floors;
+        let units = u64::from(facts.units.count());
+        let bytes = |mib: u32| (u64::from(mib) << 20).saturating_mul(units);
+        Some(Self {
+            window: facts.window,
+            memory_bytes: bytes(floors.memory_mib),
+            disk_bytes: bytes(floors.disk_mib),
+        })
+    }
 }
 
 /// What is known of a hosted lease in this life alone.
@@ -71,7 +96,7 @@ struct Asking {
 pub struct Leases {
     hosted: BTreeMap<LeaseId, LeaseRecord>,
     watch: BTreeMap<LeaseId, Watch>,
-    challenges: VecDeque<Challenge>,
+    challenges: BTreeMap<CertId, Challenge>,
     held: BTreeMap<LeaseId, HeldLease>,
     asking: BTreeMap<u64, Asking>,
     /// Redeems without an answer: next try, and the command to answer.

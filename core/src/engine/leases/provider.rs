@@ -2,7 +2,7 @@
 
 use super::io::{LeaseEffect, Serve, StopReason};
 use super::records::LeaseRecord;
-use super::{Challenge, Context, Leases, Pace, Retry, Watch, notify};
+use super::{Bought, Challenge, Context, Leases, Pace, Retry, Watch, notify};
 use crate::code;
 use crate::engine::io::Effect;
 use crate::engine::register::{Register, publish_grant};
@@ -12,14 +12,11 @@ use crate::lease::objects::{
 };
 use crate::lease::receipts::{self, PERIOD_MS, Period};
 use crate::lease::{ExecutorEvent, Phase, Usage, workload};
-use crate::limits::{CHALLENGE_MS, CHALLENGES_MAX, OPEN_LEASES_MAX};
+use crate::limits::{CHALLENGE_MS, OPEN_LEASES_MAX};
 use crate::params::Params;
 use crate::units::TimeMs;
 use crate::wire::{Envelope, Magic, Verified};
 
-/// Live challenges of one peer: as many requests of a peer may wait in its network task, and
-/// too few to use up the room of others.
-const CHALLENGES_PER_PEER: usize = 32;
 /// Stops after the end of the window before the lease counts as failed: the shim enforces
 /// the end by itself, so an executor that stays silent this long is broken.
 const STOPS_MAX: u32 = 4;
@@ -93,23 +90,23 @@ impl Leases {
         peer: Key,
         cert_id: CertId,
     ) -> Result<LeaseReply, &'static str> {
-        // A challenge costs an fsync, so only what could be redeemed gets one, and who asks
-        // again gets the same: certificate ids are public.
-        register.issued(&cert_id).ok_or(code!("redeem.unknown_certificate"))?;
+        // A challenge costs an fsync and a place, and certificate ids are public: so there is one
+        // for each certificate, and it is for its holder, who is given it again if it asks again.
+        let facts = register.issued(&cert_id).ok_or(code!("redeem.unknown_certificate"))?;
+        if facts.holder != peer {
+            return Err(code!("redeem.not_holder"));
+        }
         let now_ms = ctx.now_ms;
-        self.challenges.retain(|challenge| challenge.expires_at_ms > now_ms);
-        let of_peer = || self.challenges.iter().filter(|challenge| challenge.peer == peer);
+        self.challenges.retain(|_, challenge| challenge.expires_at_ms > now_ms);
         let fresh = now_ms.saturating_add(CHALLENGE_MS / 2);
-        let live = of_peer().find(|live| live.cert_id == cert_id && live.expires_at_ms >= fresh);
+        let live = self.challenges.get(&cert_id);
+        let live = live.filter(|live| live.peer == peer && live.expires_at_ms >= fresh);
         if let Some(live) = live {
             return Ok(LeaseReply::Challenge(live.nonce));
         }
-        if of_peer().count() >= CHALLENGES_PER_PEER || self.challenges.len() >= CHALLENGES_MAX {
-            return Err(code!("redeem.busy"));
-        }
         let nonce = ctx.fresh("challenge");
         let expires_at_ms = now_ms.saturating_add(CHALLENGE_MS);
-        self.challenges.push_back(Challenge { nonce, cert_id, peer, expires_at_ms });
+        self.challenges.insert(cert_id, Challenge { nonce, peer, expires_at_ms });
         Ok(LeaseReply::Challenge(nonce))
     }
 
@@ -136,26 +133,26 @@ impl Leases {
         if !self.use_challenge(ctx.now_ms, peer, &redeem) {
             return Err(code!("redeem.bad_challenge"));
         }
+        let facts = register.issued(&redeem.cert_id).ok_or(code!("redeem.unknown_certificate"))?;
+        let bought = Bought::by(facts, ctx.params).ok_or(code!("redeem.unknown_certificate"))?;
         let named = workload::digest(workload) == redeem.workload_digest;
-        if !named || workload::validate(workload).is_err() {
+        if !named || workload::validate(workload, bought.disk_bytes).is_err() {
             return Err(code!("redeem.bad_workload"));
         }
         let open = self.hosted.values().filter(|record| !is_released(record)).count();
         if open >= OPEN_LEASES_MAX {
             return Err(code!("redeem.busy"));
         }
-        self.grant(ctx, register, lease, &redeem, workload)
+        self.grant(ctx, register, lease, &redeem, workload, bought)
     }
 
     fn use_challenge(&mut self, now_ms: TimeMs, peer: Key, redeem: &Redeem) -> bool {
-        let meant = |challenge: &Challenge| {
-            challenge.nonce == redeem.challenge32
-                && challenge.cert_id == redeem.cert_id
-                && challenge.peer == peer
-        };
-        let found = self.challenges.iter().position(meant);
-        let challenge = found.and_then(|index| self.challenges.remove(index));
-        challenge.is_some_and(|challenge| challenge.expires_at_ms > now_ms)
+        let meant = |live: &Challenge| live.nonce == redeem.challenge32 && live.peer == peer;
+        if !self.challenges.get(&redeem.cert_id).is_some_and(meant) {
+            return false;
+        }
+        let used = self.challenges.remove(&redeem.cert_id);
+        used.is_some_and(|used| used.expires_at_ms > now_ms)
     }
 
     fn grant(
@@ -165,13 +162,8 @@ impl Leases {
         lease: LeaseId,
         redeem: &Redeem,
         workload: &Workload,
+        Bought { window, memory_bytes, disk_bytes }: Bought,
     ) -> Result<LeaseReply, &'static str> {
-        let facts = register.issued(&redeem.cert_id).ok_or(code!("redeem.unknown_certificate"))?;
-        let floors =
-            &ctx.params.class(facts.class).ok_or(code!("redeem.unknown_certificate"))?.floors;
-        let (units, window) = (u64::from(facts.units.count()), facts.window);
-        let bytes = |mib: u32| (u64::from(mib) << 20).saturating_mul(units);
-        let (memory_max_bytes, disk_max_bytes) = (bytes(floors.memory_mib), bytes(floors.disk_mib));
         let grant = register.consume_redeem(ctx, redeem.cert_id, lease)?;
         let record = LeaseRecord {
             cert_id: redeem.cert_id,
@@ -181,8 +173,8 @@ impl Leases {
             window,
             starts_at_ms: window.starts_at_ms(ctx.params.slot_s),
             ends_at_ms: window.ends_at_ms(ctx.params.slot_s),
-            memory_max_bytes,
-            disk_max_bytes,
+            memory_max_bytes: memory_bytes,
+            disk_max_bytes: disk_bytes,
             phase: Phase::Reserved,
             receipts: Vec::new(),
             countersigned: 0,
