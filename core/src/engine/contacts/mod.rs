@@ -2,7 +2,7 @@
 
 mod own;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 
 use serde::{Deserialize, Serialize};
@@ -51,6 +51,9 @@ impl Contact {
     }
 }
 
+/// When there is no room, so many of those heard longest ago are looked at for one that has no
+/// order: a Contact costs a stranger one signature, so it must not cost us a walk through all.
+const OLDEST_LOOKED_AT: usize = 64;
 /// Contacts of this node that a peer may tell of in an answer.
 const TOLD_MAX: usize = 2;
 /// Counter of the highest number that this node has given a Contact.
@@ -77,6 +80,8 @@ struct Heard {
 #[derive(Debug, Default)]
 pub struct Contacts {
     heard: BTreeMap<Key, Heard>,
+    /// The same keys, the one heard longest ago first.
+    by_age: BTreeSet<(TimeMs, Key)>,
     own: Own,
     addrs: Vec<String>,
     due_at_ms: TimeMs,
@@ -195,7 +200,8 @@ impl Contacts {
             return Err(reason!("contact.full"));
         }
         let (key, addrs) = (contact.key, contact.addrs.clone());
-        let before = self.heard.remove(&key).map(|heard| heard.latest.envelope().clone());
+        let before = self.forget(&key).map(|heard| heard.latest.envelope().clone());
+        self.by_age.insert((ctx.now_ms, key));
         self.heard.insert(key, Heard { at_ms: ctx.now_ms, latest: verified, before });
         ctx.out.push(Effect::Addrs { key, addrs });
         Ok(())
@@ -227,18 +233,22 @@ impl Contacts {
         if self.heard.len() < CONTACTS_MAX {
             return true;
         }
-        let age = |(key, heard): (&Key, &Heard)| (is_trader(key), heard.at_ms, *key);
-        let Some((trades, _, oldest)) = self.heard.iter().map(age).min() else { return true };
-        if trades && !is_trader(newcomer) {
-            return false;
-        }
-        self.heard.remove(&oldest);
-        true
+        let oldest = || self.by_age.iter().take(OLDEST_LOOKED_AT).map(|(_, key)| *key);
+        let stranger = oldest().find(|key| !is_trader(key));
+        let gone = stranger.or_else(|| oldest().next().filter(|_| is_trader(newcomer)));
+        gone.is_some_and(|key| self.forget(&key).is_some())
+    }
+
+    fn forget(&mut self, key: &Key) -> Option<Heard> {
+        let heard = self.heard.remove(key)?;
+        self.by_age.remove(&(heard.at_ms, *key));
+        Some(heard)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::kernel::Kernel;
     use super::super::{Engine, Input, Keys, Protocol};
     use super::*;
     use crate::test_support::devnet;
@@ -404,5 +414,44 @@ mod tests {
             }
         }
         assert_eq!(ends, [(1, "identity.in_use"), (2, "identity.in_use")]);
+    }
+
+    /// A Contact is free: it must not make a node look through all that it has.
+    #[test]
+    fn a_full_room_costs_a_stranger_no_more_than_a_look_at_the_oldest() {
+        let now = 1_800_000_000_000;
+        let mut kernel = Kernel::new(devnet(), Keys::new([1; 32], [2; 32]));
+        let mut contacts = Contacts::default();
+        let signed = |number: usize| {
+            let mut secret = [0xaa; 32];
+            secret[..8].copy_from_slice(&(number as u64).to_be_bytes());
+            let signer = Keys::new(secret, [2; 32]);
+            let contact = Contact { v: 1, key: signer.public(), addrs: Vec::new(), seq: now };
+            (signer.public(), encode(signer.sign(contact, &devnet()).envelope()))
+        };
+        let mut hear = |contacts: &mut Contacts, number: usize, trades: &dyn Fn(&Key) -> bool| {
+            let asked = std::cell::Cell::new(0);
+            let is_trader = |key: &Key| {
+                asked.set(asked.get() + 1);
+                trades(key)
+            };
+            let (key, bytes) = signed(number);
+            let mut ctx = kernel.context(now + number as u64);
+            (contacts.on_gossip(&mut ctx, is_trader, &bytes).1, asked.get(), key)
+        };
+        let keys: Vec<Key> =
+            (0..CONTACTS_MAX).map(|number| hear(&mut contacts, number, &|_| false).2).collect();
+        // The oldest go first, and those that trade are passed over.
+        let (code, asked, _) = hear(&mut contacts, CONTACTS_MAX, &|key| *key == keys[0]);
+        assert_eq!((code, asked), (None, 2));
+        let has = |contacts: &Contacts, key: &Key| contacts.heard.contains_key(key);
+        assert!(has(&contacts, &keys[0]) && !has(&contacts, &keys[1]) && has(&contacts, &keys[2]));
+        // Where all of the oldest trade, strangers are not heard, and one that trades is.
+        let (code, asked, stranger) = hear(&mut contacts, 5000, &|key| keys.contains(key));
+        assert_eq!((code, asked), (Some("contact.full"), OLDEST_LOOKED_AT + 1));
+        let (code, asked, trader) = hear(&mut contacts, 5001, &|_| true);
+        assert_eq!((code, asked), (None, OLDEST_LOOKED_AT + 1));
+        assert!(has(&contacts, &trader) && !has(&contacts, &stranger) && !has(&contacts, &keys[0]));
+        assert_eq!((contacts.heard.len(), contacts.by_age.len()), (CONTACTS_MAX, CONTACTS_MAX));
     }
 }
