@@ -134,6 +134,12 @@ impl OrderSet {
         *self.root.get_or_init(|| tree_hash(&self.ids().collect::<Vec<OrderId>>()))
     }
 
+    /// The same, if it has been computed since the last change.
+    #[must_use]
+    pub(crate) fn known_root(&self) -> Option<[u8; 32]> {
+        self.root.get().copied()
+    }
+
     /// The orders that are matched, ascending by id: of one (owner, nonce) the lowest id, of
     /// one resold (provider, certificate, seq) the lowest id, per owner the 16 lowest ids.
     #[must_use]
@@ -382,5 +388,43 @@ mod tests {
             node(node(leaf(1), leaf(2)), leaf(3)),
             "the left subtree is the largest power of two below the count"
         );
+    }
+
+    /// Order number `n` of 2^32, ascending by id, of an owner of its own.
+    fn order(n: u32, template: &Order) -> Verified<Order> {
+        let mut id = [0; 32];
+        id[..4].copy_from_slice(&n.to_be_bytes());
+        let owner = Key(sha256(&[&n.to_be_bytes()]));
+        Verified::made_up(Order { owner, ..template.clone() }, id)
+    }
+
+    #[test]
+    fn a_full_epoch_keeps_the_lowest_ids_whoever_sent_them_first() {
+        let template = Order::sample(Key([0; 32]), 7);
+        let order = |n: u32| order(n, &template);
+        let mut set = OrderSet::default();
+        // A stranger was first, with every second number from 2,000,000 on.
+        let of_stranger = |n: u32| 2_000_000 + 2 * n;
+        for n in 0..200_000 {
+            assert_eq!(set.insert(order(of_stranger(n))), Inserted::New, "{n}");
+        }
+        assert_eq!(set.len(), 200_000);
+        let has_room = |set: &OrderSet, n: u32| {
+            let order = order(n);
+            !set.has_no_room_for(&order.owner, &OrderId(order.id()))
+        };
+        let highest = of_stranger(199_999);
+        assert!(!has_room(&set, highest + 1) && has_room(&set, highest - 1));
+        assert_eq!(set.insert(order(highest + 1)), Inserted::Evicted);
+        // Each lower id comes in, and the highest goes for it.
+        for n in 0..1_000 {
+            assert_eq!(set.insert(order(1_000 + n)), Inserted::New, "{n}");
+            assert!(!set.has_owner(&order(of_stranger(199_999 - n)).owner), "{n}");
+        }
+        assert_eq!((set.len(), set.by_owner.len()), (200_000, 200_000));
+        assert_eq!(set.insert(order(highest - 1)), Inserted::Evicted);
+        let ids: Vec<OrderId> = set.ids().collect();
+        let expected = (1_000..2_000).chain((0..199_000).map(of_stranger));
+        assert!(ids.iter().copied().eq(expected.map(|n| OrderId(order(n).id()))));
     }
 }

@@ -48,10 +48,10 @@ pub const ALLOW_DENY_MAX: usize = 16;
 pub const ORDERS_PER_OWNER_KEPT: usize = 64;
 /// Orders per owner that enter the book.
 pub const ORDERS_PER_OWNER_BOOK: usize = 16;
-/// Orders of one epoch in all: bounds memory at about 100 MB, twice while one epoch is computed
-/// and the next is open. A stranger fills it with the proof of work of each order (2^20 hashes
-/// on mainnet) and no money; when it is full the lowest ids stay, so one who searched harder has
-/// room, and nothing of it outlives its epoch.
+/// Orders of one epoch in all: bounds memory at about 200 MB, or 400 MB of the longest orders,
+/// twice while one epoch is computed and the next is open. A stranger fills it with the proof of
+/// work of each order (2^20 hashes on mainnet) and no money; when it is full the lowest ids stay,
+/// so one who searched harder has room, and nothing of it outlives its epoch.
 pub const ORDERS_PER_EPOCH: usize = 200_000;
 /// Most asks that a network may let one bid take: the rows of an epoch are at most its bids,
 /// times this. With the 16 of the public networks a full set of 200,000 orders gives 3.2

@@ -94,6 +94,35 @@ pub struct Order {
     pub pow_nonce: u64,
 }
 
+#[cfg(any(test, feature = "test-support"))]
+impl Order {
+    /// A bid of its owner for one block of slots 0 and 1.
+    #[must_use]
+    pub fn sample(owner: Key, epoch: u64) -> Self {
+        Self {
+            v: crate::wire::VERSION,
+            epoch,
+            side: Side::Buy,
+            owner,
+            nonce: 1,
+            alts: vec![Alternative { class: 1, limit_msat: 900_000 }],
+            qty: 1,
+            min_qty: 1,
+            mode: Mode::Sticky,
+            window: Window { start: 0, end: 2 },
+            slots: 1,
+            features: 0,
+            allow: Vec::new(),
+            deny: Vec::new(),
+            min_run: 0,
+            source: Source::Primary,
+            created_ms: 0,
+            backing: None,
+            pow_nonce: 0,
+        }
+    }
+}
+
 impl Object for Order {
     const NAME: &'static str = "order";
     const VERSIONS: RangeInclusive<u8> = 1..=1;

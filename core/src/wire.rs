@@ -281,6 +281,13 @@ impl<T> Verified<T> {
     pub fn into_value(self) -> T {
         self.value
     }
+
+    /// An object that nobody signed, where a test needs more of them than can be signed.
+    #[cfg(test)]
+    pub(crate) fn made_up(value: T, id: [u8; 32]) -> Self {
+        let envelope = Envelope { key: [0; 32], payload: Vec::new(), signature: [[0; 32]; 2] };
+        Self { value, id, envelope }
+    }
 }
 
 impl<T: Object> Verified<T> {

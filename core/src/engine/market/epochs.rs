@@ -17,6 +17,7 @@ use crate::limits::{EPOCHS_IN_MEMORY, EPOCHS_KEPT, ROOTS_PER_EPOCH};
 use crate::order::Order;
 use crate::reason;
 use crate::reasons::Reason;
+use crate::units::TimeMs;
 use crate::wire::{VERSION, Verified, WireError, encode};
 
 /// Epochs for which an order makes its owner a trader: who stops for longer is found again
@@ -28,6 +29,12 @@ const TRADER_EPOCHS: usize = 4;
 /// in that epoch; the next begins empty.
 const EARLY_ROOTS_MAX: usize = 256;
 
+/// How often a large set is hashed to compare its root, ms. A full one takes a tenth of a second,
+/// every new order changes it, and a root costs a stranger one signature.
+const COMPARE_EVERY_MS: u64 = 1_000;
+/// Orders of a set that is hashed as often as it changes: two milliseconds.
+const SMALL_SET: usize = 4096;
+
 /// Everything known of one epoch.
 #[derive(Debug, Default)]
 pub struct EpochView {
@@ -37,8 +44,23 @@ pub struct EpochView {
     pub roots: BTreeMap<Key, Root>,
     /// Roots whose signers had no order here when they came.
     early_roots: BTreeMap<Key, Root>,
+    /// When its set was last hashed for a root that was heard, unix ms.
+    compared_ms: TimeMs,
     /// Its result, once computed.
     pub result: Option<Arc<EpochResult>>,
+}
+
+impl EpochView {
+    /// Whether a root is of another set than ours, as far as that is known without hashing a
+    /// large set all the time: whoever may hold what we lack is asked.
+    fn differs(&mut self, now_ms: TimeMs, root: [u8; 32]) -> bool {
+        let is_due = now_ms >= self.compared_ms.saturating_add(COMPARE_EVERY_MS);
+        if self.set.known_root().is_none() && (is_due || self.set.len() <= SMALL_SET) {
+            self.compared_ms = now_ms;
+            return self.set.root() != root;
+        }
+        self.set.known_root() != Some(root)
+    }
 }
 
 /// A peer whose root of an epoch differs from ours.
@@ -278,7 +300,7 @@ impl Epochs {
             return Err(reason!("root.duplicate"));
         }
         let trades = view.set.has_owner(&signer);
-        if view.set.root() != root.root && root.epoch > self.frozen_through {
+        if root.epoch > self.frozen_through && view.differs(ctx.now_ms, root.root) {
             // Its signer may hold orders that we lack. If its own is among them, then whoever
             // relayed the root has it: only roots of traders are relayed.
             if trades {
@@ -395,4 +417,97 @@ impl Epochs {
 /// Fewer than 2^32, see [`crate::limits::ORDERS_PER_EPOCH`].
 fn number(count: usize) -> u32 {
     u32::try_from(count).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use ed25519_dalek::SigningKey;
+
+    use super::*;
+    use crate::engine::kernel::{Kernel, Keys};
+    use crate::test_support::devnet;
+    use crate::wire::sign;
+
+    const EPOCH: u64 = 1000;
+
+    fn signer(number: u32) -> SigningKey {
+        let mut secret = [0xaa; 32];
+        secret[..4].copy_from_slice(&number.to_be_bytes());
+        SigningKey::from_bytes(&secret)
+    }
+
+    /// A key that has an order in the epoch from here on.
+    fn trader(epochs: &mut Epochs, number: u32) -> SigningKey {
+        let signer = signer(number);
+        let owner = Key(signer.verifying_key().to_bytes());
+        epochs.insert(Verified::made_up(Order::sample(owner, EPOCH), owner.0));
+        signer
+    }
+
+    /// A root of a set that nobody has; the code of its refusal, and how many were asked for it.
+    fn hear(
+        kernel: &mut Kernel,
+        epochs: &mut Epochs,
+        signer: &SigningKey,
+        now_ms: TimeMs,
+    ) -> (Option<&'static str>, usize) {
+        let root = Root { v: VERSION, epoch: EPOCH, root: [5; 32], count: 4 };
+        let peer = Key(signer.verifying_key().to_bytes());
+        let mut ctx = kernel.context(now_ms);
+        let bytes = encode(sign(root, ctx.params.magic, signer).envelope());
+        let (_, code) = epochs.on_root(&mut ctx, peer, &bytes);
+        (code, epochs.take_lacks().len())
+    }
+
+    #[test]
+    fn roots_have_room_for_4096_traders_beside_256_strangers_and_the_own() {
+        let mut kernel = Kernel::new(devnet(), Keys::new([1; 32], [2; 32]));
+        let now_ms = opens_at_ms(EPOCH, &devnet()) + 1;
+        let mut epochs = Epochs::default();
+        let traders: Vec<SigningKey> = (0..=4096).map(|n| trader(&mut epochs, n)).collect();
+        // Strangers come first: they are not passed on, and few are remembered.
+        for number in 0..300 {
+            let stranger = signer(1_000_000 + number);
+            let (code, _) = hear(&mut kernel, &mut epochs, &stranger, now_ms);
+            assert_eq!(code, Some("root.not_a_trader"), "{number}");
+        }
+        assert_eq!(epochs.get(EPOCH).unwrap().early_roots.len(), 256);
+        let (late, in_time) = traders.split_last().unwrap();
+        for trader in in_time {
+            assert_eq!(hear(&mut kernel, &mut epochs, trader, now_ms), (None, 1));
+        }
+        let refused = (Some("root.too_many"), 1);
+        assert_eq!(
+            hear(&mut kernel, &mut epochs, late, now_ms),
+            refused,
+            "it is asked all the same"
+        );
+        let view = epochs.get(EPOCH).unwrap();
+        assert_eq!((view.roots.len(), view.early_roots.len()), (4096, 256));
+        let mut ctx = kernel.context(now_ms);
+        let me = ctx.me();
+        epochs.vote(&mut ctx, EPOCH);
+        assert_eq!(epochs.operators(EPOCH, me), 4096);
+        assert!(epochs.get(EPOCH).unwrap().roots.contains_key(&me));
+    }
+
+    #[test]
+    fn roots_of_strangers_do_not_make_a_large_set_be_hashed_again_and_again() {
+        let mut kernel = Kernel::new(devnet(), Keys::new([1; 32], [2; 32]));
+        let now_ms = opens_at_ms(EPOCH, &devnet()) + 1;
+        let mut epochs = Epochs::default();
+        let (mut number, mut hashed) = (0, Vec::new());
+        for orders in [4096, 4097, 4098, 4099] {
+            while number < orders {
+                trader(&mut epochs, number);
+                number += 1;
+            }
+            let at_ms = if orders == 4099 { now_ms + 1_000 } else { now_ms };
+            let stranger = signer(1_000_000 + number);
+            let (_, asked) = hear(&mut kernel, &mut epochs, &stranger, at_ms);
+            assert_eq!(asked, 1, "who relays it is asked in any case");
+            hashed.push(epochs.get(EPOCH).unwrap().set.known_root().is_some());
+        }
+        assert_eq!(hashed, [true, false, false, true]);
+    }
 }
