@@ -108,9 +108,10 @@ pub const OPEN_LEASES_MAX: usize = 1024;
 /// How long a challenge waits for its Redeem, ms. There is one for each certificate issued, given
 /// to none but its holder.
 pub const CHALLENGE_MS: u64 = 60_000;
-/// Statements of providers remembered for conflict checks, at most about 30 MB; when there are
-/// more, the provider of whom most is remembered gives up its oldest.
-pub const GRANTS_MAX: usize = 65_536;
+/// Bytes of memory for statements of providers, which are compared with each other: about 50,000
+/// of the usual length. When it is full, the provider of whom most is remembered gives up its
+/// oldest.
+pub const STATEMENTS_MAX_BYTES: usize = 48 << 20;
 /// A reason code that is taken from a peer: twice the longest that this program has.
 pub const CODE_MAX_BYTES: usize = 64;
 /// Requests of our own that wait for their answer.

@@ -221,9 +221,16 @@ impl Conduct {
         }
     }
 
-    /// A key was proven to have contradicted itself: it is left out for good.
+    /// A key was proven to have contradicted itself: it is left out for as long as the proof is
+    /// kept.
     pub fn convict(&mut self, key: Key) {
         self.equivocators.insert(key);
+    }
+
+    /// The proof against a key was forgotten, so that those who may have been convicted are never
+    /// more than the proofs.
+    pub fn acquit(&mut self, key: &Key) {
+        self.equivocators.remove(key);
     }
 
     /// How long a key is left out, if it is.

@@ -17,8 +17,8 @@ use crate::limits::HORIZON_SLOTS;
 use crate::units::Slot;
 use crate::wire::Envelope;
 
-/// Providers whose newest statement is on disk: at half a kilobyte each, 2 MB. Only keys that
-/// trade are heard, so each costs a stranger the work of an order; when there are more, the one
+/// Providers whose newest statement is on disk: at half a kilobyte each, 2 MB, and 16 MB of the
+/// longest statements. Only keys that trade are heard, so each costs a stranger the work of an order; when there are more, the one
 /// that was silent for longest is forgotten. Each is written at most once an epoch.
 const PROVIDERS_MAX: usize = 4096;
 

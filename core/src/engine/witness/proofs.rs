@@ -66,12 +66,16 @@ impl Proofs {
         is_own: bool,
     ) -> bool {
         if self.0.len() >= PROOFS_MAX {
-            let rank = |(key, record): (&Key, &ProofRecord)| (is_known(key), record.slot, *key);
-            let Some((matters, _, least)) = self.0.iter().map(rank).min() else { return false };
-            if matters && !is_own {
+            let age = |(key, record): (&Key, &ProofRecord)| (record.slot, *key);
+            let mut oldest: Vec<(Slot, Key)> = self.0.iter().map(age).collect();
+            oldest.sort_unstable();
+            let mut oldest = oldest.into_iter().map(|(_, key)| key);
+            // Who is known costs a look at all that this node has, so few are asked about.
+            let gone = oldest.clone().find(|key| !is_known(key));
+            let Some(gone) = gone.or_else(|| oldest.next().filter(|_| is_own)) else {
                 return false;
-            }
-            self.forget(ctx, least);
+            };
+            self.forget(ctx, gone);
         }
         let slot = ctx.params.slot_at(ctx.now_ms);
         let record = ProofRecord { proof, slot };
@@ -101,6 +105,7 @@ impl Proofs {
 
     fn forget(&mut self, ctx: &mut Context<'_>, provider: Key) {
         self.0.remove(&provider);
+        ctx.conduct.acquit(&provider);
         ctx.out.delete(Table::Proof, &provider.0);
     }
 }
@@ -141,12 +146,31 @@ mod tests {
         assert!(proofs.take(&mut ctx, next, proof(), &traders, false));
         assert!(proofs.has(&next) && !proofs.has(&number(0)) && proofs.has(&number(1)));
         assert_eq!(proofs.0.len(), PROOFS_MAX);
+        let denied = |ctx: &Context<'_>| ctx.conduct.denied(ctx.now_ms, |_| false).len();
+        assert_eq!(denied(&ctx), PROOFS_MAX, "no more are left out than are proven");
         // Where all trade, only what is found here has room.
         let all = |_: &Key| true;
         let (heard, found) = (number(PROOFS_MAX + 1), number(PROOFS_MAX + 2));
         assert!(!proofs.take(&mut ctx, heard, proof(), &all, false) && !proofs.has(&heard));
         assert!(proofs.take(&mut ctx, found, proof(), &all, true) && proofs.has(&found));
         assert_eq!(proofs.0.len(), PROOFS_MAX);
+    }
+
+    #[test]
+    fn few_are_asked_about_when_the_room_is_full() {
+        let mut kernel = Kernel::new(devnet(), Keys::new([1; 32], [2; 32]));
+        let mut ctx = kernel.context(1_000_000);
+        let mut proofs = Proofs::default();
+        let asked = std::cell::Cell::new(0);
+        let is_known = |key: &Key| {
+            asked.set(asked.get() + 1);
+            *key < number(3)
+        };
+        for n in 0..=PROOFS_MAX {
+            assert!(proofs.take(&mut ctx, number(n), proof(), &is_known, false));
+        }
+        assert_eq!(asked.get(), 4, "three that are known, and the one that goes");
+        assert!(proofs.has(&number(2)) && !proofs.has(&number(3)));
     }
 
     #[test]
@@ -163,7 +187,9 @@ mod tests {
         let horizon_ms = u64::from(HORIZON_SLOTS) * slot_ms;
         proofs.expire(&mut kernel.context(horizon_ms), &is_known);
         assert!(proofs.has(&trader) && proofs.has(&gone));
-        proofs.expire(&mut kernel.context(horizon_ms + slot_ms), &is_known);
+        let mut ctx = kernel.context(horizon_ms + slot_ms);
+        proofs.expire(&mut ctx, &is_known);
         assert!(proofs.has(&trader) && !proofs.has(&gone));
+        assert_eq!(ctx.conduct.denied(ctx.now_ms, |_| false), [trader]);
     }
 }
