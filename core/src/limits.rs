@@ -99,9 +99,9 @@ pub const STANDING_FINISHED_KEPT: usize = 1024;
 pub const CONDUCT_MAX: usize = 1024;
 /// Settlements that are not finished, per daemon.
 pub const OPEN_SETTLEMENTS_MAX: usize = 1024;
-/// Inputs of a funding that are watched for a replacement: those of every open settlement fit
-/// the watch list, whatever a buyer shows. A replacement of further inputs alone goes unseen
-/// until delivery is over.
+/// Inputs of the fundings of a trade that are watched for a replacement: those of every open
+/// settlement fit the watch list, whatever a buyer shows. A replacement of further inputs alone
+/// goes unseen until delivery is over.
 pub const WATCHED_INPUTS_MAX: usize = 64;
 /// Leases that have not been released, per daemon.
 pub const OPEN_LEASES_MAX: usize = 1024;

@@ -6,15 +6,15 @@ use bitcoin::{Block, BlockHash, OutPoint, ScriptBuf, Transaction, Txid};
 use thiserror::Error;
 
 use super::ChainUpdate;
-use capex_core::limits::{FUNDERS_MAX, OPEN_SETTLEMENTS_MAX};
+use capex_core::limits::{FUNDERS_MAX, OPEN_SETTLEMENTS_MAX, WATCHED_INPUTS_MAX};
 
-/// Most scripts, and most outpoints, watched at once, some MB. A node watches one of each for
-/// every contract of an open settlement, and the coins of its own fundings; settlements that
-/// end are unwatched. So a stranger cannot fill it. If a fault does, the node stops.
-pub const MAX_WATCHED: usize = 100_000;
+/// Most scripts, and most outpoints, watched at once, 20 MB. A node watches one of each for
+/// every contract of an open settlement, and what its fundings spend; settlements that end are
+/// unwatched. So a stranger cannot fill it. If a fault does, the node stops.
+pub const MAX_WATCHED: usize = 250_000;
 
-// Buyers, sellers and registrars, with a contract for each funder.
-const _: () = assert!(MAX_WATCHED >= 2 * 3 * OPEN_SETTLEMENTS_MAX * FUNDERS_MAX);
+// Buyers, sellers and registrars, with a contract for each funder and all that is shown to pay it.
+const _: () = assert!(MAX_WATCHED >= 3 * OPEN_SETTLEMENTS_MAX * (FUNDERS_MAX + WATCHED_INPUTS_MAX));
 
 /// Blocks whose relevant transactions are remembered, to name them when they leave the
 /// chain: deeper than any fact is re-checked (144).
@@ -263,6 +263,26 @@ mod tests {
         assert!(watcher.concerns(&spend_2) && watcher.concerns(&second));
         assert_eq!((watcher.paid.len(), watcher.paid_order.len()), (1, 1));
         assert_eq!((watcher.spks.len(), watcher.outpoints.len()), (1, 0));
+    }
+
+    #[test]
+    fn a_full_list_keeps_what_it_has_and_takes_it_again() {
+        let spk = |n: u32| ScriptBuf::from_bytes([&[0x51][..], &n.to_be_bytes()].concat());
+        let outpoint = |n| OutPoint { txid: pays(&spk(0), None, 0).compute_txid(), vout: n };
+        let mut watcher = Watcher::new();
+        for n in 0..250_000 {
+            watcher.watch_spk(spk(n)).unwrap();
+            watcher.watch_outpoint(outpoint(n)).unwrap();
+        }
+        assert_eq!(watcher.watch_spk(spk(250_000)), Err(WatchFull));
+        assert_eq!(watcher.watch_outpoint(outpoint(250_000)), Err(WatchFull));
+        assert_eq!(watcher.watch_spk(spk(0)), Ok(()));
+        assert_eq!(watcher.watch_outpoint(outpoint(0)), Ok(()));
+        assert!(watcher.concerns(&pays(&spk(0), None, 1)));
+        assert!(watcher.concerns(&pays(&ScriptBuf::new(), Some(outpoint(0)), 1)));
+        watcher.unwatch(&[spk(0)], &[outpoint(0)]);
+        assert_eq!(watcher.watch_spk(spk(250_000)), Ok(()));
+        assert_eq!(watcher.watch_outpoint(outpoint(250_000)), Ok(()));
     }
 
     #[test]

@@ -3,8 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use bitcoin::Txid;
 use bitcoin::secp256k1::{All, Keypair, Secp256k1, SecretKey};
-use bitcoin::{OutPoint, Txid};
 
 use super::certainty::Certainty;
 use super::index::{Index, Names};
@@ -17,7 +17,7 @@ use crate::ids::{FundingId, Key, TermsHash, TradeId};
 use crate::limits::WATCHED_INPUTS_MAX;
 use crate::params::Params;
 use crate::settlement::check::{Now, SignedTerms};
-use crate::settlement::facts::{ChainFacts, Facts, FundFact, Standing};
+use crate::settlement::facts::{ChainFacts, Facts, Standing};
 use crate::settlement::seller::Refused;
 use crate::settlement::timelock::RESCAN_BLOCKS;
 use crate::settlement::transaction::KnownTx;
@@ -260,18 +260,15 @@ impl<M: Machine> Open<M> {
         names.txids.extend(self.machine.own_txids());
         let (Some(rail), Some(facts)) = (&self.rail, self.machine.facts()) else { return names };
         names.spks.extend(rail.spks().cloned());
+        let inputs = WATCHED_INPUTS_MAX / facts.contracts().len().max(1);
         for contract in facts.contracts() {
             names.txids.extend(contract.txids());
             let Some(fund) = &contract.fund else { continue };
-            names.outpoints.extend(Self::watched(fund));
+            // The contract's output, and what the funding spends: every role must learn of a
+            // replacement, which ends the trade.
+            names.outpoints.extend(fund.inputs().take(inputs).chain([fund.outpoint()]));
         }
         names
-    }
-
-    /// The contract's output, and what the funding spends: every role must learn of a
-    /// replacement, which ends the trade.
-    fn watched(fund: &FundFact) -> BTreeSet<OutPoint> {
-        fund.inputs().take(WATCHED_INPUTS_MAX).chain([fund.outpoint()]).collect()
     }
 
     pub(super) fn tried(&mut self, turn: &Turn<'_, '_>) {

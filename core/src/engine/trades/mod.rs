@@ -669,3 +669,6 @@ impl Read {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -616,7 +616,13 @@ mod tests {
         let claims = || own_by_contract(155);
         let never = Phase::NeverReveal { code: "fund.late".to_owned() };
         let released = State::Released { code: "trade.buyer_silent".to_owned(), agreement: None };
+        // The funding was shown, and the own chain source has not seen it.
+        let mut shown = sale([NO; 4], Phase::LockGranted { until_ms: UNTIL_MS });
+        if let State::Agreed { signed, .. } = &mut shown.state {
+            signed.facts = sample::unseen();
+        }
         let table: Vec<(Seller, Expected)> = vec![
+            (shown, (height("release", 842), 0, 2, Some(0))),
             (
                 seller(State::Offered { until_ms: UNTIL_MS }),
                 (time("request", UNTIL_MS), 0, 2, Some(0)),
