@@ -61,6 +61,25 @@ fn who_lets_a_trade_lapse_is_remembered_and_nobody_else() {
     assert_eq!(world.misses(BUYER, SELLER), none());
 }
 
+/// The provider's signature for another is enough, asked for or not in this life.
+#[test]
+fn a_provider_that_locks_for_two_is_remembered() {
+    for is_restarted in [false, true] {
+        let mut world = World::of_three(Faults::default()).open();
+        world.until("locked", |world| world.state(BUYER) == "locked");
+        if is_restarted {
+            world.parties[BUYER].online = false;
+            world.heal_only(BUYER);
+        }
+        world.parties[BUYER].registrar.conflict = true;
+        world.until("aborted", |world| world.state(BUYER) == "aborted");
+        assert_eq!(world.codes()[BUYER].as_deref(), Some("lock.conflict"));
+        assert_eq!(world.misses(BUYER, PROVIDER), once(Miss::Lock), "{is_restarted}");
+        assert_eq!(world.misses(BUYER, SELLER), BTreeMap::new());
+        assert_eq!(world.parties[BUYER].committed_sat(), 0);
+    }
+}
+
 /// The deadline passed while this node was away, so nobody was asked.
 #[test]
 fn who_was_not_asked_has_missed_nothing() {
@@ -189,4 +208,17 @@ fn a_buyer_that_paid_makes_good_for_an_earlier_miss() {
     assert_eq!(world.misses(SELLER, BUYER), known, "not before it is final");
     world.run("active", "settled");
     assert_eq!(world.misses(SELLER, BUYER), BTreeMap::new());
+}
+
+#[test]
+fn a_sale_is_told_when_its_claim_is_in_a_block_and_not_before() {
+    let mut world = World::new(Faults::default()).open();
+    let sold = |world: &World| {
+        let told = |event: &&TradeEvent| matches!(event, TradeEvent::Sold { .. });
+        world.events[SELLER].iter().filter(told).count()
+    };
+    world.until("claim", |world| world.state(SELLER) == "claim_sent");
+    assert_eq!(sold(&world), 0);
+    world.until("block", |world| world.state(SELLER) == "claimed");
+    assert_eq!(sold(&world), 1);
 }

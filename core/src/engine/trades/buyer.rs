@@ -316,8 +316,11 @@ impl Open<Buyer> {
     fn abort(&mut self, turn: &mut Turn<'_, '_>, code: &str) {
         match code {
             "terms.late" => self.missed(turn, self.machine.seller, Miss::Terms),
-            "lock.late" | "lock.conflict" => {
-                self.missed(turn, self.machine.registrar, Miss::Lock);
+            "lock.late" => self.missed(turn, self.machine.registrar, Miss::Lock),
+            // Its own signature for another says so while it owes this one, whatever this life
+            // has asked.
+            "lock.conflict" => {
+                turn.ctx.missed(Subject::Key(self.machine.registrar), Miss::Lock);
             }
             _ => {}
         }
