@@ -25,16 +25,20 @@ use super::{DRAIN_TIME, REQUESTS_MAX};
 #[derive(Clone, Copy)]
 pub(super) struct Bounds {
     connections: usize,
-    /// How long the head of a request may take, also of the first after a pause.
+    /// How long the head of a request may take, also of the first after a pause: longer than
+    /// clients keep an idle connection.
     head_time: Duration,
 }
 
 impl Bounds {
-    /// Twice as many connections as requests in progress, since clients keep some open: half of
-    /// what a process may open where the system allows it least. Clients keep one for less time.
     pub(super) const DEFAULT: Self =
-        Self { connections: 2 * REQUESTS_MAX, head_time: Duration::from_secs(20) };
+        Self { connections: CONNECTIONS_MAX, head_time: Duration::from_secs(20) };
 }
+
+/// Connections: twice as many as requests in progress, since clients keep some open; half of
+/// what a process may open where the system allows it least.
+const CONNECTIONS_MAX: usize = 128;
+const _: () = assert!(CONNECTIONS_MAX == 2 * REQUESTS_MAX);
 
 /// Pause after a failed accept, such as without a file descriptor left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

@@ -2,7 +2,9 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![allow(unreachable_pub, reason = "shared with the fuzz targets")]
 
+mod connections;
 mod rooms;
+mod table;
 #[path = "../../fuzz/bodies/world.rs"]
 mod world;
 
