@@ -71,6 +71,14 @@ pub struct ErrorBody {
     pub error: ErrorFields,
 }
 
+impl ErrorBody {
+    /// A code, what happened, and what to do.
+    #[must_use]
+    pub fn new(code: impl Into<String>, message: String, hint: Option<String>) -> Self {
+        Self { error: ErrorFields { code: code.into(), message, hint } }
+    }
+}
+
 /// The fields of an error.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ErrorFields {
@@ -129,13 +137,7 @@ impl ApiError {
     /// The body that is sent.
     #[must_use]
     pub fn body(&self) -> ErrorBody {
-        ErrorBody {
-            error: ErrorFields {
-                code: self.code.clone(),
-                message: self.message.clone(),
-                hint: self.hint.clone(),
-            },
-        }
+        ErrorBody::new(self.code.clone(), self.message.clone(), self.hint.clone())
     }
 }
 

@@ -14,7 +14,7 @@
 
 use std::io;
 
-use crate::api::{ApiError, ErrorBody, ErrorFields};
+use crate::api::{ApiError, ErrorBody};
 use crate::node::config::ConfigError;
 use crate::store::SecretError;
 use capex_core::reason;
@@ -70,13 +70,7 @@ impl Failure {
     /// The JSON form, the same as the API's.
     #[must_use]
     pub fn body(&self) -> ErrorBody {
-        ErrorBody {
-            error: ErrorFields {
-                code: self.code.clone(),
-                message: self.message.clone(),
-                hint: self.hint.clone(),
-            },
-        }
+        ErrorBody::new(self.code.clone(), self.message.clone(), self.hint.clone())
     }
 }
 

@@ -7,7 +7,8 @@ use capex::api::types::{TimeInForce, Trade};
 
 use crate::daemon::{Daemon, signal, until, until_or};
 use crate::market::{
-    Coins, SETTLING, buy, certificates, is_over, picture, provider_and_buyer, sell, soon,
+    BUYER_STATES, Coins, SELLER_STATES, SETTLING, buy, certificates, is_over, picture,
+    provider_and_buyer, sell, soon,
 };
 use crate::world::World;
 
@@ -311,24 +312,10 @@ fn two_trades_of_one_wallet_settle_beside_each_other() {
     deal.assert_ends(["active", "settled"]);
 }
 
-/// The states of the buyer and of the provider, in order.
-const BUYER: [&str; 8] = [
-    "terms_signed",
-    "locked",
-    "funding",
-    "fund_built",
-    "fund_sent",
-    "fund_confirmed",
-    "preimage_known",
-    "active",
-];
-const PROVIDER: [&str; 7] =
-    ["terms_signed", "lock_granted", "fund_seen", "fund_final", "claim_sent", "claimed", "settled"];
-
 /// Kills a side when it is first seen in a state or past it, and starts it again at once.
 fn kill_at(test: &str, is_buyer: bool, state: &str) {
     let Some(mut deal) = Deal::begin(test) else { return };
-    let states: &[&str] = if is_buyer { &BUYER } else { &PROVIDER };
+    let states: &[&str] = if is_buyer { &BUYER_STATES } else { &SELLER_STATES };
     let from = states.iter().position(|name| *name == state).unwrap();
     let victim = if is_buyer { &deal.buyer } else { &deal.provider };
     // One that ended otherwise is past it too.

@@ -16,8 +16,8 @@ use capex::cli::failure::{Exit, Failure};
 
 use crate::daemon::{Daemon, until, until_or};
 use crate::market::{
-    Coins, all_settled, balance, buy, cancel, certificates, meet, picture, provider_and_buyer,
-    sell, soon,
+    BUYER_STATES, Coins, SELLER_STATES, all_settled, balance, buy, cancel, certificates, meet,
+    picture, provider_and_buyer, sell, soon,
 };
 use crate::world::World;
 
@@ -30,29 +30,6 @@ const MATCHING: Duration = Duration::from_secs(6);
 const BIDDING: Duration = Duration::from_secs(30);
 /// A state that is passed too quickly to be seen does not hold up the round.
 const SEEING: Duration = Duration::from_secs(8);
-/// The states of the buyer and of the seller, in order.
-const BUYER: [&str; 9] = [
-    "draft",
-    "terms_signed",
-    "locked",
-    "funding",
-    "fund_built",
-    "fund_sent",
-    "fund_confirmed",
-    "preimage_known",
-    "active",
-];
-const SELLER: [&str; 8] = [
-    "offered",
-    "terms_signed",
-    "lock_granted",
-    "fund_seen",
-    "fund_final",
-    "claim_sent",
-    "claimed",
-    "settled",
-];
-
 /// When a party is killed.
 #[derive(Debug, Clone, Copy)]
 enum Moment {
@@ -91,7 +68,8 @@ fn rounds(count: usize, seed: u64) -> Vec<Round> {
     };
     let mut all = Vec::new();
     while all.len() < count {
-        let mut points = [states(Side::Buy, &BUYER), states(Side::Sell, &SELLER)].concat();
+        let mut points =
+            [states(Side::Buy, &BUYER_STATES), states(Side::Sell, &SELLER_STATES)].concat();
         for index in 0..points.len() {
             let victim = if index % 2 == 0 { Side::Buy } else { Side::Sell };
             let after = Duration::from_millis(draw(&mut random) % 5000);
@@ -202,7 +180,8 @@ fn play_round(provider: &mut Daemon, buyer: &mut Daemon, round: &Round) -> Vec<S
     match round.moment {
         Moment::After(delay) => std::thread::sleep(delay),
         Moment::State(state) => {
-            let names: &[&str] = if round.victim == Side::Buy { &BUYER } else { &SELLER };
+            let names: &[&str] =
+                if round.victim == Side::Buy { &BUYER_STATES } else { &SELLER_STATES };
             let place = |state: &str| names.iter().position(|name| *name == state);
             let victim = if round.victim == Side::Buy { &*buyer } else { &*provider };
             until(state, SEEING, || {

@@ -22,6 +22,30 @@ const BID_MSAT: u64 = 900_000;
 const BUYER_ENDS: [&str; 4] = ["active", "cancelled", "refunded", "aborted"];
 const SELLER_ENDS: [&str; 2] = ["settled", "released"];
 
+/// The states of the buyer's side of a trade, in order.
+pub(crate) const BUYER_STATES: [&str; 9] = [
+    "draft",
+    "terms_signed",
+    "locked",
+    "funding",
+    "fund_built",
+    "fund_sent",
+    "fund_confirmed",
+    "preimage_known",
+    "active",
+];
+/// Those of the seller's side.
+pub(crate) const SELLER_STATES: [&str; 8] = [
+    "offered",
+    "terms_signed",
+    "lock_granted",
+    "fund_seen",
+    "fund_final",
+    "claim_sent",
+    "claimed",
+    "settled",
+];
+
 /// Coins from the faucet, confirmed.
 pub(crate) fn fund(daemon: &Daemon) {
     let body = FundWallet { amount_sat: FUNDS_SAT };

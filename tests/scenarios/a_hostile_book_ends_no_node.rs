@@ -1,16 +1,16 @@
 use std::sync::Arc;
 
-use super::kit::{ask, assert_sound, bid, bought, devnet, place, rest, story, window, world};
+use super::kit::{
+    ask, assert_sound, bid, bought, devnet, place, rest, story, window, worked, world,
+};
 use capex::sim::{Links, NodeId, World};
-use capex_core::admission::has_work;
 use capex_core::bundle::pack;
 use capex_core::engine::kernel::Table;
 use capex_core::engine::{Keys, Topic, Verdict};
 use capex_core::epoch::{EpochResult, epoch_at, opens_at_ms};
 use capex_core::limits::{HORIZON_SLOTS, ORDERS_PER_OWNER_BOOK, RECORD_MAX_BYTES};
-use capex_core::order::{Alternative, Mode, Order, Side, Source};
+use capex_core::order::{Alternative, Order, Side};
 use capex_core::units::Window;
-use capex_core::wire::{VERSION, object_id};
 
 const BIDS: u32 = HORIZON_SLOTS;
 const ASKS: u32 = 150;
@@ -28,30 +28,17 @@ fn hostile_book(epoch: u64) -> Vec<(Keys, Vec<u8>)> {
             Some(_) => (Side::Sell, 1, horizon),
         };
         let is_bid = side == Side::Buy;
-        let mut order = Order {
-            v: VERSION,
-            epoch,
+        let order = Order {
             side,
-            owner: keys.public(),
             nonce: number.into(),
             alts: vec![Alternative { class: 2, limit_msat: if is_bid { 2 } else { 1 } }],
             qty,
-            min_qty: 1,
-            mode: Mode::Sticky,
             window,
             slots: is_bid.into(),
-            features: 0,
-            allow: Vec::new(),
-            deny: Vec::new(),
             min_run: (!is_bid).into(),
-            source: Source::Primary,
-            created_ms: 0,
-            backing: None,
-            pow_nonce: 0,
+            ..Order::sample(keys.public(), epoch)
         };
-        while !has_work(&object_id(&order, params.magic), params.pow_bits) {
-            order.pow_nonce += 1;
-        }
+        let order = worked(order, true);
         let bytes = pack(&[keys.sign(order, &params)]).concat();
         (keys, bytes)
     });

@@ -1,40 +1,23 @@
 use super::kit::{
-    ask, assert_sound, bid, bought, devnet, place, rest, story, trades, window, world,
+    ask, assert_sound, bid, bought, devnet, place, rest, story, trades, window, worked, world,
 };
 use capex::sim::Links;
-use capex_core::admission::has_work;
 use capex_core::bundle::pack;
 use capex_core::engine::{Keys, Topic, Verdict};
 use capex_core::epoch::{computed_at_ms, epoch_at};
-use capex_core::order::{Alternative, Mode, Order, Side, Source};
-use capex_core::wire::{VERSION, object_id};
+use capex_core::order::{Alternative, Order};
 
 fn strangers_bid(epoch: u64) -> (Keys, Vec<u8>) {
     let (params, keys) = (devnet(), Keys::new([9; 32], [9; 32]));
-    let mut order = Order {
-        v: VERSION,
-        epoch,
-        side: Side::Buy,
-        owner: keys.public(),
-        nonce: 1,
+    let order = Order {
         alts: vec![Alternative { class: 1, limit_msat: 2_000_000 }],
         qty: 2,
         min_qty: 2,
-        mode: Mode::Sticky,
         window: window(8, 14),
         slots: 3,
-        features: 0,
-        allow: Vec::new(),
-        deny: Vec::new(),
-        min_run: 0,
-        source: Source::Primary,
-        created_ms: 0,
-        backing: None,
-        pow_nonce: 0,
+        ..Order::sample(keys.public(), epoch)
     };
-    while !has_work(&object_id(&order, params.magic), params.pow_bits) {
-        order.pow_nonce += 1;
-    }
+    let order = worked(order, true);
     let bytes = pack(&[keys.sign(order, &params)]).concat();
     (keys, bytes)
 }

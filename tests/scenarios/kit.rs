@@ -1,14 +1,16 @@
 //! Orders, worlds and questions that every story needs.
 
 use capex::sim::{BEGIN_MS, Links, NodeId, Setup, World};
+use capex_core::admission::has_work;
 use capex_core::engine::Done;
 use capex_core::engine::market::{MarketCommand, OrderSpec, TimeInForce};
 use capex_core::engine::trades::{Role, TradeView};
 use capex_core::ids::CertId;
-use capex_core::order::{Alternative, Mode, Side};
+use capex_core::order::{Alternative, Mode, Order, Side};
 use capex_core::params::{ChainParams, Params, Profile};
 use capex_core::settlement::fees::FeeLimit;
 use capex_core::units::Window;
+use capex_core::wire::object_id;
 
 /// Coins of each node, sat.
 pub(super) const COINS_SAT: u64 = 400_000;
@@ -85,6 +87,15 @@ pub(super) fn ask(class: u16, limit_sat: u64, qty: u32, window: Window) -> Order
 
 pub(super) fn bid(class: u16, limit_sat: u64, qty: u32, window: Window, slots: u16) -> OrderSpec {
     order(Side::Buy, class, limit_sat, qty, window, slots)
+}
+
+/// Searches a nonce with which an order has the work that the devnet wants, or has it not.
+pub(super) fn worked(mut order: Order, enough: bool) -> Order {
+    let params = devnet();
+    while has_work(&object_id(&order, params.magic), params.pow_bits) != enough {
+        order.pow_nonce += 1;
+    }
+    order
 }
 
 pub(super) fn place(world: &mut World, node: NodeId, spec: OrderSpec) {

@@ -1,6 +1,5 @@
-use super::kit::{assert_sound, devnet, pair, reach, rest, window};
+use super::kit::{assert_sound, devnet, pair, reach, rest, window, worked};
 use capex::sim::World;
-use capex_core::admission::has_work;
 use capex_core::certificate::objects::Gift;
 use capex_core::engine::contacts::Contact;
 use capex_core::engine::messages::{SettleReply, SettleRequest};
@@ -12,10 +11,10 @@ use capex_core::epoch::{Root, epoch_at};
 use capex_core::ids::{CertId, Key, TermsHash};
 use capex_core::lease::objects::LeaseReply;
 use capex_core::limits::{GOSSIP_MAX_BYTES, LEASE_MAX_BYTES, SETTLE_MAX_BYTES, SYNC_MAX_BYTES};
-use capex_core::order::{Alternative, Mode, Order, Side, Source};
+use capex_core::order::{Alternative, Order};
 use capex_core::params::Params;
 use capex_core::settlement::objects::LockGrant;
-use capex_core::wire::{Envelope, Object, VERSION, decode_record, encode, object_id};
+use capex_core::wire::{Envelope, Object, VERSION, decode_record, encode};
 
 fn stranger() -> Keys {
     Keys::new([9; 32], [9; 32])
@@ -28,35 +27,11 @@ fn elsewhere() -> Params {
 /// A bid that this network would take, but for what a test does to it.
 fn order(epoch: u64) -> Order {
     Order {
-        v: VERSION,
-        epoch,
-        side: Side::Buy,
-        owner: stranger().public(),
-        nonce: 1,
         alts: vec![Alternative { class: 1, limit_msat: 1_000_000 }],
-        qty: 1,
-        min_qty: 1,
-        mode: Mode::Sticky,
         window: window(30, 40),
         slots: 3,
-        features: 0,
-        allow: Vec::new(),
-        deny: Vec::new(),
-        min_run: 0,
-        source: Source::Primary,
-        created_ms: 0,
-        backing: None,
-        pow_nonce: 0,
+        ..Order::sample(stranger().public(), epoch)
     }
-}
-
-/// Searches a nonce under this network's magic with, or without, the work that it wants.
-fn worked(mut order: Order, enough: bool) -> Order {
-    let params = devnet();
-    while has_work(&object_id(&order, params.magic), params.pow_bits) != enough {
-        order.pow_nonce += 1;
-    }
-    order
 }
 
 fn signed<T: Object>(object: T, params: &Params) -> Envelope {

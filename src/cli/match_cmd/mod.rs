@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use thiserror::Error;
 
 use super::sanitise;
-use crate::api::{ErrorBody, ErrorFields};
+use crate::api::ErrorBody;
 use capex_core::matching::{self, Algorithm, Instance, Outcome};
 use capex_core::reason;
 use capex_core::reasons::{Exit, Reason};
@@ -73,7 +73,7 @@ impl Failure {
         let (reason, message) = (self.reason(), self.to_string());
         if json {
             let (code, hint) = (reason.code().to_owned(), reason.hint().map(str::to_owned));
-            let body = ErrorBody { error: ErrorFields { code, message, hint } };
+            let body = ErrorBody::new(code, message, hint);
             return sanitise::json(&json!(body).to_string());
         }
         let hint = reason.hint().map(|hint| format!("\n  hint: {hint}")).unwrap_or_default();

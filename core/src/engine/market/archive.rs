@@ -265,9 +265,7 @@ mod tests {
     use crate::epoch::parts::{PRICES_PER_PART, ROWS_PER_PART};
     use crate::ids::{Key, StandingId, TradeId};
     use crate::limits::RECORD_MAX_BYTES;
-    use crate::order::{Alternative, Mode, Side, Source};
     use crate::settlement::objects::Row;
-    use crate::units::Window;
     use crate::wire::{VERSION, sign};
 
     /// A result of the longest rows that there are.
@@ -305,27 +303,8 @@ mod tests {
         for nonce in 0..orders as u64 {
             // So many per owner are kept.
             let key = SigningKey::from_bytes(&[nonce as u8 / 32 + 1; 32]);
-            let order = Order {
-                v: VERSION,
-                epoch,
-                side: Side::Buy,
-                owner: Key(key.verifying_key().to_bytes()),
-                nonce,
-                alts: vec![Alternative { class: 1, limit_msat: 5 }],
-                qty: 1,
-                min_qty: 1,
-                mode: Mode::Sticky,
-                window: Window { start: 1, end: 9 },
-                slots: 1,
-                features: 0,
-                allow: Vec::new(),
-                deny: Vec::new(),
-                min_run: 0,
-                source: Source::Primary,
-                created_ms: 0,
-                backing: None,
-                pow_nonce: 0,
-            };
+            let owner = Key(key.verifying_key().to_bytes());
+            let order = Order { nonce, ..Order::sample(owner, epoch) };
             set.insert(sign(order, MAGIC, &key));
         }
         set
