@@ -24,10 +24,9 @@ use std::thread;
 use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, Zeroizing};
 
-use crate::node::config::{IDENTITY_FILE, SEED_FILE};
 use crate::store::{
-    self, Meta, Password, SealError, Sealer, SecretError, Store, StoreError, create_secret,
-    is_open_secret, load_secret, replace_private, unseal,
+    self, IDENTITY_FILE, Meta, Password, SEED_FILE, SealError, Sealer, SecretError, Store,
+    StoreError, create_secret, is_open_secret, load_secret, replace_private, unseal,
 };
 use crate::wallet::{FUND_TABLE, HISTORY_TABLE, Seed};
 use capex_core::engine::kernel::{Record, RecordTooLarge, Table};

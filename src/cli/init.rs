@@ -3,7 +3,7 @@
 
 use std::fs::OpenOptions;
 use std::io::{ErrorKind, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -11,11 +11,12 @@ use serde::Serialize;
 use super::Context;
 use super::failure::Failure;
 use super::output::{Page, typed};
-use super::seed::{self, Restored};
+use super::places::Places;
+use super::seed::{self, Restored, make_private_dir};
 use super::time::Moment;
 use crate::definitions;
-use crate::node::config::{self, ChainConfig, Config, ConfigError, Overrides, SEED_FILE};
-use crate::store::Password;
+use crate::node::config::{self, ChainConfig, Config, ConfigError, Overrides};
+use crate::store::{Password, SEED_FILE};
 use capex_core::reason;
 
 /// Flags of `init`.
@@ -26,18 +27,8 @@ use capex_core::reason;
 
 Next: capex up")]
 pub struct Flags {
-    /// RPC address of the chain source
-    #[arg(long, value_name = "URL")]
-    pub chain_url: Option<String>,
-    /// Cookie file of the chain source
-    #[arg(long, value_name = "FILE")]
-    pub chain_cookie: Option<PathBuf>,
-    /// Loopback address of the HTTP API
-    #[arg(long, value_name = "ADDR")]
-    pub api_listen: Option<String>,
-    /// Peer to stay connected to, a multiaddr with /p2p/<id>
-    #[arg(long, value_name = "ADDR")]
-    pub peer: Vec<String>,
+    #[command(flatten)]
+    pub places: Places,
     /// File with the words of a wallet to restore, readable by its owner alone
     #[arg(long, value_name = "FILE")]
     pub restore_words: Option<PathBuf>,
@@ -69,27 +60,23 @@ struct Made {
 /// # Errors
 /// There is one, or a value is wrong; nothing is written then.
 pub fn run(flags: &Flags, context: &mut Context<'_>) -> Result<(), Failure> {
-    let overrides = Overrides {
+    let overrides = flags.places.over(Overrides {
         // Read nothing: what is written must not depend on the file that it replaces.
         config: Some(PathBuf::from("/dev/null")),
-        chain_url: flags.chain_url.clone(),
-        chain_cookie: flags.chain_cookie.as_ref().map(|path| path.to_string_lossy().into_owned()),
-        api_listen: flags.api_listen.clone(),
-        peers: flags.peer.clone(),
         ..context.overrides()
-    };
+    });
     let (path, _) = config::file_path(&context.overrides(), context.env)?;
     let checked = match Config::load(&overrides, context.env) {
         Err(ConfigError::MainnetRefused { .. }) => return Err(no_mainnet(&path)),
         other => other?,
     };
-    let chain = named_chain(flags, &checked);
+    let chain = named_chain(&flags.places, &checked);
     let password = flags.password_file.as_deref().map(Password::read).transpose()?;
     let text = config::template(
         &checked.params.name,
         chain.as_ref(),
-        flags.api_listen.as_deref(),
-        &flags.peer,
+        flags.places.api_listen.as_deref(),
+        &flags.places.peer,
     );
     let restored = flags.restore_words.as_ref();
     let restored =
@@ -138,8 +125,8 @@ fn no_mainnet(path: &Path) -> Failure {
 }
 
 /// A source that was named, or the devchain: others follow Bitcoin Core's defaults.
-fn named_chain(flags: &Flags, checked: &Config) -> Option<ChainConfig> {
-    let named = flags.chain_url.is_some() || flags.chain_cookie.is_some();
+fn named_chain(places: &Places, checked: &Config) -> Option<ChainConfig> {
+    let named = places.chain_url.is_some() || places.chain_cookie.is_some();
     (named || checked.params.name == definitions::DEVNET).then(|| ChainConfig {
         url: checked.chain.url.clone(),
         // In the file, a relative path would begin where the file is.
@@ -164,10 +151,4 @@ fn write_new(path: &Path, text: &str, force: bool) -> Result<(), Failure> {
         _ => Failure::file(path, &error),
     })?;
     file.write_all(text.as_bytes()).map_err(|error| Failure::file(path, &error))
-}
-
-pub(super) fn make_private_dir(dir: &Path) -> Result<(), Failure> {
-    let mut builder = std::fs::DirBuilder::new();
-    builder.recursive(true).mode(0o700);
-    builder.create(dir).map_err(|error| Failure::file(dir, &error))
 }

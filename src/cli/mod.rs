@@ -31,6 +31,7 @@ pub mod order_flags;
 pub mod output;
 pub mod paging;
 pub mod peer;
+pub mod places;
 pub mod preview;
 pub mod psbt;
 pub mod quote;

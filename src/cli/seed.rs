@@ -1,5 +1,6 @@
 //! `capex wallet words|encrypt|decrypt|restore`: the files of keys, whether a daemon runs or not.
 
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -10,8 +11,10 @@ use super::failure::Failure;
 use super::output::Page;
 use super::time::{Moment, utc};
 use crate::clock::now_ms;
-use crate::node::config::{IDENTITY_FILE, SEED_FILE};
-use crate::store::{Password, Sealer, SecretError, is_open_secret, load_secret, replace_secret};
+use crate::store::{
+    IDENTITY_FILE, Password, SEED_FILE, Sealer, SecretError, is_open_secret, load_secret,
+    replace_secret,
+};
 use crate::wallet::Seed;
 use capex_core::reason;
 
@@ -205,11 +208,18 @@ pub fn made(path: &Path, from: Option<&Restored>) -> Result<Option<Seed>, Failur
 /// The system refuses.
 pub fn put(seed: &Seed, path: &Path, password: Option<&Password>) -> Result<(), Failure> {
     if let Some(dir) = path.parent() {
-        super::init::make_private_dir(dir)?;
+        make_private_dir(dir)?;
     }
     let sealer = password.map(Sealer::new).transpose();
     let sealer = sealer.map_err(|error| Failure::file(path, &std::io::Error::other(error)))?;
     Ok(seed.create(path, sealer.as_ref())?)
+}
+
+/// Makes a directory that only its owner may enter.
+pub(super) fn make_private_dir(dir: &Path) -> Result<(), Failure> {
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true).mode(0o700);
+    builder.create(dir).map_err(|error| Failure::file(dir, &error))
 }
 
 fn kept(kept: Kept, context: &mut Context<'_>) -> Result<(), Failure> {

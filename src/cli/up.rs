@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 
 use super::failure::Failure;
 use super::output::Page;
+use super::places::Places;
 use super::{Context, log};
 use crate::api::endpoints;
 use crate::api::types::Endpoints;
@@ -28,21 +29,11 @@ const STRAGGLERS: Duration = Duration::from_millis(500);
 
 Next: capex status")]
 pub struct Flags {
-    /// RPC address of the chain source
-    #[arg(long, value_name = "URL")]
-    pub chain_url: Option<String>,
-    /// Cookie file of the chain source
-    #[arg(long, value_name = "FILE")]
-    pub chain_cookie: Option<PathBuf>,
+    #[command(flatten)]
+    pub places: Places,
     /// Multiaddr to listen on
     #[arg(long, value_name = "ADDR")]
     pub listen: Vec<String>,
-    /// Peer to stay connected to, a multiaddr with /p2p/<id>
-    #[arg(long, value_name = "ADDR")]
-    pub peer: Vec<String>,
-    /// Loopback address of the HTTP API
-    #[arg(long, value_name = "ADDR")]
-    pub api_listen: Option<String>,
     /// File with the password of a sealed seed, readable by its owner alone
     #[arg(long, value_name = "FILE")]
     pub password_file: Option<PathBuf>,
@@ -62,17 +53,13 @@ pub struct Flags {
 /// # Errors
 /// The configuration, or what stopped the node.
 pub fn run(flags: &Flags, context: &mut Context<'_>) -> Result<(), Failure> {
-    let overrides = Overrides {
-        chain_url: flags.chain_url.clone(),
-        chain_cookie: flags.chain_cookie.as_ref().map(|path| path.to_string_lossy().into_owned()),
+    let overrides = flags.places.over(Overrides {
         listen: flags.listen.clone(),
-        peers: flags.peer.clone(),
-        api_listen: flags.api_listen.clone(),
         allow_overcommit: flags.allow_overcommit,
         log: flags.log.clone(),
         password_file: flags.password_file.as_ref().map(|path| path.to_string_lossy().into_owned()),
         ..context.overrides()
-    };
+    });
     let config = Config::load(&overrides, context.env)?;
     let log = log::start(&config.log)?;
     let runtime = runtime()?;

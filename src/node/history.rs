@@ -6,13 +6,14 @@ use bitcoin::secp256k1::{All, Secp256k1};
 
 use crate::api::types::EpochHead;
 use crate::api::{ApiError, Listed, Page, Place, Prefix};
-use crate::node::offload::EpochStudy;
 use crate::store::{Row, Store, StoreError};
+use capex_core::book::OrderSet;
 use capex_core::engine::Unreadable;
 use capex_core::engine::kernel::{Record, Table};
 use capex_core::engine::market::archive::read_epoch;
 use capex_core::engine::market::records::EpochV1;
 use capex_core::engine::trades::{PAST_KEPT, PastTradeV1, TradeView, past_key_prefix};
+use capex_core::epoch::EpochResult;
 use capex_core::ids::{TradeId, to_hex};
 use capex_core::limits::EPOCHS_IN_MEMORY;
 use capex_core::params::Params;
@@ -132,36 +133,30 @@ pub(super) fn epochs(store: &Store, page: Page) -> Result<Listed<EpochHead>, Api
     Ok(page.cut(rows.into_iter().map(head).collect::<Result<Vec<_>, ApiError>>()?))
 }
 
-/// A computed epoch that is in the store only.
-pub(super) struct PastEpoch {
-    pub(super) store: Arc<Store>,
-    pub(super) params: Params,
-    pub(super) epoch: u64,
-}
-
-impl PastEpoch {
-    /// Reads it. Takes long with many orders, so not in the loop.
-    ///
-    /// # Errors
-    /// The store cannot be read, or has forgotten it meanwhile.
-    pub(super) fn open(self) -> Result<EpochStudy, ApiError> {
-        let key = self.epoch.to_be_bytes();
-        let head = self.store.get(Table::Epoch.number(), &key).map_err(|error| failed(&error))?;
-        let mut records: Vec<Record> = head
-            .map(|value| record(Table::Epoch.number(), (key.to_vec(), value)))
-            .into_iter()
-            .collect();
-        for table in [Table::EpochPart, Table::EpochOrders, Table::Order].map(Table::number) {
-            let rows = self.store.scan_prefix(table, &key).map_err(|error| failed(&error))?;
-            records.extend(rows.into_iter().map(|row| record(table, row)));
-        }
-        let found = read_epoch(&records, self.params.magic)
-            .map_err(|error| unreadable(&error))?
-            .ok_or_else(|| epoch_not_found("this node has no result of that epoch"))?;
-        // Roots are kept as long as an epoch is in memory.
-        let roots = Vec::new();
-        Ok(EpochStudy { params: self.params, set: found.set, result: found.result, roots })
+/// Orders and result of a computed epoch that is in the store only. Takes long with many orders,
+/// so not in the loop.
+///
+/// # Errors
+/// The store cannot be read, or has forgotten it meanwhile.
+pub(super) fn epoch(
+    store: &Store,
+    params: &Params,
+    epoch: u64,
+) -> Result<(Arc<OrderSet>, Arc<EpochResult>), ApiError> {
+    let key = epoch.to_be_bytes();
+    let head = store.get(Table::Epoch.number(), &key).map_err(|error| failed(&error))?;
+    let mut records: Vec<Record> = head
+        .map(|value| record(Table::Epoch.number(), (key.to_vec(), value)))
+        .into_iter()
+        .collect();
+    for table in [Table::EpochPart, Table::EpochOrders, Table::Order].map(Table::number) {
+        let rows = store.scan_prefix(table, &key).map_err(|error| failed(&error))?;
+        records.extend(rows.into_iter().map(|row| record(table, row)));
     }
+    let found = read_epoch(&records, params.magic)
+        .map_err(|error| unreadable(&error))?
+        .ok_or_else(|| epoch_not_found("this node has no result of that epoch"))?;
+    Ok((found.set, found.result))
 }
 
 /// The answer where an epoch is neither in memory nor in the store.

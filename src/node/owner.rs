@@ -99,9 +99,11 @@ mod tests {
 
     use super::*;
     use crate::node::NodeError;
-    use crate::node::config::{Config, IDENTITY_FILE, Overrides, SEED_FILE};
+    use crate::node::config::{Config, Overrides};
     use crate::node::startup::open_datadir;
-    use crate::store::{Password, Sealer, create_private, is_open_secret, replace_secret};
+    use crate::store::{
+        IDENTITY_FILE, Password, SEED_FILE, Sealer, create_private, is_open_secret, replace_secret,
+    };
     use crate::wallet::Seed;
 
     fn config(dir: &Path) -> Config {

@@ -13,7 +13,7 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use super::beside::Beside;
 use super::chain_task::{ChainHandle, ChainTasks};
-use super::config::{Config, IDENTITY_FILE, PayoutTo, SEED_FILE};
+use super::config::{Config, PayoutTo};
 use super::lease_client::HeldFiles;
 use super::lease_host::LeaseHost;
 use super::owner::{Owner, OwnerError};
@@ -31,7 +31,7 @@ use crate::clock::now_ms;
 use crate::driver::{Driver, PayTo};
 use crate::executor::inventory::{self, Demand, HostCapacity};
 use crate::executor::{EVENT_QUEUE, Manager};
-use crate::store::{self, Meta, Password, Store, load_or_create_secret};
+use crate::store::{self, IDENTITY_FILE, Meta, Password, SEED_FILE, Store, load_or_create_secret};
 use crate::wallet::{self, RESTORE_GAP, Wallet, WalletError};
 use capex_core::engine::{Engine, Keys, Protocol, Record, Topic};
 use capex_core::limits::{LEASE_MAX_BYTES, SETTLE_MAX_BYTES, SYNC_MAX_BYTES};

@@ -54,7 +54,9 @@ pub use lock::holder;
 pub use record::{MAX_FRAME_BYTES, Row, erase, upsert};
 pub use schema::{Meta, RESERVED_TABLE, SCHEMA_VERSION};
 pub use seal::{Password, SealError, Sealer, unseal};
-pub use secret::{SecretError, create_private, read_private, replace_private};
+pub use secret::{
+    IDENTITY_FILE, SEED_FILE, SecretError, create_private, read_private, replace_private,
+};
 
 use index::{Index, record_bytes};
 use journal::Journal;

@@ -7,6 +7,11 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
+/// Identity of the node in a data directory.
+pub const IDENTITY_FILE: &str = "identity.key";
+/// Seed of the wallet in a data directory.
+pub const SEED_FILE: &str = "wallet.seed";
+
 /// Why there is no secret.
 #[derive(Debug, thiserror::Error)]
 pub enum SecretError {

@@ -47,10 +47,6 @@ use file::FileConfig;
 use layers::{FileText, Names, Origin, Sourced, pick, pick_list};
 use toml::Spanned;
 
-/// Identity of the node in a data directory.
-pub const IDENTITY_FILE: &str = "identity.key";
-/// Seed of the wallet in a data directory.
-pub const SEED_FILE: &str = "wallet.seed";
 /// Where `capex devchain` listens by default.
 pub const DEVCHAIN_LISTEN: &str = "127.0.0.1:18543";
 /// How the names of all variables begin.

@@ -7,6 +7,8 @@ use crate::api::types::{
     Epoch, EpochCheck, EpochDifference, EpochRow, SeenRoot, SlotPrice, book_json, slot_range,
 };
 use crate::api::{ApiError, EpochFile, EpochInput};
+use crate::node::history;
+use crate::store::Store;
 use capex_core::book::{OrderSet, instance};
 use capex_core::epoch::EpochResult;
 use capex_core::epoch::audit::{Depth, audit};
@@ -21,6 +23,25 @@ pub(in crate::node) struct EpochStudy {
     pub(in crate::node) result: Arc<EpochResult>,
     /// Roots that were heard, one for each signer.
     pub(in crate::node) roots: Vec<[u8; 32]>,
+}
+
+/// A computed epoch that is in the store only.
+pub(in crate::node) struct PastEpoch {
+    pub(in crate::node) store: Arc<Store>,
+    pub(in crate::node) params: Params,
+    pub(in crate::node) epoch: u64,
+}
+
+impl PastEpoch {
+    /// Reads it.
+    ///
+    /// # Errors
+    /// The store cannot be read, or has forgotten it meanwhile.
+    pub(super) fn open(self) -> Result<EpochStudy, ApiError> {
+        let (set, result) = history::epoch(&self.store, &self.params, self.epoch)?;
+        // Roots are kept as long as an epoch is in memory.
+        Ok(EpochStudy { params: self.params, set, result, roots: Vec::new() })
+    }
 }
 
 impl EpochStudy {

@@ -10,12 +10,11 @@ use std::sync::Arc;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use tokio::sync::{Semaphore, oneshot};
 
-use super::history::PastEpoch;
 use crate::api::{Answer, ApiError};
 use capex_core::book::{OrderSet, instance};
 use capex_core::reason;
 
-pub(super) use epoch::{EpochStudy, prices, shown};
+pub(super) use epoch::{EpochStudy, PastEpoch, prices, shown};
 pub(super) use explanation::{ExplainStudy, class_name, feature_names};
 pub(super) use quote::QuoteStudy;
 
