@@ -383,6 +383,20 @@ fn named(code: &str) -> Vec<String> {
     all
 }
 
+/// All changes of state enter by `handle`, and `poll_effect` hands out what follows.
+#[test]
+fn an_engine_is_changed_by_its_inputs_alone() {
+    let mut doors = Vec::new();
+    for file in ["mod.rs", "queries.rs", "router.rs"] {
+        let text = fs::read_to_string(root().join("core/src/engine").join(file)).unwrap();
+        let text = code(&text);
+        let open = text.split("    pub fn ").skip(1);
+        let changes = open.filter(|rest| rest.split(')').next().unwrap().contains("&mut self"));
+        doors.extend(changes.map(|rest| rest.split('(').next().unwrap().to_owned()));
+    }
+    assert_eq!(doors, ["handle", "poll_effect"]);
+}
+
 /// Sources whose names other crates' tests use: instruments, in the program because a test of
 /// a whole node needs them.
 const INSTRUMENTS: [(&str, &str); 3] = [

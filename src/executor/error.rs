@@ -55,7 +55,7 @@ pub enum ExecutorError {
     /// The name is not a result of this lease, or no regular file was left there.
     #[error("no such result")]
     NoResult,
-    /// The self-test failed: nothing of this back end may be offered.
+    /// The self-test failed: nobody should offer anything of this back end.
     #[error("self-test: {0}")]
     SelfTest(String),
     /// The host failed.

@@ -1,4 +1,5 @@
-//! What goes into the engine and what comes out. Nothing else crosses.
+//! What goes into the engine and what comes out: nothing else changes it, and nothing else makes
+//! anything happen. What it knows can be read at any time.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

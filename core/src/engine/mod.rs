@@ -1,8 +1,8 @@
 //! The engine: composes the domain behind one `handle`.
 //!
-//! It never fails and never blocks: bad input becomes a verdict or a refusal, consequences
-//! become effects. It owns its signing keys and draws no randomness. Every input may
-//! arrive twice.
+//! It never fails and never waits: bad input becomes a verdict or a refusal, consequences become
+//! effects, and so does work that takes long. It owns its signing keys and draws no randomness.
+//! Every input may arrive twice.
 
 pub mod certificates;
 pub mod contacts;
@@ -85,7 +85,7 @@ impl Engine {
         }
     }
 
-    /// Applies one input. Never blocks, never fails. After an [`Effect::Halt`] it does nothing.
+    /// Applies one input. Never waits, never fails. After an [`Effect::Halt`] it does nothing.
     pub fn handle(&mut self, now_ms: TimeMs, input: Input) {
         if self.is_halted {
             return;
