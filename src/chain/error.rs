@@ -12,7 +12,7 @@ pub enum ChainError {
     #[error("chain source unreachable: {0}")]
     Unreachable(String),
     /// The server does not accept our cookie, or the cookie cannot be read.
-    #[error("chain source refuses our credentials: {0}")]
+    #[error("no access to the chain source: {0}")]
     Unauthorized(String),
     /// The server is starting and answers nothing yet.
     #[error("chain source is warming up: {0}")]

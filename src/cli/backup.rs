@@ -154,7 +154,7 @@ fn restore(from: &Path, password: &Password, context: &mut Context<'_>) -> Resul
         if restored.is_opened {
             page.line("Keys that were sealed lie open here: capex wallet encrypt");
         }
-        page.line("Next: capex up");
+        page.next("up");
     })
 }
 

@@ -61,7 +61,7 @@ use capex_core::reason;
 use client::Client;
 use failure::{Exit, Failure};
 use match_cmd::Plot;
-use output::{Io, Page};
+use output::{Io, Page, typed};
 
 /// Sell, buy, hold and redeem blocks of compute, settled in bitcoin.
 #[derive(Debug, Parser)]
@@ -138,7 +138,7 @@ pub enum Command {
     /// Wallet: balance, coins, history, address, send, bump, words, encrypt
     #[command(subcommand)]
     Wallet(wallet::Noun),
-    /// Peers: list, add
+    /// Peers: list, show, add, forgive
     #[command(subcommand)]
     Peer(peer::Noun),
     /// Match a file of orders, without a node
@@ -238,8 +238,22 @@ impl Context<'_> {
         // A directory that is named needs no configuration file to be understood.
         match settings::datadir_named(&self.overrides(), self.env)? {
             Some(named) => Client::open(&named.value),
-            None => Client::open(&self.config()?.datadir),
+            // Named by nobody, the directory would keep its configuration in another place.
+            None => Client::open(&self.config()?.datadir).map_err(|failure| {
+                let is_absent = failure.code == reason!("daemon.unreachable").code();
+                let hint = format!("start it with `capex up{}`", self.flags());
+                if is_absent { failure.with_hint(hint) } else { failure }
+            }),
         }
+    }
+
+    /// The global flags that say which node is meant, as they stand behind a command.
+    fn flags(&self) -> String {
+        let Global { network, datadir, config, .. } = &self.global;
+        let network = network.as_ref().map(|name| format!(" --network {name}"));
+        let datadir = datadir.as_ref().map(|path| format!(" --datadir {}", typed(path)));
+        let config = config.as_ref().map(|path| format!(" --config {}", typed(path)));
+        [network, datadir, config].into_iter().flatten().collect()
     }
 
     /// Shows a result: JSON or, for people, a page.
@@ -254,7 +268,7 @@ impl Context<'_> {
         if self.global.json {
             return self.io.json(value);
         }
-        let mut text = Page::default();
+        let mut text = Page::with_flags(self.flags());
         page(value, &mut text);
         self.io.page(&text)
     }

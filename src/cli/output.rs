@@ -111,12 +111,26 @@ fn to_json<T: Serialize>(value: &T) -> Result<String, Failure> {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Page {
     text: String,
+    /// Global flags that a next command needs as well.
+    flags: String,
 }
 
 /// Width of the names of [`Page::field`].
 const FIELD_WIDTH: usize = 14;
 
 impl Page {
+    /// A page for whoever gave these global flags, as they stand behind a command.
+    #[must_use]
+    pub fn with_flags(flags: String) -> Self {
+        Self { flags, ..Self::default() }
+    }
+
+    /// What to do next: a command without its `capex`.
+    pub fn next(&mut self, command: impl Display) -> &mut Self {
+        let line = format!("Next: capex {command}{}", self.flags);
+        self.line(line)
+    }
+
     /// A line.
     pub fn line(&mut self, text: impl Display) -> &mut Self {
         self.text += &sanitise::line(&text.to_string());

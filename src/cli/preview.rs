@@ -70,6 +70,6 @@ pub fn place(
     context.show(&placed, |placed, page| {
         page.field("order", &placed.order_id)
             .line("Firm for every epoch that it is signed for, until filled or cancelled.")
-            .line(format_args!("Next: capex order show {}", placed.order_id));
+            .next(format_args!("order show {}", placed.order_id));
     })
 }

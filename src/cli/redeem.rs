@@ -62,7 +62,7 @@ pub fn run(flags: &Flags, context: &mut Context<'_>) -> Result<(), Failure> {
         return context.show(&redeemed, |redeemed, page| {
             page.field("lease", &redeemed.lease_id)
                 .field("certificate", format_args!("{} is redeemed", redeemed.cert_id))
-                .line(format_args!("Next: capex lease show {}", redeemed.lease_id));
+                .next(format_args!("lease show {}", redeemed.lease_id));
         });
     };
     let ended = lease::wait(&client, &redeemed.lease_id, timeout)?;

@@ -292,7 +292,7 @@ fn send(flags: &Send, context: &mut Context<'_>) -> Result<(), Failure> {
     context.show(&sent, |sent, page| {
         page.field("to", &flags.to);
         show_payment(sent, page);
-        page.field("txid", &sent.txid).line(format_args!("Next: capex wallet bump {}", sent.txid));
+        page.field("txid", &sent.txid).next(format_args!("wallet bump {}", sent.txid));
     })
 }
 

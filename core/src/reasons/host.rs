@@ -64,8 +64,9 @@ pub(super) const FAMILIES: &[Family] = &[
         "chain.pruned": Failed, Local, "the chain source has pruned a block that the wallet needs",
             "let Bitcoin Core keep its blocks (prune=0, then -reindex), or name one in `chain.url` that has them";
         "chain.rpc": Unavailable, Nobody, "the chain source refused a call";
-        "chain.unauthorised": Unavailable, Local, "the chain source refuses our credentials",
-            "set `chain.cookie` in the configuration";
+        "chain.unauthorised": Unavailable, Local,
+            "the cookie of the chain source is missing, or it refuses it",
+            "start the chain source, or set `chain.cookie` in the configuration";
         "chain.unreachable": Unavailable, Nobody, "the chain source cannot be reached",
             "set `chain.url` in the configuration, or start the chain source";
         "chain.warming_up": Unavailable, Nobody, "the chain source is starting";
