@@ -49,3 +49,10 @@ fn what_depends_on_time_or_place_blames_nobody() {
         assert_eq!(Reason::find(code).map(Reason::blame), Some(Blame::Nobody), "{code}");
     }
 }
+
+#[test]
+fn key_aggregation_fails_by_its_codes() {
+    use capex_core::settlement::keyagg::KeyAggError::{Empty, Infinity, Scalar};
+    let codes = [Empty, Scalar, Infinity].map(|error| error.code());
+    assert_eq!(codes, ["keyagg.empty", "keyagg.scalar", "keyagg.infinity"]);
+}

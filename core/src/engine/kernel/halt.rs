@@ -55,3 +55,22 @@ impl Halt {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_process_is_named_by_where_it_listens() {
+        let told = |addrs: &[&str]| {
+            let addrs = addrs.iter().map(|addr| (*addr).to_owned()).collect();
+            let text = IdentityInUse { addrs }.to_string();
+            text.split_once("addresses are ").map(|(_, addrs)| addrs.to_owned())
+        };
+        assert_eq!(told(&[]).as_deref(), Some("unknown"));
+        assert_eq!(
+            told(&["/ip4/10.0.0.1/tcp/1", "/b"]).as_deref(),
+            Some("/ip4/10.0.0.1/tcp/1, /b")
+        );
+    }
+}
