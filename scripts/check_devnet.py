@@ -69,6 +69,7 @@ def check_trades(doc, keys):
         check(settlement["address"].startswith("bcrt1p"), "taproot address")
         check_tx(settlement["fund"], "fund")
         check_tx(settlement["claim"], "claim")
+        check(settlement["by_key"] == (settlement["claim"]["vsize"] == 111), "spent by both keys")
         is_hex(settlement["preimage"], "preimage")
         check(settlement["claim"]["height"] >= settlement["fund"]["height"], "claim after fund")
 

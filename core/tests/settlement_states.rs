@@ -154,8 +154,13 @@ fn is_large() -> bool {
 /// One trade: a normal test run affords one stop of any party.
 fn alone(is_one_node: bool) -> Bounds {
     let stops_in_all = if is_large() { u8::MAX } else { 1 };
-    let (stops, reorganisations, is_brisk) = (1, 1, false);
-    Bounds { trades: 1, is_one_node, stops, stops_in_all, reorganisations, is_brisk }
+    let (stops, reorganisations, quits, is_brisk) = (1, 1, false, false);
+    Bounds { trades: 1, is_one_node, quits, stops, stops_in_all, reorganisations, is_brisk }
+}
+
+/// The same, of sellers that ask for their buyer's key.
+fn quitting(is_one_node: bool) -> Bounds {
+    Bounds { quits: true, ..alone(is_one_node) }
 }
 
 /// Two trades: a normal test run affords no stop and no reorganisation, a large one either.
@@ -163,6 +168,7 @@ fn one_after_the_other(is_one_node: bool) -> Vec<Bounds> {
     let bounds = |stops, reorganisations| Bounds {
         trades: 2,
         is_one_node,
+        quits: false,
         stops,
         stops_in_all: stops,
         reorganisations,
@@ -179,6 +185,16 @@ fn a_sale_by_the_provider() {
 #[test]
 fn a_resale() {
     assert!(check("one trade, three nodes", alone(false)) > 100_000);
+}
+
+#[test]
+fn a_sale_by_the_provider_that_ends_by_the_buyers_key() {
+    assert!(check("one trade, two nodes, by key", quitting(true)) > 100_000);
+}
+
+#[test]
+fn a_resale_that_ends_by_the_buyers_key() {
+    assert!(check("one trade, three nodes, by key", quitting(false)) > 100_000);
 }
 
 #[test]

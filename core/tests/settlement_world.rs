@@ -9,6 +9,8 @@ mod chain;
 mod conduct;
 #[path = "settlement_world/deadlines.rs"]
 mod deadlines;
+#[path = "settlement_world/exit.rs"]
+mod exit;
 #[path = "settlement_world/facts.rs"]
 mod facts;
 #[path = "settlement_world/fees.rs"]
@@ -351,14 +353,14 @@ impl World {
     fn check_invariants(&self) {
         let spend = self.chain.contract_spend(&self.parties[BUYER]);
         let bought = self.events[BUYER].iter().any(|e| matches!(e, TradeEvent::Bought { .. }));
-        let claimed = matches!(spend, Some((_, SpendKind::Claim(_))));
+        let paid = matches!(spend, Some((_, SpendKind::Claim(_) | SpendKind::Taken)));
         let refunded = matches!(spend, Some((_, SpendKind::Refund)));
         assert!(!(bought && refunded), "the buyer has both certificate and coins");
         if self.state(BUYER) == "active" {
-            assert!(claimed, "activated without a claim");
+            assert!(paid, "activated without a payment");
         }
         if self.state(SELLER) == "settled" {
-            assert!(claimed);
+            assert!(paid);
         }
     }
 }

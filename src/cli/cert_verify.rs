@@ -11,6 +11,7 @@ use crate::api::types::{
     CertificateTransfer, SlotRange, TransferKind, UnitRanges, slot_range, unit_ranges,
 };
 use crate::definitions;
+use capex_core::certificate::Hop;
 use capex_core::certificate::file::{TEXT_MAX_BYTES, parse};
 use capex_core::certificate::verify::{self, TransferFact, VerifiedCertificate, verify};
 use capex_core::params::Params;
@@ -44,6 +45,9 @@ struct Report {
     signatures: &'static str,
     /// `unchecked`: the chain was not asked.
     payment: &'static str,
+    /// How each transfer was paid for: `spend`, of which the chain has to show that it stands;
+    /// `quittance`, the seller's own signature that it was; null for a gift.
+    paid_by: Vec<Option<&'static str>>,
     /// The provider's chain height at the last transfer: a later one may exist.
     current_as_of_height: Option<u32>,
 }
@@ -85,7 +89,16 @@ fn report(text: &str) -> Result<Report, (&'static str, String)> {
     let params = network(text)?;
     let certificate = parse(text, &params).map_err(|error| (error.code(), error.to_string()))?;
     let facts = verify(&certificate, &params).map_err(|error| (error.code(), error.to_string()))?;
-    Ok(facts_of(&facts, &params))
+    let paid_by = certificate.hops.iter().map(paid_by).collect();
+    Ok(Report { paid_by, ..facts_of(&facts, &params) })
+}
+
+fn paid_by(hop: &Hop) -> Option<&'static str> {
+    match hop {
+        Hop::Sale { transfer, .. } if transfer.quittance.is_some() => Some("quittance"),
+        Hop::Sale { .. } => Some("spend"),
+        Hop::Gift { .. } => None,
+    }
 }
 
 /// The network that the first line names; an unknown one is left to the parser to refuse.
@@ -110,6 +123,7 @@ fn facts_of(facts: &VerifiedCertificate, params: &Params) -> Report {
         transfers: facts.transfers.iter().map(transfer).collect(),
         signatures: "ok",
         payment: "unchecked",
+        paid_by: Vec::new(),
         current_as_of_height: (facts.seq > 0).then_some(facts.as_of_height),
     }
 }
@@ -122,13 +136,21 @@ fn transfer(fact: &TransferFact) -> CertificateTransfer {
     CertificateTransfer { kind, from: fact.from.to_string(), to: fact.to.to_string() }
 }
 
+/// What the last sale shows of its payment.
+fn told_by(paid_by: &[Option<&str>]) -> &'static str {
+    match paid_by.iter().rev().flatten().next() {
+        Some(&"quittance") => "; the seller has signed that the last sale was paid",
+        _ => "",
+    }
+}
+
 fn page(report: &Report, page: &mut Page) {
     let current = match report.current_as_of_height {
         Some(height) => format!("as of height {height}"),
         None => "never sold".to_owned(),
     };
     page.line(format_args!("signatures: {}", report.signatures))
-        .line(format_args!("payment: {}", report.payment))
+        .line(format_args!("payment: {}{}", report.payment, told_by(&report.paid_by)))
         .line(format_args!("current: {current}"))
         .field("certificate", &report.cert_id)
         .field("network", &report.network)

@@ -46,9 +46,11 @@ struct Report {
     price_sat: u64,
     terms_hash: String,
     preimage: String,
-    /// Transaction whose input spent the contract.
-    spend_txid: String,
-    spend_vin: u32,
+    /// `spend`, or `quittance`: the seller has signed that it was paid.
+    paid_by: &'static str,
+    /// Transaction whose input spent the contract; null with a quittance.
+    spend_txid: Option<String>,
+    spend_vin: Option<u32>,
     /// `ok`: of the certificate, the terms and the lock.
     signatures: &'static str,
     /// `unchecked`: the chain was not asked for the spend.
@@ -96,6 +98,7 @@ fn facts_of(facts: &VerifiedDefault, params: &Params) -> Report {
     let class = params.class(title.class).map(|class| class.name.clone()).unwrap_or_default();
     // People know transactions by their bytes in reverse.
     let txid: Vec<u8> = transfer.spend_txid.iter().rev().copied().collect();
+    let is_quit = transfer.quittance.is_some();
     Report {
         network: params.name.clone(),
         provider: title.provider.to_string(),
@@ -107,19 +110,23 @@ fn facts_of(facts: &VerifiedDefault, params: &Params) -> Report {
         price_sat: terms.price_sat,
         terms_hash: terms_hash.to_string(),
         preimage: to_hex(&transfer.x),
-        spend_txid: to_hex(&txid),
-        spend_vin: transfer.vin,
+        paid_by: if is_quit { "quittance" } else { "spend" },
+        spend_txid: (!is_quit).then(|| to_hex(&txid)),
+        spend_vin: (!is_quit).then_some(transfer.vin),
         signatures: "ok",
         payment: "unchecked",
     }
 }
 
 fn page(report: &Report, page: &mut Page) {
+    let payment = match (report.spend_vin, &report.spend_txid) {
+        (Some(vin), Some(txid)) => {
+            format!("input {vin} of {txid} must spend the contract with the preimage")
+        }
+        _ => "the seller has signed that it was paid".to_owned(),
+    };
     page.line(format_args!("signatures: {}", report.signatures))
-        .line(format_args!(
-            "payment: {}; input {} of {} must spend the contract with the preimage",
-            report.payment, report.spend_vin, report.spend_txid
-        ))
+        .line(format_args!("payment: {}; {payment}", report.payment))
         .line("delivery: an Activation by the provider would answer this proof")
         .field("provider", &report.provider)
         .field("seller", &report.seller)

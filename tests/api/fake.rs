@@ -343,7 +343,7 @@ fn trade() -> Trade {
         "code": null,
         "settlement": {
             "terms_hash": "7e".repeat(32), "address": "bcrt1pexample", "fund": fund,
-            "claim": null, "refund": null, "preimage": null, "state": "fund_confirmed",
+            "claim": null, "by_key": false, "refund": null, "preimage": null, "state": "fund_confirmed",
         },
         "timeline": [
             {"what": "opened", "at": 1_800_000_000_000_u64, "height": null, "tx": null},

@@ -8,7 +8,7 @@ use capex_core::lease::objects::{Countersign, LeaseCall, Outcome, Receipt, Redee
 use capex_core::order::{Alternative, Backing, Mode, Order, Side, Source};
 use capex_core::params::ClassDef;
 use capex_core::settlement::objects::{
-    Accept, Funder, LockGrant, Row, Terms, TermsCancel, Transfer,
+    Accept, Funder, LockGrant, Quittance, Row, Terms, TermsCancel, Transfer,
 };
 use capex_core::units::{UnitRange, Units, Window};
 use capex_core::wire::{Envelope, Object, WireError, object_id, sha256, sign};
@@ -138,13 +138,28 @@ fn settlement() -> Vec<Kind> {
         p_height: 231,
     };
     let first_lock = LockGrant { seq: 0, attempt: 0, prev_release: [0; 32], ..lock.clone() };
-    let transfer =
-        Transfer { v: 1, terms_hash, x: hash("preimage"), spend_txid: hash("claim"), vin: 1 };
+    let transfer = Transfer {
+        v: 1,
+        terms_hash,
+        x: hash("preimage"),
+        spend_txid: hash("claim"),
+        vin: 1,
+        quittance: None,
+    };
+    let quittance = Quittance { v: 1, terms_hash, x: transfer.x };
+    let signed = sign(quittance.clone(), MAGIC, &secret("provider"));
+    let quit = Transfer {
+        spend_txid: [0; 32],
+        vin: 0,
+        quittance: Some(signed.envelope().signature),
+        ..transfer.clone()
+    };
     vec![
         kind("provider", vec![("primary sale", terms()), ("largest", largest_terms())]),
         kind("buyer", vec![("an accept", accept)]),
         kind("provider", vec![("first lock", first_lock), ("after a release", lock)]),
-        kind("buyer", vec![("a transfer", transfer)]),
+        kind("provider", vec![("a quittance", quittance)]),
+        kind("buyer", vec![("a transfer", transfer), ("with a quittance", quit)]),
         kind("buyer", vec![("a cancel", TermsCancel { v: 1, terms_hash })]),
     ]
 }

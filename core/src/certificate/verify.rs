@@ -3,7 +3,8 @@
 //! What it proves: the provider signed the Issue and every Activation, every seller and
 //! giver was the holder before, and every preimage fits its Terms. What it does not: that
 //! no later transfer exists, nor that payment stands. The spend named in a
-//! Transfer is a hint where to look on the chain and is not covered by any signature.
+//! Transfer is a hint where to look on the chain and is not covered by any signature; a
+//! Quittance in its place is the seller's own word that it was paid.
 
 use crate::reason;
 use crate::reasons::Reason;
@@ -13,7 +14,7 @@ use super::objects::{Activation, Certificate, DefaultProof, Gift, Hop, Issue};
 use crate::ids::{CertId, Key, TermsHash};
 use crate::limits::CERTIFICATE_HOPS_MAX;
 use crate::params::Params;
-use crate::settlement::objects::{LockGrant, Terms, Transfer};
+use crate::settlement::objects::{LockGrant, Quittance, Terms, Transfer};
 use crate::units::{Slot, Units, Window};
 use crate::wire::{Envelope, Magic, Verified, WireError, sha256};
 
@@ -261,6 +262,11 @@ fn sale(
         && transfer.terms_hash.0 == terms.id()
         && sha256(&[&transfer.x]) == terms.payment_hash;
     ensure(revealed, Fault::Preimage)?;
+    if let Some(quittance) = transfer.signed_quittance(terms.from) {
+        quittance.verify::<Quittance>(magic)?;
+        let names_no_spend = transfer.spend_txid == [0; 32] && transfer.vin == 0;
+        ensure(names_no_spend, Fault::Wire(WireError::Malformed))?;
+    }
     Ok(Moved {
         kind: TransferKind::Sale,
         to: terms.to,

@@ -130,6 +130,13 @@ pub(super) const FAMILIES: &[Family] = &[
             "the provider knows no such certificate";
     },
     family! {
+        "quittance", "buyer and provider: the seller calls the sale paid";
+        "quittance.does_not_fit": Rejected, Peer,
+            "the quittance is not the seller's for these terms";
+        "quittance.too_late": Rejected, Nobody,
+            "a quittance moves nothing so near the refund: the payment is claimed on the chain";
+    },
+    family! {
         "activation", "holder: an Activation that does not fit its sale or gift";
         "activation.does_not_fit": Rejected, Peer, "the activation does not follow from the sale";
     },

@@ -11,6 +11,8 @@ pub enum Deadline {
     Funding,
     /// No conflicting lock was heard for long enough.
     Quiet,
+    /// The buyer's key is due.
+    Key,
     DeliveryStarts,
     DeliveryEnds,
 }
@@ -24,6 +26,7 @@ impl Deadline {
             Self::Accept => "trade_accept",
             Self::Funding => "trade_funding",
             Self::Quiet => "trade_quiet",
+            Self::Key => "trade_key",
             Self::DeliveryStarts => "trade_delivery_starts",
             Self::DeliveryEnds => "trade_delivery_ends",
         }

@@ -7,6 +7,8 @@
 //! S      CLAIM, reveals x     P → B  Activation, when the claim is in a block
 //! ```
 //!
+//! Where buyer and seller are both there, [`exit`] takes the place of the last line.
+//!
 //! B is the [`buyer`], S the [`seller`], P the [`registrar`]: the provider of the capacity,
 //! who keeps the register of holders. At a primary sale one node is S and P. Each role is a
 //! machine of its own: facts and messages move it, and what it is due to do follows from its
@@ -19,6 +21,7 @@
 pub mod buyer;
 pub mod check;
 mod deadline;
+pub mod exit;
 pub mod objects;
 pub mod rails;
 pub mod registrar;

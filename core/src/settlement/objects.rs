@@ -147,20 +147,38 @@ impl Object for LockGrant {
     }
 }
 
-/// Proof that a sale was paid: the preimage, and the spend that revealed it. Carries no
-/// signature, since the chain is its witness.
+/// Proof that a sale was paid: the preimage, and the spend that revealed it or the seller's
+/// word. Signed by nobody: the chain is its witness, or the signature that it carries.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Transfer {
     pub v: u8,
     pub terms_hash: TermsHash,
     pub x: [u8; 32],
-    /// Transaction that spent the contract (internal byte order).
+    /// Transaction that spent the contract (internal byte order); zero with a Quittance.
     pub spend_txid: [u8; 32],
+    /// Zero with a Quittance.
     pub vin: u32,
+    /// In place of a spend: the seller's signature of the [`Quittance`] of these terms and this
+    /// preimage.
+    pub quittance: Option<[[u8; 32]; 2]>,
 }
 
 impl Object for Transfer {
     const NAME: &'static str = "transfer";
+    const VERSIONS: RangeInclusive<u8> = 1..=1;
+}
+
+/// The seller counts these terms as paid before it has spent the contract, and reveals its
+/// preimage. Signed by the seller; without its signature the preimage moves nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Quittance {
+    pub v: u8,
+    pub terms_hash: TermsHash,
+    pub x: [u8; 32],
+}
+
+impl Object for Quittance {
+    const NAME: &'static str = "quittance";
     const VERSIONS: RangeInclusive<u8> = 1..=1;
 }
 

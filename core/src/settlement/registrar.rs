@@ -8,8 +8,9 @@
 //! The registrar locks one (certificate, seq) for one Terms and frees it only on evidence:
 //! the buyer's word, its elapsed consent, or a final refund; never by a clock alone while
 //! money is locked, or may be: a funding that was handed to the chain source and not refused
-//! keeps the lock as long as one that is known. It moves the certificate by itself once a claim is in a block. Whether
-//! a certificate may be locked at all is known to the provider's register.
+//! keeps the lock as long as one that is known. It moves the certificate by itself once a claim
+//! is in a block, and at once if it is shown that the seller counts the sale as paid. Whether a
+//! certificate may be locked at all is known to the provider's register.
 
 use bitcoin::hashes::Hash;
 use bitcoin::secp256k1::{Secp256k1, Verification};
@@ -18,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use super::buyer::transfer;
 use super::check::{CheckError, Now, SignedTerms, consents};
 use super::deadline::Deadline;
+use super::exit;
 use super::objects::{Accept, Terms, TermsCancel, Transfer};
 use super::rails::Rail;
 use super::rails::chain::facts::{Facts, SpendFact};
@@ -302,14 +304,40 @@ impl Registrar {
     ///
     /// # Errors
     /// `transfer.not_paid`: the lock is free; `transfer.not_the_claim`: the chain shows
-    /// another claim.
+    /// another claim; `quittance.does_not_fit` or `quittance.too_late`.
     pub fn paid(&self, now: Now<'_>, named: &Transfer) -> Result<Paid<'_>, Refused> {
         match &self.state {
             State::Released { .. } => Err(code!("transfer.not_paid")),
             State::Activated { activation, .. } => Ok(Paid::Activated(activation)),
+            State::Locked | State::Funded if named.quittance.is_some() => self.quit(now, named),
             State::Locked | State::Funded if !self.is_paid(now) => Ok(Paid::NotYet),
             State::Locked | State::Funded if self.is_claim(now.tip, named) => Ok(Paid::Yes),
             State::Locked | State::Funded => Err(code!("transfer.not_the_claim")),
+        }
+    }
+
+    /// Whether the seller's word moves the certificate. It is the seller who may lose by it, and
+    /// only until the buyer can refund: from then on, as long as its own spend is not final, it
+    /// counts for nothing. A buyer that is refused here may take its coins back, so a source that
+    /// lags behind must not say that it is too late.
+    fn quit(&self, now: Now<'_>, named: &Transfer) -> Result<Paid<'_>, Refused> {
+        let (terms, deep) = (&self.signed.terms, now.params.chain.final_blocks);
+        if !exit::has_quit(now.params.magic, terms, self.hash(), named) {
+            return Err(exit::DOES_NOT_FIT);
+        }
+        if !now.chain_up {
+            return Ok(Paid::NotYet);
+        }
+        let is_early = now.tip <= self.heights(now).last_reveal
+            && !self.facts.any_refund()
+            && self.facts.conflict(now.tip, 1).is_none();
+        let is_final = self.facts.taken_depth(now.tip) >= deep;
+        if is_early || is_final || self.is_paid(now) {
+            Ok(Paid::Yes)
+        } else if self.facts.taken().is_some() {
+            Ok(Paid::NotYet)
+        } else {
+            Err(exit::TOO_LATE)
         }
     }
 
@@ -373,7 +401,7 @@ mod tests {
 
     fn claim() -> Transfer {
         let (terms_hash, x, spend_txid) = (TermsHash([7; 32]), [3; 32], [1; 32]);
-        Transfer { v: 1, terms_hash, x, spend_txid, vin: 0 }
+        Transfer { v: 1, terms_hash, x, spend_txid, vin: 0, quittance: None }
     }
 
     #[test]
@@ -554,5 +582,63 @@ mod tests {
         }
         let waits = registrar(&[[Some(801), WAITS, NO, NO]]);
         assert_eq!(waits.paid(now, &claim()), Ok(Paid::NotYet));
+    }
+
+    /// R of the sample terms is 914.
+    #[test]
+    fn a_quittance_counts_while_its_seller_can_still_be_paid() {
+        use ed25519_dalek::SigningKey;
+
+        use crate::settlement::exit::Quitted;
+        use crate::settlement::objects::Quittance;
+        use crate::wire::{sha256, sign};
+
+        let params = sample::params("mainnet");
+        let (key, x) = (SigningKey::from_bytes(&[1; 32]), [3; 32]);
+        let quit = |facts: Facts| {
+            let mut registrar = registrar(&[[Some(801), NO, NO, NO]]);
+            registrar.signed.terms.from = Key(key.verifying_key().to_bytes());
+            registrar.signed.terms.payment_hash = sha256(&[&x]);
+            registrar.facts = facts;
+            registrar
+        };
+        let quittance = Quittance { v: 1, terms_hash: TermsHash([7; 32]), x };
+        let signed = sign(quittance, params.magic, &key).envelope().clone();
+        let of = quit(Facts::none(1));
+        let quitted = Quitted::new(params.magic, &of.signed.terms, of.hash(), &signed).unwrap();
+        let transfer = quitted.transfer(of.hash());
+        let paid = |facts: Facts, tip| {
+            quit(facts).paid(sample::now(&params, 0, tip), &transfer).map(|paid| paid == Paid::Yes)
+        };
+        let one = |heights| Facts::new(vec![sample::contract_facts(heights)]);
+        let (yes, not_yet, late) = (Ok(true), Ok(false), Err("quittance.too_late"));
+        let funded = [Some(801), NO, NO, NO];
+        let table = [
+            (one(funded), 810, yes),
+            (one(funded), 914, yes),
+            (one(funded), 915, late),
+            // Its own source may lag: the seller knows what it has seen.
+            (one([NO; 4]), 810, yes),
+            // A refund that was seen, in a block or not.
+            (one([Some(801), NO, WAITS, NO]), 914, late),
+            (one([Some(801), NO, Some(914), NO]), 914, late),
+            (one([WAITS, NO, NO, Some(835)]), 835, late),
+            (one([WAITS, NO, NO, WAITS]), 835, yes),
+            // The price has been taken: for good, or as far as one sees.
+            (one([Some(801), Some(914), NO, NO]), 919, yes),
+            (sample::taken(801, 914), 919, yes),
+            (sample::taken(801, 914), 918, not_yet),
+        ];
+        for (facts, tip, expected) in table {
+            assert_eq!(paid(facts.clone(), tip), expected, "{facts:?} at {tip}");
+        }
+        let now = |chain_up| Now { chain_up, ..sample::now(&params, 0, 915) };
+        let late = quit(one(funded));
+        assert_eq!(late.paid(now(false), &transfer), Ok(Paid::NotYet), "the tip may be old");
+        let forged = Transfer { quittance: Some([[1; 32]; 2]), ..transfer.clone() };
+        assert_eq!(late.paid(now(true), &forged), Err("quittance.does_not_fit"));
+        let mut released = late;
+        released.state = State::Released { code: "settle.refunded".to_owned() };
+        assert_eq!(released.paid(now(true), &transfer), Err("transfer.not_paid"));
     }
 }

@@ -141,6 +141,13 @@ pub(crate) fn unseen_with(conflict: Option<u32>) -> Facts {
     Facts::new(vec![facts])
 }
 
+/// Of one contract that was funded and then spent by key path.
+pub(crate) fn taken(fund: u32, taken: u32) -> Facts {
+    let mut facts = contract_facts([Some(fund), None, Some(taken), None]);
+    facts.taken = facts.refund.take();
+    Facts::new(vec![facts])
+}
+
 /// Facts by the heights of funding, claim, refund and conflict: `None` unknown, `Some(0)`
 /// waiting, else confirmed there.
 pub(crate) fn contract_facts(heights: [Option<u32>; 4]) -> ContractFacts {
@@ -163,6 +170,7 @@ pub(crate) fn contract_facts(heights: [Option<u32>; 4]) -> ContractFacts {
         }),
         claim: claim.map(|height| (spend(height, 1), [3; 32])),
         refund: refund.map(|height| spend(height, 2)),
+        taken: None,
         conflict: conflict.map(|height| spend(height, 3)),
     }
 }

@@ -124,7 +124,14 @@ pub fn grant(
 }
 
 pub fn transfer(terms: &Verified<Terms>) -> Transfer {
-    Transfer { v: 1, terms_hash: TermsHash(terms.id()), x: PREIMAGE, spend_txid: [7; 32], vin: 0 }
+    Transfer {
+        v: 1,
+        terms_hash: TermsHash(terms.id()),
+        x: PREIMAGE,
+        spend_txid: [7; 32],
+        vin: 0,
+        quittance: None,
+    }
 }
 
 pub fn redeem_grant(

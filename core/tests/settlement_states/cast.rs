@@ -12,12 +12,13 @@ use capex_core::ids::{CertId, Key, TermsHash, TradeId};
 use capex_core::params::{ChainParams, Params, Profile, SettleTimes};
 use capex_core::settlement::Rail;
 use capex_core::settlement::check::{Agreement, Now};
+use capex_core::settlement::exit::HandedKey;
 use capex_core::settlement::objects::{
-    Accept, Funder, LockGrant, Row, Terms, TermsCancel, TermsRequest,
+    Accept, Funder, LockGrant, Quittance, Row, Terms, TermsCancel, TermsRequest,
 };
 use capex_core::settlement::script::TEMPLATE;
 use capex_core::settlement::timelock::Timelocks;
-use capex_core::settlement::transaction::{Holding, KnownTx, OwnTx, claim, refund};
+use capex_core::settlement::transaction::{Holding, KnownTx, OwnTx, claim, key_spend, refund};
 use capex_core::units::Units;
 use capex_core::wire::{Envelope, VERSION, Verified, object_id, sha256};
 
@@ -47,7 +48,7 @@ pub(crate) struct Stage {
 }
 
 /// The smallest profile that has every height of a settlement.
-fn params() -> Params {
+fn params(quits: bool) -> Params {
     let text = include_str!("../../../network/definitions/devnet.toml");
     let params: Params = toml::from_str(text).unwrap();
     let profile = Profile {
@@ -59,15 +60,18 @@ fn params() -> Params {
         refund_blocks: 7,
         lead_s: 0,
     };
-    let settle = SettleTimes { terms_ms: BLOCK_MS, fund_ms: 2 * BLOCK_MS, conflict_wait_ms: 0 };
+    let (terms_ms, fund_ms) = (BLOCK_MS, 2 * BLOCK_MS);
+    let quit_ms = if quits { 2 * BLOCK_MS } else { 0 };
+    let settle = SettleTimes { terms_ms, fund_ms, conflict_wait_ms: 0, quit_ms };
     let chain = ChainParams { block_ms: BLOCK_MS, final_blocks: 2, ..params.chain };
     Params { slot_s: 1, profiles: vec![profile], settle, chain, ..params }.validate().unwrap()
 }
 
 impl Stage {
-    /// The seller is the provider itself, or another holder of the certificate.
-    pub(crate) fn new(trades: usize, is_one_node: bool) -> Self {
-        let params = params();
+    /// The seller is the provider itself, or another holder of the certificate; it may ask for
+    /// the buyer's key.
+    pub(crate) fn new(trades: usize, is_one_node: bool, quits: bool) -> Self {
+        let params = params(quits);
         let keys = |seed| Keys::new([seed; 32], [seed; 32]);
         let (buyer, provider) = (keys(1), keys(3));
         let seller = if is_one_node { keys(3) } else { keys(2) };
@@ -151,6 +155,7 @@ impl Stage {
             x,
             spend_txid: [0; 32],
             vin: 0,
+            quittance: None,
         };
         let hop = capex_core::certificate::Hop::Sale {
             terms: terms.envelope().clone(),
@@ -232,6 +237,10 @@ pub(crate) struct Cast {
     pub(crate) fund_cancel: OwnTx,
     pub(crate) claim: OwnTx,
     pub(crate) refund: OwnTx,
+    pub(crate) key_spend: OwnTx,
+    pub(crate) quittance: Envelope,
+    /// The buyer's key.
+    pub(crate) handed: HandedKey,
 }
 
 impl Cast {
@@ -283,6 +292,7 @@ impl Cast {
         let rail = Rail::of(&stage.secp, &terms, hash).unwrap();
         let txs = Txs::new(stage, number, &terms, &rail, x);
         let cancel = TermsCancel { v: VERSION, terms_hash: hash };
+        let quittance = Quittance { v: VERSION, terms_hash: hash, x };
         Self {
             trade,
             row,
@@ -294,6 +304,8 @@ impl Cast {
             lock: stage.lock(&terms, u32::from(number)),
             activation: stage.activation(&terms, u32::from(number)),
             cancel: stage.buyer.sign(cancel, params),
+            quittance: stage.seller.sign(quittance, params).envelope().clone(),
+            handed: HandedKey(stage.key(10 + number).secret_bytes()),
             rail,
             heights,
             terms,
@@ -301,6 +313,7 @@ impl Cast {
             fund_cancel: txs.cancel,
             claim: txs.claim,
             refund: txs.refund,
+            key_spend: txs.key_spend,
         }
     }
 
@@ -323,6 +336,7 @@ struct Txs {
     cancel: OwnTx,
     claim: OwnTx,
     refund: OwnTx,
+    key_spend: OwnTx,
 }
 
 impl Txs {
@@ -344,9 +358,13 @@ impl Txs {
         let outpoint = OutPoint { txid: fund.txid(), vout: 0 };
         let holding = Holding { contract, outpoint, value_sat: PRICE_SAT };
         let payout = ScriptBuf::from_bytes(terms.payout_spk.clone());
-        let claim = claim(&stage.secp, holding, &stage.key(20 + number), x, payout, FEE_SAT);
+        let keys = [stage.key(20 + number), stage.key(10 + number)];
+        let hash = TermsHash(object_id(terms, stage.params.magic));
+        let key_spend = key_spend(&stage.secp, holding, &keys, hash, payout.clone(), FEE_SAT);
+        let claim = claim(&stage.secp, holding, &keys[0], x, payout, FEE_SAT);
         let (key, to) = (stage.key(10 + number), stage.spk(32));
         let refund = refund(&stage.secp, holding, &key, terms.refund_at, to, FEE_SAT);
-        Self { fund, cancel, claim: claim.unwrap(), refund: refund.unwrap() }
+        let [claim, refund, key_spend] = [claim, refund, key_spend].map(Option::unwrap);
+        Self { fund, cancel, claim, refund, key_spend }
     }
 }

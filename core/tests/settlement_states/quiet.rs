@@ -8,23 +8,28 @@ use capex_core::settlement::seller::{self, Seller, State as Sells};
 use crate::roles::message;
 
 /// Messages that a buyer may still act on.
-pub(crate) fn heard_by_buyer(buyer: &Buyer) -> u16 {
-    use message::{ACK, ACTIVATION, LOCK, TERMS, WALLET};
+pub(crate) fn heard_by_buyer(buyer: &Buyer) -> u32 {
+    use message::{ACK, ACTIVATION, LOCK, QUIT_REFUSED, QUITTANCE, TERMS, WALLET};
+    let exit = QUITTANCE | QUIT_REFUSED;
     match &buyer.state {
-        Buys::Draft { .. } => TERMS | LOCK | ACK | ACTIVATION,
-        Buys::TermsSigned(_) => LOCK | ACK | ACTIVATION,
-        Buys::Locked { .. } => ACK | ACTIVATION,
+        Buys::Draft { .. } => TERMS | LOCK | ACK | ACTIVATION | exit,
+        Buys::TermsSigned(_) => LOCK | ACK | ACTIVATION | exit,
+        Buys::Locked { .. } => ACK | ACTIVATION | exit,
         // The wallet is asked again in each of these states.
-        Buys::Funding { .. } => WALLET | ACK | ACTIVATION,
-        Buys::Paying { phase, .. } => match phase {
-            Phase::Built => ACK | ACTIVATION,
-            Phase::Cancelling { cancel: None } => WALLET | ACTIVATION,
+        Buys::Funding { .. } => WALLET | ACK | ACTIVATION | exit,
+        Buys::Paying { payment, phase } => match phase {
+            Phase::Built => ACK | ACTIVATION | exit,
+            Phase::Cancelling { cancel: None } => WALLET | ACTIVATION | exit,
+            Phase::PreimageKnown if payment.quitted.is_none_or(|quitted| quitted.is_refused) => {
+                ACTIVATION
+            }
             Phase::Lapsed
             | Phase::Sent
             | Phase::Confirmed
             | Phase::PreimageKnown
-            | Phase::Cancelling { cancel: Some(_) }
-            | Phase::Refunding { .. } => ACTIVATION,
+            | Phase::Cancelling { cancel: Some(_) } => ACTIVATION | exit,
+            Phase::Refunding { .. } => ACTIVATION,
+            Phase::Active { hands_over: true, .. } => QUITTANCE,
             Phase::Active { .. } | Phase::Cancelled | Phase::Refunded | Phase::Defaulted { .. } => {
                 0
             }
@@ -34,8 +39,8 @@ pub(crate) fn heard_by_buyer(buyer: &Buyer) -> u16 {
 }
 
 /// Messages that a seller may still act on.
-pub(crate) fn heard_by_seller(seller: &Seller) -> u16 {
-    use message::{CANCEL_SHOWN, FUND_SHOWN, LOCK_HEARD, REQUEST};
+pub(crate) fn heard_by_seller(seller: &Seller) -> u32 {
+    use message::{CANCEL_SHOWN, FUND_SHOWN, KEY, LOCK_HEARD, REQUEST};
     let Sells::Agreed { signed, phase } = &seller.state else {
         let is_open = matches!(seller.state, Sells::Offered { .. });
         return if is_open { REQUEST | LOCK_HEARD | FUND_SHOWN | CANCEL_SHOWN } else { 0 };
@@ -44,8 +49,10 @@ pub(crate) fn heard_by_seller(seller: &Seller) -> u16 {
     match phase {
         seller::Phase::TermsSigned { .. } => LOCK_HEARD | shown | CANCEL_SHOWN,
         seller::Phase::LockGranted { .. } => shown | CANCEL_SHOWN,
+        seller::Phase::Quitting { .. } if signed.handed.is_none() => KEY,
         seller::Phase::FundSeen
         | seller::Phase::FundFinal
+        | seller::Phase::Quitting { .. }
         | seller::Phase::ClaimSent { .. }
         | seller::Phase::Claimed { .. }
         | seller::Phase::Settled { .. }
@@ -55,15 +62,18 @@ pub(crate) fn heard_by_seller(seller: &Seller) -> u16 {
 
 /// Messages that a registrar may still act on, of those that were sent; `answers` are the
 /// messages that its buyer waits for and that no registrar has sent yet.
-pub(crate) fn heard_by_registrar(registrar: Option<&Registrar>, answers: u16) -> u16 {
+pub(crate) fn heard_by_registrar(registrar: Option<&Registrar>, answers: u32) -> u32 {
     use message::{ACCEPT, ACK, ACTIVATION, CANCEL, FUND, TAKEN, TRANSFER};
+    use message::{QUIT_REFUSED, QUIT_SHOWN};
     let Some(registrar) = registrar else { return ACCEPT[0] | ACCEPT[1] | CANCEL };
     let fund = if answers & ACK == 0 { 0 } else { FUND };
     let transfer = if answers & ACTIVATION == 0 { 0 } else { TRANSFER };
+    let shown = |answer: u32| if answers & answer == 0 { 0 } else { QUIT_SHOWN };
     match &registrar.state {
-        Keeps::Locked => FUND | CANCEL | TAKEN | transfer,
-        Keeps::Funded | Keeps::Activated { .. } => fund | transfer,
-        Keeps::Released { .. } => 0,
+        Keeps::Locked => FUND | CANCEL | TAKEN | transfer | QUIT_SHOWN,
+        Keeps::Funded => fund | transfer | QUIT_SHOWN,
+        Keeps::Activated { .. } => fund | transfer | shown(ACTIVATION),
+        Keeps::Released { .. } => shown(QUIT_REFUSED),
     }
 }
 

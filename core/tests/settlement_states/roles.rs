@@ -6,8 +6,9 @@ use std::collections::BTreeMap;
 
 use bitcoin::hashes::Hash;
 use capex_core::ids::FundingId;
-use capex_core::settlement::buyer::{self, Buyer};
+use capex_core::settlement::buyer::{self, Buyer, Exit};
 use capex_core::settlement::check::{self, Now};
+use capex_core::settlement::exit::{self, Quitted};
 use capex_core::settlement::facts::{ChainFacts, Facts, Sighting};
 use capex_core::settlement::registrar::{self, Registrar};
 use capex_core::settlement::seller::{self, Answer, Goods, Seller};
@@ -22,38 +23,46 @@ const STEPS_MAX: usize = 16;
 /// Messages of one trade, as bits: once sent, one may come at any time, any number of times,
 /// or never.
 pub(crate) mod message {
-    pub(crate) const REQUEST: u16 = 1;
-    pub(crate) const TERMS: u16 = 1 << 1;
+    pub(crate) const REQUEST: u32 = 1;
+    pub(crate) const TERMS: u32 = 1 << 1;
     /// The consent given at the trade's first tip, and a block later.
-    pub(crate) const ACCEPT: [u16; 2] = [1 << 2, 1 << 3];
-    pub(crate) const LOCK: u16 = 1 << 4;
-    pub(crate) const LOCK_HEARD: u16 = 1 << 5;
-    pub(crate) const FUND: u16 = 1 << 6;
-    pub(crate) const FUND_SHOWN: u16 = 1 << 7;
-    pub(crate) const ACK: u16 = 1 << 8;
-    pub(crate) const TRANSFER: u16 = 1 << 9;
-    pub(crate) const ACTIVATION: u16 = 1 << 10;
-    pub(crate) const CANCEL: u16 = 1 << 11;
-    pub(crate) const CANCEL_SHOWN: u16 = 1 << 12;
+    pub(crate) const ACCEPT: [u32; 2] = [1 << 2, 1 << 3];
+    pub(crate) const LOCK: u32 = 1 << 4;
+    pub(crate) const LOCK_HEARD: u32 = 1 << 5;
+    pub(crate) const FUND: u32 = 1 << 6;
+    pub(crate) const FUND_SHOWN: u32 = 1 << 7;
+    pub(crate) const ACK: u32 = 1 << 8;
+    pub(crate) const TRANSFER: u32 = 1 << 9;
+    pub(crate) const ACTIVATION: u32 = 1 << 10;
+    pub(crate) const CANCEL: u32 = 1 << 11;
+    pub(crate) const CANCEL_SHOWN: u32 = 1 << 12;
     /// Not a message: the wallet of the buyer answers.
-    pub(crate) const WALLET: u16 = 1 << 13;
+    pub(crate) const WALLET: u32 = 1 << 13;
     /// The chain source of the registrar says that it took the funding.
-    pub(crate) const TAKEN: u16 = 1 << 14;
+    pub(crate) const TAKEN: u32 = 1 << 14;
     /// The funding is at the registrar's chain source, which takes it or refuses it, once.
-    pub(crate) const OFFERED: u16 = 1 << 15;
+    pub(crate) const OFFERED: u32 = 1 << 15;
+    /// The seller calls the trade paid.
+    pub(crate) const QUITTANCE: u32 = 1 << 16;
+    /// The buyer shows that to the registrar, in place of a claim.
+    pub(crate) const QUIT_SHOWN: u32 = 1 << 17;
+    /// The registrar moves nothing on it.
+    pub(crate) const QUIT_REFUSED: u32 = 1 << 18;
+    /// The buyer's key.
+    pub(crate) const KEY: u32 = 1 << 19;
 }
 
 /// What moves a machine besides messages, and is not kept.
 pub(crate) mod cause {
     /// Facts of the chain.
-    pub(crate) const FACTS: u16 = 0;
+    pub(crate) const FACTS: u32 = 0;
     /// A new tip, or a new life.
-    pub(crate) const TIP: u16 = 3;
+    pub(crate) const TIP: u32 = 3;
     /// The lock is gone, as the register tells the seller of the same node.
-    pub(crate) const LOCK_GONE: u16 = 5;
+    pub(crate) const LOCK_GONE: u32 = 5;
     /// The registrar's chain source refuses the funding, or cannot say.
-    pub(crate) const REFUSED: u16 = 6;
-    pub(crate) const NO_ANSWER: u16 = 7;
+    pub(crate) const REFUSED: u32 = 6;
+    pub(crate) const NO_ANSWER: u32 = 7;
 }
 
 /// Transactions of one trade.
@@ -64,10 +73,15 @@ pub(crate) enum Tx {
     Cancel,
     Claim,
     Refund,
+    /// The spend with both keys.
+    Taken,
 }
 
 impl Tx {
-    pub(crate) const ALL: [Self; 4] = [Self::Fund, Self::Cancel, Self::Claim, Self::Refund];
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Fund, Self::Cancel, Self::Claim, Self::Refund, Self::Taken];
+    /// What spends a contract: one of them at most is in the chain.
+    pub(crate) const SPENDS: [Self; 3] = [Self::Claim, Self::Refund, Self::Taken];
 
     pub(crate) fn bit(self) -> u8 {
         1 << self as u8
@@ -78,7 +92,7 @@ impl Tx {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub(crate) struct View {
     /// Blocks after the first tip, one more; 0 is not in a block.
-    pub(crate) mined: [u8; 4],
+    pub(crate) mined: [u8; 5],
     pub(crate) mempool: u8,
 }
 
@@ -89,6 +103,11 @@ impl View {
 
     pub(crate) fn waits(&self, tx: Tx) -> bool {
         self.mempool & tx.bit() != 0
+    }
+
+    /// Confirmations of what pays the seller.
+    pub(crate) fn paid_depth(&self, tip: u8) -> u8 {
+        self.depth(Tx::Claim, tip).max(self.depth(Tx::Taken, tip))
     }
 
     /// Confirmations.
@@ -115,7 +134,7 @@ pub(crate) struct Scene<'a> {
 /// What leaves the node.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Left {
-    pub(crate) sent: u16,
+    pub(crate) sent: u32,
     pub(crate) offered: u8,
     /// A rule that this broke.
     pub(crate) broken: Option<&'static str>,
@@ -145,6 +164,7 @@ impl Scene<'_> {
             Tx::Cancel => cast.fund_cancel.tx.clone(),
             Tx::Claim => cast.claim.tx.clone(),
             Tx::Refund => cast.refund.tx.clone(),
+            Tx::Taken => cast.key_spend.tx.clone(),
         };
         let height = |mined: u8| FIRST + u32::from(mined) - 1;
         let mined = Tx::ALL
@@ -172,11 +192,11 @@ impl Scene<'_> {
 /// A role that can be driven.
 pub(crate) trait Role {
     /// Does what is due after a message or another cause, until nothing is.
-    fn drive(&mut self, scene: Scene<'_>, cause: u16) -> Left;
+    fn drive(&mut self, scene: Scene<'_>, cause: u32) -> Left;
 }
 
 impl Role for Buyer {
-    fn drive(&mut self, scene: Scene<'_>, _: u16) -> Left {
+    fn drive(&mut self, scene: Scene<'_>, _: u32) -> Left {
         if self.is_done() {
             return Left::default();
         }
@@ -239,17 +259,21 @@ fn perform(buyer: &mut Buyer, scene: Scene<'_>, step: buyer::Step, left: &mut Le
                 *phase = Phase::Refunding { refunds };
             }
         }
-        Step::AskActivation => left.sent |= message::TRANSFER,
+        Step::AskActivation => {
+            let transfer = buyer.state.payment().and_then(buyer::Payment::transfer);
+            let is_quit = transfer.is_some_and(|transfer| transfer.quittance.is_some());
+            left.sent |= if is_quit { message::QUIT_SHOWN } else { message::TRANSFER };
+        }
+        // No life here loses its records.
+        Step::AskCertificate => left.broken = Some("a key was handed over without an Activation"),
         Step::Lapse => {
             if let State::Paying { phase, .. } = &mut buyer.state {
                 *phase = Phase::Lapsed;
             }
         }
         Step::Default => {
-            if let State::Paying { payment, phase } = &mut buyer.state
-                && let Some(transfer) = payment.transfer()
-            {
-                *phase = Phase::Defaulted { transfer };
+            if let State::Paying { payment, phase } = &mut buyer.state {
+                *phase = Phase::Defaulted { transfer: payment.transfer() };
             }
         }
         Step::Abort(code) => abort(buyer, left, code),
@@ -276,7 +300,7 @@ fn abort(buyer: &mut Buyer, left: &mut Left, code: &str) {
 }
 
 impl Role for Seller {
-    fn drive(&mut self, scene: Scene<'_>, _: u16) -> Left {
+    fn drive(&mut self, scene: Scene<'_>, _: u32) -> Left {
         use seller::{Phase, State, Step};
         if self.is_done() {
             return Left::default();
@@ -298,13 +322,23 @@ impl Role for Seller {
                         *phase = Phase::NeverReveal { code: code.to_owned() };
                     }
                 }
+                Step::Quit => {
+                    left.broken = left.broken.or(wrong_to_reveal(scene));
+                    self.quit(scene.now());
+                }
+                Step::AskKey => left.sent |= message::QUITTANCE,
                 Step::Claim => {
-                    left.offered |= Tx::Claim.bit();
-                    if let State::Agreed { phase, .. } = &mut self.state
-                        && phase.claims().is_none()
-                    {
+                    let State::Agreed { signed, phase } = &mut self.state else { return left };
+                    let (tx, claim) = match signed.handed {
+                        Some(_) => (Tx::Taken, &scene.cast.key_spend),
+                        None => (Tx::Claim, &scene.cast.claim),
+                    };
+                    left.offered |= tx.bit();
+                    if !phase.is_revealed() {
                         left.broken = left.broken.or(wrong_to_reveal(scene));
-                        let claims = BTreeMap::from([(0, scene.cast.claim.clone())]);
+                    }
+                    if phase.claims().is_none() {
+                        let claims = BTreeMap::from([(0, claim.clone())]);
                         *phase = Phase::ClaimSent { claims };
                     }
                 }
@@ -337,7 +371,7 @@ fn release(seller: &mut Seller, code: &str) {
 }
 
 impl Role for Registrar {
-    fn drive(&mut self, scene: Scene<'_>, cause: u16) -> Left {
+    fn drive(&mut self, scene: Scene<'_>, cause: u32) -> Left {
         use registrar::{State, Step};
         if self.is_done() {
             return Left::default();
@@ -422,7 +456,7 @@ pub(crate) fn new_seller(stage: &Stage, cast: &Cast) -> Seller {
 }
 
 /// The buyer gets a message, or its wallet's answer.
-pub(crate) fn tell_buyer(buyer: &mut Buyer, scene: Scene<'_>, bit: u16) -> Left {
+pub(crate) fn tell_buyer(buyer: &mut Buyer, scene: Scene<'_>, bit: u32) -> Left {
     use buyer::{Lock, Payment, Phase, Signed, State};
     let (cast, now) = (scene.cast, scene.now());
     let mut left = Left::default();
@@ -460,19 +494,28 @@ pub(crate) fn tell_buyer(buyer: &mut Buyer, scene: Scene<'_>, bit: u16) -> Left 
             }
         }
         message::ACTIVATION => {
-            if let Some(Ok(transfer)) = buyer.activation(now, &cast.activation)
+            if let Some(Ok(active)) = buyer.activation(now, &cast.activation, None)
                 && let State::Paying { phase, .. } = &mut buyer.state
             {
-                let activation = cast.activation.clone();
-                *phase = Phase::Active { transfer, activation };
+                *phase = active;
             }
+        }
+        message::QUITTANCE => {
+            let seller = scene.stage.seller.public();
+            if buyer.quit(now, seller, &cast.quittance) == Ok(Exit::HandOver) {
+                left.sent |= message::KEY;
+            }
+        }
+        message::QUIT_REFUSED => {
+            buyer.quittance_refused(exit::TOO_LATE);
         }
         message::WALLET => match &mut buyer.state {
             State::Funding { signed, lock, funding } => {
                 let (signed, lock, funding) = (signed.clone(), lock.clone(), *funding);
                 match buyer.funding(now, &signed, &cast.rail, &cast.fund, 500) {
                     Ok(facts) => {
-                        let payment = Payment { signed, lock, funding, fee_sat: 500, facts };
+                        let (fee_sat, quitted) = (500, None);
+                        let payment = Payment { signed, lock, funding, fee_sat, quitted, facts };
                         let (payment, phase) = (Box::new(payment), Phase::Built);
                         buyer.state = State::Paying { payment, phase };
                     }
@@ -490,7 +533,7 @@ pub(crate) fn tell_buyer(buyer: &mut Buyer, scene: Scene<'_>, bit: u16) -> Left 
 }
 
 /// The seller gets a message.
-pub(crate) fn tell_seller(seller: &mut Seller, scene: Scene<'_>, bit: u16) -> Left {
+pub(crate) fn tell_seller(seller: &mut Seller, scene: Scene<'_>, bit: u32) -> Left {
     use seller::{Phase, Signed, State};
     let (cast, now) = (scene.cast, scene.now());
     let mut left = Left::default();
@@ -501,8 +544,9 @@ pub(crate) fn tell_seller(seller: &mut Seller, scene: Scene<'_>, bit: u16) -> Le
             Ok(Answer::Sign(heights)) if heights == cast.heights => {
                 let facts = Facts::none(cast.rail.contracts().len());
                 let agreement = cast.agreement.clone();
-                let signed =
-                    Box::new(Signed { agreement, key_index: 1, claimed_from: None, facts });
+                let (key_index, claimed_from, handed) = (1, None, None);
+                let signed = Signed { agreement, key_index, claimed_from, handed, facts };
+                let signed = Box::new(signed);
                 let phase = Phase::TermsSigned { until_ms: Seller::patience_ms(now) };
                 seller.state = State::Agreed { signed, phase };
                 left.sent |= message::TERMS;
@@ -514,6 +558,9 @@ pub(crate) fn tell_seller(seller: &mut Seller, scene: Scene<'_>, bit: u16) -> Le
         }
         message::FUND_SHOWN => {
             let _ = seller.fund(now, &cast.rail, &cast.fund);
+        }
+        message::KEY => {
+            seller.hand(&scene.stage.secp, cast.handed);
         }
         message::CANCEL_SHOWN if seller.cancel(&cast.cancel) == Ok(true) => {
             release(seller, "trade.cancelled_by_buyer");
@@ -528,7 +575,7 @@ pub(crate) fn tell_seller(seller: &mut Seller, scene: Scene<'_>, bit: u16) -> Le
 pub(crate) fn tell_registrar(
     known: Option<Registrar>,
     scene: Scene<'_>,
-    bit: u16,
+    bit: u32,
     may_lock: bool,
 ) -> (Option<Registrar>, Left) {
     use registrar::State;
@@ -577,10 +624,30 @@ pub(crate) fn tell_registrar(
                 left.sent |= message::ACTIVATION;
             }
         }
+        message::QUIT_SHOWN => show_quittance(&mut registrar, scene, &mut left),
         message::CANCEL if registrar.cancel(&cast.cancel) == Ok(true) => {
             registrar.state = State::Released { code: "trade.cancelled_by_buyer".to_owned() };
         }
         _ => {}
     }
     (Some(registrar), left)
+}
+
+/// The buyer shows that its seller calls the trade paid.
+fn show_quittance(registrar: &mut Registrar, scene: Scene<'_>, left: &mut Left) {
+    use registrar::{Paid, State};
+    let (cast, magic) = (scene.cast, scene.stage.params.magic);
+    let hash = cast.agreement.hash();
+    let quitted = Quitted::new(magic, cast.agreement.terms(), hash, &cast.quittance).unwrap();
+    let transfer = quitted.transfer(hash);
+    match registrar.paid(scene.now(), &transfer) {
+        Ok(Paid::Yes) => {
+            let activation = cast.activation.clone();
+            registrar.state = State::Activated { transfer, activation };
+            left.sent |= message::ACTIVATION;
+        }
+        Ok(Paid::Activated(_)) => left.sent |= message::ACTIVATION,
+        Ok(Paid::NotYet) => {}
+        Err(_) => left.sent |= message::QUIT_REFUSED,
+    }
 }

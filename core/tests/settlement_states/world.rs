@@ -18,6 +18,8 @@ use crate::roles::{
 
 /// A spend is as good as final after so many confirmations.
 const FINAL: u8 = 2;
+/// Slots of delivery, each as long as a block.
+const DELIVERY: u8 = 2;
 /// Slots of delivery, and blocks after it.
 const AFTER_DELIVERY: u8 = 5;
 /// More than the deepest confirmation takes, after everything else.
@@ -32,6 +34,8 @@ pub(crate) struct Bounds {
     pub(crate) trades: usize,
     /// The seller is the provider.
     pub(crate) is_one_node: bool,
+    /// Sellers ask for their buyer's key before they claim.
+    pub(crate) quits: bool,
     /// How often each party may stop, and all together.
     pub(crate) stops: u8,
     pub(crate) stops_in_all: u8,
@@ -66,7 +70,7 @@ pub(crate) enum Action {
     /// The second trade is matched.
     Match,
     /// A message of a trade arrives.
-    Arrive(u8, u16),
+    Arrive(u8, u32),
     /// The registrar's chain source takes the funding of a trade or not, and says so or not.
     Answer {
         trade: u8,
@@ -94,7 +98,7 @@ pub(crate) struct State {
     /// Transactions that ever left a node.
     offered: [u8; 2],
     /// Messages that were ever sent.
-    sent: [u16; 2],
+    sent: [u32; 2],
     buyer: [u16; 2],
     seller: [u16; 2],
     registrar: [u16; 2],
@@ -104,8 +108,8 @@ pub(crate) struct State {
     /// How often each party stopped.
     stops: [u8; 3],
     reorganisations: u8,
-    /// Whether the claim of each trade was thrown out of its block.
-    thrown_out: [bool; 2],
+    /// What paid the seller of each trade and was thrown out of its block.
+    thrown_out: [u8; 2],
 }
 
 impl State {
@@ -115,16 +119,17 @@ impl State {
         for trade in 0..2 {
             let View { mined, mempool } = self.view[trade];
             let t0 = self.t0[trade].map_or(u8::MAX, |t0| t0);
-            let [a, b, c, d] = mined;
+            let [a, b, c, d, e] = mined;
             let (offered, sure) = (self.offered[trade], self.sure[trade]);
-            mixer.write_u64(u64::from_le_bytes([a, b, c, d, mempool, t0, offered, sure]));
+            mixer.write_u64(u64::from_le_bytes([a, b, c, d, e, mempool, t0, offered]));
             let machines = [self.buyer[trade], self.seller[trade], self.registrar[trade]];
             let word = machines.into_iter().fold(0, |word, part| word << 16 | u64::from(part));
-            mixer.write_u64(word << 16 | u64::from(self.sent[trade]));
+            mixer.write_u64(word << 16 | u64::from(sure));
+            mixer.write_u64(u64::from(self.sent[trade]));
         }
         let [a, b, c] = self.stops;
-        let thrown_out = u8::from(self.thrown_out[0]) | u8::from(self.thrown_out[1]) << 1;
-        let last = [self.tip, self.up, a, b, c, self.reorganisations, thrown_out, 0];
+        let [first, second] = self.thrown_out;
+        let last = [self.tip, self.up, a, b, c, self.reorganisations, first, second];
         mixer.write_u64(u64::from_le_bytes(last));
         mixer.finish()
     }
@@ -167,25 +172,25 @@ struct Move {
     view: View,
     tip: u8,
     is_sure: bool,
-    bit: u16,
+    bit: u32,
     may_lock: bool,
 }
 
 impl Move {
     /// All of it in one number: every height fits into six bits.
     fn packed(&self) -> u128 {
-        let bits = |word: u128, (value, width): (u16, u32)| word << width | u128::from(value);
+        let bits = |word: u128, (value, width): (u32, u32)| word << width | u128::from(value);
         let View { mined, mempool } = self.view;
-        let heights = mined.map(|height| (u16::from(height), 6));
-        let flags = [u16::from(self.is_sure), u16::from(self.may_lock)].map(|flag| (flag, 1));
+        let heights = mined.map(|height| (u32::from(height), 6));
+        let flags = [u32::from(self.is_sure), u32::from(self.may_lock)].map(|flag| (flag, 1));
         let rest = [
-            (u16::from(self.who), 3),
-            (self.machine, 16),
-            (u16::from(self.trade), 1),
-            (u16::from(self.t0), 6),
-            (u16::from(mempool), 4),
-            (u16::from(self.tip), 6),
-            (self.bit, 16),
+            (u32::from(self.who), 3),
+            (u32::from(self.machine), 16),
+            (u32::from(self.trade), 1),
+            (u32::from(self.t0), 6),
+            (u32::from(mempool), 5),
+            (u32::from(self.tip), 6),
+            (self.bit, 20),
         ];
         heights.into_iter().chain(flags).chain(rest).fold(0, bits)
     }
@@ -204,7 +209,7 @@ pub(crate) struct World {
 impl World {
     pub(crate) fn new(bounds: Bounds) -> Self {
         Self {
-            stage: Stage::new(bounds.trades, bounds.is_one_node),
+            stage: Stage::new(bounds.trades, bounds.is_one_node, bounds.quits),
             bounds,
             casts: BTreeMap::new(),
             buyers: Pool::new(),
@@ -234,7 +239,7 @@ impl World {
             sure: [0b111; 2],
             stops: [0; 3],
             reorganisations: 0,
-            thrown_out: [false; 2],
+            thrown_out: [0; 2],
         };
         self.open(&mut state, 0);
         state
@@ -268,7 +273,7 @@ impl World {
         state: &mut State,
         who: Who,
         trade: usize,
-        bit: u16,
+        bit: u32,
     ) -> Option<&'static str> {
         if !Self::is_up(state, who) {
             return None;
@@ -356,7 +361,7 @@ impl World {
         other == NONE || self.is_released(other)
     }
 
-    fn drive_all(&mut self, state: &mut State, cause: u16) -> Option<&'static str> {
+    fn drive_all(&mut self, state: &mut State, cause: u32) -> Option<&'static str> {
         let mut broken = None;
         for trade in Self::trades(state) {
             for who in Who::ALL {
@@ -425,8 +430,8 @@ impl World {
             if is_fixed(view, Tx::Cancel) {
                 void |= u8::MAX;
             }
-            if is_fixed(view, Tx::Claim) || is_fixed(view, Tx::Refund) {
-                void |= Tx::Claim.bit() | Tx::Refund.bit();
+            if Tx::SPENDS.into_iter().any(|tx| is_fixed(view, tx)) {
+                void |= spends();
             }
             state.offered[trade] &= !void;
 
@@ -446,7 +451,9 @@ impl World {
             let refund_at = self.casts[&(u8::try_from(trade).unwrap(), state.t0[trade].unwrap())]
                 .heights
                 .refund_at;
-            state.thrown_out[trade] &= FIRST + u32::from(state.tip) < refund_at;
+            if FIRST + u32::from(state.tip) >= refund_at {
+                state.thrown_out[trade] = 0;
+            }
         }
     }
 
@@ -538,16 +545,15 @@ impl World {
         }
         let cast = &self.casts[&(u8::try_from(trade).unwrap(), state.t0[trade].unwrap())];
         let is_funded = view.is_mined(Tx::Fund) || view.waits(Tx::Fund);
+        let is_spent = Tx::SPENDS.into_iter().any(|tx| view.is_mined(tx));
         let replaced = match tx {
             Tx::Fund if view.is_mined(Tx::Cancel) || view.waits(Tx::Cancel) => return false,
             Tx::Fund => 0,
             Tx::Cancel if view.is_mined(Tx::Fund) => return false,
             Tx::Cancel => u8::MAX,
-            Tx::Claim if !is_funded || view.is_mined(Tx::Refund) => return false,
-            Tx::Claim => Tx::Refund.bit(),
-            Tx::Refund if !is_funded || view.is_mined(Tx::Claim) => return false,
+            Tx::Claim | Tx::Taken | Tx::Refund if !is_funded || is_spent => return false,
             Tx::Refund if FIRST + u32::from(state.tip) < cast.heights.refund_at => return false,
-            Tx::Refund => Tx::Claim.bit(),
+            Tx::Claim | Tx::Taken | Tx::Refund => spends(),
         };
         view.mempool = (view.mempool & !replaced) | tx.bit();
         true
@@ -563,9 +569,9 @@ impl World {
         }
         let parts = |trade: usize| {
             let view = state.view[trade];
-            let must = if self.is_due_again(state, trade) { Tx::Claim.bit() } else { 0 };
-            (0..16_u8).filter(move |part| part & must == must).filter(move |part| {
-                let needs_fund = part & (Tx::Claim.bit() | Tx::Refund.bit()) != 0;
+            let must = if self.is_due_again(state, trade) { state.thrown_out[trade] } else { 0 };
+            (0..32_u8).filter(move |part| part & must == must).filter(move |part| {
+                let needs_fund = part & spends() != 0;
                 let has_fund = view.is_mined(Tx::Fund) || part & Tx::Fund.bit() != 0;
                 part & !view.mempool == 0 && (!needs_fund || has_fund)
             })
@@ -582,7 +588,7 @@ impl World {
                 after.tip += 1;
                 for (trade, part) in [first, second].into_iter().enumerate() {
                     let view = &mut after.view[trade];
-                    after.thrown_out[trade] &= part & Tx::Claim.bit() == 0;
+                    after.thrown_out[trade] &= !part;
                     for tx in Tx::ALL.into_iter().filter(|tx| part & tx.bit() != 0) {
                         view.mined[tx as usize] = after.tip + 1;
                     }
@@ -599,7 +605,11 @@ impl World {
                 after.reorganisations += 1;
                 after.tip += 1;
                 for (view, thrown_out) in after.view.iter_mut().zip(&mut after.thrown_out) {
-                    *thrown_out |= view.mined[Tx::Claim as usize] == state.tip + 1;
+                    for tx in [Tx::Claim, Tx::Taken] {
+                        if view.mined[tx as usize] == state.tip + 1 {
+                            *thrown_out |= tx.bit();
+                        }
+                    }
                     *view = leave_block(*view, state.tip + 1, is_kept);
                 }
                 let broken = self.new_tip(&mut after);
@@ -608,10 +618,12 @@ impl World {
         }
     }
 
-    /// A claim that was thrown out of its block is mined again before the refund is valid: the
+    /// A payment of the seller that was thrown out of its block is mined again before the refund is valid: the
     /// margin is one block here, so it has to be the next.
     fn is_due_again(&self, state: &State, trade: usize) -> bool {
-        let Some(t0) = state.t0[trade].filter(|_| state.thrown_out[trade]) else { return false };
+        let Some(t0) = state.t0[trade].filter(|_| state.thrown_out[trade] != 0) else {
+            return false;
+        };
         let cast = &self.casts[&(u8::try_from(trade).unwrap(), t0)];
         FIRST + u32::from(state.tip) < cast.heights.refund_at
     }
@@ -702,7 +714,7 @@ impl World {
         if state.registrar.into_iter().all(lives) {
             return Some("two locks of one certificate live");
         }
-        let is_paid = |trade: usize| state.view[trade].depth(Tx::Claim, state.tip) >= FINAL;
+        let is_paid = |trade: usize| state.view[trade].paid_depth(state.tip) >= FINAL;
         if is_paid(0) && is_paid(1) {
             return Some("one certificate is paid twice");
         }
@@ -714,10 +726,14 @@ impl World {
         let has_moved = matches!(registrar, Some(registrar::State::Activated { .. }));
         let buyer = self.buyers.get(state.buyer[trade])?;
         let has_coins = matches!(buyer.state.name(), "refunded" | "cancelled" | "aborted");
-        if has_coins && has_moved {
+        let view = &state.view[trade];
+        if has_coins && has_moved && !self.was_left(state, trade) {
             return Some("the buyer has its coins and the certificate");
         }
-        let view = &state.view[trade];
+        let has_activation = buyer.state.name() == "active";
+        if state.sent[trade] & message::KEY != 0 && !has_activation {
+            return Some("the buyer gave its key and has no certificate");
+        }
         if buyer.state.name() == "aborted" && view.is_mined(Tx::Fund) {
             return Some("the buyer gave up a trade that it funded");
         }
@@ -726,7 +742,7 @@ impl World {
             registrar,
             Some(registrar::State::Released { code }) if code == "settle.window_over"
         );
-        let is_paid = view.depth(Tx::Claim, state.tip) >= FINAL;
+        let is_paid = view.paid_depth(state.tip) >= FINAL;
         if is_paid && is_there && !has_moved && !lapsed {
             return Some("the seller is paid and the certificate has not moved");
         }
@@ -736,6 +752,18 @@ impl World {
             return Some("the seller has given up what it was paid for");
         }
         None
+    }
+
+    /// Whether a seller called a trade paid and then spent nothing until delivery was over: what
+    /// it sold is worth nothing any more, and the coins are its buyer's who heard of no sale.
+    fn was_left(&self, state: &State, trade: usize) -> bool {
+        let registrar = self.registrars.get(state.registrar[trade]).map(|r| &r.state);
+        let by_quittance = matches!(
+            registrar,
+            Some(registrar::State::Activated { transfer, .. }) if transfer.quittance.is_some()
+        );
+        let ends = u8::try_from(self.stage.delivery_in).unwrap() + DELIVERY;
+        by_quittance && state.view[trade].mined[Tx::Refund as usize] > ends
     }
 
     /// Whether nothing is left to do for anybody who is there.
@@ -799,7 +827,7 @@ impl World {
             let View { mined, mempool } = state.view[trade];
             text += &format!(
                 "; trade {trade}: buyer {buyer}, seller {seller}, registrar {registrar}, \
-                 mined {mined:?}, mempool {mempool:04b}"
+                 mined {mined:?}, mempool {mempool:05b}"
             );
         }
         text
@@ -807,19 +835,30 @@ impl World {
 }
 
 /// All that may arrive.
-fn messages() -> impl Iterator<Item = u16> {
-    (0..15).map(|n| 1 << n)
+fn messages() -> impl Iterator<Item = u32> {
+    (0..20).map(|n| 1 << n).filter(|bit| *bit != message::OFFERED)
+}
+
+/// All that spends a contract.
+fn spends() -> u8 {
+    Tx::SPENDS.into_iter().fold(0, |bits, tx| bits | tx.bit())
 }
 
 /// Who gets a message.
-fn recipient(bit: u16) -> Who {
+fn recipient(bit: u32) -> Who {
     match bit {
-        message::TERMS | message::LOCK | message::ACK | message::ACTIVATION | message::WALLET => {
-            Who::Buyer
-        }
-        message::REQUEST | message::LOCK_HEARD | message::FUND_SHOWN | message::CANCEL_SHOWN => {
-            Who::Seller
-        }
+        message::TERMS
+        | message::LOCK
+        | message::ACK
+        | message::ACTIVATION
+        | message::WALLET
+        | message::QUITTANCE
+        | message::QUIT_REFUSED => Who::Buyer,
+        message::REQUEST
+        | message::LOCK_HEARD
+        | message::FUND_SHOWN
+        | message::CANCEL_SHOWN
+        | message::KEY => Who::Seller,
         _ => Who::Provider,
     }
 }
@@ -836,7 +875,7 @@ fn leave_block(mut view: View, block: u8, is_kept: bool) -> View {
     }
     let has_fund = view.is_mined(Tx::Fund) || view.waits(Tx::Fund);
     if !has_fund {
-        view.mempool &= !(Tx::Claim.bit() | Tx::Refund.bit());
+        view.mempool &= !spends();
     }
     view
 }

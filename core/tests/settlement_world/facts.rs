@@ -152,6 +152,8 @@ fn only_the_leaves_of_the_contract_claim_and_refund() {
     assert_eq!(kind(&known.claim(&fund, 1)), Some(SpendKind::Claim(known.x)));
     assert_eq!(kind(&known.refund(&fund, 1)), Some(SpendKind::Refund));
     let (claim, refund) = (known.contract.claim.as_bytes(), known.contract.refund.as_bytes());
+    assert_eq!(kind(&known.spend(&fund, &[&[1; 64]], 1)), Some(SpendKind::Taken));
+    assert_eq!(kind(&known.spend(&fund, &[&[1; 64], &[0x50]], 1)), Some(SpendKind::Taken));
     let others: [(&str, &[&[u8]]); 7] = [
         ("the refund's leaf with a preimage", &[&known.x, &[1; 64], refund, &[2; 33]]),
         ("a leaf of neither, with a preimage", &[&known.x, &[1; 64], &[0x51], &[2; 33]]),
@@ -159,12 +161,38 @@ fn only_the_leaves_of_the_contract_claim_and_refund() {
         ("a leaf of neither", &[&[1; 64], &[0x51], &[2; 33]]),
         ("another preimage", &[&[9; 32], &[1; 64], claim, &[2; 33]]),
         ("a longer preimage", &[&[9; 33], &[1; 64], claim, &[2; 33]]),
-        ("the key path", &[&[1; 64]]),
+        ("two parts of which none is an annex", &[&[1; 64], &[2; 33]]),
     ];
     for (what, witness) in others {
         assert_eq!(kind(&known.spend(&fund, witness, 1)), Some(SpendKind::Other), "{what}");
     }
     assert_eq!(kind(&fund), None, "spends something else");
+}
+
+#[test]
+fn a_spend_by_key_pays_like_a_claim_and_reveals_nothing() {
+    let mut known = Known::new();
+    let fund = known.fund(154);
+    let (first, second) =
+        (known.spend(&fund, &[&[1; 64]], 49_000), known.spend(&fund, &[&[2; 65]], 48_000));
+    known.see(&[(&fund, Some(301)), (&first, None)]);
+    known.see(&[(&second, None)]);
+    let taken = known.facts.taken().unwrap();
+    assert_eq!((taken.txid, taken.fee_sat), (second.compute_txid(), 2_000), "the latest counts");
+    assert_eq!((known.facts.paid(), known.facts.claim()), (Some(taken), None));
+    assert_eq!(known.see(&[(&first, Some(302))]).confirmed, [first.compute_txid()]);
+    let depths = |known: &Known| {
+        let facts = &known.facts;
+        [facts.taken_depth(303), facts.paid_depth(303), facts.claim_depth(303)]
+    };
+    assert_eq!(depths(&known), [2, 2, 0]);
+    assert!(known.facts.is_spent(307, 6) && !known.facts.is_spent(306, 6));
+    known.lose(&first);
+    assert_eq!(depths(&known), [0, 0, 0]);
+    // A claim in a block comes before a spend that waits.
+    let claim = known.claim(&fund, 40_000);
+    known.see(&[(&claim, Some(304))]);
+    assert_eq!(known.facts.paid().unwrap().txid, claim.compute_txid());
 }
 
 #[test]

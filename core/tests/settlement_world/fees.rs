@@ -236,7 +236,8 @@ fn the_targets_and_curves_of_fees() {
     // A quarter of 40 blocks before the end a claim may spend all but dust.
     let claim = |elapsed, window| {
         let estimate_sat_kvb = 10_000_000;
-        claim_fee_sat(ClaimProgress { value_sat: 50_000, estimate_sat_kvb, elapsed, window })
+        let (vsize, value_sat) = (155, 50_000);
+        claim_fee_sat(ClaimProgress { vsize, value_sat, estimate_sat_kvb, elapsed, window })
     };
     let table = [
         (29, 40, 25_000),

@@ -21,6 +21,7 @@ fn kind(message: &Message) -> &'static str {
         TradeRequest::Fund { .. } => "fund",
         TradeRequest::Transfer(_) => "transfer",
         TradeRequest::Cancel(_) => "cancel",
+        TradeRequest::Quittance(_) => "quittance",
     }
 }
 

@@ -203,6 +203,8 @@ pub(crate) struct Party {
     /// What its wallet was asked for: the number of outputs, and sat per 1,000 vB.
     pub(crate) wallet_asked: Vec<(usize, u64)>,
     pub(crate) released: Vec<FundingId>,
+    /// Requests for a whole certificate.
+    pub(crate) fetched_from: usize,
     /// News for people.
     pub(crate) notified: usize,
     /// Fundings whose coins others may take.
@@ -262,6 +264,7 @@ impl Party {
             wallet_refuses: None,
             wallet_asked: Vec::new(),
             released: Vec::new(),
+            fetched_from: 0,
             notified: 0,
             lent: Vec::new(),
             answers: Vec::new(),
@@ -591,7 +594,11 @@ impl Party {
         match message {
             Message::Request { id, bytes } => {
                 let request: SettleRequest = capex_core::wire::decode_record(&bytes).unwrap();
-                let request = request.try_into().unwrap();
+                // No party here has a register beyond its ledger.
+                let SettleRequest::Trade(request) = request else {
+                    self.fetched_from += 1;
+                    return;
+                };
                 let (reply, events) =
                     self.trades.on_request(&mut ctx, &mut self.registrar, from, request);
                 self.events.extend(events);
@@ -632,6 +639,13 @@ impl Party {
     /// Everything that is on its disk.
     pub(crate) fn records(&self) -> BTreeMap<(u8, Vec<u8>), Record> {
         self.records.clone()
+    }
+
+    /// An older copy of its disk, with the counters (table 1) as they are.
+    pub(crate) fn restore(&mut self, mut records: BTreeMap<(u8, Vec<u8>), Record>) {
+        let kept = self.records.iter().filter(|((table, _), _)| *table == 1);
+        records.extend(kept.map(|(key, record)| (key.clone(), record.clone())));
+        self.records = records;
     }
 
     /// Whether its wallet was asked for a funding, and signed it.

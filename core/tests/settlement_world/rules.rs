@@ -390,6 +390,7 @@ fn a_certificate_that_comes_another_way_ends_the_sale() {
         x: claim.preimage.unwrap(),
         spend_txid: claim.claim.unwrap().txid.to_byte_array(),
         vin: 0,
+        quittance: None,
     };
     let (setup, now_ms) = (&world.setup, world.now_ms);
     let mut other = activation.clone();
@@ -632,6 +633,7 @@ fn a_claim_that_only_waits_moves_nothing() {
             x: view.preimage.unwrap(),
             spend_txid: view.claim.unwrap().txid.to_byte_array(),
             vin: 0,
+            quittance: None,
         };
         let (to, now_ms) = (world.provider(), world.now_ms);
         let mut shot = Shot {

@@ -138,7 +138,8 @@ impl Setup {
             },
             params,
         );
-        let transfer = Transfer { v: VERSION, terms_hash, x, spend_txid: [0; 32], vin: 0 };
+        let transfer =
+            Transfer { v: VERSION, terms_hash, x, spend_txid: [0; 32], vin: 0, quittance: None };
         let hop = Hop::Sale {
             terms: terms.envelope().clone(),
             lock: lock.envelope().clone(),

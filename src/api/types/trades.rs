@@ -55,7 +55,8 @@ pub struct Trade {
 /// Something that happened in a trade.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TradeStep {
-    /// `opened`, `terms`, `locked`, `fund`, `replacement`, `claim`, `refund` or `activated`.
+    /// `opened`, `terms`, `locked`, `fund`, `replacement`, `claim`, `key_spend`, `refund` or
+    /// `activated`.
     pub what: String,
     /// Unix ms, where this node noted the time.
     pub at: Option<u64>,
@@ -87,8 +88,10 @@ pub struct Settlement {
     pub address: String,
     /// Transaction that pays the contract.
     pub fund: Option<ChainTx>,
-    /// Seller's spend, which reveals the preimage.
+    /// Seller's spend: by script, which reveals the preimage, or with the buyer's key.
     pub claim: Option<ChainTx>,
+    /// Whether that is spent with both keys, like any other payment.
+    pub by_key: bool,
     /// Buyer's spend after the timelock.
     pub refund: Option<ChainTx>,
     /// The preimage, once revealed.

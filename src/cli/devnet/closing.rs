@@ -155,6 +155,7 @@ fn trade_part(bought: &Trade, sold: &Trade) -> Option<TradePart> {
             address: paid.address.clone(),
             fund: tx_part(paid.fund.as_ref()?)?,
             claim: tx_part(earned.claim.as_ref()?)?,
+            by_key: earned.by_key,
             preimage: paid.preimage.clone()?,
             state: earned.state.clone(),
         },

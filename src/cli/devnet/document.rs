@@ -130,7 +130,9 @@ pub(super) struct SettlementPart {
     pub(super) fund: TxPart,
     /// By the seller's node.
     pub(super) claim: TxPart,
-    /// By the buyer's node, which read it from the chain.
+    /// By the seller's node: whether it spent with the buyer's key.
+    pub(super) by_key: bool,
+    /// By the buyer's node, which read it from the chain or had it from the seller.
     pub(super) preimage: String,
     /// By the seller's node.
     pub(super) state: String,

@@ -229,16 +229,17 @@ impl Run<'_> {
         ))
     }
 
-    /// The seller has claimed the payment, which reveals the preimage, and the provider's
-    /// Activation has made the certificate the buyer's.
+    /// The seller has taken the payment, with the buyer's key or by a claim, which reveals the
+    /// preimage, and the provider's Activation has made the certificate the buyer's.
     fn see_claim(&mut self, n: usize) -> Result<(), Broken> {
         let (planned, trade_id) = (&self.plan.trades[n], &self.sold[n].trade_id);
         let (buyer, seller) = (&self.nodes[planned.buyer], &self.nodes[planned.seller]);
         let awaited = Awaited { what: "the claim", from: seller.name(), limit: CHAIN_TIME };
-        let (claim, preimage) = self.wait(awaited, || {
+        let ((claim, by_key), preimage) = self.wait(awaited, || {
             let [bought, sold] = self.both(planned, trade_id)?;
             let preimage = bought.settlement.as_ref().and_then(|paid| paid.preimage.clone());
-            let claim = sold.settlement.as_ref().and_then(|earned| earned.claim.clone());
+            let earned = sold.settlement.as_ref();
+            let claim = earned.and_then(|e| e.claim.clone().map(|claim| (claim, e.by_key)));
             Ok(Look::some(claim.zip(preimage), || instead(&bought, &sold)))
         })?;
         let awaited = Awaited { what: "the certificate", from: seller.name(), limit: CHAIN_TIME };
@@ -252,12 +253,13 @@ impl Run<'_> {
             Ok(Look::some(is_held.then_some(certificate), || instead(&bought, &sold)))
         })?;
         let (buyer, seller) = (buyer.name(), seller.name());
-        self.story.tell(format_args!(
-            "{seller} claimed it in {}, which reveals {}, and activated certificate {} for {buyer}",
-            id(&claim.txid),
-            id(&preimage),
-            id(&certificate.cert_id),
-        ))?;
+        let (claim, preimage, cert) = (id(&claim.txid), id(&preimage), id(&certificate.cert_id));
+        let taken = if by_key {
+            format!("told {buyer} {preimage} and took it in {claim} with the key of {buyer}")
+        } else {
+            format!("claimed it in {claim}, which reveals {preimage}")
+        };
+        self.story.tell(format_args!("{seller} {taken}; certificate {cert} is for {buyer}"))?;
         self.sold[n].cert_id = certificate.cert_id;
         Ok(())
     }

@@ -198,6 +198,7 @@ impl TradeWriter {
             address: address.to_string(),
             fund: view.fund.as_ref().map(chain_tx),
             claim: view.claim.as_ref().map(chain_tx),
+            by_key: view.is_by_key,
             refund: view.refund.as_ref().map(chain_tx),
             preimage: view.preimage.map(|x| to_hex(&x)),
             state: view.state.to_owned(),

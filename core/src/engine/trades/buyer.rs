@@ -16,7 +16,7 @@ use crate::settlement::buyer::{Buyer, Payment, Phase, Signed, State, Step};
 use crate::settlement::check::{self, Agreement, CheckError, Now, SignedTerms};
 use crate::settlement::facts::{ContractFacts, Facts};
 use crate::settlement::fees;
-use crate::settlement::objects::{Accept, Funder, Row, TermsCancel, TermsRequest};
+use crate::settlement::objects::{Accept, Funder, Row, TermsCancel, TermsRequest, Transfer};
 use crate::settlement::script::Contract;
 use crate::settlement::timelock::Timelocks;
 use crate::settlement::transaction::{self, KnownTx, OwnTx};
@@ -24,7 +24,7 @@ use crate::units::TimeMs;
 use crate::wire::{Envelope, VERSION};
 
 /// Label of refund keys.
-const REFUND_LABEL: &str = "settlement/refund";
+pub(super) const REFUND_LABEL: &str = "settlement/refund";
 /// The wallet's reason when too few coins are free.
 const NO_COINS: &str = "wallet.insufficient_funds";
 /// The wallet's reason when its keys are elsewhere and somebody has still to sign.
@@ -96,12 +96,13 @@ impl Machine for Buyer {
             State::Draft { .. } | State::TermsSigned(_) | State::Funding { .. } => true,
             State::Paying { payment, phase } => match phase {
                 Phase::Built => true,
-                Phase::PreimageKnown => {
-                    payment.facts.claim().is_some_and(|(spend, _)| spend.height.is_some())
-                }
+                Phase::PreimageKnown => payment.transfer().is_some_and(|transfer| {
+                    let claim = payment.facts.claim();
+                    transfer.quittance.is_some() || claim.is_some_and(|(c, _)| c.height.is_some())
+                }),
+                Phase::Confirmed => payment.facts.taken().is_some(),
                 Phase::Lapsed
                 | Phase::Sent
-                | Phase::Confirmed
                 | Phase::Active { .. }
                 | Phase::Cancelling { .. }
                 | Phase::Cancelled
@@ -147,7 +148,9 @@ impl Machine for Buyer {
                 vec![(Subject::Key(self.seller), Err(Miss::Claim))]
             }
             // Only who keeps the register could have moved it.
-            Phase::Defaulted { .. } => vec![(Subject::Key(self.registrar), Err(Miss::Default))],
+            Phase::Defaulted { transfer: Some(_) } => {
+                vec![(Subject::Key(self.registrar), Err(Miss::Default))]
+            }
             Phase::Built
             | Phase::Lapsed
             | Phase::Sent
@@ -156,7 +159,8 @@ impl Machine for Buyer {
             | Phase::Cancelling { .. }
             | Phase::Cancelled
             | Phase::Refunding { .. }
-            | Phase::Refunded => Vec::new(),
+            | Phase::Refunded
+            | Phase::Defaulted { transfer: None } => Vec::new(),
         }
     }
 
@@ -171,7 +175,7 @@ impl Machine for Buyer {
             State::Paying { phase: Phase::Cancelled, .. } => "fund.cancelled".to_owned(),
             State::Paying { phase: Phase::Refunded, .. } => "settle.refunded".to_owned(),
             State::Paying { phase: Phase::Defaulted { .. }, .. } => "settle.defaulted".to_owned(),
-            State::Paying { payment, phase: Phase::Active { transfer, activation } } => {
+            State::Paying { payment, phase: Phase::Active { transfer, activation, .. } } => {
                 let certificate = payment.certificate(transfer, activation);
                 turn.events.push(TradeEvent::Bought { trade, certificate });
                 return;
@@ -291,6 +295,7 @@ impl Open<Buyer> {
             // A buyer that was away has not given the registrar a chance to answer.
             Step::Default if self.tries.count() >= ASKED_BEFORE_DEFAULT => self.default(turn),
             Step::Default if message || tip => self.ask_activation(turn),
+            Step::AskCertificate if message || tip => self.ask_certificate(turn),
             Step::Lapse => self.lapse(turn),
             Step::BroadcastFund if tip => self.broadcast_fund(turn),
             Step::AskCancel if tip => self.ask_cancel(turn),
@@ -306,6 +311,7 @@ impl Open<Buyer> {
             | Step::BroadcastCancel
             | Step::Refund
             | Step::AskActivation
+            | Step::AskCertificate
             | Step::Default
             | Step::Abort(_) => {}
         }
@@ -535,15 +541,16 @@ impl Open<Buyer> {
     }
 
     fn default(&mut self, turn: &mut Turn<'_, '_>) {
-        let payment = self.machine.state.payment();
-        if let Some(transfer) = payment.and_then(Payment::transfer) {
-            self.enter_phase(turn, Phase::Defaulted { transfer });
-        }
+        let transfer = self.machine.state.payment().and_then(Payment::transfer);
+        self.enter_phase(turn, Phase::Defaulted { transfer });
     }
 
     fn ask_activation(&mut self, turn: &mut Turn<'_, '_>) {
         let payment = self.machine.state.payment();
-        let Some(transfer) = payment.and_then(Payment::transfer) else { return };
+        let Some(transfer) = payment.and_then(Payment::transfer) else {
+            self.ask_certificate(turn);
+            return;
+        };
         self.tried(turn);
         let (registrar, purpose) =
             (self.machine.registrar, TradePurpose::Transfer(self.machine.trade));
@@ -610,7 +617,7 @@ impl Open<Buyer> {
     ) -> Option<OwnTx> {
         let contract: &Contract = self.rail.as_ref()?.contracts().get(usize::from(n))?;
         let fund = facts.fund.as_ref()?;
-        let rival = facts.claim.map(|(spend, _)| spend);
+        let rival = facts.paid();
         let target = if rival.is_some() { fees::URGENT_TARGET } else { fees::REFUND_TARGET };
         let refund_at = payment.signed.agreement.terms().refund_at;
         let waited = turn.ctx.chain.height.saturating_sub(refund_at);
@@ -644,6 +651,7 @@ impl Open<Buyer> {
             Answer::Said(reply) => reply,
             Answer::Refused(code) => {
                 self.refusal = Some(remote_code(&code).to_owned());
+                self.on_unpaid(turn, peer, &code);
                 return;
             }
             Answer::None => return,
@@ -654,8 +662,8 @@ impl Open<Buyer> {
             TradeReply::FundAck { terms_hash, txid } => {
                 self.on_fund_ack(turn, peer, terms_hash, txid);
             }
-            TradeReply::Activation(signed) => self.on_activation(turn, signed),
-            TradeReply::NotYet | TradeReply::Cancelled => {}
+            TradeReply::Activation(signed) => self.on_activation(turn, &signed, None),
+            TradeReply::NotYet | TradeReply::Cancelled | TradeReply::Key(_) => {}
         }
     }
 
@@ -722,11 +730,17 @@ impl Open<Buyer> {
         }
     }
 
-    pub(super) fn on_activation(&mut self, turn: &mut Turn<'_, '_>, activation: Envelope) {
-        match self.machine.activation(turn.now(), &activation) {
-            Some(Ok(transfer)) => {
+    /// The Activation, in an answer or in a certificate that shows how it was paid for.
+    pub(super) fn on_activation(
+        &mut self,
+        turn: &mut Turn<'_, '_>,
+        activation: &Envelope,
+        shown: Option<&Transfer>,
+    ) {
+        match self.machine.activation(turn.now(), activation, shown) {
+            Some(Ok(active)) => {
                 self.refusal = None;
-                self.enter_phase(turn, Phase::Active { transfer, activation });
+                self.enter_phase(turn, active);
             }
             Some(Err(error)) => self.refusal = Some(error.code().to_owned()),
             None => {}
@@ -778,7 +792,8 @@ impl Open<Buyer> {
         match self.machine.funding(turn.now(), signed, rail, &tx, fee_sat) {
             Ok(facts) => {
                 let (signed, lock, funding) = (signed.clone(), lock.clone(), *funding);
-                let payment = Box::new(Payment { signed, lock, funding, fee_sat, facts });
+                let payment = Payment { signed, lock, funding, fee_sat, quitted: None, facts };
+                let payment = Box::new(payment);
                 self.enter(turn, State::Paying { payment, phase: Phase::Built });
             }
             Err(code) => self.abort(turn, code),

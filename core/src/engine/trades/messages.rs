@@ -3,10 +3,11 @@
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{TermsHash, TradeId};
+use crate::settlement::exit::HandedKey;
 use crate::settlement::objects::{TermsRequest, Transfer};
 use crate::wire::Envelope;
 
-/// What a buyer asks a seller or a registrar. B, S and P as in [`crate::settlement`].
+/// What the parties of a trade ask each other. B, S and P as in [`crate::settlement`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum TradeRequest {
     /// B→S. Answer: `Terms`.
@@ -27,9 +28,11 @@ pub enum TradeRequest {
     Transfer(Transfer),
     /// B→P and S: signed TermsCancel. Answer: `Cancelled`.
     Cancel(Envelope),
+    /// S→B: signed Quittance. Answer: `Key` or `NotYet`.
+    Quittance(Envelope),
 }
 
-/// What a seller or a registrar answers.
+/// What they answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum TradeReply {
     /// Signed Terms, and the Issue at a primary sale.
@@ -51,9 +54,11 @@ pub enum TradeReply {
     NotYet,
     /// The lock is free, or was never granted.
     Cancelled,
+    /// The secret of the contract's funder, who holds the certificate.
+    Key(HandedKey),
 }
 
-/// What a buyer waits for.
+/// What a buyer or a seller waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TradePurpose {
     Terms(TradeId),
@@ -65,6 +70,8 @@ pub enum TradePurpose {
     Transfer(TradeId),
     /// Nothing: it told the provider that it gave up.
     Cancel(TradeId),
+    /// The buyer's key.
+    Quittance(TradeId),
 }
 
 /// A trade moved.

@@ -12,6 +12,7 @@
 mod buyer;
 mod certainty;
 mod driver;
+mod exit;
 mod index;
 mod messages;
 mod outlook;
@@ -39,9 +40,10 @@ use crate::code;
 use crate::ids::{CertId, FundingId, Key, TermsHash, TradeId};
 use crate::limits::OPEN_SETTLEMENTS_MAX;
 use crate::settlement::buyer::{Buyer, Phase, State};
+use crate::settlement::exit::DOES_NOT_FIT;
 use crate::settlement::facts::ChainFacts;
 use crate::settlement::fees;
-use crate::settlement::objects::{Row, Terms, TermsCancel, TermsRequest, Transfer};
+use crate::settlement::objects::{Quittance, Row, Terms, TermsCancel, TermsRequest, Transfer};
 use crate::settlement::registrar::Registrar;
 use crate::settlement::seller::{Goods, Refused, Seller};
 use crate::settlement::transaction::KnownTx;
@@ -273,6 +275,7 @@ impl Trades {
             TradeRequest::Fund { terms_hash, tx } => self.on_fund(turn, peer, terms_hash, &tx),
             TradeRequest::Transfer(transfer) => self.on_transfer(turn, peer, transfer),
             TradeRequest::Cancel(cancel) => self.on_cancel(turn, &cancel),
+            TradeRequest::Quittance(signed) => self.on_quittance(turn, peer, &signed),
         })
     }
 
@@ -385,6 +388,19 @@ impl Trades {
         answer.or_else(|code| sold().ok_or(code))
     }
 
+    fn on_quittance(
+        &mut self,
+        turn: &mut Turn<'_, '_>,
+        peer: Key,
+        signed: &Envelope,
+    ) -> Result<TradeReply, Refused> {
+        let quittance = signed.peek::<Quittance>().map_err(|_| DOES_NOT_FIT)?;
+        let trade = buyer_of(turn.index, &quittance.terms_hash).ok_or(NO_AGREEMENT)?;
+        let answer =
+            self.buyers.touch(turn, trade, |open, turn| open.on_quittance(turn, peer, signed));
+        answer.unwrap_or(Err(NO_AGREEMENT))
+    }
+
     fn on_cancel(
         &mut self,
         turn: &mut Turn<'_, '_>,
@@ -428,7 +444,7 @@ impl Trades {
         turn!(self, ctx, titles, |turn| turn.told.push(told)).1
     }
 
-    /// The answer of a peer to a request of this buyer, or why there is none.
+    /// The answer of a peer to a request of this node, or why there is none.
     pub fn on_reply(
         &mut self,
         ctx: &mut Context<'_>,
@@ -443,6 +459,12 @@ impl Trades {
             | TradePurpose::Fund(trade)
             | TradePurpose::Transfer(trade) => trade,
             TradePurpose::Cancel(_) => return Vec::new(),
+            TradePurpose::Quittance(trade) => {
+                return turn!(self, ctx, titles, |turn| {
+                    self.sellers.touch(turn, trade, |open, turn| open.on_key(turn, answer))
+                })
+                .1;
+            }
         };
         turn!(self, ctx, titles, |turn| {
             self.buyers.touch(turn, trade, |open, turn| open.on_reply(turn, peer, answer))
@@ -460,11 +482,11 @@ impl Trades {
     ) -> Vec<TradeEvent> {
         turn!(self, ctx, titles, |turn| {
             for hop in &certificate.hops {
-                let Hop::Sale { terms, activation, .. } = hop else { continue };
+                let Hop::Sale { terms, transfer, activation, .. } = hop else { continue };
                 let hash = TermsHash(terms.id::<Terms>(turn.ctx.params.magic));
                 let Some(trade) = buyer_of(turn.index, &hash) else { continue };
                 self.buyers.touch(turn, trade, |open, turn| {
-                    open.on_activation(turn, activation.clone());
+                    open.on_activation(turn, activation, Some(transfer));
                 });
             }
         })

@@ -35,6 +35,7 @@ pub enum Milestone {
     Release,
     FundingFinal,
     LastReveal,
+    Key,
     Refund,
     RefundRace,
     RefundFinal,
@@ -64,6 +65,7 @@ impl Milestone {
             Self::LastReveal => {
                 ("last_reveal", "too late to claim: the seller reveals nothing any more")
             }
+            Self::Key => ("key", "the buyer has not given its key: the claim is sent by script"),
             Self::Refund => ("refund", "the refund is sent"),
             Self::RefundRace => ("refund_race", "the buyer can refund, and the claim can lose"),
             Self::RefundFinal => ("refund_final", "the refund is final"),
@@ -182,7 +184,7 @@ fn final_height(height: Option<u32>, blocks: u32) -> Option<u32> {
 }
 
 fn claim_height(facts: &Facts) -> Option<u32> {
-    facts.claim().and_then(|(spend, _)| spend.height)
+    facts.paid().and_then(|spend| spend.height)
 }
 
 /// The last block that holds one of some transactions, one for each contract.
@@ -232,6 +234,12 @@ fn of_payment(
             at(Due::height(heights.cancel_at(), Milestone::Replacement), fund_fee_sat)
         }
         Phase::Confirmed => at(Due::height(heights.refund_at, Milestone::Refund), fees_sat),
+        // The seller calls it paid: nothing is taken back until the provider has answered.
+        Phase::PreimageKnown
+            if payment.transfer().is_some_and(|transfer| transfer.quittance.is_some()) =>
+        {
+            paid(Due::height(heights.last_reveal, Milestone::Activation))
+        }
         Phase::PreimageKnown => match final_height(claim_height(&payment.facts), deep) {
             Some(height) => paid(Due::height(height, Milestone::Activation)),
             None => paid(Due::height(heights.refund_at, Milestone::Refund)),
@@ -254,6 +262,10 @@ fn of_payment(
             let sent_sat = refunds.values().map(|own| own.fee_sat).fold(0, u64::saturating_add);
             at(due, fund_fee_sat.saturating_add(sent_sat))
         }
+        Phase::Active { hands_over: true, .. } => {
+            let ends_ms = buyer.row.window().ends_at_ms(params.slot_s);
+            at(Due::time(ends_ms, Milestone::DeliveryEnds), 0)
+        }
         Phase::Active { .. } | Phase::Cancelled | Phase::Refunded | Phase::Defaulted { .. } => {
             Outlook::default()
         }
@@ -268,8 +280,7 @@ pub(super) fn of_seller(seller: &Seller, params: &Params) -> Outlook {
         State::Offered { until_ms } => kept(Due::time(*until_ms, Milestone::Request)),
         State::Agreed { signed, phase } => {
             let due = sale_due(seller, &signed.agreement, &signed.facts, phase, params);
-            let is_revealed = phase.claims().is_some();
-            let at_risk_sat = if is_revealed { revealed_sat(&signed.facts) } else { 0 };
+            let at_risk_sat = if phase.is_revealed() { revealed_sat(&signed.facts) } else { 0 };
             due.map_or_else(Outlook::default, |due| Outlook { at_risk_sat, ..kept(due) })
         }
         State::Released { .. } => Outlook::default(),
@@ -309,6 +320,7 @@ fn sale_due(
             Due::height(heights.release_at(), Milestone::Release)
         }
         Phase::FundFinal => Due::height(heights.last_reveal, Milestone::LastReveal),
+        Phase::Quitting { until_ms } => Due::time(*until_ms, Milestone::Key),
         Phase::ClaimSent { .. } => Due::height(heights.refund_at, Milestone::RefundRace),
         Phase::Claimed { .. } => {
             let height = final_height(claim_height(facts), params.chain.final_blocks);
@@ -338,7 +350,7 @@ impl TradeView {
             locked,
             sent("fund", self.fund),
             sent("replacement", self.cancel),
-            sent("claim", self.claim),
+            sent(if self.is_by_key { "key_spend" } else { "claim" }, self.claim),
             sent("refund", self.refund),
             activated,
         ]
@@ -400,7 +412,7 @@ pub(super) fn seller_fees_sat(seller: &Seller) -> u64 {
     let Some((signed, phase)) = seller.state.agreed() else { return 0 };
     let claims = phase.claims().into_iter().flatten().map(|(n, own)| {
         let facts = signed.facts.contracts().get(usize::from(*n));
-        let known = facts.and_then(|facts| facts.claim).map(|(spend, _)| spend);
+        let known = facts.and_then(ContractFacts::paid);
         known.filter(|spend| spend.height.is_some()).map_or(own.fee_sat, |spend| spend.fee_sat)
     });
     claims.fold(0, u64::saturating_add)
@@ -469,6 +481,7 @@ mod tests {
             lock: lock(),
             funding: FundingId([9; 32]),
             fee_sat: FUND_FEE_SAT,
+            quitted: None,
             facts: Facts::new(vec![sample::contract_facts(heights)]),
         });
         buyer(buyer::State::Paying { payment, phase })
@@ -480,11 +493,15 @@ mod tests {
     }
 
     fn active() -> buyer::Phase {
-        buyer::Phase::Active { transfer: transfer(), activation: sample::envelope() }
+        buyer::Phase::Active {
+            transfer: transfer(),
+            activation: sample::envelope(),
+            hands_over: false,
+        }
     }
 
     fn defaulted() -> buyer::Phase {
-        buyer::Phase::Defaulted { transfer: transfer() }
+        buyer::Phase::Defaulted { transfer: Some(transfer()) }
     }
 
     fn sale(heights: [Option<u32>; 4], phase: seller::Phase) -> Seller {
@@ -494,8 +511,13 @@ mod tests {
         }
         let facts = Facts::new(vec![facts]);
         let agreement = sample::agreement(sample::terms(T0));
-        let signed =
-            Box::new(seller::Signed { agreement, key_index: 1, claimed_from: None, facts });
+        let signed = Box::new(seller::Signed {
+            agreement,
+            key_index: 1,
+            claimed_from: None,
+            handed: None,
+            facts,
+        });
         seller(seller::State::Agreed { signed, phase })
     }
 

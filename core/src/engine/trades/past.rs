@@ -280,7 +280,8 @@ mod tests {
     fn paid(number: usize) -> Registrar {
         let mut registrar = ended(number, State::Locked);
         let terms_hash = registrar.hash();
-        let transfer = Transfer { v: 1, terms_hash, x: [3; 32], spend_txid: [1; 32], vin: 0 };
+        let transfer =
+            Transfer { v: 1, terms_hash, x: [3; 32], spend_txid: [1; 32], vin: 0, quittance: None };
         registrar.state = State::Activated { transfer, activation: sample::envelope() };
         registrar
     }

@@ -25,7 +25,7 @@ use crate::wire::{VERSION, sha256};
 /// Label of claim keys.
 const CLAIM_LABEL: &str = "settlement/claim";
 /// Label of preimages.
-const PREIMAGE_LABEL: &str = "settlement/preimage";
+pub(super) const PREIMAGE_LABEL: &str = "settlement/preimage";
 /// Label of the terms' nonce.
 const NONCE_LABEL: &str = "settlement/nonce";
 
@@ -87,6 +87,10 @@ impl Machine for Seller {
         self.state.is_done()
     }
 
+    fn is_asking(&self) -> bool {
+        matches!(&self.state, State::Agreed { phase: Phase::Quitting { .. }, .. })
+    }
+
     fn own_txids(&self) -> Vec<Txid> {
         let claims = self.state.agreed().and_then(|(_, phase)| phase.claims());
         claims.into_iter().flatten().map(|(_, own)| own.tx.txid()).collect()
@@ -104,9 +108,18 @@ impl Machine for Seller {
                 open.enter_phase(turn, Phase::NeverReveal { code: code.to_owned() });
             }
             // Nothing is revealed without a chain.
+            Step::Quit => open.quit(turn),
+            Step::AskKey => {
+                if open.tries.is_message_due(turn.ctx.now_ms) {
+                    open.ask_key(turn);
+                }
+            }
             Step::Claim => {
                 let chain = turn.ctx.chain;
-                if chain.up && open.tries.is_tip_due(chain.height) {
+                // The first waits for no further tip, though the buyer was asked at this one.
+                let agreed = open.machine.state.agreed();
+                let is_first = agreed.is_some_and(|(_, phase)| phase.claims().is_none());
+                if chain.up && (is_first || open.tries.is_tip_due(chain.height)) {
                     open.claim(turn);
                 }
             }
@@ -274,7 +287,7 @@ impl Open<Seller> {
         Rail::of(ctx.secp, &terms, agreement.hash()).map_err(|error| error.code())?;
         ctx.wallet.use_payout();
         let facts = Facts::none(terms.funders.len());
-        Ok(Signed { agreement, key_index, claimed_from: None, facts })
+        Ok(Signed { agreement, key_index, claimed_from: None, handed: None, facts })
     }
 
     /// The buyer shows its funding. It is the registrar's to send: before that one has
@@ -357,7 +370,10 @@ impl Open<Seller> {
         // From the first try on: one that comes late has been outbid by nobody yet.
         let first = signed.claimed_from.unwrap_or(ctx.chain.height);
         let left = refund_at.saturating_sub(ctx.chain.height);
+        let handed = signed.handed.and_then(|key| key.pair(ctx.secp));
+        let vsize = handed.map_or(fees::CLAIM_VSIZE, |_| fees::KEY_SPEND_VSIZE);
         let fee_sat = fees::claim_fee_sat(ClaimProgress {
+            vsize,
             value_sat: fund.value_sat(),
             estimate_sat_kvb: ctx.chain.feerate_sat_kvb(left / 2),
             elapsed: ctx.chain.height.saturating_sub(first),
@@ -365,13 +381,17 @@ impl Open<Seller> {
         })?;
         if let Some(sent) = sent
             && sent.spends(fund.outpoint())
-            && fees::bump(sent.fee_sat, fee_sat, fees::CLAIM_VSIZE).is_none()
+            && fees::bump(sent.fee_sat, fee_sat, vsize).is_none()
         {
             return Some(sent.clone());
         }
         let key = turn.single_use_key(CLAIM_LABEL, signed.key_index)?;
         let x = ctx.secret(PREIMAGE_LABEL, signed.key_index);
         let to = ScriptBuf::from_bytes(signed.agreement.terms().payout_spk.clone());
+        if let Some(handed) = handed {
+            let (keys, holding) = ([key, handed], fund.holding(contract));
+            return transaction::key_spend(ctx.secp, holding, &keys, signed.hash(), to, fee_sat);
+        }
         transaction::claim(ctx.secp, fund.holding(contract), &key, x, to, fee_sat)
     }
 }

@@ -355,7 +355,8 @@ fn whoever_funded_its_last_lock_may_have_more_than_one() {
 fn the_states_of_a_lock_have_names() {
     let (code, activation) = ("fund.not_sent".to_owned(), sample::envelope());
     let terms_hash = TermsHash([7; 32]);
-    let transfer = Transfer { v: 1, terms_hash, x: [3; 32], spend_txid: [1; 32], vin: 0 };
+    let transfer =
+        Transfer { v: 1, terms_hash, x: [3; 32], spend_txid: [1; 32], vin: 0, quittance: None };
     let states = [
         State::Locked,
         State::Funded,
@@ -391,7 +392,8 @@ fn a_refund_spends_the_funding_that_stands_whatever_was_sent_before() {
     let signed = Signed { agreement, accepts: Vec::new(), own: vec![0], release_at_ms: 0 };
     let lock = Lock { signed: sample::envelope(), attempt: 0 };
     let facts = Facts::new(vec![facts]);
-    let payment = Payment { signed, lock, funding: FundingId([1; 32]), fee_sat: 100, facts };
+    let payment =
+        Payment { signed, lock, funding: FundingId([1; 32]), fee_sat: 100, quitted: None, facts };
     // It paid so much that no better one is due.
     let sent = OwnTx::new(pays(3, spends(fund(1))), 50_000);
     let phase = Phase::Refunding { refunds: BTreeMap::from([(0, sent)]) };

@@ -85,8 +85,10 @@ pub struct TradeView {
     /// Height from which the buyer can refund (`T_R`).
     pub refund_at: Option<u32>,
     pub fund: Option<TxView>,
-    /// The seller's claim.
+    /// The seller's claim, or what it spent with the buyer's key.
     pub claim: Option<TxView>,
+    /// Whether that is spent with both keys, and shows no preimage.
+    pub is_by_key: bool,
     /// The buyer's refund.
     pub refund: Option<TxView>,
     /// What replaces the funding by a payment to self.
@@ -127,7 +129,8 @@ fn fund_view(facts: &Facts, fee_sat: Option<u64>) -> Option<TxView> {
 /// What both sides show alike; the rest is empty.
 fn common<M: Machine>(open: &Open<M>, row: &Row, agreement: Option<&Agreement>) -> TradeView {
     let facts = open.machine.facts();
-    let claim = facts.and_then(Facts::claim);
+    let claim = facts.and_then(Facts::paid);
+    let taken = facts.and_then(Facts::taken);
     let refunds = facts.into_iter().flat_map(Facts::contracts);
     let (trade, state) = open.machine.news().unwrap_or_default();
     TradeView {
@@ -150,12 +153,13 @@ fn common<M: Machine>(open: &Open<M>, row: &Row, agreement: Option<&Agreement>) 
         fund_by: agreement.map(|agreement| agreement.terms().fund_by),
         refund_at: agreement.map(|agreement| agreement.terms().refund_at),
         fund: facts.and_then(|facts| fund_view(facts, None)),
-        claim: claim.map(|(spend, _)| spend_view(spend)),
+        claim: claim.map(spend_view),
+        is_by_key: claim.is_some() && taken == claim,
         refund: refunds.filter_map(|contract| contract.refund).map(spend_view).next(),
         cancel: None,
         activated_at: None,
         fees_sat: None,
-        preimage: claim.map(|(_, x)| x),
+        preimage: facts.and_then(Facts::claim).map(|(_, x)| x),
         opened_ms: 0,
         deadlines: open.deadlines(),
         proof: None,
@@ -199,6 +203,7 @@ pub(super) fn of_buyer(open: &Open<Buyer>) -> TradeView {
         fund: payment.and_then(|payment| fund_view(&payment.facts, Some(payment.fee_sat))),
         // The own refund is known before a mempool shows it.
         refund: view.refund.or_else(|| refund_view(&buyer.state)),
+        preimage: view.preimage.or_else(|| Some(payment?.quitted?.x)),
         opened_ms: buyer.opened_ms,
         proof: payment
             .filter(|_| buyer.state.has_defaulted())
@@ -231,6 +236,10 @@ pub(super) fn of_seller(open: &Open<Seller>) -> TradeView {
         fees_sat: Some(outlook::seller_fees_sat(seller)),
         to: seller.state.agreement().map(|agreement| agreement.terms().to),
         claim: view.claim.or(sent),
+        is_by_key: match view.claim {
+            Some(_) => view.is_by_key,
+            None => seller.state.agreed().is_some_and(|(signed, _)| signed.handed.is_some()),
+        },
         opened_ms: seller.opened_ms,
         ..view
     }
@@ -290,6 +299,9 @@ fn next_of_buyer(state: &buyer::State) -> &'static str {
             Phase::Sent => "the funding confirms",
             Phase::Confirmed => "the seller claims, or the refund height comes",
             Phase::PreimageKnown => "the claim confirms and the provider activates",
+            Phase::Active { hands_over: true, .. } => {
+                "nothing: the certificate is held; the seller takes its coins with the key"
+            }
             Phase::Active { .. } => "nothing: the certificate is held",
             Phase::Cancelling { .. } => "the replacement of the funding confirms",
             Phase::Refunding { .. } => "the refund confirms",
@@ -310,7 +322,8 @@ fn next_of_seller(state: &seller::State) -> &'static str {
             Phase::TermsSigned { .. } => "the buyer accepts",
             Phase::LockGranted { .. } => "the buyer sends its funding",
             Phase::FundSeen => "the funding confirms deep enough",
-            Phase::FundFinal => "the claim is sent",
+            Phase::FundFinal => "the buyer is asked for its key, or the claim is sent",
+            Phase::Quitting { .. } => "the buyer gives its key, else the claim is sent by script",
             Phase::ClaimSent { .. } => "the claim confirms",
             Phase::Claimed { .. } => "the claim becomes final",
             Phase::Settled { .. } => "nothing: paid",

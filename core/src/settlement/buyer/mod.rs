@@ -6,8 +6,14 @@
 //!                                                        Confirmed → Refunding → Refunded
 //! ```
 //!
+//! The preimage is known from a claim, or from the seller's Quittance ([`super::exit`]): then the
+//! coins stay in the contract until the registrar has answered. With the Activation in hand the
+//! key of the contract is the seller's for the asking.
+//!
 //! From Sent on the phase is what the chain says ([`Buyer::settle`]): a reorganisation moves
 //! it back. What to do next follows from state and time ([`Buyer::due`]).
+
+mod quit;
 
 use std::collections::BTreeMap;
 
@@ -18,6 +24,7 @@ use serde::{Deserialize, Serialize};
 
 use super::check::{self, Agreement, CheckError, Expected, Now};
 use super::deadline::Deadline;
+use super::exit::Quitted;
 use super::objects::{Row, TermsRequest, Transfer};
 use super::rails::Rail;
 use super::rails::chain::facts::{ContractFacts, Facts, FundFact};
@@ -29,6 +36,8 @@ use crate::code;
 use crate::ids::{FundingId, Key, TermsHash, TradeId};
 use crate::units::TimeMs;
 use crate::wire::Envelope;
+
+pub use self::quit::Exit;
 
 /// A buyer's side of one trade, as its record keeps it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -84,6 +93,8 @@ pub struct Payment {
     pub funding: FundingId,
     /// Fee of the funding, sat.
     pub fee_sat: u64,
+    /// The seller's word that it is paid.
+    pub quitted: Option<Quitted>,
     pub facts: Facts,
 }
 
@@ -134,12 +145,14 @@ pub enum Phase {
     Sent,
     /// The funding is in a block.
     Confirmed,
-    /// A claim revealed the preimage; the registrar is asked for the Activation.
+    /// A claim or the seller revealed the preimage; the registrar is asked for the Activation.
     PreimageKnown,
     /// The certificate is the buyer's.
     Active {
         transfer: Transfer,
         activation: Envelope,
+        /// The contract is still to be spent, with the key that the seller may ask for.
+        hands_over: bool,
     },
     /// The funding is being replaced by a payment to self.
     Cancelling {
@@ -155,7 +168,8 @@ pub enum Phase {
     /// Paid, and the certificate did not come while its window lasted: what is left is the
     /// proof against the provider.
     Defaulted {
-        transfer: Transfer,
+        /// None if an earlier life handed the key over, and its records are lost.
+        transfer: Option<Transfer>,
     },
     /// It was not acknowledged in time. The registrar may still hold it, so only a conflict
     /// ends it: the next funding that takes its coins, or near `F` a payment to self.
@@ -186,6 +200,8 @@ pub enum Step {
     Refund,
     /// Ask the registrar for the Activation.
     AskActivation,
+    /// Ask the registrar for the certificate that an earlier life has had.
+    AskCertificate,
     /// The window is over, and the certificate never came.
     Default,
     /// Give up before any funding left.
@@ -234,7 +250,7 @@ impl State {
             Self::Paying { phase, .. } => {
                 matches!(
                     phase,
-                    Phase::Active { .. }
+                    Phase::Active { hands_over: false, .. }
                         | Phase::Cancelled
                         | Phase::Refunded
                         | Phase::Defaulted { .. }
@@ -328,10 +344,36 @@ impl Payment {
         self.own().map(|(_, facts)| depth(facts)).min().unwrap_or(0)
     }
 
-    /// Proof of payment, once a claim is known.
+    /// Proof of payment: a claim in a block, else the seller's word unless it moves nothing,
+    /// else a claim that waits.
     #[must_use]
     pub fn transfer(&self) -> Option<Transfer> {
-        transfer(&self.facts, self.hash())
+        let claim = transfer(&self.facts, self.hash());
+        if self.facts.claim().is_some_and(|(spend, _)| spend.height.is_some()) {
+            return claim;
+        }
+        self.pending().map(|quitted| quitted.transfer(self.hash())).or(claim)
+    }
+
+    /// The seller's word, unless the registrar has refused it.
+    fn pending(&self) -> Option<Quitted> {
+        self.quitted.filter(|quitted| !quitted.is_refused)
+    }
+
+    /// Whether the registrar may have moved the certificate on the seller's word, or may yet:
+    /// until it has said that it does not, nothing is taken back. Once delivery is over the
+    /// certificate is worth nothing.
+    fn may_have_moved(&self, now: Now<'_>, sure: bool) -> bool {
+        self.pending().is_some() && !(sure && self.is_over(now))
+    }
+
+    fn is_over(&self, now: Now<'_>) -> bool {
+        now.ms >= self.signed.agreement.terms().window.ends_at_ms(now.params.slot_s)
+    }
+
+    /// Whether every contract is spent for good.
+    fn is_spent(&self, now: Now<'_>) -> bool {
+        self.facts.is_spent(now.tip, now.params.chain.final_blocks)
     }
 
     /// What shows that the provider was paid, once a claim is known.
@@ -366,6 +408,12 @@ impl Payment {
     fn settle(&self, phase: &Phase, now: Now<'_>) -> Option<Phase> {
         let (tip, deep) = (now.tip, now.params.chain.final_blocks);
         match phase {
+            Phase::Active { transfer, activation, hands_over: true }
+                if self.is_spent(now) || self.is_over(now) =>
+            {
+                let (transfer, activation) = (transfer.clone(), activation.clone());
+                return Some(Phase::Active { transfer, activation, hands_over: false });
+            }
             Phase::Active { .. } | Phase::Cancelled | Phase::Refunded | Phase::Defaulted { .. } => {
                 return None;
             }
@@ -393,10 +441,12 @@ impl Payment {
         if self.facts.claim_depth(tip) > 0 {
             return revealed;
         }
-        if matches!(phase, Phase::Refunding { .. }) {
+        // The key was handed over in an earlier life: a refund is in vain.
+        let is_taken = self.facts.taken().is_some();
+        if matches!(phase, Phase::Refunding { .. }) && !is_taken {
             return None;
         }
-        if self.facts.claim().is_some() {
+        if self.facts.claim().is_some() || self.pending().is_some() {
             return revealed;
         }
         if self.own_depth(|facts| facts.fund_depth(tip)) > 0 {
@@ -412,7 +462,8 @@ impl Payment {
 pub fn transfer(facts: &Facts, terms_hash: TermsHash) -> Option<Transfer> {
     let (spend, x) = facts.claim()?;
     let spend_txid = spend.txid.to_byte_array();
-    Some(Transfer { v: crate::wire::VERSION, terms_hash, x, spend_txid, vin: spend.vin })
+    let (v, vin) = (crate::wire::VERSION, spend.vin);
+    Some(Transfer { v, terms_hash, x, spend_txid, vin, quittance: None })
 }
 
 impl Buyer {
@@ -480,7 +531,11 @@ impl Buyer {
             State::Paying { payment, phase: Phase::Built } => {
                 vec![(payment.signed.release_at_ms, Deadline::Funding)]
             }
-            State::Paying { phase: Phase::PreimageKnown, .. } => {
+            State::Paying {
+                phase:
+                    Phase::Confirmed | Phase::PreimageKnown | Phase::Active { hands_over: true, .. },
+                ..
+            } => {
                 vec![(self.row.window().ends_at_ms(slot_s), Deadline::DeliveryEnds)]
             }
             State::Paying { .. } | State::Aborted { .. } => Vec::new(),
@@ -598,8 +653,11 @@ impl Buyer {
         payment.hash() == terms_hash && ours == Some(txid)
     }
 
-    /// Checks the Activation; `None` if it was not asked for. Returns the proof of payment
-    /// that it answers.
+    /// Checks the Activation, as an answer or in a certificate that shows how it was paid for;
+    /// `None` if it is not waited for. Returns the phase to enter.
+    ///
+    /// A buyer that lost the records of its hand-over knows of no payment but what the
+    /// certificate shows. Before its refund has left it takes that: it has the Activation by it.
     ///
     /// # Errors
     /// The first [`CheckError`] found.
@@ -607,14 +665,28 @@ impl Buyer {
         &self,
         now: Now<'_>,
         signed: &Envelope,
-    ) -> Option<Result<Transfer, CheckError>> {
-        let State::Paying { payment, phase: Phase::PreimageKnown } = &self.state else {
-            return None;
+        shown: Option<&Transfer>,
+    ) -> Option<Result<Phase, CheckError>> {
+        let State::Paying { payment, phase } = &self.state else { return None };
+        let shown = || shown.filter(|shown| payment.is_quit(now, shown)).cloned();
+        let transfer = match phase {
+            Phase::PreimageKnown => payment.transfer().or_else(shown)?,
+            Phase::Confirmed => shown()?,
+            Phase::Built
+            | Phase::Lapsed
+            | Phase::Sent
+            | Phase::Active { .. }
+            | Phase::Cancelling { .. }
+            | Phase::Cancelled
+            | Phase::Refunding { .. }
+            | Phase::Refunded
+            | Phase::Defaulted { .. } => return None,
         };
-        let transfer = payment.transfer()?;
         let (agreement, attempt) = (&payment.signed.agreement, payment.lock.attempt);
         let checked = check::activation(now.params, agreement, attempt, signed);
-        Some(checked.map(|()| transfer))
+        let hands_over = transfer.quittance.is_some();
+        let activation = signed.clone();
+        Some(checked.map(|()| Phase::Active { transfer, activation, hands_over }))
     }
 }
 
@@ -638,6 +710,12 @@ impl Payment {
                 let stands = self.facts.claim_depth(tip) >= now.params.chain.final_blocks;
                 let over = now.ms >= terms.window.ends_at_ms(now.params.slot_s);
                 if sure && stands && over { Step::Default } else { Step::AskActivation }
+            }
+            Phase::Confirmed | Phase::PreimageKnown if self.may_have_moved(now, sure) => {
+                Step::AskActivation
+            }
+            Phase::Confirmed | Phase::PreimageKnown if self.facts.taken().is_some() => {
+                self.due_taken(now, sure)
             }
             Phase::Confirmed | Phase::PreimageKnown if sure && tip >= terms.refund_at => {
                 Step::Refund

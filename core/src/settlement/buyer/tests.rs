@@ -19,7 +19,14 @@ fn lock() -> Lock {
 fn payment(heights: [Option<u32>; 4]) -> Box<Payment> {
     let facts = Facts::new(vec![sample::contract_facts(heights)]);
     let funding = FundingId([9; 32]);
-    Box::new(Payment { signed: signed(), lock: lock(), funding, fee_sat: 154, facts })
+    Box::new(Payment {
+        signed: signed(),
+        lock: lock(),
+        funding,
+        fee_sat: 154,
+        quitted: None,
+        facts,
+    })
 }
 
 fn paying(heights: [Option<u32>; 4], phase: Phase) -> State {
@@ -255,7 +262,7 @@ fn while_a_rescan_runs_nothing_is_concluded_from_absence() {
 fn who_holds_the_activation_never_refunds() {
     let payment = payment([Some(801), Some(0), None, None]);
     let transfer = payment.transfer().unwrap();
-    let phase = Phase::Active { transfer, activation: sample::envelope() };
+    let phase = Phase::Active { transfer, activation: sample::envelope(), hands_over: false };
     let mut active = buyer(State::Paying { payment, phase });
     let params = sample::params("mainnet");
     let now = sample::now(&params, 0, 2_000);
@@ -269,4 +276,216 @@ fn coins_are_committed_until_the_wallet_locks_them() {
     assert_eq!(draft.committed_sat(), 1_000_154);
     let sent = buyer(paying([Some(0), None, None, None], Phase::Sent));
     assert_eq!(sent.committed_sat(), 0);
+}
+
+mod exit {
+    use ed25519_dalek::SigningKey;
+
+    use super::*;
+    use crate::params::Params;
+    use crate::settlement::objects::Quittance;
+    use crate::settlement::seller::Refused;
+    use crate::wire::{sha256, sign};
+
+    const X: [u8; 32] = [3; 32];
+    /// R of the sample terms.
+    const LAST_REVEAL: u32 = 914;
+    const FUNDED: [Option<u32>; 4] = [Some(801), None, None, None];
+    /// When the delivery of the sample terms is over, unix ms.
+    const ENDS_MS: TimeMs = 500_004 * 3_600_000;
+
+    fn seller() -> SigningKey {
+        SigningKey::from_bytes(&[1; 32])
+    }
+
+    fn key() -> Key {
+        Key(seller().verifying_key().to_bytes())
+    }
+
+    fn buyer_in(heights: [Option<u32>; 4], phase: Phase) -> Buyer {
+        let mut payment = payment(heights);
+        let mut terms = sample::terms(T0);
+        (terms.from, terms.payment_hash) = (key(), sha256(&[&X]));
+        payment.signed.agreement = sample::agreement(terms);
+        let mut buyer = buyer(State::Paying { payment, phase });
+        buyer.seller = key();
+        buyer
+    }
+
+    fn quittance(params: &Params) -> Envelope {
+        let quittance = Quittance { v: 1, terms_hash: TermsHash([7; 32]), x: X };
+        sign(quittance, params.magic, &seller()).envelope().clone()
+    }
+
+    fn quit(buyer: &mut Buyer, tip: u32) -> Result<Exit, Refused> {
+        let params = sample::params("mainnet");
+        buyer.quit(sample::now(&params, 0, tip), key(), &quittance(&params))
+    }
+
+    fn due(buyer: &Buyer, now_ms: TimeMs, tip: u32) -> Step {
+        let params = sample::params("mainnet");
+        buyer.due(sample::now(&params, now_ms, tip), true)
+    }
+
+    fn settle(buyer: &mut Buyer, tip: u32) -> &'static str {
+        let params = sample::params("mainnet");
+        buyer.settle(sample::now(&params, 0, tip));
+        buyer.state.name()
+    }
+
+    fn transfer() -> Transfer {
+        let quitted = Quitted { x: X, signature: [[1; 32]; 2], is_refused: false };
+        quitted.transfer(TermsHash([7; 32]))
+    }
+
+    fn active(hands_over: bool) -> Phase {
+        Phase::Active { transfer: transfer(), activation: sample::envelope(), hands_over }
+    }
+
+    #[test]
+    fn a_quittance_gets_an_answer_in_every_phase() {
+        let not_yet = Ok(Exit::NotYet);
+        let late = Err("quittance.too_late");
+        let table = [
+            (Phase::Built, not_yet),
+            (Phase::Lapsed, not_yet),
+            (Phase::Sent, not_yet),
+            (Phase::Confirmed, Ok(Exit::News)),
+            (Phase::PreimageKnown, late),
+            (active(true), Ok(Exit::HandOver)),
+            (active(false), late),
+            (cancelling(), not_yet),
+            (Phase::Cancelled, late),
+            (refunding(), late),
+            (Phase::Refunded, late),
+            (Phase::Defaulted { transfer: None }, late),
+        ];
+        for (phase, expected) in table {
+            let mut buyer = buyer_in(FUNDED, phase);
+            let name = buyer.state.name();
+            let before = buyer.clone();
+            assert_eq!(quit(&mut buyer, LAST_REVEAL), expected, "{name}");
+            let is_news = expected == Ok(Exit::News);
+            assert_eq!(buyer != before, is_news, "{name}");
+        }
+        let mut draft = buyer(State::Draft { request: None, until_ms: UNTIL_MS });
+        draft.seller = key();
+        assert_eq!(quit(&mut draft, 810), late);
+        let mut confirmed = buyer_in(FUNDED, Phase::Confirmed);
+        assert_eq!(quit(&mut confirmed, LAST_REVEAL + 1), late);
+        assert_eq!(quit(&mut confirmed, LAST_REVEAL), Ok(Exit::News));
+        assert_eq!(confirmed.state.name(), "preimage_known");
+        assert_eq!(quit(&mut confirmed, LAST_REVEAL), not_yet, "once");
+    }
+
+    #[test]
+    fn only_who_pays_alone_takes_a_quittance() {
+        for own in [vec![], vec![0, 1]] {
+            let mut buyer = buyer_in(FUNDED, Phase::Confirmed);
+            if let State::Paying { payment, .. } = &mut buyer.state {
+                payment.signed.own = own;
+            }
+            assert_eq!(quit(&mut buyer, 810), Err("quittance.does_not_fit"));
+        }
+        let mut buyer = buyer_in(FUNDED, Phase::Confirmed);
+        if let State::Paying { payment, .. } = &mut buyer.state {
+            payment.signed.agreement.signed.terms.funders = sample::two_funders(T0).funders;
+        }
+        assert_eq!(quit(&mut buyer, 810), Err("quittance.does_not_fit"));
+    }
+
+    #[test]
+    fn nothing_is_taken_back_until_the_registrar_has_answered() {
+        let mut buyer = buyer_in(FUNDED, Phase::Confirmed);
+        assert_eq!(due(&buyer, 0, 960), Step::Refund);
+        quit(&mut buyer, 810).unwrap();
+        assert_eq!(settle(&mut buyer, 810), "preimage_known");
+        for tip in [810, 960] {
+            assert_eq!(due(&buyer, 0, tip), Step::AskActivation);
+            assert_eq!(due(&buyer, ENDS_MS - 1, tip), Step::AskActivation);
+        }
+        // Once delivery is over the certificate is worth nothing.
+        assert_eq!(due(&buyer, ENDS_MS, 960), Step::Refund);
+        let shown = buyer.state.payment().unwrap().transfer().unwrap();
+        assert_eq!((shown.x, shown.spend_txid), (X, [0; 32]));
+        // The funding has lost its block: a payment to self would take the price back.
+        if let State::Paying { payment, .. } = &mut buyer.state {
+            payment.facts = Facts::new(vec![sample::contract_facts([Some(0), None, None, None])]);
+        }
+        assert_eq!(settle(&mut buyer, 835), "preimage_known");
+        assert_eq!(due(&buyer, 0, 835), Step::AskActivation);
+
+        for code in ["chain.down", "quittance.does_not_fit", "trade.no_agreement"] {
+            assert!(!buyer.quittance_refused(code), "{code} is no answer");
+        }
+        assert!(buyer.quittance_refused("quittance.too_late"));
+        assert!(!buyer.quittance_refused("quittance.too_late"), "once");
+        assert_eq!(settle(&mut buyer, 835), "fund_sent");
+        assert_eq!(due(&buyer, 0, 835), Step::AskCancel);
+        let mut refused = buyer_in(FUNDED, Phase::Confirmed);
+        quit(&mut refused, 810).unwrap();
+        assert!(refused.quittance_refused("transfer.not_paid"));
+        assert_eq!(settle(&mut refused, 950), "fund_confirmed");
+        assert_eq!(due(&refused, 0, 949), Step::Wait);
+        assert_eq!(due(&refused, 0, 950), Step::Refund);
+        assert_eq!(quit(&mut refused, 810), Err("quittance.too_late"), "it would be refused again");
+        assert_eq!(refused.state.payment().unwrap().transfer(), None);
+    }
+
+    #[test]
+    fn a_claim_in_a_block_comes_before_the_word_of_the_seller() {
+        let shown = |claim| {
+            let mut buyer = buyer_in(FUNDED, Phase::Confirmed);
+            quit(&mut buyer, 810).unwrap();
+            let State::Paying { payment, .. } = &mut buyer.state else { panic!() };
+            let heights = [Some(801), claim, None, None];
+            payment.facts = Facts::new(vec![sample::contract_facts(heights)]);
+            buyer.state.payment().unwrap().transfer().unwrap().quittance.is_some()
+        };
+        assert_eq!([None, Some(0), Some(812)].map(shown), [true, true, false]);
+    }
+
+    #[test]
+    fn with_its_activation_a_buyer_waits_for_nothing_but_the_spend() {
+        let taken = |tip, now_ms| {
+            let params = sample::params("mainnet");
+            let mut buyer = buyer_in(FUNDED, active(true));
+            assert_eq!(due(&buyer, now_ms, 960), Step::Wait, "never a refund");
+            assert!(!buyer.state.is_done());
+            if let State::Paying { payment, .. } = &mut buyer.state {
+                payment.facts = sample::taken(801, 812);
+            }
+            buyer.settle(sample::now(&params, now_ms, tip));
+            buyer.state.is_done()
+        };
+        assert!(!taken(816, 0));
+        assert!(taken(817, 0));
+        assert!(!taken(800, ENDS_MS - 1));
+        assert!(taken(800, ENDS_MS), "the seller has had its time");
+    }
+
+    #[test]
+    fn a_contract_spent_with_the_own_key_is_refunded_by_no_later_life() {
+        let taken = |phase, height: Option<u32>| {
+            let mut buyer = buyer_in(FUNDED, phase);
+            if let State::Paying { payment, .. } = &mut buyer.state {
+                payment.facts = sample::taken(801, height.unwrap_or(0));
+            }
+            settle(&mut buyer, 960);
+            buyer
+        };
+        for height in [None, Some(812)] {
+            for phase in [Phase::Confirmed, refunding()] {
+                let buyer = taken(phase, height);
+                assert_eq!(buyer.state.name(), "fund_confirmed");
+                assert_eq!(due(&buyer, 0, 960), Step::AskCertificate);
+            }
+        }
+        let over = |height, tip| due(&taken(Phase::Confirmed, height), ENDS_MS, tip);
+        assert_eq!(over(Some(812), 817), Step::Default);
+        assert_eq!(over(Some(812), 816), Step::Wait);
+        // It never came into a block.
+        assert_eq!(over(None, 950), Step::Refund);
+        assert_eq!(over(None, 949), Step::Wait);
+    }
 }

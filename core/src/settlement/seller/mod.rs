@@ -2,21 +2,25 @@
 //!
 //! ```text
 //! Offered → TermsSigned → LockGranted → FundSeen → FundFinal → ClaimSent → Claimed → Settled
-//!    └───────────┴────────────┴────────────┘ Released   └→ NeverReveal → Released
+//!    └───────────┴────────────┴────────────┘ Released   ├→ Quitting ─┘
+//!                                                       └→ NeverReveal → Released
 //! ```
 //!
-//! ClaimSent is the point of no return: the preimage is public. Before it every phase can
-//! end without loss for either side. The lock protects the buyer, so the seller only needs
+//! ClaimSent is the point of no return: the preimage is public. So is Quitting, where the buyer
+//! alone has it: from there on the seller is paid only if it spends the contract before the
+//! refund can. Before them every phase can end without loss for either side. The lock protects the buyer, so the seller only needs
 //! to know of it to wait longer; where it is the registrar too, that role tells it when the
 //! lock is gone.
 
 use std::collections::BTreeMap;
 
+use bitcoin::secp256k1::{Secp256k1, Signing};
 use serde::{Deserialize, Serialize};
 
 use super::check::{Agreement, CheckError, Now, reach, shares_add_up};
 use super::deadline::Deadline;
-use super::objects::{Row, TermsCancel, TermsRequest};
+use super::exit::HandedKey;
+use super::objects::{Funder, Row, TermsCancel, TermsRequest};
 use super::rails::Rail;
 use super::rails::chain::facts::{ContractFacts, Facts};
 use super::rails::chain::timelock::{Timelocks, lead_suffices, tips_agree};
@@ -69,6 +73,8 @@ pub struct Signed {
     pub key_index: u64,
     /// Chain height at which the first claim was sent: its fee climbs from there.
     pub claimed_from: Option<u32>,
+    /// The buyer's key, once it has been handed over: with it the seller spends by key path.
+    pub handed: Option<HandedKey>,
     pub facts: Facts,
 }
 
@@ -108,7 +114,13 @@ pub enum Phase {
     FundSeen,
     /// Every contract is funded deep enough, and the seller may reveal.
     FundFinal,
-    /// The claims are out: the preimage is public.
+    /// The buyer has the preimage, or may have it, with the seller's word that it has paid, and
+    /// is asked for its key.
+    Quitting {
+        /// Until when, unix ms: then the seller claims by script.
+        until_ms: TimeMs,
+    },
+    /// The claims are out: the preimage is public, unless the buyer's key spends.
     ClaimSent {
         /// The claims last sent, by number of their contract.
         claims: BTreeMap<u8, OwnTx>,
@@ -132,6 +144,10 @@ pub enum Phase {
 pub enum Step {
     /// Nothing until something happens.
     Wait,
+    /// Reveal the preimage to the buyer, as paid.
+    Quit,
+    /// Show the buyer the Quittance, for its key.
+    AskKey,
     /// Build, bump or repeat the claims.
     Claim,
     /// Decide never to reveal.
@@ -156,6 +172,7 @@ impl Phase {
             Self::LockGranted { .. } => "lock_granted",
             Self::FundSeen => "fund_seen",
             Self::FundFinal => "fund_final",
+            Self::Quitting { .. } => "quitting",
             Self::ClaimSent { .. } => "claim_sent",
             Self::Claimed { .. } => "claimed",
             Self::Settled { .. } => "settled",
@@ -174,8 +191,15 @@ impl Phase {
             | Self::LockGranted { .. }
             | Self::FundSeen
             | Self::FundFinal
+            | Self::Quitting { .. }
             | Self::NeverReveal { .. } => None,
         }
+    }
+
+    /// Whether anybody else may know the preimage.
+    #[must_use]
+    pub fn is_revealed(&self) -> bool {
+        matches!(self, Self::Quitting { .. }) || self.claims().is_some()
     }
 
     /// Whether a claim has stood in a block.
@@ -242,7 +266,7 @@ impl Signed {
     /// Contracts that are still to be claimed, with their numbers.
     pub fn unclaimed(&self, tip: u32) -> impl Iterator<Item = (u8, &ContractFacts)> {
         let open = move |contract: &ContractFacts| {
-            contract.claim_depth(tip) == 0 && contract.refund_depth(tip) == 0
+            contract.paid_depth(tip) == 0 && contract.refund_depth(tip) == 0
         };
         (0_u8..).zip(self.facts.contracts()).filter(move |(_, contract)| open(contract))
     }
@@ -257,6 +281,11 @@ impl Signed {
     /// Whether the clock says that delivery has begun: then nothing is revealed first.
     fn has_begun(&self, now: Now<'_>) -> bool {
         now.ms >= self.agreement.terms().window.starts_at_ms(now.params.slot_s)
+    }
+
+    /// Whether the buyer's key may still come in time.
+    fn may_wait(&self, until_ms: TimeMs, now: Now<'_>) -> bool {
+        self.handed.is_none() && now.ms < until_ms && now.tip < self.heights(now).quit_by
     }
 
     fn is_over(&self, now: Now<'_>) -> bool {
@@ -283,9 +312,11 @@ impl Signed {
             | Phase::LockGranted { .. }
             | Phase::FundSeen
             | Phase::FundFinal => self.funded(now).filter(|demanded| demanded != phase),
+            // An earlier life, whose last records are lost, has spent it.
+            Phase::Quitting { .. } => self.spent(now),
             Phase::ClaimSent { claims } | Phase::Claimed { claims } => {
                 let claims = || claims.clone();
-                let is_claimed = self.facts.claim_depth(now.tip) > 0;
+                let is_claimed = self.facts.paid_depth(now.tip) > 0;
                 if is_claimed && self.facts.is_spent(now.tip, now.params.chain.final_blocks) {
                     return Some(Phase::Settled { claims: claims() });
                 }
@@ -300,6 +331,7 @@ impl Signed {
                     | Phase::LockGranted { .. }
                     | Phase::FundSeen
                     | Phase::FundFinal
+                    | Phase::Quitting { .. }
                     | Phase::ClaimSent { .. }
                     | Phase::Claimed { .. }
                     | Phase::Settled { .. }
@@ -310,8 +342,17 @@ impl Signed {
         }
     }
 
+    /// The phase of a contract that has been spent to the seller without this life knowing how.
+    fn spent(&self, now: Now<'_>) -> Option<Phase> {
+        let is_paid = self.facts.paid_depth(now.tip) > 0;
+        is_paid.then_some(Phase::Claimed { claims: BTreeMap::new() })
+    }
+
     /// The phase of a funding that the own chain source knows.
     fn funded(&self, now: Now<'_>) -> Option<Phase> {
+        if let Some(spent) = self.spent(now) {
+            return Some(spent);
+        }
         let heights = self.heights(now);
         let late = |contract: &ContractFacts| {
             contract.fund_height().is_some_and(|height| height > heights.fund_by)
@@ -332,7 +373,10 @@ impl Signed {
             Phase::TermsSigned { until_ms } if now.ms >= *until_ms => {
                 Step::Release("trade.buyer_silent")
             }
-            Phase::FundSeen | Phase::ClaimSent { .. } | Phase::NeverReveal { .. }
+            Phase::FundSeen
+            | Phase::Quitting { .. }
+            | Phase::ClaimSent { .. }
+            | Phase::NeverReveal { .. }
                 if self.is_cancelled(now) =>
             {
                 Step::Release("fund.cancelled")
@@ -355,8 +399,11 @@ impl Signed {
                 Step::NeverReveal("settle.too_late_to_reveal")
             }
             Phase::FundFinal if sure && !self.has_begun(now) => Step::Claim,
-            Phase::ClaimSent { .. } if self.is_refunded(now) => Step::Release("settle.claim_lost"),
-            Phase::ClaimSent { .. } => Step::Claim,
+            Phase::Quitting { .. } | Phase::ClaimSent { .. } if self.is_refunded(now) => {
+                Step::Release("settle.claim_lost")
+            }
+            Phase::Quitting { until_ms } if self.may_wait(*until_ms, now) => Step::AskKey,
+            Phase::Quitting { .. } | Phase::ClaimSent { .. } => Step::Claim,
             Phase::Claimed { .. } if self.unclaimed(now.tip).next().is_some() => Step::Claim,
             Phase::NeverReveal { .. } if self.is_refunded(now) => Step::Release("settle.refunded"),
             // Delivery is over, so what was sold is worth nothing.
@@ -393,9 +440,60 @@ impl Seller {
             State::Offered { until_ms } if now.ms >= *until_ms => {
                 Step::Release("trade.buyer_silent")
             }
-            State::Agreed { signed, phase } => signed.due(phase, now, sure),
+            State::Agreed { signed, phase } => match signed.due(phase, now, sure) {
+                Step::Claim if *phase == Phase::FundFinal && self.may_quit(signed, now) => {
+                    Step::Quit
+                }
+                step => step,
+            },
             State::Offered { .. } | State::Released { .. } => Step::Wait,
         }
+    }
+
+    /// Whether the buyer, who pays alone, is asked for its key before the seller claims.
+    fn may_quit(&self, signed: &Signed, now: Now<'_>) -> bool {
+        let is_sole = |funders: &[Funder]| match funders {
+            [funder] => funder.key == self.buyer,
+            _ => false,
+        };
+        now.params.settle.quit_ms > 0
+            && is_sole(&signed.agreement.terms().funders)
+            && now.tip < signed.heights(now).quit_by
+    }
+
+    /// Reveals the preimage to the buyer, from now on until it has had its time. Returns whether
+    /// it moved.
+    pub fn quit(&mut self, now: Now<'_>) -> bool {
+        let State::Agreed { phase: phase @ Phase::FundFinal, .. } = &mut self.state else {
+            return false;
+        };
+        let until_ms = now.ms.saturating_add(now.params.settle.quit_ms);
+        *phase = Phase::Quitting { until_ms };
+        true
+    }
+
+    /// Takes the key that a buyer answers a Quittance with. Returns whether it is news; no other
+    /// key than the one of the contract is.
+    pub fn hand<C: Signing>(&mut self, secp: &Secp256k1<C>, key: HandedKey) -> bool {
+        let State::Agreed { signed, phase: Phase::Quitting { .. } } = &mut self.state else {
+            return false;
+        };
+        let Some(pair) = key.pair(secp) else { return false };
+        let xonly = pair.x_only_public_key().0.serialize();
+        let [funder] = signed.agreement.terms().funders.as_slice() else { return false };
+        if signed.handed.is_some() || funder.refund_xonly != xonly {
+            return false;
+        }
+        signed.handed = Some(key);
+        true
+    }
+
+    /// The buyer gives no key: the seller waits no longer for it. Returns whether it moved.
+    pub fn keeps_key(&mut self) -> bool {
+        let State::Agreed { phase: Phase::Quitting { until_ms }, .. } = &mut self.state else {
+            return false;
+        };
+        std::mem::replace(until_ms, 0) != 0
     }
 
     /// Times at which something falls due, unix ms, with what.
@@ -413,6 +511,7 @@ impl Seller {
                     vec![(window.ends_at_ms(slot_s), Deadline::DeliveryEnds)]
                 }
                 Phase::LockGranted { until_ms } => vec![(*until_ms, Deadline::Funding)],
+                Phase::Quitting { until_ms } => vec![(*until_ms, Deadline::Key)],
                 Phase::ClaimSent { .. } | Phase::Claimed { .. } | Phase::Settled { .. } => {
                     Vec::new()
                 }
@@ -482,7 +581,7 @@ impl Seller {
     /// whether it moved.
     pub fn lock_released(&mut self, code: &str) -> bool {
         let State::Agreed { signed, phase } = &self.state else { return false };
-        if phase.claims().is_some() {
+        if phase.is_revealed() {
             return false;
         }
         let agreement = Some(Box::new(signed.agreement.clone()));

@@ -2,6 +2,7 @@
 
 use super::super::sample;
 use super::*;
+use crate::params::{Params, SettleTimes};
 
 /// t0 of the sample terms: F − g, F, F + g, R, T_R are 830, 836, 842, 914, 950.
 const T0: u32 = 800;
@@ -16,7 +17,13 @@ fn agreed(contracts: &[[Option<u32>; 4]], phase: Phase) -> State {
     let facts = Facts::new(contracts.iter().map(|c| sample::contract_facts(*c)).collect());
     let agreement = sample::agreement(terms);
     State::Agreed {
-        signed: Box::new(Signed { agreement, key_index: 1, claimed_from: None, facts }),
+        signed: Box::new(Signed {
+            agreement,
+            key_index: 1,
+            claimed_from: None,
+            handed: None,
+            facts,
+        }),
         phase,
     }
 }
@@ -220,4 +227,93 @@ fn only_the_registrars_lock_for_these_terms_counts() {
     let mut locked = terms();
     assert!(locked.lock_granted(now, Key([1; 32]), TermsHash([7; 32])));
     assert!(!locked.lock_granted(now, Key([1; 32]), TermsHash([7; 32])), "once");
+}
+
+/// A million sat is claimed from on mainnet until R = 914; Q is 890.
+#[test]
+fn a_seller_waits_for_the_key_only_so_long_and_only_of_a_buyer_that_pays_alone() {
+    let mut params = sample::params("mainnet");
+    params.settle.quit_ms = 60_000;
+    let ready = || seller(agreed(&[[Some(801), NO, NO, NO]], Phase::FundFinal));
+    let due = |seller: &Seller, now_ms, tip| seller.due(sample::now(&params, now_ms, tip), true);
+    assert_eq!(due(&ready(), 1_000, 889), Step::Quit);
+    assert_eq!(due(&ready(), 1_000, 890), Step::Claim);
+    let mut other = ready();
+    other.buyer = Key([3; 32]);
+    assert_eq!(due(&other, 1_000, 810), Step::Claim, "somebody else pays");
+    let funded = [Some(801), NO, NO, NO];
+    let two = seller(agreed(&[funded, funded], Phase::FundFinal));
+    assert_eq!(due(&two, 1_000, 810), Step::Claim, "two pay");
+    let never = sample::params("mainnet");
+    let never = Params { settle: SettleTimes { quit_ms: 0, ..never.settle }, ..never };
+    assert_eq!(ready().due(sample::now(&never, 1_000, 810), true), Step::Claim);
+
+    let mut quitting = ready();
+    assert!(quitting.quit(sample::now(&params, 1_000, 810)));
+    assert!(!quitting.quit(sample::now(&params, 2_000, 810)), "once");
+    assert_eq!(quitting.state.name(), "quitting");
+    assert_eq!(quitting.deadlines(3600), [(61_000, Deadline::Key)]);
+    assert_eq!(due(&quitting, 60_999, 889), Step::AskKey);
+    assert_eq!(due(&quitting, 61_000, 810), Step::Claim);
+    assert_eq!(due(&quitting, 1_000, 890), Step::Claim);
+    // Whatever the register says, and whatever a rescan may find: it is out.
+    assert!(!quitting.lock_released("settle.refunded"));
+    assert_eq!(quitting.due(sample::now(&params, 61_000, 810), false), Step::Claim);
+    // Nor does the start of delivery end it.
+    let starts = 500_000 * 3_600_000;
+    assert_eq!(due(&quitting, starts, 960), Step::Claim);
+    assert!(quitting.keeps_key() && !quitting.keeps_key());
+    assert_eq!(due(&quitting, 1_000, 810), Step::Claim);
+}
+
+#[test]
+fn only_the_key_of_the_contract_is_taken() {
+    let params = sample::params("mainnet");
+    let secp = Secp256k1::new();
+    let mut quitting =
+        seller(agreed(&[[Some(801), NO, NO, NO]], Phase::Quitting { until_ms: UNTIL_MS }));
+    for wrong in [[1; 32], [9; 32], [0; 32], [0xff; 32]] {
+        assert!(!quitting.hand(&secp, HandedKey(wrong)), "{wrong:?}");
+    }
+    assert_eq!(quitting.due(sample::now(&params, 0, 810), true), Step::AskKey);
+    assert!(quitting.hand(&secp, HandedKey([2; 32])));
+    assert!(!quitting.hand(&secp, HandedKey([2; 32])), "once");
+    assert_eq!(quitting.due(sample::now(&params, 0, 810), true), Step::Claim);
+    let mut sent = seller(claim_sent([Some(801), WAITS, NO, NO]));
+    assert!(!sent.hand(&secp, HandedKey([2; 32])), "the claim is out");
+}
+
+#[test]
+fn a_contract_that_an_earlier_life_spent_is_paid() {
+    let params = sample::params("mainnet");
+    let phases = [Phase::FundSeen, Phase::FundFinal, Phase::Quitting { until_ms: UNTIL_MS }];
+    for phase in phases {
+        let mut taken = seller(agreed(&[[Some(801), NO, NO, NO]], phase));
+        if let State::Agreed { signed, .. } = &mut taken.state {
+            signed.facts = sample::taken(801, 810);
+        }
+        taken.settle(sample::now(&params, 0, 810));
+        assert_eq!(taken.state.name(), "claimed");
+        assert_eq!(taken.due(sample::now(&params, 0, 810), true), Step::Wait);
+        // Thrown out of its block it is this node's to send again.
+        taken.settle(sample::now(&params, 0, 809));
+        assert_eq!(taken.state.name(), "claim_sent");
+        assert_eq!(taken.due(sample::now(&params, 0, 809), true), Step::Claim);
+        taken.settle(sample::now(&params, 0, 815));
+        assert_eq!(taken.state.name(), "settled");
+    }
+}
+
+#[test]
+fn after_the_word_is_given_only_the_chain_ends_a_sale() {
+    let params = sample::params("mainnet");
+    let due = |heights: [Option<u32>; 4], tip| {
+        let quitting = seller(agreed(&[heights], Phase::Quitting { until_ms: UNTIL_MS }));
+        quitting.due(sample::now(&params, 0, tip), true)
+    };
+    assert_eq!(due([Some(801), NO, Some(951), NO], 956), Step::Release("settle.claim_lost"));
+    assert_eq!(due([Some(801), NO, Some(951), NO], 955), Step::Claim);
+    assert_eq!(due([WAITS, NO, NO, Some(835)], 840), Step::Release("fund.cancelled"));
+    assert_eq!(due([WAITS, NO, NO, Some(835)], 839), Step::AskKey);
+    assert_eq!(due([WAITS, NO, NO, NO], 842), Step::AskKey, "nor does the height of a release");
 }

@@ -132,6 +132,8 @@ pub struct ContractFacts {
     pub claim: Option<(SpendFact, [u8; 32])>,
     /// The funder's spend.
     pub refund: Option<SpendFact>,
+    /// The spend by key path: the buyer has handed its key over, and the seller has used it.
+    pub taken: Option<SpendFact>,
     /// A transaction that is not the funding and spends one of its inputs.
     pub conflict: Option<SpendFact>,
 }
@@ -172,6 +174,26 @@ impl ContractFacts {
         depth_of(self.claim.and_then(|(spend, _)| spend.height), tip)
     }
 
+    /// Confirmations of the spend by key path.
+    #[must_use]
+    pub fn taken_depth(&self, tip: u32) -> u32 {
+        depth_of(self.taken.and_then(|spend| spend.height), tip)
+    }
+
+    /// Confirmations of a spend that pays the seller.
+    #[must_use]
+    pub fn paid_depth(&self, tip: u32) -> u32 {
+        self.claim_depth(tip).max(self.taken_depth(tip))
+    }
+
+    /// The spend that pays the seller: one in a block before one that waits.
+    #[must_use]
+    pub fn paid(&self) -> Option<SpendFact> {
+        let claim = self.claim.map(|(spend, _)| spend);
+        let known = [claim, self.taken].into_iter().flatten();
+        known.min_by_key(|spend| spend.height.unwrap_or(u32::MAX))
+    }
+
     /// Confirmations of the refund.
     #[must_use]
     pub fn refund_depth(&self, tip: u32) -> u32 {
@@ -188,7 +210,7 @@ impl ContractFacts {
     /// Ids of every transaction that is known of it.
     pub fn txids(&self) -> impl Iterator<Item = Txid> {
         let claim = self.claim.map(|(spend, _)| spend);
-        let spends = [claim, self.refund, self.conflict].into_iter().flatten();
+        let spends = [claim, self.refund, self.taken, self.conflict].into_iter().flatten();
         self.fund.iter().map(FundFact::txid).chain(spends.map(|spend| spend.txid))
     }
 
@@ -197,7 +219,8 @@ impl ContractFacts {
             apply(fund.txid(), &mut fund.height);
         }
         let claim = self.claim.as_mut().map(|(spend, _)| spend);
-        for spend in [claim, self.refund.as_mut(), self.conflict.as_mut()].into_iter().flatten() {
+        let [refund, taken] = [self.refund.as_mut(), self.taken.as_mut()];
+        for spend in [claim, refund, taken, self.conflict.as_mut()].into_iter().flatten() {
             apply(spend.txid, &mut spend.height);
         }
     }
@@ -263,7 +286,8 @@ impl ContractFacts {
                     }
                 }
                 SpendKind::Refund if newer(self.refund, &fact) => self.refund = Some(fact),
-                SpendKind::Refund | SpendKind::Other => {}
+                SpendKind::Taken if newer(self.taken, &fact) => self.taken = Some(fact),
+                SpendKind::Refund | SpendKind::Taken | SpendKind::Other => {}
             }
         } else if txid != fund.txid() {
             let shares = |input: &TxIn| fund.inputs().any(|own| own == input.previous_output);
@@ -425,12 +449,44 @@ impl Facts {
         self.contracts.iter().map(|contract| contract.claim_depth(tip)).max().unwrap_or(0)
     }
 
+    /// Confirmations of the first spend that pays the seller.
+    #[must_use]
+    pub fn paid_depth(&self, tip: u32) -> u32 {
+        self.contracts.iter().map(|contract| contract.paid_depth(tip)).max().unwrap_or(0)
+    }
+
+    /// The spend that pays the seller and came first.
+    #[must_use]
+    pub fn paid(&self) -> Option<SpendFact> {
+        let paid = self.contracts.iter().filter_map(ContractFacts::paid);
+        paid.min_by_key(|spend| spend.height.unwrap_or(u32::MAX))
+    }
+
+    /// The spend by key path that came first.
+    #[must_use]
+    pub fn taken(&self) -> Option<SpendFact> {
+        let taken = self.contracts.iter().filter_map(|contract| contract.taken);
+        taken.min_by_key(|spend| spend.height.unwrap_or(u32::MAX))
+    }
+
+    /// Confirmations of the first spend by key path.
+    #[must_use]
+    pub fn taken_depth(&self, tip: u32) -> u32 {
+        self.contracts.iter().map(|contract| contract.taken_depth(tip)).max().unwrap_or(0)
+    }
+
+    /// Whether a refund was ever seen, in a block or not.
+    #[must_use]
+    pub fn any_refund(&self) -> bool {
+        self.contracts.iter().any(|contract| contract.refund.is_some())
+    }
+
     /// Whether every contract that was funded has been spent, `deep` confirmations ago.
     #[must_use]
     pub fn is_spent(&self, tip: u32, deep: u32) -> bool {
         let spent = |contract: &ContractFacts| {
             contract.fund.as_ref().is_none_or(|fund| !fund.is_seen())
-                || contract.claim_depth(tip) >= deep
+                || contract.paid_depth(tip) >= deep
                 || contract.refund_depth(tip) >= deep
         };
         self.any_funding() && self.contracts.iter().all(spent)

@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 pub const FUND_VSIZE: u64 = 154;
 /// CLAIM by script to a taproot output, vB (measured).
 pub const CLAIM_VSIZE: u64 = 155;
+/// Spend of the contract by both keys to a taproot output, vB (measured).
+pub const KEY_SPEND_VSIZE: u64 = 111;
 /// REFUND by script to a taproot output, vB (measured).
 pub const REFUND_VSIZE: u64 = 138;
 /// All that a settlement may put on the chain: FUND, then CLAIM and, in vain, REFUND, vB.
@@ -64,6 +66,8 @@ fn geometric(low: u64, high: u64, elapsed: u32, window: u32) -> u64 {
 /// Where a claim stands between its first try and the refund height.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClaimProgress {
+    /// Size of the spend, vB.
+    pub vsize: u64,
     /// Value of the contract, sat.
     pub value_sat: u64,
     /// Estimate for half of the blocks left, sat/kvB.
@@ -78,13 +82,13 @@ pub struct ClaimProgress {
 /// the value; near the end all but dust. `None` if the output costs more than it holds.
 #[must_use]
 pub fn claim_fee_sat(progress: ClaimProgress) -> Option<u64> {
-    let ClaimProgress { value_sat, estimate_sat_kvb, elapsed, window } = progress;
-    let all = spendable(value_sat, CLAIM_VSIZE)?;
+    let ClaimProgress { vsize, value_sat, estimate_sat_kvb, elapsed, window } = progress;
+    let all = spendable(value_sat, vsize)?;
     let last = window.saturating_sub(elapsed) <= LAST_BLOCKS.min(window / 4);
     let cap = if last { all } else { all.min(value_sat / 2) };
-    let cap_rate = cap.saturating_mul(1000) / CLAIM_VSIZE;
+    let cap_rate = cap.saturating_mul(1000) / vsize;
     let curve = geometric(FLOOR_SAT_KVB, cap_rate, elapsed, window);
-    Some(fee_sat(curve.max(estimate_sat_kvb).max(FLOOR_SAT_KVB), CLAIM_VSIZE).min(cap))
+    Some(fee_sat(curve.max(estimate_sat_kvb).max(FLOOR_SAT_KVB), vsize).min(cap))
 }
 
 /// Fee of a refund, sat: the estimate, within half of the value, or all but dust once the
@@ -194,7 +198,8 @@ mod tests {
     use super::*;
 
     fn claim(value_sat: u64, estimate_sat_kvb: u64, elapsed: u32, window: u32) -> Option<u64> {
-        claim_fee_sat(ClaimProgress { value_sat, estimate_sat_kvb, elapsed, window })
+        let vsize = CLAIM_VSIZE;
+        claim_fee_sat(ClaimProgress { vsize, value_sat, estimate_sat_kvb, elapsed, window })
     }
 
     #[test]

@@ -1,9 +1,11 @@
 //! Key aggregation of BIP-327 and the plain tweak that puts the terms into an address.
 //!
-//! Only the public side: the key path is spent by handing a single-use key over, so no
-//! nonces and no signing rounds exist.
+//! The key path is spent by who has been handed the other's single-use key and adds the two, so
+//! no nonces and no signing rounds exist.
 
-use bitcoin::secp256k1::{PublicKey, Scalar, Secp256k1, Verification};
+use bitcoin::secp256k1::{
+    Keypair, Parity, PublicKey, Scalar, Secp256k1, SecretKey, Signing, Verification,
+};
 
 use crate::wire::sha256;
 
@@ -52,24 +54,60 @@ pub fn aggregate<C: Verification>(
     secp: &Secp256k1<C>,
     keys: &[PublicKey],
 ) -> Result<PublicKey, KeyAggError> {
+    let times = |(key, factor): (&PublicKey, Scalar)| key.mul_tweak(secp, &factor);
+    let terms = keys.iter().zip(coefficients(keys)?).map(times).collect::<Result<Vec<_>, _>>();
+    let terms = terms.map_err(|_| KeyAggError::Scalar)?;
+    let terms: Vec<&PublicKey> = terms.iter().collect();
+    PublicKey::combine_keys(&terms).map_err(|_| KeyAggError::Infinity)
+}
+
+/// What each key is multiplied with.
+fn coefficients(keys: &[PublicKey]) -> Result<Vec<Scalar>, KeyAggError> {
     let first = keys.first().ok_or(KeyAggError::Empty)?;
     let second = keys.iter().find(|key| *key != first);
     let bytes: Vec<[u8; 33]> = keys.iter().map(PublicKey::serialize).collect();
     let parts: Vec<&[u8]> = bytes.iter().map(<[u8; 33]>::as_slice).collect();
     let list = tagged("KeyAgg list", &parts);
-    let mut terms = Vec::with_capacity(keys.len());
-    for (key, encoded) in keys.iter().zip(&bytes) {
+    let coefficient = |(key, encoded): (&PublicKey, &[u8; 33])| {
         // The first key that differs from the first has coefficient 1.
         if Some(key) == second {
-            terms.push(*key);
-            continue;
+            return Ok(Scalar::ONE);
         }
-        let coefficient = tagged("KeyAgg coefficient", &[&list, encoded]);
-        let scalar = Scalar::from_be_bytes(coefficient).map_err(|_| KeyAggError::Scalar)?;
-        terms.push(key.mul_tweak(secp, &scalar).map_err(|_| KeyAggError::Scalar)?);
+        let hash = tagged("KeyAgg coefficient", &[&list, encoded]);
+        Scalar::from_be_bytes(hash).map_err(|_| KeyAggError::Scalar)
+    };
+    keys.iter().zip(&bytes).map(coefficient).collect()
+}
+
+/// The secret of [`aggregate`] over the keys with an even y, plus a tweak: the x of its public
+/// key is that of [`tweak_plain`] after it.
+///
+/// # Errors
+/// [`KeyAggError`].
+pub fn aggregate_secret<C: Signing>(
+    secp: &Secp256k1<C>,
+    keys: &[Keypair],
+    tweak: [u8; 32],
+) -> Result<SecretKey, KeyAggError> {
+    let even: Vec<SecretKey> = keys.iter().map(even_secret).collect();
+    let public: Vec<PublicKey> = even.iter().map(|key| key.public_key(secp)).collect();
+    let mut sum = Scalar::from_be_bytes(tweak).map_err(|_| KeyAggError::Scalar)?;
+    let mut last = None;
+    for (key, factor) in even.into_iter().zip(coefficients(&public)?) {
+        let term = key.mul_tweak(&factor).map_err(|_| KeyAggError::Scalar)?;
+        let total = term.add_tweak(&sum).map_err(|_| KeyAggError::Infinity)?;
+        sum = Scalar::from(total);
+        last = Some(total);
     }
-    let terms: Vec<&PublicKey> = terms.iter().collect();
-    PublicKey::combine_keys(&terms).map_err(|_| KeyAggError::Infinity)
+    last.ok_or(KeyAggError::Empty)
+}
+
+/// The secret whose public key has the same x and an even y.
+fn even_secret(key: &Keypair) -> SecretKey {
+    match key.x_only_public_key().1 {
+        Parity::Even => key.secret_key(),
+        Parity::Odd => key.secret_key().negate(),
+    }
 }
 
 /// Plain tweak: `key + int(tweak)·G`.
@@ -102,6 +140,31 @@ mod tests {
             sum = tweak_plain(secp, &sum, tweak).ok()?;
         }
         Some(to_hex(&sum.x_only_public_key().0.serialize()))
+    }
+
+    #[test]
+    fn the_secrets_add_up_to_what_the_keys_do() {
+        let secp = Secp256k1::new();
+        let pair = |seed: u8| {
+            Keypair::from_secret_key(&secp, &SecretKey::from_slice(&[seed; 32]).unwrap())
+        };
+        let even = |key: &Keypair| {
+            PublicKey::from_x_only_public_key(key.x_only_public_key().0, Parity::Even)
+        };
+        let mut odd = 0;
+        for seed in 1..60 {
+            let keys = [pair(seed), pair(100 + seed)];
+            let tweak = [seed; 32];
+            let sum = aggregate(&secp, &keys.each_ref().map(even)).unwrap();
+            let sum = tweak_plain(&secp, &sum, tweak).unwrap();
+            let secret = aggregate_secret(&secp, &keys, tweak).unwrap();
+            assert_eq!(secret.x_only_public_key(&secp).0, sum.x_only_public_key().0, "{seed}");
+            odd += keys.iter().filter(|key| key.x_only_public_key().1 == Parity::Odd).count();
+        }
+        assert!((20..100).contains(&odd), "keys of both kinds: {odd}");
+        let refused = |keys: &[Keypair], tweak| aggregate_secret(&secp, keys, tweak).unwrap_err();
+        assert_eq!(refused(&[], [1; 32]), KeyAggError::Empty);
+        assert_eq!(refused(&[pair(1), pair(2)], [0xff; 32]), KeyAggError::Scalar);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use bitcoin::opcodes::all::{
 use bitcoin::script::Builder;
 use bitcoin::secp256k1::{Parity, PublicKey, Secp256k1, Verification, XOnlyPublicKey};
 use bitcoin::taproot::{ControlBlock, LeafVersion, TaprootBuilder, TaprootSpendInfo};
-use bitcoin::{ScriptBuf, TapLeafHash};
+use bitcoin::{ScriptBuf, TapLeafHash, TapNodeHash};
 
 use super::keyagg::{self, KeyAggError};
 use crate::ids::TermsHash;
@@ -109,6 +109,12 @@ impl Contract {
     #[must_use]
     pub fn control_block(&self, leaf: &ScriptBuf) -> Option<ControlBlock> {
         self.spend.control_block(&(leaf.clone(), LeafVersion::TapScript))
+    }
+
+    /// Merkle root of the two leaves, by which the internal key is tweaked.
+    #[must_use]
+    pub fn merkle_root(&self) -> Option<TapNodeHash> {
+        self.spend.merkle_root()
     }
 
     /// Internal key: the aggregate, tweaked by the terms.

@@ -1,10 +1,11 @@
 //! Heights of a settlement, all from the network's profile of the price.
 //!
 //! ```text
-//! t0 ── F−g ──── F ──── F+g ─────────── R ───────── T_R ── T_R+1
-//!  │     │       │       │              │            │      └ first block that can hold a refund
-//!  │     │       │       │              │            └ from this tip on the refund is broadcast
-//!  │     │       │       │              └ last tip at which the seller may reveal first
+//! t0 ── F−g ──── F ──── F+g ──── Q ──── R ───────── T_R ── T_R+1
+//!  │     │       │       │       │      │            │      └ first block that can hold a refund
+//!  │     │       │       │       │      │            └ from this tip on the refund is broadcast
+//!  │     │       │       │       │      └ last tip at which the seller may reveal first
+//!  │     │       │       │       └ from this tip on the seller claims by script
 //!  │     │       │       └ an unconfirmed funding frees the lock
 //!  │     │       └ the funding must have confirmed
 //!  │     └ the buyer replaces an unconfirmed funding
@@ -29,6 +30,9 @@ pub struct Timelocks {
     pub t0: u32,
     /// `F`: the funding must have confirmed.
     pub fund_by: u32,
+    /// `Q`: from this tip on a seller claims by script, whether it has the buyer's key or not:
+    /// a third of the blocks for a claim before `R`.
+    pub quit_by: u32,
     /// `R`: last tip at which the seller may reveal first.
     pub last_reveal: u32,
     /// `T_R`: from this tip on the refund can be broadcast.
@@ -44,10 +48,12 @@ impl Timelocks {
     #[must_use]
     pub fn new(profile: Profile, t0: u32) -> Self {
         let refund_at = t0.saturating_add(profile.refund_blocks);
+        let last_reveal = refund_at.saturating_sub(profile.margin_blocks);
         Self {
             t0,
             fund_by: t0.saturating_add(profile.fund_blocks),
-            last_reveal: refund_at.saturating_sub(profile.margin_blocks),
+            quit_by: last_reveal.saturating_sub(profile.claim_blocks / 3),
+            last_reveal,
             refund_at,
             gap: GAP_MAX_BLOCKS.min(profile.fund_blocks / 3),
             funding_confirmations: profile.funding_confirmations,
@@ -107,18 +113,19 @@ mod tests {
 
     #[test]
     fn profiles_of_the_networks() {
-        // name, price, t0: F−g, F, F+g, R, T_R
+        // name, price, t0: F−g, F, F+g, Q, R, T_R
         let table = [
-            ("mainnet", 1_000_000, 800_000, [800_030, 800_036, 800_042, 800_114, 800_150]),
-            ("mainnet", 999_999, 800_000, [800_004, 800_006, 800_008, 800_020, 800_032]),
-            ("signet", 5_000, 200_000, [200_002, 200_003, 200_004, 200_010, 200_016]),
-            ("regtest", 5_000, 300, [308, 312, 316, 326, 332]),
-            ("devnet", 5_000, 300, [308, 312, 316, 323, 328]),
+            ("mainnet", 1_000_000, 800_000, [800_030, 800_036, 800_042, 800_090, 800_114, 800_150]),
+            ("mainnet", 999_999, 800_000, [800_004, 800_006, 800_008, 800_016, 800_020, 800_032]),
+            ("signet", 5_000, 200_000, [200_002, 200_003, 200_004, 200_008, 200_010, 200_016]),
+            ("regtest", 5_000, 300, [308, 312, 316, 322, 326, 332]),
+            ("devnet", 5_000, 300, [308, 312, 316, 320, 323, 328]),
         ];
         for (name, price, t0, expected) in table {
             let params = sample::params(name);
             let t = Timelocks::new(params.profile(price), t0);
-            let got = [t.cancel_at(), t.fund_by, t.release_at(), t.last_reveal, t.refund_at];
+            let [from, until] = [t.cancel_at(), t.release_at()];
+            let got = [from, t.fund_by, until, t.quit_by, t.last_reveal, t.refund_at];
             assert_eq!(got, expected, "{name} {price}");
             // The seller keeps the claim room that the profile promises.
             let claim = params.profile(price).claim_blocks;

@@ -2,7 +2,8 @@
 
 use bitcoin::absolute::LockTime;
 use bitcoin::hashes::Hash;
-use bitcoin::secp256k1::{Keypair, Message, Secp256k1, Signing};
+use bitcoin::key::TapTweak;
+use bitcoin::secp256k1::{Keypair, Message, Secp256k1, Signing, Verification};
 use bitcoin::sighash::{Prevouts, SighashCache};
 use bitcoin::transaction::Version;
 use bitcoin::{
@@ -10,7 +11,9 @@ use bitcoin::{
 };
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::keyagg;
 use super::script::{Contract, PREIMAGE_BYTES, leaf_hash};
+use crate::ids::TermsHash;
 use crate::wire::sha256;
 
 /// A transaction with its id, which is computed once. Records keep its consensus bytes.
@@ -100,9 +103,14 @@ pub enum SpendKind {
     Claim([u8; 32]),
     /// The funder's leaf.
     Refund,
-    /// Another way, such as the key path.
+    /// The key path: by who had both keys.
+    Taken,
+    /// A witness that consensus would refuse.
     Other,
 }
+
+/// First byte of an annex.
+const ANNEX_TAG: u8 = 0x50;
 
 /// Recognises the spend of an outpoint: number of the input, and what it is.
 #[must_use]
@@ -118,7 +126,13 @@ pub fn spend_of(
 
 fn spend_kind(witness: &Witness, contract: &Contract) -> SpendKind {
     let parts: Vec<&[u8]> = witness.iter().collect();
-    match parts.as_slice() {
+    // An annex changes nothing of what is spent, and how (BIP-341).
+    let parts = match parts.as_slice() {
+        [parts @ .., last] if !parts.is_empty() && last.first() == Some(&ANNEX_TAG) => parts,
+        parts => parts,
+    };
+    match parts {
+        [_sig] => SpendKind::Taken,
         [x, _sig, leaf, _control] if *leaf == contract.claim.as_bytes() => {
             // Consensus has checked both against the leaf; a mempool transaction might
             // come from a source that has not.
@@ -227,16 +241,45 @@ pub fn refund<C: Signing>(
     Some(OwnTx::new(tx, fee_sat))
 }
 
+/// The spend by both keys, of seller and funder, that no script and no preimage shows. `None`
+/// if they are not the keys of this contract.
+#[must_use]
+pub fn key_spend<C: Signing + Verification>(
+    secp: &Secp256k1<C>,
+    holding: Holding<'_>,
+    keys: &[Keypair; 2],
+    terms_hash: TermsHash,
+    to: ScriptBuf,
+    fee_sat: u64,
+) -> Option<OwnTx> {
+    let contract = holding.contract;
+    let secret = keyagg::aggregate_secret(secp, keys, terms_hash.0).ok()?;
+    let internal = Keypair::from_secret_key(secp, &secret);
+    if internal.x_only_public_key().0 != contract.internal_key() {
+        return None;
+    }
+    let key = internal.tap_tweak(secp, contract.merkle_root()).to_keypair();
+    let mut tx = unsigned(holding, to, fee_sat, LockTime::ZERO);
+    let spent =
+        TxOut { value: Amount::from_sat(holding.value_sat), script_pubkey: contract.spk.clone() };
+    let sighash = SighashCache::new(&tx)
+        .taproot_key_spend_signature_hash(0, &Prevouts::All(&[spent]), TapSighashType::Default)
+        .ok()?;
+    let message = Message::from_digest(sighash.to_byte_array());
+    let signature = secp.sign_schnorr_no_aux_rand(&message, &key);
+    tx.input[0].witness.push(signature.serialize());
+    Some(OwnTx::new(tx, fee_sat))
+}
+
 #[cfg(test)]
 mod tests {
-    use super::super::fees::{CLAIM_VSIZE, REFUND_VSIZE};
+    use super::super::fees::{CLAIM_VSIZE, KEY_SPEND_VSIZE, REFUND_VSIZE};
     use super::*;
-    use crate::ids::TermsHash;
     use crate::settlement::sample;
 
     const X: [u8; 32] = [3; 32];
 
-    fn spends() -> (Contract, OutPoint, OwnTx, OwnTx) {
+    fn spends() -> (Contract, OutPoint, OwnTx, OwnTx, OwnTx) {
         let secp = Secp256k1::new();
         let mut terms = sample::terms(840_000);
         terms.payment_hash = sha256(&[&X]);
@@ -246,14 +289,20 @@ mod tests {
         let to = contract.spk.clone();
         let (s, b) = (sample::keypair(&secp, 1), sample::keypair(&secp, 2));
         let claim = claim(&secp, holding, &s, X, to.clone(), 155).unwrap();
-        let refund = refund(&secp, holding, &b, terms.refund_at, to, 138).unwrap();
-        (contract.clone(), outpoint, claim, refund)
+        let refund = refund(&secp, holding, &b, terms.refund_at, to.clone(), 138).unwrap();
+        let hash = TermsHash([7; 32]);
+        for (keys, hash) in [([s, s], hash), ([b, s], hash), ([s, b], TermsHash([8; 32]))] {
+            assert_eq!(key_spend(&secp, holding, &keys, hash, to.clone(), 111), None);
+        }
+        let taken = key_spend(&secp, holding, &[s, b], hash, to, 111).unwrap();
+        (contract.clone(), outpoint, claim, refund, taken)
     }
 
     #[test]
     fn sizes_are_within_two_percent_of_the_measured_ones() {
-        let (_, _, claim, refund) = spends();
-        for (tx, expected) in [(&claim, CLAIM_VSIZE), (&refund, REFUND_VSIZE)] {
+        let (_, _, claim, refund, taken) = spends();
+        let all = [(&claim, CLAIM_VSIZE), (&refund, REFUND_VSIZE), (&taken, KEY_SPEND_VSIZE)];
+        for (tx, expected) in all {
             let vsize = tx.tx.tx().vsize() as u64;
             assert!(vsize.abs_diff(expected) * 50 <= expected, "{vsize}, not {expected}");
         }
@@ -261,7 +310,18 @@ mod tests {
 
     #[test]
     fn spends_are_recognised_by_their_leaf() {
-        let (contract, outpoint, claim, refund) = spends();
+        let (contract, outpoint, claim, refund, taken) = spends();
+        assert_eq!(spend_of(taken.tx.tx(), outpoint, &contract), Some((0, SpendKind::Taken)));
+        // An annex hides nothing, and is no part that counts.
+        for (tx, kind) in [
+            (&claim, SpendKind::Claim(X)),
+            (&refund, SpendKind::Refund),
+            (&taken, SpendKind::Taken),
+        ] {
+            let mut tx = tx.tx.tx().clone();
+            tx.input[0].witness.push([ANNEX_TAG, 1]);
+            assert_eq!(spend_of(&tx, outpoint, &contract), Some((0, kind)));
+        }
         assert_eq!(spend_of(claim.tx.tx(), outpoint, &contract), Some((0, SpendKind::Claim(X))));
         assert_eq!(spend_of(refund.tx.tx(), outpoint, &contract), Some((0, SpendKind::Refund)));
         let elsewhere = OutPoint { vout: 0, ..outpoint };
@@ -279,7 +339,7 @@ mod tests {
 
     #[test]
     fn lock_times_bind() {
-        let (_, _, claim, refund) = spends();
+        let (_, _, claim, refund, _) = spends();
         let (claim, refund) = (claim.tx.tx(), refund.tx.tx());
         assert_eq!(claim.lock_time, LockTime::ZERO);
         assert_eq!(refund.lock_time.to_consensus_u32(), 840_150);
