@@ -35,7 +35,11 @@ pub fn load_or_create_secret(
         drawn.map_err(|source| SecretError::io(path, source))?;
         let sealer = password.map(Sealer::new).transpose();
         let sealer = sealer.map_err(|error| SecretError::io(path, io::Error::other(error)))?;
-        create_secret(path, &secret, sealer.as_ref())?;
+        match create_secret(path, &secret, sealer.as_ref()) {
+            // One that appeared meanwhile is the secret.
+            Err(error) if error.is_already_there() => {}
+            other => other?,
+        }
     }
     load_secret(path, password)
 }
@@ -71,10 +75,10 @@ pub fn is_open_secret(path: &Path) -> Result<bool, SecretError> {
     Ok(!read_private(path, FILE_MAX_BYTES)?.starts_with(SEALED.as_bytes()))
 }
 
-/// Writes the file of a secret, sealed or open; one that is there already stays.
+/// Writes the file of a secret, sealed or open.
 ///
 /// # Errors
-/// The system refuses.
+/// There is one already, which stays; or the system refuses.
 pub fn create_secret(
     path: &Path,
     secret: &[u8; 32],

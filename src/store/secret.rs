@@ -5,6 +5,8 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::io::Errno;
 use zeroize::Zeroizing;
 
 /// Identity of the node in a data directory.
@@ -65,6 +67,12 @@ impl SecretError {
         }
     }
 
+    /// Whether a new file was not written because there is one.
+    #[must_use]
+    pub fn is_already_there(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if source.kind() == ErrorKind::AlreadyExists)
+    }
+
     /// A file that the system refuses.
     pub(crate) fn io(path: &Path, source: io::Error) -> Self {
         Self::Io { path: path.to_owned(), source }
@@ -90,17 +98,28 @@ pub fn read_private(path: &Path, max_bytes: u64) -> Result<Zeroizing<Vec<u8>>, S
     Ok(bytes)
 }
 
-/// Writes a new file of mode 0600, durably and whole; one that is there already stays.
+/// Writes a new file of mode 0600, durably and whole.
 ///
 /// # Errors
-/// The system refuses.
+/// There is one already ([`SecretError::is_already_there`]), which stays; or the system refuses.
 pub fn create_private(path: &Path, content: impl AsRef<[u8]>) -> Result<(), SecretError> {
-    let link = |temporary: &Path| match fs::hard_link(temporary, path) {
-        // One that appeared meanwhile is never replaced.
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+    let place = |temporary: &Path| match rename_new(temporary, path) {
+        Err(error) if is_unknown(&error) => fs::hard_link(temporary, path),
         other => other,
     };
-    write_private(path, content.as_ref(), link).map_err(|source| SecretError::io(path, source))
+    write_private(path, content.as_ref(), place).map_err(|source| SecretError::io(path, source))
+}
+
+/// Renames unless there is such a file: also where a file cannot have two names, as on a memory
+/// stick.
+fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
+    Ok(renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE)?)
+}
+
+/// Whether a file system does not know how to rename so: those of networks, which know links.
+fn is_unknown(error: &io::Error) -> bool {
+    let unknown = [Errno::INVAL, Errno::NOSYS, Errno::NOTSUP];
+    unknown.iter().any(|known| error.raw_os_error() == Some(known.raw_os_error()))
 }
 
 /// Puts a file of mode 0600 in the place of another, durably and whole.
@@ -119,7 +138,16 @@ fn write_private(
     place: impl FnOnce(&Path) -> io::Result<()>,
 ) -> io::Result<()> {
     let temporary = path.with_extension(format!("{}.tmp", std::process::id()));
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true).mode(0o600);
+    let mut file = match options.open(&temporary) {
+        // Of a process that died while it wrote: in a container each has the same number.
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+            fs::remove_file(&temporary)?;
+            options.open(&temporary)?
+        }
+        other => other?,
+    };
     let written =
         file.write_all(content).and_then(|()| file.sync_all()).and_then(|()| place(&temporary));
     match fs::remove_file(&temporary) {
@@ -129,4 +157,46 @@ fn write_private(
     written?;
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is in a directory, by name.
+    fn found(dir: &Path) -> Vec<(String, String)> {
+        let file = |entry: fs::DirEntry| {
+            let text = fs::read_to_string(entry.path()).unwrap();
+            (entry.file_name().to_string_lossy().into_owned(), text)
+        };
+        let mut found: Vec<_> =
+            fs::read_dir(dir).unwrap().map(|entry| file(entry.unwrap())).collect();
+        found.sort();
+        found
+    }
+
+    #[test]
+    fn a_file_that_is_there_stays_and_the_caller_knows() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        create_private(&path, "first").unwrap();
+        assert!(create_private(&path, "second").unwrap_err().is_already_there());
+        assert_eq!(found(dir.path()), [("file".to_owned(), "first".to_owned())]);
+        replace_private(&path, "third").unwrap();
+        assert_eq!(found(dir.path()), [("file".to_owned(), "third".to_owned())]);
+    }
+
+    #[test]
+    fn what_a_dead_process_of_the_same_number_left_is_in_nobodys_way() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.key");
+        let stale = path.with_extension(format!("{}.tmp", std::process::id()));
+        let whole = [("a.key".to_owned(), "whole".to_owned())];
+        fs::write(&stale, "half").unwrap();
+        create_private(&path, "whole").unwrap();
+        assert_eq!(found(dir.path()), whole);
+        fs::write(&stale, "half").unwrap();
+        replace_private(&path, "whole").unwrap();
+        assert_eq!(found(dir.path()), whole);
+    }
 }

@@ -198,15 +198,19 @@ impl Seed {
             let sealer = password.map(Sealer::new).transpose();
             let sealer =
                 sealer.map_err(|error| SecretError::io(path, std::io::Error::other(error)))?;
-            seed.create(path, sealer.as_ref())?;
+            match seed.create(path, sealer.as_ref()) {
+                // One that appeared meanwhile is the seed.
+                Err(error) if error.is_already_there() => {}
+                other => other?,
+            }
         }
         Self::load(path, password)
     }
 
-    /// Writes a new seed file, sealed or open; one that is there already stays.
+    /// Writes a new seed file, sealed or open.
     ///
     /// # Errors
-    /// The system refuses.
+    /// There is one already, which stays; or the system refuses.
     pub fn create(&self, path: &Path, sealer: Option<&Sealer>) -> Result<(), SecretError> {
         create_private(path, self.text(path, sealer)?.as_bytes())
     }
