@@ -44,9 +44,14 @@ pub struct Report {
 /// to the journal, [`StoreError::Lost`] when its end is gone, or a failed file operation.
 pub fn check(dir: &Path, look: &mut dyn FnMut(&Record)) -> Result<Report, StoreError> {
     let _lock = DirLock::take(dir)?;
-    let layout = Layout::scan(&dir.join(JOURNAL_DIR))?;
-    let Some(meta) = named(&layout)? else {
-        mark::admit(&dir.join(JOURNAL_DIR), 0, mark::read(dir))?;
+    let journal_dir = dir.join(JOURNAL_DIR);
+    let layout = Layout::scan(&journal_dir)?;
+    let meta = named(&layout)?;
+    let found = dir.join(INDEX_DIR).exists().then(|| open_index(dir));
+    let indexed_seq = found.as_ref().and_then(|found| found.as_ref().ok()?.1);
+    let acknowledged_seq = mark::read(dir).max(indexed_seq);
+    let Some(meta) = meta else {
+        mark::admit(&journal_dir, 0, acknowledged_seq)?;
         return Ok(Report {
             meta: None,
             files: 0,
@@ -57,14 +62,8 @@ pub fn check(dir: &Path, look: &mut dyn FnMut(&Record)) -> Result<Report, StoreE
             index: IndexState::Absent,
         });
     };
-    let found = dir.join(INDEX_DIR).exists().then(|| open_index(dir));
-    let cut_seq = match &found {
-        Some(Ok((_, Some(seq)))) => *seq,
-        _ => u64::MAX,
-    };
-    let mut replay = Replay::read(&layout, &meta, cut_seq)?;
-    let indexed_seq = found.as_ref().and_then(|found| found.as_ref().ok()?.1);
-    mark::admit(&dir.join(JOURNAL_DIR), replay.last_seq, mark::read(dir).max(indexed_seq))?;
+    let mut replay = Replay::read(&layout, &meta, indexed_seq.unwrap_or(u64::MAX))?;
+    mark::admit(&journal_dir, replay.last_seq, acknowledged_seq)?;
     let index = match found {
         None | Some(Ok((_, None))) => IndexState::Absent,
         Some(Ok((_, Some(seq)))) if seq < replay.snapshot_seq => IndexState::Absent,

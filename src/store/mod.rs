@@ -151,9 +151,6 @@ impl Store {
         }
         let found = open_index(dir);
         let applied_seq = found.as_ref().ok().and_then(|(_, seq)| *seq);
-        if layout.is_empty() && applied_seq.is_some_and(|seq| seq > 0) {
-            return Err(StoreError::corrupt(&journal_dir, 0, "the journal of the index"));
-        }
         let mut replay = Replay::read(&layout, meta, applied_seq.unwrap_or(u64::MAX))?;
         mark::admit(&journal_dir, replay.last_seq, mark::read(dir).max(applied_seq))?;
         let mark = Mark::open(dir)?;
