@@ -620,6 +620,35 @@ fn a_seed_is_made_shown_sealed_and_restored_without_a_daemon() {
     assert!(!third.join("wallet.seed").exists());
 }
 
+#[test]
+fn a_backup_is_made_once_and_says_how_to_go_on_elsewhere() {
+    use std::os::unix::fs::PermissionsExt;
+    let home = tempfile::tempdir().unwrap();
+    let path = |name: &str| home.path().join(name).to_str().unwrap().to_owned();
+    let (dir, other, backup, words) = (path("n"), path("my node"), path("b"), path("w"));
+    let private = |file: &str, text: &str| {
+        std::fs::write(file, text).unwrap();
+        std::fs::set_permissions(file, PermissionsExt::from_mode(0o600)).unwrap();
+    };
+    assert_eq!(run(home.path(), &["init", "--network", "devnet", "--datadir", &dir]).0, 0);
+    private(&format!("{dir}/identity.key"), &format!("{}\n", "5a".repeat(32)));
+    let (_, out, _) = run(home.path(), &["wallet", "words", "--datadir", &dir, "--json"]);
+    let shown: Value = serde_json::from_str(&out).unwrap();
+    let list = shown["words"].as_array().unwrap().iter().map(|word| word.as_str().unwrap());
+    private(&words, &list.collect::<Vec<_>>().join(" "));
+    let create = ["backup", "create", &backup, "--datadir", &dir, "--json"];
+    let (code, _, err) = run(home.path(), &create);
+    assert_eq!(code, 0, "{err}");
+    let made = std::fs::read(&backup).unwrap();
+    assert_eq!(json_error(run(home.path(), &create)), (2, "file.unusable".to_owned()));
+    assert_eq!(std::fs::read(&backup).unwrap(), made);
+    let restore = ["backup", "restore", &backup, "--words-file", &words, "--datadir", &other];
+    let (code, out, err) = run(home.path(), &[&restore[..], &["--network", "devnet"]].concat());
+    assert_eq!(code, 0, "{err}");
+    let next = format!("Next: capex up --network devnet --datadir '{other}'\n");
+    assert!(out.ends_with(&next), "{out}");
+}
+
 fn issued() -> String {
     let params = definitions::load("devnet").unwrap();
     let key = SigningKey::from_bytes(&[9; 32]);
