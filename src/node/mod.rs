@@ -234,6 +234,9 @@ pub async fn run(
     };
     tracing::info!("shutting down");
     node.outside.network.shutdown().await;
+    // Who waits for an answer is told that the node is stopping, and does not hold up its end.
+    drop(sources);
+    node.outside.forget_commands();
     tasks.shutdown().await;
     let flushed = node.outside.store.durable_flush();
     // Why the node ended says more than what came of its end.

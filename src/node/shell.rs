@@ -91,6 +91,11 @@ impl Outside {
         self.last_command
     }
 
+    /// Nothing is answered any more.
+    pub(super) fn forget_commands(&mut self) {
+        self.commands.clear();
+    }
+
     /// Hands a command to the network task.
     ///
     /// # Errors

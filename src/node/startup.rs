@@ -272,7 +272,8 @@ impl Node {
 #[derive(Default)]
 pub(super) struct Tasks {
     set: JoinSet<()>,
-    api_stop: Option<oneshot::Sender<()>>,
+    /// The API, and what ends it.
+    api: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
     keeper: Option<JoinHandle<()>>,
 }
 
@@ -284,9 +285,11 @@ impl Tasks {
             keeper.abort();
             let _ = keeper.await;
         }
-        if let Some(stop) = self.api_stop.take() {
+        if let Some((stop, mut api)) = self.api.take() {
             let _ = stop.send(());
-            let _ = tokio::time::timeout(api::DRAIN_TIME * 2, self.set.join_next()).await;
+            if tokio::time::timeout(api::DRAIN_TIME * 2, &mut api).await.is_err() {
+                api.abort();
+            }
         }
         self.set.shutdown().await;
     }
@@ -352,8 +355,7 @@ async fn start_api(
     let (handle, requests) = ApiHandle::channel();
     let state = ApiState::new(handle, Arc::new(config.params.clone()), config.max_fee_percent);
     let (stop, stopped) = oneshot::channel::<()>();
-    tasks.api_stop = Some(stop);
-    tasks.set.spawn(async move {
+    let served = tokio::spawn(async move {
         let shutdown = async move {
             // A dropped sender means the same: stop.
             let _ = stopped.await;
@@ -362,6 +364,7 @@ async fn start_api(
             tracing::error!(%error, "the API ended");
         }
     });
+    tasks.api = Some((stop, served));
     Ok((presence, requests))
 }
 
@@ -369,6 +372,24 @@ async fn start_api(
 mod tests {
     use super::*;
     use crate::node::config::Overrides;
+
+    #[tokio::test]
+    async fn the_api_ends_gracefully_whichever_task_ends_first() {
+        let mut tasks = Tasks::default();
+        tasks.set.spawn(async {});
+        let (stop, stopped) = oneshot::channel();
+        let (done, was_done) = oneshot::channel();
+        let api = tokio::spawn(async move {
+            let _ = stopped.await;
+            for _ in 0..10 {
+                tokio::task::yield_now().await;
+            }
+            let _ = done.send(());
+        });
+        tasks.api = Some((stop, api));
+        tasks.shutdown().await;
+        assert_eq!(was_done.await, Ok(()));
+    }
 
     #[test]
     fn a_node_sells_what_its_machine_has() {
