@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use capex_core::engine::io::{Done, Effect};
 use capex_core::engine::kernel::Table;
-use capex_core::engine::leases::{FetchedResult, LeaseEffect, LeaseView};
+use capex_core::engine::leases::{FetchedResult, HeldJob, LeaseEffect, LeaseView};
 use capex_core::ids::{Digest, LeaseId};
 use capex_core::lease::ExecutorEvent;
 use capex_core::lease::objects::{InputFile, Outcome, Stream, Workload, WorkloadKind};
@@ -309,7 +309,7 @@ fn a_refused_redemption_leaves_no_content() {
     assert_eq!(net.party(ALICE).done()[1], (2, Err("redeem.consumed".to_owned())));
     let discarded = |workload: Digest, net: &mut Net| {
         let log = &net.party(ALICE).log;
-        log.contains(&Effect::Lease(LeaseEffect::Discard { workload }))
+        log.contains(&Effect::Lease(LeaseEffect::Held(HeldJob::Discard { workload })))
     };
     let mut other = work();
     other.args.push("other".to_owned());

@@ -19,7 +19,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 
 use capex_core::engine::Input;
-use capex_core::engine::leases::{HeldEvent, HeldFile};
+use capex_core::engine::leases::{HeldEvent, HeldFile, HeldJob};
 use capex_core::ids::{Digest, LeaseId};
 use capex_core::lease::objects::Stream;
 use capex_core::lease::workload::is_name;
@@ -36,29 +36,7 @@ pub(super) type Content = BTreeMap<Digest, Vec<u8>>;
 
 /// One thing to do on the disk.
 pub(super) enum Job {
-    /// See [`capex_core::engine::leases::LeaseEffect::Open`].
-    Open(LeaseId),
-    Read {
-        lease: LeaseId,
-        workload: Digest,
-        content: Digest,
-        offset: u64,
-    },
-    Write {
-        lease: LeaseId,
-        file: HeldFile,
-        offset: u64,
-        bytes: Vec<u8>,
-    },
-    /// Move the fetched file to its name.
-    Finish {
-        lease: LeaseId,
-        name: String,
-    },
-    /// Remove the content of a workload.
-    Discard {
-        workload: Digest,
-    },
+    Do(HeldJob),
     /// Keep what will be uploaded, and say so.
     Keep {
         workload: Digest,
@@ -90,14 +68,14 @@ impl HeldFiles {
     }
 
     /// Queues a job. What does not fit is lost, and asked for again.
-    pub(super) fn ask(&mut self, job: Job) {
-        if let Job::Discard { workload } = &job
+    pub(super) fn ask(&mut self, job: HeldJob) {
+        if let HeldJob::Discard { workload } = &job
             && self.keeping.contains_key(workload)
         {
             // A redemption that the engine has not seen yet needs it.
             return;
         }
-        if self.jobs.try_send(job).is_err() {
+        if self.jobs.try_send(Job::Do(job)).is_err() {
             tracing::warn!("the disk is too busy; leases wait");
         }
     }
@@ -162,25 +140,28 @@ struct Disk {
 impl Disk {
     fn run(self, jobs: Receiver<Job>) {
         for job in jobs {
+            let job = match job {
+                Job::Do(job) => job,
+                Job::Keep { workload, content, kept } => {
+                    kept(self.keep(&workload, &content));
+                    continue;
+                }
+            };
             let (lease, done) = match job {
-                Job::Open(lease) => (lease, self.open(&lease)),
-                Job::Read { lease, workload, content, offset } => {
+                HeldJob::Open { lease } => (lease, self.open(&lease)),
+                HeldJob::Read { lease, workload, content, offset } => {
                     let path = self.content(&workload).join(content.to_string());
                     let read = read_at(&path, offset, LEASE_CHUNK_BYTES);
                     (lease, read.map(|bytes| HeldEvent::Read { bytes }))
                 }
-                Job::Write { lease, file, offset, bytes } => {
+                HeldJob::Write { lease, file, offset, bytes } => {
                     (lease, self.write(&lease, file, offset, &bytes))
                 }
-                Job::Finish { lease, name } => (lease, self.finish(&lease, &name)),
-                Job::Discard { workload } => {
+                HeldJob::Finish { lease, name } => (lease, self.finish(&lease, &name)),
+                HeldJob::Discard { workload } => {
                     // What stays behind is only disk space, and goes with the next equal
                     // workload.
                     let _ = fs::remove_dir_all(self.content(&workload));
-                    continue;
-                }
-                Job::Keep { workload, content, kept } => {
-                    kept(self.keep(&workload, &content));
                     continue;
                 }
             };
@@ -297,14 +278,14 @@ mod tests {
     fn parts_are_written_where_they_belong_and_results_are_hashed() {
         let dir = tempfile::tempdir().unwrap();
         let (mut files, mut told) = started(dir.path());
-        let write = |file, offset, bytes: &[u8]| Job::Write {
+        let write = |file, offset, bytes: &[u8]| HeldJob::Write {
             lease: LEASE,
             file,
             offset,
             bytes: bytes.to_vec(),
         };
         let stdout = HeldFile::Output(Stream::Stdout);
-        files.ask(Job::Open(LEASE));
+        files.ask(HeldJob::Open { lease: LEASE });
         assert_eq!(next(&mut told), HeldEvent::Opened { stdout: 0, stderr: 0 });
         // A part that is written again, and one that began anew, leave no trace.
         for (file, offset, bytes) in [
@@ -318,14 +299,14 @@ mod tests {
             files.ask(write(file, offset, bytes));
             assert_eq!(next(&mut told), HeldEvent::Written);
         }
-        files.ask(Job::Finish { lease: LEASE, name: "out".to_owned() });
+        files.ask(HeldJob::Finish { lease: LEASE, name: "out".to_owned() });
         let sha256 = Digest(Sha256::digest(b"1234").into());
         assert_eq!(next(&mut told), HeldEvent::Finished { bytes: 4, sha256 });
-        files.ask(Job::Finish { lease: LEASE, name: "../out".to_owned() });
+        files.ask(HeldJob::Finish { lease: LEASE, name: "../out".to_owned() });
         assert_eq!(next(&mut told), HeldEvent::Failed);
         assert_eq!(fs::read(files.output(&LEASE, Stream::Stdout)).unwrap(), b"ticktock");
         assert_eq!(fs::read(files.result(&LEASE, "out")).unwrap(), b"1234");
-        files.ask(Job::Open(LEASE));
+        files.ask(HeldJob::Open { lease: LEASE });
         assert_eq!(next(&mut told), HeldEvent::Opened { stdout: 8, stderr: 0 });
     }
 
@@ -355,17 +336,17 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (mut files, mut told) = started(dir.path());
         let (workload, content) = (Digest([1; 32]), Digest([2; 32]));
-        let read = Job::Read { lease: LEASE, workload, content, offset: 1 };
+        let read = HeldJob::Read { lease: LEASE, workload, content, offset: 1 };
         let (kept, is_kept) = std::sync::mpsc::channel();
         let kept = Box::new(move |result: io::Result<()>| kept.send(result.is_ok()).unwrap());
         assert!(files.keep(workload, Content::from([(content, b"abc".to_vec())]), kept));
         assert_eq!(is_kept.recv(), Ok(true));
-        files.ask(Job::Discard { workload });
+        files.ask(HeldJob::Discard { workload });
         files.handed_over(&workload);
         files.ask(read);
         assert_eq!(next(&mut told), HeldEvent::Read { bytes: b"bc".to_vec() });
-        files.ask(Job::Discard { workload });
-        files.ask(Job::Read { lease: LEASE, workload, content, offset: 1 });
+        files.ask(HeldJob::Discard { workload });
+        files.ask(HeldJob::Read { lease: LEASE, workload, content, offset: 1 });
         assert_eq!(next(&mut told), HeldEvent::Failed);
     }
 }

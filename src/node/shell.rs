@@ -9,7 +9,7 @@ use capex_network::{Command as NetCommand, Handle, PeerKey, Ticket, Verdict as N
 use tokio::sync::{mpsc, oneshot};
 
 use super::chain_task::ChainHandle;
-use super::lease_client::{HeldFiles, Job};
+use super::lease_client::HeldFiles;
 use super::lease_host::{LeaseHost, Room};
 use super::peers::Peers;
 use super::verify::Verifier;
@@ -247,15 +247,7 @@ impl Shell for Outside {
             LeaseEffect::Serve { id, lease, what } => self.leases.serve(id, lease, what),
             LeaseEffect::Stop { lease, why } => self.leases.stop(lease, why),
             LeaseEffect::Release { lease } => self.leases.release(lease),
-            LeaseEffect::Open { lease } => self.held.ask(Job::Open(lease)),
-            LeaseEffect::Read { lease, workload, content, offset } => {
-                self.held.ask(Job::Read { lease, workload, content, offset });
-            }
-            LeaseEffect::Write { lease, file, offset, bytes } => {
-                self.held.ask(Job::Write { lease, file, offset, bytes });
-            }
-            LeaseEffect::Finish { lease, name } => self.held.ask(Job::Finish { lease, name }),
-            LeaseEffect::Discard { workload } => self.held.ask(Job::Discard { workload }),
+            LeaseEffect::Held(job) => self.held.ask(job),
         }
     }
 

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use capex_core::engine::leases::{HeldEvent, HeldFile, LeaseEffect, Serve};
+use capex_core::engine::leases::{HeldEvent, HeldFile, HeldJob, Serve};
 use capex_core::ids::{Digest, LeaseId};
 use capex_core::lease::objects::{LeaseReply, Outcome, Stream, Workload};
 use capex_core::lease::{ExecutorEvent, workload};
@@ -190,33 +190,29 @@ pub(super) struct HeldFiles {
 }
 
 impl HeldFiles {
-    /// Does what an effect asks for.
-    pub(super) fn perform(&mut self, effect: &LeaseEffect) -> HeldEvent {
-        match effect {
-            LeaseEffect::Open { lease } => {
+    /// Does a job, and answers it; what is only removed has no answer.
+    pub(super) fn perform(&mut self, job: &HeldJob) -> Option<(LeaseId, HeldEvent)> {
+        Some(match job {
+            HeldJob::Open { lease } => {
                 let files = self.leases.entry(*lease).or_default();
-                HeldEvent::Opened { stdout: files[0].len() as u64, stderr: files[1].len() as u64 }
+                let (stdout, stderr) = (files[0].len() as u64, files[1].len() as u64);
+                (*lease, HeldEvent::Opened { stdout, stderr })
             }
-            LeaseEffect::Read { .. } => HeldEvent::Read { bytes: vec![0; PART_BYTES] },
-            LeaseEffect::Write { lease, file, offset, bytes } => {
+            HeldJob::Read { lease, .. } => (*lease, HeldEvent::Read { bytes: vec![0; PART_BYTES] }),
+            HeldJob::Write { lease, file, offset, bytes } => {
                 let kept = &mut self.leases.entry(*lease).or_default()[number(*file)];
                 kept.truncate(usize::try_from(*offset).unwrap_or(usize::MAX));
                 kept.extend_from_slice(bytes);
-                HeldEvent::Written
+                (*lease, HeldEvent::Written)
             }
-            LeaseEffect::Finish { lease, .. } => {
+            HeldJob::Finish { lease, .. } => {
                 let kept = &mut self.leases.entry(*lease).or_default()[number(HeldFile::Partial)];
                 let kept = std::mem::take(kept);
-                let sha256 = Digest(sha256(&[&kept]));
-                HeldEvent::Finished { bytes: kept.len() as u64, sha256 }
+                let (bytes, sha256) = (kept.len() as u64, Digest(sha256(&[&kept])));
+                (*lease, HeldEvent::Finished { bytes, sha256 })
             }
-            LeaseEffect::Prepare { .. }
-            | LeaseEffect::Launch { .. }
-            | LeaseEffect::Serve { .. }
-            | LeaseEffect::Stop { .. }
-            | LeaseEffect::Release { .. }
-            | LeaseEffect::Discard { .. } => HeldEvent::Failed,
-        }
+            HeldJob::Discard { .. } => return None,
+        })
     }
 }
 

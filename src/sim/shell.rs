@@ -200,14 +200,11 @@ impl Shell for Here<'_> {
                 let event = ExecutorEvent::Released { left_behind: Vec::new() };
                 self.host_event(now_ms + 1, lease, event);
             }
-            LeaseEffect::Open { lease }
-            | LeaseEffect::Read { lease, .. }
-            | LeaseEffect::Write { lease, .. }
-            | LeaseEffect::Finish { lease, .. } => {
-                let event = self.world.nodes[self.node].held.perform(&effect);
-                self.soon(now_ms + 1, Input::Held { lease, event });
+            LeaseEffect::Held(job) => {
+                if let Some((lease, event)) = self.world.nodes[self.node].held.perform(&job) {
+                    self.soon(now_ms + 1, Input::Held { lease, event });
+                }
             }
-            LeaseEffect::Discard { .. } => {}
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use capex_core::engine::leases::{HeldEvent, HeldFile, LeaseEffect, Serve};
+use capex_core::engine::leases::{HeldEvent, HeldFile, HeldJob, Serve};
 use capex_core::ids::{Digest, LeaseId};
 use capex_core::lease::objects::{LeaseReply, Stream};
 use capex_core::wire::sha256;
@@ -22,13 +22,13 @@ pub struct HeldFiles {
 }
 
 impl HeldFiles {
-    /// The answer to an effect about held leases.
-    pub fn perform(&mut self, effect: &LeaseEffect) -> Option<(LeaseId, HeldEvent)> {
-        if let LeaseEffect::Discard { workload } = effect {
+    /// Does a job, and answers it.
+    pub fn perform(&mut self, job: &HeldJob) -> Option<(LeaseId, HeldEvent)> {
+        if let HeldJob::Discard { workload } = job {
             self.content.retain(|(of, _), _| of != workload);
             return None;
         }
-        let (lease, event) = self.answer(effect)?;
+        let (lease, event) = self.answer(job)?;
         if self.failures > 0 {
             self.failures -= 1;
             return Some((lease, HeldEvent::Failed));
@@ -36,16 +36,16 @@ impl HeldFiles {
         Some((lease, event))
     }
 
-    fn answer(&mut self, effect: &LeaseEffect) -> Option<(LeaseId, HeldEvent)> {
-        let (lease, event) = match effect {
-            LeaseEffect::Open { lease } => {
+    fn answer(&mut self, job: &HeldJob) -> Option<(LeaseId, HeldEvent)> {
+        let (lease, event) = match job {
+            HeldJob::Open { lease } => {
                 let length = |stream| {
                     self.output.get(&(*lease, stream)).map_or(0, |bytes| bytes.len() as u64)
                 };
                 let (stdout, stderr) = (length(Stream::Stdout), length(Stream::Stderr));
                 (lease, HeldEvent::Opened { stdout, stderr })
             }
-            LeaseEffect::Read { lease, workload, content, offset } => {
+            HeldJob::Read { lease, workload, content, offset } => {
                 let read = self.content.get(&(*workload, *content)).map(|bytes| {
                     let from = (*offset as usize).min(bytes.len());
                     bytes[from..(from + self.part).min(bytes.len())].to_vec()
@@ -53,7 +53,7 @@ impl HeldFiles {
                 (lease, read.map_or(HeldEvent::Failed, |bytes| HeldEvent::Read { bytes }))
             }
             // A disk that fails may have written all the same.
-            LeaseEffect::Write { lease, file, offset, bytes } => {
+            HeldJob::Write { lease, file, offset, bytes } => {
                 let kept = match file {
                     HeldFile::Output(stream) => self.output.entry((*lease, *stream)).or_default(),
                     HeldFile::Partial => self.partial.entry(*lease).or_default(),
@@ -63,7 +63,7 @@ impl HeldFiles {
                 kept.extend_from_slice(bytes);
                 (lease, HeldEvent::Written)
             }
-            LeaseEffect::Finish { lease, name } => {
+            HeldJob::Finish { lease, name } => {
                 let Some(content) = self.partial.remove(lease) else {
                     return Some((*lease, HeldEvent::Failed));
                 };
@@ -72,7 +72,7 @@ impl HeldFiles {
                 self.results.insert((*lease, name.clone()), content);
                 (lease, HeldEvent::Finished { bytes, sha256 })
             }
-            _ => return None,
+            HeldJob::Discard { .. } => return None,
         };
         Some((*lease, event))
     }

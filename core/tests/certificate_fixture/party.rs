@@ -334,7 +334,10 @@ impl Net {
             }
             Effect::Lease(effect) => {
                 let party = self.party(from);
-                let answer = party.files.as_mut().and_then(|files| files.perform(&effect));
+                let answer = match (&effect, &mut party.files) {
+                    (LeaseEffect::Held(job), Some(files)) => files.perform(job),
+                    _ => None,
+                };
                 if let Some((lease, event)) = answer {
                     party.with(|ctx, _, leases| leases.on_held(ctx, lease, event));
                 }

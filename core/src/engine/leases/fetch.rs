@@ -9,7 +9,7 @@
 //! A step that fails does not stop the next ones: after a restart the lease may have ended,
 //! and what is left of it is still worth having.
 
-use super::io::{HeldEvent, HeldFile, LeaseEffect};
+use super::io::{HeldEvent, HeldFile, HeldJob, LeaseEffect};
 use super::records::{Answer, FetchedResult, HeldLease};
 use super::{LeasePurpose, Leases, notify};
 use crate::engine::io::{Effect, Protocol};
@@ -67,6 +67,10 @@ enum Waits {
     /// The own disk, for a part after which the file or stream is whole.
     LastWrite,
     Peer,
+}
+
+fn held(job: HeldJob) -> Effect {
+    Effect::Lease(LeaseEffect::Held(job))
 }
 
 /// Whether a refusal will not last: the host has too much to do, or the room for the content
@@ -183,7 +187,7 @@ impl Leases {
         let (verb, request): (Verb, Box<dyn FnOnce(Envelope) -> LeaseRequest>) = match &fetch.step {
             Step::Open => {
                 fetch.wait(Waits::Disk, disk_ms);
-                return ctx.out.push(Effect::Lease(LeaseEffect::Open { lease }));
+                return ctx.out.push(held(HeldJob::Open { lease }));
             }
             Step::Upload { index, offset } => {
                 let Some(content) = workload::needs(workload).get(*index).copied() else {
@@ -191,8 +195,7 @@ impl Leases {
                 };
                 let (workload, offset) = (workload::digest(workload), *offset);
                 fetch.wait(Waits::Disk, disk_ms);
-                let read = LeaseEffect::Read { lease, workload, content, offset };
-                return ctx.out.push(Effect::Lease(read));
+                return ctx.out.push(held(HeldJob::Read { lease, workload, content, offset }));
             }
             Step::Output { stream, from } => {
                 let (stream, from) = (*stream, *from);
@@ -262,7 +265,7 @@ impl Leases {
             (Step::Result { index, .. }, HeldEvent::Written) if is_last => {
                 let name = record.workload.results.get(*index).cloned().unwrap_or_default();
                 fetch.wait(Waits::Disk, ctx.now_ms.saturating_add(DISK_MS));
-                return ctx.out.push(Effect::Lease(LeaseEffect::Finish { lease, name }));
+                return ctx.out.push(held(HeldJob::Finish { lease, name }));
             }
             (Step::Output { .. } | Step::Result { .. }, HeldEvent::Written) => {
                 fetch.retry.reset(ctx.now_ms);
@@ -464,7 +467,7 @@ impl Leases {
         fetch.step = next;
         let waits = if is_last { Waits::LastWrite } else { Waits::Disk };
         fetch.wait(waits, ctx.now_ms.saturating_add(DISK_MS));
-        ctx.out.push(Effect::Lease(LeaseEffect::Write { lease, file, offset, bytes }));
+        ctx.out.push(held(HeldJob::Write { lease, file, offset, bytes }));
     }
 
     /// Takes the receipts once the last of them is there.
@@ -557,7 +560,7 @@ impl Leases {
         let is_needed = needed.any(|record| workload::digest(&record.workload) == workload)
             || asked.any(|asking| workload::digest(&asking.workload) == workload);
         if !is_needed {
-            ctx.out.push(Effect::Lease(LeaseEffect::Discard { workload }));
+            ctx.out.push(held(HeldJob::Discard { workload }));
         }
     }
 }

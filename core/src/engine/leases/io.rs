@@ -74,10 +74,8 @@ pub enum HeldFile {
     Partial,
 }
 
-/// One thing for the shell to do for a lease. Those of the first group are about leases on
-/// this host and are answered by [`crate::engine::Input::Executor`], those of the second are
-/// about leases that this node holds elsewhere and are answered by
-/// [`crate::engine::Input::Held`].
+/// One thing for the shell to do for a lease on this host, answered by
+/// [`crate::engine::Input::Executor`], or for one that this node holds elsewhere.
 #[derive(Debug, Clone, PartialEq)]
 pub enum LeaseEffect {
     /// Make room for a workload and take its content; `Complete` once all of it is here.
@@ -112,11 +110,15 @@ pub enum LeaseEffect {
     Release {
         lease: LeaseId,
     },
+    Held(HeldJob),
+}
 
+/// One thing to do with the files of a lease that this node holds elsewhere, answered by
+/// [`crate::engine::Input::Held`].
+#[derive(Debug, Clone, PartialEq)]
+pub enum HeldJob {
     /// Make room for what a held lease will send back; answered by `Opened`.
-    Open {
-        lease: LeaseId,
-    },
+    Open { lease: LeaseId },
     /// Read a part of what will be uploaded; answered by `Read`.
     Read {
         lease: LeaseId,
@@ -126,21 +128,11 @@ pub enum LeaseEffect {
         offset: u64,
     },
     /// Write a part at an offset, behind which the file ends then; answered by `Written`.
-    Write {
-        lease: LeaseId,
-        file: HeldFile,
-        offset: u64,
-        bytes: Vec<u8>,
-    },
+    Write { lease: LeaseId, file: HeldFile, offset: u64, bytes: Vec<u8> },
     /// Move the file that was fetched to its name; answered by `Finished`.
-    Finish {
-        lease: LeaseId,
-        name: String,
-    },
+    Finish { lease: LeaseId, name: String },
     /// Remove the content of a workload: nothing will be uploaded of it any more.
-    Discard {
-        workload: Digest,
-    },
+    Discard { workload: Digest },
 }
 
 /// What became of the files of a held lease.

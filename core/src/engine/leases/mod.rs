@@ -15,7 +15,8 @@ mod views;
 use std::collections::{BTreeMap, BTreeSet};
 
 pub use io::{
-    HeldEvent, HeldFile, LeaseCommand, LeaseEffect, LeaseNews, LeasePurpose, Serve, StopReason,
+    HeldEvent, HeldFile, HeldJob, LeaseCommand, LeaseEffect, LeaseNews, LeasePurpose, Serve,
+    StopReason,
 };
 pub use records::FetchedResult;
 pub use views::{LeaseRole, LeaseView};
