@@ -74,6 +74,20 @@ fn files_and_functions_stay_small() {
     assert!(median <= FILE_LINES_MEDIAN, "the median file has {median} lines");
 }
 
+/// A file of tests is read as often as one of sources.
+#[test]
+fn files_of_tests_stay_small_too() {
+    let folders =
+        ["tests", "core/tests", "network/tests", "benches", "core/benches", "fuzz/bodies"];
+    let files = folders.into_iter().flat_map(|folder| rust_files(&root().join(folder)));
+    let long: Vec<String> = files
+        .map(|path| (relative(&path), fs::read_to_string(&path).unwrap().lines().count()))
+        .filter(|(_, lines)| *lines > FILE_LINES_MAX)
+        .map(|(path, lines)| format!("{path}: {lines} lines"))
+        .collect();
+    assert!(long.is_empty(), "too large:\n{}", long.join("\n"));
+}
+
 /// Functions longer than the limit, found by their indentation, which rustfmt guarantees.
 fn long_functions(path: &Path, lines: &[&str]) -> Vec<String> {
     let mut faults = Vec::new();

@@ -1,0 +1,133 @@
+//! What must hold in every state, and what every state can still come to.
+
+use super::*;
+
+impl World {
+    /// A rule that a state breaks.
+    pub(crate) fn broken(&self, state: &State) -> Option<&'static str> {
+        let lives = |number: u16| {
+            let registrar = self.registrars.get(number);
+            registrar.is_some_and(|r| !matches!(r.state, registrar::State::Released { .. }))
+        };
+        if state.registrar.into_iter().all(lives) {
+            return Some("two locks of one certificate live");
+        }
+        let is_paid = |trade: usize| state.view[trade].paid_depth(state.tip) >= FINAL;
+        if is_paid(0) && is_paid(1) {
+            return Some("one certificate is paid twice");
+        }
+        Self::trades(state).find_map(|trade| self.broken_trade(state, trade))
+    }
+
+    fn broken_trade(&self, state: &State, trade: usize) -> Option<&'static str> {
+        let registrar = self.registrars.get(state.registrar[trade]).map(|r| &r.state);
+        let has_moved = matches!(registrar, Some(registrar::State::Activated { .. }));
+        let buyer = self.buyers.get(state.buyer[trade])?;
+        let has_coins = matches!(buyer.state.name(), "refunded" | "cancelled" | "aborted");
+        let view = &state.view[trade];
+        if has_coins && has_moved && !self.was_left(state, trade) {
+            return Some("the buyer has its coins and the certificate");
+        }
+        let has_activation = buyer.state.name() == "active";
+        if state.sent[trade] & message::KEY != 0 && !has_activation {
+            return Some("the buyer gave its key and has no certificate");
+        }
+        if buyer.state.name() == "aborted" && view.is_mined(Tx::Fund) {
+            return Some("the buyer gave up a trade that it funded");
+        }
+        let is_there = state.up & state.sure[trade] & Who::Provider.bit() != 0;
+        let lapsed = matches!(
+            registrar,
+            Some(registrar::State::Released { code }) if code == "settle.window_over"
+        );
+        let is_paid = view.paid_depth(state.tip) >= FINAL;
+        if is_paid && is_there && !has_moved && !lapsed {
+            return Some("the seller is paid and the certificate has not moved");
+        }
+        // A settled sale is as deep as anything is.
+        let seller = self.sellers.get(state.seller[trade])?;
+        if seller.state.name() == "released" && is_paid {
+            return Some("the seller has given up what it was paid for");
+        }
+        None
+    }
+
+    /// Whether a seller called a trade paid and then spent nothing until delivery was over: what
+    /// it sold is worth nothing any more, and the coins are its buyer's who heard of no sale.
+    fn was_left(&self, state: &State, trade: usize) -> bool {
+        let registrar = self.registrars.get(state.registrar[trade]).map(|r| &r.state);
+        let by_quittance = matches!(
+            registrar,
+            Some(registrar::State::Activated { transfer, .. }) if transfer.quittance.is_some()
+        );
+        let ends = u8::try_from(self.stage.delivery_in).unwrap() + DELIVERY;
+        by_quittance && state.view[trade].mined[Tx::Refund as usize] > ends
+    }
+
+    /// Whether nothing is left to do for anybody who is there.
+    pub(crate) fn is_end(&self, state: &State) -> bool {
+        Self::trades(state).all(|trade| {
+            let buyer = self.buyers.get(state.buyer[trade]).map(|buyer| &buyer.state);
+            let seller = self.sellers.get(state.seller[trade]);
+            let registrar = self.registrars.get(state.registrar[trade]);
+            // It holds the proof of what it paid for: the provider is gone, or delivery is over.
+            let is_over = u32::from(state.tip) >= self.stage.delivery_in;
+            let waits_for_provider = (is_over || !Self::is_up(state, Who::Provider))
+                && buyer.map(buyer::State::name) == Some("preimage_known");
+            let done = |who: Who, is_done: bool| is_done || !Self::is_up(state, who);
+            done(Who::Buyer, buyer.is_none_or(|buyer| buyer.is_done()) || waits_for_provider)
+                && done(Who::Seller, seller.is_none_or(|seller| seller.state.is_done()))
+                && done(Who::Provider, registrar.is_none_or(|r| r.state.is_done()))
+        })
+    }
+
+    /// Whether a state at the end of the search still comes to an end when all that was sent
+    /// arrives, and every block takes what it can.
+    pub(crate) fn finishes(&mut self, state: &State) -> bool {
+        if state.tip < self.tip_max() {
+            return false;
+        }
+        let mut state = *state;
+        for _ in 0..BLOCKS_TO_FINISH {
+            for trade in Self::trades(&state) {
+                let sent = state.sent[trade];
+                for bit in messages().filter(|bit| sent & bit != 0) {
+                    self.drive(&mut state, recipient(bit), trade, bit);
+                }
+                let offered = state.offered[trade];
+                for tx in Tx::ALL.into_iter().filter(|tx| offered & tx.bit() != 0) {
+                    self.relay(&mut state, trade, tx);
+                }
+            }
+            state.tip += 1;
+            for view in &mut state.view {
+                for tx in Tx::ALL.into_iter().filter(|tx| view.mempool & tx.bit() != 0) {
+                    view.mined[tx as usize] = state.tip + 1;
+                }
+                view.mempool = 0;
+            }
+            self.new_tip(&mut state);
+            if self.is_end(&state) {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// A state in a line, for people.
+    pub(crate) fn tell(&self, state: &State) -> String {
+        let mut text = format!("tip {}, up {:03b}", state.tip, state.up);
+        for trade in Self::trades(state) {
+            let buyer = self.buyers.get(state.buyer[trade]).map_or("-", |b| b.state.name());
+            let seller = self.sellers.get(state.seller[trade]).map_or("-", |s| s.state.name());
+            let registrar =
+                self.registrars.get(state.registrar[trade]).map_or("-", |r| r.state.name());
+            let View { mined, mempool } = state.view[trade];
+            text += &format!(
+                "; trade {trade}: buyer {buyer}, seller {seller}, registrar {registrar}, \
+                 mined {mined:?}, mempool {mempool:05b}"
+            );
+        }
+        text
+    }
+}
