@@ -71,9 +71,11 @@ fn weight(statement: &Statement) -> usize {
     PLACES_BYTES.saturating_add(statement.envelope().payload.len().saturating_mul(2))
 }
 
-/// What was heard of all providers. A key costs a stranger the work of an order in every epoch in
-/// which it wants to be heard; when the room is full, the provider of whom most is remembered
-/// gives up its oldest, so that none is pushed out by another's noise. After the horizon a statement is forgotten: its window is over.
+/// What was heard of all providers. A key costs a stranger the work of one order, and goes on to
+/// be heard while it says something: most of what a provider signs it signs when that order is
+/// gone. When the room is full, the provider of whom most is remembered gives up its oldest, so
+/// that none is pushed out by another's noise. After the horizon a statement is forgotten: its
+/// window is over.
 #[derive(Debug, Default)]
 pub(super) struct Heard {
     of: BTreeMap<Key, OfProvider>,
