@@ -191,19 +191,10 @@ pub(crate) fn one_slot(seed: u64, oddity: u64) -> Instance {
     let largest = [1, 4, 9][dice.within(0, 2) as usize];
     let mut orders = Vec::new();
     for at in 0..dice.within(0, 24) {
-        let mut order = Order {
-            id: format!("{}{at}", dice.within(0, 9)),
-            owner: format!("o{}", dice.within(1, owners)),
-            qty: dice.within(1, largest) as u32,
-            filled: 0,
-            min_qty: 1,
-            window: (100, 101),
-            expiry_epoch: None,
-            features: 0,
-            allow: Vec::new(),
-            deny: Vec::new(),
-            side: Side::Sell { class: 0, limit_msat: 0, min_run: 1, provider: None },
-        };
+        let id = format!("{}{at}", dice.within(0, 9));
+        let (owner, qty) = (format!("o{}", dice.within(1, owners)), dice.within(1, largest) as u32);
+        let none = Side::Sell { class: 0, limit_msat: 0, min_run: 1, provider: None };
+        let mut order = Order::sample(id, owner, qty, (100, 101), none);
         let slot = 100 + dice.within(0, slots - 1) as u32;
         // Those that begin before `now` are cut.
         order.window = (if slot == 100 { 100 - dice.within(0, 2) as u32 } else { slot }, slot + 1);

@@ -55,19 +55,8 @@ fn large_books_are_swept_by_version_2_too() {
 fn crossing(orders: u64) -> Instance {
     let mut book = books::one_slot(0, u64::MAX);
     let mut dice = books::Dice::new(1);
-    let order = |at: u64, side| Order {
-        id: format!("{at:05}"),
-        owner: format!("o{at}"),
-        qty: 3,
-        filled: 0,
-        min_qty: 1,
-        window: (100, 101),
-        expiry_epoch: None,
-        features: 0,
-        allow: Vec::new(),
-        deny: Vec::new(),
-        side,
-    };
+    let order =
+        |at: u64, side| Order::sample(format!("{at:05}"), format!("o{at}"), 3, (100, 101), side);
     let ask = |limit_msat| Side::Sell { class: 0, limit_msat, min_run: 1, provider: None };
     let bid = |limit| Side::Buy { hours: 1, mode: Mode::Sticky, alts: vec![(0, limit)] };
     book.orders.clear();

@@ -5,19 +5,7 @@ use capex_core::matching::{
 };
 
 fn order(id: &str, qty: u32, window: (u32, u32), side: Side) -> Order {
-    Order {
-        id: id.to_owned(),
-        owner: format!("owner of {id}"),
-        qty,
-        filled: 0,
-        min_qty: 1,
-        window,
-        expiry_epoch: None,
-        features: 0,
-        allow: Vec::new(),
-        deny: Vec::new(),
-        side,
-    }
+    Order::sample(id.to_owned(), format!("owner of {id}"), qty, window, side)
 }
 
 fn ask(id: &str, qty: u32, limit_msat: u64) -> Order {

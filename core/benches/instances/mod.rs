@@ -174,19 +174,8 @@ fn sell(limit_msat: u64) -> Side {
 }
 
 fn order(dice: &mut Dice, qty: u32, window: (u32, u32), side: Side) -> Order {
-    Order {
-        id: label(dice),
-        owner: label(dice),
-        qty,
-        filled: 0,
-        min_qty: 1,
-        window,
-        expiry_epoch: None,
-        features: 0,
-        allow: Vec::new(),
-        deny: Vec::new(),
-        side,
-    }
+    let (id, owner) = (label(dice), label(dice));
+    Order::sample(id, owner, qty, window, side)
 }
 
 /// Like the labels of wire orders: 32 bytes in lower-case hex.

@@ -79,6 +79,27 @@ pub struct Order {
     pub side: Side,
 }
 
+#[cfg(any(test, feature = "test-support"))]
+impl Order {
+    /// An order that nothing restricts but these.
+    #[must_use]
+    pub fn sample(id: String, owner: String, qty: u32, window: (u32, u32), side: Side) -> Self {
+        Self {
+            id,
+            owner,
+            qty,
+            filled: 0,
+            min_qty: 1,
+            window,
+            expiry_epoch: None,
+            features: 0,
+            allow: Vec::new(),
+            deny: Vec::new(),
+            side,
+        }
+    }
+}
+
 /// The part of an order that differs between bids and asks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Side {

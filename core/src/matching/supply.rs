@@ -186,19 +186,7 @@ mod tests {
     use super::*;
 
     fn order(id: &str, qty: u32, window: (u32, u32), side: Side) -> Order {
-        Order {
-            id: id.into(),
-            owner: id.into(),
-            qty,
-            filled: 0,
-            min_qty: 1,
-            window,
-            expiry_epoch: None,
-            features: 0,
-            allow: Vec::new(),
-            deny: Vec::new(),
-            side,
-        }
+        Order::sample(id.into(), id.into(), qty, window, side)
     }
 
     /// Two asks of 5 and 2 units over `[10, 20)` and `[8, 16)`; bids reach `[9, 20)`.
