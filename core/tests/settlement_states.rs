@@ -154,8 +154,17 @@ fn is_large() -> bool {
 /// One trade: a normal test run affords one stop of any party.
 fn alone(is_one_node: bool) -> Bounds {
     let stops_in_all = if is_large() { u8::MAX } else { 1 };
-    let (stops, reorganisations, quits, is_brisk) = (1, 1, false, false);
-    Bounds { trades: 1, is_one_node, quits, stops, stops_in_all, reorganisations, is_brisk }
+    Bounds {
+        trades: 1,
+        is_one_node,
+        quits: false,
+        stops: 1,
+        stops_in_all,
+        reorganisations: 1,
+        is_signed_elsewhere: false,
+        is_sent_late: false,
+        is_brisk: false,
+    }
 }
 
 /// The same, of sellers that ask for their buyer's key.
@@ -167,12 +176,11 @@ fn quitting(is_one_node: bool) -> Bounds {
 fn one_after_the_other(is_one_node: bool) -> Vec<Bounds> {
     let bounds = |stops, reorganisations| Bounds {
         trades: 2,
-        is_one_node,
-        quits: false,
         stops,
         stops_in_all: stops,
         reorganisations,
         is_brisk: true,
+        ..alone(is_one_node)
     };
     if is_large() { vec![bounds(0, 1), bounds(1, 0)] } else { vec![bounds(0, 0)] }
 }
@@ -185,6 +193,22 @@ fn a_sale_by_the_provider() {
 #[test]
 fn a_resale() {
     assert!(check("one trade, three nodes", alone(false)) > 100_000);
+}
+
+/// Without reorganisations, which a normal test run does not afford.
+#[test]
+fn a_sale_whose_funding_is_signed_elsewhere() {
+    let bounds = Bounds { reorganisations: u8::from(is_large()), ..alone(true) };
+    let bounds = Bounds { is_signed_elsewhere: true, is_sent_late: true, ..bounds };
+    assert!(check("signed elsewhere, two nodes", bounds) > 10_000);
+}
+
+/// What is sent after its lock has gone, a seller that is not the provider may take for a sale.
+#[test]
+fn a_resale_whose_funding_is_signed_elsewhere() {
+    let bounds = Bounds { reorganisations: u8::from(is_large()), ..alone(false) };
+    let bounds = Bounds { is_signed_elsewhere: true, ..bounds };
+    assert!(check("signed elsewhere, three nodes", bounds) > 10_000);
 }
 
 #[test]

@@ -9,6 +9,8 @@ mod chain;
 mod conduct;
 #[path = "settlement_world/deadlines.rs"]
 mod deadlines;
+#[path = "settlement_world/elsewhere.rs"]
+mod elsewhere;
 #[path = "settlement_world/exit.rs"]
 mod exit;
 #[path = "settlement_world/facts.rs"]

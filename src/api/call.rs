@@ -82,8 +82,6 @@ pub enum Query {
     WalletHistory,
     /// What waits for a signature made elsewhere → `Vec<`[`types::WaitingPsbt`]`>`
     Psbts,
-    /// → [`types::PsbtText`]
-    Psbt(Prefix),
     /// → `Vec<`[`types::Peer`]`>`
     Peers,
     /// By a prefix of its key → [`types::Peer`]
@@ -113,6 +111,8 @@ pub enum ShellCommand {
     WalletSend(types::SendCoins),
     /// Replace a payment → [`types::Payment`]
     WalletBump(types::BumpPayment),
+    /// Hand out what waits for a signature, which is journaled → [`types::PsbtText`]
+    ExportPsbt(Prefix),
     /// Take back what was signed elsewhere → [`types::SignedPsbt`]
     TakePsbt(Vec<u8>),
     /// Look for coins further ahead, in old chain blocks too → [`types::Rescan`]

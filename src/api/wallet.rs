@@ -75,7 +75,7 @@ async fn psbts(State(state): State<ApiState>) -> Result<Json<Vec<WaitingPsbt>>, 
 }
 
 async fn psbt(State(state): State<ApiState>, Id(id): Id) -> Result<Json<PsbtText>, ApiError> {
-    Ok(Json(state.node.query(Query::Psbt(id)).await?))
+    Ok(Json(state.node.shell(ShellCommand::ExportPsbt(id)).await?))
 }
 
 async fn take_psbt(

@@ -30,8 +30,8 @@ Next: capex wallet psbt export <txid> --out fund.psbt")]
     /// Write a transaction for its signer (BIP-174)
     ///
     /// Let the signer sign and nothing else: the node sends the transaction once the provider has
-    /// acknowledged it. One that is sent before, or after its time, can be lost with its coins
-    /// until the refund.
+    /// acknowledged it. From now on the node watches what it pays. Sent by the signer after its
+    /// time, its coins come back only at the height of the refund.
     #[command(after_help = "Examples:
   capex wallet psbt export 0123abcd --out fund.psbt
   capex wallet psbt export 0123abcd

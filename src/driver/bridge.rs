@@ -3,7 +3,7 @@
 use bitcoin::{OutPoint, ScriptBuf};
 
 use crate::chain::{ChainUpdate, Relevant, WatchFull, Watcher};
-use crate::wallet::{Wallet, WalletError};
+use crate::wallet::{Funded, Wallet, WalletError};
 use capex_core::admission::has_work;
 use capex_core::engine::io::Funding;
 use capex_core::ids::FundingId;
@@ -27,6 +27,11 @@ pub(super) fn chain_facts(update: &ChainUpdate, relevant: Relevant) -> ChainFact
     }
 }
 
+/// A funding as the engine knows it.
+pub(super) fn funding(funded: Funded) -> Funding {
+    Funding { tx: funded.tx, outpoints: funded.outpoints, fee_sat: funded.fee_sat }
+}
+
 /// Lets the wallet make a funding.
 ///
 /// # Errors
@@ -38,8 +43,7 @@ pub(super) fn fund(
     feerate_sat_kvb: u64,
     tip_height: u32,
 ) -> Result<Funding, WalletError> {
-    let funded = wallet.fund(funding.0, outputs, feerate_sat_kvb, tip_height)?;
-    Ok(Funding { tx: funded.tx, outpoints: funded.outpoints, fee_sat: funded.fee_sat })
+    wallet.fund(funding.0, outputs, feerate_sat_kvb, tip_height).map(self::funding)
 }
 
 /// Adds scripts and outputs to the watch list.

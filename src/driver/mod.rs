@@ -25,7 +25,7 @@ use bitcoin::{Address, BlockHash, OutPoint, ScriptBuf, Transaction, Txid};
 use crate::chain::{Behind, ChainUpdate, Relevant, WatchFull, Watcher};
 use crate::store::StoreError;
 use crate::wallet::{Amounts, Payment, PayoutDescriptor, Wallet, WalletError};
-use capex_core::engine::io::{Funding, Unsent, WalletFacts};
+use capex_core::engine::io::{Unsent, WalletFacts};
 use capex_core::engine::kernel::{Halt, Payout};
 use capex_core::engine::register::RegisterCommand;
 use capex_core::engine::{Effect, Engine, Input, Record, Timer};
@@ -166,6 +166,11 @@ impl Driver {
         if self.has_failed() {
             return;
         }
+        // What was handed out just before a crash must be known before its time is over.
+        for (id, built) in self.wallet.exported() {
+            let built = bridge::funding(built);
+            self.feed(shell, Input::Exported { funding: FundingId(id), built });
+        }
         let command = RegisterCommand::SetCapacity(capacity).into();
         self.feed(shell, Input::Command { id: START_COMMAND, command });
         for (_, tx) in self.wallet.unsettled() {
@@ -265,7 +270,9 @@ impl Driver {
             | Effect::Discard { .. } => {}
             Effect::Watch { spks, outpoints, from_height } => {
                 bridge::watch(&mut self.watcher, spks, outpoints)?;
-                self.ask_rescan(from_height);
+                if let Some(height) = from_height {
+                    self.ask_rescan(height);
+                }
             }
             Effect::Unwatch { spks, outpoints } => self.watcher.unwatch(&spks, &outpoints),
             Effect::Fund { funding, outputs, feerate_sat_kvb } => {
@@ -417,6 +424,24 @@ impl Driver {
         true
     }
 
+    /// What a signer needs of a transaction that waits. Its trade, and a later life, know from now
+    /// on that it may be sent by others.
+    ///
+    /// # Errors
+    /// The wallet's refusal.
+    pub fn export_psbt(
+        &mut self,
+        shell: &mut impl Shell,
+        txid: Txid,
+    ) -> Result<Vec<u8>, WalletError> {
+        let (bytes, exported) = self.wallet.export(txid)?;
+        if let Some((id, built)) = exported {
+            let built = bridge::funding(built);
+            self.feed(shell, Input::Exported { funding: FundingId(id), built });
+        }
+        Ok(bytes)
+    }
+
     /// Takes back what was signed elsewhere; the trade that waits for it goes on.
     ///
     /// # Errors
@@ -428,10 +453,8 @@ impl Driver {
     ) -> Result<(FundingId, Txid), WalletError> {
         let (terms_hash, funded) = self.wallet.take_psbt(bytes)?;
         let (id, txid) = (FundingId(terms_hash), funded.tx.compute_txid());
-        let fee_sat = funded.fee_sat;
-        let funding = Funding { tx: funded.tx, outpoints: funded.outpoints, fee_sat };
         self.queue_wallet();
-        self.feed(shell, Input::Funded { funding: id, result: Ok(funding) });
+        self.feed(shell, Input::Funded { funding: id, result: Ok(bridge::funding(funded)) });
         self.feed(shell, Input::Tick);
         Ok((id, txid))
     }

@@ -92,5 +92,6 @@ fn kind(input: &Input) -> u8 {
         Input::Held { .. } => 16,
         Input::Matched { .. } => 18,
         Input::Frozen { .. } => 19,
+        Input::Exported { .. } => 20,
     }
 }

@@ -66,6 +66,9 @@ pub(super) struct Fund {
     /// Whether it waits for a signature made elsewhere.
     #[serde(default, skip_serializing_if = "is_false")]
     pub(super) awaits: bool,
+    /// Whether it was handed out for that signature: whoever signs it can send it.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub(super) is_exported: bool,
 }
 
 /// What pays the coins of a FUND back to the wallet.

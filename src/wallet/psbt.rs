@@ -76,10 +76,11 @@ pub struct Waiting {
 }
 
 impl Fund {
-    /// Which of its versions waits for a signature: itself, or what cancels it.
+    /// Which of its versions waits for a signature: itself, or what cancels it. One whose coins
+    /// others may take has waited long enough.
     fn waiting(&self) -> Option<(&Transaction, bool)> {
         if self.awaits {
-            return Some((&self.tx, false));
+            return (!self.is_lent).then_some((&self.tx, false));
         }
         let cancel = self.cancel.as_ref().filter(|cancel| cancel.awaits)?;
         Some((&cancel.tx, true))
@@ -108,16 +109,57 @@ impl Wallet {
         waiting.collect()
     }
 
-    /// A waiting transaction with all that a signer wants to know: coins, key paths, change.
+    /// A waiting transaction with all that a signer wants to know: coins, key paths, change. If
+    /// it is a funding, also its terms and itself: that it was handed out is journaled first, and
+    /// from then on its coins are not simply given back.
     ///
     /// # Errors
-    /// [`PsbtFault::Unknown`].
-    pub fn psbt(&self, txid: Txid) -> Result<Vec<u8>, WalletError> {
-        let found = self.entries.live().find_map(|(_, fund)| {
-            let (tx, _) = fund.waiting().filter(|(tx, _)| tx.compute_txid() == txid)?;
-            Some((fund, tx))
+    /// [`PsbtFault::Unknown`], [`WalletError::Store`].
+    pub fn export(
+        &mut self,
+        txid: Txid,
+    ) -> Result<(Vec<u8>, Option<(EntryId, Funded)>), WalletError> {
+        let found = self.entries.live().find_map(|(id, fund)| {
+            let (tx, is_cancel) = fund.waiting().filter(|(tx, _)| tx.compute_txid() == txid)?;
+            Some((id, fund.clone(), tx.clone(), is_cancel))
         });
-        let (fund, tx) = found.ok_or(PsbtFault::Unknown)?;
+        let (id, fund, tx, is_cancel) = found.ok_or(PsbtFault::Unknown)?;
+        let bytes = self.psbt(&fund, &tx)?;
+        if is_cancel {
+            return Ok((bytes, None));
+        }
+        let funded = fund.funded();
+        if !fund.is_exported {
+            self.store_entry(id, Entry::Live(Fund { is_exported: true, ..fund }))?;
+        }
+        Ok((bytes, Some((id, funded))))
+    }
+
+    /// Fundings that were handed out and that the chain has not seen, whether they have come back
+    /// signed or not.
+    pub fn exported(&self) -> Vec<(EntryId, Funded)> {
+        let is_out = |fund: &Fund| fund.is_exported && !fund.is_lent && !fund.is_broadcast;
+        let exported = self.entries.live().filter(|(_, fund)| is_out(fund));
+        exported.map(|(id, fund)| (id, fund.funded())).collect()
+    }
+
+    /// Takes over from the chain what was signed elsewhere and did not come back.
+    pub(super) fn adopt_seen(&mut self) -> Result<(), WalletError> {
+        let graph = self.bdk.tx_graph();
+        let seen = |(id, fund): (EntryId, &Fund)| {
+            let tx = graph.get_tx(fund.tx.compute_txid())?;
+            let fund = Fund { tx: (*tx).clone(), awaits: false, is_lent: false, ..fund.clone() };
+            Some((id, Fund { is_broadcast: true, ..fund }))
+        };
+        let waiting = self.entries.live().filter(|(_, fund)| fund.awaits);
+        let seen: Vec<_> = waiting.filter_map(seen).collect();
+        for (id, fund) in seen {
+            self.store_entry(id, Entry::Live(fund))?;
+        }
+        Ok(())
+    }
+
+    fn psbt(&self, fund: &Fund, tx: &Transaction) -> Result<Vec<u8>, WalletError> {
         let prevouts = fund.spent_by(tx);
         let mut psbt = Psbt::from_unsigned_tx(tx.clone()).map_err(WalletError::build)?;
         for (index, prevout) in prevouts.into_iter().enumerate() {
@@ -160,6 +202,9 @@ impl Wallet {
         let signed = self.signed(&psbt, ours.clone(), &prevouts)?;
         let fund = fund.clone();
         let is_waiting = fund.waiting().is_some_and(|(_, cancels)| cancels == is_cancel);
+        if !is_waiting && !is_cancel && fund.awaits {
+            return Err(PsbtFault::Unknown.into());
+        }
         if !is_waiting {
             let answer = fund.cancel.as_ref().filter(|_| is_cancel);
             return Ok((id, answer.map_or_else(|| fund.funded(), |c| fund.cancelled(c))));

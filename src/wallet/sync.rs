@@ -34,6 +34,7 @@ impl Wallet {
             self.see(tx, seen_at_s);
         }
         self.commit(Vec::new())?;
+        self.adopt_seen()?;
         let ended = self.end_settled()?;
         if !ended.is_empty() {
             self.commit(ended)?;

@@ -143,6 +143,7 @@ fn answer(call: Call, seen: &Mutex<Vec<String>>) -> Result<Answer, ApiError> {
                     payment(body.amount_sat.unwrap_or(7_000), !body.dry_run).into()
                 }
                 ShellCommand::WalletRescan(_) => Rescan { from_height: 7 }.into(),
+                ShellCommand::ExportPsbt(_) => PsbtText { psbt: "cHNidP8=".to_owned() }.into(),
                 ShellCommand::TakePsbt(_) => {
                     SignedPsbt { txid: "ab".repeat(32), trade_id: None }.into()
                 }
@@ -228,7 +229,6 @@ fn read(query: Query) -> Result<Answer, ApiError> {
         Query::Coins => vec![coin()].into(),
         Query::WalletHistory => vec![wallet_tx()].into(),
         Query::Psbts => vec![waiting_psbt()].into(),
-        Query::Psbt(_) => PsbtText { psbt: "cHNidP8=".to_owned() }.into(),
         Query::Peers => vec![peer()].into(),
         Query::Peer(key) => one(&key, Noun::Peer, 0xab).map(|_| peer())?.into(),
         Query::Epoch(_) => {

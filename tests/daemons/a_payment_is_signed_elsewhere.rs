@@ -1,33 +1,17 @@
 //! A buyer whose keys are elsewhere: the signer signs, and the trade ends like any other; nobody
 //! signs, and the trade ends unpaid with all coins free.
 
-use std::str::FromStr;
 use std::time::Duration;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD as BASE64;
-use bitcoin::bip32::{DerivationPath, Xpriv, Xpub};
-use bitcoin::psbt::Psbt;
-use bitcoin::secp256k1::Secp256k1;
-use bitcoin::{Amount, Network};
-use capex::api::types::{PsbtText, SignedPsbt, Status, TimeInForce, Trade, WaitingPsbt};
+use bitcoin::Amount;
+use capex::api::types::{SignedPsbt, Status, TimeInForce, Trade, WaitingPsbt};
 
 use crate::daemon::{Daemon, until, until_or};
 use crate::market::{
     Coins, SETTLING, all_settled, balance, bought, buy, fund, meet, picture, sell, soon, total_sat,
 };
+use crate::signer::{body, bring_back, descriptor, finished, signed, signed_in, waiting};
 use crate::world::World;
-
-fn master() -> Xpriv {
-    Xpriv::new_master(Network::Regtest, &[0x5e; 32]).unwrap()
-}
-
-fn descriptor() -> String {
-    let secp = Secp256k1::new();
-    let path = DerivationPath::from_str("84h/1h/0h").unwrap();
-    let account = Xpub::from_priv(&secp, &master().derive_priv(&secp, &path).unwrap());
-    format!("wpkh([{}/{path}]{account}/<0;1>/*)", master().fingerprint(&secp))
-}
 
 fn provider_and_watcher(world: &World) -> (Daemon, Daemon) {
     let mut provider = world.daemon("provider", 2);
@@ -41,8 +25,9 @@ fn provider_and_watcher(world: &World) -> (Daemon, Daemon) {
     (provider, buyer)
 }
 
-fn waiting(daemon: &Daemon) -> Option<WaitingPsbt> {
-    daemon.try_get::<Vec<WaitingPsbt>>("/wallet/psbts").ok()?.into_iter().next()
+/// What its signer is to sign, as soon as that waits.
+fn to_sign(buyer: &Daemon) -> WaitingPsbt {
+    until_or("a payment to sign", SETTLING, || waiting(buyer, "fund"), || picture(&[buyer]))
 }
 
 #[test]
@@ -52,18 +37,14 @@ fn a_payment_is_signed_elsewhere() {
     let coins = Coins::count(&world, &[&provider, &buyer]);
     let window = soon(&buyer);
     buy(&buyer, 1, window, TimeInForce::Ioc);
-    let found = until_or("a payment to sign", SETTLING, || waiting(&buyer), || picture(&[&buyer]));
-    let path = format!("/wallet/psbts/{}", found.txid);
-    let text: PsbtText = buyer.get(&path);
+    let found = to_sign(&buyer);
     let status: Status = buyer.get("/status");
-    let mut psbt = Psbt::deserialize(&BASE64.decode(&text.psbt).unwrap()).unwrap();
-    psbt.sign(&master(), &Secp256k1::new()).unwrap();
+    let psbt = signed(&buyer, &found.txid);
     let mut wrong = psbt.clone();
     wrong.unsigned_tx.output[0].value -= Amount::from_sat(1);
-    let body = |psbt: &Psbt| PsbtText { psbt: BASE64.encode(psbt.serialize()) };
     let client = buyer.client().unwrap();
     let refused = client.post::<_, SignedPsbt>("/wallet/psbts", &body(&wrong)).unwrap_err();
-    let taken: SignedPsbt = client.post("/wallet/psbts", &body(&psbt)).unwrap();
+    let taken = bring_back(&buyer, &psbt);
     // Said afterwards: the time for a signature is short.
     assert_eq!(refused.code, "wallet.psbt_outputs");
     assert!(status.warnings.iter().any(|warning| warning.code == "wallet.unsigned"), "{status:?}");
@@ -87,23 +68,66 @@ fn a_payment_that_nobody_signs_ends_its_trade_and_keeps_no_coin() {
     let (provider, buyer) = provider_and_watcher(&world);
     let before_sat = total_sat(&buyer);
     buy(&buyer, 1, soon(&buyer), TimeInForce::Ioc);
-    let found = until_or("a payment to sign", SETTLING, || waiting(&buyer), || picture(&[&buyer]));
-    let out = world.path().join("fund.psbt");
-    let args = ["wallet", "psbt", "export", &found.txid[..12], "--out", out.to_str().unwrap()];
-    let (code, _, err) = buyer.cli(&args);
+    to_sign(&buyer);
     all_settled(&[&provider, &buyer]);
-    let trades: Vec<Trade> = buyer.get("/trades");
-    let trade: Trade = buyer.get(&format!("/trades/{}", trades[0].trade_id));
-    assert_eq!((trade.state.as_str(), trade.code.as_deref()), ("aborted", Some("wallet.unsigned")));
+    assert_eq!(ended(&buyer), ("aborted".to_owned(), Some("wallet.unsigned".to_owned())));
     until("an end of what waits", Duration::from_secs(10), || {
-        waiting(&buyer).is_none().then_some(())
+        waiting(&buyer, "fund").is_none().then_some(())
     });
     assert_eq!((balance(&buyer).reserved_sat, total_sat(&buyer)), (0, before_sat));
+}
+
+/// State and code of its one trade.
+fn ended(daemon: &Daemon) -> (String, Option<String>) {
+    let trades: Vec<Trade> = daemon.get("/trades");
+    let trade: Trade = daemon.get(&format!("/trades/{}", trades[0].trade_id));
+    (trade.state, trade.code)
+}
+
+#[test]
+fn a_payment_that_its_signer_sends_at_once_is_a_sale() {
+    let world = World::new();
+    let (provider, buyer) = provider_and_watcher(&world);
+    let coins = Coins::count(&world, &[&provider, &buyer]);
+    let window = soon(&buyer);
+    buy(&buyer, 1, window, TimeInForce::Ioc);
+    let found = to_sign(&buyer);
+    world.chain.send(&finished(&signed_in(&world.path().join("fund"), &buyer, &found.txid)));
+    bought(&buyer, window);
+    all_settled(&[&provider, &buyer]);
+    assert_eq!(ended(&buyer), ("active".to_owned(), None));
+    coins.assert_only_fees_left(&world, &[&provider, &buyer]);
+}
+
+#[test]
+fn a_payment_that_its_signer_sends_when_all_is_over_comes_back() {
+    let world = World::new();
+    let (provider, mut buyer) = provider_and_watcher(&world);
+    let coins = Coins::count(&world, &[&provider, &buyer]);
+    let before_sat = total_sat(&buyer);
+    buy(&buyer, 1, soon(&buyer), TimeInForce::Ioc);
+    let found = to_sign(&buyer);
+    let file = world.path().join("fund.psbt");
+    let psbt = signed_in(&file, &buyer, &found.txid);
+    all_settled(&[&provider, &buyer]);
+    assert_eq!(ended(&buyer), ("fund_abandoned".to_owned(), Some("wallet.unsigned".to_owned())));
+    assert!(waiting(&buyer, "fund").is_none());
+    assert_eq!((balance(&buyer).reserved_sat, total_sat(&buyer)), (0, before_sat));
     // Signed too late, it is nobody's.
-    assert_eq!(code, 0, "{err}");
-    let mut psbt = Psbt::deserialize(&std::fs::read(&out).unwrap()).unwrap();
-    psbt.sign(&master(), &Secp256k1::new()).unwrap();
-    std::fs::write(&out, psbt.serialize()).unwrap();
-    let import = ["wallet", "psbt", "import", out.to_str().unwrap()];
+    let import = ["wallet", "psbt", "import", file.to_str().unwrap()];
     assert_eq!(buyer.cli_error(&import), (5, "wallet.psbt_unknown".to_owned()));
+
+    // It is sent while nobody looks.
+    buyer.kill();
+    world.chain.send(&finished(&psbt));
+    world.wait_blocks(2);
+    buyer.start(&[&provider.p2p()]);
+    until_or(
+        "a refund",
+        SETTLING,
+        || (ended(&buyer).0 == "refunded").then_some(()),
+        || picture(&[&buyer]),
+    );
+    assert_eq!(total_sat(&provider), 0);
+    coins.assert_only_fees_left(&world, &[&provider, &buyer]);
 }

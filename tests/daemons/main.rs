@@ -22,6 +22,7 @@ mod coins_go_out_and_come_back_from_words;
 mod daemon;
 mod home;
 mod market;
+mod signer;
 mod spends_nothing_without_a_chain_source;
 mod the_end_of_a_terminal_ends_a_daemon_cleanly;
 mod the_files_that_name_a_daemon_come_back;

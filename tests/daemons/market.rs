@@ -19,7 +19,7 @@ const ASK_MSAT: u64 = 500_000;
 /// Limit of the bids, msat per block.
 const BID_MSAT: u64 = 900_000;
 /// States in which a settlement stays.
-const BUYER_ENDS: [&str; 4] = ["active", "cancelled", "refunded", "aborted"];
+const BUYER_ENDS: [&str; 5] = ["active", "cancelled", "refunded", "aborted", "fund_abandoned"];
 const SELLER_ENDS: [&str; 2] = ["settled", "released"];
 
 /// The states of the buyer's side of a trade, in order.

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use bitcoin::{Block, ScriptBuf};
+use bitcoin::{Block, ScriptBuf, Transaction};
 use capex::chain::devchain::subsidy_sat;
 use capex::chain::rpc::RpcClient;
 use tokio::runtime::Runtime;
@@ -82,6 +82,12 @@ impl Chain {
 
     fn block(&self, height: u32) -> Block {
         self.runtime.block_on(self.rpc().block_at(height)).unwrap().unwrap()
+    }
+
+    /// Hands it a transaction, as a wallet elsewhere would.
+    pub(crate) fn send(&self, tx: &Transaction) {
+        let sent = self.runtime.block_on(self.rpc().broadcast(tx));
+        sent.unwrap();
     }
 
     /// Scripts paid in the blocks above `after`.

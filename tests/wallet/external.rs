@@ -43,6 +43,27 @@ impl Signer {
     }
 }
 
+/// A transaction with the witnesses that a signer made.
+fn finished(psbt: &Psbt) -> Transaction {
+    let mut tx = psbt.unsigned_tx.clone();
+    for (input, signed) in tx.input.iter_mut().zip(&psbt.inputs) {
+        input.witness = match signed.tap_key_sig {
+            Some(signature) => Witness::p2tr_key_spend(&signature),
+            None => {
+                let (key, signature) = signed.partial_sigs.first_key_value().unwrap();
+                Witness::p2wpkh(signature, &key.inner)
+            }
+        };
+    }
+    tx
+}
+
+fn reopened(bench: Bench, signer: &Signer) -> Bench {
+    let Bench { dir, chain, wallet } = bench;
+    drop(wallet);
+    Bench { wallet: open(dir.path(), signer), dir, chain }
+}
+
 fn watching(signer: &Signer) -> Keys {
     let watched = Watched::parse(&signer.descriptor("<0;1>"), None, NETWORK).unwrap();
     keys().watching(Some(watched))
@@ -68,7 +89,7 @@ fn export(bench: &mut Bench, terms: u8, sat: u64) -> Vec<u8> {
     assert_eq!(bench.fund(terms, sat).unwrap_err().code(), "wallet.unsigned");
     let waiting = bench.wallet.waiting();
     let found = waiting.iter().find(|waiting| waiting.terms_hash == [terms; 32]).unwrap();
-    bench.wallet.psbt(found.txid).unwrap()
+    bench.wallet.export(found.txid).unwrap().0
 }
 
 #[test]
@@ -85,9 +106,7 @@ fn a_fund_that_was_signed_elsewhere_is_like_any_other() {
         assert_eq!(bench.fund(2, 10_000).unwrap_err().code(), "wallet.insufficient_funds");
         assert!(bench.wallet.unsettled().is_empty(), "nothing to broadcast");
         // Nothing is lost over a restart.
-        let Bench { dir, chain, wallet } = bench;
-        drop(wallet);
-        let mut bench = Bench { wallet: open(dir.path(), &signer), dir, chain };
+        let mut bench = reopened(bench, &signer);
         assert_eq!(export(&mut bench, 1, 80_000), psbt);
         let signed = signer.sign(&psbt).serialize();
         let (terms, funded) = bench.wallet.take_psbt(&signed).unwrap();
@@ -98,9 +117,7 @@ fn a_fund_that_was_signed_elsewhere_is_like_any_other() {
         assert!(bench.wallet.waiting().is_empty());
         bench.wallet.mark_broadcast(&funded.tx, 1_700_000_001).unwrap();
         assert_eq!(bench.wallet.unsettled().len(), 1);
-        let Bench { dir, chain, wallet } = bench;
-        drop(wallet);
-        let mut bench = Bench { wallet: open(dir.path(), &signer), dir, chain };
+        let mut bench = reopened(bench, &signer);
         assert_eq!(bench.fund(1, 80_000).unwrap(), funded);
         bench.mine(vec![funded.tx]);
         for _ in 0..6 {
@@ -117,15 +134,10 @@ fn a_finalised_witness_is_as_good_as_a_signature() {
         let mut bench = bench(&signer, &[50_000]);
         let psbt = export(&mut bench, 1, 20_000);
         let mut signed = signer.sign(&psbt);
+        let witness = finished(&signed).input[0].witness.clone();
         let input = &mut signed.inputs[0];
-        let witness = match input.tap_key_sig.take() {
-            Some(signature) => Witness::p2tr_key_spend(&signature),
-            None => {
-                let (key, signature) = input.partial_sigs.pop_first().unwrap();
-                Witness::p2wpkh(&signature, &key.inner)
-            }
-        };
-        input.final_script_witness = Some(witness.clone());
+        (input.tap_key_sig, input.final_script_witness) = (None, Some(witness.clone()));
+        input.partial_sigs.clear();
         // What signers add is left unread.
         input.witness_utxo = None;
         let (_, funded) = bench.wallet.take_psbt(&signed.serialize()).unwrap();
@@ -255,7 +267,7 @@ fn what_replaces_a_fund_waits_for_its_signature_too() {
     );
     let [waiting] = &bench.wallet.waiting()[..] else { panic!() };
     assert!(waiting.is_cancel);
-    let psbt = bench.wallet.psbt(waiting.txid).unwrap();
+    let psbt = bench.wallet.export(waiting.txid).unwrap().0;
     let (terms, cancelled) = bench.wallet.take_psbt(&signer.sign(&psbt).serialize()).unwrap();
     assert_eq!((terms, cancelled.outpoints.len()), ([1; 32], 0));
     verify(&cancelled.tx, &bench.prevouts(&cancelled.tx)).unwrap();
@@ -313,4 +325,59 @@ fn only_simple_ranged_public_descriptors_of_the_network_are_watched() {
     }
     let other = Watched::parse(&signer.descriptor("<0;1>"), None, Network::Bitcoin);
     assert!(other.unwrap_err().contains("bitcoin"));
+}
+
+/// Others can send it, so nobody forgets it: its coins are lent, and the next funding takes them.
+#[test]
+fn what_was_handed_out_and_did_not_come_back_is_known_until_its_coins_are_gone() {
+    let signer = Signer::new("wpkh", 9);
+    let mut bench = bench(&signer, &[50_000]);
+    assert_eq!(bench.fund(1, 20_000).unwrap_err().code(), "wallet.unsigned");
+    assert_eq!(bench.wallet.exported(), [], "nobody has it");
+    let psbt = export(&mut bench, 1, 20_000);
+    let [(terms, built)] = &bench.wallet.exported()[..] else { panic!() };
+    assert_eq!((*terms, built.outpoints.len()), ([1; 32], 1));
+    let mut bench = reopened(bench, &signer);
+    assert_eq!(bench.wallet.exported().len(), 1, "journaled before it was handed out");
+    bench.wallet.lend([1; 32]).unwrap();
+    assert_eq!((bench.wallet.exported().len(), bench.wallet.waiting().len()), (0, 0));
+    assert_eq!(bench.wallet.balance().locked_sat, 0);
+    let txid = signer.sign(&psbt).unsigned_tx.compute_txid();
+    assert_eq!(bench.wallet.export(txid).unwrap_err().code(), "wallet.psbt_unknown");
+    let late = bench.wallet.take_psbt(&signer.sign(&psbt).serialize()).unwrap_err();
+    assert_eq!(late.code(), "wallet.psbt_unknown");
+    let other = export(&mut bench, 2, 30_000);
+    let (_, taken) = bench.wallet.take_psbt(&signer.sign(&other).serialize()).unwrap();
+    bench.mine(vec![taken.tx]);
+    for _ in 0..5 {
+        assert_eq!(bench.fund(1, 20_000).unwrap_err().code(), "wallet.unsigned");
+        bench.mine(vec![]);
+    }
+    assert_eq!(bench.fund(1, 20_000).unwrap_err().code(), "wallet.fund_dead");
+}
+
+#[test]
+fn what_its_signer_sent_is_taken_over_from_the_chain() {
+    for (is_lent, is_mined) in [(false, false), (false, true), (true, false), (true, true)] {
+        let signer = Signer::new("tr", 9);
+        let mut bench = bench(&signer, &[50_000]);
+        let psbt = export(&mut bench, 1, 20_000);
+        if is_lent {
+            bench.wallet.lend([1; 32]).unwrap();
+        }
+        let tx = finished(&signer.sign(&psbt));
+        if is_mined {
+            bench.mine(vec![tx.clone()]);
+        } else {
+            let mempool = vec![tx.clone()];
+            bench.apply(&ChainUpdate { mempool, ..bench.chain.update(vec![]) });
+        }
+        assert_eq!(bench.fund(1, 20_000).unwrap().tx, tx, "{is_lent} {is_mined}");
+        assert_eq!((bench.wallet.waiting().len(), bench.wallet.exported().len()), (0, 0));
+        assert_eq!(bench.wallet.unsettled().len(), usize::from(!is_mined), "sent again");
+        let mut bench = reopened(bench, &signer);
+        assert_eq!(bench.fund(1, 20_000).unwrap().tx, tx);
+        bench.wallet.lend([1; 32]).unwrap();
+        assert_eq!(bench.fund(2, 40_000).unwrap_err().code(), "wallet.insufficient_funds");
+    }
 }

@@ -251,6 +251,14 @@ pub enum Input {
         /// Signed and journaled, or why not (reason code).
         result: Result<Funding, String>,
     },
+    /// A funding that the wallet has built and cannot sign is being handed out to be signed
+    /// elsewhere; again at the start of each life while it has not come back. Whoever signs it
+    /// can send it.
+    Exported {
+        funding: FundingId,
+        /// Without signatures; its id is final.
+        built: Funding,
+    },
     /// Answer to `Effect::Broadcast`.
     Broadcasted {
         txid: Txid,
@@ -374,13 +382,13 @@ pub enum Effect {
         key: Key,
         addrs: Vec<String>,
     },
-    /// Watch these from a height on; the source rescans from there.
+    /// Watch these, from now on or from a height on; the source rescans from there.
     Watch {
         spks: Vec<ScriptBuf>,
         /// Outputs whose spending matters.
         outpoints: Vec<OutPoint>,
         /// First height.
-        from_height: u32,
+        from_height: Option<u32>,
     },
     /// Watch these no longer: what they belong to has ended.
     Unwatch {

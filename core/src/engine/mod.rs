@@ -116,6 +116,12 @@ impl Engine {
                 let events = self.trades.on_funded(&mut ctx, &mut desk, funding, result);
                 self.apply(now_ms, events);
             }
+            Input::Exported { funding, built } => {
+                let mut ctx = self.kernel.context(now_ms);
+                let mut desk = Desk { register: &mut self.register, witness: &self.witness };
+                let events = self.trades.on_exported(&mut ctx, &mut desk, funding, &built);
+                self.apply(now_ms, events);
+            }
             Input::Broadcasted { txid, result } => {
                 let mut ctx = self.kernel.context(now_ms);
                 let mut desk = Desk { register: &mut self.register, witness: &self.witness };

@@ -45,6 +45,8 @@ pub(crate) struct Stage {
     title: Certificate,
     /// Blocks from the first tip to the start of delivery.
     pub(crate) delivery_in: u32,
+    /// The buyer's funding is handed out to be signed.
+    pub(crate) is_signed_elsewhere: bool,
 }
 
 /// The smallest profile that has every height of a settlement.
@@ -108,6 +110,7 @@ impl Stage {
             issue,
             title: fresh,
             delivery_in,
+            is_signed_elsewhere: false,
             params,
         };
         if !is_one_node {

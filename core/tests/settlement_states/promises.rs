@@ -35,13 +35,17 @@ impl World {
         if buyer.state.name() == "aborted" && view.is_mined(Tx::Fund) {
             return Some("the buyer gave up a trade that it funded");
         }
-        let is_there = state.up & state.sure[trade] & Who::Provider.bit() != 0;
+        let is_here = |who: Who| state.up & state.sure[trade] & who.bit() != 0;
+        let is_abandoned = buyer.state.name() == "fund_abandoned";
+        if is_abandoned && view.is_mined(Tx::Fund) && is_here(Who::Buyer) {
+            return Some("the buyer overlooks what was sent elsewhere");
+        }
         let lapsed = matches!(
             registrar,
             Some(registrar::State::Released { code }) if code == "settle.window_over"
         );
         let is_paid = view.paid_depth(state.tip) >= FINAL;
-        if is_paid && is_there && !has_moved && !lapsed {
+        if is_paid && is_here(Who::Provider) && !has_moved && !lapsed {
             return Some("the seller is paid and the certificate has not moved");
         }
         // A settled sale is as deep as anything is.
@@ -75,7 +79,10 @@ impl World {
             let waits_for_provider = (is_over || !Self::is_up(state, Who::Provider))
                 && buyer.map(buyer::State::name) == Some("preimage_known");
             let done = |who: Who, is_done: bool| is_done || !Self::is_up(state, who);
-            done(Who::Buyer, buyer.is_none_or(|buyer| buyer.is_done()) || waits_for_provider)
+            // Nothing of it is out, and nothing need ever be.
+            let is_idle = buyer.map(buyer::State::name) == Some("fund_abandoned");
+            let buyer_done = buyer.is_none_or(buyer::State::is_done) || is_idle;
+            done(Who::Buyer, buyer_done || waits_for_provider)
                 && done(Who::Seller, seller.is_none_or(|seller| seller.state.is_done()))
                 && done(Who::Provider, registrar.is_none_or(|r| r.state.is_done()))
         })

@@ -18,12 +18,14 @@ pub(crate) fn heard_by_buyer(buyer: &Buyer) -> u32 {
         // The wallet is asked again in each of these states.
         Buys::Funding { .. } => WALLET | ACK | ACTIVATION | exit,
         Buys::Paying { payment, phase } => match phase {
+            Phase::Exported => WALLET | ACK | ACTIVATION | exit,
             Phase::Built => ACK | ACTIVATION | exit,
             Phase::Cancelling { cancel: None } => WALLET | ACTIVATION | exit,
             Phase::PreimageKnown if payment.quitted.is_none_or(|quitted| quitted.is_refused) => {
                 ACTIVATION
             }
-            Phase::Lapsed
+            Phase::Abandoned { .. }
+            | Phase::Lapsed
             | Phase::Sent
             | Phase::Confirmed
             | Phase::PreimageKnown

@@ -271,6 +271,7 @@ fn perform(buyer: &mut Buyer, scene: Scene<'_>, step: buyer::Step, left: &mut Le
                 *phase = Phase::Lapsed;
             }
         }
+        Step::Abandon(code) => give_up(buyer, left, code),
         Step::Default => {
             if let State::Paying { payment, phase } = &mut buyer.state {
                 *phase = Phase::Defaulted { transfer: payment.transfer() };
@@ -289,6 +290,16 @@ fn accepted_at(scene: Scene<'_>, release_at_ms: u64) -> usize {
 /// Blocks from the first tip to the one at which a trade's terms are signed.
 pub(crate) fn t0(cast: &Cast) -> u8 {
     u8::try_from(cast.heights.t0 - FIRST).unwrap()
+}
+
+/// What was handed out is watched, and nobody is told that the trade is over.
+fn give_up(buyer: &mut Buyer, left: &mut Left, code: &str) {
+    match &mut buyer.state {
+        buyer::State::Paying { phase: phase @ buyer::Phase::Exported, .. } => {
+            *phase = buyer::Phase::Abandoned { code: code.to_owned() };
+        }
+        _ => abort(buyer, left, code),
+    }
 }
 
 fn abort(buyer: &mut Buyer, left: &mut Left, code: &str) {
@@ -510,6 +521,29 @@ pub(crate) fn tell_buyer(buyer: &mut Buyer, scene: Scene<'_>, bit: u32) -> Left 
             buyer.quittance_refused(exit::TOO_LATE);
         }
         message::WALLET => match &mut buyer.state {
+            // Handed out: from now on its signer can send it.
+            State::Funding { signed, lock, funding } if scene.stage.is_signed_elsewhere => {
+                let (signed, lock, funding) = (signed.clone(), lock.clone(), *funding);
+                let contracts = cast.rail.contracts();
+                let mut facts = Facts::none(contracts.len());
+                facts.fund(contracts, &cast.fund);
+                let (fee_sat, quitted) = (500, None);
+                let payment = Payment { signed, lock, funding, fee_sat, quitted, facts };
+                let payment = Box::new(payment);
+                buyer.state = State::Paying { payment, phase: Phase::Exported };
+                left.offered |= Tx::Fund.bit();
+            }
+            State::Paying { payment, phase: Phase::Exported } => {
+                let signed = payment.signed.clone();
+                match buyer.funding(now, &signed, &cast.rail, &cast.fund, 500) {
+                    Ok(_) => {
+                        if let State::Paying { phase, .. } = &mut buyer.state {
+                            *phase = Phase::Built;
+                        }
+                    }
+                    Err(code) => give_up(buyer, &mut left, code),
+                }
+            }
             State::Funding { signed, lock, funding } => {
                 let (signed, lock, funding) = (signed.clone(), lock.clone(), *funding);
                 match buyer.funding(now, &signed, &cast.rail, &cast.fund, 500) {

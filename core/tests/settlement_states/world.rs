@@ -44,6 +44,9 @@ pub(crate) struct Bounds {
     pub(crate) stops_in_all: u8,
     /// Of one block each.
     pub(crate) reorganisations: u8,
+    /// Whoever signs the buyer's funding can send it: at any time, or while its lock stands.
+    pub(crate) is_signed_elsewhere: bool,
+    pub(crate) is_sent_late: bool,
     /// Once the second trade is matched no message is late, and a block takes all that waits
     /// or nothing.
     pub(crate) is_brisk: bool,
@@ -211,8 +214,10 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new(bounds: Bounds) -> Self {
+        let mut stage = Stage::new(bounds.trades, bounds.is_one_node, bounds.quits);
+        stage.is_signed_elsewhere = bounds.is_signed_elsewhere;
         Self {
-            stage: Stage::new(bounds.trades, bounds.is_one_node, bounds.quits),
+            stage,
             bounds,
             casts: BTreeMap::new(),
             buyers: Pool::new(),
@@ -527,8 +532,13 @@ impl World {
 
     fn relays(&mut self, state: &State, all: &mut Vec<(Action, State, Option<&'static str>)>) {
         for trade in Self::trades(state) {
+            let is_late =
+                self.bounds.is_signed_elsewhere && self.is_released(state.registrar[trade]);
             for tx in Tx::ALL.into_iter().filter(|tx| state.offered[trade] & tx.bit() != 0) {
                 let mut after = *state;
+                if is_late && tx == Tx::Fund && !self.bounds.is_sent_late {
+                    continue;
+                }
                 if !self.relay(&mut after, trade, tx) {
                     continue;
                 }

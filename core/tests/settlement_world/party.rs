@@ -213,6 +213,11 @@ pub(crate) struct Party {
     answers: Vec<(Txid, Result<(), Unsent>)>,
     /// Its chain source passes on what it is handed without saying so, and shows no transaction.
     pub(crate) is_silent: bool,
+    /// Its keys are elsewhere: what its wallet builds waits for a signature.
+    pub(crate) is_watch_only: bool,
+    /// What waits, as its signer sends it.
+    pub(crate) built: BTreeMap<FundingId, Funding>,
+    is_exported: bool,
     pub(crate) outgoing: Vec<(Option<Key>, Message)>,
     pub(crate) events: Vec<TradeEvent>,
     seed: u8,
@@ -269,6 +274,9 @@ impl Party {
             lent: Vec::new(),
             answers: Vec::new(),
             is_silent: false,
+            is_watch_only: false,
+            built: BTreeMap::new(),
+            is_exported: false,
             outgoing: Vec::new(),
             events: Vec::new(),
             seed,
@@ -404,6 +412,9 @@ impl Party {
         let mut ctx = context!(self, setup, now_ms);
         let events = self.trades.load(&mut ctx, &mut self.registrar, &records).unwrap();
         self.events.extend(events);
+        if self.is_exported {
+            self.export(setup, now_ms);
+        }
     }
 
     /// Performs effects in order. True if it crashed right after Persist number `crash_at`.
@@ -441,10 +452,10 @@ impl Party {
                     self.spks.retain(|spk| !spks.contains(spk));
                     self.outpoints.retain(|outpoint| !outpoints.contains(outpoint));
                 }
-                Effect::Watch { spks, outpoints, .. } => {
+                Effect::Watch { spks, outpoints, from_height } => {
                     self.spks.extend(spks);
                     self.outpoints.extend(outpoints);
-                    self.rescan = true;
+                    self.rescan |= from_height.is_some();
                 }
                 Effect::Broadcast { tx } => {
                     let sent = chain.broadcast(&tx);
@@ -455,6 +466,7 @@ impl Party {
                     self.answers.push((tx.compute_txid(), result));
                 }
                 Effect::Fund { funding, outputs, feerate_sat_kvb } => {
+                    self.adopt(chain);
                     self.fund(setup, funding, &outputs, feerate_sat_kvb);
                 }
                 Effect::Notify(_) => self.notified += 1,
@@ -472,6 +484,35 @@ impl Party {
         false
     }
 
+    /// What its signer sent without bringing it back is known from the chain.
+    fn adopt(&mut self, chain: &Chain) {
+        let is_out = |tx: &Transaction| {
+            chain.mempool.contains(tx) || chain.confirmed().any(|(_, known)| known == tx)
+        };
+        let sent = self.built.iter().filter(|(_, built)| is_out(&built.tx));
+        let sent: Vec<_> = sent.map(|(id, built)| (*id, built.clone())).collect();
+        self.journal.extend(sent);
+    }
+
+    /// Hands out what waits for its signature; again in each life.
+    pub(crate) fn export(&mut self, setup: &Setup, now_ms: u64) {
+        self.is_exported = true;
+        for (id, mut built) in self.built.clone() {
+            built.tx.input.iter_mut().for_each(|input| input.witness.clear());
+            let mut ctx = context!(self, setup, now_ms);
+            let events = self.trades.on_exported(&mut ctx, &mut self.registrar, id, &built);
+            self.events.extend(events);
+        }
+    }
+
+    /// What waited has come back signed.
+    pub(crate) fn import(&mut self) {
+        for (id, signed) in self.built.clone() {
+            self.journal.insert(id, signed.clone());
+            self.funded.push((id, Ok(signed)));
+        }
+    }
+
     /// Journals a funding before it answers; the same terms get the same funding.
     fn fund(
         &mut self,
@@ -487,6 +528,13 @@ impl Party {
             return;
         }
         let fee_sat = feerate_sat_kvb * 154 / 1000;
+        if self.is_watch_only && (outputs.is_empty() || !self.journal.contains_key(&id)) {
+            if !outputs.is_empty() {
+                self.built.entry(id).or_insert_with(|| setup.pay(outputs, fee_sat));
+            }
+            self.funded.push((id, Err("wallet.unsigned".to_owned())));
+            return;
+        }
         let funding = if outputs.is_empty() {
             setup.pay(&[], fee_sat * 3)
         } else {

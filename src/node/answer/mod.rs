@@ -113,7 +113,6 @@ impl Node {
             Query::Coins => self.coins().into(),
             Query::WalletHistory => self.wallet_history()?.into(),
             Query::Psbts => self.psbts().into(),
-            Query::Psbt(prefix) => self.psbt(&prefix)?.into(),
             Query::Peer(prefix) => self.peer(&prefix)?.into(),
             Query::Peers => self.peers().into(),
             Query::Epoch(epoch) => self.epoch(epoch)?.into(),
@@ -155,6 +154,9 @@ impl Node {
             }
             ShellCommand::WalletBump(body) => {
                 let _ = answer.send(self.bump_payment(&body).map(Into::into));
+            }
+            ShellCommand::ExportPsbt(prefix) => {
+                let _ = answer.send(self.export_psbt(&prefix).map(Into::into));
             }
             ShellCommand::TakePsbt(bytes) => {
                 let _ = answer.send(self.take_psbt(&bytes).map(Into::into));

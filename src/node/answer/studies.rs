@@ -33,7 +33,6 @@ impl Node {
             | Query::Orders(_)
             | Query::Order(_)
             | Query::Psbts
-            | Query::Psbt(_)
             | Query::Preview(_)
             | Query::Book(_)
             | Query::Depth(_)

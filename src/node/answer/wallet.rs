@@ -129,13 +129,13 @@ impl Node {
         }
     }
 
-    pub(super) fn psbt(&self, prefix: &Prefix) -> Result<types::PsbtText, ApiError> {
-        let wallet = self.driver.wallet();
-        let mut waiting = wallet.waiting().into_iter().map(|waiting| waiting.txid);
+    pub(super) fn export_psbt(&mut self, prefix: &Prefix) -> Result<types::PsbtText, ApiError> {
+        let waiting = self.driver.wallet().waiting().into_iter().map(|waiting| waiting.txid);
         let txid = waiting
+            .into_iter()
             .find(|txid| txid.to_string().starts_with(prefix.as_str()))
             .ok_or_else(|| refused(PsbtFault::Unknown.into()))?;
-        let bytes = wallet.psbt(txid).map_err(refused)?;
+        let bytes = self.driver.export_psbt(&mut self.outside, txid).map_err(refused)?;
         Ok(types::PsbtText { psbt: BASE64.encode(bytes) })
     }
 

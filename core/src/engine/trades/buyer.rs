@@ -2,18 +2,18 @@
 
 use std::collections::BTreeMap;
 
-use bitcoin::{ScriptBuf, Txid};
+use bitcoin::Txid;
 
 use super::driver::{Machine, Open, Turn};
 use super::{BuyLimits, KEYS, Party, TradeEvent, TradePurpose, TradeReply, TradeRequest};
 use crate::certificate::Certificate;
-use crate::engine::io::{Effect, Funding, Protocol};
+use crate::engine::io::{Effect, Protocol};
 use crate::engine::kernel::{Answer, Context, Miss, Stored, Subject, Table, remote_code};
 use crate::engine::messages::SettleRequest;
 use crate::ids::{FundingId, Key, TermsHash, TradeId};
 use crate::settlement::Deadline;
 use crate::settlement::buyer::{Buyer, Payment, Phase, Signed, State, Step};
-use crate::settlement::check::{self, Agreement, CheckError, Now, SignedTerms};
+use crate::settlement::check::{Agreement, Now, SignedTerms};
 use crate::settlement::facts::{ContractFacts, Facts};
 use crate::settlement::fees;
 use crate::settlement::objects::{Accept, Funder, Row, TermsCancel, TermsRequest, Transfer};
@@ -25,12 +25,6 @@ use crate::wire::{Envelope, VERSION};
 
 /// Label of refund keys.
 pub(super) const REFUND_LABEL: &str = "settlement/refund";
-/// The wallet's reason when too few coins are free.
-const NO_COINS: &str = "wallet.insufficient_funds";
-/// The wallet's reason when its keys are elsewhere and somebody has still to sign.
-const UNSIGNED: &str = "wallet.unsigned";
-/// The wallet's reason when a funding can never confirm, and so needs no cancel.
-const FUND_DEAD: &str = "wallet.fund_dead";
 
 impl Stored for Buyer {
     const TABLE: Table = Table::Buyer;
@@ -95,13 +89,14 @@ impl Machine for Buyer {
         match &self.state {
             State::Draft { .. } | State::TermsSigned(_) | State::Funding { .. } => true,
             State::Paying { payment, phase } => match phase {
-                Phase::Built => true,
+                Phase::Exported | Phase::Built => true,
                 Phase::PreimageKnown => payment.transfer().is_some_and(|transfer| {
                     let claim = payment.facts.claim();
                     transfer.quittance.is_some() || claim.is_some_and(|(c, _)| c.height.is_some())
                 }),
                 Phase::Confirmed => payment.facts.taken().is_some(),
-                Phase::Lapsed
+                Phase::Abandoned { .. }
+                | Phase::Lapsed
                 | Phase::Sent
                 | Phase::Active { .. }
                 | Phase::Cancelling { .. }
@@ -112,6 +107,10 @@ impl Machine for Buyer {
             },
             State::Locked { .. } | State::Aborted { .. } => false,
         }
+    }
+
+    fn is_dormant(&self) -> bool {
+        matches!(self.state, State::Paying { phase: Phase::Abandoned { .. }, .. })
     }
 
     fn own_txids(&self) -> Vec<Txid> {
@@ -151,7 +150,9 @@ impl Machine for Buyer {
             Phase::Defaulted { transfer: Some(_) } => {
                 vec![(Subject::Key(self.registrar), Err(Miss::Default))]
             }
-            Phase::Built
+            Phase::Exported
+            | Phase::Abandoned { .. }
+            | Phase::Built
             | Phase::Lapsed
             | Phase::Sent
             | Phase::Confirmed
@@ -171,7 +172,9 @@ impl Machine for Buyer {
     fn tell(&self, turn: &mut Turn<'_, '_>) {
         let trade = self.trade;
         let code = match &self.state {
-            State::Aborted { code, .. } => code.clone(),
+            State::Aborted { code, .. }
+            // To everybody else it has ended.
+            | State::Paying { phase: Phase::Abandoned { code }, .. } => code.clone(),
             State::Paying { phase: Phase::Cancelled, .. } => "fund.cancelled".to_owned(),
             State::Paying { phase: Phase::Refunded, .. } => "settle.refunded".to_owned(),
             State::Paying { phase: Phase::Defaulted { .. }, .. } => "settle.defaulted".to_owned(),
@@ -203,6 +206,12 @@ impl Machine for Buyer {
             // The crash may have come before the wallet heard of it.
             State::Paying { payment, phase: Phase::Lapsed } => {
                 turn.ctx.out.push(Effect::LendCoins { funding: payment.funding });
+                return;
+            }
+            // The wallet knows what became of the coins meanwhile.
+            State::Paying { payment, phase: Phase::Abandoned { .. } } => {
+                turn.ctx.out.push(Effect::LendCoins { funding: payment.funding });
+                open.want_funding(turn);
                 return;
             }
             State::Aborted { agreement: Some(agreement), .. } => {
@@ -263,12 +272,12 @@ pub(super) fn draft(ctx: &mut Context<'_>, row: &Row, trade: TradeId, buy: Purch
 }
 
 impl Open<Buyer> {
-    fn enter(&mut self, turn: &mut Turn<'_, '_>, state: State) {
+    pub(super) fn enter(&mut self, turn: &mut Turn<'_, '_>, state: State) {
         self.machine.state = state;
         self.moved(turn);
     }
 
-    fn enter_phase(&mut self, turn: &mut Turn<'_, '_>, next: Phase) {
+    pub(super) fn enter_phase(&mut self, turn: &mut Turn<'_, '_>, next: Phase) {
         if let State::Paying { phase, .. } = &mut self.machine.state {
             *phase = next;
             self.moved(turn);
@@ -276,8 +285,8 @@ impl Open<Buyer> {
     }
 
     fn perform(&mut self, turn: &mut Turn<'_, '_>, step: Step) {
-        if let Step::Abort(code) = step {
-            self.abort(turn, code);
+        if let Step::Abort(code) | Step::Abandon(code) = step {
+            self.give_up(turn, code);
             return;
         }
         // Nothing is spent, and nothing signed toward spending, without a chain.
@@ -313,7 +322,26 @@ impl Open<Buyer> {
             | Step::AskActivation
             | Step::AskCertificate
             | Step::Default
+            | Step::Abandon(_)
             | Step::Abort(_) => {}
+        }
+    }
+
+    /// Ends a trade that nobody has paid yet, as far as this node knows.
+    pub(super) fn give_up(&mut self, turn: &mut Turn<'_, '_>, code: &str) {
+        match &self.machine.state {
+            State::Paying { payment, phase: Phase::Exported } => {
+                let funding = payment.funding;
+                // Nobody is told that it is over: it is not while the funding can be sent.
+                self.enter_phase(turn, Phase::Abandoned { code: code.to_owned() });
+                turn.ctx.out.push(Effect::LendCoins { funding });
+            }
+            State::Draft { .. }
+            | State::TermsSigned(_)
+            | State::Locked { .. }
+            | State::Funding { .. }
+            | State::Paying { .. }
+            | State::Aborted { .. } => self.abort(turn, code),
         }
     }
 
@@ -406,59 +434,6 @@ impl Open<Buyer> {
         Self::send(turn, registrar, request, purpose);
     }
 
-    /// Everything is checked once more before the wallet signs.
-    fn ask_wallet(&mut self, turn: &mut Turn<'_, '_>) {
-        let (State::Locked { signed, lock, .. } | State::Funding { signed, lock, .. }) =
-            &self.machine.state
-        else {
-            return;
-        };
-        let (signed, lock) = (signed.clone(), lock.clone());
-        let Some(outputs) = self.outputs(&signed) else { return };
-        let terms = signed.agreement.terms();
-        let left = terms.fund_by.saturating_sub(turn.ctx.chain.height);
-        // Without an estimate nobody knows what it costs: it waits for one until its deadline.
-        let Some(feerate_sat_kvb) = turn.ctx.chain.estimate(fees::fund_target(left)) else {
-            self.tried(turn);
-            return;
-        };
-        let conflict = turn.titles.conflicting_lock(
-            signed.agreement.registrar,
-            terms.cert_id,
-            terms.seq,
-            lock.attempt,
-            signed.agreement.hash(),
-        );
-        let refused = if conflict {
-            Some("lock.conflict")
-        } else if fees::fund_fee_sat(feerate_sat_kvb) > self.machine.fee_cap_sat {
-            Some("fund.fee_above_cap")
-        } else if self.machine.is_uneconomical(feerate_sat_kvb) {
-            Some("fund.uneconomical")
-        } else {
-            check::reach(turn.now(), terms).err().map(CheckError::code)
-        };
-        if let Some(code) = refused {
-            self.abort(turn, code);
-            return;
-        }
-        let funding = FundingId::of(&[signed.agreement.hash()]);
-        if matches!(self.machine.state, State::Locked { .. }) {
-            self.enter(turn, State::Funding { signed, lock, funding });
-        }
-        self.tried(turn);
-        turn.ctx.out.push(Effect::Fund { funding, outputs, feerate_sat_kvb });
-    }
-
-    fn outputs(&self, signed: &Signed) -> Option<Vec<(ScriptBuf, u64)>> {
-        let contracts = self.rail.as_ref()?.contracts();
-        let output = |n: &u8| {
-            let contract = contracts.get(usize::from(*n))?;
-            Some((contract.spk.clone(), contract.amount_sat))
-        };
-        signed.own.iter().map(output).collect()
-    }
-
     fn send_fund(&mut self, turn: &mut Turn<'_, '_>) {
         let Some(payment) = self.machine.state.payment() else { return };
         let Some(fund) = payment.fund() else { return };
@@ -485,25 +460,6 @@ impl Open<Buyer> {
         self.ask_bump(turn);
         if let Some(fund) = fund {
             self.broadcast(turn, &fund);
-        }
-    }
-
-    /// Near its last height a funding that waits is worth what is paid for the next block, if
-    /// the buyer allows as much.
-    fn ask_bump(&self, turn: &mut Turn<'_, '_>) {
-        let Some(payment) = self.machine.state.payment() else { return };
-        let fund_by = payment.signed.agreement.terms().fund_by;
-        let left = fund_by.saturating_sub(turn.ctx.chain.height);
-        let Some(rate) = turn.ctx.chain.estimate(fees::URGENT_TARGET) else { return };
-        let Some(vsize) = payment.fund().map(|fund| fund.tx().vsize() as u64) else { return };
-        let wanted_sat = fees::fee_sat(rate, vsize);
-        let is_better = fees::bump(payment.fee_sat, wanted_sat, vsize).is_some();
-        if left > fees::LAST_BLOCKS || !is_better || wanted_sat > self.machine.fee_cap_sat {
-            return;
-        }
-        let (funding, feerate_sat_kvb) = (payment.funding, rate);
-        if let Some(outputs) = self.outputs(&payment.signed) {
-            turn.ctx.out.push(Effect::Fund { funding, outputs, feerate_sat_kvb });
         }
     }
 
@@ -562,7 +518,9 @@ impl Open<Buyer> {
         let State::Paying { payment, phase } = &self.machine.state else { return };
         let sent = match phase {
             Phase::Refunding { refunds } => refunds.clone(),
-            Phase::Built
+            Phase::Exported
+            | Phase::Abandoned { .. }
+            | Phase::Built
             | Phase::Lapsed
             | Phase::Sent
             | Phase::Confirmed
@@ -744,59 +702,6 @@ impl Open<Buyer> {
             }
             Some(Err(error)) => self.refusal = Some(error.code().to_owned()),
             None => {}
-        }
-    }
-
-    /// The wallet's answer: a funding, or its replacement.
-    pub(super) fn on_funded(&mut self, turn: &mut Turn<'_, '_>, result: Result<Funding, String>) {
-        match (&mut self.machine.state, result) {
-            (State::Funding { .. }, Ok(funding)) => self.take_funding(turn, funding),
-            // The change of another funding comes free as soon as that is broadcast.
-            (State::Funding { .. }, Err(code)) if code == NO_COINS || code == UNSIGNED => {
-                self.refusal = Some(code);
-            }
-            (State::Funding { .. }, Err(code)) => self.abort(turn, remote_code(&code)),
-            (State::Paying { payment, phase: Phase::Cancelling { cancel } }, Ok(funding)) => {
-                // The wallet may repeat its answer to the funding itself.
-                let fund = payment.fund().map(KnownTx::tx);
-                let last = cancel.as_ref().map(|cancel| cancel.tx.tx());
-                if fund != Some(&funding.tx) && last != Some(&funding.tx) {
-                    *cancel = Some(OwnTx::new(funding.tx, funding.fee_sat));
-                    self.changed(turn);
-                    self.tries.reset();
-                }
-            }
-            (State::Paying { phase: Phase::Sent, .. }, Ok(funding)) => {
-                let (tx, fee_sat) = (KnownTx::new(funding.tx), funding.fee_sat);
-                let rail = self.rail.as_ref();
-                if rail.is_some_and(|rail| self.machine.bumped(rail, &tx, fee_sat)) {
-                    self.changed(turn);
-                    self.broadcast(turn, &tx);
-                }
-            }
-            (State::Paying { phase: Phase::Cancelling { .. }, .. }, Err(code)) => {
-                if code == FUND_DEAD {
-                    self.enter_phase(turn, Phase::Cancelled);
-                } else {
-                    self.refusal = Some(code);
-                }
-            }
-            _ => {}
-        }
-    }
-
-    fn take_funding(&mut self, turn: &mut Turn<'_, '_>, funded: Funding) {
-        let State::Funding { signed, lock, funding } = &self.machine.state else { return };
-        let Some(rail) = &self.rail else { return };
-        let (tx, fee_sat) = (KnownTx::new(funded.tx), funded.fee_sat);
-        match self.machine.funding(turn.now(), signed, rail, &tx, fee_sat) {
-            Ok(facts) => {
-                let (signed, lock, funding) = (signed.clone(), lock.clone(), *funding);
-                let payment = Payment { signed, lock, funding, fee_sat, quitted: None, facts };
-                let payment = Box::new(payment);
-                self.enter(turn, State::Paying { payment, phase: Phase::Built });
-            }
-            Err(code) => self.abort(turn, code),
         }
     }
 }

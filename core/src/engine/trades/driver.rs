@@ -112,6 +112,11 @@ pub(super) trait Machine: Stored {
     fn is_asking(&self) -> bool {
         false
     }
+    /// Whether nothing of it is expected, for as long as years: a new life does not read the
+    /// chain again for it, because the wallet tells what it missed.
+    fn is_dormant(&self) -> bool {
+        false
+    }
     /// Own transactions, so that the answer to their broadcast finds it.
     fn own_txids(&self) -> Vec<Txid> {
         Vec::new()
@@ -243,14 +248,28 @@ impl<M: Machine> Open<M> {
         let names = self.compute_names();
         // Nothing can pay a contract before its terms exist. What is watched later on follows
         // from what was just seen.
-        let from_height = if self.names.spks.is_empty() {
-            let t0 = self.machine.terms().map_or(0, |signed| signed.terms.t0);
-            t0.saturating_sub(RESCAN_BLOCKS)
-        } else {
-            turn.ctx.chain.height
+        let from_height = match self.names.spks.is_empty() {
+            true if self.machine.is_dormant() => None,
+            true => Some(self.first_height()),
+            false => Some(turn.ctx.chain.height),
         };
         turn.index.rename(turn.ctx, self.machine.party(), &self.names, &names, from_height);
         self.names = names;
+    }
+
+    /// No block below this one holds anything of the trade.
+    fn first_height(&self) -> u32 {
+        let t0 = self.machine.terms().map_or(0, |signed| signed.terms.t0);
+        t0.saturating_sub(RESCAN_BLOCKS)
+    }
+
+    /// Has the chain read again for all that it watches, because something was missed.
+    pub(super) fn rescan(&mut self, turn: &mut Turn<'_, '_>) {
+        self.certainty = Certainty::resumed();
+        let spks = self.names.spks.iter().cloned().collect();
+        let outpoints = self.names.outpoints.iter().copied().collect();
+        let from_height = Some(self.first_height());
+        turn.ctx.out.push(Effect::Watch { spks, outpoints, from_height });
     }
 
     fn compute_names(&self) -> Names {
@@ -462,7 +481,7 @@ impl<M: Machine> Driver<M> {
             self.deadlines.remove(&(at_ms, id, what));
         }
         let (party, nameless) = (open.machine.party(), Names::default());
-        turn.index.rename(turn.ctx, party, &open.names, &nameless, 0);
+        turn.index.rename(turn.ctx, party, &open.names, &nameless, None);
         self.ended.push(open);
     }
 

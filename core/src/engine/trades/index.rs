@@ -75,14 +75,14 @@ pub(super) struct Index {
 
 impl Index {
     /// Gives a party new names in place of its old ones; watches what is new from a height
-    /// on, and unwatches what nobody needs any more.
+    /// on, or from now on, and unwatches what nobody needs any more.
     pub(super) fn rename(
         &mut self,
         ctx: &mut Context<'_>,
         party: Party,
         old: &Names,
         new: &Names,
-        from_height: u32,
+        from_height: Option<u32>,
     ) {
         let (spks, lost_spks) = self.spks.rename(party, &old.spks, &new.spks);
         let (outpoints, lost) = self.outpoints.rename(party, &old.outpoints, &new.outpoints);

@@ -13,6 +13,7 @@ mod buyer;
 mod certainty;
 mod driver;
 mod exit;
+mod funding;
 mod index;
 mod messages;
 mod outlook;
@@ -529,6 +530,23 @@ impl Trades {
                 let Party::Buyer(trade) = party else { continue };
                 let result = result.clone();
                 self.buyers.touch(turn, trade, |open, turn| open.on_funded(turn, result));
+            }
+        })
+        .1
+    }
+
+    /// A funding that the wallet has built, and cannot sign, was handed out.
+    pub fn on_exported(
+        &mut self,
+        ctx: &mut Context<'_>,
+        titles: &mut dyn Titles,
+        funding: FundingId,
+        built: &Funding,
+    ) -> Vec<TradeEvent> {
+        turn!(self, ctx, titles, |turn| {
+            for party in turn.index.by_funding(&funding) {
+                let Party::Buyer(trade) = party else { continue };
+                self.buyers.touch(turn, trade, |open, turn| open.on_exported(turn, built.clone()));
             }
         })
         .1

@@ -226,6 +226,7 @@ fn of_payment(
         at_risk_units: buyer.row.qty,
     };
     match phase {
+        Phase::Exported => at(Due::time(payment.signed.release_at_ms, Milestone::Funding), 0),
         Phase::Built => {
             let due = Due::time(payment.signed.release_at_ms, Milestone::Acknowledgement);
             at(due, fund_fee_sat)
@@ -266,9 +267,12 @@ fn of_payment(
             let ends_ms = buyer.row.window().ends_at_ms(params.slot_s);
             at(Due::time(ends_ms, Milestone::DeliveryEnds), 0)
         }
-        Phase::Active { .. } | Phase::Cancelled | Phase::Refunded | Phase::Defaulted { .. } => {
-            Outlook::default()
-        }
+        // It may stay so for years, and nobody is waited for.
+        Phase::Abandoned { .. }
+        | Phase::Active { .. }
+        | Phase::Cancelled
+        | Phase::Refunded
+        | Phase::Defaulted { .. } => Outlook::default(),
     }
 }
 
@@ -388,6 +392,7 @@ pub(super) fn buyer_fees_sat(buyer: &Buyer) -> Option<u64> {
     let State::Paying { payment, phase } = &buyer.state else { return Some(0) };
     let refunded = payment.own().filter_map(|(_, facts)| facts.refund).map(|spend| spend.fee_sat);
     let more_sat = match phase {
+        Phase::Exported | Phase::Abandoned { .. } => return Some(0),
         Phase::Built
         | Phase::Lapsed
         | Phase::Sent
@@ -571,6 +576,11 @@ mod tests {
             (buyer(State::TermsSigned(consent())), (time("lock"), 0, 0, Some(0))),
             (buyer(locked), (time("quiet"), 0, 0, Some(0))),
             (buyer(funding), (time("funding"), 0, 0, Some(0))),
+            (paying([WAITS, NO, NO, NO], Phase::Exported), (time("funding"), 0, 0, Some(0))),
+            (
+                paying([WAITS, NO, NO, NO], Phase::Abandoned { code: "lock.conflict".to_owned() }),
+                (None, 0, 0, Some(0)),
+            ),
             (
                 paying([WAITS, NO, NO, NO], Phase::Built),
                 (time("acknowledgement"), 154, 0, Some(154)),

@@ -171,7 +171,10 @@ pub(super) fn of_buyer(open: &Open<Buyer>) -> TradeView {
     let buyer = &open.machine;
     let payment = buyer.state.payment();
     let code = match &buyer.state {
-        buyer::State::Aborted { code, .. } => Some(code.clone()),
+        buyer::State::Aborted { code, .. }
+        | buyer::State::Paying { phase: buyer::Phase::Abandoned { code }, .. } => {
+            Some(code.clone())
+        }
         buyer::State::Paying { phase: buyer::Phase::Cancelled, .. } => {
             Some("fund.cancelled".to_owned())
         }
@@ -257,7 +260,9 @@ fn cancel_view(state: &buyer::State) -> Option<TxView> {
             in_block.or_else(|| cancel.as_ref().map(own_view))
         }
         Phase::Cancelled => known,
-        Phase::Built
+        Phase::Exported
+        | Phase::Abandoned { .. }
+        | Phase::Built
         | Phase::Lapsed
         | Phase::Sent
         | Phase::Confirmed
@@ -292,6 +297,12 @@ fn next_of_buyer(state: &buyer::State) -> &'static str {
         State::Locked { .. } => "listening for a conflicting lock",
         State::Funding { .. } => "the wallet signs the funding",
         State::Paying { phase, .. } => match phase {
+            Phase::Exported => {
+                "what was handed out comes back signed: `capex wallet psbt import FILE`"
+            }
+            Phase::Abandoned { .. } => {
+                "nothing: another payment takes its coins, else a refund if it is sent after all"
+            }
             Phase::Built => {
                 "the provider acknowledges the funding, else another payment may spend its coins"
             }
@@ -347,6 +358,9 @@ impl Trades {
         let open = self.buyers.iter().find(|o| o.machine.state.funding() == Some(funding))?;
         let until_ms = match &open.machine.state {
             buyer::State::Funding { signed, .. } => Some(signed.release_at_ms),
+            buyer::State::Paying { payment, phase: buyer::Phase::Exported } => {
+                Some(payment.signed.release_at_ms)
+            }
             buyer::State::Draft { .. }
             | buyer::State::TermsSigned(_)
             | buyer::State::Locked { .. }

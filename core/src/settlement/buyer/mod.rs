@@ -4,11 +4,16 @@
 //! Draft → TermsSigned → Locked → Funding → Built → Sent → Confirmed → PreimageKnown → Active
 //!   └─────────┴───────────┴─────────┘ Aborted └───────┴→ Cancelling → Cancelled
 //!                                                        Confirmed → Refunding → Refunded
+//!                               Funding → Exported → Built
+//!                                             └────→ Abandoned → Cancelled
 //! ```
 //!
 //! The preimage is known from a claim, or from the seller's Quittance ([`super::exit`]): then the
 //! coins stay in the contract until the registrar has answered. With the Activation in hand the
 //! key of the contract is the seller's for the asking.
+//!
+//! A funding that is signed elsewhere can be sent from there, at any time: from Exported on the
+//! contract is watched, and a funding that appears leads to Sent.
 //!
 //! From Sent on the phase is what the chain says ([`Buyer::settle`]): a reorganisation moves
 //! it back. What to do next follows from state and time ([`Buyer::due`]).
@@ -174,6 +179,15 @@ pub enum Phase {
     /// It was not acknowledged in time. The registrar may still hold it, so only a conflict
     /// ends it: the next funding that takes its coins, or near `F` a payment to self.
     Lapsed,
+    /// The funding was handed out for a signature made elsewhere, and has not come back: whoever
+    /// signs it can send it.
+    Exported,
+    /// It did not come back in time, or too late for this trade. Others may take its coins; until
+    /// a block gives them one, it can still be sent.
+    Abandoned {
+        /// Why the trade was given up.
+        code: String,
+    },
 }
 
 /// What a buyer does next.
@@ -190,6 +204,8 @@ pub enum Step {
     SendFund,
     /// Nobody acknowledged the funding: let others have its coins.
     Lapse,
+    /// Nobody signed the funding in time: let others have its coins, and watch.
+    Abandon(&'static str),
     /// Broadcast the funding (again).
     BroadcastFund,
     /// Ask the wallet for a replacement that pays to self.
@@ -213,6 +229,8 @@ impl Phase {
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {
+            Self::Exported => "fund_exported",
+            Self::Abandoned { .. } => "fund_abandoned",
             Self::Built => "fund_built",
             Self::Lapsed => "fund_lapsed",
             Self::Sent => "fund_sent",
@@ -418,11 +436,15 @@ impl Payment {
                 return None;
             }
             // Until someone broadcasts it only its own deadline counts, and who takes its coins.
-            Phase::Built | Phase::Lapsed if !self.is_fund_seen() => {
+            Phase::Exported | Phase::Abandoned { .. } | Phase::Built | Phase::Lapsed
+                if !self.is_fund_seen() =>
+            {
                 let taken = self.own_depth(|facts| facts.conflict_depth(tip)) >= deep;
                 return taken.then_some(Phase::Cancelled);
             }
-            Phase::Built
+            Phase::Exported
+            | Phase::Abandoned { .. }
+            | Phase::Built
             | Phase::Lapsed
             | Phase::Sent
             | Phase::Confirmed
@@ -528,7 +550,7 @@ impl Buyer {
             State::Locked { signed, quiet_until_ms, .. } => {
                 vec![(*quiet_until_ms, Deadline::Quiet), (signed.release_at_ms, Deadline::Funding)]
             }
-            State::Paying { payment, phase: Phase::Built } => {
+            State::Paying { payment, phase: Phase::Exported | Phase::Built } => {
                 vec![(payment.signed.release_at_ms, Deadline::Funding)]
             }
             State::Paying {
@@ -672,7 +694,9 @@ impl Buyer {
         let transfer = match phase {
             Phase::PreimageKnown => payment.transfer().or_else(shown)?,
             Phase::Confirmed => shown()?,
-            Phase::Built
+            Phase::Exported
+            | Phase::Abandoned { .. }
+            | Phase::Built
             | Phase::Lapsed
             | Phase::Sent
             | Phase::Active { .. }
@@ -696,6 +720,11 @@ impl Payment {
         let terms = self.signed.agreement.terms();
         let cancel_at = Timelocks::of(terms, now.params).cancel_at();
         match phase {
+            Phase::Exported if now.ms >= self.signed.release_at_ms => {
+                Step::Abandon(code!("wallet.unsigned"))
+            }
+            Phase::Exported => Step::AskWallet,
+            Phase::Abandoned { .. } => Step::Wait,
             // Once the bytes left, the registrar may hold them: only a replacement is safe.
             Phase::Built | Phase::Lapsed if tip >= cancel_at => Step::AskCancel,
             Phase::Built if now.ms >= self.signed.release_at_ms => Step::Lapse,

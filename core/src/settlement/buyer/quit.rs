@@ -50,9 +50,12 @@ impl Buyer {
                 Ok(Exit::News)
             }
             // Its own chain source does not know yet that it has paid.
-            Phase::Built | Phase::Lapsed | Phase::Sent | Phase::Cancelling { .. } => {
-                Ok(Exit::NotYet)
-            }
+            Phase::Exported
+            | Phase::Abandoned { .. }
+            | Phase::Built
+            | Phase::Lapsed
+            | Phase::Sent
+            | Phase::Cancelling { .. } => Ok(Exit::NotYet),
             Phase::PreimageKnown if payment.pending().is_some() => Ok(Exit::NotYet),
             Phase::Confirmed
             | Phase::PreimageKnown

@@ -63,6 +63,10 @@ fn buyer(state: State) -> Buyer {
     }
 }
 
+fn abandoned() -> Phase {
+    Phase::Abandoned { code: "wallet.unsigned".to_owned() }
+}
+
 fn settled(state: State, tip: u32) -> &'static str {
     let params = sample::params("mainnet");
     let mut buyer = buyer(state);
@@ -142,6 +146,8 @@ fn what_is_due() {
     let locked = || State::Locked { signed: signed(), lock: lock(), quiet_until_ms: 30_000 };
     let built = |fund| paying([fund, None, None, None], Phase::Built);
     let lapsed = || paying([Some(0), None, None, None], Phase::Lapsed);
+    let exported = || paying([Some(0), None, None, None], Phase::Exported);
+    let abandoned = || paying([Some(0), None, None, None], abandoned());
     let sent = || paying([Some(0), None, None, None], Phase::Sent);
     let confirmed = || paying([Some(801), None, None, None], Phase::Confirmed);
     // The window of the sample terms ends at 500,004 h.
@@ -157,6 +163,11 @@ fn what_is_due() {
         (locked(), 29_999, 800, Step::Wait),
         (locked(), 30_000, 800, Step::AskWallet),
         (locked(), 60_000, 800, Step::Abort("fund.late")),
+        (exported(), 59_999, 800, Step::AskWallet),
+        (exported(), 60_000, 800, Step::Abandon("wallet.unsigned")),
+        (abandoned(), 90_000, 800, Step::Wait),
+        // Nobody signs twice for what nobody signed once.
+        (abandoned(), 90_000, 830, Step::Wait),
         (built(Some(0)), 59_999, 800, Step::SendFund),
         (built(Some(0)), 60_000, 800, Step::Lapse),
         (lapsed(), 90_000, 829, Step::Wait),
@@ -246,6 +257,33 @@ fn a_funding_that_lapsed_ends_with_whoever_takes_its_coins() {
     ];
     for (state, tip, expected) in table {
         assert_eq!(settled(state, tip), expected, "at {tip}");
+    }
+}
+
+/// Whoever signed it may send it, asked or not.
+#[test]
+fn what_was_handed_out_is_whatever_the_chain_says() {
+    type Row = ([Option<u32>; 4], bool, u32, &'static str);
+    const NO: Option<u32> = None;
+    let table: [Row; 7] = [
+        ([NO; 4], false, 801, "stays"),
+        ([NO, NO, NO, Some(0)], false, 801, "stays"),
+        ([NO, NO, NO, Some(801)], false, 805, "stays"),
+        ([NO, NO, NO, Some(801)], false, 806, "cancelled"),
+        ([Some(0), NO, NO, NO], true, 801, "fund_sent"),
+        ([Some(801), NO, NO, NO], true, 801, "fund_confirmed"),
+        ([Some(801), Some(0), NO, NO], true, 808, "preimage_known"),
+    ];
+    for phase in [Phase::Exported, abandoned()] {
+        for (heights, is_seen, tip, expected) in table {
+            let mut payment = payment(heights);
+            if !is_seen {
+                payment.facts = sample::unseen_with(heights[3]);
+            }
+            let got = settled(State::Paying { payment, phase: phase.clone() }, tip);
+            let expected = if expected == "stays" { phase.name() } else { expected };
+            assert_eq!(got, expected, "{} {heights:?} at {tip}", phase.name());
+        }
     }
 }
 

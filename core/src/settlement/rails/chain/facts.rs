@@ -242,9 +242,9 @@ impl ContractFacts {
             fund.standing = Standing::Seen;
             fund.height = height.or(fund.height);
             fund.was_confirmed |= height.is_some();
-            if height.is_some() && fund.tx != *tx {
-                // The id says nothing of the witness: the peer's copy may have a broken one,
-                // and after a reorganisation it is this node's to send again.
+            if fund.tx != *tx {
+                // The id says nothing of the witness: the peer's copy may have a broken one, that
+                // of a wallet without keys has none, and this node may have to send it again.
                 fund.tx = tx.clone();
             }
             change.confirmed_fund |= height.is_some();
