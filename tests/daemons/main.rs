@@ -22,6 +22,7 @@ mod coins_go_out_and_come_back_from_words;
 mod daemon;
 mod home;
 mod market;
+mod one_identity_is_one_process;
 mod signer;
 mod spends_nothing_without_a_chain_source;
 mod the_end_of_a_terminal_ends_a_daemon_cleanly;
