@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a broken fixture should end the test")]
 
 mod bench;
+mod coins;
 mod external;
 mod following;
 mod funding;
