@@ -66,9 +66,33 @@ pub(super) struct Fund {
     /// Whether it waits for a signature made elsewhere.
     #[serde(default, skip_serializing_if = "is_false")]
     pub(super) awaits: bool,
+    /// The same for a higher fee, as far as that waits for a signature made elsewhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) bump: Option<Transaction>,
     /// Whether it was handed out for that signature: whoever signs it can send it.
     #[serde(default, skip_serializing_if = "is_false")]
     pub(super) is_exported: bool,
+}
+
+/// What a transaction that a signer elsewhere sees is to its FUND.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    Fund,
+    /// The same outputs from the same coins, for a higher fee.
+    Bump,
+    /// It pays the coins back to the wallet.
+    Cancel,
+}
+
+impl Form {
+    /// Name, as people and the API see it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Fund => "fund",
+            Self::Bump => "bump",
+            Self::Cancel => "cancel",
+        }
+    }
 }
 
 /// What pays the coins of a FUND back to the wallet.

@@ -60,7 +60,8 @@ impl Wallet {
     /// Coins are confirmed ones; only where these do not suffice own unconfirmed change, and
     /// then nothing else. `tip_height` becomes the lock time, against fee sniping. Nothing is
     /// broadcast. Where the keys are elsewhere, the transaction waits for its signature
-    /// ([`Wallet::take_psbt`]); asked again, it is what came back.
+    /// ([`Wallet::take_psbt`]); asked again, it is what came back. One that replaces it waits
+    /// likewise, one at a time, and until it comes back the answer is what is signed.
     ///
     /// # Errors
     /// [`WalletError::Unsigned`], [`WalletError::InsufficientFunds`], [`WalletError::BadAmount`],
@@ -92,8 +93,7 @@ impl Wallet {
             }
             Some(Entry::Live(fund)) if fund.cancel.is_some() => Err(WalletError::Cancelled),
             Some(Entry::Live(fund)) if fund.outputs != outputs => Err(WalletError::OtherOutputs),
-            // Who signs elsewhere is not asked again for a better fee.
-            Some(Entry::Live(fund)) if fund.is_broadcast && !self.is_watch_only() => {
+            Some(Entry::Live(fund)) if fund.is_broadcast => {
                 let fund = fund.clone();
                 match self.bump(terms_hash, fund.clone(), feerate_sat_kvb) {
                     Ok(bumped) => Ok(bumped.funded()),

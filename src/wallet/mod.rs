@@ -33,6 +33,7 @@ use bitcoin::{Address, BlockHash, Network, OutPoint, ScriptBuf, Txid};
 use serde::{Deserialize, Serialize};
 
 pub use coins::{Coin, CoinState};
+pub use entry::Form;
 pub use error::WalletError;
 pub use faucet::faucet_spend;
 pub use fund::{Amounts, Funded, MAX_FEERATE_SAT_KVB, MAX_FUND_OUTPUTS, Payment};

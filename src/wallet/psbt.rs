@@ -17,7 +17,7 @@ use bitcoin::{
 };
 
 use super::Wallet;
-use super::entry::{Cancel, Entry, EntryId, Fund};
+use super::entry::{Cancel, Entry, EntryId, Form, Fund};
 use super::error::WalletError;
 use super::fund::Funded;
 
@@ -68,22 +68,48 @@ pub struct Waiting {
     /// Terms that it funds, or pays back.
     pub terms_hash: [u8; 32],
     pub txid: Txid,
-    /// Whether it replaces a funding, and pays its coins back.
-    pub is_cancel: bool,
+    pub form: Form,
     /// What it pays to others, sat.
     pub amount_sat: u64,
     pub fee_sat: u64,
 }
 
 impl Fund {
-    /// Which of its versions waits for a signature: itself, or what cancels it. One whose coins
-    /// others may take has waited long enough.
-    fn waiting(&self) -> Option<(&Transaction, bool)> {
+    /// Which of its forms waits for a signature. A funding whose coins others may take has waited
+    /// long enough.
+    fn waiting(&self) -> Option<(&Transaction, Form)> {
         if self.awaits {
-            return (!self.is_lent).then_some((&self.tx, false));
+            return (!self.is_lent).then_some((&self.tx, Form::Fund));
         }
-        let cancel = self.cancel.as_ref().filter(|cancel| cancel.awaits)?;
-        Some((&cancel.tx, true))
+        let cancel = self.cancel.as_ref().filter(|cancel| cancel.awaits);
+        let cancel = cancel.map(|cancel| (&cancel.tx, Form::Cancel));
+        cancel.or_else(|| self.bump.as_ref().map(|bump| (bump, Form::Bump)))
+    }
+
+    fn form(&self, form: Form) -> Option<&Transaction> {
+        match form {
+            Form::Fund => Some(&self.tx),
+            Form::Bump => self.bump.as_ref(),
+            Form::Cancel => self.cancel.as_ref().map(|cancel| &cancel.tx),
+        }
+    }
+
+    /// The same with one of its forms signed, as far as that waits.
+    fn signed(self, form: Form, tx: Transaction) -> Self {
+        match form {
+            Form::Fund => Self { tx, awaits: false, ..self },
+            Form::Bump => Self { tx, bump: None, ..self },
+            Form::Cancel => {
+                let cancel = self.cancel.map(|cancel| Cancel { tx, awaits: false, ..cancel });
+                Self { cancel, is_lent: false, ..self }
+            }
+        }
+    }
+
+    /// The answer to whoever asked for one of its forms.
+    fn answer(&self, form: Form) -> Funded {
+        let cancel = self.cancel.as_ref().filter(|_| form == Form::Cancel);
+        cancel.map_or_else(|| self.funded(), |cancel| self.cancelled(cancel))
     }
 }
 
@@ -96,13 +122,17 @@ impl Wallet {
     /// What waits for a signature.
     pub fn waiting(&self) -> Vec<Waiting> {
         let waiting = self.entries.live().filter_map(|(terms_hash, fund)| {
-            let (tx, is_cancel) = fund.waiting()?;
+            let (tx, form) = fund.waiting()?;
+            // A block has decided already.
+            if fund.inputs().any(|coin| self.gone_at(coin).is_some()) {
+                return None;
+            }
             let paid_sat: u64 = fund.outputs.iter().map(|(_, sat)| sat).sum();
             Some(Waiting {
                 terms_hash,
                 txid: tx.compute_txid(),
-                is_cancel,
-                amount_sat: if is_cancel { 0 } else { paid_sat },
+                form,
+                amount_sat: if form == Form::Cancel { 0 } else { paid_sat },
                 fee_sat: fund.fee_of(tx),
             })
         });
@@ -120,12 +150,13 @@ impl Wallet {
         txid: Txid,
     ) -> Result<(Vec<u8>, Option<(EntryId, Funded)>), WalletError> {
         let found = self.entries.live().find_map(|(id, fund)| {
-            let (tx, is_cancel) = fund.waiting().filter(|(tx, _)| tx.compute_txid() == txid)?;
-            Some((id, fund.clone(), tx.clone(), is_cancel))
+            let (tx, form) = fund.waiting().filter(|(tx, _)| tx.compute_txid() == txid)?;
+            Some((id, fund.clone(), tx.clone(), form))
         });
-        let (id, fund, tx, is_cancel) = found.ok_or(PsbtFault::Unknown)?;
+        let (id, fund, tx, form) = found.ok_or(PsbtFault::Unknown)?;
         let bytes = self.psbt(&fund, &tx)?;
-        if is_cancel {
+        // What replaces a funding spends its coins, and all of them are watched already.
+        if form != Form::Fund {
             return Ok((bytes, None));
         }
         let funded = fund.funded();
@@ -147,12 +178,12 @@ impl Wallet {
     pub(super) fn adopt_seen(&mut self) -> Result<(), WalletError> {
         let graph = self.bdk.tx_graph();
         let seen = |(id, fund): (EntryId, &Fund)| {
-            let tx = graph.get_tx(fund.tx.compute_txid())?;
-            let fund = Fund { tx: (*tx).clone(), awaits: false, is_lent: false, ..fund.clone() };
-            Some((id, Fund { is_broadcast: true, ..fund }))
+            let (_, form) = fund.waiting().or(fund.awaits.then_some((&fund.tx, Form::Fund)))?;
+            let tx = graph.get_tx(fund.form(form)?.compute_txid())?;
+            let fund = fund.clone().signed(form, (*tx).clone());
+            Some((id, Fund { is_broadcast: true, is_lent: false, ..fund }))
         };
-        let waiting = self.entries.live().filter(|(_, fund)| fund.awaits);
-        let seen: Vec<_> = waiting.filter_map(seen).collect();
+        let seen: Vec<_> = self.entries.live().filter_map(seen).collect();
         for (id, fund) in seen {
             self.store_entry(id, Entry::Live(fund))?;
         }
@@ -194,56 +225,49 @@ impl Wallet {
     /// [`PsbtFault`], [`WalletError::Store`]; nothing has changed then.
     pub fn take_psbt(&mut self, bytes: &[u8]) -> Result<(EntryId, Funded), WalletError> {
         let psbt = Psbt::deserialize(bytes).map_err(|_| PsbtFault::Malformed)?;
-        let (id, fund, is_cancel) = self.meant(&psbt.unsigned_tx)?;
-        let ours = if is_cancel { fund.cancel.as_ref().map(|c| &c.tx) } else { Some(&fund.tx) };
-        let ours = ours.ok_or(PsbtFault::Unknown)?;
+        let (id, fund, form) = self.meant(&psbt.unsigned_tx)?;
+        let ours = fund.form(form).ok_or(PsbtFault::Unknown)?;
         compare(&psbt.unsigned_tx, ours)?;
         let prevouts = fund.spent_by(ours);
         let signed = self.signed(&psbt, ours.clone(), &prevouts)?;
         let fund = fund.clone();
-        let is_waiting = fund.waiting().is_some_and(|(_, cancels)| cancels == is_cancel);
-        if !is_waiting && !is_cancel && fund.awaits {
-            return Err(PsbtFault::Unknown.into());
+        if fund.waiting().is_none_or(|(_, waits)| waits != form) {
+            // What nobody waits for any more is not taken; what is signed already is the answer.
+            let is_signed = form != Form::Fund || !fund.awaits;
+            return if is_signed {
+                Ok((id, fund.answer(form)))
+            } else {
+                Err(PsbtFault::Unknown.into())
+            };
         }
-        if !is_waiting {
-            let answer = fund.cancel.as_ref().filter(|_| is_cancel);
-            return Ok((id, answer.map_or_else(|| fund.funded(), |c| fund.cancelled(c))));
-        }
-        let taken = match fund.cancel.clone().filter(|_| is_cancel) {
-            Some(cancel) => {
-                let cancel = Cancel { tx: signed, awaits: false, ..cancel };
-                Fund { cancel: Some(cancel), is_lent: false, ..fund }
-            }
-            None => Fund { tx: signed, awaits: false, ..fund },
-        };
-        let answer = taken.cancel.as_ref().filter(|_| is_cancel);
-        let funded = answer.map_or_else(|| taken.funded(), |cancel| taken.cancelled(cancel));
+        let taken = fund.signed(form, signed);
+        let funded = taken.answer(form);
         self.store_entry(id, Entry::Live(taken))?;
         Ok((id, funded))
     }
 
-    /// The entry that a transaction is for, and whether it cancels that: the one whose transaction
-    /// it is, else the first that waits and shares a coin with it, to say what is wrong.
-    fn meant(&self, theirs: &Transaction) -> Result<(EntryId, &Fund, bool), PsbtFault> {
+    /// The entry that a transaction is for, and the form of it: the one whose transaction it is,
+    /// else the first that waits and shares a coin with it, to say what is wrong.
+    fn meant(&self, theirs: &Transaction) -> Result<(EntryId, &Fund, Form), PsbtFault> {
         let txid = theirs.compute_txid();
-        let is_it = |tx: &Transaction| tx.compute_txid() == txid;
         let same = self.entries.live().find_map(|(id, fund)| {
-            let cancels = fund.cancel.as_ref().is_some_and(|cancel| is_it(&cancel.tx));
-            (cancels || is_it(&fund.tx)).then_some((id, fund, cancels))
+            let is_it = |form: &Form| fund.form(*form).is_some_and(|tx| tx.compute_txid() == txid);
+            let form = [Form::Fund, Form::Bump, Form::Cancel].into_iter().find(is_it)?;
+            Some((id, fund, form))
         });
         let spent: BTreeSet<OutPoint> =
             theirs.input.iter().map(|input| input.previous_output).collect();
         let shares = |(id, fund): (EntryId, &'_ Fund)| {
-            let (tx, cancels) = fund.waiting()?;
+            let (tx, form) = fund.waiting()?;
             let shares = tx.input.iter().any(|input| spent.contains(&input.previous_output));
-            shares.then_some((id, cancels))
+            shares.then_some((id, form))
         };
         if let Some(found) = same {
             return Ok(found);
         }
-        let (id, cancels) = self.entries.live().find_map(shares).ok_or(PsbtFault::Unknown)?;
+        let (id, form) = self.entries.live().find_map(shares).ok_or(PsbtFault::Unknown)?;
         match self.entries.get(&id) {
-            Some(Entry::Live(fund)) => Ok((id, fund, cancels)),
+            Some(Entry::Live(fund)) => Ok((id, fund, form)),
             Some(Entry::Over { .. }) | None => Err(PsbtFault::Unknown),
         }
     }

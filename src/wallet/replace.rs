@@ -61,7 +61,8 @@ impl Wallet {
         let funded = fund.cancelled(&cancel);
         // Until it is signed, nothing replaces the funding.
         let is_lent = awaits && fund.is_lent;
-        self.store_entry(id, Entry::Live(Fund { cancel: Some(cancel), is_lent, ..fund }))?;
+        let fund = Fund { cancel: Some(cancel), is_lent, bump: None, ..fund };
+        self.store_entry(id, Entry::Live(fund))?;
         self.mark_journaled_addresses();
         if awaits { Err(WalletError::Unsigned) } else { Ok(funded) }
     }
@@ -137,12 +138,20 @@ impl Wallet {
         // What spends its change would fall with it.
         let has_child = self.entries.live().any(|(_, f)| f.inputs().any(|c| c.txid == txid));
         let is_gone = fund.inputs().any(|coin| self.gone_at(coin).is_some());
-        if !is_step(now_sat_kvb, feerate_sat_kvb) || has_child || is_gone {
+        // Whoever signs elsewhere has one at a time to sign, which does not change meanwhile.
+        let waits = fund.bump.is_some();
+        if !is_step(now_sat_kvb, feerate_sat_kvb) || has_child || is_gone || waits {
             return Ok(fund);
         }
         let fees = self.replacement_fees(&fund, &fund.tx, feerate_sat_kvb);
         let fees = fees.ok_or(WalletError::BadFeerate { feerate_sat_kvb })?;
-        let Some(tx) = self.with_fee(&fund, fees.wished) else { return Ok(fund) };
+        let Some(mut tx) = self.with_fee(&fund, fees.wished) else { return Ok(fund) };
+        if self.is_watch_only() {
+            tx.input.iter_mut().for_each(|input| input.witness.clear());
+            let waiting = Fund { bump: Some(tx), ..fund };
+            self.store_entry(id, Entry::Live(waiting.clone()))?;
+            return Ok(waiting);
+        }
         let tx = self.sign(tx, &fund.prevouts)?;
         let mut bumped = Fund { tx, ..fund };
         if let Kind::Payment { is_sweep: true } = bumped.kind {

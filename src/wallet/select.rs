@@ -267,6 +267,7 @@ impl Wallet {
             is_lent: false,
             cancel: None,
             awaits: self.is_watch_only(),
+            bump: None,
             is_exported: false,
         })
     }

@@ -16,5 +16,9 @@ mod home;
 mod market;
 mod server;
 mod settlements;
+mod signed_elsewhere;
+#[allow(dead_code, reason = "shared with tests/daemons, which uses more of it")]
+#[path = "../daemons/signer.rs"]
+mod signer;
 mod sources;
 mod world;

@@ -200,6 +200,11 @@ impl Core {
         transactions.into_iter().find(pays)
     }
 
+    /// Hands it a transaction, as a wallet elsewhere would.
+    pub(crate) fn send(&self, tx: &Transaction) {
+        self.runtime.block_on(self.client().broadcast(tx)).unwrap();
+    }
+
     /// Keeps a transaction out of blocks, as a market with other prices would.
     pub(crate) fn spurn(&self, txid: Txid) {
         let params = vec![json!(txid), json!(0), json!(-100_000_000)];

@@ -5,7 +5,7 @@ use std::str::FromStr;
 use bitcoin::bip32::{DerivationPath, Xpriv, Xpub};
 use bitcoin::psbt::{Psbt, PsbtSighashType};
 use bitcoin::{EcdsaSighashType, TapSighashType};
-use capex::wallet::Watched;
+use capex::wallet::{Form, Watched};
 
 use crate::bench::*;
 
@@ -101,7 +101,7 @@ fn a_fund_that_was_signed_elsewhere_is_like_any_other() {
         assert_eq!(export(&mut bench, 1, 80_000), psbt, "{form}: it waits once");
         assert_eq!(bench.fund(1, 70_000).unwrap_err().code(), "wallet.other_outputs");
         let [waiting] = &bench.wallet.waiting()[..] else { panic!("{form}") };
-        assert_eq!((waiting.amount_sat, waiting.is_cancel), (80_000, false));
+        assert_eq!((waiting.amount_sat, waiting.form), (80_000, Form::Fund));
         assert_eq!(bench.wallet.balance().locked_sat, 110_000);
         assert_eq!(bench.fund(2, 10_000).unwrap_err().code(), "wallet.insufficient_funds");
         assert!(bench.wallet.unsettled().is_empty(), "nothing to broadcast");
@@ -266,7 +266,7 @@ fn what_replaces_a_fund_waits_for_its_signature_too() {
         "until it is signed, the funding counts"
     );
     let [waiting] = &bench.wallet.waiting()[..] else { panic!() };
-    assert!(waiting.is_cancel);
+    assert_eq!(waiting.form, Form::Cancel);
     let psbt = bench.wallet.export(waiting.txid).unwrap().0;
     let (terms, cancelled) = bench.wallet.take_psbt(&signer.sign(&psbt).serialize()).unwrap();
     assert_eq!((terms, cancelled.outpoints.len()), ([1; 32], 0));
@@ -379,5 +379,87 @@ fn what_its_signer_sent_is_taken_over_from_the_chain() {
         assert_eq!(bench.fund(1, 20_000).unwrap().tx, tx);
         bench.wallet.lend([1; 32]).unwrap();
         assert_eq!(bench.fund(2, 40_000).unwrap_err().code(), "wallet.insufficient_funds");
+    }
+}
+
+fn rate_sat_kvb(funded: &Funded) -> u64 {
+    funded.fee_sat * 1_000 / funded.tx.vsize() as u64
+}
+
+/// The node asks for it by itself when fees rise; the signer signs again.
+#[test]
+fn a_better_fee_waits_for_its_signature_and_the_funding_counts_until_then() {
+    for form in FORMS {
+        let signer = Signer::new(form, 9);
+        let mut bench = bench(&signer, &[50_000, 60_000]);
+        let psbt = export(&mut bench, 1, 80_000);
+        let (_, funded) = bench.wallet.take_psbt(&signer.sign(&psbt).serialize()).unwrap();
+        let outputs = [(foreign_script(1), 80_000)];
+        let ask = |bench: &mut Bench, rate| {
+            bench.wallet.fund([1; 32], &outputs, rate, bench.chain.height()).unwrap()
+        };
+        assert_eq!(ask(&mut bench, 9_000), funded, "nobody has it yet");
+        bench.wallet.mark_broadcast(&funded.tx, 1_700_000_001).unwrap();
+        assert_eq!(ask(&mut bench, FEERATE), funded);
+        assert!(bench.wallet.waiting().is_empty());
+        assert_eq!(ask(&mut bench, 9_000), funded, "until it is signed");
+        let [waiting] = &bench.wallet.waiting()[..] else { panic!("{form}") };
+        let waiting = waiting.clone();
+        assert_eq!((waiting.form, waiting.amount_sat), (Form::Bump, 80_000));
+        assert_eq!(ask(&mut bench, 90_000), funded);
+        assert_eq!(bench.wallet.waiting(), std::slice::from_ref(&waiting), "one at a time");
+        let mut bench = reopened(bench, &signer);
+        let (psbt, exported) = bench.wallet.export(waiting.txid).unwrap();
+        assert_eq!(exported, None, "its coins are watched already");
+        assert_eq!(bench.wallet.unsettled()[0].1, funded.tx);
+        let unsigned = bench.wallet.take_psbt(&psbt).unwrap_err();
+        assert_eq!(unsigned.code(), "wallet.psbt_unsigned");
+        let signed = signer.sign(&psbt).serialize();
+        let (terms, bumped) = bench.wallet.take_psbt(&signed).unwrap();
+        verify(&bumped.tx, &bench.prevouts(&bumped.tx)).unwrap();
+        assert_eq!((terms, bumped.outpoints.len()), ([1; 32], 1));
+        assert_eq!(inputs(&bumped.tx), inputs(&funded.tx));
+        let paid = |funded: &Funded| funded.tx.output[funded.outpoints[0].vout as usize].clone();
+        assert_eq!(
+            (paid(&bumped), bumped.outpoints[0].vout),
+            (paid(&funded), funded.outpoints[0].vout)
+        );
+        assert!((8_900..9_200).contains(&rate_sat_kvb(&bumped)), "{}", rate_sat_kvb(&bumped));
+        assert!(bench.wallet.waiting().is_empty());
+        bench.wallet.mark_broadcast(&bumped.tx, 1_700_000_002).unwrap();
+        assert_eq!(bench.wallet.unsettled()[0].1, bumped.tx);
+        assert_eq!(ask(&mut bench, 9_000), bumped);
+    }
+}
+
+#[test]
+fn a_better_fee_is_nobodys_wish_once_a_block_or_a_cancel_decides() {
+    for end in ["mined", "bump mined", "cancel"] {
+        let signer = Signer::new("wpkh", 9);
+        let mut bench = bench(&signer, &[50_000]);
+        let psbt = export(&mut bench, 1, 20_000);
+        let (_, funded) = bench.wallet.take_psbt(&signer.sign(&psbt).serialize()).unwrap();
+        bench.wallet.mark_broadcast(&funded.tx, 1_700_000_001).unwrap();
+        let outputs = [(foreign_script(1), 20_000)];
+        let height = bench.chain.height();
+        assert_eq!(bench.wallet.fund([1; 32], &outputs, 9_000, height).unwrap(), funded);
+        let (psbt, _) = bench.wallet.export(bench.wallet.waiting()[0].txid).unwrap();
+        let bump = finished(&signer.sign(&psbt));
+        match end {
+            "mined" => bench.mine(vec![funded.tx.clone()]),
+            "bump mined" => bench.mine(vec![bump.clone()]),
+            _ => assert_eq!(bench.cancel(1, 20_000).unwrap_err().code(), "wallet.unsigned"),
+        }
+        let waiting: Vec<Form> = bench.wallet.waiting().iter().map(|w| w.form).collect();
+        let expected = if end == "cancel" { vec![Form::Cancel] } else { vec![] };
+        assert_eq!(waiting, expected, "{end}");
+        match end {
+            "mined" => assert_eq!(bench.fund(1, 20_000).unwrap(), funded),
+            "bump mined" => assert_eq!(bench.fund(1, 20_000).unwrap().tx, bump, "taken over"),
+            _ => {
+                let late = bench.wallet.take_psbt(&signer.sign(&psbt).serialize()).unwrap_err();
+                assert_eq!(late.code(), "wallet.psbt_outputs", "another form waits");
+            }
+        }
     }
 }

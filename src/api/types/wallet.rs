@@ -64,7 +64,8 @@ pub struct SendCoins {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WaitingPsbt {
     pub txid: String,
-    /// `fund`, or `cancel`: what pays the coins of a funding back.
+    /// `fund`; `bump`, the same for a higher fee; or `cancel`, which pays the coins of a funding
+    /// back.
     pub what: String,
     pub trade_id: Option<String>,
     /// What it pays into contracts, sat.

@@ -121,7 +121,7 @@ impl Node {
         let purchase = self.engine().trades().purchase_of(FundingId(waiting.terms_hash));
         types::WaitingPsbt {
             txid: waiting.txid.to_string(),
-            what: if waiting.is_cancel { "cancel" } else { "fund" }.to_owned(),
+            what: waiting.form.name().to_owned(),
             trade_id: purchase.map(|(trade, _)| trade.to_string()),
             amount_sat: waiting.amount_sat,
             fee_sat: waiting.fee_sat,
