@@ -147,14 +147,25 @@ impl World {
         let own: BTreeSet<ScriptBuf> =
             (0..self.nodes.len()).flat_map(|node| self.scripts(node)).collect();
         let trades = self.engines().flat_map(|(_, engine)| engine.trades().views());
-        let contracts: BTreeSet<ScriptBuf> =
+        let mut contracts: BTreeSet<ScriptBuf> =
             trades.filter_map(|trade| trade.contract_spk).collect();
+        contracts.extend(self.deserted());
         for (outpoint, coin) in &coins.unspent {
             let spk = &coin.script_pubkey;
             if !own.contains(spk) && !contracts.contains(spk) {
                 faults.push(format!("{outpoint} of {} sat is nobody's", coin.value.to_sat()));
             }
         }
+    }
+
+    /// Contracts that nobody is left to end: all who watched them are gone.
+    fn deserted(&self) -> BTreeSet<ScriptBuf> {
+        let (mut kept, mut deserted) = (BTreeSet::new(), BTreeSet::new());
+        for node in &self.nodes {
+            let of_node = if node.life.is_some() { &mut kept } else { &mut deserted };
+            of_node.extend(node.contracts.iter().cloned());
+        }
+        &deserted - &kept
     }
 
     /// A wallet's own sum is the chain's, and what its trades make of its first coins.

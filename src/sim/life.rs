@@ -1,8 +1,8 @@
 //! A node, and one life of it: everything that a crash takes away.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use bitcoin::{BlockHash, Network};
+use bitcoin::{BlockHash, Network, ScriptBuf};
 
 use super::chain::Source;
 use super::disk::Disk;
@@ -30,6 +30,8 @@ pub struct Node {
     pub(super) host: Host,
     pub(super) held: HeldFiles,
     pub(super) secret: [u8; 32],
+    /// Scripts of the contracts that it watched, in all lives.
+    pub(super) contracts: BTreeSet<ScriptBuf>,
     /// Blocks of each class that it sells.
     pub(super) capacity: Vec<(u16, u32)>,
     /// It hears no buyer's funding, as if it were a provider that wants none.
@@ -77,6 +79,7 @@ impl Node {
             host: Host::default(),
             held: HeldFiles::default(),
             secret,
+            contracts: BTreeSet::new(),
             capacity: Vec::new(),
             ignores_fundings: false,
             offset_ms: 0,
@@ -97,6 +100,7 @@ impl Node {
             host: Host::default(),
             held: HeldFiles::default(),
             secret: self.secret,
+            contracts: self.contracts.clone(),
             capacity: self.capacity.clone(),
             ignores_fundings: false,
             offset_ms: 0,

@@ -68,6 +68,9 @@ impl Shell for Here<'_> {
 
     fn on_effect(&mut self, effect: &Effect) {
         self.world.trace.effect(effect);
+        if let Effect::Watch { spks, .. } = effect {
+            self.world.nodes[self.node].contracts.extend(spks.iter().cloned());
+        }
     }
 
     fn persist(

@@ -96,6 +96,17 @@ fn for_good() {
     all(0, Away::ForGood);
 }
 
+/// Nobody is left who could lose, and their coins stay where they are.
+#[test]
+fn both_for_good() {
+    for (seed, moment) in [(47, (BUYER, "fund_sent")), (48, (BUYER, "fund_confirmed"))] {
+        let mut world = world_at(seed, moment);
+        world.crash(SELLER);
+        world.crash(BUYER);
+        assert_end(&mut world, &format!("both are gone after {moment:?}"), Either);
+    }
+}
+
 #[test]
 fn for_a_moment() {
     all(1, Away::Shortly);
