@@ -6,6 +6,7 @@ import pathlib
 import subprocess
 import tempfile
 import time
+import urllib.error
 import urllib.request
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -79,8 +80,11 @@ class Daemon:
         request = urllib.request.Request(f"{self.api}/api/v1{path}", data=data)
         request.add_header("authorization", f"Bearer {self.cookie}")
         request.add_header("content-type", "application/json")
-        with urllib.request.urlopen(request, timeout=30) as answer:
-            return json.load(answer)
+        try:
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                return json.load(answer)
+        except urllib.error.HTTPError as refused:
+            raise OSError(f"{path}: {refused} {refused.read().decode()}") from refused
 
     def status(self):
         return self.call("/status")
