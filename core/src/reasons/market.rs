@@ -125,6 +125,7 @@ pub(super) const FAMILIES: &[Family] = &[
         "contact.duplicate": Rejected, Nobody, "the contact is known already";
         "contact.full": Rejected, Nobody, "as many contacts are kept as may be";
         "contact.stale": Rejected, Nobody, "the time in the contact is more than ten minutes off";
+        "contact.too_many": Rejected, Nobody, "its key, or keys without an order, publish too often";
     },
     family! {
         "quote", "node: what a quote rests on";

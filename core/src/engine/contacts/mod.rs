@@ -1,6 +1,7 @@
 //! Signed addresses of nodes, gossiped each minute and on change.
 
 mod own;
+mod pace;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
@@ -8,6 +9,7 @@ use std::ops::RangeInclusive;
 use serde::{Deserialize, Serialize};
 
 use self::own::Own;
+use self::pace::Pace;
 use super::io::{Done, Effect, Topic};
 use super::kernel::{Context, IdentityInUse, Judged, Timer, answer, gossip_envelope, judge};
 use crate::ids::Key;
@@ -54,6 +56,16 @@ impl Contact {
 /// When there is no room, so many of those heard longest ago are looked at for one that has no
 /// order: a Contact costs a stranger one signature, so it must not cost us a walk through all.
 const OLDEST_LOOKED_AT: usize = 64;
+/// Contacts of one key that are taken at once, and how long one more takes in the long run, ms: a
+/// node that comes up says where it listens, address by address, and then once a minute. Every
+/// node verifies each of them, and passes it on.
+const AT_ONCE: u64 = 8;
+const EACH_MS: u64 = 1_000;
+/// The same for all keys without an order together, which cost nothing: each takes a signature
+/// check, in all less than a hundredth of a processor; as many as are kept come again within a
+/// minute.
+const STRANGERS_AT_ONCE: u64 = 2 * CONTACTS_MAX as u64;
+const STRANGER_EACH_MS: u64 = 8;
 /// Contacts of this node that a peer may tell of in an answer.
 const TOLD_MAX: usize = 2;
 /// Counter of the highest number that this node has given a Contact.
@@ -74,6 +86,7 @@ struct Heard {
     latest: Verified<Contact>,
     /// The one before: of two processes with one key, each peer has one of both.
     before: Option<Envelope>,
+    pace: Pace,
 }
 
 /// Contacts heard, and our own.
@@ -82,6 +95,8 @@ pub struct Contacts {
     heard: BTreeMap<Key, Heard>,
     /// The same keys, the one heard longest ago first.
     by_age: BTreeSet<(TimeMs, Key)>,
+    /// Of all keys without an order.
+    strangers: Pace,
     own: Own,
     addrs: Vec<String>,
     due_at_ms: TimeMs,
@@ -178,9 +193,13 @@ impl Contacts {
         is_trader: impl Fn(&Key) -> bool,
         bytes: &[u8],
     ) -> Result<(), Reason> {
-        let verified =
-            gossip_envelope(bytes).and_then(|env| env.verify::<Contact>(ctx.params.magic));
-        let verified = verified.map_err(WireError::reason)?;
+        let envelope = gossip_envelope(bytes).map_err(WireError::reason)?;
+        let key = Key(envelope.key);
+        let is_stranger = key != ctx.me() && !is_trader(&key);
+        if is_stranger && !self.strangers.take(ctx.now_ms, STRANGERS_AT_ONCE, STRANGER_EACH_MS) {
+            return Err(reason!("contact.too_many"));
+        }
+        let verified = envelope.verify::<Contact>(ctx.params.magic).map_err(WireError::reason)?;
         let contact: &Contact = &verified;
         if !contact.is_bounded() {
             return Err(WireError::Oversize.reason());
@@ -196,13 +215,17 @@ impl Contacts {
         if contact.seq.abs_diff(ctx.now_ms) > CONTACT_SKEW_MS {
             return Err(reason!("contact.stale"));
         }
-        if known.is_none() && !self.make_room(&contact.key, is_trader) {
+        let mut pace = known.map(|heard| heard.pace).unwrap_or_default();
+        if !pace.take(ctx.now_ms, AT_ONCE, EACH_MS) {
+            return Err(reason!("contact.too_many"));
+        }
+        if known.is_none() && !self.make_room(&key, is_trader) {
             return Err(reason!("contact.full"));
         }
-        let (key, addrs) = (contact.key, contact.addrs.clone());
+        let addrs = contact.addrs.clone();
         let before = self.forget(&key).map(|heard| heard.latest.envelope().clone());
         self.by_age.insert((ctx.now_ms, key));
-        self.heard.insert(key, Heard { at_ms: ctx.now_ms, latest: verified, before });
+        self.heard.insert(key, Heard { at_ms: ctx.now_ms, latest: verified, before, pace });
         ctx.out.push(Effect::Addrs { key, addrs });
         Ok(())
     }
@@ -443,15 +466,67 @@ mod tests {
             (0..CONTACTS_MAX).map(|number| hear(&mut contacts, number, &|_| false).2).collect();
         // The oldest go first, and those that trade are passed over.
         let (code, asked, _) = hear(&mut contacts, CONTACTS_MAX, &|key| *key == keys[0]);
-        assert_eq!((code, asked), (None, 2));
+        assert_eq!((code, asked), (None, 3));
         let has = |contacts: &Contacts, key: &Key| contacts.heard.contains_key(key);
         assert!(has(&contacts, &keys[0]) && !has(&contacts, &keys[1]) && has(&contacts, &keys[2]));
         // Where all of the oldest trade, strangers are not heard, and one that trades is.
         let (code, asked, stranger) = hear(&mut contacts, 5000, &|key| keys.contains(key));
-        assert_eq!((code, asked), (Some("contact.full"), OLDEST_LOOKED_AT + 1));
+        assert_eq!((code, asked), (Some("contact.full"), OLDEST_LOOKED_AT + 2));
         let (code, asked, trader) = hear(&mut contacts, 5001, &|_| true);
-        assert_eq!((code, asked), (None, OLDEST_LOOKED_AT + 1));
+        assert_eq!((code, asked), (None, OLDEST_LOOKED_AT + 2));
         assert!(has(&contacts, &trader) && !has(&contacts, &stranger) && !has(&contacts, &keys[0]));
         assert_eq!((contacts.heard.len(), contacts.by_age.len()), (CONTACTS_MAX, CONTACTS_MAX));
+    }
+
+    /// A Contact of a key; the code of its refusal.
+    fn take_one(
+        contacts: &mut Contacts,
+        kernel: &mut Kernel,
+        signer: &Keys,
+        (now_ms, seq): (TimeMs, u64),
+        trades: bool,
+    ) -> Option<&'static str> {
+        let contact = Contact { v: 1, key: signer.public(), addrs: Vec::new(), seq };
+        let bytes = encode(signer.sign(contact, &devnet()).envelope());
+        contacts.on_gossip(&mut kernel.context(now_ms), |_| trades, &bytes).1
+    }
+
+    #[test]
+    fn one_key_publishes_eight_at_once_and_one_a_second() {
+        let now = 1_800_000_000_000;
+        let mut kernel = Kernel::new(devnet(), Keys::new([1; 32], [2; 32]));
+        let mut contacts = Contacts::default();
+        let (one, other) = (Keys::new([3; 32], [2; 32]), Keys::new([4; 32], [2; 32]));
+        let mut number = 0;
+        let mut heard = |signer: &Keys, after_ms: u64| {
+            let taken = (0..20).filter(|_| {
+                number += 1;
+                let at = (now + after_ms, now + number);
+                take_one(&mut contacts, &mut kernel, signer, at, true).is_none()
+            });
+            taken.count()
+        };
+        assert_eq!(heard(&one, 0), 8);
+        assert_eq!(heard(&other, 0), 8, "others are not held up");
+        assert_eq!([999, 1_000, 4_000].map(|after_ms| heard(&one, after_ms)), [0, 1, 3]);
+    }
+
+    #[test]
+    fn strangers_together_are_heard_no_faster_than_a_node_can_verify() {
+        let now = 1_800_000_000_000;
+        let mut kernel = Kernel::new(devnet(), Keys::new([1; 32], [2; 32]));
+        let mut contacts = Contacts::default();
+        contacts.strangers.full_at_ms(now + STRANGERS_AT_ONCE * STRANGER_EACH_MS - 20);
+        let mut number = 10_u8;
+        let mut hear = |after_ms: u64, trades: bool| {
+            number += 1;
+            let signer = Keys::new([number; 32], [2; 32]);
+            let at = (now + after_ms, now);
+            take_one(&mut contacts, &mut kernel, &signer, at, trades)
+        };
+        assert_eq!((hear(0, false), hear(0, false)), (None, None));
+        assert_eq!(hear(0, false), Some("contact.too_many"));
+        assert_eq!(hear(0, true), None, "those that trade are");
+        assert_eq!((hear(4, false), hear(4, false)), (None, Some("contact.too_many")));
     }
 }
