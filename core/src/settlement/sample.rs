@@ -9,6 +9,7 @@ use bitcoin::hashes::Hash;
 use bitcoin::transaction::Version;
 use bitcoin::{Transaction, Txid};
 
+use super::buyer::{self, Buyer};
 use super::check::{Agreement, Now, SignedTerms};
 use super::objects::{Funder, Row, Terms};
 use super::rails::chain::facts::{ContractFacts, Facts, FundFact, SpendFact, Standing};
@@ -100,6 +101,25 @@ pub(crate) fn row() -> Row {
         slots: 4,
         qty: 2,
         msat: 1_000_000_000,
+    }
+}
+
+/// A buyer of that row from key 1, which keeps the register too, for key 2.
+pub(crate) fn buyer(state: buyer::State) -> Buyer {
+    Buyer {
+        trade: TradeId([10; 32]),
+        row: row(),
+        seller: Key([1; 32]),
+        registrar: Key([1; 32]),
+        to: Key([2; 32]),
+        title: None,
+        features: 0,
+        fee_cap_sat: 1_000,
+        max_loss_sat: 10_000,
+        fee_reserve_sat: 154,
+        key_index: 1,
+        opened_ms: 0,
+        state,
     }
 }
 

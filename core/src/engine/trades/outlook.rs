@@ -453,24 +453,6 @@ mod tests {
         BTreeMap::from([(0, own(fee_sat))])
     }
 
-    fn buyer(state: buyer::State) -> Buyer {
-        Buyer {
-            trade: TradeId([10; 32]),
-            row: sample::row(),
-            seller: Key([1; 32]),
-            registrar: Key([1; 32]),
-            to: Key([2; 32]),
-            title: None,
-            features: 0,
-            fee_cap_sat: 1_000,
-            max_loss_sat: 10_000,
-            fee_reserve_sat: FUND_FEE_SAT,
-            key_index: 1,
-            opened_ms: 0,
-            state,
-        }
-    }
-
     fn consent() -> buyer::Signed {
         let agreement = sample::agreement(sample::terms(T0));
         buyer::Signed { agreement, accepts: Vec::new(), own: vec![0], release_at_ms: UNTIL_MS }
@@ -489,7 +471,7 @@ mod tests {
             quitted: None,
             facts: Facts::new(vec![sample::contract_facts(heights)]),
         });
-        buyer(buyer::State::Paying { payment, phase })
+        sample::buyer(buyer::State::Paying { payment, phase })
     }
 
     fn transfer() -> Transfer {
@@ -570,12 +552,12 @@ mod tests {
         let aborted = State::Aborted { code: "terms.late".to_owned(), agreement: None };
         let table: Vec<(Buyer, Expected)> = vec![
             (
-                buyer(State::Draft { request: None, until_ms: UNTIL_MS }),
+                sample::buyer(State::Draft { request: None, until_ms: UNTIL_MS }),
                 (time("terms"), 0, 0, Some(0)),
             ),
-            (buyer(State::TermsSigned(consent())), (time("lock"), 0, 0, Some(0))),
-            (buyer(locked), (time("quiet"), 0, 0, Some(0))),
-            (buyer(funding), (time("funding"), 0, 0, Some(0))),
+            (sample::buyer(State::TermsSigned(consent())), (time("lock"), 0, 0, Some(0))),
+            (sample::buyer(locked), (time("quiet"), 0, 0, Some(0))),
+            (sample::buyer(funding), (time("funding"), 0, 0, Some(0))),
             (paying([WAITS, NO, NO, NO], Phase::Exported), (time("funding"), 0, 0, Some(0))),
             (
                 paying([WAITS, NO, NO, NO], Phase::Abandoned { code: "lock.conflict".to_owned() }),
@@ -630,7 +612,7 @@ mod tests {
                 paying([Some(801), NO, Some(951), NO], Phase::Refunded),
                 (None, 0, 0, Some(154 + 150)),
             ),
-            (buyer(aborted), (None, 0, 0, Some(0))),
+            (sample::buyer(aborted), (None, 0, 0, Some(0))),
         ];
         let params = sample::params("mainnet");
         for (buyer, expected) in table {

@@ -263,7 +263,7 @@ mod tests {
     use crate::engine::trades::view::TxView;
     use crate::settlement::check::SignedTerms;
     use crate::settlement::facts::Facts;
-    use crate::settlement::objects::Transfer;
+    use crate::settlement::objects::{Row, Transfer};
     use crate::settlement::registrar::Consent;
     use crate::settlement::sample;
     use crate::test_support::devnet;
@@ -318,25 +318,11 @@ mod tests {
     }
 
     fn aborted(epoch: u64) -> Buyer {
-        let mut row = sample::row();
-        row.epoch = epoch;
         let mut trade = TradeId([0; 32]);
         trade.0[..8].copy_from_slice(&epoch.to_be_bytes());
-        Buyer {
-            trade,
-            row,
-            seller: Key([1; 32]),
-            registrar: Key([1; 32]),
-            to: Key([2; 32]),
-            title: None,
-            features: 0,
-            fee_cap_sat: 1_000,
-            max_loss_sat: 10_000,
-            fee_reserve_sat: 0,
-            key_index: 1,
-            opened_ms: 0,
-            state: buyer::State::Aborted { code: "fund.late".to_owned(), agreement: None },
-        }
+        let state = buyer::State::Aborted { code: "fund.late".to_owned(), agreement: None };
+        let buyer = sample::buyer(state);
+        Buyer { trade, row: Row { epoch, ..buyer.row }, ..buyer }
     }
 
     #[test]

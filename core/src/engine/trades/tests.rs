@@ -211,21 +211,8 @@ fn funding(number: usize, funding: FundingId) -> Buyer {
     let agreement = sample::agreement(sample::terms(800));
     let signed = Signed { agreement, accepts: Vec::new(), own: vec![0], release_at_ms: 4_321 };
     let lock = Lock { signed: sample::envelope(), attempt: 0 };
-    Buyer {
-        trade,
-        row,
-        seller: Key([1; 32]),
-        registrar: Key([1; 32]),
-        to: Key([2; 32]),
-        title: None,
-        features: 0,
-        fee_cap_sat: 1_000,
-        max_loss_sat: 10_000,
-        fee_reserve_sat: 0,
-        key_index: 1,
-        opened_ms: 0,
-        state: buyer::State::Funding { signed, lock, funding },
-    }
+    let buyer = sample::buyer(buyer::State::Funding { signed, lock, funding });
+    Buyer { trade, row, ..buyer }
 }
 
 #[test]

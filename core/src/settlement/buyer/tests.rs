@@ -45,31 +45,13 @@ fn cancelling() -> Phase {
     Phase::Cancelling { cancel: Some(own()) }
 }
 
-fn buyer(state: State) -> Buyer {
-    Buyer {
-        trade: TradeId([10; 32]),
-        row: sample::row(),
-        seller: Key([1; 32]),
-        registrar: Key([1; 32]),
-        to: Key([2; 32]),
-        title: None,
-        features: 0,
-        fee_cap_sat: 1_000,
-        max_loss_sat: 10_000,
-        fee_reserve_sat: 154,
-        key_index: 1,
-        opened_ms: 0,
-        state,
-    }
-}
-
 fn abandoned() -> Phase {
     Phase::Abandoned { code: "wallet.unsigned".to_owned() }
 }
 
 fn settled(state: State, tip: u32) -> &'static str {
     let params = sample::params("mainnet");
-    let mut buyer = buyer(state);
+    let mut buyer = sample::buyer(state);
     buyer.settle(sample::now(&params, 0, tip));
     let name = buyer.state.name();
     assert!(!buyer.settle(sample::now(&params, 0, tip)), "{name}: settling twice moves");
@@ -188,7 +170,7 @@ fn what_is_due() {
     ];
     let params = sample::params("mainnet");
     for (state, now_ms, tip, expected) in table {
-        let buyer = buyer(state);
+        let buyer = sample::buyer(state);
         let got = buyer.due(sample::now(&params, now_ms, tip), true);
         assert_eq!(got, expected, "{} at {now_ms} ms, {tip}", buyer.state.name());
     }
@@ -198,7 +180,7 @@ fn what_is_due() {
 #[test]
 fn a_funding_is_taken_only_if_it_pays_in_time_within_the_cap() {
     let secp = bitcoin::secp256k1::Secp256k1::new();
-    let buyer = buyer(State::Draft { request: None, until_ms: 0 });
+    let buyer = sample::buyer(State::Draft { request: None, until_ms: 0 });
     let signed = signed();
     let rail = Rail::of(&secp, signed.agreement.terms(), signed.agreement.hash()).unwrap();
     let spk = rail.contracts()[0].spk.clone();
@@ -290,9 +272,9 @@ fn what_was_handed_out_is_whatever_the_chain_says() {
 #[test]
 fn while_a_rescan_runs_nothing_is_concluded_from_absence() {
     let params = sample::params("mainnet");
-    let sent = buyer(paying([Some(0), None, None, None], Phase::Sent));
+    let sent = sample::buyer(paying([Some(0), None, None, None], Phase::Sent));
     assert_eq!(sent.due(sample::now(&params, 0, 835), false), Step::BroadcastFund);
-    let confirmed = buyer(paying([Some(801), None, None, None], Phase::Confirmed));
+    let confirmed = sample::buyer(paying([Some(801), None, None, None], Phase::Confirmed));
     assert_eq!(confirmed.due(sample::now(&params, 0, 960), false), Step::Wait);
 }
 
@@ -301,7 +283,7 @@ fn who_holds_the_activation_never_refunds() {
     let payment = payment([Some(801), Some(0), None, None]);
     let transfer = payment.transfer().unwrap();
     let phase = Phase::Active { transfer, activation: sample::envelope(), hands_over: false };
-    let mut active = buyer(State::Paying { payment, phase });
+    let mut active = sample::buyer(State::Paying { payment, phase });
     let params = sample::params("mainnet");
     let now = sample::now(&params, 0, 2_000);
     assert!(!active.settle(now));
@@ -310,9 +292,9 @@ fn who_holds_the_activation_never_refunds() {
 
 #[test]
 fn coins_are_committed_until_the_wallet_locks_them() {
-    let draft = buyer(State::Draft { request: None, until_ms: 0 });
+    let draft = sample::buyer(State::Draft { request: None, until_ms: 0 });
     assert_eq!(draft.committed_sat(), 1_000_154);
-    let sent = buyer(paying([Some(0), None, None, None], Phase::Sent));
+    let sent = sample::buyer(paying([Some(0), None, None, None], Phase::Sent));
     assert_eq!(sent.committed_sat(), 0);
 }
 
@@ -345,7 +327,7 @@ mod exit {
         let mut terms = sample::terms(T0);
         (terms.from, terms.payment_hash) = (key(), sha256(&[&X]));
         payment.signed.agreement = sample::agreement(terms);
-        let mut buyer = buyer(State::Paying { payment, phase });
+        let mut buyer = sample::buyer(State::Paying { payment, phase });
         buyer.seller = key();
         buyer
     }
@@ -406,7 +388,7 @@ mod exit {
             let is_news = expected == Ok(Exit::News);
             assert_eq!(buyer != before, is_news, "{name}");
         }
-        let mut draft = buyer(State::Draft { request: None, until_ms: UNTIL_MS });
+        let mut draft = sample::buyer(State::Draft { request: None, until_ms: UNTIL_MS });
         draft.seller = key();
         assert_eq!(quit(&mut draft, 810), late);
         let mut confirmed = buyer_in(FUNDED, Phase::Confirmed);
