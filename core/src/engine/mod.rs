@@ -295,6 +295,9 @@ impl Engine {
                     }
                     self.market.on_trade_end(&mut ctx, trade, true);
                 }
+                TradeEvent::Missing { cert, provider } => {
+                    self.holdings.fetch(&mut ctx, provider, cert, None);
+                }
             }
         }
     }

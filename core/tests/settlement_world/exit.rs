@@ -489,7 +489,9 @@ fn a_buyer_that_lost_its_handover_ends_by_the_certificate_and_never_refunds() {
         world.until("past T_R", |world| world.chain.height() > past);
         assert_eq!(world.state(BUYER), "fund_confirmed", "a refund would be in vain");
         assert!(world.view(BUYER).unwrap().is_by_key);
-        assert!(world.parties[world.provider()].fetched_from > 0, "it asks for its certificate");
+        let provider = world.parties[world.provider()].key();
+        let asks = |event: &TradeEvent| matches!(event, TradeEvent::Missing { provider: at, .. } if *at == provider);
+        assert!(world.events[BUYER].iter().any(asks), "for its certificate");
         let (setup, now_ms) = (&world.setup, world.now_ms);
         world.parties[BUYER].hear_certificate(setup, now_ms, &transfer, &activation);
         world.settle(BUYER);

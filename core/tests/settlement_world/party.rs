@@ -203,8 +203,6 @@ pub(crate) struct Party {
     /// What its wallet was asked for: the number of outputs, and sat per 1,000 vB.
     pub(crate) wallet_asked: Vec<(usize, u64)>,
     pub(crate) released: Vec<FundingId>,
-    /// Requests for a whole certificate.
-    pub(crate) fetched_from: usize,
     /// News for people.
     pub(crate) notified: usize,
     /// Fundings whose coins others may take.
@@ -269,7 +267,6 @@ impl Party {
             wallet_refuses: None,
             wallet_asked: Vec::new(),
             released: Vec::new(),
-            fetched_from: 0,
             notified: 0,
             lent: Vec::new(),
             answers: Vec::new(),
@@ -642,11 +639,7 @@ impl Party {
         match message {
             Message::Request { id, bytes } => {
                 let request: SettleRequest = capex_core::wire::decode_record(&bytes).unwrap();
-                // No party here has a register beyond its ledger.
-                let SettleRequest::Trade(request) = request else {
-                    self.fetched_from += 1;
-                    return;
-                };
+                let request = request.try_into().unwrap();
                 let (reply, events) =
                     self.trades.on_request(&mut ctx, &mut self.registrar, from, request);
                 self.events.extend(events);

@@ -376,7 +376,12 @@ impl Open<Buyer> {
     }
 
     /// Asks a peer. If too many requests wait already, the retry timer comes back to it.
-    fn send(turn: &mut Turn<'_, '_>, to: Key, request: TradeRequest, purpose: TradePurpose) {
+    pub(super) fn send(
+        turn: &mut Turn<'_, '_>,
+        to: Key,
+        request: TradeRequest,
+        purpose: TradePurpose,
+    ) {
         turn.ctx.out.send(to, Protocol::Settle, &SettleRequest::Trade(request), purpose);
     }
 
@@ -499,18 +504,6 @@ impl Open<Buyer> {
     fn default(&mut self, turn: &mut Turn<'_, '_>) {
         let transfer = self.machine.state.payment().and_then(Payment::transfer);
         self.enter_phase(turn, Phase::Defaulted { transfer });
-    }
-
-    fn ask_activation(&mut self, turn: &mut Turn<'_, '_>) {
-        let payment = self.machine.state.payment();
-        let Some(transfer) = payment.and_then(Payment::transfer) else {
-            self.ask_certificate(turn);
-            return;
-        };
-        self.tried(turn);
-        let (registrar, purpose) =
-            (self.machine.registrar, TradePurpose::Transfer(self.machine.trade));
-        Self::send(turn, registrar, TradeRequest::Transfer(transfer), purpose);
     }
 
     /// Sends the refund of each own contract, or a better paying one, or the same once more.

@@ -4,17 +4,15 @@
 use super::buyer::REFUND_LABEL;
 use super::driver::{Open, Turn};
 use super::seller::PREIMAGE_LABEL;
-use super::{TradePurpose, TradeReply, TradeRequest};
-use crate::engine::holdings::HoldingsPurpose;
+use super::{TradeEvent, TradePurpose, TradeReply, TradeRequest};
 use crate::engine::io::Protocol;
 use crate::engine::kernel::Answer;
 use crate::engine::messages::SettleRequest;
-use crate::engine::register::RegisterRequest;
 use crate::ids::Key;
-use crate::settlement::buyer::{Buyer, Exit};
+use crate::settlement::buyer::{Buyer, Exit, Payment};
 use crate::settlement::exit::HandedKey;
 use crate::settlement::objects::Quittance;
-use crate::settlement::seller::{Refused, Seller};
+use crate::settlement::seller::{Phase, Refused, Seller};
 use crate::wire::{Envelope, VERSION};
 
 impl Open<Seller> {
@@ -35,6 +33,18 @@ impl Open<Seller> {
         let (buyer, purpose) = (self.machine.buyer, TradePurpose::Quittance(self.machine.trade));
         self.tried(turn);
         turn.ctx.out.send(buyer, Protocol::Settle, &request, purpose);
+    }
+
+    /// Whether delivery is over and the own register has moved nothing on the word that was
+    /// given, and will not: then nothing is claimed that nobody has got anything for.
+    pub(super) fn is_over_unsold(&self, turn: &Turn<'_, '_>) -> bool {
+        let Seller { state, row, registrar, .. } = &self.machine;
+        let Some((signed, Phase::Quitting { .. })) = state.agreed() else { return false };
+        let ctx = &turn.ctx;
+        let is_over = ctx.now_ms >= row.window().ends_at_ms(ctx.params.slot_s);
+        let (hash, to) = (signed.hash(), signed.agreement.terms().to);
+        let is_own = *registrar == ctx.me();
+        is_own && is_over && signed.handed.is_none() && turn.titles.activation(hash, to).is_none()
     }
 
     /// The buyer's answer. Its key is on disk before anything is spent with it; without it the
@@ -81,13 +91,24 @@ impl Open<Buyer> {
         }
     }
 
+    /// Shows the registrar what was paid.
+    pub(super) fn ask_activation(&mut self, turn: &mut Turn<'_, '_>) {
+        let payment = self.machine.state.payment();
+        let Some(transfer) = payment.and_then(Payment::transfer) else {
+            self.ask_certificate(turn);
+            return;
+        };
+        self.tried(turn);
+        let (registrar, purpose) =
+            (self.machine.registrar, TradePurpose::Transfer(self.machine.trade));
+        Self::send(turn, registrar, TradeRequest::Transfer(transfer), purpose);
+    }
+
     /// Asks for the certificate that an earlier life has had, which tells this trade of its end.
     pub(super) fn ask_certificate(&mut self, turn: &mut Turn<'_, '_>) {
         self.tried(turn);
         let Some(agreement) = self.machine.state.agreement() else { return };
-        let cert = agreement.terms().cert_id;
-        let request = SettleRequest::Register(RegisterRequest::Get(cert));
-        let (registrar, purpose) = (self.machine.registrar, HoldingsPurpose::Fetch(cert, None));
-        turn.ctx.out.send(registrar, Protocol::Settle, &request, purpose);
+        let (cert, provider) = (agreement.terms().cert_id, self.machine.registrar);
+        turn.events.push(TradeEvent::Missing { cert, provider });
     }
 }

@@ -81,6 +81,8 @@ pub enum TradeEvent {
         /// Complete, this sale being its last hop.
         certificate: Certificate,
     },
+    /// An earlier life has had this certificate of this provider, and its records are lost.
+    Missing { cert: CertId, provider: Key },
 }
 
 /// What a buyer insists on beyond the row.

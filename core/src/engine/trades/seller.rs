@@ -114,6 +114,7 @@ impl Machine for Seller {
                     open.ask_key(turn);
                 }
             }
+            Step::Claim if open.is_over_unsold(turn) => {}
             Step::Claim => {
                 let chain = turn.ctx.chain;
                 // The first waits for no further tip, though the buyer was asked at this one.

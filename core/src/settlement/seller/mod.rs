@@ -577,11 +577,11 @@ impl Seller {
         ours && waits
     }
 
-    /// The own register gave the lock up: what is not revealed yet never will be. Returns
-    /// whether it moved.
+    /// The own register gave the lock up: what is not public yet never will be, and with a
+    /// preimage that its buyer alone has that one can do nothing. Returns whether it moved.
     pub fn lock_released(&mut self, code: &str) -> bool {
         let State::Agreed { signed, phase } = &self.state else { return false };
-        if phase.is_revealed() {
+        if phase.claims().is_some() {
             return false;
         }
         let agreement = Some(Box::new(signed.agreement.clone()));
