@@ -102,8 +102,9 @@ pub struct SettleTimes {
     /// How long the buyer listens for a conflicting lock before it funds.
     pub conflict_wait_ms: u64,
     /// How long a seller that has revealed its preimage to its buyer waits for that one's key
-    /// before it claims by script; 0: it claims by script at once. Whatever the wait saves in
-    /// fees, a seller that stops within it and stays away until the refund loses the price.
+    /// before it claims by script; 0: it claims by script at once, and no buyer takes a
+    /// Quittance. Whatever the wait saves in fees, a seller that stops within it and stays away
+    /// until the refund loses the price.
     pub quit_ms: u64,
 }
 

@@ -26,7 +26,7 @@ impl Buyer {
     ///
     /// # Errors
     /// `quittance.does_not_fit`, or `quittance.too_late`: the buyer counts on a claim by script, or
-    /// on its refund.
+    /// on its refund, as always where the network has no such exit.
     pub fn quit(&mut self, now: Now<'_>, peer: Key, signed: &Envelope) -> Result<Exit, Refused> {
         if peer != self.seller {
             return Err(exit::DOES_NOT_FIT);
@@ -39,6 +39,11 @@ impl Buyer {
             return Err(exit::DOES_NOT_FIT);
         }
         let quitted = Quitted::new(now.params.magic, terms, payment.hash(), signed)?;
+        // A buyer with a Quittance takes nothing back while the registrar is silent, so where no
+        // seller sends one, it would only lock the coins.
+        if now.params.settle.quit_ms == 0 {
+            return Err(exit::TOO_LATE);
+        }
         match phase {
             Phase::Active { hands_over: true, .. } => Ok(Exit::HandOver),
             Phase::Confirmed

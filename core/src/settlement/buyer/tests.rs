@@ -338,7 +338,12 @@ mod exit {
     }
 
     fn quit(buyer: &mut Buyer, tip: u32) -> Result<Exit, Refused> {
-        let params = sample::params("mainnet");
+        quit_within(60_000, buyer, tip)
+    }
+
+    fn quit_within(quit_ms: u64, buyer: &mut Buyer, tip: u32) -> Result<Exit, Refused> {
+        let mut params = sample::params("mainnet");
+        params.settle.quit_ms = quit_ms;
         buyer.quit(sample::now(&params, 0, tip), key(), &quittance(&params))
     }
 
@@ -396,6 +401,15 @@ mod exit {
         assert_eq!(quit(&mut confirmed, LAST_REVEAL), Ok(Exit::News));
         assert_eq!(confirmed.state.name(), "preimage_known");
         assert_eq!(quit(&mut confirmed, LAST_REVEAL), not_yet, "once");
+    }
+
+    #[test]
+    fn where_the_network_has_no_quittance_none_keeps_the_refund_away() {
+        let mut buyer = buyer_in(FUNDED, Phase::Confirmed);
+        assert_eq!(quit_within(0, &mut buyer, 810), Err("quittance.too_late"));
+        assert_eq!(due(&buyer, 0, 950), Step::Refund);
+        assert_eq!(quit_within(1, &mut buyer, 810), Ok(Exit::News));
+        assert_eq!(due(&buyer, 0, 950), Step::AskActivation);
     }
 
     #[test]
