@@ -232,6 +232,8 @@ impl Params {
         check((1..=8).contains(&self.matching_starts), "matching_starts is 1 to 8")?;
         check((2..=LEGS_MAX).contains(&self.max_legs), "max_legs is 2 to 64")?;
         let fees = self.fees;
+        let settle = self.settle;
+        check(settle.quit_ms <= settle.fund_ms.saturating_mul(2), "settle.quit_ms is too long")?;
         check(fees.max_sat_kvb >= 1000, "fees.max_sat_kvb is below 1 sat/vB")?;
         check(fees.fallback_sat_kvb <= fees.max_sat_kvb, "fees.fallback_sat_kvb is too large")?;
         check(self.min_trade_sat <= PRICE_MAX_MSAT, "min_trade_sat is too large")?;

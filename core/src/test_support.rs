@@ -51,7 +51,7 @@ pub fn devnet() -> Params {
             refund_blocks: 28,
             lead_s: 18,
         }],
-        settle: SettleTimes { terms_ms: 2000, fund_ms: 3000, conflict_wait_ms: 300, quit_ms: 0 },
+        settle: SettleTimes { terms_ms: 2000, fund_ms: 3000, conflict_wait_ms: 300, quit_ms: 3000 },
         lease: LeaseTimes { grace_ms: 500, retention_ms: 3000 },
         chain: ChainParams {
             network: Chain::Regtest,

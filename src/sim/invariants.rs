@@ -93,7 +93,9 @@ impl World {
             self.evidence.activations().map(|activation| activation.cert_id).collect();
         for (node, engine) in self.engines() {
             let back = |trade: &TradeView| {
-                trade.role == Role::Buyer && matches!(trade.state, "refunded" | "cancelled")
+                trade.role == Role::Buyer
+                    && matches!(trade.state, "refunded" | "cancelled")
+                    && !self.was_left(trade)
             };
             for trade in engine.trades().views().filter(back) {
                 if trade.cert.is_some_and(|cert| moved.contains(&cert)) {
@@ -101,6 +103,13 @@ impl World {
                 }
             }
         }
+    }
+
+    /// Whether a seller called a trade paid and then spent nothing until delivery was over: its
+    /// buyer, who heard of no sale, has its coins back and nothing for them.
+    fn was_left(&self, trade: &TradeView) -> bool {
+        let is_over = self.now_ms > trade.row.window().ends_at_ms(self.params.slot_s);
+        is_over && trade.preimage.is_some() && trade.claim.is_none()
     }
 
     /// Never paid and the certificate not moved, while the provider lives.
@@ -118,7 +127,8 @@ impl World {
                     .trades()
                     .view(trade.trade)
                     .is_some_and(|sale| matches!(sale.state, "claimed" | "settled"));
-                if !sold || !paid {
+                // It ends when the seller has spent the contract.
+                if !sold || !(paid || !trade.done) {
                     faults.push(format!("node {node} holds what its provider did not sell"));
                 }
             }

@@ -108,6 +108,17 @@ fn a_trade_settles() {
 }
 
 #[test]
+fn a_trade_ends_by_the_buyers_key() {
+    let Some(deal) = Deal::begin("a_trade_ends_by_the_buyers_key") else { return };
+    deal.assert_ends(["active", "settled"]);
+    let [bought, sold] = [&deal.buyer, &deal.provider]
+        .map(|daemon| daemon.trade(&deal.trade_id).unwrap().settlement.unwrap());
+    assert!(bought.by_key && sold.by_key, "{sold:?}");
+    let (seen, spent) = (bought.claim.unwrap(), sold.claim.unwrap());
+    assert_eq!((&seen.txid, spent.vsize), (&spent.txid, 111));
+}
+
+#[test]
 fn a_seller_that_falls_silent_at_the_lock_costs_the_buyer_a_fee_at_most() {
     let Some(deal) = Deal::begin("a_seller_that_falls_silent_at_the_lock") else { return };
     deal.wait(&deal.provider, &["lock_granted"]);

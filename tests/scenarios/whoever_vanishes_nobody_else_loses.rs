@@ -2,7 +2,7 @@
 
 use capex::sim::NodeId;
 
-use super::troubles::End::{Defaulted, Either, Settled, Undone};
+use super::troubles::End::{Defaulted, Either, EitherOrDefaulted, Settled, Undone};
 use super::troubles::{
     BLOCK_MS, BUYER, End, Moment, PAST_REFUND_MS, PAST_RELEASE_MS, SELLER, assert_end, be_away,
     world_at,
@@ -49,7 +49,7 @@ const TABLE: [Cell; 16] = {
             (BUYER, "fund_confirmed"),
             Mine,
             SELLER,
-            [Defaulted, Either, Either],
+            [EitherOrDefaulted, Either, Either],
         ),
         ("claim waits", (SELLER, "claim_sent"), SOON, BUYER, [Settled; 3]),
         ("claim waits", (SELLER, "claim_sent"), SOON, SELLER, [Defaulted, Settled, Settled]),

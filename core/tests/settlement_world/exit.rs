@@ -10,7 +10,7 @@ use capex_core::wire::{decode_record, encode};
 
 use super::*;
 
-/// How long a seller waits for its buyer's key, ms: six blocks.
+/// How long a seller waits for its buyer's key, ms: six blocks, as on a devnet.
 const QUIT_MS: u64 = 3_000;
 
 type Of = fn(Faults) -> World;
