@@ -666,7 +666,7 @@ fn issued() -> String {
         not_after_slot: 11,
     };
     let issue = capex_core::wire::sign(issue, params.magic, &key).envelope().clone();
-    file::write(&Certificate { issue, hops: Vec::new() }, &params)
+    file::write(&Certificate::issued(issue), &params)
 }
 
 #[test]

@@ -104,7 +104,7 @@ fn objects_have_one_encoding() {
         world::order(ME, Side::Sell).envelope().payload.clone(),
         encode(world::root(ME).envelope()),
         encode(world::contact(ME).envelope()),
-        draft.issue.payload.clone(),
+        draft.issue().unwrap().payload.clone(),
     ];
     for hop in &draft.hops {
         let capex_core::certificate::Hop::Sale { terms, lock, activation, .. } = hop else {

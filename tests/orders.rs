@@ -108,6 +108,7 @@ fn every_rule_has_its_code() {
             Order {
                 source: Source::Resale {
                     activation: Box::new(signed(bid(1, 1), 1).envelope().clone()),
+                    salt16: [0; 16],
                 },
                 ..ask(1, 1, 1)
             },

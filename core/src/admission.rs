@@ -1,7 +1,7 @@
 //! Which orders are valid. Decided by their content and the network definition alone, so
 //! that every node decides alike.
 
-use super::certificate::objects::Activation;
+use super::certificate::objects::{Activation, blinded};
 use super::ids::OrderId;
 use super::order::{Order, Side, Source};
 use crate::limits::{
@@ -224,14 +224,15 @@ fn parse_source(
     order: &Order,
     params: &Params,
 ) -> Result<Option<Parsed<Activation>>, AdmissionError> {
-    let Source::Resale { activation: envelope } = &order.source else {
+    let Source::Resale { activation: envelope, salt16 } = &order.source else {
         return Ok(None);
     };
     let parsed =
         envelope.clone().parse(params.magic).map_err(|_: WireError| AdmissionError::Resale)?;
     let activation: &Activation = parsed.value();
     let ok = order.side == Side::Sell
-        && activation.holder == order.owner
+        && activation.is_well_formed()
+        && activation.holder_hash == blinded(order.owner, *salt16, params.magic)
         && order.alts.iter().all(|alt| alt.class == activation.class)
         && activation.window.covers(order.window)
         && activation.units.is_canonical()
@@ -246,6 +247,6 @@ fn parse_source(
 pub fn resale_activation(order: &Order) -> Option<Activation> {
     match &order.source {
         Source::Primary => None,
-        Source::Resale { activation } => decode_exact(&activation.payload).ok(),
+        Source::Resale { activation, .. } => decode_exact(&activation.payload).ok(),
     }
 }

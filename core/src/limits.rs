@@ -63,6 +63,18 @@ pub const UNIT_RANGES_MAX: usize = 16;
 pub const UNITS_MAX: u32 = 1_000_000;
 /// Hops of a certificate.
 pub const CERTIFICATE_HOPS_MAX: usize = 64;
+/// Parts of one split: their Activations are one answer of at most 34 KiB.
+pub const SPLIT_PARTS_MAX: usize = 16;
+/// Certificates that one merge joins. With this and [`ROOTS_MAX`] an Activation is at most 1,500
+/// bytes, so that an order of 2 KiB can carry it.
+pub const MERGE_PARTS_MAX: usize = 8;
+/// Certificates that splits and merges may make of one Issue, over its life. A holder makes them
+/// for nothing: with the history of each a provider keeps at most 16 MiB for one purchase, and its
+/// register of 65,536 is not filled by fewer than 256 of them. They are forgotten with their
+/// windows.
+pub const PARTS_PER_ROOT_MAX: usize = 256;
+/// Issues to which one certificate may go back.
+pub const ROOTS_MAX: usize = 16;
 /// Funders of one trade.
 pub const FUNDERS_MAX: usize = 8;
 /// Live locks that one buyer key may hold at one provider (free option griefing).

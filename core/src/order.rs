@@ -41,6 +41,8 @@ pub enum Source {
     Resale {
         /// The Activation, as its provider signed it.
         activation: Box<Envelope>,
+        /// What blinds the owner in it.
+        salt16: [u8; 16],
     },
 }
 

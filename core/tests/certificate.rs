@@ -59,11 +59,11 @@ fn resigned<T: Object>(party: u8, old: &Envelope, change: impl Fn(&mut T)) -> En
 }
 
 fn change_activation(certificate: &mut Certificate, hop: usize, change: impl Fn(&mut Activation)) {
-    match &mut certificate.hops[hop] {
-        Hop::Sale { activation, .. } | Hop::Gift { activation, .. } => {
-            *activation = resigned(PROVIDER, activation, change);
-        }
-    }
+    let (Hop::Sale { activation, .. } | Hop::Gift { activation, .. }) = &mut certificate.hops[hop]
+    else {
+        panic!()
+    };
+    *activation = resigned(PROVIDER, activation, change);
 }
 
 fn change_lock(certificate: &mut Certificate, change: impl Fn(&mut LockGrant)) {
@@ -72,7 +72,8 @@ fn change_lock(certificate: &mut Certificate, change: impl Fn(&mut LockGrant)) {
 }
 
 fn change_issue(certificate: &mut Certificate, change: impl Fn(&mut Issue)) {
-    certificate.issue = resigned(PROVIDER, &certificate.issue, change);
+    let issue = issue_of(certificate);
+    *issue = resigned(PROVIDER, issue, change);
 }
 
 /// Units that no class may number.
@@ -92,7 +93,7 @@ fn every_broken_link_has_its_code_and_hop() {
         ("certificate.bad_area", None, |c| change_issue(c, |issue| issue.not_after_slot = 1004)),
         ("certificate.bad_area", None, |c| change_issue(c, |issue| issue.window.end = 1000)),
         ("certificate.foreign_part", Some(0), |c| change_issue(c, |issue| issue.nonce32 = [8; 32])),
-        ("certificate.bad_signature", None, |c| c.issue.key = public(MALLORY).0),
+        ("certificate.bad_signature", None, |c| issue_of(c).key = public(MALLORY).0),
         ("certificate.bad_area", None, |c| {
             change_issue(c, |issue| issue.units = beyond());
         }),
@@ -148,16 +149,20 @@ fn every_broken_link_has_its_code_and_hop() {
             transfer.x[0] ^= 1;
         }),
         ("certificate.seq_gap", Some(0), |c| change_activation(c, 0, |a| a.seq = 2)),
-        ("certificate.prev_hash", Some(1), |c| change_activation(c, 1, |a| a.prev_hash = [0; 32])),
+        ("certificate.prev_hash", Some(1), |c| {
+            change_activation(c, 1, |a| a.consumes[0].prev_hash = [0; 32])
+        }),
         ("certificate.changed", Some(0), |c| change_activation(c, 0, |a| a.units = units(2, 6))),
         ("certificate.changed", Some(0), |c| change_activation(c, 0, |a| a.window.end += 1)),
         ("certificate.changed", Some(0), |c| change_activation(c, 0, |a| a.features = 3)),
         ("certificate.cause_mismatch", Some(0), |c| {
             change_activation(c, 0, |a| a.cause_hash = [0; 32])
         }),
-        ("certificate.cause_mismatch", Some(0), |c| change_activation(c, 0, |a| a.attempt = 1)),
+        ("certificate.cause_mismatch", Some(0), |c| {
+            change_activation(c, 0, |a| a.consumes[0].attempt = 1)
+        }),
         ("certificate.cause_mismatch", Some(1), |c| {
-            change_activation(c, 1, |a| a.holder = public(MALLORY));
+            change_activation(c, 1, |a| a.holder_hash = [9; 32]);
         }),
         ("certificate.prev_hash", Some(1), |c| change_activation(c, 0, |a| a.p_height += 1)),
         ("certificate.gift_before_sale", Some(0), |c| {
@@ -235,7 +240,7 @@ fn a_broken_file_names_its_line() {
         (with(4, &format!("{} 00", lines[3])), 4, "certificate.file_syntax"),
         (with(5, &lines[4].replace(" -", " 00")), 5, "certificate.file_syntax"),
         (with(5, "transfer 00 -"), 5, "certificate.file_payload"),
-        (with(7, &lines[6].replace("gift ", "split ")), 7, "certificate.file_kind"),
+        (with(7, &lines[6].replace("gift ", "swap ")), 7, "certificate.file_kind"),
         (with(7, ""), 7, "certificate.file_kind"),
         (lines[..7].join("\n"), 8, "certificate.file_truncated"),
         (lines[..4].join("\n"), 5, "certificate.file_truncated"),

@@ -4,10 +4,11 @@
 mod certificate_fixture;
 
 use capex_core::certificate::equivocation::{Statement, prove, verify_proof};
-use capex_core::certificate::objects::{EquivProof, StatementKind};
+use capex_core::certificate::objects::{Activation, Consumed, EquivProof, StatementKind};
 use capex_core::ids::{CertId, LeaseId};
 use capex_core::units::Window;
 use capex_core::wire::{self, Envelope, Object};
+use certificate_fixture::pieces::{Piece, area};
 use certificate_fixture::*;
 
 const PROVIDER: u8 = 1;
@@ -120,6 +121,102 @@ fn contradictions_are_found_and_honest_pairs_are_not() {
         let convicted = proof.map(|proof| verify_proof(&proof, devnet().magic).unwrap());
         assert_eq!(convicted, expected.then(|| public(PROVIDER)), "{name}");
     }
+}
+
+fn said(piece: &Piece) -> Statement {
+    let bytes = piece.certificate.hops.last().unwrap().activations().last().unwrap();
+    Statement::verify(StatementKind::Activation, bytes, devnet().magic).unwrap()
+}
+
+fn signed(activation: Activation) -> Statement {
+    statement(StatementKind::Activation, &by(PROVIDER, activation, &devnet()))
+}
+
+const HALVES: [Window; 2] = [Window { start: 1000, end: 1002 }, Window { start: 1002, end: 1004 }];
+
+fn halves() -> [capex_core::certificate::objects::Area; 2] {
+    HALVES.map(|window| area(0, 2, window))
+}
+
+#[test]
+fn splits_and_merges_convict_only_where_they_contradict() {
+    let whole = Piece::sold(1, &area(0, 2, WINDOW), ALICE);
+    let parts = whole.split(&halves());
+    let [morning, evening] = [&parts[0], &parts[1]];
+    let units: Vec<Piece> = whole.split(&[area(0, 1, WINDOW), area(1, 2, WINDOW)]);
+    let merged = Piece::merge(&[morning, evening], &area(0, 2, WINDOW));
+    let again = merged.split(&halves());
+    let split = whole.split_object(&halves(), 4);
+    // The second part of the same split, said to be as long as the first.
+    let wide = signed(Activation { window: WINDOW, ..whole.part_activation(&split, 1) });
+    let other_holder =
+        signed(Activation { holder_hash: [7; 32], ..whole.part_activation(&split, 0) });
+    let stranger = Piece::sold(2, &area(1, 3, WINDOW), BOB);
+    let (given, sold) = (whole.clone().give(BOB), whole.clone().sell(BOB));
+    let redeemed = redeem(whole.cert_id, 1, 0, 7);
+    let table = [
+        ("parts of one split", said(morning), said(evening), false),
+        ("a whole and its part", said(&whole), said(morning), false),
+        ("a part and what it became", said(morning), said(&morning.clone().give(BOB)), false),
+        ("a part and a merge of it", said(evening), said(&merged), false),
+        ("a whole and a merge of its parts", said(&whole), said(&merged), false),
+        ("a part, merged and cut again", said(morning), said(&again[0]), false),
+        ("two splits of one seq", said(morning), said(&units[0]), true),
+        ("two splits of one seq, apart", said(morning), said(&units[1]), true),
+        ("split and given", said(morning), said(&given), true),
+        ("split and sold", said(evening), said(&sold), true),
+        ("split and redeemed", said(morning), redeemed.clone(), true),
+        ("a part redeemed", said(morning), redeem(morning.cert_id, 1, 0, 7), false),
+        ("a part merged and redeemed", said(&merged), redeem(evening.cert_id, 1, 0, 7), true),
+        ("a part merged and given", said(&merged), said(&morning.clone().give(BOB)), true),
+        ("parts of one split that overlap", said(morning), wide, true),
+        ("one part for two", said(morning), other_holder, true),
+        ("an overlap of two issues", said(morning), said(&stranger), true),
+        ("a merge and another issue", said(&merged), said(&stranger), true),
+    ];
+    for (name, a, b, expected) in table {
+        assert_eq!(a.contradicts(&b), expected, "{name}");
+        assert_eq!(b.contradicts(&a), expected, "{name}, turned round");
+        let convicted = prove(&a, &b).map(|proof| verify_proof(&proof, devnet().magic).unwrap());
+        assert_eq!(convicted, expected.then(|| public(PROVIDER)), "{name}");
+    }
+}
+
+#[test]
+fn lists_without_their_one_form_are_no_statement() {
+    let whole = Piece::sold(1, &area(0, 2, WINDOW), ALICE);
+    let other = Piece::sold(2, &area(2, 4, WINDOW), ALICE);
+    let parts = whole.split(&halves());
+    let good = Piece::merge_activation(
+        &[&whole, &other],
+        &Piece::merge_object(&[&whole, &other]),
+        &area(0, 4, WINDOW),
+    );
+    type Change = fn(&mut Activation);
+    let table: Vec<(&str, Change)> = vec![
+        ("it consumes nothing", |a| a.consumes.clear()),
+        ("not ascending", |a| a.consumes.reverse()),
+        ("one twice", |a| a.consumes[1] = a.consumes[0]),
+        ("nine", |a| {
+            let cert = |n| Consumed { cert_id: CertId([n; 32]), ..a.consumes[0] };
+            a.consumes = (1..=9).map(cert).collect();
+        }),
+        ("its own id among others", |a| a.cert_id = a.consumes[0].cert_id),
+        ("a merge not at its first seq", |a| a.seq = 2),
+        ("no root", |a| a.roots.clear()),
+        ("roots not ascending", |a| a.roots.reverse()),
+        ("17 roots", |a| a.roots = (0..17).map(|n| CertId([n; 32])).collect()),
+    ];
+    assert!(good.is_well_formed() && parts.iter().all(|part| !said(part).consumes().is_empty()));
+    for (name, change) in table {
+        let mut bad = good.clone();
+        change(&mut bad);
+        let bytes = by(PROVIDER, bad, &devnet()).envelope().clone();
+        let read = Statement::verify(StatementKind::Activation, &bytes, devnet().magic);
+        assert_eq!(read.unwrap_err(), wire::WireError::Malformed, "{name}");
+    }
+    let skips = Activation { seq: 3, ..whole.activation(BOB, [1; 32], 1) };
+    assert!(!skips.is_well_formed(), "a seq that is not the next");
 }
 
 #[test]

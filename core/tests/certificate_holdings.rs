@@ -3,11 +3,14 @@
 
 mod certificate_fixture;
 
-use capex_core::certificate::{Certificate, Hop, VerifiedCertificate};
+use capex_core::certificate::objects::Payment;
+use capex_core::certificate::verify::TransferKind;
+use capex_core::certificate::{Base, Certificate, Hop, VerifiedCertificate};
 use capex_core::engine::certificates::CertificateNews;
 use capex_core::engine::courier::{CourierReply, CourierRequest};
 use capex_core::engine::holdings::{
-    BROUGHT_HOPS_MAX, BROUGHT_HOPS_PER_PROVIDER, HELD_MAX, HoldingsCommand, HoldingsPurpose,
+    BROUGHT_HOPS_MAX, BROUGHT_HOPS_PER_PROVIDER, ErrandKind, HELD_MAX, HoldingsCommand,
+    HoldingsPurpose,
 };
 use capex_core::engine::io::{Done, Effect, Event};
 use capex_core::engine::messages::{SettleReply, SettleRequest};
@@ -36,9 +39,15 @@ struct Held {
     certificate: Certificate,
     facts: VerifiedCertificate,
     redeemed: Option<LeaseId>,
-    gift: Option<(Envelope, Key)>,
+    spent: Option<TransferKind>,
+    pending: Option<Pending>,
     push: Option<Key>,
     is_wanted: bool,
+}
+
+#[derive(Clone, Serialize, Deserialize)]
+enum Pending {
+    Gift { gift: Envelope, to: Key },
 }
 
 fn number(n: usize) -> CertId {
@@ -59,18 +68,26 @@ fn held(n: usize, provider: u8, hops: usize) -> Held {
         features: 0,
         units: units(0, 1),
         window: WINDOW,
+        pay: Payment::Prepaid,
         not_after_slot: WINDOW.end - 1,
         holder: public(ALICE),
+        salt16: [0; 16],
         seq: 2,
         last_hash: [0; 32],
         as_of_height: 0,
         transfers: Vec::new(),
+        roots: vec![number(n)],
+        checkpointed_at: None,
     };
     Held {
-        certificate: Certificate { issue: blank(), hops: (0..hops).map(|_| hop()).collect() },
+        certificate: Certificate {
+            bases: vec![Base::Issue(blank())],
+            hops: (0..hops).map(|_| hop()).collect(),
+        },
         facts,
         redeemed: None,
-        gift: None,
+        spent: None,
+        pending: None,
         push: None,
         is_wanted: false,
     }
@@ -150,7 +167,10 @@ fn kept(n: usize, (provider, hops, kind): (u8, usize, Kind)) -> Held {
         Plain => {}
         Past => record.facts.window = PAST,
         Redeemed => record.redeemed = Some(LeaseId([1; 32])),
-        Giving => record.gift = Some((record.certificate.issue.clone(), public(BOB))),
+        Giving => {
+            let gift = record.certificate.issue().unwrap().clone();
+            record.pending = Some(Pending::Gift { gift, to: public(BOB) });
+        }
         Pushed => record.push = Some(public(BOB)),
         Wanted => record.is_wanted = true,
     }
@@ -245,7 +265,7 @@ fn signatures_are_checked_only_of_what_there_could_be_room_for() {
     let full = || alice([kept(0, (NEWCOMER, BROUGHT_HOPS_PER_PROVIDER, Plain))]);
     let forged = |provider: u8| {
         let mut certificate = certificate(provider, 0, 1, WINDOW);
-        certificate.issue.signature[0][0] ^= 1;
+        issue_of(&mut certificate).signature[0][0] ^= 1;
         certificate
     };
     let mut net = full();
@@ -406,7 +426,7 @@ fn a_giver_is_refused_at_once_where_its_own_books_say_no() {
     ];
     for (n, to, expected) in table {
         let gift = HoldingsCommand::Gift { cert: number(n), to: public(to) };
-        let before = stored(&mut net, number(n)).map(|record| record.gift.is_some());
+        let before = stored(&mut net, number(n)).map(|record| record.pending.is_some());
         net.party(ALICE).command(7, gift, false);
         let effects = net.party(ALICE).take_effects();
         let told = effects.iter().find_map(|effect| match effect {
@@ -416,7 +436,7 @@ fn a_giver_is_refused_at_once_where_its_own_books_say_no() {
         assert_eq!(told, expected, "{n} to {to}");
         let asked = effects.iter().any(|effect| matches!(effect, Effect::Send { .. }));
         assert_eq!(asked, expected.is_none(), "{n} to {to}");
-        let after = stored(&mut net, number(n)).map(|record| record.gift.is_some());
+        let after = stored(&mut net, number(n)).map(|record| record.pending.is_some());
         assert_eq!(after, if expected.is_none() { Some(true) } else { before }, "{n} to {to}");
     }
 }
@@ -427,11 +447,16 @@ fn a_refused_gift_ends_and_a_stale_one_fetches_what_moved_on() {
         let mut net = alice([kept(1, (NEWCOMER, 1, Giving))]);
         net.party(ALICE).take_effects();
         assert_eq!(net.party(ALICE).books.next_deadline(&devnet()), Some(START_MS));
-        reply(&mut net, NEWCOMER, HoldingsPurpose::Gift(number(1)), refused(code));
+        reply(
+            &mut net,
+            NEWCOMER,
+            HoldingsPurpose::Errand(ErrandKind::Gift, number(1)),
+            refused(code),
+        );
         let get = SettleRequest::Register(RegisterRequest::Get(number(1)));
         let expected = if fetches { vec![(public(NEWCOMER), get)] } else { Vec::new() };
         assert_eq!(net.party(ALICE).take_asked(), expected, "{code}");
-        assert!(stored(&mut net, number(1)).unwrap().gift.is_none(), "{code}");
+        assert!(stored(&mut net, number(1)).unwrap().pending.is_none(), "{code}");
         assert_eq!(net.party(ALICE).books.next_deadline(&devnet()), None, "{code}");
     }
 }

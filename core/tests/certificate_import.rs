@@ -81,7 +81,7 @@ fn a_file_that_does_not_make_this_node_the_holder_changes_nothing() {
     let mut foreign = other.clone();
     foreign.hops.extend(held.certificate().hops.pop());
     let by_another = Draft::new(CAROL, units(0, 1), WINDOW, &devnet()).sell(ALICE).certificate();
-    let spliced = Certificate { issue: draft().certificate().issue, hops: by_another.hops };
+    let spliced = Certificate { bases: draft().certificate().bases, hops: by_another.hops };
     let table: Vec<(&str, Certificate)> = vec![
         ("acquire.not_holder", draft().sell(BOB).certificate()),
         ("acquire.not_holder", draft().certificate()),

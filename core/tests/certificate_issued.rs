@@ -56,7 +56,8 @@ fn release(net: &mut Net, terms: &Verified<Terms>) {
 fn resale(net: &mut Net, cert: CertId, payer: u8, nonce: u8) -> Verified<Terms> {
     let register = &net.party(PROVIDER).books.register;
     let facts = register.issued(&cert).unwrap();
-    let issue = register.certificate(&cert).unwrap().issue.verify(devnet().magic).unwrap();
+    let issue =
+        register.certificate(&cert).unwrap().issue().unwrap().verify(devnet().magic).unwrap();
     let mut value = terms(&issue, facts.seq, facts.last_hash, public(ALICE), public(BOB));
     value.funders[0].key = public(payer);
     value.nonce16 = [nonce; 16];

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use capex_core::certificate::ledger::{
     Claim, Ledger, LedgerError, RECTANGLES_MAX, RowNeed, number_rows,
 };
+use capex_core::certificate::objects::Area;
 use capex_core::ids::{CertId, TradeId};
 use capex_core::limits::UNITS_MAX;
 use capex_core::units::{UnitRange, Units, Window};
@@ -217,6 +218,65 @@ fn a_row_that_needs_more_than_sixteen_ranges_is_fragmented() {
 }
 
 /// Every (unit, slot) of an area.
+fn cert(n: u8) -> CertId {
+    CertId([n; 32])
+}
+
+fn area(first: u32, end: u32, when: Window) -> Area {
+    Area { units: units(first, end), window: when }
+}
+
+#[test]
+fn a_recut_conserves_every_unit_slot_or_changes_nothing() {
+    let (day, early, late) = (window(10, 20), window(10, 15), window(15, 20));
+    let mut ledger = ledger(8);
+    ledger.claim(Claim::Certificate(cert(1)), 1, &units(0, 4), day).unwrap();
+    ledger.claim(Claim::Certificate(cert(2)), 1, &units(4, 8), day).unwrap();
+    let halves = [(cert(3), area(0, 4, early)), (cert(4), area(0, 4, late))];
+    let whole = [(cert(5), area(0, 8, day))];
+    type After = Vec<(CertId, Area)>;
+    let refused: Vec<(&str, u16, Vec<CertId>, After)> = vec![
+        ("less", 1, vec![cert(1)], vec![halves[0].clone(), (cert(4), area(0, 3, late))]),
+        ("more", 1, vec![cert(1)], vec![halves[0].clone(), (cert(4), area(0, 5, late))]),
+        ("one part", 1, vec![cert(1)], vec![(cert(3), area(0, 4, day))]),
+        ("no part", 1, vec![cert(1)], vec![]),
+        ("nothing before", 1, vec![], whole.to_vec()),
+        ("an unknown one", 1, vec![cert(9)], halves.to_vec()),
+        ("another class", 2, vec![cert(1)], halves.to_vec()),
+        ("an id in use", 1, vec![cert(1)], vec![halves[0].clone(), (cert(2), area(0, 4, late))]),
+        ("a merge of too little", 1, vec![cert(1), cert(2)], vec![(cert(5), area(0, 7, day))]),
+        ("a merge of one twice", 1, vec![cert(1), cert(1)], whole.to_vec()),
+        ("two into two", 1, vec![cert(1), cert(2)], halves.to_vec()),
+    ];
+    let claimed = |ledger: &Ledger| {
+        let all = (0..10).flat_map(|n| {
+            ledger
+                .areas(Claim::Certificate(cert(n)))
+                .map(move |area| (n, area.0, area.1.clone(), area.2))
+                .collect::<Vec<_>>()
+        });
+        all.collect::<Vec<_>>()
+    };
+    let before = claimed(&ledger);
+    for (name, class, from, to) in refused {
+        assert_eq!(ledger.recut(class, &from, &to), Err(LedgerError::NotConserved), "{name}");
+        assert_eq!(claimed(&ledger), before, "{name}");
+    }
+    ledger.recut(1, &[cert(1)], &halves).unwrap();
+    assert_eq!(ledger.free_units(1, day), 0);
+    ledger.recut(1, &[cert(4), cert(3)], &[(cert(6), area(0, 4, day))]).unwrap();
+    ledger.recut(1, &[cert(6), cert(2)], &whole).unwrap();
+    assert_eq!(claimed(&ledger), [(5, 1, units(0, 8), day)]);
+    let quarters = [(cert(7), area(0, 8, early)), (cert(8), area(0, 8, late))];
+    ledger.recut(1, &[cert(5)], &quarters).unwrap();
+    // A part ends with its own window, and leaves nothing behind.
+    ledger.expire(15);
+    assert_eq!((ledger.free_units(1, early), ledger.free_units(1, late)), (8, 0));
+    assert!(ledger.release(Claim::Certificate(cert(8))));
+    assert_eq!(ledger.free_units(1, day), 8);
+    assert_eq!(ledger.free_rectangles(1, day), [(units(0, 8), day)]);
+}
+
 fn cells(units: &Units, when: Window) -> Vec<(u32, u32)> {
     units.numbers().flat_map(|unit| (when.start..when.end).map(move |slot| (unit, slot))).collect()
 }

@@ -47,7 +47,7 @@ fn resale(
 ) -> Verified<Terms> {
     let facts = net.party(PROVIDER).books.register.issued(&cert).unwrap().clone();
     let certificate = net.party(PROVIDER).books.certificate(&cert).unwrap().clone();
-    let issue = certificate.issue.verify(devnet().magic).unwrap();
+    let issue = certificate.issue().unwrap().verify(devnet().magic).unwrap();
     let mut value = terms(&issue, facts.seq, facts.last_hash, public(from), public(to));
     change(&mut value);
     by(from, value, &devnet())
@@ -209,8 +209,8 @@ fn gifts_go_through_three_hands_and_every_hand_knows() {
     net.give(ALICE, 1, cert, BOB);
     net.give(BOB, 2, cert, CAROL);
     net.give(CAROL, 3, cert, ALICE);
-    assert_eq!(net.party(ALICE).done(), [(1, Ok(Done::Gifted { seq: 2 }))]);
-    assert_eq!(net.party(CAROL).done(), [(3, Ok(Done::Gifted { seq: 4 }))]);
+    assert_eq!(net.party(ALICE).done(), [(1, Ok(Done::Gifted { cert, seq: 2 }))]);
+    assert_eq!(net.party(CAROL).done(), [(3, Ok(Done::Gifted { cert, seq: 4 }))]);
     assert_eq!(net.state(PROVIDER, cert), ("active", 4, public(ALICE)));
     assert_eq!(net.state(ALICE, cert), ("active", 4, public(ALICE)));
     assert_eq!(net.state(BOB, cert), ("given", 3, public(CAROL)));
@@ -266,7 +266,7 @@ fn the_giver_is_refused_for_its_reason() {
             (1, refused("gift.unknown_certificate")),
             (2, refused("gift.to_self")),
             (3, refused("gift.locked")),
-            (4, Ok(Done::Gifted { seq: 2 })),
+            (4, Ok(Done::Gifted { cert, seq: 2 })),
             (5, refused("gift.not_holder")),
             (6, refused("gift.window_started")),
         ]
@@ -453,7 +453,7 @@ fn a_giver_learns_when_the_provider_stays_away() {
     net.give(ALICE, 2, cert, CAROL);
     assert_eq!(net.party(ALICE).done()[1], (2, Err("gift.pending".to_owned())));
     net.give(ALICE, 3, cert, BOB);
-    assert_eq!(net.party(ALICE).done()[2], (3, Ok(Done::Gifted { seq: 2 })));
+    assert_eq!(net.party(ALICE).done()[2], (3, Ok(Done::Gifted { cert, seq: 2 })));
 }
 
 #[test]
@@ -497,7 +497,7 @@ fn a_push_is_stored_only_by_its_holder_and_never_shortens() {
     );
     assert_eq!(net.state(ALICE, cert).1, 3);
     let mut forged = short;
-    forged.issue.signature[0][0] ^= 1;
+    issue_of(&mut forged).signature[0][0] ^= 1;
     let reply = net.settle(ALICE, BOB, CourierRequest::Push(forged));
     assert_eq!(reply, SettleReply::Refused { code: "certificate.bad_signature".to_owned() });
     net.parties.iter_mut().for_each(|party| party.now_ms = 1004 * 4000);
@@ -572,7 +572,7 @@ fn a_unit_sold_twice_convicts_its_provider_wherever_both_sales_are_heard() {
 }
 
 #[test]
-fn a_sale_for_another_than_the_payer_is_published_by_nobody() {
+fn a_sale_for_another_than_the_payer_is_published_and_names_nobody() {
     let mut net = Net::new(&[PROVIDER, ALICE]);
     let offer = net.offer(7, &units(0, 2), ALICE);
     let mut value = offer.into_value();
@@ -582,8 +582,14 @@ fn a_sale_for_another_than_the_payer_is_published_by_nobody() {
     let certificate = net.activate(&terms);
     net.party(ALICE).with(|ctx, books, _| books.acquire(ctx, certificate).unwrap());
     net.pump();
-    assert_eq!(is_published(&net.party(PROVIDER).log, Topic::Locks), 1, "the lock");
-    assert_eq!(is_published(&net.party(ALICE).log, Topic::Locks), 0);
+    let log = &net.party(PROVIDER).log;
+    assert_eq!(is_published(log, Topic::Locks), 2, "the lock, and the activation");
+    let names = |bytes: &[u8]| bytes.windows(32).any(|part| part == public(ALICE).0);
+    for effect in log {
+        let Effect::Publish { bytes, .. } = effect else { continue };
+        assert!(!names(bytes), "whom it is for");
+    }
+    assert_eq!(is_published(&net.party(ALICE).log, Topic::Locks), 0, "it was heard");
 }
 
 /// Asks the peers what the provider has said, as at the start of a life.

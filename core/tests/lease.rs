@@ -372,7 +372,7 @@ fn a_locked_certificate_is_not_redeemed_and_a_redeemed_one_not_given() {
     let cert = net.sell(7, &units(0, 2), ALICE);
     let facts = net.party(PROVIDER).books.register.issued(&cert).unwrap().clone();
     let certificate = net.party(PROVIDER).books.certificate(&cert).unwrap().clone();
-    let issue = certificate.issue.verify(devnet().magic).unwrap();
+    let issue = certificate.issue().unwrap().verify(devnet().magic).unwrap();
     let sale = by(ALICE, terms(&issue, 1, facts.last_hash, public(ALICE), public(BOB)), &devnet());
     let accepts = [accept(BOB, &sale, &devnet())];
     net.party(PROVIDER).with(|ctx, books, _| books.register.lock(ctx, &sale, &accepts).unwrap());

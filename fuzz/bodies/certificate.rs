@@ -1,8 +1,8 @@
 //! Certificates: as a file, as bytes, and with every part signed anew, so that mutated
 //! fields reach the rules behind the signatures.
 
-use capex_core::certificate::objects::{Activation, Gift, Issue};
-use capex_core::certificate::{Certificate, Hop, file, verify};
+use capex_core::certificate::objects::{Activation, Checkpoint, Gift, Issue, Merge, Split};
+use capex_core::certificate::{Base, Certificate, Hop, file, verify};
 use capex_core::params::Params;
 use capex_core::settlement::objects::{LockGrant, Terms};
 use capex_core::wire::{Envelope, Object, decode_record, encode, sign};
@@ -26,7 +26,12 @@ pub fn run(bytes: &[u8]) {
 }
 
 fn signed_anew(mut certificate: Certificate, params: &Params) -> Certificate {
-    anew::<Issue>(&mut certificate.issue, params);
+    for base in &mut certificate.bases {
+        match base {
+            Base::Issue(issue) => anew::<Issue>(issue, params),
+            Base::Checkpoint(checkpoint) => anew::<Checkpoint>(checkpoint, params),
+        }
+    }
     for hop in &mut certificate.hops {
         match hop {
             Hop::Sale { terms, lock, activation, .. } => {
@@ -36,6 +41,14 @@ fn signed_anew(mut certificate: Certificate, params: &Params) -> Certificate {
             }
             Hop::Gift { gift, activation } => {
                 anew::<Gift>(gift, params);
+                anew::<Activation>(activation, params);
+            }
+            Hop::Split { split, activations } => {
+                anew::<Split>(split, params);
+                activations.iter_mut().for_each(|bytes| anew::<Activation>(bytes, params));
+            }
+            Hop::Merge { merge, activation } => {
+                anew::<Merge>(merge, params);
                 anew::<Activation>(activation, params);
             }
         }

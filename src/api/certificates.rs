@@ -1,4 +1,4 @@
-//! `/certificates`: what this node issued or holds; giving and redeeming it.
+//! `/certificates`: what this node issued or holds; giving, splitting, merging and redeeming it.
 
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::header;
@@ -10,16 +10,21 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 
 use super::extract::{Body, Id};
 use super::types::{
-    Certificate, FetchFrom, FileBody, GiftTo, Gifted, ImportCertificate, RedeemBody, Redeemed,
+    Certificate, FetchFrom, FileBody, GiftTo, Gifted, ImportCertificate, MergeCertificates,
+    RedeemBody, Redeemed, SlotRange, SplitInto, SplitOff,
 };
 use super::{ApiError, ApiState, FileText, Listed, Page, Prefix, Query, RedeemCall, ShellCommand};
+use capex_core::certificate::carve;
 use capex_core::certificate::file::{self, TEXT_MAX_BYTES};
-use capex_core::certificate::objects::Issue;
+use capex_core::certificate::objects::Area;
 use capex_core::engine::holdings::HoldingsCommand;
 use capex_core::engine::io::Done;
-use capex_core::ids::{CertId, Key, to_hex};
-use capex_core::limits::{WORKLOAD_FILES_MAX, WORKLOAD_MAX_BYTES, WORKLOAD_NAME_BYTES};
+use capex_core::ids::{CertId, Key};
+use capex_core::limits::{
+    MERGE_PARTS_MAX, WORKLOAD_FILES_MAX, WORKLOAD_MAX_BYTES, WORKLOAD_NAME_BYTES,
+};
 use capex_core::reason;
+use capex_core::units::{UnitRange, Units, Window};
 
 /// An upload: the largest workload in base64, and room for names and arguments.
 const UPLOAD_MAX_BYTES: usize =
@@ -36,6 +41,8 @@ pub(super) fn routes() -> Router<ApiState> {
         .route("/certificates/{id}", get(show))
         .route("/certificates/{id}/file", get(text))
         .route("/certificates/{id}/gift", post(gift))
+        .route("/certificates/{id}/split", post(split))
+        .route("/certificates/merge", post(merge))
         .route("/certificates/{id}/fetch", post(fetch))
         .route("/certificates/{id}/redeem", upload)
 }
@@ -59,13 +66,89 @@ async fn gift(
     Body(body): Body<GiftTo>,
 ) -> Result<Json<Gifted>, ApiError> {
     let to = key("to", &body.to)?;
-    let cert = whole_id(&state, id).await?;
-    match state.node.command(HoldingsCommand::Gift { cert, to }).await? {
-        Done::Gifted { seq } => {
+    let command = if body.qty.is_none() && body.window.is_none() {
+        HoldingsCommand::Gift { cert: whole_id(&state, id).await?, to }
+    } else {
+        let (cert, whole) = area(&state, id).await?;
+        match carve(&whole, body.qty, body.window.map(window)) {
+            Some(parts) => HoldingsCommand::Split { cert, parts, give: Some((0, to)) },
+            None if is_all(&whole, body.qty, body.window) => HoldingsCommand::Gift { cert, to },
+            None => return Err(outside()),
+        }
+    };
+    match state.node.command(command).await? {
+        Done::Gifted { cert, seq } => {
             Ok(Json(Gifted { cert_id: cert.to_string(), to: to.to_string(), seq }))
         }
         _ => Err(ApiError::internal("expected Gifted")),
     }
+}
+
+async fn split(
+    State(state): State<ApiState>,
+    Id(id): Id,
+    Body(body): Body<SplitOff>,
+) -> Result<Json<SplitInto>, ApiError> {
+    let (cert, whole) = area(&state, id).await?;
+    let parts = carve(&whole, body.qty, body.window.map(window)).ok_or_else(outside)?;
+    let Done::Split { parts } =
+        state.node.command(HoldingsCommand::Split { cert, parts, give: None }).await?
+    else {
+        return Err(ApiError::internal("expected Split"));
+    };
+    let mut certificates = Vec::new();
+    for part in parts {
+        certificates.push(state.node.query(Query::Certificate(whole_prefix(part)?)).await?);
+    }
+    Ok(Json(SplitInto { cert_id: cert.to_string(), parts: certificates }))
+}
+
+async fn merge(
+    State(state): State<ApiState>,
+    Body(body): Body<MergeCertificates>,
+) -> Result<Json<Certificate>, ApiError> {
+    if body.certs.len() > MERGE_PARTS_MAX {
+        let reason = reason!("merge.bad_parts");
+        return Err(ApiError::new(reason, "a merge joins 2 to 8 certificates"));
+    }
+    let mut certs = Vec::new();
+    for prefix in &body.certs {
+        certs.push(whole_id(&state, Prefix::parse(prefix)?).await?);
+    }
+    match state.node.command(HoldingsCommand::Merge { certs }).await? {
+        Done::Held { cert } => {
+            Ok(Json(state.node.query(Query::Certificate(whole_prefix(cert)?)).await?))
+        }
+        _ => Err(ApiError::internal("expected Held")),
+    }
+}
+
+fn whole_prefix(cert: CertId) -> Result<Prefix, ApiError> {
+    Prefix::parse(&cert.to_string())
+}
+
+/// Id, units and window of a certificate.
+async fn area(state: &ApiState, id: Prefix) -> Result<(CertId, Area), ApiError> {
+    let certificate: Certificate = state.node.query(Query::Certificate(id)).await?;
+    let cert = certificate.cert_id.parse().map_err(|_| ApiError::internal("expected an id"))?;
+    let ranges = certificate.units.iter().map(|&[first, end]| UnitRange { first, end }).collect();
+    let units = Units::new(ranges).ok_or_else(|| ApiError::internal("expected units"))?;
+    Ok((cert, Area { units, window: window(certificate.window) }))
+}
+
+fn window([start, end]: SlotRange) -> Window {
+    Window { start, end }
+}
+
+/// Whether a part is the whole.
+fn is_all(whole: &Area, qty: Option<u32>, part: Option<SlotRange>) -> bool {
+    qty.is_none_or(|qty| qty == whole.units.count())
+        && part.is_none_or(|part| window(part) == whole.window)
+}
+
+fn outside() -> ApiError {
+    let what = "the certificate has not so many units or slots, or nothing would be left of it";
+    ApiError::new(reason!("split.outside"), what)
 }
 
 /// Gets a certificate that this node does not know yet, so its id is given whole.
@@ -90,7 +173,8 @@ async fn import(
     let provider = body.provider.as_deref().map(|text| key("provider", text)).transpose()?;
     let certificate = file::parse(&body.file, &state.params)
         .map_err(|error| ApiError::new(error.reason(), error.to_string()))?;
-    let id = to_hex(&certificate.issue.id::<Issue>(state.params.magic));
+    // One without an id is refused on import.
+    let id = certificate.id(state.params.magic).unwrap_or(CertId([0; 32])).to_string();
     let certificate = Box::new(certificate);
     let _: Done = state.node.command(HoldingsCommand::Import { certificate, provider }).await?;
     Ok(Json(state.node.query(Query::Certificate(Prefix::parse(&id)?)).await?))

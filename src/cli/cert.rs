@@ -1,12 +1,12 @@
-//! `capex cert list|show|export|verify|gift|fetch|import|redeem`.
+//! `capex cert list|show|export|verify|gift|split|merge|fetch|import|redeem`.
 
 use std::path::{Path, PathBuf};
 
 use super::failure::Failure;
 use super::output::{self, short, slots};
 use super::paging::{Page, show_list};
-use super::{Context, cert_verify, id, key, redeem};
-use crate::api::types::{Certificate, FetchFrom, GiftTo, Gifted, ImportCertificate, TransferKind};
+use super::{Context, cert_parts, cert_verify, id, key, redeem};
+use crate::api::types::{Certificate, FetchFrom, GiftTo, Gifted, ImportCertificate};
 
 /// What about certificates.
 #[derive(Debug, clap::Subcommand)]
@@ -45,10 +45,10 @@ Next: capex cert verify cert.txt")]
     },
     /// Verify a certificate file offline
     Verify(cert_verify::Flags),
-    /// Give a certificate away; final
+    /// Give a certificate away, or a part of it; final
     #[command(after_help = "Examples:
   capex cert gift 0123abcd --to <key of the next holder>
-  capex cert gift 0123abcd --to <key of the next holder> --yes --json
+  capex cert gift 0123abcd --to <key of the next holder> --qty 1 --yes --json
 
 Next: capex cert show <id>")]
     Gift {
@@ -58,7 +58,17 @@ Next: capex cert show <id>")]
         /// Key of the next holder, as their `capex status` prints it
         #[arg(long, value_name = "KEY", value_parser = key)]
         to: String,
+        #[command(flatten)]
+        cut: cert_parts::Cut,
     },
+    /// Cut a certificate into a part and what is left
+    ///
+    /// Every part is a certificate of its own: it can be given away, split and redeemed by itself.
+    Split(cert_parts::SplitFlags),
+    /// Join certificates of one provider and class into one
+    ///
+    /// They have the same units one window after the other, or different units in one window.
+    Merge(cert_parts::MergeFlags),
     /// Get a certificate that you hold from its provider
     ///
     /// A provider brings a certificate to its holder until the delivery window ends. Fetch one that
@@ -110,7 +120,9 @@ pub fn run(noun: &Noun, context: &mut Context<'_>) -> Result<(), Failure> {
         }
         Noun::Export { id, out } => export(id, out.as_deref(), context),
         Noun::Verify(flags) => cert_verify::run(flags, context),
-        Noun::Gift { id, to } => gift(id, to, context),
+        Noun::Gift { id, to, cut } => gift(id, to, *cut, context),
+        Noun::Split(flags) => cert_parts::split(flags, context),
+        Noun::Merge(flags) => cert_parts::merge(flags, context),
         Noun::Fetch { id, provider } => {
             let body = FetchFrom { provider: provider.clone() };
             let path = format!("/certificates/{id}/fetch");
@@ -144,16 +156,25 @@ fn export(id: &str, out: Option<&Path>, context: &mut Context<'_>) -> Result<(),
     }
 }
 
-fn gift(id: &str, to: &str, context: &mut Context<'_>) -> Result<(), Failure> {
+fn gift(
+    id: &str,
+    to: &str,
+    cut: cert_parts::Cut,
+    context: &mut Context<'_>,
+) -> Result<(), Failure> {
     let client = context.client()?;
     if !context.global.yes {
         let certificate: Certificate = client.get(&format!("/certificates/{id}"))?;
         let mut preview = output::Page::default();
         show(&certificate, &mut preview);
-        preview.field("gift to", to).line("A gift is final and costs no fee.");
+        preview
+            .maybe("of it", cut.qty.map(|qty| format!("{qty} units")))
+            .maybe("of its slots", cut.slots().map(slots))
+            .field("gift to", to)
+            .line("A gift is final and costs no fee.");
         context.io.confirm(&preview, "Give it away?", false)?;
     }
-    let body = GiftTo { to: to.to_owned() };
+    let body = GiftTo { to: to.to_owned(), qty: cut.qty, window: cut.slots() };
     let gifted: Gifted = client.post(&format!("/certificates/{id}/gift"), &body)?;
     context.show(&gifted, |gifted, page| {
         page.field("certificate", &gifted.cert_id)
@@ -178,7 +199,7 @@ fn list(certificates: &[Certificate], page: &mut output::Page) {
     page.table(headings, certificates.iter().map(row), "no certificates: see `capex help buy`");
 }
 
-fn show(certificate: &Certificate, page: &mut output::Page) {
+pub(super) fn show(certificate: &Certificate, page: &mut output::Page) {
     let ranges = certificate.units.iter().map(|[first, end]| format!("[{first}, {end})"));
     page.field("certificate", &certificate.cert_id)
         .field("provider", &certificate.provider)
@@ -189,16 +210,10 @@ fn show(certificate: &Certificate, page: &mut output::Page) {
         .field("state", &certificate.state)
         .maybe("current", certificate.p_height.map(|height| format!("as of height {height}")))
         .maybe("lease", certificate.lease_id.as_ref());
-    for transfer in &certificate.transfers {
-        let name = match transfer.kind {
-            TransferKind::Sale => "sale",
-            TransferKind::Gift => "gift",
-        };
-        page.field(name, format_args!("{} → {}", transfer.from, transfer.to));
-    }
+    cert_parts::lineage(&certificate.transfers, page);
 }
 
-fn units(certificate: &Certificate) -> u32 {
+pub(super) fn units(certificate: &Certificate) -> u32 {
     certificate
         .units
         .iter()

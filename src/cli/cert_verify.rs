@@ -7,13 +7,11 @@ use serde::Serialize;
 use super::failure::Failure;
 use super::output::{Page, slots};
 use super::{Context, pasted, read_text_or_input};
-use crate::api::types::{
-    CertificateTransfer, SlotRange, TransferKind, UnitRanges, slot_range, unit_ranges,
-};
+use crate::api::types::{CertificateTransfer, SlotRange, UnitRanges, slot_range, unit_ranges};
 use crate::definitions;
-use capex_core::certificate::Hop;
+use capex_core::certificate::{Certificate, Hop};
 use capex_core::certificate::file::{TEXT_MAX_BYTES, parse};
-use capex_core::certificate::verify::{self, TransferFact, VerifiedCertificate, verify};
+use capex_core::certificate::verify::{VerifiedCertificate, verify};
 use capex_core::params::Params;
 
 /// Flags of `cert verify`.
@@ -50,6 +48,9 @@ struct Report {
     paid_by: Vec<Option<&'static str>>,
     /// The provider's chain height at the last transfer: a later one may exist.
     current_as_of_height: Option<u32>,
+    /// The provider's chain height up to which its history is not in the file, and rests on the
+    /// provider's word; null if it is all there.
+    checkpointed_at_height: Option<u32>,
 }
 
 /// Verifies the file against the definition of the network that it names.
@@ -89,6 +90,7 @@ fn report(text: &str) -> Result<Report, (&'static str, String)> {
     let params = network(text)?;
     let certificate = parse(text, &params).map_err(|error| (error.code(), error.to_string()))?;
     let facts = verify(&certificate, &params).map_err(|error| (error.code(), error.to_string()))?;
+<<<<<<< HEAD
     let paid_by = certificate.hops.iter().map(paid_by).collect();
     Ok(Report { paid_by, ..facts_of(&facts, &params) })
 }
@@ -99,6 +101,9 @@ fn paid_by(hop: &Hop) -> Option<&'static str> {
         Hop::Sale { .. } => Some("spend"),
         Hop::Gift { .. } => None,
     }
+=======
+    Ok(facts_of(&certificate, &facts, &params))
+>>>>>>> 3c60050 (certificate: cut, join, and give in part; holders are blinded)
 }
 
 /// The network that the first line names; an unknown one is left to the parser to refuse.
@@ -109,7 +114,7 @@ pub(super) fn network(text: &str) -> Result<Params, (&'static str, String)> {
         .map_err(|what| ("config.invalid", what))
 }
 
-fn facts_of(facts: &VerifiedCertificate, params: &Params) -> Report {
+fn facts_of(certificate: &Certificate, facts: &VerifiedCertificate, params: &Params) -> Report {
     let class = params.class(facts.class).map(|class| class.name.clone()).unwrap_or_default();
     Report {
         network: params.name.clone(),
@@ -120,14 +125,16 @@ fn facts_of(facts: &VerifiedCertificate, params: &Params) -> Report {
         units: unit_ranges(&facts.units),
         holder: facts.holder.to_string(),
         seq: facts.seq,
-        transfers: facts.transfers.iter().map(transfer).collect(),
+        transfers: CertificateTransfer::all(certificate, facts),
         signatures: "ok",
         payment: "unchecked",
         paid_by: Vec::new(),
         current_as_of_height: (facts.seq > 0).then_some(facts.as_of_height),
+        checkpointed_at_height: facts.checkpointed_at,
     }
 }
 
+<<<<<<< HEAD
 fn transfer(fact: &TransferFact) -> CertificateTransfer {
     let kind = match fact.kind {
         verify::TransferKind::Sale => TransferKind::Sale,
@@ -144,6 +151,8 @@ fn told_by(paid_by: &[Option<&str>]) -> &'static str {
     }
 }
 
+=======
+>>>>>>> 3c60050 (certificate: cut, join, and give in part; holders are blinded)
 fn page(report: &Report, page: &mut Page) {
     let current = match report.current_as_of_height {
         Some(height) => format!("as of height {height}"),
@@ -158,5 +167,12 @@ fn page(report: &Report, page: &mut Page) {
         .field("class", &report.class)
         .field("slots", slots(report.window))
         .field("holder", &report.holder)
-        .field("transfers", report.seq);
+        .field("transfers", report.transfers.len())
+        .maybe(
+            "history",
+            report
+                .checkpointed_at_height
+                .map(|height| format!("up to height {height} it rests on the provider's word")),
+        );
+    super::cert_parts::lineage(&report.transfers, page);
 }

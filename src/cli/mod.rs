@@ -10,6 +10,7 @@ pub mod backup;
 pub mod book;
 pub mod buy;
 pub mod cert;
+mod cert_parts;
 mod cert_verify;
 pub mod client;
 pub mod config;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::queue::NodeId;
-use capex_core::certificate::objects::{Activation, Hop};
+use capex_core::certificate::objects::{Activation, Consumed, Hop};
 use capex_core::engine::courier::CourierRequest;
 use capex_core::engine::messages::{SettleReply, SettleRequest};
 use capex_core::engine::register::RegisterReply;
@@ -87,8 +87,7 @@ impl Evidence {
     }
 
     fn hop(&mut self, node: NodeId, hop: &Hop) {
-        let (Hop::Sale { activation, .. } | Hop::Gift { activation, .. }) = hop;
-        self.activation(node, activation);
+        hop.activations().iter().for_each(|activation| self.activation(node, activation));
     }
 
     fn orders(&mut self, node: NodeId, life: u32, bytes: &[u8]) {
@@ -131,6 +130,7 @@ impl Evidence {
                 && known.cert_id != new.cert_id
                 && known.window.overlaps(new.window)
                 && known.units.overlaps(&new.units)
+                && !is_descent(known, &new)
         });
         if let Some(sold) = sold {
             let what = format!("{} and {} share a block", sold.cert_id, new.cert_id);
@@ -138,4 +138,13 @@ impl Evidence {
         }
         self.activations.insert(place, new);
     }
+}
+
+/// Whether one of two certificates that overlap may descend from the other: they go back to a
+/// common Issue, and do not consume the same.
+fn is_descent(a: &Activation, b: &Activation) -> bool {
+    let has = |other: &Activation, one: &Consumed| {
+        other.consumes.iter().any(|two| (two.cert_id, two.seq) == (one.cert_id, one.seq))
+    };
+    a.roots.iter().any(|root| b.roots.contains(root)) && !a.consumes.iter().any(|one| has(b, one))
 }

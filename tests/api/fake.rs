@@ -161,7 +161,7 @@ fn perform(command: Command) -> Result<Done, Refusal> {
             Err(Refusal::new(reason!("order.capacity_exceeded"), "only 4 units: lower --qty"))
         }
         Command::Market(MarketCommand::Place(_)) => Ok(Done::Placed(StandingId([7; 32]))),
-        Command::Holdings(HoldingsCommand::Gift { .. }) => Ok(Done::Gifted { seq: 2 }),
+        Command::Holdings(HoldingsCommand::Gift { cert, .. }) => Ok(Done::Gifted { cert, seq: 2 }),
         _ => Ok(Done::Ok),
     }
 }
@@ -468,7 +468,10 @@ fn certificate() -> Certificate {
     serde_json::from_value(serde_json::json!({
         "cert_id": "cc".repeat(32), "provider": "aa".repeat(32), "class": "cpu.standard",
         "window": [110, 112], "units": [[0, 2]], "features": [], "holder": "aa".repeat(32),
-        "seq": 1, "transfers": [{"kind": "sale", "from": "aa", "to": "bb"}], "state": "held",
+        "seq": 1, "transfers": [{
+            "kind": "sale", "from": "aa", "to": "bb", "cert_id": "cc", "seq": 1,
+            "consumed": ["cc"], "units": [[0, 1]], "window": [5, 6],
+        }], "state": "held",
         "p_height": 210, "lease_id": null,
     }))
     .unwrap()

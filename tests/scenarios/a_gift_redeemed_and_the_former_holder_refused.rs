@@ -59,7 +59,7 @@ fn only_the_present_holder_redeems_and_only_once() {
     };
     assert!(world.run_until(5_000, received));
     assert!(world.run_until(5_000, |world| world.answer(1, gift).is_some()));
-    assert_eq!(world.answer(1, gift), Some(&Ok(Done::Gifted { seq: 2 })));
+    assert_eq!(world.answer(1, gift), Some(&Ok(Done::Gifted { cert, seq: 2 })));
 
     for seq in [1, 2] {
         let LeaseReply::Refused { code } = redeem_by_hand(&mut world, 1, cert, seq) else {

@@ -44,7 +44,7 @@ pub(super) fn tables() -> [Table; 3] {
         },
         Table {
             name: "refused-activation",
-            vectors: refusals("provider", &activation(), &moved, 1 + 32 + 32 + 4 + 4 + 32 + 2 + 8),
+            vectors: refusals("provider", &activation(), &moved, 1 + 32 + 32 + 4),
             read: read::<Activation>,
         },
     ]

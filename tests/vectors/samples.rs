@@ -1,6 +1,9 @@
 //! One value of every object and of every tag in it, all fields different.
 
-use capex_core::certificate::objects::{Activation, Binding, Gift, Issue, Payment, RedeemGrant};
+use capex_core::certificate::objects::{
+    Activation, Area, Binding, Checkpoint, Consumed, Gift, Issue, Merge, Parent, Payment,
+    RedeemGrant, Split, blinded,
+};
 use capex_core::engine::contacts::Contact;
 use capex_core::epoch::Root;
 use capex_core::ids::{CertId, Digest, Key, LeaseId, TermsHash, TradeId};
@@ -196,13 +199,53 @@ fn custody() -> Vec<Kind> {
         redeem_hash: LeaseId(hash("redeem")),
         p_height: 263,
     };
-    let wide = Activation { units: many_units(), ..activation() };
     vec![
         kind("provider", vec![("prepaid", issue), ("metered", metered)]),
-        kind("provider", vec![("an activation", activation()), ("largest", wide)]),
+        kind("provider", vec![("an activation", activation()), ("largest", largest_activation())]),
         kind("buyer", vec![("a gift", gift)]),
         kind("provider", vec![("a grant", grant)]),
+        kind("buyer", vec![("a split", split())]),
+        kind("buyer", vec![("a merge", merge())]),
+        kind("provider", vec![("a checkpoint", checkpoint())]),
     ]
+}
+
+fn split() -> Split {
+    let part = |first, end| Area { units: Units::range(first, end).unwrap(), window: window() };
+    Split {
+        v: 1,
+        cert_id: CertId(hash("certificate")),
+        seq: 1,
+        prev_hash: hash("activation"),
+        parts: vec![part(0, 2), part(2, 5)],
+        nonce16: nonce16(),
+    }
+}
+
+fn merge() -> Merge {
+    let part = |cert: &str, seq| Parent {
+        cert_id: CertId(hash(cert)),
+        seq,
+        prev_hash: hash(&format!("activation of {cert}")),
+    };
+    let mut parts = vec![part("certificate", 2), part("other certificate", 1)];
+    parts.sort_unstable();
+    Merge { v: 1, parts, nonce16: nonce16() }
+}
+
+fn checkpoint() -> Checkpoint {
+    Checkpoint {
+        v: 1,
+        provider: public("provider"),
+        last_hash: hash("activation"),
+        holder: public("holder"),
+        salt16: nonce16(),
+        class_hash: hash("class"),
+        pay: Payment::Prepaid,
+        not_after_slot: 435_617_302,
+        hops: 40,
+        p_height: 263,
+    }
 }
 
 fn leases() -> Vec<Kind> {
@@ -329,7 +372,7 @@ fn primary_ask() -> Order {
 }
 
 fn resale_ask() -> Order {
-    let activation = Activation { holder: public("holder"), ..activation() };
+    let activation = Activation { holder_hash: held_by("holder"), ..activation() };
     let activation = sign(activation, MAGIC, &secret("provider")).envelope().clone();
     let backing = Backing {
         txid: hash("coin"),
@@ -342,21 +385,22 @@ fn resale_ask() -> Order {
     Order {
         owner: public("holder"),
         deny: Vec::new(),
-        source: Source::Resale { activation: Box::new(activation) },
+        source: Source::Resale { activation: Box::new(activation), salt16: nonce16() },
         backing: Some(Box::new(backing)),
         ..primary_ask()
     }
 }
 
-/// As large as admission lets it be: every list full.
+/// The resale of what eight certificates were merged into, in as many ranges as may be: it has
+/// room for eight keys.
 fn largest_order() -> Order {
-    let activation = Activation { holder: public("holder"), units: many_units(), ..activation() };
+    let activation = Activation { holder_hash: held_by("holder"), ..largest_activation() };
     let activation = sign(activation, MAGIC, &secret("provider")).envelope().clone();
-    let mut keys: Vec<Key> = (0..16).map(|n| Key(hash(&format!("key {n}")))).collect();
+    let mut keys: Vec<Key> = (0..8).map(|n| Key(hash(&format!("key {n}")))).collect();
     keys.sort_unstable();
     Order {
         allow: keys,
-        source: Source::Resale { activation: Box::new(activation) },
+        source: Source::Resale { activation: Box::new(activation), salt16: nonce16() },
         ..resale_ask()
     }
 }
@@ -414,14 +458,33 @@ pub(super) fn activation() -> Activation {
         provider: public("provider"),
         cert_id: CertId(hash("certificate")),
         seq: 1,
-        attempt: 2,
-        holder: public("buyer"),
+        consumes: vec![consumed("certificate", 0)],
+        roots: vec![CertId(hash("certificate"))],
+        holder_hash: held_by("buyer"),
         class: 2,
         features: 1,
         units: units(),
         window: window(),
-        prev_hash: hash("certificate"),
         cause_hash: hash("terms"),
         p_height: 233,
     }
+}
+
+fn held_by(party: &str) -> [u8; 32] {
+    blinded(public(party), nonce16(), MAGIC)
+}
+
+fn consumed(cert: &str, seq: u32) -> Consumed {
+    let (cert_id, prev_hash) = (CertId(hash(cert)), hash(cert));
+    Consumed { cert_id, seq, attempt: 2, prev_hash }
+}
+
+/// Of a merge with every list full.
+fn largest_activation() -> Activation {
+    let mut consumes: Vec<Consumed> =
+        (0..8).map(|n| consumed(&format!("certificate {n}"), n)).collect();
+    consumes.sort_unstable();
+    let mut roots: Vec<CertId> = (0..16).map(|n| CertId(hash(&format!("root {n}")))).collect();
+    roots.sort_unstable();
+    Activation { units: many_units(), consumes, roots, ..activation() }
 }

@@ -1,14 +1,24 @@
 //! Statements of one provider that cannot both be honest, and the proof of it.
 //!
-//! Lock, gift and redemption each consume a (cert_id, seq) under the provider's signature.
-//! Every grant has the number of its `attempt`: a lock that was released is followed by the
-//! next one, and so is a gift or a redemption after it; that is how an honest provider
-//! never signs two for one number. An Activation or RedeemGrant is final: nothing may
-//! consume the same (cert_id, seq) at a later attempt.
+//! Lock, gift, split, merge and redemption each consume a (cert_id, seq) under the provider's
+//! signature. Every grant has the number of its `attempt`: a lock that was released is followed
+//! by the next one, and so is whatever consumes after it; that is how an honest provider never
+//! signs two for one number. An Activation or RedeemGrant is final: nothing may consume the same
+//! (cert_id, seq) at a later attempt.
+//!
+//! Two Activations of which neither descends from the other may not share a (class, unit, slot).
+//! Where they go back to no common Issue, that alone convicts. Where they have one in common, the
+//! overlap may be honest, since one may descend from the other; if it is not, there is a
+//! contradiction in what they consume, which convicts. For follow the shared unit-slot forward
+//! from the Issues. If it comes from two Issues, their first Activations overlap, and have no
+//! root in common. If it comes from one, each hop hands it on to exactly one certificate, since
+//! the parts of a split are disjoint; so the two ways part at a (cert_id, seq) that two
+//! Activations consume. Those differ in their cause, or they are parts of one split that
+//! overlap, or one certificate at one seq that says two things: each is found below.
 
 use std::cmp::Ordering;
 
-use super::objects::{Activation, EquivProof, RedeemGrant, StatementKind};
+use super::objects::{Activation, Area, EquivProof, RedeemGrant, StatementKind};
 use crate::ids::{CertId, Key};
 use crate::reason;
 use crate::reasons::Reason;
@@ -58,12 +68,11 @@ pub enum Statement {
 /// What a statement consumes: at most one cause may have each number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Consumption {
-    pub provider: Key,
     pub cert_id: CertId,
     pub seq: u32,
     /// Number of the grant for it.
     pub attempt: u32,
-    /// Terms hash, id of the Gift or id of the Redeem.
+    /// Terms hash, or id of the Gift, Split, Merge or Redeem.
     pub cause: [u8; 32],
     /// Whether nothing can release it.
     pub is_final: bool,
@@ -73,13 +82,28 @@ impl Statement {
     /// Checks form and signature of a statement.
     ///
     /// # Errors
-    /// As [`Envelope::verify`].
+    /// As [`Envelope::verify`]; malformed, if its lists have no form that a provider signs.
     pub fn verify(kind: StatementKind, bytes: &Envelope, magic: Magic) -> Result<Self, WireError> {
-        Ok(match kind {
+        let statement = match kind {
             StatementKind::LockGrant => Self::Lock(bytes.verify(magic)?),
             StatementKind::Activation => Self::Activation(bytes.verify(magic)?),
             StatementKind::RedeemGrant => Self::Redeem(bytes.verify(magic)?),
-        })
+        };
+        let is_formed = match &statement {
+            Self::Activation(activation) => activation.is_well_formed(),
+            Self::Lock(_) | Self::Redeem(_) => true,
+        };
+        if is_formed { Ok(statement) } else { Err(WireError::Malformed) }
+    }
+
+    /// Whose it is.
+    #[must_use]
+    pub fn provider(&self) -> Key {
+        match self {
+            Self::Lock(lock) => lock.provider,
+            Self::Activation(activation) => activation.provider,
+            Self::Redeem(grant) => grant.provider,
+        }
     }
 
     /// Its kind.
@@ -112,68 +136,86 @@ impl Statement {
         }
     }
 
-    /// What it consumes. An Activation of seq 0 does not exist; taken as consuming 0.
+    /// What it consumes: several for a merge.
     #[must_use]
-    pub fn consumes(&self) -> Consumption {
+    pub fn consumes(&self) -> Vec<Consumption> {
         match self {
-            Self::Lock(lock) => Consumption {
-                provider: lock.provider,
+            Self::Lock(lock) => vec![Consumption {
                 cert_id: lock.cert_id,
                 seq: lock.seq,
                 attempt: lock.attempt,
                 cause: lock.terms_hash.0,
                 is_final: false,
-            },
-            Self::Activation(activation) => Consumption {
-                provider: activation.provider,
-                cert_id: activation.cert_id,
-                seq: activation.seq.saturating_sub(1),
-                attempt: activation.attempt,
-                cause: activation.cause_hash,
-                is_final: true,
-            },
-            Self::Redeem(grant) => Consumption {
-                provider: grant.provider,
+            }],
+            Self::Activation(activation) => {
+                let consumed = activation.consumes.iter().map(|consumed| Consumption {
+                    cert_id: consumed.cert_id,
+                    seq: consumed.seq,
+                    attempt: consumed.attempt,
+                    cause: activation.cause_hash,
+                    is_final: true,
+                });
+                consumed.collect()
+            }
+            Self::Redeem(grant) => vec![Consumption {
                 cert_id: grant.cert_id,
                 seq: grant.seq,
                 attempt: grant.attempt,
                 cause: grant.redeem_hash.0,
                 is_final: true,
-            },
+            }],
         }
+    }
+
+    /// Every (cert_id, seq) that it consumes.
+    #[must_use]
+    pub fn places(&self) -> Vec<(CertId, u32)> {
+        self.consumes().iter().map(|consumed| (consumed.cert_id, consumed.seq)).collect()
     }
 
     /// Whether an honest provider cannot have signed both.
     #[must_use]
     pub fn contradicts(&self, other: &Self) -> bool {
-        let (a, b) = (self.consumes(), other.consumes());
-        if a.provider != b.provider {
+        if self.provider() != other.provider() {
             return false;
         }
-        if let (Self::Activation(x), Self::Activation(y)) = (self, other)
-            && (x.cert_id != y.cert_id || x.seq == y.seq)
-        {
-            return activations_clash(x, y);
-        }
-        let same = a.cert_id == b.cert_id && a.seq == b.seq && a.cause != b.cause;
-        // A later attempt says that the earlier one was released.
-        let clash = match a.attempt.cmp(&b.attempt) {
-            Ordering::Less => a.is_final,
-            Ordering::Equal => true,
-            Ordering::Greater => b.is_final,
-        };
-        same && clash
+        let (mine, others) = (self.consumes(), other.consumes());
+        let pairs = mine.iter().flat_map(|a| others.iter().map(move |b| (a, b)));
+        let mut shared = pairs.filter(|(a, b)| (a.cert_id, a.seq) == (b.cert_id, b.seq)).peekable();
+        let shares = shared.peek().is_some();
+        shared.any(|(a, b)| a.clashes(b))
+            || match (self, other) {
+                (Self::Activation(a), Self::Activation(b)) => titles_clash(a, b, shares),
+                _ => false,
+            }
     }
 }
 
-/// Activations of two certificates clash if they share a (class, unit, slot): neither can
-/// descend from the other, since a hop keeps the certificate's id. Of one certificate and
-/// sequence number, if they differ in cause or holder.
-fn activations_clash(a: &Activation, b: &Activation) -> bool {
-    if a.cert_id == b.cert_id {
-        return a.cause_hash != b.cause_hash || a.holder != b.holder;
+impl Consumption {
+    /// Of one (cert_id, seq): whether both cannot be honest.
+    fn clashes(&self, other: &Self) -> bool {
+        // A later attempt says that the earlier one was released.
+        let clash = match self.attempt.cmp(&other.attempt) {
+            Ordering::Less => self.is_final,
+            Ordering::Equal => true,
+            Ordering::Greater => other.is_final,
+        };
+        clash && self.cause != other.cause
     }
-    a.class == b.class && a.window.overlaps(b.window) && a.units.overlaps(&b.units)
+}
+
+/// Of two Activations of one provider, which consume something in common for the same cause, or
+/// nothing: whether both cannot be honest.
+fn titles_clash(a: &Activation, b: &Activation, shares: bool) -> bool {
+    let area = |one: &Activation| Area { units: one.units.clone(), window: one.window };
+    let (one, other) = (area(a), area(b));
+    if a.cert_id == b.cert_id {
+        // An id keeps its area and its roots for ever.
+        return (a.seq == b.seq && a.holder_hash != b.holder_hash)
+            || (a.class, a.features, &one, &a.roots) != (b.class, b.features, &other, &b.roots);
+    }
+    let is_apart = shares || !a.roots.iter().any(|root| b.roots.contains(root));
+    is_apart && a.class == b.class && one.overlaps(&other)
 }
 
 /// The proof that two statements contradict each other, in canonical order.
@@ -201,5 +243,5 @@ pub fn verify_proof(proof: &EquivProof, magic: Magic) -> Result<Key, ProofError>
     if !a.contradicts(&b) {
         return Err(ProofError::Compatible);
     }
-    Ok(a.consumes().provider)
+    Ok(a.provider())
 }

@@ -2,33 +2,44 @@
 //!
 //! ```text
 //! capex-certificate 1 <network>
-//! issue <hex payload> <hex signature>
+//! issue <hex payload> <hex signature>        each base of the history: an issue, or
+//! checkpoint <hex payload> <hex signature>   a checkpoint with the last activation before it
+//! activation <hex payload> <hex signature>
 //! terms <hex payload> <hex signature>        a sale: terms, lock, transfer, activation
 //! lock <hex payload> <hex signature>
 //! transfer <hex payload> -                   the chain is its witness
 //! activation <hex payload> <hex signature>
 //! gift <hex payload> <hex signature>         a gift: gift, activation
 //! activation <hex payload> <hex signature>
+//! split <hex payload> <hex signature>        a split: split, activations of its parts
+//! activation <hex payload> <hex signature>
+//! merge <hex payload> <hex signature>        a merge: merge, activation
+//! activation <hex payload> <hex signature>
 //! ```
 //! The proof of a default begins with `capex-default 1 <network>`, holds the certificate up to a sale,
 //! and ends with that sale's terms, lock and transfer: the Activation is what was not given.
 //!
-//! Signer keys do not stand in the file: each object names its signer, and a gift is signed
-//! by the holder before.
+//! Signer keys do not stand in the file: each object names its signer, and a gift, a split or a
+//! merge is signed by the holder before.
 
 use crate::reason;
 use crate::reasons::Reason;
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use super::objects::{Activation, Certificate, DefaultProof, Gift, Hop, Issue};
-use crate::ids::{from_hex, to_hex};
-use crate::limits::{CERTIFICATE_HOPS_MAX, SIGNED_MAX_BYTES};
+use super::objects::{
+    Activation, Base, Certificate, Checkpoint, DefaultProof, Gift, Hop, Issue, Merge, Split,
+};
+use crate::ids::{CertId, from_hex, to_hex};
+use crate::limits::{CERTIFICATE_HOPS_MAX, ROOTS_MAX, SIGNED_MAX_BYTES, SPLIT_PARTS_MAX};
 use crate::params::Params;
 use crate::settlement::objects::{LockGrant, Terms, Transfer};
-use crate::wire::{self, Envelope, Object, WireError};
+use crate::wire::{self, Envelope, Magic, Object, WireError};
 
-/// Longest text: 64 sales of four lines, each at most a signed object in hex.
-pub const TEXT_MAX_BYTES: usize = (CERTIFICATE_HOPS_MAX * 4 + 2) * (SIGNED_MAX_BYTES * 2 + 160);
+/// Longest text: 16 bases and 64 sales of four lines, each at most a signed object in hex. Splits
+/// have more lines, but they are shorter.
+pub const TEXT_MAX_BYTES: usize =
+    (CERTIFICATE_HOPS_MAX * 4 + ROOTS_MAX + 1) * (SIGNED_MAX_BYTES * 2 + 160);
 
 const HEADER: &str = "capex-certificate 1 ";
 const DEFAULT_HEADER: &str = "capex-default 1 ";
@@ -114,7 +125,15 @@ pub fn write_default(proof: &DefaultProof, params: &Params) -> String {
 }
 
 fn write_parts(text: &mut String, certificate: &Certificate) {
-    signed_line(text, "issue", &certificate.issue);
+    for base in &certificate.bases {
+        match base {
+            Base::Issue(issue) => signed_line(text, "issue", issue),
+            Base::Checkpoint { checkpoint, activation } => {
+                signed_line(text, "checkpoint", checkpoint);
+                signed_line(text, "activation", activation);
+            }
+        }
+    }
     for hop in &certificate.hops {
         match hop {
             Hop::Sale { terms, lock, transfer, activation } => {
@@ -125,6 +144,16 @@ fn write_parts(text: &mut String, certificate: &Certificate) {
             }
             Hop::Gift { gift, activation } => {
                 signed_line(text, "gift", gift);
+                signed_line(text, "activation", activation);
+            }
+            Hop::Split { split, activations } => {
+                signed_line(text, "split", split);
+                for activation in activations {
+                    signed_line(text, "activation", activation);
+                }
+            }
+            Hop::Merge { merge, activation } => {
+                signed_line(text, "merge", merge);
                 signed_line(text, "activation", activation);
             }
         }
@@ -145,17 +174,15 @@ fn line(text: &mut String, kind: &str, payload: &[u8], signature: &str) {
 /// # Errors
 /// The first line that is wrong, and why.
 pub fn parse(text: &str, params: &Params) -> Result<Certificate, FileError> {
-    let (mut reader, issue, mut holder) = open(text, HEADER, params)?;
+    let (mut reader, bases) = open(text, HEADER, params)?;
     let mut hops = Vec::new();
     while let Some(text) = reader.next() {
         if hops.len() >= CERTIFICATE_HOPS_MAX {
             return Err(reader.error(FileFault::TooLong));
         }
-        let (hop, activation) = reader.hop(text, holder)?;
-        hops.push(hop);
-        holder = activation.holder.0;
+        hops.push(reader.hop(text)?);
     }
-    Ok(Certificate { issue, hops })
+    Ok(Certificate { bases, hops })
 }
 
 /// Reads the proof of a default. Only its form is checked: see [`super::verify::verify_default`].
@@ -163,37 +190,38 @@ pub fn parse(text: &str, params: &Params) -> Result<Certificate, FileError> {
 /// # Errors
 /// The first line that is wrong, and why.
 pub fn parse_default(text: &str, params: &Params) -> Result<DefaultProof, FileError> {
-    let (mut reader, issue, mut holder) = open(text, DEFAULT_HEADER, params)?;
+    let (mut reader, bases) = open(text, DEFAULT_HEADER, params)?;
     let mut hops = Vec::new();
     loop {
-        let text = reader.expect("terms or gift")?;
+        let text = reader.expect(HOPS)?;
         if hops.len() >= CERTIFICATE_HOPS_MAX {
             return Err(reader.error(FileFault::TooLong));
         }
-        let (hop, moved) = if text.starts_with("gift ") {
-            reader.hop(text, holder)?
-        } else {
-            let (terms, lock, transfer) = reader.sale(text)?;
-            let Some(text) = reader.next() else {
-                let title = Certificate { issue, hops };
-                return Ok(DefaultProof { title, terms, lock, transfer });
-            };
-            let by_provider = |activation: &Activation| activation.provider.0;
-            let (activation, moved) = reader.envelope(text, "activation", by_provider)?;
-            (Hop::Sale { terms, lock, transfer, activation }, moved)
-        };
-        hops.push(hop);
-        holder = moved.holder.0;
+        if !text.starts_with("terms ") {
+            hops.push(reader.hop(text)?);
+            continue;
+        }
+        let (terms, lock, transfer, to) = reader.sale(text)?;
+        if reader.peek().is_none() {
+            let title = Certificate { bases, hops };
+            return Ok(DefaultProof { title, terms, lock, transfer });
+        }
+        let activation = reader.activation(to)?;
+        hops.push(Hop::Sale { terms, lock, transfer, activation });
     }
 }
 
-/// Reads the first two lines: the Issue, and the provider, who holds what it has issued.
+/// Kinds of line with which a hop begins.
+const HOPS: &str = "terms, gift, split or merge";
+
+/// Reads the first lines: the bases, and who holds what they begin.
 fn open<'a>(
     text: &'a str,
     header: &'static str,
     params: &Params,
-) -> Result<(Reader<'a>, Envelope, [u8; 32]), FileError> {
-    let mut reader = Reader { lines: text.lines(), line: 0 };
+) -> Result<(Reader<'a>, Vec<Base>), FileError> {
+    let (lines, holders) = (text.lines().peekable(), BTreeMap::new());
+    let mut reader = Reader { lines, line: 0, holders, magic: params.magic };
     if text.len() > TEXT_MAX_BYTES {
         return Err(reader.error(FileFault::TooLong));
     }
@@ -204,13 +232,25 @@ fn open<'a>(
     if network != params.name {
         return Err(reader.error(FileFault::Network(network.chars().take(32).collect())));
     }
-    let (issue, issued) = reader.signed::<Issue>("issue", |issue| issue.provider.0)?;
-    Ok((reader, issue, issued.provider.0))
+    let mut bases = vec![reader.base()?];
+    while reader
+        .peek()
+        .is_some_and(|line| ["issue ", "checkpoint "].iter().any(|kind| line.starts_with(kind)))
+    {
+        if bases.len() >= ROOTS_MAX {
+            return Err(reader.error(FileFault::TooLong));
+        }
+        bases.push(reader.base()?);
+    }
+    Ok((reader, bases))
 }
 
 struct Reader<'a> {
-    lines: std::str::Lines<'a>,
+    lines: std::iter::Peekable<std::str::Lines<'a>>,
     line: usize,
+    /// Who holds each certificate, as the lines so far say.
+    holders: BTreeMap<CertId, [u8; 32]>,
+    magic: Magic,
 }
 
 impl<'a> Reader<'a> {
@@ -219,33 +259,76 @@ impl<'a> Reader<'a> {
         self.lines.next()
     }
 
+    fn peek(&mut self) -> Option<&'a str> {
+        self.lines.peek().copied()
+    }
+
     fn error(&self, fault: FileFault) -> FileError {
         FileError { line: self.line.max(1), fault }
     }
 
-    fn hop(&mut self, text: &str, holder: [u8; 32]) -> Result<(Hop, Activation), FileError> {
+    fn base(&mut self) -> Result<Base, FileError> {
+        let text = self.expect("issue or checkpoint")?;
+        if text.starts_with("checkpoint ") {
+            let by_provider = |checkpoint: &Checkpoint| checkpoint.provider.0;
+            let (checkpoint, said) = self.envelope(text, "checkpoint", by_provider)?;
+            let activation = self.activation(said.holder.0)?;
+            return Ok(Base::Checkpoint { checkpoint, activation });
+        }
+        let (bytes, issue) = self.envelope::<Issue>(text, "issue", |issue| issue.provider.0)?;
+        self.holders.insert(CertId(bytes.id::<Issue>(self.magic)), issue.provider.0);
+        Ok(Base::Issue(bytes))
+    }
+
+    fn hop(&mut self, text: &str) -> Result<Hop, FileError> {
         if text.starts_with("gift ") {
-            let (gift, _) = self.envelope::<Gift>(text, "gift", |_| holder)?;
-            let (activation, moved) = self.activation()?;
-            return Ok((Hop::Gift { gift, activation }, moved));
+            let by_holder = |gift: &Gift| self.holder(Some(&gift.cert_id));
+            let (gift, said) = self.envelope(text, "gift", by_holder)?;
+            return Ok(Hop::Gift { gift, activation: self.activation(said.to.0)? });
         }
-        let (terms, lock, transfer) = self.sale(text)?;
-        let (activation, moved) = self.activation()?;
-        Ok((Hop::Sale { terms, lock, transfer, activation }, moved))
+        if text.starts_with("merge ") {
+            let by_holder =
+                |merge: &Merge| self.holder(merge.parts.first().map(|part| &part.cert_id));
+            let (merge, _) = self.envelope(text, "merge", by_holder)?;
+            let activation = self.activation(merge.key)?;
+            return Ok(Hop::Merge { merge, activation });
+        }
+        if text.starts_with("split ") {
+            let by_holder = |split: &Split| self.holder(Some(&split.cert_id));
+            let (split, _) = self.envelope(text, "split", by_holder)?;
+            let mut activations = vec![self.activation(split.key)?];
+            while self.peek().is_some_and(|line| line.starts_with("activation "))
+                && activations.len() < SPLIT_PARTS_MAX
+            {
+                activations.push(self.activation(split.key)?);
+            }
+            return Ok(Hop::Split { split, activations });
+        }
+        let (terms, lock, transfer, to) = self.sale(text)?;
+        Ok(Hop::Sale { terms, lock, transfer, activation: self.activation(to)? })
     }
 
-    /// A sale without its Activation.
-    fn sale(&mut self, text: &str) -> Result<(Envelope, Envelope, Transfer), FileError> {
+    /// Who holds a certificate; nobody's key, if no line so far has made it.
+    fn holder(&self, cert: Option<&CertId>) -> [u8; 32] {
+        cert.and_then(|cert| self.holders.get(cert)).copied().unwrap_or_default()
+    }
+
+    /// A sale without its Activation, and to whom it sells.
+    fn sale(&mut self, text: &str) -> Result<(Envelope, Envelope, Transfer, [u8; 32]), FileError> {
         if !text.starts_with("terms ") {
-            return Err(self.error(FileFault::Kind("terms or gift")));
+            return Err(self.error(FileFault::Kind(HOPS)));
         }
-        let (terms, _) = self.envelope::<Terms>(text, "terms", |terms| terms.from.0)?;
+        let (terms, said) = self.envelope::<Terms>(text, "terms", |terms| terms.from.0)?;
         let (lock, _) = self.signed::<LockGrant>("lock", |lock| lock.provider.0)?;
-        Ok((terms, lock, self.transfer()?))
+        Ok((terms, lock, self.transfer()?, said.to.0))
     }
 
-    fn activation(&mut self) -> Result<(Envelope, Activation), FileError> {
-        self.signed("activation", |activation: &Activation| activation.provider.0)
+    /// An Activation, after which this key holds what it names.
+    fn activation(&mut self, holder: [u8; 32]) -> Result<Envelope, FileError> {
+        let by_provider = |activation: &Activation| activation.provider.0;
+        let (bytes, moved) = self.signed("activation", by_provider)?;
+        self.holders.insert(moved.cert_id, holder);
+        Ok(bytes)
     }
 
     fn transfer(&mut self) -> Result<Transfer, FileError> {

@@ -9,6 +9,8 @@ use crate::reason;
 use crate::reasons::Reason;
 use std::collections::BTreeMap;
 
+use super::objects::Area;
+use super::parts::{partition, union};
 use super::ranges;
 use super::timeline::Timeline;
 use crate::ids::{CertId, TradeId};
@@ -46,6 +48,9 @@ pub enum LedgerError {
     /// More claims than a class may have.
     #[error("too many claims")]
     Full,
+    /// A recut that would make or lose a unit-slot.
+    #[error("the claims after it are not those before it")]
+    NotConserved,
     /// Capacity may not shrink below what is claimed.
     #[error("capacity would shrink below what is claimed")]
     BelowClaims,
@@ -69,18 +74,17 @@ impl LedgerError {
             Self::Claimed => reason!("ledger.claimed"),
             Self::Empty => reason!("ledger.empty"),
             Self::Full => reason!("ledger.full"),
+            Self::NotConserved => reason!("ledger.not_conserved"),
             Self::BelowClaims => reason!("capacity.below_claims"),
             Self::TooLarge => reason!("capacity.too_large"),
         }
     }
 }
 
-type Area = (Units, Window);
-
 #[derive(Debug, Clone, Default)]
 struct ClassLedger {
     capacity: u32,
-    claims: BTreeMap<Claim, Vec<Area>>,
+    claims: BTreeMap<Claim, Vec<(Units, Window)>>,
     /// The same claims by time, so that a look at free space need not pass through them all.
     timeline: Timeline,
 }
@@ -172,6 +176,50 @@ impl Ledger {
             }
         }
         found
+    }
+
+    /// Hands what certificates claim to others, each unit in each slot to exactly one: a split,
+    /// a merge. Each claims one area. All or nothing.
+    ///
+    /// # Errors
+    /// [`LedgerError::NotConserved`], [`LedgerError::Full`].
+    pub fn recut(
+        &mut self,
+        class: u16,
+        before: &[CertId],
+        after: &[(CertId, Area)],
+    ) -> Result<(), LedgerError> {
+        let ledger = self.classes.get_mut(&class).ok_or(LedgerError::NotConserved)?;
+        let claimed = |id: &CertId| match ledger.claims.get(&Claim::Certificate(*id))?.as_slice() {
+            [(units, window)] => Some(Area { units: units.clone(), window: *window }),
+            _ => None,
+        };
+        let old: Option<Vec<Area>> = before.iter().map(claimed).collect();
+        let old = old.ok_or(LedgerError::NotConserved)?;
+        let new: Vec<&Area> = after.iter().map(|(_, area)| area).collect();
+        let is_conserved = match (old.as_slice(), new.as_slice()) {
+            ([whole], _) => partition(whole, &new.into_iter().cloned().collect::<Vec<_>>()).is_ok(),
+            (parts, [whole]) => union(&parts.iter().collect::<Vec<_>>()).as_ref() == Ok(*whole),
+            _ => false,
+        };
+        let is_fresh =
+            |(id, _): &(CertId, Area)| !ledger.claims.contains_key(&Claim::Certificate(*id));
+        if !is_conserved || !after.iter().all(is_fresh) {
+            return Err(LedgerError::NotConserved);
+        }
+        if ledger.claims.len().saturating_add(after.len()) > CLAIMS_MAX {
+            return Err(LedgerError::Full);
+        }
+        for (id, area) in before.iter().zip(&old) {
+            ledger.claims.remove(&Claim::Certificate(*id));
+            ledger.timeline.give(&area.units, area.window);
+        }
+        for (id, area) in after {
+            ledger.timeline.take(&area.units, area.window);
+            let claim = Claim::Certificate(*id);
+            ledger.claims.insert(claim, vec![(area.units.clone(), area.window)]);
+        }
+        Ok(())
     }
 
     /// What a claim holds: (class, units, window).
@@ -287,7 +335,7 @@ pub fn number_rows(
     let mut order: Vec<usize> = (0..rows.len()).collect();
     order.sort_by_key(|&index| (rows[index].window.start, rows[index].buy));
     let mut answers = vec![Err(NumberError::NotInside); rows.len()];
-    let mut taken: Vec<Area> = Vec::new();
+    let mut taken: Vec<(Units, Window)> = Vec::new();
     for index in order {
         let row = &rows[index];
         if !rectangle.1.covers(row.window) || row.window.is_empty() || row.qty == 0 {

@@ -1,18 +1,27 @@
 //! Offline verification of a certificate: every signature, every link of the chain.
 //!
-//! What it proves: the provider signed the Issue and every Activation, every seller and
-//! giver was the holder before, and every preimage fits its Terms. What it does not: that
-//! no later transfer exists, nor that payment stands. The spend named in a
-//! Transfer is a hint where to look on the chain and is not covered by any signature; a
-//! Quittance in its place is the seller's own word that it was paid.
+//! What it proves: the provider signed the Issue and every Activation, whoever sold, gave, split
+//! or merged was the holder before, every preimage fits its Terms, and no split or merge made a
+//! unit-slot or lost one. What it does not: that no later transfer exists, nor that payment
+//! stands. The spend named in a Transfer is a hint where to look on the chain and is not covered
+//! by any signature; a Quittance in its place is the seller's own word that it was paid. What
+//! lies before a checkpoint rests on the provider's word.
 
 use crate::reason;
 use crate::reasons::Reason;
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
-use super::objects::{Activation, Certificate, DefaultProof, Gift, Hop, Issue};
+pub use super::hops::{check_gift, check_split, check_terms};
+
+use super::hops::Step;
+use super::objects::{
+    Activation, Area, Base, Certificate, Checkpoint, DefaultProof, Gift, Hop, Issue, Merge, Parent,
+    Payment, Split, blinded,
+};
 use crate::ids::{CertId, Key, TermsHash};
-use crate::limits::CERTIFICATE_HOPS_MAX;
+use crate::limits::{CERTIFICATE_HOPS_MAX, ROOTS_MAX};
 use crate::params::Params;
 use crate::settlement::objects::{LockGrant, Quittance, Terms, Transfer};
 use crate::units::{Slot, Units, Window};
@@ -45,8 +54,8 @@ pub enum Fault {
     /// Sold or given by another than the holder.
     #[error("signed by another than the holder")]
     NotHolder,
-    /// Class, features, units or window differ from the Issue.
-    #[error("class, features, units or window changed on the way")]
+    /// Class, features, units, window or roots are not those that the hop leaves.
+    #[error("class, features, units, window or roots changed on the way")]
     Changed,
     /// The lock is for other terms.
     #[error("lock does not match the terms")]
@@ -57,9 +66,34 @@ pub enum Fault {
     /// The Activation names another cause, attempt or holder than the hop.
     #[error("activation does not match its hop")]
     Cause,
-    /// A gift of a certificate that was never sold.
-    #[error("given away before it was sold")]
+    /// Given, split or merged before it was sold.
+    #[error("given, split or merged before it was sold")]
     Unsold,
+    /// No base, more than 16, or two of one certificate.
+    #[error("it must begin with 1 to 16 distinct certificates")]
+    Bases,
+    /// Something is left over that the certificate does not go back to.
+    #[error("a part of it leads nowhere")]
+    Loose,
+    /// Parts of a split or a merge: too few, too many, not ascending, without unit or slot, or
+    /// one that could never be redeemed.
+    #[error("parts have no valid form")]
+    Parts,
+    /// A part has a unit or slot that the certificate has not.
+    #[error("a part lies outside the certificate")]
+    Outside,
+    /// A unit is in two parts in one slot, or in none.
+    #[error("the parts do not add up")]
+    Sum,
+    /// Merged certificates of different providers, classes or features.
+    #[error("certificates of different providers, classes or features cannot be merged")]
+    OtherKind,
+    /// Merged certificates that make no rectangle.
+    #[error("the merged certificates are not adjacent")]
+    Apart,
+    /// Merged certificates that go back to more than 16 Issues.
+    #[error("it goes back to more than 16 issues")]
+    TooManyRoots,
 }
 
 /// A certificate that proves nothing, and where.
@@ -99,15 +133,27 @@ impl CertificateError {
             Fault::Preimage => reason!("certificate.preimage"),
             Fault::Cause => reason!("certificate.cause_mismatch"),
             Fault::Unsold => reason!("certificate.gift_before_sale"),
+            Fault::Bases => reason!("certificate.bad_bases"),
+            Fault::Loose => reason!("certificate.loose_part"),
+            Fault::Parts => reason!("certificate.bad_parts"),
+            Fault::Outside => reason!("certificate.part_outside"),
+            Fault::Sum => reason!("certificate.parts_sum"),
+            Fault::OtherKind => reason!("certificate.other_kind"),
+            Fault::Apart => reason!("certificate.parts_apart"),
+            Fault::TooManyRoots => reason!("certificate.too_many_roots"),
         }
     }
 }
 
-/// How a certificate changed hands.
+/// How a certificate changed hands, or came to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum TransferKind {
     Sale,
     Gift,
+    /// A part of a certificate of the same holder.
+    Split,
+    /// Made of certificates of the same holder.
+    Merge,
 }
 
 impl TransferKind {
@@ -117,16 +163,23 @@ impl TransferKind {
         match self {
             Self::Sale => "sale",
             Self::Gift => "gift",
+            Self::Split => "split",
+            Self::Merge => "merge",
         }
     }
 }
 
-/// One change of holder.
+/// One hop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TransferFact {
     pub kind: TransferKind,
     pub from: Key,
+    /// The same as `from`, if it was split or merged.
     pub to: Key,
+    /// The certificate that moved, or came to be.
+    pub cert_id: CertId,
+    /// Its seq after the hop.
+    pub seq: u32,
 }
 
 /// What a valid certificate says.
@@ -140,18 +193,64 @@ pub struct VerifiedCertificate {
     pub features: u64,
     pub units: Units,
     pub window: Window,
+    pub pay: Payment,
     /// Last slot in which Redeem may start.
     pub not_after_slot: Slot,
     /// Who holds it, as far as this copy knows.
     pub holder: Key,
-    /// Changes of holder so far; the next hop consumes it.
+    /// What blinds the holder in the last Activation.
+    pub salt16: [u8; 16],
+    /// Hops under this id so far, its birth as a part or by a merge included; the next one
+    /// consumes it.
     pub seq: u32,
     /// Id of the last Activation, or `cert_id`.
     pub last_hash: [u8; 32],
     /// The provider's chain height at the last Activation; 0 without one.
     pub as_of_height: u32,
-    /// Every change of holder, oldest first.
+    /// Every hop since the Issues or checkpoints, each after those that it rests on.
     pub transfers: Vec<TransferFact>,
+    /// Issues from which it descends, ascending; its own id, if it was never split or merged.
+    pub roots: Vec<CertId>,
+    /// The provider's chain height up to which its history rests on the provider's word.
+    pub checkpointed_at: Option<u32>,
+}
+
+impl VerifiedCertificate {
+    /// A certificate as it is issued: seq 0, held by its provider.
+    pub(crate) fn issued(issue: &Verified<Issue>) -> Self {
+        let cert_id = CertId(issue.id());
+        Self {
+            cert_id,
+            provider: issue.provider,
+            class: issue.class,
+            class_hash: issue.class_hash,
+            features: issue.features,
+            units: issue.units.clone(),
+            window: issue.window,
+            pay: issue.pay,
+            not_after_slot: issue.not_after_slot,
+            holder: issue.provider,
+            salt16: [0; 16],
+            seq: 0,
+            last_hash: cert_id.0,
+            as_of_height: 0,
+            transfers: Vec::new(),
+            roots: vec![cert_id],
+            checkpointed_at: None,
+        }
+    }
+
+    /// Units and window.
+    #[must_use]
+    pub fn area(&self) -> Area {
+        Area { units: self.units.clone(), window: self.window }
+    }
+
+    /// What the next hop consumes.
+    #[must_use]
+    pub fn head(&self) -> Parent {
+        Parent { cert_id: self.cert_id, seq: self.seq, prev_hash: self.last_hash }
+    }
 }
 
 /// Verifies every signature and link of a certificate, offline.
@@ -162,93 +261,159 @@ pub fn verify(
     certificate: &Certificate,
     params: &Params,
 ) -> Result<VerifiedCertificate, CertificateError> {
+    let mut left = states(certificate, params)?.into_values();
+    match (left.next(), left.next()) {
+        (Some(only), None) => Ok(only),
+        _ => Err(CertificateError { hop: None, fault: Fault::Loose }),
+    }
+}
+
+/// What the hops of a history leave, by id: one certificate, if it is that of one.
+pub(crate) fn states(
+    history: &Certificate,
+    params: &Params,
+) -> Result<BTreeMap<CertId, VerifiedCertificate>, CertificateError> {
     let whole = |fault| CertificateError { hop: None, fault };
-    if certificate.hops.len() > CERTIFICATE_HOPS_MAX {
+    if history.hops.len() > CERTIFICATE_HOPS_MAX {
         return Err(whole(Fault::TooManyHops));
     }
-    let mut facts = start(&certificate.issue, params).map_err(whole)?;
-    for (index, hop) in certificate.hops.iter().enumerate() {
-        step(&mut facts, hop, params.magic)
+    if !(1..=ROOTS_MAX).contains(&history.bases.len()) {
+        return Err(whole(Fault::Bases));
+    }
+    let mut live = BTreeMap::new();
+    for base in &history.bases {
+        let facts = start(base, params).map_err(whole)?;
+        if live.insert(facts.cert_id, facts).is_some() {
+            return Err(whole(Fault::Bases));
+        }
+    }
+    for (index, hop) in history.hops.iter().enumerate() {
+        step(&mut live, hop, params.magic)
             .map_err(|fault| CertificateError { hop: Some(index), fault })?;
     }
+    Ok(live)
+}
+
+fn start(base: &Base, params: &Params) -> Result<VerifiedCertificate, Fault> {
+    let facts = match base {
+        Base::Issue(issue) => VerifiedCertificate::issued(&issue.verify(params.magic)?),
+        Base::Checkpoint { checkpoint, activation } => checkpointed(
+            &*checkpoint.verify(params.magic)?,
+            &activation.verify(params.magic)?,
+            params.magic,
+        )?,
+    };
+    // An empty window has no slot for it.
+    let inside = (facts.window.start..facts.window.end).contains(&facts.not_after_slot);
+    ensure(facts.units.is_canonical() && inside, Fault::Area)?;
+    ensure(params.class_hash(facts.class) == Some(facts.class_hash), Fault::Class)?;
     Ok(facts)
 }
 
-/// Facts of a certificate that was never sold.
-fn start(issue: &Envelope, params: &Params) -> Result<VerifiedCertificate, Fault> {
-    let issue: Verified<Issue> = issue.verify(params.magic)?;
-    // An empty window has no slot for it.
-    let inside = (issue.window.start..issue.window.end).contains(&issue.not_after_slot);
-    ensure(issue.units.is_canonical() && inside, Fault::Area)?;
-    ensure(params.class_hash(issue.class) == Some(issue.class_hash), Fault::Class)?;
-    let id = issue.id();
-    let issue = issue.into_value();
+fn checkpointed(
+    checkpoint: &Checkpoint,
+    activation: &Verified<Activation>,
+    magic: Magic,
+) -> Result<VerifiedCertificate, Fault> {
+    ensure(checkpoint.provider == activation.provider, Fault::Foreign)?;
+    ensure(checkpoint.last_hash == activation.id(), Fault::PrevHash)?;
+    let holder_hash = blinded(checkpoint.holder, checkpoint.salt16, magic);
+    ensure(activation.holder_hash == holder_hash, Fault::Cause)?;
+    ensure(activation.is_well_formed(), Fault::Seq)?;
     Ok(VerifiedCertificate {
-        cert_id: CertId(id),
-        provider: issue.provider,
-        class: issue.class,
-        class_hash: issue.class_hash,
-        features: issue.features,
-        units: issue.units,
-        window: issue.window,
-        not_after_slot: issue.not_after_slot,
-        holder: issue.provider,
-        seq: 0,
-        last_hash: id,
-        as_of_height: 0,
+        cert_id: activation.cert_id,
+        provider: activation.provider,
+        class: activation.class,
+        class_hash: checkpoint.class_hash,
+        features: activation.features,
+        units: activation.units.clone(),
+        window: activation.window,
+        pay: checkpoint.pay,
+        not_after_slot: checkpoint.not_after_slot,
+        holder: checkpoint.holder,
+        salt16: checkpoint.salt16,
+        seq: activation.seq,
+        last_hash: checkpoint.last_hash,
+        as_of_height: activation.p_height,
         transfers: Vec::new(),
+        roots: activation.roots.clone(),
+        checkpointed_at: Some(activation.p_height),
     })
 }
 
-fn ensure(ok: bool, fault: Fault) -> Result<(), Fault> {
+pub(super) fn ensure(ok: bool, fault: Fault) -> Result<(), Fault> {
     if ok { Ok(()) } else { Err(fault) }
 }
 
-/// What a hop says about the Activation that must end it.
-struct Moved {
-    kind: TransferKind,
-    to: Key,
-    cause_hash: [u8; 32],
-    /// Of the lock; a gift takes the number that the provider gives it.
-    attempt: Option<u32>,
-}
+type Live = BTreeMap<CertId, VerifiedCertificate>;
 
-fn step(facts: &mut VerifiedCertificate, hop: &Hop, magic: Magic) -> Result<(), Fault> {
-    let (moved, activation) = match hop {
+fn step(live: &mut Live, hop: &Hop, magic: Magic) -> Result<(), Fault> {
+    match hop {
         Hop::Sale { terms, lock, transfer, activation } => {
-            (sale(facts, terms, lock, transfer, magic)?, activation)
+            let before = take(live, terms.peek::<Terms>()?.cert_id)?;
+            let (step, attempt) = sale(&before, terms, lock, transfer, magic)?;
+            let ends = |activation: &Activation| {
+                activation.consumes.iter().all(|consumed| consumed.attempt == attempt)
+            };
+            end(live, step, activation, magic, ends)
         }
-        Hop::Gift { gift, activation } => (give(facts, gift, magic)?, activation),
-    };
-    let activation: Verified<Activation> = activation.verify(magic)?;
-    let ours = activation.provider == facts.provider && activation.cert_id == facts.cert_id;
-    ensure(ours, Fault::Foreign)?;
-    ensure(Some(activation.seq) == facts.seq.checked_add(1), Fault::Seq)?;
-    ensure(activation.prev_hash == facts.last_hash, Fault::PrevHash)?;
-    let same = activation.class == facts.class
-        && activation.features == facts.features
-        && activation.units == facts.units
-        && activation.window == facts.window;
-    ensure(same, Fault::Changed)?;
-    let caused = activation.cause_hash == moved.cause_hash
-        && activation.holder == moved.to
-        && moved.attempt.is_none_or(|attempt| attempt == activation.attempt);
-    ensure(caused, Fault::Cause)?;
-    facts.transfers.push(TransferFact { kind: moved.kind, from: facts.holder, to: moved.to });
-    facts.holder = moved.to;
-    facts.seq = activation.seq;
-    facts.last_hash = activation.id();
-    facts.as_of_height = activation.p_height;
-    Ok(())
+        Hop::Gift { gift, activation } => {
+            let gift: Verified<Gift> = gift.verify(magic)?;
+            let before = take(live, gift.cert_id)?;
+            end(live, Step::gift(&before, &gift)?, activation, magic, |_| true)
+        }
+        Hop::Split { split, activations } => {
+            let split: Verified<Split> = split.verify(magic)?;
+            let before = take(live, split.cert_id)?;
+            let mut steps = Step::split(&before, &split)?;
+            ensure(!activations.is_empty(), Fault::Loose)?;
+            for activation in activations {
+                let made = activation.peek::<Activation>()?.cert_id;
+                let at = steps.iter().position(|step| step.cert_id() == made);
+                let step = steps.swap_remove(at.ok_or(Fault::Foreign)?);
+                end(live, step, activation, magic, |_| true)?;
+            }
+            Ok(())
+        }
+        Hop::Merge { merge, activation } => {
+            let merge: Verified<Merge> = merge.verify(magic)?;
+            let parents: Vec<VerifiedCertificate> = merge
+                .parts
+                .iter()
+                .map(|part| take(live, part.cert_id))
+                .collect::<Result<_, _>>()?;
+            let parents: Vec<&VerifiedCertificate> = parents.iter().collect();
+            end(live, Step::merge(&parents, &merge)?, activation, magic, |_| true)
+        }
+    }
 }
 
+fn take(live: &mut Live, id: CertId) -> Result<VerifiedCertificate, Fault> {
+    live.remove(&id).ok_or(Fault::Foreign)
+}
+
+fn end(
+    live: &mut Live,
+    step: Step,
+    activation: &Envelope,
+    magic: Magic,
+    is_granted: impl Fn(&Activation) -> bool,
+) -> Result<(), Fault> {
+    let activation: Verified<Activation> = activation.verify(magic)?;
+    step.check(&activation, magic)?;
+    ensure(is_granted(&activation), Fault::Cause)?;
+    let after = step.done(&activation);
+    ensure(live.insert(after.cert_id, after).is_none(), Fault::Bases)
+}
+
+/// The step of a sale, and the attempt of its lock.
 fn sale(
     facts: &VerifiedCertificate,
     terms: &Envelope,
     lock: &Envelope,
     transfer: &Transfer,
     magic: Magic,
-) -> Result<Moved, Fault> {
+) -> Result<(Step, u32), Fault> {
     let terms: Verified<Terms> = terms.verify(magic)?;
     check_terms(facts, &terms)?;
     let lock: Verified<LockGrant> = lock.verify(magic)?;
@@ -267,12 +432,7 @@ fn sale(
         let names_no_spend = transfer.spend_txid == [0; 32] && transfer.vin == 0;
         ensure(names_no_spend, Fault::Wire(WireError::Malformed))?;
     }
-    Ok(Moved {
-        kind: TransferKind::Sale,
-        to: terms.to,
-        cause_hash: terms.id(),
-        attempt: Some(lock.attempt),
-    })
+    Ok((Step::sale(facts, &terms)?, lock.attempt))
 }
 
 /// What a valid proof of default says.
@@ -303,36 +463,4 @@ pub fn verify_default(
     let terms_hash = transfer.terms_hash;
     let terms = terms.peek().map_err(|error| at_sale(error.into()))?;
     Ok(VerifiedDefault { title, terms, terms_hash, transfer: transfer.clone() })
-}
-
-/// Whether terms sell this certificate, all of it, by its holder.
-///
-/// # Errors
-/// What they get wrong.
-pub fn check_terms(facts: &VerifiedCertificate, terms: &Terms) -> Result<(), Fault> {
-    ensure(terms.cert_id == facts.cert_id, Fault::Foreign)?;
-    ensure(terms.from == facts.holder, Fault::NotHolder)?;
-    ensure(terms.seq == facts.seq, Fault::Seq)?;
-    ensure(terms.prev_hash == facts.last_hash, Fault::PrevHash)?;
-    let same =
-        terms.class == facts.class && terms.units == facts.units && terms.window == facts.window;
-    ensure(same, Fault::Changed)
-}
-
-fn give(facts: &VerifiedCertificate, gift: &Envelope, magic: Magic) -> Result<Moved, Fault> {
-    let gift: Verified<Gift> = gift.verify(magic)?;
-    check_gift(facts, &gift)?;
-    Ok(Moved { kind: TransferKind::Gift, to: gift.to, cause_hash: gift.id(), attempt: None })
-}
-
-/// Whether a gift gives this certificate, by its holder.
-///
-/// # Errors
-/// What it gets wrong.
-pub fn check_gift(facts: &VerifiedCertificate, gift: &Verified<Gift>) -> Result<(), Fault> {
-    ensure(gift.cert_id == facts.cert_id, Fault::Foreign)?;
-    ensure(facts.seq > 0, Fault::Unsold)?;
-    ensure(Key(gift.key()) == facts.holder, Fault::NotHolder)?;
-    ensure(gift.seq == facts.seq, Fault::Seq)?;
-    ensure(gift.prev_hash == facts.last_hash, Fault::PrevHash)
 }

@@ -2,7 +2,8 @@
 //! certificate looks to people, and who is a party to it.
 
 use super::kernel::Context;
-use crate::certificate::objects::{Activation, Hop};
+use crate::certificate::objects::{Gift, Hop};
+use crate::certificate::verify::TransferKind;
 use crate::certificate::{Certificate, VerifiedCertificate};
 use crate::ids::{CertId, Key, LeaseId, TermsHash};
 use crate::settlement::objects::Terms;
@@ -18,7 +19,7 @@ pub enum CertificateRole {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CertificateNews {
     pub cert: CertId,
-    /// What: `issued`, `acquired`, `given`, `received`, `redeemed`.
+    /// What: `issued`, `acquired`, `given`, `received`, `redeemed`, `split`, `merge`.
     pub what: &'static str,
 }
 
@@ -36,17 +37,27 @@ pub struct CertificateView {
     pub role: CertificateRole,
     /// Id, provider, class, units, window, holder, seq, transfers.
     pub facts: VerifiedCertificate,
-    /// `active`, `given`, `redeemed` or `expired`.
+    /// `active`, `given`, `redeemed`, `split`, `merged` or `expired`.
     pub state: &'static str,
     /// The lock of an open sale, known to the provider alone.
     pub lock: Option<LockView>,
     /// To whom a gift waits for the provider.
     pub gift_pending: Option<Key>,
+    /// Which of a split and a merge waits for the provider.
+    pub recut_pending: Option<TransferKind>,
     pub lease: Option<LeaseId>,
 }
 
 /// Name of a certificate's state.
-pub(super) fn state(is_redeemed: bool, is_given: bool, is_past: bool) -> &'static str {
+pub(super) fn state(
+    is_redeemed: bool,
+    spent: Option<TransferKind>,
+    is_given: bool,
+    is_past: bool,
+) -> &'static str {
+    if let Some(kind) = spent {
+        return if kind == TransferKind::Merge { "merged" } else { "split" };
+    }
     match (is_redeemed, is_given, is_past) {
         (true, ..) => "redeemed",
         (_, true, _) => "given",
@@ -63,12 +74,14 @@ pub(super) fn is_party(certificate: &Certificate, facts: &VerifiedCertificate, p
                 || terms.to == peer
                 || terms.funders.iter().any(|funder| funder.key == peer)
         }),
-        Hop::Gift { gift, activation } => {
-            gift.key == peer.0
-                || activation.peek::<Activation>().is_ok_and(|moved| moved.holder == peer)
+        Hop::Gift { gift, .. } => {
+            gift.key == peer.0 || gift.peek::<Gift>().is_ok_and(|gift| gift.to == peer)
         }
+        Hop::Split { split: cause, .. } | Hop::Merge { merge: cause, .. } => cause.key == peer.0,
     };
-    peer == facts.provider || certificate.hops.iter().any(in_hop)
+    // The holder stands in no hop, if a checkpoint is all that there is.
+    let is_now = peer == facts.provider || peer == facts.holder;
+    is_now || certificate.hops.iter().any(in_hop)
 }
 
 pub(super) fn notify(ctx: &mut Context<'_>, cert: CertId, what: &'static str) {

@@ -19,7 +19,7 @@ use super::trades::TradeNews;
 use crate::admission::AdmissionError;
 use crate::book::OrderSet;
 use crate::bundle::{Admitted, Candidates};
-use crate::ids::{FundingId, Key, LeaseId, OrderId, StandingId};
+use crate::ids::{CertId, FundingId, Key, LeaseId, OrderId, StandingId};
 use crate::lease::ExecutorEvent;
 use crate::limits::{GOSSIP_MAX_BYTES, PROOF_MAX_BYTES};
 use crate::reasons::Reason;
@@ -193,9 +193,18 @@ pub enum Command {
 pub enum Done {
     Ok,
     Placed(StandingId),
-    /// The certificate moved on: its new sequence number.
+    /// A certificate moved on: its new sequence number.
     Gifted {
+        cert: CertId,
         seq: u32,
+    },
+    /// The certificates of its parts, in their order.
+    Split {
+        parts: Vec<CertId>,
+    },
+    /// A merged or fetched certificate is here.
+    Held {
+        cert: CertId,
     },
     Redeemed {
         lease: LeaseId,

@@ -8,10 +8,14 @@ pub(super) const FAMILIES: &[Family] = &[
         "certificate.ambiguous": Rejected, Local,
             "more than one certificate has an id that begins so", "give more digits";
         "certificate.bad_area": Rejected, Peer, "units or delivery window have no valid form";
+        "certificate.bad_bases": Rejected, Peer,
+            "it does not begin with 1 to 16 distinct certificates";
+        "certificate.bad_parts": Rejected, Peer,
+            "parts of a split or a merge have no valid form";
         "certificate.bad_signature": Rejected, Peer, "a signature does not verify";
         "certificate.cause_mismatch": Rejected, Peer, "an activation does not match its hop";
         "certificate.changed": Rejected, Peer,
-            "class, features, units or window changed on the way";
+            "class, features, units, window or roots changed on the way";
         "certificate.file_header": Rejected, Local,
             "the file does not begin with `capex-certificate 1 <network>`";
         "certificate.file_hex": Rejected, Local, "a field is not lower-case hex";
@@ -23,8 +27,10 @@ pub(super) const FAMILIES: &[Family] = &[
         "certificate.file_truncated": Rejected, Local, "the file ends too early";
         "certificate.foreign_part": Rejected, Peer,
             "a part belongs to another certificate or provider";
-        "certificate.gift_before_sale": Rejected, Peer, "it was given away before it was sold";
+        "certificate.gift_before_sale": Rejected, Peer,
+            "it was given away, split or merged before it was sold";
         "certificate.lock_mismatch": Rejected, Peer, "a lock does not match its terms";
+        "certificate.loose_part": Rejected, Peer, "a part of it leads nowhere";
         "certificate.malformed": Rejected, Peer, "a signed object is malformed";
         "certificate.no_answer": TimedOut, Peer, "the provider does not answer",
             "try again when it is up: `capex peer list`";
@@ -33,12 +39,19 @@ pub(super) const FAMILIES: &[Family] = &[
         "certificate.not_found": NotFound, Local, "no such certificate",
             "`capex cert list` shows the known ones";
         "certificate.not_holder": Rejected, Peer, "a hop is signed by another than the holder";
+        "certificate.other_kind": Rejected, Peer,
+            "certificates of different providers, classes or features were merged";
         "certificate.other_network": Rejected, Local, "it is a certificate of another network",
             "name it with --network";
+        "certificate.part_outside": Rejected, Peer, "a part lies outside its certificate";
+        "certificate.parts_apart": Rejected, Peer, "merged certificates are not adjacent";
+        "certificate.parts_sum": Rejected, Peer,
+            "a unit is in two parts in one slot, or in none";
         "certificate.preimage": Rejected, Peer, "a preimage does not match its payment hash";
         "certificate.prev_hash": Rejected, Peer, "a hop does not name the last activation";
         "certificate.seq_gap": Rejected, Peer, "a sequence number is not the next one";
         "certificate.too_many_hops": Rejected, Peer, "it has more than 64 hops";
+        "certificate.too_many_roots": Rejected, Peer, "it goes back to more than 16 issues";
         "certificate.unknown_class": Rejected, Peer, "the resource class is not the network's";
         "certificate.unknown_version": Rejected, Nobody,
             "a signed object has a version that this release does not know",
@@ -105,12 +118,84 @@ pub(super) const FAMILIES: &[Family] = &[
             "redeem it instead";
     },
     family! {
+        "split", "provider or holder: a certificate cut into parts";
+        "split.bad_activation": Rejected, Peer,
+            "the provider's activations are not those of the split";
+        "split.bad_parts": Rejected, Local,
+            "a part has no unit, no slot or no slot to redeem in, or they are not 2 to 16",
+            "see `capex cert show` for its units and slots";
+        "split.consumed": Rejected, Nobody, "the certificate was redeemed, split or merged already",
+            "see `capex cert list`";
+        "split.full": Rejected, Nobody, "as many certificates are kept as may be";
+        "split.locked": Rejected, Nobody, "a sale of the certificate is open",
+            "wait until it settles or its lock is released";
+        "split.no_answer": TimedOut, Peer, "the provider does not answer",
+            "the split is repeated until the window starts";
+        "split.not_holder": Rejected, Nobody, "another key holds this certificate now",
+            "ask its holder";
+        "split.outside": Rejected, Local, "a part lies outside the certificate",
+            "see `capex cert show` for its units and slots";
+        "split.pending": Rejected, Nobody, "something else waits for the provider", "wait for it";
+        "split.prev_hash": Rejected, Nobody, "the split does not name the last activation",
+            "fetch the certificate again from its provider";
+        "split.stale_seq": Rejected, Nobody, "the certificate has moved on",
+            "fetch it again from its provider";
+        "split.sum": Rejected, Local, "the parts do not add up to the certificate";
+        "split.too_many_hops": Rejected, Nobody, "the certificate has changed too often",
+            "redeem it instead";
+        "split.too_many_parts": Rejected, Nobody,
+            "as many certificates were made of one purchase as may be", "sell or redeem what there is";
+        "split.unknown_certificate": NotFound, Nobody, "no such certificate",
+            "list yours with `capex cert list`";
+        "split.window_started": Rejected, Nobody, "the delivery window has begun",
+            "redeem it instead";
+    },
+    family! {
+        "merge", "provider or holder: certificates joined into one";
+        "merge.apart": Rejected, Local,
+            "the certificates are neither one after the other with equal units, nor of one window";
+        "merge.bad_activation": Rejected, Peer,
+            "the provider's activation is not that of the merge";
+        "merge.bad_parts": Rejected, Local, "a merge joins 2 to 8 distinct certificates";
+        "merge.consumed": Rejected, Nobody, "a certificate was redeemed, split or merged already",
+            "see `capex cert list`";
+        "merge.full": Rejected, Nobody, "as many certificates are kept as may be";
+        "merge.histories": Rejected, Nobody,
+            "the certificates tell their common history in two ways";
+        "merge.locked": Rejected, Nobody, "a sale of a certificate is open",
+            "wait until it settles or its lock is released";
+        "merge.no_answer": TimedOut, Peer, "the provider does not answer",
+            "the merge is repeated until the window starts";
+        "merge.not_holder": Rejected, Nobody, "another key holds one of the certificates now",
+            "ask its holder";
+        "merge.other_kind": Rejected, Local,
+            "certificates of different providers, classes or features cannot be merged";
+        "merge.overlap": Rejected, Peer, "two of the certificates share a unit in one slot",
+            "keep both files: they prove that the provider sold it twice";
+        "merge.pending": Rejected, Nobody, "something else waits for the provider", "wait for it";
+        "merge.prev_hash": Rejected, Nobody, "the merge does not name the last activations",
+            "fetch the certificates again from their provider";
+        "merge.stale_seq": Rejected, Nobody, "a certificate has moved on",
+            "fetch it again from its provider";
+        "merge.too_many_hops": Rejected, Nobody, "the certificates have changed too often",
+            "redeem them instead";
+        "merge.too_many_parts": Rejected, Nobody,
+            "as many certificates were made of one purchase as may be", "sell or redeem what there is";
+        "merge.too_many_roots": Rejected, Local, "the certificates go back to more than 16 issues";
+        "merge.unknown_certificate": NotFound, Nobody, "no such certificate",
+            "list yours with `capex cert list`";
+        "merge.window_started": Rejected, Nobody, "the delivery window of one of them has begun",
+            "redeem them instead";
+    },
+    family! {
         "ledger", "provider: units already claimed";
         "ledger.beyond_capacity": Rejected, Nobody,
             "a unit number is beyond the capacity of the class";
         "ledger.claimed": Rejected, Nobody, "the units are claimed already";
         "ledger.empty": Rejected, Nobody, "a claim holds no unit or no slot";
         "ledger.full": Rejected, Local, "as many claims are kept as may be";
+        "ledger.not_conserved": Rejected, Nobody,
+            "a split or a merge would make a unit-slot or lose one";
     },
     family! {
         "capacity", "node: units for sale in the configuration";

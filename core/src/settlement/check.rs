@@ -7,10 +7,10 @@ use super::objects::{Accept, Funder, LockGrant, Row, Terms};
 use super::rails::Rail;
 use super::rails::chain::script::{ScriptError, TEMPLATE};
 use super::rails::chain::timelock::{Timelocks, lead_suffices, tips_agree};
-use crate::certificate::objects::{Activation, Issue, Payment};
+use crate::certificate::objects::{Activation, Consumed, Payment, blinded};
 use crate::certificate::verify::{Fault, check_terms, verify};
 use crate::certificate::{Certificate, VerifiedCertificate};
-use crate::ids::{Key, TermsHash, TradeId};
+use crate::ids::{CertId, Key, TermsHash, TradeId};
 use crate::limits::FUNDERS_MAX;
 use crate::params::Params;
 use crate::units::TimeMs;
@@ -164,6 +164,8 @@ pub struct Agreement {
     /// Its provider, who keeps the register of its holders.
     pub registrar: Key,
     pub features: u64,
+    /// Issues to which the certificate goes back.
+    pub roots: Vec<CertId>,
     pub signed: SignedTerms,
 }
 
@@ -171,8 +173,8 @@ impl Agreement {
     /// Of a title and terms that have been verified.
     #[must_use]
     pub fn new(title: Certificate, facts: &VerifiedCertificate, terms: &Verified<Terms>) -> Self {
-        let (registrar, features) = (facts.provider, facts.features);
-        Self { title, registrar, features, signed: SignedTerms::from(terms) }
+        let (registrar, features, roots) = (facts.provider, facts.features, facts.roots.clone());
+        Self { title, registrar, features, roots, signed: SignedTerms::from(terms) }
     }
 
     /// The terms.
@@ -228,7 +230,15 @@ pub fn agreement<C: Verification>(
         | Fault::Lock
         | Fault::Preimage
         | Fault::Cause
-        | Fault::Unsold => CheckError::Issue,
+        | Fault::Unsold
+        | Fault::Bases
+        | Fault::Loose
+        | Fault::Parts
+        | Fault::Outside
+        | Fault::Sum
+        | Fault::OtherKind
+        | Fault::Apart
+        | Fault::TooManyRoots => CheckError::Issue,
     })?;
     check_parties(expected, &terms)?;
     check_form(secp, now.params, &terms)?;
@@ -255,7 +265,15 @@ fn check_title(
         | Fault::Lock
         | Fault::Preimage
         | Fault::Cause
-        | Fault::Unsold => CheckError::Issue,
+        | Fault::Unsold
+        | Fault::Bases
+        | Fault::Loose
+        | Fault::Parts
+        | Fault::Outside
+        | Fault::Sum
+        | Fault::OtherKind
+        | Fault::Apart
+        | Fault::TooManyRoots => CheckError::Issue,
     })?;
     let row = expected.row;
     let floor = params.class(row.class).map_or(0, |class| class.floors.features);
@@ -267,7 +285,7 @@ fn check_title(
         && facts.window == row.window()
         // One that lapses earlier would be worth less than what was matched.
         && facts.not_after_slot == facts.window.end.saturating_sub(1)
-        && title.issue.peek::<Issue>()?.pay == Payment::Prepaid;
+        && facts.pay == Payment::Prepaid;
     ensure(fits, CheckError::Issue)?;
     Ok(facts)
 }
@@ -402,16 +420,17 @@ pub fn activation(
 ) -> Result<(), CheckError> {
     let got = signed.verify::<Activation>(params.magic)?;
     let terms = agreement.terms();
+    let (cert_id, seq, prev_hash) = (terms.cert_id, terms.seq, terms.prev_hash);
     let fits = got.provider == agreement.registrar
-        && got.cert_id == terms.cert_id
-        && got.seq == terms.seq.saturating_add(1)
-        && got.attempt == attempt
-        && got.holder == terms.to
+        && got.cert_id == cert_id
+        && got.seq == seq.saturating_add(1)
+        && got.consumes == [Consumed { cert_id, seq, attempt, prev_hash }]
+        && got.roots == agreement.roots
+        && got.holder_hash == blinded(terms.to, terms.nonce16, params.magic)
         && got.class == terms.class
         && got.features == agreement.features
         && got.units == terms.units
         && got.window == terms.window
-        && got.prev_hash == terms.prev_hash
         && got.cause_hash == agreement.hash().0;
     ensure(fits, CheckError::Activation)
 }

@@ -86,8 +86,9 @@ pub(crate) fn signed_terms(terms: Terms) -> SignedTerms {
 }
 
 pub(crate) fn agreement(terms: Terms) -> Agreement {
-    let title = Certificate { issue: envelope(), hops: Vec::new() };
-    Agreement { title, registrar: Key([1; 32]), features: 0, signed: signed_terms(terms) }
+    let (title, registrar) = (Certificate::issued(envelope()), Key([1; 32]));
+    let roots = vec![terms.cert_id];
+    Agreement { title, registrar, features: 0, roots, signed: signed_terms(terms) }
 }
 
 pub(crate) fn row() -> Row {

@@ -3,9 +3,12 @@
 
 pub mod files;
 pub mod party;
+pub mod pieces;
 
-use capex_core::certificate::objects::{Activation, Binding, Gift, Issue, Payment, RedeemGrant};
-use capex_core::certificate::{Certificate, Hop};
+use capex_core::certificate::objects::{
+    Activation, Binding, Consumed, Gift, Issue, Payment, RedeemGrant, blinded,
+};
+use capex_core::certificate::{Base, Certificate, Hop};
 use capex_core::ids::{CertId, Key, LeaseId, TermsHash, TradeId};
 use capex_core::params::Params;
 use capex_core::settlement::objects::{Accept, Funder, LockGrant, Terms, Transfer};
@@ -153,6 +156,12 @@ pub fn redeem_grant(
     by(provider, grant, params)
 }
 
+/// The Issue of a certificate that goes back to one.
+pub fn issue_of(certificate: &mut Certificate) -> &mut Envelope {
+    let [Base::Issue(issue)] = certificate.bases.as_mut_slice() else { panic!() };
+    issue
+}
+
 /// A certificate in the making.
 pub struct Draft {
     pub provider: u8,
@@ -179,19 +188,25 @@ impl Draft {
         }
     }
 
+    /// Of the next hop, blinded as a cause of this seq blinds it.
     pub fn activation(&self, attempt: u32, holder: u8, cause: [u8; 32]) -> Activation {
         Activation {
             v: 1,
             provider: public(self.provider),
             cert_id: CertId(self.issue.id()),
             seq: self.seq + 1,
-            attempt,
-            holder: public(holder),
+            consumes: vec![Consumed {
+                cert_id: CertId(self.issue.id()),
+                seq: self.seq,
+                attempt,
+                prev_hash: self.last,
+            }],
+            roots: vec![CertId(self.issue.id())],
+            holder_hash: blinded(public(holder), [self.seq as u8; 16], self.params.magic),
             class: self.issue.class,
             features: self.issue.features,
             units: self.issue.units.clone(),
             window: self.issue.window,
-            prev_hash: self.last,
             cause_hash: cause,
             p_height: 105 + self.seq,
         }
@@ -239,6 +254,9 @@ impl Draft {
     }
 
     pub fn certificate(&self) -> Certificate {
-        Certificate { issue: self.issue.envelope().clone(), hops: self.hops.clone() }
+        Certificate {
+            bases: vec![Base::Issue(self.issue.envelope().clone())],
+            hops: self.hops.clone(),
+        }
     }
 }

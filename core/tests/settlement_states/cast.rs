@@ -5,7 +5,7 @@ use bitcoin::hashes::Hash;
 use bitcoin::secp256k1::{All, Keypair, Secp256k1, SecretKey};
 use bitcoin::transaction::Version;
 use bitcoin::{Amount, OutPoint, ScriptBuf, Sequence, Transaction, TxIn, TxOut, Txid};
-use capex_core::certificate::objects::{Activation, Binding, Issue, Payment};
+use capex_core::certificate::objects::{Activation, Binding, Consumed, Issue, Payment, blinded};
 use capex_core::certificate::{Certificate, verify};
 use capex_core::engine::kernel::Keys;
 use capex_core::ids::{CertId, Key, TermsHash, TradeId};
@@ -100,7 +100,7 @@ impl Stage {
             },
             &params,
         );
-        let fresh = Certificate { issue: issue.envelope().clone(), hops: Vec::new() };
+        let fresh = Certificate::issued(issue.envelope().clone());
         let mut stage = Self {
             secp: Secp256k1::new(),
             buyer,
@@ -166,7 +166,7 @@ impl Stage {
             transfer,
             activation,
         };
-        Certificate { issue: self.issue.envelope().clone(), hops: vec![hop] }
+        Certificate { hops: vec![hop], ..Certificate::issued(self.issue.envelope().clone()) }
     }
 
     fn lock(&self, terms: &Verified<Terms>, attempt: u32) -> Envelope {
@@ -191,13 +191,18 @@ impl Stage {
             provider: self.provider.public(),
             cert_id: terms.cert_id,
             seq: terms.seq + 1,
-            attempt,
-            holder: terms.to,
+            consumes: vec![Consumed {
+                cert_id: terms.cert_id,
+                seq: terms.seq,
+                attempt,
+                prev_hash: terms.prev_hash,
+            }],
+            roots: vec![terms.cert_id],
+            holder_hash: blinded(terms.to, terms.nonce16, self.params.magic),
             class: terms.class,
             features: 0,
             units: terms.units.clone(),
             window: terms.window,
-            prev_hash: terms.prev_hash,
             cause_hash: terms.id(),
             p_height: terms.t0,
         };
@@ -302,7 +307,7 @@ impl Cast {
             registrar: stage.provider.public(),
             title: (!title.hops.is_empty()).then(|| title.clone()),
             request,
-            issue: title.hops.is_empty().then(|| title.issue.clone()),
+            issue: title.issue().filter(|_| title.hops.is_empty()).cloned(),
             agreement: Agreement::new(title.clone(), &facts, &terms),
             lock: stage.lock(&terms, u32::from(number)),
             activation: stage.activation(&terms, u32::from(number)),

@@ -371,9 +371,11 @@ fn only_the_registrars_word_for_this_funding_lets_it_out() {
 fn a_buyer_takes_only_the_activation_of_its_sale() {
     let rows: &[Change] = &[
         ("another holder", "activation.does_not_fit", |a| {
-            a.activation(|x| x.holder = Key([9; 32]))
+            a.activation(|x| x.holder_hash = [9; 32])
         }),
-        ("another attempt", "activation.does_not_fit", |a| a.activation(|x| x.attempt += 1)),
+        ("another attempt", "activation.does_not_fit", |a| {
+            a.activation(|x| x.consumes[0].attempt += 1)
+        }),
         ("another seq", "activation.does_not_fit", |a| a.activation(|x| x.seq += 1)),
         ("another certificate", "activation.does_not_fit", |a| {
             a.activation(|activation| activation.cert_id = CertId([9; 32]));
@@ -384,7 +386,9 @@ fn a_buyer_takes_only_the_activation_of_its_sale() {
             a.activation(|activation| activation.units = Units::range(4, 5).unwrap());
         }),
         ("another window", "activation.does_not_fit", |a| a.activation(|x| x.window.end -= 1)),
-        ("another past", "activation.does_not_fit", |a| a.activation(|x| x.prev_hash = [9; 32])),
+        ("another past", "activation.does_not_fit", |a| {
+            a.activation(|x| x.consumes[0].prev_hash = [9; 32])
+        }),
         ("another cause", "activation.does_not_fit", |a| a.activation(|x| x.cause_hash = [9; 32])),
         ("another provider", "activation.does_not_fit", |a| {
             let setup = &a.world.setup;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bitcoin::{OutPoint, ScriptBuf, Transaction, Txid};
-use capex_core::certificate::objects::{Activation, Binding, Issue, Payment};
+use capex_core::certificate::objects::{Activation, Binding, Consumed, Issue, Payment, blinded};
 use capex_core::certificate::{Certificate, VerifiedCertificate, verify};
 use capex_core::engine::io::{Effect, Funding, Topic, Unsent};
 use capex_core::engine::kernel::{
@@ -84,7 +84,7 @@ impl Titles for Ledger {
             }));
         }
         let issue = self.issue.clone().unwrap();
-        let title = Certificate { issue: issue.envelope().clone(), hops: Vec::new() };
+        let title = Certificate::issued(issue.envelope().clone());
         self.title = verify(&title, ctx.params).ok();
         Ok(issue)
     }
@@ -143,13 +143,18 @@ impl Titles for Ledger {
                 provider: ctx.me(),
                 cert_id: terms.cert_id,
                 seq: terms.seq + 1,
-                attempt: 0,
-                holder: terms.to,
+                consumes: vec![Consumed {
+                    cert_id: terms.cert_id,
+                    seq: terms.seq,
+                    attempt: 0,
+                    prev_hash: terms.prev_hash,
+                }],
+                roots: vec![terms.cert_id],
+                holder_hash: blinded(terms.to, terms.nonce16, ctx.params.magic),
                 class: terms.class,
                 features: self.title.as_ref().unwrap().features,
                 units: terms.units.clone(),
                 window: terms.window,
-                prev_hash: terms.prev_hash,
                 cause_hash: terms.id(),
                 p_height: ctx.chain.height,
             });

@@ -9,7 +9,7 @@ use bitcoin::transaction::Version;
 use bitcoin::{
     Amount, OutPoint, ScriptBuf, Sequence, TapSighashType, Transaction, TxIn, TxOut, Txid,
 };
-use capex_core::certificate::objects::{Activation, Binding, Issue, Payment};
+use capex_core::certificate::objects::{Activation, Binding, Consumed, Issue, Payment, blinded};
 use capex_core::certificate::{Certificate, Hop};
 use capex_core::engine::io::Funding;
 use capex_core::engine::kernel::Keys;
@@ -128,13 +128,13 @@ impl Setup {
                 provider: provider.public(),
                 cert_id,
                 seq: 1,
-                attempt: 0,
-                holder,
+                consumes: vec![Consumed { cert_id, seq: 0, attempt: 0, prev_hash: issue.id() }],
+                roots: vec![cert_id],
+                holder_hash: blinded(holder, [0; 16], params.magic),
                 class: self.row.class,
                 features: self.features,
                 units,
                 window,
-                prev_hash: issue.id(),
                 cause_hash: terms_hash.0,
                 p_height: 0,
             },
@@ -148,7 +148,7 @@ impl Setup {
             transfer,
             activation: activation.envelope().clone(),
         };
-        Certificate { issue: issue.envelope().clone(), hops: vec![hop] }
+        Certificate { hops: vec![hop], ..Certificate::issued(issue.envelope().clone()) }
     }
 
     fn wallet_key(&self) -> Keypair {

@@ -1,21 +1,68 @@
 use serde::{Deserialize, Serialize};
 
-use super::{SlotRange, UnitRanges};
+use super::{SlotRange, UnitRanges, slot_range, unit_ranges};
+use capex_core::certificate::verify::{self, TransferFact};
+use capex_core::certificate::{self, Origin, VerifiedCertificate, origins};
 
-/// How a certificate changed hands.
+/// How a certificate changed hands, or came to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TransferKind {
     Sale,
     Gift,
+    /// A part of a certificate of the same holder.
+    Split,
+    /// Made of certificates of the same holder.
+    Merge,
 }
 
-/// One change of holder.
+/// One hop of a certificate's history.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CertificateTransfer {
     pub kind: TransferKind,
     pub from: String,
     pub to: String,
+    /// The certificate that moved, or came to be.
+    pub cert_id: String,
+    /// Its sequence number after the hop.
+    pub seq: u32,
+    /// The certificates that the hop consumed: itself, if it only moved.
+    pub consumed: Vec<String>,
+    /// Units after the hop.
+    pub units: UnitRanges,
+    /// Slots after the hop.
+    pub window: SlotRange,
+}
+
+impl CertificateTransfer {
+    /// Every hop of a verified certificate.
+    #[must_use]
+    pub fn all(
+        certificate: &certificate::Certificate,
+        facts: &VerifiedCertificate,
+    ) -> Vec<CertificateTransfer> {
+        let origins = origins(certificate, &facts.transfers);
+        facts.transfers.iter().zip(&origins).map(|(fact, origin)| Self::of(fact, origin)).collect()
+    }
+
+    fn of(fact: &TransferFact, origin: &Origin) -> Self {
+        let kind = match fact.kind {
+            verify::TransferKind::Sale => TransferKind::Sale,
+            verify::TransferKind::Gift => TransferKind::Gift,
+            verify::TransferKind::Split => TransferKind::Split,
+            verify::TransferKind::Merge => TransferKind::Merge,
+        };
+        Self {
+            kind,
+            from: fact.from.to_string(),
+            to: fact.to.to_string(),
+            cert_id: fact.cert_id.to_string(),
+            seq: fact.seq,
+            consumed: origin.consumed.iter().map(ToString::to_string).collect(),
+            units: unit_ranges(&origin.area.units),
+            window: slot_range(origin.area.window),
+        }
+    }
 }
 
 /// A certificate that this node issued, holds or held.
@@ -32,7 +79,7 @@ pub struct Certificate {
     pub holder: String,
     /// Transfers so far: 1 after the first sale.
     pub seq: u32,
-    /// Every change of holder, oldest first.
+    /// Every hop of its history, each after those that it rests on.
     pub transfers: Vec<CertificateTransfer>,
     /// `issued`, `held`, `given`, `sold`, `redeemed` or `expired`, seen from this node.
     pub state: String,
@@ -46,6 +93,41 @@ pub struct Certificate {
 #[serde(deny_unknown_fields)]
 pub struct GiftTo {
     pub to: String,
+    /// Give so many units and keep the others; null for all.
+    #[serde(default)]
+    pub qty: Option<u32>,
+    /// Give these slots and keep the others; null for all.
+    #[serde(default)]
+    pub window: Option<SlotRange>,
+}
+
+/// Body of `POST /api/v1/certificates/{id}/split`: what is cut out of it. At least one of both.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SplitOff {
+    /// So many units, those with the lowest numbers; null for all.
+    #[serde(default)]
+    pub qty: Option<u32>,
+    /// These slots; null for all.
+    #[serde(default)]
+    pub window: Option<SlotRange>,
+}
+
+/// Answer to a split.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SplitInto {
+    /// The certificate, now consumed.
+    pub cert_id: String,
+    /// What was cut out, and then what is left: one to three more.
+    pub parts: Vec<Certificate>,
+}
+
+/// Body of `POST /api/v1/certificates/merge`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MergeCertificates {
+    /// Ids, or unique prefixes of them: 2 to 8.
+    pub certs: Vec<String>,
 }
 
 /// Body of `POST /api/v1/certificates/{id}/fetch`.

@@ -35,7 +35,7 @@ impl Run<'_> {
     pub(super) fn give(&mut self) -> Result<(), Broken> {
         let cert_id = self.sold[1].cert_id.clone();
         let (giver, receiver) = (&self.nodes[self.plan.trades[1].buyer], self.receiver());
-        let body = GiftTo { to: receiver.key.clone() };
+        let body = GiftTo { qty: None, window: None, to: receiver.key.clone() };
         let _: Gifted = giver.post(&format!("/certificates/{cert_id}/gift"), &body)?;
         let awaited = Awaited { what: "the gift", from: receiver.name(), limit: GIFT_TIME };
         self.wait(awaited, || {

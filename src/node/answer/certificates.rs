@@ -1,6 +1,6 @@
 //! Certificates that this node issued, holds or held.
 
-use crate::api::types::{Certificate, CertificateTransfer, TransferKind, slot_range, unit_ranges};
+use crate::api::types::{Certificate, CertificateTransfer, slot_range, unit_ranges};
 use crate::api::{ApiError, FileText, Listed, Noun, Page, Place, Prefix};
 use crate::node::Node;
 use capex_core::certificate::file;
@@ -43,15 +43,6 @@ impl Node {
             (CertificateRole::Held, "active") => "held",
             (_, state) => state,
         };
-        let transfers = facts.transfers.iter().map(|transfer| CertificateTransfer {
-            kind: if transfer.kind.name() == "gift" {
-                TransferKind::Gift
-            } else {
-                TransferKind::Sale
-            },
-            from: transfer.from.to_string(),
-            to: transfer.to.to_string(),
-        });
         Certificate {
             cert_id: facts.cert_id.to_string(),
             provider: facts.provider.to_string(),
@@ -61,7 +52,10 @@ impl Node {
             features: self.feature_names(facts.features),
             holder: facts.holder.to_string(),
             seq: facts.seq,
-            transfers: transfers.collect(),
+            transfers: self
+                .engine()
+                .certificate(&facts.cert_id)
+                .map_or_else(Vec::new, |certificate| CertificateTransfer::all(certificate, facts)),
             state: state.to_owned(),
             p_height: (facts.seq > 0).then_some(facts.as_of_height),
             lease_id: view.lease.map(|lease| lease.to_string()),

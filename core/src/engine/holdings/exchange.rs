@@ -2,7 +2,6 @@
 
 use super::records::HeldRecord;
 use super::{BROUGHT_HOPS_PER_PROVIDER, HELD_MAX, Holdings, HoldingsPurpose};
-use crate::certificate::objects::Issue;
 use crate::certificate::{Certificate, verify};
 use crate::code;
 use crate::engine::certificates::notify;
@@ -99,10 +98,9 @@ impl Holdings {
                 self.make_room(ctx, facts.provider, certificate.hops.len(), is_trader)?;
             }
         }
-        self.gifts.remove(&id);
+        self.overtaken(ctx, id);
         self.pushes.end(id);
-        let command = self.commands.remove(&id);
-        answer(ctx, command, Err(code!("gift.stale_seq")));
+        self.spend_lineage(ctx, &certificate);
         self.held.insert(id, HeldRecord::new(certificate, facts, is_wanted || was_wanted));
         self.save(ctx, id);
         notify(ctx, id, how.what());
@@ -169,9 +167,9 @@ impl Holdings {
         request: &CourierRequest,
     ) -> Result<CourierReply, &'static str> {
         let CourierRequest::Push(certificate) = request;
-        let provider = certificate.issue.peek::<Issue>().map(|issue| issue.provider);
         // Signatures are checked only of what there could be room for.
-        if provider.is_ok_and(|key| self.is_provider_full(&key)) && !self.knows(ctx, certificate) {
+        let is_full = certificate.signer().is_some_and(|key| self.is_provider_full(&key));
+        if is_full && !self.knows(ctx, certificate) {
             return Err(code!("acquire.full"));
         }
         self.take(ctx, witness, certificate.clone(), How::Brought(is_trader))?;
@@ -179,7 +177,7 @@ impl Holdings {
     }
 
     fn knows(&self, ctx: &Context<'_>, certificate: &Certificate) -> bool {
-        self.held.contains_key(&CertId(certificate.issue.id::<Issue>(ctx.params.magic)))
+        certificate.id(ctx.params.magic).is_some_and(|id| self.held.contains_key(&id))
     }
 
     fn is_provider_full(&self, provider: &Key) -> bool {
@@ -199,8 +197,8 @@ impl Holdings {
         result: Result<SettleReply, String>,
     ) -> Option<CertId> {
         match purpose {
-            HoldingsPurpose::Gift(cert) => {
-                self.on_gift_reply(ctx, witness, cert, SettleReply::told(result));
+            HoldingsPurpose::Errand(kind, lead) => {
+                self.on_errand_reply(ctx, witness, kind, lead, SettleReply::told(result));
                 None
             }
             HoldingsPurpose::Push(cert, seq) => {
@@ -214,7 +212,7 @@ impl Holdings {
             HoldingsPurpose::Fetch(cert, command) => {
                 let how = command.map_or(How::Brought(is_trader), |_| How::Fetched);
                 let fetched = self.take_fetched(ctx, witness, cert, SettleReply::told(result), how);
-                let done = fetched.as_ref().map(|_| Done::Ok);
+                let done = fetched.as_ref().map(|cert| Done::Held { cert: *cert });
                 answer(ctx, command, done.map_err(|code| remote_code(code)));
                 fetched.ok()
             }
@@ -237,7 +235,7 @@ impl Holdings {
     ) -> Result<CertId, String> {
         match told {
             Answer::Said(RegisterReply::Certificate(certificate))
-                if certificate.issue.id::<Issue>(ctx.params.magic) == cert.0 =>
+                if certificate.id(ctx.params.magic) == Some(cert) =>
             {
                 self.take(ctx, witness, certificate, how).map_err(str::to_owned)
             }

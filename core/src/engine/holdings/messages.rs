@@ -1,13 +1,15 @@
 //! What the holder asks of peers, and what it is told to do.
 
+use super::ErrandKind;
 use crate::certificate::Certificate;
+use crate::certificate::objects::Area;
 use crate::ids::{CertId, Key};
 
 /// What the holder has asked a peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HoldingsPurpose {
-    /// The provider is to activate a gift.
-    Gift(CertId),
+    /// The provider is to activate a gift, a split or a merge.
+    Errand(ErrandKind, CertId),
     /// A given certificate was pushed to its new holder, at a sequence number.
     Push(CertId, u32),
     /// The provider is to send the whole certificate, for a command or by itself.
@@ -22,6 +24,17 @@ pub enum HoldingsCommand {
     Gift {
         cert: CertId,
         to: Key,
+    },
+    /// Cut a certificate into parts that have everything of it once.
+    Split {
+        cert: CertId,
+        parts: Vec<Area>,
+        /// The number of a part to give away, and to whom: one step for whoever asks.
+        give: Option<(u32, Key)>,
+    },
+    /// Join certificates of one provider, class and set of features into one.
+    Merge {
+        certs: Vec<CertId>,
     },
     /// Get a certificate that this node holds from its provider.
     Fetch {

@@ -1,16 +1,19 @@
-//! The holder's side of certificates: what this node holds or held, gifts on their way,
-//! what strangers push, and what it fetches.
+//! The holder's side of certificates: what this node holds or held, gifts, splits and merges on
+//! their way, what strangers push, and what it fetches.
 
+mod errands;
 mod exchange;
 mod gifts;
 mod messages;
 mod providers;
 mod records;
+mod recuts;
 mod room;
 mod views;
 
 use std::collections::BTreeMap;
 
+pub use errands::Kind as ErrandKind;
 pub use messages::{HoldingsCommand, HoldingsPurpose};
 pub use room::{BROUGHT_HOPS_MAX, BROUGHT_HOPS_PER_PROVIDER};
 
@@ -27,19 +30,19 @@ use crate::units::{Slot, TimeMs};
 /// Certificates held by one node: at about 2 KiB each, 16 MiB.
 pub const HELD_MAX: usize = 8192;
 
-/// Waits between two tries of a gift, which ends when the window begins.
-const GIFT_PACE: Pace = Pace::between(1_000, 600_000);
+/// Waits between two tries of what the provider is to activate, which end when the window begins.
+const ERRAND_PACE: Pace = Pace::between(1_000, 600_000);
 
 /// Certificates that this node holds, or held.
 #[derive(Debug, Default)]
 pub struct Holdings {
     held: BTreeMap<CertId, HeldRecord>,
-    /// Gifts that wait for their provider.
-    gifts: BTreeMap<CertId, Retry>,
+    /// Gifts, splits and merges that wait for their provider.
+    errands: BTreeMap<CertId, Retry>,
     /// Given certificates that have still to be pushed.
     pushes: Courier,
     providers: Providers,
-    /// Commands that wait for a gift.
+    /// Commands that wait for them.
     commands: BTreeMap<CertId, u64>,
     /// Slot in which the records were last cleared.
     cleared: Slot,
@@ -74,8 +77,8 @@ impl Holdings {
                 let until_ms = record.facts.window.ends_at_ms(ctx.params.slot_s);
                 self.pushes.take(*id, to, ctx.now_ms, until_ms);
             }
-            if record.gift.is_some() {
-                self.gifts.insert(*id, Retry::new(GIFT_PACE, ctx.now_ms));
+            if record.pending.as_ref().is_some_and(|pending| pending.lead(*id) == *id) {
+                self.errands.insert(*id, Retry::new(ERRAND_PACE, ctx.now_ms));
             }
         }
         Ok(())
@@ -93,9 +96,9 @@ impl Holdings {
     /// Repeats what peers did not answer, forgets what is long past.
     pub fn on_tick(&mut self, ctx: &mut Context<'_>) {
         self.ask_at_start(ctx);
-        let due = self.gifts.iter().filter(|(_, gift)| gift.is_due(ctx.now_ms));
+        let due = self.errands.iter().filter(|(_, errand)| errand.is_due(ctx.now_ms));
         let due: Vec<CertId> = due.map(|(cert, _)| *cert).collect();
-        due.into_iter().for_each(|cert| self.send_gift(ctx, cert));
+        due.into_iter().for_each(|cert| self.send_errand(ctx, cert));
         self.bring_due(ctx);
         let slot = ctx.params.slot_at(ctx.past_ms());
         if std::mem::replace(&mut self.cleared, slot) != slot {
@@ -106,8 +109,8 @@ impl Holdings {
     /// When [`Holdings::on_tick`] has something to do.
     #[must_use]
     pub fn next_deadline(&self) -> Option<TimeMs> {
-        let gifts = self.gifts.values().map(|gift| gift.due_ms());
-        gifts.chain(self.pushes.next_deadline()).min()
+        let errands = self.errands.values().map(|errand| errand.due_ms());
+        errands.chain(self.pushes.next_deadline()).min()
     }
 
     /// Deletes records whose windows ended a horizon ago: no order can name them any more.

@@ -60,7 +60,7 @@ impl Holdings {
                 continue;
             }
             is_provider = true;
-            if let Some(errand) = self.gifts.get_mut(id) {
+            if let Some(errand) = self.errands.get_mut(id) {
                 errand.hasten(ctx.now_ms);
             }
         }

@@ -2,16 +2,30 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::certificate::verify::TransferKind;
 use crate::certificate::{Certificate, VerifiedCertificate};
 use crate::engine::kernel::{Stored, Table};
-use crate::ids::{Key, LeaseId};
+use crate::ids::{CertId, Key, LeaseId};
 use crate::wire::Envelope;
 
-/// A gift that waits for the provider.
+/// What waits for the provider.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct PendingGift {
-    pub(super) gift: Envelope,
-    pub(super) to: Key,
+pub(super) enum Pending {
+    Gift {
+        gift: Envelope,
+        to: Key,
+    },
+    Split {
+        split: Envelope,
+        /// The part that is given away when it is there, and to whom.
+        give: Option<(u32, Key)>,
+    },
+    /// On each of the certificates that it joins.
+    Merge {
+        merge: Envelope,
+        /// The one of them that asks.
+        lead: CertId,
+    },
 }
 
 /// A certificate that this node holds or held.
@@ -21,7 +35,9 @@ pub(in crate::engine) struct HeldRecord {
     pub(super) certificate: Certificate,
     pub(super) facts: VerifiedCertificate,
     pub(super) redeemed: Option<LeaseId>,
-    pub(super) gift: Option<PendingGift>,
+    /// What it was split or merged into others by.
+    pub(super) spent: Option<TransferKind>,
+    pub(super) pending: Option<Pending>,
     /// To whom the certificate has still to be pushed.
     pub(super) push: Option<Key>,
     /// Whether this node bought it or asked for it: then it has a place of its own.
@@ -39,6 +55,19 @@ impl HeldRecord {
         facts: VerifiedCertificate,
         is_wanted: bool,
     ) -> Self {
-        Self { certificate, facts, redeemed: None, gift: None, push: None, is_wanted }
+        Self {
+            certificate,
+            facts,
+            redeemed: None,
+            spent: None,
+            pending: None,
+            push: None,
+            is_wanted,
+        }
+    }
+
+    /// Whether nothing can be done with it any more.
+    pub(super) fn is_consumed(&self) -> bool {
+        self.redeemed.is_some() || self.spent.is_some()
     }
 }

@@ -90,7 +90,7 @@ impl Holdings {
 impl HeldRecord {
     /// Whether nothing is under way with it.
     fn is_free(&self) -> bool {
-        self.redeemed.is_none() && self.gift.is_none() && self.push.is_none()
+        self.redeemed.is_none() && self.pending.is_none() && self.push.is_none()
     }
 
     /// Whether this node bought it, asked for it or uses it.

@@ -1,6 +1,8 @@
 //! What this node tells of the certificates that it holds or held.
 
+use super::records::Pending;
 use super::{HeldRecord, Holdings};
+use crate::certificate::verify::TransferKind;
 use crate::certificate::{Certificate, VerifiedCertificate};
 use crate::engine::certificates::{CertificateRole, CertificateView, is_party, state};
 use crate::ids::{CertId, Key};
@@ -17,6 +19,15 @@ impl Holdings {
     #[must_use]
     pub fn held(&self, id: &CertId) -> Option<&VerifiedCertificate> {
         self.held.get(id).map(|record| &record.facts)
+    }
+
+    /// A certificate that this node holds and may dispose of: neither redeemed, split nor merged,
+    /// and nothing of it waits for its provider.
+    #[must_use]
+    pub fn disposable(&self, me: Key, id: &CertId) -> Option<&VerifiedCertificate> {
+        let record = self.held.get(id)?;
+        let is_free = !record.is_consumed() && record.pending.is_none();
+        (is_free && record.facts.holder == me).then_some(&record.facts)
     }
 
     /// The held copy for a peer that is a party to it; `None` tells a stranger nothing.
@@ -42,9 +53,18 @@ impl Holdings {
             CertificateView {
                 role: CertificateRole::Held,
                 facts: record.facts.clone(),
-                state: state(record.redeemed.is_some(), is_given, is_past),
+                state: state(record.redeemed.is_some(), record.spent, is_given, is_past),
                 lock: None,
-                gift_pending: record.gift.as_ref().map(|gift| gift.to),
+                gift_pending: match &record.pending {
+                    Some(Pending::Gift { to, .. }) => Some(*to),
+                    Some(Pending::Split { give, .. }) => give.map(|(_, to)| to),
+                    Some(Pending::Merge { .. }) | None => None,
+                },
+                recut_pending: match &record.pending {
+                    Some(Pending::Split { .. }) => Some(TransferKind::Split),
+                    Some(Pending::Merge { .. }) => Some(TransferKind::Merge),
+                    Some(Pending::Gift { .. }) | None => None,
+                },
                 lease: record.redeemed,
             }
         })

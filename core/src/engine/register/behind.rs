@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::records::Hold;
 use super::{Register, RegisterPurpose};
-use crate::certificate::equivocation::Statement;
+use crate::certificate::equivocation::{Consumption, Statement};
 use crate::certificate::objects::StatementKind;
 use crate::engine::certificates::notify;
 use crate::engine::io::Protocol;
@@ -137,8 +137,7 @@ impl Register {
 
     /// A statement was heard. One of this register that is not in it halts it.
     pub fn hear_own(&mut self, ctx: &mut Context<'_>, statement: &Statement) {
-        let said = statement.consumes();
-        let is_own = said.provider == ctx.me();
+        let is_own = statement.provider() == ctx.me();
         if !is_own || self.mirror.behind.is_some() || self.has_said(ctx, statement) {
             return;
         }
@@ -146,12 +145,13 @@ impl Register {
         let behind = BehindV1 { kind, bytes };
         ctx.out.store(KEY, &behind);
         self.mirror.behind = Some(behind);
-        notify(ctx, said.cert_id, "unknown here, though signed by this node");
+        if let Some(said) = statement.consumes().first() {
+            notify(ctx, said.cert_id, "unknown here, though signed by this node");
+        }
     }
 
     /// Whether the register has a statement of its own, or may have forgotten it.
     fn has_said(&self, ctx: &Context<'_>, statement: &Statement) -> bool {
-        let said = statement.consumes();
         let height = statement.height();
         // A certificate is forgotten a horizon after its window, so no earlier than a horizon
         // after any statement of it. Blocks may be slow: half of the horizon's count.
@@ -162,6 +162,11 @@ impl Register {
         if ctx.chain.height == 0 || height.saturating_add(blocks) < ctx.chain.height {
             return true;
         }
+        statement.consumes().iter().all(|said| self.has_consumed(statement, said))
+    }
+
+    /// Whether what a statement consumes is consumed here by the same, or was.
+    fn has_consumed(&self, statement: &Statement, said: &Consumption) -> bool {
         let Some(record) = self.issued.get(&said.cert_id) else { return false };
         match (said.seq, said.attempt).cmp(&(record.facts.seq, record.head.attempt)) {
             Ordering::Less => return true,
@@ -171,7 +176,8 @@ impl Register {
         match (statement, &record.head.hold) {
             (Statement::Lock(_), Hold::Locked(lock)) => lock.terms_hash.0 == said.cause,
             (Statement::Redeem(_), Hold::Redeemed(lease, _)) => lease.0 == said.cause,
-            // An Activation would have begun the next seq.
+            (Statement::Activation(_), Hold::Spent(spent)) => spent.cause == said.cause,
+            // Any other Activation would have begun the next seq.
             _ => false,
         }
     }

@@ -1,9 +1,10 @@
 //! Gifts, as the provider activates them.
 
 use super::records::Hold;
-use super::{Move, Register, activation_of, has_room};
+use super::{Register, activation_of, has_room};
+use crate::certificate::hops::Step;
 use crate::certificate::objects::{Gift, Hop};
-use crate::certificate::verify::{Fault, TransferKind, check_gift};
+use crate::certificate::verify::Fault;
 use crate::code;
 use crate::engine::kernel::Context;
 use crate::wire::Envelope;
@@ -24,7 +25,7 @@ impl Register {
             return Ok(activation);
         }
         self.may_issue()?;
-        check_gift(&record.facts, &gift).map_err(|fault| match fault {
+        let step = Step::gift(&record.facts, &gift).map_err(|fault| match fault {
             Fault::Unsold | Fault::NotHolder => "gift.not_holder",
             Fault::Seq => "gift.stale_seq",
             Fault::Wire(_)
@@ -36,12 +37,20 @@ impl Register {
             | Fault::Changed
             | Fault::Lock
             | Fault::Preimage
-            | Fault::Cause => "gift.prev_hash",
+            | Fault::Cause
+            | Fault::Bases
+            | Fault::Loose
+            | Fault::Parts
+            | Fault::Outside
+            | Fault::Sum
+            | Fault::OtherKind
+            | Fault::Apart
+            | Fault::TooManyRoots => "gift.prev_hash",
         })?;
         match record.head.hold {
             Hold::Free => {}
             Hold::Locked(_) => return Err(code!("gift.locked")),
-            Hold::Redeemed(..) => return Err(code!("gift.consumed")),
+            Hold::Redeemed(..) | Hold::Spent(_) => return Err(code!("gift.consumed")),
             Hold::Void => return Err(code!("gift.unknown_certificate")),
         }
         if ctx.now_ms >= record.facts.window.starts_at_ms(ctx.params.slot_s) {
@@ -53,9 +62,8 @@ impl Register {
         if !has_room(&record.certificate) {
             return Err(code!("gift.too_many_hops"));
         }
-        let cause = Move { kind: TransferKind::Gift, to: gift.to, hash: gift.id(), wait_ms: 0 };
         let bytes = gift.envelope().clone();
         let hop = |activation| Hop::Gift { gift: bytes, activation };
-        self.activate(ctx, gift.cert_id, cause, hop)
+        self.activate(ctx, gift.cert_id, step, 0, hop)
     }
 }

@@ -11,6 +11,10 @@ use crate::wire::Envelope;
 pub enum RegisterRequest {
     /// Holder→P: signed Gift. Answer: `Activation`.
     Gift(Envelope),
+    /// Holder→P: signed Split. Answer: `Activations`.
+    Split(Envelope),
+    /// Holder→P: signed Merge. Answer: `Activation`.
+    Merge(Envelope),
     /// Anyone who is, or was told to be, a party → P, or whoever holds it. Answer:
     /// `Certificate`.
     Get(CertId),
@@ -21,8 +25,10 @@ pub enum RegisterRequest {
 /// What a register answers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RegisterReply {
-    /// Signed Activation: the certificate moved.
+    /// Signed Activation: the certificate moved, or was merged.
     Activation(Envelope),
+    /// Signed Activation of every part, in the order of the split.
+    Activations(Vec<Envelope>),
     Certificate(Certificate),
     /// Certificates that can still be used, with their sequence numbers, ascending: at most
     /// [`HELD_PER_REPLY`]. A full answer has a next one.

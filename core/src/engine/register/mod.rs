@@ -1,6 +1,7 @@
 //! The provider's book: capacity, the ledger of units, and every certificate issued here.
 //!
-//! Lock, gift and redemption each consume (cert_id, seq) under the provider's signature.
+//! Lock, gift, split, merge and redemption each consume (cert_id, seq) under the provider's
+//! signature.
 //! The register grants one of them at a time, and what it grants is on disk before it
 //! leaves. It knows nothing of payment: its callers check that before they ask.
 
@@ -9,6 +10,7 @@ mod desk;
 mod gifts;
 mod inventory;
 mod messages;
+mod parts;
 mod records;
 mod redeem;
 mod sales;
@@ -21,6 +23,7 @@ pub use desk::Desk;
 pub use messages::{
     HELD_PER_REPLY, RegisterCommand, RegisterPurpose, RegisterReply, RegisterRequest,
 };
+pub(in crate::engine) use parts::{merge_code, split_code};
 pub use redeem::publish_grant;
 
 use self::behind::Mirror;
@@ -30,15 +33,16 @@ use super::courier::{self, Courier};
 use super::io::Done;
 use super::kernel::{Answer, Cause, Context, Record, Table, Unreadable, answer, records as read};
 use super::messages::SettleReply;
+use crate::certificate::hops::Step;
 use crate::certificate::objects::{Activation, Hop, Issue};
-use crate::certificate::verify::{TransferFact, TransferKind};
 use crate::certificate::{Certificate, Claim, Ledger, VerifiedCertificate};
 use crate::code;
 use crate::ids::{CertId, Key, TermsHash, TradeId};
 use crate::limits::{CERTIFICATE_HOPS_MAX, HORIZON_SLOTS, SETTLE_MAX_BYTES};
 use crate::params::Params;
+use crate::settlement::objects::Terms;
 use crate::units::{Slot, TimeMs};
-use crate::wire::{self, Envelope, VERSION, Verified};
+use crate::wire::{self, Envelope, Verified};
 
 /// Certificates issued and not yet forgotten: as many as the ledger has claims.
 pub const ISSUED_MAX: usize = crate::certificate::ledger::CLAIMS_MAX;
@@ -56,6 +60,8 @@ pub struct Register {
     locked: BTreeMap<TermsHash, CertId>,
     /// The certificate that each sale moved.
     sold: BTreeMap<TermsHash, CertId>,
+    /// Certificates that came of splits and merges, by each Issue to which they go back.
+    parts: BTreeMap<CertId, usize>,
     /// What each key holds.
     by_holder: BTreeSet<(Key, CertId)>,
     /// Certificates that have still to be pushed.
@@ -63,16 +69,6 @@ pub struct Register {
     mirror: Mirror,
     /// Slot in which the records were last cleared.
     cleared: Slot,
-}
-
-/// A change of holder: why, and to whom.
-struct Move {
-    kind: TransferKind,
-    to: Key,
-    hash: [u8; 32],
-    /// How long the new holder has to take its Activation from an answer before it is brought
-    /// the certificate, ms.
-    wait_ms: u64,
 }
 
 impl Register {
@@ -94,14 +90,18 @@ impl Register {
             if issued.facts.cert_id != id {
                 return Err(record.unreadable(Cause::Content));
             }
-            self.by_trade.insert(issued.trade, id);
+            if let Some(trade) = issued.trade {
+                self.by_trade.insert(trade, id);
+            }
+            self.count_part(&issued);
             self.issued.insert(id, issued);
         }
         self.mirror.load(records)?;
         let slot = ctx.params.slot_at(ctx.now_ms);
         for (id, record) in &self.issued {
             let facts = &record.facts;
-            if !record.head.is_void() && facts.window.end > slot {
+            let is_claimed = !record.head.is_void() && record.head.spent().is_none();
+            if is_claimed && facts.window.end > slot {
                 // Capacity never shrinks below claims, so this can only fail on a damaged
                 // journal; the certificate stays known, its units are then not re-sold twice
                 // because nothing else can claim beyond capacity either.
@@ -116,12 +116,14 @@ impl Register {
                 self.pushes.take(*id, to, ctx.now_ms, until_ms);
             }
             for hop in &record.certificate.hops {
-                let (Hop::Sale { activation, .. } | Hop::Gift { activation, .. }) = hop;
-                if let (Hop::Sale { .. }, Ok(moved)) = (hop, activation.peek::<Activation>()) {
-                    self.sold.insert(TermsHash(moved.cause_hash), *id);
+                // Parts have the sales of what they were cut from in their history too.
+                if let Hop::Sale { terms, .. } = hop
+                    && terms.peek::<Terms>().is_ok_and(|terms| terms.cert_id == *id)
+                {
+                    self.sold.insert(TermsHash(terms.id::<Terms>(ctx.params.magic)), *id);
                 }
             }
-            if facts.seq > 0 {
+            if facts.seq > 0 && record.head.spent().is_none() {
                 self.by_holder.insert((facts.holder, *id));
             }
         }
@@ -177,7 +179,9 @@ impl Register {
         self.issued.retain(|id, record| {
             let keep = record.facts.window.end.saturating_add(HORIZON_SLOTS) >= slot;
             if !keep {
-                by_trade.remove(&record.trade);
+                if let Some(trade) = record.trade {
+                    by_trade.remove(&trade);
+                }
                 by_holder.remove(&(record.facts.holder, *id));
                 pushes.end(*id);
                 if let Some(lock) = record.head.lock() {
@@ -189,6 +193,7 @@ impl Register {
         });
         let issued = &self.issued;
         self.sold.retain(|_, cert| issued.contains_key(cert));
+        self.parts = parts::counted(issued.values());
     }
 
     fn save(&self, ctx: &mut Context<'_>, id: CertId) {
@@ -198,40 +203,38 @@ impl Register {
     }
 
     /// Appends a hop and begins the next seq. What is consumed is on disk before the
-    /// Activation leaves.
+    /// Activation leaves. The new holder has `wait_ms` to take it from an answer before it is
+    /// brought the certificate.
     fn activate(
         &mut self,
         ctx: &mut Context<'_>,
         id: CertId,
-        cause: Move,
+        step: Step,
+        wait_ms: u64,
         hop: impl FnOnce(Envelope) -> Hop,
     ) -> Result<Envelope, &'static str> {
         let record = self.issued.get_mut(&id).ok_or(code!("transfer.unknown_certificate"))?;
         if let Some(lock) = record.head.lock() {
             self.locked.remove(&lock.terms_hash);
+            self.sold.insert(lock.terms_hash, id);
         }
-        let activation = ctx.sign(activation(record, &cause, ctx.chain.height));
+        let activation =
+            ctx.sign(step.activation(&[record.head.attempt], ctx.chain.height, ctx.params.magic));
         let bytes = activation.envelope().clone();
         record.certificate.hops.push(hop(bytes.clone()));
-        let facts = &mut record.facts;
-        facts.transfers.push(TransferFact { kind: cause.kind, from: facts.holder, to: cause.to });
-        self.by_holder.remove(&(facts.holder, id));
-        self.by_holder.insert((cause.to, id));
-        if cause.kind == TransferKind::Sale {
-            self.sold.insert(TermsHash(cause.hash), id);
-        }
-        facts.holder = cause.to;
-        facts.seq = activation.seq;
-        facts.last_hash = activation.id();
-        facts.as_of_height = activation.p_height;
+        self.by_holder.remove(&(record.facts.holder, id));
+        record.facts = step.done(&activation);
         record.head = Head::fresh();
-        record.push = (cause.to != ctx.me()).then_some(cause.to);
+        let to = record.facts.holder;
+        self.by_holder.insert((to, id));
+        record.push = (to != ctx.me()).then_some(to);
         self.pushes.end(id);
         if let Some(to) = record.push {
             let until_ms = record.facts.window.ends_at_ms(ctx.params.slot_s);
-            self.pushes.take(id, to, ctx.now_ms.saturating_add(cause.wait_ms), until_ms);
+            self.pushes.take(id, to, ctx.now_ms.saturating_add(wait_ms), until_ms);
         }
         self.save(ctx, id);
+        publish_grant(ctx, &bytes);
         self.bring_due(ctx);
         Ok(bytes)
     }
@@ -300,6 +303,12 @@ impl Register {
     ) -> Result<RegisterReply, &'static str> {
         match request {
             RegisterRequest::Gift(gift) => self.on_gift(ctx, gift).map(RegisterReply::Activation),
+            RegisterRequest::Split(split) => {
+                self.on_split(ctx, split).map(RegisterReply::Activations)
+            }
+            RegisterRequest::Merge(merge) => {
+                self.on_merge(ctx, merge).map(RegisterReply::Activation)
+            }
             // The same refusal whether it is unknown or not for this peer, so that asking
             // tells nothing.
             RegisterRequest::Get(id) => {
@@ -330,58 +339,29 @@ fn has_room(certificate: &Certificate) -> bool {
 
 /// The Activation that ended the hop with a cause.
 fn activation_of(certificate: &Certificate, cause: [u8; 32]) -> Option<Envelope> {
-    certificate.hops.iter().rev().find_map(|hop| {
-        let (Hop::Sale { activation, .. } | Hop::Gift { activation, .. }) = hop;
-        let peeked: Activation = activation.peek().ok()?;
-        (peeked.cause_hash == cause).then(|| activation.clone())
-    })
-}
-
-fn activation(record: &IssuedRecord, cause: &Move, p_height: u32) -> Activation {
-    let facts = &record.facts;
-    Activation {
-        v: VERSION,
-        provider: facts.provider,
-        cert_id: facts.cert_id,
-        seq: facts.seq.saturating_add(1),
-        attempt: record.head.attempt,
-        holder: cause.to,
-        class: facts.class,
-        features: facts.features,
-        units: facts.units.clone(),
-        window: facts.window,
-        prev_hash: facts.last_hash,
-        cause_hash: cause.hash,
-        p_height,
-    }
+    let mut activations = certificate.hops.iter().rev().flat_map(Hop::activations);
+    let is_caused = |bytes: &&Envelope| {
+        bytes.peek::<Activation>().is_ok_and(|activation| activation.cause_hash == cause)
+    };
+    activations.find(is_caused).cloned()
 }
 
 impl IssuedRecord {
     /// A certificate as it is issued: seq 0, held by its provider.
     fn new(issue: &Verified<Issue>, trade: TradeId, now_ms: TimeMs) -> Self {
-        let cert_id = CertId(issue.id());
-        let facts = VerifiedCertificate {
-            cert_id,
-            provider: issue.provider,
-            class: issue.class,
-            class_hash: issue.class_hash,
-            features: issue.features,
-            units: issue.units.clone(),
-            window: issue.window,
-            not_after_slot: issue.not_after_slot,
-            holder: issue.provider,
-            seq: 0,
-            last_hash: cert_id.0,
-            as_of_height: 0,
-            transfers: Vec::new(),
-        };
         Self {
-            certificate: Certificate { issue: issue.envelope().clone(), hops: Vec::new() },
-            facts,
-            trade,
+            certificate: Certificate::issued(issue.envelope().clone()),
+            facts: VerifiedCertificate::issued(issue),
+            trade: Some(trade),
             issued_at_ms: now_ms,
             head: Head::fresh(),
             push: None,
         }
+    }
+
+    /// One that came of a split or a merge; its holder takes it from the answer.
+    fn recut(certificate: Certificate, facts: VerifiedCertificate, now_ms: TimeMs) -> Self {
+        let (head, push) = (Head::fresh(), None);
+        Self { certificate, facts, trade: None, issued_at_ms: now_ms, head, push }
     }
 }

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::certificate::verify::TransferKind;
 use crate::certificate::{Certificate, VerifiedCertificate};
 use crate::engine::kernel::{Stored, Table};
 use crate::ids::{Key, LeaseId, TermsHash, TradeId};
@@ -29,8 +30,20 @@ pub(super) enum Hold {
     Locked(LiveLock),
     /// A lease, with the signed RedeemGrant.
     Redeemed(LeaseId, Envelope),
+    /// What it was split or merged into.
+    Spent(Spent),
     /// It was never sold, and its units are given back.
     Void,
+}
+
+/// What a split or a merge has made of a certificate.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Spent {
+    pub(super) kind: TransferKind,
+    /// Id of the Split or Merge.
+    pub(super) cause: [u8; 32],
+    /// What was answered: of each part, or of the merged certificate.
+    pub(super) activations: Vec<Envelope>,
 }
 
 /// The current seq of a certificate.
@@ -53,14 +66,22 @@ impl Head {
     pub(super) fn lock(&self) -> Option<&LiveLock> {
         match &self.hold {
             Hold::Locked(lock) => Some(lock),
-            Hold::Free | Hold::Redeemed(..) | Hold::Void => None,
+            Hold::Free | Hold::Redeemed(..) | Hold::Spent(_) | Hold::Void => None,
         }
     }
 
     pub(super) fn lease(&self) -> Option<LeaseId> {
         match &self.hold {
             Hold::Redeemed(lease, _) => Some(*lease),
-            Hold::Free | Hold::Locked(_) | Hold::Void => None,
+            Hold::Free | Hold::Locked(_) | Hold::Spent(_) | Hold::Void => None,
+        }
+    }
+
+    /// What came out of it, if it was split or merged.
+    pub(super) fn spent(&self) -> Option<&Spent> {
+        match &self.hold {
+            Hold::Spent(spent) => Some(spent),
+            Hold::Free | Hold::Locked(_) | Hold::Redeemed(..) | Hold::Void => None,
         }
     }
 
@@ -90,8 +111,8 @@ pub(in crate::engine) struct IssuedRecord {
     pub(super) certificate: Certificate,
     /// What it says; its `seq` is the one that `head` is about.
     pub(super) facts: VerifiedCertificate,
-    /// The trade that it was issued for.
-    pub(super) trade: TradeId,
+    /// The trade that it was issued for; none, if it came of a split or a merge.
+    pub(super) trade: Option<TradeId>,
     /// When, unix ms.
     pub(super) issued_at_ms: TimeMs,
     pub(super) head: Head,

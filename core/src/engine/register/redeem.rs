@@ -31,7 +31,7 @@ impl Register {
         match record.head.hold {
             Hold::Free => {}
             Hold::Locked(_) => return Err(code!("redeem.locked")),
-            Hold::Redeemed(..) => return Err(code!("redeem.consumed")),
+            Hold::Redeemed(..) | Hold::Spent(_) => return Err(code!("redeem.consumed")),
             Hold::Void => return Err(code!("redeem.unknown_certificate")),
         }
         if ctx.params.slot_at(ctx.now_ms) > record.facts.not_after_slot {

@@ -2,10 +2,11 @@
 
 use super::records::{Hold, IssuedRecord, LiveLock};
 use super::redeem::publish_grant;
-use super::{ISSUED_MAX, Move, Register, activation_of, has_room};
+use super::{ISSUED_MAX, Register, activation_of, has_room};
 use crate::certificate::Claim;
+use crate::certificate::hops::Step;
 use crate::certificate::objects::{Binding, Hop, Issue, Payment};
-use crate::certificate::verify::{Fault, TransferKind, check_terms};
+use crate::certificate::verify::{Fault, check_terms};
 use crate::code;
 use crate::engine::certificates::notify;
 use crate::engine::kernel::Context;
@@ -45,7 +46,8 @@ impl Register {
             if record.head.is_void() {
                 return Err(code!("issue.void"));
             }
-            return record.certificate.issue.verify(ctx.params.magic).map_err(|e| e.code());
+            let issue = record.certificate.issue().ok_or(code!("issue.void"))?;
+            return issue.verify(ctx.params.magic).map_err(|e| e.code());
         }
         self.may_issue()?;
         if self.issued.len() >= ISSUED_MAX {
@@ -156,13 +158,9 @@ impl Register {
         // The buyer asks for its Activation on each new tip; a beneficiary hears of it first now.
         let asks = terms.funders.iter().any(|funder| funder.key == terms.to);
         let wait_ms = if asks { ASKS_WITHIN_MS } else { 0 };
-        let (to, hash) = (terms.to, terms.id());
-        let cause = Move { kind: TransferKind::Sale, to, hash, wait_ms };
-        let activation = self.activate(ctx, terms.cert_id, cause, hop)?;
-        // Whom a purchase is for, if not for who pays, is nobody's business.
-        if asks {
-            publish_grant(ctx, &activation);
-        }
+        let step = Step::sale(&record.facts, terms);
+        let step = step.map_err(|_| code!("transfer.no_lock"))?;
+        let activation = self.activate(ctx, terms.cert_id, step, wait_ms, hop)?;
         Ok(activation)
     }
 
@@ -210,7 +208,7 @@ fn may_lock(
     match record.head.hold {
         Hold::Free => {}
         Hold::Locked(_) => return Err(code!("lock.live")),
-        Hold::Redeemed(..) => return Err(code!("lock.consumed")),
+        Hold::Redeemed(..) | Hold::Spent(_) => return Err(code!("lock.consumed")),
         Hold::Void => return Err(code!("lock.void")),
     }
     if record.head.released.contains(&TermsHash(terms.id())) {
@@ -229,7 +227,15 @@ fn may_lock(
         | Fault::Lock
         | Fault::Preimage
         | Fault::Cause
-        | Fault::Unsold => "lock.mismatch",
+        | Fault::Unsold
+        | Fault::Bases
+        | Fault::Loose
+        | Fault::Parts
+        | Fault::Outside
+        | Fault::Sum
+        | Fault::OtherKind
+        | Fault::Apart
+        | Fault::TooManyRoots => "lock.mismatch",
     })?;
     if !has_room(&record.certificate) {
         return Err(code!("lock.too_many_hops"));

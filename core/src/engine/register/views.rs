@@ -67,9 +67,15 @@ impl Register {
             CertificateView {
                 role: CertificateRole::Issued,
                 facts: record.facts.clone(),
-                state: state(is_redeemed, false, record.facts.window.end <= slot),
+                state: state(
+                    is_redeemed,
+                    record.head.spent().map(|spent| spent.kind),
+                    false,
+                    record.facts.window.end <= slot,
+                ),
                 lock: record.head.lock().and_then(lock_view),
                 gift_pending: None,
+                recut_pending: None,
                 lease: record.head.lease(),
             }
         })

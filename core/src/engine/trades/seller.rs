@@ -184,7 +184,7 @@ pub(super) fn offer(
 /// The answer that carries an agreement: a buyer knows any certificate but a new one.
 fn terms_reply(agreement: &Agreement) -> TradeReply {
     let title = &agreement.title;
-    let issue = title.hops.is_empty().then(|| title.issue.clone());
+    let issue = title.issue().filter(|_| title.hops.is_empty()).cloned();
     TradeReply::Terms { issue, terms: agreement.signed.envelope.clone() }
 }
 
@@ -237,7 +237,7 @@ impl Open<Seller> {
             Goods::Capacity { units, features } => {
                 let (class, window) = (row.class, row.window());
                 let issue = turn.titles.issue(turn.ctx, *trade, class, *features, units, window)?;
-                Certificate { issue: issue.envelope().clone(), hops: Vec::new() }
+                Certificate::issued(issue.envelope().clone())
             }
             Goods::Certificate(title) => (**title).clone(),
         };

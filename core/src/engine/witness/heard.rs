@@ -25,6 +25,7 @@ type Place = (CertId, u32);
 /// What one provider said.
 #[derive(Debug, Default)]
 struct OfProvider {
+    /// A merge stands at each place that it consumes.
     by_place: BTreeMap<Place, VecDeque<Statement>>,
     /// In the order of hearing, with the slot.
     order: VecDeque<(Slot, Place)>,
@@ -85,11 +86,6 @@ pub(super) struct Heard {
 }
 
 impl Heard {
-    fn place(statement: &Statement) -> (Key, Place) {
-        let consumed = statement.consumes();
-        (consumed.provider, (consumed.cert_id, consumed.seq))
-    }
-
     /// Whether anything is remembered of a provider.
     pub(super) fn has(&self, provider: &Key) -> bool {
         self.of.contains_key(provider)
@@ -102,31 +98,37 @@ impl Heard {
     }
 
     pub(super) fn knows(&self, statement: &Statement) -> bool {
-        let (provider, place) = Self::place(statement);
-        let known = self.of.get(&provider).and_then(|of| of.by_place.get(&place));
+        let Some(place) = statement.places().first().copied() else { return false };
+        let known = self.of.get(&statement.provider()).and_then(|of| of.by_place.get(&place));
         known.is_some_and(|known| known.contains(statement))
     }
 
     /// A statement that contradicts this one.
     pub(super) fn contradiction(&self, statement: &Statement) -> Option<&Statement> {
-        let (provider, place) = Self::place(statement);
-        let of = self.of.get(&provider)?;
-        if !matches!(statement, Statement::Activation(_)) {
-            return of.by_place.get(&place)?.iter().find(|known| known.contradicts(statement));
-        }
-        // Activations may also clash with those of the provider's other certificates.
-        of.by_place.values().flatten().find(|known| known.contradicts(statement))
+        let of = self.of.get(&statement.provider())?;
+        let places = match statement {
+            Statement::Lock(_) | Statement::Redeem(_) => statement.places(),
+            // These may also clash with those of the provider's other certificates.
+            Statement::Activation(_) => {
+                let mut known = of.by_place.values().flatten();
+                return known.find(|known| known.contradicts(statement));
+            }
+        };
+        let mut known = places.iter().filter_map(|place| of.by_place.get(place)).flatten();
+        known.find(|known| known.contradicts(statement))
     }
 
     pub(super) fn insert(&mut self, statement: Statement, slot: Slot, epoch: u64) {
-        let (provider, place) = Self::place(&statement);
+        let provider = statement.provider();
         let of = self.of.entry(provider).or_default();
         let before = of.bytes;
         if of.epoch != epoch {
             (of.epoch, of.in_epoch) = (epoch, 0);
         }
         of.in_epoch = of.in_epoch.saturating_add(1);
-        of.remember(statement, place, slot);
+        for place in statement.places() {
+            of.remember(statement.clone(), place, slot);
+        }
         self.resized(provider, before);
         self.make_room(STATEMENTS_MAX_BYTES);
     }
@@ -182,9 +184,10 @@ impl Heard {
         terms_hash: TermsHash,
     ) -> bool {
         let known = self.of.get(&provider).and_then(|of| of.by_place.get(&(cert, seq)));
-        known.into_iter().flatten().any(|statement| {
-            let heard = statement.consumes();
-            heard.cause != terms_hash.0 && (heard.attempt >= attempt || heard.is_final)
+        known.into_iter().flatten().flat_map(Statement::consumes).any(|heard| {
+            (heard.cert_id, heard.seq) == (cert, seq)
+                && heard.cause != terms_hash.0
+                && (heard.attempt >= attempt || heard.is_final)
         })
     }
 
@@ -225,7 +228,7 @@ mod tests {
     }
 
     fn key(statement: &Statement) -> Key {
-        statement.consumes().provider
+        statement.provider()
     }
 
     #[test]

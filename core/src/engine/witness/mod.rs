@@ -1,10 +1,10 @@
 //! What providers have signed, as it is heard: locks, sales, redemptions, and proofs against those
 //! that contradict themselves.
 //!
-//! Every sale is heard: the provider publishes its Activation, and so does the buyer, who cannot
-//! be kept from it. Two sales of one unit thus meet at every node, which convicts the
-//! provider. The Activation of a sale for another key than the payer's is published by nobody: it
-//! would tell whom the purchase is for.
+//! Every Activation is heard: the provider publishes it, and so does a buyer, who cannot be kept
+//! from it, with all that its certificate rests on. Two sales of one unit thus meet at every node,
+//! which convicts the provider. Whom an Activation is for it does not tell: it names its holder
+//! blinded.
 
 mod heard;
 mod messages;
@@ -22,13 +22,12 @@ use super::io::{Effect, Topic};
 use super::kernel::{Context, Judged, Record, Unreadable, judge};
 use crate::certificate::Certificate;
 use crate::certificate::equivocation::{ProofError, Statement, prove, verify_proof};
-use crate::certificate::objects::{EquivProof, Hop, StatementKind};
+use crate::certificate::objects::{Base, EquivProof, Hop, StatementKind};
 use crate::epoch::epoch_at;
 use crate::ids::{CertId, Key, TermsHash};
 use crate::limits::{PROOF_MAX_BYTES, SETTLE_MAX_BYTES};
 use crate::reason;
 use crate::reasons::Reason;
-use crate::settlement::objects::Terms;
 use crate::units::Slot;
 use crate::wire::{self, Envelope, WireError};
 
@@ -153,7 +152,7 @@ impl Witness {
         if self.heard.knows(&statement) {
             return;
         }
-        let provider = statement.consumes().provider;
+        let provider = statement.provider();
         let proof = self.heard.contradiction(&statement).and_then(|known| prove(known, &statement));
         let slot = ctx.params.slot_at(ctx.now_ms);
         self.memory.hear(ctx, &statement);
@@ -169,32 +168,37 @@ impl Witness {
     /// Remembers every provider statement in a certificate that has verified. Its provider is one
     /// that trades, or that matters to this node.
     pub fn learn_certificate(&mut self, ctx: &mut Context<'_>, certificate: &Certificate) {
-        for hop in &certificate.hops {
-            let statements = match hop {
-                Hop::Sale { lock, activation, .. } => [
-                    Some((StatementKind::LockGrant, lock)),
-                    Some((StatementKind::Activation, activation)),
-                ],
-                Hop::Gift { activation, .. } => {
-                    [None, Some((StatementKind::Activation, activation))]
-                }
+        let bases = certificate.bases.iter().filter_map(|base| match base {
+            Base::Checkpoint { activation, .. } => Some((StatementKind::Activation, activation)),
+            Base::Issue(_) => None,
+        });
+        let hops = certificate.hops.iter().flat_map(|hop| {
+            let lock = match hop {
+                Hop::Sale { lock, .. } => Some((StatementKind::LockGrant, lock)),
+                Hop::Gift { .. } | Hop::Split { .. } | Hop::Merge { .. } => None,
             };
-            for (kind, bytes) in statements.into_iter().flatten() {
-                if let Ok(statement) = Statement::verify(kind, bytes, ctx.params.magic) {
-                    self.learn(ctx, statement);
-                }
+            let activations = hop.activations().iter();
+            lock.into_iter().chain(activations.map(|bytes| (StatementKind::Activation, bytes)))
+        });
+        for (kind, bytes) in bases.chain(hops) {
+            if let Ok(statement) = Statement::verify(kind, bytes, ctx.params.magic) {
+                self.learn(ctx, statement);
             }
         }
     }
 
-    /// Publishes what this node has just bought, unless the provider did: two that were sold the
-    /// same learn of each other so.
+    /// Publishes what a certificate that this node has just bought rests on, unless it was heard:
+    /// two that were sold the same learn of each other so.
     pub fn testify(&self, ctx: &mut Context<'_>, certificate: &Certificate) {
-        let Some(Hop::Sale { terms, activation, .. }) = certificate.hops.last() else { return };
-        let kind = StatementKind::Activation;
-        let Ok(statement) = Statement::verify(kind, activation, ctx.params.magic) else { return };
-        if is_public(terms) && !self.heard.knows(&statement) {
-            ctx.out.push(Effect::Publish { topic: Topic::Locks, bytes: wire::encode(activation) });
+        for activation in certificate.hops.iter().flat_map(Hop::activations) {
+            let kind = StatementKind::Activation;
+            let Ok(statement) = Statement::verify(kind, activation, ctx.params.magic) else {
+                continue;
+            };
+            if !self.heard.knows(&statement) {
+                let bytes = wire::encode(activation);
+                ctx.out.push(Effect::Publish { topic: Topic::Locks, bytes });
+            }
         }
     }
 
@@ -221,13 +225,6 @@ impl Witness {
             self.proofs.expire(ctx, is_known);
         }
     }
-}
-
-/// Whether the sale of these terms is for one who pays: then its order has named it already.
-#[must_use]
-pub fn is_public(terms: &Envelope) -> bool {
-    let terms = terms.peek::<Terms>();
-    terms.is_ok_and(|terms| terms.funders.iter().any(|funder| funder.key == terms.to))
 }
 
 /// All kinds have lengths that differ, so at most one decodes.

@@ -72,7 +72,7 @@ impl Memory {
     /// A statement was heard. By the provider's height, so that repeating an old one changes
     /// nothing.
     pub(super) fn hear(&mut self, ctx: &mut Context<'_>, statement: &Statement) {
-        let provider = statement.consumes().provider;
+        let provider = statement.provider();
         let known = self.newest.get(&provider);
         if known.is_some_and(|known| known.statement.height() > statement.height()) {
             return;
@@ -189,7 +189,7 @@ mod tests {
             memory.hear(&mut kernel.context(slot_ms * 1_001), &said(provider, 5));
         }
         assert_eq!(memory.newest.len(), PROVIDERS_MAX);
-        assert!(!memory.newest.contains_key(&first.consumes().provider), "the silent one goes");
+        assert!(!memory.newest.contains_key(&first.provider()), "the silent one goes");
         let mut ctx = kernel.context(slot_ms * 1_001);
         memory.expire(&mut ctx, 1_001 + HORIZON_SLOTS);
         assert_eq!(memory.newest.len(), PROVIDERS_MAX);

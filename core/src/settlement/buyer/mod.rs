@@ -600,7 +600,7 @@ impl Buyer {
             funders: &request.funders,
             features: self.features,
         };
-        let fresh = issue.map(|issue| Certificate { issue, hops: Vec::new() });
+        let fresh = issue.map(Certificate::issued);
         let Some(title) = self.title.clone().or(fresh) else { return Some(Err(CheckError::Issue)) };
         Some(check::agreement(secp, now, expected, title, terms))
     }

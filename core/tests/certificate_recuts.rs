@@ -1,0 +1,479 @@
+//! Splits and merges between nodes: what the provider grants, and what a holder keeps.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod certificate_fixture;
+
+use capex_core::certificate::carve;
+use capex_core::certificate::objects::{Area, Gift, Merge, Parent, Split};
+use capex_core::certificate::verify;
+use capex_core::engine::holdings::HoldingsCommand;
+use capex_core::engine::io::{Done, Effect, Topic};
+use capex_core::engine::messages::{SettleReply, SettleRequest};
+use capex_core::engine::register::{RegisterReply, RegisterRequest};
+use capex_core::ids::{CertId, TermsHash};
+use capex_core::limits::PARTS_PER_ROOT_MAX;
+use capex_core::settlement::objects::Terms;
+use capex_core::units::Window;
+use capex_core::wire::{self, Verified};
+use certificate_fixture::party::*;
+use certificate_fixture::pieces::area;
+use certificate_fixture::*;
+
+const PROVIDER: u8 = 1;
+const ALICE: u8 = 2;
+const BOB: u8 = 3;
+const EARLY: Window = Window { start: 1000, end: 1002 };
+const LATE: Window = Window { start: 1002, end: 1004 };
+
+fn halves() -> Vec<Area> {
+    vec![area(0, 4, EARLY), area(0, 4, LATE)]
+}
+
+fn units_apart() -> Vec<Area> {
+    vec![area(0, 1, WINDOW), area(1, 4, WINDOW)]
+}
+
+/// Four units in the window, bought by Alice.
+fn bought() -> (Net, CertId) {
+    let mut net = Net::new(&[PROVIDER, ALICE, BOB]);
+    let cert = net.sell(7, &units(0, 4), ALICE);
+    (net, cert)
+}
+
+fn command(net: &mut Net, from: u8, id: u64, command: HoldingsCommand) {
+    net.party(from).command(id, command, false);
+    net.pump();
+}
+
+fn split(net: &mut Net, from: u8, id: u64, cert: CertId, parts: Vec<Area>) -> Vec<CertId> {
+    command(net, from, id, HoldingsCommand::Split { cert, parts, give: None });
+    match net.party(from).done().last().unwrap() {
+        (told, Ok(Done::Split { parts })) if *told == id => parts.clone(),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn last(net: &mut Net, number: u8) -> Result<Done, String> {
+    net.party(number).done().last().unwrap().1.clone()
+}
+
+fn head(net: &mut Net, cert: CertId) -> Parent {
+    net.party(PROVIDER).books.register.issued(&cert).unwrap().head()
+}
+
+fn signed_split(net: &mut Net, by_party: u8, cert: CertId, parts: Vec<Area>) -> Verified<Split> {
+    let Parent { cert_id, seq, prev_hash } = head(net, cert);
+    by(by_party, Split { v: 1, cert_id, seq, prev_hash, parts, nonce16: [1; 16] }, &devnet())
+}
+
+fn ask(net: &mut Net, request: RegisterRequest) -> Result<RegisterReply, String> {
+    match net.settle(PROVIDER, ALICE, request) {
+        SettleReply::Register(reply) => Ok(reply),
+        SettleReply::Refused { code } => Err(code),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_certificate_is_split_given_in_part_and_merged_again() {
+    let (mut net, cert) = bought();
+    let parts = split(&mut net, ALICE, 1, cert, halves());
+    for party in [PROVIDER, ALICE] {
+        assert_eq!(net.state(party, cert).0, "split");
+        for part in &parts {
+            assert_eq!(net.state(party, *part), ("active", 1, public(ALICE)));
+        }
+    }
+    net.give(ALICE, 2, parts[0], BOB);
+    assert_eq!(net.state(BOB, parts[0]), ("active", 2, public(BOB)));
+    net.give(BOB, 3, parts[0], ALICE);
+    command(&mut net, ALICE, 4, HoldingsCommand::Merge { certs: parts.clone() });
+    let Ok(Done::Held { cert: merged }) = last(&mut net, ALICE) else { panic!() };
+    for party in [PROVIDER, ALICE] {
+        assert_eq!(net.state(party, merged), ("active", 1, public(ALICE)));
+        assert_eq!(net.state(party, parts[0]).0, "merged");
+        let certificate = net.party(party).books.certificate(&merged).unwrap().clone();
+        let facts = verify(&certificate, &devnet()).unwrap();
+        assert_eq!((facts.cert_id, facts.area()), (merged, area(0, 4, WINDOW)));
+        assert_eq!(&facts.roots, &[cert]);
+    }
+    // Everyone has heard every Activation, and nobody is convicted.
+    for party in [PROVIDER, ALICE, BOB] {
+        assert!(!net.party(party).books.witness.is_equivocator(public(PROVIDER)));
+    }
+    let free = net.party(PROVIDER).books.register.ledger.free_units(1, WINDOW);
+    assert_eq!(free, 60);
+}
+
+#[test]
+fn a_part_is_given_in_one_step() {
+    let (mut net, cert) = bought();
+    let whole = area(0, 4, WINDOW);
+    let parts = carve(&whole, Some(1), Some(LATE)).unwrap();
+    let give = Some((0, public(BOB)));
+    command(&mut net, ALICE, 1, HoldingsCommand::Split { cert, parts, give });
+    let Ok(Done::Gifted { cert: part, seq: 2 }) = last(&mut net, ALICE) else { panic!() };
+    assert_eq!(net.state(BOB, part), ("active", 2, public(BOB)));
+    assert_eq!(net.state(ALICE, part), ("given", 2, public(BOB)));
+    let facts = net.party(BOB).books.holdings.held(&part).unwrap().clone();
+    assert_eq!(facts.area(), area(0, 1, LATE));
+    // Alice keeps the rest of it, in as many parts as it takes.
+    let slot = devnet().slot_at(START_MS);
+    let views = net.party(ALICE).books.views(public(ALICE), slot);
+    let kept = views.iter().filter(|view| view.state == "active");
+    let kept: u64 = kept.map(|view| view.facts.area().unit_slots()).sum();
+    assert_eq!(kept, whole.unit_slots() - 2);
+}
+
+#[test]
+fn a_provider_refuses_what_no_holder_may_ask_and_changes_nothing() {
+    let (mut net, cert) = bought();
+    let unsold = net.offer(9, &units(8, 12), ALICE).cert_id;
+    let part = area(0, 4, EARLY);
+    type Change = fn(&mut Split);
+    let table: Vec<(&str, u8, Change)> = vec![
+        ("split.unknown_certificate", ALICE, |s| s.cert_id = CertId([0; 32])),
+        ("split.not_holder", BOB, |_| ()),
+        ("split.stale_seq", ALICE, |s| s.seq = 0),
+        ("split.stale_seq", ALICE, |s| s.seq = 2),
+        ("split.prev_hash", ALICE, |s| s.prev_hash = [0; 32]),
+        ("split.outside", ALICE, |s| s.parts[1].window.end = 1005),
+        ("split.outside", ALICE, |s| s.parts[1].units = units(0, 5)),
+        ("split.sum", ALICE, |s| s.parts[1].window.start = 1003),
+        ("split.sum", ALICE, |s| s.parts[1].window.start = 1001),
+        ("split.bad_parts", ALICE, |s| s.parts.truncate(1)),
+        ("split.bad_parts", ALICE, |s| s.parts.clear()),
+        ("split.bad_parts", ALICE, |s| s.parts[1].window.start = 1004),
+    ];
+    net.pump();
+    let before = net.party(PROVIDER).disk.clone();
+    for (code, signer, change) in table {
+        let mut value = signed_split(&mut net, ALICE, cert, halves()).into_value();
+        change(&mut value);
+        let split = by(signer, value, &devnet()).envelope().clone();
+        assert_eq!(ask(&mut net, RegisterRequest::Split(split)), Err(code.to_owned()));
+    }
+    let mut forged = signed_split(&mut net, ALICE, cert, halves()).envelope().clone();
+    forged.signature[0][0] ^= 1;
+    let refused = ask(&mut net, RegisterRequest::Split(forged));
+    assert_eq!(refused, Err("wire.bad_signature".to_owned()));
+    let of_unsold = signed_split(&mut net, PROVIDER, unsold, vec![part.clone(), part]);
+    let refused = ask(&mut net, RegisterRequest::Split(of_unsold.envelope().clone()));
+    assert_eq!(refused, Err("split.not_holder".to_owned()));
+    net.pump();
+    assert_eq!(net.party(PROVIDER).disk, before);
+}
+
+#[test]
+fn a_provider_merges_only_what_belongs_together() {
+    let (mut net, cert) = bought();
+    let parts = split(&mut net, ALICE, 1, cert, halves());
+    let apart = net.sell(8, &units(5, 9), ALICE);
+    let of_bob = net.sell(9, &units(4, 5), BOB);
+    let heads: Vec<Parent> =
+        [parts[0], parts[1], apart, of_bob].map(|cert| head(&mut net, cert)).to_vec();
+    let merge = |mut parts: Vec<Parent>| {
+        parts.sort_unstable();
+        Merge { v: 1, parts, nonce16: [1; 16] }
+    };
+    let pair = merge(vec![heads[0], heads[1]]);
+    let changed = |change: fn(&mut Merge)| {
+        let mut value = pair.clone();
+        change(&mut value);
+        value
+    };
+    let table = [
+        ("merge.unknown_certificate", ALICE, changed(|m| m.parts[0].cert_id = CertId([0; 32]))),
+        ("merge.not_holder", BOB, pair.clone()),
+        ("merge.not_holder", ALICE, merge(vec![heads[2], heads[3]])),
+        ("merge.stale_seq", ALICE, changed(|m| m.parts[0].seq = 2)),
+        ("merge.prev_hash", ALICE, changed(|m| m.parts[1].prev_hash = [0; 32])),
+        ("merge.bad_parts", ALICE, changed(|m| m.parts.truncate(1))),
+        ("merge.bad_parts", ALICE, changed(|m| m.parts[1] = m.parts[0])),
+        ("merge.bad_parts", ALICE, changed(|m| m.parts.reverse())),
+        ("merge.unknown_certificate", ALICE, changed(|m| m.parts.clear())),
+        ("merge.apart", ALICE, merge(vec![heads[0], heads[2]])),
+    ];
+    net.pump();
+    let before = net.party(PROVIDER).disk.clone();
+    for (row, (code, signer, value)) in table.into_iter().enumerate() {
+        let merge = by(signer, value, &devnet()).envelope().clone();
+        let refused = ask(&mut net, RegisterRequest::Merge(merge));
+        assert_eq!(refused, Err(code.to_owned()), "row {row}");
+    }
+    net.pump();
+    assert_eq!(net.party(PROVIDER).disk, before);
+    // What was split is there no more; its parts are.
+    let whole = signed_split(&mut net, ALICE, cert, units_apart());
+    let refused = ask(&mut net, RegisterRequest::Split(whole.envelope().clone()));
+    assert_eq!(refused, Err("split.consumed".to_owned()));
+    let good = by(ALICE, pair, &devnet()).envelope().clone();
+    let merged = ask(&mut net, RegisterRequest::Merge(good.clone())).unwrap();
+    assert_eq!(ask(&mut net, RegisterRequest::Merge(good)), Ok(merged), "the same again");
+}
+
+#[test]
+fn what_is_locked_redeemed_or_begun_is_neither_split_nor_merged() {
+    let (mut net, cert) = bought();
+    let parts = split(&mut net, ALICE, 1, cert, halves());
+    let facts = net.party(PROVIDER).books.register.issued(&parts[0]).unwrap().clone();
+    let draft = issue(PROVIDER, 1, facts.units.clone(), facts.window, &devnet());
+    let terms: Terms = Terms {
+        cert_id: facts.cert_id,
+        ..terms(&draft, 1, facts.last_hash, public(ALICE), public(BOB))
+    };
+    let terms = by(ALICE, terms, &devnet());
+    let accepts = [accept(BOB, &terms, &devnet())];
+    net.party(PROVIDER).with(|ctx, books, _| books.register.lock(ctx, &terms, &accepts).unwrap());
+    net.pump();
+    let again = || vec![area(0, 1, EARLY), area(1, 4, EARLY)];
+    let locked = HoldingsCommand::Split { cert: parts[0], parts: again(), give: None };
+    command(&mut net, ALICE, 2, locked);
+    assert_eq!(last(&mut net, ALICE), Err("split.locked".to_owned()));
+    let merge = HoldingsCommand::Merge { certs: parts.clone() };
+    command(&mut net, ALICE, 3, merge.clone());
+    assert_eq!(last(&mut net, ALICE), Err("merge.locked".to_owned()));
+    // Nothing waits after a refusal, on none of them.
+    for part in &parts {
+        assert!(net.party(ALICE).books.holdings.disposable(public(ALICE), part).is_some());
+    }
+    let hash = TermsHash(terms.id());
+    net.party(PROVIDER).with(|ctx, books, _| books.register.release(ctx, hash, [1; 32]));
+    command(&mut net, ALICE, 4, merge);
+    let Ok(Done::Held { cert: merged }) = last(&mut net, ALICE) else { panic!() };
+    // The attempt after the released lock: the pair proves nothing.
+    assert!(!net.party(BOB).books.witness.is_equivocator(public(PROVIDER)));
+    net.party(PROVIDER).with(|ctx, books, _| {
+        let lease = capex_core::ids::LeaseId([4; 32]);
+        books.register.consume_redeem(ctx, merged, lease).unwrap();
+    });
+    let redeemed = HoldingsCommand::Split { cert: merged, parts: halves(), give: None };
+    command(&mut net, ALICE, 5, redeemed);
+    assert_eq!(last(&mut net, ALICE), Err("split.consumed".to_owned()));
+    let late = net.sell(8, &units(4, 8), ALICE);
+    net.party(ALICE).now_ms = 1000 * 4000;
+    let begun = vec![area(4, 5, WINDOW), area(5, 8, WINDOW)];
+    let begun = HoldingsCommand::Split { cert: late, parts: begun, give: None };
+    command(&mut net, ALICE, 6, begun.clone());
+    assert_eq!(last(&mut net, ALICE), Err("split.window_started".to_owned()));
+    net.party(ALICE).now_ms = START_MS;
+    net.party(PROVIDER).now_ms = 1000 * 4000;
+    command(&mut net, ALICE, 7, begun);
+    assert_eq!(last(&mut net, ALICE), Err("split.window_started".to_owned()));
+}
+
+#[test]
+fn a_holder_is_told_before_anybody_is_asked() {
+    let (mut net, cert) = bought();
+    let other = net.sell(8, &units(5, 9), ALICE);
+    let split = |cert, parts| HoldingsCommand::Split { cert, parts, give: None };
+    let merge = |certs: &[CertId]| HoldingsCommand::Merge { certs: certs.to_vec() };
+    let give = |index, to: u8| HoldingsCommand::Split {
+        cert,
+        parts: halves(),
+        give: Some((index, public(to))),
+    };
+    let table = [
+        ("split.unknown_certificate", split(CertId([0; 32]), halves())),
+        ("split.bad_parts", split(cert, vec![area(0, 4, WINDOW)])),
+        ("split.outside", split(other, halves())),
+        ("split.sum", split(cert, vec![area(0, 4, EARLY), area(0, 3, LATE)])),
+        ("split.bad_parts", give(2, BOB)),
+        ("gift.to_self", give(0, ALICE)),
+        ("merge.bad_parts", merge(&[cert])),
+        ("merge.bad_parts", merge(&[cert, cert])),
+        ("merge.bad_parts", merge(&[])),
+        ("merge.unknown_certificate", merge(&[cert, CertId([0; 32])])),
+        ("merge.apart", merge(&[cert, other])),
+    ];
+    net.pump();
+    let before = net.party(ALICE).disk.clone();
+    for (row, (code, command)) in table.into_iter().enumerate() {
+        net.party(ALICE).command(9, command, false);
+        let effects = net.party(ALICE).take_effects();
+        let told = effects.iter().find_map(|effect| match effect {
+            Effect::CommandDone { result: Err(refusal), .. } => Some(refusal.code.as_str()),
+            _ => None,
+        });
+        assert_eq!(told, Some(code), "row {row}");
+        assert!(!effects.iter().any(|effect| matches!(effect, Effect::Send { .. })), "row {row}");
+        assert!(net.party(ALICE).disk == before, "row {row}");
+    }
+}
+
+#[test]
+fn two_things_never_wait_for_the_provider_at_once() {
+    let (mut net, cert) = bought();
+    let parts = split(&mut net, ALICE, 1, cert, halves());
+    net.party(PROVIDER).up = false;
+    command(&mut net, ALICE, 2, HoldingsCommand::Merge { certs: parts.clone() });
+    net.give(ALICE, 3, parts[1], BOB);
+    let again = vec![area(0, 1, LATE), area(1, 4, LATE)];
+    let waits = HoldingsCommand::Split { cert: parts[1], parts: again, give: None };
+    command(&mut net, ALICE, 4, waits);
+    let codes: Vec<_> = net.party(ALICE).done().into_iter().skip(1).collect();
+    let refused = |code: &str| Err(code.to_owned());
+    assert_eq!(codes, [(3, refused("gift.pending")), (4, refused("split.pending"))]);
+    for part in &parts {
+        assert_eq!(net.party(ALICE).books.holdings.disposable(public(ALICE), part), None);
+    }
+    // The same command takes the place of the one before it.
+    command(&mut net, ALICE, 5, HoldingsCommand::Merge { certs: parts });
+    assert_eq!(net.party(ALICE).done().last().unwrap(), &(2, refused("merge.pending")));
+    net.party(PROVIDER).up = true;
+    net.pass(60_000);
+    assert!(matches!(net.party(ALICE).done().last().unwrap(), (5, Err(_) | Ok(_))));
+}
+
+#[test]
+fn a_split_and_a_merge_survive_lost_answers_and_restarts_of_both() {
+    let (mut net, cert) = bought();
+    net.party(PROVIDER).loses = |_| true;
+    let parts = HoldingsCommand::Split { cert, parts: halves(), give: None };
+    command(&mut net, ALICE, 1, parts);
+    // The provider has it, the holder does not know.
+    assert_eq!(net.state(PROVIDER, cert).0, "split");
+    assert_eq!(net.state(ALICE, cert).0, "active");
+    net.restart(ALICE);
+    net.restart(PROVIDER);
+    net.pass(2_000);
+    assert_eq!(net.state(ALICE, cert).0, "split");
+    let slot = devnet().slot_at(START_MS);
+    let held = |net: &mut Net| -> Vec<CertId> {
+        let views = net.party(ALICE).books.views(public(ALICE), slot);
+        let active = views.iter().filter(|view| view.state == "active");
+        active.map(|view| view.facts.cert_id).collect()
+    };
+    let parts = held(&mut net);
+    assert_eq!(parts.len(), 2);
+    net.party(PROVIDER).loses = |_| true;
+    command(&mut net, ALICE, 2, HoldingsCommand::Merge { certs: parts.clone() });
+    assert_eq!(net.state(ALICE, parts[0]).0, "active");
+    net.restart(ALICE);
+    net.restart(PROVIDER);
+    net.pass(2_000);
+    let merged = held(&mut net);
+    assert_eq!(merged.len(), 1);
+    assert_eq!(net.state(PROVIDER, merged[0]), ("active", 1, public(ALICE)));
+    // The ledger of the new life has it once.
+    let free = net.party(PROVIDER).books.register.ledger.free_units(1, WINDOW);
+    assert_eq!(free, 60);
+}
+
+#[test]
+fn a_part_that_was_to_be_given_is_given_after_a_restart() {
+    let (mut net, cert) = bought();
+    net.party(PROVIDER).up = false;
+    let give = Some((1, public(BOB)));
+    command(&mut net, ALICE, 1, HoldingsCommand::Split { cert, parts: halves(), give });
+    net.restart(ALICE);
+    net.party(PROVIDER).up = true;
+    net.pass(2_000);
+    let slot = devnet().slot_at(START_MS);
+    let views = net.party(BOB).books.views(public(BOB), slot);
+    let got: Vec<Area> = views.iter().map(|view| view.facts.area()).collect();
+    assert_eq!(got, [area(0, 4, LATE)]);
+}
+
+#[test]
+fn a_holder_restored_from_an_old_copy_finds_what_became_of_it() {
+    let (mut net, cert) = bought();
+    net.pump();
+    let old = net.party(ALICE).disk.clone();
+    let parts = split(&mut net, ALICE, 1, cert, halves());
+    net.party(ALICE).disk = old;
+    net.restart(ALICE);
+    net.pass(1_000);
+    assert_eq!(net.state(ALICE, cert).0, "split");
+    for part in parts {
+        assert_eq!(net.state(ALICE, part), ("active", 1, public(ALICE)));
+    }
+}
+
+#[test]
+fn a_provider_that_forgot_a_split_halts_and_two_splits_convict() {
+    let (mut net, cert) = bought();
+    net.pump();
+    let old = net.party(PROVIDER).disk.clone();
+    split(&mut net, ALICE, 1, cert, halves());
+    let heard: Vec<Vec<u8>> = published(&mut net, PROVIDER);
+    let said = heard.last().unwrap().clone();
+    net.party(PROVIDER).disk = old;
+    net.restart(PROVIDER);
+    let other = signed_split(&mut net, ALICE, cert, units_apart()).envelope().clone();
+    // It has not heard of it yet, and signs another: nodes that heard both convict it.
+    let mut fork = Net::new(&[PROVIDER]);
+    fork.party(PROVIDER).disk = net.party(PROVIDER).disk.clone();
+    fork.restart(PROVIDER);
+    ask(&mut fork, RegisterRequest::Split(other.clone())).unwrap();
+    fork.pump();
+    // Once it hears of the first, it signs nothing more.
+    net.party(PROVIDER).with(|ctx, books, _| books.on_gossip(ctx, Topic::Locks, &said));
+    assert_eq!(net.party(PROVIDER).books.register.halted(), Some("register.behind"));
+    let refused = ask(&mut net, RegisterRequest::Split(other));
+    assert_eq!(refused, Err("register.behind".to_owned()));
+    assert!(!net.party(BOB).books.witness.is_equivocator(public(PROVIDER)));
+    for bytes in published(&mut fork, PROVIDER) {
+        net.party(BOB).with(|ctx, books, _| books.on_gossip(ctx, Topic::Locks, &bytes));
+    }
+    assert!(net.party(BOB).books.witness.is_equivocator(public(PROVIDER)));
+}
+
+fn published(net: &mut Net, number: u8) -> Vec<Vec<u8>> {
+    let log = net.party(number).log.iter().filter_map(|effect| match effect {
+        Effect::Publish { topic: Topic::Locks, bytes } => Some(bytes.clone()),
+        _ => None,
+    });
+    log.collect()
+}
+
+#[test]
+fn one_purchase_makes_only_so_many_certificates() {
+    let (mut net, cert) = bought();
+    let (mut whole, mut made) = (cert, 0);
+    let refused = loop {
+        let split = HoldingsCommand::Split { cert: whole, parts: halves(), give: None };
+        command(&mut net, ALICE, 1, split);
+        let parts = match last(&mut net, ALICE) {
+            Ok(Done::Split { parts }) => parts,
+            other => break other,
+        };
+        command(&mut net, ALICE, 2, HoldingsCommand::Merge { certs: parts });
+        let Ok(Done::Held { cert }) = last(&mut net, ALICE) else { break last(&mut net, ALICE) };
+        whole = cert;
+        made += 3;
+        assert!(made <= PARTS_PER_ROOT_MAX);
+    };
+    // Its history is as long as may be before there are so many of them.
+    let refused = refused.unwrap_err();
+    assert!(["split.too_many_hops", "merge.too_many_hops"].contains(&&*refused), "{refused}");
+}
+
+#[test]
+fn a_certificate_in_parts_is_told_to_its_parties_alone() {
+    let (mut net, cert) = bought();
+    let parts = split(&mut net, ALICE, 1, cert, halves());
+    let get = |net: &mut Net, peer| {
+        let request = SettleRequest::Register(RegisterRequest::Get(parts[0]));
+        let bytes = net.ask(
+            public(PROVIDER),
+            public(peer),
+            capex_core::engine::io::Protocol::Settle,
+            &wire::encode(&request),
+        );
+        wire::decode_record::<SettleReply>(&bytes).unwrap()
+    };
+    let refused = SettleReply::Refused { code: "certificate.not_a_party".to_owned() };
+    assert_eq!(get(&mut net, BOB), refused);
+    assert_ne!(get(&mut net, ALICE), refused);
+    let gift = Gift {
+        v: 1,
+        cert_id: parts[0],
+        seq: 1,
+        prev_hash: head(&mut net, parts[0]).prev_hash,
+        to: public(BOB),
+        nonce16: [1; 16],
+    };
+    ask(&mut net, RegisterRequest::Gift(by(ALICE, gift, &devnet()).envelope().clone())).unwrap();
+    assert_ne!(get(&mut net, BOB), refused);
+}
