@@ -63,6 +63,11 @@ pub const UNIT_RANGES_MAX: usize = 16;
 pub const UNITS_MAX: u32 = 1_000_000;
 /// Hops of a certificate.
 pub const CERTIFICATE_HOPS_MAX: usize = 64;
+/// Hops from which on a history is left behind a checkpoint, if its holder asks: a quarter of what
+/// may be, so that nobody has one signed for a hop or two.
+pub const CHECKPOINT_HOPS: usize = 16;
+/// Hops from which on a holder asks for a checkpoint.
+pub const CHECKPOINT_ASKED_HOPS: usize = 32;
 /// Parts of one split: their Activations are one answer of at most 34 KiB.
 pub const SPLIT_PARTS_MAX: usize = 16;
 /// Certificates that one merge joins. With this and [`ROOTS_MAX`] an Activation is at most 1,500

@@ -288,9 +288,11 @@ proptest! {
             }
             if at == OPERATIONS / 2 {
                 world.listen();
+                let height = world.net.party(PROVIDER).chain.height;
                 for party in [PROVIDER, 2, 3, 4] {
                     world.net.restart(party);
                 }
+                world.net.party(PROVIDER).chain.height = height;
             }
         }
         world.check();

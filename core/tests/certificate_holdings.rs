@@ -617,9 +617,10 @@ fn what_a_provider_tells_of_is_fetched_where_it_is_longer_and_a_full_answer_goes
 fn a_fetch_answers_its_command() {
     let mut net = alice([]);
     let certificate = certificate(NEWCOMER, 0, 1, WINDOW);
-    let purpose = HoldingsPurpose::Fetch(id(&certificate), Some(4));
+    let cert = id(&certificate);
+    let purpose = HoldingsPurpose::Fetch(cert, Some(4));
     let answer = SettleReply::Register(RegisterReply::Certificate(certificate));
     reply(&mut net, NEWCOMER, purpose, answer);
     net.pump();
-    assert_eq!(net.party(ALICE).done(), [(4, Ok(Done::Ok))]);
+    assert_eq!(net.party(ALICE).done(), [(4, Ok(Done::Held { cert }))]);
 }

@@ -350,6 +350,8 @@ fn a_register_knows_its_own_statements_from_those_that_it_never_made() {
                 (draft.seq, draft.last) = (1, facts.last_hash);
                 let mut value = draft.activation(0, BOB, terms.id());
                 value.cert_id = cert;
+                value.consumes[0].cert_id = cert;
+                value.roots = vec![cert];
                 statement(StatementKind::Activation, &by(PROVIDER, value, &devnet()))
             },
             true,

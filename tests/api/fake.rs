@@ -18,7 +18,7 @@ use capex_core::engine::holdings::HoldingsCommand;
 use capex_core::engine::io::{Command, Done, Refusal};
 use capex_core::engine::market::MarketCommand;
 use capex_core::epoch::signed::{SignedEpoch, write};
-use capex_core::ids::{LeaseId, StandingId};
+use capex_core::ids::{CertId, LeaseId, StandingId};
 use capex_core::reason;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -161,7 +161,15 @@ fn perform(command: Command) -> Result<Done, Refusal> {
             Err(Refusal::new(reason!("order.capacity_exceeded"), "only 4 units: lower --qty"))
         }
         Command::Market(MarketCommand::Place(_)) => Ok(Done::Placed(StandingId([7; 32]))),
-        Command::Holdings(HoldingsCommand::Gift { cert, .. }) => Ok(Done::Gifted { cert, seq: 2 }),
+        Command::Holdings(
+            HoldingsCommand::Gift { cert, .. } | HoldingsCommand::Split { cert, give: Some(_), .. },
+        ) => Ok(Done::Gifted { cert, seq: 2 }),
+        Command::Holdings(HoldingsCommand::Split { parts, .. }) => {
+            Ok(Done::Split { parts: vec![CertId([0xcc; 32]); parts.len()] })
+        }
+        Command::Holdings(HoldingsCommand::Merge { .. }) => {
+            Ok(Done::Held { cert: CertId([0xcc; 32]) })
+        }
         _ => Ok(Done::Ok),
     }
 }

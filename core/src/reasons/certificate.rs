@@ -118,6 +118,10 @@ pub(super) const FAMILIES: &[Family] = &[
             "redeem it instead";
     },
     family! {
+        "checkpoint", "provider: its word in place of a long history";
+        "checkpoint.not_holder": Rejected, Nobody, "another key holds this certificate";
+    },
+    family! {
         "split", "provider or holder: a certificate cut into parts";
         "split.bad_activation": Rejected, Peer,
             "the provider's activations are not those of the split";

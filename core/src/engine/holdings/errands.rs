@@ -172,6 +172,10 @@ impl Holdings {
                 self.finish_merge(ctx, witness, lead, &activation)
             }
             (_, Answer::Refused(code)) => {
+                // The next try finds it shorter.
+                if code.ends_with(".too_many_hops") {
+                    self.ask_checkpoint(ctx, lead);
+                }
                 if code == kind.stale_seq() {
                     self.fetch(ctx, provider, lead, None);
                 }

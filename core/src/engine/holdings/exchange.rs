@@ -104,6 +104,7 @@ impl Holdings {
         self.held.insert(id, HeldRecord::new(certificate, facts, is_wanted || was_wanted));
         self.save(ctx, id);
         notify(ctx, id, how.what());
+        self.ask_checkpoint(ctx, id);
         Ok(id)
     }
 
@@ -215,6 +216,10 @@ impl Holdings {
                 let done = fetched.as_ref().map(|cert| Done::Held { cert: *cert });
                 answer(ctx, command, done.map_err(|code| remote_code(code)));
                 fetched.ok()
+            }
+            HoldingsPurpose::Checkpoint(cert) => {
+                self.on_checkpoint_reply(ctx, cert, SettleReply::told(result));
+                None
             }
             HoldingsPurpose::Held => {
                 if let Answer::Said(RegisterReply::Held(told)) = SettleReply::told(result) {

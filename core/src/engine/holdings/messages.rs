@@ -14,6 +14,8 @@ pub enum HoldingsPurpose {
     Push(CertId, u32),
     /// The provider is to send the whole certificate, for a command or by itself.
     Fetch(CertId, Option<u64>),
+    /// The provider is to put its word in place of the certificate's history.
+    Checkpoint(CertId),
     /// The provider is to tell what this node holds.
     Held,
 }

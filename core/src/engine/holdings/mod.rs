@@ -1,6 +1,7 @@
 //! The holder's side of certificates: what this node holds or held, gifts, splits and merges on
 //! their way, what strangers push, and what it fetches.
 
+mod checkpoints;
 mod errands;
 mod exchange;
 mod gifts;

@@ -210,6 +210,7 @@ impl Holdings {
         self.held.insert(id, HeldRecord::new(certificate, facts, true));
         self.save(ctx, id);
         notify(ctx, id, "received");
+        self.ask_checkpoint(ctx, id);
     }
 
     /// A certificate has become others, or a part of one.

@@ -15,6 +15,8 @@ pub enum RegisterRequest {
     Split(Envelope),
     /// Holder→P: signed Merge. Answer: `Activation`.
     Merge(Envelope),
+    /// Holder→P: rest the certificate on your word, its history is long. Answer: `Certificate`.
+    Checkpoint(CertId),
     /// Anyone who is, or was told to be, a party → P, or whoever holds it. Answer:
     /// `Certificate`.
     Get(CertId),

@@ -6,6 +6,7 @@
 //! leaves. It knows nothing of payment: its callers check that before they ask.
 
 mod behind;
+mod checkpoints;
 mod desk;
 mod gifts;
 mod inventory;
@@ -116,13 +117,14 @@ impl Register {
                 self.pushes.take(*id, to, ctx.now_ms, until_ms);
             }
             for hop in &record.certificate.hops {
-                // Parts have the sales of what they were cut from in their history too.
+                // What a checkpoint left behind is found below. Parts have the sales of what they were cut from in their history too.
                 if let Hop::Sale { terms, .. } = hop
                     && terms.peek::<Terms>().is_ok_and(|terms| terms.cert_id == *id)
                 {
                     self.sold.insert(TermsHash(terms.id::<Terms>(ctx.params.magic)), *id);
                 }
             }
+            self.sold.extend(record.sales.iter().map(|sale| (sale.terms, *id)));
             if facts.seq > 0 && record.head.spent().is_none() {
                 self.by_holder.insert((facts.holder, *id));
             }
@@ -309,6 +311,9 @@ impl Register {
             RegisterRequest::Merge(merge) => {
                 self.on_merge(ctx, merge).map(RegisterReply::Activation)
             }
+            RegisterRequest::Checkpoint(id) => {
+                self.on_checkpoint(ctx, peer, *id).map(RegisterReply::Certificate)
+            }
             // The same refusal whether it is unknown or not for this peer, so that asking
             // tells nothing.
             RegisterRequest::Get(id) => {
@@ -356,12 +361,13 @@ impl IssuedRecord {
             issued_at_ms: now_ms,
             head: Head::fresh(),
             push: None,
+            sales: Vec::new(),
         }
     }
 
     /// One that came of a split or a merge; its holder takes it from the answer.
     fn recut(certificate: Certificate, facts: VerifiedCertificate, now_ms: TimeMs) -> Self {
-        let (head, push) = (Head::fresh(), None);
-        Self { certificate, facts, trade: None, issued_at_ms: now_ms, head, push }
+        let (head, push, sales) = (Head::fresh(), None, Vec::new());
+        Self { certificate, facts, trade: None, issued_at_ms: now_ms, head, push, sales }
     }
 }

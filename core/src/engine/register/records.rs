@@ -118,6 +118,17 @@ pub(in crate::engine) struct IssuedRecord {
     pub(super) head: Head,
     /// To whom the certificate has still to be pushed.
     pub(super) push: Option<Key>,
+    /// The last sales that a checkpoint left behind.
+    pub(super) sales: Vec<PastSale>,
+}
+
+/// A sale whose hop a checkpoint has left behind.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct PastSale {
+    pub(super) terms: TermsHash,
+    /// Who paid, and for whom.
+    pub(super) parties: Vec<Key>,
+    pub(super) activation: Envelope,
 }
 
 impl Stored for IssuedRecord {

@@ -55,8 +55,9 @@ impl Register {
 
     /// The Activation of a sale, for a party of its certificate.
     pub(super) fn activation_of_sale(&self, terms: TermsHash, peer: Key) -> Option<Envelope> {
-        let certificate = self.certificate_for(peer, self.sold.get(&terms)?)?;
-        activation_of(certificate, terms.0)
+        let certificate = self.certificate_for(peer, self.sold.get(&terms)?);
+        let told = certificate.and_then(|certificate| activation_of(certificate, terms.0));
+        told.or_else(|| self.activation_left_behind(terms, peer))
     }
 
     /// Certificates issued here; those that were never sold are left out.
