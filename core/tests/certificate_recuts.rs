@@ -5,7 +5,7 @@ mod certificate_fixture;
 
 use capex_core::certificate::carve;
 use capex_core::certificate::objects::{Area, Gift, Merge, Parent, Split};
-use capex_core::certificate::verify;
+use capex_core::certificate::verify::{TransferKind, verify};
 use capex_core::engine::holdings::HoldingsCommand;
 use capex_core::engine::io::{Done, Effect, Topic};
 use capex_core::engine::messages::{SettleReply, SettleRequest};
@@ -55,6 +55,13 @@ fn split(net: &mut Net, from: u8, id: u64, cert: CertId, parts: Vec<Area>) -> Ve
 
 fn last(net: &mut Net, number: u8) -> Result<Done, String> {
     net.party(number).done().last().unwrap().1.clone()
+}
+
+/// What waits for the provider of a certificate of Alice.
+fn waits(net: &mut Net, cert: CertId) -> Option<TransferKind> {
+    let slot = devnet().slot_at(START_MS);
+    let mut views = net.party(ALICE).books.views(public(ALICE), slot).into_iter();
+    views.find(|view| view.facts.cert_id == cert).unwrap().recut_pending
 }
 
 fn head(net: &mut Net, cert: CertId) -> Parent {
@@ -235,7 +242,7 @@ fn what_is_locked_redeemed_or_begun_is_neither_split_nor_merged() {
     assert_eq!(last(&mut net, ALICE), Err("merge.locked".to_owned()));
     // Nothing waits after a refusal, on none of them.
     for part in &parts {
-        assert!(net.party(ALICE).books.holdings.disposable(public(ALICE), part).is_some());
+        assert_eq!(waits(&mut net, *part), None);
     }
     let hash = TermsHash(terms.id());
     net.party(PROVIDER).with(|ctx, books, _| books.register.release(ctx, hash, [1; 32]));
@@ -314,13 +321,13 @@ fn two_things_never_wait_for_the_provider_at_once() {
     command(&mut net, ALICE, 2, HoldingsCommand::Merge { certs: parts.clone() });
     net.give(ALICE, 3, parts[1], BOB);
     let again = vec![area(0, 1, LATE), area(1, 4, LATE)];
-    let waits = HoldingsCommand::Split { cert: parts[1], parts: again, give: None };
-    command(&mut net, ALICE, 4, waits);
+    let other = HoldingsCommand::Split { cert: parts[1], parts: again, give: None };
+    command(&mut net, ALICE, 4, other);
     let codes: Vec<_> = net.party(ALICE).done().into_iter().skip(1).collect();
     let refused = |code: &str| Err(code.to_owned());
     assert_eq!(codes, [(3, refused("gift.pending")), (4, refused("split.pending"))]);
     for part in &parts {
-        assert_eq!(net.party(ALICE).books.holdings.disposable(public(ALICE), part), None);
+        assert_eq!(waits(&mut net, *part), Some(TransferKind::Merge));
     }
     // The same command takes the place of the one before it.
     command(&mut net, ALICE, 5, HoldingsCommand::Merge { certs: parts });

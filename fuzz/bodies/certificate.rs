@@ -29,7 +29,10 @@ fn signed_anew(mut certificate: Certificate, params: &Params) -> Certificate {
     for base in &mut certificate.bases {
         match base {
             Base::Issue(issue) => anew::<Issue>(issue, params),
-            Base::Checkpoint(checkpoint) => anew::<Checkpoint>(checkpoint, params),
+            Base::Checkpoint { checkpoint, activation } => {
+                anew::<Activation>(activation, params);
+                anew::<Checkpoint>(checkpoint, params);
+            }
         }
     }
     for hop in &mut certificate.hops {

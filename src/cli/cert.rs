@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::cert_parts::{show, units};
 use super::failure::Failure;
 use super::output::{self, short, slots};
 use super::paging::{Page, show_list};
@@ -197,26 +198,4 @@ fn list(certificates: &[Certificate], page: &mut output::Page) {
     };
     let headings = ["certificate", "what", "slots", "provider", "holder", "transfers", "state"];
     page.table(headings, certificates.iter().map(row), "no certificates: see `capex help buy`");
-}
-
-pub(super) fn show(certificate: &Certificate, page: &mut output::Page) {
-    let ranges = certificate.units.iter().map(|[first, end]| format!("[{first}, {end})"));
-    page.field("certificate", &certificate.cert_id)
-        .field("provider", &certificate.provider)
-        .field("what", format_args!("{} × {}", units(certificate), certificate.class))
-        .field("slots", slots(certificate.window))
-        .field("units", ranges.collect::<Vec<_>>().join(" "))
-        .field("holder", &certificate.holder)
-        .field("state", &certificate.state)
-        .maybe("current", certificate.p_height.map(|height| format!("as of height {height}")))
-        .maybe("lease", certificate.lease_id.as_ref());
-    cert_parts::lineage(&certificate.transfers, page);
-}
-
-pub(super) fn units(certificate: &Certificate) -> u32 {
-    certificate
-        .units
-        .iter()
-        .map(|[first, end]| end.saturating_sub(*first))
-        .fold(0, u32::saturating_add)
 }

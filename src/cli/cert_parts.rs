@@ -70,7 +70,7 @@ pub(super) fn split(flags: &SplitFlags, context: &mut Context<'_>) -> Result<(),
         context.client()?.post(&format!("/certificates/{}/split", flags.id), &body)?;
     context.show(&into, |into, page| {
         let row = |part: &Certificate| {
-            [short(&part.cert_id), super::cert::units(part).to_string(), slots(part.window)]
+            [short(&part.cert_id), units(part).to_string(), slots(part.window)]
         };
         page.field("split", &into.cert_id);
         page.table(["certificate", "units", "slots"], into.parts.iter().map(row), "nothing");
@@ -84,7 +84,31 @@ pub(super) fn split(flags: &SplitFlags, context: &mut Context<'_>) -> Result<(),
 pub(super) fn merge(flags: &MergeFlags, context: &mut Context<'_>) -> Result<(), Failure> {
     let body = MergeCertificates { certs: flags.ids.clone() };
     let merged: Certificate = context.client()?.post("/certificates/merge", &body)?;
-    context.show(&merged, super::cert::show)
+    context.show(&merged, show)
+}
+
+/// One certificate.
+pub(super) fn show(certificate: &Certificate, page: &mut output::Page) {
+    let ranges = certificate.units.iter().map(|[first, end]| format!("[{first}, {end})"));
+    page.field("certificate", &certificate.cert_id)
+        .field("provider", &certificate.provider)
+        .field("what", format_args!("{} × {}", units(certificate), certificate.class))
+        .field("slots", slots(certificate.window))
+        .field("units", ranges.collect::<Vec<_>>().join(" "))
+        .field("holder", &certificate.holder)
+        .field("state", &certificate.state)
+        .maybe("current", certificate.p_height.map(|height| format!("as of height {height}")))
+        .maybe("lease", certificate.lease_id.as_ref());
+    lineage(&certificate.transfers, page);
+}
+
+/// How many units.
+pub(super) fn units(certificate: &Certificate) -> u32 {
+    certificate
+        .units
+        .iter()
+        .map(|[first, end]| end.saturating_sub(*first))
+        .fold(0, u32::saturating_add)
 }
 
 /// Every hop of the history, and the units and slots of its latest certificate within all that it

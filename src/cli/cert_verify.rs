@@ -9,9 +9,9 @@ use super::output::{Page, slots};
 use super::{Context, pasted, read_text_or_input};
 use crate::api::types::{CertificateTransfer, SlotRange, UnitRanges, slot_range, unit_ranges};
 use crate::definitions;
-use capex_core::certificate::{Certificate, Hop};
 use capex_core::certificate::file::{TEXT_MAX_BYTES, parse};
 use capex_core::certificate::verify::{VerifiedCertificate, verify};
+use capex_core::certificate::{Certificate, Hop};
 use capex_core::params::Params;
 
 /// Flags of `cert verify`.
@@ -43,8 +43,8 @@ struct Report {
     signatures: &'static str,
     /// `unchecked`: the chain was not asked.
     payment: &'static str,
-    /// How each transfer was paid for: `spend`, of which the chain has to show that it stands;
-    /// `quittance`, the seller's own signature that it was; null for a gift.
+    /// How each hop was paid for: `spend`, of which the chain has to show that it stands;
+    /// `quittance`, the seller's own signature that it was; null where nothing was.
     paid_by: Vec<Option<&'static str>>,
     /// The provider's chain height at the last transfer: a later one may exist.
     current_as_of_height: Option<u32>,
@@ -90,20 +90,16 @@ fn report(text: &str) -> Result<Report, (&'static str, String)> {
     let params = network(text)?;
     let certificate = parse(text, &params).map_err(|error| (error.code(), error.to_string()))?;
     let facts = verify(&certificate, &params).map_err(|error| (error.code(), error.to_string()))?;
-<<<<<<< HEAD
     let paid_by = certificate.hops.iter().map(paid_by).collect();
-    Ok(Report { paid_by, ..facts_of(&facts, &params) })
+    Ok(Report { paid_by, ..facts_of(&certificate, &facts, &params) })
 }
 
 fn paid_by(hop: &Hop) -> Option<&'static str> {
     match hop {
         Hop::Sale { transfer, .. } if transfer.quittance.is_some() => Some("quittance"),
         Hop::Sale { .. } => Some("spend"),
-        Hop::Gift { .. } => None,
+        Hop::Gift { .. } | Hop::Split { .. } | Hop::Merge { .. } => None,
     }
-=======
-    Ok(facts_of(&certificate, &facts, &params))
->>>>>>> 3c60050 (certificate: cut, join, and give in part; holders are blinded)
 }
 
 /// The network that the first line names; an unknown one is left to the parser to refuse.
@@ -134,15 +130,6 @@ fn facts_of(certificate: &Certificate, facts: &VerifiedCertificate, params: &Par
     }
 }
 
-<<<<<<< HEAD
-fn transfer(fact: &TransferFact) -> CertificateTransfer {
-    let kind = match fact.kind {
-        verify::TransferKind::Sale => TransferKind::Sale,
-        verify::TransferKind::Gift => TransferKind::Gift,
-    };
-    CertificateTransfer { kind, from: fact.from.to_string(), to: fact.to.to_string() }
-}
-
 /// What the last sale shows of its payment.
 fn told_by(paid_by: &[Option<&str>]) -> &'static str {
     match paid_by.iter().rev().flatten().next() {
@@ -151,8 +138,6 @@ fn told_by(paid_by: &[Option<&str>]) -> &'static str {
     }
 }
 
-=======
->>>>>>> 3c60050 (certificate: cut, join, and give in part; holders are blinded)
 fn page(report: &Report, page: &mut Page) {
     let current = match report.current_as_of_height {
         Some(height) => format!("as of height {height}"),

@@ -79,6 +79,9 @@ impl Evidence {
                 SettleReply::Trade(TradeReply::Activation(signed))
                 | SettleReply::Register(RegisterReply::Activation(signed)),
             ) => self.activation(node, &signed),
+            Ok(SettleReply::Register(RegisterReply::Activations(parts))) => {
+                parts.iter().for_each(|signed| self.activation(node, signed));
+            }
             Ok(SettleReply::Register(RegisterReply::Certificate(certificate))) => {
                 certificate.hops.iter().for_each(|hop| self.hop(node, hop));
             }

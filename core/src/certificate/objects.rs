@@ -401,9 +401,19 @@ impl Certificate {
     /// Its id, if it verifies; `None` if it cannot.
     #[must_use]
     pub fn id(&self, magic: Magic) -> Option<CertId> {
-        match self.hops.last() {
-            Some(hop) => Some(hop.activations().last()?.peek::<Activation>().ok()?.cert_id),
+        match self.last_activation() {
+            Some(activation) => Some(activation.peek::<Activation>().ok()?.cert_id),
             None => self.bases.first()?.cert_id(magic),
+        }
+    }
+
+    /// The Activation that made it what it is; none, if it was never sold.
+    #[must_use]
+    pub fn last_activation(&self) -> Option<&Envelope> {
+        match (self.hops.last(), self.bases.first()) {
+            (Some(hop), _) => hop.activations().last(),
+            (None, Some(Base::Checkpoint { activation, .. })) => Some(activation),
+            (None, _) => None,
         }
     }
 }

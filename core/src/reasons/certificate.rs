@@ -88,6 +88,9 @@ pub(super) const FAMILIES: &[Family] = &[
         "register.behind": Unavailable, Local,
             "this node has signed what its register does not know, so it issues nothing",
             "its store is an old copy: restore a newer one (`capex backup restore FILE --words-file WORDS`), or sell with a new identity";
+        "register.busy": Unavailable, Nobody,
+            "the provider has signed as much for nothing in this epoch as it may",
+            "try again in the next epoch";
         "register.restored": Unavailable, Local,
             "the store was restored, and peers have not yet told what this node has signed",
             "wait until three peers have answered, or six blocks";

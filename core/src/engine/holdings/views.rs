@@ -21,15 +21,6 @@ impl Holdings {
         self.held.get(id).map(|record| &record.facts)
     }
 
-    /// A certificate that this node holds and may dispose of: neither redeemed, split nor merged,
-    /// and nothing of it waits for its provider.
-    #[must_use]
-    pub fn disposable(&self, me: Key, id: &CertId) -> Option<&VerifiedCertificate> {
-        let record = self.held.get(id)?;
-        let is_free = !record.is_consumed() && record.pending.is_none();
-        (is_free && record.facts.holder == me).then_some(&record.facts)
-    }
-
     /// The held copy for a peer that is a party to it; `None` tells a stranger nothing.
     #[must_use]
     pub fn certificate_for(&self, peer: Key, id: &CertId) -> Option<&Certificate> {

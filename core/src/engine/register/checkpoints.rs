@@ -3,7 +3,7 @@
 use super::Register;
 use super::records::{Hold, IssuedRecord, PastSale};
 use crate::certificate::Certificate;
-use crate::certificate::objects::{Activation, Base, Checkpoint, Hop};
+use crate::certificate::objects::{Base, Checkpoint, Hop};
 use crate::code;
 use crate::engine::kernel::Context;
 use crate::ids::{CertId, Key, TermsHash};
@@ -30,8 +30,8 @@ impl Register {
         let record = self.valid(&id).filter(|record| record.facts.holder == peer);
         let record = record.ok_or(code!("checkpoint.not_holder"))?;
         let is_long = record.certificate.hops.len() >= CHECKPOINT_HOPS;
-        let activation = match (&record.head.hold, last_activation(record, ctx)) {
-            (Hold::Free, Some(activation)) if is_long => activation,
+        let activation = match (&record.head.hold, record.certificate.last_activation()) {
+            (Hold::Free, Some(activation)) if is_long => activation.clone(),
             _ => return Ok(record.certificate.clone()),
         };
         self.may_issue()?;
@@ -58,13 +58,6 @@ impl Register {
         let is_its = |sale: &&PastSale| sale.terms == terms && sale.parties.contains(&peer);
         Some(record.sales.iter().find(is_its)?.activation.clone())
     }
-}
-
-/// The Activation that made a certificate what it is.
-fn last_activation(record: &IssuedRecord, ctx: &Context<'_>) -> Option<Envelope> {
-    let is_last =
-        |bytes: &&Envelope| bytes.id::<Activation>(ctx.params.magic) == record.facts.last_hash;
-    record.certificate.hops.iter().rev().flat_map(Hop::activations).find(is_last).cloned()
 }
 
 fn past_sale(hop: &Hop, ctx: &Context<'_>) -> Option<PastSale> {

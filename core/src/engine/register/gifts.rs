@@ -62,6 +62,8 @@ impl Register {
         if !has_room(&record.certificate) {
             return Err(code!("gift.too_many_hops"));
         }
+        let roots = record.facts.roots.clone();
+        self.pace.take(ctx, &roots, 1)?;
         let bytes = gift.envelope().clone();
         let hop = |activation| Hop::Gift { gift: bytes, activation };
         self.activate(ctx, gift.cert_id, step, 0, hop)

@@ -11,6 +11,7 @@ mod desk;
 mod gifts;
 mod inventory;
 mod messages;
+mod pace;
 mod parts;
 mod records;
 mod redeem;
@@ -28,6 +29,7 @@ pub(in crate::engine) use parts::{merge_code, split_code};
 pub use redeem::publish_grant;
 
 use self::behind::Mirror;
+use self::pace::Pace;
 use self::records::Head;
 pub(in crate::engine) use self::records::{CapacityRecord, IssuedRecord};
 use super::courier::{self, Courier};
@@ -68,6 +70,7 @@ pub struct Register {
     /// Certificates that have still to be pushed.
     pushes: Courier,
     mirror: Mirror,
+    pace: Pace,
     /// Slot in which the records were last cleared.
     cleared: Slot,
 }

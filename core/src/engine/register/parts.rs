@@ -43,6 +43,8 @@ impl Register {
         let areas: Vec<(CertId, Area)> =
             steps.iter().map(|step| (step.cert_id(), step.area())).collect();
         let before = record.certificate.clone();
+        let roots = record.facts.roots.clone();
+        self.pace.take(ctx, &roots, steps.len())?;
         self.ledger.recut(class, &[id], &areas).map_err(|error| error.code())?;
         let mut answer = Vec::new();
         for step in steps {
@@ -104,6 +106,7 @@ impl Register {
         let class = records.first().map_or(0, |record| record.facts.class);
         let ids: Vec<CertId> = merge.parts.iter().map(|part| part.cert_id).collect();
         let merged = [(step.cert_id(), step.area())];
+        self.pace.take(ctx, step.roots(), 1)?;
         self.ledger.recut(class, &ids, &merged).map_err(|error| error.code())?;
         let activation = ctx.sign(step.activation(&attempts, ctx.chain.height, ctx.params.magic));
         let bytes = activation.envelope().clone();

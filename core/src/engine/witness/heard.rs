@@ -204,7 +204,7 @@ impl Heard {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::certificate::objects::{Activation, RedeemGrant};
+    use crate::certificate::objects::{Activation, Consumed, RedeemGrant};
     use crate::engine::kernel::Keys;
     use crate::ids::LeaseId;
     use crate::test_support::devnet;
@@ -260,13 +260,13 @@ mod tests {
             provider: keys.public(),
             cert_id,
             seq: 1,
-            attempt: 0,
-            holder: Key([2; 32]),
+            consumes: vec![Consumed { cert_id, seq: 0, attempt: 0, prev_hash: [0; 32] }],
+            roots: vec![cert_id],
+            holder_hash: [2; 32],
             class: 1,
             features: 0,
             units: decode_record::<Units>(&encode(&ranges)).unwrap(),
             window: Window { start: number, end: number + 1 },
-            prev_hash: [0; 32],
             cause_hash: [1; 32],
             p_height: 0,
         };
