@@ -130,7 +130,7 @@ pub(super) const FAMILIES: &[Family] = &[
             "the provider's activations are not those of the split";
         "split.bad_parts": Rejected, Local,
             "a part has no unit, no slot or no slot to redeem in, or they are not 2 to 16",
-            "see `capex cert show` for its units and slots";
+            "see `capex cert show ID` for its units and slots";
         "split.consumed": Rejected, Nobody, "the certificate was redeemed, split or merged already",
             "see `capex cert list`";
         "split.full": Rejected, Nobody, "as many certificates are kept as may be";
@@ -141,7 +141,7 @@ pub(super) const FAMILIES: &[Family] = &[
         "split.not_holder": Rejected, Nobody, "another key holds this certificate now",
             "ask its holder";
         "split.outside": Rejected, Local, "a part lies outside the certificate",
-            "see `capex cert show` for its units and slots";
+            "see `capex cert show ID` for its units and slots";
         "split.pending": Rejected, Nobody, "something else waits for the provider", "wait for it";
         "split.prev_hash": Rejected, Nobody, "the split does not name the last activation",
             "fetch the certificate again from its provider";
