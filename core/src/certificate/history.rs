@@ -45,8 +45,11 @@ pub fn join<'a>(histories: impl IntoIterator<Item = &'a Certificate>) -> Certifi
                     None => joined.hops.push(hop.clone()),
                 },
                 // Copies of a sale may differ in where they look for its spend.
-                _ if joined.hops.iter().any(|one| one.activations() == hop.activations()) => {}
-                _ => joined.hops.push(hop.clone()),
+                Hop::Sale { .. } | Hop::Gift { .. } | Hop::Merge { .. } => {
+                    if !joined.hops.iter().any(|one| one.activations() == hop.activations()) {
+                        joined.hops.push(hop.clone());
+                    }
+                }
             }
         }
     }
@@ -55,8 +58,8 @@ pub fn join<'a>(histories: impl IntoIterator<Item = &'a Certificate>) -> Certifi
 
 fn split_in<'a>(joined: &'a mut Certificate, wanted: &Envelope) -> Option<&'a mut Vec<Envelope>> {
     joined.hops.iter_mut().find_map(|hop| match hop {
-        Hop::Split { split, activations } if split == wanted => Some(activations),
-        _ => None,
+        Hop::Split { split, activations } => (split == wanted).then_some(activations),
+        Hop::Sale { .. } | Hop::Gift { .. } | Hop::Merge { .. } => None,
     })
 }
 

@@ -46,7 +46,9 @@ impl Holdings {
                     let same = split.peek::<Split>().is_ok_and(|split| split.parts == parts);
                     if same { Ok(()) } else { Err(code!("split.pending")) }
                 }
-                _ => Err(code!("split.pending")),
+                Pending::Gift { .. } | Pending::Split { .. } | Pending::Merge { .. } => {
+                    Err(code!("split.pending"))
+                }
             };
         }
         if !has_room {

@@ -283,9 +283,6 @@ pub(in crate::engine) fn merge_code(fault: Fault) -> &'static str {
 impl Head {
     /// What came out of it, if this cause consumed it.
     fn spent_by(&self, cause: [u8; 32]) -> Option<&Spent> {
-        match &self.hold {
-            Hold::Spent(spent) if spent.cause == cause => Some(spent),
-            _ => None,
-        }
+        self.spent().filter(|spent| spent.cause == cause)
     }
 }
