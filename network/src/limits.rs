@@ -100,8 +100,10 @@ pub const MAX_ESTABLISHED_IN: u32 = 64;
 pub const MAX_ESTABLISHED_OUT: u32 = 32;
 /// Established connections.
 pub const MAX_ESTABLISHED: u32 = 96;
-/// Connections per peer: two, because both sides may dial at once.
-pub const MAX_PER_PEER: u32 = 2;
+/// Connections per peer: two, because both sides may dial at once, and two more for the next process
+/// with its key. That one could not say that it is another while those of the first, dead or
+/// alive, took all the room.
+pub const MAX_PER_PEER: u32 = 4;
 /// Inbound connections from one /24 (IPv4) or /48 (IPv6), outside loopback networks.
 pub const MAX_INBOUND_PER_SUBNET: usize = 5;
 /// Share of the memory limit above which no connection is accepted.
