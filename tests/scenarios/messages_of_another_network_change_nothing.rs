@@ -57,7 +57,8 @@ fn contact(key: Key) -> Contact {
     Contact { v: VERSION, key, addrs: Vec::new(), seq: 1 }
 }
 
-/// Everything that a node knows, but for what it counts of refusals.
+/// Everything that a node knows, but for what it counts of refusals and how much of them it has
+/// heard of late.
 fn state(world: &World, node: usize) -> String {
     let engine = world.engine(node).unwrap();
     let disk = world.nodes[node].disk.records();
@@ -69,7 +70,7 @@ fn state(world: &World, node: usize) -> String {
         engine.holdings(),
         engine.witness(),
         engine.leases(),
-        engine.contacts()
+        engine.contacts().iter().collect::<Vec<_>>()
     )
 }
 
