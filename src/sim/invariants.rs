@@ -128,7 +128,8 @@ impl World {
                     .view(trade.trade)
                     .is_some_and(|sale| matches!(sale.state, "claimed" | "settled"));
                 // It ends when the seller has spent the contract.
-                if !sold || !(paid || !trade.done) {
+                let is_unpaid = trade.done && !paid;
+                if !sold || is_unpaid {
                     faults.push(format!("node {node} holds what its provider did not sell"));
                 }
             }

@@ -17,6 +17,7 @@ const ROW_VERSION: u8 = 1;
 pub(super) type EntryId = [u8; 32];
 
 /// What is journaled about one FUND or payment.
+#[allow(clippy::large_enum_variant, reason = "those that are over are forgotten after a while")]
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) enum Entry {
     Live(Fund),

@@ -113,6 +113,9 @@ impl Fund {
     }
 }
 
+/// A transaction for a signer, and if it is a funding, its terms and itself.
+pub(super) type Exported = (Vec<u8>, Option<(EntryId, Funded)>);
+
 impl Wallet {
     /// Whether its keys are elsewhere.
     pub fn is_watch_only(&self) -> bool {
@@ -145,10 +148,7 @@ impl Wallet {
     ///
     /// # Errors
     /// [`PsbtFault::Unknown`], [`WalletError::Store`].
-    pub fn export(
-        &mut self,
-        txid: Txid,
-    ) -> Result<(Vec<u8>, Option<(EntryId, Funded)>), WalletError> {
+    pub fn export(&mut self, txid: Txid) -> Result<Exported, WalletError> {
         let found = self.entries.live().find_map(|(id, fund)| {
             let (tx, form) = fund.waiting().filter(|(tx, _)| tx.compute_txid() == txid)?;
             Some((id, fund.clone(), tx.clone(), form))

@@ -52,6 +52,7 @@ pub struct Consent {
 }
 
 /// Where a lock stands.
+#[allow(clippy::large_enum_variant, reason = "a trade has one, and ended ones leave memory")]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum State {
     Locked,

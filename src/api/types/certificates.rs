@@ -37,10 +37,7 @@ pub struct CertificateTransfer {
 impl CertificateTransfer {
     /// Every hop of a verified certificate.
     #[must_use]
-    pub fn all(
-        certificate: &certificate::Certificate,
-        facts: &VerifiedCertificate,
-    ) -> Vec<CertificateTransfer> {
+    pub fn all(certificate: &certificate::Certificate, facts: &VerifiedCertificate) -> Vec<Self> {
         let origins = origins(certificate, &facts.transfers);
         facts.transfers.iter().zip(&origins).map(|(fact, origin)| Self::of(fact, origin)).collect()
     }

@@ -440,12 +440,11 @@ impl Seller {
             State::Offered { until_ms } if now.ms >= *until_ms => {
                 Step::Release("trade.buyer_silent")
             }
-            State::Agreed { signed, phase } => match signed.due(phase, now, sure) {
-                Step::Claim if *phase == Phase::FundFinal && self.may_quit(signed, now) => {
-                    Step::Quit
-                }
-                step => step,
-            },
+            State::Agreed { signed, phase } => {
+                let step = signed.due(phase, now, sure);
+                let would_claim = step == Step::Claim && *phase == Phase::FundFinal;
+                if would_claim && self.may_quit(signed, now) { Step::Quit } else { step }
+            }
             State::Offered { .. } | State::Released { .. } => Step::Wait,
         }
     }
