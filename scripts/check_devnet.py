@@ -74,25 +74,89 @@ def check_trades(doc, keys):
         check(settlement["claim"]["height"] >= settlement["fund"]["height"], "claim after fund")
 
 
+def cells(held):
+    """Unit-slots of a certificate, or of a hop of its history."""
+    start, end = held["window"]
+    return {(unit, slot) for first, last in held["units"] for unit in range(first, last) for slot in range(start, end)}
+
+
+def check_hop(hop, before, trades, what):
+    """One hop, with what there was before it; `before` is None at the birth of a certificate."""
+    trade = trades.get((hop["cert_id"], hop["from"], hop["to"]))
+    if hop["kind"] == "sale":
+        check(trade is not None, f"{what} is one of the trades")
+        if trade is not None:
+            check(len(cells(hop)) == trade["qty"] * (trade["window"][1] - trade["window"][0]), f"{what} is all that was paid")
+            check(hop["window"] == trade["window"], f"{what} has the window that was paid")
+        check(before is None or cells(hop) == cells(before), f"{what} moves all of it")
+        return
+    check(before is not None, f"{what} has something before it")
+    if before is None:
+        return
+    check(hop["from"] == before["to"], f"{what} is by the holder")
+    check(hop["consumed"] == [before["cert_id"]], f"{what} consumes what came before")
+    if hop["kind"] == "split":
+        check(hop["to"] == hop["from"] and hop["cert_id"] != before["cert_id"], f"{what} makes a new one of the same holder")
+        check(cells(hop) < cells(before), f"{what} is a part")
+    elif hop["kind"] == "gift":
+        check(hop["to"] != hop["from"] and hop["cert_id"] == before["cert_id"], f"{what} moves it to another")
+        check(hop["seq"] == before["seq"] + 1, f"{what} counts on")
+        check(cells(hop) == cells(before), f"{what} moves all of it")
+    else:
+        check(False, f"{what} is known")
+
+
 def check_certificates(doc, keys):
-    kinds = set()
+    trades = {(trade["cert_id"], trade["seller"], trade["buyer"]): trade for trade in doc["trades"]}
+    born, kinds = {}, []
     for cert in doc["certificates"]:
         is_hex(cert["cert_id"], "cert_id")
         check(cert["holder"] in keys and cert["provider"] in keys, "holder and provider are nodes")
-        check(cert["seq"] == len(cert["transfers"]), "seq counts transfers")
-        check(cert["transfers"][-1]["to"] == cert["holder"], "last transfer made the holder")
-        check(len(cert["verified_by"]) >= 1, "verified by someone")
-        kinds |= {transfer["kind"] for transfer in cert["transfers"]}
-    check(kinds == {"sale", "gift"}, f"a sale and a gift: {kinds}")
+        before = None
+        for hop in cert["transfers"]:
+            check_hop(hop, before, trades, f"{hop['kind']} of {hop['cert_id'][:8]}")
+            before = hop
+            kinds.append(hop["kind"])
+        for field in ("cert_id", "seq", "units", "window"):
+            check(cert[field] == before[field], f"{field} is that of the last transfer")
+        check(before["to"] == cert["holder"], "last transfer made the holder")
+        check(sorted(cert["verified_by"]) == sorted(node["name"] for node in doc["nodes"] if node["key"] != cert["holder"]), "verified by all others")
+        first = cert["transfers"][0]
+        check(first["kind"] == "sale" and first["from"] == cert["provider"], "the provider sold it first")
+        born.setdefault(first["cert_id"], (cells(first), []))[1].append(cells(cert))
+    for cert_id, (sold, parts) in born.items():
+        check(sum(map(len, parts)) == len(sold) and set().union(*parts) == sold, f"unit-slots of {cert_id[:8]} are conserved")
+    check(sorted(map(len, (parts for _, parts in born.values()))) == [1, 2], "one is whole, one is cut in two")
+    check(set(kinds) == {"sale", "split", "gift"}, f"kinds of transfers: {set(kinds)}")
+    check(len({cert["holder"] for cert in doc["certificates"]}) >= 2, "different holders")
+
+
+def check_money(doc):
+    """Every wallet, to the sat, by what its node bought and sold."""
+    names = {node["name"]: node["key"] for node in doc["nodes"]}
+    fees = 0
+    for balance in doc["balances"]:
+        key, expected = names[balance["node"]], balance["before_sat"]
+        for trade in doc["trades"]:
+            settlement, price = trade["settlement"], trade["price_sat"]
+            if trade["buyer"] == key:
+                expected -= price + settlement["fund"]["fee_sat"]
+                fees += settlement["fund"]["fee_sat"]
+            if trade["seller"] == key:
+                expected += price - settlement["claim"]["fee_sat"]
+                fees += settlement["claim"]["fee_sat"]
+        check(balance["after_sat"] == expected, f"{balance['node']} has {balance['after_sat']} sat, not {expected}")
+    check(doc["fees_paid_sat"] == fees > 0, f"fees were paid: {fees}")
 
 
 def check_leases(doc, keys):
     certs = {cert["cert_id"]: cert for cert in doc["certificates"]}
-    check(len(doc["leases"]) >= 2, "two leases")
+    check(sorted(lease["cert_id"] for lease in doc["leases"]) == sorted(certs), "each certificate is redeemed once")
     for lease in doc["leases"]:
         is_hex(lease["lease_id"], "lease_id")
         check(lease["backend"] == "wasm" and lease["exit_code"] == 0, "exit code 0")
-        check(lease["holder"] == certs[lease["cert_id"]]["holder"], "the holder redeemed")
+        cert = certs[lease["cert_id"]]
+        check(lease["holder"] == cert["holder"] and lease["provider"] == cert["provider"], "the holder redeemed at the provider")
         check(lease["result"]["matches_expected"] is True, "result matches")
         digest = hashlib.sha256(lease["stdout"].encode()).hexdigest()
         check(lease["result"]["sha256"] == digest, "stdout and result are the same line")
@@ -120,10 +184,7 @@ def main():
     check_leases(doc, keys)
     refusals = [(r["what"], r["code"]) for r in doc["refusals"]]
     check(("redeem", "redeem.not_holder") in refusals, "the former holder was refused")
-    check(doc["fees_paid_sat"] > 0, "fees were paid")
-    before = sum(balance["before_sat"] for balance in doc["balances"])
-    after = sum(balance["after_sat"] for balance in doc["balances"])
-    check(before - after == doc["fees_paid_sat"], f"money is conserved: {before} - {after}")
+    check_money(doc)
     for failure in failures:
         print(f"devnet: FAILED {failure}", file=sys.stderr)
     print(f"devnet document: {'failed' if failures else 'ok'}, {doc['elapsed_s']} s")

@@ -141,6 +141,8 @@ fn trade_part(bought: &Trade, sold: &Trade) -> Option<TradePart> {
     }
     Some(TradePart {
         trade_id: bought.trade_id.clone(),
+        epoch: bought.epoch,
+        cert_id: bought.cert_id.clone()?,
         class: bought.class.clone(),
         window: bought.window,
         qty: bought.qty,

@@ -29,7 +29,7 @@ pub(super) struct Document {
     pub(super) epoch: Option<EpochPart>,
     /// What was sold.
     pub(super) trades: Vec<TradePart>,
-    /// As their holders have them.
+    /// What is held in the end, as its holders have it, with every transfer.
     pub(super) certificates: Vec<CertificatePart>,
     /// What ran.
     pub(super) leases: Vec<LeasePart>,
@@ -109,6 +109,8 @@ pub(super) struct RootPart {
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct TradePart {
     pub(super) trade_id: String,
+    pub(super) epoch: u64,
+    pub(super) cert_id: String,
     pub(super) class: String,
     pub(super) window: SlotRange,
     pub(super) qty: u32,

@@ -5,14 +5,15 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
-use super::Run;
 use super::broken::Broken;
 use super::document::{CertificatePart, RefusalPart};
 use super::node::Node;
-use super::plan::PlannedTrade;
 use super::story::id;
 use super::wait::{Awaited, Look};
-use crate::api::types::{Certificate, FileBody, GiftTo, Gifted, RedeemBody, Redeemed};
+use super::{Run, Title};
+use crate::api::types::{
+    Certificate, FileBody, GiftTo, Gifted, RedeemBody, Redeemed, SplitInto, SplitOff,
+};
 use crate::definitions;
 use crate::executor::samples::WORDSUM;
 use capex_core::certificate::{file, verify};
@@ -28,41 +29,75 @@ pub(super) const RESULT: &str = "result.txt";
 const GIFT_TIME: Duration = Duration::from_secs(15);
 
 impl Run<'_> {
-    /// Gives the second certificate to the buyer of the first, and lets the giver try it.
+    /// The first certificate is cut in halves, one of which its buyer gives to the bystander; the
+    /// buyer of the second gives it to the buyer of the first, and tries it all the same.
     ///
     /// # Errors
-    /// The gift did not arrive, or the giver was not refused.
-    pub(super) fn give(&mut self) -> Result<(), Broken> {
-        let cert_id = self.sold[1].cert_id.clone();
-        let (giver, receiver) = (&self.nodes[self.plan.trades[1].buyer], self.receiver());
+    /// What did not change hands, or a giver that was not refused.
+    pub(super) fn hand_on(&mut self) -> Result<(), Broken> {
+        let [first, second] = [0, 1].map(|n| &self.plan.trades[n]);
+        let (holder, provider) = (first.buyer, first.seller);
+        let (giver, other) = (second.buyer, second.seller);
+        let bystander = self.nodes.len() - 1;
+        let [kept, given] = self.halve(holder)?;
+        self.give(&given, holder, bystander)?;
+        let whole = self.sold[1].cert_id.clone();
+        self.give(&whole, giver, holder)?;
+        self.refuse_former_holder(&whole, giver, other)?;
+        self.titles = vec![
+            Title { cert_id: kept, holder, provider },
+            Title { cert_id: given, holder: bystander, provider },
+            Title { cert_id: whole, holder, provider: other },
+        ];
+        Ok(())
+    }
+
+    /// Cuts the first certificate in halves: their ids.
+    fn halve(&mut self, holder: usize) -> Result<[String; 2], Broken> {
+        let (holder, cert_id) = (&self.nodes[holder], &self.sold[0].cert_id);
+        let half = SplitOff { qty: Some(self.plan.trades[0].qty / 2), window: None };
+        let into: SplitInto = holder.post(&format!("/certificates/{cert_id}/split"), &half)?;
+        let parts = into.parts.into_iter().map(|part| part.cert_id).collect::<Vec<_>>();
+        let halves: [String; 2] = parts.try_into().map_err(|parts: Vec<_>| {
+            let message = format!("{} parts in place of two halves", parts.len());
+            Broken::new(reason!("devnet.certificate"), message).at(holder.name())
+        })?;
+        self.story.tell(format_args!(
+            "{} cut certificate {} in halves: {} and {}",
+            holder.name(),
+            id(cert_id),
+            id(&halves[0]),
+            id(&halves[1]),
+        ))?;
+        Ok(halves)
+    }
+
+    fn give(&mut self, cert_id: &str, giver: usize, receiver: usize) -> Result<(), Broken> {
+        let (giver, receiver) = (&self.nodes[giver], &self.nodes[receiver]);
         let body = GiftTo { qty: None, window: None, to: receiver.key.clone() };
-        let _: Gifted = giver.post(&format!("/certificates/{cert_id}/gift"), &body)?;
+        let gifted: Gifted = giver.post(&format!("/certificates/{cert_id}/gift"), &body)?;
         let awaited = Awaited { what: "the gift", from: receiver.name(), limit: GIFT_TIME };
         self.wait(awaited, || {
-            let certificate = receiver.certificate(&cert_id)?;
-            let is_held = certificate.holder == receiver.key && certificate.seq == 2;
+            let certificate = receiver.certificate(cert_id)?;
+            let is_held = certificate.holder == receiver.key && certificate.seq == gifted.seq;
             Ok(Look::when(is_held, || {
                 format!("holder {} after {} transfers", id(&certificate.holder), certificate.seq)
             }))
         })?;
         let (from, to) = (giver.name(), receiver.name());
-        self.story.tell(format_args!(
-            "{from} gave certificate {} to {to}, free of charge",
-            id(&cert_id)
-        ))?;
-        self.refuse_former_holder(&cert_id)
+        self.story
+            .tell(format_args!("{from} gave certificate {} to {to}, free of charge", id(cert_id)))
     }
 
-    /// Who redeems both certificates: the buyer of the first.
-    pub(super) fn receiver(&self) -> &Node {
-        &self.nodes[self.plan.trades[0].buyer]
-    }
-
-    fn refuse_former_holder(&mut self, cert_id: &str) -> Result<(), Broken> {
-        let planned = &self.plan.trades[1];
-        let (giver, provider) = (&self.nodes[planned.buyer], &self.nodes[planned.seller]);
+    fn refuse_former_holder(
+        &mut self,
+        cert_id: &str,
+        giver: usize,
+        provider: usize,
+    ) -> Result<(), Broken> {
+        let (giver, provider) = (&self.nodes[giver], &self.nodes[provider]);
         let attempt: Result<Redeemed, Broken> =
-            giver.post(&format!("/certificates/{cert_id}/redeem"), &workload(planned));
+            giver.post(&format!("/certificates/{cert_id}/redeem"), &workload(&self.plan.inputs[0]));
         let broken = match attempt {
             Ok(_) => {
                 let message = format!("{} redeemed what is not its own", giver.name());
@@ -84,24 +119,24 @@ impl Run<'_> {
         ))
     }
 
-    /// Presents certificate `n` with its workload; the lease's id.
+    /// Presents a certificate with its workload; the lease's id.
     ///
     /// # Errors
     /// What the provider refused.
-    pub(super) fn redeem(&self, n: usize) -> Result<String, Broken> {
-        let path = format!("/certificates/{}/redeem", self.sold[n].cert_id);
-        let redeemed: Redeemed = self.receiver().post(&path, &workload(&self.plan.trades[n]))?;
+    pub(super) fn redeem(&self, title: &Title, input: &str) -> Result<String, Broken> {
+        let path = format!("/certificates/{}/redeem", title.cert_id);
+        let redeemed: Redeemed = self.nodes[title.holder].post(&path, &workload(input))?;
         Ok(redeemed.lease_id)
     }
 
-    /// The certificates as their holder has them, verified offline for every other node.
+    /// The certificates as their holders have them, verified offline for every other node.
     ///
     /// # Errors
     /// What cannot be exported.
     pub(super) fn note_certificates(&mut self) -> Result<(), Broken> {
-        for n in 0..self.sold.len() {
-            let holder = self.receiver();
-            let certificate = holder.certificate(&self.sold[n].cert_id)?;
+        for title in &self.titles {
+            let holder = &self.nodes[title.holder];
+            let certificate = holder.certificate(&title.cert_id)?;
             let text = holder.text(&format!("/certificates/{}/file", certificate.cert_id))?;
             let verified_by = self.verifiers(holder, &certificate, &text)?;
             self.document.certificates.push(CertificatePart {
@@ -155,11 +190,11 @@ fn proves(text: &str, network: &str, said: &Certificate) -> Result<(), String> {
     Err("the file proves another holder than the node names".to_owned())
 }
 
-fn workload(planned: &PlannedTrade) -> RedeemBody {
+fn workload(input: &str) -> RedeemBody {
     RedeemBody {
         component_base64: BASE64.encode(WORDSUM),
         args: Vec::new(),
-        inputs: vec![FileBody { name: INPUT.to_owned(), base64: BASE64.encode(&planned.input) }],
+        inputs: vec![FileBody { name: INPUT.to_owned(), base64: BASE64.encode(input) }],
         results: vec![RESULT.to_owned()],
     }
 }

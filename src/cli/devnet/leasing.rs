@@ -1,4 +1,4 @@
-//! Two leases: redeemed, run at their provider, their output here, and nothing left there.
+//! Leases: redeemed, run at their provider, their output here, and nothing left there.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use super::Run;
 use super::broken::Broken;
 use super::document::{LeasePart, ResultPart};
 use super::holding::RESULT;
-use super::story::{count, id};
+use super::story::{count, id, list};
 use super::wait::{Awaited, Look};
 use crate::api::types::Lease;
 use crate::executor::samples::wordsum::expected;
@@ -21,23 +21,22 @@ const RUN_TIME: Duration = Duration::from_secs(60);
 const END_TIME: Duration = Duration::from_secs(40);
 
 impl Run<'_> {
-    /// Redeems both certificates and follows the leases to their end.
+    /// Redeems every certificate and follows the leases to their end.
     ///
     /// # Errors
     /// What did not run, did not give the expected result, or was left behind.
     pub(super) fn lease(&mut self) -> Result<(), Broken> {
         let mut leases = Vec::new();
         let mut told = Vec::new();
-        for n in 0..self.sold.len() {
-            let lease_id = self.redeem(n)?;
-            let provider = self.nodes[self.plan.trades[n].seller].name();
-            told.push(format!("{} at {provider}", id(&lease_id)));
+        for (title, input) in self.titles.iter().zip(&self.plan.inputs) {
+            let lease_id = self.redeem(title, input)?;
+            let [holder, provider] = [title.holder, title.provider].map(|n| self.nodes[n].name());
+            told.push(format!("{holder} has lease {} at {provider}", id(&lease_id)));
             leases.push(lease_id);
         }
-        let told = told.join(", ");
+        let (all, told) = (leases.len(), told.join(", "));
         self.story.tell(format_args!(
-            "{} redeemed both certificates with a workload and its input: leases {told}",
-            self.receiver().name(),
+            "all {all} certificates are redeemed, each with a workload and its input: {told}"
         ))?;
         for (n, lease_id) in leases.iter().enumerate() {
             self.see_output(n, lease_id)?;
@@ -53,7 +52,7 @@ impl Run<'_> {
     fn tell_end(&mut self) -> Result<(), Broken> {
         let leases = &self.document.leases;
         let delivered = leases.iter().map(|part| format!("{} s", part.delivered_s));
-        let delivered = delivered.collect::<Vec<_>>().join(" and ");
+        let delivered = list(&delivered.collect::<Vec<_>>());
         let receipts = leases.iter().map(|part| u64::from(part.receipts)).sum();
         self.story.tell(format_args!(
             "the windows ended: {delivered} delivered, {} signed by both sides, nothing left behind",
@@ -64,11 +63,11 @@ impl Run<'_> {
     /// A workload that ends early ends its lease; what may be left behind is looked for when
     /// the last window is over all the same.
     fn await_window_end(&self) -> Result<(), Broken> {
-        let holder = self.receiver();
         let mut end = 0;
-        for sold in &self.sold {
-            end = end.max(holder.certificate(&sold.cert_id)?.window[1]);
+        for title in &self.titles {
+            end = end.max(self.nodes[title.holder].certificate(&title.cert_id)?.window[1]);
         }
+        let Some(holder) = self.nodes.last() else { return Ok(()) };
         let awaited =
             Awaited { what: "the end of the window", from: holder.name(), limit: RUN_TIME };
         self.wait(awaited, || {
@@ -79,8 +78,8 @@ impl Run<'_> {
 
     /// The workload's line arrives while the lease is still its holder's.
     fn see_output(&mut self, n: usize, lease_id: &str) -> Result<(), Broken> {
-        let planned = &self.plan.trades[n];
-        let (holder, provider) = (self.receiver(), &self.nodes[planned.seller]);
+        let (title, input) = (&self.titles[n], &self.plan.inputs[n]);
+        let [holder, provider] = [title.holder, title.provider].map(|n| &self.nodes[n]);
         let awaited =
             Awaited { what: "the workload's output", from: provider.name(), limit: RUN_TIME };
         let line = self.wait(awaited, || {
@@ -93,18 +92,19 @@ impl Run<'_> {
                 format!("the lease is {}", lease.phase)
             }))
         })?;
-        let (text, bytes) = (line.trim_end().to_owned(), planned.input.len() as u64);
+        let (text, bytes) = (line.trim_end().to_owned(), input.len() as u64);
         self.story.tell(format_args!(
-            "{} verified it and ran the workload on {}; {} reads: {text}",
+            "{} verified {} and ran the workload on {}; {} reads: {text}",
             provider.name(),
+            id(&title.cert_id),
             count(bytes, "byte"),
             holder.name(),
         ))
     }
 
     fn see_end(&self, n: usize, lease_id: &str) -> Result<LeasePart, Broken> {
-        let planned = &self.plan.trades[n];
-        let (holder, provider) = (self.receiver(), &self.nodes[planned.seller]);
+        let (title, input) = (&self.titles[n], &self.plan.inputs[n]);
+        let [holder, provider] = [title.holder, title.provider].map(|n| &self.nodes[n]);
         let awaited =
             Awaited { what: "the end of the lease", from: provider.name(), limit: END_TIME };
         let (here, there) = self.wait(awaited, || {
@@ -117,7 +117,7 @@ impl Run<'_> {
                 format!("{:?} and {:?}, {}", accounts(&here), accounts(&there), there.phase);
             Ok(Look::some((over && equal).then_some((here, there)), || instead))
         })?;
-        let want = expected(planned.input.as_bytes());
+        let want = expected(input.as_bytes());
         let result = holder.result(lease_id, RESULT)?;
         let stdout = holder.logs(lease_id, "stdout")?;
         let part = LeasePart {

@@ -85,6 +85,15 @@ struct Sold {
     cert_id: String,
 }
 
+/// A certificate as it is redeemed.
+struct Title {
+    cert_id: String,
+    /// Who holds it: index of its node.
+    holder: usize,
+    /// Whose capacity it is.
+    provider: usize,
+}
+
 /// A market in progress.
 struct Run<'a> {
     chain: ChainKind,
@@ -97,6 +106,8 @@ struct Run<'a> {
     /// Standing orders of the buyers, by planned trade.
     bids: Vec<String>,
     sold: Vec<Sold>,
+    /// What there is in the end, in the order of the planned inputs.
+    titles: Vec<Title>,
 }
 
 impl Run<'_> {
@@ -111,7 +122,7 @@ impl Run<'_> {
     fn play(&mut self) -> Result<(), Broken> {
         self.set_up()?;
         self.trade()?;
-        self.give()?;
+        self.hand_on()?;
         self.lease()?;
         self.close()?;
         self.sum_up()
@@ -167,6 +178,7 @@ pub fn run(flags: &Flags, context: &mut Context<'_>) -> Result<(), Failure> {
         nodes: Vec::new(),
         bids: Vec::new(),
         sold: Vec::new(),
+        titles: Vec::new(),
     };
     let played = run.play();
     run.record(&played);

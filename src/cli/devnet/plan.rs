@@ -22,6 +22,8 @@ const ASK_RANGE_MSAT: u64 = 4_000_000;
 const FUNDS_SAT: u64 = 1_000_000;
 /// Numbers in an input: an instant of work, and a few kB to move.
 const NUMBERS: u64 = 400;
+/// Certificates in the end: the first that is bought is cut in halves.
+const TITLES: usize = 3;
 
 /// What a node is there for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
@@ -48,7 +50,7 @@ pub(super) struct Seat {
     pub(super) funds_sat: u64,
 }
 
-/// One offer, the bid that meets it, and the work for what is bought.
+/// One offer and the bid that meets it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct PlannedTrade {
     /// Who sells: index of its seat.
@@ -67,8 +69,6 @@ pub(super) struct PlannedTrade {
     pub(super) slots: u16,
     /// Limit of the bid, msat per block.
     pub(super) bid_msat: u64,
-    /// Content of the workload's input file.
-    pub(super) input: String,
 }
 
 /// A whole market, before any of it exists.
@@ -77,8 +77,10 @@ pub(super) struct Plan {
     seed: u64,
     /// Two providers, two buyers, one bystander, in this order.
     pub(super) seats: Vec<Seat>,
-    /// The first is redeemed by its buyer, the second is given away first.
+    /// What is bought first is cut in halves, the second is given away.
     pub(super) trades: [PlannedTrade; 2],
+    /// Contents of the workloads' input files, one for each certificate that is redeemed.
+    pub(super) inputs: [String; TITLES],
 }
 
 impl Plan {
@@ -100,7 +102,8 @@ impl Plan {
                 .map(|planned| (planned.class, planned.units)),
             funds_sat: FUNDS_SAT + 1000 * draw.below(&format!("{name} funds"), 1000),
         });
-        Self { seed, seats: seats.collect(), trades }
+        let inputs = std::array::from_fn(|n| draw.input(n));
+        Self { seed, seats: seats.collect(), trades, inputs }
     }
 
     /// The seed file of a node.
@@ -147,18 +150,17 @@ impl Draw {
     fn planned(&self, n: usize) -> PlannedTrade {
         let of = |what: &str, most: u64| self.below(&format!("deal {n} {what}"), most);
         let ask_msat = ASK_MIN_MSAT + of("ask", ASK_RANGE_MSAT);
-        let qty = 1 + u32::from(of("qty", 3) as u8);
+        // The first is cut in halves.
+        let qty = if n == 0 { 2 + 2 * small(of("qty", 2)) } else { 1 + small(of("qty", 3)) };
         PlannedTrade {
             seller: n,
             buyer: 2 + n,
             class: CLASSES[n],
-            units: qty + 1 + u32::from(of("spare", 3) as u8),
+            units: qty + 1 + small(of("spare", 3)),
             ask_msat,
             qty,
-            // The longest window ends the run, so only the first may be of two slots.
-            slots: if n == 0 { 1 + u16::from(of("slots", 2) as u8) } else { 1 },
+            slots: 1,
             bid_msat: ask_msat + ask_msat / 20 + of("margin", ask_msat / 4),
-            input: self.input(n),
         }
     }
 
@@ -172,6 +174,11 @@ impl Draw {
         }
         text
     }
+}
+
+/// A number that was drawn below another small one.
+fn small(number: u64) -> u32 {
+    u32::try_from(number).unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -203,7 +210,7 @@ mod tests {
             assert_eq!(names.len(), 5);
             for planned in &plan.trades {
                 assert!(planned.bid_msat > planned.ask_msat && planned.units > planned.qty);
-                assert!((1..=2).contains(&planned.slots) && planned.qty >= 1);
+                assert!(planned.slots == 1 && planned.qty >= 1);
                 assert_eq!(plan.seats[planned.seller].role, Role::Provider);
                 assert_eq!(plan.seats[planned.buyer].role, Role::Buyer);
                 assert_eq!(
@@ -214,8 +221,9 @@ mod tests {
                     planned.bid_msat / 1000 * u64::from(planned.qty) * u64::from(planned.slots);
                 // Four outputs of the faucet: the price fits into two of them.
                 assert!(most_sat < plan.seats[planned.buyer].funds_sat / 2);
-                assert!(planned.input.lines().count() >= 200);
             }
+            assert!(plan.trades[0].qty.is_multiple_of(2));
+            assert!(plan.inputs.iter().all(|input| input.lines().count() >= 200));
         }
     }
 }

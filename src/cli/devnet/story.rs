@@ -1,5 +1,6 @@
 //! The story for people: one line per thing that happened, with the time since the start.
 
+use std::borrow::Borrow;
 use std::fmt::Display;
 use std::io::Write;
 use std::time::{Duration, Instant};
@@ -86,11 +87,11 @@ pub(super) fn count(number: u64, what: &str) -> String {
 }
 
 /// `a, b and c`.
-pub(super) fn list(items: &[&str]) -> String {
+pub(super) fn list<S: Borrow<str>>(items: &[S]) -> String {
     match items {
         [] => String::new(),
-        [only] => (*only).to_owned(),
-        [first @ .., last] => format!("{} and {last}", first.join(", ")),
+        [only] => only.borrow().to_owned(),
+        [first @ .., last] => format!("{} and {}", first.join(", "), last.borrow()),
     }
 }
 
