@@ -96,7 +96,8 @@ fn a_sealed_seed_opens_with_its_password_alone() {
     let opened = Seed::load(&path, Some(&right)).unwrap();
     assert_eq!((opened.words(), opened.birthday_s()), (seed.words(), Some(7)));
     // One that is there is never replaced by chance, but on purpose.
-    Seed::generate(9).unwrap().create(&path, None).unwrap();
+    let refused = Seed::generate(9).unwrap().create(&path, None).unwrap_err();
+    assert!(refused.is_already_there(), "{refused}");
     assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
     opened.replace(&path, None).unwrap();
     assert_eq!(Seed::load(&path, None).unwrap().words(), seed.words());
