@@ -74,12 +74,14 @@ pub(super) fn read(file: &Path, context: &mut Context<'_>) -> Result<String, Fai
 }
 
 /// Lines that a mail program has wrapped, put together again: every line of a certificate begins
-/// with a word and a blank, and what follows has none.
+/// with a word that is no hex, and what follows it there is.
 fn unwrapped(text: &str) -> String {
     let mut whole = String::new();
-    for line in text.lines().map(str::trim_end) {
-        if !whole.is_empty() && line.contains(' ') {
-            whole.push('\n');
+    for line in text.lines() {
+        let word = line.trim_end().split(' ').next().unwrap_or_default();
+        if !word.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) {
+            whole.truncate(whole.trim_end().len());
+            whole.push_str(if whole.is_empty() { "" } else { "\n" });
         }
         whole.push_str(line);
     }
