@@ -10,12 +10,13 @@ use std::path::{Path, PathBuf};
 use capex::cli::Cli;
 use clap::Parser;
 
-const PAGES: [&str; 7] = [
+const PAGES: [&str; 8] = [
     "README.md",
     "ARCHITECTURE.md",
     "CHANGELOG.md",
     "docs/trust.md",
     "docs/api.md",
+    "docs/certificates.md",
     "docs/matching.md",
     "docs/performance.md",
 ];
