@@ -9,9 +9,9 @@ use crate::api::types::{
     TransferKind,
 };
 
-/// Columns of a calendar.
+/// Most columns of a calendar.
 const COLUMNS: u32 = 48;
-/// Rows of a calendar: unit ranges beyond are left out.
+/// Most rows of a calendar: what is left out is counted.
 const ROWS: usize = 16;
 
 /// What is cut out of a certificate.
@@ -115,11 +115,14 @@ pub(super) fn units(certificate: &Certificate) -> u32 {
 /// goes back to.
 pub(super) fn lineage(transfers: &[CertificateTransfer], page: &mut output::Page) {
     for transfer in transfers {
+        let (kind, size) = (kind(transfer.kind), size(transfer));
         let what = match transfer.kind {
-            TransferKind::Sale => format!("sale   {} → {}", transfer.from, transfer.to),
-            TransferKind::Gift => format!("gift   {} → {}", transfer.from, transfer.to),
-            TransferKind::Split => format!("split  of {}", parents(transfer)),
-            TransferKind::Merge => format!("merge  of {}", parents(transfer)),
+            TransferKind::Sale | TransferKind::Gift => {
+                format!("{kind} {size}, {} → {}", short(&transfer.from), short(&transfer.to))
+            }
+            TransferKind::Split | TransferKind::Merge => {
+                format!("{kind} {size}, of {}", parents(transfer))
+            }
         };
         page.field(&short(&transfer.cert_id), what);
     }
@@ -128,51 +131,75 @@ pub(super) fn lineage(transfers: &[CertificateTransfer], page: &mut output::Page
     }
 }
 
-fn parents(transfer: &CertificateTransfer) -> String {
-    let parents: Vec<String> = transfer.consumed.iter().map(|cert| short(cert)).collect();
-    parents.join(" ")
+fn kind(kind: TransferKind) -> &'static str {
+    match kind {
+        TransferKind::Sale => "sale ",
+        TransferKind::Gift => "gift ",
+        TransferKind::Split => "split",
+        TransferKind::Merge => "merge",
+    }
 }
 
-/// `#` is this certificate, `.` what it was cut from or merged with.
+/// How much there was after a hop.
+fn size(transfer: &CertificateTransfer) -> String {
+    let units = transfer.units.iter().map(|[first, end]| end.saturating_sub(*first));
+    let units = units.fold(0, u32::saturating_add);
+    let slots = transfer.window[1].saturating_sub(transfer.window[0]);
+    let several = |count: u32| if count == 1 { "" } else { "s" };
+    format!("{units} unit{} × {slots} slot{}", several(units), several(slots))
+}
+
+fn parents(transfer: &CertificateTransfer) -> String {
+    let parents: Vec<String> = transfer.consumed.iter().map(|cert| short(cert)).collect();
+    parents.join(" and ")
+}
+
+/// Units from top to bottom, slots from left to right: `#` is this certificate, `.` what else it
+/// was cut from or merged with.
 fn calendar(transfers: &[CertificateTransfer], page: &mut output::Page) {
     let Some(now) = transfers.last() else { return };
     let start = transfers.iter().map(|step| step.window[0]).min().unwrap_or(0);
     let end = transfers.iter().map(|step| step.window[1]).max().unwrap_or(0);
+    let span = end.saturating_sub(start).max(1);
+    let slots_each = span.div_ceil(COLUMNS);
     let mut cuts: Vec<u32> =
         transfers.iter().flat_map(|step| step.units.iter().flatten().copied()).collect();
     cuts.sort_unstable();
     cuts.dedup();
-    let width = end.saturating_sub(start).clamp(1, COLUMNS);
-    let has = |step: &CertificateTransfer, unit: u32, slot: u32| {
-        step.window[0] <= slot
-            && slot < step.window[1]
+    // A column is marked for any of its slots: a short part is not overlooked.
+    let has = |step: &CertificateTransfer, unit: u32, column: u32| {
+        let from = start.saturating_add(column.saturating_mul(slots_each));
+        step.window[0] < from.saturating_add(slots_each)
+            && from < step.window[1]
             && step.units.iter().any(|[first, end]| *first <= unit && unit < *end)
     };
-    let mark = |unit: u32, slot: u32| {
-        if has(now, unit, slot) {
+    let mark = |unit: u32, column: u32| {
+        if has(now, unit, column) {
             '#'
-        } else if transfers.iter().any(|step| has(step, unit, slot)) {
+        } else if transfers.iter().any(|step| has(step, unit, column)) {
             '.'
         } else {
             ' '
         }
     };
-    page.field(
-        "calendar",
-        format_args!("{}: # this certificate, . what it goes back to", slots([start, end])),
-    );
-    let rows = cuts.iter().zip(cuts.iter().skip(1));
-    let rows =
-        rows.filter(|(first, _)| transfers.iter().any(|step| has(step, **first, step.window[0])));
-    for (first, after) in rows.take(ROWS) {
-        let slot = |column: u32| {
-            let offset =
-                u64::from(column) * u64::from(end.saturating_sub(start)) / u64::from(width);
-            start.saturating_add(u32::try_from(offset).unwrap_or(u32::MAX))
-        };
-        let line: String = (0..width).map(|column| mark(*first, slot(column))).collect();
+    let mut rows: Vec<([u32; 2], String)> = Vec::new();
+    for (first, after) in cuts.iter().zip(cuts.iter().skip(1)) {
+        let line: String =
+            (0..span.div_ceil(slots_each)).map(|column| mark(*first, column)).collect();
+        match rows.last_mut() {
+            Some((range, above)) if range[1] == *first && *above == line => range[1] = *after,
+            _ => rows.push(([*first, *after], line)),
+        }
+    }
+    rows.retain(|(_, line)| !line.trim().is_empty());
+    let scale = if slots_each > 1 { format!(", {slots_each} a column") } else { String::new() };
+    page.field("calendar", format_args!("# this certificate, . what else it goes back to"))
+        .field("unit", format_args!("slots {}{scale}", slots([start, end])));
+    let more = rows.len().saturating_sub(ROWS);
+    for ([first, after], line) in rows.into_iter().take(ROWS) {
         page.field(&format!("[{first}, {after})"), line);
     }
+    page.maybe("", (more > 0).then(|| format!("and {more} more ranges of units")));
 }
 
 #[cfg(test)]
@@ -207,11 +234,43 @@ mod tests {
         lineage(&transfers, &mut page);
         let text = page.as_str().to_owned();
         let lines: Vec<&str> = text.lines().collect();
-        assert!(lines[0].contains("sale   aa → bb"), "{text}");
-        assert!(lines[1].contains("split  of 0000000"), "{text}");
-        let drawn: Vec<&str> =
-            lines[3..].iter().map(|line| line.rsplit(' ').next().unwrap()).collect();
-        assert_eq!(drawn, ["........", "....####", "........"], "{text}");
+        assert!(lines[0].contains("sale  4 units × 8 slots, aa → bb"), "{text}");
+        assert!(lines[1].contains("split 2 units × 4 slots, of 000000000000"), "{text}");
+        assert!(lines[3].contains("slots [100, 108)"), "{text}");
+        assert_eq!(drawn(&lines[4..]), ["........", "....####", "........"], "{text}");
+    }
+
+    fn drawn<'a>(lines: &[&'a str]) -> Vec<&'a str> {
+        lines.iter().map(|line| line.rsplit(' ').next().unwrap()).collect()
+    }
+
+    /// Units that always went together are one row, and a slot within a column is seen.
+    #[test]
+    fn a_calendar_is_as_small_as_what_it_shows() {
+        let transfers = [
+            step(TransferKind::Sale, 1, [0, 9], [100, 436]),
+            step(TransferKind::Split, 2, [0, 4], [100, 436]),
+            step(TransferKind::Split, 3, [0, 4], [105, 106]),
+        ];
+        let mut page = output::Page::default();
+        lineage(&transfers, &mut page);
+        let text = page.as_str().to_owned();
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(lines[4].ends_with("slots [100, 436), 7 a column"), "{text}");
+        let (first, rest) = (format!("#{}", ".".repeat(47)), ".".repeat(48));
+        assert_eq!(drawn(&lines[5..]), [first, rest], "{text}");
+    }
+
+    #[test]
+    fn ranges_of_units_that_have_no_room_are_counted() {
+        let mut transfers = vec![step(TransferKind::Sale, 1, [0, 40], [100, 101])];
+        let odd = |n: u32| [2 * n, 2 * n + 1];
+        transfers.push(step(TransferKind::Split, 2, [0, 1], [100, 101]));
+        transfers[1].units = (0..10).map(odd).collect();
+        let mut page = output::Page::default();
+        lineage(&transfers, &mut page);
+        let text = page.as_str().to_owned();
+        assert!(text.trim_end().ends_with("and 4 more ranges of units"), "{text}");
     }
 
     #[test]
