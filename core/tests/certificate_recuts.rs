@@ -81,6 +81,30 @@ fn ask(net: &mut Net, request: RegisterRequest) -> Result<RegisterReply, String>
     }
 }
 
+/// A chain source that falls back, as one of another node may: what comes of a certificate is
+/// never older than it, or both would be current at the height between.
+#[test]
+fn no_activation_is_older_than_what_it_consumes() {
+    let (mut net, cert) = bought();
+    let height = |net: &mut Net, cert: CertId| {
+        net.party(PROVIDER).books.register.issued(&cert).unwrap().as_of_height
+    };
+    let sold_at = height(&mut net, cert);
+    net.party(PROVIDER).chain.height = sold_at + 7;
+    let parts = split(&mut net, ALICE, 1, cert, halves());
+    assert_eq!(parts.iter().map(|part| height(&mut net, *part)).min(), Some(sold_at + 7));
+    net.party(PROVIDER).chain.height = sold_at + 9;
+    net.give(ALICE, 2, parts[1], BOB);
+    net.give(BOB, 3, parts[1], ALICE);
+    net.party(PROVIDER).chain.height = sold_at - 2;
+    net.give(ALICE, 4, parts[0], BOB);
+    assert_eq!(height(&mut net, parts[0]), sold_at + 7);
+    net.give(BOB, 5, parts[0], ALICE);
+    command(&mut net, ALICE, 6, HoldingsCommand::Merge { certs: parts });
+    let Ok(Done::Held { cert: merged }) = last(&mut net, ALICE) else { panic!() };
+    assert_eq!(height(&mut net, merged), sold_at + 9, "the later of its parts");
+}
+
 #[test]
 fn a_certificate_is_split_given_in_part_and_merged_again() {
     let (mut net, cert) = bought();

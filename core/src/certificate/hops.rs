@@ -122,6 +122,7 @@ impl Step {
         }
         after.not_after_slot = merged_not_after(parents, &area);
         after.checkpointed_at = parents.iter().filter_map(|parent| parent.checkpointed_at).max();
+        after.as_of_height = parents.iter().map(|parent| parent.as_of_height).max().unwrap_or(0);
         after.cert_id = CertId(merge.id());
         after.salt16 = merge.nonce16;
         after.units = area.units;
@@ -158,7 +159,9 @@ impl Step {
         &self.after.roots
     }
 
-    /// What the provider signs, at these attempts of what it consumes.
+    /// What the provider signs, at these attempts of what it consumes. A chain source that has
+    /// fallen back makes no Activation older than what it consumes: then two holders could each
+    /// show one that is current at the lower height.
     pub(crate) fn activation(&self, attempts: &[u32], p_height: u32, magic: Magic) -> Activation {
         let after = &self.after;
         let consumed = |(parent, attempt): (&Parent, &u32)| Consumed {
@@ -180,7 +183,7 @@ impl Step {
             units: after.units.clone(),
             window: after.window,
             cause_hash: self.cause,
-            p_height,
+            p_height: p_height.max(after.as_of_height),
         }
     }
 
