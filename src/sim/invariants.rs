@@ -36,6 +36,7 @@ impl World {
         let mut faults = self.evidence.faults().to_vec();
         self.check_results(&mut faults);
         self.check_exits(&mut faults);
+        self.evidence.check_heights(&mut faults);
         faults
     }
 
@@ -45,6 +46,7 @@ impl World {
     pub fn faults_at_rest(&self) -> Vec<String> {
         let mut faults = self.faults();
         self.check_money(&mut faults);
+        self.check_unit_slots(&mut faults);
         for (node, engine) in self.engines() {
             for trade in engine.trades().views() {
                 if !trade.done {

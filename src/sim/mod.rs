@@ -18,6 +18,7 @@ mod rng;
 mod shell;
 mod stranger;
 mod trace;
+mod unit_slots;
 mod world;
 
 pub use chain::Branch;
