@@ -1,4 +1,5 @@
 mod kit;
+mod moves;
 mod plan;
 mod recuts;
 mod troubles;

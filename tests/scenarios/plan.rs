@@ -7,6 +7,7 @@ use capex::sim::{BEGIN_MS, Branch, Kill, Links, NodeId, Rng, Sides, World};
 use capex_core::engine::market::MarketCommand;
 
 use super::kit::{ask, bid, devnet_of_depth, rest, story, trades, window, world_of};
+use super::moves::{Move, moves};
 
 /// Sellers come first: they have capacity.
 const SELLERS_MAX: u64 = 2;
@@ -101,6 +102,8 @@ pub(super) struct Plan {
     /// With their numbers, so that a smaller plan can be named.
     pub(super) orders: Vec<(usize, Placed)>,
     pub(super) troubles: Vec<(usize, u64, Trouble)>,
+    /// What is done with what was bought.
+    pub(super) moves: Vec<(usize, Move)>,
 }
 
 /// What became of a run.
@@ -136,7 +139,8 @@ impl Plan {
         troubles.sort_by_key(|(at_ms, _)| *at_ms);
         let troubles = troubles.into_iter().enumerate().map(|(n, (at, what))| (n, at, what));
         let confirmations = u32::try_from(confirmations).unwrap();
-        Self { seed, nodes, links, confirmations, orders, troubles: troubles.collect() }
+        let moves = moves(seed, nodes).into_iter().enumerate().collect();
+        Self { seed, nodes, links, confirmations, orders, troubles: troubles.collect(), moves }
     }
 
     /// Names this plan, however much has been taken out of it.
@@ -146,8 +150,9 @@ impl Plan {
         };
         let orders = numbers(&mut self.orders.iter().map(|(number, _)| *number));
         let troubles = numbers(&mut self.troubles.iter().map(|(number, ..)| *number));
+        let moves = numbers(&mut self.moves.iter().map(|(number, _)| *number));
         let links = if self.links.loss == 0 { "good" } else { "bad" };
-        format!("{}/{orders}/{troubles}/{links}", self.seed)
+        format!("{}/{orders}/{troubles}/{links}/{moves}", self.seed)
     }
 
     /// The plan of a name.
@@ -166,6 +171,9 @@ impl Plan {
             Some("good") => plan.links = Links::GOOD,
             Some("bad") => plan.links = Links::BAD,
             _ => {}
+        }
+        if let Some(moves) = parts.next().map(numbers) {
+            plan.moves.retain(|(number, _)| moves.contains(number));
         }
         Some(plan)
     }
@@ -200,6 +208,9 @@ impl Plan {
         for trade in (0..self.nodes).flat_map(|node| trades(&world, node)) {
             *ends.entry(trade.state).or_default() += 1;
         }
+        for became in super::moves::became(&world) {
+            *ends.entry(became).or_default() += 1;
+        }
         let (faults, story) = (world.faults_at_rest(), story(&world));
         Outcome { faults, story, ends, happened: world.happened() }
     }
@@ -207,6 +218,7 @@ impl Plan {
     fn steps(&self) -> Vec<(u64, Step)> {
         let mut steps: Vec<(u64, Step)> =
             self.orders.iter().map(|(_, order)| (order.at_ms, Step::Place(*order))).collect();
+        steps.extend(self.moves.iter().map(|(_, what)| (what.at_ms, Step::Move(*what))));
         for (_, at_ms, trouble) in &self.troubles {
             steps.push((*at_ms, Step::Begin(*trouble)));
             if let Some(lasts_ms) = trouble.lasts_ms() {
@@ -234,6 +246,13 @@ impl Plan {
                     self = less;
                 }
             }
+            for number in self.moves.iter().map(|(number, _)| *number).collect::<Vec<_>>() {
+                let mut less = self.clone();
+                less.moves.retain(|(other, _)| *other != number);
+                if fails(&less) {
+                    self = less;
+                }
+            }
             let calm = Self { links: Links::GOOD, ..self.clone() };
             if fails(&calm) {
                 self = calm;
@@ -242,7 +261,7 @@ impl Plan {
         self
     }
 
-    /// Orders and troubles in the order in which they come.
+    /// Orders, troubles and moves in the order in which they come.
     pub(super) fn tell(&self) -> String {
         let Self { nodes, links, confirmations, .. } = self;
         let mut text = format!("{nodes} nodes, {links:?}, k_f = {confirmations}\n");
@@ -251,6 +270,9 @@ impl Plan {
         }
         for (_, at_ms, trouble) in &self.troubles {
             let _ = writeln!(text, "  at {at_ms} ms: {trouble:?}");
+        }
+        for (_, what) in &self.moves {
+            let _ = writeln!(text, "  {what:?}");
         }
         text
     }
@@ -344,6 +366,7 @@ impl Trouble {
 #[derive(Debug, Clone, Copy)]
 enum Step {
     Place(Placed),
+    Move(Move),
     Begin(Trouble),
     End(Trouble),
 }
@@ -352,6 +375,7 @@ impl Step {
     fn perform(self, world: &mut World, gone: &mut Vec<NodeId>) {
         match self {
             Self::Place(order) => order.place(world),
+            Self::Move(what) => what.begin(world),
             Self::Begin(trouble) => trouble.begin(world, gone),
             Self::End(trouble) => trouble.end(world, gone),
         }
