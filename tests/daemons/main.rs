@@ -23,6 +23,7 @@ mod daemon;
 mod home;
 mod market;
 mod one_identity_is_one_process;
+mod parts_of_a_certificate_survive_kills;
 mod signer;
 mod spends_nothing_without_a_chain_source;
 mod the_end_of_a_terminal_ends_a_daemon_cleanly;
