@@ -437,3 +437,56 @@ fn a_restored_register_wakes_when_its_wait_is_over() {
     let said = net.party(PROVIDER).books.register.halted();
     assert_eq!(said, Some("register.restored"));
 }
+
+/// The coins of a sale that was moved ahead of the chain have gone back to its buyer.
+#[test]
+fn what_is_taken_back_is_good_for_nothing_and_its_units_are_not_sold_again() {
+    let mut net = Net::new(&[PROVIDER, ALICE, BOB]);
+    let terms = net.offer(7, &units(0, 3), ALICE);
+    lock(&mut net, &terms, ALICE).unwrap();
+    let certificate = net.activate(&terms);
+    let (cert, hash) = (terms.cert_id, terms_hash(&terms));
+    let take_back = |net: &mut Net, hash| {
+        net.party(PROVIDER).with(|ctx, books, _| books.register.take_back(ctx, hash));
+    };
+    let before = net.party(PROVIDER).records();
+    take_back(&mut net, capex_core::ids::TermsHash([9; 32]));
+    assert!(net.party(PROVIDER).records() == before, "of other terms nothing");
+    take_back(&mut net, hash);
+    for _ in 0..2 {
+        let register = &net.party(PROVIDER).books.register;
+        assert!(register.issued(&cert).is_none());
+        assert!(register.certificate_for(public(ALICE), &cert).is_none());
+        assert_eq!(register.ledger.areas(Claim::Certificate(cert)).count(), 1);
+        assert_eq!(register.ledger.free_units(1, WINDOW), 61, "a second sale would convict it");
+        assert!(net.party(PROVIDER).take_asked().is_empty(), "nothing is brought any more");
+        net.restart(PROVIDER);
+    }
+    net.party(ALICE).with(|ctx, books, _| books.acquire(ctx, certificate).unwrap());
+    net.give(ALICE, 1, cert, BOB);
+    net.pump();
+    let done = net.party(ALICE).done();
+    assert_eq!(done, [(1, Err("gift.unknown_certificate".to_owned()))]);
+}
+
+#[test]
+fn what_others_have_a_right_to_is_not_taken_back() {
+    let mut net = Net::new(&[PROVIDER, ALICE, BOB]);
+    let first = net.offer(7, &units(0, 3), ALICE);
+    lock(&mut net, &first, ALICE).unwrap();
+    let certificate = net.activate(&first);
+    net.party(ALICE).with(|ctx, books, _| books.acquire(ctx, certificate).unwrap());
+    let (cert, hash) = (first.cert_id, terms_hash(&first));
+    let take_back = |net: &mut Net| {
+        let before = net.party(PROVIDER).records();
+        net.party(PROVIDER).with(|ctx, books, _| books.register.take_back(ctx, hash));
+        assert!(net.party(PROVIDER).records() == before);
+    };
+    // Bob pays for it, and has it.
+    let second = resale(&mut net, cert, BOB, 1);
+    lock(&mut net, &second, BOB).unwrap();
+    take_back(&mut net);
+    net.activate(&second);
+    take_back(&mut net);
+    assert_eq!(net.state(PROVIDER, cert), ("active", 2, public(BOB)));
+}

@@ -7,11 +7,12 @@ use bitcoin::{OutPoint, ScriptBuf, Transaction, TxOut};
 use super::queue::NodeId;
 use super::world::World;
 use crate::chain::devchain::faucet_script;
+use capex_core::certificate::{Certificate, Hop};
 use capex_core::engine::Engine;
 use capex_core::engine::trades::{Role, TradeView};
-use capex_core::ids::{CertId, OrderId};
+use capex_core::ids::{CertId, OrderId, TermsHash};
 use capex_core::order::{Order, Side};
-use capex_core::settlement::objects::Row;
+use capex_core::settlement::objects::{Row, Terms};
 use capex_core::wire::encode;
 
 /// What the chain says of the coins of all nodes together.
@@ -54,6 +55,7 @@ impl World {
                 }
                 self.check_delivery(node, &trade, &mut faults);
             }
+            self.check_taken_back(node, engine, &mut faults);
             self.check_wallet(node, engine, &mut faults);
         }
         faults
@@ -91,27 +93,37 @@ impl World {
 
     /// Never the money back and the certificate too.
     fn check_exits(&self, faults: &mut Vec<String>) {
-        let moved: BTreeSet<CertId> =
-            self.evidence.activations().map(|activation| activation.cert_id).collect();
         for (node, engine) in self.engines() {
-            let back = |trade: &TradeView| {
-                trade.role == Role::Buyer
-                    && matches!(trade.state, "refunded" | "cancelled")
-                    && !self.was_left(trade)
-            };
-            for trade in engine.trades().views().filter(back) {
-                if trade.cert.is_some_and(|cert| moved.contains(&cert)) {
+            for (trade, cert, terms) in given_back(engine) {
+                let held = engine.holdings().certificate(&cert);
+                if held.is_some_and(|held| self.is_sold_on(held, terms)) {
                     faults.push(format!("node {node} is {} and has the certificate", trade.state));
                 }
             }
         }
     }
 
-    /// Whether a seller called a trade paid and then spent nothing until delivery was over: its
-    /// buyer, who heard of no sale, has its coins back and nothing for them.
-    fn was_left(&self, trade: &TradeView) -> bool {
-        let is_over = self.now_ms > trade.row.window().ends_at_ms(self.params.slot_s);
-        is_over && trade.preimage.is_some() && trade.claim.is_none()
+    /// Nor is it good at its provider, once that one knows of the money. What a provider signed
+    /// ahead of the chain is nothing while it is away.
+    fn check_taken_back(&self, node: NodeId, engine: &Engine, faults: &mut Vec<String>) {
+        for (trade, cert, terms) in given_back(engine) {
+            let provider = self.engines().find(|(_, other)| other.me() == trade.registrar);
+            let Some((_, provider)) = provider else { continue };
+            let register = provider.register();
+            let is_valid = register.issued(&cert).is_some();
+            let kept = register.certificate(&cert).filter(|_| is_valid);
+            if kept.is_some_and(|kept| self.is_sold_on(kept, terms)) {
+                faults.push(format!("node {node} is {} and can have more", trade.state));
+            }
+        }
+    }
+
+    /// Whether a certificate has moved by a sale on these terms.
+    fn is_sold_on(&self, certificate: &Certificate, terms_hash: TermsHash) -> bool {
+        certificate.hops.iter().any(|hop| match hop {
+            Hop::Sale { terms, .. } => terms.id::<Terms>(self.params.magic) == terms_hash.0,
+            Hop::Gift { .. } | Hop::Split { .. } | Hop::Merge { .. } => false,
+        })
     }
 
     /// Never paid and the certificate not moved, while the provider lives.
@@ -264,6 +276,15 @@ impl Coins {
             .filter(|spend| is_own(&spend.from) || contract(spend) && is_own(&spend.to));
         paid.map(|spend| i128::from(spend.fee_sat)).sum()
     }
+}
+
+/// Purchases of a node whose coins have come back: the certificate and the terms.
+fn given_back(engine: &Engine) -> impl Iterator<Item = (TradeView, CertId, TermsHash)> {
+    engine.trades().views().filter_map(|trade| {
+        let is_back = trade.role == Role::Buyer && matches!(trade.state, "refunded" | "cancelled");
+        let (cert, terms) = (trade.cert?, trade.terms_hash?);
+        is_back.then_some((trade, cert, terms))
+    })
 }
 
 fn keeps_limits(row: &Row, buy: Option<&Order>, sell: Option<&Order>) -> bool {

@@ -164,6 +164,10 @@ impl Engine {
         let mut ctx = self.kernel.context(now_ms);
         let mut desk = Desk { register: &mut self.register, witness: &self.witness };
         let events = self.trades.on_certificate(&mut ctx, &mut desk, certificate);
+        if self.trades.has_refunded(certificate) {
+            let mut ctx = self.kernel.context(now_ms);
+            self.holdings.let_go(&mut ctx, certificate);
+        }
         self.apply(now_ms, events);
     }
 

@@ -133,6 +133,8 @@ pub(super) const FAMILIES: &[Family] = &[
         "quittance", "buyer and provider: the seller calls the sale paid";
         "quittance.does_not_fit": Rejected, Peer,
             "the quittance is not the seller's for these terms";
+        "quittance.resale": Rejected, Peer,
+            "only a provider that sells by itself can call a sale paid before the chain does";
         "quittance.too_late": Rejected, Nobody,
             "a quittance moves nothing so near the refund: the payment is claimed on the chain";
     },

@@ -9,8 +9,14 @@
 //! With its signature the seller counts the terms as paid, so that nobody waits for a block. What
 //! it then has is what it had before: a contract that it alone can spend until the refund, by
 //! script whatever the buyer does. The buyer gives its key only when it holds the Activation, and
-//! takes nothing back from when it has shown the Quittance until the registrar has said that it
-//! moves nothing. Of the seller's preimage alone, or of one that is gossiped, nothing follows.
+//! from then on takes nothing back. Of the seller's preimage alone, or of one that is gossiped,
+//! nothing follows.
+//!
+//! The certificate moves ahead of the chain, and the chain still decides: where the buyer's refund
+//! becomes final, the sale was none. The buyer has no Activation then, or breaks its word, and the
+//! register takes the certificate back ([`super::seller::Seller::takes_back`]). Only a provider
+//! that sells by itself can know that it was the buyer who took the coins: a reseller that has the
+//! key can spend by the refund's leaf too. So a resale is claimed by script.
 
 use std::fmt;
 
@@ -28,6 +34,8 @@ use crate::wire::{Envelope, Magic, VERSION, encode, sha256};
 pub const TOO_LATE: Refused = code!("quittance.too_late");
 /// A Quittance of other terms, by another, or with another preimage.
 pub const DOES_NOT_FIT: Refused = code!("quittance.does_not_fit");
+/// A Quittance of a seller that does not keep the register.
+pub const RESALE: Refused = code!("quittance.resale");
 
 /// A Quittance that fits its terms, as the buyer keeps it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

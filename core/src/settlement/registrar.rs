@@ -305,7 +305,7 @@ impl Registrar {
     ///
     /// # Errors
     /// `transfer.not_paid`: the lock is free; `transfer.not_the_claim`: the chain shows
-    /// another claim; `quittance.does_not_fit` or `quittance.too_late`.
+    /// another claim; `quittance.does_not_fit`, `quittance.resale` or `quittance.too_late`.
     pub fn paid(&self, now: Now<'_>, named: &Transfer) -> Result<Paid<'_>, Refused> {
         match &self.state {
             State::Released { .. } => Err(code!("transfer.not_paid")),
@@ -317,14 +317,17 @@ impl Registrar {
         }
     }
 
-    /// Whether the seller's word moves the certificate. It is the seller who may lose by it, and
-    /// only until the buyer can refund: from then on, as long as its own spend is not final, it
-    /// counts for nothing. A buyer that is refused here may take its coins back, so a source that
-    /// lags behind must not say that it is too late.
+    /// Whether the provider's own word as the seller moves the certificate. It alone may lose by
+    /// it, and only until the buyer can refund: from then on, as long as its own spend is not
+    /// final, it counts for nothing. A buyer that is refused here may take its coins back, so a
+    /// source that lags behind must not say that it is too late.
     fn quit(&self, now: Now<'_>, named: &Transfer) -> Result<Paid<'_>, Refused> {
         let (terms, deep) = (&self.signed.terms, now.params.chain.final_blocks);
         if !exit::has_quit(now.params.magic, terms, self.hash(), named) {
             return Err(exit::DOES_NOT_FIT);
+        }
+        if terms.from.0 != self.lock.key {
+            return Err(exit::RESALE);
         }
         if !now.chain_up {
             return Ok(Paid::NotYet);
@@ -599,6 +602,7 @@ mod tests {
         let quit = |facts: Facts| {
             let mut registrar = registrar(&[[Some(801), NO, NO, NO]]);
             registrar.signed.terms.from = Key(key.verifying_key().to_bytes());
+            registrar.lock.key = registrar.signed.terms.from.0;
             registrar.signed.terms.payment_hash = sha256(&[&x]);
             registrar.facts = facts;
             registrar
@@ -638,6 +642,10 @@ mod tests {
         assert_eq!(late.paid(now(false), &transfer), Ok(Paid::NotYet), "the tip may be old");
         let forged = Transfer { quittance: Some([[1; 32]; 2]), ..transfer.clone() };
         assert_eq!(late.paid(now(true), &forged), Err("quittance.does_not_fit"));
+        let mut resale = quit(one(funded));
+        resale.lock.key = [9; 32];
+        let early = sample::now(&params, 0, 810);
+        assert_eq!(resale.paid(early, &transfer), Err("quittance.resale"));
         let mut released = late;
         released.state = State::Released { code: "settle.refunded".to_owned() };
         assert_eq!(released.paid(now(true), &transfer), Err("transfer.not_paid"));

@@ -21,12 +21,20 @@ impl World {
 
     fn broken_trade(&self, state: &State, trade: usize) -> Option<&'static str> {
         let registrar = self.registrars.get(state.registrar[trade]).map(|r| &r.state);
-        let has_moved = matches!(registrar, Some(registrar::State::Activated { .. }));
+        let has_moved = matches!(registrar, Some(registrar::State::Activated { .. }))
+            && !self.is_taken_back(state, trade);
         let buyer = self.buyers.get(state.buyer[trade])?;
         let has_coins = matches!(buyer.state.name(), "refunded" | "cancelled" | "aborted");
         let view = &state.view[trade];
-        if has_coins && has_moved && !self.was_left(state, trade) {
+        let is_here = |who: Who| state.up & state.sure[trade] & who.bit() != 0;
+        // What a provider signed on its own word alone is good for nothing while it is away.
+        let is_good = is_here(Who::Provider) || !self.is_on_its_word(state, trade);
+        if has_coins && has_moved && is_good {
             return Some("the buyer has its coins and the certificate");
+        }
+        let is_waiting = matches!(buyer.state.name(), "fund_confirmed" | "preimage_known");
+        if is_waiting && is_here(Who::Buyer) && self.is_refundable(state, trade) {
+            return Some("the buyer leaves its coins where it could take them back");
         }
         let has_activation = buyer.state.name() == "active";
         if state.sent[trade] & message::KEY != 0 && !has_activation {
@@ -35,7 +43,6 @@ impl World {
         if buyer.state.name() == "aborted" && view.is_mined(Tx::Fund) {
             return Some("the buyer gave up a trade that it funded");
         }
-        let is_here = |who: Who| state.up & state.sure[trade] & who.bit() != 0;
         let is_abandoned = buyer.state.name() == "fund_abandoned";
         if is_abandoned && view.is_mined(Tx::Fund) && is_here(Who::Buyer) {
             return Some("the buyer overlooks what was sent elsewhere");
@@ -56,16 +63,28 @@ impl World {
         None
     }
 
-    /// Whether a seller called a trade paid and then spent nothing until delivery was over: what
-    /// it sold is worth nothing any more, and the coins are its buyer's who heard of no sale.
-    fn was_left(&self, state: &State, trade: usize) -> bool {
+    /// Whether a block can take the refund of a trade, and none has taken anything else.
+    fn is_refundable(&self, state: &State, trade: usize) -> bool {
+        let view = &state.view[trade];
+        let cast = state.t0[trade].map(|t0| &self.casts[&(u8::try_from(trade).unwrap(), t0)]);
+        let is_due =
+            cast.is_some_and(|cast| FIRST + u32::from(state.tip) >= cast.heights.refund_at);
+        is_due && view.is_mined(Tx::Fund) && !Tx::SPENDS.into_iter().any(|tx| view.is_mined(tx))
+    }
+
+    /// Whether a certificate was moved because its provider, the seller, called it paid.
+    fn is_on_its_word(&self, state: &State, trade: usize) -> bool {
         let registrar = self.registrars.get(state.registrar[trade]).map(|r| &r.state);
-        let by_quittance = matches!(
+        matches!(
             registrar,
             Some(registrar::State::Activated { transfer, .. }) if transfer.quittance.is_some()
-        );
-        let ends = u8::try_from(self.stage.delivery_in).unwrap() + DELIVERY;
-        by_quittance && state.view[trade].mined[Tx::Refund as usize] > ends
+        )
+    }
+
+    /// Whether the register has taken a certificate back, as its seller of the same node tells it.
+    fn is_taken_back(&self, state: &State, trade: usize) -> bool {
+        let seller = self.sellers.get(state.seller[trade]);
+        seller.is_some_and(|seller| seller.takes_back().is_some())
     }
 
     /// Whether nothing is left to do for anybody who is there.

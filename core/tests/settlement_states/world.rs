@@ -21,8 +21,6 @@ use crate::roles::{
 
 /// A spend is as good as final after so many confirmations.
 const FINAL: u8 = 2;
-/// Slots of delivery, each as long as a block.
-const DELIVERY: u8 = 2;
 /// Slots of delivery, and blocks after it.
 const AFTER_DELIVERY: u8 = 5;
 /// More than the deepest confirmation takes, after everything else.

@@ -53,6 +53,8 @@ pub(crate) struct Ledger {
     pub(crate) locks: usize,
     pub(crate) activations: usize,
     pub(crate) released: Vec<TermsHash>,
+    /// Sales that were taken back, of those that were activated.
+    pub(crate) taken_back: Vec<TermsHash>,
     pub(crate) conflict: bool,
 }
 
@@ -126,6 +128,12 @@ impl Titles for Ledger {
     fn release(&mut self, _ctx: &mut Context<'_>, terms_hash: TermsHash, evidence: [u8; 32]) {
         assert_ne!(evidence, [0; 32]);
         self.released.push(terms_hash);
+    }
+
+    fn take_back(&mut self, _ctx: &mut Context<'_>, terms_hash: TermsHash) {
+        if self.activation.is_some() {
+            self.taken_back.push(terms_hash);
+        }
     }
 
     fn activate(

@@ -108,6 +108,15 @@ impl Holdings {
         Ok(id)
     }
 
+    /// Forgets a certificate that this node has no right to: its own trades say so.
+    pub fn let_go(&mut self, ctx: &mut Context<'_>, certificate: &Certificate) {
+        let Some(id) = certificate.id(ctx.params.magic) else { return };
+        let is_it = |record: &HeldRecord| record.certificate == *certificate;
+        if self.held.get(&id).is_some_and(is_it) && self.evict(ctx, id).is_some() {
+            notify(ctx, id, "taken_back");
+        }
+    }
+
     /// Takes in a certificate that an operator kept as a file: what this node was sold or given,
     /// though it may know nothing of it any more. One that is here already changes nothing.
     ///

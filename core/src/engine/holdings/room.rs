@@ -74,7 +74,7 @@ impl Holdings {
         self.held.iter().filter(|(_, record)| !record.is_wanted)
     }
 
-    fn evict(&mut self, ctx: &mut Context<'_>, id: CertId) -> Option<HeldRecord> {
+    pub(super) fn evict(&mut self, ctx: &mut Context<'_>, id: CertId) -> Option<HeldRecord> {
         ctx.out.delete(Table::Held, &id.0);
         self.held.remove(&id)
     }

@@ -58,6 +58,10 @@ impl Titles for Desk<'_> {
         self.register.activate_sale(ctx, terms, transfer)
     }
 
+    fn take_back(&mut self, ctx: &mut Context<'_>, terms_hash: TermsHash) {
+        self.register.take_back(ctx, terms_hash);
+    }
+
     fn activation(&self, terms: TermsHash, peer: Key) -> Option<Envelope> {
         self.register.activation_of_sale(terms, peer)
     }

@@ -51,7 +51,7 @@ impl Register {
             Hold::Free => {}
             Hold::Locked(_) => return Err(code!("gift.locked")),
             Hold::Redeemed(..) | Hold::Spent(_) => return Err(code!("gift.consumed")),
-            Hold::Void => return Err(code!("gift.unknown_certificate")),
+            Hold::Void | Hold::TakenBack => return Err(code!("gift.unknown_certificate")),
         }
         if ctx.now_ms >= record.facts.window.starts_at_ms(ctx.params.slot_s) {
             return Err(code!("gift.window_started"));

@@ -104,8 +104,7 @@ impl Register {
         let slot = ctx.params.slot_at(ctx.now_ms);
         for (id, record) in &self.issued {
             let facts = &record.facts;
-            let is_claimed = !record.head.is_void() && record.head.spent().is_none();
-            if is_claimed && facts.window.end > slot {
+            if !record.head.gave_units_back() && facts.window.end > slot {
                 // Capacity never shrinks below claims, so this can only fail on a damaged
                 // journal; the certificate stays known, its units are then not re-sold twice
                 // because nothing else can claim beyond capacity either.
@@ -128,7 +127,7 @@ impl Register {
                 }
             }
             self.sold.extend(record.sales.iter().map(|sale| (sale.terms, *id)));
-            if facts.seq > 0 && record.head.spent().is_none() {
+            if facts.seq > 0 && !record.head.is_void() && record.head.spent().is_none() {
                 self.by_holder.insert((facts.holder, *id));
             }
         }

@@ -220,7 +220,7 @@ fn may_recut(record: &IssuedRecord, ctx: &Context<'_>) -> Result<(), Refusal> {
         Hold::Free => {}
         Hold::Locked(_) => return Err(Refusal::Locked),
         Hold::Redeemed(..) | Hold::Spent(_) => return Err(Refusal::Consumed),
-        Hold::Void => return Err(Refusal::Void),
+        Hold::Void | Hold::TakenBack => return Err(Refusal::Void),
     }
     if ctx.now_ms >= record.facts.window.starts_at_ms(ctx.params.slot_s) {
         return Err(Refusal::Started);

@@ -34,6 +34,9 @@ pub(super) enum Hold {
     Spent(Spent),
     /// It was never sold, and its units are given back.
     Void,
+    /// It was sold on this provider's word alone, and the coins went back to the buyer. What was
+    /// signed stands, so its units are nobody's until its window is over.
+    TakenBack,
 }
 
 /// What a split or a merge has made of a certificate.
@@ -66,14 +69,14 @@ impl Head {
     pub(super) fn lock(&self) -> Option<&LiveLock> {
         match &self.hold {
             Hold::Locked(lock) => Some(lock),
-            Hold::Free | Hold::Redeemed(..) | Hold::Spent(_) | Hold::Void => None,
+            Hold::Free | Hold::Redeemed(..) | Hold::Spent(_) | Hold::Void | Hold::TakenBack => None,
         }
     }
 
     pub(super) fn lease(&self) -> Option<LeaseId> {
         match &self.hold {
             Hold::Redeemed(lease, _) => Some(*lease),
-            Hold::Free | Hold::Locked(_) | Hold::Spent(_) | Hold::Void => None,
+            Hold::Free | Hold::Locked(_) | Hold::Spent(_) | Hold::Void | Hold::TakenBack => None,
         }
     }
 
@@ -81,12 +84,20 @@ impl Head {
     pub(super) fn spent(&self) -> Option<&Spent> {
         match &self.hold {
             Hold::Spent(spent) => Some(spent),
-            Hold::Free | Hold::Locked(_) | Hold::Redeemed(..) | Hold::Void => None,
+            Hold::Free | Hold::Locked(_) | Hold::Redeemed(..) | Hold::Void | Hold::TakenBack => {
+                None
+            }
         }
     }
 
+    /// Whether it is good for nothing any more.
     pub(super) fn is_void(&self) -> bool {
-        matches!(self.hold, Hold::Void)
+        matches!(self.hold, Hold::Void | Hold::TakenBack)
+    }
+
+    /// Whether its units belong to no claim of it any more.
+    pub(super) fn gave_units_back(&self) -> bool {
+        matches!(self.hold, Hold::Void | Hold::Spent(_))
     }
 
     /// The same seq after its lock was released: the next grant has the next number and

@@ -32,7 +32,7 @@ impl Register {
             Hold::Free => {}
             Hold::Locked(_) => return Err(code!("redeem.locked")),
             Hold::Redeemed(..) | Hold::Spent(_) => return Err(code!("redeem.consumed")),
-            Hold::Void => return Err(code!("redeem.unknown_certificate")),
+            Hold::Void | Hold::TakenBack => return Err(code!("redeem.unknown_certificate")),
         }
         if ctx.params.slot_at(ctx.now_ms) > record.facts.not_after_slot {
             return Err(code!("redeem.window_past"));

@@ -128,6 +128,27 @@ impl Register {
         }
     }
 
+    /// Takes back what a sale on these terms has moved, if nothing has followed from it: it is good
+    /// for nothing any more. Its units stay claimed, because a second Activation of them would
+    /// contradict the first.
+    pub fn take_back(&mut self, ctx: &mut Context<'_>, terms_hash: TermsHash) {
+        let Some(id) = self.sold.get(&terms_hash).copied() else { return };
+        let Some(record) = self.issued.get_mut(&id) else { return };
+        let is_last = matches!(
+            record.certificate.hops.last(),
+            Some(Hop::Sale { terms, .. }) if terms.id::<Terms>(ctx.params.magic) == terms_hash.0
+        );
+        if !is_last || !matches!(record.head.hold, Hold::Free) {
+            return;
+        }
+        record.head.hold = Hold::TakenBack;
+        record.push = None;
+        self.by_holder.remove(&(record.facts.holder, id));
+        self.pushes.end(id);
+        self.save(ctx, id);
+        notify(ctx, id, "taken_back");
+    }
+
     /// Moves a paid certificate to `terms.to` and signs the Activation, once. The caller has
     /// checked the payment on the chain.
     ///
@@ -209,7 +230,7 @@ fn may_lock(
         Hold::Free => {}
         Hold::Locked(_) => return Err(code!("lock.live")),
         Hold::Redeemed(..) | Hold::Spent(_) => return Err(code!("lock.consumed")),
-        Hold::Void => return Err(code!("lock.void")),
+        Hold::Void | Hold::TakenBack => return Err(code!("lock.void")),
     }
     if record.head.released.contains(&TermsHash(terms.id())) {
         return Err(code!("lock.released"));

@@ -4,16 +4,30 @@
 use super::buyer::REFUND_LABEL;
 use super::driver::{Open, Turn};
 use super::seller::PREIMAGE_LABEL;
-use super::{TradeEvent, TradePurpose, TradeReply, TradeRequest};
+use super::{Role, TradeEvent, TradePurpose, TradeReply, TradeRequest, Trades};
+use crate::certificate::{Certificate, Hop};
 use crate::engine::io::Protocol;
 use crate::engine::kernel::Answer;
 use crate::engine::messages::SettleRequest;
 use crate::ids::Key;
 use crate::settlement::buyer::{Buyer, Exit, Payment};
 use crate::settlement::exit::HandedKey;
-use crate::settlement::objects::Quittance;
+use crate::settlement::objects::{Quittance, Terms};
 use crate::settlement::seller::{Phase, Refused, Seller};
 use crate::wire::{Envelope, VERSION};
+
+impl Trades {
+    /// Whether the last change of a certificate is a sale to this node that it takes its coins
+    /// back from, or has. What a provider signed for it ahead of the chain came too late.
+    #[must_use]
+    pub fn has_refunded(&self, certificate: &Certificate) -> bool {
+        let Some(Hop::Sale { terms, .. }) = certificate.hops.last() else { return false };
+        let Ok(trade) = terms.peek::<Terms>().map(|terms| terms.trade_id) else { return false };
+        let is_back = |state| matches!(state, "refunding" | "refunded");
+        let past = || self.past.view(Role::Buyer, &trade).is_some_and(|view| is_back(view.state));
+        self.buyers.get(&trade).map_or_else(past, |open| is_back(open.machine.state.name()))
+    }
+}
 
 impl Open<Seller> {
     /// Decides to reveal, which is written before the buyer is told.

@@ -235,12 +235,6 @@ fn of_payment(
             at(Due::height(heights.cancel_at(), Milestone::Replacement), fund_fee_sat)
         }
         Phase::Confirmed => at(Due::height(heights.refund_at, Milestone::Refund), fees_sat),
-        // The seller calls it paid: nothing is taken back until the provider has answered.
-        Phase::PreimageKnown
-            if payment.transfer().is_some_and(|transfer| transfer.quittance.is_some()) =>
-        {
-            paid(Due::height(heights.last_reveal, Milestone::Activation))
-        }
         Phase::PreimageKnown => match final_height(claim_height(&payment.facts), deep) {
             Some(height) => paid(Due::height(height, Milestone::Activation)),
             None => paid(Due::height(heights.refund_at, Milestone::Refund)),

@@ -204,6 +204,9 @@ impl Open<Seller> {
     pub(super) fn release(&mut self, turn: &mut Turn<'_, '_>, code: &str) {
         let agreement = self.machine.state.agreement().cloned().map(Box::new);
         self.enter(turn, State::Released { code: code.to_owned(), agreement });
+        if let Some(terms_hash) = self.machine.takes_back() {
+            turn.titles.take_back(turn.ctx, terms_hash);
+        }
     }
 
     /// Answers a request for terms. The same request gets the same terms.

@@ -54,6 +54,8 @@ impl Titles for Unasked {
 
     fn release(&mut self, _: &mut Context<'_>, _: TermsHash, _: [u8; 32]) {}
 
+    fn take_back(&mut self, _: &mut Context<'_>, _: TermsHash) {}
+
     fn activate(
         &mut self,
         _: &mut Context<'_>,

@@ -59,6 +59,10 @@ pub trait Titles {
         transfer: &Transfer,
     ) -> Result<Envelope, &'static str>;
 
+    /// Takes back what was activated for these terms on the provider's word alone, if nothing has
+    /// followed from it: the coins have gone back to the buyer.
+    fn take_back(&mut self, ctx: &mut Context<'_>, terms_hash: TermsHash);
+
     /// The Activation of a sale, for a party of its certificate; however long ago it was.
     fn activation(&self, terms: TermsHash, peer: Key) -> Option<Envelope>;
 

@@ -8,9 +8,9 @@
 //!                                             └────→ Abandoned → Cancelled
 //! ```
 //!
-//! The preimage is known from a claim, or from the seller's Quittance ([`super::exit`]): then the
-//! coins stay in the contract until the registrar has answered. With the Activation in hand the
-//! key of the contract is the seller's for the asking.
+//! The preimage is known from a claim, or from the Quittance of a provider that sells by itself
+//! ([`super::exit`]), which is asked for the Activation until the refund is due. With that in hand
+//! the key of the contract is the seller's for the asking, and nothing is taken back.
 //!
 //! A funding that is signed elsewhere can be sent from there, at any time: from Exported on the
 //! contract is watched, and a funding that appears leads to Sent.
@@ -378,11 +378,10 @@ impl Payment {
         self.quitted.filter(|quitted| !quitted.is_refused)
     }
 
-    /// Whether the registrar may have moved the certificate on the seller's word, or may yet:
-    /// until it has said that it does not, nothing is taken back. Once delivery is over the
-    /// certificate is worth nothing.
-    fn may_have_moved(&self, now: Now<'_>, sure: bool) -> bool {
-        self.pending().is_some() && !(sure && self.is_over(now))
+    /// Whether the provider is asked if its own word moves the certificate: until the refund is
+    /// due. Its silence keeps no refund away (see [`super::exit`]).
+    fn may_move(&self, now: Now<'_>) -> bool {
+        self.pending().is_some() && now.tip < self.signed.agreement.terms().refund_at
     }
 
     fn is_over(&self, now: Now<'_>) -> bool {
@@ -468,7 +467,7 @@ impl Payment {
         if matches!(phase, Phase::Refunding { .. }) && !is_taken {
             return None;
         }
-        if self.facts.claim().is_some() || self.pending().is_some() {
+        if self.facts.claim().is_some() || self.may_move(now) {
             return revealed;
         }
         if self.own_depth(|facts| facts.fund_depth(tip)) > 0 {
@@ -740,9 +739,7 @@ impl Payment {
                 let over = now.ms >= terms.window.ends_at_ms(now.params.slot_s);
                 if sure && stands && over { Step::Default } else { Step::AskActivation }
             }
-            Phase::Confirmed | Phase::PreimageKnown if self.may_have_moved(now, sure) => {
-                Step::AskActivation
-            }
+            Phase::Confirmed | Phase::PreimageKnown if self.may_move(now) => Step::AskActivation,
             Phase::Confirmed | Phase::PreimageKnown if self.facts.taken().is_some() => {
                 self.due_taken(now, sure)
             }

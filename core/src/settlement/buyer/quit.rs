@@ -25,8 +25,8 @@ impl Buyer {
     /// The seller says that it is paid, and asks for the key of the contract.
     ///
     /// # Errors
-    /// `quittance.does_not_fit`, or `quittance.too_late`: the buyer counts on a claim by script, or
-    /// on its refund, as always where the network has no such exit.
+    /// `quittance.does_not_fit`, `quittance.resale`, or `quittance.too_late`: the buyer counts on a
+    /// claim by script, or on its refund, as always where the network has no such exit.
     pub fn quit(&mut self, now: Now<'_>, peer: Key, signed: &Envelope) -> Result<Exit, Refused> {
         if peer != self.seller {
             return Err(exit::DOES_NOT_FIT);
@@ -39,8 +39,9 @@ impl Buyer {
             return Err(exit::DOES_NOT_FIT);
         }
         let quitted = Quitted::new(now.params.magic, terms, payment.hash(), signed)?;
-        // A buyer with a Quittance takes nothing back while the registrar is silent, so where no
-        // seller sends one, it would only lock the coins.
+        if self.seller != self.registrar {
+            return Err(exit::RESALE);
+        }
         if now.params.settle.quit_ms == 0 {
             return Err(exit::TOO_LATE);
         }
@@ -79,7 +80,7 @@ impl Buyer {
             return false;
         };
         let Some(quitted) = &mut payment.quitted else { return false };
-        let is_final = code == exit::TOO_LATE || code == "transfer.not_paid";
+        let is_final = [exit::TOO_LATE, exit::RESALE, "transfer.not_paid"].contains(&code);
         is_final && !std::mem::replace(&mut quitted.is_refused, true)
     }
 }

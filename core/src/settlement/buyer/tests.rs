@@ -328,7 +328,7 @@ mod exit {
         (terms.from, terms.payment_hash) = (key(), sha256(&[&X]));
         payment.signed.agreement = sample::agreement(terms);
         let mut buyer = sample::buyer(State::Paying { payment, phase });
-        buyer.seller = key();
+        (buyer.seller, buyer.registrar) = (key(), key());
         buyer
     }
 
@@ -404,12 +404,17 @@ mod exit {
     }
 
     #[test]
-    fn where_the_network_has_no_quittance_none_keeps_the_refund_away() {
+    fn a_quittance_is_taken_where_the_network_has_it_and_of_the_provider_alone() {
         let mut buyer = buyer_in(FUNDED, Phase::Confirmed);
+        let before = buyer.clone();
         assert_eq!(quit_within(0, &mut buyer, 810), Err("quittance.too_late"));
-        assert_eq!(due(&buyer, 0, 950), Step::Refund);
+        assert!(buyer == before);
+        buyer.registrar = Key([9; 32]);
+        let before = buyer.clone();
+        assert_eq!(quit_within(1, &mut buyer, 810), Err("quittance.resale"));
+        assert!(buyer == before);
+        buyer.registrar = key();
         assert_eq!(quit_within(1, &mut buyer, 810), Ok(Exit::News));
-        assert_eq!(due(&buyer, 0, 950), Step::AskActivation);
     }
 
     #[test]
@@ -429,17 +434,27 @@ mod exit {
     }
 
     #[test]
-    fn nothing_is_taken_back_until_the_registrar_has_answered() {
+    fn the_provider_is_asked_until_the_refund_is_due_and_no_longer() {
         let mut buyer = buyer_in(FUNDED, Phase::Confirmed);
-        assert_eq!(due(&buyer, 0, 960), Step::Refund);
         quit(&mut buyer, 810).unwrap();
-        assert_eq!(settle(&mut buyer, 810), "preimage_known");
-        for tip in [810, 960] {
+        for tip in [810, 949] {
+            assert_eq!(settle(&mut buyer, tip), "preimage_known");
             assert_eq!(due(&buyer, 0, tip), Step::AskActivation);
-            assert_eq!(due(&buyer, ENDS_MS - 1, tip), Step::AskActivation);
         }
-        // Once delivery is over the certificate is worth nothing.
-        assert_eq!(due(&buyer, ENDS_MS, 960), Step::Refund);
+        let mut silent = buyer.clone();
+        assert_eq!(settle(&mut silent, 950), "fund_confirmed");
+        assert_eq!(due(&silent, 0, 950), Step::Refund);
+        let params = sample::params("mainnet");
+        assert_eq!(silent.due(sample::now(&params, 0, 950), false), Step::Wait, "not sure yet");
+        assert_eq!(quit(&mut silent, 950), Err("quittance.too_late"));
+        // A reorganisation brings the time back, and a claim in a block the question.
+        assert_eq!(settle(&mut silent, 949), "preimage_known");
+        if let State::Paying { payment, .. } = &mut silent.state {
+            let claimed = [Some(801), Some(950), None, None];
+            payment.facts = Facts::new(vec![sample::contract_facts(claimed)]);
+        }
+        assert_eq!(settle(&mut silent, 950), "preimage_known");
+        assert_eq!(due(&silent, 0, 950), Step::AskActivation);
         let shown = buyer.state.payment().unwrap().transfer().unwrap();
         assert_eq!((shown.x, shown.spend_txid), (X, [0; 32]));
         // The funding has lost its block: a payment to self would take the price back.
@@ -448,6 +463,7 @@ mod exit {
         }
         assert_eq!(settle(&mut buyer, 835), "preimage_known");
         assert_eq!(due(&buyer, 0, 835), Step::AskActivation);
+        assert_eq!(settle(&mut buyer.clone(), 950), "fund_sent");
 
         for code in ["chain.down", "quittance.does_not_fit", "trade.no_agreement"] {
             assert!(!buyer.quittance_refused(code), "{code} is no answer");

@@ -449,13 +449,15 @@ impl Seller {
         }
     }
 
-    /// Whether the buyer, who pays alone, is asked for its key before the seller claims.
+    /// Whether the buyer, who pays alone, is asked for its key before the seller, who keeps the
+    /// register, claims.
     fn may_quit(&self, signed: &Signed, now: Now<'_>) -> bool {
         let is_sole = |funders: &[Funder]| match funders {
             [funder] => funder.key == self.buyer,
             _ => false,
         };
         now.params.settle.quit_ms > 0
+            && signed.agreement.terms().from == self.registrar
             && is_sole(&signed.agreement.terms().funders)
             && now.tip < signed.heights(now).quit_by
     }
@@ -493,6 +495,17 @@ impl Seller {
             return false;
         };
         std::mem::replace(until_ms, 0) != 0
+    }
+
+    /// The terms of a sale that the chain has undone for good though its preimage was out. If the
+    /// own register has moved the certificate on them, it takes it back: only the buyer, who then
+    /// had not taken it or broke its word, can have the coins.
+    #[must_use]
+    pub fn takes_back(&self) -> Option<TermsHash> {
+        let State::Released { code, agreement: Some(agreement) } = &self.state else { return None };
+        let is_own = agreement.terms().from == self.registrar;
+        let is_undone = code == "settle.claim_lost" || code == "fund.cancelled";
+        (is_own && is_undone).then(|| agreement.hash())
     }
 
     /// Times at which something falls due, unix ms, with what.

@@ -244,6 +244,9 @@ fn a_seller_waits_for_the_key_only_so_long_and_only_of_a_buyer_that_pays_alone()
     let funded = [Some(801), NO, NO, NO];
     let two = seller(agreed(&[funded, funded], Phase::FundFinal));
     assert_eq!(due(&two, 1_000, 810), Step::Claim, "two pay");
+    let mut resale = ready();
+    resale.registrar = Key([4; 32]);
+    assert_eq!(due(&resale, 1_000, 810), Step::Claim, "another keeps the register");
     let never = sample::params("mainnet");
     let never = Params { settle: SettleTimes { quit_ms: 0, ..never.settle }, ..never };
     assert_eq!(ready().due(sample::now(&never, 1_000, 810), true), Step::Claim);
@@ -317,4 +320,25 @@ fn after_the_word_is_given_only_the_chain_ends_a_sale() {
     assert_eq!(due([WAITS, NO, NO, Some(835)], 840), Step::Release("fund.cancelled"));
     assert_eq!(due([WAITS, NO, NO, Some(835)], 839), Step::AskKey);
     assert_eq!(due([WAITS, NO, NO, NO], 842), Step::AskKey, "nor does the height of a release");
+}
+
+#[test]
+fn a_sale_that_the_chain_has_undone_is_taken_back_from_the_own_register_alone() {
+    let ended = |code: &str| {
+        let agreement = Some(Box::new(sample::agreement(sample::terms(T0))));
+        seller(State::Released { code: code.to_owned(), agreement })
+    };
+    for (code, expected) in [
+        ("settle.claim_lost", true),
+        ("fund.cancelled", true),
+        ("settle.refunded", false),
+        ("settle.window_over", false),
+        ("lock.released", false),
+    ] {
+        assert_eq!(ended(code).takes_back().is_some(), expected, "{code}");
+    }
+    let mut resale = ended("settle.claim_lost");
+    resale.registrar = Key([4; 32]);
+    assert_eq!(resale.takes_back(), None);
+    assert_eq!(seller(claim_sent([Some(801), WAITS, NO, NO])).takes_back(), None);
 }
