@@ -171,7 +171,7 @@ fn what_is_due() {
         (seen(Some(836)), 90_000, 915, late),
         (ready(), 90_000, 914, Step::Claim),
         (ready(), 90_000, 915, late),
-        (ready(), starts - 1, 806, Step::Claim),
+        (ready(), starts - 1, 806, Step::Quit),
         (ready(), starts, 806, late),
         // After the reveal there is no way back, whatever the height.
         (claim_sent([Some(801), WAITS, NO, NO]), starts, 960, Step::Claim),
