@@ -3,8 +3,8 @@
 use capex::sim::{Branch, Links, Setup, World};
 use capex_core::params::{Params, Profile};
 
-use super::kit::{COINS_SAT, ask, bid, devnet, place, reach, window};
-use super::troubles::{BLOCK_MS, BUYER, End, SELLER, assert_end, halt_orders};
+use super::kit::{COINS_SAT, ask, bid, devnet, place, reach, trades, window};
+use super::troubles::{BLOCK_MS, BUYER, End, SELLER, assert_end, halt_orders, without_exit};
 
 /// A funding counts after so many confirmations.
 const FUNDING_CONFIRMATIONS: u32 = 3;
@@ -26,8 +26,11 @@ fn patient() -> Params {
 }
 
 fn at(seed: u64, node: usize, state: &str) -> World {
-    let setup =
-        Setup { seed, nodes: 2, params: patient(), links: Links::GOOD, coins_sat: COINS_SAT };
+    at_of(patient(), seed, node, state)
+}
+
+fn at_of(params: Params, seed: u64, node: usize, state: &str) -> World {
+    let setup = Setup { seed, nodes: 2, params, links: Links::GOOD, coins_sat: COINS_SAT };
     let mut world = World::new(setup);
     world.run_for(300);
     world.set_capacity(SELLER, &[(1, 4)]);
@@ -61,12 +64,46 @@ fn under_the_funding() {
 fn under_the_claim() {
     for depth in 1..=FINAL_BLOCKS {
         for branch in BRANCHES {
-            let mut world = at(42, SELLER, "claimed");
+            let mut world = at_of(without_exit(patient()), 42, SELLER, "claimed");
             reorganise(&mut world, depth, branch);
             let label = format!("{depth} blocks under the claim, {branch:?}");
             assert_end(&mut world, &label, End::Settled);
+            assert!(!is_by_key(&world), "{label}");
         }
     }
+}
+
+#[test]
+fn under_the_spend_with_the_buyers_key() {
+    for depth in 1..=FINAL_BLOCKS {
+        for branch in BRANCHES {
+            let mut world = at(42, SELLER, "claimed");
+            reorganise(&mut world, depth, branch);
+            let label = format!("{depth} blocks under the spend by key, {branch:?}");
+            assert_end(&mut world, &label, End::Settled);
+            assert!(is_by_key(&world), "{label}");
+        }
+    }
+}
+
+/// The certificate has moved, and its funding is undone, for a while or until others wait for it.
+#[test]
+fn under_the_funding_of_a_sale_that_was_called_paid() {
+    for depth in 1..=FUNDING_CONFIRMATIONS + 1 {
+        for branch in BRANCHES {
+            for (node, state) in [(SELLER, "quitting"), (BUYER, "active")] {
+                let mut world = at(46, node, state);
+                world.reorganise(depth, branch);
+                let label = format!("{depth} blocks at {state}, {branch:?}");
+                assert_end(&mut world, &label, End::Settled);
+            }
+        }
+    }
+}
+
+/// Whether the seller has spent with its buyer's key.
+fn is_by_key(world: &World) -> bool {
+    trades(world, SELLER).iter().any(|trade| trade.is_by_key)
 }
 
 #[test]

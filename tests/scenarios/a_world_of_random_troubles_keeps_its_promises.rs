@@ -121,7 +121,7 @@ fn whatever_the_seed() {
     if let Some(seed) = found.failure {
         panic!("seed {seed}:\n{}", report(Plan::new(seed)));
     }
-    let trades = ["active", "settled", "aborted", "released", "cancelled", "refunded"];
+    let trades = ["active", "settled", "aborted", "released", "cancelled", "refunded", "by_key"];
     let certificates = ["cut", "joined", "given", "redeemed"];
     for end in trades.into_iter().chain(certificates) {
         let seen = found.ends.contains_key(end);

@@ -106,7 +106,11 @@ pub(super) fn place(world: &mut World, node: NodeId, spec: OrderSpec) {
 
 /// One seller, one buyer, one trade to come: 2 blocks for 3 slots.
 pub(super) fn pair(seed: u64, nodes: usize) -> World {
-    let mut world = world(seed, nodes, Links::GOOD);
+    pair_of(devnet(), seed, nodes)
+}
+
+pub(super) fn pair_of(params: Params, seed: u64, nodes: usize) -> World {
+    let mut world = world_of(params, seed, nodes, Links::GOOD);
     world.set_capacity(0, &[(1, 4)]);
     place(&mut world, 0, ask(1, 500, 4, window(8, 20)));
     place(&mut world, 1, bid(1, 1000, 2, window(8, 20), 3));

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 
 use capex::sim::{BEGIN_MS, Branch, Kill, Links, NodeId, Rng, Sides, World};
 use capex_core::engine::market::MarketCommand;
+use capex_core::engine::trades::Role;
 
 use super::kit::{ask, bid, devnet_of_depth, rest, story, trades, window, world_of};
 use super::moves::{Move, moves};
@@ -207,6 +208,9 @@ impl Plan {
         let mut ends = BTreeMap::new();
         for trade in (0..self.nodes).flat_map(|node| trades(&world, node)) {
             *ends.entry(trade.state).or_default() += 1;
+            if trade.role == Role::Seller && trade.is_by_key {
+                *ends.entry("by_key").or_default() += 1;
+            }
         }
         for became in super::moves::became(&world) {
             *ends.entry(became).or_default() += 1;

@@ -1,9 +1,11 @@
 //! What the tables of troubles share: moments of one trade, and how it may end.
 
 use capex::sim::{NodeId, World};
+use capex_core::certificate::Certificate;
 use capex_core::engine::market::MarketCommand;
+use capex_core::params::{Params, SettleTimes};
 
-use super::kit::{assert_sound_after, pair, reach, rest, story, trades};
+use super::kit::{assert_sound_after, devnet, pair_of, reach, rest, story, trades};
 
 /// Sells, and keeps the register of its certificates.
 pub(super) const SELLER: NodeId = 0;
@@ -20,7 +22,7 @@ pub(super) const PAST_RELEASE_MS: u64 = 9_000;
 pub(super) type Moment = (NodeId, &'static str);
 
 /// Every moment of a trade that goes well, in their order.
-pub(super) const MOMENTS: [Moment; 12] = [
+pub(super) const MOMENTS: [Moment; 14] = [
     (BUYER, "draft"),
     (SELLER, "terms_signed"),
     (BUYER, "terms_signed"),
@@ -30,8 +32,10 @@ pub(super) const MOMENTS: [Moment; 12] = [
     (SELLER, "fund_seen"),
     (BUYER, "fund_sent"),
     (BUYER, "fund_confirmed"),
-    (SELLER, "claim_sent"),
+    (SELLER, "quitting"),
     (BUYER, "preimage_known"),
+    (BUYER, "active"),
+    (SELLER, "claim_sent"),
     (SELLER, "claimed"),
 ];
 
@@ -52,7 +56,21 @@ pub(super) enum End {
 
 /// A world in which one trade has come to a moment, and no other follows.
 pub(super) fn world_at(seed: u64, moment: Moment) -> World {
-    let mut world = pair(seed, 2);
+    world_of_at(devnet(), seed, moment)
+}
+
+/// The same where a seller claims by script, as it does for a buyer that gives no key.
+pub(super) fn world_by_script_at(seed: u64, moment: Moment) -> World {
+    world_of_at(without_exit(devnet()), seed, moment)
+}
+
+/// A network whose sellers ask for no key.
+pub(super) fn without_exit(params: Params) -> Params {
+    Params { settle: SettleTimes { quit_ms: 0, ..params.settle }, ..params }
+}
+
+fn world_of_at(params: Params, seed: u64, moment: Moment) -> World {
+    let mut world = pair_of(params, seed, 2);
     reach(&mut world, moment.0, moment.1);
     halt_orders(&mut world);
     world
@@ -79,6 +97,23 @@ pub(super) fn be_away(world: &mut World, node: NodeId, ms: u64) {
     world.crash(node);
     world.run_for(ms);
     world.start(node);
+}
+
+/// A seller that called the sale paid moves the certificate, and is gone before anybody hears.
+/// Returns what it has signed.
+pub(super) fn vanish_ahead_of_the_chain(world: &mut World) -> Certificate {
+    let cert = trades(world, SELLER)[0].cert.expect("it is issued");
+    let moved = |world: &World| {
+        let register = world.engine(SELLER)?.register();
+        let has_moved = register.issued(&cert)?.seq > 0;
+        register.certificate(&cert).filter(|_| has_moved).cloned()
+    };
+    assert!(world.run_until(BLOCK_MS, |world| moved(world).is_some()), "{}", story(world));
+    let certificate = moved(world).expect("it has moved");
+    world.crash(SELLER);
+    // What was on its way to it is lost.
+    be_away(world, BUYER, BLOCK_MS);
+    certificate
 }
 
 /// Lets everything come to its end, which must be sound and the expected one.

@@ -1,11 +1,11 @@
 //! One party vanishes after each step of a settlement, for good or for a while.
 
-use capex::sim::NodeId;
+use capex::sim::{NodeId, World};
 
 use super::troubles::End::{Defaulted, Either, EitherOrDefaulted, Settled, Undone};
 use super::troubles::{
     BLOCK_MS, BUYER, End, Moment, PAST_REFUND_MS, PAST_RELEASE_MS, SELLER, assert_end, be_away,
-    world_at,
+    world_at, world_by_script_at,
 };
 
 /// How long somebody is away.
@@ -30,7 +30,7 @@ type Cell = (&'static str, Moment, Miners, NodeId, [End; 3]);
 
 /// Ends when somebody vanishes for good, comes back shortly, or past the refund height. The
 /// seller is the provider too: with it the register is gone.
-const TABLE: [Cell; 16] = {
+const TABLE: [Cell; 12] = {
     use Miners::{Mine, Wait};
     const SOON: Miners = Wait(2 * BLOCK_MS);
     const LATE: Miners = Wait(PAST_RELEASE_MS);
@@ -51,6 +51,36 @@ const TABLE: [Cell; 16] = {
             SELLER,
             [EitherOrDefaulted, Either, Either],
         ),
+        // Nobody but the buyer has heard of it, if that: there was no sale.
+        ("sale is called paid", (SELLER, "quitting"), Mine, BUYER, [Settled; 3]),
+        ("sale is called paid", (SELLER, "quitting"), Mine, SELLER, [Undone, Settled, Undone]),
+    ]
+};
+
+/// Once the certificate has moved. With the buyer's key the seller spends alone; for a buyer that
+/// is away it claims by script, and where it is away itself the buyer takes nothing back.
+const MOVED: [Cell; 4] = {
+    use Miners::Mine;
+    [
+        ("the buyer asks the provider", (BUYER, "preimage_known"), Mine, BUYER, [Settled; 3]),
+        (
+            "the buyer asks the provider",
+            (BUYER, "preimage_known"),
+            Mine,
+            SELLER,
+            [Undone, Settled, Undone],
+        ),
+        ("certificate is there", (BUYER, "active"), Mine, BUYER, [Settled; 3]),
+        ("certificate is there", (BUYER, "active"), Mine, SELLER, [Settled; 3]),
+    ]
+};
+
+/// Its spend is on its way, with the key and by script.
+const SPENT: [Cell; 6] = {
+    use Miners::{Mine, Wait};
+    const SOON: Miners = Wait(2 * BLOCK_MS);
+    const LATE: Miners = Wait(PAST_RELEASE_MS);
+    [
         ("claim waits", (SELLER, "claim_sent"), SOON, BUYER, [Settled; 3]),
         ("claim waits", (SELLER, "claim_sent"), SOON, SELLER, [Defaulted, Settled, Settled]),
         ("claim waits for long", (SELLER, "claim_sent"), LATE, BUYER, [Settled; 3]),
@@ -66,9 +96,8 @@ const TABLE: [Cell; 16] = {
     ]
 };
 
-fn play(seed: u64, cell: &Cell, away: Away, end: End) {
-    let (step, moment, miners, who, _) = cell;
-    let mut world = world_at(seed, *moment);
+fn play(mut world: World, cell: &Cell, away: Away, end: End) {
+    let (step, _, miners, who, _) = cell;
     if *miners != Miners::Mine {
         world.set_mined_feerate(u64::MAX);
     }
@@ -86,8 +115,14 @@ fn play(seed: u64, cell: &Cell, away: Away, end: End) {
 }
 
 fn all(column: usize, away: Away) {
-    for (number, cell) in (0..).zip(&TABLE) {
-        play(31 + number, cell, away, cell.4[column]);
+    for (seed, cell) in (31..).zip(TABLE.iter().chain(&MOVED)) {
+        play(world_at(seed, cell.1), cell, away, cell.4[column]);
+    }
+    for (seed, cell) in (131..).zip(&SPENT) {
+        play(world_by_script_at(seed, cell.1), cell, away, cell.4[column]);
+        // A certificate that moved ahead of its spend is there already.
+        let end = if cell.4[column] == Defaulted { Settled } else { cell.4[column] };
+        play(world_at(seed, cell.1), cell, away, end);
     }
 }
 
