@@ -47,6 +47,7 @@ fn order(world: &World, side: Side) -> OrderSpec {
         beneficiary: None,
         // These trades would be small.
         fees: FeeLimit { share_percent: 100, cap_sat: None },
+        cert: None,
     }
 }
 

@@ -7,13 +7,14 @@ use std::collections::BTreeMap;
 use capex::definitions;
 use capex_core::admission::{AdmissionError, admit, check_rules, has_work};
 use capex_core::book::{Inserted, OrderSet};
+use capex_core::certificate::objects::{Activation, Consumed, blinded};
 use capex_core::epoch::{self, compute};
-use capex_core::ids::Key;
+use capex_core::ids::{CertId, Key};
 use capex_core::limits::{ORDERS_PER_OWNER_BOOK, ORDERS_PER_OWNER_KEPT};
 use capex_core::order::{Alternative, Mode, Order, Side, Source};
 use capex_core::params::Params;
-use capex_core::units::Window;
-use capex_core::wire::{Verified, WireError, sign};
+use capex_core::units::{UnitRange, Units, Window};
+use capex_core::wire::{VERSION, Verified, WireError, sign};
 use ed25519_dalek::SigningKey;
 use proptest::prelude::*;
 
@@ -122,6 +123,94 @@ fn every_rule_has_its_code() {
     }
     assert_eq!(check_rules(&change(&|o| o.window.end = first + 336), &params), Ok(()));
     assert!(admit(signed(bid(1, 1), 1).envelope(), &params).is_ok());
+}
+
+/// What key 9 signed for key 1: two units in three slots.
+fn activation(change: impl Fn(&mut Activation)) -> Activation {
+    let params = params();
+    let first = params.first_slot(EPOCH);
+    let (cert_id, prev_hash) = (CertId([5; 32]), [6; 32]);
+    let mut activation = Activation {
+        v: VERSION,
+        provider: owner(9),
+        cert_id,
+        seq: 1,
+        consumes: vec![Consumed { cert_id, seq: 0, attempt: 0, prev_hash }],
+        roots: vec![cert_id],
+        holder_hash: blinded(owner(1), [3; 16], params.magic),
+        class: 1,
+        features: 0b11,
+        units: Units::range(0, 2).unwrap(),
+        window: Window { start: first + 1, end: first + 4 },
+        cause_hash: [7; 32],
+        p_height: 100,
+    };
+    change(&mut activation);
+    activation
+}
+
+/// An ask of key 1 that sells it.
+fn resale_of(activation: Activation, number: u8) -> Order {
+    let window = activation.window;
+    let activation = sign(activation, params().magic, &key(number)).envelope().clone();
+    let source = Source::Resale { activation: Box::new(activation), salt16: [3; 16] };
+    Order { qty: 2, min_qty: 1, window, features: 0b01, source, ..ask(1, 1, 5) }
+}
+
+#[test]
+fn a_resale_ask_shows_what_its_owner_holds() {
+    let params = params();
+    let good = || resale_of(activation(|_| ()), 9);
+    assert_eq!(check_rules(&good(), &params), Ok(()));
+    assert!(admit(signed(good(), 1).envelope(), &params).is_ok());
+    let part = Window { start: good().window.start + 1, ..good().window };
+    assert_eq!(check_rules(&Order { qty: 1, window: part, ..good() }, &params), Ok(()));
+    let change = |change: &dyn Fn(&mut Order)| {
+        let mut order = good();
+        change(&mut order);
+        order
+    };
+    let of = |change: &dyn Fn(&mut Activation)| resale_of(activation(change), 9);
+    let salted = |order: &mut Order, salt| match &mut order.source {
+        Source::Resale { salt16, .. } => *salt16 = salt,
+        Source::Primary => panic!(),
+    };
+    let forged = |order: &mut Order| match &mut order.source {
+        Source::Resale { activation, .. } => activation.signature[0][0] ^= 1,
+        Source::Primary => panic!(),
+    };
+    let table: Vec<(&str, Order)> = vec![
+        ("another owner", change(&|o| o.owner = owner(2))),
+        ("another salt", change(&|o| salted(o, [4; 16]))),
+        ("a forged signature", change(&forged)),
+        ("signed by its holder", resale_of(activation(|_| ()), 1)),
+        ("of another provider", of(&|a| a.provider = owner(8))),
+        ("for another holder", of(&|a| a.holder_hash = [1; 32])),
+        ("of another class", change(&|o| o.alts[0].class = 2)),
+        ("a unit more", change(&|o| o.qty = 3)),
+        ("a slot earlier", change(&|o| o.window.start -= 1)),
+        ("a slot later", change(&|o| o.window.end += 1)),
+        ("a feature more", change(&|o| o.features = 0b100)),
+        ("a leap of its seq", of(&|a| a.seq = 3)),
+        ("of nothing", of(&|a| a.consumes.clear())),
+        ("without roots", of(&|a| a.roots.clear())),
+        (
+            "units twice",
+            of(&|a| {
+                let twice = vec![UnitRange { first: 0, end: 2 }, UnitRange { first: 1, end: 3 }];
+                a.units = serde_json::from_value(serde_json::to_value(twice).unwrap()).unwrap();
+            }),
+        ),
+    ];
+    for (what, order) in table {
+        let refused = check_rules(&order, &params).unwrap_err();
+        assert_eq!(refused.code(), "order.resale", "{what}");
+        let number = if order.owner == owner(2) { 2 } else { 1 };
+        let envelope = signed(order, number).envelope().clone();
+        assert_eq!(admit(&envelope, &params).unwrap_err().code(), "order.resale", "{what}");
+    }
+    let bid = Order { source: good().source, ..bid(1, 1) };
+    assert_eq!(check_rules(&bid, &params).unwrap_err().code(), "order.resale", "a bid");
 }
 
 #[test]

@@ -76,6 +76,7 @@ fn sign_own() -> Vec<Duration> {
             time_in_force: TimeInForce::GoodTillCancelled,
             beneficiary: None,
             fees: FeeLimit::default(),
+            cert: None,
         };
         let command = MarketCommand::Place(Box::new(spec)).into();
         engine.handle(BEGIN_MS, Input::Command { id: number, command });

@@ -9,10 +9,9 @@ use capex_core::certificate::objects::StatementKind;
 use capex_core::engine::certificates::LockView;
 use capex_core::engine::io::Done;
 use capex_core::engine::kernel::{Record, Stored};
-use capex_core::engine::market::Inventory;
 use capex_core::engine::messages::{SettleReply, SettleRequest};
 use capex_core::engine::register::{
-    Desk, RegisterCommand, RegisterPurpose, RegisterReply, RegisterRequest, RestoredV1,
+    Desk, Register, RegisterCommand, RegisterPurpose, RegisterReply, RegisterRequest, RestoredV1,
 };
 use capex_core::engine::trades::Titles;
 use capex_core::engine::witness::{WitnessReply, WitnessRequest};
@@ -271,7 +270,7 @@ fn the_market_sees_the_free_units_of_the_register() {
         assert_eq!(register.pick(1, 2, WINDOW, &[units(2, 3)]), Some(units(3, 5)));
         assert_eq!(register.pick(1, 63, WINDOW, &[]), None);
         let (first, second) = (row(1, 2), row(2, 3));
-        let numbers = register.number(&(units(2, 6), WINDOW), &[&second, &first]);
+        let numbers = Register::number(&(units(2, 6), WINDOW), &[&second, &first]);
         assert_eq!(numbers, [Err("trade.not_inside"), Ok(units(2, 4))]);
         register.reserve(TradeId([4; 32]), &first, &units(2, 4)).unwrap();
         assert_eq!(

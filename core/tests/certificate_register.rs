@@ -11,7 +11,6 @@ use capex_core::engine::courier::{CourierReply, CourierRequest};
 use capex_core::engine::holdings::HoldingsCommand;
 use capex_core::engine::io::{Done, Effect, Topic, Verdict};
 use capex_core::engine::kernel::Record;
-use capex_core::engine::market::Inventory;
 use capex_core::engine::messages::SettleReply;
 use capex_core::engine::register::{Desk, RegisterReply, RegisterRequest, RestoredV1};
 use capex_core::engine::trades::Titles;

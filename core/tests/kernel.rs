@@ -115,7 +115,8 @@ fn what_time_has_forgiven_is_dropped_from_the_store_too() {
 #[test]
 fn every_kind_of_miss_and_every_timer_has_a_name_of_its_own() {
     let misses = Miss::ALL.map(Miss::name);
-    assert_eq!(misses, ["terms", "lock", "acknowledgement", "funding", "claim", "default"]);
+    let all = ["terms", "lock", "acknowledgement", "funding", "claim", "default", "split"];
+    assert_eq!(misses, all);
     let timers = [
         Timer::EpochEnd,
         Timer::SignOrders,

@@ -203,11 +203,11 @@ fn a_sale_whose_funding_is_signed_elsewhere() {
     assert!(check("signed elsewhere, two nodes", bounds) > 10_000);
 }
 
-/// What is sent after its lock has gone, a seller that is not the provider may take for a sale.
+/// What is sent when its lock has gone is not taken for a sale: the seller asks the provider first.
 #[test]
 fn a_resale_whose_funding_is_signed_elsewhere() {
     let bounds = Bounds { reorganisations: u8::from(is_large()), ..alone(false) };
-    let bounds = Bounds { is_signed_elsewhere: true, ..bounds };
+    let bounds = Bounds { is_signed_elsewhere: true, is_sent_late: true, ..bounds };
     assert!(check("signed elsewhere, three nodes", bounds) > 10_000);
 }
 

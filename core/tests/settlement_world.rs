@@ -35,7 +35,7 @@ mod vanish;
 mod views;
 
 use bitcoin::absolute::LockTime;
-use capex_core::certificate::{Certificate, Hop, verify};
+use capex_core::certificate::{Hop, verify};
 use capex_core::engine::trades::{TradeEvent, TradeView};
 use capex_core::ids::Key;
 use capex_core::settlement::seller::Goods;
@@ -149,16 +149,16 @@ impl World {
         0..self.parties.len()
     }
 
-    fn open_sell(&mut self) -> Option<(Key, Certificate)> {
+    fn open_sell(&mut self) {
         let keys = [self.parties[BUYER].key(), self.parties[SELLER].key()];
         let resold = (self.provider() != SELLER).then(|| {
             let provider = &mut self.parties[2];
             let title = self.setup.title(provider.keys(), keys[SELLER]);
             provider.registrar.title = verify(&title, &self.setup.params).ok();
-            (provider.key(), title)
+            title
         });
-        let goods = match &resold {
-            Some((_, title)) => Goods::Certificate(Box::new(title.clone())),
+        let goods = match resold {
+            Some(title) => Goods::Certificate(Box::new(title)),
             None => {
                 let features = self.setup.features;
                 Goods::Capacity { units: Units::range(4, 6).unwrap(), features }
@@ -166,13 +166,12 @@ impl World {
         };
         self.parties[SELLER].open_sell(&self.setup, self.now_ms, keys[BUYER], goods);
         self.settle(SELLER);
-        resold
     }
 
     fn open(mut self) -> Self {
-        let resold = self.open_sell();
-        let seller = self.parties[SELLER].key();
-        self.parties[BUYER].open_buy(&self.setup, self.now_ms, seller, resold);
+        self.open_sell();
+        let [seller, registrar] = [SELLER, self.provider()].map(|who| self.parties[who].key());
+        self.parties[BUYER].open_buy(&self.setup, self.now_ms, seller, registrar);
         self.settle(BUYER);
         self
     }
@@ -642,7 +641,7 @@ fn nothing_is_spent_while_the_chain_source_is_down() {
 #[test]
 fn a_provider_back_after_the_claim_activates_by_itself() {
     let mut world = World::of_three(Faults::default()).open();
-    world.until("funded", |world| world.state(BUYER) == "fund_confirmed");
+    world.until("revealed", |world| world.state(SELLER) == "claim_sent");
     world.parties[PROVIDER].online = false;
     world.until("settled", |world| world.state(SELLER) == "settled");
     assert_eq!(world.state(BUYER), "preimage_known");

@@ -7,10 +7,10 @@ use serde::Deserialize;
 
 use super::extract::{Body, Id, Params as Asked};
 use super::types::{
-    Acknowledged, ClassLimit, Explanation, Mode, Order, PlaceOrder, Placed, Preview, Quote, Side,
-    TimeInForce,
+    Acknowledged, Certificate, ClassLimit, Explanation, Mode, Order, PlaceOrder, Placed, Preview,
+    Quote, Side, TimeInForce,
 };
-use super::{ApiError, ApiState, Listed, Page, Query};
+use super::{ApiError, ApiState, Listed, Page, Prefix, Query};
 use capex_core::engine::io::Done;
 use capex_core::engine::market::MarketCommand;
 use capex_core::engine::market::{self, OrderSpec};
@@ -58,7 +58,7 @@ async fn preview(
     State(state): State<ApiState>,
     Body(body): Body<PlaceOrder>,
 ) -> Result<Json<Preview>, ApiError> {
-    let spec = order_spec(&body, &state)?;
+    let spec = spec_of(&body, &state).await?;
     Ok(Json(state.node.query(Query::Preview(Box::new(spec))).await?))
 }
 
@@ -66,7 +66,7 @@ async fn quote(
     State(state): State<ApiState>,
     Body(body): Body<PlaceOrder>,
 ) -> Result<Json<Quote>, ApiError> {
-    let spec = order_spec(&body, &state)?;
+    let spec = spec_of(&body, &state).await?;
     Ok(Json(state.node.query(Query::Quote(Box::new(spec))).await?))
 }
 
@@ -74,7 +74,7 @@ async fn place(
     State(state): State<ApiState>,
     Body(body): Body<PlaceOrder>,
 ) -> Result<Json<Placed>, ApiError> {
-    let spec = order_spec(&body, &state)?;
+    let spec = spec_of(&body, &state).await?;
     match state.node.command(MarketCommand::Place(Box::new(spec))).await? {
         Done::Placed(id) => Ok(Json(Placed { order_id: id.to_string() })),
         _ => Err(ApiError::internal("expected Placed")),
@@ -98,7 +98,26 @@ pub(super) fn class_id(name: &str, params: &Params) -> Result<u16, ApiError> {
     })
 }
 
-/// The engine's form of an order. Names and keys are read here; what the order may say is
+/// The engine's form of an order, and of the certificate that it sells.
+async fn spec_of(body: &PlaceOrder, state: &ApiState) -> Result<OrderSpec, ApiError> {
+    let spec = order_spec(body, state)?;
+    let Some(cert) = &body.cert_id else { return Ok(spec) };
+    if body.side == Side::Buy {
+        let message = "cert_id belongs to an ask: what a bid buys is matched";
+        return Err(ApiError::new(reason!("order.run"), message));
+    }
+    let query = Query::Certificate(Prefix::parse(cert)?);
+    let certificate: Certificate = state.node.query(query).await?;
+    let cert = certificate.cert_id.parse().map_err(|_| ApiError::internal("certificate id"))?;
+    // An ask that names no feature offers what the certificate has.
+    let features = match body.features.as_slice() {
+        [] => features(&certificate.features, &state.params)?,
+        _ => spec.features,
+    };
+    Ok(OrderSpec { cert: Some(cert), features, ..spec })
+}
+
+/// The engine's form of an order but for its certificate. Names and keys are read here; what the order may say is
 /// decided by admission's rules alone.
 fn order_spec(body: &PlaceOrder, state: &ApiState) -> Result<OrderSpec, ApiError> {
     let params = &state.params;
@@ -125,6 +144,7 @@ fn order_spec(body: &PlaceOrder, state: &ApiState) -> Result<OrderSpec, ApiError
             share_percent: body.max_fee_percent.unwrap_or(state.max_fee_percent),
             cap_sat: body.max_fee_sat,
         },
+        cert: None,
     };
     spec.check(params).map_err(|error| ApiError::new(error.reason(), error.to_string()))?;
     Ok(spec)

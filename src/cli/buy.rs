@@ -154,6 +154,7 @@ fn order(bid: Bid, status: &Status) -> Result<PlaceOrder, Failure> {
         beneficiary: bid.for_key,
         max_fee_sat: common.max_fee,
         max_fee_percent: None,
+        cert_id: None,
     })
 }
 

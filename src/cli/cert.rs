@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::cert_parts::{show, units};
+use super::cert_parts::{price, show, units};
 use super::failure::Failure;
 use super::output::{self, short, slots};
 use super::paging::{Page, show_list};
@@ -193,9 +193,14 @@ fn list(certificates: &[Certificate], page: &mut output::Page) {
             short(&certificate.provider),
             short(&certificate.holder),
             certificate.seq.to_string(),
-            certificate.state.clone(),
+            match &certificate.order_id {
+                Some(_) => format!("{}, on offer", certificate.state),
+                None => certificate.state.clone(),
+            },
+            certificate.best_bid_msat.map_or_else(String::new, price),
         ]
     };
-    let headings = ["certificate", "what", "slots", "provider", "holder", "transfers", "state"];
+    let headings =
+        ["certificate", "what", "slots", "provider", "holder", "transfers", "state", "best bid"];
     page.table(headings, certificates.iter().map(row), "no certificates: see `capex help buy`");
 }

@@ -8,6 +8,7 @@ use crate::api::types::{
     Certificate, CertificateTransfer, MergeCertificates, SlotRange, SplitInto, SplitOff,
     TransferKind,
 };
+use capex_core::units::msat_to_sat;
 
 /// Most columns of a calendar.
 const COLUMNS: u32 = 48;
@@ -98,8 +99,15 @@ pub(super) fn show(certificate: &Certificate, page: &mut output::Page) {
         .field("holder", &certificate.holder)
         .field("state", &certificate.state)
         .maybe("current", certificate.p_height.map(|height| format!("as of height {height}")))
+        .maybe("on offer", certificate.order_id.as_ref().map(|order| format!("by order {order}")))
+        .maybe("best bid", certificate.best_bid_msat.map(price))
         .maybe("lease", certificate.lease_id.as_ref());
     lineage(&certificate.transfers, page);
+}
+
+/// What a bid pays.
+pub(super) fn price(msat: u64) -> String {
+    format!("{} sat/block", msat_to_sat(msat))
 }
 
 /// How many units.

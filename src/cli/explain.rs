@@ -27,6 +27,8 @@ pub fn run(id: &str, epoch: Option<u64>, context: &mut Context<'_>) -> Result<()
 /// Everything but what the order is called.
 pub fn body(found: &Explanation, page: &mut Page) {
     page.field("side", side(found.side));
+    let resold = found.provider.as_ref();
+    page.maybe("resells", resold.map(|key| format!("capacity of provider {}", short(key))));
     for limit in &found.alternatives {
         let price = msat_to_sat(limit.limit_msat);
         page.field("class", format_args!("{} at {price} sat/block", limit.class));
@@ -61,7 +63,9 @@ pub fn got(fill: &Fill) -> String {
     let void = fill.code.as_ref().map(|code| format!(", void [{code}]")).unwrap_or_default();
     let of = short(&fill.counterparty);
     let (qty, class, window) = (fill.qty, &fill.class, slots(fill.window));
-    format!("{qty} × {class} in {window} with {of} for {}{void}", sat(fill.price_sat))
+    let resold = fill.provider.as_ref().map(|key| format!(", resold, of provider {}", short(key)));
+    let resold = resold.unwrap_or_default();
+    format!("{qty} × {class} in {window} with {of}{resold} for {}{void}", sat(fill.price_sat))
 }
 
 fn best(side: Side, state: &str, found: &BestLimit) -> String {
@@ -158,7 +162,10 @@ fn nearest(found: &Explanation, page: &mut Page) {
         let fact = |fact: &Option<Fact>| fact.as_ref().map(text).unwrap_or_default();
         [
             short(&counter.id),
-            short(&counter.owner),
+            match &counter.provider {
+                Some(provider) => format!("{} of {}", short(&counter.owner), short(provider)),
+                None => short(&counter.owner),
+            },
             format!("{} × {} sat", counter.qty, msat_to_sat(counter.limit_msat)),
             slots(counter.window),
             match &counter.code {

@@ -108,6 +108,10 @@ fn show(order: &Order, page: &mut output::Page) {
     }
     let cap = order.max_fee_sat.map(|cap| format!(", and {}", sat(cap))).unwrap_or_default();
     page.field("fees", format_args!("at most {} % of a trade{cap}", order.max_fee_percent));
+    page.maybe("sells", order.cert_id.as_ref().map(|cert| format!("certificate {cert}")));
+    for part in order.offers.iter().filter(|part| Some(*part) != order.cert_id.as_ref()) {
+        page.field("on offer", format_args!("what is left: {part}"));
+    }
     page.maybe("for", order.beneficiary.as_ref())
         .field("state", &order.state)
         .maybe("reason", order.code.as_ref().map(|code| format!("{}: {}", code, because(code))));

@@ -1,21 +1,22 @@
-//! `capex sell`: offer capacity.
+//! `capex sell`: offer capacity, or a certificate that this node holds.
 
 use std::path::Path;
 
-use super::Context;
+use super::cert_parts::units;
 use super::client::Client;
 use super::failure::Failure;
 use super::order_file;
 use super::order_flags::{Common, Place, Tif, need};
 use super::preview::place;
-use crate::api::types::{ClassLimit, Mode, PlaceOrder, Side, Status, TimeInForce};
+use super::{Context, id};
+use crate::api::types::{Certificate, ClassLimit, Mode, PlaceOrder, Side, Status, TimeInForce};
 use capex_core::units::Price;
 
 /// Flags of `sell`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   capex sell --class cpu.standard --qty 2 --price 2000sat --from now --for 2h
-  capex sell --file offer.toml --dry-run
+  capex sell --cert 0123abcd --qty 1 --price 2500sat --dry-run
 
 Next: capex order list")]
 pub struct Flags {
@@ -39,6 +40,9 @@ pub struct Ask {
     /// Shortest run to accept, slots [default: 1]
     #[arg(long, value_name = "SLOTS", value_parser = clap::value_parser!(u16).range(1..))]
     pub min_run: Option<u16>,
+    /// Sell this certificate on, or --qty of its units, or --window of its slots [default: own capacity]
+    #[arg(long, value_name = "ID", value_parser = id)]
+    pub cert: Option<String>,
 }
 
 /// Previews, asks, places.
@@ -64,30 +68,51 @@ pub fn prepare(
             common: flags.common.or(file.common),
             price: flags.price.or(file.price),
             min_run: flags.min_run.or(file.min_run),
+            cert: flags.cert.or(file.cert),
         },
         None => flags,
     };
     check(&ask)?;
     let client = context.client()?;
     let status = client.status()?;
-    let order = order(ask, &status)?;
+    let resold = match &ask.cert {
+        Some(id) => Some(client.get::<Certificate>(&format!("/certificates/{id}"))?),
+        None => None,
+    };
+    let order = order(ask, &status, resold.as_ref())?;
     Ok((order, client))
 }
 
 /// What needs no daemon, before it is asked.
 fn check(ask: &Ask) -> Result<(), Failure> {
+    need(ask.price, "price")?;
+    if ask.cert.is_some() {
+        return Ok(());
+    }
     need(ask.common.class.as_ref(), "class")?;
     need(ask.common.qty, "qty")?;
-    need(ask.price, "price")?;
     if ask.common.window.is_none() {
         need(ask.common.length, "for")?;
     }
     Ok(())
 }
 
-fn order(ask: Ask, status: &Status) -> Result<PlaceOrder, Failure> {
-    // An ask may begin in a slot that is already too near: the book cuts it.
-    let window = ask.common.slots(status, status.slot, None)?;
+/// What flags do not say of a certificate is what it has.
+fn order(
+    mut ask: Ask,
+    status: &Status,
+    resold: Option<&Certificate>,
+) -> Result<PlaceOrder, Failure> {
+    let is_named = ask.common.window.is_some() || ask.common.length.is_some();
+    let window = match resold {
+        Some(certificate) if !is_named => certificate.window,
+        // An ask may begin in a slot that is already too near: the book cuts it.
+        Some(_) | None => ask.common.slots(status, status.slot, None)?,
+    };
+    if let Some(certificate) = resold {
+        ask.common.class.get_or_insert_with(|| certificate.class.clone());
+        ask.common.qty.get_or_insert_with(|| units(certificate));
+    }
     let common = ask.common;
     let tif = common.tif.unwrap_or(Tif::Plain(TimeInForce::Gtc));
     let (time_in_force, expires_at) = tif.resolve(status.now_at);
@@ -109,5 +134,6 @@ fn order(ask: Ask, status: &Status) -> Result<PlaceOrder, Failure> {
         beneficiary: None,
         max_fee_sat: common.max_fee,
         max_fee_percent: None,
+        cert_id: resold.map(|certificate| certificate.cert_id.clone()),
     })
 }

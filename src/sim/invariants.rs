@@ -128,22 +128,20 @@ impl World {
 
     /// Never paid and the certificate not moved, while the provider lives.
     fn check_delivery(&self, node: NodeId, trade: &TradeView, faults: &mut Vec<String>) {
-        let Some(cert) = trade.cert else { return };
         let other = self.engines().find(|(_, other)| other.me() == trade.counterparty);
         match (trade.role, trade.state) {
-            (Role::Seller, "claimed" | "settled") if !self.has_moved(cert) => {
+            (Role::Seller, "claimed" | "settled") if !self.has_moved(trade) => {
                 faults.push(format!("node {node} was paid and did not deliver"));
             }
             (Role::Buyer, "active") => {
                 let Some((_, other)) = other else { return };
-                let sold = other.register().issued(&cert).is_some_and(|facts| facts.seq > 0);
                 let paid = other
                     .trades()
                     .view(trade.trade)
                     .is_some_and(|sale| matches!(sale.state, "claimed" | "settled"));
                 // It ends when the seller has spent the contract.
                 let is_unpaid = trade.done && !paid;
-                if !sold || is_unpaid {
+                if !self.has_moved(trade) || is_unpaid {
                     faults.push(format!("node {node} holds what its provider did not sell"));
                 }
             }
@@ -151,11 +149,11 @@ impl World {
         }
     }
 
-    /// Whether a certificate has a buyer: by the word of its provider, or by its register.
-    fn has_moved(&self, cert: CertId) -> bool {
-        let told = self.evidence.activations().any(|found| found.cert_id == cert);
-        let is_sold =
-            |engine: &Engine| engine.register().issued(&cert).is_some_and(|facts| facts.seq > 0);
+    /// Whether a sale has moved its certificate: by the word of its provider, or by its register.
+    fn has_moved(&self, trade: &TradeView) -> bool {
+        let Some((terms, to)) = trade.terms_hash.zip(trade.to) else { return false };
+        let told = self.evidence.activations().any(|found| found.cause_hash == terms.0);
+        let is_sold = |engine: &Engine| engine.register().activation_of_sale(terms, to).is_some();
         told || self.engines().any(|(_, engine)| is_sold(engine))
     }
 

@@ -14,13 +14,13 @@ use crate::world::World;
 const INPUT: &str = "1 2 3 40 and 500\n";
 
 /// A file of the holder.
-fn file(world: &World, name: &str, bytes: &[u8]) -> PathBuf {
+pub(crate) fn file(world: &World, name: &str, bytes: &[u8]) -> PathBuf {
     let path = world.path().join(name);
     std::fs::write(&path, bytes).unwrap();
     path
 }
 
-fn redeem_args<'a>(cert: &'a str, wasm: &'a Path, input: &'a str) -> [&'a str; 9] {
+pub(crate) fn redeem_args<'a>(cert: &'a str, wasm: &'a Path, input: &'a str) -> [&'a str; 9] {
     let wasm = wasm.to_str().unwrap();
     ["cert", "redeem", cert, "--wasm", wasm, "--input", input, "--result", "result.txt"]
 }

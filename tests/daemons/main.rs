@@ -8,6 +8,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a failed wait shows its logs")]
 
 mod a_certificate_is_given_and_redeemed;
+mod a_certificate_is_sold_on_and_redeemed_by_its_buyer;
 mod a_daemon_killed_in_mid_settlement_loses_nothing;
 mod a_daemon_takes_up_where_it_stopped;
 mod a_data_directory_has_one_user_and_one_network;

@@ -78,6 +78,7 @@ fn order(
         beneficiary: None,
         // Trades of a story are small.
         fees: FeeLimit { share_percent: 100, cap_sat: None },
+        cert: None,
     }
 }
 

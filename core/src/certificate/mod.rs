@@ -20,4 +20,5 @@ pub use history::{Origin, join, origins};
 pub use ledger::{Claim, Ledger};
 pub use objects::{Base, Certificate, Hop};
 pub use parts::carve;
+pub(crate) use parts::{cut, lowest_units};
 pub use verify::{CertificateError, VerifiedCertificate, verify};

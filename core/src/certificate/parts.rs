@@ -1,6 +1,8 @@
 //! Geometry of parts: whether they have every unit and slot of an area once, and what they make
 //! together.
 
+use std::collections::BTreeSet;
+
 use super::objects::Area;
 use super::ranges;
 use crate::limits::{MERGE_PARTS_MAX, SPLIT_PARTS_MAX};
@@ -96,6 +98,54 @@ pub(super) fn union(parts: &[&Area]) -> Result<Area, Misfit> {
     Ok(Area { units: first.units.clone(), window: Window { start, end } })
 }
 
+/// The lowest `qty` of some units; `None` if there are fewer.
+#[must_use]
+pub(crate) fn lowest_units(units: &Units, qty: u32) -> Option<Units> {
+    ranges::lowest(units.ranges(), qty).and_then(Units::new)
+}
+
+/// Cuts an area into parts that are taken and what is left of it, in as few windows as it takes;
+/// what is left of `kept`, which lies inside as the taken parts do, is not mixed with the rest. The
+/// taken parts come first. `None` if a split cannot have these parts.
+#[must_use]
+pub(crate) fn cut(whole: &Area, kept: &Area, taken: &[Area]) -> Option<Vec<Area>> {
+    let windows = taken.iter().map(|area| area.window).chain([whole.window, kept.window]);
+    let bounds: BTreeSet<u32> = windows.flat_map(|window| [window.start, window.end]).collect();
+    let bounds: Vec<u32> = bounds.into_iter().collect();
+    let (mut left, mut outside): (Vec<Area>, Vec<Area>) = (Vec::new(), Vec::new());
+    for pair in bounds.windows(2) {
+        let [start, end] = pair else { continue };
+        let window = Window::new(*start, *end)?;
+        let in_window = taken.iter().filter(|area| area.window.covers(window));
+        let gone = ranges::sorted(in_window.map(|area| &area.units));
+        let inside = kept.window.covers(window);
+        let (free, rest) = if inside {
+            let free = ranges::subtract(kept.units.ranges(), &gone);
+            (free, ranges::subtract(whole.units.ranges(), kept.units.ranges()))
+        } else {
+            (Vec::new(), whole.units.ranges().to_vec())
+        };
+        append(&mut left, free, window)?;
+        append(&mut outside, rest, window)?;
+    }
+    let parts: Vec<Area> = taken.iter().cloned().chain(left).chain(outside).collect();
+    let is_all = matches!(parts.as_slice(), [only] if only == whole);
+    (is_all || partition(whole, &parts).is_ok()).then_some(parts)
+}
+
+/// Adds units in a window that follows the last: to the area before, if they are the same.
+fn append(areas: &mut Vec<Area>, ranges: Vec<UnitRange>, window: Window) -> Option<()> {
+    if ranges.is_empty() {
+        return Some(());
+    }
+    let units = Units::new(ranges)?;
+    match areas.iter_mut().find(|area| area.window.end == window.start && area.units == units) {
+        Some(area) => area.window.end = window.end,
+        None => areas.push(Area { units, window }),
+    }
+    Some(())
+}
+
 fn are_apart(parts: &[Area]) -> bool {
     let mut left = parts;
     while let [first, others @ ..] = left {
@@ -128,6 +178,39 @@ mod tests {
     fn area(ranges: &[(u32, u32)], start: u32, end: u32) -> Area {
         let ranges = ranges.iter().map(|&(first, end)| UnitRange { first, end }).collect();
         Area { units: Units::new(ranges).unwrap(), window: Window { start, end } }
+    }
+
+    #[test]
+    fn what_is_left_of_a_cut_stays_apart_from_what_was_not_for_sale() {
+        let whole = area(&[(0, 4)], 10, 20);
+        let all = |parts: &[Area]| partition(&whole, parts);
+        // All of it for sale, and all of it sold.
+        assert_eq!(cut(&whole, &whole, std::slice::from_ref(&whole)), Some(vec![whole.clone()]));
+        let sold = area(&[(0, 1)], 12, 14);
+        let parts = cut(&whole, &whole, std::slice::from_ref(&sold)).unwrap();
+        let left = [area(&[(0, 4)], 10, 12), area(&[(1, 4)], 12, 14), area(&[(0, 4)], 14, 20)];
+        assert_eq!(parts, [&[sold.clone()][..], &left[..]].concat());
+        assert_eq!(all(&parts), Ok(()));
+        // A corner of it for sale, of which two rows take something.
+        let kept = area(&[(0, 2)], 10, 16);
+        let rows = [area(&[(0, 1)], 10, 12), area(&[(0, 2)], 12, 14)];
+        let parts = cut(&whole, &kept, &rows).unwrap();
+        let left = [
+            area(&[(1, 2)], 10, 12),
+            area(&[(0, 2)], 14, 16),
+            area(&[(2, 4)], 10, 16),
+            area(&[(0, 4)], 16, 20),
+        ];
+        assert_eq!(parts, [&rows[..], &left[..]].concat());
+        assert_eq!(all(&parts), Ok(()));
+        // Nothing taken twice or from outside, and no more parts than a split may have.
+        assert_eq!(cut(&whole, &whole, &[sold.clone(), sold]), None);
+        assert_eq!(cut(&whole, &kept, &[area(&[(3, 5)], 10, 12)]), None);
+        let many: Vec<Area> = (10..20).map(|slot| area(&[(0, 1)], slot, slot + 1)).collect();
+        assert_eq!(cut(&whole, &whole, &many).map(|parts| parts.len()), Some(11));
+        let chess: Vec<Area> =
+            (10..20).map(|slot| area(&[(slot % 2, slot % 2 + 1)], slot, slot + 1)).collect();
+        assert_eq!(cut(&whole, &whole, &chess), None);
     }
 
     #[test]

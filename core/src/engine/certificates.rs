@@ -5,7 +5,7 @@ use super::kernel::Context;
 use crate::certificate::objects::{Gift, Hop};
 use crate::certificate::verify::TransferKind;
 use crate::certificate::{Certificate, VerifiedCertificate};
-use crate::ids::{CertId, Key, LeaseId, TermsHash};
+use crate::ids::{CertId, Key, LeaseId, StandingId, TermsHash};
 use crate::settlement::objects::Terms;
 
 /// On which side of a certificate this node stands.
@@ -19,7 +19,7 @@ pub enum CertificateRole {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CertificateNews {
     pub cert: CertId,
-    /// What: `issued`, `acquired`, `given`, `received`, `redeemed`, `split`, `merge`.
+    /// What: `issued`, `acquired`, `given`, `received`, `redeemed`, `sold`, `split`, `merge`.
     pub what: &'static str,
 }
 
@@ -37,7 +37,7 @@ pub struct CertificateView {
     pub role: CertificateRole,
     /// Id, provider, class, units, window, holder, seq, transfers.
     pub facts: VerifiedCertificate,
-    /// `active`, `given`, `redeemed`, `split`, `merged` or `expired`.
+    /// `active`, `given`, `sold`, `redeemed`, `split`, `merged` or `expired`.
     pub state: &'static str,
     /// The lock of an open sale, known to the provider alone.
     pub lock: Option<LockView>,
@@ -46,6 +46,8 @@ pub struct CertificateView {
     /// Which of a split and a merge waits for the provider.
     pub recut_pending: Option<TransferKind>,
     pub lease: Option<LeaseId>,
+    /// The standing ask for which it is reserved.
+    pub on_offer: Option<StandingId>,
 }
 
 /// Name of a certificate's state.
@@ -56,7 +58,12 @@ pub(super) fn state(
     is_past: bool,
 ) -> &'static str {
     if let Some(kind) = spent {
-        return if kind == TransferKind::Merge { "merged" } else { "split" };
+        return match kind {
+            TransferKind::Merge => "merged",
+            TransferKind::Split => "split",
+            TransferKind::Sale => "sold",
+            TransferKind::Gift => "given",
+        };
     }
     match (is_redeemed, is_given, is_past) {
         (true, ..) => "redeemed",

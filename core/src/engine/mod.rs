@@ -16,6 +16,7 @@ pub mod messages;
 mod queries;
 pub mod register;
 mod router;
+mod shelf;
 pub mod stored;
 pub mod sync;
 pub mod trades;
@@ -25,14 +26,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use self::contacts::Contacts;
-use self::holdings::Holdings;
+use self::holdings::{Holdings, Part};
 use self::kernel::{ClockCheck, Counters, Kernel};
 use self::leases::Leases;
-use self::market::{Circumstances, ComputeError, Computed, Frozen, Inventory, Market, Matched};
+use self::market::{Circumstances, ComputeError, Computed, Frozen, Market, Matched};
 use self::register::{Desk, Register};
+use self::shelf::{Shelf, ShelfMut};
 use self::sync::Sync;
 use self::trades::{BuyLimits, Purchase, TradeEvent, Trades};
 use self::witness::Witness;
+use crate::code;
 use crate::ids::Key;
 use crate::params::Params;
 use crate::settlement::facts::ChainFacts;
@@ -229,6 +232,7 @@ impl Engine {
         self.leases.load(&mut ctx, records)?;
         self.market.forget_unopened(&mut ctx, |trade| self.trades.knows(trade));
         self.apply(now_ms, events);
+        self.follow_certificates(now_ms);
         Ok(())
     }
 
@@ -247,11 +251,14 @@ impl Engine {
         result: Result<Arc<Computed>, ComputeError>,
     ) {
         let mut ctx = self.kernel.context(now_ms);
-        let matched = self.market.on_matched(&mut ctx, &mut self.register, epoch, result);
+        let me = ctx.me();
+        let mut shelf = ShelfMut { me, register: &mut self.register, holdings: &self.holdings };
+        let matched = self.market.on_matched(&mut ctx, &mut shelf, epoch, result);
         let Some(matched) = matched else { return };
         for row in matched {
             self.open(now_ms, row);
         }
+        self.follow_certificates(now_ms);
         self.market.advance(&mut self.kernel.context(now_ms));
         // What was held back until this epoch is computed.
         self.tick(now_ms);
@@ -260,7 +267,9 @@ impl Engine {
     fn tick(&mut self, now_ms: TimeMs) {
         self.judge_clock(now_ms);
         let mut ctx = self.kernel.context(now_ms);
-        self.market.on_tick(&mut ctx, &self.register);
+        let me = ctx.me();
+        let shelf = Shelf { me, register: &self.register, holdings: &self.holdings };
+        self.market.on_tick(&mut ctx, &shelf);
         let mut ctx = self.kernel.context(now_ms);
         let mut desk = Desk { register: &mut self.register, witness: &self.witness };
         let events = self.trades.on_tick(&mut ctx, &mut desk);
@@ -273,6 +282,8 @@ impl Engine {
         self.register.ask_witnesses(&mut ctx, self.peers.iter().copied());
         self.register.on_tick(&mut ctx);
         self.holdings.on_tick(&mut ctx);
+        self.follow_certificates(now_ms);
+        let mut ctx = self.kernel.context(now_ms);
         self.leases.on_tick(&mut ctx);
         self.contacts.on_tick(&mut ctx);
         self.sync.on_tick(&mut ctx, self.peers.iter().copied());
@@ -287,7 +298,10 @@ impl Engine {
                     ctx.treasury.commit(trade, 0);
                     self.market.on_trade_end(&mut ctx, trade, false);
                 }
-                TradeEvent::Sold { trade, .. } => self.market.on_trade_end(&mut ctx, trade, true),
+                TradeEvent::Sold { trade, cert, seq } => {
+                    self.holdings.mark_sold(&mut ctx, cert, seq);
+                    self.market.on_trade_end(&mut ctx, trade, true);
+                }
                 TradeEvent::Bought { trade, certificate } => {
                     let acquired = self.holdings.acquire(&mut ctx, &mut self.witness, certificate);
                     if let Err(code) = acquired {
@@ -300,6 +314,28 @@ impl Engine {
                 }
             }
         }
+    }
+
+    /// Sales of parts go on once these are split off, and so do the asks of what is left.
+    fn follow_certificates(&mut self, now_ms: TimeMs) {
+        let waiting = self.trades.waiting_parts();
+        let parts: Vec<_> =
+            waiting.map(|(trade, cert, area)| (trade, self.holdings.part(&cert, area))).collect();
+        for (trade, part) in parts {
+            let part = match part {
+                Part::Waits => continue,
+                Part::Here(certificate) => Ok(*certificate),
+                Part::Lost => Err(code!("resale.not_split")),
+            };
+            let mut ctx = self.kernel.context(now_ms);
+            let mut desk = Desk { register: &mut self.register, witness: &self.witness };
+            let events = self.trades.bring_part(&mut ctx, &mut desk, trade, part);
+            self.apply(now_ms, events);
+        }
+        let mut ctx = self.kernel.context(now_ms);
+        let me = ctx.me();
+        let shelf = Shelf { me, register: &self.register, holdings: &self.holdings };
+        self.market.follow_certificates(&mut ctx, &shelf);
     }
 
     fn on_chain(&mut self, now_ms: TimeMs, facts: &ChainFacts) {
@@ -319,15 +355,32 @@ impl Engine {
         let ctx = &mut self.kernel.context(now_ms);
         let mut desk = Desk { register: &mut self.register, witness: &self.witness };
         let events = match matched {
-            Matched::Buy { row, trade, seller, to, features, max_loss_sat } => {
+            Matched::Buy { row, trade, seller, provider, to, features, max_loss_sat } => {
                 let fee_cap_sat = Circumstances::of(ctx).fee_reserve_sat();
                 let limits = BuyLimits { fee_cap_sat, max_loss_sat, features };
-                let purchase = Purchase { seller, to, title: None, limits };
+                let registrar = provider.unwrap_or(seller);
+                let purchase = Purchase { seller, registrar, to, limits };
                 self.trades.open_buy(ctx, &mut desk, &row, trade, purchase)
             }
             Matched::Sell { row, trade, buyer, units, features } => {
                 let goods = Goods::Capacity { units, features };
                 self.trades.open_sell(ctx, &mut desk, &row, trade, buyer, goods)
+            }
+            Matched::Resell { row, trade, buyer, cert, area, is_whole } => {
+                let held = self.holdings.held(&cert).zip(self.holdings.certificate(&cert));
+                let Some((facts, certificate)) = held else { return };
+                let goods = if is_whole {
+                    Goods::Certificate(Box::new(certificate.clone()))
+                } else {
+                    Goods::Part { cert, provider: facts.provider, area }
+                };
+                self.trades.open_sell(ctx, &mut desk, &row, trade, buyer, goods)
+            }
+            Matched::Cut { cert, parts } => {
+                if let Err(code) = self.holdings.cut(ctx, cert, parts) {
+                    *self.refused.entry(code.to_owned()).or_default() += 1;
+                }
+                Vec::new()
             }
         };
         self.apply(now_ms, events);

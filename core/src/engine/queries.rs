@@ -12,6 +12,7 @@ use super::kernel::{ChainView, Conduct, Kernel, Payout, Treasury};
 use super::leases::Leases;
 use super::market::{Circumstances, Judgement, Market, OrderSpec};
 use super::register::Register;
+use super::shelf::Shelf;
 use super::trades::Trades;
 use super::witness::Witness;
 use crate::certificate::Certificate;
@@ -73,7 +74,8 @@ impl Engine {
     /// What would become of an order that were placed now.
     #[must_use]
     pub fn judge_order(&self, now_ms: TimeMs, spec: &OrderSpec) -> Judgement {
-        self.market.judge(&self.circumstances(now_ms), &self.register, spec)
+        let shelf = Shelf { me: self.me(), register: &self.register, holdings: &self.holdings };
+        self.market.judge(&self.circumstances(now_ms), &shelf, spec)
     }
 
     /// What orders are judged by now.
@@ -117,6 +119,10 @@ impl Engine {
     #[must_use]
     pub fn certificates(&self, slot: Slot) -> Vec<CertificateView> {
         let held = self.holdings.views(self.me(), slot);
+        let held = held.map(|view| CertificateView {
+            on_offer: self.market.offering(&view.facts.cert_id),
+            ..view
+        });
         self.register.views(slot).chain(held).collect()
     }
 

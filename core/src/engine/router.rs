@@ -7,14 +7,17 @@ use super::Engine;
 use super::courier::CourierRequest;
 use super::holdings::{Holdings, HoldingsCommand};
 use super::io::{Checked, Command, Effect, Protocol, Topic, Verdict};
-use super::kernel::{KernelNews, judge};
+use super::kernel::{KernelNews, answer, judge};
+use super::leases::LeaseCommand;
 use super::market::Market;
 use super::messages::{Purpose, SettleReply, SettleRequest};
 use super::register::Desk;
+use super::shelf::Shelf;
 use super::sync::{SyncReply, SyncRequest};
 use super::trades::Trades;
 use crate::certificate::Certificate;
 use crate::certificate::equivocation::Statement;
+use crate::code;
 use crate::ids::{CertId, Key};
 use crate::lease::objects::{LeaseReply, LeaseRequest};
 use crate::limits::{LEASE_MAX_BYTES, SETTLE_MAX_BYTES, SYNC_MAX_BYTES};
@@ -47,7 +50,8 @@ impl Engine {
                 judged
             }
             Topic::Contacts => {
-                let is_trader = |key: &Key| self.market.epochs.is_trader(key);
+                let epochs = &self.market.epochs;
+                let is_trader = |key: &Key| epochs.is_trader(key) || epochs.is_resold(key);
                 self.contacts.on_gossip(&mut ctx, is_trader, bytes)
             }
             Topic::Locks => {
@@ -218,6 +222,7 @@ impl Engine {
                 let (holdings, witness) = (&mut self.holdings, &mut self.witness);
                 let here = holdings.on_reply(&mut ctx, witness, &is_trader, peer, purpose, reply);
                 self.tell_of(now_ms, here);
+                self.follow_certificates(now_ms);
             }
             Purpose::Lease(purpose) => {
                 let reply = self.read_reply(peer, result, LEASE_MAX_BYTES);
@@ -240,9 +245,18 @@ impl Engine {
     pub(super) fn on_command(&mut self, now_ms: TimeMs, id: u64, command: Command) {
         let ctx = &mut self.kernel.context(now_ms);
         match command {
-            Command::Market(command) => self.market.on_command(ctx, &self.register, id, command),
+            Command::Market(command) => {
+                let me = ctx.me();
+                let shelf = Shelf { me, register: &self.register, holdings: &self.holdings };
+                self.market.on_command(ctx, &shelf, id, command);
+            }
             Command::Register(command) => self.register.on_command(ctx, id, &command),
             Command::Holdings(command) => self.on_holdings(now_ms, id, command),
+            Command::Lease(LeaseCommand::Redeem { cert, .. })
+                if self.market.offering(&cert).is_some() =>
+            {
+                answer(ctx, Some(id), Err(code!("redeem.on_offer")));
+            }
             Command::Lease(command) => self.leases.on_command(ctx, &self.holdings, id, command),
             Command::Contacts(command) => self.contacts.on_command(ctx, id, command),
         }
@@ -254,7 +268,8 @@ impl Engine {
         let known: &dyn Fn(&Key) -> bool =
             &|key| self.market.epochs.is_trader(key) || self.trades.has_provider(key) || *key == me;
         let (holdings, witness) = (&mut self.holdings, &mut self.witness);
-        let here = holdings.on_command(&mut ctx, witness, known, id, command);
+        let is_on_offer = |cert: &CertId| self.market.offering(cert).is_some();
+        let here = holdings.on_command(&mut ctx, witness, known, &is_on_offer, id, command);
         self.tell_of(now_ms, here);
     }
 
@@ -283,7 +298,8 @@ impl Engine {
     }
 }
 
-/// Whether a key trades, or is the provider of something that this node has or buys: whose
+/// Whether a key trades, or is the provider of something that others resell, or that this node has
+/// or buys: whose
 /// statements are worth room here.
 pub(super) fn known_to<'a>(
     market: &'a Market,
@@ -291,7 +307,10 @@ pub(super) fn known_to<'a>(
     trades: &'a Trades,
 ) -> impl Fn(&Key) -> bool + 'a {
     move |key| {
-        market.epochs.is_trader(key) || trades.has_provider(key) || holdings.has_provider(key)
+        market.epochs.is_trader(key)
+            || market.epochs.is_resold(key)
+            || trades.has_provider(key)
+            || holdings.has_provider(key)
     }
 }
 

@@ -106,6 +106,8 @@ pub(super) const FAMILIES: &[Family] = &[
             "the gift is repeated until the window starts";
         "gift.not_holder": Rejected, Nobody, "another key holds this certificate now",
             "ask its holder";
+        "gift.on_offer": Rejected, Local, "the certificate is on offer, or was sold just now",
+            "cancel the order that sells it: `capex cert show ID`";
         "gift.pending": Rejected, Nobody, "a gift to another key waits for the provider",
             "wait for it";
         "gift.prev_hash": Rejected, Nobody, "the gift does not name the last activation",
@@ -140,6 +142,8 @@ pub(super) const FAMILIES: &[Family] = &[
             "the split is repeated until the window starts";
         "split.not_holder": Rejected, Nobody, "another key holds this certificate now",
             "ask its holder";
+        "split.on_offer": Rejected, Local, "the certificate is on offer, or was sold just now",
+            "cancel the order that sells it: `capex cert show ID`";
         "split.outside": Rejected, Local, "a part lies outside the certificate",
             "see `capex cert show ID` for its units and slots";
         "split.pending": Rejected, Nobody, "something else waits for the provider", "wait for it";
@@ -175,6 +179,9 @@ pub(super) const FAMILIES: &[Family] = &[
             "the merge is repeated until the window starts";
         "merge.not_holder": Rejected, Nobody, "another key holds one of the certificates now",
             "ask its holder";
+        "merge.on_offer": Rejected, Local,
+            "one of the certificates is on offer, or was sold just now",
+            "cancel the order that sells it: `capex cert show ID`";
         "merge.other_kind": Rejected, Local,
             "certificates of different providers, classes or features cannot be merged";
         "merge.overlap": Rejected, Peer, "two of the certificates share a unit in one slot",

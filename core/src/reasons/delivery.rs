@@ -23,6 +23,8 @@ pub(super) const FAMILIES: &[Family] = &[
             "what was sent already is repeated until the window ends: see `capex lease list`; else redeem again later";
         "redeem.not_holder": Rejected, Nobody, "another key holds this certificate now",
             "ask its holder";
+        "redeem.on_offer": Rejected, Local, "the certificate is on offer, or was sold just now",
+            "cancel the order that sells it: `capex cert show ID`";
         "redeem.stale_seq": Rejected, Nobody, "the certificate has moved on",
             "fetch it again from its provider";
         "redeem.unknown_certificate": NotFound, Nobody, "no such certificate",

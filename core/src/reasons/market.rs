@@ -66,6 +66,32 @@ pub(super) const FAMILIES: &[Family] = &[
             "choose another with --from and --for, or --window";
     },
     family! {
+        "resale", "holder: a certificate on offer, and what became of its ask";
+        "resale.consumed": Rejected, Local, "the certificate was redeemed, split, merged or sold",
+            "`capex cert list` shows what is held";
+        "resale.not_holder": Rejected, Local, "another key holds the certificate now",
+            "`capex cert list` shows what is held";
+        "resale.not_split": Rejected, Peer,
+            "the provider did not split off what was sold in time, so the row is void",
+            "what is left goes on being offered";
+        "resale.on_offer": Rejected, Local, "the certificate is on offer already",
+            "cancel that order first: `capex cert show ID`";
+        "resale.other_kind": Usage, Local,
+            "the certificate has another class, or lacks a feature of the ask",
+            "see `capex cert show ID`";
+        "resale.outside": Usage, Local,
+            "the certificate has not so many units, or not these slots",
+            "see `capex cert show ID` for its units and slots";
+        "resale.pending": Rejected, Local,
+            "a gift, a split or a merge of the certificate waits for the provider",
+            "wait for it";
+        "resale.unknown_certificate": NotFound, Local, "this node holds no such certificate",
+            "`capex cert list` shows what is held";
+        "resale.window_too_near": Rejected, Nobody,
+            "the delivery window begins before a sale could be settled",
+            "redeem it, or give it away: `capex cert show ID`";
+    },
+    family! {
         "orders", "network: a gossip message of orders";
         "orders.count": Rejected, Peer, "a message carries 1 to 16 orders";
         "orders.mixed": Rejected, Peer,

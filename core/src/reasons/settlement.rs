@@ -26,8 +26,12 @@ pub(super) const FAMILIES: &[Family] = &[
             "`capex trade list` shows the known ones";
         "trade.not_inside": Rejected, Nobody, "the rectangle has fewer free units than the row";
         "trade.not_the_buyer": Rejected, Peer, "the request does not come from the buyer";
+        "trade.not_the_seller": Rejected, Peer, "the request does not come from the seller";
         "trade.overdue": Note, Nobody, "what was due in the trade has not happened",
             "`capex trade show ID` says what it waits for and what can be done";
+        "trade.own_capacity": Rejected, Local,
+            "the certificate is one of this provider's own, and nobody keeps its own register",
+            "the next bids leave it out";
         "trade.prepaid_cap": Rejected, Local,
             "more would be paid ahead to this provider than the configuration allows",
             "wait for deliveries, or raise the cap in the configuration";

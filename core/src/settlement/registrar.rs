@@ -262,6 +262,22 @@ impl Registrar {
         self.facts.claim_depth(now.tip) >= if in_time { 1 } else { deep }
     }
 
+    /// Whether the lock keeps the certificate for the payment, as its seller asks: from when the
+    /// funding has stood in a block only the chain can end it.
+    ///
+    /// # Errors
+    /// `trade.not_the_seller`; `lock.released`.
+    pub fn keeps(&self, peer: Key) -> Result<bool, Refused> {
+        if peer != self.signed.terms.from {
+            return Err(code!("trade.not_the_seller"));
+        }
+        match self.state {
+            State::Released { .. } => Err(code!("lock.released")),
+            State::Activated { .. } => Ok(true),
+            State::Locked | State::Funded => Ok(self.facts.any_was_confirmed()),
+        }
+    }
+
     /// Times at which something falls due, unix ms, with what.
     #[must_use]
     pub fn deadlines(&self, slot_s: u32) -> Vec<(TimeMs, Deadline)> {

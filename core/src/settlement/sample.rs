@@ -113,7 +113,6 @@ pub(crate) fn buyer(state: buyer::State) -> Buyer {
         seller: Key([1; 32]),
         registrar: Key([1; 32]),
         to: Key([2; 32]),
-        title: None,
         features: 0,
         fee_cap_sat: 1_000,
         max_loss_sat: 10_000,

@@ -257,7 +257,8 @@ impl Party {
     /// known or not.
     pub fn command(&mut self, id: u64, command: HoldingsCommand, is_known: bool) -> Option<CertId> {
         self.with(|ctx, books, _| {
-            books.holdings.on_command(ctx, &mut books.witness, &|_| is_known, id, command)
+            let (holdings, witness) = (&mut books.holdings, &mut books.witness);
+            holdings.on_command(ctx, witness, &|_| is_known, &|_| false, id, command)
         })
     }
 

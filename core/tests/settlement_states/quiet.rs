@@ -42,19 +42,20 @@ pub(crate) fn heard_by_buyer(buyer: &Buyer) -> u32 {
 
 /// Messages that a seller may still act on.
 pub(crate) fn heard_by_seller(seller: &Seller) -> u32 {
-    use message::{CANCEL_SHOWN, FUND_SHOWN, KEY, LOCK_HEARD, REQUEST};
+    use message::{CANCEL_SHOWN, FUND_SHOWN, KEPT, KEY, LOCK_HEARD, NOT_KEPT, REQUEST};
     let Sells::Agreed { signed, phase } = &seller.state else {
         let is_open = matches!(seller.state, Sells::Offered { .. });
         return if is_open { REQUEST | LOCK_HEARD | FUND_SHOWN | CANCEL_SHOWN } else { 0 };
     };
     let shown = if has_fund(&signed.facts) { 0 } else { FUND_SHOWN };
+    // One that came too late may count after a reorganisation.
+    let kept = if seller.is_kept { 0 } else { KEPT | NOT_KEPT };
     match phase {
         seller::Phase::TermsSigned { .. } => LOCK_HEARD | shown | CANCEL_SHOWN,
         seller::Phase::LockGranted { .. } => shown | CANCEL_SHOWN,
         seller::Phase::Quitting { .. } if signed.handed.is_none() => KEY,
-        seller::Phase::FundSeen
-        | seller::Phase::FundFinal
-        | seller::Phase::Quitting { .. }
+        seller::Phase::FundSeen | seller::Phase::FundFinal => kept,
+        seller::Phase::Quitting { .. }
         | seller::Phase::ClaimSent { .. }
         | seller::Phase::Claimed { .. }
         | seller::Phase::Settled { .. }
@@ -107,6 +108,7 @@ impl Ends for Seller {
     }
 
     fn forget(&mut self) {
+        self.is_kept = false;
         if let Sells::Agreed { signed, .. } = &mut self.state {
             signed.facts = Facts::none(signed.facts.contracts().len());
         }

@@ -50,6 +50,12 @@ pub(crate) mod message {
     pub(crate) const QUIT_REFUSED: u32 = 1 << 18;
     /// The buyer's key.
     pub(crate) const KEY: u32 = 1 << 19;
+    /// The seller asks whether the lock keeps the certificate.
+    pub(crate) const KEPT_ASKED: u32 = 1 << 20;
+    /// It does.
+    pub(crate) const KEPT: u32 = 1 << 21;
+    /// The lock is gone.
+    pub(crate) const NOT_KEPT: u32 = 1 << 22;
 }
 
 /// What moves a machine besides messages, and is not kept.
@@ -337,6 +343,7 @@ impl Role for Seller {
                     left.broken = left.broken.or(wrong_to_reveal(scene));
                     self.quit(scene.now());
                 }
+                Step::AskKept => left.sent |= message::KEPT_ASKED,
                 Step::AskKey => left.sent |= message::QUITTANCE,
                 Step::Claim => {
                     let State::Agreed { signed, phase } = &mut self.state else { return left };
@@ -437,7 +444,6 @@ pub(crate) fn new_buyer(stage: &Stage, cast: &Cast) -> Buyer {
         seller: stage.seller.public(),
         registrar: cast.registrar,
         to: stage.buyer.public(),
-        title: cast.title.clone(),
         features: 0,
         fee_cap_sat: 10_000,
         max_loss_sat: 10_000,
@@ -463,6 +469,7 @@ pub(crate) fn new_seller(stage: &Stage, cast: &Cast) -> Seller {
         goods,
         opened_ms: 0,
         state: seller::State::Offered { until_ms },
+        is_kept: false,
     }
 }
 
@@ -473,8 +480,8 @@ pub(crate) fn tell_buyer(buyer: &mut Buyer, scene: Scene<'_>, bit: u32) -> Left 
     let mut left = Left::default();
     match bit {
         message::TERMS => {
-            let (issue, terms) = (cast.issue.clone(), cast.terms.envelope());
-            match buyer.terms(&scene.stage.secp, now, issue, terms) {
+            let (title, terms) = (cast.agreement.title.clone(), cast.terms.envelope());
+            match buyer.terms(&scene.stage.secp, now, title, terms) {
                 Some(Ok(agreement)) => {
                     let accept = cast.accept(scene.stage, scene.tip);
                     buyer.state = State::TermsSigned(Signed {
@@ -585,13 +592,16 @@ pub(crate) fn tell_seller(seller: &mut Seller, scene: Scene<'_>, bit: u32) -> Le
                 seller.state = State::Agreed { signed, phase };
                 left.sent |= message::TERMS;
             }
-            Ok(Answer::Sign(_)) | Err(_) => {}
+            Ok(Answer::Sign(_) | Answer::NotYet) | Err(_) => {}
         },
         message::LOCK_HEARD => {
             seller.lock_granted(now, cast.registrar, cast.agreement.hash());
         }
         message::FUND_SHOWN => {
             let _ = seller.fund(now, &cast.rail, &cast.fund);
+        }
+        message::KEPT | message::NOT_KEPT => {
+            seller.hear_kept(bit == message::KEPT);
         }
         message::KEY => {
             seller.hand(&scene.stage.secp, cast.handed);
@@ -658,6 +668,11 @@ pub(crate) fn tell_registrar(
                 left.sent |= message::ACTIVATION;
             }
         }
+        message::KEPT_ASKED => match registrar.keeps(scene.stage.seller.public()) {
+            Ok(true) => left.sent |= message::KEPT,
+            Ok(false) => {}
+            Err(_) => left.sent |= message::NOT_KEPT,
+        },
         message::QUIT_SHOWN => show_quittance(&mut registrar, scene, &mut left),
         message::CANCEL if registrar.cancel(&cast.cancel) == Ok(true) => {
             registrar.state = State::Released { code: "trade.cancelled_by_buyer".to_owned() };

@@ -194,7 +194,7 @@ impl Move {
             (u32::from(self.t0), 6),
             (u32::from(mempool), 5),
             (u32::from(self.tip), 6),
-            (self.bit, 20),
+            (self.bit, 23),
         ];
         heights.into_iter().chain(flags).chain(rest).fold(0, bits)
     }
@@ -420,7 +420,9 @@ impl World {
             let waits = registrar.is_some_and(|r| matches!(r.state, registrar::State::Locked))
                 || offered & Tx::Fund.bit() == 0;
             let by_source = if waits { message::OFFERED } else { 0 };
-            let live = by_buyer | by_seller | heard_by_registrar(registrar, missing) | by_source;
+            let asked = if by_seller & message::KEPT == 0 { 0 } else { message::KEPT_ASKED };
+            let heard = heard_by_registrar(registrar, missing) | asked | by_source;
+            let live = by_buyer | by_seller | heard;
             state.sent[trade] &= live;
 
             let (view, tip) = (&mut state.view[trade], state.tip);
@@ -719,7 +721,7 @@ impl World {
 
 /// All that may arrive.
 fn messages() -> impl Iterator<Item = u32> {
-    (0..20).map(|n| 1 << n).filter(|bit| *bit != message::OFFERED)
+    (0..23).map(|n| 1 << n).filter(|bit| *bit != message::OFFERED)
 }
 
 /// All that spends a contract.
@@ -741,7 +743,9 @@ fn recipient(bit: u32) -> Who {
         | message::LOCK_HEARD
         | message::FUND_SHOWN
         | message::CANCEL_SHOWN
-        | message::KEY => Who::Seller,
+        | message::KEY
+        | message::KEPT
+        | message::NOT_KEPT => Who::Seller,
         _ => Who::Provider,
     }
 }

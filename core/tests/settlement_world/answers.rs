@@ -1,6 +1,7 @@
 //! Answers to a buyer with one field changed: the exact code, and what is left of the trade.
 
 use super::*;
+use capex_core::certificate::{Base, Certificate};
 
 /// An answer on its way to the buyer.
 struct Answer {
@@ -11,6 +12,14 @@ struct Answer {
 }
 
 type Change = (&'static str, &'static str, fn(&mut Answer));
+
+/// The Issue that a title begins with.
+fn issue_of(title: &mut Certificate) -> &mut Envelope {
+    match title.bases.first_mut() {
+        Some(Base::Issue(issue)) => issue,
+        other => panic!("{other:?}"),
+    }
+}
 
 impl Answer {
     fn of(of: Of, is: fn(&Message) -> bool) -> Self {
@@ -38,9 +47,8 @@ impl Answer {
     /// Another certificate, and the same terms for it.
     fn issue(&mut self, change: fn(&mut Issue), follow: fn(&mut Terms)) {
         let (setup, seller) = (&self.world.setup, self.world.parties[SELLER].keys());
-        let TradeReply::Terms { issue: Some(issue), terms } = &mut self.reply else {
-            panic!("no issue")
-        };
+        let TradeReply::Terms { title, terms } = &mut self.reply else { panic!("no terms") };
+        let issue = issue_of(title);
         resign(seller, setup, issue, change);
         let id = issue.id::<Issue>(setup.params.magic);
         resign(seller, setup, terms, |terms: &mut Terms| {
@@ -186,13 +194,15 @@ fn a_buyer_takes_only_the_certificate_of_its_row() {
         ("another class", "terms.wrong_issue", |a| a.issue(|issue| issue.class = 2, |_| ())),
         ("another provider", "terms.wrong_issue", |a| {
             let setup = &a.world.setup;
-            let TradeReply::Terms { issue: Some(issue), .. } = &mut a.reply else { panic!() };
+            let TradeReply::Terms { title, .. } = &mut a.reply else { panic!() };
+            let issue = issue_of(title);
             let provider = stranger().key();
             resign(stranger().keys(), setup, issue, |issue: &mut Issue| issue.provider = provider);
         }),
         ("another provider, and terms that follow it", "terms.wrong_issue", |a| {
             let (setup, seller) = (&a.world.setup, a.world.parties[SELLER].keys());
-            let TradeReply::Terms { issue: Some(issue), terms } = &mut a.reply else { panic!() };
+            let TradeReply::Terms { title, terms } = &mut a.reply else { panic!() };
+            let issue = issue_of(title);
             let provider = stranger().key();
             resign(stranger().keys(), setup, issue, |issue: &mut Issue| issue.provider = provider);
             let id = issue.id::<Issue>(setup.params.magic);
@@ -202,12 +212,13 @@ fn a_buyer_takes_only_the_certificate_of_its_row() {
         }),
         ("another hand", "wire.wrong_signer", |a| {
             let setup = &a.world.setup;
-            let TradeReply::Terms { issue: Some(issue), .. } = &mut a.reply else { panic!() };
+            let TradeReply::Terms { title, .. } = &mut a.reply else { panic!() };
+            let issue = issue_of(title);
             resign(stranger().keys(), setup, issue, |_: &mut Issue| ());
         }),
         ("none at all", "terms.wrong_issue", |a| {
-            let TradeReply::Terms { issue, .. } = &mut a.reply else { panic!() };
-            *issue = None;
+            let TradeReply::Terms { title, .. } = &mut a.reply else { panic!() };
+            title.bases.clear();
         }),
     ];
     each_ends_the_trade(World::new, is_terms, rows);
@@ -231,7 +242,8 @@ fn a_certificate_without_what_its_class_promises_is_refused() {
         let Message::Reply { id, .. } = message else { panic!("no answer") };
         let mut answer = Answer { world, from, id, reply: reply_of(&message).unwrap() };
         let (setup, seller) = (&answer.world.setup, answer.world.parties[SELLER].keys());
-        let TradeReply::Terms { issue: Some(issue), terms } = &mut answer.reply else { panic!() };
+        let TradeReply::Terms { title, terms } = &mut answer.reply else { panic!() };
+        let issue = issue_of(title);
         resign(seller, setup, issue, |issue: &mut Issue| issue.features = features);
         let issued = issue.id::<Issue>(setup.params.magic);
         resign(seller, setup, terms, |terms: &mut Terms| {
@@ -421,7 +433,7 @@ fn a_buyer_owes_a_provider_no_more_in_advance_than_its_cap() {
         world.until("locked", |world| world.state(BUYER) == "locked");
         let seller = world.parties[SELLER].key();
         world.setup.row.buy = [7; 32];
-        let told = world.parties[BUYER].try_buy(&world.setup, world.now_ms, seller, None);
+        let told = world.parties[BUYER].try_buy(&world.setup, world.now_ms, seller, seller);
         let codes: Vec<&str> = told
             .iter()
             .map(|event| match event {
@@ -442,11 +454,11 @@ fn what_was_bought_counts_until_its_window_ends() {
     world.run("active", "settled");
     let seller = world.parties[SELLER].key();
     world.setup.row.buy = [7; 32];
-    let told = world.parties[BUYER].try_buy(&world.setup, world.now_ms, seller, None);
+    let told = world.parties[BUYER].try_buy(&world.setup, world.now_ms, seller, seller);
     let capped = |event: &TradeEvent| matches!(event, TradeEvent::Void { code, .. } if code == "trade.prepaid_cap");
     assert!(told.iter().any(capped), "{told:?}");
     let ends_ms = world.setup.row.window().ends_at_ms(world.setup.params.slot_s);
-    let told = world.parties[BUYER].try_buy(&world.setup, ends_ms, seller, None);
+    let told = world.parties[BUYER].try_buy(&world.setup, ends_ms, seller, seller);
     assert_eq!(told, []);
 }
 

@@ -8,7 +8,7 @@ use super::*;
 
 impl World {
     /// What a party holds against another.
-    fn misses(&self, who: usize, of: usize) -> BTreeMap<Miss, u32> {
+    pub(crate) fn misses(&self, who: usize, of: usize) -> BTreeMap<Miss, u32> {
         let key = self.parties[of].key();
         self.parties[who].conduct.misses(&key).cloned().unwrap_or_default()
     }
@@ -21,7 +21,7 @@ impl World {
     }
 }
 
-fn once(miss: Miss) -> BTreeMap<Miss, u32> {
+pub(crate) fn once(miss: Miss) -> BTreeMap<Miss, u32> {
     BTreeMap::from([(miss, 1)])
 }
 
@@ -54,7 +54,7 @@ fn who_lets_a_trade_lapse_is_remembered_and_nobody_else() {
 
     // A provider that was paid.
     let mut world = World::of_three(Faults::default()).open();
-    world.until("funded", |world| world.state(BUYER) == "fund_confirmed");
+    world.until("revealed", |world| world.state(SELLER) == "claim_sent");
     world.parties[PROVIDER].online = false;
     world.until("defaulted", |world| world.state(BUYER) == "defaulted");
     assert_eq!(world.misses(BUYER, PROVIDER), once(Miss::Default));

@@ -84,7 +84,7 @@ fn a_node_opens_no_more_trades_than_it_can_carry() {
     let seller = world.parties[SELLER].key();
     let mut open = |n: u64| {
         world.setup.row.buy[..8].copy_from_slice(&n.to_be_bytes());
-        let told = world.parties[BUYER].try_buy(&world.setup, world.now_ms, seller, None);
+        let told = world.parties[BUYER].try_buy(&world.setup, world.now_ms, seller, seller);
         told.into_iter().find_map(|event| match event {
             TradeEvent::Void { code, .. } => Some(code),
             _ => None,

@@ -483,7 +483,7 @@ fn a_resale_is_claimed_by_script() {
 #[test]
 fn a_provider_that_vanishes_is_proven_by_the_claim() {
     let mut world = three(Faults::default()).open();
-    world.until("funded", |world| world.state(BUYER) == "fund_confirmed");
+    world.until("revealed", |world| world.state(SELLER) == "claim_sent");
     world.parties[PROVIDER].online = false;
     world.until("defaulted", |world| world.state(BUYER) == "defaulted");
     assert_eq!(world.state(SELLER), "settled");

@@ -301,14 +301,8 @@ impl Party {
         &self.keys
     }
 
-    pub(crate) fn open_buy(
-        &mut self,
-        setup: &Setup,
-        now_ms: u64,
-        seller: Key,
-        title: Option<(Key, Certificate)>,
-    ) {
-        let events = self.try_buy(setup, now_ms, seller, title);
+    pub(crate) fn open_buy(&mut self, setup: &Setup, now_ms: u64, seller: Key, registrar: Key) {
+        let events = self.try_buy(setup, now_ms, seller, registrar);
         assert!(!events.is_empty() || self.committed_sat() == 50_000 + 10_000);
         self.events.extend(events);
     }
@@ -318,14 +312,14 @@ impl Party {
         setup: &Setup,
         now_ms: u64,
         seller: Key,
-        title: Option<(Key, Certificate)>,
+        registrar: Key,
     ) -> Vec<TradeEvent> {
         let limits = BuyLimits {
             fee_cap_sat: 10_000,
             max_loss_sat: self.max_loss_sat,
             features: setup.features,
         };
-        let purchase = Purchase { seller, to: self.key(), title, limits };
+        let purchase = Purchase { seller, registrar, to: self.key(), limits };
         let mut ctx = context!(self, setup, now_ms);
         let (row, trade) = (&setup.row, setup.trade());
         self.trades.open_buy(&mut ctx, &mut self.registrar, row, trade, purchase)

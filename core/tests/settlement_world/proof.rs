@@ -12,7 +12,7 @@ use super::*;
 /// A world in which the provider was paid and stayed away until the window was over.
 fn defaulted() -> (World, DefaultProof) {
     let mut world = World::of_three(Faults::default()).open();
-    world.until("funded", |world| world.state(BUYER) == "fund_confirmed");
+    world.until("revealed", |world| world.state(SELLER) == "claim_sent");
     world.parties[PROVIDER].online = false;
     world.until("defaulted", |world| world.state(BUYER) == "defaulted");
     let proof = *world.view(BUYER).unwrap().proof.unwrap();

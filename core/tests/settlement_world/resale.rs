@@ -1,6 +1,7 @@
 //! A sale of three parties: the seller is not the provider.
 
 use super::*;
+use capex_core::engine::kernel::Miss;
 
 /// Buyer, reseller and provider are three nodes: the lock and the Activation come from one,
 /// the terms and the claim from another.
@@ -100,4 +101,16 @@ fn a_provider_that_vanishes_before_its_acknowledgement_keeps_the_funding_at_home
     let fund = world.view(BUYER).unwrap().fund.unwrap().txid;
     world.until("cancelled", |world| world.state(BUYER) == "cancelled");
     assert!(!world.chain.offered.contains(&fund), "the seller's word is not enough");
+}
+
+/// A funding can come when its lock is gone, and the seller does not hear of that by itself.
+#[test]
+fn a_reseller_reveals_nothing_before_the_provider_says_that_its_lock_stands() {
+    let mut world = World::of_three(Faults::default()).open();
+    world.until("funded", |world| world.state(BUYER) == "fund_sent");
+    world.parties[PROVIDER].online = false;
+    world.until("refunded", |world| world.state(BUYER) == "refunded");
+    world.until("released", |world| world.state(SELLER) == "released");
+    assert_eq!(world.view(SELLER).unwrap().preimage, None);
+    assert_eq!(world.misses(SELLER, PROVIDER), conduct::once(Miss::Lock));
 }

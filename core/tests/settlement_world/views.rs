@@ -97,7 +97,7 @@ fn advice_names_the_next_command() {
     assert!(advice(&world, Stuck::NoChain).contains("`capex status`"));
     assert!(advice(&world, Stuck::Broadcast).contains("`capex wallet coins`"));
     assert!(!advice(&world, Stuck::Overdue).contains("cert fetch"), "nothing was claimed");
-    world.until("funded", |world| world.state(BUYER) == "fund_confirmed");
+    world.until("revealed", |world| world.state(SELLER) == "claim_sent");
     world.parties[PROVIDER].online = false;
     world.until("known", |world| world.state(BUYER) == "preimage_known");
     let view = world.view(BUYER).unwrap();
@@ -141,7 +141,7 @@ fn trades_are_found_again() {
     assert!(!lies_ahead(&world, BUYER, Role::Buyer));
     // The same row again opens nothing.
     let seller = world.parties[SELLER].key();
-    let told = world.parties[BUYER].try_buy(&world.setup, world.now_ms, seller, None);
+    let told = world.parties[BUYER].try_buy(&world.setup, world.now_ms, seller, seller);
     assert_eq!((told, world.state(BUYER)), (Vec::new(), "active"));
     assert_eq!(newest(&world, None), [trade]);
     assert_eq!(newest(&world, Some(place)), [], "before itself");

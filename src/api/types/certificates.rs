@@ -83,6 +83,13 @@ pub struct Certificate {
     /// The provider's chain height at the last transfer; null before the first.
     pub p_height: Option<u32>,
     pub lease_id: Option<String>,
+    /// The standing ask for which it is reserved.
+    #[serde(default)]
+    pub order_id: Option<String>,
+    /// What the best bid of others in the book would pay for it, or for a part of it, msat per
+    /// block; null if none fits, or if this node has nothing to sell of it.
+    #[serde(default)]
+    pub best_bid_msat: Option<u64>,
 }
 
 /// Body of `POST /api/v1/certificates/{id}/gift`.

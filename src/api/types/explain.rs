@@ -51,6 +51,9 @@ pub struct Fill {
     pub order: String,
     /// Its owner: the provider of a bid, unless it resells.
     pub counterparty: String,
+    /// Who delivers, where a holder resells.
+    #[serde(default)]
+    pub provider: Option<String>,
     pub class: String,
     pub window: SlotRange,
     pub qty: u32,
@@ -79,6 +82,9 @@ pub struct FunnelStep {
 pub struct CounterOrder {
     pub id: String,
     pub owner: String,
+    /// Who delivers, where its owner resells.
+    #[serde(default)]
+    pub provider: Option<String>,
     /// Limit for the class in common, or its first, msat per block.
     pub limit_msat: u64,
     pub qty: u32,
@@ -138,6 +144,9 @@ pub struct Explanation {
     /// The standing order of this node that it came from.
     pub order_id: Option<String>,
     pub owner: String,
+    /// Who delivers, of an ask that resells.
+    #[serde(default)]
+    pub provider: Option<String>,
     pub side: Side,
     pub alternatives: Vec<ClassLimit>,
     pub qty: u32,

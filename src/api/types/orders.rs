@@ -92,6 +92,10 @@ pub struct PlaceOrder {
     /// configuration's `max_fee_share` if there is none.
     #[serde(default)]
     pub max_fee_percent: Option<u8>,
+    /// The held certificate that an ask sells, as its id or a unique prefix: `qty` of its units, in
+    /// `window` of its slots. Else it sells capacity of this host.
+    #[serde(default)]
+    pub cert_id: Option<String>,
 }
 
 fn one() -> u32 {
@@ -173,6 +177,12 @@ pub struct Order {
     pub max_fee_sat: Option<u64>,
     /// Most that they may come to, percent of what the trade is worth at the limit.
     pub max_fee_percent: u8,
+    /// The certificate that an ask sells, or sells a part of.
+    #[serde(default)]
+    pub cert_id: Option<String>,
+    /// Certificates that it offers now: that one, or what is left of it.
+    #[serde(default)]
+    pub offers: Vec<String>,
     /// `standing`, `filled`, `cancelled`, `expired` or `refused`.
     pub state: String,
     /// Reason code of the end, or of why it was not signed for the last epoch.

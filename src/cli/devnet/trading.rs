@@ -323,5 +323,6 @@ fn order(planned: &PlannedTrade, side: Side, window: [u32; 2]) -> PlaceOrder {
         beneficiary: None,
         max_fee_sat: None,
         max_fee_percent: None,
+        cert_id: None,
     }
 }

@@ -1,10 +1,12 @@
 //! Certificates that this node issued, holds or held.
 
+use super::orders::{best_bid_msat, orders_of};
 use crate::api::types::{Certificate, CertificateTransfer, slot_range, unit_ranges};
 use crate::api::{ApiError, FileText, Listed, Noun, Page, Place, Prefix};
 use crate::node::Node;
 use capex_core::certificate::file;
 use capex_core::engine::certificates::{CertificateRole, CertificateView};
+use capex_core::order::Order;
 
 impl Node {
     pub(super) fn certificate_views(&self) -> Vec<CertificateView> {
@@ -17,13 +19,15 @@ impl Node {
             Place { number: facts.window.start.into(), id: facts.cert_id.0 }
         };
         let views = self.certificate_views().into_iter();
-        page.cut(views.map(|view| (place(&view), view))).map(|view| self.certificate_dto(&view))
+        let book = orders_of(self.shown_epoch().1);
+        let page = page.cut(views.map(|view| (place(&view), view)));
+        page.map(|view| self.certificate_dto(&view, &book))
     }
 
     pub(super) fn certificate(&self, prefix: &Prefix) -> Result<Certificate, ApiError> {
         let found =
             prefix.find(Noun::Certificate, self.certificate_views(), |v| v.facts.cert_id.0)?;
-        Ok(self.certificate_dto(&found))
+        Ok(self.certificate_dto(&found, &orders_of(self.shown_epoch().1)))
     }
 
     pub(super) fn certificate_file(&self, prefix: &Prefix) -> Result<FileText, ApiError> {
@@ -36,8 +40,12 @@ impl Node {
         Ok(FileText(file::write(certificate, self.engine().params())))
     }
 
-    fn certificate_dto(&self, view: &CertificateView) -> Certificate {
+    fn certificate_dto(&self, view: &CertificateView, book: &[&Order]) -> Certificate {
         let facts = &view.facts;
+        let may_sell = view.role == CertificateRole::Held && view.state == "active";
+        let wanted = (facts.class, facts.features, facts.window);
+        let best_bid_msat =
+            may_sell.then(|| best_bid_msat(book, self.engine().me(), wanted)).flatten();
         let state = match (view.role, view.state) {
             (CertificateRole::Issued, "active") => "issued",
             (CertificateRole::Held, "active") => "held",
@@ -59,6 +67,8 @@ impl Node {
             state: state.to_owned(),
             p_height: (facts.seq > 0).then_some(facts.as_of_height),
             lease_id: view.lease.map(|lease| lease.to_string()),
+            order_id: view.on_offer.map(|order| order.to_string()),
+            best_bid_msat,
         }
     }
 }

@@ -17,6 +17,7 @@ use capex_core::epoch::{Phase, computed_at_ms, epoch_at};
 use capex_core::ids::{Key, to_hex};
 use capex_core::order;
 use capex_core::reason;
+use capex_core::units::Window;
 use capex_core::wire::Verified;
 
 /// Orders of one side that a book shows: more is noise on a screen.
@@ -72,6 +73,8 @@ impl Node {
             beneficiary: spec.beneficiary.map(|key| key.to_string()),
             max_fee_sat: spec.fees.cap_sat,
             max_fee_percent: spec.fees.share_percent,
+            cert_id: spec.cert.map(|cert| cert.to_string()),
+            offers: standing.offers.iter().map(|offer| offer.cert.to_string()).collect(),
             state: standing.state.name().to_owned(),
             code: standing.note.clone(),
             signed: signed.into_iter().collect(),
@@ -161,7 +164,25 @@ impl Node {
     }
 }
 
-fn orders_of(view: Option<&EpochView>) -> Vec<&order::Order> {
+/// The best that bids of others would pay for a block of a class in a window now, msat.
+pub(super) fn best_bid_msat(
+    book: &[&order::Order],
+    me: Key,
+    (class, features, window): (u16, u64, Window),
+) -> Option<u64> {
+    let fits = |bid: &&&order::Order| {
+        let start = bid.window.start.max(window.start);
+        let shared = bid.window.end.min(window.end).saturating_sub(start);
+        bid.side == order::Side::Buy
+            && bid.owner != me
+            && bid.features & !features == 0
+            && shared >= u32::from(bid.slots)
+    };
+    let limits = book.iter().filter(fits).flat_map(|bid| &bid.alts);
+    limits.filter(|alt| alt.class == class).map(|alt| alt.limit_msat).max()
+}
+
+pub(super) fn orders_of(view: Option<&EpochView>) -> Vec<&order::Order> {
     let book = view.map(|view| view.set.book()).unwrap_or_default();
     book.into_iter().map(|order| &**order).collect()
 }

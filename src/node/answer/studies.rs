@@ -226,7 +226,9 @@ impl Node {
         let params = self.engine().params().clone();
         let now = now_ms();
         let epoch = epoch_at(now, &params);
-        let order = quote::hypothetical(spec, self.engine().me(), epoch, &params)?;
+        let held = spec.cert.and_then(|cert| self.engine().holdings().held(&cert));
+        let provider = held.map(|facts| facts.provider);
+        let order = quote::hypothetical(spec, self.engine().me(), provider, epoch, &params)?;
         let (book_epoch, view) = self.shown_epoch();
         let set = view.map(|view| view.set.clone()).unwrap_or_default();
         let mut instance = instance(&[], epoch, &params);

@@ -131,6 +131,7 @@ impl<'a> Writer<'a> {
             id: id.to_owned(),
             order_id: None,
             owner: order.owner.clone(),
+            provider: provider(order),
             side,
             alternatives: self.alternatives(order),
             qty: found.qty,
@@ -168,6 +169,7 @@ impl<'a> Writer<'a> {
         Some(CounterOrder {
             id: counter.id.clone(),
             owner: order.owner.clone(),
+            provider: provider(order),
             limit_msat: common.map_or(0, |alt| alt.1),
             qty: order.qty.saturating_sub(order.filled),
             window: [order.window.0, order.window.1],
@@ -267,16 +269,26 @@ pub(super) fn fill(
 ) -> Fill {
     let other = if side == Side::Buy { &trade.sell } else { &trade.buy };
     let owner = orders.get(other.as_str()).map(|order| order.owner.clone());
+    let sell = orders.get(trade.sell.as_str());
     Fill {
         trade_id: None,
         order: other.clone(),
         counterparty: owner.unwrap_or_default(),
+        provider: sell.and_then(|ask| provider(ask)),
         class: class_name(params, trade.class),
         window: run(trade),
         qty: trade.qty,
         price_msat: trade.msat,
         price_sat: trade.sat,
         code: None,
+    }
+}
+
+/// Who delivers what an ask resells.
+fn provider(order: &Order) -> Option<String> {
+    match &order.side {
+        matching::Side::Sell { provider, .. } => provider.clone(),
+        matching::Side::Buy { .. } => None,
     }
 }
 

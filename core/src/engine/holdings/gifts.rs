@@ -14,16 +14,26 @@ use crate::ids::{CertId, Key};
 use crate::wire::{Envelope, VERSION};
 
 impl Holdings {
-    /// Does what an operator asks. Returns the certificate that is here by it.
+    /// Does what an operator asks, unless the certificate is on offer. Returns the certificate that is here by it.
     pub fn on_command(
         &mut self,
         ctx: &mut Context<'_>,
         witness: &mut Witness,
         is_known: &dyn Fn(&Key) -> bool,
+        is_on_offer: &dyn Fn(&CertId) -> bool,
         id: u64,
         command: HoldingsCommand,
     ) -> Option<CertId> {
         match command {
+            HoldingsCommand::Gift { cert, .. } if is_on_offer(&cert) => {
+                answer(ctx, Some(id), Err(code!("gift.on_offer")));
+            }
+            HoldingsCommand::Split { cert, .. } if is_on_offer(&cert) => {
+                answer(ctx, Some(id), Err(code!("split.on_offer")));
+            }
+            HoldingsCommand::Merge { certs } if certs.iter().any(is_on_offer) => {
+                answer(ctx, Some(id), Err(code!("merge.on_offer")));
+            }
             HoldingsCommand::Gift { cert, to } => {
                 let started = self.start_gift(ctx, cert, to).map(|()| cert);
                 self.begin(ctx, id, Kind::Gift, started);

@@ -10,6 +10,7 @@ mod providers;
 mod records;
 mod recuts;
 mod room;
+mod stock;
 mod views;
 
 use std::collections::BTreeMap;
@@ -17,6 +18,7 @@ use std::collections::BTreeMap;
 pub use errands::Kind as ErrandKind;
 pub use messages::{HoldingsCommand, HoldingsPurpose};
 pub use room::{BROUGHT_HOPS_MAX, BROUGHT_HOPS_PER_PROVIDER};
+pub use stock::Part;
 
 use self::providers::Providers;
 pub(in crate::engine) use self::records::HeldRecord;

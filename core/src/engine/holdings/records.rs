@@ -35,7 +35,7 @@ pub(in crate::engine) struct HeldRecord {
     pub(super) certificate: Certificate,
     pub(super) facts: VerifiedCertificate,
     pub(super) redeemed: Option<LeaseId>,
-    /// What it was split or merged into others by.
+    /// What it was sold by, or split or merged into others.
     pub(super) spent: Option<TransferKind>,
     pub(super) pending: Option<Pending>,
     /// To whom the certificate has still to be pushed.

@@ -57,6 +57,7 @@ impl Holdings {
                     Some(Pending::Gift { .. }) | None => None,
                 },
                 lease: record.redeemed,
+                on_offer: None,
             }
         })
     }

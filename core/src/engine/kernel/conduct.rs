@@ -39,12 +39,21 @@ pub enum Miss {
     Claim,
     /// Paid, and the certificate did not come.
     Default,
+    /// A certificate was not split in time for a sale of a part.
+    Split,
 }
 
 impl Miss {
     /// Every kind.
-    pub const ALL: [Self; 6] =
-        [Self::Terms, Self::Lock, Self::Acknowledgement, Self::Funding, Self::Claim, Self::Default];
+    pub const ALL: [Self; 7] = [
+        Self::Terms,
+        Self::Lock,
+        Self::Acknowledgement,
+        Self::Funding,
+        Self::Claim,
+        Self::Default,
+        Self::Split,
+    ];
 
     /// Name for people and JSON.
     #[must_use]
@@ -56,6 +65,7 @@ impl Miss {
             Self::Funding => "funding",
             Self::Claim => "claim",
             Self::Default => "default",
+            Self::Split => "split",
         }
     }
 
@@ -63,7 +73,7 @@ impl Miss {
     /// that wait for a while; two fees; two fees and hours of locked coins; the price.
     fn points(self) -> u8 {
         match self {
-            Self::Terms | Self::Lock => 1,
+            Self::Terms | Self::Lock | Self::Split => 1,
             Self::Funding => 2,
             Self::Acknowledgement => 3,
             Self::Claim => 6,

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use super::records::StandingV1;
-use super::{ComputeError, Computed, Frozen, Inventory, Market, MarketNews, Matched};
+use super::{ComputeError, Computed, Frozen, Market, MarketNews, Matched, UnitLedger};
 use crate::engine::io::Effect;
 use crate::engine::kernel::ClockState;
 use crate::engine::kernel::Context;
@@ -82,7 +82,7 @@ impl Market {
     pub fn on_matched(
         &mut self,
         ctx: &mut Context<'_>,
-        inventory: &mut dyn Inventory,
+        inventory: &mut dyn UnitLedger,
         epoch: u64,
         result: Result<Arc<Computed>, ComputeError>,
     ) -> Option<Vec<Matched>> {

@@ -4,14 +4,14 @@
 //! at every signing, since fees, coins and time change in between.
 
 use super::signing::order_of;
-use super::{Inventory, Market, OrderSpec};
+use super::{Inventory, Market, Offer, OrderSpec};
 use crate::admission::{AdmissionError, check_rules};
 use crate::engine::io::Refusal;
 use crate::engine::kernel::{ChainView, Conduct, Context, Short, Treasury};
 use crate::epoch::epoch_at;
 use crate::ids::Key;
 use crate::limits::{HORIZON_SLOTS, STANDING_ORDERS_MAX};
-use crate::order::{Mode, Side};
+use crate::order::{Mode, Order, Side, Source};
 use crate::params::Params;
 use crate::reason;
 use crate::settlement::fees::{self, CLAIM_VSIZE, FUND_TARGET, FeesTooHigh, SETTLEMENT_VSIZE};
@@ -91,7 +91,7 @@ impl<'a> Circumstances<'a> {
     ///
     /// # Errors
     /// The reason code of the rule that it breaks.
-    fn check_content(&self, spec: &OrderSpec) -> Result<(), Refusal> {
+    fn check_content(&self, spec: &OrderSpec, source: Source) -> Result<(), Refusal> {
         spec.check(self.params).map_err(|error| Refusal::new(error.reason(), error.to_string()))?;
         let epoch = epoch_at(self.now_ms, self.params);
         let first = self.params.first_slot(epoch);
@@ -107,7 +107,7 @@ impl<'a> Circumstances<'a> {
             // Signed when the rolling horizon reaches it.
             return Ok(());
         }
-        let order = order_of(self, spec, epoch, spec.qty, window, 0);
+        let order = Order { source, ..order_of(self, spec, epoch, spec.qty, window, 0) };
         check_rules(&order, self.params).map_err(|error| {
             let from = match error {
                 AdmissionError::Window => format!("; the first slot that can be traded is {first}"),
@@ -179,6 +179,8 @@ impl<'a> Circumstances<'a> {
 pub struct Judgement {
     /// Units that an ask would stand for.
     pub units: Option<Units>,
+    /// The certificate that it would offer.
+    pub offers: Vec<Offer>,
     /// Why it is refused: the first is what [`Market::place`] says. None if it is taken.
     pub objections: Vec<Refusal>,
 }
@@ -192,18 +194,31 @@ impl Market {
         inventory: &dyn Inventory,
         spec: &OrderSpec,
     ) -> Judgement {
-        let mut judged = Judgement { units: None, objections: Vec::new() };
+        let mut judged = Judgement { units: None, offers: Vec::new(), objections: Vec::new() };
         let open = self.standing().filter(|order| order.is_open()).count();
         if open >= STANDING_ORDERS_MAX {
             let message = "this node keeps as many orders as it may";
             judged.objections.push(Refusal::new(reason!("order.too_many"), message));
         }
-        if let Err(refusal) = at.check_content(spec) {
+        let source = match spec.cert {
+            None => Source::Primary,
+            Some(cert) => match self.offer_of(at, inventory, spec, cert) {
+                Ok((offer, source)) => {
+                    judged.offers.push(offer);
+                    source
+                }
+                Err(refusal) => {
+                    judged.objections.push(refusal);
+                    return judged;
+                }
+            },
+        };
+        if let Err(refusal) = at.check_content(spec, source) {
             // What is no order has no price either.
             judged.objections.push(refusal);
             return judged;
         }
-        if spec.side == Side::Sell {
+        if spec.side == Side::Sell && spec.cert.is_none() {
             match self.pick_units(inventory, spec) {
                 Ok(units) => judged.units = Some(units),
                 Err(refusal) => judged.objections.push(refusal),

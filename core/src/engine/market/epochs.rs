@@ -8,6 +8,7 @@ use super::archive::{self, ArchivedEpoch, Own, order_key};
 use super::computed::Computed;
 use super::frozen::Frozen;
 use super::records::{EpochV1, FrozenV1, OrderV1, Parts};
+use crate::admission::resale_activation;
 use crate::book::{Inserted, OrderSet};
 use crate::engine::io::{Effect, Topic};
 use crate::engine::kernel::{Context, Judged, Record, Table, Unreadable, gossip_envelope, judge};
@@ -44,6 +45,8 @@ pub struct EpochView {
     pub roots: BTreeMap<Key, Root>,
     /// Roots whose signers had no order here when they came.
     early_roots: BTreeMap<Key, Root>,
+    /// Providers of what others resell in it.
+    resold: BTreeSet<Key>,
     /// When its set was last hashed for a root that was heard, unix ms.
     compared_ms: TimeMs,
     /// Its result, once computed.
@@ -114,6 +117,12 @@ impl Epochs {
     #[must_use]
     pub fn is_trader(&self, key: &Key) -> bool {
         self.views.values().rev().take(TRADER_EPOCHS).any(|view| view.set.has_owner(key))
+    }
+
+    /// Whether others resell certificates of a provider, as of the last epochs.
+    #[must_use]
+    pub fn is_resold(&self, provider: &Key) -> bool {
+        self.views.values().rev().take(TRADER_EPOCHS).any(|view| view.resold.contains(provider))
     }
 
     /// The latest epoch that is known or on disk.
@@ -250,9 +259,13 @@ impl Epochs {
 
     pub(in crate::engine) fn insert(&mut self, order: impl Into<Arc<Verified<Order>>>) -> Inserted {
         let order = order.into();
-        let inserted = self.set_mut(order.epoch).insert(order);
+        let (epoch, title) = (order.epoch, resale_activation(&order));
+        let inserted = self.set_mut(epoch).insert(order);
         if inserted == Inserted::New {
             self.orders_seen += 1;
+            if let Some(view) = self.views.get_mut(&epoch) {
+                view.resold.extend(title.map(|title| title.provider));
+            }
         }
         inserted
     }

@@ -31,6 +31,7 @@ impl Market {
         if self.clock.may_be_ahead() {
             return;
         }
+        self.expire_resales(ctx);
         let first = ctx.params.first_slot(epoch_at(ctx.now_ms, ctx.params));
         for standing in self.standing.values_mut().filter(|standing| standing.is_open()) {
             if standing.is_past(ctx.now_ms, first) {

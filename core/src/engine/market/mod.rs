@@ -16,6 +16,7 @@ mod frozen;
 mod gossip;
 pub mod inventory;
 mod messages;
+mod offers;
 pub mod quote;
 pub mod records;
 mod rows;
@@ -30,8 +31,9 @@ pub use computed::{ComputeError, Computed};
 pub use conditions::{Circumstances, Judgement};
 pub use epochs::{EpochView, Epochs, Lack};
 pub use frozen::Frozen;
-pub use inventory::Inventory;
+pub use inventory::{Inventory, UnitLedger};
 pub use messages::{MarketCommand, MarketNews};
+pub use offers::{Offer, Stock, Title};
 pub use rows::Matched;
 pub use signed::SignedEpochs;
 pub use signing::Obstacle;
@@ -162,7 +164,8 @@ impl Market {
             return Err(refusal);
         }
         let id = ctx.fresh_standing_id();
-        let standing = Standing::new(id, spec, judged.units, ctx.now_ms);
+        let mut standing = Standing::new(id, spec, judged.units, ctx.now_ms);
+        standing.offers = judged.offers;
         ctx.out.store(&id.0, &StandingV1::from(&standing));
         self.standing.insert(id, standing);
         self.sign_one(ctx, inventory, id);

@@ -12,7 +12,8 @@ use crate::reason;
 /// Label of the order that is asked about: no id in hex, so no order of the book.
 pub const LABEL: &str = "quote";
 
-/// The order that `owner` would sign for `epoch`, in the matcher's form. An ask is taken
+/// The order that `owner` would sign for `epoch`, in the matcher's form; `provider` delivers what it
+/// would resell. An ask is taken
 /// whole: which unit numbers are free is the inventory's to say when it is placed.
 ///
 /// # Errors
@@ -21,6 +22,7 @@ pub const LABEL: &str = "quote";
 pub fn hypothetical(
     spec: &OrderSpec,
     owner: Key,
+    provider: Option<Key>,
     epoch: u64,
     params: &Params,
 ) -> Result<matching::Order, Refusal> {
@@ -63,7 +65,7 @@ pub fn hypothetical(
                 class: first_alt.0,
                 limit_msat: first_alt.1,
                 min_run: spec.min_run,
-                provider: None,
+                provider: provider.map(|key| key.to_string()),
             },
         },
     })
@@ -92,6 +94,7 @@ mod tests {
             time_in_force: TimeInForce::GoodTillCancelled,
             beneficiary: None,
             fees: FeeLimit::default(),
+            cert: None,
         }
     }
 
@@ -99,7 +102,7 @@ mod tests {
     fn windows_are_cut_to_what_the_epoch_trades() {
         let params = crate::test_support::devnet();
         let (first, horizon) = (params.first_slot(9), params.horizon_end(9));
-        let quoted = |spec: &OrderSpec| hypothetical(spec, Key([7; 32]), 9, &params);
+        let quoted = |spec: &OrderSpec| hypothetical(spec, Key([7; 32]), None, 9, &params);
         for (start, end, good) in [
             (first, first + 3, true),
             (0, first + 3, true),

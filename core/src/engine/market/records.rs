@@ -5,11 +5,13 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::Rectangle;
+use super::offers::Offer;
 use super::spec::{OrderSpec, TimeInForce};
 use super::standing::{Standing, StandingState};
+use crate::certificate::objects::Area;
 use crate::engine::kernel::{Stored, Table};
 use crate::epoch::parts::{ResultHead, ResultPart};
-use crate::ids::{Key, OrderId, StandingId, TradeId};
+use crate::ids::{CertId, Key, OrderId, StandingId, TradeId};
 use crate::order::{Alternative, Mode, Side};
 use crate::settlement::fees::FeeLimit;
 use crate::units::{TimeMs, Units, Window};
@@ -32,11 +34,14 @@ pub struct StandingV1 {
     time_in_force: TimeInForce,
     beneficiary: Option<Key>,
     fees: FeeLimit,
+    cert: Option<CertId>,
     state: StandingState,
     placed_at_ms: TimeMs,
     filled: u32,
     matched: BTreeMap<TradeId, u32>,
     units: Option<Units>,
+    offers: Vec<Offer>,
+    parts: BTreeMap<TradeId, Area>,
     last_epoch: Option<u64>,
     last_order: Option<OrderId>,
     note: Option<String>,
@@ -64,11 +69,14 @@ impl From<&Standing> for StandingV1 {
             time_in_force: spec.time_in_force,
             beneficiary: spec.beneficiary,
             fees: spec.fees,
+            cert: spec.cert,
             state: standing.state,
             placed_at_ms: standing.placed_at_ms,
             filled: standing.filled,
             matched: standing.matched.clone(),
             units: standing.units.clone(),
+            offers: standing.offers.clone(),
+            parts: standing.parts.clone(),
             last_epoch: standing.last_epoch,
             last_order: standing.last_order,
             note: standing.note.clone(),
@@ -94,6 +102,7 @@ impl StandingV1 {
             time_in_force: self.time_in_force,
             beneficiary: self.beneficiary,
             fees: self.fees,
+            cert: self.cert,
         };
         Standing {
             id,
@@ -103,6 +112,8 @@ impl StandingV1 {
             filled: self.filled,
             matched: self.matched,
             units: self.units,
+            offers: self.offers,
+            parts: self.parts,
             last_epoch: self.last_epoch,
             last_order: self.last_order,
             note: self.note,

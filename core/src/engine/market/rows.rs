@@ -1,10 +1,14 @@
 //! Rows of a result that are this node's own: what binds, and what becomes of it.
 
 use super::records::StandingV1;
-use super::{Circumstances, Inventory, Market, SignedOrder, StandingState};
+use super::{Circumstances, Market, SignedOrder, StandingState, Stock, UnitLedger};
+use crate::admission::resale_activation;
+use crate::certificate::cut;
+use crate::certificate::objects::{Activation, Area};
+use crate::code;
 use crate::engine::kernel::Context;
 use crate::epoch::ResultRow;
-use crate::ids::{Key, OrderId, TradeId};
+use crate::ids::{CertId, Key, OrderId, TradeId};
 use crate::order::Side;
 use crate::settlement::objects::Row;
 use crate::units::Units;
@@ -16,6 +20,8 @@ pub enum Matched {
         row: Row,
         trade: TradeId,
         seller: Key,
+        /// Whose certificate a reseller sells.
+        provider: Option<Key>,
         /// Who shall hold the certificate.
         to: Key,
         /// Feature bits that the bid requires.
@@ -30,6 +36,22 @@ pub enum Matched {
         units: Units,
         features: u64,
     },
+    /// Of a held certificate.
+    Resell {
+        row: Row,
+        trade: TradeId,
+        buyer: Key,
+        cert: CertId,
+        /// What the row takes.
+        area: Area,
+        /// Whether that is all of the certificate.
+        is_whole: bool,
+    },
+    /// The provider has to split a certificate for the rows before.
+    Cut {
+        cert: CertId,
+        parts: Vec<Area>,
+    },
 }
 
 impl Market {
@@ -37,7 +59,7 @@ impl Market {
     pub(super) fn own_rows(
         &mut self,
         ctx: &mut Context<'_>,
-        inventory: &mut dyn Inventory,
+        inventory: &mut dyn UnitLedger,
         rows: &[ResultRow],
     ) -> Vec<Matched> {
         let binding: Vec<&ResultRow> = rows.iter().filter(|row| row.void.is_none()).collect();
@@ -56,7 +78,12 @@ impl Market {
         for (ask, signed) in asks {
             let rows: Vec<&ResultRow> =
                 binding.iter().copied().filter(|row| row.row.sell == ask.0).collect();
-            matched.extend(self.own_sells(ctx, inventory, &rows, &signed));
+            let resold =
+                self.epochs.order(signed.epoch, &ask).and_then(|ask| resale_activation(ask));
+            matched.extend(match resold {
+                None => self.own_sells(ctx, inventory, &rows, &signed),
+                Some(title) => self.own_resales(ctx, inventory, &rows, &signed, &title),
+            });
         }
         matched
     }
@@ -68,6 +95,8 @@ impl Market {
         signed: &SignedOrder,
     ) -> Option<Matched> {
         let me = ctx.me();
+        let ask = self.epochs.order(result.row.epoch, &OrderId(result.row.sell));
+        let provider = ask.and_then(|ask| resale_activation(ask)).map(|title| title.provider);
         let standing = self.standing.get_mut(&signed.standing)?;
         standing.matched.insert(result.trade, result.row.qty);
         ctx.out.store(&standing.id.0, &StandingV1::from(&*standing));
@@ -79,6 +108,7 @@ impl Market {
             row: result.row.clone(),
             trade: result.trade,
             seller: result.seller,
+            provider,
             to: standing.spec.beneficiary.unwrap_or(me),
             features: standing.spec.features,
             max_loss_sat: standing.spec.fees.allowed_sat(worth_sat),
@@ -88,7 +118,7 @@ impl Market {
     fn own_sells(
         &mut self,
         ctx: &mut Context<'_>,
-        inventory: &mut dyn Inventory,
+        inventory: &mut dyn UnitLedger,
         results: &[&ResultRow],
         signed: &SignedOrder,
     ) -> Vec<Matched> {
@@ -128,6 +158,68 @@ impl Market {
         matched
     }
 
+    /// Rows of a certificate on offer. What they take of it is reserved here; where they take a
+    /// part, its provider has to split it first.
+    fn own_resales(
+        &mut self,
+        ctx: &mut Context<'_>,
+        inventory: &dyn UnitLedger,
+        results: &[&ResultRow],
+        signed: &SignedOrder,
+        title: &Activation,
+    ) -> Vec<Matched> {
+        let (Some(rectangle), Some(standing)) =
+            (&signed.rectangle, self.standing.get_mut(&signed.standing))
+        else {
+            return Vec::new();
+        };
+        let offer = standing.offers.iter().find(|offer| offer.cert == title.cert_id).cloned();
+        let (Some(offer), false) = (offer, results.is_empty()) else { return Vec::new() };
+        // The owner of a certificate that moved on meanwhile sells nothing of it.
+        let whole = match inventory.stock(&offer.cert) {
+            Some(Stock::Held(held)) if held.facts.seq == title.seq => held.facts.area(),
+            _ => {
+                standing.note = Some(code!("resale.consumed").to_owned());
+                ctx.out.store(&standing.id.0, &StandingV1::from(&*standing));
+                return Vec::new();
+            }
+        };
+        let mut results = results.to_vec();
+        results.sort_by_key(|result| (result.row.start, result.row.buy));
+        let rows: Vec<&Row> = results.iter().map(|result| &result.row).collect();
+        let numbered = inventory.number(rectangle, &rows).into_iter().zip(&results);
+        let mut taken: Vec<(&ResultRow, Area)> = Vec::new();
+        for (units, result) in numbered {
+            match units {
+                Ok(units) => taken.push((result, Area { units, window: result.row.window() })),
+                Err(code) => standing.note = Some(code.to_owned()),
+            }
+        }
+        let parts = loop {
+            let areas: Vec<Area> = taken.iter().map(|(_, area)| area.clone()).collect();
+            match cut(&whole, &offer.area, &areas) {
+                Some(parts) if !areas.is_empty() => break parts,
+                _ if taken.pop().is_some() => {
+                    standing.note = Some(code!("trade.fragmented").to_owned());
+                }
+                _ => return Vec::new(),
+            }
+        };
+        let is_whole = parts.len() == 1;
+        let mut matched = Vec::new();
+        for (result, area) in taken {
+            standing.matched.insert(result.trade, result.row.qty);
+            standing.parts.insert(result.trade, area.clone());
+            let (row, trade, buyer) = (result.row.clone(), result.trade, result.buyer);
+            matched.push(Matched::Resell { row, trade, buyer, cert: offer.cert, area, is_whole });
+        }
+        if !is_whole {
+            matched.push(Matched::Cut { cert: offer.cert, parts });
+        }
+        ctx.out.store(&standing.id.0, &StandingV1::from(&*standing));
+        matched
+    }
+
     /// A trade of ours ended: filled, or its part goes back into the market.
     pub fn on_trade_end(&mut self, ctx: &mut Context<'_>, trade: TradeId, filled: bool) {
         let Some(standing) =
@@ -136,6 +228,9 @@ impl Market {
             return;
         };
         let qty = standing.matched.remove(&trade).unwrap_or(0);
+        if let Some(area) = standing.parts.remove(&trade) {
+            Self::end_part(standing, &area, filled);
+        }
         if filled {
             standing.filled = standing.filled.saturating_add(qty);
             // What still settles may come back: then it has to be signed again.
@@ -155,6 +250,7 @@ impl Market {
         for standing in self.standing.values_mut() {
             let before = standing.matched.len();
             standing.matched.retain(|trade, _| is_known(trade));
+            standing.parts.retain(|trade, _| is_known(trade));
             if standing.matched.len() != before {
                 ctx.out.store(&standing.id.0, &StandingV1::from(&*standing));
             }

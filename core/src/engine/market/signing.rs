@@ -9,11 +9,11 @@ use crate::engine::io::{Effect, Topic};
 use crate::engine::kernel::{ClockCheck, ClockState, Context};
 use crate::epoch::{Phase, epoch_at, opens_at_ms};
 use crate::ids::{Key, OrderId, StandingId};
-use crate::limits::{ALLOW_DENY_MAX, ORDERS_PER_OWNER_BOOK};
+use crate::limits::{ALLOW_DENY_MAX, ORDER_MAX_BYTES, ORDERS_PER_OWNER_BOOK};
 use crate::order::{Order, Side, Source};
 use crate::params::Params;
 use crate::units::{TimeMs, Units, Window};
-use crate::wire::{VERSION, sha256, signing_prefix};
+use crate::wire::{VERSION, encode, sha256, signing_prefix};
 
 /// What keeps a node from signing, whatever the order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,7 +26,7 @@ pub enum Obstacle {
     SignedBefore(u64),
 }
 
-/// The order that is signed now for an epoch, without its proof of work.
+/// The order that is signed now for an epoch, without its proof of work, of own capacity.
 pub(super) fn order_of(
     at: &Circumstances<'_>,
     spec: &OrderSpec,
@@ -84,6 +84,10 @@ fn leave_out(mut order: Order, denied: &[Key]) -> Option<Order> {
     }
     order.allow.retain(|key| !denied.contains(key));
     (!order.allow.is_empty()).then_some(order)
+}
+
+fn fits(order: &Order) -> bool {
+    encode(order).len() <= ORDER_MAX_BYTES
 }
 
 /// When an owner signs its standing orders for an epoch again, unix ms.
@@ -173,7 +177,12 @@ impl Market {
     }
 
     fn look_whom_to_deny(&mut self, ctx: &Context<'_>) {
-        self.denied = ctx.conduct.denied(ctx.now_ms, |key| self.epochs.is_trader(key));
+        let matters = |key: &Key| self.epochs.is_trader(key) || self.epochs.is_resold(key);
+        self.denied = ctx.conduct.denied(ctx.now_ms, matters);
+        // A provider that bought back what it sold would be its own registrar.
+        if self.epochs.is_resold(&ctx.me()) {
+            self.denied.insert(0, ctx.me());
+        }
     }
 
     /// What this node has signed or is about to sign for an epoch.
@@ -184,7 +193,7 @@ impl Market {
 
     /// Whether the book of an epoch takes one more order of ours. If not, the standing order
     /// waits for the next epoch, and says so.
-    fn has_room(&mut self, standing: StandingId, epoch: u64) -> bool {
+    pub(super) fn has_room(&mut self, standing: StandingId, epoch: u64) -> bool {
         let has_room = self.begun_for(epoch).count() < ORDERS_PER_OWNER_BOOK;
         if !has_room {
             self.note(standing, "order.too_many_in_epoch");
@@ -207,7 +216,7 @@ impl Market {
         match (standing.spec.side, &standing.units) {
             (Side::Buy, _) => self.sign_bid(ctx, &standing, epoch),
             (Side::Sell, Some(units)) => self.sign_asks(ctx, inventory, &standing, units, epoch),
-            (Side::Sell, None) => {}
+            (Side::Sell, None) => self.sign_resales(ctx, inventory, &standing, epoch),
         }
     }
 
@@ -239,7 +248,7 @@ impl Market {
             features: standing.spec.features,
             reserved_sat: needed,
         };
-        self.begin(ctx, &standing.spec, qty, window, signed);
+        self.begin(ctx, &standing.spec, (qty, window), Source::Primary, signed);
     }
 
     fn sign_asks(
@@ -279,25 +288,31 @@ impl Market {
                 features: standing.spec.features,
                 reserved_sat: 0,
             };
-            self.begin(ctx, &standing.spec, qty, window, signed);
+            self.begin(ctx, &standing.spec, (qty, window), Source::Primary, signed);
         }
     }
 
-    fn begin(
+    pub(super) fn begin(
         &mut self,
         ctx: &mut Context<'_>,
         spec: &OrderSpec,
-        qty: u32,
-        window: Window,
+        (qty, window): (u32, Window),
+        source: Source,
         signed: SignedOrder,
     ) {
         // Journaled with the signature: a number that nobody saw may be used again.
         let nonce = self.nonce.saturating_add(1);
-        let order = order_of(&Circumstances::of(ctx), spec, signed.epoch, qty, window, nonce);
-        let Some(order) = leave_out(order, &self.denied) else {
+        let mut order = order_of(&Circumstances::of(ctx), spec, signed.epoch, qty, window, nonce);
+        order.source = source;
+        let Some(less) = leave_out(order.clone(), &self.denied) else {
             ctx.treasury.release_bid(signed.epoch, signed.standing);
             return self.note(signed.standing, "order.counterparties_denied");
         };
+        // What a resale has to show may leave no room for all who are denied.
+        let order = if fits(&less) { less } else { order };
+        if !fits(&order) {
+            return self.note(signed.standing, "order.oversize");
+        }
         // What every other node would refuse is not worth a signature.
         if let Err(error) = check_rules(&order, ctx.params) {
             ctx.treasury.release_bid(signed.epoch, signed.standing);
@@ -355,7 +370,7 @@ impl Market {
         }
     }
 
-    fn note(&mut self, id: StandingId, code: &str) {
+    pub(super) fn note(&mut self, id: StandingId, code: &str) {
         if let Some(standing) = self.standing.get_mut(&id) {
             standing.note = Some(code.to_owned());
         }

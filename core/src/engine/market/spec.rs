@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::admission::{AdmissionError, check_content};
-use crate::ids::Key;
+use crate::ids::{CertId, Key};
 use crate::order::{Alternative, Mode, Order, Side, Source};
 use crate::params::Params;
 use crate::settlement::fees::FeeLimit;
@@ -45,6 +45,8 @@ pub struct OrderSpec {
     pub beneficiary: Option<Key>,
     /// What its owner is willing to lose in fees. Not gossiped.
     pub fees: FeeLimit,
+    /// The held certificate that an ask sells, or sells a part of; else it sells own capacity.
+    pub cert: Option<CertId>,
 }
 
 impl OrderSpec {
@@ -78,7 +80,11 @@ impl OrderSpec {
             return Err(AdmissionError::Window);
         }
         let longer = u32::from(self.slots) > self.window.len();
-        if longer || (self.side == Side::Sell && self.beneficiary.is_some()) {
+        let is_foreign = match self.side {
+            Side::Buy => self.cert.is_some(),
+            Side::Sell => self.beneficiary.is_some(),
+        };
+        if longer || is_foreign {
             return Err(AdmissionError::Run);
         }
         Ok(())

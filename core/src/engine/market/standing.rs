@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::offers::Offer;
 use super::spec::{OrderSpec, TimeInForce};
+use crate::certificate::objects::Area;
 use crate::ids::{OrderId, StandingId, TradeId};
 use crate::units::{Slot, TimeMs, Units};
 
@@ -43,7 +45,12 @@ pub struct Standing {
     pub filled: u32,
     /// Blocks per slot that were matched and are being settled.
     pub matched: BTreeMap<TradeId, u32>,
+    /// Of own capacity.
     pub units: Option<Units>,
+    /// Certificates of which it sells something.
+    pub offers: Vec<Offer>,
+    /// What of them the matched rows take.
+    pub parts: BTreeMap<TradeId, Area>,
     /// Last epoch that it was signed for.
     pub last_epoch: Option<u64>,
     pub last_order: Option<OrderId>,
@@ -63,6 +70,8 @@ impl Standing {
             filled: 0,
             matched: BTreeMap::new(),
             units,
+            offers: Vec::new(),
+            parts: BTreeMap::new(),
             last_epoch: None,
             last_order: None,
             note: None,

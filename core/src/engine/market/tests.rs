@@ -9,7 +9,7 @@ use crate::engine::kernel::{
     ChainView, Conduct, CounterV1, Counters, Miss, Outbox, Subject, Table, Treasury, WalletView,
 };
 use crate::engine::{Engine, Input, Keys};
-use crate::ids::TradeId;
+use crate::ids::{CertId, TradeId};
 use crate::limits::STANDING_FINISHED_KEPT;
 use crate::order::{Alternative, Mode, Side};
 use crate::settlement::fees::FeeLimit;
@@ -28,6 +28,12 @@ impl Inventory for Empty {
         None
     }
 
+    fn stock(&self, _: &CertId) -> Option<Stock<'_>> {
+        None
+    }
+}
+
+impl UnitLedger for Empty {
     fn number(&self, _: &Rectangle, _: &[&Row]) -> Vec<Result<Units, &'static str>> {
         Vec::new()
     }
@@ -85,6 +91,7 @@ pub(super) fn bid(ctx: &Context<'_>, time_in_force: TimeInForce) -> OrderSpec {
         time_in_force,
         beneficiary: None,
         fees: FeeLimit::default(),
+        cert: None,
     }
 }
 

@@ -2,13 +2,15 @@
 
 use super::Register;
 use crate::certificate::ledger::{Claim, RowNeed, number_rows};
-use crate::engine::market::{Inventory, Rectangle};
+use crate::engine::market::Rectangle;
 use crate::ids::TradeId;
 use crate::settlement::objects::Row;
 use crate::units::{Units, Window};
 
-impl Inventory for Register {
-    fn free_within(&self, class: u16, units: &Units, window: Window) -> Vec<Rectangle> {
+impl Register {
+    /// The free cells of the given units in a window, as at most 16 disjoint rectangles.
+    #[must_use]
+    pub fn free_within(&self, class: u16, units: &Units, window: Window) -> Vec<Rectangle> {
         // What may not be sold is not offered.
         if self.halted().is_some() {
             return Vec::new();
@@ -19,11 +21,15 @@ impl Inventory for Register {
             .collect()
     }
 
-    fn pick(&self, class: u16, qty: u32, window: Window, taken: &[Units]) -> Option<Units> {
+    /// The lowest `qty` units that are free in the whole window and not in `taken`.
+    #[must_use]
+    pub fn pick(&self, class: u16, qty: u32, window: Window, taken: &[Units]) -> Option<Units> {
         self.ledger.pick(class, qty, window, taken)
     }
 
-    fn number(&self, rectangle: &Rectangle, rows: &[&Row]) -> Vec<Result<Units, &'static str>> {
+    /// Numbers rows of one ask inside its rectangle.
+    #[must_use]
+    pub fn number(rectangle: &Rectangle, rows: &[&Row]) -> Vec<Result<Units, &'static str>> {
         let needs: Vec<RowNeed> = rows
             .iter()
             .map(|row| RowNeed { buy: row.buy, window: row.window(), qty: row.qty })
@@ -32,7 +38,16 @@ impl Inventory for Register {
         numbered.into_iter().map(|units| units.map_err(|error| error.code())).collect()
     }
 
-    fn reserve(&mut self, trade: TradeId, row: &Row, units: &Units) -> Result<(), &'static str> {
+    /// Reserves the units of a row.
+    ///
+    /// # Errors
+    /// The reason code: the units are gone.
+    pub fn reserve(
+        &mut self,
+        trade: TradeId,
+        row: &Row,
+        units: &Units,
+    ) -> Result<(), &'static str> {
         let claim = Claim::Row(trade);
         self.ledger.claim(claim, row.class, units, row.window()).map_err(|error| error.code())
     }

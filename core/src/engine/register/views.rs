@@ -54,7 +54,8 @@ impl Register {
     }
 
     /// The Activation of a sale, for a party of its certificate.
-    pub(super) fn activation_of_sale(&self, terms: TermsHash, peer: Key) -> Option<Envelope> {
+    #[must_use]
+    pub fn activation_of_sale(&self, terms: TermsHash, peer: Key) -> Option<Envelope> {
         let certificate = self.certificate_for(peer, self.sold.get(&terms)?);
         let told = certificate.and_then(|certificate| activation_of(certificate, terms.0));
         told.or_else(|| self.activation_left_behind(terms, peer))
@@ -78,6 +79,7 @@ impl Register {
                 gift_pending: None,
                 recut_pending: None,
                 lease: record.head.lease(),
+                on_offer: None,
             }
         })
     }

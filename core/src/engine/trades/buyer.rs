@@ -7,6 +7,7 @@ use bitcoin::Txid;
 use super::driver::{Machine, Open, Turn};
 use super::{BuyLimits, KEYS, Party, TradeEvent, TradePurpose, TradeReply, TradeRequest};
 use crate::certificate::Certificate;
+use crate::code;
 use crate::engine::io::{Effect, Protocol};
 use crate::engine::kernel::{Answer, Context, Miss, Stored, Subject, Table, remote_code};
 use crate::engine::messages::SettleRequest;
@@ -236,9 +237,9 @@ impl Machine for Buyer {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Purchase {
     pub seller: Key,
+    /// Who keeps the register of the certificate: the seller itself, unless it resells.
+    pub registrar: Key,
     pub to: Key,
-    /// The certificate on sale, where that is known and is not issued for this sale.
-    pub title: Option<(Key, Certificate)>,
     /// What the buyer insists on beyond the row.
     pub limits: BuyLimits,
 }
@@ -250,17 +251,12 @@ const ASKED_BEFORE_DEFAULT: u32 = 5;
 /// A new buyer's side.
 pub(super) fn draft(ctx: &mut Context<'_>, row: &Row, trade: TradeId, buy: Purchase) -> Buyer {
     let until_ms = ctx.now_ms.saturating_add(ctx.params.settle.terms_ms);
-    let (registrar, title) = match buy.title {
-        Some((provider, title)) => (provider, Some(title)),
-        None => (buy.seller, None),
-    };
     Buyer {
         trade,
         row: row.clone(),
         seller: buy.seller,
-        registrar,
+        registrar: buy.registrar,
         to: buy.to,
-        title,
         features: buy.limits.features,
         fee_cap_sat: buy.limits.fee_cap_sat,
         max_loss_sat: buy.limits.max_loss_sat,
@@ -349,6 +345,8 @@ impl Open<Buyer> {
     /// told; if the message is lost, the consent elapses.
     fn abort(&mut self, turn: &mut Turn<'_, '_>, code: &str) {
         match code {
+            // Its provider keeps it waiting, as it says: nobody else knows whose fault that is.
+            "terms.late" if self.refusal.as_deref() == Some("resale.not_split") => {}
             "terms.late" => self.missed(turn, self.machine.seller, Miss::Terms),
             "lock.late" => self.missed(turn, self.machine.registrar, Miss::Lock),
             // Its own signature for another says so while it owes this one, whatever this life
@@ -608,18 +606,21 @@ impl Open<Buyer> {
             Answer::None => return,
         };
         match reply {
-            TradeReply::Terms { issue, terms } => self.on_terms(turn, issue, &terms),
+            TradeReply::Terms { title, terms } => self.on_terms(turn, *title, &terms),
             TradeReply::LockGrant(lock) => self.on_lock(turn, &lock),
             TradeReply::FundAck { terms_hash, txid } => {
                 self.on_fund_ack(turn, peer, terms_hash, txid);
             }
             TradeReply::Activation(signed) => self.on_activation(turn, &signed, None),
-            TradeReply::NotYet | TradeReply::Cancelled | TradeReply::Key(_) => {}
+            TradeReply::NotYet if matches!(self.machine.state, State::Draft { .. }) => {
+                self.refusal = Some(code!("resale.not_split").to_owned());
+            }
+            TradeReply::NotYet | TradeReply::Cancelled | TradeReply::Key(_) | TradeReply::Kept => {}
         }
     }
 
-    fn on_terms(&mut self, turn: &mut Turn<'_, '_>, issue: Option<Envelope>, terms: &Envelope) {
-        let checked = self.machine.terms(turn.ctx.secp, turn.now(), issue, terms);
+    fn on_terms(&mut self, turn: &mut Turn<'_, '_>, title: Certificate, terms: &Envelope) {
+        let checked = self.machine.terms(turn.ctx.secp, turn.now(), title, terms);
         let Some(checked) = checked else { return };
         self.refusal = None;
         match checked {

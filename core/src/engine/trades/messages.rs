@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::certificate::Certificate;
 use crate::ids::{TermsHash, TradeId};
 use crate::settlement::exit::HandedKey;
 use crate::settlement::objects::{TermsRequest, Transfer};
@@ -30,15 +31,18 @@ pub enum TradeRequest {
     Cancel(Envelope),
     /// S→B: signed Quittance. Answer: `Key` or `NotYet`.
     Quittance(Envelope),
+    /// S→P: does the lock for these terms keep the certificate for their payment? Answer: `Kept`
+    /// or `NotYet`.
+    IsKept(TermsHash),
 }
 
 /// What they answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum TradeReply {
-    /// Signed Terms, and the Issue at a primary sale.
+    /// Signed Terms, and what they sell.
     Terms {
-        /// Signed Issue, at seq 0.
-        issue: Option<Envelope>,
+        /// The certificate up to this sale: its Issue alone, where the provider sells.
+        title: Box<Certificate>,
         terms: Envelope,
     },
     LockGrant(Envelope),
@@ -56,6 +60,8 @@ pub enum TradeReply {
     Cancelled,
     /// The secret of the contract's funder, who holds the certificate.
     Key(HandedKey),
+    /// The lock stands, and only a refund or a conflict in the chain can end it.
+    Kept,
 }
 
 /// What a buyer or a seller waits for.
@@ -72,6 +78,8 @@ pub enum TradePurpose {
     Cancel(TradeId),
     /// The buyer's key.
     Quittance(TradeId),
+    /// Whether the lock stands.
+    IsKept(TradeId),
 }
 
 /// A trade moved.

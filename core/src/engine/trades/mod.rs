@@ -36,6 +36,7 @@ use self::past::{LateAsk, Past};
 use self::prepaid::Prepaid;
 use super::io::{Effect, Funding, Unsent};
 use super::kernel::{Answer, Context, Record, Stored, Timer, Unreadable, records};
+use crate::certificate::objects::Area;
 use crate::certificate::{Certificate, Hop};
 use crate::code;
 use crate::ids::{CertId, FundingId, Key, TermsHash, TradeId};
@@ -74,7 +75,12 @@ pub enum TradeEvent {
     /// The trade will not happen; a seller's units are free again.
     Void { trade: TradeId, code: String },
     /// The claim is in a block: this node sold.
-    Sold { trade: TradeId, cert: CertId },
+    Sold {
+        trade: TradeId,
+        cert: CertId,
+        /// What of it is consumed.
+        seq: u32,
+    },
     /// The certificate moved to the buyer's `to`; its Activation has been verified.
     Bought {
         trade: TradeId,
@@ -207,6 +213,9 @@ impl Trades {
         if self.buyers.len() >= OPEN_SETTLEMENTS_MAX {
             return Some("trade.too_many_open");
         }
+        if buyer.registrar == ctx.me() {
+            return Some("trade.own_capacity");
+        }
         // A part of a bid may be too small for its fees: its seller is not even asked.
         let rate = ctx.chain.estimate(fees::FUND_TARGET);
         if rate.is_some_and(|rate| buyer.is_uneconomical(rate)) {
@@ -261,6 +270,28 @@ impl Trades {
         events
     }
 
+    /// Sales of parts that have still to be split off: trade, certificate, and what is sold of it.
+    pub fn waiting_parts(&self) -> impl Iterator<Item = (TradeId, CertId, &Area)> {
+        self.sellers.iter().filter_map(|open| match &open.machine.goods {
+            Goods::Part { cert, area, .. } => Some((open.machine.trade, *cert, area)),
+            Goods::Capacity { .. } | Goods::Certificate(_) => None,
+        })
+    }
+
+    /// The part that a trade sells has been split off, or will not be: the reason code.
+    pub fn bring_part(
+        &mut self,
+        ctx: &mut Context<'_>,
+        titles: &mut dyn Titles,
+        trade: TradeId,
+        part: Result<Certificate, &'static str>,
+    ) -> Vec<TradeEvent> {
+        turn!(self, ctx, titles, |turn| {
+            self.sellers.touch(turn, trade, |open, turn| open.bring_part(turn, part))
+        })
+        .1
+    }
+
     /// A peer's request about a trade, and what it caused. The same request gets the same
     /// answer, which stands in a record.
     pub fn on_request(
@@ -279,6 +310,7 @@ impl Trades {
             TradeRequest::Transfer(transfer) => self.on_transfer(turn, peer, transfer),
             TradeRequest::Cancel(cancel) => self.on_cancel(turn, &cancel),
             TradeRequest::Quittance(signed) => self.on_quittance(turn, peer, &signed),
+            TradeRequest::IsKept(terms) => self.on_is_kept(turn, peer, terms),
         })
     }
 
@@ -404,6 +436,22 @@ impl Trades {
         answer.unwrap_or(Err(NO_AGREEMENT))
     }
 
+    /// A seller asks before it reveals. What was activated is kept for good.
+    fn on_is_kept(
+        &mut self,
+        turn: &mut Turn<'_, '_>,
+        peer: Key,
+        terms: TermsHash,
+    ) -> Result<TradeReply, Refused> {
+        match self.registrars.get(&terms).map(|open| open.machine.keeps(peer)) {
+            Some(Ok(true)) => Ok(TradeReply::Kept),
+            Some(Ok(false)) => Ok(TradeReply::NotYet),
+            Some(Err(code)) => Err(code),
+            None if turn.titles.activation(terms, peer).is_some() => Ok(TradeReply::Kept),
+            None => Err(code!("lock.released")),
+        }
+    }
+
     fn on_cancel(
         &mut self,
         turn: &mut Turn<'_, '_>,
@@ -462,6 +510,12 @@ impl Trades {
             | TradePurpose::Fund(trade)
             | TradePurpose::Transfer(trade) => trade,
             TradePurpose::Cancel(_) => return Vec::new(),
+            TradePurpose::IsKept(trade) => {
+                return turn!(self, ctx, titles, |turn| {
+                    self.sellers.touch(turn, trade, |open, turn| open.on_kept(turn, answer))
+                })
+                .1;
+            }
             TradePurpose::Quittance(trade) => {
                 return turn!(self, ctx, titles, |turn| {
                     self.sellers.touch(turn, trade, |open, turn| open.on_key(turn, answer))
@@ -655,7 +709,7 @@ impl Trades {
             let seller = &open.machine;
             match &seller.goods {
                 Goods::Capacity { units, .. } => Some((seller.trade, &seller.row, units)),
-                Goods::Certificate(_) => None,
+                Goods::Certificate(_) | Goods::Part { .. } => None,
             }
         })
     }

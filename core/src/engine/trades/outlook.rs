@@ -519,6 +519,7 @@ mod tests {
             goods: seller::Goods::Capacity { units: Units::range(0, 2).unwrap(), features: 0 },
             opened_ms: 0,
             state,
+            is_kept: false,
         }
     }
 

@@ -5,10 +5,12 @@ use std::collections::BTreeMap;
 use bitcoin::{ScriptBuf, Txid};
 
 use super::driver::{Known, Machine, Open, Turn};
-use super::{KEYS, Party, TradeEvent, TradeReply};
+use super::{KEYS, Party, TradeEvent, TradePurpose, TradeReply, TradeRequest};
 use crate::certificate::{Certificate, VerifiedCertificate, verify};
 use crate::code;
-use crate::engine::kernel::{Context, Miss, Stored, Subject, Table};
+use crate::engine::io::Protocol;
+use crate::engine::kernel::{self, Context, Miss, Stored, Subject, Table};
+use crate::engine::messages::SettleRequest;
 use crate::ids::{Key, TradeId};
 use crate::settlement::check::{Agreement, Now, PAYOUT_SPK_MAX_BYTES, SignedTerms};
 use crate::settlement::facts::{ContractFacts, Facts};
@@ -88,7 +90,8 @@ impl Machine for Seller {
     }
 
     fn is_asking(&self) -> bool {
-        matches!(&self.state, State::Agreed { phase: Phase::Quitting { .. }, .. })
+        self.must_ask()
+            || matches!(&self.state, State::Agreed { phase: Phase::Quitting { .. }, .. })
     }
 
     fn own_txids(&self) -> Vec<Txid> {
@@ -97,14 +100,31 @@ impl Machine for Seller {
     }
 
     fn conduct(&self) -> Vec<(Subject, Result<(), Miss>)> {
-        let is_settled = matches!(&self.state, State::Agreed { phase: Phase::Settled { .. }, .. });
-        is_settled.then_some((Subject::Key(self.buyer), Ok(()))).into_iter().collect()
+        match (&self.state, &self.goods) {
+            (State::Agreed { phase: Phase::Settled { .. }, .. }, _) => {
+                vec![(Subject::Key(self.buyer), Ok(()))]
+            }
+            // Only the provider could have split it.
+            (State::Released { .. }, Goods::Part { provider, .. }) => {
+                vec![(Subject::Key(*provider), Err(Miss::Split))]
+            }
+            _ => Vec::new(),
+        }
     }
 
     fn perform(open: &mut Open<Self>, turn: &mut Turn<'_, '_>, step: Step) {
         match step {
             Step::Release(code) => open.release(turn, code),
+            Step::AskKept => {
+                if turn.ctx.chain.up && open.tries.is_message_due(turn.ctx.now_ms) {
+                    open.ask_kept(turn);
+                }
+            }
             Step::NeverReveal(code) => {
+                // Its silence has cost the sale.
+                if open.machine.must_ask() {
+                    open.missed(turn, open.machine.registrar, Miss::Lock);
+                }
                 open.enter_phase(turn, Phase::NeverReveal { code: code.to_owned() });
             }
             // Nothing is revealed without a chain.
@@ -135,8 +155,8 @@ impl Machine for Seller {
                 turn.events.push(TradeEvent::Void { trade, code: code.clone() });
             }
             State::Agreed { signed, phase } if phase.is_sold() => {
-                let cert = signed.agreement.terms().cert_id;
-                turn.events.push(TradeEvent::Sold { trade, cert });
+                let Terms { cert_id: cert, seq, .. } = *signed.agreement.terms();
+                turn.events.push(TradeEvent::Sold { trade, cert, seq });
             }
             State::Offered { .. } | State::Agreed { .. } => {}
         }
@@ -169,6 +189,7 @@ pub(super) fn offer(
         Goods::Certificate(title) => {
             verify(title, now.params).map_err(|error| error.code())?.provider
         }
+        Goods::Part { provider, .. } => *provider,
     };
     Ok(Seller {
         trade,
@@ -178,14 +199,14 @@ pub(super) fn offer(
         goods,
         opened_ms: now.ms,
         state: State::Offered { until_ms: Seller::patience_ms(now) },
+        is_kept: false,
     })
 }
 
-/// The answer that carries an agreement: a buyer knows any certificate but a new one.
+/// The answer that carries an agreement.
 fn terms_reply(agreement: &Agreement) -> TradeReply {
-    let title = &agreement.title;
-    let issue = title.issue().filter(|_| title.hops.is_empty()).cloned();
-    TradeReply::Terms { issue, terms: agreement.signed.envelope.clone() }
+    let title = Box::new(agreement.title.clone());
+    TradeReply::Terms { title, terms: agreement.signed.envelope.clone() }
 }
 
 impl Open<Seller> {
@@ -198,6 +219,45 @@ impl Open<Seller> {
         if let State::Agreed { phase, .. } = &mut self.machine.state {
             *phase = next;
             self.moved(turn);
+        }
+    }
+
+    /// Asks the registrar, who is another, whether its lock still stands.
+    fn ask_kept(&mut self, turn: &mut Turn<'_, '_>) {
+        let Some((signed, _)) = self.machine.state.agreed() else { return };
+        let request = SettleRequest::Trade(TradeRequest::IsKept(signed.hash()));
+        let (to, purpose) = (self.machine.registrar, TradePurpose::IsKept(self.machine.trade));
+        self.tried(turn);
+        turn.ctx.out.send(to, Protocol::Settle, &request, purpose);
+    }
+
+    /// What the registrar says of its lock. Any other refusal is no answer.
+    pub(super) fn on_kept(&mut self, turn: &mut Turn<'_, '_>, answer: kernel::Answer<TradeReply>) {
+        let is_kept = match answer {
+            kernel::Answer::Said(TradeReply::Kept) => true,
+            kernel::Answer::Refused(code) if code == code!("lock.released") => false,
+            kernel::Answer::Said(_) | kernel::Answer::Refused(_) | kernel::Answer::None => return,
+        };
+        match (self.machine.hear_kept(is_kept), is_kept) {
+            (true, true) => self.changed(turn),
+            (true, false) => self.moved(turn),
+            (false, _) => {}
+        }
+    }
+
+    /// The part that is sold has been split off, or will not be.
+    pub(super) fn bring_part(
+        &mut self,
+        turn: &mut Turn<'_, '_>,
+        part: Result<Certificate, &'static str>,
+    ) {
+        match part {
+            Ok(part) => {
+                if self.machine.take_part(part) {
+                    self.changed(turn);
+                }
+            }
+            Err(code) => self.release(turn, code),
         }
     }
 
@@ -221,6 +281,7 @@ impl Open<Seller> {
         }
         let heights = match self.machine.request(turn.now(), request)? {
             Answer::Agreed(agreement) => return Ok(terms_reply(agreement)),
+            Answer::NotYet => return Ok(TradeReply::NotYet),
             Answer::Sign(heights) => heights,
         };
         let signed = Box::new(self.sign_terms(turn, request, heights)?);
@@ -243,6 +304,7 @@ impl Open<Seller> {
                 Certificate::issued(issue.envelope().clone())
             }
             Goods::Certificate(title) => (**title).clone(),
+            Goods::Part { .. } => return Err(code!("resale.not_split")),
         };
         let facts = verify(&title, turn.ctx.params).map_err(|error| error.code())?;
         Ok((title, facts))

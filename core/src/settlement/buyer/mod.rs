@@ -52,8 +52,6 @@ pub struct Buyer {
     pub seller: Key,
     pub registrar: Key,
     pub to: Key,
-    /// The certificate on sale, at a resale; at a primary sale the seller sends its Issue.
-    pub title: Option<Certificate>,
     /// Feature bits that the bid required.
     pub features: u64,
     /// Most that the funding may cost in fees, sat.
@@ -583,7 +581,7 @@ impl Buyer {
         &self,
         secp: &Secp256k1<C>,
         now: Now<'_>,
-        issue: Option<Envelope>,
+        title: Certificate,
         terms: &Envelope,
     ) -> Option<Result<Agreement, CheckError>> {
         let State::Draft { request: Some(request), until_ms } = &self.state else { return None };
@@ -599,8 +597,6 @@ impl Buyer {
             funders: &request.funders,
             features: self.features,
         };
-        let fresh = issue.map(Certificate::issued);
-        let Some(title) = self.title.clone().or(fresh) else { return Some(Err(CheckError::Issue)) };
         Some(check::agreement(secp, now, expected, title, terms))
     }
 

@@ -26,8 +26,9 @@ use super::rails::chain::facts::{ContractFacts, Facts};
 use super::rails::chain::timelock::{Timelocks, lead_suffices, tips_agree};
 use super::rails::chain::transaction::{KnownTx, OwnTx};
 use crate::certificate::Certificate;
+use crate::certificate::objects::Area;
 use crate::code;
-use crate::ids::{Key, TermsHash, TradeId};
+use crate::ids::{CertId, Key, TermsHash, TradeId};
 use crate::units::{TimeMs, Units};
 use crate::wire::Verified;
 
@@ -49,6 +50,9 @@ pub struct Seller {
     /// When the trade was opened, unix ms.
     pub opened_ms: TimeMs,
     pub state: State,
+    /// Whether a registrar that is another node has said that its lock keeps the certificate for
+    /// the payment.
+    pub is_kept: bool,
 }
 
 /// What a seller sells.
@@ -63,6 +67,8 @@ pub enum Goods {
     },
     /// A certificate that it holds.
     Certificate(Box<Certificate>),
+    /// A part of one, which the provider has still to split off.
+    Part { cert: CertId, provider: Key, area: Area },
 }
 
 /// Terms that this seller signed.
@@ -144,6 +150,8 @@ pub enum Phase {
 pub enum Step {
     /// Nothing until something happens.
     Wait,
+    /// Ask the registrar whether its lock still stands.
+    AskKept,
     /// Reveal the preimage to the buyer, as paid.
     Quit,
     /// Show the buyer the Quittance, for its key.
@@ -161,6 +169,8 @@ pub enum Answer<'a> {
     Agreed(&'a Agreement),
     /// New terms with these heights.
     Sign(Timelocks),
+    /// What is sold is not there yet.
+    NotYet,
 }
 
 impl Phase {
@@ -438,15 +448,46 @@ impl Seller {
     pub fn due(&self, now: Now<'_>, sure: bool) -> Step {
         match &self.state {
             State::Offered { until_ms } if now.ms >= *until_ms => {
-                Step::Release("trade.buyer_silent")
+                let is_part = matches!(self.goods, Goods::Part { .. });
+                Step::Release(if is_part { "resale.not_split" } else { "trade.buyer_silent" })
             }
             State::Agreed { signed, phase } => {
                 let step = signed.due(phase, now, sure);
                 let would_claim = step == Step::Claim && *phase == Phase::FundFinal;
-                if would_claim && self.may_quit(signed, now) { Step::Quit } else { step }
+                if would_claim && self.must_ask() {
+                    Step::AskKept
+                } else if would_claim && self.may_quit(signed, now) {
+                    Step::Quit
+                } else {
+                    step
+                }
             }
             State::Offered { .. } | State::Released { .. } => Step::Wait,
         }
+    }
+
+    /// Whether nothing may be revealed before the registrar has answered. A funding can come when
+    /// its lock is gone: one that was signed elsewhere is sent by others. Who is paid by it would
+    /// sell what the buyer never gets.
+    #[must_use]
+    pub fn must_ask(&self) -> bool {
+        let State::Agreed { signed, phase: Phase::FundFinal } = &self.state else { return false };
+        self.registrar != signed.agreement.terms().from && !self.is_kept
+    }
+
+    /// The registrar said that its lock keeps the certificate, or that it is gone: then nothing is
+    /// ever revealed. Returns whether that is news.
+    pub fn hear_kept(&mut self, is_kept: bool) -> bool {
+        if !self.must_ask() {
+            return false;
+        }
+        self.is_kept = is_kept;
+        if let State::Agreed { phase, .. } = &mut self.state
+            && !is_kept
+        {
+            *phase = Phase::NeverReveal { code: code!("lock.released").to_owned() };
+        }
+        true
     }
 
     /// Whether the buyer, who pays alone, is asked for its key before the seller, who keeps the
@@ -557,6 +598,9 @@ impl Seller {
         if now.ms >= until_ms {
             return Err(code!("trade.void"));
         }
+        if matches!(self.goods, Goods::Part { .. }) {
+            return Ok(Answer::NotYet);
+        }
         if !now.chain_up {
             return Err(code!("chain.down"));
         }
@@ -573,6 +617,16 @@ impl Seller {
             return Err(code!("terms.window_too_near"));
         }
         Ok(Answer::Sign(heights))
+    }
+
+    /// The part that it sells has been split off. Returns whether that is news.
+    pub fn take_part(&mut self, part: Certificate) -> bool {
+        let waits =
+            matches!((&self.state, &self.goods), (State::Offered { .. }, Goods::Part { .. }));
+        if waits {
+            self.goods = Goods::Certificate(Box::new(part));
+        }
+        waits
     }
 
     /// The registrar locked the certificate for these terms. Returns whether it moved.

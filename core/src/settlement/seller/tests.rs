@@ -50,6 +50,7 @@ fn seller(state: State) -> Seller {
         goods: Goods::Capacity { units, features: 0 },
         opened_ms: 0,
         state,
+        is_kept: false,
     }
 }
 
