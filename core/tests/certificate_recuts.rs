@@ -243,6 +243,28 @@ fn a_provider_merges_only_what_belongs_together() {
     assert_eq!(ask(&mut net, RegisterRequest::Merge(good)), Ok(merged), "the same again");
 }
 
+/// Its request was refused and given up, and then a copy of it came late and was granted.
+#[test]
+fn a_holder_that_missed_its_split_hears_of_it_when_it_uses_the_whole() {
+    for command_of in [
+        |cert| HoldingsCommand::Gift { cert, to: public(BOB) },
+        |cert| HoldingsCommand::Split { cert, parts: units_apart(), give: None },
+    ] {
+        let (mut net, cert) = bought();
+        let late = signed_split(&mut net, ALICE, cert, halves()).envelope().clone();
+        let answer = ask(&mut net, RegisterRequest::Split(late)).unwrap();
+        assert!(matches!(answer, RegisterReply::Activations(_)), "{answer:?}");
+        assert_eq!(net.state(ALICE, cert).0, "active");
+        command(&mut net, ALICE, 1, command_of(cert));
+        assert!(last(&mut net, ALICE).unwrap_err().ends_with(".consumed"));
+        assert_eq!(net.state(ALICE, cert).0, "split");
+        let slot = devnet().slot_at(START_MS);
+        let views = net.party(ALICE).books.views(public(ALICE), slot);
+        let parts = views.iter().filter(|view| view.state == "active");
+        assert_eq!(parts.count(), 2);
+    }
+}
+
 #[test]
 fn what_is_locked_redeemed_or_begun_is_neither_split_nor_merged() {
     let (mut net, cert) = bought();

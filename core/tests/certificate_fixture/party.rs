@@ -365,7 +365,7 @@ impl Net {
         reply.unwrap_or_else(|| wire::encode(&party.serve()))
     }
 
-    fn answer(&mut self, to: u8, id: u64, protocol: Protocol, answer: Result<Vec<u8>, String>) {
+    pub fn answer(&mut self, to: u8, id: u64, protocol: Protocol, answer: Result<Vec<u8>, String>) {
         self.party(to).with(|ctx, books, leases| {
             let (peer, purpose) = ctx.out.take_request(id).unwrap();
             match protocol {

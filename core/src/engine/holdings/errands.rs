@@ -1,6 +1,7 @@
 //! What this node has signed and its provider has still to activate: asked for again until the
 //! window starts, after a restart too.
 
+use super::providers::ask;
 use super::records::Pending;
 use super::{ERRAND_PACE, Holdings, HoldingsPurpose};
 use crate::certificate::objects::Merge;
@@ -54,6 +55,14 @@ impl Kind {
             Self::Gift => code!("gift.stale_seq"),
             Self::Split => code!("split.stale_seq"),
             Self::Merge => code!("merge.stale_seq"),
+        }
+    }
+
+    fn consumed(self) -> &'static str {
+        match self {
+            Self::Gift => code!("gift.consumed"),
+            Self::Split => code!("split.consumed"),
+            Self::Merge => code!("merge.consumed"),
         }
     }
 
@@ -178,6 +187,10 @@ impl Holdings {
                 }
                 if code == kind.stale_seq() {
                     self.fetch(ctx, provider, lead, None);
+                }
+                // An earlier copy of what was refused, or given up, came late and was granted.
+                if code == kind.consumed() {
+                    ask(ctx, provider, CertId([0; 32]));
                 }
                 self.end_errand(ctx, lead, Err(remote_code(&code)));
                 return;

@@ -105,7 +105,8 @@ impl Holdings {
     }
 }
 
-fn ask(ctx: &mut Context<'_>, provider: Key, after: CertId) {
+/// Asks a provider what this node holds, of certificates above an id.
+pub(super) fn ask(ctx: &mut Context<'_>, provider: Key, after: CertId) {
     let request = SettleRequest::Register(RegisterRequest::Held { after });
     ctx.out.send(provider, Protocol::Settle, &request, HoldingsPurpose::Held);
 }
