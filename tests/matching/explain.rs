@@ -154,15 +154,7 @@ fn the_trade_that_fixed_the_price_or_took_the_units_is_named() {
 /// A book of one class from the fields that matter.
 fn written(orders: &Json) -> Instance {
     let orders: Vec<Order> = orders.as_array().unwrap().iter().map(order).collect();
-    Instance {
-        beacon: [0; 32],
-        now: 0,
-        epoch: 0,
-        starts: 3,
-        max_legs: None,
-        orders,
-        cancels: Vec::new(),
-    }
+    Instance::sample(3, orders)
 }
 
 #[test]

@@ -19,15 +19,7 @@ fn book() -> Instance {
     let mut bid = order("b", 4, (0, 2), side);
     bid.min_qty = 3;
     let orders = vec![bid, ask("s", 2, 50), ask("t", 2, 60)];
-    Instance {
-        beacon: [0; 32],
-        now: 0,
-        epoch: 0,
-        starts: 3,
-        max_legs: None,
-        orders,
-        cancels: Vec::new(),
-    }
+    Instance::sample(3, orders)
 }
 
 fn bid(book: &mut Instance) -> &mut Order {

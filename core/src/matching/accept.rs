@@ -365,15 +365,7 @@ mod tests {
             let (allow, deny) = (Vec::new(), Vec::new());
             orders.push(Order { owner, allow, deny, features: 0, ..order(400 + at, side) });
         }
-        Instance {
-            beacon: [0; 32],
-            now: 0,
-            epoch: 0,
-            starts: 1,
-            max_legs: None,
-            orders,
-            cancels: Vec::new(),
-        }
+        Instance::sample(1, orders)
     }
 
     #[test]

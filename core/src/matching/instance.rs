@@ -100,6 +100,16 @@ impl Order {
     }
 }
 
+#[cfg(any(test, feature = "test-support"))]
+impl Instance {
+    /// A book of these orders alone.
+    #[must_use]
+    pub fn sample(starts: u8, orders: Vec<Order>) -> Self {
+        let (beacon, cancels) = ([0; 32], Vec::new());
+        Self { beacon, now: 0, epoch: 0, starts, max_legs: None, orders, cancels }
+    }
+}
+
 /// The part of an order that differs between bids and asks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Side {

@@ -198,15 +198,7 @@ mod tests {
             order("b", 2, (8, 16), sell(2)),
             order("c", 1, (9, 20), buy),
         ];
-        Instance {
-            beacon: [0; 32],
-            now: 0,
-            epoch: 0,
-            starts: 1,
-            max_legs: None,
-            orders,
-            cancels: Vec::new(),
-        }
+        Instance::sample(1, orders)
     }
 
     #[test]
