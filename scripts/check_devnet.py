@@ -47,20 +47,19 @@ def check_nodes(doc):
     check(len({node["datadir"] for node in doc["nodes"]}) == len(keys), "own data directories")
 
 
-def check_epoch(doc):
-    epoch = doc["epoch"]
+def check_epoch(doc, epoch, orders):
     check(epoch["agreed"] is True, "epoch agreed")
-    check(len(epoch["roots"]) == len(doc["nodes"]), "a root of every node")
+    check([root["node"] for root in epoch["roots"]] == [node["name"] for node in doc["nodes"]], "a root of every node")
     for field in ("root", "count", "result_root"):
         check(len({root[field] for root in epoch["roots"]}) == 1, f"equal {field}")
-    check(epoch["roots"][0]["count"] >= 2, "orders under the root")
+    check(epoch["roots"][0]["count"] >= orders, "orders under the root")
 
 
 def check_trades(doc, keys):
-    check(len(doc["trades"]) >= 2, "two trades")
+    check(len(doc["trades"]) == 3, "two sales and a resale")
     for trade in doc["trades"]:
         is_hex(trade["trade_id"], "trade_id")
-        check(trade["buyer"] in keys and trade["seller"] in keys, "parties are nodes")
+        check({trade["buyer"], trade["seller"], trade["provider"]} <= keys, "parties are nodes")
         check(trade["price_sat"] == trade["price_msat"] // 1000, "price rounds down")
         check(trade["window"][0] < trade["window"][1], "window is not empty")
         settlement = trade["settlement"]
@@ -72,71 +71,99 @@ def check_trades(doc, keys):
         check(settlement["by_key"] == (settlement["claim"]["vsize"] == 111), "spent by both keys")
         is_hex(settlement["preimage"], "preimage")
         check(settlement["claim"]["height"] >= settlement["fund"]["height"], "claim after fund")
+    first, second, resale = doc["trades"]
+    check(first["seller"] == first["provider"] and second["seller"] == second["provider"], "providers sell first")
+    check(first["epoch"] == second["epoch"] == doc["epoch"]["epoch"], "sold in the same epoch")
+    check(resale["epoch"] == doc["resale_epoch"]["epoch"] > first["epoch"], "sold on in a later epoch")
+    check(resale["seller"] == first["buyer"] != resale["buyer"] != resale["provider"], "sold on to a third node")
+    check(resale["provider"] == first["provider"], "by the same provider")
+    check(2 * resale["qty"] == first["qty"] and resale["window"] == first["window"], "half of it")
+    check(resale["price_msat"] * first["qty"] != first["price_msat"] * resale["qty"], "at another price")
 
 
 def cells(held):
     """Unit-slots of a certificate, or of a hop of its history."""
     start, end = held["window"]
-    return {(unit, slot) for first, last in held["units"] for unit in range(first, last) for slot in range(start, end)}
+    units = [unit for first, last in held["units"] for unit in range(first, last)]
+    return {(unit, slot) for unit in units for slot in range(start, end)}
 
 
-def check_hop(hop, before, trades, what):
-    """One hop, with what there was before it; `before` is None at the birth of a certificate."""
+def check_paid(hop, before, cert, trades, what):
+    """A sale is one of the trades: nothing else was paid for."""
     trade = trades.get((hop["cert_id"], hop["from"], hop["to"]))
-    if hop["kind"] == "sale":
-        check(trade is not None, f"{what} is one of the trades")
-        if trade is not None:
-            check(len(cells(hop)) == trade["qty"] * (trade["window"][1] - trade["window"][0]), f"{what} is all that was paid")
-            check(hop["window"] == trade["window"], f"{what} has the window that was paid")
-        check(before is None or cells(hop) == cells(before), f"{what} moves all of it")
-        return
-    check(before is not None, f"{what} has something before it")
+    check(trade is not None, f"{what} is one of the trades")
+    if trade is not None:
+        area = trade["qty"] * (trade["window"][1] - trade["window"][0])
+        check(len(cells(hop)) == area and hop["window"] == trade["window"], f"{what} is what was paid")
+        check(trade["class"] == cert["class"] and trade["provider"] == cert["provider"], f"{what} is of its provider")
+    check(hop["consumed"] == [hop["cert_id"]], f"{what} moves it")
+    check((hop["kind"] == "sale") == (hop["from"] == cert["provider"]), f"{what} is by the provider or a holder")
+    check((hop["kind"] == "sale") == (before is None), f"{what} comes first or later")
+
+
+def check_hop(hop, before, cert, trades):
+    """One hop, with what there was before it; `before` is None at the birth of a certificate."""
+    what = f"{hop['kind']} of {hop['cert_id'][:8]}"
+    if hop["kind"] in ("sale", "resale"):
+        check_paid(hop, before, cert, trades, what)
     if before is None:
+        check(hop["kind"] == "sale" and hop["seq"] == 1, f"{what} is its birth")
         return
     check(hop["from"] == before["to"], f"{what} is by the holder")
     check(hop["consumed"] == [before["cert_id"]], f"{what} consumes what came before")
     if hop["kind"] == "split":
-        check(hop["to"] == hop["from"] and hop["cert_id"] != before["cert_id"], f"{what} makes a new one of the same holder")
-        check(cells(hop) < cells(before), f"{what} is a part")
-    elif hop["kind"] == "gift":
-        check(hop["to"] != hop["from"] and hop["cert_id"] == before["cert_id"], f"{what} moves it to another")
-        check(hop["seq"] == before["seq"] + 1, f"{what} counts on")
-        check(cells(hop) == cells(before), f"{what} moves all of it")
+        check(hop["to"] == hop["from"] and hop["cert_id"] != before["cert_id"], f"{what} stays with its holder")
+        check(hop["seq"] == 1 and cells(hop) < cells(before), f"{what} is a part")
     else:
-        check(False, f"{what} is known")
+        check(hop["kind"] in ("gift", "resale"), f"{what} is known")
+        check(hop["to"] != hop["from"] and hop["cert_id"] == before["cert_id"], f"{what} moves it to another")
+        check(hop["seq"] == before["seq"] + 1 and cells(hop) == cells(before), f"{what} moves all of it")
 
 
 def check_certificates(doc, keys):
     trades = {(trade["cert_id"], trade["seller"], trade["buyer"]): trade for trade in doc["trades"]}
-    born, kinds = {}, []
+    born, histories = {}, []
     for cert in doc["certificates"]:
         is_hex(cert["cert_id"], "cert_id")
-        check(cert["holder"] in keys and cert["provider"] in keys, "holder and provider are nodes")
+        check({cert["holder"], cert["provider"]} <= keys, "holder and provider are nodes")
         before = None
         for hop in cert["transfers"]:
-            check_hop(hop, before, trades, f"{hop['kind']} of {hop['cert_id'][:8]}")
+            check_hop(hop, before, cert, trades)
             before = hop
-            kinds.append(hop["kind"])
         for field in ("cert_id", "seq", "units", "window"):
             check(cert[field] == before[field], f"{field} is that of the last transfer")
         check(before["to"] == cert["holder"], "last transfer made the holder")
-        check(sorted(cert["verified_by"]) == sorted(node["name"] for node in doc["nodes"] if node["key"] != cert["holder"]), "verified by all others")
+        others = [node["name"] for node in doc["nodes"] if node["key"] != cert["holder"]]
+        check(cert["verified_by"] == others, "verified by all others")
         first = cert["transfers"][0]
-        check(first["kind"] == "sale" and first["from"] == cert["provider"], "the provider sold it first")
         born.setdefault(first["cert_id"], (cells(first), []))[1].append(cells(cert))
+        histories.append([hop["kind"] for hop in cert["transfers"]])
     for cert_id, (sold, parts) in born.items():
-        check(sum(map(len, parts)) == len(sold) and set().union(*parts) == sold, f"unit-slots of {cert_id[:8]} are conserved")
-    check(sorted(map(len, (parts for _, parts in born.values()))) == [1, 2], "one is whole, one is cut in two")
-    check(set(kinds) == {"sale", "split", "gift"}, f"kinds of transfers: {set(kinds)}")
-    check(len({cert["holder"] for cert in doc["certificates"]}) >= 2, "different holders")
+        whole = set().union(*parts) == sold and sum(map(len, parts)) == len(sold)
+        check(whole, f"unit-slots of {cert_id[:8]} are conserved")
+    expected = [["sale", "gift"], ["sale", "split", "gift"], ["sale", "split", "resale"]]
+    check(sorted(histories) == expected, f"histories: {histories}")
+    check(len({cert["holder"] for cert in doc["certificates"]}) == 3, "three holders")
+    check(set(born) == {trade["cert_id"] for trade in doc["trades"][:2]}, "all that providers sold")
+
+
+def check_refusals(doc):
+    """Who gave one away and tried to redeem it all the same."""
+    for refusal in doc["refusals"]:
+        certs = [cert for cert in doc["certificates"] if cert["cert_id"] == refusal["cert_id"]]
+        gave = {hop["from"] for cert in certs for hop in cert["transfers"] if hop["kind"] == "gift"}
+        check(refusal["by"] in gave, "a former holder was refused")
+    refusals = [(refusal["what"], refusal["code"]) for refusal in doc["refusals"]]
+    check(refusals == [("redeem", "redeem.not_holder")], f"refusals: {refusals}")
 
 
 def check_money(doc):
     """Every wallet, to the sat, by what its node bought and sold."""
-    names = {node["name"]: node["key"] for node in doc["nodes"]}
+    keys = {node["name"]: node["key"] for node in doc["nodes"]}
+    check(sorted(keys) == sorted(balance["node"] for balance in doc["balances"]), "every wallet")
     fees = 0
     for balance in doc["balances"]:
-        key, expected = names[balance["node"]], balance["before_sat"]
+        key, expected = keys[balance["node"]], balance["before_sat"]
         for trade in doc["trades"]:
             settlement, price = trade["settlement"], trade["price_sat"]
             if trade["buyer"] == key:
@@ -156,7 +183,8 @@ def check_leases(doc, keys):
         is_hex(lease["lease_id"], "lease_id")
         check(lease["backend"] == "wasm" and lease["exit_code"] == 0, "exit code 0")
         cert = certs[lease["cert_id"]]
-        check(lease["holder"] == cert["holder"] and lease["provider"] == cert["provider"], "the holder redeemed at the provider")
+        parties = all(lease[field] == cert[field] for field in ("holder", "provider"))
+        check(parties, "the holder redeemed at the provider")
         check(lease["result"]["matches_expected"] is True, "result matches")
         digest = hashlib.sha256(lease["stdout"].encode()).hexdigest()
         check(lease["result"]["sha256"] == digest, "stdout and result are the same line")
@@ -178,12 +206,12 @@ def main():
     check(float(doc["elapsed_s"]) < 60, f"under 60 s: {doc['elapsed_s']}")
     keys = {node["key"] for node in doc["nodes"]}
     check_nodes(doc)
-    check_epoch(doc)
+    check_epoch(doc, doc["epoch"], 4)
+    check_epoch(doc, doc["resale_epoch"], 2)
     check_trades(doc, keys)
     check_certificates(doc, keys)
     check_leases(doc, keys)
-    refusals = [(r["what"], r["code"]) for r in doc["refusals"]]
-    check(("redeem", "redeem.not_holder") in refusals, "the former holder was refused")
+    check_refusals(doc)
     check_money(doc)
     for failure in failures:
         print(f"devnet: FAILED {failure}", file=sys.stderr)

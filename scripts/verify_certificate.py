@@ -543,7 +543,8 @@ class History:
         granted = lock.seq, lock.terms_hash, lock.fund_by, lock.refund_at
         ensure(granted == (before.seq, terms.id, terms.fund_by, terms.refund_at), "lock_mismatch")
         self.paid(terms, transfer)
-        after = self.moved(before, "sale", terms.to, terms.salt)
+        kind = "sale" if before.holder == before.provider else "resale"
+        after = self.moved(before, kind, terms.to, terms.salt)
         [activation] = activations
         self.end(after, [before], terms.id, activation)
         ensure(all(one[2] == lock.attempt for one in activation.consumes), "cause_mismatch")

@@ -135,7 +135,7 @@ fn nodes_agree(document: &Value) {
 
 fn trades_are_settled(document: &Value) {
     let trades = list(document, "trades");
-    assert_eq!(trades.len(), 2);
+    assert_eq!(trades.len(), 3);
     for trade in trades {
         assert_eq!(number(trade, "price_sat"), number(trade, "price_msat") / 1000);
         let settlement = &trade["settlement"];
@@ -144,9 +144,14 @@ fn trades_are_settled(document: &Value) {
         assert_eq!(text(settlement, "preimage").len(), 64);
         assert!(number(&settlement["claim"], "height") >= number(&settlement["fund"], "height"));
     }
+    let (first, resold) = (&trades[0], &trades[2]);
+    assert_eq!((&resold["seller"], &resold["provider"]), (&first["buyer"], &first["seller"]));
+    assert!(number(resold, "epoch") > number(first, "epoch"));
+    assert_eq!(2 * number(resold, "qty"), number(first, "qty"));
+    assert!(2 * number(resold, "price_msat") > number(first, "price_msat"));
 }
 
-/// One is cut in halves, of which one is given away, and one is given away whole.
+/// One is cut in halves, of which one is sold on and one given away, and one is given away whole.
 fn certificates_moved(document: &Value) {
     let mut histories = Vec::new();
     for certificate in list(document, "certificates") {
@@ -159,7 +164,7 @@ fn certificates_moved(document: &Value) {
     }
     assert_eq!(
         histories,
-        [vec!["sale", "split"], vec!["sale", "split", "gift"], vec!["sale", "gift"]]
+        [vec!["sale", "gift"], vec!["sale", "split", "resale"], vec!["sale", "split", "gift"]]
     );
 }
 

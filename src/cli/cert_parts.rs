@@ -125,7 +125,7 @@ pub(super) fn lineage(transfers: &[CertificateTransfer], page: &mut output::Page
     for transfer in transfers {
         let (kind, size) = (kind(transfer.kind), size(transfer));
         let what = match transfer.kind {
-            TransferKind::Sale | TransferKind::Gift => {
+            TransferKind::Sale | TransferKind::Resale | TransferKind::Gift => {
                 format!("{kind} {size}, {} → {}", short(&transfer.from), short(&transfer.to))
             }
             TransferKind::Split | TransferKind::Merge => {
@@ -141,10 +141,11 @@ pub(super) fn lineage(transfers: &[CertificateTransfer], page: &mut output::Page
 
 fn kind(kind: TransferKind) -> &'static str {
     match kind {
-        TransferKind::Sale => "sale ",
-        TransferKind::Gift => "gift ",
-        TransferKind::Split => "split",
-        TransferKind::Merge => "merge",
+        TransferKind::Sale => "sale  ",
+        TransferKind::Resale => "resale",
+        TransferKind::Gift => "gift  ",
+        TransferKind::Split => "split ",
+        TransferKind::Merge => "merge ",
     }
 }
 
@@ -237,15 +238,17 @@ mod tests {
         let transfers = [
             step(TransferKind::Sale, 1, [0, 4], [100, 108]),
             step(TransferKind::Split, 2, [1, 3], [104, 108]),
+            step(TransferKind::Resale, 2, [1, 3], [104, 108]),
         ];
         let mut page = output::Page::default();
         lineage(&transfers, &mut page);
         let text = page.as_str().to_owned();
         let lines: Vec<&str> = text.lines().collect();
-        assert!(lines[0].contains("sale  4 units × 8 slots, aa → bb"), "{text}");
-        assert!(lines[1].contains("split 2 units × 4 slots, of 000000000000"), "{text}");
-        assert!(lines[3].contains("slots [100, 108)"), "{text}");
-        assert_eq!(drawn(&lines[4..]), ["........", "....####", "........"], "{text}");
+        assert!(lines[0].contains("sale   4 units × 8 slots, aa → bb"), "{text}");
+        assert!(lines[1].contains("split  2 units × 4 slots, of 000000000000"), "{text}");
+        assert!(lines[2].contains("resale 2 units × 4 slots, aa → bb"), "{text}");
+        assert!(lines[4].contains("slots [100, 108)"), "{text}");
+        assert_eq!(drawn(&lines[5..]), ["........", "....####", "........"], "{text}");
     }
 
     fn drawn<'a>(lines: &[&'a str]) -> Vec<&'a str> {

@@ -3,12 +3,16 @@ use serde::{Deserialize, Serialize};
 use super::{SlotRange, UnitRanges, slot_range, unit_ranges};
 use capex_core::certificate::verify::{self, TransferFact};
 use capex_core::certificate::{self, Origin, VerifiedCertificate, origins};
+use capex_core::ids::Key;
 
 /// How a certificate changed hands, or came to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TransferKind {
+    /// By the provider.
     Sale,
+    /// By a holder.
+    Resale,
     Gift,
     /// A part of a certificate of the same holder.
     Split,
@@ -39,12 +43,14 @@ impl CertificateTransfer {
     #[must_use]
     pub fn all(certificate: &certificate::Certificate, facts: &VerifiedCertificate) -> Vec<Self> {
         let origins = origins(certificate, &facts.transfers);
-        facts.transfers.iter().zip(&origins).map(|(fact, origin)| Self::of(fact, origin)).collect()
+        let hops = facts.transfers.iter().zip(&origins);
+        hops.map(|(fact, origin)| Self::of(fact, origin, facts.provider)).collect()
     }
 
-    fn of(fact: &TransferFact, origin: &Origin) -> Self {
+    fn of(fact: &TransferFact, origin: &Origin, provider: Key) -> Self {
         let kind = match fact.kind {
-            verify::TransferKind::Sale => TransferKind::Sale,
+            verify::TransferKind::Sale if fact.from == provider => TransferKind::Sale,
+            verify::TransferKind::Sale => TransferKind::Resale,
             verify::TransferKind::Gift => TransferKind::Gift,
             verify::TransferKind::Split => TransferKind::Split,
             verify::TransferKind::Merge => TransferKind::Merge,

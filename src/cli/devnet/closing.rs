@@ -52,7 +52,8 @@ impl Run<'_> {
         self.wait(awaited, || {
             let [bought, sold] = self.both(planned, &self.sold[n].trade_id)?;
             let instead = format!("the sale is {}, the purchase {}", sold.state, bought.state);
-            Ok(Look::some(trade_part(&bought, &sold), || instead))
+            let part = trade_part(&bought, &sold, &self.nodes[planned.provider].key);
+            Ok(Look::some(part, || instead))
         })
     }
 
@@ -134,7 +135,7 @@ fn node_part(node: &Node, status: Status) -> NodePart {
 }
 
 /// A trade that is final for its seller; each side tells what it alone knows.
-fn trade_part(bought: &Trade, sold: &Trade) -> Option<TradePart> {
+fn trade_part(bought: &Trade, sold: &Trade, provider: &str) -> Option<TradePart> {
     let (paid, earned) = (bought.settlement.as_ref()?, sold.settlement.as_ref()?);
     if earned.state != SETTLED {
         return None;
@@ -150,6 +151,7 @@ fn trade_part(bought: &Trade, sold: &Trade) -> Option<TradePart> {
         price_sat: bought.price_sat,
         buyer: bought.buyer.clone(),
         seller: sold.seller.clone(),
+        provider: provider.to_owned(),
         buy_order: bought.buy_order.clone(),
         sell_order: sold.sell_order.clone(),
         settlement: SettlementPart {

@@ -25,8 +25,10 @@ pub(super) struct Document {
     pub(super) error: Option<ErrorPart>,
     /// Each by its own `status`.
     pub(super) nodes: Vec<NodePart>,
-    /// The epoch of the trades, as each node computed it.
+    /// The epoch of the first trades, as each node computed it.
     pub(super) epoch: Option<EpochPart>,
+    /// The epoch of the resale.
+    pub(super) resale_epoch: Option<EpochPart>,
     /// What was sold.
     pub(super) trades: Vec<TradePart>,
     /// What is held in the end, as its holders have it, with every transfer.
@@ -54,6 +56,7 @@ impl Document {
             error: None,
             nodes: Vec::new(),
             epoch: None,
+            resale_epoch: None,
             trades: Vec::new(),
             certificates: Vec::new(),
             leases: Vec::new(),
@@ -118,6 +121,8 @@ pub(super) struct TradePart {
     pub(super) price_sat: u64,
     pub(super) buyer: String,
     pub(super) seller: String,
+    /// Whose capacity it is: the seller, but where a holder sells on.
+    pub(super) provider: String,
     pub(super) buy_order: String,
     pub(super) sell_order: String,
     pub(super) settlement: SettlementPart,

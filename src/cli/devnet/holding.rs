@@ -8,6 +8,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use super::broken::Broken;
 use super::document::{CertificatePart, RefusalPart};
 use super::node::Node;
+use super::reselling::RESALE;
 use super::story::id;
 use super::wait::{Awaited, Look};
 use super::{Run, Title};
@@ -29,25 +30,27 @@ pub(super) const RESULT: &str = "result.txt";
 const GIFT_TIME: Duration = Duration::from_secs(15);
 
 impl Run<'_> {
-    /// The first certificate is cut in halves, one of which its buyer gives to the bystander; the
-    /// buyer of the second gives it to the buyer of the first, and tries it all the same.
+    /// The first certificate is cut in halves, one of which its buyer gives to the bystander and
+    /// sells the other; the buyer of the second gives it to the buyer of the first, and tries it
+    /// all the same.
     ///
     /// # Errors
     /// What did not change hands, or a giver that was not refused.
     pub(super) fn hand_on(&mut self) -> Result<(), Broken> {
-        let [first, second] = [0, 1].map(|n| &self.plan.trades[n]);
+        let [first, second, _] = &self.plan.trades;
         let (holder, provider) = (first.buyer, first.seller);
         let (giver, other) = (second.buyer, second.seller);
         let bystander = self.nodes.len() - 1;
-        let [kept, given] = self.halve(holder)?;
+        let [resold, given] = self.halve(holder)?;
         self.give(&given, holder, bystander)?;
         let whole = self.sold[1].cert_id.clone();
         self.give(&whole, giver, holder)?;
         self.refuse_former_holder(&whole, giver, other)?;
+        self.resell(&resold)?;
         self.titles = vec![
-            Title { cert_id: kept, holder, provider },
-            Title { cert_id: given, holder: bystander, provider },
             Title { cert_id: whole, holder, provider: other },
+            Title { cert_id: resold, holder: self.plan.trades[RESALE].buyer, provider },
+            Title { cert_id: given, holder: bystander, provider },
         ];
         Ok(())
     }

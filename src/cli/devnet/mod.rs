@@ -14,6 +14,7 @@ mod home;
 mod leasing;
 mod node;
 mod plan;
+mod reselling;
 mod setup;
 mod story;
 mod trading;
@@ -106,7 +107,7 @@ struct Run<'a> {
     /// Standing orders of the buyers, by planned trade.
     bids: Vec<String>,
     sold: Vec<Sold>,
-    /// What there is in the end, in the order of the planned inputs.
+    /// What there is in the end, by the start of its window.
     titles: Vec<Title>,
 }
 

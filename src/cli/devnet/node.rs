@@ -5,6 +5,7 @@ use std::path::Path;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::Sold;
 use super::broken::Broken;
 use super::plan::Seat;
 use crate::api::types::{Certificate, Lease, Status, Trade};
@@ -98,13 +99,15 @@ impl Node {
         self.get("/status")
     }
 
-    /// A trade that can still become a sale, newest first.
+    /// A trade that can still become a sale, newest first, but for those that are known.
     ///
     /// # Errors
     /// What the node refused.
-    pub(super) fn live_trade(&self) -> Result<Option<Trade>, Broken> {
+    pub(super) fn live_trade(&self, known: &[Sold]) -> Result<Option<Trade>, Broken> {
         let trades: Vec<Trade> = self.get("/trades")?;
-        Ok(trades.into_iter().find(|trade| !DEAD.contains(&trade.state.as_str())))
+        let is_known = |trade: &Trade| known.iter().any(|sold| sold.trade_id == trade.trade_id);
+        let is_live = |trade: &Trade| !DEAD.contains(&trade.state.as_str());
+        Ok(trades.into_iter().find(|trade| is_live(trade) && !is_known(trade)))
     }
 
     /// One trade.

@@ -11,7 +11,7 @@ const DOMAIN: &[u8] = b"capex devnet";
 const PROVIDERS: [&str; 6] = ["granite", "harbour", "juniper", "meadow", "quarry", "willow"];
 const BUYERS: [&str; 6] = ["ada", "ben", "cleo", "dora", "emil", "fay"];
 const BYSTANDERS: [&str; 4] = ["ivo", "nils", "orla", "tess"];
-/// Classes of the two trades. Different ones, so that each has its own price.
+/// Classes of the two sales by providers. Different ones, so that each has its own price.
 const CLASSES: [&str; 2] = ["cpu.standard", "cpu.highmem"];
 /// Lowest limit of an ask, msat per block: one block alone is above the smallest trade, and
 /// its claim pays its own fee many times over.
@@ -24,6 +24,9 @@ const FUNDS_SAT: u64 = 1_000_000;
 const NUMBERS: u64 = 400;
 /// Certificates in the end: the first that is bought is cut in halves.
 const TITLES: usize = 3;
+/// Slots by which the first purchase lies further ahead than the second: half of it is sold on in a
+/// later epoch, which needs the same time before the window, and some for a machine that is slow.
+const RESALE_SLOTS: u32 = 3;
 
 /// What a node is there for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
@@ -57,6 +60,8 @@ pub(super) struct PlannedTrade {
     pub(super) seller: usize,
     /// Who buys.
     pub(super) buyer: usize,
+    /// Whose capacity it is: the seller, but where a holder sells on.
+    pub(super) provider: usize,
     /// Resource class.
     pub(super) class: &'static str,
     /// Units offered.
@@ -67,6 +72,8 @@ pub(super) struct PlannedTrade {
     pub(super) qty: u32,
     /// Slots bid for.
     pub(super) slots: u16,
+    /// How much later than they could be, slots.
+    pub(super) later_slots: u32,
     /// Limit of the bid, msat per block.
     pub(super) bid_msat: u64,
 }
@@ -77,8 +84,8 @@ pub(super) struct Plan {
     seed: u64,
     /// Two providers, two buyers, one bystander, in this order.
     pub(super) seats: Vec<Seat>,
-    /// What is bought first is cut in halves, the second is given away.
-    pub(super) trades: [PlannedTrade; 2],
+    /// Two sales by providers, and the resale of a half of what is bought first.
+    pub(super) trades: [PlannedTrade; 3],
     /// Contents of the workloads' input files, one for each certificate that is redeemed.
     pub(super) inputs: [String; TITLES],
 }
@@ -87,7 +94,9 @@ impl Plan {
     /// The market of a seed.
     pub(super) fn of(seed: u64) -> Self {
         let draw = Draw(seed);
-        let trades = [0, 1].map(|n| draw.planned(n));
+        let [bought_first, bought_second] = [0, 1].map(|n| draw.planned(n));
+        let resold = draw.resold(&bought_first, &bought_second);
+        let trades = [bought_first, bought_second, resold];
         let [first, second] = draw.two(PROVIDERS, "provider");
         let [third, fourth] = draw.two(BUYERS, "buyer");
         let bystander = BYSTANDERS[draw.index("bystander", BYSTANDERS.len())];
@@ -104,6 +113,11 @@ impl Plan {
         });
         let inputs = std::array::from_fn(|n| draw.input(n));
         Self { seed, seats: seats.collect(), trades, inputs }
+    }
+
+    /// The sales by providers.
+    pub(super) fn first_sales(&self) -> &[PlannedTrade] {
+        &self.trades[..CLASSES.len()]
     }
 
     /// The seed file of a node.
@@ -150,17 +164,36 @@ impl Draw {
     fn planned(&self, n: usize) -> PlannedTrade {
         let of = |what: &str, most: u64| self.below(&format!("deal {n} {what}"), most);
         let ask_msat = ASK_MIN_MSAT + of("ask", ASK_RANGE_MSAT);
-        // The first is cut in halves.
-        let qty = if n == 0 { 2 + 2 * small(of("qty", 2)) } else { 1 + small(of("qty", 3)) };
+        // The first is cut in halves, and its provider sells out: who wants more buys of a holder.
+        let (qty, spare, later_slots) = match n {
+            0 => (2 + 2 * small(of("qty", 2)), 0, RESALE_SLOTS),
+            _ => (1 + small(of("qty", 3)), 1 + small(of("spare", 3)), 0),
+        };
         PlannedTrade {
             seller: n,
             buyer: 2 + n,
+            provider: n,
             class: CLASSES[n],
-            units: qty + 1 + small(of("spare", 3)),
+            units: qty + spare,
             ask_msat,
             qty,
             slots: 1,
+            later_slots,
             bid_msat: ask_msat + ask_msat / 20 + of("margin", ask_msat / 4),
+        }
+    }
+
+    /// Half of what was bought first, above all that it was worth to its buyer then.
+    fn resold(&self, first: &PlannedTrade, second: &PlannedTrade) -> PlannedTrade {
+        let ask_msat = first.bid_msat + 1 + self.below("resale ask", ASK_MIN_MSAT / 4);
+        PlannedTrade {
+            seller: first.buyer,
+            buyer: second.buyer,
+            units: first.qty / 2,
+            qty: first.qty / 2,
+            ask_msat,
+            bid_msat: ask_msat + ask_msat / 20 + self.below("resale margin", ask_msat / 4),
+            ..first.clone()
         }
     }
 
@@ -209,20 +242,25 @@ mod tests {
             let names: BTreeSet<&str> = plan.seats.iter().map(|seat| seat.name).collect();
             assert_eq!(names.len(), 5);
             for planned in &plan.trades {
-                assert!(planned.bid_msat > planned.ask_msat && planned.units > planned.qty);
+                assert!(planned.bid_msat > planned.ask_msat && planned.units >= planned.qty);
                 assert!(planned.slots == 1 && planned.qty >= 1);
-                assert_eq!(plan.seats[planned.seller].role, Role::Provider);
+                assert_eq!(plan.seats[planned.provider].role, Role::Provider);
                 assert_eq!(plan.seats[planned.buyer].role, Role::Buyer);
-                assert_eq!(
-                    plan.seats[planned.seller].capacity,
-                    Some((planned.class, planned.units))
-                );
                 let most_sat =
                     planned.bid_msat / 1000 * u64::from(planned.qty) * u64::from(planned.slots);
                 // Four outputs of the faucet: the price fits into two of them.
                 assert!(most_sat < plan.seats[planned.buyer].funds_sat / 2);
             }
-            assert!(plan.trades[0].qty.is_multiple_of(2));
+            for planned in plan.first_sales() {
+                assert_eq!(planned.seller, planned.provider);
+                let capacity = Some((planned.class, planned.units));
+                assert_eq!(plan.seats[planned.seller].capacity, capacity);
+            }
+            let [first, second, resold] = &plan.trades;
+            assert_eq!((first.units, first.qty), (first.qty, 2 * resold.qty));
+            assert!(resold.ask_msat > first.bid_msat, "another price in any case");
+            assert_eq!((resold.seller, resold.provider), (first.buyer, first.seller));
+            assert_ne!(first.buyer, second.buyer);
             assert!(plan.inputs.iter().all(|input| input.lines().count() >= 200));
         }
     }

@@ -1,4 +1,4 @@
-//! Offers, bids, one epoch that everybody computes alike, and two settlements.
+//! Offers, bids, one epoch that everybody computes alike, and settlements.
 
 use std::time::Duration;
 
@@ -31,7 +31,7 @@ const EXPIRED: &str = "expired";
 const OFFERS_TIME: Duration = Duration::from_secs(20);
 const EPOCH_TIME: Duration = Duration::from_secs(20);
 /// Several epochs and a second bid.
-const MATCH_TIME: Duration = Duration::from_secs(30);
+pub(super) const MATCH_TIME: Duration = Duration::from_secs(30);
 const TERMS_TIME: Duration = Duration::from_secs(15);
 const CHAIN_TIME: Duration = Duration::from_secs(20);
 
@@ -44,38 +44,49 @@ impl Run<'_> {
         self.offer()?;
         self.bid()?;
         let trades = self.matched()?;
-        self.compare_epochs(&trades)?;
-        for (n, trade) in trades.into_iter().enumerate() {
+        if let Some(first) = trades.first() {
+            self.document.epoch = Some(self.compare_epochs(first.epoch)?);
+        }
+        self.settle(trades)
+    }
+
+    /// From matches to certificates that are their buyers'.
+    ///
+    /// # Errors
+    /// What did not come about.
+    pub(super) fn settle(&mut self, trades: Vec<Trade>) -> Result<(), Broken> {
+        let settling = self.sold.len()..self.sold.len() + trades.len();
+        for (n, trade) in settling.clone().zip(trades) {
             self.see_terms(n, &trade)?;
             self.sold.push(Sold { trade_id: trade.trade_id, cert_id: String::new() });
         }
-        for n in 0..self.sold.len() {
+        for n in settling.clone() {
             self.see_funding(n)?;
         }
-        for n in 0..self.sold.len() {
+        for n in settling {
             self.see_claim(n)?;
         }
         Ok(())
     }
 
     fn offer(&mut self) -> Result<(), Broken> {
-        for planned in &self.plan.trades {
+        for planned in self.plan.first_sales() {
             let seller = &self.nodes[planned.seller];
             let first = seller.status()?.first_slot;
             let ask = order(planned, Side::Sell, [first, first + OFFERED_SLOTS]);
             let _: Placed = seller.post("/orders", &ask)?;
         }
         for node in &self.nodes {
-            for planned in &self.plan.trades {
+            for planned in self.plan.first_sales() {
                 self.see_offer(node, planned)?;
             }
         }
-        let offers = self.plan.trades.each_ref().map(|planned| {
+        let offers = self.plan.first_sales().iter().map(|planned| {
             let (seller, units) = (self.nodes[planned.seller].name(), planned.units);
             let (class, price) = (planned.class, msat(planned.ask_msat));
             format!("{seller} offers {units} × {class} from {price} a block")
         });
-        let (offers, all) = (offers.join(", "), self.nodes.len());
+        let (offers, all) = (offers.collect::<Vec<_>>().join(", "), self.nodes.len());
         self.story.tell(format_args!("{offers}: all {all} nodes hold both offers"))
     }
 
@@ -91,19 +102,10 @@ impl Run<'_> {
     }
 
     fn bid(&mut self) -> Result<(), Broken> {
-        let buyer = &self.nodes[self.plan.trades[0].buyer];
-        let awaited =
-            Awaited { what: "the end of an epoch", from: buyer.name(), limit: EPOCH_TIME };
-        let status = self.wait(awaited, || {
-            let status = buyer.status()?;
-            let left_ms = status.epoch_ends_at.saturating_sub(status.now_at);
-            let is_time = left_ms <= PLACE_BEFORE_MS && left_ms > PLACE_BEFORE_MS / 3;
-            Ok(Look::some(is_time.then_some(status), || format!("{left_ms} ms are left")))
-        })?;
+        let status = self.end_of_epoch(&self.nodes[self.plan.trades[0].buyer])?;
         let mut told = Vec::new();
-        for n in 0..self.plan.trades.len() {
-            let order_id = self.place_bid(n, &status)?;
-            let planned = &self.plan.trades[n];
+        for planned in self.plan.first_sales() {
+            let order_id = self.place_bid(planned, &status)?;
             let (buyer, qty, class) =
                 (self.nodes[planned.buyer].name(), planned.qty, planned.class);
             let (when, price) = (slots(bid_window(planned, &status)), msat(planned.bid_msat));
@@ -115,8 +117,21 @@ impl Run<'_> {
         self.story.tell(told.join("; "))
     }
 
-    fn place_bid(&self, n: usize, status: &Status) -> Result<String, Broken> {
-        let planned = &self.plan.trades[n];
+    /// A node's status in the last part of an epoch.
+    ///
+    /// # Errors
+    /// It does not come.
+    pub(super) fn end_of_epoch(&self, node: &Node) -> Result<Status, Broken> {
+        let awaited = Awaited { what: "the end of an epoch", from: node.name(), limit: EPOCH_TIME };
+        self.wait(awaited, || {
+            let status = node.status()?;
+            let left_ms = status.epoch_ends_at.saturating_sub(status.now_at);
+            let is_time = left_ms <= PLACE_BEFORE_MS && left_ms > PLACE_BEFORE_MS / 3;
+            Ok(Look::some(is_time.then_some(status), || format!("{left_ms} ms are left")))
+        })
+    }
+
+    fn place_bid(&self, planned: &PlannedTrade, status: &Status) -> Result<String, Broken> {
         let bid = order(planned, Side::Buy, bid_window(planned, status));
         let placed: Placed = self.nodes[planned.buyer].post("/orders", &bid)?;
         Ok(placed.order_id)
@@ -127,17 +142,17 @@ impl Run<'_> {
     /// one.
     fn matched(&self) -> Result<Vec<Trade>, Broken> {
         let mut trades = Vec::new();
-        for (n, planned) in self.plan.trades.iter().enumerate() {
+        for (planned, order_id) in self.plan.first_sales().iter().zip(&self.bids) {
             let buyer = &self.nodes[planned.buyer];
-            let mut order_id = self.bids[n].clone();
+            let mut order_id = order_id.clone();
             let awaited = Awaited { what: "a match", from: buyer.name(), limit: MATCH_TIME };
             trades.push(self.wait(awaited, || {
-                if let Some(trade) = buyer.live_trade()? {
+                if let Some(trade) = buyer.live_trade(&self.sold)? {
                     return Ok(Look::Found(trade));
                 }
                 let bid: Order = buyer.get(&format!("/orders/{order_id}"))?;
                 if bid.state == EXPIRED {
-                    order_id = self.place_bid(n, &buyer.status()?)?;
+                    order_id = self.place_bid(planned, &buyer.status()?)?;
                 }
                 Ok(Look::Not(format!("its bid is {}", bid.state)))
             })?);
@@ -145,11 +160,11 @@ impl Run<'_> {
         Ok(trades)
     }
 
-    /// Every node computes the epoch by itself: their roots and results must be equal.
-    fn compare_epochs(&mut self, trades: &[Trade]) -> Result<(), Broken> {
-        let Some(number) = trades.first().map(|trade| trade.epoch) else {
-            return Ok(());
-        };
+    /// Every node computes an epoch by itself: their roots and results must be equal.
+    ///
+    /// # Errors
+    /// They are not.
+    pub(super) fn compare_epochs(&mut self, number: u64) -> Result<EpochPart, Broken> {
         let mut roots = Vec::new();
         let mut rows = Vec::new();
         for node in &self.nodes {
@@ -179,12 +194,12 @@ impl Run<'_> {
                 count(rows.first().map_or(0, Vec::len) as u64, "row"),
             )
         });
-        self.document.epoch = Some(EpochPart { epoch: number, roots, agreed });
         if !agreed {
             let message = format!("the nodes computed epoch {number} differently");
             return Err(Broken::new(reason!("devnet.epoch_differs"), message));
         }
-        self.story.tell(told.unwrap_or_default())
+        self.story.tell(told.unwrap_or_default())?;
+        Ok(EpochPart { epoch: number, roots, agreed })
     }
 
     /// Buyer and seller have signed the same Terms for the same row.
@@ -220,8 +235,9 @@ impl Run<'_> {
             })
         })?;
         let (buyer, seller) = (buyer.name(), seller.name());
+        let provider = self.nodes[planned.provider].name();
         self.story.tell(format_args!(
-            "{buyer} and {seller} signed terms {}; {seller} granted the lock, {buyer} paid {} in {} to {}",
+            "{buyer} and {seller} signed terms {}; {provider} granted the lock, {buyer} paid {} in {} to {}",
             id(&paid.terms_hash),
             sat(trade.price_sat),
             id(&fund.txid),
@@ -249,7 +265,7 @@ impl Run<'_> {
                 return Ok(Look::Not(instead(&bought, &sold)));
             };
             let certificate = buyer.certificate(cert_id)?;
-            let is_held = certificate.holder == buyer.key && certificate.seq == 1;
+            let is_held = certificate.holder == buyer.key;
             Ok(Look::some(is_held.then_some(certificate), || instead(&bought, &sold)))
         })?;
         let (buyer, seller) = (buyer.name(), seller.name());
@@ -296,11 +312,12 @@ fn short_address(address: &str) -> String {
 }
 
 fn bid_window(planned: &PlannedTrade, status: &Status) -> [u32; 2] {
-    let start = status.first_slot + SPARE_SLOTS;
+    let start = status.first_slot + SPARE_SLOTS + planned.later_slots;
     [start, start + u32::from(planned.slots)]
 }
 
-fn order(planned: &PlannedTrade, side: Side, window: [u32; 2]) -> PlaceOrder {
+/// The planned order of a side.
+pub(super) fn order(planned: &PlannedTrade, side: Side, window: [u32; 2]) -> PlaceOrder {
     let (limit_msat, qty, slots, min_run) = match side {
         Side::Sell => (planned.ask_msat, planned.units, 0, 1),
         Side::Buy => (planned.bid_msat, planned.qty, planned.slots, 0),
