@@ -224,7 +224,7 @@ fn two_sales_of_one_certificate() {
 }
 
 #[test]
-#[ignore = "as long as two sales, and no command offers a resale: docs/testing.md"]
+#[ignore = "as long as two sales: docs/testing.md"]
 fn two_resales_of_one_certificate() {
     for bounds in one_after_the_other(false) {
         assert!(check("two trades, three nodes", bounds) > 10_000);
