@@ -45,6 +45,7 @@ fn order(world: &World, side: Side) -> OrderSpec {
         min_run: u16::from(side == Side::Sell),
         time_in_force: TimeInForce::GoodTillCancelled,
         beneficiary: None,
+        use_by: None,
         // These trades would be small.
         fees: FeeLimit { share_percent: 100, cap_sat: None },
         cert: None,

@@ -75,6 +75,7 @@ fn sign_own() -> Vec<Duration> {
             min_run: 0,
             time_in_force: TimeInForce::GoodTillCancelled,
             beneficiary: None,
+            use_by: None,
             fees: FeeLimit::default(),
             cert: None,
         };

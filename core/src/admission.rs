@@ -45,6 +45,9 @@ pub enum AdmissionError {
     /// Empty, past or beyond the horizon.
     #[error("window is empty, past or beyond the horizon of 336 slots")]
     Window,
+    /// To be used before it begins, or by nobody else.
+    #[error("to be used by a slot that every run begins before, and by somebody else")]
+    UseBy,
     /// Lists not strictly ascending, or more than 16 keys.
     #[error("allow and deny must ascend and hold at most 16 keys together")]
     Counterparties,
@@ -73,6 +76,7 @@ impl AdmissionError {
             Self::Limit => reason!("order.limit_out_of_range"),
             Self::Run => reason!("order.run"),
             Self::Window => reason!("order.window"),
+            Self::UseBy => reason!("order.use_by"),
             Self::Counterparties => reason!("order.counterparties"),
             Self::Resale => reason!("order.resale"),
         }

@@ -214,7 +214,7 @@ fn nothing_is_issued_for_no_unit_or_no_slot() {
     let empty = Window { start: 1000, end: 1000 };
     for (units, window) in [(units(4, 5), empty), (Units::default(), WINDOW)] {
         let issued = net.party(PROVIDER).with(|ctx, books, _| {
-            books.register.issue(ctx, TradeId([2; 32]), 1, 0, &units, window).map(|_| ())
+            books.register.issue(ctx, TradeId([2; 32]), &fresh(1, &units, window)).map(|_| ())
         });
         assert_eq!(issued, Err("issue.bad_area"), "{units:?} {window}");
     }

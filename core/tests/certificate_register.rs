@@ -72,7 +72,7 @@ fn every_answer_of_the_register_repeats() {
     let mut net = Net::new(&[PROVIDER, ALICE]);
     let terms = net.offer(7, &units(0, 2), ALICE);
     let again = net.party(PROVIDER).with(|ctx, books, _| {
-        books.register.issue(ctx, TradeId([7; 32]), 1, 0, &units(0, 2), WINDOW).unwrap()
+        books.register.issue(ctx, TradeId([7; 32]), &fresh(1, &units(0, 2), WINDOW)).unwrap()
     });
     assert_eq!(CertId(again.id()), terms.cert_id);
     let first = lock(&mut net, &terms, ALICE).unwrap();
@@ -190,7 +190,7 @@ fn issue_refuses_units_that_are_not_the_trades() {
         let mut issue = |trade, class, units| {
             books
                 .register
-                .issue(ctx, TradeId([trade; 32]), class, 0, &units, WINDOW)
+                .issue(ctx, TradeId([trade; 32]), &fresh(class, &units, WINDOW))
                 .map(|_| ())
                 .unwrap_err()
         };
@@ -584,7 +584,8 @@ fn ask_witnesses(net: &mut Net, peers: &[u8]) -> Option<&'static str> {
 
 fn issue_more(net: &mut Net) -> Result<(), &'static str> {
     net.party(PROVIDER).with(|ctx, books, _| {
-        let issued = books.register.issue(ctx, TradeId([99; 32]), 1, 0, &units(60, 61), WINDOW);
+        let wanted = fresh(1, &units(60, 61), WINDOW);
+        let issued = books.register.issue(ctx, TradeId([99; 32]), &wanted);
         issued.map(|_| ())
     })
 }

@@ -140,6 +140,7 @@ fn order_spec(body: &PlaceOrder, state: &ApiState) -> Result<OrderSpec, ApiError
             .as_deref()
             .map(|text| key("beneficiary", text))
             .transpose()?,
+        use_by: body.use_by,
         fees: FeeLimit {
             share_percent: body.max_fee_percent.unwrap_or(state.max_fee_percent),
             cap_sat: body.max_fee_sat,
@@ -260,6 +261,7 @@ mod tests {
             ("features", r#"["fast"]"#, "order.unknown_feature"),
             ("allow", r#"["zz"]"#, "key.syntax"),
             ("beneficiary", r#""AA""#, "key.syntax"),
+            ("use_by", "104", "order.use_by"),
         ];
         for (field, value, code) in table {
             assert_eq!(code_with(field, json(value)).unwrap_err(), code, "{field} {value}");

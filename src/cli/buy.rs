@@ -7,6 +7,7 @@ use super::client::Client;
 use super::failure::Failure;
 use super::order_flags::{ClassPrice, Common, Place, Tif, class_price, first, need};
 use super::preview::place;
+use super::time::Moment;
 use super::{key, order_file};
 use crate::api::types::{ClassLimit, Mode, PlaceOrder, Side, Status, TimeInForce};
 use capex_core::limits::SLOTS_MAX;
@@ -50,6 +51,9 @@ pub struct Bid {
     /// Key that shall hold what is bought [default: this node]
     #[arg(long, value_name = "KEY", value_parser = key)]
     pub for_key: Option<String>,
+    /// Until when that key has to redeem it: now, +30s, unix seconds or RFC 3339
+    #[arg(long, value_name = "TIME", requires = "for_key")]
+    pub use_by: Option<Moment>,
 }
 
 /// Previews, asks, places.
@@ -89,6 +93,7 @@ fn merge(flags: Bid, file: Bid) -> Bid {
         or: first(flags.or, file.or),
         gang: flags.gang || file.gang,
         for_key: flags.for_key.or(file.for_key),
+        use_by: flags.use_by.or(file.use_by),
     }
 }
 
@@ -124,6 +129,13 @@ fn whole([start, end]: [u32; 2], slot_s: u32) -> Result<u16, Failure> {
     })
 }
 
+/// The slot in which a moment lies.
+fn slot_of(moment: Moment, status: &Status) -> Result<u32, Failure> {
+    let slot_ms = u64::from(status.slot_s.max(1)) * 1000;
+    u32::try_from(moment.at_ms(status.now_at) / slot_ms)
+        .map_err(|_| Failure::new(reason!("order.use_by"), "--use-by is too far away"))
+}
+
 fn order(bid: Bid, status: &Status) -> Result<PlaceOrder, Failure> {
     let window = bid.common.slots(status, soonest(status), bid.slots.map(u32::from))?;
     let slots = bid.slots.map_or_else(|| whole(window, status.slot_s), Ok)?;
@@ -152,6 +164,7 @@ fn order(bid: Bid, status: &Status) -> Result<PlaceOrder, Failure> {
         time_in_force,
         expires_at,
         beneficiary: bid.for_key,
+        use_by: bid.use_by.map(|moment| slot_of(moment, status)).transpose()?,
         max_fee_sat: common.max_fee,
         max_fee_percent: None,
         cert_id: None,
@@ -161,7 +174,7 @@ fn order(bid: Bid, status: &Status) -> Result<PlaceOrder, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::time::{Moment, SlotWindow, Span};
+    use crate::cli::time::{SlotWindow, Span};
 
     fn status() -> Status {
         serde_json::from_str(include_str!("../../tests/api/status.json")).unwrap()

@@ -95,6 +95,7 @@ pub(super) fn show(certificate: &Certificate, page: &mut output::Page) {
         .field("provider", &certificate.provider)
         .field("what", format_args!("{} × {}", units(certificate), certificate.class))
         .field("slots", slots(certificate.window))
+        .maybe("redeem by", early(certificate).then_some(certificate.not_after_slot))
         .field("units", ranges.collect::<Vec<_>>().join(" "))
         .field("holder", &certificate.holder)
         .field("state", &certificate.state)
@@ -108,6 +109,11 @@ pub(super) fn show(certificate: &Certificate, page: &mut output::Page) {
 /// What a bid pays.
 pub(super) fn price(msat: u64) -> String {
     format!("{} sat/block", msat_to_sat(msat))
+}
+
+/// Whether it lapses before its window ends.
+fn early(certificate: &Certificate) -> bool {
+    certificate.not_after_slot.saturating_add(1) < certificate.window[1]
 }
 
 /// How many units.

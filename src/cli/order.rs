@@ -113,6 +113,7 @@ fn show(order: &Order, page: &mut output::Page) {
         page.field("on offer", format_args!("what is left: {part}"));
     }
     page.maybe("for", order.beneficiary.as_ref())
+        .maybe("redeemed before", order.use_by.map(|slot| format!("slot {slot}")))
         .field("state", &order.state)
         .maybe("reason", order.code.as_ref().map(|code| format!("{}: {}", code, because(code))));
     for signed in &order.signed {

@@ -132,6 +132,7 @@ fn order(
         time_in_force,
         expires_at,
         beneficiary: None,
+        use_by: None,
         max_fee_sat: common.max_fee,
         max_fee_percent: None,
         cert_id: resold.map(|certificate| certificate.cert_id.clone()),

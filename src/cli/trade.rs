@@ -87,6 +87,7 @@ fn show(trade: &Trade, page: &mut output::Page) {
         .field("price", sat(trade.price_sat))
         .field("buyer", &trade.buyer)
         .field("seller", &trade.seller)
+        .maybe("for", trade.holder.as_ref().filter(|holder| **holder != trade.buyer))
         .field("bid", &trade.buy_order)
         .field("ask", &trade.sell_order)
         .maybe("certificate", trade.cert_id.as_ref())

@@ -332,7 +332,7 @@ fn order() -> Order {
         "limit_msat": 20_000, "alternatives": [{"class": "cpu.standard", "limit_msat": 20_000}],
         "qty": 2, "filled_qty": 1, "min_qty": 1, "mode": "sticky", "window": [100, 200],
         "slots": 0, "features": [], "time_in_force": "gtc", "expires_at": null,
-        "beneficiary": null, "max_fee_sat": 500, "max_fee_percent": 20, "state": "standing",
+        "beneficiary": null, "use_by": null, "max_fee_sat": 500, "max_fee_percent": 20, "state": "standing",
         "code": null, "signed": [],
     }))
     .unwrap()
@@ -346,7 +346,8 @@ fn trade() -> Trade {
     serde_json::from_value(serde_json::json!({
         "trade_id": "33".repeat(32), "epoch": 199, "side": "buy", "class": "cpu.standard",
         "window": [110, 112], "qty": 2, "price_msat": 100_000_000, "price_sat": 100_000,
-        "buyer": "aa".repeat(32), "seller": "bb".repeat(32), "buy_order": "b0".repeat(32),
+        "buyer": "aa".repeat(32), "seller": "bb".repeat(32), "holder": "aa".repeat(32),
+        "buy_order": "b0".repeat(32),
         "sell_order": "50".repeat(32), "cert_id": "cc".repeat(32), "state": "fund_confirmed",
         "code": null,
         "settlement": {
@@ -475,7 +476,8 @@ fn peer() -> Peer {
 fn certificate() -> Certificate {
     serde_json::from_value(serde_json::json!({
         "cert_id": "cc".repeat(32), "provider": "aa".repeat(32), "class": "cpu.standard",
-        "window": [110, 112], "units": [[0, 2]], "features": [], "holder": "aa".repeat(32),
+        "window": [110, 112], "not_after_slot": 111, "units": [[0, 2]], "features": [],
+        "holder": "aa".repeat(32),
         "seq": 1, "transfers": [{
             "kind": "sale", "from": "aa", "to": "bb", "cert_id": "cc", "seq": 1,
             "consumed": ["cc"], "units": [[0, 1]], "window": [5, 6],

@@ -26,7 +26,12 @@ fn ask(world: &mut World, holder: usize, request: &LeaseRequest) -> LeaseReply {
 }
 
 /// What a node that keeps to no rule would send with its own, true key.
-fn redeem_by_hand(world: &mut World, holder: usize, cert_id: CertId, seq: u32) -> LeaseReply {
+pub(super) fn redeem_by_hand(
+    world: &mut World,
+    holder: usize,
+    cert_id: CertId,
+    seq: u32,
+) -> LeaseReply {
     let challenge32 = match ask(world, holder, &LeaseRequest::Challenge(cert_id)) {
         LeaseReply::Challenge(challenge32) => challenge32,
         // It goes on without one.

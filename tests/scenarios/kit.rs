@@ -76,6 +76,7 @@ fn order(
         min_run: u16::from(side == Side::Sell),
         time_in_force: TimeInForce::GoodTillCancelled,
         beneficiary: None,
+        use_by: None,
         // Trades of a story are small.
         fees: FeeLimit { share_percent: 100, cap_sat: None },
         cert: None,

@@ -355,9 +355,9 @@ impl Engine {
         let ctx = &mut self.kernel.context(now_ms);
         let mut desk = Desk { register: &mut self.register, witness: &self.witness };
         let events = match matched {
-            Matched::Buy { row, trade, seller, provider, to, features, max_loss_sat } => {
+            Matched::Buy { row, trade, seller, provider, to, features, use_by, max_loss_sat } => {
                 let fee_cap_sat = Circumstances::of(ctx).fee_reserve_sat();
-                let limits = BuyLimits { fee_cap_sat, max_loss_sat, features };
+                let limits = BuyLimits { fee_cap_sat, max_loss_sat, features, use_by };
                 let registrar = provider.unwrap_or(seller);
                 let purchase = Purchase { seller, registrar, to, limits };
                 self.trades.open_buy(ctx, &mut desk, &row, trade, purchase)

@@ -61,6 +61,10 @@ pub(super) const FAMILIES: &[Family] = &[
         "order.unknown_class": Usage, Peer, "the network has no such resource class",
             "see `capex config show` for the classes";
         "order.unknown_feature": Usage, Local, "the network has no such feature";
+        "order.use_by": Usage, Local,
+            "a purchase for another key is to be used by a slot that lies behind the first of \
+             every run that can be matched",
+            "choose a later --use-by, and give it with --for-key";
         "order.window": Usage, Peer,
             "the window is empty, past, beyond the horizon, or too short for the run",
             "choose another with --from and --for, or --window";

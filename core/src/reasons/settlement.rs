@@ -51,6 +51,10 @@ pub(super) const FAMILIES: &[Family] = &[
         "terms.payout": Rejected, Peer, "the payout script cannot be paid";
         "terms.template": Rejected, Peer, "the script template is unknown";
         "terms.tips_differ": Rejected, Nobody, "the chain tips of the parties differ too much";
+        "terms.use_by": Rejected, Peer,
+            "the holder could never use it: it is to be used by a slot before its window, or is \
+             resold, and its last slot is the provider's word",
+            "choose a later --use-by, or buy from a provider";
         "terms.window_too_near": Rejected, Nobody,
             "the window starts before a refund would be possible", "choose a later window";
         "terms.wrong_amount": Rejected, Peer, "the amounts do not add up to the price";

@@ -13,7 +13,7 @@ use crate::certificate::{Certificate, VerifiedCertificate};
 use crate::ids::{CertId, Key, TermsHash, TradeId};
 use crate::limits::FUNDERS_MAX;
 use crate::params::Params;
-use crate::units::TimeMs;
+use crate::units::{Slot, TimeMs};
 use crate::wire::{Envelope, Verified, WireError};
 
 /// Longest payout script, bytes: any segwit program of today.
@@ -201,6 +201,8 @@ pub struct Expected<'a> {
     pub funders: &'a [Funder],
     /// Feature bits that the bid required.
     pub features: u64,
+    /// Last slot in which the certificate is to be redeemed.
+    pub not_after_slot: Slot,
 }
 
 /// A buyer checks the seller's answer: the certificate on sale and the terms.
@@ -284,7 +286,7 @@ fn check_title(
         && facts.units.count() == row.qty
         && facts.window == row.window()
         // One that lapses earlier would be worth less than what was matched.
-        && facts.not_after_slot == facts.window.end.saturating_sub(1)
+        && facts.not_after_slot == expected.not_after_slot
         && facts.pay == Payment::Prepaid;
     ensure(fits, CheckError::Issue)?;
     Ok(facts)

@@ -202,4 +202,15 @@ pub struct TermsRequest {
     pub funders: Vec<Funder>,
     /// The buyer's chain height.
     pub tip_height: u32,
+    /// From this slot on the certificate is not to be redeemed any more, if who pays says so.
+    pub use_by: Option<Slot>,
+}
+
+impl TermsRequest {
+    /// Last slot in which the certificate of a window is to be redeemed. A redemption in it still
+    /// runs until the window ends.
+    #[must_use]
+    pub fn not_after_slot(&self, window: Window) -> Slot {
+        self.use_by.unwrap_or(window.end).min(window.end).saturating_sub(1)
+    }
 }

@@ -119,6 +119,7 @@ pub(crate) fn buyer(state: buyer::State) -> Buyer {
         fee_reserve_sat: 154,
         key_index: 1,
         opened_ms: 0,
+        use_by: None,
         state,
     }
 }

@@ -13,6 +13,7 @@ use capex_core::engine::kernel::{
 use capex_core::engine::leases::{LeaseEffect, Leases};
 use capex_core::engine::messages::{Purpose, SettleReply, SettleRequest};
 use capex_core::engine::register::Register;
+use capex_core::engine::trades::Fresh;
 use capex_core::engine::witness::Witness;
 use capex_core::ids::{CertId, Key, LeaseId, TermsHash, TradeId};
 use capex_core::lease::ExecutorEvent;
@@ -442,7 +443,7 @@ impl Net {
                 books.register.set_capacity(ctx, &[(1, 64)]).unwrap();
             }
             books.register.ledger.claim(Claim::Row(trade_id), 1, units, WINDOW).unwrap();
-            books.register.issue(ctx, trade_id, 1, 0, units, WINDOW).unwrap()
+            books.register.issue(ctx, trade_id, &fresh(1, units, WINDOW)).unwrap()
         });
         let mut terms = terms(&issue, 0, issue.id(), public(1), public(to));
         terms.trade_id = trade_id;
@@ -508,4 +509,10 @@ pub fn is_published(effects: &[Effect], topic: Topic) -> usize {
 pub fn hops(certificate: &Certificate) -> (usize, usize) {
     let sales = certificate.hops.iter().filter(|hop| matches!(hop, Hop::Sale { .. })).count();
     (sales, certificate.hops.len() - sales)
+}
+
+/// A whole window of units to be issued.
+pub fn fresh(class: u16, units: &Units, window: Window) -> Fresh {
+    let not_after_slot = window.end.saturating_sub(1);
+    Fresh { class, features: 0, units: units.clone(), window, not_after_slot }
 }

@@ -265,6 +265,7 @@ impl Cast {
             to: stage.buyer.public(),
             funders: vec![funder],
             tip_height,
+            use_by: None,
         };
         let facts = verify(title, params).unwrap();
         let heights = Timelocks::new(params.profile(PRICE_SAT), tip_height);

@@ -450,6 +450,7 @@ pub(crate) fn new_buyer(stage: &Stage, cast: &Cast) -> Buyer {
         fee_reserve_sat: 10_000,
         key_index: 1,
         opened_ms: 0,
+        use_by: None,
         state: buyer::State::Draft { request: Some(cast.request.clone()), until_ms },
     }
 }

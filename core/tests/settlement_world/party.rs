@@ -12,8 +12,8 @@ use capex_core::engine::kernel::{
 };
 use capex_core::engine::messages::{SettleReply, SettleRequest};
 use capex_core::engine::trades::{
-    BuyLimits, PastTradeV1, Purchase, Titles, TradeEvent, TradeReply, TradeRequest, TradeView,
-    Trades,
+    BuyLimits, Fresh, PastTradeV1, Purchase, Titles, TradeEvent, TradeReply, TradeRequest,
+    TradeView, Trades,
 };
 use capex_core::ids::{CertId, FundingId, Key, TermsHash, TradeId};
 use capex_core::settlement::buyer::Buyer;
@@ -22,7 +22,6 @@ use capex_core::settlement::objects::{Accept, LockGrant, Terms, TermsRequest, Tr
 use capex_core::settlement::script::Contract;
 use capex_core::settlement::seller::Goods;
 use capex_core::settlement::transaction::KnownTx;
-use capex_core::units::{Units, Window};
 use capex_core::wire::{Envelope, VERSION, Verified};
 
 use crate::chain::Chain;
@@ -63,12 +62,10 @@ impl Titles for Ledger {
         &mut self,
         ctx: &mut Context<'_>,
         _trade: TradeId,
-        class: u16,
-        features: u64,
-        units: &Units,
-        window: Window,
+        fresh: &Fresh,
     ) -> Result<Verified<Issue>, &'static str> {
         if self.issue.is_none() {
+            let Fresh { class, features, window, not_after_slot, .. } = *fresh;
             let class_hash = ctx.params.class_hash(class).ok_or("class.unknown")?;
             let nonce32 = ctx.fresh("issue");
             self.issue = Some(ctx.sign(Issue {
@@ -77,12 +74,12 @@ impl Titles for Ledger {
                 class,
                 class_hash,
                 features,
-                units: units.clone(),
+                units: fresh.units.clone(),
                 window,
                 pay: Payment::Prepaid,
                 binding: Binding::Registrar,
                 nonce32,
-                not_after_slot: window.end - 1,
+                not_after_slot,
             }));
         }
         let issue = self.issue.clone().unwrap();
@@ -318,6 +315,7 @@ impl Party {
             fee_cap_sat: 10_000,
             max_loss_sat: self.max_loss_sat,
             features: setup.features,
+            use_by: None,
         };
         let purchase = Purchase { seller, registrar, to: self.key(), limits };
         let mut ctx = context!(self, setup, now_ms);
@@ -709,6 +707,7 @@ impl Party {
                 to: stranger,
                 funders: Vec::new(),
                 tip_height: 300,
+                use_by: None,
             })
         };
         let mut ctx = context!(self, setup, now_ms);

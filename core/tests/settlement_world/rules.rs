@@ -201,6 +201,9 @@ fn a_seller_signs_terms_only_for_what_was_matched() {
             funders[0].amount_sat += 50_000 % 9;
             asked(shot).funders = funders;
         }),
+        ("to be used by its first slot", "terms.use_by", |shot| {
+            asked(shot).use_by = Some(shot.world.setup.row.start);
+        }),
         ("a window too near", "terms.window_too_near", Shot::too_near),
         ("no chain", "chain.down", Shot::down),
     ];

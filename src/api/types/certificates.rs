@@ -75,6 +75,8 @@ pub struct Certificate {
     pub provider: String,
     pub class: String,
     pub window: SlotRange,
+    /// Last slot in which a redemption may begin.
+    pub not_after_slot: u32,
     /// Unit numbers at the provider.
     pub units: UnitRanges,
     pub features: Vec<String>,

@@ -85,6 +85,9 @@ pub struct PlaceOrder {
     /// Key that shall hold what is bought, if not this node.
     #[serde(default)]
     pub beneficiary: Option<String>,
+    /// First slot in which that key can redeem no more; null for the end of what is bought.
+    #[serde(default)]
+    pub use_by: Option<u32>,
     /// Most that the fees of one trade may come to, sat. Above it the order is not signed.
     #[serde(default)]
     pub max_fee_sat: Option<u64>,
@@ -173,6 +176,8 @@ pub struct Order {
     pub expires_at: Option<u64>,
     /// Holder of what is bought, if not this node.
     pub beneficiary: Option<String>,
+    /// First slot in which that holder can redeem no more.
+    pub use_by: Option<u32>,
     /// Most that the fees of one trade may come to, sat.
     pub max_fee_sat: Option<u64>,
     /// Most that they may come to, percent of what the trade is worth at the limit.

@@ -20,6 +20,8 @@ pub struct Trade {
     pub buyer: String,
     /// Key of the ask's owner.
     pub seller: String,
+    /// Key that holds what is sold, once Terms or the own order name it.
+    pub holder: Option<String>,
     pub buy_order: String,
     pub sell_order: String,
     /// Certificate sold, once Terms exist.

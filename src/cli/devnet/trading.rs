@@ -338,6 +338,7 @@ pub(super) fn order(planned: &PlannedTrade, side: Side, window: [u32; 2]) -> Pla
         time_in_force: TimeInForce::Gtc,
         expires_at: None,
         beneficiary: None,
+        use_by: None,
         max_fee_sat: None,
         max_fee_percent: None,
         cert_id: None,

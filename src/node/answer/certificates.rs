@@ -56,6 +56,7 @@ impl Node {
             provider: facts.provider.to_string(),
             class: self.class_name(facts.class),
             window: slot_range(facts.window),
+            not_after_slot: facts.not_after_slot,
             units: unit_ranges(&facts.units),
             features: self.feature_names(facts.features),
             holder: facts.holder.to_string(),

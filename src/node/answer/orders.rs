@@ -71,6 +71,7 @@ impl Node {
             time_in_force,
             expires_at,
             beneficiary: spec.beneficiary.map(|key| key.to_string()),
+            use_by: spec.use_by,
             max_fee_sat: spec.fees.cap_sat,
             max_fee_percent: spec.fees.share_percent,
             cert_id: spec.cert.map(|cert| cert.to_string()),

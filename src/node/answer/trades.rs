@@ -157,6 +157,7 @@ impl TradeWriter {
             price_sat: view.row.price_sat(),
             buyer: buyer.to_string(),
             seller: seller.to_string(),
+            holder: view.to.map(|key| key.to_string()),
             buy_order: to_hex(&view.row.buy),
             sell_order: to_hex(&view.row.sell),
             cert_id: view.cert.map(|cert| cert.to_string()),

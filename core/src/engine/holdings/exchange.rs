@@ -33,11 +33,12 @@ impl How<'_> {
 }
 
 impl Holdings {
-    /// Stores a certificate that a sale has made this node's.
+    /// Stores a certificate that this node has bought: for itself, or for another key as its
+    /// receipt.
     ///
     /// # Errors
-    /// A code of [`crate::certificate::CertificateError`], `acquire.not_holder`,
-    /// `acquire.window_past` or `acquire.full`.
+    /// A code of [`crate::certificate::CertificateError`], `acquire.window_past` or
+    /// `acquire.full`.
     pub fn acquire(
         &mut self,
         ctx: &mut Context<'_>,
@@ -47,7 +48,8 @@ impl Holdings {
         self.take(ctx, witness, certificate, How::Bought)
     }
 
-    /// Verifies a certificate and stores it if it is this node's and longer than what it has.
+    /// Verifies a certificate and stores it if it is this node's, or paid by it, and longer than
+    /// what it has.
     fn take(
         &mut self,
         ctx: &mut Context<'_>,
@@ -57,11 +59,12 @@ impl Holdings {
     ) -> Result<CertId, &'static str> {
         let facts = verify(&certificate, ctx.params).map_err(|error| error.code())?;
         let id = facts.cert_id;
-        if facts.holder != ctx.me() {
-            return Err(code!("acquire.not_holder"));
-        }
-        if matches!(how, How::Bought) {
-            witness.testify(ctx, &certificate);
+        match how {
+            How::Bought => witness.testify(ctx, &certificate),
+            How::Fetched | How::Brought(_) if facts.holder != ctx.me() => {
+                return Err(code!("acquire.not_holder"));
+            }
+            How::Fetched | How::Brought(_) => {}
         }
         // Anyone can make up a provider whose words cost nothing: they have no room.
         let matters = match how {
@@ -121,7 +124,7 @@ impl Holdings {
     /// though it may know nothing of it any more. One that is here already changes nothing.
     ///
     /// # Errors
-    /// As [`Holdings::acquire`]; `acquire.unknown_provider` unless `is_known` knows its provider or the
+    /// As [`Holdings::acquire`], `acquire.not_holder`; `acquire.unknown_provider` unless `is_known` knows its provider or the
     /// operator names it, `acquire.other_provider`, `acquire.stale`, `acquire.contradicted`.
     pub(super) fn import(
         &mut self,
@@ -168,7 +171,7 @@ impl Holdings {
     /// Answers a peer that brings a certificate.
     ///
     /// # Errors
-    /// As [`Holdings::acquire`], and `acquire.beyond_horizon`.
+    /// As [`Holdings::acquire`], `acquire.not_holder`, and `acquire.beyond_horizon`.
     pub fn on_request(
         &mut self,
         ctx: &mut Context<'_>,

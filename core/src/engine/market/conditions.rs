@@ -119,6 +119,7 @@ impl<'a> Circumstances<'a> {
                 | AdmissionError::UnknownClass
                 | AdmissionError::Limit
                 | AdmissionError::Run
+                | AdmissionError::UseBy
                 | AdmissionError::Counterparties
                 | AdmissionError::Resale => String::new(),
             };

@@ -93,6 +93,7 @@ mod tests {
             min_run: 0,
             time_in_force: TimeInForce::GoodTillCancelled,
             beneficiary: None,
+            use_by: None,
             fees: FeeLimit::default(),
             cert: None,
         }

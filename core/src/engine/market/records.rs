@@ -14,7 +14,7 @@ use crate::epoch::parts::{ResultHead, ResultPart};
 use crate::ids::{CertId, Key, OrderId, StandingId, TradeId};
 use crate::order::{Alternative, Mode, Side};
 use crate::settlement::fees::FeeLimit;
-use crate::units::{TimeMs, Units, Window};
+use crate::units::{Slot, TimeMs, Units, Window};
 use crate::wire::Envelope;
 
 /// A standing order; its key is the id.
@@ -33,6 +33,7 @@ pub struct StandingV1 {
     min_run: u16,
     time_in_force: TimeInForce,
     beneficiary: Option<Key>,
+    use_by: Option<Slot>,
     fees: FeeLimit,
     cert: Option<CertId>,
     state: StandingState,
@@ -68,6 +69,7 @@ impl From<&Standing> for StandingV1 {
             min_run: spec.min_run,
             time_in_force: spec.time_in_force,
             beneficiary: spec.beneficiary,
+            use_by: spec.use_by,
             fees: spec.fees,
             cert: spec.cert,
             state: standing.state,
@@ -101,6 +103,7 @@ impl StandingV1 {
             min_run: self.min_run,
             time_in_force: self.time_in_force,
             beneficiary: self.beneficiary,
+            use_by: self.use_by,
             fees: self.fees,
             cert: self.cert,
         };

@@ -11,7 +11,7 @@ use crate::epoch::ResultRow;
 use crate::ids::{CertId, Key, OrderId, TradeId};
 use crate::order::Side;
 use crate::settlement::objects::Row;
-use crate::units::Units;
+use crate::units::{Slot, Units};
 
 /// A row of this node's own that binds, ready for settlement.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +26,8 @@ pub enum Matched {
         to: Key,
         /// Feature bits that the bid requires.
         features: u64,
+        /// From this slot on the holder is not to redeem any more.
+        use_by: Option<Slot>,
         /// Most that the owner of the bid is willing to lose in fees of this trade, sat.
         max_loss_sat: u64,
     },
@@ -111,6 +113,7 @@ impl Market {
             provider,
             to: standing.spec.beneficiary.unwrap_or(me),
             features: standing.spec.features,
+            use_by: standing.spec.use_by,
             max_loss_sat: standing.spec.fees.allowed_sat(worth_sat),
         })
     }

@@ -7,7 +7,7 @@ use crate::ids::{CertId, Key};
 use crate::order::{Alternative, Mode, Order, Side, Source};
 use crate::params::Params;
 use crate::settlement::fees::FeeLimit;
-use crate::units::{TimeMs, Window};
+use crate::units::{Slot, TimeMs, Window};
 use crate::wire::VERSION;
 
 /// How long a standing order lives.
@@ -43,6 +43,8 @@ pub struct OrderSpec {
     pub time_in_force: TimeInForce,
     /// Holder of what is bought, if not this node.
     pub beneficiary: Option<Key>,
+    /// From this slot on the beneficiary is not to redeem any more.
+    pub use_by: Option<Slot>,
     /// What its owner is willing to lose in fees. Not gossiped.
     pub fees: FeeLimit,
     /// The held certificate that an ask sells, or sells a part of; else it sells own capacity.
@@ -86,6 +88,11 @@ impl OrderSpec {
         };
         if longer || is_foreign {
             return Err(AdmissionError::Run);
+        }
+        // However late the run begins, its first slot is left to use.
+        let last_start = self.window.end.saturating_sub(u32::from(self.slots));
+        if self.use_by.is_some_and(|slot| slot <= last_start || self.beneficiary.is_none()) {
+            return Err(AdmissionError::UseBy);
         }
         Ok(())
     }

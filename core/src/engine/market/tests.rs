@@ -90,6 +90,7 @@ pub(super) fn bid(ctx: &Context<'_>, time_in_force: TimeInForce) -> OrderSpec {
         min_run: 0,
         time_in_force,
         beneficiary: None,
+        use_by: None,
         fees: FeeLimit::default(),
         cert: None,
     }

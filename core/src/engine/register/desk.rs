@@ -3,11 +3,10 @@
 use super::Register;
 use crate::certificate::objects::Issue;
 use crate::engine::kernel::Context;
-use crate::engine::trades::Titles;
+use crate::engine::trades::{Fresh, Titles};
 use crate::engine::witness::Witness;
 use crate::ids::{CertId, Key, TermsHash, TradeId};
 use crate::settlement::objects::{Accept, LockGrant, Terms, Transfer};
-use crate::units::{Units, Window};
 use crate::wire::{Envelope, Verified};
 
 /// What trades ask: its own register as the provider, and what was heard of others.
@@ -24,12 +23,9 @@ impl Titles for Desk<'_> {
         &mut self,
         ctx: &mut Context<'_>,
         trade: TradeId,
-        class: u16,
-        features: u64,
-        units: &Units,
-        window: Window,
+        fresh: &Fresh,
     ) -> Result<Verified<Issue>, &'static str> {
-        self.register.issue(ctx, trade, class, features, units, window)
+        self.register.issue(ctx, trade, fresh)
     }
 
     fn holder(&self, cert: CertId) -> Option<Key> {

@@ -10,11 +10,12 @@ use crate::certificate::verify::{Fault, check_terms};
 use crate::code;
 use crate::engine::certificates::notify;
 use crate::engine::kernel::Context;
+use crate::engine::trades::Fresh;
 use crate::ids::{CertId, Key, TermsHash, TradeId};
 use crate::limits::LIVE_LOCKS_PER_KEY;
 use crate::params::Params;
 use crate::settlement::objects::{Accept, LockGrant, Terms, Transfer};
-use crate::units::{TimeMs, Units, Window};
+use crate::units::TimeMs;
 use crate::wire::{Envelope, VERSION, Verified, sha256};
 
 /// How long a buyer that pays for itself is left to ask for its Activation, ms: it does so on
@@ -37,10 +38,7 @@ impl Register {
         &mut self,
         ctx: &mut Context<'_>,
         trade: TradeId,
-        class: u16,
-        features: u64,
-        units: &Units,
-        window: Window,
+        fresh: &Fresh,
     ) -> Result<Verified<Issue>, &'static str> {
         if let Some(record) = self.by_trade.get(&trade).and_then(|id| self.issued.get(id)) {
             if record.head.is_void() {
@@ -53,7 +51,10 @@ impl Register {
         if self.issued.len() >= ISSUED_MAX {
             return Err(code!("issue.full"));
         }
-        if window.is_empty() || !units.is_canonical() {
+        let Fresh { class, units, window, .. } = fresh;
+        let (class, window) = (*class, *window);
+        let is_usable = (window.start..window.end).contains(&fresh.not_after_slot);
+        if !is_usable || !units.is_canonical() {
             return Err(code!("issue.bad_area"));
         }
         let class_hash = ctx.params.class_hash(class).ok_or(code!("issue.unknown_class"))?;
@@ -62,7 +63,7 @@ impl Register {
             return Err(code!("issue.not_claimed"));
         }
         self.ledger.claim(Claim::Row(trade), class, units, window).map_err(|e| e.code())?;
-        let issue = sign_issue(ctx, class, class_hash, features, units, window);
+        let issue = sign_issue(ctx, class_hash, fresh);
         let id = CertId(issue.id());
         self.ledger.retag(Claim::Row(trade), Claim::Certificate(id));
         self.issued.insert(id, IssuedRecord::new(&issue, trade, ctx.now_ms));
@@ -267,28 +268,20 @@ fn may_lock(
     Ok(())
 }
 
-fn sign_issue(
-    ctx: &mut Context<'_>,
-    class: u16,
-    class_hash: [u8; 32],
-    features: u64,
-    units: &Units,
-    window: Window,
-) -> Verified<Issue> {
+fn sign_issue(ctx: &mut Context<'_>, class_hash: [u8; 32], fresh: &Fresh) -> Verified<Issue> {
     let nonce32 = ctx.fresh("issue");
     ctx.sign(Issue {
         v: VERSION,
         provider: ctx.me(),
-        class,
+        class: fresh.class,
         class_hash,
-        features,
-        units: units.clone(),
-        window,
+        features: fresh.features,
+        units: fresh.units.clone(),
+        window: fresh.window,
         pay: Payment::Prepaid,
         binding: Binding::Registrar,
         nonce32,
-        // A redemption in the last slot still runs until the window ends.
-        not_after_slot: window.end - 1,
+        not_after_slot: fresh.not_after_slot,
     })
 }
 

@@ -263,6 +263,7 @@ pub(super) fn draft(ctx: &mut Context<'_>, row: &Row, trade: TradeId, buy: Purch
         fee_reserve_sat: buy.limits.fee_cap_sat,
         key_index: ctx.next_index(KEYS),
         opened_ms: ctx.now_ms,
+        use_by: buy.limits.use_by,
         state: State::Draft { request: None, until_ms },
     }
 }
@@ -422,6 +423,7 @@ impl Open<Buyer> {
             to: self.machine.to,
             funders: vec![funder],
             tip_height: turn.ctx.chain.height,
+            use_by: self.machine.use_by,
         })
     }
 

@@ -49,14 +49,14 @@ use crate::settlement::objects::{Quittance, Row, Terms, TermsCancel, TermsReques
 use crate::settlement::registrar::Registrar;
 use crate::settlement::seller::{Goods, Refused, Seller};
 use crate::settlement::transaction::KnownTx;
-use crate::units::{TimeMs, Units};
+use crate::units::{Slot, TimeMs, Units};
 use crate::wire::Envelope;
 
 pub use self::buyer::Purchase;
 pub use self::messages::{TradeNews, TradePurpose, TradeReply, TradeRequest};
 pub use self::outlook::{Due, Milestone, Moment, Outlook, Stuck};
 pub use self::past::{PAST_KEPT, PastTradeV1, past_key_prefix};
-pub use self::titles::Titles;
+pub use self::titles::{Fresh, Titles};
 pub use self::view::{Role, StepView, TradeView, TxView};
 
 /// Counter of single-use settlement keys.
@@ -100,6 +100,8 @@ pub struct BuyLimits {
     pub max_loss_sat: u64,
     /// Feature bits that the bid required.
     pub features: u64,
+    /// From this slot on the holder is not to redeem any more.
+    pub use_by: Option<Slot>,
 }
 
 /// One role of this node in one open trade.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bitcoin::{ScriptBuf, Txid};
 
 use super::driver::{Known, Machine, Open, Turn};
-use super::{KEYS, Party, TradeEvent, TradePurpose, TradeReply, TradeRequest};
+use super::{Fresh, KEYS, Party, TradeEvent, TradePurpose, TradeReply, TradeRequest};
 use crate::certificate::{Certificate, VerifiedCertificate, verify};
 use crate::code;
 use crate::engine::io::Protocol;
@@ -295,12 +295,19 @@ impl Open<Seller> {
     fn title(
         &self,
         turn: &mut Turn<'_, '_>,
+        request: &TermsRequest,
     ) -> Result<(Certificate, VerifiedCertificate), Refused> {
         let Seller { trade, row, goods, .. } = &self.machine;
         let title = match goods {
             Goods::Capacity { units, features } => {
-                let (class, window) = (row.class, row.window());
-                let issue = turn.titles.issue(turn.ctx, *trade, class, *features, units, window)?;
+                let fresh = Fresh {
+                    class: row.class,
+                    features: *features,
+                    units: units.clone(),
+                    window: row.window(),
+                    not_after_slot: request.not_after_slot(row.window()),
+                };
+                let issue = turn.titles.issue(turn.ctx, *trade, &fresh)?;
                 Certificate::issued(issue.envelope().clone())
             }
             Goods::Certificate(title) => (**title).clone(),
@@ -317,7 +324,7 @@ impl Open<Seller> {
         heights: Timelocks,
     ) -> Result<Signed, Refused> {
         let payout_spk = fresh_payout(turn.ctx)?;
-        let (title, facts) = self.title(turn)?;
+        let (title, facts) = self.title(turn, request)?;
         let ctx = &mut *turn.ctx;
         let key_index = ctx.next_index(KEYS);
         let key = turn.single_use_key(CLAIM_LABEL, key_index).ok_or(code!("settle.key"))?;

@@ -20,7 +20,6 @@ use crate::settlement::registrar::Consent;
 use crate::settlement::sample;
 use crate::settlement::transaction::OwnTx;
 use crate::test_support::devnet;
-use crate::units::Window;
 use crate::wire::Verified;
 
 /// A register that is not asked.
@@ -31,10 +30,7 @@ impl Titles for Unasked {
         &mut self,
         _: &mut Context<'_>,
         _: TradeId,
-        _: u16,
-        _: u64,
-        _: &Units,
-        _: Window,
+        _: &Fresh,
     ) -> Result<Verified<Issue>, &'static str> {
         Err("issue.not_claimed")
     }
@@ -94,7 +90,8 @@ fn a_buyer_has_1024_trades_open_and_none_of_them_makes_place() {
     let mut trades = Trades::default();
     let mut open = |trades: &mut Trades, number| {
         let (row, trade) = trade(number);
-        let limits = BuyLimits { fee_cap_sat: 1_000, max_loss_sat: 10_000, features: 0 };
+        let limits =
+            BuyLimits { fee_cap_sat: 1_000, max_loss_sat: 10_000, features: 0, use_by: None };
         let (seller, to) = (Key([3; 32]), kernel.context(0).me());
         let purchase = Purchase { seller, registrar: seller, to, limits };
         trades.open_buy(&mut kernel.context(NOW_MS), &mut Unasked, &row, trade, purchase)
@@ -134,7 +131,7 @@ fn a_seller_has_1024_trades_open_and_still_answers_for_each_of_them() {
 
 fn request() -> TermsRequest {
     let Terms { trade_id, to, funders, .. } = sample::terms(800);
-    TermsRequest { trade_id, to, funders, tip_height: 800 }
+    TermsRequest { trade_id, to, funders, tip_height: 800, use_by: None }
 }
 
 #[test]
@@ -258,7 +255,8 @@ fn a_page_of_trades_begins_after_its_place() {
         assert_eq!(trades.open_sell(ctx, &mut Unasked, &row, trade, buyer, goods), []);
         let row = Row { epoch: 10 + number as u64 / 2, ..row };
         let (ctx, to) = (&mut kernel.context(NOW_MS), Key([3; 32]));
-        let limits = BuyLimits { fee_cap_sat: 1_000, max_loss_sat: 10_000, features: 0 };
+        let limits =
+            BuyLimits { fee_cap_sat: 1_000, max_loss_sat: 10_000, features: 0, use_by: None };
         let purchase = Purchase { seller: to, registrar: to, to, limits };
         let bought = TradeId([0x80 | number as u8; 32]);
         assert_eq!(trades.open_buy(ctx, &mut Unasked, &row, bought, purchase), []);

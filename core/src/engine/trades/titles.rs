@@ -5,8 +5,19 @@ use crate::certificate::objects::Issue;
 use crate::engine::kernel::Context;
 use crate::ids::{CertId, Key, TermsHash, TradeId};
 use crate::settlement::objects::{Accept, LockGrant, Terms, Transfer};
-use crate::units::{Units, Window};
+use crate::units::{Slot, Units, Window};
 use crate::wire::{Envelope, Verified};
+
+/// What a certificate is issued for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fresh {
+    pub class: u16,
+    pub features: u64,
+    pub units: Units,
+    pub window: Window,
+    /// Last slot in which it is to be redeemed.
+    pub not_after_slot: Slot,
+}
 
 /// Who holds what, and which (certificate, seq) is locked for whom.
 ///
@@ -21,10 +32,7 @@ pub trait Titles {
         &mut self,
         ctx: &mut Context<'_>,
         trade: TradeId,
-        class: u16,
-        features: u64,
-        units: &Units,
-        window: Window,
+        fresh: &Fresh,
     ) -> Result<Verified<Issue>, &'static str>;
 
     /// Who holds a certificate of this provider. Cheap: it is asked before signatures of

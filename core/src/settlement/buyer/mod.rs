@@ -39,7 +39,7 @@ use super::rails::chain::transaction::{KnownTx, OwnTx};
 use crate::certificate::objects::{Certificate, DefaultProof, Hop};
 use crate::code;
 use crate::ids::{FundingId, Key, TermsHash, TradeId};
-use crate::units::TimeMs;
+use crate::units::{Slot, TimeMs};
 use crate::wire::Envelope;
 
 pub use self::quit::Exit;
@@ -65,6 +65,8 @@ pub struct Buyer {
     pub key_index: u64,
     /// When the trade was opened, unix ms.
     pub opened_ms: TimeMs,
+    /// From this slot on the holder is not to redeem any more, if the buyer says so.
+    pub use_by: Option<Slot>,
     pub state: State,
 }
 
@@ -596,6 +598,7 @@ impl Buyer {
             to: self.to,
             funders: &request.funders,
             features: self.features,
+            not_after_slot: request.not_after_slot(self.row.window()),
         };
         Some(check::agreement(secp, now, expected, title, terms))
     }

@@ -583,7 +583,7 @@ impl Seller {
     ///
     /// # Errors
     /// `trade.void`, `trade.already_agreed`, `chain.down`, `terms.tips_differ`,
-    /// `terms.wrong_amount` or `terms.window_too_near`.
+    /// `terms.wrong_amount`, `terms.use_by` or `terms.window_too_near`.
     pub fn request(&self, now: Now<'_>, request: &TermsRequest) -> Result<Answer<'_>, Refused> {
         let until_ms = match &self.state {
             State::Released { .. } => return Err(code!("trade.void")),
@@ -613,6 +613,11 @@ impl Seller {
         }
         let heights = Timelocks::new(now.params.profile(price_sat), now.tip);
         let window = self.row.window();
+        if let Some(use_by) = request.use_by
+            && (use_by <= window.start || matches!(self.goods, Goods::Certificate(_)))
+        {
+            return Err(code!("terms.use_by"));
+        }
         if !lead_suffices(now.params, now.ms, now.tip, heights.refund_at, window) {
             return Err(code!("terms.window_too_near"));
         }
