@@ -136,6 +136,7 @@ fn worth(table: u8) -> Worth {
         | Table::Held
         | Table::Lease
         | Table::HeldLease
+        | Table::Pool
         | Table::Salt => Worth::Promise,
         Table::Counter
         | Table::Order

@@ -10,9 +10,10 @@ use std::path::Path;
 use capex_core::certificate::file;
 use capex_core::engine::courier::CourierRequest;
 use capex_core::engine::messages::{SettleReply, SettleRequest};
+use capex_core::engine::pools::PoolRequest;
 use capex_core::engine::register::{RegisterReply, RegisterRequest};
 use capex_core::engine::sync::{SyncReply, SyncRequest};
-use capex_core::ids::OrderId;
+use capex_core::ids::{OrderId, PoolId};
 use capex_core::lease::objects::{LeaseReply, LeaseRequest};
 use capex_core::order::Side;
 use capex_core::wire::encode;
@@ -115,6 +116,10 @@ fn objects_have_one_encoding() {
     drive("objects", objects::run, 2_000, &seeds);
 }
 
+fn pledge() -> PoolRequest {
+    PoolRequest::Join { pool: PoolId([7; 32]), share_sat: 5_000, refund_xonly: [9; 32] }
+}
+
 #[test]
 fn requests_of_strangers_do_no_harm() {
     let id = world::certificate_id();
@@ -122,6 +127,8 @@ fn requests_of_strangers_do_no_harm() {
     let epoch = NOW_MS / 2000;
     let seeds = [
         picked(0, encode(&SettleRequest::Courier(CourierRequest::Push(world::certificate())))),
+        picked(0, encode(&SettleRequest::Pool(PoolRequest::Leave(PoolId([7; 32]))))),
+        picked(0, encode(&SettleRequest::Pool(pledge()))),
         picked(0, encode(&SettleRequest::Register(RegisterRequest::Get(id)))),
         picked(1, encode(&SyncRequest::Ids { epoch })),
         picked(1, encode(&SyncRequest::Orders { epoch, ids: vec![order] })),

@@ -97,6 +97,8 @@ id! {
     FundingId,
     /// A lease: the id of its Redeem.
     LeaseId,
+    /// What several pay for together.
+    PoolId,
     /// Any signed object.
     ObjectId,
     /// SHA-256 of content: a component, an input, a result.

@@ -82,6 +82,9 @@ pub const PARTS_PER_ROOT_MAX: usize = 256;
 pub const ROOTS_MAX: usize = 16;
 /// Funders of one trade.
 pub const FUNDERS_MAX: usize = 8;
+/// Pools of which one daemon is a member, those that are over included: the oldest of these makes
+/// room. Only its owner founds and joins them, and 8 members each take 1 kB.
+pub const POOLS_MAX: usize = 64;
 /// Live locks that one buyer key may hold at one provider (free option griefing).
 pub const LIVE_LOCKS_PER_KEY: usize = 8;
 /// Addresses of a Contact.

@@ -132,6 +132,7 @@ fn every_kind_of_miss_and_every_timer_has_a_name_of_its_own() {
         Timer::Register,
         Timer::Holdings,
         Timer::Leases,
+        Timer::Pools,
         Timer::Contact,
         Timer::Clocks,
     ];

@@ -3,6 +3,7 @@
 use capex_core::admission::check_rules;
 use capex_core::certificate::objects::{Activation, EquivProof, Gift, Issue, RedeemGrant};
 use capex_core::engine::contacts::Contact;
+use capex_core::engine::pools::Pool;
 use capex_core::epoch::Root;
 use capex_core::lease::objects::{Countersign, LeaseCall, Receipt, Redeem};
 use capex_core::order::Order;
@@ -33,6 +34,7 @@ fn every(payload: &[u8]) {
     one::<Order>(payload);
     one::<Root>(payload);
     one::<Contact>(payload);
+    one::<Pool>(payload);
     one::<Row>(payload);
     one::<Terms>(payload);
     one::<Accept>(payload);

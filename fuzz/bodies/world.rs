@@ -78,8 +78,9 @@ pub fn digest(engine: &Engine) -> [u8; 32] {
     let (register, holdings) = (engine.register(), engine.holdings());
     let (witness, leases) = (engine.witness(), engine.leases());
     let contacts: Vec<&Contact> = engine.contacts().iter().collect();
+    let pools = engine.pools();
     sha256(&[format!(
-        "{market:?}{trades:?}{register:?}{holdings:?}{witness:?}{leases:?}{contacts:?}"
+        "{market:?}{trades:?}{register:?}{holdings:?}{witness:?}{leases:?}{contacts:?}{pools:?}"
     )
     .as_bytes()])
 }

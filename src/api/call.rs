@@ -64,6 +64,10 @@ pub enum Query {
     Certificate(Prefix),
     /// → [`FileText`]
     CertificateFile(Prefix),
+    /// → `Vec<`[`types::Pool`]`>`
+    Pools,
+    /// → [`types::Pool`]
+    Pool(Prefix),
     /// By first slot → [`Listed`] of [`types::Lease`]
     Leases(Page),
     /// → [`types::Lease`]
@@ -198,6 +202,8 @@ answers! {
     Certificates(Listed<types::Certificate>),
     Certificate(types::Certificate),
     FileText(FileText),
+    Pools(Vec<types::Pool>),
+    Pool(types::Pool),
     Leases(Listed<types::Lease>),
     Epochs(Listed<types::EpochHead>),
     Lease(types::Lease),

@@ -29,6 +29,7 @@ pub enum Noun {
     /// A certificate held or issued.
     Certificate,
     Lease,
+    Pool,
     /// A node that is connected, known, or remembered for its misses.
     Peer,
 }
@@ -40,6 +41,7 @@ impl Noun {
             Self::Trade => "trade",
             Self::Certificate => "certificate",
             Self::Lease => "lease",
+            Self::Pool => "pool",
             Self::Peer => "peer",
         }
     }
@@ -50,6 +52,7 @@ impl Noun {
             Self::Trade => reason!("trade.not_found"),
             Self::Certificate => reason!("certificate.not_found"),
             Self::Lease => reason!("lease.not_found"),
+            Self::Pool => reason!("pool.not_found"),
             Self::Peer => reason!("peer.not_found"),
         }
     }
@@ -60,6 +63,7 @@ impl Noun {
             Self::Trade => reason!("trade.ambiguous"),
             Self::Certificate => reason!("certificate.ambiguous"),
             Self::Lease => reason!("lease.ambiguous"),
+            Self::Pool => reason!("pool.ambiguous"),
             Self::Peer => reason!("peer.ambiguous"),
         }
     }

@@ -23,6 +23,10 @@
 //! | `POST /certificates/{id}/fetch` | [`types::FetchFrom`] | [`types::Certificate`] |
 //! | `POST /certificates/import` | [`types::ImportCertificate`] | [`types::Certificate`] |
 //! | `POST /certificates/{id}/redeem` | [`types::RedeemBody`] | [`types::Redeemed`] |
+//! | `GET /pools`, `GET /pools/{id}` | | [`types::Pool`] |
+//! | `POST /pools` | [`types::CreatePool`] | [`types::Pool`] |
+//! | `POST /pools/join` | [`types::JoinPool`] | [`types::Pool`] |
+//! | `DELETE /pools/{id}` | | [`types::Acknowledged`] |
 //! | `GET /leases?before=&limit=`, `GET /leases/{id}` | | [`types::Lease`] |
 //! | `GET /leases/{id}/logs?stream=&from=` | | bytes, header `capex-end` |
 //! | `GET /leases/{id}/results/{name}?from=` | | bytes, header `capex-end` |
@@ -66,6 +70,7 @@ mod leases;
 mod orders;
 mod paging;
 mod peers;
+mod pools;
 mod prefix;
 mod serve;
 mod status;
@@ -133,6 +138,7 @@ pub fn router(state: ApiState, guard: Guard) -> Router {
         .merge(book::routes())
         .merge(trades::routes())
         .merge(certificates::routes())
+        .merge(pools::routes())
         .merge(leases::routes())
         .merge(wallet::routes())
         .merge(peers::routes())

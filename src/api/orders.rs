@@ -141,6 +141,7 @@ fn order_spec(body: &PlaceOrder, state: &ApiState) -> Result<OrderSpec, ApiError
             .map(|text| key("beneficiary", text))
             .transpose()?,
         use_by: body.use_by,
+        pool: None,
         fees: FeeLimit {
             share_percent: body.max_fee_percent.unwrap_or(state.max_fee_percent),
             cap_sat: body.max_fee_sat,
@@ -173,7 +174,7 @@ fn time_in_force(body: &PlaceOrder) -> Result<market::TimeInForce, ApiError> {
     }
 }
 
-fn features(names: &[String], params: &Params) -> Result<u64, ApiError> {
+pub(super) fn features(names: &[String], params: &Params) -> Result<u64, ApiError> {
     let bit = |name: &String| {
         let bit = params.features.get(name).and_then(|bit| 1_u64.checked_shl(u32::from(*bit)));
         bit.ok_or_else(|| {
@@ -192,7 +193,7 @@ fn keys(field: &str, texts: &[String]) -> Result<Vec<Key>, ApiError> {
     Ok(keys)
 }
 
-fn key(field: &str, text: &str) -> Result<Key, ApiError> {
+pub(super) fn key(field: &str, text: &str) -> Result<Key, ApiError> {
     text.parse()
         .map_err(|error| ApiError::new(reason!("key.syntax"), format!("`{field}`: {error}")))
 }

@@ -33,6 +33,7 @@ pub mod output;
 pub mod paging;
 pub mod peer;
 pub mod places;
+pub mod pool;
 pub mod preview;
 pub mod psbt;
 pub mod quote;
@@ -133,6 +134,9 @@ pub enum Command {
     /// Certificates: list, show, export, verify, gift, redeem
     #[command(subcommand)]
     Cert(cert::Noun),
+    /// Several pay for one certificate together: create, join, status, leave
+    #[command(subcommand)]
+    Pool(pool::Noun),
     /// Leases: list, show, logs, result, stop
     #[command(subcommand)]
     Lease(lease::Noun),
@@ -360,6 +364,7 @@ fn dispatch(command: Command, context: &mut Context<'_>) -> Result<ExitCode, Fai
         Command::Book(flags) => book::run(&flags, context),
         Command::Trade(noun) => trade::run(&noun, context),
         Command::Cert(noun) => cert::run(&noun, context),
+        Command::Pool(noun) => pool::run(noun, context),
         Command::Lease(noun) => lease::run(&noun, context),
         Command::Wallet(noun) => wallet::run(&noun, context),
         Command::Peer(noun) => peer::run(&noun, context),

@@ -23,6 +23,7 @@ use capex_core::engine::certificates::CertificateNews;
 use capex_core::engine::kernel::{ClockState, KernelNews};
 use capex_core::engine::leases::{LeaseEffect, LeaseNews};
 use capex_core::engine::market::{ComputeError, Computed, Frozen, MarketNews};
+use capex_core::engine::pools::PoolNews;
 use capex_core::engine::trades::TradeNews;
 use capex_core::engine::{Done, Event, Input, Protocol, Record, Refusal, Topic, Verdict};
 use capex_core::ids::{Key, OrderId};
@@ -281,6 +282,7 @@ impl Shell for Outside {
             Event::Certificate(CertificateNews { cert, what }) => {
                 tracing::info!(%cert, what, "certificate");
             }
+            Event::Pool(PoolNews { pool, stage }) => tracing::info!(%pool, %stage, "pool"),
             Event::Lease(LeaseNews { lease, phase }) => tracing::info!(%lease, %phase, "lease"),
         }
     }

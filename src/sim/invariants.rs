@@ -302,7 +302,7 @@ fn keeps_limits(row: &Row, buy: Option<&Order>, sell: Option<&Order>) -> bool {
 
 /// What an ended trade did to the wallet, without fees, sat.
 fn change_sat(trade: &TradeView) -> i128 {
-    let price_sat = i128::from(trade.price_sat);
+    let price_sat = i128::from(trade.share_sat);
     match (trade.role, trade.state) {
         (Role::Buyer, "active" | "preimage_known" | "defaulted") => -price_sat,
         (Role::Seller, "settled") => price_sat,

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 
 use capex::api::types::{
     Address, Balance, BookOrder, Certificate, Coin, Depth, Descriptors, Endpoints, EpochDifference,
-    EpochHead, Explanation, Funded, Lease, Order, Part, Payment, Peer, Preview, PsbtText, Quote,
-    Reason, Rescan, SignedPsbt, Status, Trade, WaitingPsbt, WalletTx,
+    EpochHead, Explanation, Funded, Lease, Order, Part, Payment, Peer, Pool, Preview, PsbtText,
+    Quote, Reason, Rescan, SignedPsbt, Status, Trade, WaitingPsbt, WalletTx,
 };
 use capex::api::{
     Answer, ApiError, ApiHandle, ApiState, Call, CookieFile, FileText, Noun, Place, Prefix, Query,
@@ -222,6 +222,8 @@ fn read(query: Query) -> Result<Answer, ApiError> {
         Query::Certificates(page) => page.cut([(place(7, 0xcc), certificate())]).into(),
         Query::Certificate(id) => one(&id, Noun::Certificate, 0xcc).map(|_| certificate())?.into(),
         Query::CertificateFile(_) => FileText("capex-certificate 1 devnet\n".into()).into(),
+        Query::Pools => vec![pool()].into(),
+        Query::Pool(id) => one(&id, Noun::Pool, 0xbb).map(|_| pool())?.into(),
         Query::Leases(page) => page.cut(Vec::<(Place, Lease)>::new()).into(),
         Query::Epochs(page) => page.cut((1..=5).map(|n| (place(n, 0), epoch_head(n)))).into(),
         Query::Lease(id) => one(&id, Noun::Lease, 0xee).map(|_| lease())?.into(),
@@ -334,6 +336,22 @@ fn order() -> Order {
         "slots": 0, "features": [], "time_in_force": "gtc", "expires_at": null,
         "beneficiary": null, "use_by": null, "max_fee_sat": 500, "max_fee_percent": 20, "state": "standing",
         "code": null, "signed": [],
+    }))
+    .unwrap()
+}
+
+/// A pool of two that waits for a third.
+fn pool() -> Pool {
+    serde_json::from_value(serde_json::json!({
+        "pool_id": "bb".repeat(32), "invitation": "capex-pool 1 devnet 01 02",
+        "creator": "aa".repeat(32), "holder": "dd".repeat(32), "class": "cpu.standard",
+        "features": [], "qty": 2, "window": [107, 113], "slots": 3, "limit_msat": 5_000_000,
+        "price_sat": 30_000, "expires_at": 1_800_000_000_000_u64, "share_sat": 10_000,
+        "pledges": [
+            {"key": "aa".repeat(32), "share_sat": 10_000},
+            {"key": "ee".repeat(32), "share_sat": 5_000},
+        ],
+        "missing_sat": 15_000, "stage": "gathering", "code": null, "trade_id": null,
     }))
     .unwrap()
 }

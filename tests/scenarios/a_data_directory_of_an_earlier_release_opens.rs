@@ -27,11 +27,13 @@ use capex_core::certificate::objects::{RedeemGrant, StatementKind};
 use capex_core::engine::holdings::HoldingsCommand;
 use capex_core::engine::kernel::{Cause, Halt, Record, Table, Unreadable};
 use capex_core::engine::leases::LeaseCommand;
+use capex_core::engine::pools::{Pool, PoolCommand};
 use capex_core::engine::register::RestoredV1;
 use capex_core::engine::{Done, Effect, Engine, Input, Keys};
 use capex_core::epoch::epoch_at;
 use capex_core::ids::{CertId, Digest, Key, LeaseId, from_hex, to_hex};
 use capex_core::lease::objects::{Workload, WorkloadKind};
+use capex_core::settlement::fees::FeeLimit;
 use capex_core::wire::{VERSION, encode, sha256, sign};
 use ed25519_dalek::SigningKey;
 
@@ -121,6 +123,7 @@ fn tell() -> World {
     assert!(matches!(world.answer(2, redeem), Some(Ok(Done::Redeemed { .. }))));
     place(&mut world, 1, bid(1, 1000, 1, window(60, 70), 2));
     place(&mut world, 2, bid(1, 1000, 1, window(12, 20), 2));
+    found_pool(&mut world);
     let is_open = |world: &World, node| trades(world, node).iter().any(|trade| !trade.done);
     let has_signed = |world: &World| {
         let epoch = epoch_at(world.now_ms, &devnet());
@@ -129,6 +132,27 @@ fn tell() -> World {
     let is_settling = |world: &World| is_open(world, 0) && is_open(world, 2) && has_signed(world);
     assert!(world.run_until(10_000, is_settling), "{}", story(&world));
     world
+}
+
+/// A pool that waits for others.
+fn found_pool(world: &mut World) {
+    let pool = Pool {
+        v: VERSION,
+        creator: Key::default(),
+        to: world.nodes[2].key,
+        class: 1,
+        features: 0,
+        qty: 1,
+        window: window(60, 70),
+        slots: 2,
+        limit_msat: 5_000_000,
+        until_ms: world.now_ms + 100_000,
+        nonce16: [0; 16],
+    };
+    let fees = FeeLimit { share_percent: 100, cap_sat: None };
+    let create = PoolCommand::Create { pool: Box::new(pool), share_sat: 6_000, fees };
+    let create = world.command(1, create);
+    assert!(matches!(world.answer(1, create), Some(Ok(Done::Pool(_)))));
 }
 
 /// Once, before anything is read.

@@ -63,13 +63,14 @@ fn state(world: &World, node: usize) -> String {
     let engine = world.engine(node).unwrap();
     let disk = world.nodes[node].disk.records();
     format!(
-        "{:?} {:?} {:?} {:?} {:?} {:?} {:?} {disk:?}",
+        "{:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {disk:?}",
         engine.market(),
         engine.trades(),
         engine.register(),
         engine.holdings(),
         engine.witness(),
         engine.leases(),
+        engine.pools(),
         engine.contacts().iter().collect::<Vec<_>>()
     )
 }

@@ -46,6 +46,7 @@ mod nodes_agree_on_roots_and_rows;
 mod provider_restarts_between_lock_and_claim;
 mod same_seed_same_trace;
 mod seller_vanishes_and_the_buyer_refunds;
+mod several_pay_together_and_another_uses;
 mod two_buyers_want_a_certificate_that_is_sold_on;
 mod what_cannot_be_sold_on_is_refused_with_its_code;
 mod whoever_starts_from_a_copy_made_before_a_split_moves_no_unit_slot;

@@ -6,7 +6,9 @@ use capex_core::certificate::{Certificate, Hop};
 use capex_core::engine::courier::{CourierReply, CourierRequest};
 use capex_core::engine::holdings::{BROUGHT_HOPS_MAX, BROUGHT_HOPS_PER_PROVIDER};
 use capex_core::engine::messages::{SettleReply, SettleRequest};
+use capex_core::engine::pools::PoolRequest;
 use capex_core::engine::{Effect, Engine, Protocol, Topic, Verdict};
+use capex_core::ids::{PoolId, TermsHash};
 use capex_core::limits::CONTACTS_MAX;
 use capex_core::order::Side;
 use capex_core::units::Window;
@@ -33,6 +35,26 @@ fn roots_by_made_up_keys_neither_make_room_nor_use_up_the_questions_to_traders()
     let root = encode(world::root(STRANGER).envelope());
     let (verdict, effects) = gossip(&mut engine, Topic::Roots, root);
     assert_eq!((verdict, asked(&effects)), (Verdict::Accept, vec![public(STRANGER)]));
+}
+
+#[test]
+fn strangers_without_an_invitation_cannot_speak_to_a_pool() {
+    let mut engine = world::engine();
+    let before = world::digest(&engine);
+    let pool = PoolId([7; 32]);
+    for number in 0..100 {
+        let asked = [
+            PoolRequest::Join { pool, share_sat: 5_000 + number, refund_xonly: [9; 32] },
+            PoolRequest::Leave(pool),
+            PoolRequest::Agreed { terms_hash: TermsHash([8; 32]), accepts: Vec::new() },
+        ];
+        for asked in asked {
+            let asked = encode(&SettleRequest::Pool(asked));
+            let told: SettleReply = reply(&request(&mut engine, Protocol::Settle, asked));
+            assert_eq!(told, SettleReply::Refused { code: "pool.unknown".to_owned() });
+        }
+    }
+    assert_eq!(world::digest(&engine), before);
 }
 
 #[test]

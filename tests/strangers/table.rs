@@ -11,7 +11,7 @@ const HEARD: &str = "core/src/engine/witness/heard.rs";
 const ROOM: &str = "core/src/engine/holdings/room.rs";
 
 /// The first cell of a row, where a bound of it is, its name, and the bytes of what it counts.
-const BOUNDS: [(&str, &str, &str, u64); 38] = [
+const BOUNDS: [(&str, &str, &str, u64); 40] = [
     ("orders of an epoch", LIMITS, "ORDERS_PER_EPOCH", 1),
     ("orders of an epoch", LIMITS, "ORDERS_PER_OWNER_KEPT", 1),
     ("orders of an epoch", LIMITS, "ORDERS_PER_OWNER_BOOK", 1),
@@ -24,6 +24,8 @@ const BOUNDS: [(&str, &str, &str, u64); 38] = [
     ("proofs of contradiction", "core/src/engine/witness/proofs.rs", "PROOFS_MAX", 1),
     ("certificates brought unasked", ROOM, "BROUGHT_HOPS_MAX", 1),
     ("misses of others", LIMITS, "CONDUCT_MAX", 1),
+    ("pools", LIMITS, "POOLS_MAX", 1),
+    ("pools", LIMITS, "FUNDERS_MAX", 1),
     ("open trades, and locks", LIMITS, "OPEN_SETTLEMENTS_MAX", 1),
     ("open trades, and locks", LIMITS, "LIVE_LOCKS_PER_KEY", 1),
     ("trades that came to nothing", "core/src/engine/trades/past.rs", "PAST_KEPT", 1),

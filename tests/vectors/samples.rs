@@ -5,6 +5,7 @@ use capex_core::certificate::objects::{
     RedeemGrant, Split, blinded,
 };
 use capex_core::engine::contacts::Contact;
+use capex_core::engine::pools::Pool;
 use capex_core::epoch::Root;
 use capex_core::ids::{CertId, Digest, Key, LeaseId, TermsHash, TradeId};
 use capex_core::lease::objects::{Countersign, LeaseCall, Outcome, Receipt, Redeem, Verb};
@@ -116,7 +117,21 @@ fn market() -> Vec<Kind> {
         gpu_memory_mib: 80_000,
         features: 3,
     };
+    let pool = Pool {
+        v: 1,
+        creator: public("buyer"),
+        to: public("holder"),
+        class: 2,
+        features: 3,
+        qty: 4,
+        window: Window { start: 435_617_300, end: 435_617_312 },
+        slots: 5,
+        limit_msat: 2_500_000,
+        until_ms: 1_742_469_200_000,
+        nonce16: [7; 16],
+    };
     vec![
+        kind("buyer", vec![("a pool", pool)]),
         kind("buyer", vec![("a row", row)]),
         kind("buyer", vec![("a root", root)]),
         kind("provider", vec![("two addresses", contact), ("no address", silent)]),

@@ -14,12 +14,13 @@ use super::kernel::{Halt, KernelNews, Payout, Record};
 use super::leases::{HeldEvent, LeaseCommand, LeaseEffect, LeaseNews};
 use super::market::{ComputeError, Computed, Frozen, MarketCommand, MarketNews};
 use super::messages::wraps;
+use super::pools::{PoolCommand, PoolNews};
 use super::register::RegisterCommand;
 use super::trades::TradeNews;
 use crate::admission::AdmissionError;
 use crate::book::OrderSet;
 use crate::bundle::{Admitted, Candidates};
-use crate::ids::{CertId, FundingId, Key, LeaseId, OrderId, StandingId};
+use crate::ids::{CertId, FundingId, Key, LeaseId, OrderId, PoolId, StandingId};
 use crate::lease::ExecutorEvent;
 use crate::limits::{GOSSIP_MAX_BYTES, PROOF_MAX_BYTES};
 use crate::reasons::Reason;
@@ -179,13 +180,14 @@ pub struct Funding {
 }
 
 /// What an operator, or the shell for them, asks of the engine.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Command {
     Market(MarketCommand),
     Register(RegisterCommand),
     Holdings(HoldingsCommand),
     Lease(LeaseCommand),
     Contacts(ContactsCommand),
+    Pool(PoolCommand),
 }
 
 /// Answer to a command.
@@ -209,6 +211,8 @@ pub enum Done {
     Redeemed {
         lease: LeaseId,
     },
+    /// Founded, or joined.
+    Pool(PoolId),
 }
 
 /// One thing that happened outside.
@@ -328,6 +332,7 @@ pub enum Event {
     Trade(TradeNews),
     Certificate(CertificateNews),
     Lease(LeaseNews),
+    Pool(PoolNews),
 }
 
 wraps! {
@@ -337,6 +342,7 @@ wraps! {
         Holdings(HoldingsCommand),
         Lease(LeaseCommand),
         Contacts(ContactsCommand),
+        Pool(PoolCommand),
     }
     Event {
         Kernel(KernelNews),
@@ -344,6 +350,7 @@ wraps! {
         Trade(TradeNews),
         Certificate(CertificateNews),
         Lease(LeaseNews),
+        Pool(PoolNews),
     }
 }
 

@@ -7,6 +7,7 @@ use super::courier::{CourierReply, CourierRequest};
 use super::holdings::HoldingsPurpose;
 use super::kernel::Answer;
 use super::leases::LeasePurpose;
+use super::pools::{PoolPurpose, PoolReply, PoolRequest};
 use super::register::{RegisterPurpose, RegisterReply, RegisterRequest};
 use super::sync::SyncPurpose;
 use super::trades::{TradePurpose, TradeReply, TradeRequest};
@@ -19,6 +20,7 @@ pub enum SettleRequest {
     Register(RegisterRequest),
     Courier(CourierRequest),
     Witness(WitnessRequest),
+    Pool(PoolRequest),
 }
 
 /// Answers of `settle/1`.
@@ -33,6 +35,7 @@ pub enum SettleReply {
         /// Reason code, at most 64 bytes.
         code: String,
     },
+    Pool(PoolReply),
 }
 
 /// What a request of ours was about: it routes the answer to who asked.
@@ -43,6 +46,7 @@ pub enum Purpose {
     Holdings(HoldingsPurpose),
     Lease(LeasePurpose),
     Sync(SyncPurpose),
+    Pool(PoolPurpose),
 }
 
 /// Conversions between what a component owns and what the router passes on.
@@ -71,12 +75,14 @@ wraps! {
         Register(RegisterRequest),
         Courier(CourierRequest),
         Witness(WitnessRequest),
+        Pool(PoolRequest),
     }
     SettleReply {
         Trade(TradeReply),
         Register(RegisterReply),
         Courier(CourierReply),
         Witness(WitnessReply),
+        Pool(PoolReply),
     }
     Purpose {
         Trade(TradePurpose),
@@ -84,6 +90,7 @@ wraps! {
         Holdings(HoldingsPurpose),
         Lease(LeasePurpose),
         Sync(SyncPurpose),
+        Pool(PoolPurpose),
     }
 }
 

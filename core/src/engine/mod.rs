@@ -13,6 +13,7 @@ pub mod kernel;
 pub mod leases;
 pub mod market;
 pub mod messages;
+pub mod pools;
 mod queries;
 pub mod register;
 mod router;
@@ -30,6 +31,7 @@ use self::holdings::{Holdings, Part};
 use self::kernel::{ClockCheck, Counters, Kernel};
 use self::leases::Leases;
 use self::market::{Circumstances, ComputeError, Computed, Frozen, Market, Matched};
+use self::pools::{Floor, Pools};
 use self::register::{Desk, Register};
 use self::shelf::{Shelf, ShelfMut};
 use self::sync::Sync;
@@ -60,6 +62,7 @@ pub struct Engine {
     holdings: Holdings,
     witness: Witness,
     leases: Leases,
+    pools: Pools,
     contacts: Contacts,
     sync: Sync,
     peers: BTreeSet<Key>,
@@ -80,6 +83,7 @@ impl Engine {
             holdings: Holdings::default(),
             witness: Witness::default(),
             leases: Leases::default(),
+            pools: Pools::default(),
             contacts: Contacts::default(),
             sync: Sync::default(),
             peers: BTreeSet::new(),
@@ -167,6 +171,7 @@ impl Engine {
             self.register.next_deadline(&self.kernel.params).map(|at| (at, Timer::Register)),
             self.holdings.next_deadline().map(|at| (at, Timer::Holdings)),
             self.leases.next_deadline(&self.kernel.params).map(|at| (at, Timer::Leases)),
+            self.pools.next_deadline().map(|at| (at, Timer::Pools)),
             self.contacts.next_deadline(),
             self.sync.next_deadline().map(|at| (at, Timer::Clocks)),
         ]
@@ -224,7 +229,9 @@ impl Engine {
         self.holdings.load(&mut ctx, &mut self.witness, &is_trader, records)?;
         let mut desk = Desk { register: &mut self.register, witness: &self.witness };
         let events = self.trades.load(&mut ctx, &mut desk, records)?;
-        ctx.counters.keep_salts(ctx.out, self.trades.key_indices())?;
+        self.pools.load(&mut ctx, records)?;
+        let indices = self.trades.key_indices().chain(self.pools.key_indices());
+        ctx.counters.keep_salts(ctx.out, indices)?;
         for (trade, row, units) in self.trades.open_sells() {
             // Refused where the certificate was issued already: then it has the claim.
             let _ = self.register.reserve(trade, row, units);
@@ -285,6 +292,8 @@ impl Engine {
         self.follow_certificates(now_ms);
         let mut ctx = self.kernel.context(now_ms);
         self.leases.on_tick(&mut ctx);
+        self.with_pools(now_ms, |pools, ctx, floor| pools.on_tick(ctx, floor));
+        let mut ctx = self.kernel.context(now_ms);
         self.contacts.on_tick(&mut ctx);
         self.sync.on_tick(&mut ctx, self.peers.iter().copied());
     }
@@ -293,10 +302,11 @@ impl Engine {
         for event in events {
             let mut ctx = self.kernel.context(now_ms);
             match event {
-                TradeEvent::Void { trade, .. } => {
+                TradeEvent::Void { trade, code } => {
                     self.register.void_trade(&mut ctx, trade);
                     ctx.treasury.commit(trade, 0);
                     self.market.on_trade_end(&mut ctx, trade, false);
+                    self.pools.on_trade_end(&mut ctx, &mut self.market, trade, Err(&code));
                 }
                 TradeEvent::Sold { trade, cert, seq } => {
                     self.holdings.mark_sold(&mut ctx, cert, seq);
@@ -308,6 +318,12 @@ impl Engine {
                         *self.refused.entry(code.to_owned()).or_default() += 1;
                     }
                     self.market.on_trade_end(&mut ctx, trade, true);
+                    self.pools.on_trade_end(&mut ctx, &mut self.market, trade, Ok(()));
+                }
+                TradeEvent::Signed { trade } => {
+                    self.with_pools(now_ms, |pools, ctx, floor| {
+                        pools.on_signed(ctx, floor, trade);
+                    });
                 }
                 TradeEvent::Missing { cert, provider } => {
                     self.holdings.fetch(&mut ctx, provider, cert, None);
@@ -338,6 +354,26 @@ impl Engine {
         self.market.follow_certificates(&mut ctx, &shelf);
     }
 
+    /// Lets pools use the components that they stand on, and applies what comes of it.
+    fn with_pools<T>(
+        &mut self,
+        now_ms: TimeMs,
+        go: impl FnOnce(&mut Pools, &mut Context<'_>, &mut Floor<'_>) -> T,
+    ) -> T {
+        let mut floor = Floor {
+            market: &mut self.market,
+            trades: &mut self.trades,
+            register: &mut self.register,
+            holdings: &self.holdings,
+            witness: &self.witness,
+            events: Vec::new(),
+        };
+        let result = go(&mut self.pools, &mut self.kernel.context(now_ms), &mut floor);
+        let events = floor.events;
+        self.apply(now_ms, events);
+        result
+    }
+
     fn on_chain(&mut self, now_ms: TimeMs, facts: &ChainFacts) {
         let chain = &mut self.kernel.chain;
         chain.up = true;
@@ -355,12 +391,35 @@ impl Engine {
         let ctx = &mut self.kernel.context(now_ms);
         let mut desk = Desk { register: &mut self.register, witness: &self.witness };
         let events = match matched {
-            Matched::Buy { row, trade, seller, provider, to, features, use_by, max_loss_sat } => {
+            Matched::Buy {
+                row,
+                trade,
+                seller,
+                provider,
+                to,
+                features,
+                use_by,
+                max_loss_sat,
+                pool,
+            } => {
                 let fee_cap_sat = Circumstances::of(ctx).fee_reserve_sat();
+                let partners = pool.map(|pool| self.pools.partners(ctx.params, pool, &row));
+                let (partners, max_loss_sat) = match partners.transpose() {
+                    Ok(None) => (Vec::new(), max_loss_sat),
+                    Ok(Some(partners)) => (partners.others, partners.max_loss_sat),
+                    Err(code) => {
+                        let code = code.to_owned();
+                        return self.apply(now_ms, vec![TradeEvent::Void { trade, code }]);
+                    }
+                };
                 let limits = BuyLimits { fee_cap_sat, max_loss_sat, features, use_by };
                 let registrar = provider.unwrap_or(seller);
-                let purchase = Purchase { seller, registrar, to, limits };
-                self.trades.open_buy(ctx, &mut desk, &row, trade, purchase)
+                let purchase = Purchase { seller, registrar, to, limits, partners };
+                let events = self.trades.open_buy(ctx, &mut desk, &row, trade, purchase);
+                if let Some(pool) = pool {
+                    self.pools.on_opened(ctx, pool, trade);
+                }
+                events
             }
             Matched::Sell { row, trade, buyer, units, features } => {
                 let goods = Goods::Capacity { units, features };

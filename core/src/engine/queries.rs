@@ -11,6 +11,7 @@ use super::holdings::Holdings;
 use super::kernel::{ChainView, Conduct, Kernel, Payout, Treasury};
 use super::leases::Leases;
 use super::market::{Circumstances, Judgement, Market, OrderSpec};
+use super::pools::Pools;
 use super::register::Register;
 use super::shelf::Shelf;
 use super::trades::Trades;
@@ -130,6 +131,12 @@ impl Engine {
     #[must_use]
     pub fn leases(&self) -> &Leases {
         &self.leases
+    }
+
+    /// Pools of which this node is a member.
+    #[must_use]
+    pub fn pools(&self) -> &Pools {
+        &self.pools
     }
 
     /// Contacts heard.

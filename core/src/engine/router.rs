@@ -146,6 +146,11 @@ impl Engine {
                 }
                 SettleReply::of(reply)
             }
+            SettleRequest::Pool(request) => {
+                SettleReply::of(self.with_pools(now_ms, |pools, ctx, floor| {
+                    pools.on_request(ctx, floor, peer, request)
+                }))
+            }
             SettleRequest::Witness(request) => {
                 SettleReply::Witness(self.witness.on_request(peer, request))
             }
@@ -229,6 +234,12 @@ impl Engine {
                 let mut ctx = self.kernel.context(now_ms);
                 self.leases.on_reply(&mut ctx, &mut self.holdings, purpose, reply);
             }
+            Purpose::Pool(purpose) => {
+                let answer = SettleReply::told(self.read_reply(peer, result, SETTLE_MAX_BYTES));
+                self.with_pools(now_ms, |pools, ctx, floor| {
+                    pools.on_reply(ctx, floor, peer, purpose, answer);
+                });
+            }
             Purpose::Sync(purpose) => {
                 if let Ok(reply) = self.read_reply(peer, result, SYNC_MAX_BYTES) {
                     let mut ctx = self.kernel.context(now_ms);
@@ -259,6 +270,9 @@ impl Engine {
             }
             Command::Lease(command) => self.leases.on_command(ctx, &self.holdings, id, command),
             Command::Contacts(command) => self.contacts.on_command(ctx, id, command),
+            Command::Pool(command) => self.with_pools(now_ms, |pools, ctx, floor| {
+                pools.on_command(ctx, floor, id, command);
+            }),
         }
     }
 

@@ -5,6 +5,7 @@ use super::kernel::{Cause, ConductV1, CounterV1, Record, SaltV1, Stored, Table, 
 use super::leases::{HeldLease, LeaseRecord};
 use super::market::SignedEpochs;
 use super::market::records::{EpochV1, FrozenV1, OrderV1, OrdersV1, StandingV1};
+use super::pools::PoolV1;
 use super::register::{BehindV1, CapacityRecord, IssuedRecord, RestoredV1};
 use super::trades::PastTradeV1;
 use super::witness::{HeardV1, ProofRecord};
@@ -36,6 +37,7 @@ pub fn reread(record: &Record) -> Result<Record, Unreadable> {
         Table::Capacity => again::<CapacityRecord>(record, has::<2>),
         Table::Proof => again::<ProofRecord>(record, has::<32>),
         Table::EpochPart => again::<ResultPart>(record, |key| read_part_key(key).is_some()),
+        Table::Pool => again::<PoolV1>(record, has::<32>),
         Table::Frozen => again::<FrozenV1>(record, has::<8>),
         Table::EpochOrders => again::<OrdersV1>(record, |key| read_part_key(key).is_some()),
         Table::Registrar => again::<Registrar>(record, has::<32>),

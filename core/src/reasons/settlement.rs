@@ -63,6 +63,50 @@ pub(super) const FAMILIES: &[Family] = &[
         "terms.wrong_timelock": Rejected, Peer, "the timelocks are not the network's";
     },
     family! {
+        "pool", "CLI and members: several who pay for one certificate together";
+        "pool.ambiguous": Rejected, Local, "more than one pool has an id that begins so",
+            "give more digits";
+        "pool.bad_key": Rejected, Peer, "a member's refund key is invalid, or another's";
+        "pool.denied": Rejected, Local,
+            "a key that let trades lapse is left out for a while",
+            "see `capex peer list`, or forgive it with `capex peer forgive KEY`";
+        "pool.dissolved": Rejected, Peer, "its creator has ended the pool";
+        "pool.ended": Rejected, Nobody, "the pool is over";
+        "pool.expired": Rejected, Nobody, "the time to pledge and to bid is over",
+            "ask for a new invitation";
+        "pool.full": Rejected, Nobody,
+            "the pledges make up the price already, or 8 have pledged";
+        "pool.invitation_syntax": Usage, Local, "the text is no invitation to a pool",
+            "copy the whole line, as it was printed where the pool was founded";
+        "pool.invitation_too_long": TooLarge, Local, "an invitation has at most 1,024 bytes";
+        "pool.joined_twice": Rejected, Peer,
+            "a key pledges once; its creator has done so already",
+            "leave the pool first: `capex pool leave ID`";
+        "pool.left": Rejected, Local, "this node has withdrawn its pledge";
+        "pool.malformed": Usage, Peer,
+            "a pool needs a class, blocks and slots inside its window, a limit, and a price that \
+             two can share",
+            "correct --qty, --slots, --max-price or the window";
+        "pool.no_answer": Rejected, Nobody, "the creator of the pool did not answer",
+            "try again when its node runs";
+        "pool.not_agreed": Rejected, Peer, "not every member signed the terms in time";
+        "pool.not_found": NotFound, Local, "no such pool",
+            "`capex pool status` shows the known ones";
+        "pool.other_network": Usage, Local, "the invitation is for another network",
+            "join with a node of that network";
+        "pool.settling": Rejected, Nobody,
+            "the members have been asked to pay: the trade decides now",
+            "see `capex trade list`";
+        "pool.share": Usage, Peer,
+            "a share is at least the network's smallest trade and no more than what is missing, \
+             and leaves nothing that nobody could pledge",
+            "`capex pool status` shows what is missing";
+        "pool.too_many": Rejected, Local, "this node is a member of as many pools as it may be",
+            "leave one: `capex pool status`";
+        "pool.unfair": Rejected, Peer, "the terms ask for more than the pledge makes of the price";
+        "pool.unknown": Rejected, Peer, "there is no such pool, or not for this key";
+    },
+    family! {
         "accept", "provider: the buyer's consent to terms";
         "accept.does_not_fit": Rejected, Peer, "the consent does not fit the terms";
         "accept.elapsed": Rejected, Nobody, "the time to consent is over";

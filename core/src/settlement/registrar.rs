@@ -216,6 +216,15 @@ impl Registrar {
         (code == "fund.not_sent" || code == "fund.not_confirmed") && !self.facts.any_undecided()
     }
 
+    /// Funders whose contract was never funded, in a trade of which others have their coins back.
+    pub fn who_did_not_pay(&self) -> impl Iterator<Item = Key> {
+        let is_refunded =
+            matches!(&self.state, State::Released { code } if code == "settle.refunded");
+        let funders = self.signed.terms.funders.iter().zip(self.facts.contracts());
+        let missing = funders.filter(|(_, facts)| facts.was_never_funded());
+        missing.filter(move |_| is_refunded).map(|(funder, _)| funder.key)
+    }
+
     fn due_funded(&self, now: Now<'_>, sure: bool) -> Step {
         if self.is_paid(now)
             && let Some(transfer) = transfer(&self.facts, self.hash())
@@ -431,7 +440,7 @@ mod tests {
         let ends = 500_004 * 3_600_000;
         let funded = [Some(801), NO, NO, NO];
         let refunded = [Some(801), NO, Some(951), NO];
-        let table: [(&[[Option<u32>; 4]], _, _, _); 20] = [
+        let table: [(&[[Option<u32>; 4]], _, _, _); 22] = [
             (&[[NO; 4]], 59_999, 900, Step::Wait),
             (&[[NO; 4]], 60_000, 800, release("fund.not_sent", elapsed)),
             (&[[WAITS, NO, NO, NO]], 90_000, 829, Step::BroadcastFund),
@@ -455,6 +464,14 @@ mod tests {
             (&[refunded, refunded], 90_000, 956, release("settle.refunded", Some([2; 32]))),
             (&[refunded, [NO; 4]], 90_000, 956, release("settle.refunded", Some([2; 32]))),
             (&[refunded, [Some(801), Some(810), NO, NO]], 90_000, 956, Step::Activate(claim())),
+            // One has spent its coins twice: the lock stands for the other's.
+            (&[funded, [WAITS, NO, NO, Some(835)]], 90_000, 945, Step::Wait),
+            (
+                &[refunded, [WAITS, NO, NO, Some(835)]],
+                90_000,
+                956,
+                release("settle.refunded", Some([2; 32])),
+            ),
         ];
         let params = sample::params("mainnet");
         for (contracts, now_ms, tip, expected) in table {
@@ -522,6 +539,21 @@ mod tests {
             assert_eq!(facts.offer(), before != after, "{before:?}");
             assert_eq!(facts.standing(txid), Some(after), "{before:?}");
         }
+    }
+
+    #[test]
+    fn who_let_the_others_wait_for_their_refund_is_known() {
+        let funded = [Some(801), NO, Some(951), NO];
+        let missing = |contracts: &[[Option<u32>; 4]], code: &str| -> Vec<Key> {
+            let mut released = registrar(contracts);
+            released.state = State::Released { code: code.to_owned() };
+            released.who_did_not_pay().collect()
+        };
+        let second = vec![Key([3; 32])];
+        assert_eq!(missing(&[funded, [NO; 4]], "settle.refunded"), second);
+        assert_eq!(missing(&[funded, [WAITS, NO, NO, Some(835)]], "settle.refunded"), second);
+        assert_eq!(missing(&[funded, funded], "settle.refunded"), []);
+        assert_eq!(missing(&[funded, [NO; 4]], "settle.window_over"), []);
     }
 
     #[test]

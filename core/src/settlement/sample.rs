@@ -120,6 +120,7 @@ pub(crate) fn buyer(state: buyer::State) -> Buyer {
         key_index: 1,
         opened_ms: 0,
         use_by: None,
+        partners: Vec::new(),
         state,
     }
 }

@@ -95,7 +95,9 @@ impl Books {
             SettleRequest::Witness(request) => {
                 SettleReply::Witness(self.witness.on_request(peer, *request))
             }
-            other @ SettleRequest::Trade(_) => panic!("no {other:?} here"),
+            other @ (SettleRequest::Trade(_) | SettleRequest::Pool(_)) => {
+                panic!("no {other:?} here")
+            }
         }
     }
 

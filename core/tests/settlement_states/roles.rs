@@ -451,6 +451,7 @@ pub(crate) fn new_buyer(stage: &Stage, cast: &Cast) -> Buyer {
         key_index: 1,
         opened_ms: 0,
         use_by: None,
+        partners: Vec::new(),
         state: buyer::State::Draft { request: Some(cast.request.clone()), until_ms },
     }
 }

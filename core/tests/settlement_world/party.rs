@@ -317,7 +317,8 @@ impl Party {
             features: setup.features,
             use_by: None,
         };
-        let purchase = Purchase { seller, registrar, to: self.key(), limits };
+        let (to, partners) = (self.key(), Vec::new());
+        let purchase = Purchase { seller, registrar, to, limits, partners };
         let mut ctx = context!(self, setup, now_ms);
         let (row, trade) = (&setup.row, setup.trade());
         self.trades.open_buy(&mut ctx, &mut self.registrar, row, trade, purchase)

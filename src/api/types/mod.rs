@@ -13,6 +13,7 @@ mod leases;
 mod matching;
 mod node;
 mod orders;
+mod pools;
 mod trades;
 mod wallet;
 
@@ -23,6 +24,7 @@ pub use leases::*;
 pub use matching::*;
 pub use node::*;
 pub use orders::*;
+pub use pools::*;
 pub use trades::*;
 pub use wallet::*;
 

@@ -6,6 +6,7 @@ mod epochs;
 mod leases;
 mod orders;
 mod peers;
+mod pools;
 mod previews;
 mod redemptions;
 mod status;
@@ -106,6 +107,8 @@ impl Node {
             Query::Certificates(page) => self.certificates(page).into(),
             Query::Certificate(prefix) => self.certificate(&prefix)?.into(),
             Query::CertificateFile(prefix) => self.certificate_file(&prefix)?.into(),
+            Query::Pools => self.pools().into(),
+            Query::Pool(prefix) => self.pool(&prefix)?.into(),
             Query::Leases(page) => self.leases(page).into(),
             Query::Lease(prefix) => self.lease(&prefix)?.into(),
             Query::Balance => self.balance().into(),

@@ -43,6 +43,8 @@ impl Node {
             | Query::Certificates(_)
             | Query::Certificate(_)
             | Query::CertificateFile(_)
+            | Query::Pools
+            | Query::Pool(_)
             | Query::Leases(_)
             | Query::Lease(_)
             | Query::Logs { .. }

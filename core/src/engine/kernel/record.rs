@@ -61,11 +61,13 @@ pub enum Table {
     Heard = 22,
     /// Epochs that ended and have no result yet, by number.
     Frozen = 23,
+    /// Pools of which this node is a member, by id.
+    Pool = 24,
 }
 
 impl Table {
     /// Every table.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::Counter,
         Self::Standing,
         Self::Epoch,
@@ -89,6 +91,7 @@ impl Table {
         Self::Restored,
         Self::Heard,
         Self::Frozen,
+        Self::Pool,
     ];
     /// Tables from this number on belong to the program around the engine.
     pub const FIRST_OF_SHELL: u8 = 0x80;
@@ -132,6 +135,7 @@ impl Table {
             Self::Restored => "restored",
             Self::Heard => "heard",
             Self::Frozen => "frozen",
+            Self::Pool => "pool",
         }
     }
 }

@@ -17,6 +17,7 @@ pub enum Timer {
     Register,
     Holdings,
     Leases,
+    Pools,
     Contact,
     /// Peers are asked for their time.
     Clocks,
@@ -36,6 +37,7 @@ impl Timer {
             Self::Register => "register",
             Self::Holdings => "holdings",
             Self::Leases => "leases",
+            Self::Pools => "pools",
             Self::Contact => "contact",
             Self::Clocks => "clocks",
         }

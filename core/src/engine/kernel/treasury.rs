@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::ids::{StandingId, TradeId};
+use crate::ids::{PoolId, StandingId, TradeId};
 
 /// Coins by what they are reserved for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -17,6 +17,8 @@ pub struct Treasury {
     /// By epoch and standing order: firm until the epoch is computed.
     bids: BTreeMap<(u64, StandingId), u64>,
     trades: BTreeMap<TradeId, u64>,
+    /// Kept for pools that do not settle yet.
+    pledges: BTreeMap<PoolId, u64>,
     reserved_sat: u64,
 }
 
@@ -111,6 +113,17 @@ impl Treasury {
         }
     }
 
+    /// What is kept for a pledge, in place of what was kept before; none ends it. Whether it is
+    /// free is asked before it is first promised.
+    pub fn pledge(&mut self, pool: PoolId, needed_sat: u64) {
+        let earlier_sat = self.pledges.remove(&pool).unwrap_or(0);
+        self.reserved_sat = self.reserved_sat.saturating_sub(earlier_sat);
+        if needed_sat > 0 {
+            self.pledges.insert(pool, needed_sat);
+            self.reserved_sat = self.reserved_sat.saturating_add(needed_sat);
+        }
+    }
+
     /// What a trade still needs of the wallet, sat.
     #[must_use]
     pub fn committed_sat(&self, trade: TradeId) -> u64 {
@@ -132,8 +145,9 @@ mod tests {
         Kept(u64, u8, u64),
         Computed(u64),
         Trade(u8, u64),
+        Pledge(u8, u64),
     }
-    use Step::{Bid, Computed, Kept, NoBid, Spendable, Trade};
+    use Step::{Bid, Computed, Kept, NoBid, Pledge, Spendable, Trade};
 
     #[test]
     fn bids_never_take_more_than_is_free() {
@@ -173,6 +187,12 @@ mod tests {
                 &[Trade(7, 6), Spendable(9), Bid(1, 1, 4, false)],
                 (3, 6),
             ),
+            (
+                "a pledge until it is a trade",
+                &[Spendable(9), Pledge(7, 6), Bid(1, 1, 4, false), Trade(7, 5), Pledge(7, 0)],
+                (4, 5),
+            ),
+            ("pledged again", &[Spendable(9), Pledge(7, 6), Pledge(7, 6), Pledge(8, 1)], (2, 7)),
             ("spent elsewhere", &[Spendable(9), Bid(1, 1, 9, true), Spendable(4)], (0, 9)),
         ];
         for (name, steps, end) in table {
@@ -182,6 +202,7 @@ mod tests {
             }
             assert_eq!((treasury.free_sat(), treasury.reserved_sat()), *end, "{name}");
             let sum: u64 = treasury.bids.values().chain(treasury.trades.values()).sum();
+            let sum = sum + treasury.pledges.values().sum::<u64>();
             assert_eq!(treasury.reserved_sat(), sum, "{name}: the running sum");
         }
     }
@@ -203,6 +224,7 @@ mod tests {
             }
             NoBid(epoch, n) => treasury.release_bid(epoch, standing(n)),
             Kept(epoch, n, sat) => treasury.restore_bid(epoch, standing(n), sat),
+            Pledge(n, sat) => treasury.pledge(PoolId([n; 32]), sat),
             Computed(epoch) => treasury.release_bids_through(epoch),
             Trade(n, sat) => {
                 treasury.commit(TradeId([n; 32]), sat);

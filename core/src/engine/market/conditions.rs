@@ -6,6 +6,7 @@
 use super::signing::order_of;
 use super::{Inventory, Market, Offer, OrderSpec};
 use crate::admission::{AdmissionError, check_rules};
+use crate::code;
 use crate::engine::io::Refusal;
 use crate::engine::kernel::{ChainView, Conduct, Context, Short, Treasury};
 use crate::epoch::epoch_at;
@@ -14,7 +15,9 @@ use crate::limits::{HORIZON_SLOTS, STANDING_ORDERS_MAX};
 use crate::order::{Mode, Order, Side, Source};
 use crate::params::Params;
 use crate::reason;
-use crate::settlement::fees::{self, CLAIM_VSIZE, FUND_TARGET, FeesTooHigh, SETTLEMENT_VSIZE};
+use crate::settlement::fees::{
+    self, CLAIM_VSIZE, FUND_TARGET, FeeLimit, FeesTooHigh, SETTLEMENT_VSIZE,
+};
 use crate::units::{TimeMs, Units, Window};
 
 /// Virtual bytes that a buyer reserves fees for: funding with three inputs, refund, bumps.
@@ -46,9 +49,13 @@ impl<'a> Circumstances<'a> {
         }
     }
 
-    /// Coins that a bid needs: its limit for every block, and fees.
+    /// Coins that a bid needs: its limit for every block, and fees. The members of a pool keep
+    /// theirs until it settles.
     #[must_use]
     pub fn needed_sat(&self, spec: &OrderSpec, qty: u32) -> u64 {
+        if spec.pool.is_some() {
+            return 0;
+        }
         spec.worth_sat(None, qty).saturating_add(self.fee_reserve_sat())
     }
 
@@ -56,6 +63,16 @@ impl<'a> Circumstances<'a> {
     #[must_use]
     pub fn fee_reserve_sat(&self) -> u64 {
         fees::fee_sat(self.chain.feerate_sat_kvb(FUND_TARGET), RESERVED_VBYTES)
+    }
+
+    /// Whether a part of a price is worth the fees of paying it.
+    ///
+    /// # Errors
+    /// `chain.no_estimate` or `order.fees_too_high`.
+    pub fn check_share(&self, share_sat: u64, fees: FeeLimit) -> Result<(), &'static str> {
+        let rate = self.chain.estimate(FUND_TARGET).ok_or(code!("chain.no_estimate"))?;
+        let found = fees.check(SETTLEMENT_VSIZE, rate, share_sat);
+        found.map_err(|_| code!("order.fees_too_high"))
     }
 
     /// The smallest fill that is worth its fees, and not below that of the owner.

@@ -11,7 +11,7 @@ use super::standing::{Standing, StandingState};
 use crate::certificate::objects::Area;
 use crate::engine::kernel::{Stored, Table};
 use crate::epoch::parts::{ResultHead, ResultPart};
-use crate::ids::{CertId, Key, OrderId, StandingId, TradeId};
+use crate::ids::{CertId, Key, OrderId, PoolId, StandingId, TradeId};
 use crate::order::{Alternative, Mode, Side};
 use crate::settlement::fees::FeeLimit;
 use crate::units::{Slot, TimeMs, Units, Window};
@@ -34,6 +34,7 @@ pub struct StandingV1 {
     time_in_force: TimeInForce,
     beneficiary: Option<Key>,
     use_by: Option<Slot>,
+    pool: Option<PoolId>,
     fees: FeeLimit,
     cert: Option<CertId>,
     state: StandingState,
@@ -70,6 +71,7 @@ impl From<&Standing> for StandingV1 {
             time_in_force: spec.time_in_force,
             beneficiary: spec.beneficiary,
             use_by: spec.use_by,
+            pool: spec.pool,
             fees: spec.fees,
             cert: spec.cert,
             state: standing.state,
@@ -104,6 +106,7 @@ impl StandingV1 {
             time_in_force: self.time_in_force,
             beneficiary: self.beneficiary,
             use_by: self.use_by,
+            pool: self.pool,
             fees: self.fees,
             cert: self.cert,
         };

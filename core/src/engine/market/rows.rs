@@ -8,7 +8,7 @@ use crate::certificate::objects::{Activation, Area};
 use crate::code;
 use crate::engine::kernel::Context;
 use crate::epoch::ResultRow;
-use crate::ids::{CertId, Key, OrderId, TradeId};
+use crate::ids::{CertId, Key, OrderId, PoolId, TradeId};
 use crate::order::Side;
 use crate::settlement::objects::Row;
 use crate::units::{Slot, Units};
@@ -30,6 +30,8 @@ pub enum Matched {
         use_by: Option<Slot>,
         /// Most that the owner of the bid is willing to lose in fees of this trade, sat.
         max_loss_sat: u64,
+        /// Several pay.
+        pool: Option<PoolId>,
     },
     Sell {
         row: Row,
@@ -102,9 +104,12 @@ impl Market {
         let standing = self.standing.get_mut(&signed.standing)?;
         standing.matched.insert(result.trade, result.row.qty);
         ctx.out.store(&standing.id.0, &StandingV1::from(&*standing));
-        let fees_sat = Circumstances::of(ctx).fee_reserve_sat();
-        let needed_sat = result.row.price_sat().saturating_add(fees_sat);
-        ctx.treasury.commit(result.trade, needed_sat);
+        // The members of a pool have reserved it themselves.
+        if standing.spec.pool.is_none() {
+            let fees_sat = Circumstances::of(ctx).fee_reserve_sat();
+            let needed_sat = result.row.price_sat().saturating_add(fees_sat);
+            ctx.treasury.commit(result.trade, needed_sat);
+        }
         let worth_sat = standing.spec.worth_sat(Some(result.row.class), result.row.qty);
         Some(Matched::Buy {
             row: result.row.clone(),
@@ -115,6 +120,7 @@ impl Market {
             features: standing.spec.features,
             use_by: standing.spec.use_by,
             max_loss_sat: standing.spec.fees.allowed_sat(worth_sat),
+            pool: standing.spec.pool,
         })
     }
 

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::admission::{AdmissionError, check_content};
-use crate::ids::{CertId, Key};
+use crate::ids::{CertId, Key, PoolId};
 use crate::order::{Alternative, Mode, Order, Side, Source};
 use crate::params::Params;
 use crate::settlement::fees::FeeLimit;
@@ -45,6 +45,8 @@ pub struct OrderSpec {
     pub beneficiary: Option<Key>,
     /// From this slot on the beneficiary is not to redeem any more.
     pub use_by: Option<Slot>,
+    /// Several pay for it, who keep their coins elsewhere.
+    pub pool: Option<PoolId>,
     /// What its owner is willing to lose in fees. Not gossiped.
     pub fees: FeeLimit,
     /// The held certificate that an ask sells, or sells a part of; else it sells own capacity.

@@ -91,6 +91,7 @@ pub(super) fn bid(ctx: &Context<'_>, time_in_force: TimeInForce) -> OrderSpec {
         time_in_force,
         beneficiary: None,
         use_by: None,
+        pool: None,
         fees: FeeLimit::default(),
         cert: None,
     }

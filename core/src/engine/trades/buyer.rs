@@ -14,11 +14,12 @@ use crate::engine::messages::SettleRequest;
 use crate::ids::{FundingId, Key, TermsHash, TradeId};
 use crate::settlement::Deadline;
 use crate::settlement::buyer::{Buyer, Payment, Phase, Signed, State, Step};
-use crate::settlement::check::{Agreement, Now, SignedTerms};
+use crate::settlement::check::{self, Agreement, CheckError, Now, SignedTerms};
 use crate::settlement::facts::{ContractFacts, Facts};
 use crate::settlement::fees;
-use crate::settlement::objects::{Accept, Funder, Row, TermsCancel, TermsRequest, Transfer};
+use crate::settlement::objects::{Accept, Funder, Row, Terms, TermsCancel, TermsRequest, Transfer};
 use crate::settlement::script::Contract;
+use crate::settlement::seller::Refused;
 use crate::settlement::timelock::Timelocks;
 use crate::settlement::transaction::{self, KnownTx, OwnTx};
 use crate::units::TimeMs;
@@ -143,6 +144,11 @@ impl Machine for Buyer {
         let State::Paying { payment, phase } = &self.state else { return Vec::new() };
         match phase {
             Phase::Active { .. } => vec![(Subject::Key(self.seller), Ok(()))],
+            // The others have waited in vain for who did not pay.
+            Phase::Refunded if self.who_did_not_pay().next().is_some() => {
+                let missing = self.who_did_not_pay();
+                missing.map(|key| (Subject::Key(key), Err(Miss::Funding))).collect()
+            }
             // One that confirmed too late could not be claimed.
             Phase::Refunded if payment.is_fund_in_time() => {
                 vec![(Subject::Key(self.seller), Err(Miss::Claim))]
@@ -182,6 +188,10 @@ impl Machine for Buyer {
             State::Paying { payment, phase: Phase::Active { transfer, activation, .. } } => {
                 let certificate = payment.certificate(transfer, activation);
                 turn.events.push(TradeEvent::Bought { trade, certificate });
+                return;
+            }
+            State::TermsSigned(_) if !self.partners.is_empty() => {
+                turn.events.push(TradeEvent::Signed { trade });
                 return;
             }
             State::Draft { .. }
@@ -242,6 +252,19 @@ pub struct Purchase {
     pub to: Key,
     /// What the buyer insists on beyond the row.
     pub limits: BuyLimits,
+    /// Others who pay a part of the price.
+    pub partners: Vec<Funder>,
+}
+
+/// What another who pays a part of the price is shown, to sign it too.
+#[derive(Debug)]
+pub struct Invited<'a> {
+    /// Index of the refund key that the terms name for it.
+    pub key_index: u64,
+    /// The certificate on sale; at a primary sale its Issue alone.
+    pub title: Certificate,
+    /// As the seller signed them.
+    pub terms: &'a Envelope,
 }
 
 /// How often a registrar is asked, in one life of the buyer, before its silence is a default: the
@@ -264,6 +287,7 @@ pub(super) fn draft(ctx: &mut Context<'_>, row: &Row, trade: TradeId, buy: Purch
         key_index: ctx.next_index(KEYS),
         opened_ms: ctx.now_ms,
         use_by: buy.limits.use_by,
+        partners: buy.partners,
         state: State::Draft { request: None, until_ms },
     }
 }
@@ -416,12 +440,13 @@ impl Open<Buyer> {
         let funder = Funder {
             key: turn.ctx.me(),
             refund_xonly: key.x_only_public_key().0.serialize(),
-            amount_sat: self.machine.row.price_sat(),
+            amount_sat: self.machine.share_sat(),
         };
+        let partners = self.machine.partners.iter().cloned();
         Some(TermsRequest {
             trade_id: self.machine.trade,
             to: self.machine.to,
-            funders: vec![funder],
+            funders: [funder].into_iter().chain(partners).collect(),
             tip_height: turn.ctx.chain.height,
             use_by: self.machine.use_by,
         })
@@ -635,7 +660,7 @@ impl Open<Buyer> {
     }
 
     /// Signs the consent to terms that hold.
-    fn accept(&mut self, turn: &mut Turn<'_, '_>, agreement: Agreement) {
+    pub(super) fn accept(&mut self, turn: &mut Turn<'_, '_>, agreement: Agreement) {
         let ctx = &turn.ctx;
         let heights = Timelocks::of(agreement.terms(), ctx.params);
         let release_at_ms = ctx.now_ms.saturating_add(ctx.params.settle.fund_ms);
@@ -650,6 +675,25 @@ impl Open<Buyer> {
         let own = funders.filter(|(_, funder)| funder.key == me).map(|(n, _)| n).collect();
         let accepts = vec![accept.envelope().clone()];
         self.enter(turn, State::TermsSigned(Signed { agreement, accepts, own, release_at_ms }));
+    }
+
+    /// Every other funder has signed the same terms.
+    pub(super) fn agree(
+        &mut self,
+        turn: &mut Turn<'_, '_>,
+        accepts: &[Envelope],
+    ) -> Result<(), Refused> {
+        let State::TermsSigned(signed) = &mut self.machine.state else { return Ok(()) };
+        if signed.is_agreed() {
+            return Ok(());
+        }
+        let terms = signed.agreement.signed.envelope.verify::<Terms>(turn.ctx.params.magic);
+        let terms = terms.map_err(|error| error.code())?;
+        check::consents(turn.ctx.secp, turn.now(), &terms, accepts).map_err(CheckError::code)?;
+        signed.accepts = accepts.to_vec();
+        self.tries.reset();
+        self.changed(turn);
+        Ok(())
     }
 
     fn on_lock(&mut self, turn: &mut Turn<'_, '_>, signed: &Envelope) {

@@ -17,6 +17,7 @@ mod funding;
 mod index;
 mod messages;
 mod outlook;
+mod partners;
 mod past;
 mod prepaid;
 mod registrar;
@@ -52,9 +53,10 @@ use crate::settlement::transaction::KnownTx;
 use crate::units::{Slot, TimeMs, Units};
 use crate::wire::Envelope;
 
-pub use self::buyer::Purchase;
+pub use self::buyer::{Invited, Purchase};
 pub use self::messages::{TradeNews, TradePurpose, TradeReply, TradeRequest};
 pub use self::outlook::{Due, Milestone, Moment, Outlook, Stuck};
+pub use self::partners::refund_key;
 pub use self::past::{PAST_KEPT, PastTradeV1, past_key_prefix};
 pub use self::titles::{Fresh, Titles};
 pub use self::view::{Role, StepView, TradeView, TxView};
@@ -87,6 +89,8 @@ pub enum TradeEvent {
         /// Complete, this sale being its last hop.
         certificate: Certificate,
     },
+    /// This node has signed terms that others pay a part of, who have still to sign.
+    Signed { trade: TradeId },
     /// An earlier life has had this certificate of this provider, and its records are lost.
     Missing { cert: CertId, provider: Key },
 }
@@ -138,6 +142,7 @@ macro_rules! turn {
         (result, events)
     }};
 }
+use turn;
 
 impl Trades {
     /// Takes its records back after a restart: watches again from before each `t0`, sends
@@ -225,7 +230,7 @@ impl Trades {
         }
         self.prepaid.expire(ctx.now_ms);
         let cap = ctx.params.prepaid_cap_sat;
-        let owed = self.prepaid.sat(&buyer.registrar).saturating_add(buyer.row.price_sat());
+        let owed = self.prepaid.sat(&buyer.registrar).saturating_add(buyer.share_sat());
         (cap > 0 && owed > cap).then_some("trade.prepaid_cap")
     }
 
@@ -236,7 +241,7 @@ impl Trades {
             self.prepaid.remove(&buyer.trade);
         } else {
             let ends_ms = buyer.row.window().ends_at_ms(slot_s);
-            self.prepaid.add(buyer.trade, buyer.registrar, buyer.row.price_sat(), ends_ms);
+            self.prepaid.add(buyer.trade, buyer.registrar, buyer.share_sat(), ends_ms);
         }
     }
 

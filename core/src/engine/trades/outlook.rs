@@ -216,7 +216,7 @@ fn of_payment(
     let terms = payment.signed.agreement.terms();
     let heights = Timelocks::of(terms, params);
     let deep = params.chain.final_blocks;
-    let (fund_fee_sat, price_sat) = (payment.fee_sat, terms.price_sat);
+    let (fund_fee_sat, price_sat) = (payment.fee_sat, buyer.share_sat());
     let refund_fee_sat = fees::fee_sat(fees::FLOOR_SAT_KVB, fees::REFUND_VSIZE);
     let fees_sat = fund_fee_sat.saturating_add(refund_fee_sat);
     let at = |due, at_risk_sat| Outlook { due: Some(due), at_risk_sat, at_risk_units: 0 };

@@ -74,7 +74,9 @@ impl Machine for Registrar {
     /// The lock stood for nothing: those who were to pay let it, and so may their coins again.
     fn conduct(&self) -> Vec<(Subject, Result<(), Miss>)> {
         if !self.is_lapsed() {
-            return Vec::new();
+            // Those who paid wait for their refund because of those who did not.
+            let missing = self.who_did_not_pay().map(Subject::Key);
+            return missing.map(|by| (by, Err(Miss::Funding))).collect();
         }
         let payers = self.signed.terms.funders.iter().map(|funder| Subject::Key(funder.key));
         let funds = self.facts.contracts().iter().filter_map(|contract| contract.fund.as_ref());

@@ -371,7 +371,9 @@ impl Open<Seller> {
         peer: Key,
         tx: &KnownTx,
     ) -> Result<Known, Refused> {
-        if peer != self.machine.buyer {
+        let terms = self.machine.terms().map(|signed| &signed.terms);
+        let mut funders = terms.into_iter().flat_map(|terms| &terms.funders);
+        if peer != self.machine.buyer && !funders.any(|funder| funder.key == peer) {
             return Err(code!("trade.not_the_buyer"));
         }
         let Some(rail) = &self.rail else { return Err(code!("lock.not_granted")) };

@@ -93,7 +93,7 @@ fn a_buyer_has_1024_trades_open_and_none_of_them_makes_place() {
         let limits =
             BuyLimits { fee_cap_sat: 1_000, max_loss_sat: 10_000, features: 0, use_by: None };
         let (seller, to) = (Key([3; 32]), kernel.context(0).me());
-        let purchase = Purchase { seller, registrar: seller, to, limits };
+        let purchase = Purchase { seller, registrar: seller, to, limits, partners: Vec::new() };
         trades.open_buy(&mut kernel.context(NOW_MS), &mut Unasked, &row, trade, purchase)
     };
     for number in 0..1024 {
@@ -257,7 +257,7 @@ fn a_page_of_trades_begins_after_its_place() {
         let (ctx, to) = (&mut kernel.context(NOW_MS), Key([3; 32]));
         let limits =
             BuyLimits { fee_cap_sat: 1_000, max_loss_sat: 10_000, features: 0, use_by: None };
-        let purchase = Purchase { seller: to, registrar: to, to, limits };
+        let purchase = Purchase { seller: to, registrar: to, to, limits, partners: Vec::new() };
         let bought = TradeId([0x80 | number as u8; 32]);
         assert_eq!(trades.open_buy(ctx, &mut Unasked, &row, bought, purchase), []);
     }

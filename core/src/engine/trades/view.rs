@@ -9,7 +9,7 @@ use crate::certificate::objects::{Activation, DefaultProof};
 use crate::ids::{CertId, FundingId, Key, TermsHash, TradeId};
 use crate::params::Params;
 use crate::settlement::Deadline;
-use crate::settlement::buyer::{self, Buyer};
+use crate::settlement::buyer::{self, Buyer, Payment};
 use crate::settlement::check::Agreement;
 use crate::settlement::facts::{Facts, SpendFact};
 use crate::settlement::objects::Row;
@@ -76,6 +76,8 @@ pub struct TradeView {
     pub contract_spk: Option<ScriptBuf>,
     /// Price, sat.
     pub price_sat: u64,
+    /// What this node pays of it, or earns, sat.
+    pub share_sat: u64,
     /// Height at which the terms were signed (`t0`).
     pub t0: Option<u32>,
     /// Whether the provider's lock stands or stood, as far as it is known here.
@@ -119,11 +121,28 @@ fn own_view(own: &OwnTx) -> TxView {
     TxView { txid: own.tx.txid(), height: None, vsize, fee_sat: Some(own.fee_sat) }
 }
 
-/// The first funding, of the node's own contracts if it pays.
-fn fund_view(facts: &Facts, fee_sat: Option<u64>) -> Option<TxView> {
+/// The first funding.
+fn fund_view(facts: &Facts) -> Option<TxView> {
     let fund = facts.contracts().iter().find_map(|contract| contract.fund.as_ref())?;
     let (txid, height) = (fund.txid(), fund.height);
-    Some(TxView { txid, height, vsize: fund.tx.tx().vsize() as u64, fee_sat })
+    Some(TxView { txid, height, vsize: fund.tx.tx().vsize() as u64, fee_sat: None })
+}
+
+/// The script of this node's contract, of which several may pay the price.
+fn own_spk(open: &Open<Buyer>) -> Option<ScriptBuf> {
+    let own = open.machine.state.payment()?.signed.own.first()?;
+    open.rail.as_ref()?.spks().nth(usize::from(*own)).cloned()
+}
+
+fn own_fund_view(payment: &Payment) -> Option<TxView> {
+    let fund = payment.own().find_map(|(_, facts)| facts.fund.as_ref())?;
+    let (txid, height) = (fund.txid(), fund.height);
+    let vsize = fund.tx.tx().vsize() as u64;
+    Some(TxView { txid, height, vsize, fee_sat: Some(payment.fee_sat) })
+}
+
+fn own_refund(payment: &Payment) -> Option<TxView> {
+    payment.own().find_map(|(_, facts)| facts.refund).map(spend_view)
 }
 
 /// What both sides show alike; the rest is empty.
@@ -148,11 +167,12 @@ fn common<M: Machine>(open: &Open<M>, row: &Row, agreement: Option<&Agreement>) 
         cert: agreement.map(|agreement| agreement.terms().cert_id),
         contract_spk: open.rail.as_ref().and_then(|rail| rail.spks().next().cloned()),
         price_sat: row.price_sat(),
+        share_sat: row.price_sat(),
         t0: agreement.map(|agreement| agreement.terms().t0),
         is_locked: false,
         fund_by: agreement.map(|agreement| agreement.terms().fund_by),
         refund_at: agreement.map(|agreement| agreement.terms().refund_at),
-        fund: facts.and_then(|facts| fund_view(facts, None)),
+        fund: facts.and_then(fund_view),
         claim: claim.map(spend_view),
         is_by_key: claim.is_some() && taken == claim,
         refund: refunds.filter_map(|contract| contract.refund).map(spend_view).next(),
@@ -203,9 +223,11 @@ pub(super) fn of_buyer(open: &Open<Buyer>) -> TradeView {
         activated_at: activated_at(&buyer.state),
         fees_sat: outlook::buyer_fees_sat(buyer),
         to: Some(buyer.to),
-        fund: payment.and_then(|payment| fund_view(&payment.facts, Some(payment.fee_sat))),
+        share_sat: buyer.share_sat(),
+        contract_spk: own_spk(open).or(view.contract_spk),
+        fund: payment.and_then(own_fund_view),
         // The own refund is known before a mempool shows it.
-        refund: view.refund.or_else(|| refund_view(&buyer.state)),
+        refund: payment.and_then(own_refund).or_else(|| refund_view(&buyer.state)),
         preimage: view.preimage.or_else(|| Some(payment?.quitted?.x)),
         opened_ms: buyer.opened_ms,
         proof: payment

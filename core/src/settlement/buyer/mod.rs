@@ -18,6 +18,7 @@
 //! From Sent on the phase is what the chain says ([`Buyer::settle`]): a reorganisation moves
 //! it back. What to do next follows from state and time ([`Buyer::due`]).
 
+mod partners;
 mod quit;
 
 use std::collections::BTreeMap;
@@ -30,7 +31,7 @@ use serde::{Deserialize, Serialize};
 use super::check::{self, Agreement, CheckError, Expected, Now};
 use super::deadline::Deadline;
 use super::exit::Quitted;
-use super::objects::{Row, TermsRequest, Transfer};
+use super::objects::{Funder, Row, TermsRequest, Transfer};
 use super::rails::Rail;
 use super::rails::chain::facts::{ContractFacts, Facts, FundFact};
 use super::rails::chain::fees;
@@ -67,6 +68,8 @@ pub struct Buyer {
     pub opened_ms: TimeMs,
     /// From this slot on the holder is not to redeem any more, if the buyer says so.
     pub use_by: Option<Slot>,
+    /// Others who pay a part of the price, each by itself.
+    pub partners: Vec<Funder>,
     pub state: State,
 }
 
@@ -524,7 +527,11 @@ impl Buyer {
         match &self.state {
             State::Draft { until_ms, .. } if passed(*until_ms) => Step::Abort("terms.late"),
             State::Draft { .. } => Step::AskTerms,
-            State::TermsSigned(signed) if passed(signed.release_at_ms) => Step::Abort("lock.late"),
+            State::TermsSigned(signed) if passed(signed.release_at_ms) => {
+                let is_agreed = signed.is_agreed();
+                Step::Abort(if is_agreed { "lock.late" } else { code!("pool.not_agreed") })
+            }
+            State::TermsSigned(signed) if !signed.is_agreed() => Step::Wait,
             State::TermsSigned(_) => Step::AskLock,
             State::Locked { signed, .. } | State::Funding { signed, .. }
                 if passed(signed.release_at_ms) =>
@@ -570,7 +577,7 @@ impl Buyer {
             State::Draft { .. }
             | State::TermsSigned(_)
             | State::Locked { .. }
-            | State::Funding { .. } => self.row.price_sat().saturating_add(self.fee_reserve_sat),
+            | State::Funding { .. } => self.share_sat().saturating_add(self.fee_reserve_sat),
             State::Paying { .. } | State::Aborted { .. } => 0,
         }
     }

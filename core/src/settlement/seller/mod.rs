@@ -614,7 +614,7 @@ impl Seller {
         let heights = Timelocks::new(now.params.profile(price_sat), now.tip);
         let window = self.row.window();
         if let Some(use_by) = request.use_by
-            && (use_by <= window.start || matches!(self.goods, Goods::Certificate(_)))
+            && (use_by <= window.start || !matches!(self.goods, Goods::Capacity { .. }))
         {
             return Err(code!("terms.use_by"));
         }

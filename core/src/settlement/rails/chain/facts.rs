@@ -162,6 +162,12 @@ impl ContractFacts {
         depth_of(self.fund_height(), tip)
     }
 
+    /// Whether no funding of it ever stood in a block.
+    #[must_use]
+    pub fn was_never_funded(&self) -> bool {
+        self.fund.as_ref().is_none_or(|fund| !fund.was_confirmed)
+    }
+
     /// Block of the funding.
     #[must_use]
     pub fn fund_height(&self) -> Option<u32> {

@@ -1,0 +1,212 @@
+//! The creator's side: who joins and leaves, and the bid.
+
+use bitcoin::XOnlyPublicKey;
+
+use super::objects::{Pool, may_pledge, pool_id, split};
+use super::records::{Member, Part, PoolV1, Stage};
+use super::{Floor, PoolReply, Pools};
+use crate::code;
+use crate::engine::kernel::Context;
+use crate::engine::market::{OrderSpec, TimeInForce};
+use crate::engine::shelf::Shelf;
+use crate::ids::{Key, PoolId, TradeId};
+use crate::limits::FUNDERS_MAX;
+use crate::order::{Alternative, Mode, Side};
+use crate::params::Params;
+use crate::settlement::fees::FeeLimit;
+use crate::settlement::objects::{Funder, Row};
+use crate::wire::VERSION;
+
+/// What the creator of a pool has to pay of a row, and who pays the rest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Partners {
+    /// The others, in the order in which they joined.
+    pub others: Vec<Funder>,
+    /// What the creator is willing to lose in fees, sat.
+    pub max_loss_sat: u64,
+}
+
+impl Pools {
+    /// Founds a pool, with the creator's own pledge.
+    pub(super) fn create(
+        &mut self,
+        ctx: &mut Context<'_>,
+        pool: Pool,
+        share_sat: u64,
+        fees: FeeLimit,
+    ) -> Result<PoolId, &'static str> {
+        let mut nonce16 = [0; 16];
+        nonce16.copy_from_slice(&ctx.fresh("pool")[..16]);
+        let pool = Pool { v: VERSION, creator: ctx.me(), nonce16, ..pool };
+        pool.check(ctx.params)?;
+        if ctx.now_ms >= pool.until_ms {
+            return Err(code!("pool.expired"));
+        }
+        // Who pays all of it needs no pool.
+        if share_sat >= pool.price_sat() {
+            return Err(code!("pool.share"));
+        }
+        may_pledge(ctx.params, pool.price_sat(), &[], share_sat)?;
+        let signed = ctx.sign(pool);
+        let kept = |_: &mut Context<'_>, reserved_sat| PoolV1 {
+            signed: signed.envelope().clone(),
+            pool: (*signed).clone(),
+            share_sat,
+            reserved_sat,
+            fees,
+            part: Part::Creator { others: Vec::new() },
+            stage: Stage::Gathering,
+        };
+        self.keep(ctx, pool_id(&signed), kept, (share_sat, fees))
+    }
+
+    /// Somebody pledges, or says once more that it does.
+    pub(super) fn on_join(
+        &mut self,
+        ctx: &mut Context<'_>,
+        floor: &mut Floor<'_>,
+        peer: Key,
+        id: PoolId,
+        share_sat: u64,
+        refund_xonly: [u8; 32],
+    ) -> Result<PoolReply, &'static str> {
+        let kept = self.pools.get_mut(&id).ok_or(code!("pool.unknown"))?;
+        let (price_sat, pledges) = (kept.pool.price_sat(), kept.pledges());
+        let Part::Creator { others } = &mut kept.part else { return Err(code!("pool.unknown")) };
+        if kept.stage.is_over() {
+            return Err(code!("pool.ended"));
+        }
+        let joins = Member { key: peer, share_sat, refund_xonly };
+        if let Some(known) = others.iter().find(|member| member.key == peer) {
+            let is_same = *known == joins;
+            return if is_same { Ok(members(kept)) } else { Err(code!("pool.joined_twice")) };
+        }
+        if ctx.now_ms >= kept.pool.until_ms {
+            return Err(code!("pool.expired"));
+        }
+        if ctx.conduct.denial(ctx.now_ms, &peer).is_some() {
+            return Err(code!("pool.denied"));
+        }
+        // Two contracts of one key could be taken for each other.
+        let is_known = others.iter().any(|member| member.refund_xonly == refund_xonly);
+        if is_known || XOnlyPublicKey::from_slice(&refund_xonly).is_err() {
+            return Err(code!("pool.bad_key"));
+        }
+        if kept.stage != Stage::Gathering || pledges.len() >= FUNDERS_MAX {
+            return Err(code!("pool.full"));
+        }
+        let pledged: Vec<u64> = pledges.iter().map(|(_, pledge_sat)| *pledge_sat).collect();
+        may_pledge(ctx.params, price_sat, &pledged, share_sat)?;
+        others.push(joins);
+        let (told, is_complete) = (members(kept), kept.missing_sat() == 0);
+        self.changed(ctx, id);
+        if is_complete {
+            self.bid(ctx, floor, id);
+        }
+        Ok(told)
+    }
+
+    /// The pledges make up the price.
+    fn bid(&mut self, ctx: &mut Context<'_>, floor: &mut Floor<'_>, id: PoolId) {
+        let Some(kept) = self.pools.get_mut(&id) else { return };
+        let (register, holdings) = (&*floor.register, floor.holdings);
+        let shelf = Shelf { me: ctx.me(), register, holdings };
+        match floor.market.place(ctx, &shelf, order(id, kept)) {
+            Ok(standing) => {
+                kept.stage = Stage::Bidding(standing);
+                self.moved(ctx, id);
+            }
+            Err(refusal) => self.end(ctx, floor.market, id, &refusal.code),
+        }
+    }
+
+    /// A member withdraws, while nobody has been asked to pay.
+    pub(super) fn on_leave(
+        &mut self,
+        ctx: &mut Context<'_>,
+        floor: &mut Floor<'_>,
+        peer: Key,
+        id: PoolId,
+    ) -> Result<PoolReply, &'static str> {
+        let kept = self.pools.get_mut(&id).ok_or(code!("pool.unknown"))?;
+        let Part::Creator { others } = &mut kept.part else { return Err(code!("pool.unknown")) };
+        if !others.iter().any(|member| member.key == peer) || kept.stage.is_over() {
+            return Ok(PoolReply::Noted);
+        }
+        match kept.stage {
+            Stage::Settling { .. } => return Err(code!("pool.settling")),
+            Stage::Bidding(standing) => {
+                // A bid that is signed already may be matched once more; its row is then let go.
+                let _ = floor.market.cancel(ctx, standing);
+            }
+            Stage::Gathering | Stage::Bought(_) | Stage::Ended { .. } => {}
+        }
+        others.retain(|member| member.key != peer);
+        kept.stage = Stage::Gathering;
+        self.moved(ctx, id);
+        Ok(PoolReply::Noted)
+    }
+
+    /// Who pays what of a row that the bid of a pool was matched to.
+    ///
+    /// # Errors
+    /// `pool.ended`: it bids no more; `trade.below_minimum`: the price is too small for so many.
+    pub fn partners(
+        &self,
+        params: &Params,
+        id: PoolId,
+        row: &Row,
+    ) -> Result<Partners, &'static str> {
+        let kept = self.pools.get(&id).ok_or(code!("pool.ended"))?;
+        let (Part::Creator { others }, Stage::Bidding(_)) = (&kept.part, &kept.stage) else {
+            return Err(code!("pool.ended"));
+        };
+        let pledges: Vec<u64> = kept.pledges().iter().map(|(_, pledge_sat)| *pledge_sat).collect();
+        let shares = split(&pledges, row.price_sat(), params.min_trade_sat);
+        let shares = shares.ok_or(code!("trade.below_minimum"))?;
+        let own_sat = shares.first().copied().unwrap_or(0);
+        let others = others.iter().zip(shares.iter().skip(1)).map(|(member, amount_sat)| Funder {
+            key: member.key,
+            refund_xonly: member.refund_xonly,
+            amount_sat: *amount_sat,
+        });
+        Ok(Partners { others: others.collect(), max_loss_sat: kept.fees.allowed_sat(own_sat) })
+    }
+
+    /// The row of a pool's bid has become a trade, whose coins take the place of the pledge.
+    pub fn on_opened(&mut self, ctx: &mut Context<'_>, id: PoolId, trade: TradeId) {
+        let Some(kept) = self.pools.get_mut(&id) else { return };
+        let Stage::Bidding(standing) = kept.stage else { return };
+        kept.stage = Stage::Settling { trade, standing: Some(standing), is_asked: false };
+        self.moved(ctx, id);
+    }
+}
+
+fn members(kept: &PoolV1) -> PoolReply {
+    PoolReply::Members(kept.pledges())
+}
+
+/// One bid for all of it at one provider, so that one row, one certificate and one set of contracts
+/// follow.
+fn order(id: PoolId, kept: &PoolV1) -> OrderSpec {
+    let pool = &kept.pool;
+    OrderSpec {
+        side: Side::Buy,
+        alts: vec![Alternative { class: pool.class, limit_msat: pool.limit_msat }],
+        qty: pool.qty,
+        min_qty: pool.qty,
+        mode: Mode::Gang,
+        window: pool.window,
+        slots: pool.slots,
+        features: pool.features,
+        allow: Vec::new(),
+        deny: Vec::new(),
+        min_run: 0,
+        time_in_force: TimeInForce::GoodTillTime(pool.until_ms),
+        beneficiary: Some(pool.to),
+        use_by: None,
+        pool: Some(id),
+        fees: kept.fees,
+        cert: None,
+    }
+}
