@@ -151,21 +151,22 @@ impl Shell for Threads {
     fn freeze(
         &mut self,
         _inputs: &mut Inputs,
+        job: u64,
         epoch: u64,
         set: Arc<OrderSet>,
         own: BTreeSet<OrderId>,
     ) {
         self.elsewhere("records of the orders", move || Input::Frozen {
-            epoch,
+            job,
             frozen: Frozen::new(epoch, &set, &own),
         });
     }
 
-    fn compute(&mut self, _inputs: &mut Inputs, epoch: u64, set: Arc<OrderSet>) {
+    fn compute(&mut self, _inputs: &mut Inputs, job: u64, epoch: u64, set: Arc<OrderSet>) {
         let params = Arc::clone(&self.params);
         self.elsewhere("result", move || {
             let result = Computed::new(epoch, &set, &params).map(Arc::new);
-            Input::Matched { epoch, result }
+            Input::Matched { job, result }
         });
     }
 

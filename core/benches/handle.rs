@@ -88,12 +88,12 @@ fn sign_own() -> Vec<Duration> {
         engine.handle(opens_at_ms(epoch, &params), Input::Tick);
         while let Some(effect) = engine.poll_effect() {
             let input = match effect {
-                Effect::Freeze { epoch, set, own } => {
-                    Input::Frozen { epoch, frozen: Frozen::new(epoch, &set, &own) }
+                Effect::Freeze { job, epoch, set, own } => {
+                    Input::Frozen { job, frozen: Frozen::new(epoch, &set, &own) }
                 }
-                Effect::Match { epoch, set } => {
+                Effect::Match { job, epoch, set } => {
                     let result = Computed::new(epoch, &set, &params).map(Arc::new);
-                    Input::Matched { epoch, result }
+                    Input::Matched { job, result }
                 }
                 _ => continue,
             };

@@ -236,8 +236,12 @@ impl Driver {
                 shell.verify(&mut self.inputs, peer, ticket, candidates);
             }
             // Nothing of these leaves the node.
-            Effect::Freeze { epoch, set, own } => shell.freeze(&mut self.inputs, epoch, set, own),
-            Effect::Match { epoch, set } => shell.compute(&mut self.inputs, epoch, set),
+            Effect::Freeze { job, epoch, set, own } => {
+                shell.freeze(&mut self.inputs, job, epoch, set, own);
+            }
+            Effect::Match { job, epoch, set } => {
+                shell.compute(&mut self.inputs, job, epoch, set);
+            }
             Effect::Discard { set } => shell.discard(set),
             other @ (Effect::Verdict { .. }
             | Effect::Publish { .. }

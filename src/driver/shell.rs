@@ -138,6 +138,7 @@ pub trait Shell {
     fn freeze(
         &mut self,
         inputs: &mut Inputs,
+        job: u64,
         epoch: u64,
         set: Arc<OrderSet>,
         own: BTreeSet<OrderId>,
@@ -145,7 +146,7 @@ pub trait Shell {
 
     /// Computes an epoch with [`Computed::new`](capex_core::engine::market::Computed::new);
     /// always answered by [`Input::Matched`].
-    fn compute(&mut self, inputs: &mut Inputs, epoch: u64, set: Arc<OrderSet>);
+    fn compute(&mut self, inputs: &mut Inputs, job: u64, epoch: u64, set: Arc<OrderSet>);
 
     /// Drops orders where it holds nothing up.
     fn discard(&mut self, set: Arc<OrderSet>);

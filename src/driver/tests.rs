@@ -97,13 +97,14 @@ impl Shell for Notes {
     fn freeze(
         &mut self,
         _inputs: &mut Inputs,
+        _job: u64,
         _epoch: u64,
         _set: Arc<OrderSet>,
         _own: BTreeSet<OrderId>,
     ) {
     }
 
-    fn compute(&mut self, _inputs: &mut Inputs, _epoch: u64, _set: Arc<OrderSet>) {}
+    fn compute(&mut self, _inputs: &mut Inputs, _job: u64, _epoch: u64, _set: Arc<OrderSet>) {}
 
     fn discard(&mut self, _set: Arc<OrderSet>) {}
 

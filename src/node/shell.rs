@@ -185,6 +185,7 @@ impl Shell for Outside {
     fn freeze(
         &mut self,
         _inputs: &mut Inputs,
+        job: u64,
         epoch: u64,
         set: Arc<OrderSet>,
         own: BTreeSet<OrderId>,
@@ -194,11 +195,11 @@ impl Shell for Outside {
             let work = tokio::task::spawn_blocking(move || Frozen::new(epoch, &set, &own));
             let frozen = work.await.unwrap_or(Err(ComputeError::Lost));
             // The loop may be gone.
-            let _ = answers.send(Input::Frozen { epoch, frozen });
+            let _ = answers.send(Input::Frozen { job, frozen });
         });
     }
 
-    fn compute(&mut self, _inputs: &mut Inputs, epoch: u64, set: Arc<OrderSet>) {
+    fn compute(&mut self, _inputs: &mut Inputs, job: u64, epoch: u64, set: Arc<OrderSet>) {
         let (params, answers) = (Arc::clone(&self.params), self.answers.clone());
         tokio::spawn(async move {
             let started = Instant::now();
@@ -207,7 +208,7 @@ impl Shell for Outside {
             tracing::debug!(epoch, took = ?started.elapsed(), "epoch matched");
             let result = result.unwrap_or(Err(ComputeError::Lost));
             // The loop may be gone.
-            let _ = answers.send(Input::Matched { epoch, result });
+            let _ = answers.send(Input::Matched { job, result });
         });
     }
 

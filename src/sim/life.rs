@@ -36,6 +36,8 @@ pub struct Node {
     pub(super) capacity: Vec<(u16, u32)>,
     /// It hears no buyer's funding, as if it were a provider that wants none.
     pub ignores_fundings: bool,
+    /// How long it needs to write down the orders of an epoch, and again to match them.
+    pub computes_for_ms: u64,
     /// Own clock minus true time, ms.
     pub(super) offset_ms: i64,
     /// It stopped because another process has its key.
@@ -82,6 +84,7 @@ impl Node {
             contracts: BTreeSet::new(),
             capacity: Vec::new(),
             ignores_fundings: false,
+            computes_for_ms: 0,
             offset_ms: 0,
             gave_way: false,
             source: Source::default(),
@@ -103,6 +106,7 @@ impl Node {
             contracts: self.contracts.clone(),
             capacity: self.capacity.clone(),
             ignores_fundings: false,
+            computes_for_ms: 0,
             offset_ms: 0,
             gave_way: false,
             source: Source::default(),

@@ -51,6 +51,14 @@ impl Here<'_> {
         self.world.queue.push(at_ms, Happening::Inside { node, life, input });
     }
 
+    /// What a slow node computes is there later.
+    fn computed(&mut self, inputs: &mut Inputs, input: Input) {
+        match self.world.nodes[self.node].computes_for_ms {
+            0 => inputs.push(input),
+            ms => self.soon(self.world.now_ms + ms, input),
+        }
+    }
+
     fn host_event(&mut self, at_ms: TimeMs, lease: LeaseId, event: ExecutorEvent) {
         let input = Box::new(Input::Executor { lease, event });
         self.world.queue.push(at_ms, Happening::Host { node: self.node, input });
@@ -140,16 +148,17 @@ impl Shell for Here<'_> {
     fn freeze(
         &mut self,
         inputs: &mut Inputs,
+        job: u64,
         epoch: u64,
         set: Arc<OrderSet>,
         own: BTreeSet<OrderId>,
     ) {
-        inputs.push(Input::Frozen { epoch, frozen: Frozen::new(epoch, &set, &own) });
+        self.computed(inputs, Input::Frozen { job, frozen: Frozen::new(epoch, &set, &own) });
     }
 
-    fn compute(&mut self, inputs: &mut Inputs, epoch: u64, set: Arc<OrderSet>) {
+    fn compute(&mut self, inputs: &mut Inputs, job: u64, epoch: u64, set: Arc<OrderSet>) {
         let result = self.world.compute(epoch, &set);
-        inputs.push(Input::Matched { epoch, result });
+        self.computed(inputs, Input::Matched { job, result });
     }
 
     fn discard(&mut self, _set: Arc<OrderSet>) {}

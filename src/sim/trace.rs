@@ -33,9 +33,8 @@ impl Trace {
             Effect::Send { id, key, bytes, .. } => self.bytes(&encode(&(id, key)), bytes),
             Effect::Reply { id, bytes } => self.bytes(&id.to_be_bytes(), bytes),
             Effect::Broadcast { tx } => self.bytes(b"broadcast", &serialize(tx)),
-            Effect::Freeze { epoch, set, own: _ } | Effect::Match { epoch, set } => {
-                self.bytes(&epoch.to_be_bytes(), &set.root())
-            }
+            Effect::Freeze { job: _, epoch, set, own: _ }
+            | Effect::Match { job: _, epoch, set } => self.bytes(&epoch.to_be_bytes(), &set.root()),
             Effect::Discard { set } => self.bytes(b"discard", &set.root()),
             // The message came with its ticket; what is verified of it follows from the ids.
             Effect::Verify { peer, ticket, candidates } => {

@@ -367,6 +367,12 @@ impl World {
         }
     }
 
+    /// Sets a node's clock: so many ms ahead of true time, or behind it.
+    pub fn set_clock(&mut self, node: NodeId, offset_ms: i64) {
+        self.nodes[node].offset_ms = offset_ms;
+        self.set_timer(node);
+    }
+
     /// Gives a node a command; the answer may come later.
     pub fn command(&mut self, node: NodeId, command: impl Into<Command>) -> u64 {
         let Some(life) = self.nodes[node].life.as_mut() else { return 0 };

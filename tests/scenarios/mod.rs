@@ -7,6 +7,7 @@ mod troubles;
 
 mod a_buyer_away_after_its_payment_finds_its_certificate;
 mod a_certificate_is_sold_on_and_its_buyer_redeems;
+mod a_clock_set_back_while_an_epoch_is_matched_costs_no_start;
 mod a_crash_at_any_write_of_a_resale_loses_nothing;
 mod a_data_directory_of_an_earlier_release_opens;
 mod a_deadline_that_passes_while_a_node_is_down_costs_it_nothing;

@@ -58,15 +58,15 @@ impl Watched {
                     let checked = candidates.verify().map_err(Unchecked::Invalid);
                     self.handle(now_ms, "Checked", Input::Checked { peer, ticket, checked });
                 }
-                Effect::Freeze { epoch, set, own } => {
+                Effect::Freeze { job, epoch, set, own } => {
                     let frozen = Frozen::new(epoch, &set, &own);
                     drop(set);
-                    self.handle(now_ms, "Frozen", Input::Frozen { epoch, frozen });
+                    self.handle(now_ms, "Frozen", Input::Frozen { job, frozen });
                 }
-                Effect::Match { epoch, set } => {
+                Effect::Match { job, epoch, set } => {
                     let result = Computed::new(epoch, &set, &self.params).map(Arc::new);
                     drop(set);
-                    self.handle(now_ms, "Matched", Input::Matched { epoch, result });
+                    self.handle(now_ms, "Matched", Input::Matched { job, result });
                 }
                 Effect::Verdict { verdict: Verdict::Accept, .. } => self.accepted += 1,
                 _ => {}

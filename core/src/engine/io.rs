@@ -280,12 +280,14 @@ pub enum Input {
     },
     /// Answer to `Effect::Freeze`.
     Frozen {
-        epoch: u64,
+        /// Of the `Freeze`.
+        job: u64,
         frozen: Result<Frozen, ComputeError>,
     },
     /// Answer to `Effect::Match`.
     Matched {
-        epoch: u64,
+        /// Of the `Match`.
+        job: u64,
         /// Shared where many nodes computed the same.
         result: Result<Arc<Computed>, ComputeError>,
     },
@@ -435,8 +437,12 @@ pub enum Effect {
         funding: FundingId,
     },
     /// Encode the orders of an epoch with [`Frozen::new`]; always answered by
-    /// `Input::Frozen`. At most one at a time.
+    /// `Input::Frozen`. One at a time, unless the clock is set back: then nobody waits for the
+    /// earlier answer any more.
     Freeze {
+        /// Names what was handed out, here and in [`Effect::Match`]: an epoch that ends twice is
+        /// handed out twice.
+        job: u64,
         epoch: u64,
         /// Its orders, which change no more.
         set: Arc<OrderSet>,
@@ -444,8 +450,9 @@ pub enum Effect {
         own: BTreeSet<OrderId>,
     },
     /// Match the orders of an epoch with [`Computed::new`]; always answered by
-    /// `Input::Matched`. At most one at a time.
+    /// `Input::Matched`. One at a time, as [`Effect::Freeze`].
     Match {
+        job: u64,
         epoch: u64,
         /// Its orders, which change no more.
         set: Arc<OrderSet>,

@@ -135,8 +135,8 @@ impl Engine {
                 let events = self.trades.on_broadcasted(&mut ctx, &mut desk, txid, &result);
                 self.apply(now_ms, events);
             }
-            Input::Frozen { epoch, frozen } => self.on_frozen(now_ms, epoch, frozen),
-            Input::Matched { epoch, result } => self.on_matched(now_ms, epoch, result),
+            Input::Frozen { job, frozen } => self.on_frozen(now_ms, job, frozen),
+            Input::Matched { job, result } => self.on_matched(now_ms, job, result),
             Input::Mined { job, nonce } => {
                 self.market.on_mined(&mut self.kernel.context(now_ms), job, nonce);
             }
@@ -243,9 +243,9 @@ impl Engine {
         Ok(())
     }
 
-    fn on_frozen(&mut self, now_ms: TimeMs, epoch: u64, frozen: Result<Frozen, ComputeError>) {
+    fn on_frozen(&mut self, now_ms: TimeMs, job: u64, frozen: Result<Frozen, ComputeError>) {
         let mut ctx = self.kernel.context(now_ms);
-        if self.market.on_frozen(&mut ctx, epoch, frozen) {
+        if self.market.on_frozen(&mut ctx, job, frozen) {
             self.market.advance(&mut self.kernel.context(now_ms));
             self.tick(now_ms);
         }
@@ -254,13 +254,13 @@ impl Engine {
     fn on_matched(
         &mut self,
         now_ms: TimeMs,
-        epoch: u64,
+        job: u64,
         result: Result<Arc<Computed>, ComputeError>,
     ) {
         let mut ctx = self.kernel.context(now_ms);
         let me = ctx.me();
         let mut shelf = ShelfMut { me, register: &mut self.register, holdings: &self.holdings };
-        let matched = self.market.on_matched(&mut ctx, &mut shelf, epoch, result);
+        let matched = self.market.on_matched(&mut ctx, &mut shelf, job, result);
         let Some(matched) = matched else { return };
         for row in matched {
             self.open(now_ms, row);

@@ -55,16 +55,15 @@ impl Market {
     pub fn on_frozen(
         &mut self,
         ctx: &mut Context<'_>,
-        epoch: u64,
+        job: u64,
         frozen: Result<Frozen, ComputeError>,
     ) -> bool {
-        let waits = Ended { epoch, is_frozen: false };
-        let Some(ended) = self.ended.front_mut().filter(|ended| **ended == waits) else {
-            return false;
-        };
+        let Some(epoch) = self.awaits(job, false) else { return false };
         match frozen {
             Ok(frozen) => {
-                ended.is_frozen = true;
+                if let Some(ended) = self.ended.front_mut() {
+                    ended.is_frozen = true;
+                }
                 self.epochs.freeze(ctx, epoch, frozen);
                 self.hand_out(ctx);
                 false
@@ -83,12 +82,10 @@ impl Market {
         &mut self,
         ctx: &mut Context<'_>,
         inventory: &mut dyn UnitLedger,
-        epoch: u64,
+        job: u64,
         result: Result<Arc<Computed>, ComputeError>,
     ) -> Option<Vec<Matched>> {
-        if self.ended.front() != Some(&Ended { epoch, is_frozen: true }) {
-            return None;
-        }
+        let epoch = self.awaits(job, true)?;
         self.ended.pop_front();
         let mut matched = Vec::new();
         match result {
@@ -155,13 +152,21 @@ impl Market {
     }
 
     /// Hands out the first set that waits, to be written or to be matched.
-    pub(super) fn hand_out(&self, ctx: &mut Context<'_>) {
+    /// The epoch that an answer is about, if it is the one that is awaited.
+    fn awaits(&self, job: u64, is_frozen: bool) -> Option<u64> {
+        let front = self.ended.front().filter(|ended| ended.is_frozen == is_frozen)?;
+        (job == self.handed_out).then_some(front.epoch)
+    }
+
+    pub(super) fn hand_out(&mut self, ctx: &mut Context<'_>) {
         let Some(Ended { epoch, is_frozen }) = self.ended.front().copied() else { return };
         let set = self.epochs.get(epoch).map(|view| Arc::clone(&view.set)).unwrap_or_default();
+        self.handed_out = self.handed_out.saturating_add(1);
+        let job = self.handed_out;
         ctx.out.push(if is_frozen {
-            Effect::Match { epoch, set }
+            Effect::Match { job, epoch, set }
         } else {
-            Effect::Freeze { epoch, set, own: self.epochs.own(epoch) }
+            Effect::Freeze { job, epoch, set, own: self.epochs.own(epoch) }
         });
     }
 }
@@ -250,7 +255,18 @@ mod tests {
     /// Puts the orders of an epoch on disk, so that it is matched.
     fn freeze(market: &mut Market, ctx: &mut Context<'_>, (epoch, set): &(u64, Arc<OrderSet>)) {
         let frozen = Frozen::new(*epoch, set, &market.epochs.own(*epoch));
-        assert!(!market.on_frozen(ctx, *epoch, frozen));
+        let job = market.handed_out;
+        assert!(!market.on_frozen(ctx, job, frozen));
+    }
+
+    /// The answer to what was handed out last.
+    fn take(
+        market: &mut Market,
+        ctx: &mut Context<'_>,
+        result: Result<Arc<Computed>, ComputeError>,
+    ) -> Option<Vec<Matched>> {
+        let job = market.handed_out;
+        market.on_matched(ctx, &mut Empty, job, result)
     }
 
     #[test]
@@ -276,14 +292,14 @@ mod tests {
             assert_eq!(market.signed_for(epoch + 1).count(), 0);
             assert!(ctx.treasury.reserved_sat() > 0, "coins stay reserved until the result");
             let result = computed(ctx, &handed);
-            assert!(market.on_matched(ctx, &mut Empty, epoch, result.clone()).is_none());
+            assert!(take(&mut market, ctx, result.clone()).is_none());
             freeze(&mut market, ctx, &handed);
-            assert!(market.on_matched(ctx, &mut Empty, epoch, result.clone()).is_some());
+            assert!(take(&mut market, ctx, result.clone()).is_some());
             market.advance(ctx);
             assert_eq!(ctx.treasury.reserved_sat(), 0);
             market.on_tick(ctx, &Empty);
             assert_eq!(market.signed_for(epoch + 1).count(), 2, "both are signed now");
-            assert!(market.on_matched(ctx, &mut Empty, epoch, result).is_none(), "it came twice");
+            assert!(take(&mut market, ctx, result).is_none(), "it came twice");
             assert_eq!(effects(ctx).1, [(epoch, "done")]);
         });
     }
@@ -336,10 +352,10 @@ mod tests {
             assert_eq!(handed.len(), 1, "one at a time");
             let handed = handed.remove(0);
             let early = computed(ctx, &(first + 1, Arc::clone(&handed.1)));
-            assert!(market.on_matched(ctx, &mut Empty, first + 1, early).is_none());
+            assert!(market.on_matched(ctx, &mut Empty, market.handed_out + 1, early).is_none());
             let result = computed(ctx, &handed);
             freeze(&mut market, ctx, &handed);
-            assert!(market.on_matched(ctx, &mut Empty, first, result).is_some());
+            assert!(take(&mut market, ctx, result).is_some());
             market.advance(ctx);
             assert_eq!(market.epochs.computed_through, first);
             let handed = effects(ctx).0.remove(0);
@@ -347,7 +363,7 @@ mod tests {
             freeze(&mut market, ctx, &handed);
             // One that fails is told, passed and forgotten.
             let lost = Err(ComputeError::Lost);
-            assert!(market.on_matched(ctx, &mut Empty, first + 1, lost).is_some());
+            assert!(take(&mut market, ctx, lost).is_some());
             market.advance(ctx);
             assert_eq!(market.epochs.computed_through, first + 2);
             assert_eq!(effects(ctx), (Vec::new(), vec![(first + 1, "epoch.lost")]));
@@ -397,7 +413,7 @@ mod tests {
             let mut next = Market::default();
             next.load(ctx, &records).unwrap();
             let handed = match ctx.out.poll() {
-                Some(Effect::Match { epoch, set }) => (epoch, set),
+                Some(Effect::Match { epoch, set, .. }) => (epoch, set),
                 other => panic!("{other:?}"),
             };
             assert_eq!((handed.0, handed.1.root()), (epoch, set.root()));
@@ -406,7 +422,7 @@ mod tests {
             assert!(ctx.treasury.reserved_sat() > 0, "and its coins are reserved");
             assert_eq!(next.epochs.operators(epoch, ctx.me()), 1, "roots heard then count");
             let result = computed(ctx, &handed);
-            assert!(next.on_matched(ctx, &mut Empty, epoch, result).is_some());
+            assert!(take(&mut next, ctx, result).is_some());
             next.advance(ctx);
             assert_eq!(ctx.treasury.reserved_sat(), 0);
             assert_eq!(next.epochs.computed_through, epoch);
@@ -492,7 +508,7 @@ mod tests {
             let ended = drained(ctx, &mut journal).remove(0);
             freeze(&mut market, ctx, &ended);
             let result = computed(ctx, &ended);
-            market.on_matched(ctx, &mut Empty, epoch, result).unwrap();
+            take(&mut market, ctx, result).unwrap();
             market.advance(ctx);
             place(&mut market, ctx);
             assert_eq!(market.signed_for(ahead).count(), 1);

@@ -85,6 +85,9 @@ pub struct Market {
     resigned_through: u64,
     /// Epochs that ended and have no result yet, oldest first: the first is being computed.
     ended: VecDeque<Ended>,
+    /// Number of the last set that was handed out. No other answer is awaited: an epoch ends
+    /// twice where the clock was set back, and the answer of the first time has other orders.
+    handed_out: u64,
     /// Whom nothing was signed towards last time, the worst first.
     denied: Vec<Key>,
     clock: ClockCheck,

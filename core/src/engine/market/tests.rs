@@ -175,9 +175,11 @@ fn a_signed_bid_holds_its_coins_until_its_epoch_is_computed() {
         assert_eq!(ctx.treasury.reserved_sat(), needed_sat, "it has ended, no more");
         let set = Arc::clone(&market.epochs.get(epoch).unwrap().set);
         let frozen = Frozen::new(epoch, &set, &market.epochs.own(epoch));
-        assert!(!market.on_frozen(ctx, epoch, frozen));
+        let job = market.handed_out;
+        assert!(!market.on_frozen(ctx, job, frozen));
         let result = Computed::new(epoch, &set, ctx.params).map(Arc::new);
-        market.on_matched(ctx, &mut Empty, epoch, result).unwrap();
+        let job = market.handed_out;
+        market.on_matched(ctx, &mut Empty, job, result).unwrap();
         market.advance(ctx);
         assert_eq!(ctx.treasury.reserved_sat(), 0);
     });
