@@ -646,13 +646,14 @@ fn a_register_restored_from_an_old_copy_is_halted_by_what_others_heard_of_it() {
 
 #[test]
 fn a_restored_register_waits_for_three_witnesses_or_six_blocks() {
-    let restored = |net: &mut Net| {
-        let marker = RestoredV1 { at_ms: START_MS };
+    let restored_at = |net: &mut Net, at_ms| {
+        let marker = RestoredV1 { at_ms };
         let record = Record::store(RestoredV1::KEY, &marker).unwrap();
         let key = (record.table, record.key);
         net.party(PROVIDER).disk.insert(key, record.value.unwrap());
         net.restart(PROVIDER);
     };
+    let restored = |net: &mut Net| restored_at(net, START_MS);
     let mut net = Net::new(&[PROVIDER, ALICE, BOB, CAROL]);
     net.sell(7, &units(0, 3), ALICE);
     restored(&mut net);
@@ -663,6 +664,14 @@ fn a_restored_register_waits_for_three_witnesses_or_six_blocks() {
     net.restart(PROVIDER);
     assert_eq!(net.party(PROVIDER).books.register.halted(), None, "once");
     restored(&mut net);
+    net.pass(2_999);
+    assert_eq!(net.party(PROVIDER).books.register.halted(), Some("register.restored"));
+    net.pass(1);
+    assert_eq!(net.party(PROVIDER).books.register.halted(), None);
+    // By a clock that was a year ahead: as long as any other, from now on.
+    restored_at(&mut net, START_MS + 365 * 86_400_000);
+    net.pass(1);
+    net.restart(PROVIDER);
     net.pass(2_999);
     assert_eq!(net.party(PROVIDER).books.register.halted(), Some("register.restored"));
     net.pass(1);

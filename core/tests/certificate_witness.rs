@@ -129,14 +129,17 @@ fn what_was_heard_is_forgotten_after_the_horizon() {
     let said = redeemed(PROVIDER, 1, 0);
     hear(&mut net, &said, true).unwrap();
     let slot = devnet().slot_at(START_MS);
-    let mut tick = |slot: u32| {
+    let mut tick = |slot: u32, past: u32| {
         net.party(ME).now_ms = u64::from(slot) * 4_000;
         net.party(ME).with(|ctx, books, _| books.witness.on_tick(ctx, &|_| true));
+        net.party(ME).chain.median_time_past_s = past * 4;
         hear(&mut net, &said, true)
     };
-    assert_eq!(tick(slot), Err("lock.known"));
-    assert_eq!(tick(slot + HORIZON_SLOTS), Err("lock.known"));
-    assert_eq!(tick(slot + HORIZON_SLOTS + 1), Ok(()));
+    let later = slot + HORIZON_SLOTS;
+    assert_eq!(tick(slot, slot), Err("lock.known"));
+    assert_eq!(tick(2 * later, slot), Err("lock.known"), "a clock that is ahead forgets nothing");
+    assert_eq!(tick(later, later + 1), Err("lock.known"));
+    assert_eq!(tick(later + 1, later + 1), Ok(()));
 }
 
 #[test]

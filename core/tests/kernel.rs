@@ -105,9 +105,9 @@ fn what_time_has_forgiven_is_dropped_from_the_store_too() {
     assert_eq!(conduct.denial(NOW_MS, &STRANGER), Some(Denial::Until(until_ms)));
     written(&mut out);
     let day_ms = 144 * EPOCH_MS;
-    conduct.fade(&mut out, until_ms + day_ms - 1, EPOCH_MS);
+    conduct.fade(&mut out, until_ms + day_ms - 1, until_ms + day_ms - 1, EPOCH_MS);
     assert_eq!((conduct.keys().count(), written(&mut out)), (1, Vec::new()));
-    conduct.fade(&mut out, until_ms + day_ms, EPOCH_MS);
+    conduct.fade(&mut out, until_ms + day_ms, until_ms + day_ms, EPOCH_MS);
     let gone = [Record::delete(Table::Conduct, &STRANGER.0)];
     assert_eq!((conduct.keys().count(), written(&mut out)), (0, gone.to_vec()));
 }

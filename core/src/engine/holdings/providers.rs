@@ -29,7 +29,8 @@ pub(super) struct Providers {
 impl Providers {
     /// Whether a provider may be asked now; then it counts as asked.
     fn may_ask(&mut self, provider: Key, now_ms: TimeMs) -> bool {
-        let is_recent = |last: &TimeMs| now_ms < last.saturating_add(ASK_EVERY_MS);
+        // In either direction: a clock that was set back would wait for its former time.
+        let is_recent = |last: &TimeMs| now_ms.abs_diff(*last) < ASK_EVERY_MS;
         if self.asked.get(&provider).is_some_and(is_recent) {
             return false;
         }

@@ -221,9 +221,18 @@ impl Conduct {
         self.forget(out, &Subject::Key(key))
     }
 
-    /// Drops what time has forgiven.
-    pub fn fade(&mut self, out: &mut Outbox, now_ms: TimeMs, epoch_ms: u64) {
-        let faded = |known: &ConductV1| known.points_at(now_ms, epoch_ms) == 0;
+    /// Drops what time has forgiven: the time that has passed for certain, since a clock that is
+    /// ahead would forgive everybody. A denial that is longer than any was meant by a clock that
+    /// was ahead: it lasts for as long as its points say, from now on.
+    pub fn fade(&mut self, out: &mut Outbox, now_ms: TimeMs, past_ms: TimeMs, epoch_ms: u64) {
+        let longest_ms = epoch_ms.saturating_mul(1 << POINTS_MAX);
+        for (subject, known) in &mut self.known {
+            if known.until_ms > now_ms.saturating_add(longest_ms) {
+                known.until_ms = now_ms.saturating_add(epoch_ms.saturating_mul(1 << known.points));
+                out.store(&subject.record_key(), known);
+            }
+        }
+        let faded = |known: &ConductV1| known.points_at(past_ms, epoch_ms) == 0;
         let gone = self.known.iter().filter(|(_, known)| faded(known));
         let gone: Vec<Subject> = gone.map(|(subject, _)| *subject).collect();
         for subject in gone {
@@ -366,7 +375,7 @@ mod tests {
                     Kept => conduct.kept(&mut out, now_ms, EPOCH_MS, key(1)),
                     Epochs(epochs) => {
                         now_ms += epochs * EPOCH_MS;
-                        conduct.fade(&mut out, now_ms, EPOCH_MS);
+                        conduct.fade(&mut out, now_ms, now_ms, EPOCH_MS);
                     }
                     Forgiven => assert!(conduct.forgive(&mut out, key(1))),
                     Restart => {
@@ -389,6 +398,23 @@ mod tests {
             });
             assert_eq!(left, *expected, "{steps:?}");
         }
+    }
+
+    #[test]
+    fn a_clock_that_was_ahead_once_neither_forgives_everybody_nor_denies_for_years() {
+        let (mut conduct, mut out) = (Conduct::default(), Outbox::default());
+        let year_ms = 365 * 86_400_000;
+        conduct.miss(&mut out, NOW_MS, EPOCH_MS, Subject::Key(key(1)), Miss::Claim);
+        conduct.miss(&mut out, NOW_MS + year_ms, EPOCH_MS, Subject::Key(key(2)), Miss::Claim);
+        conduct.fade(&mut out, NOW_MS + year_ms, NOW_MS, EPOCH_MS);
+        conduct.fade(&mut out, NOW_MS, NOW_MS, EPOCH_MS);
+        let expected = Some(Denial::Until(NOW_MS + 64 * EPOCH_MS));
+        for number in [1, 2] {
+            assert_eq!(conduct.denial(NOW_MS, &key(number)), expected, "{number}");
+        }
+        let mut again = Conduct::default();
+        again.load(&written(&mut out)).unwrap();
+        assert_eq!(again.denial(NOW_MS, &key(2)), expected, "in the next life too");
     }
 
     #[test]

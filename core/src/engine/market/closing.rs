@@ -145,24 +145,25 @@ impl Market {
         self.epochs.computed_through = through;
         self.epochs.forget_oldest(ctx);
         self.close_one_shots(ctx, through);
-        ctx.conduct.fade(ctx.out, ctx.now_ms, ctx.params.epoch_ms());
+        let past_ms = ctx.past_ms();
+        ctx.conduct.fade(ctx.out, ctx.now_ms, past_ms, ctx.params.epoch_ms());
         self.forget_finished(ctx);
         self.signed.retain(|_, signed| signed.epoch > through.saturating_sub(8));
         self.hand_out(ctx);
     }
 
-    /// Hands out the first set that waits, to be written or to be matched.
     /// The epoch that an answer is about, if it is the one that is awaited.
     fn awaits(&self, job: u64, is_frozen: bool) -> Option<u64> {
         let front = self.ended.front().filter(|ended| ended.is_frozen == is_frozen)?;
         (job == self.handed_out).then_some(front.epoch)
     }
 
+    /// Hands out the first set that waits, to be written or to be matched.
     pub(super) fn hand_out(&mut self, ctx: &mut Context<'_>) {
         let Some(Ended { epoch, is_frozen }) = self.ended.front().copied() else { return };
-        let set = self.epochs.get(epoch).map(|view| Arc::clone(&view.set)).unwrap_or_default();
         self.handed_out = self.handed_out.saturating_add(1);
         let job = self.handed_out;
+        let set = self.epochs.get(epoch).map(|view| Arc::clone(&view.set)).unwrap_or_default();
         ctx.out.push(if is_frozen {
             Effect::Match { job, epoch, set }
         } else {

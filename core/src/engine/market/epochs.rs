@@ -57,7 +57,8 @@ impl EpochView {
     /// Whether a root is of another set than ours, as far as that is known without hashing a
     /// large set all the time: whoever may hold what we lack is asked.
     fn differs(&mut self, now_ms: TimeMs, root: [u8; 32]) -> bool {
-        let is_due = now_ms >= self.compared_ms.saturating_add(COMPARE_EVERY_MS);
+        // In either direction: a clock that was set back would wait for its former time.
+        let is_due = now_ms.abs_diff(self.compared_ms) >= COMPARE_EVERY_MS;
         if self.set.known_root().is_none() && (is_due || self.set.len() <= SMALL_SET) {
             self.compared_ms = now_ms;
             return self.set.root() != root;

@@ -175,6 +175,13 @@ impl Register {
         }
         match (statement, &record.head.hold) {
             (Statement::Lock(_), Hold::Locked(lock)) => lock.terms_hash.0 == said.cause,
+        // It was restored by a clock that was ahead, and the wait would last until that day.
+        if let Some(restored) = &mut self.mirror.restored
+            && restored.at_ms > ctx.now_ms
+        {
+            restored.at_ms = ctx.now_ms;
+            ctx.out.store(KEY, restored);
+        }
             (Statement::Redeem(_), Hold::Redeemed(lease, _)) => lease.0 == said.cause,
             (Statement::Activation(_), Hold::Spent(spent)) => spent.cause == said.cause,
             // Any other Activation would have begun the next seq.

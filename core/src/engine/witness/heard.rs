@@ -143,11 +143,11 @@ impl Heard {
     }
 
     /// Forgets what was heard more than a horizon ago.
-    pub(super) fn expire(&mut self, slot: Slot) {
+    pub(super) fn expire(&mut self, past: Slot) {
         let providers: Vec<Key> = self.of.keys().copied().collect();
         for provider in providers {
             self.shrink(provider, |of| {
-                let old = |(heard, _): &(Slot, Place)| heard.saturating_add(HORIZON_SLOTS) < slot;
+                let old = |(heard, _): &(Slot, Place)| heard.saturating_add(HORIZON_SLOTS) < past;
                 while of.order.front().is_some_and(old) {
                     of.forget_oldest();
                 }

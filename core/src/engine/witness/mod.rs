@@ -40,7 +40,7 @@ pub struct Witness {
     heard: Heard,
     memory: Memory,
     proofs: Proofs,
-    /// Slot in which what is old was last forgotten.
+    /// Slot that had passed when what is old was last forgotten.
     cleared: Slot,
 }
 
@@ -218,10 +218,10 @@ impl Witness {
     /// Forgets what is old, once a slot, and writes what was heard, once an epoch.
     pub fn on_tick(&mut self, ctx: &mut Context<'_>, is_known: &dyn Fn(&Key) -> bool) {
         self.memory.on_tick(ctx);
-        let slot = ctx.params.slot_at(ctx.now_ms);
-        if std::mem::replace(&mut self.cleared, slot) != slot {
-            self.heard.expire(slot);
-            self.memory.expire(ctx, slot);
+        let past = ctx.params.slot_at(ctx.past_ms());
+        if std::mem::replace(&mut self.cleared, past) != past {
+            self.heard.expire(past);
+            self.memory.expire(ctx, past);
             self.proofs.expire(ctx, is_known);
         }
     }

@@ -91,10 +91,10 @@ impl Memory {
     /// Writes what is new, once an epoch.
     pub(super) fn on_tick(&mut self, ctx: &mut Context<'_>) {
         let epoch = epoch_at(ctx.now_ms, ctx.params);
-        if epoch <= self.written {
+        // Another, not only a later one: the clock may have been ahead.
+        if std::mem::replace(&mut self.written, epoch) == epoch {
             return;
         }
-        self.written = epoch;
         for (provider, newest) in self.newest.iter_mut().filter(|(_, newest)| !newest.is_written) {
             let (kind, bytes) = (newest.statement.kind(), newest.statement.envelope().clone());
             ctx.out.store(&provider.0, &HeardV1 { slot: newest.slot, kind, bytes });
@@ -103,8 +103,8 @@ impl Memory {
     }
 
     /// Forgets what was heard more than a horizon ago.
-    pub(super) fn expire(&mut self, ctx: &mut Context<'_>, slot: Slot) {
-        let old = |newest: &Newest| newest.slot.saturating_add(HORIZON_SLOTS) < slot;
+    pub(super) fn expire(&mut self, ctx: &mut Context<'_>, past: Slot) {
+        let old = |newest: &Newest| newest.slot.saturating_add(HORIZON_SLOTS) < past;
         let gone = self.newest.iter().filter(|(_, newest)| old(newest));
         let gone: Vec<Key> = gone.map(|(provider, _)| *provider).collect();
         gone.into_iter().for_each(|provider| self.forget(ctx, provider));
@@ -175,6 +175,17 @@ mod tests {
             };
             assert_eq!(found, expected.into_iter().collect::<Vec<_>>(), "{heights:?}");
             disk.push(records);
+        }
+    }
+
+    #[test]
+    fn what_is_heard_after_the_clock_was_set_back_is_written() {
+        let mut kernel = Kernel::new(devnet(), Keys::new([9; 32], [9; 32]));
+        let (mut memory, epoch_ms) = (Memory::default(), devnet().epoch_ms());
+        for (now_ms, height) in [(9_000 * epoch_ms, 5), (1_000 * epoch_ms, 6)] {
+            memory.hear(&mut kernel.context(now_ms), &said(1, height));
+            memory.on_tick(&mut kernel.context(now_ms));
+            assert_eq!(written(&mut kernel).len(), 1, "{height}");
         }
     }
 

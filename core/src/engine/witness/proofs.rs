@@ -87,7 +87,7 @@ impl Proofs {
 
     /// Forgets those whose providers have not traded for a horizon.
     pub(super) fn expire(&mut self, ctx: &mut Context<'_>, is_known: &dyn Fn(&Key) -> bool) {
-        let slot = ctx.params.slot_at(ctx.now_ms);
+        let slot = ctx.params.slot_at(ctx.past_ms());
         let mut gone = Vec::new();
         for (provider, record) in &mut self.0 {
             if record.slot.saturating_add(HORIZON_SLOTS) >= slot {
@@ -185,6 +185,9 @@ mod tests {
         }
         let is_known = |key: &Key| *key == trader;
         let horizon_ms = u64::from(HORIZON_SLOTS) * slot_ms;
+        // A clock alone ends nothing.
+        proofs.expire(&mut kernel.context(2 * horizon_ms), &is_known);
+        kernel.chain.median_time_past_s = u32::MAX;
         proofs.expire(&mut kernel.context(horizon_ms), &is_known);
         assert!(proofs.has(&trader) && proofs.has(&gone));
         let mut ctx = kernel.context(horizon_ms + slot_ms);
