@@ -145,6 +145,7 @@ fn worth(table: u8) -> Worth {
         | Table::Conduct
         | Table::SignedEpochs
         | Table::Behind
+        | Table::Horizon
         | Table::Restored
         | Table::Heard => Worth::Kept,
         Table::Epoch | Table::EpochPart | Table::EpochOrders | Table::Frozen | Table::PastTrade => {

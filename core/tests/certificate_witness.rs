@@ -6,9 +6,9 @@ mod certificate_fixture;
 use capex_core::certificate::equivocation::Statement;
 use capex_core::certificate::equivocation::prove;
 use capex_core::certificate::objects::{RedeemGrant, StatementKind};
-use capex_core::engine::io::Verdict;
+use capex_core::engine::io::{Effect, Topic, Verdict};
 use capex_core::engine::witness::{WitnessReply, WitnessRequest};
-use capex_core::ids::{CertId, TermsHash};
+use capex_core::ids::{CertId, LeaseId, TermsHash};
 use capex_core::limits::{HORIZON_SLOTS, PROOF_MAX_BYTES};
 use capex_core::settlement::objects::LockGrant;
 use capex_core::units::Window;
@@ -18,6 +18,7 @@ use certificate_fixture::*;
 
 const ME: u8 = 1;
 const PROVIDER: u8 = 2;
+const BUYER: u8 = 4;
 const CERT: CertId = CertId([3; 32]);
 
 fn hear<T: Object>(net: &mut Net, said: &Verified<T>, is_known: bool) -> Result<(), &'static str> {
@@ -131,8 +132,8 @@ fn what_was_heard_is_forgotten_after_the_horizon() {
     let slot = devnet().slot_at(START_MS);
     let mut tick = |slot: u32, past: u32| {
         net.party(ME).now_ms = u64::from(slot) * 4_000;
-        net.party(ME).with(|ctx, books, _| books.witness.on_tick(ctx, &|_| true));
         net.party(ME).chain.median_time_past_s = past * 4;
+        net.party(ME).with(|ctx, books, _| books.witness.on_tick(ctx, &|_| true));
         hear(&mut net, &said, true)
     };
     let later = slot + HORIZON_SLOTS;
@@ -175,4 +176,52 @@ fn of_one_provider_the_last_8192_statements_are_remembered() {
     assert_eq!(hear(&mut net, &said(1), true), Err("lock.known"));
     assert_eq!(hear(&mut net, &said(8_192), true), Err("lock.known"));
     assert_eq!(hear(&mut net, &said(0), true), Ok(()), "the oldest is forgotten");
+}
+
+#[test]
+fn an_old_lock_that_is_said_again_on_a_slow_chain_halts_nobody() {
+    const NOTE_SLOTS: u32 = HORIZON_SLOTS / 16;
+    let mut net = Net::new(&[ME, BUYER]);
+    let cert = net.sell(7, &units(0, 3), BUYER);
+    let lock = net.party(ME).log.iter().find_map(|effect| match effect {
+        Effect::Publish { topic: Topic::Locks, bytes } => Some(bytes.clone()),
+        _ => None,
+    });
+    // 32 chain blocks, where the network means 5,376.
+    let step_ms = u64::from(NOTE_SLOTS) * 4_000;
+    for _ in 0..32 {
+        let provider = net.party(ME);
+        provider.chain.height += 1;
+        provider.chain.median_time_past_s =
+            u32::try_from((provider.now_ms + step_ms) / 1000).unwrap();
+        net.pass(step_ms);
+    }
+    let height = net.party(ME).chain.height;
+    assert!(net.party(ME).books.register.issued(&cert).is_none(), "it is forgotten");
+    let said_at = |p_height| {
+        let (provider, redeem_hash) = (public(ME), LeaseId([3; 32]));
+        let grant = RedeemGrant {
+            v: 1,
+            provider,
+            cert_id: cert,
+            seq: 1,
+            attempt: 1,
+            redeem_hash,
+            p_height,
+        };
+        wire::encode(by(ME, grant, &devnet()).envelope())
+    };
+    let table = [
+        (lock.unwrap(), None),
+        (said_at(height - 17), None),
+        // Within a horizon the register knows all that it says.
+        (said_at(height - 16), Some("register.behind")),
+    ];
+    for (said, halted) in table {
+        let (chain, now_ms) = (net.party(ME).chain.clone(), net.party(ME).now_ms);
+        net.restart(ME);
+        (net.party(ME).chain, net.party(ME).now_ms) = (chain, now_ms);
+        net.party(ME).with(|ctx, books, _| books.on_gossip(ctx, Topic::Locks, &said));
+        assert_eq!(net.party(ME).books.register.halted(), halted);
+    }
 }

@@ -47,6 +47,7 @@ fn an_unreadable_record_halts_the_engine_for_good() {
         (of(Table::HeldLease.number(), &id, &[0xee]), version(1)),
         (of(Table::Pool.number(), &id, &[0xee]), version(1)),
         (of(Table::Proof.number(), &id, &[0xee]), version(1)),
+        (of(Table::Horizon.number(), b"register", &[0xee]), version(1)),
         (of(Table::Capacity.number(), &[0, 1], &[0xee]), version(1)),
         (of(Table::Capacity.number(), &[0], &[1, 0, 0, 0, 9]), Cause::Key),
         (of(Table::Capacity.number(), &[0, 1], &[1, 0xff, 0xff, 0xff, 0xff]), Cause::Content),

@@ -2,9 +2,9 @@
 //!
 //! `tests/vectors/datadir/v1` holds the journals of a provider, a buyer that gave its
 //! certificate away and a holder that redeemed it, with what an engine must find in them;
-//! `tests/vectors/records` one record of each table in them, and five that
-//! need a counterparty that cheats or fails, a store that was restored, or a node that ended
-//! within a moment. This release has to read them, and
+//! `tests/vectors/records` one record of each table in them, and six that
+//! need a counterparty that cheats or fails, a store that was restored, a node that ended within a
+//! moment, or a register that has been there for long. This release has to read them, and
 //! so has every later one: a new form of a record gets a new version, and these stay. Where
 //! nothing was released yet they may be made anew:
 //!
@@ -237,8 +237,15 @@ fn frozen_epoch() -> Record {
     Record { table: Table::Frozen.number(), key: 7_u64.to_be_bytes().to_vec(), value: Some(value) }
 }
 
-fn samples() -> [Record; 5] {
-    [proof(), conduct(), behind(), restored(), frozen_epoch()]
+fn samples() -> [Record; 6] {
+    [proof(), conduct(), behind(), restored(), frozen_epoch(), horizon()]
+}
+
+/// How high the chain was for a register in two slots.
+fn horizon() -> Record {
+    let notes: Vec<(u32, u32)> = vec![(450_000_000, 100), (450_000_021, 240)];
+    let value = [&[1], encode(&notes).as_slice()].concat();
+    Record { table: Table::Horizon.number(), key: RestoredV1::KEY.to_vec(), value: Some(value) }
 }
 
 /// What stands in a store that was restored from a copy.

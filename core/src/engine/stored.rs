@@ -6,7 +6,7 @@ use super::leases::{HeldLease, LeaseRecord};
 use super::market::SignedEpochs;
 use super::market::records::{EpochV1, FrozenV1, OrderV1, OrdersV1, StandingV1};
 use super::pools::PoolV1;
-use super::register::{BehindV1, CapacityRecord, IssuedRecord, RestoredV1};
+use super::register::{BehindV1, CapacityRecord, HorizonV1, IssuedRecord, RestoredV1};
 use super::trades::PastTradeV1;
 use super::witness::{HeardV1, ProofRecord};
 use crate::epoch::parts::{ResultPart, read_part_key};
@@ -46,6 +46,7 @@ pub fn reread(record: &Record) -> Result<Record, Unreadable> {
         Table::Behind => again::<BehindV1>(record, |key| key == RestoredV1::KEY),
         Table::Heard => again::<HeardV1>(record, has::<32>),
         Table::Restored => again::<RestoredV1>(record, |key| key == RestoredV1::KEY),
+        Table::Horizon => again::<HorizonV1>(record, |key| key == RestoredV1::KEY),
         Table::SignedEpochs => again::<SignedEpochs>(record, has::<1>),
         Table::Conduct => again::<ConductV1>(record, |key| matches!(key.len(), 32 | 36)),
     }

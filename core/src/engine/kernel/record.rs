@@ -63,11 +63,13 @@ pub enum Table {
     Frozen = 23,
     /// Pools of which this node is a member, by id.
     Pool = 24,
+    /// How high the chain was in earlier slots: how far back this register remembers.
+    Horizon = 25,
 }
 
 impl Table {
     /// Every table.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 25] = [
         Self::Counter,
         Self::Standing,
         Self::Epoch,
@@ -92,6 +94,7 @@ impl Table {
         Self::Heard,
         Self::Frozen,
         Self::Pool,
+        Self::Horizon,
     ];
     /// Tables from this number on belong to the program around the engine.
     pub const FIRST_OF_SHELL: u8 = 0x80;
@@ -136,6 +139,7 @@ impl Table {
             Self::Heard => "heard",
             Self::Frozen => "frozen",
             Self::Pool => "pool",
+            Self::Horizon => "horizon",
         }
     }
 }

@@ -21,7 +21,6 @@ use crate::engine::kernel::{Context, Record, Stored, Table, Unreadable, records 
 use crate::engine::messages::SettleRequest;
 use crate::engine::witness::{WitnessReply, WitnessRequest};
 use crate::ids::Key;
-use crate::limits::HORIZON_SLOTS;
 use crate::params::Params;
 use crate::units::TimeMs;
 use crate::wire::Envelope;
@@ -152,14 +151,7 @@ impl Register {
 
     /// Whether the register has a statement of its own, or may have forgotten it.
     fn has_said(&self, ctx: &Context<'_>, statement: &Statement) -> bool {
-        let height = statement.height();
-        // A certificate is forgotten a horizon after its window, so no earlier than a horizon
-        // after any statement of it. Blocks may be slow: half of the horizon's count.
-        let params = ctx.params;
-        let horizon_ms = u64::from(HORIZON_SLOTS) * u64::from(params.slot_s) * 1000;
-        let blocks =
-            u32::try_from(horizon_ms / params.chain.block_ms.max(1) / 2).unwrap_or(u32::MAX);
-        if ctx.chain.height == 0 || height.saturating_add(blocks) < ctx.chain.height {
+        if ctx.chain.height == 0 || self.horizon.is_beyond(ctx, statement.height()) {
             return true;
         }
         statement.consumes().iter().all(|said| self.has_consumed(statement, said))
@@ -175,13 +167,6 @@ impl Register {
         }
         match (statement, &record.head.hold) {
             (Statement::Lock(_), Hold::Locked(lock)) => lock.terms_hash.0 == said.cause,
-        // It was restored by a clock that was ahead, and the wait would last until that day.
-        if let Some(restored) = &mut self.mirror.restored
-            && restored.at_ms > ctx.now_ms
-        {
-            restored.at_ms = ctx.now_ms;
-            ctx.out.store(KEY, restored);
-        }
             (Statement::Redeem(_), Hold::Redeemed(lease, _)) => lease.0 == said.cause,
             (Statement::Activation(_), Hold::Spent(spent)) => spent.cause == said.cause,
             // Any other Activation would have begun the next seq.
@@ -190,6 +175,13 @@ impl Register {
     }
 
     pub(super) fn end_wait_due(&mut self, ctx: &mut Context<'_>) {
+        // It was restored by a clock that was ahead, and the wait would last until that day.
+        if let Some(restored) = &mut self.mirror.restored
+            && restored.at_ms > ctx.now_ms
+        {
+            restored.at_ms = ctx.now_ms;
+            ctx.out.store(KEY, restored);
+        }
         if self.mirror.waits_until_ms(ctx.params).is_some_and(|until| ctx.now_ms >= until) {
             self.end_wait(ctx);
         }

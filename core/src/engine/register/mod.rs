@@ -9,6 +9,7 @@ mod behind;
 mod checkpoints;
 mod desk;
 mod gifts;
+mod horizon;
 mod inventory;
 mod messages;
 mod pace;
@@ -22,6 +23,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 pub use behind::{BehindV1, RestoredV1};
 pub use desk::Desk;
+pub use horizon::HorizonV1;
 pub use messages::{
     HELD_PER_REPLY, RegisterCommand, RegisterPurpose, RegisterReply, RegisterRequest,
 };
@@ -41,7 +43,7 @@ use crate::certificate::objects::{Activation, Hop, Issue};
 use crate::certificate::{Certificate, Claim, Ledger, VerifiedCertificate};
 use crate::code;
 use crate::ids::{CertId, Key, TermsHash, TradeId};
-use crate::limits::{CERTIFICATE_HOPS_MAX, HORIZON_SLOTS, SETTLE_MAX_BYTES};
+use crate::limits::{CERTIFICATE_HOPS_MAX, SETTLE_MAX_BYTES};
 use crate::params::Params;
 use crate::settlement::objects::Terms;
 use crate::units::{Slot, TimeMs};
@@ -70,6 +72,7 @@ pub struct Register {
     /// Certificates that have still to be pushed.
     pushes: Courier,
     mirror: Mirror,
+    horizon: HorizonV1,
     pace: Pace,
     /// Slot in which the records were last cleared.
     cleared: Slot,
@@ -101,6 +104,7 @@ impl Register {
             self.issued.insert(id, issued);
         }
         self.mirror.load(records)?;
+        self.horizon = HorizonV1::load(records)?;
         let slot = ctx.params.slot_at(ctx.now_ms);
         for (id, record) in &self.issued {
             let facts = &record.facts;
@@ -164,7 +168,12 @@ impl Register {
         let slot = ctx.params.slot_at(ctx.past_ms());
         if std::mem::replace(&mut self.cleared, slot) != slot {
             self.ledger.expire(slot);
-            self.forget(ctx, slot);
+            if !self.issued.is_empty() {
+                self.horizon.pass(ctx, slot);
+            }
+            if let Some(ended_by) = self.horizon.forgets(slot) {
+                self.forget(ctx, ended_by);
+            }
         }
     }
 
@@ -176,12 +185,13 @@ impl Register {
         pushes.chain(unsold.map(|record| sales::sold_by_ms(record, params))).min()
     }
 
-    /// Deletes records whose windows ended a horizon ago: no order can name them any more.
-    fn forget(&mut self, ctx: &mut Context<'_>, slot: Slot) {
+    /// Deletes records whose windows ended by a slot that is a horizon ago: no order can name
+    /// them any more.
+    fn forget(&mut self, ctx: &mut Context<'_>, ended_by: Slot) {
         let (by_trade, locked, pushes) = (&mut self.by_trade, &mut self.locked, &mut self.pushes);
         let by_holder = &mut self.by_holder;
         self.issued.retain(|id, record| {
-            let keep = record.facts.window.end.saturating_add(HORIZON_SLOTS) >= slot;
+            let keep = record.facts.window.end > ended_by;
             if !keep {
                 if let Some(trade) = record.trade {
                     by_trade.remove(&trade);
