@@ -32,6 +32,8 @@ pub enum Noun {
     Pool,
     /// A node that is connected, known, or remembered for its misses.
     Peer,
+    /// A transaction that waits for a signature made elsewhere.
+    Psbt,
 }
 
 impl Noun {
@@ -43,6 +45,7 @@ impl Noun {
             Self::Lease => "lease",
             Self::Pool => "pool",
             Self::Peer => "peer",
+            Self::Psbt => "transaction that waits for a signature",
         }
     }
 
@@ -54,6 +57,7 @@ impl Noun {
             Self::Lease => reason!("lease.not_found"),
             Self::Pool => reason!("pool.not_found"),
             Self::Peer => reason!("peer.not_found"),
+            Self::Psbt => reason!("wallet.psbt_unknown"),
         }
     }
 
@@ -65,6 +69,7 @@ impl Noun {
             Self::Lease => reason!("lease.ambiguous"),
             Self::Pool => reason!("pool.ambiguous"),
             Self::Peer => reason!("peer.ambiguous"),
+            Self::Psbt => reason!("wallet.psbt_ambiguous"),
         }
     }
 }

@@ -63,7 +63,20 @@ impl Prefix {
         items: impl IntoIterator<Item = T>,
         id: impl Fn(&T) -> [u8; 32],
     ) -> Result<T, ApiError> {
-        let mut found = items.into_iter().filter(|item| self.matches(&id(item)));
+        self.find_by(noun, items, |item| self.matches(&id(item)))
+    }
+
+    /// The one item that these digits mean, where it may have several ids.
+    ///
+    /// # Errors
+    /// As [`Prefix::find`].
+    pub fn find_by<T>(
+        &self,
+        noun: Noun,
+        items: impl IntoIterator<Item = T>,
+        is_meant: impl Fn(&T) -> bool,
+    ) -> Result<T, ApiError> {
+        let mut found = items.into_iter().filter(is_meant);
         let first = found.next().ok_or_else(|| ApiError::not_found(noun, &self.0))?;
         match found.next() {
             None => Ok(first),
@@ -109,5 +122,18 @@ mod tests {
         assert_eq!(find("aaaaaaaa"), Err("order.ambiguous".to_owned()));
         assert_eq!(find("bbbbbbbb"), Err("order.not_found".to_owned()));
         assert_eq!(find(&to_hex(&a)), Ok(a));
+    }
+
+    #[test]
+    fn an_item_with_two_ids_is_found_by_either_and_counts_once() {
+        let items = [[[0xaa; 32], [0xab; 32]], [[0xbb; 32], [0xaa; 32]]];
+        let find = |text: &str| {
+            let prefix = Prefix::parse(text).unwrap();
+            let is_meant = |ids: &[[u8; 32]; 2]| ids.iter().any(|id| prefix.matches(id));
+            prefix.find_by(Noun::Order, items, is_meant).map_err(|error| error.code)
+        };
+        assert_eq!(find("abababab"), Ok(items[0]));
+        assert_eq!(find("bbbbbbbb"), Ok(items[1]));
+        assert_eq!(find("aaaaaaaa"), Err("order.ambiguous".to_owned()), "the id of two");
     }
 }

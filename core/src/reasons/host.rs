@@ -113,6 +113,9 @@ pub(super) const FAMILIES: &[Family] = &[
         "wallet.other_outputs": Rejected, Local, "these terms are paid with other outputs";
         "wallet.other_seed": Failed, Local,
             "the stored wallet belongs to another seed, descriptor or network";
+        "wallet.psbt_ambiguous": Rejected, Local,
+            "more than one transaction that waits for a signature has an id that begins so",
+            "give more digits";
         "wallet.psbt_form": Rejected, Local,
             "version, lock time or sequence differ from the transaction that waits",
             "sign what `capex wallet psbt export ID` wrote, unchanged";

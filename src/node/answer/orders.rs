@@ -31,15 +31,13 @@ impl Node {
     }
 
     pub(super) fn order(&self, prefix: &Prefix) -> Result<Order, ApiError> {
-        let appears = |standing: &&Standing| {
-            standing.last_order.is_some_and(|order| prefix.matches(&order.0))
+        // By its own id, or by that of the order with which it stands in the book.
+        let is_meant = |standing: &&Standing| {
+            let appears = standing.last_order.is_some_and(|order| prefix.matches(&order.0));
+            appears || prefix.matches(&standing.id.0)
         };
-        if let Some(standing) = self.engine().market().standing().find(appears) {
-            return Ok(self.order_dto(standing));
-        }
-        let found =
-            prefix.find(Noun::Order, self.engine().market().standing(), |order| order.id.0)?;
-        Ok(self.order_dto(found))
+        let standing = self.engine().market().standing();
+        Ok(self.order_dto(prefix.find_by(Noun::Order, standing, is_meant)?))
     }
 
     fn order_dto(&self, standing: &Standing) -> Order {

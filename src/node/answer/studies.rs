@@ -79,10 +79,10 @@ impl Node {
         Ok(Study::Explain(Box::new(ExplainStudy { params, set, result, id, order_id })))
     }
 
-    /// The last epoch that the standing order with this id was signed for.
+    /// The last epoch that the standing order with this id was signed for; of several none.
     fn last_epoch_of(&self, prefix: &Prefix) -> Option<u64> {
-        let mut standing = self.engine().market().standing();
-        standing.find(|standing| prefix.matches(&standing.id.0))?.last_epoch
+        let standing = self.engine().market().standing();
+        prefix.find(Noun::Order, standing, |standing| standing.id.0).ok()?.last_epoch
     }
 
     /// As [`Node::explain_study`], in an epoch that has to be read first.

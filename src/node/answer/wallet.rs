@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bitcoin::address::NetworkUnchecked;
+use bitcoin::hashes::Hash;
 use bitcoin::{Address, OutPoint, Txid};
 
-use crate::api::{ApiError, Prefix, types};
+use crate::api::{ApiError, Noun, Prefix, types};
 use crate::node::Node;
-use crate::wallet::{Amounts, HistoryEntry, Payment, PsbtFault, Waiting, WalletError};
+use crate::wallet::{Amounts, HistoryEntry, Payment, Waiting, WalletError};
 use capex_core::engine::trades::TradeView;
 use capex_core::ids::FundingId;
 use capex_core::reason;
@@ -131,10 +132,7 @@ impl Node {
 
     pub(super) fn export_psbt(&mut self, prefix: &Prefix) -> Result<types::PsbtText, ApiError> {
         let waiting = self.driver.wallet().waiting().into_iter().map(|waiting| waiting.txid);
-        let txid = waiting
-            .into_iter()
-            .find(|txid| txid.to_string().starts_with(prefix.as_str()))
-            .ok_or_else(|| refused(PsbtFault::Unknown.into()))?;
+        let txid = one_txid(prefix, waiting)?;
         let bytes = self.driver.export_psbt(&mut self.outside, txid).map_err(refused)?;
         Ok(types::PsbtText { psbt: BASE64.encode(bytes) })
     }
@@ -161,6 +159,15 @@ impl Node {
             text.parse().map_err(|_| unusable("this is no bitcoin address"))?;
         address.require_network(network).map_err(|_| refused(WalletError::OtherNetwork))
     }
+}
+
+/// The one transaction with an id that begins so, as people write it: its bytes in reverse.
+fn one_txid(prefix: &Prefix, waiting: impl Iterator<Item = Txid>) -> Result<Txid, ApiError> {
+    prefix.find(Noun::Psbt, waiting, |txid| {
+        let mut id = txid.to_byte_array();
+        id.reverse();
+        id
+    })
 }
 
 fn read_coins(texts: &[String]) -> Result<Vec<OutPoint>, ApiError> {
@@ -214,4 +221,27 @@ fn payment(payment: &Payment, sent: bool) -> types::Payment {
 
 fn refused(error: WalletError) -> ApiError {
     ApiError::coded(error.code(), error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_transaction_to_sign_is_named_by_digits_that_no_other_begins_with() {
+        let [one, other] = [1, 2].map(|last| {
+            let mut id = [last; 32];
+            id[28..].fill(0xab);
+            Txid::from_byte_array(id)
+        });
+        let find = |text: &str| {
+            let prefix = Prefix::parse(text).unwrap();
+            one_txid(&prefix, [one, other].into_iter()).map_err(|error| (error.status, error.code))
+        };
+        assert_eq!(find("abababab"), Err((409, "wallet.psbt_ambiguous".to_owned())));
+        assert_eq!(find("abababac"), Err((404, "wallet.psbt_unknown".to_owned())));
+        for txid in [one, other] {
+            assert_eq!(find(&txid.to_string()[..10]), Ok(txid));
+        }
+    }
 }
