@@ -102,8 +102,8 @@ pub struct Wallet {
     pool: BTreeSet<u32>,
     /// Addresses outside the wallet for what sales earn.
     payouts: AllPayouts,
-    /// Those of them that this life has handed out.
-    paid_out: BTreeSet<ScriptBuf>,
+    /// Those of them that this life has handed out, whether or not anything was paid to them.
+    handed_out: BTreeSet<ScriptBuf>,
     /// Addresses watched beyond the last revealed one.
     lookahead: u32,
     /// First chain block that was joined, which pruning forgets.
@@ -168,7 +168,7 @@ impl Wallet {
             spent: marks.spent,
             pool: marks.pool,
             payouts: marks.payouts,
-            paid_out: BTreeSet::new(),
+            handed_out: BTreeSet::new(),
             lookahead,
             first_height: marks.first_height,
             balance: Balance::default(),

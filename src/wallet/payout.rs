@@ -46,7 +46,7 @@ impl Wallet {
             if at_hand.contains(&script) {
                 continue;
             }
-            if self.paid_out.contains(&script) || promised.contains(&script) {
+            if self.handed_out.contains(&script) || promised.contains(&script) {
                 known.offered.remove(&index);
                 records.push(persist::use_payout(name, index));
             } else {
@@ -64,7 +64,7 @@ impl Wallet {
         records.push(persist::next_payout(name, known.next));
         self.commit(records)?;
         self.payouts.insert(name, known);
-        self.paid_out.extend(scripts.iter().cloned());
+        self.handed_out.extend(scripts.iter().cloned());
         Ok(scripts)
     }
 }
