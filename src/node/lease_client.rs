@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 
 use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
@@ -41,8 +41,19 @@ pub(super) enum Job {
     Keep {
         workload: Digest,
         content: Content,
-        kept: Box<dyn FnOnce(io::Result<()>) + Send>,
+        kept: Kept,
     },
+}
+
+/// What happens when content was kept, or was not.
+pub(super) type Kept = Box<dyn FnOnce(Result<(), NotKept>) + Send>;
+
+/// Why content was not kept.
+#[derive(Debug)]
+pub(super) enum NotKept {
+    /// Too many jobs wait for the disk: told at once, on the thread that asked.
+    Busy,
+    Disk(io::Error),
 }
 
 /// The thread's door.
@@ -80,18 +91,14 @@ impl HeldFiles {
         }
     }
 
-    /// Keeps content for a redemption. Returns `false` when the disk has too much to do.
-    pub(super) fn keep(
-        &mut self,
-        workload: Digest,
-        content: Content,
-        kept: Box<dyn FnOnce(io::Result<()>) + Send>,
-    ) -> bool {
-        let is_queued = self.jobs.try_send(Job::Keep { workload, content, kept }).is_ok();
-        if is_queued {
-            *self.keeping.entry(workload).or_default() += 1;
+    /// Keeps content for a redemption, and says so.
+    pub(super) fn keep(&mut self, workload: Digest, content: Content, kept: Kept) {
+        match self.jobs.try_send(Job::Keep { workload, content, kept }) {
+            Ok(()) => *self.keeping.entry(workload).or_default() += 1,
+            Err(TrySendError::Full(Job::Keep { kept, .. })) => kept(Err(NotKept::Busy)),
+            // Without its thread the node is stopping.
+            Err(TrySendError::Full(Job::Do(_)) | TrySendError::Disconnected(_)) => {}
         }
-        is_queued
     }
 
     /// The engine knows of the redemption now, or there will be none.
@@ -143,7 +150,7 @@ impl Disk {
             let job = match job {
                 Job::Do(job) => job,
                 Job::Keep { workload, content, kept } => {
-                    kept(self.keep(&workload, &content));
+                    kept(self.keep(&workload, &content).map_err(NotKept::Disk));
                     continue;
                 }
             };
@@ -303,6 +310,22 @@ mod tests {
         let sha256 = Digest(Sha256::digest(b"1234").into());
         assert_eq!(next(&mut told), HeldEvent::Finished { bytes: 4, sha256 });
         files.ask(HeldJob::Finish { lease: LEASE, name: "../out".to_owned() });
+    #[test]
+    fn a_full_queue_gives_the_redemption_back() {
+        let (jobs, _waiting) = sync_channel(1);
+        let mut files = HeldFiles { dir: PathBuf::new(), jobs, keeping: BTreeMap::new() };
+        let (workload, (told, answers)) = (Digest([1; 32]), std::sync::mpsc::channel());
+        for number in 0..2 {
+            let told = told.clone();
+            let kept = move |result: Result<(), NotKept>| {
+                told.send((number, matches!(result, Err(NotKept::Busy)))).unwrap();
+            };
+            files.keep(workload, Content::new(), Box::new(kept));
+        }
+        assert_eq!(answers.try_iter().collect::<Vec<_>>(), [(1, true)]);
+        assert_eq!(files.keeping.get(&workload), Some(&1), "the first one waits");
+    }
+
         assert_eq!(next(&mut told), HeldEvent::Failed);
         assert_eq!(fs::read(files.output(&LEASE, Stream::Stdout)).unwrap(), b"ticktock");
         assert_eq!(fs::read(files.result(&LEASE, "out")).unwrap(), b"1234");
@@ -319,8 +342,9 @@ mod tests {
         let (file, before) = (place.join(content.to_string()), dir.path().join("before"));
         let mut keep = |bytes: &[u8]| {
             let (kept, is_kept) = std::sync::mpsc::channel();
-            let kept = Box::new(move |result: io::Result<()>| kept.send(result.is_ok()).unwrap());
-            assert!(files.keep(workload, Content::from([(content, bytes.to_vec())]), kept));
+            let kept =
+                Box::new(move |result: Result<(), NotKept>| kept.send(result.is_ok()).unwrap());
+            files.keep(workload, Content::from([(content, bytes.to_vec())]), kept);
             assert_eq!(is_kept.recv(), Ok(true));
         };
         keep(b"whole");
@@ -338,8 +362,8 @@ mod tests {
         let (workload, content) = (Digest([1; 32]), Digest([2; 32]));
         let read = HeldJob::Read { lease: LEASE, workload, content, offset: 1 };
         let (kept, is_kept) = std::sync::mpsc::channel();
-        let kept = Box::new(move |result: io::Result<()>| kept.send(result.is_ok()).unwrap());
-        assert!(files.keep(workload, Content::from([(content, b"abc".to_vec())]), kept));
+        let kept = Box::new(move |result: Result<(), NotKept>| kept.send(result.is_ok()).unwrap());
+        files.keep(workload, Content::from([(content, b"abc".to_vec())]), kept);
         assert_eq!(is_kept.recv(), Ok(true));
         files.ask(HeldJob::Discard { workload });
         files.handed_over(&workload);

@@ -8,7 +8,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use crate::api::{Answer, ApiError, RedeemCall};
 use crate::executor::inspect;
 use crate::node::Node;
-use crate::node::lease_client::Content;
+use crate::node::lease_client::{Content, NotKept};
 use capex_core::engine::leases::LeaseCommand;
 use capex_core::ids::{CertId, Digest};
 use capex_core::lease::objects::{InputFile, Workload, WorkloadKind};
@@ -53,8 +53,7 @@ impl Node {
     /// Begins a redemption.
     pub(super) fn answer_redeem(&mut self, call: RedeemCall, reply: Reply) {
         let Ok(turn) = Arc::clone(&self.redemptions.turns).try_acquire_owned() else {
-            let busy = ApiError::new(reason!("api.busy"), "the node is taking other workloads");
-            let _ = reply.send(Err(busy));
+            let _ = reply.send(Err(busy("the node is taking other workloads")));
             return;
         };
         let events = self.redemptions.events.clone();
@@ -94,11 +93,17 @@ impl Node {
             Stage::Named(content) => {
                 let events = self.redemptions.events.clone();
                 let kept = move |result| {
-                    let stage = Stage::Kept(result);
+                    let stage = match result {
+                        Ok(()) => Stage::Kept(Ok(())),
+                        Err(NotKept::Disk(error)) => Stage::Kept(Err(error)),
+                        Err(NotKept::Busy) => {
+                            let _ = reply.send(Err(busy("the disk has too much to do")));
+                            return;
+                        }
+                    };
                     let kept = Redemption { cert, workload, digest, stage, reply, turn };
                     let _ = events.blocking_send(kept);
                 };
-                // What does not fit is dropped with its reply, which says so.
                 self.outside.held.keep(digest, content, Box::new(kept));
             }
             Stage::Kept(Ok(())) => {
@@ -113,6 +118,10 @@ impl Node {
             }
         }
     }
+}
+
+fn busy(why: &str) -> ApiError {
+    ApiError::new(reason!("api.busy"), why)
 }
 
 /// A workload by its content.
