@@ -59,6 +59,11 @@ impl CappedLog {
         (kept.bytes, kept.dropped)
     }
 
+    /// Makes durable what is kept: from the end of the lease on it counts as delivered.
+    pub(super) fn sync(&self) -> io::Result<()> {
+        self.lock().file.sync_all()
+    }
+
     fn append(&self, bytes: &[u8]) -> io::Result<()> {
         let mut kept = self.lock();
         let room = usize::try_from(kept.cap - kept.bytes).unwrap_or(usize::MAX);
@@ -141,6 +146,18 @@ mod tests {
         }
         assert_eq!(log.counts(), (10, 8));
         assert_eq!(std::fs::read(&path).unwrap(), b"tick\n!tick");
+    }
+
+    #[test]
+    fn what_the_disk_does_not_take_for_good_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let kept = CappedLog::create(&dir.path().join("stdout"), 10).unwrap();
+        kept.append(b"tick").unwrap();
+        kept.sync().unwrap();
+        // A device that takes every byte and cannot be synced.
+        let lost = CappedLog::create(Path::new("/dev/null"), 10).unwrap();
+        lost.append(b"tick").unwrap();
+        assert!(lost.sync().is_err());
     }
 
     #[test]

@@ -196,7 +196,7 @@ impl Shim {
     /// Writes down the end. Everything else of this process ends with it.
     fn finish(self, outcome: Outcome) -> u8 {
         let usage = self.watch.usage();
-        self.watch.sync_results();
+        self.watch.sync_delivery();
         let ended = Ended {
             outcome,
             started_at_ms: self.watch.started_at_ms(),

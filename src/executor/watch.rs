@@ -140,12 +140,15 @@ impl Watch {
         }
     }
 
-    /// Makes the results outlast a loss of power.
-    pub(super) fn sync_results(&self) {
+    /// Makes output and results outlast a loss of power.
+    pub(super) fn sync_delivery(&self) {
+        for log in &self.logs {
+            // What cannot be synced is still there to be read now.
+            let _ = log.sync();
+        }
         for name in &self.spec.results {
             let path = self.dir.work().join(name);
             if fs::symlink_metadata(&path).is_ok_and(|meta| meta.is_file()) {
-                // A result that cannot be synced is still there to be read now.
                 let _ = fs::File::open(&path).and_then(|file| file.sync_all());
             }
         }

@@ -224,11 +224,25 @@ impl Disk {
         offset: u64,
         bytes: &[u8],
     ) -> io::Result<HeldEvent> {
-        let path = file_path(&self.dir.join(lease.to_string()), file);
-        let mut file = OpenOptions::new().create(true).truncate(false).write(true).open(path)?;
-        file.set_len(offset)?;
-        file.seek(SeekFrom::Start(offset))?;
-        file.write_all(bytes)?;
+        let dir = self.dir.join(lease.to_string());
+        let path = file_path(&dir, file);
+        let mut open = OpenOptions::new().create(true).truncate(false).write(true).open(path)?;
+        if open.metadata()?.len() > offset {
+            open.set_len(offset)?;
+        }
+        open.seek(SeekFrom::Start(offset))?;
+        open.write_all(bytes)?;
+        match file {
+            // Output has no end that is told, as a result has: each part counts as delivered,
+            // and the provider need not keep the last one any more.
+            HeldFile::Output(_) => {
+                open.sync_data()?;
+                if offset == 0 {
+                    self.sync_up_to(&dir)?;
+                }
+            }
+            HeldFile::Partial => {}
+        }
         Ok(HeldEvent::Written)
     }
 
@@ -310,6 +324,31 @@ mod tests {
         let sha256 = Digest(Sha256::digest(b"1234").into());
         assert_eq!(next(&mut told), HeldEvent::Finished { bytes: 4, sha256 });
         files.ask(HeldJob::Finish { lease: LEASE, name: "../out".to_owned() });
+        assert_eq!(next(&mut told), HeldEvent::Failed);
+        assert_eq!(fs::read(files.output(&LEASE, Stream::Stdout)).unwrap(), b"ticktock");
+        assert_eq!(fs::read(files.result(&LEASE, "out")).unwrap(), b"1234");
+        files.ask(HeldJob::Open { lease: LEASE });
+        assert_eq!(next(&mut told), HeldEvent::Opened { stdout: 8, stderr: 0 });
+    }
+
+    #[test]
+    fn output_that_the_disk_does_not_take_for_good_was_not_delivered() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut files, mut told) = started(dir.path());
+        files.ask(HeldJob::Open { lease: LEASE });
+        assert_eq!(next(&mut told), HeldEvent::Opened { stdout: 0, stderr: 0 });
+        // A device that takes every byte and cannot be synced.
+        let path = files.output(&LEASE, Stream::Stdout);
+        std::os::unix::fs::symlink("/dev/null", path).unwrap();
+        for (stream, event) in
+            [(Stream::Stdout, HeldEvent::Failed), (Stream::Stderr, HeldEvent::Written)]
+        {
+            let (file, bytes) = (HeldFile::Output(stream), b"tick".to_vec());
+            files.ask(HeldJob::Write { lease: LEASE, file, offset: 0, bytes });
+            assert_eq!(next(&mut told), event, "{stream:?}");
+        }
+    }
+
     #[test]
     fn a_full_queue_gives_the_redemption_back() {
         let (jobs, _waiting) = sync_channel(1);
@@ -324,13 +363,6 @@ mod tests {
         }
         assert_eq!(answers.try_iter().collect::<Vec<_>>(), [(1, true)]);
         assert_eq!(files.keeping.get(&workload), Some(&1), "the first one waits");
-    }
-
-        assert_eq!(next(&mut told), HeldEvent::Failed);
-        assert_eq!(fs::read(files.output(&LEASE, Stream::Stdout)).unwrap(), b"ticktock");
-        assert_eq!(fs::read(files.result(&LEASE, "out")).unwrap(), b"1234");
-        files.ask(HeldJob::Open { lease: LEASE });
-        assert_eq!(next(&mut told), HeldEvent::Opened { stdout: 8, stderr: 0 });
     }
 
     #[test]
