@@ -18,7 +18,6 @@ use crate::ids::{Digest, LeaseId};
 use crate::lease::objects::{LeaseReply, LeaseRequest, Receipt, Stream, Verb};
 use crate::lease::workload;
 use crate::limits::{RESULTS_MAX_BYTES, STREAM_MAX_BYTES};
-use crate::params::Params;
 use crate::units::TimeMs;
 use crate::wire::Envelope;
 
@@ -488,7 +487,7 @@ impl Leases {
 
     /// Asks again after a while, unless the provider need not keep the lease any more.
     fn pause(&mut self, ctx: &mut Context<'_>, lease: LeaseId) {
-        if self.is_forgotten(ctx.now_ms, ctx.params, lease) {
+        if self.is_forgotten(ctx, lease) {
             return self.skip(ctx, lease);
         }
         if let Some(fetch) = self.fetching.get_mut(&lease) {
@@ -499,7 +498,7 @@ impl Leases {
 
     /// Provider or disk did not answer.
     fn on_silence(&mut self, ctx: &mut Context<'_>, lease: LeaseId) {
-        if self.is_forgotten(ctx.now_ms, ctx.params, lease) {
+        if self.is_forgotten(ctx, lease) {
             return self.skip(ctx, lease);
         }
         if let Some(fetch) = self.fetching.get_mut(&lease) {
@@ -509,11 +508,14 @@ impl Leases {
         }
     }
 
-    fn is_forgotten(&self, now_ms: TimeMs, params: &Params, lease: LeaseId) -> bool {
+    /// Whether the provider need not keep the lease any more. A clock that is ahead says so of
+    /// one that is still running, and what is given up is not asked for again in this life.
+    fn is_forgotten(&self, ctx: &Context<'_>, lease: LeaseId) -> bool {
         self.held.get(&lease).is_none_or(|record| {
-            let ends_at_ms = record.window.ends_at_ms(params.slot_s);
-            let kept_ms = params.lease.grace_ms.saturating_add(params.lease.retention_ms);
-            now_ms > ends_at_ms.saturating_add(kept_ms)
+            let ends_at_ms = record.window.ends_at_ms(ctx.params.slot_s);
+            let lease = &ctx.params.lease;
+            let kept_ms = lease.grace_ms.saturating_add(lease.retention_ms);
+            ctx.past_ms() > ends_at_ms.saturating_add(kept_ms)
         })
     }
 
