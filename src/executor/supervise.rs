@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc::Sender;
 
 use super::event::LeaseEvent;
-use super::manager::Lease;
-use super::state::{Outcome, State};
+use super::manager::{Lease, blocking};
+use super::state::{Outcome, State, Usage};
 
 /// Between two looks.
 const POLL: Duration = Duration::from_millis(50);
@@ -33,28 +33,55 @@ struct Followed {
     sampled: Instant,
 }
 
+/// What a look at a lease finds.
+struct Look {
+    /// Whether its process runs.
+    is_alive: bool,
+    /// As far as it can be read.
+    state: Option<State>,
+    /// At the end, and when a sample is due.
+    usage: Option<Usage>,
+}
+
+impl Look {
+    /// Reads the files, which may take a while: not on the event loop. `None` once the lease is
+    /// gone.
+    fn at(lease: &Lease, samples: bool) -> Option<Self> {
+        // Before the record: a process that is gone has written what it had to write.
+        let is_alive = lease.is_alive();
+        if !lease.dir.path().exists() {
+            return None;
+        }
+        let state = lease.record().ok().map(|record| record.state);
+        if is_alive && lease.is_overdue() {
+            tracing::warn!(lease = %lease.id, "lease process killed: it outlived its end");
+            lease.kill();
+        }
+        let reads = samples || matches!(state, Some(State::Ended(_)));
+        Some(Self { is_alive, state, usage: reads.then(|| lease.usage()) })
+    }
+}
+
 impl Followed {
     /// One look; whether another is needed.
     async fn step(&mut self) -> bool {
-        // Before the record: a process that is gone has written what it had to write.
-        let alive = self.lease.is_alive();
-        if !self.lease.dir.path().exists() {
-            return false;
+        let lease = Arc::clone(&self.lease);
+        let samples = self.sampled.elapsed() >= SAMPLE;
+        let look = match tokio::task::spawn_blocking(move || Look::at(&lease, samples)).await {
+            Ok(Some(look)) => look,
+            Ok(None) => return false,
+            Err(error) => {
+                tracing::error!(lease = %self.lease.id, %error, "a lease cannot be looked at");
+                return true;
+            }
+        };
+        if let Some(state) = look.state {
+            self.report(state, look.usage).await;
         }
-        if let Ok(record) = self.lease.record() {
-            self.report(record.state).await;
-        }
-        if !alive {
-            return self.bury().await;
-        }
-        if self.lease.is_overdue() {
-            tracing::warn!(lease = %self.lease.id, "lease process killed: it outlived its end");
-            self.lease.kill();
-        }
-        true
+        look.is_alive || self.bury().await
     }
 
-    async fn report(&mut self, state: State) {
+    async fn report(&mut self, state: State, usage: Option<Usage>) {
         let lease = self.lease.id;
         match state {
             State::Preparing => {}
@@ -62,24 +89,19 @@ impl Followed {
             State::Running { started_at_ms, .. } => {
                 self.once(1, LeaseEvent::Ready { lease }).await;
                 self.once(2, LeaseEvent::Started { lease, at_ms: started_at_ms }).await;
-                self.sample().await;
+                if let Some(usage) = usage {
+                    self.sampled = Instant::now();
+                    self.send(LeaseEvent::Usage { lease, usage }).await;
+                }
             }
             State::Ended(ended) => {
                 if let Some(at_ms) = ended.started_at_ms {
                     self.once(1, LeaseEvent::Ready { lease }).await;
                     self.once(2, LeaseEvent::Started { lease, at_ms }).await;
                 }
-                let event = LeaseEvent::of_end(lease, ended, self.lease.usage());
+                let event = LeaseEvent::of_end(lease, ended, usage.unwrap_or_default());
                 self.once(3, event).await;
             }
-        }
-    }
-
-    async fn sample(&mut self) {
-        if self.sampled.elapsed() >= SAMPLE {
-            self.sampled = Instant::now();
-            let (lease, usage) = (self.lease.id, self.lease.usage());
-            self.send(LeaseEvent::Usage { lease, usage }).await;
         }
     }
 
@@ -89,9 +111,11 @@ impl Followed {
         if self.stage == 3 {
             return false;
         }
-        match self.lease.record_end(Outcome::Interrupted) {
-            Ok(ended) => {
-                self.report(State::Ended(ended)).await;
+        let lease = Arc::clone(&self.lease);
+        let end = move || Ok((lease.record_end(Outcome::Interrupted)?, lease.usage()));
+        match blocking(end).await {
+            Ok((ended, usage)) => {
+                self.report(State::Ended(ended), Some(usage)).await;
                 false
             }
             Err(error) => {
