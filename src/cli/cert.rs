@@ -1,9 +1,10 @@
 //! `capex cert list|show|export|verify|gift|split|merge|fetch|import|redeem`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::cert_parts::{price, show, units};
 use super::failure::Failure;
+use super::file_out::Out;
 use super::output::{self, short, slots};
 use super::paging::{Page, show_list};
 use super::{Context, cert_parts, cert_verify, id, key, redeem};
@@ -40,9 +41,8 @@ Next: capex cert verify cert.txt")]
         /// Id, or its first 8 or more digits
         #[arg(value_parser = id)]
         id: String,
-        /// File to write [default: standard output]
-        #[arg(long, value_name = "FILE")]
-        out: Option<PathBuf>,
+        #[command(flatten)]
+        out: Out,
     },
     /// Verify a certificate file offline
     Verify(cert_verify::Flags),
@@ -119,7 +119,7 @@ pub fn run(noun: &Noun, context: &mut Context<'_>) -> Result<(), Failure> {
             let certificate: Certificate = context.client()?.get(&format!("/certificates/{id}"))?;
             context.show(&certificate, show)
         }
-        Noun::Export { id, out } => export(id, out.as_deref(), context),
+        Noun::Export { id, out } => export(id, out, context),
         Noun::Verify(flags) => cert_verify::run(flags, context),
         Noun::Gift { id, to, cut } => gift(id, to, *cut, context),
         Noun::Split(flags) => cert_parts::split(flags, context),
@@ -140,15 +140,10 @@ pub fn run(noun: &Noun, context: &mut Context<'_>) -> Result<(), Failure> {
     }
 }
 
-fn export(id: &str, out: Option<&Path>, context: &mut Context<'_>) -> Result<(), Failure> {
+fn export(id: &str, out: &Out, context: &mut Context<'_>) -> Result<(), Failure> {
     let text = context.client()?.text(&format!("/certificates/{id}/file"))?;
-    match out {
-        Some(path) => {
-            std::fs::write(path, &text).map_err(|error| Failure::file(path, &error))?;
-            context.show(&serde_json::json!({ "path": path }), |_, page| {
-                page.line(format_args!("written to {}", path.display()));
-            })
-        }
+    match out.write(text.as_bytes(), context) {
+        Some(written) => written,
         None if context.global.json => {
             context.io.json(&serde_json::json!({ "certificate_file": text }))
         }

@@ -1,8 +1,7 @@
 //! `capex epoch list|show|verify|export`.
 
-use std::path::{Path, PathBuf};
-
 use super::failure::Failure;
+use super::file_out::Out;
 use super::output::{self, sat, short, slots};
 use super::paging::{Page, show_list};
 use super::sanitise::paragraph;
@@ -44,9 +43,8 @@ Next: capex epoch verify --from epoch.txt")]
         /// Write the signed orders and the result as text, which anyone can verify
         #[arg(long)]
         signed: bool,
-        /// File to write [default: standard output]
-        #[arg(long, value_name = "FILE")]
-        out: Option<PathBuf>,
+        #[command(flatten)]
+        out: Out,
     },
 }
 
@@ -66,19 +64,13 @@ pub fn run(noun: &Noun, context: &mut Context<'_>) -> Result<(), Failure> {
         Noun::Export { epoch, signed: false, out } => {
             let client = context.client()?;
             let input: serde_json::Value = client.get(&format!("/epochs/{epoch}/export"))?;
-            match out {
-                None => context.io.json(&input),
-                Some(path) => {
-                    let text = serde_json::to_vec_pretty(&input)
-                        .map_err(|error| Failure::file(path, &error.into()))?;
-                    write(path, &text, context)
-                }
-            }
+            let text = serde_json::to_vec_pretty(&input).map_err(std::io::Error::from)?;
+            out.write(&text, context).unwrap_or_else(|| context.io.json(&input))
         }
         Noun::Export { epoch, signed: true, out } => {
             let text = context.client()?.text(&format!("/epochs/{epoch}/signed"))?;
-            match out {
-                Some(path) => write(path, text.as_bytes(), context),
+            match out.write(text.as_bytes(), context) {
+                Some(written) => written,
                 None if context.global.json => {
                     context.io.json(&serde_json::json!({ "epoch_file": text }))
                 }
@@ -87,13 +79,6 @@ pub fn run(noun: &Noun, context: &mut Context<'_>) -> Result<(), Failure> {
             }
         }
     }
-}
-
-fn write(path: &Path, bytes: &[u8], context: &mut Context<'_>) -> Result<(), Failure> {
-    std::fs::write(path, bytes).map_err(|error| Failure::file(path, &error))?;
-    context.show(&serde_json::json!({ "path": path }), |_, page| {
-        page.line(format_args!("written to {}", path.display()));
-    })
 }
 
 fn list(epochs: &[EpochHead], page: &mut output::Page) {

@@ -1,15 +1,13 @@
 //! `capex init`: writes a configuration file and the seed of the wallet. The identity is made at
 //! the first `capex up`.
 
-use std::fs::OpenOptions;
-use std::io::{ErrorKind, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
 use super::Context;
 use super::failure::Failure;
+use super::file_out;
 use super::output::{Page, typed};
 use super::places::Places;
 use super::seed::{self, Restored, make_private_dir};
@@ -139,16 +137,11 @@ fn write_new(path: &Path, text: &str, force: bool) -> Result<(), Failure> {
     if let Some(dir) = path.parent() {
         make_private_dir(dir)?;
     }
-    let mut options = OpenOptions::new();
-    options.write(true).mode(0o600);
-    let options =
-        if force { options.create(true).truncate(true) } else { options.create_new(true) };
-    let mut file = options.open(path).map_err(|error| match error.kind() {
-        ErrorKind::AlreadyExists => {
+    file_out::write(path, text.as_bytes(), force).map_err(|failure| {
+        if failure.code == reason!("file.exists").code() {
             let message = format!("{} exists", path.display());
-            Failure::new(reason!("init.exists"), message).with_hint("--force replaces it")
+            return Failure::new(reason!("init.exists"), message).with_hint("--force replaces it");
         }
-        _ => Failure::file(path, &error),
-    })?;
-    file.write_all(text.as_bytes()).map_err(|error| Failure::file(path, &error))
+        failure
+    })
 }

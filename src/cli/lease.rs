@@ -8,7 +8,7 @@ use super::failure::Failure;
 use super::output::{self, short, slots};
 use super::paging::{Page, show_list};
 use super::time::utc;
-use super::{Context, id, sanitise};
+use super::{Context, file_out, id, sanitise};
 use crate::api::types::{Acknowledged, Lease};
 use capex_core::reason;
 
@@ -62,6 +62,9 @@ Next: capex lease show <id>")]
         /// File to write; `-` for standard output [default: the name, here]
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
+        /// Replace a file that is there
+        #[arg(long)]
+        force: bool,
     },
     /// End a lease early
     #[command(after_help = "Examples:
@@ -89,7 +92,9 @@ pub fn run(noun: &Noun, context: &mut Context<'_>) -> Result<(), Failure> {
             context.show(&lease, show)
         }
         Noun::Logs { id, stderr } => logs(&client, id, *stderr, context),
-        Noun::Result { id, name, out } => result(&client, id, name, out.as_deref(), context),
+        Noun::Result { id, name, out, force } => {
+            result(&client, id, name, (out.as_deref(), *force), context)
+        }
         Noun::Stop { id } => {
             let done: Acknowledged = client.delete(&format!("/leases/{id}"))?;
             context.show(&done, |_, page| {
@@ -118,7 +123,7 @@ fn result(
     client: &Client,
     id: &str,
     name: &str,
-    out: Option<&Path>,
+    (out, force): (Option<&Path>, bool),
     context: &mut Context<'_>,
 ) -> Result<(), Failure> {
     let path = match out {
@@ -133,7 +138,7 @@ fn result(
     if path == Path::new("-") {
         return Ok(context.io.out.write_all(&bytes)?);
     }
-    std::fs::write(path, &bytes).map_err(|error| Failure::file(path, &error))?;
+    file_out::write(path, &bytes, force)?;
     let value = serde_json::json!({ "path": path, "bytes": bytes.len() });
     context.show(&value, |_, page| {
         page.line(format_args!("{} bytes written to {}", bytes.len(), path.display()));

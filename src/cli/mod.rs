@@ -21,6 +21,7 @@ pub mod epoch;
 mod epoch_verify;
 pub mod explain;
 pub mod failure;
+pub mod file_out;
 pub mod host;
 pub mod init;
 pub mod lease;

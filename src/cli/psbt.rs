@@ -1,5 +1,6 @@
 //! `capex wallet psbt list|export|import`: what waits for a signature made elsewhere.
 
+use std::fmt::Display;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -7,6 +8,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
 use super::failure::Failure;
+use super::file_out::Out;
 use super::output::{Page, sat, short};
 use super::time::utc;
 use super::{Context, id};
@@ -31,7 +33,8 @@ Next: capex wallet psbt export <txid> --out fund.psbt")]
     ///
     /// Let the signer sign and nothing else: the node sends the transaction once the provider has
     /// acknowledged it. From now on the node watches what it pays. Sent by the signer after its
-    /// time, its coins come back only at the height of the refund.
+    /// time, its coins come back only at the height of the refund. A file has it in binary,
+    /// standard output in base64.
     #[command(after_help = "Examples:
   capex wallet psbt export 0123abcd --out fund.psbt
   capex wallet psbt export 0123abcd
@@ -41,9 +44,8 @@ Next: capex wallet psbt import fund.signed.psbt")]
         /// Id of the transaction, or its first 8 or more digits
         #[arg(value_parser = id)]
         txid: String,
-        /// File to write, in binary [default: standard output, in base64]
-        #[arg(long, value_name = "FILE")]
-        out: Option<PathBuf>,
+        #[command(flatten)]
+        out: Out,
     },
     /// Bring back what was signed; its trade goes on
     #[command(after_help = "Examples:
@@ -68,7 +70,7 @@ pub fn run(noun: &Noun, context: &mut Context<'_>) -> Result<(), Failure> {
             let waiting: Vec<WaitingPsbt> = context.client()?.get("/wallet/psbts")?;
             context.show(&waiting, |waiting, page| list(waiting, page))
         }
-        Noun::Export { txid, out } => export(txid, out.as_deref(), context),
+        Noun::Export { txid, out } => export(txid, out, context),
         Noun::Import { file } => {
             let body = PsbtText { psbt: read(file, context)? };
             let signed: SignedPsbt = context.client()?.post("/wallet/psbts", &body)?;
@@ -94,17 +96,14 @@ fn list(waiting: &[WaitingPsbt], page: &mut Page) {
     page.table(headings, waiting.iter().map(row), "Nothing waits for a signature.");
 }
 
-fn export(txid: &str, out: Option<&Path>, context: &mut Context<'_>) -> Result<(), Failure> {
+fn export(txid: &str, out: &Out, context: &mut Context<'_>) -> Result<(), Failure> {
     let found: PsbtText = context.client()?.get(&format!("/wallet/psbts/{txid}"))?;
-    let Some(path) = out else {
-        return context.show(&found, |found, page| {
+    let bytes = BASE64.decode(&found.psbt);
+    let bytes = bytes.map_err(|_| malformed("what the daemon sent"))?;
+    out.write(&bytes, context).unwrap_or_else(|| {
+        context.show(&found, |found, page| {
             page.line(&found.psbt);
-        });
-    };
-    let bytes = BASE64.decode(&found.psbt).map_err(|_| malformed(path))?;
-    std::fs::write(path, bytes).map_err(|error| Failure::file(path, &error))?;
-    context.show(&serde_json::json!({ "path": path }), |_, page| {
-        page.line(format_args!("written to {}", path.display()));
+        })
     })
 }
 
@@ -125,11 +124,11 @@ fn read(path: &Path, context: &mut Context<'_>) -> Result<String, Failure> {
     if bytes.starts_with(MAGIC) {
         return Ok(BASE64.encode(bytes));
     }
-    let text = String::from_utf8(bytes).map_err(|_| malformed(path))?;
+    let text = String::from_utf8(bytes).map_err(|_| malformed(path.display()))?;
     Ok(text.split_whitespace().collect())
 }
 
-fn malformed(path: &Path) -> Failure {
-    let message = format!("{} is no partially signed transaction", path.display());
+fn malformed(what: impl Display) -> Failure {
+    let message = format!("{what} is no partially signed transaction");
     Failure::new(reason!("wallet.psbt_malformed"), message)
 }

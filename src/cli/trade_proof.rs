@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::failure::Failure;
+use super::file_out::Out;
 use super::output::{Page, sat, slots};
 use super::{Context, cert_verify, id};
 use crate::api::types::{SlotRange, slot_range};
@@ -25,11 +26,10 @@ pub struct Flags {
     /// Id of a trade whose provider has defaulted, or its first 8 or more digits
     #[arg(value_parser = id, required_unless_present = "verify")]
     id: Option<String>,
-    /// File to write [default: standard output]
-    #[arg(long, value_name = "FILE", conflicts_with = "verify")]
-    out: Option<PathBuf>,
+    #[command(flatten)]
+    out: Out,
     /// Verify the file of a proof offline instead, `-` for standard input
-    #[arg(long, value_name = "FILE|-", conflicts_with = "id")]
+    #[arg(long, value_name = "FILE|-", conflicts_with_all = ["id", "out"])]
     verify: Option<PathBuf>,
 }
 
@@ -67,13 +67,8 @@ pub(super) fn run(flags: &Flags, context: &mut Context<'_>) -> Result<(), Failur
     }
     let id = flags.id.as_deref().unwrap_or_default();
     let text = context.client()?.text(&format!("/trades/{id}/proof"))?;
-    match &flags.out {
-        Some(path) => {
-            std::fs::write(path, &text).map_err(|error| Failure::file(path, &error))?;
-            context.show(&serde_json::json!({ "path": path }), |_, page| {
-                page.line(format_args!("written to {}", path.display()));
-            })
-        }
+    match flags.out.write(text.as_bytes(), context) {
+        Some(written) => written,
         None if context.global.json => context.io.json(&serde_json::json!({ "proof_file": text })),
         None => Ok(context.io.out.write_all(super::sanitise::paragraph(&text).as_bytes())?),
     }

@@ -64,6 +64,8 @@ pub(super) const FAMILIES: &[Family] = &[
     },
     family! {
         "file", "CLI: a file of yours";
+        "file.exists": Usage, Local, "there is such a file already",
+            "name another, or replace it with `--force`";
         "file.unusable": Usage, Local, "the file cannot be read or written";
     },
     family! {
