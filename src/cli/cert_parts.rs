@@ -99,6 +99,7 @@ pub(super) fn show(certificate: &Certificate, page: &mut output::Page) {
         .field("units", ranges.collect::<Vec<_>>().join(" "))
         .field("holder", &certificate.holder)
         .field("state", &certificate.state)
+        .maybe("pending", certificate.pending.map(pending))
         .maybe("current", certificate.p_height.map(|height| format!("as of height {height}")))
         .maybe("on offer", certificate.order_id.as_ref().map(|order| format!("by order {order}")))
         .maybe("best bid", certificate.best_bid_msat.map(price))
@@ -114,6 +115,17 @@ pub(super) fn price(msat: u64) -> String {
 /// Whether it lapses before its window ends.
 fn early(certificate: &Certificate) -> bool {
     certificate.not_after_slot.saturating_add(1) < certificate.window[1]
+}
+
+/// What its provider has still to activate.
+fn pending(kind: TransferKind) -> String {
+    let what = match kind {
+        TransferKind::Sale | TransferKind::Resale => "sale",
+        TransferKind::Gift => "gift",
+        TransferKind::Split => "split",
+        TransferKind::Merge => "merge",
+    };
+    format!("a {what}, signed here, waits for its provider until the slots begin")
 }
 
 /// How many units.
@@ -288,6 +300,40 @@ mod tests {
         lineage(&transfers, &mut page);
         let text = page.as_str().to_owned();
         assert!(text.trim_end().ends_with("and 4 more ranges of units"), "{text}");
+    }
+
+    #[test]
+    fn what_waits_for_the_provider_is_shown() {
+        let mut certificate = Certificate {
+            cert_id: "cc".to_owned(),
+            provider: "aa".to_owned(),
+            class: "cpu.standard".to_owned(),
+            window: [100, 108],
+            not_after_slot: 107,
+            units: vec![[0, 4]],
+            features: Vec::new(),
+            holder: "bb".to_owned(),
+            seq: 1,
+            transfers: Vec::new(),
+            state: "held".to_owned(),
+            pending: None,
+            p_height: None,
+            lease_id: None,
+            order_id: None,
+            best_bid_msat: None,
+        };
+        for (kind, word) in [
+            (None, None),
+            (Some(TransferKind::Split), Some("a split, ")),
+            (Some(TransferKind::Merge), Some("a merge, ")),
+        ] {
+            certificate.pending = kind;
+            let mut page = output::Page::default();
+            show(&certificate, &mut page);
+            let text = page.as_str().to_owned();
+            assert_eq!(text.contains("pending"), kind.is_some(), "{text}");
+            assert!(word.is_none_or(|word| text.contains(word)), "{text}");
+        }
     }
 
     #[test]

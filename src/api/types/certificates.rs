@@ -86,8 +86,13 @@ pub struct Certificate {
     pub seq: u32,
     /// Every hop of its history, each after those that it rests on.
     pub transfers: Vec<CertificateTransfer>,
-    /// `issued`, `held`, `given`, `sold`, `redeemed` or `expired`, seen from this node.
+    /// `issued`, `held`, `given`, `sold`, `split`, `merged`, `redeemed` or `expired`, seen from
+    /// this node.
     pub state: String,
+    /// What this node has signed as its holder, and its provider has still to activate; null if
+    /// nothing waits.
+    #[serde(default)]
+    pub pending: Option<TransferKind>,
     /// The provider's chain height at the last transfer; null before the first.
     pub p_height: Option<u32>,
     pub lease_id: Option<String>,

@@ -1,11 +1,12 @@
 //! Certificates that this node issued, holds or held.
 
 use super::orders::{best_bid_msat, orders_of};
-use crate::api::types::{Certificate, CertificateTransfer, slot_range, unit_ranges};
+use crate::api::types::{Certificate, CertificateTransfer, TransferKind, slot_range, unit_ranges};
 use crate::api::{ApiError, FileText, Listed, Noun, Page, Place, Prefix};
 use crate::node::Node;
-use capex_core::certificate::file;
+use capex_core::certificate::{file, verify};
 use capex_core::engine::certificates::{CertificateRole, CertificateView};
+use capex_core::ids::Key;
 use capex_core::order::Order;
 
 impl Node {
@@ -66,10 +67,43 @@ impl Node {
                 .certificate(&facts.cert_id)
                 .map_or_else(Vec::new, |certificate| CertificateTransfer::all(certificate, facts)),
             state: state.to_owned(),
+            pending: pending(view.recut_pending, view.gift_pending),
             p_height: (facts.seq > 0).then_some(facts.as_of_height),
             lease_id: view.lease.map(|lease| lease.to_string()),
             order_id: view.on_offer.map(|order| order.to_string()),
             best_bid_msat,
+        }
+    }
+}
+
+/// What waits for the provider. A part that is to be given away has to be cut out first.
+fn pending(recut: Option<verify::TransferKind>, gift_to: Option<Key>) -> Option<TransferKind> {
+    match (recut, gift_to) {
+        (Some(verify::TransferKind::Split), _) => Some(TransferKind::Split),
+        (Some(verify::TransferKind::Merge), _) => Some(TransferKind::Merge),
+        (Some(verify::TransferKind::Sale | verify::TransferKind::Gift) | None, Some(_)) => {
+            Some(TransferKind::Gift)
+        }
+        (Some(verify::TransferKind::Sale | verify::TransferKind::Gift) | None, None) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_waits_for_the_provider_has_a_name() {
+        let (split, merge) = (verify::TransferKind::Split, verify::TransferKind::Merge);
+        let to = Some(Key([1; 32]));
+        for (recut, gift_to, expected) in [
+            (None, None, None),
+            (None, to, Some(TransferKind::Gift)),
+            (Some(split), None, Some(TransferKind::Split)),
+            (Some(split), to, Some(TransferKind::Split)),
+            (Some(merge), None, Some(TransferKind::Merge)),
+        ] {
+            assert_eq!(pending(recut, gift_to), expected, "{recut:?} {gift_to:?}");
         }
     }
 }
