@@ -3,14 +3,18 @@
 
 mod certificate_fixture;
 
+use capex_core::certificate::objects::{Activation, Area, Gift, Merge, Parent, Split};
 use capex_core::certificate::{Certificate, Hop, verify};
+use capex_core::engine::kernel::Table;
 use capex_core::engine::messages::SettleReply;
 use capex_core::engine::register::{Desk, RegisterReply, RegisterRequest};
 use capex_core::engine::trades::Titles;
-use capex_core::ids::TermsHash;
+use capex_core::ids::{CertId, TermsHash};
 use capex_core::settlement::objects::Terms;
-use capex_core::wire;
+use capex_core::units::Window;
+use capex_core::wire::{self, Envelope, Verified};
 use certificate_fixture::party::*;
+use certificate_fixture::pieces::area;
 use certificate_fixture::*;
 
 const PROVIDER: u8 = 1;
@@ -78,5 +82,74 @@ fn a_checkpoint_is_for_the_holder_of_a_long_history() {
         });
         assert_eq!(told, (Some(activation.clone()), None));
         net.restart(PROVIDER);
+    }
+}
+
+fn head(net: &mut Net, cert: CertId) -> Parent {
+    net.party(PROVIDER).books.register.issued(&cert).unwrap().head()
+}
+
+/// Cuts a certificate of Bob in two; the ids of the parts.
+fn split(net: &mut Net, split: &Verified<Split>) -> Vec<CertId> {
+    let request = RegisterRequest::Split(split.envelope().clone());
+    let SettleReply::Register(RegisterReply::Activations(activations)) =
+        net.settle(PROVIDER, BOB, request)
+    else {
+        panic!()
+    };
+    let id = |bytes: &Envelope| bytes.peek::<Activation>().unwrap().cert_id;
+    activations.iter().map(id).collect()
+}
+
+#[test]
+fn two_pasts_that_do_not_fit_each_other_are_not_merged() {
+    let mut net = Net::new(&[PROVIDER, ALICE]);
+    let cert = net.sell(7, &units(0, 4), ALICE);
+    for number in 0..15 {
+        let (from, to) = if number % 2 == 0 { (ALICE, BOB) } else { (BOB, ALICE) };
+        let Parent { cert_id, seq, prev_hash } = head(&mut net, cert);
+        let gift = Gift { v: 1, cert_id, seq, prev_hash, to: public(to), nonce16: [number; 16] };
+        let gift = by(from, gift, &devnet()).envelope().clone();
+        let reply = net.settle(PROVIDER, from, RegisterRequest::Gift(gift));
+        assert!(matches!(reply, SettleReply::Register(RegisterReply::Activation(_))));
+    }
+    let Parent { cert_id, seq, prev_hash } = head(&mut net, cert);
+    let windows = [Window { start: 1000, end: 1002 }, Window { start: 1002, end: 1004 }];
+    let parts: Vec<Area> = windows.map(|window| area(0, 4, window)).to_vec();
+    let whole = Split { v: 1, cert_id, seq, prev_hash, parts, nonce16: [1; 16] };
+    let whole = by(BOB, whole, &devnet());
+    // Once with the whole history, and once on a checkpoint: the same parts.
+    net.pump();
+    let before = net.party(PROVIDER).disk.clone();
+    let ids = split(&mut net, &whole);
+    net.pump();
+    let long = net.party(PROVIDER).disk.clone();
+    net.party(PROVIDER).disk = before;
+    net.restart(PROVIDER);
+    net.settle(PROVIDER, BOB, RegisterRequest::Checkpoint(cert));
+    assert_eq!(split(&mut net, &whole), ids);
+    net.pump();
+    let short = net.party(PROVIDER).disk.clone();
+
+    let mut parents = [head(&mut net, ids[0]), head(&mut net, ids[1])];
+    parents.sort();
+    let merge = Merge { v: 1, parts: parents.to_vec(), nonce16: [2; 16] };
+    let merge = by(BOB, merge, &devnet()).envelope().clone();
+    let of = (Table::Issued.number(), ids[1].0.to_vec());
+    let mut mixed = short.clone();
+    mixed.insert(of.clone(), long[&of].clone());
+    for (disk, code) in [(mixed, Some("merge.histories")), (short, None), (long, None)] {
+        net.party(PROVIDER).disk = disk.clone();
+        net.restart(PROVIDER);
+        let reply = net.settle(PROVIDER, BOB, RegisterRequest::Merge(merge.clone()));
+        match (reply, code) {
+            (SettleReply::Refused { code: found }, Some(code)) => {
+                assert_eq!(found, code);
+                net.pump();
+                assert_eq!(net.party(PROVIDER).disk, disk, "nothing has changed");
+            }
+            (SettleReply::Register(RegisterReply::Activation(_)), None) => {}
+            other => panic!("{other:?}"),
+        }
     }
 }
