@@ -228,10 +228,25 @@ impl Trades {
         if rate.is_some_and(|rate| buyer.is_uneconomical(rate)) {
             return Some("fund.uneconomical");
         }
-        self.prepaid.expire(ctx.now_ms);
+        // A clock that is ahead ends no window.
+        self.prepaid.expire(ctx.past_ms());
         let cap = ctx.params.prepaid_cap_sat;
         let owed = self.prepaid.sat(&buyer.registrar).saturating_add(buyer.share_sat());
-        (cap > 0 && owed > cap).then_some("trade.prepaid_cap")
+        let is_beyond = |given_up_sat| cap > 0 && owed.saturating_sub(given_up_sat) > cap;
+        let is_refused = is_beyond(0) && is_beyond(self.given_up_sat(buyer.registrar));
+        is_refused.then_some("trade.prepaid_cap")
+    }
+
+    /// What trades with a provider that were given up would have cost, sat. Nobody has signed their
+    /// fundings, and only this node's own signer still could: they are open until a block says that
+    /// it never will, which may take as long as the window.
+    fn given_up_sat(&self, provider: Key) -> u64 {
+        let of_provider = self.buyers.iter().map(|open| &open.machine);
+        let of_provider = of_provider.filter(|buyer| buyer.registrar == provider);
+        let given_up = of_provider.filter(|buyer| {
+            matches!(&buyer.state, State::Paying { phase: Phase::Abandoned { .. }, .. })
+        });
+        given_up.map(|buyer| buyer.share_sat()).fold(0, u64::saturating_add)
     }
 
     /// Counts what a buyer owes its provider in advance, unless the trade has failed.

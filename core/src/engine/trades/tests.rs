@@ -11,6 +11,7 @@ use super::registrar::State;
 use super::*;
 use crate::certificate::objects::Issue;
 use crate::engine::kernel::{Kernel, Keys};
+use crate::params::Params;
 use crate::settlement::Rail;
 use crate::settlement::buyer::{self, Lock, Payment, Signed};
 use crate::settlement::check::SignedTerms;
@@ -398,4 +399,53 @@ fn a_refund_spends_the_funding_that_stands_whatever_was_sent_before() {
         })
         .collect();
     assert_eq!(sent.last(), Some(&fund(2)), "{sent:?}");
+}
+
+#[test]
+fn a_trade_that_was_given_up_counts_against_no_cap() {
+    let params = Params { prepaid_cap_sat: sample::row().price_sat(), ..devnet() };
+    let code = || "fund.late".to_owned();
+    for (state, refused) in [
+        (Some(Phase::Exported), true),
+        (Some(Phase::Sent), true),
+        // The provider may hold its bytes.
+        (Some(Phase::Lapsed), true),
+        (Some(Phase::Abandoned { code: code() }), false),
+        (Some(Phase::Cancelled), false),
+        (Some(Phase::Refunded), false),
+        (None, false),
+    ] {
+        let mut kernel = Kernel::new(params.clone(), Keys::new([1; 32], [2; 32]));
+        let mut trades = Trades::default();
+        let mut buyer = funding(1, FundingId([1; 32]));
+        let agreement = sample::agreement(sample::terms(800));
+        buyer.state = match state.clone() {
+            Some(phase) => {
+                let signed =
+                    Signed { agreement, accepts: Vec::new(), own: vec![0], release_at_ms: 4_321 };
+                let lock = Lock { signed: sample::envelope(), attempt: 0 };
+                let (funding, facts) = (FundingId([1; 32]), Facts::none(1));
+                let payment = Payment { signed, lock, funding, fee_sat: 1, quitted: None, facts };
+                buyer::State::Paying { payment: Box::new(payment), phase }
+            }
+            None => buyer::State::Aborted { code: code(), agreement: Some(agreement) },
+        };
+        let (ctx, titles) = (&mut kernel.context(NOW_MS), &mut Unasked);
+        let read = Read {
+            buyers: vec![buyer.clone()],
+            sellers: Vec::new(),
+            registrars: Vec::new(),
+            past: Vec::new(),
+        };
+        let ((), _) = turn!(trades, ctx, titles, |turn| trades.take_back(turn, read));
+        let (row, trade) = trade(2);
+        let limits =
+            BuyLimits { fee_cap_sat: 1_000, max_loss_sat: 10_000, features: 0, use_by: None };
+        let (seller, registrar) = (buyer.registrar, buyer.registrar);
+        let (to, partners) = (ctx.me(), Vec::new());
+        let purchase = Purchase { seller, registrar, to, limits, partners };
+        let events = trades.open_buy(ctx, titles, &row, trade, purchase);
+        let void = TradeEvent::Void { trade, code: "trade.prepaid_cap".to_owned() };
+        assert_eq!(events.contains(&void), refused, "{state:?}");
+    }
 }
