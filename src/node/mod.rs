@@ -80,6 +80,9 @@ pub enum NodeError {
     /// The backup that is written by itself.
     #[error(transparent)]
     Backup(#[from] crate::backup::BackupError),
+    /// A task has ended before the node: without it nothing of what it told can be believed.
+    #[error("a task of the node has failed: {0}")]
+    Task(String),
     /// The loop cannot go on.
     #[error(transparent)]
     Fault(#[from] Fault),
@@ -99,6 +102,7 @@ impl NodeError {
             Self::Capacity(_) => "capacity.exceeds_host",
             Self::Owner(error) => error.reason().code(),
             Self::Backup(error) => error.code(),
+            Self::Task(_) => "node.panic",
             Self::Fault(fault) => fault.code(),
         }
     }
@@ -117,6 +121,7 @@ impl NodeError {
             | Self::Owner(_)
             | Self::Capacity(_)
             | Self::Backup(_)
+            | Self::Task(_)
             | Self::Fault(_) => Reason::find(self.code()).and_then(Reason::hint),
         }
     }
@@ -214,6 +219,7 @@ pub async fn run(
         }
         tokio::select! {
             () = &mut shutdown => break Ok(()),
+            failed = tasks.failed() => break Err(failed),
             Some(event) = sources.network.recv() => node.on_network(event),
             Some(event) = sources.chain.recv() => node.on_chain(event),
             Some(event) = sources.executor.recv() => node.on_executor(&event),

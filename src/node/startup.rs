@@ -278,6 +278,17 @@ pub(super) struct Tasks {
 }
 
 impl Tasks {
+    /// Waits until a task fails. Else nobody would notice: a node whose chain task is gone goes on
+    /// with the last that it heard, and misses every deadline by it.
+    pub(super) async fn failed(&mut self) -> NodeError {
+        while let Some(ended) = self.set.join_next().await {
+            if let Err(error) = ended {
+                return NodeError::Task(error.to_string());
+            }
+        }
+        std::future::pending().await
+    }
+
     /// Ends the API gracefully, then everything else.
     pub(super) async fn shutdown(&mut self) {
         if let Some(keeper) = self.keeper.take() {
@@ -389,6 +400,17 @@ mod tests {
         tasks.api = Some((stop, api));
         tasks.shutdown().await;
         assert_eq!(was_done.await, Ok(()));
+    }
+
+    #[tokio::test]
+    async fn a_task_that_panics_is_noticed_and_one_that_ends_is_not() {
+        let mut tasks = Tasks::default();
+        tasks.set.spawn(async {});
+        tasks.set.spawn(async { panic!("on purpose") });
+        let failed = tokio::time::timeout(Duration::from_secs(10), tasks.failed()).await;
+        assert_eq!(failed.unwrap().code(), "node.panic");
+        let more = tokio::time::timeout(Duration::from_millis(1), tasks.failed()).await;
+        assert!(more.is_err());
     }
 
     #[test]

@@ -216,6 +216,8 @@ pub(super) const FAMILIES: &[Family] = &[
         "node.fuse": Failed, Local, "one event led to inputs without end",
             "report it with the log; a restart takes up every settlement";
         "node.io": Failed, Local, "a file of the node cannot be read or written";
+        "node.panic": Failed, Local, "a part of the node has failed, and it cannot go on without",
+            "report it with the log; a restart takes up every settlement";
         "node.runtime": Failed, Local, "the node has no runtime to run on";
         "node.signals": Failed, Local, "the node cannot listen for signals";
     },
