@@ -175,8 +175,31 @@ impl Shared {
     }
 }
 
+/// Ends with the thread that writes, also where that panics: who waits for the disk then, and who
+/// comes later, is told that nothing is written any more.
+struct Writing<'a>(&'a Shared);
+
+impl Drop for Writing<'_> {
+    fn drop(&mut self) {
+        self.0.jobs.close();
+        while let Some(left) = self.0.jobs.take_all() {
+            for job in left {
+                match job {
+                    Job::Write { done, .. } | Job::Refuse { done, .. } => {
+                        done(Err(StoreError::Poisoned));
+                    }
+                    // Who asked finds the other end gone.
+                    Job::Seal(_) => {}
+                }
+            }
+        }
+        self.0.written.close();
+    }
+}
+
 /// Appends what waits until the queue of jobs is closed.
 pub(super) fn run_journal(shared: &Shared, mut journal: Journal) {
+    let _writing = Writing(shared);
     let mut has_failed = false;
     while let Some(jobs) = shared.jobs.take_all() {
         let mut waiting = Vec::new();
@@ -198,7 +221,6 @@ pub(super) fn run_journal(shared: &Shared, mut journal: Journal) {
         }
         write(shared, &mut journal, &mut has_failed, waiting);
     }
-    shared.written.close();
 }
 
 /// Writes all of `waiting`, as many together as may be. After a failure nothing is written any

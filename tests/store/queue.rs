@@ -98,3 +98,24 @@ fn a_compaction_and_appending_do_not_disturb_each_other() {
     assert_eq!((store.last_seq(), report.quarantined, report.truncated_bytes), (seq, None, 0));
     assert_eq!(store.load().unwrap(), expected);
 }
+
+/// Nothing in the store panics; what it calls might.
+#[test]
+fn a_writer_that_panics_leaves_nobody_waiting() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path());
+    let (begun, begins) = mpsc::channel();
+    store.submit(vec![put(1)], move |_| {
+        begun.send(()).unwrap();
+        panic!("on purpose");
+    });
+    begins.recv().unwrap();
+    for number in 2..4 {
+        let (answer, answered) = mpsc::channel();
+        store.submit(vec![put(number)], move |result| answer.send(result).unwrap());
+        let told = answered.recv_timeout(std::time::Duration::from_secs(30)).unwrap();
+        assert_eq!(told.unwrap_err().code(), "store.poisoned");
+    }
+    drop(store);
+    assert_eq!(open(dir.path()).1.records, 1, "what was acknowledged is there");
+}
