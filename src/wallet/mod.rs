@@ -116,6 +116,30 @@ pub struct Wallet {
     since_prune: u32,
 }
 
+/// The latest `limit` transactions of a wallet, newest first: those of
+/// [`Wallet::recent_history`], and pruned ones from its store.
+///
+/// # Errors
+/// [`WalletError::Store`], [`WalletError::Damaged`].
+pub fn with_pruned(
+    mut recent: Vec<HistoryEntry>,
+    store: &dyn Persist,
+    limit: usize,
+) -> Result<Vec<HistoryEntry>, WalletError> {
+    if recent.len() < limit {
+        let known: BTreeSet<Txid> = recent.iter().map(|entry| entry.txid).collect();
+        // A pruned transaction may be younger than an old one that still holds a coin.
+        let pruned = persist::history(store)?.into_iter();
+        recent.extend(pruned.filter(|entry| !known.contains(&entry.txid)));
+        recent.sort_by_key(|entry| {
+            let height = entry.height.unwrap_or(u32::MAX);
+            (std::cmp::Reverse((height, entry.at_s)), entry.txid)
+        });
+        recent.truncate(limit);
+    }
+    Ok(recent)
+}
+
 impl std::fmt::Debug for Wallet {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Wallet").field("network", &self.keys.network()).finish_non_exhaustive()
@@ -342,23 +366,17 @@ impl Wallet {
     /// # Errors
     /// [`WalletError::Store`], [`WalletError::Damaged`]: pruned ones are read from the store.
     pub fn history(&self, limit: usize) -> Result<Vec<HistoryEntry>, WalletError> {
+        with_pruned(self.recent_history(limit), self.persist.as_ref(), limit)
+    }
+
+    /// The latest of those that are in memory; [`with_pruned`] adds what the store has, which may
+    /// take a while.
+    pub fn recent_history(&self, limit: usize) -> Vec<HistoryEntry> {
         let newest_first = self.bdk.transactions_sort_by(|a, b| {
             b.chain_position.cmp(&a.chain_position).then(a.tx_node.txid.cmp(&b.tx_node.txid))
         });
         let txids = newest_first.into_iter().map(|tx| tx.tx_node.txid).take(limit);
-        let mut entries: Vec<_> = txids.filter_map(|txid| self.history_entry(txid)).collect();
-        if entries.len() < limit {
-            let known: BTreeSet<Txid> = entries.iter().map(|entry| entry.txid).collect();
-            // A pruned transaction may be younger than an old one that still holds a coin.
-            let pruned = persist::history(self.persist.as_ref())?.into_iter();
-            entries.extend(pruned.filter(|entry| !known.contains(&entry.txid)));
-            entries.sort_by_key(|entry| {
-                let height = entry.height.unwrap_or(u32::MAX);
-                (std::cmp::Reverse((height, entry.at_s)), entry.txid)
-            });
-            entries.truncate(limit);
-        }
-        Ok(entries)
+        txids.filter_map(|txid| self.history_entry(txid)).collect()
     }
 
     fn history_entry(&self, txid: Txid) -> Option<HistoryEntry> {

@@ -40,6 +40,7 @@ impl Node {
                 Self::answer_file(self.lease_result(&lease, &name, from), answer);
             }
             Call::Query(Query::BackupRecords) => Self::answer_read(self.backup_records(), answer),
+            Call::Query(Query::WalletHistory) => Self::answer_read(self.wallet_history(), answer),
             Call::Query(Query::Trades(page)) => Self::answer_read(self.trades(page), answer),
             Call::Query(Query::Trade(prefix)) => Self::answer_read(self.trade(prefix), answer),
             Call::Query(Query::TradeProof(prefix)) => {
@@ -95,6 +96,7 @@ impl Node {
             | Query::EpochExport(_)
             | Query::EpochSigned(_)
             | Query::BackupRecords
+            | Query::WalletHistory
             | Query::Logs { .. }
             | Query::Result { .. }
             | Query::Trades(_)
@@ -114,7 +116,6 @@ impl Node {
             Query::Balance => self.balance().into(),
             Query::Descriptors => self.descriptors().into(),
             Query::Coins => self.coins().into(),
-            Query::WalletHistory => self.wallet_history()?.into(),
             Query::Psbts => self.psbts().into(),
             Query::Peer(prefix) => self.peer(&prefix)?.into(),
             Query::Peers => self.peers().into(),

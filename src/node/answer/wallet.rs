@@ -1,6 +1,7 @@
 //! The wallet: coins, history, payments.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -8,9 +9,10 @@ use bitcoin::address::NetworkUnchecked;
 use bitcoin::hashes::Hash;
 use bitcoin::{Address, OutPoint, Txid};
 
+use super::Read;
 use crate::api::{ApiError, Noun, Prefix, types};
 use crate::node::Node;
-use crate::wallet::{Amounts, HistoryEntry, Payment, Waiting, WalletError};
+use crate::wallet::{Amounts, HistoryEntry, Payment, Waiting, WalletError, with_pruned};
 use capex_core::engine::trades::TradeView;
 use capex_core::ids::FundingId;
 use capex_core::reason;
@@ -54,10 +56,15 @@ impl Node {
         self.driver.wallet().coin_list().into_iter().map(coin).collect()
     }
 
-    pub(super) fn wallet_history(&self) -> Result<Vec<types::WalletTx>, ApiError> {
-        let entries = self.driver.wallet().history(HISTORY_MAX).map_err(refused)?;
-        let trades = self.trades_by_txid();
-        Ok(entries.iter().map(|entry| wallet_tx(entry, &trades)).collect())
+    /// What is in memory, and then what the store has of years.
+    pub(super) fn wallet_history(&self) -> Read {
+        let recent = self.driver.wallet().recent_history(HISTORY_MAX);
+        let (trades, store) = (self.trades_by_txid(), Arc::clone(&self.outside.store));
+        Box::new(move || {
+            let entries = with_pruned(recent, &store, HISTORY_MAX).map_err(refused)?;
+            let shown: Vec<_> = entries.iter().map(|entry| wallet_tx(entry, &trades)).collect();
+            Ok(shown.into())
+        })
     }
 
     /// What each transaction of a trade is for.
