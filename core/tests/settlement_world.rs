@@ -255,6 +255,7 @@ impl World {
     fn step(&mut self) {
         self.now_ms += STEP_MS;
         let now_ms = self.now_ms;
+        self.chain.median_time_past_s = u32::try_from(now_ms / 1000).unwrap();
         let due: Vec<_> = self.wire.extract_if(.., |(at, ..)| *at <= now_ms).collect();
         for (_, from, to, message) in due {
             if self.parties[to].online {

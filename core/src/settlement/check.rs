@@ -114,6 +114,14 @@ impl Now<'_> {
     pub fn median_ms(&self) -> TimeMs {
         u64::from(self.median_time_past_s).saturating_mul(1000)
     }
+
+    /// Whether a time has passed for certain, by the own clock and by the chain. What is given up
+    /// for good then is not given up by a clock that was ahead for a moment; each new tip asks
+    /// again.
+    #[must_use]
+    pub fn has_passed(&self, at_ms: TimeMs) -> bool {
+        self.ms >= at_ms && self.median_ms() >= at_ms
+    }
 }
 
 /// Terms as their seller signed them.

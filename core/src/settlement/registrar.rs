@@ -242,7 +242,8 @@ impl Registrar {
         }
         // Not before this life has seen whether there is a claim.
         let is_claimed = self.facts.claim_depth(now.tip) > 0;
-        if sure && !is_claimed && now.ms >= self.signed.terms.window.ends_at_ms(now.params.slot_s) {
+        let ends_at_ms = self.signed.terms.window.ends_at_ms(now.params.slot_s);
+        if sure && !is_claimed && now.has_passed(ends_at_ms) {
             // Delivery is over, so a lock is worth nothing.
             return Step::Release { code: "settle.window_over", evidence: None };
         }
@@ -616,6 +617,21 @@ mod tests {
         assert_eq!(due(&thrown_out, 849), Step::Wait);
         let evidence = Some([3; 32]);
         assert_eq!(due(&thrown_out, 850), Step::Release { code: "fund.cancelled", evidence });
+    }
+
+    #[test]
+    fn a_clock_that_is_ahead_releases_no_lock_that_may_still_be_paid() {
+        let params = sample::params("mainnet");
+        let funded = registrar(&[[Some(801), NO, NO, NO]]);
+        let ends_ms = funded.signed.terms.window.ends_at_ms(params.slot_s);
+        let ends_s = u32::try_from(ends_ms / 1000).unwrap();
+        for (ms, median_time_past_s, is_over) in
+            [(ends_ms, ends_s, true), (ends_ms, ends_s - 1, false), (ends_ms - 1, ends_s, false)]
+        {
+            let now = Now { median_time_past_s, ..sample::now(&params, ms, 820) };
+            let released = matches!(funded.due(now, true), Step::Release { .. });
+            assert_eq!(released, is_over, "{ms} {median_time_past_s}");
+        }
     }
 
     #[test]

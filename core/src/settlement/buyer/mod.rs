@@ -388,7 +388,7 @@ impl Payment {
     }
 
     fn is_over(&self, now: Now<'_>) -> bool {
-        now.ms >= self.signed.agreement.terms().window.ends_at_ms(now.params.slot_s)
+        now.has_passed(self.signed.agreement.terms().window.ends_at_ms(now.params.slot_s))
     }
 
     /// Whether every contract is spent for good.
@@ -742,8 +742,11 @@ impl Payment {
             Phase::PreimageKnown if self.facts.claim_depth(tip) > 0 => {
                 // One that a reorganisation could still undo is no default yet.
                 let stands = self.facts.claim_depth(tip) >= now.params.chain.final_blocks;
-                let over = now.ms >= terms.window.ends_at_ms(now.params.slot_s);
-                if sure && stands && over { Step::Default } else { Step::AskActivation }
+                if sure && stands && self.is_over(now) {
+                    Step::Default
+                } else {
+                    Step::AskActivation
+                }
             }
             Phase::Confirmed | Phase::PreimageKnown if self.may_move(now) => Step::AskActivation,
             Phase::Confirmed | Phase::PreimageKnown if self.facts.taken().is_some() => {

@@ -174,6 +174,9 @@ fn what_is_due() {
         let got = buyer.due(sample::now(&params, now_ms, tip), true);
         assert_eq!(got, expected, "{} at {now_ms} ms, {tip}", buyer.state.name());
     }
+    // What was paid for is not given up by a clock that is ahead of the chain.
+    let now = Now { median_time_past_s: 0, ..sample::now(&params, ends, 814) };
+    assert_eq!(sample::buyer(revealed(Some(809))).due(now, true), Step::AskActivation);
 }
 
 /// The wallet is asked once and may answer late, dearly or wrongly.

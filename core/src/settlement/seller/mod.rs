@@ -299,7 +299,7 @@ impl Signed {
     }
 
     fn is_over(&self, now: Now<'_>) -> bool {
-        now.ms >= self.agreement.terms().window.ends_at_ms(now.params.slot_s)
+        now.has_passed(self.agreement.terms().window.ends_at_ms(now.params.slot_s))
     }
 
     fn is_refunded(&self, now: Now<'_>) -> bool {
