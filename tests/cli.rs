@@ -466,7 +466,14 @@ fn outputs_and_results_come_in_parts_and_arrive_whole() {
     let result = ["lease", "result", "eeeeeeee", "out file.txt", "--out"];
     assert_eq!(ask(&fake, &[&result[..], &["-"]].concat()).1, "result bytes");
     let path = fake.path().join("r");
-    assert_eq!(ask(&fake, &[&result[..], &[path.to_str().unwrap()]].concat()).0, 0);
+    let to_file = [&result[..], &[path.to_str().unwrap()]].concat();
+    assert_eq!(ask(&fake, &to_file).0, 0);
+    assert_eq!(std::fs::read(&path).unwrap(), b"result bytes");
+    // Another file of that name stays, unless it may go.
+    std::fs::write(&path, b"mine").unwrap();
+    assert_eq!(ask(&fake, &to_file).0, 2);
+    assert_eq!(std::fs::read(&path).unwrap(), b"mine");
+    assert_eq!(ask(&fake, &[&to_file[..], &["--force"]].concat()).0, 0);
     assert_eq!(std::fs::read(path).unwrap(), b"result bytes");
 }
 
