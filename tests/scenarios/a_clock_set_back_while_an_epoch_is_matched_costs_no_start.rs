@@ -25,6 +25,7 @@ fn and_what_was_matched_before_counts_for_nothing() {
         world.set_clock(1, 0);
         world.run_for(20);
         // The epoch goes on: its set is another one when it ends again.
+        world.set_capacity(0, &[(1, 8)]);
         place(&mut world, 0, ask(1, 600, 1, window(8, 20)));
         world.run_for(ends_ms + KILLED_AFTER_MS - world.now_ms);
         world.restart(1, 100);
