@@ -533,7 +533,8 @@ mod tests {
                     .unwrap()
                     .replace("<key of the next holder", &"ab".repeat(32))
                     .replace("$CERT_ID", &"cd".repeat(32))
-                    .replace("$PROVIDER_KEY", &"ab".repeat(32));
+                    .replace("$PROVIDER_KEY", &"ab".repeat(32))
+                    .replace("$HOLDER_KEY", &"ab".repeat(32));
                 let line = line.trim();
                 let error = Cli::try_parse_from(line.split_whitespace()).err();
                 assert!(error.is_none_or(|error| !error.use_stderr()), "{line}");

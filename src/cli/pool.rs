@@ -62,8 +62,8 @@ Next: capex pool status")]
 /// Flags of `pool create`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
-  capex pool create --for-key KEY --class cpu.standard --qty 4 --max-price 2500sat --for 2h --share 8000sat
-  capex pool create --for-key KEY --class cpu.standard --qty 4 --max-price 2500sat --slots 2 --for 12h --share 8000sat --expires +1h
+  capex pool create --for-key $HOLDER_KEY --class cpu.standard --qty 4 --max-price 2500sat --for 2h --share 8000sat
+  capex pool create --for-key $HOLDER_KEY --class cpu.standard --qty 4 --max-price 2500sat --slots 2 --for 12h --share 8000sat --expires +1h
 
 Next: capex pool status")]
 pub struct CreateFlags {
