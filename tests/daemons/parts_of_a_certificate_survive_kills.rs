@@ -98,7 +98,8 @@ fn parts_of_a_certificate_survive_kills() {
     for (certificate, daemon) in expected {
         let file = world.path().join("cert.txt");
         let file = file.to_str().unwrap();
-        let _: Value = daemon.cli_json(&["cert", "export", &certificate.cert_id, "--out", file]);
+        let args = ["cert", "export", &certificate.cert_id, "--out", file, "--force"];
+        let _: Value = daemon.cli_json(&args);
         let said: Value = daemon.cli_json(&["cert", "verify", file]);
         assert_eq!(said["holder"], json!(daemon.key()), "{said}");
         assert_eq!(said["units"], json!(certificate.units), "{said}");
