@@ -9,7 +9,8 @@ const UNTIL_MS: TimeMs = 60_000;
 
 fn signed() -> Signed {
     let agreement = sample::agreement(sample::terms(T0));
-    Signed { agreement, accepts: Vec::new(), own: vec![0], release_at_ms: UNTIL_MS }
+    let accepts = vec![sample::envelope()];
+    Signed { agreement, accepts, own: vec![0], release_at_ms: UNTIL_MS }
 }
 
 fn lock() -> Lock {
@@ -125,6 +126,8 @@ fn two_contracts_of_one_buyer() {
 #[test]
 fn what_is_due() {
     let draft = || State::Draft { request: None, until_ms: UNTIL_MS };
+    // Somebody who pays with it has not signed.
+    let alone = || State::TermsSigned(Signed { accepts: Vec::new(), ..signed() });
     let locked = || State::Locked { signed: signed(), lock: lock(), quiet_until_ms: 30_000 };
     let built = |fund| paying([fund, None, None, None], Phase::Built);
     let lapsed = || paying([Some(0), None, None, None], Phase::Lapsed);
@@ -142,6 +145,8 @@ fn what_is_due() {
         (draft(), 60_000, 800, Step::Abort("terms.late")),
         (State::TermsSigned(signed()), 59_999, 800, Step::AskLock),
         (State::TermsSigned(signed()), 60_000, 800, Step::Abort("lock.late")),
+        (alone(), 59_999, 800, Step::Wait),
+        (alone(), 60_000, 800, Step::Abort("pool.not_agreed")),
         (locked(), 29_999, 800, Step::Wait),
         (locked(), 30_000, 800, Step::AskWallet),
         (locked(), 60_000, 800, Step::Abort("fund.late")),
