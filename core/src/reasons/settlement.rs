@@ -84,9 +84,9 @@ pub(super) const FAMILIES: &[Family] = &[
             "leave the pool first: `capex pool leave ID`";
         "pool.left": Rejected, Local, "this node has withdrawn its pledge";
         "pool.malformed": Usage, Peer,
-            "a pool needs a class, blocks and slots inside its window, a limit, and a price that \
-             two can share",
-            "correct --qty, --slots, --max-price or the window";
+            "a pool needs a class, blocks and slots inside its window, a limit, an end before that \
+             of the window, and a price that two can share",
+            "correct --qty, --slots, --max-price, --expires or the window";
         "pool.no_answer": Rejected, Nobody, "the creator of the pool did not answer",
             "try again when its node runs";
         "pool.not_agreed": Rejected, Peer, "not every member signed the terms in time";

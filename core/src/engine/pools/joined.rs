@@ -157,6 +157,9 @@ impl Pools {
         let registrar = title.signer().ok_or(code!("terms.wrong_issue"))?;
         let purchase = purchase(ctx, kept, key_index, row, &signed)?;
         let purchase = Purchase { registrar, ..purchase };
+        if ctx.conduct.denial(ctx.now_ms, &registrar).is_some() {
+            return Err(code!("pool.denied"));
+        }
         let invited = Invited { key_index, title, terms };
         let accept = floor
             .trade(|trades, desk| trades.join_buy(ctx, desk, row, trade, purchase, invited))?;

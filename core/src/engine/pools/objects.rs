@@ -66,6 +66,7 @@ impl Pool {
             && (1..=PRICE_MAX_MSAT).contains(&self.limit_msat)
             && u32::from(self.slots) <= self.window.len()
             && params.class(self.class).is_some()
+            && self.until_ms <= self.window.ends_at_ms(params.slot_s)
             && self.price_sat() >= params.min_trade_sat.saturating_mul(2);
         if is_good { Ok(()) } else { Err(code!("pool.malformed")) }
     }
