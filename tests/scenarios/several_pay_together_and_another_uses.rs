@@ -4,12 +4,14 @@ use super::kit::{
     ask, assert_sound, assert_sound_after, place, rest, story, trades, window, world,
 };
 use super::troubles::{BLOCK_MS, PAST_REFUND_MS};
+use bitcoin::consensus::serialize;
 use capex::sim::{Kill, Links, NodeId, World};
 use capex_core::engine::kernel::Miss;
 use capex_core::engine::messages::{SettleReply, SettleRequest};
 use capex_core::engine::pools::{
     Pool, PoolCommand, PoolReply, PoolRequest, PoolView, read_invitation,
 };
+use capex_core::engine::trades::TradeRequest;
 use capex_core::engine::{Done, Protocol};
 use capex_core::ids::{Key, PoolId};
 use capex_core::settlement::fees::FeeLimit;
@@ -318,6 +320,30 @@ fn what_is_wrong_is_refused_with_a_code_and_changes_nothing() {
     let reply = world.ask_from(stranger, CREATOR, Protocol::Settle, &request).unwrap();
     assert_eq!(decode_record(&reply), Ok(SettleReply::Pool(PoolReply::Noted)));
     assert_eq!(known(&world, id), before);
+    rest(&mut world);
+    assert_sound(&world);
+}
+
+/// What one shows for another's contract would keep the provider from trying the other's own.
+#[test]
+fn each_shows_the_provider_its_own_funding_alone() {
+    let (mut world, _) = pooled(98);
+    let paid = |world: &World| !world.chain.mempool().is_empty();
+    assert!(world.run_until(45_000, paid), "{}", story(&world));
+    let tx = world.chain.mempool().iter().map(|(_, entry)| serialize(&entry.tx)).next().unwrap();
+    let terms_hash = trades(&world, CREATOR)[0].terms_hash.unwrap();
+    let request = encode(&SettleRequest::Trade(TradeRequest::Fund { terms_hash, tx }));
+    let codes = payers().chain([HOLDER]).map(|payer| {
+        let key = world.nodes[payer].key;
+        let reply = world.ask_from(key, PROVIDER, Protocol::Settle, &request).unwrap();
+        match decode_record(&reply).unwrap() {
+            SettleReply::Refused { code } => code,
+            _ => "taken".to_owned(),
+        }
+    });
+    let codes: Vec<String> = codes.collect();
+    let count = |code| codes.iter().filter(|found| *found == code).count();
+    assert_eq!((count("trade.not_the_buyer"), count("taken")), (5, 1), "{codes:?}");
     rest(&mut world);
     assert_sound(&world);
 }

@@ -116,7 +116,8 @@ pub fn request<C: Verification>(
     terms: &Verified<Terms>,
     accepts: &[Envelope],
 ) -> Result<Vec<Verified<Accept>>, Refused> {
-    if !is_party(terms, peer) {
+    // The holder signs nothing, so it may be a stranger whom somebody named.
+    if !is_funder(terms, peer) {
         return Err(code!("trade.not_the_buyer"));
     }
     if !now.chain_up {
@@ -125,8 +126,8 @@ pub fn request<C: Verification>(
     consents(secp, now, terms, accepts).map_err(CheckError::code)
 }
 
-fn is_party(terms: &Terms, peer: Key) -> bool {
-    terms.to == peer || terms.funders.iter().any(|funder| funder.key == peer)
+fn is_funder(terms: &Terms, peer: Key) -> bool {
+    terms.funders.iter().any(|funder| funder.key == peer)
 }
 
 impl Registrar {
@@ -155,7 +156,13 @@ impl Registrar {
     /// Whether a peer is a party of the trade on the buyer's side.
     #[must_use]
     pub fn is_party(&self, peer: Key) -> bool {
-        is_party(&self.signed.terms, peer)
+        self.signed.terms.to == peer || self.is_funder(peer)
+    }
+
+    /// Whether a peer signed that it pays.
+    #[must_use]
+    pub fn is_funder(&self, peer: Key) -> bool {
+        is_funder(&self.signed.terms, peer)
     }
 
     /// Heights of the terms.

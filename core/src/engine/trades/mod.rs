@@ -381,7 +381,7 @@ impl Trades {
     /// a key costs nothing, so before that one free option is enough for it.
     fn holds_unfunded(&self, peer: Key) -> bool {
         let mut waits = false;
-        for open in self.registrars.iter().filter(|open| open.machine.is_party(peer)) {
+        for open in self.registrars.iter().filter(|open| open.machine.is_funder(peer)) {
             match open.machine.state {
                 registrar::State::Funded | registrar::State::Activated { .. } => return false,
                 registrar::State::Locked => waits = true,

@@ -84,7 +84,8 @@ impl PastTradeV1 {
 /// What a late request about an ended lock gets.
 #[derive(Debug)]
 struct Late {
-    parties: BTreeSet<Key>,
+    funders: BTreeSet<Key>,
+    to: Key,
     /// Counts up with each end.
     number: u64,
     was_funded: bool,
@@ -153,15 +154,14 @@ impl Past {
     /// A lock has ended. Its record goes when its requests are no longer answered.
     pub(super) fn end_registrar(&mut self, ctx: &mut Context<'_>, registrar: Registrar) {
         let (hash, terms) = (registrar.hash(), &registrar.signed.terms);
-        let funders = terms.funders.iter().map(|funder| funder.key);
-        let parties = funders.chain([terms.to]).collect();
+        let funders = terms.funders.iter().map(|funder| funder.key).collect();
         let order = match registrar.state {
             State::Activated { .. } => &mut self.activated,
             State::Locked | State::Funded | State::Released { .. } => &mut self.released,
         };
         self.ended = self.ended.saturating_add(1);
         let (number, was_funded) = (self.ended, registrar.facts.any_funding());
-        let late = Late { parties, number, was_funded, end: registrar.state };
+        let late = Late { funders, to: terms.to, number, was_funded, end: registrar.state };
         if self.late.insert(hash, late).is_none() {
             order.push_back(hash);
         }
@@ -181,7 +181,7 @@ impl Past {
         ask: LateAsk,
     ) -> Option<Result<TradeReply, Refused>> {
         let late = self.late.get(&terms)?;
-        if !late.parties.contains(&peer) {
+        if !late.funders.contains(&peer) && late.to != peer {
             return Some(Err(code!("trade.not_the_buyer")));
         }
         Some(match (&late.end, ask) {
@@ -197,7 +197,7 @@ impl Past {
 
     /// Whether the last lock of a peer that ended had been funded.
     pub(super) fn has_funded(&self, peer: Key) -> bool {
-        let ended = self.late.values().filter(|late| late.parties.contains(&peer));
+        let ended = self.late.values().filter(|late| late.funders.contains(&peer));
         let last = ended.max_by_key(|late| late.number);
         last.is_some_and(|late| late.was_funded)
     }

@@ -14,7 +14,7 @@ use crate::settlement::objects::{Terms, Transfer};
 pub(super) use crate::settlement::registrar::State;
 use crate::settlement::registrar::{Paid, Registrar, Step, request};
 use crate::settlement::seller::Refused;
-use crate::settlement::transaction::KnownTx;
+use crate::settlement::transaction::{KnownTx, contract_vout};
 use crate::units::TimeMs;
 use crate::wire::Envelope;
 
@@ -100,10 +100,11 @@ impl Machine for Registrar {
             }
             Step::BroadcastFund => {
                 // A buyer that waits for its acknowledgement makes the retries, unless the chain
-                // source has not answered yet.
-                let waits = open.machine.state == State::Locked
+                // source has not answered yet: each of several, also behind those that are funded.
+                let facts = &open.machine.facts;
+                let waits = facts.any_unseen()
                     && open.tries.is_message_due(turn.ctx.now_ms)
-                    && !open.machine.facts.any_offered();
+                    && !facts.any_offered();
                 if chain.up && (waits || open.tries.is_tip_due(chain.height)) {
                     open.broadcast_fundings(turn);
                 }
@@ -208,7 +209,17 @@ impl Open<Registrar> {
             return Err(code!("fund.coin_denied"));
         }
         let Some(rail) = &self.rail else { return Err(code!("lock.not_granted")) };
-        let waits = self.machine.facts.any_unseen();
+        // Of several none may hold up another by what it shows for the other's contract.
+        let funders = self.machine.signed.terms.funders.iter();
+        let pays = |contract| contract_vout(tx.tx(), contract).is_some();
+        let mut paid = funders.zip(rail.contracts()).filter(|(_, contract)| pays(contract));
+        if paid.any(|(funder, _)| funder.key != peer) {
+            return Err(code!("trade.not_the_buyer"));
+        }
+        let known = rail.contracts().iter().zip(self.machine.facts.contracts());
+        let mut shown =
+            known.filter_map(|(contract, known)| Some((contract, known.fund.as_ref()?)));
+        let waits = shown.any(|(contract, fund)| pays(contract) && !fund.is_seen());
         let may_try = self.tries.is_message_due(turn.ctx.now_ms);
         let mut next = self.machine.clone();
         if next.fund(turn.now(), rail, tx)? {
