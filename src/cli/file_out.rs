@@ -23,7 +23,7 @@ impl Out {
     /// Writes the file and says where, if one was named.
     ///
     /// # Errors
-    /// As [`write`]; `None` if there is no file to write.
+    /// As [`write()`]; `None` if there is no file to write.
     pub fn write(&self, bytes: &[u8], context: &mut Context<'_>) -> Option<Result<(), Failure>> {
         let path = self.out.as_deref()?;
         Some(write(path, bytes, self.force).and_then(|()| {
