@@ -56,10 +56,10 @@ def check_epoch(doc, epoch, orders):
 
 
 def check_trades(doc, keys):
-    check(len(doc["trades"]) == 3, "two sales and a resale")
+    check(len(doc["trades"]) == 4, "two sales, a resale and a pool")
     for trade in doc["trades"]:
         is_hex(trade["trade_id"], "trade_id")
-        check({trade["buyer"], trade["seller"], trade["provider"]} <= keys, "parties are nodes")
+        check({trade[party] for party in ("buyer", "holder", "seller", "provider")} <= keys, "parties are nodes")
         check(trade["price_sat"] == trade["price_msat"] // 1000, "price rounds down")
         check(trade["window"][0] < trade["window"][1], "window is not empty")
         settlement = trade["settlement"]
@@ -71,7 +71,12 @@ def check_trades(doc, keys):
         check(settlement["by_key"] == (settlement["claim"]["vsize"] == 111), "spent by both keys")
         is_hex(settlement["preimage"], "preimage")
         check(settlement["claim"]["height"] >= settlement["fund"]["height"], "claim after fund")
-    first, second, resale = doc["trades"]
+        claims = len(trade.get("funders", [None])) * settlement["claim"]["fee_sat"]
+        check(trade["seller_fees_sat"] == claims, f"a claim for each contract: {trade['seller_fees_sat']} sat")
+    first, second, resale, pooled = doc["trades"]
+    check(all(trade["holder"] == trade["buyer"] for trade in (first, second, resale)), "who pays holds")
+    check(not any("funders" in trade for trade in (first, second, resale)), "each pays alone")
+    check_pool(pooled)
     check(first["seller"] == first["provider"] and second["seller"] == second["provider"], "providers sell first")
     check(first["epoch"] == second["epoch"] == doc["epoch"]["epoch"], "sold in the same epoch")
     check(resale["epoch"] == doc["resale_epoch"]["epoch"] > first["epoch"], "sold on in a later epoch")
@@ -79,6 +84,20 @@ def check_trades(doc, keys):
     check(resale["provider"] == first["provider"], "by the same provider")
     check(2 * resale["qty"] == first["qty"] and resale["window"] == first["window"], "half of it")
     check(resale["price_msat"] * first["qty"] != first["price_msat"] * resale["qty"], "at another price")
+
+
+def check_pool(trade):
+    """Three pay, each into a contract of its own, and a fourth holds."""
+    funders = trade["funders"]
+    check(len({funder["key"] for funder in funders}) == len(funders) == 3, "three pay")
+    check(funders[0]["key"] == trade["buyer"], "the creator pays and bids")
+    check(not {trade["holder"], trade["seller"]} & {funder["key"] for funder in funders}, "for a fourth")
+    check(trade["price_sat"] <= sum(funder["pledged_sat"] for funder in funders), "within the pledges")
+    for funder in funders:
+        check_tx(funder["fund"], "fund of a pool")
+    check(funders[0]["fund"] == trade["settlement"]["fund"], "the creator's own")
+    check(len({funder["fund"]["txid"] for funder in funders}) == 3, "each with its own transaction")
+    check(trade["seller"] == trade["provider"], "sold by its provider")
 
 
 def cells(held):
@@ -121,7 +140,7 @@ def check_hop(hop, before, cert, trades):
 
 
 def check_certificates(doc, keys):
-    trades = {(trade["cert_id"], trade["seller"], trade["buyer"]): trade for trade in doc["trades"]}
+    trades = {(trade["cert_id"], trade["seller"], trade["holder"]): trade for trade in doc["trades"]}
     born, histories = {}, []
     for cert in doc["certificates"]:
         is_hex(cert["cert_id"], "cert_id")
@@ -141,10 +160,11 @@ def check_certificates(doc, keys):
     for cert_id, (sold, parts) in born.items():
         whole = set().union(*parts) == sold and sum(map(len, parts)) == len(sold)
         check(whole, f"unit-slots of {cert_id[:8]} are conserved")
-    expected = [["sale", "gift"], ["sale", "split", "gift"], ["sale", "split", "resale"]]
+    expected = [["sale"], ["sale", "gift"], ["sale", "split", "gift"], ["sale", "split", "resale"]]
     check(sorted(histories) == expected, f"histories: {histories}")
     check(len({cert["holder"] for cert in doc["certificates"]}) == 3, "three holders")
-    check(set(born) == {trade["cert_id"] for trade in doc["trades"][:2]}, "all that providers sold")
+    sold = {trade["cert_id"] for trade in doc["trades"] if trade["seller"] == trade["provider"]}
+    check(set(born) == sold, "all that providers sold")
 
 
 def check_refusals(doc):
@@ -158,21 +178,31 @@ def check_refusals(doc):
 
 
 def check_money(doc):
-    """Every wallet, to the sat, by what its node bought and sold."""
+    """Every wallet, to the sat, by what its node bought and sold; what a pool cost each of its
+    members follows from its wallet, and has to be the price in all."""
     keys = {node["name"]: node["key"] for node in doc["nodes"]}
     check(sorted(keys) == sorted(balance["node"] for balance in doc["balances"]), "every wallet")
-    fees = 0
+    fees, shares = 0, 0
+    pooled = {funder["key"]: funder for trade in doc["trades"] for funder in trade.get("funders", [])}
     for balance in doc["balances"]:
         key, expected = keys[balance["node"]], balance["before_sat"]
         for trade in doc["trades"]:
             settlement, price = trade["settlement"], trade["price_sat"]
-            if trade["buyer"] == key:
+            if trade["buyer"] == key and "funders" not in trade:
                 expected -= price + settlement["fund"]["fee_sat"]
                 fees += settlement["fund"]["fee_sat"]
             if trade["seller"] == key:
-                expected += price - settlement["claim"]["fee_sat"]
-                fees += settlement["claim"]["fee_sat"]
+                expected += price - trade["seller_fees_sat"]
+                fees += trade["seller_fees_sat"]
+        if key in pooled:
+            expected -= pooled[key]["fund"]["fee_sat"]
+            fees += pooled[key]["fund"]["fee_sat"]
+            share = expected - balance["after_sat"]
+            check(0 < share <= pooled[key]["pledged_sat"], f"{balance['node']} paid {share} sat of what it pledged")
+            shares += share
+            continue
         check(balance["after_sat"] == expected, f"{balance['node']} has {balance['after_sat']} sat, not {expected}")
+    check(shares == sum(trade["price_sat"] for trade in doc["trades"] if "funders" in trade), f"shares of {shares} sat")
     check(doc["fees_paid_sat"] == fees > 0, f"fees were paid: {fees}")
 
 

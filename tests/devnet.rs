@@ -135,7 +135,7 @@ fn nodes_agree(document: &Value) {
 
 fn trades_are_settled(document: &Value) {
     let trades = list(document, "trades");
-    assert_eq!(trades.len(), 3);
+    assert_eq!(trades.len(), 4);
     for trade in trades {
         assert_eq!(number(trade, "price_sat"), number(trade, "price_msat") / 1000);
         let settlement = &trade["settlement"];
@@ -149,9 +149,14 @@ fn trades_are_settled(document: &Value) {
     assert!(number(resold, "epoch") > number(first, "epoch"));
     assert_eq!(2 * number(resold, "qty"), number(first, "qty"));
     assert!(2 * number(resold, "price_msat") > number(first, "price_msat"));
+    let funders = list(&trades[3], "funders");
+    let payers: BTreeSet<&str> = funders.iter().map(|funder| text(funder, "key")).collect();
+    assert_eq!(payers.len(), 3);
+    assert!(!payers.contains(text(&trades[3], "holder")));
 }
 
-/// One is cut in halves, of which one is sold on and one given away, and one is given away whole.
+/// One is cut in halves, of which one is sold on and one given away; one is given away whole, and
+/// one was bought for its holder.
 fn certificates_moved(document: &Value) {
     let mut histories = Vec::new();
     for certificate in list(document, "certificates") {
@@ -164,13 +169,18 @@ fn certificates_moved(document: &Value) {
     }
     assert_eq!(
         histories,
-        [vec!["sale", "gift"], vec!["sale", "split", "resale"], vec!["sale", "split", "gift"]]
+        [
+            vec!["sale", "gift"],
+            vec!["sale", "split", "resale"],
+            vec!["sale", "split", "gift"],
+            vec!["sale"],
+        ]
     );
 }
 
 fn leases_are_delivered(document: &Value) {
     let leases = list(document, "leases");
-    assert_eq!(leases.len(), 3);
+    assert_eq!(leases.len(), 4);
     for lease in leases {
         assert_eq!(lease["exit_code"], 0, "{lease}");
         assert_eq!(lease["result"]["matches_expected"], true, "{lease}");

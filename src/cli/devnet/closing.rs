@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use super::Run;
 use super::broken::Broken;
-use super::document::{BalancePart, NodePart, SettlementPart, TradePart, TxPart};
+use super::document::{BalancePart, FunderPart, NodePart, SettlementPart, TradePart, TxPart};
 use super::node::Node;
+use super::pooling::POOL;
 use super::story::seconds;
 use super::wait::{Awaited, Look};
 use crate::api::types::{Balance, ChainTx, Status, Trade};
@@ -35,9 +36,14 @@ impl Run<'_> {
     /// A sale that does not settle, or money that is missing.
     pub(super) fn close(&mut self) -> Result<(), Broken> {
         for n in 0..self.sold.len() {
-            let part = self.settled(n)?;
-            self.document.fees_paid_sat += part.settlement.fund.fee_sat;
-            self.document.fees_paid_sat += part.settlement.claim.fee_sat;
+            let mut part = self.settled(n)?;
+            if n == POOL {
+                part.funders = self.funders(&part.trade_id)?;
+            }
+            let funds = part.funders.iter().map(|funder| funder.fund.fee_sat);
+            let fees_sat =
+                if part.funders.is_empty() { part.settlement.fund.fee_sat } else { funds.sum() };
+            self.document.fees_paid_sat += fees_sat + part.seller_fees_sat;
             self.document.trades.push(part);
         }
         self.note_certificates()?;
@@ -55,6 +61,21 @@ impl Run<'_> {
             let part = trade_part(&bought, &sold, &self.nodes[planned.provider].key);
             Ok(Look::some(part, || instead))
         })
+    }
+
+    /// Who paid for a pool, each as its own node has it.
+    fn funders(&self, trade_id: &str) -> Result<Vec<FunderPart>, Broken> {
+        let funder = |&(n, pledged_sat): &(usize, u64)| {
+            let node = &self.nodes[n];
+            let awaited = Awaited { what: "its part", from: node.name(), limit: SETTLE_TIME };
+            let fund = self.wait(awaited, || {
+                let fund = node.trade(trade_id)?.settlement.and_then(|paid| paid.fund);
+                let fund = fund.and_then(|tx| tx_part(&tx));
+                Ok(Look::some(fund, || "it is not confirmed".to_owned()))
+            })?;
+            Ok(FunderPart { key: node.key.clone(), pledged_sat, fund })
+        };
+        self.plan.pledges.iter().map(funder).collect()
     }
 
     /// Coins are neither made nor lost: what all wallets lost is what the fees were.
@@ -150,6 +171,7 @@ fn trade_part(bought: &Trade, sold: &Trade, provider: &str) -> Option<TradePart>
         price_msat: bought.price_msat,
         price_sat: bought.price_sat,
         buyer: bought.buyer.clone(),
+        holder: bought.holder.clone()?,
         seller: sold.seller.clone(),
         provider: provider.to_owned(),
         buy_order: bought.buy_order.clone(),
@@ -163,6 +185,8 @@ fn trade_part(bought: &Trade, sold: &Trade, provider: &str) -> Option<TradePart>
             preimage: paid.preimage.clone()?,
             state: earned.state.clone(),
         },
+        seller_fees_sat: sold.fees_sat?,
+        funders: Vec::new(),
     })
 }
 

@@ -119,13 +119,31 @@ pub(super) struct TradePart {
     pub(super) qty: u32,
     pub(super) price_msat: u64,
     pub(super) price_sat: u64,
+    /// Who bid.
     pub(super) buyer: String,
+    /// For whom.
+    pub(super) holder: String,
     pub(super) seller: String,
     /// Whose capacity it is: the seller, but where a holder sells on.
     pub(super) provider: String,
     pub(super) buy_order: String,
     pub(super) sell_order: String,
     pub(super) settlement: SettlementPart,
+    /// Fees of all that the seller claimed, one contract or several, sat. By its own node.
+    pub(super) seller_fees_sat: u64,
+    /// Who paid, where several did.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) funders: Vec<FunderPart>,
+}
+
+/// Who paid a part, into a contract of its own.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct FunderPart {
+    pub(super) key: String,
+    /// The most that it had to pay.
+    pub(super) pledged_sat: u64,
+    /// By its own node.
+    pub(super) fund: TxPart,
 }
 
 /// How it was paid.

@@ -37,45 +37,54 @@ impl Run<'_> {
     /// # Errors
     /// What did not change hands, or a giver that was not refused.
     pub(super) fn hand_on(&mut self) -> Result<(), Broken> {
-        let [first, second, _] = &self.plan.trades;
+        let [first, second, ..] = &self.plan.trades;
         let (holder, provider) = (first.buyer, first.seller);
         let (giver, other) = (second.buyer, second.seller);
         let bystander = self.nodes.len() - 1;
         let [resold, given] = self.halve(holder)?;
         self.give(&given, holder, bystander)?;
+        self.tell_halves([&resold, &given], holder, bystander)?;
         let whole = self.sold[1].cert_id.clone();
         self.give(&whole, giver, holder)?;
-        self.refuse_former_holder(&whole, giver, other)?;
+        self.refuse_former_holder(&whole, [giver, holder], other)?;
+        let pool_id = self.found_pool(bystander)?;
         self.resell(&resold)?;
+        let pooled = self.see_pool(&pool_id, bystander)?;
         self.titles = vec![
             Title { cert_id: whole, holder, provider: other },
             Title { cert_id: resold, holder: self.plan.trades[RESALE].buyer, provider },
             Title { cert_id: given, holder: bystander, provider },
+            Title { cert_id: pooled, holder: bystander, provider: other },
         ];
         Ok(())
     }
 
     /// Cuts the first certificate in halves: their ids.
-    fn halve(&mut self, holder: usize) -> Result<[String; 2], Broken> {
+    fn halve(&self, holder: usize) -> Result<[String; 2], Broken> {
         let (holder, cert_id) = (&self.nodes[holder], &self.sold[0].cert_id);
         let half = SplitOff { qty: Some(self.plan.trades[0].qty / 2), window: None };
         let into: SplitInto = holder.post(&format!("/certificates/{cert_id}/split"), &half)?;
         let parts = into.parts.into_iter().map(|part| part.cert_id).collect::<Vec<_>>();
-        let halves: [String; 2] = parts.try_into().map_err(|parts: Vec<_>| {
+        parts.try_into().map_err(|parts: Vec<_>| {
             let message = format!("{} parts in place of two halves", parts.len());
             Broken::new(reason!("devnet.certificate"), message).at(holder.name())
-        })?;
-        self.story.tell(format_args!(
-            "{} cut certificate {} in halves: {} and {}",
-            holder.name(),
-            id(cert_id),
-            id(&halves[0]),
-            id(&halves[1]),
-        ))?;
-        Ok(halves)
+        })
     }
 
-    fn give(&mut self, cert_id: &str, giver: usize, receiver: usize) -> Result<(), Broken> {
+    fn tell_halves(
+        &mut self,
+        halves: [&str; 2],
+        holder: usize,
+        receiver: usize,
+    ) -> Result<(), Broken> {
+        let [holder, receiver] = [holder, receiver].map(|n| self.nodes[n].name());
+        let (whole, [kept, given]) = (id(&self.sold[0].cert_id), halves.map(id));
+        self.story.tell(format_args!(
+            "{holder} cut certificate {whole} in halves, {kept} and {given}, and gave {given} to {receiver}"
+        ))
+    }
+
+    fn give(&self, cert_id: &str, giver: usize, receiver: usize) -> Result<(), Broken> {
         let (giver, receiver) = (&self.nodes[giver], &self.nodes[receiver]);
         let body = GiftTo { qty: None, window: None, to: receiver.key.clone() };
         let gifted: Gifted = giver.post(&format!("/certificates/{cert_id}/gift"), &body)?;
@@ -86,16 +95,13 @@ impl Run<'_> {
             Ok(Look::when(is_held, || {
                 format!("holder {} after {} transfers", id(&certificate.holder), certificate.seq)
             }))
-        })?;
-        let (from, to) = (giver.name(), receiver.name());
-        self.story
-            .tell(format_args!("{from} gave certificate {} to {to}, free of charge", id(cert_id)))
+        })
     }
 
     fn refuse_former_holder(
         &mut self,
         cert_id: &str,
-        giver: usize,
+        [giver, holder]: [usize; 2],
         provider: usize,
     ) -> Result<(), Broken> {
         let (giver, provider) = (&self.nodes[giver], &self.nodes[provider]);
@@ -116,8 +122,10 @@ impl Run<'_> {
             code: broken.failure.code.clone(),
         });
         self.story.tell(format_args!(
-            "{} tried to redeem it all the same: {} refused with {NOT_HOLDER}",
+            "{} gave certificate {} to {} and tried to redeem it all the same: {} refused with {NOT_HOLDER}",
             giver.name(),
+            id(cert_id),
+            self.nodes[holder].name(),
             provider.name(),
         ))
     }

@@ -14,6 +14,7 @@ mod home;
 mod leasing;
 mod node;
 mod plan;
+mod pooling;
 mod reselling;
 mod setup;
 mod story;

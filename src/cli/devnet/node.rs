@@ -99,14 +99,14 @@ impl Node {
         self.get("/status")
     }
 
-    /// A trade that can still become a sale, newest first, but for those that are known.
+    /// A trade of a class that can still become a sale, newest first, but for those that are known.
     ///
     /// # Errors
     /// What the node refused.
-    pub(super) fn live_trade(&self, known: &[Sold]) -> Result<Option<Trade>, Broken> {
+    pub(super) fn live_trade(&self, class: &str, known: &[Sold]) -> Result<Option<Trade>, Broken> {
         let trades: Vec<Trade> = self.get("/trades")?;
         let is_known = |trade: &Trade| known.iter().any(|sold| sold.trade_id == trade.trade_id);
-        let is_live = |trade: &Trade| !DEAD.contains(&trade.state.as_str());
+        let is_live = |trade: &Trade| trade.class == class && !DEAD.contains(&trade.state.as_str());
         Ok(trades.into_iter().find(|trade| is_live(trade) && !is_known(trade)))
     }
 

@@ -23,7 +23,7 @@ const FUNDS_SAT: u64 = 1_000_000;
 /// Numbers in an input: an instant of work, and a few kB to move.
 const NUMBERS: u64 = 400;
 /// Certificates in the end: the first that is bought is cut in halves.
-const TITLES: usize = 3;
+const TITLES: usize = 4;
 /// Slots by which the first purchase lies further ahead than the second: half of it is sold on in a
 /// later epoch, which needs the same time before the window, and some for a machine that is slow.
 const RESALE_SLOTS: u32 = 3;
@@ -84,8 +84,11 @@ pub(super) struct Plan {
     seed: u64,
     /// Two providers, two buyers, one bystander, in this order.
     pub(super) seats: Vec<Seat>,
-    /// Two sales by providers, and the resale of a half of what is bought first.
-    pub(super) trades: [PlannedTrade; 3],
+    /// Two sales by providers, the resale of a half of what is bought first, and what a pool buys.
+    pub(super) trades: [PlannedTrade; 4],
+    /// Who pays the last: index of a seat, and what it pledges of the highest price, sat; the
+    /// creator first.
+    pub(super) pledges: [(usize, u64); 3],
     /// Contents of the workloads' input files, one for each certificate that is redeemed.
     pub(super) inputs: [String; TITLES],
 }
@@ -96,7 +99,9 @@ impl Plan {
         let draw = Draw(seed);
         let [bought_first, bought_second] = [0, 1].map(|n| draw.planned(n));
         let resold = draw.resold(&bought_first, &bought_second);
-        let trades = [bought_first, bought_second, resold];
+        let pooled = draw.pooled(&bought_first, &bought_second);
+        let pledges = draw.pledges(&pooled);
+        let trades = [bought_first, bought_second, resold, pooled];
         let [first, second] = draw.two(PROVIDERS, "provider");
         let [third, fourth] = draw.two(BUYERS, "buyer");
         let bystander = BYSTANDERS[draw.index("bystander", BYSTANDERS.len())];
@@ -112,7 +117,7 @@ impl Plan {
             funds_sat: FUNDS_SAT + 1000 * draw.below(&format!("{name} funds"), 1000),
         });
         let inputs = std::array::from_fn(|n| draw.input(n));
-        Self { seed, seats: seats.collect(), trades, inputs }
+        Self { seed, seats: seats.collect(), trades, pledges, inputs }
     }
 
     /// The sales by providers.
@@ -167,7 +172,8 @@ impl Draw {
         // The first is cut in halves, and its provider sells out: who wants more buys of a holder.
         let (qty, spare, later_slots) = match n {
             0 => (2 + 2 * small(of("qty", 2)), 0, RESALE_SLOTS),
-            _ => (1 + small(of("qty", 3)), 1 + small(of("spare", 3)), 0),
+            // Enough is left for a pool whose parts are worth their fees.
+            _ => (1 + small(of("qty", 3)), 4 + small(of("spare", 3)), 0),
         };
         PlannedTrade {
             seller: n,
@@ -195,6 +201,26 @@ impl Draw {
             bid_msat: ask_msat + ask_msat / 20 + self.below("resale margin", ask_msat / 4),
             ..first.clone()
         }
+    }
+
+    /// What the second provider has left, in the window of the first.
+    fn pooled(&self, first: &PlannedTrade, second: &PlannedTrade) -> PlannedTrade {
+        let PlannedTrade { ask_msat, .. } = *second;
+        PlannedTrade {
+            buyer: first.buyer,
+            qty: second.units - second.qty,
+            bid_msat: ask_msat + ask_msat / 20 + self.below("pool margin", ask_msat / 4),
+            later_slots: first.later_slots,
+            ..second.clone()
+        }
+    }
+
+    /// Both buyers and the provider of the other class share the highest price.
+    fn pledges(&self, pooled: &PlannedTrade) -> [(usize, u64); 3] {
+        let price_sat = pooled.bid_msat * u64::from(pooled.qty) / 1000;
+        let part_sat = |label: &str| price_sat / 4 + self.below(label, price_sat / 8);
+        let [second_sat, third_sat] = ["second pledge", "third pledge"].map(part_sat);
+        [(2, price_sat - second_sat - third_sat), (3, second_sat), (0, third_sat)]
     }
 
     fn input(&self, n: usize) -> String {
@@ -256,7 +282,11 @@ mod tests {
                 let capacity = Some((planned.class, planned.units));
                 assert_eq!(plan.seats[planned.seller].capacity, capacity);
             }
-            let [first, second, resold] = &plan.trades;
+            let [first, second, resold, pooled] = &plan.trades;
+            let pledged_sat: u64 = plan.pledges.iter().map(|(_, share_sat)| share_sat).sum();
+            assert_eq!(pledged_sat, pooled.bid_msat * u64::from(pooled.qty) / 1000);
+            assert!(plan.pledges.iter().all(|(_, share_sat)| *share_sat >= 1_000));
+            assert!(plan.pledges.iter().all(|(seat, _)| *seat != pooled.seller && *seat < 4));
             assert_eq!((first.units, first.qty), (first.qty, 2 * resold.qty));
             assert!(resold.ask_msat > first.bid_msat, "another price in any case");
             assert_eq!((resold.seller, resold.provider), (first.buyer, first.seller));

@@ -39,7 +39,7 @@ impl Run<'_> {
         let trade = self.wait(awaited, || {
             let offer: Order = seller.get(&format!("/orders/{}", ask.order_id))?;
             let instead = format!("the offer is {}", offer.state);
-            Ok(Look::some(buyer.live_trade(&self.sold)?, || instead))
+            Ok(Look::some(buyer.live_trade(planned.class, &self.sold)?, || instead))
         })?;
         self.document.resale_epoch = Some(self.compare_epochs(trade.epoch)?);
         self.settle(vec![trade])

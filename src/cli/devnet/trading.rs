@@ -147,7 +147,7 @@ impl Run<'_> {
             let mut order_id = order_id.clone();
             let awaited = Awaited { what: "a match", from: buyer.name(), limit: MATCH_TIME };
             trades.push(self.wait(awaited, || {
-                if let Some(trade) = buyer.live_trade(&self.sold)? {
+                if let Some(trade) = buyer.live_trade(planned.class, &self.sold)? {
                     return Ok(Look::Found(trade));
                 }
                 let bid: Order = buyer.get(&format!("/orders/{order_id}"))?;
