@@ -7,6 +7,7 @@ use super::troubles::{BLOCK_MS, PAST_REFUND_MS};
 use bitcoin::consensus::serialize;
 use capex::sim::{Kill, Links, NodeId, World};
 use capex_core::engine::kernel::Miss;
+use capex_core::engine::market::MarketCommand;
 use capex_core::engine::messages::{SettleReply, SettleRequest};
 use capex_core::engine::pools::{
     Pool, PoolCommand, PoolReply, PoolRequest, PoolView, read_invitation,
@@ -188,6 +189,46 @@ fn a_creator_that_ends_its_pool_frees_every_pledge() {
     assert_sound(&world);
 }
 
+/// Each bid is one of the creator's few orders of an epoch.
+#[test]
+fn members_that_come_and_go_cost_the_creator_one_bid_an_epoch() {
+    let (mut world, id) = pooled(99);
+    let bids = |world: &World| world.engine(CREATOR).unwrap().market().standing().count();
+    assert_eq!(bids(&world), 1);
+    let before = bids(&world);
+    let now_ms = world.now_ms;
+    for _ in 0..4 {
+        let request = encode(&SettleRequest::Pool(PoolRequest::Leave(id)));
+        let member = world.nodes[MEMBERS[3]].key;
+        world.ask_from(member, CREATOR, Protocol::Settle, &request).unwrap();
+        let join = PoolRequest::Join { pool: id, share_sat: SHARE_SAT, refund_xonly: xonly() };
+        let request = encode(&SettleRequest::Pool(join));
+        let reply = world.ask_from(member, CREATOR, Protocol::Settle, &request).unwrap();
+        let reply: SettleReply = decode_record(&reply).unwrap();
+        assert!(matches!(reply, SettleReply::Pool(PoolReply::Members(_))), "{reply:?}");
+    }
+    assert!(world.now_ms - now_ms < world.params().epoch_ms());
+    assert_eq!((bids(&world), view(&world, CREATOR, id).stage), (before, "gathering"));
+    let bids_again = |world: &World| view(world, CREATOR, id).stage != "gathering";
+    assert!(world.run_until(5_000, bids_again), "{}", story(&world));
+    rest(&mut world);
+    assert_sound(&world);
+}
+
+#[test]
+fn a_bid_that_is_cancelled_by_hand_frees_every_pledge() {
+    let (mut world, id) = pooled(100);
+    let bid = world.engine(CREATOR).unwrap().market().standing().next().unwrap().id;
+    world.command(CREATOR, MarketCommand::Cancel(bid));
+    let ended = |world: &World| payers().all(|payer| view(world, payer, id).stage == "ended");
+    assert!(world.run_until(25_000, ended), "{}", story(&world));
+    assert_eq!(view(&world, CREATOR, id).code.as_deref(), Some("pool.dissolved"));
+    world.run_for(5_000);
+    assert!(payers().all(|payer| reserved_sat(&world, payer) == 0), "{}", story(&world));
+    rest(&mut world);
+    assert_sound(&world);
+}
+
 #[test]
 fn one_that_never_signs_ends_the_pool_and_is_remembered() {
     let (mut world, id) = pooled(95);
@@ -320,6 +361,23 @@ fn what_is_wrong_is_refused_with_a_code_and_changes_nothing() {
     let reply = world.ask_from(stranger, CREATOR, Protocol::Settle, &request).unwrap();
     assert_eq!(decode_record(&reply), Ok(SettleReply::Pool(PoolReply::Noted)));
     assert_eq!(known(&world, id), before);
+    rest(&mut world);
+    assert_sound(&world);
+}
+
+/// The creator gathers consents in memory alone.
+#[test]
+fn a_creator_that_restarts_after_its_lock_tells_those_who_have_not_heard() {
+    let (mut world, _) = pooled(101);
+    let last = MEMBERS[3];
+    reach(&mut world, last, "terms_signed");
+    world.crash(last);
+    reach(&mut world, CREATOR, "locked");
+    world.restart(CREATOR, 50);
+    world.restart(last, 100);
+    for payer in payers() {
+        reach(&mut world, payer, "active");
+    }
     rest(&mut world);
     assert_sound(&world);
 }

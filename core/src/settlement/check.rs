@@ -380,6 +380,20 @@ pub fn consents<C: Verification>(
     funders.map(|(funder, signed)| accept(now, terms, funder, signed)).collect()
 }
 
+/// Checks the consent of one funder, while those of others are missing.
+///
+/// # Errors
+/// `accept.does_not_fit` or `accept.elapsed`.
+pub fn consent(
+    now: Now<'_>,
+    terms: &Verified<Terms>,
+    key: Key,
+    signed: &Envelope,
+) -> Result<(), CheckError> {
+    let funder = terms.funders.iter().find(|funder| funder.key == key);
+    accept(now, terms, funder.ok_or(CheckError::Accept)?, signed).map(drop)
+}
+
 fn accept(
     now: Now<'_>,
     terms: &Verified<Terms>,

@@ -7,7 +7,7 @@ use super::records::{Member, Part, PoolV1, Stage};
 use super::{Floor, PoolReply, Pools};
 use crate::code;
 use crate::engine::kernel::Context;
-use crate::engine::market::{OrderSpec, TimeInForce};
+use crate::engine::market::{Market, OrderSpec, StandingState, TimeInForce};
 use crate::engine::shelf::Shelf;
 use crate::ids::{Key, PoolId, TradeId};
 use crate::limits::FUNDERS_MAX;
@@ -15,7 +15,11 @@ use crate::order::{Alternative, Mode, Side};
 use crate::params::Params;
 use crate::settlement::fees::FeeLimit;
 use crate::settlement::objects::{Funder, Row};
+use crate::units::TimeMs;
 use crate::wire::VERSION;
+
+/// Refusals of a bid that another epoch may not bring.
+const PASSING: [&str; 2] = [code!("chain.down"), code!("order.too_many")];
 
 /// What the creator of a pool has to pay of a row, and who pays the rest.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,13 +105,49 @@ impl Pools {
         let (told, is_complete) = (members(kept), kept.missing_sat() == 0);
         self.changed(ctx, id);
         if is_complete {
-            self.bid(ctx, floor, id);
+            self.bid_due(ctx, floor);
         }
         Ok(told)
     }
 
-    /// The pledges make up the price.
+    /// Own pools whose pledges make up the price, and that do not bid.
+    pub(super) fn complete(&self) -> impl Iterator<Item = PoolId> {
+        let waiting = self.pools.iter().filter(|(_, kept)| {
+            matches!(kept.part, Part::Creator { .. }) && kept.stage == Stage::Gathering
+        });
+        waiting.filter(|(_, kept)| kept.missing_sat() == 0).map(|(id, _)| *id)
+    }
+
+    /// When a pool may bid, unix ms.
+    pub(super) fn bids_from_ms(&self, id: &PoolId) -> TimeMs {
+        self.bids_from_ms.get(id).copied().unwrap_or(0)
+    }
+
+    /// Own pools that bid no more, for want of a bid.
+    pub(super) fn given_up(&self, market: &Market) -> impl Iterator<Item = PoolId> {
+        let is_up = |id| {
+            let mut all = market.standing();
+            all.any(|order| {
+                order.id == id && matches!(order.state, StandingState::Open | StandingState::Filled)
+            })
+        };
+        let bidding = self.pools.iter();
+        let given_up = bidding.filter(
+            move |(_, kept)| matches!(kept.stage, Stage::Bidding(standing) if !is_up(standing)),
+        );
+        given_up.map(|(id, _)| *id)
+    }
+
+    /// Bids for every complete pool that may.
+    pub(super) fn bid_due(&mut self, ctx: &mut Context<'_>, floor: &mut Floor<'_>) {
+        let due = self.complete().filter(|id| ctx.now_ms >= self.bids_from_ms(id));
+        let due: Vec<PoolId> = due.collect();
+        due.into_iter().for_each(|id| self.bid(ctx, floor, id));
+    }
+
     fn bid(&mut self, ctx: &mut Context<'_>, floor: &mut Floor<'_>, id: PoolId) {
+        let next_ms = ctx.now_ms.saturating_add(ctx.params.epoch_ms());
+        self.bids_from_ms.insert(id, next_ms);
         let Some(kept) = self.pools.get_mut(&id) else { return };
         let (register, holdings) = (&*floor.register, floor.holdings);
         let shelf = Shelf { me: ctx.me(), register, holdings };
@@ -116,6 +156,7 @@ impl Pools {
                 kept.stage = Stage::Bidding(standing);
                 self.moved(ctx, id);
             }
+            Err(refusal) if PASSING.contains(&refusal.code.as_str()) => {}
             Err(refusal) => self.end(ctx, floor.market, id, &refusal.code),
         }
     }

@@ -45,7 +45,10 @@ impl Pools {
             part: Part::Member { key_index: refund_key::next(ctx), told: Vec::new() },
             stage: Stage::Gathering,
         };
-        self.keep(ctx, id, make, (share_sat, fees))
+        self.keep(ctx, id, make, (share_sat, fees))?;
+        // Not the pace of a withdrawal that this follows.
+        self.asks.insert(id, Retry::new(PACE, ctx.now_ms));
+        Ok(id)
     }
 
     /// Withdraws a pledge, or ends the own pool.

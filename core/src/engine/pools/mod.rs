@@ -82,6 +82,9 @@ pub struct Pools {
     pools: BTreeMap<PoolId, PoolV1>,
     /// When the creator is asked again: while a pledge waits, or until it knows that none does.
     asks: BTreeMap<PoolId, Retry>,
+    /// When a complete pool may bid again, unix ms: each bid is one of the creator's few orders of
+    /// an epoch, and members that come and go are not to use them up.
+    bids_from_ms: BTreeMap<PoolId, TimeMs>,
     /// Consents that are being gathered.
     rounds: BTreeMap<TradeId, Round>,
     /// Commands that wait for the creator.
@@ -209,8 +212,9 @@ impl Pools {
         match purpose {
             PoolPurpose::Join(pool) => self.on_joined(ctx, peer, pool, answer),
             PoolPurpose::Leave(pool) => {
-                // Whatever the creator says, it knows.
-                if !matches!(answer, Answer::None) {
+                // Whatever the creator says, it knows; unless this node has joined once more.
+                let has_left = self.pools.get(&pool).is_none_or(|kept| !kept.stage.is_pledged());
+                if has_left && !matches!(answer, Answer::None) {
                     self.asks.remove(&pool);
                 }
             }
@@ -235,6 +239,12 @@ impl Pools {
         for id in late {
             self.end(ctx, floor.market, id, code!("pool.expired"));
         }
+        // A bid that was cancelled by hand, or whose window has become too near.
+        let given_up: Vec<PoolId> = self.given_up(floor.market).collect();
+        for id in given_up {
+            self.end(ctx, floor.market, id, code!("pool.dissolved"));
+        }
+        self.bid_due(ctx, floor);
         let due = self.asks.iter().filter(|(_, ask)| ask.is_due(ctx.now_ms));
         let due: Vec<PoolId> = due.map(|(id, _)| *id).collect();
         due.into_iter().for_each(|id| self.ask_creator(ctx, id));
@@ -247,7 +257,8 @@ impl Pools {
         let open = self.pools.values().filter(|kept| kept.stage.is_pledged());
         let ends = open.map(|kept| kept.pool.until_ms);
         let asks = self.asks.values().map(|ask| ask.due_ms());
-        ends.chain(asks).chain(self.rounds.values().map(Round::due_ms)).min()
+        let bids = self.complete().map(|id| self.bids_from_ms(&id));
+        ends.chain(asks).chain(bids).chain(self.rounds.values().map(Round::due_ms)).min()
     }
 
     /// A trade of this node ended: bought, or why not.
@@ -313,6 +324,9 @@ impl Pools {
     fn moved(&mut self, ctx: &mut Context<'_>, id: PoolId) {
         let Some(kept) = self.pools.get(&id) else { return };
         ctx.out.store(&id.0, kept);
+        if kept.stage.is_over() {
+            self.bids_from_ms.remove(&id);
+        }
         let stage = kept.stage.code().unwrap_or(kept.stage.name()).to_owned();
         ctx.out.notify(PoolNews { pool: id, stage });
         self.resume(ctx, id);

@@ -8,7 +8,6 @@ use crate::engine::io::Protocol;
 use crate::engine::kernel::{Context, Miss, Retry, Subject};
 use crate::engine::messages::SettleRequest;
 use crate::ids::{Key, PoolId, TermsHash, TradeId};
-use crate::settlement::objects::Accept;
 use crate::units::TimeMs;
 use crate::wire::Envelope;
 
@@ -38,7 +37,8 @@ impl Round {
     /// Counts it against members that they did not sign in time.
     pub(super) fn blame(&self, ctx: &mut Context<'_>, kept: &PoolV1) {
         let Part::Creator { others } = &kept.part else { return };
-        if self.is_agreed {
+        // Asked once alone, it may have been this node that was away until it was too late.
+        if self.is_agreed || self.retry.tries() < 2 {
             return;
         }
         for member in others.iter().filter(|member| !self.accepts.contains_key(&member.key)) {
@@ -62,6 +62,10 @@ impl Pools {
         let Some((id, kept)) = created.next() else { return };
         let id = *id;
         let Some(signed) = floor.trades.consents(&trade) else { return };
+        let terms = signed.agreement.hash();
+        if self.rounds.get(&trade).is_some_and(|round| round.terms == terms) {
+            return;
+        }
         if let Stage::Settling { is_asked, .. } = &mut kept.stage {
             *is_asked = true;
         }
@@ -72,7 +76,7 @@ impl Pools {
         let known = if is_agreed { order.clone() } else { vec![ctx.me()] };
         let round = Round {
             pool: id,
-            terms: signed.agreement.hash(),
+            terms,
             accepts: known.into_iter().zip(signed.accepts.iter().cloned()).collect(),
             told: BTreeSet::from([ctx.me()]),
             retry: Retry::new(PACE, ctx.now_ms),
@@ -133,10 +137,12 @@ impl Pools {
     ) {
         let found = self.rounds.iter_mut().find(|(_, round)| round.terms == terms);
         let Some((trade, round)) = found else { return };
+        if accept.key != peer.0 || round.is_agreed {
+            return;
+        }
         let trade = *trade;
-        let signed = accept.verify::<Accept>(ctx.params.magic);
-        let is_good = accept.key == peer.0 && signed.is_ok_and(|signed| signed.terms_hash == terms);
-        if !is_good || !round.order.contains(&peer) || round.is_agreed {
+        // One that does not hold would keep the others' from being any good.
+        if floor.trades.check_consent(ctx, trade, &accept).is_err() {
             return;
         }
         round.accepts.insert(peer, accept);

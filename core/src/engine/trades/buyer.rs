@@ -190,7 +190,10 @@ impl Machine for Buyer {
                 turn.events.push(TradeEvent::Bought { trade, certificate });
                 return;
             }
-            State::TermsSigned(_) if !self.partners.is_empty() => {
+            // Also after a restart: those who have not been told yet that all agree are told then.
+            State::TermsSigned(_) | State::Locked { .. } | State::Funding { .. }
+                if !self.partners.is_empty() =>
+            {
                 turn.events.push(TradeEvent::Signed { trade });
                 return;
             }
@@ -479,9 +482,17 @@ impl Open<Buyer> {
     /// with that one ends this trade at no extra cost.
     fn lapse(&mut self, turn: &mut Turn<'_, '_>) {
         let Some(funding) = self.machine.state.funding() else { return };
-        self.missed(turn, self.machine.registrar, Miss::Acknowledgement);
+        self.miss_acknowledgement(turn);
         self.enter_phase(turn, Phase::Lapsed);
         turn.ctx.out.push(Effect::LendCoins { funding });
+    }
+
+    /// The provider has taken no funding; unless a partner had ended the lock by then.
+    fn miss_acknowledgement(&mut self, turn: &mut Turn<'_, '_>) {
+        let is_released = self.refusal.as_deref() == Some("lock.released");
+        if self.machine.partners.is_empty() || !is_released {
+            self.missed(turn, self.machine.registrar, Miss::Acknowledgement);
+        }
     }
 
     fn broadcast_fund(&mut self, turn: &mut Turn<'_, '_>) {
@@ -498,7 +509,7 @@ impl Open<Buyer> {
         let funding = payment.funding;
         if matches!(phase, Phase::Built | Phase::Lapsed | Phase::Sent) {
             if *phase == Phase::Built {
-                self.missed(turn, self.machine.registrar, Miss::Acknowledgement);
+                self.miss_acknowledgement(turn);
             }
             self.enter_phase(turn, Phase::Cancelling { cancel: None });
         }

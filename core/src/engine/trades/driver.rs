@@ -61,6 +61,17 @@ pub(super) enum Told {
     Released { terms: TermsHash, code: String },
 }
 
+/// What the checks of a trade need to know of the world.
+pub(super) fn now<'c>(ctx: &Context<'c>) -> Now<'c> {
+    Now {
+        ms: ctx.now_ms,
+        tip: ctx.chain.height,
+        median_time_past_s: ctx.chain.median_time_past_s,
+        chain_up: ctx.chain.up,
+        params: ctx.params,
+    }
+}
+
 impl<'a, 'c> Turn<'a, 'c> {
     pub(super) fn new(
         ctx: &'a mut Context<'c>,
@@ -71,14 +82,7 @@ impl<'a, 'c> Turn<'a, 'c> {
     }
 
     pub(super) fn now(&self) -> Now<'c> {
-        let ctx = &self.ctx;
-        Now {
-            ms: ctx.now_ms,
-            tip: ctx.chain.height,
-            median_time_past_s: ctx.chain.median_time_past_s,
-            chain_up: ctx.chain.up,
-            params: ctx.params,
-        }
+        now(self.ctx)
     }
 
     /// A single-use key; `None` with probability 2^-128.

@@ -4,14 +4,14 @@
 use bitcoin::secp256k1::{Keypair, SecretKey};
 
 use super::buyer::{self, Invited, Purchase, REFUND_LABEL};
-use super::driver::{Open, Turn};
+use super::driver::{Open, Turn, now};
 use super::titles::Titles;
 use super::{KEYS, TradeEvent, Trades, turn};
 use crate::code;
 use crate::engine::kernel::Context;
-use crate::ids::{TermsHash, TradeId};
+use crate::ids::{Key, TermsHash, TradeId};
 use crate::settlement::buyer::{Buyer, Signed, State};
-use crate::settlement::check::{Agreement, CheckError};
+use crate::settlement::check::{self, Agreement, CheckError};
 use crate::settlement::objects::{Row, Terms, TermsRequest};
 use crate::settlement::seller::Refused;
 use crate::wire::Envelope;
@@ -77,6 +77,22 @@ impl Trades {
         accept
     }
 
+    /// Checks what one funder has signed.
+    ///
+    /// # Errors
+    /// `trade.void`, or a code of [`CheckError`].
+    pub fn check_consent(
+        &self,
+        ctx: &Context<'_>,
+        trade: TradeId,
+        accept: &Envelope,
+    ) -> Result<(), Refused> {
+        let signed = self.consents(&trade).ok_or(code!("trade.void"))?;
+        let terms = signed.agreement.signed.envelope.verify::<Terms>(ctx.params.magic);
+        let terms = terms.map_err(|error| error.code())?;
+        check::consent(now(ctx), &terms, Key(accept.key), accept).map_err(CheckError::code)
+    }
+
     /// Every funder has signed, in the order of the terms.
     pub fn agree(
         &mut self,
@@ -92,7 +108,7 @@ impl Trades {
     }
 
     /// The terms of a purchase that this node has signed, with the consents that it knows, until
-    /// the provider has locked for it.
+    /// it pays.
     #[must_use]
     pub fn consents(&self, trade: &TradeId) -> Option<&Signed> {
         self.buyers.get(trade)?.machine.state.signed()

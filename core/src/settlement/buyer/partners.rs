@@ -12,16 +12,14 @@ impl Signed {
 }
 
 impl State {
-    /// Terms that wait for the consents of others, or for the lock.
+    /// Terms that wait for the consents of others, for the lock, or for the wallet.
     #[must_use]
     pub fn signed(&self) -> Option<&Signed> {
         match self {
-            Self::TermsSigned(signed) => Some(signed),
-            Self::Draft { .. }
-            | Self::Locked { .. }
-            | Self::Funding { .. }
-            | Self::Paying { .. }
-            | Self::Aborted { .. } => None,
+            Self::TermsSigned(signed)
+            | Self::Locked { signed, .. }
+            | Self::Funding { signed, .. } => Some(signed),
+            Self::Draft { .. } | Self::Paying { .. } | Self::Aborted { .. } => None,
         }
     }
 }
