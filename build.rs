@@ -7,8 +7,9 @@ mod components {
 
     use wasi_preview1_component_adapter_provider as adapter;
 
-    const SOURCES: [&str; 9] = [
+    const SOURCES: [&str; 11] = [
         "examples/wordsum/wordsum.wat",
+        "examples/score/score.wat",
         "examples/faults/busy.wat",
         "examples/faults/memory_hog.wat",
         "examples/faults/trap.wat",
@@ -17,6 +18,7 @@ mod components {
         "examples/faults/filler.wat",
         "examples/faults/flood.wat",
         "examples/faults/escape.wat",
+        "examples/faults/token.wat",
     ];
 
     pub(super) fn build() -> Result<(), Box<dyn Error>> {

@@ -50,6 +50,7 @@ fn order(world: &World, side: Side) -> OrderSpec {
         // These trades would be small.
         fees: FeeLimit { share_percent: 100, cap_sat: None },
         cert: None,
+        is_spare: false,
     }
 }
 

@@ -2,12 +2,15 @@
 # Everything that must hold before a change lands, in the order in which it fails fastest.
 #
 #   scripts/check.sh            all of it
-#   scripts/check.sh NAME...    only these: fmt purity clippy docs test deny devnet welfare bitcoind
+#   scripts/check.sh NAME...    only these: fmt purity clippy docs test deny devnet welfare root bitcoind guest
 #   scripts/check.sh --bitcoind the same as `bitcoind`
+#
+# `guest` runs only when it is named: the tests of containers on another kernel take many minutes.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-say() { printf '\n== %s\n' "$*"; }
+# SECONDS counts from the start of the shell.
+say() { printf '\n== %s (after %d s)\n' "$*" "$SECONDS"; }
 
 check_fmt() { cargo fmt --all --check; }
 
@@ -39,12 +42,13 @@ check_devnet() {
     local out
     out=$(mktemp -d)
     cargo build --locked --release
-    target/release/capex devnet --json --seed 7 >"$out/devnet.json" 2>"$out/story.txt" || {
+    target/release/capex devnet --containers --json --seed 7 \
+        >"$out/devnet.json" 2>"$out/story.txt" || {
         cat "$out/story.txt" "$out/devnet.json" >&2
         return 1
     }
     cat "$out/story.txt"
-    python3 scripts/check_devnet.py "$out/devnet.json"
+    python3 scripts/check_devnet.py "$out/devnet.json" devchain if-can
     rm -rf "$out"
 }
 
@@ -52,6 +56,24 @@ check_devnet() {
 check_welfare() {
     scripts/bench/welfare/run --gate
 }
+
+# Containers, on this machine's kernel: their limits, and two hundred leases, counted before and
+# after.
+check_root() {
+    if [ "$(id -u)" -ne 0 ]; then
+        if [ -n "${CI:-}" ]; then
+            echo 'containers need the superuser' >&2
+            return 1
+        fi
+        echo 'skipped: containers need the superuser'
+        return 0
+    fi
+    cargo test --locked --test containers
+    scripts/many_leases 200
+}
+
+# The same tests on Debian's kernel, with control groups of version 2.
+check_guest() { scripts/guest; }
 
 # Everything that touches Bitcoin, on a real Bitcoin Core: the development chain judges like it,
 # settlements end as they should, and the main job runs on it.
@@ -82,7 +104,7 @@ check_bitcoind() {
 }
 
 steps=("$@")
-[ ${#steps[@]} -gt 0 ] || steps=(fmt purity clippy docs test deny devnet welfare bitcoind)
+[ ${#steps[@]} -gt 0 ] || steps=(fmt purity clippy docs test deny devnet welfare root bitcoind)
 for step in "${steps[@]#--}"; do
     say "$step"
     "check_$step"

@@ -680,6 +680,8 @@ class Network:
         payload = b"".join(
             floors.get(name, 1).to_bytes(width, "big") for name, width in widths.items()
         )
+        isolations = ["wasm", "container"]
+        payload += isolations.index(floors.get("isolation", "wasm")).to_bytes(4, "big")
         return sha256(message("class", self.magic, payload)).digest()
 
 

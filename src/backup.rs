@@ -115,7 +115,7 @@ enum Worth {
     Promise,
     /// Kept, and no reason to write the backup anew.
     Kept,
-    /// Only read: left out.
+    /// Only read, or of no use without files that are not in it: left out.
     History,
 }
 
@@ -148,9 +148,13 @@ fn worth(table: u8) -> Worth {
         | Table::Horizon
         | Table::Restored
         | Table::Heard => Worth::Kept,
-        Table::Epoch | Table::EpochPart | Table::EpochOrders | Table::Frozen | Table::PastTrade => {
-            Worth::History
-        }
+        // What shall run is in no backup, so that it shall is not, either.
+        Table::Attached
+        | Table::Epoch
+        | Table::EpochPart
+        | Table::EpochOrders
+        | Table::Frozen
+        | Table::PastTrade => Worth::History,
     }
 }
 

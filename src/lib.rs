@@ -19,6 +19,7 @@ pub mod definitions;
 pub mod driver;
 pub mod executor;
 pub mod node;
+pub mod sealed;
 pub mod sim;
 pub mod store;
 pub mod wallet;

@@ -42,10 +42,14 @@ fn done(output: Output) -> (i32, String, String) {
 
 /// Runs against a fake daemon.
 fn ask(fake: &Fake, args: &[&str]) -> (i32, String, String) {
-    let mut all = args.to_vec();
     let datadir = fake.path().to_str().unwrap();
-    all.extend(["--datadir", datadir]);
-    run(fake.path(), &all)
+    run(fake.path(), &with(args, &["--datadir", datadir]))
+}
+
+/// Flags of the command, before what belongs to a workload.
+fn with<'a>(args: &[&'a str], flags: &[&'a str]) -> Vec<&'a str> {
+    let at = args.iter().position(|arg| *arg == "--").unwrap_or(args.len());
+    [&args[..at], flags, &args[at..]].concat()
 }
 
 /// Exit code and reason code under `--json`, where nothing goes to standard output.
@@ -176,7 +180,7 @@ fn every_command_with_json_prints_exactly_one_value() {
         vec!["cert", "split", &cert, "--window", "110..111"],
         vec!["cert", "merge", &cert, &cert],
         vec!["cert", "fetch", &whole, "--provider", &to],
-        vec!["cert", "redeem", &cert, "--wasm", &wasm, "--arg", "-v", "--result", "out"],
+        vec!["cert", "redeem", &cert, "--wasm", &wasm, "--result", "out", "--", "-v"],
         vec!["lease", "list"],
         vec!["lease", "show", &lease],
         vec!["lease", "logs", &lease],
@@ -191,6 +195,7 @@ fn every_command_with_json_prints_exactly_one_value() {
         vec!["wallet", "psbt", "list"],
         vec!["wallet", "psbt", "export", "abababab"],
         vec!["wallet", "psbt", "import", &psbt],
+        vec!["wallet", "psbt", "drop", "abababab"],
         vec!["wallet", "address"],
         vec!["wallet", "fund", "--yes"],
         vec!["peer", "list"],
@@ -206,7 +211,7 @@ fn every_command_with_json_prints_exactly_one_value() {
         [BID.as_slice(), &["--dry-run"]].concat(),
     ];
     for args in table {
-        let (code, out, err) = ask(&fake, &[args.as_slice(), &["--json"]].concat());
+        let (code, out, err) = ask(&fake, &with(&args, &["--json"]));
         assert_eq!((code, err.as_str()), (0, ""), "{args:?}");
         serde_json::from_str::<Value>(&out).unwrap_or_else(|error| panic!("{args:?}: {error}"));
         let (code, out, _) = ask(&fake, &args);
@@ -268,7 +273,7 @@ fn refusals_of_the_daemon_have_their_exit_codes() {
         (vec!["lease", "result", "eeeeeeee", "none", "--out", "-"], 5, "result.not_found"),
     ];
     for (args, exit, code) in table {
-        let found = json_error(ask(&fake, &[args.as_slice(), &["--json"]].concat()));
+        let found = json_error(ask(&fake, &with(&args, &["--json"])));
         assert_eq!(found, (exit, code.to_owned()), "{args:?}");
     }
 }

@@ -13,9 +13,12 @@ use capex_core::engine::messages::{SettleReply, SettleRequest};
 use capex_core::engine::pools::PoolRequest;
 use capex_core::engine::register::{RegisterReply, RegisterRequest};
 use capex_core::engine::sync::{SyncReply, SyncRequest};
-use capex_core::ids::{OrderId, PoolId};
+use capex_core::engine::trades::{TradeReply, TradeRequest};
+use capex_core::ids::{OrderId, PoolId, TermsHash};
 use capex_core::lease::objects::{LeaseReply, LeaseRequest};
 use capex_core::order::Side;
+use capex_core::settlement::buyer::Part;
+use capex_core::settlement::joint::{Change, Coin, Contribution};
 use capex_core::wire::encode;
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -30,6 +33,8 @@ mod devchain_rpc;
 mod epoch;
 #[path = "../fuzz/bodies/gossip.rs"]
 mod gossip;
+#[path = "../fuzz/bodies/image.rs"]
+mod image;
 #[path = "../fuzz/bodies/journal.rs"]
 mod journal;
 #[path = "../fuzz/bodies/matching.rs"]
@@ -116,6 +121,15 @@ fn objects_have_one_encoding() {
     drive("objects", objects::run, 2_000, &seeds);
 }
 
+/// What one of several puts into their one transaction.
+fn part() -> TradeRequest {
+    let coin = Coin { txid: [7; 32], vout: 1, value_sat: 9_000, key: [9; 32] };
+    let change = Some(Change { spk: vec![0x51, 0x20], value_sat: 3_000 });
+    let contribution = Contribution { coins: vec![coin], change };
+    let part = Part { contribution, signatures: vec![[[8; 32]; 2]] };
+    TradeRequest::Part { terms: TermsHash([7; 32]), part }
+}
+
 fn pledge() -> PoolRequest {
     PoolRequest::Join { pool: PoolId([7; 32]), share_sat: 5_000, refund_xonly: [9; 32] }
 }
@@ -129,11 +143,14 @@ fn requests_of_strangers_do_no_harm() {
         picked(0, encode(&SettleRequest::Courier(CourierRequest::Push(world::certificate())))),
         picked(0, encode(&SettleRequest::Pool(PoolRequest::Leave(PoolId([7; 32]))))),
         picked(0, encode(&SettleRequest::Pool(pledge()))),
+        picked(0, encode(&SettleRequest::Trade(part()))),
         picked(0, encode(&SettleRequest::Register(RegisterRequest::Get(id)))),
+        picked(0, encode(&SettleRequest::Trade(TradeRequest::IsKept(TermsHash([7; 32]))))),
         picked(1, encode(&SyncRequest::Ids { epoch })),
         picked(1, encode(&SyncRequest::Orders { epoch, ids: vec![order] })),
         picked(1, encode(&SyncRequest::Clock)),
         picked(2, encode(&LeaseRequest::Challenge(id))),
+        picked(2, encode(&LeaseRequest::Extend { extend: world::root(ME).envelope().clone() })),
         picked(2, encode(&LeaseRequest::Stop { call: world::root(ME).envelope().clone() })),
     ];
     drive("requests", requests::run, 150, &seeds);
@@ -150,6 +167,7 @@ fn replies_of_peers_do_no_harm() {
         picked(1, encode(&LeaseReply::Refused { code: refused() })),
         picked(2, encode(&SettleReply::Register(RegisterReply::Activation(order)))),
         picked(2, encode(&SettleReply::Register(RegisterReply::Certificate(world::certificate())))),
+        picked(2, encode(&SettleReply::Trade(TradeReply::Kept))),
         picked(2, encode(&SettleReply::Refused { code: refused() })),
     ];
     drive("replies", replies::run, 150, &seeds);
@@ -218,6 +236,33 @@ fn order_files_are_read_or_blamed_on_a_line() {
     ];
     let seeds = seeds.map(|text| text.as_bytes().to_vec());
     drive("order_file", order_file::run, 200, &seeds);
+}
+
+/// An archive of these files.
+fn archive(files: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut archive = tar::Builder::new(Vec::new());
+    for (name, content) in files {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(content.len() as u64);
+        header.set_mode(0o644);
+        header.set_uid(0);
+        header.set_gid(0);
+        archive.append_data(&mut header, name, *content).unwrap();
+    }
+    archive.into_inner().unwrap()
+}
+
+#[test]
+fn images_are_read_or_refused() {
+    let saved = br#"[{"Config":"c.json","RepoTags":null,"Layers":["l.tar"]}]"#;
+    let config = br#"{"architecture":"amd64","os":"linux","rootfs":{"diff_ids":[]}}"#;
+    let index = br#"{"manifests":[{"digest":"sha256:00","size":1}]}"#;
+    let seeds = [
+        archive(&[("manifest.json", saved), ("c.json", config), ("l.tar", b"layer")]),
+        archive(&[("oci-layout", b"{}"), ("index.json", index)]),
+        archive(&[("bin/sh", b"#!"), ("etc/passwd", b"root:x:0:0::/:/bin/sh")]),
+    ];
+    drive("image", image::run, 100, &seeds);
 }
 
 #[test]

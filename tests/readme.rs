@@ -229,13 +229,16 @@ fn formats_after(calls: &[&str]) -> Vec<Vec<String>> {
 #[test]
 fn the_transcript_is_one_that_the_devnet_can_print() {
     let readme = read("README.md");
-    let transcript =
-        readme.split("<!-- transcript of: capex devnet --seed 7 -->\n```text\n").nth(1);
-    let transcript = transcript.and_then(|rest| rest.split("\n```").next()).unwrap();
+    let begins = "<!-- transcript of: capex devnet";
+    let transcript = readme.split(begins).skip(1).map(|rest| {
+        let block = rest.split("```text\n").nth(1).unwrap();
+        block.split("\n```").next().unwrap()
+    });
+    let transcript = transcript.collect::<Vec<_>>().join("\n");
     let formats = formats_after(&["format_args!(", "format!("]);
     let lines: Vec<&str> = transcript.lines().filter(|line| !line.is_empty()).collect();
     let told = |line: &str| line.split_once(" s  ").map_or(line, |(_, told)| told).to_owned();
-    let what_to_do = "run `capex devnet --seed 7` and copy what it prints";
+    let what_to_do = "run `capex devnet --seed 7 --containers` and copy what it prints";
     for line in &lines {
         let known = formats.iter().any(|parts| fits(&told(line), parts));
         let advice = line.starts_with("Next: capex ") || line.starts_with("      capex ");

@@ -20,20 +20,29 @@ const TABLE: &str = "core/src/reasons";
 
 /// What stands after the dot in names of files, and before it in names of classes and of
 /// control files: texts that only look like reason codes.
-const FILE_ENDINGS: [&str; 8] = ["addr", "dat", "html", "part", "tmp", "toml", "txt", "wasm"];
-const NO_FAMILIES: [&str; 3] = ["cpu", "gpu", "memory"];
+const FILE_ENDINGS: [&str; 11] =
+    ["addr", "dat", "html", "img", "part", "sock", "tar", "tmp", "toml", "txt", "wasm"];
+const NO_FAMILIES: [&str; 10] =
+    ["box", "cgroup", "cpu", "cpuacct", "devices", "freezer", "gpu", "io", "memory", "pids"];
 /// Files, settings, and labels of counters and secrets.
-const OTHER_NAMES: [&str; 16] = [
+const OTHER_NAMES: [&str; 23] = [
+    "config.json",
+    "egress.json",
+    "resolv.conf",
+    "index.json",
+    "manifest.json",
+    "made.json",
+    "place.json",
+    "peers.json",
+    "spec.json",
+    "state.json",
+    "usage.json",
     "api.listen",
     "chain.cookie",
     "chain.url",
     "identity.key",
     "json.tmp",
     "order.nonce",
-    "peers.json",
-    "spec.json",
-    "state.json",
-    "usage.json",
     "backup.password_file",
     "backup.path",
     "wallet.descriptor",

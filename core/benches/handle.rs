@@ -79,6 +79,7 @@ fn sign_own() -> Vec<Duration> {
             pool: None,
             fees: FeeLimit::default(),
             cert: None,
+            is_spare: false,
         };
         let command = MarketCommand::Place(Box::new(spec)).into();
         engine.handle(BEGIN_MS, Input::Command { id: number, command });

@@ -113,16 +113,34 @@ pub const STANDING_ORDERS_MAX: usize = 1024;
 /// Finished standing orders of one daemon that stay in memory and store: as many as may stand,
 /// so that a list shows all of a busy day, and a standing order's room is used again.
 pub const STANDING_FINISHED_KEPT: usize = 1024;
-/// Keys and coins whose misses are remembered, about 200 bytes each. A stranger fills it only by
+/// Keys and coins whose misses are remembered, 200 to 450 bytes each. A stranger fills it only by
 /// being matched and failing, each time with another key and its work; then those go first
 /// whose denial ends first.
 pub const CONDUCT_MAX: usize = 1024;
 /// Settlements that are not finished, per daemon.
 pub const OPEN_SETTLEMENTS_MAX: usize = 1024;
+/// Trades that one funding pays for: as many as a buyer may have locks at one provider.
+pub const FUND_TERMS_MAX: usize = LIVE_LOCKS_PER_KEY;
+/// Inputs of one transaction that claims several contracts, at 101 vB each by script: 16 save 60
+/// of 155 vB each, twice as many one more, and each trade keeps the bytes of all.
+pub const CLAIM_INPUTS_MAX: usize = 16;
+/// A trade that could go on waits for others to share a transaction with for at most this part of
+/// the time that Terms have: twice the time after which a message that was lost is sent again.
+pub const BATCH_WAIT_PART: u64 = 4;
 /// Inputs of the fundings of a trade that are watched for a replacement: those of every open
 /// settlement fit the watch list, whatever a buyer shows. A replacement of further inputs alone
 /// goes unseen until delivery is over.
 pub const WATCHED_INPUTS_MAX: usize = 64;
+/// Coins that one of several funders puts into their one transaction: those of eight are watched,
+/// and their signatures fit a message.
+pub const JOINT_COINS_MAX: usize = WATCHED_INPUTS_MAX / FUNDERS_MAX;
+/// Of the time of a consent those who pay by one transaction keep this part for each of the last two
+/// steps: to sign once all have put something in, and to show the whole once all have signed. A third
+/// is left at the lock, of which a quarter each is that.
+pub const JOINT_STEP_PART: u64 = 12;
+/// Certificates that extend one lease: its window is no longer than the horizon, and a day in
+/// parts of an hour fits twice.
+pub const EXTENSIONS_MAX: usize = 64;
 /// Leases that have not been released, per daemon.
 pub const OPEN_LEASES_MAX: usize = 1024;
 /// How long a challenge waits for its Redeem, ms. There is one for each certificate issued, given
@@ -139,11 +157,43 @@ pub const REQUESTS_PENDING_MAX: usize = 4096;
 /// Bytes kept of each standard stream of a lease, by its provider and by its holder: enough
 /// for a log, too little to fill a disk.
 pub const STREAM_MAX_BYTES: u64 = 1 << 20;
+/// A certificate whose workload came with its purchase is presented so long before its window,
+/// ms, or two slots if that is less: until then its holder may give it away or sell it, and then a
+/// provider that does not answer at once is asked again.
+pub const ATTACHED_LEAD_MS: u64 = 120_000;
+/// What an upload is thought to bring in a second, bytes: so much earlier is it presented.
+pub const ATTACHED_UPLOAD_BYTES_PER_S: u64 = 1 << 20;
 /// Bytes of all result files that the holder of a lease takes.
 pub const RESULTS_MAX_BYTES: u64 = 256 << 20;
-/// Input files of a workload.
+/// Input files of a workload, and as many results.
 pub const WORKLOAD_FILES_MAX: usize = 16;
-/// Bytes of a workload's component and inputs together.
+/// Bytes of a component with its inputs, and of the inputs of any workload: they are taken by an
+/// API that keeps them in memory.
 pub const WORKLOAD_MAX_BYTES: u64 = 64 << 20;
 /// Bytes of a name inside a workload.
 pub const WORKLOAD_NAME_BYTES: usize = 128;
+/// Life of a call that opens a stream into a lease, s: as that of any other call.
+pub const ACCESS_LIFE_MAX_S: u64 = 300;
+/// Bytes of all arguments, variables and paths of such a call: what is signed has at most
+/// [`SIGNED_MAX_BYTES`], names, keys and lengths included.
+pub const ACCESS_STRINGS_MAX_BYTES: usize = 2 << 10;
+/// Arguments of a workload, and variables of its environment: more belongs into an input file.
+pub const WORKLOAD_STRINGS_MAX: usize = 64;
+/// Bytes of all arguments, variables and paths together: with names and digests a Redeem stays
+/// under a tenth of a lease message.
+pub const WORKLOAD_STRINGS_MAX_BYTES: usize = 16 << 10;
+/// Ports of a workload that are forwarded: a service has a handful.
+pub const WORKLOAD_PORTS_MAX: usize = 16;
+/// Longest time between stop signal and kill, ms: what is shut down within half a minute by a
+/// service manager is shut down here.
+pub const WORKLOAD_GRACE_MAX_MS: u32 = 30_000;
+/// Highest number of a signal on Linux.
+pub const SIGNAL_MAX: u8 = 64;
+/// Config and layers of an image: builders make at most 127 layers, and with its digests a
+/// Redeem grows by 5 kB.
+pub const IMAGE_BLOBS_MAX: usize = 128;
+/// Bytes of a manifest, which is read as a whole: registries take no larger one.
+pub const IMAGE_MANIFEST_MAX_BYTES: u64 = 4 << 20;
+/// Bytes of an image with all its layers. It takes no more than the disk that was bought either:
+/// a provider keeps it beside that.
+pub const IMAGE_MAX_BYTES: u64 = 32 << 30;

@@ -71,6 +71,32 @@ pub struct ClassDef {
     pub gpu_memory_mib: u32,
     /// Feature bits that every unit has.
     pub features: u64,
+    /// What its workloads run in.
+    #[serde(default)]
+    pub isolation: Isolation,
+}
+
+/// What stands between a workload and the machine that runs it. A class names it: what it was sold
+/// as, no provider delivers otherwise.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Isolation {
+    /// WASI components; whether images run as well is the provider's choice.
+    #[default]
+    Wasm,
+    /// Containers: images run, and so do components.
+    Container,
+}
+
+impl Isolation {
+    /// Name in definitions, for people and for programs.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Wasm => "wasm",
+            Self::Container => "container",
+        }
+    }
 }
 
 fn version_one() -> u8 {

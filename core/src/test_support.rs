@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use bitcoin::Network as Chain;
 
 use crate::params::{
-    ChainParams, ClassDef, EpochTimes, FeeBounds, LeaseTimes, NamedClass, Params, Ports, Profile,
-    SettleTimes,
+    ChainParams, ClassDef, EpochTimes, FeeBounds, Isolation, LeaseTimes, NamedClass, Params, Ports,
+    Profile, SettleTimes,
 };
 use crate::wire::VERSION;
 
@@ -27,6 +27,7 @@ pub fn devnet() -> Params {
             gpus: 0,
             gpu_memory_mib: 0,
             features: 0,
+            isolation: Isolation::Wasm,
         },
     };
     Params {

@@ -5,8 +5,10 @@ mod certificate_fixture;
 
 use capex_core::certificate::objects::{Activation, Area, Gift, Merge, Parent, Split};
 use capex_core::certificate::{Certificate, Hop, verify};
+use capex_core::engine::holdings::HoldingsCommand;
+use capex_core::engine::io::Done;
 use capex_core::engine::kernel::Table;
-use capex_core::engine::messages::SettleReply;
+use capex_core::engine::messages::{SettleReply, SettleRequest};
 use capex_core::engine::register::{Desk, RegisterReply, RegisterRequest};
 use capex_core::engine::trades::Titles;
 use capex_core::ids::{CertId, TermsHash};
@@ -85,6 +87,93 @@ fn a_checkpoint_is_for_the_holder_of_a_long_history() {
     }
 }
 
+/// A certificate of Alice whose next hop makes its history long enough for a checkpoint.
+fn long_held() -> (Net, CertId) {
+    let mut net = Net::new(&[PROVIDER, ALICE, BOB, CAROL]);
+    let cert = net.sell(7, &units(0, 3), ALICE);
+    for command in 0..14 {
+        let (from, to) = if command % 2 == 0 { (ALICE, BOB) } else { (BOB, ALICE) };
+        net.give(from, command, cert, to);
+    }
+    (net, cert)
+}
+
+/// What is left of a certificate that Bob has is what its provider says.
+fn leave_behind(net: &mut Net, cert: CertId) {
+    let reply = net.settle(PROVIDER, BOB, RegisterRequest::Checkpoint(cert));
+    let SettleReply::Register(RegisterReply::Certificate(short)) = reply else { panic!() };
+    assert_eq!(short.hops.len(), 0);
+}
+
+fn assert_given(net: &mut Net, cert: CertId) {
+    assert_eq!(net.state(ALICE, cert), ("given", 16, public(BOB)));
+    net.give(ALICE, 99, cert, CAROL);
+    let refused = (99, Err("gift.not_holder".to_owned()));
+    assert_eq!(net.party(ALICE).done().last(), Some(&refused));
+}
+
+#[test]
+fn a_giver_without_an_answer_hears_of_a_gift_that_was_left_behind() {
+    let (mut net, cert) = long_held();
+    net.party(PROVIDER).loses = |_| true;
+    net.give(ALICE, 14, cert, BOB);
+    leave_behind(&mut net, cert);
+    assert_eq!(net.state(ALICE, cert).0, "active");
+    net.party(PROVIDER).loses = |_| false;
+    net.pass(2_000);
+    let told = (14, Err("gift.not_holder".to_owned()));
+    assert_eq!(net.party(ALICE).done().last(), Some(&told));
+    assert_given(&mut net, cert);
+}
+
+/// Its request was refused, and a copy of it came later and was granted.
+#[test]
+fn a_giver_that_was_refused_hears_of_a_gift_that_was_left_behind() {
+    let (mut net, cert) = long_held();
+    let facts = net.party(PROVIDER).books.register.issued(&cert).unwrap().clone();
+    let draft = issue(PROVIDER, 1, facts.units.clone(), facts.window, &devnet());
+    let sale = terms(&draft, facts.seq, facts.last_hash, public(ALICE), public(CAROL));
+    let sale = by(ALICE, Terms { cert_id: cert, ..sale }, &devnet());
+    let accepts = [accept(CAROL, &sale, &devnet())];
+    net.party(PROVIDER).with(|ctx, books, _| books.register.lock(ctx, &sale, &accepts).unwrap());
+    let gift = HoldingsCommand::Gift { cert, to: public(BOB) };
+    net.party(ALICE).command(14, gift, false);
+    let asked = net.party(ALICE).take_asked();
+    let [(_, SettleRequest::Register(late))] = &asked[..] else { panic!("{asked:?}") };
+    net.pass(2_000);
+    let told = (14, Err("gift.locked".to_owned()));
+    assert_eq!(net.party(ALICE).done().last(), Some(&told));
+    let hash = TermsHash(sale.id());
+    net.party(PROVIDER).with(|ctx, books, _| books.register.release(ctx, hash, [1; 32]));
+    net.party(ALICE).up = false;
+    net.settle(PROVIDER, ALICE, late.clone());
+    net.pump();
+    leave_behind(&mut net, cert);
+    assert_eq!(net.state(ALICE, cert).0, "active");
+    net.restart(ALICE);
+    net.pass(2_000);
+    assert_given(&mut net, cert);
+}
+
+/// Only its own signature moves what it has: what is here is the better proof against a provider
+/// that makes one up.
+#[test]
+fn a_holder_that_gave_nothing_keeps_what_it_has() {
+    let (mut net, cert) = long_held();
+    let kept = net.party(ALICE).books.certificate(&cert).unwrap().clone();
+    net.party(ALICE).up = false;
+    let Parent { cert_id, seq, prev_hash } = head(&mut net, cert);
+    let gift = Gift { v: 1, cert_id, seq, prev_hash, to: public(BOB), nonce16: [5; 16] };
+    let gift = by(ALICE, gift, &devnet()).envelope().clone();
+    net.settle(PROVIDER, ALICE, RegisterRequest::Gift(gift));
+    net.pump();
+    leave_behind(&mut net, cert);
+    net.restart(ALICE);
+    net.pass(2_000);
+    assert_eq!(net.state(ALICE, cert).0, "active");
+    assert_eq!(net.party(ALICE).books.certificate(&cert), Some(&kept));
+}
+
 fn head(net: &mut Net, cert: CertId) -> Parent {
     net.party(PROVIDER).books.register.issued(&cert).unwrap().head()
 }
@@ -101,10 +190,23 @@ fn split(net: &mut Net, split: &Verified<Split>) -> Vec<CertId> {
     activations.iter().map(id).collect()
 }
 
+/// One past goes back to the Issues, the other to a checkpoint of what came of them.
 #[test]
 fn two_pasts_that_do_not_fit_each_other_are_not_merged() {
-    let mut net = Net::new(&[PROVIDER, ALICE]);
+    let mut net = Net::new(&[PROVIDER, ALICE, BOB]);
     let cert = net.sell(7, &units(0, 4), ALICE);
+    assert_pasts_do_not_fit(net, cert);
+    // The one that goes further back makes what the checkpoint begins with once more.
+    let mut net = Net::new(&[PROVIDER, ALICE, BOB]);
+    let halves = [(7, units(0, 2)), (8, units(2, 4))];
+    let certs = halves.map(|(trade, units)| net.sell(trade, &units, ALICE)).to_vec();
+    net.party(ALICE).command(1, HoldingsCommand::Merge { certs }, false);
+    net.pump();
+    let Ok(Done::Held { cert }) = net.party(ALICE).done().last().unwrap().1 else { panic!() };
+    assert_pasts_do_not_fit(net, cert);
+}
+
+fn assert_pasts_do_not_fit(mut net: Net, cert: CertId) {
     for number in 0..15 {
         let (from, to) = if number % 2 == 0 { (ALICE, BOB) } else { (BOB, ALICE) };
         let Parent { cert_id, seq, prev_hash } = head(&mut net, cert);
@@ -121,13 +223,14 @@ fn two_pasts_that_do_not_fit_each_other_are_not_merged() {
     // Once with the whole history, and once on a checkpoint: the same parts.
     net.pump();
     let before = net.party(PROVIDER).disk.clone();
-    let ids = split(&mut net, &whole);
+    let mut ids = split(&mut net, &whole);
     net.pump();
     let long = net.party(PROVIDER).disk.clone();
     net.party(PROVIDER).disk = before;
     net.restart(PROVIDER);
     net.settle(PROVIDER, BOB, RegisterRequest::Checkpoint(cert));
     assert_eq!(split(&mut net, &whole), ids);
+    ids.sort();
     net.pump();
     let short = net.party(PROVIDER).disk.clone();
 

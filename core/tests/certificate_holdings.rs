@@ -41,6 +41,7 @@ struct Held {
     redeemed: Option<LeaseId>,
     spent: Option<TransferKind>,
     pending: Option<Pending>,
+    has_signed_gift: bool,
     push: Option<Key>,
     is_wanted: bool,
 }
@@ -88,6 +89,7 @@ fn held(n: usize, provider: u8, hops: usize) -> Held {
         redeemed: None,
         spent: None,
         pending: None,
+        has_signed_gift: false,
         push: None,
         is_wanted: false,
     }
@@ -578,24 +580,31 @@ fn at_start_the_providers_of_what_can_still_be_used_are_asked_once() {
 }
 
 #[test]
-fn what_a_provider_tells_of_is_fetched_where_it_is_longer_and_a_full_answer_goes_on() {
+fn what_a_provider_tells_of_is_fetched_where_it_differs_and_a_full_answer_goes_on() {
     let all: Vec<(CertId, u32)> = (1..=HELD_PER_REPLY).map(|n| (number(n), 2)).collect();
     let with = |n: usize, seq: u32| {
         let mut told = all.clone();
         told[n].1 = seq;
         told
     };
+    let numbers = |all: std::ops::RangeInclusive<usize>| all.map(number).collect::<Vec<_>>();
     let last = number(HELD_PER_REPLY);
     let turned: Vec<_> = all.iter().rev().copied().collect();
     // name, what is told, what is fetched, after which the provider is asked on
     type Row = (&'static str, Vec<(CertId, u32)>, Vec<CertId>, Option<CertId>);
     let table: Vec<Row> = vec![
-        ("known", all[..3].to_vec(), Vec::new(), None),
-        ("shorter", vec![(number(1), 1)], Vec::new(), None),
-        ("longer", vec![(number(1), 3)], vec![number(1)], None),
-        ("unknown", vec![(number(9_000), 1)], vec![number(9_000)], None),
+        // What is here and not there may have moved on.
+        ("known", all[..3].to_vec(), numbers(4..=67), None),
+        ("shorter", vec![(number(1), 1)], numbers(2..=65), None),
+        ("longer", vec![(number(1), 3)], [numbers(1..=1), numbers(2..=65)].concat(), None),
+        (
+            "unknown",
+            vec![(number(9_000), 1)],
+            [vec![number(9_000)], numbers(1..=64)].concat(),
+            None,
+        ),
         ("full", all.clone(), Vec::new(), Some(last)),
-        ("one less", all[1..].to_vec(), Vec::new(), None),
+        ("one less", all[1..].to_vec(), vec![number(1)], None),
         ("full, and one to fetch first", with(7, 3), vec![number(8)], None),
         ("turned round", turned, Vec::new(), None),
         ("the same again and again", vec![all[0]; HELD_PER_REPLY], Vec::new(), None),
@@ -605,7 +614,7 @@ fn what_a_provider_tells_of_is_fetched_where_it_is_longer_and_a_full_answer_goes
         let mut net = alice((1..=HELD_PER_REPLY).map(|n| held(n, NEWCOMER, 1)));
         net.party(ALICE).take_effects();
         let held = SettleReply::Register(RegisterReply::Held(told));
-        reply(&mut net, NEWCOMER, HoldingsPurpose::Held, held);
+        reply(&mut net, NEWCOMER, HoldingsPurpose::Held { after: CertId([0; 32]) }, held);
         let to = public(NEWCOMER);
         let gets = fetched.into_iter().map(|cert| (to, RegisterRequest::Get(cert).into()));
         let next = after.map(|after| (to, RegisterRequest::Held { after }.into()));
@@ -623,4 +632,34 @@ fn a_fetch_answers_its_command() {
     reply(&mut net, NEWCOMER, purpose, answer);
     net.pump();
     assert_eq!(net.party(ALICE).done(), [(4, Ok(Done::Held { cert }))]);
+}
+
+#[test]
+fn what_was_sold_is_held_again_if_that_sale_was_none() {
+    let mut net = Net::new(&[1, ALICE]);
+    let cert = net.sell(7, &units(0, 3), ALICE);
+    let mark = |net: &mut Net, is_sold, seq| {
+        net.party(ALICE).with(|ctx, books, _| match is_sold {
+            true => books.holdings.mark_sold(ctx, cert, seq),
+            false => books.holdings.mark_unsold(ctx, cert, seq),
+        });
+        net.state(ALICE, cert).0
+    };
+    assert_eq!(mark(&mut net, false, 1), "active");
+    assert_eq!(mark(&mut net, true, 1), "sold");
+    assert_eq!(mark(&mut net, false, 2), "sold", "of another sale");
+    assert_eq!(mark(&mut net, false, 1), "active");
+    net.restart(ALICE);
+    assert_eq!(net.state(ALICE, cert), ("active", 1, public(ALICE)));
+}
+
+#[test]
+fn a_holder_splits_nothing_for_which_it_has_no_room() {
+    let mut net = alice((1..HELD_MAX).map(|n| held(n, NEWCOMER, 1)));
+    // Whatever they are.
+    let parts = vec![held(1, NEWCOMER, 1).facts.area(); 2];
+    let split = HoldingsCommand::Split { cert: number(1), parts, give: None };
+    net.party(ALICE).command(1, split, false);
+    net.pump();
+    assert_eq!(net.party(ALICE).done(), [(1, Err("split.full".to_owned()))]);
 }

@@ -7,6 +7,8 @@ use capex_core::certificate::Claim;
 use capex_core::certificate::equivocation::Statement;
 use capex_core::certificate::objects::StatementKind;
 use capex_core::engine::certificates::LockView;
+use capex_core::engine::courier::CourierRequest;
+use capex_core::engine::holdings::HoldingsCommand;
 use capex_core::engine::io::Done;
 use capex_core::engine::kernel::{Record, Stored};
 use capex_core::engine::messages::{SettleReply, SettleRequest};
@@ -21,6 +23,7 @@ use capex_core::settlement::objects::{LockGrant, Row, Terms};
 use capex_core::units::{Units, Window};
 use capex_core::wire::{self, Object, Verified};
 use certificate_fixture::party::*;
+use certificate_fixture::pieces::area;
 use certificate_fixture::*;
 
 const PROVIDER: u8 = 1;
@@ -466,6 +469,12 @@ fn what_is_taken_back_is_good_for_nothing_and_its_units_are_not_sold_again() {
     net.pump();
     let done = net.party(ALICE).done();
     assert_eq!(done, [(1, Err("gift.unknown_certificate".to_owned()))]);
+    let parts = vec![area(0, 1, WINDOW), area(1, 3, WINDOW)];
+    let split = HoldingsCommand::Split { cert, parts, give: None };
+    net.party(ALICE).command(2, split, false);
+    net.pump();
+    let refused = (2, Err("split.unknown_certificate".to_owned()));
+    assert_eq!(net.party(ALICE).done().last(), Some(&refused));
 }
 
 #[test]
@@ -477,15 +486,82 @@ fn what_others_have_a_right_to_is_not_taken_back() {
     net.party(ALICE).with(|ctx, books, _| books.acquire(ctx, certificate).unwrap());
     let (cert, hash) = (first.cert_id, terms_hash(&first));
     let take_back = |net: &mut Net| {
-        let before = net.party(PROVIDER).records();
         net.party(PROVIDER).with(|ctx, books, _| books.register.take_back(ctx, hash));
-        assert!(net.party(PROVIDER).records() == before);
     };
     // Bob pays for it, and has it.
     let second = resale(&mut net, cert, BOB, 1);
     lock(&mut net, &second, BOB).unwrap();
     take_back(&mut net);
+    assert_eq!(net.state(PROVIDER, cert), ("active", 1, public(ALICE)));
     net.activate(&second);
+    let before = net.party(PROVIDER).records();
     take_back(&mut net);
+    assert!(net.party(PROVIDER).records() == before);
     assert_eq!(net.state(PROVIDER, cert), ("active", 2, public(BOB)));
+}
+
+#[test]
+fn what_a_lock_kept_from_being_taken_back_is_when_the_lock_ends() {
+    let mut net = Net::new(&[PROVIDER, ALICE, BOB]);
+    let first = net.offer(7, &units(0, 3), ALICE);
+    lock(&mut net, &first, ALICE).unwrap();
+    let certificate = net.activate(&first);
+    net.party(ALICE).with(|ctx, books, _| books.acquire(ctx, certificate).unwrap());
+    let cert = first.cert_id;
+    let second = resale(&mut net, cert, BOB, 1);
+    lock(&mut net, &second, BOB).unwrap();
+    net.party(PROVIDER).with(|ctx, books, _| books.register.take_back(ctx, terms_hash(&first)));
+    net.restart(PROVIDER);
+    assert_eq!(net.state(PROVIDER, cert), ("active", 1, public(ALICE)));
+    release(&mut net, &second);
+    assert!(net.party(PROVIDER).books.register.issued(&cert).is_none());
+    assert_eq!(lock(&mut net, &second, BOB).err(), Some("lock.void"));
+}
+
+/// A copy of a gift that was refused comes when it can be granted: the giver learns of it from what
+/// the provider publishes, or when it asks what it holds.
+#[test]
+fn a_gift_that_is_granted_after_it_was_refused_leaves_one_holder() {
+    for hears in [true, false] {
+        let mut net = Net::new(&[PROVIDER, ALICE, BOB]);
+        let cert = net.sell(7, &units(0, 3), ALICE);
+        let open = resale(&mut net, cert, BOB, 1);
+        lock(&mut net, &open, BOB).unwrap();
+        let gift = HoldingsCommand::Gift { cert, to: public(BOB) };
+        net.party(ALICE).command(1, gift, false);
+        let copy = net.party(ALICE).take_asked().remove(0).1;
+        net.pass(5_000);
+        assert_eq!(net.party(ALICE).done(), [(1, Err("gift.locked".to_owned()))]);
+        release(&mut net, &open);
+        net.party(ALICE).up = hears;
+        net.settle(PROVIDER, ALICE, copy);
+        net.pump();
+        assert_eq!(net.state(BOB, cert), ("active", 2, public(BOB)));
+        net.party(ALICE).up = true;
+        if !hears {
+            assert_eq!(net.state(ALICE, cert).0, "active");
+            net.restart(ALICE);
+            net.party(ALICE).with(|ctx, books, _| books.holdings.on_tick(ctx));
+            net.pump();
+        }
+        assert_eq!(net.state(ALICE, cert), ("given", 2, public(BOB)), "{hears}");
+    }
+}
+
+/// What another has signed away is no reason to give up what is held.
+#[test]
+fn a_certificate_that_moved_without_its_holder_takes_nothing_from_it() {
+    let mut net = Net::new(&[PROVIDER, ALICE, BOB]);
+    let issued = || Draft::new(PROVIDER, units(0, 3), WINDOW, &devnet());
+    let held = issued().sell(ALICE).certificate();
+    let other = issued().sell(BOB).give(CAROL).certificate();
+    let cert = held.id(devnet().magic).unwrap();
+    assert_eq!(other.id(devnet().magic), Some(cert));
+    net.party(ALICE).with(|ctx, books, _| books.acquire(ctx, held).unwrap());
+    let before = net.party(ALICE).records();
+    let push = CourierRequest::Push(other);
+    let reply = net.settle(ALICE, PROVIDER, push);
+    assert_eq!(reply, SettleReply::Refused { code: "acquire.not_holder".to_owned() });
+    assert!(net.party(ALICE).records() == before);
+    assert_eq!(net.state(ALICE, cert), ("active", 1, public(ALICE)));
 }

@@ -31,6 +31,26 @@ fn ledger(capacity: u32) -> Ledger {
 }
 
 #[test]
+fn sold_and_reserved_are_counted_by_slot_and_others_are_what_is_left() {
+    let mut ledger = ledger(8);
+    let sold = Claim::Certificate(CertId([1; 32]));
+    ledger.claim(sold, 1, &units(0, 2), window(10, 12)).unwrap();
+    ledger.claim(sold, 1, &units(2, 3), window(11, 13)).unwrap();
+    ledger.claim(row(1), 1, &units(5, 6), window(11, 12)).unwrap();
+    for (slot, taken) in [(9, (0, 0)), (10, (2, 0)), (11, (3, 1)), (12, (1, 0)), (13, (0, 0))] {
+        assert_eq!(ledger.taken_in(1, slot), taken, "{slot}");
+    }
+    assert_eq!(ledger.taken_in(2, 11), (0, 0));
+    assert_eq!((ledger.highest(1), ledger.highest(2)), (6, 0));
+    // Claims do not count: what is taken now is free later.
+    let others = |taken: &[Units]| ledger.others(1, taken);
+    assert_eq!(others(&[]), Some(units(0, 8)));
+    assert_eq!(others(&[units(0, 3), units(7, 8)]), Some(units(3, 7)));
+    assert_eq!(others(&[units(0, 4), units(3, 8)]), None);
+    assert_eq!(ledger.others(2, &[]), None);
+}
+
+#[test]
 fn claims_are_exclusive_and_move_from_row_to_certificate() {
     let mut ledger = ledger(4);
     let first = row(9);

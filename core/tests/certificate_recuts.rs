@@ -4,17 +4,17 @@
 mod certificate_fixture;
 
 use capex_core::certificate::carve;
-use capex_core::certificate::objects::{Area, Gift, Merge, Parent, Split};
+use capex_core::certificate::objects::{Activation, Area, Gift, Merge, Parent, Split};
 use capex_core::certificate::verify::{TransferKind, verify};
 use capex_core::engine::holdings::HoldingsCommand;
-use capex_core::engine::io::{Done, Effect, Topic};
+use capex_core::engine::io::{Done, Effect, Protocol, Topic};
 use capex_core::engine::messages::{SettleReply, SettleRequest};
 use capex_core::engine::register::{RegisterReply, RegisterRequest};
 use capex_core::ids::{CertId, TermsHash};
 use capex_core::limits::PARTS_PER_ROOT_MAX;
 use capex_core::settlement::objects::Terms;
 use capex_core::units::Window;
-use capex_core::wire::{self, Verified};
+use capex_core::wire::{self, Envelope, Verified};
 use certificate_fixture::party::*;
 use certificate_fixture::pieces::area;
 use certificate_fixture::*;
@@ -195,6 +195,76 @@ fn a_provider_refuses_what_no_holder_may_ask_and_changes_nothing() {
     assert_eq!(net.party(PROVIDER).disk, before);
 }
 
+fn split_by_hand(net: &mut Net, cert: CertId, parts: Vec<Area>) -> Vec<CertId> {
+    let split = signed_split(net, ALICE, cert, parts).envelope().clone();
+    let answer = ask(net, RegisterRequest::Split(split)).unwrap();
+    let RegisterReply::Activations(activations) = answer else { panic!("{answer:?}") };
+    let id = |bytes: &Envelope| bytes.peek::<Activation>().unwrap().cert_id;
+    activations.iter().map(id).collect()
+}
+
+/// What comes of splits counts like what is given: an epoch has room for 256 of one Issue.
+#[test]
+fn who_has_split_as_much_as_others_listen_to_gives_in_the_next_epoch() {
+    let mut net = Net::new(&[PROVIDER, ALICE, BOB]);
+    let cert = net.sell(7, &units(0, 64), ALICE);
+    let cut = |whole: &Area| -> Vec<Area> {
+        let window = whole.window;
+        let first = whole.units.ranges()[0].first;
+        match whole.units.count() {
+            64 => (0..4).map(|n| area(16 * n, 16 * n + 16, window)).collect(),
+            16 => (first..first + 16).map(|unit| area(unit, unit + 1, window)).collect(),
+            _ => (window.start..window.end)
+                .map(|start| area(first, first + 1, Window { start, end: start + 1 }))
+                .collect(),
+        }
+    };
+    let mut whole = std::collections::VecDeque::from([(cert, area(0, 64, WINDOW))]);
+    let mut made = 0;
+    while made < 256 {
+        let (cert, area) = whole.pop_front().unwrap();
+        let parts = cut(&area);
+        made += parts.len();
+        let ids = split_by_hand(&mut net, cert, parts.clone());
+        whole.extend(ids.into_iter().zip(parts));
+    }
+    assert_eq!(made, 256);
+    let Parent { cert_id, seq, prev_hash } = head(&mut net, whole[0].0);
+    let gift = Gift { v: 1, cert_id, seq, prev_hash, to: public(BOB), nonce16: [1; 16] };
+    let gift = RegisterRequest::Gift(by(ALICE, gift, &devnet()).envelope().clone());
+    net.pump();
+    let before = net.party(PROVIDER).disk.clone();
+    assert_eq!(ask(&mut net, gift.clone()), Err("register.busy".to_owned()));
+    net.pump();
+    assert!(net.party(PROVIDER).disk == before);
+    net.pass(devnet().epoch_ms());
+    assert!(matches!(ask(&mut net, gift), Ok(RegisterReply::Activation(_))));
+}
+
+/// A provider that lost what it had signed signs a second future of a certificate. What its holder
+/// has by the first stays.
+#[test]
+fn what_a_provider_signs_of_an_earlier_seq_spends_nothing_later() {
+    let (mut net, cert) = bought();
+    let early = signed_split(&mut net, ALICE, cert, halves()).envelope().clone();
+    net.pump();
+    let before = net.party(PROVIDER).disk.clone();
+    net.give(ALICE, 1, cert, BOB);
+    net.give(BOB, 2, cert, ALICE);
+    assert_eq!(net.state(ALICE, cert), ("active", 3, public(ALICE)));
+    net.party(PROVIDER).disk = before;
+    net.party(PROVIDER).with(|_, books, _| *books = Default::default());
+    net.restart(PROVIDER);
+    let answer = ask(&mut net, RegisterRequest::Split(early)).unwrap();
+    let RegisterReply::Activations(activations) = answer else { panic!("{answer:?}") };
+    let part = activations[0].peek::<Activation>().unwrap().cert_id;
+    let fetch = HoldingsCommand::Fetch { cert: part, provider: public(PROVIDER) };
+    command(&mut net, ALICE, 3, fetch);
+    assert_eq!(last(&mut net, ALICE), Ok(Done::Held { cert: part }));
+    assert_eq!(net.state(ALICE, part).0, "active");
+    assert_eq!(net.state(ALICE, cert), ("active", 3, public(ALICE)));
+}
+
 #[test]
 fn a_provider_merges_only_what_belongs_together() {
     let (mut net, cert) = bought();
@@ -319,6 +389,9 @@ fn what_is_locked_redeemed_or_begun_is_neither_split_nor_merged() {
 fn a_holder_is_told_before_anybody_is_asked() {
     let (mut net, cert) = bought();
     let other = net.sell(8, &units(5, 9), ALICE);
+    let gone = net.sell(9, &units(9, 13), ALICE);
+    let early_and_late = vec![area(9, 13, EARLY), area(9, 13, LATE)];
+    self::split(&mut net, ALICE, 1, gone, early_and_late.clone());
     let split = |cert, parts| HoldingsCommand::Split { cert, parts, give: None };
     let merge = |certs: &[CertId]| HoldingsCommand::Merge { certs: certs.to_vec() };
     let give = |index, to: u8| HoldingsCommand::Split {
@@ -337,6 +410,9 @@ fn a_holder_is_told_before_anybody_is_asked() {
         ("merge.bad_parts", merge(&[cert, cert])),
         ("merge.bad_parts", merge(&[])),
         ("merge.unknown_certificate", merge(&[cert, CertId([0; 32])])),
+        ("split.consumed", split(gone, early_and_late)),
+        ("merge.consumed", merge(&[gone, other])),
+        ("gift.consumed", HoldingsCommand::Gift { cert: gone, to: public(BOB) }),
     ];
     net.pump();
     /// Table of held certificates.
@@ -539,4 +615,83 @@ fn a_certificate_in_parts_is_told_to_its_parties_alone() {
     };
     ask(&mut net, RegisterRequest::Gift(by(ALICE, gift, &devnet()).envelope().clone())).unwrap();
     assert_ne!(get(&mut net, BOB), refused);
+}
+
+/// Asks the provider what Alice's node has asked it, and brings an answer that it did not give.
+/// The code, and what Alice has then.
+fn forge(
+    net: &mut Net,
+    of: HoldingsCommand,
+    forge: fn(&mut Vec<Envelope>),
+) -> (String, Vec<&'static str>) {
+    net.party(ALICE).command(9, of, false);
+    let sent = net.party(ALICE).take_effects().into_iter().find_map(|effect| match effect {
+        Effect::Send { id, bytes, .. } => Some((id, bytes)),
+        _ => None,
+    });
+    let (id, bytes) = sent.unwrap();
+    let request: SettleRequest = wire::decode_record(&bytes).unwrap();
+    let reply = match net.settle(PROVIDER, ALICE, request) {
+        SettleReply::Register(RegisterReply::Activations(mut signed)) => {
+            forge(&mut signed);
+            RegisterReply::Activations(signed)
+        }
+        SettleReply::Register(RegisterReply::Activation(signed)) => {
+            let mut signed = vec![signed];
+            forge(&mut signed);
+            RegisterReply::Activation(signed.remove(0))
+        }
+        other => panic!("{other:?}"),
+    };
+    let reply = wire::encode(&SettleReply::Register(reply));
+    net.answer(ALICE, id, Protocol::Settle, Ok(reply));
+    let views = net.party(ALICE).books.views(public(ALICE), devnet().slot_at(START_MS));
+    let mut states: Vec<_> = views.into_iter().map(|view| view.state).collect();
+    states.sort_unstable();
+    net.pump();
+    (last(net, ALICE).unwrap_err(), states)
+}
+
+/// The provider signs, and not what the holder has signed.
+#[allow(clippy::ptr_arg, reason = "as the others that shorten it")]
+fn other_units(signed: &mut Vec<Envelope>) {
+    let mut said: Activation = signed[0].peek().unwrap();
+    said.units = units(0, 1);
+    signed[0] = by(PROVIDER, said, &devnet()).envelope().clone();
+}
+
+#[test]
+fn a_holder_gives_nothing_up_for_another_answer_than_it_asked_for() {
+    let forgeries: [fn(&mut Vec<Envelope>); 4] = [
+        |signed| drop(signed.pop()),
+        |signed| signed.swap(0, 1),
+        |signed| signed[1] = signed[0].clone(),
+        other_units,
+    ];
+    for forgery in forgeries {
+        let (mut net, cert) = bought();
+        let split = HoldingsCommand::Split { cert, parts: halves(), give: None };
+        let kept = ("split.bad_activation".to_owned(), vec!["active"]);
+        assert_eq!(forge(&mut net, split, forgery), kept);
+        assert_eq!(waits(&mut net, cert), None);
+    }
+    let (mut net, cert) = bought();
+    let parts = split(&mut net, ALICE, 1, cert, halves());
+    let merge = HoldingsCommand::Merge { certs: parts };
+    let kept = ("merge.bad_activation".to_owned(), vec!["active", "active", "split"]);
+    assert_eq!(forge(&mut net, merge, other_units), kept);
+}
+
+#[test]
+fn what_was_split_is_not_locked() {
+    let (mut net, cert) = bought();
+    let whole = net.party(PROVIDER).books.register.issued(&cert).unwrap().clone();
+    split(&mut net, ALICE, 1, cert, halves());
+    let draft = issue(PROVIDER, 1, whole.units.clone(), whole.window, &devnet());
+    let terms = terms(&draft, 1, whole.last_hash, public(ALICE), public(BOB));
+    let terms = by(ALICE, Terms { cert_id: cert, ..terms }, &devnet());
+    let accepts = [accept(BOB, &terms, &devnet())];
+    let provider = net.party(PROVIDER);
+    let locked = provider.with(|ctx, books, _| books.register.lock(ctx, &terms, &accepts));
+    assert_eq!(locked.err(), Some("lock.consumed"));
 }

@@ -177,6 +177,12 @@ fn a_sale_activates_only_with_its_lock_and_preimage() {
     assert_eq!(activate(&mut net, 0).unwrap_err(), "transfer.no_lock");
     lock(&mut net, &terms, ALICE).unwrap();
     assert_eq!(activate(&mut net, 1).unwrap_err(), "transfer.preimage");
+    // Nor by the lock of other terms.
+    let other = by(PROVIDER, Terms { nonce16: [9; 16], ..(*terms).clone() }, &devnet());
+    let provider = net.party(PROVIDER);
+    let moved =
+        provider.with(|ctx, books, _| books.register.activate_sale(ctx, &other, &transfer(&other)));
+    assert_eq!(moved.err(), Some("transfer.no_lock"));
     activate(&mut net, 0).unwrap();
 }
 

@@ -100,7 +100,7 @@ fn what_somebody_failed_to_do_is_counted_and_a_kept_promise_takes_it_off() {
 #[test]
 fn what_time_has_forgiven_is_dropped_from_the_store_too() {
     let (mut conduct, mut out) = (Conduct::default(), Outbox::default());
-    conduct.miss(&mut out, NOW_MS, EPOCH_MS, Subject::Key(STRANGER), Miss::Terms);
+    conduct.miss(&mut out, NOW_MS, EPOCH_MS, (Subject::Key(STRANGER), None), Miss::Terms);
     let until_ms = NOW_MS + 2 * EPOCH_MS;
     assert_eq!(conduct.denial(NOW_MS, &STRANGER), Some(Denial::Until(until_ms)));
     written(&mut out);

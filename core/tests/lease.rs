@@ -2,119 +2,26 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod certificate_fixture;
+mod lease_fixture;
+
+use std::collections::BTreeSet;
 
 use capex_core::engine::io::{Done, Effect, Topic};
 use capex_core::engine::kernel::Table;
-use capex_core::engine::leases::{LeaseEffect, LeasePurpose, LeaseRole, LeaseView, StopReason};
-use capex_core::ids::{CertId, Digest, LeaseId};
-use capex_core::lease::ExecutorEvent;
-use capex_core::lease::objects::{
-    Countersign, InputFile, LeaseCall, LeaseReply, LeaseRequest, LeaseStatus, Outcome, Receipt,
-    Redeem, Verb, Workload, WorkloadKind,
+use capex_core::engine::leases::{
+    LeaseCommand, LeaseEffect, LeasePurpose, LeaseRole, Offer, StopReason,
 };
-use capex_core::lease::workload;
+use capex_core::ids::{CertId, Digest, LeaseId};
+use capex_core::lease::objects::{
+    Content, Countersign, InputFile, LeaseCall, LeaseReply, LeaseRequest, LeaseStatus, Outcome,
+    Payload, PayloadKind, Receipt, Redeem, Verb, Workload,
+};
+use capex_core::lease::{ExecutorEvent, Usage, workload};
 use capex_core::units::Units;
-use capex_core::wire::{self, Envelope};
+use capex_core::wire;
 use certificate_fixture::party::*;
 use certificate_fixture::*;
-
-const PROVIDER: u8 = 1;
-const ALICE: u8 = 2;
-const BOB: u8 = 3;
-const STARTS_MS: u64 = 1000 * 4000;
-const ENDS_MS: u64 = 1004 * 4000;
-
-fn work() -> Workload {
-    Workload {
-        kind: WorkloadKind::Wasm,
-        component: Digest([1; 32]),
-        component_bytes: 1000,
-        args: vec!["--fast".to_owned()],
-        inputs: vec![InputFile { name: "data".to_owned(), digest: Digest([2; 32]), bytes: 10 }],
-        results: vec!["out".to_owned()],
-    }
-}
-
-fn redeem(net: &mut Net, who: u8, command: u64, cert: CertId) {
-    net.party(who)
-        .with(|ctx, books, leases| leases.redeem(ctx, &books.holdings, command, cert, work()));
-    net.pump();
-}
-
-/// A net in which Alice has redeemed two units.
-fn redeemed() -> (Net, CertId, LeaseId) {
-    let mut net = Net::new(&[PROVIDER, ALICE, BOB]);
-    let cert = net.sell(7, &units(0, 2), ALICE);
-    redeem(&mut net, ALICE, 1, cert);
-    let lease = match net.party(ALICE).done().as_slice() {
-        [(1, Ok(Done::Redeemed { lease }))] => *lease,
-        other => panic!("{other:?}"),
-    };
-    (net, cert, lease)
-}
-
-fn view(net: &mut Net, who: u8, lease: LeaseId) -> LeaseView {
-    let views = net.party(who).leases.views(public(who));
-    views.into_iter().find(|view| view.lease_id == lease).unwrap()
-}
-
-fn call(lease: LeaseId, verb: Verb, counter: u64, who: u8) -> Envelope {
-    let call = LeaseCall { v: 1, lease, verb, counter, not_after_s: START_MS / 1000 + 100 };
-    by(who, call, &devnet()).envelope().clone()
-}
-
-fn ended(outcome: Outcome, at_ms: u64) -> ExecutorEvent {
-    ExecutorEvent::Ended {
-        outcome,
-        started_at_ms: Some(STARTS_MS + 100),
-        at_ms,
-        cpu_us: 5_000,
-        memory_peak_bytes: 1 << 20,
-        output_bytes: 77,
-    }
-}
-
-fn run_to_end(net: &mut Net, lease: LeaseId) {
-    net.until(STARTS_MS + 3_000);
-    let provider = net.party(PROVIDER);
-    provider.executor(lease, ExecutorEvent::Ready);
-    provider.executor(lease, ExecutorEvent::Started { at_ms: STARTS_MS + 100 });
-    provider.executor(lease, ended(Outcome::Exited { code: 0 }, STARTS_MS + 2_100));
-    net.pump();
-}
-
-fn fetch_receipts(net: &mut Net, lease: LeaseId, counter: u64) -> Vec<Envelope> {
-    let request =
-        LeaseRequest::Receipts { call: call(lease, Verb::Receipt, counter, ALICE), from_seq: 0 };
-    match net.lease(PROVIDER, ALICE, &request) {
-        LeaseReply::Receipts(receipts) => receipts,
-        other => panic!("{other:?}"),
-    }
-}
-
-fn take_receipts(net: &mut Net, lease: LeaseId, receipts: &[Envelope]) -> Result<(), &'static str> {
-    let status = net.party(PROVIDER).leases.status(&lease).unwrap();
-    take_with_status(net, lease, receipts, status)
-}
-
-fn take_with_status(
-    net: &mut Net,
-    lease: LeaseId,
-    receipts: &[Envelope],
-    status: LeaseStatus,
-) -> Result<(), &'static str> {
-    let taken = net.party(ALICE).with(|ctx, _, leases| {
-        leases.note_status(ctx, lease, status);
-        leases.store_receipts(ctx, lease, receipts)
-    });
-    net.pump();
-    taken
-}
-
-fn effects(net: &mut Net, is: fn(&Effect) -> bool) -> usize {
-    net.pump();
-    net.party(PROVIDER).log.iter().filter(|effect| is(effect)).count()
-}
+use lease_fixture::*;
 
 #[test]
 fn a_lease_goes_from_redemption_to_release() {
@@ -132,10 +39,13 @@ fn a_lease_goes_from_redemption_to_release() {
     let expected = Effect::Lease(LeaseEffect::Prepare {
         lease,
         workload: Box::new(work()),
+        order: 1,
         starts_at_ms: STARTS_MS,
         ends_at_ms: ENDS_MS,
+        cpu_max_milli: 2_000,
         memory_max_bytes: (2 * 256) << 20,
         disk_max_bytes: (2 * 64) << 20,
+        same_holder: Vec::new(),
     });
     assert_eq!(start, Some(expected));
 
@@ -146,7 +56,7 @@ fn a_lease_goes_from_redemption_to_release() {
     let receipts = fetch_receipts(&mut net, lease, 1);
     let receipt: Receipt = receipts[0].peek().unwrap();
     assert_eq!((receipt.from_ms, receipt.to_ms), (STARTS_MS + 100, STARTS_MS + 2_100));
-    assert_eq!((receipt.delivered_ms, receipt.unavailable_ms), (2_000, 0));
+    assert_eq!((receipt.delivered_ms, receipt.unavailable_ms()), (2_000, 0));
     assert_eq!((receipt.cpu_us, receipt.output_bytes), (5_000, 77));
 
     assert_eq!(take_receipts(&mut net, lease, &receipts), Ok(()));
@@ -264,16 +174,13 @@ fn a_redeem_is_checked_in_the_documented_order() {
         refused("redeem.bad_challenge")
     );
     let mut other = work();
-    other.args.clear();
+    other.command.clear();
     assert_eq!(present(&mut net, ALICE, ALICE, theirs, other), refused("redeem.bad_workload"));
     let mut wild = work();
     wild.results.push("../x".to_owned());
     let mut named = template(cert, 1, ALICE, challenge(&mut net, ALICE, cert));
     named.workload_digest = workload::digest(&wild);
-    assert_eq!(
-        present(&mut net, ALICE, ALICE, named.clone(), wild),
-        refused("redeem.bad_workload")
-    );
+    assert_eq!(present(&mut net, ALICE, ALICE, named.clone(), wild), refused("workload.name"));
     named.workload_digest = workload::digest(&work());
     assert_eq!(present(&mut net, ALICE, ALICE, named, work()), refused("redeem.bad_challenge"));
     // What the host could never make room for uses up nothing.
@@ -282,7 +189,14 @@ fn a_redeem_is_checked_in_the_documented_order() {
     torn.inputs.push(input);
     let mut named = template(cert, 1, ALICE, challenge(&mut net, ALICE, cert));
     named.workload_digest = workload::digest(&torn);
-    assert_eq!(present(&mut net, ALICE, ALICE, named, torn), refused("redeem.bad_workload"));
+    assert_eq!(present(&mut net, ALICE, ALICE, named, torn), refused("workload.digest_sizes"));
+    // Nor does what the host has nothing for.
+    let part = |n| Content { digest: Digest([n; 32]), bytes: 10 };
+    let image = Payload::Oci { manifest: part(4), blobs: vec![part(5)] };
+    let image = Workload { payload: image, ..work() };
+    let mut named = template(cert, 1, ALICE, challenge(&mut net, ALICE, cert));
+    named.workload_digest = workload::digest(&image);
+    assert_eq!(present(&mut net, ALICE, ALICE, named, image.clone()), refused("redeem.no_runtime"));
     assert_eq!(net.state(PROVIDER, cert).0, "active");
 
     let good = template(cert, 1, ALICE, challenge(&mut net, ALICE, cert));
@@ -290,6 +204,50 @@ fn a_redeem_is_checked_in_the_documented_order() {
     assert_eq!(present(&mut net, ALICE, ALICE, good, work()), Ok(lease), "the same answer");
     assert_eq!(effects(&mut net, |e| matches!(e, Effect::Lease(LeaseEffect::Prepare { .. }))), 1);
     assert_eq!(present(&mut net, ALICE, ALICE, late, work()), refused("redeem.consumed"));
+}
+
+/// Neither a redemption nor another workload later gets a way out that the provider does not offer.
+#[test]
+fn a_workload_goes_out_only_where_its_provider_offers_that() {
+    let mut net = Net::new(&[PROVIDER, ALICE, BOB]);
+    let cert = net.sell(7, &units(0, 2), ALICE);
+    let offer = |net: &mut Net, egress| {
+        let runtimes = BTreeSet::from([PayloadKind::Oci]);
+        let offer = Offer { runtimes, egress, ..Offer::default() };
+        net.party(PROVIDER).with(|ctx, books, leases| {
+            leases.on_command(ctx, &books.holdings, 99, LeaseCommand::Offer(offer));
+        });
+    };
+    let part = |n| Content { digest: Digest([n; 32]), bytes: 10 };
+    let payload = Payload::Oci { manifest: part(4), blobs: vec![part(5)] };
+    let inward = Workload { payload, ..work() };
+    let outward = Workload { egress: true, ..inward.clone() };
+    let named = |net: &mut Net, workload: &Workload| {
+        let challenge = challenge(net, ALICE, cert);
+        let workload_digest = workload::digest(workload);
+        Redeem { workload_digest, ..template(cert, 1, ALICE, challenge) }
+    };
+    let refused = "redeem.no_egress".to_owned();
+    offer(&mut net, false);
+    let redeem = named(&mut net, &outward);
+    let presented = present(&mut net, ALICE, ALICE, redeem, outward.clone());
+    assert_eq!(presented, Err(refused.clone()));
+    assert_eq!(net.state(PROVIDER, cert).0, "active", "nothing is used up");
+
+    let redeem = named(&mut net, &inward);
+    let lease = present(&mut net, ALICE, ALICE, redeem, inward).unwrap();
+    let replace = |net: &mut Net, counter| {
+        let verb = Verb::Replace(workload::digest(&outward));
+        let call = call(lease, verb, counter, ALICE);
+        net.lease(PROVIDER, ALICE, &LeaseRequest::Replace { call, workload: outward.clone() })
+    };
+    net.pump();
+    let disk = net.party(PROVIDER).disk.clone();
+    assert_eq!(replace(&mut net, 1), LeaseReply::Refused { code: refused });
+    net.pump();
+    assert!(net.party(PROVIDER).disk == disk, "nothing has changed");
+    offer(&mut net, true);
+    assert!(matches!(replace(&mut net, 2), LeaseReply::Status(_)));
 }
 
 #[test]
@@ -395,7 +353,7 @@ fn a_former_holder_is_refused_by_the_provider() {
     net.give(ALICE, 1, cert, BOB);
     redeem(&mut net, ALICE, 2, cert);
     assert_eq!(net.party(ALICE).done()[1], (2, Err("redeem.not_holder".to_owned())));
-    assert!(net.party(ALICE).leases.views(public(ALICE)).is_empty(), "nothing was signed");
+    assert!(net.party(ALICE).views().is_empty(), "nothing was signed");
     redeem(&mut net, BOB, 3, cert);
     assert!(matches!(net.party(BOB).done()[0], (3, Ok(Done::Redeemed { .. }))));
     redeem(&mut net, BOB, 4, cert);
@@ -501,7 +459,7 @@ fn a_silent_executor_ends_as_the_providers_failure() {
     let view = view(&mut net, PROVIDER, lease);
     assert_eq!((view.outcome, view.delivered_ms), (Some(Outcome::Failed), 0));
     let receipt: Receipt = net.party(PROVIDER).leases.receipts(&lease)[0].peek().unwrap();
-    assert_eq!((receipt.delivered_ms, receipt.unavailable_ms), (0, ENDS_MS - STARTS_MS));
+    assert_eq!((receipt.delivered_ms, receipt.unavailable_ms()), (0, ENDS_MS - STARTS_MS));
 }
 
 #[test]
@@ -534,8 +492,8 @@ fn only_the_holder_countersigns_a_receipt_that_exists() {
 fn what_never_began_is_not_delivered() {
     for (outcome, unavailable_ms, code) in [
         (Outcome::Stopped, 0, None),
-        (Outcome::Deadline, 3_000, None),
-        (Outcome::Failed, 3_000, Some("lease.failed")),
+        (Outcome::Deadline, 16_000, None),
+        (Outcome::Failed, 16_000, Some("lease.failed")),
     ] {
         let (mut net, _, lease) = redeemed();
         net.until(STARTS_MS + 3_000);
@@ -543,15 +501,13 @@ fn what_never_began_is_not_delivered() {
             outcome,
             started_at_ms: None,
             at_ms: STARTS_MS + 3_000,
-            cpu_us: 0,
-            memory_peak_bytes: 0,
-            output_bytes: 0,
+            usage: Usage::default(),
         };
         net.party(PROVIDER).executor(lease, end);
         net.pump();
         let receipts = fetch_receipts(&mut net, lease, 1);
         let receipt: Receipt = receipts[0].peek().unwrap();
-        assert_eq!((receipt.delivered_ms, receipt.unavailable_ms), (0, unavailable_ms));
+        assert_eq!((receipt.delivered_ms, receipt.unavailable_ms()), (0, unavailable_ms));
         take_receipts(&mut net, lease, &receipts).unwrap();
         for party in [PROVIDER, ALICE] {
             let view = view(&mut net, party, lease);
@@ -576,7 +532,7 @@ fn receipts_are_countersigned_only_as_far_as_the_holder_saw_the_lease() {
         let (mut net, _, lease) = redeemed();
         run_to_end(&mut net, lease);
         let receipts = fetch_receipts(&mut net, lease, 1);
-        let mut status = net.party(PROVIDER).leases.status(&lease).unwrap();
+        let mut status = net.party(PROVIDER).status(&lease);
         change(&mut status);
         take_with_status(&mut net, lease, &receipts, status).unwrap();
         let view = view(&mut net, ALICE, lease);
@@ -610,9 +566,9 @@ fn a_long_lease_on_a_public_network_has_a_receipt_after_a_minute() {
     let (_, Ok(Done::Redeemed { lease })) = net.party(ALICE).done()[0].clone() else { panic!() };
     let start_ms = 1000 * 3_600_000;
     net.until(start_ms);
-    net.party(PROVIDER).executor(lease, ExecutorEvent::Started { at_ms: start_ms });
-    let usage = ExecutorEvent::Usage { cpu_us: 40, memory_peak_bytes: 9, output_bytes: 4 };
-    net.party(PROVIDER).executor(lease, usage);
+    net.party(PROVIDER).executor(lease, ExecutorEvent::Started { run: 1, at_ms: start_ms });
+    let usage = Usage { cpu_us: 40, memory_peak_bytes: 9, output_bytes: 4, ..Usage::default() };
+    net.party(PROVIDER).executor(lease, ExecutorEvent::Usage(usage));
     assert_eq!(net.party(PROVIDER).leases.next_deadline(&devnet()).unwrap(), start_ms + 14_400_000);
     let params = net.party(PROVIDER).params.clone();
     assert_eq!(net.party(PROVIDER).leases.next_deadline(&params).unwrap(), start_ms + 60_000);
@@ -620,8 +576,8 @@ fn a_long_lease_on_a_public_network_has_a_receipt_after_a_minute() {
     assert_eq!(net.party(PROVIDER).leases.receipts(&lease).len(), 1);
     net.until(start_ms + 100_000);
     let mut end = ended(Outcome::Exited { code: 3 }, start_ms + 100_000);
-    if let ExecutorEvent::Ended { cpu_us, .. } = &mut end {
-        *cpu_us = 100;
+    if let ExecutorEvent::Ended { usage, .. } = &mut end {
+        usage.cpu_us = 100;
     }
     net.party(PROVIDER).executor(lease, end);
     let receipts = net.party(PROVIDER).leases.receipts(&lease).to_vec();
@@ -647,7 +603,7 @@ fn a_restart_at_any_state_goes_on() {
         assert_eq!(net.state(ALICE, cert).0, "redeemed");
         let event = match phase {
             "reserved" => ExecutorEvent::Ready,
-            "ready" => ExecutorEvent::Started { at_ms: STARTS_MS + 100 },
+            "ready" => ExecutorEvent::Started { run: 1, at_ms: STARTS_MS + 100 },
             _ => ended(Outcome::Exited { code: 0 }, STARTS_MS + 2_100),
         };
         net.until(STARTS_MS + 2_200);
@@ -687,7 +643,7 @@ fn a_restart_at_any_state_goes_on() {
     }
     net.until(ENDS_MS + 337 * 4000);
     for party in [PROVIDER, ALICE] {
-        assert!(net.party(party).leases.views(public(party)).is_empty());
+        assert!(net.party(party).views().is_empty());
     }
 }
 
@@ -699,7 +655,7 @@ fn a_redeem_whose_answer_is_lost_is_repeated_after_a_restart_of_both_sides() {
         |bytes| matches!(wire::decode_record::<LeaseReply>(bytes), Ok(LeaseReply::Lease { .. }));
     redeem(&mut net, ALICE, 1, cert);
     assert!(net.party(ALICE).done().is_empty());
-    let waiting = net.party(ALICE).leases.views(public(ALICE))[0].clone();
+    let waiting = net.party(ALICE).views()[0].clone();
     assert_eq!(waiting.phase, "waiting");
     assert_eq!(view(&mut net, PROVIDER, waiting.lease_id).phase, "reserved");
     net.restart(PROVIDER);
@@ -707,7 +663,7 @@ fn a_redeem_whose_answer_is_lost_is_repeated_after_a_restart_of_both_sides() {
     net.pass(120_000 - 60_000);
     assert_eq!(view(&mut net, ALICE, waiting.lease_id).phase, "reserved");
     assert_eq!(net.state(ALICE, cert).0, "redeemed");
-    assert_eq!(net.party(PROVIDER).leases.views(public(PROVIDER)).len(), 1);
+    assert_eq!(net.party(PROVIDER).views().len(), 1);
 }
 
 #[test]
@@ -719,7 +675,7 @@ fn a_redeem_that_may_have_been_granted_is_repeated_until_its_window_ends() {
             matches!(wire::decode_record::<LeaseReply>(bytes), Ok(LeaseReply::Lease { .. }))
         };
         redeem(&mut net, ALICE, 1, cert);
-        let lease = net.party(ALICE).leases.views(public(ALICE))[0].lease_id;
+        let lease = net.party(ALICE).views()[0].lease_id;
         net.party(PROVIDER).up = false;
         for _ in 0..60 {
             net.pass(60_000);
@@ -748,7 +704,7 @@ fn a_grant_for_another_redeem_is_no_lease() {
     net.party(PROVIDER).loses =
         |bytes| matches!(wire::decode_record::<LeaseReply>(bytes), Ok(LeaseReply::Lease { .. }));
     redeem(&mut net, ALICE, 1, cert);
-    let lease = net.party(ALICE).leases.views(public(ALICE))[0].lease_id;
+    let lease = net.party(ALICE).views()[0].lease_id;
     let grant = redeem_grant(PROVIDER, cert, 1, 0, &devnet()).envelope().clone();
     let reply = LeaseReply::Lease {
         lease,

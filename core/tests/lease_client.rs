@@ -8,12 +8,11 @@ use std::collections::BTreeMap;
 
 use capex_core::engine::io::{Done, Effect};
 use capex_core::engine::kernel::Table;
-use capex_core::engine::leases::{FetchedResult, HeldJob, LeaseEffect, LeaseView};
+use capex_core::engine::leases::{Asker, FetchedResult, HeldJob, LeaseEffect, LeaseView, Uploaded};
 use capex_core::ids::{Digest, LeaseId};
-use capex_core::lease::ExecutorEvent;
-use capex_core::lease::objects::{InputFile, Outcome, Stream, Workload, WorkloadKind};
-use capex_core::lease::workload;
-use capex_core::limits::STREAM_MAX_BYTES;
+use capex_core::lease::objects::{InputFile, Outcome, Stream, Workload};
+use capex_core::lease::{ExecutorEvent, Exit, Usage, workload};
+use capex_core::limits::{LEASE_CHUNK_BYTES, STREAM_MAX_BYTES};
 use capex_core::wire::{self, sha256};
 use certificate_fixture::files::HeldFiles;
 use certificate_fixture::party::*;
@@ -21,6 +20,7 @@ use certificate_fixture::*;
 
 const PROVIDER: u8 = 1;
 const ALICE: u8 = 2;
+const ASKER: Asker = Asker::Command(1);
 const STARTS_MS: u64 = 1000 * 4000;
 const ENDS_MS: u64 = 1004 * 4000;
 const STDOUT: &[u8] = b"tick tock tick tock";
@@ -38,12 +38,9 @@ fn work() -> Workload {
     let (digest, bytes) = sized(b"input");
     assert!(content.contains_key(&component) && content.contains_key(&digest));
     Workload {
-        kind: WorkloadKind::Wasm,
-        component,
-        component_bytes,
-        args: Vec::new(),
         inputs: vec![InputFile { name: "data".to_owned(), digest, bytes }],
         results: vec!["out".to_owned(), "absent".to_owned()],
+        ..Workload::wasm(component, component_bytes)
     }
 }
 
@@ -65,7 +62,7 @@ fn redeemed_at(refusals: &[&'static str]) -> (Net, LeaseId) {
     let kept = content.into_iter().map(|(part, bytes)| ((digest, part), bytes)).collect();
     net.party(ALICE).files = Some(HeldFiles { content: kept, part: 5, ..HeldFiles::default() });
     net.party(ALICE)
-        .with(|ctx, books, leases| leases.redeem(ctx, &books.holdings, 1, cert, work()));
+        .with(|ctx, books, leases| leases.redeem(ctx, &books.holdings, ASKER, cert, work()));
     net.pump();
     let done = net.party(ALICE).done();
     let [(1, Ok(Done::Redeemed { lease }))] = done[..] else { panic!("{done:?}") };
@@ -79,7 +76,7 @@ fn count(net: &mut Net, who: u8, is: fn(&LeaseEffect) -> bool) -> usize {
 }
 
 fn view(net: &mut Net, who: u8, lease: LeaseId) -> LeaseView {
-    let views = net.party(who).leases.views(public(who));
+    let views = net.party(who).views();
     views.into_iter().find(|view| view.lease_id == lease).unwrap()
 }
 
@@ -87,7 +84,7 @@ fn prints(net: &mut Net, lease: LeaseId) {
     net.until(STARTS_MS + 100);
     let provider = net.party(PROVIDER);
     provider.executor(lease, ExecutorEvent::Ready);
-    provider.executor(lease, ExecutorEvent::Started { at_ms: STARTS_MS + 100 });
+    provider.executor(lease, ExecutorEvent::Started { run: 1, at_ms: STARTS_MS + 100 });
     provider.host.stdout = STDOUT[..9].to_vec();
 }
 
@@ -104,9 +101,7 @@ fn ends(net: &mut Net, lease: LeaseId) {
             outcome: Outcome::Exited { code: 0 },
             started_at_ms: Some(STARTS_MS + 100),
             at_ms,
-            cpu_us: 5,
-            memory_peak_bytes: 6,
-            output_bytes: 7,
+            usage: Usage { cpu_us: 5, memory_peak_bytes: 6, output_bytes: 7, ..Usage::default() },
         },
     );
 }
@@ -125,7 +120,7 @@ fn assert_whole(net: &mut Net, lease: LeaseId) {
     assert_eq!((view.receipts, view.countersigned), (1, 1));
     let sha256 = Digest(sha256(&[RESULT]));
     let bytes = RESULT.len() as u64;
-    assert_eq!(view.results, [FetchedResult { name: "out".to_owned(), bytes, sha256 }]);
+    assert_eq!(view.results, [FetchedResult { name: "out".to_owned(), bytes, sha256, run: 1 }]);
     let files = net.party(ALICE).files.as_ref().unwrap();
     assert_eq!(files.output[&(lease, Stream::Stdout)], STDOUT);
     assert_eq!(files.output[&(lease, Stream::Stderr)], b"oh");
@@ -279,7 +274,8 @@ fn results_beyond_256_mib_are_left_out() {
     for (room, is_taken) in [(RESULT.len() as u64, true), (RESULT.len() as u64 - 1, false)] {
         let (mut net, lease) = redeemed();
         let bytes = (256 << 20) - room;
-        let before = FetchedResult { name: "absent".to_owned(), bytes, sha256: Digest([0; 32]) };
+        let (name, sha256) = ("absent".to_owned(), Digest([0; 32]));
+        let before = FetchedResult { name, bytes, sha256, run: 1 };
         // The record ends with its results, none so far, and whether they are all here.
         let key = (Table::HeldLease.number(), lease.0.to_vec());
         let record = net.party(ALICE).disk.get_mut(&key).unwrap();
@@ -298,6 +294,116 @@ fn results_beyond_256_mib_are_left_out() {
     }
 }
 
+/// A lease goes on after its workload: what each run leaves is here while it does.
+#[test]
+fn what_a_run_leaves_is_fetched_at_its_exit_and_that_of_the_next_again() {
+    let (mut net, lease) = redeemed();
+    prints(&mut net, lease);
+    let exits = |net: &mut Net, run| {
+        let provider = net.party(PROVIDER);
+        provider.host.is_over = true;
+        let at_ms = provider.now_ms;
+        let exit = Exit { run, outcome: Outcome::Exited { code: 0 }, at_ms, code: None };
+        let (started_at_ms, usage) = (Some(STARTS_MS + 100), Usage::default());
+        provider.executor(lease, ExecutorEvent::Exited { exit, started_at_ms, usage });
+    };
+    net.party(PROVIDER).host.results.insert("out".to_owned(), b"first".to_vec());
+    exits(&mut net, 1);
+    pass(&mut net, 500, |_| {});
+    let held = view(&mut net, ALICE, lease);
+    assert_eq!((held.phase.as_str(), held.is_fetched, held.receipts), ("exited", true, 0));
+    assert_eq!((held.results.len(), held.results[0].run), (1, 1));
+
+    net.party(ALICE).with(|ctx, _, leases| leases.restart_held(ctx, 2, lease));
+    net.pump();
+    assert_eq!(net.party(ALICE).done()[1], (2, Ok(Done::Ok)));
+    let provider = net.party(PROVIDER);
+    provider.host.is_over = false;
+    provider.host.stdout.extend(b"again");
+    provider.executor(lease, ExecutorEvent::Started { run: 2, at_ms: STARTS_MS + 100 });
+    pass(&mut net, 1_500, |_| {});
+    let held = view(&mut net, ALICE, lease);
+    assert_eq!((held.phase.as_str(), held.runs, held.is_fetched), ("running", 2, false));
+    let files = net.party(ALICE).files.as_ref().unwrap();
+    assert_eq!(files.output[&(lease, Stream::Stdout)], [&STDOUT[..9], b"again"].concat());
+    net.party(PROVIDER).host.results.insert("out".to_owned(), b"second".to_vec());
+    exits(&mut net, 2);
+    // Its holder restarts meanwhile.
+    net.restart(ALICE);
+    pass(&mut net, 2_000, |_| {});
+    let held = view(&mut net, ALICE, lease);
+    assert_eq!((held.is_fetched, held.results[0].run), (true, 2));
+    let files = net.party(ALICE).files.as_ref().unwrap();
+    assert_eq!(files.results[&(lease, "out".to_owned())], b"second");
+}
+
+#[test]
+fn another_workload_is_uploaded_to_a_lease_that_runs() {
+    let (mut net, lease) = redeemed();
+    prints(&mut net, lease);
+    pass(&mut net, 500, |_| {});
+    let new: &[u8] = b"another component";
+    let part = Digest(sha256(&[new]));
+    let other = Workload::wasm(part, new.len() as u64);
+    let digest = workload::digest(&other);
+    net.party(PROVIDER).host.sizes.insert(part, new.len());
+    let files = net.party(ALICE).files.as_mut().unwrap();
+    files.content.insert((digest, part), new.to_vec());
+    net.party(ALICE).with(|ctx, _, leases| leases.replace_held(ctx, 2, lease, other.clone()));
+    net.pump();
+    assert_eq!(net.party(ALICE).done()[1], (2, Ok(Done::Ok)));
+    // It is still sent after a restart of its holder.
+    net.restart(ALICE);
+    pass(&mut net, 1_000, |_| {});
+    assert_eq!(net.party(PROVIDER).host.content[&part], new);
+    assert_eq!(net.party(ALICE).leases.workload(&lease), Some(&other));
+    assert_eq!(net.party(PROVIDER).leases.workload(&lease), Some(&other));
+}
+
+/// What the provider has of a large part is asked before anything of it is read: all of it, as
+/// another lease of the same holder had it, or as much as came before a cut.
+#[test]
+fn only_what_is_missing_is_read_and_sent() {
+    let large = vec![7_u8; LEASE_CHUNK_BYTES + 100];
+    let part = Digest(sha256(&[&large]));
+    let table = [(large.len(), None), (LEASE_CHUNK_BYTES, Some(LEASE_CHUNK_BYTES)), (0, Some(0))];
+    for (there, first_read) in table {
+        let mut net = Net::new(&[PROVIDER, ALICE]);
+        let cert = net.sell(7, &units(0, 2), ALICE);
+        let work = Workload::wasm(part, large.len() as u64);
+        let digest = workload::digest(&work);
+        let host = &mut net.party(PROVIDER).host;
+        host.sizes = BTreeMap::from([(part, large.len())]);
+        host.content = BTreeMap::from([(part, large[..there].to_vec())]);
+        let content = BTreeMap::from([((digest, part), large.clone())]);
+        let files = HeldFiles { content, part: LEASE_CHUNK_BYTES, ..HeldFiles::default() };
+        net.party(ALICE).files = Some(files);
+        net.party(ALICE)
+            .with(|ctx, books, leases| leases.redeem(ctx, &books.holdings, ASKER, cert, work));
+        net.pump();
+        pass(&mut net, 500, |_| {});
+        let read = net.party(ALICE).log.iter().find_map(|effect| match effect {
+            Effect::Lease(LeaseEffect::Held(HeldJob::Read { offset, .. })) => Some(*offset),
+            _ => None,
+        });
+        assert_eq!(read, first_read.map(|offset| offset as u64), "{there}");
+        assert_eq!(net.party(PROVIDER).host.content[&part], large, "{there}");
+        let lease = net.party(ALICE).views()[0].lease_id;
+        assert_eq!(view(&mut net, ALICE, lease).uploaded, None, "{there}");
+    }
+}
+
+/// How far an upload is, is told until it is whole.
+#[test]
+fn an_upload_is_told_while_it_lasts() {
+    let (mut net, lease) = redeemed_at(&["lease.busy"]);
+    let total_bytes = content().values().map(|part| part.len() as u64).sum();
+    let told = view(&mut net, ALICE, lease).uploaded;
+    assert_eq!(told, Some(Uploaded { sent_bytes: 0, total_bytes }));
+    pass(&mut net, 2_000, |_| {});
+    assert_eq!(view(&mut net, ALICE, lease).uploaded, None);
+}
+
 #[test]
 fn a_refused_redemption_leaves_no_content() {
     let (mut net, _) = redeemed();
@@ -306,9 +412,11 @@ fn a_refused_redemption_leaves_no_content() {
     let files = net.party(ALICE).files.as_mut().unwrap();
     files.content = kept.into_iter().map(|(part, bytes)| ((digest, part), bytes)).collect();
     let mut other = work();
-    other.args.push("other".to_owned());
-    let cert = net.party(ALICE).leases.views(public(ALICE))[0].cert_id;
-    net.party(ALICE).with(|ctx, books, leases| leases.redeem(ctx, &books.holdings, 2, cert, other));
+    other.command.push("other".to_owned());
+    let cert = net.party(ALICE).views()[0].cert_id;
+    let asker = Asker::Command(2);
+    net.party(ALICE)
+        .with(|ctx, books, leases| leases.redeem(ctx, &books.holdings, asker, cert, other));
     net.pump();
     assert_eq!(net.party(ALICE).done()[1], (2, Err("redeem.consumed".to_owned())));
     let discarded = |workload: Digest, net: &mut Net| {
@@ -316,7 +424,7 @@ fn a_refused_redemption_leaves_no_content() {
         log.contains(&Effect::Lease(LeaseEffect::Held(HeldJob::Discard { workload })))
     };
     let mut other = work();
-    other.args.push("other".to_owned());
+    other.command.push("other".to_owned());
     assert!(discarded(workload::digest(&other), &mut net));
     assert!(!discarded(digest, &mut net), "the first lease still needs its own");
 }

@@ -4,11 +4,12 @@
 mod certificate_fixture;
 
 use capex_core::ids::{Digest, LeaseId};
-use capex_core::lease::ExecutorEvent;
-use capex_core::lease::objects::{InputFile, Outcome, Receipt, Workload, WorkloadKind};
+use capex_core::lease::objects::{
+    Cause, Content, EnvValue, EnvVar, InputFile, Outcome, Payload, Receipt, Unavailable, Workload,
+};
 use capex_core::lease::receipts::{Period, RECEIPTS_MAX, extend, next};
 use capex_core::lease::workload::{WorkloadError, needs, validate};
-use capex_core::lease::{End, Phase, Usage};
+use capex_core::lease::{End, ExecutorEvent, Exit, Loss, Phase, Usage};
 use capex_core::wire::Envelope;
 use certificate_fixture::*;
 
@@ -16,7 +17,7 @@ const PROVIDER: u8 = 1;
 const LEASE: LeaseId = LeaseId([5; 32]);
 
 fn usage(cpu_us: u64) -> Usage {
-    Usage { cpu_us, memory_peak_bytes: 10, output_bytes: cpu_us }
+    Usage { cpu_us, memory_peak_bytes: 10, output_bytes: cpu_us, ..Usage::default() }
 }
 
 fn chain() -> Vec<Envelope> {
@@ -24,8 +25,10 @@ fn chain() -> Vec<Envelope> {
     for (from_ms, to_ms, outcome) in
         [(10, 20, None), (20, 50, None), (50, 60, Some(Outcome::Deadline))]
     {
-        let period = Period { from_ms, to_ms, has_run: true, usage: usage(to_ms), outcome };
-        chain.push(by(PROVIDER, next(public(PROVIDER), LEASE, &chain, period), &devnet()));
+        let (is_delivered, unavailable) = (true, vec![]);
+        let usage = usage(to_ms);
+        let period = Period { from_ms, to_ms, is_delivered, unavailable, usage, outcome };
+        chain.push(by(PROVIDER, next(public(PROVIDER), (LEASE, 2), &chain, period), &devnet()));
     }
     chain.iter().map(|receipt| receipt.envelope().clone()).collect()
 }
@@ -63,7 +66,12 @@ fn a_tampered_chain_leaves_the_known_one_as_it_was() {
         ("receipt.times", |r| changed(r, 1, |r| r.from_ms = 19)),
         ("receipt.times", |r| changed(r, 1, |r| r.to_ms = 10)),
         ("receipt.times", |r| changed(r, 1, |r| r.delivered_ms += 1)),
-        ("receipt.times", |r| changed(r, 1, |r| r.unavailable_ms = u64::MAX)),
+        ("receipt.times", |r| {
+            changed(r, 1, |r| r.unavailable = lost(&[(Cause::Failed, u64::MAX)]))
+        }),
+        ("receipt.times", |r| {
+            changed(r, 1, |r| r.unavailable = lost(&[(Cause::Late, 0), (Cause::Late, 0)]));
+        }),
         ("receipt.too_many", |r| *r = vec![r[0].clone(); RECEIPTS_MAX + 1]),
     ];
     let magic = devnet().magic;
@@ -83,46 +91,99 @@ fn nothing_follows_the_final_receipt() {
     let magic = devnet().magic;
     let mut known = Vec::new();
     extend(&mut known, public(PROVIDER), LEASE, &chain(), magic).unwrap();
-    let period = Period { from_ms: 60, to_ms: 61, has_run: true, usage: usage(61), outcome: None };
-    let more = by(PROVIDER, next(public(PROVIDER), LEASE, &known, period), &devnet());
+    let period = Period {
+        from_ms: 60,
+        to_ms: 61,
+        is_delivered: true,
+        unavailable: vec![],
+        usage: usage(61),
+        outcome: None,
+    };
+    let more = by(PROVIDER, next(public(PROVIDER), (LEASE, 2), &known, period), &devnet());
     let more = [more.envelope().clone()];
     let error = extend(&mut known, public(PROVIDER), LEASE, &more, magic).unwrap_err();
     assert_eq!(error.code(), "receipt.after_final");
 }
 
-#[test]
-fn a_failed_period_counts_as_not_delivered() {
-    let period = Period {
-        from_ms: 5,
-        to_ms: 9,
-        has_run: true,
-        usage: usage(0),
-        outcome: Some(Outcome::Failed),
-    };
-    let receipt = next(public(PROVIDER), LEASE, &[], period);
-    assert_eq!((receipt.delivered_ms, receipt.unavailable_ms), (0, 4));
+fn lost(lost: &[(Cause, u64)]) -> Vec<Unavailable> {
+    lost.iter().map(|(cause, ms)| Unavailable { cause: *cause, ms: *ms }).collect()
 }
 
+/// What a provider fails to deliver is lost to the end of the window, whenever it fails; what a
+/// holder does not use of it is delivered.
 #[test]
-fn a_period_ends_with_its_window_and_without_a_start_delivers_nothing() {
-    let end = |started_at_ms, outcome| End {
+fn a_lease_counts_to_the_end_of_its_window_and_without_a_start_delivers_nothing() {
+    let end = |started_at_ms, ended_at_ms, outcome| End {
         started_at_ms,
-        ended_at_ms: 120,
+        ended_at_ms,
         outcome,
         usage: Usage::default(),
+        runs: 1,
     };
+    let exited = || Outcome::Exited { code: 0 };
     let table = [
-        (end(Some(20), Outcome::Deadline), 20, 100, 80, 0),
-        (end(None, Outcome::Stopped), 10, 100, 0, 0),
-        (end(None, Outcome::Deadline), 10, 100, 0, 90),
-        (end(Some(20), Outcome::Failed), 20, 100, 0, 80),
+        (end(Some(20), 120, Outcome::Deadline), 20, 100, 80, vec![]),
+        (end(Some(20), 120, exited()), 20, 100, 80, vec![]),
+        (end(Some(20), 60, Outcome::Stopped), 20, 60, 40, vec![]),
+        (end(None, 120, Outcome::Stopped), 10, 100, 0, vec![]),
+        (end(None, 120, Outcome::Unfit), 10, 100, 0, vec![]),
+        (end(None, 120, Outcome::Deadline), 10, 100, 0, vec![(Cause::Late, 90)]),
+        (end(Some(20), 60, Outcome::Failed), 20, 100, 40, vec![(Cause::Failed, 40)]),
+        (end(None, 60, Outcome::Failed), 10, 100, 0, vec![(Cause::Failed, 90)]),
+        // It failed before its window.
+        (end(None, 5, Outcome::Failed), 10, 100, 0, vec![(Cause::Failed, 90)]),
     ];
-    for (end, from_ms, to_ms, delivered_ms, unavailable_ms) in table {
-        let period = Period::last(&end, (10, 100), None);
+    for (end, from_ms, to_ms, delivered_ms, unavailable) in table {
+        let period = Period::last(&end, (10, 100), &[]);
         assert_eq!((period.from_ms, period.to_ms), (from_ms, to_ms), "{end:?}");
-        let receipt = next(public(PROVIDER), LEASE, &[], period);
-        let counted = (receipt.delivered_ms, receipt.unavailable_ms);
-        assert_eq!(counted, (delivered_ms, unavailable_ms), "{end:?}");
+        let receipt = next(public(PROVIDER), (LEASE, 2), &[], period);
+        let counted = (receipt.delivered_ms, receipt.unavailable);
+        assert_eq!(counted, (delivered_ms, lost(&unavailable)), "{end:?}");
+    }
+}
+
+/// What is lost on the way is on the next receipt, once, and takes nothing from the others.
+#[test]
+fn interruptions_are_told_once_and_fit_into_their_period() {
+    let usage = |interrupted_ms| Usage { interrupted_ms, ..Usage::default() };
+    let end = |ended_at_ms, outcome, interrupted_ms| End {
+        started_at_ms: Some(20),
+        ended_at_ms,
+        outcome,
+        usage: usage(interrupted_ms),
+        runs: 2,
+    };
+    let interrupted = |ms| vec![(Cause::Interrupted, ms)];
+    // Lost before a first receipt to 50; the end; what the first and the last say.
+    let table = [
+        (0, end(100, Outcome::Deadline, 0), vec![], 50, vec![]),
+        (10, end(100, Outcome::Deadline, 10), interrupted(10), 50, vec![]),
+        (10, end(100, Outcome::Deadline, 25), interrupted(10), 35, interrupted(15)),
+        // Never got back.
+        (0, end(70, Outcome::Interrupted, 5), vec![], 15, interrupted(35)),
+        (
+            0,
+            end(70, Outcome::Failed, 5),
+            vec![],
+            15,
+            vec![(Cause::Failed, 30), (Cause::Interrupted, 5)],
+        ),
+        // More than there was is not lost.
+        (99, end(100, Outcome::Deadline, 999), interrupted(30), 0, interrupted(50)),
+    ];
+    for (lost_ms, end, first_lost, delivered_ms, last_lost) in table {
+        let period = Period::passing((20, 50), lost_ms, usage(0), &[]);
+        let first = next(public(PROVIDER), (LEASE, 2), &[], period);
+        assert_eq!(first.unavailable, lost(&first_lost), "{end:?}");
+        assert_eq!((first.units, first.delivered_ms), (2, 30 - first.unavailable_ms()));
+        let chain = vec![by(PROVIDER, first, &devnet())];
+        let period = Period::last(&end, (10, 100), &chain);
+        let last = next(public(PROVIDER), (LEASE, 2), &chain, period);
+        let said = (last.delivered_ms, last.unavailable.clone());
+        assert_eq!(said, (delivered_ms, lost(&last_lost)), "{end:?}");
+        let mut known = Vec::new();
+        let both = [chain[0].envelope().clone(), by(PROVIDER, last, &devnet()).envelope().clone()];
+        extend(&mut known, public(PROVIDER), LEASE, &both, devnet().magic).unwrap();
     }
 }
 
@@ -130,55 +191,76 @@ fn work() -> Workload {
     let input =
         |name: &str, n| InputFile { name: name.to_owned(), digest: Digest([n; 32]), bytes: 10 };
     Workload {
-        kind: WorkloadKind::Wasm,
-        component: Digest([1; 32]),
-        component_bytes: 1,
-        args: vec![],
         inputs: vec![input("a", 2), input("b", 2), input("c", 3)],
         results: vec!["a".to_owned()],
+        ..Workload::wasm(Digest([1; 32]), 1)
+    }
+}
+
+fn payload(bytes: u64) -> Payload {
+    Workload::wasm(Digest([1; 32]), bytes).payload
+}
+
+fn image(layers: usize, layer_bytes: u64) -> Payload {
+    let part = |n, bytes| Content { digest: Digest([n; 32]), bytes };
+    Payload::Oci { manifest: part(9, 500), blobs: vec![part(8, layer_bytes); layers] }
+}
+
+fn variable(name: &str, value: &str) -> EnvVar {
+    EnvVar { name: name.to_owned(), value: EnvValue::Plain(value.to_owned()) }
+}
+
+type Change = fn(&mut Workload);
+
+/// Checks a table of changes to the workload, each with the code that refuses it.
+fn bounded(table: Vec<(Option<&'static str>, Change)>) {
+    for (index, (code, change)) in table.into_iter().enumerate() {
+        let mut workload = work();
+        change(&mut workload);
+        let refused = validate(&workload, 1 << 20).err().map(WorkloadError::code);
+        assert_eq!(refused, code, "row {index}: {workload:?}");
     }
 }
 
 #[test]
-fn a_workload_stays_within_its_bounds() {
-    type Change = fn(&mut Workload);
-    let table: Vec<(bool, Change)> = vec![
-        (true, |_| {}),
-        (false, |w| w.component_bytes = 0),
-        (true, |w| w.component_bytes = (64 << 20) - 30),
-        (false, |w| w.component_bytes = (64 << 20) - 29),
-        (false, |w| w.inputs[0].bytes = u64::MAX),
+fn content_of_a_workload_stays_within_its_bounds() {
+    let size = Some("workload.size");
+    let (digest, name, files) =
+        (Some("workload.digest_sizes"), Some("workload.name"), Some("workload.files"));
+    bounded(vec![
+        (None, |_| {}),
+        (size, |w| w.payload = payload(0)),
+        (None, |w| w.payload = payload((64 << 20) - 30)),
+        (size, |w| w.payload = payload((64 << 20) - 29)),
+        (size, |w| w.inputs[0].bytes = u64::MAX),
         // Of one content the length is the same everywhere.
-        (false, |w| w.inputs[0].bytes = 9),
-        (false, |w| w.inputs[1].bytes = 11),
-        (true, |w| w.inputs[2].bytes = 9),
-        (false, |w| w.inputs[2].digest = w.component),
-        (true, |w| (w.inputs[2].digest, w.inputs[2].bytes) = (w.component, w.component_bytes)),
-        (false, |w| w.inputs = vec![w.inputs[0].clone(); 17]),
-        (false, |w| w.results = (0..17).map(|n| n.to_string()).collect()),
-        (true, |w| w.results = (0..16).map(|n| n.to_string()).collect()),
-        (false, |w| w.results.push("a".to_owned())),
-        (false, |w| w.inputs[1].name = "a".to_owned()),
-        (false, |w| w.results[0] = String::new()),
-        (false, |w| w.results[0] = ".".to_owned()),
-        (false, |w| w.results[0] = "..".to_owned()),
-        (false, |w| w.results[0] = "a/b".to_owned()),
-        (false, |w| w.results[0] = "a\\b".to_owned()),
-        (false, |w| w.results[0] = "C:".to_owned()),
-        (false, |w| w.results[0] = "a\u{1b}[31m".to_owned()),
-        (false, |w| w.results[0] = "a\u{0}".to_owned()),
-        (true, |w| w.results[0] = "é".repeat(64)),
-        (false, |w| w.results[0] = "é".repeat(65)),
-        (true, |w| w.args = vec!["x".repeat(256); 64]),
-        (false, |w| w.args = vec!["x".to_owned(); 65]),
-        (false, |w| w.args = vec!["x".repeat(16_385)]),
-        (false, |w| w.args = vec!["a\0b".to_owned()]),
-    ];
-    for (index, (good, change)) in table.into_iter().enumerate() {
-        let mut workload = work();
-        change(&mut workload);
-        assert_eq!(validate(&workload, 1 << 20).is_ok(), good, "row {index}");
-    }
+        (digest, |w| w.inputs[0].bytes = 9),
+        (digest, |w| w.inputs[1].bytes = 11),
+        (None, |w| w.inputs[2].bytes = 9),
+        (digest, |w| w.inputs[2].digest = Digest([1; 32])),
+        (None, |w| (w.inputs[2].digest, w.inputs[2].bytes) = (Digest([1; 32]), 1)),
+        (files, |w| w.inputs = vec![w.inputs[0].clone(); 17]),
+        (files, |w| w.results = (0..17).map(|n| n.to_string()).collect()),
+        (None, |w| w.results = (0..16).map(|n| n.to_string()).collect()),
+        (name, |w| w.results.push("a".to_owned())),
+        (name, |w| w.inputs[1].name = "a".to_owned()),
+        (name, |w| w.results[0] = String::new()),
+        (name, |w| w.results[0] = ".".to_owned()),
+        (name, |w| w.results[0] = "..".to_owned()),
+        (name, |w| w.results[0] = "a/b".to_owned()),
+        (name, |w| w.results[0] = "a\\b".to_owned()),
+        (name, |w| w.results[0] = "C:".to_owned()),
+        (name, |w| w.results[0] = "a\u{1b}[31m".to_owned()),
+        (name, |w| w.results[0] = "a\u{0}".to_owned()),
+        (None, |w| w.results[0] = "é".repeat(64)),
+        (name, |w| w.results[0] = "é".repeat(65)),
+        (None, |w| w.payload = image(128, 1)),
+        (Some("workload.blobs"), |w| w.payload = image(129, 1)),
+        (size, |w| w.payload = image(1, 0)),
+        (size, |w| w.payload = image(1, 32 << 30)),
+        (Some("workload.disk"), |w| w.payload = image(1, (1 << 20) - 499)),
+        (None, |w| w.payload = image(1, (1 << 20) - 500)),
+    ]);
     // The inputs lie on the disk that was bought, the component beside it.
     assert_eq!(validate(&work(), 30), Ok(()));
     assert_eq!(validate(&work(), 29), Err(WorkloadError::Disk));
@@ -186,16 +268,77 @@ fn a_workload_stays_within_its_bounds() {
 }
 
 #[test]
+fn what_a_workload_asks_for_stays_within_its_bounds() {
+    let strings = Some("workload.strings");
+    let (env, ports) = (Some("workload.env_name"), Some("workload.ports"));
+    bounded(vec![
+        (None, |w| w.command = vec!["x".repeat(256); 64]),
+        (strings, |w| w.command = vec!["x".to_owned(); 65]),
+        (strings, |w| w.command = vec!["x".repeat(16_385)]),
+        (strings, |w| w.command = vec!["a\0b".to_owned()]),
+        (None, |w| w.env = vec![variable("A", "b=c"), variable("B", "")]),
+        (strings, |w| w.env = vec![variable("A", "\0")]),
+        (strings, |w| w.env = (0..65).map(|n| variable(&n.to_string(), "")).collect()),
+        (strings, |w| {
+            w.env = vec![EnvVar { name: "A".into(), value: EnvValue::Sealed(vec![0; 16_384]) }];
+        }),
+        (env, |w| w.env = vec![variable("", "b")]),
+        (env, |w| w.env = vec![variable("A=B", "b")]),
+        (env, |w| w.env = vec![variable("A", "b"), variable("A", "c")]),
+        // A component is not promised what it will not have.
+        (Some("workload.not_in_wasm"), |w| w.ports = vec![80]),
+        (Some("workload.not_in_wasm"), |w| w.egress = true),
+        (Some("workload.not_in_wasm"), |w| w.grace_ms = 1),
+        (Some("workload.not_in_wasm"), |w| w.stop_signal = 15),
+        (Some("workload.not_in_wasm"), |w| w.workdir = Some("/tmp".to_owned())),
+        (None, |w| (w.payload, w.ports) = (image(1, 1), (1..=16).collect())),
+        (ports, |w| (w.payload, w.ports) = (image(1, 1), (1..=17).collect())),
+        (ports, |w| (w.payload, w.ports) = (image(1, 1), vec![0])),
+        (ports, |w| (w.payload, w.ports) = (image(1, 1), vec![80, 80])),
+        (ports, |w| (w.payload, w.ports) = (image(1, 1), vec![80, 22])),
+        (None, |w| (w.payload, w.grace_ms, w.stop_signal) = (image(1, 1), 30_000, 64)),
+        (Some("workload.grace"), |w| (w.payload, w.grace_ms) = (image(1, 1), 30_001)),
+        (Some("workload.signal"), |w| (w.payload, w.stop_signal) = (image(1, 1), 65)),
+        (None, |w| (w.payload, w.workdir) = (image(1, 1), Some("/srv/a..b".to_owned()))),
+        (Some("workload.workdir"), |w| {
+            (w.payload, w.workdir) = (image(1, 1), Some("/srv/../etc".to_owned()));
+        }),
+        (Some("workload.workdir"), |w| {
+            (w.payload, w.workdir) = (image(1, 1), Some("srv".to_owned()));
+        }),
+        (Some("workload.nothing_to_run"), |w| {
+            w.payload = Payload::Rootfs { archive: Content { digest: Digest([5; 32]), bytes: 5 } };
+        }),
+    ]);
+}
+
+#[test]
 fn phases_follow_each_other_and_ignore_what_is_late() {
-    let started = ExecutorEvent::Started { at_ms: 50 };
-    let sample = |cpu_us| ExecutorEvent::Usage { cpu_us, memory_peak_bytes: 0, output_bytes: 0 };
+    let started = |run| ExecutorEvent::Started { run, at_ms: 50 };
+    let sample = |cpu_us| {
+        ExecutorEvent::Usage(Usage {
+            cpu_us,
+            memory_peak_bytes: 0,
+            output_bytes: 0,
+            ..Usage::default()
+        })
+    };
+    let exited = |run, started_at_ms| ExecutorEvent::Exited {
+        exit: Exit { run, outcome: Outcome::Exited { code: 3 }, at_ms: 60, code: None },
+        started_at_ms,
+        usage: usage(5),
+    };
     let ended = ExecutorEvent::Ended {
         outcome: Outcome::Trapped,
         started_at_ms: None,
         at_ms: 40,
-        cpu_us: 3,
-        memory_peak_bytes: 0,
-        output_bytes: 0,
+        usage: usage(3),
+    };
+    let interrupted = |since_ms, started_at_ms, interrupted_ms| ExecutorEvent::Interrupted {
+        loss: Loss::Process,
+        since_ms,
+        started_at_ms,
+        usage: Usage { interrupted_ms, ..Usage::default() },
     };
     let released = ExecutorEvent::Released { left_behind: vec![] };
     let mut phase = Phase::Reserved;
@@ -204,14 +347,33 @@ fn phases_follow_each_other_and_ignore_what_is_late() {
         (released.clone(), None),
         (ExecutorEvent::Ready, Some("ready")),
         (ExecutorEvent::Ready, None),
-        (started.clone(), Some("running")),
-        (started, None),
+        (started(1), Some("running")),
+        (started(1), None),
         (ExecutorEvent::Ready, None),
         (sample(9), Some("running")),
         (sample(4), Some("running")),
         (released.clone(), None),
+        (exited(1, Some(50)), Some("exited")),
+        (exited(1, Some(50)), None),
+        (started(1), None),
+        (sample(99), None),
+        (started(2), Some("running")),
+        // Of the run before, told late.
+        (exited(1, Some(50)), None),
+        (exited(2, Some(50)), Some("exited")),
+        (interrupted(70, Some(50), 3), Some("interrupted")),
+        (interrupted(70, Some(50), 3), None),
+        (ExecutorEvent::Ready, None),
+        (sample(99), None),
+        // It rests as it did.
+        (exited(2, Some(50)), Some("exited")),
+        (interrupted(80, Some(50), 7), Some("interrupted")),
+        (started(2), None),
+        (started(3), Some("running")),
         (ended.clone(), Some("ended")),
         (ended.clone(), None),
+        (started(4), None),
+        (interrupted(90, Some(50), 0), None),
         (sample(99), None),
         (released.clone(), Some("released")),
         (released, None),
@@ -223,8 +385,25 @@ fn phases_follow_each_other_and_ignore_what_is_late() {
     }
     let end = phase.end().unwrap();
     assert_eq!((end.started_at_ms, end.ended_at_ms, end.usage.cpu_us), (Some(50), 50, 9));
+    assert_eq!((end.runs, end.usage.interrupted_ms), (3, 7));
+    let gap = Phase::Exited {
+        started_at_ms: Some(50),
+        exit: Exit { run: 1, outcome: Outcome::Trapped, at_ms: 60, code: None },
+        usage: Usage::default(),
+    };
+    let gap = gap.after(&interrupted(70, Some(50), 3)).unwrap();
+    assert_eq!((gap.interrupted_ms(100), gap.runs()), (33, 1));
     for early in [Phase::Reserved, Phase::Ready] {
+        let lost = interrupted(70, None, 0);
+        let gap = early.after(&lost).unwrap();
+        assert_eq!((gap.name(), gap.interrupted_ms(99)), ("interrupted", 0), "before its window");
+        assert_eq!(gap.after(&ExecutorEvent::Ready), Some(Phase::Ready));
         let end = early.after(&ended).unwrap();
         assert_eq!((end.name(), end.started_at_ms()), ("ended", None));
+        // What cannot be run is told before the window, and the window opens all the same.
+        let unfit = early.after(&exited(0, None)).unwrap();
+        assert_eq!((unfit.name(), unfit.started_at_ms()), ("exited", None));
+        let opened = unfit.after(&exited(0, Some(50))).unwrap();
+        assert_eq!((opened.name(), opened.started_at_ms()), ("exited", Some(50)));
     }
 }

@@ -45,6 +45,7 @@ fn an_unreadable_record_halts_the_engine_for_good() {
         (of(Table::Held.number(), &id, &[0xee]), version(1)),
         (of(Table::Lease.number(), &id, &[0xee]), version(1)),
         (of(Table::HeldLease.number(), &id, &[0xee]), version(1)),
+        (of(Table::Attached.number(), &id, &[0xee]), version(1)),
         (of(Table::Pool.number(), &id, &[0xee]), version(1)),
         (of(Table::Proof.number(), &id, &[0xee]), version(1)),
         (of(Table::Horizon.number(), b"register", &[0xee]), version(1)),

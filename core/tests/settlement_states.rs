@@ -30,6 +30,7 @@ mod world;
 
 use std::time::Instant;
 
+use cast::Trades;
 use index::Index;
 use world::{Action, Bounds, State, World};
 
@@ -155,7 +156,7 @@ fn is_large() -> bool {
 fn alone(is_one_node: bool) -> Bounds {
     let stops_in_all = if is_large() { u8::MAX } else { 1 };
     Bounds {
-        trades: 1,
+        trades: Trades::One,
         is_one_node,
         quits: false,
         stops: 1,
@@ -175,7 +176,7 @@ fn quitting() -> Bounds {
 /// Two trades: a normal test run affords no stop and no reorganisation, a large one either.
 fn one_after_the_other(is_one_node: bool) -> Vec<Bounds> {
     let bounds = |stops, reorganisations| Bounds {
-        trades: 2,
+        trades: Trades::InTurn,
         stops,
         stops_in_all: stops,
         reorganisations,
@@ -221,6 +222,30 @@ fn two_sales_of_one_certificate() {
     for bounds in one_after_the_other(true) {
         assert!(check("two trades, two nodes", bounds) > 10_000);
     }
+}
+
+/// What comes before the wallet is asked is a matter of each: they begin there.
+fn together(is_one_node: bool) -> Bounds {
+    Bounds { trades: Trades::Together, ..alone(is_one_node) }
+}
+
+#[test]
+fn two_sales_that_share_a_funding() {
+    assert!(check("two trades, one funding, two nodes", together(true)) > 10_000);
+}
+
+#[test]
+#[ignore = "longer than two sales: docs/testing.md"]
+fn two_resales_that_share_a_funding() {
+    let bounds = Bounds { is_brisk: !is_large(), ..together(false) };
+    assert!(check("two trades, one funding, three nodes", bounds) > 10_000);
+}
+
+#[test]
+#[ignore = "longer than two sales: docs/testing.md"]
+fn two_sales_that_share_a_funding_and_end_by_the_buyers_key() {
+    let bounds = Bounds { quits: true, is_brisk: !is_large(), ..together(true) };
+    assert!(check("two trades, one funding, by key", bounds) > 10_000);
 }
 
 #[test]

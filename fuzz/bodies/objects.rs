@@ -5,6 +5,7 @@ use capex_core::certificate::objects::{Activation, EquivProof, Gift, Issue, Rede
 use capex_core::engine::contacts::Contact;
 use capex_core::engine::pools::Pool;
 use capex_core::epoch::Root;
+use capex_core::lease::access::{AccessCall, Grant};
 use capex_core::lease::objects::{Countersign, LeaseCall, Receipt, Redeem};
 use capex_core::order::Order;
 use capex_core::params::ClassDef;
@@ -47,6 +48,8 @@ fn every(payload: &[u8]) {
     one::<RedeemGrant>(payload);
     one::<Redeem>(payload);
     one::<LeaseCall>(payload);
+    one::<AccessCall>(payload);
+    one::<Grant>(payload);
     one::<Receipt>(payload);
     one::<Countersign>(payload);
     one::<ClassDef>(payload);

@@ -7,7 +7,7 @@ use capex_core::engine::messages::SettleReply;
 use capex_core::engine::sync::SyncReply;
 use capex_core::engine::{Effect, Engine, Input, Topic};
 use capex_core::ids::Digest;
-use capex_core::lease::objects::{LeaseReply, Workload, WorkloadKind};
+use capex_core::lease::objects::{LeaseReply, Workload};
 use capex_core::wire::{decode_record, encode};
 
 use super::world::{self, NOW_MS, STRANGER, certificate_id, digest, effects, public};
@@ -41,14 +41,7 @@ fn ask(engine: &mut Engine, what: u8) -> u64 {
             ticket: 1,
         },
         1 => {
-            let workload = Workload {
-                kind: WorkloadKind::Wasm,
-                component: Digest([1; 32]),
-                component_bytes: 10,
-                args: Vec::new(),
-                inputs: Vec::new(),
-                results: Vec::new(),
-            };
+            let workload = Workload::wasm(Digest([1; 32]), 10);
             let workload = Box::new(workload);
             let command = LeaseCommand::Redeem { cert: certificate_id(), workload }.into();
             Input::Command { id: 1, command }

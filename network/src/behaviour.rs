@@ -10,6 +10,7 @@ use futures::FutureExt;
 use libp2p::allow_block_list::{self, BlockedPeers};
 use libp2p::connection_limits::{self, ConnectionLimits};
 use libp2p::swarm::NetworkBehaviour;
+use libp2p::swarm::behaviour::toggle::Toggle;
 use libp2p::{
     Swarm, SwarmBuilder, dns, identify, memory_connection_limits, noise, ping, swarm, tcp, yamux,
 };
@@ -23,6 +24,7 @@ use crate::limits::{
     MAX_PENDING_OUT, MAX_PER_PEER, MEMORY_SHARE,
 };
 use crate::protocols::Protocols;
+use crate::streams::Streams;
 use crate::subnets::Subnets;
 
 /// All that a node speaks.
@@ -39,6 +41,7 @@ pub(crate) struct Behaviour {
     pub(crate) ping: ping::Behaviour,
     pub(crate) gossip: Gossip,
     pub(crate) protocols: Protocols,
+    pub(crate) streams: Toggle<Streams>,
 }
 
 impl Behaviour {
@@ -63,6 +66,7 @@ impl Behaviour {
             ping: ping::Behaviour::default(),
             gossip: gossip::behaviour(plan)?,
             protocols: Protocols::new(&plan.protocols),
+            streams: plan.streams.as_ref().map(|at| Streams::new(at.protocol.clone())).into(),
         })
     }
 }

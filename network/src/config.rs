@@ -8,11 +8,14 @@ use libp2p::identity::Keypair;
 use libp2p::multiaddr::Protocol as Part;
 use libp2p::{Multiaddr, PeerId, StreamProtocol};
 
+use tokio::sync::mpsc;
+
 use crate::NetworkError;
 use crate::keys::{PeerKey, Secret};
 use crate::limits::{
     MAX_NAME_BYTES, MAX_PROTOCOL_BYTES, MAX_PROTOCOLS, MAX_TOPIC_BYTES, MAX_TOPICS,
 };
+use crate::streams::{InboundStream, StreamConfig};
 
 /// A gossip topic. On the wire it is `/capex/<network>/<name>/v1`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,6 +51,8 @@ pub struct Config {
     pub topics: Vec<TopicConfig>,
     /// Protocols to serve and to call.
     pub protocols: Vec<ProtocolConfig>,
+    /// Streams to open and to take; none without.
+    pub streams: Option<StreamConfig>,
     /// Length of an epoch in milliseconds: duplicates are recognised for twice as long.
     pub epoch_ms: u64,
 }
@@ -68,6 +73,13 @@ pub(crate) struct Protocol {
     pub(crate) max_bytes: usize,
 }
 
+/// The protocol of streams, and where they go.
+#[derive(Debug, Clone)]
+pub(crate) struct Streamed {
+    pub(crate) protocol: StreamProtocol,
+    pub(crate) inbound: mpsc::Sender<InboundStream>,
+}
+
 /// A [`Config`] in which every text has been understood.
 #[derive(Debug, Clone)]
 pub(crate) struct Plan {
@@ -79,6 +91,7 @@ pub(crate) struct Plan {
     pub(crate) loopback: bool,
     pub(crate) topics: Vec<Topic>,
     pub(crate) protocols: Vec<Protocol>,
+    pub(crate) streams: Option<Streamed>,
     pub(crate) epoch: Duration,
 }
 
@@ -106,6 +119,7 @@ impl Plan {
             loopback: config.loopback,
             topics: topics(config)?,
             protocols: protocols(config)?,
+            streams: config.streams.as_ref().map(|at| streamed(&config.network, at)).transpose()?,
             epoch: Duration::from_millis(config.epoch_ms),
         })
     }
@@ -148,12 +162,21 @@ fn protocols(config: &Config) -> Result<Vec<Protocol>, NetworkError> {
     let make = |protocol: &ProtocolConfig| {
         check_name("protocol", &protocol.name)?;
         check_range("protocol", protocol.max_bytes, 1, MAX_PROTOCOL_BYTES)?;
-        let full = format!("/capex/{}/{}", config.network, protocol.name);
-        let stream = StreamProtocol::try_from_owned(full)
-            .map_err(|error| NetworkError::BadConfig(error.to_string()))?;
+        let stream = stream_protocol(&config.network, &protocol.name)?;
         Ok(Protocol { name: protocol.name.clone(), stream, max_bytes: protocol.max_bytes })
     };
     config.protocols.iter().map(make).collect()
+}
+
+fn streamed(network: &str, at: &StreamConfig) -> Result<Streamed, NetworkError> {
+    check_name("stream", &at.name)?;
+    let protocol = stream_protocol(network, &at.name)?;
+    Ok(Streamed { protocol, inbound: at.inbound.clone() })
+}
+
+fn stream_protocol(network: &str, name: &str) -> Result<StreamProtocol, NetworkError> {
+    let full = format!("/capex/{network}/{name}");
+    StreamProtocol::try_from_owned(full).map_err(|error| NetworkError::BadConfig(error.to_string()))
 }
 
 fn check_name(what: &str, name: &str) -> Result<(), NetworkError> {
@@ -233,6 +256,7 @@ mod tests {
             loopback: true,
             topics: vec![TopicConfig { name: "orders".into(), max_bytes: 4_096 }],
             protocols: vec![ProtocolConfig { name: "settle/1".into(), max_bytes: 65_536 }],
+            streams: None,
             epoch_ms: 2_000,
         }
     }

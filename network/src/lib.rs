@@ -30,15 +30,17 @@ mod listen;
 mod protocols;
 mod request;
 mod state;
+mod streams;
 mod subnets;
 mod supervisor;
 mod task;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 pub use config::{Config, ProtocolConfig, TopicConfig, check_address};
 pub use keys::{ParsePeerKeyError, PeerKey, Secret};
 pub use request::RequestError;
+pub use streams::{InboundStream, Stream, StreamConfig};
 
 use config::Plan;
 use supervisor::{Input, Supervisor};
@@ -239,6 +241,18 @@ impl Handle {
     /// [`SendError::Closed`] after a shutdown.
     pub async fn send(&self, command: Command) -> Result<(), SendError> {
         self.inputs.send(Input::Command(command)).await.map_err(|_| SendError::Closed)
+    }
+
+    /// Opens a stream to a peer, within ten seconds or so. It is dialled at its known addresses when
+    /// it is not connected.
+    ///
+    /// # Errors
+    /// See [`RequestError`].
+    pub async fn open(&self, peer: PeerKey) -> Result<Stream, RequestError> {
+        let (answer, opened) = oneshot::channel();
+        let asked = self.inputs.send(Input::Open { peer, answer }).await;
+        asked.map_err(|_| RequestError::Restarted)?;
+        opened.await.unwrap_or(Err(RequestError::Restarted))
     }
 
     /// The key peers know this node by.

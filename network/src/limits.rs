@@ -90,6 +90,17 @@ pub const MAX_READING_BYTES: usize = 64 * 1024 * 1024;
 /// Growth of a frame buffer while it is read.
 pub const READ_STEP_BYTES: usize = 16 * 1024;
 
+/// Streams that other peers have open here, over all peers: each holds a task and two buffers of
+/// some 10 KiB.
+pub const MAX_INBOUND_STREAMS: usize = 512;
+/// Streams that one peer has open here: a browser opens six connections through a forwarded port,
+/// and a holder has several terminals and ports.
+pub const MAX_INBOUND_STREAMS_PER_PEER: usize = 64;
+/// Streams that wait for the node to take them.
+pub const STREAM_QUEUE: usize = 64;
+/// Own streams that are being opened.
+pub const MAX_OPENING_STREAMS: usize = 64;
+
 /// Connections being accepted.
 pub const MAX_PENDING_IN: u32 = 32;
 /// Connections being dialled.

@@ -148,6 +148,7 @@ mod tests {
             loopback: true,
             topics: Vec::new(),
             protocols: Vec::new(),
+            streams: None,
             epoch_ms: 2_000,
         };
         let error = crate::start(config).map(drop).unwrap_err().to_string();

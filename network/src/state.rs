@@ -12,6 +12,8 @@ use crate::exchange::{Inbound, Outbound};
 use crate::gossip::{Tickets, Unsent};
 use crate::keys::PeerKey;
 use crate::limits::{FAULT_BAN, FAULT_LIFETIME, MAX_BANS, MAX_FAULTY, MAX_LANE, MAX_LANE_BYTES};
+use crate::streams::Places;
+use crate::task::Opening;
 use crate::{Event, RequestError};
 
 /// Kept of what a peer calls itself: a version and a number.
@@ -29,6 +31,11 @@ pub(crate) struct State {
     pub(crate) unsent: Unsent,
     pub(crate) outbound: Outbound,
     pub(crate) inbound: Inbound,
+    /// Streams that the node waits for, by name.
+    pub(crate) opening: BTreeMap<u64, Opening>,
+    pub(crate) next_stream: u64,
+    /// Streams that others have open.
+    pub(crate) places: Places,
     pub(crate) connected: BTreeSet<PeerKey>,
     /// What connected peers call themselves: it changes when their swarm is a new one.
     pub(crate) agents: BTreeMap<PeerKey, String>,
@@ -54,6 +61,9 @@ impl State {
             unsent: Unsent::default(),
             outbound: Outbound::default(),
             inbound: Inbound::default(),
+            opening: BTreeMap::new(),
+            next_stream: 0,
+            places: Places::default(),
             connected: BTreeSet::new(),
             agents: BTreeMap::new(),
             outbox: VecDeque::new(),
@@ -80,6 +90,8 @@ impl State {
         self.gossip = Lane::default();
         self.inbound.clear();
         self.agents.clear();
+        // Whoever waits hears that the answer will not come.
+        self.opening.clear();
         for id in self.outbound.drain() {
             self.outbox.push_back(Event::Response { id, result: Err(RequestError::Restarted) });
         }
@@ -261,6 +273,7 @@ mod tests {
             loopback: true,
             topics: Vec::new(),
             protocols: Vec::new(),
+            streams: None,
             epoch_ms: 1,
         };
         State::new(&Plan::new(&config).unwrap(), Instant::now())

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use tokio::io::DuplexStream;
 use tokio::sync::{mpsc, oneshot};
 
 use super::error::ApiError;
@@ -9,8 +10,9 @@ use super::paging::{Listed, Page};
 use super::prefix::Prefix;
 use super::types;
 use capex_core::engine::io::{Command, Done};
+use capex_core::engine::leases::Wanted;
 use capex_core::engine::market::OrderSpec;
-use capex_core::ids::CertId;
+use capex_core::ids::{CertId, LeaseId};
 use capex_core::reason;
 
 /// Calls that may wait for the event loop. It answers from memory, most queries in well under
@@ -90,6 +92,8 @@ pub enum Query {
     Peers,
     /// By a prefix of its key → [`types::Peer`]
     Peer(Prefix),
+    /// Receipts of all leases with it → [`FileText`]
+    PeerReceipts(Prefix),
     /// Computed ones → [`Listed`] of [`types::EpochHead`]
     Epochs(Page),
     /// `None` for the last computed → [`types::Epoch`]
@@ -119,6 +123,8 @@ pub enum ShellCommand {
     ExportPsbt(Prefix),
     /// Take back what was signed elsewhere → [`types::SignedPsbt`]
     TakePsbt(Vec<u8>),
+    /// Leave a payment without its signature → [`Answer::Psbts`]
+    DropPsbt(Prefix),
     /// Look for coins further ahead, in old chain blocks too → [`types::Rescan`]
     WalletRescan(types::RescanWallet),
     /// Let the faucet of a development network pay this wallet → [`types::Funded`]
@@ -126,22 +132,38 @@ pub enum ShellCommand {
         /// How much, sat.
         amount_sat: u64,
     },
-    /// Redeem a certificate and upload what shall run → [`Done::Redeemed`]
+    /// Open a stream into a lease and carry what is written into the other end of `local`
+    /// → [`Done::Ok`]
+    OpenStream { wanted: Box<Wanted>, local: DuplexStream },
+    /// Redeem a certificate and upload what shall run → [`Done::Redeemed`]; or run another
+    /// workload in a lease → [`Done::Ok`]; or place a bid whose workload runs by itself on what it
+    /// brings → [`Done::Placed`]
     Redeem(Box<RedeemCall>),
     /// Stop the daemon → [`Done::Ok`]
     Shutdown,
 }
 
-/// A redemption with its content.
+/// Where a workload is to run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// In a new lease, for which the certificate is used up.
+    Certificate(CertId),
+    /// In place of what runs in a lease.
+    Lease(LeaseId),
+    /// On what this bid will bring, by itself.
+    Order(Box<OrderSpec>),
+}
+
+/// A workload with its content.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RedeemCall {
-    pub cert: CertId,
-    /// WASI 0.2 command component.
+    pub target: Target,
+    /// WASI 0.2 command component; empty if the body names an image.
     pub component: Vec<u8>,
     /// Name and content of each input.
     pub inputs: Vec<(String, Vec<u8>)>,
-    pub args: Vec<String>,
-    pub results: Vec<String>,
+    /// All else of the body.
+    pub body: types::RedeemBody,
 }
 
 /// Text of a file for people and other nodes.

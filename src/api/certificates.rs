@@ -3,31 +3,32 @@
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use axum::{Json, Router};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
 use super::extract::{Body, Id};
 use super::types::{
-    Certificate, FetchFrom, FileBody, GiftTo, Gifted, ImportCertificate, MergeCertificates,
-    RedeemBody, Redeemed, SlotRange, SplitInto, SplitOff,
+    Acknowledged, Certificate, FetchFrom, FileBody, GiftTo, Gifted, ImportCertificate,
+    MergeCertificates, RedeemBody, Redeemed, SlotRange, SplitInto, SplitOff,
 };
-use super::{ApiError, ApiState, FileText, Listed, Page, Prefix, Query, RedeemCall, ShellCommand};
+use super::{
+    ApiError, ApiState, FileText, Listed, Page, Prefix, Query, RedeemCall, ShellCommand, Target,
+};
 use capex_core::certificate::carve;
 use capex_core::certificate::file::{self, TEXT_MAX_BYTES};
 use capex_core::certificate::objects::Area;
 use capex_core::engine::holdings::HoldingsCommand;
 use capex_core::engine::io::Done;
+use capex_core::engine::leases::LeaseCommand;
 use capex_core::ids::{CertId, Key};
-use capex_core::limits::{
-    MERGE_PARTS_MAX, WORKLOAD_FILES_MAX, WORKLOAD_MAX_BYTES, WORKLOAD_NAME_BYTES,
-};
+use capex_core::limits::{MERGE_PARTS_MAX, WORKLOAD_MAX_BYTES};
 use capex_core::reason;
 use capex_core::units::{UnitRange, Units, Window};
 
 /// An upload: the largest workload in base64, and room for names and arguments.
-const UPLOAD_MAX_BYTES: usize =
+pub(super) const UPLOAD_MAX_BYTES: usize =
     (WORKLOAD_MAX_BYTES as usize).div_ceil(3) * 4 + super::BODY_MAX_BYTES;
 
 /// A certificate file, with a line end that JSON writes as two bytes.
@@ -45,6 +46,7 @@ pub(super) fn routes() -> Router<ApiState> {
         .route("/certificates/merge", post(merge))
         .route("/certificates/{id}/fetch", post(fetch))
         .route("/certificates/{id}/redeem", upload)
+        .route("/certificates/{id}/workload", delete(detach))
 }
 
 async fn list(State(state): State<ApiState>, page: Page) -> Result<Listed<Certificate>, ApiError> {
@@ -194,7 +196,7 @@ async fn redeem(
         return Err(ApiError::new(reason!("api.busy"), "other uploads are in progress"));
     };
     let cert = whole_id(&state, id).await?;
-    let call = redeem_call(cert, body)?;
+    let call = redeem_call(Target::Certificate(cert), body)?;
     match state.node.shell(ShellCommand::Redeem(Box::new(call))).await? {
         Done::Redeemed { lease } => {
             Ok(Json(Redeemed { cert_id: cert.to_string(), lease_id: lease.to_string() }))
@@ -203,43 +205,32 @@ async fn redeem(
     }
 }
 
-async fn whole_id(state: &ApiState, id: Prefix) -> Result<CertId, ApiError> {
+async fn detach(State(state): State<ApiState>, Id(id): Id) -> Result<Json<Acknowledged>, ApiError> {
+    let cert = whole_id(&state, id).await?;
+    let _: Done = state.node.command(LeaseCommand::Detach(cert)).await?;
+    Ok(Json(Acknowledged { ok: true }))
+}
+
+pub(super) async fn whole_id(state: &ApiState, id: Prefix) -> Result<CertId, ApiError> {
     let certificate: Certificate = state.node.query(Query::Certificate(id)).await?;
     certificate.cert_id.parse().map_err(|_| ApiError::internal("certificate id"))
 }
 
-fn redeem_call(cert: CertId, body: RedeemBody) -> Result<RedeemCall, ApiError> {
-    let refuse = |what: String| ApiError::new(reason!("workload.invalid"), what);
-    if body.inputs.len() > WORKLOAD_FILES_MAX || body.results.len() > WORKLOAD_FILES_MAX {
-        return Err(refuse(format!("at most {WORKLOAD_FILES_MAX} inputs and as many results")));
+pub(super) fn redeem_call(target: Target, mut body: RedeemBody) -> Result<RedeemCall, ApiError> {
+    if body.image.is_some() != body.component_base64.is_empty() {
+        let why = "it is either a component or an image";
+        return Err(ApiError::new(reason!("workload.invalid"), why));
     }
-    let names = body.inputs.iter().map(|file| &file.name).chain(&body.results);
-    for name in names {
-        if !is_file_name(name) {
-            return Err(refuse(format!("`{}` is not a file name", name.escape_default())));
-        }
-    }
-    let component = decode("component_base64", &body.component_base64)?;
-    let inputs = body
-        .inputs
-        .into_iter()
+    let component = decode("component_base64", &std::mem::take(&mut body.component_base64))?;
+    let inputs = std::mem::take(&mut body.inputs).into_iter();
+    let inputs = inputs
         .map(|FileBody { name, base64 }| decode(&name, &base64).map(|bytes| (name, bytes)))
         .collect::<Result<Vec<_>, _>>()?;
-    let sizes = inputs.iter().map(|(_, bytes)| bytes.len()).chain([component.len()]);
-    if sizes.map(|bytes| bytes as u64).sum::<u64>() > WORKLOAD_MAX_BYTES {
-        return Err(refuse(format!("more than {WORKLOAD_MAX_BYTES} bytes in all")));
-    }
-    Ok(RedeemCall { cert, component, inputs, args: body.args, results: body.results })
+    Ok(RedeemCall { target, component, inputs, body })
 }
 
 fn decode(what: &str, text: &str) -> Result<Vec<u8>, ApiError> {
     BASE64.decode(text).map_err(|error| {
         ApiError::new(reason!("workload.invalid"), format!("{}: {error}", what.escape_default()))
     })
-}
-
-/// Form of a name inside a workload: one plain component of a path.
-fn is_file_name(name: &str) -> bool {
-    let plain = !name.chars().any(|c| c == '/' || c == '\\' || c.is_control());
-    (1..=WORKLOAD_NAME_BYTES).contains(&name.len()) && plain && name != "." && name != ".."
 }

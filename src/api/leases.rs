@@ -1,16 +1,19 @@
 //! `/leases`: what runs, what it printed, what it left.
 
-use axum::extract::{FromRequestParts, Path, State};
+use axum::extract::{DefaultBodyLimit, FromRequestParts, Path, State};
 use axum::http::request::Parts;
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::Deserialize;
 
-use super::extract::{Id, Params, segments};
-use super::types::{Acknowledged, Lease, Part, Stream};
-use super::{ApiError, ApiState, Listed, Page, Prefix, Query};
+use super::certificates::{self, UPLOAD_MAX_BYTES, redeem_call};
+use super::extract::{Body, Id, Params, segments};
+use super::types::{Acknowledged, ExtendBody, Lease, Part, RedeemBody, Stream};
+use super::{ApiError, ApiState, Listed, Page, Prefix, Query, ShellCommand, Target};
 use capex_core::engine::io::Done;
 use capex_core::engine::leases::LeaseCommand;
+use capex_core::ids::LeaseId;
+use capex_core::reason;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -41,9 +44,13 @@ impl<S: Send + Sync> FromRequestParts<S> for IdAndName {
 }
 
 pub(super) fn routes() -> Router<ApiState> {
+    let upload = post(replace).layer(DefaultBodyLimit::max(UPLOAD_MAX_BYTES));
     Router::new()
         .route("/leases", get(list))
         .route("/leases/{id}", get(show).delete(stop))
+        .route("/leases/{id}/restart", post(restart))
+        .route("/leases/{id}/extend", post(extend))
+        .route("/leases/{id}/replace", upload)
         .route("/leases/{id}/logs", get(logs))
         .route("/leases/{id}/results/{name}", get(result))
 }
@@ -72,9 +79,47 @@ async fn result(
     state.node.query(Query::Result { lease, name, from: part.from }).await
 }
 
-async fn stop(State(state): State<ApiState>, Id(id): Id) -> Result<Json<Acknowledged>, ApiError> {
+async fn restart(
+    State(state): State<ApiState>,
+    Id(id): Id,
+) -> Result<Json<Acknowledged>, ApiError> {
+    let lease = whole_id(&state, id).await?;
+    let _: Done = state.node.command(LeaseCommand::Restart(lease)).await?;
+    Ok(Json(Acknowledged { ok: true }))
+}
+
+async fn extend(
+    State(state): State<ApiState>,
+    Id(id): Id,
+    Body(body): Body<ExtendBody>,
+) -> Result<Json<Acknowledged>, ApiError> {
+    let lease = whole_id(&state, id).await?;
+    let cert = certificates::whole_id(&state, Prefix::parse(&body.cert_id)?).await?;
+    let _: Done = state.node.command(LeaseCommand::Extend { lease, cert }).await?;
+    Ok(Json(Acknowledged { ok: true }))
+}
+
+async fn replace(
+    State(state): State<ApiState>,
+    Id(id): Id,
+    Body(body): Body<RedeemBody>,
+) -> Result<Json<Acknowledged>, ApiError> {
+    let Ok(_upload) = state.uploads.try_acquire() else {
+        return Err(ApiError::new(reason!("api.busy"), "other uploads are in progress"));
+    };
+    let lease = whole_id(&state, id).await?;
+    let call = redeem_call(Target::Lease(lease), body)?;
+    let _: Done = state.node.shell(ShellCommand::Redeem(Box::new(call))).await?;
+    Ok(Json(Acknowledged { ok: true }))
+}
+
+async fn whole_id(state: &ApiState, id: Prefix) -> Result<LeaseId, ApiError> {
     let lease: Lease = state.node.query(Query::Lease(id)).await?;
-    let id = lease.lease_id.parse().map_err(|_| ApiError::internal("lease id"))?;
-    let _: Done = state.node.command(LeaseCommand::Stop(id)).await?;
+    lease.lease_id.parse().map_err(|_| ApiError::internal("lease id"))
+}
+
+async fn stop(State(state): State<ApiState>, Id(id): Id) -> Result<Json<Acknowledged>, ApiError> {
+    let lease = whole_id(&state, id).await?;
+    let _: Done = state.node.command(LeaseCommand::Stop(lease)).await?;
     Ok(Json(Acknowledged { ok: true }))
 }

@@ -31,6 +31,11 @@
 //! | `GET /leases/{id}/logs?stream=&from=` | | bytes, header `capex-end` |
 //! | `GET /leases/{id}/results/{name}?from=` | | bytes, header `capex-end` |
 //! | `DELETE /leases/{id}` | | [`types::Acknowledged`] |
+//! | `POST /leases/{id}/streams` | [`types::OpenStream`] | 101 and a stream, with `Upgrade: capex-stream` |
+//! | `POST /leases/{id}/grants` | [`types::GrantAccess`] | [`types::AccessGrant`] |
+//! | `POST /leases/{id}/restart` | | [`types::Acknowledged`] |
+//! | `POST /leases/{id}/extend` | [`types::ExtendBody`] | [`types::Acknowledged`] |
+//! | `POST /leases/{id}/replace` | [`types::RedeemBody`] | [`types::Acknowledged`] |
 //! | `GET /wallet` | | [`types::Balance`] |
 //! | `GET /wallet/coins` | | [`types::Coin`] |
 //! | `GET /wallet/history` | | [`types::WalletTx`] |
@@ -40,11 +45,13 @@
 //! | `POST /wallet/bump` | [`types::BumpPayment`] | [`types::Payment`] |
 //! | `GET /wallet/psbts` | | [`types::WaitingPsbt`] |
 //! | `GET /wallet/psbts/{id}` | | [`types::PsbtText`] |
+//! | `DELETE /wallet/psbts/{id}` | | [`types::WaitingPsbt`], those that are left |
 //! | `POST /wallet/psbts` | [`types::PsbtText`] | [`types::SignedPsbt`] |
 //! | `POST /wallet/rescan` | [`types::RescanWallet`] | [`types::Rescan`] |
 //! | `POST /wallet/fund` | [`types::FundWallet`] | [`types::Funded`] |
 //! | `GET /peers` | | [`types::Peer`] |
 //! | `GET /peers/{key}` | | [`types::Peer`] |
+//! | `GET /peers/{key}/receipts` | | what `peer export` writes |
 //! | `DELETE /peers/{key}/misses` | | [`types::Acknowledged`] |
 //! | `POST /peers` | [`types::AddPeer`] | [`types::Acknowledged`] |
 //! | `GET /epochs?before=&limit=` | | [`types::EpochHead`] |
@@ -74,6 +81,7 @@ mod pools;
 mod prefix;
 mod serve;
 mod status;
+mod streams;
 mod trades;
 pub mod types;
 mod wallet;
@@ -91,13 +99,16 @@ use tokio::sync::Semaphore;
 pub use auth::{CookieFile, Guard, REQUESTS_MAX};
 pub use call::{
     Answer, ApiHandle, BackupRecords, CALL_QUEUE, CALL_TIMEOUT, Call, EpochFile, EpochInput,
-    FileText, Query, RedeemCall, Request, ShellCommand,
+    FileText, Query, RedeemCall, Request, ShellCommand, Target,
 };
 pub use error::{ApiError, ErrorBody, ErrorFields, Noun};
 pub use extract::END_HEADER;
 pub use paging::{BEFORE_HEADER, Listed, PAGE_DEFAULT, PAGE_MAX, Page, Place};
 pub use prefix::{PREFIX_MIN_DIGITS, Prefix};
+pub(crate) use streams::{UPGRADE, grant_ends_s};
 
+use crate::executor::HostProof;
+use capex_core::engine::register::RegisterCommand;
 use capex_core::params::Params;
 use capex_core::reason;
 
@@ -119,14 +130,33 @@ pub struct ApiState {
     pub params: Arc<Params>,
     /// Share of its worth that a trade may cost in fees, for orders that name none, percent.
     pub max_fee_percent: u8,
+    proof: Arc<HostProof>,
     uploads: Arc<Semaphore>,
 }
 
 impl ApiState {
-    /// State of a server.
+    /// State of a server on a host of which nothing has to be proved.
     #[must_use]
     pub fn new(node: ApiHandle, params: Arc<Params>, max_fee_percent: u8) -> Self {
-        Self { node, params, max_fee_percent, uploads: Arc::new(Semaphore::new(UPLOADS_MAX)) }
+        let (proof, uploads) = (Arc::new(HostProof::waived()), Semaphore::new(UPLOADS_MAX));
+        Self { node, params, max_fee_percent, proof, uploads: Arc::new(uploads) }
+    }
+
+    /// The same where only what was proved is offered.
+    #[must_use]
+    pub fn with_proof(self, proof: HostProof) -> Self {
+        Self { proof: Arc::new(proof), ..self }
+    }
+
+    /// Tells the node what this host has proved by now: it may have been tested a moment ago.
+    async fn look_at_host(&self) -> Result<(), ApiError> {
+        if self.proof.is_waived() {
+            return Ok(());
+        }
+        let (proof, params) = (Arc::clone(&self.proof), Arc::clone(&self.params));
+        let unproved = tokio::task::spawn_blocking(move || proof.unproved(&params)).await;
+        let unproved = unproved.map_err(|error| ApiError::internal(error.to_string()))?;
+        self.node.command(RegisterCommand::Withhold(unproved)).await.map(drop)
     }
 }
 
@@ -140,6 +170,7 @@ pub fn router(state: ApiState, guard: Guard) -> Router {
         .merge(certificates::routes())
         .merge(pools::routes())
         .merge(leases::routes())
+        .merge(streams::routes())
         .merge(wallet::routes())
         .merge(peers::routes())
         .merge(epochs::routes())

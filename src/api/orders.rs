@@ -1,16 +1,17 @@
 //! `/orders`: what this node keeps in the market.
 
-use axum::extract::State;
+use axum::extract::{DefaultBodyLimit, State};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::Deserialize;
 
+use super::certificates::{UPLOAD_MAX_BYTES, redeem_call};
 use super::extract::{Body, Id, Params as Asked};
 use super::types::{
     Acknowledged, Certificate, ClassLimit, Explanation, Mode, Order, PlaceOrder, Placed, Preview,
     Quote, Side, TimeInForce,
 };
-use super::{ApiError, ApiState, Listed, Page, Prefix, Query};
+use super::{ApiError, ApiState, Listed, Page, Prefix, Query, ShellCommand, Target};
 use capex_core::engine::io::Done;
 use capex_core::engine::market::MarketCommand;
 use capex_core::engine::market::{self, OrderSpec};
@@ -23,8 +24,9 @@ use capex_core::settlement::fees::FeeLimit;
 use capex_core::units::Window;
 
 pub(super) fn routes() -> Router<ApiState> {
+    let upload = post(place).layer(DefaultBodyLimit::max(UPLOAD_MAX_BYTES));
     Router::new()
-        .route("/orders", get(list).post(place))
+        .route("/orders", get(list).merge(upload))
         .route("/orders/preview", post(preview))
         .route("/orders/{id}", get(show).delete(cancel))
         .route("/orders/{id}/explain", get(explain))
@@ -72,10 +74,25 @@ async fn quote(
 
 async fn place(
     State(state): State<ApiState>,
-    Body(body): Body<PlaceOrder>,
+    Body(mut body): Body<PlaceOrder>,
 ) -> Result<Json<Placed>, ApiError> {
-    let spec = spec_of(&body, &state).await?;
-    match state.node.command(MarketCommand::Place(Box::new(spec))).await? {
+    let workload = body.workload.take();
+    let spec = Box::new(spec_of(&body, &state).await?);
+    let placed: Done = match workload {
+        None => state.node.command(MarketCommand::Place(spec)).await?,
+        Some(workload) => {
+            let Ok(_upload) = state.uploads.try_acquire() else {
+                return Err(ApiError::new(reason!("api.busy"), "other uploads are in progress"));
+            };
+            if !workload.env_sealed.is_empty() {
+                let why = "a sealed value is for one certificate, and this one is not bought yet";
+                return Err(ApiError::new(reason!("attach.sealed"), why));
+            }
+            let call = redeem_call(Target::Order(spec), *workload)?;
+            state.node.shell(ShellCommand::Redeem(Box::new(call))).await?
+        }
+    };
+    match placed {
         Done::Placed(id) => Ok(Json(Placed { order_id: id.to_string() })),
         _ => Err(ApiError::internal("expected Placed")),
     }
@@ -101,7 +118,12 @@ pub(super) fn class_id(name: &str, params: &Params) -> Result<u16, ApiError> {
 /// The engine's form of an order, and of the certificate that it sells.
 async fn spec_of(body: &PlaceOrder, state: &ApiState) -> Result<OrderSpec, ApiError> {
     let spec = order_spec(body, state)?;
-    let Some(cert) = &body.cert_id else { return Ok(spec) };
+    let Some(cert) = &body.cert_id else {
+        if body.side == Side::Sell {
+            state.look_at_host().await?;
+        }
+        return Ok(spec);
+    };
     if body.side == Side::Buy {
         let message = "cert_id belongs to an ask: what a bid buys is matched";
         return Err(ApiError::new(reason!("order.run"), message));
@@ -125,7 +147,8 @@ fn order_spec(body: &PlaceOrder, state: &ApiState) -> Result<OrderSpec, ApiError
     let spec = OrderSpec {
         side: if selling { order::Side::Sell } else { order::Side::Buy },
         alts: alternatives(body, params)?,
-        qty: body.qty,
+        // What is spare is counted when it is offered.
+        qty: if body.all_spare { body.min_qty.max(1) } else { body.qty },
         min_qty: body.min_qty,
         mode: if body.mode == Mode::Gang { order::Mode::Gang } else { order::Mode::Sticky },
         window: Window { start: body.window[0], end: body.window[1] },
@@ -147,7 +170,12 @@ fn order_spec(body: &PlaceOrder, state: &ApiState) -> Result<OrderSpec, ApiError
             cap_sat: body.max_fee_sat,
         },
         cert: None,
+        is_spare: body.all_spare,
     };
+    if body.all_spare && body.qty > 0 {
+        let message = "all_spare stands in place of qty";
+        return Err(ApiError::new(reason!("order.quantity"), message));
+    }
     spec.check(params).map_err(|error| ApiError::new(error.reason(), error.to_string()))?;
     Ok(spec)
 }
@@ -186,7 +214,7 @@ pub(super) fn features(names: &[String], params: &Params) -> Result<u64, ApiErro
 }
 
 /// Keys in the ascending form that an order needs.
-fn keys(field: &str, texts: &[String]) -> Result<Vec<Key>, ApiError> {
+pub(super) fn keys(field: &str, texts: &[String]) -> Result<Vec<Key>, ApiError> {
     let mut keys = texts.iter().map(|text| key(field, text)).collect::<Result<Vec<_>, _>>()?;
     keys.sort_unstable();
     keys.dedup();

@@ -1,12 +1,14 @@
 //! `/peers`: who is connected, and whom to stay connected to.
 
 use axum::extract::State;
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get};
 use axum::{Json, Router};
 
 use super::extract::{Body, Id};
 use super::types::{Acknowledged, AddPeer, Peer};
-use super::{ApiError, ApiState, Query, ShellCommand};
+use super::{ApiError, ApiState, FileText, Query, ShellCommand};
 use capex_core::engine::io::Done;
 use capex_core::engine::market::MarketCommand;
 use capex_network::check_address;
@@ -15,6 +17,7 @@ pub(super) fn routes() -> Router<ApiState> {
     Router::new()
         .route("/peers", get(list).post(add))
         .route("/peers/{key}", get(show))
+        .route("/peers/{key}/receipts", get(receipts))
         .route("/peers/{key}/misses", delete(forgive))
 }
 
@@ -24,6 +27,11 @@ async fn list(State(state): State<ApiState>) -> Result<Json<Vec<Peer>>, ApiError
 
 async fn show(State(state): State<ApiState>, Id(key): Id) -> Result<Json<Peer>, ApiError> {
     Ok(Json(state.node.query(Query::Peer(key)).await?))
+}
+
+async fn receipts(State(state): State<ApiState>, Id(key): Id) -> Result<Response, ApiError> {
+    let FileText(text) = state.node.query(Query::PeerReceipts(key)).await?;
+    Ok(([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], text).into_response())
 }
 
 async fn forgive(

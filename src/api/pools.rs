@@ -5,7 +5,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 
 use super::extract::{Body, Id};
-use super::orders::{class_id, features, key};
+use super::orders::{class_id, features, key, keys};
 use super::types::{Acknowledged, CreatePool, JoinPool, Pool};
 use super::{ApiError, ApiState, Prefix, Query};
 use capex_core::engine::io::Done;
@@ -34,6 +34,9 @@ async fn create(
     State(state): State<ApiState>,
     Body(body): Body<CreatePool>,
 ) -> Result<Json<Pool>, ApiError> {
+    let mut invited = keys("invited", &body.invited)?;
+    invited.sort();
+    invited.dedup();
     let pool = pools::Pool {
         v: VERSION,
         // The node fills in who creates it, and a nonce.
@@ -46,6 +49,8 @@ async fn create(
         slots: body.slots,
         limit_msat: body.limit_msat,
         until_ms: body.expires_at,
+        invited,
+        all_or_nothing: body.all_or_nothing,
         nonce16: [0; 16],
     };
     let (pool, fees) = (Box::new(pool), fees(&state, body.max_fee_sat));

@@ -31,7 +31,7 @@ pub(super) fn routes() -> Router<ApiState> {
         .route("/wallet/send", post(send))
         .route("/wallet/bump", post(bump))
         .route("/wallet/psbts", get(psbts).post(take_psbt).layer(psbt_limit))
-        .route("/wallet/psbts/{id}", get(psbt))
+        .route("/wallet/psbts/{id}", get(psbt).delete(drop_psbt))
         .route("/wallet/rescan", post(rescan))
         .route("/wallet/fund", post(fund))
 }
@@ -76,6 +76,13 @@ async fn psbts(State(state): State<ApiState>) -> Result<Json<Vec<WaitingPsbt>>, 
 
 async fn psbt(State(state): State<ApiState>, Id(id): Id) -> Result<Json<PsbtText>, ApiError> {
     Ok(Json(state.node.shell(ShellCommand::ExportPsbt(id)).await?))
+}
+
+async fn drop_psbt(
+    State(state): State<ApiState>,
+    Id(id): Id,
+) -> Result<Json<Vec<WaitingPsbt>>, ApiError> {
+    Ok(Json(state.node.shell(ShellCommand::DropPsbt(id)).await?))
 }
 
 async fn take_psbt(

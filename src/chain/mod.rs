@@ -10,6 +10,7 @@ mod error;
 pub mod rpc;
 mod watcher;
 
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -80,6 +81,9 @@ pub struct ChainUpdate {
     pub connected: Vec<(u32, Arc<Block>)>,
     /// Every transaction in the mempool that was not there at the last update.
     pub mempool: Vec<Transaction>,
+    /// Ids of all that is in the mempool, once all of it has been delivered: what is missing has
+    /// left it.
+    pub waiting: Option<Arc<HashSet<Txid>>>,
     /// Hash of the last block delivered; of the best block before the first delivery.
     pub tip: Option<BlockHash>,
     pub height: u32,

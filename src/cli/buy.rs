@@ -1,14 +1,15 @@
 //! `capex buy`: bid for capacity.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::Context;
 use super::client::Client;
 use super::failure::Failure;
+use super::known::Known;
 use super::order_flags::{ClassPrice, Common, Place, Tif, class_price, first, need};
 use super::preview::place;
 use super::time::Moment;
-use super::{key, order_file};
+use super::{key, order_file, workload};
 use crate::api::types::{ClassLimit, Mode, PlaceOrder, Side, Status, TimeInForce};
 use capex_core::limits::SLOTS_MAX;
 use capex_core::reason;
@@ -18,7 +19,7 @@ use capex_core::units::Price;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   capex buy --class cpu.standard --qty 2 --max-price 2000sat --for 2slots
-  capex buy --class cpu.standard --qty 2 --max-price 2000sat --slots 2 --from +1h --for 12h --dry-run
+  capex buy --class cpu.standard --qty 2 --max-price 2000sat --for 2slots --workload work.toml
 
 Next: capex trade list")]
 pub struct Flags {
@@ -28,6 +29,10 @@ pub struct Flags {
     /// How to place it.
     #[command(flatten)]
     pub place: Place,
+    /// Run this by itself on what is bought, from the first second of its window: a TOML file whose
+    /// keys are the names of the flags of `capex cert redeem`
+    #[arg(long, value_name = "FILE", conflicts_with = "for_key")]
+    pub workload: Option<PathBuf>,
 }
 
 /// Flags of a bid.
@@ -54,6 +59,9 @@ pub struct Bid {
     /// Until when that key has to redeem it: now, +30s, unix seconds or RFC 3339
     #[arg(long, value_name = "TIME", requires = "for_key")]
     pub use_by: Option<Moment>,
+    /// Of whom to buy.
+    #[command(flatten)]
+    pub known: Known,
 }
 
 /// Previews, asks, places.
@@ -61,7 +69,10 @@ pub struct Bid {
 /// # Errors
 /// A flag, the file, a declined prompt, or what the daemon refused.
 pub fn run(flags: Flags, context: &mut Context<'_>) -> Result<(), Failure> {
+    let workload = flags.workload.as_deref().map(workload::read).transpose()?;
+    let workload = workload.map(|work| work.body()).transpose()?.map(Box::new);
     let (order, client) = prepare(flags.bid, flags.place.file.as_deref(), context)?;
+    let order = PlaceOrder { workload, ..order };
     place(order, flags.place.dry_run, &client, context)
 }
 
@@ -81,7 +92,9 @@ pub fn prepare(
     check(&bid)?;
     let client = context.client()?;
     let status = client.status()?;
-    let order = order(bid, &status)?;
+    let known = bid.known.clone();
+    let mut order = order(bid, &status)?;
+    known.narrow(&mut order, &client)?;
     Ok((order, client))
 }
 
@@ -94,6 +107,10 @@ fn merge(flags: Bid, file: Bid) -> Bid {
         gang: flags.gang || file.gang,
         for_key: flags.for_key.or(file.for_key),
         use_by: flags.use_by.or(file.use_by),
+        known: Known {
+            only_known: flags.known.only_known || file.known.only_known,
+            min_record: flags.known.min_record.or(file.known.min_record),
+        },
     }
 }
 
@@ -153,6 +170,7 @@ fn order(bid: Bid, status: &Status) -> Result<PlaceOrder, Failure> {
         side: Side::Buy,
         alternatives,
         qty: need(common.qty, "qty")?,
+        all_spare: false,
         min_qty: common.min_qty.unwrap_or(1),
         mode: if bid.gang { Mode::Gang } else { Mode::Sticky },
         window,
@@ -168,6 +186,7 @@ fn order(bid: Bid, status: &Status) -> Result<PlaceOrder, Failure> {
         max_fee_sat: common.max_fee,
         max_fee_percent: None,
         cert_id: None,
+        workload: None,
     })
 }
 

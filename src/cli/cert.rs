@@ -1,4 +1,4 @@
-//! `capex cert list|show|export|verify|gift|split|merge|fetch|import|redeem`.
+//! `capex cert list|show|export|verify|gift|split|merge|fetch|import|redeem|detach`.
 
 use std::path::PathBuf;
 
@@ -8,7 +8,7 @@ use super::file_out::Out;
 use super::output::{self, short, slots};
 use super::paging::{Page, show_list};
 use super::{Context, cert_parts, cert_verify, id, key, redeem};
-use crate::api::types::{Certificate, FetchFrom, GiftTo, Gifted, ImportCertificate};
+use crate::api::types::{Acknowledged, Certificate, FetchFrom, GiftTo, Gifted, ImportCertificate};
 
 /// What about certificates.
 #[derive(Debug, clap::Subcommand)]
@@ -105,7 +105,18 @@ Next: capex cert redeem <id> --wasm <file>")]
         provider: Option<String>,
     },
     /// Run a workload on the capacity of a certificate; final
-    Redeem(redeem::Flags),
+    Redeem(Box<redeem::Flags>),
+    /// Let the workload go that came with its purchase, and hold it as any other
+    #[command(after_help = "Examples:
+  capex cert detach 0123abcd
+  capex cert detach 0123abcd --json
+
+Next: capex cert redeem <id> --wasm <file>")]
+    Detach {
+        /// Id, or its first 8 or more digits
+        #[arg(value_parser = id)]
+        id: String,
+    },
 }
 
 /// Runs it.
@@ -137,6 +148,13 @@ pub fn run(noun: &Noun, context: &mut Context<'_>) -> Result<(), Failure> {
             context.show(&certificate, show)
         }
         Noun::Redeem(flags) => redeem::run(flags, context),
+        Noun::Detach { id } => {
+            let path = format!("/certificates/{id}/workload");
+            let done: Acknowledged = context.client()?.delete(&path)?;
+            context.show(&done, |_, page| {
+                page.line("detached: nothing runs on it by itself");
+            })
+        }
     }
 }
 

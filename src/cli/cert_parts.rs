@@ -1,12 +1,13 @@
 //! `capex cert split|merge`, and how lineage and units of a certificate look.
 
+use super::explain::because;
 use super::failure::Failure;
 use super::output::{self, short, slots};
-use super::time::SlotWindow;
+use super::time::{SlotWindow, utc};
 use super::{Context, id};
 use crate::api::types::{
-    Certificate, CertificateTransfer, MergeCertificates, SlotRange, SplitInto, SplitOff,
-    TransferKind,
+    AttachedWorkload, Certificate, CertificateTransfer, MergeCertificates, SlotRange, SplitInto,
+    SplitOff, TransferKind,
 };
 use capex_core::units::msat_to_sat;
 
@@ -103,8 +104,17 @@ pub(super) fn show(certificate: &Certificate, page: &mut output::Page) {
         .maybe("current", certificate.p_height.map(|height| format!("as of height {height}")))
         .maybe("on offer", certificate.order_id.as_ref().map(|order| format!("by order {order}")))
         .maybe("best bid", certificate.best_bid_msat.map(price))
-        .maybe("lease", certificate.lease_id.as_ref());
+        .maybe("lease", certificate.lease_id.as_ref())
+        .maybe("runs", certificate.workload.as_ref().map(by_itself));
     lineage(&certificate.transfers, page);
+}
+
+/// What came with its purchase.
+fn by_itself(workload: &AttachedWorkload) -> String {
+    let trouble = workload.code.as_ref();
+    let trouble = trouble.map(|code| format!("; not yet: {code}, {}", because(code)));
+    let (kind, at) = (&workload.kind, utc(workload.redeems_at));
+    format!("{kind} by itself, redeemed at {at}{}", trouble.unwrap_or_default())
 }
 
 /// What a bid pays.
@@ -321,6 +331,7 @@ mod tests {
             lease_id: None,
             order_id: None,
             best_bid_msat: None,
+            workload: None,
         };
         for (kind, word) in [
             (None, None),

@@ -1,7 +1,7 @@
 //! The command line's side of the API: finds the daemon by its data directory.
 
-use std::io::ErrorKind;
-use std::net::SocketAddr;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -16,8 +16,10 @@ use super::failure::Failure;
 use super::output::typed;
 use super::paging::Page;
 use crate::api::auth::COOKIE_FILE;
-use crate::api::types::{Endpoints, Part, Status};
-use crate::api::{ApiError, BEFORE_HEADER, CALL_TIMEOUT, END_HEADER, ErrorBody, Place, endpoints};
+use crate::api::types::{Endpoints, OpenStream, Part, Status};
+use crate::api::{
+    ApiError, BEFORE_HEADER, CALL_TIMEOUT, END_HEADER, ErrorBody, Place, UPGRADE, endpoints,
+};
 use crate::store;
 use capex_core::epoch::signed::TEXT_MAX_BYTES;
 use capex_core::reason;
@@ -26,6 +28,12 @@ use capex_core::reason;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// The largest answer: a full epoch with its signed orders.
 const ANSWER_MAX_BYTES: u64 = TEXT_MAX_BYTES as u64;
+
+/// Status of an answer that becomes a stream.
+const SWITCHING: u16 = 101;
+/// Longest head and longest error of such an answer.
+const HEAD_MAX_BYTES: usize = 16 << 10;
+const ERROR_MAX_BYTES: usize = 64 << 10;
 
 /// A daemon that can be asked.
 #[derive(Debug)]
@@ -191,6 +199,55 @@ impl Client {
         self.get("/status")
     }
 
+    /// Opens a stream into a lease: what is read and written from then on is the lease's.
+    ///
+    /// # Errors
+    /// As [`Client::get`].
+    pub fn stream(&self, lease: &str, open: &OpenStream) -> Result<TcpStream, Failure> {
+        let body = serde_json::to_vec(open).map_err(|error| malformed(&error.to_string()))?;
+        let lost = |error: std::io::Error| {
+            if self.is_gone() {
+                return unreachable(&self.datadir);
+            }
+            let message = format!("the daemon at {} does not answer: {error}", self.base);
+            Failure::new(reason!("daemon.timeout"), message)
+        };
+        let host = self.base.trim_start_matches("http://");
+        let address = host.parse().map_err(|_| unreachable(&self.datadir))?;
+        let mut stream = TcpStream::connect_timeout(&address, CONNECT_TIMEOUT).map_err(lost)?;
+        stream.set_read_timeout(Some(CALL_TIMEOUT)).map_err(lost)?;
+        let head = format!(
+            "POST /api/v1/leases/{lease}/streams HTTP/1.1\r\nHost: {host}\r\n\
+             Authorization: {}\r\nConnection: upgrade\r\nUpgrade: {UPGRADE}\r\n\
+             Content-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+            self.bearer,
+            body.len(),
+        );
+        stream.write_all(&[head.as_bytes(), &body].concat()).map_err(lost)?;
+        let head = read_head(&mut stream).map_err(lost)?;
+        let status = head.split(' ').nth(1).and_then(|text| text.parse().ok()).unwrap_or(0);
+        stream.set_read_timeout(None).map_err(lost)?;
+        if status == SWITCHING {
+            return Ok(stream);
+        }
+        if status == 401 && self.is_gone() {
+            return Err(unreachable(&self.datadir));
+        }
+        let length = head.lines().find_map(|line| {
+            let (name, value) = line.split_once(':')?;
+            name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse().ok())?
+        });
+        let mut bytes = vec![0; length.unwrap_or(0).min(ERROR_MAX_BYTES)];
+        stream.read_exact(&mut bytes).map_err(lost)?;
+        Err(refused(&bytes, status))
+    }
+
+    /// Data directory of the daemon.
+    #[must_use]
+    pub fn datadir(&self) -> &Path {
+        &self.datadir
+    }
+
     fn send_get(&self, path: &str) -> Result<Response<Body>, Failure> {
         let request = self.agent.get(self.url(path)).header("authorization", &self.bearer);
         request.call().map_err(|error| self.lost(&error))
@@ -214,12 +271,7 @@ impl Client {
             // A killed daemon left its files, and its port belongs to somebody else now.
             return Err(unreachable(&self.datadir));
         }
-        let bytes = body(&mut response)?;
-        let Ok(ErrorBody { error }) = serde_json::from_slice(&bytes) else {
-            return Err(malformed(&format!("status {status}")));
-        };
-        let (code, message, hint) = (error.code, error.message, error.hint);
-        Err(ApiError { code, message, hint, status }.into())
+        Err(refused(&body(&mut response)?, status))
     }
 
     /// Whether the process that wrote the endpoints has ended. Asked only when the answer
@@ -240,6 +292,29 @@ impl Client {
         let message = format!("no daemon answers at {}: {error}", self.base);
         Failure::new(reason!("daemon.unreachable"), message).with_hint("start it with `capex up`")
     }
+}
+
+/// What an answer says that is no success.
+fn refused(body: &[u8], status: u16) -> Failure {
+    let Ok(ErrorBody { error }) = serde_json::from_slice(body) else {
+        return malformed(&format!("status {status}"));
+    };
+    let (code, message, hint) = (error.code, error.message, error.hint);
+    ApiError { code, message, hint, status }.into()
+}
+
+/// The head of an answer, byte by byte: what follows it is the stream's.
+fn read_head(stream: &mut TcpStream) -> std::io::Result<String> {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte)?;
+        head.extend(byte);
+        if head.len() > HEAD_MAX_BYTES {
+            return Err(ErrorKind::InvalidData.into());
+        }
+    }
+    Ok(String::from_utf8_lossy(&head).into_owned())
 }
 
 /// A file by which a daemon is found is missing: it may run all the same.

@@ -173,13 +173,17 @@ mod tests {
         assert_eq!(disk.text(), "(2 lines of the log could not be written)\nthree\n");
     }
 
-    /// A reader that has stopped reading until it is dropped.
-    struct Stuck(Receiver<()>);
+    /// A reader that says when it has got something, and reads no more until it is dropped.
+    struct Stuck {
+        got: SyncSender<()>,
+        resume: Receiver<()>,
+    }
 
     impl Write for Stuck {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let _ = self.got.send(());
             // Ends when the sender goes.
-            let _ = self.0.recv();
+            let _ = self.resume.recv();
             Ok(bytes.len())
         }
 
@@ -190,13 +194,14 @@ mod tests {
 
     #[test]
     fn a_reader_that_stopped_holds_up_nobody() {
-        let (resume, stopped) = sync_channel(1);
-        let mut log = Log::start(Stuck(stopped)).unwrap();
-        // What the writer has in its hands makes room for as many again.
-        for _ in 0..4 * LINES_MAX {
+        let ((got, has_got), (end, resume)) = (sync_channel(2), sync_channel(1));
+        let mut log = Log::start(Stuck { got, resume }).unwrap();
+        log.write_all(b"line\n").unwrap();
+        has_got.recv().unwrap();
+        for _ in 0..2 * LINES_MAX {
             log.write_all(b"line\n").unwrap();
         }
-        assert!(log.lost.load(Ordering::Relaxed) >= LINES_MAX as u64);
-        drop(resume);
+        assert_eq!(log.lost.load(Ordering::Relaxed), LINES_MAX as u64);
+        drop((end, has_got));
     }
 }

@@ -24,7 +24,14 @@ pub mod failure;
 pub mod file_out;
 pub mod host;
 pub mod init;
+mod known;
 pub mod lease;
+pub mod lease_access;
+pub mod lease_bench;
+pub mod lease_exec;
+pub mod lease_files;
+pub mod lease_forward;
+pub mod lease_ssh;
 mod log;
 pub mod match_cmd;
 pub mod order;
@@ -47,8 +54,10 @@ pub mod time;
 pub mod trade;
 mod trade_proof;
 pub mod up;
+mod upload;
 pub mod wallet;
 pub mod watch;
+mod workload;
 
 use std::ffi::OsString;
 use std::io::{IsTerminal, Read};
@@ -58,6 +67,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::api::Prefix;
+use crate::executor::shim;
 use crate::node::config::{self as settings, Config, Overrides, dirs, variables};
 use capex_core::matching::Algorithm;
 use capex_core::reason;
@@ -138,7 +148,7 @@ pub enum Command {
     /// Several pay for one certificate together: create, join, status, leave
     #[command(subcommand)]
     Pool(pool::Noun),
-    /// Leases: list, show, logs, result, stop
+    /// Leases: list, show, logs, result, exec, ssh, forward, put, get, stop
     #[command(subcommand)]
     Lease(lease::Noun),
     /// Wallet: balance, coins, history, address, send, bump, words, encrypt
@@ -204,6 +214,18 @@ fn algorithm(text: &str) -> Result<Algorithm, String> {
 pub struct ShimFlags {
     /// Directory of the lease
     pub dir: PathBuf,
+    /// Enter the container that lies there, for this request
+    #[arg(long, hide = true)]
+    pub enter: Option<String>,
+    /// Values of sealed variables come on standard input
+    #[arg(long, hide = true)]
+    pub secrets: bool,
+    /// Watch over the lease process, and end what it leaves behind
+    #[arg(long, hide = true, conflicts_with_all = ["enter", "trial"])]
+    pub guard: bool,
+    /// Try, in a container, what must not be possible there
+    #[arg(long, hide = true, conflicts_with = "enter")]
+    pub trial: Option<String>,
 }
 
 /// What a command works with.
@@ -366,7 +388,7 @@ fn dispatch(command: Command, context: &mut Context<'_>) -> Result<ExitCode, Fai
         Command::Trade(noun) => trade::run(&noun, context),
         Command::Cert(noun) => cert::run(&noun, context),
         Command::Pool(noun) => pool::run(noun, context),
-        Command::Lease(noun) => lease::run(&noun, context),
+        Command::Lease(noun) => return lease::run(&noun, context),
         Command::Wallet(noun) => wallet::run(&noun, context),
         Command::Peer(noun) => peer::run(&noun, context),
         Command::Match(flags) => return Ok(run_match(&flags, context)),
@@ -376,7 +398,13 @@ fn dispatch(command: Command, context: &mut Context<'_>) -> Result<ExitCode, Fai
         Command::Db(noun) => db::run(&noun, context),
         Command::Backup(noun) => backup::run(&noun, context),
         Command::Shim(flags) => {
-            return Ok(ExitCode::from(crate::executor::shim::run(&flags.dir)));
+            let code = match (&flags.enter, &flags.trial) {
+                (Some(request), _) => shim::enter(&flags.dir, request),
+                (None, Some(trial)) => crate::executor::trial(trial),
+                (None, None) if flags.guard => shim::guard(&flags.dir),
+                (None, None) => shim::run(&flags.dir, flags.secrets),
+            };
+            return Ok(ExitCode::from(code));
         }
     };
     done.map(|()| ExitCode::SUCCESS)
@@ -534,7 +562,8 @@ mod tests {
                     .replace("<key of the next holder", &"ab".repeat(32))
                     .replace("$CERT_ID", &"cd".repeat(32))
                     .replace("$PROVIDER_KEY", &"ab".repeat(32))
-                    .replace("$HOLDER_KEY", &"ab".repeat(32));
+                    .replace("$HOLDER_KEY", &"ab".repeat(32))
+                    .replace("$KEY", &"cd".repeat(32));
                 let line = line.trim();
                 let error = Cli::try_parse_from(line.split_whitespace()).err();
                 assert!(error.is_none_or(|error| !error.use_stderr()), "{line}");

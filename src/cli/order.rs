@@ -112,6 +112,7 @@ fn show(order: &Order, page: &mut output::Page) {
     for part in order.offers.iter().filter(|part| Some(*part) != order.cert_id.as_ref()) {
         page.field("on offer", format_args!("what is left: {part}"));
     }
+    page.maybe("runs", order.workload.as_ref().map(|kind| format!("{kind}, by itself")));
     page.maybe("for", order.beneficiary.as_ref())
         .maybe("redeemed before", order.use_by.map(|slot| format!("slot {slot}")))
         .field("state", &order.state)

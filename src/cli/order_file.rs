@@ -1,4 +1,4 @@
-//! Order files: TOML whose keys are the names of the flags.
+//! Files of flags, of an order or a workload: TOML whose keys are the names of the flags.
 //!
 //! Each value goes through the parser of its flag, so a file means what the flags mean. A
 //! mistake is one line with its code, file and line; nothing is placed then.
@@ -13,7 +13,7 @@ use super::failure::Failure;
 use super::{first_line, read_text};
 use crate::node::config::file::{self, line_of};
 
-/// An order is a few lines.
+/// An order or a workload is a few lines.
 const FILE_MAX_BYTES: u64 = 64 << 10;
 
 /// Reads a file as the flags `F`.
@@ -47,7 +47,7 @@ pub fn parse<F: clap::Args + FromArgMatches>(text: &str) -> Result<F, Mistake> {
     let entries: BTreeMap<String, Spanned<Value>> = file::parse(text).map_err(|mistake| {
         Mistake { code: "order_file.syntax", line: mistake.line, what: mistake.what }
     })?;
-    let mut args = Vec::new();
+    let (mut args, mut behind) = (Vec::new(), Vec::new());
     let mut last_line = 1;
     for (key, value) in in_file_order(entries) {
         let line = line_of(text, &value.span());
@@ -61,9 +61,14 @@ pub fn parse<F: clap::Args + FromArgMatches>(text: &str) -> Result<F, Mistake> {
             .clone()
             .try_get_matches_from(&these)
             .map_err(|error| refuse("order_file.bad_value", first_line(&error)))?;
-        args.extend(these);
+        if arg.is_last_set() {
+            behind.extend(these)
+        } else {
+            args.extend(these)
+        }
         last_line = line;
     }
+    args.extend(behind);
     let together = command.try_get_matches_from(args).and_then(|all| F::from_arg_matches(&all));
     together.map_err(|error| Mistake {
         code: "order_file.bad_value",
@@ -79,16 +84,26 @@ fn in_file_order(entries: BTreeMap<String, Spanned<Value>>) -> Vec<(String, Span
 }
 
 fn flag<'a>(command: &'a clap::Command, key: &str) -> Option<&'a Arg> {
-    command.get_arguments().find(|arg| arg.get_long() == Some(key))
+    command.get_arguments().find(|arg| name(arg) == Some(key))
+}
+
+/// The key of a flag, and of what stands behind `--`.
+fn name(arg: &Arg) -> Option<&str> {
+    let behind = arg.is_last_set().then(|| arg.get_id().as_str());
+    arg.get_long().or(behind)
 }
 
 fn unknown(command: &clap::Command, key: &str) -> String {
-    let known: Vec<&str> = command.get_arguments().filter_map(Arg::get_long).collect();
+    let known: Vec<&str> = command.get_arguments().filter_map(name).collect();
     format!("unknown key `{}`, expected one of {}", key.escape_default(), known.join(", "))
 }
 
 fn as_args(arg: &Arg, key: &str, value: &Value) -> Result<Vec<String>, String> {
     match (arg.get_action(), value) {
+        (ArgAction::Append, Value::Array(items)) if arg.is_last_set() => {
+            let items = items.iter().map(scalar);
+            std::iter::once(Ok("--".to_owned())).chain(items).collect()
+        }
         (ArgAction::SetTrue, Value::Boolean(true)) => Ok(vec![format!("--{key}")]),
         (ArgAction::SetTrue, Value::Boolean(false)) => Ok(Vec::new()),
         (ArgAction::SetTrue, _) => Err("expected true or false".to_owned()),

@@ -1,10 +1,12 @@
-//! `capex peer list|show|add|forgive`.
+//! `capex peer list|show|export|add|forgive`.
 
 use super::failure::Failure;
-use super::output::short;
+use super::file_out::Out;
+use super::output::{self, short};
+use super::sanitise;
 use super::time::utc;
 use super::{Context, id};
-use crate::api::types::{Acknowledged, AddPeer, Peer};
+use crate::api::types::{Acknowledged, AddPeer, Peer, PeerRecord, Unavailable};
 
 /// What about peers.
 #[derive(Debug, clap::Subcommand)]
@@ -16,7 +18,7 @@ pub enum Noun {
 
 Next: capex peer add <multiaddr>")]
     List,
-    /// Show a peer, and what it failed to do in trades with this node
+    /// Show a peer: what it sold and delivered to this node, and what it failed to do
     #[command(after_help = "Examples:
   capex peer show 0123abcd
   capex peer show 0123abcd --json
@@ -26,6 +28,19 @@ Next: capex peer forgive <key>")]
         /// Key, or its first 8 or more digits
         #[arg(value_parser = id)]
         key: String,
+    },
+    /// Write all receipts of leases between this node and a peer
+    #[command(after_help = "Examples:
+  capex peer export 0123abcd --out receipts.txt
+  capex peer export 0123abcd
+
+Next: capex peer show <key>")]
+    Export {
+        /// Key, or its first 8 or more digits
+        #[arg(value_parser = id)]
+        key: String,
+        #[command(flatten)]
+        out: Out,
     },
     /// Forget what a peer failed to do, and trade with it again
     #[command(after_help = "Examples:
@@ -83,7 +98,18 @@ pub fn run(noun: &Noun, context: &mut Context<'_>) -> Result<(), Failure> {
                     page.field("missed", format_args!("{kind}: {count}"));
                 }
                 page.maybe("denied", denied(peer).as_ref());
+                record(&peer.record, page);
             })
+        }
+        Noun::Export { key, out } => {
+            let text = client.text(&format!("/peers/{key}/receipts"))?;
+            match out.write(text.as_bytes(), context) {
+                Some(written) => written,
+                None if context.global.json => {
+                    context.io.json(&serde_json::json!({ "receipts_file": text }))
+                }
+                None => Ok(context.io.out.write_all(sanitise::paragraph(&text).as_bytes())?),
+            }
         }
         Noun::Forgive { key } => {
             let done: Acknowledged = client.delete(&format!("/peers/{key}/misses"))?;
@@ -107,6 +133,23 @@ fn state(peer: &Peer) -> &'static str {
         (false, false) => "known",
         (false, true) => "away",
     }
+}
+
+/// What it has done here, if it has done anything.
+fn record(record: &PeerRecord, page: &mut output::Page) {
+    if record.leases > 0 {
+        let percent = record.delivered_percent.as_deref().unwrap_or("0");
+        page.field("leases", record.leases)
+            .field("sold", format_args!("{} block-seconds", record.sold_block_s))
+            .field(
+                "delivered",
+                format_args!("{} block-seconds, {percent} %", record.delivered_block_s),
+            );
+    }
+    for Unavailable { cause, unavailable_s } in &record.unavailable {
+        page.field("unavailable", format_args!("{unavailable_s} block-seconds, {cause}"));
+    }
+    page.field("settled", record.settled).field("defaulted", record.defaulted);
 }
 
 /// Until when nothing is signed towards it.

@@ -15,8 +15,10 @@ use capex_core::units::{Price, msat_to_sat};
 pub enum Noun {
     /// Found a pool and pledge a part; prints the invitation for the others
     ///
-    /// The node bids when the pledges make up the highest price. Each member pays its part of what
-    /// it then costs into a contract of its own, and gets it back if the others do not pay.
+    /// The node bids when the pledges make up the highest price. All members then pay their parts of
+    /// what it costs by one transaction, which is invalid until each has signed: a pool that misses
+    /// its sum costs nobody anything. With --separately each pays by a transaction of its own, and
+    /// gets its part back by a refund if the others do not pay.
     Create(Box<CreateFlags>),
     /// Pledge a part of somebody else's pool
     #[command(after_help = "Examples:
@@ -63,7 +65,7 @@ Next: capex pool status")]
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   capex pool create --for-key $HOLDER_KEY --class cpu.standard --qty 4 --max-price 2500sat --for 2h --share 8000sat
-  capex pool create --for-key $HOLDER_KEY --class cpu.standard --qty 4 --max-price 2500sat --slots 2 --for 12h --share 8000sat --expires +1h
+  capex pool create --for-key $HOLDER_KEY --class cpu.standard --qty 4 --max-price 2500sat --for 2h --share 8000sat --separately
 
 Next: capex pool status")]
 pub struct CreateFlags {
@@ -97,6 +99,13 @@ pub struct CreateFlags {
     /// What this node pledges, with its unit
     #[arg(long, value_name = "AMOUNT", value_parser = sats)]
     pub share: u64,
+    /// Key of one who may pledge; repeat for more [default: whoever has the invitation]
+    #[arg(long, value_name = "KEY", value_parser = key)]
+    pub invite: Vec<String>,
+    /// Each pays by a transaction of its own: for members whose keys are elsewhere, and to buy of
+    /// resellers too; one who does not pay costs the others two fees and the wait for a refund
+    #[arg(long)]
+    pub separately: bool,
     /// Until when pledges are gathered [default: until the window begins]
     #[arg(long, value_name = "TIME")]
     pub expires: Option<Moment>,
@@ -149,11 +158,14 @@ pub fn run(noun: Noun, context: &mut Context<'_>) -> Result<(), Failure> {
 fn create(flags: CreateFlags, context: &mut Context<'_>) -> Result<(), Failure> {
     let (share_sat, max_fee_sat) = (flags.share, flags.max_fee);
     let (expires, dry_run) = (flags.expires, flags.dry_run);
+    let (invited, all_or_nothing) = (flags.invite.clone(), !flags.separately);
     let (order, client) = prepare(bid(flags), None, context)?;
     let status: Status = client.status()?;
     let starts_ms = u64::from(order.window[0]) * u64::from(status.slot_s) * 1000;
     let body = CreatePool {
         expires_at: expires.map_or(starts_ms, |moment| moment.at_ms(status.now_at)),
+        invited,
+        all_or_nothing,
         share_sat,
         max_fee_sat,
         ..pool_of(order)?
@@ -204,6 +216,8 @@ fn pool_of(order: PlaceOrder) -> Result<CreatePool, Failure> {
         slots: order.slots,
         limit_msat: first.limit_msat,
         expires_at: 0,
+        invited: Vec::new(),
+        all_or_nothing: true,
         share_sat: 0,
         max_fee_sat: None,
     })
@@ -217,7 +231,27 @@ fn preview(body: &CreatePool, page: &mut output::Page) {
         .field("limit", format_args!("{price} sat/block"))
         .field("for", &body.holder)
         .field("pledge", sat(body.share_sat))
-        .field("expires", utc(body.expires_at));
+        .field("expires", utc(body.expires_at))
+        .field("paid", paid(body.all_or_nothing));
+    invited(&body.invited, page);
+}
+
+/// How its members pay.
+fn paid(all_or_nothing: bool) -> &'static str {
+    match all_or_nothing {
+        true => "all or nothing: by one transaction, which is invalid until all have signed",
+        false => "separately: each by a transaction of its own, with a refund of its own",
+    }
+}
+
+/// Who may pledge.
+fn invited(keys: &[String], page: &mut output::Page) {
+    if keys.is_empty() {
+        page.field("invited", "whoever has the invitation");
+    }
+    for key in keys {
+        page.field("invited", key);
+    }
 }
 
 fn list(pools: &[Pool], page: &mut output::Page) {
@@ -245,9 +279,11 @@ fn show(pool: &Pool, page: &mut output::Page) {
         .field("price", format_args!("at most {}", sat(pool.price_sat)))
         .field("for", &pool.holder)
         .field("expires", utc(pool.expires_at))
+        .field("paid", paid(pool.all_or_nothing))
         .field("stage", &pool.stage)
         .maybe("reason", pool.code.as_ref())
         .maybe("trade", pool.trade_id.as_ref());
+    invited(&pool.invited, page);
     for pledge in &pool.pledges {
         let by = if pledge.key == pool.creator { " (creator)" } else { "" };
         page.field("pledged", format_args!("{} by {}{by}", sat(pledge.share_sat), pledge.key));

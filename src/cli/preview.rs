@@ -14,7 +14,9 @@ use capex_core::units::msat_to_sat;
 /// # Errors
 /// What the daemon refused.
 pub fn preview(order: &PlaceOrder, client: &Client) -> Result<Preview, Failure> {
-    client.post("/orders/preview", order)
+    // What shall run costs nothing.
+    let order = PlaceOrder { workload: None, ..order.clone() };
+    client.post("/orders/preview", &order)
 }
 
 fn page(preview: &Preview, page: &mut Page) {
@@ -54,6 +56,7 @@ pub fn place(
 ) -> Result<(), Failure> {
     let preview = preview(&order, client)?;
     if dry_run {
+        let order = PlaceOrder { workload: None, ..order };
         return context.show(&DryRun { dry_run, preview, order }, |dry, text| {
             for limit in &dry.order.alternatives {
                 let price = msat_to_sat(limit.limit_msat);

@@ -1,4 +1,4 @@
-//! `capex wallet psbt list|export|import`: what waits for a signature made elsewhere.
+//! `capex wallet psbt list|export|import|drop`: what waits for a signature made elsewhere.
 
 use std::fmt::Display;
 use std::io::Read;
@@ -47,7 +47,7 @@ Next: capex wallet psbt import fund.signed.psbt")]
         #[command(flatten)]
         out: Out,
     },
-    /// Bring back what was signed; its trade goes on
+    /// Bring back what was signed: its trade goes on, a payment is sent
     #[command(after_help = "Examples:
   capex wallet psbt import fund.signed.psbt
   capex wallet psbt import fund.signed.psbt --json
@@ -57,6 +57,20 @@ Next: capex trade list")]
         /// File, binary or base64, `-` for standard input
         #[arg(value_name = "FILE|-")]
         file: PathBuf,
+    },
+    /// Leave a payment, or its higher fee, without a signature
+    ///
+    /// Its coins are free again. If it was exported, its signer can still send it, so the next
+    /// payment takes the same coins first.
+    #[command(after_help = "Examples:
+  capex wallet psbt drop 0123abcd
+  capex wallet psbt drop 0123abcd --json
+
+Next: capex wallet balance")]
+    Drop {
+        /// Id of the transaction, or its first 8 or more digits
+        #[arg(value_parser = id)]
+        txid: String,
     },
 }
 
@@ -77,6 +91,11 @@ pub fn run(noun: &Noun, context: &mut Context<'_>) -> Result<(), Failure> {
             context.show(&signed, |signed, page| {
                 page.field("signed", &signed.txid).maybe("trade", signed.trade_id.as_deref());
             })
+        }
+        Noun::Drop { txid } => {
+            let left: Vec<WaitingPsbt> =
+                context.client()?.delete(&format!("/wallet/psbts/{txid}"))?;
+            context.show(&left, |left, page| list(left, page))
         }
     }
 }

@@ -15,7 +15,7 @@ use capex_core::units::Price;
 /// Flags of `sell`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
-  capex sell --class cpu.standard --qty 2 --price 2000sat --from now --for 2h
+  capex sell --all-spare --class cpu.standard --price 20sat --for 30d
   capex sell --cert 0123abcd --qty 1 --price 2500sat --dry-run
 
 Next: capex order list")]
@@ -37,6 +37,9 @@ pub struct Ask {
     /// Lowest price per block, with its unit: 20sat, 1500msat
     #[arg(long, value_name = "PRICE")]
     pub price: Option<Price>,
+    /// Sell all units of the class that no other order offers, and again as they become free
+    #[arg(long, conflicts_with_all = ["qty", "cert"])]
+    pub all_spare: bool,
     /// Shortest run to accept, slots [default: 1]
     #[arg(long, value_name = "SLOTS", value_parser = clap::value_parser!(u16).range(1..))]
     pub min_run: Option<u16>,
@@ -68,6 +71,7 @@ pub fn prepare(
             common: flags.common.or(file.common),
             price: flags.price.or(file.price),
             min_run: flags.min_run.or(file.min_run),
+            all_spare: flags.all_spare || file.all_spare,
             cert: flags.cert.or(file.cert),
         },
         None => flags,
@@ -90,7 +94,9 @@ fn check(ask: &Ask) -> Result<(), Failure> {
         return Ok(());
     }
     need(ask.common.class.as_ref(), "class")?;
-    need(ask.common.qty, "qty")?;
+    if !ask.all_spare {
+        need(ask.common.qty, "qty")?;
+    }
     if ask.common.window.is_none() {
         need(ask.common.length, "for")?;
     }
@@ -120,7 +126,8 @@ fn order(
     Ok(PlaceOrder {
         side: Side::Sell,
         alternatives: vec![ClassLimit { class: need(common.class, "class")?, limit_msat }],
-        qty: need(common.qty, "qty")?,
+        qty: if ask.all_spare { 0 } else { need(common.qty, "qty")? },
+        all_spare: ask.all_spare,
         min_qty: common.min_qty.unwrap_or(1),
         mode: Mode::Sticky,
         window,
@@ -136,5 +143,6 @@ fn order(
         max_fee_sat: common.max_fee,
         max_fee_percent: None,
         cert_id: resold.map(|certificate| certificate.cert_id.clone()),
+        workload: None,
     })
 }

@@ -4,7 +4,7 @@ use super::Context;
 use super::failure::Failure;
 use super::output::{Page, sat};
 use super::time::utc;
-use crate::api::types::Status;
+use crate::api::types::{Capacity, Status};
 
 /// Flags of `status`.
 #[derive(Debug, clap::Args)]
@@ -44,7 +44,11 @@ fn page(status: &Status, page: &mut Page) {
         .field("spendable", sat(status.wallet.spendable_sat))
         .field("reserved", sat(status.wallet.reserved_sat));
     for capacity in &status.capacity {
-        page.field("sells", format_args!("{} × {}", capacity.units, capacity.class));
+        let Capacity { class, units, sold, reserved, free } = capacity;
+        page.field(
+            "sells",
+            format_args!("{units} × {class}: now {sold} sold, {reserved} reserved, {free} free"),
+        );
     }
     let open = status.open;
     page.field(

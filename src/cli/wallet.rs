@@ -66,7 +66,7 @@ Next: capex wallet history")]
         #[arg(long, value_name = "RATE", value_parser = feerate)]
         fee_rate: Option<u64>,
     },
-    /// Transactions that wait for a signature made elsewhere: list, export, import
+    /// Transactions that wait for a signature made elsewhere: list, export, import, drop
     #[command(subcommand)]
     Psbt(psbt::Noun),
     /// Look for coins further ahead, as after a restore
@@ -263,7 +263,10 @@ fn bump(
     let bumped: Payment = client.post("/wallet/bump", &body)?;
     context.show(&bumped, |bumped, page| {
         show_payment(bumped, page);
-        page.line("The payment before it is void.");
+        if !bumped.awaits_signature {
+            page.line("The payment before it is void.");
+        }
+        next(bumped, format_args!("wallet history"), page);
     })
 }
 
@@ -292,8 +295,19 @@ fn send(flags: &Send, context: &mut Context<'_>) -> Result<(), Failure> {
     context.show(&sent, |sent, page| {
         page.field("to", &flags.to);
         show_payment(sent, page);
-        page.field("txid", &sent.txid).next(format_args!("wallet bump {}", sent.txid));
+        page.field("txid", &sent.txid);
+        next(sent, format_args!("wallet bump {}", sent.txid), page);
     })
+}
+
+/// What to do next: have it signed where the keys are, or what else there is.
+fn next(payment: &Payment, otherwise: std::fmt::Arguments<'_>, page: &mut Page) {
+    if payment.awaits_signature {
+        page.line("It waits for its signature.");
+        page.next(format_args!("wallet psbt export {} --out payment.psbt", short(&payment.txid)));
+    } else {
+        page.next(otherwise);
+    }
 }
 
 fn show_payment(payment: &Payment, page: &mut Page) {

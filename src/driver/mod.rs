@@ -24,7 +24,7 @@ use bitcoin::{Address, BlockHash, OutPoint, ScriptBuf, Transaction, Txid};
 
 use crate::chain::{Behind, ChainUpdate, Relevant, WatchFull, Watcher};
 use crate::store::StoreError;
-use crate::wallet::{Amounts, Payment, PayoutDescriptor, Wallet, WalletError};
+use crate::wallet::{Amounts, Payment, PayoutDescriptor, Taken, Wallet, WalletError};
 use capex_core::engine::io::{Unsent, WalletFacts};
 use capex_core::engine::kernel::{Halt, Payout};
 use capex_core::engine::register::RegisterCommand;
@@ -166,6 +166,7 @@ impl Driver {
         if self.has_failed() {
             return;
         }
+        self.release_unknown();
         // What was handed out just before a crash must be known before its time is over.
         for (id, built) in self.wallet.exported() {
             let built = bridge::funding(built);
@@ -178,6 +179,19 @@ impl Driver {
         }
         self.queue_wallet();
         self.feed(shell, Input::Tick);
+    }
+
+    /// Frees the coins of fundings that no trade knows: one that did not fit all of its trades,
+    /// before a crash. Nobody has seen it.
+    fn release_unknown(&mut self) {
+        let trades = self.engine.trades();
+        let unknown = |id: &[u8; 32]| !trades.knows_funding(&FundingId(*id));
+        let ids: Vec<[u8; 32]> = self.wallet.unsent().into_iter().filter(unknown).collect();
+        for id in ids {
+            if let Err(error) = self.wallet.release(id) {
+                self.fail(error);
+            }
+        }
     }
 
     /// Gives the engine an input, and performs all that follows from it. After a fault it
@@ -252,6 +266,8 @@ impl Driver {
             | Effect::Watch { .. }
             | Effect::Unwatch { .. }
             | Effect::Fund { .. }
+            | Effect::Contribute { .. }
+            | Effect::SignPart { .. }
             | Effect::Broadcast { .. }
             | Effect::ReleaseCoins { .. }
             | Effect::LendCoins { .. }
@@ -281,6 +297,14 @@ impl Driver {
             Effect::Unwatch { spks, outpoints } => self.watcher.unwatch(&spks, &outpoints),
             Effect::Fund { funding, outputs, feerate_sat_kvb } => {
                 self.fund(funding, &outputs, feerate_sat_kvb)?;
+            }
+            Effect::Contribute { funding, output, feerate_sat_kvb } => {
+                self.contribute(funding, &output, feerate_sat_kvb)?;
+            }
+            Effect::SignPart { funding, tx } => {
+                let signed = self.wallet.sign_part(funding.0, &tx).map(bridge::funding);
+                let result = told(signed)?;
+                self.inputs.push(Input::Funded { funding, result });
             }
             Effect::ReleaseCoins { funding } => {
                 match self.wallet.release(funding.0) {
@@ -324,12 +348,22 @@ impl Driver {
         feerate_sat_kvb: u64,
     ) -> Result<(), Fault> {
         let height = self.engine.chain().height;
-        let result = match bridge::fund(&mut self.wallet, funding, outputs, feerate_sat_kvb, height)
-        {
-            Err(error @ WalletError::Store(_)) => return Err(error.into()),
-            other => other.map_err(|error| error.code().to_owned()),
-        };
+        let built = bridge::fund(&mut self.wallet, funding, outputs, feerate_sat_kvb, height);
+        let result = told(built)?;
         self.inputs.push(Input::Funded { funding, result });
+        self.try_queue_wallet()
+    }
+
+    fn contribute(
+        &mut self,
+        funding: FundingId,
+        output: &(ScriptBuf, u64),
+        feerate_sat_kvb: u64,
+    ) -> Result<(), Fault> {
+        let height = self.engine.chain().height;
+        let part = self.wallet.contribute(funding.0, output, feerate_sat_kvb, height);
+        let result = told(part)?;
+        self.inputs.push(Input::Contributed { funding, result });
         self.try_queue_wallet()
     }
 
@@ -446,7 +480,8 @@ impl Driver {
         Ok(bytes)
     }
 
-    /// Takes back what was signed elsewhere; the trade that waits for it goes on.
+    /// Takes back what was signed elsewhere: the trade that waits for it goes on, a payment is
+    /// broadcast. Answers the transaction and, if it is of a trade, the funding.
     ///
     /// # Errors
     /// The wallet's refusal; nothing has changed then.
@@ -454,13 +489,32 @@ impl Driver {
         &mut self,
         shell: &mut impl Shell,
         bytes: &[u8],
-    ) -> Result<(FundingId, Txid), WalletError> {
-        let (terms_hash, funded) = self.wallet.take_psbt(bytes)?;
-        let (id, txid) = (FundingId(terms_hash), funded.tx.compute_txid());
+    ) -> Result<(Txid, Option<FundingId>), WalletError> {
+        match self.wallet.take_psbt(bytes)? {
+            Taken::Payment(payment) => {
+                self.sent(shell, &payment);
+                Ok((payment.tx.compute_txid(), None))
+            }
+            Taken::Funding { terms_hash, funded } => {
+                let (id, txid) = (FundingId(terms_hash), funded.tx.compute_txid());
+                self.queue_wallet();
+                let result = Ok(bridge::funding(funded));
+                self.feed(shell, Input::Funded { funding: id, result });
+                self.feed(shell, Input::Tick);
+                Ok((txid, Some(id)))
+            }
+        }
+    }
+
+    /// Ends the wait for the signature of a payment.
+    ///
+    /// # Errors
+    /// The wallet's refusal.
+    pub fn drop_psbt(&mut self, shell: &mut impl Shell, txid: Txid) -> Result<(), WalletError> {
+        self.wallet.drop_psbt(txid)?;
         self.queue_wallet();
-        self.feed(shell, Input::Funded { funding: id, result: Ok(bridge::funding(funded)) });
         self.feed(shell, Input::Tick);
-        Ok((id, txid))
+        Ok(())
     }
 
     /// Reads the chain again after an update that did not fit: from further below each time, since
@@ -480,8 +534,8 @@ impl Driver {
         }
     }
 
-    /// Pays to an address: journaled, then handed to the Bitcoin network, and again at every
-    /// new tip until it confirms.
+    /// Pays to an address: journaled, then, as soon as it is signed, handed to the Bitcoin network,
+    /// and again at every new tip until it confirms.
     ///
     /// # Errors
     /// The wallet's refusal; nothing was sent.
@@ -532,7 +586,9 @@ impl Driver {
     }
 
     fn sent(&mut self, shell: &mut impl Shell, payment: &Payment) {
-        shell.broadcast(payment.tx.clone());
+        if !payment.awaits {
+            shell.broadcast(payment.tx.clone());
+        }
         self.queue_wallet();
         self.feed(shell, Input::Tick);
     }
@@ -598,6 +654,14 @@ impl Driver {
     /// Why the node must stop, once.
     pub fn take_fault(&mut self) -> Option<Fault> {
         self.fault.take()
+    }
+}
+
+/// What the engine is told of an answer of the wallet; a failure of the store ends the node.
+fn told<T>(answer: Result<T, WalletError>) -> Result<Result<T, String>, Fault> {
+    match answer {
+        Err(error @ WalletError::Store(_)) => Err(error.into()),
+        other => Ok(other.map_err(|error| error.code().to_owned())),
     }
 }
 

@@ -63,6 +63,7 @@ impl Inputs {
             | Input::Chain(_)
             | Input::ChainSource { .. }
             | Input::Funded { .. }
+            | Input::Contributed { .. }
             | Input::Exported { .. }
             | Input::Broadcasted { .. }
             | Input::Frozen { .. }

@@ -10,6 +10,7 @@ use super::error::{At, ExecutorError};
 use super::layout::LeaseDir;
 use super::spec::LeaseSpec;
 use capex_core::ids::Digest;
+use capex_core::lease::workload;
 use capex_core::limits::LEASE_CHUNK_BYTES;
 
 /// Read at once while hashing.
@@ -67,13 +68,42 @@ pub(super) fn put(
     Ok(PutProgress { received, complete: true })
 }
 
-/// Lays the inputs into the working directory. Copies, not links: the workload may write.
+/// Takes content that is missing from other leases, where it is whole. Nothing writes to whole
+/// content, so both have the one file.
+pub(super) fn share(
+    dir: &LeaseDir,
+    spec: &LeaseSpec,
+    others: &[LeaseDir],
+) -> Result<(), ExecutorError> {
+    for digest in missing(dir, spec) {
+        let Some(there) = others.iter().map(|other| other.blob(&digest)).find(|path| path.exists())
+        else {
+            continue;
+        };
+        let here = dir.blob(&digest);
+        match fs::hard_link(&there, &here) {
+            // A lease may be released at any time: then its holder sends the content.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            linked => linked.at(&here)?,
+        }
+        // What was received of it before.
+        let _ = fs::remove_file(dir.part(&digest));
+    }
+    Ok(())
+}
+
+/// Lays the inputs into the working directory, once for each workload: what it has made of them
+/// stays. Copies, not links: the workload may write.
 pub(super) fn place_inputs(dir: &LeaseDir, spec: &LeaseSpec) -> Result<(), ExecutorError> {
-    for input in &spec.inputs {
+    let workload = workload::digest(&spec.workload).to_string();
+    if fs::read_to_string(dir.placed()).is_ok_and(|placed| placed == workload) {
+        return Ok(());
+    }
+    for input in &spec.workload.inputs {
         let target = dir.work().join(&input.name);
         fs::copy(dir.blob(&input.digest), &target).at(&target)?;
     }
-    Ok(())
+    fs::write(dir.placed(), workload).at(&dir.placed())
 }
 
 fn hash(path: &Path) -> io::Result<Digest> {
@@ -91,6 +121,8 @@ fn hash(path: &Path) -> io::Result<Digest> {
 
 #[cfg(test)]
 mod tests {
+    use capex_core::lease::objects::Workload;
+
     use super::super::spec::tests::example;
     use super::*;
 
@@ -100,8 +132,7 @@ mod tests {
         fs::create_dir(dir.blobs()).unwrap();
         let digest = Digest(Sha256::digest(content).into());
         let mut spec = example();
-        spec.component = digest;
-        spec.component_bytes = content.len() as u64;
+        spec.workload.payload = Workload::wasm(digest, content.len() as u64).payload;
         (root, dir, spec, digest)
     }
 
@@ -141,6 +172,24 @@ mod tests {
             assert_eq!(error.code(), code);
         }
         assert_eq!(fs::metadata(dir.part(&digest)).unwrap().len(), 100);
+    }
+
+    #[test]
+    fn content_of_another_lease_is_taken_whole_and_outlives_it() {
+        let (first, dir, spec, digest) = lease(b"a layer");
+        let (_second, other, other_spec, _) = lease(b"a layer");
+        put(&dir, &spec, &digest, 0, b"a lay").unwrap();
+        put(&other, &other_spec, &digest, 0, b"a").unwrap();
+        share(&other, &other_spec, std::slice::from_ref(&dir)).unwrap();
+        assert!(missing(&other, &other_spec).contains(&digest), "a part is nothing to share");
+        put(&dir, &spec, &digest, 5, b"er").unwrap();
+        share(&other, &other_spec, &[dir]).unwrap();
+        drop(first);
+        assert!(!missing(&other, &other_spec).contains(&digest));
+        assert_eq!(fs::read(other.blob(&digest)).unwrap(), b"a layer");
+        assert!(!other.part(&digest).exists());
+        let progress = put(&other, &other_spec, &digest, 0, &[]).unwrap();
+        assert_eq!(progress, PutProgress { received: 7, complete: true });
     }
 
     #[test]

@@ -22,6 +22,9 @@ pub enum ExecutorError {
     /// [`capex_core::limits::OPEN_LEASES_MAX`] are held.
     #[error("this host holds as many leases as it can")]
     Full,
+    /// What an earlier process of the lease had is still in use.
+    #[error("still in use: {0}")]
+    Left(String),
     /// Blobs are missing.
     #[error("{0} blobs are missing")]
     BlobsMissing(usize),
@@ -83,6 +86,7 @@ impl ExecutorError {
             Self::UnknownLease => reason!("lease.not_found"),
             Self::Conflict => reason!("lease.conflict"),
             Self::Full => reason!("lease.host_full"),
+            Self::Left(_) => reason!("lease.still_in_use"),
             Self::BlobsMissing(_) => reason!("lease.blobs_missing"),
             Self::WindowOver => reason!("lease.window_over"),
             Self::AlreadyEnded => reason!("lease.ended"),

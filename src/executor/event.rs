@@ -1,24 +1,45 @@
 //! What the manager tells the node about its leases.
 
-use super::state::{Ended, Usage};
+use super::state::{Ended, Outcome, Usage};
 use capex_core::ids::LeaseId;
-use capex_core::lease::ExecutorEvent;
+use capex_core::lease::{self, ExecutorEvent, Exit, Loss};
 
 /// One event. After a restart an event may come again; its content is then the same.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LeaseEvent {
     /// Compiled and waiting for its window.
     Ready { lease: LeaseId },
+    /// A run of the workload has begun.
     Started {
         lease: LeaseId,
-        /// Unix ms.
+        /// 1 for the first.
+        run: u32,
+        /// When the window was opened, unix ms.
         at_ms: u64,
     },
     /// A sample, about once a second.
     Usage { lease: LeaseId, usage: Usage },
-    /// The workload ran and is over. The last event of a lease.
+    /// The workload is over, or cannot be run, and the lease goes on.
+    Exited {
+        lease: LeaseId,
+        exit: Exit,
+        /// When the window was opened, unix ms.
+        started_at_ms: Option<u64>,
+        usage: Usage,
+    },
+    /// The lease is without a process, and will be given another.
+    Interrupted {
+        lease: LeaseId,
+        loss: Loss,
+        /// Last sign of life, unix ms.
+        since_ms: u64,
+        /// When the window was opened, unix ms.
+        started_at_ms: Option<u64>,
+        usage: Usage,
+    },
+    /// The lease is over, and had begun. Its last event.
     Ended { lease: LeaseId, ended: Ended, usage: Usage },
-    /// The workload never ran. The last event of a lease.
+    /// The lease is over, and never began. Its last event.
     Failed {
         lease: LeaseId,
         ended: Ended,
@@ -39,13 +60,36 @@ impl LeaseEvent {
         Self::Failed { lease, ended, code, reason }
     }
 
+    /// The event of an exit.
+    pub(super) fn of_exit(
+        lease: LeaseId,
+        (run, outcome, at_ms): (u32, &Outcome, u64),
+        started_at_ms: Option<u64>,
+        usage: Usage,
+    ) -> Self {
+        let code = matches!(outcome, Outcome::Unfit { .. }).then(|| outcome.code().to_owned());
+        let exit = Exit { run, outcome: outcome.for_receipt(), at_ms, code };
+        Self::Exited { lease, exit, started_at_ms, usage }
+    }
+
     /// The lease and the engine's form of the event.
     #[must_use]
     pub fn for_engine(&self) -> (LeaseId, ExecutorEvent) {
         match self {
             Self::Ready { lease } => (*lease, ExecutorEvent::Ready),
-            Self::Started { lease, at_ms } => (*lease, ExecutorEvent::Started { at_ms: *at_ms }),
-            Self::Usage { lease, usage } => (*lease, engine_usage(usage)),
+            Self::Started { lease, run, at_ms } => {
+                (*lease, ExecutorEvent::Started { run: *run, at_ms: *at_ms })
+            }
+            Self::Usage { lease, usage } => (*lease, ExecutorEvent::Usage(engine_usage(usage))),
+            Self::Exited { lease, exit, started_at_ms, usage } => {
+                let (exit, usage) = (exit.clone(), engine_usage(usage));
+                (*lease, ExecutorEvent::Exited { exit, started_at_ms: *started_at_ms, usage })
+            }
+            Self::Interrupted { lease, loss, since_ms, started_at_ms, usage } => {
+                let (loss, usage) = (*loss, engine_usage(usage));
+                let (since_ms, started_at_ms) = (*since_ms, *started_at_ms);
+                (*lease, ExecutorEvent::Interrupted { loss, since_ms, started_at_ms, usage })
+            }
             Self::Ended { lease, ended, usage } => {
                 (*lease, engine_end(ended, usage.output_bytes()))
             }
@@ -54,11 +98,13 @@ impl LeaseEvent {
     }
 }
 
-fn engine_usage(usage: &Usage) -> ExecutorEvent {
-    ExecutorEvent::Usage {
+fn engine_usage(usage: &Usage) -> lease::Usage {
+    lease::Usage {
         cpu_us: usage.cpu_us,
         memory_peak_bytes: usage.memory_peak_bytes,
         output_bytes: usage.output_bytes(),
+        throttled_us: usage.throttled_us,
+        interrupted_ms: usage.interrupted_ms,
     }
 }
 
@@ -67,26 +113,32 @@ fn engine_end(ended: &Ended, output_bytes: u64) -> ExecutorEvent {
         outcome: ended.outcome.for_receipt(),
         started_at_ms: ended.started_at_ms,
         at_ms: ended.ended_at_ms,
-        cpu_us: ended.cpu_us,
-        memory_peak_bytes: ended.memory_peak_bytes,
-        output_bytes,
+        usage: lease::Usage {
+            cpu_us: ended.cpu_us,
+            memory_peak_bytes: ended.memory_peak_bytes,
+            output_bytes,
+            throttled_us: ended.throttled_us,
+            interrupted_ms: ended.interrupted_ms,
+        },
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::state::Outcome;
     use super::*;
     use capex_core::lease::objects;
 
     fn ended(outcome: Outcome, started_at_ms: Option<u64>) -> Ended {
         Ended {
             outcome,
+            runs: 1,
             started_at_ms,
             ended_at_ms: 9,
             delivered_ms: 4,
             cpu_us: 3,
             memory_peak_bytes: 2,
+            throttled_us: 6,
+            interrupted_ms: 7,
         }
     }
 
@@ -98,7 +150,7 @@ mod tests {
             (Outcome::Exited { code: 3 }, Some(5), objects::Outcome::Exited { code: 3 }, 11),
             (Outcome::Memory, Some(5), objects::Outcome::OutOfMemory, 11),
             (Outcome::OutputQuota, Some(5), objects::Outcome::OutOfDisk, 11),
-            (Outcome::Interrupted, Some(5), objects::Outcome::Failed, 11),
+            (Outcome::Interrupted, Some(5), objects::Outcome::Interrupted, 11),
             (Outcome::failed("no component"), None, objects::Outcome::Failed, 0),
             (Outcome::Stopped, None, objects::Outcome::Stopped, 0),
         ];
@@ -116,9 +168,13 @@ mod tests {
                 outcome: told,
                 started_at_ms,
                 at_ms: 9,
-                cpu_us: 3,
-                memory_peak_bytes: 2,
-                output_bytes,
+                usage: lease::Usage {
+                    cpu_us: 3,
+                    memory_peak_bytes: 2,
+                    output_bytes,
+                    throttled_us: 6,
+                    interrupted_ms: 7,
+                },
             };
             assert_eq!(event.for_engine(), (lease, expected));
         }

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use capex_core::engine::register::Room;
 use capex_core::params::Params;
 
 /// A version 1 limit of memory near `i64::MAX` means none.
@@ -26,6 +27,33 @@ pub struct HostCapacity {
     pub cpu_is_limited: bool,
     /// Whether a cgroup, rather than the machine, is the limit of memory.
     pub memory_is_limited: bool,
+}
+
+/// Left to the machine itself and to the daemon, of memory and of disk.
+const RESERVED_BYTES: u64 = 512 << 20;
+
+impl HostCapacity {
+    /// What of it, and of so much free disk, leases may have.
+    #[must_use]
+    pub fn room(self, disk_free_bytes: u64) -> Room {
+        let mib = |bytes: u64| bytes.saturating_sub(RESERVED_BYTES) >> 20;
+        Room {
+            cpu_milli: self.cpu_milli,
+            memory_mib: mib(self.memory_bytes),
+            disk_mib: mib(disk_free_bytes),
+            gpus: 0,
+        }
+    }
+}
+
+/// What is free of the disk on which a directory lies; its nearest parent that exists counts.
+///
+/// # Errors
+/// The system's.
+pub fn free_disk_bytes(dir: &Path) -> std::io::Result<u64> {
+    let there = dir.ancestors().find(|dir| dir.exists()).unwrap_or(Path::new("/"));
+    let stat = rustix::fs::statvfs(there)?;
+    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
 }
 
 /// What units for sale need at once.

@@ -43,9 +43,37 @@ impl LeaseDir {
         self.0.join("lock")
     }
 
+    /// Locked as long as the guard of a container lives.
+    pub(super) fn guard(&self) -> PathBuf {
+        self.0.join("guard")
+    }
+
+    /// Where the lease process lets streams in, if its runtime lets any.
+    pub(super) const DOOR: &str = "access.sock";
+
+    /// Secret of the key by which ssh knows the lease.
+    pub(super) fn host_key(&self) -> PathBuf {
+        self.0.join("host_key")
+    }
+
     /// The only directory that the workload sees.
     pub(super) fn work(&self) -> PathBuf {
         self.0.join("work")
+    }
+
+    /// What a container of the lease is made of: its disk, its bundle, its place.
+    pub(super) fn oci(&self) -> PathBuf {
+        self.0.join("oci")
+    }
+
+    /// What the host lets the lease have beyond its own network, if anything.
+    pub(super) fn egress(&self) -> PathBuf {
+        self.0.join("egress.json")
+    }
+
+    /// Digest of the workload whose inputs lie in the working directory.
+    pub(super) fn placed(&self) -> PathBuf {
+        self.0.join("placed")
     }
 
     /// What was uploaded.

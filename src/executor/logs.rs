@@ -3,20 +3,9 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::Path;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
-
-use async_trait::async_trait;
-use bytes::Bytes;
-use tokio::io::AsyncWrite;
-use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
-use wasmtime_wasi::p2::{OutputStream, Pollable, StreamError, StreamResult};
 
 use capex_core::limits::LEASE_CHUNK_BYTES;
-
-/// What a workload may write at once.
-const PERMIT_BYTES: usize = 64 << 10;
 
 /// Part of a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,9 +37,11 @@ struct Kept {
 }
 
 impl CappedLog {
-    pub(super) fn create(path: &Path, cap: u64) -> io::Result<Self> {
-        let file = OpenOptions::new().create(true).write(true).truncate(true).open(path)?;
-        Ok(Self(Arc::new(Mutex::new(Kept { file, bytes: 0, dropped: 0, cap }))))
+    /// Goes on behind what is there.
+    pub(super) fn open(path: &Path, cap: u64) -> io::Result<Self> {
+        let file = OpenOptions::new().create(true).append(true).open(path)?;
+        let bytes = file.metadata()?.len();
+        Ok(Self(Arc::new(Mutex::new(Kept { file, bytes, dropped: 0, cap }))))
     }
 
     /// Bytes kept and bytes dropped.
@@ -64,9 +55,10 @@ impl CappedLog {
         self.lock().file.sync_all()
     }
 
-    fn append(&self, bytes: &[u8]) -> io::Result<()> {
+    /// Keeps what there is room for, and counts the rest.
+    pub(super) fn append(&self, bytes: &[u8]) -> io::Result<()> {
         let mut kept = self.lock();
-        let room = usize::try_from(kept.cap - kept.bytes).unwrap_or(usize::MAX);
+        let room = usize::try_from(kept.cap.saturating_sub(kept.bytes)).unwrap_or(usize::MAX);
         let keep = bytes.len().min(room);
         kept.file.write_all(&bytes[..keep])?;
         kept.bytes += keep as u64;
@@ -79,59 +71,6 @@ impl CappedLog {
     }
 }
 
-impl IsTerminal for CappedLog {
-    fn is_terminal(&self) -> bool {
-        false
-    }
-}
-
-impl StdoutStream for CappedLog {
-    fn p2_stream(&self) -> Box<dyn OutputStream> {
-        Box::new(self.clone())
-    }
-
-    fn async_stream(&self) -> Box<dyn AsyncWrite + Send + Sync> {
-        Box::new(self.clone())
-    }
-}
-
-impl OutputStream for CappedLog {
-    fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
-        self.append(&bytes).map_err(|error| StreamError::LastOperationFailed(error.into()))
-    }
-
-    fn flush(&mut self) -> StreamResult<()> {
-        Ok(())
-    }
-
-    fn check_write(&mut self) -> StreamResult<usize> {
-        Ok(PERMIT_BYTES)
-    }
-}
-
-#[async_trait]
-impl Pollable for CappedLog {
-    async fn ready(&mut self) {}
-}
-
-impl AsyncWrite for CappedLog {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Poll::Ready(self.append(bytes).map(|()| bytes.len()))
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -140,7 +79,7 @@ mod tests {
     fn what_goes_beyond_the_cap_is_counted() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("stdout");
-        let log = CappedLog::create(&path, 10).unwrap();
+        let log = CappedLog::open(&path, 10).unwrap();
         for _ in 0..3 {
             log.append(b"tick\n!").unwrap();
         }
@@ -151,11 +90,11 @@ mod tests {
     #[test]
     fn what_the_disk_does_not_take_for_good_is_told() {
         let dir = tempfile::tempdir().unwrap();
-        let kept = CappedLog::create(&dir.path().join("stdout"), 10).unwrap();
+        let kept = CappedLog::open(&dir.path().join("stdout"), 10).unwrap();
         kept.append(b"tick").unwrap();
         kept.sync().unwrap();
         // A device that takes every byte and cannot be synced.
-        let lost = CappedLog::create(Path::new("/dev/null"), 10).unwrap();
+        let lost = CappedLog::open(Path::new("/dev/null"), 10).unwrap();
         lost.append(b"tick").unwrap();
         assert!(lost.sync().is_err());
     }

@@ -2,41 +2,79 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::fs::OFlags;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use super::access::words::{Knock, say};
 use super::blobs::{self, PutProgress};
+use super::egress::Egress;
 use super::error::{At, ExecutorError};
 use super::event::LeaseEvent;
+use super::launchers::{Launched, Launcher, Local, ProcessId};
 use super::layout::LeaseDir;
 use super::logs::{LogChunk, read_range};
-use super::process::ProcessId;
 use super::retention::{self, FreedProof};
-use super::spec::LeaseSpec;
+use super::runtimes;
+use super::spec::{LeaseSpec, Secrets, secrets_text};
 use super::state::{
     Durability, Ended, Outcome, Record, State, Usage, printable, read_json, write_json,
 };
 use super::supervise;
 use crate::clock::now_ms;
+use crate::sealed::Opener;
 use capex_core::ids::{Digest, LeaseId};
 use capex_core::lease::objects::Stream;
+use capex_core::lease::workload;
 use capex_core::limits::OPEN_LEASES_MAX;
 
 /// A good size for the event channel: a slow reader delays samples, it loses nothing.
 pub const EVENT_QUEUE: usize = 256;
+/// How often, and after what time, a lease process that was lost is started again.
+#[derive(Debug, Clone, Copy)]
+pub struct Comebacks {
+    /// Before the second process, and twice as long before each further one of a row.
+    pub first: Duration,
+    /// At most.
+    pub most: Duration,
+    /// Losses in a row after which the lease ends: none of the processes lasted a minute.
+    pub in_a_row: u32,
+}
+
+impl Default for Comebacks {
+    /// Four minutes in all: whatever is gone for longer needs an operator.
+    fn default() -> Self {
+        let (first, most) = (Duration::from_millis(250), Duration::from_secs(60));
+        Self { first, most, in_a_row: 12 }
+    }
+}
+
+impl Comebacks {
+    /// How long the process after so many losses waits; `None` if there is to be none.
+    pub(super) fn wait(&self, in_a_row: u32) -> Option<Duration> {
+        let doubled = 2_u32.saturating_pow(in_a_row.saturating_sub(1));
+        (in_a_row < self.in_a_row).then(|| self.first.saturating_mul(doubled).min(self.most))
+    }
+}
+
+/// How long a lease process that runs may take to take over sealed values, and the pause between two
+/// tries.
+const HANDING_TIME: Duration = Duration::from_secs(10);
+const HANDING_PAUSE: Duration = Duration::from_millis(50);
+
 /// A lease process that outlives its end or a request to stop by its grace and this much
 /// is killed from outside.
 const KILL_MARGIN: Duration = Duration::from_secs(2);
 
-/// Runs leases of WebAssembly components, each in a process of its own.
+/// Runs leases, each in a process of its own.
 ///
 /// Dropping it ends the supervision, not the leases.
 pub struct Manager {
@@ -49,7 +87,10 @@ pub struct Manager {
 /// What supervising tasks need.
 pub(super) struct Shared {
     pub(super) dir: PathBuf,
-    pub(super) shim_exe: PathBuf,
+    launcher: Box<dyn Launcher>,
+    opener: Option<Opener>,
+    egress: Option<Egress>,
+    pub(super) comebacks: Comebacks,
     pub(super) events: mpsc::Sender<LeaseEvent>,
     leases: Mutex<BTreeMap<LeaseId, Arc<Lease>>>,
 }
@@ -57,7 +98,9 @@ pub(super) struct Shared {
 /// One lease of this host.
 pub(super) struct Lease {
     pub(super) id: LeaseId,
-    pub(super) spec: LeaseSpec,
+    spec: Mutex<Arc<LeaseSpec>>,
+    /// What is to be run next, once its content is here.
+    next: Mutex<Option<Arc<LeaseSpec>>>,
     pub(super) dir: LeaseDir,
     /// Held over each change of the lease's files, so that requests take turns.
     pub(super) gate: tokio::sync::Mutex<()>,
@@ -66,29 +109,88 @@ pub(super) struct Lease {
 
 #[derive(Default)]
 struct Process {
-    /// Ours; absent after a restart of the daemon.
-    child: Option<Child>,
-    id: Option<ProcessId>,
-    spawned: bool,
+    launched: Option<Box<dyn Launched>>,
+    /// Somebody follows it, and launches it again.
+    is_followed: bool,
     stop_asked: Option<Instant>,
 }
 
 impl Lease {
-    pub(super) fn new(spec: LeaseSpec, dir: LeaseDir, shim: Option<ProcessId>) -> Self {
-        let process = Process { spawned: shim.is_some(), id: shim, ..Process::default() };
+    pub(super) fn new(spec: LeaseSpec, dir: LeaseDir) -> Self {
         Self {
             id: spec.lease_id,
-            spec,
+            spec: Mutex::new(Arc::new(spec)),
+            next: Mutex::default(),
             dir,
             gate: tokio::sync::Mutex::default(),
-            process: Mutex::new(process),
+            process: Mutex::default(),
+        }
+    }
+
+    /// What it runs.
+    pub(super) fn spec(&self) -> Arc<LeaseSpec> {
+        Arc::clone(&lock(&self.spec))
+    }
+
+    /// What it will run: that whose content is taken.
+    pub(super) fn wanted(&self) -> Arc<LeaseSpec> {
+        lock(&self.next).clone().unwrap_or_else(|| self.spec())
+    }
+
+    /// Hands what is to be run next to the process, which looks for it.
+    fn take_next(&self) -> Result<(), ExecutorError> {
+        let next = lock(&self.next).clone();
+        if let Some(next) = next {
+            write_json(&self.dir.spec(), &*next, Durability::Fsync).at(&self.dir.spec())?;
+            self.took(&next);
+        }
+        Ok(())
+    }
+
+    /// What is run next is written. Another may have come meanwhile, also one that says the same.
+    fn took(&self, written: &Arc<LeaseSpec>) {
+        *lock(&self.spec) = Arc::clone(written);
+        lock(&self.next).take_if(|waiting| Arc::ptr_eq(waiting, written));
+    }
+
+    /// Lets what runs have a later end at once, though what is to be run next is not here yet.
+    fn take_end(&self) -> Result<(), ExecutorError> {
+        let (spec, ends_at_ms) = (self.spec(), self.wanted().ends_at_ms);
+        if ends_at_ms > spec.ends_at_ms {
+            let longer = LeaseSpec { ends_at_ms, ..LeaseSpec::clone(&spec) };
+            write_json(&self.dir.spec(), &longer, Durability::Fsync).at(&self.dir.spec())?;
+            *lock(&self.spec) = Arc::new(longer);
+        }
+        Ok(())
+    }
+
+    /// Hands the process that runs the sealed values of what it is to run next, if they are others.
+    /// A process that is gone gets those of its specification with its launch.
+    async fn hand_over(&self, opener: Option<&Opener>) -> Result<(), ExecutorError> {
+        let (now, next) = (self.spec(), self.wanted());
+        let is_same = workload::sealed(&next.workload).eq(workload::sealed(&now.workload));
+        if is_same || workload::sealed(&next.workload).next().is_none() {
+            return Ok(());
+        }
+        let text = secrets_text(&secrets(&next, opener));
+        let end = Instant::now() + HANDING_TIME;
+        loop {
+            if !self.is_alive() {
+                return Ok(());
+            }
+            let handed = tokio::time::timeout(HANDING_TIME, hand(self.dir.path(), &text)).await;
+            match handed.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into())) {
+                Ok(()) => return Ok(()),
+                // One that has just been started has no door yet.
+                Err(_) if Instant::now() < end => tokio::time::sleep(HANDING_PAUSE).await,
+                Err(error) => return Err(error).at(&self.dir.path().join(LeaseDir::DOOR)),
+            }
         }
     }
 
     pub(super) fn record(&self) -> Result<Record, ExecutorError> {
         let path = self.dir.state();
-        let none = Record { shim: None, state: State::Preparing };
-        Ok(read_json(&path).at(&path)?.unwrap_or(none))
+        Ok(read_json(&path).at(&path)?.unwrap_or_else(|| Record::fresh(1)))
     }
 
     pub(super) fn usage(&self) -> Usage {
@@ -96,36 +198,74 @@ impl Lease {
         read_json(&self.dir.usage()).ok().flatten().unwrap_or_default()
     }
 
-    /// Whether the lease process runs; reaps it if it is our child and does not.
+    /// Whether the lease process runs.
     pub(super) fn is_alive(&self) -> bool {
-        let mut process = lock(&self.process);
-        if let Some(child) = &mut process.child {
-            if matches!(child.try_wait(), Ok(None)) {
-                return true;
-            }
-            process.child = None;
-            // A child that found the lease held by another process leaves it to that one.
-            let recorded = self.record().ok().and_then(|record| record.shim);
-            process.id = recorded.or(process.id.take());
-        }
-        process.id.as_ref().is_some_and(ProcessId::is_alive)
+        lock(&self.process).launched.as_mut().is_some_and(|launched| launched.is_alive())
     }
 
     pub(super) fn kill(&self) {
-        if let Some(id) = &lock(&self.process).id {
-            id.kill();
+        if let Some(launched) = &lock(&self.process).launched {
+            launched.kill();
         }
     }
 
-    pub(super) fn is_spawned(&self) -> bool {
-        lock(&self.process).spawned
+    /// Whether it was ever handed to a process, and has been since.
+    pub(super) fn is_launched(&self) -> bool {
+        let process = lock(&self.process);
+        process.launched.is_some() || process.is_followed
+    }
+
+    /// The process is gone without a word: notes it, once for each, and ends what it left.
+    pub(super) fn lose(&self) -> Result<Record, ExecutorError> {
+        let mut record = self.record()?;
+        let had_process = lock(&self.process).launched.is_some() || record.shim.is_some();
+        if had_process && !matches!(record.state, State::Ended(_)) {
+            record.lose(&self.usage());
+            write_json(&self.dir.state(), &record, Durability::Fsync).at(&self.dir.state())?;
+        }
+        lock(&self.process).launched = None;
+        let left = runtimes::rescue(&self.dir);
+        if !left.is_empty() {
+            tracing::warn!(lease = %self.id, ?left, "of a lease process that is gone");
+        }
+        Ok(record)
+    }
+
+    /// What ends the lease while it has no process, if something does.
+    pub(super) fn end_without_process(&self) -> Option<Outcome> {
+        if self.dir.stop().exists() {
+            return Some(Outcome::Stopped);
+        }
+        (now_ms() >= self.spec().ends_at_ms).then_some(Outcome::Interrupted)
+    }
+
+    /// Gives it another process, on the disk that the one before had.
+    pub(super) fn launch_again(&self, shared: &Shared) -> Result<(), ExecutorError> {
+        let left = runtimes::rescue(&self.dir);
+        if !left.is_empty() {
+            return Err(ExecutorError::Left(left.join(", ")));
+        }
+        self.let_out(shared.egress.as_ref())?;
+        self.launch(&*shared.launcher, shared.opener.as_ref())
+    }
+
+    /// Tells the process what the lease may have beyond its own network. What it was told once stands:
+    /// a host that lets nobody out any more keeps what it has promised.
+    fn let_out(&self, egress: Option<&Egress>) -> Result<(), ExecutorError> {
+        let path = self.dir.egress();
+        match egress {
+            Some(egress) if self.wanted().workload.egress => {
+                write_json(&path, egress, Durability::Fsync).at(&path)
+            }
+            Some(_) | None => Ok(()),
+        }
     }
 
     /// Whether the process should have ended by itself long since.
     pub(super) fn is_overdue(&self) -> bool {
-        let patience = Duration::from_millis(self.spec.grace_ms) + KILL_MARGIN;
+        let patience = Duration::from_millis(self.spec().kill_ms) + KILL_MARGIN;
         let stop_asked = lock(&self.process).stop_asked;
-        let latest_ms = self.spec.ends_at_ms.saturating_add(patience.as_millis() as u64);
+        let latest_ms = self.spec().ends_at_ms.saturating_add(patience.as_millis() as u64);
         now_ms() > latest_ms || stop_asked.is_some_and(|asked| asked.elapsed() > patience)
     }
 
@@ -139,52 +279,84 @@ impl Lease {
 
     /// Writes down the end of a lease whose process cannot do it.
     pub(super) fn record_end(&self, outcome: Outcome) -> Result<Ended, ExecutorError> {
-        let record = self.record()?;
-        let started_at_ms = match record.state {
-            State::Running { started_at_ms, .. } => Some(started_at_ms),
-            State::Ended(ended) => return Ok(ended),
-            State::Preparing | State::Ready => None,
+        let mut record = self.record()?;
+        let runs = record.state.runs();
+        if let State::Ended(ended) = record.state {
+            return Ok(ended);
+        }
+        let (usage, spec) = (self.usage(), self.spec());
+        let started_at_ms = record.opened_at_ms(spec.starts_at_ms);
+        // What happened after the last sign of life is not known, so it was not delivered.
+        let last_ms = record.lost.since_ms.unwrap_or(usage.at_ms);
+        let ended_at_ms = match (&outcome, started_at_ms) {
+            (Outcome::Interrupted, Some(started_at_ms)) => last_ms.max(started_at_ms),
+            _ => now_ms(),
         };
-        let usage = self.usage();
+        if outcome != Outcome::Interrupted {
+            record.lost.close(started_at_ms, spec.ends_at_ms);
+        }
         let ended = Ended {
             outcome,
+            runs,
             started_at_ms,
-            // What happened after the last sample is not known, so it was not delivered.
-            ended_at_ms: started_at_ms.map_or_else(now_ms, |started| usage.at_ms.max(started)),
+            ended_at_ms,
             delivered_ms: usage.delivered_ms,
             cpu_us: usage.cpu_us,
             memory_peak_bytes: usage.memory_peak_bytes,
+            throttled_us: usage.throttled_us,
+            interrupted_ms: record.lost.ms,
         };
         let path = self.dir.state();
-        let record = Record { shim: record.shim, state: State::Ended(ended.clone()) };
+        let record = Record { state: State::Ended(ended.clone()), written_ms: now_ms(), ..record };
         write_json(&path, &record, Durability::Fsync).at(&path)?;
         Ok(ended)
     }
 
-    fn spawn(&self, shim_exe: &Path) -> Result<(), ExecutorError> {
-        let child = Command::new(shim_exe)
-            .arg("shim")
-            .arg(self.dir.path())
-            .env_clear()
-            .current_dir("/")
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            // Neither a key press in the daemon's terminal nor its death reaches it.
-            .process_group(0)
-            .spawn()
-            .at(shim_exe)?;
-        let mut process = lock(&self.process);
-        process.id = ProcessId::of(child.id());
-        process.child = Some(child);
-        process.spawned = true;
+    /// Takes up a specification that follows the one that is known, or is it.
+    fn want(&self, spec: &LeaseSpec) -> Result<(), ExecutorError> {
+        let known = self.wanted();
+        if *known == *spec {
+            return Ok(());
+        }
+        let is_newer = spec.order > known.order || spec.ends_at_ms > known.ends_at_ms;
+        let is_older = spec.order < known.order || spec.ends_at_ms < known.ends_at_ms;
+        let is_other = spec.order == known.order && spec.workload != known.workload;
+        if !is_newer || is_older || is_other || spec.starts_at_ms != known.starts_at_ms {
+            return Err(ExecutorError::Conflict);
+        }
+        *lock(&self.next) = Some(Arc::new(spec.clone()));
         Ok(())
+    }
+
+    /// Whether somebody follows it from now on who did not before.
+    fn is_to_be_followed(&self) -> bool {
+        !std::mem::replace(&mut lock(&self.process).is_followed, true)
+    }
+
+    fn launch(
+        &self,
+        launcher: &dyn Launcher,
+        opener: Option<&Opener>,
+    ) -> Result<(), ExecutorError> {
+        let secrets = secrets(&self.spec(), opener);
+        lock(&self.process).launched = Some(launcher.launch(self.dir.path(), &secrets)?);
+        Ok(())
+    }
+
+    /// Takes over the process that an earlier daemon has launched.
+    fn adopt(&self, launcher: &dyn Launcher, shim: ProcessId) {
+        lock(&self.process).launched = Some(launcher.adopt(self.dir.path(), shim));
     }
 }
 
 impl Shared {
     pub(super) fn lease(&self, id: &LeaseId) -> Option<Arc<Lease>> {
         lock(&self.leases).get(id).cloned()
+    }
+
+    /// Whether it was not released: its directory is its own as long as it is held.
+    pub(super) fn holds(&self, lease: &Arc<Lease>) -> bool {
+        self.lease(&lease.id).is_some_and(|held| Arc::ptr_eq(&held, lease))
     }
 
     pub(super) fn forget(&self, id: &LeaseId) {
@@ -220,14 +392,46 @@ impl Manager {
         shim_exe: PathBuf,
         events: mpsc::Sender<LeaseEvent>,
     ) -> Result<Self, ExecutorError> {
+        Self::with(dir, shim_exe, events, Comebacks::default())
+    }
+
+    /// As [`Self::new`], with another patience for leases that lose their processes.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn with(
+        dir: &Path,
+        shim_exe: PathBuf,
+        events: mpsc::Sender<LeaseEvent>,
+        comebacks: Comebacks,
+    ) -> Result<Self, ExecutorError> {
         fs::create_dir_all(dir).at(dir)?;
         let dir = dir.canonicalize().at(dir)?;
-        let leases = Mutex::default();
+        let (launcher, leases) = (Box::new(Local::new(shim_exe)), Mutex::default());
+        let (opener, egress) = (None, None);
         Ok(Self {
-            shared: Arc::new(Shared { dir, shim_exe, events, leases }),
+            shared: Arc::new(Shared { dir, launcher, opener, egress, comebacks, events, leases }),
             tasks: Mutex::default(),
             creating: tokio::sync::Mutex::default(),
         })
+    }
+
+    /// Sealed values are opened so. To be called before any lease is known.
+    #[must_use]
+    pub fn opening(mut self, opener: Opener) -> Self {
+        if let Some(shared) = Arc::get_mut(&mut self.shared) {
+            shared.opener = Some(opener);
+        }
+        self
+    }
+
+    /// Leases that ask for a way out get one. To be called before any lease is known.
+    #[must_use]
+    pub fn letting_out(mut self, egress: Option<Egress>) -> Self {
+        if let Some(shared) = Arc::get_mut(&mut self.shared) {
+            shared.egress = egress.map(Egress::completed);
+        }
+        self
     }
 
     /// Takes the next chunk of a blob, at most [`capex_core::limits::LEASE_CHUNK_BYTES`].
@@ -245,7 +449,7 @@ impl Manager {
         let lease = self.shared.known(lease)?;
         let _turn = lease.gate.lock().await;
         let (held, bytes) = (Arc::clone(&lease), bytes.to_vec());
-        blocking(move || blobs::put(&held.dir, &held.spec, &digest, offset, &bytes)).await
+        blocking(move || blobs::put(&held.dir, &held.wanted(), &digest, offset, &bytes)).await
     }
 
     /// The digests that are still missing.
@@ -254,7 +458,7 @@ impl Manager {
     /// `lease.not_found`.
     pub fn need(&self, lease: &LeaseId) -> Result<Vec<Digest>, ExecutorError> {
         let lease = self.shared.known(lease)?;
-        Ok(blobs::missing(&lease.dir, &lease.spec))
+        Ok(blobs::missing(&lease.dir, &lease.wanted()))
     }
 
     /// How far the lease is, by its last durable record.
@@ -288,7 +492,7 @@ impl Manager {
         let lease = self.shared.known(lease)?;
         let path = lease.dir.log(stream);
         // Before the bytes, so that nothing can be written between them and the end.
-        let ended = matches!(lease.record()?.state, State::Ended(_));
+        let ended = lease.record()?.state.is_over();
         if !path.exists() {
             return Ok(LogChunk { bytes: Vec::new(), end: ended });
         }
@@ -299,7 +503,7 @@ impl Manager {
         Ok(LogChunk { bytes, end })
     }
 
-    /// At most `max` bytes of a result from an offset, once the lease has ended. Only
+    /// At most `max` bytes of a result from an offset, once the workload is over. Only
     /// regular files that the specification names: a link the workload left is no result.
     ///
     /// # Errors
@@ -312,10 +516,10 @@ impl Manager {
         max: usize,
     ) -> Result<LogChunk, ExecutorError> {
         let lease = self.shared.known(lease)?;
-        if !lease.spec.results.iter().any(|result| result == name) {
+        if !lease.spec().workload.results.iter().any(|result| result == name) {
             return Err(ExecutorError::NoResult);
         }
-        if !matches!(lease.record()?.state, State::Ended(_)) {
+        if !lease.record()?.state.is_over() {
             return Err(ExecutorError::NotEnded);
         }
         let path = lease.dir.work().join(name);
@@ -331,11 +535,23 @@ impl Manager {
         Ok(LogChunk { bytes, end })
     }
 
+    /// Connects to the process of a lease, to open a stream.
+    ///
+    /// # Errors
+    /// `lease.not_found`; `executor.io` if it lets nobody in.
+    pub async fn knock(&self, lease: &LeaseId) -> Result<UnixStream, ExecutorError> {
+        let path = self.shared.known(lease)?.dir.path().to_owned();
+        connect(&path).await.at(&path.join(LeaseDir::DOOR))
+    }
+
     /// Follows a lease to its end, in the background.
     fn follow(&self, lease: &Arc<Lease>) {
+        if !lease.is_to_be_followed() {
+            return;
+        }
         let mut tasks = lock(&self.tasks);
         while tasks.try_join_next().is_some() {}
-        tasks.spawn(supervise::follow(self.shared.events.clone(), Arc::clone(lease)));
+        tasks.spawn(supervise::follow(Arc::clone(&self.shared), Arc::clone(lease)));
     }
 
     /// The lease of this specification: known, found on disk, or made.
@@ -362,15 +578,39 @@ impl Manager {
 
     /// Goes on with a lease of an earlier daemon.
     fn take_over(&self, lease: &Arc<Lease>) -> Result<State, ExecutorError> {
-        let mut state = lease.record()?.state;
-        if lease.is_spawned() && !lease.is_alive() {
-            state = State::Ended(lease.record_end(Outcome::Interrupted)?);
+        let Record { shim, state, lost, .. } = lease.record()?;
+        if let Some(shim) = shim {
+            lease.adopt(&*self.shared.launcher, shim);
         }
-        if lease.is_spawned() || matches!(state, State::Ended(_)) {
+        // Whoever follows it sees that its process is gone.
+        if lease.is_launched() || lost.since_ms.is_some() || matches!(state, State::Ended(_)) {
             self.follow(lease);
         }
         Ok(state)
     }
+}
+
+/// Sealed values that can be opened; the process says which it lacks.
+fn secrets(spec: &LeaseSpec, opener: Option<&Opener>) -> Secrets {
+    let open = |(name, bytes): (&str, &[u8])| Some((name.to_owned(), opener?.open(name, bytes)?));
+    workload::sealed(&spec.workload).filter_map(open).collect()
+}
+
+/// Connects to the process of a lease by its directory.
+async fn connect(path: &Path) -> std::io::Result<UnixStream> {
+    let dir = File::open(path)?;
+    // A socket's name has at most 107 bytes, a path of a directory as many as it likes.
+    let short = format!("/proc/self/fd/{}/{}", dir.as_raw_fd(), LeaseDir::DOOR);
+    UnixStream::connect(short).await
+}
+
+/// Hands over values of sealed variables.
+async fn hand(path: &Path, text: &[u8]) -> std::io::Result<()> {
+    let mut door = connect(path).await?;
+    let bytes = u32::try_from(text.len()).map_err(|_| std::io::ErrorKind::InvalidInput)?;
+    say(&mut door, &Knock::Secrets { bytes }).await?;
+    door.write_all(text).await?;
+    door.read_u8().await.map(drop)
 }
 
 /// Makes the directory of a lease.
@@ -379,11 +619,11 @@ fn create(root: &Path, spec: LeaseSpec) -> Result<Lease, ExecutorError> {
     for part in [dir.path().to_owned(), dir.blobs(), dir.work()] {
         fs::create_dir_all(&part).at(&part)?;
     }
-    let record = Record { shim: None, state: State::Preparing };
+    let record = Record::fresh(spec.order);
     write_json(&dir.state(), &record, Durability::Fsync).at(&dir.state())?;
     // Last: a directory with a specification is a lease.
     write_json(&dir.spec(), &spec, Durability::Fsync).at(&dir.spec())?;
-    Ok(Lease::new(spec, dir, None))
+    Ok(Lease::new(spec, dir))
 }
 
 /// The life of a lease. Every verb may be repeated: the second answer equals the first.
@@ -396,8 +636,11 @@ impl Manager {
         spec.validate()?;
         let id = spec.lease_id;
         let lease = self.obtain(&spec).await?;
-        if lease.spec != spec {
-            return Err(ExecutorError::Conflict);
+        lease.want(&spec)?;
+        {
+            let _turn = lease.gate.lock().await;
+            let held = Arc::clone(&lease);
+            blocking(move || held.take_end()).await?;
         }
         for (digest, bytes) in spec.blobs() {
             if bytes == 0 {
@@ -405,6 +648,28 @@ impl Manager {
             }
         }
         self.need(&id)
+    }
+
+    /// Takes content that is missing from other leases, which have to be of the same holder: what a
+    /// stranger has uploaded is not had by knowing its digest. Answers what is missing still.
+    ///
+    /// # Errors
+    /// `lease.not_found`, or the disk.
+    pub async fn share(
+        &self,
+        lease: &LeaseId,
+        others: &[LeaseId],
+    ) -> Result<Vec<Digest>, ExecutorError> {
+        let lease = self.shared.known(lease)?;
+        let others = others.iter().filter_map(|other| self.shared.lease(other));
+        let others: Vec<LeaseDir> = others.map(|other| other.dir.clone()).collect();
+        let _turn = lease.gate.lock().await;
+        let held = Arc::clone(&lease);
+        blocking(move || {
+            blobs::share(&held.dir, &held.wanted(), &others)?;
+            Ok(blobs::missing(&held.dir, &held.wanted()))
+        })
+        .await
     }
 
     /// Hands the lease to its process, which waits for the window by itself.
@@ -417,19 +682,24 @@ impl Manager {
         if matches!(lease.record()?.state, State::Ended(_)) {
             return Err(ExecutorError::AlreadyEnded);
         }
-        if lease.is_spawned() {
-            return Ok(());
-        }
-        let missing = blobs::missing(&lease.dir, &lease.spec).len();
+        let missing = blobs::missing(&lease.dir, &lease.wanted()).len();
         if missing > 0 {
             return Err(ExecutorError::BlobsMissing(missing));
         }
-        if now_ms() >= lease.spec.ends_at_ms {
+        lease.hand_over(self.shared.opener.as_ref()).await?;
+        let (held, shared) = (Arc::clone(&lease), Arc::clone(&self.shared));
+        blocking(move || {
+            held.let_out(shared.egress.as_ref())?;
+            held.take_next()
+        })
+        .await?;
+        if now_ms() >= lease.spec().ends_at_ms {
             return Err(ExecutorError::WindowOver);
         }
-        let held = Arc::clone(&lease);
-        blocking(move || blobs::place_inputs(&held.dir, &held.spec)).await?;
-        lease.spawn(&self.shared.shim_exe)?;
+        if lease.is_launched() {
+            return Ok(());
+        }
+        lease.launch(&*self.shared.launcher, self.shared.opener.as_ref())?;
         self.follow(&lease);
         Ok(())
     }
@@ -457,7 +727,7 @@ impl Manager {
         if matches!(lease.record()?.state, State::Ended(_)) {
             return Ok(());
         }
-        if lease.is_spawned() {
+        if lease.is_launched() {
             return lease.ask_to_stop(why);
         }
         lease.record_end(Outcome::Stopped)?;
@@ -484,4 +754,27 @@ pub(super) async fn blocking<T: Send + 'static>(
 /// A panic elsewhere does not make the table wrong: each change is one step.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::spec::tests::example;
+    use super::*;
+
+    #[test]
+    fn what_comes_while_another_is_written_stays_to_be_run_next() {
+        let (first, later) = (example(), LeaseSpec { order: 2, ..example() });
+        // One that says the same is another order of the holder all the same.
+        for later in [later, first.clone()] {
+            let lease = Lease::new(example(), LeaseDir::new(PathBuf::new()));
+            let written = Arc::new(first.clone());
+            *lock(&lease.next) = Some(Arc::clone(&written));
+            let later = Arc::new(later);
+            *lock(&lease.next) = Some(Arc::clone(&later));
+            lease.took(&written);
+            assert!(Arc::ptr_eq(&lease.wanted(), &later));
+            lease.took(&later);
+            assert!(lock(&lease.next).is_none());
+        }
+    }
 }

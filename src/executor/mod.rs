@@ -1,49 +1,49 @@
 //! How a lease runs on the provider's host.
 //!
 //! ```text
-//! node → Manager ──spawns──▶ capex shim <lease-dir> ──runs──▶ the component (WASI 0.2)
+//! node → Manager ──launcher──▶ capex shim <lease-dir> ──runtime──▶ the workload
 //!           ▲                     │ state.json, usage.json, stdout, stderr, work/
 //!           └────── polls ────────┘
 //! ```
 //!
-//! One child process per lease enforces the delivery window, the memory and the disk
-//! quota by itself, so that a lease neither dies with the daemon nor outlives its end.
-//! Everything that the two processes say to each other is a file of the lease directory:
-//! a restarted daemon adopts what it finds there.
+//! A launcher says where the process of a lease runs, a runtime in it what runs the workload.
+//! One process per lease enforces the delivery window by itself, so that a lease neither dies
+//! with the daemon nor outlives its end. Everything that the two processes say to each other is
+//! a file of the lease directory: a restarted daemon adopts what it finds there.
 
+pub mod access;
 mod blobs;
+pub mod egress;
 mod error;
 mod event;
-mod guest;
 mod hex_text;
-mod inspect;
+mod images;
 pub mod inventory;
+mod launchers;
 mod layout;
 mod logs;
 mod manager;
-mod meter;
 mod probe;
-mod process;
-mod quota;
 mod retention;
+mod runtimes;
 pub mod samples;
+pub mod score;
 pub mod shim;
 mod spec;
 mod state;
 mod supervise;
-mod wasm;
 mod watch;
 
 pub use blobs::PutProgress;
 pub use error::ExecutorError;
 pub use event::LeaseEvent;
-pub use inspect::{Needs, Unfit, inspect};
+pub use images::{Blob, Given, ImageError, check_program, open as open_image};
 pub use logs::LogChunk;
-pub use manager::{EVENT_QUEUE, Manager};
-pub use probe::{Proved, self_test};
+pub use manager::{Comebacks, EVENT_QUEUE, Manager};
+pub(crate) use probe::trial;
+pub use probe::write_program_image;
+pub use probe::{HostProof, Proved, ProvedContainers, ProvedEgress, self_test};
 pub use retention::FreedProof;
-pub use spec::{
-    Allowance, Input, LeaseSpec, MAX_GRACE_MS, MAX_MEMORY_BYTES, MAX_OUTPUT_BYTES, MAX_STRINGS,
-    MAX_STRINGS_BYTES, MAX_WINDOW_MS, MAX_WORK_BYTES, MIN_MEMORY_BYTES, SpecError,
-};
+pub use runtimes::{Needs, Unfit, disk_limits, inspect, no_containers, offered, probe_egress};
+pub use spec::{Allowance, LeaseSpec, SpecError};
 pub use state::{Ended, Outcome, State, Usage};

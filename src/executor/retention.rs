@@ -3,11 +3,13 @@
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::error::{At, ExecutorError};
 use super::layout::LeaseDir;
 use super::manager::{Lease, Shared, blocking};
+use super::runtimes;
 use super::spec::LeaseSpec;
 use super::state::{Record, read_json};
 use capex_core::ids::LeaseId;
@@ -36,18 +38,22 @@ pub(super) async fn release(shared: &Shared, id: &LeaseId) -> Result<FreedProof,
     let _turn = lease.gate.lock().await;
     if lease.is_alive() {
         lease.ask_to_stop("released")?;
-        let grace = Duration::from_millis(lease.spec.grace_ms);
+        let grace = Duration::from_millis(lease.spec().kill_ms);
         if !gone_within(&lease, grace + PATIENCE).await {
             lease.kill();
             gone_within(&lease, PATIENCE).await;
         }
     }
+    let swept = Arc::clone(&lease);
+    let left = blocking(move || Ok(runtimes::sweep(&swept.dir))).await?;
     let (from, gone) = (lease.dir.path().to_owned(), shared.dir.join(format!("{GONE}{id}")));
-    let removed = blocking(move || remove(&from, &gone)).await;
+    // Nothing is removed through a mount that is still there.
+    let removed =
+        if left.is_empty() { blocking(move || remove(&from, &gone)).await } else { Ok(()) };
     if let Err(error) = removed {
         tracing::error!(lease = %id, %error, "a released lease could not be removed");
     }
-    let left_behind = left_behind(&lease.dir, lease.is_alive());
+    let left_behind = [left, left_behind(&lease.dir, lease.is_alive())].concat();
     if left_behind.is_empty() {
         shared.forget(id);
     }
@@ -115,8 +121,8 @@ pub(super) fn load(id: &LeaseId, path: PathBuf) -> Option<Lease> {
         tracing::warn!(path = %dir.path().display(), "no lease: the specification is unreadable");
         return None;
     };
-    let record = settled_record(&dir)?;
-    Some(Lease::new(spec, dir, record.shim))
+    settled_record(&dir)?;
+    Some(Lease::new(spec, dir))
 }
 
 /// The record, after a process that has just been started wrote its own: it holds the lock

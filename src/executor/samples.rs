@@ -19,6 +19,11 @@ pub const FLOOD: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/flood.wasm"))
 /// Looks for anything it was not given.
 pub const ESCAPE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/escape.wasm"));
 
+/// Measures processor and memory; see `executor::score`.
+pub const SCORE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/score.wasm"));
+/// Ends with 0 if its environment is `TOKEN=correct-horse`, else with 1; prints nothing of it.
+pub const TOKEN: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/token.wasm"));
+
 /// What [`WORDSUM`] is expected to print and to leave in `result.txt`.
 pub mod wordsum {
     /// `count=<n> sum=<s>\n` over the unsigned decimal integers of the input: maximal

@@ -10,8 +10,9 @@ use std::path::Path;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::process::ProcessId;
-use capex_core::lease::objects;
+use super::launchers::ProcessId;
+use crate::clock::now_ms;
+use capex_core::lease::{Loss, objects};
 
 /// Longest reason kept: enough for a sentence, and it is remote text.
 const MAX_REASON_CHARS: usize = 256;
@@ -28,17 +29,58 @@ pub enum State {
     Ready,
     Running {
         pid: u32,
-        /// Unix ms.
+        /// 1 for the first.
+        run: u32,
+        /// When the window was opened, unix ms.
         started_at_ms: u64,
     },
+    /// The workload is over and the window is not.
+    Exited {
+        /// Runs that have begun.
+        run: u32,
+        outcome: Outcome,
+        /// Unix ms.
+        at_ms: u64,
+        /// When the window was opened, unix ms.
+        started_at_ms: Option<u64>,
+    },
     Ended(Ended),
+}
+
+impl State {
+    /// Whether output and results are whole, unless the workload is run again.
+    pub(super) fn is_over(&self) -> bool {
+        matches!(self, Self::Exited { .. } | Self::Ended(_))
+    }
+
+    /// When the window was opened, unix ms.
+    pub(super) fn started_at_ms(&self) -> Option<u64> {
+        match self {
+            Self::Preparing | Self::Ready => None,
+            Self::Running { started_at_ms, .. } => Some(*started_at_ms),
+            Self::Exited { started_at_ms, .. } => *started_at_ms,
+            Self::Ended(ended) => ended.started_at_ms,
+        }
+    }
+
+    /// Runs that have begun.
+    pub(super) fn runs(&self) -> u32 {
+        match self {
+            Self::Preparing | Self::Ready => 0,
+            Self::Running { run, .. } | Self::Exited { run, .. } => *run,
+            Self::Ended(ended) => ended.runs,
+        }
+    }
 }
 
 /// The end of a lease.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ended {
+    /// What the workload came to by itself, else what ended the lease.
     pub outcome: Outcome,
-    /// Unix ms; absent if the workload never began.
+    /// Runs that had begun.
+    pub runs: u32,
+    /// When the window was opened, unix ms; absent if it never was.
     pub started_at_ms: Option<u64>,
     /// Unix ms.
     pub ended_at_ms: u64,
@@ -47,6 +89,10 @@ pub struct Ended {
     pub cpu_us: u64,
     /// Most memory in use at any time.
     pub memory_peak_bytes: u64,
+    /// Time in which it waited for processors beyond its own, µs.
+    pub throttled_us: u64,
+    /// Time without a process that was followed by one, ms.
+    pub interrupted_ms: u64,
 }
 
 /// Why a lease ended.
@@ -67,11 +113,18 @@ pub enum Outcome {
     Memory,
     /// Its working directory outgrew the quota.
     OutputQuota,
-    /// The host or the component made it impossible to run.
+    /// What was uploaded cannot be run.
+    Unfit {
+        /// Reason code.
+        code: String,
+        reason: String,
+    },
+    /// The host made it impossible to run.
     Failed {
         reason: String,
     },
-    /// The lease process vanished without a word: killed, or the host went down.
+    /// The lease process vanished without a word, killed or with its host, and the window was over
+    /// before there was another, or none of many lasted.
     Interrupted,
 }
 
@@ -91,7 +144,9 @@ impl Outcome {
             Self::Stopped => objects::Outcome::Stopped,
             Self::Memory => objects::Outcome::OutOfMemory,
             Self::OutputQuota => objects::Outcome::OutOfDisk,
-            Self::Failed { .. } | Self::Interrupted => objects::Outcome::Failed,
+            Self::Unfit { .. } => objects::Outcome::Unfit,
+            Self::Failed { .. } => objects::Outcome::Failed,
+            Self::Interrupted => objects::Outcome::Interrupted,
         }
     }
 
@@ -111,6 +166,7 @@ impl Outcome {
             Self::Stopped => reason!("lease.stopped"),
             Self::Memory => reason!("lease.memory"),
             Self::OutputQuota => reason!("lease.output_quota"),
+            Self::Unfit { code, .. } => Reason::find(code).unwrap_or(reason!("workload.unfit")),
             Self::Failed { .. } => reason!("lease.failed"),
             Self::Interrupted => reason!("lease.interrupted"),
         }
@@ -126,6 +182,7 @@ impl fmt::Display for Outcome {
             Self::Stopped => f.write_str("stopped on request"),
             Self::Memory => f.write_str("out of memory"),
             Self::OutputQuota => f.write_str("wrote more than its disk quota"),
+            Self::Unfit { reason, .. } => write!(f, "cannot be run: {reason}"),
             Self::Failed { reason } => write!(f, "failed: {reason}"),
             Self::Interrupted => f.write_str("the lease process vanished"),
         }
@@ -144,6 +201,12 @@ pub struct Usage {
     pub memory_peak_bytes: u64,
     /// How often memory was refused.
     pub memory_denied: u64,
+    /// Time in which it waited for processors beyond its own, µs.
+    #[serde(default)]
+    pub throttled_us: u64,
+    /// Time without a process that was followed by one, ms; kept in `state.json`.
+    #[serde(skip)]
+    pub interrupted_ms: u64,
     /// Bytes kept of standard output.
     pub stdout_bytes: u64,
     /// Bytes of standard output beyond the cap.
@@ -169,8 +232,79 @@ impl Usage {
 pub(super) struct Record {
     /// Absent until a lease process took over.
     pub(super) shim: Option<ProcessId>,
+    /// Order of the specification that it follows.
+    pub(super) order: u32,
+    /// When this was written, unix ms.
+    pub(super) written_ms: u64,
+    pub(super) lost: Lost,
     #[serde(flatten)]
     pub(super) state: State,
+}
+
+/// What the host has lost of a lease, for want of a process.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Lost {
+    /// Time without a process that was followed by one, ms.
+    pub(super) ms: u64,
+    /// The last sign of life, while nothing can be had of the lease, unix ms.
+    pub(super) since_ms: Option<u64>,
+    pub(super) loss: Option<Loss>,
+    /// Processes lost one after the other, none of which lasted.
+    pub(super) in_a_row: u32,
+    /// When the lease could be used again, unix ms.
+    pub(super) back_at_ms: Option<u64>,
+}
+
+/// A lease process that lasts so long is steady: what is lost after it is the first of a row.
+const STEADY_MS: u64 = 60_000;
+
+impl Record {
+    /// A lease that no process has taken over.
+    pub(super) fn fresh(order: u32) -> Self {
+        let (shim, state, lost) = (None, State::Preparing, Lost::default());
+        Self { shim, order, written_ms: now_ms(), lost, state }
+    }
+
+    /// The process is gone without a word.
+    pub(super) fn lose(&mut self, last: &Usage) {
+        let loss = match self.shim.take() {
+            Some(shim) if !shim.is_of_this_boot() => Loss::Host,
+            Some(_) | None => Loss::Process,
+        };
+        let since_ms = self.written_ms.max(last.at_ms).min(now_ms());
+        let lost = &mut self.lost;
+        let steady_ms = lost.back_at_ms.or(self.state.started_at_ms()).unwrap_or(u64::MAX);
+        let was_steady = since_ms.saturating_sub(steady_ms) >= STEADY_MS;
+        // One that never came so far as to be of use adds to what is lost already.
+        let is_first = lost.since_ms.is_none() && was_steady;
+        lost.in_a_row = if is_first { 1 } else { lost.in_a_row.saturating_add(1) };
+        lost.since_ms.get_or_insert(since_ms);
+        lost.loss = Some(loss);
+    }
+
+    /// When the window was opened, unix ms: it opens over a lease without a process, too.
+    pub(super) fn opened_at_ms(&self, starts_at_ms: u64) -> Option<u64> {
+        let over = || {
+            let since_ms = self.lost.since_ms?;
+            (now_ms() >= starts_at_ms).then_some(since_ms.max(starts_at_ms))
+        };
+        self.state.started_at_ms().or_else(over)
+    }
+}
+
+impl Lost {
+    /// The lease can be used again, or is over: counts what was lost until now, within its window.
+    pub(super) fn close(&mut self, opened_at_ms: Option<u64>, ends_at_ms: u64) {
+        let now_ms = now_ms();
+        if let Some(since_ms) = self.since_ms.take() {
+            if let Some(opened_at_ms) = opened_at_ms {
+                let from_ms = since_ms.max(opened_at_ms);
+                self.ms = self.ms.saturating_add(now_ms.min(ends_at_ms).saturating_sub(from_ms));
+            }
+            self.loss = None;
+            self.back_at_ms = Some(now_ms);
+        }
+    }
 }
 
 /// Control characters replaced and cut: the text may come from a stranger's component.
@@ -230,23 +364,55 @@ mod tests {
         assert_eq!(read_json::<Record>(&path).unwrap(), None);
         let ended = Ended {
             outcome: Outcome::Trapped { reason: "x".into() },
+            runs: 1,
             started_at_ms: Some(1),
             ended_at_ms: 2,
             delivered_ms: 1,
             cpu_us: 3,
             memory_peak_bytes: 4,
+            throttled_us: 5,
+            interrupted_ms: 6,
         };
         let shim = ProcessId { pid: 4, start_ticks: 9, boot_id: "b".into() };
         for state in [
             State::Preparing,
             State::Ready,
-            State::Running { pid: 4, started_at_ms: 5 },
+            State::Running { pid: 4, run: 1, started_at_ms: 5 },
+            State::Exited { run: 1, outcome: Outcome::Stopped, at_ms: 6, started_at_ms: None },
             State::Ended(ended),
         ] {
-            let record = Record { shim: Some(shim.clone()), state };
+            let record = Record { shim: Some(shim.clone()), state, ..Record::fresh(1) };
             write_json(&path, &record, Durability::Fsync).unwrap();
             assert_eq!(read_json::<Record>(&path).unwrap(), Some(record));
         }
+    }
+
+    #[test]
+    fn what_is_lost_is_counted_within_the_window_and_in_rows() {
+        let now = now_ms();
+        let running = State::Running { pid: 4, run: 1, started_at_ms: now - 100_000 };
+        let usage = Usage { at_ms: now - 3_000, ..Usage::default() };
+        let mut record = Record { state: running, written_ms: now - 90_000, ..Record::fresh(1) };
+        record.lose(&usage);
+        let first = record.lost;
+        assert_eq!((first.since_ms, first.loss), (Some(now - 3_000), Some(Loss::Process)));
+        assert_eq!(first.in_a_row, 1, "it had been steady");
+        // The next one does not come so far as to be of use.
+        record.written_ms = now - 1_000;
+        record.lose(&usage);
+        assert_eq!((record.lost.since_ms, record.lost.in_a_row), (Some(now - 3_000), 2));
+        let mut over = record.lost;
+        over.close(record.opened_at_ms(0), now - 1_000);
+        assert_eq!((over.ms, over.since_ms), (2_000, None));
+        let mut early = record.lost;
+        early.close(None, u64::MAX);
+        assert_eq!(early.ms, 0, "nothing is lost of a window that has not begun");
+        // The host itself was started anew, and the lease had just come back.
+        let boot_id = "another".into();
+        record.lost = over;
+        record.shim = Some(ProcessId { pid: 4, start_ticks: 9, boot_id });
+        record.lose(&Usage { at_ms: now, ..usage });
+        assert_eq!((record.lost.loss, record.lost.in_a_row), (Some(Loss::Host), 3));
     }
 
     #[test]

@@ -1,13 +1,13 @@
-//! Follows a lease from outside: by its files and by the life of its process.
+//! Follows a lease from outside: by its files and by the life of its process, which is given
+//! another one if it is lost within its window.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::mpsc::Sender;
-
+use super::error::ExecutorError;
 use super::event::LeaseEvent;
-use super::manager::{Lease, blocking};
-use super::state::{Outcome, State, Usage};
+use super::manager::{Lease, Shared, blocking};
+use super::state::{Outcome, Record, State, Usage};
 
 /// Between two looks.
 const POLL: Duration = Duration::from_millis(50);
@@ -18,19 +18,31 @@ const SAMPLE: Duration = Duration::from_secs(1);
 ///
 /// The lease process enforces the window; this only kills a process that has not ended
 /// long after it should have.
-pub(super) async fn follow(events: Sender<LeaseEvent>, lease: Arc<Lease>) {
-    let mut followed = Followed { events, lease, stage: 0, sampled: Instant::now() };
+pub(super) async fn follow(shared: Arc<Shared>, lease: Arc<Lease>) {
+    let (last, gap, dead) = (None, None, None);
+    let mut followed = Followed { shared, lease, last, gap, dead, sampled: Instant::now() };
     while followed.step().await {
         tokio::time::sleep(POLL).await;
     }
 }
 
 struct Followed {
-    events: Sender<LeaseEvent>,
+    shared: Arc<Shared>,
     lease: Arc<Lease>,
-    /// Reported so far: 1 ready, 2 started, 3 ended.
-    stage: u8,
+    /// What was reported last.
+    last: Option<State>,
+    /// Since when it was reported to be interrupted, and when its window had begun.
+    gap: Option<(u64, Option<u64>)>,
+    dead: Option<Dead>,
     sampled: Instant,
+}
+
+/// A lease whose process is gone.
+struct Dead {
+    /// When it gets another; never, if it has lost too many.
+    again_at: Option<Instant>,
+    /// How many it has lost, or could not be given, in a row.
+    in_a_row: u32,
 }
 
 /// What a look at a lease finds.
@@ -38,8 +50,10 @@ struct Look {
     /// Whether its process runs.
     is_alive: bool,
     /// As far as it can be read.
-    state: Option<State>,
-    /// At the end, and when a sample is due.
+    record: Option<Record>,
+    /// When the window was opened, unix ms.
+    opened_at_ms: Option<u64>,
+    /// When the workload is over, and when a sample is due.
     usage: Option<Usage>,
 }
 
@@ -52,13 +66,18 @@ impl Look {
         if !lease.dir.path().exists() {
             return None;
         }
-        let state = lease.record().ok().map(|record| record.state);
+        let record = lease.record().ok();
         if is_alive && lease.is_overdue() {
             tracing::warn!(lease = %lease.id, "lease process killed: it outlived its end");
             lease.kill();
         }
-        let reads = samples || matches!(state, Some(State::Ended(_)));
-        Some(Self { is_alive, state, usage: reads.then(|| lease.usage()) })
+        let reads =
+            |record: &Record| samples || record.state.is_over() || record.lost.since_ms.is_some();
+        let reads = record.as_ref().filter(|record| reads(record));
+        let usage = reads.map(|record| Usage { interrupted_ms: record.lost.ms, ..lease.usage() });
+        let starts_at_ms = lease.spec().starts_at_ms;
+        let opened_at_ms = record.as_ref().and_then(|record| record.opened_at_ms(starts_at_ms));
+        Some(Self { is_alive, record, opened_at_ms, usage })
     }
 }
 
@@ -75,65 +94,141 @@ impl Followed {
                 return true;
             }
         };
-        if let Some(state) = look.state {
-            self.report(state, look.usage).await;
+        if !self.shared.holds(&self.lease) {
+            // Released, and what was looked at may be a later lease of the same id.
+            return false;
         }
-        look.is_alive || self.bury().await
+        if look.is_alive {
+            self.dead = None;
+        }
+        if let Some(record) = look.record {
+            self.report(record, look.opened_at_ms, look.usage).await;
+        }
+        look.is_alive || self.see_to_death().await
     }
 
-    async fn report(&mut self, state: State, usage: Option<Usage>) {
+    async fn report(&mut self, record: Record, opened_at_ms: Option<u64>, usage: Option<Usage>) {
+        let Record { state, lost, .. } = record;
+        let is_over = matches!(state, State::Ended(_));
+        let gap = lost.since_ms.filter(|_| !is_over).map(|since_ms| (since_ms, opened_at_ms));
+        let was_lost = self.gap.is_some();
+        if let (Some((since_ms, started_at_ms)), Some(loss)) = (gap, lost.loss) {
+            if self.gap != gap {
+                self.gap = gap;
+                let (lease, usage) = (self.lease.id, usage.unwrap_or_default());
+                let event = LeaseEvent::Interrupted { lease, loss, since_ms, started_at_ms, usage };
+                self.send(event).await;
+            }
+            return;
+        }
+        self.gap = None;
+        self.report_state(state, was_lost, usage).await;
+    }
+
+    async fn report_state(&mut self, state: State, was_lost: bool, usage: Option<Usage>) {
         let lease = self.lease.id;
-        match state {
-            State::Preparing => {}
-            State::Ready => self.once(1, LeaseEvent::Ready { lease }).await,
-            State::Running { started_at_ms, .. } => {
-                self.once(1, LeaseEvent::Ready { lease }).await;
-                self.once(2, LeaseEvent::Started { lease, at_ms: started_at_ms }).await;
+        let is_new = was_lost || self.last.as_ref() != Some(&state);
+        match &state {
+            State::Running { .. } if !is_new => {
                 if let Some(usage) = usage {
                     self.sampled = Instant::now();
                     self.send(LeaseEvent::Usage { lease, usage }).await;
                 }
             }
-            State::Ended(ended) => {
-                if let Some(at_ms) = ended.started_at_ms {
-                    self.once(1, LeaseEvent::Ready { lease }).await;
-                    self.once(2, LeaseEvent::Started { lease, at_ms }).await;
+            _ if !is_new => {}
+            State::Preparing => {}
+            State::Ready => self.send(LeaseEvent::Ready { lease }).await,
+            State::Running { run, started_at_ms, .. } => {
+                let (run, at_ms) = (*run, *started_at_ms);
+                self.send(LeaseEvent::Started { lease, run, at_ms }).await;
+            }
+            State::Exited { run, outcome, at_ms, started_at_ms } => {
+                let known = self.last.as_ref().map_or(0, State::runs);
+                if let Some(at_ms) = started_at_ms.filter(|_| *run > known) {
+                    // It began and ended between two looks.
+                    self.send(LeaseEvent::Started { lease, run: *run, at_ms }).await;
                 }
-                let event = LeaseEvent::of_end(lease, ended, usage.unwrap_or_default());
-                self.once(3, event).await;
+                let exit = (*run, outcome, *at_ms);
+                let usage = usage.unwrap_or_default();
+                self.send(LeaseEvent::of_exit(lease, exit, *started_at_ms, usage)).await;
+            }
+            State::Ended(ended) => {
+                let known = self.last.as_ref().map_or(0, State::runs);
+                if let Some(at_ms) = ended.started_at_ms.filter(|_| ended.runs > known) {
+                    // It began and ended between two looks.
+                    self.send(LeaseEvent::Started { lease, run: ended.runs, at_ms }).await;
+                }
+                let event = LeaseEvent::of_end(lease, ended.clone(), usage.unwrap_or_default());
+                self.send(event).await;
             }
         }
+        self.last = Some(state);
     }
 
-    /// The process is gone: its end is reported, or it had none. Tries again when the end
-    /// cannot be written.
-    async fn bury(&mut self) -> bool {
-        if self.stage == 3 {
+    /// The process is gone: its end was reported, or it had none. Then the lease gets another
+    /// process while its window lasts. Answers whether another look is needed.
+    async fn see_to_death(&mut self) -> bool {
+        if matches!(self.last, Some(State::Ended(_))) {
             return false;
         }
         let lease = Arc::clone(&self.lease);
-        let end = move || Ok((lease.record_end(Outcome::Interrupted)?, lease.usage()));
-        match blocking(end).await {
-            Ok((ended, usage)) => {
-                self.report(State::Ended(ended), Some(usage)).await;
-                false
-            }
-            Err(error) => {
-                tracing::error!(lease = %self.lease.id, %error, "the end cannot be recorded");
-                true
-            }
+        let _turn = lease.gate.lock().await;
+        if !self.shared.holds(&lease) || !lease.dir.path().exists() {
+            return false;
         }
+        let done = match &self.dead {
+            None => self.lose().await,
+            Some(dead) => match (self.lease.end_without_process(), dead.again_at) {
+                (Some(outcome), _) => self.bury(outcome).await,
+                (None, None) => self.bury(Outcome::Interrupted).await,
+                (None, Some(again_at)) if Instant::now() >= again_at => self.launch_again().await,
+                (None, Some(_)) => Ok(()),
+            },
+        };
+        if let Err(error) = done {
+            // Tried again at the next look.
+            tracing::error!(lease = %self.lease.id, %error, "a lost lease cannot be seen to");
+        }
+        !matches!(self.last, Some(State::Ended(_)))
     }
 
-    async fn once(&mut self, stage: u8, event: LeaseEvent) {
-        if self.stage < stage {
-            self.stage = stage;
-            self.send(event).await;
+    async fn lose(&mut self) -> Result<(), ExecutorError> {
+        let lease = Arc::clone(&self.lease);
+        let record = blocking(move || lease.lose()).await?;
+        if matches!(record.state, State::Ended(_)) {
+            // It was written between two looks; the next one reports it.
+            return Ok(());
         }
+        tracing::warn!(lease = %self.lease.id, in_a_row = record.lost.in_a_row, "lease process lost");
+        self.dead = Some(self.dead_after(record.lost.in_a_row));
+        Ok(())
+    }
+
+    fn dead_after(&self, in_a_row: u32) -> Dead {
+        let wait = self.shared.comebacks.wait(in_a_row);
+        Dead { again_at: wait.map(|wait| Instant::now() + wait), in_a_row }
+    }
+
+    async fn launch_again(&mut self) -> Result<(), ExecutorError> {
+        let (shared, lease) = (Arc::clone(&self.shared), Arc::clone(&self.lease));
+        let launched = blocking(move || lease.launch_again(&shared)).await;
+        self.dead = match (&launched, &self.dead) {
+            (Err(_), Some(dead)) => Some(self.dead_after(dead.in_a_row.saturating_add(1))),
+            _ => None,
+        };
+        launched
+    }
+
+    async fn bury(&mut self, outcome: Outcome) -> Result<(), ExecutorError> {
+        let lease = Arc::clone(&self.lease);
+        let end = move || Ok((lease.record_end(outcome)?, lease.usage()));
+        let (ended, usage) = blocking(end).await?;
+        self.report_state(State::Ended(ended), true, Some(usage)).await;
+        Ok(())
     }
 
     async fn send(&self, event: LeaseEvent) {
         // Without a listener the files still tell everything to the next one.
-        let _ = self.events.send(event).await;
+        let _ = self.shared.events.send(event).await;
     }
 }

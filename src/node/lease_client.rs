@@ -28,11 +28,21 @@ use capex_core::limits::LEASE_CHUNK_BYTES;
 /// Jobs that wait for the disk. A lease has one at a time, so a fuller queue means thousands
 /// of leases or a disk that stands still; the engine asks again for what does not fit.
 const QUEUE: usize = 4096;
+/// Content on its way into its place.
+const INCOMING: &str = "incoming";
 /// Read at once while hashing.
 const HASH_BUFFER_BYTES: usize = 64 << 10;
 
 /// Content of a workload by digest.
-pub(super) type Content = BTreeMap<Digest, Vec<u8>>;
+pub(super) type Content = BTreeMap<Digest, Source>;
+
+/// Content that shall be kept.
+#[derive(Debug)]
+pub(super) enum Source {
+    Bytes(Vec<u8>),
+    /// In a file of [`HeldFiles::incoming`], whole and durable, which is moved.
+    Staged(PathBuf),
+}
 
 /// One thing to do on the disk.
 pub(super) enum Job {
@@ -47,6 +57,11 @@ pub(super) enum Job {
 
 /// What happens when content was kept, or was not.
 pub(super) type Kept = Box<dyn FnOnce(Result<(), NotKept>) + Send>;
+
+/// Where the content of a workload is.
+fn content(dir: &Path, workload: &Digest) -> PathBuf {
+    dir.join("content").join(workload.to_string())
+}
 
 /// Why content was not kept.
 #[derive(Debug)]
@@ -70,6 +85,8 @@ impl HeldFiles {
     /// # Errors
     /// The system has no thread left.
     pub(super) fn start(dir: PathBuf, events: mpsc::Sender<Input>) -> io::Result<Self> {
+        // Of redemptions that an earlier life did not finish.
+        let _ = fs::remove_dir_all(dir.join(INCOMING));
         let (jobs, waiting) = sync_channel(QUEUE);
         let disk = Disk { dir: dir.clone(), events };
         std::thread::Builder::new()
@@ -101,6 +118,11 @@ impl HeldFiles {
         }
     }
 
+    /// Whether the content of a workload is kept here.
+    pub(super) fn has(&self, workload: &Digest) -> bool {
+        content(&self.dir, workload).is_dir()
+    }
+
     /// The engine knows of the redemption now, or there will be none.
     pub(super) fn handed_over(&mut self, workload: &Digest) {
         if let Some(count) = self.keeping.get_mut(workload) {
@@ -109,6 +131,11 @@ impl HeldFiles {
                 self.keeping.remove(workload);
             }
         }
+    }
+
+    /// Where content is written that shall be kept. Emptied when the node starts.
+    pub(super) fn incoming(&self) -> PathBuf {
+        self.dir.join(INCOMING)
     }
 
     /// Where the output of a lease is.
@@ -183,20 +210,26 @@ impl Disk {
     }
 
     fn content(&self, workload: &Digest) -> PathBuf {
-        self.dir.join("content").join(workload.to_string())
+        content(&self.dir, workload)
     }
 
     /// Durable before the redemption is signed that promises it: that uses the certificate up.
     fn keep(&self, workload: &Digest, content: &Content) -> io::Result<()> {
         let dir = self.content(workload);
         fs::create_dir_all(&dir)?;
-        for (digest, bytes) in content {
+        for (digest, content) in content {
             let part = dir.join(format!("{digest}.part"));
-            let mut file = File::create(&part)?;
-            file.write_all(bytes)?;
-            file.sync_all()?;
+            let whole = match content {
+                Source::Staged(staged) => staged,
+                Source::Bytes(bytes) => {
+                    let mut file = File::create(&part)?;
+                    file.write_all(bytes)?;
+                    file.sync_all()?;
+                    &part
+                }
+            };
             // Another lease may be reading an equal file.
-            fs::rename(&part, dir.join(digest.to_string()))?;
+            fs::rename(whole, dir.join(digest.to_string()))?;
         }
         self.sync_up_to(&dir)
     }
@@ -376,7 +409,7 @@ mod tests {
             let (kept, is_kept) = std::sync::mpsc::channel();
             let kept =
                 Box::new(move |result: Result<(), NotKept>| kept.send(result.is_ok()).unwrap());
-            files.keep(workload, Content::from([(content, bytes.to_vec())]), kept);
+            files.keep(workload, Content::from([(content, Source::Bytes(bytes.to_vec()))]), kept);
             assert_eq!(is_kept.recv(), Ok(true));
         };
         keep(b"whole");
@@ -395,7 +428,7 @@ mod tests {
         let read = HeldJob::Read { lease: LEASE, workload, content, offset: 1 };
         let (kept, is_kept) = std::sync::mpsc::channel();
         let kept = Box::new(move |result: Result<(), NotKept>| kept.send(result.is_ok()).unwrap());
-        files.keep(workload, Content::from([(content, b"abc".to_vec())]), kept);
+        files.keep(workload, Content::from([(content, Source::Bytes(b"abc".to_vec()))]), kept);
         assert_eq!(is_kept.recv(), Ok(true));
         files.ask(HeldJob::Discard { workload });
         files.handed_over(&workload);

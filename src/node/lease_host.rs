@@ -25,8 +25,11 @@ const STEP: Duration = Duration::from_millis(50);
 
 /// The room that a workload has bought.
 pub(super) struct Room {
+    /// Which run it is that the holder asks for.
+    pub(super) order: u32,
     pub(super) starts_at_ms: TimeMs,
     pub(super) ends_at_ms: TimeMs,
+    pub(super) cpu_max_milli: u64,
     pub(super) memory_max_bytes: u64,
     pub(super) disk_max_bytes: u64,
 }
@@ -39,7 +42,7 @@ pub(super) struct LeaseHost {
     tasks: Beside,
     /// Requests that are served: a holder has one or two at a time.
     serving: Arc<Semaphore>,
-    grace_ms: u64,
+    kill_ms: u64,
 }
 
 impl LeaseHost {
@@ -47,7 +50,7 @@ impl LeaseHost {
         executor: Manager,
         network: Handle,
         events: mpsc::Sender<Input>,
-        grace_ms: u64,
+        kill_ms: u64,
     ) -> Self {
         Self {
             executor: Arc::new(executor),
@@ -55,7 +58,7 @@ impl LeaseHost {
             events,
             tasks: Beside::default(),
             serving: Arc::new(Semaphore::new(2 * OPEN_LEASES_MAX)),
-            grace_ms,
+            kill_ms,
         }
     }
 
@@ -73,18 +76,31 @@ impl LeaseHost {
         });
     }
 
-    pub(super) fn prepare(&mut self, lease: LeaseId, workload: &Workload, room: &Room) {
+    /// Makes room for a workload, and takes content that it shares with other leases of its holder.
+    pub(super) fn prepare(
+        &mut self,
+        lease: LeaseId,
+        workload: &Workload,
+        room: &Room,
+        same_holder: Vec<LeaseId>,
+    ) {
         let allowance = Allowance {
+            order: room.order,
             starts_at_ms: room.starts_at_ms,
             ends_at_ms: room.ends_at_ms,
+            cpu_max_milli: room.cpu_max_milli,
             memory_max_bytes: room.memory_max_bytes,
             output_max_bytes: STREAM_MAX_BYTES,
             work_max_bytes: room.disk_max_bytes,
-            grace_ms: self.grace_ms,
+            kill_ms: self.kill_ms,
         };
-        let spec = LeaseSpec::of_workload(lease, workload, allowance);
+        let spec = LeaseSpec::of_workload(lease, workload.clone(), allowance);
         self.spawn(lease, |executor| async move {
-            match executor.prepare(spec).await {
+            let prepared = match executor.prepare(spec).await {
+                Ok(_) => executor.share(&lease, &same_holder).await,
+                Err(error) => Err(error),
+            };
+            match prepared {
                 Ok(missing) => missing.is_empty().then_some(ExecutorEvent::Complete),
                 Err(error) => Some(failed(&lease, "prepare", &error)),
             }
@@ -191,7 +207,8 @@ fn chunk_reply(chunk: LogChunk) -> LeaseReply {
     LeaseReply::Bytes { bytes: chunk.bytes, end: chunk.end }
 }
 
-/// Keeps a part. Waits a little for the lease to be prepared: that may still be under way.
+/// Keeps a part. Waits a little for the lease, or for its new workload, to be prepared: that may
+/// still be under way.
 async fn put(
     executor: &Manager,
     lease: &LeaseId,
@@ -202,7 +219,9 @@ async fn put(
     let mut waited = Duration::ZERO;
     loop {
         match executor.put(lease, digest, offset, bytes).await {
-            Err(ExecutorError::UnknownLease) if waited < LONG_POLL => {
+            Err(ExecutorError::UnknownLease | ExecutorError::UnknownDigest)
+                if waited < LONG_POLL =>
+            {
                 tokio::time::sleep(STEP).await;
                 waited += STEP;
             }

@@ -8,6 +8,7 @@
 // A new variant must be decided on wherever it arrives; a test looks for what it expects.
 #![cfg_attr(not(test), warn(clippy::wildcard_enum_match_arm))]
 
+mod access;
 mod answer;
 mod beside;
 mod chain_task;
@@ -15,6 +16,7 @@ mod clock;
 pub mod config;
 mod faucet;
 mod history;
+mod host;
 mod lease_client;
 mod lease_host;
 mod offload;
@@ -28,7 +30,7 @@ mod verify;
 use std::future::Future;
 use std::time::{Duration, Instant};
 
-use capex_network::Event as NetEvent;
+use capex_network::{Event as NetEvent, InboundStream};
 use tokio::sync::mpsc;
 
 use self::beside::Beside;
@@ -141,6 +143,10 @@ struct Node {
     overcommitted: Option<String>,
     /// Answers that are being prepared.
     served: Beside,
+    /// Where streams of peers ask whether they may.
+    asks: mpsc::Sender<access::Asked>,
+    /// For what this node asks itself beside the loop.
+    api: api::ApiHandle,
     studies: offload::Studies,
     stop: bool,
 }
@@ -195,6 +201,9 @@ struct Sources {
     /// What became of leases and their files.
     leases: mpsc::Receiver<Input>,
     redemptions: mpsc::Receiver<answer::Redemption>,
+    /// Streams that peers have opened, and what they are for.
+    streams: mpsc::Receiver<InboundStream>,
+    asked: mpsc::Receiver<access::Asked>,
     api: mpsc::Receiver<api::Request>,
 }
 
@@ -230,6 +239,8 @@ pub async fn run(
             }
             Some(input) = sources.leases.recv() => node.feed(input),
             Some(redemption) = sources.redemptions.recv() => node.on_redemption(redemption),
+            Some(inbound) = sources.streams.recv() => node.on_stream(inbound),
+            Some(asked) = sources.asked.recv() => node.on_asked(asked),
             Some(request) = sources.api.recv() => node.on_api(request),
             () = tokio::time::sleep(timeout.max(TICK_MIN)) => node.feed(Input::Tick),
         }

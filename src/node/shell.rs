@@ -237,13 +237,23 @@ impl Shell for Outside {
             LeaseEffect::Prepare {
                 lease,
                 workload,
+                order,
                 starts_at_ms,
                 ends_at_ms,
+                cpu_max_milli,
                 memory_max_bytes,
                 disk_max_bytes,
+                same_holder,
             } => {
-                let room = Room { starts_at_ms, ends_at_ms, memory_max_bytes, disk_max_bytes };
-                self.leases.prepare(lease, &workload, &room);
+                let room = Room {
+                    order,
+                    starts_at_ms,
+                    ends_at_ms,
+                    cpu_max_milli,
+                    memory_max_bytes,
+                    disk_max_bytes,
+                };
+                self.leases.prepare(lease, &workload, &room, same_holder);
             }
             LeaseEffect::Launch { lease } => self.leases.launch(lease),
             LeaseEffect::Serve { id, lease, what } => self.leases.serve(id, lease, what),

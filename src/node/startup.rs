@@ -7,10 +7,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use capex_network::{Command as NetCommand, PeerKey, ProtocolConfig, Secret, TopicConfig};
+use capex_network::limits::STREAM_QUEUE;
+use capex_network::{
+    Command as NetCommand, InboundStream, PeerKey, ProtocolConfig, Secret, StreamConfig,
+    TopicConfig,
+};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinHandle, JoinSet};
 
+use super::access;
 use super::beside::Beside;
 use super::chain_task::{ChainHandle, ChainTasks};
 use super::config::{Config, PayoutTo};
@@ -28,12 +33,15 @@ use crate::api::{self, ApiHandle, ApiState, CookieFile};
 use crate::backup::{Backup, Keeper};
 use crate::chain::rpc::{RpcClient, RpcConfig, RpcSource};
 use crate::clock::now_ms;
-use crate::driver::{Driver, PayTo};
-use crate::executor::inventory::{self, Demand, HostCapacity};
-use crate::executor::{EVENT_QUEUE, Manager};
+use crate::driver::{Driver, PayTo, START_COMMAND};
+use crate::executor::inventory;
+use crate::executor::{EVENT_QUEUE, LeaseEvent, Manager};
+use crate::sealed::Opener;
 use crate::store::{self, IDENTITY_FILE, Meta, Password, SEED_FILE, Store, load_or_create_secret};
 use crate::wallet::{self, RESTORE_GAP, Wallet, WalletError};
-use capex_core::engine::{Engine, Keys, Protocol, Record, Topic};
+use capex_core::engine::leases::LeaseCommand;
+use capex_core::engine::register::RegisterCommand;
+use capex_core::engine::{Engine, Input, Keys, Protocol, Record, Topic};
 use capex_core::limits::{LEASE_MAX_BYTES, SETTLE_MAX_BYTES, SYNC_MAX_BYTES};
 
 /// Messages between the loop and its tasks. Each holds a frame of at most 1 MiB; a fuller
@@ -118,23 +126,6 @@ fn own_alone(dir: &Path) -> std::io::Result<()> {
     fs::set_permissions(dir, fs::Permissions::from_mode(0o700))
 }
 
-/// What of the units for sale a host does not have. On a network of one machine processors and
-/// memory may be shared by many nodes, as in a demonstration; no machine is shared by GPUs that
-/// it does not have.
-///
-/// # Errors
-/// [`NodeError::Capacity`], unless the configuration allows it.
-fn overcommitted(config: &Config, host: HostCapacity) -> Result<Option<String>, NodeError> {
-    let demand = Demand::of(&config.capacity, &config.params);
-    let Some(words) = demand.beyond(host) else { return Ok(None) };
-    let is_demonstration = config.params.loopback && demand.gpus == 0;
-    if config.allow_overcommit || is_demonstration {
-        tracing::warn!(code = "capacity.exceeds_host", "{words}");
-        return Ok(Some(words));
-    }
-    Err(NodeError::Capacity(words))
-}
-
 fn pay_to(config: &Config) -> PayTo {
     match &config.wallet.payout {
         None => PayTo::Wallet,
@@ -164,17 +155,30 @@ fn fresh_salt() -> Result<[u8; 32], NodeError> {
     Ok(salt)
 }
 
+/// What runs leases on this host, and opens what was sealed for this node.
+fn lease_manager(
+    config: &Config,
+    opened: &Opened,
+    events: mpsc::Sender<LeaseEvent>,
+) -> Result<Manager, NodeError> {
+    let exe = at("the path of this program", std::env::current_exe())?;
+    let manager = Manager::new(&config.datadir.join("leases"), exe, events)?;
+    let manager = manager.opening(Opener::new(&opened.identity));
+    Ok(manager.letting_out(config.egress.clone()))
+}
+
 pub(super) async fn open(config: Config) -> Result<(Node, Sources, Tasks), NodeError> {
-    let overcommitted = overcommitted(&config, inventory::read(Path::new("/")))?;
+    let overcommitted = config.overcommitted(inventory::read(Path::new("/")))?;
     let opened = open_datadir(&config)?;
     let params = config.params.clone();
     let mut tasks = Tasks::default();
-    let (network, network_events) = capex_network::start(network_config(&config, opened.identity))?;
-    let (chain, chain_events, chain_tasks) =
-        chain_source(&config, &opened.wallet, opened.birthday_s);
+    let (inbound, streams) = mpsc::channel(STREAM_QUEUE);
+    let (asks, asked) = mpsc::channel(STREAM_QUEUE);
+    let plan = network_config(&config, opened.identity, inbound);
+    let (network, network_events) = capex_network::start(plan)?;
+    let (chain, chain_events, chain_tasks) = chain_source(&config, &opened);
     let (executor_events, executor) = mpsc::channel(EVENT_QUEUE);
-    let exe = at("the path of this program", std::env::current_exe())?;
-    let manager = Manager::new(&config.datadir.join("leases"), exe, executor_events)?;
+    let manager = lease_manager(&config, &opened, executor_events)?;
     let (answers, answer_events) = mpsc::unbounded_channel();
     let (written, written_events) = mpsc::unbounded_channel();
     let (verifier, checked) = at("verification threads", Verifier::start())?;
@@ -183,7 +187,7 @@ pub(super) async fn open(config: Config) -> Result<(Node, Sources, Tasks), NodeE
     let peers = Peers::open(&config.datadir);
     let held = HeldFiles::start(config.datadir.join("held"), lease_events.clone());
     let held = at("the thread for files of leases", held)?;
-    let (presence, api_events) = start_api(&config, &mut tasks).await?;
+    let (presence, api, api_events) = start_api(&config, &mut tasks).await?;
     let backup = keep_backup(&config, &opened.store)?;
     let keys = Keys::new(opened.identity, opened.settlement);
     let host = LeaseHost::new(manager, network.clone(), lease_events, params.lease.grace_ms);
@@ -207,6 +211,8 @@ pub(super) async fn open(config: Config) -> Result<(Node, Sources, Tasks), NodeE
         presence,
         overcommitted,
         served: Beside::default(),
+        asks,
+        api,
         studies: super::offload::Studies::new(),
         stop: false,
     };
@@ -224,6 +230,8 @@ pub(super) async fn open(config: Config) -> Result<(Node, Sources, Tasks), NodeE
         checked,
         leases,
         redemptions,
+        streams,
+        asked,
         api: api_events,
     };
     Ok((node, sources, tasks))
@@ -247,6 +255,17 @@ impl Node {
         if self.driver.has_failed() {
             return;
         }
+        let unproved = self.config.host_proof().unproved(&self.config.params);
+        let shared = self.config.shared_room().map(|room| RegisterCommand::Share(room).into());
+        let told = [
+            LeaseCommand::Offer(self.config.lease_offer()).into(),
+            RegisterCommand::Withhold(unproved).into(),
+        ];
+        for command in told.into_iter().chain(shared) {
+            let command = Input::Command { id: START_COMMAND, command };
+            self.driver.feed(&mut self.outside, command);
+        }
+        self.forget_lost_workloads();
         for (key, addrs) in self.outside.peers.iter() {
             let addrs = addrs.clone();
             let command = NetCommand::AddAddresses { peer: PeerKey(key.0), addrs };
@@ -254,6 +273,18 @@ impl Node {
             let _ = self.outside.network.try_send(command);
         }
         self.tell_endpoints();
+    }
+
+    /// A backup has no content. Before any provider can answer, so that no certificate is used up.
+    fn forget_lost_workloads(&mut self) {
+        let all = self.engine().leases().attached_content();
+        let lost = all.filter(|(_, workload)| !self.outside.held.has(workload));
+        let lost: Vec<_> = lost.map(|(order, _)| order).collect();
+        for order in lost {
+            tracing::warn!(%order, "the workload of this order is not on this disk: redeem by hand");
+            let command = LeaseCommand::Lost(order).into();
+            self.driver.feed(&mut self.outside, Input::Command { id: START_COMMAND, command });
+        }
     }
 
     /// Tells the command line where this node is.
@@ -306,7 +337,11 @@ impl Tasks {
     }
 }
 
-fn network_config(config: &Config, identity: [u8; 32]) -> capex_network::Config {
+fn network_config(
+    config: &Config,
+    identity: [u8; 32],
+    inbound: mpsc::Sender<InboundStream>,
+) -> capex_network::Config {
     let topic =
         |topic: Topic| TopicConfig { name: topic.name().to_owned(), max_bytes: topic.max_bytes() };
     let protocol = |protocol: Protocol| ProtocolConfig {
@@ -325,14 +360,14 @@ fn network_config(config: &Config, identity: [u8; 32]) -> capex_network::Config 
         loopback: config.params.loopback,
         topics: Topic::ALL.into_iter().map(topic).collect(),
         protocols: Protocol::ALL.into_iter().map(protocol).collect(),
+        streams: Some(StreamConfig { name: access::PROTOCOL.to_owned(), inbound }),
         epoch_ms: config.params.epoch_ms(),
     }
 }
 
 fn chain_source(
     config: &Config,
-    wallet: &Wallet,
-    birthday_s: Option<u64>,
+    opened: &Opened,
 ) -> (ChainHandle, mpsc::Receiver<super::ChainEvent>, ChainTasks) {
     let chain = &config.params.chain;
     let block = Duration::from_millis(chain.block_ms);
@@ -342,8 +377,8 @@ fn chain_source(
         client: RpcClient::patient(url, cookie, patience),
         network: chain.network,
         start_height: 0,
-        checkpoints: wallet.checkpoints(),
-        birthday_s,
+        checkpoints: opened.wallet.checkpoints(),
+        birthday_s: opened.birthday_s,
         max_tip_age_s: chain.max_tip_age_s,
     }));
     let poll_every = (block / POLLS_PER_BLOCK).min(POLL_EVERY_MAX);
@@ -353,7 +388,7 @@ fn chain_source(
 async fn start_api(
     config: &Config,
     tasks: &mut Tasks,
-) -> Result<(Presence, mpsc::Receiver<api::Request>), NodeError> {
+) -> Result<(Presence, ApiHandle, mpsc::Receiver<api::Request>), NodeError> {
     let listen = config.api.listen;
     let listener = tokio::net::TcpListener::bind(listen).await;
     let listener = at(format!("the API cannot listen on {listen}"), listener)?;
@@ -364,7 +399,9 @@ async fn start_api(
         Presence::start(format!("http://{addr}"), now_ms(), file, Arc::clone(&cookie));
     tasks.keeper = Some(keeper);
     let (handle, requests) = ApiHandle::channel();
-    let state = ApiState::new(handle, Arc::new(config.params.clone()), config.max_fee_percent);
+    let own = handle.clone();
+    let state = ApiState::new(handle, Arc::new(config.params.clone()), config.max_fee_percent)
+        .with_proof(config.host_proof());
     let (stop, stopped) = oneshot::channel::<()>();
     let served = tokio::spawn(async move {
         let shutdown = async move {
@@ -376,13 +413,12 @@ async fn start_api(
         }
     });
     tasks.api = Some((stop, served));
-    Ok((presence, requests))
+    Ok((presence, own, requests))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::node::config::Overrides;
 
     #[tokio::test]
     async fn the_api_ends_gracefully_whichever_task_ends_first() {
@@ -411,38 +447,5 @@ mod tests {
         assert_eq!(failed.unwrap().code(), "node.panic");
         let more = tokio::time::timeout(Duration::from_millis(1), tasks.failed()).await;
         assert!(more.is_err());
-    }
-
-    #[test]
-    fn a_node_sells_what_its_machine_has() {
-        let host = HostCapacity {
-            cpu_milli: 2_000,
-            memory_bytes: 4 << 30,
-            cpu_is_limited: false,
-            memory_is_limited: false,
-        };
-        let table = [
-            ("signet", "cpu.standard=2", false, true),
-            ("signet", "cpu.standard=200", false, false),
-            ("signet", "cpu.standard=200", true, true),
-            ("devnet", "cpu.standard=200", false, true),
-            ("devnet", "gpu.h100=1", false, false),
-            ("devnet", "gpu.h100=1", true, true),
-        ];
-        for (network, capacity, allow_overcommit, starts) in table {
-            let dir = tempfile::tempdir().unwrap();
-            let flags = Overrides {
-                network: Some(network.to_owned()),
-                datadir: Some(dir.path().to_owned()),
-                allow_overcommit,
-                ..Overrides::default()
-            };
-            let env = |name: &str| (name == "CAPEX_CAPACITY").then(|| capacity.to_owned());
-            let config = Config::load(&flags, &env).unwrap();
-            let checked = overcommitted(&config, host);
-            let code = checked.as_ref().map_err(NodeError::code).err();
-            let expected = (!starts).then_some("capacity.exceeds_host");
-            assert_eq!(code, expected, "{network} {capacity} {allow_overcommit}");
-        }
     }
 }

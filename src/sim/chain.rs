@@ -8,6 +8,7 @@ use super::queue::{Happening, NodeId};
 use super::world::World;
 use crate::chain::ChainUpdate;
 use crate::chain::devchain::{Devchain, Fees, faucet_script};
+use crate::wallet::{Amounts, Wallet, WalletError};
 use capex_core::engine::io::Unsent;
 
 /// Chain blocks come this much earlier or later than the network's mean, ms.
@@ -97,6 +98,27 @@ impl World {
     pub fn set_mined_feerate(&mut self, sat_kvb: u64) {
         let fees = self.chain.fees();
         self.chain.set_fees(Fees { mined_sat_kvb: sat_kvb, ..fees });
+    }
+
+    /// A node pays all coins that it can spend to itself, as a person would. Returns whether it
+    /// could.
+    pub fn pay_itself(&mut self, node: NodeId) -> bool {
+        let rate = self.chain.fees().estimate_sat_kvb;
+        let mut is_paid = false;
+        self.drive(node, |driver, here| {
+            let Ok(to) = driver.wallet_mut().next_address() else { return };
+            is_paid = driver.pay(here, &to, Amounts::All, rate, &[]).is_ok();
+        });
+        is_paid
+    }
+
+    /// The wallet of a node as another would open it who has its keys, and spends its coins once
+    /// more.
+    ///
+    /// # Errors
+    /// What its disk holds cannot be read.
+    pub fn careless_wallet(&self, node: NodeId) -> Result<Wallet, WalletError> {
+        self.nodes[node].open_careless_wallet(self.birthday)
     }
 
     /// Every mempool loses what waits in it.

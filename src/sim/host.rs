@@ -4,10 +4,11 @@
 
 use std::collections::BTreeMap;
 
+use capex_core::engine::Input;
 use capex_core::engine::leases::{HeldEvent, HeldFile, HeldJob, Serve};
 use capex_core::ids::{Digest, LeaseId};
 use capex_core::lease::objects::{LeaseReply, Outcome, Stream, Workload};
-use capex_core::lease::{ExecutorEvent, workload};
+use capex_core::lease::{ExecutorEvent, Usage, workload};
 use capex_core::units::TimeMs;
 use capex_core::wire::sha256;
 
@@ -77,6 +78,11 @@ impl Host {
             content: BTreeMap::new(),
             events: Vec::new(),
         });
+        if ends_at_ms > hosted.ends_at_ms {
+            // Another certificate extends it.
+            hosted.ends_at_ms = ends_at_ms;
+            hosted.events.retain(|(_, event)| !matches!(event, ExecutorEvent::Ended { .. }));
+        }
         let complete = hosted.is_complete().then_some(ExecutorEvent::Complete);
         let missed = hosted.events.iter().filter(|(at_ms, _)| *at_ms <= now_ms);
         complete.into_iter().chain(missed.map(|(_, event)| event.clone())).collect()
@@ -89,15 +95,24 @@ impl Host {
         lease: LeaseId,
     ) -> Vec<(TimeMs, ExecutorEvent)> {
         let Some(hosted) = self.leases.get_mut(&lease) else { return Vec::new() };
-        if !hosted.events.is_empty() {
+        let started = hosted.events.iter().find_map(|(at_ms, event)| {
+            matches!(event, ExecutorEvent::Started { .. }).then_some(*at_ms)
+        });
+        if hosted.ends_at_ms().is_some() {
             return Vec::new();
+        }
+        if let Some(started_ms) = started {
+            let ended_ms = hosted.ends_at_ms.max(started_ms);
+            let end = (ended_ms, ended(Outcome::Deadline, started_ms, ended_ms));
+            hosted.events.push(end.clone());
+            return vec![end];
         }
         let ready_ms = now_ms + PREPARE_MS;
         let started_ms = ready_ms.max(hosted.starts_at_ms);
         let ended_ms = hosted.ends_at_ms.max(started_ms);
         hosted.events = vec![
             (ready_ms, ExecutorEvent::Ready),
-            (started_ms, ExecutorEvent::Started { at_ms: started_ms }),
+            (started_ms, ExecutorEvent::Started { run: 1, at_ms: started_ms }),
             (ended_ms, ended(Outcome::Deadline, started_ms, ended_ms)),
         ];
         hosted.events.clone()
@@ -155,6 +170,16 @@ impl Host {
         Some(last)
     }
 
+    /// Whether something that was to happen still does: a lease may end at another time than it
+    /// was to at first.
+    pub(super) fn stands(&self, input: &Input) -> bool {
+        let Input::Executor { lease, event: event @ ExecutorEvent::Ended { .. } } = input else {
+            return true;
+        };
+        let hosted = self.leases.get(lease);
+        hosted.is_some_and(|hosted| hosted.events.iter().any(|(_, known)| known == event))
+    }
+
     /// Removes a lease.
     pub(super) fn release(&mut self, lease: &LeaseId) {
         self.leases.remove(lease);
@@ -177,9 +202,11 @@ fn ended(outcome: Outcome, started_ms: TimeMs, at_ms: TimeMs) -> ExecutorEvent {
         outcome,
         started_at_ms: Some(started_ms),
         at_ms,
-        cpu_us: at_ms.saturating_sub(started_ms) * 1000,
-        memory_peak_bytes: 1 << 20,
-        output_bytes: 0,
+        usage: Usage {
+            cpu_us: at_ms.saturating_sub(started_ms) * 1000,
+            memory_peak_bytes: 1 << 20,
+            ..Usage::default()
+        },
     }
 }
 

@@ -25,8 +25,8 @@ struct Coins {
 /// A transaction that spends such coins.
 #[derive(Debug)]
 struct Spend {
-    from: Vec<ScriptBuf>,
-    to: Vec<ScriptBuf>,
+    from: Vec<TxOut>,
+    to: Vec<TxOut>,
     fee_sat: u64,
 }
 
@@ -211,7 +211,10 @@ impl World {
         let trades: Vec<TradeView> = engine.trades().views().collect();
         if trades.iter().all(|trade| trade.done) {
             let change_sat: i128 = trades.iter().map(change_sat).sum();
-            let due_sat = i128::from(self.coins_sat) + change_sat - coins.paid_by(&own);
+            let purchases = trades.iter().filter(|trade| trade.role == Role::Buyer);
+            let contracts = purchases.filter_map(|trade| trade.contract_spk.clone()).collect();
+            let paid_sat = coins.paid_by(&own, &contracts);
+            let due_sat = i128::from(self.coins_sat) + change_sat - paid_sat;
             if due_sat != i128::from(held_sat) {
                 faults.push(format!("node {node} has {held_sat} sat, its trades say {due_sat}"));
             }
@@ -257,22 +260,35 @@ impl Coins {
         }
         // The faucet pays its own fees.
         if !spent.is_empty() {
-            let script = |output: &TxOut| output.script_pubkey.clone();
-            let from = spent.iter().map(script).collect();
-            let to = tx.output.iter().map(script).collect();
+            let (from, to) = (spent, tx.output.clone());
             self.spends.push(Spend { from, to, fee_sat: spent_sat.saturating_sub(paid_sat) });
         }
     }
 
     /// Fees that came out of the coins of these scripts, or of a contract that paid them, sat.
-    fn paid_by(&self, own: &BTreeSet<ScriptBuf>) -> i128 {
-        let is_own = |scripts: &[ScriptBuf]| scripts.iter().any(|script| own.contains(script));
-        let contract = |spend: &Spend| spend.from.len() == 1 && spend.to.len() == 1;
-        let paid = self
-            .spends
-            .iter()
-            .filter(|spend| is_own(&spend.from) || contract(spend) && is_own(&spend.to));
-        paid.map(|spend| i128::from(spend.fee_sat)).sum()
+    /// Where others put in coins too: what the own ones lost beside own contracts.
+    fn paid_by(&self, own: &BTreeSet<ScriptBuf>, contracts: &BTreeSet<ScriptBuf>) -> i128 {
+        let is_own = |output: &&TxOut| own.contains(&output.script_pubkey);
+        let sum = |outputs: &mut dyn Iterator<Item = &TxOut>| -> i128 {
+            outputs.map(|output| i128::from(output.value.to_sat())).sum()
+        };
+        let paid = |spend: &Spend| {
+            let (from, to) = (spend.from.iter(), spend.to.iter());
+            let (mine, back) =
+                (from.clone().filter(is_own).count(), to.clone().any(|out| is_own(&out)));
+            if mine == 0 {
+                // A seller claims several at once.
+                let is_claim = spend.to.len() == 1 && back;
+                return if is_claim { i128::from(spend.fee_sat) } else { 0 };
+            }
+            if mine == spend.from.len() {
+                return i128::from(spend.fee_sat);
+            }
+            let is_kept =
+                |output: &&TxOut| is_own(output) || contracts.contains(&output.script_pubkey);
+            sum(&mut from.filter(is_own)) - sum(&mut to.filter(is_kept))
+        };
+        self.spends.iter().map(paid).sum()
     }
 }
 

@@ -7,11 +7,12 @@ use bitcoin::{BlockHash, Network, ScriptBuf};
 use super::chain::Source;
 use super::disk::Disk;
 use super::host::{HeldFiles, Host};
-use super::queue::{Heard, Message};
+use super::queue::{Heard, Message, NodeId};
 use crate::chain::devchain::{Cursor, Devchain};
 use crate::driver::{Driver, START_COMMAND};
-use crate::store::StoreError;
-use crate::wallet::{self, Wallet, WalletError};
+use crate::store::{Record, StoreError};
+use crate::wallet::{self, Wallet, WalletError, Watched};
+use capex_core::engine::messages::{SettleReply, SettleRequest};
 use capex_core::engine::{Done, Engine, Keys, Refusal, Verdict};
 use capex_core::ids::Key;
 use capex_core::params::Params;
@@ -21,6 +22,11 @@ use capex_core::wire::sha256;
 /// Addresses that a wallet watches beyond the last revealed one, which its disk has: more than a
 /// life reveals that the copy of a disk has not seen.
 const LOOKAHEAD: u32 = 16;
+
+/// Which messages a dishonest node keeps to itself.
+pub type Kept = fn(&SettleRequest) -> bool;
+/// Which answers.
+pub type KeptReply = fn(&SettleReply) -> bool;
 
 /// What stays of a node when it ends: keys, disk, host, and how many lives it had.
 #[derive(Debug)]
@@ -36,10 +42,16 @@ pub struct Node {
     pub(super) capacity: Vec<(u16, u32)>,
     /// It hears no buyer's funding, as if it were a provider that wants none.
     pub ignores_fundings: bool,
+    /// What it never sends to a node, if it is dishonest.
+    pub withholds: Option<(NodeId, Kept)>,
+    /// What it never answers, if it is dishonest.
+    pub never_says: Option<KeptReply>,
     /// How long it needs to write down the orders of an epoch, and again to match them.
     pub computes_for_ms: u64,
     /// Own clock minus true time, ms.
     pub(super) offset_ms: i64,
+    /// From its next life on the keys of its coins are elsewhere: see [`super::World::sign_elsewhere`].
+    pub is_watch_only: bool,
     /// It stopped because another process has its key.
     pub gave_way: bool,
     pub(super) source: Source,
@@ -84,8 +96,11 @@ impl Node {
             contracts: BTreeSet::new(),
             capacity: Vec::new(),
             ignores_fundings: false,
+            withholds: None,
+            never_says: None,
             computes_for_ms: 0,
             offset_ms: 0,
+            is_watch_only: false,
             gave_way: false,
             source: Source::default(),
             lives: 0,
@@ -106,14 +121,30 @@ impl Node {
             contracts: self.contracts.clone(),
             capacity: self.capacity.clone(),
             ignores_fundings: false,
+            withholds: None,
+            never_says: None,
             computes_for_ms: 0,
             offset_ms: 0,
+            is_watch_only: self.is_watch_only,
             gave_way: false,
             source: Source::default(),
             // Its random bytes are its own.
             lives: 1 << 16,
             life: None,
         })
+    }
+
+    /// The wallet as another would open it who has its keys and a copy of its disk, and does not
+    /// care what is paid from it.
+    pub(super) fn open_careless_wallet(
+        &self,
+        birthday: (u32, BlockHash),
+    ) -> Result<Wallet, WalletError> {
+        let is_kept = |record: &Record| record.table != wallet::FUND_TABLE;
+        let records: Vec<Record> = self.disk.records().into_iter().filter(is_kept).collect();
+        let careless = Self { disk: Disk::default(), ..self.copy()? };
+        careless.disk.write(&records)?;
+        Ok(careless.open_wallet(birthday)?.0)
     }
 
     /// Random bytes of the life that has begun.
@@ -128,8 +159,16 @@ impl Node {
     ) -> Result<(Wallet, [u8; 32]), WalletError> {
         let keys = wallet::Keys::from_seed(&self.secret, Network::Regtest)?;
         let settlement = keys.settlement_secret()?;
-        let (network, disk) = (Network::Regtest, self.disk.clone());
-        let wallet = Wallet::open_within(&keys, network, disk, Some(birthday), LOOKAHEAD)?;
+        let open = |keys: &wallet::Keys| {
+            let (network, disk) = (Network::Regtest, self.disk.clone());
+            Wallet::open_within(keys, network, disk, Some(birthday), LOOKAHEAD)
+        };
+        let mut wallet = open(&keys)?;
+        if self.is_watch_only {
+            let [receive, change] = wallet.descriptors();
+            let watched = Watched::parse(&receive, Some(&change), Network::Regtest);
+            wallet = open(&keys.watching(watched.ok()))?;
+        }
         Ok((wallet, settlement))
     }
 

@@ -63,6 +63,7 @@ impl Mishap {
 pub struct Settling {
     sent: u64,
     chosen: Option<(u64, Mishap)>,
+    silenced: Option<[u8; 32]>,
 }
 
 impl Settling {
@@ -71,14 +72,22 @@ impl Settling {
         self.chosen = Some((number, mishap));
     }
 
+    /// Loses every message that names something, such as a trade.
+    pub fn silence(&mut self, name: [u8; 32]) {
+        self.silenced = Some(name);
+    }
+
     /// Messages sent so far.
     #[must_use]
     pub fn sent(&self) -> u64 {
         self.sent
     }
 
-    pub(super) fn send(&mut self, arrivals: &mut Vec<TimeMs>) {
+    pub(super) fn send(&mut self, bytes: &[u8], arrivals: &mut Vec<TimeMs>) {
         self.sent += 1;
+        if self.silenced.is_some_and(|name| bytes.windows(32).any(|part| part == name)) {
+            arrivals.clear();
+        }
         if let Some((_, mishap)) = self.chosen.filter(|(number, _)| *number == self.sent) {
             mishap.applied(arrivals);
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bitcoin::Transaction;
 
-use super::life::Body;
+use super::life::{Body, Node};
 use super::queue::{Happening, Message, NodeId};
 use super::world::{Call, World};
 use crate::driver::{Inputs, Shell, search_nonce};
@@ -227,6 +227,12 @@ impl Shell for Here<'_> {
     }
 }
 
+/// Whether a dishonest node keeps a message from another.
+fn is_withheld(from: &Node, to: NodeId, bytes: &[u8]) -> bool {
+    let is_withheld = from.withholds.filter(|(from_whom, _)| *from_whom == to);
+    is_withheld.is_some_and(|(_, is_it)| decode_record(bytes).is_ok_and(|said| is_it(&said)))
+}
+
 fn is_funding(bytes: &[u8]) -> bool {
     matches!(decode_record(bytes), Ok(SettleRequest::Trade(TradeRequest::Fund { .. })))
 }
@@ -309,19 +315,20 @@ impl World {
             return;
         };
         self.queue.push(self.now_ms + REQUEST_TIMEOUT_MS, failed("timeout"));
-        if !self.sides.joins(node, to) {
+        let is_withheld = protocol == Protocol::Settle && is_withheld(&self.nodes[node], to, bytes);
+        if is_withheld || !self.sides.joins(node, to) {
             return;
         }
-        for at_ms in self.arrivals(protocol) {
+        for at_ms in self.arrivals(protocol, bytes) {
             let bytes = bytes.to_vec();
             self.queue.push(at_ms, Happening::Request { to, call, protocol, bytes });
         }
     }
 
-    fn arrivals(&mut self, protocol: Protocol) -> Vec<TimeMs> {
+    fn arrivals(&mut self, protocol: Protocol, bytes: &[u8]) -> Vec<TimeMs> {
         let mut arrivals = self.links.arrivals(self.now_ms, &mut self.rng);
         if protocol == Protocol::Settle {
-            self.settling.send(&mut arrivals);
+            self.settling.send(bytes, &mut arrivals);
         }
         arrivals
     }
@@ -337,13 +344,17 @@ impl World {
     pub(super) fn reply(&mut self, node: NodeId, call: u64, bytes: Vec<u8>) {
         let Some(found) = self.calls.get(&call) else { return };
         let protocol = found.protocol;
+        let is_kept = self.nodes[node].never_says.filter(|_| protocol == Protocol::Settle);
+        if is_kept.is_some_and(|is_it| decode_record(&bytes).is_ok_and(|said| is_it(&said))) {
+            return;
+        }
         self.evidence.reply(node, protocol, &bytes);
         let Some(to) = found.from else {
             self.answered = Some(bytes);
             return;
         };
         if self.sides.joins(node, to) {
-            for at_ms in self.arrivals(protocol) {
+            for at_ms in self.arrivals(protocol, &bytes) {
                 let result = Ok(bytes.clone());
                 self.queue.push(at_ms, Happening::Response { call, result });
             }

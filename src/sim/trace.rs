@@ -92,5 +92,6 @@ fn kind(input: &Input) -> u8 {
         Input::Matched { .. } => 18,
         Input::Frozen { .. } => 19,
         Input::Exported { .. } => 20,
+        Input::Contributed { .. } => 21,
     }
 }

@@ -231,7 +231,11 @@ impl World {
                     self.drive(node, |driver, here| driver.on_peer(here, key, up));
                 }
             }
-            Happening::Host { node, input } => self.feed(node, *input),
+            Happening::Host { node, input } => {
+                if self.nodes[node].host.stands(&input) {
+                    self.feed(node, *input);
+                }
+            }
             Happening::Served { node, life, call, bytes } => {
                 if self.nodes[node].lives == life && self.nodes[node].life.is_some() {
                     self.reply(node, call, bytes);

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bitcoin::{OutPoint, ScriptBuf, Transaction, TxOut};
+use bitcoin::{OutPoint, ScriptBuf, Transaction, TxOut, Txid};
 use serde::{Deserialize, Serialize};
 
 use super::error::WalletError;
@@ -73,12 +73,33 @@ pub(super) struct Fund {
     /// Whether it was handed out for that signature: whoever signs it can send it.
     #[serde(default, skip_serializing_if = "is_false")]
     pub(super) is_exported: bool,
+    /// Set where others pay it too: what is this wallet's of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) joint: Option<Joint>,
+}
+
+/// What a transaction that others pay too takes of this wallet, which is all that the entry speaks
+/// of. Until it is known what the others put in, the transaction is the own part alone, unsigned;
+/// from then on it is the whole, with the own signatures, and once it was broadcast with all.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Joint {
+    /// The own coins, in the order of `prevouts`.
+    pub(super) coins: Vec<OutPoint>,
+    pub(super) change: Option<TxOut>,
+    /// What the own part pays in fees, sat.
+    pub(super) fee_sat: u64,
+    /// Its id in the mempool of the own chain source, once it has been given up: nodes take nothing
+    /// in its place but for more than the fee of all of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) waits: Option<Txid>,
 }
 
 /// What a transaction that a signer elsewhere sees is to its FUND.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
     Fund,
+    /// It pays to an address that a person gave.
+    Payment,
     /// The same outputs from the same coins, for a higher fee.
     Bump,
     /// It pays the coins back to the wallet.
@@ -90,6 +111,7 @@ impl Form {
     pub fn name(self) -> &'static str {
         match self {
             Self::Fund => "fund",
+            Self::Payment => "payment",
             Self::Bump => "bump",
             Self::Cancel => "cancel",
         }
@@ -104,6 +126,25 @@ pub(super) struct Cancel {
     /// As of a [`Fund`].
     #[serde(default, skip_serializing_if = "is_false")]
     pub(super) awaits: bool,
+    /// The same for a higher fee, as far as that waits for a signature made elsewhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) better: Option<BetterCancel>,
+}
+
+/// What will replace a [`Cancel`] once it is signed.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct BetterCancel {
+    pub(super) tx: Transaction,
+    pub(super) feerate_sat_kvb: u64,
+}
+
+impl Cancel {
+    /// The same with what waited for a signature signed.
+    pub(super) fn signed(self, tx: Transaction) -> Self {
+        let better = self.better.map(|better| better.feerate_sat_kvb);
+        let feerate_sat_kvb = better.unwrap_or(self.feerate_sat_kvb);
+        Self { tx, feerate_sat_kvb, awaits: false, better: None }
+    }
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks by reference")]
@@ -124,8 +165,22 @@ impl Fund {
         signed.map_or(&self.tx, |cancel| &cancel.tx)
     }
 
+    /// The same with a transaction that replaces it. One that took all coins pays its fee out of
+    /// what it pays.
+    pub(super) fn replaced_by(self, tx: Transaction) -> Self {
+        let pays = |output: &TxOut| (output.script_pubkey.clone(), output.value.to_sat());
+        let outputs = match self.kind {
+            Kind::Payment { is_sweep: true } => tx.output.iter().map(pays).collect(),
+            Kind::Payment { is_sweep: false } | Kind::Terms => self.outputs,
+        };
+        Self { tx, outputs, ..self }
+    }
+
     /// Fee of one of its versions, sat.
     pub(super) fn fee_of(&self, tx: &Transaction) -> u64 {
+        if let Some(joint) = &self.joint {
+            return joint.fee_sat;
+        }
         let spent: u64 = self.spent_by(tx).iter().map(|output| output.value.to_sat()).sum();
         let paid: u64 = tx.output.iter().map(|output| output.value.to_sat()).sum();
         spent.saturating_sub(paid)
@@ -155,8 +210,16 @@ impl Fund {
         Funded { tx: cancel.tx.clone(), outpoints: Vec::new(), fee_sat }
     }
 
+    /// Where it waits although it was given up.
+    pub(super) fn waits(&self) -> Option<Txid> {
+        self.joint.as_ref().and_then(|joint| joint.waits)
+    }
+
+    /// Coins of this wallet that it spends.
     pub(super) fn inputs(&self) -> impl Iterator<Item = OutPoint> + '_ {
-        self.tx.input.iter().map(|input| input.previous_output)
+        let own = self.joint.iter().flat_map(|joint| &joint.coins).copied();
+        let all = self.tx.input.iter().filter(|_| self.joint.is_none());
+        own.chain(all.map(|input| input.previous_output))
     }
 }
 
@@ -264,8 +327,14 @@ impl Entries {
         })
     }
 
-    /// Whether an entry keeps a coin from all others.
+    /// Whether no transaction takes a coin by itself: an entry keeps it, or what was given up waits
+    /// in a mempool with it.
     pub(super) fn is_locked(&self, coin: OutPoint) -> bool {
+        self.is_kept(coin) || self.users(coin).any(|(_, fund)| fund.waits().is_some())
+    }
+
+    /// Whether an entry keeps a coin from all others, also from who names it.
+    pub(super) fn is_kept(&self, coin: OutPoint) -> bool {
         self.users(coin).any(|(_, fund)| !fund.is_lent)
     }
 

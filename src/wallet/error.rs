@@ -83,9 +83,6 @@ pub enum WalletError {
     /// The transaction waits for a signature made elsewhere.
     #[error("the transaction waits for its signature")]
     Unsigned,
-    /// The keys of the coins are elsewhere.
-    #[error("this wallet has no keys of its coins: pay from the one that has")]
-    WatchOnly,
     /// What came back from a signer.
     #[error(transparent)]
     Psbt(#[from] PsbtFault),
@@ -98,6 +95,12 @@ pub enum WalletError {
     /// A coin that was named can hardly be spent yet.
     #[error("{coin} is an unconfirmed payment of others, or immature")]
     CoinPending { coin: OutPoint },
+    /// A part of what others pay too needs the keys here: there are seconds to sign it.
+    #[error("the keys of this wallet are elsewhere")]
+    KeysElsewhere,
+    /// A part of what others pay too takes too many coins.
+    #[error("it takes more than {max} coins")]
+    TooManyCoins { max: usize },
     /// A transaction could not be built or signed.
     #[error("cannot build the transaction: {0}")]
     Build(String),
@@ -129,11 +132,12 @@ impl WalletError {
             Self::OtherNetwork => "wallet.other_network",
             Self::Disconnected { .. } => "wallet.disconnected",
             Self::Unsigned => "wallet.unsigned",
-            Self::WatchOnly => "wallet.watch_only",
             Self::Psbt(fault) => fault.code(),
             Self::NoCoin { .. } => "wallet.no_coin",
             Self::CoinLocked { .. } => "wallet.coin_locked",
             Self::CoinPending { .. } => "wallet.coin_pending",
+            Self::KeysElsewhere => "wallet.keys_elsewhere",
+            Self::TooManyCoins { .. } => "wallet.too_many_coins",
             Self::Build(_) => "wallet.build",
         }
     }

@@ -45,6 +45,8 @@ pub struct Payment {
     pub fee_sat: u64,
     /// What comes back to the wallet, sat.
     pub change_sat: u64,
+    /// Whether it waits for a signature made elsewhere.
+    pub awaits: bool,
 }
 
 impl Wallet {
@@ -84,6 +86,7 @@ impl Wallet {
                 End::Paid => WalletError::Confirmed,
                 End::Dead => WalletError::Dead,
             }),
+            Some(Entry::Live(fund)) if fund.joint.is_some() => self.of_joint(fund),
             Some(Entry::Live(fund)) if fund.awaits && fund.outputs == outputs => {
                 Err(WalletError::Unsigned)
             }
@@ -125,6 +128,9 @@ impl Wallet {
             Some(Entry::Over { .. }) => return Ok(()),
             None => return Err(WalletError::NoFund),
         };
+        if fund.joint.is_some() {
+            return self.lend_joint(terms_hash, fund.clone());
+        }
         if fund.is_lent || fund.is_broadcast || fund.cancel.is_some() {
             return Ok(());
         }
@@ -133,11 +139,11 @@ impl Wallet {
 
     /// Pays to an address, from the given coins and no others if there are any. The transaction is
     /// journaled like a FUND, counts as broadcast from now on, and is forgotten by itself once it
-    /// is final.
+    /// is final. Where the keys are elsewhere, it waits for its signature ([`Wallet::take_psbt`])
+    /// until it is dropped ([`Wallet::drop_psbt`]).
     ///
     /// # Errors
-    /// As [`Wallet::fund`]; [`WalletError::OtherNetwork`], [`WalletError::WatchOnly`],
-    /// [`WalletError::NoCoin`], [`WalletError::CoinLocked`], [`WalletError::CoinPending`].
+    /// As [`Wallet::fund`]; [`WalletError::OtherNetwork`], [`WalletError::NoCoin`], [`WalletError::CoinLocked`], [`WalletError::CoinPending`].
     pub fn send(
         &mut self,
         to: &Address,
@@ -146,7 +152,7 @@ impl Wallet {
         coins: &[OutPoint],
     ) -> Result<Payment, WalletError> {
         let mut fund = self.build_payment(to, amount, feerate_sat_kvb, coins)?;
-        fund.is_broadcast = true;
+        fund.is_broadcast = !fund.awaits;
         let payment = payment_of(&fund);
         let mut hash = Sha256::new_with_prefix(b"capex/payment/v1\0");
         hash.update(payment.tx.compute_txid());
@@ -177,9 +183,6 @@ impl Wallet {
         feerate_sat_kvb: u64,
         coins: &[OutPoint],
     ) -> Result<Fund, WalletError> {
-        if self.is_watch_only() {
-            return Err(WalletError::WatchOnly);
-        }
         check_feerate(feerate_sat_kvb)?;
         if !to.as_unchecked().is_valid_for_network(self.keys.network()) {
             return Err(WalletError::OtherNetwork);
@@ -199,10 +202,11 @@ impl Wallet {
         Ok(Fund { kind: Kind::Payment { is_sweep }, ..fund })
     }
 
-    /// Replaces an unconfirmed payment by one that pays a higher fee.
+    /// Replaces an unconfirmed payment by one that pays a higher fee; where the keys are elsewhere,
+    /// once that has its signature.
     ///
     /// # Errors
-    /// [`WalletError::NoPayment`], [`WalletError::Confirmed`], [`WalletError::BadFeerate`],
+    /// [`WalletError::Unsigned`], [`WalletError::NoPayment`], [`WalletError::Confirmed`], [`WalletError::BadFeerate`],
     /// [`WalletError::NotBumped`] when the change cannot pay more or the rate is not higher by
     /// a quarter, [`WalletError::Store`].
     pub fn bump_payment(
@@ -210,9 +214,6 @@ impl Wallet {
         txid: Txid,
         feerate_sat_kvb: u64,
     ) -> Result<Payment, WalletError> {
-        if self.is_watch_only() {
-            return Err(WalletError::WatchOnly);
-        }
         check_feerate(feerate_sat_kvb)?;
         let is_meant = |fund: &Fund| {
             matches!(fund.kind, Kind::Payment { .. }) && fund.tx.compute_txid() == txid
@@ -220,7 +221,14 @@ impl Wallet {
         let found = self.entries.live().find(|(_, fund)| is_meant(fund));
         let (id, fund) = found.ok_or(WalletError::NoPayment)?;
         let fund = fund.clone();
+        if fund.awaits || fund.bump.is_some() {
+            return Err(WalletError::Unsigned);
+        }
         let bumped = self.bump(id, fund, feerate_sat_kvb)?;
+        if let Some(tx) = &bumped.bump {
+            let (tx, waiting) = (tx.clone(), bumped.clone());
+            return Ok(Payment { awaits: true, ..payment_of(&waiting.replaced_by(tx)) });
+        }
         if bumped.tx.compute_txid() == txid {
             return Err(WalletError::NotBumped);
         }
@@ -237,7 +245,10 @@ impl Wallet {
         let txid = tx.compute_txid();
         let newly = self.entries.live().find_map(|(id, fund)| {
             let is_newly = !fund.is_broadcast && fund.wanted().compute_txid() == txid;
-            is_newly.then(|| (id, Entry::Live(Fund { is_broadcast: true, ..fund.clone() })))
+            // The signatures of others came with it.
+            let whole = fund.joint.as_ref().map_or(&fund.tx, |_| tx).clone();
+            let seen = || Fund { tx: whole, is_broadcast: true, ..fund.clone() };
+            is_newly.then(|| (id, Entry::Live(seen())))
         });
         match newly {
             Some((id, entry)) => self.store_entry(id, entry),
@@ -260,6 +271,15 @@ impl Wallet {
         }
     }
 
+    /// FUNDs that never left the wallet for anybody else than the node that asked for them, or have
+    /// been shown by that node: neither broadcast, nor handed out to be signed.
+    pub fn unsent(&self) -> Vec<[u8; 32]> {
+        let terms = self.entries.live().filter(|(_, fund)| fund.kind == Kind::Terms);
+        let unsent = terms
+            .filter(|(_, fund)| !fund.is_broadcast && !fund.is_exported && fund.cancel.is_none());
+        unsent.map(|(id, _)| id).collect()
+    }
+
     /// Broadcast transactions that can still confirm, to broadcast again: the FUND, or what
     /// cancels it.
     pub fn unsettled(&self) -> Vec<([u8; 32], Transaction)> {
@@ -274,6 +294,7 @@ impl Wallet {
         let payments =
             self.entries.live().filter(|(_, fund)| matches!(fund.kind, Kind::Payment { .. }));
         payments
+            .filter(|(_, fund)| fund.is_broadcast)
             .filter(|(_, fund)| !fund.inputs().any(|coin| self.gone_at(coin).is_some()))
             .map(|(_, fund)| fund.tx.clone())
             .collect()
@@ -329,7 +350,7 @@ impl Wallet {
     }
 }
 
-fn payment_of(fund: &Fund) -> Payment {
+pub(super) fn payment_of(fund: &Fund) -> Payment {
     let paid_sat: u64 = fund.outputs.iter().map(|(_, sat)| sat).sum();
     let total_sat: u64 = fund.tx.output.iter().map(|output| output.value.to_sat()).sum();
     Payment {
@@ -337,10 +358,11 @@ fn payment_of(fund: &Fund) -> Payment {
         amount_sat: paid_sat,
         fee_sat: fund.fee_of(&fund.tx),
         change_sat: total_sat.saturating_sub(paid_sat),
+        awaits: fund.awaits,
     }
 }
 
-fn check_feerate(feerate_sat_kvb: u64) -> Result<(), WalletError> {
+pub(super) fn check_feerate(feerate_sat_kvb: u64) -> Result<(), WalletError> {
     if feerate_sat_kvb == 0 || feerate_sat_kvb > MAX_FEERATE_SAT_KVB {
         return Err(WalletError::BadFeerate { feerate_sat_kvb });
     }
@@ -348,7 +370,7 @@ fn check_feerate(feerate_sat_kvb: u64) -> Result<(), WalletError> {
 }
 
 /// Refuses what cannot be added up, before bdk adds it up.
-fn check_amounts(outputs: &[(ScriptBuf, u64)]) -> Result<(), WalletError> {
+pub(super) fn check_amounts(outputs: &[(ScriptBuf, u64)]) -> Result<(), WalletError> {
     if outputs.len() > MAX_FUND_OUTPUTS {
         return Err(WalletError::TooManyOutputs { max: MAX_FUND_OUTPUTS });
     }

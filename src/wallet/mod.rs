@@ -11,6 +11,7 @@ mod error;
 mod fate;
 mod faucet;
 mod fund;
+mod joint;
 mod keys;
 mod payout;
 mod persist;
@@ -39,7 +40,7 @@ pub use faucet::faucet_spend;
 pub use fund::{Amounts, Funded, MAX_FEERATE_SAT_KVB, MAX_FUND_OUTPUTS, Payment};
 pub use keys::Keys;
 pub use persist::{CHAIN_TABLE, FUND_TABLE, HISTORY_TABLE, Persist, check_row};
-pub use psbt::{PSBT_MAX_BYTES, PsbtFault, Waiting};
+pub use psbt::{PSBT_MAX_BYTES, PsbtFault, Taken, Waiting};
 pub use seed::Seed;
 pub use watched::{PayoutDescriptor, Watched};
 

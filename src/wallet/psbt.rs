@@ -17,9 +17,11 @@ use bitcoin::{
 };
 
 use super::Wallet;
-use super::entry::{Cancel, Entry, EntryId, Form, Fund};
+use super::entry::{Entry, EntryId, Form, Fund, Kind};
 use super::error::WalletError;
-use super::fund::Funded;
+use super::fund::{Funded, Payment, payment_of};
+use super::persist::FUND_TABLE;
+use crate::store::erase;
 
 /// Largest transaction that comes back, bytes: 200 inputs with the transactions that they spend.
 pub const PSBT_MAX_BYTES: usize = 1 << 20;
@@ -43,6 +45,8 @@ pub enum PsbtFault {
     Sighash { input: usize },
     #[error("the signature of input {input} is not valid")]
     Signature { input: usize },
+    #[error("a trade asked for it, and ends it by itself")]
+    OfTrade,
 }
 
 impl PsbtFault {
@@ -58,6 +62,7 @@ impl PsbtFault {
             Self::Unsigned { .. } => "wallet.psbt_unsigned",
             Self::Sighash { .. } => "wallet.psbt_sighash",
             Self::Signature { .. } => "wallet.psbt_signature",
+            Self::OfTrade => "wallet.psbt_of_trade",
         }
     }
 }
@@ -74,46 +79,68 @@ pub struct Waiting {
     pub fee_sat: u64,
 }
 
+/// A signed transaction that came back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Taken {
+    /// Of a trade, which goes on with it.
+    Funding { terms_hash: [u8; 32], funded: Funded },
+    /// A payment that a person asked for, to be broadcast.
+    Payment(Payment),
+}
+
 impl Fund {
+    /// All that was ever built for it and may still be meant, signed or not.
+    fn forms(&self) -> impl Iterator<Item = (Form, &Transaction)> {
+        let first = match self.kind {
+            Kind::Terms => Form::Fund,
+            Kind::Payment { .. } => Form::Payment,
+        };
+        let bump = self.bump.iter().map(|tx| (Form::Bump, tx));
+        let cancel = self.cancel.as_ref();
+        let better = cancel.and_then(|cancel| cancel.better.as_ref());
+        let cancels = cancel.map(|cancel| &cancel.tx).into_iter().chain(better.map(|b| &b.tx));
+        [(first, &self.tx)].into_iter().chain(bump).chain(cancels.map(|tx| (Form::Cancel, tx)))
+    }
+
     /// Which of its forms waits for a signature. A funding whose coins others may take has waited
     /// long enough.
-    fn waiting(&self) -> Option<(&Transaction, Form)> {
+    fn waiting(&self) -> Option<(Form, &Transaction)> {
         if self.awaits {
-            return (!self.is_lent).then_some((&self.tx, Form::Fund));
+            return if self.is_lent { None } else { self.forms().next() };
         }
-        let cancel = self.cancel.as_ref().filter(|cancel| cancel.awaits);
-        let cancel = cancel.map(|cancel| (&cancel.tx, Form::Cancel));
-        cancel.or_else(|| self.bump.as_ref().map(|bump| (bump, Form::Bump)))
+        let cancel = self.cancel.as_ref().and_then(|cancel| {
+            let better = cancel.better.as_ref().map(|better| &better.tx);
+            if cancel.awaits { Some(&cancel.tx) } else { better }
+        });
+        let cancel = cancel.map(|tx| (Form::Cancel, tx));
+        cancel.or_else(|| self.bump.as_ref().map(|bump| (Form::Bump, bump)))
     }
 
-    fn form(&self, form: Form) -> Option<&Transaction> {
-        match form {
-            Form::Fund => Some(&self.tx),
-            Form::Bump => self.bump.as_ref(),
-            Form::Cancel => self.cancel.as_ref().map(|cancel| &cancel.tx),
-        }
-    }
-
-    /// The same with one of its forms signed, as far as that waits.
+    /// The same with the form that waited signed.
     fn signed(self, form: Form, tx: Transaction) -> Self {
         match form {
             Form::Fund => Self { tx, awaits: false, ..self },
-            Form::Bump => Self { tx, bump: None, ..self },
+            Form::Payment => Self { tx, awaits: false, is_broadcast: true, ..self },
+            Form::Bump => Self { bump: None, ..self }.replaced_by(tx),
             Form::Cancel => {
-                let cancel = self.cancel.map(|cancel| Cancel { tx, awaits: false, ..cancel });
+                let cancel = self.cancel.map(|cancel| cancel.signed(tx));
                 Self { cancel, is_lent: false, ..self }
             }
         }
     }
 
     /// The answer to whoever asked for one of its forms.
-    fn answer(&self, form: Form) -> Funded {
+    fn answer(&self, terms_hash: EntryId, form: Form) -> Taken {
+        if matches!(self.kind, Kind::Payment { .. }) {
+            return Taken::Payment(payment_of(self));
+        }
         let cancel = self.cancel.as_ref().filter(|_| form == Form::Cancel);
-        cancel.map_or_else(|| self.funded(), |cancel| self.cancelled(cancel))
+        let funded = cancel.map_or_else(|| self.funded(), |cancel| self.cancelled(cancel));
+        Taken::Funding { terms_hash, funded }
     }
 }
 
-/// A transaction for a signer, and if it is a funding, its terms and itself.
+/// A transaction for a signer, and if it is the funding of a trade, its terms and itself.
 pub(super) type Exported = (Vec<u8>, Option<(EntryId, Funded)>);
 
 impl Wallet {
@@ -125,7 +152,7 @@ impl Wallet {
     /// What waits for a signature.
     pub fn waiting(&self) -> Vec<Waiting> {
         let waiting = self.entries.live().filter_map(|(terms_hash, fund)| {
-            let (tx, form) = fund.waiting()?;
+            let (form, tx) = fund.waiting()?;
             // A block has decided already.
             if fund.inputs().any(|coin| self.gone_at(coin).is_some()) {
                 return None;
@@ -150,26 +177,29 @@ impl Wallet {
     /// [`PsbtFault::Unknown`], [`WalletError::Store`].
     pub fn export(&mut self, txid: Txid) -> Result<Exported, WalletError> {
         let found = self.entries.live().find_map(|(id, fund)| {
-            let (tx, form) = fund.waiting().filter(|(tx, _)| tx.compute_txid() == txid)?;
+            let (form, tx) = fund.waiting().filter(|(_, tx)| tx.compute_txid() == txid)?;
             Some((id, fund.clone(), tx.clone(), form))
         });
         let (id, fund, tx, form) = found.ok_or(PsbtFault::Unknown)?;
         let bytes = self.psbt(&fund, &tx)?;
-        // What replaces a funding spends its coins, and all of them are watched already.
-        if form != Form::Fund {
-            return Ok((bytes, None));
-        }
-        let funded = fund.funded();
+        // What replaces another spends its coins, and all of them are watched already.
+        let funded = match form {
+            Form::Bump | Form::Cancel => return Ok((bytes, None)),
+            Form::Fund => Some((id, fund.funded())),
+            Form::Payment => None,
+        };
         if !fund.is_exported {
             self.store_entry(id, Entry::Live(Fund { is_exported: true, ..fund }))?;
         }
-        Ok((bytes, Some((id, funded))))
+        Ok((bytes, funded))
     }
 
     /// Fundings that were handed out and that the chain has not seen, whether they have come back
     /// signed or not.
     pub fn exported(&self) -> Vec<(EntryId, Funded)> {
-        let is_out = |fund: &Fund| fund.is_exported && !fund.is_lent && !fund.is_broadcast;
+        let is_out = |fund: &Fund| {
+            fund.kind == Kind::Terms && fund.is_exported && !fund.is_lent && !fund.is_broadcast
+        };
         let exported = self.entries.live().filter(|(_, fund)| is_out(fund));
         exported.map(|(id, fund)| (id, fund.funded())).collect()
     }
@@ -178,8 +208,8 @@ impl Wallet {
     pub(super) fn adopt_seen(&mut self) -> Result<(), WalletError> {
         let graph = self.bdk.tx_graph();
         let seen = |(id, fund): (EntryId, &Fund)| {
-            let (_, form) = fund.waiting().or(fund.awaits.then_some((&fund.tx, Form::Fund)))?;
-            let tx = graph.get_tx(fund.form(form)?.compute_txid())?;
+            let (form, tx) = fund.waiting().or(fund.forms().next().filter(|_| fund.awaits))?;
+            let tx = graph.get_tx(tx.compute_txid())?;
             let fund = fund.clone().signed(form, (*tx).clone());
             Some((id, Fund { is_broadcast: true, is_lent: false, ..fund }))
         };
@@ -223,53 +253,80 @@ impl Wallet {
     ///
     /// # Errors
     /// [`PsbtFault`], [`WalletError::Store`]; nothing has changed then.
-    pub fn take_psbt(&mut self, bytes: &[u8]) -> Result<(EntryId, Funded), WalletError> {
+    pub fn take_psbt(&mut self, bytes: &[u8]) -> Result<Taken, WalletError> {
         let psbt = Psbt::deserialize(bytes).map_err(|_| PsbtFault::Malformed)?;
-        let (id, fund, form) = self.meant(&psbt.unsigned_tx)?;
-        let ours = fund.form(form).ok_or(PsbtFault::Unknown)?;
+        let (id, fund, form, ours) = self.meant(&psbt.unsigned_tx)?;
         compare(&psbt.unsigned_tx, ours)?;
         let prevouts = fund.spent_by(ours);
         let signed = self.signed(&psbt, ours.clone(), &prevouts)?;
-        let fund = fund.clone();
-        if fund.waiting().is_none_or(|(_, waits)| waits != form) {
+        let txid = signed.compute_txid();
+        if fund.waiting().is_none_or(|(_, waits)| waits.compute_txid() != txid) {
             // What nobody waits for any more is not taken; what is signed already is the answer.
-            let is_signed = form != Form::Fund || !fund.awaits;
+            let is_first = matches!(form, Form::Fund | Form::Payment);
+            let is_signed = !is_first || !fund.awaits;
             return if is_signed {
-                Ok((id, fund.answer(form)))
+                Ok(fund.answer(id, form))
             } else {
                 Err(PsbtFault::Unknown.into())
             };
         }
-        let taken = fund.signed(form, signed);
-        let funded = taken.answer(form);
+        let taken = fund.clone().signed(form, signed);
+        let answer = taken.answer(id, form);
         self.store_entry(id, Entry::Live(taken))?;
-        Ok((id, funded))
+        Ok(answer)
     }
 
-    /// The entry that a transaction is for, and the form of it: the one whose transaction it is,
-    /// else the first that waits and shares a coin with it, to say what is wrong.
-    fn meant(&self, theirs: &Transaction) -> Result<(EntryId, &Fund, Form), PsbtFault> {
+    /// Ends the wait for the signature of a payment. Its coins are free; if it was handed out,
+    /// whoever signs it can still send it, so the next payment takes the same coins first.
+    ///
+    /// # Errors
+    /// [`PsbtFault::Unknown`], [`PsbtFault::OfTrade`], [`WalletError::Store`].
+    pub fn drop_psbt(&mut self, txid: Txid) -> Result<(), WalletError> {
+        let is_meant =
+            |fund: &Fund| fund.waiting().is_some_and(|(_, tx)| tx.compute_txid() == txid);
+        let found = self.entries.live().find(|(_, fund)| is_meant(fund));
+        let (id, fund) = found.ok_or(PsbtFault::Unknown)?;
+        if fund.kind == Kind::Terms {
+            return Err(PsbtFault::OfTrade.into());
+        }
+        let fund = fund.clone();
+        if !fund.awaits {
+            return self.store_entry(id, Entry::Live(Fund { bump: None, ..fund }));
+        }
+        if fund.is_exported {
+            return self.store_entry(id, Entry::Live(Fund { is_lent: true, ..fund }));
+        }
+        self.commit(vec![erase(FUND_TABLE, id)])?;
+        self.entries.remove(&id);
+        self.refresh_balance();
+        Ok(())
+    }
+
+    /// What a transaction is for: the one that it is, else the first that waits and shares a coin
+    /// with it, to say what is wrong.
+    fn meant(
+        &self,
+        theirs: &Transaction,
+    ) -> Result<(EntryId, &Fund, Form, &Transaction), PsbtFault> {
         let txid = theirs.compute_txid();
         let same = self.entries.live().find_map(|(id, fund)| {
-            let is_it = |form: &Form| fund.form(*form).is_some_and(|tx| tx.compute_txid() == txid);
-            let form = [Form::Fund, Form::Bump, Form::Cancel].into_iter().find(is_it)?;
-            Some((id, fund, form))
+            let (form, tx) = fund.forms().find(|(_, tx)| tx.compute_txid() == txid)?;
+            Some((id, fund, form, tx))
         });
         let spent: BTreeSet<OutPoint> =
             theirs.input.iter().map(|input| input.previous_output).collect();
         let shares = |(id, fund): (EntryId, &'_ Fund)| {
-            let (tx, form) = fund.waiting()?;
+            let (form, tx) = fund.waiting()?;
             let shares = tx.input.iter().any(|input| spent.contains(&input.previous_output));
             shares.then_some((id, form))
         };
         if let Some(found) = same {
             return Ok(found);
         }
-        let (id, form) = self.entries.live().find_map(shares).ok_or(PsbtFault::Unknown)?;
-        match self.entries.get(&id) {
-            Some(Entry::Live(fund)) => Ok((id, fund, form)),
-            Some(Entry::Over { .. }) | None => Err(PsbtFault::Unknown),
-        }
+        let (id, _) = self.entries.live().find_map(shares).ok_or(PsbtFault::Unknown)?;
+        let Some(Entry::Live(fund)) = self.entries.get(&id) else { return Err(PsbtFault::Unknown) };
+        let (form, tx) = fund.waiting().ok_or(PsbtFault::Unknown)?;
+        Ok((id, fund, form, tx))
     }
 
     /// The transaction with the witnesses that came back, each of them checked.

@@ -9,7 +9,7 @@ use bitcoin::transaction::Version;
 use bitcoin::{Amount, OutPoint, ScriptBuf, Sequence, Transaction, TxIn, TxOut, Txid, Witness};
 
 use super::Wallet;
-use super::entry::{Cancel, Entry, EntryId, Fund, Kind};
+use super::entry::{BetterCancel, Cancel, Entry, EntryId, Fund, Kind};
 use super::error::WalletError;
 use super::fate::FINAL_CONFIRMATIONS;
 use super::fund::Funded;
@@ -45,9 +45,10 @@ impl Wallet {
             .cancel
             .as_ref()
             .filter(|last| last.tx.input.iter().map(coin_of).eq(coins.iter().copied()));
-        // Who signs elsewhere is not asked again for a better fee.
+        // Whoever signs elsewhere has one at a time to sign, which does not change meanwhile.
         let is_enough = |last: &&Cancel| {
-            self.is_watch_only() || !is_step(last.feerate_sat_kvb, feerate_sat_kvb)
+            let waits = last.awaits || last.better.is_some();
+            waits || !is_step(last.feerate_sat_kvb, feerate_sat_kvb)
         };
         if let Some(last) = last.filter(is_enough) {
             return if last.awaits { Err(WalletError::Unsigned) } else { Ok(fund.cancelled(last)) };
@@ -57,7 +58,13 @@ impl Wallet {
             Ok(tx) => tx,
         };
         let awaits = self.is_watch_only();
-        let cancel = Cancel { tx, feerate_sat_kvb, awaits };
+        if let Some(last) = last.filter(|_| awaits) {
+            let better = Some(BetterCancel { tx, feerate_sat_kvb });
+            let (cancel, funded) = (Cancel { better, ..last.clone() }, fund.cancelled(last));
+            self.store_entry(id, Entry::Live(Fund { cancel: Some(cancel), ..fund }))?;
+            return Ok(funded);
+        }
+        let cancel = Cancel { tx, feerate_sat_kvb, awaits, better: None };
         let funded = fund.cancelled(&cancel);
         // Until it is signed, nothing replaces the funding.
         let is_lent = awaits && fund.is_lent;
@@ -153,12 +160,7 @@ impl Wallet {
             return Ok(waiting);
         }
         let tx = self.sign(tx, &fund.prevouts)?;
-        let mut bumped = Fund { tx, ..fund };
-        if let Kind::Payment { is_sweep: true } = bumped.kind {
-            let paid = bumped.tx.output.iter();
-            bumped.outputs =
-                paid.map(|out| (out.script_pubkey.clone(), out.value.to_sat())).collect();
-        }
+        let bumped = fund.replaced_by(tx);
         self.store_entry(id, Entry::Live(bumped.clone()))?;
         Ok(bumped)
     }

@@ -118,7 +118,7 @@ impl Wallet {
         let check = |coin: &OutPoint| {
             let coin = *coin;
             let found = all.get(&coin).ok_or(WalletError::NoCoin { coin })?;
-            if self.entries.is_locked(coin) {
+            if self.entries.is_kept(coin) {
                 Err(WalletError::CoinLocked { coin })
             } else if !self.is_mature(found, tip_height) && !self.is_own_change(found) {
                 Err(WalletError::CoinPending { coin })
@@ -269,6 +269,7 @@ impl Wallet {
             awaits: self.is_watch_only(),
             bump: None,
             is_exported: false,
+            joint: None,
         })
     }
 }

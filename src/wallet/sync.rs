@@ -35,6 +35,7 @@ impl Wallet {
         }
         self.commit(Vec::new())?;
         self.adopt_seen()?;
+        self.follow_joint(update)?;
         let ended = self.end_settled()?;
         if !ended.is_empty() {
             self.commit(ended)?;

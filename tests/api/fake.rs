@@ -144,12 +144,15 @@ fn answer(call: Call, seen: &Mutex<Vec<String>>) -> Result<Answer, ApiError> {
                 }
                 ShellCommand::WalletRescan(_) => Rescan { from_height: 7 }.into(),
                 ShellCommand::ExportPsbt(_) => PsbtText { psbt: "cHNidP8=".to_owned() }.into(),
+                ShellCommand::DropPsbt(_) => Vec::<WaitingPsbt>::new().into(),
                 ShellCommand::TakePsbt(_) => {
                     SignedPsbt { txid: "ab".repeat(32), trade_id: None }.into()
                 }
                 ShellCommand::WalletBump(_) => payment(7_000, true).into(),
                 ShellCommand::Redeem(_) => Done::Redeemed { lease: LeaseId([0xee; 32]) }.into(),
-                ShellCommand::AddPeer(_) | ShellCommand::Shutdown => Done::Ok.into(),
+                ShellCommand::AddPeer(_)
+                | ShellCommand::OpenStream { .. }
+                | ShellCommand::Shutdown => Done::Ok.into(),
             })
         }
     }
@@ -240,6 +243,9 @@ fn read(query: Query) -> Result<Answer, ApiError> {
         Query::WalletHistory => vec![wallet_tx()].into(),
         Query::Psbts => vec![waiting_psbt()].into(),
         Query::Peers => vec![peer()].into(),
+        Query::PeerReceipts(key) => one(&key, Noun::Peer, 0xab)
+            .map(|_| FileText("capex-receipts 1 devnet\n".to_owned()))?
+            .into(),
         Query::Peer(key) => one(&key, Noun::Peer, 0xab).map(|_| peer())?.into(),
         Query::Epoch(_) => {
             return Err(ApiError::new(reason!("epoch.not_computed"), "not computed"));
@@ -276,8 +282,15 @@ fn read(query: Query) -> Result<Answer, ApiError> {
 }
 
 fn payment(amount_sat: u64, sent: bool) -> Payment {
-    let txid = "22".repeat(32);
-    Payment { txid, amount_sat, fee_sat: 300, change_sat: 5_000, vsize: 141, sent }
+    Payment {
+        txid: "22".repeat(32),
+        amount_sat,
+        fee_sat: 300,
+        change_sat: 5_000,
+        vsize: 141,
+        sent,
+        awaits_signature: false,
+    }
 }
 
 fn coin() -> Coin {
@@ -343,10 +356,11 @@ fn order() -> Order {
 /// A pool of two that waits for a third.
 fn pool() -> Pool {
     serde_json::from_value(serde_json::json!({
-        "pool_id": "bb".repeat(32), "invitation": "capex-pool 1 devnet 01 02",
+        "pool_id": "bb".repeat(32), "all_or_nothing": true, "invitation": "capex-pool 1 devnet 01 02",
         "creator": "aa".repeat(32), "holder": "dd".repeat(32), "class": "cpu.standard",
         "features": [], "qty": 2, "window": [107, 113], "slots": 3, "limit_msat": 5_000_000,
-        "price_sat": 30_000, "expires_at": 1_800_000_000_000_u64, "share_sat": 10_000,
+        "price_sat": 30_000, "expires_at": 1_800_000_000_000_u64, "invited": [],
+        "share_sat": 10_000,
         "pledges": [
             {"key": "aa".repeat(32), "share_sat": 10_000},
             {"key": "ee".repeat(32), "share_sat": 5_000},
@@ -487,6 +501,11 @@ fn peer() -> Peer {
         "key": "ab".repeat(32), "connected": false, "addresses": [],
         "misses": {"claim": 1, "terms": 2}, "denied_until": 1_800_000_000_000_u64,
         "equivocator": false,
+        "record": {
+            "leases": 2, "sold_block_s": "16", "delivered_block_s": "12",
+            "unavailable": [{"cause": "interrupted", "unavailable_s": "4"}],
+            "delivered_percent": "75", "settled": 3, "defaulted": 0,
+        },
     }))
     .unwrap()
 }
@@ -507,10 +526,12 @@ fn certificate() -> Certificate {
 
 fn lease() -> Lease {
     serde_json::from_value(serde_json::json!({
-        "lease_id": "ee".repeat(32), "cert_id": "cc".repeat(32), "holder": "aa", "provider": "bb",
+        "lease_id": "ee".repeat(32), "cert_id": "cc".repeat(32), "extensions": [], "holder": "aa", "provider": "bb",
         "role": "holder", "class": "cpu.standard", "window": [110, 112], "backend": "wasm",
-        "phase": "running", "exit_code": null, "outcome": null, "started_at": 440_000,
-        "ended_at": null, "delivered_s": "1.5", "cpu_us": 10, "memory_peak_bytes": 20,
+        "phase": "running", "runs": 1, "exited_at": null, "fetched": false, "exit_code": null, "outcome": null, "started_at": 440_000,
+        "ended_at": null, "delivered_s": "1.5",
+        "unavailable": [{"cause": "interrupted", "unavailable_s": "0.25"}],
+        "cpu_us": 10, "memory_peak_bytes": 20, "throttled_us": 30,
         "receipts": 1, "countersigned": false, "results": [], "left_behind": [], "code": null,
     }))
     .unwrap()

@@ -53,7 +53,7 @@ struct Round {
 }
 
 /// SplitMix64: repeats from run to run.
-fn draw(state: &mut u64) -> u64 {
+pub(crate) fn draw(state: &mut u64) -> u64 {
     *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let z = (*state ^ (*state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -96,7 +96,7 @@ fn rounds(count: usize, seed: u64) -> Vec<Round> {
     all
 }
 
-fn setting(name: &str) -> Option<u64> {
+pub(crate) fn setting(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().unwrap())
 }
 
@@ -151,7 +151,7 @@ fn play(lane: usize, core: Option<PathBuf>, rounds: &[Round]) -> Vec<String> {
 }
 
 /// A victim that lets trades lapse is left out for a while: the next round is not to wait for that.
-fn forgive(daemon: &Daemon, other: &Daemon) {
+pub(crate) fn forgive(daemon: &Daemon, other: &Daemon) {
     let path = format!("/peers/{}/misses", other.key());
     let forgiven: Result<Acknowledged, Failure> = daemon.client().unwrap().delete(&path);
     if let Err(refused) = forgiven {
@@ -160,7 +160,7 @@ fn forgive(daemon: &Daemon, other: &Daemon) {
 }
 
 /// At rest no coin is kept for a funding.
-fn assert_nothing_is_locked(daemons: &[&Daemon]) {
+pub(crate) fn assert_nothing_is_locked(daemons: &[&Daemon]) {
     for daemon in daemons {
         let locked = || -> Vec<Coin> {
             let coins: Vec<Coin> = daemon.get("/wallet/coins");
@@ -266,7 +266,7 @@ fn end_of(provider: &Daemon, buyer: &Daemon, id: &str) -> String {
 }
 
 /// No two certificates name the same unit in the same slot.
-fn assert_no_unit_is_sold_twice(certificates: &[Certificate]) {
+pub(crate) fn assert_no_unit_is_sold_twice(certificates: &[Certificate]) {
     let sold: Vec<&Certificate> =
         certificates.iter().filter(|certificate| certificate.seq > 0).collect();
     for (index, one) in sold.iter().enumerate() {

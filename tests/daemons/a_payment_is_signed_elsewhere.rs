@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use bitcoin::Amount;
-use capex::api::types::{SignedPsbt, Status, TimeInForce, Trade, WaitingPsbt};
+use capex::api::types::{Payment, SignedPsbt, Status, TimeInForce, Trade, WaitingPsbt, WalletTx};
 
 use crate::daemon::{Daemon, until, until_or};
 use crate::market::{
@@ -58,8 +58,32 @@ fn a_payment_is_signed_elsewhere() {
     let fees_sat = coins.assert_only_fees_left(&world, &[&provider, &buyer]);
     assert!(fees_sat > 0 && total_sat(&provider) > 0);
     assert_eq!(balance(&buyer).reserved_sat, 0);
-    let to = ["wallet", "send", "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080", "5000sat"];
-    assert_eq!(buyer.cli_error(&to), (6, "wallet.watch_only".to_owned()));
+}
+
+#[test]
+fn coins_go_out_by_a_signature_made_elsewhere() {
+    let world = World::new();
+    let (_, owner) = provider_and_watcher(&world);
+    let before_sat = total_sat(&owner);
+    let to = "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080";
+    let send = ["wallet", "send", to, "5000sat", "--yes"];
+    let dropped: Payment = owner.cli_json(&send);
+    assert!(dropped.awaits_signature && !dropped.sent);
+    let left: Vec<WaitingPsbt> = owner.cli_json(&["wallet", "psbt", "drop", &dropped.txid]);
+    assert_eq!(left, []);
+    let asked: Payment = owner.cli_json(&send);
+    let found = waiting(&owner, "payment").unwrap();
+    assert_eq!(found.txid, asked.txid);
+    assert_eq!((found.trade_id, found.until), (None, None));
+    let signed = signed(&owner, &asked.txid);
+    let taken = bring_back(&owner, &signed);
+    assert_eq!((taken.txid, taken.trade_id), (asked.txid.clone(), None));
+    until("a chain block with the payment", Duration::from_secs(20), || {
+        let history: Vec<WalletTx> = owner.get("/wallet/history");
+        history.iter().any(|tx| tx.txid == asked.txid && tx.height.is_some()).then_some(())
+    });
+    assert_eq!(total_sat(&owner), before_sat - 5_000 - asked.fee_sat);
+    assert_eq!(owner.get::<Vec<WaitingPsbt>>("/wallet/psbts"), []);
 }
 
 #[test]

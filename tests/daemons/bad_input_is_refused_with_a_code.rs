@@ -32,13 +32,15 @@ fn requests_from_elsewhere_and_nonsense_are_refused() {
     let get = |host: &str, headers: &str| {
         format!("GET /api/v1/status HTTP/1.1\r\nHost: {host}\r\n{headers}Connection: close\r\n\r\n")
     };
-    let post = |headers: &str, body: &str| {
+    let post_to = |path: &str, headers: &str, body: &str| {
         format!(
-            "POST /api/v1/orders HTTP/1.1\r\nHost: {host}\r\n{headers}Connection: close\r\n\
+            "POST /api/v1{path} HTTP/1.1\r\nHost: {host}\r\n{headers}Connection: close\r\n\
              Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
             body.len()
         )
     };
+    let post = |headers: &str, body: &str| post_to("/orders", headers, body);
+    let large = " ".repeat(70_000);
     let foreign = format!("{bearer}Origin: http://example.com\r\n");
     let deep = format!("{}{}", "[".repeat(20_000), "]".repeat(20_000));
     for (request, status, code) in [
@@ -51,7 +53,7 @@ fn requests_from_elsewhere_and_nonsense_are_refused() {
         (post(&bearer, "{\"side\":"), 400, "api.body"),
         (post(&bearer, "{\"side\":\"sideways\"}"), 400, "api.body"),
         (post(&bearer, &deep), 400, "api.body"),
-        (post(&bearer, &" ".repeat(70_000)), 413, "api.body_too_large"),
+        (post_to("/orders/preview", &bearer, &large), 413, "api.body_too_large"),
         ("nonsense\r\n\r\n".to_owned(), 400, ""),
     ] {
         let (line, body) = raw(&daemon, &request);

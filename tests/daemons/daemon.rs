@@ -3,6 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use capex::api::endpoints;
@@ -13,6 +14,8 @@ use serde::de::DeserializeOwned;
 
 /// Longer than an unoptimised build needs to start on a busy machine.
 pub(crate) const STARTING: Duration = Duration::from_secs(30);
+/// What a command may take that goes on.
+const LASTING: Duration = Duration::from_secs(60);
 /// Pause between two looks at something that is awaited.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// Lines of a log that are shown when a test fails.
@@ -238,6 +241,20 @@ impl Daemon {
         capex(self.dir.parent().unwrap(), &all, &[])
     }
 
+    /// The command line against this daemon, for what goes on: its streams are files.
+    pub(crate) fn spawn(&self, args: &[&str]) -> Running {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        let home = self.dir.parent().unwrap();
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let [out, err] =
+            ["out", "err"].map(|name| home.join(format!("{}.{number}.{name}", self.name)));
+        let file = |path| Stdio::from(File::create(path).unwrap());
+        let mut all = vec!["--network", "devnet", "--datadir", self.dir.to_str().unwrap(), "--yes"];
+        all.extend(args);
+        let process = Process::start_with(home, &all, &[], file(&out), file(&err));
+        Running { process, out, err }
+    }
+
     /// The command line, which has to succeed; its JSON.
     pub(crate) fn cli_json<T: DeserializeOwned>(&self, args: &[&str]) -> T {
         let mut all = vec!["--json"];
@@ -252,6 +269,42 @@ impl Daemon {
         let mut all = vec!["--json"];
         all.extend(args);
         error_of(self.cli(&all))
+    }
+}
+
+/// A command that goes on.
+pub(crate) struct Running {
+    process: Process,
+    out: PathBuf,
+    err: PathBuf,
+}
+
+impl Running {
+    pub(crate) fn id(&self) -> u32 {
+        self.process.child.id()
+    }
+
+    /// Waits for a text in its output; all of it so far.
+    pub(crate) fn says(&mut self, text: &str) -> String {
+        until_or(
+            &format!("{text:?}"),
+            LASTING,
+            || Some(self.output()).filter(|out| out.contains(text)),
+            || format!("{} {}", self.output(), self.errors()),
+        )
+    }
+
+    pub(crate) fn output(&self) -> String {
+        std::fs::read_to_string(&self.out).unwrap()
+    }
+
+    pub(crate) fn errors(&self) -> String {
+        std::fs::read_to_string(&self.err).unwrap()
+    }
+
+    /// Waits for its end; its exit code.
+    pub(crate) fn code(&mut self) -> Option<i32> {
+        until("end of a command", LASTING, || self.process.ended()).code()
     }
 }
 

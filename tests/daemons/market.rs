@@ -89,6 +89,7 @@ fn order_for(side: Side, qty: u32, window: [u32; 2], limit_msat: u64) -> PlaceOr
         side,
         alternatives: vec![ClassLimit { class: "cpu.standard".to_owned(), limit_msat }],
         qty,
+        all_spare: false,
         min_qty: 1,
         mode: Mode::Sticky,
         window,
@@ -104,6 +105,7 @@ fn order_for(side: Side, qty: u32, window: [u32; 2], limit_msat: u64) -> PlaceOr
         max_fee_sat: None,
         max_fee_percent: None,
         cert_id: None,
+        workload: None,
     }
 }
 
@@ -181,12 +183,13 @@ pub(crate) fn provider_and_buyer(world: &World, units: u32) -> (Daemon, Daemon) 
     (provider, buyer)
 }
 
-/// Waits until every daemon has all the others as peers.
+/// Waits until every daemon has all the others as peers, and its chain source answers.
 pub(crate) fn meet(daemons: &[&Daemon]) {
     for daemon in daemons {
         until(&format!("peers of {}", daemon.name), Duration::from_secs(30), || {
-            let peers = daemon.status()?.peers;
-            (peers as usize + 1 >= daemons.len()).then_some(())
+            let status = daemon.status()?;
+            let has_all = status.peers as usize + 1 >= daemons.len();
+            (has_all && status.chain.up).then_some(())
         });
     }
 }

@@ -85,17 +85,12 @@ fn on_offer_it_moves_in_no_other_way_and_a_cancel_frees_it() {
     assert!(world.run_until(5_000, is_signed));
     let before = facts(&world, RESELLER, cert);
     let to = world.nodes[BUYER].key;
-    let workload = capex_core::lease::objects::Workload {
-        kind: capex_core::lease::objects::WorkloadKind::Wasm,
-        component: capex_core::ids::Digest([7; 32]),
-        component_bytes: 100,
-        args: Vec::new(),
-        inputs: Vec::new(),
-        results: Vec::new(),
-    };
+    let workload =
+        capex_core::lease::objects::Workload::wasm(capex_core::ids::Digest([7; 32]), 100);
     let parts = capex_core::certificate::carve(&before.as_ref().unwrap().area(), Some(1), None);
     let split = HoldingsCommand::Split { cert, parts: parts.unwrap(), give: None };
     let redeem = LeaseCommand::Redeem { cert, workload: Box::new(workload) };
+    let extend = LeaseCommand::Extend { lease: capex_core::ids::LeaseId([9; 32]), cert };
     let again = MarketCommand::Place(Box::new(resale(cert, 1, window)));
     let gift = HoldingsCommand::Gift { cert, to };
     let merge = HoldingsCommand::Merge { certs: vec![cert, capex_core::ids::CertId([9; 32])] };
@@ -103,6 +98,7 @@ fn on_offer_it_moves_in_no_other_way_and_a_cancel_frees_it() {
     assert_eq!(refusal(&mut world, RESELLER, split), "split.on_offer");
     assert_eq!(refusal(&mut world, RESELLER, merge), "merge.on_offer");
     assert_eq!(refusal(&mut world, RESELLER, redeem), "redeem.on_offer");
+    assert_eq!(refusal(&mut world, RESELLER, extend), "redeem.on_offer");
     assert_eq!(refusal(&mut world, RESELLER, again), "resale.on_offer");
     assert_eq!(facts(&world, RESELLER, cert), before, "nothing is consumed");
     world.command(RESELLER, MarketCommand::Cancel(order));

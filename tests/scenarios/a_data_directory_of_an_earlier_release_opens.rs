@@ -29,10 +29,10 @@ use capex_core::engine::kernel::{Cause, Halt, Record, Table, Unreadable};
 use capex_core::engine::leases::LeaseCommand;
 use capex_core::engine::pools::{Pool, PoolCommand};
 use capex_core::engine::register::RestoredV1;
-use capex_core::engine::{Done, Effect, Engine, Input, Keys};
+use capex_core::engine::{Command, Done, Effect, Engine, Input, Keys};
 use capex_core::epoch::epoch_at;
 use capex_core::ids::{CertId, Digest, Key, LeaseId, from_hex, to_hex};
-use capex_core::lease::objects::{Workload, WorkloadKind};
+use capex_core::lease::objects::Workload;
 use capex_core::settlement::fees::FeeLimit;
 use capex_core::wire::{VERSION, encode, sha256, sign};
 use ed25519_dalek::SigningKey;
@@ -91,7 +91,7 @@ fn known(engine: &Engine, now_ms: u64) -> String {
         let facts = &held.facts;
         writeln!(text, "certificate {} {:?} {}", facts.cert_id, held.role, held.state).unwrap();
     }
-    for lease in engine.leases().views(engine.me()) {
+    for lease in engine.leases().views(engine.me(), 0) {
         writeln!(text, "lease {} {:?} {}", lease.lease_id, lease.role, lease.phase).unwrap();
     }
     text
@@ -109,19 +109,16 @@ fn tell() -> World {
             && world.answer(1, gift).is_some()
     };
     assert!(world.run_until(10_000, received), "{}", story(&world));
-    let workload = Workload {
-        kind: WorkloadKind::Wasm,
-        component: Digest([7; 32]),
-        component_bytes: 100,
-        args: vec!["a".to_owned()],
-        inputs: Vec::new(),
-        results: Vec::new(),
-    };
+    let workload =
+        Workload { command: vec!["a".to_owned()], ..Workload::wasm(Digest([7; 32]), 100) };
     let redeem = LeaseCommand::Redeem { cert, workload: Box::new(workload) };
     let redeem = world.command(2, redeem);
     assert!(world.run_until(10_000, |world| world.answer(2, redeem).is_some()));
     assert!(matches!(world.answer(2, redeem), Some(Ok(Done::Redeemed { .. }))));
-    place(&mut world, 1, bid(1, 1000, 1, window(60, 70), 2));
+    let bids = Box::new(bid(1, 1000, 1, window(60, 70), 2));
+    let workload = Box::new(Workload::wasm(Digest([7; 32]), 100));
+    let brought = world.command(1, Command::Buy { spec: bids, workload });
+    assert!(matches!(world.answer(1, brought), Some(Ok(Done::Placed(_)))));
     place(&mut world, 2, bid(1, 1000, 1, window(12, 20), 2));
     found_pool(&mut world);
     let is_open = |world: &World, node| trades(world, node).iter().any(|trade| !trade.done);
@@ -147,6 +144,8 @@ fn found_pool(world: &mut World) {
         slots: 2,
         limit_msat: 5_000_000,
         until_ms: world.now_ms + 100_000,
+        invited: Vec::new(),
+        all_or_nothing: false,
         nonce16: [0; 16],
     };
     let fees = FeeLimit { share_percent: 100, cap_sat: None };
@@ -257,8 +256,8 @@ fn restored() -> Record {
 /// What a node keeps of a key that signed no terms three times.
 fn conduct() -> Record {
     let until_ms = 1_800_000_000_000_u64.to_be_bytes();
-    let parts: [&[u8]; 6] =
-        [&[1], &until_ms, &[2], &[0, 0, 0, 0, 0, 0, 0, 1], &[0; 4], &[0, 0, 0, 3]];
+    let parts: [&[u8]; 7] =
+        [&[1], &until_ms, &[2], &[0, 0, 0, 0, 0, 0, 0, 1], &[0; 4], &[0, 0, 0, 3], &[0; 8]];
     Record { table: Table::Conduct.number(), key: vec![7; 32], value: Some(parts.concat()) }
 }
 

@@ -4,19 +4,12 @@ use capex_core::engine::holdings::HoldingsCommand;
 use capex_core::engine::leases::{LeaseCommand, LeaseRole};
 use capex_core::engine::{Done, Protocol};
 use capex_core::ids::{CertId, Digest};
-use capex_core::lease::objects::{LeaseReply, LeaseRequest, Redeem, Workload, WorkloadKind};
+use capex_core::lease::objects::{LeaseReply, LeaseRequest, Redeem, Workload};
 use capex_core::lease::workload::digest;
 use capex_core::wire::{VERSION, decode_record, encode};
 
 fn workload() -> Workload {
-    Workload {
-        kind: WorkloadKind::Wasm,
-        component: Digest([7; 32]),
-        component_bytes: 100,
-        args: Vec::new(),
-        inputs: Vec::new(),
-        results: Vec::new(),
-    }
+    Workload::wasm(Digest([7; 32]), 100)
 }
 
 fn ask(world: &mut World, holder: usize, request: &LeaseRequest) -> LeaseReply {
@@ -81,7 +74,7 @@ fn only_the_present_holder_redeems_and_only_once() {
 
     let over = |world: &World| {
         let engine = world.engine(0).unwrap();
-        let views = engine.leases().views(engine.me());
+        let views = engine.leases().views(engine.me(), 0);
         views.iter().any(|view| view.role == LeaseRole::Provider && view.phase == "released")
     };
     assert!(world.run_until(120_000, over), "{}", story(&world));

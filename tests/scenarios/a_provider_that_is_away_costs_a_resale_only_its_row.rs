@@ -75,6 +75,22 @@ fn before_it_has_split_off_what_is_sold() {
     assert_eq!((units(RESELLER), units(BUYER)), (1, 1));
 }
 
+/// The holder is away itself until it is too late.
+#[test]
+fn with_a_holder_that_does_not_hear_of_it() {
+    let (mut world, _) = matched(55, 1);
+    world.crash(PROVIDER);
+    world.run_for(200);
+    let patience_ms = 2 * world.params().settle.terms_ms;
+    be_away(&mut world, RESELLER, patience_ms + 500);
+    assert!(world.run_until(15_000, |world| !codes(world, RESELLER).is_empty()));
+    assert_eq!(misses(&world, RESELLER, PROVIDER), BTreeMap::new());
+    world.start(PROVIDER);
+    reach(&mut world, BUYER, "active");
+    rest(&mut world);
+    assert_sound(&world);
+}
+
 #[test]
 fn for_less_time_than_the_row_has() {
     let (mut world, _) = matched(53, QTY);

@@ -86,3 +86,21 @@ fn a_bid_that_could_leave_no_slot_to_use_is_refused() {
         assert_eq!(code, (!is_good).then_some("order.use_by"));
     }
 }
+
+/// Whom somebody names as the holder has signed nothing.
+#[test]
+fn one_that_is_named_as_holder_of_what_is_not_paid_buys_as_before() {
+    let mut world = world(84, 3, Links::GOOD);
+    world.set_capacity(PROVIDER, &[(1, 4)]);
+    place(&mut world, PROVIDER, ask(1, 500, 4, window(8, 20)));
+    let spec = bid(1, 1000, 2, window(8, 11), 3);
+    let named = OrderSpec { beneficiary: Some(world.nodes[HOLDER].key), ..spec.clone() };
+    place(&mut world, SPONSOR, named);
+    place(&mut world, HOLDER, spec);
+    reach(&mut world, SPONSOR, "locked");
+    world.crash(SPONSOR);
+    reach(&mut world, HOLDER, "active");
+    world.start(SPONSOR);
+    rest(&mut world);
+    assert_sound(&world);
+}

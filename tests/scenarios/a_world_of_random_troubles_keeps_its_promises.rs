@@ -122,7 +122,7 @@ fn whatever_the_seed() {
         panic!("seed {seed}:\n{}", report(Plan::new(seed)));
     }
     let trades = ["active", "settled", "aborted", "released", "cancelled", "refunded", "by_key"];
-    let certificates = ["cut", "joined", "given", "redeemed"];
+    let certificates = ["cut", "joined", "given", "redeemed", "sold_on"];
     for end in trades.into_iter().chain(certificates) {
         let seen = found.ends.contains_key(end);
         assert!(seen || found.seeds < SEEDS, "nothing of {} seeds is {end}", found.seeds);

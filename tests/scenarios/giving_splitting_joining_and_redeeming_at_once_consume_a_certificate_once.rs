@@ -10,7 +10,7 @@ use capex_core::engine::messages::{SettleReply, SettleRequest};
 use capex_core::engine::register::RegisterRequest;
 use capex_core::engine::{Command, Protocol};
 use capex_core::ids::{CertId, Digest};
-use capex_core::lease::objects::{LeaseReply, LeaseRequest, Redeem, Workload, WorkloadKind};
+use capex_core::lease::objects::{LeaseReply, LeaseRequest, Redeem, Workload};
 use capex_core::lease::workload::digest;
 use capex_core::wire::{VERSION, decode_record, encode};
 
@@ -30,14 +30,7 @@ enum Act {
 const ACTS: [Act; 4] = [Act::Give, Act::Split, Act::Merge, Act::Redeem];
 
 fn workload() -> Workload {
-    Workload {
-        kind: WorkloadKind::Wasm,
-        component: Digest([7; 32]),
-        component_bytes: 100,
-        args: Vec::new(),
-        inputs: Vec::new(),
-        results: Vec::new(),
-    }
+    Workload::wasm(Digest([7; 32]), 100)
 }
 
 /// A part that can be split again, and another that fits to it.

@@ -81,6 +81,7 @@ fn order(
         // Trades of a story are small.
         fees: FeeLimit { share_percent: 100, cap_sat: None },
         cert: None,
+        is_spare: false,
     }
 }
 

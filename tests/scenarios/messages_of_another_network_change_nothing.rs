@@ -197,7 +197,7 @@ fn requests() -> Vec<(Protocol, Vec<u8>, &'static str)> {
         to: Key([3; 32]),
         nonce16: [0; 16],
     };
-    let fund = TradeRequest::Fund { terms_hash: TermsHash([4; 32]), tx: vec![1, 2, 3] };
+    let fund = TradeRequest::Fund { terms: vec![TermsHash([4; 32])], tx: vec![1, 2, 3] };
     let accept = TradeRequest::Accept { terms: signed(lock(), &there), accepts: Vec::new() };
     let get = RegisterRequest::Get(CertId([1; 32]));
     let mut all = vec![

@@ -1,14 +1,20 @@
 //! What nodes do with certificates that they have by then, drawn from a seed.
 
 use capex::sim::{NodeId, Rng, World};
+use capex_core::certificate::objects::Area;
 use capex_core::certificate::{VerifiedCertificate, carve};
 use capex_core::engine::holdings::HoldingsCommand;
 use capex_core::engine::leases::LeaseCommand;
+use capex_core::engine::market::{MarketCommand, OrderSpec};
 use capex_core::ids::{CertId, Digest};
-use capex_core::lease::objects::{Workload, WorkloadKind};
+use capex_core::lease::objects::Workload;
 use capex_core::units::Window;
 
+use super::kit::{ask, bid};
+
 const MOVES_MAX: u64 = 10;
+/// What is resold costs at least this, sat per block: more than the smallest trade.
+const ASK_SAT: u64 = 1_000;
 /// Earliest that something is bought, and the start of the first window, ms.
 const MOVING_MS: (u64, u64) = (6_000, 39_000);
 
@@ -24,10 +30,28 @@ pub(super) struct Move {
 
 #[derive(Debug, Clone, Copy)]
 enum What {
-    Split { qty: u32, from: u32, slots: u32 },
+    Split {
+        qty: u32,
+        from: u32,
+        slots: u32,
+    },
     Merge,
-    Gift { to: NodeId },
-    GiftOfPart { to: NodeId, qty: u32, from: u32, slots: u32 },
+    Gift {
+        to: NodeId,
+    },
+    GiftOfPart {
+        to: NodeId,
+        qty: u32,
+        from: u32,
+        slots: u32,
+    },
+    /// A part of it is on offer, and somebody wants that.
+    Resell {
+        to: NodeId,
+        qty: u32,
+        from: u32,
+        slots: u32,
+    },
     Redeem,
 }
 
@@ -41,10 +65,11 @@ pub(super) fn moves(seed: u64, nodes: usize) -> Vec<Move> {
         let (qty, from, slots) = (small() + 1, small(), small() + 1);
         let to = below(&mut rng, nodes);
         let what = match rng.within(0, 100) {
-            0..35 => What::Split { qty, from, slots },
-            35..60 => What::Merge,
-            60..75 => What::Gift { to },
-            75..95 => What::GiftOfPart { to, qty, from, slots },
+            0..25 => What::Split { qty, from, slots },
+            25..40 => What::Merge,
+            40..50 => What::Gift { to },
+            50..65 => What::GiftOfPart { to, qty, from, slots },
+            65..95 => What::Resell { to, qty, from, slots },
             _ => What::Redeem,
         };
         Move { at_ms: rng.within(MOVING_MS.0, MOVING_MS.1), node, pick, what }
@@ -90,6 +115,12 @@ impl Move {
                 let other = held.iter().find(|other| fit(one, other));
                 other.map(|other| HoldingsCommand::Merge { certs: vec![cert, other.cert_id] })
             }
+            What::Resell { to, qty, from, slots } => {
+                let part = cut(qty, from, slots).and_then(|parts| parts.into_iter().next());
+                let area = part.unwrap_or(one.area());
+                resell(world, (self.node, to), one, &area);
+                None
+            }
             What::Redeem => {
                 redeem(world, self.node, cert);
                 None
@@ -101,15 +132,21 @@ impl Move {
     }
 }
 
+/// Refused where one cannot sell or buy; a node that trades with itself does neither.
+fn resell(world: &mut World, of: (NodeId, NodeId), one: &VerifiedCertificate, area: &Area) {
+    let (seller, buyer) = of;
+    let (class, qty, window) = (one.class, area.units.count(), area.window);
+    let offer = OrderSpec { cert: Some(one.cert_id), ..ask(class, ASK_SAT, qty, window) };
+    world.command(seller, MarketCommand::Place(Box::new(offer)));
+    if buyer != seller {
+        let slots = u16::try_from(window.len()).unwrap();
+        let bid = bid(class, 2 * ASK_SAT, qty, window, slots);
+        world.command(buyer, MarketCommand::Place(Box::new(bid)));
+    }
+}
+
 fn redeem(world: &mut World, node: NodeId, cert: CertId) {
-    let workload = Workload {
-        kind: WorkloadKind::Wasm,
-        component: Digest([7; 32]),
-        component_bytes: 100,
-        args: Vec::new(),
-        inputs: Vec::new(),
-        results: Vec::new(),
-    };
+    let workload = Workload::wasm(Digest([7; 32]), 100);
     world.command(node, LeaseCommand::Redeem { cert, workload: Box::new(workload) });
 }
 

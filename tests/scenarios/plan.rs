@@ -206,8 +206,14 @@ impl Plan {
         }
         heal(&mut world, self.nodes, &gone);
         let mut ends = BTreeMap::new();
-        for trade in (0..self.nodes).flat_map(|node| trades(&world, node)) {
+        for (node, trade) in (0..self.nodes)
+            .flat_map(|node| trades(&world, node).into_iter().map(move |trade| (node, trade)))
+        {
             *ends.entry(trade.state).or_default() += 1;
+            let is_resale = trade.role == Role::Seller && trade.registrar != world.nodes[node].key;
+            if is_resale && trade.state == "settled" {
+                *ends.entry("sold_on").or_default() += 1;
+            }
             if trade.role == Role::Seller && trade.is_by_key {
                 *ends.entry("by_key").or_default() += 1;
             }

@@ -1,7 +1,8 @@
 //! Five pay for one certificate, each into a contract of its own, and a sixth node gets it.
 
 use super::kit::{
-    ask, assert_sound, assert_sound_after, place, rest, story, trades, window, world,
+    ask, assert_sound, assert_sound_after, devnet, place, rest, story, trades, window, world,
+    world_of,
 };
 use super::troubles::{BLOCK_MS, PAST_REFUND_MS};
 use bitcoin::consensus::serialize;
@@ -12,59 +13,84 @@ use capex_core::engine::messages::{SettleReply, SettleRequest};
 use capex_core::engine::pools::{
     Pool, PoolCommand, PoolReply, PoolRequest, PoolView, read_invitation,
 };
-use capex_core::engine::trades::TradeRequest;
+use capex_core::engine::trades::{TradeReply, TradeRequest};
 use capex_core::engine::{Done, Protocol};
 use capex_core::ids::{Key, PoolId};
+use capex_core::settlement::buyer::Signed;
 use capex_core::settlement::fees::FeeLimit;
+use capex_core::settlement::objects::TermsCancel;
+use capex_core::units::Window;
 use capex_core::wire::{VERSION, decode_record, encode};
 
-const PROVIDER: NodeId = 0;
-const CREATOR: NodeId = 1;
-const MEMBERS: [NodeId; 4] = [2, 3, 4, 5];
-const HOLDER: NodeId = 6;
-const NODES: usize = 7;
+pub(super) const PROVIDER: NodeId = 0;
+pub(super) const CREATOR: NodeId = 1;
+pub(super) const MEMBERS: [NodeId; 4] = [2, 3, 4, 5];
+pub(super) const HOLDER: NodeId = 6;
+pub(super) const NODES: usize = 7;
 /// The highest price is 30,000 sat.
 const FIRST_SAT: u64 = 10_000;
 const SHARE_SAT: u64 = 5_000;
 const FEES: FeeLimit = FeeLimit { share_percent: 100, cap_sat: None };
 
-fn payers() -> impl Iterator<Item = NodeId> {
+pub(super) fn payers() -> impl Iterator<Item = NodeId> {
     [CREATOR].into_iter().chain(MEMBERS)
 }
 
 /// A provider sells, and somebody invites: nobody has joined.
 fn founded(seed: u64) -> (World, PoolId) {
-    let mut world = world(seed, NODES, Links::GOOD);
+    founded_in(world(seed, NODES, Links::GOOD), window(8, 24))
+}
+
+fn founded_in(mut world: World, window: Window) -> (World, PoolId) {
     world.set_capacity(PROVIDER, &[(1, 4)]);
-    place(&mut world, PROVIDER, ask(1, 4_000, 4, window(8, 24)));
-    let pool = Pool {
+    place(&mut world, PROVIDER, ask(1, 4_000, 4, window));
+    let pool = pool_in(&world, window);
+    let id = create(&mut world, pool).unwrap();
+    (world, id)
+}
+
+pub(super) fn pool_in(world: &World, window: Window) -> Pool {
+    Pool {
         v: VERSION,
         creator: Key::default(),
         to: world.nodes[HOLDER].key,
         class: 1,
         features: 0,
         qty: 2,
-        window: window(8, 24),
+        window,
         slots: 3,
         limit_msat: 5_000_000,
         until_ms: world.now_ms + 30_000,
+        invited: Vec::new(),
+        all_or_nothing: false,
         nonce16: [0; 16],
-    };
-    let command = PoolCommand::Create { pool: Box::new(pool), share_sat: FIRST_SAT, fees: FEES };
-    let command = world.command(CREATOR, command);
-    let Some(Ok(Done::Pool(id))) = world.answer(CREATOR, command) else { panic!("no pool") };
-    let id = *id;
-    (world, id)
+    }
 }
 
-fn view(world: &World, node: NodeId, id: PoolId) -> PoolView {
+/// Founds it; the refusal's code, if it is none.
+pub(super) fn create(world: &mut World, pool: Pool) -> Result<PoolId, String> {
+    let command = PoolCommand::Create { pool: Box::new(pool), share_sat: FIRST_SAT, fees: FEES };
+    let command = world.command(CREATOR, command);
+    match world.answer(CREATOR, command) {
+        Some(Ok(Done::Pool(id))) => Ok(*id),
+        Some(Err(refusal)) => Err(refusal.code.clone()),
+        other => panic!("{other:?}"),
+    }
+}
+
+pub(super) fn view(world: &World, node: NodeId, id: PoolId) -> PoolView {
     let engine = world.engine(node).unwrap();
     let mut views = engine.pools().views(engine.me(), engine.params());
     views.find(|view| view.id == id).unwrap()
 }
 
 /// Takes the invitation; the answer's code, if it is refused.
-fn join(world: &mut World, node: NodeId, id: PoolId, share_sat: u64) -> Result<(), String> {
+pub(super) fn join(
+    world: &mut World,
+    node: NodeId,
+    id: PoolId,
+    share_sat: u64,
+) -> Result<(), String> {
     let invitation = view(world, CREATOR, id).invitation;
     let pool = Box::new(read_invitation(&invitation, world.params()).unwrap());
     let command = world.command(node, PoolCommand::Join { pool, share_sat, fees: FEES });
@@ -81,7 +107,10 @@ fn join(world: &mut World, node: NodeId, id: PoolId, share_sat: u64) -> Result<(
 
 /// All have joined, and the creator bids.
 fn pooled(seed: u64) -> (World, PoolId) {
-    let (mut world, id) = founded(seed);
+    all_join(founded(seed))
+}
+
+pub(super) fn all_join((mut world, id): (World, PoolId)) -> (World, PoolId) {
     for member in MEMBERS {
         join(&mut world, member, id, SHARE_SAT).unwrap();
     }
@@ -93,16 +122,26 @@ fn is_in(world: &World, node: NodeId, state: &str) -> bool {
     trades(world, node).iter().any(|trade| trade.state == state)
 }
 
-fn reach(world: &mut World, node: NodeId, state: &str) {
+pub(super) fn reach(world: &mut World, node: NodeId, state: &str) {
     let reached = world.run_until(45_000, |world| is_in(world, node, state));
     assert!(reached, "seed {}: node {node} never is {state}: {}", world.seed(), story(world));
 }
 
-fn reserved_sat(world: &World, node: NodeId) -> u64 {
+/// The creator has every consent, and has told nobody yet.
+pub(super) fn until_all_signed(world: &mut World) {
+    let have = |world: &World| {
+        let engine = world.engine(CREATOR).unwrap();
+        let mut trades = engine.trades().views().map(|view| view.trade);
+        trades.any(|trade| engine.trades().consents(&trade).is_some_and(Signed::is_agreed))
+    };
+    assert!(world.run_until(20_000, have), "{}", story(world));
+}
+
+pub(super) fn reserved_sat(world: &World, node: NodeId) -> u64 {
     world.engine(node).unwrap().treasury().reserved_sat()
 }
 
-fn holds(world: &World) -> bool {
+pub(super) fn holds(world: &World) -> bool {
     let holder = world.nodes[HOLDER].key;
     let engine = world.engine(HOLDER).unwrap();
     engine.certificates(0).iter().any(|held| held.facts.holder == holder)
@@ -365,12 +404,87 @@ fn what_is_wrong_is_refused_with_a_code_and_changes_nothing() {
     assert_sound(&world);
 }
 
+/// A pool that names its members has no place for a stranger who has seen the invitation, with
+/// however many keys.
+#[test]
+fn a_pool_that_names_its_members_is_filled_by_them_alone() {
+    let mut world = world(107, NODES, Links::GOOD);
+    world.set_capacity(PROVIDER, &[(1, 4)]);
+    place(&mut world, PROVIDER, ask(1, 4_000, 4, window(8, 24)));
+    let mut invited = MEMBERS.map(|member| world.nodes[member].key).to_vec();
+    invited.sort();
+    let pool = Pool { invited, ..pool_in(&world, window(8, 24)) };
+    let id = create(&mut world, pool).unwrap();
+    let before = known(&world, id);
+    assert_eq!(join(&mut world, HOLDER, id, SHARE_SAT), Err("pool.not_invited".to_owned()));
+    // Nor has it if its own node does not look.
+    let request = PoolRequest::Join { pool: id, share_sat: SHARE_SAT, refund_xonly: xonly() };
+    let request = encode(&SettleRequest::Pool(request));
+    let stranger = world.nodes[HOLDER].key;
+    let reply = world.ask_from(stranger, CREATOR, Protocol::Settle, &request).unwrap();
+    let refused = SettleReply::Refused { code: "pool.not_invited".to_owned() };
+    assert_eq!((decode_record(&reply), known(&world, id)), (Ok(refused), before));
+    let (mut world, _) = all_join((world, id));
+    for payer in payers() {
+        reach(&mut world, payer, "active");
+    }
+    rest(&mut world);
+    assert_sound(&world);
+}
+
+#[test]
+fn whoever_is_named_is_named_once_in_order_and_is_not_the_creator() {
+    let mut world = world(108, NODES, Links::GOOD);
+    let keys = |world: &World, nodes: &[NodeId]| -> Vec<Key> {
+        nodes.iter().map(|node| world.nodes[*node].key).collect()
+    };
+    let mut sorted = keys(&world, &MEMBERS);
+    sorted.sort();
+    let turned: Vec<Key> = sorted.iter().rev().copied().collect();
+    let twice = vec![sorted[0], sorted[0]];
+    let eight: Vec<Key> = (1..=8).map(|n| Key([n; 32])).collect();
+    for invited in [turned, twice, keys(&world, &[CREATOR]), eight] {
+        let pool = Pool { invited, ..pool_in(&world, window(8, 24)) };
+        assert_eq!(create(&mut world, pool), Err("pool.malformed".to_owned()));
+    }
+}
+
+fn is_agreed(said: &SettleRequest) -> bool {
+    matches!(said, SettleRequest::Pool(PoolRequest::Agreed { .. }))
+}
+
+/// The lock that the provider gossips says that all have signed.
+#[test]
+fn a_member_from_whom_the_creator_keeps_the_consents_pays_in_time_and_is_not_blamed() {
+    // One that has not heard the lock, because it was away, asks the provider.
+    for is_away in [false, true] {
+        let (mut world, _) = pooled(106);
+        let last = MEMBERS[3];
+        world.nodes[CREATOR].withholds = Some((last, is_agreed));
+        if is_away {
+            until_all_signed(&mut world);
+            world.crash(last);
+            reach(&mut world, CREATOR, "locked");
+            world.restart(last, 100);
+        }
+        for payer in payers() {
+            reach(&mut world, payer, "active");
+        }
+        rest(&mut world);
+        let key = world.nodes[last].key;
+        for (node, engine) in world.engines() {
+            assert_eq!(engine.conduct().misses(&key), None, "away {is_away}, node {node}");
+        }
+        assert_sound(&world);
+    }
+}
+
 /// The creator gathers consents in memory alone.
 #[test]
 fn a_creator_that_restarts_after_its_lock_tells_those_who_have_not_heard() {
     let (mut world, _) = pooled(101);
     let last = MEMBERS[3];
-    reach(&mut world, last, "terms_signed");
+    until_all_signed(&mut world);
     world.crash(last);
     reach(&mut world, CREATOR, "locked");
     world.restart(CREATOR, 50);
@@ -382,6 +496,76 @@ fn a_creator_that_restarts_after_its_lock_tells_those_who_have_not_heard() {
     assert_sound(&world);
 }
 
+/// The provider offers its chain source what each of them shows when it is shown.
+#[test]
+fn all_have_paid_before_the_next_block() {
+    let mut params = devnet();
+    params.chain.block_ms = 8 * params.settle.fund_ms;
+    let world = world_of(params, 102, NODES, Links::GOOD);
+    let (mut world, _) = all_join(founded_in(world, window(240, 260)));
+    reach(&mut world, CREATOR, "locked");
+    let height = world.chain.height();
+    let fund_ms = world.params().settle.fund_ms;
+    let have_paid = |world: &World| payers().all(|payer| is_in(world, payer, "fund_sent"));
+    assert!(world.run_until(fund_ms, have_paid), "{}", story(&world));
+    assert!(world.chain.height() <= height + 1, "a block came in between");
+}
+
+/// A consent of a member whose clock is ahead lasts too long for the provider.
+#[test]
+fn whose_consent_does_not_hold_is_the_one_that_did_not_sign() {
+    let (mut world, id) = pooled(103);
+    reach(&mut world, CREATOR, "draft");
+    world.set_clock(MEMBERS[3], 9_000);
+    let ended = |world: &World| view(world, CREATOR, id).stage == "ended";
+    assert!(world.run_until(30_000, ended), "{}", story(&world));
+    assert_eq!(view(&world, CREATOR, id).code.as_deref(), Some("pool.not_agreed"));
+    for (member, missed) in MEMBERS.into_iter().zip([false, false, false, true]) {
+        let misses = world.engine(CREATOR).unwrap().conduct().misses(&world.nodes[member].key);
+        let terms = misses.is_some_and(|misses| misses.contains_key(&Miss::Terms));
+        assert_eq!(terms, missed, "{member}: {misses:?}");
+    }
+}
+
+/// One cannot sign, and the others' consents go with the life of the creator that asked.
+#[test]
+fn a_creator_that_was_away_until_it_was_too_late_blames_nobody() {
+    let (mut world, id) = pooled(104);
+    world.crash(MEMBERS[3]);
+    reach(&mut world, CREATOR, "terms_signed");
+    world.restart(CREATOR, 2 * world.params().settle.fund_ms);
+    world.run_for(2 * world.params().settle.fund_ms + 100);
+    let ended = |world: &World| view(world, CREATOR, id).stage == "ended";
+    assert!(world.run_until(30_000, ended), "{}", story(&world));
+    for member in MEMBERS {
+        let misses = world.engine(CREATOR).unwrap().conduct().misses(&world.nodes[member].key);
+        assert_eq!(misses, None, "{member}");
+    }
+    world.start(MEMBERS[3]);
+    rest(&mut world);
+    assert_sound(&world);
+}
+
+#[test]
+fn a_lock_that_a_member_ends_is_no_fault_of_the_provider() {
+    let (mut world, id) = pooled(105);
+    reach(&mut world, CREATOR, "locked");
+    let terms_hash = trades(&world, CREATOR)[0].terms_hash.unwrap();
+    let member = world.nodes[MEMBERS[3]].key;
+    let cancel = world.sign_as(MEMBERS[3], TermsCancel { v: VERSION, terms_hash });
+    let request = encode(&SettleRequest::Trade(TradeRequest::Cancel(cancel)));
+    let reply = world.ask_from(member, PROVIDER, Protocol::Settle, &request).unwrap();
+    assert_eq!(decode_record(&reply), Ok(SettleReply::Trade(TradeReply::Cancelled)));
+    rest(&mut world);
+    assert!(!payers().any(|payer| is_in(&world, payer, "active")));
+    assert_eq!(view(&world, CREATOR, id).stage, "ended");
+    let provider = world.nodes[PROVIDER].key;
+    for payer in payers() {
+        assert_eq!(world.engine(payer).unwrap().conduct().misses(&provider), None, "{payer}");
+    }
+    assert_sound(&world);
+}
+
 /// What one shows for another's contract would keep the provider from trying the other's own.
 #[test]
 fn each_shows_the_provider_its_own_funding_alone() {
@@ -390,7 +574,7 @@ fn each_shows_the_provider_its_own_funding_alone() {
     assert!(world.run_until(45_000, paid), "{}", story(&world));
     let tx = world.chain.mempool().iter().map(|(_, entry)| serialize(&entry.tx)).next().unwrap();
     let terms_hash = trades(&world, CREATOR)[0].terms_hash.unwrap();
-    let request = encode(&SettleRequest::Trade(TradeRequest::Fund { terms_hash, tx }));
+    let request = encode(&SettleRequest::Trade(TradeRequest::Fund { terms: vec![terms_hash], tx }));
     let codes = payers().chain([HOLDER]).map(|payer| {
         let key = world.nodes[payer].key;
         let reply = world.ask_from(key, PROVIDER, Protocol::Settle, &request).unwrap();
@@ -407,7 +591,7 @@ fn each_shows_the_provider_its_own_funding_alone() {
 }
 
 /// A point of the curve: that of the generator.
-fn xonly() -> [u8; 32] {
+pub(super) fn xonly() -> [u8; 32] {
     let hex = "79be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798";
     hex.parse::<Key>().unwrap().0
 }

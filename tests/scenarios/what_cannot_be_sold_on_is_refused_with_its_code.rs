@@ -4,7 +4,7 @@ use capex_core::engine::holdings::HoldingsCommand;
 use capex_core::engine::leases::LeaseCommand;
 use capex_core::engine::market::{MarketCommand, OrderSpec, StandingState};
 use capex_core::ids::{CertId, Digest};
-use capex_core::lease::objects::{Workload, WorkloadKind};
+use capex_core::lease::objects::Workload;
 use capex_core::order::{Alternative, Side};
 use capex_core::units::Window;
 
@@ -25,14 +25,7 @@ fn done(world: &mut World, command: impl Into<capex_core::engine::Command>) {
 }
 
 fn workload() -> Workload {
-    Workload {
-        kind: WorkloadKind::Wasm,
-        component: Digest([7; 32]),
-        component_bytes: 100,
-        args: Vec::new(),
-        inputs: Vec::new(),
-        results: Vec::new(),
-    }
+    Workload::wasm(Digest([7; 32]), 100)
 }
 
 #[test]

@@ -8,9 +8,12 @@ use capex_core::engine::contacts::Contact;
 use capex_core::engine::pools::Pool;
 use capex_core::epoch::Root;
 use capex_core::ids::{CertId, Digest, Key, LeaseId, TermsHash, TradeId};
-use capex_core::lease::objects::{Countersign, LeaseCall, Outcome, Receipt, Redeem, Verb};
+use capex_core::lease::access::{Access, AccessCall, AccessVerb, Grant, Terminal};
+use capex_core::lease::objects::{
+    Cause, Countersign, Extend, LeaseCall, Outcome, Receipt, Redeem, Unavailable, Verb,
+};
 use capex_core::order::{Alternative, Backing, Mode, Order, Side, Source};
-use capex_core::params::ClassDef;
+use capex_core::params::{ClassDef, Isolation};
 use capex_core::settlement::objects::{
     Accept, Funder, LockGrant, Quittance, Row, Terms, TermsCancel, Transfer,
 };
@@ -116,6 +119,7 @@ fn market() -> Vec<Kind> {
         gpus: 1,
         gpu_memory_mib: 80_000,
         features: 3,
+        isolation: Isolation::Container,
     };
     let pool = Pool {
         v: 1,
@@ -128,6 +132,8 @@ fn market() -> Vec<Kind> {
         slots: 5,
         limit_msat: 2_500_000,
         until_ms: 1_742_469_200_000,
+        invited: Vec::new(),
+        all_or_nothing: true,
         nonce16: [7; 16],
     };
     vec![
@@ -141,8 +147,13 @@ fn market() -> Vec<Kind> {
 
 fn settlement() -> Vec<Kind> {
     let terms_hash = TermsHash(hash("terms"));
-    let accept =
-        Accept { v: 1, terms_hash, release_at_height: 246, release_at_ms: 1_742_469_137_250 };
+    let accept = Accept {
+        v: 1,
+        terms_hash,
+        release_at_height: 246,
+        release_at_ms: 1_742_469_137_250,
+        together: true,
+    };
     let lock = LockGrant {
         v: 1,
         provider: public("provider"),
@@ -263,6 +274,47 @@ fn checkpoint() -> Checkpoint {
     }
 }
 
+fn accesses() -> [(&'static str, Access); 7] {
+    let exec = Access::Exec {
+        command: vec!["sh".to_owned(), "-c".to_owned(), "true".to_owned()],
+        env: vec![("A".to_owned(), "b".to_owned())],
+        workdir: Some("/tmp".to_owned()),
+        terminal: Some(Terminal { rows: 24, columns: 80 }),
+    };
+    [
+        ("exec", exec),
+        ("dial", Access::Dial { port: 8080 }),
+        ("ssh", Access::Ssh),
+        ("get", Access::Get { path: "out/log".to_owned(), is_tree: true }),
+        ("put", Access::Put { path: "/data".to_owned(), mode: 0o644, is_tree: false }),
+        ("attach", Access::Attach { from_start: true }),
+        ("bench", Access::Bench),
+    ]
+}
+
+fn access(what: Access) -> AccessCall {
+    AccessCall {
+        v: 1,
+        lease: LeaseId(hash("redeem")),
+        peer: public("holder"),
+        session16: [7; 16],
+        received: 17,
+        what,
+        not_after_s: 1_742_469_200,
+    }
+}
+
+fn grant() -> Grant {
+    Grant {
+        v: 1,
+        lease: LeaseId(hash("redeem")),
+        provider: public("provider"),
+        to: public("buyer"),
+        verbs: vec![AccessVerb::Exec, AccessVerb::Get],
+        not_after_s: 1_742_469_200,
+    }
+}
+
 fn leases() -> Vec<Kind> {
     let redeem = Redeem {
         v: 1,
@@ -280,12 +332,22 @@ fn leases() -> Vec<Kind> {
         ("status", Verb::Status),
         ("stop", Verb::Stop),
         ("receipt", Verb::Receipt),
+        ("restart", Verb::Restart),
+        ("replace", Verb::Replace(Digest(hash("workload")))),
     ];
     let call = |verb| LeaseCall {
         v: 1,
         lease: LeaseId(hash("redeem")),
         verb,
         counter: 17,
+        not_after_s: 1_742_469_200,
+    };
+    let extend = Extend {
+        v: 1,
+        lease: LeaseId(hash("redeem")),
+        cert_id: CertId(hash("next certificate")),
+        seq: 3,
+        holder: public("holder"),
         not_after_s: 1_742_469_200,
     };
     let outcomes = [
@@ -297,12 +359,17 @@ fn leases() -> Vec<Kind> {
         ("out of memory", Some(Outcome::OutOfMemory)),
         ("out of disk", Some(Outcome::OutOfDisk)),
         ("failed", Some(Outcome::Failed)),
+        ("unfit", Some(Outcome::Unfit)),
+        ("interrupted", Some(Outcome::Interrupted)),
     ];
     let receipts = outcomes.map(|(name, outcome)| (name, receipt(outcome)));
     vec![
         kind("holder", vec![("a redemption", redeem)]),
+        kind("holder", vec![("an extension", extend)]),
         kind("holder", verbs.map(|(name, verb)| (name, call(verb))).to_vec()),
         kind("provider", receipts.to_vec()),
+        kind("holder", accesses().map(|(name, what)| (name, access(what))).to_vec()),
+        kind("holder", vec![("two verbs for another key", grant())]),
         kind(
             "holder",
             vec![("a countersignature", Countersign { v: 1, receipt: hash("receipt") })],
@@ -317,12 +384,14 @@ fn receipt(outcome: Option<Outcome>) -> Receipt {
         lease: LeaseId(hash("redeem")),
         seq: 1,
         prev_hash: hash("receipt before"),
+        units: 4,
         from_ms: 1_742_469_200_000,
         to_ms: 1_742_469_208_000,
         delivered_ms: 7900,
-        unavailable_ms: 100,
+        unavailable: vec![Unavailable { cause: Cause::Interrupted, ms: 100 }],
         cpu_us: 123_456,
         memory_peak_bytes: 1_114_112,
+        throttled_us: 45_678,
         output_bytes: 321,
         outcome,
     }

@@ -5,7 +5,7 @@ use std::str::FromStr;
 use bitcoin::bip32::{DerivationPath, Xpriv, Xpub};
 use bitcoin::psbt::{Psbt, PsbtSighashType};
 use bitcoin::{EcdsaSighashType, TapSighashType};
-use capex::wallet::{Form, Watched};
+use capex::wallet::{Form, Payment, Taken, Watched};
 
 use crate::bench::*;
 
@@ -84,6 +84,22 @@ fn bench(signer: &Signer, coins_sat: &[u64]) -> Bench {
     bench
 }
 
+/// Takes back a transaction of a trade.
+fn back(bench: &mut Bench, bytes: &[u8]) -> ([u8; 32], Funded) {
+    match bench.wallet.take_psbt(bytes).unwrap() {
+        Taken::Funding { terms_hash, funded } => (terms_hash, funded),
+        Taken::Payment(payment) => panic!("{payment:?}"),
+    }
+}
+
+/// Takes back a payment.
+fn payment_back(bench: &mut Bench, bytes: &[u8]) -> Payment {
+    match bench.wallet.take_psbt(bytes).unwrap() {
+        Taken::Payment(payment) => payment,
+        Taken::Funding { .. } => panic!("no payment"),
+    }
+}
+
 /// Asks for a funding, which waits; what a signer gets to see of it.
 fn export(bench: &mut Bench, terms: u8, sat: u64) -> Vec<u8> {
     assert_eq!(bench.fund(terms, sat).unwrap_err().code(), "wallet.unsigned");
@@ -109,11 +125,11 @@ fn a_fund_that_was_signed_elsewhere_is_like_any_other() {
         let mut bench = reopened(bench, &signer);
         assert_eq!(export(&mut bench, 1, 80_000), psbt);
         let signed = signer.sign(&psbt).serialize();
-        let (terms, funded) = bench.wallet.take_psbt(&signed).unwrap();
+        let (terms, funded) = back(&mut bench, &signed);
         assert_eq!(terms, [1; 32]);
         verify(&funded.tx, &bench.prevouts(&funded.tx)).unwrap();
         assert_eq!(bench.fund(1, 80_000).unwrap(), funded, "{form}: the wallet has it now");
-        assert_eq!(bench.wallet.take_psbt(&signed).unwrap(), (terms, funded.clone()), "again");
+        assert_eq!(back(&mut bench, &signed), (terms, funded.clone()), "again");
         assert!(bench.wallet.waiting().is_empty());
         bench.wallet.mark_broadcast(&funded.tx, 1_700_000_001).unwrap();
         assert_eq!(bench.wallet.unsettled().len(), 1);
@@ -140,7 +156,7 @@ fn a_finalised_witness_is_as_good_as_a_signature() {
         input.partial_sigs.clear();
         // What signers add is left unread.
         input.witness_utxo = None;
-        let (_, funded) = bench.wallet.take_psbt(&signed.serialize()).unwrap();
+        let (_, funded) = back(&mut bench, &signed.serialize());
         assert_eq!(funded.tx.input[0].witness, witness);
         verify(&funded.tx, &bench.prevouts(&funded.tx)).unwrap();
     }
@@ -221,8 +237,7 @@ fn anything_but_the_transaction_that_was_asked_for_is_refused() {
         refused(&mut bench, b"psbt\xff", "wallet.psbt_malformed", 92);
         let all: PsbtSighashType =
             if form == "tr" { TapSighashType::All.into() } else { EcdsaSighashType::All.into() };
-        let (_, funded) =
-            bench.wallet.take_psbt(&signer.sign_as(&psbt, Some(all)).serialize()).unwrap();
+        let (_, funded) = back(&mut bench, &signer.sign_as(&psbt, Some(all)).serialize());
         verify(&funded.tx, &bench.prevouts(&funded.tx)).unwrap();
     }
 }
@@ -248,7 +263,7 @@ fn coins_of_a_fund_that_nobody_signed_are_free_again() {
     assert_eq!(late.code(), "wallet.psbt_unknown");
     assert_eq!(bench.fund(1, 20_000).unwrap_err().code(), "wallet.released");
     let other = export(&mut bench, 2, 30_000);
-    bench.wallet.take_psbt(&signer.sign(&other).serialize()).unwrap();
+    back(&mut bench, &signer.sign(&other).serialize());
 }
 
 #[test]
@@ -256,7 +271,7 @@ fn what_replaces_a_fund_waits_for_its_signature_too() {
     let signer = Signer::new("tr", 9);
     let mut bench = bench(&signer, &[50_000]);
     let psbt = export(&mut bench, 1, 20_000);
-    let (_, funded) = bench.wallet.take_psbt(&signer.sign(&psbt).serialize()).unwrap();
+    let (_, funded) = back(&mut bench, &signer.sign(&psbt).serialize());
     bench.wallet.mark_broadcast(&funded.tx, 1_700_000_001).unwrap();
     assert_eq!(bench.cancel(1, 20_000).unwrap_err().code(), "wallet.unsigned");
     let unsettled: Vec<_> = bench.wallet.unsettled().into_iter().map(|(_, tx)| tx).collect();
@@ -268,22 +283,134 @@ fn what_replaces_a_fund_waits_for_its_signature_too() {
     let [waiting] = &bench.wallet.waiting()[..] else { panic!() };
     assert_eq!(waiting.form, Form::Cancel);
     let psbt = bench.wallet.export(waiting.txid).unwrap().0;
-    let (terms, cancelled) = bench.wallet.take_psbt(&signer.sign(&psbt).serialize()).unwrap();
+    let (terms, cancelled) = back(&mut bench, &signer.sign(&psbt).serialize());
     assert_eq!((terms, cancelled.outpoints.len()), ([1; 32], 0));
     verify(&cancelled.tx, &bench.prevouts(&cancelled.tx)).unwrap();
     assert!(cancelled.fee_sat > funded.fee_sat);
-    assert_eq!(bench.cancel(1, 90_000).unwrap(), cancelled, "it is signed once");
+    bench.wallet.mark_broadcast(&cancelled.tx, 1_700_000_002).unwrap();
+    // The same for a higher fee, while what is signed stands.
+    assert_eq!(bench.cancel(1, 20_000).unwrap(), cancelled);
+    assert!(bench.wallet.waiting().is_empty());
+    assert_eq!(bench.cancel(1, 90_000).unwrap(), cancelled, "until it is signed");
+    let [waiting] = &bench.wallet.waiting()[..] else { panic!() };
+    let waiting = waiting.clone();
+    assert_eq!((waiting.form, waiting.amount_sat), (Form::Cancel, 0));
+    assert_eq!(bench.cancel(1, 200_000).unwrap(), cancelled);
+    assert_eq!(bench.wallet.waiting(), std::slice::from_ref(&waiting), "one at a time");
+    let mut bench = reopened(bench, &signer);
+    assert_eq!(bench.wallet.unsettled()[0].1, cancelled.tx);
+    let better = bench.wallet.export(waiting.txid).unwrap().0;
+    let late = back(&mut bench, &signer.sign(&psbt).serialize());
+    assert_eq!(late, ([1; 32], cancelled.clone()), "the first once more changes nothing");
+    assert_eq!(bench.wallet.waiting().len(), 1);
+    let (_, better) = back(&mut bench, &signer.sign(&better).serialize());
+    verify(&better.tx, &bench.prevouts(&better.tx)).unwrap();
+    assert!((89_000..92_000).contains(&rate_sat_kvb(&better)), "{}", rate_sat_kvb(&better));
+    assert_eq!(inputs(&better.tx), inputs(&cancelled.tx));
+    assert!(bench.wallet.waiting().is_empty());
+    assert_eq!(bench.wallet.unsettled()[0].1, better.tx);
+    assert_eq!(bench.cancel(1, 90_000).unwrap(), better, "it is signed once");
 }
 
 #[test]
-fn a_wallet_without_keys_sends_nothing_and_is_nobody_elses() {
+fn a_payment_waits_for_its_signature_and_so_does_its_higher_fee() {
+    let to = Address::from_script(&foreign_script(5), NETWORK).unwrap();
+    for (form, amount) in [("tr", Amounts::Exactly(20_000)), ("wpkh", Amounts::All)] {
+        let signer = Signer::new(form, 9);
+        let mut bench = bench(&signer, &[50_000]);
+        let asked = bench.wallet.send(&to, amount, FEERATE, &[]).unwrap();
+        assert!(asked.awaits && bench.wallet.open_payments().is_empty());
+        assert_eq!(bench.wallet.balance().locked_sat, 50_000);
+        let [waiting] = &bench.wallet.waiting()[..] else { panic!("{form}") };
+        let (txid, sat) = (asked.tx.compute_txid(), waiting.amount_sat);
+        assert_eq!((waiting.form, waiting.txid, sat), (Form::Payment, txid, asked.amount_sat));
+        let unsigned = bench.wallet.bump_payment(txid, 9_000).unwrap_err();
+        assert_eq!(unsigned.code(), "wallet.unsigned");
+        let mut bench = reopened(bench, &signer);
+        let (psbt, of_trade) = bench.wallet.export(txid).unwrap();
+        assert_eq!((of_trade, bench.wallet.exported().len()), (None, 0), "no trade waits for it");
+        let signed = signer.sign(&psbt).serialize();
+        let sent = payment_back(&mut bench, &signed);
+        verify(&sent.tx, &bench.prevouts(&sent.tx)).unwrap();
+        assert_eq!((sent.awaits, sent.tx.compute_txid()), (false, txid));
+        assert_eq!(bench.wallet.open_payments(), std::slice::from_ref(&sent.tx));
+        assert_eq!(payment_back(&mut bench, &signed), sent, "again");
+        bench.wallet.mark_broadcast(&sent.tx, 1_700_000_001).unwrap();
+
+        let asked = bench.wallet.bump_payment(txid, 9_000).unwrap();
+        assert!(asked.awaits && asked.fee_sat > sent.fee_sat);
+        assert_eq!(bench.wallet.open_payments(), std::slice::from_ref(&sent.tx), "until then");
+        let again = bench.wallet.bump_payment(txid, 90_000).unwrap_err();
+        assert_eq!(again.code(), "wallet.unsigned", "one at a time");
+        let [waiting] = &bench.wallet.waiting()[..] else { panic!("{form}") };
+        assert_eq!((waiting.form, waiting.fee_sat), (Form::Bump, asked.fee_sat));
+        let (psbt, _) = bench.wallet.export(waiting.txid).unwrap();
+        // A higher fee is dropped alone: what was sent stays, and another may be asked for.
+        let wished = waiting.txid;
+        bench.wallet.drop_psbt(wished).unwrap();
+        assert!(bench.wallet.waiting().is_empty());
+        assert_eq!(bench.wallet.open_payments(), std::slice::from_ref(&sent.tx));
+        assert_eq!(bench.wallet.bump_payment(txid, 9_000).unwrap().tx.compute_txid(), wished);
+        let bumped = payment_back(&mut bench, &signer.sign(&psbt).serialize());
+        verify(&bumped.tx, &bench.prevouts(&bumped.tx)).unwrap();
+        assert_eq!((bumped.fee_sat, bumped.amount_sat), (asked.fee_sat, asked.amount_sat));
+        assert_eq!(bench.wallet.open_payments(), std::slice::from_ref(&bumped.tx));
+        bench.mine(vec![bumped.tx]);
+        for _ in 0..6 {
+            bench.mine(vec![]);
+        }
+        assert_eq!((bench.wallet.balance().locked_sat, bench.wallet.open_payments().len()), (0, 0));
+    }
+}
+
+#[test]
+fn a_payment_that_nobody_signs_is_dropped_and_its_coins_are_free() {
+    let to = Address::from_script(&foreign_script(5), NETWORK).unwrap();
+    for is_exported in [false, true] {
+        let signer = Signer::new("tr", 9);
+        let mut bench = bench(&signer, &[50_000, 60_000]);
+        let coin = bench.wallet.coin_list()[0].outpoint;
+        let asked = bench.wallet.send(&to, Amounts::All, FEERATE, &[coin]).unwrap();
+        let txid = asked.tx.compute_txid();
+        let psbt = is_exported.then(|| bench.wallet.export(txid).unwrap().0);
+        bench.wallet.drop_psbt(txid).unwrap();
+        assert!(bench.wallet.waiting().is_empty());
+        assert_eq!(bench.wallet.balance().locked_sat, 0);
+        assert_eq!(bench.wallet.drop_psbt(txid).unwrap_err().code(), "wallet.psbt_unknown");
+        let mut bench = reopened(bench, &signer);
+        assert!(bench.wallet.waiting().is_empty());
+        let Some(psbt) = psbt else { continue };
+        let late = bench.wallet.take_psbt(&signer.sign(&psbt).serialize()).unwrap_err();
+        assert_eq!(late.code(), "wallet.psbt_unknown");
+        // Whoever signs it can send it, so what is paid next makes it void.
+        let next = bench.wallet.send(&to, Amounts::Exactly(5_000), FEERATE, &[]).unwrap();
+        assert_eq!(inputs(&next.tx), inputs(&asked.tx));
+        // It is sent all the same.
+        let tx = finished(&signer.sign(&psbt));
+        bench.mine(vec![tx]);
+        for _ in 0..6 {
+            bench.mine(vec![]);
+        }
+        assert!(bench.wallet.waiting().is_empty());
+        assert_eq!(bench.wallet.balance().locked_sat, 0);
+    }
+}
+
+#[test]
+fn what_a_trade_asked_for_is_not_dropped_by_hand() {
     let signer = Signer::new("tr", 9);
     let mut bench = bench(&signer, &[50_000]);
-    let to = Address::from_script(&foreign_script(5), NETWORK).unwrap();
-    let sent = bench.wallet.send(&to, Amounts::All, FEERATE, &[]).unwrap_err();
-    assert_eq!(sent.code(), "wallet.watch_only");
-    let bumped = bench.wallet.bump_payment(Txid::all_zeros(), FEERATE).unwrap_err();
-    assert_eq!(bumped.code(), "wallet.watch_only");
+    export(&mut bench, 1, 20_000);
+    let waiting = bench.wallet.waiting();
+    let refused = bench.wallet.drop_psbt(waiting[0].txid).unwrap_err();
+    assert_eq!(refused.code(), "wallet.psbt_of_trade");
+    assert_eq!(bench.wallet.waiting(), waiting);
+}
+
+#[test]
+fn a_wallet_without_keys_is_nobody_elses() {
+    let signer = Signer::new("tr", 9);
+    let bench = bench(&signer, &[50_000]);
     assert!(bench.wallet.descriptors()[0].starts_with(&signer.descriptor("0")));
     let Bench { dir, wallet, .. } = bench;
     drop(wallet);
@@ -347,7 +474,7 @@ fn what_was_handed_out_and_did_not_come_back_is_known_until_its_coins_are_gone()
     let late = bench.wallet.take_psbt(&signer.sign(&psbt).serialize()).unwrap_err();
     assert_eq!(late.code(), "wallet.psbt_unknown");
     let other = export(&mut bench, 2, 30_000);
-    let (_, taken) = bench.wallet.take_psbt(&signer.sign(&other).serialize()).unwrap();
+    let (_, taken) = back(&mut bench, &signer.sign(&other).serialize());
     bench.mine(vec![taken.tx]);
     for _ in 0..5 {
         assert_eq!(bench.fund(1, 20_000).unwrap_err().code(), "wallet.unsigned");
@@ -393,7 +520,7 @@ fn a_better_fee_waits_for_its_signature_and_the_funding_counts_until_then() {
         let signer = Signer::new(form, 9);
         let mut bench = bench(&signer, &[50_000, 60_000]);
         let psbt = export(&mut bench, 1, 80_000);
-        let (_, funded) = bench.wallet.take_psbt(&signer.sign(&psbt).serialize()).unwrap();
+        let (_, funded) = back(&mut bench, &signer.sign(&psbt).serialize());
         let outputs = [(foreign_script(1), 80_000)];
         let ask = |bench: &mut Bench, rate| {
             bench.wallet.fund([1; 32], &outputs, rate, bench.chain.height()).unwrap()
@@ -415,7 +542,7 @@ fn a_better_fee_waits_for_its_signature_and_the_funding_counts_until_then() {
         let unsigned = bench.wallet.take_psbt(&psbt).unwrap_err();
         assert_eq!(unsigned.code(), "wallet.psbt_unsigned");
         let signed = signer.sign(&psbt).serialize();
-        let (terms, bumped) = bench.wallet.take_psbt(&signed).unwrap();
+        let (terms, bumped) = back(&mut bench, &signed);
         verify(&bumped.tx, &bench.prevouts(&bumped.tx)).unwrap();
         assert_eq!((terms, bumped.outpoints.len()), ([1; 32], 1));
         assert_eq!(inputs(&bumped.tx), inputs(&funded.tx));
@@ -438,7 +565,7 @@ fn a_better_fee_is_nobodys_wish_once_a_block_or_a_cancel_decides() {
         let signer = Signer::new("wpkh", 9);
         let mut bench = bench(&signer, &[50_000]);
         let psbt = export(&mut bench, 1, 20_000);
-        let (_, funded) = bench.wallet.take_psbt(&signer.sign(&psbt).serialize()).unwrap();
+        let (_, funded) = back(&mut bench, &signer.sign(&psbt).serialize());
         bench.wallet.mark_broadcast(&funded.tx, 1_700_000_001).unwrap();
         let outputs = [(foreign_script(1), 20_000)];
         let height = bench.chain.height();
@@ -462,4 +589,10 @@ fn a_better_fee_is_nobodys_wish_once_a_block_or_a_cancel_decides() {
             }
         }
     }
+}
+
+#[test]
+fn what_waits_has_the_names_that_people_read() {
+    let names = [Form::Fund, Form::Payment, Form::Bump, Form::Cancel].map(Form::name);
+    assert_eq!(names, ["fund", "payment", "bump", "cancel"]);
 }

@@ -103,6 +103,22 @@ fn an_immature_coinbase_is_pending() {
 }
 
 #[test]
+fn a_birthday_is_that_of_a_new_wallet_and_may_be_the_first_block() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut chain = Chain::new();
+    for _ in 0..10 {
+        chain.mine(vec![]);
+    }
+    let tip = (chain.height(), chain.tip());
+    let open = |birthday| Wallet::open(&keys(), NETWORK, open_store(dir.path()), birthday).unwrap();
+    let first = open(Some((0, chain.tip())));
+    assert_eq!((first.first_height(), first.tip_height()), (0, 0));
+    drop(first);
+    let again = open(Some(tip));
+    assert_eq!((again.first_height(), again.tip_height()), (0, 0), "it is what it was");
+}
+
+#[test]
 fn a_birthday_skips_older_blocks() {
     let dir = tempfile::tempdir().unwrap();
     let mut chain = Chain::new();

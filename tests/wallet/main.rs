@@ -9,6 +9,7 @@ mod external;
 mod following;
 mod funding;
 mod histories;
+mod joint;
 mod keys;
 mod payouts;
 mod pruning;

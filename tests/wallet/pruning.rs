@@ -66,6 +66,24 @@ fn a_hundred_settled_trades_leave_a_small_wallet_with_the_same_coins() {
     assert!(inputs(&last).iter().all(|coin| !spent.contains(coin)));
     let prevouts = bench.prevouts(&last);
     assert_eq!(verify(&last, &prevouts), Ok(()));
+    let (forgotten, _) = bench.rows(capex::wallet::HISTORY_TABLE);
+    assert!(forgotten >= 99, "{forgotten} of the settled trades are history");
+}
+
+/// It may still be replaced, and its coins be free again.
+#[test]
+fn what_waits_for_a_block_is_not_forgotten_and_neither_are_its_coins() {
+    let mut bench = Bench::with_coins(&[1_000_000]);
+    let sent = bench.wallet.send(&address(9), Amounts::All, FEERATE, &[]).unwrap().tx;
+    bench.wallet.mark_broadcast(&sent, 1_700_000_000).unwrap();
+    let before = (bench.wallet.balance(), bench.wallet.history(10).unwrap());
+    bench.wait(A_WHILE);
+    assert_eq!((bench.wallet.balance(), bench.wallet.history(10).unwrap()), before);
+    let mut bench = bench.reopen();
+    assert_eq!((bench.wallet.balance(), bench.wallet.history(10).unwrap()), before);
+    bench.mine(vec![sent.clone()]);
+    let history = bench.wallet.history(10).unwrap();
+    assert_eq!((history[0].txid, history[0].height), (sent.compute_txid(), Some(A_WHILE + 2)));
 }
 
 #[test]

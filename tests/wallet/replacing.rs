@@ -49,6 +49,17 @@ fn change_that_may_vanish_is_never_mixed_with_confirmed_coins() {
 }
 
 #[test]
+fn the_change_of_what_is_being_cancelled_is_nobodys() {
+    let mut bench = Bench::with_coins(&[100_000]);
+    bench.sent(1, 60_000);
+    let cancel = bench.cancel(1, FEERATE).unwrap();
+    assert_eq!(bench.fund(2, 20_000).unwrap_err().code(), "wallet.insufficient_funds");
+    bench.broadcast(&cancel);
+    let funded = bench.fund(2, 20_000).unwrap();
+    assert_eq!(inputs(&funded.tx)[0].txid, cancel.tx.compute_txid());
+}
+
+#[test]
 fn a_fund_on_the_change_of_a_cancelled_one_ends_with_it() {
     for restarts in [false, true] {
         let mut bench = Bench::with_coins(&[100_000]);

@@ -119,6 +119,29 @@ impl Ledger {
         Ok(())
     }
 
+    /// The end of the highest number of a class that a claim names.
+    #[must_use]
+    pub fn highest(&self, class: u16) -> u32 {
+        self.classes.get(&class).map_or(0, |ledger| ledger.timeline.highest())
+    }
+
+    /// Units of a class in a slot: sold with a certificate, and taken by rows that are being settled.
+    #[must_use]
+    pub fn taken_in(&self, class: u16, slot: Slot) -> (u32, u32) {
+        let mut taken = (0_u32, 0_u32);
+        let claims = self.classes.get(&class).into_iter().flat_map(|ledger| &ledger.claims);
+        for (claim, areas) in claims {
+            let now = areas.iter().filter(|(_, window)| window.start <= slot && slot < window.end);
+            let units = now.map(|(units, _)| units.count()).fold(0, u32::saturating_add);
+            let count = match claim {
+                Claim::Certificate(_) => &mut taken.0,
+                Claim::Row(_) => &mut taken.1,
+            };
+            *count = count.saturating_add(units);
+        }
+        taken
+    }
+
     /// Claims units × window. Repeating a claim changes nothing.
     ///
     /// # Errors
@@ -264,6 +287,15 @@ impl Ledger {
         let free = ledger.timeline.free(ledger.capacity, window);
         let left = ranges::subtract(&free, &ranges::sorted(taken.iter()));
         Units::new(ranges::lowest(&left, qty)?)
+    }
+
+    /// The units of a class that none of `taken` names, whoever has claims on them: of more than 16
+    /// ranges the widest. `None` if there are none.
+    #[must_use]
+    pub fn others(&self, class: u16, taken: &[Units]) -> Option<Units> {
+        let all = Units::range(0, self.capacity(class))?;
+        let left = ranges::subtract(all.ranges(), &ranges::sorted(taken.iter()));
+        Units::new(ranges::widest(&left))
     }
 
     /// Free space of a class in a window as at most 16 disjoint rectangles, largest first;

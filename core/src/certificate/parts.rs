@@ -255,6 +255,14 @@ mod tests {
         for (name, parts, expected) in table {
             assert_eq!(partition(&whole, &parts), expected, "{name}");
         }
+        // The same units in another form than the one that they have.
+        for ranges in [vec![(0, 1), (1, 4), (6, 8)], vec![(6, 8), (0, 4)], vec![(0, 4), (2, 4)]] {
+            let ranges = ranges.into_iter().map(|(first, end)| UnitRange { first, end });
+            let bytes = crate::wire::encode(&ranges.collect::<Vec<_>>());
+            let units: Units = crate::wire::decode_record(&bytes).unwrap();
+            let odd = Area { units, window: Window { start: 10, end: 15 } };
+            assert_eq!(partition(&whole, &[odd, late.clone()]), Err(Misfit::Form));
+        }
         let many = area(&[(0, 17)], 10, 11);
         let one = |unit: u32| area(&[(unit, unit + 1)], 10, 11);
         let seventeen: Vec<Area> = (0..17).map(one).collect();

@@ -19,7 +19,7 @@ pub enum CertificateRole {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CertificateNews {
     pub cert: CertId,
-    /// What: `issued`, `acquired`, `given`, `received`, `redeemed`, `sold`, `split`, `merge`,
+    /// What: `issued`, `acquired`, `given`, `received`, `redeemed`, `sold`, `unsold`, `split`, `merge`,
     /// `taken_back` (the coins of its sale are its buyer's again).
     pub what: &'static str,
 }

@@ -10,9 +10,9 @@ use serde::{Deserialize, Serialize};
 use super::certificates::CertificateNews;
 use super::contacts::ContactsCommand;
 use super::holdings::HoldingsCommand;
-use super::kernel::{Halt, KernelNews, Payout, Record};
+use super::kernel::{Halt, KernelNews, Payout, Record, explain};
 use super::leases::{HeldEvent, LeaseCommand, LeaseEffect, LeaseNews};
-use super::market::{ComputeError, Computed, Frozen, MarketCommand, MarketNews};
+use super::market::{ComputeError, Computed, Frozen, MarketCommand, MarketNews, OrderSpec};
 use super::messages::wraps;
 use super::pools::{PoolCommand, PoolNews};
 use super::register::RegisterCommand;
@@ -22,9 +22,13 @@ use crate::book::OrderSet;
 use crate::bundle::{Admitted, Candidates};
 use crate::ids::{CertId, FundingId, Key, LeaseId, OrderId, PoolId, StandingId};
 use crate::lease::ExecutorEvent;
+use crate::lease::access::Hello;
+use crate::lease::objects::Workload;
 use crate::limits::{GOSSIP_MAX_BYTES, PROOF_MAX_BYTES};
 use crate::reasons::Reason;
 use crate::settlement::facts::ChainFacts;
+use crate::settlement::joint::Contribution;
+use crate::wire::Envelope;
 
 /// Gossip topics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -137,6 +141,12 @@ impl Refusal {
     pub fn new(reason: Reason, message: impl Into<String>) -> Self {
         Self { code: reason.code().to_owned(), message: message.into() }
     }
+
+    /// A refusal in the words of the table of reasons.
+    #[must_use]
+    pub fn of_code(code: &str) -> Self {
+        Self { code: code.to_owned(), message: explain(code).to_owned() }
+    }
 }
 
 /// What the wallet can do now.
@@ -188,6 +198,12 @@ pub enum Command {
     Lease(LeaseCommand),
     Contacts(ContactsCommand),
     Pool(PoolCommand),
+    /// Place a bid whose workload runs by itself on what it brings.
+    Buy {
+        spec: Box<OrderSpec>,
+        /// Its content is on the own disk.
+        workload: Box<Workload>,
+    },
 }
 
 /// Answer to a command.
@@ -210,6 +226,17 @@ pub enum Done {
     },
     Redeemed {
         lease: LeaseId,
+    },
+    /// Who has the lease, and what to say to open a stream.
+    Access {
+        provider: Key,
+        hello: Box<Hello>,
+    },
+    /// What lets another key into a lease.
+    Granted {
+        grant: Box<Envelope>,
+        /// Unix s.
+        not_after_s: u64,
     },
     /// Founded, or joined.
     Pool(PoolId),
@@ -263,6 +290,12 @@ pub enum Input {
         funding: FundingId,
         /// Signed and journaled, or why not (reason code).
         result: Result<Funding, String>,
+    },
+    /// Answer to `Effect::Contribute`.
+    Contributed {
+        funding: FundingId,
+        /// Selected, locked and journaled, or why not (reason code).
+        result: Result<Contribution, String>,
     },
     /// A funding that the wallet has built and cannot sign is being handed out to be signed
     /// elsewhere; again at the start of each life while it has not come back. Whoever signs it
@@ -422,6 +455,23 @@ pub enum Effect {
         outputs: Vec<(ScriptBuf, u64)>,
         /// Sat per 1,000 vB.
         feerate_sat_kvb: u64,
+    },
+    /// Select coins for a part of a transaction that others pay too, lock them and journal them;
+    /// answered by `Input::Contributed`.
+    Contribute {
+        /// Which: the same one gets the same coins.
+        funding: FundingId,
+        /// The own contract, sat.
+        output: (ScriptBuf, u64),
+        /// Sat per 1,000 vB.
+        feerate_sat_kvb: u64,
+    },
+    /// Sign those coins in that transaction, for all its outputs, and journal it; answered by
+    /// `Input::Funded`.
+    SignPart {
+        funding: FundingId,
+        /// Without signatures.
+        tx: Transaction,
     },
     /// Send to the Bitcoin network; answered by `Input::Broadcasted`.
     Broadcast {

@@ -29,18 +29,19 @@ use std::sync::Arc;
 use self::contacts::Contacts;
 use self::holdings::{Holdings, Part};
 use self::kernel::{ClockCheck, Counters, Kernel};
-use self::leases::Leases;
-use self::market::{Circumstances, ComputeError, Computed, Frozen, Market, Matched};
+use self::leases::{Leases, Place};
+use self::market::{Circumstances, ComputeError, Computed, Frozen, Market, Matched, Stock};
 use self::pools::{Floor, Pools};
 use self::register::{Desk, Register};
 use self::shelf::{Shelf, ShelfMut};
 use self::sync::Sync;
-use self::trades::{BuyLimits, Purchase, TradeEvent, Trades};
+use self::trades::{BuyLimits, Purchase, TradeEvent, Trades, WaitingPart};
 use self::witness::Witness;
 use crate::code;
-use crate::ids::Key;
+use crate::ids::{CertId, Key, StandingId, TradeId};
 use crate::params::Params;
 use crate::settlement::facts::ChainFacts;
+use crate::settlement::fees;
 use crate::settlement::seller::Goods;
 use crate::units::TimeMs;
 
@@ -121,6 +122,12 @@ impl Engine {
                 let mut ctx = self.kernel.context(now_ms);
                 let mut desk = Desk { register: &mut self.register, witness: &self.witness };
                 let events = self.trades.on_funded(&mut ctx, &mut desk, funding, result);
+                self.apply(now_ms, events);
+            }
+            Input::Contributed { funding, result } => {
+                let mut ctx = self.kernel.context(now_ms);
+                let mut desk = Desk { register: &mut self.register, witness: &self.witness };
+                let events = self.trades.on_contributed(&mut ctx, &mut desk, funding, &result);
                 self.apply(now_ms, events);
             }
             Input::Exported { funding, built } => {
@@ -271,12 +278,24 @@ impl Engine {
         self.tick(now_ms);
     }
 
+    /// Where classes share the room of this host, what one of them offers is not there for the
+    /// others.
+    fn share_room(&mut self, now_ms: TimeMs) {
+        if self.register.is_shared() {
+            let offered = self.market.offered_units();
+            self.register.share_room(&mut self.kernel.context(now_ms), &offered);
+        }
+    }
+
     fn tick(&mut self, now_ms: TimeMs) {
         self.judge_clock(now_ms);
+        self.share_room(now_ms);
         let mut ctx = self.kernel.context(now_ms);
         let me = ctx.me();
         let shelf = Shelf { me, register: &self.register, holdings: &self.holdings };
         self.market.on_tick(&mut ctx, &shelf);
+        // What is spare may have been offered just now.
+        self.share_room(now_ms);
         let mut ctx = self.kernel.context(now_ms);
         let mut desk = Desk { register: &mut self.register, witness: &self.witness };
         let events = self.trades.on_tick(&mut ctx, &mut desk);
@@ -292,6 +311,7 @@ impl Engine {
         self.follow_certificates(now_ms);
         let mut ctx = self.kernel.context(now_ms);
         self.leases.on_tick(&mut ctx);
+        self.follow_attached(now_ms);
         self.with_pools(now_ms, |pools, ctx, floor| pools.on_tick(ctx, floor));
         let mut ctx = self.kernel.context(now_ms);
         self.contacts.on_tick(&mut ctx);
@@ -313,13 +333,22 @@ impl Engine {
                     self.market.on_trade_end(&mut ctx, trade, true);
                 }
                 TradeEvent::Bought { trade, certificate } => {
+                    let bought = self.market.order_of(&trade).zip(certificate.id(ctx.params.magic));
                     let acquired = self.holdings.acquire(&mut ctx, &mut self.witness, certificate);
                     if let Err(code) = acquired {
                         *self.refused.entry(code.to_owned()).or_default() += 1;
                     }
+                    let facts = bought.and_then(|(_, cert)| self.holdings.held(&cert));
+                    if let (Some((order, cert)), Some(facts)) = (bought, facts) {
+                        self.leases.attach_to(&mut ctx, order, cert, facts.window);
+                    }
                     self.market.on_trade_end(&mut ctx, trade, true);
                     self.pools.on_trade_end(&mut ctx, &mut self.market, trade, Ok(()));
                 }
+                TradeEvent::Unsold { cert, seq } => {
+                    self.holdings.mark_unsold(&mut ctx, cert, seq);
+                }
+                TradeEvent::Wanted { trade, cert } => self.split_off(now_ms, trade, cert),
                 TradeEvent::Signed { trade } => {
                     self.with_pools(now_ms, |pools, ctx, floor| {
                         pools.on_signed(ctx, floor, trade);
@@ -332,16 +361,40 @@ impl Engine {
         }
     }
 
+    /// The buyer of a part has asked for terms: its provider is asked to split it off, with all
+    /// else that rows take of the certificate.
+    fn split_off(&mut self, now_ms: TimeMs, trade: TradeId, cert: CertId) {
+        let mut ctx = self.kernel.context(now_ms);
+        let me = ctx.me();
+        if !self.holdings.is_whole(me, &cert) {
+            return;
+        }
+        let shelf = Shelf { me, register: &self.register, holdings: &self.holdings };
+        let parts = self.market.cut_of(&shelf, &cert).ok_or(code!("resale.not_split"));
+        let asked = parts.and_then(|parts| self.holdings.cut(&mut ctx, cert, parts));
+        let mut desk = Desk { register: &mut self.register, witness: &self.witness };
+        let events = match asked {
+            Ok(()) => self.trades.split_asked(&mut ctx, &mut desk, cert),
+            Err(code) => self.trades.bring_part(&mut ctx, &mut desk, trade, Err(code)),
+        };
+        self.apply(now_ms, events);
+    }
+
     /// Sales of parts go on once these are split off, and so do the asks of what is left.
     fn follow_certificates(&mut self, now_ms: TimeMs) {
+        let me = self.me();
         let waiting = self.trades.waiting_parts();
-        let parts: Vec<_> =
-            waiting.map(|(trade, cert, area)| (trade, self.holdings.part(&cert, area))).collect();
-        for (trade, part) in parts {
+        let look = |part: WaitingPart<'_>| {
+            let WaitingPart { trade, cert, area, is_asked } = part;
+            (trade, is_asked, self.holdings.part(me, &cert, area))
+        };
+        let parts: Vec<_> = waiting.map(look).collect();
+        for (trade, is_asked, part) in parts {
             let part = match part {
                 Part::Waits => continue,
+                Part::Whole if !is_asked => continue,
                 Part::Here(certificate) => Ok(*certificate),
-                Part::Lost => Err(code!("resale.not_split")),
+                Part::Whole | Part::Lost => Err(code!("resale.not_split")),
             };
             let mut ctx = self.kernel.context(now_ms);
             let mut desk = Desk { register: &mut self.register, witness: &self.witness };
@@ -352,6 +405,20 @@ impl Engine {
         let me = ctx.me();
         let shelf = Shelf { me, register: &self.register, holdings: &self.holdings };
         self.market.follow_certificates(&mut ctx, &shelf);
+    }
+
+    /// Workloads go with the certificates that their orders brought, as long as this node holds
+    /// these.
+    fn follow_attached(&mut self, now_ms: TimeMs) {
+        let mut ctx = self.kernel.context(now_ms);
+        let (me, market, holdings) = (ctx.me(), &self.market, &self.holdings);
+        let place = |cert: &CertId| match holdings.stock(me, cert) {
+            Some(Stock::Held(_)) if market.offering(cert).is_none() => Place::Free,
+            Some(Stock::Held(_) | Stock::Waits) => Place::Waits,
+            Some(Stock::Moved | Stock::Consumed | Stock::Cut(_)) | None => Place::Gone,
+        };
+        let may_bring = |order: &StandingId| market.may_bring(order);
+        self.leases.tick_attached(&mut ctx, holdings, &place, &may_bring);
     }
 
     /// Lets pools use the components that they stand on, and applies what comes of it.
@@ -404,17 +471,22 @@ impl Engine {
             } => {
                 let fee_cap_sat = Circumstances::of(ctx).fee_reserve_sat();
                 let partners = pool.map(|pool| self.pools.partners(ctx.params, pool, &row));
-                let (partners, max_loss_sat) = match partners.transpose() {
-                    Ok(None) => (Vec::new(), max_loss_sat),
-                    Ok(Some(partners)) => (partners.others, partners.max_loss_sat),
+                let registrar = provider.unwrap_or(seller);
+                let partners = partners.transpose().and_then(|partners| {
+                    let is_together = partners.as_ref().is_some_and(|all| all.together);
+                    let together = is_together.then(|| joint_feerate(ctx, seller, registrar));
+                    Ok((partners, together.transpose()?))
+                });
+                let (partners, max_loss_sat, together) = match partners {
+                    Ok((None, _)) => (Vec::new(), max_loss_sat, None),
+                    Ok((Some(all), together)) => (all.others, all.max_loss_sat, together),
                     Err(code) => {
                         let code = code.to_owned();
                         return self.apply(now_ms, vec![TradeEvent::Void { trade, code }]);
                     }
                 };
                 let limits = BuyLimits { fee_cap_sat, max_loss_sat, features, use_by };
-                let registrar = provider.unwrap_or(seller);
-                let purchase = Purchase { seller, registrar, to, limits, partners };
+                let purchase = Purchase { seller, registrar, to, limits, partners, together };
                 let events = self.trades.open_buy(ctx, &mut desk, &row, trade, purchase);
                 if let Some(pool) = pool {
                     self.pools.on_opened(ctx, pool, trade);
@@ -435,13 +507,20 @@ impl Engine {
                 };
                 self.trades.open_sell(ctx, &mut desk, &row, trade, buyer, goods)
             }
-            Matched::Cut { cert, parts } => {
-                if let Err(code) = self.holdings.cut(ctx, cert, parts) {
-                    *self.refused.entry(code.to_owned()).or_default() += 1;
-                }
-                Vec::new()
-            }
         };
         self.apply(now_ms, events);
     }
+}
+
+/// What each of several pays for its part of one transaction, sat/kvB: enough for the next blocks,
+/// since nothing can raise it once all have signed.
+fn joint_feerate(
+    ctx: &kernel::Context<'_>,
+    seller: Key,
+    registrar: Key,
+) -> Result<u64, &'static str> {
+    if seller != registrar {
+        return Err(code!("joint.resale"));
+    }
+    ctx.chain.estimate(fees::URGENT_TARGET).ok_or(code!("chain.down"))
 }

@@ -6,10 +6,10 @@ use serde::de::DeserializeOwned;
 use super::Engine;
 use super::courier::CourierRequest;
 use super::holdings::{Holdings, HoldingsCommand};
-use super::io::{Checked, Command, Effect, Protocol, Topic, Verdict};
+use super::io::{Checked, Command, Done, Effect, Protocol, Refusal, Topic, Verdict};
 use super::kernel::{KernelNews, answer, judge};
-use super::leases::LeaseCommand;
-use super::market::Market;
+use super::leases::{LeaseCommand, Purchase};
+use super::market::{Market, OrderSpec};
 use super::messages::{Purpose, SettleReply, SettleRequest};
 use super::register::Desk;
 use super::shelf::Shelf;
@@ -17,10 +17,13 @@ use super::sync::{SyncReply, SyncRequest};
 use super::trades::Trades;
 use crate::certificate::Certificate;
 use crate::certificate::equivocation::Statement;
+use crate::certificate::objects::Consumed;
 use crate::code;
 use crate::ids::{CertId, Key};
-use crate::lease::objects::{LeaseReply, LeaseRequest};
+use crate::lease::objects::{LeaseReply, LeaseRequest, Workload};
+use crate::lease::workload;
 use crate::limits::{LEASE_MAX_BYTES, SETTLE_MAX_BYTES, SYNC_MAX_BYTES};
+use crate::order::Side;
 use crate::units::TimeMs;
 use crate::wire::{WireError, decode_record, encode};
 
@@ -95,9 +98,16 @@ impl Engine {
     fn hear(&mut self, now_ms: TimeMs, statement: &Statement) {
         let mut ctx = self.kernel.context(now_ms);
         self.register.hear_own(&mut ctx, statement);
+        if let Statement::Activation(activation) = statement {
+            // What is on offer is moved by its sale.
+            let is_sold = |spent: &Consumed| self.market.offering(&spent.cert_id).is_some();
+            if !activation.consumes.iter().any(is_sold) {
+                self.holdings.hear_moved(&mut ctx, activation);
+            }
+        }
         let Statement::Lock(grant) = statement else { return };
         let mut desk = Desk { register: &mut self.register, witness: &self.witness };
-        let events = self.trades.on_lock(&mut ctx, &mut desk, grant.provider, grant.terms_hash);
+        let events = self.trades.on_lock(&mut ctx, &mut desk, grant);
         self.apply(now_ms, events);
     }
 
@@ -260,20 +270,47 @@ impl Engine {
                 let me = ctx.me();
                 let shelf = Shelf { me, register: &self.register, holdings: &self.holdings };
                 self.market.on_command(ctx, &shelf, id, command);
+                self.share_room(now_ms);
             }
-            Command::Register(command) => self.register.on_command(ctx, id, &command),
+            Command::Register(command) => {
+                self.register.on_command(ctx, id, &command);
+                self.share_room(now_ms);
+            }
             Command::Holdings(command) => self.on_holdings(now_ms, id, command),
-            Command::Lease(LeaseCommand::Redeem { cert, .. })
-                if self.market.offering(&cert).is_some() =>
-            {
+            Command::Lease(
+                LeaseCommand::Redeem { cert, .. } | LeaseCommand::Extend { cert, .. },
+            ) if self.market.offering(&cert).is_some() => {
                 answer(ctx, Some(id), Err(code!("redeem.on_offer")));
             }
             Command::Lease(command) => self.leases.on_command(ctx, &self.holdings, id, command),
             Command::Contacts(command) => self.contacts.on_command(ctx, id, command),
+            Command::Buy { spec, workload } => self.buy(now_ms, id, *spec, *workload),
             Command::Pool(command) => self.with_pools(now_ms, |pools, ctx, floor| {
                 pools.on_command(ctx, floor, id, command);
             }),
         }
+    }
+
+    /// Places a bid, and keeps its workload with it.
+    fn buy(&mut self, now_ms: TimeMs, id: u64, spec: OrderSpec, workload: Workload) {
+        let ctx = &mut self.kernel.context(now_ms);
+        let me = ctx.me();
+        let classes: Vec<u16> = spec.alts.iter().map(|alt| alt.class).collect();
+        let purchase = Purchase {
+            is_bid: spec.side == Side::Buy,
+            beneficiary: spec.beneficiary,
+            classes: &classes,
+            qty: spec.qty,
+        };
+        let shelf = Shelf { me, register: &self.register, holdings: &self.holdings };
+        let fits = self.leases.check_attached(ctx.params, me, purchase, &workload);
+        let placed = fits.map_err(Refusal::of_code);
+        let placed = placed.and_then(|()| self.market.place(ctx, &shelf, spec));
+        match &placed {
+            Ok(order) => self.leases.attach(ctx, *order, workload),
+            Err(_) => self.leases.discard_content(ctx, workload::digest(&workload)),
+        }
+        ctx.out.push(Effect::CommandDone { id, result: placed.map(Done::Placed) });
     }
 
     fn on_holdings(&mut self, now_ms: TimeMs, id: u64, command: HoldingsCommand) {

@@ -37,6 +37,14 @@ impl Inventory for Shelf<'_> {
         self.register.pick(class, qty, window, taken)
     }
 
+    fn others(&self, class: u16, taken: &[Units]) -> Option<Units> {
+        self.register.others(class, taken)
+    }
+
+    fn may_offer(&self, class: u16) -> Result<(), &'static str> {
+        self.register.may_offer(class)
+    }
+
     fn stock(&self, cert: &CertId) -> Option<Stock<'_>> {
         self.holdings.stock(self.me, cert)
     }
@@ -49,6 +57,14 @@ impl Inventory for ShelfMut<'_> {
 
     fn pick(&self, class: u16, qty: u32, window: Window, taken: &[Units]) -> Option<Units> {
         self.shelf().pick(class, qty, window, taken)
+    }
+
+    fn others(&self, class: u16, taken: &[Units]) -> Option<Units> {
+        self.register.others(class, taken)
+    }
+
+    fn may_offer(&self, class: u16) -> Result<(), &'static str> {
+        self.register.may_offer(class)
     }
 
     fn stock(&self, cert: &CertId) -> Option<Stock<'_>> {

@@ -2,7 +2,7 @@
 
 use super::holdings::HeldRecord;
 use super::kernel::{Cause, ConductV1, CounterV1, Record, SaltV1, Stored, Table, Unreadable};
-use super::leases::{HeldLease, LeaseRecord};
+use super::leases::{AttachedV1, HeldLease, LeaseRecord};
 use super::market::SignedEpochs;
 use super::market::records::{EpochV1, FrozenV1, OrderV1, OrdersV1, StandingV1};
 use super::pools::PoolV1;
@@ -34,6 +34,7 @@ pub fn reread(record: &Record) -> Result<Record, Unreadable> {
         Table::Held => again::<HeldRecord>(record, has::<32>),
         Table::Lease => again::<LeaseRecord>(record, has::<32>),
         Table::HeldLease => again::<HeldLease>(record, has::<32>),
+        Table::Attached => again::<AttachedV1>(record, has::<32>),
         Table::Capacity => again::<CapacityRecord>(record, has::<2>),
         Table::Proof => again::<ProofRecord>(record, has::<32>),
         Table::EpochPart => again::<ResultPart>(record, |key| read_part_key(key).is_some()),

@@ -1,13 +1,16 @@
-//! The life of a lease at its provider.
+//! The life of a lease at its provider. A lease lasts as long as its window: its workload may end
+//! before, and be run again.
 //!
 //! ```text
-//! Reserved → Ready → Running → Ended → Released
-//!     └────────┴───────────────↗   never started: stopped, out of time, or failed
+//! Reserved → Ready → Running ⇄ Exited → Ended → Released
+//!     └────────┴────────┴──────────↗   stopped, out of time, or failed by the host
+//!     └────────┴────────┴──────────⇄ Interrupted   the host has lost its process, and starts it again
 //! ```
 
 use serde::{Deserialize, Serialize};
 
 use super::objects::Outcome;
+use crate::code;
 use crate::units::TimeMs;
 
 /// What happened to a lease on this host.
@@ -18,31 +21,45 @@ pub enum ExecutorEvent {
     /// The workload is prepared and waits for its window.
     Ready,
     /// The holder has read a result to its end, or there is none of this name.
-    Fetched { name: String },
+    Fetched {
+        name: String,
+    },
     /// The host could not prepare, keep or launch it.
-    Failed { code: &'static str },
+    Failed {
+        code: &'static str,
+    },
+    /// A run of the workload has begun.
     Started {
-        /// Unix ms.
+        /// 1 for the first.
+        run: u32,
+        /// When the lease came to be at its holder's disposal, unix ms.
         at_ms: TimeMs,
     },
-    Usage {
-        /// CPU time, µs.
-        cpu_us: u64,
-        /// Highest memory use, bytes.
-        memory_peak_bytes: u64,
-        output_bytes: u64,
+    Usage(Usage),
+    /// The workload ended by itself, or cannot be run; the lease goes on.
+    Exited {
+        exit: Exit,
+        /// When the lease came to be at its holder's disposal, unix ms; `None` before its window.
+        started_at_ms: Option<TimeMs>,
+        usage: Usage,
     },
+    /// The host has lost the process of the lease, and will start it again.
+    Interrupted {
+        loss: Loss,
+        /// Last sign of life, unix ms.
+        since_ms: TimeMs,
+        /// When the lease came to be at its holder's disposal, unix ms; `None` before its window.
+        started_at_ms: Option<TimeMs>,
+        usage: Usage,
+    },
+    /// The lease is over.
     Ended {
         outcome: Outcome,
-        /// When it had started, unix ms; `None` if it never did.
+        /// When it came to be at its holder's disposal, unix ms; `None` if it never did.
         started_at_ms: Option<TimeMs>,
         /// Unix ms.
         at_ms: TimeMs,
-        /// CPU time, µs.
-        cpu_us: u64,
-        /// Highest memory use, bytes.
-        memory_peak_bytes: u64,
-        output_bytes: u64,
+        usage: Usage,
     },
     /// Process and directory are gone.
     Released {
@@ -51,7 +68,27 @@ pub enum ExecutorEvent {
     },
 }
 
-/// What a workload has used since its start.
+/// How the host lost the process of a lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Loss {
+    /// It vanished while the host went on.
+    Process,
+    /// The host was started anew.
+    Host,
+}
+
+impl Loss {
+    /// Reason code for the holder.
+    #[must_use]
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Process => code!("lease.process_lost"),
+            Self::Host => code!("lease.host_restarted"),
+        }
+    }
+}
+
+/// What a workload has used in all its runs, and what of its time the host has lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Usage {
     /// CPU time, µs.
@@ -59,6 +96,10 @@ pub struct Usage {
     /// Highest memory use, bytes.
     pub memory_peak_bytes: u64,
     pub output_bytes: u64,
+    /// Time in which the workload waited for processors because its blocks have no more of them, µs.
+    pub throttled_us: u64,
+    /// Time in which the lease had no process and then had one again, ms.
+    pub interrupted_ms: u64,
 }
 
 impl Usage {
@@ -69,19 +110,36 @@ impl Usage {
             cpu_us: self.cpu_us.max(other.cpu_us),
             memory_peak_bytes: self.memory_peak_bytes.max(other.memory_peak_bytes),
             output_bytes: self.output_bytes.max(other.output_bytes),
+            throttled_us: self.throttled_us.max(other.throttled_us),
+            interrupted_ms: self.interrupted_ms.max(other.interrupted_ms),
         }
     }
 }
 
-/// How and when it ended.
+/// How a run of a workload ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exit {
+    /// 1 for the first; 0 for what could never be run.
+    pub run: u32,
+    pub outcome: Outcome,
+    /// Unix ms.
+    pub at_ms: TimeMs,
+    /// Why it cannot be run, for [`Outcome::Unfit`]: reason code.
+    pub code: Option<String>,
+}
+
+/// How and when a lease ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct End {
-    /// When it had started, unix ms; `None` if it never did.
+    /// When it came to be at its holder's disposal, unix ms; `None` if it never did.
     pub started_at_ms: Option<TimeMs>,
     /// Unix ms, not before the start.
     pub ended_at_ms: TimeMs,
+    /// What the workload came to by itself, else what ended the lease.
     pub outcome: Outcome,
     pub usage: Usage,
+    /// Runs that had begun.
+    pub runs: u32,
 }
 
 /// Where a lease stands.
@@ -91,8 +149,30 @@ pub enum Phase {
     /// Prepared, waits for its window.
     Ready,
     Running {
-        /// Unix ms.
+        /// When the lease came to be at its holder's disposal, unix ms.
         started_at_ms: TimeMs,
+        /// 1 for the first.
+        run: u32,
+        usage: Usage,
+    },
+    /// The workload is over, the window is not: the disk is kept, and it can be run again, or
+    /// another one.
+    Exited {
+        /// As in `Running`; `None` before the window.
+        started_at_ms: Option<TimeMs>,
+        exit: Exit,
+        usage: Usage,
+    },
+    /// Without a process, which the host starts again: its disk is kept.
+    Interrupted {
+        /// As in `Exited`.
+        started_at_ms: Option<TimeMs>,
+        /// Runs that had begun.
+        run: u32,
+        loss: Loss,
+        /// Last sign of life, unix ms.
+        since_ms: TimeMs,
+        /// Without the time since then.
         usage: Usage,
     },
     /// Over; results are kept for a while.
@@ -105,23 +185,29 @@ pub enum Phase {
     },
 }
 
+/// Names of phases on the wire and for people.
+const NAMES: [&str; 7] =
+    ["reserved", "ready", "running", "exited", "interrupted", "ended", "released"];
+
 impl Phase {
     /// Name on the wire and for people.
     #[must_use]
     pub fn name(&self) -> &'static str {
-        match self {
-            Self::Reserved => "reserved",
-            Self::Ready => "ready",
-            Self::Running { .. } => "running",
-            Self::Ended(_) => "ended",
-            Self::Released { .. } => "released",
-        }
+        NAMES[match self {
+            Self::Reserved => 0,
+            Self::Ready => 1,
+            Self::Running { .. } => 2,
+            Self::Exited { .. } => 3,
+            Self::Interrupted { .. } => 4,
+            Self::Ended(_) => 5,
+            Self::Released { .. } => 6,
+        }]
     }
 
-    /// Whether a text that a peer sent is the name of a phase.
+    /// The name of a phase that a peer sent, if it is one.
     #[must_use]
-    pub fn is_name(text: &str) -> bool {
-        matches!(text, "reserved" | "ready" | "running" | "ended" | "released")
+    pub fn named(text: &str) -> Option<&'static str> {
+        NAMES.into_iter().find(|name| *name == text)
     }
 
     /// The end, once there is one.
@@ -129,15 +215,43 @@ impl Phase {
     pub fn end(&self) -> Option<&End> {
         match self {
             Self::Ended(end) | Self::Released { end, .. } => Some(end),
-            Self::Reserved | Self::Ready | Self::Running { .. } => None,
+            Self::Reserved
+            | Self::Ready
+            | Self::Running { .. }
+            | Self::Exited { .. }
+            | Self::Interrupted { .. } => None,
         }
     }
 
-    /// When it started, unix ms.
+    /// The exit of a workload whose lease goes on.
+    #[must_use]
+    pub fn exit(&self) -> Option<&Exit> {
+        match self {
+            Self::Exited { exit, .. } => Some(exit),
+            Self::Reserved
+            | Self::Ready
+            | Self::Running { .. }
+            | Self::Interrupted { .. }
+            | Self::Ended(_)
+            | Self::Released { .. } => None,
+        }
+    }
+
+    /// What the last run, or the lease, came to.
+    #[must_use]
+    pub fn outcome(&self) -> Option<&Outcome> {
+        let exit = self.exit().map(|exit| &exit.outcome);
+        exit.or_else(|| self.end().map(|end| &end.outcome))
+    }
+
+    /// When it came to be at its holder's disposal, unix ms.
     #[must_use]
     pub fn started_at_ms(&self) -> Option<TimeMs> {
         match self {
             Self::Running { started_at_ms, .. } => Some(*started_at_ms),
+            Self::Exited { started_at_ms, .. } | Self::Interrupted { started_at_ms, .. } => {
+                *started_at_ms
+            }
             Self::Reserved | Self::Ready | Self::Ended(_) | Self::Released { .. } => {
                 self.end().and_then(|end| end.started_at_ms)
             }
@@ -148,11 +262,36 @@ impl Phase {
     #[must_use]
     pub fn usage(&self) -> Usage {
         match self {
-            Self::Running { usage, .. } => *usage,
+            Self::Running { usage, .. }
+            | Self::Exited { usage, .. }
+            | Self::Interrupted { usage, .. } => *usage,
             Self::Reserved | Self::Ready | Self::Ended(_) | Self::Released { .. } => {
                 self.end().map_or(Usage::default(), |end| end.usage)
             }
         }
+    }
+
+    /// Runs that have begun.
+    #[must_use]
+    pub fn runs(&self) -> u32 {
+        match self {
+            Self::Reserved | Self::Ready => 0,
+            Self::Running { run, .. } | Self::Interrupted { run, .. } => *run,
+            Self::Exited { exit, .. } => exit.run,
+            Self::Ended(end) | Self::Released { end, .. } => end.runs,
+        }
+    }
+
+    /// Time of the lease until then that was lost to interruptions, ms.
+    #[must_use]
+    pub fn interrupted_ms(&self, until_ms: TimeMs) -> u64 {
+        let open_ms = match (self, self.started_at_ms()) {
+            (Self::Interrupted { since_ms, .. }, Some(started_at_ms)) => {
+                until_ms.saturating_sub((*since_ms).max(started_at_ms))
+            }
+            _ => 0,
+        };
+        self.usage().interrupted_ms.saturating_add(open_ms)
     }
 
     /// The phase after an event; `None` if the event changes nothing here: it is repeated,
@@ -160,40 +299,66 @@ impl Phase {
     #[must_use]
     pub fn after(&self, event: &ExecutorEvent) -> Option<Self> {
         match (self, event) {
-            (Self::Reserved, ExecutorEvent::Ready) => Some(Self::Ready),
-            (Self::Reserved | Self::Ready, ExecutorEvent::Started { at_ms }) => {
-                Some(Self::Running { started_at_ms: *at_ms, usage: Usage::default() })
+            (
+                Self::Reserved | Self::Interrupted { started_at_ms: None, .. },
+                ExecutorEvent::Ready,
+            ) => Some(Self::Ready),
+            (
+                Self::Reserved
+                | Self::Ready
+                | Self::Running { .. }
+                | Self::Exited { .. }
+                | Self::Interrupted { .. },
+                ExecutorEvent::Started { run, at_ms },
+            ) if *run > self.runs() => Some(Self::Running {
+                started_at_ms: self.started_at_ms().unwrap_or(*at_ms),
+                run: *run,
+                usage: self.usage(),
+            }),
+            (Self::Running { started_at_ms, run, usage }, ExecutorEvent::Usage(sample)) => {
+                let (started_at_ms, run, usage) = (*started_at_ms, *run, usage.at_least(*sample));
+                Some(Self::Running { started_at_ms, run, usage })
             }
             (
-                Self::Running { started_at_ms, usage },
-                ExecutorEvent::Usage { cpu_us, memory_peak_bytes, output_bytes },
-            ) => {
-                let sample = Usage {
-                    cpu_us: *cpu_us,
-                    memory_peak_bytes: *memory_peak_bytes,
-                    output_bytes: *output_bytes,
+                Self::Reserved
+                | Self::Ready
+                | Self::Running { .. }
+                | Self::Exited { .. }
+                | Self::Interrupted { .. },
+                ExecutorEvent::Exited { exit, started_at_ms, usage },
+            ) if exit.run >= self.runs() => {
+                let after = Self::Exited {
+                    started_at_ms: self.started_at_ms().or(*started_at_ms),
+                    exit: exit.clone(),
+                    usage: self.usage().at_least(*usage),
                 };
-                let usage = usage.at_least(sample);
-                Some(Self::Running { started_at_ms: *started_at_ms, usage })
+                (after != *self).then_some(after)
             }
             (
-                Self::Reserved | Self::Ready | Self::Running { .. },
-                ExecutorEvent::Ended {
-                    outcome,
-                    started_at_ms,
-                    at_ms,
-                    cpu_us,
-                    memory_peak_bytes,
-                    output_bytes,
-                },
+                Self::Reserved
+                | Self::Ready
+                | Self::Running { .. }
+                | Self::Exited { .. }
+                | Self::Interrupted { .. },
+                ExecutorEvent::Interrupted { loss, since_ms, started_at_ms, usage },
             ) => {
-                let last = Usage {
-                    cpu_us: *cpu_us,
-                    memory_peak_bytes: *memory_peak_bytes,
-                    output_bytes: *output_bytes,
+                let after = Self::Interrupted {
+                    started_at_ms: self.started_at_ms().or(*started_at_ms),
+                    run: self.runs(),
+                    loss: *loss,
+                    since_ms: *since_ms,
+                    usage: self.usage().at_least(*usage),
                 };
-                Some(self.ended(outcome.clone(), *started_at_ms, *at_ms, last))
+                (after != *self).then_some(after)
             }
+            (
+                Self::Reserved
+                | Self::Ready
+                | Self::Running { .. }
+                | Self::Exited { .. }
+                | Self::Interrupted { .. },
+                ExecutorEvent::Ended { outcome, started_at_ms, at_ms, usage },
+            ) => Some(self.ended(outcome.clone(), *started_at_ms, *at_ms, *usage)),
             (Self::Ended(end), ExecutorEvent::Released { left_behind }) => {
                 Some(Self::Released { end: end.clone(), left_behind: left_behind.clone() })
             }
@@ -213,6 +378,6 @@ impl Phase {
         let started_at_ms = self.started_at_ms().or(started_at_ms);
         let ended_at_ms = at_ms.max(started_at_ms.unwrap_or(0));
         let usage = self.usage().at_least(last);
-        Self::Ended(End { started_at_ms, ended_at_ms, outcome, usage })
+        Self::Ended(End { started_at_ms, ended_at_ms, outcome, usage, runs: self.runs() })
     }
 }

@@ -1,8 +1,10 @@
 //! Leases: the running period after a certificate is redeemed.
 
+pub mod access;
 pub mod lifecycle;
 pub mod objects;
 pub mod receipts;
+pub mod score;
 pub mod workload;
 
-pub use lifecycle::{End, ExecutorEvent, Phase, Usage};
+pub use lifecycle::{End, ExecutorEvent, Exit, Loss, Phase, Usage};

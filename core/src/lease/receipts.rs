@@ -5,8 +5,10 @@
 //! which there was some, not the CPU that was burnt. Times, CPU and output are those of the
 //! receipt's own period; the memory peak is that since the start.
 
+use std::collections::BTreeMap;
+
 use super::lifecycle::{End, Usage};
-use super::objects::{LeaseStatus, Outcome, Receipt};
+use super::objects::{Cause, LeaseStatus, Outcome, Receipt, Unavailable};
 use crate::ids::{Key, LeaseId};
 use crate::reason;
 use crate::reasons::Reason;
@@ -85,8 +87,9 @@ pub struct Period {
     pub from_ms: TimeMs,
     /// End, unix ms.
     pub to_ms: TimeMs,
-    /// Whether the workload ran in it: what never began is not delivered.
-    pub has_run: bool,
+    /// Whether the lease was at its holder's disposal in it, but for what was lost.
+    pub is_delivered: bool,
+    pub unavailable: Vec<Unavailable>,
     /// Usage since the start of the lease.
     pub usage: Usage,
     /// The end, for the final receipt.
@@ -94,44 +97,111 @@ pub struct Period {
 }
 
 impl Period {
-    /// The last period of a lease: from the last receipt, else the start of the workload,
-    /// else of the window, to its end. What a workload takes beyond its window is not sold.
+    /// The last period of a lease: from the last receipt, else its start, else that of the
+    /// window, to its end. What it takes beyond its window is not sold. What the provider fails
+    /// to deliver goes on to the end of the window, whenever it failed.
     #[must_use]
     pub fn last(
         end: &End,
         (window_start_ms, window_end_ms): (TimeMs, TimeMs),
-        last: Option<&Receipt>,
+        chain: &[Verified<Receipt>],
     ) -> Self {
         let start_ms = end.started_at_ms.unwrap_or(window_start_ms);
-        let to_ms = end.ended_at_ms.min(window_end_ms.max(start_ms));
-        let from_ms = last.map_or(start_ms, |receipt| receipt.to_ms).min(to_ms);
-        let (has_run, outcome) = (end.started_at_ms.is_some(), Some(end.outcome.clone()));
-        Self { from_ms, to_ms, has_run, usage: end.usage, outcome }
+        let latest_ms = window_end_ms.max(start_ms);
+        let is_delivered = end.started_at_ms.is_some();
+        let cause = match end.outcome {
+            Outcome::Failed => Some(Cause::Failed),
+            Outcome::Interrupted => Some(Cause::Interrupted),
+            // Its holder has asked for nothing, or for what cannot be run.
+            Outcome::Deadline if !is_delivered => Some(Cause::Late),
+            Outcome::Deadline
+            | Outcome::Exited { .. }
+            | Outcome::Trapped
+            | Outcome::Stopped
+            | Outcome::OutOfMemory
+            | Outcome::OutOfDisk
+            | Outcome::Unfit => None,
+        };
+        let lost_ms = if is_delivered { end.ended_at_ms.min(latest_ms) } else { start_ms };
+        let to_ms = if cause.is_some() { latest_ms } else { end.ended_at_ms.min(latest_ms) };
+        let from_ms = chain.last().map_or(start_ms, |receipt| receipt.to_ms).min(to_ms);
+        let rest_ms = to_ms.saturating_sub(lost_ms.max(from_ms));
+        let before = unsaid(end.usage.interrupted_ms, chain);
+        // What was lost on the way cannot be more than the rest of the period.
+        let before_ms = before.ms.min(to_ms.saturating_sub(from_ms).saturating_sub(rest_ms));
+        let rest = cause.map(|cause| Unavailable { cause, ms: rest_ms });
+        Self {
+            from_ms,
+            to_ms,
+            is_delivered,
+            unavailable: merged([Some(Unavailable { ms: before_ms, ..before }), rest]),
+            usage: end.usage,
+            outcome: Some(end.outcome.clone()),
+        }
+    }
+
+    /// A period of a lease that goes on. `interrupted_ms` is what was lost until its end.
+    #[must_use]
+    pub fn passing(
+        (from_ms, to_ms): (TimeMs, TimeMs),
+        interrupted_ms: u64,
+        usage: Usage,
+        chain: &[Verified<Receipt>],
+    ) -> Self {
+        let lost = unsaid(interrupted_ms, chain);
+        let lost = Unavailable { ms: lost.ms.min(to_ms.saturating_sub(from_ms)), ..lost };
+        let unavailable = merged([Some(lost), None]);
+        Self { from_ms, to_ms, is_delivered: true, unavailable, usage, outcome: None }
     }
 }
 
-/// The next receipt of a chain. A period that ends in the provider's failure counts as not
-/// delivered, and so does one in which the workload never began: then it was at nobody's
-/// disposal, and the provider's fault if its window ended first.
+/// What was lost to interruptions in all, and is on no receipt yet.
+fn unsaid(interrupted_ms: u64, chain: &[Verified<Receipt>]) -> Unavailable {
+    let cause = Cause::Interrupted;
+    let said = chain.iter().flat_map(|receipt| &receipt.unavailable);
+    let said = said.filter(|lost| lost.cause == cause);
+    let said_ms = said.fold(0, |sum: u64, lost| sum.saturating_add(lost.ms));
+    Unavailable { cause, ms: interrupted_ms.saturating_sub(said_ms) }
+}
+
+/// Each cause once, ascending, and none without time.
 #[must_use]
-pub fn next(provider: Key, lease: LeaseId, chain: &[Verified<Receipt>], period: Period) -> Receipt {
+pub fn merged(lost: impl IntoIterator<Item = Option<Unavailable>>) -> Vec<Unavailable> {
+    let mut by_cause: BTreeMap<Cause, u64> = BTreeMap::new();
+    for Unavailable { cause, ms } in lost.into_iter().flatten().filter(|lost| lost.ms > 0) {
+        let sum = by_cause.entry(cause).or_default();
+        *sum = sum.saturating_add(ms);
+    }
+    by_cause.into_iter().map(|(cause, ms)| Unavailable { cause, ms }).collect()
+}
+
+/// The next receipt of a chain. What never began is not delivered.
+#[must_use]
+pub fn next(
+    provider: Key,
+    (lease, units): (LeaseId, u32),
+    chain: &[Verified<Receipt>],
+    period: Period,
+) -> Receipt {
     let length_ms = period.to_ms.saturating_sub(period.from_ms);
-    let is_late = !period.has_run && period.outcome == Some(Outcome::Deadline);
-    let failed = is_late || period.outcome == Some(Outcome::Failed);
+    let lost_ms = period.unavailable.iter().fold(0, |sum: u64, lost| sum.saturating_add(lost.ms));
     let cpu_before: u64 = chain.iter().map(|receipt| receipt.cpu_us).sum();
     let output_before: u64 = chain.iter().map(|receipt| receipt.output_bytes).sum();
+    let throttled_before: u64 = chain.iter().map(|receipt| receipt.throttled_us).sum();
     Receipt {
         v: VERSION,
         provider,
         lease,
         seq: u32::try_from(chain.len()).unwrap_or(u32::MAX),
         prev_hash: chain.last().map_or([0; 32], Verified::id),
+        units,
         from_ms: period.from_ms,
         to_ms: period.to_ms,
-        delivered_ms: if failed || !period.has_run { 0 } else { length_ms },
-        unavailable_ms: if failed { length_ms } else { 0 },
+        delivered_ms: if period.is_delivered { length_ms.saturating_sub(lost_ms) } else { 0 },
+        unavailable: period.unavailable,
         cpu_us: period.usage.cpu_us.saturating_sub(cpu_before),
         memory_peak_bytes: period.usage.memory_peak_bytes,
+        throttled_us: period.usage.throttled_us.saturating_sub(throttled_before),
         output_bytes: period.usage.output_bytes.saturating_sub(output_before),
         outcome: period.outcome,
     }
@@ -190,9 +260,10 @@ fn push(
         return Err(ReceiptError::PrevHash);
     }
     let follows = last.is_none_or(|last| last.to_ms <= receipt.from_ms);
-    let counted = receipt.delivered_ms.saturating_add(receipt.unavailable_ms);
+    let counted = receipt.delivered_ms.saturating_add(receipt.unavailable_ms());
     let length = receipt.to_ms.checked_sub(receipt.from_ms);
-    if !follows || length.is_none_or(|length| counted > length) {
+    let is_ordered = receipt.unavailable.is_sorted_by(|a, b| a.cause < b.cause);
+    if !is_ordered || !follows || length.is_none_or(|length| counted > length) {
         return Err(ReceiptError::Times);
     }
     chain.push(receipt);
@@ -231,12 +302,27 @@ impl Seen<'_> {
         let latest_ms = self.window_ms.1.min(self.now_ms).saturating_add(SLACK_MS);
         let earliest_ms = self.window_ms.0.saturating_sub(SLACK_MS);
         let elapsed_ms = last.to_ms.saturating_sub(started_at_ms);
-        let is_in_time = first.from_ms >= earliest_ms && last.to_ms <= latest_ms;
+        // A provider may say early that it will not deliver the rest.
+        let said_until_ms = last.to_ms.saturating_sub(last.unavailable_ms());
+        let is_in_time = first.from_ms >= earliest_ms
+            && said_until_ms <= latest_ms
+            && last.to_ms <= self.window_ms.1.saturating_add(SLACK_MS);
         let is_as_told = first.from_ms >= started_at_ms && delivered_ms <= elapsed_ms;
+        let total_ms =
+            |lost: &[Unavailable]| lost.iter().map(|lost| lost.ms).fold(0, u64::saturating_add);
+        let receipts_ms = chain.iter().map(|r| r.unavailable_ms()).fold(0, u64::saturating_add);
+        // Receipts come later than what was told, and leave nothing of it out.
+        let is_final = last.outcome.is_some();
+        let is_whole =
+            !is_final || total_ms(&status.unavailable) <= receipts_ms.saturating_add(SLACK_MS);
         let ends_alike = match (&status.outcome, &last.outcome) {
             (Some(told), Some(signed)) => told == signed,
             _ => true,
         };
-        if is_in_time && is_as_told && ends_alike { Ok(()) } else { Err(ReceiptError::NotAsSeen) }
+        if is_in_time && is_as_told && is_whole && ends_alike {
+            Ok(())
+        } else {
+            Err(ReceiptError::NotAsSeen)
+        }
     }
 }

@@ -1,40 +1,82 @@
 //! What may run: bounds of a workload, checked by the holder before it asks and by the
 //! provider before it agrees.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::objects::{InputFile, Workload};
-use crate::ids::Digest;
-use crate::limits::{WORKLOAD_FILES_MAX, WORKLOAD_MAX_BYTES, WORKLOAD_NAME_BYTES};
+use super::objects::{Content, EnvValue, EnvVar, Payload, Workload};
+use crate::ids::{CertId, Digest};
+use crate::limits::{
+    IMAGE_BLOBS_MAX, IMAGE_MANIFEST_MAX_BYTES, IMAGE_MAX_BYTES, SIGNAL_MAX, WORKLOAD_FILES_MAX,
+    WORKLOAD_GRACE_MAX_MS, WORKLOAD_MAX_BYTES, WORKLOAD_NAME_BYTES, WORKLOAD_PORTS_MAX,
+    WORKLOAD_STRINGS_MAX, WORKLOAD_STRINGS_MAX_BYTES,
+};
+use crate::reason;
+use crate::reasons::Reason;
 use crate::wire;
-
-/// Arguments of a workload: more belongs into an input file.
-pub const ARGS_MAX: usize = 64;
-/// Bytes of all arguments together: with names and digests a Redeem stays under a tenth of
-/// a lease message.
-pub const ARGS_MAX_BYTES: usize = 16 << 10;
 
 /// Why a workload may not run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum WorkloadError {
-    /// No component, or more bytes than allowed.
-    #[error("component and inputs together must have 1 byte to 64 MiB")]
+    #[error("a component with its inputs has 1 byte to 64 MiB, an image up to 32 GiB")]
     Size,
-    /// Inputs that the disk of the lease does not hold.
-    #[error("the inputs are larger than the disk that was bought")]
+    #[error("the image, or the inputs, are larger than the disk that was bought")]
     Disk,
-    /// One digest for contents of two lengths.
     #[error("one digest has two sizes")]
     Digest,
-    /// Too many inputs or results.
     #[error("at most 16 inputs and 16 results")]
     Files,
-    /// A name that is empty, too long, repeated, or could leave the directory.
+    #[error("at most 127 layers")]
+    Blobs,
     #[error("a file name must be unique, without separators, and at most 128 bytes")]
     Name,
-    /// Too many or too long arguments, or one with a NUL.
-    #[error("at most 64 arguments of 16 KiB together, without NUL")]
-    Args,
+    #[error("at most 64 arguments and 64 variables, of 16 KiB together, without NUL")]
+    Strings,
+    #[error("a variable needs a unique name without `=`")]
+    EnvName,
+    #[error("the working directory must be an absolute path without `..`")]
+    Workdir,
+    #[error("at most 16 ports, ascending, from 1 on")]
+    Ports,
+    #[error("at most 30 s between stop signal and kill")]
+    Grace,
+    #[error("signals have numbers up to 64")]
+    Signal,
+    #[error("a component has no ports, no network, no signals and no directory but its own")]
+    NotInWasm,
+    #[error("a root file system does not say what to run")]
+    NoCommand,
+    #[error("a sealed value is damaged, or for another certificate than that of the lease")]
+    Sealed,
+}
+
+impl WorkloadError {
+    /// Its row in the table of reasons.
+    #[must_use]
+    pub fn reason(self) -> Reason {
+        match self {
+            Self::Size => reason!("workload.size"),
+            Self::Disk => reason!("workload.disk"),
+            Self::Digest => reason!("workload.digest_sizes"),
+            Self::Files => reason!("workload.files"),
+            Self::Blobs => reason!("workload.blobs"),
+            Self::Name => reason!("workload.name"),
+            Self::Strings => reason!("workload.strings"),
+            Self::EnvName => reason!("workload.env_name"),
+            Self::Workdir => reason!("workload.workdir"),
+            Self::Ports => reason!("workload.ports"),
+            Self::Grace => reason!("workload.grace"),
+            Self::Signal => reason!("workload.signal"),
+            Self::NotInWasm => reason!("workload.not_in_wasm"),
+            Self::NoCommand => reason!("workload.nothing_to_run"),
+            Self::Sealed => reason!("workload.sealed"),
+        }
+    }
+
+    /// Stable reason code.
+    #[must_use]
+    pub fn code(self) -> &'static str {
+        self.reason().code()
+    }
 }
 
 /// SHA-256 of the encoded workload: what a Redeem names.
@@ -43,25 +85,25 @@ pub fn digest(workload: &Workload) -> Digest {
     Digest(wire::sha256(&[&wire::encode(workload)]))
 }
 
-/// Content that the holder has to upload, each once: component first, then inputs.
+fn contents(workload: &Workload) -> impl Iterator<Item = Content> {
+    let inputs = workload.inputs.iter();
+    let inputs = inputs.map(|input| Content { digest: input.digest, bytes: input.bytes });
+    workload.payload.contents().copied().chain(inputs)
+}
+
+/// Content that the holder has to upload, each once: the payload first, then inputs.
 #[must_use]
 pub fn needs(workload: &Workload) -> Vec<Digest> {
     let mut seen = BTreeSet::new();
-    let inputs = workload.inputs.iter().map(|input| input.digest);
-    std::iter::once(workload.component)
-        .chain(inputs)
-        .filter(|digest| seen.insert(*digest))
-        .collect()
+    let digests = contents(workload).map(|content| content.digest);
+    digests.filter(|digest| seen.insert(*digest)).collect()
 }
 
 /// Length of a part of the content, bytes; 0 if the workload names no such part.
 #[must_use]
 pub fn size_of(workload: &Workload, digest: Digest) -> u64 {
-    if workload.component == digest {
-        return workload.component_bytes;
-    }
-    let input = workload.inputs.iter().find(|input| input.digest == digest);
-    input.map_or(0, |input| input.bytes)
+    let part = contents(workload).find(|content| content.digest == digest);
+    part.map_or(0, |content| content.bytes)
 }
 
 /// Checks names, counts and sizes: all that a host would refuse to make room for, so that nothing
@@ -70,30 +112,126 @@ pub fn size_of(workload: &Workload, digest: Digest) -> u64 {
 /// # Errors
 /// The first bound that is broken.
 pub fn validate(workload: &Workload, disk_bytes: u64) -> Result<(), WorkloadError> {
+    check_files(workload)?;
+    check_sizes(workload, disk_bytes)?;
+    check_strings(workload)?;
+    check_manners(workload)?;
+    match &workload.payload {
+        Payload::Wasm { .. } => check_wasm(workload),
+        Payload::Rootfs { .. } if workload.command.is_empty() => Err(WorkloadError::NoCommand),
+        Payload::Oci { .. } | Payload::Rootfs { .. } => Ok(()),
+    }
+}
+
+/// Bytes of a sealed value beyond those of the value: the certificate for which it is, a key, a tag.
+pub const SEALED_EXTRA_BYTES: usize = 32 + 32 + 16;
+
+/// Checks that every sealed value is for this certificate, so that nobody has another's opened.
+///
+/// # Errors
+/// [`WorkloadError::Sealed`].
+pub fn check_sealed(workload: &Workload, cert: CertId) -> Result<(), WorkloadError> {
+    let fits = |bytes: &[u8]| bytes.len() >= SEALED_EXTRA_BYTES && bytes.starts_with(&cert.0);
+    let mut sealed = sealed(workload).map(|(_, bytes)| bytes);
+    if sealed.all(fits) { Ok(()) } else { Err(WorkloadError::Sealed) }
+}
+
+/// Names and values of the sealed variables.
+pub fn sealed(workload: &Workload) -> impl Iterator<Item = (&str, &[u8])> {
+    workload.env.iter().filter_map(|var| match &var.value {
+        EnvValue::Sealed(bytes) => Some((var.name.as_str(), bytes.as_slice())),
+        EnvValue::Plain(_) => None,
+    })
+}
+
+fn check_files(workload: &Workload) -> Result<(), WorkloadError> {
     if workload.inputs.len() > WORKLOAD_FILES_MAX || workload.results.len() > WORKLOAD_FILES_MAX {
         return Err(WorkloadError::Files);
     }
-    let sizes = workload.inputs.iter().map(|input| input.bytes);
-    let total = sizes.fold(workload.component_bytes, u64::saturating_add);
-    if workload.component_bytes == 0 || total > WORKLOAD_MAX_BYTES {
-        return Err(WorkloadError::Size);
-    }
-    if total - workload.component_bytes > disk_bytes {
-        return Err(WorkloadError::Disk);
-    }
-    let has_its_size = |input: &InputFile| size_of(workload, input.digest) == input.bytes;
-    if !workload.inputs.iter().all(has_its_size) {
-        return Err(WorkloadError::Digest);
+    if let Payload::Oci { blobs, .. } = &workload.payload
+        && blobs.len() > IMAGE_BLOBS_MAX
+    {
+        return Err(WorkloadError::Blobs);
     }
     let inputs = workload.inputs.iter().map(|input| input.name.as_str());
     let results = workload.results.iter().map(String::as_str);
-    if !are_names(inputs) || !are_names(results) {
-        return Err(WorkloadError::Name);
+    if are_names(inputs) && are_names(results) { Ok(()) } else { Err(WorkloadError::Name) }
+}
+
+fn check_sizes(workload: &Workload, disk_bytes: u64) -> Result<(), WorkloadError> {
+    let inputs = workload.inputs.iter().map(|input| input.bytes);
+    let inputs = inputs.fold(0, u64::saturating_add);
+    let parts = workload.payload.contents().map(|content| content.bytes);
+    let payload = parts.clone().fold(0, u64::saturating_add);
+    // An empty part is a mistake; what is empty on purpose is an input.
+    let fits = !parts.clone().any(|bytes| bytes == 0)
+        && match &workload.payload {
+            Payload::Wasm { .. } => payload.saturating_add(inputs) <= WORKLOAD_MAX_BYTES,
+            Payload::Oci { manifest, .. } => {
+                manifest.bytes <= IMAGE_MANIFEST_MAX_BYTES && payload <= IMAGE_MAX_BYTES
+            }
+            Payload::Rootfs { .. } => payload <= IMAGE_MAX_BYTES,
+        };
+    if !fits || inputs > WORKLOAD_MAX_BYTES {
+        return Err(WorkloadError::Size);
     }
-    let bytes: usize = workload.args.iter().map(String::len).fold(0, usize::saturating_add);
-    let nul = workload.args.iter().any(|arg| arg.contains('\0'));
-    if workload.args.len() > ARGS_MAX || bytes > ARGS_MAX_BYTES || nul {
-        return Err(WorkloadError::Args);
+    let on_disk = match &workload.payload {
+        Payload::Wasm { .. } => inputs,
+        Payload::Oci { .. } | Payload::Rootfs { .. } => payload.max(inputs),
+    };
+    if on_disk > disk_bytes {
+        return Err(WorkloadError::Disk);
+    }
+    let mut sizes = BTreeMap::new();
+    let is_same = |part: Content| *sizes.entry(part.digest).or_insert(part.bytes) == part.bytes;
+    if contents(workload).all(is_same) { Ok(()) } else { Err(WorkloadError::Digest) }
+}
+
+fn check_strings(workload: &Workload) -> Result<(), WorkloadError> {
+    let Workload { command, env, workdir, .. } = workload;
+    let value = |var: &EnvVar| match &var.value {
+        EnvValue::Plain(text) => (text.len(), text.contains('\0')),
+        EnvValue::Sealed(bytes) => (bytes.len(), false),
+    };
+    let names = env.iter().map(|var| &var.name);
+    let texts = command.iter().chain(names.clone()).chain(workdir);
+    let texts = texts.map(|text| (text.len(), text.contains('\0')));
+    let all = || texts.clone().chain(env.iter().map(value));
+    let bytes = all().map(|(bytes, _)| bytes).fold(0, usize::saturating_add);
+    let is_many = command.len() > WORKLOAD_STRINGS_MAX || env.len() > WORKLOAD_STRINGS_MAX;
+    if is_many || bytes > WORKLOAD_STRINGS_MAX_BYTES || all().any(|(_, has_nul)| has_nul) {
+        return Err(WorkloadError::Strings);
+    }
+    let mut seen = BTreeSet::new();
+    let mut named = names.map(|name| !name.is_empty() && !name.contains('=') && seen.insert(name));
+    if !named.all(|is_named| is_named) {
+        return Err(WorkloadError::EnvName);
+    }
+    let is_path = |path: &String| path.starts_with('/') && path.split('/').all(|part| part != "..");
+    if workdir.as_ref().is_none_or(is_path) { Ok(()) } else { Err(WorkloadError::Workdir) }
+}
+
+fn check_manners(workload: &Workload) -> Result<(), WorkloadError> {
+    let ports = &workload.ports;
+    let ascends = ports.first() != Some(&0) && ports.is_sorted_by(|a, b| a < b);
+    if ports.len() > WORKLOAD_PORTS_MAX || !ascends {
+        return Err(WorkloadError::Ports);
+    }
+    if workload.grace_ms > WORKLOAD_GRACE_MAX_MS {
+        return Err(WorkloadError::Grace);
+    }
+    if workload.stop_signal > SIGNAL_MAX {
+        return Err(WorkloadError::Signal);
+    }
+    Ok(())
+}
+
+/// What would not be done must not be promised.
+fn check_wasm(workload: &Workload) -> Result<(), WorkloadError> {
+    let has_network = workload.egress || !workload.ports.is_empty();
+    let has_signals = workload.stop_signal != 0 || workload.grace_ms != 0;
+    if has_network || has_signals || workload.workdir.is_some() {
+        return Err(WorkloadError::NotInWasm);
     }
     Ok(())
 }

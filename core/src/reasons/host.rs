@@ -4,6 +4,12 @@ use super::{Family, family};
 
 pub(super) const FAMILIES: &[Family] = &[
     family! {
+        "host", "provider: what this machine can sell";
+        "host.untested": Rejected, Local,
+            "that this machine keeps what the class promises is not proved",
+            "run `capex host test`, and place the order again";
+    },
+    family! {
         "network", "node: listening, dialling, addresses";
         "network.bad_address": Usage, Local, "the address is not one that can be reached",
             "give a multiaddr that ends in /p2p/<id>: see `capex status` of that node";
@@ -98,6 +104,9 @@ pub(super) const FAMILIES: &[Family] = &[
         "wallet.insufficient_funds": Unpayable, Local,
             "fewer coins can be spent than are needed",
             "fund the wallet: `capex wallet address`";
+        "wallet.keys_elsewhere": Rejected, Local,
+            "an all-or-nothing pool is signed within seconds, by keys on this node",
+            "ask for a pool whose members pay separately";
         "wallet.no_address": Unavailable, Local, "the wallet has no fresh address ready";
         "wallet.no_coin": NotFound, Local, "the wallet has no such coin, or it is spent",
             "see `capex wallet coins`";
@@ -123,6 +132,8 @@ pub(super) const FAMILIES: &[Family] = &[
             "it spends other coins than the transaction that waits",
             "sign what `capex wallet psbt export ID` wrote, unchanged";
         "wallet.psbt_malformed": Rejected, Local, "the bytes are no partially signed transaction";
+        "wallet.psbt_of_trade": Rejected, Local, "a trade asked for this signature",
+            "sign it, or leave it: its trade ends by itself, see `capex trade show ID`";
         "wallet.psbt_outputs": Rejected, Local,
             "it pays something else than the transaction that waits",
             "sign what `capex wallet psbt export ID` wrote, unchanged";
@@ -138,11 +149,12 @@ pub(super) const FAMILIES: &[Family] = &[
         "wallet.reserved": Unpayable, Local,
             "standing orders and open trades count on these coins",
             "send less, or cancel orders: `capex order list`";
+        "wallet.too_many_coins": Rejected, Local,
+            "the part of a pool's transaction would take more than 8 coins",
+            "join some of them first, by a payment to an own address: `capex wallet address`";
         "wallet.too_many_outputs": Rejected, Local, "there are too many outputs";
         "wallet.unsigned": Rejected, Local, "nobody has signed the payment yet",
             "see `capex wallet psbt list`";
-        "wallet.watch_only": Rejected, Local, "this wallet has no keys of its coins",
-            "pay from the wallet that has";
     },
     family! {
         "store", "node: the data directory";

@@ -30,6 +30,9 @@ pub(super) const FAMILIES: &[Family] = &[
             "fund the wallet (`capex wallet address`), or bid less";
         "order.limit_out_of_range": Usage, Peer,
             "the limit is 0 or above 10^12 msat per block", "choose a limit in between";
+        "order.nobody_known": Rejected, Local,
+            "no provider has delivered to this node as the order asks",
+            "see `capex peer list`, or leave --only-known and --min-record out";
         "order.not_found": NotFound, Local, "no such order",
             "`capex order list` shows the known ones";
         "order.not_in_book": Rejected, Nobody,

@@ -92,6 +92,8 @@ pub(super) const FAMILIES: &[Family] = &[
         "pool.not_agreed": Rejected, Peer, "not every member signed the terms in time";
         "pool.not_found": NotFound, Local, "no such pool",
             "`capex pool status` shows the known ones";
+        "pool.not_invited": Rejected, Peer, "the creator of the pool has named others",
+            "ask the creator for a pool that names your key";
         "pool.other_network": Usage, Local, "the invitation is for another network",
             "join with a node of that network";
         "pool.settling": Rejected, Nobody,
@@ -105,6 +107,29 @@ pub(super) const FAMILIES: &[Family] = &[
             "leave one: `capex pool status`";
         "pool.unfair": Rejected, Peer, "the terms ask for more than the pledge makes of the price";
         "pool.unknown": Rejected, Peer, "there is no such pool, or not for this key";
+    },
+    family! {
+        "joint", "members of a pool: the one transaction that all of them pay";
+        "joint.changed": Rejected, Peer,
+            "a member puts in something else than what others may have signed for";
+        "joint.coin_twice": Rejected, Peer, "a coin is put in twice";
+        "joint.feerate": Rejected, Nobody,
+            "the transaction would pay less than half of what this node takes for enough",
+            "compare the fee estimates of the members' chain sources";
+        "joint.malformed": Rejected, Peer,
+            "a member puts in no coin, too many, or change that cannot be paid";
+        "joint.missing": Rejected, Nobody, "not every member has put something in";
+        "joint.not_whole": Rejected, Peer,
+            "not every member put in its coins and signed in time; no coin has moved",
+            "found another pool; what this node signed is void as soon as its coins pay for \
+             something else";
+        "joint.resale": Rejected, Nobody,
+            "the match is a resale, which members pay for each by itself alone",
+            "found the pool with --separately to buy of resellers too";
+        "joint.signature": Rejected, Peer, "a member's signature does not hold for all outputs";
+        "joint.too_little": Rejected, Peer,
+            "the coins of a member do not make up its share, its change and its fee";
+        "joint.unknown": Rejected, Peer, "no such transaction of several, or not for this key";
     },
     family! {
         "accept", "provider: the buyer's consent to terms";

@@ -21,6 +21,8 @@ pub(super) const FAMILIES: &[Family] = &[
         "api.timeout": TimedOut, Nobody, "the node did not answer in time";
         "api.unauthorised": Unauthorised, Local, "the cookie is missing or not this daemon's",
             "send `Authorization: Bearer <content of DATADIR/cookie>`";
+        "api.upgrade": Usage, Local, "this route answers with a stream",
+            "ask for it with `Connection: upgrade` and `Upgrade: capex-stream`";
     },
     family! {
         "cli", "CLI: output, questions, flags";
@@ -28,10 +30,14 @@ pub(super) const FAMILIES: &[Family] = &[
         "cli.cookie": Unauthorised, Local, "the cookie of the daemon cannot be read",
             "run as the user who runs the daemon";
         "cli.declined": Usage, Local, "nothing was done";
+        "cli.interrupted": Interrupted, Local, "interrupted";
         "cli.json": Failed, Local, "the answer cannot be written as JSON";
+        "cli.no_ssh": Failed, Local, "this machine has no ssh", "install openssh-client";
         "cli.no_terminal": Usage, Local, "there is no terminal to ask on",
             "pass --yes, or --dry-run to see the preview alone";
         "cli.output": Failed, Local, "the output cannot be written";
+        "cli.port": Failed, Local, "the port of this machine cannot be listened at",
+            "name another: `capex lease forward ID 8081:80`";
         "cli.signals": Failed, Local, "the command cannot listen for signals";
         "cli.stdin": Failed, Local, "standard input cannot be read";
         "cli.usage": Usage, Local, "the command does not parse", "see --help";
@@ -81,10 +87,10 @@ pub(super) const FAMILIES: &[Family] = &[
         "key.syntax": Usage, Local, "a key is 64 lower-case hex digits";
     },
     family! {
-        "order_file", "CLI: a file for --file";
+        "order_file", "CLI: a file for --file or --workload";
         "order_file.bad_value": Usage, Local, "a value cannot be read";
         "order_file.syntax": Usage, Local, "the file is not TOML";
         "order_file.unknown_key": Usage, Local, "a key is unknown",
-            "keys are the names of the flags of `buy` and `sell`";
+            "keys are the names of the flags of `buy`, `sell` and `cert redeem`";
     },
 ];

@@ -19,6 +19,11 @@ use crate::wire::{Envelope, Verified, WireError};
 /// Longest payout script, bytes: any segwit program of today.
 pub const PAYOUT_SPK_MAX_BYTES: usize = 42;
 
+/// Of several funders each has this part of the time of its consent left when the lock is granted,
+/// one in so many: else whoever gathers the consents could have it so late that one of them cannot
+/// pay in time, and is blamed for it.
+const FUNDING_TIME_OF_SEVERAL: u64 = 3;
+
 /// Why a party does not sign.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum CheckError {
@@ -363,7 +368,8 @@ pub fn reach(now: Now<'_>, terms: &Terms) -> Result<(), CheckError> {
 }
 
 /// A registrar checks terms that a seller signed and the consent of every funder, in their
-/// order. Whether the seller may sell is the register's to say.
+/// order; of several each must leave its funder time to pay. Whether the seller may sell is the
+/// register's to say.
 ///
 /// # Errors
 /// The first [`CheckError`] found.
@@ -373,11 +379,21 @@ pub fn consents<C: Verification>(
     terms: &Verified<Terms>,
     accepts: &[Envelope],
 ) -> Result<Vec<Verified<Accept>>, CheckError> {
+    ensure(accepts.len() == terms.funders.len(), CheckError::Accept)?;
     check_form(secp, now.params, terms)?;
     reach(now, terms)?;
-    ensure(accepts.len() == terms.funders.len(), CheckError::Accept)?;
     let funders = terms.funders.iter().zip(accepts);
-    funders.map(|(funder, signed)| accept(now, terms, funder, signed)).collect()
+    let all: Result<Vec<_>, _> =
+        funders.map(|(funder, signed)| accept(now, terms, funder, signed)).collect();
+    let all = all?;
+    // Either all of them pay together, or each by itself.
+    let is_together = |one: &Verified<Accept>| one.together;
+    ensure(all.len() > 1 || !all.iter().any(is_together), CheckError::Accept)?;
+    ensure(all.iter().all(is_together) || !all.iter().any(is_together), CheckError::Accept)?;
+    let least_ms = now.params.settle.fund_ms / FUNDING_TIME_OF_SEVERAL;
+    let lasts = |one: &Verified<Accept>| one.release_at_ms.saturating_sub(now.ms) >= least_ms;
+    ensure(all.len() == 1 || all.iter().all(lasts), CheckError::Elapsed)?;
+    Ok(all)
 }
 
 /// Checks the consent of one funder, while those of others are missing.
@@ -457,4 +473,51 @@ pub fn activation(
         && got.window == terms.window
         && got.cause_hash == agreement.hash().0;
     ensure(fits, CheckError::Activation)
+}
+
+#[cfg(test)]
+mod tests {
+    use ed25519_dalek::SigningKey;
+
+    use super::super::sample;
+    use super::*;
+    use crate::wire::{VERSION, sign};
+
+    const T0: u32 = 800;
+
+    #[test]
+    fn of_several_each_has_time_to_pay_when_the_lock_is_granted() {
+        let (params, secp) = (sample::params("mainnet"), Secp256k1::new());
+        let keys = [2, 3].map(|seed| SigningKey::from_bytes(&[seed; 32]));
+        let public = |key: &SigningKey| Key(key.verifying_key().to_bytes());
+        let seller = SigningKey::from_bytes(&[1; 32]);
+        let checked = |funders: usize, lasts_ms: [u64; 2]| {
+            let mut terms = if funders == 1 { sample::terms(T0) } else { sample::two_funders(T0) };
+            terms.from = public(&seller);
+            for (funder, key) in terms.funders.iter_mut().zip(&keys) {
+                funder.key = public(key);
+            }
+            let terms = sign(terms, params.magic, &seller);
+            let release_at_height = Timelocks::of(&terms, &params).release_at();
+            let accept = |(key, lasts_ms)| {
+                let terms_hash = TermsHash(terms.id());
+                let release_at_ms = 1_000 + lasts_ms;
+                let together = false;
+                let accept =
+                    Accept { v: VERSION, terms_hash, release_at_height, release_at_ms, together };
+                sign(accept, params.magic, key).envelope().clone()
+            };
+            let accepts: Vec<Envelope> = keys.iter().zip(lasts_ms).map(accept).collect();
+            let now = sample::now(&params, 1_000, T0);
+            consents(&secp, now, &terms, &accepts[..funders]).map(|accepts| accepts.len())
+        };
+        let least_ms = params.settle.fund_ms / 3;
+        assert_eq!(checked(2, [least_ms, least_ms]), Ok(2));
+        for late in [[least_ms - 1, 120_000], [120_000, least_ms - 1]] {
+            assert_eq!(checked(2, late), Err(CheckError::Elapsed), "{late:?}");
+        }
+        // One alone has nobody to wait for.
+        assert_eq!(checked(1, [1, 0]), Ok(1));
+        assert_eq!(checked(1, [0, 0]), Err(CheckError::Elapsed));
+    }
 }

@@ -29,7 +29,7 @@ pub mod seller;
 
 pub use deadline::Deadline;
 pub use rails::Rail;
-pub use rails::chain::{facts, fees, keyagg, script, timelock, transaction};
+pub use rails::chain::{facts, fees, joint, keyagg, script, timelock, transaction};
 
 #[cfg(test)]
 pub(crate) mod sample;

@@ -112,6 +112,8 @@ pub struct Accept {
     pub release_at_height: u32,
     /// Accept time + funding deadline, unix ms: the lock may go if no FUND was acknowledged.
     pub release_at_ms: u64,
+    /// Whether all funders pay by one transaction: then the provider takes no other.
+    pub together: bool,
 }
 
 impl Object for Accept {

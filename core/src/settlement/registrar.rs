@@ -39,6 +39,8 @@ pub struct Registrar {
     pub lock: Envelope,
     /// The consent that elapses last.
     pub consent: Consent,
+    /// Whether the funders pay by one transaction.
+    pub together: bool,
     pub facts: Facts,
     pub state: State,
 }
@@ -141,6 +143,7 @@ impl Registrar {
         Self {
             signed: SignedTerms::from(terms),
             lock,
+            together: accepts.iter().any(|accept| accept.together),
             consent: last.unwrap_or(Consent { accept_id: [0; 32], release_at_ms: 0 }),
             facts: Facts::none(terms.funders.len()),
             state: State::Locked,
@@ -429,6 +432,7 @@ mod tests {
             signed: sample::signed_terms(terms),
             lock: sample::envelope(),
             consent: Consent { accept_id: [8; 32], release_at_ms: UNTIL_MS },
+            together: false,
             facts: Facts::new(contracts.iter().map(|c| sample::contract_facts(*c)).collect()),
             state: State::Locked,
         };

@@ -9,7 +9,7 @@ use bitcoin::hashes::Hash;
 use bitcoin::transaction::Version;
 use bitcoin::{Transaction, Txid};
 
-use super::buyer::{self, Buyer};
+use super::buyer::{self, Buyer, FundPlan};
 use super::check::{Agreement, Now, SignedTerms};
 use super::objects::{Funder, Row, Terms};
 use super::rails::chain::facts::{ContractFacts, Facts, FundFact, SpendFact, Standing};
@@ -105,6 +105,14 @@ pub(crate) fn row() -> Row {
     }
 }
 
+/// A plan for the sample terms alone: they are to be funded at the price, and their consent lasts
+/// until then.
+pub(crate) fn plan(ack_by_ms: u64) -> FundPlan {
+    let spk = bitcoin::ScriptBuf::from_bytes(vec![0x51]);
+    let (terms, outputs) = (vec![TermsHash([7; 32])], vec![(spk, 1_000_000)]);
+    FundPlan { terms, outputs, fee_cap_sat: 1_000, ack_by_ms, cancel_at: 830, gathering: None }
+}
+
 /// A buyer of that row from key 1, which keeps the register too, for key 2.
 pub(crate) fn buyer(state: buyer::State) -> Buyer {
     Buyer {
@@ -121,6 +129,7 @@ pub(crate) fn buyer(state: buyer::State) -> Buyer {
         opened_ms: 0,
         use_by: None,
         partners: Vec::new(),
+        together: None,
         state,
     }
 }
@@ -180,6 +189,8 @@ pub(crate) fn contract_facts(heights: [Option<u32>; 4]) -> ContractFacts {
         vin: 0,
         vsize: 150,
         fee_sat: 150,
+        inputs: 1,
+        output_sat: 999_850,
         height: block(height),
     };
     ContractFacts {

@@ -101,6 +101,7 @@ pub fn accept(funder: u8, terms: &Verified<Terms>, params: &Params) -> Verified<
         terms_hash: TermsHash(terms.id()),
         release_at_height: 116,
         release_at_ms: 1_000,
+        together: false,
     };
     by(funder, accept, params)
 }

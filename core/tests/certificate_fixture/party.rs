@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use bitcoin::secp256k1::{All, Secp256k1};
+use capex_core::certificate::equivocation::Statement;
 use capex_core::certificate::{Certificate, Claim, Hop};
 use capex_core::engine::certificates::CertificateView;
 use capex_core::engine::holdings::{Holdings, HoldingsCommand};
@@ -10,14 +11,14 @@ use capex_core::engine::io::{Done, Effect, Protocol, Topic, Verdict};
 use capex_core::engine::kernel::{
     ChainView, Conduct, Context, Counters, Keys, Outbox, Record, Treasury, WalletView,
 };
-use capex_core::engine::leases::{LeaseEffect, Leases};
+use capex_core::engine::leases::{LeaseEffect, LeaseView, Leases};
 use capex_core::engine::messages::{Purpose, SettleReply, SettleRequest};
 use capex_core::engine::register::Register;
 use capex_core::engine::trades::Fresh;
 use capex_core::engine::witness::Witness;
 use capex_core::ids::{CertId, Key, LeaseId, TermsHash, TradeId};
 use capex_core::lease::ExecutorEvent;
-use capex_core::lease::objects::{LeaseReply, LeaseRequest};
+use capex_core::lease::objects::{LeaseReply, LeaseRequest, LeaseStatus};
 use capex_core::params::Params;
 use capex_core::reasons::{Blame, Reason};
 use capex_core::settlement::objects::Terms;
@@ -69,6 +70,9 @@ impl Books {
                 let heard = self.witness.on_statement(ctx, &|_| true, bytes);
                 if let Ok(statement) = &heard {
                     self.register.hear_own(ctx, statement);
+                    if let Statement::Activation(activation) = statement {
+                        self.holdings.hear_moved(ctx, activation);
+                    }
                 }
                 verdict(heard.map(|_| ()))
             }
@@ -174,6 +178,15 @@ impl Party {
             files: None,
             host: Host::default(),
         }
+    }
+
+    pub fn views(&self) -> Vec<LeaseView> {
+        self.leases.views(public(self.number), self.now_ms)
+    }
+
+    /// What its provider tells of a lease.
+    pub fn status(&self, lease: &LeaseId) -> LeaseStatus {
+        self.leases.status(self.now_ms, lease).unwrap()
     }
 
     pub fn with<R>(
@@ -438,14 +451,25 @@ impl Net {
 
     /// Terms of a first sale by the provider (1), its certificate issued.
     pub fn offer(&mut self, trade: u8, units: &Units, to: u8) -> Verified<Terms> {
+        self.offer_of(trade, units, (1, WINDOW), to)
+    }
+
+    /// As `offer`, of a class and in a window.
+    pub fn offer_of(
+        &mut self,
+        trade: u8,
+        units: &Units,
+        (class, window): (u16, Window),
+        to: u8,
+    ) -> Verified<Terms> {
         let provider = self.party(1);
         let trade_id = TradeId([trade; 32]);
         let issue = provider.with(|ctx, books, _| {
-            if books.register.ledger.capacity(1) == 0 {
-                books.register.set_capacity(ctx, &[(1, 64)]).unwrap();
+            if books.register.ledger.capacity(class) == 0 {
+                books.register.set_capacity(ctx, &[(1, 64), (2, 64)]).unwrap();
             }
-            books.register.ledger.claim(Claim::Row(trade_id), 1, units, WINDOW).unwrap();
-            books.register.issue(ctx, trade_id, &fresh(1, units, WINDOW)).unwrap()
+            books.register.ledger.claim(Claim::Row(trade_id), class, units, window).unwrap();
+            books.register.issue(ctx, trade_id, &fresh(class, units, window)).unwrap()
         });
         let mut terms = terms(&issue, 0, issue.id(), public(1), public(to));
         terms.trade_id = trade_id;
@@ -462,7 +486,12 @@ impl Net {
 
     /// A whole first sale from the provider (1).
     pub fn sell(&mut self, trade: u8, units: &Units, to: u8) -> CertId {
-        let terms = self.offer(trade, units, to);
+        self.sell_of(trade, units, (1, WINDOW), to)
+    }
+
+    /// As `sell`, of a class and in a window.
+    pub fn sell_of(&mut self, trade: u8, units: &Units, what: (u16, Window), to: u8) -> CertId {
+        let terms = self.offer_of(trade, units, what, to);
         let accepts = [accept(to, &terms, &devnet())];
         self.party(1).with(|ctx, books, _| books.register.lock(ctx, &terms, &accepts).unwrap());
         let certificate = self.activate(&terms);

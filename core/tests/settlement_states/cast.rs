@@ -33,6 +33,16 @@ const FEE_SAT: u64 = 500;
 /// Delivery lasts so many slots.
 const SLOTS: u16 = 2;
 
+/// What is traded in a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Trades {
+    One,
+    /// The same certificate twice: the second sale begins when nothing holds it any more.
+    InTurn,
+    /// Two certificates of one seller, paid for by one funding.
+    Together,
+}
+
 /// What all trades of a run share.
 pub(crate) struct Stage {
     pub(crate) params: Params,
@@ -43,6 +53,8 @@ pub(crate) struct Stage {
     row: Row,
     issue: Verified<Issue>,
     title: Certificate,
+    /// On sale in the second trade.
+    other: Certificate,
     /// Blocks from the first tip to the start of delivery.
     pub(crate) delivery_in: u32,
     /// The buyer's funding is handed out to be signed.
@@ -72,34 +84,40 @@ fn params(quits: bool) -> Params {
 impl Stage {
     /// The seller is the provider itself, or another holder of the certificate; it may ask for
     /// the buyer's key.
-    pub(crate) fn new(trades: usize, is_one_node: bool, quits: bool) -> Self {
+    pub(crate) fn new(trades: Trades, is_one_node: bool, quits: bool) -> Self {
         let params = params(quits);
         let keys = |seed| Keys::new([seed; 32], [seed; 32]);
         let (buyer, provider) = (keys(1), keys(3));
         let seller = if is_one_node { keys(3) } else { keys(2) };
         // Time for a second trade after the first has been given up.
-        let delivery_in = if trades == 1 { 9 } else { 15 };
+        let delivery_in = match trades {
+            Trades::One => 9,
+            Trades::Together => 10,
+            Trades::InTurn => 15,
+        };
         let start = u32::try_from(START_MS / 1000).unwrap() + delivery_in;
         let msat = PRICE_SAT * 1000;
         let (buy, sell) = ([1; 32], [2; 32]);
         let (class, slots, qty) = (1, SLOTS, 2);
         let row = Row { v: VERSION, epoch: 5, buy, sell, class, start, slots, qty, msat };
-        let issue = provider.sign(
-            Issue {
+        let issue = |nonce: u8, units: Units| {
+            let issue = Issue {
                 v: VERSION,
                 provider: provider.public(),
                 class: 1,
                 class_hash: params.class_hash(1).unwrap(),
                 features: 0,
-                units: Units::range(4, 6).unwrap(),
+                units,
                 window: row.window(),
                 pay: Payment::Prepaid,
                 binding: Binding::Registrar,
-                nonce32: [4; 32],
+                nonce32: [nonce; 32],
                 not_after_slot: row.window().end - 1,
-            },
-            &params,
-        );
+            };
+            provider.sign(issue, &params)
+        };
+        let other = issue(5, Units::range(6, 8).unwrap());
+        let issue = issue(4, Units::range(4, 6).unwrap());
         let fresh = Certificate::issued(issue.envelope().clone());
         let mut stage = Self {
             secp: Secp256k1::new(),
@@ -108,20 +126,26 @@ impl Stage {
             provider,
             row,
             issue,
-            title: fresh,
+            title: fresh.clone(),
+            other: fresh,
             delivery_in,
             is_signed_elsewhere: false,
             params,
         };
         if !is_one_node {
-            stage.title = stage.resold();
+            stage.title = stage.resold(&stage.issue);
         }
+        stage.other = match trades {
+            Trades::Together if is_one_node => Certificate::issued(other.envelope().clone()),
+            Trades::Together => stage.resold(&other),
+            Trades::One | Trades::InTurn => stage.title.clone(),
+        };
         stage
     }
 
-    /// The certificate after the provider sold it to the seller.
-    fn resold(&self) -> Certificate {
-        let (cert_id, x) = (CertId(self.issue.id()), [6; 32]);
+    /// A certificate after the provider sold it to the seller.
+    fn resold(&self, issue: &Verified<Issue>) -> Certificate {
+        let (cert_id, x) = (CertId(issue.id()), [6; 32]);
         let window = self.row.window();
         let terms = self.provider.sign(
             Terms {
@@ -129,9 +153,9 @@ impl Stage {
                 trade_id: TradeId([3; 32]),
                 cert_id,
                 seq: 0,
-                prev_hash: self.issue.id(),
+                prev_hash: issue.id(),
                 class: 1,
-                units: self.issue.units.clone(),
+                units: issue.units.clone(),
                 window,
                 from: self.provider.public(),
                 to: self.seller.public(),
@@ -166,7 +190,7 @@ impl Stage {
             transfer,
             activation,
         };
-        Certificate { hops: vec![hop], ..Certificate::issued(self.issue.envelope().clone()) }
+        Certificate { hops: vec![hop], ..Certificate::issued(issue.envelope().clone()) }
     }
 
     fn lock(&self, terms: &Verified<Terms>, attempt: u32) -> Envelope {
@@ -240,6 +264,8 @@ pub(crate) struct Cast {
     pub(crate) lock: Envelope,
     pub(crate) activation: Envelope,
     pub(crate) cancel: Verified<TermsCancel>,
+    /// All terms that the funding pays for, ascending.
+    pub(crate) paid: Vec<TermsHash>,
     pub(crate) fund: KnownTx,
     pub(crate) fund_cancel: OwnTx,
     pub(crate) claim: OwnTx,
@@ -253,7 +279,10 @@ pub(crate) struct Cast {
 impl Cast {
     /// The trade of a number that begins at a tip.
     pub(crate) fn new(stage: &Stage, number: u8, t0: u8) -> Self {
-        let (params, title) = (&stage.params, &stage.title);
+        let (params, title) =
+            (&stage.params, if number == 0 { &stage.title } else { &stage.other });
+        // Attempts at the same certificate.
+        let attempt = if stage.title == stage.other { u32::from(number) } else { 0 };
         let row = Row { epoch: stage.row.epoch + u64::from(number), ..stage.row.clone() };
         let trade = TradeId(object_id(&row, params.magic));
         let xonly = |seed: u8| stage.key(seed + number).x_only_public_key().0.serialize();
@@ -269,7 +298,6 @@ impl Cast {
         };
         let facts = verify(title, params).unwrap();
         let heights = Timelocks::new(params.profile(PRICE_SAT), tip_height);
-        let x = [40 + number; 32];
         let terms = stage.seller.sign(
             Terms {
                 v: VERSION,
@@ -284,7 +312,7 @@ impl Cast {
                 to: request.to,
                 funders: request.funders.clone(),
                 price_sat: PRICE_SAT,
-                payment_hash: sha256(&[&x]),
+                payment_hash: sha256(&[&x(number)]),
                 s_xonly: xonly(20),
                 payout_spk: stage.spk(30).to_bytes(),
                 t0: heights.t0,
@@ -298,9 +326,10 @@ impl Cast {
         );
         let hash = TermsHash(terms.id());
         let rail = Rail::of(&stage.secp, &terms, hash).unwrap();
-        let txs = Txs::new(stage, number, &terms, &rail, x);
+        let funding = Funding::new(stage, number, &[(rail.contracts()[0].spk.clone(), PRICE_SAT)]);
+        let txs = Txs::new(stage, number, &terms, &rail, &funding, 0);
         let cancel = TermsCancel { v: VERSION, terms_hash: hash };
-        let quittance = Quittance { v: VERSION, terms_hash: hash, x };
+        let quittance = Quittance { v: VERSION, terms_hash: hash, x: x(number) };
         Self {
             trade,
             row,
@@ -308,19 +337,36 @@ impl Cast {
             title: (!title.hops.is_empty()).then(|| title.clone()),
             request,
             agreement: Agreement::new(title.clone(), &facts, &terms),
-            lock: stage.lock(&terms, u32::from(number)),
-            activation: stage.activation(&terms, u32::from(number)),
+            lock: stage.lock(&terms, attempt),
+            activation: stage.activation(&terms, attempt),
             cancel: stage.buyer.sign(cancel, params),
             quittance: stage.seller.sign(quittance, params).envelope().clone(),
             handed: HandedKey(stage.key(10 + number).secret_bytes()),
             rail,
             heights,
             terms,
-            fund: txs.fund,
-            fund_cancel: txs.cancel,
+            paid: vec![hash],
+            fund: funding.tx,
+            fund_cancel: funding.cancel,
             claim: txs.claim,
             refund: txs.refund,
             key_spend: txs.key_spend,
+        }
+    }
+
+    /// Has one funding pay for both trades.
+    pub(crate) fn pay_together(stage: &Stage, [first, second]: [&mut Self; 2]) {
+        let output = |cast: &Self| (cast.rail.contracts()[0].spk.clone(), PRICE_SAT);
+        let funding = Funding::new(stage, 0, &[output(first), output(second)]);
+        let mut paid = vec![first.agreement.hash(), second.agreement.hash()];
+        paid.sort();
+        for (number, cast) in [first, second].into_iter().enumerate() {
+            let number = u8::try_from(number).unwrap();
+            let vout = u32::from(number);
+            let txs = Txs::new(stage, number, &cast.terms, &cast.rail, &funding, vout);
+            (cast.claim, cast.refund, cast.key_spend) = (txs.claim, txs.refund, txs.key_spend);
+            (cast.fund, cast.fund_cancel) = (funding.tx.clone(), funding.cancel.clone());
+            cast.paid = paid.clone();
         }
     }
 
@@ -332,25 +378,32 @@ impl Cast {
                 terms_hash: self.agreement.hash(),
                 release_at_height: self.heights.release_at(),
                 release_at_ms: stage.now(tip).ms + stage.params.settle.fund_ms,
+                together: false,
             },
             &stage.params,
         )
     }
 }
 
-struct Txs {
-    fund: KnownTx,
-    cancel: OwnTx,
-    claim: OwnTx,
-    refund: OwnTx,
-    key_spend: OwnTx,
+/// The preimage of a trade.
+fn x(number: u8) -> [u8; 32] {
+    [40 + number; 32]
 }
 
-impl Txs {
-    fn new(stage: &Stage, number: u8, terms: &Terms, rail: &Rail, x: [u8; 32]) -> Self {
-        let contract = &rail.contracts()[0];
+/// What pays contracts, and what pays the buyer itself instead.
+struct Funding {
+    tx: KnownTx,
+    cancel: OwnTx,
+}
+
+impl Funding {
+    fn new(stage: &Stage, number: u8, outputs: &[(ScriptBuf, u64)]) -> Self {
         let coin = OutPoint { txid: Txid::from_byte_array([50 + number; 32]), vout: 0 };
-        let spend = |script_pubkey: ScriptBuf, sat| Transaction {
+        let output = |(script_pubkey, sat): (ScriptBuf, u64)| TxOut {
+            value: Amount::from_sat(sat),
+            script_pubkey,
+        };
+        let spend = |outputs: &[(ScriptBuf, u64)]| Transaction {
             version: Version::TWO,
             lock_time: LockTime::ZERO,
             input: vec![TxIn {
@@ -358,20 +411,39 @@ impl Txs {
                 sequence: Sequence::ENABLE_RBF_NO_LOCKTIME,
                 ..TxIn::default()
             }],
-            output: vec![TxOut { value: Amount::from_sat(sat), script_pubkey }],
+            output: outputs.iter().cloned().map(output).collect(),
         };
-        let fund = KnownTx::new(spend(contract.spk.clone(), PRICE_SAT));
-        let cancel = OwnTx::new(spend(stage.spk(31), PRICE_SAT - FEE_SAT), FEE_SAT);
-        let outpoint = OutPoint { txid: fund.txid(), vout: 0 };
+        let cancel = spend(&[(stage.spk(31), PRICE_SAT - FEE_SAT)]);
+        Self { tx: KnownTx::new(spend(outputs)), cancel: OwnTx::new(cancel, FEE_SAT) }
+    }
+}
+
+struct Txs {
+    claim: OwnTx,
+    refund: OwnTx,
+    key_spend: OwnTx,
+}
+
+impl Txs {
+    fn new(
+        stage: &Stage,
+        number: u8,
+        terms: &Terms,
+        rail: &Rail,
+        funding: &Funding,
+        vout: u32,
+    ) -> Self {
+        let contract = &rail.contracts()[0];
+        let outpoint = OutPoint { txid: funding.tx.txid(), vout };
         let holding = Holding { contract, outpoint, value_sat: PRICE_SAT };
         let payout = ScriptBuf::from_bytes(terms.payout_spk.clone());
         let keys = [stage.key(20 + number), stage.key(10 + number)];
         let hash = TermsHash(object_id(terms, stage.params.magic));
         let key_spend = key_spend(&stage.secp, holding, &keys, hash, payout.clone(), FEE_SAT);
-        let claim = claim(&stage.secp, holding, &keys[0], x, payout, FEE_SAT);
+        let claim = claim(&stage.secp, holding, &keys[0], x(number), payout, FEE_SAT);
         let (key, to) = (stage.key(10 + number), stage.spk(32));
         let refund = refund(&stage.secp, holding, &key, terms.refund_at, to, FEE_SAT);
         let [claim, refund, key_spend] = [claim, refund, key_spend].map(Option::unwrap);
-        Self { fund, cancel, claim, refund, key_spend }
+        Self { claim, refund, key_spend }
     }
 }

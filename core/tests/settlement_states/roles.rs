@@ -5,14 +5,12 @@
 use std::collections::BTreeMap;
 
 use bitcoin::hashes::Hash;
-use capex_core::ids::FundingId;
-use capex_core::settlement::buyer::{self, Buyer, Exit};
+use capex_core::settlement::buyer::{self, Buyer, Exit, FundPlan};
 use capex_core::settlement::check::{self, Now};
 use capex_core::settlement::exit::{self, Quitted};
 use capex_core::settlement::facts::{ChainFacts, Facts, Sighting};
 use capex_core::settlement::registrar::{self, Registrar};
 use capex_core::settlement::seller::{self, Answer, Goods, Seller};
-use capex_core::units::Units;
 
 use crate::cast::{Cast, FIRST, Stage};
 use crate::quiet::Ends;
@@ -56,6 +54,8 @@ pub(crate) mod message {
     pub(crate) const KEPT: u32 = 1 << 21;
     /// The lock is gone.
     pub(crate) const NOT_KEPT: u32 = 1 << 22;
+    /// What is about a funding: about all that it pays.
+    pub(crate) const COMMON: u32 = FUND | FUND_SHOWN | ACK | WALLET | TAKEN | OFFERED;
 }
 
 /// What moves a machine besides messages, and is not kept.
@@ -69,6 +69,8 @@ pub(crate) mod cause {
     /// The registrar's chain source refuses the funding, or cannot say.
     pub(crate) const REFUSED: u32 = 6;
     pub(crate) const NO_ANSWER: u32 = 7;
+    /// What the wallet has built fits not all that were to share it.
+    pub(crate) const PARTED: u32 = 9;
 }
 
 /// Transactions of one trade.
@@ -158,7 +160,7 @@ impl Left {
 }
 
 impl Scene<'_> {
-    fn now(&self) -> Now<'_> {
+    pub(crate) fn now(&self) -> Now<'_> {
         self.stage.now(self.tip)
     }
 
@@ -227,7 +229,8 @@ impl Role for Buyer {
 fn perform(buyer: &mut Buyer, scene: Scene<'_>, step: buyer::Step, left: &mut Left) {
     use buyer::{Phase, State, Step};
     match step {
-        Step::Wait => {}
+        // Nobody else pays.
+        Step::Wait | Step::AskOthers => {}
         Step::AskTerms => left.sent |= message::REQUEST,
         Step::AskLock => {
             let State::TermsSigned(signed) = &buyer.state else { return };
@@ -239,9 +242,9 @@ fn perform(buyer: &mut Buyer, scene: Scene<'_>, step: buyer::Step, left: &mut Le
                     abort(buyer, left, "terms.window_too_near");
                     return;
                 }
-                let funding = FundingId::of(&[signed.agreement.hash()]);
+                let Some(stake) = buyer.stake(scene.now(), &scene.cast.rail) else { return };
                 let (signed, lock) = (signed.clone(), lock.clone());
-                buyer.state = State::Funding { signed, lock, funding };
+                buyer.state = State::Funding { signed, lock, plan: FundPlan::of(vec![stake]) };
             }
             _ => left.sent |= message::WALLET,
         },
@@ -436,8 +439,8 @@ impl Role for Registrar {
 }
 
 /// A buyer whose row has just been matched.
-pub(crate) fn new_buyer(stage: &Stage, cast: &Cast) -> Buyer {
-    let until_ms = stage.now(t0(cast)).ms + stage.params.settle.terms_ms;
+pub(crate) fn new_buyer(stage: &Stage, cast: &Cast, tip: u8) -> Buyer {
+    let until_ms = stage.now(tip).ms + stage.params.settle.terms_ms;
     Buyer {
         trade: cast.trade,
         row: cast.row.clone(),
@@ -452,6 +455,7 @@ pub(crate) fn new_buyer(stage: &Stage, cast: &Cast) -> Buyer {
         opened_ms: 0,
         use_by: None,
         partners: Vec::new(),
+        together: None,
         state: buyer::State::Draft { request: Some(cast.request.clone()), until_ms },
     }
 }
@@ -460,7 +464,7 @@ pub(crate) fn new_buyer(stage: &Stage, cast: &Cast) -> Buyer {
 pub(crate) fn new_seller(stage: &Stage, cast: &Cast) -> Seller {
     let goods = match &cast.title {
         Some(title) => Goods::Certificate(Box::new(title.clone())),
-        None => Goods::Capacity { units: Units::range(4, 6).unwrap(), features: 0 },
+        None => Goods::Capacity { units: cast.terms.units.clone(), features: 0 },
     };
     let until_ms = Seller::patience_ms(stage.now(t0(cast)));
     Seller {
@@ -507,7 +511,7 @@ pub(crate) fn tell_buyer(buyer: &mut Buyer, scene: Scene<'_>, bit: u32) -> Left 
         },
         message::ACK => {
             let txid = cast.fund.txid().to_byte_array();
-            if buyer.is_acknowledged(cast.agreement.hash(), txid)
+            if buyer.is_acknowledged(&cast.paid, txid)
                 && let State::Paying { phase, .. } = &mut buyer.state
             {
                 *phase = Phase::Sent;
@@ -529,22 +533,25 @@ pub(crate) fn tell_buyer(buyer: &mut Buyer, scene: Scene<'_>, bit: u32) -> Left 
         message::QUIT_REFUSED => {
             buyer.quittance_refused(exit::TOO_LATE);
         }
+        cause::PARTED if matches!(buyer.state, State::Funding { .. }) => {
+            abort(buyer, &mut left, "fund.parted");
+        }
         message::WALLET => match &mut buyer.state {
             // Handed out: from now on its signer can send it.
-            State::Funding { signed, lock, funding } if scene.stage.is_signed_elsewhere => {
-                let (signed, lock, funding) = (signed.clone(), lock.clone(), *funding);
+            State::Funding { signed, lock, plan } if scene.stage.is_signed_elsewhere => {
+                let (signed, lock, plan) = (signed.clone(), lock.clone(), plan.clone());
                 let contracts = cast.rail.contracts();
                 let mut facts = Facts::none(contracts.len());
                 facts.fund(contracts, &cast.fund);
                 let (fee_sat, quitted) = (500, None);
-                let payment = Payment { signed, lock, funding, fee_sat, quitted, facts };
+                let payment = Payment { signed, lock, plan, fee_sat, quitted, facts };
                 let payment = Box::new(payment);
                 buyer.state = State::Paying { payment, phase: Phase::Exported };
                 left.offered |= Tx::Fund.bit();
             }
             State::Paying { payment, phase: Phase::Exported } => {
-                let signed = payment.signed.clone();
-                match buyer.funding(now, &signed, &cast.rail, &cast.fund, 500) {
+                let (signed, plan) = (payment.signed.clone(), payment.plan.clone());
+                match buyer.funding(now, (&signed, &plan), &cast.rail, &cast.fund, 500) {
                     Ok(_) => {
                         if let State::Paying { phase, .. } = &mut buyer.state {
                             *phase = Phase::Built;
@@ -553,12 +560,12 @@ pub(crate) fn tell_buyer(buyer: &mut Buyer, scene: Scene<'_>, bit: u32) -> Left 
                     Err(code) => give_up(buyer, &mut left, code),
                 }
             }
-            State::Funding { signed, lock, funding } => {
-                let (signed, lock, funding) = (signed.clone(), lock.clone(), *funding);
-                match buyer.funding(now, &signed, &cast.rail, &cast.fund, 500) {
+            State::Funding { signed, lock, plan } => {
+                let (signed, lock, plan) = (signed.clone(), lock.clone(), plan.clone());
+                match buyer.funding(now, (&signed, &plan), &cast.rail, &cast.fund, 500) {
                     Ok(facts) => {
                         let (fee_sat, quitted) = (500, None);
-                        let payment = Payment { signed, lock, funding, fee_sat, quitted, facts };
+                        let payment = Payment { signed, lock, plan, fee_sat, quitted, facts };
                         let (payment, phase) = (Box::new(payment), Phase::Built);
                         buyer.state = State::Paying { payment, phase };
                     }

@@ -2,6 +2,8 @@
 
 #[path = "promises.rs"]
 mod promises;
+#[path = "together.rs"]
+mod together;
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::Hasher;
@@ -11,7 +13,7 @@ use capex_core::settlement::registrar::{self, Registrar};
 use capex_core::settlement::seller::{self, Seller};
 use capex_core::wire::encode;
 
-use crate::cast::{Cast, FIRST, Stage};
+use crate::cast::{Cast, FIRST, Stage, Trades};
 use crate::index::{Mixer, Mixing};
 use crate::quiet::{Ends, heard_by_buyer, heard_by_registrar, heard_by_seller};
 use crate::roles::{
@@ -25,14 +27,15 @@ const FINAL: u8 = 2;
 const AFTER_DELIVERY: u8 = 5;
 /// More than the deepest confirmation takes, after everything else.
 const BLOCKS_TO_FINISH: u8 = 12;
+/// What pays both of two trades together, or takes back what would.
+const COMMON_TXS: u8 = (1 << Tx::Fund as u8) | (1 << Tx::Cancel as u8);
 /// No machine.
 const NONE: u16 = u16::MAX;
 
 /// How far a search goes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Bounds {
-    /// Sales of the same certificate, one after the other, at most two.
-    pub(crate) trades: usize,
+    pub(crate) trades: Trades,
     /// The seller is the provider.
     pub(crate) is_one_node: bool,
     /// Sellers ask for their buyer's key before they claim.
@@ -46,7 +49,7 @@ pub(crate) struct Bounds {
     pub(crate) is_signed_elsewhere: bool,
     pub(crate) is_sent_late: bool,
     /// Once the second trade is matched no message is late, and a block takes all that waits
-    /// or nothing.
+    /// or nothing. Of two trades together: no message is late that is about one of them alone.
     pub(crate) is_brisk: bool,
 }
 
@@ -232,7 +235,16 @@ impl World {
 
     /// The first trade has just been matched.
     pub(crate) fn first(&mut self) -> State {
-        let mut state = State {
+        if self.is_together() {
+            return self.first_together();
+        }
+        let mut state = Self::nothing();
+        self.open(&mut state, 0);
+        state
+    }
+
+    fn nothing() -> State {
+        State {
             tip: 0,
             t0: [None; 2],
             view: [View::default(); 2],
@@ -246,9 +258,7 @@ impl World {
             stops: [0; 3],
             reorganisations: 0,
             thrown_out: [0; 2],
-        };
-        self.open(&mut state, 0);
-        state
+        }
     }
 
     fn open(&mut self, state: &mut State, trade: usize) {
@@ -258,7 +268,7 @@ impl World {
             .casts
             .entry((number, state.tip))
             .or_insert_with(|| Cast::new(stage, number, state.tip));
-        state.buyer[trade] = self.buyers.put(new_buyer(stage, cast));
+        state.buyer[trade] = self.buyers.put(new_buyer(stage, cast, state.tip));
         state.seller[trade] = self.sellers.put(new_seller(stage, cast));
         state.t0[trade] = Some(state.tip);
         let _ = self.drive_all(state, cause::TIP);
@@ -314,8 +324,7 @@ impl World {
             Who::Provider => &mut state.registrar[trade],
         };
         *place = after;
-        state.sent[trade] |= left.sent;
-        state.offered[trade] |= left.offered;
+        self.leave(state, trade, left);
         let is_freed = who == Who::Provider && self.bounds.is_one_node && self.is_released(after);
         let told =
             if is_freed { self.drive(state, Who::Seller, trade, cause::LOCK_GONE) } else { None };
@@ -408,6 +417,7 @@ impl World {
                 state.up |= who.bit();
             }
         }
+        let mut live = [0; 2];
         for trade in Self::trades(state) {
             let buyer = self.buyers.get(state.buyer[trade]);
             let seller = self.sellers.get(state.seller[trade]);
@@ -422,8 +432,7 @@ impl World {
             let by_source = if waits { message::OFFERED } else { 0 };
             let asked = if by_seller & message::KEPT == 0 { 0 } else { message::KEPT_ASKED };
             let heard = heard_by_registrar(registrar, missing) | asked | by_source;
-            let live = by_buyer | by_seller | heard;
-            state.sent[trade] &= live;
+            live[trade] = by_buyer | by_seller | heard;
 
             let (view, tip) = (&mut state.view[trade], state.tip);
             // The last block alone can still leave the chain.
@@ -463,6 +472,10 @@ impl World {
                 state.thrown_out[trade] = 0;
             }
         }
+        let common = if self.is_together() { (live[0] | live[1]) & message::COMMON } else { 0 };
+        for (sent, live) in state.sent.iter_mut().zip(live) {
+            *sent &= live | common;
+        }
     }
 
     /// Whether all that a party plays has ended, so that it misses nothing while it is away.
@@ -482,7 +495,7 @@ impl World {
 
     /// Whether nothing can happen any more but that blocks go by.
     pub(crate) fn is_over(&self, state: &State) -> bool {
-        let waits_for_second = self.bounds.trades == 2 && state.t0[1].is_none();
+        let waits_for_second = self.bounds.trades == Trades::InTurn && state.t0[1].is_none();
         let is_quiet = |trade: usize| {
             let on_its_way = state.offered[trade] | state.view[trade].mempool;
             state.sent[trade] == 0 && on_its_way == 0
@@ -495,8 +508,11 @@ impl World {
     fn arrivals(&mut self, state: &State, all: &mut Vec<(Action, State, Option<&'static str>)>) {
         for trade in Self::trades(state) {
             for bit in messages().filter(|bit| state.sent[trade] & bit != 0) {
+                if trade == 1 && self.is_common(bit) {
+                    continue;
+                }
                 let mut after = *state;
-                let broken = self.drive(&mut after, recipient(bit), trade, bit);
+                let broken = self.deliver(&mut after, trade, bit);
                 let trade = u8::try_from(trade).unwrap();
                 all.push((Action::Arrive(trade, bit), after, broken));
             }
@@ -507,23 +523,28 @@ impl World {
     /// says at once; that it took it may be heard later, or not. Or it does not say what it did.
     fn answers(&mut self, state: &State, all: &mut Vec<(Action, State, Option<&'static str>)>) {
         for trade in Self::trades(state) {
-            if state.sent[trade] & message::OFFERED == 0 {
+            if state.sent[trade] & message::OFFERED == 0 || trade == 1 && self.is_together() {
                 continue;
             }
+            let concerned = self.concerned(trade, self.is_together());
             for (took, says) in [(true, true), (false, true), (true, false), (false, false)] {
                 let mut after = *state;
-                after.sent[trade] &= !message::OFFERED;
-                if took {
-                    after.offered[trade] |= Tx::Fund.bit();
-                }
-                let broken = match (took, says) {
-                    (true, true) => {
-                        after.sent[trade] |= message::TAKEN;
-                        None
+                let mut broken = None;
+                for trade in concerned.clone() {
+                    after.sent[trade] &= !message::OFFERED;
+                    if took {
+                        after.offered[trade] |= Tx::Fund.bit();
                     }
-                    (false, true) => self.drive(&mut after, Who::Provider, trade, cause::REFUSED),
-                    (_, false) => self.drive(&mut after, Who::Provider, trade, cause::NO_ANSWER),
-                };
+                    let cause = match (took, says) {
+                        (true, true) => {
+                            after.sent[trade] |= message::TAKEN;
+                            continue;
+                        }
+                        (false, true) => cause::REFUSED,
+                        (_, false) => cause::NO_ANSWER,
+                    };
+                    broken = broken.or(self.drive(&mut after, Who::Provider, trade, cause));
+                }
                 let trade = u8::try_from(trade).unwrap();
                 all.push((Action::Answer { trade, took, says }, after, broken));
             }
@@ -535,6 +556,9 @@ impl World {
             let is_late =
                 self.bounds.is_signed_elsewhere && self.is_released(state.registrar[trade]);
             for tx in Tx::ALL.into_iter().filter(|tx| state.offered[trade] & tx.bit() != 0) {
+                if trade == 1 && self.is_common_tx(tx) {
+                    continue;
+                }
                 let mut after = *state;
                 if is_late && tx == Tx::Fund && !self.bounds.is_sent_late {
                     continue;
@@ -552,7 +576,7 @@ impl World {
     /// Puts a transaction into the mempools, if it can be in the next block. Of two that
     /// spend the same the later one may always pay more, but a cancel pays more than a funding.
     fn relay(&self, state: &mut State, trade: usize, tx: Tx) -> bool {
-        let view = &mut state.view[trade];
+        let view = state.view[trade];
         if view.is_mined(tx) || view.waits(tx) {
             return false;
         }
@@ -568,7 +592,10 @@ impl World {
             Tx::Refund if FIRST + u32::from(state.tip) < cast.heights.refund_at => return false,
             Tx::Claim | Tx::Taken | Tx::Refund => spends(),
         };
-        view.mempool = (view.mempool & !replaced) | tx.bit();
+        for trade in self.concerned(trade, self.is_common_tx(tx)) {
+            let view = &mut state.view[trade];
+            view.mempool = (view.mempool & !replaced) | tx.bit();
+        }
         true
     }
 
@@ -590,13 +617,16 @@ impl World {
             })
         };
         let mut parts: [Vec<u8>; 2] = [0, 1].map(|trade| parts(trade).collect());
-        if self.is_brisk(state) {
+        if self.is_brisk(state) && !self.is_together() {
             for (part, view) in parts.iter_mut().zip(&state.view) {
                 part.retain(|part| *part == 0 || *part == view.mempool);
             }
         }
         for first in parts[0].iter().copied() {
             for second in parts[1].iter().copied() {
+                if self.is_together() && (first ^ second) & COMMON_TXS != 0 {
+                    continue;
+                }
                 let mut after = *state;
                 after.tip += 1;
                 for (trade, part) in [first, second].into_iter().enumerate() {
@@ -687,7 +717,7 @@ impl World {
             .sellers
             .get(state.seller[0])
             .is_some_and(|seller| matches!(seller.state, seller::State::Released { .. }));
-        let begins = self.bounds.trades == 2
+        let begins = self.bounds.trades == Trades::InTurn
             && state.t0[1].is_none()
             && is_free
             && self.may_lock(state, 1)
@@ -709,8 +739,9 @@ impl World {
         let mut broken = None;
         loop {
             let before = *state;
-            for bit in messages().filter(|bit| before.sent[trade] & bit != 0) {
-                broken = broken.or(self.drive(state, recipient(bit), trade, bit));
+            let sent = messages().filter(|bit| before.sent[trade] & bit != 0);
+            for bit in sent.filter(|bit| !self.is_common(*bit)).collect::<Vec<_>>() {
+                broken = broken.or(self.deliver(state, trade, bit));
             }
             if *state == before {
                 return broken;

@@ -355,14 +355,18 @@ fn a_part_that_is_not_worth_its_fees_is_not_asked_for() {
 #[test]
 fn only_the_registrars_word_for_this_funding_lets_it_out() {
     type Wrong = (&'static str, fn(&mut Answer));
-    let rows: [Wrong; 3] = [
+    let rows: [Wrong; 4] = [
         ("another transaction", |a| {
             let TradeReply::FundAck { txid, .. } = &mut a.reply else { panic!() };
             *txid = [9; 32];
         }),
         ("other terms", |a| {
-            let TradeReply::FundAck { terms_hash, .. } = &mut a.reply else { panic!() };
-            *terms_hash = TermsHash([9; 32]);
+            let TradeReply::FundAck { terms, .. } = &mut a.reply else { panic!() };
+            *terms = vec![TermsHash([9; 32])];
+        }),
+        ("more terms than it pays for", |a| {
+            let TradeReply::FundAck { terms, .. } = &mut a.reply else { panic!() };
+            terms.push(TermsHash([0xff; 32]));
         }),
         ("the seller's word", |a| a.from = SELLER),
     ];

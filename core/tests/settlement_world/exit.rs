@@ -385,6 +385,24 @@ fn a_seller_that_vanishes_after_its_word_leaves_the_certificate_and_may_still_cl
     world.until("done", is_done);
 }
 
+/// However late it is back: what it moved is paid for, though its register has forgotten it.
+#[test]
+fn a_seller_that_is_back_when_delivery_is_over_claims_what_it_has_moved() {
+    let mut world = two(Faults::default());
+    world.catch = Some(is_key);
+    let mut world = world.open();
+    world.until("asked", |world| !world.caught.is_empty());
+    world.parties[SELLER].online = false;
+    let ends_ms = world.setup.row.window().ends_at_ms(world.setup.params.slot_s);
+    world.until("over", |world| world.now_ms > ends_ms + 10_000);
+    assert_eq!(spend(&world), None);
+    world.catch = None;
+    world.parties[SELLER].restart(&world.setup, world.now_ms);
+    world.heal();
+    world.until("settled", |world| world.state(SELLER) == "settled");
+    assert!(matches!(spend(&world), Some(SpendKind::Claim(_))));
+}
+
 /// The provider that called the sale paid is gone for good: the coins come back at `T_R`, as
 /// always, though it may have moved the certificate.
 #[test]

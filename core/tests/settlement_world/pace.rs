@@ -23,6 +23,8 @@ fn kind(message: &Message) -> &'static str {
         TradeRequest::Cancel(_) => "cancel",
         TradeRequest::Quittance(_) => "quittance",
         TradeRequest::IsKept(_) => "is_kept",
+        TradeRequest::Part { .. } => "part",
+        TradeRequest::Parts { .. } => "parts",
     }
 }
 

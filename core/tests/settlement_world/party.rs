@@ -318,7 +318,8 @@ impl Party {
             use_by: None,
         };
         let (to, partners) = (self.key(), Vec::new());
-        let purchase = Purchase { seller, registrar, to, limits, partners };
+        let together = None;
+        let purchase = Purchase { seller, registrar, to, limits, partners, together };
         let mut ctx = context!(self, setup, now_ms);
         let (row, trade) = (&setup.row, setup.trade());
         self.trades.open_buy(&mut ctx, &mut self.registrar, row, trade, purchase)
@@ -661,9 +662,8 @@ impl Party {
                 self.events.extend(events);
             }
             Message::Lock(lock) => {
-                let grant: LockGrant = lock.peek().unwrap();
-                let (provider, terms) = (grant.provider, grant.terms_hash);
-                let events = self.trades.on_lock(&mut ctx, &mut self.registrar, provider, terms);
+                let grant = lock.verify::<LockGrant>(ctx.params.magic).unwrap();
+                let events = self.trades.on_lock(&mut ctx, &mut self.registrar, &grant);
                 self.events.extend(events);
             }
         }

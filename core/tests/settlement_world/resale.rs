@@ -114,3 +114,28 @@ fn a_reseller_reveals_nothing_before_the_provider_says_that_its_lock_stands() {
     assert_eq!(world.view(SELLER).unwrap().preimage, None);
     assert_eq!(world.misses(SELLER, PROVIDER), conduct::once(Miss::Lock));
 }
+
+/// The provider has not moved it by then.
+#[test]
+fn a_reseller_whose_claim_is_undone_and_lost_to_the_refund_holds_again() {
+    let mut world = World::of_three(Faults::default()).open();
+    world.until("sent", |world| world.state(SELLER) == "claim_sent");
+    world.parties[PROVIDER].online = false;
+    world.until("claimed", |world| world.state(SELLER) == "claimed");
+    let lost = world.chain.disconnect(1);
+    world.chain.forget_mempool();
+    world.parties[SELLER].online = false;
+    world.facts(&lost);
+    world.until("refunded", |world| world.state(BUYER) == "refunded");
+    let told = |world: &World| -> Vec<TradeEvent> {
+        let is_one = |event: &&TradeEvent| {
+            matches!(event, TradeEvent::Sold { .. } | TradeEvent::Unsold { .. })
+        };
+        world.events[SELLER].iter().filter(is_one).cloned().collect()
+    };
+    let [TradeEvent::Sold { cert, seq, .. }] = told(&world)[..] else { panic!() };
+    world.heal();
+    world.until("released", |world| world.state(SELLER) == "released");
+    assert_eq!(world.codes()[SELLER].as_deref(), Some("settle.claim_lost"));
+    assert_eq!(told(&world).last(), Some(&TradeEvent::Unsold { cert, seq }));
+}

@@ -11,6 +11,7 @@ use capex_core::engine::kernel::Keys;
 use capex_core::engine::messages::{SettleReply, SettleRequest};
 use capex_core::engine::trades::{TradeEvent, TradeReply, TradeRequest};
 use capex_core::ids::{CertId, Key, TermsHash, TradeId};
+use capex_core::limits::FUND_TERMS_MAX;
 use capex_core::settlement::objects::{Accept, LockGrant, Terms, TermsCancel, Transfer};
 use capex_core::units::Units;
 use capex_core::wire::{Envelope, Object, decode_record, encode};
@@ -419,8 +420,25 @@ fn a_registrar_takes_only_a_funding_that_pays_in_full_and_in_time() {
     let rows: &[Row] = &[
         ("another peer", "trade.not_the_buyer", |shot| shot.peer = stranger().key()),
         ("other terms", "trade.no_agreement", |shot| {
-            let TradeRequest::Fund { terms_hash, .. } = &mut shot.request else { panic!() };
-            *terms_hash = TermsHash([9; 32]);
+            let TradeRequest::Fund { terms, .. } = &mut shot.request else { panic!() };
+            *terms = vec![TermsHash([9; 32])];
+        }),
+        // Who sends it pays every contract: one that has no lock here has to be paid by another.
+        ("also for other terms", "trade.no_agreement", |shot| {
+            let TradeRequest::Fund { terms, .. } = &mut shot.request else { panic!() };
+            terms.push(TermsHash([0xff; 32]));
+        }),
+        ("the same terms twice", "fund.malformed", |shot| {
+            let TradeRequest::Fund { terms, .. } = &mut shot.request else { panic!() };
+            terms.push(terms[0]);
+        }),
+        ("no terms", "fund.malformed", |shot| {
+            let TradeRequest::Fund { terms, .. } = &mut shot.request else { panic!() };
+            terms.clear();
+        }),
+        ("more terms than locks", "fund.malformed", |shot| {
+            let TradeRequest::Fund { terms, .. } = &mut shot.request else { panic!() };
+            *terms = (0..=FUND_TERMS_MAX).map(|n| TermsHash([n as u8; 32])).collect();
         }),
         ("no transaction", "fund.malformed", |shot| {
             let TradeRequest::Fund { tx, .. } = &mut shot.request else { panic!() };
@@ -513,7 +531,8 @@ fn a_lock_outlasts_a_broadcast_that_is_not_answered() {
         shot.world.until("past the consent", |world| world.now_ms > until_ms);
         assert!(shot.world.parties[shot.to].registrar.released.is_empty());
         // The word of one buyer that there is none frees nothing: another may have paid too.
-        let TradeRequest::Fund { terms_hash, .. } = shot.request else { panic!() };
+        let TradeRequest::Fund { terms, .. } = &shot.request else { panic!() };
+        let terms_hash = terms[0];
         let (buyer, params) = (Party::new(1), &shot.world.setup.params);
         let cancel = buyer.keys().sign(TermsCancel { v: 1, terms_hash }, params);
         shot.request = TradeRequest::Cancel(cancel.envelope().clone());
@@ -598,7 +617,8 @@ fn only_the_buyer_gives_up_and_only_before_it_has_funded() {
     let buyer = buyer.keys();
     for of in BOTH {
         let mut shot = Shot::of(of, is_fund);
-        let TradeRequest::Fund { terms_hash, .. } = shot.request else { panic!() };
+        let TradeRequest::Fund { terms, .. } = &shot.request else { panic!() };
+        let terms_hash = terms[0];
         let fund = shot.request.clone();
         for keys in [stranger().keys(), seller.keys()] {
             cancel(&mut shot, keys, terms_hash);

@@ -5,20 +5,26 @@ use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 use libp2p::Swarm;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::behaviour::{self, Behaviour, panic_text};
 use crate::config::Plan;
+use crate::keys::PeerKey;
 use crate::limits::{CRASH_WINDOW, FIRST_RESTART, MAX_RESTART};
 use crate::listen::Listeners;
 use crate::state::State;
 use crate::task::{self, Exit, Task};
-use crate::{Command, Event, NetworkError};
+use crate::{Command, Event, NetworkError, RequestError, Stream};
 
 /// What reaches the swarm task from outside the network.
 #[derive(Debug)]
 pub(crate) enum Input {
     Command(Command),
+    /// A stream is wanted.
+    Open {
+        peer: PeerKey,
+        answer: oneshot::Sender<Result<Stream, RequestError>>,
+    },
     /// Lets a test see what a panic does.
     #[cfg(test)]
     Panic,

@@ -16,6 +16,7 @@ impl Node {
             loopback: true,
             topics: vec![TopicConfig { name: "orders".into(), max_bytes: 1_024 }],
             protocols: vec![ProtocolConfig { name: "settle/1".into(), max_bytes: 1_024 }],
+            streams: None,
             epoch_ms: 2_000,
         };
         let (handle, events) = start(config).unwrap();

@@ -21,9 +21,12 @@ use crate::limits::{
 use crate::listen::Listeners;
 use crate::state::State;
 use crate::supervisor::{Channels, Input};
-use crate::{Command, Event, Ticket, Verdict};
+use crate::{Command, Event, RequestError, Ticket, Verdict};
 
 mod requests;
+mod streams;
+
+pub(crate) use streams::Opening;
 
 /// Why the task ended.
 #[derive(Debug)]
@@ -140,6 +143,7 @@ impl<'a> Task<'a> {
         for left in (0..COMMANDS_PER_TURN).rev() {
             match input {
                 Input::Command(command) => self.on_command(command, now),
+                Input::Open { peer, answer } => self.open_stream(peer, answer, now),
                 #[cfg(test)]
                 Input::Panic => panic!("a test asked for it"),
                 #[cfg(test)]
@@ -196,6 +200,7 @@ impl<'a> Task<'a> {
             self.set_fault_score(&peer, count);
         }
         self.expire_requests(now);
+        self.expire_streams(now);
         self.listeners.retry(&mut self.swarm, self.plan, &self.state.listen);
         self.redial(now);
     }
@@ -220,6 +225,7 @@ impl<'a> Task<'a> {
             }
             SwarmEvent::ConnectionClosed { peer_id, num_established: 0, .. } => {
                 self.state.book.lost(&peer_id, now);
+                self.fail_streams(&peer_id, &RequestError::Disconnected);
                 if let Some(peer) = PeerKey::from_peer_id(&peer_id) {
                     self.state.agents.remove(&peer);
                     if self.state.connected.remove(&peer) {
@@ -231,6 +237,7 @@ impl<'a> Task<'a> {
                 tracing::debug!(%peer, %error, "dial failed");
                 if !self.swarm.is_connected(&peer) {
                     self.state.book.lost(&peer, now);
+                    self.fail_streams(&peer, &RequestError::Unreachable);
                 }
             }
             SwarmEvent::NewListenAddr { listener_id, address } => {
@@ -249,6 +256,7 @@ impl<'a> Task<'a> {
             BehaviourEvent::Protocols((protocol, event)) => {
                 self.on_exchange(protocol, event, now);
             }
+            BehaviourEvent::Streams(event) => self.on_stream(event),
             BehaviourEvent::Identify(identify::Event::Received { peer_id, info, .. }) => {
                 self.on_identify(peer_id, &info, now);
             }
@@ -291,6 +299,7 @@ impl<'a> Task<'a> {
             self.emit(Event::PeerUp { peer, addr: addr.to_string(), outbound });
         }
         self.pump(peer);
+        self.pump_streams(peer);
     }
 
     /// Drops peers of other networks; notes where the others listen.

@@ -38,6 +38,7 @@ pub(crate) fn config(seed: u8, transport: Transport) -> Config {
             ProtocolConfig { name: PROTOCOL.into(), max_bytes: PROTOCOL_BYTES },
             ProtocolConfig { name: "sync/1".into(), max_bytes: 1_024 },
         ],
+        streams: None,
         epoch_ms: 30_000,
     }
 }

@@ -85,6 +85,7 @@ fn config(params: &Params, peer: String) -> Config {
         loopback: true,
         topics: Topic::ALL.into_iter().map(topic).collect(),
         protocols: Vec::new(),
+        streams: None,
         epoch_ms: params.epoch_ms(),
     }
 }

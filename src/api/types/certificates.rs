@@ -103,6 +103,22 @@ pub struct Certificate {
     /// block; null if none fits, or if this node has nothing to sell of it.
     #[serde(default)]
     pub best_bid_msat: Option<u64>,
+    /// What came with its purchase and is to run by itself.
+    #[serde(default)]
+    pub workload: Option<AttachedWorkload>,
+}
+
+/// A workload that came with the purchase of a certificate.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttachedWorkload {
+    /// The order that brought the certificate.
+    pub order_id: String,
+    /// `wasm`, `oci` or `rootfs`.
+    pub kind: String,
+    /// When the certificate is redeemed with it, unix ms.
+    pub redeems_at: u64,
+    /// Why that has not succeeded so far; it is tried again until the window ends.
+    pub code: Option<String>,
 }
 
 /// Body of `POST /api/v1/certificates/{id}/gift`.
@@ -184,21 +200,71 @@ pub struct FileBody {
     pub base64: String,
 }
 
-/// Body of `POST /api/v1/certificates/{id}/redeem`.
+/// A variable of a workload's environment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+pub struct EnvBody {
+    pub name: String,
+    pub value: String,
+}
+
+/// What happens when a workload ends by itself while its window lasts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Restart {
+    /// The lease waits for its holder.
+    #[default]
+    No,
+    /// It is run again, unless it exited with 0.
+    OnFailure,
+    /// It is run again.
+    Always,
+}
+
+/// Body of `POST /api/v1/certificates/{id}/redeem`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct RedeemBody {
-    /// WASI 0.2 command component, base64 with padding.
-    pub component_base64: String,
-    /// Arguments.
+    /// WASI 0.2 command component, base64 with padding; empty for an image.
     #[serde(default)]
-    pub args: Vec<String>,
+    pub component_base64: String,
+    /// Absolute path, on the machine of the node, of an image: a directory with an OCI layout, a
+    /// saved image, or an archive of a root file system.
+    #[serde(default)]
+    pub image: Option<String>,
+    /// Program and arguments; of a component the arguments alone.
+    #[serde(default)]
+    pub command: Vec<String>,
+    /// Variables of the environment, at most 64.
+    #[serde(default)]
+    pub env: Vec<EnvBody>,
+    /// Variables whose values only the provider can read, and only for this lease; not for a
+    /// workload in the place of another one.
+    #[serde(default)]
+    pub env_sealed: Vec<EnvBody>,
+    /// Absolute path; else what the image says.
+    #[serde(default)]
+    pub workdir: Option<String>,
     /// Input files, at most 16.
     #[serde(default)]
     pub inputs: Vec<FileBody>,
     /// Names of files to keep as results.
     #[serde(default)]
     pub results: Vec<String>,
+    /// Ports on which the workload listens, at most 16.
+    #[serde(default)]
+    pub ports: Vec<u16>,
+    /// Whether it may open connections to the outside.
+    #[serde(default)]
+    pub egress: bool,
+    /// Time between stop signal and kill, ms, at most 30,000; 0 for no signal.
+    #[serde(default)]
+    pub grace_ms: u32,
+    /// Number of the stop signal; 0 for what the image says, else SIGTERM.
+    #[serde(default)]
+    pub stop_signal: u8,
+    #[serde(default)]
+    pub restart: Restart,
 }
 
 /// Answer to a redemption.

@@ -6,6 +6,7 @@
 //! hex. There is no floating point. Texts that came from other nodes are passed on as they
 //! came: whoever shows them escapes them.
 
+mod access;
 mod certificates;
 mod epochs;
 mod explain;
@@ -17,6 +18,7 @@ mod pools;
 mod trades;
 mod wallet;
 
+pub use access::{AccessGrant, GrantAccess, OpenStream, StreamFor};
 pub use certificates::*;
 pub use epochs::*;
 pub use explain::*;

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Balance, Reason};
+use super::{Balance, Reason, Unavailable};
 
 /// The file `<datadir>/endpoints`: how to reach the daemon that runs on a data directory.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,11 +29,20 @@ pub struct ChainStatus {
     pub feerate_sat_kvb: u64,
 }
 
-/// Units of a class that this node sells.
+/// Units of a class that this node sells, and what has become of them in the present slot:
+/// `units` is always the sum of `sold`, `reserved` and `free`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Capacity {
     pub class: String,
     pub units: u32,
+    /// With a certificate.
+    #[serde(default)]
+    pub sold: u32,
+    /// Matched, and being settled.
+    #[serde(default)]
+    pub reserved: u32,
+    #[serde(default)]
+    pub free: u32,
 }
 
 /// Open matters of this node.
@@ -105,6 +114,27 @@ pub struct Peer {
     pub denied_until: Option<u64>,
     /// Proven to have signed what contradicts itself: denied for good.
     pub equivocator: bool,
+    pub record: PeerRecord,
+}
+
+/// What a node has done with this one, by receipts and settlements that this node has itself.
+/// Leases and trades are remembered for some time after their end.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerRecord {
+    /// Leases here held of it as a provider that are over.
+    pub leases: u32,
+    /// Of their windows, as far as they were not ended early here, block-seconds.
+    pub sold_block_s: String,
+    /// Of which delivered, block-seconds.
+    pub delivered_block_s: String,
+    /// Of which not, as it says, block-seconds by cause.
+    pub unavailable: Vec<Unavailable>,
+    /// Delivered of what was sold, in percent with one digit; null without anything sold.
+    pub delivered_percent: Option<String>,
+    /// Trades with it that were paid and delivered, of those that are remembered.
+    pub settled: u32,
+    /// Trades that it let lapse, and certificates that it took money for and did not give.
+    pub defaulted: u32,
 }
 
 /// Body of `POST /api/v1/peers`.

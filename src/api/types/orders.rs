@@ -1,6 +1,6 @@
 use serde::{Deserialize, Serialize};
 
-use super::{Reason, SlotDepth, SlotRange};
+use super::{Reason, RedeemBody, SlotDepth, SlotRange};
 
 /// Buy or sell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,8 +51,13 @@ pub struct PlaceOrder {
     pub side: Side,
     /// Classes and limits in order of preference, 1 to 4 (an ask: 1).
     pub alternatives: Vec<ClassLimit>,
-    /// Blocks per slot, 1 to 10,000.
+    /// Blocks per slot, 1 to 10,000; left out with `all_spare`.
+    #[serde(default)]
     pub qty: u32,
+    /// Sell whatever no other order of this node offers, as it becomes free, in place of a number
+    /// of units.
+    #[serde(default)]
+    pub all_spare: bool,
     /// Smallest acceptable fill, 1 to `qty`.
     #[serde(default = "one")]
     pub min_qty: u32,
@@ -99,6 +104,11 @@ pub struct PlaceOrder {
     /// `window` of its slots. Else it sells capacity of this host.
     #[serde(default)]
     pub cert_id: Option<String>,
+    /// What a bid runs by itself on the certificates that it brings, from the first second of their
+    /// windows, unless they are given, sold, cut or redeemed before. Without `env_sealed`, and not
+    /// with `beneficiary`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workload: Option<Box<RedeemBody>>,
 }
 
 fn one() -> u32 {
@@ -163,6 +173,9 @@ pub struct Order {
     pub limit_msat: u64,
     pub alternatives: Vec<ClassLimit>,
     pub qty: u32,
+    /// Whether it sells whatever is spare: then `qty` is what that was at the last.
+    #[serde(default)]
+    pub all_spare: bool,
     /// Blocks per slot matched so far.
     pub filled_qty: u32,
     pub min_qty: u32,
@@ -188,6 +201,9 @@ pub struct Order {
     /// Certificates that it offers now: that one, or what is left of it.
     #[serde(default)]
     pub offers: Vec<String>,
+    /// What runs by itself on what a bid brings: `wasm`, `oci` or `rootfs`.
+    #[serde(default)]
+    pub workload: Option<String>,
     /// `standing`, `filled`, `cancelled`, `expired` or `refused`.
     pub state: String,
     /// Reason code of the end, or of why it was not signed for the last epoch.

@@ -22,11 +22,23 @@ pub struct CreatePool {
     pub limit_msat: u64,
     /// Until when it gathers pledges and bids, unix ms.
     pub expires_at: u64,
+    /// Who may pledge, at most 7 keys; without any, whoever has the invitation.
+    #[serde(default)]
+    pub invited: Vec<String>,
+    /// Whether all pay by one transaction, so that it costs nobody anything if one does not; else
+    /// each pays by its own.
+    #[serde(default = "all_or_nothing")]
+    pub all_or_nothing: bool,
     /// What this node pledges, sat.
     pub share_sat: u64,
     /// Most that the fees of this node's share may come to, sat.
     #[serde(default)]
     pub max_fee_sat: Option<u64>,
+}
+
+/// What people expect of a pool.
+fn all_or_nothing() -> bool {
+    true
 }
 
 /// Body of `POST /api/v1/pools/join`.
@@ -53,7 +65,7 @@ pub struct Pledge {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pool {
     pub pool_id: String,
-    /// One line of text: whoever has it may join.
+    /// One line of text: whoever has it may join, if nobody is named.
     pub invitation: String,
     /// Key of its creator.
     pub creator: String,
@@ -72,6 +84,10 @@ pub struct Pool {
     pub price_sat: u64,
     /// Until when it gathers pledges and bids, unix ms.
     pub expires_at: u64,
+    /// Keys that alone may pledge, if any.
+    pub invited: Vec<String>,
+    /// Whether all pay by one transaction, or each by its own.
+    pub all_or_nothing: bool,
     /// What this node pledged, sat.
     pub share_sat: u64,
     /// Pledges known here, the creator's first.

@@ -64,11 +64,11 @@ pub struct SendCoins {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WaitingPsbt {
     pub txid: String,
-    /// `fund`; `bump`, the same for a higher fee; or `cancel`, which pays the coins of a funding
-    /// back.
+    /// `fund`; `payment`, to an address; `bump`, either of them for a higher fee; or `cancel`,
+    /// which pays the coins of a funding back.
     pub what: String,
     pub trade_id: Option<String>,
-    /// What it pays into contracts, sat.
+    /// What it pays into contracts or to the address, sat.
     pub amount_sat: u64,
     pub fee_sat: u64,
     /// Until when it is worth a signature, unix ms; null where there is no such time.
@@ -137,8 +137,10 @@ pub struct Payment {
     pub change_sat: u64,
     /// Virtual size, vB.
     pub vsize: u64,
-    /// False for a preview.
+    /// False for a preview, and for what waits for a signature.
     pub sent: bool,
+    /// Whether it waits for a signature made elsewhere.
+    pub awaits_signature: bool,
 }
 
 /// A transaction of this wallet.

@@ -1,6 +1,6 @@
 //! A devchain in this process as a chain source: for tests and the simulator.
 
-use std::collections::BTreeSet;
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
@@ -22,14 +22,14 @@ pub struct Cursor {
     /// The block below it, if this cursor has seen it.
     last: Option<BlockHash>,
     told: Option<BlockHash>,
-    mempool: BTreeSet<Txid>,
+    mempool: Arc<HashSet<Txid>>,
     rescan: Option<u32>,
 }
 
 impl Cursor {
     /// A place below the block at `height`, which is the first to be delivered.
     pub fn at(height: u32) -> Self {
-        Self { next: height, last: None, told: None, mempool: BTreeSet::new(), rescan: None }
+        Self { next: height, last: None, told: None, mempool: Arc::default(), rescan: None }
     }
 
     /// Delivers again from `height` on, and the whole mempool.
@@ -46,7 +46,7 @@ impl Cursor {
                 self.next = height;
                 self.last = None;
             }
-            self.mempool.clear();
+            self.mempool = Arc::default();
         }
         while update.connected.len() < MAX_BLOCKS_PER_UPDATE {
             let Some(hash) = chain.hash_at(self.next) else {
@@ -82,13 +82,11 @@ impl Cursor {
         if self.next <= chain.height() {
             return;
         }
-        let known = std::mem::take(&mut self.mempool);
-        for (txid, entry) in chain.mempool().iter() {
-            if !known.contains(txid) {
-                update.mempool.push((*entry.tx).clone());
-            }
-            self.mempool.insert(*txid);
-        }
+        let waiting: HashSet<Txid> = chain.mempool().iter().map(|(txid, _)| *txid).collect();
+        let fresh = chain.mempool().iter().filter(|(txid, _)| !self.mempool.contains(*txid));
+        update.mempool.extend(fresh.map(|(_, entry)| (*entry.tx).clone()));
+        self.mempool = Arc::new(waiting);
+        update.waiting = Some(Arc::clone(&self.mempool));
     }
 
     fn describe_tip(&mut self, chain: &Devchain, mut update: ChainUpdate) -> Option<ChainUpdate> {

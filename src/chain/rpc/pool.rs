@@ -1,6 +1,7 @@
 //! What is known of a server's mempool.
 
 use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
 
 use bitcoin::consensus::encode::deserialize_hex;
 use bitcoin::{Transaction, Txid};
@@ -19,7 +20,7 @@ const MAX_RECENT_BYTES: usize = 16 << 20;
 /// Transactions that were delivered and are still unconfirmed.
 #[derive(Debug, Default)]
 pub(super) struct Pool {
-    known: HashSet<Txid>,
+    known: Arc<HashSet<Txid>>,
     /// Those that came last, whole: what a script that is watched only now may have been paid
     /// by, since nobody knew the script long before.
     recent: VecDeque<(Txid, Transaction)>,
@@ -29,7 +30,9 @@ pub(super) struct Pool {
 /// What a look at the mempool found.
 pub(super) struct Look {
     known: HashSet<Txid>,
-    pub(super) fresh: Vec<Transaction>,
+    fresh: Vec<Transaction>,
+    /// Whether nothing is left for the next look.
+    is_whole: bool,
 }
 
 impl Pool {
@@ -48,12 +51,14 @@ impl Pool {
     pub(super) fn look(&self, client: &RpcClient, anew: bool) -> Result<Look, ChainError> {
         let is_known = |txid: &Txid| !anew && self.known.contains(txid);
         let listed: Vec<Txid> = client.call_blocking("getrawmempool", &[])?;
-        let (mut known, mut wanted) = (HashSet::new(), Vec::new());
+        let (mut known, mut wanted, mut is_whole) = (HashSet::new(), Vec::new(), true);
         for txid in listed {
             if is_known(&txid) {
                 known.insert(txid);
             } else if wanted.len() < MAX_PER_POLL {
                 wanted.push(txid);
+            } else {
+                is_whole = false;
             }
         }
         let params: Vec<Vec<Value>> = wanted.iter().map(|txid| vec![json!(txid)]).collect();
@@ -68,12 +73,13 @@ impl Pool {
             }
             known.insert(txid);
         }
-        Ok(Look { known, fresh })
+        Ok(Look { known, fresh, is_whole })
     }
 
-    /// Takes in what a look found; gives what is new.
-    pub(super) fn take(&mut self, look: Look) -> Vec<Transaction> {
-        self.known = look.known;
+    /// Takes in what a look found; gives what is new, and the ids of all that waits if all of it
+    /// has been given by then.
+    pub(super) fn take(&mut self, look: Look) -> (Vec<Transaction>, Option<Arc<HashSet<Txid>>>) {
+        self.known = Arc::new(look.known);
         for tx in &look.fresh {
             self.recent_bytes += tx.total_size();
             self.recent.push_back((tx.compute_txid(), tx.clone()));
@@ -82,6 +88,6 @@ impl Pool {
             let Some((_, oldest)) = self.recent.pop_front() else { break };
             self.recent_bytes -= oldest.total_size();
         }
-        look.fresh
+        (look.fresh, look.is_whole.then(|| Arc::clone(&self.known)))
     }
 }

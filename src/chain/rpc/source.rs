@@ -214,7 +214,9 @@ impl State {
         }
         self.rescan = None;
         if let Some(look) = look {
-            update.mempool.extend(self.pool.take(look));
+            let (fresh, waiting) = self.pool.take(look);
+            update.mempool.extend(fresh);
+            update.waiting = waiting;
         }
         let update = self.describe(&info, &branch, update);
         self.branch = branch;

@@ -80,7 +80,9 @@ impl Run<'_> {
 
     /// Coins are neither made nor lost: what all wallets lost is what the fees were.
     fn check_money(&mut self) -> Result<(), Broken> {
-        let claims = self.document.trades.iter().map(|trade| trade.settlement.claim.height);
+        let container = self.document.container.as_ref().and_then(|part| part.trade.as_ref());
+        let trades = self.document.trades.iter().chain(container);
+        let claims = trades.map(|trade| trade.settlement.claim.height);
         let last_claim = claims.max().unwrap_or(0);
         for (n, node) in self.nodes.iter().enumerate() {
             let awaited =
@@ -156,7 +158,7 @@ fn node_part(node: &Node, status: Status) -> NodePart {
 }
 
 /// A trade that is final for its seller; each side tells what it alone knows.
-fn trade_part(bought: &Trade, sold: &Trade, provider: &str) -> Option<TradePart> {
+pub(super) fn trade_part(bought: &Trade, sold: &Trade, provider: &str) -> Option<TradePart> {
     let (paid, earned) = (bought.settlement.as_ref()?, sold.settlement.as_ref()?);
     if earned.state != SETTLED {
         return None;

@@ -35,6 +35,9 @@ pub(super) struct Document {
     pub(super) certificates: Vec<CertificatePart>,
     /// What ran.
     pub(super) leases: Vec<LeasePart>,
+    /// The container, if one was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) container: Option<ContainerPart>,
     /// What was asked for and must not be granted.
     pub(super) refusals: Vec<RefusalPart>,
     /// Wallets before the first trade and after the last.
@@ -60,6 +63,7 @@ impl Document {
             trades: Vec::new(),
             certificates: Vec::new(),
             leases: Vec::new(),
+            container: None,
             refusals: Vec::new(),
             balances: Vec::new(),
             fees_paid_sat: 0,
@@ -217,6 +221,53 @@ pub(super) struct LeasePart {
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct ResultPart {
     pub(super) name: &'static str,
+    pub(super) sha256: String,
+    /// Equal to what the same work gives in this process.
+    pub(super) matches_expected: bool,
+}
+
+/// A container, or why there was none.
+#[derive(Debug, Clone, Default, Serialize)]
+pub(super) struct ContainerPart {
+    pub(super) ran: bool,
+    /// What this machine lacks.
+    pub(super) why_not: Option<String>,
+    pub(super) trade: Option<TradePart>,
+    pub(super) lease: Option<ContainerLease>,
+    pub(super) entry: Option<EntryPart>,
+    pub(super) file: Option<FilePart>,
+}
+
+/// Its lease, by the provider's node.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct ContainerLease {
+    pub(super) lease_id: String,
+    pub(super) cert_id: String,
+    pub(super) holder: String,
+    pub(super) provider: String,
+    pub(super) backend: String,
+    pub(super) outcome: Option<String>,
+    pub(super) started_at: Option<u64>,
+    pub(super) ended_at: Option<u64>,
+    pub(super) window: SlotRange,
+    pub(super) delivered_s: String,
+    pub(super) receipts: u32,
+    pub(super) countersigned: bool,
+    pub(super) left_behind: Vec<String>,
+}
+
+/// A program that its holder ran in it.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct EntryPart {
+    pub(super) command: Vec<String>,
+    pub(super) stdout: String,
+}
+
+/// A file that its holder got out of it.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct FilePart {
+    pub(super) path: &'static str,
+    pub(super) bytes: u64,
     pub(super) sha256: String,
     /// Equal to what the same work gives in this process.
     pub(super) matches_expected: bool,

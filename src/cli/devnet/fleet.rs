@@ -9,7 +9,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -78,20 +78,14 @@ impl Fleet {
         Ok(())
     }
 
-    /// Starts this program again with other arguments. Settings of the caller's environment
-    /// do not reach it.
+    /// Starts this program again with other arguments.
     ///
     /// # Errors
     /// The log cannot be written, or the process not started.
     pub(super) fn start(&self, name: &str, log: &Path, args: &[&OsStr]) -> Result<(), Broken> {
         let out = File::create(log)?;
-        let mut command = Command::new(&self.exe);
-        for (variable, _) in std::env::vars_os() {
-            if variable.to_string_lossy().starts_with("CAPEX_") {
-                command.env_remove(variable);
-            }
-        }
-        let child = command
+        let child = self
+            .command()
             .args(args)
             .stdin(Stdio::piped())
             .stdout(out.try_clone()?)
@@ -99,6 +93,25 @@ impl Fleet {
             .spawn()?;
         lock(&self.children).push(Running { name: name.to_owned(), child });
         Ok(())
+    }
+
+    /// Runs this program to its end, as its user would.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub(super) fn run(&self, args: &[&OsStr]) -> Result<Output, Broken> {
+        Ok(self.command().args(args).stdin(Stdio::null()).output()?)
+    }
+
+    /// This program again. Settings of the caller's environment do not reach it.
+    fn command(&self) -> Command {
+        let mut command = Command::new(&self.exe);
+        for (variable, _) in std::env::vars_os() {
+            if variable.to_string_lossy().starts_with("CAPEX_") {
+                command.env_remove(variable);
+            }
+        }
+        command
     }
 
     /// Nothing has ended that should run.

@@ -204,8 +204,8 @@ fn proves(text: &str, network: &str, said: &Certificate) -> Result<(), String> {
 fn workload(input: &str) -> RedeemBody {
     RedeemBody {
         component_base64: BASE64.encode(WORDSUM),
-        args: Vec::new(),
         inputs: vec![FileBody { name: INPUT.to_owned(), base64: BASE64.encode(input) }],
         results: vec![RESULT.to_owned()],
+        ..RedeemBody::default()
     }
 }

@@ -38,7 +38,14 @@ impl Run<'_> {
         self.story.tell(format_args!(
             "all {all} certificates are redeemed, each with a workload and its input: {told}"
         ))?;
-        for (n, lease_id) in leases.iter().enumerate() {
+        let container = self.order_container()?;
+        let mut leases_to_see = leases.iter().enumerate();
+        // The first window is the earliest; that of the container comes next.
+        if let Some((n, lease_id)) = leases_to_see.next() {
+            self.see_output(n, lease_id)?;
+        }
+        let container = container.map(|ordered| self.see_container(ordered)).transpose()?;
+        for (n, lease_id) in leases_to_see {
             self.see_output(n, lease_id)?;
         }
         self.await_window_end()?;
@@ -46,7 +53,8 @@ impl Run<'_> {
             let part = self.see_end(n, lease_id)?;
             self.document.leases.push(part);
         }
-        self.tell_end()
+        self.tell_end()?;
+        container.map_or(Ok(()), |running| self.end_container(running))
     }
 
     fn tell_end(&mut self) -> Result<(), Broken> {
@@ -60,8 +68,7 @@ impl Run<'_> {
         ))
     }
 
-    /// A workload that ends early ends its lease; what may be left behind is looked for when
-    /// the last window is over all the same.
+    /// A workload that ends early leaves its lease standing until the window ends.
     fn await_window_end(&self) -> Result<(), Broken> {
         let mut end = 0;
         for title in &self.titles {

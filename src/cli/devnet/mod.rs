@@ -7,6 +7,7 @@
 
 mod broken;
 mod closing;
+mod container;
 mod document;
 mod fleet;
 mod holding;
@@ -43,7 +44,7 @@ use capex_core::reason;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   capex devnet --seed 8 --json > market.json
-  capex devnet --chain bitcoind
+  capex devnet --containers
 
 Next: capex init --network devnet")]
 pub struct Flags {
@@ -53,6 +54,10 @@ pub struct Flags {
     /// What the market settles on
     #[arg(long, value_enum, default_value_t = ChainKind::Devchain)]
     pub chain: ChainKind,
+    /// Also buy room for a container with what runs in it, and come into it; says why not where this
+    /// machine runs none
+    #[arg(long)]
+    pub containers: bool,
     /// Keep the market running until interrupted; its directory goes then, unless --dir names one
     #[arg(long)]
     pub keep: bool,
@@ -110,6 +115,8 @@ struct Run<'a> {
     sold: Vec<Sold>,
     /// What there is in the end, by the start of its window.
     titles: Vec<Title>,
+    /// The program of a container that was asked for, or why there can be none.
+    container: Option<Result<PathBuf, String>>,
 }
 
 impl Run<'_> {
@@ -123,6 +130,7 @@ impl Run<'_> {
 
     fn play(&mut self) -> Result<(), Broken> {
         self.set_up()?;
+        self.excuse_container()?;
         self.trade()?;
         self.hand_on()?;
         self.lease()?;
@@ -181,6 +189,7 @@ pub fn run(flags: &Flags, context: &mut Context<'_>) -> Result<(), Failure> {
         bids: Vec::new(),
         sold: Vec::new(),
         titles: Vec::new(),
+        container: flags.containers.then(container::program),
     };
     let played = run.play();
     run.record(&played);

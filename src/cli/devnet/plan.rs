@@ -13,6 +13,10 @@ const BUYERS: [&str; 6] = ["ada", "ben", "cleo", "dora", "emil", "fay"];
 const BYSTANDERS: [&str; 4] = ["ivo", "nils", "orla", "tess"];
 /// Classes of the two sales by providers. Different ones, so that each has its own price.
 const CLASSES: [&str; 2] = ["cpu.standard", "cpu.highmem"];
+/// Class of the container.
+pub(super) const CONTAINERS: &str = "box.standard";
+/// Long enough to come into it on a slow machine.
+const CONTAINER_SLOTS: u16 = 2;
 /// Lowest limit of an ask, msat per block: one block alone is above the smallest trade, and
 /// its claim pays its own fee many times over.
 const ASK_MIN_MSAT: u64 = 4_000_000;
@@ -86,6 +90,8 @@ pub(super) struct Plan {
     pub(super) seats: Vec<Seat>,
     /// Two sales by providers, the resale of a half of what is bought first, and what a pool buys.
     pub(super) trades: [PlannedTrade; 4],
+    /// Room for a container, with what runs in it.
+    pub(super) container: PlannedTrade,
     /// Who pays the last: index of a seat, and what it pledges of the highest price, sat; the
     /// creator first.
     pub(super) pledges: [(usize, u64); 3],
@@ -101,6 +107,7 @@ impl Plan {
         let resold = draw.resold(&bought_first, &bought_second);
         let pooled = draw.pooled(&bought_first, &bought_second);
         let pledges = draw.pledges(&pooled);
+        let container = draw.container();
         let trades = [bought_first, bought_second, resold, pooled];
         let [first, second] = draw.two(PROVIDERS, "provider");
         let [third, fourth] = draw.two(BUYERS, "buyer");
@@ -117,7 +124,7 @@ impl Plan {
             funds_sat: FUNDS_SAT + 1000 * draw.below(&format!("{name} funds"), 1000),
         });
         let inputs = std::array::from_fn(|n| draw.input(n));
-        Self { seed, seats: seats.collect(), trades, pledges, inputs }
+        Self { seed, seats: seats.collect(), trades, container, pledges, inputs }
     }
 
     /// The sales by providers.
@@ -212,6 +219,23 @@ impl Draw {
             bid_msat: ask_msat + ask_msat / 20 + self.below("pool margin", ask_msat / 4),
             later_slots: first.later_slots,
             ..second.clone()
+        }
+    }
+
+    /// Of the first provider, by the first buyer.
+    fn container(&self) -> PlannedTrade {
+        let ask_msat = ASK_MIN_MSAT + self.below("container ask", ASK_RANGE_MSAT);
+        PlannedTrade {
+            seller: 0,
+            buyer: 2,
+            provider: 0,
+            class: CONTAINERS,
+            units: 1,
+            ask_msat,
+            qty: 1,
+            slots: CONTAINER_SLOTS,
+            later_slots: 0,
+            bid_msat: ask_msat + ask_msat / 20 + self.below("container margin", ask_msat / 4),
         }
     }
 

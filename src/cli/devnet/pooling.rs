@@ -36,6 +36,8 @@ impl Run<'_> {
             slots: planned.slots,
             limit_msat: planned.bid_msat,
             expires_at: creator.status()?.now_at + OPEN_MS,
+            invited: Vec::new(),
+            all_or_nothing: true,
             share_sat: *share_sat,
             max_fee_sat: None,
         };
@@ -87,7 +89,7 @@ impl Run<'_> {
         })?;
         let provider = self.nodes[planned.provider].name();
         self.story.tell(format_args!(
-            "the pool paid {provider} {} from {} contracts; certificate {} is for {}, who paid nothing",
+            "the pool paid {provider} {} by one transaction into {} contracts; certificate {} is for {}, who paid nothing",
             sat(price_sat),
             self.plan.pledges.len(),
             id(&cert_id),

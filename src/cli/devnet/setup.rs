@@ -1,5 +1,6 @@
 //! A chain, five nodes on it, coins for all, and everyone connected.
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -48,7 +49,7 @@ struct File<'a> {
     chain: ChainFile<'a>,
     p2p: P2pFile<'a>,
     api: ApiFile<'a>,
-    capacity: std::collections::BTreeMap<&'a str, u32>,
+    capacity: BTreeMap<&'a str, u32>,
 }
 
 #[derive(Serialize)]
@@ -136,8 +137,13 @@ impl Run<'_> {
 
     fn start_node(&self, seat: &Seat, chain: &Chain, peers: &[String]) -> Result<(), Broken> {
         let secret = |purpose: &str| self.plan.secret(seat.name, purpose);
+        let container = &self.plan.container;
+        let is_host = matches!(self.container, Some(Ok(_)))
+            && self.plan.seats.get(container.seller).is_some_and(|host| host.name == seat.name);
+        let capacity = seat.capacity.into_iter();
+        let capacity = capacity.chain(is_host.then_some((container.class, container.units)));
         let files = [
-            (CONFIG_FILE, config_file(seat, chain, peers)?),
+            (CONFIG_FILE, config_file(capacity.collect(), chain, peers)?),
             ("identity.key", secret("identity")),
             ("wallet.seed", self.plan.seed_file(seat.name)),
         ];
@@ -222,14 +228,18 @@ fn ask_faucet(node: &Node) -> Result<(), Broken> {
     Ok(())
 }
 
-fn config_file(seat: &Seat, chain: &Chain, peers: &[String]) -> Result<String, Failure> {
+fn config_file(
+    capacity: BTreeMap<&str, u32>,
+    chain: &Chain,
+    peers: &[String],
+) -> Result<String, Failure> {
     let file = File {
         network: "devnet",
         log: LOG,
         chain: ChainFile { url: &chain.url, cookie: &chain.cookie.to_string_lossy() },
         p2p: P2pFile { listen: &LISTEN, peers },
         api: ApiFile { listen: "127.0.0.1:0" },
-        capacity: seat.capacity.into_iter().collect(),
+        capacity,
     };
     toml::to_string(&file)
         .map_err(|error| Failure::new(reason!("devnet.config"), error.to_string()))

@@ -17,7 +17,7 @@ use crate::cli::output::{sat, slots};
 use capex_core::reason;
 
 /// How far ahead capacity is offered, slots.
-const OFFERED_SLOTS: u32 = 15;
+pub(super) const OFFERED_SLOTS: u32 = 15;
 /// A bid is for a window this many slots after the first that can be traded, so that it
 /// still can be when the epoch is not the one in which it was placed.
 const SPARE_SLOTS: u32 = 1;
@@ -26,7 +26,7 @@ const SPARE_SLOTS: u32 = 1;
 const PLACE_BEFORE_MS: u64 = 700;
 
 /// State of an order whose window came too near.
-const EXPIRED: &str = "expired";
+pub(super) const EXPIRED: &str = "expired";
 
 const OFFERS_TIME: Duration = Duration::from_secs(20);
 const EPOCH_TIME: Duration = Duration::from_secs(20);
@@ -311,7 +311,8 @@ fn short_address(address: &str) -> String {
     format!("bcrt1p…{}", end.iter().rev().collect::<String>())
 }
 
-fn bid_window(planned: &PlannedTrade, status: &Status) -> [u32; 2] {
+/// The slots for which a planned bid is made now.
+pub(super) fn bid_window(planned: &PlannedTrade, status: &Status) -> [u32; 2] {
     let start = status.first_slot + SPARE_SLOTS + planned.later_slots;
     [start, start + u32::from(planned.slots)]
 }
@@ -326,6 +327,7 @@ pub(super) fn order(planned: &PlannedTrade, side: Side, window: [u32; 2]) -> Pla
         side,
         alternatives: vec![ClassLimit { class: planned.class.to_owned(), limit_msat }],
         qty,
+        all_spare: false,
         // A part of a bid would be a second trade; a part of an offer is a sale.
         min_qty: if side == Side::Buy { qty } else { 1 },
         mode: Mode::Sticky,
@@ -342,5 +344,6 @@ pub(super) fn order(planned: &PlannedTrade, side: Side, window: [u32; 2]) -> Pla
         max_fee_sat: None,
         max_fee_percent: None,
         cert_id: None,
+        workload: None,
     }
 }

@@ -1,12 +1,14 @@
 //! Certificates that this node issued, holds or held.
 
 use super::orders::{best_bid_msat, orders_of};
-use crate::api::types::{Certificate, CertificateTransfer, TransferKind, slot_range, unit_ranges};
+use crate::api::types::{
+    AttachedWorkload, Certificate, CertificateTransfer, TransferKind, slot_range, unit_ranges,
+};
 use crate::api::{ApiError, FileText, Listed, Noun, Page, Place, Prefix};
 use crate::node::Node;
 use capex_core::certificate::{file, verify};
 use capex_core::engine::certificates::{CertificateRole, CertificateView};
-use capex_core::ids::Key;
+use capex_core::ids::{CertId, Key};
 use capex_core::order::Order;
 
 impl Node {
@@ -72,7 +74,22 @@ impl Node {
             lease_id: view.lease.map(|lease| lease.to_string()),
             order_id: view.on_offer.map(|order| order.to_string()),
             best_bid_msat,
+            workload: self.attached_to(&facts.cert_id),
         }
+    }
+}
+
+impl Node {
+    /// What is to run on a certificate by itself.
+    fn attached_to(&self, cert: &CertId) -> Option<AttachedWorkload> {
+        let engine = self.engine();
+        let (_, attached) = engine.leases().attached(engine.params()).find(|(id, _)| id == cert)?;
+        Some(AttachedWorkload {
+            order_id: attached.order.to_string(),
+            kind: attached.kind.name().to_owned(),
+            redeems_at: attached.redeems_at_ms,
+            code: attached.refusal,
+        })
     }
 }
 

@@ -5,14 +5,16 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
-use crate::api::types::{Lease, Part, ResultFile, Stream, seconds, slot_range};
+use crate::api::types::{
+    Lease, Part, ResultFile, Stream, Unavailable, Upload, seconds, slot_range,
+};
 use crate::api::{Answer, ApiError, Listed, Noun, Page, Place, Prefix};
 use crate::clock::now_ms;
 use crate::node::Node;
 use crate::node::lease_client::read_at;
-use capex_core::engine::leases::{FetchedResult, LeaseRole, LeaseView};
+use capex_core::engine::leases::{FetchedResult, LeaseRole, LeaseView, Uploaded};
 use capex_core::ids::{CertId, LeaseId};
-use capex_core::lease::objects::{self, Outcome};
+use capex_core::lease::objects::{self, Cause, Outcome};
 use capex_core::limits::LEASE_CHUNK_BYTES;
 use capex_core::reason;
 
@@ -23,7 +25,7 @@ impl Node {
     pub(super) fn leases(&self, page: Page) -> Listed<Lease> {
         let place =
             |view: &LeaseView| Place { number: view.window.start.into(), id: view.lease_id.0 };
-        let views = self.engine().leases().views(self.engine().me()).into_iter();
+        let views = self.engine().leases().views(self.engine().me(), now_ms()).into_iter();
         page.cut(views.map(|view| (place(&view), view))).map(|view| self.lease_dto(&view))
     }
 
@@ -35,7 +37,7 @@ impl Node {
     /// the holder's.
     fn lease_view(&self, prefix: &Prefix) -> Result<LeaseView, ApiError> {
         let mut views: BTreeMap<LeaseId, LeaseView> = BTreeMap::new();
-        for view in self.engine().leases().views(self.engine().me()) {
+        for view in self.engine().leases().views(self.engine().me(), now_ms()) {
             if view.role == LeaseRole::Holder || !views.contains_key(&view.lease_id) {
                 views.insert(view.lease_id, view);
             }
@@ -51,25 +53,35 @@ impl Node {
         Lease {
             lease_id: view.lease_id.to_string(),
             cert_id: view.cert_id.to_string(),
+            extensions: view.extensions.iter().map(CertId::to_string).collect(),
             holder: view.holder.to_string(),
             provider: view.provider.to_string(),
             role: role.to_owned(),
             class: self.class_of_certificate(&view.cert_id),
             window: slot_range(view.window),
-            backend: "wasm".to_owned(),
+            backend: self.backend_of(&view.lease_id).to_owned(),
             phase: view.phase.clone(),
             exit_code: exit_code(view.outcome.as_ref()),
             outcome: view.outcome.as_ref().map(|outcome| outcome_name(outcome).to_owned()),
+            runs: view.runs,
             started_at: view.started_at_ms,
+            exited_at: view.exited_at_ms,
             ended_at: view.ended_at_ms,
             delivered_s: seconds(view.delivered_by(now_ms(), self.engine().params().slot_s)),
+            unavailable: view.unavailable.iter().map(unavailable).collect(),
             cpu_us: view.usage.cpu_us,
             memory_peak_bytes: view.usage.memory_peak_bytes,
+            throttled_us: view.usage.throttled_us,
             receipts: view.receipts,
             countersigned: view.receipts > 0 && view.countersigned == view.receipts,
+            fetched: view.is_fetched,
             results: view.results.iter().map(result_file).collect(),
             left_behind: view.left_behind.clone(),
             code: view.refusal.clone(),
+            upload: view
+                .uploaded
+                .map(|Uploaded { sent_bytes, total_bytes }| Upload { sent_bytes, total_bytes }),
+            score: view.score.map(Into::into),
         }
     }
 
@@ -141,11 +153,26 @@ impl Node {
         }
     }
 
+    fn backend_of(&self, lease: &LeaseId) -> &'static str {
+        let workload = self.engine().leases().workload(lease);
+        workload.map_or("", |workload| workload.payload.kind().name())
+    }
+
     fn class_of_certificate(&self, cert: &CertId) -> String {
         let held = self.engine().holdings().held(cert);
         let facts = held.or_else(|| self.engine().register().issued(cert));
         facts.map(|facts| self.class_name(facts.class)).unwrap_or_default()
     }
+}
+
+pub(super) fn unavailable(lost: &objects::Unavailable) -> Unavailable {
+    let cause = match lost.cause {
+        Cause::Late => "late",
+        Cause::Failed => "failed",
+        Cause::Interrupted => "interrupted",
+        Cause::Maintenance => "maintenance",
+    };
+    Unavailable { cause: cause.to_owned(), unavailable_s: seconds(lost.ms) }
 }
 
 fn result_file(result: &FetchedResult) -> ResultFile {
@@ -168,5 +195,7 @@ fn outcome_name(outcome: &Outcome) -> &'static str {
         Outcome::OutOfMemory => "out_of_memory",
         Outcome::OutOfDisk => "out_of_disk",
         Outcome::Failed => "failed",
+        Outcome::Unfit => "unfit",
+        Outcome::Interrupted => "interrupted",
     }
 }

@@ -117,6 +117,7 @@ impl Node {
             Query::Descriptors => self.descriptors().into(),
             Query::Coins => self.coins().into(),
             Query::Psbts => self.psbts().into(),
+            Query::PeerReceipts(prefix) => self.peer_receipts(&prefix)?.into(),
             Query::Peer(prefix) => self.peer(&prefix)?.into(),
             Query::Peers => self.peers().into(),
             Query::Epoch(epoch) => self.epoch(epoch)?.into(),
@@ -165,10 +166,14 @@ impl Node {
             ShellCommand::TakePsbt(bytes) => {
                 let _ = answer.send(self.take_psbt(&bytes).map(Into::into));
             }
+            ShellCommand::DropPsbt(prefix) => {
+                let _ = answer.send(self.drop_psbt(&prefix).map(Into::into));
+            }
             ShellCommand::WalletRescan(body) => {
                 let _ = answer.send(self.rescan_wallet(body).map(Into::into));
             }
             ShellCommand::WalletFund { amount_sat } => self.fund_from_faucet(amount_sat, answer),
+            ShellCommand::OpenStream { wanted, local } => self.open_stream(*wanted, local, answer),
             ShellCommand::Redeem(call) => self.answer_redeem(*call, answer),
             ShellCommand::Shutdown => {
                 let _ = answer.send(Ok(Done::Ok.into()));

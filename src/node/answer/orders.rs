@@ -60,6 +60,7 @@ impl Node {
             limit_msat: alternatives.first().map_or(0, |alt| alt.limit_msat),
             alternatives,
             qty: spec.qty,
+            all_spare: spec.is_spare,
             filled_qty: standing.filled.saturating_add(standing.matched.values().sum()),
             min_qty: spec.min_qty,
             mode: mode(spec.mode),
@@ -74,6 +75,11 @@ impl Node {
             max_fee_percent: spec.fees.share_percent,
             cert_id: spec.cert.map(|cert| cert.to_string()),
             offers: standing.offers.iter().map(|offer| offer.cert.to_string()).collect(),
+            workload: self
+                .engine()
+                .leases()
+                .workload_of_order(&standing.id)
+                .map(|kind| kind.name().to_owned()),
             state: standing.state.name().to_owned(),
             code: standing.note.clone(),
             signed: signed.into_iter().collect(),

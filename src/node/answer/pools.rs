@@ -38,6 +38,8 @@ impl Node {
             limit_msat: pool.limit_msat,
             price_sat: pool.price_sat(),
             expires_at: pool.until_ms,
+            invited: pool.invited.iter().map(ToString::to_string).collect(),
+            all_or_nothing: pool.all_or_nothing,
             share_sat: view.share_sat,
             pledges: pledges.collect(),
             missing_sat: view.missing_sat,

@@ -4,12 +4,16 @@ use super::orders::side;
 use crate::api::types::{Preview, Reason, slot_range};
 use crate::clock::now_ms;
 use crate::node::Node;
-use capex_core::engine::market::OrderSpec;
+use capex_core::engine::market::{Judgement, OrderSpec};
 use capex_core::order::Side;
 use capex_core::settlement::fees::{CLAIM_VSIZE, FUND_TARGET, FUND_VSIZE, REFUND_VSIZE, fee_sat};
+use capex_core::units::Units;
 
 impl Node {
     pub(super) fn preview(&self, spec: &OrderSpec) -> Preview {
+        let judged = self.engine().judge_order(now_ms(), spec);
+        let spare = judged.units.as_ref().filter(|_| spec.is_spare).map(Units::count);
+        let spec = &OrderSpec { qty: spare.unwrap_or(spec.qty), ..spec.clone() };
         let at = self.engine().circumstances(now_ms());
         let rate = at.chain.feerate_sat_kvb(FUND_TARGET);
         let fee = |vsize: u64| fee_sat(rate, vsize);
@@ -39,12 +43,11 @@ impl Node {
             fee_sat,
             worst_case_sat,
             max_fee_sat: spec.fees.allowed_sat(total_sat),
-            warnings: self.warnings_of(spec),
+            warnings: self.warnings_of(spec, judged),
         }
     }
 
-    fn warnings_of(&self, spec: &OrderSpec) -> Vec<Reason> {
-        let judged = self.engine().judge_order(now_ms(), spec);
+    fn warnings_of(&self, spec: &OrderSpec, judged: Judgement) -> Vec<Reason> {
         let objections = judged.objections.into_iter();
         let mut warnings: Vec<Reason> = objections
             .map(|refusal| Reason { code: refusal.code, message: refusal.message })

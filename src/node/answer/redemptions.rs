@@ -1,17 +1,27 @@
-//! Redemptions: the content is hashed and kept on the disk beside the loop, before the
-//! engine may promise to upload it.
+//! Redemptions, and other workloads for a lease: the content is hashed and kept on the disk beside
+//! the loop, before the engine may promise to upload it.
 
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use zeroize::Zeroizing;
 
-use crate::api::{Answer, ApiError, RedeemCall};
-use crate::executor::inspect;
+use crate::api::types::{EnvBody, Restart};
+use crate::api::{Answer, ApiError, RedeemCall, Target};
+use crate::executor::{Blob, Given, ImageError, check_program, inspect, open_image};
 use crate::node::Node;
-use crate::node::lease_client::{Content, NotKept};
+use crate::node::lease_client::{Content, NotKept, Source};
+use crate::sealed::seal;
+use capex_core::engine::Command;
 use capex_core::engine::leases::LeaseCommand;
-use capex_core::ids::{CertId, Digest};
-use capex_core::lease::objects::{InputFile, Workload, WorkloadKind};
+use capex_core::engine::market::OrderSpec;
+use capex_core::ids::Digest;
+use capex_core::lease::objects::{
+    Content as ContentName, EnvValue, EnvVar, InputFile, Payload, RestartPolicy, Workload,
+};
 use capex_core::lease::workload;
 use capex_core::reason;
 use capex_core::wire::sha256;
@@ -23,7 +33,7 @@ type Reply = oneshot::Sender<Result<Answer, ApiError>>;
 
 /// A redemption on its way to the engine.
 pub(in crate::node) struct Redemption {
-    cert: CertId,
+    target: Target,
     workload: Box<Workload>,
     digest: Digest,
     stage: Stage,
@@ -51,44 +61,99 @@ impl Redemptions {
 
 impl Node {
     /// Begins a redemption.
-    pub(super) fn answer_redeem(&mut self, call: RedeemCall, reply: Reply) {
+    pub(super) fn answer_redeem(&mut self, mut call: RedeemCall, reply: Reply) {
         let Ok(turn) = Arc::clone(&self.redemptions.turns).try_acquire_owned() else {
             let _ = reply.send(Err(busy("the node is taking other workloads")));
             return;
         };
         let events = self.redemptions.events.clone();
-        let memory_bytes = self.memory_of(&call.cert);
-        tokio::task::spawn_blocking(move || {
-            // Nothing is asked of the provider for what cannot run: it would consume the
-            // certificate.
-            let fits = inspect(&call.component).and_then(|needs| needs.fit(memory_bytes));
-            if let Err(unfit) = fits {
-                let _ = reply.send(Err(ApiError::new(unfit.reason(), unfit.to_string())));
+        let (memory_bytes, disk_bytes) = self.room_of(&call.target);
+        let sealed = match self.sealed(&mut call) {
+            Ok(sealed) => sealed,
+            Err(error) => {
+                let _ = reply.send(Err(error));
                 return;
             }
-            let cert = call.cert;
-            let (workload, content) = named(call);
+        };
+        let incoming = self.outside.held.incoming();
+        tokio::task::spawn_blocking(move || {
+            let target = call.target.clone();
+            let (workload, content) =
+                match taken((call, sealed), (memory_bytes, disk_bytes), &incoming) {
+                    Ok(taken) => taken,
+                    Err(error) => {
+                        let _ = reply.send(Err(error));
+                        return;
+                    }
+                };
             let digest = workload::digest(&workload);
             let (workload, stage) = (Box::new(workload), Stage::Named(content));
             // The loop is gone only when the node stops.
-            let _ = events.blocking_send(Redemption { cert, workload, digest, stage, reply, turn });
+            let _ =
+                events.blocking_send(Redemption { target, workload, digest, stage, reply, turn });
         });
     }
 
-    /// Memory of all blocks of a certificate; as much as there can be of one that is not known
-    /// here, which the engine refuses.
-    fn memory_of(&self, cert: &CertId) -> u64 {
-        let memory = self.engine().holdings().held(cert).and_then(|facts| {
-            let class = self.engine().params().class(facts.class)?;
+    /// Closes values for the provider of the certificate.
+    fn sealed(&self, call: &mut RedeemCall) -> Result<Vec<EnvVar>, ApiError> {
+        let plain = std::mem::take(&mut call.body.env_sealed);
+        if plain.is_empty() {
+            return Ok(Vec::new());
+        }
+        let refused = |text: &str| ApiError::new(reason!("workload.sealed"), text);
+        let cert = match &call.target {
+            Target::Certificate(cert) => Some(*cert),
+            // They are bound to the certificate with which the lease began.
+            Target::Lease(lease) => self.engine().leases().certificate(lease),
+            Target::Order(_) => return Err(refused("nobody can say yet who will open it")),
+        };
+        let cert = cert.ok_or_else(|| ApiError::coded("lease.not_found", "not held here"))?;
+        let facts = self.engine().holdings().held(&cert);
+        let provider = facts.map(|facts| facts.provider);
+        let provider = provider
+            .ok_or_else(|| ApiError::coded("redeem.unknown_certificate", "not held here"))?;
+        let seal = |EnvBody { name, value }: EnvBody| {
+            let value = Zeroizing::new(value);
+            let bytes = seal(&provider, &cert, &name, &value)
+                .map_err(|error| refused(&error.to_string()))?;
+            Ok(EnvVar { name, value: EnvValue::Sealed(bytes) })
+        };
+        plain.into_iter().map(seal).collect()
+    }
+
+    /// Memory and disk of all blocks of a certificate; as much as there can be of one that is not
+    /// known here, which the engine refuses.
+    fn room_of(&self, target: &Target) -> (u64, u64) {
+        let cert = match target {
+            Target::Certificate(cert) => Some(*cert),
+            Target::Lease(lease) => self.engine().leases().certificate(lease),
+            Target::Order(spec) => return self.room_of_order(spec),
+        };
+        let room = cert.and_then(|cert| {
+            let facts = self.engine().holdings().held(&cert)?;
+            let floors = &self.engine().params().class(facts.class)?.floors;
             let units = u64::from(facts.units.count());
-            Some((u64::from(class.floors.memory_mib) << 20).saturating_mul(units))
+            let bytes = |mib: u32| (u64::from(mib) << 20).saturating_mul(units);
+            Some((bytes(floors.memory_mib), bytes(floors.disk_mib)))
         });
-        memory.unwrap_or(u64::MAX)
+        room.unwrap_or((u64::MAX, u64::MAX))
+    }
+
+    /// The most that an order can bring at once.
+    fn room_of_order(&self, spec: &OrderSpec) -> (u64, u64) {
+        let params = self.engine().params();
+        let classes = spec.alts.iter().filter_map(|alt| params.class(alt.class));
+        let bytes = |mib: u32| (u64::from(mib) << 20).saturating_mul(u64::from(spec.qty));
+        let (memory, disk): (Vec<u64>, Vec<u64>) = classes
+            .map(|class| (bytes(class.floors.memory_mib), bytes(class.floors.disk_mib)))
+            .unzip();
+        let most = |all: Vec<u64>| all.into_iter().max().unwrap_or(u64::MAX);
+        (most(memory), most(disk))
     }
 
     /// A redemption is a step further.
     pub(in crate::node) fn on_redemption(&mut self, redemption: Redemption) {
-        let Redemption { cert, workload, digest, stage, reply, turn } = redemption;
+        let Redemption { target, workload, digest, stage, reply, turn } = redemption;
         match stage {
             Stage::Named(content) => {
                 let events = self.redemptions.events.clone();
@@ -101,14 +166,19 @@ impl Node {
                             return;
                         }
                     };
-                    let kept = Redemption { cert, workload, digest, stage, reply, turn };
+                    let kept = Redemption { target, workload, digest, stage, reply, turn };
                     let _ = events.blocking_send(kept);
                 };
                 self.outside.held.keep(digest, content, Box::new(kept));
             }
             Stage::Kept(Ok(())) => {
                 drop(turn);
-                self.answer_command(LeaseCommand::Redeem { cert, workload }.into(), reply);
+                let command = match target {
+                    Target::Certificate(cert) => LeaseCommand::Redeem { cert, workload }.into(),
+                    Target::Lease(lease) => LeaseCommand::Replace { lease, workload }.into(),
+                    Target::Order(spec) => Command::Buy { spec, workload },
+                };
+                self.answer_command(command, reply);
                 // From here on the engine says what is needed.
                 self.outside.held.handed_over(&digest);
             }
@@ -124,20 +194,111 @@ fn busy(why: &str) -> ApiError {
     ApiError::new(reason!("api.busy"), why)
 }
 
+/// Takes a workload apart into its content. Nothing is asked of the provider for what cannot
+/// run: it would consume the certificate.
+fn taken(
+    (call, sealed): (RedeemCall, Vec<EnvVar>),
+    (memory_bytes, disk_bytes): (u64, u64),
+    incoming: &Path,
+) -> Result<(Workload, Content), ApiError> {
+    let (payload, given) = match &call.body.image {
+        None => {
+            inspect(&call.component)
+                .and_then(|needs| needs.fit(memory_bytes))
+                .map_err(|unfit| ApiError::new(unfit.reason(), unfit.to_string()))?;
+            (component(&call.component), None)
+        }
+        Some(path) => {
+            let given = open_image(Path::new(path), &call.body.command).map_err(of_image)?;
+            (payload(&given), Some(given))
+        }
+    };
+    let (mut workload, mut content) = named(call, payload);
+    workload.env.extend(sealed);
+    workload::validate(&workload, disk_bytes)
+        .map_err(|error| ApiError::new(error.reason(), error.to_string()))?;
+    let Some(given) = given else { return Ok((workload, content)) };
+    let mut staged = BTreeMap::new();
+    let kept = given.blobs().try_for_each(|blob| {
+        staged.insert(blob.digest, stage(blob, incoming)?);
+        Ok(())
+    });
+    let kept = kept.and_then(|()| check_program(&given, &workload.command, &staged, disk_bytes));
+    if let Err(error) = kept {
+        // What stays behind goes with the next start.
+        staged.values().for_each(|path| drop(std::fs::remove_file(path)));
+        return Err(of_image(error));
+    }
+    content.extend(staged.into_iter().map(|(digest, path)| (digest, Source::Staged(path))));
+    Ok((workload, content))
+}
+
+fn of_image(error: ImageError) -> ApiError {
+    ApiError::new(error.reason(), error.to_string())
+}
+
+fn component(bytes: &[u8]) -> Payload {
+    let digest = Digest(sha256(&[bytes]));
+    Payload::Wasm { component: ContentName { digest, bytes: bytes.len() as u64 } }
+}
+
+fn payload(given: &Given) -> Payload {
+    let name = |blob: &Blob| ContentName { digest: blob.digest, bytes: blob.bytes };
+    match given {
+        Given::Image { manifest, others } => {
+            Payload::Oci { manifest: name(manifest), blobs: others.iter().map(name).collect() }
+        }
+        Given::Rootfs(archive) => Payload::Rootfs { archive: name(archive) },
+    }
+}
+
+/// Copies content into a file of its own, from where it is only moved.
+fn stage(blob: &Blob, incoming: &Path) -> Result<PathBuf, ImageError> {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let path = incoming.join(NEXT.fetch_add(1, Ordering::Relaxed).to_string());
+    match blob.copy_to(&path) {
+        Ok(()) => Ok(path),
+        Err(error) => {
+            let _ = std::fs::remove_file(path);
+            Err(error)
+        }
+    }
+}
+
 /// A workload by its content.
-fn named(call: RedeemCall) -> (Workload, Content) {
+fn named(call: RedeemCall, payload: Payload) -> (Workload, Content) {
     let digest = |bytes: &[u8]| Digest(sha256(&[bytes]));
     let mut content = Content::new();
-    let component = digest(&call.component);
-    let component_bytes = call.component.len() as u64;
-    content.insert(component, call.component);
+    if let Payload::Wasm { component } = &payload {
+        content.insert(component.digest, Source::Bytes(call.component));
+    }
     let mut inputs = Vec::new();
     for (name, bytes) in call.inputs {
         let file = InputFile { name, digest: digest(&bytes), bytes: bytes.len() as u64 };
-        content.insert(file.digest, bytes);
+        content.insert(file.digest, Source::Bytes(bytes));
         inputs.push(file);
     }
-    let (args, results) = (call.args, call.results);
-    let kind = WorkloadKind::Wasm;
-    (Workload { kind, component, component_bytes, args, inputs, results }, content)
+    let body = call.body;
+    let env = body.env.into_iter();
+    let env = env.map(|EnvBody { name, value }| EnvVar { name, value: EnvValue::Plain(value) });
+    let mut ports = body.ports;
+    ports.sort_unstable();
+    let workload = Workload {
+        command: body.command,
+        env: env.collect(),
+        workdir: body.workdir,
+        inputs,
+        results: body.results,
+        ports,
+        egress: body.egress,
+        grace_ms: body.grace_ms,
+        stop_signal: body.stop_signal,
+        restart: match body.restart {
+            Restart::No => RestartPolicy::No,
+            Restart::OnFailure => RestartPolicy::OnFailure,
+            Restart::Always => RestartPolicy::Always,
+        },
+        ..Workload::of(payload)
+    };
+    (workload, content)
 }

@@ -58,10 +58,21 @@ impl Node {
     }
 
     fn capacity(&self) -> Vec<Capacity> {
-        let configured = self.config.capacity.iter();
-        configured
-            .map(|(class, units)| Capacity { class: self.class_name(*class), units: *units })
-            .collect()
+        let (ledger, params) = (&self.engine().register().ledger, self.engine().params());
+        let slot = params.slot_at(now_ms());
+        // Where classes share the host, those that have some of it.
+        let offered = self.engine().market().offered_units();
+        let is_shown = |class: &u16| match self.config.capacity.is_empty() {
+            true => offered.contains_key(class) || ledger.highest(*class) > 0,
+            false => self.config.capacity.contains_key(class),
+        };
+        let classes = params.classes.iter().map(|class| class.floors.id).filter(is_shown);
+        let shown = |class: u16| {
+            let (units, (sold, reserved)) = (ledger.capacity(class), ledger.taken_in(class, slot));
+            let free = units.saturating_sub(sold).saturating_sub(reserved);
+            Capacity { class: self.class_name(class), units, sold, reserved, free }
+        };
+        classes.map(shown).collect()
     }
 
     fn open_matters(&self) -> Open {
@@ -70,7 +81,7 @@ impl Node {
         let certificates = self.certificate_views();
         let held = certificates.iter().filter(|view| view.facts.holder == me).count();
         let is_over = |phase: &str| LEASE_ENDED_PHASES.contains(&phase);
-        let leases = self.engine().leases().views(me);
+        let leases = self.engine().leases().views(me, now_ms());
         let leases = leases.iter().filter(|view| !is_over(&view.phase)).count();
         Open {
             orders: count(self.engine().market().standing().filter(|o| o.is_open()).count()),
@@ -108,6 +119,7 @@ impl Node {
             );
         }
         self.warn_of_trades(&mut warn);
+        self.warn_of_workloads(&mut warn);
         let market = self.engine().market();
         let clock = market.clock();
         if clock.state != ClockState::Right {
@@ -136,6 +148,23 @@ impl Node {
             warn("backup.failed", format!("the backup {path} is old: {trouble}; {now}"));
         }
         warnings
+    }
+
+    /// Workloads that did not begin by themselves so far.
+    fn warn_of_workloads(&self, warn: &mut impl FnMut(&str, String)) {
+        let engine = self.engine();
+        for (cert, attached) in engine.leases().attached(engine.params()) {
+            let Some(code) = attached.refusal else { continue };
+            let cert: String = cert.to_string().chars().take(SHORT_ID).collect();
+            let why = capex_core::reasons::Reason::find(&code).map_or("", |why| why.sentence());
+            warn(
+                &code,
+                format!(
+                    "the workload of certificate {cert} has not begun, and is tried again: {why}: \
+                     `capex cert show {cert}`"
+                ),
+            );
+        }
     }
 
     /// Trades that do not go on by themselves, each with what can be done.

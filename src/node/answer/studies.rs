@@ -55,6 +55,7 @@ impl Node {
             | Query::WalletHistory
             | Query::Peers
             | Query::Peer(_)
+            | Query::PeerReceipts(_)
             | Query::Epochs(_)
             | Query::Epoch(_)
             | Query::BackupRecords => None,

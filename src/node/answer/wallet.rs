@@ -145,10 +145,21 @@ impl Node {
     }
 
     pub(super) fn take_psbt(&mut self, bytes: &[u8]) -> Result<types::SignedPsbt, ApiError> {
-        let (funding, txid) = self.driver.take_psbt(&mut self.outside, bytes).map_err(refused)?;
-        let purchase = self.engine().trades().purchase_of(funding);
+        let (txid, funding) = self.driver.take_psbt(&mut self.outside, bytes).map_err(refused)?;
+        let trades = self.engine().trades();
+        let purchase = funding.and_then(|funding| trades.purchase_of(funding));
         let trade_id = purchase.map(|(trade, _)| trade.to_string());
         Ok(types::SignedPsbt { txid: txid.to_string(), trade_id })
+    }
+
+    pub(super) fn drop_psbt(
+        &mut self,
+        prefix: &Prefix,
+    ) -> Result<Vec<types::WaitingPsbt>, ApiError> {
+        let waiting = self.driver.wallet().waiting().into_iter().map(|waiting| waiting.txid);
+        let txid = one_txid(prefix, waiting)?;
+        self.driver.drop_psbt(&mut self.outside, txid).map_err(refused)?;
+        Ok(self.psbts())
     }
 
     pub(super) fn rescan_wallet(
@@ -222,7 +233,8 @@ fn payment(payment: &Payment, sent: bool) -> types::Payment {
         fee_sat: payment.fee_sat,
         change_sat: payment.change_sat,
         vsize: payment.tx.vsize() as u64,
-        sent,
+        sent: sent && !payment.awaits,
+        awaits_signature: sent && payment.awaits,
     }
 }
 

@@ -22,6 +22,8 @@ pub struct FileConfig {
     pub allow_mainnet: Option<bool>,
     /// Sell what this machine does not have.
     pub allow_overcommit: Option<bool>,
+    /// Sell from a host whose limits were not proved.
+    pub accept_untested: Option<bool>,
     /// Filter of the log, as in `info,capex=debug`.
     pub log: Option<Spanned<String>>,
     /// Share of its worth that a trade may cost in fees, as in `20%`.
@@ -36,6 +38,8 @@ pub struct FileConfig {
     pub wallet: WalletFile,
     /// `[backup]`
     pub backup: BackupFile,
+    /// `[egress]`
+    pub egress: EgressFile,
     /// `[capacity]`: units for sale by class name. Any value, so that a mistake gets a word.
     pub capacity: BTreeMap<String, Spanned<toml::Value>>,
 }
@@ -90,6 +94,16 @@ pub struct BackupFile {
     pub path: Option<Spanned<String>>,
     /// File with its password, instead of the words of the wallet.
     pub password_file: Option<Spanned<String>>,
+}
+
+/// `[egress]`: the way out of leases.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct EgressFile {
+    /// Containers that ask for it may open connections to the outside.
+    pub allow: Option<bool>,
+    /// IPv4 addresses that they ask for names, instead of those of this host.
+    pub resolvers: Option<Vec<Spanned<String>>>,
 }
 
 /// Parses a TOML text into `T`.

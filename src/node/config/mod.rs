@@ -17,6 +17,8 @@
 //! | fees of a trade | | `CAPEX_MAX_FEE_SHARE` (`20%`) | `max_fee_share` |
 //! | log filter | `--log` | `CAPEX_LOG` | `log` |
 //! | more for sale than there is | `--allow-overcommit` | | `allow_overcommit` |
+//! | a way out of leases | | | `[egress] allow, resolvers` |
+//! | a host without a self-test | | | `accept_untested` |
 //! | real money | | | `allow_mainnet` |
 //!
 //! Secrets are never flags. `--datadir` puts everything in one directory, the file
@@ -30,7 +32,7 @@ pub mod layers;
 pub mod variables;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use bitcoin::Address;
@@ -41,6 +43,7 @@ use capex_core::settlement::fees::FeeLimit;
 use capex_network::check_address;
 
 use crate::definitions::{self, DEFAULT_NETWORK, DEVNET, MAINNET};
+use crate::executor::egress::{self, Egress};
 use crate::wallet::{PayoutDescriptor, Watched};
 use dirs::Env;
 use file::FileConfig;
@@ -195,10 +198,14 @@ pub struct Config {
     pub api: ApiConfig,
     pub wallet: WalletConfig,
     pub backup: BackupConfig,
-    /// Units for sale by class number.
+    /// Units for sale by class number. None at all: of every class what this machine has room for.
     pub capacity: BTreeMap<u16, u32>,
     /// Sell them though this machine does not have them.
     pub allow_overcommit: bool,
+    /// Sell them though no self-test has proved what they promise.
+    pub accept_untested: bool,
+    /// What leases get that ask for a way out; nothing, unless the operator says so.
+    pub egress: Option<Egress>,
     /// Share of its worth that a trade may cost in fees, percent.
     pub max_fee_percent: u8,
     pub log: String,
@@ -385,6 +392,8 @@ impl Layers<'_> {
             capacity: capacity.value,
             allow_overcommit: self.flags.allow_overcommit
                 || self.parsed.allow_overcommit == Some(true),
+            accept_untested: self.parsed.accept_untested == Some(true),
+            egress: self.egress()?,
             max_fee_percent: max_fee.value,
             log: log.value,
             file: self.file.path,
@@ -550,6 +559,18 @@ impl Layers<'_> {
         Ok(Sourced { value, origin })
     }
 
+    fn egress(&self) -> Result<Option<Egress>, ConfigError> {
+        let parsed = &self.parsed.egress;
+        let named = parsed.resolvers.iter().flatten();
+        let check = |text: &Spanned<String>| {
+            let origin = self.file.origin(text);
+            let value = text.get_ref().clone();
+            Ok(Sourced { value, origin }.parse(|text| check_resolver(&text))?.value)
+        };
+        let resolvers = named.map(check).collect::<Result<_, ConfigError>>()?;
+        Ok((parsed.allow == Some(true)).then_some(Egress { resolvers }))
+    }
+
     fn max_fee_percent(&self) -> Result<Sourced<u8>, ConfigError> {
         const ENV: &str = "CAPEX_MAX_FEE_SHARE";
         if let Some(value) = (self.env)(ENV).filter(|text| !text.is_empty()) {
@@ -679,6 +700,14 @@ fn percent(text: &str) -> Result<u8, String> {
         .ok_or_else(|| format!("`{text}` is not a share from 0% to 100%, such as 20%"))
 }
 
+fn check_resolver(text: &str) -> Result<Ipv4Addr, String> {
+    let address = text.parse().map_err(|_| format!("`{text}` is not an IPv4 address"))?;
+    if egress::is_refused(address) {
+        return Err(format!("no lease can reach {address}: name a resolver on the outside"));
+    }
+    Ok(address)
+}
+
 fn capacity_of_text(text: &str, params: &Params) -> Result<BTreeMap<u16, u32>, String> {
     let item = |item: &str| {
         let (name, units) = item.split_once('=').ok_or("expected class=units, class=units")?;
@@ -739,7 +768,7 @@ pub fn template(
         let peers: Vec<String> = peers.iter().map(|peer| quoted(peer)).collect();
         text += &format!("\n[p2p]\npeers = [{}]\n", peers.join(", "));
     }
-    text += "\n# Units that this machine sells, by class.\n[capacity]\n# \"cpu.standard\" = 2\n";
+    text += "\n# Units that this machine sells, by class; of none, as many as it has room for.\n[capacity]\n# \"cpu.standard\" = 2\n";
     text
 }
 

@@ -50,6 +50,15 @@ fn flags_win_over_environment_over_file() {
 }
 
 #[test]
+fn no_lease_is_let_out_unless_the_operator_says_so() {
+    for text in ["", "[egress]\n", "[egress]\nresolvers = [\"9.9.9.9\"]\n"] {
+        assert_eq!(load_text(text).unwrap().egress, None, "{text}");
+    }
+    let egress = load_text("[egress]\nallow = true\n").unwrap().egress;
+    assert_eq!(egress, Some(Egress::default()));
+}
+
+#[test]
 fn mistakes_name_file_and_line() {
     let table = [
         ("network = \"devnet\"\n\nlisten = 1\n", "config.toml:3: unknown field `listen`"),
@@ -73,6 +82,11 @@ fn mistakes_name_file_and_line() {
             "config.toml:3: duplicate key",
         ),
         ("[backup]\npath = \"~ann/b\"\n", "config.toml:2: `~ann/b`: write the whole path"),
+        (
+            "[egress]\nallow = true\nresolvers = [\"9.9.9.9\",\n\"192.168.1.1\"]\n",
+            "config.toml:4: no lease can reach 192.168.1.1",
+        ),
+        ("[egress]\nresolvers = [\"dns\"]\n", "config.toml:2: `dns` is not an IPv4 address"),
         ("[capacity]\n\"cpu.standard\" = 1000001\n", "config.toml:2: 1000001 units"),
         (
             "[p2p]\npeers = [\n \"/ip4/1.2.3.4/tcp/1\",\n]\n",

@@ -58,6 +58,14 @@ impl Kind {
         }
     }
 
+    fn not_holder(self) -> &'static str {
+        match self {
+            Self::Gift => code!("gift.not_holder"),
+            Self::Split => code!("split.not_holder"),
+            Self::Merge => code!("merge.not_holder"),
+        }
+    }
+
     fn consumed(self) -> &'static str {
         match self {
             Self::Gift => code!("gift.consumed"),
@@ -185,7 +193,8 @@ impl Holdings {
                 if code.ends_with(".too_many_hops") {
                     self.ask_checkpoint(ctx, lead);
                 }
-                if code == kind.stale_seq() {
+                // A checkpoint may have left behind how it moved on.
+                if code == kind.stale_seq() || code == kind.not_holder() {
                     self.fetch(ctx, provider, lead, None);
                 }
                 // An earlier copy of what was refused, or given up, came late and was granted.

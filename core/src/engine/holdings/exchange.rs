@@ -2,7 +2,8 @@
 
 use super::records::HeldRecord;
 use super::{BROUGHT_HOPS_PER_PROVIDER, HELD_MAX, Holdings, HoldingsPurpose};
-use crate::certificate::{Certificate, verify};
+use crate::certificate::objects::{Activation, Base, Gift, Hop};
+use crate::certificate::{Certificate, VerifiedCertificate, verify};
 use crate::code;
 use crate::engine::certificates::notify;
 use crate::engine::courier::{self, CourierReply, CourierRequest};
@@ -28,6 +29,14 @@ impl How<'_> {
         match self {
             Self::Bought => "acquired",
             Self::Fetched | Self::Brought(_) => "received",
+        }
+    }
+
+    /// The same where somebody else holds it.
+    fn what_of_others(self) -> &'static str {
+        match self {
+            Self::Bought => "acquired",
+            Self::Fetched | Self::Brought(_) => "given",
         }
     }
 }
@@ -61,7 +70,9 @@ impl Holdings {
         let id = facts.cert_id;
         match how {
             How::Bought => witness.testify(ctx, &certificate),
-            How::Fetched | How::Brought(_) if facts.holder != ctx.me() => {
+            How::Fetched | How::Brought(_)
+                if facts.holder != ctx.me() && !self.is_moved_by_me(ctx, &facts, &certificate) =>
+            {
                 return Err(code!("acquire.not_holder"));
             }
             How::Fetched | How::Brought(_) => {}
@@ -101,14 +112,46 @@ impl Holdings {
                 self.make_room(ctx, facts.provider, certificate.hops.len(), is_trader)?;
             }
         }
+        let what = if facts.holder == ctx.me() { how.what() } else { how.what_of_others() };
         self.overtaken(ctx, id);
         self.pushes.end(id);
         self.spend_lineage(ctx, &certificate);
         self.held.insert(id, HeldRecord::new(certificate, facts, is_wanted || was_wanted));
         self.save(ctx, id);
-        notify(ctx, id, how.what());
+        notify(ctx, id, what);
         self.ask_checkpoint(ctx, id);
         Ok(id)
+    }
+
+    /// Whether a certificate shows that this node has signed away what it has here: its provider
+    /// may grant a gift that it has refused before, if a copy of it comes later. Of a gift that
+    /// lies before a checkpoint its provider says so, and it counts only if this node has signed
+    /// one: otherwise what is here is the better proof.
+    fn is_moved_by_me(
+        &self,
+        ctx: &Context<'_>,
+        facts: &VerifiedCertificate,
+        certificate: &Certificate,
+    ) -> bool {
+        let Some(record) = self.held.get(&facts.cert_id) else { return false };
+        let known = &record.facts;
+        let is_left_behind = certificate.bases.iter().any(|base| match base {
+            Base::Checkpoint { activation, .. } => activation
+                .peek::<Activation>()
+                .is_ok_and(|said| said.cert_id == known.cert_id && said.seq > known.seq),
+            Base::Issue(_) => false,
+        });
+        let head = (known.cert_id, known.seq, known.last_hash);
+        let is_it = |hop: &Hop| match hop {
+            Hop::Gift { gift, .. } => {
+                let said = gift.peek::<Gift>().map(|gift| (gift.cert_id, gift.seq, gift.prev_hash));
+                gift.key == ctx.me().0 && said == Ok(head)
+            }
+            Hop::Sale { .. } | Hop::Split { .. } | Hop::Merge { .. } => false,
+        };
+        let is_left_behind = is_left_behind && record.has_signed_gift;
+        let is_its = facts.provider == known.provider;
+        known.holder == ctx.me() && is_its && (is_left_behind || certificate.hops.iter().any(is_it))
     }
 
     /// Forgets a certificate that this node has no right to: its own trades say so.
@@ -233,9 +276,9 @@ impl Holdings {
                 self.on_checkpoint_reply(ctx, cert, SettleReply::told(result));
                 None
             }
-            HoldingsPurpose::Held => {
+            HoldingsPurpose::Held { after } => {
                 if let Answer::Said(RegisterReply::Held(told)) = SettleReply::told(result) {
-                    self.on_held(ctx, peer, &told);
+                    self.on_held(ctx, peer, after, &told);
                 }
                 None
             }

@@ -83,6 +83,7 @@ impl Holdings {
             nonce16,
         });
         record.pending = Some(Pending::Gift { gift: gift.envelope().clone(), to });
+        record.has_signed_gift = true;
         self.save(ctx, cert);
         Ok(())
     }

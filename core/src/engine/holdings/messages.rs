@@ -17,7 +17,8 @@ pub enum HoldingsPurpose {
     /// The provider is to put its word in place of the certificate's history.
     Checkpoint(CertId),
     /// The provider is to tell what this node holds.
-    Held,
+    /// Of certificates above this one.
+    Held { after: CertId },
 }
 
 /// What an operator asks of the holdings.

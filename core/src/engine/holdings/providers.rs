@@ -2,8 +2,10 @@
 //! was away, or whose push was lost, is found so.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 
 use super::{Holdings, HoldingsPurpose};
+use crate::certificate::objects::Activation;
 use crate::engine::io::Protocol;
 use crate::engine::kernel::Context;
 use crate::engine::messages::SettleRequest;
@@ -86,8 +88,33 @@ impl Holdings {
         }
     }
 
-    /// A provider told what this node holds: what is missing here is fetched.
-    pub(super) fn on_held(&self, ctx: &mut Context<'_>, provider: Key, told: &[(CertId, u32)]) {
+    /// A provider published that it has moved, cut or joined a certificate. Of one that is held
+    /// here, by all that this node knows, it tells how.
+    pub fn hear_moved(&self, ctx: &mut Context<'_>, activation: &Activation) {
+        let me = ctx.me();
+        for spent in &activation.consumes {
+            let is_held = self.held.get(&spent.cert_id).is_some_and(|record| {
+                record.facts.provider == activation.provider
+                    && record.facts.seq == spent.seq
+                    && record.is_free_for(me)
+            });
+            if is_held && activation.cert_id == spent.cert_id {
+                self.fetch(ctx, activation.provider, spent.cert_id, None);
+            } else if is_held {
+                ask(ctx, activation.provider, CertId([0; 32]));
+            }
+        }
+    }
+
+    /// A provider told what this node holds, of certificates above an id: what is missing here is
+    /// fetched, and so is what is here and not there.
+    pub(super) fn on_held(
+        &self,
+        ctx: &mut Context<'_>,
+        provider: Key,
+        after: CertId,
+        told: &[(CertId, u32)],
+    ) {
         let lacks = |(id, seq): &&(CertId, u32)| {
             self.held.get(id).is_none_or(|record| record.facts.seq < *seq)
         };
@@ -95,9 +122,23 @@ impl Holdings {
         for (id, _) in told.iter().filter(lacks).take(AT_ONCE) {
             self.fetch(ctx, provider, *id, None);
         }
+        let is_full = told.len() == HELD_PER_REPLY;
+        let last = told.last().filter(|_| is_full).map_or(CertId([0xff; 32]), |last| last.0);
+        if after < last {
+            let (me, slot) = (ctx.me(), ctx.params.slot_at(ctx.now_ms));
+            let known = self.held.range((Bound::Excluded(after), Bound::Included(last)));
+            let gone = known.filter(|(id, record)| {
+                let facts = &record.facts;
+                let is_its = facts.provider == provider && facts.window.end > slot;
+                is_its && record.is_free_for(me) && !told.iter().any(|(told, _)| told == *id)
+            });
+            for (id, _) in gone.take(AT_ONCE) {
+                self.fetch(ctx, provider, *id, None);
+            }
+        }
         // A full answer has a next one, which is asked for only if it goes on.
         if let [first, .., last] = told
-            && told.len() == HELD_PER_REPLY
+            && is_full
             && first.0 < last.0
             && !told.iter().any(|one| lacks(&one))
         {
@@ -109,5 +150,5 @@ impl Holdings {
 /// Asks a provider what this node holds, of certificates above an id.
 pub(super) fn ask(ctx: &mut Context<'_>, provider: Key, after: CertId) {
     let request = SettleRequest::Register(RegisterRequest::Held { after });
-    ctx.out.send(provider, Protocol::Settle, &request, HoldingsPurpose::Held);
+    ctx.out.send(provider, Protocol::Settle, &request, HoldingsPurpose::Held { after });
 }

@@ -38,6 +38,9 @@ pub(in crate::engine) struct HeldRecord {
     /// What it was sold by, or split or merged into others.
     pub(super) spent: Option<TransferKind>,
     pub(super) pending: Option<Pending>,
+    /// Whether this node has signed a gift of it: its provider may grant one that it has refused
+    /// before, if a copy of it comes later.
+    pub(super) has_signed_gift: bool,
     /// To whom the certificate has still to be pushed.
     pub(super) push: Option<Key>,
     /// Whether this node bought it or asked for it: then it has a place of its own.
@@ -61,9 +64,15 @@ impl HeldRecord {
             redeemed: None,
             spent: None,
             pending: None,
+            has_signed_gift: false,
             push: None,
             is_wanted,
         }
+    }
+
+    /// Whether a key has it and may do with it what it wants: nothing is under way.
+    pub(super) fn is_free_for(&self, me: Key) -> bool {
+        self.facts.holder == me && !self.is_consumed() && self.pending.is_none()
     }
 
     /// Whether nothing can be done with it any more.

@@ -13,6 +13,8 @@ use crate::ids::{CertId, Key};
 /// A part that its provider was asked for.
 #[derive(Debug, Clone)]
 pub enum Part {
+    /// The provider has not been asked, or has refused.
+    Whole,
     Waits,
     Here(Box<Certificate>),
     Lost,
@@ -53,10 +55,19 @@ impl Holdings {
         parts.map(|(id, record)| (*id, record.facts.area())).collect()
     }
 
+    /// Whether a certificate is held, and nothing is under way with it.
+    #[must_use]
+    pub fn is_whole(&self, me: Key, cert: &CertId) -> bool {
+        matches!(self.stock(me, cert), Some(Stock::Held(_)))
+    }
+
     /// The part of a certificate that has an area.
     #[must_use]
-    pub fn part(&self, cert: &CertId, area: &Area) -> Part {
+    pub fn part(&self, me: Key, cert: &CertId, area: &Area) -> Part {
         let Some(record) = self.held.get(cert) else { return Part::Lost };
+        if self.is_whole(me, cert) {
+            return Part::Whole;
+        }
         if record.pending.is_some() {
             return Part::Waits;
         }
@@ -95,6 +106,19 @@ impl Holdings {
             record.spent = Some(TransferKind::Sale);
             self.save(ctx, cert);
             notify(ctx, cert, "sold");
+        }
+    }
+
+    /// The sale of a certificate at a sequence number was none: it is held as before.
+    pub fn mark_unsold(&mut self, ctx: &mut Context<'_>, cert: CertId, seq: u32) {
+        let record = self.held.get_mut(&cert);
+        let is_sold = |record: &&mut HeldRecord| {
+            record.facts.seq == seq && record.spent == Some(TransferKind::Sale)
+        };
+        if let Some(record) = record.filter(is_sold) {
+            record.spent = None;
+            self.save(ctx, cert);
+            notify(ctx, cert, "unsold");
         }
     }
 }

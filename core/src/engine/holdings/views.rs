@@ -21,6 +21,12 @@ impl Holdings {
         self.held.get(id).map(|record| &record.facts)
     }
 
+    /// Whether a held certificate is known to be redeemed.
+    #[must_use]
+    pub fn is_redeemed(&self, id: &CertId) -> bool {
+        self.held.get(id).is_some_and(|record| record.redeemed.is_some())
+    }
+
     /// The held copy for a peer that is a party to it; `None` tells a stranger nothing.
     #[must_use]
     pub fn certificate_for(&self, peer: Key, id: &CertId) -> Option<&Certificate> {

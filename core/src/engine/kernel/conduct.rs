@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::outbox::Outbox;
 use super::record::{Cause, Record, Stored, Table, Unreadable, records};
 use crate::ids::Key;
-use crate::limits::CONDUCT_MAX;
+use crate::limits::{CONDUCT_MAX, FUND_TERMS_MAX};
 use crate::units::TimeMs;
 
 /// Most points: a denial lasts 2^12 epochs at most, four weeks of mainnet.
@@ -121,6 +121,9 @@ pub struct ConductV1 {
     points: u8,
     /// Misses by kind, since it is remembered.
     counts: BTreeMap<Miss, u32>,
+    /// The last fundings that missed something, at most [`FUND_TERMS_MAX`]: one pays for several
+    /// trades, which end one after the other.
+    fundings: Vec<[u8; 32]>,
 }
 
 impl Stored for ConductV1 {
@@ -164,16 +167,24 @@ impl Conduct {
         Ok(())
     }
 
-    /// Counts a miss.
+    /// Counts a miss; one of a funding once, for however many trades it was to pay.
     pub fn miss(
         &mut self,
         out: &mut Outbox,
         now_ms: TimeMs,
         epoch_ms: u64,
-        subject: Subject,
+        (subject, funding): (Subject, Option<Txid>),
         miss: Miss,
     ) {
         let known = self.known.entry(subject).or_default();
+        if let Some(funding) = funding.map(|txid| txid.to_byte_array()) {
+            if known.fundings.contains(&funding) {
+                return;
+            }
+            known.fundings.push(funding);
+            let surplus = known.fundings.len().saturating_sub(FUND_TERMS_MAX);
+            known.fundings.drain(..surplus);
+        }
         let points = known.points_at(now_ms, epoch_ms).saturating_add(miss.points());
         known.points = points.min(POINTS_MAX);
         let denied_ms = epoch_ms.saturating_mul(1 << known.points);
@@ -307,6 +318,11 @@ mod tests {
         Key([n; 32])
     }
 
+    /// A key, and no funding.
+    fn by(n: u8) -> (Subject, Option<Txid>) {
+        (Subject::Key(key(n)), None)
+    }
+
     fn coin(n: u32) -> OutPoint {
         OutPoint::new(Txid::from_byte_array([7; 32]), n)
     }
@@ -370,7 +386,13 @@ mod tests {
             for step in *steps {
                 match *step {
                     Missed(miss) => {
-                        conduct.miss(&mut out, now_ms, EPOCH_MS, Subject::Key(key(1)), miss);
+                        conduct.miss(
+                            &mut out,
+                            now_ms,
+                            EPOCH_MS,
+                            (Subject::Key(key(1)), None),
+                            miss,
+                        );
                     }
                     Kept => conduct.kept(&mut out, now_ms, EPOCH_MS, key(1)),
                     Epochs(epochs) => {
@@ -404,8 +426,8 @@ mod tests {
     fn a_clock_that_was_ahead_once_neither_forgives_everybody_nor_denies_for_years() {
         let (mut conduct, mut out) = (Conduct::default(), Outbox::default());
         let year_ms = 365 * 86_400_000;
-        conduct.miss(&mut out, NOW_MS, EPOCH_MS, Subject::Key(key(1)), Miss::Claim);
-        conduct.miss(&mut out, NOW_MS + year_ms, EPOCH_MS, Subject::Key(key(2)), Miss::Claim);
+        conduct.miss(&mut out, NOW_MS, EPOCH_MS, by(1), Miss::Claim);
+        conduct.miss(&mut out, NOW_MS + year_ms, EPOCH_MS, by(2), Miss::Claim);
         conduct.fade(&mut out, NOW_MS + year_ms, NOW_MS, EPOCH_MS);
         conduct.fade(&mut out, NOW_MS, NOW_MS, EPOCH_MS);
         let expected = Some(Denial::Until(NOW_MS + 64 * EPOCH_MS));
@@ -421,9 +443,9 @@ mod tests {
     fn the_worst_come_first_and_those_that_trade_before_them() {
         let (mut conduct, mut out) = (Conduct::default(), Outbox::default());
         for (n, miss) in [(1, Miss::Terms), (2, Miss::Claim), (3, Miss::Lock), (4, Miss::Default)] {
-            conduct.miss(&mut out, NOW_MS, EPOCH_MS, Subject::Key(key(n)), miss);
+            conduct.miss(&mut out, NOW_MS, EPOCH_MS, by(n), miss);
         }
-        conduct.miss(&mut out, NOW_MS, EPOCH_MS, Subject::Coin(coin(1)), Miss::Funding);
+        conduct.miss(&mut out, NOW_MS, EPOCH_MS, (Subject::Coin(coin(1)), None), Miss::Funding);
         conduct.convict(key(5));
         conduct.convict(key(6));
         let denied = conduct.denied(NOW_MS, |found| *found != key(6) && *found != key(4));
@@ -437,13 +459,43 @@ mod tests {
         assert_eq!(conduct.denied(later_ms, |_| true), [5, 6, 4, 2].map(key));
     }
 
+    /// In the next life too.
+    #[test]
+    fn a_funding_that_was_to_pay_several_trades_is_missed_once() {
+        let coins = [Subject::Key(key(1)), Subject::Coin(coin(1)), Subject::Coin(coin(2))];
+        let txid = |n: u8| Some(Txid::from_byte_array([n; 32]));
+        let (mut conduct, mut out) = (Conduct::default(), Outbox::default());
+        for life in 0..2 {
+            for subject in coins {
+                for funding in [1, 2, 1, 2] {
+                    let by = (subject, txid(funding));
+                    conduct.miss(&mut out, NOW_MS, EPOCH_MS, by, Miss::Funding);
+                }
+                assert_eq!(conduct.known[&subject].counts[&Miss::Funding], 2, "{life} {subject:?}");
+            }
+            let disk = written(&mut out);
+            if life == 0 {
+                let last = |record: &Record| disk.iter().rposition(|r| r.key == record.key);
+                let is_last = |(at, record): &(usize, &Record)| last(record) == Some(*at);
+                let disk: Vec<Record> =
+                    disk.iter().enumerate().filter(is_last).map(|(_, r)| r.clone()).collect();
+                conduct = Conduct::default();
+                conduct.load(&disk).unwrap();
+            }
+        }
+        for n in 3..100 {
+            conduct.miss(&mut out, NOW_MS, EPOCH_MS, (coins[0], txid(n)), Miss::Funding);
+        }
+        assert_eq!(conduct.known[&coins[0]].fundings.len(), FUND_TERMS_MAX);
+    }
+
     #[test]
     fn a_full_table_forgets_the_mildest_and_never_the_newest() {
         let (mut conduct, mut out) = (Conduct::default(), Outbox::default());
         let subject = |n: usize| Subject::Coin(coin(u32::try_from(n).unwrap()));
-        conduct.miss(&mut out, NOW_MS, EPOCH_MS, Subject::Key(key(1)), Miss::Default);
+        conduct.miss(&mut out, NOW_MS, EPOCH_MS, by(1), Miss::Default);
         for n in 0..CONDUCT_MAX + 10 {
-            conduct.miss(&mut out, NOW_MS + n as u64, EPOCH_MS, subject(n), Miss::Terms);
+            conduct.miss(&mut out, NOW_MS + n as u64, EPOCH_MS, (subject(n), None), Miss::Terms);
         }
         assert_eq!(conduct.known.len(), CONDUCT_MAX);
         assert!(conduct.denial(NOW_MS, &key(1)).is_some());
@@ -456,7 +508,8 @@ mod tests {
     #[test]
     fn the_record_has_a_frozen_form() {
         let counts = BTreeMap::from([(Miss::Terms, 1), (Miss::Default, 2)]);
-        let known = ConductV1 { until_ms: 0x0102, points: 9, counts };
+        let fundings = vec![[6; 32]];
+        let known = ConductV1 { until_ms: 0x0102, points: 9, counts, fundings };
         let record = Record::store(&Subject::Key(key(3)).record_key(), &known).unwrap();
         let value = [
             &[1][..],
@@ -465,6 +518,8 @@ mod tests {
             &[0, 0, 0, 0, 0, 0, 0, 2],
             &[0, 0, 0, 0, 0, 0, 0, 1],
             &[0, 0, 0, 5, 0, 0, 0, 2],
+            &[0, 0, 0, 0, 0, 0, 0, 1],
+            &[6; 32],
         ];
         assert_eq!((record.table, record.value.as_deref()), (18, Some(&value.concat()[..])));
         assert_eq!(record.load(), Ok(known));

@@ -2,8 +2,8 @@
 
 use std::collections::VecDeque;
 
-use bitcoin::ScriptBuf;
 use bitcoin::secp256k1::{All, Secp256k1};
+use bitcoin::{ScriptBuf, Txid};
 
 use super::conduct::{Conduct, Miss, Subject};
 use super::counters::Counters;
@@ -161,7 +161,12 @@ impl Context<'_> {
 
     /// Counts what somebody failed to do.
     pub fn missed(&mut self, by: Subject, miss: Miss) {
-        self.conduct.miss(self.out, self.now_ms, self.params.epoch_ms(), by, miss);
+        self.missed_with(by, miss, None);
+    }
+
+    /// The same for a funding, which several trades may share: it counts once.
+    pub fn missed_with(&mut self, by: Subject, miss: Miss, funding: Option<Txid>) {
+        self.conduct.miss(self.out, self.now_ms, self.params.epoch_ms(), (by, funding), miss);
     }
 
     /// Somebody kept a promise.

@@ -30,8 +30,8 @@ pub use self::outbox::{KernelNews, Outbox};
 pub use self::record::{
     Cause, Record, RecordTooLarge, Stored, Table, Unreadable, check_tables, records,
 };
-pub(super) use self::refusal::answer;
 pub use self::refusal::remote_code;
+pub(super) use self::refusal::{answer, explain};
 pub use self::retry::{Pace, Retry};
 pub use self::timer::Timer;
 pub use self::treasury::{Short, Treasury};

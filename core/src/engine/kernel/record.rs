@@ -65,11 +65,13 @@ pub enum Table {
     Pool = 24,
     /// How high the chain was in earlier slots: how far back this register remembers.
     Horizon = 25,
+    /// Workloads that came with an order, by its id.
+    Attached = 26,
 }
 
 impl Table {
     /// Every table.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 26] = [
         Self::Counter,
         Self::Standing,
         Self::Epoch,
@@ -95,6 +97,7 @@ impl Table {
         Self::Frozen,
         Self::Pool,
         Self::Horizon,
+        Self::Attached,
     ];
     /// Tables from this number on belong to the program around the engine.
     pub const FIRST_OF_SHELL: u8 = 0x80;
@@ -140,6 +143,7 @@ impl Table {
             Self::Frozen => "frozen",
             Self::Pool => "pool",
             Self::Horizon => "horizon",
+            Self::Attached => "attached",
         }
     }
 }

@@ -20,15 +20,13 @@ pub(in crate::engine) fn answer(
     result: Result<Done, &str>,
 ) {
     if let Some(id) = command {
-        let refusal =
-            |code: &str| Refusal { code: code.to_owned(), message: explain(code).to_owned() };
-        let result = result.map_err(refusal);
+        let result = result.map_err(Refusal::of_code);
         ctx.out.push(Effect::CommandDone { id, result });
     }
 }
 
 /// One line for people. A code that the table does not have is a peer's, of another version:
 /// it stands as that peer's word.
-fn explain(code: &str) -> &'static str {
+pub(in crate::engine) fn explain(code: &str) -> &'static str {
     Reason::find(code).map_or("the peer refused for a reason of its own", Reason::sentence)
 }

@@ -14,6 +14,8 @@ pub enum Timer {
     TradeRetry,
     /// A trade does what fell due while the node was away.
     TradeResume,
+    /// Trades that wait for others to share a transaction with go on without them.
+    TradeBatch,
     Register,
     Holdings,
     Leases,
@@ -34,6 +36,7 @@ impl Timer {
             Self::Trade(deadline) => deadline.name(),
             Self::TradeRetry => "trade_retry",
             Self::TradeResume => "trade_resume",
+            Self::TradeBatch => "trade_batch",
             Self::Register => "register",
             Self::Holdings => "holdings",
             Self::Leases => "leases",

@@ -3,7 +3,10 @@
 //! record of the lease and in its files.
 //!
 //! ```text
-//! Open → Upload… → stdout → stderr → each result → status → receipts
+//! Open → Upload… → stdout → stderr → status → receipts
+//!            ↑       ↑                  │
+//!            │       └── each result ←──┤ a run is over
+//!            └──────────────────────────┘ another workload, or another run
 //! ```
 //!
 //! A step that fails does not stop the next ones: after a restart the lease may have ended,
@@ -17,7 +20,7 @@ use crate::engine::kernel::{Context, Pace, Retry};
 use crate::ids::{Digest, LeaseId};
 use crate::lease::objects::{LeaseReply, LeaseRequest, Receipt, Stream, Verb};
 use crate::lease::workload;
-use crate::limits::{RESULTS_MAX_BYTES, STREAM_MAX_BYTES};
+use crate::limits::{LEASE_CHUNK_BYTES, RESULTS_MAX_BYTES, STREAM_MAX_BYTES};
 use crate::units::TimeMs;
 use crate::wire::Envelope;
 
@@ -42,6 +45,9 @@ enum Step {
     Upload {
         index: usize,
         offset: u64,
+        /// The provider has said so: it may have all of it from another lease, or a part from
+        /// before a restart.
+        is_told: bool,
     },
     Output {
         stream: Stream,
@@ -55,6 +61,29 @@ enum Step {
     /// How it ended, as told: receipts are compared with it.
     Status,
     Receipts,
+}
+
+impl Step {
+    fn upload(index: usize) -> Self {
+        Self::Upload { index, offset: 0, is_told: false }
+    }
+}
+
+/// How much of the content of a workload its provider has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Uploaded {
+    pub sent_bytes: u64,
+    pub total_bytes: u64,
+}
+
+/// What the provider said of the workload when output and results began to be fetched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Pass {
+    runs: u32,
+    /// The last of them is over, so there may be results.
+    is_over: bool,
+    /// The lease is.
+    has_ended: bool,
 }
 
 /// What the step waits for. The provider always answers, if only by its absence.
@@ -78,6 +107,17 @@ fn is_passing(step: &Step, code: &str) -> bool {
     code == "lease.busy" || (code == "lease.not_found" && matches!(step, Step::Upload { .. }))
 }
 
+/// Bytes of results of one pass that may still come.
+fn room(record: &HeldLease, pass: Option<Pass>) -> u64 {
+    let of_pass = record.results.iter().filter(|result| is_of(result, pass));
+    let fetched = of_pass.map(|result| result.bytes).fold(0, u64::saturating_add);
+    RESULTS_MAX_BYTES.saturating_sub(fetched)
+}
+
+fn is_of(result: &FetchedResult, pass: Option<Pass>) -> bool {
+    pass.is_some_and(|pass| pass.runs == result.run)
+}
+
 /// The client of one lease, in this life.
 #[derive(Debug)]
 pub(super) struct Fetch {
@@ -85,8 +125,11 @@ pub(super) struct Fetch {
     waits: Waits,
     due_ms: TimeMs,
     retry: Retry,
-    /// Standard error that is here from before.
+    /// Output that is here.
+    stdout: u64,
     stderr: u64,
+    /// What is being fetched; not known at first.
+    pass: Option<Pass>,
     /// Bytes of results that may still come.
     room: u64,
     /// When the provider told last where the lease stands.
@@ -95,14 +138,15 @@ pub(super) struct Fetch {
 
 impl Fetch {
     fn new(now_ms: TimeMs, record: &HeldLease) -> Self {
-        let fetched = record.results.iter().map(|result| result.bytes);
         Self {
             step: Step::Open,
             waits: Waits::Until,
             due_ms: now_ms,
             retry: Retry::new(UNANSWERED, now_ms),
+            stdout: 0,
             stderr: 0,
-            room: RESULTS_MAX_BYTES.saturating_sub(fetched.fold(0, u64::saturating_add)),
+            pass: None,
+            room: room(record, None),
             told_ms: None,
         }
     }
@@ -178,6 +222,13 @@ impl Leases {
             return;
         };
         let disk_ms = ctx.now_ms.saturating_add(DISK_MS);
+        // What has ended needs no content any more; whether it has may be asked first.
+        let has_ended = fetch.pass.is_some_and(|pass| pass.has_ended);
+        let is_asking = fetch.step == Step::Status && fetch.pass.is_none();
+        let may_wait = has_ended || is_asking;
+        if record.uploads && !may_wait && !matches!(fetch.step, Step::Open | Step::Upload { .. }) {
+            fetch.go_to(Step::upload(0), ctx.now_ms);
+        }
         let workload = &record.workload;
         if fetch.asks_status(ctx.now_ms) {
             let status = |call| LeaseRequest::Status { call };
@@ -188,10 +239,17 @@ impl Leases {
                 fetch.wait(Waits::Disk, disk_ms);
                 return ctx.out.push(held(HeldJob::Open { lease }));
             }
-            Step::Upload { index, offset } => {
+            Step::Upload { index, offset, is_told } => {
                 let Some(content) = workload::needs(workload).get(*index).copied() else {
                     return self.skip(ctx, lease);
                 };
+                // What is sent at once need not be asked for.
+                let is_short = workload::size_of(workload, content) <= LEASE_CHUNK_BYTES as u64;
+                if !is_told && !is_short {
+                    let (digest, bytes) = (content, Vec::new());
+                    let put = move |call| LeaseRequest::Put { call, digest, offset: 0, bytes };
+                    return self.call(ctx, lease, Verb::Put, put);
+                }
                 let (workload, offset) = (workload::digest(workload), *offset);
                 fetch.wait(Waits::Disk, disk_ms);
                 return ctx.out.push(held(HeldJob::Read { lease, workload, content, offset }));
@@ -245,14 +303,10 @@ impl Leases {
         let is_last = fetch.waits == Waits::LastWrite;
         match (&fetch.step, event) {
             (Step::Open, HeldEvent::Opened { stdout, stderr }) => {
-                fetch.stderr = stderr;
-                let ended = stdout > 0;
-                let upload = Step::Upload { index: 0, offset: 0 };
-                let output = Step::Output { stream: Stream::Stdout, from: stdout };
-                // What has printed something has all its content.
-                fetch.go_to(if ended { output } else { upload }, ctx.now_ms);
+                (fetch.stdout, fetch.stderr) = (stdout, stderr);
+                fetch.go_to(Step::Output { stream: Stream::Stdout, from: stdout }, ctx.now_ms);
             }
-            (Step::Upload { index, offset }, HeldEvent::Read { bytes }) => {
+            (Step::Upload { index, offset, .. }, HeldEvent::Read { bytes }) => {
                 let Some(digest) = workload::needs(&record.workload).get(*index).copied() else {
                     return;
                 };
@@ -308,8 +362,10 @@ impl Leases {
         if let Some(record) = self.held.get_mut(&lease)
             && let Some(name) = record.workload.results.get(index).cloned()
         {
+            let pass = self.fetching.get(&lease).and_then(|fetch| fetch.pass);
+            let run = pass.map_or(0, |pass| pass.runs);
             record.results.retain(|result| result.name != name);
-            record.results.push(FetchedResult { name, bytes, sha256 });
+            record.results.push(FetchedResult { name, bytes, sha256, run });
             ctx.out.store(&lease.0, record);
         }
         self.skip(ctx, lease);
@@ -329,11 +385,15 @@ impl Leases {
         match (fetch.step.clone(), result) {
             (_, Err(_)) => self.on_silence(ctx, lease),
             (Step::Upload { index, .. }, Ok(LeaseReply::Progress { complete: true, .. })) => {
-                fetch.go_to(Step::Upload { index: index + 1, offset: 0 }, ctx.now_ms);
+                fetch.go_to(Step::upload(index + 1), ctx.now_ms);
                 self.after_upload(ctx, lease);
             }
-            (Step::Upload { index, offset }, Ok(LeaseReply::Progress { received, .. })) => {
-                self.on_progress(ctx, lease, index, offset, received);
+            (
+                Step::Upload { index, offset, is_told },
+                Ok(LeaseReply::Progress { received, .. }),
+            ) => {
+                let before = is_told.then_some(offset);
+                self.on_progress(ctx, lease, index, before, received);
             }
             (Step::Output { stream, from }, Ok(LeaseReply::Bytes { bytes, end })) => {
                 self.on_output(ctx, lease, stream, from, bytes, end);
@@ -342,11 +402,13 @@ impl Leases {
                 self.on_part(ctx, lease, index, from, bytes, end);
             }
             (Step::Status, Ok(LeaseReply::Status(status))) => {
-                let has_ended = status.outcome.is_some();
+                let said = Pass {
+                    runs: status.runs,
+                    is_over: status.exited_at_ms.or(status.ended_at_ms).is_some(),
+                    has_ended: status.ended_at_ms.is_some(),
+                };
                 self.note_status(ctx, lease, status);
-                // The output can end before the provider's engine knows. Receipts are judged by
-                // what was told of the end, so that is awaited.
-                if has_ended { self.skip(ctx, lease) } else { self.pause(ctx, lease) }
+                self.on_pass(ctx, lease, said);
             }
             (Step::Output { .. }, Ok(LeaseReply::Status(status))) => {
                 fetch.told_ms = Some(ctx.now_ms);
@@ -364,6 +426,37 @@ impl Leases {
             // Refused, or an answer to something else: a workload need not leave every
             // result, and the rest still counts.
             (_, Ok(_)) => self.skip(ctx, lease),
+        }
+    }
+
+    /// The provider said how far the workload is, after its output was read: what has been
+    /// fetched since the same was said before is all of it.
+    fn on_pass(&mut self, ctx: &mut Context<'_>, lease: LeaseId, said: Pass) {
+        let (Some(record), Some(fetch)) = (self.held.get(&lease), self.fetching.get_mut(&lease))
+        else {
+            return;
+        };
+        let before = fetch.pass.replace(said);
+        // Receipts that are here came after all else, and are only compared again.
+        let is_whole = before == Some(said) || !record.receipts.is_empty();
+        if is_whole && said.has_ended {
+            return self.skip(ctx, lease);
+        }
+        let runs_again = before.is_some_and(|before| before.is_over) && !said.is_over;
+        if before != Some(said) && (said.is_over || runs_again) {
+            fetch.room = room(record, fetch.pass);
+            let from = fetch.stdout;
+            fetch.go_to(Step::Output { stream: Stream::Stdout, from }, ctx.now_ms);
+            return self.act(ctx, lease);
+        }
+        // The output can end before the provider's engine knows. Receipts are judged by what was
+        // told of the end, so that is awaited.
+        self.pause(ctx, lease);
+        if let Some(fetch) = self.fetching.get_mut(&lease)
+            && said.is_over
+            && fetch.step == Step::Status
+        {
+            fetch.wait(Waits::Until, ctx.now_ms.saturating_add(STATUS_MS));
         }
     }
 
@@ -389,7 +482,7 @@ impl Leases {
         ctx: &mut Context<'_>,
         lease: LeaseId,
         index: usize,
-        offset: u64,
+        before: Option<u64>,
         received: u64,
     ) {
         let (Some(record), Some(fetch)) = (self.held.get(&lease), self.fetching.get_mut(&lease))
@@ -400,8 +493,8 @@ impl Leases {
         if content.is_none_or(|digest| received > workload::size_of(&record.workload, digest)) {
             return self.skip(ctx, lease);
         }
-        fetch.step = Step::Upload { index, offset: received };
-        if received <= offset {
+        fetch.step = Step::Upload { index, offset: received, is_told: true };
+        if before.is_some_and(|before| received <= before) {
             return self.pause(ctx, lease);
         }
         fetch.retry.reset(ctx.now_ms);
@@ -424,7 +517,14 @@ impl Leases {
         if bytes.is_empty() {
             return if is_last { self.skip(ctx, lease) } else { self.pause(ctx, lease) };
         }
-        let next = Step::Output { stream, from: from.saturating_add(bytes.len() as u64) };
+        let next = from.saturating_add(bytes.len() as u64);
+        if let Some(fetch) = self.fetching.get_mut(&lease) {
+            match stream {
+                Stream::Stdout => fetch.stdout = next,
+                Stream::Stderr => fetch.stderr = next,
+            }
+        }
+        let next = Step::Output { stream, from: next };
         self.write(ctx, lease, HeldFile::Output(stream), next, from, bytes, is_last);
     }
 
@@ -521,19 +621,25 @@ impl Leases {
 
     /// Goes on to the next step; after the last one nothing is asked any more.
     fn skip(&mut self, ctx: &mut Context<'_>, lease: LeaseId) {
-        let (Some(record), Some(fetch)) = (self.held.get(&lease), self.fetching.get_mut(&lease))
+        let (Some(record), Some(fetch)) =
+            (self.held.get_mut(&lease), self.fetching.get_mut(&lease))
         else {
             return;
         };
+        let pass = fetch.pass.filter(|pass| pass.is_over);
         let result_from = |first: usize| {
-            let is_here = |name: &String| record.results.iter().any(|there| there.name == *name);
+            let is_here = |name: &String| {
+                record.results.iter().any(|there| there.name == *name && is_of(there, pass))
+            };
             let wanted = record.workload.results.iter().enumerate().skip(first);
             let next = wanted.filter(|(_, name)| !is_here(name)).map(|(index, _)| index).next();
+            // What runs has no results yet.
+            let next = next.filter(|_| pass.is_some());
             next.map_or(Step::Status, |index| Step::Result { index, from: 0 })
         };
         let next = match &fetch.step {
-            Step::Open => Step::Upload { index: 0, offset: 0 },
-            Step::Upload { .. } => Step::Output { stream: Stream::Stdout, from: 0 },
+            Step::Open => Step::Output { stream: Stream::Stdout, from: 0 },
+            Step::Upload { .. } => Step::Output { stream: Stream::Stdout, from: fetch.stdout },
             Step::Output { stream: Stream::Stdout, .. } => {
                 Step::Output { stream: Stream::Stderr, from: fetch.stderr }
             }
@@ -542,6 +648,10 @@ impl Leases {
             Step::Status => Step::Receipts,
             Step::Receipts => return self.end_fetch(ctx, lease),
         };
+        if matches!(fetch.step, Step::Upload { .. }) && record.uploads {
+            record.uploads = false;
+            ctx.out.store(&lease.0, record);
+        }
         fetch.go_to(next, ctx.now_ms);
         self.act(ctx, lease);
     }
@@ -554,12 +664,48 @@ impl Leases {
         self.discard_content(ctx, digest);
     }
 
+    /// How far the upload of a held lease is; `None` if nothing is to be sent.
+    pub(super) fn uploaded(&self, lease: &LeaseId, record: &HeldLease) -> Option<Uploaded> {
+        if !record.uploads || !matches!(record.answer, Answer::Granted(_)) {
+            return None;
+        }
+        let sizes = workload::needs(&record.workload);
+        let sizes = sizes.into_iter().map(|part| workload::size_of(&record.workload, part));
+        let sum = |bytes: &mut dyn Iterator<Item = u64>| bytes.fold(0, u64::saturating_add);
+        let sent_bytes = match self.fetching.get(lease).map(|fetch| &fetch.step) {
+            Some(Step::Upload { index, offset, .. }) => {
+                sum(&mut sizes.clone().take(*index)).saturating_add(*offset)
+            }
+            Some(
+                Step::Open
+                | Step::Output { .. }
+                | Step::Result { .. }
+                | Step::Status
+                | Step::Receipts,
+            )
+            | None => 0,
+        };
+        Some(Uploaded { sent_bytes, total_bytes: sum(&mut sizes.clone()) })
+    }
+
+    /// Whether all that there is of a lease by now is here.
+    pub(super) fn is_fetched(&self, lease: &LeaseId, record: &HeldLease) -> bool {
+        record.is_fetched
+            || self.fetching.get(lease).is_some_and(|fetch| {
+                let is_over = fetch.pass.is_some_and(|pass| pass.is_over);
+                is_over && matches!(fetch.step, Step::Status | Step::Receipts)
+            })
+    }
+
     /// Removes the content of a workload that no redemption and no upload needs.
-    pub(super) fn discard_content(&self, ctx: &mut Context<'_>, workload: Digest) {
+    pub(in crate::engine) fn discard_content(&self, ctx: &mut Context<'_>, workload: Digest) {
         let redeeming = self.redeeming.keys().chain(self.fetching.keys());
         let mut needed = redeeming.filter_map(|lease| self.held.get(lease));
         let mut asked = self.asking.values();
-        let is_needed = needed.any(|record| workload::digest(&record.workload) == workload)
+        let mut replacing = self.replacing.values();
+        let is_needed = self.is_attached(workload)
+            || needed.any(|record| workload::digest(&record.workload) == workload)
+            || replacing.any(|(_, replacing)| workload::digest(replacing) == workload)
             || asked.any(|asking| workload::digest(&asking.workload) == workload);
         if !is_needed {
             ctx.out.push(held(HeldJob::Discard { workload }));

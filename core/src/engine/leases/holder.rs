@@ -2,12 +2,12 @@
 //! this side sends what it knows, even of a certificate that it has given away.
 
 use super::records::{Answer, HeldLease};
-use super::{Asking, Bought, Context, Holdings, LeasePurpose, Leases, Pace, Retry, notify};
+use super::{Asker, Asking, Bought, Context, Holdings, LeasePurpose, Leases, Pace, Retry, notify};
 use crate::certificate::objects::RedeemGrant;
 use crate::code;
 use crate::engine::io::{Done, Protocol};
-use crate::engine::kernel::{answer, remote_code};
-use crate::ids::{CertId, LeaseId};
+use crate::engine::kernel::{Table, answer, remote_code};
+use crate::ids::{CertId, Key, LeaseId};
 use crate::lease::objects::{
     Countersign, LeaseReply, LeaseRequest, LeaseStatus, Receipt, Redeem, Verb, Workload,
 };
@@ -22,78 +22,92 @@ const COMMAND_TRIES: u32 = 5;
 /// Repetition of a Redeem that was sent: it may have been granted, and what was paid for is used
 /// up by a grant that nobody hears of. Its window ends it.
 const REDEEMING: Pace = Pace::between(1_000, 60_000);
+/// Repetition of what asks by itself.
+const ASKING_ATTACHED: Pace = Pace::between(1_000, 2_000);
 /// Life of the call that stops a lease, s.
 const STOP_LIFE_S: u64 = 60;
 
 impl Leases {
-    /// Redeems a certificate with a workload; answers the command when the provider has.
+    /// Redeems a certificate with a workload; tells who asked when the provider has answered.
     pub fn redeem(
         &mut self,
         ctx: &mut Context<'_>,
         holdings: &Holdings,
-        command: u64,
+        asker: Asker,
         cert: CertId,
         workload: Workload,
     ) {
         let Some(facts) = holdings.held(&cert) else {
-            self.refuse(ctx, command, &workload, "redeem.unknown_certificate");
+            self.refuse(ctx, asker, &workload, "redeem.unknown_certificate");
             return;
         };
         let disk_bytes = Bought::by(facts, ctx.params).map_or(0, |bought| bought.disk_bytes);
-        let refused = if workload::validate(&workload, disk_bytes).is_err() {
-            Some("redeem.bad_workload")
+        let refused = if let Err(error) = workload::validate(&workload, disk_bytes) {
+            Some(error.code())
         } else if self.asking.len() >= OPEN_LEASES_MAX || self.held.len() >= 4 * OPEN_LEASES_MAX {
             Some("redeem.busy")
         } else {
             None
         };
         if let Some(code) = refused {
-            self.refuse(ctx, command, &workload, code);
+            self.refuse(ctx, asker, &workload, code);
             return;
         }
-        let retry = Retry::new(Pace::PEER, ctx.now_ms);
+        let pace = match asker {
+            Asker::Command(_) => Pace::PEER,
+            // A window passes while nobody looks.
+            Asker::Attached(_) => ASKING_ATTACHED,
+        };
+        let retry = Retry::new(pace, ctx.now_ms);
         let provider = facts.provider;
-        self.asking.insert(command, Asking { cert_id: cert, provider, workload, retry });
-        self.ask_challenge(ctx, command);
+        self.asking.insert(asker, Asking { cert_id: cert, provider, workload, retry });
+        self.ask_challenge(ctx, asker);
     }
 
     /// Refuses a redemption before it was sent.
-    fn refuse(&self, ctx: &mut Context<'_>, command: u64, workload: &Workload, code: &str) {
-        answer(ctx, Some(command), Err(code));
+    fn refuse(&mut self, ctx: &mut Context<'_>, asker: Asker, workload: &Workload, code: &str) {
+        self.tell_refused(ctx, asker, code);
         self.discard_content(ctx, workload::digest(workload));
     }
 
-    fn ask_challenge(&mut self, ctx: &mut Context<'_>, command: u64) {
-        let Some(asking) = self.asking.get_mut(&command) else {
+    fn tell_refused(&mut self, ctx: &mut Context<'_>, asker: Asker, code: &str) {
+        match asker {
+            Asker::Command(command) => answer(ctx, Some(command), Err(code)),
+            Asker::Attached(cert) => self.note_attached(ctx, cert, code),
+        }
+    }
+
+    fn ask_challenge(&mut self, ctx: &mut Context<'_>, asker: Asker) {
+        let Some(asking) = self.asking.get_mut(&asker) else {
             return;
         };
         let (cert, provider) = (asking.cert_id, asking.provider);
         if asking.retry.tries() >= COMMAND_TRIES || !asking.retry.take(ctx.now_ms) {
-            if let Some(asking) = self.asking.remove(&command) {
-                self.refuse(ctx, command, &asking.workload, "redeem.no_answer");
+            if let Some(asking) = self.asking.remove(&asker) {
+                self.refuse(ctx, asker, &asking.workload, "redeem.no_answer");
             }
             return;
         }
         let request = LeaseRequest::Challenge(cert);
-        ctx.out.send(provider, Protocol::Lease, &request, LeasePurpose::Challenge(cert, command));
+        ctx.out.send(provider, Protocol::Lease, &request, LeasePurpose::Challenge(cert, asker));
     }
 
     fn on_challenge_reply(
         &mut self,
         ctx: &mut Context<'_>,
         holdings: &Holdings,
-        command: u64,
+        asker: Asker,
         result: Result<LeaseReply, String>,
     ) {
         match result {
             Ok(LeaseReply::Challenge(nonce)) => {
-                if let Some(asking) = self.asking.remove(&command) {
-                    self.send_new_redeem(ctx, holdings, command, asking, nonce);
+                if let Some(asking) = self.asking.remove(&asker) {
+                    self.send_new_redeem(ctx, holdings, asker, asking, nonce);
                 }
             }
             Ok(LeaseReply::Refused { code }) => {
-                if let Some(asking) = self.asking.remove(&command) {
-                    self.refuse(ctx, command, &asking.workload, remote_code(&code));
+                if let Some(asking) = self.asking.remove(&asker) {
+                    self.refuse(ctx, asker, &asking.workload, remote_code(&code));
                 }
             }
             // No answer: the timer asks again.
@@ -105,12 +119,12 @@ impl Leases {
         &mut self,
         ctx: &mut Context<'_>,
         holdings: &Holdings,
-        command: u64,
+        asker: Asker,
         asking: Asking,
         challenge32: [u8; 32],
     ) {
         let Some(facts) = holdings.held(&asking.cert_id) else {
-            self.refuse(ctx, command, &asking.workload, "redeem.unknown_certificate");
+            self.refuse(ctx, asker, &asking.workload, "redeem.unknown_certificate");
             return;
         };
         let redeem = ctx.sign(Redeem {
@@ -128,8 +142,12 @@ impl Leases {
             cert_id: asking.cert_id,
             provider: facts.provider,
             workload: asking.workload,
+            uploads: true,
+            units: facts.units.count(),
             window: facts.window,
             answer: Answer::Waiting,
+            extensions: Vec::new(),
+            extending: None,
             receipts: Vec::new(),
             countersigned: 0,
             results: Vec::new(),
@@ -137,17 +155,24 @@ impl Leases {
         };
         ctx.out.store(&lease.0, &record);
         self.held.insert(lease, record);
-        self.redeeming.insert(lease, (Retry::new(REDEEMING, ctx.now_ms), Some(command)));
+        self.redeeming.insert(lease, (Retry::new(REDEEMING, ctx.now_ms), Some(asker)));
         self.send_redeem(ctx, lease);
     }
 
     /// Sends a Redeem that is on disk. Repeating it is safe: its id is the lease's.
     fn send_redeem(&mut self, ctx: &mut Context<'_>, lease: LeaseId) {
-        let Some((retry, command)) = self.redeeming.get_mut(&lease) else {
+        let Some((retry, asker)) = self.redeeming.get_mut(&lease) else {
             return;
         };
-        let told = if retry.tries() >= COMMAND_TRIES { command.take() } else { None };
-        answer(ctx, told, Err(code!("redeem.no_answer")));
+        let told = asker.filter(|_| retry.tries() >= COMMAND_TRIES);
+        // A command is answered once; what asks by itself is told the end, too.
+        *asker = asker.filter(|asker| told.is_none() || matches!(asker, Asker::Attached(_)));
+        if let Some(told) = told {
+            self.tell_refused(ctx, told, code!("redeem.no_answer"));
+        }
+        let Some((retry, _)) = self.redeeming.get_mut(&lease) else {
+            return;
+        };
         let Some(record) = self.held.get(&lease) else {
             return;
         };
@@ -180,7 +205,7 @@ impl Leases {
         match result {
             Ok(LeaseReply::Lease { grant, .. }) => {
                 let cert = record.cert_id;
-                if is_grant(&grant, record, lease, ctx) {
+                if is_grant(&grant, record.provider, cert, lease, ctx) {
                     holdings.mark_redeemed(ctx, cert, lease);
                     self.end_redeem(ctx, lease, Answer::Granted(grant));
                 } else {
@@ -201,7 +226,17 @@ impl Leases {
     }
 
     fn end_redeem(&mut self, ctx: &mut Context<'_>, lease: LeaseId, result: Answer) {
-        let command = self.redeeming.remove(&lease).and_then(|(_, command)| command);
+        let asker = self.redeeming.remove(&lease).and_then(|(_, asker)| asker);
+        if let (Answer::Refused(code), Some(Asker::Attached(cert))) = (&result, asker) {
+            // It is tried again with another Redeem; nobody asked for this one.
+            self.held.remove(&lease);
+            ctx.out.delete(Table::HeldLease, &lease.0);
+            return self.note_attached(ctx, cert, code);
+        }
+        let command = match asker {
+            Some(Asker::Command(command)) => Some(command),
+            Some(Asker::Attached(_)) | None => None,
+        };
         let Some(record) = self.held.get_mut(&lease) else {
             return;
         };
@@ -235,13 +270,97 @@ impl Leases {
         }
     }
 
+    /// Asks the provider to run the workload again.
+    pub fn restart_held(&mut self, ctx: &mut Context<'_>, command: u64, lease: LeaseId) {
+        let restart = |call| LeaseRequest::Restart { call };
+        self.ask_run(ctx, command, lease, Verb::Restart, restart, LeasePurpose::Restart);
+    }
+
+    /// Asks the provider to run another workload, whose content is on the own disk.
+    pub fn replace_held(
+        &mut self,
+        ctx: &mut Context<'_>,
+        command: u64,
+        lease: LeaseId,
+        workload: Workload,
+    ) {
+        let digest = workload::digest(&workload);
+        if self.replacing.len() >= OPEN_LEASES_MAX {
+            return self.refuse(ctx, Asker::Command(command), &workload, code!("redeem.busy"));
+        }
+        self.replacing.insert(command, (lease, workload.clone()));
+        let replace = |call| LeaseRequest::Replace { call, workload };
+        self.ask_run(ctx, command, lease, Verb::Replace(digest), replace, LeasePurpose::Replace);
+    }
+
+    fn ask_run(
+        &mut self,
+        ctx: &mut Context<'_>,
+        command: u64,
+        lease: LeaseId,
+        verb: Verb,
+        request: impl FnOnce(Envelope) -> LeaseRequest,
+        purpose: fn(LeaseId, u64) -> LeasePurpose,
+    ) {
+        let call = self.sign_call(ctx, lease, verb, STOP_LIFE_S);
+        let code = match (call, self.held.get(&lease)) {
+            (Ok(call), Some(record)) => {
+                let (provider, purpose) = (record.provider, purpose(lease, command));
+                if ctx.out.send(provider, Protocol::Lease, &request(call), purpose) {
+                    return;
+                }
+                code!("lease.busy")
+            }
+            _ => code!("lease.not_found"),
+        };
+        self.end_order(ctx, command, Err(code));
+    }
+
+    /// The provider has taken an order to run something or to stop, or has not.
+    fn on_order_reply(
+        &mut self,
+        ctx: &mut Context<'_>,
+        lease: LeaseId,
+        command: u64,
+        result: Result<LeaseReply, String>,
+    ) {
+        match result {
+            Ok(LeaseReply::Status(status)) => {
+                self.note_status(ctx, lease, status);
+                self.end_order(ctx, command, Ok(Done::Ok));
+            }
+            Ok(LeaseReply::Refused { code }) => {
+                self.end_order(ctx, command, Err(remote_code(&code)));
+            }
+            Ok(_) | Err(_) => self.end_order(ctx, command, Err(code!("lease.no_answer"))),
+        }
+    }
+
+    fn end_order(&mut self, ctx: &mut Context<'_>, command: u64, result: Result<Done, &str>) {
+        let is_taken = result.is_ok();
+        answer(ctx, Some(command), result);
+        let Some((lease, workload)) = self.replacing.remove(&command) else { return };
+        let unused = match self.held.get_mut(&lease) {
+            Some(record) if is_taken => {
+                let before = std::mem::replace(&mut record.workload, workload);
+                record.uploads = true;
+                ctx.out.store(&lease.0, record);
+                self.follow(ctx.now_ms, lease);
+                before
+            }
+            Some(_) | None => workload,
+        };
+        self.discard_content(ctx, workload::digest(&unused));
+    }
+
     /// Notes what the provider of a held lease says of it, unless it is not a state at all:
     /// its texts are shown to people, and kept.
     pub fn note_status(&mut self, ctx: &mut Context<'_>, lease: LeaseId, mut status: LeaseStatus) {
-        if !self.held.contains_key(&lease) || !Phase::is_name(&status.phase) {
+        if !self.held.contains_key(&lease) || Phase::named(&status.phase).is_none() {
             return;
         }
         status.need.truncate(WORKLOAD_FILES_MAX + 1);
+        status.unavailable = receipts::merged(status.unavailable.into_iter().map(Some));
         status.code = status.code.map(|code| remote_code(&code).to_owned());
         let known = self.told.insert(lease, status);
         let phase = self.told.get(&lease).map(|status| status.phase.clone()).unwrap_or_default();
@@ -344,34 +463,20 @@ impl Leases {
         result: Result<LeaseReply, String>,
     ) {
         match purpose {
-            LeasePurpose::Challenge(_, command) => {
-                self.on_challenge_reply(ctx, holdings, command, result);
+            LeasePurpose::Challenge(_, asker) => {
+                self.on_challenge_reply(ctx, holdings, asker, result);
             }
             LeasePurpose::Redeem(lease) => self.on_redeem_reply(ctx, holdings, lease, result),
             LeasePurpose::Countersign(lease, number) => {
                 self.on_countersign_reply(ctx, lease, number, result);
             }
-            LeasePurpose::Stop(lease, command) => self.on_stop_reply(ctx, lease, command, result),
+            LeasePurpose::Stop(lease, command)
+            | LeasePurpose::Restart(lease, command)
+            | LeasePurpose::Replace(lease, command) => {
+                self.on_order_reply(ctx, lease, command, result);
+            }
+            LeasePurpose::Extend(lease) => self.on_extend_reply(ctx, holdings, lease, result),
             LeasePurpose::Fetch(lease) => self.on_fetch_reply(ctx, lease, result),
-        }
-    }
-
-    fn on_stop_reply(
-        &mut self,
-        ctx: &mut Context<'_>,
-        lease: LeaseId,
-        command: u64,
-        result: Result<LeaseReply, String>,
-    ) {
-        match result {
-            Ok(LeaseReply::Status(status)) => {
-                self.note_status(ctx, lease, status);
-                answer(ctx, Some(command), Ok(Done::Ok));
-            }
-            Ok(LeaseReply::Refused { code }) => {
-                answer(ctx, Some(command), Err(remote_code(&code)));
-            }
-            Ok(_) | Err(_) => answer(ctx, Some(command), Err(code!("lease.no_answer"))),
         }
     }
 
@@ -379,7 +484,8 @@ impl Leases {
         let mut unsigned = Vec::new();
         for (lease, record) in &self.held {
             if record.answer == Answer::Waiting {
-                self.redeeming.insert(*lease, (Retry::new(REDEEMING, now_ms), None));
+                let asker = self.asker_of(record.cert_id);
+                self.redeeming.insert(*lease, (Retry::new(REDEEMING, now_ms), asker));
             }
             if usize::try_from(record.countersigned).is_ok_and(|n| n < record.receipts.len()) {
                 unsigned.push(*lease);
@@ -395,8 +501,8 @@ impl Leases {
         let now_ms = ctx.now_ms;
         let due = |retry: &Retry| retry.is_due(now_ms);
         let asking = self.asking.iter().filter(|(_, asking)| due(&asking.retry));
-        let commands: Vec<u64> = asking.map(|(command, _)| *command).collect();
-        commands.into_iter().for_each(|command| self.ask_challenge(ctx, command));
+        let askers: Vec<Asker> = asking.map(|(asker, _)| *asker).collect();
+        askers.into_iter().for_each(|asker| self.ask_challenge(ctx, asker));
         let redeeming = self.redeeming.iter().filter(|(_, (retry, _))| due(retry));
         let leases: Vec<LeaseId> = redeeming.map(|(lease, _)| *lease).collect();
         leases.into_iter().for_each(|lease| self.send_redeem(ctx, lease));
@@ -408,15 +514,23 @@ impl Leases {
     pub(super) fn held_deadlines(&self) -> impl Iterator<Item = TimeMs> {
         let asking = self.asking.values().map(|asking| asking.retry.due_ms());
         let redeeming = self.redeeming.values().map(|(retry, _)| retry.due_ms());
-        asking.chain(redeeming).chain(self.countersigning.values().map(|retry| retry.due_ms()))
+        let extending = self.extending.values().map(|(retry, _)| retry.due_ms());
+        asking
+            .chain(redeeming)
+            .chain(extending)
+            .chain(self.countersigning.values().map(|retry| retry.due_ms()))
     }
 }
 
-/// Whether a grant is the provider's word for this very Redeem.
-fn is_grant(grant: &Envelope, record: &HeldLease, lease: LeaseId, ctx: &Context<'_>) -> bool {
+/// Whether a grant is the provider's word that a certificate was consumed for this very lease.
+pub(super) fn is_grant(
+    grant: &Envelope,
+    provider: Key,
+    cert: CertId,
+    lease: LeaseId,
+    ctx: &Context<'_>,
+) -> bool {
     grant.verify::<RedeemGrant>(ctx.params.magic).is_ok_and(|grant| {
-        grant.provider == record.provider
-            && grant.cert_id == record.cert_id
-            && grant.redeem_hash == lease
+        grant.provider == provider && grant.cert_id == cert && grant.redeem_hash == lease
     })
 }

@@ -1,22 +1,46 @@
 //! What leases are told to do and tell, what they ask of providers and of the shell, and what
 //! that answers.
 
-use crate::ids::{CertId, Digest, LeaseId};
-use crate::lease::objects::{Stream, Workload};
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::access::Wanted;
+use super::attached::Asker;
+use crate::ids::{CertId, Digest, Key, LeaseId, StandingId};
+use crate::lease::access::AccessVerb;
+use crate::lease::objects::{PayloadKind, Stream, Workload};
+use crate::lease::score::Score;
+use crate::params::Isolation;
 use crate::units::TimeMs;
 
 /// What the holder has asked a provider.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LeasePurpose {
-    /// A challenge, for a command.
-    Challenge(CertId, u64),
+    /// A challenge, for who asked.
+    Challenge(CertId, Asker),
     Redeem(LeaseId),
+    /// To consume another certificate for a lease.
+    Extend(LeaseId),
     /// To end a lease, for a command.
     Stop(LeaseId, u64),
+    /// To run the workload of a lease again, for a command.
+    Restart(LeaseId, u64),
+    /// To run another workload, for a command.
+    Replace(LeaseId, u64),
     /// To take the countersignature of a receipt, by number.
     Countersign(LeaseId, u32),
     /// The next part of what the lease gives or needs.
     Fetch(LeaseId),
+}
+
+/// What a host does for leases beside running components, which every host does.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Offer {
+    /// What it has runtimes for.
+    pub runtimes: BTreeSet<PayloadKind>,
+    /// Whether a workload may open connections to the outside.
+    pub egress: bool,
+    /// Bands in which it was measured, by what workloads run in.
+    pub scores: BTreeMap<Isolation, Score>,
 }
 
 /// What an operator asks of leases.
@@ -26,6 +50,28 @@ pub enum LeaseCommand {
     Redeem { cert: CertId, workload: Box<Workload> },
     /// End a lease early, on either side.
     Stop(LeaseId),
+    /// Sign for a stream into a lease.
+    Open(Box<Wanted>),
+    /// Let another key into a lease of this node.
+    Grant {
+        lease: LeaseId,
+        to: Key,
+        verbs: Vec<AccessVerb>,
+        /// For so long, s, and no longer than the window.
+        life_s: u64,
+    },
+    /// Let the workload go that came with a certificate.
+    Detach(CertId),
+    /// The content of an order's workload is not on the own disk.
+    Lost(StandingId),
+    /// Extend a lease that is held by a certificate that adjoins.
+    Extend { lease: LeaseId, cert: CertId },
+    /// Run the workload of a lease that is held again.
+    Restart(LeaseId),
+    /// Run another workload in a lease that is held.
+    Replace { lease: LeaseId, workload: Box<Workload> },
+    /// What this host does for leases, as found at its start.
+    Offer(Offer),
 }
 
 /// A lease moved.
@@ -82,17 +128,24 @@ pub enum LeaseEffect {
     Prepare {
         lease: LeaseId,
         workload: Box<Workload>,
+        /// Rises each time that the holder asks for another run.
+        order: u32,
         /// Unix ms.
         starts_at_ms: TimeMs,
         /// Unix ms.
         ends_at_ms: TimeMs,
+        /// Processors of all its blocks, thousandths.
+        cpu_max_milli: u64,
         /// Memory of all its blocks, bytes.
         memory_max_bytes: u64,
         /// Disk of all its blocks, bytes.
         disk_max_bytes: u64,
+        /// Other leases of its holder here: content that they have need not be sent again. What
+        /// strangers have is not told, and not shared.
+        same_holder: Vec<LeaseId>,
     },
-    /// Hand a prepared workload to its process, which waits for the window. Does nothing if
-    /// that has happened.
+    /// Hand a prepared workload to its process, which waits for the window, and ends what it
+    /// ran before. Does nothing if that has happened.
     Launch {
         lease: LeaseId,
     },

@@ -4,7 +4,11 @@
 //! alone, and works with the chain source down. A lease, the consumption of its
 //! certificate and the grant are on disk together before anything of them leaves.
 
+mod access;
+mod attached;
 mod calls;
+mod delivered;
+mod extend;
 mod fetch;
 mod holder;
 mod io;
@@ -14,13 +18,18 @@ mod views;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+pub use access::Wanted;
+pub use attached::{Asker, AttachedView};
+pub use delivered::{Delivery, Receipts};
+pub use fetch::Uploaded;
 pub use io::{
-    HeldEvent, HeldFile, HeldJob, LeaseCommand, LeaseEffect, LeaseNews, LeasePurpose, Serve,
+    HeldEvent, HeldFile, HeldJob, LeaseCommand, LeaseEffect, LeaseNews, LeasePurpose, Offer, Serve,
     StopReason,
 };
 pub use records::FetchedResult;
 pub use views::{LeaseRole, LeaseView};
 
+pub(in crate::engine) use self::attached::{AttachedV1, Place, Purchase};
 use self::calls::Replay;
 use self::fetch::Fetch;
 pub(in crate::engine) use self::records::{HeldLease, LeaseRecord};
@@ -31,8 +40,8 @@ use super::kernel::{
 };
 use crate::certificate::VerifiedCertificate;
 use crate::code;
-use crate::ids::{CertId, Key, LeaseId};
-use crate::lease::objects::{LeaseStatus, Verb, Workload};
+use crate::ids::{CertId, Key, LeaseId, StandingId};
+use crate::lease::objects::{LeaseStatus, Workload};
 use crate::limits::HORIZON_SLOTS;
 use crate::params::Params;
 use crate::reasons::Reason;
@@ -52,6 +61,9 @@ struct Challenge {
 #[derive(Debug, Clone, Copy)]
 struct Bought {
     window: Window,
+    units: u32,
+    /// Processors of all its blocks, thousandths.
+    cpu_milli: u64,
     /// Memory of all its blocks.
     memory_bytes: u64,
     /// Disk of all its blocks.
@@ -62,10 +74,13 @@ impl Bought {
     /// `None` for a class that the network does not define.
     fn by(facts: &VerifiedCertificate, params: &Params) -> Option<Self> {
         let floors = &params.class(facts.class)?.floors;
-        let units = u64::from(facts.units.count());
+        let count = facts.units.count();
+        let units = u64::from(count);
         let bytes = |mib: u32| (u64::from(mib) << 20).saturating_mul(units);
         Some(Self {
             window: facts.window,
+            units: count,
+            cpu_milli: u64::from(floors.cpu_milli).saturating_mul(units),
             memory_bytes: bytes(floors.memory_mib),
             disk_bytes: bytes(floors.disk_mib),
         })
@@ -77,10 +92,12 @@ impl Bought {
 struct Watch {
     /// Results that the holder has read to their end.
     fetched: BTreeSet<String>,
+    /// When the holder asked last for another run.
+    ordered_ms: Option<TimeMs>,
     /// Stops sent after the end of the window, and when the next is due.
     stop: Option<Retry>,
     release: Option<Retry>,
-    calls: BTreeMap<Verb, Replay>,
+    calls: BTreeMap<u8, Replay>,
 }
 
 /// A redemption that waits for its challenge.
@@ -99,10 +116,18 @@ pub struct Leases {
     watch: BTreeMap<LeaseId, Watch>,
     challenges: BTreeMap<CertId, Challenge>,
     held: BTreeMap<LeaseId, HeldLease>,
-    asking: BTreeMap<u64, Asking>,
-    /// Redeems without an answer: next try, and the command to answer.
-    redeeming: BTreeMap<LeaseId, (Retry, Option<u64>)>,
+    asking: BTreeMap<Asker, Asking>,
+    /// Workloads that came with an order.
+    attached: BTreeMap<StandingId, AttachedV1>,
+    /// When certificates with a workload are presented again.
+    attempts: BTreeMap<CertId, Retry>,
+    /// Workloads that shall run in leases held elsewhere, by the command that asked.
+    replacing: BTreeMap<u64, (LeaseId, Workload)>,
+    /// Redeems without an answer: next try, and whom to tell.
+    redeeming: BTreeMap<LeaseId, (Retry, Option<Asker>)>,
     countersigning: BTreeMap<LeaseId, Retry>,
+    /// Extensions without an answer: next try, and the command to answer.
+    extending: BTreeMap<LeaseId, (Retry, Option<u64>)>,
     /// Leases that are followed in this life.
     fetching: BTreeMap<LeaseId, Fetch>,
     /// Last status that each provider told.
@@ -111,6 +136,7 @@ pub struct Leases {
     disputes: BTreeMap<LeaseId, Reason>,
     counter: u64,
     clock: ClockCheck,
+    offer: Offer,
     /// Slot in which the records were last cleared.
     cleared: u32,
 }
@@ -130,8 +156,13 @@ impl Leases {
             let (record, lease) = found?;
             self.held.insert(LeaseId(record.key_array()?), lease);
         }
+        for found in read::<AttachedV1>(records) {
+            let (record, attached) = found?;
+            self.attached.insert(StandingId(record.key_array()?), attached);
+        }
         self.resume_hosted(ctx);
         self.resume_held(ctx.now_ms);
+        self.resume_extending(ctx.now_ms);
         Ok(())
     }
 
@@ -145,6 +176,7 @@ impl Leases {
     pub fn on_tick(&mut self, ctx: &mut Context<'_>) {
         self.tick_hosted(ctx);
         self.tick_held(ctx);
+        self.tick_extending(ctx);
         self.tick_fetching(ctx);
         let slot = ctx.params.slot_at(ctx.past_ms());
         if slot > self.cleared {
@@ -157,6 +189,7 @@ impl Leases {
     #[must_use]
     pub fn next_deadline(&self, params: &Params) -> Option<TimeMs> {
         let held = self.held_deadlines().chain(self.fetching_deadlines());
+        let held = held.chain(self.attached_deadlines(params));
         self.hosted_deadlines(params).chain(held).min()
     }
 
@@ -170,9 +203,34 @@ impl Leases {
     ) {
         match command {
             LeaseCommand::Redeem { cert, workload } => {
-                self.redeem(ctx, holdings, id, cert, *workload);
+                self.redeem(ctx, holdings, Asker::Command(id), cert, *workload);
             }
             LeaseCommand::Stop(lease) => self.stop(ctx, id, lease),
+            LeaseCommand::Open(wanted) => {
+                answer(ctx, Some(id), self.open_access(ctx, *wanted));
+            }
+            LeaseCommand::Grant { lease, to, verbs, life_s } => {
+                answer(ctx, Some(id), self.grant_access(ctx, lease, to, verbs, life_s));
+            }
+            LeaseCommand::Extend { lease, cert } => {
+                self.extend_held(ctx, holdings, id, lease, cert);
+            }
+            LeaseCommand::Detach(cert) => {
+                let detached = self.detach(ctx, cert);
+                answer(ctx, Some(id), detached);
+            }
+            LeaseCommand::Lost(order) => {
+                self.forget_workload(ctx, order);
+                answer(ctx, Some(id), Ok(Done::Ok));
+            }
+            LeaseCommand::Restart(lease) => self.restart_held(ctx, id, lease),
+            LeaseCommand::Replace { lease, workload } => {
+                self.replace_held(ctx, id, lease, *workload);
+            }
+            LeaseCommand::Offer(offer) => {
+                self.offer = offer;
+                answer(ctx, Some(id), Ok(Done::Ok));
+            }
         }
     }
 
@@ -193,6 +251,13 @@ impl Leases {
     pub fn workload(&self, lease: &LeaseId) -> Option<&Workload> {
         let hosted = self.hosted.get(lease).map(|record| &record.workload);
         hosted.or_else(|| self.held.get(lease).map(|record| &record.workload))
+    }
+
+    /// The certificate for which a lease of either side stands.
+    #[must_use]
+    pub fn certificate(&self, lease: &LeaseId) -> Option<CertId> {
+        let hosted = self.hosted.get(lease).map(|record| record.cert_id);
+        hosted.or_else(|| self.held.get(lease).map(|record| record.cert_id))
     }
 
     /// Signed receipts of a lease of either side, by number.
@@ -220,6 +285,7 @@ impl Leases {
             self.told.remove(&id);
             self.disputes.remove(&id);
             self.redeeming.remove(&id);
+            self.extending.remove(&id);
             self.countersigning.remove(&id);
             self.fetching.remove(&id);
             ctx.out.delete(Table::HeldLease, &id.0);

@@ -8,10 +8,13 @@ use crate::engine::io::Effect;
 use crate::engine::register::{Register, publish_grant};
 use crate::ids::{CertId, Key, LeaseId};
 use crate::lease::objects::{
-    Countersign, LeaseReply, LeaseRequest, LeaseStatus, Outcome, Receipt, Redeem, Verb, Workload,
+    Cause, Countersign, LeaseReply, LeaseRequest, LeaseStatus, Outcome, PayloadKind, Receipt,
+    Redeem, Unavailable, Verb, Workload,
 };
 use crate::lease::receipts::{self, PERIOD_MS, Period};
-use crate::lease::{ExecutorEvent, Phase, Usage, workload};
+use crate::lease::score::Score;
+use crate::lease::workload::{self, WorkloadError};
+use crate::lease::{ExecutorEvent, Phase, Usage};
 use crate::limits::{CHALLENGE_MS, OPEN_LEASES_MAX};
 use crate::params::Params;
 use crate::units::TimeMs;
@@ -20,6 +23,10 @@ use crate::wire::{Envelope, Magic, Verified};
 /// Stops after the end of the window before the lease counts as failed: the shim enforces
 /// the end by itself, so an executor that stays silent this long is broken.
 const STOPS_MAX: u32 = 4;
+/// Time between two orders to run something, ms: each costs a write, and perhaps a compilation.
+const ORDER_MS: u64 = 1_000;
+/// Leases of one holder that are searched for content: each costs a look at the disk.
+const SHARING_MAX: usize = 16;
 /// Receipts in one answer.
 const RECEIPTS_PER_REPLY: usize = 16;
 
@@ -38,8 +45,11 @@ impl Leases {
             LeaseRequest::Redeem { redeem, workload } => {
                 self.on_redeem(ctx, register, peer, &redeem, &workload)
             }
+            LeaseRequest::Extend { extend } => self.on_extend(ctx, register, &extend),
             LeaseRequest::Status { call } => self.on_status(ctx, &call, Verb::Status),
             LeaseRequest::Stop { call } => self.on_status(ctx, &call, Verb::Stop),
+            LeaseRequest::Restart { call } => self.on_restart(ctx, &call),
+            LeaseRequest::Replace { call, workload } => self.on_replace(ctx, &call, workload),
             LeaseRequest::Receipts { call, from_seq } => self.on_receipts(ctx, &call, from_seq),
             LeaseRequest::Countersign { lease, signature } => {
                 self.on_countersign(ctx, lease, &signature)
@@ -72,7 +82,10 @@ impl Leases {
             Err(code) => return Some(refused(code)),
         };
         let record = self.hosted.get(&lease)?;
-        if let Some(code) = &record.failure {
+        if let Some(code) = &record.failure
+            && record.phase.started_at_ms().is_none()
+            && record.phase.end().is_some()
+        {
             // There is nothing to read, and there never will be.
             return Some(LeaseReply::Refused { code: code.clone() });
         }
@@ -135,9 +148,17 @@ impl Leases {
         }
         let facts = register.issued(&redeem.cert_id).ok_or(code!("redeem.unknown_certificate"))?;
         let bought = Bought::by(facts, ctx.params).ok_or(code!("redeem.unknown_certificate"))?;
-        let named = workload::digest(workload) == redeem.workload_digest;
-        if !named || workload::validate(workload, bought.disk_bytes).is_err() {
+        if workload::digest(workload) != redeem.workload_digest {
             return Err(code!("redeem.bad_workload"));
+        }
+        workload::validate(workload, bought.disk_bytes).map_err(WorkloadError::code)?;
+        workload::check_sealed(workload, redeem.cert_id).map_err(WorkloadError::code)?;
+        let kind = workload.payload.kind();
+        if kind != PayloadKind::Wasm && !self.offer.runtimes.contains(&kind) {
+            return Err(code!("redeem.no_runtime"));
+        }
+        if workload.egress && !self.offer.egress {
+            return Err(code!("redeem.no_egress"));
         }
         let open = self.hosted.values().filter(|record| !is_released(record)).count();
         if open >= OPEN_LEASES_MAX {
@@ -162,7 +183,7 @@ impl Leases {
         lease: LeaseId,
         redeem: &Redeem,
         workload: &Workload,
-        Bought { window, memory_bytes, disk_bytes }: Bought,
+        Bought { window, units, cpu_milli, memory_bytes, disk_bytes }: Bought,
     ) -> Result<LeaseReply, &'static str> {
         let grant = register.consume_redeem(ctx, redeem.cert_id, lease)?;
         let record = LeaseRecord {
@@ -170,11 +191,15 @@ impl Leases {
             holder: redeem.holder,
             grant: grant.clone(),
             workload: workload.clone(),
+            order: 1,
+            units,
             window,
             starts_at_ms: window.starts_at_ms(ctx.params.slot_s),
             ends_at_ms: window.ends_at_ms(ctx.params.slot_s),
+            cpu_max_milli: cpu_milli,
             memory_max_bytes: memory_bytes,
             disk_max_bytes: disk_bytes,
+            extensions: Vec::new(),
             phase: Phase::Reserved,
             receipts: Vec::new(),
             countersigned: 0,
@@ -183,7 +208,8 @@ impl Leases {
         };
         ctx.out.store(&lease.0, &record);
         publish_grant(ctx, &grant);
-        ctx.out.push(prepare(lease, &record));
+        let same_holder = self.same_holder(&lease, record.holder);
+        ctx.out.push(prepare(lease, &record, same_holder));
         notify(ctx, lease, record.phase.name());
         let reply = lease_reply(lease, &record);
         self.hosted.insert(lease, record);
@@ -200,26 +226,98 @@ impl Leases {
         if verb == Verb::Stop {
             self.stop_hosted(ctx, lease, StopReason::Holder);
         }
-        self.status(&lease).map(LeaseReply::Status).ok_or(code!("lease.not_found"))
+        self.status(ctx.now_ms, &lease).map(LeaseReply::Status).ok_or(code!("lease.not_found"))
     }
 
     /// State of a lease on this host. `need` is what the workload names while it is not
     /// ready; the node knows what of it has arrived.
     #[must_use]
-    pub fn status(&self, lease: &LeaseId) -> Option<LeaseStatus> {
+    pub fn status(&self, now_ms: TimeMs, lease: &LeaseId) -> Option<LeaseStatus> {
         let record = self.hosted.get(lease)?;
         let usage = record.phase.usage();
         let waits = record.phase == Phase::Reserved;
+        let exit = record.phase.exit();
+        let why = exit.and_then(|exit| exit.code.clone()).or_else(|| loss(&record.phase));
         Some(LeaseStatus {
             phase: record.phase.name().to_owned(),
+            runs: record.phase.runs(),
             started_at_ms: record.phase.started_at_ms(),
+            exited_at_ms: exit.map(|exit| exit.at_ms),
             ended_at_ms: record.phase.end().map(|end| end.ended_at_ms),
-            outcome: record.phase.end().map(|end| end.outcome.clone()),
+            outcome: record.phase.outcome().cloned(),
             cpu_us: usage.cpu_us,
             memory_peak_bytes: usage.memory_peak_bytes,
             need: if waits { workload::needs(&record.workload) } else { Vec::new() },
-            code: record.failure.clone(),
+            unavailable: unavailable(record, now_ms),
+            code: record.failure.clone().or(why),
+            score: self.score(record),
         })
+    }
+
+    /// In which band this host was measured for what runs in a lease.
+    pub(super) fn score(&self, record: &LeaseRecord) -> Option<Score> {
+        self.offer.scores.get(&record.workload.payload.isolation()).copied()
+    }
+
+    fn on_restart(
+        &mut self,
+        ctx: &mut Context<'_>,
+        call: &Envelope,
+    ) -> Result<LeaseReply, &'static str> {
+        let lease = self.authorise(ctx.now_ms, ctx.params, call, Verb::Restart)?;
+        let record = self.hosted.get(&lease).ok_or(code!("lease.not_found"))?;
+        let workload = record.workload.clone();
+        self.order(ctx, lease, workload)
+    }
+
+    /// Checks the new workload as a redemption does; it runs on what was bought.
+    fn on_replace(
+        &mut self,
+        ctx: &mut Context<'_>,
+        call: &Envelope,
+        workload: Workload,
+    ) -> Result<LeaseReply, &'static str> {
+        let verb = Verb::Replace(workload::digest(&workload));
+        let lease = self.authorise(ctx.now_ms, ctx.params, call, verb)?;
+        let record = self.hosted.get(&lease).ok_or(code!("lease.not_found"))?;
+        workload::validate(&workload, record.disk_max_bytes).map_err(WorkloadError::code)?;
+        workload::check_sealed(&workload, record.cert_id).map_err(WorkloadError::code)?;
+        let is_wasm = |workload: &Workload| workload.payload.kind() == PayloadKind::Wasm;
+        if is_wasm(&workload) != is_wasm(&record.workload) {
+            return Err(code!("lease.other_kind"));
+        }
+        // One that has a way out keeps it, whatever its host offers by now.
+        if workload.egress && !self.offer.egress && !record.workload.egress {
+            return Err(code!("redeem.no_egress"));
+        }
+        self.order(ctx, lease, workload)
+    }
+
+    /// Has a workload run, also where one runs already.
+    fn order(
+        &mut self,
+        ctx: &mut Context<'_>,
+        lease: LeaseId,
+        workload: Workload,
+    ) -> Result<LeaseReply, &'static str> {
+        let holder = self.hosted.get(&lease).map(|record| record.holder);
+        let same_holder = holder.map(|holder| self.same_holder(&lease, holder));
+        let record = self.hosted.get_mut(&lease).ok_or(code!("lease.not_found"))?;
+        if record.phase.end().is_some() || ctx.now_ms >= record.ends_at_ms {
+            return Err(code!("lease.ended"));
+        }
+        let watch = self.watch.entry(lease).or_default();
+        let is_soon = |ordered_ms: TimeMs| ctx.now_ms.abs_diff(ordered_ms) < ORDER_MS;
+        if watch.ordered_ms.is_some_and(is_soon) {
+            return Err(code!("lease.busy"));
+        }
+        watch.ordered_ms = Some(ctx.now_ms);
+        record.workload = workload;
+        record.order = record.order.saturating_add(1);
+        record.failure = None;
+        ctx.out.store(&lease.0, record);
+        ctx.out.push(prepare(lease, record, same_holder.unwrap_or_default()));
+        self.status(ctx.now_ms, &lease).map(LeaseReply::Status).ok_or(code!("lease.not_found"))
     }
 
     fn on_receipts(
@@ -280,31 +378,42 @@ impl Leases {
             ExecutorEvent::Failed { code } => self.on_failure(ctx, lease, code),
             event @ (ExecutorEvent::Ready
             | ExecutorEvent::Started { .. }
-            | ExecutorEvent::Usage { .. }
+            | ExecutorEvent::Usage(_)
+            | ExecutorEvent::Exited { .. }
+            | ExecutorEvent::Interrupted { .. }
             | ExecutorEvent::Ended { .. }
             | ExecutorEvent::Released { .. }) => {
                 let Some(phase) = record.phase.after(&event) else {
                     return;
                 };
                 record.phase = phase;
+                if matches!(event, ExecutorEvent::Started { .. }) {
+                    // It may leave other results.
+                    self.watch.entry(lease).or_default().fetched.clear();
+                    record.failure = None;
+                }
                 // Samples are not facts to keep: the final one comes with the end.
-                if !matches!(event, ExecutorEvent::Usage { .. }) {
+                if !matches!(event, ExecutorEvent::Usage(_)) {
                     self.changed(ctx, lease);
                 }
             }
         }
     }
 
-    /// The host cannot run a lease: its end is the provider's failure. What runs already has
-    /// a process that tells its own end.
+    /// The host cannot run a lease: its end is the provider's failure. One that it has run has a
+    /// process that tells its own end, so what fails is only the workload to come.
     fn on_failure(&mut self, ctx: &mut Context<'_>, lease: LeaseId, code: &str) {
         let Some(record) = self.hosted.get_mut(&lease) else {
             return;
         };
-        if record.phase != Phase::Reserved {
+        if record.phase.end().is_some() || record.failure.as_deref() == Some(code) {
             return;
         }
         record.failure = Some(code.to_owned());
+        if record.phase != Phase::Reserved {
+            ctx.out.store(&lease.0, record);
+            return;
+        }
         record.phase = record.phase.ended(Outcome::Failed, None, ctx.now_ms, Usage::default());
         self.changed(ctx, lease);
     }
@@ -315,20 +424,35 @@ impl Leases {
             return;
         };
         if let Phase::Ended(end) = &record.phase {
-            if end.outcome == Outcome::Failed && record.failure.is_none() {
-                let ran = end.started_at_ms.is_some();
-                let code = if ran { "lease.interrupted" } else { "lease.failed" };
-                record.failure = Some(code.to_owned());
-            }
+            let code = match end.outcome {
+                Outcome::Failed => Some("lease.failed"),
+                Outcome::Interrupted => Some("lease.interrupted"),
+                Outcome::Exited { .. }
+                | Outcome::Trapped
+                | Outcome::Deadline
+                | Outcome::Stopped
+                | Outcome::OutOfMemory
+                | Outcome::OutOfDisk
+                | Outcome::Unfit => None,
+            };
+            record.failure = record.failure.take().or(code.map(str::to_owned));
             let chain = chain(record, ctx.params.magic);
-            let last = chain.last().map(|receipt| &**receipt);
             let window_ms = (record.starts_at_ms, record.ends_at_ms);
-            let period = Period::last(end, window_ms, last);
-            let receipt = ctx.sign(receipts::next(ctx.me(), lease, &chain, period));
+            let period = Period::last(end, window_ms, &chain);
+            let receipt = ctx.sign(receipts::next(ctx.me(), (lease, record.units), &chain, period));
             record.receipts.push(receipt.envelope().clone());
         }
         ctx.out.store(&lease.0, record);
         notify(ctx, lease, record.phase.name());
+    }
+
+    /// Other leases of a holder whose content is here.
+    fn same_holder(&self, lease: &LeaseId, holder: Key) -> Vec<LeaseId> {
+        let is_one = |(other, record): &(&LeaseId, &LeaseRecord)| {
+            *other != lease && record.holder == holder && !is_released(record)
+        };
+        let others = self.hosted.iter().filter(is_one).map(|(other, _)| *other);
+        others.take(SHARING_MAX).collect()
     }
 
     pub(super) fn stop_hosted(&mut self, ctx: &mut Context<'_>, lease: LeaseId, why: StopReason) {
@@ -340,7 +464,8 @@ impl Leases {
     pub(super) fn resume_hosted(&mut self, ctx: &mut Context<'_>) {
         for (lease, record) in &self.hosted {
             if record.phase.end().is_none() && ctx.now_ms < record.ends_at_ms {
-                ctx.out.push(prepare(*lease, record));
+                let same_holder = self.same_holder(lease, record.holder);
+                ctx.out.push(prepare(*lease, record, same_holder));
             }
         }
     }
@@ -365,12 +490,12 @@ impl Leases {
         if ctx.now_ms < due_ms {
             return;
         }
-        let Phase::Running { started_at_ms, usage } = record.phase else {
+        let Some(started_at_ms) = record.phase.started_at_ms() else {
             return;
         };
-        let period =
-            Period { from_ms: started_at_ms, to_ms: due_ms, has_run: true, usage, outcome: None };
-        let receipt = ctx.sign(receipts::next(ctx.me(), lease, &[], period));
+        let lost_ms = record.phase.interrupted_ms(due_ms);
+        let period = Period::passing((started_at_ms, due_ms), lost_ms, record.phase.usage(), &[]);
+        let receipt = ctx.sign(receipts::next(ctx.me(), (lease, record.units), &[], period));
         record.receipts.push(receipt.envelope().clone());
         ctx.out.store(&lease.0, record);
     }
@@ -432,6 +557,30 @@ impl Leases {
     }
 }
 
+/// Why a lease is without a process, if it is.
+pub(super) fn loss(phase: &Phase) -> Option<String> {
+    match phase {
+        Phase::Interrupted { loss, .. } => Some(loss.code().to_owned()),
+        Phase::Reserved
+        | Phase::Ready
+        | Phase::Running { .. }
+        | Phase::Exited { .. }
+        | Phase::Ended(_)
+        | Phase::Released { .. } => None,
+    }
+}
+
+/// Time in which a lease was not at its holder's disposal: by its receipts once it is over, and
+/// as far as it is known before.
+pub(super) fn unavailable(record: &LeaseRecord, now_ms: TimeMs) -> Vec<Unavailable> {
+    if record.phase.end().is_some() {
+        let read = record.receipts.iter().filter_map(|receipt| receipt.peek::<Receipt>().ok());
+        return receipts::merged(read.flat_map(|receipt| receipt.unavailable).map(Some));
+    }
+    let ms = record.phase.interrupted_ms(now_ms.min(record.ends_at_ms));
+    receipts::merged([Some(Unavailable { cause: Cause::Interrupted, ms })])
+}
+
 fn is_released(record: &LeaseRecord) -> bool {
     matches!(record.phase, Phase::Released { .. })
 }
@@ -439,10 +588,10 @@ fn is_released(record: &LeaseRecord) -> bool {
 /// When the first receipt is due, unix ms. Networks with slots shorter than the period
 /// settle with the final one alone, as do leases that end before.
 fn first_receipt_ms(record: &LeaseRecord, params: &Params) -> Option<TimeMs> {
-    let Phase::Running { started_at_ms, .. } = record.phase else {
+    if record.phase.end().is_some() {
         return None;
-    };
-    let due_ms = started_at_ms.saturating_add(PERIOD_MS);
+    }
+    let due_ms = record.phase.started_at_ms()?.saturating_add(PERIOD_MS);
     let public = u64::from(params.slot_s) * 1000 >= PERIOD_MS;
     (public && record.receipts.is_empty() && due_ms < record.ends_at_ms).then_some(due_ms)
 }
@@ -465,14 +614,17 @@ fn chain(record: &LeaseRecord, magic: Magic) -> Vec<Verified<Receipt>> {
     record.receipts.iter().filter_map(|receipt| receipt.verify(magic).ok()).collect()
 }
 
-fn prepare(lease: LeaseId, record: &LeaseRecord) -> Effect {
+pub(super) fn prepare(lease: LeaseId, record: &LeaseRecord, same_holder: Vec<LeaseId>) -> Effect {
     Effect::Lease(LeaseEffect::Prepare {
         lease,
         workload: Box::new(record.workload.clone()),
+        order: record.order,
         starts_at_ms: record.starts_at_ms,
         ends_at_ms: record.ends_at_ms,
+        cpu_max_milli: record.cpu_max_milli,
         memory_max_bytes: record.memory_max_bytes,
         disk_max_bytes: record.disk_max_bytes,
+        same_holder,
     })
 }
 

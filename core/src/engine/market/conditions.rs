@@ -4,13 +4,14 @@
 //! at every signing, since fees, coins and time change in between.
 
 use super::signing::order_of;
-use super::{Inventory, Market, Offer, OrderSpec};
+use super::{Inventory, Market, Offer, OrderSpec, Standing};
 use crate::admission::{AdmissionError, check_rules};
 use crate::code;
 use crate::engine::io::Refusal;
 use crate::engine::kernel::{ChainView, Conduct, Context, Short, Treasury};
 use crate::epoch::epoch_at;
 use crate::ids::Key;
+use crate::ids::StandingId;
 use crate::limits::{HORIZON_SLOTS, STANDING_ORDERS_MAX};
 use crate::order::{Mode, Order, Side, Source};
 use crate::params::Params;
@@ -19,6 +20,7 @@ use crate::settlement::fees::{
     self, CLAIM_VSIZE, FUND_TARGET, FeeLimit, FeesTooHigh, SETTLEMENT_VSIZE,
 };
 use crate::units::{TimeMs, Units, Window};
+use std::collections::BTreeMap;
 
 /// Virtual bytes that a buyer reserves fees for: funding with three inputs, refund, bumps.
 const RESERVED_VBYTES: u64 = 600;
@@ -242,19 +244,63 @@ impl Market {
                 Err(refusal) => judged.objections.push(refusal),
             }
         }
-        judged.objections.extend(at.check_signing(spec, spec.qty).err());
+        let qty = match (&judged.units, spec.is_spare) {
+            (Some(units), true) => units.count(),
+            _ => spec.qty,
+        };
+        judged.objections.extend(at.check_signing(spec, qty).err());
         judged
+    }
+
+    /// What other open asks stand for of a class in a window.
+    fn offered(&self, class: u16, window: Window, but: Option<StandingId>) -> Vec<Units> {
+        self.standing()
+            // What was signed before a cancellation may still be matched.
+            .filter(|other| other.is_open() || self.is_firm(other.id))
+            .filter(|other| Some(other.id) != but)
+            .filter(|other| other.spec.window.overlaps(window))
+            .filter(|other| other.spec.alts.first().map(|alt| alt.class) == Some(class))
+            .filter_map(|other| other.units.clone())
+            .collect()
+    }
+
+    /// The units for which a standing ask of what is spare is signed now.
+    pub(super) fn spare_units(
+        &self,
+        inventory: &dyn Inventory,
+        standing: &Standing,
+    ) -> Option<Units> {
+        let class = standing.spec.alts.first()?.class;
+        let taken = self.offered(class, standing.spec.window, Some(standing.id));
+        inventory.others(class, &taken)
+    }
+
+    /// The end of the unit numbers that orders offer or may still be matched with, by class.
+    #[must_use]
+    pub fn offered_units(&self) -> BTreeMap<u16, u32> {
+        let mut ends = BTreeMap::new();
+        let stands = |order: &&Standing| order.is_open() || self.is_firm(order.id);
+        for order in self.standing.values().filter(stands) {
+            let last = order.units.as_ref().and_then(|units| units.ranges().last());
+            if let (Some(alt), Some(last)) = (order.spec.alts.first(), last) {
+                let end: &mut u32 = ends.entry(alt.class).or_default();
+                *end = last.end.max(*end);
+            }
+        }
+        ends
     }
 
     fn pick_units(&self, inventory: &dyn Inventory, spec: &OrderSpec) -> Result<Units, Refusal> {
         let class = spec.alts.first().map_or(0, |alt| alt.class);
-        let taken: Vec<Units> = self
-            .standing()
-            .filter(|other| other.is_open() && other.spec.window.overlaps(spec.window))
-            .filter(|other| other.spec.alts.first().map(|alt| alt.class) == Some(class))
-            .filter_map(|other| other.units.clone())
-            .collect();
-        inventory.pick(class, spec.qty, spec.window, &taken).ok_or_else(|| {
+        if let Err(code) = inventory.may_offer(class) {
+            return Err(Refusal::of_code(code));
+        }
+        let taken = self.offered(class, spec.window, None);
+        let picked = match spec.is_spare {
+            true => inventory.others(class, &taken),
+            false => inventory.pick(class, spec.qty, spec.window, &taken),
+        };
+        picked.ok_or_else(|| {
             Refusal::new(
                 reason!("order.capacity_exceeded"),
                 "this host has fewer free units of the class in that window",

@@ -4,7 +4,7 @@ use super::records::StandingV1;
 use super::{Market, Standing, StandingState};
 use crate::engine::kernel::{Context, Table};
 use crate::epoch::epoch_at;
-use crate::ids::StandingId;
+use crate::ids::{StandingId, TradeId};
 use crate::limits::STANDING_FINISHED_KEPT;
 
 impl Market {
@@ -24,6 +24,21 @@ impl Market {
             self.standing.remove(&id);
             ctx.out.delete(Table::Standing, &id.0);
         }
+    }
+
+    /// The standing order of a trade that has not ended.
+    #[must_use]
+    pub fn order_of(&self, trade: &TradeId) -> Option<StandingId> {
+        let mut all = self.standing.values();
+        all.find(|order| order.matched.contains_key(trade)).map(|order| order.id)
+    }
+
+    /// Whether a standing order may still be matched, or what was matched of it be settled.
+    #[must_use]
+    pub fn may_bring(&self, id: &StandingId) -> bool {
+        self.standing
+            .get(id)
+            .is_some_and(|order| order.is_open() || !order.matched.is_empty() || self.is_firm(*id))
     }
 
     /// Ends the standing orders whose time or window has passed.

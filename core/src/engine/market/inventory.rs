@@ -12,6 +12,13 @@ pub trait Inventory {
     fn free_within(&self, class: u16, units: &Units, window: Window) -> Vec<Rectangle>;
     /// The lowest `qty` units that are free in the whole window and not in `taken`.
     fn pick(&self, class: u16, qty: u32, window: Window, taken: &[Units]) -> Option<Units>;
+    /// The units of a class that are not in `taken`, free or not.
+    fn others(&self, class: u16, taken: &[Units]) -> Option<Units>;
+    /// Whether units of a class may be offered.
+    ///
+    /// # Errors
+    /// The reason code why not.
+    fn may_offer(&self, class: u16) -> Result<(), &'static str>;
     /// What has become of a certificate; `None` if this node never held it.
     fn stock(&self, cert: &CertId) -> Option<Stock<'_>>;
 }

@@ -168,6 +168,9 @@ impl Market {
         }
         let id = ctx.fresh_standing_id();
         let mut standing = Standing::new(id, spec, judged.units, ctx.now_ms);
+        if let (true, Some(units)) = (standing.spec.is_spare, &standing.units) {
+            standing.spec.qty = units.count();
+        }
         standing.offers = judged.offers;
         ctx.out.store(&id.0, &StandingV1::from(&standing));
         self.standing.insert(id, standing);

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::records::StandingV1;
 use super::{Circumstances, Inventory, Market, OrderSpec, SignedOrder, Standing, StandingState};
 use crate::certificate::objects::Area;
-use crate::certificate::{VerifiedCertificate, lowest_units};
+use crate::certificate::{VerifiedCertificate, cut, lowest_units};
 use crate::code;
 use crate::engine::io::Refusal;
 use crate::engine::kernel::Context;
@@ -96,7 +96,7 @@ impl Market {
     }
 
     /// Whether something was signed of a standing order that has not been matched yet.
-    fn is_firm(&self, id: StandingId) -> bool {
+    pub(super) fn is_firm(&self, id: StandingId) -> bool {
         let through = self.epochs.computed_through;
         let mut signed = self.signed.values().chain(self.drafts.iter());
         signed.any(|signed| signed.standing == id && signed.epoch > through)
@@ -232,6 +232,19 @@ impl Market {
             }
             ctx.out.store(&standing.id.0, &StandingV1::from(&*standing));
         }
+    }
+
+    /// The parts into which a certificate on offer has to be split for what rows take of it.
+    #[must_use]
+    pub fn cut_of(&self, inventory: &dyn Inventory, cert: &CertId) -> Option<Vec<Area>> {
+        let Some(Stock::Held(title)) = inventory.stock(cert) else { return None };
+        let mut offers =
+            self.standing.values().flat_map(|one| one.offers.iter().map(move |o| (one, o)));
+        let (standing, offer) =
+            offers.find(|(standing, offer)| offer.cert == *cert && standing.is_selling(offer))?;
+        let taken = standing.parts.values().filter(|area| area.overlaps(&offer.area));
+        let taken: Vec<Area> = taken.cloned().collect();
+        cut(&title.facts.area(), &offer.area, &taken)
     }
 
     /// A row of a certificate ended: sold, or on offer again.

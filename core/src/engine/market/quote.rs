@@ -97,6 +97,7 @@ mod tests {
             pool: None,
             fees: FeeLimit::default(),
             cert: None,
+            is_spare: false,
         }
     }
 

@@ -37,6 +37,7 @@ pub struct StandingV1 {
     pool: Option<PoolId>,
     fees: FeeLimit,
     cert: Option<CertId>,
+    is_spare: bool,
     state: StandingState,
     placed_at_ms: TimeMs,
     filled: u32,
@@ -74,6 +75,7 @@ impl From<&Standing> for StandingV1 {
             pool: spec.pool,
             fees: spec.fees,
             cert: spec.cert,
+            is_spare: spec.is_spare,
             state: standing.state,
             placed_at_ms: standing.placed_at_ms,
             filled: standing.filled,
@@ -109,6 +111,7 @@ impl StandingV1 {
             pool: self.pool,
             fees: self.fees,
             cert: self.cert,
+            is_spare: self.is_spare,
         };
         Standing {
             id,

@@ -51,11 +51,6 @@ pub enum Matched {
         /// Whether that is all of the certificate.
         is_whole: bool,
     },
-    /// The provider has to split a certificate for the rows before.
-    Cut {
-        cert: CertId,
-        parts: Vec<Area>,
-    },
 }
 
 impl Market {
@@ -168,7 +163,7 @@ impl Market {
     }
 
     /// Rows of a certificate on offer. What they take of it is reserved here; where they take a
-    /// part, its provider has to split it first.
+    /// part, its provider has to split it off when the first buyer asks for terms.
     fn own_resales(
         &mut self,
         ctx: &mut Context<'_>,
@@ -221,9 +216,6 @@ impl Market {
             standing.parts.insert(result.trade, area.clone());
             let (row, trade, buyer) = (result.row.clone(), result.trade, result.buyer);
             matched.push(Matched::Resell { row, trade, buyer, cert: offer.cert, area, is_whole });
-        }
-        if !is_whole {
-            matched.push(Matched::Cut { cert: offer.cert, parts });
         }
         ctx.out.store(&standing.id.0, &StandingV1::from(&*standing));
         matched

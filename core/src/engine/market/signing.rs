@@ -215,6 +215,9 @@ impl Market {
         }
         match (standing.spec.side, &standing.units) {
             (Side::Buy, _) => self.sign_bid(ctx, &standing, epoch),
+            (Side::Sell, Some(_)) if standing.spec.is_spare => {
+                self.sign_spare(ctx, inventory, standing, epoch);
+            }
             (Side::Sell, Some(units)) => self.sign_asks(ctx, inventory, &standing, units, epoch),
             (Side::Sell, None) => self.sign_resales(ctx, inventory, &standing, epoch),
         }
@@ -251,6 +254,26 @@ impl Market {
         self.begin(ctx, &standing.spec, (qty, window), Source::Primary, signed);
     }
 
+    /// Signs for what is spare by now.
+    fn sign_spare(
+        &mut self,
+        ctx: &mut Context<'_>,
+        inventory: &dyn Inventory,
+        mut standing: Standing,
+        epoch: u64,
+    ) {
+        let Some(units) = self.spare_units(inventory, &standing) else {
+            return self.note(standing.id, "order.capacity_exceeded");
+        };
+        if standing.units.as_ref() != Some(&units) {
+            standing.spec.qty = units.count();
+            standing.units = Some(units.clone());
+            ctx.out.store(&standing.id.0, &StandingV1::from(&standing));
+            self.standing.insert(standing.id, standing.clone());
+        }
+        self.sign_asks(ctx, inventory, &standing, &units, epoch);
+    }
+
     fn sign_asks(
         &mut self,
         ctx: &mut Context<'_>,
@@ -269,6 +292,9 @@ impl Market {
         };
         if !self.has_room(standing.id, epoch) {
             return;
+        }
+        if let Err(code) = inventory.may_offer(class) {
+            return self.note(standing.id, code);
         }
         if let Err(refusal) = Circumstances::of(ctx).check_signing(&standing.spec, units.count()) {
             return self.note(standing.id, &refusal.code);

@@ -51,6 +51,9 @@ pub struct OrderSpec {
     pub fees: FeeLimit,
     /// The held certificate that an ask sells, or sells a part of; else it sells own capacity.
     pub cert: Option<CertId>,
+    /// Whether an ask sells all units of own capacity that no other one of this node does, however
+    /// many they are at the time; `qty` is what there was of them at the last.
+    pub is_spare: bool,
 }
 
 impl OrderSpec {
@@ -85,8 +88,8 @@ impl OrderSpec {
         }
         let longer = u32::from(self.slots) > self.window.len();
         let is_foreign = match self.side {
-            Side::Buy => self.cert.is_some(),
-            Side::Sell => self.beneficiary.is_some(),
+            Side::Buy => self.cert.is_some() || self.is_spare,
+            Side::Sell => self.beneficiary.is_some() || self.is_spare && self.cert.is_some(),
         };
         if longer || is_foreign {
             return Err(AdmissionError::Run);

@@ -28,6 +28,14 @@ impl Inventory for Empty {
         None
     }
 
+    fn others(&self, _: u16, _: &[Units]) -> Option<Units> {
+        None
+    }
+
+    fn may_offer(&self, _: u16) -> Result<(), &'static str> {
+        Ok(())
+    }
+
     fn stock(&self, _: &CertId) -> Option<Stock<'_>> {
         None
     }
@@ -94,6 +102,7 @@ pub(super) fn bid(ctx: &Context<'_>, time_in_force: TimeInForce) -> OrderSpec {
         pool: None,
         fees: FeeLimit::default(),
         cert: None,
+        is_spare: false,
     }
 }
 

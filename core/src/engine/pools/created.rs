@@ -28,6 +28,8 @@ pub struct Partners {
     pub others: Vec<Funder>,
     /// What the creator is willing to lose in fees, sat.
     pub max_loss_sat: u64,
+    /// Whether all pay by one transaction.
+    pub together: bool,
 }
 
 impl Pools {
@@ -84,6 +86,9 @@ impl Pools {
         if let Some(known) = others.iter().find(|member| member.key == peer) {
             let is_same = *known == joins;
             return if is_same { Ok(members(kept)) } else { Err(code!("pool.joined_twice")) };
+        }
+        if !kept.pool.is_invited(&peer) {
+            return Err(code!("pool.not_invited"));
         }
         if ctx.now_ms >= kept.pool.until_ms {
             return Err(code!("pool.expired"));
@@ -211,7 +216,11 @@ impl Pools {
             refund_xonly: member.refund_xonly,
             amount_sat: *amount_sat,
         });
-        Ok(Partners { others: others.collect(), max_loss_sat: kept.fees.allowed_sat(own_sat) })
+        Ok(Partners {
+            others: others.collect(),
+            max_loss_sat: kept.fees.allowed_sat(own_sat),
+            together: kept.pool.all_or_nothing,
+        })
     }
 
     /// The row of a pool's bid has become a trade, whose coins take the place of the pledge.
@@ -249,5 +258,6 @@ fn order(id: PoolId, kept: &PoolV1) -> OrderSpec {
         pool: Some(id),
         fees: kept.fees,
         cert: None,
+        is_spare: false,
     }
 }

@@ -12,7 +12,7 @@ use crate::reason;
 use crate::reasons::Reason;
 use crate::wire::{Envelope, Verified, WireError, decode_exact};
 
-/// Longest text, bytes: twice what a pool needs.
+/// Longest text, bytes: a pool that names seven members needs 900.
 pub const INVITATION_MAX_BYTES: usize = 1024;
 
 const HEADER: [&str; 2] = ["capex-pool", "1"];
@@ -107,6 +107,8 @@ mod tests {
             slots: 3,
             limit_msat: 1_000_000,
             until_ms: 1,
+            invited: Vec::new(),
+            all_or_nothing: true,
             nonce16: [3; 16],
         };
         write(sign(pool, params.magic, &key).envelope(), &params)

@@ -12,9 +12,20 @@ use crate::engine::messages::SettleRequest;
 use crate::engine::trades::{BuyLimits, Invited, Purchase, refund_key};
 use crate::ids::{Key, PoolId, TermsHash, TradeId};
 use crate::limits::FUNDERS_MAX;
-use crate::settlement::fees::FeeLimit;
+use crate::settlement::fees::{self, FeeLimit};
 use crate::settlement::objects::{Funder, Row, Terms};
 use crate::wire::{Envelope, Verified, object_id};
+
+/// What the creator shows of a match.
+#[derive(Debug)]
+pub(super) struct Shown<'a> {
+    pub(super) row: &'a Row,
+    /// The certificate on sale; at a primary sale its Issue alone.
+    pub(super) title: Certificate,
+    pub(super) terms: &'a Envelope,
+    /// In an all-or-nothing pool, what each pays for its part of the transaction, sat/kvB.
+    pub(super) feerate_sat_kvb: Option<u64>,
+}
 
 impl Pools {
     /// Takes an invitation: reserves the coins. The caller asks the creator.
@@ -27,6 +38,9 @@ impl Pools {
     ) -> Result<PoolId, &'static str> {
         let id = pool_id(pool);
         pool.check(ctx.params)?;
+        if !pool.is_invited(&ctx.me()) {
+            return Err(code!("pool.not_invited"));
+        }
         if ctx.now_ms >= pool.until_ms {
             return Err(code!("pool.expired"));
         }
@@ -132,17 +146,15 @@ impl Pools {
     }
 
     /// The creator shows what the seller has signed: signed here too, if it is what was pledged for.
-    #[allow(clippy::too_many_arguments, reason = "one message, and who brought it")]
     pub(super) fn on_terms(
         &mut self,
         ctx: &mut Context<'_>,
         floor: &mut Floor<'_>,
         peer: Key,
         id: PoolId,
-        row: &Row,
-        title: Certificate,
-        terms: &Envelope,
+        shown: Shown<'_>,
     ) -> Result<PoolReply, &'static str> {
+        let Shown { row, title, terms, feerate_sat_kvb } = shown;
         let kept = self.pools.get(&id).filter(|kept| kept.pool.creator == peer);
         let kept = kept.ok_or(code!("pool.unknown"))?;
         let Part::Member { key_index, .. } = kept.part else { return Err(code!("pool.unknown")) };
@@ -159,7 +171,14 @@ impl Pools {
         let signed = terms.peek::<Terms>().map_err(|error| error.code())?;
         let registrar = title.signer().ok_or(code!("terms.wrong_issue"))?;
         let purchase = purchase(ctx, kept, key_index, row, &signed)?;
-        let purchase = Purchase { registrar, ..purchase };
+        let together = kept.pool.all_or_nothing.then_some(feerate_sat_kvb).flatten();
+        if together.is_some() != kept.pool.all_or_nothing {
+            return Err(code!("pool.unfair"));
+        }
+        if let Some(feerate_sat_kvb) = together {
+            check_together(ctx, &signed, registrar, feerate_sat_kvb)?;
+        }
+        let purchase = Purchase { registrar, together, ..purchase };
         if ctx.conduct.denial(ctx.now_ms, &registrar).is_some() {
             return Err(code!("pool.denied"));
         }
@@ -191,6 +210,29 @@ impl Pools {
     }
 }
 
+/// Whether a member pays these terms by one transaction with the others. Not a resale: a seller that
+/// is not the provider could be one of them, keep the whole until the lock is gone, and be paid for a
+/// certificate that nobody moves. Nor at a rate at which it may come too late.
+fn check_together(
+    ctx: &Context<'_>,
+    terms: &Terms,
+    registrar: Key,
+    feerate_sat_kvb: u64,
+) -> Result<(), &'static str> {
+    if terms.from != registrar {
+        return Err(code!("joint.resale"));
+    }
+    let estimate = ctx.chain.estimate(fees::URGENT_TARGET).ok_or(code!("chain.down"))?;
+    if feerate_sat_kvb < fees::FLOOR_SAT_KVB || feerate_sat_kvb < estimate / 2 {
+        return Err(code!("joint.feerate"));
+    }
+    let fee_sat = fees::fee_sat(feerate_sat_kvb, fees::FUND_VSIZE);
+    if fee_sat > Circumstances::of(ctx).fee_reserve_sat() {
+        return Err(code!("fund.fee_above_cap"));
+    }
+    Ok(())
+}
+
 /// Whether an invitation that was taken before may be taken again.
 fn is_again(kept: &PoolV1) -> bool {
     matches!(kept.stage, Stage::Ended { trade: None, .. })
@@ -215,6 +257,11 @@ fn purchase(
     if own.refund_xonly != refund_xonly {
         return Err(code!("terms.wrong_party"));
     }
+    // Who gathers answers for a transaction that is never whole: the creator, and nobody else.
+    let first = terms.funders.first().map(|funder| funder.key);
+    if kept.pool.all_or_nothing && first != Some(kept.pool.creator) {
+        return Err(code!("terms.wrong_party"));
+    }
     let share = Share {
         share_sat: own.amount_sat,
         price_sat: terms.price_sat,
@@ -235,5 +282,5 @@ fn purchase(
     let others = terms.funders.iter().filter(|funder| funder.key != me);
     let partners = others.cloned().collect();
     let (seller, to) = (terms.from, kept.pool.to);
-    Ok(Purchase { seller, registrar: seller, to, limits, partners })
+    Ok(Purchase { seller, registrar: seller, to, limits, partners, together: None })
 }

@@ -28,6 +28,8 @@ pub enum PoolRequest {
         /// The certificate on sale; at a primary sale its Issue alone.
         title: Box<Certificate>,
         terms: Envelope,
+        /// In an all-or-nothing pool, what each pays for its part of the transaction, sat/kvB.
+        feerate_sat_kvb: Option<u64>,
     },
     /// C→M: everybody has signed, in the order of the terms. Answer: `Noted`.
     Agreed { terms_hash: TermsHash, accepts: Vec<Envelope> },

@@ -4,9 +4,10 @@
 //! pledges; no coin moves before the pledges make up the highest price. Then the creator bids
 //! under its own key. When the bid is matched it asks the seller for terms that name every member
 //! as a funder, has every member sign them, and hands all their consents to all: from there on each
-//! settles as a buyer by itself, with the provider's lock, its own funding and its own refund. The
-//! seller reveals nothing before every contract is funded, so a member that does not pay costs the
-//! others a fee and time.
+//! settles as a buyer by itself, with the provider's lock and its own refund. In an all-or-nothing
+//! pool they pay by one transaction, which is invalid until each has signed, so that a member that
+//! does not pay costs nobody anything. Else each has its own funding, and since the seller reveals
+//! nothing before every contract is funded, such a member costs the others a fee and time.
 //!
 //! Members find each other by invitation alone, and no gossip names them or the holder. What the
 //! creator cannot do: change price, holder or shares, since each member compares the terms with
@@ -28,6 +29,7 @@ pub use messages::{PoolCommand, PoolNews, PoolPurpose, PoolReply, PoolRequest};
 pub use objects::{Pool, Share, is_fair, may_pledge, pool_id, split};
 pub use records::PoolV1;
 
+use self::joined::Shown;
 use self::records::{Part, Stage};
 use self::round::Round;
 use super::holdings::Holdings;
@@ -191,8 +193,9 @@ impl Pools {
                 self.on_join(ctx, floor, peer, pool, share_sat, refund_xonly)
             }
             PoolRequest::Leave(pool) => self.on_leave(ctx, floor, peer, pool),
-            PoolRequest::Terms { pool, row, title, terms } => {
-                self.on_terms(ctx, floor, peer, pool, &row, *title, &terms)
+            PoolRequest::Terms { pool, row, title, terms, feerate_sat_kvb } => {
+                let shown = Shown { row: &row, title: *title, terms: &terms, feerate_sat_kvb };
+                self.on_terms(ctx, floor, peer, pool, shown)
             }
             PoolRequest::Agreed { terms_hash, accepts } => {
                 self.on_agreed_by_all(ctx, floor, peer, terms_hash, &accepts)
@@ -270,22 +273,28 @@ impl Pools {
         end: Result<(), &str>,
     ) {
         let round = self.rounds.remove(&trade);
-        let of =
-            |kept: &PoolV1| matches!(&kept.stage, Stage::Settling { trade: t, .. } if *t == trade);
+        // What came late may come all the same, if its seller was quick.
+        let of = |kept: &PoolV1| match &kept.stage {
+            Stage::Settling { trade: settling, .. } => *settling == trade,
+            Stage::Ended { trade: ended, .. } => *ended == Some(trade) && end.is_ok(),
+            Stage::Gathering | Stage::Bidding(_) | Stage::Bought(_) => false,
+        };
         let found = self.pools.iter().find(|(_, kept)| of(kept)).map(|(id, _)| *id);
         let Some(id) = found else { return };
         let Some(kept) = self.pools.get_mut(&id) else { return };
+        if end.is_ok() {
+            kept.stage = Stage::Bought(trade);
+            self.moved(ctx, id);
+            return;
+        }
         let Stage::Settling { standing, is_asked, .. } = kept.stage else { return };
         match (end, standing) {
-            (Ok(()), _) => {
-                kept.stage = Stage::Bought(trade);
-                self.moved(ctx, id);
-            }
             // Nobody was asked for anything yet: the next epoch may be better.
             (Err(_), Some(standing)) if !is_asked => {
                 kept.stage = Stage::Bidding(standing);
                 self.moved(ctx, id);
             }
+            (Ok(()), _) => {}
             (Err(code), _) => {
                 if let Some(round) = round {
                     round.blame(ctx, kept);

@@ -31,6 +31,12 @@ pub struct Pool {
     pub limit_msat: u64,
     /// Until when it gathers pledges and bids, unix ms.
     pub until_ms: TimeMs,
+    /// Who may pledge beside the creator, ascending, at most 7; nobody named: whoever has the
+    /// invitation, with as many keys as there are places.
+    pub invited: Vec<Key>,
+    /// Whether all pay by one transaction, which is invalid until each has signed; else each pays by
+    /// its own.
+    pub all_or_nothing: bool,
     pub nonce16: [u8; 16],
 }
 
@@ -67,7 +73,10 @@ impl Pool {
             && u32::from(self.slots) <= self.window.len()
             && params.class(self.class).is_some()
             && self.until_ms <= self.window.ends_at_ms(params.slot_s)
-            && self.price_sat() >= params.min_trade_sat.saturating_mul(2);
+            && self.price_sat() >= params.min_trade_sat.saturating_mul(2)
+            && self.invited.len() < FUNDERS_MAX
+            && self.invited.is_sorted_by(|one, other| one < other)
+            && !self.invited.contains(&self.creator);
         if is_good { Ok(()) } else { Err(code!("pool.malformed")) }
     }
 
@@ -79,6 +88,12 @@ impl Pool {
             && row.slots == self.slots
             && self.is_inside(row.window())
             && row.price_sat() <= self.price_sat()
+    }
+
+    /// Whether a key may pledge.
+    #[must_use]
+    pub fn is_invited(&self, key: &Key) -> bool {
+        self.invited.is_empty() || self.invited.contains(key)
     }
 
     fn is_inside(&self, window: Window) -> bool {
@@ -208,6 +223,14 @@ mod tests {
         }
     }
 
+    #[test]
+    fn none_outlives_its_window() {
+        let params = devnet();
+        let ends_ms = pool().window.ends_at_ms(params.slot_s);
+        let check = |until_ms| Pool { until_ms, ..pool() }.check(&params);
+        assert_eq!((check(ends_ms), check(ends_ms + 1)), (Ok(()), Err("pool.malformed")));
+    }
+
     fn pool() -> Pool {
         Pool {
             v: 1,
@@ -220,6 +243,8 @@ mod tests {
             slots: 3,
             limit_msat: 1_000_000,
             until_ms: 1,
+            invited: Vec::new(),
+            all_or_nothing: true,
             nonce16: [3; 16],
         }
     }

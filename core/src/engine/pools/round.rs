@@ -115,6 +115,7 @@ impl Pools {
                         row: row.clone(),
                         title: Box::new(agreement.title.clone()),
                         terms: agreement.signed.envelope.clone(),
+                        feerate_sat_kvb: floor.trades.joint_feerate(&trade),
                     }
                 }
             };

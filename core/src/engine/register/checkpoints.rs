@@ -7,13 +7,15 @@ use crate::certificate::objects::{Base, Checkpoint, Hop};
 use crate::code;
 use crate::engine::kernel::Context;
 use crate::ids::{CertId, Key, TermsHash};
-use crate::limits::CHECKPOINT_HOPS;
+use crate::limits::{CERTIFICATE_HOPS_MAX, CHECKPOINT_HOPS};
 use crate::settlement::objects::Terms;
 use crate::wire::{Envelope, VERSION};
 
 /// Sales that are remembered when their hops are left behind: who paid for another asks for its
 /// Activation within minutes.
 const SALES_KEPT: usize = 16;
+/// Givers that are remembered likewise, 32 bytes each: all of one history.
+const GIVERS_KEPT: usize = CERTIFICATE_HOPS_MAX;
 
 impl Register {
     /// Answers the holder of a certificate with a long history: the same certificate, resting on
@@ -44,6 +46,13 @@ impl Register {
             record.sales.extend(sales);
             let excess = record.sales.len().saturating_sub(SALES_KEPT);
             record.sales.drain(..excess);
+            for giver in record.certificate.hops.iter().filter_map(giver) {
+                if !record.givers.contains(&giver) {
+                    record.givers.push(giver);
+                }
+            }
+            let excess = record.givers.len().saturating_sub(GIVERS_KEPT);
+            record.givers.drain(..excess);
             record.certificate = short.clone();
             record.facts.checkpointed_at = Some(record.facts.as_of_height);
             record.facts.transfers.clear();
@@ -57,6 +66,13 @@ impl Register {
         let record = self.issued.get(self.sold.get(&terms)?)?;
         let is_its = |sale: &&PastSale| sale.terms == terms && sale.parties.contains(&peer);
         Some(record.sales.iter().find(is_its)?.activation.clone())
+    }
+}
+
+fn giver(hop: &Hop) -> Option<Key> {
+    match hop {
+        Hop::Gift { gift, .. } => Some(Key(gift.key)),
+        Hop::Sale { .. } | Hop::Split { .. } | Hop::Merge { .. } => None,
     }
 }
 

@@ -2,17 +2,29 @@
 
 use super::Register;
 use crate::certificate::ledger::{Claim, RowNeed, number_rows};
+use crate::code;
 use crate::engine::market::Rectangle;
 use crate::ids::TradeId;
 use crate::settlement::objects::Row;
 use crate::units::{Units, Window};
 
 impl Register {
+    /// Whether units of a class may be offered.
+    ///
+    /// # Errors
+    /// `host.untested`, `register.behind` or `register.restored`.
+    pub fn may_offer(&self, class: u16) -> Result<(), &'static str> {
+        if self.withheld.contains(&class) {
+            return Err(code!("host.untested"));
+        }
+        self.may_issue()
+    }
+
     /// The free cells of the given units in a window, as at most 16 disjoint rectangles.
     #[must_use]
     pub fn free_within(&self, class: u16, units: &Units, window: Window) -> Vec<Rectangle> {
         // What may not be sold is not offered.
-        if self.halted().is_some() {
+        if self.may_offer(class).is_err() {
             return Vec::new();
         }
         let free = self.ledger.free_rectangles(class, window);
@@ -25,6 +37,12 @@ impl Register {
     #[must_use]
     pub fn pick(&self, class: u16, qty: u32, window: Window, taken: &[Units]) -> Option<Units> {
         self.ledger.pick(class, qty, window, taken)
+    }
+
+    /// The units of a class that are not in `taken`.
+    #[must_use]
+    pub fn others(&self, class: u16, taken: &[Units]) -> Option<Units> {
+        self.ledger.others(class, taken)
     }
 
     /// Numbers rows of one ask inside its rectangle.

@@ -1,7 +1,10 @@
 //! What a register is asked by holders, and what it is told to do.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
+use super::Room;
 use crate::certificate::Certificate;
 use crate::ids::CertId;
 use crate::wire::Envelope;
@@ -54,4 +57,9 @@ pub enum RegisterPurpose {
 pub enum RegisterCommand {
     /// Set how many units of each class this host sells: (class, units).
     SetCapacity(Vec<(u16, u32)>),
+    /// Sell of every class what finds room beside units of other classes that are sold or on
+    /// offer.
+    Share(Room),
+    /// Offer nothing new of these classes: that this host keeps what they promise is not proved.
+    Withhold(BTreeSet<u16>),
 }

@@ -17,6 +17,7 @@ mod parts;
 mod records;
 mod redeem;
 mod sales;
+mod share;
 mod views;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,6 +30,7 @@ pub use messages::{
 };
 pub(in crate::engine) use parts::{merge_code, split_code};
 pub use redeem::publish_grant;
+pub use share::Room;
 
 use self::behind::Mirror;
 use self::pace::Pace;
@@ -74,6 +76,10 @@ pub struct Register {
     mirror: Mirror,
     horizon: HorizonV1,
     pace: Pace,
+    /// What classes share whose units nobody has numbered.
+    room: Option<Room>,
+    /// Classes of which nothing new is offered.
+    withheld: BTreeSet<u16>,
     /// Slot in which the records were last cleared.
     cleared: Slot,
 }
@@ -138,7 +144,8 @@ impl Register {
         Ok(())
     }
 
-    /// Sets how many units of each class this host sells. All or nothing.
+    /// Sets how many units of each class this host sells; of a class that is not named, only what
+    /// has claims. All or nothing.
     ///
     /// # Errors
     /// `capacity.unknown_class`, `capacity.too_large` or `capacity.below_claims`.
@@ -147,14 +154,21 @@ impl Register {
         ctx: &mut Context<'_>,
         capacity: &[(u16, u32)],
     ) -> Result<(), &'static str> {
-        let mut changed = self.ledger.clone();
-        for (class, units) in capacity {
-            ctx.params.class(*class).ok_or(code!("capacity.unknown_class"))?;
-            changed.set_capacity(*class, *units).map_err(|error| error.code())?;
+        if capacity.iter().any(|(class, _)| ctx.params.class(*class).is_none()) {
+            return Err(code!("capacity.unknown_class"));
         }
-        self.ledger = changed;
-        for (class, units) in capacity {
-            ctx.out.store(&class.to_be_bytes(), &CapacityRecord { units: *units });
+        let mut changed = self.ledger.clone();
+        for class in ctx.params.classes.iter().map(|class| class.floors.id) {
+            let named = capacity.iter().find(|(named, _)| *named == class);
+            let units = named.map_or_else(|| changed.highest(class), |(_, units)| *units);
+            changed.set_capacity(class, units).map_err(|error| error.code())?;
+        }
+        let before = std::mem::replace(&mut self.ledger, changed);
+        for class in ctx.params.classes.iter().map(|class| class.floors.id) {
+            let units = self.ledger.capacity(class);
+            if units != before.capacity(class) {
+                ctx.out.store(&class.to_be_bytes(), &CapacityRecord { units });
+            }
         }
         Ok(())
     }
@@ -342,8 +356,17 @@ impl Register {
 
     /// Does what an operator asks.
     pub fn on_command(&mut self, ctx: &mut Context<'_>, id: u64, command: &RegisterCommand) {
-        let RegisterCommand::SetCapacity(capacity) = command;
-        let result = self.set_capacity(ctx, capacity);
+        let result = match command {
+            RegisterCommand::SetCapacity(capacity) => self.set_capacity(ctx, capacity),
+            RegisterCommand::Share(room) => {
+                self.room = Some(*room);
+                Ok(())
+            }
+            RegisterCommand::Withhold(classes) => {
+                self.withheld.clone_from(classes);
+                Ok(())
+            }
+        };
         answer(ctx, Some(id), result.map(|()| Done::Ok));
     }
 }
@@ -374,12 +397,13 @@ impl IssuedRecord {
             head: Head::fresh(),
             push: None,
             sales: Vec::new(),
+            givers: Vec::new(),
         }
     }
 
     /// One that came of a split or a merge; its holder takes it from the answer.
     fn recut(certificate: Certificate, facts: VerifiedCertificate, now_ms: TimeMs) -> Self {
-        let (head, push, sales) = (Head::fresh(), None, Vec::new());
-        Self { certificate, facts, trade: None, issued_at_ms: now_ms, head, push, sales }
+        let (head, push, sales, givers) = (Head::fresh(), None, Vec::new(), Vec::new());
+        Self { certificate, facts, trade: None, issued_at_ms: now_ms, head, push, sales, givers }
     }
 }

@@ -185,7 +185,6 @@ fn count(parts: &mut BTreeMap<CertId, usize>, record: &IssuedRecord) {
 enum Refusal {
     Locked,
     Consumed,
-    Void,
     Started,
     Full,
     TooManyParts,
@@ -196,7 +195,6 @@ impl Refusal {
         match self {
             Self::Locked => code!("split.locked"),
             Self::Consumed => code!("split.consumed"),
-            Self::Void => code!("split.unknown_certificate"),
             Self::Started => code!("split.window_started"),
             Self::Full => code!("split.full"),
             Self::TooManyParts => code!("split.too_many_parts"),
@@ -207,7 +205,6 @@ impl Refusal {
         match self {
             Self::Locked => code!("merge.locked"),
             Self::Consumed => code!("merge.consumed"),
-            Self::Void => code!("merge.unknown_certificate"),
             Self::Started => code!("merge.window_started"),
             Self::Full => code!("merge.full"),
             Self::TooManyParts => code!("merge.too_many_parts"),
@@ -219,8 +216,10 @@ fn may_recut(record: &IssuedRecord, ctx: &Context<'_>) -> Result<(), Refusal> {
     match record.head.hold {
         Hold::Free => {}
         Hold::Locked(_) => return Err(Refusal::Locked),
-        Hold::Redeemed(..) | Hold::Spent(_) => return Err(Refusal::Consumed),
-        Hold::Void | Hold::TakenBack => return Err(Refusal::Void),
+        // What is void has not even been found.
+        Hold::Redeemed(..) | Hold::Spent(_) | Hold::Void | Hold::TakenBack => {
+            return Err(Refusal::Consumed);
+        }
     }
     if ctx.now_ms >= record.facts.window.starts_at_ms(ctx.params.slot_s) {
         return Err(Refusal::Started);

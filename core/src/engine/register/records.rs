@@ -58,12 +58,16 @@ pub(super) struct Head {
     pub(super) prev_release: [u8; 32],
     /// Terms of the last released locks, which may not be locked again.
     pub(super) released: Vec<TermsHash>,
+    /// Whether the sale by which its holder has it was undone: it is taken back as soon as no lock
+    /// stands in the way.
+    pub(super) is_undone: bool,
 }
 
 impl Head {
     /// A seq that nothing has touched.
     pub(super) fn fresh() -> Self {
-        Self { hold: Hold::Free, attempt: 0, prev_release: [0; 32], released: Vec::new() }
+        let (hold, prev_release, released) = (Hold::Free, [0; 32], Vec::new());
+        Self { hold, attempt: 0, prev_release, released, is_undone: false }
     }
 
     pub(super) fn lock(&self) -> Option<&LiveLock> {
@@ -112,6 +116,7 @@ impl Head {
             attempt: self.attempt.saturating_add(1),
             prev_release: evidence,
             released: self.released,
+            is_undone: self.is_undone,
         }
     }
 }
@@ -131,6 +136,9 @@ pub(in crate::engine) struct IssuedRecord {
     pub(super) push: Option<Key>,
     /// The last sales that a checkpoint left behind.
     pub(super) sales: Vec<PastSale>,
+    /// Who gave it in hops that a checkpoint left behind, the last ones: one may not have heard
+    /// that its gift was granted.
+    pub(super) givers: Vec<Key>,
 }
 
 /// A sale whose hop a checkpoint has left behind.

@@ -7,7 +7,7 @@ use crate::code;
 use crate::engine::certificates::notify;
 use crate::engine::io::{Effect, Topic};
 use crate::engine::kernel::Context;
-use crate::ids::{CertId, LeaseId};
+use crate::ids::{CertId, Key, LeaseId};
 use crate::lease::objects::Redeem;
 use crate::wire::{self, Envelope, VERSION};
 
@@ -20,12 +20,26 @@ impl Register {
     /// `redeem.consumed`, `redeem.locked`, `redeem.window_past`, `register.behind` or
     /// `register.restored`.
     pub fn check_redeem(&self, ctx: &Context<'_>, redeem: &Redeem) -> Result<(), &'static str> {
+        self.check_claim(ctx, redeem.cert_id, redeem.seq, redeem.holder)
+    }
+
+    /// As [`Self::check_redeem`], for whatever consumes a certificate.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn check_claim(
+        &self,
+        ctx: &Context<'_>,
+        cert: CertId,
+        seq: u32,
+        holder: Key,
+    ) -> Result<(), &'static str> {
         self.may_issue()?;
-        let record = self.valid(&redeem.cert_id).ok_or(code!("redeem.unknown_certificate"))?;
-        if record.facts.holder != redeem.holder || record.facts.seq == 0 {
+        let record = self.valid(&cert).ok_or(code!("redeem.unknown_certificate"))?;
+        if record.facts.holder != holder || record.facts.seq == 0 {
             return Err(code!("redeem.not_holder"));
         }
-        if record.facts.seq != redeem.seq {
+        if record.facts.seq != seq {
             return Err(code!("redeem.stale_seq"));
         }
         match record.head.hold {

@@ -124,6 +124,8 @@ impl Register {
         record.head = record.head.clone().unlocked(terms_hash, evidence);
         if record.facts.seq == 0 {
             self.void(ctx, id);
+        } else if record.head.is_undone {
+            self.take_from_holder(ctx, id);
         } else {
             self.save(ctx, id);
         }
@@ -131,7 +133,7 @@ impl Register {
 
     /// Takes back what a sale on these terms has moved, if nothing has followed from it: it is good
     /// for nothing any more. Its units stay claimed, because a second Activation of them would
-    /// contradict the first.
+    /// contradict the first. A lock stands until it ends: who pays for it has paid in good faith.
     pub fn take_back(&mut self, ctx: &mut Context<'_>, terms_hash: TermsHash) {
         let Some(id) = self.sold.get(&terms_hash).copied() else { return };
         let Some(record) = self.issued.get_mut(&id) else { return };
@@ -139,9 +141,21 @@ impl Register {
             record.certificate.hops.last(),
             Some(Hop::Sale { terms, .. }) if terms.id::<Terms>(ctx.params.magic) == terms_hash.0
         );
-        if !is_last || !matches!(record.head.hold, Hold::Free) {
+        if !is_last {
             return;
         }
+        match record.head.hold {
+            Hold::Free => self.take_from_holder(ctx, id),
+            Hold::Locked(_) => {
+                record.head.is_undone = true;
+                self.save(ctx, id);
+            }
+            Hold::Redeemed(..) | Hold::Spent(_) | Hold::Void | Hold::TakenBack => {}
+        }
+    }
+
+    fn take_from_holder(&mut self, ctx: &mut Context<'_>, id: CertId) {
+        let Some(record) = self.issued.get_mut(&id) else { return };
         record.head.hold = Hold::TakenBack;
         record.push = None;
         self.by_holder.remove(&(record.facts.holder, id));

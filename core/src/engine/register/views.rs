@@ -36,7 +36,8 @@ impl Register {
         let lock = record.head.lock();
         let waits = lock.is_some_and(|lock| lock.to == peer || lock.funders.contains(&peer));
         let is_party = is_party(&record.certificate, &record.facts, peer);
-        (waits || is_party).then_some(&record.certificate)
+        let has_given = record.givers.contains(&peer);
+        (waits || is_party || has_given).then_some(&record.certificate)
     }
 
     /// What a key holds and can still use, of certificates above an id: one answer of them.

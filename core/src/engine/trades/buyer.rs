@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use bitcoin::Txid;
 
-use super::driver::{Machine, Open, Turn};
+use super::batch::Once;
+use super::driver::{Machine, NOT_ACCEPTED, Open, Turn};
+use super::funding::want;
 use super::{BuyLimits, KEYS, Party, TradeEvent, TradePurpose, TradeReply, TradeRequest};
 use crate::certificate::Certificate;
 use crate::code;
@@ -13,7 +15,7 @@ use crate::engine::kernel::{Answer, Context, Miss, Stored, Subject, Table, remot
 use crate::engine::messages::SettleRequest;
 use crate::ids::{FundingId, Key, TermsHash, TradeId};
 use crate::settlement::Deadline;
-use crate::settlement::buyer::{Buyer, Payment, Phase, Signed, State, Step};
+use crate::settlement::buyer::{Buyer, FundPlan, Payment, Phase, Signed, State, Step};
 use crate::settlement::check::{self, Agreement, CheckError, Now, SignedTerms};
 use crate::settlement::facts::{ContractFacts, Facts};
 use crate::settlement::fees;
@@ -133,7 +135,7 @@ impl Machine for Buyer {
     }
 
     fn funding(&self) -> Option<FundingId> {
-        self.state.funding()
+        self.state.plan().map(FundPlan::id)
     }
 
     fn commitment(&self) -> Option<(TradeId, u64)> {
@@ -150,7 +152,7 @@ impl Machine for Buyer {
                 missing.map(|key| (Subject::Key(key), Err(Miss::Funding))).collect()
             }
             // One that confirmed too late could not be claimed.
-            Phase::Refunded if payment.is_fund_in_time() => {
+            Phase::Refunded if payment.is_fund_in_time() && payment.was_shown() => {
                 vec![(Subject::Key(self.seller), Err(Miss::Claim))]
             }
             // Only who keeps the register could have moved it.
@@ -219,12 +221,12 @@ impl Machine for Buyer {
             }
             // The crash may have come before the wallet heard of it.
             State::Paying { payment, phase: Phase::Lapsed } => {
-                turn.ctx.out.push(Effect::LendCoins { funding: payment.funding });
+                turn.ctx.out.push(Effect::LendCoins { funding: payment.plan.id() });
                 return;
             }
             // The wallet knows what became of the coins meanwhile.
             State::Paying { payment, phase: Phase::Abandoned { .. } } => {
-                turn.ctx.out.push(Effect::LendCoins { funding: payment.funding });
+                turn.ctx.out.push(Effect::LendCoins { funding: payment.plan.id() });
                 open.want_funding(turn);
                 return;
             }
@@ -257,6 +259,8 @@ pub struct Purchase {
     pub limits: BuyLimits,
     /// Others who pay a part of the price.
     pub partners: Vec<Funder>,
+    /// Set where all pay by one transaction: what each pays for its part of it, sat/kvB.
+    pub together: Option<u64>,
 }
 
 /// What another who pays a part of the price is shown, to sign it too.
@@ -273,6 +277,13 @@ pub struct Invited<'a> {
 /// How often a registrar is asked, in one life of the buyer, before its silence is a default: the
 /// waits in between sum up to four times what Terms have.
 const ASKED_BEFORE_DEFAULT: u32 = 5;
+
+/// Lets others have the coins of a funding.
+pub(super) fn lend(turn: &mut Turn<'_, '_>, funding: FundingId) {
+    if turn.shared.is_first(Once::Lend(funding)) {
+        turn.ctx.out.push(Effect::LendCoins { funding });
+    }
+}
 
 /// A new buyer's side.
 pub(super) fn draft(ctx: &mut Context<'_>, row: &Row, trade: TradeId, buy: Purchase) -> Buyer {
@@ -291,6 +302,7 @@ pub(super) fn draft(ctx: &mut Context<'_>, row: &Row, trade: TradeId, buy: Purch
         opened_ms: ctx.now_ms,
         use_by: buy.limits.use_by,
         partners: buy.partners,
+        together: buy.together,
         state: State::Draft { request: None, until_ms },
     }
 }
@@ -323,6 +335,7 @@ impl Open<Buyer> {
             Step::AskTerms if message => self.ask_terms(turn),
             Step::AskLock if message => self.ask_lock(turn),
             Step::AskWallet if message => self.ask_wallet(turn),
+            Step::AskOthers if message => self.ask_others(turn),
             Step::SendFund if message => self.send_fund(turn),
             Step::AskActivation if message || tip => self.ask_activation(turn),
             // A buyer that was away has not given the registrar a chance to answer.
@@ -338,6 +351,7 @@ impl Open<Buyer> {
             | Step::AskTerms
             | Step::AskLock
             | Step::AskWallet
+            | Step::AskOthers
             | Step::SendFund
             | Step::BroadcastFund
             | Step::AskCancel
@@ -353,12 +367,14 @@ impl Open<Buyer> {
 
     /// Ends a trade that nobody has paid yet, as far as this node knows.
     pub(super) fn give_up(&mut self, turn: &mut Turn<'_, '_>, code: &str) {
+        self.blame_partners(turn, code);
         match &self.machine.state {
-            State::Paying { payment, phase: Phase::Exported } => {
-                let funding = payment.funding;
+            // Of a payment of several that is whole nobody has to replace what comes too late.
+            State::Paying { payment, phase: Phase::Exported | Phase::Built | Phase::Sent } => {
+                let funding = payment.plan.id();
                 // Nobody is told that it is over: it is not while the funding can be sent.
                 self.enter_phase(turn, Phase::Abandoned { code: code.to_owned() });
-                turn.ctx.out.push(Effect::LendCoins { funding });
+                lend(turn, funding);
             }
             State::Draft { .. }
             | State::TermsSigned(_)
@@ -376,6 +392,10 @@ impl Open<Buyer> {
             // Its provider keeps it waiting, as it says: nobody else knows whose fault that is.
             "terms.late" if self.refusal.as_deref() == Some("resale.not_split") => {}
             "terms.late" => self.missed(turn, self.machine.seller, Miss::Terms),
+            "lock.late" if self.is_kept_by_partners() => {}
+            "lock.late" if self.is_not_the_sellers() => {
+                self.missed(turn, self.machine.seller, Miss::Terms);
+            }
             "lock.late" => self.missed(turn, self.machine.registrar, Miss::Lock),
             // Its own signature for another says so while it owes this one, whatever this life
             // has asked.
@@ -389,10 +409,12 @@ impl Open<Buyer> {
         let code = refusal.unwrap_or_else(|| code.to_owned());
         let agreement = self.machine.state.agreement().cloned();
         let terms_hash = agreement.as_ref().map(Agreement::hash);
-        let funding = self.machine.state.funding();
+        let plan = self.machine.state.plan().cloned();
         self.enter(turn, State::Aborted { code, agreement });
-        if let Some(funding) = funding {
-            turn.ctx.out.push(Effect::ReleaseCoins { funding });
+        match plan {
+            Some(plan) if plan.is_shared() => turn.shared.unfit(plan.id()),
+            Some(plan) => turn.ctx.out.push(Effect::ReleaseCoins { funding: plan.id() }),
+            None => {}
         }
         if let Some(terms_hash) = terms_hash {
             let cancel = turn.ctx.sign(TermsCancel { v: VERSION, terms_hash });
@@ -470,29 +492,25 @@ impl Open<Buyer> {
     fn send_fund(&mut self, turn: &mut Turn<'_, '_>) {
         let Some(payment) = self.machine.state.payment() else { return };
         let Some(fund) = payment.fund() else { return };
-        let request = TradeRequest::Fund {
-            terms_hash: payment.hash(),
-            tx: bitcoin::consensus::serialize(fund.tx()),
-        };
+        let terms = payment.plan.terms.clone();
+        let funding = payment.plan.id();
+        let request = TradeRequest::Fund { terms, tx: bitcoin::consensus::serialize(fund.tx()) };
         self.tried(turn);
+        if !turn.shared.is_first(Once::Show(funding)) {
+            return;
+        }
         self.send_both(turn, request, TradePurpose::Fund(self.machine.trade));
     }
 
-    /// Nobody acknowledged the funding in time: the next one may take its coins, and a block
-    /// with that one ends this trade at no extra cost.
-    fn lapse(&mut self, turn: &mut Turn<'_, '_>) {
-        let Some(funding) = self.machine.state.funding() else { return };
-        self.miss_acknowledgement(turn);
-        self.enter_phase(turn, Phase::Lapsed);
-        turn.ctx.out.push(Effect::LendCoins { funding });
-    }
-
-    /// The provider has taken no funding; unless a partner had ended the lock by then.
-    fn miss_acknowledgement(&mut self, turn: &mut Turn<'_, '_>) {
-        let is_released = self.refusal.as_deref() == Some("lock.released");
-        if self.machine.partners.is_empty() || !is_released {
-            self.missed(turn, self.machine.registrar, Miss::Acknowledgement);
-        }
+    /// Whether the registrar says that a reseller had sold what it has not, or not any more: its
+    /// terms were no good.
+    fn is_not_the_sellers(&self) -> bool {
+        let refusal = self.refusal.as_deref();
+        let is_moved = matches!(
+            refusal,
+            Some("lock.not_holder" | "lock.stale_seq" | "lock.prev_hash" | "lock.consumed")
+        );
+        is_moved && self.machine.seller != self.machine.registrar
     }
 
     fn broadcast_fund(&mut self, turn: &mut Turn<'_, '_>) {
@@ -506,7 +524,7 @@ impl Open<Buyer> {
 
     fn ask_cancel(&mut self, turn: &mut Turn<'_, '_>) {
         let State::Paying { payment, phase } = &self.machine.state else { return };
-        let funding = payment.funding;
+        let funding = payment.plan.id();
         if matches!(phase, Phase::Built | Phase::Lapsed | Phase::Sent) {
             if *phase == Phase::Built {
                 self.miss_acknowledgement(turn);
@@ -520,7 +538,7 @@ impl Open<Buyer> {
     /// Asks the wallet for a replacement at the rate of this tip.
     fn want_cancel(turn: &mut Turn<'_, '_>, funding: FundingId) {
         let feerate_sat_kvb = turn.ctx.chain.feerate_sat_kvb(fees::URGENT_TARGET);
-        turn.ctx.out.push(Effect::Fund { funding, outputs: Vec::new(), feerate_sat_kvb });
+        want(turn, funding, Vec::new(), feerate_sat_kvb);
     }
 
     /// Sends the replacement again, and asks for a better one: fees may have risen, or what it
@@ -531,7 +549,7 @@ impl Open<Buyer> {
         else {
             return;
         };
-        let (tx, funding) = (cancel.tx.clone(), payment.funding);
+        let (tx, funding) = (cancel.tx.clone(), payment.plan.id());
         self.tried(turn);
         self.broadcast(turn, &tx);
         Self::want_cancel(turn, funding);
@@ -637,7 +655,9 @@ impl Open<Buyer> {
         let reply = match answer {
             Answer::Said(reply) => reply,
             Answer::Refused(code) => {
-                self.refusal = Some(remote_code(&code).to_owned());
+                // A lock that there is not yet is none that was refused.
+                let is_agreed = self.machine.state.signed().is_none_or(Signed::is_agreed);
+                self.refusal = is_agreed.then(|| remote_code(&code).to_owned());
                 self.on_unpaid(turn, peer, &code);
                 return;
             }
@@ -646,14 +666,23 @@ impl Open<Buyer> {
         match reply {
             TradeReply::Terms { title, terms } => self.on_terms(turn, *title, &terms),
             TradeReply::LockGrant(lock) => self.on_lock(turn, &lock),
-            TradeReply::FundAck { terms_hash, txid } => {
-                self.on_fund_ack(turn, peer, terms_hash, txid);
+            TradeReply::FundAck { terms, txid } => {
+                self.on_fund_ack(turn, peer, &terms, txid);
             }
             TradeReply::Activation(signed) => self.on_activation(turn, &signed, None),
             TradeReply::NotYet if matches!(self.machine.state, State::Draft { .. }) => {
                 self.refusal = Some(code!("resale.not_split").to_owned());
             }
-            TradeReply::NotYet | TradeReply::Cancelled | TradeReply::Key(_) | TradeReply::Kept => {}
+            // It answers, so it is not to blame if what it was shown is no good.
+            TradeReply::NotYet if self.is_joint_shown() && peer == self.machine.registrar => {
+                self.refusal = Some(NOT_ACCEPTED.to_owned());
+            }
+            TradeReply::NotYet
+            | TradeReply::Cancelled
+            | TradeReply::Key(_)
+            | TradeReply::Kept
+            | TradeReply::Part(_)
+            | TradeReply::Parts(_) => {}
         }
     }
 
@@ -680,6 +709,7 @@ impl Open<Buyer> {
             terms_hash: agreement.hash(),
             release_at_height: heights.release_at(),
             release_at_ms,
+            together: self.machine.together.is_some(),
         });
         let me = ctx.me();
         let funders = (0_u8..).zip(&agreement.terms().funders);
@@ -707,7 +737,8 @@ impl Open<Buyer> {
         Ok(())
     }
 
-    fn on_lock(&mut self, turn: &mut Turn<'_, '_>, signed: &Envelope) {
+    /// The lock, in an answer or as it is gossiped: it is granted to all funders together.
+    pub(super) fn on_lock(&mut self, turn: &mut Turn<'_, '_>, signed: &Envelope) {
         let Some(checked) = self.machine.lock(turn.now(), signed) else { return };
         let State::TermsSigned(terms) = &self.machine.state else { return };
         let terms = terms.clone();
@@ -730,11 +761,17 @@ impl Open<Buyer> {
         &mut self,
         turn: &mut Turn<'_, '_>,
         peer: Key,
-        terms_hash: TermsHash,
+        terms: &[TermsHash],
         txid: [u8; 32],
     ) {
-        let ours = self.machine.is_acknowledged(terms_hash, txid);
-        if ours && peer == self.machine.registrar {
+        if peer != self.machine.registrar {
+            return;
+        }
+        let ours = self.machine.is_acknowledged(terms, txid);
+        if self.machine.note_acknowledged(terms, txid) {
+            self.changed(turn);
+        }
+        if ours {
             self.enter_phase(turn, Phase::Sent);
         }
     }

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bitcoin::Txid;
 use bitcoin::secp256k1::{All, Keypair, Secp256k1, SecretKey};
 
+use super::batch::{Once, Shared};
 use super::certainty::Certainty;
 use super::index::{Index, Names};
 use super::titles::Titles;
@@ -17,7 +18,7 @@ use crate::ids::{FundingId, Key, TermsHash, TradeId};
 use crate::limits::WATCHED_INPUTS_MAX;
 use crate::params::Params;
 use crate::settlement::check::{Now, SignedTerms};
-use crate::settlement::facts::{ChainFacts, Facts, Standing};
+use crate::settlement::facts::{ChainFacts, Facts, FundFact, Standing};
 use crate::settlement::seller::Refused;
 use crate::settlement::timelock::RESCAN_BLOCKS;
 use crate::settlement::transaction::KnownTx;
@@ -39,10 +40,12 @@ pub(super) struct Turn<'a, 'c> {
     pub(super) events: Vec<TradeEvent>,
     /// For the seller of the same node.
     pub(super) told: Vec<Told>,
+    /// What concerns other trades too.
+    pub(super) shared: Shared,
 }
 
 /// What the own chain source says of a funding that a peer showed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Known {
     Accepted,
     /// It has not been asked, or has not answered.
@@ -78,7 +81,8 @@ impl<'a, 'c> Turn<'a, 'c> {
         titles: &'a mut dyn Titles,
         index: &'a mut Index,
     ) -> Self {
-        Self { ctx, titles, index, events: Vec::new(), told: Vec::new() }
+        let (events, told) = (Vec::new(), Vec::new());
+        Self { ctx, titles, index, events, told, shared: Shared::default() }
     }
 
     pub(super) fn now(&self) -> Now<'c> {
@@ -134,6 +138,10 @@ pub(super) trait Machine: Stored {
     }
     /// Who kept a promise by its having come to this state, or broke one.
     fn conduct(&self) -> Vec<(Subject, Result<(), Miss>)>;
+    /// The funding by which a promise was broken: others may share it.
+    fn missed_funding(&self) -> Option<Txid> {
+        None
+    }
     /// Carries out a step.
     fn perform(open: &mut Open<Self>, turn: &mut Turn<'_, '_>, step: Self::Step);
     /// Tells the rest of the engine where it stands; again after a restart.
@@ -223,7 +231,9 @@ impl<M: Machine> Open<M> {
         }
         for (by, kept) in self.machine.conduct() {
             match (by, kept) {
-                (by, Err(miss)) => turn.ctx.missed(by, miss),
+                (by, Err(miss)) => {
+                    turn.ctx.missed_with(by, miss, self.machine.missed_funding());
+                }
                 (Subject::Key(key), Ok(())) => turn.ctx.kept(key),
                 (Subject::Coin(_), Ok(())) => {}
             }
@@ -237,8 +247,19 @@ impl<M: Machine> Open<M> {
     /// Counts what a counterparty failed to do, if this life has asked for it: after a restart
     /// a deadline may have passed unasked.
     pub(super) fn missed(&self, turn: &mut Turn<'_, '_>, by: Key, miss: Miss) {
+        self.missed_with(turn, by, miss, None);
+    }
+
+    /// The same for a funding, which other trades may share.
+    pub(super) fn missed_with(
+        &self,
+        turn: &mut Turn<'_, '_>,
+        by: Key,
+        miss: Miss,
+        funding: Option<Txid>,
+    ) {
         if self.tries.has_tried() {
-            turn.ctx.missed(Subject::Key(by), miss);
+            turn.ctx.missed_with(Subject::Key(by), miss, funding);
         }
     }
 
@@ -283,14 +304,20 @@ impl<M: Machine> Open<M> {
         names.txids.extend(self.machine.own_txids());
         let (Some(rail), Some(facts)) = (&self.rail, self.machine.facts()) else { return names };
         names.spks.extend(rail.spks().cloned());
-        let inputs = WATCHED_INPUTS_MAX / facts.contracts().len().max(1);
+        let funds = || facts.contracts().iter().filter_map(|contract| contract.fund.as_ref());
+        // Several contracts may have one funding.
+        let fundings: BTreeSet<Txid> = funds().map(FundFact::txid).collect();
+        let inputs = WATCHED_INPUTS_MAX / fundings.len().max(1);
         for contract in facts.contracts() {
             names.txids.extend(contract.txids());
-            let Some(fund) = &contract.fund else { continue };
+        }
+        for fund in funds() {
             // The contract's output, and what the funding spends: every role must learn of a
             // replacement, which ends the trade.
-            names.outpoints.extend(fund.inputs().take(inputs).chain([fund.outpoint()]));
+            let spent = fund.inputs().take(inputs).filter(|_| facts.coins().is_empty());
+            names.outpoints.extend(spent.chain([fund.outpoint()]));
         }
+        names.outpoints.extend(facts.coins());
         names
     }
 
@@ -299,8 +326,11 @@ impl<M: Machine> Open<M> {
         self.tries.tried(ctx.now_ms, ctx.chain.height);
     }
 
+    /// Sends a transaction; one that several trades share once in a turn.
     pub(super) fn broadcast(&mut self, turn: &mut Turn<'_, '_>, tx: &KnownTx) {
-        turn.ctx.out.push(Effect::Broadcast { tx: tx.tx().clone() });
+        if turn.shared.is_first(Once::Broadcast(tx.txid())) {
+            turn.ctx.out.push(Effect::Broadcast { tx: tx.tx().clone() });
+        }
     }
 
     /// The answer to a broadcast. Of a funding it says whether the own chain source knows it; a

@@ -4,7 +4,7 @@
 use super::buyer::REFUND_LABEL;
 use super::driver::{Open, Turn};
 use super::seller::PREIMAGE_LABEL;
-use super::{Role, TradeEvent, TradePurpose, TradeReply, TradeRequest, Trades};
+use super::{Party, Role, TradeEvent, TradePurpose, TradeReply, TradeRequest, Trades};
 use crate::certificate::{Certificate, Hop};
 use crate::engine::io::Protocol;
 use crate::engine::kernel::Answer;
@@ -49,16 +49,16 @@ impl Open<Seller> {
         turn.ctx.out.send(buyer, Protocol::Settle, &request, purpose);
     }
 
-    /// Whether delivery is over and the own register has moved nothing on the word that was
-    /// given, and will not: then nothing is claimed that nobody has got anything for.
+    /// Whether delivery is over and the own registrar has moved nothing on the word that was
+    /// given: it ends both, and nothing is claimed that nobody has got anything for. One that has
+    /// moved it has ended by itself, however long ago.
     pub(super) fn is_over_unsold(&self, turn: &Turn<'_, '_>) -> bool {
-        let Seller { state, row, registrar, .. } = &self.machine;
+        let Seller { state, row, .. } = &self.machine;
         let Some((signed, Phase::Quitting { .. })) = state.agreed() else { return false };
         let ctx = &turn.ctx;
         let is_over = ctx.now_ms >= row.window().ends_at_ms(ctx.params.slot_s);
-        let (hash, to) = (signed.hash(), signed.agreement.terms().to);
-        let is_own = *registrar == ctx.me();
-        is_own && is_over && signed.handed.is_none() && turn.titles.activation(hash, to).is_none()
+        let mut parties = turn.index.by_terms(&signed.hash()).iter();
+        is_over && parties.any(|party| matches!(party, Party::Registrar(_)))
     }
 
     /// The buyer's answer. Its key is on disk before anything is spent with it; without it the

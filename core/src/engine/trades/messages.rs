@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::certificate::Certificate;
 use crate::ids::{TermsHash, TradeId};
+use crate::settlement::buyer::Part;
 use crate::settlement::exit::HandedKey;
 use crate::settlement::objects::{TermsRequest, Transfer};
 use crate::wire::Envelope;
@@ -21,7 +22,8 @@ pub enum TradeRequest {
     },
     /// B→P and S: the raw signed funding. Answer: `FundAck`.
     Fund {
-        terms_hash: TermsHash,
+        /// All terms that it pays for, ascending.
+        terms: Vec<TermsHash>,
         /// Consensus-encoded transaction.
         tx: Vec<u8>,
     },
@@ -34,6 +36,12 @@ pub enum TradeRequest {
     /// S→P: does the lock for these terms keep the certificate for their payment? Answer: `Kept`
     /// or `NotYet`.
     IsKept(TermsHash),
+    /// Of several who pay by one transaction, each to the first: what it puts in, and once it has
+    /// seen what all do, its signatures. Answer: `Parts`, or `NotYet`.
+    Part { terms: TermsHash, part: Part },
+    /// The first to each other: what all put in, in the order of the terms, with the signatures
+    /// that it knows; nothing while somebody is missing. Answer: `Part`, or `NotYet`.
+    Parts { terms: TermsHash, parts: Vec<Part> },
 }
 
 /// What they answer.
@@ -48,7 +56,8 @@ pub enum TradeReply {
     LockGrant(Envelope),
     /// The funding is known to the provider, who broadcasts it too.
     FundAck {
-        terms_hash: TermsHash,
+        /// Of the request: it is for all of them.
+        terms: Vec<TermsHash>,
         /// Of the transaction received.
         txid: [u8; 32],
     },
@@ -62,6 +71,10 @@ pub enum TradeReply {
     Key(HandedKey),
     /// The lock stands, and only a refund or a conflict in the chain can end it.
     Kept,
+    /// What one funder puts in.
+    Part(Part),
+    /// What all put in.
+    Parts(Vec<Part>),
 }
 
 /// What a buyer or a seller waits for.
@@ -80,6 +93,8 @@ pub enum TradePurpose {
     Quittance(TradeId),
     /// Whether the lock stands.
     IsKept(TradeId),
+    /// What others put into one transaction with this node.
+    Together(TradeId),
 }
 
 /// A trade moved.

@@ -9,6 +9,7 @@
 //! or by its next deadline, and an ended one leaves memory but for a bounded rest. The store
 //! keeps all, and is asked page by page.
 
+mod batch;
 mod buyer;
 mod certainty;
 mod driver;
@@ -18,26 +19,27 @@ mod index;
 mod messages;
 mod outlook;
 mod partners;
+mod parts;
 mod past;
 mod prepaid;
 mod registrar;
 mod seller;
 mod titles;
+mod together;
 mod tries;
 mod view;
 
 use std::collections::BTreeSet;
 
-use bitcoin::hashes::Hash;
 use bitcoin::{ScriptBuf, Txid};
 
-use self::driver::{Driver, Known, NOT_ACCEPTED, Open, Told, Turn};
+use self::batch::Batches;
+use self::driver::{Driver, Open, Told, Turn};
 use self::index::Index;
 use self::past::{LateAsk, Past};
 use self::prepaid::Prepaid;
 use super::io::{Effect, Funding, Unsent};
 use super::kernel::{Answer, Context, Record, Stored, Timer, Unreadable, records};
-use crate::certificate::objects::Area;
 use crate::certificate::{Certificate, Hop};
 use crate::code;
 use crate::ids::{CertId, FundingId, Key, TermsHash, TradeId};
@@ -46,17 +48,20 @@ use crate::settlement::buyer::{Buyer, Phase, State};
 use crate::settlement::exit::DOES_NOT_FIT;
 use crate::settlement::facts::ChainFacts;
 use crate::settlement::fees;
-use crate::settlement::objects::{Quittance, Row, Terms, TermsCancel, TermsRequest, Transfer};
+use crate::settlement::joint::Contribution;
+use crate::settlement::objects::{
+    LockGrant, Quittance, Row, Terms, TermsCancel, TermsRequest, Transfer,
+};
 use crate::settlement::registrar::Registrar;
 use crate::settlement::seller::{Goods, Refused, Seller};
-use crate::settlement::transaction::KnownTx;
 use crate::units::{Slot, TimeMs, Units};
-use crate::wire::Envelope;
+use crate::wire::{Envelope, Verified};
 
 pub use self::buyer::{Invited, Purchase};
 pub use self::messages::{TradeNews, TradePurpose, TradeReply, TradeRequest};
 pub use self::outlook::{Due, Milestone, Moment, Outlook, Stuck};
 pub use self::partners::refund_key;
+pub use self::parts::WaitingPart;
 pub use self::past::{PAST_KEPT, PastTradeV1, past_key_prefix};
 pub use self::titles::{Fresh, Titles};
 pub use self::view::{Role, StepView, TradeView, TxView};
@@ -83,6 +88,10 @@ pub enum TradeEvent {
         /// What of it is consumed.
         seq: u32,
     },
+    /// The claim is undone for good: this node still holds what it was about to sell.
+    Unsold { cert: CertId, seq: u32 },
+    /// The buyer of a part has asked for terms: now the certificate has to be split.
+    Wanted { trade: TradeId, cert: CertId },
     /// The certificate moved to the buyer's `to`; its Activation has been verified.
     Bought {
         trade: TradeId,
@@ -125,6 +134,7 @@ pub struct Trades {
     index: Index,
     past: Past,
     prepaid: Prepaid,
+    batches: Batches,
     /// Tip that every open trade has acted on, and whether the chain was there.
     seen_tip: Option<(u32, bool)>,
 }
@@ -292,28 +302,6 @@ impl Trades {
         events
     }
 
-    /// Sales of parts that have still to be split off: trade, certificate, and what is sold of it.
-    pub fn waiting_parts(&self) -> impl Iterator<Item = (TradeId, CertId, &Area)> {
-        self.sellers.iter().filter_map(|open| match &open.machine.goods {
-            Goods::Part { cert, area, .. } => Some((open.machine.trade, *cert, area)),
-            Goods::Capacity { .. } | Goods::Certificate(_) => None,
-        })
-    }
-
-    /// The part that a trade sells has been split off, or will not be: the reason code.
-    pub fn bring_part(
-        &mut self,
-        ctx: &mut Context<'_>,
-        titles: &mut dyn Titles,
-        trade: TradeId,
-        part: Result<Certificate, &'static str>,
-    ) -> Vec<TradeEvent> {
-        turn!(self, ctx, titles, |turn| {
-            self.sellers.touch(turn, trade, |open, turn| open.bring_part(turn, part))
-        })
-        .1
-    }
-
     /// A peer's request about a trade, and what it caused. The same request gets the same
     /// answer, which stands in a record.
     pub fn on_request(
@@ -328,11 +316,13 @@ impl Trades {
             TradeRequest::Accept { terms, accepts } => {
                 self.on_accept(turn, peer, &terms, &accepts)
             }
-            TradeRequest::Fund { terms_hash, tx } => self.on_fund(turn, peer, terms_hash, &tx),
+            TradeRequest::Fund { terms, tx } => self.on_fund(turn, peer, terms, &tx),
             TradeRequest::Transfer(transfer) => self.on_transfer(turn, peer, transfer),
             TradeRequest::Cancel(cancel) => self.on_cancel(turn, &cancel),
             TradeRequest::Quittance(signed) => self.on_quittance(turn, peer, &signed),
             TradeRequest::IsKept(terms) => self.on_is_kept(turn, peer, terms),
+            TradeRequest::Part { terms, part } => self.on_part(turn, peer, terms, part),
+            TradeRequest::Parts { terms, parts } => self.on_parts(turn, peer, terms, &parts),
         })
     }
 
@@ -389,44 +379,6 @@ impl Trades {
             }
         }
         waits && !self.past.has_funded(peer)
-    }
-
-    /// The registrar acknowledges a funding once its own chain source has accepted it; until
-    /// then the buyer asks again. A seller is shown it too.
-    fn on_fund(
-        &mut self,
-        turn: &mut Turn<'_, '_>,
-        peer: Key,
-        terms_hash: TermsHash,
-        bytes: &[u8],
-    ) -> Result<TradeReply, Refused> {
-        let seller = seller_of(turn.index, &terms_hash);
-        if self.registrars.get(&terms_hash).is_none() && seller.is_none() {
-            let late = self.past.answer(terms_hash, peer, LateAsk::Lock);
-            return late.unwrap_or(Err(NO_AGREEMENT));
-        }
-        let tx = bitcoin::consensus::deserialize(bytes).map_err(|_| "fund.malformed")?;
-        let tx = KnownTx::new(tx);
-        let registered =
-            self.registrars.touch(turn, terms_hash, |open, turn| open.on_fund(turn, peer, &tx));
-        if let Some(Err(code)) = registered {
-            return Err(code);
-        }
-        let registered = registered.transpose()?;
-        let shown = seller.and_then(|trade| {
-            self.sellers.touch(turn, trade, |open, turn| open.on_fund(turn, peer, &tx))
-        });
-        let known = match registered {
-            Some(known) => known,
-            None => shown.unwrap_or(Err(NO_AGREEMENT))?,
-        };
-        match known {
-            Known::Accepted => {
-                Ok(TradeReply::FundAck { terms_hash, txid: tx.txid().to_byte_array() })
-            }
-            Known::NotYet => Ok(TradeReply::NotYet),
-            Known::Refused => Err(NOT_ACCEPTED),
-        }
     }
 
     fn on_transfer(
@@ -505,16 +457,26 @@ impl Trades {
     }
 
     /// A provider's lock was heard: a seller that is not the provider learns so that it has
-    /// been granted.
+    /// been granted, and so does a buyer that was not told.
     pub fn on_lock(
         &mut self,
         ctx: &mut Context<'_>,
         titles: &mut dyn Titles,
-        provider: Key,
-        terms: TermsHash,
+        grant: &Verified<LockGrant>,
     ) -> Vec<TradeEvent> {
+        let (provider, terms) = (grant.provider, grant.terms_hash);
         let told = Told::Granted { provider, terms };
-        turn!(self, ctx, titles, |turn| turn.told.push(told)).1
+        turn!(self, ctx, titles, |turn| {
+            turn.told.push(told);
+            let buyer = buyer_of(turn.index, &terms).filter(|trade| {
+                let open = self.buyers.get(trade);
+                open.is_some_and(|open| open.machine.registrar == provider)
+            });
+            if let Some(trade) = buyer {
+                self.buyers.touch(turn, trade, |open, turn| open.on_lock(turn, grant.envelope()));
+            }
+        })
+        .1
     }
 
     /// The answer of a peer to a request of this node, or why there is none.
@@ -532,6 +494,14 @@ impl Trades {
             | TradePurpose::Fund(trade)
             | TradePurpose::Transfer(trade) => trade,
             TradePurpose::Cancel(_) => return Vec::new(),
+            TradePurpose::Together(trade) => {
+                return turn!(self, ctx, titles, |turn| {
+                    self.buyers.touch(turn, trade, |open, turn| {
+                        open.on_together(turn, peer, answer);
+                    })
+                })
+                .1;
+            }
             TradePurpose::IsKept(trade) => {
                 return turn!(self, ctx, titles, |turn| {
                     self.sellers.touch(turn, trade, |open, turn| open.on_kept(turn, answer))
@@ -546,7 +516,10 @@ impl Trades {
             }
         };
         turn!(self, ctx, titles, |turn| {
-            self.buyers.touch(turn, trade, |open, turn| open.on_reply(turn, peer, answer))
+            for trade in self.concerned_by(turn, purpose, trade, &answer) {
+                let answer = answer.clone();
+                self.buyers.touch(turn, trade, |open, turn| open.on_reply(turn, peer, answer));
+            }
         })
         .1
     }
@@ -586,6 +559,7 @@ impl Trades {
             let concerned = turn.index.concerned(facts);
             self.buyers.on_chain(turn, facts, &concerned, is_new_tip);
             self.registrars.on_chain(turn, facts, &concerned, is_new_tip);
+            self.tell_sellers(turn);
             self.sellers.on_chain(turn, facts, &concerned, is_new_tip);
         })
         .1
@@ -599,15 +573,29 @@ impl Trades {
         funding: FundingId,
         result: Result<Funding, String>,
     ) -> Vec<TradeEvent> {
-        let parties = self.index.by_funding(&funding);
-        if parties.is_empty() && result.is_ok() && self.past.is_unfunded(&funding) {
+        let is_known = !self.index.by_funding(&funding).is_empty();
+        if !is_known && result.is_ok() && self.past.is_unfunded(&funding) {
+            ctx.out.push(Effect::ReleaseCoins { funding });
+        }
+        turn!(self, ctx, titles, |turn| self.on_funded_by_wallet(turn, funding, &result)).1
+    }
+
+    /// The wallet's answer to [`Effect::Contribute`].
+    pub fn on_contributed(
+        &mut self,
+        ctx: &mut Context<'_>,
+        titles: &mut dyn Titles,
+        funding: FundingId,
+        result: &Result<Contribution, String>,
+    ) -> Vec<TradeEvent> {
+        let is_known = !self.index.by_funding(&funding).is_empty();
+        if !is_known && result.is_ok() && self.past.is_unfunded(&funding) {
             ctx.out.push(Effect::ReleaseCoins { funding });
         }
         turn!(self, ctx, titles, |turn| {
-            for party in parties {
+            for party in turn.index.by_funding(&funding) {
                 let Party::Buyer(trade) = party else { continue };
-                let result = result.clone();
-                self.buyers.touch(turn, trade, |open, turn| open.on_funded(turn, result));
+                self.buyers.touch(turn, trade, |open, turn| open.on_contributed(turn, result));
             }
         })
         .1
@@ -657,14 +645,14 @@ impl Trades {
         turn!(self, ctx, titles, |turn| {
             self.buyers.on_tick(turn);
             self.registrars.on_tick(turn);
+            self.tell_sellers(turn);
             self.sellers.on_tick(turn);
         })
         .1
     }
 
-    /// What one role tells another of the same node, and ends: both until there is no more.
-    fn finish(&mut self, turn: &mut Turn<'_, '_>) {
-        let slot_s = turn.ctx.params.slot_s;
+    /// What the registrar tells the seller of the same node, before that one does what is due.
+    fn tell_sellers(&mut self, turn: &mut Turn<'_, '_>) {
         for told in std::mem::take(&mut turn.told) {
             let (Told::Granted { terms, .. } | Told::Released { terms, .. }) = &told;
             let Some(trade) = seller_of(turn.index, terms) else { continue };
@@ -680,7 +668,15 @@ impl Trades {
                 }
             });
         }
+    }
+
+    /// What one role tells another of the same node, and ends: both until there is no more.
+    fn finish(&mut self, turn: &mut Turn<'_, '_>) {
+        let slot_s = turn.ctx.params.slot_s;
+        self.tell_sellers(turn);
+        self.put_together(turn);
         for open in self.buyers.take_ended() {
+            self.batches.forget(&open.machine.trade);
             self.count(&open.machine, slot_s);
             self.past.end_buyer(turn.ctx, open);
         }
@@ -696,7 +692,8 @@ impl Trades {
     #[must_use]
     pub fn next_deadline(&self) -> Option<(TimeMs, Timer)> {
         let (buyers, sellers) = (self.buyers.next_deadline(), self.sellers.next_deadline());
-        [buyers, sellers, self.registrars.next_deadline()].into_iter().flatten().min()
+        let (registrars, batches) = (self.registrars.next_deadline(), self.batches.next_deadline());
+        [buyers, sellers, registrars, batches].into_iter().flatten().min()
     }
 
     fn knows_buy(&self, trade: &TradeId) -> bool {

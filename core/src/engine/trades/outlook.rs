@@ -10,6 +10,7 @@ use crate::settlement::facts::{ContractFacts, Facts, FundFact};
 use crate::settlement::fees;
 use crate::settlement::seller::{self, Seller};
 use crate::settlement::timelock::Timelocks;
+use crate::settlement::transaction::OwnTx;
 use crate::units::TimeMs;
 
 /// A place in time.
@@ -33,6 +34,7 @@ pub enum Milestone {
     Acknowledgement,
     Replacement,
     Release,
+    Unpaid,
     FundingFinal,
     LastReveal,
     Key,
@@ -61,6 +63,9 @@ impl Milestone {
             ),
             Self::Replacement => ("replacement", "a payment to self replaces the funding"),
             Self::Release => ("release", "the lock is free and the trade ends unpaid"),
+            Self::Unpaid => {
+                ("unpaid", "the trade ends unpaid; what confirms later comes back by a refund")
+            }
             Self::FundingFinal => ("funding_final", "the claim is sent"),
             Self::LastReveal => {
                 ("last_reveal", "too late to claim: the seller reveals nothing any more")
@@ -216,7 +221,7 @@ fn of_payment(
     let terms = payment.signed.agreement.terms();
     let heights = Timelocks::of(terms, params);
     let deep = params.chain.final_blocks;
-    let (fund_fee_sat, price_sat) = (payment.fee_sat, buyer.share_sat());
+    let (fund_fee_sat, price_sat) = (payment.fee_share_sat(), buyer.share_sat());
     let refund_fee_sat = fees::fee_sat(fees::FLOOR_SAT_KVB, fees::REFUND_VSIZE);
     let fees_sat = fund_fee_sat.saturating_add(refund_fee_sat);
     let at = |due, at_risk_sat| Outlook { due: Some(due), at_risk_sat, at_risk_units: 0 };
@@ -226,13 +231,19 @@ fn of_payment(
         at_risk_units: buyer.row.qty,
     };
     match phase {
-        Phase::Exported => at(Due::time(payment.signed.release_at_ms, Milestone::Funding), 0),
+        Phase::Exported | Phase::Built if payment.is_joint() => {
+            at(Due::time(payment.plan.ack_by_ms, Milestone::Funding), fees_sat)
+        }
+        Phase::Sent if payment.is_joint() => {
+            at(Due::height(terms.fund_by, Milestone::Unpaid), fees_sat)
+        }
+        Phase::Exported => at(Due::time(payment.plan.ack_by_ms, Milestone::Funding), 0),
         Phase::Built => {
-            let due = Due::time(payment.signed.release_at_ms, Milestone::Acknowledgement);
+            let due = Due::time(payment.plan.ack_by_ms, Milestone::Acknowledgement);
             at(due, fund_fee_sat)
         }
         Phase::Lapsed | Phase::Sent => {
-            at(Due::height(heights.cancel_at(), Milestone::Replacement), fund_fee_sat)
+            at(Due::height(payment.plan.cancel_at, Milestone::Replacement), fund_fee_sat)
         }
         Phase::Confirmed => at(Due::height(heights.refund_at, Milestone::Refund), fees_sat),
         Phase::PreimageKnown => match final_height(claim_height(&payment.facts), deep) {
@@ -242,7 +253,7 @@ fn of_payment(
         Phase::Cancelling { cancel } => {
             let replaced = last_height(&payment.facts, |facts| facts.conflict?.height);
             let height = final_height(replaced, deep).unwrap_or(heights.release_at());
-            let fee_sat = cancel.as_ref().map_or(fund_fee_sat, |own| own.fee_sat);
+            let fee_sat = cancel.as_ref().map_or(fund_fee_sat, |own| payment.share_sat(own));
             at(Due::height(height, Milestone::CancelFinal), fee_sat)
         }
         Phase::Refunding { refunds } => {
@@ -395,7 +406,8 @@ pub(super) fn buyer_fees_sat(buyer: &Buyer) -> Option<u64> {
         | Phase::Active { .. }
         | Phase::Defaulted { .. } => 0,
         Phase::Cancelling { cancel } => {
-            return Some(cancel.as_ref().map_or(payment.fee_sat, |own| own.fee_sat));
+            let share_sat = payment.fee_share_sat();
+            return Some(cancel.as_ref().map_or(share_sat, |own| payment.share_sat(own)));
         }
         Phase::Cancelled => return None,
         Phase::Refunding { refunds } => {
@@ -403,17 +415,37 @@ pub(super) fn buyer_fees_sat(buyer: &Buyer) -> Option<u64> {
         }
         Phase::Refunded => refunded.fold(0, u64::saturating_add),
     };
-    Some(payment.fee_sat.saturating_add(more_sat))
+    Some(payment.fee_share_sat().saturating_add(more_sat))
 }
 
-/// Fees of a seller's claims, sat: of those in a block, else of those last sent.
+/// What a seller's contract bears of the fee of its claim, sat: of the one in a block, else of the
+/// one last sent.
+pub(super) fn claim_share_sat(facts: Option<&ContractFacts>, own: &OwnTx) -> u64 {
+    let outpoint = facts.and_then(|facts| facts.fund.as_ref()).map(FundFact::outpoint);
+    let share_sat = outpoint.map_or(own.fee_sat, |outpoint| own.share_sat(outpoint));
+    let mined = facts.and_then(ContractFacts::paid).filter(|spend| spend.height.is_some());
+    let Some(mined) = mined.filter(|spend| spend.txid != own.tx.txid()) else { return share_sat };
+    let tx = own.tx.tx();
+    if mined.inputs == 1 {
+        mined.fee_sat
+    } else if usize::try_from(mined.inputs).is_ok_and(|inputs| inputs == tx.input.len()) {
+        // An earlier form of the same claim: it spends as much.
+        let sent_sat = tx.output.iter().map(|out| out.value.to_sat()).fold(0, u64::saturating_add);
+        let fee_sat = own.fee_sat.saturating_add(sent_sat).saturating_sub(mined.output_sat);
+        fees::share_sat(fee_sat, tx.input.len(), usize::try_from(mined.vin).unwrap_or(0))
+    } else {
+        share_sat
+    }
+}
+
+/// Fees of a seller's claims, sat.
 pub(super) fn seller_fees_sat(seller: &Seller) -> u64 {
     let Some((signed, phase)) = seller.state.agreed() else { return 0 };
-    let claims = phase.claims().into_iter().flatten().map(|(n, own)| {
-        let facts = signed.facts.contracts().get(usize::from(*n));
-        let known = facts.and_then(ContractFacts::paid);
-        known.filter(|spend| spend.height.is_some()).map_or(own.fee_sat, |spend| spend.fee_sat)
-    });
+    let claims = phase
+        .claims()
+        .into_iter()
+        .flatten()
+        .map(|(n, own)| claim_share_sat(signed.facts.contracts().get(usize::from(*n)), own));
     claims.fold(0, u64::saturating_add)
 }
 
@@ -424,10 +456,10 @@ mod tests {
     use bitcoin::{Amount, ScriptBuf, TxOut};
 
     use super::*;
-    use crate::ids::{FundingId, Key, TermsHash, TradeId};
+    use crate::ids::{Key, TermsHash, TradeId};
     use crate::settlement::objects::Transfer;
     use crate::settlement::sample;
-    use crate::settlement::transaction::{KnownTx, OwnTx};
+    use crate::settlement::transaction::KnownTx;
     use crate::units::Units;
 
     /// t0 of the sample terms; F − g, F + g, R, T_R are 830, 842, 914, 950. Six blocks are deep,
@@ -460,7 +492,7 @@ mod tests {
         let payment = Box::new(buyer::Payment {
             signed: consent(),
             lock: lock(),
-            funding: FundingId([9; 32]),
+            plan: sample::plan(UNTIL_MS),
             fee_sat: FUND_FEE_SAT,
             quitted: None,
             facts: Facts::new(vec![sample::contract_facts(heights)]),
@@ -543,7 +575,7 @@ mod tests {
         let paid = 1_000_000 + FUND_FEE_SAT;
         let locked = State::Locked { signed: consent(), lock: lock(), quiet_until_ms: UNTIL_MS };
         let funding =
-            State::Funding { signed: consent(), lock: lock(), funding: FundingId([9; 32]) };
+            State::Funding { signed: consent(), lock: lock(), plan: sample::plan(UNTIL_MS) };
         let aborted = State::Aborted { code: "terms.late".to_owned(), agreement: None };
         let table: Vec<(Buyer, Expected)> = vec![
             (

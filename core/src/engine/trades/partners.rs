@@ -10,9 +10,9 @@ use super::{KEYS, TradeEvent, Trades, turn};
 use crate::code;
 use crate::engine::kernel::Context;
 use crate::ids::{Key, TermsHash, TradeId};
-use crate::settlement::buyer::{Buyer, Signed, State};
+use crate::settlement::buyer::{Buyer, Gathering, Signed, State};
 use crate::settlement::check::{self, Agreement, CheckError};
-use crate::settlement::objects::{Row, Terms, TermsRequest};
+use crate::settlement::objects::{Accept, Row, Terms, TermsRequest};
 use crate::settlement::seller::Refused;
 use crate::wire::Envelope;
 
@@ -90,7 +90,10 @@ impl Trades {
         let signed = self.consents(&trade).ok_or(code!("trade.void"))?;
         let terms = signed.agreement.signed.envelope.verify::<Terms>(ctx.params.magic);
         let terms = terms.map_err(|error| error.code())?;
-        check::consent(now(ctx), &terms, Key(accept.key), accept).map_err(CheckError::code)
+        check::consent(now(ctx), &terms, Key(accept.key), accept).map_err(CheckError::code)?;
+        let is_together = self.buyers.get(&trade).is_some_and(|b| b.machine.together.is_some());
+        let has_same = accept.peek::<Accept>().is_ok_and(|one| one.together == is_together);
+        if has_same { Ok(()) } else { Err(CheckError::Accept.code()) }
     }
 
     /// Every funder has signed, in the order of the terms.
@@ -128,6 +131,18 @@ impl Trades {
         let own = signed.own.first().filter(|_| signed.agreement.hash() == terms)?;
         let own = if signed.is_agreed() { usize::from(*own) } else { 0 };
         signed.accepts.get(own).cloned()
+    }
+
+    /// What is known of the one transaction of an open purchase.
+    #[must_use]
+    pub fn gathering(&self, trade: &TradeId) -> Option<&Gathering> {
+        Some(self.buyers.get(trade)?.machine.state.gathering()?.1)
+    }
+
+    /// What each pays for its part of the one transaction of an open purchase, sat/kvB.
+    #[must_use]
+    pub fn joint_feerate(&self, trade: &TradeId) -> Option<u64> {
+        self.buyers.get(trade)?.machine.together
     }
 
     /// The row and the terms of an open purchase.

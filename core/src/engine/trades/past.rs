@@ -274,7 +274,8 @@ mod tests {
         let signed =
             SignedTerms { hash: TermsHash(hash), ..sample::signed_terms(sample::terms(800)) };
         let consent = Consent { accept_id: [8; 32], release_at_ms: 0 };
-        Registrar { signed, lock: sample::envelope(), consent, facts: Facts::none(1), state }
+        let (lock, together) = (sample::envelope(), false);
+        Registrar { signed, lock, consent, together, facts: Facts::none(1), state }
     }
 
     fn paid(number: usize) -> Registrar {
@@ -288,6 +289,25 @@ mod tests {
 
     fn free(number: usize) -> Registrar {
         ended(number, State::Released { code: "fund.not_sent".to_owned() })
+    }
+
+    /// Whom somebody names as the holder has signed nothing.
+    #[test]
+    fn what_others_do_not_pay_is_not_held_against_the_holder_that_they_named() {
+        let mut kernel = Kernel::new(devnet(), Keys::new([1; 32], [2; 32]));
+        let mut ctx = kernel.context(0);
+        let mut past = Past::default();
+        let mut terms = sample::terms(800);
+        let (buyer, stranger) = (terms.funders[0].key, Key([77; 32]));
+        let funded = sample::contract_facts([Some(801), None, None, None]);
+        let paid = Registrar { facts: Facts::new(vec![funded]), ..paid(0) };
+        past.end_registrar(&mut ctx, paid);
+        assert!(past.has_funded(buyer));
+        (terms.to, terms.funders[0].key) = (buyer, stranger);
+        let hash = TermsHash([9; 32]);
+        let signed = SignedTerms { hash, ..sample::signed_terms(terms) };
+        past.end_registrar(&mut ctx, Registrar { signed, ..free(1) });
+        assert!(past.has_funded(buyer) && !past.has_funded(stranger));
     }
 
     /// Locks cost nothing, so those that were let go must not make a paid one forgotten.

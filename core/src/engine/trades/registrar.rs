@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use bitcoin::Txid;
+
 use super::driver::{Known, Machine, NOT_ACCEPTED, Open, Told, Turn};
 use super::{NO_AGREEMENT, Party, TradeReply};
 use crate::code;
@@ -78,13 +80,22 @@ impl Machine for Registrar {
             let missing = self.who_did_not_pay().map(Subject::Key);
             return missing.map(|by| (by, Err(Miss::Funding))).collect();
         }
-        let payers = self.signed.terms.funders.iter().map(|funder| Subject::Key(funder.key));
+        // Of those who pay together any may be at fault: who bid answers for them.
+        let blamed = if self.together { 1 } else { usize::MAX };
+        let payers = self.signed.terms.funders.iter().take(blamed);
+        let payers = payers.map(|funder| Subject::Key(funder.key));
         let funds = self.facts.contracts().iter().filter_map(|contract| contract.fund.as_ref());
         // Anyone can name the coins of another in a payment that no chain source takes.
-        let seen = funds.filter(|fund| fund.is_seen());
+        let seen = funds.filter(|fund| fund.is_seen() && !self.together);
         let coins = seen.flat_map(FundFact::inputs).map(Subject::Coin);
         let blamed: BTreeSet<Subject> = payers.chain(coins).collect();
         blamed.into_iter().map(|by| (by, Err(Miss::Funding))).collect()
+    }
+
+    fn missed_funding(&self) -> Option<Txid> {
+        let funds = self.facts.contracts().iter().filter_map(|contract| contract.fund.as_ref());
+        // One that no chain source takes excuses nothing: it costs its maker as many misses as locks.
+        funds.filter(|fund| fund.is_seen()).map(FundFact::txid).next().filter(|_| self.is_lapsed())
     }
 
     fn perform(open: &mut Open<Self>, turn: &mut Turn<'_, '_>, step: Step) {
@@ -193,13 +204,13 @@ impl Open<Registrar> {
         Ok(activation)
     }
 
-    /// The buyer shows its funding.
-    pub(super) fn on_fund(
-        &mut self,
-        turn: &mut Turn<'_, '_>,
+    /// The buyer shows its funding: what the lock is then, if that is news.
+    pub(super) fn take_fund(
+        &self,
+        turn: &Turn<'_, '_>,
         peer: Key,
         tx: &KnownTx,
-    ) -> Result<Known, Refused> {
+    ) -> Result<Option<Registrar>, Refused> {
         if !self.machine.is_party(peer) {
             return Err(code!("trade.not_the_buyer"));
         }
@@ -209,12 +220,19 @@ impl Open<Registrar> {
             return Err(code!("fund.coin_denied"));
         }
         let Some(rail) = &self.rail else { return Err(code!("lock.not_granted")) };
-        // Of several none may hold up another by what it shows for the other's contract.
-        let funders = self.machine.signed.terms.funders.iter();
         let pays = |contract| contract_vout(tx.tx(), contract).is_some();
-        let mut paid = funders.zip(rail.contracts()).filter(|(_, contract)| pays(contract));
-        if paid.any(|(funder, _)| funder.key != peer) {
-            return Err(code!("trade.not_the_buyer"));
+        if self.machine.together {
+            // Whoever shows one that is no good could as well have kept its signature.
+            if !rail.contracts().iter().all(pays) {
+                return Err(code!("fund.pays_not_the_contract"));
+            }
+        } else {
+            // Of several none may hold up another by what it shows for the other's contract.
+            let funders = self.machine.signed.terms.funders.iter();
+            let mut paid = funders.zip(rail.contracts()).filter(|(_, contract)| pays(contract));
+            if paid.any(|(funder, _)| funder.key != peer) {
+                return Err(code!("trade.not_the_buyer"));
+            }
         }
         let known = rail.contracts().iter().zip(self.machine.facts.contracts());
         let mut shown =
@@ -222,16 +240,27 @@ impl Open<Registrar> {
         let waits = shown.any(|(contract, fund)| pays(contract) && !fund.is_seen());
         let may_try = self.tries.is_message_due(turn.ctx.now_ms);
         let mut next = self.machine.clone();
-        if next.fund(turn.now(), rail, tx)? {
-            // Each costs a write and a call of the chain source.
-            if waits && !may_try {
-                return Err(NOT_ACCEPTED);
-            }
+        let is_news = next.fund(turn.now(), rail, tx)?;
+        // Each costs a write and a call of the chain source.
+        if is_news && waits && !may_try {
+            return Err(NOT_ACCEPTED);
+        }
+        Ok(is_news.then_some(next))
+    }
+
+    /// Takes note of a funding that the lock takes, and says what is known of it.
+    pub(super) fn on_fund(
+        &mut self,
+        turn: &mut Turn<'_, '_>,
+        tx: &KnownTx,
+        taken: Option<Registrar>,
+    ) -> Known {
+        if let Some(next) = taken {
             self.machine = next;
             self.trouble = None;
             self.changed(turn);
         }
-        Ok(self.known(tx))
+        self.known(tx)
     }
 
     /// The buyer asks for the Activation.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use bitcoin::{ScriptBuf, Txid};
+use bitcoin::Txid;
 
 use super::driver::{Known, Machine, Open, Turn};
 use super::{Fresh, KEYS, Party, TradeEvent, TradePurpose, TradeReply, TradeRequest};
@@ -13,19 +13,18 @@ use crate::engine::kernel::{self, Context, Miss, Stored, Subject, Table};
 use crate::engine::messages::SettleRequest;
 use crate::ids::{Key, TradeId};
 use crate::settlement::check::{Agreement, Now, PAYOUT_SPK_MAX_BYTES, SignedTerms};
-use crate::settlement::facts::{ContractFacts, Facts};
-use crate::settlement::fees::{self, ClaimProgress};
+use crate::settlement::facts::Facts;
 use crate::settlement::objects::{Row, Terms, TermsRequest};
 use crate::settlement::script::TEMPLATE;
 use crate::settlement::seller::{Answer, Goods, Phase, Refused, Seller, Signed, State, Step};
 use crate::settlement::timelock::Timelocks;
-use crate::settlement::transaction::{self, KnownTx, OwnTx};
+use crate::settlement::transaction::{KnownTx, OwnTx};
 use crate::settlement::{Deadline, Rail};
 use crate::units::TimeMs;
 use crate::wire::{VERSION, sha256};
 
 /// Label of claim keys.
-const CLAIM_LABEL: &str = "settlement/claim";
+pub(super) const CLAIM_LABEL: &str = "settlement/claim";
 /// Label of preimages.
 pub(super) const PREIMAGE_LABEL: &str = "settlement/preimage";
 /// Label of the terms' nonce.
@@ -100,20 +99,20 @@ impl Machine for Seller {
     }
 
     fn conduct(&self) -> Vec<(Subject, Result<(), Miss>)> {
-        match (&self.state, &self.goods) {
-            (State::Agreed { phase: Phase::Settled { .. }, .. }, _) => {
+        match &self.state {
+            State::Agreed { phase: Phase::Settled { .. }, .. } => {
                 vec![(Subject::Key(self.buyer), Ok(()))]
             }
-            // Only the provider could have split it.
-            (State::Released { .. }, Goods::Part { provider, .. }) => {
-                vec![(Subject::Key(*provider), Err(Miss::Split))]
-            }
-            _ => Vec::new(),
+            State::Offered { .. } | State::Agreed { .. } | State::Released { .. } => Vec::new(),
         }
     }
 
     fn perform(open: &mut Open<Self>, turn: &mut Turn<'_, '_>, step: Step) {
         match step {
+            // A part that the buyer has asked for is late for another reason.
+            Step::Release(_) if open.waits_for_part() => {
+                open.release(turn, code!("resale.not_split"))
+            }
             Step::Release(code) => open.release(turn, code),
             Step::AskKept => {
                 if turn.ctx.chain.up && open.tries.is_message_due(turn.ctx.now_ms) {
@@ -141,7 +140,7 @@ impl Machine for Seller {
                 let agreed = open.machine.state.agreed();
                 let is_first = agreed.is_some_and(|(_, phase)| phase.claims().is_none());
                 if chain.up && (is_first || open.tries.is_tip_due(chain.height)) {
-                    open.claim(turn);
+                    turn.shared.claimable(open.machine.trade);
                 }
             }
             Step::Wait => {}
@@ -245,6 +244,11 @@ impl Open<Seller> {
         }
     }
 
+    /// Whether its provider was asked to split off what it sells, in this life.
+    fn waits_for_part(&self) -> bool {
+        matches!(self.machine.goods, Goods::Part { .. }) && self.tries.has_tried()
+    }
+
     /// The part that is sold has been split off, or will not be.
     pub(super) fn bring_part(
         &mut self,
@@ -262,6 +266,16 @@ impl Open<Seller> {
     }
 
     pub(super) fn release(&mut self, turn: &mut Turn<'_, '_>, code: &str) {
+        // Only the provider could have split it, if it was asked.
+        if let Goods::Part { provider, .. } = self.machine.goods {
+            self.missed(turn, provider, Miss::Split);
+        }
+        if let Some((signed, phase)) = self.machine.state.agreed()
+            && phase.claims().is_some()
+        {
+            let Terms { cert_id: cert, seq, .. } = *signed.agreement.terms();
+            turn.events.push(TradeEvent::Unsold { cert, seq });
+        }
         let agreement = self.machine.state.agreement().cloned().map(Box::new);
         self.enter(turn, State::Released { code: code.to_owned(), agreement });
         if let Some(terms_hash) = self.machine.takes_back() {
@@ -281,7 +295,13 @@ impl Open<Seller> {
         }
         let heights = match self.machine.request(turn.now(), request)? {
             Answer::Agreed(agreement) => return Ok(terms_reply(agreement)),
-            Answer::NotYet => return Ok(TradeReply::NotYet),
+            Answer::NotYet => {
+                if let Some(cert) = self.machine.wants_split(turn.now()) {
+                    let trade = self.machine.trade;
+                    turn.events.push(TradeEvent::Wanted { trade, cert });
+                }
+                return Ok(TradeReply::NotYet);
+            }
             Answer::Sign(heights) => heights,
         };
         let signed = Box::new(self.sign_terms(turn, request, heights)?);
@@ -383,25 +403,15 @@ impl Open<Seller> {
         Ok(self.known(tx))
     }
 
-    /// Sends the claim of each contract, or a better paying one, or the same once more.
-    fn claim(&mut self, turn: &mut Turn<'_, '_>) {
+    /// Sends claims of its contracts, new ones or the same once more.
+    pub(super) fn send_claims(&mut self, turn: &mut Turn<'_, '_>, new: BTreeMap<u8, OwnTx>) {
         let Some((signed, phase)) = self.machine.state.agreed() else { return };
-        let sent = phase.claims().cloned().unwrap_or_default();
         let is_first = phase.claims().is_none();
-        let (mut claims, mut waiting) = (sent.clone(), Vec::new());
-        for (n, facts) in signed.unclaimed(turn.ctx.chain.height) {
-            let Some(claim) = self.build_claim(turn, signed, n, facts, sent.get(&n)) else {
-                continue;
-            };
-            waiting.push(claim.tx.clone());
-            claims.insert(n, claim);
-        }
-        if waiting.is_empty() {
-            return;
-        }
         // A reorganisation may have thrown the funding out: it goes first.
         let mut txs: Vec<KnownTx> = signed.facts.waiting_fundings().into_iter().cloned().collect();
-        txs.append(&mut waiting);
+        txs.extend(new.values().map(|own| own.tx.clone()));
+        let mut claims = phase.claims().cloned().unwrap_or_default();
+        claims.extend(new);
         self.take_claims(turn, claims, is_first);
         self.tried(turn);
         for tx in txs {
@@ -428,46 +438,6 @@ impl Open<Seller> {
             *claims = new;
             self.changed(turn);
         }
-    }
-
-    fn build_claim(
-        &self,
-        turn: &Turn<'_, '_>,
-        signed: &Signed,
-        n: u8,
-        facts: &ContractFacts,
-        sent: Option<&OwnTx>,
-    ) -> Option<OwnTx> {
-        let ctx = &turn.ctx;
-        let contract = self.rail.as_ref()?.contracts().get(usize::from(n))?;
-        let fund = facts.fund.as_ref()?;
-        let refund_at = signed.agreement.terms().refund_at;
-        // From the first try on: one that comes late has been outbid by nobody yet.
-        let first = signed.claimed_from.unwrap_or(ctx.chain.height);
-        let left = refund_at.saturating_sub(ctx.chain.height);
-        let handed = signed.handed.and_then(|key| key.pair(ctx.secp));
-        let vsize = handed.map_or(fees::CLAIM_VSIZE, |_| fees::KEY_SPEND_VSIZE);
-        let fee_sat = fees::claim_fee_sat(ClaimProgress {
-            vsize,
-            value_sat: fund.value_sat(),
-            estimate_sat_kvb: ctx.chain.feerate_sat_kvb(left / 2),
-            elapsed: ctx.chain.height.saturating_sub(first),
-            window: refund_at.saturating_sub(first),
-        })?;
-        if let Some(sent) = sent
-            && sent.spends(fund.outpoint())
-            && fees::bump(sent.fee_sat, fee_sat, vsize).is_none()
-        {
-            return Some(sent.clone());
-        }
-        let key = turn.single_use_key(CLAIM_LABEL, signed.key_index)?;
-        let x = ctx.secret(PREIMAGE_LABEL, signed.key_index);
-        let to = ScriptBuf::from_bytes(signed.agreement.terms().payout_spk.clone());
-        if let Some(handed) = handed {
-            let (keys, holding) = ([key, handed], fund.holding(contract));
-            return transaction::key_spend(ctx.secp, holding, &keys, signed.hash(), to, fee_sat);
-        }
-        transaction::claim(ctx.secp, fund.holding(contract), &key, x, to, fee_sat)
     }
 }
 

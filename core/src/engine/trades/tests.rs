@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use bitcoin::absolute::LockTime;
+use bitcoin::hashes::Hash;
 use bitcoin::transaction::Version;
 use bitcoin::{Amount, OutPoint, Transaction, TxIn, TxOut};
 
@@ -13,13 +14,13 @@ use crate::certificate::objects::Issue;
 use crate::engine::kernel::{Kernel, Keys};
 use crate::params::Params;
 use crate::settlement::Rail;
-use crate::settlement::buyer::{self, Lock, Payment, Signed};
+use crate::settlement::buyer::{self, FundPlan, Lock, Payment, Signed};
 use crate::settlement::check::SignedTerms;
 use crate::settlement::facts::Facts;
 use crate::settlement::objects::{Accept, LockGrant};
 use crate::settlement::registrar::Consent;
 use crate::settlement::sample;
-use crate::settlement::transaction::OwnTx;
+use crate::settlement::transaction::{KnownTx, OwnTx};
 use crate::test_support::devnet;
 use crate::wire::Verified;
 
@@ -94,7 +95,8 @@ fn a_buyer_has_1024_trades_open_and_none_of_them_makes_place() {
         let limits =
             BuyLimits { fee_cap_sat: 1_000, max_loss_sat: 10_000, features: 0, use_by: None };
         let (seller, to) = (Key([3; 32]), kernel.context(0).me());
-        let purchase = Purchase { seller, registrar: seller, to, limits, partners: Vec::new() };
+        let (partners, together) = (Vec::new(), None);
+        let purchase = Purchase { seller, registrar: seller, to, limits, partners, together };
         trades.open_buy(&mut kernel.context(NOW_MS), &mut Unasked, &row, trade, purchase)
     };
     for number in 0..1024 {
@@ -190,7 +192,8 @@ fn of_whatever_a_buyer_shows_64_inputs_are_watched() {
         let consent = Consent { accept_id: [8; 32], release_at_ms: u64::MAX };
         let facts = Facts::new((0..contracts).map(shown).collect());
         let lock = sample::envelope();
-        let registrar = Registrar { signed, lock, consent, facts, state: State::Locked };
+        let (together, state) = (false, State::Locked);
+        let registrar = Registrar { signed, lock, consent, together, facts, state };
         let ((), _) = turn!(trades, ctx, titles, |turn| {
             let open = Open::load(turn, registrar);
             trades.registrars.restore(turn, open);
@@ -205,13 +208,18 @@ fn of_whatever_a_buyer_shows_64_inputs_are_watched() {
     }
 }
 
-/// A buyer whose wallet is asked for this funding.
-fn funding(number: usize, funding: FundingId) -> Buyer {
+/// What pays for the terms of a number.
+fn plan(number: usize) -> FundPlan {
+    FundPlan { terms: vec![TermsHash([number as u8; 32])], ..sample::plan(4_321) }
+}
+
+/// A buyer whose wallet is asked for the funding of that number.
+fn funding(number: usize) -> Buyer {
     let (row, trade) = trade(number);
     let agreement = sample::agreement(sample::terms(800));
     let signed = Signed { agreement, accepts: Vec::new(), own: vec![0], release_at_ms: 4_321 };
     let lock = Lock { signed: sample::envelope(), attempt: 0 };
-    let buyer = sample::buyer(buyer::State::Funding { signed, lock, funding });
+    let buyer = sample::buyer(buyer::State::Funding { signed, lock, plan: plan(number) });
     Buyer { trade, row, ..buyer }
 }
 
@@ -222,11 +230,11 @@ fn a_funding_names_its_purchase_and_until_when_it_can_be_sent() {
     let (ctx, titles) = (&mut kernel.context(NOW_MS), &mut Unasked);
     let ((), _) = turn!(trades, ctx, titles, |turn| {
         for n in 1..=3 {
-            let open = Open::load(turn, funding(n, FundingId([n as u8; 32])));
+            let open = Open::load(turn, funding(n));
             trades.buyers.restore(turn, open);
         }
     });
-    let found = trades.purchase_of(FundingId([2; 32]));
+    let found = trades.purchase_of(plan(2).id());
     assert_eq!(found, Some((trade(2).1, Some(4_321))));
     assert_eq!(trades.purchase_of(FundingId([9; 32])), None);
     assert!(trades.has_provider(&Key([1; 32])) && !trades.has_provider(&Key([2; 32])));
@@ -258,7 +266,8 @@ fn a_page_of_trades_begins_after_its_place() {
         let (ctx, to) = (&mut kernel.context(NOW_MS), Key([3; 32]));
         let limits =
             BuyLimits { fee_cap_sat: 1_000, max_loss_sat: 10_000, features: 0, use_by: None };
-        let purchase = Purchase { seller: to, registrar: to, to, limits, partners: Vec::new() };
+        let (partners, together) = (Vec::new(), None);
+        let purchase = Purchase { seller: to, registrar: to, to, limits, partners, together };
         let bought = TradeId([0x80 | number as u8; 32]);
         assert_eq!(trades.open_buy(ctx, &mut Unasked, &row, bought, purchase), []);
     }
@@ -307,7 +316,7 @@ fn a_funding_that_was_given_up_is_remembered_as_long_as_its_trade() {
         let mut agreement = sample::agreement(sample::terms(800));
         agreement.signed.hash = hash(number);
         let code = "fund.late".to_owned();
-        let mut buyer = funding(number, FundingId([1; 32]));
+        let mut buyer = funding(number);
         buyer.row.epoch = number as u64;
         buyer.state = buyer::State::Aborted { code, agreement: Some(agreement) };
         past.keep_buyer(&Open::ended(ctx.secp, ctx.params, buyer));
@@ -328,7 +337,8 @@ fn whoever_funded_its_last_lock_may_have_more_than_one() {
         let facts = Facts::new(vec![sample::contract_facts([height, None, None, None])]);
         let consent = Consent { accept_id: [8; 32], release_at_ms: 0 };
         let state = State::Released { code: "fund.not_sent".to_owned() };
-        Registrar { signed, lock: sample::envelope(), consent, facts, state }
+        let (lock, together) = (sample::envelope(), false);
+        Registrar { signed, lock, consent, together, facts, state }
     };
     assert!(!past.has_funded(buyer));
     past.end_registrar(ctx, ended(1, Some(7)));
@@ -376,12 +386,11 @@ fn a_refund_spends_the_funding_that_stands_whatever_was_sent_before() {
     if let Some(fund) = &mut facts.fund {
         fund.tx = KnownTx::new(pays(2, Vec::new()));
     }
-    let mut buyer = funding(1, FundingId([1; 32]));
+    let mut buyer = funding(1);
     let signed = Signed { agreement, accepts: Vec::new(), own: vec![0], release_at_ms: 0 };
     let lock = Lock { signed: sample::envelope(), attempt: 0 };
     let facts = Facts::new(vec![facts]);
-    let payment =
-        Payment { signed, lock, funding: FundingId([1; 32]), fee_sat: 100, quitted: None, facts };
+    let payment = Payment { signed, lock, plan: plan(1), fee_sat: 100, quitted: None, facts };
     // It paid so much that no better one is due.
     let sent = OwnTx::new(pays(3, spends(fund(1))), 50_000);
     let phase = Phase::Refunding { refunds: BTreeMap::from([(0, sent)]) };
@@ -417,15 +426,15 @@ fn a_trade_that_was_given_up_counts_against_no_cap() {
     ] {
         let mut kernel = Kernel::new(params.clone(), Keys::new([1; 32], [2; 32]));
         let mut trades = Trades::default();
-        let mut buyer = funding(1, FundingId([1; 32]));
+        let mut buyer = funding(1);
         let agreement = sample::agreement(sample::terms(800));
         buyer.state = match state.clone() {
             Some(phase) => {
                 let signed =
                     Signed { agreement, accepts: Vec::new(), own: vec![0], release_at_ms: 4_321 };
                 let lock = Lock { signed: sample::envelope(), attempt: 0 };
-                let (funding, facts) = (FundingId([1; 32]), Facts::none(1));
-                let payment = Payment { signed, lock, funding, fee_sat: 1, quitted: None, facts };
+                let (plan, facts) = (plan(1), Facts::none(1));
+                let payment = Payment { signed, lock, plan, fee_sat: 1, quitted: None, facts };
                 buyer::State::Paying { payment: Box::new(payment), phase }
             }
             None => buyer::State::Aborted { code: code(), agreement: Some(agreement) },
@@ -443,7 +452,8 @@ fn a_trade_that_was_given_up_counts_against_no_cap() {
             BuyLimits { fee_cap_sat: 1_000, max_loss_sat: 10_000, features: 0, use_by: None };
         let (seller, registrar) = (buyer.registrar, buyer.registrar);
         let (to, partners) = (ctx.me(), Vec::new());
-        let purchase = Purchase { seller, registrar, to, limits, partners };
+        let together = None;
+        let purchase = Purchase { seller, registrar, to, limits, partners, together };
         let events = trades.open_buy(ctx, titles, &row, trade, purchase);
         let void = TradeEvent::Void { trade, code: "trade.prepaid_cap".to_owned() };
         assert_eq!(events.contains(&void), refused, "{state:?}");

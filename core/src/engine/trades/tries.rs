@@ -16,6 +16,8 @@ const LONGEST_WAIT: u64 = 64;
 pub(super) struct Tries {
     message: Retry,
     acted_tip: Option<u32>,
+    /// When the first of them was.
+    since_ms: Option<TimeMs>,
 }
 
 impl Tries {
@@ -23,13 +25,14 @@ impl Tries {
     pub(super) fn new(params: &Params) -> Self {
         let first_ms = (params.settle.terms_ms / TRIES_PER_DEADLINE).max(1);
         let pace = Pace::between(first_ms, first_ms.saturating_mul(LONGEST_WAIT));
-        Self { message: Retry::new(pace, 0), acted_tip: None }
+        Self { message: Retry::new(pace, 0), acted_tip: None, since_ms: None }
     }
 
     /// A new state: everything may be tried at once.
     pub(super) fn reset(&mut self) {
         self.message.reset(0);
         self.acted_tip = None;
+        self.since_ms = None;
     }
 
     /// Whether a message may be sent (again).
@@ -46,6 +49,7 @@ impl Tries {
     pub(super) fn tried(&mut self, now_ms: TimeMs, tip: u32) {
         self.message.take(now_ms);
         self.acted_tip = Some(tip);
+        self.since_ms = self.since_ms.or(Some(now_ms));
     }
 
     /// Messages and broadcasts tried since the last change of state, in this life.
@@ -56,6 +60,11 @@ impl Tries {
     /// Whether anything was tried since the last change of state.
     pub(super) fn has_tried(&self) -> bool {
         self.acted_tip.is_some()
+    }
+
+    /// When it was first tried since the last change of state, in this life, unix ms.
+    pub(super) fn since_ms(&self) -> Option<TimeMs> {
+        self.since_ms
     }
 
     /// When the next message may go.

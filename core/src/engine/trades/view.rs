@@ -32,7 +32,7 @@ pub struct TxView {
     pub height: Option<u32>,
     /// Size, vB.
     pub vsize: u64,
-    /// Fee, sat; `None` if another wallet paid it.
+    /// What the trade bears of its fee, sat; `None` if that is not known here.
     pub fee_sat: Option<u64>,
 }
 
@@ -112,8 +112,8 @@ pub struct TradeView {
 }
 
 fn spend_view(spend: SpendFact) -> TxView {
-    let SpendFact { txid, height, vsize, fee_sat, .. } = spend;
-    TxView { txid, height, vsize, fee_sat: Some(fee_sat) }
+    let SpendFact { txid, height, vsize, .. } = spend;
+    TxView { txid, height, vsize, fee_sat: spend.known_fee_sat() }
 }
 
 fn own_view(own: &OwnTx) -> TxView {
@@ -138,7 +138,7 @@ fn own_fund_view(payment: &Payment) -> Option<TxView> {
     let fund = payment.own().find_map(|(_, facts)| facts.fund.as_ref())?;
     let (txid, height) = (fund.txid(), fund.height);
     let vsize = fund.tx.tx().vsize() as u64;
-    Some(TxView { txid, height, vsize, fee_sat: Some(payment.fee_sat) })
+    Some(TxView { txid, height, vsize, fee_sat: Some(payment.fee_share_sat()) })
 }
 
 fn own_refund(payment: &Payment) -> Option<TxView> {
@@ -248,9 +248,12 @@ pub(super) fn of_seller(open: &Open<Seller>) -> TradeView {
         seller::State::Offered { .. } | seller::State::Agreed { .. } => None,
     };
     let view = common(open, &seller.row, seller.state.agreement());
-    // The own claim is known before a mempool shows it.
+    // The own claim is known before a mempool shows it, and what it costs.
     let claims = phase.and_then(seller::Phase::claims);
-    let sent = claims.and_then(|claims| claims.values().next()).map(own_view);
+    let sent = claims.and_then(|claims| claims.values().next());
+    let facts = seller.state.agreed().and_then(|(signed, _)| signed.facts.contracts().first());
+    let share_sat = sent.map(|own| outlook::claim_share_sat(facts, own));
+    let claim = view.claim.or(sent.map(own_view));
     TradeView {
         role: Role::Seller,
         next: next_of_seller(&seller.state),
@@ -260,7 +263,7 @@ pub(super) fn of_seller(open: &Open<Seller>) -> TradeView {
         is_locked: phase.is_some_and(|phase| !matches!(phase, seller::Phase::TermsSigned { .. })),
         fees_sat: Some(outlook::seller_fees_sat(seller)),
         to: seller.state.agreement().map(|agreement| agreement.terms().to),
-        claim: view.claim.or(sent),
+        claim: claim.map(|tx| TxView { fee_sat: share_sat.or(tx.fee_sat), ..tx }),
         is_by_key: match view.claim {
             Some(_) => view.is_by_key,
             None => seller.state.agreed().is_some_and(|(signed, _)| signed.handed.is_some()),
@@ -279,7 +282,8 @@ fn cancel_view(state: &buyer::State) -> Option<TxView> {
     match phase {
         Phase::Cancelling { cancel } => {
             let in_block = known.filter(|tx| tx.height.is_some());
-            in_block.or_else(|| cancel.as_ref().map(own_view))
+            let own = |own| TxView { fee_sat: Some(payment.share_sat(own)), ..own_view(own) };
+            in_block.or_else(|| cancel.as_ref().map(own))
         }
         Phase::Cancelled => known,
         Phase::Exported
@@ -317,7 +321,16 @@ fn next_of_buyer(state: &buyer::State) -> &'static str {
         State::Draft { .. } => "the seller signs terms",
         State::TermsSigned(_) => "the provider locks the certificate",
         State::Locked { .. } => "listening for a conflicting lock",
+        State::Funding { plan, .. } if plan.gathering.is_some() => {
+            "all members put in their coins and sign, else nobody pays"
+        }
         State::Funding { .. } => "the wallet signs the funding",
+        State::Paying { payment, phase: Phase::Exported } if payment.is_joint() => {
+            "the other members sign, else nobody pays"
+        }
+        State::Paying { payment, phase: Phase::Built | Phase::Sent } if payment.is_joint() => {
+            "the transaction of all members confirms, else nobody pays"
+        }
         State::Paying { phase, .. } => match phase {
             Phase::Exported => {
                 "what was handed out comes back signed: `capex wallet psbt import FILE`"
@@ -377,11 +390,12 @@ impl Trades {
     /// if it has not been built.
     #[must_use]
     pub fn purchase_of(&self, funding: FundingId) -> Option<(TradeId, Option<TimeMs>)> {
-        let open = self.buyers.iter().find(|o| o.machine.state.funding() == Some(funding))?;
+        let open =
+            self.buyers.iter().find(|open| Machine::funding(&open.machine) == Some(funding))?;
         let until_ms = match &open.machine.state {
             buyer::State::Funding { signed, .. } => Some(signed.release_at_ms),
             buyer::State::Paying { payment, phase: buyer::Phase::Exported } => {
-                Some(payment.signed.release_at_ms)
+                Some(payment.plan.ack_by_ms)
             }
             buyer::State::Draft { .. }
             | buyer::State::TermsSigned(_)
@@ -390,6 +404,12 @@ impl Trades {
             | buyer::State::Aborted { .. } => None,
         };
         Some((open.machine.trade, until_ms))
+    }
+
+    /// Whether an open purchase is paid by a funding.
+    #[must_use]
+    pub fn knows_funding(&self, funding: &FundingId) -> bool {
+        !self.index.by_funding(funding).is_empty()
     }
 
     /// What lies ahead of a trade; nothing if it has ended or is not known.

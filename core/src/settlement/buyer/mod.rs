@@ -19,7 +19,9 @@
 //! it back. What to do next follows from state and time ([`Buyer::due`]).
 
 mod partners;
+mod plan;
 mod quit;
+mod together;
 
 use std::collections::BTreeMap;
 
@@ -35,15 +37,16 @@ use super::objects::{Funder, Row, TermsRequest, Transfer};
 use super::rails::Rail;
 use super::rails::chain::facts::{ContractFacts, Facts, FundFact};
 use super::rails::chain::fees;
-use super::rails::chain::timelock::Timelocks;
 use super::rails::chain::transaction::{KnownTx, OwnTx};
 use crate::certificate::objects::{Certificate, DefaultProof, Hop};
 use crate::code;
-use crate::ids::{FundingId, Key, TermsHash, TradeId};
+use crate::ids::{Key, TermsHash, TradeId};
 use crate::units::{Slot, TimeMs};
 use crate::wire::Envelope;
 
+pub use self::plan::{FundPlan, Stake, batch_wait_ms};
 pub use self::quit::Exit;
+pub use self::together::{Gathered, Gathering, Part};
 
 /// A buyer's side of one trade, as its record keeps it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,8 +71,10 @@ pub struct Buyer {
     pub opened_ms: TimeMs,
     /// From this slot on the holder is not to redeem any more, if the buyer says so.
     pub use_by: Option<Slot>,
-    /// Others who pay a part of the price, each by itself.
+    /// Others who pay a part of the price.
     pub partners: Vec<Funder>,
+    /// Set where all pay by one transaction: what each pays for its part of it, sat/kvB.
+    pub together: Option<u64>,
     pub state: State,
 }
 
@@ -98,8 +103,8 @@ pub struct Payment {
     /// Checked terms and consent.
     pub signed: Signed,
     pub lock: Lock,
-    pub funding: FundingId,
-    /// Fee of the funding, sat.
+    pub plan: FundPlan,
+    /// Fee of the whole funding, sat.
     pub fee_sat: u64,
     /// The seller's word that it is paid.
     pub quitted: Option<Quitted>,
@@ -130,7 +135,7 @@ pub enum State {
         signed: Signed,
         lock: Lock,
         /// What the wallet is asked for.
-        funding: FundingId,
+        plan: FundPlan,
     },
     Paying {
         payment: Box<Payment>,
@@ -183,7 +188,8 @@ pub enum Phase {
     /// ends it: the next funding that takes its coins, or near `F` a payment to self.
     Lapsed,
     /// The funding was handed out for a signature made elsewhere, and has not come back: whoever
-    /// signs it can send it.
+    /// signs it can send it. So can whoever has the other signatures of one that several pay, to
+    /// whom this node has given its own.
     Exported,
     /// It did not come back in time, or too late for this trade. Others may take its coins; until
     /// a block gives them one, it can still be sent.
@@ -203,6 +209,8 @@ pub enum Step {
     AskLock,
     /// Ask the wallet for the funding.
     AskWallet,
+    /// Tell the others what this node puts into their one transaction, and ask what they do.
+    AskOthers,
     /// Ask the registrar to acknowledge the funding, and show it to the seller.
     SendFund,
     /// Nobody acknowledged the funding: let others have its coins.
@@ -257,7 +265,9 @@ impl State {
             Self::Draft { .. } => "draft",
             Self::TermsSigned(_) => "terms_signed",
             Self::Locked { .. } => "locked",
+            Self::Funding { plan, .. } if plan.gathering.is_some() => "funding_together",
             Self::Funding { .. } => "funding",
+            Self::Paying { payment, phase: Phase::Exported } if payment.is_joint() => "fund_signed",
             Self::Paying { phase, .. } => phase.name(),
             Self::Aborted { .. } => "aborted",
         }
@@ -318,14 +328,14 @@ impl State {
 
     /// What the wallet was asked to fund.
     #[must_use]
-    pub fn funding(&self) -> Option<FundingId> {
+    pub fn plan(&self) -> Option<&FundPlan> {
         match self {
-            Self::Funding { funding, .. } => Some(*funding),
+            Self::Funding { plan, .. } => Some(plan),
             Self::Draft { .. }
             | Self::TermsSigned(_)
             | Self::Locked { .. }
             | Self::Paying { .. }
-            | Self::Aborted { .. } => self.payment().map(|payment| payment.funding),
+            | Self::Aborted { .. } => self.payment().map(|payment| &payment.plan),
         }
     }
 }
@@ -335,6 +345,18 @@ impl Payment {
     #[must_use]
     pub fn hash(&self) -> TermsHash {
         self.signed.agreement.hash()
+    }
+
+    /// What this trade bears of the funding's fee, sat.
+    #[must_use]
+    pub fn fee_share_sat(&self) -> u64 {
+        self.plan.share_sat(self.fee_sat, self.hash())
+    }
+
+    /// What this trade bears of the fee of what replaces the funding, sat.
+    #[must_use]
+    pub fn share_sat(&self, replacement: &OwnTx) -> u64 {
+        self.plan.share_sat(replacement.fee_sat, self.hash())
     }
 
     /// This node's contracts with their numbers.
@@ -444,6 +466,13 @@ impl Payment {
                 let taken = self.own_depth(|facts| facts.conflict_depth(tip)) >= deep;
                 return taken.then_some(Phase::Cancelled);
             }
+            // It waited in vain before it was given up: only a block counts.
+            Phase::Abandoned { .. }
+                if self.is_joint() && self.own_depth(|facts| facts.fund_depth(tip)) == 0 =>
+            {
+                let taken = self.own_depth(|facts| facts.conflict_depth(tip)) >= deep;
+                return taken.then_some(Phase::Cancelled);
+            }
             Phase::Exported
             | Phase::Abandoned { .. }
             | Phase::Built
@@ -531,14 +560,24 @@ impl Buyer {
                 let is_agreed = signed.is_agreed();
                 Step::Abort(if is_agreed { "lock.late" } else { code!("pool.not_agreed") })
             }
-            State::TermsSigned(signed) if !signed.is_agreed() => Step::Wait,
+            // Who gathers the consents may keep them from this one, and have the lock.
             State::TermsSigned(_) => Step::AskLock,
+            State::Funding { plan, .. }
+                if plan.gathering.is_some() && passed(plan.sign_by_ms(now.params)) =>
+            {
+                Step::Abort(self.late_together())
+            }
             State::Locked { signed, .. } | State::Funding { signed, .. }
                 if passed(signed.release_at_ms) =>
             {
-                Step::Abort("fund.late")
+                Step::Abort(self.late_together())
             }
+            // Their coins are brought together meanwhile.
+            State::Locked { .. } if self.together.is_some() => Step::AskWallet,
             State::Locked { quiet_until_ms, .. } if !passed(*quiet_until_ms) => Step::Wait,
+            State::Funding {
+                signed, plan: FundPlan { gathering: Some(gathering), .. }, ..
+            } => self.due_together(signed, gathering, now),
             State::Locked { .. } | State::Funding { .. } => Step::AskWallet,
             State::Paying { payment, phase } => payment.due(phase, now, sure),
             State::Aborted { .. } => Step::Wait,
@@ -550,6 +589,12 @@ impl Buyer {
     pub fn deadlines(&self, slot_s: u32) -> Vec<(TimeMs, Deadline)> {
         match &self.state {
             State::Draft { until_ms, .. } => vec![(*until_ms, Deadline::Terms)],
+            State::Funding {
+                plan: FundPlan { gathering: Some(gathering), ack_by_ms, .. }, ..
+            } => {
+                let quiet = (gathering.quiet_until_ms, Deadline::Quiet);
+                vec![quiet, (*ack_by_ms, Deadline::Funding)]
+            }
             State::TermsSigned(signed) | State::Funding { signed, .. } => {
                 vec![(signed.release_at_ms, Deadline::Funding)]
             }
@@ -557,7 +602,7 @@ impl Buyer {
                 vec![(*quiet_until_ms, Deadline::Quiet), (signed.release_at_ms, Deadline::Funding)]
             }
             State::Paying { payment, phase: Phase::Exported | Phase::Built } => {
-                vec![(payment.signed.release_at_ms, Deadline::Funding)]
+                vec![(payment.plan.ack_by_ms, Deadline::Funding)]
             }
             State::Paying {
                 phase:
@@ -567,18 +612,6 @@ impl Buyer {
                 vec![(self.row.window().ends_at_ms(slot_s), Deadline::DeliveryEnds)]
             }
             State::Paying { .. } | State::Aborted { .. } => Vec::new(),
-        }
-    }
-
-    /// Coins that the wallet has not locked yet, sat.
-    #[must_use]
-    pub fn committed_sat(&self) -> u64 {
-        match self.state {
-            State::Draft { .. }
-            | State::TermsSigned(_)
-            | State::Locked { .. }
-            | State::Funding { .. } => self.share_sat().saturating_add(self.fee_reserve_sat),
-            State::Paying { .. } | State::Aborted { .. } => 0,
         }
     }
 
@@ -628,7 +661,7 @@ impl Buyer {
     pub fn funding(
         &self,
         now: Now<'_>,
-        signed: &Signed,
+        (signed, plan): (&Signed, &FundPlan),
         rail: &Rail,
         tx: &KnownTx,
         fee_sat: u64,
@@ -645,39 +678,19 @@ impl Buyer {
         if now.ms >= signed.release_at_ms {
             return Err(code!("fund.late"));
         }
-        if fee_sat > self.fee_cap_sat {
+        if plan.share_sat(fee_sat, signed.agreement.hash()) > self.fee_cap_sat {
             return Err(code!("fund.fee_above_cap"));
         }
         check::reach(now, signed.agreement.terms()).map_err(CheckError::code)?;
         Ok(facts)
     }
 
-    /// Takes a better paying form of a funding that waits: the same contracts, within the cap.
-    /// Returns whether it is another one.
-    pub fn bumped(&mut self, rail: &Rail, tx: &KnownTx, fee_sat: u64) -> bool {
-        let State::Paying { payment, phase: Phase::Sent } = &mut self.state else { return false };
-        let contracts = rail.contracts();
-        let mut facts = Facts::none(contracts.len());
-        facts.fund(contracts, tx);
-        let paid = |n: &u8| {
-            facts.contracts().get(usize::from(*n)).is_some_and(|contract| contract.fund.is_some())
-        };
-        let is_other = payment.fund().is_some_and(|fund| fund.txid() != tx.txid());
-        let is_better = fee_sat > payment.fee_sat && fee_sat <= self.fee_cap_sat;
-        if !is_other || !is_better || !payment.signed.own.iter().all(paid) {
-            return false;
-        }
-        payment.facts.replace_fund(contracts, tx);
-        payment.fee_sat = fee_sat;
-        true
-    }
-
-    /// Whether this acknowledges the funding that waits for it.
+    /// Whether this acknowledges the funding that waits for it, for all its terms.
     #[must_use]
-    pub fn is_acknowledged(&self, terms_hash: TermsHash, txid: [u8; 32]) -> bool {
+    pub fn is_acknowledged(&self, terms: &[TermsHash], txid: [u8; 32]) -> bool {
         let State::Paying { payment, phase: Phase::Built } = &self.state else { return false };
         let ours = payment.fund().map(|fund| fund.txid().to_byte_array());
-        payment.hash() == terms_hash && ours == Some(txid)
+        payment.plan.terms == terms && ours == Some(txid)
     }
 
     /// Checks the Activation, as an answer or in a certificate that shows how it was paid for;
@@ -723,16 +736,17 @@ impl Payment {
     fn due(&self, phase: &Phase, now: Now<'_>, sure: bool) -> Step {
         let tip = now.tip;
         let terms = self.signed.agreement.terms();
-        let cancel_at = Timelocks::of(terms, now.params).cancel_at();
+        if let Some(step) = self.due_together(phase, now, sure) {
+            return step;
+        }
+        let FundPlan { ack_by_ms, cancel_at, .. } = self.plan;
         match phase {
-            Phase::Exported if now.ms >= self.signed.release_at_ms => {
-                Step::Abandon(code!("wallet.unsigned"))
-            }
+            Phase::Exported if now.ms >= ack_by_ms => Step::Abandon(code!("wallet.unsigned")),
             Phase::Exported => Step::AskWallet,
             Phase::Abandoned { .. } => Step::Wait,
             // Once the bytes left, the registrar may hold them: only a replacement is safe.
             Phase::Built | Phase::Lapsed if tip >= cancel_at => Step::AskCancel,
-            Phase::Built if now.ms >= self.signed.release_at_ms => Step::Lapse,
+            Phase::Built if now.ms >= ack_by_ms => Step::Lapse,
             Phase::Built => Step::SendFund,
             Phase::Lapsed => Step::Wait,
             Phase::Sent if sure && tip >= cancel_at => Step::AskCancel,

@@ -19,15 +19,8 @@ fn lock() -> Lock {
 
 fn payment(heights: [Option<u32>; 4]) -> Box<Payment> {
     let facts = Facts::new(vec![sample::contract_facts(heights)]);
-    let funding = FundingId([9; 32]);
-    Box::new(Payment {
-        signed: signed(),
-        lock: lock(),
-        funding,
-        fee_sat: 154,
-        quitted: None,
-        facts,
-    })
+    let plan = sample::plan(UNTIL_MS);
+    Box::new(Payment { signed: signed(), lock: lock(), plan, fee_sat: 154, quitted: None, facts })
 }
 
 fn paying(heights: [Option<u32>; 4], phase: Phase) -> State {
@@ -145,7 +138,7 @@ fn what_is_due() {
         (draft(), 60_000, 800, Step::Abort("terms.late")),
         (State::TermsSigned(signed()), 59_999, 800, Step::AskLock),
         (State::TermsSigned(signed()), 60_000, 800, Step::Abort("lock.late")),
-        (alone(), 59_999, 800, Step::Wait),
+        (alone(), 59_999, 800, Step::AskLock),
         (alone(), 60_000, 800, Step::Abort("pool.not_agreed")),
         (locked(), 29_999, 800, Step::Wait),
         (locked(), 30_000, 800, Step::AskWallet),
@@ -213,14 +206,21 @@ fn a_funding_is_taken_only_if_it_pays_in_time_within_the_cap() {
     let params = sample::params("mainnet");
     for (value_sat, fee_sat, now_ms, tip, code) in table {
         let now = sample::now(&params, now_ms, tip);
-        let got = buyer.funding(now, &signed, &rail, &paying(value_sat), fee_sat);
+        let got = buyer.funding(
+            now,
+            (&signed, &sample::plan(UNTIL_MS)),
+            &rail,
+            &paying(value_sat),
+            fee_sat,
+        );
         assert_eq!(got.err(), code, "{value_sat} sat for {fee_sat} at {now_ms} ms, {tip}");
     }
     let late = Signed { release_at_ms: u64::MAX, ..signed.clone() };
     let nobody = Signed { own: Vec::new(), ..signed };
     let tx = paying(1_000_000);
     let funded = |signed: &Signed, now_ms| {
-        buyer.funding(sample::now(&params, now_ms, 800), signed, &rail, &tx, 154).err()
+        let plan = sample::plan(UNTIL_MS);
+        buyer.funding(sample::now(&params, now_ms, 800), (signed, &plan), &rail, &tx, 154).err()
     };
     assert_eq!(funded(&late, near), None);
     assert_eq!(funded(&late, near + 1), Some("terms.window_too_near"));
@@ -546,4 +546,53 @@ mod exit {
         assert_eq!(over(None, 950), Step::Refund);
         assert_eq!(over(None, 949), Step::Wait);
     }
+}
+
+/// The sample's consents last until a minute, and F − g is 830; a quarter of the time to fund is 30 s
+/// on mainnet, and g is 6.
+#[test]
+fn only_trades_of_the_same_parties_that_fall_due_together_share_a_funding() {
+    type Change = fn(&mut Buyer, &mut Signed);
+    let params = sample::params("mainnet");
+    let of = |change: fn(&mut Buyer, &mut Signed)| {
+        let mut signed = signed();
+        let mut buyer = sample::buyer(State::Draft { request: None, until_ms: 0 });
+        change(&mut buyer, &mut signed);
+        buyer.state = State::Locked { signed, lock: lock(), quiet_until_ms: 0 };
+        let secp = Secp256k1::new();
+        let rail = Rail::of(&secp, &sample::terms(T0), TermsHash([7; 32])).unwrap();
+        buyer.stake(sample::now(&params, 0, T0), &rail).unwrap()
+    };
+    let first = of(|_, _| ());
+    let table: [(&str, Change, bool); 8] = [
+        ("the same", |_, _| (), true),
+        ("another seller", |buyer, _| buyer.seller = Key([8; 32]), false),
+        ("another registrar", |buyer, _| buyer.registrar = Key([8; 32]), false),
+        (
+            "a pool",
+            |buyer, signed| buyer.partners = signed.agreement.terms().funders.clone(),
+            false,
+        ),
+        ("30 s later", |_, signed| signed.release_at_ms += 30_000, true),
+        ("more", |_, signed| signed.release_at_ms += 30_001, false),
+        ("6 blocks later", |_, signed| signed.agreement.signed.terms.t0 += 6, true),
+        ("7 blocks later", |_, signed| signed.agreement.signed.terms.t0 += 7, false),
+    ];
+    for (what, change, fits) in table {
+        let other = of(change);
+        assert_eq!(first.fits(&other, &params), fits, "{what}");
+        assert_eq!(other.fits(&first, &params), fits, "{what}, the other way");
+    }
+    let second = of(|buyer, signed| {
+        buyer.fee_cap_sat = 300;
+        signed.release_at_ms += 1;
+        signed.agreement.signed.terms.t0 -= 2;
+        signed.agreement.signed.hash = TermsHash([6; 32]);
+    });
+    let plan = FundPlan::of(vec![first, second]);
+    assert_eq!(plan.terms, [TermsHash([6; 32]), TermsHash([7; 32])]);
+    assert_eq!((plan.ack_by_ms, plan.cancel_at, plan.fee_cap_sat), (UNTIL_MS, 828, 600));
+    assert!(plan.is_shared() && plan.outputs.len() == 2);
+    let shares = plan.terms.iter().map(|terms| plan.share_sat(197, *terms)).collect::<Vec<_>>();
+    assert_eq!(shares, [99, 98]);
 }

@@ -448,8 +448,7 @@ impl Seller {
     pub fn due(&self, now: Now<'_>, sure: bool) -> Step {
         match &self.state {
             State::Offered { until_ms } if now.ms >= *until_ms => {
-                let is_part = matches!(self.goods, Goods::Part { .. });
-                Step::Release(if is_part { "resale.not_split" } else { "trade.buyer_silent" })
+                Step::Release("trade.buyer_silent")
             }
             State::Agreed { signed, phase } => {
                 let step = signed.due(phase, now, sure);
@@ -501,6 +500,31 @@ impl Seller {
             && signed.agreement.terms().from == self.registrar
             && is_sole(&signed.agreement.terms().funders)
             && now.tip < signed.heights(now).quit_by
+    }
+
+    /// Whether its first claim, where it is due, may wait for those of others.
+    #[must_use]
+    pub fn may_wait_to_claim(&self, now: Now<'_>) -> bool {
+        let State::Agreed { signed, phase } = &self.state else { return false };
+        let is_first = matches!(phase, Phase::FundFinal | Phase::Quitting { .. });
+        is_first && now.tip < signed.heights(now).quit_by
+    }
+
+    /// Whether its first claim is about to be due: the registrar or the buyer is being asked.
+    #[must_use]
+    pub fn is_claim_coming(&self, now: Now<'_>) -> bool {
+        let State::Agreed { signed, phase } = &self.state else { return false };
+        match phase {
+            Phase::FundFinal => now.tip < signed.heights(now).quit_by,
+            Phase::Quitting { until_ms } => signed.may_wait(*until_ms, now),
+            Phase::TermsSigned { .. }
+            | Phase::LockGranted { .. }
+            | Phase::FundSeen
+            | Phase::ClaimSent { .. }
+            | Phase::Claimed { .. }
+            | Phase::Settled { .. }
+            | Phase::NeverReveal { .. } => false,
+        }
     }
 
     /// Reveals the preimage to the buyer, from now on until it has had its time. Returns whether
@@ -622,6 +646,18 @@ impl Seller {
             return Err(code!("terms.window_too_near"));
         }
         Ok(Answer::Sign(heights))
+    }
+
+    /// The certificate that a buyer who asks for terms now wants split: while that buyer, if it is
+    /// honest, still waits, so that its provider has time.
+    #[must_use]
+    pub fn wants_split(&self, now: Now<'_>) -> Option<CertId> {
+        let (State::Offered { until_ms }, Goods::Part { cert, .. }) = (&self.state, &self.goods)
+        else {
+            return None;
+        };
+        let is_early = now.ms.saturating_add(now.params.settle.terms_ms) <= *until_ms;
+        is_early.then_some(*cert)
     }
 
     /// The part that it sells has been split off. Returns whether that is news.

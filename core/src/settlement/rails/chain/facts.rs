@@ -118,8 +118,12 @@ pub struct SpendFact {
     pub vin: u32,
     /// Size, vB.
     pub vsize: u64,
-    /// Contract value that does not reach its outputs, sat (its fee, if it has one input).
+    /// Contract value that does not reach its outputs, sat: its fee, if it has one input.
     pub fee_sat: u64,
+    /// How many inputs it has.
+    pub inputs: u32,
+    /// What its outputs hold, sat.
+    pub output_sat: u64,
     /// Block, if confirmed.
     pub height: Option<u32>,
 }
@@ -142,6 +146,9 @@ pub struct ContractFacts {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Facts {
     contracts: Vec<ContractFacts>,
+    /// Coins of fundings whose loss ends them here. Empty: any. Of a funding that others pay a part
+    /// of, the coins of another can be replaced, and only the own ones not.
+    coins: Vec<OutPoint>,
 }
 
 /// What new chain facts changed.
@@ -153,6 +160,14 @@ pub struct Change {
     pub confirmed_fund: bool,
     /// Known transactions that stood in a block of these facts.
     pub confirmed: Vec<Txid>,
+}
+
+impl SpendFact {
+    /// Its fee, sat, if nobody else's contract is spent with it.
+    #[must_use]
+    pub fn known_fee_sat(&self) -> Option<u64> {
+        (self.inputs == 1).then_some(self.fee_sat)
+    }
 }
 
 impl ContractFacts {
@@ -233,12 +248,18 @@ impl ContractFacts {
 
     /// Applies sightings: fundings first, since one update may hold both a funding and its
     /// spend in any order of blocks.
-    fn see(&mut self, contract: &Contract, seen: &[Sighting], change: &mut Change) {
+    fn see(
+        &mut self,
+        contract: &Contract,
+        coins: &[OutPoint],
+        seen: &[Sighting],
+        change: &mut Change,
+    ) {
         for sighting in seen {
             self.see_fund(contract, sighting, change);
         }
         for sighting in seen {
-            self.see_spend(contract, sighting);
+            self.see_spend(contract, coins, sighting);
         }
     }
 
@@ -273,7 +294,7 @@ impl ContractFacts {
         }
     }
 
-    fn see_spend(&mut self, contract: &Contract, sighting: &Sighting) {
+    fn see_spend(&mut self, contract: &Contract, coins: &[OutPoint], sighting: &Sighting) {
         let Some(fund) = &self.fund else { return };
         let (tx, txid) = (sighting.tx.tx(), sighting.tx.txid());
         let fact = |vin: u32| SpendFact {
@@ -281,6 +302,8 @@ impl ContractFacts {
             vin,
             vsize: tx.vsize() as u64,
             fee_sat: fund.value_sat().saturating_sub(output_sat(tx)),
+            inputs: u32::try_from(tx.input.len()).unwrap_or(u32::MAX),
+            output_sat: output_sat(tx),
             height: sighting.height,
         };
         if let Some((vin, kind)) = spend_of(tx, fund.outpoint(), contract) {
@@ -296,7 +319,11 @@ impl ContractFacts {
                 SpendKind::Refund | SpendKind::Taken | SpendKind::Other => {}
             }
         } else if txid != fund.txid() {
-            let shares = |input: &TxIn| fund.inputs().any(|own| own == input.previous_output);
+            let counts = |coin: OutPoint| coins.is_empty() || coins.contains(&coin);
+            let shares = |input: &TxIn| {
+                let spent = input.previous_output;
+                counts(spent) && fund.inputs().any(|own| own == spent)
+            };
             if tx.input.iter().any(shares) {
                 let fact = SpendFact { fee_sat: 0, ..fact(0) };
                 if newer(self.conflict, &fact) {
@@ -311,13 +338,34 @@ impl Facts {
     /// Nothing is known yet of so many contracts.
     #[must_use]
     pub fn none(contracts: usize) -> Self {
-        Self { contracts: vec![ContractFacts::default(); contracts] }
+        Self { contracts: vec![ContractFacts::default(); contracts], coins: Vec::new() }
+    }
+
+    /// The same, where these coins alone are this node's.
+    #[must_use]
+    pub fn of_coins(self, coins: Vec<OutPoint>) -> Self {
+        Self { coins, ..self }
+    }
+
+    /// Coins whose loss alone ends a funding; none if that of any does.
+    #[must_use]
+    pub fn coins(&self) -> &[OutPoint] {
+        &self.coins
+    }
+
+    /// The signatures of a funding are complete.
+    pub fn complete(&mut self, whole: &KnownTx) {
+        for fund in self.contracts.iter_mut().filter_map(|contract| contract.fund.as_mut()) {
+            if fund.txid() == whole.txid() {
+                fund.tx = whole.clone();
+            }
+        }
     }
 
     /// Of contracts in the order of the terms.
     #[must_use]
     pub fn new(contracts: Vec<ContractFacts>) -> Self {
-        Self { contracts }
+        Self { contracts, coins: Vec::new() }
     }
 
     /// What is known of each contract.
@@ -561,7 +609,7 @@ impl Facts {
                     *height = None;
                 }
             });
-            known.see(contract, &facts.seen, &mut change);
+            known.see(contract, &self.coins, &facts.seen, &mut change);
         }
         change.any = before != *self;
         let mut heights = Vec::new();

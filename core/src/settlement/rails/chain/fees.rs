@@ -35,10 +35,31 @@ pub const FUND_TARGET: u32 = 3;
 /// Shortest confirmation target that estimates know, chain blocks.
 pub const URGENT_TARGET: u32 = 2;
 
+/// Weight of a spend to one taproot output without its inputs, and of each input by the claim leaf
+/// and by key path (measured).
+const SPEND_WEIGHT: [u64; 3] = [214, 403, 230];
+
+/// Size of a spend of so many contracts by script, and so many by key path, to a taproot output, vB.
+#[must_use]
+pub fn spend_vsize(scripts: u64, keys: u64) -> u64 {
+    let [base, script, key] = SPEND_WEIGHT;
+    base.saturating_add(scripts.saturating_mul(script))
+        .saturating_add(keys.saturating_mul(key))
+        .div_ceil(4)
+}
+
 /// Fee of a size at a rate, sat, rounded up.
 #[must_use]
 pub fn fee_sat(rate_sat_kvb: u64, vsize: u64) -> u64 {
     rate_sat_kvb.saturating_mul(vsize).div_ceil(1000)
+}
+
+/// What one of several bears of the fee of a transaction that they share, sat: equal parts, of
+/// which the first are one sat larger where it does not divide. They sum up to the fee.
+#[must_use]
+pub fn share_sat(fee_sat: u64, parts: usize, place: usize) -> u64 {
+    let (parts, place) = (parts.max(1) as u64, place as u64);
+    fee_sat / parts + u64::from(place < fee_sat % parts)
 }
 
 /// `low · (high/low)^(elapsed/window)` by bisection of the exponent: each step takes the
@@ -226,6 +247,25 @@ mod tests {
                 (got, fee) => got == fee,
             };
             assert!(near, "{value} {estimate} {elapsed}/{window}: {got:?}, not {fee:?}");
+        }
+    }
+
+    /// As measured: settlement of one, and of ten at once.
+    #[test]
+    fn sizes_of_several() {
+        let table = [((1, 0), 155), ((0, 1), 111), ((10, 0), 1_061), ((0, 10), 629), ((1, 1), 212)];
+        for ((scripts, keys), vsize) in table {
+            assert_eq!(spend_vsize(scripts, keys), vsize, "{scripts} {keys}");
+        }
+        assert_eq!((spend_vsize(1, 0), spend_vsize(0, 1)), (CLAIM_VSIZE, KEY_SPEND_VSIZE));
+    }
+
+    proptest! {
+        #[test]
+        fn shares_sum_up_and_differ_by_a_sat(fee in any::<u64>(), parts in 1_usize..20) {
+            let shares: Vec<u64> = (0..parts).map(|place| share_sat(fee, parts, place)).collect();
+            prop_assert_eq!(shares.iter().map(|sat| u128::from(*sat)).sum::<u128>(), u128::from(fee));
+            prop_assert!(shares[0] - shares[parts - 1] <= 1 && shares.is_sorted_by(|a, b| a >= b));
         }
     }
 

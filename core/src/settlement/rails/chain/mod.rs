@@ -3,6 +3,7 @@
 
 pub mod facts;
 pub mod fees;
+pub mod joint;
 pub mod keyagg;
 pub mod script;
 pub mod timelock;

@@ -11,8 +11,8 @@ use bitcoin::{
 };
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::keyagg;
 use super::script::{Contract, PREIMAGE_BYTES, leaf_hash};
+use super::{fees, keyagg};
 use crate::ids::TermsHash;
 use crate::wire::sha256;
 
@@ -74,7 +74,18 @@ impl OwnTx {
     /// Whether it spends an output: after a reorganisation the contract may stand elsewhere.
     #[must_use]
     pub fn spends(&self, outpoint: OutPoint) -> bool {
-        self.tx.tx.input.iter().any(|input| input.previous_output == outpoint)
+        self.place_of(outpoint).is_some()
+    }
+
+    fn place_of(&self, outpoint: OutPoint) -> Option<usize> {
+        self.tx.tx.input.iter().position(|input| input.previous_output == outpoint)
+    }
+
+    /// What one of its inputs bears of its fee, sat: an equal part.
+    #[must_use]
+    pub fn share_sat(&self, outpoint: OutPoint) -> u64 {
+        let inputs = self.tx.tx.input.len();
+        fees::share_sat(self.fee_sat, inputs, self.place_of(outpoint).unwrap_or(0))
     }
 }
 
@@ -155,43 +166,56 @@ impl Contract {
     }
 }
 
-fn unsigned(holding: Holding<'_>, to: ScriptBuf, fee_sat: u64, lock_time: LockTime) -> Transaction {
+fn unsigned(
+    holdings: &[Holding<'_>],
+    to: ScriptBuf,
+    fee_sat: u64,
+    lock_time: LockTime,
+) -> Transaction {
+    let input = |holding: &Holding<'_>| TxIn {
+        previous_output: holding.outpoint,
+        script_sig: ScriptBuf::new(),
+        // Replaceable, and lets the lock time bind.
+        sequence: Sequence::ENABLE_RBF_NO_LOCKTIME,
+        witness: Witness::new(),
+    };
+    let value_sat = holdings.iter().map(|holding| holding.value_sat).fold(0, u64::saturating_add);
     Transaction {
         version: Version::TWO,
         lock_time,
-        input: vec![TxIn {
-            previous_output: holding.outpoint,
-            script_sig: ScriptBuf::new(),
-            // Replaceable, and lets the lock time bind.
-            sequence: Sequence::ENABLE_RBF_NO_LOCKTIME,
-            witness: Witness::new(),
-        }],
+        input: holdings.iter().map(input).collect(),
         output: vec![TxOut {
-            value: Amount::from_sat(holding.value_sat.saturating_sub(fee_sat)),
+            value: Amount::from_sat(value_sat.saturating_sub(fee_sat)),
             script_pubkey: to,
         }],
     }
 }
 
-/// Signs the only input for a leaf, without auxiliary randomness (the engine has none), and
-/// sets its witness to `before ‖ signature ‖ leaf ‖ control block`.
-fn sign<C: Signing>(
-    secp: &Secp256k1<C>,
-    tx: &mut Transaction,
-    holding: Holding<'_>,
-    leaf: &ScriptBuf,
-    key: &Keypair,
-    before: Option<[u8; 32]>,
-) -> Option<()> {
-    let control = holding.contract.control_block(leaf)?;
-    let spent = TxOut {
+/// What some contracts hold, as signatures commit to it.
+fn spent(holdings: &[Holding<'_>]) -> Vec<TxOut> {
+    let spent = |holding: &Holding<'_>| TxOut {
         value: Amount::from_sat(holding.value_sat),
         script_pubkey: holding.contract.spk.clone(),
     };
-    let sighash = SighashCache::new(&*tx)
+    holdings.iter().map(spent).collect()
+}
+
+/// The witness of an input for a leaf, without auxiliary randomness (the engine has none):
+/// `before ‖ signature ‖ leaf ‖ control block`.
+fn script_witness<C: Signing>(
+    secp: &Secp256k1<C>,
+    tx: &Transaction,
+    vin: usize,
+    spent: &[TxOut],
+    (contract, leaf): (&Contract, &ScriptBuf),
+    key: &Keypair,
+    before: Option<[u8; 32]>,
+) -> Option<Witness> {
+    let control = contract.control_block(leaf)?;
+    let sighash = SighashCache::new(tx)
         .taproot_script_spend_signature_hash(
-            0,
-            &Prevouts::All(&[spent]),
+            vin,
+            &Prevouts::All(spent),
             leaf_hash(leaf),
             TapSighashType::Default,
         )
@@ -205,13 +229,76 @@ fn sign<C: Signing>(
     witness.push(signature.serialize());
     witness.push(leaf.as_bytes());
     witness.push(control.serialize());
-    tx.input[0].witness = witness;
-    Some(())
+    Some(witness)
 }
 
-/// The seller's claim: reveals `x`. `None` only if the contract is not a template 1 tree.
+/// How the seller spends a contract.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Means {
+    /// By script, with its key: reveals the preimage.
+    Script { key: Keypair, x: [u8; 32] },
+    /// With both keys, of seller and funder.
+    Keys { keys: [Keypair; 2], terms_hash: TermsHash },
+}
+
+impl Means {
+    fn witness<C: Signing + Verification>(
+        &self,
+        secp: &Secp256k1<C>,
+        tx: &Transaction,
+        vin: usize,
+        spent: &[TxOut],
+        contract: &Contract,
+    ) -> Option<Witness> {
+        let (keys, terms_hash) = match self {
+            Self::Script { key, x } => {
+                let leaf = (contract, &contract.claim);
+                return script_witness(secp, tx, vin, spent, leaf, key, Some(*x));
+            }
+            Self::Keys { keys, terms_hash } => (keys, terms_hash),
+        };
+        let secret = keyagg::aggregate_secret(secp, keys, terms_hash.0).ok()?;
+        let internal = Keypair::from_secret_key(secp, &secret);
+        if internal.x_only_public_key().0 != contract.internal_key() {
+            return None;
+        }
+        let key = internal.tap_tweak(secp, contract.merkle_root()).to_keypair();
+        let prevouts = Prevouts::All(spent);
+        let sighash = SighashCache::new(tx)
+            .taproot_key_spend_signature_hash(vin, &prevouts, TapSighashType::Default)
+            .ok()?;
+        let message = Message::from_digest(sighash.to_byte_array());
+        let mut witness = Witness::new();
+        witness.push(secp.sign_schnorr_no_aux_rand(&message, &key).serialize());
+        Some(witness)
+    }
+}
+
+/// Spends contracts of one seller to one place. `None` if one is not a template 1 tree, or the keys
+/// are not those of the contract.
 #[must_use]
-pub fn claim<C: Signing>(
+pub fn claim_all<C: Signing + Verification>(
+    secp: &Secp256k1<C>,
+    contracts: &[(Holding<'_>, Means)],
+    to: ScriptBuf,
+    fee_sat: u64,
+) -> Option<OwnTx> {
+    let holdings: Vec<Holding<'_>> = contracts.iter().map(|(holding, _)| *holding).collect();
+    let mut tx = unsigned(&holdings, to, fee_sat, LockTime::ZERO);
+    let spent = spent(&holdings);
+    let witness = |(vin, (holding, means)): (usize, &(Holding<'_>, Means))| {
+        means.witness(secp, &tx, vin, &spent, holding.contract)
+    };
+    let witnesses: Option<Vec<Witness>> = contracts.iter().enumerate().map(witness).collect();
+    for (input, witness) in tx.input.iter_mut().zip(witnesses?) {
+        input.witness = witness;
+    }
+    Some(OwnTx::new(tx, fee_sat))
+}
+
+/// The seller's claim of one contract: reveals `x`. `None` as for [`claim_all`].
+#[must_use]
+pub fn claim<C: Signing + Verification>(
     secp: &Secp256k1<C>,
     holding: Holding<'_>,
     key: &Keypair,
@@ -219,9 +306,7 @@ pub fn claim<C: Signing>(
     to: ScriptBuf,
     fee_sat: u64,
 ) -> Option<OwnTx> {
-    let mut tx = unsigned(holding, to, fee_sat, LockTime::ZERO);
-    sign(secp, &mut tx, holding, &holding.contract.claim, key, Some(x))?;
-    Some(OwnTx::new(tx, fee_sat))
+    claim_all(secp, &[(holding, Means::Script { key: *key, x })], to, fee_sat)
 }
 
 /// The funder's refund: final from the block after `refund_at` on. `None` as for [`claim`],
@@ -236,8 +321,9 @@ pub fn refund<C: Signing>(
     fee_sat: u64,
 ) -> Option<OwnTx> {
     let lock_time = LockTime::from_height(refund_at).ok()?;
-    let mut tx = unsigned(holding, to, fee_sat, lock_time);
-    sign(secp, &mut tx, holding, &holding.contract.refund, key, None)?;
+    let mut tx = unsigned(&[holding], to, fee_sat, lock_time);
+    let (spent, leaf) = (spent(&[holding]), (holding.contract, &holding.contract.refund));
+    tx.input[0].witness = script_witness(secp, &tx, 0, &spent, leaf, key, None)?;
     Some(OwnTx::new(tx, fee_sat))
 }
 
@@ -252,23 +338,7 @@ pub fn key_spend<C: Signing + Verification>(
     to: ScriptBuf,
     fee_sat: u64,
 ) -> Option<OwnTx> {
-    let contract = holding.contract;
-    let secret = keyagg::aggregate_secret(secp, keys, terms_hash.0).ok()?;
-    let internal = Keypair::from_secret_key(secp, &secret);
-    if internal.x_only_public_key().0 != contract.internal_key() {
-        return None;
-    }
-    let key = internal.tap_tweak(secp, contract.merkle_root()).to_keypair();
-    let mut tx = unsigned(holding, to, fee_sat, LockTime::ZERO);
-    let spent =
-        TxOut { value: Amount::from_sat(holding.value_sat), script_pubkey: contract.spk.clone() };
-    let sighash = SighashCache::new(&tx)
-        .taproot_key_spend_signature_hash(0, &Prevouts::All(&[spent]), TapSighashType::Default)
-        .ok()?;
-    let message = Message::from_digest(sighash.to_byte_array());
-    let signature = secp.sign_schnorr_no_aux_rand(&message, &key);
-    tx.input[0].witness.push(signature.serialize());
-    Some(OwnTx::new(tx, fee_sat))
+    claim_all(secp, &[(holding, Means::Keys { keys: *keys, terms_hash })], to, fee_sat)
 }
 
 #[cfg(test)]
@@ -306,6 +376,39 @@ mod tests {
             let vsize = tx.tx.tx().vsize() as u64;
             assert!(vsize.abs_diff(expected) * 50 <= expected, "{vsize}, not {expected}");
         }
+    }
+
+    #[test]
+    fn one_transaction_claims_several_contracts_each_by_its_own_means() {
+        let secp = Secp256k1::new();
+        let mut terms = sample::terms(840_000);
+        terms.payment_hash = sha256(&[&X]);
+        let hashes = [TermsHash([7; 32]), TermsHash([8; 32])];
+        let contract = |hash| Contract::new(&secp, &terms, hash, 0).unwrap();
+        let contracts = hashes.map(contract);
+        let outpoint = |vout| OutPoint { txid: Txid::from_byte_array([9; 32]), vout };
+        let holding = |n: usize, value_sat| {
+            let (contract, outpoint) = (&contracts[n], outpoint(u32::try_from(n).unwrap()));
+            Holding { contract, outpoint, value_sat }
+        };
+        let (s, b) = (sample::keypair(&secp, 1), sample::keypair(&secp, 2));
+        let both = |terms_hash| {
+            [
+                (holding(0, 20_000), Means::Script { key: s, x: X }),
+                (holding(1, 5_000), Means::Keys { keys: [s, b], terms_hash }),
+            ]
+        };
+        let to = contracts[0].spk.clone();
+        let own = claim_all(&secp, &both(hashes[1]), to.clone(), 213).unwrap();
+        let tx = own.tx.tx();
+        assert_eq!(tx.output[0].value.to_sat(), 24_787);
+        assert!((tx.vsize() as u64).abs_diff(fees::spend_vsize(1, 1)) <= 1, "{}", tx.vsize());
+        let kind = |n: usize| spend_of(tx, outpoint(u32::try_from(n).unwrap()), &contracts[n]);
+        assert_eq!(kind(0), Some((0, SpendKind::Claim(X))));
+        assert_eq!(kind(1), Some((1, SpendKind::Taken)));
+        assert_eq!((own.share_sat(outpoint(0)), own.share_sat(outpoint(1))), (107, 106));
+        // A key of another contract spends nothing.
+        assert_eq!(claim_all(&secp, &both(hashes[0]), to, 213), None);
     }
 
     #[test]
