@@ -9,6 +9,18 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
+# What the main job is run with. `CAPEX_PROFILE=dev` takes the program that the tests have built
+# already, which saves a second build of everything it is made of.
+build_capex() {
+    if [ "${CAPEX_PROFILE:-release}" = dev ]; then
+        cargo test --locked --no-run
+        capex=target/debug/capex
+    else
+        cargo build --locked --release
+        capex=target/release/capex
+    fi
+}
+
 # SECONDS counts from the start of the shell.
 say() { printf '\n== %s (after %d s)\n' "$*" "$SECONDS"; }
 
@@ -39,10 +51,10 @@ check_deny() {
 
 # The main job, as a user runs it, and its document checked field by field.
 check_devnet() {
-    local out
+    local capex out
     out=$(mktemp -d)
-    cargo build --locked --release
-    target/release/capex devnet --containers --json --seed 7 \
+    build_capex
+    "$capex" devnet --containers --json --seed 7 \
         >"$out/devnet.json" 2>"$out/story.txt" || {
         cat "$out/story.txt" "$out/devnet.json" >&2
         return 1
@@ -54,7 +66,9 @@ check_devnet() {
 
 # The generated books again: no version of the matcher may fall behind its ratios to the optimum.
 check_welfare() {
-    scripts/bench/welfare/run --gate
+    local capex
+    build_capex
+    CAPEX=$capex scripts/bench/welfare/run --gate
 }
 
 # Containers, on this machine's kernel: their limits, and two hundred leases, counted before and
@@ -78,7 +92,7 @@ check_guest() { scripts/guest; }
 # Everything that touches Bitcoin, on a real Bitcoin Core: the development chain judges like it,
 # settlements end as they should, and the main job runs on it.
 check_bitcoind() {
-    local out path
+    local capex out path
     if ! path=$(scripts/bitcoind); then
         if [ -n "${CI:-}" ]; then
             echo 'there is no Bitcoin Core: .ci/run installs what a build needs' >&2
@@ -93,8 +107,8 @@ check_bitcoind() {
     # Four worlds beside each other are what two cores carry in time.
     cargo test --locked --test bitcoind -- --test-threads 4
     out=$(mktemp -d)
-    cargo build --locked --release
-    target/release/capex devnet --chain bitcoind --json --seed 7 \
+    build_capex
+    "$capex" devnet --chain bitcoind --json --seed 7 \
         >"$out/devnet.json" 2>"$out/story.txt" || {
         cat "$out/story.txt" "$out/devnet.json" >&2
         return 1
