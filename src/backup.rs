@@ -147,7 +147,8 @@ fn worth(table: u8) -> Worth {
         | Table::Behind
         | Table::Horizon
         | Table::Restored
-        | Table::Heard => Worth::Kept,
+        | Table::Heard
+        | Table::Maintenance => Worth::Kept,
         // What shall run is in no backup, so that it shall is not, either.
         Table::Attached
         | Table::Epoch

@@ -143,6 +143,13 @@ pub const JOINT_STEP_PART: u64 = 12;
 pub const EXTENSIONS_MAX: usize = 64;
 /// Leases that have not been released, per daemon.
 pub const OPEN_LEASES_MAX: usize = 1024;
+/// Maintenances that a provider has announced and that are not over: every holder concerned is told
+/// of all of them in one answer. As many that are over are remembered, to count what was lost.
+pub const MAINTENANCES_MAX: usize = 16;
+/// Longest maintenance, slots (a week of hours): a longer one is no pause of a provider.
+pub const MAINTENANCE_MAX_SLOTS: u32 = 168;
+/// Bytes of what a provider says of a maintenance: a line.
+pub const MAINTENANCE_WHY_MAX_BYTES: usize = 200;
 /// How long a challenge waits for its Redeem, ms. There is one for each certificate issued, given
 /// to none but its holder.
 pub const CHALLENGE_MS: u64 = 60_000;

@@ -7,7 +7,7 @@ use capex_core::ids::{Digest, LeaseId};
 use capex_core::lease::objects::{
     Cause, Content, EnvValue, EnvVar, InputFile, Outcome, Payload, Receipt, Unavailable, Workload,
 };
-use capex_core::lease::receipts::{Period, RECEIPTS_MAX, extend, next};
+use capex_core::lease::receipts::{Lost, Period, RECEIPTS_MAX, extend, next};
 use capex_core::lease::workload::{WorkloadError, needs, validate};
 use capex_core::lease::{End, ExecutorEvent, Exit, Loss, Phase, Usage};
 use capex_core::wire::Envelope;
@@ -134,7 +134,7 @@ fn a_lease_counts_to_the_end_of_its_window_and_without_a_start_delivers_nothing(
         (end(None, 5, Outcome::Failed), 10, 100, 0, vec![(Cause::Failed, 90)]),
     ];
     for (end, from_ms, to_ms, delivered_ms, unavailable) in table {
-        let period = Period::last(&end, (10, 100), &[]);
+        let period = Period::last(&end, 0, (10, 100), &[]);
         assert_eq!((period.from_ms, period.to_ms), (from_ms, to_ms), "{end:?}");
         let receipt = next(public(PROVIDER), (LEASE, 2), &[], period);
         let counted = (receipt.delivered_ms, receipt.unavailable);
@@ -154,30 +154,41 @@ fn interruptions_are_told_once_and_fit_into_their_period() {
         runs: 2,
     };
     let interrupted = |ms| vec![(Cause::Interrupted, ms)];
-    // Lost before a first receipt to 50; the end; what the first and the last say.
+    let both = |interrupted_ms, announced_ms| {
+        vec![(Cause::Interrupted, interrupted_ms), (Cause::Maintenance, announced_ms)]
+    };
+    let announced = |ms| vec![(Cause::Maintenance, ms)];
+    // Lost before a first receipt to 50, and what of it was announced; the end, and what was
+    // announced by then; what the first and the last say.
     let table = [
-        (0, end(100, Outcome::Deadline, 0), vec![], 50, vec![]),
-        (10, end(100, Outcome::Deadline, 10), interrupted(10), 50, vec![]),
-        (10, end(100, Outcome::Deadline, 25), interrupted(10), 35, interrupted(15)),
+        ((0, 0), end(100, Outcome::Deadline, 0), 0, vec![], 50, vec![]),
+        ((10, 0), end(100, Outcome::Deadline, 10), 0, interrupted(10), 50, vec![]),
+        ((10, 0), end(100, Outcome::Deadline, 25), 0, interrupted(10), 35, interrupted(15)),
         // Never got back.
-        (0, end(70, Outcome::Interrupted, 5), vec![], 15, interrupted(35)),
+        ((0, 0), end(70, Outcome::Interrupted, 5), 0, vec![], 15, interrupted(35)),
         (
-            0,
+            (0, 0),
             end(70, Outcome::Failed, 5),
+            0,
             vec![],
             15,
             vec![(Cause::Failed, 30), (Cause::Interrupted, 5)],
         ),
         // More than there was is not lost.
-        (99, end(100, Outcome::Deadline, 999), interrupted(30), 0, interrupted(50)),
+        ((99, 0), end(100, Outcome::Deadline, 999), 0, interrupted(30), 0, interrupted(50)),
+        // What was announced is told as that, once.
+        ((10, 10), end(100, Outcome::Deadline, 10), 10, announced(10), 50, vec![]),
+        ((10, 4), end(100, Outcome::Deadline, 25), 17, both(6, 4), 35, both(2, 13)),
+        ((0, 0), end(100, Outcome::Deadline, 9), 99, vec![], 41, announced(9)),
+        ((99, 99), end(100, Outcome::Deadline, 999), 999, announced(30), 0, announced(50)),
     ];
-    for (lost_ms, end, first_lost, delivered_ms, last_lost) in table {
-        let period = Period::passing((20, 50), lost_ms, usage(0), &[]);
+    for ((ms, announced_ms), end, announced, first_lost, delivered_ms, last_lost) in table {
+        let period = Period::passing((20, 50), Lost { ms, announced_ms }, usage(0), &[]);
         let first = next(public(PROVIDER), (LEASE, 2), &[], period);
         assert_eq!(first.unavailable, lost(&first_lost), "{end:?}");
         assert_eq!((first.units, first.delivered_ms), (2, 30 - first.unavailable_ms()));
         let chain = vec![by(PROVIDER, first, &devnet())];
-        let period = Period::last(&end, (10, 100), &chain);
+        let period = Period::last(&end, announced, (10, 100), &chain);
         let last = next(public(PROVIDER), (LEASE, 2), &chain, period);
         let said = (last.delivered_ms, last.unavailable.clone());
         assert_eq!(said, (delivered_ms, lost(&last_lost)), "{end:?}");

@@ -43,7 +43,17 @@ fn an_unreadable_record_halts_the_engine_for_good() {
         (of(Table::Issued.number(), &id, &[0xee]), version(1)),
         (of(Table::Issued.number(), &id, &[1]), Cause::Malformed),
         (of(Table::Held.number(), &id, &[0xee]), version(1)),
-        (of(Table::Lease.number(), &id, &[0xee]), version(1)),
+        (of(Table::Lease.number(), &id, &[0xee]), version(2)),
+        (of(Table::Lease.number(), &id, &[1]), Cause::Malformed),
+        (of(Table::Maintenance.number(), &[0; 4], &[0xee]), version(1)),
+        (
+            of(
+                Table::Maintenance.number(),
+                &[0],
+                &[1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+            ),
+            Cause::Key,
+        ),
         (of(Table::HeldLease.number(), &id, &[0xee]), version(1)),
         (of(Table::Attached.number(), &id, &[0xee]), version(1)),
         (of(Table::Pool.number(), &id, &[0xee]), version(1)),

@@ -49,6 +49,9 @@
 //! | `POST /wallet/psbts` | [`types::PsbtText`] | [`types::SignedPsbt`] |
 //! | `POST /wallet/rescan` | [`types::RescanWallet`] | [`types::Rescan`] |
 //! | `POST /wallet/fund` | [`types::FundWallet`] | [`types::Funded`] |
+//! | `GET /maintenance` | | [`types::Maintenance`] |
+//! | `POST /maintenance` | [`types::AnnounceMaintenance`] | [`types::Maintenance`] |
+//! | `DELETE /maintenance/{number}` | | [`types::Acknowledged`] |
 //! | `GET /peers` | | [`types::Peer`] |
 //! | `GET /peers/{key}` | | [`types::Peer`] |
 //! | `GET /peers/{key}/receipts` | | what `peer export` writes |
@@ -74,6 +77,7 @@ mod epochs;
 mod error;
 mod extract;
 mod leases;
+mod maintenance;
 mod orders;
 mod paging;
 mod peers;
@@ -170,6 +174,7 @@ pub fn router(state: ApiState, guard: Guard) -> Router {
         .merge(certificates::routes())
         .merge(pools::routes())
         .merge(leases::routes())
+        .merge(maintenance::routes())
         .merge(streams::routes())
         .merge(wallet::routes())
         .merge(peers::routes())

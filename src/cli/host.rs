@@ -1,13 +1,14 @@
-//! `capex host show|test`: this machine, before it sells anything. Needs no daemon.
+//! `capex host show|test`: this machine, before it sells anything, which needs no daemon;
+//! `capex host maintenance`: when it will not deliver.
 
 use std::path::Path;
 
 use serde::Serialize;
 
-use super::Context;
 use super::failure::Failure;
 use super::output::Page;
 use super::up::runtime;
+use super::{Context, maintenance};
 use crate::executor::inventory::{self, Demand, HostCapacity, cpus};
 use crate::executor::{HostProof, Proved, disk_limits, no_containers, self_test};
 use crate::node::config::Config;
@@ -34,6 +35,9 @@ Next: capex host test")]
 
 Next: capex up")]
     Test,
+    /// Times in which leases rest: announce, list, cancel
+    #[command(subcommand)]
+    Maintenance(maintenance::Noun),
 }
 
 #[derive(Serialize)]
@@ -79,6 +83,7 @@ struct ClassHere {
 pub fn run(noun: &Noun, context: &mut Context<'_>) -> Result<(), Failure> {
     let config = context.config()?;
     match noun {
+        Noun::Maintenance(noun) => maintenance::run(noun, context),
         Noun::Show => {
             let shown = show(inventory::read(Path::new("/")), &config);
             context.show(&shown, print_shown)

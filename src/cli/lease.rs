@@ -15,7 +15,9 @@ use super::{
     Context, file_out, id, lease_access, lease_bench, lease_exec, lease_files, lease_forward,
     lease_ssh, sanitise,
 };
-use crate::api::types::{Acknowledged, ExtendBody, HostScore, Lease, Unavailable};
+use crate::api::types::{
+    Acknowledged, ExtendBody, HostScore, Lease, LeaseMaintenance, Unavailable,
+};
 use capex_core::reason;
 
 /// What about leases.
@@ -326,6 +328,11 @@ pub fn show(lease: &Lease, page: &mut output::Page) {
         .maybe("throttled", (lease.throttled_us > 0).then(|| format!("{} µs", lease.throttled_us)));
     for Unavailable { cause, unavailable_s } in &lease.unavailable {
         page.field("unavailable", format_args!("{unavailable_s} s, {cause}"));
+    }
+    for LeaseMaintenance { starts_at, ends_at, why } in &lease.maintenance {
+        let why = if why.is_empty() { String::new() } else { format!(": {why}") };
+        let (from, to) = (utc(*starts_at), utc(*ends_at));
+        page.field("maintenance", format_args!("{from} to {to}{why}"));
     }
     let signed = if lease.countersigned { "countersigned" } else { "not countersigned" };
     page.field("receipts", format_args!("{}, {signed}", lease.receipts));

@@ -33,6 +33,7 @@ pub mod lease_files;
 pub mod lease_forward;
 pub mod lease_ssh;
 mod log;
+pub mod maintenance;
 pub mod match_cmd;
 pub mod order;
 pub mod order_file;
@@ -162,7 +163,7 @@ pub enum Command {
     /// Computed epochs: show, verify, export
     #[command(subcommand)]
     Epoch(epoch::Noun),
-    /// This machine as a provider: show, test
+    /// This machine as a provider: show, test, maintenance
     #[command(subcommand)]
     Host(host::Noun),
     /// Configuration: path, show

@@ -4,7 +4,7 @@ use super::Context;
 use super::failure::Failure;
 use super::output::{Page, sat};
 use super::time::utc;
-use crate::api::types::{Capacity, Status};
+use crate::api::types::{Capacity, Maintenance, Status};
 
 /// Flags of `status`.
 #[derive(Debug, clap::Args)]
@@ -49,6 +49,10 @@ fn page(status: &Status, page: &mut Page) {
             "sells",
             format_args!("{units} × {class}: now {sold} sold, {reserved} reserved, {free} free"),
         );
+    }
+    for Maintenance { number, starts_at, ends_at, .. } in &status.maintenance {
+        let (from, to) = (utc(*starts_at), utc(*ends_at));
+        page.field("maintenance", format_args!("{number}: {from} to {to}"));
     }
     let open = status.open;
     page.field(

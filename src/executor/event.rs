@@ -37,6 +37,8 @@ pub enum LeaseEvent {
         started_at_ms: Option<u64>,
         usage: Usage,
     },
+    /// So much of what is lost was announced to be lost, ms in all.
+    Announced { lease: LeaseId, ms: u64 },
     /// The lease is over, and had begun. Its last event.
     Ended { lease: LeaseId, ended: Ended, usage: Usage },
     /// The lease is over, and never began. Its last event.
@@ -90,6 +92,7 @@ impl LeaseEvent {
                 let (since_ms, started_at_ms) = (*since_ms, *started_at_ms);
                 (*lease, ExecutorEvent::Interrupted { loss, since_ms, started_at_ms, usage })
             }
+            Self::Announced { lease, ms } => (*lease, ExecutorEvent::Announced { ms: *ms }),
             Self::Ended { lease, ended, usage } => {
                 (*lease, engine_end(ended, usage.output_bytes()))
             }

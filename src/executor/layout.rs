@@ -18,6 +18,11 @@ impl LeaseDir {
         &self.0
     }
 
+    /// Where the leases of this host lie, and what holds for all of them.
+    pub(super) fn host(&self) -> &Path {
+        self.0.parent().unwrap_or(&self.0)
+    }
+
     /// The specification, written once.
     pub(super) fn spec(&self) -> PathBuf {
         self.0.join("spec.json")

@@ -22,6 +22,7 @@ use super::event::LeaseEvent;
 use super::launchers::{Launched, Launcher, Local, ProcessId};
 use super::layout::LeaseDir;
 use super::logs::{LogChunk, read_range};
+use super::rests::Rests;
 use super::retention::{self, FreedProof};
 use super::runtimes;
 use super::spec::{LeaseSpec, Secrets, secrets_text};
@@ -32,6 +33,7 @@ use super::supervise;
 use crate::clock::now_ms;
 use crate::sealed::Opener;
 use capex_core::ids::{Digest, LeaseId};
+use capex_core::lease::Maintenance;
 use capex_core::lease::objects::Stream;
 use capex_core::lease::workload;
 use capex_core::limits::OPEN_LEASES_MAX;
@@ -90,6 +92,7 @@ pub(super) struct Shared {
     launcher: Box<dyn Launcher>,
     opener: Option<Opener>,
     egress: Option<Egress>,
+    rests: Mutex<Rests>,
     pub(super) comebacks: Comebacks,
     pub(super) events: mpsc::Sender<LeaseEvent>,
     leases: Mutex<BTreeMap<LeaseId, Arc<Lease>>>,
@@ -219,7 +222,9 @@ impl Lease {
     pub(super) fn lose(&self) -> Result<Record, ExecutorError> {
         let mut record = self.record()?;
         let had_process = lock(&self.process).launched.is_some() || record.shim.is_some();
-        if had_process && !matches!(record.state, State::Ended(_)) {
+        let is_over = matches!(record.state, State::Ended(_));
+        let rests = record.is_resting() && Rests::of_host(self.dir.host()).is_now();
+        if had_process && !is_over && !rests {
             record.lose(&self.usage());
             write_json(&self.dir.state(), &record, Durability::Fsync).at(&self.dir.state())?;
         }
@@ -288,12 +293,16 @@ impl Lease {
         let started_at_ms = record.opened_at_ms(spec.starts_at_ms);
         // What happened after the last sign of life is not known, so it was not delivered.
         let last_ms = record.lost.since_ms.unwrap_or(usage.at_ms);
+        let rests = Rests::of_host(self.dir.host());
+        let was_announced = rests.within((last_ms, spec.ends_at_ms)) > 0;
         let ended_at_ms = match (&outcome, started_at_ms) {
-            (Outcome::Interrupted, Some(started_at_ms)) => last_ms.max(started_at_ms),
+            (Outcome::Interrupted, Some(started_at_ms)) if !was_announced => {
+                last_ms.max(started_at_ms)
+            }
             _ => now_ms(),
         };
-        if outcome != Outcome::Interrupted {
-            record.lost.close(started_at_ms, spec.ends_at_ms);
+        if was_announced || outcome != Outcome::Interrupted {
+            record.lost.close(started_at_ms, spec.ends_at_ms, &rests);
         }
         let ended = Ended {
             outcome,
@@ -359,6 +368,11 @@ impl Shared {
         self.lease(&lease.id).is_some_and(|held| Arc::ptr_eq(&held, lease))
     }
 
+    /// Whether all leases rest now.
+    pub(super) fn is_resting(&self) -> bool {
+        lock(&self.rests).is_now()
+    }
+
     pub(super) fn forget(&self, id: &LeaseId) {
         lock(&self.leases).remove(id);
     }
@@ -408,9 +422,10 @@ impl Manager {
         fs::create_dir_all(dir).at(dir)?;
         let dir = dir.canonicalize().at(dir)?;
         let (launcher, leases) = (Box::new(Local::new(shim_exe)), Mutex::default());
-        let (opener, egress) = (None, None);
+        let (opener, egress, rests) = (None, None, Mutex::new(Rests::of_host(&dir)));
+        let shared = Shared { dir, launcher, opener, egress, rests, comebacks, events, leases };
         Ok(Self {
-            shared: Arc::new(Shared { dir, launcher, opener, egress, comebacks, events, leases }),
+            shared: Arc::new(shared),
             tasks: Mutex::default(),
             creating: tokio::sync::Mutex::default(),
         })
@@ -432,6 +447,21 @@ impl Manager {
             shared.egress = egress.map(Egress::completed);
         }
         self
+    }
+
+    /// Lets leases rest at these times, and only at these, once it is kept.
+    pub fn maintain(&self, all: &[Maintenance]) {
+        *lock(&self.shared.rests) = Rests::new(all);
+    }
+
+    /// Tells lease processes what [`Self::maintain`] was told last.
+    ///
+    /// # Errors
+    /// `executor.io`.
+    pub async fn keep_maintenance(&self) -> Result<(), ExecutorError> {
+        let _turn = self.creating.lock().await;
+        let (rests, dir) = (lock(&self.shared.rests).clone(), self.shared.dir.clone());
+        blocking(move || rests.keep(&dir).at(&dir)).await
     }
 
     /// Takes the next chunk of a blob, at most [`capex_core::limits::LEASE_CHUNK_BYTES`].

@@ -24,6 +24,7 @@ mod layout;
 mod logs;
 mod manager;
 mod probe;
+mod rests;
 mod retention;
 mod runtimes;
 pub mod samples;

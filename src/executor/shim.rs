@@ -121,6 +121,8 @@ enum Cut {
     End(Outcome),
     /// The holder has asked for another run.
     Again,
+    /// The host rests.
+    Rest,
 }
 
 /// Where the lease stands.
@@ -158,6 +160,10 @@ enum Stage {
     Over {
         runtime: Option<Opened>,
         outcome: Outcome,
+    },
+    /// The process ends, and another one goes on after a maintenance.
+    Rests {
+        runtime: Option<Opened>,
     },
 }
 
@@ -233,6 +239,7 @@ impl Shim {
         loop {
             stage = match stage {
                 Stage::Over { runtime, outcome } => return self.finish(runtime, outcome),
+                Stage::Rests { runtime } => return self.rest(runtime),
                 stage => match self.step(stage) {
                     Ok(stage) => stage,
                     Err(_) => return EXIT_UNRECORDED,
@@ -291,7 +298,7 @@ impl Shim {
             Stage::Exited { runtime, outcome, at_ms, again_at } => {
                 self.await_order(runtime, outcome, at_ms, again_at)
             }
-            over @ Stage::Over { .. } => Ok(over),
+            over @ (Stage::Over { .. } | Stage::Rests { .. }) => Ok(over),
         }
     }
 
@@ -300,7 +307,12 @@ impl Shim {
         if let Some(outcome) = self.watch.verdict() {
             return Some(Cut::End(outcome));
         }
-        let new = self.watch.news()?;
+        let new = self.watch.news();
+        if self.watch.rests().is_now() {
+            // What is new is taken up by the process that goes on.
+            return Some(Cut::Rest);
+        }
+        let new = new?;
         self.watch.extend(new.ends_at_ms);
         let is_ordered = new.order > self.spec.order;
         self.is_other |= new.workload != self.spec.workload;
@@ -321,6 +333,7 @@ impl Shim {
                 runtime.release();
                 Ok(self.prepare(None))
             }
+            (_, Some((Cut::Rest, _))) => Ok(Stage::Rests { runtime: Some(runtime) }),
             (Err(failure @ Failure::Workload { .. }), None) => {
                 self.exited(Some(runtime), failure.outcome())
             }
@@ -348,7 +361,7 @@ impl Shim {
         rests: Option<Outcome>,
     ) -> Stage {
         let cut = match (cut, self.cut()) {
-            (cut @ Some((Cut::End(_), _)), _) | (cut, None) => cut,
+            (cut @ Some((Cut::End(_) | Cut::Rest, _)), _) | (cut, None) => cut,
             (_, Some(new)) => {
                 cancelled.store(true, Ordering::Relaxed);
                 Some((new, self.hard_end()))
@@ -358,6 +371,9 @@ impl Shim {
             Some((Cut::End(outcome), hard_end)) if Instant::now() >= hard_end => {
                 Stage::Over { runtime: None, outcome }
             }
+            Some((Cut::Rest, hard_end)) if Instant::now() >= hard_end => {
+                Stage::Rests { runtime: None }
+            }
             cut => Stage::Preparing { prepared, cancelled, cut, rests },
         }
     }
@@ -365,6 +381,7 @@ impl Shim {
     fn await_window(&mut self, mut runtime: Opened) -> io::Result<Stage> {
         match self.cut() {
             Some(Cut::End(outcome)) => return Ok(Stage::over(runtime, outcome)),
+            Some(Cut::Rest) => return Ok(Stage::Rests { runtime: Some(runtime) }),
             Some(Cut::Again) if self.is_other => {
                 self.doors.shut();
                 runtime.release();
@@ -387,7 +404,7 @@ impl Shim {
             if self.watch.until_start().is_zero() {
                 self.watch.begin(Some(since_ms.max(starts_at_ms)));
             }
-            self.lost.close(self.watch.started_at_ms(), ends_at_ms);
+            self.lost.close(self.watch.started_at_ms(), ends_at_ms, self.watch.rests());
             self.watch.resume();
         }
     }
@@ -501,6 +518,7 @@ impl Shim {
                     Cut::Again => {
                         Stage::over(runtime, Outcome::failed("the workload cannot be ended"))
                     }
+                    Cut::Rest => Stage::Rests { runtime: Some(runtime) },
                 });
             }
             None | Some(_) => {}
@@ -518,6 +536,7 @@ impl Shim {
         };
         match cut {
             Cut::End(why) => Ok(Stage::over(runtime, if was_told { why } else { outcome })),
+            Cut::Rest => Ok(Stage::Rests { runtime: Some(runtime) }),
             Cut::Again => {
                 let outcome = if was_told { Outcome::Stopped } else { outcome };
                 self.record_exit(&outcome, now_ms())?;
@@ -559,6 +578,7 @@ impl Shim {
     ) -> io::Result<Stage> {
         match self.cut() {
             Some(Cut::End(_)) => return Ok(Stage::Over { runtime, outcome }),
+            Some(Cut::Rest) => return Ok(Stage::Rests { runtime }),
             Some(Cut::Again) => return self.run_again(runtime),
             None => {}
         }
@@ -610,6 +630,26 @@ impl Shim {
             Ok(()) => EXIT_RECORDED,
             Err(_) => EXIT_UNRECORDED,
         }
+    }
+
+    /// Leaves the lease to a process after the maintenance: it goes on from where it stood.
+    fn rest(self, mut runtime: Option<Opened>) -> u8 {
+        let sample = runtime.as_mut().map(|runtime| runtime.sample()).unwrap_or_default();
+        let usage = self.watch.usage(&sample);
+        self.watch.sync_delivery(&self.spec.workload.results);
+        let _ = write_json(&self.dir.usage(), &usage, Durability::Fsync);
+        self.doors.shut();
+        // What it cannot give back now is found by the directory later.
+        if let Some(runtime) = &mut runtime {
+            runtime.release();
+        }
+        let known: io::Result<Option<Record>> = read_json(&self.dir.state());
+        let rested = known.and_then(|known| {
+            let mut record = known.unwrap_or_else(|| Record::fresh(self.spec.order));
+            record.rest();
+            write_json(&self.dir.state(), &record, Durability::Fsync)
+        });
+        if rested.is_ok() { EXIT_RECORDED } else { EXIT_UNRECORDED }
     }
 
     fn record_exit(&self, outcome: &Outcome, at_ms: u64) -> io::Result<()> {

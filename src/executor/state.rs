@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::launchers::ProcessId;
+use super::rests::Rests;
 use crate::clock::now_ms;
 use capex_core::lease::{Loss, objects};
 
@@ -246,6 +247,9 @@ pub(super) struct Record {
 pub(super) struct Lost {
     /// Time without a process that was followed by one, ms.
     pub(super) ms: u64,
+    /// Of which in maintenances that were announced, ms.
+    #[serde(default)]
+    pub(super) announced_ms: u64,
     /// The last sign of life, while nothing can be had of the lease, unix ms.
     pub(super) since_ms: Option<u64>,
     pub(super) loss: Option<Loss>,
@@ -282,6 +286,19 @@ impl Record {
         lost.loss = Some(loss);
     }
 
+    /// It rests for a maintenance, and its process is about to end.
+    pub(super) fn rest(&mut self) {
+        self.shim = None;
+        self.lost.since_ms.get_or_insert_with(now_ms);
+        self.lost.loss = Some(Loss::Maintenance);
+        self.lost.in_a_row = 0;
+    }
+
+    /// Whether its process has ended for a maintenance.
+    pub(super) fn is_resting(&self) -> bool {
+        self.shim.is_none() && self.lost.loss == Some(Loss::Maintenance)
+    }
+
     /// When the window was opened, unix ms: it opens over a lease without a process, too.
     pub(super) fn opened_at_ms(&self, starts_at_ms: u64) -> Option<u64> {
         let over = || {
@@ -294,12 +311,13 @@ impl Record {
 
 impl Lost {
     /// The lease can be used again, or is over: counts what was lost until now, within its window.
-    pub(super) fn close(&mut self, opened_at_ms: Option<u64>, ends_at_ms: u64) {
+    pub(super) fn close(&mut self, opened_at_ms: Option<u64>, ends_at_ms: u64, rests: &Rests) {
         let now_ms = now_ms();
         if let Some(since_ms) = self.since_ms.take() {
             if let Some(opened_at_ms) = opened_at_ms {
-                let from_ms = since_ms.max(opened_at_ms);
-                self.ms = self.ms.saturating_add(now_ms.min(ends_at_ms).saturating_sub(from_ms));
+                let gap_ms = (since_ms.max(opened_at_ms), now_ms.min(ends_at_ms));
+                self.ms = self.ms.saturating_add(gap_ms.1.saturating_sub(gap_ms.0));
+                self.announced_ms = self.announced_ms.saturating_add(rests.within(gap_ms));
             }
             self.loss = None;
             self.back_at_ms = Some(now_ms);
@@ -356,6 +374,7 @@ pub(super) fn read_json<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T
 #[cfg(test)]
 mod tests {
     use super::*;
+    use capex_core::lease::Maintenance;
 
     #[test]
     fn records_survive_their_file() {
@@ -402,10 +421,16 @@ mod tests {
         record.lose(&usage);
         assert_eq!((record.lost.since_ms, record.lost.in_a_row), (Some(now - 3_000), 2));
         let mut over = record.lost;
-        over.close(record.opened_at_ms(0), now - 1_000);
-        assert_eq!((over.ms, over.since_ms), (2_000, None));
+        over.close(record.opened_at_ms(0), now - 1_000, &Rests::default());
+        assert_eq!((over.ms, over.announced_ms, over.since_ms), (2_000, 0, None));
+        // Some of it was announced.
+        let from = |from_ms, to_ms| Maintenance { from_ms, to_ms, why: String::new() };
+        let rests = Rests::new(&[from(now - 9_000, now - 2_500), from(now - 1_600, now + 9_000)]);
+        let mut announced = record.lost;
+        announced.close(record.opened_at_ms(0), now - 1_000, &rests);
+        assert_eq!((announced.ms, announced.announced_ms), (2_000, 500 + 600));
         let mut early = record.lost;
-        early.close(None, u64::MAX);
+        early.close(None, u64::MAX, &Rests::default());
         assert_eq!(early.ms, 0, "nothing is lost of a window that has not begun");
         // The host itself was started anew, and the lease had just come back.
         let boot_id = "another".into();

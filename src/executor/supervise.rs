@@ -19,8 +19,9 @@ const SAMPLE: Duration = Duration::from_secs(1);
 /// The lease process enforces the window; this only kills a process that has not ended
 /// long after it should have.
 pub(super) async fn follow(shared: Arc<Shared>, lease: Arc<Lease>) {
-    let (last, gap, dead) = (None, None, None);
-    let mut followed = Followed { shared, lease, last, gap, dead, sampled: Instant::now() };
+    let (last, gap, dead, announced_ms) = (None, None, None, 0);
+    let sampled = Instant::now();
+    let mut followed = Followed { shared, lease, last, gap, announced_ms, dead, sampled };
     while followed.step().await {
         tokio::time::sleep(POLL).await;
     }
@@ -33,6 +34,8 @@ struct Followed {
     last: Option<State>,
     /// Since when it was reported to be interrupted, and when its window had begun.
     gap: Option<(u64, Option<u64>)>,
+    /// How much of what is lost was reported to be announced, ms.
+    announced_ms: u64,
     dead: Option<Dead>,
     sampled: Instant,
 }
@@ -109,6 +112,7 @@ impl Followed {
 
     async fn report(&mut self, record: Record, opened_at_ms: Option<u64>, usage: Option<Usage>) {
         let Record { state, lost, .. } = record;
+        self.report_announced(lost.announced_ms).await;
         let is_over = matches!(state, State::Ended(_));
         let gap = lost.since_ms.filter(|_| !is_over).map(|since_ms| (since_ms, opened_at_ms));
         let was_lost = self.gap.is_some();
@@ -123,6 +127,14 @@ impl Followed {
         }
         self.gap = None;
         self.report_state(state, was_lost, usage).await;
+    }
+
+    /// Before the end that a receipt is made of.
+    async fn report_announced(&mut self, ms: u64) {
+        if ms > self.announced_ms {
+            self.announced_ms = ms;
+            self.send(LeaseEvent::Announced { lease: self.lease.id, ms }).await;
+        }
     }
 
     async fn report_state(&mut self, state: State, was_lost: bool, usage: Option<Usage>) {
@@ -181,7 +193,11 @@ impl Followed {
             Some(dead) => match (self.lease.end_without_process(), dead.again_at) {
                 (Some(outcome), _) => self.bury(outcome).await,
                 (None, None) => self.bury(Outcome::Interrupted).await,
-                (None, Some(again_at)) if Instant::now() >= again_at => self.launch_again().await,
+                (None, Some(again_at))
+                    if Instant::now() >= again_at && !self.shared.is_resting() =>
+                {
+                    self.launch_again().await
+                }
                 (None, Some(_)) => Ok(()),
             },
         };
@@ -199,7 +215,12 @@ impl Followed {
             // It was written between two looks; the next one reports it.
             return Ok(());
         }
-        tracing::warn!(lease = %self.lease.id, in_a_row = record.lost.in_a_row, "lease process lost");
+        if record.is_resting() {
+            tracing::info!(lease = %self.lease.id, "rests for a maintenance");
+        } else {
+            let in_a_row = record.lost.in_a_row;
+            tracing::warn!(lease = %self.lease.id, in_a_row, "lease process lost");
+        }
         self.dead = Some(self.dead_after(record.lost.in_a_row));
         Ok(())
     }
@@ -221,8 +242,12 @@ impl Followed {
 
     async fn bury(&mut self, outcome: Outcome) -> Result<(), ExecutorError> {
         let lease = Arc::clone(&self.lease);
-        let end = move || Ok((lease.record_end(outcome)?, lease.usage()));
-        let (ended, usage) = blocking(end).await?;
+        let end = move || {
+            let ended = lease.record_end(outcome)?;
+            Ok((ended, lease.usage(), lease.record()?.lost.announced_ms))
+        };
+        let (ended, usage, announced_ms) = blocking(end).await?;
+        self.report_announced(announced_ms).await;
         self.report_state(State::Ended(ended), true, Some(usage)).await;
         Ok(())
     }

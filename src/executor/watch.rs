@@ -8,6 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::layout::LeaseDir;
 use super::logs::CappedLog;
+use super::rests::{Rests, Watched};
 use super::runtimes::Sample;
 use super::spec::LeaseSpec;
 use super::state::{Durability, Outcome, Usage, read_json, write_json};
@@ -38,6 +39,7 @@ pub(super) struct Watch {
     written: Option<(u64, SystemTime)>,
     /// Notices before this end were given.
     noticed: usize,
+    rests: Watched,
 }
 
 /// A start by both clocks. The wall decides when a window ends; the monotonic clock keeps
@@ -56,7 +58,7 @@ impl Watch {
         terminated: Arc<AtomicBool>,
         before: Usage,
     ) -> Self {
-        let written = written(&dir);
+        let (written, rests) = (written(&dir), Watched::beside(dir.path()));
         Self {
             dir,
             starts_at_ms: spec.starts_at_ms,
@@ -69,6 +71,7 @@ impl Watch {
             beaten: None,
             written,
             noticed: 0,
+            rests,
         }
     }
 
@@ -137,6 +140,7 @@ impl Watch {
             return None;
         }
         self.looked = Some(Instant::now());
+        self.rests.look();
         let written = written(&self.dir);
         if written == self.written {
             return None;
@@ -144,6 +148,11 @@ impl Watch {
         let spec: LeaseSpec = read_json(&self.dir.spec()).ok().flatten()?;
         self.written = written;
         spec.validate().is_ok().then_some(spec)
+    }
+
+    /// When leases rest.
+    pub(super) fn rests(&self) -> &Rests {
+        self.rests.rests()
     }
 
     pub(super) fn is_window_over(&self) -> bool {
@@ -162,15 +171,17 @@ impl Watch {
         NOTICES.iter().filter(|(before_ms, _)| left_ms <= *before_ms).count()
     }
 
-    /// What the workload is to be told now of its end.
+    /// What the workload is to be told now of its end, or of a maintenance.
     pub(super) fn notice(&mut self) -> Option<String> {
+        let rests = self.rests.news((self.starts_at_ms, self.ends_at_ms));
         let passed = self.passed();
         if passed <= self.noticed {
-            return None;
+            return rests;
         }
         self.noticed = passed;
         let (_, left) = NOTICES[passed - 1];
-        Some(format!("capex: the window of this lease ends in {left}\n"))
+        let end = format!("capex: the window of this lease ends in {left}\n");
+        Some(rests.unwrap_or_default() + &end)
     }
 
     /// Writes a sample when one is due. The next one makes up for one that fails.

@@ -12,8 +12,8 @@ use crate::executor::{Allowance, ExecutorError, LeaseSpec, LogChunk, Manager};
 use capex_core::engine::Input;
 use capex_core::engine::leases::{Serve, StopReason};
 use capex_core::ids::{Digest, LeaseId};
-use capex_core::lease::ExecutorEvent;
 use capex_core::lease::objects::{LeaseReply, Workload};
+use capex_core::lease::{ExecutorEvent, Maintenance};
 use capex_core::limits::{LEASE_CHUNK_BYTES, OPEN_LEASES_MAX, STREAM_MAX_BYTES};
 use capex_core::units::TimeMs;
 use capex_core::wire::encode;
@@ -103,6 +103,17 @@ impl LeaseHost {
             match prepared {
                 Ok(missing) => missing.is_empty().then_some(ExecutorEvent::Complete),
                 Err(error) => Some(failed(&lease, "prepare", &error)),
+            }
+        });
+    }
+
+    /// Tells the executor when leases rest.
+    pub(super) fn maintain(&mut self, all: &[Maintenance]) {
+        let executor = Arc::clone(&self.executor);
+        executor.maintain(all);
+        self.tasks.spawn(async move {
+            if let Err(error) = executor.keep_maintenance().await {
+                tracing::error!(code = error.code(), %error, "a maintenance could not be kept");
             }
         });
     }

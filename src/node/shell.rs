@@ -259,6 +259,7 @@ impl Shell for Outside {
             LeaseEffect::Serve { id, lease, what } => self.leases.serve(id, lease, what),
             LeaseEffect::Stop { lease, why } => self.leases.stop(lease, why),
             LeaseEffect::Release { lease } => self.leases.release(lease),
+            LeaseEffect::Maintain { all } => self.leases.maintain(&all),
             LeaseEffect::Held(job) => self.held.ask(job),
         }
     }

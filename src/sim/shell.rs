@@ -212,6 +212,8 @@ impl Shell for Here<'_> {
                 let event = ExecutorEvent::Released { left_behind: Vec::new() };
                 self.host_event(now_ms + 1, lease, event);
             }
+            // Hosts in a world have no processes that could rest.
+            LeaseEffect::Maintain { .. } => {}
             LeaseEffect::Held(job) => {
                 if let Some((lease, event)) = self.world.nodes[self.node].held.perform(&job) {
                     self.soon(now_ms + 1, Input::Held { lease, event });

@@ -22,7 +22,7 @@ enum Killed {
 const ALL: [Killed; 3] = [Killed::Process, Killed::Daemon, Killed::Both];
 
 impl Host {
-    fn record(&self, lease: &LeaseId) -> serde_json::Value {
+    pub(crate) fn record(&self, lease: &LeaseId) -> serde_json::Value {
         let text = std::fs::read(self.lease_dir(lease).join("state.json")).unwrap();
         serde_json::from_slice(&text).unwrap()
     }
@@ -57,7 +57,12 @@ impl Host {
         }
     }
 
-    async fn state_of(&self, what: &str, lease: &LeaseId, is: impl Fn(&State) -> bool) -> State {
+    pub(crate) async fn state_of(
+        &self,
+        what: &str,
+        lease: &LeaseId,
+        is: impl Fn(&State) -> bool,
+    ) -> State {
         self.until(what, |manager| {
             let state = manager.state(lease).unwrap();
             // Without a process nothing of it can be had.
@@ -66,7 +71,7 @@ impl Host {
         .await
     }
 
-    async fn heard_interruption(&mut self) -> (Loss, u64) {
+    pub(crate) async fn heard_interruption(&mut self) -> (Loss, u64) {
         loop {
             let event = tokio::time::timeout(crate::PATIENCE, self.events.recv()).await;
             match event.unwrap().unwrap() {
@@ -77,7 +82,7 @@ impl Host {
         }
     }
 
-    async fn released(self, lease: &LeaseId) {
+    pub(crate) async fn released(self, lease: &LeaseId) {
         let pid = self.shim(lease);
         let proof = self.manager.release(lease).await.unwrap();
         assert_eq!(proof.left_behind, Vec::<String>::new());

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 mod crashes;
+mod maintenance;
 
 use capex::executor::{
     Comebacks, EVENT_QUEUE, Ended, LeaseEvent, LeaseSpec, Manager, Outcome, State, samples,

@@ -1,12 +1,13 @@
 //! Frozen data directories, and a frozen record of each table.
 //!
-//! `tests/vectors/datadir/v1` holds the journals of a provider, a buyer that gave its
+//! `tests/vectors/datadir` holds for each form of the records, `v1` the first, the journals of a
+//! provider, a buyer that gave its
 //! certificate away and a holder that redeemed it, with what an engine must find in them;
-//! `tests/vectors/records` one record of each table in them, and six that
+//! `tests/vectors/records` one record of each table in the last of them, and seven that
 //! need a counterparty that cheats or fails, a store that was restored, a node that ended within a
-//! moment, or a register that has been there for long. This release has to read them, and
-//! so has every later one: a new form of a record gets a new version, and these stay. Where
-//! nothing was released yet they may be made anew:
+//! moment, a register that has been there for long, or a host that is maintained. This release has
+//! to read them, and so has every later one: a new form of a record gets a new version and a
+//! directory, and those before stay. Where nothing was released yet the last may be made anew:
 //!
 //! ```text
 //! CAPEX_BLESS=1 cargo test --test sim earlier_release
@@ -39,6 +40,9 @@ use ed25519_dalek::SigningKey;
 
 const SEED: u64 = 23;
 const NODES: [&str; 3] = ["provider", "giver", "holder"];
+/// As this release writes it.
+const LAST: &str = "datadir/v2";
+const ALL: [&str; 2] = ["datadir/v1", LAST];
 
 fn vectors(folder: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors").join(folder)
@@ -165,14 +169,14 @@ fn bless_if_asked() {
 fn bless() {
     assert!(std::env::var_os("CI").is_none(), "vectors are never written in CI");
     let world = tell();
-    let _ = fs::remove_dir_all(vectors("datadir/v1"));
+    let _ = fs::remove_dir_all(vectors(LAST));
     let _ = fs::remove_dir_all(vectors("records"));
     let mut tables = BTreeMap::new();
     for (number, name) in NODES.iter().enumerate() {
         let all = world.nodes[number].disk.records();
         let of_engine = |record: &Record| record.table < Table::FIRST_OF_SHELL;
         let records: Vec<Record> = all.into_iter().filter(of_engine).collect();
-        let dir = vectors("datadir/v1").join(name);
+        let dir = vectors(LAST).join(name);
         Store::open(&dir, &meta()).unwrap().0.persist(&records).unwrap();
         // The index is made of the journal, and the lock is no record.
         fs::remove_dir_all(dir.join("index")).unwrap();
@@ -236,8 +240,16 @@ fn frozen_epoch() -> Record {
     Record { table: Table::Frozen.number(), key: 7_u64.to_be_bytes().to_vec(), value: Some(value) }
 }
 
-fn samples() -> [Record; 6] {
-    [proof(), conduct(), behind(), restored(), frozen_epoch(), horizon()]
+fn samples() -> [Record; 7] {
+    [proof(), conduct(), behind(), restored(), frozen_epoch(), horizon(), maintenance()]
+}
+
+/// What a provider keeps of a maintenance that it has announced.
+fn maintenance() -> Record {
+    let announced = (1_800_000_000_000_u64, 1_800_000_004_000_u64, "new disks".to_owned());
+    let value = [&[1], encode(&announced).as_slice()].concat();
+    let key = 1_u32.to_be_bytes().to_vec();
+    Record { table: Table::Maintenance.number(), key, value: Some(value) }
 }
 
 /// How high the chain was for a register in two slots.
@@ -262,8 +274,8 @@ fn conduct() -> Record {
 }
 
 /// Opens a copy of a frozen directory: its records, when it was written, what it must show.
-fn opened(name: &str) -> (Vec<Record>, u64, String) {
-    let from = vectors("datadir/v1").join(name);
+fn opened(of: &str, name: &str) -> (Vec<Record>, u64, String) {
+    let from = vectors(of).join(name);
     let dir = tempfile::tempdir().unwrap();
     fs::create_dir(dir.path().join("journal")).unwrap();
     for file in fs::read_dir(from.join("journal")).unwrap() {
@@ -293,16 +305,18 @@ fn frozen(table: Table) -> (usize, Record) {
 #[test]
 fn its_orders_trades_certificates_and_leases_are_all_there() {
     bless_if_asked();
-    let mut all = String::new();
-    for (number, name) in NODES.iter().enumerate() {
-        let (records, now_ms, expected) = opened(name);
-        let (engine, halt) = started(number, now_ms, records);
-        assert_eq!(halt, None, "{name}");
-        assert_eq!(known(&engine, now_ms), expected, "{name}");
-        all += &expected;
-    }
-    for word in ["order ", "epoch ", "trade ", "certificate ", "lease "] {
-        assert!(all.lines().any(|line| line.starts_with(word)), "{word}");
+    for of in ALL {
+        let mut all = String::new();
+        for (number, name) in NODES.iter().enumerate() {
+            let (records, now_ms, expected) = opened(of, name);
+            let (engine, halt) = started(number, now_ms, records);
+            assert_eq!(halt, None, "{of}: {name}");
+            assert_eq!(known(&engine, now_ms), expected, "{of}: {name}");
+            all += &expected;
+        }
+        for word in ["order ", "epoch ", "trade ", "certificate ", "lease "] {
+            assert!(all.lines().any(|line| line.starts_with(word)), "{of}: {word}");
+        }
     }
 }
 
@@ -312,7 +326,7 @@ fn each_table_has_a_frozen_record_and_a_damaged_one_is_named() {
     let bytes = |record: &Record| record.value.clone().unwrap();
     for table in Table::ALL {
         let (number, record) = frozen(table);
-        let (mut records, now_ms, _) = opened(NODES[number]);
+        let (mut records, now_ms, _) = opened(LAST, NODES[number]);
         let samples = samples();
         if let Some(sample) = samples.iter().find(|other| other.table == record.table) {
             assert_eq!(record, *sample);

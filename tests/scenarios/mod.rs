@@ -52,6 +52,7 @@ mod giving_splitting_joining_and_redeeming_at_once_consume_a_certificate_once;
 mod many_settlements_from_one_wallet_give_every_coin_back;
 mod messages_of_another_network_change_nothing;
 mod nodes_agree_on_roots_and_rows;
+mod nothing_is_sold_for_an_announced_maintenance;
 mod provider_restarts_between_lock_and_claim;
 mod same_seed_same_trace;
 mod seller_vanishes_and_the_buyer_refunds;

@@ -240,6 +240,10 @@ pub enum Done {
     },
     /// Founded, or joined.
     Pool(PoolId),
+    /// A maintenance stands.
+    Announced {
+        number: u32,
+    },
 }
 
 /// One thing that happened outside.

@@ -244,6 +244,7 @@ impl Engine {
             let _ = self.register.reserve(trade, row, units);
         }
         self.leases.load(&mut ctx, records)?;
+        self.register.close(self.leases.closed_slots(ctx.params));
         self.market.forget_unopened(&mut ctx, |trade| self.trades.knows(trade));
         self.apply(now_ms, events);
         self.follow_certificates(now_ms);

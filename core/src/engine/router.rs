@@ -282,7 +282,10 @@ impl Engine {
             ) if self.market.offering(&cert).is_some() => {
                 answer(ctx, Some(id), Err(code!("redeem.on_offer")));
             }
-            Command::Lease(command) => self.leases.on_command(ctx, &self.holdings, id, command),
+            Command::Lease(command) => {
+                self.leases.on_command(ctx, &self.holdings, id, command);
+                self.register.close(self.leases.closed_slots(ctx.params));
+            }
             Command::Contacts(command) => self.contacts.on_command(ctx, id, command),
             Command::Buy { spec, workload } => self.buy(now_ms, id, *spec, *workload),
             Command::Pool(command) => self.with_pools(now_ms, |pools, ctx, floor| {

@@ -2,7 +2,7 @@
 
 use super::holdings::HeldRecord;
 use super::kernel::{Cause, ConductV1, CounterV1, Record, SaltV1, Stored, Table, Unreadable};
-use super::leases::{AttachedV1, HeldLease, LeaseRecord};
+use super::leases::{AttachedV1, HeldLease, LeaseRecord, MaintenanceV1};
 use super::market::SignedEpochs;
 use super::market::records::{EpochV1, FrozenV1, OrderV1, OrdersV1, StandingV1};
 use super::pools::PoolV1;
@@ -35,6 +35,7 @@ pub fn reread(record: &Record) -> Result<Record, Unreadable> {
         Table::Lease => again::<LeaseRecord>(record, has::<32>),
         Table::HeldLease => again::<HeldLease>(record, has::<32>),
         Table::Attached => again::<AttachedV1>(record, has::<32>),
+        Table::Maintenance => again::<MaintenanceV1>(record, has::<4>),
         Table::Capacity => again::<CapacityRecord>(record, has::<2>),
         Table::Proof => again::<ProofRecord>(record, has::<32>),
         Table::EpochPart => again::<ResultPart>(record, |key| read_part_key(key).is_some()),

@@ -36,6 +36,10 @@ pub enum ExecutorEvent {
         at_ms: TimeMs,
     },
     Usage(Usage),
+    /// Of the time that is lost, so much was lost in maintenances that were announced, ms in all.
+    Announced {
+        ms: u64,
+    },
     /// The workload ended by itself, or cannot be run; the lease goes on.
     Exited {
         exit: Exit,
@@ -75,6 +79,8 @@ pub enum Loss {
     Process,
     /// The host was started anew.
     Host,
+    /// It was ended for a maintenance that was announced.
+    Maintenance,
 }
 
 impl Loss {
@@ -84,6 +90,7 @@ impl Loss {
         match self {
             Self::Process => code!("lease.process_lost"),
             Self::Host => code!("lease.host_restarted"),
+            Self::Maintenance => code!("lease.maintenance"),
         }
     }
 }
@@ -282,15 +289,21 @@ impl Phase {
         }
     }
 
+    /// Since when nothing of the lease can be had that is sold, unix ms.
+    #[must_use]
+    pub fn lost_since_ms(&self) -> Option<TimeMs> {
+        match (self, self.started_at_ms()) {
+            (Self::Interrupted { since_ms, .. }, Some(started_at_ms)) => {
+                Some((*since_ms).max(started_at_ms))
+            }
+            _ => None,
+        }
+    }
+
     /// Time of the lease until then that was lost to interruptions, ms.
     #[must_use]
     pub fn interrupted_ms(&self, until_ms: TimeMs) -> u64 {
-        let open_ms = match (self, self.started_at_ms()) {
-            (Self::Interrupted { since_ms, .. }, Some(started_at_ms)) => {
-                until_ms.saturating_sub((*since_ms).max(started_at_ms))
-            }
-            _ => 0,
-        };
+        let open_ms = self.lost_since_ms().map_or(0, |since_ms| until_ms.saturating_sub(since_ms));
         self.usage().interrupted_ms.saturating_add(open_ms)
     }
 

@@ -4,6 +4,7 @@ use std::ops::RangeInclusive;
 
 use serde::{Deserialize, Serialize};
 
+use super::maintenance::Maintenance;
 use super::score::Score;
 use crate::ids::{CertId, Digest, Key, LeaseId};
 use crate::params::Isolation;
@@ -376,6 +377,8 @@ pub struct LeaseStatus {
     pub memory_peak_bytes: u64,
     /// Time so far in which the blocks were not at the holder's disposal, as receipts will say.
     pub unavailable: Vec<Unavailable>,
+    /// When its provider will not deliver, or did not, as announced.
+    pub maintenance: Vec<Maintenance>,
     /// Content that is still missing.
     pub need: Vec<Digest>,
     /// Why it could not be run: reason code, at most 64 bytes.

@@ -100,9 +100,12 @@ impl Period {
     /// The last period of a lease: from the last receipt, else its start, else that of the
     /// window, to its end. What it takes beyond its window is not sold. What the provider fails
     /// to deliver goes on to the end of the window, whenever it failed.
+    ///
+    /// Of what was lost on the way `announced_ms` was in maintenances that were announced.
     #[must_use]
     pub fn last(
         end: &End,
+        announced_ms: u64,
         (window_start_ms, window_end_ms): (TimeMs, TimeMs),
         chain: &[Verified<Receipt>],
     ) -> Self {
@@ -126,42 +129,67 @@ impl Period {
         let to_ms = if cause.is_some() { latest_ms } else { end.ended_at_ms.min(latest_ms) };
         let from_ms = chain.last().map_or(start_ms, |receipt| receipt.to_ms).min(to_ms);
         let rest_ms = to_ms.saturating_sub(lost_ms.max(from_ms));
-        let before = unsaid(end.usage.interrupted_ms, chain);
+        let lost = Lost { ms: end.usage.interrupted_ms, announced_ms };
         // What was lost on the way cannot be more than the rest of the period.
-        let before_ms = before.ms.min(to_ms.saturating_sub(from_ms).saturating_sub(rest_ms));
+        let before = lost.unsaid(to_ms.saturating_sub(from_ms).saturating_sub(rest_ms), chain);
         let rest = cause.map(|cause| Unavailable { cause, ms: rest_ms });
         Self {
             from_ms,
             to_ms,
             is_delivered,
-            unavailable: merged([Some(Unavailable { ms: before_ms, ..before }), rest]),
+            unavailable: merged(before.into_iter().map(Some).chain([rest])),
             usage: end.usage,
             outcome: Some(end.outcome.clone()),
         }
     }
 
-    /// A period of a lease that goes on. `interrupted_ms` is what was lost until its end.
+    /// A period of a lease that goes on. `lost` is what was lost until its end.
     #[must_use]
     pub fn passing(
         (from_ms, to_ms): (TimeMs, TimeMs),
-        interrupted_ms: u64,
+        lost: Lost,
         usage: Usage,
         chain: &[Verified<Receipt>],
     ) -> Self {
-        let lost = unsaid(interrupted_ms, chain);
-        let lost = Unavailable { ms: lost.ms.min(to_ms.saturating_sub(from_ms)), ..lost };
-        let unavailable = merged([Some(lost), None]);
+        let lost = lost.unsaid(to_ms.saturating_sub(from_ms), chain);
+        let unavailable = merged(lost.map(Some));
         Self { from_ms, to_ms, is_delivered: true, unavailable, usage, outcome: None }
     }
 }
 
-/// What was lost to interruptions in all, and is on no receipt yet.
-fn unsaid(interrupted_ms: u64, chain: &[Verified<Receipt>]) -> Unavailable {
-    let cause = Cause::Interrupted;
-    let said = chain.iter().flat_map(|receipt| &receipt.unavailable);
-    let said = said.filter(|lost| lost.cause == cause);
-    let said_ms = said.fold(0, |sum: u64, lost| sum.saturating_add(lost.ms));
-    Unavailable { cause, ms: interrupted_ms.saturating_sub(said_ms) }
+/// Time of a lease in which it had no process and then had one again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Lost {
+    /// In all, ms.
+    pub ms: u64,
+    /// Of which in maintenances that were announced, ms.
+    pub announced_ms: u64,
+}
+
+impl Lost {
+    /// By cause.
+    #[must_use]
+    pub fn by_cause(self) -> [Unavailable; 2] {
+        let announced_ms = self.announced_ms.min(self.ms);
+        let interrupted_ms = self.ms.saturating_sub(announced_ms);
+        [
+            Unavailable { cause: Cause::Interrupted, ms: interrupted_ms },
+            Unavailable { cause: Cause::Maintenance, ms: announced_ms },
+        ]
+    }
+
+    /// What of it is on no receipt yet, at most so much.
+    fn unsaid(self, most_ms: u64, chain: &[Verified<Receipt>]) -> [Unavailable; 2] {
+        let mut room_ms = most_ms;
+        self.by_cause().map(|Unavailable { cause, ms }| {
+            let said = chain.iter().flat_map(|receipt| &receipt.unavailable);
+            let said = said.filter(|lost| lost.cause == cause);
+            let said_ms = said.fold(0, |sum: u64, lost| sum.saturating_add(lost.ms));
+            let ms = ms.saturating_sub(said_ms).min(room_ms);
+            room_ms = room_ms.saturating_sub(ms);
+            Unavailable { cause, ms }
+        })
+    }
 }
 
 /// Each cause once, ascending, and none without time.

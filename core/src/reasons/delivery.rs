@@ -92,6 +92,8 @@ pub(super) const FAMILIES: &[Family] = &[
         "lease.host_restarted": Note, Local, "the host was started anew, and runs the lease again";
         "lease.interrupted": Failed, Local, "the host lost the lease and did not get it back",
             "the receipt counts the rest of the window as not delivered";
+        "lease.maintenance": Note, Local,
+            "the provider has announced a maintenance, and runs the lease again after it";
         "lease.memory": Failed, Nobody, "the workload needed more memory than it has";
         "lease.no_answer": TimedOut, Peer, "the provider does not answer",
             "try again later";

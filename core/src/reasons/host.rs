@@ -10,6 +10,30 @@ pub(super) const FAMILIES: &[Family] = &[
             "run `capex host test`, and place the order again";
     },
     family! {
+        "maintenance", "provider: a time in which this machine will not deliver";
+        "maintenance.bad_why": Usage, Local,
+            "what is said of the maintenance is no line of at most 200 bytes";
+        "maintenance.empty": Usage, Local, "the maintenance ends before it begins",
+            "`--for 2h` says how long it lasts";
+        "maintenance.not_found": NotFound, Local, "no maintenance of this number is to come",
+            "`capex host maintenance list` shows those that are";
+        "maintenance.overlaps": Rejected, Local,
+            "another maintenance is announced for some of that time",
+            "see `capex host maintenance list`";
+        "maintenance.past": Usage, Local, "the maintenance would have begun already",
+            "it is announced before: `--from +2h`";
+        "maintenance.short_notice": Rejected, Local,
+            "the maintenance begins in less than a slot, which is no notice",
+            "let it begin later";
+        "maintenance.too_far": Usage, Local,
+            "the maintenance begins beyond the horizon, where nothing is sold yet",
+            "announce it later";
+        "maintenance.too_long": Usage, Local, "the maintenance is longer than 168 slots",
+            "sell nothing for that time: `capex order list`";
+        "maintenance.too_many": Rejected, Local, "16 maintenances are announced already",
+            "call one off: `capex host maintenance list`";
+    },
+    family! {
         "network", "node: listening, dialling, addresses";
         "network.bad_address": Usage, Local, "the address is not one that can be reached",
             "give a multiaddr that ends in /p2p/<id>: see `capex status` of that node";

@@ -25,6 +25,17 @@ pub struct Unavailable {
     pub unavailable_s: String,
 }
 
+/// A time in which a provider does not deliver, as it has announced.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeaseMaintenance {
+    /// Unix ms.
+    pub starts_at: u64,
+    /// Unix ms.
+    pub ends_at: u64,
+    /// In its words.
+    pub why: String,
+}
+
 /// A lease on this host, or one that this node holds elsewhere.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lease {
@@ -59,6 +70,9 @@ pub struct Lease {
     pub delivered_s: String,
     /// Time in which they were not, each cause once.
     pub unavailable: Vec<Unavailable>,
+    /// When its provider will not deliver, or did not, as it has announced.
+    #[serde(default)]
+    pub maintenance: Vec<LeaseMaintenance>,
     /// CPU time used, µs.
     pub cpu_us: u64,
     /// Highest memory use, bytes.

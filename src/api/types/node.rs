@@ -95,9 +95,37 @@ pub struct Status {
     pub chain: ChainStatus,
     pub wallet: Balance,
     pub capacity: Vec<Capacity>,
+    /// When this host will not deliver, as announced.
+    #[serde(default)]
+    pub maintenance: Vec<Maintenance>,
     pub open: Open,
     /// What an operator should look at.
     pub warnings: Vec<Reason>,
+}
+
+/// A time in which this host will not deliver, and that it has announced.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Maintenance {
+    pub number: u32,
+    /// Unix ms.
+    pub starts_at: u64,
+    /// Unix ms.
+    pub ends_at: u64,
+    /// What holders are told of it.
+    pub why: String,
+}
+
+/// Body of `POST /api/v1/maintenance`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AnnounceMaintenance {
+    /// Unix ms, at least a slot ahead.
+    pub starts_at: u64,
+    /// Unix ms.
+    pub ends_at: u64,
+    /// What holders are told of it: a line of at most 200 bytes.
+    #[serde(default)]
+    pub why: String,
 }
 
 /// A peer.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use crate::api::types::{
-    Lease, Part, ResultFile, Stream, Unavailable, Upload, seconds, slot_range,
+    Lease, LeaseMaintenance, Part, ResultFile, Stream, Unavailable, Upload, seconds, slot_range,
 };
 use crate::api::{Answer, ApiError, Listed, Noun, Page, Place, Prefix};
 use crate::clock::now_ms;
@@ -14,6 +14,7 @@ use crate::node::Node;
 use crate::node::lease_client::read_at;
 use capex_core::engine::leases::{FetchedResult, LeaseRole, LeaseView, Uploaded};
 use capex_core::ids::{CertId, LeaseId};
+use capex_core::lease::Maintenance;
 use capex_core::lease::objects::{self, Cause, Outcome};
 use capex_core::limits::LEASE_CHUNK_BYTES;
 use capex_core::reason;
@@ -69,6 +70,7 @@ impl Node {
             ended_at: view.ended_at_ms,
             delivered_s: seconds(view.delivered_by(now_ms(), self.engine().params().slot_s)),
             unavailable: view.unavailable.iter().map(unavailable).collect(),
+            maintenance: view.maintenance.iter().map(maintenance).collect(),
             cpu_us: view.usage.cpu_us,
             memory_peak_bytes: view.usage.memory_peak_bytes,
             throttled_us: view.usage.throttled_us,
@@ -173,6 +175,11 @@ pub(super) fn unavailable(lost: &objects::Unavailable) -> Unavailable {
         Cause::Maintenance => "maintenance",
     };
     Unavailable { cause: cause.to_owned(), unavailable_s: seconds(lost.ms) }
+}
+
+fn maintenance(announced: &Maintenance) -> LeaseMaintenance {
+    let Maintenance { from_ms, to_ms, why } = announced;
+    LeaseMaintenance { starts_at: *from_ms, ends_at: *to_ms, why: why.clone() }
 }
 
 fn result_file(result: &FetchedResult) -> ResultFile {

@@ -1,6 +1,8 @@
 //! One screen about this node.
 
-use crate::api::types::{Capacity, ChainStatus, LEASE_ENDED_PHASES, Open, Reason, Status};
+use crate::api::types::{
+    Capacity, ChainStatus, LEASE_ENDED_PHASES, Maintenance, Open, Reason, Status,
+};
 use crate::clock::now_ms;
 use crate::node::{Node, clock};
 use capex_core::engine::kernel::ClockState;
@@ -52,6 +54,7 @@ impl Node {
             },
             wallet: self.balance(),
             capacity: self.capacity(),
+            maintenance: self.maintenance(now),
             open: self.open_matters(),
             warnings: self.warnings(),
         }
@@ -73,6 +76,17 @@ impl Node {
             Capacity { class: self.class_name(class), units, sold, reserved, free }
         };
         classes.map(shown).collect()
+    }
+
+    fn maintenance(&self, now_ms: u64) -> Vec<Maintenance> {
+        let all = self.engine().leases().maintenances(now_ms);
+        let shown = |(number, known): (u32, &capex_core::lease::Maintenance)| Maintenance {
+            number,
+            starts_at: known.from_ms,
+            ends_at: known.to_ms,
+            why: known.why.clone(),
+        };
+        all.map(shown).collect()
     }
 
     fn open_matters(&self) -> Open {

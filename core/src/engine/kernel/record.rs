@@ -67,11 +67,13 @@ pub enum Table {
     Horizon = 25,
     /// Workloads that came with an order, by its id.
     Attached = 26,
+    /// Maintenances that this host has announced, by number.
+    Maintenance = 27,
 }
 
 impl Table {
     /// Every table.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 27] = [
         Self::Counter,
         Self::Standing,
         Self::Epoch,
@@ -98,6 +100,7 @@ impl Table {
         Self::Pool,
         Self::Horizon,
         Self::Attached,
+        Self::Maintenance,
     ];
     /// Tables from this number on belong to the program around the engine.
     pub const FIRST_OF_SHELL: u8 = 0x80;
@@ -144,6 +147,7 @@ impl Table {
             Self::Pool => "pool",
             Self::Horizon => "horizon",
             Self::Attached => "attached",
+            Self::Maintenance => "maintenance",
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::lease::objects::{
 };
 use crate::lease::receipts::Seen;
 use crate::lease::{Phase, receipts, workload};
-use crate::limits::{CHALLENGE_MS, OPEN_LEASES_MAX, WORKLOAD_FILES_MAX};
+use crate::limits::{CHALLENGE_MS, MAINTENANCES_MAX, OPEN_LEASES_MAX, WORKLOAD_FILES_MAX};
 use crate::units::TimeMs;
 use crate::wire::{Envelope, VERSION, Verified};
 
@@ -360,6 +360,7 @@ impl Leases {
             return;
         }
         status.need.truncate(WORKLOAD_FILES_MAX + 1);
+        status.maintenance.truncate(2 * MAINTENANCES_MAX);
         status.unavailable = receipts::merged(status.unavailable.into_iter().map(Some));
         status.code = status.code.map(|code| remote_code(&code).to_owned());
         let known = self.told.insert(lease, status);

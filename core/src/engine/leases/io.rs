@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::access::Wanted;
 use super::attached::Asker;
 use crate::ids::{CertId, Digest, Key, LeaseId, StandingId};
+use crate::lease::Maintenance;
 use crate::lease::access::AccessVerb;
 use crate::lease::objects::{PayloadKind, Stream, Workload};
 use crate::lease::score::Score;
@@ -72,6 +73,10 @@ pub enum LeaseCommand {
     Replace { lease: LeaseId, workload: Box<Workload> },
     /// What this host does for leases, as found at its start.
     Offer(Offer),
+    /// Announce that this host will not deliver for a while.
+    Announce(Maintenance),
+    /// Call a maintenance off, by number.
+    CallOff(u32),
 }
 
 /// A lease moved.
@@ -162,6 +167,10 @@ pub enum LeaseEffect {
     /// Remove what is left of a lease; answered by `Released`.
     Release {
         lease: LeaseId,
+    },
+    /// Let leases rest at these times, and only at these.
+    Maintain {
+        all: Vec<Maintenance>,
     },
     Held(HeldJob),
 }

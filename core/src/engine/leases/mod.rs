@@ -12,6 +12,7 @@ mod extend;
 mod fetch;
 mod holder;
 mod io;
+mod maintenance;
 mod provider;
 mod records;
 mod views;
@@ -32,7 +33,7 @@ pub use views::{LeaseRole, LeaseView};
 pub(in crate::engine) use self::attached::{AttachedV1, Place, Purchase};
 use self::calls::Replay;
 use self::fetch::Fetch;
-pub(in crate::engine) use self::records::{HeldLease, LeaseRecord};
+pub(in crate::engine) use self::records::{HeldLease, LeaseRecord, MaintenanceV1};
 use super::holdings::Holdings;
 use super::io::Done;
 use super::kernel::{
@@ -41,6 +42,7 @@ use super::kernel::{
 use crate::certificate::VerifiedCertificate;
 use crate::code;
 use crate::ids::{CertId, Key, LeaseId, StandingId};
+use crate::lease::Maintenance;
 use crate::lease::objects::{LeaseStatus, Workload};
 use crate::limits::HORIZON_SLOTS;
 use crate::params::Params;
@@ -137,6 +139,8 @@ pub struct Leases {
     counter: u64,
     clock: ClockCheck,
     offer: Offer,
+    /// Announced by this host, by number: what is to come, and what was.
+    maintenance: BTreeMap<u32, Maintenance>,
     /// Slot in which the records were last cleared.
     cleared: u32,
 }
@@ -160,6 +164,11 @@ impl Leases {
             let (record, attached) = found?;
             self.attached.insert(StandingId(record.key_array()?), attached);
         }
+        for found in read::<MaintenanceV1>(records) {
+            let (record, announced) = found?;
+            self.maintenance.insert(u32::from_be_bytes(record.key_array()?), announced.into());
+        }
+        self.tell_host(ctx);
         self.resume_hosted(ctx);
         self.resume_held(ctx.now_ms);
         self.resume_extending(ctx.now_ms);
@@ -231,6 +240,14 @@ impl Leases {
                 self.offer = offer;
                 answer(ctx, Some(id), Ok(Done::Ok));
             }
+            LeaseCommand::Announce(new) => {
+                let announced = self.announce(ctx, new);
+                answer(ctx, Some(id), announced);
+            }
+            LeaseCommand::CallOff(number) => {
+                let called_off = self.call_off(ctx, number);
+                answer(ctx, Some(id), called_off);
+            }
         }
     }
 
@@ -270,6 +287,7 @@ impl Leases {
 
     /// Deletes records whose windows ended a horizon ago, as holdings do.
     fn forget(&mut self, ctx: &mut Context<'_>, slot: u32) {
+        self.forget_maintenances(ctx);
         let past = |end: u32| end.saturating_add(HORIZON_SLOTS) < slot;
         let gone = self.hosted.iter().filter(|(_, record)| past(record.window.end));
         let gone: Vec<LeaseId> = gone.map(|(id, _)| *id).collect();

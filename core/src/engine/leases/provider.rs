@@ -8,8 +8,8 @@ use crate::engine::io::Effect;
 use crate::engine::register::{Register, publish_grant};
 use crate::ids::{CertId, Key, LeaseId};
 use crate::lease::objects::{
-    Cause, Countersign, LeaseReply, LeaseRequest, LeaseStatus, Outcome, PayloadKind, Receipt,
-    Redeem, Unavailable, Verb, Workload,
+    Countersign, LeaseReply, LeaseRequest, LeaseStatus, Outcome, PayloadKind, Receipt, Redeem,
+    Unavailable, Verb, Workload,
 };
 use crate::lease::receipts::{self, PERIOD_MS, Period};
 use crate::lease::score::Score;
@@ -205,6 +205,7 @@ impl Leases {
             countersigned: 0,
             countersignature: None,
             failure: None,
+            announced_ms: 0,
         };
         ctx.out.store(&lease.0, &record);
         publish_grant(ctx, &grant);
@@ -248,10 +249,22 @@ impl Leases {
             cpu_us: usage.cpu_us,
             memory_peak_bytes: usage.memory_peak_bytes,
             need: if waits { workload::needs(&record.workload) } else { Vec::new() },
-            unavailable: unavailable(record, now_ms),
+            unavailable: self.unavailable(record, now_ms),
+            maintenance: self.of_lease(record),
             code: record.failure.clone().or(why),
             score: self.score(record),
         })
+    }
+
+    /// Time in which a lease was not at its holder's disposal: by its receipts once it is over, and
+    /// as far as it is known before.
+    pub(super) fn unavailable(&self, record: &LeaseRecord, now_ms: TimeMs) -> Vec<Unavailable> {
+        if record.phase.end().is_some() {
+            let read = record.receipts.iter().filter_map(|receipt| receipt.peek::<Receipt>().ok());
+            return receipts::merged(read.flat_map(|receipt| receipt.unavailable).map(Some));
+        }
+        let lost = self.lost(record, now_ms.min(record.ends_at_ms));
+        receipts::merged(lost.by_cause().map(Some))
     }
 
     /// In which band this host was measured for what runs in a lease.
@@ -376,6 +389,12 @@ impl Leases {
                 }
             }
             ExecutorEvent::Failed { code } => self.on_failure(ctx, lease, code),
+            ExecutorEvent::Announced { ms } => {
+                if record.phase.end().is_none() && ms > record.announced_ms {
+                    record.announced_ms = ms;
+                    ctx.out.store(&lease.0, record);
+                }
+            }
             event @ (ExecutorEvent::Ready
             | ExecutorEvent::Started { .. }
             | ExecutorEvent::Usage(_)
@@ -438,7 +457,7 @@ impl Leases {
             record.failure = record.failure.take().or(code.map(str::to_owned));
             let chain = chain(record, ctx.params.magic);
             let window_ms = (record.starts_at_ms, record.ends_at_ms);
-            let period = Period::last(end, window_ms, &chain);
+            let period = Period::last(end, record.announced_ms, window_ms, &chain);
             let receipt = ctx.sign(receipts::next(ctx.me(), (lease, record.units), &chain, period));
             record.receipts.push(receipt.envelope().clone());
         }
@@ -481,7 +500,7 @@ impl Leases {
     }
 
     fn first_receipt(&mut self, ctx: &mut Context<'_>, lease: LeaseId) {
-        let Some(record) = self.hosted.get_mut(&lease) else {
+        let Some(record) = self.hosted.get(&lease) else {
             return;
         };
         let Some(due_ms) = first_receipt_ms(record, ctx.params) else {
@@ -493,8 +512,11 @@ impl Leases {
         let Some(started_at_ms) = record.phase.started_at_ms() else {
             return;
         };
-        let lost_ms = record.phase.interrupted_ms(due_ms);
-        let period = Period::passing((started_at_ms, due_ms), lost_ms, record.phase.usage(), &[]);
+        let lost = self.lost(record, due_ms);
+        let Some(record) = self.hosted.get_mut(&lease) else {
+            return;
+        };
+        let period = Period::passing((started_at_ms, due_ms), lost, record.phase.usage(), &[]);
         let receipt = ctx.sign(receipts::next(ctx.me(), (lease, record.units), &[], period));
         record.receipts.push(receipt.envelope().clone());
         ctx.out.store(&lease.0, record);
@@ -568,17 +590,6 @@ pub(super) fn loss(phase: &Phase) -> Option<String> {
         | Phase::Ended(_)
         | Phase::Released { .. } => None,
     }
-}
-
-/// Time in which a lease was not at its holder's disposal: by its receipts once it is over, and
-/// as far as it is known before.
-pub(super) fn unavailable(record: &LeaseRecord, now_ms: TimeMs) -> Vec<Unavailable> {
-    if record.phase.end().is_some() {
-        let read = record.receipts.iter().filter_map(|receipt| receipt.peek::<Receipt>().ok());
-        return receipts::merged(read.flat_map(|receipt| receipt.unavailable).map(Some));
-    }
-    let ms = record.phase.interrupted_ms(now_ms.min(record.ends_at_ms));
-    receipts::merged([Some(Unavailable { cause: Cause::Interrupted, ms })])
 }
 
 fn is_released(record: &LeaseRecord) -> bool {

@@ -4,10 +4,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::kernel::{Stored, Table};
 use crate::ids::{CertId, Digest, Key};
-use crate::lease::Phase;
 use crate::lease::objects::Workload;
+use crate::lease::{Maintenance, Phase};
 use crate::units::{TimeMs, Window};
-use crate::wire::Envelope;
+use crate::wire::{Envelope, WireError, decode_record};
 
 /// A lease on this host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,10 +39,92 @@ pub(in crate::engine) struct LeaseRecord {
     pub(super) countersignature: Option<Envelope>,
     /// Why the host could not run it: reason code.
     pub(super) failure: Option<String>,
+    /// Of what it has lost on the way, so much was lost in maintenances that were announced, ms.
+    pub(super) announced_ms: u64,
 }
 
 impl Stored for LeaseRecord {
     const TABLE: Table = Table::Lease;
+    const VERSION: u8 = 2;
+
+    fn from_older(version: u8, body: &[u8]) -> Option<Result<Self, WireError>> {
+        (version == 1).then(|| decode_record::<LeaseV1>(body).map(Self::from))
+    }
+}
+
+/// A lease on this host, as it was kept before maintenances were announced.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct LeaseV1 {
+    cert_id: CertId,
+    holder: Key,
+    grant: Envelope,
+    workload: Workload,
+    order: u32,
+    units: u32,
+    window: Window,
+    starts_at_ms: TimeMs,
+    ends_at_ms: TimeMs,
+    cpu_max_milli: u64,
+    memory_max_bytes: u64,
+    disk_max_bytes: u64,
+    extensions: Vec<(CertId, Envelope)>,
+    phase: Phase,
+    receipts: Vec<Envelope>,
+    countersigned: u32,
+    countersignature: Option<Envelope>,
+    failure: Option<String>,
+}
+
+impl From<LeaseV1> for LeaseRecord {
+    fn from(old: LeaseV1) -> Self {
+        Self {
+            cert_id: old.cert_id,
+            holder: old.holder,
+            grant: old.grant,
+            workload: old.workload,
+            order: old.order,
+            units: old.units,
+            window: old.window,
+            starts_at_ms: old.starts_at_ms,
+            ends_at_ms: old.ends_at_ms,
+            cpu_max_milli: old.cpu_max_milli,
+            memory_max_bytes: old.memory_max_bytes,
+            disk_max_bytes: old.disk_max_bytes,
+            extensions: old.extensions,
+            phase: old.phase,
+            receipts: old.receipts,
+            countersigned: old.countersigned,
+            countersignature: old.countersignature,
+            failure: old.failure,
+            announced_ms: 0,
+        }
+    }
+}
+
+/// A maintenance that this host has announced; its key is its number, four bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(in crate::engine) struct MaintenanceV1 {
+    /// Unix ms.
+    from_ms: TimeMs,
+    /// Unix ms.
+    to_ms: TimeMs,
+    why: String,
+}
+
+impl Stored for MaintenanceV1 {
+    const TABLE: Table = Table::Maintenance;
+}
+
+impl From<&Maintenance> for MaintenanceV1 {
+    fn from(Maintenance { from_ms, to_ms, why }: &Maintenance) -> Self {
+        Self { from_ms: *from_ms, to_ms: *to_ms, why: why.clone() }
+    }
+}
+
+impl From<MaintenanceV1> for Maintenance {
+    fn from(MaintenanceV1 { from_ms, to_ms, why }: MaintenanceV1) -> Self {
+        Self { from_ms, to_ms, why }
+    }
 }
 
 /// What the provider has said to a Redeem.

@@ -1,12 +1,12 @@
 //! Leases as the API shows them.
 
-use super::provider::{loss, unavailable};
+use super::provider::loss;
 use super::records::{Answer, FetchedResult, HeldLease, LeaseRecord};
 use super::{Leases, Uploaded};
 use crate::ids::{CertId, Key, LeaseId};
 use crate::lease::objects::{LeaseStatus, Outcome, Receipt, Unavailable};
 use crate::lease::score::Score;
-use crate::lease::{Phase, Usage, receipts};
+use crate::lease::{Maintenance, Phase, Usage, receipts};
 use crate::units::{TimeMs, Window};
 use crate::wire::Envelope;
 
@@ -50,6 +50,8 @@ pub struct LeaseView {
     pub delivered_ms: u64,
     /// Time in which they were not, by receipts, or while the lease lasts as far as it is known.
     pub unavailable: Vec<Unavailable>,
+    /// When its provider will not deliver, or did not, as announced.
+    pub maintenance: Vec<Maintenance>,
     pub receipts: u32,
     /// Of which countersigned by the holder and known to the provider.
     pub countersigned: u32,
@@ -90,8 +92,9 @@ impl Leases {
     #[must_use]
     pub fn views(&self, me: Key, now_ms: TimeMs) -> Vec<LeaseView> {
         let hosted = self.hosted.iter().map(move |(id, record)| {
-            let score = self.score(record);
-            LeaseView { score, ..hosted(me, *id, record, now_ms) }
+            let (score, maintenance) = (self.score(record), self.of_lease(record));
+            let unavailable = self.unavailable(record, now_ms);
+            LeaseView { score, maintenance, unavailable, ..hosted(me, *id, record) }
         });
         let held = self.held.iter().map(|(id, record)| {
             let view = held(me, *id, record, self.told.get(id));
@@ -104,7 +107,7 @@ impl Leases {
     }
 }
 
-fn hosted(me: Key, lease_id: LeaseId, record: &LeaseRecord, now_ms: TimeMs) -> LeaseView {
+fn hosted(me: Key, lease_id: LeaseId, record: &LeaseRecord) -> LeaseView {
     let end = record.phase.end();
     let left_behind = match &record.phase {
         Phase::Released { left_behind, .. } => left_behind.clone(),
@@ -133,7 +136,8 @@ fn hosted(me: Key, lease_id: LeaseId, record: &LeaseRecord, now_ms: TimeMs) -> L
         outcome: record.phase.outcome().cloned(),
         usage: record.phase.usage(),
         delivered_ms: read(&record.receipts).map(|receipt| receipt.delivered_ms).sum(),
-        unavailable: unavailable(record, now_ms),
+        unavailable: Vec::new(),
+        maintenance: Vec::new(),
         receipts: count(&record.receipts),
         countersigned: record.countersigned,
         left_behind,
@@ -188,6 +192,7 @@ fn held(me: Key, lease_id: LeaseId, record: &HeldLease, told: Option<&LeaseStatu
         usage: from_receipts.at_least(from_status),
         delivered_ms: read(&record.receipts).map(|receipt| receipt.delivered_ms).sum(),
         unavailable,
+        maintenance: told.map_or(Vec::new(), |told| told.maintenance.clone()),
         receipts: count(&record.receipts),
         countersigned: record.countersigned,
         left_behind: Vec::new(),

@@ -1,10 +1,11 @@
 //! The ledger of units as the market sees it.
 
 use super::Register;
-use crate::certificate::ledger::{Claim, RowNeed, number_rows};
+use crate::certificate::ledger::{Claim, RECTANGLES_MAX, RowNeed, number_rows};
 use crate::code;
 use crate::engine::market::Rectangle;
 use crate::ids::TradeId;
+use crate::lease::maintenance::outside;
 use crate::settlement::objects::Row;
 use crate::units::{Units, Window};
 
@@ -27,10 +28,20 @@ impl Register {
         if self.may_offer(class).is_err() {
             return Vec::new();
         }
-        let free = self.ledger.free_rectangles(class, window);
-        free.into_iter()
+        let free = self.ledger.free_rectangles(class, window).into_iter();
+        let mut open: Vec<Rectangle> = free
             .filter_map(|(free, window)| Some((free.intersection(units)?, window)))
-            .collect()
+            .flat_map(|(units, window)| {
+                outside(window, &self.closed).into_iter().map(move |part| (units.clone(), part))
+            })
+            .collect();
+        if !self.closed.is_empty() {
+            let area =
+                |(units, window): &Rectangle| u64::from(units.count()) * u64::from(window.len());
+            open.sort_by_key(|rectangle| std::cmp::Reverse(area(rectangle)));
+            open.truncate(RECTANGLES_MAX);
+        }
+        open
     }
 
     /// The lowest `qty` units that are free in the whole window and not in `taken`.

@@ -48,7 +48,7 @@ use crate::ids::{CertId, Key, TermsHash, TradeId};
 use crate::limits::{CERTIFICATE_HOPS_MAX, SETTLE_MAX_BYTES};
 use crate::params::Params;
 use crate::settlement::objects::Terms;
-use crate::units::{Slot, TimeMs};
+use crate::units::{Slot, TimeMs, Window};
 use crate::wire::{self, Envelope, Verified};
 
 /// Certificates issued and not yet forgotten: as many as the ledger has claims.
@@ -80,6 +80,8 @@ pub struct Register {
     room: Option<Room>,
     /// Classes of which nothing new is offered.
     withheld: BTreeSet<u16>,
+    /// Slots of which nothing new is offered.
+    closed: Vec<Window>,
     /// Slot in which the records were last cleared.
     cleared: Slot,
 }
@@ -352,6 +354,11 @@ impl Register {
                 Ok(RegisterReply::Held(self.held_by(peer, *after, slot)))
             }
         }
+    }
+
+    /// Offers nothing new of these slots: this host will not deliver then.
+    pub fn close(&mut self, slots: Vec<Window>) {
+        self.closed = slots;
     }
 
     /// Does what an operator asks.
