@@ -416,6 +416,8 @@ impl Shim {
         self.runs = self.runs.saturating_add(1);
         let (pid, run) = (self.own.pid, self.runs);
         let started_at_ms = self.watch.started_at_ms().unwrap_or_else(now_ms);
+        // It is counted before it begins, so that a crash in between is not taken for none.
+        self.doors.beginning();
         self.record(State::Running { pid, run, started_at_ms })?;
         match runtime.run() {
             Ok(()) => {

@@ -57,6 +57,8 @@ const DETACHED_TIME: Duration = Duration::from_secs(150);
 const REST_TIME: Duration = Duration::from_secs(120);
 /// A session whose time is over says so within this.
 const CUT_TIME: Duration = Duration::from_secs(2);
+/// A run that is written down has begun within this: less than who knocks waits for an answer.
+const BEGIN_TIME: Duration = Duration::from_secs(5);
 /// Sessions end within this when the runtime gives back what it was lent.
 const SHUT_TIME: Duration = Duration::from_millis(500);
 const LOOK: Duration = Duration::from_millis(2);
@@ -76,6 +78,8 @@ pub(super) struct Now {
 pub(super) enum Run {
     #[default]
     Waits,
+    /// It is written down, and there in a moment.
+    Begins,
     /// With what can be done beside it, if the runtime can.
     Runs(Option<Arc<dyn Beside>>),
     Exited {
@@ -137,6 +141,11 @@ impl Doors {
     pub(in crate::executor) fn prepared(&self, files: io::Result<Files>) {
         let files = files.ok().map(Arc::new);
         self.now.send_modify(|now| now.files = files);
+    }
+
+    /// A run is about to be written down and begun: who comes from now on waits for it.
+    pub(in crate::executor) fn beginning(&self) {
+        self.now.send_modify(|now| now.run = Run::Begins);
     }
 
     /// A run has begun.
@@ -306,7 +315,7 @@ impl House {
 
     /// Begins what a session is for.
     async fn begin(&self, what: &Access) -> Result<Purpose, &'static str> {
-        let now = self.now.borrow().clone();
+        let now = settled(self.now.clone()).await;
         let begun = match what {
             Access::Exec { command, env, workdir, terminal } => {
                 let terminal = terminal.map(|size| (size.rows, size.columns));
@@ -344,6 +353,14 @@ impl House {
     }
 }
 
+/// What there is, once a run that begins has begun: that it runs is on disk a moment before, and
+/// whoever reads that may come at once.
+pub(super) async fn settled(mut now: watch::Receiver<Now>) -> Now {
+    // What takes longer than that is answered as it is.
+    let _ = timeout(BEGIN_TIME, now.wait_for(|now| !matches!(now.run, Run::Begins))).await;
+    now.borrow().clone()
+}
+
 fn unsupported() -> Failure {
     Failure::workload(reason!("runtime.unsupported"), "this runtime cannot do that")
 }
@@ -361,7 +378,7 @@ fn beside(now: &Now) -> Result<Arc<dyn Beside>, Failure> {
     match &now.run {
         Run::Runs(Some(beside)) => Ok(Arc::clone(beside)),
         Run::Runs(None) => Err(unsupported()),
-        Run::Waits | Run::Exited { .. } => Err(not_running()),
+        Run::Waits | Run::Begins | Run::Exited { .. } => Err(not_running()),
     }
 }
 
@@ -504,5 +521,78 @@ async fn keep(
     // Its files are closed before its place is free.
     if !work.is_finished() {
         let _ = work.await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, TcpListener};
+    use std::os::fd::OwnedFd;
+
+    use super::*;
+    use crate::executor::runtimes::Process;
+
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    /// A workload that listens at one port, and does nothing else.
+    struct Listening(TcpListener);
+
+    impl Beside for Listening {
+        fn exec(&self, _exec: &Exec) -> Result<Process, Failure> {
+            Err(unsupported())
+        }
+
+        fn bench(&self) -> Result<Process, Failure> {
+            Err(unsupported())
+        }
+
+        fn dial(&self, _port: u16) -> Result<OwnedFd, Failure> {
+            let stream = self.0.local_addr().and_then(std::net::TcpStream::connect);
+            stream.map(OwnedFd::from).map_err(|error| Failure::host(error.to_string()))
+        }
+    }
+
+    /// Knocks for a port, and has taken a place when this returns.
+    async fn knock(dir: &LeaseDir, doors: &Doors, session: u8) -> UnixStream {
+        let (lease, peer) = (capex_core::ids::LeaseId([1; 32]), Key([2; 32]));
+        let (what, not_after_s) = (Access::Dial { port: 80 }, u64::MAX);
+        let session16 = [session; 16];
+        let call = AccessCall { v: 1, lease, peer, session16, received: 0, what, not_after_s };
+        let before = doors.open.load(Ordering::Acquire);
+        let mut stream = UnixStream::connect(dir.path().join(LeaseDir::DOOR)).await.unwrap();
+        say(&mut stream, &Knock::Stream(Admission { call, until_s: None })).await.unwrap();
+        let seated = async {
+            while doors.open.load(Ordering::Acquire) == before {
+                sleep(LOOK).await;
+            }
+        };
+        timeout(PATIENCE, seated).await.expect("it waits for the run");
+        stream
+    }
+
+    async fn answer(mut stream: UnixStream) -> (Answer, UnixStream) {
+        let answer = timeout(PATIENCE, hear(&mut stream)).await.unwrap().unwrap();
+        (answer, stream)
+    }
+
+    #[tokio::test]
+    async fn who_comes_while_a_run_begins_waits_for_it() {
+        let place = tempfile::tempdir().unwrap();
+        let dir = LeaseDir::new(place.path().to_owned());
+        let doors = Doors::open(&dir).unwrap();
+        doors.beginning();
+        let early = knock(&dir, &doors, 1).await;
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        doors.running(Some(Arc::new(Listening(listener))));
+        let (answer_to_early, _open) = answer(early).await;
+        assert_eq!(answer_to_early, Answer::Open { received: 0 });
+
+        // One that comes to nothing is not waited for any longer.
+        doors.exited(&Outcome::Exited { code: 0 });
+        doors.beginning();
+        let late = knock(&dir, &doors, 2).await;
+        doors.exited(&Outcome::Stopped);
+        let code = reason!("lease.not_running").code().to_owned();
+        assert_eq!(answer(late).await.0, Answer::Refused { code });
     }
 }

@@ -50,7 +50,7 @@ impl Follow {
                 // Looked at before the logs are: what it wrote is in them when it has ended.
                 let code = match now.borrow().run {
                     Run::Exited { code } => Some(code),
-                    Run::Waits | Run::Runs(_) => None,
+                    Run::Waits | Run::Begins | Run::Runs(_) => None,
                 };
                 while !cut.is_now() && self.give(&mut to).await? {}
                 if cut.is_now() {

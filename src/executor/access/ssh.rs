@@ -20,7 +20,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream
 use tokio::sync::{Notify, mpsc, watch};
 
 use super::backlog::{Backlog, Gate, Line};
-use super::doors::{Now, dial, start};
+use super::doors::{Now, dial, settled, start};
 use super::programs::{Control, Running, Sink, UNKNOWN, pump};
 use super::sftp::Sftp;
 use crate::executor::runtimes::{Exec, Files};
@@ -137,11 +137,10 @@ impl Handler for Guest {
             reply.reject(ChannelOpenFailure::AdministrativelyProhibited).await;
             return Ok(());
         };
-        let now = self.now.borrow().clone();
-        let line = Arc::clone(&self.line);
+        let (now, line) = (self.now.clone(), Arc::clone(&self.line));
         tokio::spawn(async move {
             let _seat = seat;
-            match dial(&now, port).await {
+            match dial(&settled(now).await, port).await {
                 Ok(stream) => {
                     reply.accept().await;
                     relay(channel, &line, stream.into_split(), None).await;
@@ -256,7 +255,7 @@ async fn talk(mut channel: Channel<Msg>, now: watch::Receiver<Now>, line: Arc<Li
             Some(_) => {}
         }
     };
-    let now = now.borrow().clone();
+    let now = settled(now).await;
     let command = match (wanted, &now.files) {
         (_, None) => return,
         (Wanted::Files, Some(files)) => {
