@@ -27,7 +27,7 @@ use super::retention::{self, FreedProof};
 use super::runtimes;
 use super::spec::{LeaseSpec, Secrets, secrets_text};
 use super::state::{
-    Durability, Ended, Outcome, Record, State, Usage, printable, read_json, write_json,
+    Durability, Ended, Outcome, Record, Seen, State, Usage, printable, read_json, write_json,
 };
 use super::supervise;
 use crate::clock::now_ms;
@@ -108,6 +108,8 @@ pub(super) struct Lease {
     /// Held over each change of the lease's files, so that requests take turns.
     pub(super) gate: tokio::sync::Mutex<()>,
     process: Mutex<Process>,
+    /// It is looked at many times a second, and changes some times in its life.
+    seen: Mutex<Seen<Record>>,
 }
 
 #[derive(Default)]
@@ -127,6 +129,7 @@ impl Lease {
             dir,
             gate: tokio::sync::Mutex::default(),
             process: Mutex::default(),
+            seen: Mutex::default(),
         }
     }
 
@@ -193,7 +196,7 @@ impl Lease {
 
     pub(super) fn record(&self) -> Result<Record, ExecutorError> {
         let path = self.dir.state();
-        Ok(read_json(&path).at(&path)?.unwrap_or_else(|| Record::fresh(1)))
+        Ok(lock(&self.seen).read(&path).at(&path)?.unwrap_or_else(|| Record::fresh(1)))
     }
 
     pub(super) fn usage(&self) -> Usage {

@@ -31,7 +31,7 @@ use super::watch::Watch;
 use crate::clock::now_ms;
 use capex_core::lease::objects::{RestartPolicy, Stream};
 
-/// How late the end of a window may be noticed.
+/// How late it may be noticed that what was told to end has ended.
 const TURN: Duration = Duration::from_millis(10);
 /// How often a process that waits looks for a request to stop.
 const IDLE: Duration = Duration::from_millis(50);
@@ -458,8 +458,8 @@ impl Shim {
         since: Instant,
         mut told: Told,
     ) -> io::Result<Stage> {
-        let ended = runtime.wait(TURN);
-        self.watch.heartbeat(&runtime.sample());
+        let ended = runtime.wait(self.watch.idle());
+        self.watch.heartbeat(|| runtime.sample());
         if let Some(outcome) = ended {
             if since.elapsed() >= BACK_OFF_MOST {
                 self.back_off = BACK_OFF_LEAST;
@@ -499,7 +499,7 @@ impl Shim {
         mut hard_end: Option<Instant>,
     ) -> io::Result<Stage> {
         let ended = runtime.wait(TURN);
-        self.watch.heartbeat(&runtime.sample());
+        self.watch.heartbeat(|| runtime.sample());
         if let Some(outcome) = ended {
             return self.after_end(runtime, cut, outcome);
         }
@@ -585,7 +585,7 @@ impl Shim {
             None => {}
         }
         if let Some(runtime) = &mut runtime {
-            self.watch.heartbeat(&runtime.sample());
+            self.watch.heartbeat(|| runtime.sample());
         }
         if self.watch.started_at_ms().is_none() && self.watch.until_start().is_zero() {
             // The window opens all the same: the blocks wait for their holder.

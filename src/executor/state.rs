@@ -5,7 +5,9 @@ use capex_core::reasons::Reason;
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::time::{Duration, SystemTime};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -358,6 +360,58 @@ pub(super) fn write_json<T: Serialize>(
     }
 }
 
+/// File systems tell times by a clock that stands still for so long.
+const CLOCK_STEP: Duration = Duration::from_millis(100);
+
+/// Which file lies at a path, where each is replaced as a whole: two of one moment are two files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Written {
+    inode: u64,
+    at: SystemTime,
+}
+
+impl Written {
+    /// `None` if there is none.
+    pub(super) fn of(path: &Path) -> Option<Self> {
+        let meta = fs::metadata(path).ok()?;
+        Some(Self { inode: meta.ino(), at: meta.modified().ok()? })
+    }
+
+    /// Whether every later one differs: within one moment the number of a file that is gone may be
+    /// another's again.
+    fn is_settled(&self) -> bool {
+        self.at.elapsed().is_ok_and(|age| age > CLOCK_STEP)
+    }
+}
+
+/// A file of [`write_json`] as it was read last.
+#[derive(Debug)]
+pub(super) struct Seen<T>(Option<(Written, T)>);
+
+impl<T> Default for Seen<T> {
+    fn default() -> Self {
+        Self(None)
+    }
+}
+
+impl<T: DeserializeOwned + Clone> Seen<T> {
+    /// What is there, read again only if it was written again.
+    pub(super) fn read(&mut self, path: &Path) -> io::Result<Option<T>> {
+        // Before the content, which may be a later one then, and is read once more.
+        let written = Written::of(path);
+        match (&self.0, written) {
+            (Some((seen, value)), Some(written)) if *seen == written => {
+                return Ok(Some(value.clone()));
+            }
+            _ => {}
+        }
+        let value = read_json(path)?;
+        let settled = written.filter(Written::is_settled);
+        self.0 = settled.zip(value.clone());
+        Ok(value)
+    }
+}
+
 /// Reads a file of [`write_json`]; `None` when there is none.
 pub(super) fn read_json<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
     use io::Read as _;
@@ -404,6 +458,32 @@ mod tests {
             write_json(&path, &record, Durability::Fsync).unwrap();
             assert_eq!(read_json::<Record>(&path).unwrap(), Some(record));
         }
+    }
+
+    #[test]
+    fn what_was_written_again_is_read_again_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state.json");
+        let long_ago = SystemTime::now() - Duration::from_secs(60);
+        let mut seen = Seen::<u32>::default();
+        assert_eq!(seen.read(&path).unwrap(), None);
+        // In one moment, in which the second file may have the number of the one before the first.
+        for number in 0..3 {
+            write_json(&path, &9, Durability::Rename).unwrap();
+            write_json(&path, &number, Durability::Rename).unwrap();
+            assert_eq!(seen.read(&path).unwrap(), Some(number));
+        }
+        let set_back = || File::options().write(true).open(&path).unwrap().set_modified(long_ago);
+        set_back().unwrap();
+        assert_eq!(seen.read(&path).unwrap(), Some(2));
+        // Not as such files are written, so that it shows what is read.
+        fs::write(&path, "7").unwrap();
+        set_back().unwrap();
+        assert_eq!(seen.read(&path).unwrap(), Some(2));
+        write_json(&path, &8, Durability::Rename).unwrap();
+        assert_eq!(seen.read(&path).unwrap(), Some(8));
+        fs::remove_file(&path).unwrap();
+        assert_eq!(seen.read(&path).unwrap(), None);
     }
 
     #[test]

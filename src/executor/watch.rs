@@ -1,17 +1,16 @@
 //! What a lease process looks at: the clock, and what it is asked for.
 
 use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use super::layout::LeaseDir;
 use super::logs::CappedLog;
 use super::rests::{Rests, Watched};
 use super::runtimes::Sample;
 use super::spec::LeaseSpec;
-use super::state::{Durability, Outcome, Usage, read_json, write_json};
+use super::state::{Durability, Outcome, Usage, Written, read_json, write_json};
 use crate::clock::now_ms;
 
 /// Between two looks at the specification.
@@ -34,9 +33,8 @@ pub(super) struct Watch {
     before: Usage,
     looked: Option<Instant>,
     beaten: Option<Instant>,
-    /// Which file the specification that is known was, and when it was written: two of one moment are
-    /// two files.
-    written: Option<(u64, SystemTime)>,
+    /// Which file the specification that is known was.
+    written: Option<Written>,
     /// Notices before this end were given.
     noticed: usize,
     rests: Watched,
@@ -58,7 +56,7 @@ impl Watch {
         terminated: Arc<AtomicBool>,
         before: Usage,
     ) -> Self {
-        let (written, rests) = (written(&dir), Watched::beside(dir.path()));
+        let (written, rests) = (Written::of(&dir.spec()), Watched::beside(dir.path()));
         Self {
             dir,
             starts_at_ms: spec.starts_at_ms,
@@ -141,7 +139,7 @@ impl Watch {
         }
         self.looked = Some(Instant::now());
         self.rests.look();
-        let written = written(&self.dir);
+        let written = Written::of(&self.dir.spec());
         if written == self.written {
             return None;
         }
@@ -158,6 +156,12 @@ impl Watch {
     pub(super) fn is_window_over(&self) -> bool {
         now_ms() >= self.ends_at_ms
             || self.begun.as_ref().is_some_and(|begun| Instant::now() >= begun.ends)
+    }
+
+    /// How long nothing has to be looked at: no longer than to the end of the window.
+    pub(super) fn idle(&self) -> Duration {
+        let left = Duration::from_millis(self.ends_at_ms.saturating_sub(now_ms()));
+        left.clamp(Duration::from_millis(1), LOOK)
     }
 
     /// Whether the window ends within so much time.
@@ -184,11 +188,11 @@ impl Watch {
         Some(rests.unwrap_or_default() + &end)
     }
 
-    /// Writes a sample when one is due. The next one makes up for one that fails.
-    pub(super) fn heartbeat(&mut self, sample: &Sample) {
+    /// Takes a sample when one is due, and writes it. The next one makes up for one that fails.
+    pub(super) fn heartbeat(&mut self, sample: impl FnOnce() -> Sample) {
         if self.begun.is_some() && self.beaten.is_none_or(|beaten| beaten.elapsed() >= HEARTBEAT) {
             self.beaten = Some(Instant::now());
-            let _ = write_json(&self.dir.usage(), &self.usage(sample), Durability::Rename);
+            let _ = write_json(&self.dir.usage(), &self.usage(&sample()), Durability::Rename);
         }
     }
 
@@ -236,9 +240,4 @@ impl Watch {
             }
         }
     }
-}
-
-fn written(dir: &LeaseDir) -> Option<(u64, SystemTime)> {
-    let meta = fs::metadata(dir.spec()).ok()?;
-    Some((meta.ino(), meta.modified().ok()?))
 }
