@@ -47,4 +47,4 @@ pub use probe::{HostProof, Proved, ProvedContainers, ProvedEgress, self_test};
 pub use retention::FreedProof;
 pub use runtimes::{Needs, Unfit, disk_limits, inspect, no_containers, offered, probe_egress};
 pub use spec::{Allowance, LeaseSpec, SpecError};
-pub use state::{Ended, Outcome, State, Usage};
+pub use state::{Ended, Outcome, State, Usage, Written};

@@ -1,13 +1,19 @@
 //! What this machine has for sale, by its configuration and its self-test.
 
 use std::path::Path;
+use std::time::Duration;
 
 use super::NodeError;
 use super::config::Config;
+use crate::api::ApiHandle;
 use crate::executor::inventory::{self, Demand, HostCapacity};
-use crate::executor::{HostProof, offered, probe_egress};
-use capex_core::engine::leases::Offer;
-use capex_core::engine::register::Room;
+use crate::executor::{HostProof, Written, offered, probe_egress};
+use capex_core::engine::Command;
+use capex_core::engine::leases::{LeaseCommand, Offer};
+use capex_core::engine::register::{RegisterCommand, Room};
+
+/// How soon a self-test is heeded that was made while the node runs.
+const LOOK: Duration = Duration::from_secs(1);
 
 impl Config {
     /// What has to be proved of this host before it sells: nothing in a demonstration, where one
@@ -31,6 +37,18 @@ impl Config {
         };
         let scores = HostProof::of(&self.datadir).scores();
         Offer { runtimes: offered().into_iter().collect(), egress, scores }
+    }
+
+    /// Which self-test the node goes by.
+    pub(super) fn tested(&self) -> Option<Written> {
+        HostProof::of(&self.datadir).written()
+    }
+
+    /// What the engine is told of this host.
+    pub(super) fn host_commands(&self) -> [Command; 2] {
+        let unproved = self.host_proof().unproved(&self.params);
+        let offer = LeaseCommand::Offer(self.lease_offer());
+        [offer.into(), RegisterCommand::Withhold(unproved).into()]
     }
 
     /// Why leases get no way out; `None` if they do.
@@ -71,9 +89,44 @@ impl Config {
     }
 }
 
+/// Tells the node again what this host offers whenever its self-test was made anew, until the node
+/// stops. `known` is the test by which it was told before.
+pub(super) async fn heed_self_tests(config: Config, node: ApiHandle, mut known: Option<Written>) {
+    loop {
+        tokio::time::sleep(LOOK).await;
+        let written = config.tested();
+        if written == known {
+            continue;
+        }
+        let here = config.clone();
+        // A probe starts programs.
+        let Ok(told) = tokio::task::spawn_blocking(move || here.host_commands()).await else {
+            continue;
+        };
+        tracing::info!("this host was tested anew");
+        let mut is_told = true;
+        for command in told {
+            // A node that is busy is told at the next look.
+            is_told &= node.command(command).await.is_ok();
+        }
+        if is_told {
+            known = written;
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use capex_core::engine::io::Done;
+    use capex_core::lease::score::Score;
+    use capex_core::params::Isolation;
+    use tokio::time::timeout;
+
     use super::*;
+    use crate::api::Call;
+    use crate::executor::Proved;
     use crate::node::config::Overrides;
 
     #[test]
@@ -105,5 +158,57 @@ mod tests {
             let checked = config.overcommitted(host);
             assert_eq!(checked.is_ok(), starts, "{network} {capacity} {allow_overcommit}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_self_test_is_heeded_by_a_node_that_runs() {
+        let dir = tempfile::tempdir().unwrap();
+        let flags = Overrides {
+            network: Some("signet".to_owned()),
+            datadir: Some(dir.path().to_owned()),
+            ..Overrides::default()
+        };
+        let config = Config::load(&flags, &|_: &str| None).unwrap();
+        let (node, mut requests) = ApiHandle::channel();
+        let known = config.tested();
+        let heeding = tokio::spawn(heed_self_tests(config.clone(), node, known));
+        let mut told = async || {
+            let (mut scores, mut withheld) = (None, None);
+            while scores.is_none() || withheld.is_none() {
+                let request = timeout(Duration::from_secs(60), requests.recv()).await;
+                let request = request.unwrap().unwrap();
+                match request.call {
+                    Call::Command(Command::Lease(LeaseCommand::Offer(offer))) => {
+                        scores = Some(offer.scores.keys().copied().collect::<Vec<_>>());
+                    }
+                    Call::Command(Command::Register(RegisterCommand::Withhold(classes))) => {
+                        withheld = Some(classes);
+                    }
+                    other => panic!("{other:?}"),
+                }
+                let _ = request.answer.send(Ok(Done::Ok.into()));
+            }
+            (scores.unwrap(), withheld.unwrap())
+        };
+        let classes = |isolation| -> BTreeSet<u16> {
+            let all = config.params.classes.iter().map(|class| &class.floors);
+            all.filter(|class| class.isolation == isolation).map(|class| class.id).collect()
+        };
+        let (components, boxes) = (classes(Isolation::Wasm), classes(Isolation::Container));
+        let proof = HostProof::of(dir.path());
+        let proved = Proved {
+            backend: "wasm",
+            isolation: "wasm",
+            memory_peak_bytes: 1,
+            deadline_overrun_ms: 0,
+            score: Score { processor: 692, memory: 15_300 },
+            containers: None,
+            no_containers: None,
+        };
+        proof.keep(&proved).unwrap();
+        assert_eq!(told().await, (vec![Isolation::Wasm], boxes.clone()));
+        proof.forget().unwrap();
+        assert_eq!(told().await, (vec![], components.union(&boxes).copied().collect()));
+        heeding.abort();
     }
 }

@@ -19,6 +19,7 @@ use super::access;
 use super::beside::Beside;
 use super::chain_task::{ChainHandle, ChainTasks};
 use super::config::{Config, PayoutTo};
+use super::host::heed_self_tests;
 use super::lease_client::HeldFiles;
 use super::lease_host::LeaseHost;
 use super::owner::{Owner, OwnerError};
@@ -255,16 +256,13 @@ impl Node {
         if self.driver.has_failed() {
             return;
         }
-        let unproved = self.config.host_proof().unproved(&self.config.params);
+        let tested = self.config.tested();
         let shared = self.config.shared_room().map(|room| RegisterCommand::Share(room).into());
-        let told = [
-            LeaseCommand::Offer(self.config.lease_offer()).into(),
-            RegisterCommand::Withhold(unproved).into(),
-        ];
-        for command in told.into_iter().chain(shared) {
+        for command in self.config.host_commands().into_iter().chain(shared) {
             let command = Input::Command { id: START_COMMAND, command };
             self.driver.feed(&mut self.outside, command);
         }
+        self.served.spawn(heed_self_tests(self.config.clone(), self.api.clone(), tested));
         self.forget_lost_workloads();
         for (key, addrs) in self.outside.peers.iter() {
             let addrs = addrs.clone();

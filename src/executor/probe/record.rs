@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Proved;
 use crate::clock::now_ms;
-use crate::executor::state::{Durability, read_json, write_json};
+use crate::executor::state::{Durability, Written, read_json, write_json};
 use capex_core::lease::score::Score;
 use capex_core::params::{Isolation, Params};
 
@@ -87,6 +87,12 @@ impl HostProof {
             Some(Err(error)) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => Ok(()),
         }
+    }
+
+    /// Which record lies there now, to be compared with another look; `None` if there is none.
+    #[must_use]
+    pub fn written(&self) -> Option<Written> {
+        Written::of(self.file.as_ref()?)
     }
 
     /// Whether what no lease may reach was proved to be held back.
