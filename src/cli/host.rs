@@ -27,7 +27,7 @@ pub enum Noun {
 
 Next: capex host test")]
     Show,
-    /// Prove that the limits of a lease hold here, and measure it: for six seconds, and twenty more with
+    /// Prove that the limits of a lease hold here, and measure it: for four seconds, and ten more with
     /// containers
     #[command(after_help = "Examples:
   capex host test

@@ -6,11 +6,10 @@ use std::io::Read;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
 
 use serde::Serialize;
 
-use super::{digest, end_within, refused, trial};
+use super::{Ran, conclude, digest, put_off, refused, trial};
 use crate::clock::now_ms;
 use crate::executor::egress::REFUSED;
 use crate::executor::error::{At, ExecutorError};
@@ -21,17 +20,16 @@ use crate::executor::runtimes::{
 };
 use crate::executor::score::of_printed;
 use crate::executor::spec::LeaseSpec;
-use crate::executor::state::{Ended, Outcome};
-use capex_core::ids::{Digest, LeaseId};
+use crate::executor::state::Outcome;
+use capex_core::ids::{Digest, LeaseId, from_hex};
 use capex_core::lease::objects::{Content, EnvValue, EnvVar, Payload, Stream, Workload};
 use capex_core::lease::score::Score;
 use capex_core::limits::LEASE_CHUNK_BYTES;
 
 /// The lease that tries every limit ends by itself, long before this.
 const WINDOW_MS: u64 = 120_000;
-/// The lease that does not end has a window of this, and of three times what it took to make the
-/// first one ready.
-const STUBBORN_MS: u64 = 3_000;
+/// The window, at first, of the lease that does not end.
+const STUBBORN_MS: u64 = 2_000;
 const MEMORY_MAX_BYTES: u64 = 192 << 20;
 /// Half a processor.
 const CPU_MAX_MILLI: u64 = 500;
@@ -80,75 +78,120 @@ pub struct ProvedEgress {
     pub refused: u64,
 }
 
-/// Runs containers below `dir`: one tries every limit, one never ends, one wants out.
-pub(super) async fn test(
-    dir: &Path,
-    program: &Path,
-    manager: &Manager,
-    is_let_out: bool,
-) -> Result<ProvedContainers, ExecutorError> {
-    let image = dir.join("image");
-    let files = files_of(program, "capex")?;
-    let made = image.clone();
-    let content = tokio::task::spawn_blocking(move || {
-        write_archive(&files, &made).at(&made)?;
-        content(&made)
-    });
-    let content = content.await.map_err(ExecutorError::background)??;
-    let limits = run(manager, spec("limits", WINDOW_MS, content), &image).await?;
-    let window_ms = STUBBORN_MS + 3 * limits.ready_ms;
-    let stubborn = run(manager, spec("stubborn", window_ms, content), &image).await?;
-    let proved = judge(&limits, &stubborn)?;
-    let (egress, no_egress) = match (is_let_out, probe_egress()) {
-        (false, _) => (None, Some("[egress] allow = true is not in the configuration".to_owned())),
-        (true, Err(why)) => (None, Some(why)),
-        (true, Ok(())) => (Some(test_egress(manager, &image, content).await?), None),
-    };
-    let mut spec = spec("score", WINDOW_MS, content);
-    // A whole processor, as blocks have.
-    spec.cpu_max_milli = 1_000;
-    let measured = run(manager, spec, &image).await?;
-    let score = of_printed(&measured.printed).ok_or_else(|| refused("no score".to_owned()))?;
-    Ok(ProvedContainers { egress, no_egress, score: Some(score), ..proved })
+/// The image of all containers of a self-test.
+pub(super) struct Image {
+    file: PathBuf,
+    content: Content,
 }
 
-/// Runs a container that is let out and tries what it may not reach, among it this process.
-async fn test_egress(
+impl Image {
+    /// Makes it below `dir`, of this program.
+    pub(super) async fn make(dir: &Path, program: &Path) -> Result<Self, ExecutorError> {
+        let (file, program) = (dir.join("image"), program.to_owned());
+        let made = tokio::task::spawn_blocking(move || {
+            write_archive(&files_of(&program, "capex")?, &file).at(&file)?;
+            let content = content(&file)?;
+            Ok(Self { file, content })
+        });
+        made.await.map_err(ExecutorError::background)?
+    }
+}
+
+/// Runs containers: one tries every limit, one measures, wants out and never ends. Does something else
+/// while the second waits for its end.
+pub(super) async fn test(
     manager: &Manager,
-    image: &Path,
-    content: Content,
-) -> Result<ProvedEgress, ExecutorError> {
-    let failed = |error: std::io::Error| refused(format!("a port to be tried: {error}"));
-    let here = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).map_err(failed)?;
-    let port = here.local_addr().map_err(failed)?.port();
-    let own = own_addresses().map_err(failed)?;
-    let last =
-        |first: Ipv4Addr, bits| Ipv4Addr::from_bits(first.to_bits() | ((u32::MAX >> bits) - 1));
-    let others = REFUSED.iter().map(|(first, bits)| last(*first, *bits));
-    // Its own loopback is the lease's.
-    let tried = own.into_iter().chain(others).filter(|address| !address.is_loopback());
-    let tried: BTreeSet<String> = tried.map(|address| format!("{address}:{port}")).collect();
-    let mut spec = spec("egress", WINDOW_MS, content);
-    spec.workload.egress = true;
-    let value = tried.iter().cloned().collect::<Vec<_>>().join(",");
-    let value = EnvValue::Plain(value);
-    spec.workload.env.push(EnvVar { name: trial::TRIED.to_owned(), value });
-    let ran = run(manager, spec, image).await?;
-    let lines: BTreeSet<&str> = ran.output.lines().collect();
-    if !lines.contains("networks lo,eth0") {
-        return Err(refused(format!("a lease was not let out: {:?} {lines:?}", ran.ended.outcome)));
+    image: &Image,
+    is_let_out: bool,
+    meanwhile: impl Future<Output = Result<(), ExecutorError>>,
+) -> Result<ProvedContainers, ExecutorError> {
+    let limits = run(manager, spec("limits", WINDOW_MS, image), image).await?;
+    let (outward, no_egress) = match (is_let_out, probe_egress()) {
+        (false, _) => (None, Some("[egress] allow = true is not in the configuration".to_owned())),
+        (true, Err(why)) => (None, Some(why)),
+        (true, Ok(())) => (Some(Outward::open()?), None),
+    };
+    let mut stubborn = spec("stubborn", STUBBORN_MS, image);
+    // A whole processor, as blocks have: it is what is measured.
+    stubborn.cpu_max_milli = 1_000;
+    if let Some(outward) = &outward {
+        outward.ask(&mut stubborn);
     }
-    match tried.iter().find(|address| !lines.contains(format!("refused {address}").as_str())) {
-        None => Ok(ProvedEgress { refused: tried.len() as u64 }),
-        Some(address) => Err(refused(format!("{address} is not held back from leases: {lines:?}"))),
+    begin(manager, &stubborn, image).await?;
+    let lease = stubborn.lease_id;
+    let has_settled = || {
+        let printed = manager.read_log(&lease, Stream::Stdout, 0, usize::MAX)?.bytes;
+        Ok(String::from_utf8_lossy(&printed).contains(trial::SETTLED))
+    };
+    let stubborn = put_off(manager, stubborn, has_settled).await?;
+    let (stubborn, done) = tokio::join!(conclude(manager, &stubborn), meanwhile);
+    let (stubborn, ()) = (stubborn?, done?);
+    let egress = outward.map(|outward| outward.judge(&stubborn)).transpose()?;
+    let proved = judge(&limits, &stubborn)?;
+    let score = text(&stubborn)
+        .lines()
+        .find_map(|line| of_printed(&from_hex(line.strip_prefix(trial::SCORE)?.trim())?));
+    let score = Some(score.ok_or_else(|| refused("no score".to_owned()))?);
+    Ok(ProvedContainers { egress, no_egress, score, ..proved })
+}
+
+/// What a container that is let out may not reach, among it this process.
+struct Outward {
+    tried: BTreeSet<String>,
+    /// Listens where a lease must not get to.
+    _here: TcpListener,
+}
+
+impl Outward {
+    fn open() -> Result<Self, ExecutorError> {
+        let failed = |error: std::io::Error| refused(format!("a port to be tried: {error}"));
+        let here = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).map_err(failed)?;
+        let port = here.local_addr().map_err(failed)?.port();
+        let own = own_addresses().map_err(failed)?;
+        let last =
+            |first: Ipv4Addr, bits| Ipv4Addr::from_bits(first.to_bits() | ((u32::MAX >> bits) - 1));
+        let others = REFUSED.iter().map(|(first, bits)| last(*first, *bits));
+        // Its own loopback is the lease's.
+        let tried = own.into_iter().chain(others).filter(|address| !address.is_loopback());
+        let tried = tried.map(|address| format!("{address}:{port}")).collect();
+        Ok(Self { tried, _here: here })
     }
+
+    /// Has a lease try it.
+    fn ask(&self, spec: &mut LeaseSpec) {
+        spec.workload.egress = true;
+        let value = self.tried.iter().cloned().collect::<Vec<_>>().join(",");
+        let value = EnvValue::Plain(value);
+        spec.workload.env.push(EnvVar { name: trial::TRIED.to_owned(), value });
+    }
+
+    fn judge(&self, ran: &Ran) -> Result<ProvedEgress, ExecutorError> {
+        let output = text(ran);
+        let lines: BTreeSet<&str> = output.lines().collect();
+        if !lines.contains("networks lo,eth0") {
+            let why = format!("a lease was not let out: {:?} {lines:?}", ran.ended.outcome);
+            return Err(refused(why));
+        }
+        let is_held = |tried: &&String| lines.contains(format!("refused {tried}").as_str());
+        match self.tried.iter().find(|tried| !is_held(tried)) {
+            None => Ok(ProvedEgress { refused: self.tried.len() as u64 }),
+            Some(address) => {
+                Err(refused(format!("{address} is not held back from leases: {lines:?}")))
+            }
+        }
+    }
+}
+
+fn text(ran: &Ran) -> String {
+    String::from_utf8_lossy(&ran.output).into_owned()
 }
 
 fn judge(limits: &Ran, stubborn: &Ran) -> Result<ProvedContainers, ExecutorError> {
+    let output = text(limits);
     let said = |what: &str| {
-        let line = limits.output.lines().find_map(|line| line.strip_prefix(what));
+        let line = output.lines().find_map(|line| line.strip_prefix(what));
         line.map(|value| value.trim().to_owned()).ok_or_else(|| {
-            refused(format!("{what} was not tried: {:?} {}", limits.ended.outcome, limits.output))
+            refused(format!("{what} was not tried: {:?} {output}", limits.ended.outcome))
         })
     };
     for (what, wanted) in [("filter", "2"), ("no_new_privileges", "1"), ("networks", "lo")] {
@@ -249,42 +292,19 @@ fn content(image: &Path) -> Result<Content, ExecutorError> {
     }
 }
 
-struct Ran {
-    /// From the upload on.
-    ready_ms: u64,
-    ends_at_ms: u64,
-    ended: Ended,
-    printed: Vec<u8>,
-    output: String,
+async fn run(manager: &Manager, spec: LeaseSpec, image: &Image) -> Result<Ran, ExecutorError> {
+    begin(manager, &spec, image).await?;
+    conclude(manager, &spec).await
 }
 
-async fn run(manager: &Manager, spec: LeaseSpec, image: &Path) -> Result<Ran, ExecutorError> {
-    let (window_ms, content) = (spec.ends_at_ms - spec.starts_at_ms, archive(&spec)?);
-    let (lease, starts_at_ms, ends_at_ms) = (spec.lease_id, spec.starts_at_ms, spec.ends_at_ms);
-    manager.prepare(spec).await?;
-    upload(manager, &lease, image, content).await?;
-    manager.start(&lease).await?;
-    let patience = Duration::from_millis(window_ms + KILL_MS + MAX_OVERRUN_MS);
-    let ended = end_within(manager, &lease, patience).await?;
-    let output = manager.read_log(&lease, Stream::Stdout, 0, usize::MAX)?.bytes;
-    let proof = manager.release(&lease).await?;
-    match proof.left_behind.first() {
-        None => {
-            let started_at_ms = ended.started_at_ms.unwrap_or(ended.ended_at_ms);
-            let ready_ms = started_at_ms.saturating_sub(starts_at_ms);
-            let (printed, output) = (output.clone(), String::from_utf8_lossy(&output).into_owned());
-            Ok(Ran { ready_ms, ends_at_ms, ended, printed, output })
-        }
-        Some(left) => Err(refused(format!("left behind: {left}"))),
-    }
+async fn begin(manager: &Manager, spec: &LeaseSpec, image: &Image) -> Result<(), ExecutorError> {
+    manager.prepare(spec.clone()).await?;
+    upload(manager, &spec.lease_id, image).await?;
+    manager.start(&spec.lease_id).await
 }
 
-fn archive(spec: &LeaseSpec) -> Result<Content, ExecutorError> {
-    let content = spec.workload.payload.contents().next().copied();
-    content.ok_or_else(|| refused("there is no image".to_owned()))
-}
-
-fn spec(trial: &str, window_ms: u64, content: Content) -> LeaseSpec {
+fn spec(trial: &str, window_ms: u64, image: &Image) -> LeaseSpec {
+    let content = image.content;
     let mut workload = Workload {
         command: ["/capex", "shim", "/", "--trial", trial].map(str::to_owned).to_vec(),
         ..Workload::of(Payload::Rootfs { archive: content })
@@ -307,17 +327,13 @@ fn spec(trial: &str, window_ms: u64, content: Content) -> LeaseSpec {
     }
 }
 
-async fn upload(
-    manager: &Manager,
-    lease: &LeaseId,
-    image: &Path,
-    content: Content,
-) -> Result<(), ExecutorError> {
-    let mut file = File::open(image).at(image)?;
+async fn upload(manager: &Manager, lease: &LeaseId, image: &Image) -> Result<(), ExecutorError> {
+    let Image { file: path, content } = image;
+    let mut file = File::open(path).at(path)?;
     let mut offset = 0;
     while offset < content.bytes {
         let mut chunk = Vec::new();
-        (&mut file).take(LEASE_CHUNK_BYTES as u64).read_to_end(&mut chunk).at(image)?;
+        (&mut file).take(LEASE_CHUNK_BYTES as u64).read_to_end(&mut chunk).at(path)?;
         offset = manager.put(lease, content.digest, offset, &chunk).await?.received;
     }
     Ok(())

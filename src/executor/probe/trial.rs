@@ -17,6 +17,7 @@ use rustix::fs::OFlags;
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::executor::score::Times;
+use capex_core::ids::to_hex;
 
 /// Processors are used by so many threads for so long.
 const BUSY_THREADS: usize = 4;
@@ -38,6 +39,10 @@ const STEPS: usize = 2_048;
 
 /// Variable with the addresses that a lease tries which is let out, with commas between them.
 pub(super) const TRIED: &str = "TRIED";
+/// Before what processor and memory do, as hex.
+pub(super) const SCORE: &str = "score";
+/// What a lease that does not end says once it has tried what it shall.
+pub(super) const SETTLED: &str = "settled";
 /// What is held back is refused at once.
 const REFUSAL: Duration = Duration::from_secs(2);
 
@@ -46,8 +51,6 @@ pub(crate) fn run(name: &str) -> u8 {
     let done = match name {
         "limits" => limits(),
         "stubborn" => stubborn(),
-        "egress" => egress(),
-        "score" => score(),
         "wait" => loop {
             thread::sleep(Duration::from_secs(60));
         },
@@ -99,15 +102,10 @@ fn networks() -> io::Result<String> {
     Ok(names.collect::<Vec<_>>().join(","))
 }
 
-/// Prints what processor and memory do.
-fn score() -> io::Result<()> {
-    io::stdout().write_all(&Times::measure().to_bytes())
-}
-
 /// Tries to reach what must not be reached.
-fn egress() -> io::Result<()> {
+fn egress(tried: &str) -> io::Result<()> {
     say("networks", networks()?);
-    for tried in std::env::var(TRIED).unwrap_or_default().split(',') {
+    for tried in tried.split(',') {
         let address = tried.parse().map_err(io::Error::other)?;
         match TcpStream::connect_timeout(&address, REFUSAL) {
             Ok(_) => say("reached", tried),
@@ -195,12 +193,16 @@ fn per_second(bytes: usize, time: Duration) -> u64 {
     (bytes as u64).saturating_mul(1_000_000) / us
 }
 
-/// Never ends, and has others that do not.
+/// Tries what else there is to try, and never ends, and has others that do not.
 fn stubborn() -> io::Result<()> {
     for _ in 0..STUBBORN {
         start("wait")?;
     }
-    say("stubborn", STUBBORN);
+    if let Ok(tried) = std::env::var(TRIED) {
+        egress(&tried)?;
+    }
+    say(SCORE, to_hex(&Times::measure().to_bytes()));
+    say(SETTLED, STUBBORN);
     loop {
         thread::sleep(Duration::from_secs(60));
     }
