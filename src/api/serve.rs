@@ -68,6 +68,9 @@ pub(super) async fn run(
         while tasks.try_join_next().is_some() {}
         match accepted {
             Ok((stream, _)) if make_room(&mut open, bounds.connections) => {
+                // What a program says in small parts does not wait until the part before has been
+                // heard of. Who cannot have it has it later.
+                let _ = stream.set_nodelay(true);
                 let is_busy = Arc::new(AtomicBool::new(false));
                 let (app, busy, stopped) = (app.clone(), Arc::clone(&is_busy), stopped.clone());
                 let task = tasks.spawn(serve(stream, app, bounds.head_time, busy, stopped));
