@@ -276,13 +276,14 @@ fn results_beyond_256_mib_are_left_out() {
         let bytes = (256 << 20) - room;
         let (name, sha256) = ("absent".to_owned(), Digest([0; 32]));
         let before = FetchedResult { name, bytes, sha256, run: 1 };
-        // The record ends with its results, none so far, and whether they are all here.
+        // The record ends with its results, none so far, whether they are all here, and whether the
+        // lease was stopped.
         let key = (Table::HeldLease.number(), lease.0.to_vec());
         let record = net.party(ALICE).disk.get_mut(&key).unwrap();
-        let none = [wire::encode(&Vec::<FetchedResult>::new()), vec![0]].concat();
+        let none = [wire::encode(&Vec::<FetchedResult>::new()), vec![0, 0]].concat();
         assert!(record.ends_with(&none));
         record.truncate(record.len() - none.len());
-        record.extend([wire::encode(&vec![before]), vec![0]].concat());
+        record.extend([wire::encode(&vec![before]), vec![0, 0]].concat());
         net.restart(ALICE);
         prints(&mut net, lease);
         ends(&mut net, lease);

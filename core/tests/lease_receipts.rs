@@ -7,7 +7,7 @@ use capex_core::ids::{Digest, LeaseId};
 use capex_core::lease::objects::{
     Cause, Content, EnvValue, EnvVar, InputFile, Outcome, Payload, Receipt, Unavailable, Workload,
 };
-use capex_core::lease::receipts::{Lost, Period, RECEIPTS_MAX, extend, next};
+use capex_core::lease::receipts::{ByProvider, Lost, Period, RECEIPTS_MAX, extend, next};
 use capex_core::lease::workload::{WorkloadError, needs, validate};
 use capex_core::lease::{End, ExecutorEvent, Exit, Loss, Phase, Usage};
 use capex_core::wire::Envelope;
@@ -134,7 +134,7 @@ fn a_lease_counts_to_the_end_of_its_window_and_without_a_start_delivers_nothing(
         (end(None, 5, Outcome::Failed), 10, 100, 0, vec![(Cause::Failed, 90)]),
     ];
     for (end, from_ms, to_ms, delivered_ms, unavailable) in table {
-        let period = Period::last(&end, 0, (10, 100), &[]);
+        let period = Period::last(&end, ByProvider::default(), (10, 100), &[]);
         assert_eq!((period.from_ms, period.to_ms), (from_ms, to_ms), "{end:?}");
         let receipt = next(public(PROVIDER), (LEASE, 2), &[], period);
         let counted = (receipt.delivered_ms, receipt.unavailable);
@@ -188,7 +188,8 @@ fn interruptions_are_told_once_and_fit_into_their_period() {
         assert_eq!(first.unavailable, lost(&first_lost), "{end:?}");
         assert_eq!((first.units, first.delivered_ms), (2, 30 - first.unavailable_ms()));
         let chain = vec![by(PROVIDER, first, &devnet())];
-        let period = Period::last(&end, announced, (10, 100), &chain);
+        let by_provider = ByProvider { announced_ms: announced, ..ByProvider::default() };
+        let period = Period::last(&end, by_provider, (10, 100), &chain);
         let last = next(public(PROVIDER), (LEASE, 2), &chain, period);
         let said = (last.delivered_ms, last.unavailable.clone());
         assert_eq!(said, (delivered_ms, lost(&last_lost)), "{end:?}");

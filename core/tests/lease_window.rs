@@ -116,6 +116,56 @@ fn an_interruption_is_told_while_it_lasts_and_on_the_receipt() {
     assert_eq!(view(&mut net, ALICE, lease).refusal.as_deref(), Some("receipt.not_as_seen"));
 }
 
+fn stop(net: &mut Net, who: u8, lease: LeaseId) {
+    net.party(who).with(|ctx, _, leases| leases.stop(ctx, 77, lease));
+    net.pump();
+    net.restart(who);
+}
+
+/// A provider that ends a lease by itself keeps the rest of what it sold, whether it says so or not.
+#[test]
+fn a_lease_that_its_provider_ends_counts_against_it() {
+    let withdrawn = |ms| vec![Unavailable { cause: Cause::Withdrawn, ms }];
+    let exited = || Outcome::Exited { code: 0 };
+    // Who ends it; what comes of its workload; what the receipt says, and to when; what the holder
+    // counts: leases ended early, sold, not delivered.
+    let early = (1, 31_800, withdrawn(24_000));
+    let table = [
+        (Some(PROVIDER), Outcome::Stopped, withdrawn(12_000), ENDS_MS, early.clone()),
+        // However its workload takes the signal.
+        (Some(PROVIDER), exited(), withdrawn(12_000), ENDS_MS, early.clone()),
+        // One that does not say so.
+        (None, Outcome::Stopped, vec![], STARTS_MS + 4_000, early.clone()),
+        (None, exited(), vec![], STARTS_MS + 4_000, early),
+        (Some(ALICE), Outcome::Stopped, vec![], STARTS_MS + 4_000, (0, 7_800, vec![])),
+        (Some(ALICE), exited(), vec![], STARTS_MS + 4_000, (0, 7_800, vec![])),
+    ];
+    for (who, outcome, said, to_ms, (ended_early, sold, lost)) in table {
+        let (mut net, _, lease) = redeemed();
+        net.until(STARTS_MS + 3_000);
+        let started = ExecutorEvent::Started { run: 1, at_ms: STARTS_MS + 100 };
+        net.party(PROVIDER).executor(lease, started);
+        if let Some(who) = who {
+            stop(&mut net, who, lease);
+        }
+        net.pass(1_500);
+        net.party(PROVIDER).executor(lease, ended(outcome.clone(), STARTS_MS + 4_000));
+        let status = net.party(PROVIDER).status(&lease);
+        let code = (who == Some(PROVIDER)).then_some("lease.withdrawn");
+        assert_eq!(status.code.as_deref(), code, "{who:?}");
+        let receipts = fetch_receipts(&mut net, lease, 100);
+        let receipt: Receipt = receipts[0].peek().unwrap();
+        assert_eq!((receipt.unavailable, receipt.to_ms), (said, to_ms), "{who:?} {outcome:?}");
+        assert_eq!(take_receipts(&mut net, lease, &receipts), Ok(()));
+        assert_eq!(view(&mut net, ALICE, lease).countersigned, 1, "{who:?} {outcome:?}");
+        let alice = net.party(ALICE);
+        let known = alice.leases.delivery(&public(PROVIDER), alice.now_ms, &alice.params);
+        assert_eq!((known.leases, known.delivered_block_ms), (1, 7_800));
+        let counted = (known.ended_early, known.sold_block_ms, known.unavailable);
+        assert_eq!(counted, (ended_early, sold, lost), "{who:?} {outcome:?}");
+    }
+}
+
 /// What a holder knows of a provider are the receipts that it has; what none says was not
 /// delivered.
 #[test]
@@ -126,6 +176,7 @@ fn a_provider_is_known_by_what_it_delivered() {
     };
     let (mut net, _, lease) = redeemed();
     assert_eq!(delivery(&mut net, PROVIDER), Delivery::default(), "nothing is over");
+    stop(&mut net, ALICE, lease);
     run_to_end(&mut net, lease);
     let receipts = fetch_receipts(&mut net, lease, 1);
     take_receipts(&mut net, lease, &receipts).unwrap();

@@ -139,7 +139,10 @@ fn state(peer: &Peer) -> &'static str {
 fn record(record: &PeerRecord, page: &mut output::Page) {
     if record.leases > 0 {
         let percent = record.delivered_percent.as_deref().unwrap_or("0");
+        let early = (record.ended_early > 0)
+            .then(|| format!("{} of them, before their windows", record.ended_early));
         page.field("leases", record.leases)
+            .maybe("ended", early)
             .field("sold", format_args!("{} block-seconds", record.sold_block_s))
             .field(
                 "delivered",

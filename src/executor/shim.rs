@@ -338,6 +338,10 @@ impl Shim {
                 self.exited(Some(runtime), failure.outcome())
             }
             (Err(failure), None) => Ok(Stage::over(runtime, failure.outcome())),
+            // It was prepared before anything was looked at.
+            (Ok(()), None) if self.watch.rests().is_now() => {
+                Ok(Stage::Rests { runtime: Some(runtime) })
+            }
             (Ok(()), None) => {
                 self.doors.prepared(runtime.files());
                 match rests {

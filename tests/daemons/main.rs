@@ -22,6 +22,7 @@ mod a_log_that_cannot_be_written_ends_no_daemon;
 mod a_node_goes_on_elsewhere_from_its_backup;
 mod a_payment_is_signed_elsewhere;
 mod a_provider_announces_a_maintenance;
+mod a_provider_ends_a_lease_early;
 mod a_resale_killed_at_any_moment_loses_nothing;
 mod a_sealed_value_is_in_no_file;
 mod a_stream_into_a_lease_outlives_daemons;

@@ -288,6 +288,8 @@ pub enum Cause {
     Interrupted,
     /// The provider had said before that it would not deliver then.
     Maintenance,
+    /// The provider has ended the lease.
+    Withdrawn,
 }
 
 /// Time in which blocks were not at their holder's disposal.

@@ -100,12 +100,10 @@ impl Period {
     /// The last period of a lease: from the last receipt, else its start, else that of the
     /// window, to its end. What it takes beyond its window is not sold. What the provider fails
     /// to deliver goes on to the end of the window, whenever it failed.
-    ///
-    /// Of what was lost on the way `announced_ms` was in maintenances that were announced.
     #[must_use]
     pub fn last(
         end: &End,
-        announced_ms: u64,
+        by_provider: ByProvider,
         (window_start_ms, window_end_ms): (TimeMs, TimeMs),
         chain: &[Verified<Receipt>],
     ) -> Self {
@@ -117,19 +115,20 @@ impl Period {
             Outcome::Interrupted => Some(Cause::Interrupted),
             // Its holder has asked for nothing, or for what cannot be run.
             Outcome::Deadline if !is_delivered => Some(Cause::Late),
-            Outcome::Deadline
-            | Outcome::Exited { .. }
+            Outcome::Deadline => None,
+            // However its workload took it.
+            Outcome::Exited { .. }
             | Outcome::Trapped
             | Outcome::Stopped
             | Outcome::OutOfMemory
             | Outcome::OutOfDisk
-            | Outcome::Unfit => None,
+            | Outcome::Unfit => by_provider.has_ended_it.then_some(Cause::Withdrawn),
         };
         let lost_ms = if is_delivered { end.ended_at_ms.min(latest_ms) } else { start_ms };
         let to_ms = if cause.is_some() { latest_ms } else { end.ended_at_ms.min(latest_ms) };
         let from_ms = chain.last().map_or(start_ms, |receipt| receipt.to_ms).min(to_ms);
         let rest_ms = to_ms.saturating_sub(lost_ms.max(from_ms));
-        let lost = Lost { ms: end.usage.interrupted_ms, announced_ms };
+        let lost = Lost { ms: end.usage.interrupted_ms, announced_ms: by_provider.announced_ms };
         // What was lost on the way cannot be more than the rest of the period.
         let before = lost.unsaid(to_ms.saturating_sub(from_ms).saturating_sub(rest_ms), chain);
         let rest = cause.map(|cause| Unavailable { cause, ms: rest_ms });
@@ -155,6 +154,15 @@ impl Period {
         let unavailable = merged(lost.map(Some));
         Self { from_ms, to_ms, is_delivered: true, unavailable, usage, outcome: None }
     }
+}
+
+/// What a provider has done to a lease by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ByProvider {
+    /// Of what was lost on the way, so much was lost in maintenances that it had announced, ms.
+    pub announced_ms: u64,
+    /// Its operator has ended it.
+    pub has_ended_it: bool,
 }
 
 /// Time of a lease in which it had no process and then had one again.

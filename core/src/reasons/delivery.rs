@@ -117,6 +117,8 @@ pub(super) const FAMILIES: &[Family] = &[
         "lease.wait_timeout": TimedOut, Nobody, "the lease has not ended yet",
             "it goes on without you: see `capex lease show ID`";
         "lease.window_over": Rejected, Nobody, "the delivery window is over";
+        "lease.withdrawn": Failed, Local, "the provider has ended the lease before its window",
+            "the receipt counts the rest of the window as not delivered";
         "lease.wrong_verb": Rejected, Peer, "the call is signed for another request";
     },
     family! {

@@ -19,7 +19,7 @@ pub struct ResultFile {
 /// Time in which blocks were not at their holder's disposal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Unavailable {
-    /// `late`, `failed`, `interrupted` or `maintenance`.
+    /// `late`, `failed`, `interrupted`, `maintenance` or `withdrawn`.
     pub cause: String,
     /// Decimal string.
     pub unavailable_s: String,

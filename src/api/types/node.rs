@@ -151,6 +151,9 @@ pub struct Peer {
 pub struct PeerRecord {
     /// Leases here held of it as a provider that are over.
     pub leases: u32,
+    /// Of which it ended before their windows, without being asked.
+    #[serde(default)]
+    pub ended_early: u32,
     /// Of their windows, as far as they were not ended early here, block-seconds.
     pub sold_block_s: String,
     /// Of which delivered, block-seconds.

@@ -173,6 +173,7 @@ pub(super) fn unavailable(lost: &objects::Unavailable) -> Unavailable {
         Cause::Failed => "failed",
         Cause::Interrupted => "interrupted",
         Cause::Maintenance => "maintenance",
+        Cause::Withdrawn => "withdrawn",
     };
     Unavailable { cause: cause.to_owned(), unavailable_s: seconds(lost.ms) }
 }

@@ -64,6 +64,7 @@ impl Node {
         let misses = engine.conduct().misses(key);
         PeerRecord {
             leases: delivery.leases,
+            ended_early: delivery.ended_early,
             sold_block_s: seconds(delivery.sold_block_ms),
             delivered_block_s: seconds(delivery.delivered_block_ms),
             unavailable: delivery.unavailable.iter().map(unavailable).collect(),

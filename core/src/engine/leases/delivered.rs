@@ -3,7 +3,7 @@
 use super::Leases;
 use super::records::{Answer, HeldLease, LeaseRecord};
 use crate::ids::{Key, LeaseId};
-use crate::lease::objects::{Receipt, Unavailable};
+use crate::lease::objects::{Cause, Receipt, Unavailable};
 use crate::lease::receipts;
 use crate::params::Params;
 use crate::units::TimeMs;
@@ -15,6 +15,8 @@ use crate::wire::Envelope;
 pub struct Delivery {
     /// Leases that are over.
     pub leases: u32,
+    /// Of which the provider has ended before their windows, by itself.
+    pub ended_early: u32,
     /// Of their windows, as far as the holder did not end them early, in thousandths of a
     /// block-second.
     pub sold_block_ms: u64,
@@ -32,7 +34,13 @@ impl Delivery {
         u64::try_from(u128::from(self.delivered_block_ms) * 1_000 / sold).ok()
     }
 
-    fn add(&mut self, record: &HeldLease, receipts: &[Receipt], window_ms: u64) {
+    fn add(
+        &mut self,
+        record: &HeldLease,
+        receipts: &[Receipt],
+        (starts_at_ms, ends_at_ms): (TimeMs, TimeMs),
+    ) {
+        let window_ms = ends_at_ms.saturating_sub(starts_at_ms);
         let units = u64::from(record.units);
         // What this node did not sign is the provider's word on itself.
         let is_agreed = usize::try_from(record.countersigned).is_ok_and(|n| n >= receipts.len());
@@ -40,13 +48,17 @@ impl Delivery {
         let told_ms = receipts.iter().map(|receipt| receipt.delivered_ms);
         let told_ms = told_ms.fold(0, u64::saturating_add).saturating_mul(units);
         let delivered_ms = if is_agreed { told_ms.min(whole_ms) } else { 0 };
-        let lost = receipts.iter().flat_map(|receipt| &receipt.unavailable);
-        let lost: Vec<Unavailable> = receipts::merged(lost.copied().map(Some))
+        let lost = receipts.iter().flat_map(|receipt| &receipt.unavailable).copied();
+        let withheld = withheld(record, receipts, ends_at_ms);
+        let lost: Vec<Unavailable> = receipts::merged(lost.map(Some).chain([withheld]))
             .into_iter()
             .map(|lost| times(lost, units))
             .collect();
         let lost_ms: u64 = lost.iter().map(|lost| lost.ms).fold(0, u64::saturating_add);
         self.leases = self.leases.saturating_add(1);
+        if lost.iter().any(|lost| lost.cause == Cause::Withdrawn) {
+            self.ended_early = self.ended_early.saturating_add(1);
+        }
         // Without a last receipt all of the window was sold, and what no receipt says was not
         // delivered.
         let counted_ms = delivered_ms.saturating_add(lost_ms);
@@ -57,6 +69,13 @@ impl Delivery {
         let known = std::mem::take(&mut self.unavailable);
         self.unavailable = receipts::merged(known.into_iter().chain(lost).map(Some));
     }
+}
+
+/// What a provider keeps of a window without a word: it has ended the lease, and nobody had asked it to.
+fn withheld(record: &HeldLease, receipts: &[Receipt], ends_at_ms: TimeMs) -> Option<Unavailable> {
+    let last = receipts.last().filter(|last| last.outcome.is_some())?;
+    let ms = ends_at_ms.saturating_sub(last.to_ms);
+    (!record.is_stopped).then_some(Unavailable { cause: Cause::Withdrawn, ms })
 }
 
 fn times(lost: Unavailable, units: u64) -> Unavailable {
@@ -85,7 +104,7 @@ impl Leases {
             if record.has_ended() || ends_at_ms < now_ms {
                 let receipts: Vec<Receipt> = read(&record.receipts);
                 let starts_at_ms = record.window.starts_at_ms(params.slot_s);
-                delivery.add(record, &receipts, ends_at_ms.saturating_sub(starts_at_ms));
+                delivery.add(record, &receipts, (starts_at_ms, ends_at_ms));
             }
         }
         delivery

@@ -152,6 +152,7 @@ impl Leases {
             countersigned: 0,
             results: Vec::new(),
             is_fetched: false,
+            is_stopped: false,
         };
         ctx.out.store(&lease.0, &record);
         self.held.insert(lease, record);
@@ -259,10 +260,15 @@ impl Leases {
 
     pub(super) fn stop_held(&mut self, ctx: &mut Context<'_>, command: u64, lease: LeaseId) {
         let call = self.sign_call(ctx, lease, Verb::Stop, STOP_LIFE_S);
-        let (Ok(call), Some(record)) = (call, self.held.get(&lease)) else {
+        let (Ok(call), Some(record)) = (call, self.held.get_mut(&lease)) else {
             answer(ctx, Some(command), Err(code!("lease.not_found")));
             return;
         };
+        // On disk before it is asked, or the provider would be blamed for what it was told to do.
+        if !record.is_stopped && !record.has_ended() {
+            record.is_stopped = true;
+            ctx.out.store(&lease.0, record);
+        }
         let request = LeaseRequest::Stop { call };
         let purpose = LeasePurpose::Stop(lease, command);
         if !ctx.out.send(record.provider, Protocol::Lease, &request, purpose) {

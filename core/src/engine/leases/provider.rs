@@ -11,7 +11,7 @@ use crate::lease::objects::{
     Countersign, LeaseReply, LeaseRequest, LeaseStatus, Outcome, PayloadKind, Receipt, Redeem,
     Unavailable, Verb, Workload,
 };
-use crate::lease::receipts::{self, PERIOD_MS, Period};
+use crate::lease::receipts::{self, ByProvider, PERIOD_MS, Period};
 use crate::lease::score::Score;
 use crate::lease::workload::{self, WorkloadError};
 use crate::lease::{ExecutorEvent, Phase, Usage};
@@ -206,6 +206,7 @@ impl Leases {
             countersignature: None,
             failure: None,
             announced_ms: 0,
+            is_withdrawn: false,
         };
         ctx.out.store(&lease.0, &record);
         publish_grant(ctx, &grant);
@@ -446,18 +447,20 @@ impl Leases {
             let code = match end.outcome {
                 Outcome::Failed => Some("lease.failed"),
                 Outcome::Interrupted => Some("lease.interrupted"),
+                Outcome::Deadline => None,
                 Outcome::Exited { .. }
                 | Outcome::Trapped
-                | Outcome::Deadline
                 | Outcome::Stopped
                 | Outcome::OutOfMemory
                 | Outcome::OutOfDisk
-                | Outcome::Unfit => None,
+                | Outcome::Unfit => record.is_withdrawn.then_some("lease.withdrawn"),
             };
             record.failure = record.failure.take().or(code.map(str::to_owned));
             let chain = chain(record, ctx.params.magic);
             let window_ms = (record.starts_at_ms, record.ends_at_ms);
-            let period = Period::last(end, record.announced_ms, window_ms, &chain);
+            let by_provider =
+                ByProvider { announced_ms: record.announced_ms, has_ended_it: record.is_withdrawn };
+            let period = Period::last(end, by_provider, window_ms, &chain);
             let receipt = ctx.sign(receipts::next(ctx.me(), (lease, record.units), &chain, period));
             record.receipts.push(receipt.envelope().clone());
         }
@@ -475,9 +478,18 @@ impl Leases {
     }
 
     pub(super) fn stop_hosted(&mut self, ctx: &mut Context<'_>, lease: LeaseId, why: StopReason) {
-        if self.hosted.get(&lease).is_some_and(|record| record.phase.end().is_none()) {
-            ctx.out.push(Effect::Lease(LeaseEffect::Stop { lease, why }));
+        let me = ctx.me();
+        let Some(record) =
+            self.hosted.get_mut(&lease).filter(|record| record.phase.end().is_none())
+        else {
+            return;
+        };
+        // On disk before it is done: what it cost the holder is on the receipt.
+        if why == StopReason::Operator && record.holder != me && !record.is_withdrawn {
+            record.is_withdrawn = true;
+            ctx.out.store(&lease.0, record);
         }
+        ctx.out.push(Effect::Lease(LeaseEffect::Stop { lease, why }));
     }
 
     pub(super) fn resume_hosted(&mut self, ctx: &mut Context<'_>) {

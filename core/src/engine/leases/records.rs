@@ -41,6 +41,8 @@ pub(in crate::engine) struct LeaseRecord {
     pub(super) failure: Option<String>,
     /// Of what it has lost on the way, so much was lost in maintenances that were announced, ms.
     pub(super) announced_ms: u64,
+    /// The operator of this host has ended it.
+    pub(super) is_withdrawn: bool,
 }
 
 impl Stored for LeaseRecord {
@@ -52,7 +54,7 @@ impl Stored for LeaseRecord {
     }
 }
 
-/// A lease on this host, as it was kept before maintenances were announced.
+/// A lease on this host, as it was kept before it was told what its provider does to it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct LeaseV1 {
     cert_id: CertId,
@@ -97,6 +99,7 @@ impl From<LeaseV1> for LeaseRecord {
             countersignature: old.countersignature,
             failure: old.failure,
             announced_ms: 0,
+            is_withdrawn: false,
         }
     }
 }
@@ -170,6 +173,8 @@ pub(in crate::engine) struct HeldLease {
     pub(super) results: Vec<FetchedResult>,
     /// Output, results and receipts are here: nothing more is asked of the provider.
     pub(super) is_fetched: bool,
+    /// The provider was asked to end it.
+    pub(super) is_stopped: bool,
 }
 
 /// A result file of a held lease, as it is on this node's disk.
@@ -186,4 +191,51 @@ pub struct FetchedResult {
 
 impl Stored for HeldLease {
     const TABLE: Table = Table::HeldLease;
+    const VERSION: u8 = 2;
+
+    fn from_older(version: u8, body: &[u8]) -> Option<Result<Self, WireError>> {
+        (version == 1).then(|| decode_record::<HeldV1>(body).map(Self::from))
+    }
+}
+
+/// A lease of this holder, as it was kept before it was noted who ends it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct HeldV1 {
+    redeem: Envelope,
+    cert_id: CertId,
+    provider: Key,
+    workload: Workload,
+    uploads: bool,
+    units: u32,
+    window: Window,
+    answer: Answer,
+    extensions: Vec<(CertId, Envelope)>,
+    extending: Option<Extending>,
+    receipts: Vec<Envelope>,
+    countersigned: u32,
+    results: Vec<FetchedResult>,
+    is_fetched: bool,
+}
+
+impl From<HeldV1> for HeldLease {
+    fn from(old: HeldV1) -> Self {
+        Self {
+            redeem: old.redeem,
+            cert_id: old.cert_id,
+            provider: old.provider,
+            workload: old.workload,
+            uploads: old.uploads,
+            units: old.units,
+            window: old.window,
+            answer: old.answer,
+            extensions: old.extensions,
+            extending: old.extending,
+            receipts: old.receipts,
+            countersigned: old.countersigned,
+            results: old.results,
+            is_fetched: old.is_fetched,
+            // Nobody knows any more: the provider is not blamed for what its holder may have asked.
+            is_stopped: true,
+        }
+    }
 }
