@@ -18,6 +18,7 @@ pub mod clock;
 pub mod definitions;
 pub mod driver;
 pub mod executor;
+pub mod invite;
 pub mod node;
 pub mod sealed;
 pub mod sim;

@@ -12,6 +12,28 @@ use serde::{Deserialize, Serialize};
 use crate::limits::{HORIZON_SLOTS, LEGS_MAX, PRICE_MAX_MSAT};
 use crate::wire::{Magic, Object, VERSION};
 
+/// A day, ms: no time of a definition is longer, but where it says so. What reckons with several
+/// of them at once does not overflow then, whoever has written the definition.
+const DAY_MS: u64 = 86_400_000;
+/// Most blocks that a timelock waits: a hundred days of Bitcoin.
+const BLOCKS_MAX: u32 = 16_384;
+/// Hardest proof of work of an order: a thousand seconds of a processor or so are refused as a
+/// mistake.
+const POW_BITS_MAX: u8 = 32;
+const CLASSES_MAX: usize = 64;
+const BOOTSTRAP_MAX: usize = 32;
+const NAME_MAX_BYTES: usize = 32;
+
+/// Whether a name can be part of a topic, of a path and of a line of text.
+fn is_name(name: &str) -> bool {
+    let plain =
+        |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-.".contains(&byte);
+    name.len() <= NAME_MAX_BYTES
+        && name.starts_with(|first: char| first.is_ascii_lowercase())
+        && name.bytes().all(plain)
+        && !name.contains("..")
+}
+
 /// Phases of one epoch. They add up to the epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -209,6 +231,10 @@ pub struct Params {
     pub min_operators: u16,
     /// Peers are on this machine: no scoring by IP address.
     pub loopback: bool,
+    /// Peers may be in one private network, whose addresses are dialled then: a test network of one's
+    /// own.
+    #[serde(default)]
+    pub private: bool,
     /// Timelock profiles, by ascending price floor.
     pub profiles: Vec<Profile>,
     pub settle: SettleTimes,
@@ -237,18 +263,40 @@ impl Params {
     /// The first rule broken.
     pub fn validate(self) -> Result<Self, ParamsError> {
         let check = |ok: bool, what| if ok { Ok(()) } else { Err(ParamsError(what)) };
+        check(
+            is_name(&self.name),
+            "a name has 1 to 32 of a-z, 0-9, - and ., and begins with a letter",
+        )?;
+        let EpochTimes { open_ms, freeze_ms, root_ms } = self.epoch;
+        let phases = [open_ms, freeze_ms, root_ms];
+        check(phases.iter().all(|ms| *ms <= DAY_MS), "no phase of an epoch is longer than a day")?;
         check(self.epoch.length_ms() > 0 && self.slot_s > 0, "epoch and slot must not be empty")?;
+        check(u64::from(self.slot_s) * 1000 <= DAY_MS, "a slot is no longer than a day")?;
+        check(self.pow_bits <= POW_BITS_MAX, "pow_bits is at most 32")?;
+        check(
+            (1..=DAY_MS).contains(&self.chain.block_ms),
+            "block_ms is at least 1, at most a day",
+        )?;
         check(!self.profiles.is_empty(), "at least one profile")?;
         check(self.profiles[0].min_price_sat == 0, "the first profile starts at 0 sat")?;
         let ascending =
             self.profiles.windows(2).all(|pair| pair[0].min_price_sat < pair[1].min_price_sat);
         check(ascending, "profiles ascend by min_price_sat")?;
         for profile in &self.profiles {
-            let needed = profile.fund_blocks
-                + profile.funding_confirmations
-                + profile.claim_blocks
-                + profile.margin_blocks;
-            check(profile.refund_blocks >= needed, "refund_blocks leaves no room for its parts")?;
+            let parts = [
+                profile.fund_blocks,
+                profile.funding_confirmations,
+                profile.claim_blocks,
+                profile.margin_blocks,
+            ];
+            let needed: u64 = parts.into_iter().map(u64::from).sum();
+            let refund_blocks = profile.refund_blocks;
+            check(
+                u64::from(refund_blocks) >= needed,
+                "refund_blocks leaves no room for its parts",
+            )?;
+            check(refund_blocks <= BLOCKS_MAX, "refund_blocks is at most 16,384")?;
+            check(profile.lead_s <= 30 * (DAY_MS / 1000), "lead_s is at most 30 days")?;
             check(profile.fund_blocks >= 3, "fund_blocks must be at least 3")?;
         }
         let mut ids: Vec<u16> = self.classes.iter().map(|class| class.floors.id).collect();
@@ -257,8 +305,19 @@ impl Params {
         check((1..=2).contains(&self.matching_version), "matching_version is 1 or 2")?;
         check((1..=8).contains(&self.matching_starts), "matching_starts is 1 to 8")?;
         check((2..=LEGS_MAX).contains(&self.max_legs), "max_legs is 2 to 64")?;
+        check(self.classes.len() <= CLASSES_MAX, "at most 64 classes")?;
+        check(self.classes.iter().all(|class| is_name(&class.name)), "a class is named so, too")?;
+        check(self.features.len() <= 64, "at most 64 features")?;
+        check(self.features.values().all(|bit| *bit < 64), "a feature is one of 64 bits")?;
+        check(self.bootstrap.len() <= BOOTSTRAP_MAX, "at most 32 bootstrap addresses")?;
         let fees = self.fees;
         let settle = self.settle;
+        let LeaseTimes { grace_ms, retention_ms } = self.lease;
+        let times = [settle.terms_ms, settle.fund_ms, settle.conflict_wait_ms, grace_ms];
+        check(times.iter().all(|ms| *ms <= DAY_MS), "no wait is longer than a day")?;
+        check(retention_ms <= 30 * DAY_MS, "lease.retention_ms is at most 30 days")?;
+        let blocks = [self.chain.tip_tolerance_blocks, self.chain.final_blocks];
+        check(blocks.iter().all(|blocks| *blocks <= BLOCKS_MAX), "so many blocks are too many")?;
         check(settle.quit_ms <= settle.fund_ms.saturating_mul(2), "settle.quit_ms is too long")?;
         check(fees.max_sat_kvb >= 1000, "fees.max_sat_kvb is below 1 sat/vB")?;
         check(fees.fallback_sat_kvb <= fees.max_sat_kvb, "fees.fallback_sat_kvb is too large")?;

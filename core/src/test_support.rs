@@ -43,6 +43,7 @@ pub fn devnet() -> Params {
         max_legs: 16,
         min_operators: 1,
         loopback: true,
+        private: false,
         profiles: vec![Profile {
             min_price_sat: 0,
             fund_blocks: 12,

@@ -28,6 +28,7 @@ fn server() -> &'static Server {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             block_every: None,
             state_dir: dir.path().to_owned(),
+            guest: None,
             shutdown: Box::pin(std::future::pending()),
         };
         let running = runtime.block_on(serve(options)).expect("a server");

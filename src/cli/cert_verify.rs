@@ -58,9 +58,10 @@ struct Report {
 /// # Errors
 /// Exit 2 for a file that cannot be read, exit 6 for one that proves nothing.
 pub(super) fn run(flags: &Flags, context: &mut Context<'_>) -> Result<(), Failure> {
-    let report = report(&read(&flags.file, context)?).map_err(|(code, what)| {
-        Failure::coded(code, format!("{}: {what}", flags.file.display()))
-    })?;
+    let text = read(&flags.file, context)?;
+    let report = network(&text, context).and_then(|params| report(&text, &params)).map_err(
+        |(code, what)| Failure::coded(code, format!("{}: {what}", flags.file.display())),
+    )?;
     context.show(&report, page)
 }
 
@@ -88,12 +89,11 @@ fn unwrapped(text: &str) -> String {
     whole
 }
 
-fn report(text: &str) -> Result<Report, (&'static str, String)> {
-    let params = network(text)?;
-    let certificate = parse(text, &params).map_err(|error| (error.code(), error.to_string()))?;
-    let facts = verify(&certificate, &params).map_err(|error| (error.code(), error.to_string()))?;
+fn report(text: &str, params: &Params) -> Result<Report, (&'static str, String)> {
+    let certificate = parse(text, params).map_err(|error| (error.code(), error.to_string()))?;
+    let facts = verify(&certificate, params).map_err(|error| (error.code(), error.to_string()))?;
     let paid_by = certificate.hops.iter().map(paid_by).collect();
-    Ok(Report { paid_by, ..facts_of(&certificate, &facts, &params) })
+    Ok(Report { paid_by, ..facts_of(&certificate, &facts, params) })
 }
 
 fn paid_by(hop: &Hop) -> Option<&'static str> {
@@ -105,10 +105,11 @@ fn paid_by(hop: &Hop) -> Option<&'static str> {
 }
 
 /// The network that the first line names; an unknown one is left to the parser to refuse.
-pub(super) fn network(text: &str) -> Result<Params, (&'static str, String)> {
+pub(super) fn network(text: &str, context: &Context<'_>) -> Result<Params, (&'static str, String)> {
     let name = text.lines().next().and_then(|line| line.rsplit(' ').next()).unwrap_or_default();
-    let known = definitions::names().contains(&name);
-    definitions::load(if known { name } else { definitions::DEFAULT_NETWORK })
+    context
+        .rules_of(name)
+        .or_else(|_| definitions::load(definitions::DEFAULT_NETWORK))
         .map_err(|what| ("config.invalid", what))
 }
 

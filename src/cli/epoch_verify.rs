@@ -10,7 +10,6 @@ use super::failure::{Exit, Failure};
 use super::output::Page;
 use super::{Context, read_text};
 use crate::api::types::{EpochCheck, EpochDifference};
-use crate::definitions;
 use capex_core::epoch::audit::{Audit, Depth, audit};
 use capex_core::epoch::signed::{SignedEpoch, TEXT_MAX_BYTES, network, parse};
 use capex_core::ids::to_hex;
@@ -87,7 +86,7 @@ fn offline(
     if text.trim_start().starts_with('{') {
         return Err(json(path));
     }
-    let (signed, params) = signed_epoch(&text, context.global.network.as_deref())
+    let (signed, params) = signed_epoch(&text, context)
         .map_err(|(code, what)| Failure::coded(code, format!("{}: {what}", path.display())))?;
     if let Some(expected) = epoch.filter(|expected| *expected != signed.epoch) {
         let what = format!("expected epoch {expected}, found {}", signed.epoch);
@@ -132,14 +131,14 @@ fn json(path: &Path) -> Failure {
 /// The epoch and the network that its first line names.
 fn signed_epoch(
     text: &str,
-    wanted: Option<&str>,
+    context: &Context<'_>,
 ) -> Result<(SignedEpoch, Params), (&'static str, String)> {
     let name = network(text).map_err(|error| (error.code(), error.to_string()))?;
-    if let Some(wanted) = wanted.filter(|wanted| *wanted != name) {
+    if let Some(wanted) = context.global.network.as_ref().filter(|wanted| *wanted != name) {
         let what = format!("an epoch of network `{name}`, not of `{wanted}`");
         return Err(("epoch.other_network", what));
     }
-    let params = definitions::load(name).map_err(|what| ("epoch.unknown_network", what))?;
+    let params = context.rules_of(name).map_err(|what| ("epoch.unknown_network", what))?;
     let signed = parse(text).map_err(|error| (error.code(), error.to_string()))?;
     Ok((signed, params))
 }

@@ -13,7 +13,7 @@ use super::places::Places;
 use super::seed::{self, Restored, make_private_dir};
 use super::time::Moment;
 use crate::definitions;
-use crate::node::config::{self, ChainConfig, Config, ConfigError, Overrides};
+use crate::node::config::{self, ChainConfig, Config, ConfigError, First, Overrides};
 use crate::store::{Password, SEED_FILE};
 use capex_core::reason;
 
@@ -70,12 +70,18 @@ pub fn run(flags: &Flags, context: &mut Context<'_>) -> Result<(), Failure> {
     };
     let chain = named_chain(&flags.places, &checked);
     let password = flags.password_file.as_deref().map(Password::read).transpose()?;
-    let text = config::template(
-        &checked.params.name,
-        chain.as_ref(),
-        flags.places.api_listen.as_deref(),
-        &flags.places.peer,
-    );
+    let definition = context.global.definition.as_deref().map(std::path::absolute);
+    let definition =
+        definition.and_then(Result::ok).map(|path| path.to_string_lossy().into_owned());
+    let text = First {
+        network: &checked.params.name,
+        definition: definition.as_deref(),
+        chain,
+        api: flags.places.api_listen.as_deref(),
+        peers: &flags.places.peer,
+        ..First::default()
+    }
+    .text();
     let restored = flags.restore_words.as_ref();
     let restored =
         restored.map(|words| Restored { words: words.clone(), birthday: flags.birthday });
@@ -133,7 +139,8 @@ fn named_chain(places: &Places, checked: &Config) -> Option<ChainConfig> {
     })
 }
 
-fn write_new(path: &Path, text: &str, force: bool) -> Result<(), Failure> {
+/// Writes a configuration, unless one is there.
+pub(super) fn write_new(path: &Path, text: &str, force: bool) -> Result<(), Failure> {
     if let Some(dir) = path.parent() {
         make_private_dir(dir)?;
     }

@@ -24,6 +24,8 @@ pub mod failure;
 pub mod file_out;
 pub mod host;
 pub mod init;
+pub mod invite;
+pub mod join;
 mod known;
 pub mod lease;
 pub mod lease_access;
@@ -51,6 +53,7 @@ pub mod sanitise;
 pub mod seed;
 pub mod sell;
 pub mod status;
+pub mod testnet;
 pub mod time;
 pub mod trade;
 mod trade_proof;
@@ -68,9 +71,11 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::api::Prefix;
+use crate::definitions;
 use crate::executor::shim;
 use crate::node::config::{self as settings, Config, Overrides, dirs, variables};
 use capex_core::matching::Algorithm;
+use capex_core::params::Params;
 use capex_core::reason;
 use client::Client;
 use failure::{Exit, Failure};
@@ -101,6 +106,9 @@ pub struct Global {
     /// mainnet, testnet4, signet, regtest or devnet [default: signet]
     #[arg(long, global = true, value_name = "NAME")]
     pub network: Option<String>,
+    /// File that defines the network, if it is none of these
+    #[arg(long, global = true, value_name = "FILE")]
+    pub definition: Option<PathBuf>,
     /// Keep everything in this directory, the configuration included
     #[arg(long, global = true, value_name = "DIR")]
     pub datadir: Option<PathBuf>,
@@ -126,6 +134,13 @@ pub enum Command {
     Init(init::Flags),
     /// Run the node in the foreground
     Up(up::Flags),
+    /// Come into a network by an invitation, and run its node in the foreground
+    Join(join::Flags),
+    /// Print an invitation into the network of this node
+    Invite(invite::Flags),
+    /// A test network of one's own: host
+    #[command(subcommand)]
+    Testnet(testnet::Noun),
     /// Show this node on one screen
     Status(status::Flags),
     /// Offer capacity
@@ -248,11 +263,25 @@ impl Context<'_> {
         Ok(Config::load(&self.overrides(), self.env)?)
     }
 
+    /// The rules of a network by its name: those of the flags and of the configuration, else as they
+    /// ship with the program.
+    ///
+    /// # Errors
+    /// Neither knows the name, in one line.
+    pub(crate) fn rules_of(&self, name: &str) -> Result<Params, String> {
+        let configured = self.config().ok().map(|config| config.params);
+        match configured.filter(|params| params.name == name) {
+            Some(params) => Ok(params),
+            None => definitions::load(name),
+        }
+    }
+
     /// The global flags as configuration.
     #[must_use]
     pub fn overrides(&self) -> Overrides {
         Overrides {
             network: self.global.network.clone(),
+            definition: self.global.definition.clone(),
             datadir: self.global.datadir.clone(),
             config: self.global.config.clone(),
             ..Overrides::default()
@@ -278,11 +307,13 @@ impl Context<'_> {
 
     /// The global flags that say which node is meant, as they stand behind a command.
     fn flags(&self) -> String {
-        let Global { network, datadir, config, .. } = &self.global;
+        let Global { network, definition, datadir, config, .. } = &self.global;
         let network = network.as_ref().map(|name| format!(" --network {name}"));
-        let datadir = datadir.as_ref().map(|path| format!(" --datadir {}", typed(path)));
-        let config = config.as_ref().map(|path| format!(" --config {}", typed(path)));
-        [network, datadir, config].into_iter().flatten().collect()
+        let path = |flag: &str, path: &Option<PathBuf>| {
+            path.as_ref().map(|path| format!(" --{flag} {}", typed(path)))
+        };
+        let (definition, datadir) = (path("definition", definition), path("datadir", datadir));
+        [network, definition, datadir, path("config", config)].into_iter().flatten().collect()
     }
 
     /// Shows a result: JSON or, for people, a page.
@@ -380,6 +411,9 @@ fn dispatch(command: Command, context: &mut Context<'_>) -> Result<ExitCode, Fai
         Command::Devchain(flags) => devchain::run(&flags, context),
         Command::Init(flags) => init::run(&flags, context),
         Command::Up(flags) => up::run(&flags, context),
+        Command::Join(flags) => join::run(&flags, context),
+        Command::Invite(flags) => invite::run(&flags, context),
+        Command::Testnet(noun) => testnet::run(&noun, context),
         Command::Status(flags) => status::run(&flags, context),
         Command::Sell(flags) => sell::run(flags, context),
         Command::Buy(flags) => buy::run(flags, context),

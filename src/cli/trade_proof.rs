@@ -75,13 +75,14 @@ pub(super) fn run(flags: &Flags, context: &mut Context<'_>) -> Result<(), Failur
 }
 
 fn verify(file: &Path, context: &mut Context<'_>) -> Result<(), Failure> {
-    let report = report(&cert_verify::read(file, context)?)
+    let text = cert_verify::read(file, context)?;
+    let report = report(&text, context)
         .map_err(|(code, what)| Failure::coded(code, format!("{}: {what}", file.display())))?;
     context.show(&report, page)
 }
 
-fn report(text: &str) -> Result<Report, (&'static str, String)> {
-    let params = cert_verify::network(text)?;
+fn report(text: &str, context: &Context<'_>) -> Result<Report, (&'static str, String)> {
+    let params = cert_verify::network(text, context)?;
     let proof = parse_default(text, &params).map_err(|error| (error.code(), error.to_string()))?;
     let facts =
         verify_default(&proof, &params).map_err(|error| (error.code(), error.to_string()))?;

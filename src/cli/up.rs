@@ -61,9 +61,31 @@ pub fn run(flags: &Flags, context: &mut Context<'_>) -> Result<(), Failure> {
         ..context.overrides()
     });
     let config = Config::load(&overrides, context.env)?;
+    let datadir = config.datadir.clone();
+    run_in(runtime()?, config, flags.exit_on_stdin_eof, context, async move {
+        Ok(Running { shown: ready(datadir).await, page })
+    })
+}
+
+/// What is shown once a node serves.
+pub(super) struct Running<T> {
+    pub(super) shown: T,
+    pub(super) page: fn(&T, &mut Page),
+}
+
+/// Runs a node until interrupted, and shows what `serves` comes to; a failure of that ends it.
+///
+/// # Errors
+/// What stopped the node.
+pub(super) fn run_in<T: Serialize>(
+    runtime: tokio::runtime::Runtime,
+    config: Config,
+    exit_on_stdin_eof: bool,
+    context: &mut Context<'_>,
+    serves: impl Future<Output = Result<Running<T>, Failure>>,
+) -> Result<(), Failure> {
     let log = log::start(&config.log)?;
-    let runtime = runtime()?;
-    let result = runtime.block_on(serve(config, flags.exit_on_stdin_eof, context));
+    let result = runtime.block_on(serve(config, exit_on_stdin_eof, context, serves));
     // A call to a chain source that never answers must not hold up the end.
     runtime.shutdown_timeout(STRAGGLERS);
     log.flush();
@@ -81,12 +103,12 @@ pub(super) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
         .map_err(|error| Failure::new(reason!("node.runtime"), error.to_string()))
 }
 
-async fn serve(
+async fn serve<T: Serialize>(
     config: Config,
     exit_on_stdin_eof: bool,
     context: &mut Context<'_>,
+    serves: impl Future<Output = Result<Running<T>, Failure>>,
 ) -> Result<(), Failure> {
-    let datadir = config.datadir.clone();
     let node = crate::node::run(config, stop_asked(exit_on_stdin_eof)?);
     tokio::pin!(node);
     let stopped = |result: Result<(), crate::node::NodeError>| {
@@ -98,7 +120,10 @@ async fn serve(
     };
     tokio::select! {
         result = &mut node => return stopped(result),
-        found = ready(datadir) => announce(context, &found, page),
+        serves = serves => {
+            let Running { shown, page } = serves?;
+            announce(context, &shown, page);
+        }
     }
     stopped(node.await)
 }

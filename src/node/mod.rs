@@ -19,6 +19,7 @@ mod history;
 mod host;
 mod lease_client;
 mod lease_host;
+pub mod newcomer;
 mod offload;
 mod owner;
 mod peers;
@@ -42,7 +43,8 @@ use crate::api;
 use crate::backup::Keeper;
 use crate::chain::{Behind, ChainUpdate};
 use crate::clock::now_ms;
-use crate::driver::{Driver, Fault};
+use crate::definitions;
+use crate::driver::{Driver, Fault, Shell as _};
 use crate::executor::LeaseEvent;
 use capex_core::engine::contacts::ContactsCommand;
 use capex_core::engine::{Command, Engine, Input, Protocol, Topic};
@@ -291,6 +293,9 @@ impl Node {
             NetEvent::Gossip { peer, topic, bytes, ticket } => {
                 let Some(topic) = Topic::from_name(&topic) else { return };
                 self.feed(Input::Gossip { peer: Key(peer.0), topic, bytes, ticket: ticket.0 });
+            }
+            NetEvent::Request { id, protocol, bytes, .. } if protocol == definitions::PROTOCOL => {
+                self.outside.reply(id, definitions::answer(&self.config.definition, &bytes));
             }
             NetEvent::Request { peer, id, protocol, bytes } => {
                 let Some(protocol) = Protocol::from_name(&protocol) else { return };

@@ -34,6 +34,7 @@ use crate::api::{self, ApiHandle, ApiState, CookieFile};
 use crate::backup::{Backup, Keeper};
 use crate::chain::rpc::{RpcClient, RpcConfig, RpcSource};
 use crate::clock::now_ms;
+use crate::definitions;
 use crate::driver::{Driver, PayTo, START_COMMAND};
 use crate::executor::inventory;
 use crate::executor::{EVENT_QUEUE, LeaseEvent, Manager};
@@ -355,9 +356,13 @@ fn network_config(
         secret: Secret::new(identity),
         listen: config.p2p.listen.clone(),
         bootstrap: config.p2p.peers.clone(),
-        loopback: config.params.loopback,
+        loopback: config.params.loopback || config.params.private,
         topics: Topic::ALL.into_iter().map(topic).collect(),
-        protocols: Protocol::ALL.into_iter().map(protocol).collect(),
+        protocols: Protocol::ALL
+            .into_iter()
+            .map(protocol)
+            .chain([definitions::protocol()])
+            .collect(),
         streams: Some(StreamConfig { name: access::PROTOCOL.to_owned(), inbound }),
         epoch_ms: config.params.epoch_ms(),
     }

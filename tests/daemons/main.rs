@@ -19,6 +19,7 @@ mod a_holder_comes_into_its_lease;
 mod a_lease_is_extended;
 mod a_lease_outlives_its_daemon;
 mod a_log_that_cannot_be_written_ends_no_daemon;
+mod a_newcomer_joins_by_one_line;
 mod a_node_goes_on_elsewhere_from_its_backup;
 mod a_payment_is_signed_elsewhere;
 mod a_provider_announces_a_maintenance;

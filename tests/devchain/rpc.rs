@@ -21,6 +21,9 @@ pub(crate) struct Server {
     stop: oneshot::Sender<()>,
 }
 
+/// Credentials of nodes of others.
+pub(crate) const GUEST: &str = "guest:0123456789abcdef";
+
 impl Server {
     pub(crate) async fn start(dir: &Path) -> Self {
         Self::start_on(dir, SocketAddr::from(([127, 0, 0, 1], 0)), None).await
@@ -35,7 +38,13 @@ impl Server {
         let shutdown = Box::pin(async move {
             let _ = stopped.await;
         });
-        let options = ServeOptions { listen, block_every, state_dir: dir.to_owned(), shutdown };
+        let options = ServeOptions {
+            listen,
+            block_every,
+            state_dir: dir.to_owned(),
+            guest: Some(GUEST.to_owned()),
+            shutdown,
+        };
         Self { running: serve(options).await.expect("a server"), stop }
     }
 

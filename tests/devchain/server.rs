@@ -8,10 +8,11 @@ use bitcoin::OutPoint;
 use capex::chain::ChainSource;
 use capex::chain::devchain::faucet_address;
 use capex::chain::devchain::server::{ServeError, ServeOptions, serve};
+use capex::chain::rpc::RpcClient;
 use serde_json::{Value, json};
 
 use crate::kit::{Kit, sweep};
-use crate::rpc::{Server, coinbase};
+use crate::rpc::{GUEST, Server, coinbase};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_common_rust_client_understands_every_answer() {
@@ -130,6 +131,7 @@ async fn files_are_private_and_a_state_folder_serves_one_server() {
         listen: std::net::SocketAddr::from(([127, 0, 0, 1], 0)),
         block_every: None,
         state_dir: dir.path().to_owned(),
+        guest: None,
         shutdown: Box::pin(std::future::pending()),
     });
     assert!(matches!(second.await, Err(ServeError::InUse(_))));
@@ -170,5 +172,32 @@ async fn wrong_calls_get_cores_codes() {
     assert_eq!(tested[0]["reject-reason"], "missing-inputs");
     let sent = client.call::<Value>("sendrawtransaction", vec![json!(hex)]).await;
     assert!(matches!(sent, Err(capex::chain::ChainError::Rpc { code: -25, .. })), "{sent:?}");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn guests_read_and_submit_and_no_more() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let server = Server::start(dir.path()).await;
+    let token = dir.path().join("guest.token");
+    std::fs::write(&token, GUEST).expect("a file");
+    let guest = RpcClient::new(server.running.url(), &token);
+    let height = guest.height().await.expect("a height");
+    assert!(guest.block_at(height).await.expect("a block").is_some());
+    let refused = guest.generate(1, &faucet_address()).await.expect_err("not theirs");
+    assert_eq!(refused.code(), "chain.unauthorised", "{refused}");
+    for method in ["stop", "invalidateblock", "reconsiderblock", "submitblock"] {
+        let answer = guest.call::<serde_json::Value>(method, vec![]).await;
+        assert_eq!(answer.expect_err(method).code(), "chain.unauthorised", "{method}");
+    }
+    assert_eq!(guest.height().await.expect("it runs on"), height);
+    // What they submit is judged as everybody's.
+    let tx = bitcoin::Transaction {
+        version: bitcoin::transaction::Version::TWO,
+        lock_time: bitcoin::absolute::LockTime::ZERO,
+        input: vec![],
+        output: vec![],
+    };
+    assert_eq!(guest.broadcast(&tx).await.expect_err("no inputs").code(), "chain.reject.invalid");
     server.stop().await;
 }

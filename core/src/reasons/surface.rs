@@ -83,6 +83,34 @@ pub(super) const FAMILIES: &[Family] = &[
         "init.exists": Usage, Local, "the configuration exists already", "--force replaces it";
     },
     family! {
+        "invite", "CLI: invitations into a network";
+        "invite.bad": Usage, Peer, "the invitation names what cannot be meant",
+            "ask for a new one: `capex invite`";
+        "invite.damaged": Usage, Local, "a part of the invitation is missing or was changed",
+            "copy the whole line, as it was printed";
+        "invite.expired": Rejected, Nobody, "the time of the invitation is over",
+            "ask for a new one: `capex invite`";
+        "invite.no_address": Failed, Local, "this node has no address at which others reach it",
+            "name one: `capex invite --address /ip4/192.0.2.7/tcp/7210`";
+        "invite.syntax": Usage, Local, "the text is no invitation",
+            "copy the whole line, as it was printed: it begins with capex:";
+        "invite.too_long": TooLarge, Local, "an invitation has at most 2,048 bytes";
+        "invite.unknown_version": Rejected, Nobody, "the invitation is of a later version",
+            "update this program";
+    },
+    family! {
+        "join", "CLI: coming into a network by an invitation";
+        "join.definition": Rejected, Peer, "the rules of that network cannot be used here",
+            "ask who invited you which version they run: `capex --version`";
+        "join.no_definition": Unavailable, Peer,
+            "the peers of the invitation do not have the rules that it names",
+            "ask for a new invitation: `capex invite`";
+        "join.no_peer": Unavailable, Nobody, "no peer of the invitation can be reached",
+            "does its node run, and is this machine connected? try again";
+        "join.other_network": Usage, Local, "the configuration is of another network",
+            "give the new one a directory of its own: --datadir DIR";
+    },
+    family! {
         "key", "CLI and API: a key that is none";
         "key.syntax": Usage, Local, "a key is 64 lower-case hex digits";
     },
@@ -92,5 +120,10 @@ pub(super) const FAMILIES: &[Family] = &[
         "order_file.syntax": Usage, Local, "the file is not TOML";
         "order_file.unknown_key": Usage, Local, "a key is unknown",
             "keys are the names of the flags of `buy`, `sell` and `cert redeem`";
+    },
+    family! {
+        "testnet", "CLI: test networks of one's own";
+        "testnet.definition": Usage, Local, "a network of these rules cannot be founded",
+            "give it another --name, or other rules with --from";
     },
 ];

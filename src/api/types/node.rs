@@ -61,6 +61,8 @@ pub struct Open {
 pub struct Status {
     pub version: String,
     pub network: String,
+    /// Hash of its definition.
+    pub definition: String,
     pub key: String,
     /// `starting`, `ready` or `stopping`.
     pub phase: String,

@@ -58,7 +58,8 @@ pub fn run(flags: &Flags, context: &mut Context<'_>) -> Result<(), Failure> {
             return core.run(block_every, shutdown).await;
         }
         let shutdown = Box::pin(shutdown);
-        let options = ServeOptions { listen: flags.listen, block_every, state_dir, shutdown };
+        let options =
+            ServeOptions { listen: flags.listen, block_every, state_dir, guest: None, shutdown };
         let failed = |error: ServeError| Failure::coded(error.code(), error.to_string());
         let running = serve(options).await.map_err(failed)?;
         show(context, running.url(), running.cookie_path.clone());

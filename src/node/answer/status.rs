@@ -4,6 +4,7 @@ use crate::api::types::{
     Capacity, ChainStatus, LEASE_ENDED_PHASES, Maintenance, Open, Reason, Status,
 };
 use crate::clock::now_ms;
+use crate::definitions;
 use crate::node::{Node, clock};
 use capex_core::engine::kernel::ClockState;
 use capex_core::epoch::{computed_at_ms, epoch_at};
@@ -26,6 +27,7 @@ impl Node {
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             network: params.name.clone(),
+            definition: definitions::hash(self.config.definition.as_bytes()).to_string(),
             key: self.engine().me().to_string(),
             phase: "ready".to_owned(),
             api: self.presence.api_addr.clone(),

@@ -19,6 +19,8 @@ pub struct Mistake {
 #[serde(deny_unknown_fields, default)]
 pub struct FileConfig {
     pub network: Option<Spanned<String>>,
+    /// File of the definition of a network that does not ship with the program.
+    pub definition: Option<Spanned<String>>,
     pub allow_mainnet: Option<bool>,
     /// Sell what this machine does not have.
     pub allow_overcommit: Option<bool>,
@@ -30,6 +32,8 @@ pub struct FileConfig {
     pub max_fee_share: Option<Spanned<String>>,
     /// `[chain]`
     pub chain: ChainFile,
+    /// `[shared_chain]`
+    pub shared_chain: SharedFile,
     /// `[p2p]`
     pub p2p: P2pFile,
     /// `[api]`
@@ -52,6 +56,16 @@ pub struct ChainFile {
     pub url: Option<Spanned<String>>,
     /// Cookie file of the RPC server.
     pub cookie: Option<Spanned<String>>,
+}
+
+/// `[shared_chain]`: the chain as newcomers are told of it in invitations.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SharedFile {
+    /// RPC address, `http://host:port`, as others reach it.
+    pub url: Option<Spanned<String>>,
+    /// File with the `user:password` by which they read and submit.
+    pub token: Option<Spanned<String>>,
 }
 
 /// `[p2p]`: the peer-to-peer network.

@@ -3,9 +3,11 @@
 //! | setting | flag | environment | file |
 //! |---|---|---|---|
 //! | network | `--network` | `CAPEX_NETWORK` | `network` |
+//! | definition of another network | `--definition` | `CAPEX_DEFINITION` | `definition` |
 //! | data directory | `--datadir` | `CAPEX_DATADIR` | |
 //! | file | `--config` | `CAPEX_CONFIG` | |
 //! | chain source | `--chain-url`, `--chain-cookie` | `CAPEX_CHAIN_URL`, `CAPEX_CHAIN_COOKIE` | `[chain] url, cookie` |
+//! | chain source, as newcomers are told of it | | | `[shared_chain] url, token` |
 //! | peer-to-peer | `--listen`, `--peer` | `CAPEX_P2P_LISTEN`, `CAPEX_P2P_PEERS` | `[p2p] listen, peers` |
 //! | HTTP API | `--api-listen` | `CAPEX_API_LISTEN` | `[api] listen` |
 //! | password of the seed | `--password-file` | `CAPEX_PASSWORD_FILE` | `[wallet] password_file` |
@@ -28,7 +30,9 @@
 
 pub mod dirs;
 pub mod file;
+mod first;
 pub mod layers;
+mod network;
 pub mod variables;
 
 use std::collections::BTreeMap;
@@ -42,11 +46,12 @@ use capex_core::params::Params;
 use capex_core::settlement::fees::FeeLimit;
 use capex_network::check_address;
 
-use crate::definitions::{self, DEFAULT_NETWORK, DEVNET, MAINNET};
+use crate::definitions::{DEVNET, Definition};
 use crate::executor::egress::{self, Egress};
 use crate::wallet::{PayoutDescriptor, Watched};
 use dirs::Env;
-use file::FileConfig;
+use file::{FileConfig, SharedFile};
+pub use first::First;
 use layers::{FileText, Names, Origin, Sourced, pick, pick_list};
 use toml::Spanned;
 
@@ -101,6 +106,8 @@ impl ConfigError {
 pub struct Overrides {
     /// `--network`
     pub network: Option<String>,
+    /// `--definition`
+    pub definition: Option<PathBuf>,
     /// `--datadir`
     pub datadir: Option<PathBuf>,
     /// `--config`
@@ -189,11 +196,16 @@ pub struct BackupConfig {
 #[derive(Debug, Clone)]
 pub struct Config {
     pub params: Params,
+    /// The text that defines them.
+    pub definition: String,
     /// Keys, journal, cookie, endpoints, leases.
     pub datadir: PathBuf,
     /// The file that was read, or would have been.
     pub file: PathBuf,
     pub chain: ChainConfig,
+    /// The chain source, as newcomers are told of it in invitations: its cookie is one by which
+    /// they read and submit.
+    pub shared_chain: Option<ChainConfig>,
     pub p2p: P2pConfig,
     pub api: ApiConfig,
     pub wallet: WalletConfig,
@@ -214,6 +226,7 @@ pub struct Config {
 }
 
 const NETWORK: Names = Names { flag: "--network", env: "CAPEX_NETWORK" };
+const DEFINITION: Names = Names { flag: "--definition", env: "CAPEX_DEFINITION" };
 const CHAIN_URL: Names = Names { flag: "--chain-url", env: "CAPEX_CHAIN_URL" };
 const CHAIN_COOKIE: Names = Names { flag: "--chain-cookie", env: "CAPEX_CHAIN_COOKIE" };
 const LISTEN: Names = Names { flag: "--listen", env: "CAPEX_P2P_LISTEN" };
@@ -345,9 +358,9 @@ impl Layers<'_> {
     fn resolve(self) -> Result<Config, ConfigError> {
         let mut origins = BTreeMap::new();
         let mut keep = |name, origin| drop(origins.insert(name, origin));
-        let params = self.params()?;
-        keep("network", params.origin);
-        let params = params.value;
+        let definition = self.definition()?;
+        keep("network", definition.origin);
+        let Definition { params, text: definition } = definition.value;
         let datadir = self.datadir(&params)?;
         keep("datadir", datadir.origin);
         let (url, cookie) = self.chain(&params)?;
@@ -381,6 +394,7 @@ impl Layers<'_> {
         Ok(Config {
             datadir: datadir.value,
             chain: ChainConfig { url: url.value, cookie: cookie.value },
+            shared_chain: self.shared_chain()?,
             p2p: P2pConfig { listen: listen.value, peers: peers.value },
             api: ApiConfig { listen: api.value },
             wallet: WalletConfig {
@@ -398,6 +412,7 @@ impl Layers<'_> {
             log: log.value,
             file: self.file.path,
             params,
+            definition,
             origins,
         })
     }
@@ -405,24 +420,6 @@ impl Layers<'_> {
     fn named_url(&self) -> Option<Sourced<String>> {
         let flag = self.flags.chain_url.as_deref();
         pick(CHAIN_URL, flag, self.env, &self.file, self.parsed.chain.url.as_ref())
-    }
-
-    /// The network named; else devnet if the chain is the default devchain; else signet.
-    fn params(&self) -> Result<Sourced<Params>, ConfigError> {
-        let flag = self.flags.network.as_deref();
-        let named = pick(NETWORK, flag, self.env, &self.file, self.parsed.network.as_ref());
-        let on_devchain = || {
-            let url = self.named_url()?;
-            url.value.strip_prefix("http://").filter(|rest| *rest == DEVCHAIN_LISTEN)?;
-            Some(Sourced { value: DEVNET.to_owned(), origin: url.origin })
-        };
-        let fallback = || Sourced { value: DEFAULT_NETWORK.to_owned(), origin: Origin::Default };
-        let name = named.or_else(on_devchain).unwrap_or_else(fallback);
-        let params = name.parse(|name| definitions::load(&name))?;
-        if params.value.name == MAINNET && self.parsed.allow_mainnet != Some(true) {
-            return Err(ConfigError::MainnetRefused { path: self.file.path.clone() });
-        }
-        Ok(params)
     }
 
     fn datadir(&self, params: &Params) -> Result<Sourced<PathBuf>, ConfigError> {
@@ -448,6 +445,24 @@ impl Layers<'_> {
             None => Sourced { value: default.cookie, origin },
         };
         Ok((url, cookie))
+    }
+
+    fn shared_chain(&self) -> Result<Option<ChainConfig>, ConfigError> {
+        let SharedFile { url, token } = &self.parsed.shared_chain;
+        let in_file = |text: &Spanned<String>| Sourced {
+            value: text.get_ref().clone(),
+            origin: self.file.origin(text),
+        };
+        match (url, token) {
+            (None, None) => Ok(None),
+            (Some(url), Some(token)) => {
+                let url = in_file(url).parse(check_url)?.value;
+                Ok(Some(ChainConfig { url, cookie: in_file(token).place(self.env)?.value }))
+            }
+            (Some(one), None) | (None, Some(one)) => {
+                Err(self.file.origin(one).refuse("shared_chain needs both, url and token"))
+            }
+        }
     }
 
     /// The devchain for devnet, else Bitcoin Core's own defaults for that chain.
@@ -738,38 +753,6 @@ fn units_of_value(name: &str, value: &toml::Value) -> Result<u32, String> {
         return Err(format!("`{value}` is not a number of units: write one without quotes"));
     };
     u32::try_from(units).map_err(|_| format!("{units} is not a number of units"))
-}
-
-/// Text of a first configuration file.
-#[must_use]
-pub fn template(
-    network: &str,
-    chain: Option<&ChainConfig>,
-    api: Option<&str>,
-    peers: &[String],
-) -> String {
-    let quoted = |text: &str| toml::Value::String(text.to_owned()).to_string();
-    let mut text = format!(
-        "# Capex node. Flags and CAPEX_* variables win over this file; unknown keys are errors.\n\
-         network = {}\n\
-         # No order is signed while the fees of a trade exceed this share of its worth.\n\
-         # max_fee_share = \"{}%\"\n",
-        quoted(network),
-        FeeLimit::DEFAULT_PERCENT
-    );
-    if let Some(chain) = chain {
-        let cookie = chain.cookie.to_string_lossy();
-        text += &format!("\n[chain]\nurl = {}\ncookie = {}\n", quoted(&chain.url), quoted(&cookie));
-    }
-    if let Some(api) = api {
-        text += &format!("\n[api]\nlisten = {}\n", quoted(api));
-    }
-    if !peers.is_empty() {
-        let peers: Vec<String> = peers.iter().map(|peer| quoted(peer)).collect();
-        text += &format!("\n[p2p]\npeers = [{}]\n", peers.join(", "));
-    }
-    text += "\n# Units that this machine sells, by class; of none, as many as it has room for.\n[capacity]\n# \"cpu.standard\" = 2\n";
-    text
 }
 
 /// Directory of the development chain: its data and its cookie.

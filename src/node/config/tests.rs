@@ -247,10 +247,20 @@ fn the_template_is_a_valid_file() {
     let peers =
         ["/ip4/127.0.0.1/tcp/1/p2p/12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN"
             .to_owned()];
-    let config = load_text(&template("devnet", Some(&chain), Some("127.0.0.1:0"), &peers)).unwrap();
-    assert_eq!(config.chain, chain);
-    assert_eq!(config.p2p.peers, peers);
-    assert!(load_text(&template("signet", None, None, &[])).is_ok());
+    let listen = ["/ip4/0.0.0.0/tcp/7230".to_owned()];
+    let first = First {
+        network: "devnet",
+        definition: None,
+        chain: Some(chain.clone()),
+        shared_chain: Some(chain.clone()),
+        api: Some("127.0.0.1:0"),
+        listen: &listen,
+        peers: &peers,
+    };
+    let config = load_text(&first.text()).unwrap();
+    assert_eq!((config.shared_chain.as_ref(), &config.chain), (Some(&chain), &chain));
+    assert_eq!((config.p2p.peers, config.p2p.listen), (peers.to_vec(), listen.to_vec()));
+    assert!(load_text(&First { network: "signet", ..First::default() }.text()).is_ok());
 }
 
 #[test]
@@ -274,4 +284,34 @@ fn coins_elsewhere_and_payouts_are_named_by_public_descriptors_of_the_network() 
         let error = load(&lines).unwrap_err();
         assert!(error.starts_with("config.toml:3: "), "{lines}: {error}");
     }
+}
+
+#[test]
+fn a_definition_in_a_file_is_a_network() {
+    let dir = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
+    let devnet = Definition::shipped("devnet").unwrap().text;
+    let own = devnet.replace("name = \"devnet\"", "name = \"harbour\"");
+    write("own.toml", &own.replace("0x00, 0x05]", "0x10, 0x05]"));
+    let real = Definition::shipped("mainnet").unwrap().text;
+    let real = real.replace("name = \"mainnet\"", "name = \"real\"");
+    write("real.toml", &real.replace("magic = [0xca, 0xfe", "magic = [0xca, 0xff"));
+    write("broken.toml", "name = 1");
+    let load = |text: &str| {
+        write("config.toml", text);
+        let config = Some(dir.path().join("config.toml"));
+        Config::load(&Overrides { config, ..Overrides::default() }, &home)
+    };
+    let found = load("definition = \"own.toml\"\n").unwrap();
+    assert_eq!(found.params.name, "harbour");
+    assert!(found.datadir.ends_with("capex/harbour"), "{}", found.datadir.display());
+    let refused = |text: &str| load(text).unwrap_err().to_string();
+    let named = refused("network = \"signet\"\ndefinition = \"own.toml\"\n");
+    assert!(named.contains("is not the network of") && named.contains("`harbour`"), "{named}");
+    assert!(refused("definition = \"none.toml\"\n").contains("none.toml"));
+    assert!(refused("definition = \"broken.toml\"\n").contains("config.toml:1"));
+    // Whatever a network of real coins is called, somebody has to want it.
+    let real = load("definition = \"real.toml\"\n").unwrap_err();
+    assert_eq!(real.code(), "config.mainnet_refused");
+    assert!(load("allow_mainnet = true\ndefinition = \"real.toml\"\n").is_ok());
 }

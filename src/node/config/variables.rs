@@ -11,7 +11,7 @@ use super::layers::Origin;
 use super::{ConfigError, PREFIX};
 
 /// Every variable that sets something.
-pub const SETTINGS: [&str; 17] = [
+pub const SETTINGS: [&str; 18] = [
     "CAPEX_API_LISTEN",
     "CAPEX_BACKUP_PASSWORD_FILE",
     "CAPEX_BACKUP_PATH",
@@ -20,6 +20,7 @@ pub const SETTINGS: [&str; 17] = [
     "CAPEX_CHAIN_URL",
     "CAPEX_CONFIG",
     "CAPEX_DATADIR",
+    "CAPEX_DEFINITION",
     "CAPEX_LOG",
     "CAPEX_MAX_FEE_SHARE",
     "CAPEX_NETWORK",

@@ -1,6 +1,7 @@
 //! A devchain behind the part of Bitcoin Core's JSON-RPC that a chain source uses.
 
 mod answers;
+mod guests;
 mod http;
 mod ledger;
 mod methods;
@@ -36,6 +37,8 @@ pub struct ServeOptions {
     /// Folder for the chain (`blocks.dat`), the cookie (`.cookie`, mode 0600) and the
     /// actual address (`devchain.addr`). Created if missing; one server at a time.
     pub state_dir: PathBuf,
+    /// Who may read and submit, and no more, as `user:password`: nodes of others.
+    pub guest: Option<String>,
     /// The server stops when this is ready.
     pub shutdown: Pin<Box<dyn Future<Output = ()> + Send>>,
 }
@@ -96,7 +99,7 @@ impl ServeError {
 /// # Errors
 /// [`ServeError`]; nothing runs then.
 pub async fn serve(options: ServeOptions) -> Result<Running, ServeError> {
-    let ServeOptions { listen, block_every, state_dir, shutdown } = options;
+    let ServeOptions { listen, block_every, state_dir, guest, shutdown } = options;
     let opening = state_dir.clone();
     let ledger = tokio::task::spawn_blocking(move || Ledger::open(&opening, now_s()))
         .await
@@ -112,7 +115,8 @@ pub async fn serve(options: ServeOptions) -> Result<Running, ServeError> {
     write_private(&addr_path, &format!("{addr}\n")).map_err(at(&addr_path))?;
 
     let (stop, stopping) = watch::channel(false);
-    let shared = Arc::new(Shared::new(ledger, &cookie, stop.clone(), Instant::now()));
+    let shared =
+        Arc::new(Shared::new(ledger, &cookie, guest.as_deref(), stop.clone(), Instant::now()));
     let miner =
         block_every.map(|every| tokio::spawn(mine(shared.clone(), every, stopping.clone())));
     let server = tokio::spawn(http::run(listener, shared, stopping.clone()));
