@@ -1,9 +1,11 @@
-//! A server between a client and a chain server: counts, and may fall silent.
+//! A server between a client and a chain server: counts, may fall silent, and may keep a transaction
+//! from who asks for it.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
+use bitcoin::Txid;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
@@ -16,6 +18,18 @@ struct Seen {
     connections: AtomicUsize,
     blocks: AtomicUsize,
     is_silent: AtomicBool,
+    hidden: Mutex<Option<Txid>>,
+}
+
+impl Seen {
+    fn keep_back(&self, call: &mut [u8]) {
+        let Some(hidden) = *self.hidden.lock().unwrap() else { return };
+        let hidden = hidden.to_string();
+        let found = call.windows(hidden.len()).position(|part| part == hidden.as_bytes());
+        if let Some(at) = found {
+            call[at..at + hidden.len()].fill(b'f');
+        }
+    }
 }
 
 pub(crate) struct Proxy {
@@ -56,6 +70,12 @@ impl Proxy {
         self.seen.blocks.swap(0, Ordering::SeqCst)
     }
 
+    /// Who asks for a transaction asks for one that nobody knows, as if it had left the mempool since
+    /// it was listed.
+    pub(crate) fn hide(&self, txid: Option<Txid>) {
+        *self.seen.hidden.lock().unwrap() = txid;
+    }
+
     /// Whether later connections are accepted and never answered.
     pub(crate) fn fall_silent(&self, is_silent: bool) {
         self.seen.is_silent.store(is_silent, Ordering::SeqCst);
@@ -76,6 +96,7 @@ async fn pass(client: TcpStream, server: SocketAddr, seen: Arc<Seen>) {
     while let Ok(length @ 1..) = asks.read(&mut part).await {
         let calls = part[..length].windows(BLOCK_CALL.len()).filter(|at| *at == BLOCK_CALL);
         seen.blocks.fetch_add(calls.count(), Ordering::SeqCst);
+        seen.keep_back(&mut part[..length]);
         if takes.write_all(&part[..length]).await.is_err() {
             break;
         }

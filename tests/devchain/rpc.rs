@@ -1,10 +1,12 @@
 //! The RPC source against the devchain server, over loopback.
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
-use bitcoin::{BlockHash, Network};
+use bitcoin::{BlockHash, Network, Transaction, Txid};
 use capex::chain::devchain::server::{Running, ServeOptions, serve};
 use capex::chain::devchain::{faucet_address, faucet_script};
 use capex::chain::rpc::{Kind, RpcClient, RpcConfig, RpcSource};
@@ -126,10 +128,10 @@ async fn a_source_says_that_it_is_behind_until_the_last_part() {
     let mut source = server.source(110);
     let mut parts = Vec::new();
     while let Some(update) = source.poll().await.expect("a poll") {
-        parts.push((update.height, update.behind));
+        parts.push((update.height, update.behind, update.waiting.is_some()));
     }
     let reading = Some(Behind::Reading { to: 200 });
-    assert_eq!(parts, [(141, reading), (173, reading), (200, None)]);
+    assert_eq!(parts, [(141, reading, false), (173, reading, false), (200, None, true)]);
 
     source.rescan_from(150).await.expect("a rescan");
     let first = news(&mut source).await;
@@ -428,5 +430,72 @@ async fn a_short_scan_needs_no_block_of_the_server() {
     assert_eq!(heights(&second.connected), (192..=200).collect::<Vec<_>>());
     assert_eq!((second.mempool, second.behind), (vec![tx], None));
     assert_eq!(proxy.take_blocks(), 41);
+    server.stop().await;
+}
+
+fn ids<'a>(txs: impl IntoIterator<Item = &'a Transaction>) -> HashSet<Txid> {
+    txs.into_iter().map(Transaction::compute_txid).collect()
+}
+
+/// Coins are let go by what is missing there: so nothing may be missing that has only not been
+/// delivered yet.
+#[tokio::test]
+async fn what_waits_in_the_mempool_is_said_once_all_of_it_was_delivered() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let server = Server::start(dir.path()).await;
+    let proxy = Proxy::before(server.running.addr).await;
+    let url = format!("http://{}", proxy.addr);
+    let client = RpcClient::new(url, &server.running.cookie_path);
+    let mut source = RpcSource::new(RpcConfig::new(client.clone(), Network::Regtest, 201));
+    // More than one poll takes.
+    let outputs = vec![(faucet_script(), 10_000_000); 140];
+    let split = pay(&[coinbase(&client, 1).await], &outputs);
+    client.broadcast(&split).await.expect("accepted");
+    client.generate(1, &faucet_address()).await.expect("a block");
+    let nothing = news(&mut source).await.waiting;
+    assert_eq!(nothing.as_deref(), Some(&HashSet::new()));
+    let coin = |vout| crate::kit::owned(&split, vout);
+    let mut sent: Vec<Transaction> = (0..140).map(|vout| sweep(&coin(vout), 1_000)).collect();
+    for tx in &sent {
+        client.broadcast(tx).await.expect("accepted");
+    }
+    let first = news(&mut source).await;
+    assert_eq!((first.mempool.len(), first.waiting), (128, None));
+    let second = news(&mut source).await;
+    assert_eq!((second.mempool.len(), second.waiting.as_deref()), (12, Some(&ids(&sent))));
+
+    // One that was replaced is there no more.
+    sent[0] = sweep(&coin(0), 5_000);
+    client.broadcast(&sent[0]).await.expect("accepted");
+    let replaced = news(&mut source).await;
+    assert_eq!(replaced.mempool, sent[..1]);
+    assert_eq!(replaced.waiting.as_deref(), Some(&ids(&sent)));
+
+    // One that left the mempool between two calls was never there.
+    let [gone, other] = [2, 3].map(|height| coinbase(&client, height));
+    let [gone, other] = [sweep(&gone.await, 1_000), sweep(&other.await, 1_000)];
+    for tx in [&gone, &other] {
+        client.broadcast(tx).await.expect("accepted");
+    }
+    proxy.hide(Some(gone.compute_txid()));
+    let without = news(&mut source).await;
+    sent.push(other.clone());
+    assert_eq!((without.mempool, without.waiting.as_deref()), (vec![other], Some(&ids(&sent))));
+    proxy.hide(None);
+    sent.push(gone.clone());
+    let with = news(&mut source).await;
+    assert_eq!((with.mempool, with.waiting.as_deref()), (vec![gone], Some(&ids(&sent))));
+
+    // Nothing is said while blocks are read again, nor until all has been delivered anew.
+    let all = Some(Arc::new(ids(&sent)));
+    let anew = [(201, 128, None), (201, 14, all)];
+    for (height, before) in [(150, vec![(181, 0, None)]), (182, vec![])] {
+        source.rescan_from(height).await.expect("remembered");
+        let mut said = Vec::new();
+        while let Some(update) = source.poll().await.expect("a poll") {
+            said.push((update.height, update.mempool.len(), update.waiting));
+        }
+        assert_eq!(said, [before, anew.to_vec()].concat());
+    }
     server.stop().await;
 }

@@ -71,6 +71,19 @@ fn a_block_that_does_not_connect_is_an_error() {
     assert_eq!(error.code(), "wallet.disconnected");
 }
 
+/// The block above the tip is not one that follows from it, only because of its height.
+#[test]
+fn a_block_above_the_tip_of_another_branch_is_an_error() {
+    let mut bench = Bench::with_coins(&[50_000]);
+    bench.mine(vec![]);
+    bench.chain.fork(1);
+    bench.chain.mine(vec![]);
+    let update = bench.chain.mine(vec![]);
+    assert_eq!(update.connected[0].0, bench.wallet.tip_height() + 1);
+    let error = bench.wallet.apply(&update, 1).unwrap_err();
+    assert_eq!(error.code(), "wallet.disconnected");
+}
+
 #[test]
 fn checkpoints_are_few_and_reach_genesis() {
     let mut bench = Bench::with_coins(&[50_000]);

@@ -1,5 +1,6 @@
 //! A part of a transaction that others pay too: what the wallet names, signs, lends and takes back.
 
+use capex_core::limits::JOINT_COINS_MAX;
 use capex_core::settlement::joint::{Change, Contribution};
 
 use crate::bench::*;
@@ -133,6 +134,10 @@ fn a_part_of_too_many_coins_or_without_keys_is_not_named() {
     let refused = named(&mut bench, SHARE_SAT).unwrap_err();
     assert_eq!((refused.code(), locked_sat(&bench)), ("wallet.too_many_coins", 0));
     assert_eq!(named(&mut bench, 99_000).unwrap_err().code(), "wallet.insufficient_funds");
+    // As many as a part may have are not too many.
+    let mut bench = Bench::with_coins(&[3_600; JOINT_COINS_MAX]);
+    let part = named(&mut bench, 27_000).unwrap();
+    assert_eq!((part.coins.len(), part.check(27_000, FEERATE)), (JOINT_COINS_MAX, Ok(())));
 }
 
 #[test]
@@ -276,6 +281,31 @@ fn a_whole_that_was_sent_and_came_too_late_keeps_no_coin() {
     bench.mine(vec![whole]);
     let again = bench.wallet.fund([1; 32], &[(foreign_script(1), SHARE_SAT)], FEERATE, 1);
     assert_eq!(again.unwrap_err().code(), "wallet.confirmed");
+    let change_sat = part.change.unwrap().value_sat;
+    assert_eq!(bench.wallet.balance().confirmed_sat, change_sat);
+}
+
+/// Somebody adds an input to what all have signed, which gives it another id: it pays the same, and
+/// is what is followed from then on.
+#[test]
+fn a_whole_that_was_sent_is_followed_to_one_with_a_further_input() {
+    let mut bench = Bench::with_coins(&[50_000]);
+    let part = named(&mut bench, SHARE_SAT).unwrap();
+    let signed = bench.wallet.sign_part([1; 32], &whole_with(&part, others_coin(90))).unwrap();
+    let whole = signed_by_other(signed.tx, &prevouts(&part));
+    bench.wallet.mark_broadcast(&whole, 1_700_000_001).unwrap();
+    let mut larger = whole.clone();
+    let further = TxIn { previous_output: others_coin(91), ..larger.input[1].clone() };
+    larger.input.push(further);
+    let waiting = Some(Arc::new([larger.compute_txid()].into()));
+    let seen = ChainUpdate { mempool: vec![larger.clone()], waiting, ..bench.chain.update(vec![]) };
+    bench.wallet.apply(&seen, 1_700_000_002).unwrap();
+    assert_eq!(bench.wallet.unsettled(), vec![([1; 32], larger.clone())]);
+    // It is written: the next life sends the same again, and its block ends it.
+    let mut bench = bench.reopen();
+    assert_eq!(bench.wallet.unsettled(), vec![([1; 32], larger.clone())]);
+    bench.mine(vec![larger]);
+    assert_eq!(bench.wallet.unsettled(), Vec::new());
     let change_sat = part.change.unwrap().value_sat;
     assert_eq!(bench.wallet.balance().confirmed_sat, change_sat);
 }
