@@ -13,8 +13,8 @@ use capex_core::engine::leases::{
 };
 use capex_core::ids::{CertId, Digest, LeaseId};
 use capex_core::lease::objects::{
-    Content, Countersign, InputFile, LeaseCall, LeaseReply, LeaseRequest, LeaseStatus, Outcome,
-    Payload, PayloadKind, Receipt, Redeem, Verb, Workload,
+    Content, Countersign, EnvValue, EnvVar, InputFile, LeaseCall, LeaseReply, LeaseRequest,
+    LeaseStatus, Outcome, Payload, PayloadKind, Receipt, Redeem, Verb, Workload,
 };
 use capex_core::lease::{ExecutorEvent, Usage, workload};
 use capex_core::units::Units;
@@ -84,6 +84,8 @@ fn a_lease_goes_from_redemption_to_release() {
 fn results_go_when_their_time_is_over_even_if_nobody_came() {
     let (mut net, _, lease) = redeemed();
     run_to_end(&mut net, lease);
+    // All is fetched, and the receipt is not agreed to.
+    net.party(PROVIDER).executor(lease, ExecutorEvent::Fetched { name: "out".to_owned() });
     let deadline = net.party(PROVIDER).leases.next_deadline(&devnet());
     assert_eq!(deadline, Some(STARTS_MS + 2_100 + 3_000));
     net.until(STARTS_MS + 2_100 + 2_999);
@@ -168,6 +170,8 @@ fn a_redeem_is_checked_in_the_documented_order() {
     assert_eq!(present(&mut net, ALICE, ALICE, plain, work()), refused("redeem.bad_challenge"));
 
     let nonce = challenge(&mut net, ALICE, cert);
+    let guessed = template(cert, 1, ALICE, bad);
+    assert_eq!(present(&mut net, ALICE, ALICE, guessed, work()), refused("redeem.bad_challenge"));
     let theirs = template(cert, 1, ALICE, nonce);
     assert_eq!(
         present(&mut net, BOB, ALICE, theirs.clone(), work()),
@@ -190,6 +194,12 @@ fn a_redeem_is_checked_in_the_documented_order() {
     let mut named = template(cert, 1, ALICE, challenge(&mut net, ALICE, cert));
     named.workload_digest = workload::digest(&torn);
     assert_eq!(present(&mut net, ALICE, ALICE, named, torn), refused("workload.digest_sizes"));
+    // Nor does a value that was sealed for another certificate.
+    let value = EnvValue::Sealed([&[9; 32][..], &[7; 48]].concat());
+    let sealed = Workload { env: vec![EnvVar { name: "TOKEN".to_owned(), value }], ..work() };
+    let mut named = template(cert, 1, ALICE, challenge(&mut net, ALICE, cert));
+    named.workload_digest = workload::digest(&sealed);
+    assert_eq!(present(&mut net, ALICE, ALICE, named, sealed), refused("workload.sealed"));
     // Nor does what the host has nothing for.
     let part = |n| Content { digest: Digest([n; 32]), bytes: 10 };
     let image = Payload::Oci { manifest: part(4), blobs: vec![part(5)] };
@@ -199,7 +209,8 @@ fn a_redeem_is_checked_in_the_documented_order() {
     assert_eq!(present(&mut net, ALICE, ALICE, named, image.clone()), refused("redeem.no_runtime"));
     assert_eq!(net.state(PROVIDER, cert).0, "active");
 
-    let good = template(cert, 1, ALICE, challenge(&mut net, ALICE, cert));
+    let mut good = template(cert, 1, ALICE, challenge(&mut net, ALICE, cert));
+    good.not_after_s = START_MS / 1000;
     let lease = present(&mut net, ALICE, ALICE, good.clone(), work()).unwrap();
     assert_eq!(present(&mut net, ALICE, ALICE, good, work()), Ok(lease), "the same answer");
     assert_eq!(effects(&mut net, |e| matches!(e, Effect::Lease(LeaseEffect::Prepare { .. }))), 1);
@@ -248,6 +259,46 @@ fn a_workload_goes_out_only_where_its_provider_offers_that() {
     assert!(net.party(PROVIDER).disk == disk, "nothing has changed");
     offer(&mut net, true);
     assert!(matches!(replace(&mut net, 2), LeaseReply::Status(_)));
+    // One that has a way out keeps it, whatever its host offers by then.
+    offer(&mut net, false);
+    net.pass(1_000);
+    assert!(matches!(replace(&mut net, 3), LeaseReply::Status(_)));
+}
+
+/// What was uploaded is shared among the leases of one holder, and with nobody who only knows its
+/// digest.
+#[test]
+fn content_is_shared_among_the_leases_of_one_holder_alone() {
+    let mut net = Net::new(&[PROVIDER, ALICE, BOB]);
+    let certs = [(7, 0, ALICE), (8, 2, BOB), (9, 4, ALICE), (10, 6, ALICE)]
+        .map(|(trade, first, who)| (who, net.sell(trade, &units(first, first + 2), who)));
+    let mut leases = Vec::new();
+    for (number, (who, cert)) in (0..).zip(certs) {
+        redeem(&mut net, who, number, cert);
+        let (_, done) = net.party(who).done().pop().unwrap();
+        let Ok(Done::Redeemed { lease }) = done else { panic!("{done:?}") };
+        leases.push(lease);
+        if number == 2 {
+            // What is gone has nothing to share.
+            run_to_end(&mut net, lease);
+            net.pass(10_000);
+            net.party(PROVIDER).executor(lease, ExecutorEvent::Released { left_behind: vec![] });
+        }
+    }
+    let log = net.party(PROVIDER).log.iter();
+    let shared = log.filter_map(|effect| match effect {
+        Effect::Lease(LeaseEffect::Prepare { lease, same_holder, .. }) => {
+            Some((*lease, same_holder.clone()))
+        }
+        _ => None,
+    });
+    let expected: Vec<(LeaseId, Vec<LeaseId>)> = vec![
+        (leases[0], vec![]),
+        (leases[1], vec![]),
+        (leases[2], vec![leases[0]]),
+        (leases[3], vec![leases[0]]),
+    ];
+    assert_eq!(shared.collect::<Vec<_>>(), expected);
 }
 
 #[test]
@@ -403,6 +454,8 @@ fn calls_are_the_holders_for_their_verb_in_time_and_once() {
         (call(lease, Verb::Status, 7, ALICE), Ok(lease)),
         (call(lease, Verb::Status, 1_000, ALICE), Ok(lease)),
         (call(lease, Verb::Status, 9, ALICE), Err("lease.replayed")),
+        (with(|call| (call.counter, call.not_after_s) = (1_001, START_MS / 1000)), Ok(lease)),
+        (with(|call| (call.counter, call.not_after_s) = (1_002, START_MS / 1000 + 300)), Ok(lease)),
     ];
     let params = devnet();
     for (index, (call, expected)) in table.into_iter().enumerate() {
@@ -587,6 +640,12 @@ fn a_long_lease_on_a_public_network_has_a_receipt_after_a_minute() {
     assert_eq!((read[0].cpu_us, read[1].cpu_us), (40, 60));
     assert_eq!(take_receipts(&mut net, lease, &receipts[..1]), Ok(()));
     assert_eq!(take_receipts(&mut net, lease, &receipts), Ok(()));
+    assert_eq!(view(&mut net, PROVIDER, lease).countersigned, 2);
+    // Once more for the first takes nothing of that back.
+    let first = receipts[0].id::<Receipt>(devnet().magic);
+    let signature = by(ALICE, Countersign { v: 1, receipt: first }, &devnet()).envelope().clone();
+    let again = LeaseRequest::Countersign { lease, signature };
+    assert_eq!(net.lease(PROVIDER, ALICE, &again), LeaseReply::Stored);
     assert_eq!(view(&mut net, PROVIDER, lease).countersigned, 2);
 }
 

@@ -7,7 +7,7 @@ use capex_core::engine::io::Done;
 use capex_core::engine::leases::{Asker, LeaseCommand, Offer, Wanted};
 use capex_core::ids::{CertId, Digest, LeaseId};
 use capex_core::lease::access::{
-    Access, AccessCall, AccessVerb, Admission, Grant, Hello, Terminal,
+    Access, AccessCall, AccessVerb, Admission, Asked, Grant, Hello, Terminal,
 };
 use capex_core::lease::objects::{
     Content, LeaseCall, LeaseReply, LeaseRequest, Payload, PayloadKind, Stream, Verb, Workload,
@@ -96,8 +96,33 @@ fn the_holder_opens_what_it_signs_for_on_its_own_connection_in_time() {
         let (command, workdir) = (vec!["sh".to_owned()], workdir.map(str::to_owned));
         Access::Exec { command, env: env.collect(), workdir, terminal: None }
     }
-    let table: [(&str, u8, Change); 22] = [
+    let table: [(&str, u8, Change); 33] = [
         ("", ALICE, |_| {}),
+        ("", ALICE, |call| call.not_after_s = NOW_S),
+        ("", ALICE, |call| call.not_after_s = NOW_S + 300),
+        ("", ALICE, |call| call.what = exec(&["x"; 64])),
+        ("", ALICE, |call| call.what = exec(&[&"x".repeat(ACCESS_STRINGS_MAX_BYTES)])),
+        ("", ALICE, |call| call.what = with(&[("A", "b"); 64], None)),
+        // The directory counts as well.
+        ("access.bad_request", ALICE, |call| {
+            let long = format!("/{}", "x".repeat(ACCESS_STRINGS_MAX_BYTES - 1));
+            call.what = with(&[], Some(&long));
+        }),
+        ("", ALICE, |call| {
+            let path = "x".repeat(ACCESS_STRINGS_MAX_BYTES);
+            call.what = Access::Get { path, is_tree: false };
+        }),
+        ("access.bad_request", ALICE, |call| {
+            let path = "x".repeat(ACCESS_STRINGS_MAX_BYTES + 1);
+            call.what = Access::Get { path, is_tree: false };
+        }),
+        ("access.bad_request", ALICE, |call| {
+            call.what = Access::Get { path: "a\0".into(), is_tree: true };
+        }),
+        ("access.bad_request", ALICE, |call| {
+            call.what = Access::Put { path: String::new(), mode: 0o600, is_tree: false };
+        }),
+        ("", ALICE, |call| call.what = Access::Bench),
         ("", ALICE, |call| call.what = Access::Dial { port: 4444 }),
         ("", ALICE, |call| {
             call.what = Access::Put { path: "a/b".into(), mode: 0o777, is_tree: false }
@@ -142,14 +167,30 @@ fn the_holder_opens_what_it_signs_for_on_its_own_connection_in_time() {
     forged.call.payload.pop();
     assert_eq!(asked(&mut net, ALICE, &forged), Err("lease.bad_call"));
     assert_eq!(asked(&mut net, BOB, &hello(BOB, call(lease, BOB), None)), Err("lease.not_holder"));
+    // Whoever looks the lease up by something else than the call says so.
+    let other = Asked {
+        lease: LeaseId([1; 32]),
+        holder: public(ALICE),
+        ports: &[],
+        peer: public(ALICE),
+        now_s: NOW_S,
+        magic: devnet().magic,
+    };
+    assert_eq!(other.check(&hello(ALICE, call(lease, ALICE), None)), Err("access.other_lease"));
 }
 
 #[test]
 fn another_key_may_what_the_holder_granted_for_as_long_as_it_said() {
     let (mut net, lease) = running();
     type Change = fn(&mut AccessCall, &mut Grant);
-    let table: [(&str, u8, Change); 11] = [
+    let table: [(&str, u8, Change); 14] = [
         ("", ALICE, |_, _| {}),
+        ("", ALICE, |_, grant| grant.not_after_s = NOW_S),
+        // Measuring is running a program.
+        ("", ALICE, |call, _| call.what = Access::Bench),
+        ("access.not_granted", ALICE, |call, grant| {
+            (call.what, grant.verbs) = (Access::Bench, vec![AccessVerb::Attach]);
+        }),
         ("access.bad_grant", BOB, |_, _| {}),
         ("access.bad_grant", PROVIDER, |_, _| {}),
         ("access.bad_grant", ALICE, |_, grant| grant.lease = LeaseId([1; 32])),
@@ -363,12 +404,25 @@ fn what_the_holder_signs_is_what_its_provider_takes() {
     assert_eq!(asked(&mut net, ALICE, &hello).unwrap().call.received, 5);
     assert_eq!(command(&mut net, BOB, wanted(lease, None)), Err("lease.not_found".to_owned()));
 
-    let verbs = vec![AccessVerb::Exec, AccessVerb::Exec];
+    let refused = Err("access.bad_request".to_owned());
+    let with = |verbs, life_s| LeaseCommand::Grant { lease, to: public(BOB), verbs, life_s };
+    assert_eq!(command(&mut net, ALICE, with(Vec::new(), 60)), refused);
+    assert_eq!(command(&mut net, ALICE, with(vec![AccessVerb::Exec], 0)), refused);
+    let done = command(&mut net, ALICE, with(vec![AccessVerb::Exec], 10));
+    let Ok(Done::Granted { not_after_s, .. }) = done else { panic!("{done:?}") };
+    assert_eq!(not_after_s, NOW_S + 10);
+    let what = Access::Dial { port: 0 };
+    let odd = Wanted { lease, what, session16: [9; 16], received: 0, grant: None };
+    assert_eq!(command(&mut net, ALICE, LeaseCommand::Open(Box::new(odd))), refused);
+
+    let verbs = vec![AccessVerb::Forward, AccessVerb::Exec, AccessVerb::Exec];
     let give = LeaseCommand::Grant { lease, to: public(BOB), verbs, life_s: 1 << 40 };
     let Ok(Done::Granted { grant, not_after_s }) = command(&mut net, ALICE, give.clone()) else {
         panic!()
     };
     assert_eq!(not_after_s, 1004 * 4, "no longer than the window");
+    let elsewhere = wanted(LeaseId([1; 32]), Some((*grant).clone()));
+    assert_eq!(command(&mut net, BOB, elsewhere), Err("access.bad_grant".to_owned()));
     let granted = wanted(lease, Some(*grant));
     let Ok(Done::Access { provider, hello }) = command(&mut net, BOB, granted.clone()) else {
         panic!()

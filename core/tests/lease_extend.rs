@@ -4,12 +4,14 @@
 mod certificate_fixture;
 mod lease_fixture;
 
-use capex_core::engine::io::{Done, Effect};
-use capex_core::engine::leases::{LeaseCommand, LeaseEffect};
+use capex_core::engine::io::{Done, Effect, Topic};
+use capex_core::engine::leases::{LeaseCommand, LeaseEffect, LeasePurpose};
 use capex_core::ids::{CertId, LeaseId};
 use capex_core::lease::ExecutorEvent;
 use capex_core::lease::objects::{Extend, LeaseReply, LeaseRequest, Outcome, Receipt};
+use capex_core::limits::{EXTENSIONS_MAX, HORIZON_SLOTS};
 use capex_core::units::Window;
+use capex_core::wire::decode_record;
 use certificate_fixture::party::*;
 use certificate_fixture::*;
 use lease_fixture::*;
@@ -52,6 +54,8 @@ fn a_lease_ends_with_the_certificate_that_extends_it_and_has_one_chain_of_receip
     started(&mut net, lease);
     extend(&mut net, ALICE, 5, lease, next);
     assert_eq!(answer(&mut net, ALICE, 5), Some(Ok(Done::Ok)));
+    let said = is_published(&net.party(PROVIDER).log, Topic::Locks);
+    assert_eq!(said, 6, "lock and sale of both, redemption and extension");
     assert_eq!(told_end_ms(&mut net), NEXT_ENDS_MS);
     for who in [PROVIDER, ALICE] {
         let view = view(&mut net, who, lease);
@@ -75,10 +79,19 @@ fn a_lease_ends_with_the_certificate_that_extends_it_and_has_one_chain_of_receip
     assert_eq!(view(&mut net, ALICE, lease).countersigned, 1);
 }
 
+/// A certificate that Alice has bought of a provider, of its own making.
+fn from_elsewhere(net: &mut Net, provider: u8) -> CertId {
+    let sold = Draft::new(provider, units(0, 2), NEXT, &devnet()).sell(ALICE).certificate();
+    net.party(ALICE).with(|ctx, books, _| books.acquire(ctx, sold).unwrap())
+}
+
 #[test]
 fn what_does_not_adjoin_extends_nothing() {
     type Sell = fn(&mut Net) -> CertId;
-    let table: [(&str, Sell); 7] = [
+    let table: [(&str, Sell); 9] = [
+        ("extend.other_provider", |net| from_elsewhere(net, BOB)),
+        // Its class has the same number, and more to it.
+        ("extend.other_class", |net| from_elsewhere(net, PROVIDER)),
         ("extend.gap", |net| {
             net.sell_of(8, &units(0, 2), (1, Window { start: 1005, end: 1006 }), ALICE)
         }),
@@ -121,7 +134,7 @@ fn a_provider_checks_for_itself() {
         cert_id: next,
         seq: net.state(ALICE, next).1,
         holder: public(ALICE),
-        not_after_s: STARTS_MS / 1000 + 60,
+        not_after_s: STARTS_MS / 1000 + 3,
     };
     let table: [(u8, &str, Change); 6] = [
         (BOB, "lease.bad_signature", |_| {}),
@@ -220,5 +233,81 @@ fn an_extension_whose_answer_is_lost_is_asked_for_again() {
         net.pass(2_000);
         assert_eq!(view(&mut net, ALICE, lease).extensions, [next], "restarts: {restarts}");
         assert_eq!(net.state(ALICE, next).0, "redeemed");
+    }
+}
+
+/// No further than a certificate can be sold, and by no more of them than a record holds.
+#[test]
+fn a_lease_is_extended_as_far_as_a_horizon_and_by_as_many_as_there_may_be() {
+    for (end, is_granted) in [(1000 + HORIZON_SLOTS, true), (1001 + HORIZON_SLOTS, false)] {
+        let (mut net, _, lease) = redeemed();
+        let next = net.sell_of(8, &units(8, 10), (1, Window { start: 1004, end }), ALICE);
+        started(&mut net, lease);
+        extend(&mut net, ALICE, 5, lease, next);
+        let said = if is_granted { Ok(Done::Ok) } else { Err("extend.too_long".to_owned()) };
+        assert_eq!(answer(&mut net, ALICE, 5), Some(said), "to {end}");
+    }
+    let (mut net, _, lease) = redeemed();
+    started(&mut net, lease);
+    let most = u32::try_from(EXTENSIONS_MAX).unwrap();
+    for number in 0..=most {
+        let window = Window { start: 1004 + number, end: 1005 + number };
+        let trade = u8::try_from(8 + number).unwrap();
+        let next = net.sell_of(trade, &units(0, 2), (1, window), ALICE);
+        extend(&mut net, ALICE, 5 + u64::from(number), lease, next);
+        let said = if number < most { Ok(Done::Ok) } else { Err("extend.too_long".to_owned()) };
+        assert_eq!(answer(&mut net, ALICE, 5 + u64::from(number)), Some(said), "{number}");
+    }
+    assert_eq!(view(&mut net, PROVIDER, lease).extensions.len(), EXTENSIONS_MAX);
+}
+
+/// What the provider never granted has no time to add to.
+#[test]
+fn a_redemption_that_waits_for_its_answer_is_not_extended() {
+    let mut net = Net::new(&[PROVIDER, ALICE, BOB]);
+    let cert = net.sell(7, &units(0, 2), ALICE);
+    let next = net.sell_of(8, &units(8, 10), (1, NEXT), ALICE);
+    net.party(PROVIDER).loses =
+        |bytes| matches!(decode_record::<LeaseReply>(bytes), Ok(LeaseReply::Lease { .. }));
+    redeem(&mut net, ALICE, 1, cert);
+    let lease = net.party(ALICE).views()[0].lease_id;
+    extend(&mut net, ALICE, 5, lease, next);
+    assert_eq!(answer(&mut net, ALICE, 5), Some(Err("extend.too_late".to_owned())));
+    assert!(!net.party(ALICE).books.holdings.is_redeemed(&next));
+}
+
+#[test]
+fn a_grant_for_something_else_is_no_extension() {
+    let (mut net, _, lease) = redeemed();
+    let next = net.sell_of(8, &units(8, 10), (1, NEXT), ALICE);
+    started(&mut net, lease);
+    net.party(PROVIDER).up = false;
+    extend(&mut net, ALICE, 5, lease, next);
+    let grant = redeem_grant(PROVIDER, next, 1, 0, &devnet()).envelope().clone();
+    let reply = LeaseReply::Extended { grant, ends_at_ms: NEXT_ENDS_MS };
+    net.party(ALICE).with(|ctx, books, leases| {
+        leases.on_reply(ctx, &mut books.holdings, LeasePurpose::Extend(lease), Ok(reply));
+    });
+    net.pump();
+    assert_eq!(answer(&mut net, ALICE, 5), Some(Err("redeem.bad_grant".to_owned())));
+    assert!(!net.party(ALICE).books.holdings.is_redeemed(&next));
+    assert_eq!(view(&mut net, ALICE, lease).window, WINDOW);
+}
+
+/// As long as it would matter, and no longer: then nothing is kept waiting for it.
+#[test]
+fn an_extension_that_nobody_answers_is_asked_for_until_its_window_is_over() {
+    for (ends_s, asks) in [(NEXT_ENDS_MS / 1000 - 1, true), (NEXT_ENDS_MS / 1000, false)] {
+        let (mut net, _, lease) = redeemed();
+        let next = net.sell_of(8, &units(8, 10), (1, NEXT), ALICE);
+        started(&mut net, lease);
+        net.party(PROVIDER).up = false;
+        extend(&mut net, ALICE, 5, lease, next);
+        net.until(NEXT_ENDS_MS);
+        net.party(ALICE).chain.median_time_past_s = u32::try_from(ends_s).unwrap();
+        net.pass(61_000);
+        // Nothing else is due by then.
+        let is_waiting = net.party(ALICE).leases.next_deadline(&devnet()).is_some();
+        assert_eq!(is_waiting, asks, "{ends_s}");
     }
 }

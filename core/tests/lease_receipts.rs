@@ -3,14 +3,18 @@
 
 mod certificate_fixture;
 
-use capex_core::ids::{Digest, LeaseId};
+use capex_core::ids::{CertId, Digest, LeaseId};
 use capex_core::lease::objects::{
-    Cause, Content, EnvValue, EnvVar, InputFile, Outcome, Payload, Receipt, Unavailable, Workload,
+    Cause, Content, EnvValue, EnvVar, InputFile, LeaseStatus, Outcome, Payload, Receipt,
+    Unavailable, Workload,
 };
-use capex_core::lease::receipts::{ByProvider, Lost, Period, RECEIPTS_MAX, extend, next};
-use capex_core::lease::workload::{WorkloadError, needs, validate};
+use capex_core::lease::receipts::{
+    ByProvider, Lost, Period, RECEIPTS_MAX, ReceiptError, Seen, extend, next,
+};
+use capex_core::lease::workload::{WorkloadError, check_sealed, needs, validate};
 use capex_core::lease::{End, ExecutorEvent, Exit, Loss, Phase, Usage};
-use capex_core::wire::Envelope;
+use capex_core::limits::{IMAGE_MANIFEST_MAX_BYTES, IMAGE_MAX_BYTES, WORKLOAD_MAX_BYTES};
+use capex_core::wire::{Envelope, Verified};
 use certificate_fixture::*;
 
 const PROVIDER: u8 = 1;
@@ -199,6 +203,56 @@ fn interruptions_are_told_once_and_fit_into_their_period() {
     }
 }
 
+/// A holder agrees to what was in the window and has been, within what two clocks may differ, and to
+/// no more than it was told.
+#[test]
+fn a_receipt_is_agreed_to_within_its_window_and_what_was_told() {
+    // From, to, lost; started as told; own time; whether it is agreed to.
+    let rows = [
+        ((100_000, 200_000, 0), 100_000, 300_000, true),
+        ((95_000, 200_000, 0), 95_000, 300_000, true),
+        ((94_999, 200_000, 0), 94_999, 300_000, false),
+        ((100_000, 155_000, 0), 100_000, 150_000, true),
+        ((100_000, 155_001, 0), 100_000, 150_000, false),
+        ((100_000, 205_000, 10_000), 100_000, 300_000, true),
+        ((100_000, 205_001, 10_000), 100_000, 300_000, false),
+        // Not before it was told to have begun; and no more than has passed since.
+        ((109_999, 200_000, 0), 110_000, 300_000, false),
+    ];
+    let status = |started_at_ms| LeaseStatus {
+        phase: "ended".to_owned(),
+        runs: 1,
+        started_at_ms: Some(started_at_ms),
+        exited_at_ms: None,
+        ended_at_ms: None,
+        outcome: None,
+        cpu_us: 0,
+        memory_peak_bytes: 0,
+        need: vec![],
+        unavailable: vec![],
+        code: None,
+        score: None,
+    };
+    let signed = |chain: &[Verified<Receipt>], (from_ms, to_ms, lost_ms)| {
+        let (is_delivered, unavailable) = (true, lost(&[(Cause::Failed, lost_ms)]));
+        let (usage, outcome) = (usage(0), None);
+        let period = Period { from_ms, to_ms, is_delivered, unavailable, usage, outcome };
+        by(PROVIDER, next(public(PROVIDER), (LEASE, 2), chain, period), &devnet())
+    };
+    let agreed = |chain: &[Verified<Receipt>], started_at_ms, now_ms| {
+        let (window_ms, status) = ((100_000, 200_000), status(started_at_ms));
+        Seen { window_ms, now_ms, status: Some(&status) }.agree(chain)
+    };
+    for (row, (period, started_at_ms, now_ms, is_agreed)) in rows.into_iter().enumerate() {
+        let expected = if is_agreed { Ok(()) } else { Err(ReceiptError::NotAsSeen) };
+        assert_eq!(agreed(&[signed(&[], period)], started_at_ms, now_ms), expected, "row {row}");
+    }
+    // Two that say the same time twice hold more than has passed.
+    let first = signed(&[], (100_000, 200_000, 0));
+    let twice = vec![first.clone(), signed(&[first], (100_000, 200_000, 0))];
+    assert_eq!(agreed(&twice, 100_000, 300_000), Err(ReceiptError::NotAsSeen));
+}
+
 fn work() -> Workload {
     let input =
         |name: &str, n| InputFile { name: name.to_owned(), digest: Digest([n; 32]), bytes: 10 };
@@ -252,6 +306,10 @@ fn content_of_a_workload_stays_within_its_bounds() {
         (digest, |w| w.inputs[2].digest = Digest([1; 32])),
         (None, |w| (w.inputs[2].digest, w.inputs[2].bytes) = (Digest([1; 32]), 1)),
         (files, |w| w.inputs = vec![w.inputs[0].clone(); 17]),
+        (None, |w| {
+            w.inputs =
+                (0..16).map(|n| InputFile { name: n.to_string(), ..w.inputs[0].clone() }).collect()
+        }),
         (files, |w| w.results = (0..17).map(|n| n.to_string()).collect()),
         (None, |w| w.results = (0..16).map(|n| n.to_string()).collect()),
         (name, |w| w.results.push("a".to_owned())),
@@ -273,10 +331,59 @@ fn content_of_a_workload_stays_within_its_bounds() {
         (Some("workload.disk"), |w| w.payload = image(1, (1 << 20) - 499)),
         (None, |w| w.payload = image(1, (1 << 20) - 500)),
     ]);
+    // Of an image and its inputs the larger has to fit.
+    let both = |image_bytes| Workload { payload: image(1, image_bytes), ..work() };
+    assert_eq!(validate(&both(1), 501), Ok(()));
+    let mut heavy = both(1);
+    heavy.inputs[2].bytes = 600;
+    assert_eq!(validate(&heavy, 619), Err(WorkloadError::Disk));
+    assert_eq!(validate(&heavy, 620), Ok(()));
     // The inputs lie on the disk that was bought, the component beside it.
     assert_eq!(validate(&work(), 30), Ok(()));
     assert_eq!(validate(&work(), 29), Err(WorkloadError::Disk));
     assert_eq!(needs(&work()), [1, 2, 3].map(|n| Digest([n; 32])));
+}
+
+#[test]
+fn an_image_and_its_inputs_are_as_large_as_they_may_be_and_no_larger() {
+    let part = |n, bytes| Content { digest: Digest([n; 32]), bytes };
+    let of = |payload| Workload { command: vec!["sh".to_owned()], ..Workload::of(payload) };
+    let oci = |manifest_bytes, bytes| {
+        of(Payload::Oci { manifest: part(9, manifest_bytes), blobs: vec![part(8, bytes)] })
+    };
+    let root = |bytes| of(Payload::Rootfs { archive: part(9, bytes) });
+    let input = |bytes| {
+        let input = InputFile { name: "a".to_owned(), digest: Digest([2; 32]), bytes };
+        Workload { inputs: vec![input], ..oci(1, 1) }
+    };
+    let (manifest, image, inputs) = (IMAGE_MANIFEST_MAX_BYTES, IMAGE_MAX_BYTES, WORKLOAD_MAX_BYTES);
+    let table = [
+        (oci(manifest, 1), true),
+        (oci(manifest + 1, 1), false),
+        (oci(1, image - 1), true),
+        (oci(1, image), false),
+        (root(image), true),
+        (root(image + 1), false),
+        (input(inputs), true),
+        (input(inputs + 1), false),
+    ];
+    for (row, (workload, is_good)) in table.into_iter().enumerate() {
+        let expected = if is_good { Ok(()) } else { Err(WorkloadError::Size) };
+        assert_eq!(validate(&workload, u64::MAX), expected, "row {row}");
+    }
+}
+
+/// It is for one certificate, and as long as something that was sealed at all.
+#[test]
+fn a_sealed_value_is_whole_and_for_its_certificate() {
+    let sealed = |cert: u8, extra: usize| {
+        let value = EnvValue::Sealed([&[cert; 32][..], &vec![7; extra]].concat());
+        Workload { env: vec![EnvVar { name: "A".to_owned(), value }], ..work() }
+    };
+    let cert = CertId([4; 32]);
+    assert_eq!(check_sealed(&sealed(4, 48), cert), Ok(()));
+    assert_eq!(check_sealed(&sealed(4, 47), cert), Err(WorkloadError::Sealed));
+    assert_eq!(check_sealed(&sealed(5, 48), cert), Err(WorkloadError::Sealed));
 }
 
 #[test]
@@ -290,6 +397,7 @@ fn what_a_workload_asks_for_stays_within_its_bounds() {
         (strings, |w| w.command = vec!["a\0b".to_owned()]),
         (None, |w| w.env = vec![variable("A", "b=c"), variable("B", "")]),
         (strings, |w| w.env = vec![variable("A", "\0")]),
+        (None, |w| w.env = (0..64).map(|n| variable(&n.to_string(), "")).collect()),
         (strings, |w| w.env = (0..65).map(|n| variable(&n.to_string(), "")).collect()),
         (strings, |w| {
             w.env = vec![EnvVar { name: "A".into(), value: EnvValue::Sealed(vec![0; 16_384]) }];

@@ -5,7 +5,7 @@ mod certificate_fixture;
 mod lease_fixture;
 
 use capex_core::engine::io::Effect;
-use capex_core::engine::leases::{Delivery, LeaseEffect};
+use capex_core::engine::leases::{Asker, Delivery, LeaseEffect};
 use capex_core::ids::{Digest, LeaseId};
 use capex_core::lease::objects::{
     Cause, Content, EnvValue, EnvVar, LeaseReply, LeaseRequest, LeaseStatus, Outcome, Payload,
@@ -176,6 +176,7 @@ fn a_provider_is_known_by_what_it_delivered() {
     };
     let (mut net, _, lease) = redeemed();
     assert_eq!(delivery(&mut net, PROVIDER), Delivery::default(), "nothing is over");
+    assert!(net.party(ALICE).leases.receipts_with(&public(PROVIDER)).is_empty());
     stop(&mut net, ALICE, lease);
     run_to_end(&mut net, lease);
     let receipts = fetch_receipts(&mut net, lease, 1);
@@ -286,4 +287,51 @@ fn the_holder_alone_runs_a_workload_again_or_another_one() {
     net.until(ENDS_MS);
     let late = restart(call(lease, Verb::Restart, 7, ALICE));
     assert_eq!(net.lease(PROVIDER, ALICE, &late), code("lease.ended"));
+}
+
+/// A lease that its holder has ended is over, though its window is not; until then the reason why a
+/// workload to come failed goes with the next order.
+#[test]
+fn an_order_takes_a_failure_back_and_comes_too_late_after_the_end() {
+    let (mut net, _, lease) = redeemed();
+    net.until(STARTS_MS + 1_000);
+    let provider = net.party(PROVIDER);
+    provider.executor(lease, ExecutorEvent::Started { run: 1, at_ms: STARTS_MS + 100 });
+    provider.executor(lease, ExecutorEvent::Failed { code: "executor.io" });
+    assert_eq!(view(&mut net, PROVIDER, lease).refusal.as_deref(), Some("executor.io"));
+    let restart =
+        |counter| LeaseRequest::Restart { call: call(lease, Verb::Restart, counter, ALICE) };
+    assert!(matches!(net.lease(PROVIDER, ALICE, &restart(1)), LeaseReply::Status(_)));
+    assert_eq!(view(&mut net, PROVIDER, lease).refusal, None);
+    net.pass(1_000);
+    net.party(PROVIDER).executor(lease, ended(Outcome::Stopped, STARTS_MS + 2_000));
+    let over = LeaseReply::Refused { code: "lease.ended".to_owned() };
+    assert_eq!(net.lease(PROVIDER, ALICE, &restart(2)), over);
+    let put = LeaseRequest::Put {
+        call: call(lease, Verb::Put, 1, ALICE),
+        digest: Digest([1; 32]),
+        offset: 0,
+        bytes: vec![1],
+    };
+    assert_eq!(net.lease(PROVIDER, ALICE, &put), over);
+}
+
+/// What was never granted was never sold.
+#[test]
+fn a_refused_redemption_says_nothing_of_its_provider() {
+    let mut net = Net::new(&[PROVIDER, ALICE, BOB]);
+    let cert = net.sell(7, &units(0, 2), ALICE);
+    let part = |n| Content { digest: Digest([n; 32]), bytes: 10 };
+    let image = Payload::Oci { manifest: part(4), blobs: vec![part(5)] };
+    let image = Workload { payload: image, ..work() };
+    net.party(ALICE).with(|ctx, books, leases| {
+        leases.redeem(ctx, &books.holdings, Asker::Command(1), cert, image);
+    });
+    net.pump();
+    assert_eq!(net.party(ALICE).done(), [(1, Err("redeem.no_runtime".to_owned()))]);
+    net.until(ENDS_MS + 1);
+    let alice = net.party(ALICE);
+    let delivery = alice.leases.delivery(&public(PROVIDER), alice.now_ms, &alice.params);
+    assert_eq!(delivery, Delivery::default());
+    assert_eq!(alice.leases.providers().count(), 0);
 }

@@ -114,7 +114,7 @@ impl Access {
             Self::Exec { command, env, workdir, .. } => {
                 let names = env.iter().all(|(name, _)| !name.is_empty() && !name.contains('='));
                 let values = env.iter().flat_map(|(name, value)| [name, value]);
-                let path = workdir.iter().all(|path| is_path(path) && path.starts_with('/'));
+                let path = workdir.iter().all(|path| path.starts_with('/'));
                 !command.is_empty()
                     && command.len() <= WORKLOAD_STRINGS_MAX
                     && env.len() <= WORKLOAD_STRINGS_MAX
