@@ -10,7 +10,7 @@ use capex_core::engine::io::{Done, Effect};
 use capex_core::engine::kernel::Table;
 use capex_core::engine::leases::{Asker, FetchedResult, HeldJob, LeaseEffect, LeaseView, Uploaded};
 use capex_core::ids::{Digest, LeaseId};
-use capex_core::lease::objects::{InputFile, Outcome, Stream, Workload};
+use capex_core::lease::objects::{InputFile, LeaseReply, Outcome, Stream, Workload};
 use capex_core::lease::{ExecutorEvent, Exit, Usage, workload};
 use capex_core::limits::{LEASE_CHUNK_BYTES, STREAM_MAX_BYTES};
 use capex_core::wire::{self, sha256};
@@ -214,6 +214,9 @@ fn a_host_that_cannot_run_it_is_seen_within_a_second() {
     let held = view(&mut net, ALICE, lease);
     assert_eq!((held.phase.as_str(), held.outcome), ("ended", Some(Outcome::Failed)));
     assert_eq!((held.receipts, held.delivered_ms), (1, 0));
+    // The first reason stays.
+    net.party(PROVIDER).executor(lease, ExecutorEvent::Failed { code: "lease.still_in_use" });
+    assert_eq!(view(&mut net, PROVIDER, lease).refusal.as_deref(), Some("executor.io"));
     // What runs has a process that tells its own end.
     let (mut net, lease) = redeemed();
     prints(&mut net, lease);
@@ -391,6 +394,47 @@ fn only_what_is_missing_is_read_and_sent() {
         assert_eq!(net.party(PROVIDER).host.content[&part], large, "{there}");
         let lease = net.party(ALICE).views()[0].lease_id;
         assert_eq!(view(&mut net, ALICE, lease).uploaded, None, "{there}");
+    }
+}
+
+/// The offsets at which the holder read what it uploads.
+fn read_at(net: &mut Net) -> Vec<u64> {
+    let log = net.party(ALICE).log.iter();
+    let read = log.filter_map(|effect| match effect {
+        Effect::Lease(LeaseEffect::Held(HeldJob::Read { offset, .. })) => Some(*offset),
+        _ => None,
+    });
+    read.collect()
+}
+
+/// As by a provider that dies when it has kept a part and not yet said so: of one that is sent in
+/// several, and of one that is sent at once.
+#[test]
+fn what_came_without_an_answer_is_not_sent_again() {
+    for parts in [3, 1] {
+        let large = vec![7_u8; parts * LEASE_CHUNK_BYTES];
+        let part = Digest(sha256(&[&large]));
+        let mut net = Net::new(&[PROVIDER, ALICE]);
+        let cert = net.sell(7, &units(0, 2), ALICE);
+        let work = Workload::wasm(part, large.len() as u64);
+        let digest = workload::digest(&work);
+        net.party(PROVIDER).host.sizes = BTreeMap::from([(part, large.len())]);
+        let content = BTreeMap::from([((digest, part), large.clone())]);
+        let files = HeldFiles { content, part: LEASE_CHUNK_BYTES, ..HeldFiles::default() };
+        net.party(ALICE).files = Some(files);
+        net.party(PROVIDER).loses = |bytes| {
+            let reply = wire::decode_record::<LeaseReply>(bytes);
+            matches!(reply, Ok(LeaseReply::Progress { received: 1.., .. }))
+        };
+        net.party(ALICE)
+            .with(|ctx, books, leases| leases.redeem(ctx, &books.holdings, ASKER, cert, work));
+        net.pump();
+        assert_eq!(net.party(PROVIDER).host.content[&part].len(), LEASE_CHUNK_BYTES);
+        net.party(PROVIDER).loses = |_| false;
+        pass(&mut net, 2_000, |_| {});
+        assert_eq!(net.party(PROVIDER).host.content[&part], large);
+        let once: Vec<u64> = (0..parts).map(|n| (n * LEASE_CHUNK_BYTES) as u64).collect();
+        assert_eq!(read_at(&mut net), once);
     }
 }
 

@@ -98,8 +98,16 @@ impl ExecutorError {
             Self::NotEnded => reason!("result.not_ended"),
             Self::NoResult => reason!("result.not_found"),
             Self::SelfTest(_) => reason!("executor.self_test_failed"),
-            Self::Io { .. } => reason!("executor.io"),
+            Self::Io { source, .. } => of_io(source),
         }
+    }
+}
+
+/// The row of what the host could not read or write.
+pub(super) fn of_io(error: &io::Error) -> Reason {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => reason!("executor.disk_full"),
+        _ => reason!("executor.io"),
     }
 }
 

@@ -74,9 +74,30 @@ impl LeaseEvent {
         Self::Exited { lease, exit, started_at_ms, usage }
     }
 
-    /// The lease and the engine's form of the event.
+    /// Why the host has failed, where that is known better than by the outcome of the lease.
     #[must_use]
-    pub fn for_engine(&self) -> (LeaseId, ExecutorEvent) {
+    pub fn cause(&self) -> Option<&'static str> {
+        match self {
+            Self::Ended { ended, .. } | Self::Failed { ended, .. } => match &ended.outcome {
+                Outcome::Failed { code: Some(_), .. } => Some(ended.outcome.code()),
+                _ => None,
+            },
+            Self::Ready { .. }
+            | Self::Started { .. }
+            | Self::Usage { .. }
+            | Self::Exited { .. }
+            | Self::Interrupted { .. } => None,
+        }
+    }
+
+    /// The lease and the engine's form of the event: its cause before itself.
+    pub fn for_engine(&self) -> (LeaseId, impl Iterator<Item = ExecutorEvent>) {
+        let (lease, event) = self.as_engine_event();
+        let cause = self.cause().map(|code| ExecutorEvent::Failed { code });
+        (lease, cause.into_iter().chain([event]))
+    }
+
+    fn as_engine_event(&self) -> (LeaseId, ExecutorEvent) {
         match self {
             Self::Ready { lease } => (*lease, ExecutorEvent::Ready),
             Self::Started { lease, run, at_ms } => {
@@ -179,7 +200,8 @@ mod tests {
                     interrupted_ms: 7,
                 },
             };
-            assert_eq!(event.for_engine(), (lease, expected));
+            let (told, events) = event.for_engine();
+            assert_eq!((told, events.collect::<Vec<_>>()), (lease, vec![expected]));
         }
     }
 }

@@ -124,6 +124,9 @@ pub enum Outcome {
     },
     /// The host made it impossible to run.
     Failed {
+        /// Reason code, if there is a better one than that it failed.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        code: Option<String>,
         reason: String,
     },
     /// The lease process vanished without a word, killed or with its host, and the window was over
@@ -134,7 +137,7 @@ pub enum Outcome {
 impl Outcome {
     /// A failure, with a reason fit for showing.
     pub(super) fn failed(reason: impl AsRef<str>) -> Self {
-        Self::Failed { reason: printable(reason.as_ref()) }
+        Self::Failed { code: None, reason: printable(reason.as_ref()) }
     }
 
     /// The outcome as receipts name it: those are about money, not about causes.
@@ -170,7 +173,10 @@ impl Outcome {
             Self::Memory => reason!("lease.memory"),
             Self::OutputQuota => reason!("lease.output_quota"),
             Self::Unfit { code, .. } => Reason::find(code).unwrap_or(reason!("workload.unfit")),
-            Self::Failed { .. } => reason!("lease.failed"),
+            Self::Failed { code, .. } => {
+                let better = code.as_deref().and_then(Reason::find);
+                better.unwrap_or(reason!("lease.failed"))
+            }
             Self::Interrupted => reason!("lease.interrupted"),
         }
     }
@@ -186,7 +192,7 @@ impl fmt::Display for Outcome {
             Self::Memory => f.write_str("out of memory"),
             Self::OutputQuota => f.write_str("wrote more than its disk quota"),
             Self::Unfit { reason, .. } => write!(f, "cannot be run: {reason}"),
-            Self::Failed { reason } => write!(f, "failed: {reason}"),
+            Self::Failed { reason, .. } => write!(f, "failed: {reason}"),
             Self::Interrupted => f.write_str("the lease process vanished"),
         }
     }

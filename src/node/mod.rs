@@ -47,8 +47,10 @@ use crate::definitions;
 use crate::driver::{Driver, Fault, Shell as _};
 use crate::executor::LeaseEvent;
 use capex_core::engine::contacts::ContactsCommand;
+use capex_core::engine::leases::LeaseCommand;
 use capex_core::engine::{Command, Engine, Input, Protocol, Topic};
 use capex_core::ids::Key;
+use capex_core::reason;
 use capex_core::reasons::Reason;
 
 /// Shortest pause between two ticks that nothing else asks for.
@@ -362,8 +364,26 @@ impl Node {
         if let LeaseEvent::Failed { lease, code, reason, .. } = event {
             tracing::warn!(%lease, code, %reason, "a workload never ran");
         }
-        let (lease, event) = event.for_engine();
-        self.feed(Input::Executor { lease, event });
+        if event.cause() == Some(reason!("runtime.gone").code()) {
+            self.look_at_host();
+        }
+        let (lease, events) = event.for_engine();
+        for event in events {
+            self.feed(Input::Executor { lease, event });
+        }
+    }
+
+    /// Finds out again what this machine does for leases: no certificate is to be used up for what it
+    /// cannot do any more.
+    fn look_at_host(&mut self) {
+        let (config, api) = (self.config.clone(), self.api.clone());
+        self.served.spawn(async move {
+            // Refused or in vain only when the node stops.
+            let look = tokio::task::spawn_blocking(move || config.lease_offer());
+            let Ok(offer) = look.await else { return };
+            tracing::warn!(runtimes = ?offer.runtimes, "this host was looked at again");
+            let _ = api.command(LeaseCommand::Offer(offer)).await;
+        });
     }
 
     /// Gives the engine a command.

@@ -21,13 +21,13 @@ const DISK: &str = "size=12m";
 const PAGE: u64 = 4096;
 
 /// A mounted file system, gone with its owner.
-struct Disk {
+pub(crate) struct Disk {
     path: PathBuf,
 }
 
 impl Disk {
     /// Mounts one at `path`; `None` where that is not allowed, which in CI is a failure.
-    fn mount(path: &Path, test: &str) -> Option<Self> {
+    pub(crate) fn mount(path: &Path, test: &str) -> Option<Self> {
         fs::create_dir_all(path).unwrap();
         let mounted = Command::new("mount")
             .args(["-t", "tmpfs", "-o", DISK, "tmpfs"])

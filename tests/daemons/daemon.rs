@@ -12,6 +12,7 @@ use capex::cli::client::Client;
 use capex::cli::failure::Failure;
 use serde::de::DeserializeOwned;
 
+const PROGRAM: &str = env!("CARGO_BIN_EXE_capex");
 /// Longer than an unoptimised build needs to start on a busy machine.
 pub(crate) const STARTING: Duration = Duration::from_secs(30);
 /// What a command may take that goes on.
@@ -54,7 +55,17 @@ pub(crate) fn capex(home: &Path, args: &[&str], env: &[(&str, &str)]) -> Said {
 }
 
 fn command(home: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_capex"));
+    away(Command::new(PROGRAM), home)
+}
+
+/// The same with mounts of its own, and of all that it starts.
+fn with_own_mounts(home: &Path) -> Command {
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "--propagation", "private", PROGRAM]);
+    away(command, home)
+}
+
+fn away(mut command: Command, home: &Path) -> Command {
     command.env_clear().env("HOME", home).stdin(Stdio::null());
     // Trades of a test are small.
     command.env("CAPEX_MAX_FEE_SHARE", "100%");
@@ -68,8 +79,12 @@ pub(crate) struct Process {
 
 impl Process {
     pub(crate) fn start(home: &Path, args: &[&str], env: &[(String, String)], log: &Path) -> Self {
+        Self::log_to(log, command(home), args, env)
+    }
+
+    fn log_to(log: &Path, command: Command, args: &[&str], env: &[(String, String)]) -> Self {
         let log = OpenOptions::new().create(true).append(true).open(log).unwrap();
-        Self::start_with(home, args, env, log.try_clone().unwrap().into(), log.into())
+        Self::spawn(command, args, env, log.try_clone().unwrap().into(), log.into())
     }
 
     pub(crate) fn start_with(
@@ -79,7 +94,16 @@ impl Process {
         out: Stdio,
         err: Stdio,
     ) -> Self {
-        let mut command = command(home);
+        Self::spawn(command(home), args, env, out, err)
+    }
+
+    fn spawn(
+        mut command: Command,
+        args: &[&str],
+        env: &[(String, String)],
+        out: Stdio,
+        err: Stdio,
+    ) -> Self {
         command.args(args).envs(env.iter().cloned()).stdout(out).stderr(err);
         Self { child: command.spawn().unwrap() }
     }
@@ -109,6 +133,7 @@ pub(crate) struct Daemon {
     pub dir: PathBuf,
     pub log: PathBuf,
     env: Vec<(String, String)>,
+    has_own_mounts: bool,
     process: Option<Process>,
 }
 
@@ -121,6 +146,7 @@ impl Daemon {
             dir: home.join(name),
             log: home.join(format!("{name}.log")),
             env: env.collect(),
+            has_own_mounts: false,
             process: None,
         }
     }
@@ -128,6 +154,11 @@ impl Daemon {
     /// Configures its next life.
     pub(crate) fn set(&mut self, name: &str, value: &str) {
         self.env.push((name.to_owned(), value.to_owned()));
+    }
+
+    /// Nobody else sees what is mounted for it in its next lives. Needs the superuser.
+    pub(crate) fn take_own_mounts(&mut self) {
+        self.has_own_mounts = true;
     }
 
     /// Starts it and waits until it can be asked and dialled.
@@ -143,8 +174,9 @@ impl Daemon {
         for peer in peers {
             args.extend(["--peer", peer]);
         }
-        let process = Process::start(self.dir.parent().unwrap(), &args, &self.env, &self.log);
-        self.process = Some(process);
+        let home = self.dir.parent().unwrap();
+        let command = if self.has_own_mounts { with_own_mounts(home) } else { command(home) };
+        self.process = Some(Process::log_to(&self.log, command, &args, &self.env));
     }
 
     /// How it has ended by itself, if it has.

@@ -86,7 +86,8 @@ pub(super) const FAMILIES: &[Family] = &[
         "lease.deadline": Note, Nobody, "the delivery window ended and the workload with it";
         "lease.ended": Rejected, Nobody, "the lease has ended";
         "lease.exited": Note, Nobody, "the workload ended by itself";
-        "lease.failed": Failed, Local, "the host could not run the workload";
+        "lease.failed": Failed, Local, "the host could not run the workload",
+            "the receipt counts what was not delivered: redeem another certificate";
         "lease.host_full": Rejected, Local, "the host has as many leases as it can",
             "try again later";
         "lease.host_restarted": Note, Local, "the host was started anew, and runs the lease again";
@@ -230,6 +231,8 @@ pub(super) const FAMILIES: &[Family] = &[
     },
     family! {
         "runtime", "provider: what runs a workload";
+        "runtime.gone": Failed, Local, "the host has no longer what this kind of workload needs",
+            "redeem one of another provider: the receipt counts what was not delivered; `capex host show` tells the provider what is missing";
         "runtime.unsupported": Rejected, Local, "the runtime of this lease cannot do that",
             "a component takes inputs and leaves results; an image that is redeemed has the rest";
     },
@@ -274,6 +277,8 @@ pub(super) const FAMILIES: &[Family] = &[
     },
     family! {
         "executor", "provider: the host and its back end";
+        "executor.disk_full": Failed, Local, "the disk of the host is full",
+            "redeem one of another provider: the receipt counts what was not delivered; the provider has to free some of its disk";
         "executor.io": Failed, Local, "files of a lease cannot be read or written";
         "executor.self_test_failed": Failed, Local, "the back end failed its self-test";
     },

@@ -10,6 +10,7 @@ mod oci;
 mod wasm;
 mod within;
 
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -26,6 +27,7 @@ pub(super) use self::oci::{
 };
 pub use self::wasm::{Needs, Unfit, inspect};
 pub(super) use self::within::{Within, Writing};
+use super::error::of_io;
 use super::layout::LeaseDir;
 use super::logs::CappedLog;
 use super::spec::{LeaseSpec, Secrets};
@@ -154,6 +156,20 @@ impl Failure {
         Self::Host { reason: reason!("lease.failed"), text: printable(text.as_ref()) }
     }
 
+    /// The host has no longer what its runtime needs.
+    pub(super) fn gone(text: impl AsRef<str>) -> Self {
+        Self::Host { reason: reason!("runtime.gone"), text: printable(text.as_ref()) }
+    }
+
+    /// The host could not read or write something.
+    pub(super) fn io(what: &str, error: &io::Error) -> Self {
+        let reason = match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => of_io(error),
+            _ => reason!("lease.failed"),
+        };
+        Self::Host { reason, text: printable(&format!("{what}: {error}")) }
+    }
+
     /// Its row in the table of reasons.
     pub(super) fn reason(&self) -> Reason {
         match self {
@@ -168,7 +184,9 @@ impl Failure {
             Self::Workload { reason, text } => {
                 Outcome::Unfit { code: reason.code().to_owned(), reason: text.clone() }
             }
-            Self::Host { text, .. } => Outcome::failed(text),
+            Self::Host { reason, text } => {
+                Outcome::Failed { code: Some(reason.code().to_owned()), reason: text.clone() }
+            }
             Self::Cancelled => Outcome::Stopped,
         }
     }

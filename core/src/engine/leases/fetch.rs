@@ -243,9 +243,9 @@ impl Leases {
                 let Some(content) = workload::needs(workload).get(*index).copied() else {
                     return self.skip(ctx, lease);
                 };
-                // What is sent at once need not be asked for.
+                // What is sent at once need not be asked for, but after a silence it may be there.
                 let is_short = workload::size_of(workload, content) <= LEASE_CHUNK_BYTES as u64;
-                if !is_told && !is_short {
+                if !is_told && (!is_short || fetch.retry.tries() > 0) {
                     let (digest, bytes) = (content, Vec::new());
                     let put = move |call| LeaseRequest::Put { call, digest, offset: 0, bytes };
                     return self.call(ctx, lease, Verb::Put, put);
@@ -602,6 +602,10 @@ impl Leases {
             return self.skip(ctx, lease);
         }
         if let Some(fetch) = self.fetching.get_mut(&lease) {
+            // What was sent may have come all the same.
+            if let Step::Upload { is_told, .. } = &mut fetch.step {
+                *is_told = false;
+            }
             // There is always one more try: the time of the lease ends them.
             let _ = fetch.retry.take(ctx.now_ms);
             fetch.wait(Waits::Until, fetch.retry.due_ms());

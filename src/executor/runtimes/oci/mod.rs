@@ -138,7 +138,7 @@ impl Oci {
     /// Takes mounts of its own, and adopts what its children leave: to be called from the main
     /// thread of a lease process.
     pub(super) fn open(job: Job) -> Result<Self, Failure> {
-        probe().map_err(Failure::host)?;
+        probe().map_err(Failure::gone)?;
         let own = Pid::from_raw(rustix::process::getpid().as_raw_nonzero().get());
         rustix::process::set_child_subreaper(own)
             .map_err(|error| host("adoption", &error.into()))?;
@@ -242,7 +242,8 @@ impl Oci {
     fn program(&self, config: &Config, root: &Within) -> Result<Program, Failure> {
         let workload = &self.job.spec.workload;
         if workload.egress && self.egress().is_none() {
-            return Err(unsupported("this host lets no lease open connections to the outside"));
+            // It did when the certificate was taken for it.
+            return Err(Failure::gone("this host lets no lease open connections to the outside"));
         }
         let mut env = config.env();
         for (name, value) in self.job.env()? {
@@ -665,16 +666,12 @@ fn entered_pid(answer: Answer) -> Result<i32, Failure> {
 
 fn of_image(error: ImageError) -> Failure {
     match &error {
-        ImageError::Io { .. } => Failure::host(error.to_string()),
+        ImageError::Io { what, source } => Failure::io(what, source),
         ImageError::Cancelled => Failure::Cancelled,
         _ => Failure::workload(error.reason(), error.to_string()),
     }
 }
 
-fn unsupported(text: &str) -> Failure {
-    Failure::workload(reason!("runtime.unsupported"), text)
-}
-
 fn host(what: &str, error: &io::Error) -> Failure {
-    Failure::host(format!("{what}: {error}"))
+    Failure::io(what, error)
 }
