@@ -8,11 +8,14 @@ use std::collections::BTreeMap;
 
 use capex_core::engine::io::{Done, Effect};
 use capex_core::engine::kernel::Table;
-use capex_core::engine::leases::{Asker, FetchedResult, HeldJob, LeaseEffect, LeaseView, Uploaded};
+use capex_core::engine::leases::{
+    Asker, FetchedResult, HeldJob, LeaseCommand, LeaseEffect, LeaseView, Uploaded,
+};
 use capex_core::ids::{Digest, LeaseId};
 use capex_core::lease::objects::{InputFile, LeaseReply, Outcome, Stream, Workload};
 use capex_core::lease::{ExecutorEvent, Exit, Usage, workload};
 use capex_core::limits::{LEASE_CHUNK_BYTES, STREAM_MAX_BYTES};
+use capex_core::units::Window;
 use capex_core::wire::{self, sha256};
 use certificate_fixture::files::HeldFiles;
 use certificate_fixture::party::*;
@@ -472,4 +475,25 @@ fn a_refused_redemption_leaves_no_content() {
     other.command.push("other".to_owned());
     assert!(discarded(workload::digest(&other), &mut net));
     assert!(!discarded(digest, &mut net), "the first lease still needs its own");
+}
+
+/// As long as it would matter, and no longer: then nothing is kept waiting for it.
+#[test]
+fn an_extension_that_nobody_answers_is_asked_for_until_its_window_is_over() {
+    let over_s = 1007 * 4;
+    for (median_time_past_s, asks) in [(over_s - 1, true), (over_s, false)] {
+        let (mut net, lease) = redeemed();
+        let next = Window { start: 1004, end: 1007 };
+        let cert = net.sell_of(8, &units(8, 10), (1, next), ALICE);
+        prints(&mut net, lease);
+        net.party(PROVIDER).up = false;
+        net.party(ALICE).with(|ctx, books, leases| {
+            leases.on_command(ctx, &books.holdings, 5, LeaseCommand::Extend { lease, cert });
+        });
+        net.until(u64::from(over_s) * 1000);
+        net.party(ALICE).chain.median_time_past_s = median_time_past_s;
+        // The lease itself is over, and not asked for any more.
+        (0..20).for_each(|_| net.pass(61_000));
+        assert_eq!(net.party(ALICE).leases.next_deadline(&devnet()).is_some(), asks);
+    }
 }

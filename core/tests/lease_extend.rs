@@ -293,21 +293,3 @@ fn a_grant_for_something_else_is_no_extension() {
     assert!(!net.party(ALICE).books.holdings.is_redeemed(&next));
     assert_eq!(view(&mut net, ALICE, lease).window, WINDOW);
 }
-
-/// As long as it would matter, and no longer: then nothing is kept waiting for it.
-#[test]
-fn an_extension_that_nobody_answers_is_asked_for_until_its_window_is_over() {
-    for (ends_s, asks) in [(NEXT_ENDS_MS / 1000 - 1, true), (NEXT_ENDS_MS / 1000, false)] {
-        let (mut net, _, lease) = redeemed();
-        let next = net.sell_of(8, &units(8, 10), (1, NEXT), ALICE);
-        started(&mut net, lease);
-        net.party(PROVIDER).up = false;
-        extend(&mut net, ALICE, 5, lease, next);
-        net.until(NEXT_ENDS_MS);
-        net.party(ALICE).chain.median_time_past_s = u32::try_from(ends_s).unwrap();
-        // Nothing else is due after a while.
-        (0..20).for_each(|_| net.pass(61_000));
-        let is_waiting = net.party(ALICE).leases.next_deadline(&devnet()).is_some();
-        assert_eq!(is_waiting, asks, "{ends_s}");
-    }
-}
