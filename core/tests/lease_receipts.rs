@@ -230,6 +230,7 @@ fn a_receipt_is_agreed_to_within_its_window_and_what_was_told() {
         memory_peak_bytes: 0,
         need: vec![],
         unavailable: vec![],
+        maintenance: vec![],
         code: None,
         score: None,
     };

@@ -9,7 +9,7 @@ use capex_core::engine::leases::{Asker, Delivery, LeaseEffect};
 use capex_core::ids::{Digest, LeaseId};
 use capex_core::lease::objects::{
     Cause, Content, EnvValue, EnvVar, LeaseReply, LeaseRequest, LeaseStatus, Outcome, Payload,
-    Receipt, Unavailable, Verb, Workload,
+    Receipt, Stream, Unavailable, Verb, Workload,
 };
 use capex_core::lease::{ExecutorEvent, Exit, Loss, Usage, workload};
 use certificate_fixture::party::*;
@@ -334,4 +334,52 @@ fn a_refused_redemption_says_nothing_of_its_provider() {
     let delivery = alice.leases.delivery(&public(PROVIDER), alice.now_ms, &alice.params);
     assert_eq!(delivery, Delivery::default());
     assert_eq!(alice.leases.providers().count(), 0);
+}
+
+/// What was fetched of one run is not what the next one leaves.
+#[test]
+fn the_results_of_the_last_run_are_kept_until_they_are_fetched() {
+    let (mut net, _, lease) = redeemed();
+    net.until(STARTS_MS + 1_000);
+    let fetched = || ExecutorEvent::Fetched { name: "out".to_owned() };
+    let releases =
+        |net: &mut Net| effects(net, |e| matches!(e, Effect::Lease(LeaseEffect::Release { .. })));
+    let provider = net.party(PROVIDER);
+    provider.executor(lease, ExecutorEvent::Started { run: 1, at_ms: STARTS_MS + 100 });
+    provider.executor(lease, fetched());
+    provider.executor(lease, ExecutorEvent::Started { run: 2, at_ms: STARTS_MS + 100 });
+    provider.executor(lease, ended(Outcome::Exited { code: 0 }, STARTS_MS + 900));
+    let receipts = fetch_receipts(&mut net, lease, 1);
+    assert_eq!(take_receipts(&mut net, lease, &receipts), Ok(()));
+    assert_eq!(view(&mut net, PROVIDER, lease).countersigned, 1);
+    assert_eq!(releases(&mut net), 0);
+    net.party(PROVIDER).executor(lease, fetched());
+    assert_eq!(releases(&mut net), 1);
+}
+
+/// A lease that failed after it had begun has something to read; one that never began has not.
+#[test]
+fn what_a_failed_lease_has_written_is_read_all_the_same() {
+    for has_begun in [true, false] {
+        let (mut net, _, lease) = redeemed();
+        net.until(STARTS_MS + 1_000);
+        let provider = net.party(PROVIDER);
+        provider.host.stdout = b"so far".to_vec();
+        provider.host.part = 100;
+        provider.host.is_over = true;
+        if has_begun {
+            provider.executor(lease, ExecutorEvent::Started { run: 1, at_ms: STARTS_MS + 100 });
+            provider.executor(lease, ended(Outcome::Failed, STARTS_MS + 900));
+        } else {
+            provider.executor(lease, ExecutorEvent::Failed { code: "runtime.gone" });
+        }
+        let call = call(lease, Verb::Logs, 1, ALICE);
+        let logs = LeaseRequest::Logs { call, stream: Stream::Stdout, from: 0 };
+        let read = net.lease(PROVIDER, ALICE, &logs);
+        let expected = match has_begun {
+            true => LeaseReply::Bytes { bytes: b"so far".to_vec(), end: true },
+            false => LeaseReply::Refused { code: "runtime.gone".to_owned() },
+        };
+        assert_eq!(read, expected);
+    }
 }

@@ -86,7 +86,8 @@ impl LeaseEvent {
             | Self::Started { .. }
             | Self::Usage { .. }
             | Self::Exited { .. }
-            | Self::Interrupted { .. } => None,
+            | Self::Interrupted { .. }
+            | Self::Announced { .. } => None,
         }
     }
 
