@@ -47,7 +47,6 @@ use crate::definitions;
 use crate::driver::{Driver, Fault, Shell as _};
 use crate::executor::LeaseEvent;
 use capex_core::engine::contacts::ContactsCommand;
-use capex_core::engine::leases::LeaseCommand;
 use capex_core::engine::{Command, Engine, Input, Protocol, Topic};
 use capex_core::ids::Key;
 use capex_core::reason;
@@ -379,10 +378,12 @@ impl Node {
         let (config, api) = (self.config.clone(), self.api.clone());
         self.served.spawn(async move {
             // Refused or in vain only when the node stops.
-            let look = tokio::task::spawn_blocking(move || config.lease_offer());
-            let Ok(offer) = look.await else { return };
-            tracing::warn!(runtimes = ?offer.runtimes, "this host was looked at again");
-            let _ = api.command(LeaseCommand::Offer(offer)).await;
+            let look = tokio::task::spawn_blocking(move || config.host_commands());
+            let Ok(told) = look.await else { return };
+            tracing::warn!("this host was looked at again");
+            for command in told {
+                let _ = api.command(command).await;
+            }
         });
     }
 
