@@ -218,6 +218,7 @@ fn a_receipt_is_agreed_to_within_its_window_and_what_was_told() {
         ((100_000, 205_001, 10_000), 100_000, 300_000, false),
         // Not before it was told to have begun; and no more than has passed since.
         ((109_999, 200_000, 0), 110_000, 300_000, false),
+        ((100_000, 200_000, 20_000), 110_000, 300_000, false),
     ];
     let status = |started_at_ms| LeaseStatus {
         phase: "ended".to_owned(),
