@@ -793,6 +793,40 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     use super::super::spec::tests::example;
     use super::*;
+    use capex_core::lease::Loss;
+
+    /// A process that is no more.
+    struct Gone;
+
+    impl Launched for Gone {
+        fn is_alive(&mut self) -> bool {
+            false
+        }
+
+        fn kill(&self) {}
+    }
+
+    #[test]
+    fn a_process_that_ends_for_a_maintenance_is_not_lost() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = LeaseDir::new(root.path().join("lease"));
+        fs::create_dir(dir.path()).unwrap();
+        let (from_ms, to_ms, why) = (now_ms() - 1_000, now_ms() + 600_000, String::new());
+        let now = Rests::new(&[Maintenance { from_ms, to_ms, why }]);
+        // After the maintenance it should be back.
+        for (rests, loss, in_a_row) in
+            [(now, Loss::Maintenance, 0), (Rests::default(), Loss::Process, 1)]
+        {
+            rests.keep(root.path()).unwrap();
+            let mut record = Record::fresh(1);
+            record.rest();
+            write_json(&dir.state(), &record, Durability::Rename).unwrap();
+            let lease = Lease::new(example(), dir.clone());
+            lock(&lease.process).launched = Some(Box::new(Gone));
+            let lost = lease.lose().unwrap().lost;
+            assert_eq!((lost.loss, lost.in_a_row), (Some(loss), in_a_row));
+        }
+    }
 
     #[test]
     fn what_comes_while_another_is_written_stays_to_be_run_next() {

@@ -2,6 +2,7 @@ use super::kit::{ask, assert_sound, bid, place, reach, rest, story, trades, wind
 use capex::sim::{Links, World};
 use capex_core::engine::leases::LeaseCommand;
 use capex_core::engine::{Command, Done};
+use capex_core::epoch::epoch_at;
 use capex_core::lease::Maintenance;
 use capex_core::units::Window;
 
@@ -26,7 +27,7 @@ fn announce(world: &mut World, slots: Window) -> Result<Done, String> {
 /// Windows for which the provider's orders of the open epoch are signed.
 fn offered(world: &World) -> Vec<Window> {
     let engine = world.engine(PROVIDER).unwrap();
-    let epoch = capex_core::epoch::epoch_at(world.now_ms, world.params());
+    let epoch = epoch_at(world.now_ms, world.params());
     let orders = engine.market().signed_for(epoch);
     orders.filter_map(|(_, order)| Some(order.rectangle.as_ref()?.1)).collect()
 }
@@ -41,9 +42,17 @@ fn it_is_offered_around_and_again_when_it_is_called_off() {
     let signs = |world: &World| offered(world).len() == 2;
     assert!(world.run_until(20_000, signs), "{}", story(&world));
     assert!(offered(&world).iter().all(|offer| !offer.overlaps(closed)), "{:?}", offered(&world));
-    // Who wants those slots gets none; who wants others does, also after a restart.
-    place(&mut world, BUYER, bid(1, 1000, 1, window(20, 24), 4));
+    // So it is after a restart.
+    let before = epoch_at(world.now_ms, world.params());
     world.restart(PROVIDER, 500);
+    let signs_again = |world: &World| {
+        let is_later = epoch_at(world.now_ms, world.params()) > before;
+        is_later && world.engine(PROVIDER).is_some() && !offered(world).is_empty()
+    };
+    assert!(world.run_until(20_000, signs_again), "{}", story(&world));
+    assert!(offered(&world).iter().all(|offer| !offer.overlaps(closed)), "{:?}", offered(&world));
+    // Who wants those slots gets none; who wants others does.
+    place(&mut world, BUYER, bid(1, 1000, 1, window(20, 24), 4));
     place(&mut world, BUYER, bid(1, 1000, 1, window(26, 30), 4));
     reach(&mut world, BUYER, "active");
     assert_eq!(trades(&world, BUYER).len(), 1);
