@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::client::Client;
+use super::devnet::story::count;
 use super::failure::Failure;
 use super::init::write_new;
 use super::places::Places;
@@ -243,8 +244,10 @@ fn page(joined: &Joined, page: &mut super::output::Page) {
         .field("api", &joined.api)
         .field("datadir", &joined.datadir)
         .line(format_args!(
-            "connected to {} peers, {} orders heard, chain at height {}",
-            joined.peers, joined.orders_seen, joined.chain_height
+            "connected to {}, {} orders heard, chain at height {}",
+            count(joined.peers.into(), "peer"),
+            joined.orders_seen,
+            joined.chain_height
         ))
         .next(if joined.has_faucet { "wallet fund --yes" } else { "wallet address" });
 }

@@ -18,7 +18,7 @@ mod plan;
 mod pooling;
 mod reselling;
 mod setup;
-mod story;
+pub(super) mod story;
 mod trading;
 mod wait;
 

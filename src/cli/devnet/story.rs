@@ -82,7 +82,7 @@ pub(super) fn msat(amount: u64) -> String {
 }
 
 /// `1 slot`, `2 slots`.
-pub(super) fn count(number: u64, what: &str) -> String {
+pub(in crate::cli) fn count(number: u64, what: &str) -> String {
     if number == 1 { format!("1 {what}") } else { format!("{number} {what}s") }
 }
 
