@@ -639,16 +639,15 @@ impl Shim {
     }
 
     /// Leaves the lease to a process after the maintenance: it goes on from where it stood.
+    ///
+    /// Nothing is given back, as nothing is by a process that is lost: what a runtime holds for the lease
+    /// is its disk as well.
     fn rest(self, mut runtime: Option<Opened>) -> u8 {
         let sample = runtime.as_mut().map(|runtime| runtime.sample()).unwrap_or_default();
         let usage = self.watch.usage(&sample);
         self.watch.sync_delivery(&self.spec.workload.results);
         let _ = write_json(&self.dir.usage(), &usage, Durability::Fsync);
         self.doors.shut();
-        // What it cannot give back now is found by the directory later.
-        if let Some(runtime) = &mut runtime {
-            runtime.release();
-        }
         let known: io::Result<Option<Record>> = read_json(&self.dir.state());
         let rested = known.and_then(|known| {
             let mut record = known.unwrap_or_else(|| Record::fresh(self.spec.order));

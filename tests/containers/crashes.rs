@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use capex::executor::{LeaseSpec, Outcome, State};
 use capex_core::ids::LeaseId;
+use capex_core::lease::Maintenance;
 use capex_core::lease::objects::Stream;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -108,6 +109,31 @@ async fn a_container_that_runs_is_run_again_on_its_disk() {
         assert!(ended.interrupted_ms > 0 && ended.cpu_us > 0, "{who:?}");
         host.release(&lease).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_container_that_rests_for_a_maintenance_goes_on_on_its_disk() {
+    let Some(busybox) = busybox("a_container_that_rests") else { return };
+    let image = rootfs(&busybox);
+    let host = Host::new();
+    let lease = host.start(spec(&image, SCRIPT, LONG_MS), &[&image, INPUT]).await;
+    host.prints(&lease, "began 1").await;
+    let (from_ms, why) = (capex::clock::now_ms(), String::new());
+    host.manager.maintain(&[Maintenance { from_ms, to_ms: from_ms + 600_000, why }]);
+    host.manager.keep_maintenance().await.unwrap();
+    host.until("rest", |_| {
+        let record = host.record(&lease);
+        let rests = record["lost"]["loss"] == "Maintenance" && record["shim"].is_null();
+        rests.then_some(())
+    })
+    .await;
+    host.manager.maintain(&[]);
+    host.manager.keep_maintenance().await.unwrap();
+    host.prints(&lease, "began 2").await;
+    host.manager.stop(&lease, "enough").await.unwrap();
+    let ended = host.end(&lease).await;
+    assert_eq!((ended.outcome, ended.runs), (Outcome::Stopped, 2));
+    host.release(&lease).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
