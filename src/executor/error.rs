@@ -25,6 +25,9 @@ pub enum ExecutorError {
     /// What an earlier process of the lease had is still in use.
     #[error("still in use: {0}")]
     Left(String),
+    /// What is said at the door of its process is of another release than this daemon.
+    #[error("the process of the lease is of another release")]
+    OtherRelease,
     /// Blobs are missing.
     #[error("{0} blobs are missing")]
     BlobsMissing(usize),
@@ -87,6 +90,7 @@ impl ExecutorError {
             Self::Conflict => reason!("lease.conflict"),
             Self::Full => reason!("lease.host_full"),
             Self::Left(_) => reason!("lease.still_in_use"),
+            Self::OtherRelease => reason!("access.other_release"),
             Self::BlobsMissing(_) => reason!("lease.blobs_missing"),
             Self::WindowOver => reason!("lease.window_over"),
             Self::AlreadyEnded => reason!("lease.ended"),

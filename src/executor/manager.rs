@@ -14,7 +14,7 @@ use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use super::access::words::{Knock, say};
+use super::access::words::{Knock, TAKEN, knock};
 use super::blobs::{self, PutProgress};
 use super::egress::Egress;
 use super::error::{At, ExecutorError};
@@ -187,6 +187,9 @@ impl Lease {
             let handed = tokio::time::timeout(HANDING_TIME, hand(self.dir.path(), &text)).await;
             match handed.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into())) {
                 Ok(()) => return Ok(()),
+                Err(error) if error.kind() == std::io::ErrorKind::Unsupported => {
+                    return Err(ExecutorError::OtherRelease);
+                }
                 // One that has just been started has no door yet.
                 Err(_) if Instant::now() < end => tokio::time::sleep(HANDING_PAUSE).await,
                 Err(error) => return Err(error).at(&self.dir.path().join(LeaseDir::DOOR)),
@@ -641,9 +644,12 @@ async fn connect(path: &Path) -> std::io::Result<UnixStream> {
 async fn hand(path: &Path, text: &[u8]) -> std::io::Result<()> {
     let mut door = connect(path).await?;
     let bytes = u32::try_from(text.len()).map_err(|_| std::io::ErrorKind::InvalidInput)?;
-    say(&mut door, &Knock::Secrets { bytes }).await?;
+    knock(&mut door, &Knock::Secrets { bytes }).await?;
     door.write_all(text).await?;
-    door.read_u8().await.map(drop)
+    match door.read_u8().await? {
+        TAKEN => Ok(()),
+        _ => Err(std::io::ErrorKind::Unsupported.into()),
+    }
 }
 
 /// Makes the directory of a lease.

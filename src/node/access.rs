@@ -14,7 +14,7 @@ use crate::api::{ApiError, ApiHandle};
 use crate::clock::now_ms;
 use crate::executor::Manager;
 use crate::executor::access::session::{Carried, Session};
-use crate::executor::access::words::{Knock, hear, say};
+use crate::executor::access::words::{Knock, hear, knock, say};
 use capex_core::engine::io::Done;
 use capex_core::engine::leases::{LeaseCommand, Wanted};
 use capex_core::ids::Key;
@@ -112,7 +112,7 @@ async fn admit(
     // What has no door is run by a runtime that lets nobody in.
     let unsupported = reason!("runtime.unsupported").code();
     let mut lease = executor.knock(&admission.call.lease).await.map_err(|_| unsupported)?;
-    say(&mut lease, &Knock::Stream(admission)).await.map_err(|_| unsupported)?;
+    knock(&mut lease, &Knock::Stream(admission)).await.map_err(|_| unsupported)?;
     Ok(lease)
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use capex::executor::access::frames::{frame, kind, read_frame};
 use capex::executor::access::session::{Carried, Session};
-use capex::executor::access::words::{Knock, hear, say};
+use capex::executor::access::words::{Knock, hear, knock};
 use capex::executor::access::{pack, unpack};
 use capex::executor::samples::CHATTY;
 use capex::executor::score::of_printed;
@@ -46,7 +46,7 @@ impl End {
         self.call.received = self.session.received();
         let mut stream = manager.knock(&self.call.lease).await.unwrap();
         let (call, until_s) = (self.call.clone(), self.until_s);
-        say(&mut stream, &Knock::Stream(Admission { call, until_s })).await.unwrap();
+        knock(&mut stream, &Knock::Stream(Admission { call, until_s })).await.unwrap();
         match timeout(PATIENCE, hear::<Answer>(&mut stream)).await.unwrap().unwrap() {
             Answer::Open { received } => {
                 assert!(self.session.resume(received));
@@ -317,7 +317,7 @@ async fn a_session_outlives_its_streams() {
     other.session = Arc::default();
     let mut stream = host.manager.knock(&lease).await.unwrap();
     let call = other.call.clone();
-    say(&mut stream, &Knock::Stream(Admission { call, until_s: None })).await.unwrap();
+    knock(&mut stream, &Knock::Stream(Admission { call, until_s: None })).await.unwrap();
     let answer: Answer = hear(&mut stream).await.unwrap();
     assert_eq!(answer, Answer::Refused { code: "access.lost_session".to_owned() });
 
@@ -359,7 +359,7 @@ async fn a_session_outlives_its_streams() {
     loop {
         let mut stream = host.manager.knock(&lease).await.unwrap();
         let call = AccessCall { received: 0, ..id.clone() };
-        say(&mut stream, &Knock::Stream(Admission { call, until_s: None })).await.unwrap();
+        knock(&mut stream, &Knock::Stream(Admission { call, until_s: None })).await.unwrap();
         match hear::<Answer>(&mut stream).await {
             Ok(Answer::Refused { code }) => {
                 assert_eq!(code, "access.lost_session");

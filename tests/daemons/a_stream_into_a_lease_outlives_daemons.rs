@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use capex::api::types::{AccessGrant, GrantAccess, OpenStream, Redeemed, StreamFor, TimeInForce};
 use capex::executor::access::session::{Carried, Session};
-use capex::executor::access::words::{Knock, hear, say};
+use capex::executor::access::words::{Knock, hear_knock, say};
 use capex::executor::samples::CHATTY;
 use capex_core::lease::access::{Access, AccessCall, Admission, Answer};
 use tokio::io::{AsyncWriteExt, duplex, split};
@@ -81,8 +81,8 @@ async fn echo(door: Door) -> (Vec<AccessCall>, u64) {
     let (mut read, mut write) = split(&mut local);
     loop {
         let (mut stream, _) = door.accept().await.unwrap();
-        let knock = hear(&mut stream).await.unwrap();
-        let Knock::Stream(Admission { call, until_s }) = knock else { panic!("{knock:?}") };
+        let knock = hear_knock(&mut stream).await.unwrap();
+        let Some(Knock::Stream(Admission { call, until_s })) = knock else { panic!("{knock:?}") };
         assert_eq!(until_s, None, "the holder stays as long as the lease");
         let received = session.received();
         say(&mut stream, &Answer::Open { received }).await.unwrap();

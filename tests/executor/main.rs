@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 mod crashes;
+mod doors;
 mod maintenance;
 
 use capex::executor::{

@@ -148,6 +148,9 @@ pub(super) const FAMILIES: &[Family] = &[
             "ask the holder for another";
         "access.other_lease": Rejected, Peer, "the call is for another lease";
         "access.other_peer": Rejected, Peer, "the call is signed for another node";
+        "access.other_release": Unavailable, Local,
+            "the process of the lease is of another release than the daemon of its provider",
+            "it runs on until its window ends; its provider has it started anew by ending that process";
         "access.refused": Rejected, Peer, "the provider refuses, for a reason unknown here";
     },
     family! {

@@ -35,7 +35,7 @@ use super::follow;
 use super::programs::{self, Running};
 use super::session::{Carried, Session};
 use super::ssh;
-use super::words::{Knock, hear, say};
+use super::words::{Knock, TAKEN, hear_knock, say};
 use crate::executor::layout::LeaseDir;
 use crate::executor::runtimes::{Beside, Exec, Failure, Files};
 use crate::executor::spec::{SECRETS_MAX_BYTES, Secrets, parse_secrets};
@@ -254,9 +254,10 @@ impl House {
     }
 
     async fn let_in(self, mut stream: UnixStream) {
-        let Admission { call, until_s } = match timeout(WORDS_TIME, hear(&mut stream)).await {
-            Ok(Ok(Knock::Stream(admission))) => admission,
-            Ok(Ok(Knock::Secrets { bytes })) => {
+        let Admission { call, until_s } = match timeout(WORDS_TIME, hear_knock(&mut stream)).await {
+            Ok(Ok(Some(Knock::Stream(admission)))) => admission,
+            Ok(Ok(None)) => return refuse(stream, reason!("access.other_release").code()).await,
+            Ok(Ok(Some(Knock::Secrets { bytes }))) => {
                 // Whoever hands them over asks again if it hears nothing.
                 let _ = timeout(WORDS_TIME, self.take_secrets(stream, bytes)).await;
                 return;
@@ -289,7 +290,7 @@ impl House {
         stream.read_exact(&mut text).await?;
         let secrets = parse_secrets(&text).ok_or(io::ErrorKind::InvalidData)?;
         *self.secrets.lock().unwrap_or_else(PoisonError::into_inner) = Some(secrets);
-        stream.write_all(&[1]).await
+        stream.write_all(&[TAKEN]).await
     }
 
     fn find(&self, call: &AccessCall) -> Found {
@@ -529,6 +530,7 @@ mod tests {
     use std::net::{Ipv4Addr, TcpListener};
     use std::os::fd::OwnedFd;
 
+    use super::super::words::{self, hear};
     use super::*;
     use crate::executor::runtimes::Process;
 
@@ -560,7 +562,7 @@ mod tests {
         let call = AccessCall { v: 1, lease, peer, session16, received: 0, what, not_after_s };
         let before = doors.open.load(Ordering::Acquire);
         let mut stream = UnixStream::connect(dir.path().join(LeaseDir::DOOR)).await.unwrap();
-        say(&mut stream, &Knock::Stream(Admission { call, until_s: None })).await.unwrap();
+        words::knock(&mut stream, &Knock::Stream(Admission { call, until_s: None })).await.unwrap();
         let seated = async {
             while doors.open.load(Ordering::Acquire) == before {
                 sleep(LOOK).await;
