@@ -321,3 +321,50 @@ impl Leases {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lease::objects::{Content, Payload};
+    use crate::test_support;
+
+    fn root(bytes: u64) -> Workload {
+        let archive = Content { digest: Digest([1; 32]), bytes };
+        let command = vec!["sh".to_owned()];
+        Workload { command, ..Workload::of(Payload::Rootfs { archive }) }
+    }
+
+    #[test]
+    fn a_certificate_is_presented_in_time_for_its_upload_and_not_long_before() {
+        let second = ATTACHED_UPLOAD_BYTES_PER_S;
+        let table = [
+            (1, 4, 8_000),
+            (3 * second, 4, 11_000),
+            // Of long slots it is no longer than this.
+            (1, 3_600, ATTACHED_LEAD_MS),
+            (3 * second, 3_600, ATTACHED_LEAD_MS + 3_000),
+        ];
+        for (bytes, slot_s, expected) in table {
+            assert_eq!(lead_ms(&root(bytes), slot_s), expected, "{bytes} {slot_s}");
+        }
+    }
+
+    #[test]
+    fn a_workload_may_have_the_disk_of_all_blocks_and_be_of_who_names_itself() {
+        let (mut params, me, leases) = (test_support::devnet(), Key([1; 32]), Leases::default());
+        let class = &mut params.classes[0].floors;
+        class.isolation = Isolation::Container;
+        let (id, disk_bytes) = (class.id, u64::from(class.disk_mib) << 20);
+        let check = |qty, beneficiary, bytes| {
+            let classes = [id];
+            let purchase = Purchase { is_bid: true, beneficiary, classes: &classes, qty };
+            leases.check_attached(&params, me, purchase, &root(bytes))
+        };
+        assert_eq!(check(1, None, disk_bytes), Ok(()));
+        assert_eq!(check(1, None, disk_bytes + 1), Err("workload.disk"));
+        assert_eq!(check(2, None, 2 * disk_bytes), Ok(()));
+        assert_eq!(check(2, None, 2 * disk_bytes + 1), Err("workload.disk"));
+        assert_eq!(check(1, Some(me), 1), Ok(()));
+        assert_eq!(check(1, Some(Key([2; 32])), 1), Err("attach.for_key"));
+    }
+}
