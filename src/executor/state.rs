@@ -473,18 +473,19 @@ mod tests {
         let long_ago = SystemTime::now() - Duration::from_secs(60);
         let mut seen = Seen::<u32>::default();
         assert_eq!(seen.read(&path).unwrap(), None);
-        // In one moment, in which the second file may have the number of the one before the first.
-        for number in 0..3 {
-            write_json(&path, &9, Durability::Rename).unwrap();
-            write_json(&path, &number, Durability::Rename).unwrap();
-            assert_eq!(seen.read(&path).unwrap(), Some(number));
+        let set = |at| File::options().write(true).open(&path).unwrap().set_modified(at);
+        // In a moment that is not over, the next file may have the number of the one before.
+        let soon = SystemTime::now() + Duration::from_secs(60);
+        for number in ["0", "1", "2"] {
+            fs::write(&path, number).unwrap();
+            set(soon).unwrap();
+            assert_eq!(seen.read(&path).unwrap(), number.parse().ok());
         }
-        let set_back = || File::options().write(true).open(&path).unwrap().set_modified(long_ago);
-        set_back().unwrap();
+        set(long_ago).unwrap();
         assert_eq!(seen.read(&path).unwrap(), Some(2));
         // Not as such files are written, so that it shows what is read.
         fs::write(&path, "7").unwrap();
-        set_back().unwrap();
+        set(long_ago).unwrap();
         assert_eq!(seen.read(&path).unwrap(), Some(2));
         write_json(&path, &8, Durability::Rename).unwrap();
         assert_eq!(seen.read(&path).unwrap(), Some(8));
