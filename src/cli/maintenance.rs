@@ -12,7 +12,7 @@ use crate::clock::now_ms;
 pub enum Noun {
     /// Announce that leases will rest: their holders are told, and nothing more is sold for that time
     #[command(after_help = "Examples:
-  capex host maintenance announce --from +6h --for 2h --why 'new disks'
+  capex host maintenance announce --from +6h --for 2h --why disks
   capex host maintenance announce --from 2026-12-01T22:00:00Z --for 30m --json
 
 Next: capex host maintenance list")]
