@@ -1,6 +1,6 @@
 //! A buyer whose keys are elsewhere, on a real chain.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use capex::api::types::{TimeInForce, Trade, WaitingPsbt};
 
@@ -13,6 +13,9 @@ use crate::world::World;
 
 /// All timelocks and their confirmations.
 const ENDING: Duration = Duration::from_secs(120);
+/// Blocks without the payment, until it has to be replaced: fewer than its timelock leaves.
+const BLOCKS_MAX: u32 = 3;
+const BLOCK_EVERY: Duration = Duration::from_secs(10);
 
 /// A bid that met an ask, and whose payment waits for its signature.
 struct Deal {
@@ -47,6 +50,21 @@ impl Deal {
             || daemon.trade(&self.trade_id).filter(|trade| states.contains(&trade.state.as_str()));
         let what = format!("{states:?} of {}", daemon.name);
         until_or(&what, ENDING, look, || picture(&[&self.provider, &self.buyer]))
+    }
+
+    /// What is to be signed once the rate has risen. A payment is looked at with each block; the rate
+    /// may be heard behind one, and then the next one counts.
+    fn bump(&self) -> WaitingPsbt {
+        let begun = Instant::now();
+        let mut blocks = 0;
+        let look = || {
+            if blocks < BLOCKS_MAX && begun.elapsed() >= BLOCK_EVERY * blocks {
+                self.world.chain.mine_empty(1);
+                blocks += 1;
+            }
+            waiting(&self.buyer, "bump")
+        };
+        until_or("a bump to sign", SETTLING, look, || picture(&[&self.buyer]))
     }
 
     fn assert_ends(&self, expected: [&str; 2]) {
@@ -103,8 +121,7 @@ fn a_better_fee_is_signed_elsewhere_too() {
     deal.wait(&deal.buyer, &["fund_sent"]);
     deal.world.chain.stop();
     deal.world.chain.start(&["-minrelaytxfee=0.00003"]);
-    deal.world.chain.mine_empty(1);
-    let bump = to_sign(&deal.buyer, "bump");
+    let bump = deal.bump();
     assert_eq!(bump.trade_id.as_ref(), Some(&deal.trade_id));
     let psbt = signed(&deal.buyer, &bump.txid);
     assert_eq!(
