@@ -1,14 +1,12 @@
 //! The leases of this host, as the node sees them.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use rustix::fs::OFlags;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
@@ -21,7 +19,6 @@ use super::error::{At, ExecutorError};
 use super::event::LeaseEvent;
 use super::launchers::{Launched, Launcher, Local, ProcessId};
 use super::layout::LeaseDir;
-use super::logs::{LogChunk, read_range};
 use super::rests::Rests;
 use super::retention::{self, FreedProof};
 use super::runtimes;
@@ -34,7 +31,6 @@ use crate::clock::now_ms;
 use crate::sealed::Opener;
 use capex_core::ids::{Digest, LeaseId};
 use capex_core::lease::Maintenance;
-use capex_core::lease::objects::Stream;
 use capex_core::lease::workload;
 use capex_core::limits::OPEN_LEASES_MAX;
 
@@ -383,7 +379,7 @@ impl Shared {
         lock(&self.leases).remove(id);
     }
 
-    fn known(&self, id: &LeaseId) -> Result<Arc<Lease>, ExecutorError> {
+    pub(super) fn known(&self, id: &LeaseId) -> Result<Arc<Lease>, ExecutorError> {
         self.lease(id).ok_or(ExecutorError::UnknownLease)
     }
 
@@ -511,64 +507,6 @@ impl Manager {
     /// `lease.not_found`.
     pub fn usage(&self, lease: &LeaseId) -> Result<Usage, ExecutorError> {
         Ok(self.shared.known(lease)?.usage())
-    }
-
-    /// At most `max` bytes of a stream from an offset, `max` being cut to
-    /// [`capex_core::limits::LEASE_CHUNK_BYTES`].
-    ///
-    /// # Errors
-    /// `lease.not_found`, `executor.io`.
-    pub fn read_log(
-        &self,
-        lease: &LeaseId,
-        stream: Stream,
-        from: u64,
-        max: usize,
-    ) -> Result<LogChunk, ExecutorError> {
-        let lease = self.shared.known(lease)?;
-        let path = lease.dir.log(stream);
-        // Before the bytes, so that nothing can be written between them and the end.
-        let ended = lease.record()?.state.is_over();
-        if !path.exists() {
-            return Ok(LogChunk { bytes: Vec::new(), end: ended });
-        }
-        let mut file = File::open(&path).at(&path)?;
-        let bytes = read_range(&mut file, from, max).at(&path)?;
-        let read_to = from.saturating_add(bytes.len() as u64);
-        let end = ended && read_to >= file.metadata().at(&path)?.len();
-        Ok(LogChunk { bytes, end })
-    }
-
-    /// At most `max` bytes of a result from an offset, once the workload is over. Only
-    /// regular files that the specification names: a link the workload left is no result.
-    ///
-    /// # Errors
-    /// `lease.not_found`, `result.not_ended`, `result.not_found`, `executor.io`.
-    pub fn read_result(
-        &self,
-        lease: &LeaseId,
-        name: &str,
-        from: u64,
-        max: usize,
-    ) -> Result<LogChunk, ExecutorError> {
-        let lease = self.shared.known(lease)?;
-        if !lease.spec().workload.results.iter().any(|result| result == name) {
-            return Err(ExecutorError::NoResult);
-        }
-        if !lease.record()?.state.is_over() {
-            return Err(ExecutorError::NotEnded);
-        }
-        let path = lease.dir.work().join(name);
-        let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
-        let opened = OpenOptions::new().read(true).custom_flags(flags).open(&path);
-        let mut file = opened.map_err(|_| ExecutorError::NoResult)?;
-        let meta = file.metadata().at(&path)?;
-        if !meta.is_file() {
-            return Err(ExecutorError::NoResult);
-        }
-        let bytes = read_range(&mut file, from, max).at(&path)?;
-        let end = from.saturating_add(bytes.len() as u64) >= meta.len();
-        Ok(LogChunk { bytes, end })
     }
 
     /// Connects to the process of a lease, to open a stream.

@@ -23,6 +23,7 @@ mod launchers;
 mod layout;
 mod logs;
 mod manager;
+mod outcome;
 mod probe;
 mod rests;
 mod retention;

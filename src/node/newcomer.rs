@@ -57,12 +57,18 @@ pub async fn definition(invite: &Invite) -> Result<Definition, NewcomerError> {
     let found = match Definition::shipped(&invite.network) {
         Ok(shipped) if shipped.hash() == invite.definition => return Ok(shipped),
         Ok(_) => return Err(unusable("it is not the one that ships with this program".into())),
-        Err(_) => Definition::of_text(&asked_for(invite).await?).map_err(unusable)?,
+        Err(_) => asked_for(invite).await?,
     };
-    if found.params.name != invite.network {
-        return Err(unusable(format!("it is of `{}`", found.params.name)));
+    named(&found, &invite.network).map_err(unusable)
+}
+
+/// The definition of a text, if it is of that network.
+fn named(text: &str, network: &str) -> Result<Definition, String> {
+    let found = Definition::of_text(text)?;
+    match found.params.name == network {
+        true => Ok(found),
+        false => Err(format!("it is of `{}`", found.params.name)),
     }
-    Ok(found)
 }
 
 /// Asks each peer of the invitation for the text, under a key that is thrown away.
@@ -134,4 +140,31 @@ fn text_of(bytes: Vec<u8>, hash: Digest) -> Option<String> {
         return None;
     }
     String::from_utf8(bytes).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_is_believed_by_its_hash_and_by_nothing_else() {
+        let text = Definition::shipped("devnet").unwrap().text;
+        let hash = definitions::hash(text.as_bytes());
+        let answer = |asked: Digest| definitions::answer(&text, &asked.0);
+        assert_eq!(text_of(answer(hash), hash), Some(text.clone()));
+        // Who has another says nothing, and what somebody says instead is not taken.
+        assert_eq!(answer(Digest([7; 32])), Vec::<u8>::new());
+        assert_eq!(text_of(Vec::new(), hash), None);
+        assert_eq!(text_of(format!("{text} ").into_bytes(), hash), None);
+        let no_text = vec![0xff];
+        assert_eq!(text_of(no_text.clone(), definitions::hash(&no_text)), None);
+    }
+
+    #[test]
+    fn the_rules_of_another_network_are_not_those_that_were_meant() {
+        let text = Definition::shipped("devnet").unwrap().text;
+        assert_eq!(named(&text, "devnet").unwrap().text, text);
+        assert!(named(&text, "harbour").unwrap_err().contains("`devnet`"));
+        assert!(named("name = 1", "harbour").is_err());
+    }
 }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use capex::api::types::{Gifted, Lease, Redeemed, TimeInForce};
-use capex::executor::samples::{WORDSUM, wordsum};
+use capex::executor::samples::{CHATTY, WORDSUM, wordsum};
 
 use crate::daemon::{Daemon, processes_of, until, until_or};
 use crate::market::{
@@ -23,6 +23,20 @@ pub(crate) fn file(world: &World, name: &str, bytes: &[u8]) -> PathBuf {
 pub(crate) fn redeem_args<'a>(cert: &'a str, wasm: &'a Path, input: &'a str) -> [&'a str; 9] {
     let wasm = wasm.to_str().unwrap();
     ["cert", "redeem", cert, "--wasm", wasm, "--input", input, "--result", "result.txt"]
+}
+
+/// A lease that runs, of a workload that goes on to its end, for so many slots.
+pub(crate) fn chatting(world: &World, buyer: &Daemon, slots: u32) -> String {
+    let [start, _] = soon(buyer);
+    let window = [start, start + slots];
+    buy(buyer, 1, window, TimeInForce::Ioc);
+    let cert = bought(buyer, window).cert_id;
+    let wasm = file(world, "chatty.wasm", CHATTY);
+    let redeem = ["cert", "redeem", &cert, "--wasm", wasm.to_str().unwrap()];
+    let redeemed: Redeemed = buyer.cli_json(&redeem);
+    let id = redeemed.lease_id;
+    until("the start", SETTLING, || lease(buyer, &id).filter(|lease| lease.phase == "running"));
+    id
 }
 
 pub(crate) fn lease(daemon: &Daemon, id: &str) -> Option<Lease> {

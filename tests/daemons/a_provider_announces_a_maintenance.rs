@@ -3,14 +3,11 @@
 
 use std::time::Duration;
 
-use capex::api::types::{
-    Acknowledged, Lease, Maintenance, Peer, Redeemed, TimeInForce, Unavailable,
-};
-use capex::executor::samples::CHATTY;
+use capex::api::types::{Acknowledged, Lease, Maintenance, Peer, Unavailable};
 
-use crate::a_certificate_is_given_and_redeemed::{file, lease};
+use crate::a_certificate_is_given_and_redeemed::{chatting, lease};
 use crate::daemon::{Daemon, until};
-use crate::market::{SETTLING, bought, buy, provider_and_buyer, sell, soon};
+use crate::market::{SETTLING, provider_and_buyer, sell};
 use crate::world::World;
 
 const ANNOUNCE: [&str; 3] = ["host", "maintenance", "announce"];
@@ -29,15 +26,7 @@ fn a_provider_announces_a_maintenance() {
     let world = World::new();
     let (provider, buyer) = provider_and_buyer(&world, 2);
     sell(&provider, 2);
-    let [start, _] = soon(&buyer);
-    let window = [start, start + 7];
-    buy(&buyer, 1, window, TimeInForce::Ioc);
-    let cert = bought(&buyer, window).cert_id;
-    let wasm = file(&world, "chatty.wasm", CHATTY);
-    let wasm = wasm.to_str().unwrap();
-    let redeemed: Redeemed = buyer.cli_json(&["cert", "redeem", &cert, "--wasm", wasm]);
-    let id = redeemed.lease_id;
-    until("the start", SETTLING, || lease(&buyer, &id).filter(|lease| lease.phase == "running"));
+    let id = chatting(&world, &buyer, 7);
 
     let plan = ["--from", "+6s", "--for", "5s", "--why", "new disks"];
     let planned: Maintenance = provider.cli_json(&[ANNOUNCE.as_slice(), &plan].concat());

@@ -2,12 +2,11 @@
 
 use std::time::Duration;
 
-use capex::api::types::{Acknowledged, Lease, Peer, Redeemed, TimeInForce};
-use capex::executor::samples::CHATTY;
+use capex::api::types::{Acknowledged, Lease, Peer};
 
-use crate::a_certificate_is_given_and_redeemed::{file, lease};
+use crate::a_certificate_is_given_and_redeemed::{chatting, lease};
 use crate::daemon::until;
-use crate::market::{SETTLING, bought, buy, provider_and_buyer, sell, soon};
+use crate::market::{provider_and_buyer, sell};
 use crate::world::World;
 
 #[test]
@@ -15,15 +14,7 @@ fn a_provider_ends_a_lease_early() {
     let world = World::new();
     let (provider, buyer) = provider_and_buyer(&world, 2);
     sell(&provider, 2);
-    let [start, _] = soon(&buyer);
-    let window = [start, start + 50];
-    buy(&buyer, 1, window, TimeInForce::Ioc);
-    let cert = bought(&buyer, window).cert_id;
-    let wasm = file(&world, "chatty.wasm", CHATTY);
-    let wasm = wasm.to_str().unwrap();
-    let redeemed: Redeemed = buyer.cli_json(&["cert", "redeem", &cert, "--wasm", wasm]);
-    let id = redeemed.lease_id;
-    until("the start", SETTLING, || lease(&buyer, &id).filter(|lease| lease.phase == "running"));
+    let id = chatting(&world, &buyer, 50);
     let done: Acknowledged = provider.cli_json(&["lease", "stop", &id]);
     assert!(done.ok);
     let ended: Lease = until("the receipt", Duration::from_secs(60), || {
