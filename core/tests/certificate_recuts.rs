@@ -494,6 +494,38 @@ fn a_split_and_a_merge_survive_lost_answers_and_restarts_of_both() {
     assert_eq!(free, 60);
 }
 
+/// The provider granted it in time, and every answer of its was lost until the window had begun.
+#[test]
+fn a_holder_asks_on_when_the_window_has_begun() {
+    for (what, granted) in [("split", true), ("gift", true), ("split", false), ("gift", false)] {
+        let (mut net, cert) = bought();
+        net.party(PROVIDER).loses = |_| true;
+        net.party(PROVIDER).up = granted;
+        let asked = match what {
+            "gift" => HoldingsCommand::Gift { cert, to: public(BOB) },
+            _ => HoldingsCommand::Split { cert, parts: halves(), give: None },
+        };
+        command(&mut net, ALICE, 1, asked);
+        net.until(1000 * 4000 - 1);
+        net.party(PROVIDER).up = true;
+        net.pass(1);
+        net.party(PROVIDER).loses = |_| false;
+        for _ in 0..8 {
+            net.pass(500);
+        }
+        let (state, seq, _) = net.state(ALICE, cert);
+        let (provider, at_provider, _) = net.state(PROVIDER, cert);
+        assert_eq!(waits(&mut net, cert), None, "{what} {granted}");
+        assert_eq!(seq, at_provider, "{what} {granted}");
+        let expected = match (what, granted) {
+            ("gift", true) => ("given", "active"),
+            (_, true) => ("split", "split"),
+            (_, false) => ("active", "active"),
+        };
+        assert_eq!((state, provider), expected, "{what} {granted}");
+    }
+}
+
 #[test]
 fn a_part_that_was_to_be_given_is_given_after_a_restart() {
     let (mut net, cert) = bought();

@@ -1,10 +1,11 @@
-//! What this node has signed and its provider has still to activate: asked for again until the
-//! window starts, after a restart too.
+//! What this node has signed and its provider has still to activate: asked for again until it
+//! answers, after a restart too. A provider grants nothing once the window has begun, but it may
+//! have granted what was asked before, and its answer may have been lost.
 
 use super::providers::ask;
 use super::records::Pending;
 use super::{ERRAND_PACE, Holdings, HoldingsPurpose};
-use crate::certificate::objects::Merge;
+use crate::certificate::objects::{Hop, Merge};
 use crate::code;
 use crate::engine::io::{Done, Protocol};
 use crate::engine::kernel::{Answer, Context, Retry, answer, remote_code};
@@ -139,11 +140,11 @@ impl Holdings {
         self.send_errand(ctx, lead);
     }
 
-    /// Asks the provider for what waits, unless its time is over.
+    /// Asks the provider for what waits, unless its window is over.
     pub(super) fn send_errand(&mut self, ctx: &mut Context<'_>, lead: CertId) {
         let waits = self.held.get(&lead).and_then(|record| {
             let pending = record.pending.as_ref()?;
-            let until_ms = record.facts.window.starts_at_ms(ctx.params.slot_s);
+            let until_ms = record.facts.window.ends_at_ms(ctx.params.slot_s);
             Some((pending.request(), pending.kind(), record.facts.provider, until_ms))
         });
         let Some((request, kind, provider, until_ms)) = waits else {
@@ -238,11 +239,17 @@ impl Holdings {
         answer(ctx, command, result);
     }
 
-    /// A certificate has moved on in another way than what waits for it.
-    pub(super) fn overtaken(&mut self, ctx: &mut Context<'_>, cert: CertId) {
-        let pending = self.held.get(&cert).and_then(|record| record.pending.as_ref());
-        if let Some((lead, kind)) = pending.map(|pending| (pending.lead(cert), pending.kind())) {
-            self.end_errand(ctx, lead, Err(kind.stale_seq()));
-        }
+    /// A certificate has moved on: by what waits for it, if a hop of its new history is that gift,
+    /// else in another way.
+    pub(super) fn overtaken(&mut self, ctx: &mut Context<'_>, cert: CertId, hops: &[Hop]) {
+        let Some(record) = self.held.get(&cert) else { return };
+        let Some(pending) = &record.pending else { return };
+        let (lead, kind) = (pending.lead(cert), pending.kind());
+        let is_granted = hops.iter().any(|hop| match (hop, pending) {
+            (Hop::Gift { gift, .. }, Pending::Gift { gift: asked, .. }) => gift == asked,
+            _ => false,
+        });
+        let done = Done::Gifted { cert, seq: record.facts.seq.saturating_add(1) };
+        self.end_errand(ctx, lead, if is_granted { Ok(done) } else { Err(kind.stale_seq()) });
     }
 }

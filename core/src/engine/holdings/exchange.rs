@@ -113,7 +113,7 @@ impl Holdings {
             }
         }
         let what = if facts.holder == ctx.me() { how.what() } else { how.what_of_others() };
-        self.overtaken(ctx, id);
+        self.overtaken(ctx, id, &certificate.hops);
         self.pushes.end(id);
         self.spend_lineage(ctx, &certificate);
         self.held.insert(id, HeldRecord::new(certificate, facts, is_wanted || was_wanted));

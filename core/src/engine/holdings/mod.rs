@@ -33,7 +33,7 @@ use crate::units::{Slot, TimeMs};
 /// Certificates held by one node: at about 2 KiB each, 16 MiB.
 pub const HELD_MAX: usize = 8192;
 
-/// Waits between two tries of what the provider is to activate, which end when the window begins.
+/// Waits between two tries of what the provider is to activate, which end with the window.
 const ERRAND_PACE: Pace = Pace::between(1_000, 600_000);
 
 /// Certificates that this node holds, or held.

@@ -243,7 +243,7 @@ impl Holdings {
                 let is_spent =
                     record.is_some_and(|held| held.facts.seq <= one.seq && held.spent.is_none());
                 if is_spent {
-                    self.overtaken(ctx, one.cert_id);
+                    self.overtaken(ctx, one.cert_id, &[]);
                     self.spend(ctx, one.cert_id, kind);
                 }
             }
