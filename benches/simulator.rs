@@ -46,6 +46,7 @@ fn order(world: &World, side: Side) -> OrderSpec {
         time_in_force: TimeInForce::GoodTillCancelled,
         beneficiary: None,
         use_by: None,
+        is_recallable: false,
         pool: None,
         // These trades would be small.
         fees: FeeLimit { share_percent: 100, cap_sat: None },

@@ -189,6 +189,10 @@ class Reader:
         ensure(tag < count, "file_payload")
         return tag
 
+    def binding(self):
+        """Who may recall a certificate; nobody, if only its holder decides."""
+        return self.bytes32() if self.variant(2) else None
+
     def pair(self):
         return self.u32(), self.u32()
 
@@ -210,7 +214,7 @@ class Reader:
 
 FORMS = {
     "issue": "v:u8 provider:bytes32 class_id:u16 class_hash:bytes32 features:u64 units:units"
-    " window:pair pay:variant/2 binding:variant/1 nonce:bytes32 not_after:u32",
+    " window:pair pay:variant/2 recall:binding nonce:bytes32 not_after:u32",
     "activation": "v:u8 provider:bytes32 cert:bytes32 seq:u32 consumes:many/consumed"
     " roots:many/bytes32 holder_hash:bytes32 class_id:u16 features:u64 units:units window:pair"
     " cause:bytes32 height:u32",
@@ -267,14 +271,14 @@ class Signed:
 
 class File:
     """Lines in their order. Who signed a gift, a split or a merge does not stand in the file: it is
-    whoever holds the certificate after the lines so far."""
+    whoever holds the certificate after the lines so far, or may still recall it."""
 
     def __init__(self, text, definitions):
         lines = unwrapped(text)
         ensure(sum(len(line.encode()) + 1 for line in lines) - 1 <= FILE_MAX_BYTES, "file_too_long")
         ensure(lines[0].startswith(HEADER), "file_header")
         self.network = definitions(lines[0][len(HEADER) :])
-        self.lines, self.at, self.holders = lines, 1, {}
+        self.lines, self.at, self.holders, self.recalls = lines, 1, {}, {}
         self.bases = [self.base()]
         while self.next_is("issue", "checkpoint"):
             ensure(len(self.bases) < BASES_MAX, "file_too_long")
@@ -320,11 +324,14 @@ class File:
             return checkpoint, self.activation(checkpoint.holder)
         issue = self.by_provider("issue")
         self.holders[issue.id] = issue.provider
+        if issue.recall is not None:
+            self.recalls[issue.id] = issue.recall
         return issue, None
 
     def hop(self):
         if self.next_is("gift"):
-            gift = self.signed("gift", lambda one: self.holders.get(one.cert, NOBODY))
+            holder = lambda one: self.holders.get(one.cert, NOBODY)  # noqa: E731
+            gift = self.signed("gift", lambda one: self.recalls.pop(one.cert, holder(one)))
             return "gift", gift, [self.activation(gift.to)]
         if self.next_is("merge"):
             first = lambda one: one.parts[0][0] if one.parts else None  # noqa: E731
@@ -388,6 +395,7 @@ class Held:
     height: int | None = None
     transfers: list = field(default_factory=list)
     checkpointed: int | None = None
+    recall: bytes | None = None
 
     def head(self):
         """What the next hop consumes."""
@@ -408,7 +416,7 @@ def start(base, network):
             cert=one.id, provider=one.provider, class_id=one.class_id, class_hash=one.class_hash,
             features=one.features, units=one.units, window=one.window, pay=one.pay,
             not_after=one.not_after, holder=one.provider, salt=bytes(16), seq=0, last=one.id,
-            roots=(one.id,),
+            roots=(one.id,), recall=one.recall,
         )
     else:
         held = checkpointed(one, activation, network.magic)
@@ -536,6 +544,7 @@ class History:
         ensure(terms.seller == before.holder, "not_holder")
         ensure(terms.seq == before.seq, "seq_gap")
         ensure(terms.prev == before.last, "prev_hash")
+        ensure(before.seq == 0 or before.recall is None, "recallable")
         sold = terms.class_id, terms.units, terms.window
         ensure(sold == (before.class_id, before.units, before.window), "changed")
         lock.verify()
@@ -561,14 +570,21 @@ class History:
     def gift(self, gift, activations):
         gift.verify()
         before = self.take(gift.cert)
-        check_head(before, gift.key, (gift.cert, gift.seq, gift.prev))
-        after = self.moved(before, "gift", gift.to, gift.salt)
+        if before.recall is None:
+            check_head(before, gift.key, (gift.cert, gift.seq, gift.prev))
+            after = self.moved(before, "gift", gift.to, gift.salt)
+        else:
+            owner = replace(before, holder=before.recall)
+            check_head(owner, gift.key, (gift.cert, gift.seq, gift.prev))
+            after = self.moved(before, "recall", gift.to, gift.salt)
+            after.recall = None
         self.end(after, [before], gift.id, *activations)
 
     def split(self, split, activations):
         split.verify()
         before = self.take(split.cert)
         check_head(before, split.key, (split.cert, split.seq, split.prev))
+        ensure(before.recall is None, "recallable")
         check_parts((before.units, before.window), split.parts)
         # A part whose window begins after the last slot for a redemption could never be used.
         ensure(all(window[0] <= before.not_after for _, window in split.parts), "bad_parts")
@@ -588,6 +604,7 @@ class History:
         ensure(ascends and 2 <= len(parents) <= MERGE_MAX, "bad_parts")
         for parent, named in zip(parents, merge.parts):
             check_head(parent, merge.key, named)
+            ensure(parent.recall is None, "recallable")
         kinds = {
             (one.provider, one.class_id, one.class_hash, one.features, one.pay, one.holder)
             for one in parents

@@ -76,6 +76,7 @@ fn sign_own() -> Vec<Duration> {
             time_in_force: TimeInForce::GoodTillCancelled,
             beneficiary: None,
             use_by: None,
+            is_recallable: false,
             pool: None,
             fees: FeeLimit::default(),
             cert: None,

@@ -48,6 +48,9 @@ pub enum AdmissionError {
     /// To be used before it begins, or by nobody else.
     #[error("to be used by a slot that every run begins before, and by somebody else")]
     UseBy,
+    /// To be recalled from nobody else, or by several.
+    #[error("to be recalled from somebody else, by one who pays alone")]
+    Recall,
     /// Lists not strictly ascending, or more than 16 keys.
     #[error("allow and deny must ascend and hold at most 16 keys together")]
     Counterparties,
@@ -77,6 +80,7 @@ impl AdmissionError {
             Self::Run => reason!("order.run"),
             Self::Window => reason!("order.window"),
             Self::UseBy => reason!("order.use_by"),
+            Self::Recall => reason!("order.recall"),
             Self::Counterparties => reason!("order.counterparties"),
             Self::Resale => reason!("order.resale"),
         }

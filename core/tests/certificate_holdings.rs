@@ -79,6 +79,7 @@ fn held(n: usize, provider: u8, hops: usize) -> Held {
         transfers: Vec::new(),
         roots: vec![number(n)],
         checkpointed_at: None,
+        recall: None,
     };
     Held {
         certificate: Certificate {

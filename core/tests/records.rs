@@ -33,7 +33,7 @@ fn an_unreadable_record_halts_the_engine_for_good() {
         (of(Table::Counter.number(), b"key", &[0xee, 1]), version(1)),
         (of(Table::Counter.number(), b"key", &[1, 1]), Cause::Malformed),
         (of(Table::Counter.number(), &[0xff], &[1, 0, 0, 0, 0, 0, 0, 0, 1]), Cause::Key),
-        (of(Table::Standing.number(), &id, &[0xee]), version(1)),
+        (of(Table::Standing.number(), &id, &[0xee]), version(2)),
         (of(Table::Standing.number(), &id, &[1, 0]), Cause::Malformed),
         (of(Table::Order.number(), &order_key, &[0xee]), version(1)),
         (of(Table::Order.number(), &order_key, &[1]), Cause::Malformed),

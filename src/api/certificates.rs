@@ -42,6 +42,7 @@ pub(super) fn routes() -> Router<ApiState> {
         .route("/certificates/{id}", get(show))
         .route("/certificates/{id}/file", get(text))
         .route("/certificates/{id}/gift", post(gift))
+        .route("/certificates/{id}/recall", post(recall))
         .route("/certificates/{id}/split", post(split))
         .route("/certificates/merge", post(merge))
         .route("/certificates/{id}/fetch", post(fetch))
@@ -81,6 +82,16 @@ async fn gift(
     match state.node.command(command).await? {
         Done::Gifted { cert, seq } => {
             Ok(Json(Gifted { cert_id: cert.to_string(), to: to.to_string(), seq }))
+        }
+        _ => Err(ApiError::internal("expected Gifted")),
+    }
+}
+
+async fn recall(State(state): State<ApiState>, Id(id): Id) -> Result<Json<Certificate>, ApiError> {
+    let cert = whole_id(&state, id).await?;
+    match state.node.command(HoldingsCommand::Recall { cert }).await? {
+        Done::Gifted { cert, .. } => {
+            Ok(Json(state.node.query(Query::Certificate(whole_prefix(cert)?)).await?))
         }
         _ => Err(ApiError::internal("expected Gifted")),
     }

@@ -18,6 +18,7 @@
 //! | `GET /certificates?before=&limit=`, `GET /certificates/{id}` | | [`types::Certificate`] |
 //! | `GET /certificates/{id}/file` | | text of the certificate file |
 //! | `POST /certificates/{id}/gift` | [`types::GiftTo`] | [`types::Gifted`] |
+//! | `POST /certificates/{id}/recall` | | [`types::Certificate`] |
 //! | `POST /certificates/{id}/split` | [`types::SplitOff`] | [`types::SplitInto`] |
 //! | `POST /certificates/merge` | [`types::MergeCertificates`] | [`types::Certificate`] |
 //! | `POST /certificates/{id}/fetch` | [`types::FetchFrom`] | [`types::Certificate`] |

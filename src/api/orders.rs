@@ -164,6 +164,7 @@ fn order_spec(body: &PlaceOrder, state: &ApiState) -> Result<OrderSpec, ApiError
             .map(|text| key("beneficiary", text))
             .transpose()?,
         use_by: body.use_by,
+        is_recallable: body.recall,
         pool: None,
         fees: FeeLimit {
             share_percent: body.max_fee_percent.unwrap_or(state.max_fee_percent),
@@ -291,6 +292,7 @@ mod tests {
             ("allow", r#"["zz"]"#, "key.syntax"),
             ("beneficiary", r#""AA""#, "key.syntax"),
             ("use_by", "104", "order.use_by"),
+            ("recall", "true", "order.recall"),
         ];
         for (field, value, code) in table {
             assert_eq!(code_with(field, json(value)).unwrap_err(), code, "{field} {value}");

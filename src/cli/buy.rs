@@ -59,6 +59,9 @@ pub struct Bid {
     /// Until when that key has to redeem it: now, +30s, unix seconds or RFC 3339
     #[arg(long, value_name = "TIME", requires = "for_key")]
     pub use_by: Option<Moment>,
+    /// Keep the right to take it back from that key until its first slot begins
+    #[arg(long, requires = "for_key")]
+    pub recall: bool,
     /// Of whom to buy.
     #[command(flatten)]
     pub known: Known,
@@ -107,6 +110,7 @@ fn merge(flags: Bid, file: Bid) -> Bid {
         gang: flags.gang || file.gang,
         for_key: flags.for_key.or(file.for_key),
         use_by: flags.use_by.or(file.use_by),
+        recall: flags.recall || file.recall,
         known: Known {
             only_known: flags.known.only_known || file.known.only_known,
             min_record: flags.known.min_record.or(file.known.min_record),
@@ -183,6 +187,7 @@ fn order(bid: Bid, status: &Status) -> Result<PlaceOrder, Failure> {
         expires_at,
         beneficiary: bid.for_key,
         use_by: bid.use_by.map(|moment| slot_of(moment, status)).transpose()?,
+        recall: bid.recall,
         max_fee_sat: common.max_fee,
         max_fee_percent: None,
         cert_id: None,

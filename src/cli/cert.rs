@@ -1,4 +1,4 @@
-//! `capex cert list|show|export|verify|gift|split|merge|fetch|import|redeem|detach`.
+//! `capex cert list|show|export|verify|gift|recall|split|merge|fetch|import|redeem|detach`.
 
 use std::path::PathBuf;
 
@@ -61,6 +61,20 @@ Next: capex cert show <id>")]
         to: String,
         #[command(flatten)]
         cut: cert_parts::Cut,
+    },
+    /// Take back what you paid for and may recall
+    ///
+    /// That is what `capex buy --for-key KEY --recall` has bought, until its first slot begins or
+    /// its holder has redeemed it. It is yours then, as if you had bought it for yourself.
+    #[command(after_help = "Examples:
+  capex cert recall 0123abcd
+  capex cert recall 0123abcd --yes --json
+
+Next: capex cert show <id>")]
+    Recall {
+        /// Id, or its first 8 or more digits
+        #[arg(value_parser = id)]
+        id: String,
     },
     /// Cut a certificate into a part and what is left
     ///
@@ -133,6 +147,7 @@ pub fn run(noun: &Noun, context: &mut Context<'_>) -> Result<(), Failure> {
         Noun::Export { id, out } => export(id, out, context),
         Noun::Verify(flags) => cert_verify::run(flags, context),
         Noun::Gift { id, to, cut } => gift(id, to, *cut, context),
+        Noun::Recall { id } => recall(id, context),
         Noun::Split(flags) => cert_parts::split(flags, context),
         Noun::Merge(flags) => cert_parts::merge(flags, context),
         Noun::Fetch { id, provider } => {
@@ -195,6 +210,19 @@ fn gift(
             .field("holder", &gifted.to)
             .field("transfers", gifted.seq);
     })
+}
+
+fn recall(id: &str, context: &mut Context<'_>) -> Result<(), Failure> {
+    let client = context.client()?;
+    if !context.global.yes {
+        let certificate: Certificate = client.get(&format!("/certificates/{id}"))?;
+        let mut preview = output::Page::default();
+        show(&certificate, &mut preview);
+        preview.line("Its holder has nothing of it any more. This costs no fee.");
+        context.io.confirm(&preview, "Take it back?", false)?;
+    }
+    let recalled: Certificate = client.post(&format!("/certificates/{id}/recall"), &())?;
+    context.show(&recalled, show)
 }
 
 fn list(certificates: &[Certificate], page: &mut output::Page) {

@@ -99,6 +99,13 @@ pub(super) fn show(certificate: &Certificate, page: &mut output::Page) {
         .maybe("redeem by", early(certificate).then_some(certificate.not_after_slot))
         .field("units", ranges.collect::<Vec<_>>().join(" "))
         .field("holder", &certificate.holder)
+        .maybe(
+            "recall",
+            certificate
+                .recall_by
+                .as_ref()
+                .map(|key| format!("by {key}, until its first slot begins")),
+        )
         .field("state", &certificate.state)
         .maybe("pending", certificate.pending.map(pending))
         .maybe("current", certificate.p_height.map(|height| format!("as of height {height}")))
@@ -134,8 +141,9 @@ fn pending(kind: TransferKind) -> String {
         TransferKind::Gift => "gift",
         TransferKind::Split => "split",
         TransferKind::Merge => "merge",
+        TransferKind::Recall => "recall",
     };
-    format!("a {what}, signed here, waits for its provider until the slots begin")
+    format!("a {what}, signed here, waits for its provider")
 }
 
 /// How many units.
@@ -153,7 +161,10 @@ pub(super) fn lineage(transfers: &[CertificateTransfer], page: &mut output::Page
     for transfer in transfers {
         let (kind, size) = (kind(transfer.kind), size(transfer));
         let what = match transfer.kind {
-            TransferKind::Sale | TransferKind::Resale | TransferKind::Gift => {
+            TransferKind::Sale
+            | TransferKind::Resale
+            | TransferKind::Gift
+            | TransferKind::Recall => {
                 format!("{kind} {size}, {} → {}", short(&transfer.from), short(&transfer.to))
             }
             TransferKind::Split | TransferKind::Merge => {
@@ -174,6 +185,7 @@ fn kind(kind: TransferKind) -> &'static str {
         TransferKind::Gift => "gift  ",
         TransferKind::Split => "split ",
         TransferKind::Merge => "merge ",
+        TransferKind::Recall => "recall",
     }
 }
 
@@ -323,6 +335,7 @@ mod tests {
             units: vec![[0, 4]],
             features: Vec::new(),
             holder: "bb".to_owned(),
+            recall_by: None,
             seq: 1,
             transfers: Vec::new(),
             state: "held".to_owned(),

@@ -115,6 +115,7 @@ fn show(order: &Order, page: &mut output::Page) {
     page.maybe("runs", order.workload.as_ref().map(|kind| format!("{kind}, by itself")));
     page.maybe("for", order.beneficiary.as_ref())
         .maybe("redeemed before", order.use_by.map(|slot| format!("slot {slot}")))
+        .maybe("recall", order.recall.then_some("by this node, until the first slot begins"))
         .field("state", &order.state)
         .maybe("reason", order.code.as_ref().map(|code| format!("{}: {}", code, because(code))));
     for signed in &order.signed {

@@ -140,6 +140,7 @@ fn order(
         expires_at,
         beneficiary: None,
         use_by: None,
+        recall: false,
         max_fee_sat: common.max_fee,
         max_fee_percent: None,
         cert_id: resold.map(|certificate| certificate.cert_id.clone()),

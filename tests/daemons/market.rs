@@ -102,6 +102,7 @@ fn order_for(side: Side, qty: u32, window: [u32; 2], limit_msat: u64) -> PlaceOr
         expires_at: None,
         beneficiary: None,
         use_by: None,
+        recall: false,
         max_fee_sat: None,
         max_fee_percent: None,
         cert_id: None,

@@ -77,6 +77,7 @@ fn order(
         time_in_force: TimeInForce::GoodTillCancelled,
         beneficiary: None,
         use_by: None,
+        is_recallable: false,
         pool: None,
         // Trades of a story are small.
         fees: FeeLimit { share_percent: 100, cap_sat: None },

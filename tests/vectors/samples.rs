@@ -208,6 +208,8 @@ fn custody() -> Vec<Kind> {
         not_after_slot: 435_617_302,
     };
     let metered = Issue { pay: Payment::Metered, ..issue.clone() };
+    let by_buyer = Binding::Recallable { by: public("buyer") };
+    let recallable = Issue { binding: by_buyer, ..issue.clone() };
     let gift = Gift {
         v: 1,
         cert_id: CertId(hash("certificate")),
@@ -226,7 +228,10 @@ fn custody() -> Vec<Kind> {
         p_height: 263,
     };
     vec![
-        kind("provider", vec![("prepaid", issue), ("metered", metered)]),
+        kind(
+            "provider",
+            vec![("prepaid", issue), ("metered", metered), ("recallable", recallable)],
+        ),
         kind("provider", vec![("an activation", activation()), ("largest", largest_activation())]),
         kind("buyer", vec![("a gift", gift)]),
         kind("provider", vec![("a grant", grant)]),

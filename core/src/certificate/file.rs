@@ -20,7 +20,8 @@
 //! and ends with that sale's terms, lock and transfer: the Activation is what was not given.
 //!
 //! Signer keys do not stand in the file: each object names its signer, and a gift, a split or a
-//! merge is signed by the holder before.
+//! merge is signed by the holder before; the gift by which a certificate is recalled, by who the
+//! Issue says may do so.
 
 use crate::reason;
 use crate::reasons::Reason;
@@ -220,8 +221,9 @@ fn open<'a>(
     header: &'static str,
     params: &Params,
 ) -> Result<(Reader<'a>, Vec<Base>), FileError> {
-    let (lines, holders) = (text.lines().peekable(), BTreeMap::new());
-    let mut reader = Reader { lines, line: 0, holders, magic: params.magic };
+    let (holders, recalls) = (BTreeMap::new(), BTreeMap::new());
+    let lines = text.lines().peekable();
+    let mut reader = Reader { lines, line: 0, holders, recalls, magic: params.magic };
     if text.len() > TEXT_MAX_BYTES {
         return Err(reader.error(FileFault::TooLong));
     }
@@ -250,6 +252,8 @@ struct Reader<'a> {
     line: usize,
     /// Who holds each certificate, as the lines so far say.
     holders: BTreeMap<CertId, [u8; 32]>,
+    /// Who may still recall it, where somebody may.
+    recalls: BTreeMap<CertId, [u8; 32]>,
     magic: Magic,
 }
 
@@ -276,14 +280,20 @@ impl<'a> Reader<'a> {
             return Ok(Base::Checkpoint { checkpoint, activation });
         }
         let (bytes, issue) = self.envelope::<Issue>(text, "issue", |issue| issue.provider.0)?;
-        self.holders.insert(CertId(bytes.id::<Issue>(self.magic)), issue.provider.0);
+        let id = CertId(bytes.id::<Issue>(self.magic));
+        self.holders.insert(id, issue.provider.0);
+        self.recalls.extend(issue.recall().map(|by| (id, by.0)));
         Ok(Base::Issue(bytes))
     }
 
     fn hop(&mut self, text: &str) -> Result<Hop, FileError> {
         if text.starts_with("gift ") {
-            let by_holder = |gift: &Gift| self.holder(Some(&gift.cert_id));
-            let (gift, said) = self.envelope(text, "gift", by_holder)?;
+            let by_giver = |gift: &Gift| {
+                let recall = self.recalls.get(&gift.cert_id).copied();
+                recall.unwrap_or_else(|| self.holder(Some(&gift.cert_id)))
+            };
+            let (gift, said) = self.envelope(text, "gift", by_giver)?;
+            self.recalls.remove(&said.cert_id);
             return Ok(Hop::Gift { gift, activation: self.activation(said.to.0)? });
         }
         if text.starts_with("merge ") {

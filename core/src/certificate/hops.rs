@@ -38,7 +38,10 @@ impl Step {
     /// As [`check_gift`].
     pub(crate) fn gift(before: &VerifiedCertificate, gift: &Verified<Gift>) -> Result<Self, Fault> {
         check_gift(before, gift)?;
-        Self::moved(before, TransferKind::Gift, gift.id(), gift.to, gift.nonce16)
+        let kind = if before.recall.is_some() { TransferKind::Recall } else { TransferKind::Gift };
+        let mut step = Self::moved(before, kind, gift.id(), gift.to, gift.nonce16)?;
+        step.after.recall = None;
+        Ok(step)
     }
 
     fn moved(
@@ -100,7 +103,7 @@ impl Step {
         ensure(parents.len() == merge.parts.len(), Fault::Foreign)?;
         for (parent, named) in parents.iter().zip(&merge.parts) {
             ensure(parent.cert_id == named.cert_id, Fault::Foreign)?;
-            check_head(parent, Key(merge.key()), named)?;
+            check_recut(parent, Key(merge.key()), named)?;
         }
         let kind = |one: &VerifiedCertificate| {
             (one.provider, one.class, one.class_hash, one.features, one.pay, one.holder)
@@ -253,19 +256,24 @@ pub fn check_terms(facts: &VerifiedCertificate, terms: &Terms) -> Result<(), Fau
     ensure(terms.from == facts.holder, Fault::NotHolder)?;
     ensure(terms.seq == facts.seq, Fault::Seq)?;
     ensure(terms.prev_hash == facts.last_hash, Fault::PrevHash)?;
+    // Its first sale alone makes it anybody's to recall.
+    ensure(facts.seq == 0 || facts.recall.is_none(), Fault::Recallable)?;
     let same =
         terms.class == facts.class && terms.units == facts.units && terms.window == facts.window;
     ensure(same, Fault::Changed)
 }
 
-/// Whether a gift gives this certificate, by its holder.
+/// Whether a gift gives this certificate, by its holder, or by who may recall it.
 ///
 /// # Errors
 /// What it gets wrong.
 pub fn check_gift(facts: &VerifiedCertificate, gift: &Verified<Gift>) -> Result<(), Fault> {
     ensure(gift.cert_id == facts.cert_id, Fault::Foreign)?;
     let named = Parent { cert_id: gift.cert_id, seq: gift.seq, prev_hash: gift.prev_hash };
-    check_head(facts, Key(gift.key()), &named)
+    let signer = Key(gift.key());
+    let is_held_back = facts.recall.is_some() && signer == facts.holder && signer != facts.giver();
+    ensure(!is_held_back, Fault::Recallable)?;
+    check_head(facts, facts.giver(), signer, &named)
 }
 
 /// Whether a split cuts this certificate, by its holder, into parts that add up to it and can
@@ -276,16 +284,27 @@ pub fn check_gift(facts: &VerifiedCertificate, gift: &Verified<Gift>) -> Result<
 pub fn check_split(facts: &VerifiedCertificate, split: &Verified<Split>) -> Result<(), Fault> {
     ensure(split.cert_id == facts.cert_id, Fault::Foreign)?;
     let named = Parent { cert_id: split.cert_id, seq: split.seq, prev_hash: split.prev_hash };
-    check_head(facts, Key(split.key()), &named)?;
+    check_recut(facts, Key(split.key()), &named)?;
     partition(&facts.area(), &split.parts)?;
     let is_usable = |part: &Area| part.window.start <= not_after(facts, part);
     ensure(split.parts.iter().all(is_usable), Fault::Parts)
 }
 
-/// Whether a holder's object is about the seq that is current.
-fn check_head(facts: &VerifiedCertificate, signer: Key, named: &Parent) -> Result<(), Fault> {
+/// Whether a holder may cut or join what it names: nobody can take that back from it.
+fn check_recut(facts: &VerifiedCertificate, signer: Key, named: &Parent) -> Result<(), Fault> {
+    check_head(facts, facts.holder, signer, named)?;
+    ensure(facts.recall.is_none(), Fault::Recallable)
+}
+
+/// Whether an object is about the seq that is current, by who may sign it.
+fn check_head(
+    facts: &VerifiedCertificate,
+    owner: Key,
+    signer: Key,
+    named: &Parent,
+) -> Result<(), Fault> {
     ensure(facts.seq > 0, Fault::Unsold)?;
-    ensure(signer == facts.holder, Fault::NotHolder)?;
+    ensure(signer == owner, Fault::NotHolder)?;
     ensure(named.seq == facts.seq, Fault::Seq)?;
     ensure(named.prev_hash == facts.last_hash, Fault::PrevHash)
 }

@@ -22,6 +22,9 @@ pub enum Payment {
 pub enum Binding {
     /// The provider's countersignature.
     Registrar,
+    /// The same; and who paid for it may take it back until its window begins, unless it has been
+    /// redeemed. As long as nobody has, it moves in no other way.
+    Recallable { by: Key },
 }
 
 /// The birth of a certificate; its object id is the `cert_id`. Signed by the provider, who
@@ -43,6 +46,17 @@ pub struct Issue {
     pub nonce32: [u8; 32],
     /// Last slot in which Redeem may start.
     pub not_after_slot: Slot,
+}
+
+impl Issue {
+    /// Who may take the certificate back from who it was sold to.
+    #[must_use]
+    pub fn recall(&self) -> Option<Key> {
+        match self.binding {
+            Binding::Registrar => None,
+            Binding::Recallable { by } => Some(by),
+        }
+    }
 }
 
 impl Object for Issue {
@@ -128,7 +142,8 @@ impl Object for Activation {
     }
 }
 
-/// The holder gives the certificate away, free. Signed by the holder.
+/// The certificate is given away, free. Signed by its holder; or by who may recall it, and then
+/// by nobody else.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Gift {
     pub v: u8,
@@ -386,6 +401,16 @@ impl Certificate {
     pub fn issue(&self) -> Option<&Envelope> {
         match self.bases.as_slice() {
             [Base::Issue(issue)] => Some(issue),
+            _ => None,
+        }
+    }
+
+    /// Who may take it back from its holder: who paid for it, if the Issue says so, until
+    /// anything but the first sale has moved it.
+    #[must_use]
+    pub fn recall(&self) -> Option<Key> {
+        match self.hops.as_slice() {
+            [] | [Hop::Sale { .. }] => self.issue()?.peek::<Issue>().ok()?.recall(),
             _ => None,
         }
     }

@@ -94,6 +94,9 @@ pub enum Fault {
     /// Merged certificates that go back to more than 16 Issues.
     #[error("it goes back to more than 16 issues")]
     TooManyRoots,
+    /// Sold, given, split or merged by its holder, while who paid for it may take it back.
+    #[error("who paid for it may recall it, so it moves in no other way")]
+    Recallable,
 }
 
 /// A certificate that proves nothing, and where.
@@ -141,6 +144,7 @@ impl CertificateError {
             Fault::OtherKind => reason!("certificate.other_kind"),
             Fault::Apart => reason!("certificate.parts_apart"),
             Fault::TooManyRoots => reason!("certificate.too_many_roots"),
+            Fault::Recallable => reason!("certificate.recallable"),
         }
     }
 }
@@ -154,6 +158,8 @@ pub enum TransferKind {
     Split,
     /// Made of certificates of the same holder.
     Merge,
+    /// Given by who paid for it, not by its holder.
+    Recall,
 }
 
 impl TransferKind {
@@ -165,6 +171,7 @@ impl TransferKind {
             Self::Gift => "gift",
             Self::Split => "split",
             Self::Merge => "merge",
+            Self::Recall => "recall",
         }
     }
 }
@@ -213,6 +220,9 @@ pub struct VerifiedCertificate {
     pub roots: Vec<CertId>,
     /// The provider's chain height up to which its history rests on the provider's word.
     pub checkpointed_at: Option<u32>,
+    /// Who may take it back from its holder. Not stored: [`Certificate::recall`] tells it.
+    #[serde(skip)]
+    pub recall: Option<Key>,
 }
 
 impl VerifiedCertificate {
@@ -237,6 +247,7 @@ impl VerifiedCertificate {
             transfers: Vec::new(),
             roots: vec![cert_id],
             checkpointed_at: None,
+            recall: issue.recall(),
         }
     }
 
@@ -244,6 +255,12 @@ impl VerifiedCertificate {
     #[must_use]
     pub fn area(&self) -> Area {
         Area { units: self.units.clone(), window: self.window }
+    }
+
+    /// Who decides to whom it is given: its holder, unless somebody may recall it.
+    #[must_use]
+    pub fn giver(&self) -> Key {
+        self.recall.filter(|_| self.seq > 0).unwrap_or(self.holder)
     }
 
     /// What the next hop consumes.
@@ -338,6 +355,7 @@ fn checkpointed(
         transfers: Vec::new(),
         roots: activation.roots.clone(),
         checkpointed_at: Some(activation.p_height),
+        recall: None,
     })
 }
 

@@ -38,7 +38,7 @@ pub struct CertificateView {
     pub role: CertificateRole,
     /// Id, provider, class, units, window, holder, seq, transfers.
     pub facts: VerifiedCertificate,
-    /// `active`, `given`, `sold`, `redeemed`, `split`, `merged` or `expired`.
+    /// `active`, `given`, `recalled`, `sold`, `redeemed`, `split`, `merged` or `expired`.
     pub state: &'static str,
     /// The lock of an open sale, known to the provider alone.
     pub lock: Option<LockView>,
@@ -64,6 +64,7 @@ pub(super) fn state(
             TransferKind::Split => "split",
             TransferKind::Sale => "sold",
             TransferKind::Gift => "given",
+            TransferKind::Recall => "recalled",
         };
     }
     match (is_redeemed, is_given, is_past) {

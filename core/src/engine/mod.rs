@@ -467,6 +467,7 @@ impl Engine {
                 to,
                 features,
                 use_by,
+                is_recallable,
                 max_loss_sat,
                 pool,
             } => {
@@ -486,7 +487,8 @@ impl Engine {
                         return self.apply(now_ms, vec![TradeEvent::Void { trade, code }]);
                     }
                 };
-                let limits = BuyLimits { fee_cap_sat, max_loss_sat, features, use_by };
+                let limits =
+                    BuyLimits { fee_cap_sat, max_loss_sat, features, use_by, is_recallable };
                 let purchase = Purchase { seller, registrar, to, limits, partners, together };
                 let events = self.trades.open_buy(ctx, &mut desk, &row, trade, purchase);
                 if let Some(pool) = pool {

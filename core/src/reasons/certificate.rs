@@ -49,6 +49,8 @@ pub(super) const FAMILIES: &[Family] = &[
             "a unit is in two parts in one slot, or in none";
         "certificate.preimage": Rejected, Peer, "a preimage does not match its payment hash";
         "certificate.prev_hash": Rejected, Peer, "a hop does not name the last activation";
+        "certificate.recallable": Rejected, Peer,
+            "who paid for it may recall it, so its holder cannot hand it on";
         "certificate.seq_gap": Rejected, Peer, "a sequence number is not the next one";
         "certificate.too_many_hops": Rejected, Peer, "it has more than 64 hops";
         "certificate.too_many_roots": Rejected, Peer, "it goes back to more than 16 issues";
@@ -103,8 +105,9 @@ pub(super) const FAMILIES: &[Family] = &[
         "gift.locked": Rejected, Nobody, "a sale of the certificate is open",
             "wait until it settles or its lock is released";
         "gift.no_answer": TimedOut, Peer, "the provider does not answer",
-            "the gift is repeated until the window starts";
-        "gift.not_holder": Rejected, Nobody, "another key holds this certificate now",
+            "the gift is repeated until it does";
+        "gift.not_holder": Rejected, Nobody,
+            "another key holds this certificate now, and this one has no right to recall it",
             "ask its holder";
         "gift.on_offer": Rejected, Local, "the certificate is on offer, or was sold just now",
             "cancel the order that sells it: `capex cert show ID`";
@@ -112,9 +115,12 @@ pub(super) const FAMILIES: &[Family] = &[
             "wait for it";
         "gift.prev_hash": Rejected, Nobody, "the gift does not name the last activation",
             "fetch the certificate again from its provider";
+        "gift.recallable": Rejected, Nobody,
+            "who paid for the certificate may recall it, so its holder cannot give it away",
+            "redeem it, or ask who paid: `capex cert show ID`";
         "gift.stale_seq": Rejected, Nobody, "the certificate has moved on",
             "fetch it again from its provider";
-        "gift.to_self": Rejected, Local, "the certificate is yours already", "name another key";
+        "gift.to_self": Rejected, Local, "that key holds the certificate already", "name another key";
         "gift.too_many_hops": Rejected, Nobody, "the certificate has changed hands too often",
             "redeem it instead";
         "gift.unknown_certificate": NotFound, Nobody, "no such certificate",
@@ -139,7 +145,7 @@ pub(super) const FAMILIES: &[Family] = &[
         "split.locked": Rejected, Nobody, "a sale of the certificate is open",
             "wait until it settles or its lock is released";
         "split.no_answer": TimedOut, Peer, "the provider does not answer",
-            "the split is repeated until the window starts";
+            "the split is repeated until it does";
         "split.not_holder": Rejected, Nobody, "another key holds this certificate now",
             "ask its holder";
         "split.on_offer": Rejected, Local, "the certificate is on offer, or was sold just now",
@@ -149,6 +155,9 @@ pub(super) const FAMILIES: &[Family] = &[
         "split.pending": Rejected, Nobody, "something else waits for the provider", "wait for it";
         "split.prev_hash": Rejected, Nobody, "the split does not name the last activation",
             "fetch the certificate again from its provider";
+        "split.recallable": Rejected, Nobody,
+            "who paid for the certificate may recall it, so its holder cannot cut it",
+            "redeem it, or ask who paid: `capex cert show ID`";
         "split.stale_seq": Rejected, Nobody, "the certificate has moved on",
             "fetch it again from its provider";
         "split.sum": Rejected, Local, "the parts do not add up to the certificate";
@@ -176,7 +185,7 @@ pub(super) const FAMILIES: &[Family] = &[
         "merge.locked": Rejected, Nobody, "a sale of a certificate is open",
             "wait until it settles or its lock is released";
         "merge.no_answer": TimedOut, Peer, "the provider does not answer",
-            "the merge is repeated until the window starts";
+            "the merge is repeated until it does";
         "merge.not_holder": Rejected, Nobody, "another key holds one of the certificates now",
             "ask its holder";
         "merge.on_offer": Rejected, Local,
@@ -189,6 +198,9 @@ pub(super) const FAMILIES: &[Family] = &[
         "merge.pending": Rejected, Nobody, "something else waits for the provider", "wait for it";
         "merge.prev_hash": Rejected, Nobody, "the merge does not name the last activations",
             "fetch the certificates again from their provider";
+        "merge.recallable": Rejected, Nobody,
+            "who paid for the certificate may recall it, so its holder cannot join it",
+            "redeem it, or ask who paid: `capex cert show ID`";
         "merge.stale_seq": Rejected, Nobody, "a certificate has moved on",
             "fetch it again from its provider";
         "merge.too_many_hops": Rejected, Nobody, "the certificates have changed too often",

@@ -49,6 +49,9 @@ pub(super) const FAMILIES: &[Family] = &[
              the number that is kept";
         "order.resale": Rejected, Peer,
             "the activation that the ask carries does not support the resale";
+        "order.recall": Usage, Local,
+            "who pays alone can recall what it buys for another key; not a pool",
+            "give --recall with --for-key";
         "order.run": Usage, Peer,
             "a bid has 1 to 168 slots inside its window and no min_run; an ask has min_run >= 1, \
              no slots, is no gang and has no beneficiary",
@@ -92,6 +95,9 @@ pub(super) const FAMILIES: &[Family] = &[
         "resale.pending": Rejected, Local,
             "a gift, a split or a merge of the certificate waits for the provider",
             "wait for it";
+        "resale.recallable": Rejected, Local,
+            "who paid for the certificate may recall it, so its holder cannot sell it",
+            "redeem it, or ask who paid: `capex cert show ID`";
         "resale.unknown_certificate": NotFound, Local, "this node holds no such certificate",
             "`capex cert list` shows what is held";
         "resale.window_too_near": Rejected, Nobody,

@@ -49,6 +49,9 @@ pub(super) const FAMILIES: &[Family] = &[
         "terms.late": Rejected, Peer, "the seller sent no terms in time";
         "terms.not_the_row": Rejected, Peer, "the terms differ from the matched row";
         "terms.payout": Rejected, Peer, "the payout script cannot be paid";
+        "terms.recall": Rejected, Peer,
+            "what is resold, or paid for by several or for oneself, cannot be recalled",
+            "buy without --recall, or from a provider";
         "terms.template": Rejected, Peer, "the script template is unknown";
         "terms.tips_differ": Rejected, Nobody, "the chain tips of the parties differ too much";
         "terms.use_by": Rejected, Peer,
@@ -153,6 +156,8 @@ pub(super) const FAMILIES: &[Family] = &[
         "lock.prev_hash": Rejected, Peer, "the terms do not name the last activation";
         "lock.quota": Rejected, Nobody,
             "the provider has said as much in the epoch as is taken";
+        "lock.recallable": Rejected, Nobody,
+            "who paid for the certificate may recall it, so its holder cannot sell it";
         "lock.released": Rejected, Nobody, "the lock was released";
         "lock.stale_seq": Rejected, Nobody, "the certificate has moved on";
         "lock.too_many": Rejected, Local, "as many locks are kept as may be";

@@ -216,6 +216,8 @@ pub struct Expected<'a> {
     pub features: u64,
     /// Last slot in which the certificate is to be redeemed.
     pub not_after_slot: Slot,
+    /// Who may take the certificate back from its holder.
+    pub recall: Option<Key>,
 }
 
 /// A buyer checks the seller's answer: the certificate on sale and the terms.
@@ -253,7 +255,8 @@ pub fn agreement<C: Verification>(
         | Fault::Sum
         | Fault::OtherKind
         | Fault::Apart
-        | Fault::TooManyRoots => CheckError::Issue,
+        | Fault::TooManyRoots
+        | Fault::Recallable => CheckError::Issue,
     })?;
     check_parties(expected, &terms)?;
     check_form(secp, now.params, &terms)?;
@@ -288,7 +291,8 @@ fn check_title(
         | Fault::Sum
         | Fault::OtherKind
         | Fault::Apart
-        | Fault::TooManyRoots => CheckError::Issue,
+        | Fault::TooManyRoots
+        | Fault::Recallable => CheckError::Issue,
     })?;
     let row = expected.row;
     let floor = params.class(row.class).map_or(0, |class| class.floors.features);
@@ -300,6 +304,7 @@ fn check_title(
         && facts.window == row.window()
         // One that lapses earlier would be worth less than what was matched.
         && facts.not_after_slot == expected.not_after_slot
+        && facts.recall == expected.recall
         && facts.pay == Payment::Prepaid;
     ensure(fits, CheckError::Issue)?;
     Ok(facts)

@@ -209,6 +209,15 @@ pub struct TermsRequest {
 }
 
 impl TermsRequest {
+    /// Who alone pays, for somebody else; nobody else can ask to recall the certificate.
+    #[must_use]
+    pub fn sponsor(&self) -> Option<Key> {
+        match self.funders.as_slice() {
+            [only] => Some(only.key).filter(|key| *key != self.to),
+            _ => None,
+        }
+    }
+
     /// Last slot in which the certificate of a window is to be redeemed. A redemption in it still
     /// runs until the window ends.
     #[must_use]

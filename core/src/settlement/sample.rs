@@ -131,6 +131,7 @@ pub(crate) fn buyer(state: buyer::State) -> Buyer {
         partners: Vec::new(),
         together: None,
         state,
+        is_recallable: false,
     }
 }
 

@@ -545,5 +545,5 @@ pub fn hops(certificate: &Certificate) -> (usize, usize) {
 /// A whole window of units to be issued.
 pub fn fresh(class: u16, units: &Units, window: Window) -> Fresh {
     let not_after_slot = window.end.saturating_sub(1);
-    Fresh { class, features: 0, units: units.clone(), window, not_after_slot }
+    Fresh { class, features: 0, units: units.clone(), window, not_after_slot, recall: None }
 }

@@ -457,6 +457,7 @@ pub(crate) fn new_buyer(stage: &Stage, cast: &Cast, tip: u8) -> Buyer {
         partners: Vec::new(),
         together: None,
         state: buyer::State::Draft { request: Some(cast.request.clone()), until_ms },
+        is_recallable: false,
     }
 }
 
@@ -588,7 +589,7 @@ pub(crate) fn tell_seller(seller: &mut Seller, scene: Scene<'_>, bit: u32) -> Le
     let (cast, now) = (scene.cast, scene.now());
     let mut left = Left::default();
     match bit {
-        message::REQUEST => match seller.request(now, &cast.request) {
+        message::REQUEST => match seller.request(now, &cast.request, false) {
             Ok(Answer::Agreed(_)) => left.sent |= message::TERMS,
             // Terms of a later tip would be another trade.
             Ok(Answer::Sign(heights)) if heights == cast.heights => {

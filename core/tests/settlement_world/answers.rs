@@ -190,6 +190,9 @@ fn a_buyer_takes_only_the_certificate_of_its_row() {
         ("lapses before its window ends", "terms.wrong_issue", |a| {
             a.issue(|issue| issue.not_after_slot -= 1, |_| ());
         }),
+        ("to be recalled, though nobody asked", "terms.wrong_issue", |a| {
+            a.issue(|i| i.binding = Binding::Recallable { by: i.provider }, |_| ());
+        }),
         ("metered", "terms.wrong_issue", |a| a.issue(|i| i.pay = Payment::Metered, |_| ())),
         ("another class", "terms.wrong_issue", |a| a.issue(|issue| issue.class = 2, |_| ())),
         ("another provider", "terms.wrong_issue", |a| {

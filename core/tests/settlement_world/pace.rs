@@ -16,7 +16,7 @@ fn kind(message: &Message) -> &'static str {
     let Message::Request { bytes, .. } = message else { return "none" };
     let request = decode_record::<SettleRequest>(bytes).unwrap();
     match request.try_into().unwrap() {
-        TradeRequest::Terms(_) => "terms",
+        TradeRequest::Terms(_) | TradeRequest::RecallableTerms(_) => "terms",
         TradeRequest::Accept { .. } => "accept",
         TradeRequest::Fund { .. } => "fund",
         TradeRequest::Transfer(_) => "transfer",

@@ -77,7 +77,7 @@ impl Titles for Ledger {
                 units: fresh.units.clone(),
                 window,
                 pay: Payment::Prepaid,
-                binding: Binding::Registrar,
+                binding: fresh.recall.map_or(Binding::Registrar, |by| Binding::Recallable { by }),
                 nonce32,
                 not_after_slot,
             }));
@@ -316,6 +316,7 @@ impl Party {
             max_loss_sat: self.max_loss_sat,
             features: setup.features,
             use_by: None,
+            is_recallable: false,
         };
         let (to, partners) = (self.key(), Vec::new());
         let together = None;

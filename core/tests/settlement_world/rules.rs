@@ -6,13 +6,15 @@ mod answers;
 
 use bitcoin::hashes::Hash;
 use bitcoin::{Amount, ScriptBuf, Transaction};
-use capex_core::certificate::objects::{Activation, Issue, Payment};
+use capex_core::certificate::objects::{Activation, Binding, Issue, Payment};
 use capex_core::engine::kernel::Keys;
 use capex_core::engine::messages::{SettleReply, SettleRequest};
 use capex_core::engine::trades::{TradeEvent, TradeReply, TradeRequest};
 use capex_core::ids::{CertId, Key, TermsHash, TradeId};
 use capex_core::limits::FUND_TERMS_MAX;
-use capex_core::settlement::objects::{Accept, LockGrant, Terms, TermsCancel, Transfer};
+use capex_core::settlement::objects::{
+    Accept, LockGrant, Terms, TermsCancel, TermsRequest, Transfer,
+};
 use capex_core::units::Units;
 use capex_core::wire::{Envelope, Object, decode_record, encode};
 
@@ -216,6 +218,38 @@ fn a_seller_signs_terms_only_for_what_was_matched() {
         assert_eq!(first, shot.answer());
         asked(&mut shot).to = stranger().key();
         assert_eq!(shot.refusal(), "trade.already_agreed");
+    }
+}
+
+/// Who pays alone for another may recall what a provider issues; nothing else can be.
+#[test]
+fn a_seller_makes_nothing_recallable_but_what_it_issues_to_a_sponsor() {
+    type Ask = fn(&mut TermsRequest, &Setup);
+    let of_two: Of = World::new;
+    let table: &[(&str, Of, Option<&str>, Ask)] = &[
+        ("for another", of_two, None, |ask, _| ask.to = stranger().key()),
+        ("for oneself", of_two, Some("terms.recall"), |_, _| ()),
+        ("a resale", World::of_three, Some("terms.recall"), |ask, _| ask.to = stranger().key()),
+        ("paid by two", of_two, Some("terms.recall"), |ask, setup| {
+            ask.to = stranger().key();
+            let mut small = ask.funders[0].clone();
+            small.amount_sat = setup.params.min_trade_sat;
+            ask.funders[0].amount_sat -= small.amount_sat;
+            ask.funders.push(small);
+        }),
+    ];
+    for (what, of, code, change) in table {
+        let mut shot = Shot::of(*of, is_terms_request);
+        let TradeRequest::Terms(request) = &mut shot.request else { panic!("no request") };
+        change(request, &shot.world.setup);
+        shot.request = TradeRequest::RecallableTerms(request.clone());
+        assert_eq!(shot.answer().err(), *code, "{what}");
+        if code.is_none() {
+            let TradeReply::Terms { title, .. } = shot.answer().unwrap() else { panic!() };
+            assert_eq!(title.recall(), Some(shot.peer), "{what}");
+        } else {
+            assert_eq!(shot.world.state(SELLER), "offered", "{what}");
+        }
     }
 }
 

@@ -18,6 +18,8 @@ pub enum TransferKind {
     Split,
     /// Made of certificates of the same holder.
     Merge,
+    /// Taken back from its holder, or given to another, by who paid for it.
+    Recall,
 }
 
 /// One hop of a certificate's history.
@@ -54,6 +56,7 @@ impl CertificateTransfer {
             verify::TransferKind::Gift => TransferKind::Gift,
             verify::TransferKind::Split => TransferKind::Split,
             verify::TransferKind::Merge => TransferKind::Merge,
+            verify::TransferKind::Recall => TransferKind::Recall,
         };
         Self {
             kind,
@@ -82,11 +85,15 @@ pub struct Certificate {
     pub features: Vec<String>,
     /// Holder after the last transfer known here.
     pub holder: String,
+    /// Who may take it back from its holder until its first slot begins; until then its holder
+    /// can only redeem it. Null for nobody.
+    #[serde(default)]
+    pub recall_by: Option<String>,
     /// Transfers so far: 1 after the first sale.
     pub seq: u32,
     /// Every hop of its history, each after those that it rests on.
     pub transfers: Vec<CertificateTransfer>,
-    /// `issued`, `held`, `given`, `sold`, `split`, `merged`, `redeemed` or `expired`, seen from
+    /// `issued`, `held`, `given`, `recalled`, `sold`, `split`, `merged`, `redeemed` or `expired`, seen from
     /// this node.
     pub state: String,
     /// What this node has signed as its holder, and its provider has still to activate; null if

@@ -93,6 +93,9 @@ pub struct PlaceOrder {
     /// First slot in which that key can redeem no more; null for the end of what is bought.
     #[serde(default)]
     pub use_by: Option<u32>,
+    /// Whether this node may take what is bought back from that key, until its first slot begins.
+    #[serde(default)]
+    pub recall: bool,
     /// Most that the fees of one trade may come to, sat. Above it the order is not signed.
     #[serde(default)]
     pub max_fee_sat: Option<u64>,
@@ -191,6 +194,9 @@ pub struct Order {
     pub beneficiary: Option<String>,
     /// First slot in which that holder can redeem no more.
     pub use_by: Option<u32>,
+    /// Whether this node may take what is bought back from that holder.
+    #[serde(default)]
+    pub recall: bool,
     /// Most that the fees of one trade may come to, sat.
     pub max_fee_sat: Option<u64>,
     /// Most that they may come to, percent of what the trade is worth at the limit.

@@ -341,6 +341,7 @@ pub(super) fn order(planned: &PlannedTrade, side: Side, window: [u32; 2]) -> Pla
         expires_at: None,
         beneficiary: None,
         use_by: None,
+        recall: false,
         max_fee_sat: None,
         max_fee_percent: None,
         cert_id: None,

@@ -45,7 +45,8 @@ impl Node {
 
     fn certificate_dto(&self, view: &CertificateView, book: &[&Order]) -> Certificate {
         let facts = &view.facts;
-        let may_sell = view.role == CertificateRole::Held && view.state == "active";
+        let is_held = view.role == CertificateRole::Held && view.state == "active";
+        let may_sell = is_held && facts.recall.is_none();
         let wanted = (facts.class, facts.features, facts.window);
         let best_bid_msat =
             may_sell.then(|| best_bid_msat(book, self.engine().me(), wanted)).flatten();
@@ -63,13 +64,14 @@ impl Node {
             units: unit_ranges(&facts.units),
             features: self.feature_names(facts.features),
             holder: facts.holder.to_string(),
+            recall_by: facts.recall.map(|key| key.to_string()),
             seq: facts.seq,
             transfers: self
                 .engine()
                 .certificate(&facts.cert_id)
                 .map_or_else(Vec::new, |certificate| CertificateTransfer::all(certificate, facts)),
             state: state.to_owned(),
-            pending: pending(view.recut_pending, view.gift_pending),
+            pending: pending(view.recut_pending, view.gift_pending, facts.recall.is_some()),
             p_height: (facts.seq > 0).then_some(facts.as_of_height),
             lease_id: view.lease.map(|lease| lease.to_string()),
             order_id: view.on_offer.map(|order| order.to_string()),
@@ -94,14 +96,17 @@ impl Node {
 }
 
 /// What waits for the provider. A part that is to be given away has to be cut out first.
-fn pending(recut: Option<verify::TransferKind>, gift_to: Option<Key>) -> Option<TransferKind> {
+fn pending(
+    recut: Option<verify::TransferKind>,
+    gift_to: Option<Key>,
+    is_recallable: bool,
+) -> Option<TransferKind> {
     match (recut, gift_to) {
         (Some(verify::TransferKind::Split), _) => Some(TransferKind::Split),
         (Some(verify::TransferKind::Merge), _) => Some(TransferKind::Merge),
-        (Some(verify::TransferKind::Sale | verify::TransferKind::Gift) | None, Some(_)) => {
-            Some(TransferKind::Gift)
-        }
-        (Some(verify::TransferKind::Sale | verify::TransferKind::Gift) | None, None) => None,
+        (_, Some(_)) if is_recallable => Some(TransferKind::Recall),
+        (_, Some(_)) => Some(TransferKind::Gift),
+        (_, None) => None,
     }
 }
 
@@ -113,14 +118,17 @@ mod tests {
     fn what_waits_for_the_provider_has_a_name() {
         let (split, merge) = (verify::TransferKind::Split, verify::TransferKind::Merge);
         let to = Some(Key([1; 32]));
-        for (recut, gift_to, expected) in [
-            (None, None, None),
-            (None, to, Some(TransferKind::Gift)),
-            (Some(split), None, Some(TransferKind::Split)),
-            (Some(split), to, Some(TransferKind::Split)),
-            (Some(merge), None, Some(TransferKind::Merge)),
+        for (recut, gift_to, is_recallable, expected) in [
+            (None, None, false, None),
+            (None, None, true, None),
+            (None, to, false, Some(TransferKind::Gift)),
+            (None, to, true, Some(TransferKind::Recall)),
+            (Some(split), None, false, Some(TransferKind::Split)),
+            (Some(split), to, false, Some(TransferKind::Split)),
+            (Some(merge), None, false, Some(TransferKind::Merge)),
         ] {
-            assert_eq!(pending(recut, gift_to), expected, "{recut:?} {gift_to:?}");
+            let told = pending(recut, gift_to, is_recallable);
+            assert_eq!(told, expected, "{recut:?} {gift_to:?} {is_recallable}");
         }
     }
 }

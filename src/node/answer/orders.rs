@@ -71,6 +71,7 @@ impl Node {
             expires_at,
             beneficiary: spec.beneficiary.map(|key| key.to_string()),
             use_by: spec.use_by,
+            recall: spec.is_recallable,
             max_fee_sat: spec.fees.cap_sat,
             max_fee_percent: spec.fees.share_percent,
             cert_id: spec.cert.map(|cert| cert.to_string()),

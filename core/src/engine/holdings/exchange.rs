@@ -71,7 +71,7 @@ impl Holdings {
         match how {
             How::Bought => witness.testify(ctx, &certificate),
             How::Fetched | How::Brought(_)
-                if facts.holder != ctx.me() && !self.is_moved_by_me(ctx, &facts, &certificate) =>
+                if facts.holder != ctx.me() && !self.has_moved_on(ctx, &facts, &certificate) =>
             {
                 return Err(code!("acquire.not_holder"));
             }
@@ -123,11 +123,11 @@ impl Holdings {
         Ok(id)
     }
 
-    /// Whether a certificate shows that this node has signed away what it has here: its provider
-    /// may grant a gift that it has refused before, if a copy of it comes later. Of a gift that
-    /// lies before a checkpoint its provider says so, and it counts only if this node has signed
-    /// one: otherwise what is here is the better proof.
-    fn is_moved_by_me(
+    /// Whether a certificate shows that who decides of what is here has signed it away: this node,
+    /// or who may recall it. Its provider may grant a gift that it has refused before, if a copy
+    /// of it comes later. Of a gift that lies before a checkpoint its provider says so, and it
+    /// counts only if this node has signed one: otherwise what is here is the better proof.
+    fn has_moved_on(
         &self,
         ctx: &Context<'_>,
         facts: &VerifiedCertificate,
@@ -145,7 +145,7 @@ impl Holdings {
         let is_it = |hop: &Hop| match hop {
             Hop::Gift { gift, .. } => {
                 let said = gift.peek::<Gift>().map(|gift| (gift.cert_id, gift.seq, gift.prev_hash));
-                gift.key == ctx.me().0 && said == Ok(head)
+                gift.key == known.giver().0 && said == Ok(head)
             }
             Hop::Sale { .. } | Hop::Split { .. } | Hop::Merge { .. } => false,
         };

@@ -1,4 +1,5 @@
-//! Gifts: the giver signs, the provider activates, both push the certificate on.
+//! Gifts: the giver signs, the provider activates, both push the certificate on. Who paid for a
+//! certificate that it may recall is its giver.
 
 use super::errands::{Kind, fresh16};
 use super::records::{HeldRecord, Pending};
@@ -38,6 +39,10 @@ impl Holdings {
                 let started = self.start_gift(ctx, cert, to).map(|()| cert);
                 self.begin(ctx, id, Kind::Gift, started);
             }
+            HoldingsCommand::Recall { cert } => {
+                let started = self.start_gift(ctx, cert, ctx.me()).map(|()| cert);
+                self.begin(ctx, id, Kind::Gift, started);
+            }
             HoldingsCommand::Split { cert, parts, give } => {
                 let started = self.start_split(ctx, cert, parts, give).map(|()| cert);
                 self.begin(ctx, id, Kind::Split, started);
@@ -58,7 +63,7 @@ impl Holdings {
         None
     }
 
-    /// Signs a gift of a certificate, as its holder.
+    /// Signs a gift of a certificate, as its giver.
     pub(super) fn start_gift(
         &mut self,
         ctx: &mut Context<'_>,
@@ -106,15 +111,20 @@ impl Holdings {
         witness.learn_certificate(ctx, &certificate);
         let until_ms = facts.window.ends_at_ms(ctx.params.slot_s);
         let mut moved = HeldRecord::new(certificate, facts, record.is_wanted);
-        moved.push = Some(to);
+        let recalled = to == ctx.me();
+        moved.push = (!recalled).then_some(to);
         self.held.insert(cert, moved);
         self.errands.remove(&cert);
         self.save(ctx, cert);
         let command = self.commands.remove(&cert);
         answer(ctx, command, Ok(Done::Gifted { cert, seq }));
-        notify(ctx, cert, "given");
-        self.pushes.take(cert, to, ctx.now_ms, until_ms);
-        self.bring_due(ctx);
+        if recalled {
+            notify(ctx, cert, "recalled");
+        } else {
+            notify(ctx, cert, "given");
+            self.pushes.take(cert, to, ctx.now_ms, until_ms);
+            self.bring_due(ctx);
+        }
         Ok(())
     }
 }
@@ -123,10 +133,11 @@ fn may_give(record: &HeldRecord, ctx: &Context<'_>, to: Key) -> Result<(), &'sta
     if record.is_consumed() {
         return Err(code!("gift.consumed"));
     }
-    if record.facts.holder != ctx.me() {
-        return Err(code!("gift.not_holder"));
+    if record.facts.giver() != ctx.me() {
+        let is_held = record.facts.holder == ctx.me();
+        return Err(if is_held { code!("gift.recallable") } else { code!("gift.not_holder") });
     }
-    if to == ctx.me() {
+    if to == record.facts.holder {
         return Err(code!("gift.to_self"));
     }
     if ctx.now_ms >= record.facts.window.starts_at_ms(ctx.params.slot_s) {

@@ -28,6 +28,10 @@ pub enum HoldingsCommand {
         cert: CertId,
         to: Key,
     },
+    /// Take back what this node paid for and may recall.
+    Recall {
+        cert: CertId,
+    },
     /// Cut a certificate into parts that have everything of it once.
     Split {
         cert: CertId,

@@ -65,11 +65,12 @@ impl Holdings {
         records: &[Record],
     ) -> Result<(), Unreadable> {
         for found in read::<HeldRecord>(records) {
-            let (record, held) = found?;
+            let (record, mut held) = found?;
             let id = CertId(record.key_array()?);
             if held.facts.cert_id != id {
                 return Err(record.unreadable(Cause::Content));
             }
+            held.facts.recall = held.certificate.recall();
             if held.matters() || is_trader(&held.facts.provider) {
                 witness.learn_certificate(ctx, &held.certificate);
             }

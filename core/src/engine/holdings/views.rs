@@ -47,10 +47,14 @@ impl Holdings {
         self.held.values().map(move |record| {
             let is_given = record.facts.holder != me;
             let is_past = record.facts.window.end <= slot;
+            let last = record.facts.transfers.last();
+            let is_recalled =
+                last.is_some_and(|last| last.kind == TransferKind::Recall && last.from == me);
+            let spent = record.spent.or(is_recalled.then_some(TransferKind::Recall));
             CertificateView {
                 role: CertificateRole::Held,
                 facts: record.facts.clone(),
-                state: state(record.redeemed.is_some(), record.spent, is_given, is_past),
+                state: state(record.redeemed.is_some(), spent, is_given, is_past),
                 lock: None,
                 gift_pending: match &record.pending {
                     Some(Pending::Gift { to, .. }) => Some(*to),

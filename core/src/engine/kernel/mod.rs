@@ -28,7 +28,7 @@ pub use self::halt::{Halt, IdentityInUse};
 pub use self::keys::Keys;
 pub use self::outbox::{KernelNews, Outbox};
 pub use self::record::{
-    Cause, Record, RecordTooLarge, Stored, Table, Unreadable, check_tables, records,
+    Cause, Record, RecordTooLarge, Stored, Table, Unreadable, check_tables, decode_shorter, records,
 };
 pub use self::refusal::remote_code;
 pub(super) use self::refusal::{answer, explain};

@@ -310,6 +310,15 @@ impl Record {
     }
 }
 
+/// Reads what an earlier release wrote before its form had one more field, the last, with the
+/// value that stands for its absence.
+///
+/// # Errors
+/// What the bytes get wrong.
+pub fn decode_shorter<S: Stored>(body: &[u8], last: &impl Serialize) -> Result<S, WireError> {
+    wire::decode_record(&[body, &wire::encode(last)].concat())
+}
+
 /// The records of one stored form, with the record itself for its key.
 pub fn records<S: Stored>(
     all: &[Record],

@@ -139,6 +139,7 @@ impl<'a> Circumstances<'a> {
                 | AdmissionError::Limit
                 | AdmissionError::Run
                 | AdmissionError::UseBy
+                | AdmissionError::Recall
                 | AdmissionError::Counterparties
                 | AdmissionError::Resale => String::new(),
             };

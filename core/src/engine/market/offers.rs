@@ -138,6 +138,10 @@ impl Market {
             return refuse(reason!("resale.on_offer"), &message);
         }
         let facts = title.facts;
+        if facts.recall.is_some() {
+            let message = "who paid for it may recall it";
+            return refuse(reason!("resale.recallable"), message);
+        }
         let fits = spec.alts.iter().all(|alt| alt.class == facts.class)
             && spec.features & !facts.features == 0;
         if !fits {

@@ -94,6 +94,7 @@ mod tests {
             time_in_force: TimeInForce::GoodTillCancelled,
             beneficiary: None,
             use_by: None,
+            is_recallable: false,
             pool: None,
             fees: FeeLimit::default(),
             cert: None,

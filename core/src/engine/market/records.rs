@@ -9,13 +9,13 @@ use super::offers::Offer;
 use super::spec::{OrderSpec, TimeInForce};
 use super::standing::{Standing, StandingState};
 use crate::certificate::objects::Area;
-use crate::engine::kernel::{Stored, Table};
+use crate::engine::kernel::{Stored, Table, decode_shorter};
 use crate::epoch::parts::{ResultHead, ResultPart};
 use crate::ids::{CertId, Key, OrderId, PoolId, StandingId, TradeId};
 use crate::order::{Alternative, Mode, Side};
 use crate::settlement::fees::FeeLimit;
 use crate::units::{Slot, TimeMs, Units, Window};
-use crate::wire::Envelope;
+use crate::wire::{Envelope, WireError};
 
 /// A standing order; its key is the id.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,10 +48,16 @@ pub struct StandingV1 {
     last_epoch: Option<u64>,
     last_order: Option<OrderId>,
     note: Option<String>,
+    is_recallable: bool,
 }
 
 impl Stored for StandingV1 {
     const TABLE: Table = Table::Standing;
+    const VERSION: u8 = 2;
+
+    fn from_older(version: u8, body: &[u8]) -> Option<Result<Self, WireError>> {
+        (version == 1).then(|| decode_shorter(body, &false))
+    }
 }
 
 impl From<&Standing> for StandingV1 {
@@ -86,6 +92,7 @@ impl From<&Standing> for StandingV1 {
             last_epoch: standing.last_epoch,
             last_order: standing.last_order,
             note: standing.note.clone(),
+            is_recallable: spec.is_recallable,
         }
     }
 }
@@ -108,6 +115,7 @@ impl StandingV1 {
             time_in_force: self.time_in_force,
             beneficiary: self.beneficiary,
             use_by: self.use_by,
+            is_recallable: self.is_recallable,
             pool: self.pool,
             fees: self.fees,
             cert: self.cert,

@@ -28,6 +28,7 @@ pub enum Matched {
         features: u64,
         /// From this slot on the holder is not to redeem any more.
         use_by: Option<Slot>,
+        is_recallable: bool,
         /// Most that the owner of the bid is willing to lose in fees of this trade, sat.
         max_loss_sat: u64,
         /// Several pay.
@@ -106,14 +107,17 @@ impl Market {
             ctx.treasury.commit(result.trade, needed_sat);
         }
         let worth_sat = standing.spec.worth_sat(Some(result.row.class), result.row.qty);
+        let to = standing.spec.beneficiary.unwrap_or(me);
         Some(Matched::Buy {
             row: result.row.clone(),
             trade: result.trade,
             seller: result.seller,
             provider,
-            to: standing.spec.beneficiary.unwrap_or(me),
+            to,
             features: standing.spec.features,
             use_by: standing.spec.use_by,
+            // A right against oneself is none.
+            is_recallable: standing.spec.is_recallable && to != me,
             max_loss_sat: standing.spec.fees.allowed_sat(worth_sat),
             pool: standing.spec.pool,
         })

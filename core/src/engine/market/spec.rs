@@ -45,6 +45,8 @@ pub struct OrderSpec {
     pub beneficiary: Option<Key>,
     /// From this slot on the beneficiary is not to redeem any more.
     pub use_by: Option<Slot>,
+    /// Whether who pays may take it back from the beneficiary until its window begins.
+    pub is_recallable: bool,
     /// Several pay for it, who keep their coins elsewhere.
     pub pool: Option<PoolId>,
     /// What its owner is willing to lose in fees. Not gossiped.
@@ -98,6 +100,9 @@ impl OrderSpec {
         let last_start = self.window.end.saturating_sub(u32::from(self.slots));
         if self.use_by.is_some_and(|slot| slot <= last_start || self.beneficiary.is_none()) {
             return Err(AdmissionError::UseBy);
+        }
+        if self.is_recallable && (self.beneficiary.is_none() || self.pool.is_some()) {
+            return Err(AdmissionError::Recall);
         }
         Ok(())
     }

@@ -99,6 +99,7 @@ pub(super) fn bid(ctx: &Context<'_>, time_in_force: TimeInForce) -> OrderSpec {
         time_in_force,
         beneficiary: None,
         use_by: None,
+        is_recallable: false,
         pool: None,
         fees: FeeLimit::default(),
         cert: None,

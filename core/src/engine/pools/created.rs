@@ -255,6 +255,7 @@ fn order(id: PoolId, kept: &PoolV1) -> OrderSpec {
         time_in_force: TimeInForce::GoodTillTime(pool.until_ms),
         beneficiary: Some(pool.to),
         use_by: None,
+        is_recallable: false,
         pool: Some(id),
         fees: kept.fees,
         cert: None,

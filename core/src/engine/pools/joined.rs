@@ -278,6 +278,7 @@ fn purchase(
         max_loss_sat: kept.fees.allowed_sat(own.amount_sat),
         features: kept.pool.features,
         use_by: None,
+        is_recallable: false,
     };
     let others = terms.funders.iter().filter(|funder| funder.key != me);
     let partners = others.cloned().collect();

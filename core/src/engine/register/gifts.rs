@@ -28,6 +28,7 @@ impl Register {
         let step = Step::gift(&record.facts, &gift).map_err(|fault| match fault {
             Fault::Unsold | Fault::NotHolder => "gift.not_holder",
             Fault::Seq => "gift.stale_seq",
+            Fault::Recallable => "gift.recallable",
             Fault::Wire(_)
             | Fault::TooManyHops
             | Fault::Class

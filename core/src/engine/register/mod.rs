@@ -100,11 +100,12 @@ impl Register {
             set.map_err(|_| record.unreadable(Cause::Content))?;
         }
         for found in read::<IssuedRecord>(records) {
-            let (record, issued) = found?;
+            let (record, mut issued) = found?;
             let id = CertId(record.key_array()?);
             if issued.facts.cert_id != id {
                 return Err(record.unreadable(Cause::Content));
             }
+            issued.facts.recall = issued.certificate.recall();
             if let Some(trade) = issued.trade {
                 self.by_trade.insert(trade, id);
             }

@@ -235,6 +235,7 @@ pub(in crate::engine) fn split_code(fault: Fault) -> &'static str {
         Fault::Parts => code!("split.bad_parts"),
         Fault::Outside => code!("split.outside"),
         Fault::Sum => code!("split.sum"),
+        Fault::Recallable => code!("split.recallable"),
         Fault::Wire(_)
         | Fault::TooManyHops
         | Fault::Class
@@ -263,6 +264,7 @@ pub(in crate::engine) fn merge_code(fault: Fault) -> &'static str {
         Fault::Apart => code!("merge.apart"),
         Fault::OtherKind => code!("merge.other_kind"),
         Fault::TooManyRoots => code!("merge.too_many_roots"),
+        Fault::Recallable => code!("merge.recallable"),
         Fault::Wire(_)
         | Fault::TooManyHops
         | Fault::Class

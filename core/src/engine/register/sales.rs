@@ -272,6 +272,7 @@ fn may_lock(
         | Fault::OtherKind
         | Fault::Apart
         | Fault::TooManyRoots => "lock.mismatch",
+        Fault::Recallable => "lock.recallable",
     })?;
     if !has_room(&record.certificate) {
         return Err(code!("lock.too_many_hops"));
@@ -293,7 +294,7 @@ fn sign_issue(ctx: &mut Context<'_>, class_hash: [u8; 32], fresh: &Fresh) -> Ver
         units: fresh.units.clone(),
         window: fresh.window,
         pay: Payment::Prepaid,
-        binding: Binding::Registrar,
+        binding: fresh.recall.map_or(Binding::Registrar, |by| Binding::Recallable { by }),
         nonce32,
         not_after_slot: fresh.not_after_slot,
     })

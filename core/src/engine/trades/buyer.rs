@@ -11,7 +11,9 @@ use super::{BuyLimits, KEYS, Party, TradeEvent, TradePurpose, TradeReply, TradeR
 use crate::certificate::Certificate;
 use crate::code;
 use crate::engine::io::{Effect, Protocol};
-use crate::engine::kernel::{Answer, Context, Miss, Stored, Subject, Table, remote_code};
+use crate::engine::kernel::{
+    Answer, Context, Miss, Stored, Subject, Table, decode_shorter, remote_code,
+};
 use crate::engine::messages::SettleRequest;
 use crate::ids::{FundingId, Key, TermsHash, TradeId};
 use crate::settlement::Deadline;
@@ -25,13 +27,18 @@ use crate::settlement::seller::Refused;
 use crate::settlement::timelock::Timelocks;
 use crate::settlement::transaction::{self, KnownTx, OwnTx};
 use crate::units::TimeMs;
-use crate::wire::{Envelope, VERSION};
+use crate::wire::{Envelope, VERSION, WireError};
 
 /// Label of refund keys.
 pub(super) const REFUND_LABEL: &str = "settlement/refund";
 
 impl Stored for Buyer {
     const TABLE: Table = Table::Buyer;
+    const VERSION: u8 = 2;
+
+    fn from_older(version: u8, body: &[u8]) -> Option<Result<Self, WireError>> {
+        (version == 1).then(|| decode_shorter(body, &false))
+    }
 }
 
 impl Machine for Buyer {
@@ -301,6 +308,7 @@ pub(super) fn draft(ctx: &mut Context<'_>, row: &Row, trade: TradeId, buy: Purch
         key_index: ctx.next_index(KEYS),
         opened_ms: ctx.now_ms,
         use_by: buy.limits.use_by,
+        is_recallable: buy.limits.is_recallable,
         partners: buy.partners,
         together: buy.together,
         state: State::Draft { request: None, until_ms },
@@ -457,7 +465,12 @@ impl Open<Buyer> {
         };
         self.tried(turn);
         let (seller, purpose) = (self.machine.seller, TradePurpose::Terms(self.machine.trade));
-        Self::send(turn, seller, TradeRequest::Terms(request), purpose);
+        let request = if self.machine.is_recallable {
+            TradeRequest::RecallableTerms(request)
+        } else {
+            TradeRequest::Terms(request)
+        };
+        Self::send(turn, seller, request, purpose);
     }
 
     fn make_request(&self, turn: &Turn<'_, '_>) -> Option<TermsRequest> {

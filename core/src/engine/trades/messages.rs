@@ -42,6 +42,8 @@ pub enum TradeRequest {
     /// The first to each other: what all put in, in the order of the terms, with the signatures
     /// that it knows; nothing while somebody is missing. Answer: `Part`, or `NotYet`.
     Parts { terms: TermsHash, parts: Vec<Part> },
+    /// As `Terms`, of a certificate that who pays may recall.
+    RecallableTerms(TermsRequest),
 }
 
 /// What they answer.

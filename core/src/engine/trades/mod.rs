@@ -115,6 +115,8 @@ pub struct BuyLimits {
     pub features: u64,
     /// From this slot on the holder is not to redeem any more.
     pub use_by: Option<Slot>,
+    /// Whether the buyer may take it back from its holder.
+    pub is_recallable: bool,
 }
 
 /// One role of this node in one open trade.
@@ -312,7 +314,8 @@ impl Trades {
         request: TradeRequest,
     ) -> (Result<TradeReply, Refused>, Vec<TradeEvent>) {
         turn!(self, ctx, titles, |turn| match request {
-            TradeRequest::Terms(request) => self.on_terms(turn, peer, &request),
+            TradeRequest::Terms(request) => self.on_terms(turn, peer, &request, false),
+            TradeRequest::RecallableTerms(request) => self.on_terms(turn, peer, &request, true),
             TradeRequest::Accept { terms, accepts } => {
                 self.on_accept(turn, peer, &terms, &accepts)
             }
@@ -331,10 +334,12 @@ impl Trades {
         turn: &mut Turn<'_, '_>,
         peer: Key,
         request: &TermsRequest,
+        is_recallable: bool,
     ) -> Result<TradeReply, Refused> {
         let trade = request.trade_id;
-        let answer =
-            self.sellers.touch(turn, trade, |open, turn| open.on_request(turn, peer, request));
+        let answer = self
+            .sellers
+            .touch(turn, trade, |open, turn| open.on_request(turn, peer, request, is_recallable));
         let ended = || Err(if self.past.has_sell(&trade) { "trade.void" } else { NO_AGREEMENT });
         answer.unwrap_or_else(ended)
     }

@@ -11,12 +11,13 @@ use super::TradeReply;
 use super::driver::Open;
 use super::view::{Role, TradeView, of_buyer, of_seller};
 use crate::code;
-use crate::engine::kernel::{Context, Stored, Table};
+use crate::engine::kernel::{Context, Stored, Table, decode_shorter};
 use crate::ids::{FundingId, Key, TermsHash, TradeId};
 use crate::params::Params;
 use crate::settlement::buyer::{self, Buyer};
 use crate::settlement::registrar::{Registrar, State};
 use crate::settlement::seller::{Refused, Seller};
+use crate::wire::{WireError, decode_record};
 
 /// Ended trades of each side that stay in memory, the newest by epoch: about 1 KiB each. A life
 /// begins with as many, so a start takes no longer after years. Those that moved coins stay in
@@ -40,6 +41,13 @@ pub enum PastTradeV1 {
 
 impl Stored for PastTradeV1 {
     const TABLE: Table = Table::PastTrade;
+    const VERSION: u8 = 2;
+
+    fn from_older(version: u8, body: &[u8]) -> Option<Result<Self, WireError>> {
+        // The seller's side reads as before.
+        let read = || decode_record(body).or_else(|_| decode_shorter(body, &false));
+        (version == 1).then(read)
+    }
 }
 
 /// Orders ended trades: the oldest epoch first.

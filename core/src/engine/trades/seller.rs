@@ -289,11 +289,12 @@ impl Open<Seller> {
         turn: &mut Turn<'_, '_>,
         peer: Key,
         request: &TermsRequest,
+        is_recallable: bool,
     ) -> Result<TradeReply, Refused> {
         if peer != self.machine.buyer {
             return Err(code!("trade.not_the_buyer"));
         }
-        let heights = match self.machine.request(turn.now(), request)? {
+        let heights = match self.machine.request(turn.now(), request, is_recallable)? {
             Answer::Agreed(agreement) => return Ok(terms_reply(agreement)),
             Answer::NotYet => {
                 if let Some(cert) = self.machine.wants_split(turn.now()) {
@@ -304,7 +305,7 @@ impl Open<Seller> {
             }
             Answer::Sign(heights) => heights,
         };
-        let signed = Box::new(self.sign_terms(turn, request, heights)?);
+        let signed = Box::new(self.sign_terms(turn, request, is_recallable, heights)?);
         let reply = terms_reply(&signed.agreement);
         let phase = Phase::TermsSigned { until_ms: Seller::patience_ms(turn.now()) };
         self.enter(turn, State::Agreed { signed, phase });
@@ -316,6 +317,7 @@ impl Open<Seller> {
         &self,
         turn: &mut Turn<'_, '_>,
         request: &TermsRequest,
+        is_recallable: bool,
     ) -> Result<(Certificate, VerifiedCertificate), Refused> {
         let Seller { trade, row, goods, .. } = &self.machine;
         let title = match goods {
@@ -326,6 +328,7 @@ impl Open<Seller> {
                     units: units.clone(),
                     window: row.window(),
                     not_after_slot: request.not_after_slot(row.window()),
+                    recall: request.sponsor().filter(|_| is_recallable),
                 };
                 let issue = turn.titles.issue(turn.ctx, *trade, &fresh)?;
                 Certificate::issued(issue.envelope().clone())
@@ -341,10 +344,11 @@ impl Open<Seller> {
         &self,
         turn: &mut Turn<'_, '_>,
         request: &TermsRequest,
+        is_recallable: bool,
         heights: Timelocks,
     ) -> Result<Signed, Refused> {
         let payout_spk = fresh_payout(turn.ctx)?;
-        let (title, facts) = self.title(turn, request)?;
+        let (title, facts) = self.title(turn, request, is_recallable)?;
         let ctx = &mut *turn.ctx;
         let key_index = ctx.next_index(KEYS);
         let key = turn.single_use_key(CLAIM_LABEL, key_index).ok_or(code!("settle.key"))?;

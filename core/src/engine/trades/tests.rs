@@ -92,8 +92,13 @@ fn a_buyer_has_1024_trades_open_and_none_of_them_makes_place() {
     let mut trades = Trades::default();
     let mut open = |trades: &mut Trades, number| {
         let (row, trade) = trade(number);
-        let limits =
-            BuyLimits { fee_cap_sat: 1_000, max_loss_sat: 10_000, features: 0, use_by: None };
+        let limits = BuyLimits {
+            fee_cap_sat: 1_000,
+            max_loss_sat: 10_000,
+            features: 0,
+            use_by: None,
+            is_recallable: false,
+        };
         let (seller, to) = (Key([3; 32]), kernel.context(0).me());
         let (partners, together) = (Vec::new(), None);
         let purchase = Purchase { seller, registrar: seller, to, limits, partners, together };
@@ -264,8 +269,13 @@ fn a_page_of_trades_begins_after_its_place() {
         assert_eq!(trades.open_sell(ctx, &mut Unasked, &row, trade, buyer, goods), []);
         let row = Row { epoch: 10 + number as u64 / 2, ..row };
         let (ctx, to) = (&mut kernel.context(NOW_MS), Key([3; 32]));
-        let limits =
-            BuyLimits { fee_cap_sat: 1_000, max_loss_sat: 10_000, features: 0, use_by: None };
+        let limits = BuyLimits {
+            fee_cap_sat: 1_000,
+            max_loss_sat: 10_000,
+            features: 0,
+            use_by: None,
+            is_recallable: false,
+        };
         let (partners, together) = (Vec::new(), None);
         let purchase = Purchase { seller: to, registrar: to, to, limits, partners, together };
         let bought = TradeId([0x80 | number as u8; 32]);
@@ -448,8 +458,13 @@ fn a_trade_that_was_given_up_counts_against_no_cap() {
         };
         let ((), _) = turn!(trades, ctx, titles, |turn| trades.take_back(turn, read));
         let (row, trade) = trade(2);
-        let limits =
-            BuyLimits { fee_cap_sat: 1_000, max_loss_sat: 10_000, features: 0, use_by: None };
+        let limits = BuyLimits {
+            fee_cap_sat: 1_000,
+            max_loss_sat: 10_000,
+            features: 0,
+            use_by: None,
+            is_recallable: false,
+        };
         let (seller, registrar) = (buyer.registrar, buyer.registrar);
         let (to, partners) = (ctx.me(), Vec::new());
         let together = None;

@@ -17,6 +17,8 @@ pub struct Fresh {
     pub window: Window,
     /// Last slot in which it is to be redeemed.
     pub not_after_slot: Slot,
+    /// Who may take it back from its buyer's holder.
+    pub recall: Option<Key>,
 }
 
 /// Who holds what, and which (certificate, seq) is locked for whom.

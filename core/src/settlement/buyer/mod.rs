@@ -76,6 +76,8 @@ pub struct Buyer {
     /// Set where all pay by one transaction: what each pays for its part of it, sat/kvB.
     pub together: Option<u64>,
     pub state: State,
+    /// Whether the buyer may take it back from its holder.
+    pub is_recallable: bool,
 }
 
 /// Terms that the buyer accepted.
@@ -639,6 +641,7 @@ impl Buyer {
             funders: &request.funders,
             features: self.features,
             not_after_slot: request.not_after_slot(self.row.window()),
+            recall: request.sponsor().filter(|_| self.is_recallable),
         };
         Some(check::agreement(secp, now, expected, title, terms))
     }

@@ -603,12 +603,18 @@ impl Seller {
         now.ms.saturating_add(PATIENCE * now.params.settle.terms_ms)
     }
 
-    /// What a request for terms gets. The same request gets the same terms.
+    /// What a request for terms gets: of a certificate that who pays may recall, or not. The same
+    /// request gets the same terms.
     ///
     /// # Errors
     /// `trade.void`, `trade.already_agreed`, `chain.down`, `terms.tips_differ`,
-    /// `terms.wrong_amount`, `terms.use_by` or `terms.window_too_near`.
-    pub fn request(&self, now: Now<'_>, request: &TermsRequest) -> Result<Answer<'_>, Refused> {
+    /// `terms.wrong_amount`, `terms.use_by`, `terms.recall` or `terms.window_too_near`.
+    pub fn request(
+        &self,
+        now: Now<'_>,
+        request: &TermsRequest,
+        is_recallable: bool,
+    ) -> Result<Answer<'_>, Refused> {
         let until_ms = match &self.state {
             State::Released { .. } => return Err(code!("trade.void")),
             State::Agreed { signed, .. } => {
@@ -641,6 +647,11 @@ impl Seller {
             && (use_by <= window.start || !matches!(self.goods, Goods::Capacity { .. }))
         {
             return Err(code!("terms.use_by"));
+        }
+        // The Issue says who may recall it, and every later holder is bound by that.
+        let is_issued = matches!(self.goods, Goods::Capacity { .. });
+        if is_recallable && (request.sponsor().is_none() || !is_issued) {
+            return Err(code!("terms.recall"));
         }
         if !lead_suffices(now.params, now.ms, now.tip, heights.refund_at, window) {
             return Err(code!("terms.window_too_near"));
