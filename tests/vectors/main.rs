@@ -12,6 +12,7 @@
 #![allow(clippy::unwrap_used, reason = "a broken vector should end the test")]
 
 mod messages;
+mod page;
 mod refusals;
 mod samples;
 mod text;
