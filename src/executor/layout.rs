@@ -43,6 +43,11 @@ impl LeaseDir {
         self.0.join("stop")
     }
 
+    /// Where it is told that a file of it was changed.
+    pub(super) fn bell(&self) -> PathBuf {
+        self.0.join("bell")
+    }
+
     /// Locked as long as a lease process lives.
     pub(super) fn lock(&self) -> PathBuf {
         self.0.join("lock")

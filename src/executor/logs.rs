@@ -5,6 +5,7 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::bell::Wake;
 use capex_core::limits::LEASE_CHUNK_BYTES;
 
 /// Part of a stream.
@@ -34,20 +35,30 @@ struct Kept {
     bytes: u64,
     dropped: u64,
     cap: u64,
+    /// Something came since it was counted.
+    is_new: bool,
+    wake: Wake,
 }
 
 impl CappedLog {
-    /// Goes on behind what is there.
-    pub(super) fn open(path: &Path, cap: u64) -> io::Result<Self> {
+    /// Goes on behind what is there. The first that comes after each count wakes.
+    pub(super) fn open(path: &Path, cap: u64, wake: Wake) -> io::Result<Self> {
         let file = OpenOptions::new().create(true).append(true).open(path)?;
         let bytes = file.metadata()?.len();
-        Ok(Self(Arc::new(Mutex::new(Kept { file, bytes, dropped: 0, cap }))))
+        let kept = Kept { file, bytes, dropped: 0, cap, is_new: false, wake };
+        Ok(Self(Arc::new(Mutex::new(kept))))
     }
 
     /// Bytes kept and bytes dropped.
     pub(super) fn counts(&self) -> (u64, u64) {
-        let kept = self.lock();
+        let mut kept = self.lock();
+        kept.is_new = false;
         (kept.bytes, kept.dropped)
+    }
+
+    /// Whether something came since it was counted.
+    pub(super) fn is_new(&self) -> bool {
+        self.lock().is_new
     }
 
     /// Makes durable what is kept: from the end of the lease on it counts as delivered.
@@ -63,6 +74,9 @@ impl CappedLog {
         kept.file.write_all(&bytes[..keep])?;
         kept.bytes += keep as u64;
         kept.dropped = kept.dropped.saturating_add((bytes.len() - keep) as u64);
+        if !std::mem::replace(&mut kept.is_new, true) {
+            kept.wake.up();
+        }
         Ok(())
     }
 
@@ -79,22 +93,24 @@ mod tests {
     fn what_goes_beyond_the_cap_is_counted() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("stdout");
-        let log = CappedLog::open(&path, 10).unwrap();
+        let log = CappedLog::open(&path, 10, Wake::default()).unwrap();
         for _ in 0..3 {
             log.append(b"tick\n!").unwrap();
         }
+        assert!(log.is_new());
         assert_eq!(log.counts(), (10, 8));
+        assert!(!log.is_new());
         assert_eq!(std::fs::read(&path).unwrap(), b"tick\n!tick");
     }
 
     #[test]
     fn what_the_disk_does_not_take_for_good_is_told() {
         let dir = tempfile::tempdir().unwrap();
-        let kept = CappedLog::open(&dir.path().join("stdout"), 10).unwrap();
+        let kept = CappedLog::open(&dir.path().join("stdout"), 10, Wake::default()).unwrap();
         kept.append(b"tick").unwrap();
         kept.sync().unwrap();
         // A device that takes every byte and cannot be synced.
-        let lost = CappedLog::open(Path::new("/dev/null"), 10).unwrap();
+        let lost = CappedLog::open(Path::new("/dev/null"), 10, Wake::default()).unwrap();
         lost.append(b"tick").unwrap();
         assert!(lost.sync().is_err());
     }

@@ -9,16 +9,19 @@ use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 
 use super::access::words::{Knock, TAKEN, knock};
+use super::bell;
 use super::blobs::{self, PutProgress};
 use super::egress::Egress;
 use super::error::{At, ExecutorError};
 use super::event::LeaseEvent;
 use super::launchers::{Launched, Launcher, Local, ProcessId};
 use super::layout::LeaseDir;
+use super::logs::LogChunk;
+use super::news::{Exit, News};
 use super::rests::Rests;
 use super::retention::{self, FreedProof};
 use super::runtimes;
@@ -89,6 +92,7 @@ pub(super) struct Shared {
     opener: Option<Opener>,
     egress: Option<Egress>,
     rests: Mutex<Rests>,
+    pub(super) news: Arc<News>,
     pub(super) comebacks: Comebacks,
     pub(super) events: mpsc::Sender<LeaseEvent>,
     leases: Mutex<BTreeMap<LeaseId, Arc<Lease>>>,
@@ -104,8 +108,12 @@ pub(super) struct Lease {
     /// Held over each change of the lease's files, so that requests take turns.
     pub(super) gate: tokio::sync::Mutex<()>,
     process: Mutex<Process>,
-    /// It is looked at many times a second, and changes some times in its life.
+    /// It is looked at more often than it changes.
     seen: Mutex<Seen<Record>>,
+    /// Something was done to it, or by its process, that whoever follows it should see.
+    pub(super) moved: Arc<Notify>,
+    /// Whoever follows it has looked: there may be something to read.
+    pub(super) seen_to: Notify,
 }
 
 #[derive(Default)]
@@ -126,6 +134,8 @@ impl Lease {
             gate: tokio::sync::Mutex::default(),
             process: Mutex::default(),
             seen: Mutex::default(),
+            moved: Arc::default(),
+            seen_to: Notify::new(),
         }
     }
 
@@ -144,6 +154,7 @@ impl Lease {
         let next = lock(&self.next).clone();
         if let Some(next) = next {
             write_json(&self.dir.spec(), &*next, Durability::Fsync).at(&self.dir.spec())?;
+            bell::ring(&self.dir);
             self.took(&next);
         }
         Ok(())
@@ -161,6 +172,7 @@ impl Lease {
         if ends_at_ms > spec.ends_at_ms {
             let longer = LeaseSpec { ends_at_ms, ..LeaseSpec::clone(&spec) };
             write_json(&self.dir.spec(), &longer, Durability::Fsync).at(&self.dir.spec())?;
+            bell::ring(&self.dir);
             *lock(&self.spec) = Arc::new(longer);
         }
         Ok(())
@@ -208,6 +220,11 @@ impl Lease {
         lock(&self.process).launched.as_mut().is_some_and(|launched| launched.is_alive())
     }
 
+    /// The end of the lease process, while it runs.
+    pub(super) fn exit(&self) -> Option<Exit> {
+        Exit::of(lock(&self.process).launched.as_mut()?.exit()?)
+    }
+
     pub(super) fn kill(&self) {
         if let Some(launched) = &lock(&self.process).launched {
             launched.kill();
@@ -220,14 +237,21 @@ impl Lease {
         process.launched.is_some() || process.is_followed
     }
 
-    /// The process is gone without a word: notes it, once for each, and ends what it left.
-    pub(super) fn lose(&self) -> Result<Record, ExecutorError> {
+    /// The process is gone without a word: notes it, once for each, and ends what it left. Whoever saw it
+    /// end knows when, unix ms; else its last sign of life counts.
+    pub(super) fn lose(&self, ended_ms: Option<u64>) -> Result<Record, ExecutorError> {
         let mut record = self.record()?;
         let had_process = lock(&self.process).launched.is_some() || record.shim.is_some();
         let is_over = matches!(record.state, State::Ended(_));
         let rests = record.is_resting() && Rests::of_host(self.dir.host()).is_now();
         if had_process && !is_over && !rests {
-            record.lose(&self.usage());
+            let usage = match (ended_ms, record.lost.since_ms) {
+                (Some(ended_ms), None) => self.usage().lasted_until(ended_ms),
+                (Some(_), Some(_)) | (None, _) => self.usage(),
+            };
+            // The next process counts on from there.
+            write_json(&self.dir.usage(), &usage, Durability::Fsync).at(&self.dir.usage())?;
+            record.lose(&usage);
             write_json(&self.dir.state(), &record, Durability::Fsync).at(&self.dir.state())?;
         }
         lock(&self.process).launched = None;
@@ -268,12 +292,14 @@ impl Lease {
         }
     }
 
-    /// Whether the process should have ended by itself long since.
-    pub(super) fn is_overdue(&self) -> bool {
+    /// How long it is until the process should have ended by itself long since.
+    pub(super) fn until_overdue(&self) -> Duration {
         let patience = Duration::from_millis(self.spec().kill_ms) + KILL_MARGIN;
         let stop_asked = lock(&self.process).stop_asked;
         let latest_ms = self.spec().ends_at_ms.saturating_add(patience.as_millis() as u64);
-        now_ms() > latest_ms || stop_asked.is_some_and(|asked| asked.elapsed() > patience)
+        let by_window = Duration::from_millis(latest_ms.saturating_sub(now_ms()));
+        let by_request = stop_asked.map(|asked| patience.saturating_sub(asked.elapsed()));
+        by_request.map_or(by_window, |left| left.min(by_window))
     }
 
     /// Asks the lease process to end.
@@ -281,6 +307,8 @@ impl Lease {
         let path = self.dir.stop();
         fs::write(&path, printable(why)).at(&path)?;
         lock(&self.process).stop_asked.get_or_insert_with(Instant::now);
+        bell::ring(&self.dir);
+        self.moved.notify_one();
         Ok(())
     }
 
@@ -370,9 +398,11 @@ impl Shared {
         self.lease(&lease.id).is_some_and(|held| Arc::ptr_eq(&held, lease))
     }
 
-    /// Whether all leases rest now.
-    pub(super) fn is_resting(&self) -> bool {
-        lock(&self.rests).is_now()
+    /// Whether all leases rest now, and how long that stays so; `None` if for good.
+    pub(super) fn is_resting(&self) -> (bool, Option<Duration>) {
+        let (rests, now_ms) = (lock(&self.rests), now_ms());
+        let next_ms = rests.changes_ms().filter(|at_ms| *at_ms > now_ms).min();
+        (rests.is_now(), next_ms.map(|at_ms| Duration::from_millis(at_ms - now_ms)))
     }
 
     pub(super) fn forget(&self, id: &LeaseId) {
@@ -425,7 +455,9 @@ impl Manager {
         let dir = dir.canonicalize().at(dir)?;
         let (launcher, leases) = (Box::new(Local::new(shim_exe)), Mutex::default());
         let (opener, egress, rests) = (None, None, Mutex::new(Rests::of_host(&dir)));
-        let shared = Shared { dir, launcher, opener, egress, rests, comebacks, events, leases };
+        let news = Arc::default();
+        let shared =
+            Shared { dir, launcher, opener, egress, rests, news, comebacks, events, leases };
         Ok(Self {
             shared: Arc::new(shared),
             tasks: Mutex::default(),
@@ -463,7 +495,12 @@ impl Manager {
     pub async fn keep_maintenance(&self) -> Result<(), ExecutorError> {
         let _turn = self.creating.lock().await;
         let (rests, dir) = (lock(&self.shared.rests).clone(), self.shared.dir.clone());
-        blocking(move || rests.keep(&dir).at(&dir)).await
+        blocking(move || rests.keep(&dir).at(&dir)).await?;
+        for lease in lock(&self.shared.leases).values() {
+            bell::ring(&lease.dir);
+            lease.moved.notify_one();
+        }
+        Ok(())
     }
 
     /// Takes the next chunk of a blob, at most [`capex_core::limits::LEASE_CHUNK_BYTES`].
@@ -507,6 +544,29 @@ impl Manager {
     /// `lease.not_found`.
     pub fn usage(&self, lease: &LeaseId) -> Result<Usage, ExecutorError> {
         Ok(self.shared.known(lease)?.usage())
+    }
+
+    /// Reads something of a lease again and again, whenever something has happened to it, until there is
+    /// something or the patience is over. Output is counted within a quarter of a second.
+    ///
+    /// # Errors
+    /// `lease.not_found`, and what the reading comes to.
+    pub async fn read_when_there<F: Future<Output = Result<LogChunk, ExecutorError>>>(
+        &self,
+        lease: &LeaseId,
+        patience: Duration,
+        read: impl Fn() -> F,
+    ) -> Result<LogChunk, ExecutorError> {
+        let (lease, end) = (self.shared.known(lease)?, tokio::time::Instant::now() + patience);
+        loop {
+            // Before the reading, so that nothing is missed after it.
+            let changed = lease.seen_to.notified();
+            let chunk = read().await?;
+            let is_there = chunk.end || !chunk.bytes.is_empty();
+            if is_there || tokio::time::timeout_at(end, changed).await.is_err() {
+                return Ok(chunk);
+            }
+        }
     }
 
     /// Connects to the process of a lease, to open a stream.
@@ -735,6 +795,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::OwnedFd;
+
     use super::super::spec::tests::example;
     use super::*;
     use capex_core::lease::Loss;
@@ -745,6 +807,10 @@ mod tests {
     impl Launched for Gone {
         fn is_alive(&mut self) -> bool {
             false
+        }
+
+        fn exit(&mut self) -> Option<OwnedFd> {
+            None
         }
 
         fn kill(&self) {}
@@ -767,7 +833,7 @@ mod tests {
             write_json(&dir.state(), &record, Durability::Rename).unwrap();
             let lease = Lease::new(example(), dir.clone());
             lock(&lease.process).launched = Some(Box::new(Gone));
-            let lost = lease.lose().unwrap().lost;
+            let lost = lease.lose(None).unwrap().lost;
             assert_eq!((lost.loss, lost.in_a_row), (Some(loss), in_a_row));
         }
     }

@@ -1,17 +1,21 @@
 //! How a lease runs on the provider's host.
 //!
 //! ```text
+//!              spec.json, stop, maintenance.json; rings its bell
+//!           ┌────────────────────┐▼
 //! node → Manager ──launcher──▶ capex shim <lease-dir> ──runtime──▶ the workload
 //!           ▲                     │ state.json, usage.json, stdout, stderr, work/
-//!           └────── polls ────────┘
+//!           └─ inotify, a pidfd ──┘
 //! ```
 //!
 //! A launcher says where the process of a lease runs, a runtime in it what runs the workload.
 //! One process per lease enforces the delivery window by itself, so that a lease neither dies
 //! with the daemon nor outlives its end. Everything that the two processes say to each other is
-//! a file of the lease directory: a restarted daemon adopts what it finds there.
+//! a file of the lease directory: a restarted daemon adopts what it finds there. Neither looks at the
+//! files by the clock: the daemon is woken by the kernel, the lease process by the daemon.
 
 pub mod access;
+mod bell;
 mod blobs;
 pub mod egress;
 mod error;
@@ -23,6 +27,7 @@ mod launchers;
 mod layout;
 mod logs;
 mod manager;
+mod news;
 mod outcome;
 mod probe;
 mod rests;

@@ -64,6 +64,11 @@ impl Rests {
         self.0.iter().any(|rest| rest.from_ms <= now_ms && now_ms < rest.to_ms)
     }
 
+    /// When [`Self::is_now`] changes, unix ms, in no order.
+    pub(super) fn changes_ms(&self) -> impl Iterator<Item = u64> {
+        self.0.iter().flat_map(|rest| [rest.from_ms, rest.to_ms])
+    }
+
     /// How much of a time was announced to be one of rest, ms.
     pub(super) fn within(&self, (from_ms, to_ms): (u64, u64)) -> u64 {
         let part = |rest: &Rest| to_ms.min(rest.to_ms).saturating_sub(from_ms.max(rest.from_ms));

@@ -12,15 +12,15 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::mpsc::{Receiver, TryRecvError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tokio::signal::unix::{SignalKind, signal};
 use zeroize::Zeroizing;
 
 use super::access::Doors;
+use super::bell::{self, Bell, Wake};
 use super::launchers::ProcessId;
 use super::layout::LeaseDir;
 use super::logs::CappedLog;
@@ -30,11 +30,6 @@ use super::state::{Durability, Ended, Lost, Outcome, Record, State, Usage, read_
 use super::watch::Watch;
 use crate::clock::now_ms;
 use capex_core::lease::objects::{RestartPolicy, Stream};
-
-/// How late it may be noticed that what was told to end has ended.
-const TURN: Duration = Duration::from_millis(10);
-/// How often a process that waits looks for a request to stop.
-const IDLE: Duration = Duration::from_millis(50);
 
 /// How long a run by policy waits, at first and at most; it doubles in between, and begins anew
 /// after a run that was as long as the most.
@@ -101,6 +96,7 @@ struct Shim {
     spec: LeaseSpec,
     own: ProcessId,
     watch: Watch,
+    wake: Wake,
     doors: Doors,
     /// Runs that have begun, in this process or before it.
     runs: u32,
@@ -186,6 +182,7 @@ impl Stage {
 
 impl Shim {
     fn open(dir: LeaseDir, secrets: Secrets) -> Result<(Self, Stage), u8> {
+        let bell = Bell::hang(&dir).map_err(|_| EXIT_NO_LEASE)?;
         let spec: LeaseSpec = read_json(&dir.spec()).ok().flatten().ok_or(EXIT_NO_LEASE)?;
         spec.validate().map_err(|_| EXIT_NO_LEASE)?;
         let lock = File::create(dir.lock()).map_err(|_| EXIT_NO_LEASE)?;
@@ -195,12 +192,14 @@ impl Shim {
             return Err(EXIT_NO_LEASE);
         }
         let own = ProcessId::of(std::process::id()).ok_or(EXIT_UNRECORDED)?;
-        let terminated = terminated().map_err(|_| EXIT_UNRECORDED)?;
-        let log = |stream| CappedLog::open(&dir.log(stream), spec.output_max_bytes);
+        let wake = Wake::default();
+        let heard = without_dumps().and_then(|()| bell::listen(bell, &wake));
+        let heard = heard.map_err(|_| EXIT_UNRECORDED)?;
+        let log = |stream| CappedLog::open(&dir.log(stream), spec.output_max_bytes, wake.clone());
         let stdout = log(Stream::Stdout).map_err(|_| EXIT_UNRECORDED)?;
         let stderr = log(Stream::Stderr).map_err(|_| EXIT_UNRECORDED)?;
         let before: Usage = read_json(&dir.usage()).ok().flatten().unwrap_or_default();
-        let mut watch = Watch::new(&spec, dir.clone(), [stdout, stderr], terminated, before);
+        let mut watch = Watch::new(&spec, dir.clone(), [stdout, stderr], heard, before);
         let mut record = record.unwrap_or_else(|| Record::fresh(spec.order));
         if record.shim.is_some() {
             record.lose(&before);
@@ -221,6 +220,7 @@ impl Shim {
             spec,
             own,
             watch,
+            wake,
             doors,
             runs,
             is_other,
@@ -255,18 +255,20 @@ impl Shim {
             self.secrets = Arc::new(secrets);
         }
         let (dir, spec, logs) = (self.dir.clone(), self.spec.clone(), self.watch.logs().clone());
-        let secrets = Arc::clone(&self.secrets);
-        let mut runtime = match runtimes::open(Job { dir, spec, logs, secrets }) {
+        let (secrets, wake) = (Arc::clone(&self.secrets), self.wake.clone());
+        let mut runtime = match runtimes::open(Job { dir, spec, logs, secrets, wake }) {
             Ok(runtime) => runtime,
             Err(failure) => return Stage::Over { runtime: None, outcome: failure.outcome() },
         };
         let (done, prepared) = channel();
         let cancelled = Arc::new(AtomicBool::new(false));
-        let cancel = Arc::clone(&cancelled);
+        let (cancel, wake) = (Arc::clone(&cancelled), self.wake.clone());
         let spawned = thread::Builder::new().name("prepare".into()).spawn(move || {
             let result = runtime.prepare(&cancel);
             // Nobody listens any more only if the process is ending.
             let _ = done.send((runtime, result));
+            drop(done);
+            wake.up();
         });
         match spawned {
             Ok(_) => Stage::Preparing { prepared, cancelled, cut: None, rests },
@@ -279,13 +281,14 @@ impl Shim {
     fn step(&mut self, stage: Stage) -> io::Result<Stage> {
         match stage {
             Stage::Preparing { prepared, cancelled, cut, rests } => {
-                match prepared.recv_timeout(IDLE) {
+                self.sleep([cut.as_ref().map(|(_, hard_end)| *hard_end)], None);
+                match prepared.try_recv() {
                     Ok((runtime, result)) => self.on_prepared(runtime, result, cut, rests),
-                    Err(RecvTimeoutError::Disconnected) => {
+                    Err(TryRecvError::Disconnected) => {
                         let outcome = Outcome::failed("the preparing thread died");
                         Ok(Stage::Over { runtime: None, outcome })
                     }
-                    Err(RecvTimeoutError::Timeout) => {
+                    Err(TryRecvError::Empty) => {
                         Ok(self.await_prepared(prepared, cancelled, cut, rests))
                     }
                 }
@@ -302,12 +305,21 @@ impl Shim {
         }
     }
 
+    /// Sleeps until something is due, or somebody calls.
+    fn sleep(&mut self, until: impl IntoIterator<Item = Option<Instant>>, beat: Option<Duration>) {
+        let now = Instant::now();
+        let left = until.into_iter().flatten().map(|until| until.saturating_duration_since(now));
+        let idle = self.watch.idle(self.spec.workload.grace_ms);
+        self.wake.sleep(left.chain(beat).fold(idle, Duration::min));
+        self.watch.wake();
+    }
+
     /// Why what is under way has to end now, if it has to.
     fn cut(&mut self) -> Option<Cut> {
+        let new = self.watch.look();
         if let Some(outcome) = self.watch.verdict() {
             return Some(Cut::End(outcome));
         }
-        let new = self.watch.news();
         if self.watch.rests().is_now() {
             // What is new is taken up by the process that goes on.
             return Some(Cut::Rest);
@@ -393,11 +405,10 @@ impl Shim {
             }
             Some(Cut::Again) | None => {}
         }
-        let left = self.watch.until_start();
-        if left.is_zero() {
+        if self.watch.until_start().is_zero() {
             return self.run(runtime);
         }
-        thread::sleep(left.clamp(Duration::from_millis(1), IDLE));
+        self.sleep([], None);
         Ok(Stage::Ready(runtime))
     }
 
@@ -462,7 +473,8 @@ impl Shim {
         since: Instant,
         mut told: Told,
     ) -> io::Result<Stage> {
-        let ended = runtime.wait(self.watch.idle());
+        self.sleep([self.watch.sample_due()], runtime.beat());
+        let ended = runtime.ended();
         self.watch.heartbeat(|| runtime.sample());
         if let Some(outcome) = ended {
             if since.elapsed() >= BACK_OFF_MOST {
@@ -502,7 +514,9 @@ impl Shim {
         kill_at: Instant,
         mut hard_end: Option<Instant>,
     ) -> io::Result<Stage> {
-        let ended = runtime.wait(TURN);
+        let patience = Some(hard_end.unwrap_or(kill_at));
+        self.sleep([patience, self.watch.sample_due()], runtime.beat());
+        let ended = runtime.ended();
         self.watch.heartbeat(|| runtime.sample());
         if let Some(outcome) = ended {
             return self.after_end(runtime, cut, outcome);
@@ -588,9 +602,7 @@ impl Shim {
             Some(Cut::Again) => return self.run_again(runtime),
             None => {}
         }
-        if let Some(runtime) = &mut runtime {
-            self.watch.heartbeat(|| runtime.sample());
-        }
+        self.watch.heartbeat(|| runtime.as_mut().map(|one| one.sample()).unwrap_or_default());
         if self.watch.started_at_ms().is_none() && self.watch.until_start().is_zero() {
             // The window opens all the same: the blocks wait for their holder.
             self.watch.begin(None);
@@ -599,7 +611,7 @@ impl Shim {
         if again_at.is_some_and(|again_at| Instant::now() >= again_at) {
             return self.run_again(runtime);
         }
-        thread::sleep(IDLE);
+        self.sleep([again_at, self.watch.sample_due()], None);
         Ok(Stage::Exited { runtime, outcome, at_ms, again_at })
     }
 
@@ -671,29 +683,10 @@ impl Shim {
     }
 }
 
-/// Answers the flag that SIGTERM raises. A lease leaves no memory dumps.
-fn terminated() -> io::Result<Arc<AtomicBool>> {
+/// A lease leaves no memory dumps.
+fn without_dumps() -> io::Result<()> {
     let limit = getrlimit(Resource::Core);
-    setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: limit.maximum })?;
-    let terminated = Arc::new(AtomicBool::new(false));
-    let raised = Arc::clone(&terminated);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let entered = runtime.enter();
-    let mut terminate = signal(SignalKind::terminate())?;
-    // A daemon that was started in the background may have been made to ignore these, and so would
-    // every program in the lease: what is caught here is at its default in what is started from here.
-    for kind in [SignalKind::interrupt(), SignalKind::quit(), SignalKind::hangup()] {
-        drop(signal(kind)?);
-    }
-    drop(entered);
-    thread::Builder::new().name("signals".into()).spawn(move || {
-        runtime.block_on(async move {
-            while terminate.recv().await.is_some() {
-                raised.store(true, Ordering::Relaxed);
-            }
-        });
-    })?;
-    Ok(terminated)
+    Ok(setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: limit.maximum })?)
 }
 
 #[cfg(test)]

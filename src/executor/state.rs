@@ -198,7 +198,7 @@ impl fmt::Display for Outcome {
     }
 }
 
-/// One sample of a lease; `usage.json`, renewed each quarter of a second.
+/// One sample of a lease; `usage.json`, renewed each quarter of a second while it does something.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Usage {
     /// Unix ms of the sample.
@@ -229,6 +229,13 @@ pub struct Usage {
 }
 
 impl Usage {
+    /// The same of a process that was seen to live on until a time, unix ms; zeros before the start stay.
+    pub(super) fn lasted_until(self, at_ms: u64) -> Self {
+        let more_ms = if self.at_ms > 0 { at_ms.saturating_sub(self.at_ms) } else { 0 };
+        let delivered_ms = self.delivered_ms.saturating_add(more_ms);
+        Self { at_ms: self.at_ms.saturating_add(more_ms), delivered_ms, ..self }
+    }
+
     /// Bytes kept of both standard streams.
     #[must_use]
     pub fn output_bytes(&self) -> u64 {
@@ -491,6 +498,19 @@ mod tests {
         assert_eq!(seen.read(&path).unwrap(), Some(8));
         fs::remove_file(&path).unwrap();
         assert_eq!(seen.read(&path).unwrap(), None);
+    }
+
+    #[test]
+    fn what_was_seen_to_live_on_was_delivered() {
+        let usage = Usage { at_ms: 1_000, delivered_ms: 300, cpu_us: 7, ..Usage::default() };
+        let lasted = Usage { at_ms: 1_500, delivered_ms: 800, ..usage };
+        // Clocks may be set back, and before the start nothing is delivered.
+        let table = [(usage, 1_500, lasted), (usage, 900, usage)];
+        for (usage, at_ms, expected) in
+            table.into_iter().chain([(Usage::default(), 1_500, Usage::default())])
+        {
+            assert_eq!(usage.lasted_until(at_ms), expected);
+        }
     }
 
     #[test]

@@ -1,5 +1,5 @@
 //! Follows a lease from outside: by its files and by the life of its process, which is given
-//! another one if it is lost within its window.
+//! another one if it is lost within its window. The kernel says when there is something to see.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -7,10 +7,14 @@ use std::time::{Duration, Instant};
 use super::error::ExecutorError;
 use super::event::LeaseEvent;
 use super::manager::{Lease, Shared, blocking};
+use super::news::Exit;
 use super::state::{Outcome, Record, State, Usage};
+use crate::clock::now_ms;
 
-/// Between two looks.
+/// Between two looks at what nothing is heard of.
 const POLL: Duration = Duration::from_millis(50);
+/// Between two looks at what is heard of: a bound on what a clock that is set can delay.
+const LONGEST: Duration = Duration::from_secs(30);
 /// Between two samples sent.
 const SAMPLE: Duration = Duration::from_secs(1);
 
@@ -19,11 +23,24 @@ const SAMPLE: Duration = Duration::from_secs(1);
 /// The lease process enforces the window; this only kills a process that has not ended
 /// long after it should have.
 pub(super) async fn follow(shared: Arc<Shared>, lease: Arc<Lease>) {
-    let (last, gap, dead, announced_ms) = (None, None, None, 0);
-    let sampled = Instant::now();
-    let mut followed = Followed { shared, lease, last, gap, announced_ms, dead, sampled };
-    while followed.step().await {
-        tokio::time::sleep(POLL).await;
+    let listening = shared.news.listen(&lease.dir, &lease.moved);
+    if let Err(error) = &listening {
+        tracing::warn!(lease = %lease.id, %error, "nothing is heard of a lease: it is looked at often");
+    }
+    let mut followed = Followed {
+        shared,
+        lease,
+        last: None,
+        gap: None,
+        announced_ms: 0,
+        dead: None,
+        sampled: Instant::now(),
+        is_heard: listening.is_ok(),
+        exit: None,
+        ended_ms: None,
+    };
+    while let Some(patience) = followed.step().await {
+        followed.wait(patience).await;
     }
 }
 
@@ -38,6 +55,12 @@ struct Followed {
     announced_ms: u64,
     dead: Option<Dead>,
     sampled: Instant,
+    /// The kernel says when a file of it is replaced.
+    is_heard: bool,
+    /// Of its process, if that runs.
+    exit: Option<Exit>,
+    /// When that was seen, unix ms.
+    ended_ms: Option<u64>,
 }
 
 /// A lease whose process is gone.
@@ -70,7 +93,7 @@ impl Look {
             return None;
         }
         let record = lease.record().ok();
-        if is_alive && lease.is_overdue() {
+        if is_alive && lease.until_overdue().is_zero() {
             tracing::warn!(lease = %lease.id, "lease process killed: it outlived its end");
             lease.kill();
         }
@@ -85,29 +108,80 @@ impl Look {
 }
 
 impl Followed {
-    /// One look; whether another is needed.
-    async fn step(&mut self) -> bool {
+    /// One look; how long the next one may wait if nothing is heard, `None` if there is nothing to come.
+    async fn step(&mut self) -> Option<Duration> {
         let lease = Arc::clone(&self.lease);
         let samples = self.sampled.elapsed() >= SAMPLE;
         let look = match tokio::task::spawn_blocking(move || Look::at(&lease, samples)).await {
-            Ok(Some(look)) => look,
-            Ok(None) => return false,
+            Ok(look) => look?,
             Err(error) => {
                 tracing::error!(lease = %self.lease.id, %error, "a lease cannot be looked at");
-                return true;
+                return Some(SAMPLE);
             }
         };
         if !self.shared.holds(&self.lease) {
             // Released, and what was looked at may be a later lease of the same id.
-            return false;
+            return None;
         }
         if look.is_alive {
             self.dead = None;
+        } else if self.exit.take().is_some() {
+            // It has ended since the look before, which would have been told of it.
+            self.ended_ms = Some(now_ms());
         }
         if let Some(record) = look.record {
             self.report(record, look.opened_at_ms, look.usage).await;
         }
-        look.is_alive || self.see_to_death().await
+        self.lease.seen_to.notify_waiters();
+        if look.is_alive {
+            return Some(self.until_look(samples));
+        }
+        self.see_to_death().await.then(|| self.until_next_process())
+    }
+
+    /// Waits until there may be something new.
+    async fn wait(&mut self, patience: Duration) {
+        let ended = async {
+            match &self.exit {
+                Some(exit) => exit.wait().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = ended => {
+                self.exit = None;
+                self.ended_ms = Some(now_ms());
+            }
+            () = self.lease.moved.notified() => {}
+            () = tokio::time::sleep(patience) => {}
+        }
+    }
+
+    /// How long a process that runs need not be looked at.
+    fn until_look(&mut self, has_sampled: bool) -> Duration {
+        self.ended_ms = None;
+        if self.exit.is_none() {
+            self.exit = self.lease.exit();
+        }
+        if !self.is_heard || self.exit.is_none() {
+            return POLL;
+        }
+        let owed = SAMPLE.saturating_sub(self.sampled.elapsed()).max(POLL);
+        let patience = if has_sampled { LONGEST } else { owed };
+        patience.min(self.lease.until_overdue()).max(POLL)
+    }
+
+    /// How long a lease without a process need not be seen to.
+    fn until_next_process(&self) -> Duration {
+        let again_at = self.dead.as_ref().and_then(|dead| dead.again_at);
+        // Else its end is to be told, or it has just been given another.
+        let Some(again_at) = again_at else { return POLL };
+        let window = Duration::from_millis(self.lease.spec().ends_at_ms.saturating_sub(now_ms()));
+        let patience = match self.shared.is_resting() {
+            (true, until) => until.unwrap_or(LONGEST),
+            (false, _) => again_at.saturating_duration_since(Instant::now()),
+        };
+        patience.min(window).clamp(POLL, LONGEST)
     }
 
     async fn report(&mut self, record: Record, opened_at_ms: Option<u64>, usage: Option<Usage>) {
@@ -194,7 +268,7 @@ impl Followed {
                 (Some(outcome), _) => self.bury(outcome).await,
                 (None, None) => self.bury(Outcome::Interrupted).await,
                 (None, Some(again_at))
-                    if Instant::now() >= again_at && !self.shared.is_resting() =>
+                    if Instant::now() >= again_at && !self.shared.is_resting().0 =>
                 {
                     self.launch_again().await
                 }
@@ -209,8 +283,8 @@ impl Followed {
     }
 
     async fn lose(&mut self) -> Result<(), ExecutorError> {
-        let lease = Arc::clone(&self.lease);
-        let record = blocking(move || lease.lose()).await?;
+        let (lease, ended_ms) = (Arc::clone(&self.lease), self.ended_ms.take());
+        let record = blocking(move || lease.lose(ended_ms)).await?;
         if matches!(record.state, State::Ended(_)) {
             // It was written between two looks; the next one reports it.
             return Ok(());

@@ -192,13 +192,13 @@ async fn serve(
         }
         Serve::Logs { stream, from } => {
             let read = move |host: &Manager| host.read_log(&lease, stream, from, LEASE_CHUNK_BYTES);
-            wait_for(executor, read).await
+            wait_for(executor, &lease, read).await
         }
         Serve::Get { name, from } => {
             let wanted = name.clone();
             let read =
                 move |host: &Manager| host.read_result(&lease, &wanted, from, LEASE_CHUNK_BYTES);
-            let answer = wait_for(executor, read).await;
+            let answer = wait_for(executor, &lease, read).await;
             let is_read = match &answer {
                 Ok(chunk) => chunk.end,
                 Err(error) => matches!(error, ExecutorError::NoResult),
@@ -250,17 +250,13 @@ async fn put(
 /// Long poll: returns as soon as there are bytes, or the end, or the wait is over.
 async fn wait_for(
     executor: &Arc<Manager>,
+    lease: &LeaseId,
     read: impl Fn(&Manager) -> Result<LogChunk, ExecutorError> + Clone + Send + 'static,
 ) -> Result<LogChunk, ExecutorError> {
-    let mut waited = Duration::ZERO;
-    loop {
+    let read = || async {
         let (executor, read) = (Arc::clone(executor), read.clone());
         let chunk = tokio::task::spawn_blocking(move || read(&executor)).await;
-        let chunk = chunk.map_err(ExecutorError::background)??;
-        if chunk.end || !chunk.bytes.is_empty() || waited >= LONG_POLL {
-            return Ok(chunk);
-        }
-        tokio::time::sleep(STEP).await;
-        waited += STEP;
-    }
+        chunk.map_err(ExecutorError::background)?
+    };
+    executor.read_when_there(lease, LONG_POLL, read).await
 }

@@ -407,3 +407,40 @@ async fn many_leases_leave_nothing() {
         host.release(&lease).await;
     }
 }
+
+/// How often the threads of a process have gone to sleep.
+fn sleeps(pid: &str) -> u64 {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    let of = |thread: fs::DirEntry| {
+        let status = fs::read_to_string(thread.path().join("status")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+        line.unwrap().trim().parse::<u64>().unwrap()
+    };
+    threads.map(|thread| of(thread.unwrap())).sum()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_whose_workload_does_nothing_does_nothing_and_ends_at_once() {
+    let Some(busybox) = busybox("a_process_whose_workload") else { return };
+    let host = Host::new();
+    let image = rootfs(&busybox);
+    let spec = spec(&image, "echo up; exec /bin/busybox sleep 1000", LONG_MS);
+    let lease = host.start(spec, &[&image, INPUT]).await;
+    host.prints(&lease, "up").await;
+    host.until("a quiet time", |manager| {
+        let sampled_ms = manager.usage(&lease).unwrap().at_ms;
+        (sampled_ms > 0 && now_ms() > sampled_ms + 5_000).then_some(())
+    })
+    .await;
+    let pid = host.record(&lease)["shim"]["pid"].to_string();
+    let before = sleeps(&pid);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let slept = sleeps(&pid) - before;
+    // One sample may be among it.
+    assert!(slept <= 8, "{slept} times in two seconds");
+    host.manager.stop(&lease, "enough").await.unwrap();
+    let asked = Instant::now();
+    assert_eq!(host.end(&lease).await.outcome, Outcome::Stopped);
+    assert!(asked.elapsed() < Duration::from_secs(5), "nobody rang");
+    host.release(&lease).await;
+}

@@ -213,6 +213,27 @@ async fn a_lease_that_is_being_ended_ends() {
     }
 }
 
+/// A lease that does nothing is sampled seldom. Whoever sees its process end knows when it did.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_quiet_lease_delivered_until_its_process_was_lost_counts() {
+    let mut host = Host::new();
+    let lease = host.start(spec(samples::EXIT3, LONG_MS), samples::EXIT3).await;
+    host.exit(&lease, 1).await;
+    let sampled_ms = |host: &Host| host.manager.usage(&lease).unwrap().at_ms;
+    host.until("a quiet time", |_| (now_ms() > sampled_ms(&host) + 2_000).then_some(())).await;
+    let killed_ms = now_ms();
+    kill(host.shim(&lease).unwrap());
+    let (_, since_ms) = host.heard_interruption().await;
+    assert!(since_ms.abs_diff(killed_ms) < 500, "{since_ms} {killed_ms}");
+    host.state_of("rest", &lease, |s| matches!(s, State::Exited { .. })).await;
+    host.manager.stop(&lease, "enough").await.unwrap();
+    let ended = host.end(&lease).await;
+    let lasted_ms = ended.ended_at_ms - ended.started_at_ms.unwrap();
+    let counted_ms = ended.delivered_ms + ended.interrupted_ms;
+    assert!(counted_ms.abs_diff(lasted_ms) < 400, "{ended:?}");
+    host.released(&lease).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_host_that_was_started_anew_says_so() {
     let host = Host::new();

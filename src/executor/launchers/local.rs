@@ -1,9 +1,12 @@
 //! Lease processes as children of the daemon, which they outlive.
 
 use std::io::Write;
+use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::{Launched, Launcher, ProcessId};
 use crate::executor::error::{At, ExecutorError};
@@ -74,6 +77,13 @@ impl Launched for Process {
             self.id = record.and_then(|record| record.shim).or(self.id.take());
         }
         self.id.as_ref().is_some_and(ProcessId::is_alive)
+    }
+
+    fn exit(&mut self) -> Option<OwnedFd> {
+        let pid = i32::try_from(self.id.as_ref()?.pid).ok().and_then(Pid::from_raw)?;
+        let exit = pidfd_open(pid, PidfdFlags::NONBLOCK).ok()?;
+        // Else the number may be another process's.
+        self.is_alive().then_some(exit)
     }
 
     fn kill(&self) {

@@ -4,6 +4,7 @@
 mod local;
 mod process;
 
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
 pub(super) use self::local::Local;
@@ -28,6 +29,9 @@ pub(super) trait Launcher: Send + Sync {
 pub(super) trait Launched: Send {
     /// Whether it still runs.
     fn is_alive(&mut self) -> bool;
+
+    /// What becomes readable when it ends, while it runs; `None` where nothing does.
+    fn exit(&mut self) -> Option<OwnedFd>;
 
     /// Ends it and all that it started, without asking.
     fn kill(&self);

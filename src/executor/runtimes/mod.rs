@@ -27,6 +27,7 @@ pub(super) use self::oci::{
 };
 pub use self::wasm::{Needs, Unfit, inspect};
 pub(super) use self::within::{Within, Writing};
+use super::bell::Wake;
 use super::error::of_io;
 use super::layout::LeaseDir;
 use super::logs::CappedLog;
@@ -43,6 +44,8 @@ pub(super) struct Job {
     /// Standard output and error of the workload, over all its runs.
     pub(super) logs: [CappedLog; 2],
     pub(super) secrets: Arc<Secrets>,
+    /// Called when the workload has ended.
+    pub(super) wake: Wake,
 }
 
 impl Job {
@@ -70,9 +73,14 @@ pub(super) trait Runtime: Send {
     /// As [`Self::prepare`].
     fn run(&mut self) -> Result<(), Failure>;
 
-    /// Waits for the end of the workload, at most so long; `None` while it runs.
+    /// What the workload has come to, told once; `None` while it runs.
     /// [`Outcome::Stopped`] is what a kill came to.
-    fn wait(&mut self, patience: Duration) -> Option<Outcome>;
+    fn ended(&mut self) -> Option<Outcome>;
+
+    /// How often [`Self::ended`] has to be asked while the workload runs, where its end does not wake.
+    fn beat(&self) -> Option<Duration> {
+        None
+    }
 
     /// What may be done beside the workload that runs now, from any thread; each run has its own.
     /// `None` if this runtime runs nothing beside a workload.

@@ -30,7 +30,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::mpsc::{Receiver, TryRecvError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -46,6 +46,7 @@ use self::guard::Guard;
 pub(in crate::executor) use self::outward::own_addresses;
 use self::process::{Kind, Reaped};
 use super::{Beside, Exec, Failure, Files, Job, Left, Process, Runtime, Sample, Stop, Within};
+use crate::executor::bell::Wake;
 use crate::executor::egress::Egress;
 use crate::executor::images::{Bounds, Config, ImageError, Layer, Manifest, declared, unpack};
 use crate::executor::layout::LeaseDir;
@@ -302,7 +303,8 @@ impl Oci {
             .collect::<io::Result<_>>()
             .map_err(|error| host("streams", &error))?;
         let process = Arc::new(Reaped::new(pid));
-        let ended = await_end(&process).map_err(|error| host("container", &error))?;
+        let ended =
+            await_end(&process, &self.job.wake).map_err(|error| host("container", &error))?;
         self.first = Some(First { process, ended, streams });
         if self.workload().egress {
             // Noted first, to be found again.
@@ -387,12 +389,12 @@ impl Runtime for Oci {
         enter::start(&self.bundle).map_err(|error| host("start", &error))
     }
 
-    fn wait(&mut self, patience: Duration) -> Option<Outcome> {
+    fn ended(&mut self) -> Option<Outcome> {
         let first = self.first.as_ref()?;
-        match first.ended.recv_timeout(patience) {
+        match first.ended.try_recv() {
             Ok(status) => Some(self.concluded(status)),
-            Err(RecvTimeoutError::Disconnected) => Some(self.concluded(None)),
-            Err(RecvTimeoutError::Timeout) => None,
+            Err(TryRecvError::Disconnected) => Some(self.concluded(None)),
+            Err(TryRecvError::Empty) => None,
         }
     }
 
@@ -646,12 +648,13 @@ fn keep(mut stream: fs::File, log: CappedLog) -> io::Result<thread::JoinHandle<(
 }
 
 /// Waits for the end of a child on a thread of its own.
-fn await_end(process: &Arc<Reaped>) -> io::Result<Receiver<Option<WaitStatus>>> {
+fn await_end(process: &Arc<Reaped>, wake: &Wake) -> io::Result<Receiver<Option<WaitStatus>>> {
     let (ended, receiver) = channel();
-    let process = Arc::clone(process);
+    let (process, wake) = (Arc::clone(process), wake.clone());
     thread::Builder::new().name("wait".into()).spawn(move || {
         // Nobody listens any more only if the process is ending.
         let _ = ended.send(process.wait().ok());
+        wake.up();
     })?;
     Ok(receiver)
 }

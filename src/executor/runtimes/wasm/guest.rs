@@ -9,6 +9,7 @@ use tokio::sync::Notify;
 
 use super::component::{Host, Program};
 use super::meter::Meter;
+use crate::executor::bell::Wake;
 use crate::executor::state::Outcome;
 
 /// The other side of the thread.
@@ -20,10 +21,15 @@ pub(super) struct Guest {
 
 impl Guest {
     /// Runs a program to its end.
-    pub(super) fn spawn(program: Arc<Program>, host: Host, meter: Arc<Meter>) -> io::Result<Self> {
+    pub(super) fn spawn(
+        program: Arc<Program>,
+        host: Host,
+        meter: Arc<Meter>,
+        wake: &Wake,
+    ) -> io::Result<Self> {
         let (report, outcome) = channel();
         let cancel = Arc::new(Notify::new());
-        let cancelled = Arc::clone(&cancel);
+        let (cancelled, wake) = (Arc::clone(&cancel), wake.clone());
         // Timers of the workload live in this runtime; the wall is never behind another.
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         thread::Builder::new().name("guest".into()).spawn(move || {
@@ -38,6 +44,7 @@ impl Guest {
             meter.sample_cpu();
             // Nobody listens any more only if the process is ending.
             let _ = report.send(outcome);
+            wake.up();
         })?;
         Ok(Self { outcome, cancel })
     }

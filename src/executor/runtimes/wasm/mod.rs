@@ -12,7 +12,7 @@ use std::fs;
 use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::sync::mpsc::RecvTimeoutError;
+use std::sync::mpsc::TryRecvError;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
@@ -117,32 +117,27 @@ impl Runtime for Wasm {
         }
         let host = Host::new(&self.job, Arc::clone(&self.meter));
         let host = host.map_err(|error| Failure::host(format!("{error:#}")))?;
-        let guest = Guest::spawn(Arc::clone(program), host, Arc::clone(&self.meter));
+        let guest =
+            Guest::spawn(Arc::clone(program), host, Arc::clone(&self.meter), &self.job.wake);
         self.guest = Some(guest.map_err(|error| Failure::host(error.to_string()))?);
         Ok(())
     }
 
-    fn wait(&mut self, patience: Duration) -> Option<Outcome> {
-        let until = Instant::now() + patience;
-        loop {
-            let left = until.saturating_duration_since(Instant::now());
-            let guest = self.guest.as_ref()?;
-            match guest.outcome.recv_timeout(left.min(EPOCH)) {
-                Ok(outcome) => return Some(self.concluded(outcome)),
-                Err(RecvTimeoutError::Disconnected) => {
-                    self.guest = None;
-                    return Some(Outcome::failed("the executing thread died"));
-                }
-                Err(RecvTimeoutError::Timeout) => {}
+    fn ended(&mut self) -> Option<Outcome> {
+        match self.guest.as_ref()?.outcome.try_recv() {
+            Ok(outcome) => return Some(self.concluded(outcome)),
+            Err(TryRecvError::Disconnected) => {
+                self.guest = None;
+                return Some(Outcome::failed("the executing thread died"));
             }
-            self.engine.increment_epoch();
-            if let Some(outcome) = self.watch_disk() {
-                return Some(outcome);
-            }
-            if Instant::now() >= until {
-                return None;
-            }
+            Err(TryRecvError::Empty) => {}
         }
+        self.engine.increment_epoch();
+        self.watch_disk()
+    }
+
+    fn beat(&self) -> Option<Duration> {
+        self.guest.as_ref().map(|_| EPOCH)
     }
 
     fn beside(&self) -> Option<Arc<dyn Beside>> {
