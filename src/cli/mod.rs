@@ -337,6 +337,9 @@ impl Context<'_> {
 /// Runs the process: standard streams, real environment.
 #[must_use]
 pub fn main() -> ExitCode {
+    if let Some(code) = shim_alone() {
+        return code;
+    }
     let (stdin, mut stdout, mut stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
     // Output stays unlocked: a node or a lease may write from other threads.
     let mut io = Io {
@@ -348,6 +351,33 @@ pub fn main() -> ExitCode {
     };
     let environment: Vec<(OsString, OsString)> = std::env::vars_os().collect();
     run(std::env::args_os(), &environment, &mut io)
+}
+
+/// `shim` by itself.
+#[derive(clap::Parser)]
+struct ShimAlone {
+    #[command(flatten)]
+    flags: ShimFlags,
+}
+
+/// A process of a lease, which has no use for the other commands: each program beside a workload would wait
+/// milliseconds until all of them are known. What it does not understand the whole command line answers.
+fn shim_alone() -> Option<ExitCode> {
+    let mut args = std::env::args_os().skip(1).peekable();
+    if args.peek()? != "shim" {
+        return None;
+    }
+    let ShimAlone { flags } = ShimAlone::try_parse_from(args).ok()?;
+    Some(run_shim(&flags))
+}
+
+fn run_shim(flags: &ShimFlags) -> ExitCode {
+    ExitCode::from(match (&flags.enter, &flags.trial) {
+        (Some(request), _) => shim::enter(&flags.dir, request),
+        (None, Some(trial)) => crate::executor::trial(trial),
+        (None, None) if flags.guard => shim::guard(&flags.dir),
+        (None, None) => shim::run(&flags.dir, flags.secrets),
+    })
 }
 
 /// Runs one command in an environment and gives its exit code.
@@ -432,15 +462,7 @@ fn dispatch(command: Command, context: &mut Context<'_>) -> Result<ExitCode, Fai
         Command::Config(noun) => config::run(&noun, context),
         Command::Db(noun) => db::run(&noun, context),
         Command::Backup(noun) => backup::run(&noun, context),
-        Command::Shim(flags) => {
-            let code = match (&flags.enter, &flags.trial) {
-                (Some(request), _) => shim::enter(&flags.dir, request),
-                (None, Some(trial)) => crate::executor::trial(trial),
-                (None, None) if flags.guard => shim::guard(&flags.dir),
-                (None, None) => shim::run(&flags.dir, flags.secrets),
-            };
-            return Ok(ExitCode::from(code));
-        }
+        Command::Shim(flags) => return Ok(run_shim(&flags)),
     };
     done.map(|()| ExitCode::SUCCESS)
 }
