@@ -9,6 +9,7 @@ use super::failure::Failure;
 use super::output::Page;
 use super::up::runtime;
 use super::{Context, maintenance};
+use crate::api::types::Maintenance;
 use crate::executor::inventory::{self, Demand, HostCapacity, cpus};
 use crate::executor::{HostProof, Proved, disk_limits, no_containers, self_test};
 use crate::node::config::Config;
@@ -60,6 +61,8 @@ struct Shown {
     egress: bool,
     /// Why not.
     no_egress: Option<String>,
+    /// When it will not deliver, as announced; null while no daemon answers that knows.
+    maintenance: Option<Vec<Maintenance>>,
 }
 
 /// A class on this host.
@@ -85,7 +88,8 @@ pub fn run(noun: &Noun, context: &mut Context<'_>) -> Result<(), Failure> {
     match noun {
         Noun::Maintenance(noun) => maintenance::run(noun, context),
         Noun::Show => {
-            let shown = show(inventory::read(Path::new("/")), &config);
+            let known = context.client().and_then(|client| maintenance::announced(&client)).ok();
+            let shown = show(inventory::read(Path::new("/")), &config, known);
             context.show(&shown, print_shown)
         }
         Noun::Test => {
@@ -119,12 +123,21 @@ fn print_shown(shown: &Shown, page: &mut Page) {
         .field("containers", containers)
         .field("disk rate held", shown.disk_limits)
         .field("a way out", way_out);
+    match &shown.maintenance {
+        None => page.field("maintenance", "not known: no daemon answers"),
+        Some(all) if all.is_empty() => page.field("maintenance", "none announced"),
+        Some(_) => page,
+    };
     let row = |class: &ClassHere| {
         let units = class.units.to_string();
         let isolation = class.isolation.to_owned();
         [class.class.clone(), isolation, units, class.because.to_owned()]
     };
     page.table(["class", "runs in", "units", "why no more"], shown.classes.iter().map(row), "");
+    if let Some(all) = shown.maintenance.as_ref().filter(|all| !all.is_empty()) {
+        page.line("announced maintenance:");
+        maintenance::show_all(all, page);
+    }
     if let Some(beyond) = &shown.beyond {
         page.line(format_args!("{beyond}: lower [capacity] in the configuration"));
     }
@@ -162,7 +175,11 @@ fn score(Score { processor, memory }: Score) -> String {
     format!("{processor} million steps, {memory} MiB copied a second")
 }
 
-fn show(host: HostCapacity, config: &Config) -> Shown {
+fn show(
+    host: HostCapacity,
+    config: &Config,
+    maintenance: Option<Vec<Maintenance>>,
+) -> Shown {
     let configured = Demand::of(&config.capacity, &config.params);
     let beyond = configured.beyond(host);
     let disk_free_bytes = inventory::free_disk_bytes(&config.datadir).unwrap_or(0);
@@ -200,6 +217,7 @@ fn show(host: HostCapacity, config: &Config) -> Shown {
         disk_limits,
         egress,
         no_egress,
+        maintenance,
     }
 }
 

@@ -96,9 +96,11 @@ fn options(client: &Client, way: &Way) -> Result<Options, Failure> {
         _ => grant.clone(),
     });
     let grant = grant.map(|grant| format!(" --grant {grant}")).unwrap_or_default();
-    let (exe, datadir) = (typed(&exe), typed(client.datadir()));
+    // ssh is started anywhere.
+    let datadir = std::path::absolute(client.datadir()).map_err(Failure::from)?;
+    let known = datadir.join(KNOWN_HOSTS);
+    let (exe, datadir) = (typed(&exe), typed(&datadir));
     let way = format!("{exe} --datadir {datadir} lease ssh {id} --stdio{grant}");
-    let known = client.datadir().join(KNOWN_HOSTS);
     let host = format!("capex-{}", short(&id));
     let settings = vec![
         ("ProxyCommand", way.replace('%', "%%")),

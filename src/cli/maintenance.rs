@@ -1,6 +1,7 @@
 //! `capex host maintenance`: when this host will not deliver, said before.
 
 use super::Context;
+use super::client::Client;
 use super::failure::Failure;
 use super::output::Page;
 use super::time::{Moment, length_ms, utc};
@@ -63,10 +64,7 @@ pub fn run(noun: &Noun, context: &mut Context<'_>) -> Result<(), Failure> {
                 page.line("announced: nothing more is offered for that time, and holders are told");
             })
         }
-        Noun::List => {
-            let all: Vec<Maintenance> = client.get("/maintenance")?;
-            context.show(&all, |all, page| show_all(all, page))
-        }
+        Noun::List => context.show(&announced(&client)?, |all, page| show_all(all, page)),
         Noun::Cancel { number } => {
             let done: Acknowledged = client.delete(&format!("/maintenance/{number}"))?;
             context.show(&done, |_, page| {
@@ -76,7 +74,16 @@ pub fn run(noun: &Noun, context: &mut Context<'_>) -> Result<(), Failure> {
     }
 }
 
-fn show_all(all: &[Maintenance], page: &mut Page) {
+/// Those that are not over.
+///
+/// # Errors
+/// What the daemon refused.
+pub(super) fn announced(client: &Client) -> Result<Vec<Maintenance>, Failure> {
+    client.get("/maintenance")
+}
+
+/// As a table.
+pub(super) fn show_all(all: &[Maintenance], page: &mut Page) {
     let row = |one: &Maintenance| {
         [one.number.to_string(), utc(one.starts_at), utc(one.ends_at), one.why.clone()]
     };

@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 
+use super::fake::Fake;
 use super::{capex, done, json_error, run};
 
 #[test]
@@ -106,5 +107,38 @@ fn a_journal_cut_short_is_named_by_the_check() {
         if at == 0 {
             fs::remove_dir_all(datadir.join("store/index")).unwrap();
         }
+    }
+}
+
+#[test]
+fn ssh_finds_a_lease_from_anywhere_by_what_was_printed_in_one_place() {
+    let fake = Fake::start();
+    let (above, name) = (fake.path().parent().unwrap(), fake.path().file_name().unwrap());
+    let args = ["--json", "lease", "ssh-config", "eeeeeeee", "--datadir", name.to_str().unwrap()];
+    let (code, out, err) = done(capex(above, &args).current_dir(above).output().unwrap());
+    assert_eq!(code, 0, "{err}");
+    let printed: serde_json::Value = serde_json::from_str(&out).unwrap();
+    let (whole, settings) = (fake.path().to_str().unwrap(), &printed["settings"]);
+    let way = settings["ProxyCommand"].as_str().unwrap();
+    assert!(way.contains(&format!(" --datadir {whole} lease ssh ")), "{way}");
+    assert_eq!(settings["UserKnownHostsFile"], format!("{whole}/ssh_known_hosts"));
+}
+
+#[test]
+fn a_host_is_shown_with_the_maintenance_that_its_daemon_knows_of() {
+    let fake = Fake::start();
+    let show = |datadir: &str, flag: &[&str]| {
+        let args = [&["host", "show", "--network", "devnet", "--datadir", datadir], flag].concat();
+        run(fake.path(), &args).1
+    };
+    let nobody = fake.path().join("nobody");
+    let table = [
+        (nobody.to_str().unwrap(), serde_json::Value::Null, "not known: no daemon answers"),
+        (fake.path().to_str().unwrap(), serde_json::json!([]), "none announced"),
+    ];
+    for (datadir, known, words) in table {
+        let shown: serde_json::Value = serde_json::from_str(&show(datadir, &["--json"])).unwrap();
+        assert_eq!(shown["maintenance"], known);
+        assert!(show(datadir, &[]).contains(words), "{words}");
     }
 }

@@ -34,6 +34,10 @@ fn a_provider_announces_a_maintenance() {
     assert_eq!(provider.status().unwrap().maintenance, vec![planned.clone()]);
     let listed: Vec<Maintenance> = provider.cli_json(&["host", "maintenance", "list"]);
     assert_eq!(listed, vec![planned.clone()]);
+    let host: serde_json::Value = provider.cli_json(&["host", "show"]);
+    assert_eq!(host["maintenance"], serde_json::json!([planned.clone()]));
+    let (_, page, _) = provider.cli(&["host", "show"]);
+    assert!(page.contains("announced maintenance:\n") && page.contains("new disks"), "{page}");
     let (exit, code) = refused(&provider, &plan);
     assert_eq!((exit, code.as_str()), (6, "maintenance.overlaps"));
     let (exit, code) = refused(&provider, &["--from", "+1s", "--for", "5s"]);
