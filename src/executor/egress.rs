@@ -43,10 +43,11 @@ impl Egress {
     /// With somebody to ask for names, if the host knows one that a lease may reach.
     #[must_use]
     pub fn completed(self) -> Self {
-        if !self.resolvers.is_empty() {
-            return self;
-        }
-        Self { resolvers: resolvers_in(&fs::read_to_string(RESOLVERS_FILE).unwrap_or_default()) }
+        self.or_those_in(&fs::read_to_string(RESOLVERS_FILE).unwrap_or_default())
+    }
+
+    fn or_those_in(self, text: &str) -> Self {
+        if self.resolvers.is_empty() { Self { resolvers: resolvers_in(text) } } else { self }
     }
 
     /// As the file that programs read.
@@ -74,36 +75,39 @@ fn resolvers_in(text: &str) -> Vec<Ipv4Addr> {
 mod tests {
     use super::*;
 
+    fn address(text: &str) -> Ipv4Addr {
+        text.parse().unwrap()
+    }
+
     #[test]
     fn what_no_lease_reaches_ends_where_the_registry_says() {
+        // First and last address of each, as the registry has them.
         let table = [
-            ("0.255.255.255", true),
-            ("1.0.0.0", false),
-            ("9.255.255.255", false),
-            ("10.0.0.0", true),
-            ("11.0.0.0", false),
-            ("100.63.255.255", false),
-            ("100.64.0.1", true),
-            ("100.127.255.255", true),
-            ("100.128.0.0", false),
-            ("127.0.0.53", true),
-            ("169.254.169.254", true),
-            ("169.255.0.0", false),
-            ("172.15.255.255", false),
-            ("172.31.255.255", true),
-            ("172.32.0.0", false),
-            ("192.168.1.1", true),
-            ("192.169.0.0", false),
-            ("198.17.255.255", false),
-            ("198.18.0.1", true),
-            ("198.19.255.255", true),
-            ("223.255.255.255", false),
-            ("224.0.0.1", true),
-            ("239.1.2.3", true),
-            ("255.255.255.255", true),
+            ("0.0.0.0", "0.255.255.255"),
+            ("10.0.0.0", "10.255.255.255"),
+            ("100.64.0.0", "100.127.255.255"),
+            ("127.0.0.0", "127.255.255.255"),
+            ("169.254.0.0", "169.254.255.255"),
+            ("172.16.0.0", "172.31.255.255"),
+            ("192.0.0.0", "192.0.0.255"),
+            ("192.0.2.0", "192.0.2.255"),
+            ("192.88.99.0", "192.88.99.255"),
+            ("192.168.0.0", "192.168.255.255"),
+            ("198.18.0.0", "198.19.255.255"),
+            ("198.51.100.0", "198.51.100.255"),
+            ("203.0.113.0", "203.0.113.255"),
+            ("224.0.0.0", "255.255.255.255"),
         ];
-        for (address, refused) in table {
-            assert_eq!(is_refused(address.parse().unwrap()), refused, "{address}");
+        assert_eq!(table.len(), REFUSED.len());
+        for (first, last) in table.map(|(first, last)| (address(first), address(last))) {
+            assert!(is_refused(first) && is_refused(last), "{first} to {last}");
+            let [before, after] = [first.to_bits().checked_sub(1), last.to_bits().checked_add(1)];
+            for neighbour in [before, after].into_iter().flatten().map(Ipv4Addr::from_bits) {
+                assert!(!is_refused(neighbour), "{neighbour}");
+            }
+        }
+        for metadata_or_stub in ["169.254.169.254", "127.0.0.53"] {
+            assert!(is_refused(address(metadata_or_stub)), "{metadata_or_stub}");
         }
     }
 
@@ -115,8 +119,9 @@ mod tests {
         let resolvers = resolvers_in(text);
         let expected = [[9, 9, 9, 9], [1, 1, 1, 1], [8, 8, 8, 8]].map(Ipv4Addr::from);
         assert_eq!(resolvers, expected);
-        let named = Egress { resolvers: vec![Ipv4Addr::new(9, 9, 9, 9)] };
-        assert_eq!(named.clone().completed(), named);
-        assert_eq!(named.resolvers_text(), "nameserver 9.9.9.9\n");
+        assert_eq!(Egress::default().or_those_in(text), Egress { resolvers: expected.to_vec() });
+        let named = Egress { resolvers: vec![Ipv4Addr::new(9, 9, 9, 10)] };
+        assert_eq!(named.clone().or_those_in(text), named);
+        assert_eq!(named.resolvers_text(), "nameserver 9.9.9.10\n");
     }
 }
