@@ -14,8 +14,9 @@ use capex_core::engine::pools::PoolRequest;
 use capex_core::engine::register::{RegisterReply, RegisterRequest};
 use capex_core::engine::sync::{SyncReply, SyncRequest};
 use capex_core::engine::trades::{TradeReply, TradeRequest};
-use capex_core::ids::{OrderId, PoolId, TermsHash};
+use capex_core::ids::{Digest, OrderId, PoolId, TermsHash};
 use capex_core::lease::objects::{LeaseReply, LeaseRequest};
+use capex_core::lease::pull::{ImageRef, Pulled};
 use capex_core::order::Side;
 use capex_core::settlement::buyer::Part;
 use capex_core::settlement::joint::{Change, Coin, Contribution};
@@ -139,6 +140,7 @@ fn requests_of_strangers_do_no_harm() {
     let id = world::certificate_id();
     let order = OrderId(world::order(ME, Side::Buy).id());
     let epoch = NOW_MS / 2000;
+    let image = ImageRef { name: "a.example:5000/b/c".to_owned(), digest: Digest([7; 32]) };
     let seeds = [
         picked(0, encode(&SettleRequest::Courier(CourierRequest::Push(world::certificate())))),
         picked(0, encode(&SettleRequest::Pool(PoolRequest::Leave(PoolId([7; 32]))))),
@@ -151,6 +153,7 @@ fn requests_of_strangers_do_no_harm() {
         picked(1, encode(&SyncRequest::Clock)),
         picked(2, encode(&LeaseRequest::Challenge(id))),
         picked(2, encode(&LeaseRequest::Extend { extend: world::root(ME).envelope().clone() })),
+        picked(2, encode(&LeaseRequest::Pull { cert: id, image })),
         picked(2, encode(&LeaseRequest::Stop { call: world::root(ME).envelope().clone() })),
     ];
     drive("requests", requests::run, 150, &seeds);
@@ -165,6 +168,10 @@ fn replies_of_peers_do_no_harm() {
         picked(0, encode(&SyncReply::Orders(vec![order.clone()]))),
         picked(1, encode(&LeaseReply::Challenge([7; 32]))),
         picked(1, encode(&LeaseReply::Refused { code: refused() })),
+        picked(
+            1,
+            encode(&LeaseReply::Pulled(Pulled { documents: vec![vec![7]], ..Pulled::default() })),
+        ),
         picked(2, encode(&SettleReply::Register(RegisterReply::Activation(order)))),
         picked(2, encode(&SettleReply::Register(RegisterReply::Certificate(world::certificate())))),
         picked(2, encode(&SettleReply::Trade(TradeReply::Kept))),

@@ -69,14 +69,14 @@ fn commands(page: &str) -> Vec<String> {
     found
 }
 
-/// The words of a command after `capex`, with values for ids, keys and epochs.
+/// The words of a command after `capex`, with values for ids, keys, digests and epochs.
 fn words(command: &str) -> Option<Vec<String>> {
     let command = command.split(['#', '|', '>']).next().unwrap_or_default();
     let words = command.split_whitespace().skip_while(|word| word.contains('='));
     let word = |word: &str| match word {
         "ID" | "CERT_ID" | "LEASE_ID" | "KEY" => "ab".repeat(32),
         "EPOCH" => "871234567".to_owned(),
-        _ => word.to_owned(),
+        _ => word.replace("sha256:DIGEST", &format!("sha256:{}", "ab".repeat(32))),
     };
     let words: Vec<String> = words.map(word).collect();
     (words.first().map(String::as_str) == Some("capex")).then_some(words)

@@ -122,6 +122,8 @@ fn heavy_crates_have_one_door() {
         ("libcontainer", "src/executor/runtimes/oci/"),
         ("seccompiler", "src/executor/runtimes/oci/"),
         ("tar", "src/executor/"),
+        ("rustls", "src/executor/pulls/"),
+        ("rustls_native_certs", "src/executor/pulls/"),
         ("russh", "src/executor/access/"),
         ("russh_sftp", "src/executor/access/"),
         ("bdk_wallet", "src/wallet/"),

@@ -204,3 +204,8 @@ pub const IMAGE_MANIFEST_MAX_BYTES: u64 = 4 << 20;
 /// Bytes of an image with all its layers. It takes no more than the disk that was bought either:
 /// a provider keeps it beside that.
 pub const IMAGE_MAX_BYTES: u64 = 32 << 30;
+/// Bytes of the name of an image in a registry: registries have repositories of up to 255.
+pub const IMAGE_NAME_MAX_BYTES: usize = 320;
+/// Bytes of the documents of an image that its provider has pulled, all together: they come in one
+/// answer. Those of an image of 127 layers and of an index for 20 kinds of machines have a quarter.
+pub const PULLED_DOCUMENTS_MAX_BYTES: usize = 256 << 10;

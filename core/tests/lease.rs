@@ -37,6 +37,7 @@ fn a_lease_goes_from_redemption_to_release() {
         .find(|e| matches!(e, Effect::Lease(LeaseEffect::Prepare { .. })))
         .cloned();
     let expected = Effect::Lease(LeaseEffect::Prepare {
+        cert,
         lease,
         workload: Box::new(work()),
         order: 1,

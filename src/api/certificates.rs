@@ -11,7 +11,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use super::extract::{Body, Id};
 use super::types::{
     Acknowledged, Certificate, FetchFrom, FileBody, GiftTo, Gifted, ImportCertificate,
-    MergeCertificates, RedeemBody, Redeemed, SlotRange, SplitInto, SplitOff,
+    MergeCertificates, Pull, PullImage, RedeemBody, Redeemed, SlotRange, SplitInto, SplitOff,
 };
 use super::{
     ApiError, ApiState, FileText, Listed, Page, Prefix, Query, RedeemCall, ShellCommand, Target,
@@ -23,6 +23,7 @@ use capex_core::engine::holdings::HoldingsCommand;
 use capex_core::engine::io::Done;
 use capex_core::engine::leases::LeaseCommand;
 use capex_core::ids::{CertId, Key};
+use capex_core::lease::pull::ImageRef;
 use capex_core::limits::{MERGE_PARTS_MAX, WORKLOAD_MAX_BYTES};
 use capex_core::reason;
 use capex_core::units::{UnitRange, Units, Window};
@@ -46,6 +47,7 @@ pub(super) fn routes() -> Router<ApiState> {
         .route("/certificates/{id}/split", post(split))
         .route("/certificates/merge", post(merge))
         .route("/certificates/{id}/fetch", post(fetch))
+        .route("/certificates/{id}/pull", post(pull))
         .route("/certificates/{id}/redeem", upload)
         .route("/certificates/{id}/workload", delete(detach))
 }
@@ -216,6 +218,26 @@ async fn redeem(
     }
 }
 
+/// Has the provider fetch an image, and asks how far that is.
+async fn pull(
+    State(state): State<ApiState>,
+    Id(id): Id,
+    Body(body): Body<PullImage>,
+) -> Result<Json<Pull>, ApiError> {
+    let image = ImageRef::parse(&body.image).ok_or_else(|| {
+        ApiError::new(reason!("pull.name"), "`image` is not of the form NAME@sha256:DIGEST")
+    })?;
+    let cert = whole_id(&state, id).await?;
+    match state.node.command(LeaseCommand::Pull { cert, image }).await? {
+        Done::Pulled(pulled) => Ok(Json(Pull {
+            received_bytes: pulled.received_bytes,
+            total_bytes: pulled.total_bytes,
+            complete: !pulled.documents.is_empty(),
+        })),
+        _ => Err(ApiError::internal("expected Pulled")),
+    }
+}
+
 async fn detach(State(state): State<ApiState>, Id(id): Id) -> Result<Json<Acknowledged>, ApiError> {
     let cert = whole_id(&state, id).await?;
     let _: Done = state.node.command(LeaseCommand::Detach(cert)).await?;
@@ -228,8 +250,9 @@ pub(super) async fn whole_id(state: &ApiState, id: Prefix) -> Result<CertId, Api
 }
 
 pub(super) fn redeem_call(target: Target, mut body: RedeemBody) -> Result<RedeemCall, ApiError> {
-    if body.image.is_some() != body.component_base64.is_empty() {
-        let why = "it is either a component or an image";
+    let kinds = [!body.component_base64.is_empty(), body.image.is_some(), body.pull.is_some()];
+    if kinds.into_iter().filter(|is_given| *is_given).count() != 1 {
+        let why = "it is either a component or an image, here or in a registry";
         return Err(ApiError::new(reason!("workload.invalid"), why));
     }
     let component = decode("component_base64", &std::mem::take(&mut body.component_base64))?;

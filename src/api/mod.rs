@@ -23,6 +23,7 @@
 //! | `POST /certificates/merge` | [`types::MergeCertificates`] | [`types::Certificate`] |
 //! | `POST /certificates/{id}/fetch` | [`types::FetchFrom`] | [`types::Certificate`] |
 //! | `POST /certificates/import` | [`types::ImportCertificate`] | [`types::Certificate`] |
+//! | `POST /certificates/{id}/pull` | [`types::PullImage`] | [`types::Pull`] |
 //! | `POST /certificates/{id}/redeem` | [`types::RedeemBody`] | [`types::Redeemed`] |
 //! | `GET /pools`, `GET /pools/{id}` | | [`types::Pool`] |
 //! | `POST /pools` | [`types::CreatePool`] | [`types::Pool`] |

@@ -74,6 +74,10 @@ pub struct Bid {
 pub fn run(flags: Flags, context: &mut Context<'_>) -> Result<(), Failure> {
     let workload = flags.workload.as_deref().map(workload::read).transpose()?;
     let workload = workload.map(|work| work.body()).transpose()?.map(Box::new);
+    if workload.as_ref().is_some_and(|work| work.pull.is_some()) {
+        let why = "a registry is reached by a provider, and there is none yet";
+        return Err(Failure::new(reason!("pull.needs_certificate"), why));
+    }
     let (order, client) = prepare(flags.bid, flags.place.file.as_deref(), context)?;
     let order = PlaceOrder { workload, ..order };
     place(order, flags.place.dry_run, &client, context)

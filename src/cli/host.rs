@@ -61,6 +61,8 @@ struct Shown {
     egress: bool,
     /// Why not.
     no_egress: Option<String>,
+    /// Registries from which it fetches images for holders.
+    registries: Vec<String>,
     /// When it will not deliver, as announced; null while no daemon answers that knows.
     maintenance: Option<Vec<Maintenance>>,
 }
@@ -113,6 +115,10 @@ fn print_shown(shown: &Shown, page: &mut Page) {
         None => "for leases that ask for one".to_owned(),
         Some(why) => format!("none: {why}"),
     };
+    let registries = match shown.registries.as_slice() {
+        [] => "their holders alone: no [host] registries in the configuration".to_owned(),
+        named => named.join(", "),
+    };
     let containers = match &shown.no_containers {
         None => "can be run",
         Some(why) => why,
@@ -122,7 +128,8 @@ fn print_shown(shown: &Shown, page: &mut Page) {
         .field("free disk", mib(shown.disk_free_bytes))
         .field("containers", containers)
         .field("disk rate held", shown.disk_limits)
-        .field("a way out", way_out);
+        .field("a way out", way_out)
+        .field("images from", registries);
     match &shown.maintenance {
         None => page.field("maintenance", "not known: no daemon answers"),
         Some(all) if all.is_empty() => page.field("maintenance", "none announced"),
@@ -175,11 +182,7 @@ fn score(Score { processor, memory }: Score) -> String {
     format!("{processor} million steps, {memory} MiB copied a second")
 }
 
-fn show(
-    host: HostCapacity,
-    config: &Config,
-    maintenance: Option<Vec<Maintenance>>,
-) -> Shown {
+fn show(host: HostCapacity, config: &Config, maintenance: Option<Vec<Maintenance>>) -> Shown {
     let configured = Demand::of(&config.capacity, &config.params);
     let beyond = configured.beyond(host);
     let disk_free_bytes = inventory::free_disk_bytes(&config.datadir).unwrap_or(0);
@@ -217,6 +220,7 @@ fn show(
         disk_limits,
         egress,
         no_egress,
+        registries: config.registries.names().collect(),
         maintenance,
     }
 }

@@ -9,7 +9,7 @@ use super::failure::Failure;
 use super::output::{self, short, slots};
 use super::paging::{Page, show_list};
 use super::time::utc;
-use super::upload::mib;
+use super::upload::{self, mib};
 use super::workload::Given;
 use super::{
     Context, file_out, id, lease_access, lease_bench, lease_exec, lease_files, lease_forward,
@@ -195,6 +195,10 @@ fn show_and_steer(noun: &Noun, context: &mut Context<'_>) -> Result<(), Failure>
         }
         Noun::Replace { id, work } => {
             let body = work.body()?;
+            if let Some(image) = &body.pull {
+                let lease: Lease = client.get(&format!("/leases/{id}"))?;
+                upload::pull(&client, &lease.cert_id, image, context)?;
+            }
             let done: Acknowledged = client.post(&format!("/leases/{id}/replace"), &body)?;
             context.show(&done, |_, page| {
                 page.line("the new workload is sent, and then run");

@@ -33,6 +33,9 @@ pub struct Flags {
 pub fn run(flags: &Flags, context: &mut Context<'_>) -> Result<(), Failure> {
     let body = flags.given.body()?;
     let client = context.client()?;
+    if let Some(image) = &body.pull {
+        upload::pull(&client, &flags.id, image, context)?;
+    }
     let redeemed: Redeemed = client.post(&format!("/certificates/{}/redeem", flags.id), &body)?;
     upload::follow(&client, &redeemed.lease_id, context)?;
     let Some(timeout) = flags.wait.map(Duration::from_millis) else {

@@ -1,13 +1,17 @@
-//! How far the content of a lease has come, drawn on one line while somebody looks on.
+//! How far the content of a lease has come, sent by its holder or fetched by its provider, drawn on
+//! one line while somebody looks on.
 
 use std::time::Duration;
 
 use super::Context;
 use super::client::Client;
 use super::failure::Failure;
-use crate::api::types::{Lease, Upload};
+use crate::api::types::{Lease, Pull, PullImage, Upload};
+use capex_core::reason;
 
 const INTERVAL: Duration = Duration::from_millis(200);
+/// Questions in a row that a provider may leave without an answer: it may be restarting.
+const SILENCES_MAX: u32 = 5;
 /// Columns of the bar itself: with its words it fits a narrow terminal.
 const COLUMNS: u64 = 30;
 
@@ -31,6 +35,50 @@ pub(super) fn follow(
         write!(context.io.err, "\r{}", line(upload))?;
         context.io.err.flush()?;
         is_drawn = true;
+        std::thread::sleep(INTERVAL);
+    }
+    if is_drawn {
+        writeln!(context.io.err)?;
+    }
+    Ok(())
+}
+
+/// Has the provider of a certificate fetch an image, to the end: only then is the certificate worth
+/// presenting. Nothing is used up if this is given up, and the same goes on from there.
+///
+/// # Errors
+/// What the daemon or the provider refused, or the terminal.
+pub(super) fn pull(
+    client: &Client,
+    cert: &str,
+    image: &str,
+    context: &mut Context<'_>,
+) -> Result<(), Failure> {
+    let body = PullImage { image: image.to_owned() };
+    let draws = !context.global.json && context.io.out_is_terminal;
+    let (mut silences, mut is_drawn) = (0, false);
+    loop {
+        let known: Pull = match client.post(&format!("/certificates/{cert}/pull"), &body) {
+            Err(failure) if failure.code == reason!("pull.no_answer").code() => {
+                silences += 1;
+                if silences >= SILENCES_MAX {
+                    return Err(failure);
+                }
+                std::thread::sleep(INTERVAL);
+                continue;
+            }
+            answer => answer?,
+        };
+        silences = 0;
+        if draws && known.total_bytes > 0 {
+            let (sent_bytes, total_bytes) = (known.received_bytes, known.total_bytes);
+            write!(context.io.err, "\r{}", line(Upload { sent_bytes, total_bytes }))?;
+            context.io.err.flush()?;
+            is_drawn = true;
+        }
+        if known.complete {
+            break;
+        }
         std::thread::sleep(INTERVAL);
     }
     if is_drawn {

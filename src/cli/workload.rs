@@ -10,6 +10,7 @@ use super::failure::Failure;
 use super::order_flags::first;
 use super::{order_file, read_file, wait_ms};
 use crate::api::types::{EnvBody, FileBody, RedeemBody, Restart};
+use capex_core::lease::pull::ImageRef;
 use capex_core::limits::{SIGNAL_MAX, WORKLOAD_MAX_BYTES, WORKLOAD_STRINGS_MAX_BYTES};
 use capex_core::reason;
 
@@ -29,10 +30,11 @@ pub struct Work {
     /// WASI 0.2 command component
     #[arg(long, value_name = "FILE")]
     pub wasm: Option<PathBuf>,
-    /// Image: a directory with an OCI layout, a file of `docker save` or `podman save`, or an
-    /// archive of a root file system
-    #[arg(long, value_name = "DIR|FILE", conflicts_with = "wasm")]
-    pub image: Option<PathBuf>,
+    /// Image: a directory with an OCI layout, a file of `docker save` or `podman save`, an archive
+    /// of a root file system, or one in a registry that the provider fetches, as
+    /// docker.io/library/alpine@sha256:DIGEST
+    #[arg(long, value_name = "DIR|FILE|REF@sha256:DIGEST", conflicts_with = "wasm", value_parser = image)]
+    pub image: Option<Image>,
     /// File for the workload's directory
     #[arg(long, value_name = "NAME=PATH", value_parser = named_path)]
     pub input: Vec<(String, PathBuf)>,
@@ -67,6 +69,30 @@ pub struct Work {
     /// Program and arguments in an image, arguments of a component
     #[arg(last = true, value_name = "ARG")]
     pub command: Vec<String>,
+}
+
+/// Where an image is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Image {
+    Here(PathBuf),
+    InRegistry(ImageRef),
+}
+
+fn image(text: &str) -> Result<Image, String> {
+    if !ImageRef::is_meant(text) {
+        return Ok(Image::Here(text.into()));
+    }
+    let expected = "expected the whole name, as docker.io/library/alpine@sha256:DIGEST";
+    ImageRef::parse(text).map(Image::InRegistry).ok_or_else(|| expected.to_owned())
+}
+
+impl Image {
+    fn seen_from(self, dir: &Path) -> Self {
+        match self {
+            Self::Here(path) => Self::Here(dir.join(path)),
+            Self::InRegistry(image) => Self::InRegistry(image),
+        }
+    }
 }
 
 fn variable(text: &str) -> Result<EnvBody, String> {
@@ -214,7 +240,7 @@ impl Work {
         let input = self.input.into_iter().map(|(name, path)| (name, dir.join(path)));
         Self {
             wasm: self.wasm.map(|path| dir.join(path)),
-            image: self.image.map(|path| dir.join(path)),
+            image: self.image.map(|image| image.seen_from(dir)),
             input: input.collect(),
             env_sealed: self.env_sealed.into_iter().map(|one| one.seen_from(dir)).collect(),
             ..self
@@ -234,8 +260,13 @@ impl Work {
             Some(path) => BASE64.encode(component(path)?),
             None => String::new(),
         };
-        // The node may have another working directory.
-        let image = self.image.as_ref().map(std::path::absolute).transpose();
+        let (image, pull) = match &self.image {
+            // The node may have another working directory.
+            Some(Image::Here(path)) => (Some(std::path::absolute(path)), None),
+            Some(Image::InRegistry(image)) => (None, Some(image.to_string())),
+            None => (None, None),
+        };
+        let image = image.transpose();
         let image = image.map_err(|error| Failure::new(reason!("image.io"), error.to_string()))?;
         let mut inputs = Vec::with_capacity(self.input.len());
         for (name, path) in &self.input {
@@ -245,6 +276,7 @@ impl Work {
         Ok(RedeemBody {
             component_base64,
             image: image.map(|path| path.display().to_string()),
+            pull,
             command: self.command.clone(),
             env: self.env.clone(),
             env_sealed: self.env_sealed.iter().map(Secret::read).collect::<Result<_, _>>()?,

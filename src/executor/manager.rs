@@ -22,6 +22,7 @@ use super::launchers::{Launched, Launcher, Local, ProcessId};
 use super::layout::LeaseDir;
 use super::logs::LogChunk;
 use super::news::{Exit, News};
+use super::pulls::Pulls;
 use super::rests::Rests;
 use super::retention::{self, FreedProof};
 use super::runtimes;
@@ -32,7 +33,7 @@ use super::state::{
 use super::supervise;
 use crate::clock::now_ms;
 use crate::sealed::Opener;
-use capex_core::ids::{Digest, LeaseId};
+use capex_core::ids::{CertId, Digest, LeaseId};
 use capex_core::lease::Maintenance;
 use capex_core::lease::workload;
 use capex_core::limits::OPEN_LEASES_MAX;
@@ -704,6 +705,27 @@ impl Manager {
         let held = Arc::clone(&lease);
         blocking(move || {
             blobs::share(&held.dir, &held.wanted(), &others)?;
+            Ok(blobs::missing(&held.dir, &held.wanted()))
+        })
+        .await
+    }
+
+    /// Takes content that is missing from what was pulled for it. Answers what is missing still.
+    ///
+    /// # Errors
+    /// `lease.not_found`, or the disk.
+    pub async fn take_pulled(
+        &self,
+        lease: &LeaseId,
+        pulls: &Pulls,
+        cert: &CertId,
+    ) -> Result<Vec<Digest>, ExecutorError> {
+        let lease = self.shared.known(lease)?;
+        let pulled = [pulls.of(cert)];
+        let _turn = lease.gate.lock().await;
+        let held = Arc::clone(&lease);
+        blocking(move || {
+            blobs::share(&held.dir, &held.wanted(), &pulled)?;
             Ok(blobs::missing(&held.dir, &held.wanted()))
         })
         .await

@@ -30,6 +30,7 @@ mod manager;
 mod news;
 mod outcome;
 mod probe;
+pub mod pulls;
 mod rests;
 mod retention;
 mod runtimes;

@@ -8,11 +8,13 @@ use capex_network::{Command as NetCommand, Handle};
 use tokio::sync::{Semaphore, mpsc};
 
 use super::beside::Beside;
+use crate::executor::pulls::{KEPT, Pulls};
 use crate::executor::{Allowance, ExecutorError, LeaseSpec, LogChunk, Manager};
 use capex_core::engine::Input;
 use capex_core::engine::leases::{Serve, StopReason};
-use capex_core::ids::{Digest, LeaseId};
+use capex_core::ids::{CertId, Digest, LeaseId};
 use capex_core::lease::objects::{LeaseReply, Workload};
+use capex_core::lease::pull::ImageRef;
 use capex_core::lease::{ExecutorEvent, Maintenance};
 use capex_core::limits::{LEASE_CHUNK_BYTES, OPEN_LEASES_MAX, STREAM_MAX_BYTES};
 use capex_core::units::TimeMs;
@@ -20,6 +22,8 @@ use capex_core::wire::encode;
 
 /// How long a read of output waits for something to read.
 const LONG_POLL: Duration = Duration::from_secs(2);
+/// How often it is looked for pulled content that nobody asks for any more.
+const SWEEP_EVERY: Duration = Duration::from_secs(60);
 /// One step of waiting on a file.
 const STEP: Duration = Duration::from_millis(50);
 
@@ -37,6 +41,7 @@ pub(super) struct Room {
 /// The executor, and what it is doing for the engine.
 pub(super) struct LeaseHost {
     pub(super) executor: Arc<Manager>,
+    pulls: Arc<Pulls>,
     network: Handle,
     events: mpsc::Sender<Input>,
     tasks: Beside,
@@ -47,16 +52,20 @@ pub(super) struct LeaseHost {
 
 impl LeaseHost {
     pub(super) fn new(
-        executor: Manager,
+        (executor, pulls): (Manager, Pulls),
         network: Handle,
         events: mpsc::Sender<Input>,
         kill_ms: u64,
     ) -> Self {
+        let pulls = Arc::new(pulls);
+        let mut tasks = Beside::default();
+        tasks.spawn(sweep(Arc::clone(&pulls)));
         Self {
             executor: Arc::new(executor),
+            pulls,
             network,
             events,
-            tasks: Beside::default(),
+            tasks,
             serving: Arc::new(Semaphore::new(2 * OPEN_LEASES_MAX)),
             kill_ms,
         }
@@ -76,10 +85,11 @@ impl LeaseHost {
         });
     }
 
-    /// Makes room for a workload, and takes content that it shares with other leases of its holder.
+    /// Makes room for a workload, and takes content that it shares with other leases of its holder, or
+    /// that was pulled for the certificate.
     pub(super) fn prepare(
         &mut self,
-        lease: LeaseId,
+        (lease, cert): (LeaseId, CertId),
         workload: &Workload,
         room: &Room,
         same_holder: Vec<LeaseId>,
@@ -95,16 +105,30 @@ impl LeaseHost {
             kill_ms: self.kill_ms,
         };
         let spec = LeaseSpec::of_workload(lease, workload.clone(), allowance);
+        let pulls = Arc::clone(&self.pulls);
         self.spawn(lease, |executor| async move {
-            let prepared = match executor.prepare(spec).await {
-                Ok(_) => executor.share(&lease, &same_holder).await,
-                Err(error) => Err(error),
+            let prepared = async {
+                executor.prepare(spec).await?;
+                executor.share(&lease, &same_holder).await?;
+                executor.take_pulled(&lease, &pulls, &cert).await
             };
+            let prepared = prepared.await;
+            pulls.taken(&cert);
             match prepared {
                 Ok(missing) => missing.is_empty().then_some(ExecutorEvent::Complete),
                 Err(error) => Some(failed(&lease, "prepare", &error)),
             }
         });
+    }
+
+    /// Fetches an image for the holder of a certificate, and says how far it is.
+    pub(super) fn pull(&self, id: u64, cert: CertId, image: ImageRef, max_bytes: u64) {
+        let reply = match self.pulls.ask(cert, image, max_bytes) {
+            Ok(pulled) => LeaseReply::Pulled(pulled),
+            Err(reason) => LeaseReply::Refused { code: reason.code().to_owned() },
+        };
+        // A full queue drops the answer; the holder asks again.
+        let _ = self.network.try_send(NetCommand::Reply { id, bytes: encode(&reply) });
     }
 
     /// Tells the executor when leases rest.
@@ -166,6 +190,15 @@ impl LeaseHost {
             let _ = network.send(NetCommand::Reply { id, bytes: encode(&reply) }).await;
             event
         });
+    }
+}
+
+/// Removes pulled content that nobody asks for any more, until the node stops.
+async fn sweep(pulls: Arc<Pulls>) {
+    loop {
+        tokio::time::sleep(SWEEP_EVERY).await;
+        let pulls = Arc::clone(&pulls);
+        let _ = tokio::task::spawn_blocking(move || pulls.sweep(KEPT)).await;
     }
 }
 

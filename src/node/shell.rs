@@ -236,6 +236,7 @@ impl Shell for Outside {
         match effect {
             LeaseEffect::Prepare {
                 lease,
+                cert,
                 workload,
                 order,
                 starts_at_ms,
@@ -253,10 +254,13 @@ impl Shell for Outside {
                     memory_max_bytes,
                     disk_max_bytes,
                 };
-                self.leases.prepare(lease, &workload, &room, same_holder);
+                self.leases.prepare((lease, cert), &workload, &room, same_holder);
             }
             LeaseEffect::Launch { lease } => self.leases.launch(lease),
             LeaseEffect::Serve { id, lease, what } => self.leases.serve(id, lease, what),
+            LeaseEffect::Pull { id, cert, image, max_bytes } => {
+                self.leases.pull(id, cert, image, max_bytes);
+            }
             LeaseEffect::Stop { lease, why } => self.leases.stop(lease, why),
             LeaseEffect::Release { lease } => self.leases.release(lease),
             LeaseEffect::Maintain { all } => self.leases.maintain(&all),

@@ -37,6 +37,7 @@ use crate::clock::now_ms;
 use crate::definitions;
 use crate::driver::{Driver, PayTo, START_COMMAND};
 use crate::executor::inventory;
+use crate::executor::pulls::{Patience, Pulls};
 use crate::executor::{EVENT_QUEUE, LeaseEvent, Manager};
 use crate::sealed::Opener;
 use crate::store::{self, IDENTITY_FILE, Meta, Password, SEED_FILE, Store, load_or_create_secret};
@@ -192,7 +193,10 @@ pub(super) async fn open(config: Config) -> Result<(Node, Sources, Tasks), NodeE
     let (presence, api, api_events) = start_api(&config, &mut tasks).await?;
     let backup = keep_backup(&config, &opened.store)?;
     let keys = Keys::new(opened.identity, opened.settlement);
-    let host = LeaseHost::new(manager, network.clone(), lease_events, params.lease.grace_ms);
+    let (registries, patience) = (config.registries.clone(), Patience::default());
+    let pulls = Pulls::open(&config.datadir.join("leases"), registries, patience);
+    let leases_run = (manager, at("pulled images", pulls)?);
+    let host = LeaseHost::new(leases_run, network.clone(), lease_events, params.lease.grace_ms);
     let shared_params = Arc::new(params.clone());
     let mut node = Node {
         driver: Driver::new(Engine::new(params, keys), opened.wallet)

@@ -13,6 +13,7 @@ use crate::store::StoreError;
 use crate::wallet::WalletError;
 use capex_core::book::OrderSet;
 use capex_core::bundle::Candidates;
+use capex_core::code;
 use capex_core::engine::leases::LeaseEffect;
 use capex_core::engine::market::{ComputeError, Computed, Frozen};
 use capex_core::engine::messages::SettleRequest;
@@ -22,6 +23,7 @@ use capex_core::engine::{
 };
 use capex_core::ids::{Key, LeaseId, OrderId};
 use capex_core::lease::ExecutorEvent;
+use capex_core::lease::objects::LeaseReply;
 use capex_core::units::TimeMs;
 use capex_core::wire::{decode_record, encode};
 
@@ -201,6 +203,13 @@ impl Shell for Here<'_> {
                 if let Some(event) = served.event {
                     self.host_event(served.at_ms, lease, event);
                 }
+            }
+            // Hosts in a world reach nothing outside it.
+            LeaseEffect::Pull { id, .. } => {
+                let reply = LeaseReply::Refused { code: code!("pull.not_allowed").to_owned() };
+                let (node, life) = (self.node, self.world.nodes[self.node].lives);
+                let reply = Happening::Served { node, life, call: id, bytes: encode(&reply) };
+                self.world.queue.push(now_ms + 1, reply);
             }
             LeaseEffect::Stop { lease, .. } => {
                 if let Some((at_ms, event)) = host.stop(now_ms, lease) {

@@ -28,6 +28,7 @@ mod a_resale_killed_at_any_moment_loses_nothing;
 mod a_sealed_value_is_in_no_file;
 mod a_stream_into_a_lease_outlives_daemons;
 mod a_workload_begins_by_itself;
+mod an_image_is_pulled_by_its_provider;
 mod an_order_is_explained_and_quoted;
 mod an_upload_that_is_cut_goes_on;
 mod bad_input_is_refused_with_a_code;
@@ -39,6 +40,8 @@ mod image;
 mod market;
 mod one_identity_is_one_process;
 mod parts_of_a_certificate_survive_kills;
+#[path = "../registry/mod.rs"]
+mod registry;
 mod signer;
 mod spends_nothing_without_a_chain_source;
 mod ssh_and_ports_lead_into_a_lease;

@@ -7,6 +7,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 mod crashes;
 mod doors;
 mod maintenance;
+mod pulls;
+#[path = "../registry/mod.rs"]
+mod registry;
 
 use capex::executor::{
     Comebacks, EVENT_QUEUE, Ended, LeaseEvent, LeaseSpec, Manager, Outcome, State, samples,

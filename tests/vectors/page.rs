@@ -22,6 +22,7 @@ use capex_core::lease::objects::{
     Cause, Content, EnvValue, EnvVar, InputFile, LeaseReply, LeaseRequest, LeaseStatus, Outcome,
     Payload, RestartPolicy, Stream, Unavailable, Workload,
 };
+use capex_core::lease::pull::{ImageRef, Pulled};
 use capex_core::lease::score::Score;
 use capex_core::params::Isolation;
 use capex_core::settlement::buyer::Part;
@@ -242,6 +243,7 @@ fn status() -> LeaseStatus {
 
 fn leases(said: &mut Said) {
     let (call, lease) = (envelope, LeaseId(HASH));
+    let image = ImageRef { name: "docker.io/a".to_owned(), digest: Digest(HASH) };
     let [wasm, oci, rootfs] = workloads();
     let logs = |stream| LeaseRequest::Logs { call: call(), stream, from: 1 };
     let requests = [
@@ -259,6 +261,7 @@ fn leases(said: &mut Said) {
         LeaseRequest::Replace { call: call(), workload: rootfs },
         LeaseRequest::Receipts { call: call(), from_seq: 1 },
         LeaseRequest::Countersign { lease, signature: envelope() },
+        LeaseRequest::Pull { cert: CertId(HASH), image },
     ];
     said.all("LeaseRequest", requests);
     let (grant, need) = (envelope(), vec![Digest(HASH)]);
@@ -272,6 +275,11 @@ fn leases(said: &mut Said) {
         LeaseReply::Receipts(vec![envelope()]),
         LeaseReply::Stored,
         LeaseReply::Refused { code: "lease.not_running".to_owned() },
+        LeaseReply::Pulled(Pulled {
+            received_bytes: 1,
+            total_bytes: 2,
+            documents: vec![vec![3], vec![4]],
+        }),
     ];
     said.all("LeaseReply", replies);
     said.all("Hello", [None, Some(envelope())].map(|grant| Hello { call: envelope(), grant }));

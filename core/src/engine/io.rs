@@ -24,6 +24,7 @@ use crate::ids::{CertId, FundingId, Key, LeaseId, OrderId, PoolId, StandingId};
 use crate::lease::ExecutorEvent;
 use crate::lease::access::Hello;
 use crate::lease::objects::Workload;
+use crate::lease::pull::Pulled;
 use crate::limits::{GOSSIP_MAX_BYTES, PROOF_MAX_BYTES};
 use crate::reasons::Reason;
 use crate::settlement::facts::ChainFacts;
@@ -240,6 +241,8 @@ pub enum Done {
     },
     /// Founded, or joined.
     Pool(PoolId),
+    /// How far the pull of an image is.
+    Pulled(Box<Pulled>),
     /// A maintenance stands.
     Announced {
         number: u32,

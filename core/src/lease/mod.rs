@@ -4,6 +4,7 @@ pub mod access;
 pub mod lifecycle;
 pub mod maintenance;
 pub mod objects;
+pub mod pull;
 pub mod receipts;
 pub mod score;
 pub mod workload;

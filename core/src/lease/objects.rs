@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 use serde::{Deserialize, Serialize};
 
 use super::maintenance::Maintenance;
+use super::pull::{ImageRef, Pulled};
 use super::score::Score;
 use crate::ids::{CertId, Digest, Key, LeaseId};
 use crate::params::Isolation;
@@ -422,6 +423,9 @@ pub enum LeaseRequest {
     Receipts { call: Envelope, from_seq: u32 },
     /// Signed Countersign. Answer: `Stored`.
     Countersign { lease: LeaseId, signature: Envelope },
+    /// Fetch an image for whoever holds the certificate, who is the peer that asks, and say how far
+    /// that is. Nothing is consumed. Answer: `Pulled`.
+    Pull { cert: CertId, image: ImageRef },
 }
 
 /// Answers of `lease/1`.
@@ -467,4 +471,5 @@ pub enum LeaseReply {
         /// Reason code, at most 64 bytes.
         code: String,
     },
+    Pulled(Pulled),
 }

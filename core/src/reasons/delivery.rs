@@ -162,6 +162,47 @@ pub(super) const FAMILIES: &[Family] = &[
         "put.wrong_digest": Rejected, Peer, "the bytes do not have the digest";
     },
     family! {
+        "pull", "holder and provider: an image that the provider fetches from a registry";
+        "pull.address": Rejected, Nobody,
+            "the registry leads to an address to which the provider does not go",
+            "send the image yourself: `--image FILE`, as `docker save` writes it";
+        "pull.bad_answer": Rejected, Peer,
+            "what the provider has is not what the digest names",
+            "send the image yourself: `--image FILE`, as `docker save` writes it";
+        "pull.denied": Rejected, Nobody, "the registry gives the image only to those it knows",
+            "send the image yourself: `--image FILE`, as `docker save` writes it";
+        "pull.digest": Rejected, Nobody,
+            "what the registry gives has another digest or length than was said",
+            "compare the digest, or send the image yourself: `--image FILE`";
+        "pull.disk_full": Failed, Local, "the disk of the provider is full",
+            "redeem one of another provider: nothing was used up";
+        "pull.document": Rejected, Nobody,
+            "an index, manifest or configuration of the image cannot be read, or is out of bounds",
+            "send the image yourself: `--image FILE`, as `docker save` writes it";
+        "pull.name": Usage, Local, "it does not name an image in a registry",
+            "write all of it, as docker.io/library/alpine@sha256:DIGEST; `docker pull` prints the digest";
+        "pull.needs_certificate": Usage, Local,
+            "nobody can say before the purchase who will fetch the image",
+            "buy without it and redeem with it, or bring a file: `--image FILE`";
+        "pull.no_answer": TimedOut, Peer, "the provider does not answer",
+            "try again later; one of an earlier release takes images only as files: `--image FILE`";
+        "pull.not_allowed": Rejected, Peer, "the provider fetches nothing from this registry",
+            "send the image yourself: `--image FILE`, as `docker save` writes it";
+        "pull.not_found": NotFound, Nobody, "the registry has no such image",
+            "compare name and digest, or send the image yourself: `--image FILE`";
+        "pull.platform": Rejected, Nobody,
+            "the image has no variant for the provider's kind of machine",
+            "name another image, or redeem a certificate of another provider: nothing was used up";
+        "pull.timeout": TimedOut, Nobody, "the registry takes too long",
+            "the same command goes on from what has come; or send the image yourself: `--image FILE`";
+        "pull.too_large": Rejected, Nobody, "the image is larger than the disk that was bought",
+            "redeem a certificate of more units, or take a smaller image: nothing was used up";
+        "pull.unreachable": Unavailable, Nobody, "the provider cannot reach the registry",
+            "the same command goes on from what has come; or send the image yourself: `--image FILE`";
+        "pull.waits": Unavailable, Nobody, "the provider has not all of the image yet",
+            "`POST /certificates/{id}/pull` says how far it is";
+    },
+    family! {
         "receipt", "holder: a receipt";
         "receipt.after_final": Rejected, Peer, "a receipt follows the final one";
         "receipt.bad_signature": Rejected, Peer, "a receipt is not signed by the provider",

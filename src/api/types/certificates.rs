@@ -239,6 +239,10 @@ pub struct RedeemBody {
     /// saved image, or an archive of a root file system.
     #[serde(default)]
     pub image: Option<String>,
+    /// Instead, an image that the provider has fetched from a registry, as `NAME@sha256:DIGEST`: see
+    /// `POST /api/v1/certificates/{id}/pull`.
+    #[serde(default)]
+    pub pull: Option<String>,
     /// Program and arguments; of a component the arguments alone.
     #[serde(default)]
     pub command: Vec<String>,
@@ -272,6 +276,24 @@ pub struct RedeemBody {
     pub stop_signal: u8,
     #[serde(default)]
     pub restart: Restart,
+}
+
+/// Body of `POST /api/v1/certificates/{id}/pull`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PullImage {
+    /// As `docker.io/library/alpine@sha256:DIGEST`.
+    pub image: String,
+}
+
+/// How far the provider is that fetches an image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pull {
+    pub received_bytes: u64,
+    /// 0 until it is known.
+    pub total_bytes: u64,
+    /// All of it is there: the certificate may be redeemed with it.
+    pub complete: bool,
 }
 
 /// Answer to a redemption.

@@ -36,6 +36,32 @@ pub(super) struct Platform {
     pub(super) os: String,
 }
 
+impl Part {
+    /// Whether it is for machines such as this one, as far as it says.
+    pub(super) fn is_for_here(&self) -> bool {
+        let platform = self.platform.as_ref();
+        platform.is_none_or(|platform| platform.os == "linux" && platform.architecture == here())
+    }
+
+    /// Whether it is a list of manifests itself.
+    pub(super) fn is_index(&self) -> bool {
+        self.media_type.contains("index") || self.media_type.ends_with("list.v2+json")
+    }
+
+    /// Whether it runs on Linux at all: what else a builder adds to an index says `unknown`.
+    fn is_for_linux(&self) -> bool {
+        self.platform.as_ref().is_none_or(|platform| platform.os == "linux")
+    }
+}
+
+/// What the digest of an image leads to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::executor) enum Chosen {
+    Manifest(Manifest),
+    /// It is an index, and this is the manifest for a machine such as this one.
+    Of(Digest),
+}
+
 /// One image: its configuration and its layers, lowest first.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub(in crate::executor) struct Manifest {
@@ -92,13 +118,62 @@ impl Manifest {
     }
 
     /// Configuration and layers, each once.
-    pub(super) fn parts(&self) -> BTreeMap<Digest, u64> {
+    pub(in crate::executor) fn parts(&self) -> BTreeMap<Digest, u64> {
         let all = std::iter::once(&self.config).chain(&self.layers);
         all.map(|part| (part.digest, part.size)).collect()
     }
 }
 
+/// Takes an index, or a manifest, for what it is. A document that could be read as either would be
+/// another image for another reader.
+///
+/// # Errors
+/// [`ImageError::Document`]; [`ImageError::Platform`] if the index has nothing for such a machine.
+pub(in crate::executor) fn choose(bytes: &[u8]) -> Result<Chosen, ImageError> {
+    let Some(manifests) = listed(bytes)? else {
+        return Manifest::parse(bytes).map(Chosen::Manifest);
+    };
+    let mut here = manifests.iter().filter(|part| part.is_for_here() && !part.is_index());
+    let first =
+        here.next().ok_or_else(|| ImageError::Platform(format!("linux/{}", self::here())))?;
+    Ok(Chosen::Of(first.digest))
+}
+
+/// Whether a manifest is one of those that an index names, for whatever kind of machine; a manifest
+/// names nothing.
+///
+/// # Errors
+/// [`ImageError::Document`].
+pub(in crate::executor) fn names(bytes: &[u8], manifest: Digest) -> Result<bool, ImageError> {
+    let manifests = listed(bytes)?.unwrap_or_default();
+    Ok(manifests.iter().any(|part| part.digest == manifest && part.is_for_linux()))
+}
+
+/// What an index lists; `None` for a manifest.
+fn listed(bytes: &[u8]) -> Result<Option<Vec<Part>>, ImageError> {
+    #[derive(Deserialize)]
+    struct Either {
+        manifests: Option<Vec<Part>>,
+        config: Option<serde::de::IgnoredAny>,
+        layers: Option<serde::de::IgnoredAny>,
+    }
+    let Either { manifests, config, layers } = parse("manifest", bytes)?;
+    if manifests.is_some() && config.is_some() | layers.is_some() {
+        let why = "it is an index and a manifest at once".to_owned();
+        return Err(ImageError::Document { what: "manifest", why });
+    }
+    Ok(manifests)
+}
+
 impl Config {
+    /// Reads the configuration of an image for whatever kind of machine.
+    ///
+    /// # Errors
+    /// [`ImageError::Document`].
+    pub(in crate::executor) fn of_any(bytes: &[u8]) -> Result<Self, ImageError> {
+        parse("configuration", bytes)
+    }
+
     /// Reads a configuration.
     ///
     /// # Errors

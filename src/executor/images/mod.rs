@@ -21,7 +21,7 @@ mod unpack;
 
 pub use error::ImageError;
 pub(super) use make::write_archive;
-pub(super) use manifest::{Config, Manifest, declared};
+pub(super) use manifest::{Chosen, Config, Manifest, choose, declared, names};
 pub(super) use names::{DEPTH_MAX, Parts, shown};
 pub use source::{Blob, Given, check_program, open};
 pub(super) use tars::{Header, Kind, for_each};

@@ -11,17 +11,19 @@ use zeroize::Zeroizing;
 
 use crate::api::types::{EnvBody, Restart};
 use crate::api::{Answer, ApiError, RedeemCall, Target};
-use crate::executor::{Blob, Given, ImageError, check_program, inspect, open_image};
+use crate::executor::{Blob, Given, ImageError, check_program, inspect, open_image, pulls};
 use crate::node::Node;
 use crate::node::lease_client::{Content, NotKept, Source};
 use crate::sealed::seal;
 use capex_core::engine::Command;
+use capex_core::engine::io::{Done, Refusal};
 use capex_core::engine::leases::LeaseCommand;
 use capex_core::engine::market::OrderSpec;
 use capex_core::ids::Digest;
 use capex_core::lease::objects::{
     Content as ContentName, EnvValue, EnvVar, InputFile, Payload, RestartPolicy, Workload,
 };
+use capex_core::lease::pull::ImageRef;
 use capex_core::lease::workload;
 use capex_core::reason;
 use capex_core::wire::sha256;
@@ -75,23 +77,54 @@ impl Node {
                 return;
             }
         };
+        let pulled = match self.ask_pulled(&call) {
+            Ok(pulled) => pulled,
+            Err(error) => {
+                let _ = reply.send(Err(error));
+                return;
+            }
+        };
         let incoming = self.outside.held.incoming();
         tokio::task::spawn_blocking(move || {
             let target = call.target.clone();
-            let (workload, content) =
-                match taken((call, sealed), (memory_bytes, disk_bytes), &incoming) {
-                    Ok(taken) => taken,
-                    Err(error) => {
-                        let _ = reply.send(Err(error));
-                        return;
-                    }
-                };
+            let room = (memory_bytes, disk_bytes);
+            let taken = match pulled {
+                Some(pulled) => pulled.taken(call, sealed, disk_bytes),
+                None => taken((call, sealed), room, &incoming),
+            };
+            let (workload, content) = match taken {
+                Ok(taken) => taken,
+                Err(error) => {
+                    let _ = reply.send(Err(error));
+                    return;
+                }
+            };
             let digest = workload::digest(&workload);
             let (workload, stage) = (Box::new(workload), Stage::Named(content));
             // The loop is gone only when the node stops.
             let _ =
                 events.blocking_send(Redemption { target, workload, digest, stage, reply, turn });
         });
+    }
+
+    /// Asks the provider for what it has of an image that it shall have fetched.
+    fn ask_pulled(&mut self, call: &RedeemCall) -> Result<Option<Asked>, ApiError> {
+        let Some(text) = &call.body.pull else { return Ok(None) };
+        let image = ImageRef::parse(text).ok_or_else(|| {
+            ApiError::new(reason!("pull.name"), "`pull` is not of the form NAME@sha256:DIGEST")
+        })?;
+        let cert = match &call.target {
+            Target::Certificate(cert) => Some(*cert),
+            Target::Lease(lease) => self.engine().leases().certificate(lease),
+            Target::Order(_) => {
+                let why = "a registry is reached by a provider, and there is none yet";
+                return Err(ApiError::new(reason!("pull.needs_certificate"), why));
+            }
+        };
+        let cert = cert.ok_or_else(|| ApiError::coded("lease.not_found", "not held here"))?;
+        let (told, answer) = oneshot::channel();
+        self.command(LeaseCommand::Pull { cert, image: image.clone() }.into(), Some(told));
+        Ok(Some(Asked { image, answer }))
     }
 
     /// Closes values for the provider of the certificate.
@@ -215,8 +248,7 @@ fn taken(
     };
     let (mut workload, mut content) = named(call, payload);
     workload.env.extend(sealed);
-    workload::validate(&workload, disk_bytes)
-        .map_err(|error| ApiError::new(error.reason(), error.to_string()))?;
+    checked(&workload, disk_bytes)?;
     let Some(given) = given else { return Ok((workload, content)) };
     let mut staged = BTreeMap::new();
     let kept = given.blobs().try_for_each(|blob| {
@@ -231,6 +263,45 @@ fn taken(
     }
     content.extend(staged.into_iter().map(|(digest, path)| (digest, Source::Staged(path))));
     Ok((workload, content))
+}
+
+/// What was asked of a provider that has fetched an image.
+struct Asked {
+    image: ImageRef,
+    answer: oneshot::Receiver<Result<Done, Refusal>>,
+}
+
+impl Asked {
+    /// A workload of the image. Only its inputs are to be sent: all else is there, by digests that
+    /// this node has checked.
+    fn taken(
+        self,
+        call: RedeemCall,
+        sealed: Vec<EnvVar>,
+        disk_bytes: u64,
+    ) -> Result<(Workload, Content), ApiError> {
+        let done = self
+            .answer
+            .blocking_recv()
+            .map_err(|_| ApiError::new(reason!("api.stopping"), "the node is stopping"))??;
+        let Done::Pulled(pulled) = done else { return Err(ApiError::internal("expected Pulled")) };
+        if pulled.documents.is_empty() {
+            let (received, total) = (pulled.received_bytes, pulled.total_bytes);
+            let why = format!("{received} of {total} bytes are there");
+            return Err(ApiError::new(reason!("pull.waits"), why));
+        }
+        let payload = pulls::payload(&self.image, &pulled.documents, &call.body.command)
+            .map_err(|reason| ApiError::new(reason, self.image.to_string()))?;
+        let (mut workload, content) = named(call, payload);
+        workload.env.extend(sealed);
+        checked(&workload, disk_bytes)?;
+        Ok((workload, content))
+    }
+}
+
+fn checked(workload: &Workload, disk_bytes: u64) -> Result<(), ApiError> {
+    workload::validate(workload, disk_bytes)
+        .map_err(|error| ApiError::new(error.reason(), error.to_string()))
 }
 
 fn of_image(error: ImageError) -> ApiError {

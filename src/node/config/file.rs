@@ -44,6 +44,8 @@ pub struct FileConfig {
     pub backup: BackupFile,
     /// `[egress]`
     pub egress: EgressFile,
+    /// `[host]`
+    pub host: HostFile,
     /// `[capacity]`: units for sale by class name. Any value, so that a mistake gets a word.
     pub capacity: BTreeMap<String, Spanned<toml::Value>>,
 }
@@ -118,6 +120,14 @@ pub struct EgressFile {
     pub allow: Option<bool>,
     /// IPv4 addresses that they ask for names, instead of those of this host.
     pub resolvers: Option<Vec<Spanned<String>>>,
+}
+
+/// `[host]`: what this machine does for leases.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct HostFile {
+    /// Registries from which it fetches images for holders.
+    pub registries: Option<Vec<Spanned<String>>>,
 }
 
 /// Parses a TOML text into `T`.

@@ -20,6 +20,7 @@
 //! | log filter | `--log` | `CAPEX_LOG` | `log` |
 //! | more for sale than there is | `--allow-overcommit` | | `allow_overcommit` |
 //! | a way out of leases | | | `[egress] allow, resolvers` |
+//! | registries of images | | | `[host] registries` |
 //! | a host without a self-test | | | `accept_untested` |
 //! | real money | | | `allow_mainnet` |
 //!
@@ -48,6 +49,7 @@ use capex_network::check_address;
 
 use crate::definitions::{DEVNET, Definition};
 use crate::executor::egress::{self, Egress};
+use crate::executor::pulls::Registries;
 use crate::wallet::{PayoutDescriptor, Watched};
 use dirs::Env;
 use file::{FileConfig, SharedFile};
@@ -218,6 +220,8 @@ pub struct Config {
     pub accept_untested: bool,
     /// What leases get that ask for a way out; nothing, unless the operator says so.
     pub egress: Option<Egress>,
+    /// From where this host fetches images for holders; from nowhere, unless the operator says so.
+    pub registries: Registries,
     /// Share of its worth that a trade may cost in fees, percent.
     pub max_fee_percent: u8,
     pub log: String,
@@ -408,6 +412,7 @@ impl Layers<'_> {
                 || self.parsed.allow_overcommit == Some(true),
             accept_untested: self.parsed.accept_untested == Some(true),
             egress: self.egress()?,
+            registries: self.registries()?,
             max_fee_percent: max_fee.value,
             log: log.value,
             file: self.file.path,
@@ -584,6 +589,15 @@ impl Layers<'_> {
         };
         let resolvers = named.map(check).collect::<Result<_, ConfigError>>()?;
         Ok((parsed.allow == Some(true)).then_some(Egress { resolvers }))
+    }
+
+    fn registries(&self) -> Result<Registries, ConfigError> {
+        let mut registries = Registries::default();
+        for text in self.parsed.host.registries.iter().flatten() {
+            let added = registries.add(text.get_ref());
+            added.map_err(|what| self.file.origin(text).refuse(what))?;
+        }
+        Ok(registries)
     }
 
     fn max_fee_percent(&self) -> Result<Sourced<u8>, ConfigError> {

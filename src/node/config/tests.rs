@@ -59,6 +59,14 @@ fn no_lease_is_let_out_unless_the_operator_says_so() {
 }
 
 #[test]
+fn images_are_fetched_from_nowhere_unless_the_operator_says_so() {
+    assert_eq!(load_text("[host]\n").unwrap().registries.names().count(), 0);
+    let text = "[host]\nregistries = [\"docker.io\", \"http://10.0.0.2:5000\"]\n";
+    let names: Vec<String> = load_text(text).unwrap().registries.names().collect();
+    assert_eq!(names, ["docker.io", "http://10.0.0.2:5000"]);
+}
+
+#[test]
 fn mistakes_name_file_and_line() {
     let table = [
         ("network = \"devnet\"\n\nlisten = 1\n", "config.toml:3: unknown field `listen`"),
@@ -87,6 +95,10 @@ fn mistakes_name_file_and_line() {
             "config.toml:4: no lease can reach 192.168.1.1",
         ),
         ("[egress]\nresolvers = [\"dns\"]\n", "config.toml:2: `dns` is not an IPv4 address"),
+        (
+            "[host]\nregistries = [\"docker.io\",\n\"docker.io/library\"]\n",
+            "config.toml:3: `docker.io/library` is not a registry: write it as docker.io",
+        ),
         ("[capacity]\n\"cpu.standard\" = 1000001\n", "config.toml:2: 1000001 units"),
         (
             "[p2p]\npeers = [\n \"/ip4/1.2.3.4/tcp/1\",\n]\n",

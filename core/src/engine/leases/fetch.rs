@@ -18,7 +18,7 @@ use super::{LeasePurpose, Leases, notify};
 use crate::engine::io::{Effect, Protocol};
 use crate::engine::kernel::{Context, Pace, Retry};
 use crate::ids::{Digest, LeaseId};
-use crate::lease::objects::{LeaseReply, LeaseRequest, Receipt, Stream, Verb};
+use crate::lease::objects::{LeaseReply, LeaseRequest, PayloadKind, Receipt, Stream, Verb};
 use crate::lease::workload;
 use crate::limits::{LEASE_CHUNK_BYTES, RESULTS_MAX_BYTES, STREAM_MAX_BYTES};
 use crate::units::TimeMs;
@@ -243,8 +243,10 @@ impl Leases {
                 let Some(content) = workload::needs(workload).get(*index).copied() else {
                     return self.skip(ctx, lease);
                 };
-                // What is sent at once need not be asked for, but after a silence it may be there.
-                let is_short = workload::size_of(workload, content) <= LEASE_CHUNK_BYTES as u64;
+                // What is sent at once need not be asked for, but after a silence it may be there, and
+                // of an image its provider may have fetched what is not here.
+                let is_short = workload::size_of(workload, content) <= LEASE_CHUNK_BYTES as u64
+                    && workload.payload.kind() != PayloadKind::Oci;
                 if !is_told && (!is_short || fetch.retry.tries() > 0) {
                     let (digest, bytes) = (content, Vec::new());
                     let put = move |call| LeaseRequest::Put { call, digest, offset: 0, bytes };

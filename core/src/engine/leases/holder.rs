@@ -484,6 +484,7 @@ impl Leases {
             }
             LeasePurpose::Extend(lease) => self.on_extend_reply(ctx, holdings, lease, result),
             LeasePurpose::Fetch(lease) => self.on_fetch_reply(ctx, lease, result),
+            LeasePurpose::Pull(command) => Self::on_pull_reply(ctx, command, result),
         }
     }
 

@@ -9,6 +9,7 @@ use crate::ids::{CertId, Digest, Key, LeaseId, StandingId};
 use crate::lease::Maintenance;
 use crate::lease::access::AccessVerb;
 use crate::lease::objects::{PayloadKind, Stream, Workload};
+use crate::lease::pull::ImageRef;
 use crate::lease::score::Score;
 use crate::params::Isolation;
 use crate::units::TimeMs;
@@ -31,6 +32,8 @@ pub enum LeasePurpose {
     Countersign(LeaseId, u32),
     /// The next part of what the lease gives or needs.
     Fetch(LeaseId),
+    /// To fetch an image, for a command.
+    Pull(u64),
 }
 
 /// What a host does for leases beside running components, which every host does.
@@ -73,6 +76,8 @@ pub enum LeaseCommand {
     Replace { lease: LeaseId, workload: Box<Workload> },
     /// What this host does for leases, as found at its start.
     Offer(Offer),
+    /// Have the provider of a certificate fetch an image, and ask how far that is.
+    Pull { cert: CertId, image: ImageRef },
     /// Announce that this host will not deliver for a while.
     Announce(Maintenance),
     /// Call a maintenance off, by number.
@@ -132,6 +137,8 @@ pub enum LeaseEffect {
     /// Make room for a workload and take its content; `Complete` once all of it is here.
     Prepare {
         lease: LeaseId,
+        /// That was redeemed for it: what was pulled for this one need not be sent.
+        cert: CertId,
         workload: Box<Workload>,
         /// Rises each time that the holder asks for another run.
         order: u32,
@@ -159,6 +166,16 @@ pub enum LeaseEffect {
         id: u64,
         lease: LeaseId,
         what: Serve,
+    },
+    /// Fetch an image from its registry, if that has not begun, and answer how far it is, as
+    /// `Effect::Reply` would.
+    Pull {
+        id: u64,
+        /// For whose lease.
+        cert: CertId,
+        image: ImageRef,
+        /// All of its content has no more.
+        max_bytes: u64,
     },
     Stop {
         lease: LeaseId,

@@ -14,6 +14,7 @@ mod holder;
 mod io;
 mod maintenance;
 mod provider;
+mod pull;
 mod records;
 mod views;
 
@@ -240,6 +241,7 @@ impl Leases {
                 self.offer = offer;
                 answer(ctx, Some(id), Ok(Done::Ok));
             }
+            LeaseCommand::Pull { cert, image } => self.pull(ctx, holdings, id, cert, image),
             LeaseCommand::Announce(new) => {
                 let announced = self.announce(ctx, new);
                 answer(ctx, Some(id), announced);

@@ -61,6 +61,9 @@ impl Leases {
             LeaseRequest::Logs { call, stream, from } => {
                 return self.serve(ctx, id, &call, Verb::Logs, Serve::Logs { stream, from });
             }
+            LeaseRequest::Pull { cert, image } => {
+                return self.on_pull(ctx, register, peer, id, cert, image).err().map(refused);
+            }
             LeaseRequest::Get { call, name, from } => {
                 return self.serve(ctx, id, &call, Verb::Get, Serve::Get { name, from });
             }
@@ -640,6 +643,7 @@ fn chain(record: &LeaseRecord, magic: Magic) -> Vec<Verified<Receipt>> {
 pub(super) fn prepare(lease: LeaseId, record: &LeaseRecord, same_holder: Vec<LeaseId>) -> Effect {
     Effect::Lease(LeaseEffect::Prepare {
         lease,
+        cert: record.cert_id,
         workload: Box::new(record.workload.clone()),
         order: record.order,
         starts_at_ms: record.starts_at_ms,

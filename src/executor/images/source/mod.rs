@@ -186,8 +186,8 @@ fn collect(
     depth: usize,
     found: &mut BTreeMap<Digest, ()>,
 ) -> Result<(), ImageError> {
-    for part in index.manifests.iter().filter(|part| is_for_here(part)) {
-        if !part.media_type.contains("index") && !part.media_type.ends_with("list.v2+json") {
+    for part in index.manifests.iter().filter(|part| part.is_for_here()) {
+        if !part.is_index() {
             found.insert(part.digest, ());
             continue;
         }
@@ -199,12 +199,6 @@ fn collect(
         collect(&parse("index", &inner)?, store, depth + 1, found)?;
     }
     Ok(())
-}
-
-fn is_for_here(part: &Part) -> bool {
-    part.platform
-        .as_ref()
-        .is_none_or(|platform| platform.os == "linux" && platform.architecture == here())
 }
 
 fn found_blob(store: &impl Store, digest: Digest) -> Result<Blob, ImageError> {
