@@ -25,7 +25,8 @@ const FILE_ENDINGS: [&str; 11] =
 const NO_FAMILIES: [&str; 10] =
     ["box", "cgroup", "cpu", "cpuacct", "devices", "freezer", "gpu", "io", "memory", "pids"];
 /// Files, settings, and labels of counters and secrets.
-const OTHER_NAMES: [&str; 24] = [
+const OTHER_NAMES: [&str; 25] = [
+    "docker.io",
     "config.json",
     "maintenance.json",
     "egress.json",

@@ -30,7 +30,7 @@ use super::spec::{LeaseSpec, Secrets, secrets_text};
 use super::state::{
     Durability, Ended, Outcome, Record, Seen, State, Usage, printable, read_json, write_json,
 };
-use super::supervise;
+use super::supervise::{self, Comebacks};
 use crate::clock::now_ms;
 use crate::sealed::Opener;
 use capex_core::ids::{CertId, Digest, LeaseId};
@@ -40,32 +40,6 @@ use capex_core::limits::OPEN_LEASES_MAX;
 
 /// A good size for the event channel: a slow reader delays samples, it loses nothing.
 pub const EVENT_QUEUE: usize = 256;
-/// How often, and after what time, a lease process that was lost is started again.
-#[derive(Debug, Clone, Copy)]
-pub struct Comebacks {
-    /// Before the second process, and twice as long before each further one of a row.
-    pub first: Duration,
-    /// At most.
-    pub most: Duration,
-    /// Losses in a row after which the lease ends: none of the processes lasted a minute.
-    pub in_a_row: u32,
-}
-
-impl Default for Comebacks {
-    /// Four minutes in all: whatever is gone for longer needs an operator.
-    fn default() -> Self {
-        let (first, most) = (Duration::from_millis(250), Duration::from_secs(60));
-        Self { first, most, in_a_row: 12 }
-    }
-}
-
-impl Comebacks {
-    /// How long the process after so many losses waits; `None` if there is to be none.
-    pub(super) fn wait(&self, in_a_row: u32) -> Option<Duration> {
-        let doubled = 2_u32.saturating_pow(in_a_row.saturating_sub(1));
-        (in_a_row < self.in_a_row).then(|| self.first.saturating_mul(doubled).min(self.most))
-    }
-}
 
 /// How long a lease process that runs may take to take over sealed values, and the pause between two
 /// tries.

@@ -158,16 +158,17 @@ fn fresh_salt() -> Result<[u8; 32], NodeError> {
     Ok(salt)
 }
 
-/// What runs leases on this host, and opens what was sealed for this node.
-fn lease_manager(
+/// What runs leases on this host, opens what was sealed for this node, and fetches images for them.
+fn run_leases(
     config: &Config,
     opened: &Opened,
     events: mpsc::Sender<LeaseEvent>,
-) -> Result<Manager, NodeError> {
+) -> Result<(Manager, Pulls), NodeError> {
     let exe = at("the path of this program", std::env::current_exe())?;
-    let manager = Manager::new(&config.datadir.join("leases"), exe, events)?;
-    let manager = manager.opening(Opener::new(&opened.identity));
-    Ok(manager.letting_out(config.egress.clone()))
+    let dir = config.datadir.join("leases");
+    let manager = Manager::new(&dir, exe, events)?.opening(Opener::new(&opened.identity));
+    let pulls = Pulls::open(&dir, config.registries.clone(), Patience::default());
+    Ok((manager.letting_out(config.egress.clone()), at("pulled images", pulls)?))
 }
 
 pub(super) async fn open(config: Config) -> Result<(Node, Sources, Tasks), NodeError> {
@@ -181,7 +182,7 @@ pub(super) async fn open(config: Config) -> Result<(Node, Sources, Tasks), NodeE
     let (network, network_events) = capex_network::start(plan)?;
     let (chain, chain_events, chain_tasks) = chain_source(&config, &opened);
     let (executor_events, executor) = mpsc::channel(EVENT_QUEUE);
-    let manager = lease_manager(&config, &opened, executor_events)?;
+    let leases_run = run_leases(&config, &opened, executor_events)?;
     let (answers, answer_events) = mpsc::unbounded_channel();
     let (written, written_events) = mpsc::unbounded_channel();
     let (verifier, checked) = at("verification threads", Verifier::start())?;
@@ -193,9 +194,6 @@ pub(super) async fn open(config: Config) -> Result<(Node, Sources, Tasks), NodeE
     let (presence, api, api_events) = start_api(&config, &mut tasks).await?;
     let backup = keep_backup(&config, &opened.store)?;
     let keys = Keys::new(opened.identity, opened.settlement);
-    let (registries, patience) = (config.registries.clone(), Patience::default());
-    let pulls = Pulls::open(&config.datadir.join("leases"), registries, patience);
-    let leases_run = (manager, at("pulled images", pulls)?);
     let host = LeaseHost::new(leases_run, network.clone(), lease_events, params.lease.grace_ms);
     let shared_params = Arc::new(params.clone());
     let mut node = Node {

@@ -47,11 +47,11 @@ pub(super) const FAMILIES: &[Family] = &[
             "correct --qty or --min-qty";
         "order.quota": Rejected, Nobody, "the key has orders with lower ids in the epoch, up to \
              the number that is kept";
-        "order.resale": Rejected, Peer,
-            "the activation that the ask carries does not support the resale";
         "order.recall": Usage, Local,
             "who pays alone can recall what it buys for another key; not a pool",
             "give --recall with --for-key";
+        "order.resale": Rejected, Peer,
+            "the activation that the ask carries does not support the resale";
         "order.run": Usage, Peer,
             "a bid has 1 to 168 slots inside its window and no min_run; an ask has min_run >= 1, \
              no slots, is no gang and has no beneficiary",

@@ -14,12 +14,13 @@ use tokio::sync::mpsc;
 
 use super::egress::Egress;
 use super::error::{At, ExecutorError};
-use super::manager::{Comebacks, EVENT_QUEUE, Manager};
+use super::manager::{EVENT_QUEUE, Manager};
 use super::runtimes::probe_containers;
 use super::samples;
 use super::score::of_printed;
 use super::spec::LeaseSpec;
 use super::state::{Ended, Outcome, State};
+use super::supervise::Comebacks;
 use crate::clock::now_ms;
 use capex_core::ids::{Digest, LeaseId};
 use capex_core::lease::objects::{InputFile, Stream, Workload};

@@ -7,13 +7,11 @@ use bitcoin::Txid;
 use super::batch::Once;
 use super::driver::{Machine, NOT_ACCEPTED, Open, Turn};
 use super::funding::want;
-use super::{BuyLimits, KEYS, Party, TradeEvent, TradePurpose, TradeReply, TradeRequest};
+use super::{Party, TradeEvent, TradePurpose, TradeReply, TradeRequest};
 use crate::certificate::Certificate;
 use crate::code;
 use crate::engine::io::{Effect, Protocol};
-use crate::engine::kernel::{
-    Answer, Context, Miss, Stored, Subject, Table, decode_shorter, remote_code,
-};
+use crate::engine::kernel::{Answer, Miss, Stored, Subject, Table, decode_shorter, remote_code};
 use crate::engine::messages::SettleRequest;
 use crate::ids::{FundingId, Key, TermsHash, TradeId};
 use crate::settlement::Deadline;
@@ -21,7 +19,7 @@ use crate::settlement::buyer::{Buyer, FundPlan, Payment, Phase, Signed, State, S
 use crate::settlement::check::{self, Agreement, CheckError, Now, SignedTerms};
 use crate::settlement::facts::{ContractFacts, Facts};
 use crate::settlement::fees;
-use crate::settlement::objects::{Accept, Funder, Row, Terms, TermsCancel, TermsRequest, Transfer};
+use crate::settlement::objects::{Accept, Funder, Terms, TermsCancel, TermsRequest, Transfer};
 use crate::settlement::script::Contract;
 use crate::settlement::seller::Refused;
 use crate::settlement::timelock::Timelocks;
@@ -255,32 +253,6 @@ impl Machine for Buyer {
     }
 }
 
-/// What a buyer knows of the seller's side when a trade is opened.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Purchase {
-    pub seller: Key,
-    /// Who keeps the register of the certificate: the seller itself, unless it resells.
-    pub registrar: Key,
-    pub to: Key,
-    /// What the buyer insists on beyond the row.
-    pub limits: BuyLimits,
-    /// Others who pay a part of the price.
-    pub partners: Vec<Funder>,
-    /// Set where all pay by one transaction: what each pays for its part of it, sat/kvB.
-    pub together: Option<u64>,
-}
-
-/// What another who pays a part of the price is shown, to sign it too.
-#[derive(Debug)]
-pub struct Invited<'a> {
-    /// Index of the refund key that the terms name for it.
-    pub key_index: u64,
-    /// The certificate on sale; at a primary sale its Issue alone.
-    pub title: Certificate,
-    /// As the seller signed them.
-    pub terms: &'a Envelope,
-}
-
 /// How often a registrar is asked, in one life of the buyer, before its silence is a default: the
 /// waits in between sum up to four times what Terms have.
 const ASKED_BEFORE_DEFAULT: u32 = 5;
@@ -289,29 +261,6 @@ const ASKED_BEFORE_DEFAULT: u32 = 5;
 pub(super) fn lend(turn: &mut Turn<'_, '_>, funding: FundingId) {
     if turn.shared.is_first(Once::Lend(funding)) {
         turn.ctx.out.push(Effect::LendCoins { funding });
-    }
-}
-
-/// A new buyer's side.
-pub(super) fn draft(ctx: &mut Context<'_>, row: &Row, trade: TradeId, buy: Purchase) -> Buyer {
-    let until_ms = ctx.now_ms.saturating_add(ctx.params.settle.terms_ms);
-    Buyer {
-        trade,
-        row: row.clone(),
-        seller: buy.seller,
-        registrar: buy.registrar,
-        to: buy.to,
-        features: buy.limits.features,
-        fee_cap_sat: buy.limits.fee_cap_sat,
-        max_loss_sat: buy.limits.max_loss_sat,
-        fee_reserve_sat: buy.limits.fee_cap_sat,
-        key_index: ctx.next_index(KEYS),
-        opened_ms: ctx.now_ms,
-        use_by: buy.limits.use_by,
-        is_recallable: buy.limits.is_recallable,
-        partners: buy.partners,
-        together: buy.together,
-        state: State::Draft { request: None, until_ms },
     }
 }
 

@@ -22,6 +22,7 @@ mod partners;
 mod parts;
 mod past;
 mod prepaid;
+mod purchase;
 mod registrar;
 mod seller;
 mod titles;
@@ -57,12 +58,12 @@ use crate::settlement::seller::{Goods, Refused, Seller};
 use crate::units::{Slot, TimeMs, Units};
 use crate::wire::{Envelope, Verified};
 
-pub use self::buyer::{Invited, Purchase};
 pub use self::messages::{TradeNews, TradePurpose, TradeReply, TradeRequest};
 pub use self::outlook::{Due, Milestone, Moment, Outlook, Stuck};
 pub use self::partners::refund_key;
 pub use self::parts::WaitingPart;
 pub use self::past::{PAST_KEPT, PastTradeV1, past_key_prefix};
+pub use self::purchase::{Invited, Purchase};
 pub use self::titles::{Fresh, Titles};
 pub use self::view::{Role, StepView, TradeView, TxView};
 
@@ -216,7 +217,7 @@ impl Trades {
         if self.knows_buy(&trade) {
             return Vec::new();
         }
-        let buyer = buyer::draft(ctx, row, trade, purchase);
+        let buyer = purchase::draft(ctx, row, trade, purchase);
         if let Some(code) = self.refuse_buy(ctx, &buyer) {
             return vec![TradeEvent::Void { trade, code: code.to_owned() }];
         }

@@ -3,8 +3,9 @@
 
 use bitcoin::secp256k1::{Keypair, SecretKey};
 
-use super::buyer::{self, Invited, Purchase, REFUND_LABEL};
+use super::buyer::REFUND_LABEL;
 use super::driver::{Open, Turn, now};
+use super::purchase::{self, Invited, Purchase};
 use super::titles::Titles;
 use super::{KEYS, TradeEvent, Trades, turn};
 use crate::code;
@@ -50,7 +51,7 @@ impl Trades {
         if self.knows_buy(&trade) {
             return (Err(code!("trade.already_agreed")), Vec::new());
         }
-        let mut buyer = buyer::draft(ctx, row, trade, purchase);
+        let mut buyer = purchase::draft(ctx, row, trade, purchase);
         buyer.key_index = invited.key_index;
         if let Err(code) = take_request(ctx, &mut buyer, &invited) {
             return (Err(code), Vec::new());

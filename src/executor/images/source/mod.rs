@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest as _, Sha256};
 
 use super::error::ImageError;
-use super::manifest::{Config, DOCUMENT_MAX_BYTES, Index, Manifest, Part, here, parse};
+use super::manifest::{Config, DOCUMENT_MAX_BYTES, Index, Manifest, here, parse};
 use super::names::shown;
 use super::unpack::{Bounds, Layer, has_name};
 use capex_core::ids::Digest;
