@@ -15,7 +15,11 @@ use crate::world::World;
 const ENDING: Duration = Duration::from_secs(120);
 /// Blocks without the payment, until it has to be replaced: fewer than its timelock leaves.
 const BLOCKS_MAX: u32 = 3;
+/// What a busy node takes to look at one.
 const BLOCK_EVERY: Duration = Duration::from_secs(10);
+/// Lowest rate of the chain once it has risen, sat/kvB, and as an option of its program.
+const RISEN_SAT_KVB: u64 = 3_000;
+const RISEN: &str = "-minrelaytxfee=0.00003";
 
 /// A bid that met an ask, and whose payment waits for its signature.
 struct Deal {
@@ -52,15 +56,19 @@ impl Deal {
         until_or(&what, ENDING, look, || picture(&[&self.provider, &self.buyer]))
     }
 
-    /// What is to be signed once the rate has risen. A payment is looked at with each block; the rate
-    /// may be heard behind one, and then the next one counts.
+    /// What is to be signed once the rate has risen. A payment is looked at with each block, and the
+    /// rate is heard with one or behind it: the blocks after the first wait for that.
     fn bump(&self) -> WaitingPsbt {
-        let begun = Instant::now();
-        let mut blocks = 0;
+        let (mut blocks, mut last) = (0, Instant::now());
+        let hears = || {
+            let chain = self.buyer.status().map(|status| status.chain);
+            chain.is_some_and(|chain| chain.up && chain.feerate_sat_kvb == RISEN_SAT_KVB)
+        };
         let look = || {
-            if blocks < BLOCKS_MAX && begun.elapsed() >= BLOCK_EVERY * blocks {
+            let is_next = blocks == 0 || last.elapsed() >= BLOCK_EVERY && hears();
+            if blocks < BLOCKS_MAX && is_next {
                 self.world.chain.mine_empty(1);
-                blocks += 1;
+                (blocks, last) = (blocks + 1, Instant::now());
             }
             waiting(&self.buyer, "bump")
         };
@@ -120,7 +128,7 @@ fn a_better_fee_is_signed_elsewhere_too() {
     bring_back(&deal.buyer, &fund);
     deal.wait(&deal.buyer, &["fund_sent"]);
     deal.world.chain.stop();
-    deal.world.chain.start(&["-minrelaytxfee=0.00003"]);
+    deal.world.chain.start(&[RISEN]);
     let bump = deal.bump();
     assert_eq!(bump.trade_id.as_ref(), Some(&deal.trade_id));
     let psbt = signed(&deal.buyer, &bump.txid);
