@@ -91,6 +91,8 @@ fn its_file_says_who_recalled_it() {
         let read = parse(&write(&certificate, &params), &params).unwrap();
         assert_eq!(read, certificate);
         assert_eq!(verify(&read, &params), verify(&certificate, &params));
+        // What a node knows again after a restart, without a signature checked.
+        assert_eq!(certificate.recall(), verify(&certificate, &params).unwrap().recall);
     }
     // By the holder it reads as a signature that is not the sponsor's.
     let forged = parse(&write(&sponsored().give(CAROL).certificate(), &params), &params).unwrap();
